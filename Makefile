@@ -4,7 +4,7 @@
 #                nginx, when they are missing and nobody's password is needed; without one its tests are skipped)
 #   make check   all the other tests, properties with more examples, and bugs planted in the code, which
 #                the tests must find
-#                (ONE_IN=4 plants a quarter of them)
+#                (ONE_IN=4 plants a quarter of them, another one at each commit)
 #   make suite   both at once: the tests are collected once, and no processor waits between
 #   make chromium  a browser from Debian, for the test of the console (without one it is skipped)
 #   make busy    the tests of real processes ten times, beside loops that keep every processor busy (RUNS=n)

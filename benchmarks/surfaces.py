@@ -54,7 +54,11 @@ def added(bare: Run, limited: Run, requests: int) -> tuple[float, ...]:
 
 
 def compared(
-    framework: str, requests: int, bare: Run, ways: dict[str, Callable[[], Run]]
+    framework: str,
+    requests: int,
+    bare: Run,
+    ways: dict[str, Callable[[], Run]],
+    note: str = NOTE,
 ) -> Comparison:
     """The framework alone, and what each way to limit adds to it."""
     cases = [Case(framework, lambda: (bare(requests), 0.0))]
@@ -70,7 +74,7 @@ def compared(
             missing.append((name, failure(error)))
             continue
         cases.append(Case(name, partial(added, bare, run, requests), peer=not ours))
-    return Comparison(framework, UNITS, cases, missing, note=NOTE)
+    return Comparison(framework, UNITS, cases, missing, note=note)
 
 
 # -- ASGI

@@ -8,7 +8,16 @@
 
 from __future__ import annotations
 
-from crdtbucket._core import AllDecision, AllReservation, Decision, Decisions, Reservation
+try:
+    from crdtbucket._core import AllDecision, AllReservation, Decision, Decisions, Reservation
+except ModuleNotFoundError as missing:
+    if missing.name != "crdtbucket._core":
+        raise
+    raise ImportError(
+        f"the compiled core is not in {__path__[0]}, which is a checkout that is not built: start "
+        "Python in another folder, or build it there: pip install -e '.[cli]'",
+        name=missing.name,
+    ) from None
 from crdtbucket.errors import (
     AcquireRequired,
     ConfigError,

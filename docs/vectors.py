@@ -7,8 +7,8 @@ sent. The rules (docs/model.md) are written here once more, in whole tokens: the
 script in Lua and `crdtbucket reconcile` in Python are held against the file, and so may be an
 implementation in any other language.
 
-Where `level` is false, columns are new to the holder or of another birth. What such a column is
-worth depends on refill, of which it says nothing, so only the merged columns are laid down there.
+Where `level` is false, columns are new to the holder or of another generation. What such a column
+is worth depends on refill, of which it says nothing, so only the merged columns stand there.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ CAPACITY, MAX_DEBT = 1_000, 500
 OWNERS = [f"{epoch:016x}:{node}" for epoch, node in enumerate("aabbcc", 1)]
 Column = tuple[int, int, int]
 Holder = tuple[int, dict[str, Column]]
-"""Tokens of debt, and columns (birth, taken, refunded) by owner."""
+"""Tokens of debt, and columns (generation, taken, refunded) by owner."""
 
 
 def net(column: Column) -> int:
@@ -34,7 +34,7 @@ def net(column: Column) -> int:
 
 
 def merged_column(one: Column, other: Column | None) -> Column:
-    """The higher birth wins whole; within one birth each count is the larger one."""
+    """The higher generation wins whole; within one generation each count is the larger one."""
     if other is None or one[0] > other[0]:
         return one
     if other[0] > one[0]:
@@ -57,16 +57,16 @@ def merge(held: Holder, sent: Holder) -> Holder:
     return min(max(min(debts), 0), CAPACITY + MAX_DEBT), columns
 
 
-def drawn(dice: random.Random, owners: list[str], base: dict[str, Column], births: bool) -> Holder:
+def drawn(dice: random.Random, owners: list[str], base: dict[str, Column], other: bool) -> Holder:
     """A holder of some columns, that has counted more or less of some of `base`; refill has paid a
-    part of what it knows to be consumed. `births`: columns may be of other births than there."""
+    part of what it knows to be consumed. `other`: columns may be of other generations."""
     columns = {}
     for owner in owners:
-        birth, taken, refunded = base.get(owner, (dice.randint(1, 3), 1, 0))
-        birth = max(1, birth + (dice.choice((-1, 0, 1)) if births else 0))
+        generation, taken, refunded = base.get(owner, (dice.randint(1, 3), 1, 0))
+        generation = max(1, generation + (dice.choice((-1, 0, 1)) if other else 0))
         taken = dice.choice((taken, taken + dice.randint(1, 5), dice.randint(1, 300)))
         refunded = dice.choice((min(refunded, taken), dice.randint(0, taken)))
-        columns[owner] = birth, taken, refunded
+        columns[owner] = generation, taken, refunded
     owed = max(0, sum(map(net, columns.values())))
     return min(dice.choice((owed, dice.randint(0, owed), 0)), CAPACITY + MAX_DEBT), columns
 
@@ -76,13 +76,13 @@ def document() -> str:
     dice = random.Random(20_261)
     cases = []
     for number in range(CASES):
-        births = number % 2 == 1
+        generations = number % 2 == 1
         held = drawn(dice, dice.sample(OWNERS, dice.randint(1, 5)), {}, False)
         known = dice.sample(sorted(held[1]), dice.randint(1, len(held[1])))
-        more = dice.sample(OWNERS, 2) if births else []
-        sent = drawn(dice, sorted({*known, *more}), held[1], births)
+        more = dice.sample(OWNERS, 2) if generations else []
+        sent = drawn(dice, sorted({*known, *more}), held[1], generations)
         merged = merge(held, sent)
-        case: dict[str, object] = {"level": not births}
+        case: dict[str, object] = {"level": not generations}
         for name, (debt, columns) in (("held", held), ("sent", sent), ("merged", merged)):
             case[name] = {"debt": debt, "columns": dict(sorted(columns.items()))}
         cases.append(case)
@@ -90,7 +90,7 @@ def document() -> str:
         "version": VERSION,
         "capacity": CAPACITY,
         "max_debt": MAX_DEBT,
-        "units": "tokens; a column is [birth, taken, refunded], its owner is epoch:node",
+        "units": "tokens; a column is [generation, taken, refunded], its owner is epoch:node",
     }
     lines = ",\n".join("  " + json.dumps(case) for case in cases)
     return json.dumps(head)[:-1] + ', "cases": [\n' + lines + "\n]}\n"

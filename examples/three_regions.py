@@ -24,12 +24,12 @@ def node(name: str, *peers: str) -> Limiter:
 
 
 async def linked(limiters: list[Limiter]) -> None:
-    """Wait until every node has heard all the others."""
+    """Wait until every node is linked with all the others."""
     others = len(limiters) - 1
     while True:
         states = [limiter.stats() for limiter in limiters]
-        heard = [list(state["peers"].values()).count("alive") for state in states]
-        if min(heard) == others and not any(state["warming_up"] for state in states):
+        linked = [list(state["peers"].values()).count("alive") for state in states]
+        if min(linked) == others and not any(state["warming_up"] for state in states):
             return
         await asyncio.sleep(0.02)
 

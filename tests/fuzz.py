@@ -1,10 +1,12 @@
-"""Random and mutated bytes into a running node, in the files of shared tables, and into the core.
+"""Random and mutated bytes into a running node, files of shared tables, readers, and the core.
 
-python -m tests.fuzz [--seconds N] [--seed S] [--without-libfuzzer]
+python -m tests.fuzz [--minutes N] [--seed S] [--without-libfuzzer]
 
 Each frame is taken or refused with one WireError; a refused one has changed nothing. Each file is
-opened, or begun anew. Then libFuzzer looks for what breaks the promises of the core, in targets of
-its own (tests/native/fuzz_*.c). Each part gets as much of the time.
+opened, or begun anew. What reads configurations, requests, frames and replies is in
+tests/outside.py: by atheris where it is installed, else with changed examples. Then libFuzzer looks
+for what breaks the promises of the core, in targets of its own (tests/native/fuzz_*.c). Each part
+gets as much of the time.
 """
 
 from __future__ import annotations
@@ -24,8 +26,9 @@ from crdtbucket.testing import SimulatedMesh
 from tests.broken_tables import open_broken
 from tests.mesh.frames import kinds
 from tests.mesh.protocol.test_wire import HOSTILE, framed
-from tests.native import libfuzzer
+from tests.native import libfuzzer, seeds
 from tests.native.build import NoSanitizer
+from tests.outside import OUTSIDE, atheris, changed
 
 
 class Victim:
@@ -112,9 +115,30 @@ def fuzz(seconds: float, seed: int) -> tuple[int, int]:
     return given, taken
 
 
+def read_outside(name: str, seconds: float, seed: int) -> bool:
+    """Gives a reader of tests/outside.py bytes for so long; False when atheris found something.
+    Without atheris what is found is raised."""
+    one = OUTSIDE[name]
+    if atheris is not None:
+        libfuzzer.PLACE.mkdir(exist_ok=True)
+        seeds.keep(libfuzzer.PLACE / f"{name}.seeds", one.seeds())
+        return libfuzzer.drive(name, [sys.executable, "-m", "tests.outside", name], seconds)
+    rng, inputs, given = random.Random(seed), list(one.seeds()), 0
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        data, given = changed(rng, inputs), given + 1
+        try:
+            one.read(data)
+        except Exception:
+            print(f"{name}: FOUND with {data!r}", flush=True)
+            raise
+    print(f"{name}: nothing found: {given} inputs, without atheris", flush=True)
+    return True
+
+
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.fuzz", description=__doc__)
-    parser.add_argument("--seconds", type=float, default=60)
+    parser.add_argument("--minutes", type=float, default=1.0)
     parser.add_argument("--seed", type=int, default=time.time_ns() % 2**32)
     parser.add_argument("--without-libfuzzer", action="store_true")
     options = parser.parse_args(arguments)
@@ -128,13 +152,14 @@ def main(arguments: list[str] | None = None) -> int:
         except NoSanitizer as missing:
             print(f"nothing is fuzzed: {missing}", file=sys.stderr)
             return 2
-    seconds = options.seconds / (2 + len(programs))
+    seconds = options.minutes * 60 / (2 + len(OUTSIDE) + len(programs))
     print(f"seed {options.seed}, {seconds:.0f} s each", flush=True)
     given, taken = fuzz(seconds, options.seed)
     print(f"{given} frames, {taken} taken, the others refused", flush=True)
     files, kept = open_broken(seconds, options.seed)
     print(f"{files} files of tables, {kept} used, the others begun anew", flush=True)
-    results = [libfuzzer.fuzz(name, program, seconds) for name, program in programs.items()]
+    results = [read_outside(name, seconds, options.seed) for name in OUTSIDE]
+    results += [libfuzzer.fuzz(name, program, seconds) for name, program in programs.items()]
     return 0 if all(results) else 1
 
 

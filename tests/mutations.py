@@ -1,11 +1,15 @@
 """Planted bugs in the real code: each must be found by the part of the suite named beside it.
 
-    python -m tests.mutations [NAME ...] [--one-in N] [--suite-passed]
+    python -m tests.mutations [NAME ...] [--one-in N [--turn K]] [--suite-passed]
 
 A mutation is a textual patch to a copy of the package. The text that is replaced must stand in its
 folder exactly once. The bugs of the core are compiled together (`tests.planted_core`); a copy that
 the others are patched into is used again. Of all bugs `SHARE` must be found by the tests that
-`make test` runs, which are those without the marker `slow`.
+`make test` runs, which are those without the marker `slow`; of one share of them more may need slow
+tests.
+
+With `--one-in N` each commit that changes the package or its tests plants the next of N shares, so
+that all come round, and a commit always plants the same ones.
 """
 
 from __future__ import annotations
@@ -135,9 +139,9 @@ class Copies:
         return self.run(None, check) == PASSED
 
 
-def survivors(mutations: Sequence[Mutation], *, suite_passed: bool) -> list[str]:
-    """What is wrong: bugs that nothing noticed, or that too few were found by the fast tests; and
-    parts of the suite that fail without any bug, unless the whole suite is known to pass."""
+def survivors(mutations: Sequence[Mutation], *, suite_passed: bool, least: float) -> list[str]:
+    """What is wrong: bugs that nothing noticed, or that the fast tests found too few;
+    and parts of the suite that fail without any bug, unless the whole suite is known to pass."""
     jobs = os.cpu_count() or 1
     with tempfile.TemporaryDirectory() as directory, ThreadPoolExecutor(jobs) as pool:
         copies = Copies(Path(directory), jobs, mutations)
@@ -151,19 +155,39 @@ def survivors(mutations: Sequence[Mutation], *, suite_passed: bool) -> list[str]
     wrong = unsound + [m.name for m, by in zip(mutations, found, strict=True) if by is None]
     fast = found.count("fast")
     print(f"{len(mutations)} bugs, {fast} of them found by the tests of `make test`")
-    if len(mutations) > 1 and fast < SHARE * len(mutations):
-        wrong.append(f"`make test` finds less than {SHARE:.0%}")
+    if len(mutations) > 1 and fast < least * len(mutations):
+        wrong.append(f"`make test` finds less than {least:.0%}")
     return wrong
+
+
+def turn_of_commit() -> int:
+    """How many commits have changed the package or its tests; 0 where there is no repository."""
+    command = ["git", "rev-list", "--count", "HEAD", "--", "crdtbucket", "tests"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    return int(done.stdout) if done.returncode == 0 else 0
+
+
+def share_of(mutations: Sequence[Mutation], one_in: int, turn: int) -> Sequence[Mutation]:
+    """Every `one_in`-th of them, beginning with another one at each turn."""
+    return mutations[turn % one_in :: one_in]
 
 
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.mutations", description=__doc__)
     parser.add_argument("names", nargs="*")
     parser.add_argument("--one-in", type=int, default=1, help="only a share of them")
+    parser.add_argument("--turn", type=int, help="which share; without, that of the commit")
     parser.add_argument("--suite-passed", action="store_true", help="does not run it without bugs")
     options = parser.parse_args(arguments)
     wanted = [m for m in MUTATIONS if not options.names or m.name in options.names]
-    wrong = survivors(wanted[:: options.one_in], suite_passed=options.suite_passed)
+    if options.one_in > 1:
+        turn = turn_of_commit() if options.turn is None else options.turn
+        wanted = share_of(wanted, options.one_in, turn)
+        names = ", ".join(m.name for m in wanted)
+        print(f"share {turn % options.one_in + 1} of {options.one_in} (--turn {turn}): {names}")
+    wrong = survivors(
+        wanted, suite_passed=options.suite_passed, least=SHARE if options.one_in == 1 else 0.0
+    )
     print(f"survived: {', '.join(wrong)}" if wrong else "all were found")
     return int(bool(wrong))
 

@@ -34,6 +34,13 @@ def seeds(count: int, start: int = 0) -> tuple[str, ...]:
 
 MUTATIONS = (
     Mutation(
+        "a_forwarded_address_that_is_none_ends_the_call",
+        "http",
+        'address = ipaddress.ip_address(text.partition("%")[0])\n    except ValueError:',
+        'address = ipaddress.ip_address(text.partition("%")[0])\n    except KeyError:',
+        suite("test_outside", "fields"),
+    ),
+    Mutation(
         "an_older_order_about_a_limit_holds_again",
         "mesh",
         'return self.counter, self.limit is None, self.limit or ""',
@@ -53,6 +60,27 @@ MUTATIONS = (
         "                os.ftruncate(fd, self._at)\n",
         "                pass\n",
         suite("limiter/test_override_file", "cut_off"),
+    ),
+    Mutation(
+        "an_alert_of_pagerduty_stays_open_when_strong_mode_is_back",
+        "strong",
+        '"resolve" if notice.after is Mode.STRONG else "trigger"',
+        '"trigger"',
+        suite("strong/controller/test_webhook_target", "resolved_when"),
+    ),
+    Mutation(
+        "a_length_that_is_damaged_cuts_off_all_limits_behind_it",
+        "limiter",
+        "if _is_not_cut_off(os.pread(fd, MOST_BYTES, self._at + _HEAD.size)):",
+        "if False:",
+        suite("limiter/test_override_file", "damaged_length"),
+    ),
+    Mutation(
+        "a_limit_that_an_operator_has_given_is_forgotten_to_make_room",
+        "limiter",
+        "if one in given or one.bucket in said",
+        "if one.bucket in said",
+        suite("limiter/test_asked_limits", "makes_room"),
     ),
     Mutation(
         "a_function_that_fails_gives_the_bucket_s_own_limit",
@@ -81,6 +109,27 @@ MUTATIONS = (
         'raw.decode("utf-8", "backslashreplace")',
         "raw.decode()",
         suite("http/server/test_envoy_service", "what_it_reads"),
+    ),
+    Mutation(
+        "envoys_hold_more_than_half_a_bucket",
+        "http",
+        "total = min(sum(wants.values()), room)",
+        "total = min(sum(wants.values()), half)",
+        suite("http/server/test_quota_server", "do_not_hold"),
+    ),
+    Mutation(
+        "what_an_envoy_may_still_use_comes_back",
+        "http",
+        "self._give_back(self.unreported - self._usable(now))",
+        "self._give_back(self.unreported)",
+        suite("http/server/test_quota_server", "paid_for or envoys_admit"),
+    ),
+    Mutation(
+        "an_assignment_goes_on_with_what_the_last_one_left",
+        "http",
+        "if not (action.extends and action.tokens):",
+        "if not action.tokens:",
+        suite("http/server/test_quota_stream", "written"),
     ),
     Mutation(
         "a_value_with_a_slash_spells_the_key_of_others",
@@ -916,6 +965,22 @@ MUTATIONS = (
         "if batch is not self._batch or late is not self._late:",
         "if batch is not self._batch:",
         suite("strong/test_read_tally", "one_call"),
+    ),
+    Mutation(
+        "answers_after_one_that_is_none_are_believed",
+        "strong",
+        "            pending.unanswered = True\n"
+        "            self._lost(pending)\n"
+        '            raise GarbledReply("what is no answer of the script") from error\n',
+        "            self._lost(pending)\n            return\n",
+        suite("strong/test_reads", "is_no_answer"),
+    ),
+    Mutation(
+        "the_leaders_view_is_read_for_nothing",
+        "limiter",
+        "        elif not any(bucket.spec.period is not None for bucket in self._buckets):\n",
+        "        elif False:\n",
+        suite("limiter/test_calendar", "view_is_read"),
     ),
     Mutation(
         "requests_sent_during_a_read_begin_no_silence",
@@ -1828,6 +1893,13 @@ MUTATIONS = (
         suite("mesh/links/test_ejections", "played_again"),
     ),
     Mutation(
+        "a_map_as_a_key_is_a_bug",
+        "base",
+        "except (ValueError, TypeError, msgpack.UnpackException)",
+        "except (ValueError, msgpack.UnpackException)",
+        suite("mesh/links/test_ejections", "not_msgpack"),
+    ),
+    Mutation(
         "orders_are_not_passed_on",
         "mesh/links",
         "            link.offer(data, Kind.ORDERS)",
@@ -1931,7 +2003,7 @@ MUTATIONS = (
         "the_secret_of_observers_makes_members",
         "mesh/transport",
         "        if self._keys.is_observers(identity.used):\n",
-        "        if self._keys.is_observers(b\"\"):\n",
+        '        if self._keys.is_observers(b""):\n',
         suite("mesh/test_roles", "an_observer_reads"),
     ),
     Mutation(
@@ -1951,8 +2023,8 @@ MUTATIONS = (
     Mutation(
         "who_comes_first_with_a_key_has_it_go",
         "core",
-        "(pays && passes_on(t, s, e))",
-        "(pays > RELAYED + 1 && passes_on(t, s, e))",
+        "(pays && hand_over(t, s, e))",
+        "(pays > RELAYED + 1 && hand_over(t, s, e))",
         suite("mesh/test_bad_members", "who_introduces_the_keys_of_others"),
     ),
     Mutation(
@@ -2122,6 +2194,20 @@ MUTATIONS = (
         'return client_address(request.META.get("REMOTE_ADDR"), told, self.trusted)',
         'return client_address(request.META.get("REMOTE_ADDR"), told, ["203.0.113.0/24"])',
         suite("integrations/test_rest_framework", "whatever_it_forwards"),
+    ),
+    Mutation(
+        "a_file_that_was_cut_short_ends_every_limit",
+        "rollout",
+        "    if now.buckets and not specs:",
+        "    if not now.buckets and not specs:",
+        suite("rollout/test_reload", "cut_short"),
+    ),
+    Mutation(
+        "a_full_disk_is_logged_every_ten_seconds",
+        "limiter",
+        "            self._unsaved = True\n",
+        "",
+        suite("limiter/test_facade", "stays_full"),
     ),
 )
 

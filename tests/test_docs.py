@@ -165,9 +165,9 @@ def test_snippets_run(path: Path, place: Path) -> None:
             here = f"{server.host}:{server.port}"
             source = [(line, text.replace(REDIS, here)) for line, text in source]
         if any("asyncio.run(" in text for _, text in source):  # each snippet is a whole program
-            namespace = {"__name__": "__main__"}
             for line, text in source:
-                exec(compile("\n" * (line - 1) + text, str(path), "exec"), namespace)
+                code = compile("\n" * (line - 1) + text, str(path), "exec")
+                exec(code, {"__name__": "__main__"})
         else:
             asyncio.run(asyncio.wait_for(run_blocks(path, source), 100))
 

@@ -110,6 +110,10 @@ def test_what_a_running_process_was_seen_to_know_stays_known() -> None:
     assert rules(one) == ["tokens are lost"]
     one.lives[-1].rebooted = True  # unless nobody knows how old that is
     assert rules(one) == []
+    one.lives[-1].end, one.lives[-1].how = 23.0, KILLED
+    one.lives.append(Life(1, "b-last", 24.0))  # it may find what was kept before the boot
+    one.reads[0].at = 25.0
+    assert rules(one) == []
 
 
 def test_what_was_taken_in_a_long_calm_before_a_kill_is_known() -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.mutations import ROOT, place
+from tests.mutations import ROOT, place, share_of
 from tests.planted import MUTATIONS
 from tests.planted_core import CHOICE, switch, switched
 
@@ -22,6 +22,11 @@ def test_every_planted_bug_can_be_planted() -> None:
 
 def test_names_are_unique() -> None:
     assert len({mutation.name for mutation in MUTATIONS}) == len(MUTATIONS)
+
+
+def test_all_bugs_come_round() -> None:
+    planted = [m.name for turn in range(40, 56) for m in share_of(MUTATIONS, 16, turn)]
+    assert sorted(planted) == sorted(m.name for m in MUTATIONS)
 
 
 HEADER = """

@@ -11,7 +11,7 @@ import sysconfig
 import tarfile
 import zipfile
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 from ruamel.yaml import YAML
@@ -64,8 +64,17 @@ def tracked() -> set[str]:
     return {name for name in done.stdout.split("\n") if name and (ROOT / name).exists()}
 
 
+class Built(NamedTuple):
+    """What was built of a copy of the project."""
+
+    source: Path
+    archive: Path
+    sdist: set[str]
+    wheel: set[str]
+
+
 @pytest.fixture(scope="module")
-def built(tmp_path_factory: pytest.TempPathFactory) -> dict[str, set[str]]:
+def built(tmp_path_factory: pytest.TempPathFactory) -> Built:
     """The names in an sdist of a copy of the project, and in the wheel that is built from it."""
     place = tmp_path_factory.mktemp("built")
     source = place / "source"
@@ -91,21 +100,33 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> dict[str, set[str]]:
     (wheel,) = (place / "dist").glob("*.whl")
     with tarfile.open(sdist) as inside:
         files = {one.name.partition("/")[2] for one in inside.getmembers() if one.isfile()}
-    return {"sdist": files, "wheel": set(zipfile.ZipFile(wheel).namelist())}
+    return Built(source, sdist, files, set(zipfile.ZipFile(wheel).namelist()))
 
 
 @pytest.mark.timeout(600)
-def test_an_sdist_has_the_sources_the_tests_and_the_documents(built: dict[str, set[str]]) -> None:
+def test_an_sdist_has_the_sources_the_tests_and_the_documents(built: Built) -> None:
     expected = {name for name in tracked() if name.startswith(tuple(f"{one}/" for one in KEPT))}
-    assert expected <= built["sdist"]
-    assert {"README.md", "CHANGELOG.md", "SECURITY.md", "LICENSE", "Makefile"} <= built["sdist"]
-    made = [name for name in built["sdist"] if re.search(r"\.(so|pyc)$|_core\.c$", name)]
+    assert expected <= built.sdist
+    assert {"README.md", "CHANGELOG.md", "SECURITY.md", "LICENSE", "Makefile"} <= built.sdist
+    made = [name for name in built.sdist if re.search(r"\.(so|pyc)$|_core\.c$", name)]
     assert made == []
 
 
 @pytest.mark.timeout(600)
-def test_a_wheel_has_what_runs_and_nothing_else(built: dict[str, set[str]]) -> None:
-    inside = {name for name in built["wheel"] if ".dist-info/" not in name}
+def test_an_sdist_has_equal_bytes_whenever_and_by_whomever_it_is_built(built: Built) -> None:
+    for path in built.source.rglob("*"):
+        os.utime(path, (2e9, 2e9))
+        path.chmod(path.stat().st_mode & ~0o077)
+    out = built.source.parent / "again"
+    command = [sys.executable, "setup.py", "-q", "sdist", "--formats=gztar", "--dist-dir", out]
+    subprocess.run(command, cwd=built.source, check=True, capture_output=True)
+    (again,) = out.iterdir()
+    assert again.read_bytes() == built.archive.read_bytes()
+
+
+@pytest.mark.timeout(600)
+def test_a_wheel_has_what_runs_and_nothing_else(built: Built) -> None:
+    inside = {name for name in built.wheel if ".dist-info/" not in name}
     (core,) = (name for name in inside if re.fullmatch(r"crdtbucket/_core\..*\.(so|pyd)", name))
     expected = {
         name for name in tracked() if name.startswith("crdtbucket/") and name.endswith(PACKAGE_DATA)

@@ -32,14 +32,14 @@ class Cluster:
 
     def __init__(self) -> None:
         self.ports = {name: free_port() for name in NAMES}
-        self.ledger = Accounts(NAMES)
+        self.accounts = Accounts(NAMES)
         self.processes = [self.process(name) for name in NAMES]
 
     def process(self, name: str) -> RegionProcess:
         place = NAMES.index(name)
         peers = [f"{HOST}:{port}" for other, port in self.ports.items() if other != name]
         mesh = {"listen": f"{HOST}:{self.ports[name]}", "peers": peers, "secret": SECRET}
-        return RegionProcess(name, mesh, KEY, lambda one: self.ledger.report(place, one))
+        return RegionProcess(name, mesh, KEY, lambda one: self.accounts.report(place, one))
 
     async def stop(self) -> None:
         await asyncio.gather(*(process.stop() for process in self.processes))
@@ -57,11 +57,11 @@ async def load(process: RegionProcess, start_ns: int, from_ns: int) -> None:
     await process.tell({"do": "go", "start": start_ns, "calls": calls})
 
 
-async def eventually_agreed(ledger: Accounts, start_ns: int) -> None:
+async def eventually_agreed(accounts: Accounts, start_ns: int) -> None:
     await asyncio.sleep(max(0, start_ns + LOAD_NS - now_ns()) / NS_PER_SECOND)
     deadline = now_ns() + 60 * NS_PER_SECOND
-    while not ledger.agreed():
-        assert now_ns() < deadline, [account.latest for account in ledger.accounts]
+    while not accounts.agreed():
+        assert now_ns() < deadline, [account.latest for account in accounts.each]
         await asyncio.sleep(0.02)
 
 
@@ -80,32 +80,32 @@ async def test_a_process_killed_under_load_and_restarted_empty_keeps_the_limit()
         await asyncio.sleep((start_ns + KILL_NS - now_ns()) / NS_PER_SECOND)
         victim.kill()
         await victim.ended()
-        ledger = cluster.ledger
-        dead_told = ledger.total_admitted(1)
+        accounts = cluster.accounts
+        dead_told = accounts.total_admitted(1)
         assert dead_told > 0
 
         again = await cluster.restart("us")
         await linked(cluster.processes, 60)
         back_ns = now_ns()
         await load(again, start_ns, back_ns - start_ns)
-        await eventually_agreed(ledger, start_ns)
-    judge(ledger, dead_told, back_ns)
+        await eventually_agreed(accounts, start_ns)
+    judge(accounts, dead_told, back_ns)
 
 
-def judge(ledger: Accounts, dead_told: int, back_ns: int) -> None:
-    (dead, alive) = ledger.accounts[1].epochs  # one epoch a life
-    known = [columns(account.latest) for account in ledger.accounts]
+def judge(accounts: Accounts, dead_told: int, back_ns: int) -> None:
+    (dead, alive) = accounts.each[1].epochs  # one epoch a life
+    known = [columns(account.latest) for account in accounts.each]
     assert known[0] == known[1] == known[2]
     held = known[0]
-    told = [ledger.total_admitted(place) for place in range(3)]
-    assert [held[ledger.accounts[place].epochs[0]] for place in (0, 2)] == [told[0], told[2]]
+    told = [accounts.total_admitted(place) for place in range(3)]
+    assert [held[accounts.each[place].epochs[0]] for place in (0, 2)] == [told[0], told[2]]
     assert held[alive] == told[1] - dead_told
     assert abs(held[dead] - dead_told) <= UNSENT
     assert len(held) == 4  # and nobody else took anything
 
     settings = Settings.of_bucket(SPEC, regions=3)
     over_admission, ideal = OverAdmission(settings), Ideal(settings)
-    decided = ledger.decided()
+    decided = accounts.decided()
     first = decided[0].at_ns
     for call in decided:
         ideal.offer(call.at_ns - first, 1, call.cost)

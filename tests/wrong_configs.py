@@ -63,7 +63,7 @@ WRONG: dict[str, tuple[str, list[str]]] = {
                 "credentials, ended_is_dead, forget_after, gossip_interval, hash_secret, identity, "
                 "identity_key, listen, max_peers, mesh_name, observer_secret, operator_keys, "
                 "partition_burst, partition_trust, peers, secret, servers, state_dir, "
-                "subject_prefix, tls_ca, tls_cert, tls_key, tls_verify_peer, transport)"
+                "subject_prefix, tls, transport)"
             ),
         ],
     ),
@@ -307,8 +307,8 @@ WRONG: dict[str, tuple[str, list[str]]] = {
         [
             (
                 "2:11: mesh.listen: listen is '0.0.0.0:7946', which other machines can reach, "
-                "and nothing authenticates them (set mesh.secret, or tls_cert, tls_key and "
-                "tls_ca for mutual TLS, or listen on 127.0.0.1)"
+                "and nothing authenticates them (set mesh.secret, or tls.cert, tls.key and "
+                "tls.ca for mutual TLS, or listen on 127.0.0.1)"
             ),
         ],
     ),
@@ -337,9 +337,15 @@ WRONG: dict[str, tuple[str, list[str]]] = {
         ],
     ),
     "mesh_tls": (
-        "mesh:\n  tls_cert: a.pem\n",
+        "mesh:\n  tls: {cert: a.pem}\n",
         [
-            "1:1: mesh: tls_key is missing (set tls_cert and tls_key together)",
+            "2:3: mesh.tls: tls.key is missing (set tls.cert and tls.key together)",
+        ],
+    ),
+    "mesh_tls_flat": (
+        "mesh:\n  tls_ca: ca.pem\n",
+        [
+            "2:3: mesh.tls_ca: unknown key 'tls_ca' (write it as tls.ca)",
         ],
     ),
     "mesh_interval": (

@@ -1,4 +1,4 @@
-"""What is made of files, and made again when they have changed."""
+"""Keeps what is made of files, such as a TLS context, and makes it again when the files change."""
 
 from __future__ import annotations
 

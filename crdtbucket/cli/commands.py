@@ -7,6 +7,7 @@ import sys
 import click
 
 from crdtbucket import __version__
+from crdtbucket.cli.command_group import CommandGroup
 from crdtbucket.cli.config_command import config
 from crdtbucket.cli.demo_command import demo
 from crdtbucket.cli.doctor_command import doctor
@@ -24,7 +25,11 @@ from crdtbucket.cli.top import top
 from crdtbucket.errors import CrdtbucketError
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]}, invoke_without_command=True)
+@click.group(
+    cls=CommandGroup,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    invoke_without_command=True,
+)
 @click.version_option(__version__, prog_name="crdtbucket", message="%(prog)s %(version)s")
 @click.pass_context
 def cli(context: click.Context) -> None:
@@ -43,10 +48,9 @@ for command in (
 def run() -> None:
     """Runs the command line. Errors are one line on stderr, with exit status 2."""
     try:
-        cli.main(standalone_mode=False)
+        cli.main(prog_name="crdtbucket", standalone_mode=False)
     except click.ClickException as error:
-        message = " ".join(error.format_message().split())
-        click.echo(f"crdtbucket: {message}", err=True)
+        click.echo(_message(error), err=True)
         sys.exit(2)
     except CrdtbucketError as error:
         click.echo(f"crdtbucket: {error}", err=True)
@@ -54,3 +58,17 @@ def run() -> None:
     except (click.Abort, KeyboardInterrupt):
         click.echo("crdtbucket: stopped", err=True)
         sys.exit(130)
+
+
+def _message(error: click.ClickException) -> str:
+    """One line, with the command that explains the call where it was no call at all; for a group
+    without a command its help."""
+    text = error.format_message()
+    if text.startswith("Usage:"):
+        return text
+    line = "crdtbucket: " + " ".join(text.split())
+    malformed = type(error) is click.UsageError or isinstance(
+        error, (click.MissingParameter, click.NoSuchOption)
+    )
+    context = error.ctx if malformed and isinstance(error, click.UsageError) else None
+    return line if context is None else f"{line} See `{context.command_path} --help`."

@@ -14,6 +14,7 @@ from rich.table import Table
 
 from crdtbucket.base.clock import NS_PER_SECOND
 from crdtbucket.base.duration import duration_ns, span
+from crdtbucket.cli.command_group import CommandGroup
 from crdtbucket.errors import ConfigError, Problem
 from crdtbucket.spec.mode import Mode
 
@@ -31,7 +32,7 @@ FILE = click.Path(dir_okay=False)
 JSON = click.option("--json", "json_", is_flag=True, help="Print JSON.")
 
 
-@click.group()
+@click.group(cls=CommandGroup)
 def config() -> None:
     """Check, show and compare configuration files."""
 
@@ -189,6 +190,10 @@ def _notes(found: Config) -> Iterator[str]:
             "strong consistency is asked for and no Redis is named, so buckets run in eventual "
             "mode: give bucket_backend.connection a host or a url"
         )
+    local = [spec.name for spec in found.buckets if spec.slots or spec.period]
+    if found.consistency is Mode.STRONG and local:
+        alone = "" if found.mesh else ", and without a mesh each node grants them whole: add mesh:"
+        yield f"{', '.join(local)}: slots and calendar quotas are never strong{alone}"
     if found.redis is not None and found.redis.active_active:
         yield from _replicated(found.region, found.redis.regions)
 

@@ -10,13 +10,14 @@ from typing import Any
 
 import click
 
+from crdtbucket.cli.command_group import CommandGroup
 from crdtbucket.cli.node_options import nodes_options, token_of, token_options
 from crdtbucket.cli.signing_options import SigningOptions, signing_options
 
 TAKEN = ("taken, and passed on", "held already")
 
 
-@click.group()
+@click.group(cls=CommandGroup)
 def identity() -> None:
     """The keys by which the nodes of a mesh know each other."""
 

@@ -1,11 +1,13 @@
-"""`crdtbucket mesh`: what the operator of a mesh sets up elsewhere."""
+"""`crdtbucket mesh`: prints the rights that nodes need at a message engine."""
 
 from __future__ import annotations
 
 import click
 
+from crdtbucket.cli.command_group import CommandGroup
 
-@click.group()
+
+@click.group(cls=CommandGroup)
 def mesh() -> None:
     """What a mesh needs from others."""
 

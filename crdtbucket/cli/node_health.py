@@ -84,6 +84,8 @@ class NodeReport:
     peers: tuple[PeerReport, ...] = ()
     regions: tuple[RegionReport, ...] = ()
     region_conflict: bool = False
+    refused: str = ""
+    """Why the node refused its file as it is now; "" where it did not."""
     halted: str = ""
     """What is said of a roll-out that is halted."""
     identity: str = ""
@@ -118,6 +120,7 @@ class NodeReport:
                 if isinstance(one, Mapping)
             ),
             answer.get("region_conflict") is True,
+            _text(_mapping(answer.get("config")).get("fault")),
             _halted(_mapping(answer.get("rollout"))),
             _text(_mapping(answer.get("identity")).get("policy")),
             _text(_mapping(answer.get("identity")).get("fingerprint")),
@@ -162,6 +165,8 @@ def _faults_of(node: NodeReport, max_lag: float) -> Iterable[str]:
         if mode == "fallback":
             yield f"{node.name}: {bucket} is in fallback, the rule for an outage decides"
     yield from _region_faults(node)
+    if node.refused:
+        yield f"{node.name}: its file is refused, and what was in force stays: {node.refused}"
     if node.halted:
         yield f"{node.name}: {node.halted}"
     for peer in node.peers:
@@ -186,14 +191,14 @@ def _split(nodes: Iterable[NodeReport]) -> Iterable[str]:
     runs: dict[tuple[int, str], dict[str, None]] = {}
     said = {node.name for node in nodes}
     for node in nodes:
-        told = [(node.name, node.config)]
-        # What a node says itself is newer than what others heard of it.
-        told += [
+        known = [(node.name, node.config)]
+        # What a node says itself is newer than what others know of it.
+        known += [
             (peer.name, peer.config)
             for peer in node.peers
             if peer.name not in said and peer.state not in ("left", "dead")
         ]
-        for name, config in told:
+        for name, config in known:
             if config is not None:
                 runs.setdefault((config.version, config.hash), {})[name] = None
     if len(runs) > 1:

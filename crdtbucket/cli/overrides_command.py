@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from crdtbucket.cli.command_group import CommandGroup
 from crdtbucket.cli.node_options import NodeOptions, node_options
 from crdtbucket.cli.screen import printable
 from crdtbucket.cli.signing_options import SigningOptions, signing_options
@@ -17,7 +18,7 @@ PAGE = 1_000
 WHEN = ": needed where the node is in a mesh"
 
 
-@click.group()
+@click.group(cls=CommandGroup)
 def overrides() -> None:
     """The limits that operators give to keys of a running node, and of its mesh.
 

@@ -8,7 +8,7 @@ import signal
 import socket
 import sys
 from collections.abc import Callable, Coroutine
-from typing import Any, Protocol
+from typing import Any
 
 import click
 from rich.console import Console
@@ -20,6 +20,8 @@ from crdtbucket.cli.progress import progress
 from crdtbucket.mesh.mesh_config import split_address
 from crdtbucket.reconcile.findings import Report
 
+Once = Callable[[Callable[[float], None], Callable[[], bool]], Coroutine[Any, Any, Report]]
+"""One run; see `crdtbucket.reconcile.asked_fleet.reconcile`."""
 INTERRUPTED = 130
 INCOMPLETE = 1
 
@@ -104,14 +106,6 @@ def reconcile(
         )
 
     sys.exit(asyncio.run(_repeat(once, every, json_)))
-
-
-class Once(Protocol):
-    """One run; see `crdtbucket.reconcile.asked_fleet.reconcile`."""
-
-    def __call__(
-        self, moved: Callable[[float], None], stopped: Callable[[], bool]
-    ) -> Coroutine[Any, Any, Report]: ...
 
 
 async def _repeat(once: Once, every: float | None, json_: bool) -> int:

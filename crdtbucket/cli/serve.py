@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import sys
+from collections.abc import Sized
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +31,7 @@ TEXT_FILE = click.Path(exists=True, dir_okay=False)
 )  # fmt: skip
 @click.option(
     "--grpc", default=None, metavar="ADDRESS",
-    help="host:port, or unix:/path, where Envoy's rate limit service is answered.",
+    help="host:port, or unix:/path, where Envoy's rate limit services are answered.",
 )  # fmt: skip
 @click.option(
     "--allow-host", "allowed_hosts", multiple=True, metavar="NAME",
@@ -124,16 +125,27 @@ def serve(
         config=str(path),
         **serving,  # the options that are called as their fields
     )
-    # Workers need a shared table, also when the file names none.
-    shared = None if workers == 1 or load_config(path).shared else "auto"
+    shared: str | None = None
 
     def make() -> Limiter:
         return Limiter.from_file(path, node=node, region=region, watch=True, shared=shared)
 
     if workers > 1:
+        config = load_config(path)
+        _need_bucket(path, config.buckets)
+        # Workers need a shared table, also when the file names none.
+        shared = None if config.shared else "auto"
         sys.exit(run_workers(workers, make, settings))
     limiter = make()
+    _need_bucket(path, limiter.buckets)
     run_loop(run(SidecarServer(limiter, settings), limiter))
+
+
+def _need_bucket(path: Path, buckets: Sized) -> None:
+    """A server without limits is one whose file was cut short, or is not the one that was meant."""
+    if not buckets:
+        fix = "add services: with a bucket, such as {api: {limit: 100/minute}}"
+        raise CrdtbucketError(f"{path}: no bucket is defined: {fix}")
 
 
 def _token(named: str, path: Path | None) -> str | None:

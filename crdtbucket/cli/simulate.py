@@ -1,4 +1,4 @@
-"""`crdtbucket simulate`: how exactly a limit is kept, before it is needed."""
+"""`crdtbucket simulate`: shows how accurate a limit will be in a mesh that does not run yet."""
 
 from __future__ import annotations
 

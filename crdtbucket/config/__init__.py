@@ -9,17 +9,18 @@ from pathlib import Path
 from typing import Any
 
 from crdtbucket.base.hashing import shared_key
-from crdtbucket.config.check import masked, report_problem, validate
+from crdtbucket.config.check import masked, validate
 from crdtbucket.config.descriptors import EnvoySection, check_buckets
 from crdtbucket.config.expand import expand
 from crdtbucket.config.fingerprint import fingerprint
 from crdtbucket.config.layout import arrange
-from crdtbucket.config.model import FallbackScope, IdentitySection, MeshSection, RatingSection
+from crdtbucket.config.mesh_section import mesh_config
+from crdtbucket.config.model import FallbackScope, IdentitySection, RatingSection
 from crdtbucket.config.redis_section import redis_config
 from crdtbucket.config.services import bucket_specs
 from crdtbucket.config.source import Source, YamlNode, read_tree
 from crdtbucket.config.stages import RolloutSection
-from crdtbucket.errors import ConfigError, InvalidSpec, MeshError
+from crdtbucket.errors import ConfigError, InvalidSpec
 from crdtbucket.mesh.mesh_config import MeshConfig
 from crdtbucket.rollout.staged import RolloutPlan
 from crdtbucket.spec.bucket_spec import BucketSpec, OnOutage
@@ -98,7 +99,7 @@ def load_config(path: str | os.PathLike[str], env: Mapping[str, str] | None = No
     rating = validate(RatingSection, layout.rating, source)
     identity = validate(IdentitySection, layout.identity, source)
     buckets = bucket_specs(layout.services, layout.defaults, source)
-    mesh = _mesh(layout.mesh, source) if layout.mesh else None
+    mesh = mesh_config(layout.mesh, source) if layout.mesh else None
     rollout = validate(RolloutSection, layout.rollout, source) if layout.rollout else None
     envoy = validate(EnvoySection, layout.envoy, source) if layout.envoy else None
     redis = _redis(rating, layout.rating, source) if rating else None
@@ -152,23 +153,6 @@ def _one_of_regions(region: str, redis: RedisConfig, node: YamlNode, source: Sou
     except InvalidSpec as error:
         place, _ = node.find(("region",))
         source.report_at(place, masked(error.message.removeprefix("region "), place), error.fix)
-
-
-def _mesh(node: YamlNode, source: Source) -> MeshConfig | None:
-    mesh = validate(MeshSection, node, source)
-    if mesh is None:
-        return None
-    try:
-        return MeshConfig(**mesh.model_dump(exclude_none=True))
-    except ConfigError as error:
-        for problem in error.problems:
-            report_problem(problem, problem.path.removeprefix("mesh."), node, source)
-        return None
-    except MeshError as error:
-        place, _ = node.find(("listen",))
-        message, _, fix = str(error).removeprefix("mesh.").partition(": ")
-        source.report_at(place, masked(message, node), fix)
-        return None
 
 
 def _redis(rating: RatingSection, node: YamlNode, source: Source) -> RedisConfig | None:

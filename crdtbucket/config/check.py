@@ -1,4 +1,4 @@
-"""One section against its model, each fault with its place in the file."""
+"""Checks one section against its model; each fault says where it stands in the file."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from crdtbucket.config.section import Section, section_of
 from crdtbucket.config.source import Source, YamlNode, did_you_mean, unknown_key
 from crdtbucket.config.values import WrongValue
 from crdtbucket.errors import InvalidSpec, Problem
-from crdtbucket.spec.bucket_spec import clipped
+from crdtbucket.spec.field_checks import clipped
 
 Model = TypeVar("Model", bound=Section)
 
@@ -107,9 +107,12 @@ def _section_at(model: type[Section], location: tuple[int | str, ...]) -> type[S
 
 
 def _key_below(section: type[Section], name: str) -> str | None:
-    """Where a key belongs that stands one level too high; None where it is no key there either."""
+    """Where a key belongs that stands one level too high, under its own name or that of both levels
+    (`tls_ca`); None where it is no key there either."""
     for key, field in section.model_fields.items():
         below, is_named = section_of(field)
-        if below is not None and not is_named and name in below.model_fields:
-            return f"{key}.{name}"
+        if below is not None and not is_named:
+            inner = name.removeprefix(f"{key}_")
+            if name in below.model_fields or inner in below.model_fields:
+                return f"{key}.{name if name in below.model_fields else inner}"
     return None

@@ -1,4 +1,4 @@
-"""Two configurations: what differs, and what it does to callers and to what they have used."""
+"""Compares two configurations: what differs, and what that does to callers and to their usage."""
 
 from __future__ import annotations
 
@@ -215,8 +215,8 @@ def limit_words(spec: BucketSpec) -> str:
 def _settings(old: Config, new: Config) -> Iterator[Difference]:
     trees = [effective(one, _Hidden) for one in (old, new)]
     for tree in trees:
-        for told in ("services", "version"):
-            tree.pop(told, None)
+        for left_out in ("services", "version"):
+            tree.pop(left_out, None)
     for path, one, other in _differing("", *trees):
         before, after = _shown(one), _shown(other)
         words = f"{path}: {_text(before)} -> {_text(after)}"

@@ -1,4 +1,4 @@
-"""The section that says which buckets the descriptors of a proxy take from."""
+"""The section `envoy`: which bucket a descriptor of a proxy takes from."""
 
 from __future__ import annotations
 
@@ -10,8 +10,9 @@ from pydantic import AfterValidator, model_validator
 from crdtbucket.config.section import Section
 from crdtbucket.config.source import Source, YamlNode, did_you_mean
 from crdtbucket.config.values import WrongValue
-from crdtbucket.spec.bucket_spec import BucketSpec, canonical_name, clipped
+from crdtbucket.spec.bucket_spec import BucketSpec, canonical_name
 from crdtbucket.spec.descriptor_rule import DescriptorRule
+from crdtbucket.spec.field_checks import clipped
 
 MAX_RULES = 1_000
 MAX_ENTRIES = 32
@@ -73,7 +74,7 @@ def _reachable(sections: list[DescriptorSection]) -> list[DescriptorSection]:
 
 
 class EnvoySection(Section):
-    """What Envoy's rate limit service answers by."""
+    """What Envoy's rate limit services answer by."""
 
     descriptors: Annotated[list[DescriptorSection], AfterValidator(_reachable)] | None = None
 

@@ -1,4 +1,4 @@
-"""A configuration as a file that leaves nothing out: what is in force, in the shape of a file."""
+"""Writes a configuration as a file in which every default and inherited value stands."""
 
 from __future__ import annotations
 
@@ -9,10 +9,12 @@ from typing import Any
 from crdtbucket.base.clock import NS_PER_SECOND
 from crdtbucket.base.duration import span
 from crdtbucket.config import Config
-from crdtbucket.config.model import MeshSection, RatingSection
+from crdtbucket.config.mesh_section import MeshSection, MeshTlsSection
+from crdtbucket.config.model import RatingSection
 from crdtbucket.config.redis_section import BackendSection, ConnectionSection
 from crdtbucket.config.schema import is_span
 from crdtbucket.config.section import Section, section_of
+from crdtbucket.mesh.mesh_config import MeshConfig
 from crdtbucket.rollout.staged import RolloutPlan
 from crdtbucket.spec.bucket_spec import BucketSpec
 from crdtbucket.spec.descriptor_rule import DescriptorRule
@@ -44,7 +46,7 @@ def effective(config: Config, hide: Hide = lambda secret: MASK) -> dict[str, Any
         **identity,
         "rating": rating,
         "services": {spec.name: _service(spec, config) for spec in config.buckets} or None,
-        "mesh": None if config.mesh is None else _settings(MeshSection, config.mesh, hide),
+        "mesh": None if config.mesh is None else _mesh(config.mesh, hide),
         "rollout": None if config.rollout is None else _rollout(config.rollout),
         "envoy": _envoy(config.descriptors) if config.descriptors else None,
     }
@@ -104,6 +106,11 @@ def _settings(section: type[Section], settings: Any, hide: Hide) -> dict[str, An
 
 def _hidden(secret: str | bytes, hide: Hide) -> str:
     return hide(secret if isinstance(secret, str) else secret.decode("utf-8", "replace"))
+
+
+def _mesh(mesh: MeshConfig, hide: Hide) -> dict[str, Any]:
+    tls = {name: getattr(mesh, f"tls_{name}") for name in MeshTlsSection.model_fields}
+    return _settings(MeshSection, mesh, hide) | {"tls": tls}
 
 
 def _backend(redis: RedisConfig, hide: Hide) -> dict[str, Any]:

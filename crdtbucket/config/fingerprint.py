@@ -1,4 +1,4 @@
-"""A short name of all that decides about limits: equal on nodes that grant the same."""
+"""A hash of all settings that decide about limits: nodes with the same hash grant the same."""
 
 from __future__ import annotations
 

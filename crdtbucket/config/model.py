@@ -1,4 +1,4 @@
-"""The sections of a configuration, but for those of Redis and of a roll-out."""
+"""The sections of a configuration, but for those of Redis, the mesh and a roll-out."""
 
 from __future__ import annotations
 
@@ -9,32 +9,26 @@ from pydantic import Field, model_validator
 from crdtbucket.config.redis_section import BackendSection
 from crdtbucket.config.section import Section
 from crdtbucket.config.values import (
-    Addresses,
     Duration,
-    Fingerprints,
     Rate,
     Ratio,
     Seconds,
-    SecondsOrNever,
-    Secrets,
-    SecretText,
     Share,
     Webhook,
     WrongValue,
     named,
     whole,
 )
-from crdtbucket.mesh.mesh_config import MeshConfig
 from crdtbucket.spec.bucket_spec import (
     MAX_NODES,
     MAX_QUOTA,
     MAX_SLOTS,
-    MAX_TOKENS,
     BucketSpec,
     OnOutage,
     OnTableFull,
 )
 from crdtbucket.spec.calendar_period import Per
+from crdtbucket.spec.field_checks import MAX_TOKENS
 from crdtbucket.strong.controller.controller_settings import ControllerSettings
 
 Consistency = Literal["strong", "eventual"]
@@ -87,7 +81,8 @@ class RatingSection(Section):
     """how many processes share the limits at least: where fewer are known, the quota is that of so
     many. A process that starts while Redis is gone has nothing else to go by"""
     webhook: Webhook | None = Field(default=None, repr=False)
-    """an `https://` or `http://` URL to which [changes of mode](#webhook) are posted"""
+    """an `https://` or `http://` URL to which [changes of mode](#webhook) are posted, with `slack+`
+    or `pagerduty+` before it where these services get them"""
     bucket_backend: BackendSection | None = None
     modes: ModesSection = ModesSection()
 
@@ -180,71 +175,6 @@ class ServiceSection(DefaultsSection):
 
     keys: dict[str, OverrideSection] | None = None
     """limits for keys that match a glob, [below](#defaults-and-overrides)"""
-
-
-class MeshSection(Section):
-    """This node's part in the mesh; see `MeshConfig`, whose fields these are."""
-
-    settings = MeshConfig
-
-    transport: Literal["sockets", "nats", "redis"] | None = None
-    """what carries frames: WebSockets between nodes (`sockets`), or a message engine that all
-    connect with, [`nats` or `redis`](transports.md)"""
-    servers: Addresses | None = None
-    """the engine's: a list, or text with commas, of nats://host:port (tls:// with TLS); or one
-    redis://host:port (rediss:// with TLS)"""
-    credentials: SecretText | None = Field(default=None, repr=False)
-    """lets this node into the engine: `user:password`, a token, or the text of a .creds file"""
-    subject_prefix: str | None = None
-    """begins the subjects at an engine: letters, digits, - and _"""
-    mesh_name: str | None = None
-    """tells this mesh from others on one engine: letters, digits, - and _"""
-    listen: str | None = None
-    """where peers connect; see [MeshConfig](api.md#meshconfig) for this and the rest"""
-    advertise: str | None = None
-    """the address that other nodes are told to call, where it is another"""
-    peers: Addresses | None = None
-    """nodes to call: a list, or text with commas"""
-    secret: Secrets | None = Field(default=None, repr=False)
-    """authenticates peers: 16 bytes or more; of a list the first is used and all are accepted"""
-    observer_secret: SecretText | None = Field(default=None, repr=False)
-    """for [those who only look](security.md#roles), of 16 bytes or more; needs `hash_secret`"""
-    hash_secret: SecretText | None = Field(default=None, repr=False)
-    """keys the hash of bucket keys; the same on all nodes for as long as the mesh lives"""
-    tls_cert: str | None = None
-    """certificate file (PEM) that this node shows its peers"""
-    tls_key: str | None = None
-    """private key file (PEM) of `tls_cert`"""
-    tls_ca: str | None = None
-    """file (PEM) of the authorities that sign peers' certificates; given, TLS is mutual"""
-    tls_verify_peer: bool | None = None
-    """`false` takes any certificate; the secret must then authenticate"""
-    identity: Literal["off", "pinned", "allowed", "certificate"] | None = None
-    """[what binds a node to its name](security.md#who-a-node-is): nothing but the secret (`off`),
-    a key that is `pinned` when it is first met, or `allowed` by a list; or its `certificate`"""
-    identity_key: SecretText | None = Field(default=None, repr=False)
-    """private key (Ed25519, PEM) of this node; left out, that of `state_dir`, made when missing"""
-    allowed_keys: Fingerprints | None = None
-    """fingerprints of keys by the names of the nodes: a text for each, or a list"""
-    operator_keys: Addresses | None = None
-    """fingerprints of keys whose orders [eject nodes](security.md#ejecting-a-node) from the mesh: a
-    list, or text with commas"""
-    gossip_interval: Seconds | None = None
-    """time between two rounds to each peer"""
-    partition_trust: Seconds | None = None
-    """how long a silent peer's demand is still predicted; while it is a member, if left out"""
-    partition_burst: Literal["whole", "share"] | None = None
-    """tokens that a bucket holds at most while peers are silent: its `whole` capacity, on each side
-    of a partition; or this side's `share` of it by demand"""
-    forget_after: Seconds | None = None
-    """silence after which a peer is no longer a member"""
-    ended_is_dead: SecondsOrNever | None = None
-    """for so long calls to a peer whose connection ended must be refused, until it counts as dead;
-    or `never`"""
-    state_dir: str | None = None
-    """folder for this node's epoch and snapshots; without one nothing is kept"""
-    max_peers: Annotated[int, whole("max_peers", 1, 1024)] | None = None
-    """connections to peers, at most"""
 
 
 class IdentitySection(Section):

@@ -17,10 +17,10 @@ from pydantic.fields import FieldInfo
 from crdtbucket.base.clock import NS_PER_SECOND
 from crdtbucket.base.duration import span
 from crdtbucket.config.descriptors import EnvoySection
+from crdtbucket.config.mesh_section import MeshSection
 from crdtbucket.config.model import (
     DefaultsSection,
     IdentitySection,
-    MeshSection,
     RatingSection,
     ServiceSection,
 )
@@ -96,19 +96,19 @@ def _metadata(annotation: Any) -> tuple[Any, ...]:
 
 
 def reference() -> Iterator[tuple[str, Any, str]]:
-    """Every key with its path, default and meaning; sections that are alike are told once."""
-    told: dict[tuple[type[Section], str], str] = {}
+    """Every key with its path, default and meaning; sections that are alike are listed once."""
+    listed_at: dict[tuple[type[Section], str], str] = {}
     sections: dict[str, type[Section]] = {
         "": IdentitySection, "rating.": RatingSection, "services.*.": ServiceSection,
         "defaults.": DefaultsSection, "mesh.": MeshSection, "rollout.": RolloutSection,
         "envoy.": EnvoySection,
     }  # fmt: skip
     for prefix, kind in sections.items():
-        yield from _rows(kind, prefix, told)
+        yield from _rows(kind, prefix, listed_at)
 
 
 def _rows(
-    section: type[Section], prefix: str, told: dict[tuple[type[Section], str], str]
+    section: type[Section], prefix: str, listed_at: dict[tuple[type[Section], str], str]
 ) -> Iterator[tuple[str, Any, str]]:
     for name, field in section.model_fields.items():
         path = prefix + name
@@ -116,12 +116,13 @@ def _rows(
         # Where the key comes from, as sections inherit keys.
         bases = [one for one in section.__mro__ if issubclass(one, Section)]
         owner = next(one for one in reversed(bases) if name in one.model_fields)
-        first = told.setdefault((owner, name), path)
+        first = listed_at.setdefault((owner, name), path)
         if first != path:
             yield path, None, f"as `{first}`"
         elif inner is not None:
             listed = "list[" in str(field.annotation)
-            yield from _rows(inner, path + ("[]." if listed else ".*." if is_named else "."), told)
+            inside = "[]." if listed else ".*." if is_named else "."
+            yield from _rows(inner, path + inside, listed_at)
         else:
             yield path, default_of(section, name), " ".join((field.description or "").split())
 
@@ -154,13 +155,13 @@ def _definition(schema: dict[str, Any], kind: type[Section]) -> dict[str, Any]:
 def _property(schema: dict[str, Any], default: Any) -> dict[str, Any]:
     # Links lead to other pages of the docs, which editors do not have.
     words = re.sub(r"\[([^]]+)\]\([^)]+\)", r"\1", " ".join(schema.get("description", "").split()))
-    told = {"description": words} if words else {}
+    shown = {"description": words} if words else {}
     if default is not None:
-        told["default"] = default
+        shown["default"] = default
     rest = {k: v for k, v in schema.items() if k not in ("description", "default", "title")}
     choices = list(_choices(rest))
     is_mapping = any("$ref" in one or one.get("type") == "object" for one in choices)
-    return {**told, "anyOf": [*choices, *([] if is_mapping else [REFERENCE]), {"type": "null"}]}
+    return {**shown, "anyOf": [*choices, *([] if is_mapping else [REFERENCE]), {"type": "null"}]}
 
 
 def _choices(schema: dict[str, Any]) -> Iterator[dict[str, Any]]:

@@ -1,4 +1,4 @@
-"""The buckets of a file: each service with what it inherits, as a checked `BucketSpec`."""
+"""Turns the services of a file, with what they inherit, into checked `BucketSpec`s."""
 
 from __future__ import annotations
 
@@ -10,8 +10,9 @@ from crdtbucket.config.check import masked, report_missing, validate
 from crdtbucket.config.model import DefaultsSection, OverrideSection, RuleSection, ServiceSection
 from crdtbucket.config.source import Source, YamlNode
 from crdtbucket.errors import InvalidSpec
-from crdtbucket.spec.bucket_spec import BucketSpec, canonical_name, parse_rate
+from crdtbucket.spec.bucket_spec import BucketSpec, canonical_name
 from crdtbucket.spec.overrides import FEWER, MAX_BUCKETS, check_glob
+from crdtbucket.spec.rate_text import parse_rate
 
 RATE = {"capacity", "refill_rate", "refill_interval"}
 SLOTS = {"slots", "ttl"}

@@ -1,4 +1,4 @@
-"""A YAML file as a tree that remembers where each value stands, and whence it came.
+"""Reads a YAML file into a tree in which each value knows its line, and where it came from.
 
 YAML 1.2 (so `no` is text), one document, no tags of its own, duplicate keys refused.
 """

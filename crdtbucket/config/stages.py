@@ -1,4 +1,4 @@
-"""The shape of the section that says by which stages a version comes into force."""
+"""The section `rollout`: the stages in which a version comes into force."""
 
 from __future__ import annotations
 

@@ -15,14 +15,9 @@ from crdtbucket.base.clock import NS_PER_SECOND
 from crdtbucket.base.duration import DURATION_HINT, UNIT_NS, duration_ns
 from crdtbucket.errors import InvalidSpec
 from crdtbucket.mesh.mesh_config import NEVER
-from crdtbucket.spec.bucket_spec import (
-    MAX_NAME_LENGTH,
-    check_name,
-    check_whole,
-    clipped,
-    parse_rate,
-)
-from crdtbucket.strong.controller.notice import check_webhook
+from crdtbucket.spec.field_checks import MAX_NAME_LENGTH, check_name, check_whole, clipped
+from crdtbucket.spec.rate_text import parse_rate
+from crdtbucket.strong.controller.webhook_target import check_webhook
 
 _SHARE = re.compile(r"(\d{1,20}(?:\.\d{1,20})?) *(%?)", re.ASCII)
 
@@ -188,4 +183,5 @@ Secrets = Annotated[str | list[str], ValueCheck(_secrets, _TEXTS)]
 Addresses = Annotated[list[str], ValueCheck(_addresses, _TEXTS)]
 _KEYS = {"type": "object", "additionalProperties": _TEXTS}
 Fingerprints = Annotated[dict[str, str | list[str]], ValueCheck(_fingerprints, _KEYS)]
-Webhook = Annotated[str, ValueCheck(check_webhook, {**_TEXT, "pattern": "^https?://"})]
+_WEBHOOK = r"^((slack|pagerduty)\+)?https?://"
+Webhook = Annotated[str, ValueCheck(check_webhook, {**_TEXT, "pattern": _WEBHOOK})]

@@ -54,7 +54,7 @@ class Accounts:
 
     def __init__(self, regions: Sequence[str]) -> None:
         self.regions = tuple(regions)
-        self.accounts = [Account() for _ in regions]
+        self.each = [Account() for _ in regions]
         self.room = 0.0
         """The largest room below full that was seen anywhere, tokens."""
         self.switches: list[Switch] = []
@@ -63,7 +63,7 @@ class Accounts:
 
     def report(self, region: int, report: Report) -> None:
         """Take down a report of a region."""
-        account = self.accounts[region]
+        account = self.each[region]
         account.latest = report
         if report["epoch"] not in account.epochs:
             account.epochs.append(report["epoch"])
@@ -94,17 +94,15 @@ class Accounts:
 
     def by_region(self, known: dict[str, int]) -> tuple[int, ...]:
         """Columns by epoch, summed for each region."""
-        return tuple(
-            sum(known.get(epoch, 0) for epoch in account.epochs) for account in self.accounts
-        )
+        return tuple(sum(known.get(epoch, 0) for epoch in account.epochs) for account in self.each)
 
     def total_admitted(self, region: int) -> int:
         """Tokens that the process of a region says it admitted, call by call."""
-        return _last(self.accounts[region].granted)
+        return _last(self.each[region].granted)
 
     def agreed(self) -> bool:
         """Whether all regions have reported all calls, and hold the same columns."""
-        latest = [account.latest for account in self.accounts]
+        latest = [account.latest for account in self.each]
         if not all(report is not None and report["done"] for report in latest):
             return False
         known = [report["known"] for report in latest if report is not None]
@@ -112,14 +110,14 @@ class Accounts:
 
     def rates(self, region: int, now_ns: int) -> tuple[float, float]:
         """Tokens a second offered and admitted, over the last second."""
-        account = self.accounts[region]
+        account = self.each[region]
         since = bisect_left(account.times, now_ns - NS_PER_SECOND)
         return _since(account.offered, since), _since(account.admitted, since)
 
     def admitted_between(self, start_ns: int, end_ns: int) -> int:
         """Tokens admitted by all regions in [start, end)."""
         total = 0
-        for account in self.accounts:
+        for account in self.each:
             low = bisect_left(account.grant_times, start_ns)
             high = bisect_left(account.grant_times, end_ns)
             total += _upto(account.granted, high) - _upto(account.granted, low)
@@ -129,7 +127,7 @@ class Accounts:
         """When one bucket that sees every call was full for the last time, ns; 0 for never."""
         grants = sorted(
             (at, total - _upto(account.granted, place))
-            for account in self.accounts
+            for account in self.each
             for place, (at, total) in enumerate(
                 zip(account.grant_times, account.granted, strict=True)
             )
@@ -144,12 +142,12 @@ class Accounts:
 
     def lag_ns(self, region: int, full_at: int) -> int:
         """The age of the oldest take of another region that this one did not know of: the worst
-        within the last second. Takes before `full_at` are history, of which nobody need hear."""
+        within the last second. Takes before `full_at` are history, of which nobody need know."""
         worst = 0
-        for at, known in self.accounts[region].recent:
-            heard = self.by_region(known)
-            for other, account in enumerate(self.accounts):
-                place = bisect_right(account.granted, heard[other])
+        for at, known in self.each[region].recent:
+            updates = self.by_region(known)
+            for other, account in enumerate(self.each):
+                place = bisect_right(account.granted, updates[other])
                 place = max(place, bisect_left(account.grant_times, full_at))
                 if other != region and place < len(account.grant_times):
                     worst = max(worst, at - account.grant_times[place])

@@ -53,7 +53,7 @@ class Board:
 
 
 def board(
-    ledger: Accounts,
+    accounts: Accounts,
     spec: BucketSpec,
     traffic: Traffic,
     start_ns: int,
@@ -66,36 +66,38 @@ def board(
     elapsed = max(0, now_ns - start_ns)
     phase = traffic.phase(elapsed)
     seconds = elapsed // NS_PER_SECOND
-    full_at = ledger.full_at(spec)
+    full_at = accounts.full_at(spec)
     spark = tuple(
-        ledger.admitted_between(start_ns + k * NS_PER_SECOND, start_ns + (k + 1) * NS_PER_SECOND)
+        accounts.admitted_between(start_ns + k * NS_PER_SECOND, start_ns + (k + 1) * NS_PER_SECOND)
         for k in range(max(0, seconds - SPARK_S), seconds)
     )
     return Board(
         elapsed / NS_PER_SECOND,
         phase,
         max(0, phase.end_ns - elapsed) / NS_PER_SECOND,
-        tuple(_row(ledger, place, now_ns, full_at, cut) for place in range(len(ledger.regions))),
+        tuple(
+            _row(accounts, place, now_ns, full_at, cut) for place in range(len(accounts.regions))
+        ),
         spark,
-        sum(ledger.total_admitted(place) for place in range(len(ledger.regions))),
+        sum(accounts.total_admitted(place) for place in range(len(accounts.regions))),
         spec.capacity + spec.rate_per_second * elapsed / NS_PER_SECOND,
         spec.rate_per_second,
         switches,
     )
 
 
-def _row(ledger: Accounts, place: int, now_ns: int, full_at: int, cut: str | None) -> Row:
-    name, latest = ledger.regions[place], ledger.accounts[place].latest
-    offered, admitted = ledger.rates(place, now_ns)
+def _row(accounts: Accounts, place: int, now_ns: int, full_at: int, cut: str | None) -> Row:
+    name, latest = accounts.regions[place], accounts.each[place].latest
+    offered, admitted = accounts.rates(place, now_ns)
     peers = {} if latest is None else latest["peers"]
     return Row(
         region=name,
         offered=offered,
         admitted=admitted,
         remaining=0 if latest is None else latest["remaining"],
-        lag_s=ledger.lag_ns(place, full_at) / NS_PER_SECOND,
+        lag_s=accounts.lag_ns(place, full_at) / NS_PER_SECOND,
         alive=list(peers.values()).count("alive"),
-        peers=len(ledger.regions) - 1,
+        peers=len(accounts.regions) - 1,
         is_cut=name == cut,
         mode="" if latest is None else latest["mode"],
     )

@@ -31,7 +31,7 @@ class Course:
 
     has_redis = False
 
-    async def prepare(self, stack: AsyncExitStack, ledger: Accounts) -> None:
+    async def prepare(self, stack: AsyncExitStack, accounts: Accounts) -> None:
         """Starts what the regions need before they start."""
 
     def parts(self, seconds: float) -> list[Phase]:
@@ -42,7 +42,7 @@ class Course:
         """Arguments of a region's process."""
         return {}
 
-    def setting(self, file_mode: str, ledger: Accounts) -> str:
+    def setting(self, file_mode: str, accounts: Accounts) -> str:
         """How the regions run, in words; `file_mode` is what the configuration asks for."""
         raise NotImplementedError
 
@@ -50,7 +50,7 @@ class Course:
         """Does what is to be done, each at its time."""
         raise NotImplementedError
 
-    async def settled(self, ledger: Accounts) -> bool:
+    async def settled(self, accounts: Accounts) -> bool:
         """Whether all that happened is over, when the regions agree."""
         return True
 
@@ -62,11 +62,11 @@ class Course:
         """The region that is cut off now."""
         return None
 
-    def switches(self, ledger: Accounts, start_ns: int) -> tuple[str, ...] | None:
+    def switches(self, accounts: Accounts, start_ns: int) -> tuple[str, ...] | None:
         """All changes of mode so far, in words; None in a run without Redis."""
         if not self.has_redis:
             return None
-        return tuple(words.switch_line(one, start_ns) for one in ledger.switches)
+        return tuple(words.switch_line(one, start_ns) for one in accounts.switches)
 
 
 class CutCourse(Course):
@@ -80,9 +80,9 @@ class CutCourse(Course):
         """A burst, a cut, and the time after it."""
         return phases(seconds)
 
-    def setting(self, file_mode: str, ledger: Accounts) -> str:
+    def setting(self, file_mode: str, accounts: Accounts) -> str:
         """In which mode they run, and why."""
-        latest = ledger.accounts[0].latest
+        latest = accounts.each[0].latest
         assert latest is not None
         return words.setting(file_mode, latest["mode"], DELAY_S * 1000)
 
@@ -120,8 +120,8 @@ class EngineCourse(CutCourse):
         super().__init__()
         self._network = network
 
-    def setting(self, file_mode: str, ledger: Accounts) -> str:
-        """How they are joined."""
+    def setting(self, file_mode: str, accounts: Accounts) -> str:
+        """How they are linked."""
         return words.nats_setting(DELAY_S * 1000)
 
     async def happen(self, network: DemoNetwork, traffic: Traffic, start_ns: int) -> None:
@@ -147,11 +147,11 @@ class RedisCourse(Course):
         """A burst, then Redis is slow, gone, and back."""
         return redis_phases(seconds)
 
-    async def prepare(self, stack: AsyncExitStack, ledger: Accounts) -> None:
+    async def prepare(self, stack: AsyncExitStack, accounts: Accounts) -> None:
         """Starts the server, or asks it; in the end nothing of the run stays in it."""
 
         async def remove() -> None:
-            latest = [account.latest for account in ledger.accounts]
+            latest = [account.latest for account in accounts.each]
             told = [report["redis"] for report in latest if report is not None]
             keys = {key for redis in told for key in (redis["key"], *redis["others"])}
             await self.store.stop(sorted(keys))
@@ -163,7 +163,7 @@ class RedisCourse(Course):
         """How a region reaches Redis, and when it changes its mode."""
         return {"redis": self.store.config(), "modes": PATIENCE}
 
-    def setting(self, file_mode: str, ledger: Accounts) -> str:
+    def setting(self, file_mode: str, accounts: Accounts) -> str:
         """Which Redis they use, and how patient they are with it."""
         server = self.store.server
         program = None if server is None else Path(server.program).name
@@ -181,9 +181,9 @@ class RedisCourse(Course):
             elif act.name == "gone":
                 await self.store.gone()
 
-    async def settled(self, ledger: Accounts) -> bool:
+    async def settled(self, accounts: Accounts) -> bool:
         """Whether Redis decides again, and holds what the regions hold."""
-        reports = settled_reports(ledger)
+        reports = settled_reports(accounts)
         if not reports:
             return False
         self._records = await self.store.records(reports[0]["redis"]["key"])
@@ -205,7 +205,7 @@ class RegionsCourse(CutCourse):
         self._stores = RegionStores(DELAY_S, spec)
         self._records: list[dict[str, int]] = [{} for _ in REGIONS]
 
-    async def prepare(self, stack: AsyncExitStack, ledger: Accounts) -> None:
+    async def prepare(self, stack: AsyncExitStack, accounts: Accounts) -> None:
         """Starts the servers and the replication between them."""
         stack.push_async_callback(self._stores.stop)
         await self._stores.start()
@@ -214,7 +214,7 @@ class RegionsCourse(CutCourse):
         """How a region reaches its Redis, and how patient it is with it."""
         return {"redis": self._stores.config(region), "modes": REGIONAL_PATIENCE}
 
-    def setting(self, file_mode: str, ledger: Accounts) -> str:
+    def setting(self, file_mode: str, accounts: Accounts) -> str:
         """Which servers they use."""
         program = Path(self._stores.servers[CUT_REGION].program).name
         return words.regions_setting(program, DELAY_S * 1000)
@@ -229,9 +229,9 @@ class RegionsCourse(CutCourse):
         super().join(network)
         self._stores.heal()
 
-    async def settled(self, ledger: Accounts) -> bool:
+    async def settled(self, accounts: Accounts) -> bool:
         """Whether each Redis decides, and all three hold what the regions hold."""
-        reports = settled_reports(ledger)
+        reports = settled_reports(accounts)
         if not reports:
             return False
         records = await self._stores.records(reports[0]["redis"]["key"])
@@ -246,9 +246,9 @@ class RegionsCourse(CutCourse):
         return RegionCut(*self._cut_ns, self._records)
 
 
-def settled_reports(ledger: Accounts) -> list[Report]:
+def settled_reports(accounts: Accounts) -> list[Report]:
     """The newest reports, when Redis decides everywhere and has been told everything; else none."""
-    latest = [account.latest for account in ledger.accounts]
+    latest = [account.latest for account in accounts.each]
     reports = [report for report in latest if report is not None]
     if any(one["mode"] != Mode.STRONG or one["redis"]["unsettled"] for one in reports):
         return []

@@ -64,7 +64,7 @@ class UnsentTakes:
         self._strangers: set[int] = set()
 
     def lost(self) -> None:
-        """Redis is empty at this moment, and must hear of everybody anew."""
+        """Redis is empty at this moment, and must learn of everybody anew."""
         self._strangers = set(range(len(self._pending)))
 
     def full(self) -> None:

@@ -82,7 +82,7 @@ class Demo:
     def __init__(self, options: Options, view: SilentRunView) -> None:
         """Raises `DemoError` when there is no Redis and one is asked for."""
         self.options, self.view = options, view
-        self.ledger = Accounts(REGIONS)
+        self.accounts = Accounts(REGIONS)
         self.spec, self.mode = _bucket()
         redis = options.redis
         self._engine = EngineNetwork(DELAY_S) if options.nats else None
@@ -102,7 +102,7 @@ class Demo:
         self.view.say(words.title(self.spec, self.options.redis))
         async with AsyncExitStack() as stack:
             stack.callback(self.view.close)
-            await self.course.prepare(stack, self.ledger)
+            await self.course.prepare(stack, self.accounts)
             network = self._network()
             stack.push_async_callback(network.stop)
             await network.start()
@@ -114,7 +114,7 @@ class Demo:
             await _alongside(running, *(region.ended() for region in regions))
         gossip_ns = MeshConfig(listen="127.0.0.1:0").gossip_interval_ns
         calls = len(self.traffic.calls)
-        verdict = judge(self.ledger, self.spec, gossip_ns, self.course.happened(), calls)
+        verdict = judge(self.accounts, self.spec, gossip_ns, self.course.happened(), calls)
         self.view.verdict(verdict)
         self.view.say("")
         self.view.say(words.AFTER)
@@ -138,7 +138,7 @@ class Demo:
         ]  # fmt: skip
 
     def _listener(self, place: int) -> Callable[[Report], None]:
-        return lambda report: self.ledger.report(place, report)
+        return lambda report: self.accounts.report(place, report)
 
     async def _run(self, regions: list[RegionProcess], network: DemoNetwork) -> None:
         await linked(regions, LINK_S)
@@ -148,7 +148,7 @@ class Demo:
             self.view.say(words.consoles(consoles))
         trace = "the Azure LLM trace" if self.options.trace is None else str(self.options.trace)
         self.view.say("")
-        self.view.say(self.course.setting(self.mode, self.ledger))
+        self.view.say(self.course.setting(self.mode, self.accounts))
         self.view.say(words.source(self.traffic, trace))
         self.start_ns = now_ns() + _LEAD_NS
         for place, region in enumerate(regions):
@@ -166,9 +166,9 @@ class Demo:
 
     async def _all_reported(self) -> bool:
         """Whether all calls are made and everybody knows of them."""
-        made = sum(len(account.times) for account in self.ledger.accounts)
-        reported = made == len(self.traffic.calls) and self.ledger.agreed()
-        return reported and await self.course.settled(self.ledger)
+        made = sum(len(account.times) for account in self.accounts.each)
+        reported = made == len(self.traffic.calls) and self.accounts.agreed()
+        return reported and await self.course.settled(self.accounts)
 
     async def _show(self) -> None:
         pause = 1.0 / self.view.frames_a_second
@@ -177,8 +177,8 @@ class Demo:
             now = now_ns()
             self.view.show(
                 board(
-                    self.ledger, self.spec, self.traffic, self.start_ns, now,
-                    self.course.cut(), self.course.switches(self.ledger, self.start_ns),
+                    self.accounts, self.spec, self.traffic, self.start_ns, now,
+                    self.course.cut(), self.course.switches(self.accounts, self.start_ns),
                 )
             )  # fmt: skip
             await asyncio.sleep(pause)
@@ -191,7 +191,7 @@ def _course(redis: str | None, spec: BucketSpec) -> Course:
 
 
 async def linked(regions: list[RegionProcess], seconds: float) -> None:
-    """Until every region hears all others and has warmed up. Raises `DemoError`."""
+    """Until every region is linked with all others and has warmed up. Raises `DemoError`."""
     deadline = asyncio.get_running_loop().time() + seconds
     while not all(_ready(region, len(regions) - 1) for region in regions):
         if asyncio.get_running_loop().time() > deadline:

@@ -30,23 +30,23 @@ class LimitFigures:
 
 
 def limit_figures(
-    ledger: Accounts, spec: BucketSpec, settings: Settings, happened: Happened
+    accounts: Accounts, spec: BucketSpec, settings: Settings, happened: Happened
 ) -> dict[str, LimitFigures]:
     """By the part of the run: the worst of the windows that end in it."""
-    calls = ledger.decided()
-    limits = _limits(calls, settings, _slack(ledger, spec, calls), happened)
+    calls = accounts.decided()
+    limits = _limits(calls, settings, _slack(accounts, spec, calls), happened)
     if happened.ratio is not None:
         fallen_back = [call for call in calls if call.mode == Mode.FALLBACK.value]
         limits[FALLBACK] = fallback_limit(fallen_back, settings, happened.ratio)
     return limits
 
 
-def _slack(ledger: Accounts, spec: BucketSpec, calls: Sequence[DecidedCall]) -> float:
+def _slack(accounts: Accounts, spec: BucketSpec, calls: Sequence[DecidedCall]) -> float:
     """Tokens that widen every bound: room kept for silent peers, debt forgiven, late times."""
-    latest = [account.latest for account in ledger.accounts]
+    latest = [account.latest for account in accounts.each]
     forgiven = sum(report["forgiven"] for report in latest if report is not None)
     late_ns = max((call.error_ns for call in calls), default=0)
-    return ledger.room + float(forgiven) + spec.rate_per_second * late_ns / NS_PER_SECOND
+    return accounts.room + float(forgiven) + spec.rate_per_second * late_ns / NS_PER_SECOND
 
 
 def _limits(

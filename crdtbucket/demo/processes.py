@@ -1,4 +1,4 @@
-"""Starts the processes of the demo, commands them, reads their reports, and surely ends them."""
+"""Starts the processes of the demo, sends them commands, reads their reports, and ends them all."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import socket
 import sys
 from collections import deque
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from crdtbucket.errors import CrdtbucketError
@@ -25,6 +26,7 @@ if prctl is not None:
 os.execv(sys.argv[1], sys.argv[1:])
 """
 LEAVE_S = 3.0
+_ROOT = Path(__file__).parents[2]
 _LINE_LIMIT = 2**26
 _LAST_WORDS = 20
 # Below the ports that the kernel gives to outgoing connections, so that none takes it meanwhile.
@@ -89,6 +91,7 @@ class RegionProcess:
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE,
             limit=_LINE_LIMIT,
+            cwd=_ROOT,  # else a checkout that is not built comes first where the demo is run in it
             start_new_session=True,  # Ctrl-C in the terminal reaches the parent alone
         )  # fmt: skip
         self._readers = [

@@ -59,27 +59,27 @@ class RunVerdict:
 
 
 def judge(
-    ledger: Accounts, spec: BucketSpec, gossip_ns: int, happened: Happened, expected: int
+    accounts: Accounts, spec: BucketSpec, gossip_ns: int, happened: Happened, expected: int
 ) -> RunVerdict:
     """The verdict. `expected`: how many calls were to be made."""
-    calls = ledger.decided()
-    settings = Settings.of_bucket(spec, regions=len(ledger.regions), gossip_ns=gossip_ns)
-    limits = limit_figures(ledger, spec, settings, happened)
+    calls = accounts.decided()
+    settings = Settings.of_bucket(spec, regions=len(accounts.regions), gossip_ns=gossip_ns)
+    limits = limit_figures(accounts, spec, settings, happened)
     admitted, ideal = _admitted(calls, settings)
-    latest = [account.latest for account in ledger.accounts]
-    columns = [None if one is None else ledger.by_region(one["known"]) for one in latest]
-    reported = tuple(ledger.total_admitted(region) for region in range(len(ledger.regions)))
+    latest = [account.latest for account in accounts.each]
+    columns = [None if one is None else accounts.by_region(one["known"]) for one in latest]
+    reported = tuple(accounts.total_admitted(region) for region in range(len(accounts.regions)))
     stores = happened.records
-    records = None if stores is None else [ledger.by_region(dict(one)) for one in stores]
+    records = None if stores is None else [accounts.by_region(dict(one)) for one in stores]
     strangers = [
         sum(held.values()) - sum(one) for held, one in zip(stores or [], records or [], strict=True)
     ]
-    starved = {name: _starved_s(calls, place) for place, name in enumerate(ledger.regions)}
-    regions = len(ledger.regions) if happened.acts_ns else 0
-    followed = follow(ledger.switches, happened.acts_ns, regions)
+    starved = {name: _starved_s(calls, place) for place, name in enumerate(accounts.regions)}
+    regions = len(accounts.regions) if happened.acts_ns else 0
+    followed = follow(accounts.switches, happened.acts_ns, regions)
     made = f"{len(calls):,} of {expected:,} calls were made" if len(calls) != expected else ""
     checks = [
-        *([modes_check(ledger.regions, followed)] if followed else []),
+        *([modes_check(accounts.regions, followed)] if followed else []),
         amount_check(admitted, ideal),
         *(limit_check(name, limit) for name, limit in limits.items()),
         tokens_check(reported, columns, records, strangers, made),

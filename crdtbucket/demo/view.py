@@ -1,4 +1,4 @@
-"""The demo on a terminal: a table that lives, or a line a second where nobody looks."""
+"""Shows the demo as a live table, or as one line a second where stdout is no terminal."""
 
 from __future__ import annotations
 

@@ -74,7 +74,7 @@ def consoles(ports: dict[str, int]) -> str:
 
 
 def nats_setting(delay_ms: float) -> str:
-    """How the regions are joined."""
+    """How the regions are linked."""
     return f"""\
 The regions meet at NATS: {CUT_REGION} at a server of its own, the others at a second one. The
 gateway between the two clusters is delayed by {delay_ms:g} ms each way, and it is what is cut. Some

@@ -43,7 +43,7 @@ async def examine_engine(config: Config, mesh: MeshConfig, timeout: float) -> li
         await caller.close()
     if why:
         return [*found, wrong(subject, why)]
-    text = f"lets node {node!r} in, publish under its name, and hear its peers"
+    text = f"lets node {node!r} in, publish under its name, and receive from its peers"
     return [*found, ok(subject, text), *await _peers(config, mesh, timeout)]
 
 

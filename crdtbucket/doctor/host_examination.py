@@ -27,6 +27,8 @@ from crdtbucket.shared.table_path import own_folder, path_for
 MEMORY = "/proc/meminfo"
 GROUP = "/sys/fs/cgroup"
 MIB = 1 << 20
+LEAST_FREE = MIB
+"""Bytes of a disk that a `state_dir` needs: less cannot keep the files of a small node."""
 
 
 async def examine_host(
@@ -114,6 +116,10 @@ def _folder(path: str) -> Diagnosis:
         return wrong(subject, f"{nearest} is no folder: remove it, or name another one")
     if not os.access(nearest, os.W_OK | os.X_OK):
         return wrong(subject, f"{nearest} may not be written to by this user: allow it")
+    space = os.statvfs(nearest)
+    if (free := space.f_bavail * space.f_frsize) < LEAST_FREE:
+        left = f"its file system has {free // 1024} KiB left"
+        return wrong(subject, f"{left}, too little for a snapshot: free some, or name another one")
     return ok(subject, "can be written to")
 
 
@@ -164,7 +170,7 @@ def memory_answer(needed: int, available: int | None, held: int = 0) -> Diagnosi
     """Compares the memory of a full table with what the host, or this process' group, has left.
     `held`: bytes that this process has already."""
     if available is None:
-        return note("memory", f"a full table takes {needed // MIB:,} MiB; what is free is not told")
+        return note("memory", f"a full table takes {needed // MIB:,} MiB; what is free is unknown")
     return _room("memory", "this host", needed, available + held)
 
 

@@ -87,11 +87,11 @@ def _explain(error: Exception, timeout: float) -> str:
     if isinstance(error, ssl.SSLCertVerificationError):
         return (
             f"its certificate is not trusted ({error.verify_message}): give the authority that "
-            "signed it as mesh.tls_ca"
+            "signed it as mesh.tls.ca"
         )
     if isinstance(error, ssl.SSLError):
         why = error.reason or error
-        return f"TLS fails ({why}): has the peer mesh.tls_cert, and an authority that it knows?"
+        return f"TLS fails ({why}): has the peer mesh.tls.cert, and an authority that it knows?"
     if isinstance(error, (socket.gaierror, UnicodeError)):
         return "the name does not resolve: correct mesh.peers, or the DNS"
     if isinstance(error, OSError) and error.errno is not None:

@@ -53,15 +53,15 @@ def all_of(examined: Sequence[Examined]) -> list[Diagnosis]:
 def compare_configs(config: Config, theirs: tuple[int, int, int] | None) -> tuple[Level, str]:
     """How what a node runs (version, hash, stage) compares with the file: a level, and words."""
     if theirs is None:
-        return "note", "it runs no file, so whether its limits are the same cannot be told"
+        return "note", "it runs no file, so nobody knows whether its limits are the same"
     version, content, stage = theirs
-    told = f"version {version}, hash {content:016x}" + (f", stage {stage}" if stage else "")
+    runs = f"version {version}, hash {content:016x}" + (f", stage {stage}" if stage else "")
     if f"{content:016x}" == config.hash:
-        return "ok", f"it runs the same, {told}"
+        return "ok", f"it runs the same, {runs}"
     here = f"this file is version {config.version}, hash {config.hash}"
     if version == config.version:
-        return "wrong", f"it runs {told}, and {here}: give both one file, or raise version here"
-    return "note", f"it runs {told}, and {here}"
+        return "wrong", f"it runs {runs}, and {here}: give both one file, or raise version here"
+    return "note", f"it runs {runs}, and {here}"
 
 
 async def _clock(subject: str, peer: ObservedNode) -> Diagnosis:

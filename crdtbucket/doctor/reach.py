@@ -1,4 +1,4 @@
-"""The way to a server, step by step: its name resolves, its port accepts, its TLS is trusted."""
+"""Tries the way to a server in steps: does its name resolve, its port accept, its TLS hold."""
 
 from __future__ import annotations
 

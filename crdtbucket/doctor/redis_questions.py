@@ -65,18 +65,18 @@ class RedisQuestions:
         """What it says of itself: version, role, replicas, and whether it forgets keys."""
         reply = await asked(self._connection, "INFO")
         if isinstance(reply, RedisErrorReply):
-            text = "INFO is not allowed to this user: version, role and memory cannot be told"
+            text = "INFO is not allowed to this user: version, role and memory are unknown"
             return [("facts", "note", text)]
         if not isinstance(reply, bytes):
             raise _error(reply, "INFO")
         lines = reply.decode(errors="replace").splitlines()
-        told = dict(line.split(":", 1) for line in lines if ":" in line)
+        info = dict(line.split(":", 1) for line in lines if ":" in line)
         policy = read_facts(reply)
         kept: Answer = ("memory", "ok", f"{policy.policy or 'no policy'}, it forgets no keys")
         return [
-            _version(told),
-            _role(told),
-            *_replicas(told),
+            _version(info),
+            _role(info),
+            *_replicas(info),
             ("memory", "wrong", policy.warning) if policy.evicts else kept,
         ]
 
@@ -175,37 +175,37 @@ def latency_answer(samples: Sequence[int], limit: float, deadline: float) -> Ans
     """Compares latencies (ns) with `latency_limit` and `deadline` (s)."""
     ranked = sorted(samples)
     p50, p99 = (ranked[len(ranked) * part // 100] / NS_PER_SECOND for part in (50, 99))
-    told = f"p50 {p50 * 1e3:.1f} ms, p99 {p99 * 1e3:.1f} ms"
+    times = f"p50 {p50 * 1e3:.1f} ms, p99 {p99 * 1e3:.1f} ms"
     fix = "raise it, or use a Redis that is nearer"
     if p99 > deadline:
         of = f"bucket_backend.deadline is {deadline * 1e3:g} ms"
-        return "latency", "wrong", f"{told}, and {of}, so it would often be given up: {fix}"
+        return "latency", "wrong", f"{times}, and {of}, so it would often be given up: {fix}"
     if p99 > limit:
         of = f"modes.latency_limit is {limit * 1e3:g} ms"
-        return "latency", "wrong", f"{told}, and {of}, so it would count as slow: {fix}"
-    return "latency", "ok", f"{told}, within {limit * 1e3:g} ms"
+        return "latency", "wrong", f"{times}, and {of}, so it would count as slow: {fix}"
+    return "latency", "ok", f"{times}, within {limit * 1e3:g} ms"
 
 
-def _version(told: dict[str, str]) -> Answer:
-    name = "Valkey" if "valkey_version" in told else "Redis"
-    version = told.get("valkey_version") or told.get("redis_version", "?")
-    compatible = re.match(r"\d+", told.get("redis_version", ""))
+def _version(info: dict[str, str]) -> Answer:
+    name = "Valkey" if "valkey_version" in info else "Redis"
+    version = info.get("valkey_version") or info.get("redis_version", "?")
+    compatible = re.match(r"\d+", info.get("redis_version", ""))
     if compatible is None or int(compatible[0]) >= OLDEST:
         return "version", "ok", f"{name} {version}"
     return "version", "wrong", f"{name} {version}: upgrade it to {OLDEST} or newer"
 
 
-def _role(told: dict[str, str]) -> Answer:
-    if told.get("role", "master") == "master":
+def _role(info: dict[str, str]) -> Answer:
+    if info.get("role", "master") == "master":
         return "role", "ok", "it is a primary"
-    where = f"{told.get('master_host', '?')}:{told.get('master_port', '?')}"
+    where = f"{info.get('master_host', '?')}:{info.get('master_port', '?')}"
     return "role", "wrong", f"it is a replica of {where}, and takes no writes: name the primary"
 
 
-def _replicas(told: dict[str, str]) -> Iterator[Answer]:
-    if told.get("role") != "master":
+def _replicas(info: dict[str, str]) -> Iterator[Answer]:
+    if info.get("role") != "master":
         return
-    rows = [value for name, value in told.items() if re.fullmatch(r"slave\d+", name)]
+    rows = [value for name, value in info.items() if re.fullmatch(r"slave\d+", name)]
     found = [dict(part.partition("=")[::2] for part in row.split(",")) for row in rows]
     for one in found:
         lag = one.get("lag", "0")

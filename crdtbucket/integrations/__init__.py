@@ -1,1 +1,1 @@
-"""Limits in the frameworks of models, RPC and tools, each by the interface that it has for them."""
+"""Limits in frameworks for language models, RPC and tools, by the interface of each framework."""

@@ -1,4 +1,4 @@
-"""What a function says of the limits of keys, remembered for a time."""
+"""Remembers for a time which limits a function has given to keys."""
 
 from __future__ import annotations
 
@@ -54,6 +54,12 @@ class AskedLimits:
         if known is not None and now < known.until:
             return known.bucket
         return self._ask(key, known, now)
+
+    def buckets(self) -> set[Bucket]:
+        """Those that stand in answers which are not too old."""
+        now = self._owner.table.now()
+        with self._lock:
+            return {answer.bucket for answer in self._answers.values() if now < answer.until}
 
     def forget_all_but(self, buckets: Collection[Bucket]) -> None:
         """Forgets answers that stand for other buckets than these and the owner."""

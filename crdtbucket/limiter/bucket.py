@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, NoReturn, SupportsIndex
 from crdtbucket._core import BucketCore, Decision, Decisions, Table
 from crdtbucket.errors import InvalidCost, WrongKind
 from crdtbucket.limiter.reservations import Reservations
-from crdtbucket.limiter.waiting import Lines, Waiters, check_no_loop
+from crdtbucket.limiter.waiting import Lines, Waiters, check_no_loop, patience_ns
 from crdtbucket.spec.bucket_spec import BucketSpec
 from crdtbucket.spec.overrides import Choice
 from crdtbucket.spec.priority import Floor
@@ -148,6 +148,10 @@ class Bucket(BucketCore):
         if (bucket := self.of(key)) is not self:
             return bucket.wait_sync(key, cost, timeout)
         check_no_loop("wait_sync", "`await bucket.wait(...)`")
+        patience_ns(timeout)  # refuses what is none
+        # What is there needs no event loop, which costs more than all else here.
+        if self.immediate and self.peek(key, cost) and (decision := self.take(key, cost)):
+            return decision
         return asyncio.run(self.waiters.wait(key, cost, timeout))
 
     def slot(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import threading
 from collections.abc import Iterable
 from typing import Any
@@ -42,7 +41,9 @@ class CalendarBucket(Bucket):
         self.parts: tuple[CalendarPart, ...] = ()
         super().__init__(table, spec, min_debt=min_debt)
         # The wall clock may be set at any time.
-        self.waiters = PeriodWaiters(self, update_interval_ns=update_interval_ns or NS_PER_SECOND)
+        self.waiters = Waiters(
+            self, update_interval_ns=update_interval_ns or NS_PER_SECOND, line=PeriodLine
+        )
         parts = [
             CalendarPart(table, PartSpec(spec, number), ends, self.waiters, min_debt=min_debt)
             for number, ends in self._periods(wall(table.now()), table.now())
@@ -168,16 +169,6 @@ class PartSpec(BucketSpec):
     def table_name(self) -> str:
         """As of `BucketSpec`. A name has no control characters, so no bucket is called like it."""
         return f"{self.key}\n{self.number % self.parts}"
-
-
-class PeriodWaiters(Waiters):
-    """Callers that wait for tokens of a calendar bucket."""
-
-    def new_line(
-        self, key: str | bytes, denial: Decision, loop: asyncio.AbstractEventLoop
-    ) -> LocalLine:
-        """As of `Waiters`."""
-        return PeriodLine(self, self._bucket, key, denial, loop)
 
 
 class PeriodLine(LocalLine):

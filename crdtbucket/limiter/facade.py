@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import itertools
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from types import MappingProxyType, TracebackType
+from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from crdtbucket._core import AllDecision, AllReservation, Decision, Table
 from crdtbucket.base.clock import WallClock
-from crdtbucket.errors import MeshError, UnknownBucket
+from crdtbucket.errors import MeshError
 from crdtbucket.limiter.bucket import NOT_COPIED, Bucket
 from crdtbucket.limiter.factory import Factory, checked_specs
 from crdtbucket.limiter.local_node import Identity, LocalNode
@@ -26,7 +25,8 @@ from crdtbucket.rollout.limiter_file import ALONE, LimiterFile, rollout_places
 from crdtbucket.rollout.live_rollout import LiveRollout
 from crdtbucket.rollout.reload import Reload
 from crdtbucket.rollout.rollout_store import RolloutStore
-from crdtbucket.spec.bucket_spec import BucketSpec, canonical_name, check_consistency, check_name
+from crdtbucket.spec.bucket_spec import BucketSpec, check_consistency
+from crdtbucket.spec.field_checks import check_name
 from crdtbucket.spec.mode import Mode
 from crdtbucket.spec.overrides import shadowed
 from crdtbucket.strong.controller.degradation import Degradation
@@ -100,19 +100,12 @@ class Limiter:
         kept = overrides_path(name, mesh, tables.file)
         self._overrides = OperatorOverrides(self._in_force.outside, self.bucket, mesh, kept)
         self._node = LocalNode(identity, tables, factory.made, self._overrides, strong, wall)
-        self._multi = Multi(self._in_force, self._named)
+        self._multi = Multi(self._in_force, self._in_force.group)
         store = RolloutStore(tables.main, *rollout_places(name, mesh, shared))
         self._rolling = LiveRollout(self._in_force, store, tables.main, identity.region, self._node)
         started = {"node": name, "region": region, "mesh": mesh, "redis": config}
         self._reload = Reload(self._in_force, self._rolling, started, _file, self._node)
-        upkeep = Upkeep(
-            tables,
-            factory.made,
-            alone=mesh is None,
-            relax=self._beat,
-            follow=self._node.follow_wall,
-            save=self._node.save if self._node.keeps_state else None,
-        )
+        upkeep = Upkeep(tables, factory.made, self._node, (self._reload, self._overrides))
         self._runtime = Runtime(tables, self._node, strong, self._reload, self._rolling, upkeep)
 
     @classmethod
@@ -158,9 +151,7 @@ class Limiter:
     @property
     def buckets(self) -> Mapping[str, Bucket]:
         """All buckets by their names as given, in the order of their definition; overrides, too."""
-        in_force = self._in_force
-        every = [*in_force.buckets.values(), *in_force.outside.buckets.values()]
-        return MappingProxyType({one.spec.name: one for one in every})
+        return self._in_force.by_name
 
     @property
     def config(self) -> Config | None:
@@ -181,27 +172,7 @@ class Limiter:
         try:
             return self._in_force.buckets[name]
         except (KeyError, TypeError):  # most callers write the canonical name; a list has no hash
-            pass
-        found = None
-        if isinstance(name, str):
-            key, in_force = canonical_name(name), self._in_force
-            found = in_force.buckets.get(key) or in_force.outside.buckets.get(key)
-        if found is None:
-            raise UnknownBucket(name, self.buckets)
-        return found
-
-    def _beat(self) -> None:
-        self._reload.beat()
-        self._overrides.beat()
-
-    def _named(self, name: str) -> Sequence[Bucket]:
-        """The bucket with this name, or else `name:1`, `name:2` and so on."""
-        buckets = self._in_force.buckets
-        group: list[Bucket] = []
-        key = canonical_name(name) if isinstance(name, str) else ""
-        while key not in buckets and (one := buckets.get(f"{key}:{len(group) + 1}")) is not None:
-            group.append(one)
-        return group or (self.bucket(name),)
+            return self._in_force.bucket(name)
 
     # -- several buckets at once
 
@@ -361,24 +332,14 @@ class Limiter:
         await self._runtime.open_on_loop()
         return self
 
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    async def __aexit__(self, *_: object) -> None:
         await self.aclose()
 
     def __enter__(self) -> Limiter:
         self._runtime.open_in_thread()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def close(self) -> None:

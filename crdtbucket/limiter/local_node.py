@@ -1,9 +1,8 @@
-"""This limiter's node of the mesh: its protocol, its network, and the state that outlives it."""
+"""This limiter's node of the mesh: its protocol and its network."""
 
 from __future__ import annotations
 
 import logging
-import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
@@ -14,6 +13,7 @@ from crdtbucket.errors import MeshError, NodeConflict, Problem
 from crdtbucket.limiter.background import Service
 from crdtbucket.limiter.bucket import Bucket
 from crdtbucket.limiter.operator_overrides import OperatorOverrides
+from crdtbucket.limiter.saved_state import SavedState
 from crdtbucket.limiter.stats import fleet_row, mesh_stats
 from crdtbucket.limiter.tables import Tables
 from crdtbucket.mesh.mesh_config import MeshConfig
@@ -39,7 +39,7 @@ class Identity:
 
 
 class LocalNode:
-    """Makes the mesh of one limiter, and keeps its state. Without a mesh it does nothing."""
+    """Makes the mesh of one limiter. Without a mesh it does nothing."""
 
     def __init__(
         self,
@@ -56,6 +56,8 @@ class LocalNode:
         self.identity = identity
         self.machine: MeshNode | None = None
         """The protocol of this node, once it was opened with a mesh."""
+        self.saved = SavedState(tables.main, strong)
+        """What outlives the process."""
         self._mesh: MeshNetwork | None = None
         self._ended = False
         self._tables = tables
@@ -63,18 +65,20 @@ class LocalNode:
         self._file = tables.file
         self._buckets = buckets
         self._overrides = overrides
-        self._strong = strong
         self._wall = wall
         self._running: tuple[int, int, int] | None = None
         self._position: Position | None = None
-        self._state: StateDir | None = None
-        self._saving = threading.Lock()  # over the state's use: snapshots are written in a thread
 
     @property
     def mesh(self) -> MeshNetwork | None:
         """The network of the node while there is one. It is shown no more once the limiter is
         closed, though a process that is about to lead a shared table may still be starting one."""
         return None if self._ended else self._mesh
+
+    @property
+    def alone(self) -> bool:
+        """Whether this node shares its limits with no other."""
+        return self.identity.mesh is None
 
     @property
     def keeps_state(self) -> bool:
@@ -88,6 +92,7 @@ class LocalNode:
         self._running, self._position = running, position
         if self.machine is not None:
             self.machine.advertise(running, row_of(position))
+        self.follow_wall()  # a calendar bucket may be new, and waits for no beat
 
     def service(self, receive: Callable[[tuple[int, int, int, int, int]], None]) -> Service | None:
         """What is to run for the mesh; None without one. `receive` gets how far a version is at a
@@ -112,7 +117,7 @@ class LocalNode:
                 self._table.now,
                 carrier=carrier,
                 hash_key=self._table.hash_key,
-                peer_keys=peer_keys_of(config, self.identity.node, self._state),
+                peer_keys=peer_keys_of(config, self.identity.node, self.saved.directory),
                 overrides=self._overrides.book,
                 on_conflict=self._name_used,
             )
@@ -168,7 +173,7 @@ class LocalNode:
 
         None in the one that leads, or has no mesh, and before there is any.
         """
-        if self.identity.mesh is None or self._file is None or self.mesh is not None:
+        if self.alone or self._file is None or self.mesh is not None:
             return None
         from crdtbucket.shared import leader_view
 
@@ -200,36 +205,17 @@ class LocalNode:
             out |= view
         return out
 
-    def save(self) -> None:
-        """Keeps a snapshot, if there is a state directory. It takes as long as the disk does."""
-        with self._saving:
-            if self._state is None or self.machine is None:
-                return
-            if self._strong is not None:  # first: a key of it that the snapshot lacks is harmless
-                self._state.owed.save(self._strong.unsettled_state())
-            self._state.snapshot.save(self.machine.snapshot())
-
-    def release(self) -> None:
-        """Keeps a last snapshot and gives the state directory up."""
-        if self._state is None:
-            return
-        try:
-            self.save()
-        finally:
-            with self._saving:
-                self._give_state_up()
-
     def fail(self) -> None:
         """The start did not succeed: nothing is left behind."""
         self._mesh = None
-        self._give_state_up()
+        self.saved.give_up()
 
     def end(self) -> None:
         """The limiter is closed: its mesh is shown no more."""
         self._ended = True
 
     def tell_address(self) -> None:
-        """Peers are told where this node listens, now that it does."""
+        """Advertises where this node listens, now that it does."""
         # ":port" means that no host but this one knows its host.
         mesh, machine = self.mesh, self.machine
         if mesh is not None and machine is not None and not mesh.address.startswith(":"):
@@ -238,11 +224,13 @@ class LocalNode:
     def follow_wall(self) -> None:
         """Compares the wall clock with the peers'; to be called about every second."""
         machine, wall = self.machine, self._wall
-        if self.identity.mesh is None:
+        if self.alone:
             return
         now, shows, moved = self._table.now(), wall.machine_ns, 0
         if machine is not None:
             moved = machine.follow_wall(shows, now)
+        elif not any(bucket.spec.period is not None for bucket in self._buckets):
+            return  # nobody asks this process for the wall clock, and the view may be long
         elif (view := self.view()) is not None:
             moved = round(view["mesh"]["wall_clock_moved"] * NS_PER_SECOND)
         wall.ahead_ns = shows - now + moved
@@ -279,48 +267,10 @@ class LocalNode:
         node.advertise(self._running, row_of(self._position))
         self.machine = node
         if config.state_dir is not None:
-            self._take_state(StateDir(config.state_dir, self.identity.node), node, goes_on=goes_on)
+            directory = StateDir(config.state_dir, self.identity.node)
+            shared = self._file is not None
+            self.saved.begin(directory, node, self.identity.node, shared=shared, goes_on=goes_on)
         return node
-
-    def _take_state(self, state: StateDir, node: MeshNode, *, goes_on: bool) -> None:
-        state.open()
-        self._state = state
-        # The epoch of a shared table may be recorded already: by a process that was killed since.
-        epochs = state.begin_epoch(self._table.epoch, handed_over=self._file is not None)
-        saved = None if goes_on else state.snapshot.load()
-        if saved is not None:
-            self._restore(saved, node, epochs)
-        if self._strong is not None:
-            self._strong.resume(None if saved is None else state.owed.load(), state.directory)
-
-    def _restore(self, saved: bytes, node: MeshNode, epochs: int) -> None:
-        from crdtbucket.mesh.snapshot import OtherFormat
-
-        try:
-            keys = node.restore(saved)
-        except OtherFormat as error:
-            LOG.warning(
-                "%s starts its epoch no. %d without memory, as its %s; the next snapshot replaces "
-                "it. For a moment it serves its share of each limit, and then its peers tell it",
-                self.identity.node,
-                epochs,
-                error,
-            )
-            return
-        LOG.info(
-            "%s starts its epoch no. %d with %d keys of the last one%s",
-            self.identity.node,
-            epochs,
-            keys,
-            ": the machine has started anew since, so that peers may know better"
-            if self._table.suspects
-            else "",
-        )
-
-    def _give_state_up(self) -> None:
-        if self._state is not None:
-            self._state.close()
-            self._state = None
 
     def _name_used(self, conflict: NodeConflict) -> None:
         if self.machine is not None:

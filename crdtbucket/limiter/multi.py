@@ -1,4 +1,4 @@
-"""Takes from several buckets that hold together: all of them, or none."""
+"""Takes from several buckets at once: from all of them, or from none."""
 
 from __future__ import annotations
 

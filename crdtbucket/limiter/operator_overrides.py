@@ -67,6 +67,7 @@ class OperatorOverrides:
         self._file: OverrideFile | None = None
         self._book: OverrideBook | None = None
         self._making = threading.Lock()
+        self._ordering = threading.RLock()  # so that each charges what a key owed before it
         self._unkept: list[OverrideOrder] = []
         self._fault = ""
         self._writing = threading.Lock()  # over the use of the file, which takes its time
@@ -175,7 +176,7 @@ class OperatorOverrides:
         return self._take(OverrideOrder(name, key, counter, limit, b"", b"").checked())
 
     def _take(self, order: OverrideOrder) -> bool:
-        bucket = self._bucket(order.bucket)
+        self._bucket(order.bucket)
         if not self._outside.connects(order.bucket):
             raise InvalidSpec(
                 f"{order.bucket!r} is an override",
@@ -184,11 +185,15 @@ class OperatorOverrides:
             )
         if order.limit is not None:
             self._outside.check(order.bucket, order.limit)
-        with self.book.lock:
-            before = bucket.of(order.key)
-            taken = self.book.take(order)
+        with self._ordering:
+            # Not under the book's lock, on which orders of peers wait: a function may be asked.
+            without = self._outside.without_order(*order.about)
+            with self.book.lock:
+                before = self._outside.given(*order.about)
+                taken = self.book.take(order)
+                after = self._outside.given(*order.about)
             if taken:
-                carry_over(order.key, before, bucket.of(order.key))
+                carry_over(order.key, before or without, after or without)
         if taken and self._file is not None:
             with self._writing:
                 self._exchange(self._file, durable=True)

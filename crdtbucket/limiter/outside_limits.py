@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import chain
 from typing import Any, Protocol
 
+from crdtbucket.base.clock import NS_PER_SECOND
 from crdtbucket.errors import CrdtbucketError, InvalidSpec
 from crdtbucket.limiter.asked_limits import AskedLimits
 from crdtbucket.limiter.bucket import Bucket
@@ -23,7 +24,9 @@ from crdtbucket.spec.overrides import MAX_KEY_LENGTH, Choice, key_text
 
 LOG = logging.getLogger("crdtbucket")
 MAX_LIMITS = 500
-"""Different limits from outside, of all buckets, while a limiter lives: each is a definition."""
+"""Different limits from outside that keys of all buckets have at a time."""
+MAX_MADE = 2_000
+"""Different ones while a limiter lives: each is a definition, and stays one."""
 
 
 class Definer(Protocol):
@@ -51,6 +54,8 @@ class OutsideLimits:
         """No bucket is connected yet."""
         self._definer = definer
         self._of: dict[str, BucketOverrides] = {}
+        self._made: set[str] = set()
+        """The keys of the buckets that were ever made."""
 
     @property
     def buckets(self) -> dict[str, Bucket]:
@@ -95,6 +100,15 @@ class OutsideLimits:
         with self._definer.lock:
             self._overrides_of(bucket).give(limits)
 
+    def given(self, bucket: str, key: str) -> Bucket | None:
+        """The bucket of the limit that an operator has given to a key of a bucket, by its key."""
+        return self._overrides_of(bucket).given_to(key)
+
+    def without_order(self, bucket: str, key: str) -> Bucket:
+        """The bucket that decides on a key to which no operator gives a limit. A function may be
+        asked, which takes its time."""
+        return self._overrides_of(bucket).without_order(key)
+
     def check(self, bucket: str, limit: Limit) -> None:
         """Raises `InvalidSpec` for a limit that keys of a bucket cannot have."""
         self._overrides_of(bucket).bucket_of(limit)
@@ -105,11 +119,22 @@ class OutsideLimits:
         if self._definer.named(spec.name) is not None:
             fix = "rename the bucket, or the glob, or spell the limit otherwise"
             raise InvalidSpec(f"there is a bucket {spec.name!r} already", fix, "limit")
+        if self._is_full(spec):
+            for one in list(self._of.values()):
+                one.forget_unused()
+            if self._is_full(spec):
+                fix = f"let keys share one of the {MAX_LIMITS} that keys have"
+                raise InvalidSpec(f"{limit!r} is one limit more", fix, "limit")
+        if spec.key not in self._made and len(self._made) >= MAX_MADE:
+            fix = f"restart this process, which has had {MAX_MADE} different ones"
+            raise InvalidSpec(f"{limit!r} is one limit more", fix, "limit")
+        bucket = self._definer.make_override(spec, owner)
+        self._made.add(spec.key)
+        return bucket
+
+    def _is_full(self, spec: BucketSpec) -> bool:
         known = self._in_use()
-        if len(known) >= MAX_LIMITS and all(one.spec.key != spec.key for one in known):
-            fix = f"let keys share one of the {MAX_LIMITS} that there are; a restart forgets those "
-            raise InvalidSpec(f"{limit!r} is one limit more", f"{fix}that no key has", "limit")
-        return self._definer.make_override(spec, owner)
+        return len(known) >= MAX_LIMITS and all(one.spec.key != spec.key for one in known)
 
     def _in_use(self) -> dict[Bucket, None]:
         """The buckets of the limits that can be used, each once."""
@@ -147,6 +172,8 @@ class BucketOverrides:
         self._lock = lock
         self._given: dict[str, OutsideLimit] = {}
         self._limits: dict[Limit, OutsideLimit] = {}
+        self._looked = -NS_PER_SECOND
+        """When it was looked for limits that no key has (local ns)."""
         self._bucket: Bucket | None = None
         self._spec: BucketSpec | None = None
         """None while the bucket is not defined."""
@@ -220,7 +247,30 @@ class BucketOverrides:
         given = self._given.get(text)
         if given is not None and given.bucket is not None:
             return given.bucket
-        return choice.of(key) if self.asked is None else self.asked.of(text)
+        return choice.of(text) if self.asked is None else self.asked.of(text)
+
+    def given_to(self, key: str) -> Bucket | None:
+        """The bucket of the limit that an operator has given to a key."""
+        given = self._given.get(key)
+        return None if given is None else given.bucket
+
+    def without_order(self, key: str) -> Bucket:
+        """The bucket that decides on a key to which no operator gives a limit."""
+        assert self._choice is not None
+        return self._choice.of(key) if self.asked is None else self.asked.of(key)
+
+    def forget_unused(self) -> None:
+        """Forgets limits that no key has, if it was not looked for these within a second; the lock
+        is held. A key that had one may owe something under it still, and does when it comes back.
+        """
+        if self._bucket is None or (now := self._bucket.table.now()) < self._looked + NS_PER_SECOND:
+            return
+        self._looked = now
+        given = set(self._given.values())
+        said = set() if self.asked is None else self.asked.buckets()
+        self._limits = {
+            limit: one for limit, one in self._limits.items() if one in given or one.bucket in said
+        }
 
     def _resolve(self, one: OutsideLimit) -> None:
         """Has the limit be used as it is to be understood now."""

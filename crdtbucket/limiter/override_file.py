@@ -2,7 +2,7 @@
 
 Each record is the orders of one moment, with their length and digest before them. A record that a
 crash has cut off is dropped by the next process; a file that mostly holds orders that newer ones
-have replaced is written anew.
+have replaced is written anew, and so is one that was removed.
 """
 
 from __future__ import annotations
@@ -12,6 +12,9 @@ import hashlib
 import os
 import struct
 from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+import msgpack
 
 from crdtbucket.errors import MeshError, WireError
 from crdtbucket.mesh.links.counters import LOG
@@ -22,9 +25,25 @@ from crdtbucket.mesh.links.signed_orders import unpacked
 
 RECORD = 256
 """Orders in one record at most."""
+MOST_BYTES = 1 << 20
+"""No record has more."""
 SPARE_ORDERS = 10_000
 """So many orders that newer ones have replaced are left in the file, beside one for each key."""
+FIX = "put back a copy, or remove it, and peers tell this node the limits again"
 _HEAD = struct.Struct(">I16s")
+
+
+class FileId(NamedTuple):
+    """Tells a file from another one at its path, to which the system may give the same inode."""
+
+    inode: int
+    first: bytes
+    """The head of its first record."""
+
+    @classmethod
+    def of(cls, fd: int) -> FileId:
+        """Of an open file."""
+        return cls(os.fstat(fd).st_ino, os.pread(fd, _HEAD.size, 0))
 
 
 class OverrideFile:
@@ -33,7 +52,8 @@ class OverrideFile:
     def __init__(self, path: str) -> None:
         """Nothing is opened yet."""
         self.path = path
-        self._inode = 0
+        self._known: FileId | None = None
+        """Which file was read."""
         self._at = 0
         """Up to where it was read."""
         self._orders = 0
@@ -45,8 +65,9 @@ class OverrideFile:
         try:
             found = os.stat(self.path)
         except FileNotFoundError:
-            return self._inode != 0
-        return (found.st_ino, found.st_size) != (self._inode, self._at)
+            return self._known is not None
+        known = self._known
+        return known is None or (found.st_ino, found.st_size) != (known.inode, self._at)
 
     def exchange(
         self,
@@ -62,11 +83,16 @@ class OverrideFile:
         `most`: bytes that are read at most, nearly. Raises `MeshError`.
         """
         try:
+            was_read = self._known is not None
             fd = self._locked()
             try:
                 found = self._read(fd, most)
+                if was_read and os.fstat(fd).st_size == 0:
+                    new = book.every()  # somebody has removed it
+                self._known = FileId.of(fd)
                 if new:
                     self._append(fd, new, durable=durable)
+                    self._known = FileId.of(fd)
                     whole = self._at == os.fstat(fd).st_size  # else what is not read would be lost
                     if whole and self._orders > 2 * len(book) + SPARE_ORDERS:
                         self._write_anew([*book.every(), *found])
@@ -93,8 +119,8 @@ class OverrideFile:
                         "it to this user alone (chmod 600)"
                     )
                 if os.path.samestat(mine, os.stat(self.path)):
-                    if mine.st_ino != self._inode or mine.st_size < self._at:
-                        self._inode, self._at, self._orders = mine.st_ino, 0, 0
+                    if FileId.of(fd) != self._known or mine.st_size < self._at:
+                        self._at = self._orders = 0
                     return fd
             except FileNotFoundError:
                 pass  # it is written anew in this moment, as where it is another file
@@ -110,7 +136,13 @@ class OverrideFile:
             head = os.pread(fd, _HEAD.size, self._at)
             size, digest = _HEAD.unpack(head) if len(head) == _HEAD.size else (end, b"")
             if self._at + _HEAD.size + size > end:
-                LOG.warning("%s: a record that was cut off by a crash is dropped", self.path)
+                if _is_not_cut_off(os.pread(fd, MOST_BYTES, self._at + _HEAD.size)):
+                    raise MeshError(f"{self.path} is damaged: {FIX}")
+                LOG.warning(
+                    "%s: a record that was cut off by a crash is dropped: %d bytes",
+                    self.path,
+                    end - self._at,
+                )
                 os.ftruncate(fd, self._at)
                 break
             packed = os.pread(fd, size, self._at + _HEAD.size)
@@ -120,13 +152,12 @@ class OverrideFile:
         return found
 
     def _orders_in(self, packed: bytes, digest: bytes) -> Iterator[OverrideOrder]:
-        fix = "put back a copy, or remove it, and peers tell this node the limits again"
         if _digest(packed) != digest:
-            raise MeshError(f"{self.path} is damaged: {fix}")
+            raise MeshError(f"{self.path} is damaged: {FIX}")
         try:
             yield from OverrideOrder.read(unpacked(packed))
         except WireError as error:
-            raise MeshError(f"{self.path} is damaged ({error}): {fix}") from error
+            raise MeshError(f"{self.path} is damaged ({error}): {FIX}") from error
 
     def _append(self, fd: int, orders: Sequence[OverrideOrder], *, durable: bool) -> None:
         end = os.fstat(fd).st_size
@@ -145,23 +176,37 @@ class OverrideFile:
     def _write_anew(self, orders: Sequence[OverrideOrder]) -> None:
         """Writes a file of these alone, in the place of the other, which is locked."""
         aside = self.path + ".new"
-        flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW
+        flags = os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW
         fd = os.open(aside, flags, 0o600)
         try:
             for record in _records(orders):
                 _write(fd, record)
             os.fsync(fd)
-            is_now = os.fstat(fd)
+            is_now, size = FileId.of(fd), os.fstat(fd).st_size
             os.replace(aside, self.path)
         finally:
             os.close(fd)
-        self._inode, self._at, self._orders = is_now.st_ino, is_now.st_size, len(orders)
+        self._known, self._at, self._orders = is_now, size, len(orders)
 
 
 def _records(orders: Sequence[OverrideOrder]) -> Iterator[bytes]:
     for first in range(0, len(orders), RECORD):
         packed = packed_orders(orders[first : first + RECORD])
         yield _HEAD.pack(len(packed), _digest(packed)) + packed
+
+
+def _is_not_cut_off(rest: bytes) -> bool:
+    """Whether what follows the head of a record is more than the begin of one, so that it is the
+    head that is wrong."""
+    unpacker = msgpack.Unpacker(use_list=False)
+    unpacker.feed(rest)
+    try:
+        unpacker.unpack()
+    except msgpack.OutOfData:
+        return False
+    except (ValueError, TypeError):  # the second is of a map as a key
+        pass
+    return True
 
 
 def _digest(packed: bytes) -> bytes:

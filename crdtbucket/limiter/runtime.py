@@ -70,7 +70,7 @@ class Runtime:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._on_loop: AsyncExitStack | None = None
         self._in_thread: Background | None = None
-        if node.identity.mesh is not None:
+        if not node.alone:
             tables.refuse(LimiterNotOpen(UNOPENED))
         _all.add(self)
 
@@ -150,7 +150,7 @@ class Runtime:
         open_states = (RuntimeState.ON_LOOP, RuntimeState.IN_THREAD, RuntimeState.OPENING)
         if self.state not in open_states:
             return
-        if self._node.identity.mesh is None and self._strong is None:
+        if self._node.alone and self._strong is None:
             return  # nothing connects it with others: a copy decides as well as the original
         self.state = RuntimeState.LEFT_BEHIND
         self._tables.refuse(LimiterNotOpen(FORKED))
@@ -193,7 +193,7 @@ class Runtime:
 
     def _release(self) -> None:
         try:
-            self._node.release()
+            self._node.saved.release()
         finally:
             self._tables.close()
 

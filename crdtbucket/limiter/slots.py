@@ -6,7 +6,6 @@ import asyncio
 import math
 from collections.abc import Iterable
 from datetime import timedelta
-from types import TracebackType
 from typing import Any, NoReturn
 
 from crdtbucket._core import Decision, Table
@@ -38,7 +37,7 @@ class SlotBucket(Bucket):
         """As of `Bucket`."""
         super().__init__(table, spec, min_debt=min_debt, update_interval_ns=update_interval_ns)
         self.search = SlotSearch(self)
-        self.waiters = SlotWaiters(self.search, update_interval_ns=update_interval_ns)
+        self.waiters = Waiters(self.search, update_interval_ns=update_interval_ns, line=SlotLine)
         self.expired = 0
         """Slots that were not released here before their ttl was over."""
         self._choose: Choose | None = None
@@ -176,21 +175,11 @@ class Slot:
             return self._begin(self._bucket.search.take(self.key))
         return self._begin(await self._wait())
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         """Releases the slot."""
         self.release()
 
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    async def __aexit__(self, *_: object) -> None:
         """Releases the slot."""
         self.release()
 
@@ -237,16 +226,6 @@ class Slot:
 
     def __repr__(self) -> str:
         return f"Slot(key={self.key!r}, ttl={self.ttl_ns / NS_PER_SECOND:g})"
-
-
-class SlotWaiters(Waiters):
-    """Callers that wait for slots."""
-
-    def new_line(
-        self, key: str | bytes, denial: Decision, loop: asyncio.AbstractEventLoop
-    ) -> LocalLine:
-        """As of `Waiters`."""
-        return SlotLine(self, self._bucket, key, denial, loop)
 
 
 class SlotLine(LocalLine):

@@ -59,13 +59,13 @@ def fleet_row(
     rollout: tuple[int, int, int, int, int] | None,
     unseen: Sequence[str] = (),
 ) -> dict[str, Any]:
-    """One node, its configuration and how the newest one stands, None where it told none; and which
-    members it says it does not hear."""
+    """One node, its configuration and how the newest one stands, None where it advertised none; and
+    which members it says it does not hear."""
     version, content, stage = (None, None, None) if config is None else config
-    told = None
+    newest = None
     if rollout is not None:
         names = {"version": rollout[0], "hash": f"{rollout[1]:016x}"}
-        told = {**names, "status": str(Status(rollout[3]))}
+        newest = {**names, "status": str(Status(rollout[3]))}
     return {
         "node": node,
         "region": region,
@@ -73,6 +73,6 @@ def fleet_row(
         "version": version,
         "hash": None if content is None else f"{content:016x}",
         "stage": stage,
-        "rollout": told,
+        "rollout": newest,
         "unseen": list(unseen),
     }

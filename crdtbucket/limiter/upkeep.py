@@ -1,4 +1,4 @@
-"""What an open limiter does about every second: time-outs of reservations, upkeep of the table."""
+"""What an open limiter does every second: it ends late reservations and evicts unused keys."""
 
 from __future__ import annotations
 
@@ -6,22 +6,34 @@ import asyncio
 import logging
 import threading
 from collections.abc import Callable, Sequence
-from typing import TypeVar
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from crdtbucket._core import Table
 from crdtbucket.base.clock import NS_PER_SECOND
+from crdtbucket.errors import CrdtbucketError
 from crdtbucket.limiter.bucket import Bucket
 from crdtbucket.limiter.tables import Tables
+
+if TYPE_CHECKING:
+    from crdtbucket.limiter.local_node import LocalNode
 
 T = TypeVar("T")
 
 LOG = logging.getLogger("crdtbucket")
+BUG = "a bug in the limiter's upkeep"
 BEAT_S = 1.0
 SAVE_NS = 10 * NS_PER_SECOND
 SHORTEST_BEAT_S = 0.001
 SWEEP_LEAST = 4_096
 # The whole table is looked over in so many beats, however large it is.
 SWEEP_BEATS = 32
+
+
+class Beating(Protocol):
+    """What has something to do about every second."""
+
+    def beat(self) -> None:
+        """Does what is due."""
 
 
 class Upkeep:
@@ -31,26 +43,19 @@ class Upkeep:
         self,
         tables: Tables,
         buckets: Sequence[Bucket],
-        *,
-        alone: bool,
-        relax: Callable[[], None] | None = None,
-        follow: Callable[[], None] | None = None,
-        save: Callable[[], None] | None = None,
+        node: LocalNode,
+        others: Sequence[Beating] = (),
     ) -> None:
-        """`buckets` may grow. `alone`: no mesh looks after the main table. `relax`: takes back what
-        a change of definitions needs for a time only. `follow`: compares the wall clock with the
-        peers'. `save`: keeps a snapshot; it is called every ten seconds, from a thread, as it takes
-        its time."""
+        """`buckets` may grow. `others` have a beat of their own, after that of the buckets."""
         self._tables = tables
         self._table = table = tables.main
         self._buckets = buckets
-        self._alone = alone
-        self._relax = relax
-        self._follow = follow
-        self._save_state = save
+        self._node = node
+        self._others = others
         self._saved = table.now()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._saving: asyncio.Future[None] | None = None
+        self._unsaved = False
         self._stop = threading.Event()
         self._timer: asyncio.TimerHandle | None = None
         self._thread: threading.Thread | None = None
@@ -59,21 +64,20 @@ class Upkeep:
         """Does what is due. Returns the seconds to the next beat."""
         now = self._table.now()
         delay = BEAT_S
-        if self._follow is not None:
-            self._follow()
+        self._node.follow_wall()
         for bucket in self._buckets:
             bucket.beat()
             due = bucket.reservations.expire()
             if due is not None:
                 delay = min(delay, max((due - now) / NS_PER_SECOND, SHORTEST_BEAT_S))
-        if self._relax is not None:
-            self._relax()
+        for one in self._others:
+            one.beat()
         for table in self._tables.deciding():
-            if self._alone or table is not self._table:
+            if self._node.alone or table is not self._table:
                 _look_after(table)
-        if self._save_state is not None and now - self._saved >= SAVE_NS:
+        if self._node.keeps_state and now - self._saved >= SAVE_NS:
             self._saved = now
-            self._save(self._save_state)
+            self._save()
         return delay
 
     def start_on_loop(self) -> None:
@@ -96,14 +100,31 @@ class Upkeep:
         self._stop.set()
         if self._thread is not None:
             self._thread.join()  # its lead of a shared table ends with it
-        elif self._alone:
+        elif self._node.alone:
             self._table.yield_lead()
 
-    def _save(self, save: Callable[[], None]) -> None:
+    def _save(self) -> None:
         if self._loop is None:  # in a thread of its own
-            save()
+            self._keep()
         elif self._saving is None or self._saving.done():
-            self._saving = self._loop.run_in_executor(None, _logged, save)
+            self._saving = self._loop.run_in_executor(None, self._keep)
+
+    def _keep(self) -> None:
+        """Saves, and logs when that begins to fail and when it works again: a disk that is full
+        stays full for longer than ten seconds."""
+        try:
+            self._node.saved.save()
+        except CrdtbucketError as error:
+            if not self._unsaved:
+                again = SAVE_NS // NS_PER_SECOND
+                LOG.error("no snapshot is kept: %s; it is tried again every %d s", error, again)
+            self._unsaved = True
+        except Exception:  # logged; the next one may succeed
+            LOG.exception(BUG)
+        else:
+            if self._unsaved:
+                LOG.info("a snapshot is kept again")
+            self._unsaved = False
 
     def _beat_on(self, loop: asyncio.AbstractEventLoop) -> None:
         self._timer = loop.call_later(self._logged_beat(), self._beat_on, loop)
@@ -131,5 +152,5 @@ def _logged(work: Callable[[], T]) -> T | None:
     try:
         return work()
     except Exception:  # logged; one failure must not end all upkeep
-        LOG.exception("a bug in the limiter's upkeep")
+        LOG.exception(BUG)
         return None

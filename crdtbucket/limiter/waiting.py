@@ -112,14 +112,17 @@ class Waiters(Lines):
         *,
         update_interval_ns: int | None = None,
         max_waiters: int = MAX_WAITERS,
+        line: type[LocalLine] | None = None,
     ) -> None:
         """`update_interval_ns`: how often updates of other nodes come; None when there are none.
+        `line`: the class of the lines, if not `LocalLine`.
 
         An update changes levels without a notice; a refund in this process calls `kick`.
         """
         super().__init__(bucket)
         self.update_interval_ns = update_interval_ns
         self._max_waiters = max_waiters
+        self._line = line or LocalLine
 
     async def wait(self, key: str | bytes, cost: int, timeout: float | None) -> Decision:
         """As of `Lines`."""
@@ -130,16 +133,10 @@ class Waiters(Lines):
         if line is None:
             if decision.allowed:
                 return decision
-            line = self.new_line(key, decision, loop)
+            line = self._line(self, self._bucket, key, decision, loop)
         # Nothing was awaited since the look-up, so no other caller of this loop came between.
         line.check(decision, timeout_ns, self._max_waiters)
         return await line.join(decision.cost, timeout_ns)
-
-    def new_line(
-        self, key: str | bytes, denial: Decision, loop: asyncio.AbstractEventLoop
-    ) -> LocalLine:
-        """The line of a caller that is the first to wait."""
-        return LocalLine(self, self._bucket, key, denial, loop)
 
 
 class LocalLine:

@@ -50,7 +50,7 @@ def _server_problems(mesh: MeshConfig, kind: str) -> Iterator[Problem]:
         yield _problem("servers", "names no server", f"write a list, such as [{example}]")
         return
     if kind == "redis" and len(mesh.servers) > 1:
-        fix = "name one: what one Redis is told, the others do not hear"
+        fix = "name one: what is published at one Redis does not reach the others"
         yield _problem("servers", f"names {len(mesh.servers)} servers", fix)
     for number, server in enumerate(mesh.servers):
         # The value is not repeated: it may hold a password.

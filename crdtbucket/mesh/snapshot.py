@@ -7,10 +7,9 @@ node alone until a peer has spoken, or none did (docs/model.md, "Identity and ep
 
 from __future__ import annotations
 
-import msgpack
-
 from crdtbucket._core import Table
 from crdtbucket.base.clock import boot_id
+from crdtbucket.base.packing import pack, unpack
 from crdtbucket.errors import MeshError, WireError
 from crdtbucket.mesh.protocol import wire
 from crdtbucket.mesh.protocol.roster import Roster
@@ -32,10 +31,7 @@ def dump(table: Table, roster: Roster) -> bytes:
         payload, place, _ = table.encode_indebted(place, positions, CHUNK)
         chunks.append(payload)
     stamp = (boot_id(), made)
-    packed: bytes = msgpack.packb(
-        (FORMAT, table.epoch, tables.origins, tables.definitions, chunks, stamp)
-    )
-    return packed
+    return pack((FORMAT, table.epoch, tables.origins, tables.definitions, chunks, stamp))
 
 
 def load(table: Table, roster: Roster, data: bytes, boot: bytes | None = None) -> int:
@@ -46,7 +42,7 @@ def load(table: Table, roster: Roster, data: bytes, boot: bytes | None = None) -
     restores nothing then.
     """
     try:
-        form, *rest = msgpack.unpackb(data, use_list=False, strict_map_key=False)
+        form, *rest = unpack(data)
         if type(form) is int and form != FORMAT:
             raise OtherFormat(f"snapshot has format {form}, this version reads {FORMAT}")
         epoch, origins, definitions, chunks, (made_in, made) = rest

@@ -5,13 +5,10 @@ from __future__ import annotations
 import fcntl
 import json
 import os
-import re
 from pathlib import Path
 
 from crdtbucket.errors import MeshError, NodeConflict
-from crdtbucket.mesh.state_file import KeyFile, StateFile
-
-_UNSAFE = re.compile(r"[^A-Za-z0-9._-]")
+from crdtbucket.mesh.state_file import KeyFile, StateFile, file_stem
 
 
 class StateDir:
@@ -19,7 +16,7 @@ class StateDir:
 
     def __init__(self, directory: str | os.PathLike[str], name: str) -> None:
         self._dir = Path(directory)
-        self._stem = _UNSAFE.sub(lambda match: f"%{ord(match[0]):02x}", name)
+        self._stem = file_stem(name)
         self._name = name
         self._lock: int | None = None
         self._epoch = self._file("epoch")

@@ -1,4 +1,4 @@
-"""Finds all that a run asks: nodes of the file or the command line, those they know, and Redis."""
+"""Finds whom a run asks: nodes of the file or the command line, those they know, and Redis."""
 
 from __future__ import annotations
 

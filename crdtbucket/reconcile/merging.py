@@ -14,7 +14,7 @@ from fractions import Fraction
 Owner = tuple[str, int]
 """A process: the name of its node, and its epoch."""
 Column = tuple[int, int, int]
-"""birth, taken, refunded."""
+"""generation, taken, refunded."""
 Columns = Mapping[Owner, Column]
 
 
@@ -97,7 +97,7 @@ def merge_key(holders: Iterable[HeldKey], capacity: int, ceiling: int) -> Merged
 
 
 def highest(one: Column, other: Column | None) -> Column:
-    """Merges two columns of an owner: the higher birth wins whole."""
+    """Merges two columns of an owner: the higher generation wins whole."""
     if other is None or one[0] != other[0]:
         return one if other is None else max(one, other)
     return one[0], max(one[1], other[1]), max(one[2], other[2])
@@ -105,8 +105,8 @@ def highest(one: Column, other: Column | None) -> Column:
 
 def _uncounted(column: Column, held: Column | None) -> tuple[int, int]:
     """Tokens taken and refunded in the merged column that the holder has not counted."""
-    birth, taken, refunded = column
-    if held is None or held[0] != birth:
+    generation, taken, refunded = column
+    if held is None or held[0] != generation:
         return taken, refunded
     return taken - held[1], refunded - held[2]
 

@@ -21,6 +21,7 @@ from crdtbucket.reconcile.observed_node import LAST, WANTED, MergeOutcome, Obser
 from crdtbucket.reconcile.records import Records
 
 T = TypeVar("T")
+P = TypeVar("P", ObservedNode, Records)
 Keys = dict[Place, tuple[ReconciledBucket, HeldKey]]
 
 
@@ -67,7 +68,7 @@ class Reconciliation:
     ) -> None:
         """Goes over all hashes, or until `stopped()`; `moved` gets the part that is done."""
         began = time.monotonic()
-        scans = {holder: one.places() for holder, one in self._redis().items()}
+        scans = {holder: one.places() for holder, one in self._of(Records)}
         for found in (await self._all(scans)).values():
             self._recorded += found.items()
         first = 0
@@ -82,7 +83,7 @@ class Reconciliation:
     async def _range(self, first: int) -> int:
         """Reconciles the keys from this hash on, as many as one answer of each has; returns the
         last hash that was covered."""
-        seen = await self._all({holder: one.look(first) for holder, one in self._nodes().items()})
+        seen = await self._all({holder: one.look(first) for holder, one in self._of(ObservedNode)})
         upto = min([LAST, *(one.upto for one in seen.values())])
         recorded = self._recorded[:WANTED]
         if len(self._recorded) > len(recorded):
@@ -106,13 +107,13 @@ class Reconciliation:
             held[holder] = {p: key for p, key in one.keys.items() if p[1] <= upto}
             indebted |= {place: bucket for place, (bucket, _) in held[holder].items()}
         wanted = recorded | {p: b for p, b in indebted.items() if b.arguments is not None}
-        redis = {holder: one.have(wanted) for holder, one in self._redis().items()}
+        redis = {holder: one.have(wanted) for holder, one in self._of(Records)}
         for holder, keys in (await self._all(redis)).items():
             held[holder] = {p: k for p, k in keys.items() if k[1].debt > 0 or p in indebted}
             indebted |= {place: bucket for place, (bucket, _) in held[holder].items()}
         rest = {
             holder: one.have({p: b for p, b in indebted.items() if p not in held[holder]})
-            for holder, one in self._nodes().items()
+            for holder, one in self._of(ObservedNode)
             if holder in held
         }
         for holder, keys in (await self._all(rest)).items():
@@ -120,7 +121,7 @@ class Reconciliation:
         return {one: keys for one, keys in held.items() if one in self._parties}, indebted
 
     def _strip(self, held: dict[Holder, Keys]) -> None:
-        """Takes out the columns of epochs that somebody has marked: they stand for nothing."""
+        """Takes out the columns of epochs that have a tombstone: they stand for nothing."""
         tombstones = set[int]().union(*(one.tombstones for one in self._parties.values()))
         if not tombstones:
             return
@@ -200,13 +201,8 @@ class Reconciliation:
 
     # ---- who takes part ----
 
-    def _nodes(self) -> dict[Holder, ObservedNode]:
-        return {
-            holder: one for holder, one in self._parties.items() if isinstance(one, ObservedNode)
-        }
-
-    def _redis(self) -> dict[Holder, Records]:
-        return {holder: one for holder, one in self._parties.items() if isinstance(one, Records)}
+    def _of(self, kind: type[P]) -> list[tuple[Holder, P]]:
+        return [(holder, one) for holder, one in self._parties.items() if isinstance(one, kind)]
 
     async def _all(self, work: Mapping[Holder, Coroutine[Any, Any, T]]) -> dict[Holder, T]:
         """The results, waited for together; who fails takes no part any more, and is reported."""

@@ -1,4 +1,4 @@
-"""The records of Redis: read by plain commands, and raised by the script, with nothing to take."""
+"""The records of Redis: plain commands read them, and the script raises them without a take."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from crdtbucket.errors import CrdtbucketError, RedisReplyError, RedisUnavailable
 from crdtbucket.reconcile.buckets import BucketIndex, KeyUpdate, Place, ReconciledBucket
 from crdtbucket.reconcile.merging import Columns, HeldKey, Owner
 from crdtbucket.reconcile.observed_node import MergeOutcome
-from crdtbucket.spec.bucket_spec import clipped
+from crdtbucket.spec.field_checks import clipped
 from crdtbucket.strong.redis import script, topology
 from crdtbucket.strong.redis.access import server_access, tls_context
 from crdtbucket.strong.redis.locator import Locator
@@ -258,8 +258,8 @@ def _held(reply: object, bucket: ReconciledBucket, now_us: int) -> HeldKey | Non
         record = _RECORD.fullmatch(text)
         if record is None:
             raise RedisReplyError(f"{clipped(text)} is no record")
-        birth, taken, refunded = map(int, record.groups())
-        columns[_owner(owner)] = birth, taken, refunded
+        generation, taken, refunded = map(int, record.groups())
+        columns[_owner(owner)] = generation, taken, refunded
     debt = max(Fraction(0), owed_ns * p / q)
     return HeldKey(columns, debt, (q, p) == bucket.spec.emission)
 

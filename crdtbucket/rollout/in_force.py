@@ -5,9 +5,11 @@ from __future__ import annotations
 import dataclasses
 import logging
 import threading
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
+from crdtbucket.errors import UnknownBucket
 from crdtbucket.limiter.bucket import Bucket
 from crdtbucket.limiter.factory import Factory
 from crdtbucket.limiter.outside_limits import OutsideLimits
@@ -67,6 +69,29 @@ class InForce:
         self.outside.connect((spec for spec in specs if spec.key not in overrides), buckets)
 
     # ---- looking ----
+
+    @property
+    def by_name(self) -> Mapping[str, Bucket]:
+        """All buckets by their names as given, in the order of their definition; overrides, too."""
+        every = [*self.buckets.values(), *self.outside.buckets.values()]
+        return MappingProxyType({one.spec.name: one for one in every})
+
+    def bucket(self, name: str) -> Bucket:
+        """The bucket with this name, whatever its spelling. Raises `UnknownBucket`."""
+        key = canonical_name(name) if isinstance(name, str) else ""
+        found = self.buckets.get(key) or self.outside.buckets.get(key)
+        if found is None:
+            raise UnknownBucket(name, self.by_name)
+        return found
+
+    def group(self, name: str) -> Sequence[Bucket]:
+        """The bucket with this name, or else `name:1`, `name:2` and so on. Raises as `bucket`."""
+        buckets = self.buckets
+        group: list[Bucket] = []
+        key = canonical_name(name) if isinstance(name, str) else ""
+        while key not in buckets and (one := buckets.get(f"{key}:{len(group) + 1}")) is not None:
+            group.append(one)
+        return group or (self.bucket(name),)
 
     def known(self, key: str) -> Bucket | None:
         """The bucket with this key, in force or removed earlier."""

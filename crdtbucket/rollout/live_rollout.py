@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from crdtbucket._core import Table
 from crdtbucket.base.clock import NS_PER_SECOND
@@ -15,18 +15,12 @@ from crdtbucket.rollout.staged import Counts, Position, Rollout, Status
 
 if TYPE_CHECKING:
     from crdtbucket.config import Config
+    from crdtbucket.limiter.local_node import LocalNode
 
 Row = tuple[int, int, int, int, int]
 """A position as it travels."""
 
 LOG = logging.getLogger("crdtbucket")
-
-
-class Peers(Protocol):
-    """The other nodes, which learn what configuration runs here."""
-
-    def advertise(self, running: tuple[int, int, int] | None, position: Position | None) -> None:
-        """Advertises this version, hash and stage, and how far its roll-out is, from now on."""
 
 
 class LiveRollout:
@@ -36,14 +30,15 @@ class LiveRollout:
     """
 
     def __init__(
-        self, in_force: InForce, store: RolloutStore, table: Table, region: str, peers: Peers
+        self, in_force: InForce, store: RolloutStore, table: Table, region: str, node: LocalNode
     ) -> None:
-        """`in_force` brings definitions into force, and lends its lock; `table` has the time."""
+        """`in_force` brings definitions into force, and lends its lock; `table` has the time.
+        `node` tells the peers."""
         self._in_force = in_force
         self._store = store
         self._table = table
         self._region = region
-        self._peers = peers
+        self._node = node
         self._lock = in_force.lock
         self._rollout: Rollout | None = None
         self._before: Config | None = None
@@ -130,7 +125,7 @@ class LiveRollout:
 
     def advertise(self) -> None:
         """Advertises what runs here, and how far it is, to the peers."""
-        self._peers.advertise(self.running, self.position)
+        self._node.advertise(self.running, self.position)
 
     def begin(self, before: Config, target: Config, position: Position | None = None) -> None:
         """`target` is rolled out from now on; it was found fit to be. `position`: where it was in
@@ -287,7 +282,7 @@ class LiveRollout:
     def _note(self, position: Position) -> None:
         running = self._in_force.config
         known = self._advertised
-        self._advertised = position if known is None else known.joined(position)
+        self._advertised = position if known is None else known.merged(position)
         if running is None or position.of != _identity(running) or self._advertised == known:
             return
         if position.status is not Status.DONE:

@@ -1,4 +1,4 @@
-"""A new configuration for a limiter that works: all of it, or nothing and every reason why not."""
+"""Brings a new configuration into force: all of it, or nothing and every reason why not."""
 
 from __future__ import annotations
 
@@ -32,6 +32,7 @@ class Reload:
         """`started`: the fixed settings of the limiter, for one without a file. `node`: whose mesh
         may get other secrets and keys, if there is one."""
         self.counters = {"reloads": 0, "refused": 0}
+        self._fault = ""
         self._in_force = in_force
         self._rolling = rolling
         self._started = started
@@ -63,9 +64,11 @@ class Reload:
                 *rolling.refused(config),
             ]
             if problems:
-                self.counters["refused"] += 1
-                raise ConfigError(problems)
+                error = ConfigError(problems)
+                self._refused(error)
+                raise error
             self.counters["reloads"] += 1
+            self._fault = ""
             if mesh is not None and self._node is not None:
                 self._node.renew(mesh)
             if not rolling.takes(config):
@@ -102,10 +105,15 @@ class Reload:
             raise CrdtbucketError("this limiter came from no file: pass a configuration to reload")
         try:
             changed = load_config(config.path if self._file is None else self._file.path)
-        except ConfigError:
-            self.counters["refused"] += 1
+        except ConfigError as error:
+            self._refused(error)
             raise
         self.change(changed)
+
+    def _refused(self, error: ConfigError) -> None:
+        self.counters["refused"] += 1
+        first, *more = error.problems
+        self._fault = f"{first}{f', and {len(more)} more' if more else ''}"
 
     def beat(self) -> None:
         """Does what is due by time; to be called every second or so."""
@@ -123,12 +131,13 @@ class Reload:
             self._watch.stop()
 
     def stats(self) -> dict[str, Any]:
-        """Which configuration is in force, or on its way and at which stage, and how many were
-        taken and refused."""
+        """Which configuration is in force, or on its way and at which stage, how many were taken
+        and refused, and why the last one was, if it was."""
         version, content, stage = self._rolling.running or (0, None, 0)
         return {
             "version": version,
             "hash": "" if content is None else f"{content:016x}",
             "stage": str(stage or ""),
             **self.counters,
+            "fault": self._fault,
         }

@@ -1,4 +1,4 @@
-"""A new version that reaches some keys first: what nodes share of it, and when it goes on.
+"""The rule of a roll-out, by which a new version reaches some keys first and then all.
 
 A pure machine: no clock, no I/O. Nodes tell each other a `Position`, and the largest one holds:
 that of the later version, then of more changes, then the more cautious one, then the later stage.
@@ -83,7 +83,7 @@ class Position:
         """Which version it is of."""
         return self.version, self.hash
 
-    def joined(self, other: Position) -> Position:
+    def merged(self, other: Position) -> Position:
         """What holds of two."""
         return max(self, other)
 
@@ -137,7 +137,7 @@ class Rollout:
     def receive(self, advertised: Position, now: int) -> bool:
         """Takes what a peer advertises; whether anything changed. Positions of other versions say
         nothing here."""
-        if advertised.of != self.position.of or self.position.joined(advertised) == self.position:
+        if advertised.of != self.position.of or self.position.merged(advertised) == self.position:
             return False
         self._move(advertised, now, f"another node: {advertised.status}")
         return True

@@ -65,6 +65,13 @@ def unfit(config: Config, now: InForce) -> Iterator[Problem]:
     """Buckets that cannot become what `config` says; `now` has those that are in force."""
     specs, consistency = now.runnable(config)
     changed, seen, count = Counter[Table](), set[str](), 0
+    if now.buckets and not specs:  # a file that was cut short would end every limit
+        yield Problem(
+            "has no bucket, and would take every limit away",
+            "name a bucket, or restart this process if no limit is meant",
+            "services",
+            config.path,
+        )
     for spec, owner in with_overrides(specs):
         path = f"services.{owner.name}"
         strong = (owner.consistency or consistency) is Mode.STRONG

@@ -50,9 +50,9 @@ class FileWatch:
         self._signalled = False
 
     def start(self) -> None:
-        """Watches from now on. In the main thread SIGHUP is heard, too, unless the program hears it
-        itself."""
-        self._hear_hangup()
+        """Watches from now on. In the main thread it handles SIGHUP, too, unless the program does
+        so itself."""
+        self._handle_hangup()
         # A daemon: a program that forgets to stop must still be able to end.
         self._thread = threading.Thread(
             target=self._run, name=f"crdtbucket watch {self.path.name}", daemon=True
@@ -105,7 +105,7 @@ class FileWatch:
     def _content(self) -> bytes:
         return content_of(self.path)
 
-    def _hear_hangup(self) -> None:
+    def _handle_hangup(self) -> None:
         main = threading.current_thread() is threading.main_thread()
         if HANGUP is not None and main and signal.getsignal(HANGUP) is signal.SIG_DFL:
             signal.signal(HANGUP, self._hangup)

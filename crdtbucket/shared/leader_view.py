@@ -10,10 +10,9 @@ import logging
 from collections.abc import Sequence
 from typing import Any
 
-import msgpack
-
 from crdtbucket._core import MAX_VIEW_BYTES, Table
 from crdtbucket.base.clock import NS_PER_SECOND
+from crdtbucket.base.packing import pack, unpack
 from crdtbucket.errors import CrdtbucketError
 
 LOG = logging.getLogger("crdtbucket")
@@ -43,9 +42,7 @@ def read(table: Table) -> dict[str, Any] | None:
     data = table.read_view()
     if not data:
         return None
-    at, omitted, mesh, identity, rows, fleet = msgpack.unpackb(
-        data, use_list=False, strict_map_key=False
-    )
+    at, omitted, mesh, identity, rows, fleet = unpack(data)
     age = max(0, table.now() - at) / NS_PER_SECOND
     view: dict[str, Any] = {
         "peers": {name: state for name, state, *_ in rows},
@@ -68,6 +65,4 @@ def _packed(
     fleet: Sequence[Sequence[Any]],
     omitted: int = 0,
 ) -> bytes:
-    parts = table.now(), omitted, mesh["mesh"], mesh["identity"], rows, fleet
-    packed: bytes = msgpack.packb(parts)
-    return packed
+    return pack((table.now(), omitted, mesh["mesh"], mesh["identity"], rows, fleet))

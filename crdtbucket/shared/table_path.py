@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import os
-import re
 import stat
 from contextlib import suppress
 
 from crdtbucket.errors import SharedTableError
+from crdtbucket.mesh.state_file import file_stem
 
 AUTO = "auto"
 DIRECTORY = "/dev/shm"
-_UNSAFE = re.compile(r"[^A-Za-z0-9._-]")
 
 
 def path_for(shared: str | os.PathLike[str], node: str) -> str:
@@ -20,7 +19,7 @@ def path_for(shared: str | os.PathLike[str], node: str) -> str:
     a folder that is this user's alone."""
     if shared != AUTO:
         return os.path.abspath(os.fspath(shared))
-    name = _UNSAFE.sub(lambda match: f"%{ord(match[0]):02x}", node)
+    name = file_stem(node)
     if len(name) > 100:
         name = name[:80] + hashlib.blake2b(node.encode(), digest_size=8).hexdigest()
     return f"{own_folder()}/{name}"

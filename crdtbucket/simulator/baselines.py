@@ -72,7 +72,7 @@ class MaxOfTotals(Gossip):
         self._state[node] = (full, 0, self.clock(node))
 
     def restart(self, node: int) -> None:
-        """The node starts again with a full bucket, until it hears greater totals."""
+        """The node starts again with a full bucket, until greater totals reach it."""
         self._restarts += 1
         super().restart(node)
 

@@ -1,4 +1,4 @@
-"""Scenarios of demand that is rough: retries without end, and bursts, in step and at random."""
+"""Scenarios of rough demand: retries without end, and bursts, at the same time or at random."""
 
 from __future__ import annotations
 

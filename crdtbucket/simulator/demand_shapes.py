@@ -1,4 +1,4 @@
-"""Shapes of demand over the regions of a scenario, which scenarios share."""
+"""Demand over the regions of a scenario: even, skewed, from one region alone, or in waves."""
 
 from __future__ import annotations
 

@@ -80,18 +80,3 @@ def absent(scenario: Scenario, names: tuple[str, ...]) -> set[str]:
     """Nodes that are not there from the start."""
     crashes = (e for e in scenario.events if e.fault is ScenarioFault.CRASH and e.at_ns == 0)
     return {names[event.node] for event in crashes}
-
-
-def with_prediction(scenario: Scenario, settings: Settings) -> LibraryMesh:
-    """The mesh as it is."""
-    return LibraryMesh(scenario, settings)
-
-
-def with_shared_bursts(scenario: Scenario, settings: Settings) -> LibraryMesh:
-    """The mesh with `partition_burst="share"`."""
-    return LibraryMesh(scenario, settings, partition_burst="share")
-
-
-def without_prediction(scenario: Scenario, settings: Settings) -> LibraryMesh:
-    """The mesh that knows only what has reached it."""
-    return LibraryMesh(scenario, settings, prediction=False)

@@ -1,4 +1,4 @@
-"""Scenarios of meshes that are connected, but in which not everybody hears everybody."""
+"""Scenarios of meshes that are connected, but in which not every two regions are linked."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Members of a replicated Redis in memory: the real scripts in Lua 5.1, at times that are given."""
+"""Members of a replicated Redis in memory: the real scripts run in Lua 5.1, at simulated times."""
 
 from __future__ import annotations
 

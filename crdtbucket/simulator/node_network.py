@@ -116,7 +116,7 @@ class Gossip(Nodes):
         raise NotImplementedError
 
     def receive(self, node: int, source: int, message: object) -> None:
-        """The node hears what `source` told."""
+        """The node takes a message of `source`."""
         raise NotImplementedError
 
     def advance(self, to_ns: int) -> None:

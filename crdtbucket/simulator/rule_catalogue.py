@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 from crdtbucket.simulator.baselines import MaxOfTotals, StaticSplit
 from crdtbucket.simulator.mesh_rule import MeshRule, RuledMesh
@@ -18,23 +19,14 @@ REPLICATED = "replicated"
 NO_CREDIT = "replicated-no-credit"
 
 
-def _with_prediction(scenario: Scenario, settings: Settings) -> RuledMesh:
-    # Imported late: the baselines need no compiled core.
-    from crdtbucket.simulator.library_mesh import with_prediction
+def _mesh(name: str, **changes: Any) -> MeshRule:
+    def make(scenario: Scenario, settings: Settings) -> RuledMesh:
+        # Imported late: the baselines need no compiled core.
+        from crdtbucket.simulator.library_mesh import LibraryMesh
 
-    return with_prediction(scenario, settings)
+        return LibraryMesh(scenario, settings, **changes)
 
-
-def _without_prediction(scenario: Scenario, settings: Settings) -> RuledMesh:
-    from crdtbucket.simulator.library_mesh import without_prediction
-
-    return without_prediction(scenario, settings)
-
-
-def _with_shared_bursts(scenario: Scenario, settings: Settings) -> RuledMesh:
-    from crdtbucket.simulator.library_mesh import with_shared_bursts
-
-    return with_shared_bursts(scenario, settings)
+    return MeshRule(name, make)
 
 
 def _store(name: str) -> SimulatedRule:
@@ -44,9 +36,9 @@ def _store(name: str) -> SimulatedRule:
 
 
 RULES: dict[str, Callable[[], SimulatedRule]] = {
-    CRDTBUCKET: lambda: MeshRule(CRDTBUCKET, _with_prediction),
-    NO_PREDICTION: lambda: MeshRule(NO_PREDICTION, _without_prediction),
-    SHARED_BURSTS: lambda: MeshRule(SHARED_BURSTS, _with_shared_bursts),
+    CRDTBUCKET: lambda: _mesh(CRDTBUCKET),
+    NO_PREDICTION: lambda: _mesh(NO_PREDICTION, prediction=False),
+    SHARED_BURSTS: lambda: _mesh(SHARED_BURSTS, partition_burst="share"),
     StaticSplit.name: StaticSplit,
     MaxOfTotals.name: MaxOfTotals,
     REPLICATED: lambda: _store(REPLICATED),

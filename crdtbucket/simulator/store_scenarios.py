@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from crdtbucket.simulator.demand_shapes import skewed_shares
+from crdtbucket.simulator.demand_shapes import even, shared, skewed_shares
 from crdtbucket.simulator.run_settings import NS, Settings
 from crdtbucket.simulator.scenario import Demand, Event, Factory, Scenario, ScenarioFault
 from crdtbucket.simulator.scenario_catalogue import SCENARIOS, one_alone
@@ -23,34 +23,28 @@ Shape = Callable[[Settings, float, float], Demand]
 
 
 def _even(load: float) -> Shape:
-    def shape(s: Settings, _cut: float, _heal: float) -> Demand:
-        each = load * s.rate_per_second / s.regions
-        return lambda _t, _node: each
-
-    return shape
+    return lambda s, _cut, _heal: even(s, load)
 
 
 def _skewed(s: Settings, _cut: float, _heal: float) -> Demand:
-    rates = [2.0 * s.rate_per_second * share for share in skewed_shares(s.regions)]
-    return lambda _t, node: rates[node]
+    return shared(s, 2.0, skewed_shares(s.regions))
 
 
-def _shares(s: Settings, first: float, second: float) -> list[float]:
-    """Rates at 2x: the first two regions have these shares, and no other region has any."""
-    return [2.0 * s.rate_per_second * share for share in (first, second)] + [0.0] * s.regions
+def _two(s: Settings, first: float, second: float) -> Demand:
+    """2x: the first two regions have these shares, and no other region has any."""
+    return shared(s, 2.0, (first, second) + (0.0,) * s.regions)
 
 
 def _rare(s: Settings, _cut: float, _heal: float) -> Demand:
-    rates = _shares(s, 0.99, 0.01)
-    return lambda _t, node: rates[node]
+    return _two(s, 0.99, 0.01)
 
 
 def _moving(share: float) -> Shape:
     """The first region has this share of 2x; in the middle of the cut the second one gets it."""
 
     def shape(s: Settings, cut: float, heal: float) -> Demand:
-        before, after = _shares(s, share, 1.0 - share), _shares(s, 1.0 - share, share)
-        return lambda t, node: (before if t < (cut + heal) / 2 else after)[node]
+        before, after = _two(s, share, 1.0 - share), _two(s, 1.0 - share, share)
+        return lambda t, node: (before if t < (cut + heal) / 2 else after)(t, node)
 
     return shape
 
@@ -101,7 +95,7 @@ def _clocks(s: Settings, scale: float) -> Scenario:
     ppm = {n: _DRIFT_PPM * (n - middle) / middle for n in range(s.regions)} if middle else {}
     return Scenario(
         "store-clocks", "members' clocks drift +-200 ppm, 2x", round(900 * scale * NS),
-        _even(2.0)(s, 0.0, 0.0), drift_ppm=ppm, step_ns=5_000_000,
+        even(s, 2.0), drift_ppm=ppm, step_ns=5_000_000,
     )  # fmt: skip
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import inspect
 import math
 import re
 import unicodedata
@@ -12,14 +13,21 @@ from datetime import timedelta
 from typing import Any, Literal, Union, get_args
 
 from crdtbucket.base.clock import NS_PER_SECOND
-from crdtbucket.base.duration import UNIT_NS, duration_ns, plain_unit, short_unit
+from crdtbucket.base.duration import duration_ns
 from crdtbucket.errors import InvalidSpec
 from crdtbucket.spec.asked_overrides import Ask, AskedOverrides, asked_overrides
 from crdtbucket.spec.calendar_period import CalendarPeriod, Per
+from crdtbucket.spec.field_checks import (
+    MAX_TOKENS,
+    check_choice,
+    check_name,
+    check_whole,
+    clipped,
+)
 from crdtbucket.spec.mode import Mode
 from crdtbucket.spec.overrides import checked_overrides
+from crdtbucket.spec.rate_text import parse_rate
 
-MAX_TOKENS = 2**53
 MAX_NODES = 1_000_000
 """Processes that may be said to share the limits."""
 MAX_SLOTS = 1_000
@@ -30,26 +38,14 @@ MAX_QUOTA = 2**46
 """Tokens of a calendar period."""
 CALENDAR_PARTS = 3
 SLOT_HOLDERS = 64
-"""Nodes that may take one slot before they hear of each other, and are all counted."""
+"""Nodes that may take one slot before they know of each other, and are all counted."""
 MAX_RATE = 1_000_000_000
 """Tokens a second."""
-MAX_NAME_LENGTH = 200
 MAX_INTERVAL_NS = 366 * 86_400 * NS_PER_SECOND
 MAX_SPAN_NS = 2**62
 SLOWEST_TOKEN_NS = 30 * 86_400 * NS_PER_SECOND
 
-RATE_HINT = (
-    'write "<tokens>/<interval>" with an optional burst: "100/minute", "10/s burst 20", '
-    '"5 per second", "200 per 2 hours" or "100/15m"'
-)
-
 _HYPHENS = dict.fromkeys([*range(0x2010, 0x2016), 0x2212], "-")
-_RATE = re.compile(
-    r"(?P<tokens>\d[\d_]{0,30})\s*(?:/|\bper\b)\s*(?P<count>\d{1,20}(?:\.\d{1,20})?)?\s*(?P<unit>[a-z]+)"
-    r"(?:\s*[;,]?\s*\bburst\b\s*[=:]?\s*(?P<burst>\d[\d_]{0,30}))?",
-    re.ASCII | re.IGNORECASE,
-)
-
 _SEVERAL = re.compile(r"\s*;\s*(?=\d)")
 
 Overrides = Union[Sequence[tuple[str, "BucketSpec"]], AskedOverrides, Ask]  # noqa: UP007 - a text
@@ -316,49 +312,10 @@ class BucketSpec:
 
 
 _DEFAULTS = {
-    "max_keys": None,
-    "on_table_full": "deny",
-    "consistency": None,
-    "on_outage": None,
-    "overrides": (),
-    "overrides_from": None,
-    "shadow": False,
-    "slots": None,
-    "period": None,
+    name: parameter.default
+    for name, parameter in inspect.signature(BucketSpec.__init__).parameters.items()
+    if parameter.kind is parameter.KEYWORD_ONLY and name != "max_debt"  # that is the capacity
 }
-
-
-def parse_rate(rate: str) -> tuple[int, str, int | None]:
-    """(tokens, interval, burst or None) of a rate string; `InvalidSpec` has the grammar."""
-    text = plain_unit(rate.strip()) if isinstance(rate, str) else ""
-    match = _RATE.fullmatch(text)
-    if match is None:
-        raise InvalidSpec(f"limit is {clipped(rate)}", _rate_fix(text), "limit")
-    unit = match["unit"].lower()
-    if unit not in UNIT_NS:
-        raise InvalidSpec(f"limit is {rate!r}", _unit_fix(unit), "limit")
-    interval = f"{match['count'] or 1}{short_unit(unit)}"
-    duration_ns(interval, "limit")
-    burst = match["burst"]
-    return _tokens(match["tokens"]), interval, None if burst is None else _tokens(burst)
-
-
-def check_whole(field_name: str, value: int, low: int, high: int) -> int:
-    """`value`, when it is a whole number from `low` to `high`; else `InvalidSpec`."""
-    # bool is an int in Python, and True tokens is never what was meant.
-    whole = isinstance(value, int) and not isinstance(value, bool)
-    if not whole or not low <= value <= high:
-        upto = "2^53" if high == MAX_TOKENS else str(high)
-        fix = f"write a whole number from {low} to {upto}"
-        raise InvalidSpec(f"{field_name} is {clipped(value)}", fix, field_name)
-    return value
-
-
-def check_choice(field_name: str, value: object, choices: tuple[str, ...]) -> None:
-    """Raises `InvalidSpec` unless `value` is one of the words."""
-    if not isinstance(value, str) or value not in choices:
-        words = " or ".join(f'"{choice}"' for choice in choices)
-        raise InvalidSpec(f"{field_name} is {clipped(value)}", f"write {words}", field_name)
 
 
 def check_consistency(value: Mode | str) -> Mode:
@@ -391,44 +348,10 @@ def _check_period(
     values["consistency"] = Mode.EVENTUAL
 
 
-def check_name(name: str, field_name: str = "name") -> str:
-    """`name`, when it can name a bucket, node or region; else `InvalidSpec`."""
-    if not isinstance(name, str) or not 1 <= len(name) <= MAX_NAME_LENGTH:
-        fix = f"give a text of 1 to {MAX_NAME_LENGTH} characters"
-        raise InvalidSpec(f"{field_name} is {clipped(name)}", fix, field_name)
-    for character in name:
-        # Line and paragraph separators and lone surrogates break logs as control characters do.
-        if unicodedata.category(character) in ("Cc", "Cs", "Zl", "Zp"):
-            fix = f"remove the control character {character!r}"
-            raise InvalidSpec(f"{field_name} is {clipped(name)}", fix, field_name)
-    if name != name.strip():
-        fix = "remove the spaces around it"
-        raise InvalidSpec(f"{field_name} is {clipped(name)}", fix, field_name)
-    return name
-
-
-def _tokens(digits: str) -> int:
-    return int(digits.replace("_", ""))
-
-
-def _rate_fix(rate: str) -> str:
-    if len(re.findall(r"/|\bper\b", rate, re.IGNORECASE)) > 1:
-        return f"one bucket has one rate, so define a bucket for each (parse_all); {RATE_HINT}"
-    if re.match(r"\d+\.\d", rate):
-        return f'tokens are whole, so for half a token a second write "1/2s"; {RATE_HINT}'
-    return RATE_HINT
-
-
-def _unit_fix(unit: str) -> str:
-    if unit in ("month", "months", "mo", "year", "years", "y"):
-        return f'a {unit} has no fixed length; write days, such as "1000/30d"'
-    return f"no unit is {unit!r}; use ms, s, m, h, d or w, or the words for them"
-
-
 def _check_rate(refill_rate: int, interval_ns: int, capacity: int, max_debt: int) -> None:
     rate = f"refill_rate is {refill_rate} in {interval_ns} ns"
     if refill_rate > interval_ns:
-        fix = "at most 1,000,000,000 tokens a second; lower it or lengthen refill_interval"
+        fix = f"at most {MAX_RATE:,} tokens a second; lower it or lengthen refill_interval"
         raise InvalidSpec(rate, fix, "refill_rate")
     if interval_ns > refill_rate * SLOWEST_TOKEN_NS:
         fix = "at least one token in 30 days; raise it or shorten refill_interval"
@@ -439,9 +362,3 @@ def _check_rate(refill_rate: int, interval_ns: int, capacity: int, max_debt: int
             "lower capacity or max_debt, or raise refill_rate",
             "capacity",
         )
-
-
-def clipped(value: object) -> str:
-    """The repr of a value that was refused, cut to a length that fits a message."""
-    text = repr(value)
-    return text if len(text) <= 60 else f"{text[:57]}..."

@@ -5,7 +5,7 @@ A descriptor is a list of entries, each a name and a value, such as route=chat a
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 ALL = "*"
@@ -38,6 +38,12 @@ class DescriptorRule:
             if fixed is None:
                 values.append(value)
         return _joined(values)
+
+    def key_of(self, domain: str, names: Mapping[str, str]) -> str | None:
+        """`key` of a descriptor whose entries have no order, and each name once."""
+        if len(names) != len(self.entries) or names.keys() != {name for name, _ in self.entries}:
+            return None
+        return self.key(domain, [(name, names[name]) for name, _ in self.entries])
 
     def covers(self, other: DescriptorRule) -> bool:
         """Whether every descriptor of the other rule is one of this, too."""

@@ -50,4 +50,4 @@ def _label(spec: BucketSpec) -> str:
 
 
 def _numbers(spec: BucketSpec) -> tuple[object, ...]:
-    return spec.capacity, spec.emission, spec.max_debt, spec.slots
+    return spec.capacity, spec.emission, spec.max_debt, spec.slots, spec.period

@@ -20,7 +20,7 @@ from crdtbucket.strong.redis.redis_connection import (
     Batch,
     RedisConnectionLost,
 )
-from crdtbucket.strong.redis.resp import RedisErrorReply
+from crdtbucket.strong.redis.resp import GarbledReply, RedisErrorReply
 from crdtbucket.strong.room_queue import QueuedRequest, RoomQueue
 from crdtbucket.strong.server_link import ServerLink
 from crdtbucket.strong.store_request import StoreRequest
@@ -238,9 +238,7 @@ class Dispatcher:
 
     def _handle(self, pending: PendingRequest, reply: object) -> None:
         if isinstance(reply, RedisConnectionLost):
-            self._count_unknown(pending)
-            self._give_up(pending)
-            self._ledger.connection_ended(pending.request)
+            self._lost(pending)
             return
         pending.unanswered = False
         if isinstance(reply, RedisErrorReply):
@@ -253,9 +251,9 @@ class Dispatcher:
         except RedisReplyError as error:
             self._tally.tell()
             self.health.fail(Failure.SCRIPT, str(error))
-            self._count_unknown(pending)
-            self._give_up(pending)
-            return
+            pending.unanswered = True
+            self._lost(pending)
+            raise GarbledReply("what is no answer of the script") from error
         if late:
             return
         if isinstance(result, StoreRequest):
@@ -312,6 +310,12 @@ class Dispatcher:
             self._listener.server_is_replica()
 
     # ---- endings ----
+
+    def _lost(self, pending: PendingRequest) -> None:
+        """No answer will come, and it is not known whether the request ran, or still will."""
+        self._count_unknown(pending)
+        self._give_up(pending)
+        self._ledger.connection_ended(pending.request)
 
     def _count_unknown(self, pending: PendingRequest) -> None:
         if not pending.done:

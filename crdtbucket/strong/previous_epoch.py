@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import msgpack
-
+from crdtbucket.base.packing import pack, unpack
 from crdtbucket.errors import MeshError
 from crdtbucket.strong.unsettled import Row
 
@@ -24,14 +23,13 @@ class PreviousEpoch:
 
 def dump(epoch: PreviousEpoch) -> bytes:
     """As bytes."""
-    packed: bytes = msgpack.packb((FORMAT, epoch.rows, epoch.servers))
-    return packed
+    return pack((FORMAT, epoch.rows, epoch.servers))
 
 
 def load(data: bytes) -> PreviousEpoch:
     """What was kept. Raises `MeshError` when it cannot be read, and says what to do."""
     try:
-        form, rows, servers = msgpack.unpackb(data, use_list=False)
+        form, rows, servers = unpack(data)
         if form != FORMAT:
             raise ValueError(f"format {form}, this version reads {FORMAT}")
         for row in rows:

@@ -17,7 +17,7 @@ from crdtbucket.strong.ledger import Ledger
 from crdtbucket.strong.look_timer import LOOK_S
 from crdtbucket.strong.redis import script
 from crdtbucket.strong.redis.redis_config import RedisConfig
-from crdtbucket.strong.redis.resp import RedisErrorReply
+from crdtbucket.strong.redis.resp import GarbledReply, RedisErrorReply
 from crdtbucket.strong.redis.server_facts import ServerFacts, facts
 from crdtbucket.strong.resync import SHARE, Resync
 from crdtbucket.strong.server_link import ServerLink
@@ -234,8 +234,11 @@ class Supervisor:
                     health.answered(latency, late=late, wrote=wrote)
                 except RedisReplyError as error:
                     health.fail(Failure.SCRIPT, str(error))
+                    reply = GarbledReply("what is no answer of the script")
             if not future.done():
                 future.set_result(reply)
+            if isinstance(reply, GarbledReply):
+                raise reply
 
         sent = connection.send(command, replied)
         sent.when_written(health.asked)

@@ -19,7 +19,6 @@ from typing import Any, NamedTuple
 from crdtbucket._core import BucketCore, Decision
 from crdtbucket.base.clock import NS_PER_SECOND, now_ns
 from crdtbucket.errors import RedisReplyError, RedisUnavailable
-from crdtbucket.strong.controller.mode_controller import Failure
 from crdtbucket.strong.dispatcher import ELSEWHERE
 from crdtbucket.strong.endpoint import Endpoint
 from crdtbucket.strong.ledger import Ledger
@@ -176,8 +175,8 @@ class Threads:
             with ledger.lock:
                 result = ledger.book(request, answer, endpoint.link.fence)
         except RedisReplyError as error:
-            self._on_loop(partial(endpoint.health.fail, Failure.SCRIPT, str(error)))
-            result = None
+            connection.close()  # it is not known any more which answer belongs to which request
+            return self._lost(endpoint, request, RedisConnectionLost(str(error), "script"))
         if result is None:
             with ledger.lock:
                 result = ledger.give_up(request, endpoint.health.mode_without_store)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-import random
 import socket
 import struct
 from collections import deque
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol, cast
+from typing import TYPE_CHECKING, cast
+
+if TYPE_CHECKING:
+    from crdtbucket.testing.fault_proxy import FaultProxy
 
 _LINGER_ZERO = struct.pack("ii", 1, 0)  # a close then sends RST
 # Bytes on their way in one direction; beyond that the sender's own socket fills up, as it would.
@@ -34,26 +35,10 @@ class Way:
     """False while nothing passes in this direction alone; see `FaultProxy.let_pass`."""
 
 
-class Carrier(Protocol):
-    """The proxy, as one of its connections sees it."""
-
-    host: str
-    target: int
-    path: str
-    there: Way
-    back: Way
-    passing: bool
-    random: random.Random
-
-    def forget(self, carried: CarriedConnection) -> None: ...
-
-    def limit(self, size: int) -> tuple[int, Callable[[CarriedConnection], None] | None]: ...
-
-
 class CarriedConnection:
     """One connection: its two ends, and the stream in each direction."""
 
-    def __init__(self, proxy: Carrier) -> None:
+    def __init__(self, proxy: FaultProxy) -> None:
         self.proxy = proxy
         self.ended = False
         self.caller, self.server = _End(self), _End(self)

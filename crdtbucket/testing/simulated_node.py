@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import random
 from collections.abc import Callable
 from functools import partial
-from typing import Protocol, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from crdtbucket._core import BucketCore, Decision, Table
 from crdtbucket.base.clock import WallClock
@@ -13,11 +12,11 @@ from crdtbucket.errors import CrdtbucketError, UnknownBucket
 from crdtbucket.limiter.bucket import Bucket
 from crdtbucket.limiter.calendar_bucket import CalendarBucket
 from crdtbucket.limiter.slots import SlotBucket
-from crdtbucket.mesh.mesh_config import MeshConfig
 from crdtbucket.mesh.protocol.mesh_node import MeshNode
-from crdtbucket.mesh.protocol.protocol_node import Frames
 from crdtbucket.spec.bucket_spec import BucketSpec, canonical_name
-from crdtbucket.testing.simulation_settings import SimulationSettings
+
+if TYPE_CHECKING:
+    from crdtbucket.testing.simulated_mesh import SimulatedMesh
 
 B = TypeVar("B", bound=BucketCore)
 NS = 1_000_000_000
@@ -27,25 +26,10 @@ WALL_NS = 1_800_000_000 * NS
 """What a wall clock that is right shows at the start."""
 
 
-class SimulatedWorld(Protocol):
-    """The mesh, as one of its nodes sees it."""
-
-    settings: SimulationSettings
-    config: MeshConfig
-    specs: list[BucketSpec]
-    boots: dict[str, bytes]
-    random: random.Random
-    now_ns: int
-
-    def schedule(self, at: int, act: Callable[..., None], *args: object) -> None: ...
-
-    def send(self, source: SimulatedNode, frames: Frames) -> None: ...
-
-
 class SimulatedNode:
     """One node: takes and looks at its buckets at the mesh's present time."""
 
-    def __init__(self, mesh: SimulatedWorld, name: str, offset_ns: int, drift_ppm: float) -> None:
+    def __init__(self, mesh: SimulatedMesh, name: str, offset_ns: int, drift_ppm: float) -> None:
         self._mesh = mesh
         self.name = name
         self._offset, self._ppb = START_NS + offset_ns, round(drift_ppm * 1000)

@@ -1,6 +1,6 @@
-"""A bucket follows the service that it stands for: its level falls to what the service has left.
+"""Lowers the level of a bucket to what the service that it stands for says is left.
 
-All nodes hear nearly the same, each from the answers to its own requests, and what two nodes
+All nodes learn nearly the same, each from the answers to its own requests, and what two nodes
 charge counts twice. So a node charges no fixed amount but a part of the difference between its own
 level and the service's: the difference divided by the nodes, once a round, in which the nodes learn
 of each other's charges. What is missing then is charged in the next round. A level is never raised.
@@ -12,25 +12,16 @@ import threading
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol, SupportsIndex
+from typing import TYPE_CHECKING
 
-from crdtbucket._core import Decision
 from crdtbucket.base.clock import NS_PER_SECOND
-from crdtbucket.spec.bucket_spec import BucketSpec
 from crdtbucket.upstream.upstream_fields import UpstreamState
+
+if TYPE_CHECKING:
+    from crdtbucket.limiter.bucket import Bucket
 
 MAX_FOLLOWED = 10_000
 """Keys of which a follower remembers what the service said; the oldest answers are forgotten."""
-
-
-class FollowingBucket(Protocol):
-    """A bucket that decides in this process."""
-
-    def peek(self, key: str | bytes, /) -> Decision: ...
-
-    def settle(self, key: str | bytes, tokens: SupportsIndex, /) -> int: ...
-
-    def spec_of(self, key: str | bytes, /) -> BucketSpec: ...
 
 
 @dataclass(slots=True)
@@ -51,7 +42,7 @@ class Follower:
 
     def __init__(
         self,
-        bucket: FollowingBucket,
+        bucket: Bucket,
         *,
         follows: str,
         longest_pause_ns: int,
@@ -59,7 +50,7 @@ class Follower:
         sharers: Callable[[], int],
     ) -> None:
         """`follows`: the unit, or the name, of the quota that the bucket stands for. `round_ns`:
-        in this time nodes learn what the others have charged. `sharers`: how many processes hear
+        in this time nodes learn what the others have charged. `sharers`: how many processes ask
         the service, this one included."""
         self._bucket = bucket
         self._follows = follows
@@ -69,7 +60,7 @@ class Follower:
         self._standings: OrderedDict[str | bytes, Standing] = OrderedDict()
         self._lock = threading.Lock()
 
-    def hear(self, key: str | bytes, state: UpstreamState, sent: int, now: int) -> int:
+    def update(self, key: str | bytes, state: UpstreamState, sent: int, now: int) -> int:
         """Takes what an answer says, whose request was sent at `sent`; returns the tokens that this
         node has charged for it by now. Times in ns."""
         left = state.left(self._follows)
@@ -89,7 +80,7 @@ class Follower:
             return self._charge(key, standing, now)
 
     def pause_ns(self, key: str | bytes, now: int) -> int:
-        """How long (ns) the service of this key takes no requests, as this process has heard."""
+        """How long (ns) the service of this key takes no requests, by the last answers."""
         standing = self._standings.get(key)
         return 0 if standing is None else max(standing.paused_until - now, 0)
 

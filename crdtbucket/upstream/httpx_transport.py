@@ -7,7 +7,6 @@ They import neither package, because a client asks of a transport only for these
 
 from __future__ import annotations
 
-from types import TracebackType
 from typing import Any
 
 from crdtbucket.upstream.upstream import Upstream
@@ -36,13 +35,8 @@ class UpstreamTransport:
         self._transport.__enter__()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None = None,
-        error: BaseException | None = None,
-        trace: TracebackType | None = None,
-    ) -> None:
-        self._transport.__exit__(kind, error, trace)
+    def __exit__(self, *ended: Any) -> None:
+        self._transport.__exit__(*ended)
 
 
 class AsyncUpstreamTransport:
@@ -68,10 +62,5 @@ class AsyncUpstreamTransport:
         await self._transport.__aenter__()
         return self
 
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None = None,
-        error: BaseException | None = None,
-        trace: TracebackType | None = None,
-    ) -> None:
-        await self._transport.__aexit__(kind, error, trace)
+    async def __aexit__(self, *ended: Any) -> None:
+        await self._transport.__aexit__(*ended)

@@ -117,7 +117,7 @@ class Upstream:
         Of a limiter that was closed meanwhile nothing is left to lower."""
         if self._follower is not None:
             with contextlib.suppress(LimiterClosed):
-                self._follower.hear(key, state, sent_ns, self._bucket.table.now())
+                self._follower.update(key, state, sent_ns, self._bucket.table.now())
 
     def _asked(self, request: Any) -> tuple[str | bytes, int, int | None]:
         """Key, cost and the end of the patience (ns)."""
@@ -138,7 +138,7 @@ class Upstream:
     async def _pass_pause(self, key: str | bytes, end: int | None) -> None:
         """Returns when the service takes requests again. Meanwhile the fleet learns of it."""
         while (pause_ns := self._pause_ns(key)) > 0:
-            assert self._follower is not None, "who follows nothing hears of no pause"
+            assert self._follower is not None, "who follows nothing learns of no pause"
             now = self._bucket.table.now()
             if end is not None and now + pause_ns > end:
                 raise WaitTimeout(
@@ -171,7 +171,7 @@ def _round_ns(bucket: Bucket) -> int:
 
 
 def _sharers(limiter: Limiter, bucket: Bucket) -> int:
-    """How many processes hear the service: nodes that run, and on each the processes that share
+    """How many processes ask the service: nodes that run, and on each the processes that share
     its table, as many as here."""
     nodes = sum(row["state"] in ("alive", "suspect") for row in limiter.fleet())
     table = bucket.table

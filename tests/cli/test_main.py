@@ -7,9 +7,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+import click
 import pytest
 
 from crdtbucket import __version__
+from crdtbucket.cli.commands import cli, run
 
 ROOT = Path(__file__).parents[2]
 HIDE = """
@@ -66,3 +68,40 @@ def test_a_shell_can_complete_it() -> None:
              "COMP_WORDS": "crdtbucket st", "COMP_CWORD": "1"},
     )  # fmt: skip
     assert found.stdout.split() == ["plain,status"]
+
+
+def test_a_checkout_that_is_not_built_says_how_to_build_it() -> None:
+    done = program("-c", HIDE.format(package="crdtbucket._core"), "status")
+    assert done.returncode == 1
+    assert "which is a checkout that is not built: start Python in another folder" in done.stderr
+    assert done.stderr.endswith("or build it there: pip install -e '.[cli]'\n")
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ("take", "crdtbucket: Missing argument 'BUCKET'. See `crdtbucket take --help`.\n"),
+        ("top --onec", "See `crdtbucket top --help`.\n"),
+        ("statsu", "No such command 'statsu'."),
+        ("take a b x", "is not a valid integer range.\n"),
+        ("config", "Usage: crdtbucket config [OPTIONS] COMMAND [ARGS]...\n\n  Check, show"),
+    ],
+)
+def test_a_call_that_is_none_says_what_is_wrong_and_who_explains_it(
+    words: str,
+    said: str,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["crdtbucket", *words.split()])
+    with pytest.raises(SystemExit) as ended:
+        run()
+    assert ended.value.code == 2
+    assert said in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("group", [cli, cli.commands["config"], cli.commands["overrides"]])
+def test_the_list_of_commands_says_what_each_does_to_its_end(group: click.Group) -> None:
+    listed = group.get_help(click.Context(group)).partition("Commands:")[2]
+    assert listed.count("\n  ") >= len(group.commands)
+    assert "..." not in listed

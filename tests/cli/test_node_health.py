@@ -25,6 +25,10 @@ def test_nothing_is_wrong() -> None:
         ({"modes": {"api": "fallback"}}, "eu-1: api is in fallback, the rule for an outage"),
         ({"redis": {"r:6379": "eventual"}}, "eu-1: Redis r:6379 is slow or out of reach, mode ev"),
         ({"ready": False}, "eu-1 is not ready"),
+        (
+            {"refused": "x.yaml:3:9: no"},
+            "eu-1: its file is refused, and what was in force stays: x",
+        ),
         ({"warming_up": True, "ready": False}, "eu-1 has no answer from the mesh yet"),
         ({"peers": (PeerReport("us-1", "dead", 90.0),)}, "eu-1: us-1 is dead, last seen 90 s ago"),
         ({"peers": (PeerReport("us-1", "suspect"),)}, "eu-1: us-1 is suspect"),

@@ -53,6 +53,12 @@ def test_check_of_a_file_that_is_not_there() -> None:
     assert result.output.startswith("none.yaml: cannot be read: No such file or directory")
 
 
+SLOTS = """\
+rating: {consistency: strong, bucket_backend: {connection: {host: redis}}}
+services: {s: {concurrency: {slots: 5, ttl: 10s}}}
+"""
+
+
 @pytest.mark.parametrize(
     ("text", "note"),
     [
@@ -60,6 +66,8 @@ def test_check_of_a_file_that_is_not_there() -> None:
         ("node: a\n", "no bucket is defined"),
         ("rating: {consistency: strong}\n" + OLD, "no Redis is named"),
         (OLD.replace("}", ", consistency: strong}"), "no Redis is named"),
+        (SLOTS, "note: s: slots and calendar quotas are never strong, and without a mesh each"),
+        ("node: a\nmesh: {}\n" + SLOTS, "s: slots and calendar quotas are never strong\n"),
     ],
 )
 def test_check_notes_what_may_not_be_meant(text: str, note: str) -> None:

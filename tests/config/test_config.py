@@ -328,7 +328,7 @@ def test_every_key_of_the_mesh(load: Load) -> None:
         "mesh:\n  listen: 0.0.0.0:7946\n  advertise: '[2001:db8::1]:7946'\n"
         "  peers: [10.0.0.2:7946, 'dns+mesh.internal:7946']\n"
         "  secret: [the new and longer one, '${env:LONG}']\n  hash_secret: fixed\n"
-        "  tls_cert: c.pem\n  tls_key: k.pem\n  tls_ca: ca.pem\n  tls_verify_peer: false\n"
+        "  tls: {cert: c.pem, key: k.pem, ca: ca.pem, verify_peer: false}\n"
         "  gossip_interval: 250ms\n  partition_trust: 1m\n  forget_after: 0.5h\n"
         "  partition_burst: share\n"
         "  ended_is_dead: 20s\n"
@@ -391,7 +391,7 @@ def test_references_are_expanded(load: Load, tmp_path: Path) -> None:
         "node: ${env:NAME}-${env:NUMBER:-1}\nregion: $${literal}\n"
         "services:\n  a:\n    bucket: {capacity: '${env:CAP}', refill_rate: 1}\n"
         "mesh:\n  peers: ${env:PEERS}\n  secret: ${file:secret}\n"
-        f"  hash_secret: ${{file:{tmp_path}/secret}}\n  tls_verify_peer: ${{env:VERIFY}}\n"
+        f"  hash_secret: ${{file:{tmp_path}/secret}}\n  tls: {{verify_peer: '${{env:VERIFY}}'}}\n"
         "rating:\n  bucket_backend:\n    connection: {host: h, password: '${env:PASSWORD:-}'}\n",
         {"NAME": "eu", "CAP": "25", "PEERS": "a:1, b:2", "VERIFY": "false"},
     )

@@ -65,7 +65,7 @@ rating:
     deadline: 0.03
     connection: {{tls: true, host: h, port: '${{env:NUMBER}}'}}
 mesh: {{peers: 'a:1, b:2', secret: [one of two secrets,
-  another of two secrets], gossip_interval: 250 MS, tls_verify_peer: ,
+  another of two secrets], gossip_interval: 250 MS, tls: {{verify_peer: }},
   ended_is_dead: Never}}
 rollout:
   stages: [{{regions: [eu], percent: '10'}}, {{percent: 50}}, {{}}]
@@ -208,7 +208,8 @@ def test_all_sections_are_in_it() -> None:
 def test_every_key_says_what_it_means_and_its_default() -> None:
     mesh = SCHEMA["$defs"]["MeshSection"]["properties"]
     assert mesh["gossip_interval"]["default"] == "100ms"
-    assert mesh["tls_verify_peer"]["default"] is True
+    tls = SCHEMA["$defs"]["MeshTlsSection"]["properties"]
+    assert tls["verify_peer"]["default"] is True
     for definition in SCHEMA["$defs"].values():
         section = definition if "properties" in definition else definition["anyOf"][-1]
         for name, one in section["properties"].items():

@@ -11,13 +11,15 @@ from collections.abc import Callable
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
+DEMO = f"import sys; sys.path[0] = {str(ROOT)!r}; from crdtbucket.cli.main import main; main()"
 
 
-def start(*arguments: str, tmp: Path) -> subprocess.Popen[str]:
-    """The demo, its output piped, its temporary files below `tmp`."""
+def start(*arguments: str, tmp: Path, cwd: Path | None = None) -> subprocess.Popen[str]:
+    """The demo, its output piped, its temporary files below `tmp`. `cwd`: where it is run."""
     path = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
     return subprocess.Popen(
-        [sys.executable, "-m", "crdtbucket.cli", "demo", *arguments],
+        [sys.executable, "-c", DEMO, "demo", *arguments],
+        cwd=cwd,
         env={**os.environ, "PYTHONPATH": path, "TMPDIR": str(tmp)},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,

@@ -45,8 +45,11 @@ def test_three_processes_keep_one_limit_through_a_cut(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_the_verdict_as_json(tmp_path: Path) -> None:
-    program = start("--seconds", "8", "--json", "--seed", "5", tmp=tmp_path)
+def test_the_verdict_as_json_in_a_checkout_that_is_not_built(tmp_path: Path) -> None:
+    (tmp_path / "crdtbucket").mkdir()
+    (tmp_path / "crdtbucket" / "__init__.py").write_text("raise ImportError('not built')\n")
+    words = ("--seconds", "8", "--json", "--seed", "5")
+    program = start(*words, tmp=tmp_path, cwd=tmp_path)
     out, err = program.communicate(timeout=120)
     assert (program.returncode, err) == (0, ""), out
     found = json.loads(out)

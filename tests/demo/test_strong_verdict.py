@@ -46,12 +46,12 @@ def report(place: int, calls: list[list[Any]], held: list[int], **more: Any) -> 
 def verdict(
     *reports: dict[str, Any], records: list[int], expected: int | None = None
 ) -> RunVerdict:
-    ledger = Accounts([f"r{place}" for place in range(len(reports))])
+    accounts = Accounts([f"r{place}" for place in range(len(reports))])
     for place, one in enumerate(reports):
-        ledger.report(place, one)
+        accounts.report(place, one)
     made = sum(len(one["calls"]) for one in reports)
     happened = RedisOutage(ACTS_NS, by_epoch(records), 0.1)
-    return judge(ledger, SPEC, S // 10, happened, made if expected is None else expected)
+    return judge(accounts, SPEC, S // 10, happened, made if expected is None else expected)
 
 
 def failed(found: RunVerdict) -> list[str]:
@@ -161,11 +161,11 @@ def test_modes_that_do_not_follow_fail() -> None:
 
 def in_regions(*records: list[int]) -> RunVerdict:
     """A run with a Redis in each region, which hold these records."""
-    ledger = Accounts(["r0", "r1", "r2"])
+    accounts = Accounts(["r0", "r1", "r2"])
     for place, calls in enumerate((EU[:1], US[:1], [])):
-        ledger.report(place, report(place, calls, [60, 40, 0], switches=[]))
+        accounts.report(place, report(place, calls, [60, 40, 0], switches=[]))
     happened = RegionCut(10 * S, 20 * S, [by_epoch(list(one)) for one in records])
-    return judge(ledger, SPEC, S // 10, happened, 2)
+    return judge(accounts, SPEC, S // 10, happened, 2)
 
 
 def test_each_region_s_redis_must_hold_every_token() -> None:

@@ -42,11 +42,11 @@ def by_epoch(known: list[int]) -> dict[str, int]:
 
 
 def verdict(*reports: dict[str, Any], expected: int | None = None, cut: Any = NO_CUT) -> RunVerdict:
-    ledger = Accounts([f"r{place}" for place in range(len(reports))])
+    accounts = Accounts([f"r{place}" for place in range(len(reports))])
     for place, one in enumerate(reports):
-        ledger.report(place, one)
+        accounts.report(place, one)
     made = sum(len(one["calls"]) for one in reports)
-    return judge(ledger, SPEC, GOSSIP, cut, made if expected is None else expected)
+    return judge(accounts, SPEC, GOSSIP, cut, made if expected is None else expected)
 
 
 def failed(found: RunVerdict) -> list[str]:
@@ -188,21 +188,21 @@ def test_own_calls_that_were_decided_while_one_waited_are_unheard_too() -> None:
 
 
 def test_a_restarted_process_is_the_same_region() -> None:
-    ledger = Accounts(["r0", "r1"])
-    ledger.report(0, report(0, [[0, 10, 1, [0, 0]]], [10, 0]))
-    ledger.report(0, {**report(0, [[S, 5, 1, [10, 0]]], []), "epoch": "e9"})
-    ledger.report(1, report(1, [], []))
-    assert ledger.by_region({"e0": 10, "e9": 5, "e1": 3}) == (15, 3)
-    assert ledger.total_admitted(0) == 15
+    accounts = Accounts(["r0", "r1"])
+    accounts.report(0, report(0, [[0, 10, 1, [0, 0]]], [10, 0]))
+    accounts.report(0, {**report(0, [[S, 5, 1, [10, 0]]], []), "epoch": "e9"})
+    accounts.report(1, report(1, [], []))
+    assert accounts.by_region({"e0": 10, "e9": 5, "e1": 3}) == (15, 3)
+    assert accounts.total_admitted(0) == 15
 
 
 def test_lag_is_the_age_of_the_oldest_take_that_was_not_heard() -> None:
-    ledger = Accounts(["r0", "r1"])
+    accounts = Accounts(["r0", "r1"])
     calls = [[97 * S, 10, 1, [0, 0]], [98 * S, 10, 1, [10, 0]], [99 * S, 10, 1, [20, 0]]]
-    ledger.report(0, report(0, calls, [30, 0]))
-    ledger.report(1, report(1, [], [10, 0]))
-    assert ledger.lag_ns(1, 0) == 2 * S
-    assert ledger.lag_ns(1, 98 * S + 1) == S  # the second take is history
-    assert ledger.lag_ns(0, 0) == 0
-    assert ledger.full_at(SPEC) == 99 * S  # 10 a second is refilled, just enough each time
-    assert ledger.rates(0, 99 * S + 1) == (10, 10)
+    accounts.report(0, report(0, calls, [30, 0]))
+    accounts.report(1, report(1, [], [10, 0]))
+    assert accounts.lag_ns(1, 0) == 2 * S
+    assert accounts.lag_ns(1, 98 * S + 1) == S  # the second take is history
+    assert accounts.lag_ns(0, 0) == 0
+    assert accounts.full_at(SPEC) == 99 * S  # 10 a second is refilled, just enough each time
+    assert accounts.rates(0, 99 * S + 1) == (10, 10)

@@ -50,7 +50,10 @@ async def test_an_engine_that_is_in_order_and_all_nodes_there(
         path = written(tmp_path, kind, server.port)
         found = await examined(path)
         assert [one.level for one in found] == ["ok", "ok", "ok", "note"]
-        assert found[2].text == "lets node 'eu-1' in, publish under its name, and hear its peers"
+        assert (
+            found[2].text
+            == "lets node 'eu-1' in, publish under its name, and receive from its peers"
+        )
         assert "no node announced itself" in found[3].text
         async with Limiter.from_file(path, node="us 1") as peer:
             deadline = time.monotonic() + BOUND
@@ -110,7 +113,7 @@ async def test_a_nats_server_that_takes_small_messages_only(tmp_path: Path) -> N
     ("credentials", "rights", "told"),
     [
         ("eu-1:wrong", "+@all &*", "does not let user 'eu-1' in"),
-        ("eu-1:good", "+@all resetchannels", "does not let this node hear"),
+        ("eu-1:good", "+@all resetchannels", "does not let this node read"),
         ("eu-1:good", "+@all -publish &*", "permissions"),
     ],
 )

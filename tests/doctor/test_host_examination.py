@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 from pathlib import Path
 
@@ -100,6 +101,17 @@ async def test_a_folder_for_the_state(tmp_path: Path) -> None:
         mesh = f"mesh: {{secret: {SECRET}, state_dir: {folder}, listen: '127.0.0.1:{free_port()}'}}"
         assert (await examined(config(tmp_path, mesh)))["state_dir"].level == level
         assert not folder.exists()
+
+
+async def test_a_disk_that_is_full(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    space = os.statvfs(tmp_path)
+    full = os.statvfs_result((*space[:4], 3, *space[5:]))
+    monkeypatch.setattr(os, "statvfs", lambda _: full)
+    mesh = f"mesh: {{secret: {SECRET}, state_dir: {tmp_path}, listen: '127.0.0.1:{free_port()}'}}"
+    found = (await examined(config(tmp_path, mesh)))["state_dir"]
+    left = 3 * space.f_frsize // 1024
+    assert found.level == "wrong"
+    assert found.text.startswith(f"its file system has {left} KiB left, too little for a snapshot")
 
 
 def test_memory_is_that_of_a_full_table(tmp_path: Path) -> None:

@@ -113,11 +113,12 @@ async def test_tls_that_is_not_trusted(tmp_path: Path) -> None:
     mine, other = ours.issue("me"), ours.issue("eu-1")
     async with node(config(tmp_path), **other, tls_ca=ours.file) as peer:
         for authority, level in ((ours, "ok"), (theirs, "wrong")):
-            more = ", ".join(f"{name}: {value}" for name, value in mine.items())
-            file = config(tmp_path, peer.address, more=f"{more}, tls_ca: {authority.file}")
+            pair = f"cert: {mine['tls_cert']}, key: {mine['tls_key']}"
+            tls = f"tls: {{{pair}, ca: {authority.file}}}"
+            file = config(tmp_path, peer.address, more=tls)
             found = await examined(file)
             assert found["TLS"].level == level
-    assert "give the authority that signed it as mesh.tls_ca" in found["TLS"].text
+    assert "give the authority that signed it as mesh.tls.ca" in found["TLS"].text
 
 
 async def test_two_peers_with_one_name(tmp_path: Path) -> None:

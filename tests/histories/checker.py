@@ -165,16 +165,25 @@ class _Columns:
         """What must still be known of those that were killed: all that was agreed on, all that a
         process was seen to know which is still running, and what was taken in a calm that was long
         enough for others to hear of it. A process that finds a snapshot of another boot drops what
-        no peer confirms, so it knows nothing for certain before all have agreed."""
+        no peer confirms, so it knows nothing for certain before all have agreed; nor does the next
+        process of its node, where the first was killed before it kept a snapshot of its own."""
         floor = agreed + self._heard(before, pause.healed)
         begun = [self._running(node, pause.healed) for node in range(self._history.nodes)]
         for read in self._history.reads:
             life = begun[read.node]
             if life is None or not max(before, life.begin) <= read.at <= pause.healed:
                 continue
-            if not (life.rebooted and life.begin > before):
+            if not self._booted(life, before):
                 floor |= _counts(read)
         return floor
+
+    def _booted(self, life: Life, since: float) -> bool:
+        """Whether this process, or one of its node before it, began under another clock since then:
+        what it found on disk may be from before."""
+        return any(
+            one.rebooted and one.node == life.node and since < one.begin <= life.begin
+            for one in self._history.lives
+        )
 
     def _heard(self, begin: float, end: float) -> Counter[Place]:
         heard: Counter[Place] = Counter()

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import AsyncIterator
+import time
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -13,7 +14,10 @@ import grpc.aio
 import pytest
 
 from crdtbucket import Limiter, Mode
+from crdtbucket.base.clock import NS_PER_SECOND
+from crdtbucket.http.server import quota_messages, quota_server
 from crdtbucket.http.server.descriptor_limits import Descriptor, DescriptorLimits
+from crdtbucket.http.server.quota_subscription import QuotaUsage
 from crdtbucket.http.server.serve_settings import ServeSettings
 from tests.http.server.test_envoy_service import QUESTION, asked, raw_of
 from tests.http.serving import Asker, serving
@@ -35,6 +39,8 @@ rating:
 """
 """Redis decides, however busy the machine is."""
 CONNECTIONS = 40
+FALLBACK = {"tokens_per_fill: 1, fill_interval: 36s": "tokens_per_fill: 10, fill_interval: 1s"}
+"""What Envoy admits while the node is gone, in less time than in the example."""
 SENT = {"X-Forwarded-For": "198.51.100.7"}
 
 
@@ -44,22 +50,25 @@ def limits() -> str:
     return text.replace("100/hour", "5/day").replace("100000/hour", "100/day")
 
 
+PATIENT_ENVOY = {
+    # However busy the machine is, no request may pass without a decision.
+    "timeout: 0.1s": f"timeout: {START_S}s",
+    "failure_mode_deny: false": "failure_mode_deny: true",
+}
+
+
 @asynccontextmanager
-async def envoy(folder: Path, app: int, service: str) -> AsyncIterator[str]:
-    """Envoy with the example's configuration and other ports; its address."""
+async def envoy(
+    folder: Path, app: int, service: str, example: str, changes: Mapping[str, str]
+) -> AsyncIterator[str]:
+    """Envoy with an example's configuration, other ports and these changes; its address."""
     program = found("envoy")
     if program is None:
         pytest.skip("there is no envoy")
     port = free_port()
-    text = (EXAMPLES / "envoy.yaml").read_text()
-    for old, new in {
-        "8080": str(port),
-        "8081": str(app),
-        "7981": service,
-        # However busy the machine is, no request may pass without a decision.
-        "timeout: 0.1s": f"timeout: {START_S}s",
-        "failure_mode_deny: false": "failure_mode_deny: true",
-    }.items():
+    text = (EXAMPLES / example).read_text()
+    ports = {"8080": str(port), "8081": str(app), "7981": service}
+    for old, new in {**ports, **changes}.items():
         assert text.count(old) == 1, old
         text = text.replace(old, new)
     (folder / "envoy.yaml").write_text(text)
@@ -75,7 +84,10 @@ async def test_envoy_passes_on_what_the_limit_admits(tmp_path: Path) -> None:
     limiter = Limiter.from_file(file)
     async with serving(limiter, grpc="127.0.0.1:0") as client, application() as (app, came):
         service = client.server.addresses[-1].rpartition(":")[2]
-        async with envoy(tmp_path, app, service) as url, aiohttp.ClientSession() as session:
+        async with (
+            envoy(tmp_path, app, service, "envoy.yaml", PATIENT_ENVOY) as url,
+            aiohttp.ClientSession() as session,
+        ):
             limiter.reset_all()
             came.clear()
             statuses = []
@@ -91,6 +103,54 @@ async def test_envoy_passes_on_what_the_limit_admits(tmp_path: Path) -> None:
             assert "quota-exceeded" in text
             assert limiter.keys("api") == ["127.0.0.1"]  # not what the client wrote
             await charged_afterwards(client, int(url.rpartition(":")[2]))
+
+
+@pytest.mark.slow
+async def test_envoy_admits_what_it_is_assigned_and_its_fallback_without_the_node(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(quota_messages, "ASSIGNED_S", 3)
+    monkeypatch.setattr(quota_server, "EXTEND_NS", NS_PER_SECOND)
+    file = tmp_path / "limits.yaml"
+    file.write_text(
+        (EXAMPLES / "envoy-limits.yaml").read_text().replace("100/hour", "1 per 1d burst 200")
+    )
+    limiter = Limiter.from_file(file)
+    async with serving(limiter, grpc="127.0.0.1:0") as client, application() as (app, came):
+        service = client.server.addresses[-1].rpartition(":")[2]
+        async with (
+            envoy(tmp_path, app, service, "envoy-quota.yaml", FALLBACK) as url,
+            aiohttp.ClientSession() as session,
+        ):
+
+            async def status() -> int:
+                async with session.get(url, headers=SENT) as answer:
+                    return answer.status
+
+            # What passes before the first assignment depends on the machine, and is charged.
+            while await status() == 200:
+                pass
+            quotas, passed = client.server.api.quotas, len(came)
+            (stream,) = quotas.streams
+            (one,) = stream.ids.values()
+            await eventually(lambda: quotas.requests["api", "OK"] == passed)  # Envoy's next report
+            assert quotas.requests["api", "OVER_LIMIT"] == 1
+            key = one.bucket_id[0][1].decode()
+            assert key == "127.0.0.1"  # not what the client wrote
+            # Nothing refills, so each token was used, is assigned, or is left; or they are debt.
+            left = limiter.bucket("api").peek(key).remaining
+            assert left == max(0, 200 - passed - one.unreported)
+            await client.server.stop()
+            came.clear()
+            begun = time.monotonic()
+
+            async def fallen_back() -> None:
+                while len(came) < one.size + 5:
+                    await status()
+
+            await asyncio.wait_for(fallen_back(), START_S)
+            taken = time.monotonic() - begun
+            assert len(came) <= one.size + 10 + 10 * taken + 1
 
 
 async def said(port: int, user: bytes, cost: int) -> str:
@@ -156,7 +216,29 @@ async def test_a_strong_bucket_is_decided_by_redis(tmp_path: Path) -> None:
     assert [one.code for one in answers] == ["OK"] * 13 + ["OVER_LIMIT"]
 
 
+async def test_tokens_of_a_strong_bucket_are_assigned_by_redis(tmp_path: Path) -> None:
+    file = tmp_path / "limits.yaml"
+    file.write_text(f"{RULES}{PATIENT}\n")
+    usage = QuotaUsage(((b"route", b"api"), (b"user", b"u")), 3)
+    with Server() as redis:
+        nodes = [Limiter.from_file(file, node=node, redis=redis.url) for node in ("a", "b")]
+        async with nodes[0], nodes[1]:
+            left = 40
+            for node in nodes:
+                limits = DescriptorLimits(node, ServeSettings(), lambda *_: None)
+                quotas = quota_server.QuotaServer(node, limits, lambda *_: None)
+                stream = quotas.open()
+                quotas.report(stream, "edge", [usage])
+                await quotas.tick()
+                (action,) = stream.sent()
+                assert action.tokens
+                left -= action.tokens + 3
+            api = nodes[0].bucket("api")
+            assert not (await api.acquire("u", left + 1)).allowed
+            assert (await api.acquire("u", left)).allowed
+
+
 def test_the_page_shows_the_example() -> None:
-    for name in ("envoy.yaml", "envoy-limits.yaml"):
+    for name in ("envoy.yaml", "envoy-limits.yaml", "envoy-quota.yaml"):
         example = (EXAMPLES / name).read_text()
         assert f"\n{example}```\n" in PAGE, f"docs/proxies.md has another {name}"

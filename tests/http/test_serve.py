@@ -89,7 +89,9 @@ async def started(path: Path, *options: str, config: str = CONFIG) -> AsyncItera
 
 
 async def test_one_line_at_the_start_and_none_for_a_request(tmp_path: Path) -> None:
-    async with started(tmp_path, "--node", "us-1", "--log-level", "debug") as server:
+    config = f"{CONFIG}    keys: {{gold-*: {{limit: 200/day}}}}\n"
+    options = ("--node", "us-1", "--log-level", "debug")
+    async with started(tmp_path, *options, config=config) as server:
         assert "us-1 serves 1 bucket(s) on http://127.0.0.1:" in server.lines[-1]
         before = len(server.lines)
         async with aiohttp.ClientSession() as session:
@@ -189,6 +191,8 @@ WRONG = [
     (["--admin-token-file", "short"], "the admin token is too short to be a secret"),
     (["--admin-token-file", "binary"], "the admin token must be ASCII text"),
     (["--max-connections", "0"], "--max-connections"),
+    (["--config", "short"], "short: no bucket is defined: add services:"),
+    (["--config", "short", "--workers", "2"], "short: no bucket is defined: add services:"),
 ]
 
 
@@ -197,7 +201,7 @@ def test_wrong_options_are_one_line(
     options: list[str], message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "short").write_text("secret")
+    (tmp_path / "short").write_text("# secret")
     (tmp_path / "binary").write_bytes(b"\xff" * 32)
     (tmp_path / "c.yaml").write_text(CONFIG)
     done = CliRunner().invoke(cli, ["serve", "--config", "c.yaml", *options])

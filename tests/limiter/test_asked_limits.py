@@ -165,6 +165,37 @@ def test_there_is_room_for_so_many_answers_and_limits(
     assert [bucket.peek(f"k{n}").limit for n in range(1, 4)] == [1, 2, 10]
 
 
+def test_a_limit_that_no_key_has_makes_room_for_another(
+    time: VirtualTime, limiter: Limiter, bucket: Bucket, book: Book, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("crdtbucket.limiter.outside_limits.MAX_LIMITS", 2)
+    monkeypatch.setattr("crdtbucket.limiter.outside_limits.MAX_MADE", 4)
+    book.limits = {f"k{n}": f"{n}/s" for n in range(1, 7)}
+    limiter.overrides.set("api", "given", "9/s")
+    assert [bucket.peek(f"k{n}").limit for n in (1, 2)] == [1, 10]
+    time.advance(6)  # what was said of k1 is too old
+    assert [bucket.peek(f"k{n}").limit for n in (3, 4)] == [3, 10]
+    assert set(limiter.buckets) == {"api", "premium", "api[=9/1s]", "api[=3/1s]"}
+    limiter.overrides.remove("api", "given")
+    time.advance(6)
+    assert [bucket.peek(f"k{n}").limit for n in (1, 5)] == [1, 5]  # one of before, and the fourth
+    time.advance(6)
+    assert bucket.peek("k6").limit == 10
+    assert [bucket.peek(f"k{n}").limit for n in (3, 1)] == [3, 1]
+
+
+def test_a_definition_of_another_period_is_no_bucket_of_the_same_name(time: VirtualTime) -> None:
+    said = BucketSpec.calendar("big", 20, per="day", time_zone="Europe/Berlin")
+    specs = [
+        BucketSpec.calendar("api", 10, per="day", time_zone="Europe/Berlin",
+                            overrides=lambda key: said),
+        BucketSpec.calendar("big", 20, per="day", time_zone="America/New_York"),
+    ]  # fmt: skip
+    limiter = Limiter(specs, _table=time.table)
+    assert limiter.bucket("api").peek("k").limit == 10
+    assert limiter.stats()["overrides"]["failed"] == 1
+
+
 def test_slots_have_limits_from_a_function_too(time: VirtualTime) -> None:
     book = Book(big="many", wrong="5/s")
     specs = [

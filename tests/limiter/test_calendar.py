@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import datetime
 import zoneinfo
+from functools import partial
 from types import SimpleNamespace
 from typing import Any
 
@@ -182,7 +183,8 @@ def test_a_node_of_a_mesh_goes_by_the_clock_that_the_mesh_moves(
     leads: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     moved = -1_000_000
-    limiter = Limiter([], node="a", mesh=MeshConfig(listen="127.0.0.1:0"))
+    spec = BucketSpec.calendar("api", 10)
+    limiter = Limiter([spec], node="a", mesh=MeshConfig(listen="127.0.0.1:0"))
     node: Any = limiter._node
     if leads:
         node.machine = SimpleNamespace(follow_wall=lambda shows, now: moved * NS)
@@ -191,6 +193,21 @@ def test_a_node_of_a_mesh_goes_by_the_clock_that_the_mesh_moves(
     node.follow_wall()
     wall = node._wall
     assert abs(wall(node._table.now()) - wall.machine_ns - moved * NS) < HOUR * NS
+
+
+def test_the_leaders_view_is_read_for_calendar_buckets_alone(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    mesh = MeshConfig(listen="127.0.0.1:0")
+    for spec, wanted in (BucketSpec("api", 10, 10), 0), (BucketSpec.calendar("api", 10), 1):
+        limiter = Limiter([spec], node="a", mesh=mesh)
+        node: Any = limiter._node
+        read: list[None] = []
+        monkeypatch.setattr(node, "view", partial(read.append, None))
+        node.follow_wall()
+        assert len(read) == wanted
+        node.advertise(None, None)
+        assert len(read) == 2 * wanted
 
 
 def test_callers_wait_for_the_next_period() -> None:

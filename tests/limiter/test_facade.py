@@ -9,6 +9,7 @@ import pickle
 import threading
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -418,6 +419,17 @@ def test_full_and_idle_keys_are_evicted_while_the_limiter_is_open() -> None:
     time.run(main())
 
 
+class StubNode:
+    """The node of a limiter, as upkeep sees it."""
+
+    def __init__(self, save: Callable[[], None] | None = None, *, alone: bool = True) -> None:
+        self.alone, self.keeps_state = alone, save is not None
+        self.saved = SimpleNamespace(save=save)
+
+    def follow_wall(self) -> None:
+        """Nothing to follow."""
+
+
 def test_upkeep_goes_on_after_a_failure(caplog: pytest.LogCaptureFixture) -> None:
     time = VirtualTime()
     bucket = time.bucket()
@@ -431,7 +443,7 @@ def test_upkeep_goes_on_after_a_failure(caplog: pytest.LogCaptureFixture) -> Non
             return super().beat()
 
     async def main() -> None:
-        upkeep = Failing(tables_of(time.table), [bucket], alone=True)
+        upkeep = Failing(tables_of(time.table), [bucket], StubNode())
         upkeep.start_on_loop()
         await asyncio.sleep(3 * BEAT_S + 0.1)
         upkeep.stop()
@@ -455,7 +467,7 @@ async def test_a_snapshot_is_written_beside_the_event_loop() -> None:
         loop.call_soon_threadsafe(began.set)
         assert may_end.wait(10)
 
-    upkeep = Upkeep(tables_of(table), [], alone=False, save=save)
+    upkeep = Upkeep(tables_of(table), [], StubNode(alone=False, save=save))
     table.set_time(SAVE_NS)
     upkeep.start_on_loop()
     try:
@@ -468,3 +480,27 @@ async def test_a_snapshot_is_written_beside_the_event_loop() -> None:
     await loop.shutdown_default_executor()
     assert len(saves) == 1
     assert saves[0] is not threading.main_thread()
+
+
+def test_a_disk_that_stays_full_is_logged_once(caplog: pytest.LogCaptureFixture) -> None:
+    table = Table(max_keys=16, virtual=True)
+    answers: list[Exception | None] = [MeshError("the disk is full"), MeshError("full"), None, None]
+
+    def save() -> None:
+        if (answer := answers.pop(0)) is not None:
+            raise answer
+
+    upkeep = Upkeep(tables_of(table), [], alone=False, save=save)
+    with caplog.at_level(logging.INFO, "crdtbucket"):
+        for n in range(1, 5):
+            table.set_time(n * SAVE_NS)
+            upkeep.beat()
+    assert [(record.levelname, record.exc_info) for record in caplog.records] == [
+        ("ERROR", None),
+        ("INFO", None),
+    ]
+    assert caplog.messages == [
+        "no snapshot is kept: the disk is full; it is tried again every 10 s",
+        "a snapshot is kept again",
+    ]
+    assert not answers

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import threading
 import time
 from collections.abc import AsyncIterator, Callable
@@ -128,7 +129,10 @@ async def test_refunds_and_waits_reach_over_nodes() -> None:
         await eventually(lambda: [left(one) for one in nodes] == [150, 150, 150])
 
 
-async def test_leaving_ends_the_links_and_keeps_what_was_taken() -> None:
+async def test_leaving_ends_the_links_and_keeps_what_was_taken(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level(logging.INFO, "crdtbucket")
     async with node("eu-1") as eu:
         async with node("us-1", eu.address) as us:
             await eventually(lambda: peers(us) == ["eu-1"])
@@ -139,6 +143,9 @@ async def test_leaving_ends_the_links_and_keeps_what_was_taken() -> None:
             us.bucket("ai-agent-inference").take(KEY)
         assert us.address == ""
         assert "mesh" not in us.stats()
+        about = [message for message in caplog.messages if "us-1" in message and "link" in message]
+        said = {message.partition(" us-1")[0] for message in about}
+        assert said == {"linked with", "the link with"}
 
 
 async def test_a_second_process_of_one_name_refuses_to_serve() -> None:

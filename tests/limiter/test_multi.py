@@ -514,7 +514,7 @@ def test_one_take_takes_of_every_rate() -> None:
 
 
 def test_a_name_for_several_rates_goes_with_others() -> None:
-    limiter = Limiter([*BucketSpec.parse_all("api", "100/hour; 10/second"), SPEC_OF_ONE])
+    limiter = Limiter([*BucketSpec.parse_all("api", "100/hour; 10/minute"), SPEC_OF_ONE])
     with limiter.reserve_all([("api", "k", 5), ("one", "k", 2)]) as held:
         assert len(held.reservations) == 3
         with pytest.raises(InvalidCost, match="3 costs for 2"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from pathlib import Path
 
 import pytest
@@ -27,6 +28,8 @@ from tests.virtual_loop import VirtualTime
 
 API = BucketSpec("api", 10, 1, overrides=[("gold-*", BucketSpec("x", 20, 1))])
 PREMIUM = BucketSpec("premium", 40, 2)
+SEND = {"send": False}
+BOUND_S = 20.0
 
 
 @pytest.fixture
@@ -158,6 +161,23 @@ def test_calendar_quotas_have_given_limits_of_their_period(
     assert (bucket.peek("a").limit, bucket.peek("a").remaining) == (20, 14)
     with pytest.raises(InvalidSpec, match="another period"):
         limiter.overrides.set("api", "a", "5/s")
+
+
+def test_a_function_that_is_slow_stops_no_order_of_a_peer(time: VirtualTime) -> None:
+    """The function waits until an order of a peer was taken, on which the event loop would wait."""
+    ended = []
+
+    def ask(key: str) -> None:
+        merge = threading.Thread(target=limiter.overrides.book.recall, args=((),), kwargs=SEND)
+        merge.start()
+        merge.join(BOUND_S)
+        ended.append(not merge.is_alive())
+
+    limiter = Limiter([BucketSpec("api", 10, 1, overrides=ask)], _table=time.table)
+    assert limiter.overrides.set("api", "a", "30/minute")
+    time.advance(100)
+    assert limiter.overrides.remove("api", "a")
+    assert ended == [True, True]
 
 
 def test_strong_buckets_have_given_limits(time: VirtualTime) -> None:

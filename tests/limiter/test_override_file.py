@@ -81,6 +81,36 @@ def test_a_damaged_file_is_refused_and_says_what_to_do(path: str) -> None:
         keys(OverrideFile(path))
 
 
+def test_a_damaged_length_is_no_record_that_was_cut_off(path: str) -> None:
+    for key in "abc":
+        keys(OverrideFile(path), order(key))
+    data = bytearray(Path(path).read_bytes())
+    data[0] ^= 1  # the first record ends far beyond the file, so it says
+    Path(path).write_bytes(data)
+    with pytest.raises(MeshError, match=r"a\.overrides is damaged: put back a copy"):
+        keys(OverrideFile(path))
+    assert Path(path).read_bytes() == data  # nobody has cut off the others
+
+
+def test_a_file_that_was_removed_is_written_again_with_all_that_holds(path: str) -> None:
+    one, two = OverrideFile(path), OverrideFile(path)
+    book = OverrideBook()
+    book.recall([order("a"), order("b")], send=False)
+    one.exchange([order("a")], book)
+    one.exchange([order("b")], book)
+    assert keys(two) == ["a", "b"]
+    os.remove(path)
+    assert one.changed
+    assert one.exchange((), book) == []
+    assert not one.changed
+    assert keys(two) == ["a", "b"]
+    os.remove(path)
+    book.recall([order("c")], send=False)
+    one.exchange((), book)  # a longer file, perhaps under the same inode
+    assert keys(two, order("d")) == ["a", "b", "c"]
+    assert [found.key for found in one.exchange((), book)] == ["d"]
+
+
 def test_a_file_of_replaced_orders_is_written_anew_and_all_follow(
     path: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
@@ -11,6 +12,7 @@ from crdtbucket import (
     BucketSpec,
     CostExceedsCapacity,
     CrdtbucketError,
+    InvalidSpec,
     Limiter,
     LimiterClosed,
     WaitTimeout,
@@ -38,6 +40,20 @@ def test_tokens_that_are_there_are_taken_at_once() -> None:
         bucket.wait_sync("k", timeout=0)
     assert error.value.decision is not None
     assert error.value.decision.remaining == 0
+
+
+def test_what_is_there_needs_no_event_loop(monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_loop(*_: object) -> None:
+        raise AssertionError("a loop costs a thousand times what a take does")
+
+    monkeypatch.setattr(asyncio, "run", no_loop)
+    limiter = Limiter([DAILY, BucketSpec.calendar("day", 5, per="day")])
+    for bucket, key, most in (("api", "k", 5), ("api", "gold", 50), ("day", "k", 5)):
+        assert limiter.bucket(bucket).wait_sync(key, most, timeout=0).limit == most
+        assert limiter.bucket(bucket).peek(key).remaining == 0
+    with pytest.raises(InvalidSpec, match="timeout"):
+        limiter.bucket("api").wait_sync("other", timeout="soon")  # type: ignore[arg-type]
+    assert limiter.bucket("api").peek("other").remaining == 5
 
 
 def test_it_returns_when_the_refill_is_there() -> None:

@@ -58,13 +58,19 @@ def prepare(place: Path = PLACE) -> dict[str, Path]:
 
 
 def fuzz(name: str, program: Path, seconds: float) -> bool:
-    """Runs a target for so long and prints how far it came; False when it found something."""
-    corpus = program.parent / f"{name}.corpus"
-    corpus.mkdir(exist_ok=True)
+    """Runs a target of the core for so long; False when it found something."""
     seeds.write(name, program.parent / f"{name}.seeds")
-    command = [str(program), f"-max_total_time={max(1, round(seconds))}", f"-max_len={LONGEST}"]
-    command += [f"-timeout={PATIENCE}", f"-artifact_prefix={program.parent}/{name}-"]
-    command += [str(corpus), str(program.parent / f"{name}.seeds")]
+    return drive(name, [str(program)], seconds)
+
+
+def drive(name: str, target: list[str], seconds: float, place: Path = PLACE) -> bool:
+    """Runs any target of libFuzzer for so long, on what it kept and on NAME.seeds, and prints how
+    far it came; False when it found something."""
+    corpus = place / f"{name}.corpus"
+    corpus.mkdir(exist_ok=True)
+    command = [*target, f"-max_total_time={max(1, round(seconds))}", f"-max_len={LONGEST}"]
+    command += [f"-timeout={PATIENCE}", f"-artifact_prefix={place}/{name}-"]
+    command += [str(corpus), str(place / f"{name}.seeds")]
     last: deque[str] = deque(maxlen=60)
     runs = reached = kept = edges = 0
     told = time.monotonic()
@@ -78,15 +84,16 @@ def fuzz(name: str, program: Path, seconds: float) -> bool:
                 runs, reached, kept = (int(found[i]) for i in (1, 2, 3))
                 if time.monotonic() - told > TOLD_EVERY:
                     told = time.monotonic()
-                    print(f"{name}: {runs} inputs, {reached} of {edges} edges", flush=True)
-    far = f"{runs} inputs, {reached} of {edges} edges reached, {kept} inputs kept"
+                    print(f"{name}: {runs} inputs, {reached} edges", flush=True)
+    of = f" of {edges}" if edges else ""
+    far = f"{runs} inputs, {reached}{of} edges reached, {kept} inputs kept"
     if process.returncode < 0:
         print(f"{name}: was stopped by signal {-process.returncode} after {far}", flush=True)
         return False
     if process.returncode:
         print("".join(last))
         print(
-            f"{name}: FOUND something after {far}; once more: {program} {program.parent}/{name}-*"
+            f"{name}: FOUND something after {far}; once more: {shlex.join(target)} {place}/{name}-*"
         )
         return False
     print(f"{name}: nothing found: {far}", flush=True)

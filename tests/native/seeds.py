@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from crdtbucket.mesh.protocol import wire
@@ -83,13 +83,18 @@ MADE = {"frame": frames, "script": scripts, "file": files}
 
 def write(target: str, directory: Path) -> list[Path]:
     """Writes the seeds of a target to files."""
+    return keep(directory, [*kept(target), *MADE[target]()])
+
+
+def keep(directory: Path, inputs: Iterable[bytes]) -> list[Path]:
+    """Writes inputs to files, one each."""
     directory.mkdir(parents=True, exist_ok=True)
     paths = []
-    for number, seed in enumerate([*kept(target), *MADE[target]()]):
+    for number, seed in enumerate(inputs):
         path = directory / f"{number:04d}"
         path.write_bytes(seed)
         paths.append(path)
     return paths
 
 
-__all__ = ["MADE", "write"]
+__all__ = ["MADE", "keep", "write"]

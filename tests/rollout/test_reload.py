@@ -50,6 +50,8 @@ def refused(limiter: Limiter, config: Config) -> list[str]:
         limiter.reload(config)
     after = (dict(limiter.buckets), [b.spec for b in limiter.buckets.values()], limiter.stats())
     assert after[2]["config"].pop("refused") == before[2]["config"].pop("refused") + 1
+    before[2]["config"].pop("fault")
+    assert after[2]["config"].pop("fault").startswith(str(caught.value.problems[0]))
     assert after == before
     assert all(problem.fix and problem.file == "limits.yaml" for problem in caught.value.problems)
     return [problem.path for problem in caught.value.problems]
@@ -160,6 +162,28 @@ def test_buckets_come_and_go() -> None:
     assert not removed.take("k", 10)  # whoever holds it goes on under what held last
     limiter.reload(config_of(API, OTHER))
     assert limiter.bucket("other") is removed
+
+
+@pytest.mark.parametrize("text", ["", "# later\n", "rating: {fallback_ratio: 0.5}\n"])
+def test_a_file_that_was_cut_short_takes_no_limit_away(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "limits.yaml"
+    path.write_text("services: {api: {limit: 100/hour}}\n")
+    limiter = Limiter.from_file(path)
+    limiter.bucket("api").take("k", 100)
+    path.write_text(text)
+    with pytest.raises(
+        ConfigError, match="services: has no bucket, and would take every limit away"
+    ):
+        limiter.reload()
+    assert limiter.bucket("api").peek("k").remaining == 0
+    assert limiter.stats()["config"]["fault"].startswith(f"{path}: services: has no bucket")
+    path.write_text("services: {api: {limit: 100/hour, consistancy: x, capcity: 3}}\n")
+    with pytest.raises(ConfigError):
+        limiter.reload()
+    assert limiter.stats()["config"]["fault"].endswith(", and 1 more")
+    path.write_text("services: {api: {limit: 100/hour}}\n")
+    limiter.reload()
+    assert not limiter.stats()["config"]["fault"]
 
 
 def test_order_and_spelling_are_those_of_the_file() -> None:
@@ -462,7 +486,7 @@ def test_a_file_is_read_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.chdir(tmp_path)
     limiter = Limiter.from_file("limits.yaml")
     first = load_config(path)
-    shown = {"version": 1, "hash": first.hash, "stage": "", "reloads": 0, "refused": 0}
+    shown = {"version": 1, "hash": first.hash, "stage": "", "reloads": 0, "refused": 0, "fault": ""}
     assert limiter.stats()["config"] == shown
     limiter.bucket("api").take("k", 10)
     write(path, 15, version=2)
@@ -471,12 +495,14 @@ def test_a_file_is_read_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     assert limiter.bucket("api").peek("k").remaining == 5
     second = load_config(path).hash
     assert second != first.hash
-    shown = {"version": 2, "hash": second, "stage": "", "reloads": 1, "refused": 0}
+    shown = {"version": 2, "hash": second, "stage": "", "reloads": 1, "refused": 0, "fault": ""}
     assert limiter.stats()["config"] == shown
     path.write_text("services: {api: {bucket: {capacity: 0, refill_rate: -1}}}")
     with pytest.raises(ConfigError, match="2 problems"):
         limiter.reload()
-    assert limiter.stats()["config"] == shown | {"refused": 1}
+    now = limiter.stats()["config"]
+    assert now == shown | {"refused": 1, "fault": now["fault"]}
+    assert now["fault"].endswith(", and 1 more")
     assert limiter.bucket("api").spec.capacity == 15
 
 

@@ -129,9 +129,9 @@ def test_what_has_ended_takes_no_command_that_makes_no_sense(
 
 @given(positions, positions, positions)
 def test_the_join_is_a_semilattice(a: Position, b: Position, c: Position) -> None:
-    assert a.joined(b) == b.joined(a)
-    assert a.joined(b).joined(c) == a.joined(b.joined(c))
-    assert a.joined(a) == a
+    assert a.merged(b) == b.merged(a)
+    assert a.merged(b).merged(c) == a.merged(b.merged(c))
+    assert a.merged(a) == a
 
 
 def test_version_then_changes_then_caution_then_stage_holds() -> None:
@@ -145,7 +145,7 @@ def test_version_then_changes_then_caution_then_stage_holds() -> None:
         replace(FIRST, version=3),
     ]
     for lower, higher in itertools.pairwise(rising):
-        assert lower.joined(higher) is higher
+        assert lower.merged(higher) is higher
 
 
 def test_of_two_commands_at_once_the_more_cautious_one_holds() -> None:

@@ -97,6 +97,21 @@ async def test_one_secret_for_the_purpose_is_one_limit(server: Server) -> None:
         assert [await drain(one, 100) for one in several] == [500, 500, 0]
 
 
+async def test_a_key_with_a_given_limit_has_one_limit_in_redis_and_owes_there_what_it_owed(
+    server: Server,
+) -> None:
+    async with limiter(server, "n1") as one, limiter(server, "n2") as two:
+        assert await drain(one, 60) == 300
+        for each in (one, two):  # the first one charges what the key owes: to Redis, for both
+            each.overrides.set("b", "k", "400/hour")
+        assert [await drain(one, 10), await drain(two, 20)] == [50, 50]
+        assert len(server.call("KEYS", "crdtbucket:{b[[]=400*")) == 1
+        assert [await drain(each, 5) for each in (one, two)] == [0, 0]
+        for each in (one, two):
+            each.overrides.remove("b", "k")
+        assert [await drain(one, 100), await drain(two, 130)] == [500, 100]
+
+
 async def test_who_hashes_otherwise_is_refused_with_a_reason_until_it_is_alone(
     server: Server, short_beats: None, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from crdtbucket._core import BucketCore, Decision, Table
 from crdtbucket.errors import InvalidSpec
-from crdtbucket.spec.bucket_spec import MAX_TOKENS, BucketSpec
+from crdtbucket.spec.bucket_spec import BucketSpec
+from crdtbucket.spec.field_checks import MAX_TOKENS
 from crdtbucket.spec.mode import Mode
 from crdtbucket.strong.local_decisions import NODES_NS, LocalDecisions
 from crdtbucket.strong.quota import Quota

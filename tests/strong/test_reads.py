@@ -34,6 +34,8 @@ class HeldServer:
     def __init__(self) -> None:
         self.held: list[bytes] = []
         self.holds = False
+        self.first = b""
+        """What comes before the next answer to the script, and is none."""
         self.fake: FakeServer
         self.endpoint: Endpoint
 
@@ -51,7 +53,8 @@ class HeldServer:
         taken, refunded = int(command[13]) + int(command[9]), int(command[14])
         reply = b"*5\r\n:1\r\n:0\r\n:0\r\n:%d\r\n:%d\r\n" % (taken, refunded)
         if not self.holds:
-            return reply
+            first, self.first = self.first, b""
+            return first + reply
         self.held.append(reply)
         return b""
 
@@ -123,6 +126,24 @@ async def test_the_window_grows_though_every_read_admits_all_who_wait() -> None:
         server.release()
         each = await asyncio.gather(*asked)
         assert {decision.mode for decided in each for decision in decided} == {Mode.STRONG}
+
+
+async def test_what_is_no_answer_ends_the_connection_before_others_get_one_that_is_not_theirs() -> (
+    None
+):
+    async with held() as (server, bucket, dispatcher):
+        asked = [asyncio.create_task(bucket.acquire(*each)) for each in (("a", 5), ("b", 1))]
+        await server.holding(2)
+        server.holds = False
+        server.held.insert(0, b"+OK\r\n")
+        server.release()
+        await asyncio.gather(*asked)
+        await eventually(dispatcher.usable)
+        server.first = b"+OK\r\n"  # to a thread, which has a connection of its own
+        await asyncio.to_thread(lambda: (bucket.acquire_sync("c", 5), bucket.acquire_sync("d", 1)))
+        for key, cost in (("b", 1), ("d", 1)):
+            own = bucket.own(*bucket.hash(key))
+            assert own is None or own[1] <= cost
 
 
 async def test_half_a_reply_is_no_answer_for_those_who_wait_for_room() -> None:

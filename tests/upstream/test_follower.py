@@ -49,11 +49,11 @@ def test_the_difference_is_charged_once_and_a_level_is_never_raised() -> None:
     bucket = time.bucket(capacity=100, rate=1)
     follower = of(bucket)
     heard = [
-        follower.hear("k", left(tokens), time.now_ns, time.now_ns)
+        follower.update("k", left(tokens), time.now_ns, time.now_ns)
         for tokens in (40, 40, 70, 10**15, 39)
     ]
     assert heard == [60, 0, 0, 0, 1]
-    assert follower.hear("k", UpstreamState(), time.now_ns, time.now_ns) == 0
+    assert follower.update("k", UpstreamState(), time.now_ns, time.now_ns) == 0
     assert level(bucket) == 39
 
 
@@ -63,7 +63,7 @@ def test_what_refilled_since_the_request_was_sent_is_not_charged() -> None:
     bucket.take("k", 50)
     sent = time.now_ns
     time.advance(20)  # the service counted at the beginning of a long answer
-    assert of(bucket).hear("k", left(50), sent, time.now_ns) == 0
+    assert of(bucket).update("k", left(50), sent, time.now_ns) == 0
     assert level(bucket) == 70
 
 
@@ -71,16 +71,16 @@ def test_a_denial_empties_the_bucket_and_retry_after_is_a_debt() -> None:
     time = VirtualTime()
     bucket = time.bucket(capacity=100, rate=2)
     follower = of(bucket)
-    assert follower.hear("k", DENIED, time.now_ns, time.now_ns) == 100
+    assert follower.update("k", DENIED, time.now_ns, time.now_ns) == 100
     assert level(bucket) == 0
     state = UpstreamState(denied=True, retry_after_s=20.0)
-    assert follower.hear("k", state, time.now_ns, time.now_ns) == 40
+    assert follower.update("k", state, time.now_ns, time.now_ns) == 40
     assert bucket.peek("k").retry_after == 20.5
     time.advance(5)
     assert follower.pause_ns("k", time.now_ns) == 15 * NS
     # Answers to requests that were sent before know less, and so does a shorter pause.
-    assert follower.hear("k", left(0), time.now_ns, time.now_ns) == 0
-    assert follower.hear("k", DENIED, time.now_ns, time.now_ns) == 0
+    assert follower.update("k", left(0), time.now_ns, time.now_ns) == 0
+    assert follower.update("k", DENIED, time.now_ns, time.now_ns) == 0
     assert level(bucket) == -30
     time.advance(15)
     assert bucket.peek("k").retry_after == 0.5
@@ -92,7 +92,7 @@ def test_a_service_cannot_stop_requests_for_longer_than_allowed() -> None:
     follower = of(bucket)
     for _ in range(3):
         state = UpstreamState((UpstreamQuota("", "requests", 0, 1e6),), True, 1e9)
-        follower.hear("k", state, time.now_ns, time.now_ns)
+        follower.update("k", state, time.now_ns, time.now_ns)
     assert follower.pause_ns("k", time.now_ns) == LONGEST_S * NS
     assert level(bucket) == -2 * LONGEST_S
 
@@ -101,8 +101,8 @@ def test_other_quotas_and_other_keys_are_left_alone() -> None:
     time = VirtualTime()
     bucket = time.bucket(capacity=100, rate=1)
     state = UpstreamState((UpstreamQuota("tokens", "tokens", 0),))
-    assert of(bucket).hear("k", state, time.now_ns, time.now_ns) == 0
-    assert of(bucket).hear("k", left(1), time.now_ns, time.now_ns) == 99
+    assert of(bucket).update("k", state, time.now_ns, time.now_ns) == 0
+    assert of(bucket).update("k", left(1), time.now_ns, time.now_ns) == 99
     assert level(bucket, "other") == 100
 
 
@@ -111,7 +111,7 @@ def test_a_bounded_number_of_keys_is_remembered() -> None:
     bucket = time.bucket(capacity=100, rate=1)
     one = of(bucket, sharers=200)  # a part of less than a token is not charged, but remembered
     for number in range(follower.MAX_FOLLOWED + 5):
-        one.hear(f"{number}", left(0), time.now_ns, time.now_ns)
+        one.update(f"{number}", left(0), time.now_ns, time.now_ns)
     assert len(one._standings) == follower.MAX_FOLLOWED
 
 
@@ -130,7 +130,7 @@ def test_whatever_a_service_says_the_level_stays_between_its_bounds(
     follower = of(bucket)
     for state, wait_s, age_s in told:
         before, paused = level(bucket), follower.pause_ns("k", time.now_ns)
-        follower.hear("k", state, time.now_ns - age_s * NS, time.now_ns)
+        follower.update("k", state, time.now_ns - age_s * NS, time.now_ns)
         after = level(bucket)
         assert min(before, -2 * LONGEST_S) <= after <= before
         if not state.denied and not paused:
@@ -154,9 +154,9 @@ class Fleet:
         }
         self.charged = 0
 
-    def hear(self, name: str, state: UpstreamState) -> None:
+    def update(self, name: str, state: UpstreamState) -> None:
         now = self.mesh[name].bucket("api").table.now()
-        self.charged += self.followers[name].hear("k", state, now, now)
+        self.charged += self.followers[name].update("k", state, now, now)
 
     def go_on(self, seconds: float) -> None:
         """Time passes, and each node charges when its rounds come."""
@@ -173,7 +173,7 @@ def test_five_nodes_that_hear_the_same_charge_it_once() -> None:
     fleet = Fleet(5)
     for _ in range(20):  # answers come to each of them all the time
         for name in fleet.followers:
-            fleet.hear(name, left(400))
+            fleet.update(name, left(400))
         fleet.mesh.advance(0.01)
     assert fleet.charged == 600
     fleet.go_on(0.25)
@@ -184,7 +184,7 @@ def test_nodes_that_hear_one_after_the_other_charge_hardly_more() -> None:
     fleet = Fleet(5)
     for _ in range(10):
         for name in fleet.followers:
-            fleet.hear(name, left(400))
+            fleet.update(name, left(400))
             fleet.mesh.advance(0.03)
     fleet.go_on(2)
     assert all(380 <= one <= 410 for one in fleet.levels())
@@ -192,7 +192,7 @@ def test_nodes_that_hear_one_after_the_other_charge_hardly_more() -> None:
 
 def test_what_one_node_hears_lowers_the_level_of_all_round_by_round() -> None:
     fleet = Fleet(3, rate=20)
-    fleet.hear("n1", UpstreamState(denied=True, retry_after_s=20.0))
+    fleet.update("n1", UpstreamState(denied=True, retry_after_s=20.0))
     fleet.go_on(0.5)
     assert all(400 <= one <= 700 for one in fleet.levels())
     fleet.go_on(5.5)

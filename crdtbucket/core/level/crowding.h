@@ -67,7 +67,7 @@ static uint32_t who_pays(const table_t *t, const sample_t *s, uint32_t introduce
 /* Hands an entry over to another peer that is within its part and states takes of its own from the
  * key; returns whether there is one. Else a peer could introduce keys of others, and these would be
  * evicted as its own. */
-static int passes_on(table_t *t, sample_t *s, uint32_t e)
+static int hand_over(table_t *t, sample_t *s, uint32_t e)
 {
     cold_t *cold = &t->cold[e];
     column_t c = {0};
@@ -107,7 +107,7 @@ static uint32_t sample_victim(table_t *t, sample_t *s, uint32_t introducer, int 
         i128 least = 0;
         for (uint32_t i = 0; i < s->seen; i++) {
             uint32_t e = s->entry[i];
-            if (!of_all && (t->cold[e].introducer != pays || (pays && passes_on(t, s, e))))
+            if (!of_all && (t->cold[e].introducer != pays || (pays && hand_over(t, s, e))))
                 continue;
             i128 debt = time_to_full(t, e, now);
             if (best == NONE || debt < least) {

@@ -21,6 +21,7 @@ from crdtbucket.http.server.given_limits import GivenLimits
 from crdtbucket.http.server.host_names import Hosts
 from crdtbucket.http.server.json_answer import JSON
 from crdtbucket.http.server.openapi import document
+from crdtbucket.http.server.quota_server import QuotaServer
 from crdtbucket.http.server.refusal import Refusal, refusal_of
 from crdtbucket.http.server.routes import Route, RouteTable
 from crdtbucket.http.server.serve_settings import ServeSettings
@@ -50,7 +51,8 @@ class Api:
         self.calls = Calls(limiter, settings, siblings)
         forward_auth = ForwardAuth(limiter, settings, self.calls.weigh)
         self.descriptors = DescriptorLimits(limiter, settings, self.calls.weigh)
-        self.metrics = ServerMetrics(self.connections, self.calls, self.descriptors)
+        self.quotas = QuotaServer(limiter, self.descriptors, self.calls.weigh)
+        self.metrics = ServerMetrics(self.connections, self.calls, self.descriptors, self.quotas)
         self.registry.register(self.metrics)
         self.views = Views(limiter, self.calls, self.registry, self.metrics, siblings)
         self.admin = Admin(limiter, self.views, settings, siblings)

@@ -1,4 +1,4 @@
-"""Bodies of requests: what is checked here is what the OpenAPI document says."""
+"""Models of the bodies of requests: they check each request, and OpenAPI is made of them."""
 
 from __future__ import annotations
 

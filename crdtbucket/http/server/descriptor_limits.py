@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
 from crdtbucket._core import MAX_SETTLE, Decision
@@ -155,7 +155,7 @@ class DescriptorLimits:
                 # Never refused, however long: a proxy lets pass what gets an error.
                 bucket = self._limiter.bucket(rule.bucket)
                 return Charged(rule, bucket, str(shortened(key)), descriptor.cost)
-        self._report(domain, descriptor)
+        self.report(domain, [name for name, _ in descriptor.entries])
         return None
 
     async def _take(self, charges: list[Charged]) -> None:
@@ -187,8 +187,9 @@ class DescriptorLimits:
             fields["Content-Type"] = PROBLEM_TYPE
         return RateLimitAnswer(tuple(statuses), fields, body)
 
-    def _report(self, domain: str, descriptor: Descriptor) -> None:
-        kind = (domain, *(name for name, _ in descriptor.entries))
+    def report(self, domain: str, names: Iterable[str]) -> None:
+        """Logs a kind of descriptor that no rule is about, once."""
+        kind = (domain, *names)
         if kind not in self._reported and len(self._reported) < MAX_REPORTED:
             self._reported.add(kind)
             LOG.warning(
@@ -210,6 +211,11 @@ def limit_of(decision: Decision) -> UnitLimit:
     return UnitLimit(min(max(tokens, 1), MAX_UINT32), unit, spec.key)
 
 
+def text_of(raw: bytes) -> str:
+    """What a client may have sent, as a part of a key; of bytes that are no UTF-8, too."""
+    return raw.decode("utf-8", "backslashreplace")
+
+
 def _check(domain: str, descriptors: Sequence[Descriptor]) -> None:
     if not domain:
         raise Refusal(400, "domain: is empty", [("domain", "is empty")])
@@ -227,6 +233,7 @@ def _check(domain: str, descriptors: Sequence[Descriptor]) -> None:
 
 __all__ = [
     "MAX_UINT32",
+    "NO_BUCKET",
     "OK",
     "OVER_LIMIT",
     "UNITS",
@@ -234,5 +241,7 @@ __all__ = [
     "DescriptorLimits",
     "DescriptorStatus",
     "RateLimitAnswer",
+    "Weigh",
     "limit_of",
+    "text_of",
 ]

@@ -30,6 +30,7 @@ from crdtbucket.http.server.descriptor_limits import (
     DescriptorStatus,
     RateLimitAnswer,
     limit_of,
+    text_of,
 )
 from crdtbucket.http.server.refusal import Refusal
 
@@ -39,9 +40,12 @@ CODES = {OK: 1, OVER_LIMIT: 2}
 UNIT_NUMBERS = {unit: number for number, (unit, _) in enumerate(UNITS, 1)}
 
 Field = tuple[int, str]
-"""Number and type; a type of ours is another message, `*` before it stands for a list."""
+"""Number and type; a type of ours is another message. `*` before it stands for a list, `?` for one
+whose absence is told apart from zero."""
+ENTRY: dict[str, Field] = {"key": (1, "bytes"), "value": (2, "bytes")}
+DURATION: dict[str, Field] = {"seconds": (1, "int64"), "nanos": (2, "int32")}
 MESSAGES: dict[str, dict[str, Field]] = {
-    "Entry": {"key": (1, "bytes"), "value": (2, "bytes")},
+    "Entry": ENTRY,
     "UInt64Value": {"value": (1, "uint64")},
     "RateLimitDescriptor": {
         "entries": (1, "*Entry"),
@@ -54,7 +58,7 @@ MESSAGES: dict[str, dict[str, Field]] = {
         "hits_addend": (3, "uint32"),
     },
     "RateLimit": {"requests_per_unit": (1, "uint32"), "unit": (2, "int32"), "name": (3, "string")},
-    "Duration": {"seconds": (1, "int64"), "nanos": (2, "int32")},
+    "Duration": DURATION,
     "DescriptorStatus": {
         "code": (1, "int32"),
         "current_limit": (2, "RateLimit"),
@@ -71,31 +75,38 @@ MESSAGES: dict[str, dict[str, Field]] = {
 }
 
 
-def _classes(messages: Mapping[str, Mapping[str, Field]]) -> dict[str, Any]:
-    file = FileDescriptorProto(name="ratelimit.proto", package=PACKAGE, syntax="proto3")
+def message_classes(package: str, messages: Mapping[str, Mapping[str, Field]]) -> dict[str, Any]:
+    """A class for each message, by its name, in a pool of their own."""
+    file = FileDescriptorProto(name=f"{package}.proto", package=package, syntax="proto3")
+    full = {name: f".{package}.{name}" for name in messages}
     for name, fields in messages.items():
         message = file.message_type.add(name=name)
         for field, (number, kind) in fields.items():
-            _add(message, field, number, kind)
+            _add(message, field, number, kind, full)
     pool = DescriptorPool()
     pool.Add(file)
     return {
-        name: GetMessageClass(pool.FindMessageTypeByName(f"{PACKAGE}.{name}")) for name in messages
+        name: GetMessageClass(pool.FindMessageTypeByName(f"{package}.{name}")) for name in messages
     }
 
 
-def _add(message: DescriptorProto, field: str, number: int, kind: str) -> None:
+def _add(
+    message: DescriptorProto, field: str, number: int, kind: str, messages: Mapping[str, str]
+) -> None:
     types = FieldDescriptorProto
-    listed, plain = kind.startswith("*"), kind.removeprefix("*")
-    label = types.LABEL_REPEATED if listed else types.LABEL_OPTIONAL
+    plain = kind.lstrip("*?")
+    label = types.LABEL_REPEATED if kind.startswith("*") else types.LABEL_OPTIONAL
     added = message.field.add(name=field, number=number, label=label)
-    if plain in MESSAGES:
-        added.type, added.type_name = types.TYPE_MESSAGE, f".{PACKAGE}.{plain}"
+    if kind.startswith("?"):
+        added.proto3_optional, added.oneof_index = True, len(message.oneof_decl)
+        message.oneof_decl.add(name=f"_{field}")
+    if plain in messages:
+        added.type, added.type_name = types.TYPE_MESSAGE, messages[plain]
     else:
         added.type = types.Type.Value(f"TYPE_{plain.upper()}")
 
 
-CLASSES = _classes(MESSAGES)
+CLASSES = message_classes(PACKAGE, MESSAGES)
 """A class for each message, by its name."""
 
 
@@ -113,9 +124,9 @@ def read_request(raw: bytes) -> tuple[str, list[Descriptor]]:
             raise Refusal(400, f"{place}: {fix}", [(place, fix)])
         own = one.hits_addend.value if one.HasField("hits_addend") else None
         cost = (request.hits_addend or 1) if own is None else own
-        entries = tuple((_text(entry.key), _text(entry.value)) for entry in one.entries)
+        entries = tuple((text_of(entry.key), text_of(entry.value)) for entry in one.entries)
         descriptors.append(Descriptor(entries, cost))
-    return _text(request.domain), descriptors
+    return text_of(request.domain), descriptors
 
 
 def write_answer(answer: RateLimitAnswer) -> bytes:
@@ -149,8 +160,13 @@ def _status(status: DescriptorStatus) -> dict[str, Any]:
     }
 
 
-def _text(raw: bytes) -> str:
-    return raw.decode("utf-8", "backslashreplace")
-
-
-__all__ = ["METHOD", "SERVICE", "read_request", "write_answer"]
+__all__ = [
+    "DURATION",
+    "ENTRY",
+    "METHOD",
+    "SERVICE",
+    "Field",
+    "message_classes",
+    "read_request",
+    "write_answer",
+]

@@ -1,10 +1,12 @@
-"""Envoy's rate limit service over gRPC."""
+"""Envoy's rate limit service and rate limit quota service over gRPC."""
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import logging
 import os
+from collections.abc import AsyncIterator
 from functools import partial
 from pathlib import Path
 
@@ -15,6 +17,14 @@ from crdtbucket.base.loaded_files import LoadedFiles
 from crdtbucket.http.server.descriptor_limits import DescriptorLimits
 from crdtbucket.http.server.envoy_messages import METHOD, SERVICE, read_request, write_answer
 from crdtbucket.http.server.listening import SOCKET_MODE, UNIX, CannotListen, Listening
+from crdtbucket.http.server.quota_messages import (
+    QUOTA_METHOD,
+    QUOTA_SERVICE,
+    read_reports,
+    write_actions,
+)
+from crdtbucket.http.server.quota_server import AT_ONCE, MAX_ID_BYTES, QuotaServer
+from crdtbucket.http.server.quota_subscription import QuotaStream
 from crdtbucket.http.server.refusal import Refusal, refusal_of
 from crdtbucket.http.server.secure_connection import served_context
 from crdtbucket.http.server.serve_settings import ServeSettings, others_reach
@@ -24,24 +34,36 @@ LOG = logging.getLogger("crdtbucket.http")
 CODES = {
     400: grpc.StatusCode.INVALID_ARGUMENT,
     401: grpc.StatusCode.UNAUTHENTICATED,
+    429: grpc.StatusCode.RESOURCE_EXHAUSTED,
     503: grpc.StatusCode.UNAVAILABLE,
 }
 """Of refusals, by their HTTP status; all others are INTERNAL."""
+MAX_MESSAGE = 4 * MAX_ID_BYTES
+"""Bytes. A report holds all bucket ids of an Envoy; if it were refused, none could be charged."""
 
 
 class EnvoyService:
-    """Answers `ShouldRateLimit` at one address, from `start` to `stop`."""
+    """Answers both services at one address, from `start` to `stop`."""
 
     def __init__(
-        self, limits: DescriptorLimits, tokens: Tokens, settings: ServeSettings, *, shared: bool
+        self,
+        limits: DescriptorLimits,
+        quotas: QuotaServer,
+        tokens: Tokens,
+        settings: ServeSettings,
+        *,
+        shared: bool,
     ) -> None:
         """`shared`: other workers listen at the address, too."""
         assert settings.grpc is not None, "there is an address to listen on"
         self._limits = limits
+        self._quotas = quotas
         self._tokens = tokens
         self._settings = settings
         self._shared = shared
         self._server: grpc.aio.Server | None = None
+        self._assigning: asyncio.Task[None] | None = None
+        self._ending = asyncio.Event()
         self.name, self.local = "", not others_reach(settings.grpc)
         """Where it is reached, once it is bound; whether from this host alone."""
 
@@ -51,11 +73,18 @@ class EnvoyService:
         if not self._shared:
             # Says what is wrong, and removes the socket of a process that is gone.
             Listening(address).close()
-        reuse = ("grpc.so_reuseport", int(self._shared))
-        server = grpc.aio.server(options=[reuse])
+        server = grpc.aio.server(
+            options=[
+                ("grpc.so_reuseport", int(self._shared)),
+                ("grpc.max_receive_message_length", MAX_MESSAGE),
+            ]
+        )
         answers = grpc.unary_unary_rpc_method_handler(self._answer)  # bytes to bytes
-        handler = grpc.method_handlers_generic_handler(SERVICE, {METHOD: answers})
-        server.add_generic_rpc_handlers((handler,))
+        streams = grpc.stream_stream_rpc_method_handler(self._stream)
+        handlers = {SERVICE: {METHOD: answers}, QUOTA_SERVICE: {QUOTA_METHOD: streams}}
+        server.add_generic_rpc_handlers(
+            tuple(grpc.method_handlers_generic_handler(*one) for one in handlers.items())
+        )
         try:
             if self._settings.tls_cert is None or address.startswith(UNIX):
                 port = server.add_insecure_port(address)
@@ -74,11 +103,16 @@ class EnvoyService:
         """Answers from now on."""
         assert self._server is not None, "it is bound"
         await self._server.start()
+        self._assigning = asyncio.create_task(self._quotas.run())
 
     async def stop(self, grace: float) -> None:
-        """Takes no new calls, and ends when those under way are answered, after `grace` seconds at
-        most. A second call does nothing."""
+        """Takes no new calls, ends the streams, and ends when calls under way are answered, after
+        `grace` seconds at most. A second call does nothing."""
         server, self._server = self._server, None
+        self._ending.set()
+        if self._assigning is not None:
+            self._assigning.cancel()
+            await asyncio.gather(self._assigning, return_exceptions=True)
         if server is not None:
             await server.stop(grace)
             if self.name.startswith("grpc+"):
@@ -86,18 +120,63 @@ class EnvoyService:
                     os.unlink(self.name.removeprefix(f"grpc+{UNIX}"))
 
     async def _answer(self, raw: bytes, context: grpc.aio.ServicerContext) -> bytes:
-        try:
-            shown = dict(context.invocation_metadata() or ()).get("authorization", "")
-            self._tokens.check_call(str(shown))
+        async with _refusing(METHOD, context):
+            self._check(context)
             domain, descriptors = read_request(raw)
             return write_answer(await self._limits.decide(domain, descriptors))
-        except Exception as error:
-            refusal = refusal_of(error)
-            if refusal is None:
-                LOG.exception("a bug in the answer to %s", METHOD)
-                refusal = Refusal(500, "a bug of the server: its log has it")
-        await context.abort(CODES.get(refusal.status, grpc.StatusCode.INTERNAL), refusal.detail)
         raise AssertionError("abort raises")
+
+    async def _stream(
+        self, reports: AsyncIterator[bytes], context: grpc.aio.ServicerContext
+    ) -> None:
+        async with _refusing(QUOTA_METHOD, context):
+            self._check(context)
+            stream = self._quotas.open()
+            parts = [
+                asyncio.create_task(self._read(stream, reports)),
+                asyncio.create_task(self._write(stream, context)),
+                asyncio.create_task(self._ending.wait()),
+            ]
+            try:
+                done, _ = await asyncio.wait(parts, return_when=asyncio.FIRST_COMPLETED)
+            finally:
+                self._quotas.close(stream)
+                for one in parts:
+                    one.cancel()
+                await asyncio.gather(*parts, return_exceptions=True)
+            for one in done:
+                one.result()
+
+    async def _read(self, stream: QuotaStream, reports: AsyncIterator[bytes]) -> None:
+        async for raw in reports:
+            domain, usages = read_reports(raw)
+            for place in range(0, max(len(usages), 1), AT_ONCE):
+                self._quotas.report(stream, domain, usages[place : place + AT_ONCE])
+                await asyncio.sleep(0)  # other calls are answered in between
+
+    async def _write(self, stream: QuotaStream, context: grpc.aio.ServicerContext) -> None:
+        while True:
+            await stream.ready.wait()
+            # Awaits until the Envoy has room for it; until then the next ones replace each other.
+            await context.write(write_actions(stream.sent()))
+
+    def _check(self, context: grpc.aio.ServicerContext) -> None:
+        shown = dict(context.invocation_metadata() or ()).get("authorization", "")
+        self._tokens.check_call(str(shown))
+
+
+@contextlib.asynccontextmanager
+async def _refusing(method: str, context: grpc.aio.ServicerContext) -> AsyncIterator[None]:
+    """Ends a call with the status of what is raised inside."""
+    try:
+        yield
+    except Exception as error:
+        refusal = refusal_of(error)
+        if refusal is None:
+            LOG.exception("a bug in the answer to %s", method)
+            refusal = Refusal(500, "a bug of the server: its log has it")
+        code = CODES.get(refusal.status, grpc.StatusCode.INTERNAL)
+        await context.abort(code, refusal.detail)
 
 
 def _credentials(settings: ServeSettings) -> grpc.ServerCredentials:

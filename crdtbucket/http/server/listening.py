@@ -17,6 +17,13 @@ from crdtbucket.mesh.mesh_config import split_address
 UNIX = "unix:"
 BACKLOG = 512
 SOCKET_MODE = 0o660
+FIXES = {
+    errno.EACCES: ": choose a port above 1023, or a path in a folder that this user may write to",
+    errno.EADDRINUSE: ": stop what listens there, or choose another address",
+    errno.EADDRNOTAVAIL: ": name an address of this host",
+    errno.ENOENT: ": make the folder of the socket first",
+}
+"""What to do, by the number of the error."""
 
 
 class CannotListen(CrdtbucketError):
@@ -40,10 +47,12 @@ class Listening:
                     _tcp(*split_address(address), shared=False).close()
                 self.socket = _tcp(*split_address(address), shared=shared)
         except ValueError as error:
-            raise CannotListen(f"an address to listen on {error}") from error
+            fix = 'write "host:port", or "unix:/path"'
+            raise CannotListen(f"an address to listen on {error}: {fix}") from error
         except OSError as error:
             reason = error.strerror or str(error)
-            raise CannotListen(f"cannot listen on {address!r}: {reason}") from error
+            fix = FIXES.get(error.errno or 0, "")
+            raise CannotListen(f"cannot listen on {address!r}: {reason}{fix}") from error
         self.socket.setblocking(False)
         self.name, self.local = UNIX + str(self._path), True
         """Where it is reached, "http://host:port" or "unix:/path"; whether from this host alone."""

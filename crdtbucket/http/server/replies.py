@@ -1,4 +1,4 @@
-"""Replies: what the server answers is what the OpenAPI document says."""
+"""Models of the answers of the server, of which the OpenAPI document is made."""
 
 from __future__ import annotations
 
@@ -128,10 +128,12 @@ class ConfigInfo(Reply):
 
 
 class OwnConfigInfo(ConfigInfo):
-    """Which configuration this node runs, and how many it has taken and refused."""
+    """Which configuration this node runs, and how many it has taken and refused. `fault`: why the
+    last one was refused, "" where it was not."""
 
     reloads: int
     refused: int
+    fault: str
 
 
 StatusName = Literal["running", "done", "halted", "rolled back"]

@@ -1,4 +1,4 @@
-"""TLS of a server of decisions: its certificate, and connections that begin with a handshake."""
+"""TLS of the sidecar: its certificate, and connections that begin with a handshake."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How a server of decisions behaves: its addresses, its options, and what it endures."""
+"""The settings of `crdtbucket serve`: addresses, tokens, TLS, bounds on connections and time."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class ServeSettings:
     insecure: bool = False
     """Listen where other hosts reach it without a token or without TLS, too."""
     grpc: str | None = None
-    """Where Envoy's rate limit service is answered, "host:port" or "unix:/path"; None: nowhere."""
+    """Where Envoy's rate limit services are answered, "host:port" or "unix:/path"; or nowhere."""
     config: str | None = None
     """The limiter's file, which the node examines when it is asked to; without one it refuses."""
     legacy_fields: bool = False

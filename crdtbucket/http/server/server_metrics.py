@@ -13,6 +13,7 @@ from crdtbucket.base.histogram import Histogram
 from crdtbucket.http.server.calls import Calls
 from crdtbucket.http.server.connections import Connections
 from crdtbucket.http.server.descriptor_limits import DescriptorLimits
+from crdtbucket.http.server.quota_server import QuotaServer
 from crdtbucket.metrics.collector import family
 from crdtbucket.metrics.metric import MetricSpec, Sample, Stats
 
@@ -69,6 +70,18 @@ SERVER: tuple[MetricSpec, ...] = (
         lambda stats: stats["descriptors"],
         ("bucket", "code"),
     ),
+    MetricSpec(
+        "envoy_quota_requests_total",
+        "Requests that Envoys report to have decided, by bucket and code: OK, or OVER_LIMIT. Those "
+        "that no rule is about have no bucket.",
+        lambda stats: stats["quota_requests"],
+        ("bucket", "code"),
+    ),
+    MetricSpec(
+        "envoy_quota_buckets",
+        "Bucket ids of Envoys that have assignments.",
+        lambda stats: [((), stats["quota_buckets"])],
+    ),
 )
 """All of them; every name gets `crdtbucket.metrics.catalogue.PREFIX`."""
 
@@ -80,7 +93,11 @@ class ServerMetrics(Collector):
     """The counters of a server."""
 
     def __init__(
-        self, connections: Connections, calls: Calls, descriptors: DescriptorLimits
+        self,
+        connections: Connections,
+        calls: Calls,
+        descriptors: DescriptorLimits,
+        quotas: QuotaServer,
     ) -> None:
         self.open_requests = 0
         self.requests: Counter[tuple[str, str]] = Counter()
@@ -88,6 +105,7 @@ class ServerMetrics(Collector):
         self._connections = connections
         self._calls = calls
         self._descriptors = descriptors
+        self._quotas = quotas
         self._others: list[dict[str, Any]] = []
 
     def answered(self, path: str, status: int, ns: int) -> None:
@@ -122,6 +140,10 @@ class ServerMetrics(Collector):
             "descriptors": [
                 (*labels, count) for labels, count in list(self._descriptors.counts.items())
             ],
+            "quota_requests": [
+                (*labels, count) for labels, count in list(self._quotas.requests.items())
+            ],
+            "quota_buckets": self._quotas.subscriptions,
         }
 
 
@@ -129,7 +151,10 @@ def _sum(each: list[dict[str, Any]]) -> dict[str, Any]:
     requests: Counter[tuple[str, str]] = Counter()
     times: defaultdict[str, Histogram] = defaultdict(Histogram)
     refused: Counter[str] = Counter()
-    descriptors: Counter[tuple[str, str]] = Counter()
+    decided: dict[str, Counter[tuple[str, str]]] = {
+        "descriptors": Counter(),
+        "quota_requests": Counter(),
+    }
     for one in each:
         for path, status, count in one["requests"]:
             requests[path, status] += count
@@ -137,16 +162,17 @@ def _sum(each: list[dict[str, Any]]) -> dict[str, Any]:
             times[path].counts = [a + b for a, b in zip(times[path].counts, counts, strict=True)]
             times[path].sum_ns += sum_ns
         refused.update(one["refused"])
-        for bucket, code, count in one["descriptors"]:
-            descriptors[bucket, code] += count
+        for name, counts_of in decided.items():
+            for bucket, code, count in one[name]:
+                counts_of[bucket, code] += count
     sums = {
         name: sum(one[name] for one in each)
-        for name in ("connections", "open", "takes", "reservations")
+        for name in ("connections", "open", "takes", "reservations", "quota_buckets")
     }
     return {
         "requests": requests.items(),
         "times": times.items(),
         "refused": refused,
-        "descriptors": descriptors.items(),
+        **{name: counts_of.items() for name, counts_of in decided.items()},
         **sums,
     }

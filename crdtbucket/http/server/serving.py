@@ -1,4 +1,4 @@
-"""A limiter that is served over HTTP until it is told to end."""
+"""Serves a limiter over HTTP until a signal ends the process."""
 
 from __future__ import annotations
 
@@ -133,7 +133,8 @@ class SidecarServer:
                 f"--grpc needs grpcio and protobuf ({error}): pip install 'crdtbucket[envoy]'"
             ) from error
         shared = self._siblings is not None
-        return EnvoyService(self.api.descriptors, self.api.tokens, settings, shared=shared)
+        api = self.api
+        return EnvoyService(api.descriptors, api.quotas, api.tokens, settings, shared=shared)
 
     async def end_envoy(self) -> None:
         """Answers what is under way for Envoy, and gives its address up; once is enough."""
@@ -175,7 +176,7 @@ async def serve(
         async with limiter:
             await server.start()
             where = ", ".join(server.addresses)
-            LOG.info("%s serves %d bucket(s) on %s", limiter.node, len(limiter.buckets), where)
+            LOG.info("%s serves %d bucket(s) on %s", limiter.node, count_of_buckets(limiter), where)
             await ending.wait()
             LOG.info("%s ends: answering what is open, then leaving", limiter.node)
             await server.stop()
@@ -184,6 +185,14 @@ async def serve(
         await server.end_envoy()
         for number in ENDING:
             loop.remove_signal_handler(number)
+
+
+def count_of_buckets(limiter: Limiter) -> int:
+    """The buckets of a limiter without those of overrides."""
+    every = limiter.buckets
+    by_glob = sum(len(one.spec.overrides) for one in every.values())
+    from_outside: int = limiter.stats()["overrides"]["limits"]
+    return len(every) - by_glob - from_outside
 
 
 def _closed(loop: asyncio.AbstractEventLoop, pipe: int, event: asyncio.Event) -> Callable[[], None]:

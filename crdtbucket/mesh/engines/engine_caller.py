@@ -14,7 +14,7 @@ from crdtbucket.mesh.links.channel import ChannelLost
 from crdtbucket.mesh.mesh_config import MeshConfig
 
 HEARD_S = ANNOUNCE_S + 1.0
-"""Within so long every node that hears the engine has announced itself."""
+"""Within so long every node that the engine reaches has announced itself."""
 
 
 class EngineCaller:

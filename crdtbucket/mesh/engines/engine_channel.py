@@ -5,9 +5,12 @@ from __future__ import annotations
 import asyncio
 import struct
 from collections import deque
-from typing import NamedTuple, Protocol
+from typing import TYPE_CHECKING, NamedTuple
 
 from crdtbucket.mesh.links.channel import ChannelLost
+
+if TYPE_CHECKING:
+    from crdtbucket.mesh.engines.engine_exchange import EngineExchange
 
 OPENS, CARRIES, ENDS, INVITES = 1, 2, 3, 4
 FROM_DIALER = 128
@@ -43,18 +46,6 @@ def open_envelope(data: bytes) -> Envelope | None:
     return Envelope(kind, from_dialer, number, data[_HEAD.size :])
 
 
-class Postman(Protocol):
-    """Sends the messages of channels, and forgets those that have ended."""
-
-    async def post(self, channel: EngineChannel, kind: int, body: bytes) -> None:
-        """Sends a message of this channel; it may be lost."""
-        ...
-
-    def forget(self, channel: EngineChannel) -> None:
-        """Nothing more is to come to this channel."""
-        ...
-
-
 class EngineChannel:
     """See `Channel`. The engine knows the peer by its name alone."""
 
@@ -63,7 +54,9 @@ class EngineChannel:
     certified_names = ()
     remote = ""
 
-    def __init__(self, postman: Postman, peer_name: str, number: int, *, dialed: bool) -> None:
+    def __init__(
+        self, exchange: EngineExchange, peer_name: str, number: int, *, dialed: bool
+    ) -> None:
         self.peer_name = peer_name
         self.number = number
         self.dialed = dialed
@@ -71,7 +64,7 @@ class EngineChannel:
         """When the last message came (the loop's s); None before the first."""
         self.asked_at = -1e9
         """When the engine was last asked whether the peer is there (the loop's s)."""
-        self._postman = postman
+        self._exchange = exchange
         self._opened = not dialed
         self._waiting: deque[bytes] = deque()
         self._waiting_bytes = 0
@@ -90,7 +83,7 @@ class EngineChannel:
             return  # `receive` says so, after all that came before the end
         kind = CARRIES if self._opened else OPENS
         self._opened = True
-        await self._postman.post(self, kind, data)
+        await self._exchange.post(self, kind, data)
 
     async def receive(self) -> bytes:
         """The next message; the oldest ones were dropped where too many waited."""
@@ -107,7 +100,7 @@ class EngineChannel:
     async def close(self) -> None:
         """Tells the other end, and ends. Safe to call twice."""
         if self.end("closed", by_peer=False):
-            await self._postman.post(self, ENDS, b"")
+            await self._exchange.post(self, ENDS, b"")
 
     def abort(self) -> None:
         """Ends it without a word: whoever sends here after this is told."""
@@ -129,7 +122,7 @@ class EngineChannel:
         if self._end is not None:
             return False
         self._end = why, by_peer
-        self._postman.forget(self)
+        self._exchange.forget(self)
         self._more.set()
         return True
 

@@ -32,7 +32,7 @@ def password_variable(node: str) -> str:
 
 def redis_rules(nodes: Sequence[Subjects]) -> str:
     """Lines for the ACL file of a Redis 7 or newer, without passwords: a node may do nothing but
-    publish under its name and hear what is sent to it."""
+    publish under its name and receive what is sent to it."""
     return "\n".join(
         f"user {encode_name(one.node)} on >PASSWORD_OF_{encode_name(one.node)} "
         "resetkeys resetchannels -@all +ping +info +client|setname "

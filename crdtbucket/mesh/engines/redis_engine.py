@@ -31,12 +31,12 @@ FIRST_PAUSE_S, LAST_PAUSE_S = 0.05, 1.0
 class Subscriber(asyncio.Protocol):
     """A connection that is subscribed to patterns; it is closed by `abort`, or by the server."""
 
-    def __init__(self, address: Address, heard: Callable[[str, bytes], None]) -> None:
-        """`heard(channel, data)` is called with every message."""
+    def __init__(self, address: Address, received: Callable[[str, bytes], None]) -> None:
+        """`received(channel, data)` is called with every message."""
         self.ended: asyncio.Future[str] = asyncio.get_running_loop().create_future()
         """Why it has ended, once it has."""
         self._address = address
-        self._heard = heard
+        self._received = received
         self._reader = ReplyReader()
         self._transport: asyncio.Transport | None = None
         self._replies: asyncio.Queue[object] = asyncio.Queue()
@@ -51,7 +51,7 @@ class Subscriber(asyncio.Protocol):
             reply = await self._ask("PSUBSCRIBE", pattern)
             if isinstance(reply, RedisErrorReply):
                 fix = "print the rules with `crdtbucket mesh permissions`"
-                text = f"Redis at {address} does not let this node hear {pattern} ({reply}): {fix}"
+                text = f"Redis at {address} does not let this node read {pattern} ({reply}): {fix}"
                 raise RedisUnavailable(text, "auth")
             if isinstance(reply, RedisUnavailable):
                 raise reply
@@ -73,7 +73,7 @@ class Subscriber(asyncio.Protocol):
             self._reader.feed(data)
             while (reply := self._reader.next()) is not NOTHING:
                 if isinstance(reply, list) and len(reply) == 4 and reply[0] == b"pmessage":
-                    self._heard(reply[2].decode("latin-1"), reply[3])
+                    self._received(reply[2].decode("latin-1"), reply[3])
                 else:
                     self._replies.put_nowait(reply)
         except GarbledReply as error:
@@ -175,18 +175,18 @@ class RedisEngine:
     async def _keep(self, listener: EngineListener) -> None:
         pause = FIRST_PAUSE_S
         while True:
-            hears = Subscriber(self._address, self._heard)
+            subscriber = Subscriber(self._address, self._take)
             try:
                 try:
-                    await within(CONNECT_S, self._connect(hears))
+                    await within(CONNECT_S, self._connect(subscriber))
                 except (CrdtbucketError, OSError, asyncio.TimeoutError) as error:
                     why = str(error) or f"no answer within {CONNECT_S:g} s"
                 else:
                     pause = FIRST_PAUSE_S
                     listener.engine_up(str(self._address))
-                    why = await self._watch(hears)
+                    why = await self._watch(subscriber)
             finally:
-                hears.abort()
+                subscriber.abort()
                 if self._out is not None:
                     self._out.abort()
                 self._out, self.place = None, ""
@@ -194,29 +194,29 @@ class RedisEngine:
             await asyncio.sleep(pause * self._rng.uniform(0.5, 1.0))
             pause = min(2 * pause, LAST_PAUSE_S)
 
-    async def _connect(self, hears: Subscriber) -> None:
+    async def _connect(self, subscriber: Subscriber) -> None:
         access = server_access(self._config, self._tls.now(), f"crdtbucket-{self._subjects.node}")
         try:
-            await hears.open(access, (self._subjects.inbox, self._subjects.announcements))
+            await subscriber.open(access, (self._subjects.inbox, self._subjects.announcements))
         except OSError as error:
             raise unreachable(self._address, error) from error
         self._out = await RedisConnection.open(self._address, access, CONNECT_S)
         self.place = await _run_id(self._out)
 
-    async def _watch(self, hears: Subscriber) -> str:
+    async def _watch(self, subscriber: Subscriber) -> str:
         """Why the connection is to be made again; returns when it is."""
         while True:
-            await asyncio.wait({hears.ended}, timeout=PING_S)
-            if hears.ended.done():
-                return hears.ended.result()
+            await asyncio.wait({subscriber.ended}, timeout=PING_S)
+            if subscriber.ended.done():
+                return subscriber.ended.result()
             if self._out is None or self._out.closed:
                 return "the connection that publishes has ended"
             try:
-                await within(PING_S, hears.ping())
+                await within(PING_S, subscriber.ping())
             except asyncio.TimeoutError:
                 return f"no answer within {PING_S:g} s"
 
-    def _heard(self, channel: str, data: bytes) -> None:
+    def _take(self, channel: str, data: bytes) -> None:
         sender = self._subjects.sender(channel)
         if sender is None or self._listener is None:
             return

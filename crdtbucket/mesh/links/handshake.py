@@ -130,9 +130,9 @@ async def handshake_as_listener(channel: Channel, host: MeshEndpoint) -> Link:
     Raises `HandshakeError`, `WireError` for a proof that fails, and `ChannelLost`.
     """
     shake = host.handshake(dialer=False, lossy=channel.lossy)
-    heard = await channel.receive()
+    hello = await channel.receive()
     try:
-        peer = shake.read_hello(heard)
+        peer = shake.read_hello(hello)
     except HandshakeError as error:
         if error.reason is not Reason.MALFORMED:
             await channel.send(shake.hello)  # from it the peer sees what is wrong

@@ -21,7 +21,7 @@ WAIT_S = 5.0
 
 
 class OrderSpread:
-    """Every linked peer is told every order, when its link begins and when one is new."""
+    """Sends every linked peer every order, when its link begins and when one is new."""
 
     def __init__(self, peer_keys: PeerKeys, links: LinkTable[Link], tasks: BackgroundTasks) -> None:
         """`peer_keys`: where orders hold. `tasks`: in which links are closed."""

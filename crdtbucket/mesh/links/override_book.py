@@ -57,11 +57,6 @@ class OverrideBook:
         """What each shard holds, in 64 bits; 0: nothing."""
         return tuple(self._digests)
 
-    @property
-    def needs_signature(self) -> bool:
-        """Whether only what an operator has signed holds."""
-        return self._operators is not None
-
     def subscribe(self, on_fresh: Callable[[], None] | None) -> None:
         """`on_fresh` is called, in any thread, when there is something to send at once."""
         self._on_fresh = on_fresh

@@ -1,4 +1,4 @@
-"""What operators say of the limit of one key: orders that nodes check, keep and pass on."""
+"""Orders of operators about the limit of one key, which nodes check, keep and pass on."""
 
 from __future__ import annotations
 
@@ -7,8 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import ClassVar, TypeGuard
 
-import msgpack
-
+from crdtbucket.base.packing import pack
 from crdtbucket.errors import WireError
 from crdtbucket.mesh.links.node_key import NodeKey
 from crdtbucket.mesh.links.signed_orders import SignedOrder, check_signing
@@ -59,14 +58,13 @@ class OverrideOrder(SignedOrder):
     @property
     def shard(self) -> int:
         """The place of the key among `SHARDS`, the same on all nodes."""
-        packed = msgpack.packb(self.about)
-        return hashlib.blake2b(packed, digest_size=1).digest()[0]
+        return hashlib.blake2b(pack(self.about), digest_size=1).digest()[0]
 
     @property
     def digest(self) -> int:
         """64 bits that stand for what it says."""
-        packed = msgpack.packb((self.bucket, self.key, self.counter, self.limit))
-        return int.from_bytes(hashlib.blake2b(packed, digest_size=8).digest(), "big")
+        said = pack((self.bucket, self.key, self.counter, self.limit))
+        return int.from_bytes(hashlib.blake2b(said, digest_size=8).digest(), "big")
 
     def row(self) -> Row:
         """As it is sent and kept."""

@@ -15,8 +15,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
-import msgpack
-
+from crdtbucket.base.packing import pack, unpack
 from crdtbucket.errors import WireError
 from crdtbucket.mesh.links.background_tasks import BackgroundTasks
 from crdtbucket.mesh.links.link import Link
@@ -100,9 +99,9 @@ class OverrideSpread:
     def receive(self, link: Link, data: bytes) -> None:
         """A peer tells something of limits. Raises `WireError` for what is not in the language."""
         try:
-            message = msgpack.unpackb(data, use_list=False, strict_map_key=False)
-        except (ValueError, msgpack.UnpackException) as error:
-            raise WireError("overrides that are not msgpack") from error
+            message = unpack(data)
+        except ValueError as error:
+            raise WireError(f"overrides: {error}") from error
         if not isinstance(message, tuple) or not message or not isinstance(message[0], str):
             raise WireError("overrides that are no message")
         if len(self._waiting) < MAX_WAITING:
@@ -213,7 +212,7 @@ class OverrideSpread:
         self._ask()
 
     def _send(self, link: Link, message: tuple[object, ...]) -> None:
-        link.offer(msgpack.packb(message), Kind.OVERRIDES)
+        link.offer(pack(message), Kind.OVERRIDES)
 
 
 def _pages(orders: Iterable[OverrideOrder]) -> Iterator[list[tuple[object, ...]]]:

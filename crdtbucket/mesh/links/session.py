@@ -1,4 +1,4 @@
-"""Who may talk on a link, and proof that every frame is theirs: no sockets, no clock.
+"""Proves who may talk on a link, and seals every frame after that: no sockets, no clock.
 
 Both sides send a hello with a fresh nonce, then frames sealed with keys that only a holder of the
 shared secret can derive from the two hellos. The first sealed frame of each side (`PROVE` from the

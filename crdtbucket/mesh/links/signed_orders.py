@@ -9,8 +9,7 @@ from collections.abc import Collection, Iterator
 from dataclasses import replace
 from typing import Any, ClassVar, TypeVar
 
-import msgpack
-
+from crdtbucket.base.packing import pack, unpack
 from crdtbucket.errors import MeshError, WireError
 from crdtbucket.mesh.links.node_key import (
     PUBLIC_BYTES,
@@ -80,20 +79,20 @@ class SignedOrder(ABC):
         return replace(self, public=key.public, signature=key.sign(text)).checked()  # type: ignore[type-var]
 
     def _text(self, mesh_name: str) -> bytes:
-        return self.PURPOSE + bytes(msgpack.packb((mesh_name, *self.row()[:-2])))
+        return self.PURPOSE + pack((mesh_name, *self.row()[:-2]))
 
 
 def packed(orders: Collection[SignedOrder]) -> bytes:
     """These orders in bytes."""
-    return bytes(msgpack.packb([order.row() for order in orders]))
+    return pack([order.row() for order in orders])
 
 
 def unpacked(data: bytes) -> object:
     """The rows in these bytes, which may be anything; raises `WireError`."""
     try:
-        return msgpack.unpackb(data, use_list=False, strict_map_key=False)
-    except (ValueError, msgpack.UnpackException) as error:
-        raise WireError("orders that are not msgpack") from error
+        return unpack(data)
+    except ValueError as error:
+        raise WireError(f"orders: {error}") from error
 
 
 def check_signing(counter: object, public: object, signature: object, *, unsigned: bool) -> None:

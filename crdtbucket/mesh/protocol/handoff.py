@@ -14,8 +14,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Protocol
 
-import msgpack
-
+from crdtbucket.base.packing import pack, unpack
 from crdtbucket.mesh.node_info import NodeInfo
 from crdtbucket.mesh.protocol.peer_state import PeerState
 
@@ -61,7 +60,7 @@ class HandoffRecord:
 
 def dump(noted: HandoffRecord) -> bytes:
     """The record as bytes, with a checksum."""
-    packed: bytes = msgpack.packb((FORMAT, noted.born, noted.memory, noted.members))
+    packed = pack((FORMAT, noted.born, noted.memory, noted.members))
     return zlib.crc32(packed).to_bytes(4, "big") + packed
 
 
@@ -74,7 +73,7 @@ def load(data: bytes) -> HandoffRecord | None:
     try:
         if int.from_bytes(data[:4], "big") != zlib.crc32(packed):
             raise ValueError("it is damaged")
-        form, *fields = msgpack.unpackb(packed, use_list=False)
+        form, *fields = unpack(packed)
         if form != FORMAT:
             raise ValueError(f"it has format {form}, this version has {FORMAT}")
         return HandoffRecord(*fields)

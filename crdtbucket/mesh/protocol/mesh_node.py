@@ -99,7 +99,7 @@ class MeshNode:
         self.members.connected(peer, now)
         self._gossip.add_first_round(peer.name)
         self._wake()
-        log.info("%s: link to %s (%s) is up", self.name, peer.name, peer.region or "no region")
+        log.debug("%s: link to %s (%s) is up", self.name, peer.name, peer.region or "no region")
 
     def duplicate_name(self, peer: NodeInfo) -> NodeConflict:
         """Another process runs under this node's name: see `OwnName`."""
@@ -116,7 +116,7 @@ class MeshNode:
         if link is None or not link.connected:
             return
         self.members.disconnected(link, now, ended=ended)
-        log.info("%s: link to %s is down", self.name, name)
+        log.debug("%s: link to %s is down", self.name, name)
 
     def dial_failed(self, name: str, address: str, now: int, *, refused: bool) -> None:
         """A dial made no link. `name`: of the node last met at this address, "" for none.

@@ -1,4 +1,4 @@
-"""Where other nodes may be found: fixed addresses, or all that a DNS name has."""
+"""Finds the addresses of other nodes: fixed ones, or all to which a DNS name resolves."""
 
 from __future__ import annotations
 

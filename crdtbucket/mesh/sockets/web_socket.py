@@ -128,8 +128,7 @@ async def connect(
             timeout=aiohttp.ClientWSTimeout(ws_close=0.5),
         )
     except (aiohttp.ClientError, OSError) as error:
-        text = str(error) or type(error).__name__
-        raise ChannelLost(text, by_peer=is_refusal(error)) from error
+        raise ChannelLost(_words(error), by_peer=is_refusal(error)) from error
     checked = context is not None and context.verify_mode is ssl.CERT_REQUIRED
     return WebSocketChannel(ws, split_address(address)[0], certified=checked)
 
@@ -140,6 +139,15 @@ def is_silence(error: BaseException | None) -> bool:
         isinstance(one, TimeoutError) or getattr(one, "errno", None) in _SILENCE
         for one in _causes(error)
     )
+
+
+def _words(error: Exception) -> str:
+    """Why a call failed; of a connection that was not made, what the system says."""
+    if isinstance(error, aiohttp.ClientConnectorError) and not isinstance(
+        error, aiohttp.ClientSSLError
+    ):
+        return error.os_error.strerror or str(error.os_error)
+    return str(error) or type(error).__name__
 
 
 def is_refusal(error: BaseException) -> bool:

@@ -11,7 +11,6 @@ import os
 import random
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Protocol
 
 from crdtbucket.base.clock import now_ns
 from crdtbucket.errors import MeshError, NodeConflict, WireError
@@ -42,14 +41,8 @@ OBSERVER_SILENT_S = 60.0
 MAX_OBSERVERS = 4
 BAD_FRAMES = 3
 WATCH_S = 0.5
-# A link of another process with the same name counts as alive when heard this recently.
+# A link of another process with the same name counts as alive when it was seen this recently.
 ALIVE_S = 1.0
-
-
-class ConflictHandler(Protocol):
-    """Called when another process uses this node's name, at every attempt to link with it."""
-
-    def __call__(self, conflict: NodeConflict, /) -> None: ...
 
 
 class MeshNetwork:
@@ -65,12 +58,13 @@ class MeshNetwork:
         hash_key: bytes | None = None,
         peer_keys: PeerKeys | None = None,
         overrides: OverrideBook | None = None,
-        on_conflict: ConflictHandler | None = None,
+        on_conflict: Callable[[NodeConflict], None] | None = None,
     ) -> None:
         """`carrier` makes the transport, if not the one that `config` asks for. `hash_key` replaces
         the key of the hash of bucket keys that `config` alone stands for. `peer_keys`: which key
         belongs to which name; None: nothing is known of keys. `overrides`: the limits that
-        operators give to keys; None: nobody does. Raises `MeshError`."""
+        operators give to keys; None: nobody does. `on_conflict` is called at each attempt to link
+        with another process that uses this node's name. Raises `MeshError`."""
         self.counters = MeshCounters()
         self.links: LinkTable[Link] = LinkTable(node.info.name)
         self.pending_dials = PendingDials()
@@ -200,7 +194,7 @@ class MeshNetwork:
     ) -> Link:
         """Make an authenticated channel the link to its peer; raises `HandshakeError`."""
         peer = identity.info
-        # A peer that took our proof may have linked us already, and is to hear the goodbye.
+        # A peer that took our proof may have linked us already, and is to receive the goodbye.
         if not (self._running or dialed):
             raise HandshakeError(Reason.LEAVING, "this node is shutting down", peer)
         if self._keys.is_observers(identity.used):

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from crdtbucket.base.clock import NS_PER_SECOND
 from crdtbucket.errors import InvalidSpec
-from crdtbucket.spec.bucket_spec import check_whole, clipped
+from crdtbucket.spec.field_checks import check_whole, clipped
 
 # Lowest and highest seconds of each span.
 _SPANS = {

@@ -9,9 +9,11 @@ from fractions import Fraction
 from typing import Literal, get_args
 
 from crdtbucket.errors import InvalidSpec
-from crdtbucket.spec.bucket_spec import MAX_NODES, OnOutage, check_choice, check_whole, clipped
+from crdtbucket.spec.bucket_spec import MAX_NODES, OnOutage
+from crdtbucket.spec.field_checks import check_choice, check_whole, clipped
 from crdtbucket.strong.controller.controller_settings import ControllerSettings
-from crdtbucket.strong.controller.notice import ModeNotice, check_webhook
+from crdtbucket.strong.controller.notice import ModeNotice
+from crdtbucket.strong.controller.webhook_target import check_webhook
 
 Scope = Literal["node", "fleet"]
 
@@ -32,7 +34,8 @@ class Degradation:
     on_mode_change: Callable[[ModeNotice], None] | None = None
     """Called on the event loop of the limiter at every change; must not block."""
     webhook: str | None = None
-    """An http(s) URL that every change is posted to, as JSON."""
+    """An http(s) URL that every change is posted to, as JSON; with `slack+` or `pagerduty+` before
+    it, as these services take it."""
     expected_nodes: int | None = None
     """How many processes share the limits at least, 1 to 1,000,000: with fewer known, the quota is
     divided among so many. A process that starts while Redis is unreachable knows nothing else."""

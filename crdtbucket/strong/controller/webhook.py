@@ -8,13 +8,16 @@ from collections.abc import Awaitable, Callable
 
 import aiohttp
 
-from crdtbucket.strong.controller.notice import ModeNotice, check_webhook, masked_url
+from crdtbucket.strong.controller.notice import ModeNotice
+from crdtbucket.strong.controller.webhook_target import WebhookTarget, masked_url
 
 LOG = logging.getLogger("crdtbucket")
 DEADLINE_S = 5.0
 PAUSES_S = (1.0, 4.0)
 """Before the second and the third try."""
 MAX_QUEUED = 64
+TOO_MANY = 429
+"""Is tried again, as both Slack and PagerDuty ask for."""
 
 
 class Webhook:
@@ -27,8 +30,9 @@ class Webhook:
         deadline: float = DEADLINE_S,
         pause: Callable[[float], Awaitable[object]] = asyncio.sleep,
     ) -> None:
-        """deadline: seconds for one try. Raises `InvalidSpec` for what is no http(s) URL."""
-        self._url = check_webhook(url)
+        """deadline: seconds for one try. Raises `InvalidSpec` for what is no webhook."""
+        self._url = url
+        self._target = WebhookTarget.of(url)
         self._deadline = deadline
         self._pause = pause
         self._queue: asyncio.Queue[ModeNotice] = asyncio.Queue(MAX_QUEUED)
@@ -37,7 +41,7 @@ class Webhook:
         self.sent = 0
         """Notices that the other side took (2xx)."""
         self.failed = 0
-        """Notices given up: refused (3xx, 4xx), or after the last try."""
+        """Notices given up: refused (3xx, 4xx but 429), or after the last try."""
         self.dropped = 0
         """Notices given up before that: the oldest of a full queue, or closed first."""
 
@@ -109,7 +113,7 @@ class Webhook:
         """What went wrong (None: nothing), and whether another try is pointless."""
         try:
             async with session.post(
-                self._url, json=notice.as_json(), allow_redirects=False
+                self._target.url, json=self._target.body(notice), allow_redirects=False
             ) as answer:
                 status = answer.status
         except asyncio.TimeoutError:
@@ -119,4 +123,4 @@ class Webhook:
             return getattr(error, "strerror", None) or type(error).__name__, False
         if 200 <= status < 300:
             return None, True
-        return f"it answered {status}", status < 500
+        return f"it answered {status}", status < 500 and status != TOO_MANY

@@ -1,9 +1,9 @@
 #!lua
---[[ Writes the beat of one region, at most every 100 ms; it tells the others that this region's news
-arrive, and this region how far behind the news of each other one are.
+--[[ Writes the beat of one region, at most every 100 ms; it tells the others that what this region
+writes arrives, and this region how far behind the beats of each other one are.
 
 KEYS[1]  this region's beat; then those of the other regions, as far as replication has brought
-         them: "version stamp nodes|" and, of each region that it has heard of, "region version
+         them: "version stamp nodes|" and, of each region of which a beat came, "region version
          stamp base nodes ". stamp: us, of the member that the beat comes from; base: us, at most so
          far is the writer's clock ahead of that one's.
 

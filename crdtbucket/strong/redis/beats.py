@@ -8,7 +8,7 @@ from functools import cached_property
 from typing import NamedTuple
 
 from crdtbucket.errors import RedisReplyError
-from crdtbucket.spec.bucket_spec import clipped
+from crdtbucket.spec.field_checks import clipped
 from crdtbucket.strong.redis.lua import LuaScript
 from crdtbucket.strong.redis.replicated import Regions
 from crdtbucket.strong.redis.script import words
@@ -16,14 +16,14 @@ from crdtbucket.strong.redis.script import words
 EVERY_MS = 100
 """Each process asks for a beat so often; one of them writes it, the others read it."""
 SILENT_US = 500_000
-"""A region is silent when its news are later than that."""
+"""A region is silent when its beats are later than that."""
 _BEAT = re.compile(
     rb"(\d{1,16}) (\d{1,16}) (\d{1,9})\|((?:\S+ \d{1,16} \d{1,16} -?\d{1,16} \d{1,9} )*)"
 )
 
 
 class RegionBeat(NamedTuple):
-    """What one region knows of another: the newest beat that it has heard of.
+    """What one region knows of another: the newest beat of the other that has come here.
 
     `stamp_us` is of the other's clock. The reader's clock is ahead of it by at most `base_us`.
     `nodes` is how many nodes the other had.
@@ -52,15 +52,15 @@ class RegionBeats:
     own: Beat
 
     def late_us(self, region: bytes) -> int | None:
-        """How late the newest news of another region are, at the own beat, beyond the quickest
-        way that they have come. None when none has ever come."""
+        """How late the newest beat of another region is, at the own beat, beyond the quickest
+        way that one has come. None when none has ever come."""
         other = self.own.regions.get(region)
         if other is None:
             return None
         return max(0, self.own.stamp_us - other.base_us - other.stamp_us)
 
     def silent(self) -> frozenset[bytes]:
-        """The regions that are predicted; those of which nothing was ever heard are not."""
+        """The regions that are predicted; those of which no beat ever came are not."""
         late = {one: self.late_us(one) for one in self.regions.others}
         return frozenset(one for one, us in late.items() if us is not None and us > SILENT_US)
 

@@ -1,4 +1,4 @@
---@ joining.lua
+--@ column.lua
 
 local column = {birth, taken, refunded, 0, 0, region, fence, now_s}
 local stated_s, stated_ns = tonumber(argv[12]), tonumber(argv[13])
@@ -22,9 +22,9 @@ if whole then
   for _, name in ipairs(names) do
     local one, mine = columns[name], records[name]
     if mine and mine[BIRTH] >= one[BIRTH] then
-      brings[#brings + 1] = join(name, one)
+      brings[#brings + 1] = merge(name, one)
     elseif one[TAKEN] + one[REFUNDED] > 0 then
-      local more = join(name, one)
+      local more = merge(name, one)
       local charged = min(more, left)
       left, one[BASE], strange[#strange + 1] = left - charged, more - charged, more
     end
@@ -56,10 +56,10 @@ else
     end
   end
   if own then
-    join(owner, column)
+    merge(owner, column)
     count(more)
   elseif taken + refunded > 0 then
-    join(owner, column)
+    merge(owner, column)
     column[BASE] = more
   end
 end

@@ -4,14 +4,17 @@ local cost_s, cost_ns, cost_rest = span(cost)
 local room_s, room_ns, room_rest = full_s - cost_s, full_ns - cost_ns, full_rest - cost_rest
 
 -- The time by which the cost is too much for the debt and what is held for silent regions.
-local used_s, used_ns, used_rest = s, ns + hold, rest
-used_s, used_ns = used_s + floor(used_ns / NS), used_ns % NS
+local used_s, used_ns, used_rest = s, ns, rest
+if hold > 0 then
+  used_ns = ns + hold
+  used_s, used_ns = s + floor(used_ns / NS), used_ns % NS
+end
 if used_s < 0 then
   used_s, used_ns, used_rest = 0, 0, 0
 end
 local over = (used_s - room_s) * NS + used_ns - room_ns
 local passed = over + floor((used_rest - room_rest) / p) <= 0
-if next(silent) then
+if silence then
   local size = max(cost, capacity / (200 * (regions + 1)))
   kept = level and min(size, reserve + share * (elapsed * 1000) / (q / p)) or size
   if not passed and kept >= cost then

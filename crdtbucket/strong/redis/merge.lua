@@ -1,8 +1,17 @@
---@ joining.lua
+--@ column.lua
 
 --@ sums.lua
 
-read_all()
+--@ read_all.lua
+
+local function size_of(list)
+  local size = 0
+  for _ in pairs(list) do
+    size = size + 1
+  end
+  return size
+end
+
 for _, i in ipairs(brought) do
   local from = argv[15 + 3 * i]
   local its_s, its_us, stated_s, stated_ns, stated_rest, old_q, old_p, made, its_version, its_sum, _,
@@ -40,7 +49,7 @@ for _, i in ipairs(brought) do
     local mine = records[name]
     local is_new = not mine or one[BIRTH] > mine[BIRTH]
     if not is_new or consistent and (mine or not many or not is_old(one)) then
-      local more = join(name, one)
+      local more = merge(name, one)
       local list = is_new and strange or brings
       list[#list + 1] = more
       local home = records[name][HOME]

@@ -1,13 +1,19 @@
+far = {}
 for name, used, when in string.gmatch(far_text, '(%S+) (%d+) (%d+)') do
   used = tonumber(used)
   if not comparable then
-    used = floor(used * ((q / p) / (level.q / level.p)))
+    used = floor(used * ((q / p) / (old_q / old_p)))
   end
   far[name] = {used, min(us, tonumber(when))}
 end
 
 -- It is added up call by call, at the share of the moment of all that is offered, live.
-if next(silent) then
+if silence then
+  local function decay(time)
+    --@ decay.lua
+    return left
+  end
+
   local function rate(tokens, born, at)
     return tokens / (TAU / 1000000 * (1 - decay(max(at - born, 500000))))
   end

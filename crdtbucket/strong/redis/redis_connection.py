@@ -134,8 +134,10 @@ class RedisConnection(asyncio.Protocol):
         A reply is what Redis answered, a `RedisErrorReply` included, or `RedisConnectionLost` when
         the connection ended first. Commands of one turn of the loop go out together; the first one
         goes out at once when none is open. Returns the batch in which the command leaves, which
-        says when it was written and, within `on_reply`, how long the answer took. Raises
-        `RedisConnectionLost` when the connection has ended already: nothing was sent.
+        says when it was written and, within `on_reply`, how long the answer took. When an
+        `on_reply` finds no answer to its command, it raises `GarbledReply`, which ends the
+        connection. Raises `RedisConnectionLost` when the connection has ended already: nothing was
+        sent.
         """
         if self._lost is not None:
             self._check_open()

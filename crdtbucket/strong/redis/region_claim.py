@@ -12,7 +12,7 @@ from crdtbucket.base.clock import NS_PER_SECOND
 from crdtbucket.base.deadline import within
 from crdtbucket.base.hashing import fingerprint
 from crdtbucket.errors import CrdtbucketError
-from crdtbucket.spec.bucket_spec import clipped
+from crdtbucket.spec.field_checks import clipped
 from crdtbucket.strong.redis.redis_connection import RedisConnection, ask
 from crdtbucket.strong.redis.replicated import Regions
 

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator, Sequence
 
 from crdtbucket.errors import InvalidSpec, Problem
-from crdtbucket.spec.bucket_spec import clipped
+from crdtbucket.spec.field_checks import clipped
 
 MOST_REGIONS = 16
 """A call reads a key of every region."""

@@ -13,7 +13,8 @@ from crdtbucket.base.clock import NS_PER_SECOND
 from crdtbucket.base.deadline import within
 from crdtbucket.base.hashing import fingerprint
 from crdtbucket.errors import CrdtbucketError, RedisReplyError
-from crdtbucket.spec.bucket_spec import BucketSpec, clipped
+from crdtbucket.spec.bucket_spec import BucketSpec
+from crdtbucket.spec.field_checks import clipped
 from crdtbucket.strong.redis import script, topology
 from crdtbucket.strong.redis.login import LOG
 from crdtbucket.strong.redis.redis_connection import RedisConnection, ask

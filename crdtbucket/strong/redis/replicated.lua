@@ -46,10 +46,7 @@ local function read_record(name, text, generation)
     fail('field ' .. name .. ' is no record of a region: ' .. text)
   end
   if made == generation then
-    return {
-      tonumber(birth), tonumber(taken), tonumber(refunded), tonumber(base), tonumber(version), home,
-      tonumber(fence), tonumber(seen),
-    }
+    return {birth + 0, taken + 0, refunded + 0, base + 0, version + 0, home, fence + 0, seen + 0}
   end
 end
 
@@ -69,21 +66,12 @@ local level = held[1]
 local us = now_s * 1000000 + now_us
 local generation, version, sum, offered, reserve, born, far_text = nil, 0, 0, 0, 0, us, ''
 local at, elapsed = nil, 0
-local records, stale, all = {}, {}, false
-
--- e^(-us / 30 s), nearly, and the same on every machine.
-local function decay(time)
-  local left = max(0, 1 - time / (64 * TAU))
-  left = left * left
-  left = left * left
-  left = left * left
-  left = left * left
-  left = left * left
-  return left * left
-end
+local old_q, old_p -- the level's
+local none = {} -- of what a region alone has nothing
+local records, stale, all = {}, none, false
 
 if level then
-  local at_s, at_us, debt_s, debt_ns, debt_rest, old_q, old_p
+  local at_s, at_us, debt_s, debt_ns, debt_rest
   at_s, at_us, debt_s, debt_ns, debt_rest, old_q, old_p, generation, version, sum, offered, reserve,
     born, far_text = match(level, LEVEL)
   --@ advance.lua
@@ -93,59 +81,33 @@ if level then
   end
   at = at_s * 1000000 + at_us
   elapsed = max(0, us - at)
-  version, sum, born = tonumber(version), tonumber(sum), tonumber(born)
-  offered = offered / 1000 * decay(elapsed)
-  level = {q = old_q, p = old_p}
+  version, sum = version + 0, sum + 0
+  local time = elapsed
+  --@ decay.lua
+  offered = offered / 1000 * left
   if held[2] then
     local one = read_record(owner, held[2], generation)
     records[owner] = one and one[VERSION] <= version and one or nil
   end
 end
 
-local function size_of(list)
-  local size = 0
-  for _ in pairs(list) do
-    size = size + 1
-  end
-  return size
-end
-
-local function read_all()
-  if all then
-    return
-  end
-  all = true
-  local fields = redis.call('HGETALL', key)
-  for i = 1, #fields, 2 do
-    local name = fields[i]
-    if name ~= 'level' and name ~= 'peers' and not records[name] then
-      local one = level and read_record(name, fields[i + 1], generation)
-      if one and one[VERSION] <= version then
-        records[name] = one
-      else
-        stale[#stale + 1] = name
-      end
-    end
-  end
-end
-
 if whole or not records[owner] and redis.call('HLEN', key) > (level and MANY or 0) then
-  read_all()
+  --@ read_all.lua
 end
 
--- By region, what it is predicted to have used since it was last heard of: ns of refill, and when
+-- By region, what it is predicted to have used since its last beat: ns of refill, and when
 -- that was last reckoned. The sum is credit: the level may be as far below 0.
-local none = {} -- of what a region alone has nothing
-local far, silent, share = {}, none, 1
+local far, silent, share = none, none, 1
 local credit, hold = 0, 0
 local copies = none -- texts of the other regions' levels
 
-local forgotten = none
+local forgotten, silence = none, false
 if regions > 0 then
   silent, copies, forgotten = {}, {}, {}
   --@ lateness.lua
+  silence = next(silent) ~= nil
 end
-if next(silent) or far_text ~= '' then
+if silence or far_text ~= '' then
   --@ prediction.lua
 elseif not level then
   s, ns = least_s, least_ns
@@ -187,13 +149,13 @@ local fence = tonumber(argv[8])
 if own and own[FENCE] > fence then
   return answer(FENCED)
 end
-local birth, taken, refunded = tonumber(argv[9]), tonumber(argv[10]), tonumber(argv[11])
+local birth, taken, refunded = argv[9] + 0, argv[10] + 0, argv[11] + 0
 if whole or fence ~= (own and own[FENCE]) or birth ~= own[BIRTH] or taken ~= own[TAKEN]
   or refunded ~= own[REFUNDED] then
   --@ caller.lua
 end
 
-if next(far) then
+if far ~= none then
   -- The credit for a region that is back goes a second after its key was merged: beats overtake
   -- keys.
   for name, one in pairs(far) do
@@ -202,8 +164,8 @@ if next(far) then
     end
   end
   --@ credit.lua
+  count(0)
 end
-count(0)
 
 -- The decision: within what the silent regions leave, or within this region's own share.
 
@@ -214,7 +176,7 @@ end
 
 -- All that changed is kept until the bucket is full, and then for the retention.
 
-if (level or next(raised)) and (changed or next(raised)) then
+if next(raised) or level and changed then
   --@ write.lua
 end
 

@@ -9,7 +9,8 @@ from typing import Any, NamedTuple
 
 from crdtbucket.base.clock import NS_PER_SECOND
 from crdtbucket.errors import InvalidSpec, RedisReplyError
-from crdtbucket.spec.bucket_spec import BucketSpec, clipped
+from crdtbucket.spec.bucket_spec import BucketSpec
+from crdtbucket.spec.field_checks import clipped
 from crdtbucket.strong.redis.lua import LuaScript
 
 SCRIPT = LuaScript.load("script.lua")

@@ -1,26 +1,33 @@
 version = max(version + 1, floor(us / 1000) - FIRST_MS)
-generation = generation or format('%d', us)
-local fields, gone = {}, {}
+if not level then
+  generation = format('%d', us)
+  born = generation
+end
+local fields, gone = {}, none
+local made = format(' %d ', version) .. generation .. ' '
 for name, one in pairs(raised) do
   sum, one[VERSION] = sum - one[VERSION] + version, version
   fields[#fields + 1] = name
-  fields[#fields + 1] = format(
-    '%d %d %d %d %d %s %s %d %d', one[BIRTH], one[TAKEN], one[REFUNDED], one[BASE],
-    version, generation, one[HOME], one[FENCE], one[SEEN]
-  )
+  fields[#fields + 1] = format('%d %d %d %d', one[BIRTH], one[TAKEN], one[REFUNDED], one[BASE])
+    .. made .. one[HOME] .. format(' %d %d', one[FENCE], one[SEEN])
 end
-for _, name in ipairs(stale) do
-  gone[#gone + 1] = not raised[name] and name or nil
-end
-if created and size_of(records) > MANY then
-  for name, one in pairs(records) do
-    if one[SEEN] < now_s - argv[5] / 1000 and not raised[name] then
-      gone[#gone + 1], records[name] = name, nil
+if all then
+  gone = {}
+  for _, name in ipairs(stale) do
+    gone[#gone + 1] = not raised[name] and name or nil
+  end
+  local size = 0
+  for _ in pairs(records) do
+    size = size + 1
+  end
+  if created and size > MANY then
+    for name, one in pairs(records) do
+      if one[SEEN] < now_s - argv[5] / 1000 and not raised[name] then
+        gone[#gone + 1], records[name] = name, nil
+      end
     end
   end
-end
-if all then -- the level may be newer or older than some records, after a loss
-  sum = 0
+  sum = 0 -- the level may be newer or older than some records, after a loss
   for _, one in pairs(records) do
     sum = sum + one[VERSION]
   end
@@ -34,14 +41,17 @@ if noted then
   fields[#fields + 1] = table.concat(list, ' ')
 end
 local list = ''
-for name, one in pairs(far) do
-  list = list .. format('%s %.0f %.0f ', name, one[1], one[2])
+if far ~= none then
+  for name, one in pairs(far) do
+    list = list .. format('%s %.0f %.0f ', name, one[1], one[2])
+  end
 end
+offered = floor(offered * 1000 + 0.5)
 -- What is offered may be beyond what %d writes.
-local text = format(
-  '%s %s %d %d %d %s %s %s %d %d %.0f %.17g %d|%s', now[1], now[2], s, ns, rest, argv[3],
-  argv[4], generation, version, sum, floor(offered * 1000 + 0.5), kept, born, list
-)
+local text = now[1] .. ' ' .. now[2] .. format(' %d %d %d ', s, ns, rest) .. argv[3] .. ' '
+  .. argv[4] .. ' ' .. generation
+  .. format(offered < EXACT and ' %d %d %d ' or ' %d %d %.0f ', version, sum, offered)
+  .. (kept > 0 and format('%.17g', kept) or '0') .. ' ' .. born .. '|' .. list
 redis.call('HSET', key, 'level', text, unpack(fields))
 if #gone > 0 then
   redis.call('HDEL', key, unpack(gone))

@@ -8,6 +8,7 @@ from urllib.parse import quote
 import pytest
 
 from crdtbucket import BucketSpec, Limiter, MeshConfig
+from crdtbucket.http.server.serving import count_of_buckets
 from crdtbucket.mesh.links.node_key import NodeKey
 from crdtbucket.mesh.links.override_orders import OverrideOrder
 from tests.http.serving import API, HEADERS, TOKEN, Asker, serving
@@ -30,6 +31,8 @@ async def test_limits_are_given_listed_and_taken_away(caplog: pytest.LogCaptureF
         assert await ask(client, "PUT", "/api/c", json={"limit": "7/s"}) == (200, {"new": False})
         limits = [client.limiter.bucket("api").peek(key).limit for key in (odd, "b", "c", "d")]
         assert limits == [1000, 50, 7, 100]
+        assert len(client.limiter.buckets) == 5
+        assert count_of_buckets(client.limiter) == 2
         status, first = await ask(client, "GET", "?most=2")
         assert status == 200
         assert [(one["key"], one["limit"]) for one in first["overrides"]] == [

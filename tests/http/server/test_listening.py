@@ -72,18 +72,20 @@ def test_the_path_of_a_successor_stays(path: str) -> None:
 
 @pytest.mark.parametrize("address", ["7980", "localhost", "localhost:http", "a:99999", "::1:80"])
 def test_what_is_no_address(address: str) -> None:
-    with pytest.raises(CannotListen, match="an address to listen on is"):
+    with pytest.raises(CannotListen, match=r'an address to listen on is .*: write "host'):
         Listening(address)
 
 
 @pytest.mark.parametrize("shared", [False, True])
 def test_a_port_in_use_and_a_path_too_long(shared: bool) -> None:
     first = Listening("127.0.0.1:0", shared=shared)
-    with pytest.raises(CannotListen, match="Address already in use"):
+    with pytest.raises(CannotListen, match="Address already in use: stop what listens there"):
         Listening(first.name.removeprefix("http://"), shared=shared)
     first.close()
     with pytest.raises(CannotListen, match="cannot listen on"):
         Listening("unix:/tmp/" + "a" * 200)
+    with pytest.raises(CannotListen, match="No such file or directory: make the folder"):
+        Listening("unix:/nowhere/at/all")
 
 
 async def test_an_address_that_others_reach_is_warned_of(

@@ -235,9 +235,13 @@ def test_counts_of_workers_are_added_up() -> None:
         takes: tuple[str, ...] = ()
         reservations: tuple[str, ...] = ()
         counts = Counter({("api", "OVER_LIMIT"): 2})
+        requests = Counter({("api", "OK"): 5})
+        subscriptions = 3
 
     calls: Any = Nothing()
-    one, other = (ServerMetrics(Connections(ServeSettings()), calls, calls) for _ in range(2))
+    one, other = (
+        ServerMetrics(Connections(ServeSettings()), calls, calls, calls) for _ in range(2)
+    )
     one.answered("/a", 200, 1_000_000)
     other.answered("/a", 200, 3_000_000)
     other.answered("/b", 429, 1_000_000)
@@ -252,3 +256,5 @@ def test_counts_of_workers_are_added_up() -> None:
     assert found["crdtbucket_http_request_seconds_sum", "/a"] == pytest.approx(0.004)
     assert found["crdtbucket_http_refused_total", "full"] == 0
     assert found["crdtbucket_envoy_descriptors_total", "api", "OVER_LIMIT"] == 4
+    assert found["crdtbucket_envoy_quota_requests_total", "api", "OK"] == 10
+    assert found["crdtbucket_envoy_quota_buckets",] == 6

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import itertools
 import random
@@ -16,6 +17,7 @@ from crdtbucket.errors import MeshError, WireError
 from crdtbucket.mesh.links import ejections as module
 from crdtbucket.mesh.links.ejections import Ejections, EjectOrder, read_orders
 from crdtbucket.mesh.links.node_key import NodeKey
+from crdtbucket.mesh.links.override_orders import OverrideOrder
 from crdtbucket.mesh.state_dir import StateDir
 from crdtbucket.mesh.state_file import StateFile
 from tests.mesh.keys import KeptFile
@@ -39,7 +41,7 @@ def held(kept: StateFile | None = None, *keys: NodeKey) -> Ejections:
 
 
 def changed(one: EjectOrder, at: int, to: object) -> bytes:
-    row = list(one.row())
+    row: list[object] = list(one.row())
     row[at] = to
     return bytes(msgpack.packb([row]))
 
@@ -177,3 +179,14 @@ def test_there_is_room_for_so_many_orders(monkeypatch: pytest.MonkeyPatch) -> No
         orders.take(order("d"))
     assert orders.merge(msgpack.packb([order("d").row()])) == []
     assert orders.take(order("b", 2, ejected=False))  # about what there is an order already
+
+
+@pytest.mark.parametrize("data", [b"\x81\x80\x01", b"\x91" * 2_000, b"\xc1", b"\xa1\xff", b""])
+def test_what_is_not_msgpack_is_refused(data: bytes) -> None:
+    """Also a map as a key, which Python cannot have."""
+    with pytest.raises(WireError, match="not msgpack"):
+        list(read_orders(data))
+    with pytest.raises(MeshError, match="no order"):
+        EjectOrder.from_text(base64.urlsafe_b64encode(data).decode())
+    with pytest.raises(MeshError, match="no order"):
+        OverrideOrder.from_text(base64.urlsafe_b64encode(data).decode())

@@ -3,9 +3,17 @@ meshes."""
 
 from __future__ import annotations
 
+import types
+from typing import Any
+
+import pytest
+
+from crdtbucket.mesh.mesh_config import MeshConfig
+from crdtbucket.mesh.node_info import NodeInfo
 from crdtbucket.mesh.protocol.ended_connection import RECENT_NS, EndedConnection
-from crdtbucket.mesh.protocol.failure_detector import Places, is_majority
-from crdtbucket.mesh.protocol.member_directory import may_see
+from crdtbucket.mesh.protocol.failure_detector import FailureDetector, Places, is_majority
+from crdtbucket.mesh.protocol.member_directory import CAUGHT_UP, may_see
+from crdtbucket.mesh.protocol.peer_state import PeerState
 
 SECOND = 10**9
 PERIOD = 10 * SECOND
@@ -61,3 +69,194 @@ def test_who_has_told_nothing_may_hear_anybody() -> None:
     assert may_see({"a", "b"}, ("b",), "a")
     assert not may_see({"a", "b"}, ("b",), "b")
     assert not may_see({"a"}, (), "c")
+
+
+# ---- all rules together ----
+
+ALIVE = 3 * SECOND
+OWNERS = {9: "others", 10: "me", 11: None}
+"""Epochs that relays have heard, and whose they are."""
+
+
+class Around:
+    """A detector and what it looks at: some peers are heard, and one whose connection has ended."""
+
+    def __init__(self, *heard: str, period: Any = PERIOD // SECOND) -> None:
+        self.links: dict[str, PeerState] = {}
+        self.gone: set[str] = set()
+        self.advertised: set[str] = set()
+        self.elsewhere: dict[int, tuple[int, bool]] = {}
+        directory: Any = types.SimpleNamespace(
+            links=self.links, alive_ns=ALIVE, running_elsewhere=self.elsewhere,
+            is_gone=self.gone.__contains__, only_advertised=lambda: self.advertised,
+        )  # fmt: skip
+        roster: Any = types.SimpleNamespace(owner=OWNERS.get)
+        config = MeshConfig(ended_is_dead=period, forget_after=100)
+        self.detector = FailureDetector(config, directory, roster, "me")
+        for name in (*heard, "lost"):
+            self.links[name] = PeerState(NodeInfo(name, "r", 1, f"{name}:1", 0), 1, 0)
+            self.links[name].advertised = frozenset()
+            self.detector.connected(self.links[name].info, 0, was=False)
+
+    def lose(self, name: str = "lost", now: int = 0, *, ended: bool = True) -> PeerState:
+        link = self.links[name]
+        link.connected = False
+        self.detector.disconnected(link, now, ended=ended)
+        return link
+
+    def refuse(self, now: int, name: str = "lost", address: str = "") -> None:
+        self.detector.dial_failed(name, address, now, refused=True)
+
+    def hear(self, now: int, *names: str) -> None:
+        for name in names:
+            self.links[name].last_seen = now
+
+    def dead(self, now: int = PERIOD) -> bool:
+        return self.detector.is_dead(self.links["lost"], now)
+
+
+def lost(*heard: str, period: Any = PERIOD // SECOND) -> Around:
+    """Everything that is wanted holds after the period, when the others were heard just now."""
+    around = Around(*heard, period=period)
+    around.lose()
+    around.refuse(PERIOD - 1)
+    around.hear(PERIOD - 1, *heard)
+    return around
+
+
+def test_a_peer_whose_connection_ended_and_whose_dials_are_refused_is_dead() -> None:
+    around = lost("a")
+    assert not around.dead(PERIOD - 1)
+    assert around.dead()
+    assert not lost("a", period="never").dead()
+    around.links["lost"].ending = None
+    assert not around.dead()
+
+
+def test_giving_up_proves_nothing() -> None:
+    around = Around("a")
+    around.lose(ended=False)
+    around.refuse(PERIOD - 1)
+    around.hear(PERIOD - 1, "a")
+    assert not around.dead()
+    around.lose()
+    assert around.links["lost"].ending == EndedConnection(0)
+
+
+@pytest.mark.parametrize(
+    ("name", "address", "counts"),
+    [("lost", "", True), ("lost", "x:1", True), ("x", "lost:1", True), ("x", "y:1", False),
+     ("x", "", False)],
+)  # fmt: skip
+def test_a_dial_counts_for_the_peer_of_that_name_or_address(
+    name: str, address: str, counts: bool
+) -> None:
+    around = Around("a")
+    around.lose()
+    around.hear(PERIOD, "a")
+    around.links["nowhere"] = PeerState(NodeInfo("nowhere", "r", 1, "", 0), 1, 0, connected=False)
+    around.links["nowhere"].ending = EndedConnection(0)
+    around.refuse(PERIOD - 1, name, address)
+    assert (around.links["lost"].ending == EndedConnection(0, PERIOD - 1)) == counts
+    assert around.links["nowhere"].ending == EndedConnection(0)
+    around.detector.dial_failed(name, address, PERIOD, refused=False)
+    assert (around.links["lost"].ending == EndedConnection(PERIOD)) == counts
+
+
+def test_another_process_at_its_address_is_as_good_as_a_refusal() -> None:
+    around = Around("a")
+    around.lose()
+    around.hear(PERIOD, "a")
+    around.detector.connected(NodeInfo("lost", "r", 2, "lost:1", 0), 5, was=True)
+    around.detector.connected(NodeInfo("new", "r", 2, "elsewhere:1", 0), 5, was=True)
+    assert not around.dead()
+    around.detector.connected(NodeInfo("new", "r", 2, "lost:1", 0), PERIOD - 1, was=True)
+    assert around.links["lost"].ending == EndedConnection(0, PERIOD - 1)
+    assert around.dead()
+    around.links["lost"].info = NodeInfo("lost", "r", 1, "", 0)  # it listens nowhere
+    around.detector.connected(NodeInfo("new", "r", 2, "", 0), PERIOD, was=True)
+    assert around.links["lost"].ending == EndedConnection(0, PERIOD - 1)
+
+
+def test_whom_a_peer_may_hear_is_not_dead() -> None:
+    around = lost("a")
+    around.links["a"].advertised = frozenset({"lost"})
+    assert not around.dead()
+    around.links["a"].unseen = ("lost",)
+    assert around.dead()
+    around.links["a"].unseen = ()
+    around.links["a"].last_seen = PERIOD - ALIVE + 1
+    assert not around.dead()
+    around.links["a"].last_seen -= 1  # nobody hears it any more
+    assert not around.detector.seen_by_any(around.links["lost"], PERIOD, PERIOD)
+
+
+@pytest.mark.parametrize("what", ["connected", "left"])
+def test_who_is_gone_says_nothing_of_others(what: str) -> None:
+    around = lost("a")
+    around.links["a"].advertised = None
+    assert not around.dead()
+    setattr(around.links["a"], what, what == "left")
+    assert not around.detector.seen_by_any(around.links["lost"], PERIOD, PERIOD)
+
+
+def test_whom_a_relay_has_heard_within_the_time_is_not_dead() -> None:
+    around = lost("a")
+    around.links["lost"].relayed_at = 1
+    assert not around.dead()
+    around.links["lost"].relayed_at = 0
+    assert around.dead()
+
+
+def test_more_than_half_must_have_been_seen_since() -> None:
+    around = lost("a", "b", "c")
+    assert around.dead()
+    around.hear(0, "b", "c")  # before it ended: two and itself of five
+    assert not around.dead()
+    around.hear(1, "b")
+    around.links["b"].last_seen = PERIOD - ALIVE + 1
+    assert around.dead()
+
+
+@pytest.mark.parametrize(("later", "counts"), [(1, True), (0, False)])
+def test_whom_relays_heard_lately_counts_as_seen(later: int, counts: bool) -> None:
+    around = lost("a")
+    around.advertised |= {"others", "more"}
+    now = 2 * CAUGHT_UP * ALIVE
+    around.refuse(now - 1)
+    around.hear(now, "a")
+    around.elsewhere.update({10: (now, True), 11: (now, True)})
+    assert not around.dead(now)  # two of five: itself again, and nobody
+    lately = now - CAUGHT_UP * ALIVE + later
+    around.elsewhere[9] = (lately, True)
+    assert around.dead(now) == counts
+    del around.elsewhere[9]
+    around.links["others"] = PeerState(NodeInfo("others", "r", 1, "", 0), 1, 0, connected=False)
+    around.links["others"].relayed_at = lately
+    assert around.dead(now) == counts
+
+
+def test_who_left_or_is_gone_is_not_missed() -> None:
+    around = lost("a", "b", "c", "d")
+    around.hear(0, "b", "c", "d")
+    assert not around.dead()
+    around.gone |= {"b", "c"}
+    assert not around.dead()
+    around.gone.add("d")
+    assert around.dead()  # it is the only one that is missing
+    away = around.links["a"]
+    away.left = True
+    around.lose("a", PERIOD)
+    assert "a" not in around.detector._places.empty(PERIOD)
+
+
+def test_a_place_left_without_a_goodbye_is_missed_until_it_is_taken() -> None:
+    around = lost("a")
+    around.links["b"] = PeerState(NodeInfo("b", "r", 1, "b:1", 0), 1, 0)
+    around.lose("b")
+    del around.links["b"]
+    assert not around.dead()
+    around.detector.connected(NodeInfo("b", "r", 2, "b:1", 0), PERIOD, was=True)
+    assert not around.dead()
+    around.detector.connected(NodeInfo("b", "r", 2, "b:1", 0), PERIOD, was=False)
+    assert around.dead()

@@ -60,6 +60,13 @@ def test_the_way_there_makes_nothing_older() -> None:
     assert pair.frame(at, 40 * MS, 3 * SECOND) == 40 * MS
 
 
+def test_a_round_trip_is_usual_up_to_so_much_more_than_the_smallest() -> None:
+    pair = Pair()
+    pair.frame(SECOND, 40 * MS, 40 * MS)
+    assert pair.travel.is_usual(90 * MS, 10 * MS)
+    assert not pair.travel.is_usual(90 * MS + 1, 10 * MS)
+
+
 def test_links_that_drain() -> None:
     pair = Pair()
     at = pair.steady(0, 5)

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from crdtbucket.errors import WireError
 from crdtbucket.mesh.protocol import wire
 from crdtbucket.mesh.protocol.wire import Frame
-from crdtbucket.spec.bucket_spec import MAX_NAME_LENGTH
+from crdtbucket.spec.field_checks import MAX_NAME_LENGTH
 from tests.mesh.frames import GOLDEN, kinds
 
 KINDS = kinds()

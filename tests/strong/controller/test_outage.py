@@ -79,6 +79,19 @@ def test_a_good_answer_between_forgives() -> None:
     assert seen.found(1_600) == ""
 
 
+@pytest.mark.parametrize(("failure", "refuted"), [(Failure.LOST, True), (Failure.OOM, False)])
+def test_an_answer_without_a_write_refutes_what_does_not_concern_writes(
+    failure: Failure, refuted: bool
+) -> None:
+    seen = watch()
+    seen.failed(1_000, failure)
+    seen.asked(1_100)
+    seen.answered_without_write()
+    assert seen.silence_ns(10**12) == 0
+    seen.failed(1_500, failure)
+    assert (seen.found(1_500) == "") == refuted
+
+
 def test_time_outs_beside_a_failure_are_bad_and_alone_they_are_not() -> None:
     seen = watch()
     seen.timed_out(1_000)
@@ -88,7 +101,7 @@ def test_time_outs_beside_a_failure_are_bad_and_alone_they_are_not() -> None:
     seen = watch()
     seen.failed(1_000, Failure.LOST)
     seen.timed_out(1_500)
-    assert seen.found(1_500)
+    assert seen.found(1_500).startswith("2 failures")
 
 
 def test_three_refusals_in_a_row_need_no_patience() -> None:

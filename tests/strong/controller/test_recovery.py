@@ -43,6 +43,7 @@ def test_what_is_quick_holds_its_quantile(slows: list[bool], percent: int) -> No
 
 def test_one_caller_gets_the_probe_that_is_due() -> None:
     probes = Probes(100, 1_000)
+    assert probes.due_at() == 100
     probes.start(50)
     assert not probes.claim(149)
     assert probes.claim(150)

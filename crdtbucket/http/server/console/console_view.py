@@ -1,4 +1,4 @@
-"""What the console shows of a node: its stats and metrics, and nothing that is counted for it.
+"""Collects what the console shows of a node from its stats and metrics; nothing is counted for it.
 
 What stands in `public` is public elsewhere: `/v1/peers`, `/v1/buckets`, `/readyz`, `/metrics`. No
 key is among it. `private` is what `/admin/status` adds, for those who have signed in.

@@ -35,7 +35,7 @@ def explain(limiter: Limiter, calls: Calls, name: str, key: str, cost: int) -> d
         "asked": _asked(calls, asked, key),
         "silent": silent,
     }
-    return {**found, "reasons": _reasons(limiter, bucket, decision.mode, found)}
+    return {**found, "reasons": _reasons(limiter, decision.mode, found)}
 
 
 def _passes(bucket: Bucket, key: str, most: int) -> int:
@@ -68,7 +68,7 @@ def _asked(calls: Calls, bucket: Bucket, key: str) -> dict[str, int] | None:
     return None if one is None else {"tokens": one.tokens, "denied": one.denied}
 
 
-def _reasons(limiter: Limiter, bucket: Bucket, mode: Mode, found: dict[str, Any]) -> list[str]:
+def _reasons(limiter: Limiter, mode: Mode, found: dict[str, Any]) -> list[str]:
     cost, left, level = found["cost"], found["remaining"], found["level"]
     passes, wait = found["passes"], found["retry_after"]
     said = []
@@ -97,7 +97,7 @@ def _reasons(limiter: Limiter, bucket: Bucket, mode: Mode, found: dict[str, Any]
         said.append("The bucket is in fallback: the rule for an outage decides.")
     if found["silent"]:
         who = ", ".join(found["silent"])
-        said.append(f"Not heard now: {who}. What is taken there is not counted here.")
+        said.append(f"Without an update now: {who}. What is taken there is not counted here.")
     if limiter.stats()["warming_up"]:
         said.append(
             "This node has no answer from the mesh yet and serves only a part of its share."

@@ -43,7 +43,7 @@ async def test_a_partition_is_seen_and_no_window_is_too_narrow() -> None:
         await one.until(f"document.getElementById('key-rows').textContent.includes('{KEY}')")
         await one.value("document.querySelector('#key-rows button').click()")
         await one.until("document.querySelectorAll('#why-answer li').length")
-        assert "Not heard now: ap-1" in await one.value(
+        assert "Without an update now: ap-1" in await one.value(
             "document.getElementById('why-answer').textContent"
         )
         assert await one.value("document.cookie") == ""  # no script reads it

@@ -12,7 +12,7 @@ export function alertsOf(state, fleet) {
     const lags = fleet.far.map((one) => one.lag).filter((lag) => lag !== null);
     const since = lags.length ? `, for ${seconds(Math.min(...lags))}` : "";
     const near = fleet.nodes.filter((one) => !fleet.far.includes(one));
-    bad(`Partition${since}: ${names(near)} | ${names(fleet.far)}. Until it heals each side limits with what it last heard of the other.`);
+    bad(`Partition${since}: ${names(near)} | ${names(fleet.far)}. Until it heals each side limits with the last updates of the other.`);
   }
   for (const bucket of state.buckets) {
     if (bucket.mode === "fallback") bad(`${bucket.name} is in fallback: the rule for an outage decides.`);

@@ -17,7 +17,7 @@ end
 
 -- The record becomes the merge of itself and another one; returns the tokens that brought. The
 -- higher birth wins whole.
-local function join(name, one)
+local function merge(name, one)
   local mine = records[name]
   local more, grown = 0, false
   if not mine or one[BIRTH] > mine[BIRTH] then

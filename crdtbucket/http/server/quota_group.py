@@ -1,0 +1,101 @@
+"""All Envoys of a node that have assignments of one key, and how its tokens are divided."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from crdtbucket._core import Decision
+from crdtbucket.base.clock import NS_PER_SECOND
+from crdtbucket.http.server.descriptor_limits import MAX_UINT32
+from crdtbucket.http.server.quota_subscription import QuotaSubscription
+from crdtbucket.limiter.bucket import Bucket
+from crdtbucket.spec.bucket_spec import BucketSpec
+
+SHORTEST_NS, LONGEST_NS = NS_PER_SECOND // 10, NS_PER_SECOND
+"""Of a pace."""
+
+
+@dataclass(eq=False)
+class QuotaGroup:
+    """The Envoys that have assignments of one key."""
+
+    bucket: str
+    """Empty where no rule is about the bucket ids."""
+    key: str
+    members: dict[QuotaSubscription, None] = field(default_factory=dict)
+    """In the order in which they came."""
+    due: int | None = None
+    """When it is looked at next (ns)."""
+    begun: int = 0
+    """When it was looked at last."""
+    pace: int = LONGEST_NS
+    """How long an assignment is to last where requests use it up."""
+    _turn: int = 0
+    """Whose turn it is to get what cannot be divided."""
+
+    def admit_all(self, now: int) -> None:
+        """Assigns no limit."""
+        for one in self.members:
+            if one.action is None or one.action.tokens is not None:
+                one.assign(None, None, now)
+
+    async def share(self, bucket: Bucket, now: int) -> int:
+        """Takes what the Envoys want and assigns it to them. Returns when to look again."""
+        spec = bucket.of(self.key).spec_of(self.key)
+        pace = self.pace = _pace(spec)
+        spare = bucket.peek(self.key).remaining // (4 * len(self.members))
+        for one in self.members:
+            if one.action is None and one.guessed:
+                refill = spec.refill_rate * NS_PER_SECOND / spec.interval_ns
+                one.rate = refill / (2 * len(self.members))
+        half = min(max(spec.capacity // 2, 1), MAX_UINT32)
+        wants = {
+            one: min(one.wanted(now, pace, spare), half)
+            for one in self.members
+            if not one.silent(now) and one.bucket_id not in one.stream.unsent
+        }
+        wants = {one: want for one, want in wants.items() if want}
+        room = half - sum(one.size for one in self.members if one not in wants)  # what others hold
+        total = min(sum(wants.values()), room)
+        decision = await _taken(bucket, self.key, total) if total > 0 else None
+        given = decision.cost if decision is not None and decision.allowed else 0
+        parts = self._parts({one: want for one, want in wants.items() if one.live}, given)
+        for one, tokens in parts.items():
+            # Also none, in place of what it may have left: room was made of that.
+            if (given and (tokens or one.size)) or one.action is None or one.action.tokens is None:
+                one.assign(tokens, decision, now)
+        if (rest := given - sum(parts.values())) > 0 and decision is not None:
+            decision.bucket.refund(decision, rest)  # an Envoy has gone while this was decided
+        if given < sum(wants.values()):
+            wait = decision.retry_after_ns if decision is not None and not decision.allowed else 0
+            return now + max(pace, wait)
+        lasts = [one.lasts_until(pace, spare) for one in self.members]
+        return max(now + pace, min(lasts, default=0))
+
+    def _parts(
+        self, wants: Mapping[QuotaSubscription, int], given: int
+    ) -> dict[QuotaSubscription, int]:
+        """Divides tokens in proportion to what each wants, and gives none more than that."""
+        total = sum(wants.values())
+        given = min(given, total)
+        parts = {one: want * given // total for one, want in wants.items()}
+        order = list(wants)
+        self._turn += 1
+        for place in range(given - sum(parts.values())):
+            parts[order[(self._turn + place) % len(order)]] += 1
+        return parts
+
+
+def _pace(spec: BucketSpec) -> int:
+    """Until a quarter of the bucket has refilled."""
+    quarter = spec.capacity * spec.interval_ns // (4 * spec.refill_rate)
+    return min(max(quarter, SHORTEST_NS), LONGEST_NS)
+
+
+async def _taken(bucket: Bucket, key: str, tokens: int) -> Decision:
+    """Takes all these tokens, or else those that there are: all of them count as asked for."""
+    decision = await bucket.acquire(key, tokens)
+    if decision.allowed or tokens == 1:
+        return decision
+    return await bucket.acquire(key, min(max(decision.remaining, 1), tokens - 1))

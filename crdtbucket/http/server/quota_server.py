@@ -1,0 +1,266 @@
+"""Envoy's rate limit quota service, whatever carries it: a node hands out tokens to the Envoys
+beside it, which admit requests by themselves and report afterwards.
+
+Each bucket id of an Envoy stands for a bucket and key by the same rules as a descriptor. The node
+takes tokens for it as any caller does, so that a mesh shares them as it shares all, and assigns
+them to the Envoy. What the Envoy admits without an assignment is charged when it is reported.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import heapq
+import logging
+from collections import Counter
+from collections.abc import Callable, Sequence
+from itertools import count
+
+from crdtbucket._core import MAX_SETTLE
+from crdtbucket.base.clock import NS_PER_SECOND, now_ns
+from crdtbucket.errors import CrdtbucketError
+from crdtbucket.http.request_rules import shortened
+from crdtbucket.http.server.descriptor_limits import (
+    NO_BUCKET,
+    OK,
+    OVER_LIMIT,
+    DescriptorLimits,
+    Weigh,
+    text_of,
+)
+from crdtbucket.http.server.quota_group import LONGEST_NS, SHORTEST_NS, QuotaGroup
+from crdtbucket.http.server.quota_subscription import (
+    IDLE_NS,
+    BucketId,
+    QuotaAction,
+    QuotaStream,
+    QuotaSubscription,
+    QuotaUsage,
+)
+from crdtbucket.http.server.refusal import Refusal
+from crdtbucket.limiter.facade import Limiter
+
+LOG = logging.getLogger("crdtbucket.http")
+ASSIGNED_S = 30
+"""How long an assignment is in force at an Envoy that hears nothing more."""
+EXTEND_NS = ASSIGNED_S * NS_PER_SECOND // 3
+"""After that it is sent again."""
+AT_ONCE = 200
+"""Keys that one tick looks at, so that other calls of the node are answered in between."""
+MAX_STREAMS = 1_000
+MAX_BUCKET_IDS, MAX_ID_BYTES = 10_000, 2**24
+"""Of one stream, and their names and values together; further ones are denied."""
+
+
+class QuotaServer:
+    """Assigns tokens to the Envoys whose streams are open. `report` and `tick` take the time from
+    the clock that it was given; `run` calls `tick` whenever it is due."""
+
+    def __init__(
+        self,
+        limiter: Limiter,
+        descriptors: DescriptorLimits,
+        weigh: Weigh,
+        clock: Callable[[], int] = now_ns,
+    ) -> None:
+        """`descriptors`: logs bucket ids that no rule is about, as it does descriptors."""
+        self.requests: Counter[tuple[str, str]] = Counter()
+        """Requests reported, by bucket ("" without a rule) and code."""
+        self.streams: set[QuotaStream] = set()
+        self._limiter = limiter
+        self._descriptors = descriptors
+        self._weigh = weigh
+        self._clock = clock
+        self._config = limiter.config
+        self._groups: dict[tuple[str, str], QuotaGroup] = {}
+        self._group_of: dict[QuotaSubscription, QuotaGroup] = {}
+        self._quiet_until: dict[str, int] = {}
+        """Of buckets of which nothing could be assigned, until when that is not logged again."""
+        self._due: list[tuple[int, int, QuotaGroup]] = []
+        self._order = count()
+        self.sooner = asyncio.Event()
+        """Set when something is due before what the last tick returned."""
+
+    @property
+    def subscriptions(self) -> int:
+        """Bucket ids of all streams."""
+        return len(self._group_of)
+
+    def open(self) -> QuotaStream:
+        """A stream for one Envoy. Raises `Refusal` when there are too many."""
+        if len(self.streams) >= MAX_STREAMS:
+            raise Refusal(429, f"there are {MAX_STREAMS} streams already")
+        stream = QuotaStream()
+        self.streams.add(stream)
+        return stream
+
+    async def run(self) -> None:
+        """Ticks for ever."""
+        while True:
+            self.sooner.clear()
+            try:
+                due = await self.tick()
+            except Exception:
+                LOG.exception("a bug in what is assigned to Envoys")
+                due = self._clock() + LONGEST_NS
+            timeout = None if due is None else max(0, due - self._clock()) / NS_PER_SECOND
+            with contextlib.suppress(asyncio.TimeoutError):
+                await asyncio.wait_for(self.sooner.wait(), timeout)
+
+    async def tick(self) -> int | None:
+        """Sends the assignments that are due. Returns when the next ones are (ns); None: never."""
+        self._follow_rules()
+        now = self._clock()
+        ready: list[QuotaGroup] = []
+        while self._due and self._due[0][0] <= now and len(ready) < AT_ONCE:
+            due, _, group = heapq.heappop(self._due)
+            if group.due == due:
+                group.due = None
+                ready.append(group)
+        answers = await asyncio.gather(
+            *(self._assign(group, now) for group in ready), return_exceptions=True
+        )
+        for group, error in zip(ready, answers, strict=True):
+            if error is not None:
+                self._failed(group.bucket, error, now)
+                self._schedule(group, now + LONGEST_NS)
+        return self._due[0][0] if self._due else None
+
+    def _failed(self, bucket: str, error: BaseException, now: int) -> None:
+        if now >= self._quiet_until.get(bucket, now):
+            self._quiet_until[bucket] = now + IDLE_NS
+            why = None if isinstance(error, CrdtbucketError) else error
+            what = "nothing can be assigned of bucket %s now: %s"
+            LOG.warning(what, bucket, error, exc_info=why)
+
+    def close(self, stream: QuotaStream) -> None:
+        """Its Envoy is gone. What it was assigned and has not reported stays charged: it may have
+        been used, or may be yet."""
+        self.streams.discard(stream)
+        for one in list(stream.ids.values()):
+            self._forget(one)
+
+    def report(self, stream: QuotaStream, domain: str, usages: Sequence[QuotaUsage]) -> None:
+        """Charges what the Envoy has admitted without an assignment, gives back what it cannot use
+        any more, and notes what it will want. Raises `Refusal` for a stream without a domain."""
+        stream.domain = stream.domain or domain
+        if not stream.domain:
+            raise Refusal(400, "domain: is empty", [("domain", "is empty")])
+        self._follow_rules()
+        now = self._clock()
+        for usage in usages:
+            if usage.bucket_id:
+                self._booked(stream, usage, now)
+
+    def _booked(self, stream: QuotaStream, usage: QuotaUsage, now: int) -> None:
+        one = stream.ids.get(usage.bucket_id)
+        if one is None:
+            unpaid, place = usage.allowed, self._place(stream, usage.bucket_id)
+            one = self._admitted(stream, usage, place, now)
+        else:
+            group = self._group_of[one]
+            unpaid, place = one.report(usage, now), (group.bucket, group.key)
+        name, key = place
+        if name:
+            bucket = self._limiter.bucket(name)
+            if unpaid:
+                bucket.settle(key, min(unpaid, MAX_SETTLE))
+            for requests, allowed in ((usage.allowed, True), (usage.denied, False)):
+                if requests:
+                    self._weigh(bucket, key, requests, allowed)
+        self.requests[name, OK] += usage.allowed
+        self.requests[name, OVER_LIMIT] += usage.denied
+        if one is not None and (name or one.action is None):
+            group = self._group_of[one]
+            # Not as soon as one of them reports: those that are in need share by turns of a pace.
+            self._schedule(group, now if one.action is None else max(now, group.begun + group.pace))
+
+    def _admitted(
+        self, stream: QuotaStream, usage: QuotaUsage, place: tuple[str, str], now: int
+    ) -> QuotaSubscription | None:
+        bucket_id = usage.bucket_id
+        size = sum(len(name) + len(value) for name, value in bucket_id)
+        if len(stream.ids) >= MAX_BUCKET_IDS or stream.id_bytes + size > MAX_ID_BYTES:
+            if len(stream.unsent) < MAX_BUCKET_IDS:
+                idle = not usage.allowed + usage.denied
+                stream.put(QuotaAction(bucket_id, 0, abandon=idle))
+            return None
+        stream.id_bytes += size
+        one = stream.ids[bucket_id] = QuotaSubscription(stream, bucket_id, now, now)
+        self._join(one, place)
+        return one
+
+    def _place(self, stream: QuotaStream, bucket_id: BucketId) -> tuple[str, str]:
+        """Bucket and key; "" and "" where no rule is about it."""
+        names = {text_of(name): text_of(value) for name, value in bucket_id}
+        for rule in () if self._config is None else self._config.descriptors:
+            key = rule.key_of(stream.domain, names)
+            if key is not None:
+                return self._limiter.bucket(rule.bucket).spec.name, str(shortened(key))
+        self._descriptors.report(stream.domain, names)
+        return NO_BUCKET, ""
+
+    def _follow_rules(self) -> None:
+        """After a change of the configuration every bucket id goes to where it belongs now. What
+        was assigned stays charged where it was taken."""
+        if self._limiter.config is self._config:
+            return
+        self._config = self._limiter.config
+        now = self._clock()
+        for one in list(self._group_of):
+            group = self._group_of[one]
+            place = self._place(one.stream, one.bucket_id)
+            if place != (group.bucket, group.key):
+                self._leave(one)
+                one.start_again()
+                self._join(one, place)
+            self._schedule(self._group_of[one], now)
+
+    def _join(self, one: QuotaSubscription, place: tuple[str, str]) -> None:
+        group = self._groups.get(place)
+        if group is None:
+            group = self._groups[place] = QuotaGroup(*place)
+        group.members[one] = None
+        self._group_of[one] = group
+
+    def _leave(self, one: QuotaSubscription) -> None:
+        group = self._group_of.pop(one)
+        del group.members[one]
+        if not group.members:
+            group.due = None
+            del self._groups[group.bucket, group.key]
+
+    def _forget(self, one: QuotaSubscription) -> None:
+        one.live = False
+        self._leave(one)
+        del one.stream.ids[one.bucket_id]
+        one.stream.id_bytes -= sum(len(name) + len(value) for name, value in one.bucket_id)
+
+    def _schedule(self, group: QuotaGroup, at: int) -> None:
+        """At the latest then; but not at once again."""
+        if not group.members:
+            return
+        at = max(at, group.begun + SHORTEST_NS)
+        if group.due is None or at < group.due:
+            group.due = at
+            heapq.heappush(self._due, (at, next(self._order), group))
+            self.sooner.set()
+
+    async def _assign(self, group: QuotaGroup, now: int) -> None:
+        group.begun = now
+        for one in [one for one in group.members if one.ended(now)]:
+            # What its Envoy uses until it reads this it never reports, so that stays charged.
+            one.stream.put(QuotaAction(one.bucket_id, abandon=True))
+            self._forget(one)
+        if not group.members:
+            return
+        bucket = self._limiter.bucket(group.bucket) if group.bucket else None
+        at = now + EXTEND_NS
+        if bucket is None or bucket.of(group.key).spec_of(group.key).shadow:
+            group.admit_all(now)
+        else:
+            at = min(at, await group.share(bucket, now))
+        for one in group.members:
+            if one.sent_at + EXTEND_NS <= now and not one.silent(now):
+                one.extend(now)
+        self._schedule(group, at)

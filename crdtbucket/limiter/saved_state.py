@@ -1,0 +1,96 @@
+"""What a node with a state directory restores at its start, and saves while it runs."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from typing import TYPE_CHECKING
+
+from crdtbucket._core import Table
+from crdtbucket.mesh.state_dir import StateDir
+
+if TYPE_CHECKING:
+    from crdtbucket.mesh.protocol.mesh_node import MeshNode
+    from crdtbucket.strong.strong_side import StrongSide
+
+LOG = logging.getLogger("crdtbucket")
+
+
+class SavedState:
+    """The state directory of a node, from `begin` to `release`. Without one it does nothing."""
+
+    def __init__(self, table: Table, strong: StrongSide | None) -> None:
+        """`strong`: the side of the buckets that ask Redis, and may owe it tokens."""
+        self.directory: StateDir | None = None
+        self._table = table
+        self._strong = strong
+        self._machine: MeshNode | None = None
+        self._saving = threading.Lock()  # over the directory's use: snapshots are saved in a thread
+
+    def begin(
+        self, directory: StateDir, machine: MeshNode, name: str, *, shared: bool, goes_on: bool
+    ) -> None:
+        """Takes the name of the node, and restores what its last epoch has left.
+
+        `shared`: other processes use the table, and may have recorded its epoch already. `goes_on`:
+        one of them began this epoch, so that nothing is to be restored. Raises `MeshError`.
+        """
+        directory.open()
+        self.directory, self._machine = directory, machine
+        # The epoch of a shared table may be recorded already: by a process that was killed since.
+        epochs = directory.begin_epoch(self._table.epoch, handed_over=shared)
+        saved = None if goes_on else directory.snapshot.load()
+        if saved is not None:
+            self._restore(saved, machine, name, epochs)
+        if self._strong is not None:
+            owed = None if saved is None else directory.owed.load()
+            self._strong.resume(owed, directory.directory)
+
+    def save(self) -> None:
+        """Saves a snapshot. It takes as long as the disk does."""
+        with self._saving:
+            if self.directory is None or self._machine is None:
+                return
+            if self._strong is not None:  # first: a key of it that the snapshot lacks is harmless
+                self.directory.owed.save(self._strong.unsettled_state())
+            self.directory.snapshot.save(self._machine.snapshot())
+
+    def release(self) -> None:
+        """Saves a last snapshot and gives the directory up."""
+        if self.directory is None:
+            return
+        try:
+            self.save()
+        finally:
+            with self._saving:
+                self.give_up()
+
+    def give_up(self) -> None:
+        """Gives the directory up as it is."""
+        if self.directory is not None:
+            self.directory.close()
+            self.directory = None
+
+    def _restore(self, saved: bytes, machine: MeshNode, name: str, epochs: int) -> None:
+        from crdtbucket.mesh.snapshot import OtherFormat
+
+        try:
+            keys = machine.restore(saved)
+        except OtherFormat as error:
+            LOG.warning(
+                "%s starts its epoch no. %d without memory, as its %s; the next snapshot replaces "
+                "it. For a moment it serves its share of each limit, and then its peers tell it",
+                name,
+                epochs,
+                error,
+            )
+            return
+        LOG.info(
+            "%s starts its epoch no. %d with %d keys of the last one%s",
+            name,
+            epochs,
+            keys,
+            ": the machine has started anew since, so that peers may know better"
+            if self._table.suspects
+            else "",
+        )

@@ -1,0 +1,186 @@
+"""Envoys that go, are idle, do not read, or report what no Envoy does."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from crdtbucket import BucketSpec
+from crdtbucket._core import Decision
+from crdtbucket.errors import CrdtbucketError
+from crdtbucket.http.server import quota_group, quota_server
+from crdtbucket.http.server.quota_server import MAX_STREAMS
+from crdtbucket.http.server.quota_subscription import QuotaUsage
+from crdtbucket.http.server.refusal import Refusal
+from crdtbucket.limiter.bucket import Bucket
+from tests.http.server.envoys import SimulatedEnvoy, VirtualNode, api, assigned, bucket_id, run
+
+
+async def test_assignments_are_extended_and_idle_ones_abandoned() -> None:
+    node = VirtualNode(api())
+    envoy = SimulatedEnvoy(node)
+    tokens = await assigned(node, envoy)
+    await run(node, [envoy], 45)
+    assert envoy.request()  # it is still in force, after more than 30 s
+    assert envoy.action is not None
+    await run(node, [envoy], 75)
+    assert (envoy.action, envoy.known) == (None, False)
+    assert node.server.subscriptions == 0
+    assert node.due is None
+    assert tokens <= 25
+
+
+async def test_an_envoy_that_reports_nothing_is_assigned_nothing_more() -> None:
+    node = VirtualNode(api(100, 10))
+    envoy = SimulatedEnvoy(node, rate=lambda t: 40 * (t < 118), interval=1_000)
+    await run(node, [envoy], 60)
+    before = envoy.total
+    await run(node, [envoy], 58)
+    assert envoy.total - before <= 10
+    await run(node, [envoy], 5)
+    assert node.server.subscriptions == 0
+
+
+async def test_an_envoy_that_does_not_read_is_assigned_once() -> None:
+    node = VirtualNode(api(100, 10))
+    stream = node.server.open()
+    node.server.report(stream, "edge", [QuotaUsage(bucket_id())])
+    await node.tick()
+    action = stream.unsent[bucket_id()]
+    for _ in range(50):
+        node.server.report(stream, "edge", [QuotaUsage(bucket_id(), 0, 1_000)])
+        await node.tick(1)
+    assert stream.unsent == {bucket_id(): action}
+    assert node.left() == 100
+
+
+async def test_tokens_for_an_envoy_that_has_gone_meanwhile_come_back(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    node = VirtualNode(api(100, 1))
+    envoy = SimulatedEnvoy(node)
+    taken, begun, go_on = quota_group._taken, asyncio.Event(), asyncio.Event()
+
+    async def slow(bucket: Bucket, key: str, tokens: int) -> Decision:
+        decision = await taken(bucket, key, tokens)
+        begun.set()
+        await go_on.wait()
+        return decision
+
+    monkeypatch.setattr(quota_group, "_taken", slow)
+    envoy.request()
+    ticking = asyncio.ensure_future(node.tick())
+    await begun.wait()
+    assert node.left() < 99
+    envoy.disconnect()
+    go_on.set()
+    await ticking
+    assert node.left() == 99
+    assert not caplog.records
+
+
+async def test_a_key_that_cannot_be_decided_holds_up_no_other(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    node = VirtualNode(api(100, 1))
+    taken = quota_group._taken
+
+    async def fails(bucket: Bucket, key: str, tokens: int) -> Decision:
+        if key == "bad":
+            raise CrdtbucketError("planted")
+        return await taken(bucket, key, tokens)
+
+    monkeypatch.setattr(quota_group, "_taken", fails)
+    stream = node.server.open()
+    usages = [QuotaUsage(bucket_id(user)) for user in ("bad", "good")]
+    node.server.report(stream, "edge", usages)
+    for _ in range(3):
+        await node.tick(1)
+    assert [one.getMessage() for one in caplog.records] == [
+        "nothing can be assigned of bucket api now: planted"
+    ]
+    assert list(stream.unsent) == [bucket_id("good")]
+    monkeypatch.undo()
+    await node.tick(2)
+    assert len(stream.unsent) == 2
+
+
+async def test_a_bug_of_a_tick_is_logged_and_ends_nothing(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    node, ticked = VirtualNode(api()), asyncio.Event()
+
+    async def tick() -> int | None:
+        if not caplog.records:
+            raise ZeroDivisionError
+        ticked.set()
+        return None
+
+    monkeypatch.setattr(node.server, "tick", tick)
+    monkeypatch.setattr(quota_server, "LONGEST_NS", 0)
+    running = asyncio.ensure_future(node.server.run())
+    await asyncio.wait_for(ticked.wait(), 60)
+    running.cancel()
+    assert "a bug in what is assigned to Envoys" in caplog.text
+
+
+# -- hostile reports
+
+
+@pytest.mark.parametrize("allowed", [2**64 - 1, 2**63])
+async def test_no_number_of_a_report_breaks_anything(allowed: int) -> None:
+    node = VirtualNode(api(100, 10), BucketSpec("other", 5, 1, "1s"))
+    bad, good = SimulatedEnvoy(node), SimulatedEnvoy(node, rate=lambda _: 5)
+    good.id = bucket_id("v")
+    await run(node, [bad, good], 8)
+    for denied in (0, allowed):
+        node.server.report(bad.stream, "edge", [QuotaUsage(bucket_id(), allowed, denied)] * 2)
+        await node.tick(1)
+    assert node.limiter.bucket("api").peek("u").retry_after <= 20.1  # max_debt and a token
+    await run(node, [good], 22)
+    assert node.limiter.bucket("api").peek("u").retry_after == 0
+    node.server.report(bad.stream, "edge", [QuotaUsage(bucket_id(), 0, allowed)])
+    await run(node, [bad, good], 3)
+    assert bad.action is not None
+    assert 0 < (bad.action.tokens or 0) <= 50
+    assert good.refused <= 2
+
+
+async def test_bucket_ids_are_bounded_and_further_ones_denied(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(quota_server, "MAX_BUCKET_IDS", 20)
+    monkeypatch.setattr(quota_server, "MAX_ID_BYTES", 4_000)
+    node = VirtualNode(api())
+    stream, other = node.server.open(), node.server.open()
+    node.server.report(stream, "edge", [QuotaUsage(bucket_id(f"u{n}"), 2) for n in range(60)])
+    assert (len(stream.ids), node.server.subscriptions) == (20, 20)
+    assert node.left("u59") == 98  # what it reports is charged
+    assert [(one.tokens, one.abandon) for one in stream.sent()] == [(0, False)] * 20
+    node.server.report(stream, "edge", [QuotaUsage(bucket_id("u59"))])
+    assert stream.sent()[0].abandon  # no request came, so that Envoy can do without it
+    node.server.report(other, "edge", [QuotaUsage(bucket_id("u59"))])
+    await node.tick()
+    assert other.sent()[0].tokens
+    for user in ("", "x" * 2_000, "y" * 2_000):
+        node.server.report(other, "edge", [QuotaUsage(bucket_id(user), 0, 1)])
+    assert [one.tokens for one in other.sent()] == [0]
+    assert len(other.ids) == 3
+    node.server.close(stream)
+    node.server.close(other)
+    assert node.server.subscriptions == 0
+    assert (stream.id_bytes, other.id_bytes) == (0, 0)
+
+
+async def test_reports_that_say_nothing_are_refused_or_passed_over() -> None:
+    node = VirtualNode(api())
+    stream = node.server.open()
+    with pytest.raises(Refusal, match="domain: is empty"):
+        node.server.report(stream, "", [])
+    node.server.report(stream, "edge", [QuotaUsage((), 5, 5)])
+    assert node.server.subscriptions == 0
+    for _ in range(MAX_STREAMS - 1):
+        node.server.open()
+    with pytest.raises(Refusal, match=f"there are {MAX_STREAMS} streams already"):
+        node.server.open()

@@ -1,0 +1,146 @@
+"""Envoy's rate limit quota service over gRPC, by its bytes."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import grpc
+import grpc.aio
+import pytest
+
+from crdtbucket.http.server.quota_messages import (
+    MESSAGES,
+    QUOTA_CLASSES,
+    QUOTA_METHOD,
+    QUOTA_SERVICE,
+    read_reports,
+    write_actions,
+)
+from crdtbucket.http.server.quota_subscription import QuotaAction, QuotaUsage
+from tests.http.server.envoys import bucket_id
+from tests.http.server.test_envoy_service import FILE, served
+from tests.http.serving import TOKEN
+from tests.mesh.network import eventually
+
+
+def field(number: int, body: bytes) -> bytes:
+    """A field of bytes or of a message."""
+    return bytes([number << 3 | 2, len(body)]) + body
+
+
+def entries(*pairs: tuple[bytes, bytes]) -> bytes:
+    """A BucketId, as the map that it is."""
+    return b"".join(field(1, field(1, name) + field(2, value)) for name, value in pairs)
+
+
+ID = entries((b"user", b"u"), (b"route", b"api"))
+USED = field(1, b"edge") + field(2, field(1, ID) + b"\x12\x02\x08\x05\x18\x02\x20\x03")
+
+
+@asynccontextmanager
+async def opened(channel: grpc.aio.Channel, token: str | None = None) -> AsyncIterator[Any]:
+    """A stream as an Envoy opens it."""
+    call = channel.stream_stream(f"/{QUOTA_SERVICE}/{QUOTA_METHOD}")
+    metadata = () if token is None else (("authorization", f"Bearer {token}"),)
+    stream = call(metadata=metadata)
+    try:
+        yield stream
+    finally:
+        stream.cancel()
+
+
+async def code_of(stream: Any) -> tuple[str, str]:
+    """With which status the server ends a stream."""
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await stream.read()
+    return caught.value.code().name, str(caught.value.details())
+
+
+def test_reports_are_read_as_the_protocol_has_them() -> None:
+    # An elapsed time of five seconds is not read; an id is the same in any order.
+    assert read_reports(USED) == ("edge", [QuotaUsage(bucket_id(), 2, 3)])
+    most = b"\x18" + b"\xff" * 9 + b"\x01"
+    raw = field(2, field(1, entries((b"user", b"\xff"), (b"user", b"v"))) + most)
+    assert read_reports(raw) == ("", [QuotaUsage(((b"user", b"v"),), 2**64 - 1)])
+
+
+def test_actions_are_written_as_the_protocol_has_them() -> None:
+    raw = entries(*bucket_id())
+    lives = field(2, b"\x08\x1e")
+    denies = field(2, lives + field(3, b"\x08\x01"))
+    year = b"\x08" + b"\x80\xe7\x84\x0f"
+    bucket = b"\x08\x07" + field(2, b"\x08\x01") + field(3, year)
+    holds = field(2, lives + field(3, field(3, bucket)))
+    admits = field(2, lives + field(3, b"\x08\x00"))
+    told = {
+        (denies, holds): QuotaAction(bucket_id(), 7),
+        (holds,): QuotaAction(bucket_id(), 7, extends=True),
+        (denies,): QuotaAction(bucket_id(), 0, extends=True),
+        (admits,): QuotaAction(bucket_id()),
+        (field(3, b""),): QuotaAction(bucket_id(), abandon=True),
+    }
+    for parts, action in told.items():
+        written = b"".join(field(1, field(1, raw) + part) for part in parts)
+        assert write_actions([action]) == written
+    assert set(QUOTA_CLASSES) == set(MESSAGES)
+
+
+async def test_an_envoy_is_assigned_tokens_while_its_stream_is_open(tmp_path: Path) -> None:
+    async with served(tmp_path) as (client, channel), opened(channel) as stream:
+        left = client.limiter.bucket("api").peek
+        await stream.write(USED)
+        answer = QUOTA_CLASSES["RateLimitQuotaResponse"].FromString(await stream.read())
+        tokens = answer.bucket_action[1].quota_assignment_action.rate_limit_strategy.token_bucket
+        assert tokens.max_tokens == 1
+        assert left("u").remaining == 5 - 2 - 1
+        async with client.session.get(client.url + "/metrics") as metrics:
+            text = await metrics.text()
+        assert 'crdtbucket_envoy_quota_requests_total{bucket="api",code="OVER_LIMIT"} 3.0' in text
+        assert "crdtbucket_envoy_quota_buckets 1.0" in text
+        # A changed file comes into force in streams that are open.
+        file = tmp_path / "crdtbucket.yaml"
+        file.write_text(FILE.replace("route=api", "route=web"))
+        client.limiter.reload()
+        await stream.write(field(2, field(1, ID) + b"\x18\x02"))
+        answer = QUOTA_CLASSES["RateLimitQuotaResponse"].FromString(await stream.read())
+        strategy = answer.bucket_action[0].quota_assignment_action.rate_limit_strategy
+        assert strategy.HasField("blanket_rule")
+        assert strategy.blanket_rule == 0
+        stream.cancel()
+        quotas = client.server.api.quotas
+        await eventually(lambda: not quotas.streams)
+        assert quotas.subscriptions == 0
+        assert left("u").remaining == 5 - 2 - 1  # nobody knows what became of the assigned one
+
+
+async def test_streams_end_with_the_server(tmp_path: Path) -> None:
+    async with (
+        served(tmp_path, drain_deadline=600.0) as (client, channel),
+        opened(channel) as stream,
+    ):
+        await stream.write(USED)
+        await stream.read()
+        await asyncio.wait_for(client.server.stop(), 120)
+        assert await stream.read() is grpc.aio.EOF
+        assert await stream.code() is grpc.StatusCode.OK
+
+
+async def test_what_is_wrong_ends_the_stream_and_is_told(tmp_path: Path) -> None:
+    async with served(tmp_path, token=TOKEN) as (client, channel):
+        for token in (None, "another"):
+            async with opened(channel, token) as stream:
+                assert (await code_of(stream))[0] == "UNAUTHENTICATED"
+        for raw, told in {
+            b"\xff": "this is no RateLimitQuotaUsageReports",
+            b"": "domain: is empty",
+        }.items():
+            async with opened(channel, TOKEN) as stream:
+                await stream.write(raw)
+                assert await code_of(stream) == ("INVALID_ARGUMENT", told)
+        client.server.api.quotas.streams.update(range(1_000))  # type: ignore[arg-type]
+        async with opened(channel, TOKEN) as stream:
+            assert (await code_of(stream))[0] == "RESOURCE_EXHAUSTED"

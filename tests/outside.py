@@ -1,0 +1,171 @@
+"""Everything in Python that reads what others wrote, each as a function of bytes to fuzz.
+
+Each either takes its bytes or refuses them with the error that it promises; whatever else it raises
+is a fault. `tests.fuzz` runs them, with atheris (`python -m tests.outside NAME`) where it is
+installed, so that inputs change towards code that was not reached yet.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import random
+import sys
+import tempfile
+import types
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+try:
+    import atheris
+except ImportError:
+    atheris = None
+
+
+def _watched() -> contextlib.AbstractContextManager[Any]:
+    fuzzing = atheris is not None and __name__ == "__main__"
+    return atheris.instrument_imports(["crdtbucket"]) if fuzzing else contextlib.nullcontext()
+
+
+with _watched():
+    from crdtbucket.config import load_config
+    from crdtbucket.errors import ConfigError, InvalidKey, WireError
+    from crdtbucket.http.client_address import client_address
+    from crdtbucket.http.server import bodies
+    from crdtbucket.http.server.refusal import JSON, Refusal, read
+    from crdtbucket.mesh.protocol import wire
+    from crdtbucket.strong.redis.resp import NOTHING, GarbledReply, ReplyReader
+    from crdtbucket.upstream.upstream_fields import read_upstream
+
+EXAMPLES = Path(__file__).parent.parent / "examples"
+PLACE = tempfile.TemporaryDirectory(prefix="crdtbucket-outside-")
+BODIES = [
+    kind
+    for kind in vars(bodies).values()
+    if isinstance(kind, type) and issubclass(kind, bodies.RequestBody)
+]
+
+
+def read_file(data: bytes) -> None:
+    """A configuration: definitions, or all that is wrong with it in words that can be shown."""
+    file = Path(PLACE.name, "outside.yaml")
+    file.write_bytes(data)
+    try:
+        load_config(file, env={})
+    except ConfigError as error:
+        str(error).encode()
+
+
+def read_body(data: bytes) -> None:
+    """A body of the HTTP API; the first byte says of which call."""
+    kind = BODIES[data[0] % len(BODIES)] if data else bodies.Take
+
+    async def raw() -> bytes:
+        return data[1:]
+
+    request: Any = types.SimpleNamespace(
+        headers={"Content-Type": JSON}, content_type=JSON, read=raw
+    )
+    with contextlib.suppress(Refusal, StopIteration):
+        read(request, kind).send(None)
+
+
+def read_fields(data: bytes) -> None:
+    """Fields of a header: of a service's answer, and of proxies that forward."""
+    lines = [line.partition(":") for line in data.decode("latin-1").split("\n")]
+    read_upstream(429, [(name, value.strip()) for name, _, value in lines])
+    for _, _, value in lines:
+        with contextlib.suppress(InvalidKey):
+            client_address("10.0.0.1", value, ["10.0.0.0/8"])
+
+
+def read_frame(data: bytes) -> None:
+    """A frame of a peer."""
+    with contextlib.suppress(WireError):
+        wire.decode(data)
+
+
+def read_reply(data: bytes) -> None:
+    """What a Redis sends, in two pieces."""
+    reader = ReplyReader()
+    with contextlib.suppress(GarbledReply):
+        for piece in (data[: len(data) // 2], data[len(data) // 2 :]):
+            reader.feed(piece)
+            while reader.next() is not NOTHING:
+                pass
+
+
+class Outside(NamedTuple):
+    """One reader, and good inputs to begin with."""
+
+    read: Callable[[bytes], None]
+    seeds: Callable[[], Iterator[bytes]]
+
+
+def _frames() -> Iterator[bytes]:
+    from tests.mesh.frames import kinds  # not before: what it imports is watched by then
+
+    yield from map(wire.encode, kinds().values())
+
+
+def _bodies() -> Iterator[bytes]:
+    texts = (
+        b'{"bucket": "api", "key": "k", "cost": 2, "floor": 0.5, "refundable": true}',
+        b'{"takes": [{"bucket": "api", "key": "k"}], "together": true}',
+        b'{"id": "a-1", "tokens": 3}',
+        b'{"bucket": "api", "key": "k\\u00e9", "estimate": 3, "ttl": 1.5}',
+        b'{"id": "a-1", "actual": 0}',
+        b'{"limit": "100/s burst 200"}',
+    )
+    yield from (bytes([i]) + text for i in range(len(BODIES)) for text in texts)
+
+
+def _fields() -> Iterator[bytes]:
+    yield b'RateLimit-Policy: "day";q=100;w=86400\nRateLimit: "day";r=5;t=3\nRetry-After: 7'
+    yield b"x-ratelimit-remaining-requests: 3\nx-ratelimit-reset-requests: 1m2.5s"
+    yield b"date: Tue, 01 Jan 2030 00:00:00 GMT\nretry-after: Tue, 01 Jan 2030 00:00:09 GMT"
+    yield b"X-Forwarded-For: 192.0.2.1, [2001:db8::1]:80, 10.0.0.2"
+
+
+OUTSIDE = {
+    "config": Outside(
+        read_file, lambda: (path.read_bytes() for path in sorted(EXAMPLES.glob("openclaw*.yaml")))
+    ),
+    "body": Outside(read_body, _bodies),
+    "fields": Outside(read_fields, _fields),
+    "wire": Outside(read_frame, _frames),
+    "reply": Outside(
+        read_reply,
+        lambda: iter(
+            [b"*3\r\n$1\r\na\r\n:-5\r\n*1\r\n$-1\r\n", b"-MOVED 1 a:1\r\n%1\r\n+a\r\n#t\r\n"]
+        ),
+    ),
+}
+
+
+def changed(rng: random.Random, inputs: list[bytes]) -> bytes:
+    """An input with bytes flipped, cut, repeated, or joined with another's."""
+    data = bytearray(rng.choice(inputs))
+    for _ in range(rng.choice([1, 1, 2, 8])):
+        at = rng.randrange(len(data)) if data else 0
+        match rng.randrange(4):
+            case 0 if data:
+                data[at] ^= 1 << rng.randrange(8)
+            case 1:
+                del data[at : at + rng.choice([1, 2, 9, 200])]
+            case 2:
+                data[at:at] = rng.choice([b"0", b"-", b'"', b"\n  ", b"\xff", b": ", b"9" * 30])
+            case _:
+                data = data[:at] + bytearray(rng.choice(inputs))[at:]
+    return bytes(data)
+
+
+def main() -> None:
+    """libFuzzer on one of them; the other arguments are libFuzzer's."""
+    one = OUTSIDE[sys.argv.pop(1)]
+    atheris.Setup(sys.argv, one.read)
+    atheris.Fuzz()
+
+
+if __name__ == "__main__":
+    main()
