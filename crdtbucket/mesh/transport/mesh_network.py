@@ -73,7 +73,7 @@ class MeshNetwork:
         self.address = ""
         """The address that others dial, once started; ":port" when only they can see the host."""
         self._tasks = BackgroundTasks()
-        self.orders = OrderSpread(self.peer_keys.ejections, self.links, self._tasks)
+        self.orders = OrderSpread(self.peer_keys, self.links, self._tasks)
         """Orders of operators, for all nodes of the mesh."""
         book = OverrideBook(()) if overrides is None else overrides
         self._overrides = OverrideSpread(book, self.links, self._tasks, self._bad_frame)
@@ -86,7 +86,9 @@ class MeshNetwork:
         self._on_conflict = on_conflict
         self._name_is_used = False
         self._carrier = carrier_of(config) if carrier is None else carrier
-        self._observers = ObservingLinks(node, clock_ns, self.counters, self.refusals, self._tasks)
+        self._observers = ObservingLinks(
+            node, clock_ns, self.counters, self.refusals, self._tasks, self._observer_writes
+        )
         self._driver = Driver(node, clock_ns, self.refusals, self._dispatch)
         self._running = False
 
@@ -144,7 +146,9 @@ class MeshNetwork:
         self._keys = keys
         self.peer_keys.change(config, own)
         for link in [*self.links.all(), *self._observers]:
-            if not (keys.accepts(link.identity.used) and self.peer_keys.holds(link.identity)):
+            used = link.identity.used
+            known = keys.accepts(used) or (link in self._observers and keys.is_observers(used))
+            if not (known and self.peer_keys.holds(link.identity)):
                 text = "the secret or the key that it was made with holds no more"
                 self._tasks.spawn(link.close(Reason.RENEWED, text))
 
@@ -194,6 +198,9 @@ class MeshNetwork:
         # A peer that took our proof may have linked us already, and is to receive the goodbye.
         if not (self._running or dialed):
             raise HandshakeError(Reason.LEAVING, "this node is shutting down", peer)
+        if self._keys.is_observers(identity.used):
+            text = "it has the secret of observers, and wants to be a member"
+            raise HandshakeError(Reason.ROLE, text, peer)
         if not self._keys.accepts(identity.used):
             raise HandshakeError(Reason.RENEWED, "secrets have changed meanwhile", peer)
         old = self.links.get(peer.name)
@@ -308,6 +315,9 @@ class MeshNetwork:
             self._overrides.receive(link, data)
         except WireError as error:
             self._bad_frame(link, error)
+
+    def _observer_writes(self, link: Link) -> bool:
+        return not self._keys.is_observers(link.identity.used)
 
     def _dispatch(self, frames: Frames) -> None:
         for name, frame in frames:

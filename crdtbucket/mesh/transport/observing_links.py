@@ -1,4 +1,4 @@
-"""The links to observers, which read a node's counters and correct them, and are no members."""
+"""The links to observers, which read a node's counters or correct them, and are no members."""
 
 from __future__ import annotations
 
@@ -27,13 +27,16 @@ class ObservingLinks:
         counters: MeshCounters,
         refusals: Refusals,
         tasks: BackgroundTasks,
+        writes: Callable[[Link], bool],
     ) -> None:
-        """`tasks`: in which links are closed."""
+        """`tasks`: in which links are closed. `writes`: whether what an observer corrects is taken,
+        as its secret is that of the members."""
         self._node = node
         self._clock = clock_ns
         self._counters = counters
         self._refusals = refusals
         self._tasks = tasks
+        self._writes = writes
         self._links: set[Link] = set()
 
     def __len__(self) -> int:
@@ -64,7 +67,8 @@ class ObservingLinks:
     def receive(self, link: Link, frame: bytes) -> None:
         """Answers a frame; a bad one ends the link."""
         try:
-            link.offer(self._node.observe(frame, self._clock()))
+            answer = self._node.observe(frame, self._clock(), writes=self._writes(link))
+            link.offer(answer)
         except WireError as error:
             text = f"refused a frame of observer {link.peer.name}: {error}"
             self._refusals.add("frame", text)
