@@ -1550,7 +1550,7 @@ MUTATIONS = (
     Mutation(
         "relayed_before_the_newest_entry",
         "core",
-        "        own.c->known[own.i] = (uint64_t)column_net(&own);\n",
+        "    to->known[i] = (uint64_t)column_net(c);\n",
         "",
         suite("core/test_relayed", "newest_news"),
     ),
@@ -1860,7 +1860,7 @@ MUTATIONS = (
     Mutation(
         "a_link_outlives_the_secret_that_made_it",
         "mesh/transport",
-        "if not (keys.accepts(link.identity.used) and self.peer_keys.holds(link.identity)):",
+        "if not (known and self.peer_keys.holds(link.identity)):",
         "if not self.peer_keys.holds(link.identity):",
         suite("mesh/transport/test_contract", "change_while and memory"),
     ),
@@ -1895,8 +1895,8 @@ MUTATIONS = (
     Mutation(
         "an_order_that_is_played_again_holds",
         "mesh/links",
-        "<= _rank(held):\n                continue",
-        "== _rank(held):\n                continue",
+        "get(order.about)\n            if held is not None and order.rank <= held.rank:",
+        "get(order.about)\n            if held is not None and order.rank == held.rank:",
         suite("mesh/links/test_ejections", "played_again"),
     ),
     Mutation(
@@ -1930,8 +1930,8 @@ MUTATIONS = (
     Mutation(
         "a_pin_is_replaced_by_a_later_key",
         "mesh/links",
-        "or key is None or name in self._pins or",
-        "or key is None or",
+        "(known == shown or order is None or order.said != shown)",
+        "known == shown",
         suite("mesh/links/test_peer_keys", "first_key"),
     ),
     Mutation(
@@ -1977,6 +1977,48 @@ MUTATIONS = (
         "smaller(taken, shown * (double)far / 1e9)",
         "taken",
         suite("mesh/test_guaranteed_share", "as_far_as_its_column"),
+    ),
+    Mutation(
+        "rates_of_a_heard_peer_that_no_column_follows",
+        "core",
+        "        fast = unfollowed(d, fast, to->fast[i], left);\n",
+        "",
+        suite("mesh/test_guaranteed_share", "hold_nothing_back"),
+    ),
+    Mutation(
+        "who_is_denied_is_predicted_at_nothing",
+        "core",
+        " && is_nearly_full(t, e, d, at)) {",
+        " && d) {",
+        suite("mesh/test_guaranteed_share", "that_is_denied_is_predicted"),
+    ),
+    Mutation(
+        "what_was_missing_is_never_made_good",
+        "core",
+        "    return is_owed(cold) ? 2.0 * rate : rate;",
+        "    return is_owed(cold) ? 1.0 * rate : rate;",
+        suite("mesh/test_guaranteed_share", "made_good_once"),
+    ),
+    Mutation(
+        "who_may_only_look_writes",
+        "mesh/protocol",
+        "if frame.payload_kind == wire.ENTRIES and not writes:",
+        "if frame.payload_kind == wire.ENTRIES and writes is None:",
+        suite("mesh/test_roles", "an_observer_reads"),
+    ),
+    Mutation(
+        "the_secret_of_observers_makes_members",
+        "mesh/transport",
+        "        if self._keys.is_observers(identity.used):\n",
+        '        if self._keys.is_observers(b""):\n',
+        suite("mesh/test_roles", "an_observer_reads"),
+    ),
+    Mutation(
+        "a_name_keeps_its_key_whatever_is_ordered",
+        "mesh/links",
+        "            return (str(order.said),)\n",
+        "            return (str(order.said), *self._pins.values())\n",
+        suite("mesh/links/test_peer_keys", "another_key_and_that_is_pinned"),
     ),
     Mutation(
         "a_flood_of_a_peer_is_paid_by_all",
@@ -2159,6 +2201,13 @@ MUTATIONS = (
         'return client_address(request.META.get("REMOTE_ADDR"), told, self.trusted)',
         'return client_address(request.META.get("REMOTE_ADDR"), told, ["203.0.113.0/24"])',
         suite("integrations/test_rest_framework", "whatever_it_forwards"),
+    ),
+    Mutation(
+        "a_silent_link_cannot_be_ended_with_uvloop",
+        "mesh/sockets",
+        "                same.shutdown(socket.SHUT_RDWR)",
+        "                sock.shutdown(socket.SHUT_RDWR)",
+        suite("mesh/sockets/test_web_socket", "abort"),
     ),
     Mutation(
         "a_file_that_was_cut_short_ends_every_limit",

@@ -93,7 +93,7 @@ def eject(**options: Any) -> None:
     The links of whoever is ejected end, and it is refused by all nodes, until it is admitted again.
     Exit status: 0 when a node took the order, 2 when none did.
     """
-    _order(ejected=True, **options)
+    _order(**options)
 
 
 @identity.command()
@@ -103,9 +103,23 @@ def readmit(**options: Any) -> None:
     _order(ejected=False, **options)
 
 
+@identity.command()
+@_ordering
+@click.argument("fingerprint")
+def rebind(fingerprint: str, **options: Any) -> None:
+    """Give a node that lost its key another one: the name SUBJECT has FINGERPRINT from now on.
+
+    For nodes with mesh.identity: pinned, which know the name by the key that it had. Links with
+    another key end. FINGERPRINT is what `crdtbucket identity show` prints at the node. A later
+    order may give the name another key again. Else as `eject`.
+    """
+    _order(to=fingerprint, **options)
+
+
 def _order(
     *,
-    ejected: bool,
+    ejected: bool = True,
+    to: str | None = None,
     subject: str,
     signing: SigningOptions,
     urls: tuple[str, ...],
@@ -116,9 +130,11 @@ def _order(
 ) -> None:
     from crdtbucket.mesh.links.ejections import EjectOrder
 
-    order = EjectOrder.sign(
-        signing.key(), signing.mesh_name, subject, signing.number, ejected=ejected
-    )
+    key, mesh_name, number = signing.key(), signing.mesh_name, signing.number
+    if to is None:
+        order = EjectOrder.sign(key, mesh_name, subject, number, ejected=ejected)
+    else:
+        order = EjectOrder.rebind(key, mesh_name, subject, number, to=to)
     answers = asyncio.run(_give(urls, token_of(token_file, token), timeout, order.as_text()))
     if json_:
         click.echo(json.dumps(answers))

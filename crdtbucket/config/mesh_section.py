@@ -62,6 +62,8 @@ class MeshSection(Section):
     """nodes to call: a list, or text with commas"""
     secret: Secrets | None = Field(default=None, repr=False)
     """authenticates peers: 16 bytes or more; of a list the first is used and all are accepted"""
+    observer_secret: SecretText | None = Field(default=None, repr=False)
+    """for [those who only look](security.md#roles), of 16 bytes or more; needs `hash_secret`"""
     hash_secret: SecretText | None = Field(default=None, repr=False)
     """keys the hash of bucket keys; the same on all nodes for as long as the mesh lives"""
     tls: MeshTlsSection | None = None

@@ -306,9 +306,10 @@ class Limiter:
 
     def order(self, order: str) -> bool:
         """Takes an order that an operator has signed, and tells all nodes of the mesh: to eject a
-        node or a key, or to admit it again. False where it holds already. From any thread.
+        node or a key, to admit it again, or that a node has another key. False where it holds
+        already. From any thread.
 
-        `order` is what `crdtbucket identity eject` makes. Raises `MeshError` for one that no key of
+        `order` is what `crdtbucket identity` makes. Raises `MeshError` for one that no key of
         `operator_keys` has signed, one that is older than what holds, and where no mesh runs.
         """
         return self._node.order(order)

@@ -164,7 +164,7 @@ class OperatorOverrides:
                 self._writing.release()
 
     def _order(self, bucket: str, key: str, limit: str | None) -> bool:
-        from crdtbucket.mesh.links.override_orders import OverrideOrder, checked
+        from crdtbucket.mesh.links.override_orders import OverrideOrder
 
         name, most = self._bucket(bucket).spec.key, MAX_KEY_LENGTH
         if not isinstance(key, str) or not 1 <= len(key.encode(errors="replace")) <= most:
@@ -173,7 +173,7 @@ class OperatorOverrides:
         if limit == (None if held is None else held.limit):
             return False
         counter = max(time.time_ns() // 1_000_000, 1 if held is None else held.counter + 1)
-        return self._take(checked(OverrideOrder(name, key, counter, limit, b"", b"")))
+        return self._take(OverrideOrder(name, key, counter, limit, b"", b"").checked())
 
     def _take(self, order: OverrideOrder) -> bool:
         self._bucket(order.bucket)

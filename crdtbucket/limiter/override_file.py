@@ -16,11 +16,12 @@ from typing import NamedTuple
 
 import msgpack
 
-from crdtbucket.base.packing import unpack
 from crdtbucket.errors import MeshError, WireError
 from crdtbucket.mesh.links.counters import LOG
 from crdtbucket.mesh.links.override_book import OverrideBook
-from crdtbucket.mesh.links.override_orders import OverrideOrder, packed_overrides, read_overrides
+from crdtbucket.mesh.links.override_orders import OverrideOrder
+from crdtbucket.mesh.links.signed_orders import packed as packed_orders
+from crdtbucket.mesh.links.signed_orders import unpacked
 
 RECORD = 256
 """Orders in one record at most."""
@@ -154,8 +155,8 @@ class OverrideFile:
         if _digest(packed) != digest:
             raise MeshError(f"{self.path} is damaged: {FIX}")
         try:
-            yield from read_overrides(unpack(packed))
-        except (WireError, ValueError) as error:
+            yield from OverrideOrder.read(unpacked(packed))
+        except WireError as error:
             raise MeshError(f"{self.path} is damaged ({error}): {FIX}") from error
 
     def _append(self, fd: int, orders: Sequence[OverrideOrder], *, durable: bool) -> None:
@@ -190,7 +191,7 @@ class OverrideFile:
 
 def _records(orders: Sequence[OverrideOrder]) -> Iterator[bytes]:
     for first in range(0, len(orders), RECORD):
-        packed = packed_overrides(orders[first : first + RECORD])
+        packed = packed_orders(orders[first : first + RECORD])
         yield _HEAD.pack(len(packed), _digest(packed)) + packed
 
 

@@ -19,11 +19,16 @@ _FINGERPRINT = re.compile(r"ed25519:[0-9a-f]{32}")
 _EXAMPLE = "such as eu-1: ed25519:4be1c9d7a30f5e2260b8f71c9a4d3e85"
 
 
+def is_fingerprint(text: object) -> bool:
+    """Whether this is what `crdtbucket identity show` prints of a key."""
+    return isinstance(text, str) and _FINGERPRINT.fullmatch(text) is not None
+
+
 def identity_problems(mesh: MeshConfig) -> Iterator[Problem]:
     """Every wrong field, none for a mesh that knows its nodes by the secret alone."""
     operators = mesh.operator_keys
     for number, one in enumerate((operators,) if isinstance(operators, str) else operators):
-        if not isinstance(one, str) or _FINGERPRINT.fullmatch(one) is None:
+        if not is_fingerprint(one):
             fix = "write what `crdtbucket identity make` has printed"
             yield _problem(f"operator_keys[{number}]", f"is {one!r}", fix)
     policy = mesh.identity
@@ -73,7 +78,7 @@ def _allowed_problems(mesh: MeshConfig, policy: str) -> Iterator[Problem]:
     owners: dict[str, str] = {}
     for name, several in listed.items():
         for one in several or ("",):
-            if not isinstance(one, str) or _FINGERPRINT.fullmatch(one) is None:
+            if not is_fingerprint(one):
                 fix = f"write what `crdtbucket identity show` prints, {_EXAMPLE}"
                 yield _problem(f"allowed_keys.{name}", f"is {one!r}", fix)
             elif owners.setdefault(one, name) != name:

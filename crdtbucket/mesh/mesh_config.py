@@ -25,7 +25,13 @@ Secret = str | bytes
 DNS_PREFIX = "dns+"
 NEVER: Literal["never"] = "never"
 _MONTH_S = 2_592_000.0
-RENEWABLE = ("mesh.secret", "mesh.identity_key", "mesh.allowed_keys", "mesh.operator_keys")
+RENEWABLE = (
+    "mesh.secret",
+    "mesh.observer_secret",
+    "mesh.identity_key",
+    "mesh.allowed_keys",
+    "mesh.operator_keys",
+)
 """Settings that may change while a mesh works."""
 LEAST_SECRET = 16
 """Bytes of a secret that authenticates: a shorter one can be guessed."""
@@ -60,6 +66,9 @@ class MeshConfig:
     secret: Secret | Sequence[Secret] | None = field(default=None, repr=False)
     """Authenticates peers and frames. Of several the first is used and all are accepted, so that
     a secret can be changed node by node. At least 16 bytes each, and random."""
+    observer_secret: Secret | None = field(default=None, repr=False)
+    """Lets those in who may look at counts, change nothing, and are no members. It needs
+    `hash_secret`, which they are given, too."""
     hash_secret: Secret | None = field(default=None, repr=False)
     """Keys the hash of bucket keys; the same on all nodes for as long as the mesh lives."""
     tls_cert: str | None = None
@@ -137,6 +146,11 @@ class MeshConfig:
         return tuple(_as_bytes(one) for one in several)
 
     @property
+    def observing_secret(self) -> bytes | None:
+        """`observer_secret` as bytes."""
+        return None if self.observer_secret is None else _as_bytes(self.observer_secret)
+
+    @property
     def expected_peers(self) -> int:
         """How many peers to expect from the first; on an engine there may be one."""
         return len(self.peers) if self.transport == "sockets" else 1
@@ -209,6 +223,16 @@ class MeshConfig:
             if several or one is not None:
                 name = f"secret[{number}]" if several else "secret"
                 yield from _secret_problem(name, one, LEAST_SECRET)
+        if self.observer_secret is not None:
+            yield from _secret_problem("observer_secret", self.observer_secret, LEAST_SECRET)
+            if self.hash_secret is None:
+                fix = "set it on every node and at every observer: both hash keys alike"
+                yield _problem("hash_secret", "is missing beside observer_secret", fix)
+            if self.observer_secret in given:
+                fix = "give observers a secret of their own: who has that of the members is one"
+                yield _problem("observer_secret", "is one of mesh.secret", fix)
+            if given == (None,):
+                yield _problem("secret", "is missing beside observer_secret", "set it, too")
         if self.hash_secret is not None:
             yield from _secret_problem("hash_secret", self.hash_secret, 1)
 

@@ -85,8 +85,13 @@ async def test_an_order_is_given_to_every_node_and_one_that_is_gone_keeps_none_f
         back = ["identity", "readmit", *command[2:-1], node.url, "--json", "--counter", later]
         done = await run(*back, CRDTBUCKET_TOKEN=TOKEN)
         assert json.loads(done.output) == {node.url: "taken, and passed on"}
+        new = f"ed25519:{1:032x}"
+        given = ["identity", "rebind", "us-1", new, *command[3:-1], node.url]
+        assert (await run(*given, CRDTBUCKET_TOKEN=TOKEN)).exit_code == 0
         sent = [EjectOrder.from_text(body["order"]) for _, body in node.calls]
-    assert [(one.subject, one.ejected) for one in sent] == [("us-1", True), ("us-1", False)]
+    assert [(one.subject, one.said) for one in sent] == [
+        ("us-1", True), ("us-1", False), ("us-1", new),
+    ]  # fmt: skip
     orders = Ejections([operator], "mesh")
     for one in sent:
         assert orders.take(one)

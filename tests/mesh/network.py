@@ -74,7 +74,7 @@ class RecordingNode:
             self.frames.append((name, frame))
         return [] if self.answer is None else self.answer(name, frame)
 
-    def observe(self, data: bytes, now: int) -> bytes:
+    def observe(self, data: bytes, now: int, *, writes: bool) -> bytes:
         if data == b"bad":
             raise WireError("bad on purpose")
         return b"seen " + data

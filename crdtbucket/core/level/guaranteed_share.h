@@ -13,6 +13,9 @@
 #define ROUNDED 1e-5
 /* Of a capacity: the largest cost that passes. */
 #define GUARANTEED_PART 20
+/* What `cold_t.owed` counts: parts of the time that honest debts explain. */
+#define OWED_PARTS 1024
+#define MADE_GOOD UINT16_MAX
 
 /* The guaranteed rate of this node, `rated`: the peers that ask for the key. */
 GLANCES static inline double own_guarantee(const table_t *t, const cold_t *cold,
@@ -29,6 +32,40 @@ GLANCES static inline double explained(const definition_t *d, double rate)
     return rate * ((double)d->cap_ns / 1e9 + PATIENCE_SECONDS);
 }
 
+/* Whether what this node was behind is being made good: then its whole share is guaranteed, which
+ * is twice the guaranteed rate. All shares together are not above the refill. */
+GLANCES static inline int is_owed(const cold_t *cold)
+{
+    return cold->owed && cold->owed != MADE_GOOD;
+}
+
+GLANCES static inline double granted_rate(const cold_t *cold, double rate)
+{
+    return is_owed(cold) ? 2.0 * rate : rate;
+}
+
+/* ns of a part. */
+GLANCES static inline int64_t owed_part_ns(const definition_t *d)
+{
+    return (d->cap_ns + (int64_t)(PATIENCE_SECONDS * 1e9)) / OWED_PARTS;
+}
+
+/* What is owed at `now`, when this node is `behind` by so much. Once it is behind by more than
+ * honest debts explain, it is made good for as long as they would have explained, and not again
+ * before this node was not behind at all: in overload a small node may be behind for long. */
+GLANCES static inline uint16_t owed_after(const cold_t *cold, const definition_t *d, double rate,
+                                          double behind, int64_t now)
+{
+    int64_t part = owed_part_ns(d), passed = now / part - cold->rated_ns / part;
+    if (behind <= 0)
+        return 0;
+    if (!cold->owed)
+        return behind >= (1.0 - ROUNDED) * explained(d, rate) ? OWED_PARTS : 0;
+    if (!is_owed(cold))
+        return MADE_GOOD;
+    return passed < cold->owed ? (uint16_t)(cold->owed - passed) : MADE_GOOD;
+}
+
 GLANCES static inline int64_t guaranteed_cost(const definition_t *d)
 {
     return d->capacity > GUARANTEED_PART ? d->capacity / GUARANTEED_PART : 1;
@@ -41,8 +78,9 @@ GLANCES static inline double behind_tokens(const cold_t *cold, const definition_
                                            double offered, double admitted, int64_t since)
 {
     /* A little more, for what rounding took. */
-    double most = (1.0 + ROUNDED) * larger(1.0, offered);
-    double behind = (double)cold->behind + smaller(most, rate * (double)since / 1e9) - admitted;
+    double most = (1.0 + ROUNDED) * larger(1.0, offered),
+           granted = granted_rate(cold, rate) * (double)since / 1e9,
+           behind = (double)cold->behind + smaller(most, granted) - admitted;
     return larger(0.0, smaller(behind, explained(d, rate) + (double)guaranteed_cost(d)));
 }
 
@@ -61,6 +99,7 @@ GLANCES static inline int known_to_others(const table_t *t, uint32_t e)
 typedef struct {
     double tokens; /* 0 or less: it passes; INFINITY: it does not pass by waiting */
     double rate;
+    int64_t twice_ns; /* for so long twice the rate is guaranteed */
 } lack_t;
 
 GLANCES static inline lack_t guarantee_lack(const table_t *t, uint32_t e, const definition_t *d,
@@ -70,12 +109,13 @@ GLANCES static inline lack_t guarantee_lack(const table_t *t, uint32_t e, const 
     const hot_t *hot = &t->hot[e];
     if (LIKELY(cold->behind <= 0) || d->unpredicted || n > guaranteed_cost(d)
         || !known_to_others(t, e))
-        return (lack_t){INFINITY, 0};
+        return (lack_t){INFINITY, 0, 0};
     double rate = own_guarantee(t, cold, d, rated), admitted = (double)admitted_since(hot),
            offered = admitted + (double)LOAD(hot->denied) + (double)n,
            behind = behind_tokens(cold, d, rate, offered, admitted, now - cold->rated_ns),
            lacks = explained(d, rate) + (double)n - behind;
-    return (lack_t){lacks, rate};
+    int64_t twice = is_owed(cold) ? cold->owed * owed_part_ns(d) - (now - cold->rated_ns) : 0;
+    return (lack_t){lacks, rate, twice > 0 ? twice : 0};
 }
 
 /* Tokens pass that the level does not have: counted by the calls. */
@@ -90,9 +130,10 @@ static inline void count_guaranteed(const table_t *t, const definition_t *d)
 GLANCES static inline double guarantee_wait(const definition_t *d, lack_t lack, int64_t n)
 {
     double rounded = ROUNDED * ((double)d->cap_ns + PATIENCE_SECONDS * 1e9);
-    return lack.tokens <= larger(1.0, (double)n) && lack.rate > 0
-               ? ceil(lack.tokens / lack.rate * 1e9 + rounded)
-               : INFINITY;
+    if (lack.tokens > larger(1.0, (double)n) || lack.rate <= 0)
+        return INFINITY;
+    double wait = lack.tokens / lack.rate * 1e9;
+    return ceil(larger(wait / 2.0, wait - (double)lack.twice_ns) + rounded);
 }
 
 #endif

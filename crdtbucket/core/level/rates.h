@@ -53,8 +53,10 @@ static void average(table_t *t, uint32_t e, int64_t now, weights_t *round)
     int64_t net = entry_net(t, e);
     double admitted = (double)(net - LOAD(hot->averaged_net));
     double offered = admitted + (double)__atomic_exchange_n(&hot->denied, 0, __ATOMIC_RELAXED);
-    cold->behind =
-        (float)behind_tokens(cold, d, own_guarantee(t, cold, d, p.rated), offered, admitted, since);
+    double rate = own_guarantee(t, cold, d, p.rated),
+           behind = behind_tokens(cold, d, rate, offered, admitted, since);
+    cold->owed = owed_after(cold, d, rate, behind, now);
+    cold->behind = (float)behind;
     STORE(hot->averaged_net, net);
     int first = cold->weight <= 0;
     if (silent > 0 && silent < since) {

@@ -146,7 +146,7 @@ static int take_slow(table_t *t, definition_t *d, uint32_t e, int64_t n, int64_t
         i128 conf_debt = clamped(d, debt + far), cost = token_units(d, n), full = full_units(d);
         i128 back = held_back(t, e, d, &p, conf_debt, wanted, now);
         i128 over = conf_debt + back + token_units(d, wanted) - full;
-        lack_t lack = {INFINITY, 0};
+        lack_t lack = {INFINITY, 0, 0};
         if (UNLIKELY(over > slack_units(d) && !floor
                      && (lack = guarantee_lack(t, e, d, p.rated, n, now)).tokens <= 0))
             over = 0;
@@ -339,7 +339,7 @@ static void peek(table_t *t, const definition_t *d, uint32_t e, int64_t n, int64
     i128 conf_debt = clamped(d, debt + far);
     i128 back = held_back(t, e, d, &p, conf_debt, n, now),
          over = conf_debt + back + token_units(d, n) - full;
-    lack_t lack = {INFINITY, 0};
+    lack_t lack = {INFINITY, 0, 0};
     if (UNLIKELY(e != NONE && over > slack_units(d)
                  && (lack = guarantee_lack(t, e, d, p.rated, n, now)).tokens <= 0))
         over = 0;

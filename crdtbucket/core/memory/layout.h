@@ -117,7 +117,8 @@ typedef struct {
     uint16_t peak, own_peak;
     /* The node that stated takes of it first, see crowding.h; 0: it was asked for here. */
     uint16_t introducer;
-    uint16_t reserved;
+    /* For how long what this node was behind is made good, see guaranteed_share.h. */
+    uint16_t owed;
     columns_t columns; /* never with refunds */
 } cold_t;
 

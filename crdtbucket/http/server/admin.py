@@ -56,7 +56,7 @@ class Admin:
             Route("POST", ADMIN + "rollout", "Advance, halt or roll back a version", self.rollout,
                   replies.RolloutReply, bodies.Steer, refusals=(400, *refusals, 409, 413, 415),
                   admin=True),
-            Route("POST", ADMIN + "order", "Eject a node or a key, or admit it again", self.order,
+            Route("POST", ADMIN + "order", "Take an operator's order about a node", self.order,
                   replies.OrderReply, bodies.Order, refusals=(400, *refusals, 409, 413, 415),
                   admin=True),
         ]  # fmt: skip

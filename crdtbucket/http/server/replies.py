@@ -204,6 +204,9 @@ class IdentityInfo(Reply):
     ejected: Annotated[
         list[str], Field(description="Names of nodes and fingerprints of keys, at most 32.")
     ] = []
+    rebound: Annotated[
+        dict[str, str], Field(description="Fingerprints of keys that operators gave, at most 32.")
+    ] = {}
 
 
 class PeersReply(Reply):

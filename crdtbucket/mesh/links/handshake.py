@@ -35,6 +35,7 @@ _FROM_PEER = {
     Reason.RENEWED: "its secrets have changed meanwhile",
     Reason.EJECTED: "an operator has ejected this node, or its key, from the mesh",
     Reason.KEY: "it knows another key by this node's name, or none of this node's: see its log",
+    Reason.ROLE: "the secret of observers makes no member: set the mesh.secret that the nodes have",
     Reason.BUSY: "it has as many peers as its mesh.max_peers allows, or its log says what is full",
 }
 

@@ -1,4 +1,5 @@
-"""The secrets that a node shares with its mesh, and what peers can tell of them from a hello."""
+"""The secrets that a node shares with its mesh, and with those who look at it, and what peers can
+tell of them from a hello."""
 
 from __future__ import annotations
 
@@ -22,7 +23,8 @@ def hash_key(config: MeshConfig) -> bytes:
 
 
 class Keyring:
-    """The secrets that a node accepts, the used one first, and its hash key."""
+    """The secrets that a node accepts, the used one first, and its hash key. That of observers is
+    accepted from callers alone: with it nobody passes for a node that is called."""
 
     def __init__(self, config: MeshConfig, key: bytes | None = None) -> None:
         """`key`: of the hash of bucket keys; that of `hash_key` when it is not given."""
@@ -31,35 +33,50 @@ class Keyring:
         secrets = config.secrets or (NO_SECRET,)
         self.proves = bool(config.secrets)
         """Whether who shares one of these keys knows a secret."""
-        if len(secrets) > MAX_KEY_IDS:
+        watching = () if config.observing_secret is None else (config.observing_secret,)
+        most = MAX_KEY_IDS - len(watching)
+        if len(secrets) > most:
             raise MeshError(
                 f"mesh.secret lists {len(secrets)} secrets and at most "
-                f"{MAX_KEY_IDS} can be accepted: drop those no node uses"
+                f"{most} can be accepted: drop those no node uses"
             )
-        self._keys = tuple(keyed_digest(b"", secret, b"cb-mesh-auth", 32) for secret in secrets)
+        self._keys, self._watching = (
+            tuple(keyed_digest(b"", secret, b"cb-mesh-auth", 32) for secret in several)
+            for several in (secrets, watching)
+        )
         self._hash_key = hash_key(config) if key is None else key
 
-    def ids(self, nonce: bytes) -> tuple[bytes, ...]:
-        """One id a secret, for this nonce only: it tells holders of the secret, and them alone."""
-        return tuple(keyed_digest(key, nonce, b"cb-mesh-keyid", KEY_ID_BYTES) for key in self._keys)
+    def ids(self, nonce: bytes, *, dialer: bool) -> tuple[bytes, ...]:
+        """One id a secret, for this nonce only: it tells holders of the secret, and them alone.
+        `dialer`: of one who calls, else of one who is called."""
+        keys = self._accepted(dialer=dialer)
+        return tuple(keyed_digest(key, nonce, b"cb-mesh-keyid", KEY_ID_BYTES) for key in keys)
 
     def fingerprint(self, nonce: bytes) -> bytes:
         """Eight bytes by which a peer can tell that it has the same hash key."""
         return keyed_digest(self._hash_key, nonce, b"cb-mesh-hashid", 8)
 
     def accepts(self, used: bytes) -> bool:
-        """Whether the secret of a handshake, as `Handshake.used` names it, is one of these."""
+        """Whether the secret of a handshake, as `Handshake.used` names it, is one of members."""
         return any(hmac.compare_digest(name_of(key), used) for key in self._keys)
+
+    def is_observers(self, used: bytes) -> bool:
+        """Whether it is that of observers."""
+        return any(hmac.compare_digest(name_of(key), used) for key in self._watching)
 
     def common(self, theirs: Hello, *, dialer: bool) -> bytes | None:
         """The key to use with a peer: the first of the dialer's list that the listener accepts.
 
         `dialer` says whether this node is the dialer; None when no secret is shared.
         """
-        known = list(zip(self.ids(theirs.nonce), self._keys, strict=True))
+        keys = self._accepted(dialer=dialer)
+        known = list(zip(self.ids(theirs.nonce, dialer=dialer), keys, strict=True))
         shared = {id_: key for id_, key in known if _any_equal(id_, theirs.key_ids)}
         order = shared if dialer else [id_ for id_ in theirs.key_ids if id_ in shared]
         return next((shared[id_] for id_ in order), None)
+
+    def _accepted(self, *, dialer: bool) -> tuple[bytes, ...]:
+        return self._keys if dialer else self._keys + self._watching
 
 
 def name_of(key: bytes) -> bytes:

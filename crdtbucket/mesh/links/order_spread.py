@@ -1,4 +1,4 @@
-"""Passes an operator's orders on to all linked peers, and ends the links of whoever is ejected."""
+"""Passes an operator's orders on to all linked peers, and ends the links that they forbid."""
 
 from __future__ import annotations
 
@@ -8,9 +8,10 @@ from collections.abc import Sequence
 from crdtbucket.errors import MeshError
 from crdtbucket.mesh.links.background_tasks import BackgroundTasks
 from crdtbucket.mesh.links.counters import LOG
-from crdtbucket.mesh.links.ejections import Ejections, EjectOrder
+from crdtbucket.mesh.links.ejections import EjectOrder
 from crdtbucket.mesh.links.link import Link
 from crdtbucket.mesh.links.link_table import LinkTable
+from crdtbucket.mesh.links.peer_keys import PeerKeys
 from crdtbucket.mesh.links.session import Kind, Reason
 
 REPEAT_S = 10.0
@@ -22,11 +23,10 @@ WAIT_S = 5.0
 class OrderSpread:
     """Sends every linked peer every order, when its link begins and when one is new."""
 
-    def __init__(
-        self, ejections: Ejections, links: LinkTable[Link], tasks: BackgroundTasks
-    ) -> None:
-        """`tasks`: in which links are closed."""
-        self._ejections = ejections
+    def __init__(self, peer_keys: PeerKeys, links: LinkTable[Link], tasks: BackgroundTasks) -> None:
+        """`peer_keys`: where orders hold. `tasks`: in which links are closed."""
+        self._peer_keys = peer_keys
+        self._ejections = peer_keys.ejections
         self._links = links
         self._tasks = tasks
         self._sent_at = 0.0
@@ -80,9 +80,10 @@ class OrderSpread:
         for order in orders:
             LOG.warning("%s", order.in_words())
         for link in self._links.all():
-            if self._ejections.of(link.peer.name, link.identity.key) is not None:
-                closing = link.close(Reason.EJECTED, "it is ejected from the mesh")
-                self._tasks.spawn(closing)
+            against = self._peer_keys.order_against(link.identity)
+            if against is not None:
+                reason = Reason.EJECTED if against.ejected else Reason.KEY
+                self._tasks.spawn(link.close(reason, against.in_words()))
         self._send(asyncio.get_running_loop().time())
 
     def _send(self, now: float) -> None:

@@ -14,9 +14,9 @@ from collections.abc import Callable, Iterable, Sequence
 
 from crdtbucket.errors import MeshError, WireError
 from crdtbucket.mesh.links.counters import LOG
-from crdtbucket.mesh.links.ejections import check_operator
 from crdtbucket.mesh.links.node_key import fingerprint_of
-from crdtbucket.mesh.links.override_orders import SHARDS, OverrideOrder, Row, read_overrides
+from crdtbucket.mesh.links.override_orders import SHARDS, OverrideOrder, Row
+from crdtbucket.mesh.links.signed_orders import check_operator
 
 MAX_OVERRIDES = 100_000
 """Keys about which there is an order, those whose limit was taken away included."""
@@ -134,7 +134,7 @@ class OverrideBook:
         newer. Raises `WireError` for a forged one.
         """
         new, forged = [], ""
-        for order in read_overrides(rows):
+        for order in OverrideOrder.read(rows):
             held = self.about(*order.about)
             if held is not None and order.rank <= held.rank:
                 continue

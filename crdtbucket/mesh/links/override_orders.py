@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import base64
-import binascii
 import hashlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import ClassVar, TypeGuard
 
-from crdtbucket.base.packing import pack, unpack
-from crdtbucket.errors import MeshError, WireError
-from crdtbucket.mesh.links.ejections import MAX_COUNTER
-from crdtbucket.mesh.links.node_key import PUBLIC_BYTES, SIGNATURE_BYTES, NodeKey, is_signed
+from crdtbucket.base.packing import pack
+from crdtbucket.errors import WireError
+from crdtbucket.mesh.links.node_key import NodeKey
+from crdtbucket.mesh.links.signed_orders import SignedOrder, check_signing
 
 MAX_TEXT = 200
 """Characters of the name of a bucket, and of a limit."""
@@ -19,13 +18,14 @@ MAX_KEY = 512
 """Bytes of a key in UTF-8."""
 SHARDS = 256
 Row = tuple[str, str, int, "str | None", bytes, bytes]
-_SIGNED = b"crdtbucket override order 1 "
 
 
 @dataclass(frozen=True, slots=True)
-class OverrideOrder:
+class OverrideOrder(SignedOrder):
     """The limit of one key of one bucket."""
 
+    PURPOSE: ClassVar[bytes] = b"crdtbucket override order 1 "
+    WHAT: ClassVar[str] = "order about a limit"
     bucket: str
     """Its canonical name."""
     key: str
@@ -43,13 +43,7 @@ class OverrideOrder:
     ) -> OverrideOrder:
         """An order of whoever has the key `signer`. `counter`: above that of every earlier one
         about the key, up to 2^63 - 1. Raises `MeshError` for what cannot be ordered."""
-        text = _text(mesh_name, bucket, key, counter, limit)
-        return checked(cls(bucket, key, counter, limit, signer.public, signer.sign(text)))
-
-    def is_signed(self, mesh_name: str) -> bool:
-        """Whether the key that it shows has signed it, for the mesh of this name."""
-        text = _text(mesh_name, self.bucket, self.key, self.counter, self.limit)
-        return is_signed(text, self.signature, self.public)
+        return cls(bucket, key, counter, limit, b"", b"").signed_with(signer, mesh_name)
 
     @property
     def about(self) -> tuple[str, str]:
@@ -81,63 +75,29 @@ class OverrideOrder:
         said = "has no limit from outside" if self.limit is None else f"has {self.limit!r}"
         return f"key {self.key!r} of bucket {self.bucket!r} {said} (counter {self.counter})"
 
-    def as_text(self) -> str:
-        """One word of ASCII."""
-        return base64.urlsafe_b64encode(pack([self.row()])).decode()
-
     @classmethod
-    def from_text(cls, text: str) -> OverrideOrder:
-        """The order in this word. Raises `MeshError`."""
-        try:
-            orders = list(read_overrides(unpack(base64.urlsafe_b64decode(text))))
-        except (WireError, binascii.Error, ValueError) as error:
-            raise MeshError(f"this is no order about a limit: {error}") from error
-        if len(orders) != 1:
-            raise MeshError(f"these are {len(orders)} orders: give one")
-        return orders[0]
+    def read(cls, rows: object) -> Iterator[OverrideOrder]:
+        """The orders in these rows, whatever they are; raises `WireError`. Signatures are not
+        looked at."""
+        if not isinstance(rows, tuple):
+            raise WireError("overrides that are no list")
+        for row in rows:
+            if not isinstance(row, tuple) or len(row) < 6:
+                raise WireError("an override with too few parts")
+            bucket, key, counter, limit, public, signature = row[:6]  # later versions append
+            if not _is_name(bucket):
+                raise WireError("an override with an impossible bucket")
+            if limit is not None and not _is_name(limit):
+                raise WireError("an override with an impossible limit")
+            if not _encodes(key) or not 1 <= len(key.encode()) <= MAX_KEY:
+                raise WireError(f"an override with an impossible key: give 1 to {MAX_KEY} bytes")
+            check_signing(counter, public, signature, unsigned=True)
+            yield cls(bucket, key, counter, limit, public, signature)
 
 
-def checked(order: OverrideOrder) -> OverrideOrder:
-    """The same order. Raises `MeshError` for one that says what cannot be ordered."""
-    try:
-        return next(read_overrides((order.row(),)))
-    except WireError as error:
-        raise MeshError(str(error)) from error
+def _is_name(text: object) -> bool:
+    return _encodes(text) and 1 <= len(text) <= MAX_TEXT
 
 
-def packed_overrides(orders: Iterable[OverrideOrder]) -> bytes:
-    """As `read_overrides` takes them, once they are unpacked."""
-    return pack([order.row() for order in orders])
-
-
-def read_overrides(rows: object) -> Iterator[OverrideOrder]:
-    """The orders in these rows, whatever they are; raises `WireError`. Signatures are not looked
-    at."""
-    if not isinstance(rows, tuple):
-        raise WireError("overrides that are no list")
-    for row in rows:
-        if not isinstance(row, tuple) or len(row) < 6:
-            raise WireError("an override with too few parts")
-        bucket, key, counter, limit, public, signature = row[:6]  # later versions append
-        for name, text in (("bucket", bucket), ("limit", limit)):
-            if name == "limit" and text is None:
-                continue
-            if not isinstance(text, str) or not 1 <= len(text) <= MAX_TEXT or not _encodes(text):
-                raise WireError(f"an override with an impossible {name}")
-        if not isinstance(key, str) or not _encodes(key) or not 1 <= len(key.encode()) <= MAX_KEY:
-            raise WireError(f"an override with an impossible key: give 1 to {MAX_KEY} bytes")
-        if type(counter) is not int or not 1 <= counter <= MAX_COUNTER:
-            raise WireError("an override with an impossible counter")
-        if type(public) is not bytes or type(signature) is not bytes:
-            raise WireError("an override without a signature")
-        if (len(public), len(signature)) not in ((PUBLIC_BYTES, SIGNATURE_BYTES), (0, 0)):
-            raise WireError("an override without a signature")
-        yield OverrideOrder(bucket, key, counter, limit, public, signature)
-
-
-def _encodes(text: str) -> bool:
-    return not any("\ud800" <= one <= "\udfff" for one in text)
-
-
-def _text(mesh_name: str, bucket: str, key: str, counter: int, limit: str | None) -> bytes:
-    return _SIGNED + pack((mesh_name, bucket, key, counter, limit))
+def _encodes(text: object) -> TypeGuard[str]:
+    return isinstance(text, str) and not any("\ud800" <= one <= "\udfff" for one in text)

@@ -1,7 +1,8 @@
 """Which key belongs to the name of a node: as the file lists it, as it was first met, or by name in
 a certificate.
 
-A pinned key is kept on disk, and nothing that a peer says replaces it.
+A pinned key is kept on disk, and nothing that a peer says replaces it. An operator may order that a
+name has another key from now on.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from typing import Any
 from crdtbucket.errors import MeshError
 from crdtbucket.mesh.links.channel import Channel
 from crdtbucket.mesh.links.counters import LOG
-from crdtbucket.mesh.links.ejections import Ejections
+from crdtbucket.mesh.links.ejections import Ejections, EjectOrder
 from crdtbucket.mesh.links.node_key import NodeKey, fingerprint_of, load_cryptography
 from crdtbucket.mesh.links.peer_identity import PeerIdentity
 from crdtbucket.mesh.links.session import HandshakeError, Reason
@@ -58,11 +59,14 @@ class PeerKeys:
         self._pins = {} if policy != "pinned" or pins is None else _read_pins(pins)
 
     def described(self) -> dict[str, Any]:
-        """The policy, the fingerprint of this node's key, and who is ejected."""
+        """The policy, the fingerprint of this node's key, who is ejected, and which names have
+        another key by order."""
+        rebound = self.ejections.rebound if self.policy == "pinned" else {}
         return {
             "policy": self.policy,
             "fingerprint": None if self.own is None else self.own.fingerprint,
             "ejected": self.ejections.ejected[:MAX_SHOWN],
+            "rebound": dict(list(rebound.items())[:MAX_SHOWN]),
         }
 
     def change(self, config: MeshConfig, own: NodeKey | None) -> None:
@@ -101,6 +105,14 @@ class PeerKeys:
                 peer,
             )
 
+    def order_against(self, identity: PeerIdentity) -> EjectOrder | None:
+        """The order that forbids a link: its peer is ejected, or has another key."""
+        name, key = identity.info.name, identity.key
+        order = self._rebound(name)
+        if order is not None and identity.fingerprint != order.said:
+            return order
+        return self.ejections.of(name, key)
+
     def holds(self, identity: PeerIdentity) -> bool:
         """Whether the key by which a peer was linked belongs to its name still."""
         if self.policy != "allowed" or identity.key is None:
@@ -110,9 +122,12 @@ class PeerKeys:
     def proved(self, identity: PeerIdentity) -> None:
         """A peer has proved its key: from now on its name is bound to it, if keys are pinned."""
         name, key = identity.info.name, identity.key
-        if self.policy != "pinned" or key is None or name in self._pins or name == self._name:
+        if self.policy != "pinned" or key is None or name == self._name:
             return
-        if len(self._pins) >= MAX_PINS:
+        order, shown, known = self._rebound(name), fingerprint_of(key), self._pins.get(name)
+        if known is not None and (known == shown or order is None or order.said != shown):
+            return
+        if known is None and len(self._pins) >= MAX_PINS:
             if not self._full:
                 LOG.warning(
                     "%d keys are pinned, as many as there may be: that of %s and of all that come "
@@ -123,8 +138,9 @@ class PeerKeys:
                 )
             self._full = True
             return
-        self._pins[name] = fingerprint_of(key)
-        LOG.info("pinned %s to the key %s, which it has shown first", name, self._pins[name])
+        self._pins[name] = shown
+        how = "it has shown first" if order is None else "an operator has given it"
+        LOG.info("pinned %s to the key %s, which %s", name, shown, how)
         if self._file is None:
             return
         try:
@@ -143,12 +159,24 @@ class PeerKeys:
                 text = f"mesh.allowed_keys does not list {peer.name!r}"
                 raise HandshakeError(Reason.KEY, text, peer)
             return self._allowed[peer.name]
+        order = self._rebound(peer.name)
+        if order is not None:
+            return (str(order.said),)
         return (self._pins[peer.name],) if peer.name in self._pins else None
+
+    def _rebound(self, name: str) -> EjectOrder | None:
+        """The order by which a name has another key than is pinned."""
+        if self.policy != "pinned" or name == self._name:
+            return None
+        return self.ejections.key_of(name)
 
     def _fix(self, peer: NodeInfo) -> str:
         if self.policy == "allowed":
             return "then list that in mesh.allowed_keys too"
-        return f"then take {peer.name!r} out of {self._file or _PINNED}, and start this node again"
+        return (
+            "then let an operator give it that (crdtbucket identity rebind), or take "
+            f"{peer.name!r} out of {self._file or _PINNED}, and start this node again"
+        )
 
 
 def load_for(config: MeshConfig) -> None:

@@ -65,6 +65,7 @@ class Reason(enum.IntEnum):
     KEY = 13
     EJECTED = 14
     RENEWED = 15
+    ROLE = 16
 
 
 # Reasons that are a normal part of two nodes finding each other.
@@ -114,7 +115,7 @@ class Handshake:
         shown = None
         if node_key is not None and self._link_key is not None:
             shown = PublicKeys(node_key.public, self._link_key.public)
-        ids = keys.ids(nonce)
+        ids = keys.ids(nonce, dialer=dialer)
         self._own = Hello(me, instance, nonce, keys.fingerprint(nonce), ids, role=role, keys=shown)
         self.hello = self._own.encode()
         self.peer_instance = 0

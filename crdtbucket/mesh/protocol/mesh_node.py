@@ -224,10 +224,10 @@ class MeshNode:
         """
         return self._intake.receive(name, data, now)
 
-    def observe(self, data: bytes, now: int) -> bytes:
+    def observe(self, data: bytes, now: int, *, writes: bool = True) -> bytes:
         """The answer to a frame of an authenticated observer, which is no member and of which
         nothing is kept. Raises WireError on a bad one, which then has changed nothing."""
-        return self._observers.answer(data, self.info, now)
+        return self._observers.answer(data, self.info, now, writes=writes)
 
     # ---- out ----
 

@@ -37,10 +37,12 @@ class Observers:
         self._table, self._roster = table, roster
         self._members, self._merger = members, merger
 
-    def answer(self, data: bytes, me: NodeInfo, now: int) -> bytes:
-        """The answer to a frame, of the node `me`. Raises WireError on a bad one, which then has
-        changed nothing."""
+    def answer(self, data: bytes, me: NodeInfo, now: int, *, writes: bool) -> bytes:
+        """The answer to a frame, of the node `me`. `writes`: it may bring entries. Raises WireError
+        on a bad one, which then has changed nothing."""
         frame = wire.decode(data)
+        if frame.payload_kind == wire.ENTRIES and not writes:
+            raise WireError("entries of one who may only look")
         if frame.payload_kind == wire.ENTRIES:
             epoch = self._table.epoch
             introducer = self._members.introductions.by(OBSERVERS)

@@ -49,7 +49,7 @@ class ProtocolNode(Protocol):
         """A frame came from peer `name`; returns frames to send. Raises `WireError`."""
         ...
 
-    def observe(self, data: bytes, now: int) -> bytes:
+    def observe(self, data: bytes, now: int, *, writes: bool) -> bytes:
         """A frame came from an observer; returns the one answer to it. Raises `WireError`."""
         ...
 

@@ -41,7 +41,7 @@ def held(kept: StateFile | None = None, *keys: NodeKey) -> Ejections:
 
 
 def changed(one: EjectOrder, at: int, to: object) -> bytes:
-    row = list(one.row())
+    row: list[object] = list(one.row())
     row[at] = to
     return bytes(msgpack.packb([row]))
 
@@ -106,7 +106,8 @@ def test_nodes_come_to_the_same_in_whatever_order_they_hear(seed: int) -> None:
     assert nodes[0].merge(nodes[1].encode()) == []
 
 
-ALL = [
+ALL = [EjectOrder.rebind(OPERATOR, "mesh", "b", 3, to=key.fingerprint) for key in (NODE, STRANGER)]
+ALL += [
     order(subject, counter, ejected=ejected)
     for subject, (counter, ejected) in itertools.product(
         "bc", [(1, True), (2, False), (3, False), (3, True)]
@@ -125,7 +126,7 @@ def test_any_bytes_are_orders_or_a_wire_error(data: bytes) -> None:
     ("at", "to"),
     [
         (0, ""), (0, "x" * 256), (0, "a\nb"), (0, 7), (1, 0), (1, 2**63), (1, True), (1, "1"),
-        (2, 1), (3, b"short"), (3, "text"), (4, b"short"), (4, None),
+        (2, 1), (2, "ed25519:0"), (3, b"short"), (3, "text"), (4, b"short"), (4, None),
     ],
 )  # fmt: skip
 def test_an_impossible_order_is_refused(at: int, to: object) -> None:
@@ -137,6 +138,9 @@ def test_what_cannot_be_ordered_is_not_signed() -> None:
     for subject, counter in (("", 1), ("x" * 256, 1), ("b", 0), ("b", 2**63)):
         with pytest.raises(MeshError):
             order(subject, counter)
+    for subject, to in (("b", "b"), (NODE.fingerprint, NODE.fingerprint)):
+        with pytest.raises(MeshError, match="gives no key to the name"):
+            EjectOrder.rebind(OPERATOR, "mesh", subject, 1, to=to)
     for text in ("", "!", "abc", msgpack.packb([]).hex(), "\u00fc"):
         with pytest.raises(MeshError, match=r"no order|0 orders"):
             EjectOrder.from_text(text)

@@ -16,7 +16,8 @@ from crdtbucket.mesh.links import override_book as module
 from crdtbucket.mesh.links.ejections import EjectOrder
 from crdtbucket.mesh.links.node_key import NodeKey
 from crdtbucket.mesh.links.override_book import OverrideBook
-from crdtbucket.mesh.links.override_orders import OverrideOrder, packed_overrides, read_overrides
+from crdtbucket.mesh.links.override_orders import OverrideOrder
+from crdtbucket.mesh.links.signed_orders import packed
 
 OPERATOR, STRANGER = NodeKey.make(), NodeKey.make()
 
@@ -38,7 +39,7 @@ def book(*operators: NodeKey) -> OverrideBook:
 
 
 def rows(*orders: OverrideOrder) -> object:
-    return msgpack.unpackb(packed_overrides(orders), use_list=False)
+    return msgpack.unpackb(packed(orders), use_list=False)
 
 
 def changed(one: OverrideOrder, at: int, to: object) -> object:
@@ -78,7 +79,7 @@ def test_no_order_but_that_of_an_operator_for_this_mesh_holds() -> None:
     for at, to in ((0, "b"), (1, "l"), (2, 2), (3, "6/s"), (3, None), (5, bytes(64))):
         forged = changed(good, at, to)
         with pytest.raises(MeshError, match="somebody has changed it"):
-            held.take(next(read_overrides(forged)))
+            held.take(next(OverrideOrder.read(forged)))
         with pytest.raises(WireError, match="has not signed"):
             held.merge(forged)
     for unknown in (

@@ -12,6 +12,7 @@ from crdtbucket.config import load_config
 from crdtbucket.doctor.examination import examine
 from crdtbucket.errors import MeshError
 from crdtbucket.mesh.links import peer_keys
+from crdtbucket.mesh.links.ejections import Ejections, EjectOrder
 from crdtbucket.mesh.links.node_key import NodeKey
 from crdtbucket.mesh.links.peer_identity import PeerIdentity, Proof
 from crdtbucket.mesh.links.peer_keys import PeerKeys, changed_key, peer_keys_of
@@ -79,6 +80,47 @@ def test_the_first_key_of_a_name_is_pinned_and_said_once(caplog: pytest.LogCaptu
         later.proved(identity("b", OTHER))  # whoever calls this, a pin stays
         check(later, "b", KEY)
         assert "take 'b' out of the pins in memory" in refused(later, "b", OTHER)
+
+
+def test_an_operator_gives_a_name_another_key_and_that_is_pinned() -> None:
+    """... until a later order. A node that knows the operator no more keeps what is pinned."""
+    operator, kept = NodeKey.make(), KeptFile()
+    orders = Ejections([operator.fingerprint], "mesh")
+    keys = PeerKeys("me", "pinned", OWN, pins=kept, ejections=orders)
+    keys.proved(identity("b", KEY))
+    orders.take(EjectOrder.rebind(operator, "mesh", "b", 1, to=OTHER.fingerprint))
+    assert keys.described()["rebound"] == {"b": OTHER.fingerprint}
+    assert KEY.fingerprint in refused(keys, "b", KEY)
+    refused(keys, "b", None)
+    assert keys.order_against(identity("b", KEY)) is not None
+    assert keys.order_against(identity("b", OTHER)) is None
+    check(keys, "b", OTHER)
+    keys.proved(identity("b", KEY))  # whoever calls this
+    assert json.loads(kept.data or b"") == {"pins": {"b": KEY.fingerprint}}
+    for _ in range(2):
+        keys.proved(identity("b", OTHER))
+    assert json.loads(kept.data or b"") == {"pins": {"b": OTHER.fingerprint}}
+    later = PeerKeys("me", "pinned", OWN, pins=kept)
+    check(later, "b", OTHER)
+    refused(later, "b", KEY)
+    orders.take(EjectOrder.rebind(operator, "mesh", "b", 2, to=KEY.fingerprint))
+    check(keys, "b", KEY)
+    orders.take(EjectOrder.sign(operator, "mesh", "b", 1, ejected=True))  # of another kind
+    with pytest.raises(HandshakeError, match="ejected"):
+        check(keys, "b", KEY)
+
+
+def test_orders_about_keys_change_neither_lists_nor_the_own_name() -> None:
+    operator = NodeKey.make()
+    orders = Ejections([operator.fingerprint], "mesh")
+    for name in ("b", "me"):
+        orders.take(EjectOrder.rebind(operator, "mesh", name, 1, to=OTHER.fingerprint))
+    listed = PeerKeys("me", "allowed", OWN, allowed={"b": (KEY.fingerprint,)}, ejections=orders)
+    check(listed, "b", KEY)
+    refused(listed, "b", OTHER)
+    assert listed.order_against(identity("b", KEY)) is None
+    check(PeerKeys("me", "pinned", OWN, pins=KeptFile(), ejections=orders), "me", OWN)
+    check(PeerKeys("me", ejections=orders), "b", None)
 
 
 def test_the_own_name_has_the_own_key_whatever_is_pinned_or_listed() -> None:

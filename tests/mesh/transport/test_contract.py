@@ -331,6 +331,57 @@ async def test_who_is_ejected_at_one_node_is_refused_by_all_until_it_is_admitted
         await eventually(lambda: len({file.data for file in kept}) == 1)  # c was told, too
 
 
+async def test_a_node_that_lost_its_key_gets_its_name_back_by_order(net: Net) -> None:
+    operator, old, new = (NodeKey.make() for _ in range(3))
+    keys = {name: NodeKey.make() for name in "ac"}
+    kept = {name: (KeptFile(), KeptFile()) for name in "ac"}
+
+    def known(name: str) -> PeerKeys:
+        """What a node that has started again knows."""
+        pins, orders = kept[name]
+        ejections = Ejections([operator.fingerprint], "mesh", orders)
+        return PeerKeys(name, "pinned", keys[name], pins=pins, ejections=ejections)
+
+    async def lives(key: NodeKey, *nodes: RecordingNode) -> None:
+        """A life of b is linked with these."""
+        async with AsyncExitStack() as life:
+            b = RecordingNode("b", epoch=next(NUMBERS))
+            await net.start(life, b, keys=PeerKeys("b", "pinned", key, pins=KeptFile()))
+            await linked(b, *nodes)
+
+    async with AsyncExitStack() as stack:
+        a, c = nodes = [RecordingNode(name) for name in "ac"]
+        meshes = [(await net.start(stack, node, keys=known(node.info.name)))[0] for node in nodes]
+        await linked(*nodes)
+        await lives(old, *nodes)
+        await eventually(lambda: not {"b"} & (a.linked.keys() | c.linked.keys()))
+        async with AsyncExitStack() as life:
+            b = RecordingNode("b", epoch=next(NUMBERS))
+            await net.start(life, b, keys=PeerKeys("b", "pinned", new, pins=KeptFile()))
+            await eventually(lambda: all(one.counters.refused.get("key") for one in meshes))
+            assert not b.linked
+            order = EjectOrder.rebind(operator, "mesh", "b", 1, to=new.fingerprint)
+            assert meshes[0].orders.order(order)
+            await linked(b, *nodes)
+        await eventually(lambda: not {"b"} & (a.linked.keys() | c.linked.keys()))
+    async with AsyncExitStack() as stack:
+        a, c = nodes = [RecordingNode(name, epoch=2) for name in "ac"]
+        meshes = [(await net.start(stack, node, keys=known(node.info.name)))[0] for node in nodes]
+        await lives(new, *nodes)
+        async with AsyncExitStack() as life:  # whoever has the old key lost the name
+            b = RecordingNode("b", epoch=next(NUMBERS))
+            await net.start(life, b, keys=PeerKeys("b", "pinned", old, pins=KeptFile()))
+            await eventually(lambda: all(one.counters.refused.get("key") for one in meshes))
+            assert not b.linked
+            again = EjectOrder.rebind(operator, "mesh", "b", 2, to=old.fingerprint)
+            assert meshes[1].orders.order(again)
+            await linked(b, *nodes)
+            link = meshes[0].links.get("b")
+            back = EjectOrder.rebind(operator, "mesh", "b", 3, to=new.fingerprint)
+            assert meshes[1].orders.order(back)  # a link with the other key ends
+            await eventually(lambda: not b.linked and link is not None and link.ended_because)
+
+
 async def test_secrets_and_keys_change_while_links_carry_frames(net: Net) -> None:
     a, b = RecordingNode("a"), RecordingNode("b")
     key, first, later = (NodeKey.make() for _ in range(3))

@@ -1,0 +1,123 @@
+"""What all orders of operators have in common: a counter, the operator's key, and its signature."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from abc import ABC, abstractmethod
+from collections.abc import Collection, Iterator
+from dataclasses import replace
+from typing import Any, ClassVar, TypeVar
+
+from crdtbucket.base.packing import pack, unpack
+from crdtbucket.errors import MeshError, WireError
+from crdtbucket.mesh.links.node_key import (
+    PUBLIC_BYTES,
+    SIGNATURE_BYTES,
+    NodeKey,
+    fingerprint_of,
+    is_signed,
+)
+
+MAX_COUNTER = 2**63 - 1
+Order = TypeVar("Order", bound="SignedOrder")
+
+
+class SignedOrder(ABC):
+    """The base of frozen dataclasses whose fields are what is ordered, the key and the signature,
+    as they are sent and kept. Of two orders about the same that with the higher counter holds."""
+
+    __slots__ = ()
+    PURPOSE: ClassVar[bytes]
+    """Goes before what is signed, so that no order passes for one of another kind."""
+    WHAT: ClassVar[str]
+    """What messages call such an order."""
+    counter: int
+    public: bytes
+    """The operator's key."""
+    signature: bytes
+
+    @abstractmethod
+    def row(self) -> tuple[Any, ...]:
+        """As it is sent and kept: what is ordered, then `public` and `signature`."""
+
+    @classmethod
+    @abstractmethod
+    def read(cls: type[Order], rows: object) -> Iterator[Order]:
+        """The orders in these rows, whatever they are; raises `WireError`. Signatures are not
+        looked at."""
+
+    def is_signed(self, mesh_name: str) -> bool:
+        """Whether the key that it shows has signed it, for the mesh of this name."""
+        return is_signed(self._text(mesh_name), self.signature, self.public)
+
+    def as_text(self) -> str:
+        """One word of ASCII."""
+        return base64.urlsafe_b64encode(packed([self])).decode()
+
+    @classmethod
+    def from_text(cls: type[Order], text: str) -> Order:
+        """The order in this word. Raises `MeshError`."""
+        try:
+            orders = list(cls.read(unpacked(base64.urlsafe_b64decode(text))))
+        except (WireError, binascii.Error, ValueError) as error:
+            raise MeshError(f"this is no {cls.WHAT}: {error}") from error
+        if len(orders) != 1:
+            raise MeshError(f"these are {len(orders)} orders: give one")
+        return orders[0]
+
+    def checked(self: Order) -> Order:
+        """The same order. Raises `MeshError` for one that says what cannot be ordered."""
+        try:
+            return next(self.read((self.row(),)))
+        except WireError as error:
+            raise MeshError(str(error)) from error
+
+    def signed_with(self: Order, key: NodeKey, mesh_name: str) -> Order:
+        """The same, signed by whoever has `key`. Raises as `checked`."""
+        text = self._text(mesh_name)
+        return replace(self, public=key.public, signature=key.sign(text)).checked()  # type: ignore[type-var]
+
+    def _text(self, mesh_name: str) -> bytes:
+        return self.PURPOSE + pack((mesh_name, *self.row()[:-2]))
+
+
+def packed(orders: Collection[SignedOrder]) -> bytes:
+    """These orders in bytes."""
+    return pack([order.row() for order in orders])
+
+
+def unpacked(data: bytes) -> object:
+    """The rows in these bytes, which may be anything; raises `WireError`."""
+    try:
+        return unpack(data)
+    except ValueError as error:
+        raise WireError(f"orders: {error}") from error
+
+
+def check_signing(counter: object, public: object, signature: object, *, unsigned: bool) -> None:
+    """Raises `WireError` where these have not the form of what `signed_with` makes. `unsigned`: it
+    may lack key and signature."""
+    if type(counter) is not int or not 1 <= counter <= MAX_COUNTER:
+        raise WireError("an order with an impossible counter")
+    if type(public) is not bytes or type(signature) is not bytes:
+        raise WireError("an order without a signature")
+    if (len(public), len(signature)) != (PUBLIC_BYTES, SIGNATURE_BYTES) and (
+        public or signature or not unsigned
+    ):
+        raise WireError("an order without a signature")
+
+
+def check_operator(order: SignedOrder, operators: Collection[str], mesh_name: str) -> None:
+    """Raises `MeshError` for an order that none of these operators has signed for this mesh.
+    `operators`: fingerprints of their keys."""
+    operator = fingerprint_of(order.public)
+    if operator not in operators:
+        raise MeshError(
+            f"key {operator} gives no orders here: list it in mesh.operator_keys, on every node"
+        )
+    if not order.is_signed(mesh_name):
+        raise MeshError(
+            f"it is not signed for the mesh {mesh_name!r}: somebody has changed it, or it was "
+            "signed for another mesh.mesh_name"
+        )
