@@ -177,7 +177,9 @@ $(STAMPS)/base: $(STAMPS)/tools $(NATIVE) pyproject.toml
 
 # All of `base` and more: each installation compiles the core.
 $(STAMPS)/dev: $(STAMPS)/tools $(NATIVE) pyproject.toml
-	$(PIP) install --no-build-isolation --editable '.[dev]'
+	$(PIP) install --no-compile --no-build-isolation --editable '.[dev]'
+	@# On every processor; pip has one. Some packages ship templates that are no Python, which it leaves out, too.
+	@$(BIN)/python -W ignore -m compileall -qq -j 0 $(VENV)/lib || true
 	@touch $(STAMPS)/base $@
 
 $(STAMPS)/bench: $(STAMPS)/base
