@@ -125,6 +125,13 @@ MUTATIONS = (
         suite("http/server/test_quota_server", "do_not_hold"),
     ),
     Mutation(
+        "idle_envoys_keep_what_one_in_need_lacks",
+        "http",
+        "if 2 * room < min(half, 2 * sum(wants.values())):",
+        "if 2 * room < 0:",
+        suite("http/server/test_quota_server", "starve"),
+    ),
+    Mutation(
         "what_an_envoy_may_still_use_comes_back",
         "http",
         "self._give_back(self.unreported - self._usable(now))",

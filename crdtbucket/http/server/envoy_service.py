@@ -158,7 +158,7 @@ class EnvoyService:
         while True:
             await stream.ready.wait()
             # Awaits until the Envoy has room for it; until then the next ones replace each other.
-            await context.write(write_actions(stream.sent()))
+            await context.write(write_actions(stream.sent(AT_ONCE)))
 
     def _check(self, context: grpc.aio.ServicerContext) -> None:
         shown = dict(context.invocation_metadata() or ()).get("authorization", "")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from crdtbucket._core import Decision
@@ -40,8 +40,9 @@ class QuotaGroup:
             if one.action is None or one.action.tokens is not None:
                 one.assign(None, None, now)
 
-    async def share(self, bucket: Bucket, now: int) -> int:
+    async def share(self, bucket: Bucket, clock: Callable[[], int]) -> int:
         """Takes what the Envoys want and assigns it to them. Returns when to look again."""
+        now = clock()
         spec = bucket.of(self.key).spec_of(self.key)
         pace = self.pace = _pace(spec)
         spare = bucket.peek(self.key).remaining // (4 * len(self.members))
@@ -50,28 +51,43 @@ class QuotaGroup:
                 refill = spec.refill_rate * NS_PER_SECOND / spec.interval_ns
                 one.rate = refill / (2 * len(self.members))
         half = min(max(spec.capacity // 2, 1), MAX_UINT32)
-        wants = {
-            one: min(one.wanted(now, pace, spare), half)
-            for one in self.members
-            if not one.silent(now) and one.bucket_id not in one.stream.unsent
-        }
-        wants = {one: want for one, want in wants.items() if want}
-        room = half - sum(one.size for one in self.members if one not in wants)  # what others hold
+        wants = self._wants(now, spare, half)
+        room = half - self._held_without(wants)
+        if 2 * room < min(half, 2 * sum(wants.values())):
+            # The others hold so much that the refill could not be passed on.
+            wants = self._wants(now, spare, half, anew=True)
+            room = half - self._held_without(wants)
         total = min(sum(wants.values()), room)
         decision = await _taken(bucket, self.key, total) if total > 0 else None
         given = decision.cost if decision is not None and decision.allowed else 0
-        parts = self._parts({one: want for one, want in wants.items() if one.live}, given)
+        now = clock()  # a store may have been asked
+        parts = self._parts({one: wants[one] for one in self.members if one in wants}, given)
         for one, tokens in parts.items():
             # Also none, in place of what it may have left: room was made of that.
             if (given and (tokens or one.size)) or one.action is None or one.action.tokens is None:
                 one.assign(tokens, decision, now)
         if (rest := given - sum(parts.values())) > 0 and decision is not None:
-            decision.bucket.refund(decision, rest)  # an Envoy has gone while this was decided
+            decision.bucket.refund(decision, rest)  # an Envoy has left while this was decided
         if given < sum(wants.values()):
             wait = decision.retry_after_ns if decision is not None and not decision.allowed else 0
             return now + max(pace, wait)
         lasts = [one.lasts_until(pace, spare) for one in self.members]
         return max(now + pace, min(lasts, default=0))
+
+    def _wants(
+        self, now: int, spare: int, half: int, *, anew: bool = False
+    ) -> dict[QuotaSubscription, int]:
+        """What each Envoy in need is to get; with `anew` each Envoy, in place of what it holds."""
+        wants = {
+            one: min(one.wanted(now, self.pace, spare, anew=anew), half)
+            for one in self.members
+            if not one.silent(now) and one.bucket_id not in one.stream.unsent
+        }
+        return {one: want for one, want in wants.items() if want}
+
+    def _held_without(self, wants: Mapping[QuotaSubscription, int]) -> int:
+        """The tokens that all other Envoys may have."""
+        return sum(one.size for one in self.members if one not in wants)
 
     def _parts(
         self, wants: Mapping[QuotaSubscription, int], given: int
@@ -94,7 +110,7 @@ def _pace(spec: BucketSpec) -> int:
 
 
 async def _taken(bucket: Bucket, key: str, tokens: int) -> Decision:
-    """Takes all these tokens, or else those that there are: all of them count as asked for."""
+    """Takes all these tokens, or those that are left. A mesh sees a demand for all of them."""
     decision = await bucket.acquire(key, tokens)
     if decision.allowed or tokens == 1:
         return decision

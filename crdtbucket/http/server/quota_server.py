@@ -237,7 +237,6 @@ class QuotaServer:
             del self._groups[group.bucket, group.key]
 
     def _forget(self, one: QuotaSubscription) -> None:
-        one.live = False
         self._leave(one)
         del one.stream.ids[one.bucket_id]
         one.stream.id_bytes -= sum(len(name) + len(value) for name, value in one.bucket_id)
@@ -265,7 +264,7 @@ class QuotaServer:
         if bucket is None or bucket.of(group.key).spec_of(group.key).shadow:
             group.admit_all(now)
         else:
-            at = min(at, await group.share(bucket, now))
+            at = min(at, await group.share(bucket, self._clock))
         for one in group.members:
             if one.sent_at + EXTEND_NS <= now and not one.silent(now):
                 one.extend(now)

@@ -10,6 +10,7 @@ import asyncio
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
+from itertools import islice
 from math import ceil, sqrt
 
 from crdtbucket._core import Decision
@@ -74,10 +75,11 @@ class QuotaStream:
         self.unsent[action.bucket_id] = action
         self.ready.set()
 
-    def sent(self) -> list[QuotaAction]:
-        """Hands over what is to be sent."""
-        actions, self.unsent = list(self.unsent.values()), {}
-        self.ready.clear()
+    def sent(self, most: int | None = None) -> list[QuotaAction]:
+        """Hands over what is to be sent, the first `most` of it; None: all."""
+        actions = [self.unsent.pop(one) for one in list(islice(self.unsent, most))]
+        if not self.unsent:
+            self.ready.clear()
         return actions
 
 
@@ -98,8 +100,6 @@ class QuotaSubscription:
     action: QuotaAction | None = None
     """The assignment that was sent last."""
     sent_at: int = 0
-    live: bool = True
-    """False once its stream has ended, or the bucket was abandoned."""
     _paid: deque[_Paid] = field(default_factory=deque)
     _sent: deque[tuple[int, int]] = field(default_factory=deque)
     """When assignments were sent that may still be in force, and their tokens."""
@@ -140,12 +140,12 @@ class QuotaSubscription:
         """Tokens that the Envoy is likely to have left."""
         return max(0.0, self._left - self.rate * (now - self._left_at) / NS_PER_SECOND)
 
-    def wanted(self, now: int, pace: int, spare: int) -> int:
-        """Tokens for a new assignment; 0 when the one that it has will do.
+    def wanted(self, now: int, pace: int, spare: int, *, anew: bool = False) -> int:
+        """Tokens for a new assignment; 0 when the one that it has will do, unless `anew`.
 
         `pace`: how long it is to last (ns). `spare`: tokens for requests that nobody foresees."""
         want, low = self._target(pace, spare)
-        if self.left(now) > low and self.size <= 2 * want:
+        if not anew and self.left(now) > low and self.size <= 2 * want:
             return 0
         return want
 

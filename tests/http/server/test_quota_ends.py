@@ -11,7 +11,7 @@ from crdtbucket._core import Decision
 from crdtbucket.errors import CrdtbucketError
 from crdtbucket.http.server import quota_group, quota_server
 from crdtbucket.http.server.quota_server import MAX_STREAMS
-from crdtbucket.http.server.quota_subscription import QuotaUsage
+from crdtbucket.http.server.quota_subscription import QuotaAction, QuotaStream, QuotaUsage
 from crdtbucket.http.server.refusal import Refusal
 from crdtbucket.limiter.bucket import Bucket
 from tests.http.server.envoys import SimulatedEnvoy, VirtualNode, api, assigned, bucket_id, run
@@ -80,6 +80,54 @@ async def test_tokens_for_an_envoy_that_has_gone_meanwhile_come_back(
     assert not caplog.records
 
 
+async def test_tokens_for_a_bucket_id_that_is_of_another_key_meanwhile_come_back(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    node = VirtualNode(api(100, 1))
+    envoy = SimulatedEnvoy(node)
+    taken = quota_group._taken
+
+    async def slow(bucket: Bucket, key: str, tokens: int) -> Decision:
+        decision = await taken(bucket, key, tokens)
+        node.rules(())  # a reload
+        envoy.report()
+        return decision
+
+    monkeypatch.setattr(quota_group, "_taken", slow)
+    envoy.request()
+    await node.tick()
+    assert node.left() == 99
+    await node.tick(1)
+    (action,) = envoy.stream.sent()
+    assert action.tokens is None
+
+
+async def test_an_assignment_replaces_the_last_one_only_once_it_is_sent(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    node = VirtualNode(api(100, 1))
+    envoy = SimulatedEnvoy(node)
+    tokens = await assigned(node, envoy)
+    taken = quota_group._taken
+
+    async def slow(bucket: Bucket, key: str, cost: int) -> Decision:
+        node.table.set_time(node.now + 2 * 10**9)
+        return await taken(bucket, key, cost)
+
+    monkeypatch.setattr(quota_group, "_taken", slow)
+    envoy.denied = 400
+    envoy.report()
+    await node.tick(1)
+    before = node.left()
+    envoy.report()  # the Envoy has not read the new one
+    assert node.left() == before
+    envoy.read()
+    node.table.set_time(node.now + 10**9)
+    before = node.left()
+    envoy.report()
+    assert node.left() == before + tokens
+
+
 async def test_a_key_that_cannot_be_decided_holds_up_no_other(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -138,6 +186,17 @@ async def test_ticks_end_when_they_are_told_to_at_whatever_moment(turns: int) ->
     running.cancel()
     await asyncio.wait([running], timeout=20)
     assert running.cancelled()
+
+
+def test_what_is_to_be_sent_is_handed_over_in_parts() -> None:
+    stream = QuotaStream()
+    actions = [QuotaAction(bucket_id(f"u{n}"), n) for n in range(5)]
+    for one in actions:
+        stream.put(one)
+    assert stream.sent(2) == actions[:2]
+    assert stream.ready.is_set()
+    assert stream.sent(3) == actions[2:]
+    assert (stream.ready.is_set(), stream.sent()) == (False, [])
 
 
 # -- hostile reports

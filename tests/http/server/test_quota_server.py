@@ -90,6 +90,20 @@ async def test_what_idle_envoys_hold_is_half_the_capacity_in_all() -> None:
     assert sum(one.total for one in envoys) - before == 50
 
 
+@pytest.mark.parametrize(("capacity", "idle"), [(10, 5), (10, 8), (100, 40)])
+async def test_idle_envoys_do_not_starve_one_in_need(capacity: int, idle: int) -> None:
+    node = VirtualNode(api(capacity, capacity))
+    envoys = [SimulatedEnvoy(node, seed=seed) for seed in range(idle)]
+    for coming in envoys:  # each is assigned some of a full bucket
+        coming.request()
+        await run(node, envoys, 1)
+    hot = SimulatedEnvoy(node, rate=lambda _: 10 * capacity)
+    await run(node, [*envoys, hot], 6)
+    before, refill = hot.total, 20 * capacity
+    await run(node, [*envoys, hot], 20)
+    assert hot.total - before >= 0.3 * refill
+
+
 @pytest.mark.parametrize(
     ("capacity", "demands"), [(100, (200, 200)), (1_000, (300, 100)), (40, (90, 20))]
 )
