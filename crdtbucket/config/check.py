@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
 from pydantic import ValidationError
@@ -83,6 +83,11 @@ def report_problem(
     message = f"{key} {problem.message}" if missing else problem.message
     # Masked first: a secret whose words were changed would not be found.
     source.report_at(place, words(masked(message, place)), words(problem.fix))
+
+
+def as_keys(text: str, keys: Mapping[str, str]) -> str:
+    """Words for those who write Python, as words for those who write the file: `keys` has both."""
+    return re.sub(r"\w+", lambda word: keys.get(word[0], word[0]), text)
 
 
 def report_missing(node: YamlNode, location: tuple[str, ...], source: Source) -> None:

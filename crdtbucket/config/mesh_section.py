@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import re
 from typing import Annotated, Literal
 
 from pydantic import Field
 
-from crdtbucket.config.check import masked, report_problem, validate
+from crdtbucket.config.check import as_keys, masked, report_problem, validate
 from crdtbucket.config.section import Section
 from crdtbucket.config.source import Source, YamlNode
 from crdtbucket.config.values import (
@@ -122,5 +121,4 @@ def mesh_config(node: YamlNode, source: Source) -> MeshConfig | None:
 
 
 def _as_keys(text: str) -> str:
-    """Words for those who write Python, as words for those who write the file."""
-    return re.sub(r"\w+", lambda word: _TLS.get(word[0], word[0]), text)
+    return as_keys(text, _TLS)

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import re
 from typing import Annotated, Literal
 
 from pydantic import Field
 
-from crdtbucket.config.check import report_problem
+from crdtbucket.config.check import as_keys, report_problem
 from crdtbucket.config.section import Section
 from crdtbucket.config.source import Source, YamlNode
 from crdtbucket.config.values import Addresses, Seconds, SecretText, whole
@@ -138,6 +137,4 @@ def _report(problem: Problem, node: YamlNode, source: Source) -> None:
 
 
 def _as_keys(text: str) -> str:
-    """Words for those who write Python, as words for those who write the file."""
-    text = re.sub(r"\w+", lambda word: _KEYS.get(word[0], word[0]), text)
-    return text.replace("=True", ": true")
+    return as_keys(text, _KEYS).replace("=True", ": true")

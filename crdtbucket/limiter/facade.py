@@ -172,7 +172,8 @@ class Limiter:
         try:
             return self._in_force.buckets[name]
         except (KeyError, TypeError):  # most callers write the canonical name; a list has no hash
-            return self._in_force.bucket(name)
+            pass
+        return self._in_force.bucket(name)  # out here: its error has no other one as its context
 
     # -- several buckets at once
 

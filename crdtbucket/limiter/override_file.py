@@ -64,7 +64,7 @@ class OverrideFile:
         """Whether other processes have written to it."""
         try:
             found = os.stat(self.path)
-        except FileNotFoundError:
+        except OSError:  # an `exchange` says why
             return self._known is not None
         known = self._known
         return known is None or (found.st_ino, found.st_size) != (known.inode, self._at)
@@ -83,19 +83,23 @@ class OverrideFile:
         `most`: bytes that are read at most, nearly. Raises `MeshError`.
         """
         try:
-            was_read = self._known is not None
+            known = self._known
             fd = self._locked()
+            begin = self._at, self._orders
             try:
                 found = self._read(fd, most)
-                if was_read and os.fstat(fd).st_size == 0:
-                    new = book.every()  # somebody has removed it
-                self._known = FileId.of(fd)
+                whole = self._at == os.fstat(fd).st_size  # else what is not read would be lost
+                is_other = known is not None and FileId.of(fd) != known
+                if is_other and whole and self._orders + len(new) < len(book):
+                    new = book.every()  # it was removed, and this one has not all that holds
                 if new:
                     self._append(fd, new, durable=durable)
-                    self._known = FileId.of(fd)
-                    whole = self._at == os.fstat(fd).st_size  # else what is not read would be lost
-                    if whole and self._orders > 2 * len(book) + SPARE_ORDERS:
-                        self._write_anew([*book.every(), *found])
+                self._known = FileId.of(fd)
+                if new and whole and self._orders > 2 * len(book) + SPARE_ORDERS:
+                    self._write_anew([*book.every(), *found])
+            except BaseException:
+                self._at, self._orders = begin  # nobody gets what was read: it is read again
+                raise
             finally:
                 os.close(fd)
         except OSError as error:
@@ -174,7 +178,8 @@ class OverrideFile:
             self._orders += len(orders)
 
     def _write_anew(self, orders: Sequence[OverrideOrder]) -> None:
-        """Writes a file of these alone, in the place of the other, which is locked."""
+        """Writes a file of these alone, in the place of the other, which is locked, and which stays
+        where there is no room for two."""
         aside = self.path + ".new"
         flags = os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW
         fd = os.open(aside, flags, 0o600)
@@ -184,6 +189,10 @@ class OverrideFile:
             os.fsync(fd)
             is_now, size = FileId.of(fd), os.fstat(fd).st_size
             os.replace(aside, self.path)
+        except OSError as error:
+            os.unlink(aside)  # else it takes the last room on the disk
+            LOG.warning("%s is not written anew: %s", self.path, error.strerror)
+            return
         finally:
             os.close(fd)
         self._known, self._at, self._orders = is_now, size, len(orders)

@@ -146,4 +146,4 @@ def _differences(path: str, old: object, new: object) -> Iterator[str]:
         return
     for field in dataclasses.fields(old):
         if getattr(old, field.name) != getattr(new, field.name):
-            yield f"{path}.{field.name}"
+            yield f"{path}.{field.name.replace('tls_', 'tls.')}"  # a file has these below `tls`

@@ -91,6 +91,7 @@ def test_an_unknown_bucket_lists_the_names(name: Any) -> None:
     with pytest.raises(UnknownBucket) as caught:
         limiter.bucket(name)
     assert caught.value.names == ("api", "other")
+    assert caught.value.__context__ is None
     assert "api, other" in str(caught.value)
     with pytest.raises(UnknownBucket, match="api, other"):
         limiter.keys(name)

@@ -111,6 +111,30 @@ def test_a_file_that_was_removed_is_written_again_with_all_that_holds(path: str)
     assert [found.key for found in one.exchange((), book)] == ["d"]
 
 
+def test_a_file_that_a_new_process_made_in_the_place_of_a_removed_one_gets_all_that_holds(
+    path: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one, book = OverrideFile(path), OverrideBook()
+    book.recall([order("a"), order("b"), order("c")], send=False)
+    one.exchange(book.every(), book)
+    os.remove(path)
+    keys(OverrideFile(path), order("d"))
+    write = module._write
+
+    def full(_fd: int, _data: bytes) -> NoReturn:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(module, "_write", full)
+    with pytest.raises(MeshError):
+        one.exchange((), book)
+    monkeypatch.setattr(module, "_write", write)
+    assert [found.key for found in one.exchange((), book)] == ["d"]
+    size = os.path.getsize(path)
+    assert keys(OverrideFile(path)) == ["d", "a", "b", "c"]
+    assert one.exchange((), book) == []
+    assert os.path.getsize(path) == size
+
+
 def test_a_file_of_replaced_orders_is_written_anew_and_all_follow(
     path: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -154,3 +178,51 @@ def test_a_full_disk_leaves_the_file_as_it_was(path: str, monkeypatch: pytest.Mo
     monkeypatch.setattr(module, "_write", write)
     assert keys(one, order("c")) == []
     assert keys(OverrideFile(path)) == ["a", "c"]
+
+
+def test_a_full_disk_loses_nothing_that_others_have_appended(
+    path: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one = OverrideFile(path)
+    keys(one)
+    keys(OverrideFile(path), order("a"))
+
+    def full(_fd: int, _data: bytes) -> NoReturn:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as disk:
+        disk.setattr(module, "_write", full)
+        with pytest.raises(MeshError, match="No space left on device"):
+            keys(one, order("b"))
+    assert keys(one, order("b")) == ["a"]
+
+
+def test_without_room_for_two_files_the_long_one_stays(
+    path: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(module, "SPARE_ORDERS", 10)
+
+    def full(_from: str, _to: str) -> NoReturn:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    one = OverrideFile(path)
+    with monkeypatch.context() as disk:
+        disk.setattr(os, "replace", full)
+        for counter in range(1, 15):
+            keys(one, order("a", counter))
+    assert "a.overrides is not written anew: No space left on device" in caplog.text
+    assert os.listdir(os.path.dirname(path)) == ["a.overrides"]
+    assert keys(OverrideFile(path)) == ["a"] * 14
+    keys(one, order("a", 15))
+    assert keys(OverrideFile(path)) == ["a"]
+
+
+def test_a_path_that_cannot_be_reached_is_looked_at_and_says_why(path: str) -> None:
+    one = OverrideFile(path)
+    keys(one, order("a"))
+    folder = os.path.dirname(path)
+    os.rename(folder, folder + "2")
+    Path(folder).touch()
+    assert one.changed
+    with pytest.raises(MeshError, match=r"a\.overrides cannot be used"):
+        keys(one)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import dataclasses
 import threading
 from fractions import Fraction
 from pathlib import Path
@@ -329,6 +330,12 @@ def test_what_holds_for_life_is_named_with_all_else_that_is_wrong() -> None:
     assert refused(limiter, config) == [
         "node", "region", "mesh.listen", "mesh.peers", "rating.bucket_backend", "mesh.secret",
     ]  # fmt: skip
+
+
+def test_tls_that_would_change_is_called_as_in_the_file() -> None:
+    limiter = Limiter([API], node="eu-1", mesh=MESH)
+    mesh = dataclasses.replace(MESH, tls_cert="c.pem", tls_key="k.pem")
+    assert refused(limiter, config_of(OTHER, mesh=mesh)) == ["mesh.tls.cert", "mesh.tls.key"]
 
 
 def test_what_the_file_leaves_out_may_come_from_code() -> None:

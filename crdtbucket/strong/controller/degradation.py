@@ -33,7 +33,7 @@ class Degradation:
     """When the mode changes."""
     on_mode_change: Callable[[ModeNotice], None] | None = None
     """Called on the event loop of the limiter at every change; must not block."""
-    webhook: str | None = None
+    webhook: str | None = field(default=None, repr=False)
     """An http(s) URL that every change is posted to, as JSON; with `slack+` or `pagerduty+` before
     it, as these services take it."""
     expected_nodes: int | None = None

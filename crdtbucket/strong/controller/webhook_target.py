@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import html
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from urllib.parse import SplitResult, urlsplit
 
 from crdtbucket.errors import InvalidSpec
@@ -27,10 +27,10 @@ MAX_DEDUP_KEY = 255
 class WebhookTarget:
     """A URL that notices are posted to, and what the service there asks for."""
 
-    url: str
+    url: str = field(repr=False)
     service: str
     """"slack", "pagerduty", or "" for all others."""
-    key: str
+    key: str = field(repr=False)
     """What PagerDuty knows its customer by."""
 
     @classmethod

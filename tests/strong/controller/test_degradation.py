@@ -27,6 +27,7 @@ def test_a_share_is_any_number_above_nothing_up_to_all(ratio: Any) -> None:
 def test_a_fleet_may_be_one_process_or_a_million_and_a_webhook_an_address(nodes: Any) -> None:
     how = Degradation(expected_nodes=nodes, webhook="https://h/hook")
     assert (how.expected_nodes, how.webhook) == (nodes, "https://h/hook")
+    assert "hook'" not in repr(how)  # it may hold a token
 
 
 @pytest.mark.parametrize(

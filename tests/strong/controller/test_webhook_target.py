@@ -30,6 +30,7 @@ PAGERDUTY = "https://events.pagerduty.com/v2/enqueue"
 )
 def test_only_the_host_of_a_url_is_shown(url: str, shown: str) -> None:
     assert masked_url(check_webhook(url)) == shown
+    assert "hunter2" not in repr(WebhookTarget.of(url))
 
 
 @pytest.mark.parametrize(
