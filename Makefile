@@ -17,8 +17,12 @@
 #   make chaos   real Redis servers fail under load, and five real nodes without one; every token is accounted
 #                for (CALLS=n; HISTORIES=n of CHAOS_SECONDS=n: 20 of two minutes are 40 minutes)
 #   make endurance  five real nodes for an hour (HOURS=n): memory, descriptors, and levels at each pause
-#   make fuzz    random bytes against everything that reads frames or files, and libFuzzer on the core
-#                (SECONDS=n; installs clang, CLANG=no does without)
+#   make fuzz    random bytes against everything that reads bytes from outside, and libFuzzer on the core
+#                (MINUTES=n, 5 without; installs clang, CLANG=no does without)
+#   make mutants  mutmut changes the rules of the controller, the mesh and roll-outs in every way, and their
+#                tests must notice (an hour or two)
+#   make sanitized  the tests of the core with a core that watches its own memory and arithmetic
+#   make aarch64  the core compiled for aarch64 and its tests run by an emulator (Debian; installs both)
 #   make docs    the pages of docs/ as a site in docs/_build, warnings are errors
 #   make docs-architecture  the drawing of the folders in docs/architecture.md, from the imports
 #   make docs-figures  the picture and the tables of the documents (some minutes; DOC_SEEDS=n)
@@ -28,7 +32,6 @@
 
 PYTHON ?= python3
 SEEDS ?= 1000000
-SECONDS ?= 300
 RUNS ?= 10
 KILLS ?= 2000
 CALLS ?= 100000
@@ -59,8 +62,8 @@ unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test check suite busy bench bench-report bench-page soak chaos endurance fuzz docs docs-architecture \
-  docs-figures docs-scaling lint types format redis valkey nats promtool nginx chromium wrk clang clean
+.PHONY: help demo test check suite busy bench bench-report bench-page soak chaos endurance fuzz mutants sanitized aarch64 \
+  docs docs-architecture docs-figures docs-scaling lint types format redis valkey nats promtool nginx chromium wrk clang clean
 
 help:
 	@sed -n '2,/^$$/s/^# \{0,1\}//p' Makefile
@@ -106,9 +109,24 @@ chaos: $(STAMPS)/dev redis
 endurance: $(STAMPS)/dev
 	$(BIN)/python -m tests.endurance --hours $(HOURS)
 
+fuzz: MINUTES = 5
 fuzz: $(STAMPS)/dev clang
-	CLANG="$(filter-out no,$(CLANG))" $(BIN)/python -m tests.fuzz --seconds $(SECONDS) \
+	@$(PIP) install --only-binary :all: atheris || echo "There is no atheris for this Python: examples are changed at random."
+	CLANG="$(filter-out no,$(CLANG))" $(BIN)/python -m tests.fuzz --minutes $(MINUTES) \
 	  $(if $(filter no,$(CLANG)),--without-libfuzzer)
+
+mutants: $(STAMPS)/dev
+	$(PIP) install 'mutmut>=3.8'
+	HYPOTHESIS_PROFILE=quick nice $(BIN)/mutmut run
+	$(BIN)/python -m tests.mutants
+
+sanitized: $(STAMPS)/dev
+	$(BIN)/python -m tests.native.sanitized
+
+aarch64: $(STAMPS)/dev
+	@$(call installed,qemu-aarch64,There is no qemu-aarch64 and no compiler for aarch64: install qemu-user$(comma) \
+	  gcc-aarch64-linux-gnu and libc6-dev-arm64-cross.,1,qemu-user gcc-aarch64-linux-gnu libc6-dev-arm64-cross)
+	$(BIN)/python -m tests.native.aarch64
 
 docs: $(STAMPS)/dev
 	$(BIN)/sphinx-build --quiet --fail-on-warning --keep-going docs docs/_build
@@ -159,7 +177,9 @@ $(STAMPS)/base: $(STAMPS)/tools $(NATIVE) pyproject.toml
 
 # All of `base` and more: each installation compiles the core.
 $(STAMPS)/dev: $(STAMPS)/tools $(NATIVE) pyproject.toml
-	$(PIP) install --no-build-isolation --editable '.[dev]'
+	$(PIP) install --no-compile --no-build-isolation --editable '.[dev]'
+	@# On every processor; pip has one. Some packages ship templates that are no Python, which it leaves out, too.
+	@$(BIN)/python -W ignore -m compileall -qq -j 0 $(VENV)/lib || true
 	@touch $(STAMPS)/base $@
 
 $(STAMPS)/bench: $(STAMPS)/base

@@ -64,9 +64,11 @@ def aiohttp_client(loop: Loop, *, limited: bool) -> Iterator[Run]:
             await response.read()
 
     server, session = loop.run_until_complete(begin())
-    yield awaited(loop, each, ["/"])
-    loop.run_until_complete(session.close())
-    loop.run_until_complete(server.close())
+    try:
+        yield awaited(loop, each, ["/"])
+    finally:
+        loop.run_until_complete(session.close())
+        loop.run_until_complete(server.close())
 
 
 def requests_client(*, limited: bool) -> Run:

@@ -77,10 +77,12 @@ def rpc_loop(loop: Loop, *, limited: bool) -> Iterator[Run]:
         return grpc.aio.server(interceptors=[AsyncLimitInterceptor(bucket())] if limited else [])
 
     server = loop.run_until_complete(made())
-    address = f"127.0.0.1:{loop.run_until_complete(begin())}"
-    with rpc_client(loop, address, f"/{SERVICE}/{METHOD}", [b"hello"]) as run:
-        yield run
-    loop.run_until_complete(server.stop(None))
+    try:
+        address = f"127.0.0.1:{loop.run_until_complete(begin())}"
+        with rpc_client(loop, address, f"/{SERVICE}/{METHOD}", [b"hello"]) as run:
+            yield run
+    finally:
+        loop.run_until_complete(server.stop(None))
 
 
 @contextmanager
@@ -92,8 +94,10 @@ def rpc_client(loop: Loop, address: str, method: str, requests: list[bytes]) -> 
         return grpc.aio.insecure_channel(address)
 
     channel = loop.run_until_complete(made())
-    yield awaited(loop, channel.unary_unary(method), requests)
-    loop.run_until_complete(channel.close())
+    try:
+        yield awaited(loop, channel.unary_unary(method), requests)
+    finally:
+        loop.run_until_complete(channel.close())
 
 
 @contextmanager
@@ -126,7 +130,7 @@ def envoy(loop: Loop, *, limited: bool) -> Iterator[Run]:
     async def begin_ours(file: Path) -> tuple[Any, str]:
         settings = ServeSettings(grpc="127.0.0.1:0")
         api = Api(Limiter.from_file(file), settings)
-        service = EnvoyService(api.descriptors, api.tokens, settings, shared=False)
+        service = EnvoyService(api.descriptors, api.quotas, api.tokens, settings, shared=False)
         service.bind()
         await service.start()
         return service, service.name.removeprefix("grpc://")
@@ -136,9 +140,11 @@ def envoy(loop: Loop, *, limited: bool) -> Iterator[Run]:
         file.write_text(ENVOY)
         server, address = loop.run_until_complete(begin_ours(file) if limited else begin_bare())
         path = f"/{messages.SERVICE}/{messages.METHOD}"
-        with rpc_client(loop, address, path, [question(one) for one in ADDRESSES]) as run:
-            yield run
-        loop.run_until_complete(server.stop(0))
+        try:
+            with rpc_client(loop, address, path, [question(one) for one in ADDRESSES]) as run:
+                yield run
+        finally:
+            loop.run_until_complete(server.stop(0))
 
 
 def forward_auth(loop: Loop, *, limited: bool) -> Run:

@@ -19,10 +19,14 @@ from crdtbucket.http import FieldOptions, Limits, Rule
 QUESTION = "what does a limit add to a request in a web framework?"
 ADDRESSES = [f"10.0.{n >> 8}.{n & 255}" for n in range(1_000)]
 RATE = f"{PLENTY}/day"
+EMPTY = "a middleware that decides nothing, and adds two fields"
+"""What the framework takes for any middleware of this kind: the least that a limit can add."""
+PAIRS = (("RateLimit-Policy", '"bench";q=9;w=9'), ("RateLimit", '"bench";r=9;t=9'))
 SILENT = FieldOptions(on_allowed=False)
 UNITS = ("us a request", "us added")
 NOTE = (
-    "CPU time; the first row is the framework alone; one rule "
+    "CPU time; the first row is the framework alone; a row that decides nothing is the least that "
+    "any middleware of that framework adds; one rule "
     "by address, 1,000 addresses in turn, every request allowed, a route that answers two bytes"
 )
 Loop = asyncio.AbstractEventLoop
@@ -238,6 +242,19 @@ def ours_wsgi(app: Any) -> Run:
     return wsgi(WSGILimitMiddleware(app, limits(), open_limiter=False))
 
 
+def empty_wsgi(app: Any) -> Run:
+    """A middleware that marks the request and adds two fields to the answer."""
+
+    def middleware(environ: Any, start_response: Any) -> Any:
+        def starting(status: str, headers: Any, exc_info: Any = None) -> Any:
+            return start_response(status, [*headers, *PAIRS], exc_info)
+
+        environ["crdtbucket.verdict"] = None
+        return app(environ, starting)
+
+    return wsgi(middleware)
+
+
 def flask_limiter() -> Run:
     """Its extension, with a default limit and header fields."""
     from flask_limiter import Limiter as Extension
@@ -282,12 +299,13 @@ class NullWriter:
         """The length is not known."""
 
 
-def aiohttp(loop: Loop, *, limited: bool) -> Run:
-    """Requests through an aiohttp application, from the request to its written response."""
+def aiohttp(loop: Loop, door: Callable[[Any], None] | None) -> Run:
+    """Requests through an aiohttp application with a middleware that `door` adds, from the request
+    to its written response."""
     from aiohttp import web
     from aiohttp.test_utils import make_mocked_request
 
-    from crdtbucket.http.middleware.aiohttp import KEY, setup
+    from crdtbucket.http.middleware.aiohttp import KEY
 
     async def home(_: Any) -> Any:
         return web.Response(text="ok")
@@ -298,7 +316,7 @@ def aiohttp(loop: Loop, *, limited: bool) -> Run:
         await response.write_eof()
         if response.status != 200:
             raise AssertionError(f"an answer of status {response.status}")
-        if limited:
+        if door is not None:
             del request[KEY]  # a server's request ends with its answer, and this one comes again
 
     async def all_of(requests: int) -> float:
@@ -311,8 +329,8 @@ def aiohttp(loop: Loop, *, limited: bool) -> Run:
 
     app = web.Application()
     app.router.add_get("/", home)
-    if limited:
-        setup(app, limits(), open_limiter=False)
+    if door is not None:
+        door(app)
     app.freeze()
     made = []
     for address in ADDRESSES:
@@ -324,6 +342,31 @@ def aiohttp(loop: Loop, *, limited: bool) -> Run:
             )
         )
     return lambda requests: loop.run_until_complete(all_of(requests))
+
+
+def ours_aiohttp(app: Any) -> None:
+    """Our middleware."""
+    from crdtbucket.http.middleware.aiohttp import setup
+
+    setup(app, limits(), open_limiter=False)
+
+
+def empty_aiohttp(app: Any) -> None:
+    """A middleware that marks the request, and a signal that adds two fields to the answer."""
+    from aiohttp import web
+
+    from crdtbucket.http.middleware.aiohttp import KEY
+
+    @web.middleware
+    def middleware(request: Any, handler: Callable[[Any], Awaitable[Any]]) -> Awaitable[Any]:
+        request[KEY] = None
+        return handler(request)
+
+    async def signal(_: Any, response: Any) -> None:
+        response.headers.extend(PAIRS)
+
+    app.middlewares.append(middleware)
+    app.on_response_prepare.append(signal)
 
 
 def comparisons(scale: Scale) -> Iterator[Comparison]:
@@ -345,10 +388,14 @@ def comparisons(scale: Scale) -> Iterator[Comparison]:
         }
         on_flask = {
             "crdtbucket, middleware": lambda: ours_wsgi(flask()),
+            EMPTY: lambda: empty_wsgi(flask()),
             "flask-limiter": flask_limiter,
         }
-        on_aiohttp = {"crdtbucket, middleware": lambda: aiohttp(loop, limited=True)}
+        on_aiohttp = {
+            "crdtbucket, middleware": lambda: aiohttp(loop, ours_aiohttp),
+            EMPTY: lambda: aiohttp(loop, empty_aiohttp),
+        }
         yield compared("Starlette", requests, asgi(starlette(), loop), on_starlette)
         yield compared("FastAPI", requests, asgi(fastapi(), loop), on_fastapi)
         yield compared("Flask", requests, wsgi(flask()), on_flask)
-        yield compared("aiohttp", requests, aiohttp(loop, limited=False), on_aiohttp)
+        yield compared("aiohttp", requests, aiohttp(loop, None), on_aiohttp)

@@ -47,6 +47,9 @@ class Sample:
     used: int
     """Bytes that it still holds after it has given free ones back."""
     files: int
+    blocks: int = 0
+    """Of memory that Python's objects hold. Where these do not grow, and what is used does, nothing
+    is kept that was not before: the allocator has come to need more room for as much."""
 
 
 @dataclass(frozen=True)
@@ -136,8 +139,9 @@ class Endurance:
         pid = node.pid
         held, files = resident_bytes(pid), descriptors(pid)
         async with node.asking:
-            await node.process.ask("give_back")
-        self.samples.append(Sample(minute, node.number, pid, held, resident_bytes(pid), files))
+            blocks = (await node.process.ask("give_back"))["blocks"]
+        used = resident_bytes(pid)
+        self.samples.append(Sample(minute, node.number, pid, held, used, files, blocks))
 
     async def _churn(self) -> None:
         """Keys that are asked for once and then for a long time not again."""
@@ -228,7 +232,9 @@ def main(arguments: list[str] | None = None) -> int:
     if not grown:
         print(f"memory: not judged, the run was over before minute {options.settle:g}")
     for node, found in grown.items():
-        print(f"memory of node {node}: {found:+.2f} MB an hour after minute {options.settle:g}")
+        first, last = (followed[node][i].blocks for i in (0, -1))
+        print(f"memory of node {node}: {found:+.2f} MB an hour after minute {options.settle:g}; "
+              f"blocks of Python's objects {first:,}, then {last:,}")  # fmt: skip
     print(f"{len(cluster.history.pauses)} pauses, {judged.admitted} takes admitted, "
           f"{run.churned:,} keys churned: {'holds' if not wrong else 'BROKEN'}")  # fmt: skip
     for one in wrong:

@@ -77,7 +77,8 @@ class Copies:
     """Copies of the project, one for each check that runs at the same time."""
 
     def __init__(self, directory: Path, count: int, mutations: Sequence[Mutation]) -> None:
-        ignore = shutil.ignore_patterns("*.so", "__pycache__")
+        # What is compiled of Python goes along: it is good for a copy with the same times.
+        ignore = shutil.ignore_patterns("*.so")
         first = directory / "0"
         for folder in ("crdtbucket", "tests", "docs/vectors"):
             shutil.copytree(ROOT / folder, first / folder, ignore=ignore)

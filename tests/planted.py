@@ -104,6 +104,13 @@ MUTATIONS = (
         suite("http/server/test_descriptor_limits", "only_ask or never"),
     ),
     Mutation(
+        "a_verdict_of_one_rule_forgets_its_decision",
+        "http",
+        "            by = ((by, self.binding),)\n",
+        "            by = ()\n",
+        suite("http/test_limits", "counts_by_its_digest"),
+    ),
+    Mutation(
         "a_name_that_is_no_utf_8_passes_unlimited",
         "http",
         'raw.decode("utf-8", "backslashreplace")',
@@ -2194,6 +2201,13 @@ MUTATIONS = (
         'return client_address(request.META.get("REMOTE_ADDR"), told, self.trusted)',
         'return client_address(request.META.get("REMOTE_ADDR"), told, ["203.0.113.0/24"])',
         suite("integrations/test_rest_framework", "whatever_it_forwards"),
+    ),
+    Mutation(
+        "a_silent_link_cannot_be_ended_with_uvloop",
+        "mesh/sockets",
+        "                same.shutdown(socket.SHUT_RDWR)",
+        "                sock.shutdown(socket.SHUT_RDWR)",
+        suite("mesh/sockets/test_web_socket", "abort"),
     ),
     Mutation(
         "a_file_that_was_cut_short_ends_every_limit",

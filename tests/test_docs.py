@@ -64,7 +64,7 @@ from crdtbucket.mesh.protocol import (
     wire,
 )
 from crdtbucket.mesh.sockets import admission, discovery
-from crdtbucket.mesh.transport import mesh_network
+from crdtbucket.mesh.transport import mesh_network, observing_links
 from crdtbucket.reconcile import findings
 from crdtbucket.simulator.outcome_report import COLUMNS
 from crdtbucket.simulator.rule_catalogue import RULES
@@ -693,8 +693,8 @@ TOLD = [
     ("wire.md", f"remembered for {pruning.KEPT_NS / SECOND / 60:g} minutes"),
     ("wire.md", f"number of columns, at most {in_core('memory/layout.h', 'MAX_COLUMNS'):g}"),
     ("wire.md", f"one frame holds and about {observers.SLICE:,};"),
-    ("wire.md", f"At most {mesh_network.MAX_OBSERVERS} observers"),
-    ("wire.md", f"silent for {mesh_network.OBSERVER_SILENT_S:g} s is hung up on"),
+    ("wire.md", f"At most {observing_links.MAX_OBSERVERS} observers"),
+    ("wire.md", f"silent for {observing_links.OBSERVER_SILENT_S:g} s is hung up on"),
     ("security.md", f"{handshake.HANDSHAKE_S:g} s, {admission.MAX_UNPROVEN_BYTES // 1024} KiB"),
     (
         "security.md",

@@ -6,6 +6,7 @@ when something happens, so a test depends on the machine's scheduling as well as
 
 from __future__ import annotations
 
+import functools
 from pathlib import Path
 
 import pytest
@@ -23,12 +24,15 @@ LINKS = "tests/simulated/test_links.py::"
 OPENAPI = "tests/http/server/test_openapi.py::"
 RECONCILED = "tests/reconcile/test_reconciliation.py::"
 RETURNED = "tests/simulated/test_returned.py::"
+SCENARIOS = "tests/simulator/test_scenario_run.py::"
 SILENT = "tests/simulated/test_silent_peers.py::"
 TRACES = "tests/simulated/test_traces.py::"
 SLOW = (
     "tests/benchmarks/test_document.py::test_pictures_are_drawn_and_kept",
     "tests/benchmarks/test_runner.py::test_every_benchmark_runs_and_reports",
     "tests/config/test_config.py::test_files_that_cannot_be_read[data5-too",
+    "tests/config/test_schema.py::test_whatever_value_can_be_loaded_fits_it",
+    "tests/core/test_table.py::test_two_hundred_thousand_inserts_and_removals",
     "tests/demo/test_demo.py",
     "tests/demo/test_engine_demo.py::test_one_limit",
     "tests/demo/test_regions_demo.py",
@@ -50,6 +54,7 @@ SLOW = (
     "tests/reconcile/test_reconciliation.py::test_a_node_that_goes_away_under_way_is_reported",
     "tests/reconcile/test_reconciliation.py::test_a_redis_that_goes_away_is_reported",
     RECONCILED + "test_a_run_that_is_stopped_leaves_the_rest_for_the_next",
+    "tests/rollout/test_live_rollout.py::test_a_good_version_goes_everywhere_in_step",
     "tests/rollout/test_rollout_store.py",
     "tests/shared/test_restarts.py",
     "tests/shared/test_shared_limiter.py::test_a_leader_that_closes_makes_way",
@@ -88,9 +93,12 @@ SLOW = (
     "tests/simulator/test_library_mesh.py::test_frames_that_come_late_cost_little",
     "tests/simulator/test_library_mesh.py::test_no_run_of_the_library_exceeds_its_bound",
     "tests/simulator/test_library_mesh.py::test_prediction_takes_most_of_a_cold_burst_away",
+    "tests/simulator/test_outcome_report.py::test_picture",
     ADAPTER + "[cut-way",
     ADAPTER + "[suspend",
     "tests/simulator/test_replay.py::test_a_trace_of_real_calls",
+    SCENARIOS + "test_no_baseline_exceeds_its_own_bound[",
+    SCENARIOS + "test_same_seed_same_outcome[",
     "tests/simulator/test_scenario_run.py::test_every_rule_is_asked_the_same[suspend-60s]",
     "tests/simulator/test_scenario_run.py::test_max_of_totals_admits",
     "tests/simulator/test_scenario_run.py::test_static_split_never_exceeds_but_starves",
@@ -122,6 +130,7 @@ STILL_FAST = (
     "tests/benchmarks/test_document.py::test_pictures_are_drawn_and_kept[take]",
     "tests/benchmarks/test_runner.py::test_every_benchmark_runs_and_reports[convergence]",
     "tests/benchmarks/test_runner.py::test_every_benchmark_runs_and_reports[take_many]",
+    "tests/config/test_schema.py::test_whatever_value_can_be_loaded_fits_it[services.",
     "tests/http/test_workers.py::test_a_limit_is_one_limit_however_many_workers_serve[gunicorn-2]",
     "tests/mesh/test_takeover.py::test_whenever_the_leader_dies_the_next_one_can_go_on[3]",
     "tests/mesh/test_takeover.py::test_whenever_the_leader_dies_the_next_one_can_go_on[4]",
@@ -142,6 +151,8 @@ STILL_FAST = (
     "tests/simulated/test_over_admission.py::test_lag_explains_all_that_is_beyond_the_capacity[2]",
     "tests/simulator/test_bound.py::test_no_run_exceeds_its_bound[partition-30s]",
     "tests/simulator/test_library_mesh.py::test_no_run_of_the_library_exceeds_its_bound[cut-way-cr",
+    SCENARIOS + "test_no_baseline_exceeds_its_own_bound[StaticSplit-partition",
+    SCENARIOS + "test_same_seed_same_outcome[restart-skewed",
     CHAOS + "test_after_a_fault_of_the_replication_every_member_holds_what_was_consumed[torn]",
     "tests/strong/test_chaos.py::test_cancelled_callers",
     "tests/strong/test_chaos.py::test_what_other_processes_took",
@@ -174,9 +185,14 @@ OF_THE_MACHINE = {
 """A test module that has one of these names depends on scheduling."""
 
 
+@functools.cache
+def _place(path: Path) -> str:
+    return path.relative_to(ROOT).as_posix()
+
+
 def tiers(path: Path, test: str, names: set[str]) -> list[str]:
     """The markers of a test."""
-    where = f"{path.relative_to(ROOT).as_posix()}::{test}"
+    where = f"{_place(path)}::{test}"
     slow = where.startswith(SLOW) and not where.startswith(STILL_FAST)
     slow |= "valkey-server" in test  # one real server is enough for the quick ones
     return ["slow"] * slow + ["processes"] * bool(names & OF_THE_MACHINE)
@@ -184,9 +200,12 @@ def tiers(path: Path, test: str, names: set[str]) -> list[str]:
 
 @pytest.hookimpl(tryfirst=True)  # before those of other tiers are left out
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    used: dict[object, set[str]] = {}
     for item in items:
-        names = set(vars(getattr(item, "module", item)))
-        for marker in tiers(item.path, item.name, names):
+        module = getattr(item, "module", item)
+        if module not in used:
+            used[module] = OF_THE_MACHINE & vars(module).keys()
+        for marker in tiers(item.path, item.name, used[module]):
             item.add_marker(marker)
         if item.get_closest_marker("slow"):
             item.add_marker(pytest.mark.timeout(SLOW_TIMEOUT_S))  # a decorator's stays the closest

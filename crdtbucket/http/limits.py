@@ -45,15 +45,24 @@ class Verdict:
     """What the rules say about a request: truthy when it may pass."""
 
     allowed: bool
-    taken: tuple[tuple[Rule, Decision], ...] = ()
-    """The rules that apply, in order, with their decisions. When the request is denied nothing was
-    taken, and each says what it would get alone."""
+    by: Rule | tuple[tuple[Rule, Decision], ...] = ()
+    """What `taken` is made of: a rule alone is that of the binding decision."""
     binding: Decision | None = None
     """The decision to look at: denied, it takes longest; allowed, it has the least left."""
     deferred: DeferredFields = field(default_factory=dict)
     """What `fields` is made of when it is asked for; falsy when there are none."""
     slots: tuple[Slot, ...] = ()
     """Those that are held while the request is in flight."""
+
+    @property
+    def taken(self) -> tuple[tuple[Rule, Decision], ...]:
+        """The rules that apply, in order, with their decisions. When the request is denied nothing
+        was taken, and each says what it would get alone."""
+        by = self.by
+        if isinstance(by, Rule):
+            assert self.binding is not None, "a rule alone has decided"
+            by = ((by, self.binding),)
+        return by
 
     @property
     def fields(self) -> Mapping[str, str]:
@@ -135,10 +144,7 @@ class Limits:
             return None
         rule, cost = self._of_peer
         decision = self.limiter.bucket(rule.bucket).take(key, cost)
-        of_rule = ((rule, decision),)
-        return Verdict(
-            decision.allowed, of_rule, decision, deferred_fields(decision, self._options)
-        )
+        return Verdict(decision.allowed, rule, decision, deferred_fields(decision, self._options))
 
     async def acquire(self, request: Request) -> Verdict:
         """Takes what the rules ask for. Raises what their callables and the buckets raise."""
@@ -218,10 +224,7 @@ class Limits:
 
     def _verdict(self, rule: Rule, decision: Decision) -> Verdict:
         """Of the only rule."""
-        of_rule = ((rule, decision),)
-        return Verdict(
-            decision.allowed, of_rule, decision, deferred_fields(decision, self._options)
-        )
+        return Verdict(decision.allowed, rule, decision, deferred_fields(decision, self._options))
 
     def _charges(self, request: Request) -> list[tuple[Rule, Charge]]:
         charges = ((rule, rule.charge(request)) for rule in self._taking)

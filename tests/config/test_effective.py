@@ -7,15 +7,13 @@ import io
 from pathlib import Path
 from typing import Any
 
-import jsonschema
 import pytest
 from ruamel.yaml import YAML
 
 from crdtbucket.config import Config, load_config
 from crdtbucket.config.effective import MASK, effective
-from crdtbucket.config.schema import json_schema
 from tests.config.article import FILES
-from tests.config.test_schema import RIGHT
+from tests.config.test_schema import RIGHT, VALIDATOR
 
 VARIABLES = {"NUMBER": "9", "ON": "true", "EVERY": "5 min", "S": "hunter2-long-enough"}
 SECRETS = """
@@ -68,7 +66,7 @@ def test_it_fits_the_schema(tmp_path: Path, case: str) -> None:
     tree = effective(load(tmp_path, (RIGHT | MORE)[case]))
     # The masks stand for text of any kind.
     tree.get("rating", {}).pop("webhook", None)
-    jsonschema.Draft202012Validator(json_schema()).validate(tree)
+    VALIDATOR.validate(tree)
 
 
 def test_it_shows_no_secret(tmp_path: Path) -> None:

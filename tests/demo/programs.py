@@ -33,25 +33,31 @@ def children(pid: int) -> list[int]:
     return [int(one) for one in listed.split()]
 
 
-def listening(pid: int) -> set[int]:
-    """TCP ports on which a process listens."""
-    inodes = set()
-    for fd in Path(f"/proc/{pid}/fd").iterdir():
-        with contextlib.suppress(FileNotFoundError):  # closed meanwhile
-            inodes.add(os.readlink(fd))
-    ports = set()
-    for line in Path("/proc/net/tcp").read_text().splitlines()[1:]:
-        fields = line.split()
-        if fields[3] == "0A" and f"socket:[{fields[9]}]" in inodes:
-            ports.add(int(fields[1].rpartition(":")[2], 16))
-    return ports
+def listening(pid: int) -> set[str]:
+    """The sockets on which a process listens for TCP; none when it has ended."""
+    held = set()
+    with contextlib.suppress(FileNotFoundError, ProcessLookupError, PermissionError):
+        for fd in Path(f"/proc/{pid}/fd").iterdir():
+            with contextlib.suppress(FileNotFoundError):  # closed meanwhile
+                held.add(os.readlink(fd))
+    return {socket for socket, _ in _listeners() if f"socket:[{socket}]" in held}
 
 
-def anybody_listens(ports: set[int]) -> bool:
-    """Whether any process of the machine listens on one of the ports."""
-    lines = Path("/proc/net/tcp").read_text().splitlines()[1:]
-    fields = [line.split() for line in lines]
-    return any(f[3] == "0A" and int(f[1].rpartition(":")[2], 16) in ports for f in fields)
+def anybody_listens(sockets: set[str]) -> bool:
+    """Whether any process of the machine has one of these sockets still. By their numbers, since
+    a port that is free again may be another test's by now."""
+    return any(socket in sockets for socket, _ in _listeners())
+
+
+def is_open(port: int) -> bool:
+    """Whether any process of the machine listens on the port."""
+    return any(port == one for _, one in _listeners())
+
+
+def _listeners() -> list[tuple[str, int]]:
+    """The sockets of the machine that listen for TCP, and their ports."""
+    lines = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
+    return [(f[9], int(f[1].rpartition(":")[2], 16)) for f in lines if f[3] == "0A"]
 
 
 def gone(pid: int) -> bool:

@@ -69,8 +69,8 @@ def test_a_region_that_stays_cut_off_fails_the_verdict(monkeypatch: pytest.Monke
 
 
 @contextmanager
-def in_the_middle(tmp: Path) -> Iterator[tuple[subprocess.Popen[str], list[int], set[int]]]:
-    """The demo with its traffic going, its children, all ports of both."""
+def in_the_middle(tmp: Path) -> Iterator[tuple[subprocess.Popen[str], list[int], set[str]]]:
+    """The demo with its traffic going, its children, all sockets of both."""
     program = start("--plain", "--seconds", "40", tmp=tmp)
     regions: list[int] = []
     try:
@@ -78,10 +78,10 @@ def in_the_middle(tmp: Path) -> Iterator[tuple[subprocess.Popen[str], list[int],
         while not re.match(r" *[1-9]\.\ds ", line := program.stdout.readline()):
             assert line, program.communicate()
         regions = children(program.pid)
-        ports = set().union(*map(listening, [program.pid, *regions]))
+        sockets = set().union(*map(listening, [program.pid, *regions]))
         assert len(regions) == 3
-        assert len(ports) == 9  # six proxies, three regions
-        yield program, regions, ports
+        assert len(sockets) == 9  # six proxies, three regions
+        yield program, regions, sockets
     finally:
         program.kill()
         program.communicate()
@@ -92,42 +92,42 @@ def in_the_middle(tmp: Path) -> Iterator[tuple[subprocess.Popen[str], list[int],
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_leaves_nothing_behind(number: signal.Signals, tmp_path: Path) -> None:
-    with in_the_middle(tmp_path) as (program, regions, ports):
+    with in_the_middle(tmp_path) as (program, regions, sockets):
         program.send_signal(number)
         program.send_signal(number)  # an impatient second one breaks nothing off
         _, err = program.communicate(timeout=120)
         assert program.returncode == 128 + number
         assert err == f"crdtbucket: stopped by {number.name}\n"
         assert all(gone(pid) for pid in regions)
-        assert not anybody_listens(ports)
+        assert not anybody_listens(sockets)
         assert list(tmp_path.iterdir()) == []
 
 
 def test_a_region_that_dies_is_told_and_ends_the_demo(tmp_path: Path) -> None:
-    with in_the_middle(tmp_path) as (program, regions, ports):
+    with in_the_middle(tmp_path) as (program, regions, sockets):
         os.kill(regions[1], signal.SIGKILL)
         out, err = program.communicate(timeout=120)
         assert program.returncode == 1
         assert re.search(r"the process of region (eu|us|ap) was killed by SIGKILL", err)
         assert "Verdict" not in out
         assert all(gone(pid) for pid in regions)
-        assert not anybody_listens(ports)
+        assert not anybody_listens(sockets)
 
 
 def test_regions_do_not_outlive_a_demo_that_is_killed(tmp_path: Path) -> None:
-    with in_the_middle(tmp_path) as (program, regions, ports):
+    with in_the_middle(tmp_path) as (program, regions, sockets):
         program.kill()
         eventually(lambda: all(gone(pid) for pid in regions))
-        assert not anybody_listens(ports)
+        assert not anybody_listens(sockets)
 
 
 def test_a_reader_that_goes_away_leaves_nothing_behind(tmp_path: Path) -> None:
-    with in_the_middle(tmp_path) as (program, regions, ports):
+    with in_the_middle(tmp_path) as (program, regions, sockets):
         assert program.stdout is not None
         program.stdout.close()
         assert program.wait(timeout=120) != 0
         assert all(gone(pid) for pid in regions)
-        assert not anybody_listens(ports)
+        assert not anybody_listens(sockets)
 
 
 def test_a_trace_that_cannot_be_read_is_told(tmp_path: Path) -> None:

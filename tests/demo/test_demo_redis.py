@@ -14,7 +14,7 @@ from crdtbucket.errors import RedisUnavailable
 from crdtbucket.strong.redis.access import server_access
 from crdtbucket.strong.redis.redis_config import RedisConfig
 from crdtbucket.strong.redis.redis_connection import RedisConnection, ask
-from tests.demo.programs import anybody_listens
+from tests.demo.programs import is_open
 from tests.strong.redis_server import PROGRAMS, Server
 
 installed = pytest.mark.skipif(not PROGRAMS, reason="no redis-server here: make redis")
@@ -45,14 +45,14 @@ async def test_it_is_slow_gone_and_back_empty_and_stopped() -> None:
         assert await through_the_proxy(arguments, "GET", "a") == b"1"
         assert loop.time() - before >= 2 * SLOW_S
         await store.gone()
-        assert not anybody_listens(ports)
+        assert not any(map(is_open, ports))
         with pytest.raises(RedisUnavailable):
             await through_the_proxy(arguments, "PING")
         await store.back()
         assert await through_the_proxy(arguments, "GET", "a") is None
     finally:
         await store.stop([])
-    assert not anybody_listens(ports)
+    assert not any(map(is_open, ports))
 
 
 @installed

@@ -21,16 +21,16 @@ def test_one_limit_over_two_clusters_and_a_gateway(tmp_path: Path) -> None:
     NatsServer().remove()  # or it is not installed
     program = start("--nats", "auto", "--seconds", "10", "--json", tmp=tmp_path)
     processes: set[int] = set()
-    ports: set[int] = set()
+    sockets: set[str] = set()
     while program.poll() is None and len(processes) < 5:
         processes |= set(children(program.pid))
-        ports |= listening(program.pid)
+        sockets |= listening(program.pid)
         time.sleep(0.02)
     out, err = program.communicate(timeout=300)
     assert json.loads(out)["checks"]["no take lost"], err
     assert len(processes) == 5  # three regions, and a server in each cluster
     assert all(gone(one) for one in processes)
-    assert not anybody_listens(ports)
+    assert not anybody_listens(sockets)
 
 
 def test_two_runs_at_once_are_refused() -> None:

@@ -14,7 +14,7 @@ from crdtbucket.demo.redis_process import RedisProcess
 from crdtbucket.errors import RedisUnavailable
 from crdtbucket.strong.redis.access import Access
 from crdtbucket.strong.redis.redis_connection import RedisConnection, ask
-from tests.demo.programs import anybody_listens, eventually, gone
+from tests.demo.programs import eventually, gone, is_open
 from tests.strong.redis_server import PROGRAMS
 
 installed = pytest.mark.skipif(not PROGRAMS, reason="no redis-server here: make redis")
@@ -37,13 +37,13 @@ async def test_it_comes_back_empty_at_the_same_address_and_is_closed_to_others()
         with pytest.raises(RedisUnavailable, match="password"):
             await RedisConnection.open(server.address, Access(), 5.0)
         await server.kill()
-        assert not anybody_listens({server.address.port})
+        assert not is_open(server.address.port)
         await server.start()
         assert await asked(server, "GET", "a") is None
     finally:
         await server.kill()
         await server.kill()
-    assert not anybody_listens({server.address.port})
+    assert not is_open(server.address.port)
 
 
 @installed
@@ -85,7 +85,7 @@ async def test_a_parent_that_is_killed_takes_it_along() -> None:
     )
     assert parent.stdout is not None
     pid, port = map(int, (await parent.stdout.readline()).split())
-    assert anybody_listens({port})
+    assert is_open(port)
     parent.send_signal(signal.SIGKILL)
     await parent.wait()
     try:
@@ -93,4 +93,4 @@ async def test_a_parent_that_is_killed_takes_it_along() -> None:
     finally:
         if not gone(pid):
             os.kill(pid, signal.SIGKILL)
-    eventually(lambda: not anybody_listens({port}))  # its last threads end after it
+    eventually(lambda: not is_open(port))  # its last threads end after it

@@ -52,7 +52,7 @@ def test_ctrl_c_in_the_cut_leaves_nothing_behind(tmp_path: Path) -> None:
             assert line, program.communicate()
         started = children(program.pid)
         assert len(started) == 6  # three regions, and their servers
-        ports = set().union(*map(listening, [program.pid, *started]))
+        sockets = set().union(*map(listening, [program.pid, *started]))
         program.send_signal(signal.SIGINT)
         _, err = program.communicate(timeout=120)
     finally:
@@ -61,5 +61,5 @@ def test_ctrl_c_in_the_cut_leaves_nothing_behind(tmp_path: Path) -> None:
     assert program.returncode == 128 + signal.SIGINT
     assert err == "crdtbucket: stopped by SIGINT\n"
     assert all(gone(pid) for pid in started)
-    assert not anybody_listens(ports)
+    assert not anybody_listens(sockets)
     assert list(tmp_path.iterdir()) == []

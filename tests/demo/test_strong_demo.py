@@ -99,7 +99,7 @@ async def asked(server: Server, *words: str) -> object:
 @contextmanager
 def running(tmp: Path) -> Iterator[subprocess.Popen[str]]:
     """The demo, with all its processes gone in the end."""
-    program = start("--redis", "auto", "--seconds", "16", "--plain", tmp=tmp)
+    program = start("--redis", "auto", "--seconds", "20", "--plain", tmp=tmp)
     try:
         yield program
     finally:
@@ -128,8 +128,8 @@ def interrupt(program: subprocess.Popen[str], phase: str) -> None:
         assert line, program.communicate()
     program.stdout.readline()
     started = children(program.pid)
-    ports = set().union(*map(listening, [program.pid, *started]))
-    assert len(started) == (3 if phase == "gone" else 4)
+    sockets = set().union(*map(listening, [program.pid, *started]))
+    assert len(started) in (3, 4)  # with or without the Redis: the next phase may have begun
     program.send_signal(signal.SIGINT)
     program.send_signal(signal.SIGINT)  # an impatient second one breaks nothing off
     out, err = program.communicate(timeout=120)
@@ -137,7 +137,7 @@ def interrupt(program: subprocess.Popen[str], phase: str) -> None:
     assert err == "crdtbucket: stopped by SIGINT\n"
     assert "Verdict" not in out
     assert all(gone(pid) for pid in started)
-    assert not anybody_listens(ports)
+    assert not anybody_listens(sockets)
 
 
 def test_a_redis_that_does_not_answer_is_told_at_once(tmp_path: Path) -> None:

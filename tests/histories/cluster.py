@@ -34,6 +34,9 @@ from tests.histories.network import Network
 LIMITS = Limits(wide_refill_per_second=1 / 3600, tight_capacity=60, tight_refill_per_second=20.0)
 WIDE_KEYS = [f"k{number}" for number in range(60)]
 """The first ones are hot; others may be asked for the first time while the network is cut."""
+KEYS_AT_ONCE = 10
+"""Of so many keys a node is asked what it knows. An answer grows with each process that ever was,
+and what it takes to write it stays with the allocator: it would look like growth of the node."""
 TIGHT_KEY = "all"
 SECRET = "a secret of these histories, 32+"
 CONFIG = """
@@ -226,10 +229,16 @@ class Cluster:
             raise
 
     async def _know(self, node: Node) -> Read | None:
-        answer = await self.ask(node, "know", bucket=WIDE, keys=WIDE_KEYS)
-        if answer is None:
-            return None
-        return Read(node.number, self.now(), answer["columns"], answer["debts"])
+        read = Read(node.number, self.now(), {}, {})
+        for first in range(0, len(WIDE_KEYS), KEYS_AT_ONCE):
+            some = WIDE_KEYS[first : first + KEYS_AT_ONCE]
+            answer = await self.ask(node, "know", bucket=WIDE, keys=some)
+            if answer is None:
+                return None
+            read.columns.update(answer["columns"])
+            read.debts.update(answer["debts"])
+        read.at = self.now()
+        return read
 
     # ---- pauses ----
 

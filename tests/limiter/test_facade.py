@@ -490,7 +490,7 @@ def test_a_disk_that_stays_full_is_logged_once(caplog: pytest.LogCaptureFixture)
         if (answer := answers.pop(0)) is not None:
             raise answer
 
-    upkeep = Upkeep(tables_of(table), [], alone=False, save=save)
+    upkeep = Upkeep(tables_of(table), [], StubNode(alone=False, save=save))
     with caplog.at_level(logging.INFO, "crdtbucket"):
         for n in range(1, 5):
             table.set_time(n * SAVE_NS)

@@ -499,7 +499,7 @@ SPEC_OF_ONE = BucketSpec("one", 9, 1, "1d")
 
 
 def rates() -> Limiter:
-    return Limiter(BucketSpec.parse_all("api", "100/hour;10/second"))
+    return Limiter(BucketSpec.parse_all("api", "100/day;10/hour"))
 
 
 def test_one_take_takes_of_every_rate() -> None:

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import os
+import runpy
 import shlex
+import shutil
 import subprocess
+import sys
 import sysconfig
 from pathlib import Path
+from unittest import mock
 
 HERE = Path(__file__).parent
+ROOT = HERE.parents[1]
 OPTIMIZED = ("-O2",)
 ADDRESSES = ("-O1", "-fsanitize=address,undefined", "-fno-sanitize-recover=all")
 THREADS = ("-O1", "-fsanitize=thread")
@@ -66,4 +71,22 @@ def build(
     return target
 
 
-__all__ = ["ADDRESSES", "OPTIMIZED", "THREADS", "NoSanitizer", "build", "probe"]
+def build_core(place: Path, command: list[str], name: str, flags: tuple[str, ...] = ()) -> None:
+    """Copies the package and its tests to `place`, with a core of that file name: it is compiled
+    with the flags of setup.py and, after them, those that are given."""
+    ignored = shutil.ignore_patterns("*.so", "_core.c", "__pycache__")
+    for folder in ("crdtbucket", "tests"):
+        shutil.copytree(ROOT / folder, place / folder, ignore=ignored, dirs_exist_ok=True)
+    shutil.copy(ROOT / "pyproject.toml", place)
+    with mock.patch("setuptools.setup") as setup:
+        runpy.run_path(str(ROOT / "setup.py"))
+    (core,) = setup.call_args.kwargs["ext_modules"]
+    source, include = place / "_core.c", f"-I{place}/crdtbucket"
+    cython = [sys.executable, "-m", "cython", "-3", str(ROOT / core.sources[0]), "-o", str(source)]
+    subprocess.run(cython, check=True)
+    compiled = [*command, "-shared", "-fPIC", *core.extra_compile_args, *flags, include]
+    target = place / "crdtbucket" / name
+    subprocess.run([*compiled, source, *core.extra_link_args, "-o", target], check=True)
+
+
+__all__ = ["ADDRESSES", "OPTIMIZED", "THREADS", "NoSanitizer", "build", "build_core", "probe"]

@@ -17,7 +17,7 @@ from crdtbucket.config import load_config
 from crdtbucket.errors import ConfigError
 from crdtbucket.mesh.links.link import Link
 from crdtbucket.mesh.links.session import Handshake
-from crdtbucket.mesh.transport import mesh_network
+from crdtbucket.mesh.transport import mesh_network, observing_links
 from crdtbucket.reconcile.buckets import BucketIndex
 from crdtbucket.reconcile.observer import Observer
 from crdtbucket.reconcile.observer_link import ObservationFailed
@@ -389,7 +389,7 @@ async def test_observers_are_few_and_no_members(path: Path) -> None:
     config = load_config(path)
     assert config.mesh is not None
     async with nodes(path, "a") as (a,), AsyncExitStack() as stack:
-        for _ in range(mesh_network.MAX_OBSERVERS):
+        for _ in range(observing_links.MAX_OBSERVERS):
             caller = await stack.enter_async_context(
                 Observer(config.mesh, BucketIndex(config, config.mesh), "a", 2.0, PUBLIC_KEY)
             )

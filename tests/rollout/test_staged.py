@@ -28,6 +28,7 @@ HOLD = 600 * SECOND
 STAGES = (Stage(("eu",), 10), Stage(("eu", "us"), 50), Stage())
 PLAN = RolloutPlan(STAGES, HOLD, 0.2)
 FIRST = Position(2, 77)
+JUMP = "api: 35% of 100 calls denied, 10% of 1,000 under the old version"
 
 
 def rollout(plan: RolloutPlan = PLAN, region: str = "eu", now: int = 0) -> Rollout:
@@ -122,6 +123,25 @@ def test_what_has_ended_takes_no_command_that_makes_no_sense(
     one.rollback(1)
     assert one.position.status is Status.ROLLED_BACK
     assert one.position.changes == (2 if status is Status.DONE else 1)
+
+
+def test_each_move_says_why_and_begins_a_stage_anew() -> None:
+    one = rollout()
+    assert one.tick(HOLD, {})
+    seen = [(one.since, one.reason)]
+    for now, command in enumerate(("advance", "halt", "advance")):
+        getattr(one, command)(now)
+        seen.append((one.since, one.reason))
+    assert seen == [(HOLD, "time"), (0, "command"), (1, "command"), (2, "command")]
+    with pytest.raises(CrdtbucketError, match="version 2 is everywhere"):
+        one.advance(3)
+    one.rollback(4)
+    assert (one.since, one.reason) == (4, "command")
+    with pytest.raises(CrdtbucketError, match="was rolled back, and comes again as a higher ver"):
+        one.halt(5)
+    other = rollout()
+    assert other.receive(replace(FIRST, changes=1, status=Status.HALTED), 6)
+    assert (other.since, other.reason) == (6, f"another node: {Status.HALTED}")
 
 
 # ---- what nodes tell each other ----
@@ -248,8 +268,26 @@ def test_it_halts_where_the_new_version_denies_more_than_the_old_one() -> None:
     assert not one.tick(2, counts((1_900, 100), (75, 25)))  # 10% and 25%
     assert one.tick(3, counts((1_900, 100), (65, 35)))
     assert one.position.status is Status.HALTED
-    assert one.reason == ("api: 35% of 100 calls denied, 10% of 1,000 under the old version")
-    assert one.halts == 1
+    assert one.reason == JUMP
+    assert (one.halts, one.since) == (1, 3)
+
+
+def test_a_bucket_that_is_new_counts_from_nothing() -> None:
+    one = rollout()
+    assert not one.tick(0, {})
+    both = {"other": ((1, 0), None), **counts((900, 100), (65, 35))}
+    assert not replace(one, plan=replace(PLAN, denied_ratio_rise=None)).tick(1, both)
+    assert one.tick(1, both)
+    assert one.reason == JUMP
+
+
+def test_where_the_new_version_is_everywhere_the_time_before_is_compared() -> None:
+    one = rollout()
+    one.advance(0)
+    one.advance(0)
+    assert not one.tick(1, counts((900, 100), (0, 0)))
+    assert one.tick(2, counts((900, 100), (65, 35)))
+    assert one.reason == JUMP
 
 
 def test_only_what_was_decided_at_this_stage_counts() -> None:
@@ -269,6 +307,9 @@ def test_a_rise_within_the_noise_is_none() -> None:
     assert not is_jump((50, 50), (30, 70), 0.01)  # 20 points, the error is 7
     assert is_jump((5_000, 5_000), (3_000, 7_000), 0.01)
     assert not is_jump((90, 10), (95, 5), 0.0)
+    assert not is_jump((400, 100), (360, 140), 0.0)  # 8.0 points, three errors are 8.1
+    assert is_jump((400, 100), (359, 141), 0.0)
+    assert not is_jump((1_000, 0), (500, 500), 0.5)  # not more than the rise
 
 
 def test_where_no_key_is_left_it_compares_with_the_time_before() -> None:

@@ -37,6 +37,7 @@ def server() -> Iterator[Server]:
 
 @pytest.fixture(autouse=True)
 def _empty(server: Server) -> None:
+    server.thaw()  # a test that failed may have left it frozen
     server.call("FLUSHALL")
 
 

@@ -9,7 +9,6 @@ them to the Envoy. What the Envoy admits without an assignment is charged when i
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import heapq
 import logging
 from collections import Counter
@@ -103,9 +102,16 @@ class QuotaServer:
             except Exception:
                 LOG.exception("a bug in what is assigned to Envoys")
                 due = self._clock() + LONGEST_NS
-            timeout = None if due is None else max(0, due - self._clock()) / NS_PER_SECOND
-            with contextlib.suppress(asyncio.TimeoutError):
-                await asyncio.wait_for(self.sooner.wait(), timeout)
+            if due is None:
+                await self.sooner.wait()
+                continue
+            # No wait_for, which may take an end to the loop for an event, before Python 3.12.
+            wait = max(0, due - self._clock()) / NS_PER_SECOND
+            timer = asyncio.get_running_loop().call_later(wait, self.sooner.set)
+            try:
+                await self.sooner.wait()
+            finally:
+                timer.cancel()
 
     async def tick(self) -> int | None:
         """Sends the assignments that are due. Returns when the next ones are (ns); None: never."""

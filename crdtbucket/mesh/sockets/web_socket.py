@@ -99,8 +99,10 @@ class WebSocketChannel:
         sock = self._ws.get_extra_info("socket")
         if sock is None:
             return  # already gone
+        # Some loops hand out an object that cannot do this: a copy of the descriptor can.
         try:
-            sock.shutdown(socket.SHUT_RDWR)
+            with socket.fromfd(sock.fileno(), sock.family, sock.type) as same:
+                same.shutdown(socket.SHUT_RDWR)
         except OSError:
             return  # the peer was faster
 

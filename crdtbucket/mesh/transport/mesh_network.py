@@ -34,11 +34,10 @@ from crdtbucket.mesh.node_info import NodeInfo
 from crdtbucket.mesh.protocol.protocol_node import Frames, ProtocolNode
 from crdtbucket.mesh.transport.carriers import TransportFactory, carrier_of
 from crdtbucket.mesh.transport.driver import Driver
+from crdtbucket.mesh.transport.observing_links import ObservingLinks
 
 SILENT_S = 15.0
 STUCK_S = 5.0
-OBSERVER_SILENT_S = 60.0
-MAX_OBSERVERS = 4
 BAD_FRAMES = 3
 WATCH_S = 0.5
 # A link of another process with the same name counts as alive when it was seen this recently.
@@ -87,7 +86,9 @@ class MeshNetwork:
         self._on_conflict = on_conflict
         self._name_is_used = False
         self._carrier = carrier_of(config) if carrier is None else carrier
-        self._observers: set[Link] = set()
+        self._observers = ObservingLinks(
+            node, clock_ns, self.counters, self.refusals, self._tasks, self._observer_writes
+        )
         self._driver = Driver(node, clock_ns, self.refusals, self._dispatch)
         self._running = False
 
@@ -227,17 +228,9 @@ class MeshNetwork:
 
     def admit_observer(self, channel: Channel, shake: Handshake, identity: PeerIdentity) -> Link:
         """Make an authenticated channel a link to an observer; raises `HandshakeError`."""
-        peer = identity.info
         if not self._running:
-            raise HandshakeError(Reason.LEAVING, "this node is shutting down", peer)
-        if len(self._observers) >= MAX_OBSERVERS:
-            text = f"there are {MAX_OBSERVERS} observers already"
-            raise HandshakeError(Reason.BUSY, text, peer)
-        link = Link(channel, shake.session, identity, dialed=False, counters=self.counters)
-        self._observers.add(link)
-        link.start(accept=shake.proof())
-        LOG.info("%s observes this node", peer.name)
-        return link
+            raise HandshakeError(Reason.LEAVING, "this node is shutting down", identity.info)
+        return self._observers.admit(channel, shake, identity)
 
     def _introduce(self, peer: NodeInfo) -> None:
         own = peer.name == self._node.info.name
@@ -271,7 +264,7 @@ class MeshNetwork:
         name = link.peer.name
         try:
             if link in self._observers:
-                await link.run(self._observed)
+                await link.run(self._observers.receive)
             else:
                 await link.run(self._heard, self._ordered, self._overridden)
         except WireError as error:
@@ -286,7 +279,7 @@ class MeshNetwork:
                 self._drop(link)
                 LOG.info("the link with %s has ended: %s", name, link.ended_because or "cancelled")
                 self._transport.lost(name)
-            self._observers.discard(link)
+            self._observers.remove(link)
             await link.finish()
 
     def _drop(self, link: Link) -> None:
@@ -323,13 +316,8 @@ class MeshNetwork:
         except WireError as error:
             self._bad_frame(link, error)
 
-    def _observed(self, link: Link, frame: bytes) -> None:
-        try:
-            writes = not self._keys.is_observers(link.identity.used)
-            link.offer(self._node.observe(frame, self._clock(), writes=writes))
-        except WireError as error:
-            self.refusals.add("frame", f"refused a frame of observer {link.peer.name}: {error}")
-            self._tasks.spawn(link.close(Reason.BAD_FRAMES, str(error)))
+    def _observer_writes(self, link: Link) -> bool:
+        return not self._keys.is_observers(link.identity.used)
 
     def _dispatch(self, frames: Frames) -> None:
         for name, frame in frames:
@@ -357,6 +345,4 @@ class MeshNetwork:
                 link.abort(f"it took nothing for {STUCK_S:g} s")
             elif link.silent_for() > SILENT_S:
                 link.abort(f"it was silent for {SILENT_S:g} s")
-        for link in self._observers:
-            if max(link.silent_for(), link.stuck_for()) > OBSERVER_SILENT_S:
-                link.abort(f"it was silent for {OBSERVER_SILENT_S:g} s")
+        self._observers.give_up_silent()

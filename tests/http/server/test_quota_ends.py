@@ -125,6 +125,21 @@ async def test_a_bug_of_a_tick_is_logged_and_ends_nothing(
     assert "a bug in what is assigned to Envoys" in caplog.text
 
 
+@pytest.mark.parametrize("turns", range(8))
+async def test_ticks_end_when_they_are_told_to_at_whatever_moment(turns: int) -> None:
+    node = VirtualNode(api())
+    SimulatedEnvoy(node).request()
+    running = asyncio.ensure_future(node.server.run())
+    for _ in range(20):
+        await asyncio.sleep(0)
+    node.server.sooner.set()
+    for _ in range(turns):
+        await asyncio.sleep(0)
+    running.cancel()
+    await asyncio.wait([running], timeout=20)
+    assert running.cancelled()
+
+
 # -- hostile reports
 
 

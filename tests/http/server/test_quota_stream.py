@@ -91,7 +91,10 @@ def test_actions_are_written_as_the_protocol_has_them() -> None:
 
 async def test_an_envoy_is_assigned_tokens_while_its_stream_is_open(tmp_path: Path) -> None:
     async with served(tmp_path) as (client, channel), opened(channel) as stream:
-        left = client.limiter.bucket("api").peek
+        file, left = tmp_path / "crdtbucket.yaml", client.limiter.bucket("api").peek
+        slow = FILE.replace("100/hour", "1 per 1d")  # nothing refills while this runs
+        file.write_text(slow)
+        client.limiter.reload()
         await stream.write(USED)
         answer = QUOTA_CLASSES["RateLimitQuotaResponse"].FromString(await stream.read())
         tokens = answer.bucket_action[1].quota_assignment_action.rate_limit_strategy.token_bucket
@@ -102,8 +105,7 @@ async def test_an_envoy_is_assigned_tokens_while_its_stream_is_open(tmp_path: Pa
         assert 'crdtbucket_envoy_quota_requests_total{bucket="api",code="OVER_LIMIT"} 3.0' in text
         assert "crdtbucket_envoy_quota_buckets 1.0" in text
         # A changed file comes into force in streams that are open.
-        file = tmp_path / "crdtbucket.yaml"
-        file.write_text(FILE.replace("route=api", "route=web"))
+        file.write_text(slow.replace("route=api", "route=web"))
         client.limiter.reload()
         await stream.write(field(2, field(1, ID) + b"\x18\x02"))
         answer = QUOTA_CLASSES["RateLimitQuotaResponse"].FromString(await stream.read())

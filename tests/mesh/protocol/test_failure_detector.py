@@ -260,3 +260,11 @@ def test_a_place_left_without_a_goodbye_is_missed_until_it_is_taken() -> None:
     assert not around.dead()
     around.detector.connected(NodeInfo("b", "r", 2, "b:1", 0), PERIOD, was=False)
     assert around.dead()
+
+
+def test_who_comes_back_takes_its_own_place() -> None:
+    around = Around("a", "b")
+    around.lose("a", 0)
+    around.lose("b", 1)
+    around.detector.connected(around.links["b"].info, 2, was=False)
+    assert set(around.detector._places.empty(2)) == {"a"}

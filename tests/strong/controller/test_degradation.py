@@ -23,6 +23,12 @@ def test_a_share_is_any_number_above_nothing_up_to_all(ratio: Any) -> None:
     assert Degradation(fallback_ratio=ratio).fallback_ratio == ratio
 
 
+@pytest.mark.parametrize("nodes", [None, 1, 1_000_000])
+def test_a_fleet_may_be_one_process_or_a_million_and_a_webhook_an_address(nodes: Any) -> None:
+    how = Degradation(expected_nodes=nodes, webhook="https://h/hook")
+    assert (how.expected_nodes, how.webhook) == (nodes, "https://h/hook")
+
+
 @pytest.mark.parametrize(
     ("fields", "fault"),
     [
@@ -43,4 +49,6 @@ def test_anything_else_is_told_by_field(fields: dict[str, Any], fault: str) -> N
         Degradation(**fields)
     assert caught.value.field == fault
     assert caught.value.fix
+    if fault != "webhook":  # it may hold a secret
+        assert str(fields[fault])[:3] in str(caught.value)
     assert "secret" not in str(caught.value)

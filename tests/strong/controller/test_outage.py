@@ -125,6 +125,18 @@ def test_refusals_of_one_moment_are_one_and_another_failure_ends_the_row() -> No
     assert seen.found(4 * SPACED)
 
 
+def test_an_outage_is_told_in_a_sentence() -> None:
+    seen = watch(500_000_000)
+    seen.asked(0)
+    assert seen.found(1_250_000_000) == "no answer for 1.25 s to the calls made"
+    seen.failed(0, Failure.LOST)
+    seen.failed(500_000_000, Failure.LOST)
+    told = "2 failures and no good answer for 0.50 s, last: lost"
+    assert seen.found(500_000_000) == told
+    seen.failed(500_000_000, Failure.LOST, "reset by peer")
+    assert seen.found(500_000_000) == f"3{told[1:]}: reset by peer"
+
+
 def test_every_kind_of_error_is_a_failure() -> None:
     for code in ("READONLY", "LOADING", "OOM", "NOAUTH", "MASTERDOWN", "ERR", "MOVED", "BUSY"):
         assert Failure(RedisErrorReply(f"{code} text").kind)
