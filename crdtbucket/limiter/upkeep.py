@@ -71,7 +71,7 @@ class Upkeep:
             if due is not None:
                 delay = min(delay, max((due - now) / NS_PER_SECOND, SHORTEST_BEAT_S))
         for one in self._others:
-            one.beat()
+            _logged(one.beat)
         for table in self._tables.deciding():
             if self._node.alone or table is not self._table:
                 _look_after(table)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import re
@@ -55,6 +56,8 @@ class StateFile:
             finally:
                 os.close(opened)
         except OSError as error:
+            with contextlib.suppress(OSError):
+                aside.unlink(missing_ok=True)  # a part of it would fill a disk that is full
             raise MeshError(f"{self} cannot be written: {error.strerror}") from error
 
     def remove(self) -> None:

@@ -86,7 +86,7 @@ def _client_context(config: MeshConfig) -> ssl.SSLContext:
             context.load_cert_chain(config.tls_cert, config.tls_key, password="")
     except (OSError, ssl.SSLError) as error:
         raise MeshError(
-            f"mesh.tls_ca, mesh.tls_cert or mesh.tls_key cannot be loaded ({error}): give readable "
+            f"mesh.tls.ca, mesh.tls.cert or mesh.tls.key cannot be loaded ({error}): give readable "
             "PEM files of the engine's authority, and of this node's certificate and key"
         ) from error
     return context

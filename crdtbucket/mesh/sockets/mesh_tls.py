@@ -62,8 +62,8 @@ def _prepare(context: ssl.SSLContext, config: MeshConfig) -> None:
     context.minimum_version = ssl.TLSVersion.TLSv1_3
     cert, key = config.tls_cert, config.tls_key
     if cert is None or key is None:
-        raise MeshError("mesh.tls_cert and mesh.tls_key go together: set both")
-    named = f"mesh.tls_cert {cert!r} with mesh.tls_key {key!r}"
+        raise MeshError("mesh.tls.cert and mesh.tls.key go together: set both")
+    named = f"mesh.tls.cert {cert!r} with mesh.tls.key {key!r}"
     load_key_pair(context, cert, key, named, MeshError)
     if config.tls_ca is None:
         return
@@ -71,6 +71,6 @@ def _prepare(context: ssl.SSLContext, config: MeshConfig) -> None:
         context.load_verify_locations(cafile=config.tls_ca)
     except (OSError, ssl.SSLError) as error:
         raise MeshError(
-            f"mesh.tls_ca {config.tls_ca!r} cannot be loaded ({error}): give a readable PEM file "
+            f"mesh.tls.ca {config.tls_ca!r} cannot be loaded ({error}): give a readable PEM file "
             "of the authorities that sign the mesh's certificates"
         ) from error

@@ -82,7 +82,7 @@ class SocketTransport:
         self._host.refusals.add(
             "unauthenticated",
             f"not dialling {address}: nothing would prove who answers; set mesh.secret, or "
-            "tls_cert, tls_key and tls_ca",
+            "mesh.tls.cert, key and ca",
         )
         return False
 

@@ -874,7 +874,7 @@ async def test_a_connection_that_never_speaks_tls_is_closed(
 async def test_a_certificate_file_that_cannot_be_read_is_named(broken: str, tmp_path: Path) -> None:
     authority = Authority(tmp_path, "ca")
     settings = {**authority.issue("a"), "tls_ca": authority.file, broken: str(tmp_path / "gone")}
-    with pytest.raises(MeshError, match=f"mesh.{broken} .*gone"):
+    with pytest.raises(MeshError, match=rf"mesh\.{broken.replace('_', '.')} .*gone"):
         await MeshNetwork(RecordingNode("a"), config(**settings)).start()
 
 
