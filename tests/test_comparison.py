@@ -19,7 +19,7 @@ def test_every_mark_of_another_has_its_source() -> None:
     used, noted = set(), set()
     for wish, *others, ours in rows(PAGE, "Cell by cell"):
         assert len(others) == 10, wish
-        assert ours.startswith("[yes]"), wish
+        assert ours == "no" or ours.startswith("[yes]"), wish
         for cell in others:
             mark = MARK.fullmatch(cell)
             assert mark is not None, (wish, cell)
@@ -31,7 +31,8 @@ def test_every_mark_of_another_has_its_source() -> None:
 
 def test_every_mark_of_ours_names_a_test_that_there_is() -> None:
     shown = {wish: by for wish, _, by in rows(PAGE, "What users ask for")}
-    assert {wish for wish, *_ in rows(PAGE, "Cell by cell")} <= shown.keys()
+    claimed = {wish for wish, *_, ours in rows(PAGE, "Cell by cell") if ours != "no"}
+    assert claimed <= shown.keys()
     for wish, by in shown.items():
         named = re.findall(r"`([^`]+)`", by)
         assert any("::" in one for one in named), wish
