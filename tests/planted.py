@@ -1557,7 +1557,7 @@ MUTATIONS = (
     Mutation(
         "relayed_before_the_newest_entry",
         "core",
-        "    to->known[i] = (uint64_t)column_net(c);\n",
+        "        own.c->known[own.i] = (uint64_t)column_net(&own);\n",
         "",
         suite("core/test_relayed", "newest_news"),
     ),
@@ -1984,20 +1984,6 @@ MUTATIONS = (
         "smaller(taken, shown * (double)far / 1e9)",
         "taken",
         suite("mesh/test_guaranteed_share", "as_far_as_its_column"),
-    ),
-    Mutation(
-        "rates_of_a_heard_peer_that_no_column_follows",
-        "core",
-        "        fast = unfollowed(d, fast, to->fast[i], left);\n",
-        "",
-        suite("mesh/test_guaranteed_share", "hold_nothing_back"),
-    ),
-    Mutation(
-        "who_is_denied_is_predicted_at_nothing",
-        "core",
-        " && is_nearly_full(t, e, d, at)) {",
-        " && d) {",
-        suite("mesh/test_guaranteed_share", "that_is_denied_is_predicted"),
     ),
     Mutation(
         "what_was_missing_is_never_made_good",

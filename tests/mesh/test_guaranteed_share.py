@@ -54,27 +54,6 @@ class Alone:
         return total
 
 
-def held_back(taken: Callable[[int], int], rates: Callable[[int], tuple[int, int]]) -> int:
-    """Tokens of a nearly full bucket that a burst does not get, beside members that advertise this
-    in each round."""
-    alone = Alone(3)
-    alone.node.take("api", "k", 1)
-    for step in range(20):
-        alone.state(taken(step), rates(step))
-        alone.mesh.advance(0.1)
-    alone.state(taken(20), ABSURD)
-    left = alone.node.peek("api", "k").remaining
-    return left - alone.node.take_burst("api", "k", C, 1)
-
-
-def test_rates_that_no_column_follows_hold_nothing_back() -> None:
-    """... after a second, whatever is advertised in between, and until the column rises."""
-    assert held_back(lambda step: 1, lambda step: ABSURD) == 0
-    assert held_back(lambda step: 0, lambda step: (0, 0) if step % 2 else ABSURD) == 0
-    assert held_back(lambda step: 1 + step, lambda step: ABSURD) > 10
-    assert held_back(lambda step: 1 + (step == 20), lambda step: ABSURD) > 10
-
-
 def test_a_peer_that_is_denied_is_predicted_by_what_it_asks_for() -> None:
     """... by its column it would be predicted at nothing, and denied again."""
     alone = Alone(3)

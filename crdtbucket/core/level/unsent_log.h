@@ -125,7 +125,7 @@ static int64_t collect_round(table_t *t, int64_t *from, int64_t most, int64_t no
     }
     /* A take that found its mark still set has counted before CLEAR, and what is sent from here on
      * must show it: a read that only acquires may be done before CLEAR is seen. */
-    __atomic_thread_fence(__ATOMIC_SEQ_CST);
+    FENCE();
     *from = i < words ? i * 64 : -1;
     if (*from < 0)
         h->averaged_ns = now;

@@ -21,6 +21,13 @@
 #define GLANCES __attribute__((no_sanitize("thread")))
 /* What follows is not written before what stands above it: a process may be killed in between. */
 #define IN_ORDER() __atomic_signal_fence(__ATOMIC_SEQ_CST)
+/* What is read below is not read before what stands above it was seen by all. The sanitizer of
+ * threads knows no fences; it follows the operations around it. */
+#ifdef __SANITIZE_THREAD__
+#define FENCE() IN_ORDER()
+#else
+#define FENCE() __atomic_thread_fence(__ATOMIC_SEQ_CST)
+#endif
 /* A counter that stays at the end of its range. */
 #define ADD_SATURATED(x, v)                             \
     do {                                                \

@@ -102,51 +102,6 @@ static inline int is_predicted(const table_t *t, uint32_t e)
     return !t->definitions[t->hot[e].bucket].unpredicted;
 }
 
-/* Time constant by which rates fade that no column follows, and the part of what is advertised
- * below which nothing is left of them: after a second. A peer that has had its share of a burst
- * takes nothing for some rounds, so they fade slowly at first. */
-#define UNFOLLOWED_NS 1e9
-#define UNFOLLOWED_LEAST 0.37
-
-/* Whether a quarter of the bucket is missing at most. */
-static inline int is_nearly_full(const table_t *t, uint32_t e, const definition_t *d, int64_t now)
-{
-    return debt_units(d, LOAD(t->hot[e].base), entry_net(t, e), now) < full_units(d) / 4;
-}
-
-/* What counts of an advertised rate that no column follows, when `before` counted until now. */
-static inline uint16_t unfollowed(const definition_t *d, uint16_t rate, uint16_t before,
-                                  double left)
-{
-    double stated = claim(d, unpack_rate(rate)),
-           faded = smaller(stated, claim(d, unpack_rate(before)) * left);
-    return faded < stated * UNFOLLOWED_LEAST ? 0 : pack_rate(faded);
-}
-
-/* Stores what the owner of a column advertised at the time `at`. Returns whether that is different.
- * An owner that takes nothing, although the bucket is nearly full here, is not what it says: its
- * rates fade, and do not rise before its column does. With less here they stay, since who is denied
- * would be predicted at zero, and denied again. */
-static int set_rates(const table_t *t, uint32_t e, const column_t *c, uint16_t fast, uint16_t slow,
-                     int64_t at)
-{
-    columns_t *to = c->c;
-    int i = c->i;
-    const definition_t *d = &t->definitions[t->hot[e].bucket];
-    if (UNLIKELY((uint64_t)column_net(c) == to->known[i]) && is_nearly_full(t, e, d, at)) {
-        double since = (double)(at - stamp_ns(to->last_seen[i], at)),
-               left = exp(-larger(0.0, since) / UNFOLLOWED_NS);
-        fast = unfollowed(d, fast, to->fast[i], left);
-        slow = unfollowed(d, slow, to->slow[i], left);
-    }
-    int changed = to->fast[i] != fast || to->slow[i] != slow;
-    to->fast[i] = fast;
-    to->slow[i] = slow;
-    to->last_seen[i] = stamp_of(at);
-    to->known[i] = (uint64_t)column_net(c);
-    return changed;
-}
-
 static void store_rates(table_t *t, uint32_t e, const merge_context_t *m, const wire_entry_t *w,
                         int epochs, merge_result_t *r)
 {
@@ -160,7 +115,11 @@ static void store_rates(table_t *t, uint32_t e, const merge_context_t *m, const 
         r->dropped_full += !had;
     }
     if (had) {
-        changed |= set_rates(t, e, &own, fast, slow, m->at);
+        changed |= own.c->fast[own.i] != fast || own.c->slow[own.i] != slow;
+        own.c->fast[own.i] = fast;
+        own.c->slow[own.i] = slow;
+        own.c->last_seen[own.i] = stamp_of(m->at);
+        own.c->known[own.i] = (uint64_t)column_net(&own);
         t->nodes[m->source].rated = 1;
     }
     if (changed) {
@@ -203,8 +162,12 @@ static void store_relayed_rates(table_t *t, uint32_t e, const merge_context_t *m
         if (column_rated(&c) && (int32_t)(stamp_of(at) - c.c->last_seen[c.i]) <= 0)
             continue;
         clear_other_rates(t, e, t->origins[origin].node, origin);
-        changed |= set_rates(t, e, &c, x.fast, x.slow, at);
+        c.c->fast[c.i] = x.fast;
+        c.c->slow[c.i] = x.slow;
+        c.c->last_seen[c.i] = stamp_of(at);
+        c.c->known[c.i] = (uint64_t)column_net(&c);
         t->nodes[t->origins[origin].node].rated = 1;
+        changed = 1;
     }
     if (changed) {
         note_peak(t, e, m->at);
