@@ -102,13 +102,17 @@ async def test_a_frozen_server_is_left_for_another_one_of_its_cluster(
         moving = mesh(a, first, second)
         async with running(moving):
             engine = moving._transport._exchange._engine  # type: ignore[attr-defined]
-            await eventually(lambda: engine.place)
-            at_first = engine._client.connected_url.port == first.port
-            mine, other = (first, second) if at_first else (second, first)
+
+            def port() -> int | None:
+                url = engine._client and engine._client.connected_url
+                return url.port if url else None
+
+            await eventually(port)
+            mine, other = (first, second) if port() == first.port else (second, first)
             async with running(mesh(b, other)):  # each at a server of its own
                 await frames_go(a, b)
                 mine.freeze()
-                await eventually(lambda: engine._client.connected_url.port == other.port)
+                await eventually(lambda: port() == other.port)
                 await frames_go(a, b)
     assert "Traceback" not in caplog.text
 
