@@ -143,18 +143,24 @@ OUTSIDE = {
 }
 
 
+TEXTS = (b"0", b"-", b'"', b"\n  ", b"\xff", b": ", b"9" * 30)
+"""What numbers, strings and lines break at."""
+
+
 def changed(rng: random.Random, inputs: list[bytes]) -> bytes:
-    """An input with bytes flipped, cut, repeated, or joined with another's."""
+    """An input with bytes flipped, replaced, cut or put in, or joined with another."""
     data = bytearray(rng.choice(inputs))
     for _ in range(rng.choice([1, 1, 2, 8])):
         at = rng.randrange(len(data)) if data else 0
-        match rng.randrange(4):
+        match rng.randrange(5):
             case 0 if data:
                 data[at] ^= 1 << rng.randrange(8)
-            case 1:
-                del data[at : at + rng.choice([1, 2, 9, 200])]
+            case 1 if data:
+                data[at] = rng.choice([0, 0x7F, 0x80, 0xFF, 0xC0, 0xCF, rng.randrange(256)])
             case 2:
-                data[at:at] = rng.choice([b"0", b"-", b'"', b"\n  ", b"\xff", b": ", b"9" * 30])
+                del data[at : at + rng.choice([1, 2, 9, 200, 1000])]
+            case 3:
+                data[at:at] = rng.choice([*TEXTS, *map(rng.randbytes, (1, 4, 30))])
             case _:
                 data = data[:at] + bytearray(rng.choice(inputs))[at:]
     return bytes(data)

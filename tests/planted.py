@@ -1701,7 +1701,7 @@ MUTATIONS = (
         "core",
         "    return smaller(rate, CLAIM_MOST * d->per_second);",
         "    return d->per_second > 0 ? rate : 0.0;",
-        suite("simulated/test_demand", "storm_of_retries and not 1000"),
+        suite("mesh/test_guaranteed_share", "as_far_as_its_column"),
     ),
     Mutation(
         "nothing_left_to_the_reserves_of_others",

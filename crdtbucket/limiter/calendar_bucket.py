@@ -14,9 +14,9 @@ from crdtbucket.spec.bucket_spec import BucketSpec
 from crdtbucket.spec.calendar_period import CalendarPeriod
 
 MOVED_NS = NS_PER_SECOND // 2
-"""The end of a period follows the wall clock only where that has moved by at least this,"""
+"""The wall clock has to move by this before the end of a period follows it."""
 MOVED_GAP_NS = 60 * NS_PER_SECOND
-"""and only when this has passed since it was last looked at."""
+"""The end of a period follows the wall clock no more often than this."""
 
 
 class CalendarBucket(Bucket):

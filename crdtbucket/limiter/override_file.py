@@ -104,8 +104,8 @@ class OverrideFile:
                 os.close(fd)
         except OSError as error:
             raise MeshError(
-                f"{self.path} cannot be used: {error.strerror}: give this process its directory, "
-                "and room there"
+                f"{self.path} cannot be used: {error.strerror}: give this process the right "
+                "to write in its directory, and room on the disk"
             ) from error
         return found
 

@@ -9,8 +9,12 @@ from google.protobuf.message import DecodeError
 
 from crdtbucket.http.server.descriptor_limits import text_of
 from crdtbucket.http.server.envoy_messages import DURATION, ENTRY, Field, message_classes
-from crdtbucket.http.server.quota_server import ASSIGNED_S
-from crdtbucket.http.server.quota_subscription import BucketId, QuotaAction, QuotaUsage
+from crdtbucket.http.server.quota_subscription import (
+    ASSIGNED_S,
+    BucketId,
+    QuotaAction,
+    QuotaUsage,
+)
 from crdtbucket.http.server.refusal import Refusal
 
 PACKAGE = "envoy.service.rate_limit_quota.v3"
@@ -70,7 +74,7 @@ def read_reports(raw: bytes) -> tuple[str, list[QuotaUsage]]:
 def write_actions(actions: Sequence[QuotaAction]) -> bytes:
     """As a RateLimitQuotaResponse."""
     raw: bytes = QUOTA_CLASSES["RateLimitQuotaResponse"](
-        bucket_action=[told for one in actions for told in _actions(one)]
+        bucket_action=[sent for one in actions for sent in _actions(one)]
     ).SerializeToString()
     return raw
 
@@ -82,19 +86,19 @@ def _id(message: Any) -> BucketId:
 
 def _actions(action: QuotaAction) -> Iterator[dict[str, Any]]:
     entries = [{"key": name, "value": text} for name, text in action.bucket_id]
-    told = {"bucket_id": {"bucket": entries}}
+    sent = {"bucket_id": {"bucket": entries}}
     if action.abandon:
-        yield {**told, "abandon_action": {}}
+        yield {**sent, "abandon_action": {}}
     elif action.tokens is None:
-        yield {**told, **_assignment({"blanket_rule": ADMIT_ALL})}
+        yield {**sent, **_assignment({"blanket_rule": ADMIT_ALL})}
     else:
         if not (action.extends and action.tokens):
             # Envoy would keep of a bucket that follows another one what was left of that, or the
             # part of it. It sees both of these at once, so that no request is denied by the first.
-            yield {**told, **_assignment({"blanket_rule": DENY_ALL})}
+            yield {**sent, **_assignment({"blanket_rule": DENY_ALL})}
         if action.tokens:
             fill = {"tokens_per_fill": {"value": 1}, "fill_interval": {"seconds": YEAR_S}}
-            yield {**told, **_assignment({"token_bucket": {"max_tokens": action.tokens, **fill}})}
+            yield {**sent, **_assignment({"token_bucket": {"max_tokens": action.tokens, **fill}})}
 
 
 def _assignment(strategy: dict[str, Any]) -> dict[str, Any]:

@@ -29,21 +29,21 @@ from crdtbucket.http.server.descriptor_limits import (
 )
 from crdtbucket.http.server.quota_group import LONGEST_NS, SHORTEST_NS, QuotaGroup
 from crdtbucket.http.server.quota_subscription import (
+    ASSIGNED_S,
     IDLE_NS,
     BucketId,
     QuotaAction,
     QuotaStream,
     QuotaSubscription,
     QuotaUsage,
+    bytes_of,
 )
 from crdtbucket.http.server.refusal import Refusal
 from crdtbucket.limiter.facade import Limiter
 
 LOG = logging.getLogger("crdtbucket.http")
-ASSIGNED_S = 30
-"""How long an assignment is in force at an Envoy that hears nothing more."""
 EXTEND_NS = ASSIGNED_S * NS_PER_SECOND // 3
-"""After that it is sent again."""
+"""After that an assignment is sent again."""
 AT_ONCE = 200
 """Keys that one tick looks at, so that other calls of the node are answered in between."""
 MAX_STREAMS = 1_000
@@ -185,7 +185,7 @@ class QuotaServer:
         self, stream: QuotaStream, usage: QuotaUsage, place: tuple[str, str], now: int
     ) -> QuotaSubscription | None:
         bucket_id = usage.bucket_id
-        size = sum(len(name) + len(value) for name, value in bucket_id)
+        size = bytes_of(bucket_id)
         if len(stream.ids) >= MAX_BUCKET_IDS or stream.id_bytes + size > MAX_ID_BYTES:
             if len(stream.unsent) < MAX_BUCKET_IDS:
                 idle = not usage.allowed + usage.denied
@@ -239,10 +239,10 @@ class QuotaServer:
     def _forget(self, one: QuotaSubscription) -> None:
         self._leave(one)
         del one.stream.ids[one.bucket_id]
-        one.stream.id_bytes -= sum(len(name) + len(value) for name, value in one.bucket_id)
+        one.stream.id_bytes -= bytes_of(one.bucket_id)
 
     def _schedule(self, group: QuotaGroup, at: int) -> None:
-        """At the latest then; but not at once again."""
+        """Looks at the group by then, but not sooner than `SHORTEST_NS` after the last look."""
         if not group.members:
             return
         at = max(at, group.begun + SHORTEST_NS)

@@ -16,16 +16,22 @@ from math import ceil, sqrt
 from crdtbucket._core import Decision
 from crdtbucket.base.clock import NS_PER_SECOND
 
+ASSIGNED_S = 30
+"""How long an assignment is in force at an Envoy that is sent nothing more."""
 APPLIED_NS = NS_PER_SECOND
 """An assignment that was sent so long before a report came is in force at the Envoy by then, and
 has replaced those before it."""
-
 IDLE_NS = 60 * NS_PER_SECOND
 """A bucket id that no request was for in so long is abandoned."""
 LEAST_RATE = 1e-6
 
 BucketId = tuple[tuple[bytes, bytes], ...]
 """Names and values, in the order of their bytes."""
+
+
+def bytes_of(bucket_id: BucketId) -> int:
+    """Length of all its names and values."""
+    return sum(len(name) + len(value) for name, value in bucket_id)
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ from crdtbucket.mesh.engines.engine import Engine
 from crdtbucket.mesh.engines.subjects import Subjects
 from crdtbucket.mesh.links.counters import LOG
 from crdtbucket.mesh.mesh_config import MeshConfig
+from crdtbucket.mesh.tls_files import load_tls_files
 from crdtbucket.strong.redis.redis_config import RedisConfig
 
 INSTALL = "pip install 'crdtbucket[nats]'"
@@ -78,15 +79,5 @@ def _client_context(config: MeshConfig) -> ssl.SSLContext:
         context.verify_mode = ssl.CERT_NONE
     elif config.tls_ca is None:
         context.load_default_certs()
-    try:
-        if config.tls_ca is not None:
-            context.load_verify_locations(cafile=config.tls_ca)
-        if config.tls_cert is not None:
-            # A password given here, even an empty one, keeps OpenSSL from asking on the terminal.
-            context.load_cert_chain(config.tls_cert, config.tls_key, password="")
-    except (OSError, ssl.SSLError) as error:
-        raise MeshError(
-            f"mesh.tls.ca, mesh.tls.cert or mesh.tls.key cannot be loaded ({error}): give readable "
-            "PEM files of the engine's authority, and of this node's certificate and key"
-        ) from error
+    load_tls_files(context, config, "the engine's certificate")
     return context

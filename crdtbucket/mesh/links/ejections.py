@@ -28,6 +28,7 @@ MAX_ORDERS = 256
 """Subjects about which there is an order, readmitted ones too."""
 MAX_SUBJECT = 255
 About = tuple[str, bool]
+"""A subject, and whether an order is about its key: one order of each kind holds."""
 
 
 @dataclass(frozen=True)
@@ -63,7 +64,7 @@ class EjectOrder(SignedOrder):
 
     @property
     def about(self) -> About:
-        """The subject, and whether it is about its key: one order of each kind holds."""
+        """What it is about."""
         return self.subject, isinstance(self.said, str)
 
     @property

@@ -8,10 +8,10 @@ import ssl
 from collections.abc import Callable
 from functools import partial
 
-from crdtbucket.base.loaded_files import LoadedFiles, TlsFiles, load_key_pair
-from crdtbucket.errors import MeshError
+from crdtbucket.base.loaded_files import LoadedFiles, TlsFiles
 from crdtbucket.mesh.links.counters import LOG
 from crdtbucket.mesh.mesh_config import MeshConfig
+from crdtbucket.mesh.tls_files import load_tls_files
 
 
 def listener_tls(config: MeshConfig) -> TlsFiles:
@@ -60,17 +60,4 @@ def dialer_context(config: MeshConfig) -> ssl.SSLContext | None:
 
 def _prepare(context: ssl.SSLContext, config: MeshConfig) -> None:
     context.minimum_version = ssl.TLSVersion.TLSv1_3
-    cert, key = config.tls_cert, config.tls_key
-    if cert is None or key is None:
-        raise MeshError("mesh.tls.cert and mesh.tls.key go together: set both")
-    named = f"mesh.tls.cert {cert!r} with mesh.tls.key {key!r}"
-    load_key_pair(context, cert, key, named, MeshError)
-    if config.tls_ca is None:
-        return
-    try:
-        context.load_verify_locations(cafile=config.tls_ca)
-    except (OSError, ssl.SSLError) as error:
-        raise MeshError(
-            f"mesh.tls.ca {config.tls_ca!r} cannot be loaded ({error}): give a readable PEM file "
-            "of the authorities that sign the mesh's certificates"
-        ) from error
+    load_tls_files(context, config, "the mesh's certificates")

@@ -39,9 +39,6 @@ class ObservingLinks:
         self._writes = writes
         self._links: set[Link] = set()
 
-    def __len__(self) -> int:
-        return len(self._links)
-
     def __iter__(self) -> Iterator[Link]:
         return iter(self._links)
 
