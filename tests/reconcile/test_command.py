@@ -128,7 +128,7 @@ async def test_interrupted_it_reports_and_what_is_left_is_done_by_the_next(path:
             for one in limiters:
                 one.bucket("api").take(f"k{number}", 5)
         async with command(str(path), "--json", *peers(limiters)) as process:
-            await eventually(lambda: len(limiters[0]._node.mesh._observers), BOUND_S)  # type: ignore[union-attr]
+            await eventually(lambda: list(limiters[0]._node.mesh._observers), BOUND_S)  # type: ignore[union-attr]
             await eventually(lambda: limiters[1].stats()["mesh"]["merged"] > 0, BOUND_S)
             process.send_signal(signal.SIGINT)
             out, err = await asyncio.wait_for(process.communicate(), BOUND_S)

@@ -405,7 +405,7 @@ async def test_observers_are_few_and_no_members(path: Path) -> None:
         mesh: Any = a._node.mesh
         assert len(mesh.links) == 0
         await stack.aclose()
-        await eventually(lambda: not mesh._observers)
+        await eventually(lambda: not list(mesh._observers))
         async with Observer(
             config.mesh, BucketIndex(config, config.mesh), "a", 2.0, PUBLIC_KEY
         ) as again:
