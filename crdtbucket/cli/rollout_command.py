@@ -6,7 +6,7 @@ import asyncio
 import json
 import sys
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -14,6 +14,9 @@ from crdtbucket.cli.node_options import NodeOptions, node_options
 from crdtbucket.cli.screen import printable, seconds
 from crdtbucket.cli.signing_options import SigningOptions, signing_options
 from crdtbucket.errors import CrdtbucketError
+
+if TYPE_CHECKING:
+    from crdtbucket.mesh.links.command_orders import CommandOrder
 
 STOPPED = 1
 NONE = "no version is being rolled out"
@@ -41,7 +44,10 @@ def rollout(action: str, signing: SigningOptions, node: NodeOptions, json_: bool
                 state = (await asked.status()).get("rollout")
                 if action == "status":
                     return state
-                await asked.order(_signed(action, state, signing))
+                order = _signed(action, state, signing)
+                await asked.order(order.as_text())
+                if not json_:
+                    click.echo(f"signed: {order.in_words()}")
                 return (await asked.status()).get("rollout")
             return await asked.rollout(action)
 
@@ -55,8 +61,8 @@ def rollout(action: str, signing: SigningOptions, node: NodeOptions, json_: bool
     sys.exit(STOPPED if action == "status" and stopped else 0)
 
 
-def _signed(action: str, state: Any, signing: SigningOptions) -> str:
-    """The order that brings a version from where it is to where the action brings it."""
+def _signed(action: str, state: Any, signing: SigningOptions) -> CommandOrder:
+    """The order that brings a version from where the node says it is to where the action does."""
     from crdtbucket.mesh.links.command_orders import CommandOrder
     from crdtbucket.rollout.staged import Position, Rollout, RolloutPlan, Stage, Status
 
@@ -70,8 +76,7 @@ def _signed(action: str, state: Any, signing: SigningOptions) -> str:
         getattr(moved, action)(0)
     except (KeyError, TypeError, ValueError) as error:
         raise CrdtbucketError(f"the node does not say how its roll-out stands: {error}") from error
-    order = CommandOrder.rollout(signing.key(), signing.mesh_name, moved.position, signing.number)
-    return order.as_text()
+    return CommandOrder.rollout(signing.key(), signing.mesh_name, moved.position, signing.number)
 
 
 def in_words(state: Mapping[str, Any]) -> Iterator[str]:

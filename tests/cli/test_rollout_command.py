@@ -86,7 +86,9 @@ async def test_with_a_key_the_command_is_signed_and_says_where_the_version_is_to
         for action in wanted:
             done = await run("rollout", action, *words, "--url", node.url, CRDTBUCKET_TOKEN=TOKEN)
             assert done.exit_code == 0
-            assert done.output.startswith("version 2 after 1: running")
+            signed, version, *_ = done.output.splitlines()
+            assert signed.startswith("signed: version 2 (0123456789abcdef) is ")
+            assert version == "version 2 after 1: running"
         given = [body["order"] for call, body in node.calls if call == "POST /admin/order"]
     for text, (status, stage) in zip(given, wanted.values(), strict=True):
         order = CommandOrder.from_text(text)

@@ -263,6 +263,26 @@ def test_a_process_without_memory_learns_which_resets_are_past(
     assert caplog.text.count("not obeyed, as this process has just begun") == 2
 
 
+def test_a_command_is_kept_before_it_is_obeyed() -> None:
+    """A process that dies in between does not obey it a second time."""
+    kept, found = KeptFile(), []
+
+    def obey(orders: Sequence[CommandOrder]) -> None:
+        found.append((list(orders), len(book(kept))))
+
+    async def story() -> None:
+        links = cast("LinkTable[Link]", Sent("b"))
+        known = CommandBook([OPERATOR.fingerprint], "mesh", kept, obey)
+        spread = CommandSpread(known, links, Refusals(MeshCounters()))
+        spread.start()
+        assert spread.order(rollout(1))
+        spread.receive(links.all()[0], packed([rollout(2)]))
+
+    VirtualTime().run(story())
+    assert found == [([rollout(1)], 1), ([rollout(2)], 1)]
+    assert book(kept).ordered(2, 0xABC) == rollout(2)
+
+
 def test_what_is_refused_is_counted_each_time_and_logged_once(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
