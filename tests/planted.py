@@ -139,6 +139,20 @@ MUTATIONS = (
         suite("http/server/test_quota_server", "paid_for or envoys_admit"),
     ),
     Mutation(
+        "a_key_that_a_slow_store_decides_on_is_asked_for_again_meanwhile",
+        "http",
+        "if group.due == due and not group.busy:",
+        "if group.due == due:",
+        suite("http/server/test_quota_ends", "never_answers"),
+    ),
+    Mutation(
+        "a_reload_while_one_is_followed_leaves_some_bucket_ids_behind",
+        "http",
+        "        self._group_of.move_to_end(one)\n",
+        "",
+        suite("http/server/test_quota_ends", "some_ids_at_a_time"),
+    ),
+    Mutation(
         "an_assignment_goes_on_with_what_the_last_one_left",
         "http",
         "if not (action.extends and action.tokens):",
