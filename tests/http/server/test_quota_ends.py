@@ -224,14 +224,14 @@ async def test_a_reload_is_followed_some_ids_at_a_time(*, again: bool) -> None:
     def places() -> Counter[str]:
         return Counter(group.bucket for group in node.server._group_of.values())
 
-    def moved(bucket: str) -> None:
+    async def moved(bucket: str) -> None:
         node.rules([replace(RULES[0], bucket=bucket)])
-        node.server.tick()
+        await node.tick()
 
-    moved("other")
+    await moved("other")
     assert places() == {"api": 2 * AT_ONCE, "other": AT_ONCE}
     if again:
-        moved("api")  # of the next ones, which are there yet
+        await moved("api")  # of the next ones, which are there yet
         assert places() == {"api": 2 * AT_ONCE, "other": AT_ONCE}
     # What comes meanwhile, and what is looked at, is followed at once.
     last, bucket = users[-1], "api" if again else "other"
