@@ -121,8 +121,11 @@ class Fleet:
 
     async def agreed(self, left: int | None = None) -> None:
         """Until both nodes know the same, `left` if it is given."""
-        while len(set(found := await self.left())) > 1 or left not in (None, found[0]):
-            await asyncio.sleep(0.02)  # noqa: ASYNC110 - of other processes
+        while True:
+            found = await self.left()
+            if len(set(found)) == 1 and left in (None, found[0]):
+                return
+            await asyncio.sleep(0.02)
 
 
 @pytest.mark.slow
