@@ -180,6 +180,24 @@ def test_a_function_that_is_slow_stops_no_order_of_a_peer(time: VirtualTime) -> 
     assert ended == [True, True]
 
 
+def test_a_function_that_is_slow_stops_no_other_order(time: VirtualTime) -> None:
+    """The function waits until another thread's order is done."""
+    ended = []
+
+    def ask(key: str) -> None:
+        other = threading.Thread(target=limiter.overrides.set, args=("plain", key, "30/minute"))
+        other.start()
+        other.join(BOUND_S)
+        ended.append(not other.is_alive())
+
+    asked, plain = BucketSpec("api", 10, 1, overrides=ask), BucketSpec("plain", 10, 1)
+    limiter = Limiter([asked, plain], _table=time.table)
+    assert limiter.overrides.set("api", "a", "30/minute")
+    assert limiter.bucket("plain").peek("a").limit == 30
+    assert limiter.overrides.set("api", "a", "40/minute")  # asks nobody
+    assert ended == [True]
+
+
 def test_strong_buckets_have_given_limits(time: VirtualTime) -> None:
     redis = RedisConfig(url="redis://127.0.0.1:1")
     limiter = Limiter([API], node="n", redis=redis, consistency="strong", _table=time.table)
