@@ -55,6 +55,28 @@ MUTATIONS = (
         suite("mesh/links/test_override_spread", "a_part_of_an_answer"),
     ),
     Mutation(
+        "a_slow_function_stops_all_orders",
+        "limiter",
+        "        without = self._outside.without_order(*order.about)\n        with self._ordering:\n",
+        "        with self._ordering:\n"
+        "            without = self._outside.without_order(*order.about)\n",
+        suite("limiter/test_operator_overrides", "no_other_order"),
+    ),
+    Mutation(
+        "a_limit_that_finds_no_room_is_looked_for_among_all",
+        "limiter",
+        "self._made.get(spec.key) not in known",
+        "all(one.spec.key != spec.key for one in known)",
+        suite("limiter/test_operator_overrides", "frame_of_new_limits"),
+    ),
+    Mutation(
+        "a_key_that_changed_its_limit_holds_the_old_one",
+        "limiter",
+        "                replaced.keys -= 1\n",
+        "                pass\n",
+        suite("limiter/test_operator_overrides", "frame_of_new_limits"),
+    ),
+    Mutation(
         "a_record_of_limits_that_was_cut_off_stays",
         "limiter",
         "                os.ftruncate(fd, self._at)\n",
