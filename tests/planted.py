@@ -57,7 +57,8 @@ MUTATIONS = (
     Mutation(
         "a_slow_function_stops_all_orders",
         "limiter",
-        "        without = self._outside.without_order(*order.about)\n        with self._ordering:\n",
+        "        without = self._outside.without_order(*order.about)\n"
+        "        with self._ordering:\n",
         "        with self._ordering:\n"
         "            without = self._outside.without_order(*order.about)\n",
         suite("limiter/test_operator_overrides", "no_other_order"),
@@ -100,7 +101,7 @@ MUTATIONS = (
     Mutation(
         "a_limit_that_an_operator_has_given_is_forgotten_to_make_room",
         "limiter",
-        "if one in given or one.bucket in said",
+        "if one.keys or one.bucket in said",
         "if one.bucket in said",
         suite("limiter/test_asked_limits", "makes_room"),
     ),
