@@ -169,6 +169,13 @@ MUTATIONS = (
         suite("http/server/test_quota_ends", "never_answers"),
     ),
     Mutation(
+        "a_store_is_asked_about_all_keys_of_a_bucket_at_once",
+        "http",
+        "asyncio.Semaphore(AT_ONCE)",
+        "asyncio.Semaphore(9 * AT_ONCE)",
+        suite("http/server/test_quota_ends", "at_a_time_and_other"),
+    ),
+    Mutation(
         "a_reload_while_one_is_followed_leaves_some_bucket_ids_behind",
         "http",
         "        self._group_of.move_to_end(one)\n",

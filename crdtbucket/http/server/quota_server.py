@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import heapq
 import logging
-from collections import Counter, OrderedDict
+from collections import Counter, OrderedDict, defaultdict
 from collections.abc import Callable, Sequence
 from itertools import count, islice
 
@@ -77,6 +77,10 @@ class QuotaServer:
         """Those that a change of the configuration has not reached yet come first."""
         self.assigning: set[asyncio.Future[None]] = set()
         """What ticks have started and what has not ended, one for each key at most."""
+        self._turns: defaultdict[str, asyncio.Semaphore] = defaultdict(
+            lambda: asyncio.Semaphore(AT_ONCE)
+        )
+        """Of each bucket: a store is not asked about all its keys at once."""
         self._quiet_until: dict[str, int] = {}
         """Of buckets of which nothing could be assigned, until when that is not logged again."""
         self._due: list[tuple[int, int, QuotaGroup]] = []
@@ -137,18 +141,20 @@ class QuotaServer:
             if group.due == due and not group.busy:  # else it is looked at again at the end
                 started += 1
                 group.due, group.busy = None, True
-                task = asyncio.ensure_future(self._look(group, now))
+                task = asyncio.ensure_future(self._in_turn(group))
                 self.assigning.add(task)
                 task.add_done_callback(self.assigning.discard)
         return now if unfollowed else self._due[0][0] if self._due else None
 
-    async def _look(self, group: QuotaGroup, now: int) -> None:
-        group.begun = now
-        try:
-            at = await self._assign(group, now)
-        except Exception as error:  # noqa: BLE001 - logged, and tried again
-            at = self._clock() + LONGEST_NS
-            self._failed(group.bucket, error, now)
+    async def _in_turn(self, group: QuotaGroup) -> None:
+        async with self._turns[group.bucket]:
+            now = group.begun = self._clock()
+            group.due = None
+            try:
+                at = await self._assign(group, now)
+            except Exception as error:  # noqa: BLE001 - logged, and tried again
+                at = self._clock() + LONGEST_NS
+                self._failed(group.bucket, error, now)
         missed, group.due, group.busy = group.due, None, False
         self._schedule(group, at if missed is None else min(at, missed))
 

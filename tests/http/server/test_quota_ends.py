@@ -21,6 +21,7 @@ from crdtbucket.http.server.quota_subscription import (
 )
 from crdtbucket.http.server.refusal import Refusal
 from crdtbucket.limiter.bucket import Bucket
+from crdtbucket.spec.descriptor_rule import DescriptorRule
 from tests.http.server.envoys import (
     RULES,
     SimulatedEnvoy,
@@ -211,6 +212,43 @@ async def test_a_store_that_never_answers_about_one_key_holds_up_no_other(
     running.cancel()
     await asyncio.wait([running], timeout=60)
     assert not node.server.assigning
+
+
+async def test_a_store_is_asked_about_so_many_keys_at_a_time_and_other_buckets_do_not_wait(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(quota_server, "AT_ONCE", 3)
+    rules = (*RULES, DescriptorRule("local", (("route", "web"), ("user", None)), "edge"))
+    node = VirtualNode(api(100, 1), BucketSpec("local", 100, 1, "1s"), rules=rules)
+    taken, asked, answer = quota_group._taken, [], asyncio.Event()
+
+    async def slow(bucket: Bucket, key: str, tokens: int) -> Decision:
+        asked.append(key)
+        if bucket.spec.name == "api":
+            await answer.wait()
+        return await taken(bucket, key, tokens)
+
+    async def ticked() -> None:
+        for _ in range(4):
+            node.server.tick()
+            for _ in range(10):
+                await asyncio.sleep(0)
+
+    monkeypatch.setattr(quota_group, "_taken", slow)
+    stream, users = node.server.open(), [f"u{n}" for n in range(8)]
+    node.server.report(stream, "edge", [QuotaUsage(bucket_id(user)) for user in users])
+    node.server.report(stream, "edge", [QuotaUsage(bucket_id("w", "web"))])
+    await ticked()
+    assert asked == ["u0", "u1", "u2", "w"]
+    assert list(stream.unsent) == [bucket_id("w", "web")]
+    gone = node.server.open()
+    node.server.report(gone, "edge", [QuotaUsage(bucket_id("gone"))])
+    await ticked()
+    node.server.close(gone)
+    answer.set()
+    await node.settle()
+    assert sorted(asked) == [*users, "w"]
+    assert len(stream.unsent) == 9
 
 
 @pytest.mark.parametrize("again", [False, True])
