@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+import contextlib
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -38,10 +40,8 @@ class Envoy:
 
     def __init__(self) -> None:
         self.admitted = 0
-        self.came = asyncio.Event()
-        """Set when tokens have come since the last report."""
         self.told = asyncio.Event()
-        """Set when anything has come since then."""
+        """Set when anything has come over the stream."""
         self.held = 0
         """Tokens of the last assignment that are left."""
         self._used = 0
@@ -59,14 +59,13 @@ class Envoy:
         usage.bucket_id.bucket.add(key=b"user", value=b"u")
         usage.num_requests_allowed, self._used = self._used, 0
         reports = QUOTA_CLASSES["RateLimitQuotaUsageReports"]
-        self.came.clear()
-        self.told.clear()
         raw = reports(domain=b"edge", bucket_quota_usages=[usage]).SerializeToString()
         await self._stream.write(raw)
 
     @asynccontextmanager
     async def connected(self, port: int) -> AsyncIterator[None]:
         async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
+            self.told.clear()
             self._stream = channel.stream_stream(f"/{QUOTA_SERVICE}/{QUOTA_METHOD}")()
             reading = asyncio.ensure_future(self._read(self._stream))
             try:
@@ -77,7 +76,7 @@ class Envoy:
 
     async def _read(self, stream: Any) -> None:
         fresh = False
-        while raw := await stream.read():
+        while raw := await read(stream):
             for action in QUOTA_CLASSES["RateLimitQuotaResponse"].FromString(raw).bucket_action:
                 strategy = action.quota_assignment_action.rate_limit_strategy
                 if strategy.HasField("blanket_rule"):
@@ -85,8 +84,13 @@ class Envoy:
                     self.held, fresh = 0, True
                 elif fresh:  # else the last one goes on
                     self.held, fresh = strategy.token_bucket.max_tokens, False
-                    self.came.set()
             self.told.set()
+
+
+async def read(stream: Any) -> Any:
+    """The next message; nothing where the node is gone."""
+    with contextlib.suppress(grpc.aio.AioRpcError, asyncio.CancelledError):
+        return await stream.read()
 
 
 class Fleet:
@@ -110,6 +114,19 @@ class Fleet:
         self.nodes[name].process.kill()
         await self.nodes[name].process.wait()
 
+    async def linked(self) -> None:
+        """Until both nodes serve all of a bucket, as they know of each other."""
+        for node in self.nodes.values():
+
+            async def ready(url: str = node.url) -> bool:
+                async with self._session.get(f"{url}/readyz") as answer:
+                    is_ready = answer.status == 200
+                async with self._session.get(f"{url}/v1/peers") as answer:
+                    peers = (await answer.json())["peers"]
+                return is_ready and [one["state"] for one in peers] == ["alive"]
+
+            await until(ready)
+
     async def left(self) -> list[int]:
         """What each node knows to be left."""
         found = []
@@ -119,13 +136,12 @@ class Fleet:
                 found.append(int((await answer.json())["remaining"]))
         return found
 
-    async def agreed(self, left: int | None = None) -> None:
-        """Until both nodes know the same, `left` if it is given."""
-        while True:
-            found = await self.left()
-            if len(set(found)) == 1 and left in (None, found[0]):
-                return
-            await asyncio.sleep(0.02)
+
+async def until(holds: Callable[[], Awaitable[bool]]) -> None:
+    deadline = time.monotonic() + 120
+    while not await holds():
+        assert time.monotonic() < deadline, "it did not happen in time"
+        await asyncio.sleep(0.02)
 
 
 @pytest.mark.slow
@@ -139,30 +155,37 @@ async def test_two_nodes_assign_the_tokens_of_one_bucket_though_one_is_killed(
         fleet = Fleet(stack, session, tmp_path)
         for name in "ab":
             await fleet.start(name)
-        first, second = Envoy(), Envoy()
-        async with first.connected(fleet.grpc["a"]), second.connected(fleet.grpc["b"]):
-            taken = 0
-            for envoy in (first, second):
+        await fleet.linked()
+        first, second = pair = Envoy(), Envoy()
+
+        async def known() -> bool:
+            """Both nodes know of all that was assigned."""
+            for envoy in pair:
                 await envoy.report()
-                await envoy.came.wait()
-                taken += envoy.held
-                await fleet.agreed(CAPACITY - taken)
-            assert 100 < taken < 200  # so that some is left for what comes
-        await fleet.kill("a")
-        charged_twice = first.held
-        for envoy in (first, second):  # without a stream, their assignments hold for a while
-            envoy.use()
+            left = CAPACITY - first.held - second.held
+            return bool(first.held and second.held) and await fleet.left() == [left, left]
+
+        async def drained() -> bool:
+            first.use()
+            await first.report(denied=1_000)
+            return first.admitted + second.admitted >= CAPACITY - charged_twice
+
+        async def denied() -> bool:
+            await second.report(denied=1_000)
+            return second.told.is_set() and await fleet.left() == [0, 0]
+
+        async with second.connected(fleet.grpc["b"]), first.connected(fleet.grpc["a"]):
+            await until(known)
+            await fleet.kill("a")
+            charged_twice = first.held
+            assert charged_twice + second.held < CAPACITY  # so that some is left
+            for envoy in pair:  # an assignment holds for a while without its node
+                envoy.use()
         await fleet.start("a")
         async with first.connected(fleet.grpc["a"]):
             # At once, perhaps before this node has learned of anything.
-            while first.admitted + second.admitted < CAPACITY - charged_twice:
-                first.use()
-                await first.report(denied=1_000)
-                await asyncio.sleep(0.1)
-        first.use()
-        await fleet.agreed(0)
-        async with second.connected(fleet.grpc["b"]):
-            await second.report(denied=1_000)
-            await second.told.wait()
-        assert second.held == 0
+            await until(drained)
+            async with second.connected(fleet.grpc["b"]):
+                await until(denied)
+        assert (first.held, second.held) == (0, 0)
         assert first.admitted + second.admitted <= CAPACITY + WARMING_UP
