@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import pytest
+
 from crdtbucket._core import BucketCore, Table
 from crdtbucket.mesh.node_info import NodeInfo
-from crdtbucket.mesh.protocol import wire
+from crdtbucket.mesh.protocol import pruning, wire
 from crdtbucket.mesh.protocol.peer_state import PeerState
 from crdtbucket.mesh.protocol.pruning import CROWDED, KEPT_NS, PASSES, ROUNDS, SETTLED_NS, Pruner
 from crdtbucket.spec.bucket_spec import BucketSpec
@@ -205,3 +207,73 @@ def test_marks_in_the_table_are_released_in_their_time_by_a_later_life() -> None
     assert pruner.tombstones == {7: 0}
     pruner.step([], {1}, KEPT_NS + 1)
     assert 7 not in {epoch for _, _, epoch, _ in table.origins()}
+
+
+def epochs(table: Table) -> dict[int, bool]:
+    """The epochs of a table, and which of them have a tombstone."""
+    return {epoch: marked for _, _, epoch, marked in table.origins()}
+
+
+def test_where_epochs_are_crowded_the_oldest_tombstones_go_first_and_then_the_long_dead(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(pruning, "CROWDED", 3)
+    table, peer = Table(max_keys=64, hash_key=bytes(16), virtual=True, epoch=7), link(epoch=20)
+    for epoch in (30, 20, 10):
+        table.origin(1, epoch)
+    pruner = Pruner(table, 0)  # and no pass of anti-entropy is made
+    pruner.step([peer], {7, 20, 10}, 0)  # 30 is dead first
+    for epoch in (40, 50):
+        table.origin(1, epoch)
+        pruner.advertised(epoch, {7}, 1)
+    assert pruner.step([peer], {7, 20}, 1) == ()
+    assert epochs(table) == {7: False, 30: False, 20: False, 10: False}  # the dead must settle
+    assert pruner.step([peer], {7, 20}, SETTLED_NS - 1) == ()
+    assert pruner.step([peer], {7, 20}, SETTLED_NS) == (30,)
+    assert epochs(table) == {7: False, 30: True, 20: False, 10: False}
+    assert pruner.step([peer], {7, 20}, SETTLED_NS) == ()
+    assert epochs(table) == {7: False, 20: False, 10: False}
+    assert [record.getMessage() for record in caplog.records] == [
+        "4 epochs are known: from here on old ones are pruned early"
+    ]
+
+
+def test_of_several_tombstones_only_so_many_go_as_there_are_too_many(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(pruning, "CROWDED", 3)
+    table = table_with(9, 8, 5, 4)
+    pruner = Pruner(table, 0)
+    for epoch in (8, 9, 5):
+        pruner.advertised(epoch, {7}, 0)
+    assert pruner.step([], {7, 4}, 1) == (5,)
+    assert set(epochs(table)) == {7, 5, 4}
+
+
+def test_it_is_crowded_when_hardly_any_epoch_could_go(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pruning, "CROWDED", 3)
+    table = table_with(9, 8, 5, 4)
+    for running, crowded in (({7, 9, 8}, False), ({7, 9, 8, 5}, True)):
+        pruner = Pruner(table, 0)
+        assert not pruner.crowded
+        pruner.step([], running, 0)
+        assert pruner.crowded is crowded
+    pruner.advertised(4, {7}, 0)
+    pruner.step([], {7, 9, 8}, 0)
+    assert not pruner.crowded
+
+
+def test_a_peer_that_left_is_waited_for_no_more_than_one_that_is_cut_off() -> None:
+    table, peer, left = table_with(9, 5), link(), link("left", 11)
+    pruner, late = Pruner(table, 0), 10 * SETTLED_NS + table.longest_debt
+    left.left = True
+    pruner.step([peer, left], {7, 9, 11}, 0)
+    assert pruner.step([passed(peer), left], {7, 9, 11}, late) == (5,)
+
+
+def test_what_is_advertised_again_is_not_remembered_for_longer() -> None:
+    table = table_with(5)
+    pruner = Pruner(table, 0)
+    pruner.advertised(5, {7}, 0)
+    pruner.advertised(5, {7}, KEPT_NS)
+    assert pruner.step([], {7}, KEPT_NS + 1) == ()
