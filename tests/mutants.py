@@ -53,20 +53,40 @@ TESTS = {
 FALSE = "None is as false as False."
 UNREAD = "It is set before it is read."
 EQUIVALENT = {
-    "mesh/protocol/travel_times": {"self._since = None": UNREAD, "self._since = 1": UNREAD},
+    "mesh/protocol/mismatches": {
+        'return f"{p * 1_000_000_000 / q:.6g} tokens a second" => '
+        'return f"{p * 1000000001 / q:.6g} tokens a second"': "Six digits show nothing of it.",
+    },
+    "mesh/protocol/own_name": {
+        "self._met = 0 => self._met = None": FALSE,
+        "self._table.refused = False => self._table.refused = None": FALSE,
+    },
+    "mesh/protocol/peer_warnings": {
+        "self._keep((peer, about), _Logged(0, said=what)) => "
+        f"self._keep((peer, about), _Logged({time}, said=what))": "This time is never read."
+        for time in (None, 1)
+    }
+    | {'LOG.warning("%s", text) => LOG.warning(text)': "It is a format only with arguments."},
+    "mesh/protocol/travel_times": {
+        "self._since = 0 => self._since = None": UNREAD,
+        "self._since = 0 => self._since = 1": UNREAD,
+    },
     "strong/controller/mode_controller": {
-        "self._probes.ended(good=None)": FALSE,
+        "self._probes.ended(good=False) => self._probes.ended(good=None)": FALSE,
+        "return None if late else self._counted(now, slow=slow, lost=False, answers=answers) => "
         "return None if late else self._counted(now, slow=slow, lost=None, answers=answers)": FALSE,
     },
     "strong/controller/outage": {
+        "self._last_failure: Failure | None = None => "
         'self._last_failure: Failure | None = ""': "It is as false as None.",
-        "self._why = None": UNREAD,
-        'self._why = "XXXX"': UNREAD,
+        'self._why = "" => self._why = None': UNREAD,
+        'self._why = "" => self._why = "XXXX"': UNREAD,
+        "silence = 0 if self.silent_since is None else now - self.silent_since => "
         "silence = 1 if self.silent_since is None else now - self.silent_since": "A nanosecond is "
         "shorter than any `outage_after`.",
     },
 }
-"""Of each module the changed lines that change nothing which anybody can see, and why."""
+"""Of each module the changes of a line that nobody can see, and why."""
 
 
 def mutated(module: str) -> dict[str, str]:
@@ -86,8 +106,10 @@ def mutated(module: str) -> dict[str, str]:
     changes = {}
     for name in found.mutant_names:
         original = body(f"{name.rpartition('__mutmut_')[0]}__mutmut_orig")
-        changed = difflib.ndiff(original, body(name))
-        changes[name] = " / ".join(line[2:] for line in changed if line[0] == "+")
+        lines_of: dict[str, list[str]] = {"-": [], "+": []}  # before and after
+        for line in difflib.ndiff(original, body(name)):
+            lines_of.get(line[0], []).append(line[2:])
+        changes[name] = " => ".join(" / ".join(changed) for changed in lines_of.values())
     return changes
 
 

@@ -131,9 +131,10 @@ def test_of_two_that_are_no_part_of_the_mesh_the_younger_yields_or_the_lesser_ep
     )
     assert alone.refuses is yields
     assert alone.refusals == [conflict] * yields
-    alone.met(age, epoch)
-    errors = [r.getMessage() for r in caplog.records if r.levelno == logging.ERROR]
-    assert errors == [f"me serves no more: {conflict}"] * yields
+    for _ in range(2):
+        errors = [r.getMessage() for r in caplog.records if r.levelno == logging.ERROR]
+        assert errors == [f"me serves no more: {conflict}"] * yields
+        alone.met(age, epoch)
 
 
 @pytest.mark.parametrize(
@@ -153,7 +154,8 @@ def test_nobody_yields_that_more_than_half_of_the_others_are_linked_with(
 
 def test_what_is_not_believed_is_said_and_by_whom(caplog: pytest.LogCaptureFixture) -> None:
     alone = Alone(2, a="alive")
-    alone.met(101, 9)
+    for _ in range(2):
+        alone.met(101, 9)
     alone.own.reported(CONFLICT, NOW, memory=False)
     assert [record.getMessage() for record in caplog.records] == [
         f"me: {who} says that it, or another process, is called 'me': most members are linked "
