@@ -162,7 +162,7 @@ def main(wanted: list[str]) -> int:
     for folder in ("crdtbucket", "tests"):
         shutil.copytree(ROOT / folder, PLACE / folder)
     shutil.copy(ROOT / "pyproject.toml", PLACE)
-    print("| module | noticed | of 100 | left out: the same by another name |")
+    print("| module | noticed | of 100 | equivalent, left out |")
     scores = {module: score(module) for module in modules}
     count, of = (sum(column) for column in zip(*scores.values(), strict=True))
     used = resource.getrusage(resource.RUSAGE_CHILDREN)
