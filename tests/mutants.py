@@ -67,6 +67,29 @@ EQUIVALENT = {
         for time in (None, 1)
     }
     | {'LOG.warning("%s", text) => LOG.warning(text)': "It is a format only with arguments."},
+    "mesh/protocol/pruning": {
+        "def (self, table: Table, now: int, interval_ns: int = 0) -> None: => "
+        "def (self, table: Table, now: int, interval_ns: int = 1) -> None:": "It is rounded away.",
+        "self._place = -1 => self._place = -2": "Any place below 0 says that no look goes on.",
+        "self._begun = 0 => self._begun = None": UNREAD,
+        "self._begun = 0 => self._begun = 1": UNREAD,
+        "self._owing: dict[int, int] = {} => self._owing: dict[int, int] = None": UNREAD,
+        "self._crowded = False => self._crowded = None": FALSE,
+        "self._running = 0 => self._running = 1": "One is no crowd.",
+    }
+    | dict.fromkeys(
+        (
+            "if self._place < 0: => if self._place <= 0:",
+            "if self._place < 0: => if self._place < 1:",
+            "if self._place >= 0: => if self._place > 0:",
+            "if self._place >= 0: => if self._place >= 1:",
+        ),
+        "No look is interrupted at the first place.",
+    )
+    | {
+        "self._owing[epoch] = max(longest, self._owing.get(epoch, 0)) => "
+        "self._owing[epoch] = max(longest, self._owing.get(epoch, 1))": "None is so short.",
+    },
     "mesh/protocol/travel_times": {
         "self._since = 0 => self._since = None": UNREAD,
         "self._since = 0 => self._since = 1": UNREAD,
@@ -101,7 +124,7 @@ def mutated(module: str) -> dict[str, str]:
 
     def body(name: str) -> list[str]:
         span = found.line_span_by_function_name[name]
-        return [line.strip() for line in lines[span.start : span.end] if "mutmut" not in line]
+        return [line.strip().replace(name, "") for line in lines[span.start - 1 : span.end]]
 
     changes = {}
     for name in found.mutant_names:
