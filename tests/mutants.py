@@ -43,7 +43,7 @@ TESTS = {
     "strong/controller/outage": "strong/controller/test_outage",
     "strong/controller/recovery": "strong/controller/test_recovery",
     "strong/controller/switch_budget": "strong/controller/test_switch_budget",
-    "strong/in_flight": "strong/test_in_flight",
+    "strong/in_flight": "strong/test_in_flight_rules",
     "strong/quota": "strong/test_quota",
     "strong/unsettled": "strong/test_unsettled_rules",
     "strong/window": "strong/test_window",
