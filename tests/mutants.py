@@ -52,6 +52,7 @@ TESTS = {
 
 FALSE = "None is as false as False."
 UNREAD = "It is set before it is read."
+COMPARED = "It is only asked whether two such counts are the same."
 EQUIVALENT = {
     "mesh/protocol/mismatches": {
         'return f"{p * 1_000_000_000 / q:.6g} tokens a second" => '
@@ -107,6 +108,19 @@ EQUIVALENT = {
         "silence = 0 if self.silent_since is None else now - self.silent_since => "
         "silence = 1 if self.silent_since is None else now - self.silent_since": "A nanosecond is "
         "shorter than any `outage_after`.",
+    },
+    "strong/in_flight": {
+        "self._counted = False => self._counted = None": FALSE,
+        "request.is_in_flight = False => request.is_in_flight = None": FALSE,
+        "key.begun += 1 => key.begun -= 1": COMPARED,
+        "key.begun += 1 => key.begun += 2": COMPARED,
+        "key.begun_by_threads += 1 => key.begun_by_threads += 2": COMPARED,
+        "request.mark = key.begun if key.requests == 1 else -1 => "
+        "request.mark = key.begun if key.requests == 1 else +1": "By then more than one has begun.",
+        "request.mark = key.begun if key.requests == 1 else -1 => "
+        "request.mark = key.begun if key.requests == 1 else -2": "No count is below 0.",
+        "request.mark = key.begun_by_threads if not key.by_threads else -1 => "
+        "request.mark = key.begun_by_threads if not key.by_threads else -2": "No count is below 0.",
     },
 }
 """Of each module the changes of a line that nobody can see, and why."""

@@ -96,8 +96,9 @@ def test_the_loop_is_alone_unless_a_thread_is_about_the_same_key(key: int) -> No
     assert in_flight.alone(later)
 
 
-def test_a_thread_is_alone_while_nothing_else_is_about_its_key() -> None:
-    first, second = thread(), thread()
+@pytest.mark.parametrize("threaded", [True, False])
+def test_a_thread_is_alone_while_nothing_else_is_about_its_key(threaded: bool) -> None:
+    first, second = thread(), request(threaded=threaded)
     in_flight = counted(first)
     assert in_flight.alone(first)
     in_flight.began(second)
