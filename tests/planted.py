@@ -630,8 +630,8 @@ MUTATIONS = (
     Mutation(
         "the_first_frames_after_a_silence_measured_by_themselves",
         "mesh",
-        "self._before, self._here, self._since = self._here, number, now",
-        "self._before, self._here, self._since = None, number, now",
+        "self._halves, self._since = [number, *self._halves[:1]], now",
+        "self._halves, self._since = [number], now",
         suite("mesh/protocol/test_travel_times", "long_silence"),
     ),
     Mutation(
@@ -1009,6 +1009,20 @@ MUTATIONS = (
         "or now < self._budget.two_at",
         "or now < self._budget.one_at",
         suite("strong/controller/test_mode_controller", "second_failover_soon_after"),
+    ),
+    Mutation(
+        "without_a_gap_a_new_primary_is_believed_no_sooner",
+        "strong",
+        "recent = max(self._gap_ns, self._stable_ns)",
+        "recent = self._gap_ns",
+        suite("strong/controller/test_mode_rules", "without_a_gap"),
+    ),
+    Mutation(
+        "what_peers_took_is_settled_at_every_look",
+        "strong",
+        "if self._pushed and now >= self._carry_at:",
+        "if self._pushed:",
+        suite("strong/test_unsettled_rules", "at_most_once_in_a_while"),
     ),
     Mutation(
         "answers_of_one_read_counted_once",
