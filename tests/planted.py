@@ -2302,6 +2302,20 @@ MUTATIONS = (
         "",
         suite("limiter/test_facade", "stays_full"),
     ),
+    Mutation(
+        "what_failed_in_time_holds_itself",
+        "base",
+        "        del task",
+        "        pass",
+        suite("base/test_deadline", "gone_once_nobody"),
+    ),
+    Mutation(
+        "an_error_of_a_dial_holds_its_frames",
+        "mesh",
+        "        one.__traceback__ = None",
+        "        pass",
+        suite("mesh/sockets/test_web_socket", "leaves_no_error_behind"),
+    ),
 )
 
 
