@@ -6,7 +6,7 @@ if whole then
   --@ sums.lua
 
   local names, columns, brings, strange, lacks = {owner}, {[owner] = column}, {}, {}, {}
-  for i = 18 + 3 * regions, #argv, 5 do
+  for i = 18, #argv, 5 do
     names[#names + 1] = argv[i]
     columns[argv[i]] = {
       tonumber(argv[i + 1]), tonumber(argv[i + 2]), tonumber(argv[i + 3]), 0, 0, argv[i + 4], 0,

@@ -13,10 +13,12 @@ KEYS[1]  this region's key, a hash; the others are the same key of each other re
                   fence seen_s"; base: tokens that were never charged; home: the process' region.
          `peers`  "generation" and " region version at" of each level as it was last merged.
 
-ARGV     1 to 14  as in the script for one server        17 own     stamp of the newest own beat
-         15 region                                       18 ...     for each other region: its name,
-         16 forget   us after which a silent region                 base and newest stamp (us; 0:
-                     is predicted no longer; 0: never               no beat yet), see the beat script
+ARGV     1 to 14  as in the script for one server
+         15 region
+         16 forget   us after which a silent region is predicted no longer; 0: never
+         17 beats    "quiet own" and " base stamp" of each other region in the order of KEYS, in us.
+                     quiet: until then, by this member's clock, no region can be silent; own: stamp
+                     of the newest own beat; base and newest stamp: see the beat script; 0: no beat
          after them, when whole, each column: owner birth taken refunded home ("-": unknown)
 
 Answer   {status, debt s, debt ns (rounded up, at least 0), taken, refunded, s and ns that silent
@@ -27,6 +29,7 @@ local DENIED, ALLOWED, UNKNOWN, FENCED = 0, 1, 2, 3
 local BIRTH, TAKEN, REFUNDED, BASE, VERSION, HOME, FENCE, SEEN = 1, 2, 3, 4, 5, 6, 7, 8
 local RECORD = '^(%d+) (%d+) (%d+) (%d+) (%d+) (%d+) (%S+) (%d+) (%d+)$'
 local LEVEL = '^(%d+) (%d+) (-?%d+) (%d+) (%d+) (%d+) (%d+) (%d+) (%d+) (%d+) (%d+) (%S+) (%d+)|(.*)$'
+local VERSION_OF = '^(%d+) (%d+) %S+ %S+ %S+ %S+ %S+ %S+ (%d+)'
 local NEAR, SLACK, SLOT, TAU = 500000, 1000000, 10000, 30000000 -- us
 local GRACE, UNMERGED = 1000000, 10000000 -- us that credit is kept: after a merge, and without one
 local FARTHEST = 2 ^ 48 -- ns that one region is predicted to take: three days
@@ -34,8 +37,10 @@ local FIRST_MS = 1577836800000 -- versions count from 2020
 
 --@ tokens.lua
 
+local sub = string.sub
 local regions = #KEYS - 1
 local region = argv[15]
+local at_name = #key - #region + 1 -- where a region's name begins in its key
 
 -- What is held: the level, and by owner the caller's record, or all of the level's generation. What
 -- is of an earlier one, or newer than the level, came back after a loss: it counts as missing.
@@ -50,12 +55,7 @@ local function read_record(name, text, generation)
   end
 end
 
-local held
-if regions > 0 then
-  held = redis.pcall('HMGET', key, 'level', owner, 'peers')
-else
-  held = redis.pcall('HMGET', key, 'level', owner)
-end
+local held = redis.pcall('HMGET', key, 'level', owner)
 if held.err then
   fail(held.err)
 end
@@ -102,8 +102,9 @@ local credit, hold = 0, 0
 local copies = none -- texts of the other regions' levels
 
 local forgotten, silence = none, false
-if regions > 0 then
-  silent, copies, forgotten = {}, {}, {}
+local own_stamp, bases, stamps
+if regions > 0 and us > tonumber(match(argv[17], '^%d+')) then
+  silent, forgotten = {}, {}
   --@ lateness.lua
   silence = next(silent) ~= nil
 end
@@ -118,7 +119,7 @@ if credit > 0 then
 end
 count(0)
 
-local raised, created, peers, noted = {}, false, regions > 0 and {} or none, false
+local raised, created, peers, noted = {}, false, none, false
 if regions > 0 and (not at or floor(us / SLOT) ~= floor(at / SLOT)) then
   changed = true -- so that no other call of this slot of 10 ms looks again
   --@ look.lua

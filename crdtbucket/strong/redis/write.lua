@@ -33,9 +33,19 @@ if all then
   end
 end
 if noted then
-  local list = {generation}
+  local list, others = {generation}, {}
+  for i = 1, regions do -- in the order in which the next look compares them
+    local name = sub(KEYS[i + 1], at_name)
+    local merged = peers[name]
+    others[name] = true
+    if merged then
+      list[#list + 1] = format('%s %d %d', name, merged[1], merged[2])
+    end
+  end
   for name, merged in pairs(peers) do
-    list[#list + 1] = format('%s %d %d', name, merged[1], merged[2])
+    if not others[name] then
+      list[#list + 1] = format('%s %d %d', name, merged[1], merged[2])
+    end
   end
   fields[#fields + 1] = 'peers'
   fields[#fields + 1] = table.concat(list, ' ')
