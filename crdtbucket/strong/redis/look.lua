@@ -1,6 +1,6 @@
 -- Which copies are not those that were merged last. The usual answer, none, takes no more than to
 -- write down what `peers` then says.
-local found, merged_text = generation, level and redis.call('HGET', key, 'peers') or ''
+local found, merged_text = made, level and redis.call('HGET', key, 'peers') or ''
 if copies == none then
   copies = {}
 end
@@ -16,10 +16,10 @@ for i = 1, regions do
 end
 
 if not found or merged_text ~= found and sub(merged_text, 1, #found + 1) ~= found .. ' ' then
-  local made, list = match(merged_text, '^(%d+)(.*)$')
+  local its_made, list = match(merged_text, '^(%d+)(.*)$')
   local brought = {}
   peers = {}
-  if level and made == generation then
+  if level and its_made == made then
     for name, merged, its_at in string.gmatch(list, ' (%S+) (%d+) (%d+)') do
       peers[name] = {tonumber(merged), tonumber(its_at)}
     end

@@ -16,8 +16,8 @@ end
 
 for _, i in ipairs(brought) do
   local from = sub(KEYS[i + 1], at_name)
-  local its_s, its_us, stated_s, stated_ns, stated_rest, old_q, old_p, made, its_version, its_sum, _,
-    _, _, its_far = match(copies[i], LEVEL)
+  local its_s, its_us, stated_s, stated_ns, stated_rest, old_q, old_p, its_made, its_version,
+    its_sum, _, _, _, its_far = match(copies[i], LEVEL)
   if not its_far then
     fail('the copy ' .. KEYS[i + 1] .. ' has no level of a region: ' .. copies[i])
   end
@@ -29,7 +29,7 @@ for _, i in ipairs(brought) do
   local fields = redis.call('HGETALL', KEYS[i + 1])
   for j = 1, #fields, 2 do
     local name = fields[j]
-    local one = name ~= 'level' and name ~= 'peers' and read_record(name, fields[j + 1], made)
+    local one = name ~= 'level' and name ~= 'peers' and read_record(name, fields[j + 1], its_made)
     if one then
       theirs[name], versions = one, versions + one[VERSION]
       consistent = consistent and one[VERSION] <= its_version
@@ -49,7 +49,7 @@ for _, i in ipairs(brought) do
   end
   for name, one in pairs(theirs) do
     local mine = records[name]
-    local is_new = not mine or one[BIRTH] > mine[BIRTH]
+    local is_new = not mine or one[GENERATION] > mine[GENERATION]
     if not is_new or consistent and (mine or not many or not is_old(one)) then
       local more = merge(name, one)
       local list = is_new and strange or brings

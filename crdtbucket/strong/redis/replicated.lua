@@ -4,14 +4,15 @@ copies bring, raise the caller's record, decide. Whole or not at all; only KEYS[
 
 KEYS[1]  this region's key, a hash; the others are the same key of each other region, as far as
          replication has brought it. Fields:
-         `level`  "at_s at_us debt_s debt_ns rest q p generation version sum offered reserve born|"
+         `level`  "at_s at_us debt_s debt_ns rest q p made version sum offered reserve born|"
                   and "region ns when " for each region with a prediction. As in the script for one
                   server, but the debt may be below 0, which is credit for what silent regions take;
                   sum: of the versions of all records; offered: tokens, decayed over 30 s;
-                  reserve: tokens; born and when: us.
-         a field for each process, "epoch:node": "birth taken refunded base version generation home
+                  reserve: tokens; made, born and when: us. A key that is lost is
+                  made anew: `made` tells its fields from those that come back.
+         a field for each process, "epoch:node": "generation taken refunded base version made home
                   fence seen_s"; base: tokens that were never charged; home: the process' region.
-         `peers`  "generation" and " region version at" of each level as it was last merged.
+         `peers`  "made" and " region version at" of each level as it was last merged.
 
 ARGV     1 to 14  as in the script for one server
          15 region
@@ -19,14 +20,14 @@ ARGV     1 to 14  as in the script for one server
          17 beats    "quiet own" and " base stamp" of each other region in the order of KEYS, in us.
                      quiet: until then, by this member's clock, no region can be silent; own: stamp
                      of the newest own beat; base and newest stamp: see the beat script; 0: no beat
-         after them, when whole, each column: owner birth taken refunded home ("-": unknown)
+         after them, when whole, each column: owner generation taken refunded home ("-": unknown)
 
 Answer   {status, debt s, debt ns (rounded up, at least 0), taken, refunded, s and ns that silent
-         regions are taken to have used} and, when whole, owner, birth, taken, refunded of every
-         record. Status and errors are those of the script for one server. ]]
+         regions are taken to have used} and, when whole, owner, generation, taken, refunded of
+         every record. Status and errors are those of the script for one server. ]]
 
 local DENIED, ALLOWED, UNKNOWN, FENCED = 0, 1, 2, 3
-local BIRTH, TAKEN, REFUNDED, BASE, VERSION, HOME, FENCE, SEEN = 1, 2, 3, 4, 5, 6, 7, 8
+local GENERATION, TAKEN, REFUNDED, BASE, VERSION, HOME, FENCE, SEEN = 1, 2, 3, 4, 5, 6, 7, 8
 local RECORD = '^(%d+) (%d+) (%d+) (%d+) (%d+) (%d+) (%S+) (%d+) (%d+)$'
 local LEVEL = '^(%d+) (%d+) (-?%d+) (%d+) (%d+) (%d+) (%d+) (%d+) (%d+) (%d+) (%d+) (%S+) (%d+)|(.*)$'
 local VERSION_OF = '^(%d+) (%d+) %S+ %S+ %S+ %S+ %S+ %S+ (%d+)'
@@ -42,16 +43,19 @@ local regions = #KEYS - 1
 local region = argv[15]
 local at_name = #key - #region + 1 -- where a region's name begins in its key
 
--- What is held: the level, and by owner the caller's record, or all of the level's generation. What
--- is of an earlier one, or newer than the level, came back after a loss: it counts as missing.
+-- What is held: the level, and by owner the caller's record, or all that were written
+-- since the key was made. What is older, or newer than the level, came back after a loss: it counts
+-- as missing.
 
-local function read_record(name, text, generation)
-  local birth, taken, refunded, base, version, made, home, fence, seen = match(text, RECORD)
+local function read_record(name, text, since)
+  local generation, taken, refunded, base, version, made, home, fence, seen = match(text, RECORD)
   if not seen then
     fail('field ' .. name .. ' is no record of a region: ' .. text)
   end
-  if made == generation then
-    return {birth + 0, taken + 0, refunded + 0, base + 0, version + 0, home, fence + 0, seen + 0}
+  if made == since then
+    return {
+      generation + 0, taken + 0, refunded + 0, base + 0, version + 0, home, fence + 0, seen + 0,
+    }
   end
 end
 
@@ -64,7 +68,7 @@ local level = held[1]
 --@ range.lua
 
 local us = now_s * 1000000 + now_us
-local generation, version, sum, offered, reserve, born, far_text = nil, 0, 0, 0, 0, us, ''
+local made, version, sum, offered, reserve, born, far_text = nil, 0, 0, 0, 0, us, ''
 local at, elapsed = nil, 0
 local old_q, old_p -- the level's
 local none = {} -- of what a region alone has nothing
@@ -72,7 +76,7 @@ local records, stale, all = {}, none, false
 
 if level then
   local at_s, at_us, debt_s, debt_ns, debt_rest
-  at_s, at_us, debt_s, debt_ns, debt_rest, old_q, old_p, generation, version, sum, offered, reserve,
+  at_s, at_us, debt_s, debt_ns, debt_rest, old_q, old_p, made, version, sum, offered, reserve,
     born, far_text = match(level, LEVEL)
   --@ advance.lua
   reserve = tonumber(reserve)
@@ -86,7 +90,7 @@ if level then
   --@ decay.lua
   offered = offered / 1000 * left
   if held[2] then
-    local one = read_record(owner, held[2], generation)
+    local one = read_record(owner, held[2], made)
     records[owner] = one and one[VERSION] <= version and one or nil
   end
 end
@@ -150,8 +154,8 @@ local fence = tonumber(argv[8])
 if own and own[FENCE] > fence then
   return answer(FENCED)
 end
-local birth, taken, refunded = argv[9] + 0, argv[10] + 0, argv[11] + 0
-if whole or fence ~= (own and own[FENCE]) or birth ~= own[BIRTH] or taken ~= own[TAKEN]
+local generation, taken, refunded = argv[9] + 0, argv[10] + 0, argv[11] + 0
+if whole or fence ~= (own and own[FENCE]) or generation ~= own[GENERATION] or taken ~= own[TAKEN]
   or refunded ~= own[REFUNDED] then
   --@ caller.lua
 end

@@ -168,7 +168,7 @@ def read_entry(fields: Mapping[bytes, bytes]) -> HeldEntry | None:
     level = _LEVEL.fullmatch(fields[b"level"])
     if level is None:
         raise RedisReplyError(f"{clipped(fields[b'level'])} is no level of a region")
-    at_s, at_us, debt_s, debt_ns, rest, q, p, generation, version = map(int, level.groups())
+    at_s, at_us, debt_s, debt_ns, rest, q, p, level_made, version = map(int, level.groups())
     records = {}
     for owner, text in fields.items():
         if owner in (b"level", b"peers"):
@@ -176,9 +176,9 @@ def read_entry(fields: Mapping[bytes, bytes]) -> HeldEntry | None:
         record = _RECORD.fullmatch(text)
         if record is None:
             raise RedisReplyError(f"{clipped(text)} is no record of a region")
-        birth, taken, refunded, made = map(int, record.groups()[:4])
-        if made == generation:
+        generation, taken, refunded, made = map(int, record.groups()[:4])
+        if made == level_made:
             home = b"" if record[5] == _UNKNOWN_HOME else record[5]
-            records[owner] = Column(owner, birth, taken, refunded, home)
+            records[owner] = Column(owner, generation, taken, refunded, home)
     debt = debt_s * NS_PER_SECOND + debt_ns + Fraction(rest, p)
     return HeldEntry(at_s * 1_000_000 + at_us, debt, Fraction(q, p), version, records)

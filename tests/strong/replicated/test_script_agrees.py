@@ -136,9 +136,9 @@ class Both:
         one = self.processes[process]
         one.refunded = min(one.taken, one.refunded + count)
 
-    def birth(self, process: int) -> None:
+    def generation(self, process: int) -> None:
         one = self.processes[process]
-        one.birth, one.taken, one.refunded = one.birth + 1, 0, 0
+        one.generation, one.taken, one.refunded = one.generation + 1, 0, 0
 
     def fence(self, process: int, up: int) -> None:
         one = self.processes[process]
@@ -162,7 +162,7 @@ class Both:
 
     def call(self, at: int, process: int, cost: int, stated: int, whole: bool) -> None:
         others = [
-            Column(p.owner, p.birth, p.taken, p.refunded, b"" if i == 3 else NAMES[i].encode())
+            Column(p.owner, p.generation, p.taken, p.refunded, b"" if i == 3 else NAMES[i].encode())
             for i, p in enumerate(self.processes)
             if i != process and p.taken
         ]
@@ -182,7 +182,7 @@ class Both:
             min(cost, capacity),
             one.owner,
             one.fence,
-            one.birth,
+            one.generation,
             one.taken,
             one.refunded,
             min(stated, BEYOND),
@@ -259,7 +259,7 @@ op = st.one_of(
     st.tuples(st.just("define"), st.integers(0, 1)),
     st.tuples(st.just("spend"), process, tokens),
     st.tuples(st.just("give"), process, tokens),
-    st.tuples(st.just("birth"), process),
+    st.tuples(st.just("generation"), process),
     st.tuples(st.just("fence"), process, st.integers(-1, 1)),
     st.tuples(st.just("crowd"), member, process, st.integers(58, 70), tokens),
     st.tuples(st.just("again"), st.integers(0, 7)),
