@@ -55,6 +55,29 @@ MUTATIONS = (
         suite("mesh/links/test_override_spread", "a_part_of_an_answer"),
     ),
     Mutation(
+        "a_slow_function_stops_all_orders",
+        "limiter",
+        "        without = self._outside.without_order(*order.about)\n"
+        "        with self._ordering:\n",
+        "        with self._ordering:\n"
+        "            without = self._outside.without_order(*order.about)\n",
+        suite("limiter/test_operator_overrides", "no_other_order"),
+    ),
+    Mutation(
+        "a_limit_that_finds_no_room_is_looked_for_among_all",
+        "limiter",
+        "self._made.get(spec.key) not in known",
+        "all(one.spec.key != spec.key for one in known)",
+        suite("limiter/test_operator_overrides", "frame_of_new_limits"),
+    ),
+    Mutation(
+        "a_key_that_changed_its_limit_holds_the_old_one",
+        "limiter",
+        "                replaced.keys -= 1\n",
+        "                pass\n",
+        suite("limiter/test_operator_overrides", "frame_of_new_limits"),
+    ),
+    Mutation(
         "a_record_of_limits_that_was_cut_off_stays",
         "limiter",
         "                os.ftruncate(fd, self._at)\n",
@@ -78,7 +101,7 @@ MUTATIONS = (
     Mutation(
         "a_limit_that_an_operator_has_given_is_forgotten_to_make_room",
         "limiter",
-        "if one in given or one.bucket in said",
+        "if one.keys or one.bucket in said",
         "if one.bucket in said",
         suite("limiter/test_asked_limits", "makes_room"),
     ),
@@ -137,6 +160,27 @@ MUTATIONS = (
         "self._give_back(self.unreported - self._usable(now))",
         "self._give_back(self.unreported)",
         suite("http/server/test_quota_server", "paid_for or envoys_admit"),
+    ),
+    Mutation(
+        "a_key_that_a_slow_store_decides_on_is_asked_for_again_meanwhile",
+        "http",
+        "if group.due == due and not group.busy:",
+        "if group.due == due:",
+        suite("http/server/test_quota_ends", "never_answers"),
+    ),
+    Mutation(
+        "a_store_is_asked_about_all_keys_of_a_bucket_at_once",
+        "http",
+        "asyncio.Semaphore(AT_ONCE)",
+        "asyncio.Semaphore(9 * AT_ONCE)",
+        suite("http/server/test_quota_ends", "at_a_time_and_other"),
+    ),
+    Mutation(
+        "a_reload_while_one_is_followed_leaves_some_bucket_ids_behind",
+        "http",
+        "        self._group_of.move_to_end(one)\n",
+        "",
+        suite("http/server/test_quota_ends", "some_ids_at_a_time"),
     ),
     Mutation(
         "an_assignment_goes_on_with_what_the_last_one_left",
