@@ -1960,9 +1960,37 @@ MUTATIONS = (
     Mutation(
         "an_order_that_is_played_again_holds",
         "mesh/links",
-        "get(order.about)\n            if held is not None and order.rank <= held.rank:",
-        "get(order.about)\n            if held is not None and order.rank == held.rank:",
+        "if held is not None and order.rank <= held.rank:\n            if order.rank == held.rank:",
+        "if held is not None and order.rank == held.rank:\n            if order.rank == held.rank:",
         suite("mesh/links/test_ejections", "played_again"),
+    ),
+    Mutation(
+        "an_order_beside_a_forged_one_is_held_and_not_obeyed",
+        "mesh/links",
+        "for order in [one for one in self._read(data) if self._is_wanted(one, refused)]:",
+        "for order in (one for one in self._read(data) if self._is_wanted(one, refused)):",
+        suite("mesh/links/test_command_orders", "nobody_elses"),
+    ),
+    Mutation(
+        "a_process_that_begins_obeys_resets_that_are_past",
+        "mesh/links",
+        "return max(0.0, since + LEARNS_S - asyncio.get_running_loop().time())",
+        "return 0.0",
+        suite("mesh/links/test_command_orders", "which_resets_are_past"),
+    ),
+    Mutation(
+        "a_peer_is_believed_a_stage_that_no_operator_has_signed",
+        "rollout",
+        "            if self._node.signs:\n                if self._rollout and",
+        "            if False:\n                if self._rollout and",
+        suite("rollout/test_signed_rollout", "no_peer_is_believed"),
+    ),
+    Mutation(
+        "a_reset_that_nobody_signed_is_done",
+        "http/server",
+        "        if self._limiter.signs:\n            AUDIT",
+        "        if False:\n            AUDIT",
+        suite("http/server/test_signed_commands", "not_signed"),
     ),
     Mutation(
         "a_map_as_a_key_is_a_bug",
@@ -1974,7 +2002,7 @@ MUTATIONS = (
     Mutation(
         "orders_are_not_passed_on",
         "mesh/links",
-        "            link.offer(data, Kind.ORDERS)",
+        "            link.offer(data, self.KIND)",
         "            pass",
         suite("mesh/transport/test_contract", "ejected and memory"),
     ),
