@@ -36,8 +36,8 @@ LAYERS = [
     strong.redis.region_claim strong.region_watch strong.store_regions
     strong.redis.blocking_connection strong.deadlines strong.dispatcher strong.endpoint
     strong.endpoint_health strong.endpoints strong.look_timer strong.read_tally strong.resync
-    strong.room_queue strong.server_link strong.store strong.supervisor strong.threads
-    strong.controller.webhook strong.redis.lateness limiter.tables""",
+    strong.room_queue strong.server_link strong.store strong.store_upkeep strong.supervisor
+    strong.threads strong.controller.webhook strong.redis.lateness limiter.tables""",
     """limiter rollout strong.strong_bucket strong.strong_side
     strong.strong_waiting reconcile doctor""",
     "testing simulator cli demo http integrations upstream",
