@@ -983,6 +983,20 @@ MUTATIONS = (
         suite("strong/replicated/test_script_agrees", "redis-server"),
     ),
     Mutation(
+        "a_silent_region_is_not_looked_for_in_time",
+        "strong",
+        "default=_NEVER) + SILENT_US",
+        "default=_NEVER) + 3 * SILENT_US",
+        suite("strong/redis/test_beats", "words_of_a_call"),
+    ),
+    Mutation(
+        "a_copy_that_changed_passes_for_the_one_merged_last",
+        "strong",
+        "merged_text ~= found and sub(merged_text, 1, #found + 1) ~= found .. ' ' then",
+        "merged_text == '' then",
+        suite("strong/replicated/test_script_agrees", "redis-server"),
+    ),
+    Mutation(
         "a_replay_passes_for_news",
         "strong",
         "local base = known and min(known.base, ahead) or ahead",
@@ -2301,6 +2315,20 @@ MUTATIONS = (
         "            self._unsaved = True\n",
         "",
         suite("limiter/test_facade", "stays_full"),
+    ),
+    Mutation(
+        "what_failed_in_time_holds_itself",
+        "base",
+        "        del task",
+        "        pass",
+        suite("base/test_deadline", "gone_once_nobody"),
+    ),
+    Mutation(
+        "an_error_of_a_dial_holds_its_frames",
+        "mesh",
+        "        one.__traceback__ = None",
+        "        pass",
+        suite("mesh/sockets/test_web_socket", "leaves_no_error_behind"),
     ),
 )
 
