@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from crdtbucket._core import Decision, Table
 from crdtbucket.base.clock import NS_PER_SECOND
+from crdtbucket.errors import WaitTimeout
+from crdtbucket.limiter.slot_search import is_free
 from crdtbucket.limiter.slots import Slot, SlotBucket
 from crdtbucket.limiter.waiting import check_no_loop, patience_ns
 from crdtbucket.spec.bucket_spec import SLOT_TOKENS, BucketSpec
 from crdtbucket.spec.mode import Mode
+from crdtbucket.strong.local_decisions import deny
 from crdtbucket.strong.slot_ledger import SlotHold
 from crdtbucket.strong.store import Store
 from crdtbucket.strong.strong_bucket import needed
@@ -85,8 +88,17 @@ class StrongSlot(Slot):
         return self._begin(await self._wait())
 
     async def _turn(self) -> Decision:
-        line = self._strong.line
-        return await line.wait_for(self.key, SLOT_TOKENS, self._timeout, self._ask, by_time=False)
+        bucket = self._strong
+        try:
+            return await bucket.line.wait_for(
+                self.key, SLOT_TOKENS, self._timeout, self._ask, by_time=False
+            )
+        except WaitTimeout as error:
+            if error.decision is None or not is_free(error.decision):
+                raise
+            # Its turn did not come: what is free as far as this node knows was not asked for.
+            denial = deny(bucket, self.key, SLOT_TOKENS, bucket.mode, NS_PER_SECOND)
+            raise WaitTimeout(str(error), denial) from error
 
     async def _ask(self) -> Decision:
         bucket, slots = self._strong, self._strong.store.slots

@@ -248,9 +248,7 @@ class SlotBooks:
 
 def listed(*names: str) -> st.SearchStrategy[list[tuple[str, int]]]:
     """Histories of these operations; the first ones are the most frequent."""
-    return st.lists(
-        st.tuples(st.sampled_from(names), st.integers(0, 11)), min_size=10, max_size=60
-    )
+    return st.lists(st.tuples(st.sampled_from(names), st.integers(0, 11)), min_size=10, max_size=60)
 
 
 COMMON = ("ask", "ask", "ask", "run", "run", "hear", "hear", "release", "wait", "settle")

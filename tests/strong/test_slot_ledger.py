@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from crdtbucket.spec.mode import Mode
 from crdtbucket.strong.slot_rules import SlotRules
 from tests.strong.slot_books import COMMON, FAULTS, SlotBooks, listed
 
@@ -115,6 +116,25 @@ def test_a_hold_that_was_given_up_and_denied_is_freed_in_redis() -> None:
     assert len(one.redis.holds) == 2
     one.quiet()
     assert set(one.redis.holds) == {hold.id for hold, _ in node.held()}
+
+
+def test_in_eventual_mode_what_redis_admitted_counts() -> None:
+    one = SlotBooks(2, 1, nothing)
+    one.play([("ask", 0), ("ask", 0)])
+    one.quiet()
+    node = one.nodes[0]
+    hold = node.ledger.new(node.bucket, node.bucket.search, "k", 10**9)
+    decision = node.ledger.decide_here(hold, Mode.EVENTUAL)
+    assert (decision.allowed, str(decision.mode)) == (False, "eventual")
+
+
+@pytest.mark.parametrize(("on_outage", "admitted"), [("allow", 3), ("deny", 0), ("eventual", 2)])
+def test_without_redis_a_bucket_does_what_it_says(on_outage: str, admitted: int) -> None:
+    one = SlotBooks(2, 1, nothing, on_outage)
+    one.play([("lose", 0), ("ask", 0), ("ask", 0), ("ask", 0)])
+    assert one.in_flight() == admitted
+    one.quiet()
+    assert len(one.redis.holds) == admitted
 
 
 def test_a_hold_that_was_given_up_and_admitted_ends_with_its_record() -> None:

@@ -46,6 +46,10 @@ for i = 1, #held, 2 do
   end
 end
 
+if count == 0 and born then
+  drop[#drop + 1], born = 'born', nil
+end
+
 local function answer(status, number)
   local left
   for _, hold in pairs(holds) do
