@@ -12,7 +12,7 @@ import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
-from crdtbucket import BucketSpec, Limiter, RedisConfig
+from crdtbucket import BucketSpec, Limiter, MeshConfig, RedisConfig
 from crdtbucket.errors import CrdtbucketError, InvalidSpec, SlotDenied, WrongKind
 from crdtbucket.http import Limits, Rule
 from crdtbucket.http.middleware.asgi import ASGILimitMiddleware, ASGIRequest
@@ -59,8 +59,12 @@ def server() -> Iterator[Server]:
 
 def limiter(server: Server, node: str, spec: BucketSpec = LLM, **degradation: Any) -> Limiter:
     config = RedisConfig(url=server.url, deadline=degradation.pop("deadline", 10.0))
+    mesh = None
+    if (peers := degradation.pop("mesh", None)) is not None:
+        secret = "a secret of this test"
+        mesh = MeshConfig(listen="127.0.0.1:0", peers=peers, secret=secret, gossip_interval=0.02)
     how = Degradation(modes=MODES, **degradation)
-    return Limiter([spec], node=node, redis=config, degradation=how)
+    return Limiter([spec], node=node, redis=config, degradation=how, mesh=mesh)
 
 
 def bucket_of(limiter: Limiter) -> StrongSlotBucket:
@@ -138,6 +142,27 @@ async def test_over_a_restart_what_is_held_counts_and_shares_are_all_that_comes_
         await eventually(lambda: recorded(server, a) == 3)
         await enter(b)
         assert await denied(a) == "strong"
+
+
+async def test_with_a_mesh_what_redis_admitted_counts_when_it_is_gone(server: Server) -> None:
+    spec = BucketSpec.concurrency("llm", SLOTS, consistency="strong", on_outage="eventual")
+    async with (
+        limiter(server, "a", spec, mesh=[]) as a,
+        limiter(server, "b", spec, mesh=[str(a.address)]) as b,
+    ):
+        slots = [await enter(a) for _ in range(SLOTS)]
+        await eventually(lambda: bucket_of(b).held(KEY) == SLOTS)
+        server.kill()
+        await eventually(lambda: Mode.STRONG not in mode_of(a, b))
+        assert await denied(b) == "eventual"
+        assert slots.pop().release()
+        slot = await enter(b, timeout=60)
+        assert slot.decision is not None
+        assert slot.decision.mode == "eventual"
+        server.start()  # empty
+        await eventually(lambda: mode_of(a, b) == {Mode.STRONG})
+        await eventually(lambda: recorded(server, a) == SLOTS)
+        assert await denied(b) == "strong"
 
 
 async def test_a_slot_whose_answer_was_lost_is_freed(server: Server) -> None:
