@@ -118,6 +118,14 @@ def test_a_hold_that_was_given_up_and_denied_is_freed_in_redis() -> None:
     assert set(one.redis.holds) == {hold.id for hold, _ in node.held()}
 
 
+def test_what_redis_admitted_counts_in_the_share() -> None:
+    one = SlotBooks(6, 2, nothing)
+    one.play([("ask", 0), ("ask", 0)])
+    one.quiet()
+    one.play([("lose", 0), ("ask", 0), ("ask", 0)])
+    assert one.in_flight() == 3 == one.share // 2
+
+
 def test_in_eventual_mode_what_redis_admitted_counts() -> None:
     one = SlotBooks(2, 1, nothing)
     one.play([("ask", 0), ("ask", 0)])
