@@ -37,7 +37,7 @@ def check_strong_slots(spec: BucketSpec, shared: bool, replicated: bool) -> None
     if shared:
         # Each process would have the share of a whole host.
         what = f"bucket {spec.name!r} has strong slots, and this process shares a table"
-        raise InvalidSpec(what, f"{EVENTUAL}, or leave out shared", "consistency")
+        raise InvalidSpec(what, f"{EVENTUAL}, or leave out shared and --workers", "consistency")
     if replicated:
         what = f"bucket {spec.name!r} has strong slots, and there is a Redis in each region"
         fix = f"{EVENTUAL}: what one of them decides is not known to the others in time"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import hiredis
@@ -13,10 +14,12 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from crdtbucket import BucketSpec, Limiter, MeshConfig, RedisConfig
+from crdtbucket.config import load_config
 from crdtbucket.errors import CrdtbucketError, InvalidSpec, SlotDenied, WrongKind
 from crdtbucket.http import Limits, Rule
 from crdtbucket.http.middleware.asgi import ASGILimitMiddleware, ASGIRequest
 from crdtbucket.limiter.slots import Slot
+from crdtbucket.reconcile.buckets import BucketIndex
 from crdtbucket.spec.mode import Mode
 from crdtbucket.strong.controller.controller_settings import ControllerSettings
 from crdtbucket.strong.controller.degradation import Degradation
@@ -255,6 +258,14 @@ async def test_http_holds_and_middleware_ask_redis(server: Server) -> None:
         assert await client.post("/v1/release", id=held["id"]) == {"released": True}
 
 
+def test_reconciliation_leaves_the_records_of_slots_alone(tmp_path: Path) -> None:
+    text = "rating: {consistency: strong, bucket_backend: {connection: {host: redis}}}\n"
+    path = tmp_path / "file.yaml"
+    path.write_text(text + "services: {llm: {concurrency: {slots: 2}}, api: {limit: 5/s}}\n")
+    index = BucketIndex(load_config(path), MeshConfig(secret="a secret of this test"))
+    assert [index.by_key[name].arguments is None for name in ("llm", "api")] == [True, False]
+
+
 @pytest.mark.slow
 async def test_in_a_cluster_a_hold_goes_where_its_key_is() -> None:
     async with cluster() as nodes:
@@ -330,7 +341,7 @@ def test_the_script_and_its_twin_agree(program: str) -> None:
             raise line.talk(call.command(source=True))[0]
 
 
-def test_strong_slots_that_cannot_be_kept_are_refused(tmp_path: Any, server: Server) -> None:
+def test_strong_slots_that_cannot_be_kept_are_refused(tmp_path: Path, server: Server) -> None:
     regions = RedisConfig(url=server.url, active_active=True, regions=("eu", "us"))
     with pytest.raises(InvalidSpec, match=r"a Redis in each region.*consistency: eventual") as one:
         Limiter([LLM], node="a", region="eu", redis=regions)
