@@ -152,7 +152,11 @@ def survivors(mutations: Sequence[Mutation], *, suite_passed: bool, least: float
             for check, sound in zip(checks, pool.map(copies.sound, checks), strict=True)
             if not sound
         ]
-        found = list(pool.map(copies.found_by, mutations))
+        found = []
+        for mutation, by in zip(mutations, pool.map(copies.found_by, mutations), strict=True):
+            found.append(by)
+            how = f"found by the {by} tests" if by else "survives"
+            print(f"{len(found)} of {len(mutations)}: {mutation.name} {how}", flush=True)
     wrong = unsound + [m.name for m, by in zip(mutations, found, strict=True) if by is None]
     fast = found.count("fast")
     print(f"{len(mutations)} bugs, {fast} of them found by the tests of `make test`")

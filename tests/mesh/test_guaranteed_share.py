@@ -169,7 +169,7 @@ def test_one_bad_member_of_five_adds_a_fifth_and_leaves_the_shares(
     attack: str, demand: str, least: float
 ) -> None:
     """Half of `min(its demand, r / 5)`."""
-    seen = watch(attack, demand)
+    seen = watch(attack, demand, 40.0)
     assert seen.of_limit <= 1.2
     assert seen.least >= least
 
