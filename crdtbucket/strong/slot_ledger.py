@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from crdtbucket._core import BucketCore, Decision, Table
 from crdtbucket.base.clock import NS_PER_SECOND
@@ -60,22 +60,25 @@ class SlotHold:
 class SlotRequest:
     """A call about one key: for a hold, or to record and free what Redis has otherwise."""
 
-    __slots__ = ("call", "cost", "hold", "item", "key", "ledger", "rows")
+    __slots__ = ("call", "cost", "gone", "hold", "item", "key", "ledger", "rows")
 
     def __init__(
         self,
         ledger: SlotLedger,
         item: Item,
         call: SlotCall,
-        hold: SlotHold | None,
-        rows: list[SlotHold],
+        hold: SlotHold | None = None,
+        rows: Sequence[SlotHold] = (),
+        gone: Mapping[bytes, int] | None = None,
     ) -> None:
-        """`rows`: the holds that the call records."""
+        """`rows`: the holds that the call records; `gone`: those that it frees, by their ids, and
+        when each ends at the latest."""
         self.ledger = ledger
         self.item = item
         self.call = call
         self.hold = hold
         self.rows = rows
+        self.gone = gone or {}
         self.key = None if hold is None else hold.key
         self.cost = 1
 
@@ -177,6 +180,7 @@ class SlotLedger:
         nobody waits for one."""
         item, hold = request.item, request.hold
         if answer.status is ScriptStatus.UNKNOWN:
+            self._leave(item, request.gone)
             return self._request(item, hold, whole=True)
         self._booked(request, answer)
         if hold is None or not wanted:
@@ -192,11 +196,12 @@ class SlotLedger:
         """Decides under `mode` what Redis did not answer in time. It may have the hold, or may
         still record it: then it is freed there, unless it is held here."""
         hold = request.hold
+        self._leave(request.item, request.gone)
         if hold is None:
             return None
         decision = self.decide_here(hold, mode) if wanted else None
-        if decision is None or not took(decision):
-            self._free(hold)
+        if (decision is None or not took(decision)) and self._may_be_there(hold):
+            self._leave(hold.item, {hold.id: hold.deadline_ns})
         return decision
 
     def ended(self, request: SlotRequest, answer: SlotAnswer | None = None) -> None:
@@ -219,10 +224,10 @@ class SlotLedger:
         if not live:
             self._live.pop(hold.item, None)
         born = self._known(hold.item, (*live.values(), hold))
-        if not self._free(hold):
+        if not self._may_be_there(hold):
             return None
         call = SlotCall(self.name(hold.item), self._rules[hold.bucket].slots, born, gone=[hold.id])
-        return SlotRequest(self, hold.item, call, None, [])
+        return SlotRequest(self, hold.item, call, gone={hold.id: hold.deadline_ns})
 
     # ---- settling ----
 
@@ -243,19 +248,19 @@ class SlotLedger:
         name, born = self.name(item), self._known(item, alive)
         asked = (hold.id, math.ceil(hold.ttl_ns / MS)) if hold else (b"", 0)
         if not whole:
-            return SlotRequest(self, item, SlotCall(name, slots, born, *asked), hold, [])
-        gone = list(itertools.islice(self._dead(item), MOST_GONE))
+            return SlotRequest(self, item, SlotCall(name, slots, born, *asked), hold)
+        gone = dict(itertools.islice(self._dead(item).items(), MOST_GONE))
         rows = [SlotRow(one.id, -(-(one.deadline_ns - now) // MS), one.number) for one in alive]
         for one in alive:
             one.asked = True
-        call = SlotCall(name, slots, born, *asked, gone, rows)
-        return SlotRequest(self, item, call, hold, alive)
+        call = SlotCall(name, slots, born, *asked, list(gone), rows)
+        return SlotRequest(self, item, call, hold, alive, gone)
 
     def _booked(self, request: SlotRequest, answer: SlotAnswer) -> None:
         item = request.item
         gone = self._gone.get(item, {})
-        for one in request.call.gone:
-            gone.pop(one, None)
+        for name in request.gone:
+            gone.pop(name, None)
         if not gone:
             self._gone.pop(item, None)
         if answer.born != self._born.get(item, answer.born):
@@ -313,13 +318,15 @@ class SlotLedger:
         debt = min(wait_ns, hold.bucket.spec.interval_ns)
         return deny(hold.bucket, hold.key, SLOT_TOKENS, mode, wait_ns, debt)
 
-    def _free(self, hold: SlotHold) -> bool:
-        """Redis has a hold, or may have it, that nobody holds: whether that is so."""
-        if not (hold.asked or hold.stored) or hold.deadline_ns <= self._table.now():
-            return False
-        self._gone.setdefault(hold.item, {})[hold.id] = hold.deadline_ns
-        self._due(hold.item)
-        return True
+    def _may_be_there(self, hold: SlotHold) -> bool:
+        """Whether Redis may have a record of a hold."""
+        return (hold.asked or hold.stored) and hold.deadline_ns > self._table.now()
+
+    def _leave(self, item: Item, gone: Mapping[bytes, int]) -> None:
+        """Nobody holds these, and Redis may have them still: they are due."""
+        if gone:
+            self._gone.setdefault(item, {}).update(gone)
+            self._due(item)
 
     def _due(self, item: Item) -> None:
         if item not in self.pending:

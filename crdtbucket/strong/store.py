@@ -100,6 +100,7 @@ class Store:
 
     async def stop(self) -> None:
         """Settles what is unsettled, if the store serves, and closes the connections."""
+        await self.slots.stop()
         tasks = self._places.cancel()
         if self._upkeep is not None:
             self._upkeep.cancel()

@@ -22,10 +22,16 @@ class StoreSlots:
         self.ledger = ledger
         self._places = places
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._releasing: set[asyncio.Future[Decision | None]] = set()
 
     def start(self) -> None:
         """From now on this event loop asks."""
         self._loop = asyncio.get_running_loop()
+
+    async def stop(self) -> None:
+        """Waits for the releases that are on their way, each until its deadline."""
+        if self._releasing:
+            await asyncio.wait(self._releasing)
 
     async def hold(self, hold: SlotHold) -> Decision:
         """The decision; from any event loop."""
@@ -80,7 +86,11 @@ class StoreSlots:
             return
         endpoint = self._places.at(request.call.key)
         if endpoint is not None and endpoint.usable():
-            endpoint.dispatcher.send(request)
+            sent = endpoint.dispatcher.send(request)
+            self._releasing.add(sent)
+            sent.add_done_callback(self._releasing.discard)
+        else:
+            self.ledger.give_up(request, Mode.FALLBACK)  # it is sent when Redis answers again
 
 
 def _running() -> asyncio.AbstractEventLoop | None:

@@ -152,7 +152,9 @@ class SlotBooks:
         if node.held():
             hold, _ = node.holding.pop(n % len(node.holding))
             request = node.ledger.release(hold)
-            if request is not None and not node.away:
+            if request is not None and node.away:
+                node.ledger.give_up(request, Mode.FALLBACK)
+            elif request is not None:
                 self.calls.append(Called(node, request))
 
     def run(self, n: int) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -80,6 +81,12 @@ def mode_of(*limiters: Limiter) -> set[Mode]:
     return {bucket_of(one).mode for one in limiters}
 
 
+def calls(server: Server) -> int:
+    """The scripts that were run."""
+    found = re.search(rb"cmdstat_evalsha:calls=(\d+)", server.call("INFO", "commandstats"))
+    return int(found[1]) if found else 0
+
+
 def recorded(server: Server, limiter: Limiter) -> int:
     """The holds that Redis has of the key."""
     bucket = bucket_of(limiter)
@@ -121,6 +128,20 @@ async def test_many_tasks_of_two_nodes_hold_the_slots_and_no_more(server: Server
         assert sorted(answers) == ["denied"] * (tasks - SLOTS) + ["strong"] * SLOTS
         await eventually(lambda: not recorded(server, a))
         assert a.stats()["buckets"]["llm"]["slots_held"] == 0
+
+
+async def test_a_slot_costs_one_call_to_hold_and_one_to_release(server: Server) -> None:
+    async with limiter(server, "a") as one:
+        before = calls(server)
+        for _ in range(10):
+            async with bucket_of(one).slot(KEY):
+                pass
+        name = bucket_of(one).store.slots.ledger.name((bucket_of(one), bucket_of(one).hash(KEY)))
+        slot = await enter(one)
+        assert server.call("EXISTS", name)
+        slot.release()
+    assert not server.call("EXISTS", name)  # closing waits for what is on its way
+    assert calls(server) == before + 22
 
 
 async def test_over_a_restart_what_is_held_counts_and_shares_are_all_that_comes_on_top(
