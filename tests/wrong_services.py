@@ -213,7 +213,8 @@ WRONG_SERVICES: dict[str, tuple[str, list[str]]] = {
     ),
     "concurrency_strong": (
         (
-            "shared: auto\nrating: {consistency: strong, bucket_backend: {connection: {host: redis}}}\n"
+            "shared: auto\n"
+            "rating: {consistency: strong, bucket_backend: {connection: {host: redis}}}\n"
             "services:\n  a: {concurrency: 5}\n"
         ),
         [
