@@ -55,6 +55,29 @@ MUTATIONS = (
         suite("mesh/links/test_override_spread", "a_part_of_an_answer"),
     ),
     Mutation(
+        "a_slow_function_stops_all_orders",
+        "limiter",
+        "        without = self._outside.without_order(*order.about)\n"
+        "        with self._ordering:\n",
+        "        with self._ordering:\n"
+        "            without = self._outside.without_order(*order.about)\n",
+        suite("limiter/test_operator_overrides", "no_other_order"),
+    ),
+    Mutation(
+        "a_limit_that_finds_no_room_is_looked_for_among_all",
+        "limiter",
+        "self._made.get(spec.key) not in known",
+        "all(one.spec.key != spec.key for one in known)",
+        suite("limiter/test_operator_overrides", "frame_of_new_limits"),
+    ),
+    Mutation(
+        "a_key_that_changed_its_limit_holds_the_old_one",
+        "limiter",
+        "                replaced.keys -= 1\n",
+        "                pass\n",
+        suite("limiter/test_operator_overrides", "frame_of_new_limits"),
+    ),
+    Mutation(
         "a_record_of_limits_that_was_cut_off_stays",
         "limiter",
         "                os.ftruncate(fd, self._at)\n",
@@ -78,7 +101,7 @@ MUTATIONS = (
     Mutation(
         "a_limit_that_an_operator_has_given_is_forgotten_to_make_room",
         "limiter",
-        "if one in given or one.bucket in said",
+        "if one.keys or one.bucket in said",
         "if one.bucket in said",
         suite("limiter/test_asked_limits", "makes_room"),
     ),
@@ -137,6 +160,27 @@ MUTATIONS = (
         "self._give_back(self.unreported - self._usable(now))",
         "self._give_back(self.unreported)",
         suite("http/server/test_quota_server", "paid_for or envoys_admit"),
+    ),
+    Mutation(
+        "a_key_that_a_slow_store_decides_on_is_asked_for_again_meanwhile",
+        "http",
+        "if group.due == due and not group.busy:",
+        "if group.due == due:",
+        suite("http/server/test_quota_ends", "never_answers"),
+    ),
+    Mutation(
+        "a_store_is_asked_about_all_keys_of_a_bucket_at_once",
+        "http",
+        "asyncio.Semaphore(AT_ONCE)",
+        "asyncio.Semaphore(9 * AT_ONCE)",
+        suite("http/server/test_quota_ends", "at_a_time_and_other"),
+    ),
+    Mutation(
+        "a_reload_while_one_is_followed_leaves_some_bucket_ids_behind",
+        "http",
+        "        self._group_of.move_to_end(one)\n",
+        "",
+        suite("http/server/test_quota_ends", "some_ids_at_a_time"),
     ),
     Mutation(
         "an_assignment_goes_on_with_what_the_last_one_left",
@@ -1902,9 +1946,37 @@ MUTATIONS = (
     Mutation(
         "an_order_that_is_played_again_holds",
         "mesh/links",
-        "get(order.about)\n            if held is not None and order.rank <= held.rank:",
-        "get(order.about)\n            if held is not None and order.rank == held.rank:",
+        "if held is not None and order.rank <= held.rank:\n            if order.rank == held.rank:",
+        "if held is not None and order.rank == held.rank:\n            if order.rank == held.rank:",
         suite("mesh/links/test_ejections", "played_again"),
+    ),
+    Mutation(
+        "an_order_beside_a_forged_one_is_held_and_not_obeyed",
+        "mesh/links",
+        "for order in [one for one in self._read(data) if self._is_wanted(one, refused)]:",
+        "for order in (one for one in self._read(data) if self._is_wanted(one, refused)):",
+        suite("mesh/links/test_command_orders", "nobody_elses"),
+    ),
+    Mutation(
+        "a_process_that_begins_obeys_resets_that_are_past",
+        "mesh/links",
+        "return max(0.0, since + LEARNS_S - asyncio.get_running_loop().time())",
+        "return 0.0",
+        suite("mesh/links/test_command_orders", "which_resets_are_past"),
+    ),
+    Mutation(
+        "a_peer_is_believed_a_stage_that_no_operator_has_signed",
+        "rollout",
+        "            if self._node.signs:\n                if self._rollout and",
+        "            if False:\n                if self._rollout and",
+        suite("rollout/test_signed_rollout", "no_peer_is_believed"),
+    ),
+    Mutation(
+        "a_reset_that_nobody_signed_is_done",
+        "http/server",
+        "        if self._limiter.signs:\n            AUDIT",
+        "        if False:\n            AUDIT",
+        suite("http/server/test_signed_commands", "not_signed"),
     ),
     Mutation(
         "a_map_as_a_key_is_a_bug",
@@ -1916,7 +1988,7 @@ MUTATIONS = (
     Mutation(
         "orders_are_not_passed_on",
         "mesh/links",
-        "            link.offer(data, Kind.ORDERS)",
+        "            link.offer(data, self.KIND)",
         "            pass",
         suite("mesh/transport/test_contract", "ejected and memory"),
     ),

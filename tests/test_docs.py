@@ -47,6 +47,7 @@ from crdtbucket import (
 from crdtbucket._core import Table
 from crdtbucket.cli.commands import cli
 from crdtbucket.cli.config_command import config
+from crdtbucket.http.server import envoy_service, quota_messages, quota_server
 from crdtbucket.limiter import upkeep, waiting
 from crdtbucket.mesh.links import counters, handshake, session
 from crdtbucket.mesh.links.link import MAX_QUEUED_BYTES, MAX_QUEUED_FRAMES
@@ -718,6 +719,9 @@ TOLD = [
     ("modes.md", f"Redis saw within the last {registry.GONE_S} s"),
     ("modes.md", f"has `deadline` ({RedisConfig(host='a').deadline * 1e3:g} ms)"),
     ("modes.md", f"records (an hour) {'' if RedisConfig(host='a').retention == 3600 else 'not'}"),
+    ("proxies.md", f"message of more than {envoy_service.MAX_MESSAGE >> 20} MiB ends"),
+    ("proxies.md", f"(or {quota_server.MAX_ID_BYTES >> 20} MiB of names and values)"),
+    ("proxies.md", f"more than {quota_messages.MOST_BYTES >> 10} KiB about one"),
     ("configuration.md", f"A try ends after {webhook.DEADLINE_S:g} s;"),
     ("api.md", f"asked again about every {discovery.REFRESH_S:g} s"),
 ]

@@ -91,6 +91,8 @@ class NodeReport:
     identity: str = ""
     """What binds nodes to their names; "" where it did not say."""
     fingerprint: str = ""
+    signs: bool = True
+    """Whether operators sign what moves other nodes, as far as it said."""
 
     @classmethod
     def of(cls, url: str, answer: Mapping[str, Any]) -> NodeReport:
@@ -124,6 +126,7 @@ class NodeReport:
             _halted(_mapping(answer.get("rollout"))),
             _text(_mapping(answer.get("identity")).get("policy")),
             _text(_mapping(answer.get("identity")).get("fingerprint")),
+            _mapping(answer.get("identity")).get("operators") != 0,
         )
 
 
@@ -142,15 +145,24 @@ def faults(nodes: Iterable[NodeReport], max_lag: float) -> list[str]:
     return [*found, *_split(nodes)]
 
 
-def unprotected(nodes: Iterable[NodeReport]) -> str:
-    """What these nodes are not protected from, as a sentence; "" where names are bound."""
-    names = [node.name for node in nodes if node.identity == "off"]
-    if not names:
-        return ""
-    return (
-        f"{', '.join(names)}: whoever has the mesh's secret, or a certificate of it, can take the "
-        "name of any node and state what that node counts (mesh.identity is off)"
-    )
+def unprotected(nodes: Iterable[NodeReport]) -> list[str]:
+    """What these nodes are not protected from, in sentences."""
+    nodes = tuple(nodes)
+    anybody = "whoever has the mesh's secret, or a certificate of it, can"
+    named = ", ".join(node.name for node in nodes if node.identity == "off")
+    moved = ", ".join(node.name for node in nodes if not node.signs)
+    found = []
+    if named:
+        found.append(
+            f"{named}: {anybody} take the name of any node and state what that node counts "
+            "(mesh.identity is off)"
+        )
+    if moved:
+        found.append(
+            f"{moved}: {anybody} move a roll-out on all nodes, and so can whoever has the admin "
+            "token of one (mesh.operator_keys is empty)"
+        )
+    return found
 
 
 def _faults_of(node: NodeReport, max_lag: float) -> Iterable[str]:

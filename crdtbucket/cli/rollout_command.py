@@ -6,12 +6,17 @@ import asyncio
 import json
 import sys
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from crdtbucket.cli.node_options import NodeOptions, node_options
 from crdtbucket.cli.screen import printable, seconds
+from crdtbucket.cli.signing_options import SigningOptions, signing_options
+from crdtbucket.errors import CrdtbucketError
+
+if TYPE_CHECKING:
+    from crdtbucket.mesh.links.command_orders import CommandOrder
 
 STOPPED = 1
 NONE = "no version is being rolled out"
@@ -21,19 +26,28 @@ NONE = "no version is being rolled out"
 @click.argument(
     "action", type=click.Choice(["status", "advance", "halt", "rollback"]), default="status"
 )
+@signing_options(required=False, when=": needed where the nodes have any")
 @node_options
-def rollout(action: str, node: NodeOptions, json_: bool) -> None:
+def rollout(action: str, signing: SigningOptions, node: NodeOptions, json_: bool) -> None:
     """Show how far the newest version of a node is (status), or move it.
 
     advance: to the next stage, after a halt as well. halt: leave it as it is. rollback: put the
     version before back. A command at one node holds for all that have the version, and the node
-    writes a line to its audit log. Needs the admin token. Exit status of status: 0, or 1 when it
-    is halted or was rolled back; of the others 0; 2 for an error.
+    writes a line to its audit log. Needs the admin token, and with mesh.operator_keys an operator's
+    --key: every node checks the signature. Exit status of status: 0, or 1 when it is halted or was
+    rolled back; of the others 0; 2 for an error.
     """
 
     async def run() -> Any:
         async with node.client() as asked:
-            if action == "status":
+            if action == "status" or signing.key_file is not None:
+                state = (await asked.status()).get("rollout")
+                if action == "status":
+                    return state
+                order = _signed(action, state, signing)
+                await asked.order(order.as_text())
+                if not json_:
+                    click.echo(f"signed: {order.in_words()}")
                 return (await asked.status()).get("rollout")
             return await asked.rollout(action)
 
@@ -45,6 +59,24 @@ def rollout(action: str, node: NodeOptions, json_: bool) -> None:
             click.echo(line)
     stopped = isinstance(answer, Mapping) and answer.get("status") in ("halted", "rolled back")
     sys.exit(STOPPED if action == "status" and stopped else 0)
+
+
+def _signed(action: str, state: Any, signing: SigningOptions) -> CommandOrder:
+    """The order that brings a version from where the node says it is to where the action does."""
+    from crdtbucket.mesh.links.command_orders import CommandOrder
+    from crdtbucket.rollout.staged import Position, Rollout, RolloutPlan, Stage, Status
+
+    if not isinstance(state, Mapping):
+        raise CrdtbucketError(NONE)
+    try:
+        status = {str(one): one for one in Status}[state["status"]]
+        at = Position(state["version"], int(state["hash"], 16), 0, status, state["stage"] - 1)
+        plan = RolloutPlan((Stage(),) * state["stages"])
+        moved = Rollout(plan, at, "", 0)
+        getattr(moved, action)(0)
+    except (KeyError, TypeError, ValueError) as error:
+        raise CrdtbucketError(f"the node does not say how its roll-out stands: {error}") from error
+    return CommandOrder.rollout(signing.key(), signing.mesh_name, moved.position, signing.number)
 
 
 def in_words(state: Mapping[str, Any]) -> Iterator[str]:

@@ -52,12 +52,13 @@ def status(
     answers = asyncio.run(_ask(urls, secret, timeout))
     nodes = [NodeReport.of(url, one) for url, one in answers.items() if not isinstance(one, str)]
     wrong = [one for one in answers.values() if isinstance(one, str)] + faults(nodes, max_lag)
-    note = unprotected(nodes)
+    notes = unprotected(nodes)
     if json_:
         asked = [{"url": url, **_as_dict(one)} for url, one in answers.items()]
+        note = "; ".join(notes)
         click.echo(json.dumps({"ok": not wrong, "wrong": wrong, "note": note, "nodes": asked}))
     else:
-        _print(nodes, wrong, note)
+        _print(nodes, wrong, notes)
         if secret is None:
             click.echo(NO_TOKEN, err=True)
     sys.exit(WRONG if wrong else 0)
@@ -80,7 +81,7 @@ def _as_dict(answer: Answer) -> Mapping[str, Any]:
     return {"error": answer} if isinstance(answer, str) else answer
 
 
-def _print(nodes: list[NodeReport], wrong: list[str], note: str) -> None:
+def _print(nodes: list[NodeReport], wrong: list[str], notes: list[str]) -> None:
     out = console()
     for node in nodes:
         region = f" ({node.region})" if node.region else ""
@@ -94,7 +95,7 @@ def _print(nodes: list[NodeReport], wrong: list[str], note: str) -> None:
         out.print()
     for sentence in wrong:
         out.print(f"WRONG  {sentence}", style="bold red")
-    if note:
+    for note in notes:
         out.print(f"note   {note}")
     if not wrong:
         out.print("ok", style="green")

@@ -11,6 +11,8 @@ import click
 
 from crdtbucket.cli.node_options import NodeOptions, node_options
 from crdtbucket.cli.screen import printable, seconds
+from crdtbucket.cli.signing_options import SigningOptions, signing_options
+from crdtbucket.spec.bucket_spec import canonical_name
 
 DENIED = 1
 
@@ -44,24 +46,38 @@ def peek(bucket: str, key: str, cost: int, node: NodeOptions, json_: bool) -> No
 @click.command()
 @click.argument("bucket")
 @click.argument("key")
+@signing_options(required=False, when=": needed where the nodes have any")
 @node_options
-def reset(bucket: str, key: str, node: NodeOptions, json_: bool) -> None:
+def reset(bucket: str, key: str, signing: SigningOptions, node: NodeOptions, json_: bool) -> None:
     """Give KEY in BUCKET back what the node has charged to it, and sends that to the mesh.
 
-    What other nodes have charged stays: reset there, too. The node writes a line to its audit log.
-    Needs the admin token.
+    What other nodes have charged stays: reset there, too. With an operator's --key, which nodes
+    with mesh.operator_keys ask for, every node of the mesh does it. Each node writes a line to its
+    audit log. Needs the admin token.
     """
+    order = None if signing.key_file is None else _signed_reset(bucket, key, signing)
 
     async def run() -> dict[str, Any]:
         async with node.client() as asked:
-            return await asked.reset(bucket, key)
+            return await (asked.reset(bucket, key) if order is None else asked.order(order))
 
     answer = asyncio.run(run())
     if json_:
         click.echo(json.dumps(answer))
         return
+    if order is not None:
+        click.echo("reset: taken, and passed on" if answer.get("new") is True else "held already")
+        return
     left = f"{answer['remaining']:,} of {answer['limit']:,} left"
     click.echo(f"reset: {answer['given_back']:,} tokens came back, {left}")
+
+
+def _signed_reset(bucket: str, key: str, signing: SigningOptions) -> str:
+    from crdtbucket.mesh.links.command_orders import CommandOrder
+
+    name = canonical_name(bucket)
+    order = CommandOrder.reset(signing.key(), signing.mesh_name, name, key, signing.number)
+    return order.as_text()
 
 
 def _decide(what: str, bucket: str, key: str, cost: int, node: NodeOptions, json_: bool) -> None:

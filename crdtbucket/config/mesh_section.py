@@ -74,8 +74,8 @@ class MeshSection(Section):
     allowed_keys: Fingerprints | None = None
     """fingerprints of keys by the names of the nodes: a text for each, or a list"""
     operator_keys: Addresses | None = None
-    """fingerprints of keys whose orders [eject nodes](security.md#ejecting-a-node) from the mesh: a
-    list, or text with commas"""
+    """fingerprints of keys whose orders [eject nodes](security.md#ejecting-a-node) from the mesh,
+    move roll-outs and [reset keys](security.md#signed-commands): a list, or text with commas"""
     gossip_interval: Seconds | None = None
     """time between two rounds to each peer"""
     partition_trust: Seconds | None = None

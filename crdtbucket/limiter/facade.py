@@ -14,6 +14,7 @@ from crdtbucket.limiter.bucket import NOT_COPIED, Bucket
 from crdtbucket.limiter.factory import Factory, checked_specs
 from crdtbucket.limiter.local_node import Identity, LocalNode
 from crdtbucket.limiter.multi import Multi, Wanted
+from crdtbucket.limiter.operator_commands import OperatorCommands
 from crdtbucket.limiter.operator_overrides import OperatorOverrides, overrides_path
 from crdtbucket.limiter.runtime import Runtime
 from crdtbucket.limiter.stats import bucket_stats
@@ -106,7 +107,10 @@ class Limiter:
         started = {"node": name, "region": region, "mesh": mesh, "redis": config}
         self._reload = Reload(self._in_force, self._rolling, started, _file, self._node)
         upkeep = Upkeep(tables, factory.made, self._node, (self._reload, self._overrides))
-        self._runtime = Runtime(tables, self._node, strong, self._reload, self._rolling, upkeep)
+        commands = OperatorCommands(self._in_force, self._rolling)
+        self._runtime = Runtime(
+            tables, self._node, strong, self._reload, self._rolling, commands, upkeep
+        )
 
     @classmethod
     def from_file(
@@ -307,13 +311,19 @@ class Limiter:
 
     def order(self, order: str) -> bool:
         """Takes an order that an operator has signed, and tells all nodes of the mesh: to eject a
-        node or a key, to admit it again, or that a node has another key. False where it holds
-        already. From any thread.
+        node or a key, to admit it again, that a node has another key, how far a version is, or to
+        reset a key on each of them. False where it holds already. From any thread.
 
-        `order` is what `crdtbucket identity` makes. Raises `MeshError` for one that no key of
-        `operator_keys` has signed, one that is older than what holds, and where no mesh runs.
+        `order` is what `crdtbucket identity`, `rollout` and `reset` make. Raises `MeshError` for
+        one that no key of `operator_keys` has signed, one that is older than what holds, and where
+        no mesh runs; `CrdtbucketError` for a command that this node could not obey.
         """
         return self._node.order(order)
+
+    @property
+    def signs(self) -> bool:
+        """Whether an operator has to sign what moves other nodes: `operator_keys` is set."""
+        return self._node.signs
 
     @property
     def overrides(self) -> OperatorOverrides:
@@ -324,7 +334,8 @@ class Limiter:
     @property
     def rollout(self) -> LiveRollout:
         """The roll-out of the newest version: its `state`, None without one, and the commands
-        `advance`, `halt` and `rollback`, which hold for all nodes that have the version."""
+        `advance`, `halt` and `rollback`, which hold for all nodes that have the version. Where
+        `signs`, they raise, and an `order` moves it."""
         return self._rolling
 
     # -- opening and closing

@@ -22,6 +22,8 @@ from crdtbucket.rollout.staged import Position, row_of
 from crdtbucket.shared.table_file import TableHandoff, shared_stats
 
 if TYPE_CHECKING:
+    from crdtbucket.limiter.operator_commands import OperatorCommands
+    from crdtbucket.mesh.links.command_orders import CommandBook
     from crdtbucket.mesh.protocol.mesh_node import MeshNode
     from crdtbucket.mesh.transport.mesh_network import MeshNetwork
     from crdtbucket.strong.strong_side import StrongSide
@@ -66,6 +68,8 @@ class LocalNode:
         self._buckets = buckets
         self._overrides = overrides
         self._wall = wall
+        self._commands: CommandBook | None = None
+        self._obeys: OperatorCommands | None = None
         self._running: tuple[int, int, int] | None = None
         self._position: Position | None = None
 
@@ -94,31 +98,55 @@ class LocalNode:
             self.machine.advertise(running, row_of(position))
         self.follow_wall()  # a calendar bucket may be new, and waits for no beat
 
-    def service(self, receive: Callable[[tuple[int, int, int, int, int]], None]) -> Service | None:
+    @property
+    def signs(self) -> bool:
+        """Whether what moves other nodes has to be signed by an operator."""
+        mesh = self.identity.mesh
+        return mesh is not None and bool(mesh.operator_keys)
+
+    def ordered(self, version: int, content: int) -> Position | None:
+        """Where an operator has ordered a version to be, as far as this process knows."""
+        order = None if self._commands is None else self._commands.ordered(version, content)
+        return None if order is None else order.position
+
+    def service(
+        self, receive: Callable[[tuple[int, int, int, int, int]], None], commands: OperatorCommands
+    ) -> Service | None:
         """What is to run for the mesh; None without one. `receive` gets how far a version is at a
-        peer. Raises `MeshError` for a state directory that cannot be used."""
+        peer; `commands` obeys operators. Raises `MeshError` for a state directory that cannot be
+        used."""
         given, file = self.identity.mesh, self._file
         if given is None:
             return None
         # The network is imported only where there is one.
+        from crdtbucket.mesh.links.command_orders import CommandBook
         from crdtbucket.mesh.links.peer_keys import load_for, peer_keys_of
         from crdtbucket.mesh.transport.carriers import carrier_of
         from crdtbucket.mesh.transport.mesh_network import MeshNetwork
 
         carrier = carrier_of(given)
         load_for(given)
+        self._obeys = commands
 
         def make() -> MeshNetwork:
             config = self.identity.mesh or given
             protocol = self._protocol(config, receive)
+            state = self.saved.directory
+            self._commands = CommandBook(
+                config.operator_keys,
+                config.mesh_name,
+                None if state is None else state.commands,
+                commands.obey,
+            )
             mesh = MeshNetwork(
                 protocol,
                 config,
                 self._table.now,
                 carrier=carrier,
                 hash_key=self._table.hash_key,
-                peer_keys=peer_keys_of(config, self.identity.node, self.saved.directory),
+                peer_keys=peer_keys_of(config, self.identity.node, state),
                 overrides=self._overrides.book,
+                commands=self._commands,
                 on_conflict=self._name_used,
             )
             self._mesh = mesh
@@ -132,15 +160,19 @@ class LocalNode:
 
     def order(self, text: str) -> bool:
         """Gives the mesh an operator's order; False where it holds already. Raises `MeshError`."""
-        from crdtbucket.mesh.links.ejections import EjectOrder
+        from crdtbucket.mesh.links.command_orders import CommandOrder, order_from
 
-        order = EjectOrder.from_text(text)
+        order = order_from(text)
         mesh = self.mesh
         if mesh is None:
             raise MeshError(
                 "this process has no mesh that runs, or another one speaks to the peers for it: "
                 "give the order to that one, or to another node"
             )
+        if isinstance(order, CommandOrder):
+            if self._obeys is not None:
+                self._obeys.check(order)
+            return mesh.commands.order(order)
         return mesh.orders.order(order)
 
     def renewal_problems(self, mesh: MeshConfig, file: str) -> Iterator[Problem]:

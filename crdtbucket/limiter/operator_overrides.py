@@ -185,9 +185,9 @@ class OperatorOverrides:
             )
         if order.limit is not None:
             self._outside.check(order.bucket, order.limit)
+        # Under no lock on which others wait: a function may be asked, which takes its time.
+        without = self._outside.without_order(*order.about)
         with self._ordering:
-            # Not under the book's lock, on which orders of peers wait: a function may be asked.
-            without = self._outside.without_order(*order.about)
             with self.book.lock:
                 before = self._outside.given(*order.about)
                 taken = self.book.take(order)

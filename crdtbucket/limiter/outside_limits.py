@@ -54,8 +54,8 @@ class OutsideLimits:
         """No bucket is connected yet."""
         self._definer = definer
         self._of: dict[str, BucketOverrides] = {}
-        self._made: set[str] = set()
-        """The keys of the buckets that were ever made."""
+        self._made: dict[str, Bucket] = {}
+        """The buckets that were ever made, by key."""
 
     @property
     def buckets(self) -> dict[str, Bucket]:
@@ -120,21 +120,22 @@ class OutsideLimits:
             fix = "rename the bucket, or the glob, or spell the limit otherwise"
             raise InvalidSpec(f"there is a bucket {spec.name!r} already", fix, "limit")
         if self._is_full(spec):
-            for one in list(self._of.values()):
-                one.forget_unused()
-            if self._is_full(spec):
+            forgot = [one.forget_unused() for one in list(self._of.values())]
+            if not any(forgot) or self._is_full(spec):
                 fix = f"let keys share one of the {MAX_LIMITS} that keys have"
                 raise InvalidSpec(f"{limit!r} is one limit more", fix, "limit")
         if spec.key not in self._made and len(self._made) >= MAX_MADE:
             fix = f"restart this process, which has had {MAX_MADE} different ones"
             raise InvalidSpec(f"{limit!r} is one limit more", fix, "limit")
         bucket = self._definer.make_override(spec, owner)
-        self._made.add(spec.key)
+        self._made[spec.key] = bucket
         return bucket
 
     def _is_full(self, spec: BucketSpec) -> bool:
+        if sum(one.limits for one in list(self._of.values())) < MAX_LIMITS:
+            return False
         known = self._in_use()
-        return len(known) >= MAX_LIMITS and all(one.spec.key != spec.key for one in known)
+        return len(known) >= MAX_LIMITS and self._made.get(spec.key) not in known
 
     def _in_use(self) -> dict[Bucket, None]:
         """The buckets of the limits that can be used, each once."""
@@ -151,12 +152,14 @@ class OutsideLimits:
 class OutsideLimit:
     """One limit that keys of a bucket have."""
 
-    __slots__ = ("bucket", "limit")
+    __slots__ = ("bucket", "keys", "limit")
 
     def __init__(self, limit: Limit, bucket: Bucket | None = None) -> None:
         self.limit = limit
         self.bucket = bucket
         """Decides on them; None while the limit cannot be used."""
+        self.keys = 0
+        """To which operators have given it."""
 
 
 class BucketOverrides:
@@ -185,6 +188,11 @@ class BucketOverrides:
         """Keys to which operators have given a limit."""
         return len(self._given)
 
+    @property
+    def limits(self) -> int:
+        """Different limits, those that cannot be used included."""
+        return len(self._limits)
+
     def deciding(self) -> Iterator[Bucket]:
         """The buckets of the limits."""
         return (one.bucket for one in list(self._limits.values()) if one.bucket is not None)
@@ -206,17 +214,26 @@ class BucketOverrides:
 
     def give(self, limits: Iterable[tuple[str, str | None]]) -> None:
         """Keys have these limits by their operators; the lock is held."""
+        wanted, new = dict(limits), []
         before = bool(self._given)
-        for key, limit in limits:
+        for key, limit in wanted.items():
+            if (replaced := self._given.get(key)) is not None:
+                replaced.keys -= 1
+            if limit is None:
+                continue
+            if limit not in self._limits:
+                self._limits[limit] = OutsideLimit(limit)
+                new.append(self._limits[limit])
+            self._limits[limit].keys += 1
+        for one in new:
+            self._resolve(one)
+        if new:
+            self._install()  # before a key is sent there
+        for key, limit in wanted.items():
             if limit is None:
                 self._given.pop(key, None)
-                continue
-            found = self._limits.get(limit)
-            if found is None:
-                found = self._limits[limit] = OutsideLimit(limit)
-                self._resolve(found)
-                self._install()  # before a key is sent there
-            self._given[key] = found
+            else:
+                self._given[key] = self._limits[limit]
         if before != bool(self._given):
             self._install()
         for bucket in (self._bucket, *self.deciding()):
@@ -259,18 +276,19 @@ class BucketOverrides:
         assert self._choice is not None
         return self._choice.of(key) if self.asked is None else self.asked.of(key)
 
-    def forget_unused(self) -> None:
+    def forget_unused(self) -> bool:
         """Forgets limits that no key has, if it was not looked for these within a second; the lock
         is held. A key that had one may owe something under it still, and does when it comes back.
-        """
+        Returns whether there were any."""
         if self._bucket is None or (now := self._bucket.table.now()) < self._looked + NS_PER_SECOND:
-            return
+            return False
         self._looked = now
-        given = set(self._given.values())
+        before = len(self._limits)
         said = set() if self.asked is None else self.asked.buckets()
         self._limits = {
-            limit: one for limit, one in self._limits.items() if one in given or one.bucket in said
+            limit: one for limit, one in self._limits.items() if one.keys or one.bucket in said
         }
+        return len(self._limits) < before
 
     def _resolve(self, one: OutsideLimit) -> None:
         """Has the limit be used as it is to be understood now."""

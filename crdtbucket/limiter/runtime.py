@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from crdtbucket.errors import CrdtbucketError, LimiterClosed, LimiterNotOpen
 from crdtbucket.limiter.background import Background, Service, running
 from crdtbucket.limiter.local_node import LocalNode
+from crdtbucket.limiter.operator_commands import OperatorCommands
 from crdtbucket.limiter.tables import Tables
 from crdtbucket.limiter.upkeep import Upkeep
 from crdtbucket.rollout.live_rollout import LiveRollout
@@ -57,6 +58,7 @@ class Runtime:
         strong: StrongSide | None,
         reload: Reload,
         rolling: LiveRollout,
+        commands: OperatorCommands,
         upkeep: Upkeep,
     ) -> None:
         """Nothing runs yet. `strong`: the side of the buckets that ask Redis."""
@@ -66,6 +68,7 @@ class Runtime:
         self._strong = strong
         self._reload = reload
         self._rolling = rolling
+        self._commands = commands
         self._upkeep = upkeep
         self._loop: asyncio.AbstractEventLoop | None = None
         self._on_loop: AsyncExitStack | None = None
@@ -166,7 +169,7 @@ class Runtime:
     def _services(self) -> list[Service]:
         """What is to run beside the decisions, in the order of its start."""
         services: list[Service] = []
-        mesh = self._node.service(self._rolling.receive)
+        mesh = self._node.service(self._rolling.receive, self._commands)
         if mesh is not None:
             services.append(mesh)
         if self._strong is not None:

@@ -88,7 +88,8 @@ class MeshConfig:
     allowed_keys: Mapping[str, str | Sequence[str]] | None = field(default=None, hash=False)
     """Fingerprints of the keys by the names of the nodes, one or several for each."""
     operator_keys: Sequence[str] = ()
-    """Fingerprints of the keys whose orders eject nodes and keys from the mesh."""
+    """Fingerprints of the keys whose orders eject nodes and keys from the mesh, move roll-outs and
+    reset keys; with one, such commands have to be signed."""
     gossip_interval: float = 0.1
     """Seconds between two rounds to a peer, 0.01 to 10."""
     partition_trust: float | None = None

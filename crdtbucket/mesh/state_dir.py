@@ -30,6 +30,8 @@ class StateDir:
         """The keys that peers have shown."""
         self.orders = self._file("orders")
         """The orders of operators."""
+        self.commands = self._file("commands")
+        """The last commands of operators that this node has obeyed."""
         self.overrides_path = str(self._path("overrides"))
         """The file of the limits that operators have given to keys, which grows by records."""
         self.key = KeyFile(self._path("key"))

@@ -115,11 +115,46 @@ class LiveRollout:
         self._command("rollback")
 
     def _command(self, action: str) -> None:
+        if self._node.signs:
+            raise CrdtbucketError(
+                "mesh.operator_keys is set, so an operator has to sign this: "
+                f"`crdtbucket rollout {action} --key FILE` does"
+            )
         with self._lock:
             if self._rollout is None:
                 raise CrdtbucketError("no version is being rolled out")
             getattr(self._rollout, action)(self._table.now())
             self._follow()
+
+    def check(self, order: Position) -> None:
+        """Raises `CrdtbucketError` for an order of an operator that does not fit how it stands."""
+        with self._lock:
+            position = self.position
+            if position is None:
+                raise CrdtbucketError("no version is being rolled out on this node")
+            what = f"version {position.version} ({position.hash:016x})"
+            if order.of != position.of:
+                raise CrdtbucketError(
+                    f"the order is about version {order.version} ({order.hash:016x}), and "
+                    f"{what} is rolled out here: sign one about that"
+                )
+            back = Status.ROLLED_BACK
+            if position.status is back and order.status is not back:
+                raise CrdtbucketError(
+                    f"{what} was rolled back, and comes again as a higher version"
+                )
+            known = self._node.ordered(*order.of)
+            if order.changes <= position.changes and known != order:
+                raise CrdtbucketError(
+                    f"the order is older than how {what} stands: sign one with a counter above "
+                    f"{position.changes}"
+                )
+
+    def obey(self) -> None:
+        """An operator may have ordered where it is to be."""
+        with self._lock:
+            if self._is_ordered():
+                self._try_to_follow()
 
     # ---- what moves it ----
 
@@ -136,9 +171,10 @@ class LiveRollout:
         self._rollout = Rollout(
             target.rollout, first, self._region, self._table.now(), self._counted
         )
-        for known in (position, self._advertised):
+        for known in (position, None if self._node.signs else self._advertised):
             if known is not None:
                 self._rollout.receive(known, self._table.now())
+        self._is_ordered()
         self._exchange()
         LOG.info(
             "version %d (%s) is rolled out after %d (%s): stage %d of %d, %s",
@@ -170,7 +206,10 @@ class LiveRollout:
         version, content, changes, status, stage = advertised
         position = Position(version, content, changes, Status(status), stage)
         with self._lock:
-            if self._rollout is None:
+            if self._node.signs:
+                if self._rollout and self._rollout.receive_halt(position, self._table.now()):
+                    self._try_to_follow()
+            elif self._rollout is None:
                 self._note(position)
             elif self._rollout.receive(position, self._table.now()):
                 self._try_to_follow()
@@ -183,6 +222,7 @@ class LiveRollout:
             rollout = self._rollout
             if rollout is not None:
                 self._exchange()
+                self._is_ordered()
                 counts: Counts = {
                     one.spec.name: one.decided()
                     for one in list(self._in_force.buckets.values())
@@ -263,6 +303,14 @@ class LiveRollout:
         self._exchange()
         self._save()
         self.advertise()
+
+    def _is_ordered(self) -> bool:
+        """Whether an order of an operator has moved it."""
+        rollout = self._rollout
+        order = None if rollout is None else self._node.ordered(*rollout.position.of)
+        if rollout is None or order is None or not self._node.signs:
+            return False
+        return rollout.obey(order, self._table.now())
 
     def _exchange(self) -> None:
         """Tells the other processes of a shared table the position, and takes theirs."""

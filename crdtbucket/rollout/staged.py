@@ -110,6 +110,8 @@ class Rollout:
     """Why it stands as it does, where that is known here."""
     halts: int = 0
     """How often this node has halted it for what it denied."""
+    ordered: int = 0
+    """The counter of the last order of an operator that was obeyed."""
     _start: Counts | None = None
 
     @property
@@ -140,6 +142,28 @@ class Rollout:
         if advertised.of != self.position.of or self.position.merged(advertised) == self.position:
             return False
         self._move(advertised, now, f"another node: {advertised.status}")
+        return True
+
+    def obey(self, order: Position, now: int) -> bool:
+        """Goes where an operator has ordered this version to be; the counter of the order is in its
+        `changes`. Whether anything changed: where this node went after the order, it stays."""
+        self.ordered = max(self.ordered, order.changes)
+        if order.changes <= self.position.changes:
+            return False
+        self._move(order, now, "an operator's order")
+        return True
+
+    def receive_halt(self, advertised: Position, now: int) -> bool:
+        """`receive` where operators sign what moves a version: a peer is believed nothing but that
+        it has halted by itself since the last order, and this node stays at its own stage then;
+        whether anything changed."""
+        if (
+            advertised.of != self.position.of
+            or (advertised.status, self.position.status) != (Status.HALTED, Status.RUNNING)
+            or advertised.changes <= self.ordered
+        ):
+            return False
+        self._change(now, "another node: halted", status=Status.HALTED)
         return True
 
     def tick(self, now: int, counts: Counts) -> bool:

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from crdtbucket.mesh.links.command_orders import CommandOrder
+from crdtbucket.mesh.links.node_key import NodeKey
+from crdtbucket.rollout.staged import Position, Status
 from tests.cli.fake_node import TOKEN, fake_node, problem, run
 
 STATE: dict[str, Any] = {
@@ -64,6 +68,44 @@ async def test_a_command_goes_to_the_node(action: str) -> None:
         assert done.exit_code == 0
         assert node.calls == [("POST /admin/rollout", {"action": action})]
         assert done.output.startswith("version 2 after 1: halted")
+
+
+async def test_with_a_key_the_command_is_signed_and_says_where_the_version_is_to_be(
+    tmp_path: Path,
+) -> None:
+    key, path = NodeKey.make(), tmp_path / "ops.pem"
+    path.write_bytes(key.pem())
+    words = ("--key", str(path), "--mesh-name", "eu", "--counter", "7")
+    wanted = {
+        "advance": (Status.RUNNING, 1),
+        "halt": (Status.HALTED, 0),
+        "rollback": (Status.ROLLED_BACK, 0),
+    }
+    answers = {"GET_admin_status": {"rollout": STATE}, "POST_admin_order": {"new": True}}
+    async with fake_node(**answers) as node:
+        for action in wanted:
+            done = await run("rollout", action, *words, "--url", node.url, CRDTBUCKET_TOKEN=TOKEN)
+            assert done.exit_code == 0
+            signed, version, *_ = done.output.splitlines()
+            assert signed.startswith("signed: version 2 (0123456789abcdef) is ")
+            assert version == "version 2 after 1: running"
+        given = [body["order"] for call, body in node.calls if call == "POST /admin/order"]
+    for text, (status, stage) in zip(given, wanted.values(), strict=True):
+        order = CommandOrder.from_text(text)
+        assert order.position == Position(2, 0x0123456789ABCDEF, 7, status, stage)
+        assert order.is_signed("eu")
+        assert order.public == key.public
+    for state, told in (
+        (None, "no version is being rolled out"),
+        ({**STATE, "status": "done"}, "version 2 is everywhere: there is no stage left"),
+        ({**STATE, "hash": "?"}, "does not say how its roll-out stands"),
+    ):
+        async with fake_node(**{**answers, "GET_admin_status": {"rollout": state}}) as node:
+            done = await run(
+                "rollout", "advance", *words, "--url", node.url, CRDTBUCKET_TOKEN=TOKEN
+            )
+            assert told in str(done.exception)
+            assert [call for call, _ in node.calls if call.startswith("POST")] == []
 
 
 async def test_a_refusal_is_one_line() -> None:

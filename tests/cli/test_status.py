@@ -46,10 +46,14 @@ async def test_all_is_well() -> None:
 async def test_keys_are_shown_and_what_a_mesh_without_them_is_not_protected_from() -> None:
     keyed = {
         **WELL,
-        "identity": {"policy": "pinned", "fingerprint": "ed25519:01"},
+        "identity": {"policy": "pinned", "fingerprint": "ed25519:01", "operators": 1},
         "peers": [{"name": "us-1", "state": "alive", "fingerprint": "ed25519:02"}],
     }
-    bare = {**WELL, "node": "us-1", "identity": {"policy": "off", "fingerprint": None}}
+    bare = {
+        **WELL,
+        "node": "us-1",
+        "identity": {"policy": "off", "fingerprint": None, "operators": 0},
+    }
     async with (
         fake_node(GET_admin_status=keyed) as node,
         fake_node(GET_admin_status=bare) as other,
@@ -63,11 +67,15 @@ async def test_keys_are_shown_and_what_a_mesh_without_them_is_not_protected_from
         words = ("status", "--url", node.url, "--url", other.url)
         done = await run(*words, CRDTBUCKET_TOKEN=TOKEN)
         assert done.exit_code == 0
-        note, ok = done.output.splitlines()[-2:]
+        note, moved, ok = done.output.splitlines()[-3:]
         assert note.startswith("note   us-1: whoever has the mesh's secret, or a certificate of it")
+        assert "move a roll-out on all nodes" in moved
+        assert "(mesh.operator_keys is empty)" in moved
         assert ok == "ok"
         done = await run(*words, "--json", CRDTBUCKET_TOKEN=TOKEN)
-        assert json.loads(done.output)["note"] in note
+        assert json.loads(done.output)["note"] == "; ".join(
+            one.removeprefix("note   ") for one in (note, moved)
+        )
 
 
 async def test_the_regions_of_a_replicated_redis_are_shown() -> None:

@@ -9,6 +9,9 @@ from typing import Any
 import pytest
 
 from crdtbucket.cli.take import in_words
+from crdtbucket.mesh.links.command_orders import CommandOrder
+from crdtbucket.mesh.links.node_key import NodeKey
+from crdtbucket.spec.bucket_spec import canonical_name
 from tests.cli.fake_node import TOKEN, fake_node, problem, run
 
 ALLOWED = {
@@ -79,6 +82,21 @@ async def test_reset_sends_the_token(how: str, tmp_path: Path) -> None:
         assert node.headers[0]["Authorization"] == f"Bearer {TOKEN}"
         done = await run("reset", "api", "k", "--json", "--url", node.url, *words, **env)
         assert json.loads(done.output) == back
+
+
+async def test_a_reset_is_signed_with_a_key(tmp_path: Path) -> None:
+    key, path = NodeKey.make(), tmp_path / "ops.pem"
+    path.write_bytes(key.pem())
+    words = ("reset", "a-b", "k", "--key", str(path), "--counter", "7")
+    async with fake_node(POST_admin_order={"new": True}) as node:
+        done = await run(*words, "--url", node.url, CRDTBUCKET_TOKEN=TOKEN)
+        assert (done.exit_code, done.output) == (0, "reset: taken, and passed on\n")
+        ((call, body),) = node.calls
+    signed = CommandOrder.reset(key, "mesh", canonical_name("a-b"), "k", 7)
+    assert (call, body) == ("POST /admin/order", {"order": signed.as_text()})
+    async with fake_node(POST_admin_order={"new": False}) as node:
+        done = await run(*words, "--url", node.url, CRDTBUCKET_TOKEN=TOKEN)
+        assert (done.exit_code, done.output) == (0, "held already\n")
 
 
 async def test_reset_without_and_with_a_wrong_token() -> None:

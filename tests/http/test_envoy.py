@@ -229,7 +229,8 @@ async def test_tokens_of_a_strong_bucket_are_assigned_by_redis(tmp_path: Path) -
                 quotas = quota_server.QuotaServer(node, limits, lambda *_: None)
                 stream = quotas.open()
                 quotas.report(stream, "edge", [usage])
-                await quotas.tick()
+                quotas.tick()
+                await asyncio.wait(quotas.assigning)
                 (action,) = stream.sent()
                 assert action.tokens
                 left -= action.tokens + 3

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 from pathlib import Path
 
@@ -22,6 +23,7 @@ from crdtbucket import (
 from crdtbucket.base.clock import WallClock
 from crdtbucket.config import Config
 from crdtbucket.limiter import facade
+from crdtbucket.limiter.outside_limits import MAX_LIMITS
 from crdtbucket.mesh.links.node_key import NodeKey
 from crdtbucket.mesh.links.override_orders import OverrideOrder
 from tests.virtual_loop import VirtualTime
@@ -178,6 +180,60 @@ def test_a_function_that_is_slow_stops_no_order_of_a_peer(time: VirtualTime) -> 
     time.advance(100)
     assert limiter.overrides.remove("api", "a")
     assert ended == [True, True]
+
+
+def test_a_function_that_is_slow_stops_no_other_order(time: VirtualTime) -> None:
+    """The function waits until another thread's order is done."""
+    ended = []
+
+    def ask(key: str) -> None:
+        other = threading.Thread(target=limiter.overrides.set, args=("plain", key, "30/minute"))
+        other.start()
+        other.join(BOUND_S)
+        ended.append(not other.is_alive())
+
+    asked, plain = BucketSpec("api", 10, 1, overrides=ask), BucketSpec("plain", 10, 1)
+    limiter = Limiter([asked, plain], _table=time.table)
+    assert limiter.overrides.set("api", "a", "30/minute")
+    assert limiter.bucket("plain").peek("a").limit == 30
+    assert limiter.overrides.set("api", "a", "40/minute")  # asks nobody
+    assert ended == [True]
+
+
+def test_a_frame_of_new_limits_costs_little_though_there_are_as_many_as_may_be(
+    time: VirtualTime,
+) -> None:
+    limiter = Limiter([API], _table=time.table)
+    book = limiter.overrides.book
+
+    def give(first: int, count: int, counter: int = 1, keys: int = 0) -> None:
+        numbers = range(first, first + count)
+        orders = [
+            OverrideOrder("api", f"k{n % (keys or n + 1)}", counter, f"{n + 1}/h", b"", b"")
+            for n in numbers
+        ]
+        book.recall(orders, send=False)
+
+    def cost(first: int, counter: int, keys: int = 0) -> int:
+        """Calls of Python for a frame of eight."""
+        calls: list[str] = []
+        sys.setprofile(lambda _, event, __: calls.append(event))
+        try:
+            give(first, 8, counter, keys)
+        finally:
+            sys.setprofile(None)
+        return calls.count("call")
+
+    give(0, MAX_LIMITS - 8)
+    assert cost(1_000, 1) < 9_000  # the last ones that there is room for
+    assert limiter.stats()["overrides"]["limits"] == MAX_LIMITS
+    assert cost(2_000, 1) < 10_000  # there is none
+    assert limiter.stats()["overrides"]["limits"] == MAX_LIMITS
+    time.advance(2)
+    # Keys that change their limit make room for the new ones.
+    assert cost(3_000, 2, 8) < 10_000
+    assert limiter.stats()["overrides"] == {"given": MAX_LIMITS + 8, "limits": 500, "failed": 0}
+    assert limiter.bucket("api").peek("k0").limit == 3_001
 
 
 def test_strong_buckets_have_given_limits(time: VirtualTime) -> None:

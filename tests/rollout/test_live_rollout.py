@@ -58,7 +58,12 @@ class Limits(InForce):
 
 
 class Nobody:
-    """No peers."""
+    """No peers, and no operators."""
+
+    signs = False
+
+    def ordered(self, *_: int) -> None:
+        pass
 
     def advertise(self, *_: object) -> None:
         pass

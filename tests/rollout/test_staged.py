@@ -259,6 +259,89 @@ def test_in_any_order_of_messages_and_commands_all_end_equal(
     assert len({node.position for node in nodes}) == 1
 
 
+# ---- where operators sign ----
+
+
+def ordered(counter: int, status: Status = Status.RUNNING, stage: int = 0) -> Position:
+    return replace(FIRST, changes=counter, status=status, stage=stage)
+
+
+def test_an_order_puts_it_anywhere_once_and_an_earlier_one_nowhere() -> None:
+    one = rollout()
+    assert one.obey(ordered(10, Status.RUNNING, 2), 5)
+    assert (one.position, one.since, one.reason) == (
+        ordered(10, Status.RUNNING, 2), 5, "an operator's order",
+    )  # fmt: skip
+    assert not one.obey(ordered(10, Status.RUNNING, 2), 6)
+    assert not one.obey(ordered(9, Status.ROLLED_BACK), 6)
+    assert (one.since, one.ordered) == (5, 10)
+    one.advance(7)
+    assert not one.obey(ordered(11), 8)  # by itself it has changed as often
+    assert (one.position.status, one.ordered) == (Status.DONE, 11)
+    assert one.obey(ordered(12, Status.ROLLED_BACK, 2), 9)
+
+
+def test_of_what_peers_say_only_a_halt_by_themselves_since_the_last_order_holds() -> None:
+    one = rollout()
+    for claim in (
+        ordered(5, Status.RUNNING, 2), ordered(5, Status.DONE, 2), ordered(5, Status.ROLLED_BACK),
+        replace(ordered(5, Status.HALTED), version=3), replace(ordered(5, Status.HALTED), hash=1),
+        ordered(0, Status.HALTED),
+    ):  # fmt: skip
+        assert not one.receive_halt(claim, 3)
+    assert one.position == FIRST
+    assert one.receive_halt(ordered(5, Status.HALTED, 2), 3)
+    assert one.position == ordered(1, Status.HALTED, 0)
+    assert (one.since, one.reason, one.halts) == (3, "another node: halted", 0)
+    assert not one.receive_halt(ordered(6, Status.HALTED), 4)
+    one.obey(ordered(10, Status.RUNNING, 1), 5)
+    assert not one.receive_halt(ordered(10, Status.HALTED), 6)
+    assert one.receive_halt(ordered(11, Status.HALTED), 6)
+    one.obey(ordered(20, Status.DONE, 2), 7)
+    assert not one.receive_halt(ordered(30, Status.HALTED), 8)
+
+
+signed_steps = st.lists(
+    st.one_of(
+        st.tuples(st.just("tell"), st.integers(0, 2), st.integers(0, 2)),
+        st.tuples(st.just("wait"), st.integers(1, HOLD), st.none()),
+        st.tuples(st.just("halt"), st.integers(0, 2), st.none()),
+        st.tuples(st.just("obey"), st.integers(0, 2), st.integers(0, 3)),
+    ),
+    max_size=40,
+)
+
+
+@given(signed_steps)
+def test_however_orders_and_halts_travel_all_are_where_the_last_order_says(
+    history: list[Any],
+) -> None:
+    orders = [
+        ordered(1_000 * (number + 1), status, number % 3)
+        for number, status in enumerate(
+            (Status.RUNNING, Status.HALTED, Status.RUNNING, Status.DONE)
+        )
+    ]
+    nodes, now = [rollout() for _ in range(3)], 0
+    for what, who, other in history:
+        if what == "wait":
+            now += who
+            for node in nodes:
+                node.tick(now, {})
+        elif what == "tell":
+            nodes[other].receive_halt(nodes[who].position, now)
+        elif what == "obey":
+            nodes[who].obey(orders[other], now)
+        elif nodes[who].active:
+            nodes[who].halt(now)
+    said = [node.position for node in nodes]
+    for node in nodes:
+        node.obey(orders[-1], now)
+        for position in said:  # from before it
+            node.receive_halt(position, now)
+        assert node.position == orders[-1]
+
+
 # ---- when denials jump ----
 
 

@@ -50,13 +50,13 @@ class Admin:
             Route("GET", ADMIN + "doctor", "Whether what this node depends on is in order",
                   self.doctor, replies.DoctorReply, refusals=(*refusals, 409), admin=True),
             Route("POST", ADMIN + "reset", "Fill a key", self.reset, replies.ResetReply,
-                  bodies.Reset, refusals=(400, *refusals, 404, 413, 415), admin=True),
+                  bodies.Reset, refusals=(400, *refusals, 404, 409, 413, 415), admin=True),
             Route("POST", ADMIN + "reload", "Read the configuration file again", self.reload,
                   replies.ReloadReply, refusals=(*refusals, 409), admin=True),
             Route("POST", ADMIN + "rollout", "Advance, halt or roll back a version", self.rollout,
                   replies.RolloutReply, bodies.Steer, refusals=(400, *refusals, 409, 413, 415),
                   admin=True),
-            Route("POST", ADMIN + "order", "Take an operator's order about a node", self.order,
+            Route("POST", ADMIN + "order", "Take an operator's order", self.order,
                   replies.OrderReply, bodies.Order, refusals=(400, *refusals, 409, 413, 415),
                   admin=True),
         ]  # fmt: skip
@@ -106,6 +106,13 @@ class Admin:
     async def reset(self, request: web.BaseRequest) -> web.StreamResponse:
         """Gives back what is charged to a key, as far as this node has charged it."""
         body = await read(request, bodies.Reset)
+        if self._limiter.signs:
+            AUDIT.warning("reset from %s: refused: not signed", request.remote or "the socket")
+            raise Refusal(
+                409,
+                "mesh.operator_keys is set, so an operator has to sign this: "
+                "`crdtbucket reset BUCKET KEY --key FILE` does",
+            )
         bucket = self._limiter.bucket(body.bucket)
         given_back = bucket.reset(body.key)
         now = bucket.peek(body.key)

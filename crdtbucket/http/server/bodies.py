@@ -193,7 +193,7 @@ class Order(RequestBody):
         str,
         Field(
             min_length=1, max_length=2048, pattern="^[A-Za-z0-9_=-]+$",
-            description="As `crdtbucket identity` signs it.",
+            description="As `crdtbucket identity`, `rollout` or `reset` signs it.",
         ),
     ]  # fmt: skip
 

@@ -23,8 +23,8 @@ from crdtbucket.http.server.quota_messages import (
     read_reports,
     write_actions,
 )
-from crdtbucket.http.server.quota_server import AT_ONCE, MAX_ID_BYTES, QuotaServer
-from crdtbucket.http.server.quota_subscription import QuotaStream
+from crdtbucket.http.server.quota_server import MAX_ID_BYTES, QuotaServer
+from crdtbucket.http.server.quota_subscription import AT_ONCE, QuotaStream
 from crdtbucket.http.server.refusal import Refusal, refusal_of
 from crdtbucket.http.server.secure_connection import served_context
 from crdtbucket.http.server.serve_settings import ServeSettings, others_reach
@@ -38,8 +38,8 @@ CODES = {
     503: grpc.StatusCode.UNAVAILABLE,
 }
 """Of refusals, by their HTTP status; all others are INTERNAL."""
-MAX_MESSAGE = 4 * MAX_ID_BYTES
-"""Bytes. A report holds all bucket ids of an Envoy; if it were refused, none could be charged."""
+MAX_MESSAGE = 2 * MAX_ID_BYTES
+"""Bytes. A report holds all bucket ids of an Envoy; if it is refused, none can be charged."""
 
 
 class EnvoyService:
@@ -149,9 +149,8 @@ class EnvoyService:
 
     async def _read(self, stream: QuotaStream, reports: AsyncIterator[bytes]) -> None:
         async for raw in reports:
-            domain, usages = read_reports(raw)
-            for place in range(0, max(len(usages), 1), AT_ONCE):
-                self._quotas.report(stream, domain, usages[place : place + AT_ONCE])
+            for domain, usages in read_reports(raw):
+                self._quotas.report(stream, domain, usages)
                 await asyncio.sleep(0)  # other calls are answered in between
 
     async def _write(self, stream: QuotaStream, context: grpc.aio.ServicerContext) -> None:

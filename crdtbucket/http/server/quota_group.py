@@ -27,6 +27,8 @@ class QuotaGroup:
     """In the order in which they came."""
     due: int | None = None
     """When it is looked at next (ns)."""
+    busy: bool = False
+    """Whether it is being looked at."""
     begun: int = 0
     """When it was looked at last."""
     pace: int = LONGEST_NS

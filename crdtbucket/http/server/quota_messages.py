@@ -11,6 +11,7 @@ from crdtbucket.http.server.descriptor_limits import text_of
 from crdtbucket.http.server.envoy_messages import DURATION, ENTRY, Field, message_classes
 from crdtbucket.http.server.quota_subscription import (
     ASSIGNED_S,
+    AT_ONCE,
     BucketId,
     QuotaAction,
     QuotaUsage,
@@ -22,6 +23,10 @@ QUOTA_SERVICE, QUOTA_METHOD = f"{PACKAGE}.RateLimitQuotaService", "StreamRateLim
 ADMIT_ALL, DENY_ALL = 0, 1
 YEAR_S = 365 * 86_400
 """In which an assigned bucket refills by one token: Envoy knows none that does not refill."""
+PART_BYTES, MOST_BYTES = 2**16, 2**17
+"""Of reports that are read at a time, nearly; and of one report. Envoy takes 60 KiB of headers."""
+VARINT, LENGTH, FIXED = 0, 2, {1: 8, 5: 4}
+"""How fields begin, and the bytes of those that have as many."""
 MESSAGES: dict[str, dict[str, Field]] = {
     "Entry": ENTRY,
     "BucketId": {"bucket": (1, "*Entry")},
@@ -58,17 +63,58 @@ QUOTA_CLASSES = message_classes(PACKAGE, MESSAGES)
 """A class for each message, by its name."""
 
 
-def read_reports(raw: bytes) -> tuple[str, list[QuotaUsage]]:
-    """Domain and reports. Raises `Refusal`."""
-    try:
-        reports = QUOTA_CLASSES["RateLimitQuotaUsageReports"].FromString(raw)
-    except DecodeError as error:
-        raise Refusal(400, "this is no RateLimitQuotaUsageReports") from error
-    usages = [
-        QuotaUsage(_id(one.bucket_id), one.num_requests_allowed, one.num_requests_denied)
-        for one in reports.bucket_quota_usages
-    ]
-    return text_of(reports.domain), usages
+def read_reports(raw: bytes) -> Iterator[tuple[str, list[QuotaUsage]]]:
+    """Domain and reports, some at a time, so that other calls can be answered in between. Raises
+    `Refusal`."""
+    for part in _parts(raw):
+        try:
+            reports = QUOTA_CLASSES["RateLimitQuotaUsageReports"].FromString(part)
+        except DecodeError as error:
+            raise _none() from error
+        usages = [
+            QuotaUsage(_id(one.bucket_id), one.num_requests_allowed, one.num_requests_denied)
+            for one in reports.bucket_quota_usages
+        ]
+        yield text_of(reports.domain), usages
+
+
+def _parts(raw: bytes) -> Iterator[bytes]:
+    """Cuts a message between its fields: each part is a message of some of them."""
+    begin = at = fields = 0
+    while at < len(raw):
+        tag, at = _varint(raw, at)
+        kind = tag & 7
+        if kind == VARINT:
+            _, at = _varint(raw, at)
+        elif kind == LENGTH:
+            size, at = _varint(raw, at)
+            if at + size <= len(raw) and size > MOST_BYTES:
+                raise Refusal(400, f"a report of {size} bytes, of which {MOST_BYTES} are read")
+            at += size
+        elif kind in FIXED:
+            at += FIXED[kind]
+        else:
+            raise _none()
+        fields += 1
+        if fields == AT_ONCE or at - begin >= PART_BYTES:
+            yield raw[begin:at]
+            begin, fields = at, 0
+    if fields or not raw:
+        yield raw[begin:]
+
+
+def _varint(raw: bytes, at: int) -> tuple[int, int]:
+    """A number, and where it ends."""
+    number = 0
+    for place, byte in enumerate(raw[at : at + 10]):
+        number |= (byte & 127) << 7 * place
+        if byte < 128:
+            return number, at + place + 1
+    raise _none()
+
+
+def _none() -> Refusal:
+    return Refusal(400, "this is no RateLimitQuotaUsageReports")
 
 
 def write_actions(actions: Sequence[QuotaAction]) -> bytes:

@@ -11,9 +11,9 @@ from __future__ import annotations
 import asyncio
 import heapq
 import logging
-from collections import Counter
+from collections import Counter, OrderedDict, defaultdict
 from collections.abc import Callable, Sequence
-from itertools import count
+from itertools import count, islice
 
 from crdtbucket._core import MAX_SETTLE
 from crdtbucket.base.clock import NS_PER_SECOND, now_ns
@@ -30,6 +30,7 @@ from crdtbucket.http.server.descriptor_limits import (
 from crdtbucket.http.server.quota_group import LONGEST_NS, SHORTEST_NS, QuotaGroup
 from crdtbucket.http.server.quota_subscription import (
     ASSIGNED_S,
+    AT_ONCE,
     IDLE_NS,
     BucketId,
     QuotaAction,
@@ -44,10 +45,8 @@ from crdtbucket.limiter.facade import Limiter
 LOG = logging.getLogger("crdtbucket.http")
 EXTEND_NS = ASSIGNED_S * NS_PER_SECOND // 3
 """After that an assignment is sent again."""
-AT_ONCE = 200
-"""Keys that one tick looks at, so that other calls of the node are answered in between."""
 MAX_STREAMS = 1_000
-MAX_BUCKET_IDS, MAX_ID_BYTES = 10_000, 2**24
+MAX_BUCKET_IDS, MAX_ID_BYTES = 10_000, 2**23
 """Of one stream, and their names and values together; further ones are denied."""
 
 
@@ -71,8 +70,17 @@ class QuotaServer:
         self._weigh = weigh
         self._clock = clock
         self._config = limiter.config
+        self._version = 0
+        """Counts changes of the configuration."""
         self._groups: dict[tuple[str, str], QuotaGroup] = {}
-        self._group_of: dict[QuotaSubscription, QuotaGroup] = {}
+        self._group_of: OrderedDict[QuotaSubscription, QuotaGroup] = OrderedDict()
+        """Those that a change of the configuration has not reached yet come first."""
+        self.assigning: set[asyncio.Future[None]] = set()
+        """What ticks have started and what has not ended, one for each key at most."""
+        self._turns: defaultdict[str, asyncio.Semaphore] = defaultdict(
+            lambda: asyncio.Semaphore(AT_ONCE)
+        )
+        """Of each bucket: a store is not asked about all its keys at once."""
         self._quiet_until: dict[str, int] = {}
         """Of buckets of which nothing could be assigned, until when that is not logged again."""
         self._due: list[tuple[int, int, QuotaGroup]] = []
@@ -95,44 +103,62 @@ class QuotaServer:
 
     async def run(self) -> None:
         """Ticks for ever."""
-        while True:
-            self.sooner.clear()
-            try:
-                due = await self.tick()
-            except Exception:
-                LOG.exception("a bug in what is assigned to Envoys")
-                due = self._clock() + LONGEST_NS
-            if due is None:
-                await self.sooner.wait()
-                continue
-            # No wait_for, which may take an end to the loop for an event, before Python 3.12.
-            wait = max(0, due - self._clock()) / NS_PER_SECOND
-            timer = asyncio.get_running_loop().call_later(wait, self.sooner.set)
-            try:
-                await self.sooner.wait()
-            finally:
-                timer.cancel()
+        try:
+            while True:
+                self.sooner.clear()
+                try:
+                    due = self.tick()
+                except Exception:
+                    LOG.exception("a bug in what is assigned to Envoys")
+                    due = self._clock() + LONGEST_NS
+                await self._until(due)
+        finally:
+            for task in self.assigning:
+                task.cancel()
+            if self.assigning:
+                await asyncio.wait(self.assigning)
 
-    async def tick(self) -> int | None:
-        """Sends the assignments that are due. Returns when the next ones are (ns); None: never."""
-        self._follow_rules()
+    async def _until(self, due: int | None) -> None:
+        if due is None:
+            await self.sooner.wait()
+            return
+        # No wait_for, which may take an end to the loop for an event, before Python 3.12.
+        wait = max(0, due - self._clock()) / NS_PER_SECOND
+        timer = asyncio.get_running_loop().call_later(wait, self.sooner.set)
+        try:
+            await self.sooner.wait()
+        finally:
+            timer.cancel()
+
+    def tick(self) -> int | None:
+        """Starts the assignments that are due, each by itself: a store that is slow about one key
+        holds up no other. Returns when to call it again (ns); None: when `sooner` is set."""
         now = self._clock()
-        ready: list[QuotaGroup] = []
-        while self._due and self._due[0][0] <= now and len(ready) < AT_ONCE:
+        unfollowed = self._follow_rules(now)
+        started = 0
+        while self._due and self._due[0][0] <= now and started < AT_ONCE:
             due, _, group = heapq.heappop(self._due)
-            if group.due == due:
-                group.due = None
-                ready.append(group)
-        answers = await asyncio.gather(
-            *(self._assign(group, now) for group in ready), return_exceptions=True
-        )
-        for group, error in zip(ready, answers, strict=True):
-            if error is not None:
-                self._failed(group.bucket, error, now)
-                self._schedule(group, now + LONGEST_NS)
-        return self._due[0][0] if self._due else None
+            if group.due == due and not group.busy:  # else it is looked at again at the end
+                started += 1
+                group.due, group.busy = None, True
+                task = asyncio.ensure_future(self._in_turn(group))
+                self.assigning.add(task)
+                task.add_done_callback(self.assigning.discard)
+        return now if unfollowed else self._due[0][0] if self._due else None
 
-    def _failed(self, bucket: str, error: BaseException, now: int) -> None:
+    async def _in_turn(self, group: QuotaGroup) -> None:
+        async with self._turns[group.bucket]:
+            now = group.begun = self._clock()
+            group.due = None
+            try:
+                at = await self._assign(group, now)
+            except Exception as error:  # noqa: BLE001 - logged, and tried again
+                at = self._clock() + LONGEST_NS
+                self._failed(group.bucket, error, now)
+        missed, group.due, group.busy = group.due, None, False
+        self._schedule(group, at if missed is None else min(at, missed))
+
+    def _failed(self, bucket: str, error: Exception, now: int) -> None:
         if now >= self._quiet_until.get(bucket, now):
             self._quiet_until[bucket] = now + IDLE_NS
             why = None if isinstance(error, CrdtbucketError) else error
@@ -152,7 +178,7 @@ class QuotaServer:
         stream.domain = stream.domain or domain
         if not stream.domain:
             raise Refusal(400, "domain: is empty", [("domain", "is empty")])
-        self._follow_rules()
+        self._note_rules()
         now = self._clock()
         for usage in usages:
             if usage.bucket_id:
@@ -160,6 +186,8 @@ class QuotaServer:
 
     def _booked(self, stream: QuotaStream, usage: QuotaUsage, now: int) -> None:
         one = stream.ids.get(usage.bucket_id)
+        if one is not None:
+            self._follow(one, now)
         if one is None:
             unpaid, place = usage.allowed, self._place(stream, usage.bucket_id)
             one = self._admitted(stream, usage, place, now)
@@ -204,29 +232,43 @@ class QuotaServer:
             if key is not None:
                 return self._limiter.bucket(rule.bucket).spec.name, str(shortened(key))
         self._descriptors.report(stream.domain, names)
-        return NO_BUCKET, ""
+        return NO_BUCKET, str(hash(bucket_id))  # they share nothing: no look at them is long
 
-    def _follow_rules(self) -> None:
-        """After a change of the configuration every bucket id goes to where it belongs now. What
-        was assigned stays charged where it was taken."""
-        if self._limiter.config is self._config:
-            return
-        self._config = self._limiter.config
-        now = self._clock()
-        for one in list(self._group_of):
-            group = self._group_of[one]
-            place = self._place(one.stream, one.bucket_id)
-            if place != (group.bucket, group.key):
-                self._leave(one)
-                one.start_again()
-                self._join(one, place)
-            self._schedule(self._group_of[one], now)
+    def _note_rules(self) -> None:
+        if self._limiter.config is not self._config:
+            self._config = self._limiter.config
+            self._version += 1
+            self.sooner.set()
+
+    def _follow_rules(self, now: int) -> bool:
+        """After a change of the configuration every bucket id goes to where it belongs now, some at
+        a time. Returns whether there may be more."""
+        self._note_rules()
+        first = list(islice(self._group_of, AT_ONCE))
+        return all(self._follow(one, now) for one in first) and len(first) == AT_ONCE
+
+    def _follow(self, one: QuotaSubscription, now: int) -> bool:
+        """Has a bucket id go to where it belongs. What was assigned stays charged where it was
+        taken. Returns False where that was done before."""
+        if one.version == self._version:
+            return False
+        group = self._group_of[one]
+        place = self._place(one.stream, one.bucket_id)
+        if place != (group.bucket, group.key):
+            self._leave(one)
+            one.start_again()
+            self._join(one, place)
+        one.version = self._version
+        self._group_of.move_to_end(one)
+        self._schedule(self._group_of[one], now)
+        return True
 
     def _join(self, one: QuotaSubscription, place: tuple[str, str]) -> None:
         group = self._groups.get(place)
         if group is None:
             group = self._groups[place] = QuotaGroup(*place)
         group.members[one] = None
+        one.version = self._version
         self._group_of[one] = group
 
     def _leave(self, one: QuotaSubscription) -> None:
@@ -251,14 +293,16 @@ class QuotaServer:
             heapq.heappush(self._due, (at, next(self._order), group))
             self.sooner.set()
 
-    async def _assign(self, group: QuotaGroup, now: int) -> None:
-        group.begun = now
+    async def _assign(self, group: QuotaGroup, now: int) -> int:
+        """Returns when to look again."""
+        for one in list(group.members):
+            self._follow(one, now)
         for one in [one for one in group.members if one.ended(now)]:
             # What its Envoy uses until it reads this it never reports, so that stays charged.
             one.stream.put(QuotaAction(one.bucket_id, abandon=True))
             self._forget(one)
         if not group.members:
-            return
+            return now
         bucket = self._limiter.bucket(group.bucket) if group.bucket else None
         at = now + EXTEND_NS
         if bucket is None or bucket.of(group.key).spec_of(group.key).shadow:
@@ -268,4 +312,4 @@ class QuotaServer:
         for one in group.members:
             if one.sent_at + EXTEND_NS <= now and not one.silent(now):
                 one.extend(now)
-        self._schedule(group, at)
+        return at

@@ -24,6 +24,8 @@ has replaced those before it."""
 IDLE_NS = 60 * NS_PER_SECOND
 """A bucket id that no request was for in so long is abandoned."""
 LEAST_RATE = 1e-6
+AT_ONCE = 200
+"""Bucket ids or keys that are dealt with at a time: other calls are answered in between."""
 
 BucketId = tuple[tuple[bytes, bytes], ...]
 """Names and values, in the order of their bytes."""
@@ -103,6 +105,8 @@ class QuotaSubscription:
     """Requests a second that come to this Envoy, those that it denied too."""
     guessed: bool = True
     """Whether no report has told of the rate yet."""
+    version: int = 0
+    """Of the configuration by which its key was found."""
     action: QuotaAction | None = None
     """The assignment that was sent last."""
     sent_at: int = 0

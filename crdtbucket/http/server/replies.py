@@ -201,6 +201,9 @@ class IdentityInfo(Reply):
 
     policy: Literal["off", "pinned", "allowed", "certificate"]
     fingerprint: str | None = None
+    operators: Annotated[
+        int, Field(description="Keys of operators; 0: what moves other nodes is not signed.")
+    ] = 0
     ejected: Annotated[
         list[str], Field(description="Names of nodes and fingerprints of keys, at most 32.")
     ] = []

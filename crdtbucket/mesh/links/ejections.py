@@ -1,28 +1,17 @@
 """What operators have said of the members: who is ejected from the mesh, and which key a name has
-from now on. Nodes pass these orders on.
-
-Of two orders about one subject the one with the higher counter holds, so that an old one that is
-played again changes nothing, and all nodes come to the same whatever way orders travel.
-"""
+from now on."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import ClassVar
 
-from crdtbucket.errors import MeshError, WireError
+from crdtbucket.errors import WireError
 from crdtbucket.mesh.identity_settings import is_fingerprint
-from crdtbucket.mesh.links.counters import LOG
 from crdtbucket.mesh.links.node_key import NodeKey, fingerprint_of
-from crdtbucket.mesh.links.signed_orders import (
-    SignedOrder,
-    check_operator,
-    check_signing,
-    packed,
-    unpacked,
-)
-from crdtbucket.mesh.state_file import StateFile
+from crdtbucket.mesh.links.order_book import OrderBook
+from crdtbucket.mesh.links.signed_orders import SignedOrder, check_signing, unpacked
 
 MAX_ORDERS = 256
 """Subjects about which there is an order, readmitted ones too."""
@@ -120,23 +109,10 @@ def read_orders(data: bytes) -> Iterator[EjectOrder]:
     return EjectOrder.read(unpacked(data))
 
 
-class Ejections:
-    """The orders that hold here."""
+class Ejections(OrderBook[EjectOrder]):
+    """The orders about members that hold here."""
 
-    def __init__(
-        self, operators: Iterable[str] = (), mesh_name: str = "", kept: StateFile | None = None
-    ) -> None:
-        """`operators`: fingerprints of the keys whose orders hold. `kept`: the file of the orders.
-        Raises `MeshError` when that is damaged."""
-        self._operators = frozenset(operators)
-        self._mesh_name = mesh_name
-        self._kept = kept
-        self._orders: dict[About, EjectOrder] = {}
-        if kept is not None and self._operators:
-            self._load(kept)
-
-    def __len__(self) -> int:
-        return len(self._orders)
+    READS = EjectOrder
 
     @property
     def ejected(self) -> list[str]:
@@ -149,97 +125,21 @@ class Ejections:
         said = {order.subject: order.said for order in self._orders.values()}
         return {name: key for name, key in sorted(said.items()) if isinstance(key, str)}
 
-    def change(self, operators: Iterable[str]) -> None:
-        """Other operators give orders from now on; what holds does so until this process ends."""
-        self._operators = frozenset(operators)
-
     def of(self, name: str, key: bytes | None) -> EjectOrder | None:
         """The order by which this node, or its key, is ejected."""
         if not self._orders:
             return None
         for subject in (name, "" if key is None else fingerprint_of(key)):
-            order = self._orders.get((subject, False))
+            order = self.about(subject, False)
             if order is not None and order.ejected:
                 return order
         return None
 
     def key_of(self, name: str) -> EjectOrder | None:
         """The order by which this node has another key than it had."""
-        return self._orders.get((name, True))
+        return self.about(name, True)
 
-    def take(self, order: EjectOrder) -> bool:
-        """Has an order hold from now on, and keeps it; False where it holds already.
-
-        Raises `MeshError` for one that no operator has signed, one that is older than what holds,
-        and when there is no room.
-        """
-        check_operator(order, self._operators, self._mesh_name)
-        held = self._orders.get(order.about)
-        if held is not None and order.rank <= held.rank:
-            if order.rank == held.rank:
-                return False
-            raise MeshError(
-                f"a later order holds: {held.in_words()}: sign one with a counter above that"
-            )
-        if held is None and len(self._orders) >= MAX_ORDERS:
-            raise MeshError(f"there are orders about {MAX_ORDERS} subjects, and no room for more")
-        self._orders[order.about] = order
-        self._save()
-        return True
-
-    def merge(self, data: bytes) -> list[EjectOrder]:
-        """Takes what a peer passes on; returns what is new.
-
-        Orders of operators that this node does not know are left out: its file may be older, or
-        newer. Raises `WireError` for a forged one.
-        """
-        new = []
-        for order in read_orders(data):
-            held = self._orders.get(order.about)
-            if held is not None and order.rank <= held.rank:
-                continue
-            if fingerprint_of(order.public) not in self._operators:
-                continue
-            if not order.is_signed(self._mesh_name):
-                raise WireError(f"an order about {order.subject} that its operator has not signed")
-            if held is None and len(self._orders) >= MAX_ORDERS:
-                LOG.error("no room for the order that %s", order.in_words())
-                continue
-            self._orders[order.about] = order
-            new.append(order)
-        if new:
-            self._save()
-        return new
-
-    def encode(self) -> bytes:
-        """All of them, as `merge` takes them."""
-        return packed([order for _, order in sorted(self._orders.items())])
-
-    def _save(self) -> None:
-        if self._kept is None:
-            return
-        try:
-            self._kept.save(self.encode())
-        except MeshError as error:  # they hold in this process, and peers have them
-            LOG.error("orders of operators are not kept over a restart: %s", error)
-
-    def _load(self, kept: StateFile) -> None:
-        data = kept.load()
-        if data is None:
-            return
-        try:
-            orders = list(read_orders(data))
-        except WireError as error:
-            raise MeshError(
-                f"{kept} is damaged ({error}): put back a copy, or remove it, and "
-                "peers tell this node again what was ordered"
-            ) from error
-        for order in orders:
-            known = fingerprint_of(order.public) in self._operators
-            if known and order.is_signed(self._mesh_name):
-                self._orders[order.about] = order
-            else:
-                LOG.warning(
-                    "no operator of mesh.operator_keys has signed that %s: it holds no more",
-                    order.in_words(),
-                )
+    def _make_room(self, order: EjectOrder) -> str:
+        if len(self) < MAX_ORDERS:
+            return ""
+        return f"there are orders about {MAX_ORDERS} subjects, and no room for more"

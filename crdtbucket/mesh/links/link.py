@@ -91,11 +91,10 @@ class Link:
     async def run(
         self,
         on_frame: Callable[[Link, bytes], None],
-        on_orders: Callable[[Link, bytes], None] | None = None,
-        on_overrides: Callable[[Link, bytes], None] | None = None,
+        on_other: Callable[[Link, int, bytes], None] | None = None,
     ) -> None:
-        """Hand every frame to `on_frame` until the link ends; `ended_because` then says why. Orders
-        that the peer passes on go to `on_orders`, those about limits to `on_overrides`.
+        """Hand every frame to `on_frame` until the link ends; `ended_because` then says why. What
+        the peer passes on of operators' orders goes to `on_other`, by its kind.
 
         Raises `WireError` when the stream itself can no longer be trusted.
         """
@@ -115,14 +114,12 @@ class Link:
             self._counters.bytes_in += len(data)
             if kind == Kind.FRAME:
                 on_frame(self, body)
-            elif kind == Kind.ORDERS and on_orders is not None:
-                on_orders(self, body)
-            elif kind == Kind.OVERRIDES and on_overrides is not None:
-                on_overrides(self, body)
             elif kind == Kind.BYE:
                 self._lost(by_peer=True)
                 self.ended_because = f"the peer says {describe_bye(body)}"
                 return
+            elif on_other is not None:
+                on_other(self, kind, body)
             frames, size = frames + 1, size + len(data)
             if frames >= _TURN_FRAMES or size >= _TURN_BYTES:
                 frames = size = 0

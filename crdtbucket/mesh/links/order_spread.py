@@ -1,34 +1,47 @@
-"""Passes an operator's orders on to all linked peers, and ends the links that they forbid."""
+"""Passes orders of operators on to all linked peers, and has this node obey them."""
 
 from __future__ import annotations
 
 import asyncio
+import logging
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from typing import ClassVar, Generic
 
 from crdtbucket.errors import MeshError
 from crdtbucket.mesh.links.background_tasks import BackgroundTasks
-from crdtbucket.mesh.links.counters import LOG
+from crdtbucket.mesh.links.command_orders import CommandBook, CommandOrder
+from crdtbucket.mesh.links.counters import LOG, Refusals
 from crdtbucket.mesh.links.ejections import EjectOrder
 from crdtbucket.mesh.links.link import Link
 from crdtbucket.mesh.links.link_table import LinkTable
+from crdtbucket.mesh.links.order_book import Order, OrderBook
 from crdtbucket.mesh.links.peer_keys import PeerKeys
 from crdtbucket.mesh.links.session import Kind, Reason
+from crdtbucket.mesh.links.signed_orders import packed
 
 REPEAT_S = 10.0
 """Orders are sent again so often: a carrier, or a queue that is full, may lose one."""
 WAIT_S = 5.0
 """For how long another thread waits until an order was taken."""
+LEARNS_S = 15.0
+"""After its first link a node without memory learns for so long which resets are past."""
+MAX_SAID = 256
+"""Refusals that are logged once, and counted as often as they happen."""
 
 
-class OrderSpread:
+class OrderSpread(ABC, Generic[Order]):
     """Sends every linked peer every order, when its link begins and when one is new."""
 
-    def __init__(self, peer_keys: PeerKeys, links: LinkTable[Link], tasks: BackgroundTasks) -> None:
-        """`peer_keys`: where orders hold. `tasks`: in which links are closed."""
-        self._peer_keys = peer_keys
-        self._ejections = peer_keys.ejections
+    KIND: ClassVar[Kind]
+    """Of the frames."""
+
+    def __init__(self, book: OrderBook[Order], links: LinkTable[Link], refusals: Refusals) -> None:
+        """`book`: the orders that hold. `refusals`: where those are counted that do not."""
+        self._book = book
         self._links = links
-        self._tasks = tasks
+        self._refusals = refusals
+        self._said: set[str] = set()
         self._sent_at = 0.0
         self._loop: asyncio.AbstractEventLoop | None = None
 
@@ -38,12 +51,12 @@ class OrderSpread:
 
     def send_all(self, link: Link) -> None:
         """Sends a link that has begun every order."""
-        if len(self._ejections):
-            link.offer(self._ejections.encode(), Kind.ORDERS)
+        if len(self._book):
+            link.offer(self._book.encode(), self.KIND)
 
-    def order(self, order: EjectOrder) -> bool:
+    def order(self, order: Order) -> bool:
         """Has an order hold here and at all peers, from any thread; False where it holds here
-        already. Raises `MeshError`: see `Ejections.take`."""
+        already. Raises `MeshError`: see `OrderBook.take`."""
         if self._loop is None or self._loop.is_closed():
             raise MeshError("the mesh of this node does not run")
         try:
@@ -58,36 +71,131 @@ class OrderSpread:
 
         return asyncio.run_coroutine_threadsafe(there(), self._loop).result(WAIT_S)
 
-    def receive(self, data: bytes) -> None:
+    def receive(self, link: Link, data: bytes) -> None:
         """A peer passes orders on. Raises `WireError` for a forged one."""
-        new = self._ejections.merge(data)
+        name = link.peer.name
+        new = self._book.merge(data, lambda why: self._refused(f"an order from {name}: {why}"))
         if new:
             self._carry_out(new)
 
     def look(self) -> None:
         """Sends all orders again when it is time; called every second or so."""
         now = asyncio.get_running_loop().time()
-        if len(self._ejections) and now - self._sent_at >= REPEAT_S:
-            self._send(now)
+        if len(self._book) and now - self._sent_at >= REPEAT_S:
+            self._sent_at = now
+            self._send(self._book.encode())
 
-    def _take(self, order: EjectOrder) -> bool:
-        taken = self._ejections.take(order)
+    @abstractmethod
+    def _obey(self, orders: Sequence[Order]) -> None:
+        """Does here what new orders say."""
+
+    def _take(self, order: Order) -> bool:
+        try:
+            taken = self._book.take(order)
+        except MeshError as error:
+            self._refused(f"an order that was given here: {error}")
+            raise
         if taken:
             self._carry_out([order])
         return taken
 
-    def _carry_out(self, orders: Sequence[EjectOrder]) -> None:
+    def _carry_out(self, orders: Sequence[Order]) -> None:
         for order in orders:
             LOG.warning("%s", order.in_words())
+        self._obey(orders)
+        self._send(packed(orders))
+
+    def _send(self, data: bytes) -> None:
+        for link in self._links.all():
+            link.offer(data, self.KIND)
+
+    def _refused(self, text: str) -> None:
+        # An honest peer whose file lists other operators repeats its orders for ever.
+        again = text in self._said
+        if not again and len(self._said) < MAX_SAID:
+            self._said.add(text)
+        self._refusals.add("order", f"refused {text}", logging.DEBUG if again else logging.WARNING)
+
+
+class EjectionSpread(OrderSpread[EjectOrder]):
+    """Orders about members: ends the links that they forbid."""
+
+    KIND = Kind.ORDERS
+
+    def __init__(
+        self,
+        peer_keys: PeerKeys,
+        links: LinkTable[Link],
+        refusals: Refusals,
+        tasks: BackgroundTasks,
+    ) -> None:
+        """`peer_keys`: where orders hold. `tasks`: in which links are closed."""
+        super().__init__(peer_keys.ejections, links, refusals)
+        self._peer_keys = peer_keys
+        self._tasks = tasks
+
+    def _obey(self, orders: Sequence[EjectOrder]) -> None:
         for link in self._links.all():
             against = self._peer_keys.order_against(link.identity)
             if against is not None:
                 reason = Reason.EJECTED if against.ejected else Reason.KEY
                 self._tasks.spawn(link.close(reason, against.in_words()))
-        self._send(asyncio.get_running_loop().time())
 
-    def _send(self, now: float) -> None:
-        self._sent_at = now
-        data = self._ejections.encode()
-        for link in self._links.all():
-            link.offer(data, Kind.ORDERS)
+
+class CommandSpread(OrderSpread[CommandOrder]):
+    """Commands. Resets are obeyed once: a node that does not remember which ones an earlier process
+    has obeyed learns from its peers first which ones are past."""
+
+    KIND = Kind.COMMANDS
+
+    def __init__(
+        self,
+        book: CommandBook,
+        links: LinkTable[Link],
+        refusals: Refusals,
+    ) -> None:
+        """`book`: the commands, and who obeys them."""
+        super().__init__(book, links, refusals)
+        self._commands = book
+        self._linked_at: float | None = None
+
+    def start(self) -> None:
+        """As of `OrderSpread`."""
+        super().start()
+        self._started_at = asyncio.get_running_loop().time()
+
+    def send_all(self, link: Link) -> None:
+        """As of `OrderSpread`."""
+        if self._linked_at is None:
+            self._linked_at = asyncio.get_running_loop().time()
+        super().send_all(link)
+
+    def change(self, operators: Sequence[str]) -> None:
+        """Other operators give orders from now on."""
+        if self._loop is not None and not self._book.operators:  # it knows nothing of the past
+            self._started_at = self._loop.time()
+            self._linked_at = self._started_at if self._links.all() else None
+        self._book.change(operators)
+
+    def _learns_for(self) -> float:
+        """Seconds for which this node goes on learning."""
+        if self._book.remembers:
+            return 0.0
+        since = self._started_at if self._linked_at is None else self._linked_at
+        return max(0.0, since + LEARNS_S - asyncio.get_running_loop().time())
+
+    def _take(self, order: CommandOrder) -> bool:
+        learns = self._learns_for()
+        if order.position is None and learns:
+            raise MeshError(
+                "this process has just begun, and learns from its peers which resets are past: "
+                f"try again in {learns:.0f} s, or give the order to another node"
+            )
+        return super()._take(order)
+
+    def _obey(self, orders: Sequence[CommandOrder]) -> None:
+        if self._learns_for():
+            for past in [one for one in orders if one.position is None]:
+                LOG.info("not obeyed, as this process has just begun: %s", past.in_words())
+            orders = [one for one in orders if one.position is not None]
+        self._commands.obey(orders)

@@ -132,9 +132,11 @@ class OverrideSpread:
         fresh = self._book.fresh()
         if len(fresh) > MOST_AT_ONCE:
             self._told_at, fresh = -COMPARE_S, []
+        links = self._links.all()
         for page in _pages(fresh):
-            for link in self._links.all():
-                self._send(link, ("orders", page))
+            packed = pack(("orders", page))
+            for link in links:
+                link.offer(packed, Kind.OVERRIDES)
 
     async def _work(self) -> None:
         """Looks at what came, and gives others at least half of the time."""

@@ -44,6 +44,7 @@ class Kind(enum.IntEnum):
     BYE = 3
     ORDERS = 4
     OVERRIDES = 5
+    COMMANDS = 6
 
 
 class Reason(enum.IntEnum):

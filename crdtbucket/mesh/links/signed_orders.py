@@ -41,6 +41,20 @@ class SignedOrder(ABC):
     def row(self) -> tuple[Any, ...]:
         """As it is sent and kept: what is ordered, then `public` and `signature`."""
 
+    @property
+    @abstractmethod
+    def about(self) -> tuple[Any, ...]:
+        """What it is about: one order about it holds."""
+
+    @property
+    @abstractmethod
+    def rank(self) -> tuple[Any, ...]:
+        """The higher one of two about the same holds."""
+
+    @abstractmethod
+    def in_words(self) -> str:
+        """The order in words, for people."""
+
     @classmethod
     @abstractmethod
     def read(cls: type[Order], rows: object) -> Iterator[Order]:

@@ -16,6 +16,7 @@ from crdtbucket.base.clock import now_ns
 from crdtbucket.errors import MeshError, NodeConflict, WireError
 from crdtbucket.mesh.links.background_tasks import BackgroundTasks
 from crdtbucket.mesh.links.channel import Channel
+from crdtbucket.mesh.links.command_orders import CommandBook
 from crdtbucket.mesh.links.counters import LOG, MeshCounters, Refusals
 from crdtbucket.mesh.links.handshake import PendingDials
 from crdtbucket.mesh.links.hello import NONCE_BYTES
@@ -23,12 +24,12 @@ from crdtbucket.mesh.links.keyring import Keyring
 from crdtbucket.mesh.links.link import Link
 from crdtbucket.mesh.links.link_table import LinkTable, LinkVerdict
 from crdtbucket.mesh.links.node_key import NodeKey
-from crdtbucket.mesh.links.order_spread import OrderSpread
+from crdtbucket.mesh.links.order_spread import CommandSpread, EjectionSpread
 from crdtbucket.mesh.links.override_book import OverrideBook
 from crdtbucket.mesh.links.override_spread import OverrideSpread
 from crdtbucket.mesh.links.peer_identity import PeerIdentity
 from crdtbucket.mesh.links.peer_keys import PeerKeys, changed_key
-from crdtbucket.mesh.links.session import Handshake, HandshakeError, Reason
+from crdtbucket.mesh.links.session import Handshake, HandshakeError, Kind, Reason
 from crdtbucket.mesh.mesh_config import MeshConfig
 from crdtbucket.mesh.node_info import NodeInfo
 from crdtbucket.mesh.protocol.protocol_node import Frames, ProtocolNode
@@ -57,13 +58,15 @@ class MeshNetwork:
         hash_key: bytes | None = None,
         peer_keys: PeerKeys | None = None,
         overrides: OverrideBook | None = None,
+        commands: CommandBook | None = None,
         on_conflict: Callable[[NodeConflict], None] | None = None,
     ) -> None:
         """`carrier` makes the transport, if not the one that `config` asks for. `hash_key` replaces
         the key of the hash of bucket keys that `config` alone stands for. `peer_keys`: which key
         belongs to which name; None: nothing is known of keys. `overrides`: the limits that
-        operators give to keys; None: nobody does. `on_conflict` is called at each attempt to link
-        with another process that uses this node's name. Raises `MeshError`."""
+        operators give to keys; None: nobody does. `commands`: those of operators, and who obeys
+        them; None: nobody gives any. `on_conflict` is called at each attempt to link with another
+        process that uses this node's name. Raises `MeshError`."""
         self.counters = MeshCounters()
         self.links: LinkTable[Link] = LinkTable(node.info.name)
         self.pending_dials = PendingDials()
@@ -73,10 +76,18 @@ class MeshNetwork:
         self.address = ""
         """The address that others dial, once started; ":port" when only they can see the host."""
         self._tasks = BackgroundTasks()
-        self.orders = OrderSpread(self.peer_keys, self.links, self._tasks)
-        """Orders of operators, for all nodes of the mesh."""
+        self.orders = EjectionSpread(self.peer_keys, self.links, self.refusals, self._tasks)
+        """Orders of operators about members, for all nodes of the mesh."""
+        known = CommandBook() if commands is None else commands
+        self.commands = CommandSpread(known, self.links, self.refusals)
+        """Commands of operators, for all nodes of the mesh."""
         book = OverrideBook(()) if overrides is None else overrides
         self._overrides = OverrideSpread(book, self.links, self._tasks, self._bad_frame)
+        self._passed_on: dict[int, Callable[[Link, bytes], None]] = {
+            Kind.ORDERS: self.orders.receive,
+            Kind.OVERRIDES: self._overrides.receive,
+            Kind.COMMANDS: self.commands.receive,
+        }
         self._node = node
         self._config = config
         self._clock = clock_ns
@@ -105,6 +116,7 @@ class MeshNetwork:
         self._running = True
         self._driver.start()
         self.orders.start()
+        self.commands.start()
         self._overrides.start()
         self._tasks.spawn(self._watch())
         LOG.info("node %s can be found at %s", self._node.info.name, self.address)
@@ -145,6 +157,7 @@ class MeshNetwork:
     def _renew(self, config: MeshConfig, keys: Keyring, own: NodeKey | None) -> None:
         self._keys = keys
         self.peer_keys.change(config, own)
+        self.commands.change(config.operator_keys)
         for link in [*self.links.all(), *self._observers]:
             used = link.identity.used
             known = keys.accepts(used) or (link in self._observers and keys.is_observers(used))
@@ -221,6 +234,7 @@ class MeshNetwork:
         link.start(accept=None if dialed else shake.proof())
         self.counters.connections += 1
         self.orders.send_all(link)
+        self.commands.send_all(link)
         self._overrides.begin(link)
         LOG.info("linked with %s (region %r) at %s", peer.name, peer.region, peer.address or "?")
         self._driver.schedule()
@@ -266,7 +280,7 @@ class MeshNetwork:
             if link in self._observers:
                 await link.run(self._observers.receive)
             else:
-                await link.run(self._heard, self._ordered, self._overridden)
+                await link.run(self._heard, self._heard_other)
         except WireError as error:
             self.refusals.add("seal", f"closing the link with {name}: {error}")
             link.abort(str(error))
@@ -304,15 +318,12 @@ class MeshNetwork:
         if link.bad_frames >= BAD_FRAMES:
             self._tasks.spawn(link.close(Reason.BAD_FRAMES, f"{BAD_FRAMES} bad frames"))
 
-    def _ordered(self, link: Link, data: bytes) -> None:
+    def _heard_other(self, link: Link, kind: int, data: bytes) -> None:
+        receive = self._passed_on.get(kind)
+        if receive is None:  # of a later version
+            return
         try:
-            self.orders.receive(data)
-        except WireError as error:
-            self._bad_frame(link, error)
-
-    def _overridden(self, link: Link, data: bytes) -> None:
-        try:
-            self._overrides.receive(link, data)
+            receive(link, data)
         except WireError as error:
             self._bad_frame(link, error)
 
@@ -333,6 +344,7 @@ class MeshNetwork:
         while True:
             self._give_up_links()
             self.orders.look()
+            self.commands.look()
             self._overrides.look()
             if self._running:
                 self._transport.aim([one for one in self._node.known_addresses() if one])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import random
 from collections.abc import Callable, Iterable
 from types import SimpleNamespace
@@ -60,7 +61,13 @@ class VirtualNode:
 
     async def tick(self, seconds: float = 0.0) -> None:
         self.table.set_time(self.now + round(seconds * NS))
-        self.due = await self.server.tick()
+        self.due = self.server.tick()
+        await self.settle()
+
+    async def settle(self) -> None:
+        """Waits for all that was started."""
+        while self.server.assigning:
+            await asyncio.wait(self.server.assigning)
 
 
 class SimulatedEnvoy:

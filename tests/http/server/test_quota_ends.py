@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
+from dataclasses import replace
 
 import pytest
 
@@ -11,10 +13,24 @@ from crdtbucket._core import Decision
 from crdtbucket.errors import CrdtbucketError
 from crdtbucket.http.server import quota_group, quota_server
 from crdtbucket.http.server.quota_server import MAX_STREAMS
-from crdtbucket.http.server.quota_subscription import QuotaAction, QuotaStream, QuotaUsage
+from crdtbucket.http.server.quota_subscription import (
+    AT_ONCE,
+    QuotaAction,
+    QuotaStream,
+    QuotaUsage,
+)
 from crdtbucket.http.server.refusal import Refusal
 from crdtbucket.limiter.bucket import Bucket
-from tests.http.server.envoys import SimulatedEnvoy, VirtualNode, api, assigned, bucket_id, run
+from crdtbucket.spec.descriptor_rule import DescriptorRule
+from tests.http.server.envoys import (
+    RULES,
+    SimulatedEnvoy,
+    VirtualNode,
+    api,
+    assigned,
+    bucket_id,
+    run,
+)
 
 
 async def test_assignments_are_extended_and_idle_ones_abandoned() -> None:
@@ -154,12 +170,147 @@ async def test_a_key_that_cannot_be_decided_holds_up_no_other(
     assert len(stream.unsent) == 2
 
 
+async def test_a_store_that_never_answers_about_one_key_holds_up_no_other(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    node = VirtualNode(api(100, 1))
+    taken, asked, answer = quota_group._taken, [], asyncio.Event()
+
+    async def slow(bucket: Bucket, key: str, tokens: int) -> Decision:
+        asked.append(key)
+        if key == "slow":
+            await answer.wait()
+        return await taken(bucket, key, tokens)
+
+    monkeypatch.setattr(quota_group, "_taken", slow)
+    stream = node.server.open()
+    usages = [QuotaUsage(bucket_id(user)) for user in ("slow", "good", "other")]
+    node.server.report(stream, "edge", usages[:2])
+    for _ in range(3):
+        node.server.report(stream, "edge", usages)
+        node.table.set_time(node.now + 10**9)
+        node.server.tick()
+        for _ in range(10):
+            await asyncio.sleep(0)
+    assert list(stream.unsent) == [bucket_id("good"), bucket_id("other")]
+    assert asked.count("slow") == 1  # it is asked once at a time
+    answer.set()
+    await node.settle()
+    assert stream.unsent[bucket_id("slow")].tokens
+    node.server.report(stream, "edge", [QuotaUsage(bucket_id("slow"), 0, 1_000)])
+    stream.sent()
+    await node.tick(1)
+    assert asked.count("slow") == 2  # and again, as what came meanwhile was not forgotten
+    stream.sent()
+    answer.clear()
+    running = asyncio.ensure_future(node.server.run())
+    node.server.report(stream, "edge", [QuotaUsage(bucket_id("slow"), 0, 9_000)])
+    node.table.set_time(node.now + 10**9)
+    for _ in range(100):
+        await asyncio.sleep(0)
+    assert asked.count("slow") == 3
+    running.cancel()
+    await asyncio.wait([running], timeout=60)
+    assert not node.server.assigning
+
+
+async def test_a_store_is_asked_about_so_many_keys_at_a_time_and_other_buckets_do_not_wait(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(quota_server, "AT_ONCE", 3)
+    rules = (*RULES, DescriptorRule("local", (("route", "web"), ("user", None)), "edge"))
+    node = VirtualNode(api(100, 1), BucketSpec("local", 100, 1, "1s"), rules=rules)
+    taken, asked, answer = quota_group._taken, [], asyncio.Event()
+
+    async def slow(bucket: Bucket, key: str, tokens: int) -> Decision:
+        asked.append(key)
+        if bucket.spec.name == "api":
+            await answer.wait()
+        return await taken(bucket, key, tokens)
+
+    async def ticked() -> None:
+        for _ in range(4):
+            node.server.tick()
+            for _ in range(10):
+                await asyncio.sleep(0)
+
+    monkeypatch.setattr(quota_group, "_taken", slow)
+    stream, users = node.server.open(), [f"u{n}" for n in range(8)]
+    node.server.report(stream, "edge", [QuotaUsage(bucket_id(user)) for user in users])
+    node.server.report(stream, "edge", [QuotaUsage(bucket_id("w", "web"))])
+    await ticked()
+    assert asked == ["u0", "u1", "u2", "w"]
+    assert list(stream.unsent) == [bucket_id("w", "web")]
+    gone = node.server.open()
+    node.server.report(gone, "edge", [QuotaUsage(bucket_id("gone"))])
+    await ticked()
+    node.server.close(gone)
+    answer.set()
+    await node.settle()
+    assert sorted(asked) == [*users, "w"]
+    assert len(stream.unsent) == 9
+
+
+@pytest.mark.parametrize("again", [False, True])
+async def test_a_reload_is_followed_some_ids_at_a_time(*, again: bool) -> None:
+    node = VirtualNode(api(), BucketSpec("other", 100, 10, "1s"))
+    stream, users = node.server.open(), [f"u{n}" for n in range(3 * AT_ONCE)]
+    node.server.report(stream, "edge", [QuotaUsage(bucket_id(user)) for user in users])
+    while node.due is None or node.due <= node.now:
+        await node.tick()
+
+    def places() -> Counter[str]:
+        return Counter(group.bucket for group in node.server._group_of.values())
+
+    async def moved(bucket: str) -> None:
+        node.rules([replace(RULES[0], bucket=bucket)])
+        await node.tick()
+
+    await moved("other")
+    assert places() == {"api": 2 * AT_ONCE, "other": AT_ONCE}
+    if again:
+        await moved("api")  # of the next ones, which are there yet
+        assert places() == {"api": 2 * AT_ONCE, "other": AT_ONCE}
+    # What comes meanwhile, and what is looked at, is followed at once.
+    last, bucket = users[-1], "api" if again else "other"
+    node.server.report(stream, "edge", [QuotaUsage(bucket_id(last), 7)])
+    assert node.limiter.bucket(bucket).peek(last).remaining == (75 if again else 93)
+    node.server.report(stream, "edge", [QuotaUsage(bucket_id("new"), 5)])
+    assert node.limiter.bucket(bucket).peek("new").remaining == 95
+    ticks = 0
+    while node.due is None or node.due <= node.now or ticks < 2:
+        await node.tick()
+        ticks += 1
+    assert places() == {bucket: len(users) + 1}
+    assert ticks <= 12
+    assert all(0 < (action.tokens or 0) <= 25 for action in stream.sent())
+    node.server.close(stream)
+    assert not places()
+
+
+async def test_a_key_whose_bucket_is_gone_is_followed_before_it_is_assigned(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    node = VirtualNode(api(), BucketSpec("other", 100, 10, "1s"))
+    stream, users = node.server.open(), [f"u{n}" for n in range(2 * AT_ONCE)]
+    node.server.report(stream, "edge", [QuotaUsage(bucket_id(user)) for user in users])
+    node.seen.bucket = {"other": node.limiter.bucket("other")}.__getitem__
+    node.rules([replace(RULES[0], bucket="other")])
+    await node.tick()
+    await node.tick()
+    assert {group.bucket for group in node.server._group_of.values()} == {"other"}
+    for _ in range(4):
+        await node.tick(0.1)
+    assert len(stream.unsent) == len(users)
+    assert not caplog.records
+
+
 async def test_a_bug_of_a_tick_is_logged_and_ends_nothing(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     node, ticked = VirtualNode(api()), asyncio.Event()
 
-    async def tick() -> int | None:
+    def tick() -> int | None:
         if not caplog.records:
             raise ZeroDivisionError
         ticked.set()

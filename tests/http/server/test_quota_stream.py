@@ -11,7 +11,10 @@ from typing import Any
 import grpc
 import grpc.aio
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
+from crdtbucket.http.server.envoy_service import MAX_MESSAGE
 from crdtbucket.http.server.quota_messages import (
     MESSAGES,
     QUOTA_CLASSES,
@@ -20,7 +23,8 @@ from crdtbucket.http.server.quota_messages import (
     read_reports,
     write_actions,
 )
-from crdtbucket.http.server.quota_subscription import QuotaAction, QuotaUsage
+from crdtbucket.http.server.quota_subscription import AT_ONCE, QuotaAction, QuotaUsage
+from crdtbucket.http.server.refusal import Refusal
 from tests.http.server.envoys import bucket_id
 from tests.http.server.test_envoy_service import FILE, served
 from tests.http.serving import TOKEN
@@ -62,10 +66,48 @@ async def code_of(stream: Any) -> tuple[str, str]:
 
 def test_reports_are_read_as_the_protocol_has_them() -> None:
     # An elapsed time of five seconds is not read; an id is the same in any order.
-    assert read_reports(USED) == ("edge", [QuotaUsage(bucket_id(), 2, 3)])
+    assert list(read_reports(USED)) == [("edge", [QuotaUsage(bucket_id(), 2, 3)])]
     most = b"\x18" + b"\xff" * 9 + b"\x01"
     raw = field(2, field(1, entries((b"user", b"\xff"), (b"user", b"v"))) + most)
-    assert read_reports(raw) == ("", [QuotaUsage(((b"user", b"v"),), 2**64 - 1)])
+    assert list(read_reports(raw)) == [("", [QuotaUsage(((b"user", b"v"),), 2**64 - 1)])]
+
+
+def sized(number: int, body: bytes) -> bytes:
+    """A field of any length."""
+    size = len(body)
+    low = [size >> place & 127 | 128 for place in (0, 7, 14)]
+    return bytes([number << 3 | 2, *low, size >> 21]) + body
+
+
+def test_many_reports_are_read_some_at_a_time_and_all_the_same() -> None:
+    used = [sized(2, field(1, entries((b"user", b"%d" % n))) + b"\x18\x01") for n in range(999)]
+    long = sized(2, sized(1, sized(1, sized(1, b"user") + sized(2, b"x" * 2**16))))
+    later = b"\x28\x05" + b"\x31" + b"\xff" * 8 + b"\x3d" + b"\xff" * 4 + field(9, b"later")
+    raw = field(1, b"edge") + b"".join(used[:500]) + later + long + b"".join(used[500:])
+    parts = list(read_reports(raw))
+    assert max(len(usages) for _, usages in parts) == AT_ONCE
+    assert [domain for domain, _ in parts] == ["edge"] + [""] * (len(parts) - 1)
+    usages = [usage for _, some in parts for usage in some]
+    whole = QUOTA_CLASSES["RateLimitQuotaUsageReports"].FromString(raw)
+    assert len(usages) == len(whole.bucket_quota_usages) == 1_000
+    assert sum(usage.allowed for usage in usages) == 999
+    assert usages.index(QuotaUsage(((b"user", b"x" * 2**16),))) == 500
+    assert len(list(read_reports(field(1, b"edge") + long * 5))) == 5
+
+
+@given(st.binary(max_size=40))
+def test_whatever_comes_is_read_as_the_protocol_has_it_or_refused(raw: bytes) -> None:
+    try:
+        parts = list(read_reports(raw))
+    except Refusal:
+        return
+    whole = QUOTA_CLASSES["RateLimitQuotaUsageReports"].FromString(raw)
+    assert sum(len(usages) for _, usages in parts) == len(whole.bucket_quota_usages)
+
+
+def test_a_report_that_is_longer_than_all_headers_is_refused() -> None:
+    with pytest.raises(Refusal, match="a report of 131073 bytes, of which 131072 are read"):
+        list(read_reports(field(1, b"edge") + sized(2, b"x" * (2**17 + 1))))
 
 
 def test_actions_are_written_as_the_protocol_has_them() -> None:
@@ -136,6 +178,11 @@ async def test_what_is_wrong_ends_the_stream_and_is_told(tmp_path: Path) -> None
         for token in (None, "another"):
             async with opened(channel, token) as stream:
                 assert (await code_of(stream))[0] == "UNAUTHENTICATED"
+        too_long = b"x" * (MAX_MESSAGE + 1)
+        async with opened(channel, TOKEN) as stream:
+            await stream.write(too_long)
+            code, text = await code_of(stream)
+            assert (code, str(MAX_MESSAGE) in text) == ("RESOURCE_EXHAUSTED", True), text
         for raw, told in {
             b"\xff": "this is no RateLimitQuotaUsageReports",
             b"": "domain: is empty",
