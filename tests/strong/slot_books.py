@@ -169,8 +169,18 @@ class SlotBooks:
             if one.given_up:
                 self.calls.remove(one)
 
+    def twice(self, n: int) -> None:
+        """The network delivers a call twice: the second one changes nothing."""
+        before = {id(one) for one in self.calls if one.answer is not None}
+        self.run(n)
+        for one in self.calls:
+            if one.answer is not None and id(one) not in before:
+                held = dict(self.redis.holds)
+                self.redis.run(one.request.call)
+                assert self.redis.holds == held
+
     def again(self, n: int) -> None:
-        """The network delivers a call twice, at once."""
+        """The network delivers a call once more, late: what it records then is of nobody."""
         done = [one for one in self.calls if one.answer is not None]
         if done:
             self.redis.run(done[n % len(done)].request.call)
@@ -254,4 +264,4 @@ def listed(*names: str) -> st.SearchStrategy[list[tuple[str, int]]]:
 
 
 COMMON = ("ask", "ask", "ask", "run", "run", "hear", "hear", "release", "wait", "settle")
-FAULTS = (*COMMON, "again", "lose", "find")
+FAULTS = (*COMMON, "twice", "again", "lose", "find")

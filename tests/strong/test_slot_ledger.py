@@ -20,7 +20,7 @@ def nothing() -> None:
     pass
 
 
-@given(SIZES, listed(*COMMON, "again"))
+@given(SIZES, listed(*COMMON, "twice"))
 def test_while_redis_answers_no_more_than_the_slots_are_held(
     sizes: tuple[int, int], ops: Ops
 ) -> None:
