@@ -19,8 +19,8 @@
 #   make endurance  five real nodes for an hour (HOURS=n): memory, descriptors, and levels at each pause
 #   make fuzz    random bytes against everything that reads bytes from outside, and libFuzzer on the core
 #                (MINUTES=n, 5 without; installs clang, CLANG=no does without)
-#   make mutants  mutmut changes the rules of the controller, the mesh and roll-outs in every way, and their
-#                tests must notice (an hour or two)
+#   make mutants  mutmut changes the rules of the controller, the settling, the mesh and roll-outs in every
+#                way, and their own tests must notice (NAMES="outage quota" for some modules)
 #   make sanitized  the tests of the core with a core that watches its own memory and arithmetic
 #   make aarch64  the core compiled for aarch64 and its tests run by an emulator (Debian; installs both)
 #   make docs    the pages of docs/ as a site in docs/_build, warnings are errors
@@ -117,8 +117,7 @@ fuzz: $(STAMPS)/dev clang
 
 mutants: $(STAMPS)/dev
 	$(PIP) install 'mutmut>=3.8'
-	HYPOTHESIS_PROFILE=quick nice $(BIN)/mutmut run
-	$(BIN)/python -m tests.mutants
+	nice $(BIN)/python -m tests.mutants $(NAMES)
 
 sanitized: $(STAMPS)/dev
 	$(BIN)/python -m tests.native.sanitized

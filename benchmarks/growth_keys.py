@@ -71,11 +71,11 @@ class Held:
         return spent
 
     def round(self, changed: int) -> Values:
-        """Ns a changed key: sent, heard."""
+        """Ns a changed key: sent, received."""
         return self.send(changed) / changed, self.hear(changed) / changed
 
     def whole_round(self, changed: int) -> Values:
-        """Ms: sent, heard."""
+        """Ms: sent, received."""
         return self.send(changed) / 1e6, self.hear(changed) / 1e6
 
     def upkeep(self) -> Values:
@@ -121,9 +121,9 @@ def comparisons(scale: Scale) -> Iterator[Comparison]:
     repeats = min(scale.repeats, 5)
     yield Comparison(
         f"a round in which {changed:,} keys changed",
-        ("ns a changed key, sent", "ns a changed key, heard"),
+        ("ns a changed key, sent", "ns a changed key, received"),
         _cases(tables, lambda held: held.round(changed)),
-        note="keys at random; sent: versions, rates and bytes, once for all peers; heard: read "
+        note="keys at random; sent: versions, rates and bytes, once for all peers; received: read "
         "and merged, once a peer",
         repeats=scale.repeats,
     )
@@ -142,7 +142,7 @@ def comparisons(scale: Scale) -> Iterator[Comparison]:
     held = tables[-2]
     yield Comparison(
         f"rounds of a table of {held.keys:,} keys",
-        ("ms sent", "ms heard"),
+        ("ms sent", "ms received"),
         [
             Case(f"{count:,} keys changed", partial(held.whole_round, count))
             for count in [10**power for power in range(2, 7) if 10**power <= held.keys]

@@ -122,11 +122,11 @@ def grown(rows: Rows) -> str:
         ("an entry written", "nodes", rows.line(key, "us to write")),
         ("an entry merged", "nodes", rows.line(key, "us to merge")),
         ("a changed key, sent", "keys held", rows.line(held, "ns a changed key, sent")),
-        ("a changed key, heard", "keys held", rows.line(held, "ns a changed key, heard")),
+        ("a changed key, received", "keys held", rows.line(held, "ns a changed key, received")),
         ("a round's sweep", "keys held", rows.line("upkeep", "us to look")),
         ("a digest", "keys held", rows.line("upkeep", "us a digest")),
         ("a round sent", "keys changed", rows.line(changed, "ms sent")),
-        ("a round heard", "keys changed", rows.line(changed, "ms heard")),
+        ("a round received", "keys changed", rows.line(changed, "ms received")),
         ("a snapshot", "keys held", rows.line("what goes over", "ms a snapshot")),
         ("pruning a dead epoch", "keys held", rows.line("what goes over", "ms a pruned")),
     ]
@@ -146,7 +146,7 @@ def keys(rows: Rows) -> str:
         label = f"{size:,.0f} keys"
         cells = [
             sent,
-            rows.value("a round in which", label, "ns a changed key, heard"),
+            rows.value("a round in which", label, "ns a changed key, received"),
             rows.value("upkeep", label, "us to look"),
             rows.value("upkeep", label, "us a digest"),
             rows.value("what goes over", label, "ms a snapshot"),
@@ -154,7 +154,7 @@ def keys(rows: Rows) -> str:
             rows.value("what goes over", label, "memory bytes") * size / 1e6,
         ]
         out.append([f"{size:,.0f}", *map(number, cells)])
-    head = ("keys held", "ns a changed key, sent", "ns, heard", "us a sweep", "us a digest",
+    head = ("keys held", "ns a changed key, sent", "ns, received", "us a sweep", "us a digest",
             "ms a snapshot", "ms to prune an epoch", "MB")  # fmt: skip
     return table(head, out)
 
@@ -215,13 +215,13 @@ def draw(data: dict[str, Any]) -> None:
     held, changed = "a round in which", "rounds of a table"
     parts = [
         ("ns a changed key, sent", rows.line(held, "ns a changed key, sent"), "#0b6e4f"),
-        ("ns a changed key, heard", rows.line(held, "ns a changed key, heard"), "#4a72b0"),
+        ("ns a changed key, received", rows.line(held, "ns a changed key, received"), "#4a72b0"),
         ("us a digest", rows.line("upkeep", "us a digest"), "#d98e1f"),
         ("us a sweep", rows.line("upkeep", "us to look"), "#8a8a8a"),
     ]
     whole = [
         ("sent", rows.line(changed, "ms sent"), "#0b6e4f"),
-        ("heard", rows.line(changed, "ms heard"), "#4a72b0"),
+        ("received", rows.line(changed, "ms received"), "#4a72b0"),
     ]
     picture(KEYS_PICTURE, [("a round's parts", "keys held", parts),
                            ("ms a round", "keys changed", whole)])  # fmt: skip

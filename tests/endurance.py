@@ -73,6 +73,8 @@ class Endurance:
         self._random = random.Random(seed)
         self._next = 0
         self.churned = 0
+        self.left: dict[int, int] = {}
+        """Of each node, the objects that only Python's collector found at the end."""
 
     async def play(self) -> None:
         """Minute after minute. Raises `Failed` when a process does not do what it is told."""
@@ -91,6 +93,8 @@ class Endurance:
                 ended = await asyncio.gather(churning, return_exceptions=True)
             if isinstance(ended[0], Exception):
                 raise ended[0]
+            for node in cluster.nodes:
+                self.left[node.number] = (await node.process.ask("collect"))["left"]
 
     async def _minute(self, minute: int) -> None:
         cluster = self._cluster
@@ -148,12 +152,17 @@ class Endurance:
         cluster, settings = self._cluster, self._settings
         while True:
             node = cluster.nodes[self._next // CHUNK % len(cluster.nodes)]
-            if cluster.calling and node.life is not None and not node.stopped:
+            if self._serves(node):
                 async with node.asking:
-                    await cluster.ask(node, "churn", bucket="churn", first=self._next, count=CHUNK)
+                    if self._serves(node):  # it may have been closed meanwhile
+                        count = {"first": self._next, "count": CHUNK}
+                        await cluster.ask(node, "churn", bucket="churn", **count)
                 self._next = (self._next + CHUNK) % settings.keys
                 self.churned += CHUNK
             await asyncio.sleep(CHUNK / settings.keys_per_second)
+
+    def _serves(self, node: Node) -> bool:
+        return self._cluster.calling and node.life is not None and not node.stopped
 
 
 def lives(samples: Sequence[Sample], after: float) -> dict[int, list[Sample]]:
@@ -223,7 +232,7 @@ def main(arguments: list[str] | None = None) -> int:
         json.dumps(
             {
                 "seed": seed, "network": told, **asdict(settings), "settle": options.settle,
-                "wrong": wrong, "mb_an_hour": grown, "admitted": judged.admitted,
+                "wrong": wrong, "mb_an_hour": grown, "left": run.left, "admitted": judged.admitted,
                 "samples": [asdict(one) for one in run.samples],
             }
         )
@@ -234,7 +243,8 @@ def main(arguments: list[str] | None = None) -> int:
     for node, found in grown.items():
         first, last = (followed[node][i].blocks for i in (0, -1))
         print(f"memory of node {node}: {found:+.2f} MB an hour after minute {options.settle:g}; "
-              f"blocks of Python's objects {first:,}, then {last:,}")  # fmt: skip
+              f"blocks of Python's objects {first:,}, then {last:,}; "
+              f"left to the collector at the end: {run.left.get(node, 0):,}")  # fmt: skip
     print(f"{len(cluster.history.pauses)} pauses, {judged.admitted} takes admitted, "
           f"{run.churned:,} keys churned: {'holds' if not wrong else 'BROKEN'}")  # fmt: skip
     for one in wrong:

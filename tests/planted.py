@@ -630,8 +630,8 @@ MUTATIONS = (
     Mutation(
         "the_first_frames_after_a_silence_measured_by_themselves",
         "mesh",
-        "self._before, self._here, self._since = self._here, number, now",
-        "self._before, self._here, self._since = None, number, now",
+        "self._halves, self._since = [number, *self._halves[:1]], now",
+        "self._halves, self._since = [number], now",
         suite("mesh/protocol/test_travel_times", "long_silence"),
     ),
     Mutation(
@@ -983,6 +983,20 @@ MUTATIONS = (
         suite("strong/replicated/test_script_agrees", "redis-server"),
     ),
     Mutation(
+        "a_silent_region_is_not_looked_for_in_time",
+        "strong",
+        "default=_NEVER) + SILENT_US",
+        "default=_NEVER) + 3 * SILENT_US",
+        suite("strong/redis/test_beats", "words_of_a_call"),
+    ),
+    Mutation(
+        "a_copy_that_changed_passes_for_the_one_merged_last",
+        "strong",
+        "merged_text ~= found and sub(merged_text, 1, #found + 1) ~= found .. ' ' then",
+        "merged_text == '' then",
+        suite("strong/replicated/test_script_agrees", "redis-server"),
+    ),
+    Mutation(
         "a_replay_passes_for_news",
         "strong",
         "local base = known and min(known.base, ahead) or ahead",
@@ -1009,6 +1023,20 @@ MUTATIONS = (
         "or now < self._budget.two_at",
         "or now < self._budget.one_at",
         suite("strong/controller/test_mode_controller", "second_failover_soon_after"),
+    ),
+    Mutation(
+        "without_a_gap_a_new_primary_is_believed_no_sooner",
+        "strong",
+        "recent = max(self._gap_ns, self._stable_ns)",
+        "recent = self._gap_ns",
+        suite("strong/controller/test_mode_rules", "without_a_gap"),
+    ),
+    Mutation(
+        "what_peers_took_is_settled_at_every_look",
+        "strong",
+        "if self._pushed and now >= self._carry_at:",
+        "if self._pushed:",
+        suite("strong/test_unsettled_rules", "at_most_once_in_a_while"),
     ),
     Mutation(
         "answers_of_one_read_counted_once",
@@ -2313,6 +2341,20 @@ MUTATIONS = (
         "            if error.decision is None or not is_free(error.decision):\n",
         "            if True:\n",
         suite("strong/test_strong_slots", "who_waits"),
+    ),
+    Mutation(
+        "what_failed_in_time_holds_itself",
+        "base",
+        "        del task",
+        "        pass",
+        suite("base/test_deadline", "gone_once_nobody"),
+    ),
+    Mutation(
+        "an_error_of_a_dial_holds_its_frames",
+        "mesh",
+        "        one.__traceback__ = None",
+        "        pass",
+        suite("mesh/sockets/test_web_socket", "leaves_no_error_behind"),
     ),
 )
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import ast
+import functools
 import inspect
 import re
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 
@@ -34,9 +36,9 @@ LAYERS = [
     strong.redis.region_claim strong.region_watch strong.store_regions
     strong.redis.blocking_connection strong.deadlines strong.dispatcher strong.endpoint
     strong.endpoint_health strong.endpoints strong.look_timer strong.read_tally strong.resync
-    strong.room_queue strong.server_link strong.store strong.store_slots strong.supervisor
-    strong.threads
-    strong.controller.webhook strong.redis.lateness limiter.tables""",
+    strong.room_queue strong.server_link strong.store strong.store_slots strong.store_upkeep
+    strong.supervisor strong.threads strong.controller.webhook strong.redis.lateness
+    limiter.tables""",
     """limiter rollout strong.strong_bucket strong.strong_side strong.strong_slots
     strong.strong_waiting reconcile doctor""",
     "testing simulator cli demo http integrations upstream",
@@ -61,20 +63,38 @@ def included() -> str:
     return "\n".join(path.read_text() for path in (ROOT / "core/binding").glob("*.pxi"))
 
 
-def imports(path: Path) -> Iterator[str]:
-    """Modules of the package that this one imports when it runs, late imports included."""
+class Read(NamedTuple):
+    """What a file of the package says, without its tree: that of all of them is large."""
+
+    imports: frozenset[str]
+    at_start: frozenset[str]
+    classes: tuple[str, ...]
+
+
+@functools.cache
+def read(path: Path) -> Read:
     if path.suffix == ".pyx":
         source = path.read_text() + included()
         found = re.findall(r"^\s*from (crdtbucket[\w.]*) import", source, re.MULTILINE)
         assert found
-        yield from found
-        return
-    yield from imports_of(ast.parse(path.read_text()), path)
+        return Read(frozenset(found), frozenset(found), ())
+    tree = ast.parse(path.read_text())
+    every = frozenset(imports_of(tree, path))
+    classes = tuple(node.name for node in statements(tree) if isinstance(node, ast.ClassDef))
+    for node in statements(tree):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            node.body = []
+    return Read(every, frozenset(imports_of(tree, path)), classes)
+
+
+def imports(path: Path) -> frozenset[str]:
+    """Modules of the package that this one imports when it runs, late imports included."""
+    return read(path).imports
 
 
 def imports_of(tree: ast.AST, path: Path) -> Iterator[str]:
     """The modules that the imports of a tree name."""
-    for node in runtime_nodes(tree):
+    for node in statements(tree, for_types=False):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
@@ -84,13 +104,17 @@ def imports_of(tree: ast.AST, path: Path) -> Iterator[str]:
                 yield name if name in MODULES else str(node.module)
 
 
-def runtime_nodes(tree: ast.AST) -> Iterator[ast.AST]:
-    """All nodes but those for the type checker alone."""
-    for node in ast.iter_child_nodes(tree):
-        typing = isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"
-        if not typing:
-            yield node
-            yield from runtime_nodes(node)
+def statements(tree: ast.AST, *, for_types: bool = True) -> Iterator[ast.AST]:
+    """All parts that may have an import or a class within, which no expression has; without those
+    for the type checker alone unless asked for."""
+    new = [tree]
+    while new:
+        for node in ast.iter_child_nodes(new.pop()):
+            test = node.test if isinstance(node, ast.If) else None
+            typing = isinstance(test, ast.Name) and test.id == "TYPE_CHECKING"
+            if not isinstance(node, ast.expr) and (for_types or not typing):
+                yield node
+                new.append(node)
 
 
 def test_no_module_imports_a_higher_layer() -> None:
@@ -103,16 +127,9 @@ def test_no_module_imports_a_higher_layer() -> None:
     assert upwards == []
 
 
-def imports_at_start(path: Path) -> Iterator[str]:
+def imports_at_start(path: Path) -> frozenset[str]:
     """Modules of the package that are imported as soon as this one is, outside of functions."""
-    if path.suffix == ".pyx":
-        yield from imports(path)
-        return
-    tree = ast.parse(path.read_text())
-    for node in ast.walk(tree):
-        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
-            node.body = []
-    yield from imports_of(tree, path)
+    return read(path).at_start
 
 
 def circles(uses: dict[str, set[str]]) -> set[str]:
@@ -151,11 +168,7 @@ def test_no_two_modules_share_a_name() -> None:
 
 def test_no_two_classes_share_a_name() -> None:
     names = Counter(
-        node.name
-        for path in MODULES.values()
-        if path.suffix == ".py"
-        for node in ast.walk(ast.parse(path.read_text()))
-        if isinstance(node, ast.ClassDef)
+        name for path in MODULES.values() if path.suffix == ".py" for name in read(path).classes
     )
     assert [name for name, times in names.items() if times > 1] == []
 

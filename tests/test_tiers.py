@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import subprocess
 
@@ -12,18 +13,23 @@ from tests.tiers import ROOT, SLOW, STILL_FAST, tiers
 FILE = ROOT / "tests" / "strong" / "test_chaos.py"
 
 
+@functools.cache
+def text_of(path: str) -> str:
+    return (ROOT / path).read_text()
+
+
 @pytest.mark.parametrize("name", [*SLOW, *STILL_FAST])
 def test_what_is_named_is_there(name: str) -> None:
     path, _, test = name.partition("::")
     assert (ROOT / path).exists()
     if test:
-        assert f"def {test.partition('[')[0]}" in (ROOT / path).read_text()
+        assert f"def {test.partition('[')[0]}" in text_of(path)
     assert name in SLOW or name.startswith(SLOW)
 
 
 def test_place_and_names_decide() -> None:
     assert tiers(FILE, "test_an_outage_is_told[silent]", {"socket"}) == ["slow", "processes"]
-    assert tiers(FILE, "test_cancelled_callers_leave", set()) == []
+    assert tiers(FILE, "test_what_other_processes_took_is_known", set()) == []
 
 
 def test_compiled_modules_are_kept_whatever_the_environment_says() -> None:

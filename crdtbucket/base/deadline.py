@@ -30,4 +30,9 @@ async def within(seconds: float, work: Coroutine[Any, Any, T]) -> T:
             task.exception()  # seen, should the caller be cancelled and not look
     if task.cancelled():
         raise asyncio.TimeoutError
-    return task.result()
+    try:
+        return task.result()
+    finally:
+        # An error refers to this frame by its traceback. Were the frame to refer to the error, by
+        # its task, both would stay until the collector comes, which is rarely.
+        del task

@@ -45,18 +45,36 @@ class LoadedFiles(Generic[T]):
             return (error.errno, error.filename)
 
 
+Failure: TypeAlias = Callable[[str], CrdtbucketError]
+"""Makes the error to be raised of its message."""
+
+
 def load_key_pair(
-    context: ssl.SSLContext, cert: str, key: str, named: str, error: type[CrdtbucketError]
+    context: ssl.SSLContext, cert: str, key: str, named: str, failure: Failure
 ) -> None:
-    """Loads a certificate and its private key. `named`: both, in the message of the `error` that is
+    """Loads a certificate and its private key. `named`: both, in the message of the error that is
     raised for files that cannot be loaded."""
     try:
         # A password given here, even an empty one, keeps OpenSSL from asking on the terminal.
         context.load_cert_chain(cert, key, password="")
     except (OSError, ssl.SSLError) as cause:
-        raise error(
+        raise failure(
             f"{named} cannot be loaded ({cause}): give a readable PEM certificate and its "
             "unencrypted private key"
+        ) from cause
+
+
+def load_authorities(
+    context: ssl.SSLContext, file: str, named: str, signed: str, failure: Failure
+) -> None:
+    """Loads the authorities that are trusted. `named`: the file, and `signed`: what they sign, in
+    the message of the error that is raised for a file that cannot be loaded."""
+    try:
+        context.load_verify_locations(cafile=file)
+    except (OSError, ssl.SSLError) as cause:
+        raise failure(
+            f"{named} cannot be loaded ({cause}): give a readable PEM file of the authorities that "
+            f"sign {signed}"
         ) from cause
 
 

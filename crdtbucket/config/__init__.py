@@ -14,9 +14,9 @@ from crdtbucket.config.descriptors import EnvoySection, check_buckets
 from crdtbucket.config.expand import expand
 from crdtbucket.config.fingerprint import fingerprint
 from crdtbucket.config.layout import arrange
-from crdtbucket.config.mesh_section import mesh_config
+from crdtbucket.config.mesh_section import mesh_config, mesh_key
 from crdtbucket.config.model import FallbackScope, IdentitySection, RatingSection
-from crdtbucket.config.redis_section import redis_config
+from crdtbucket.config.redis_section import redis_config, redis_key
 from crdtbucket.config.services import bucket_specs
 from crdtbucket.config.source import Source, YamlNode, read_tree
 from crdtbucket.config.stages import RolloutSection
@@ -85,6 +85,12 @@ class Config:
         if self.redis is not None and self.redis.active_active:
             rules["regions"] = sorted(self.redis.regions)
         return fingerprint(self.buckets, (self.consistency, self.on_outage), rules)
+
+    @staticmethod
+    def file_key(setting: str, field: str) -> str:
+        """What a file calls a field of `mesh`, `redis` or `modes`, below the section of that."""
+        call = {"mesh": mesh_key, "redis": redis_key}.get(setting)
+        return field if call is None else call(field)
 
 
 def load_config(path: str | os.PathLike[str], env: Mapping[str, str] | None = None) -> Config:

@@ -98,6 +98,11 @@ _TLS = {f"tls_{name}": f"tls.{name}" for name in MeshTlsSection.model_fields}
 """Fields of `MeshConfig` that a file has below `tls`, and how it calls them."""
 
 
+def mesh_key(field: str) -> str:
+    """What a file calls a field of `MeshConfig`, below its `mesh`."""
+    return _TLS.get(field, field)
+
+
 def mesh_config(node: YamlNode, source: Source) -> MeshConfig | None:
     """What `node`, a `mesh`, describes; None for faults, which are then in `source`."""
     mesh = validate(MeshSection, node, source)

@@ -103,6 +103,13 @@ _KEYS = {
 }
 
 
+def redis_key(field: str) -> str:
+    """What a file calls a field of `RedisConfig`, below its `bucket_backend`."""
+    return (
+        field if field in BackendSection.model_fields else f"connection.{_KEYS.get(field, field)}"
+    )
+
+
 def redis_config(backend: BackendSection, node: YamlNode, source: Source) -> RedisConfig | None:
     """What `node`, a `bucket_backend`, describes; None without an address, and for faults."""
     connection = backend.connection

@@ -7,10 +7,10 @@ from collections.abc import Iterator, Sequence
 from crdtbucket.doctor.diagnosis import Diagnosis, note
 from crdtbucket.doctor.redis_questions import Answer
 from crdtbucket.errors import RedisReplyError
-from crdtbucket.strong.redis.beats import SILENT_US, Beat, read_beat
+from crdtbucket.strong.redis.beats import Beat, read_beat
 from crdtbucket.strong.redis.redis_connection import RedisConnection, ask
 from crdtbucket.strong.redis.regions import ASSUMPTIONS
-from crdtbucket.strong.redis.replicated import Regions
+from crdtbucket.strong.redis.replicated import SILENT_US, Regions
 from crdtbucket.strong.redis.topology import Primary, slot
 
 FRESH_US = 2_000_000

@@ -7,8 +7,9 @@ import json
 import os
 from pathlib import Path
 
+from crdtbucket.base.file_names import file_stem
 from crdtbucket.errors import MeshError, NodeConflict
-from crdtbucket.mesh.state_file import KeyFile, StateFile, file_stem
+from crdtbucket.mesh.state_file import KeyFile, StateFile
 
 
 class StateDir:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
-import re
 import stat
 from pathlib import Path
 
@@ -13,12 +12,6 @@ from crdtbucket.errors import MeshError
 
 LOG = logging.getLogger("crdtbucket.mesh")
 MAX_KEY_BYTES = 65_536
-_UNSAFE = re.compile(r"[^A-Za-z0-9._-]")
-
-
-def file_stem(node: str) -> str:
-    """The name of a node as the beginning of a file's name."""
-    return _UNSAFE.sub(lambda match: f"%{ord(match[0]):02x}", node)
 
 
 class StateFile:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ssl
 
-from crdtbucket.base.loaded_files import load_key_pair
+from crdtbucket.base.loaded_files import load_authorities, load_key_pair
 from crdtbucket.errors import MeshError
 from crdtbucket.mesh.mesh_config import MeshConfig
 
@@ -18,12 +18,6 @@ def load_tls_files(context: ssl.SSLContext, config: MeshConfig, signed: str) -> 
     if cert is not None and key is not None:
         named = f"mesh.tls.cert {cert!r} with mesh.tls.key {key!r}"
         load_key_pair(context, cert, key, named, MeshError)
-    if authorities is None:
-        return
-    try:
-        context.load_verify_locations(cafile=authorities)
-    except (OSError, ssl.SSLError) as error:
-        raise MeshError(
-            f"mesh.tls.ca {authorities!r} cannot be loaded ({error}): give a readable PEM file "
-            f"of the authorities that sign {signed}"
-        ) from error
+    if authorities is not None:
+        named = f"mesh.tls.ca {authorities!r}"
+        load_authorities(context, authorities, named, signed, MeshError)

@@ -185,7 +185,7 @@ class Records:
             return None
         columns = {}
         for name, one in entry.records.items():
-            columns[_owner(name)] = one.birth, one.taken, one.refunded
+            columns[_owner(name)] = one.generation, one.taken, one.refunded
             self._homes[_owner(name)] = one.home
         owed_ns = entry.debt - max(0, now_us - entry.at_us) * 1_000
         comparable = entry.emission == Fraction(*bucket.spec.emission)

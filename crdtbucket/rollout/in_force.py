@@ -142,11 +142,11 @@ class InForce:
         self._removed = {
             key: one for key, one in (self._removed | gone).items() if key not in buckets
         }
-        self.buckets = buckets
+        before = self.config
+        self.buckets, self.config = buckets, config
         self.outside.remove(gone)
         self.outside.connect(specs, buckets)
         _wake_waiters([*buckets.values(), *gone.values(), *self._overriding.values()])
-        before, self.config = self.config, config
         LOG.info(
             "configuration %d (%s) is in force%s: %d buckets%s%s",
             config.version,

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from crdtbucket._core import Table
@@ -50,7 +51,7 @@ def fixed(config: Config, running: Config | None, started: Mapping[str, Any]) ->
         else:
             old = started.get(field, new)
             new = old if new is None else new
-        for where in _differences(path, old, new):
+        for where in _differences(path, old, new, partial(config.file_key, field)):
             if where in RENEWABLE and "mesh" in started:
                 continue
             yield Problem(
@@ -137,7 +138,9 @@ def _without_room(config: Config, changed: Mapping[Table, int]) -> Iterator[Prob
             )
 
 
-def _differences(path: str, old: object, new: object) -> Iterator[str]:
+def _differences(
+    path: str, old: object, new: object, file_key: Callable[[str], str]
+) -> Iterator[str]:
     """Paths at which two settings differ; never the values, which may be secret."""
     if old == new:
         return
@@ -146,4 +149,4 @@ def _differences(path: str, old: object, new: object) -> Iterator[str]:
         return
     for field in dataclasses.fields(old):
         if getattr(old, field.name) != getattr(new, field.name):
-            yield f"{path}.{field.name.replace('tls_', 'tls.')}"  # a file has these below `tls`
+            yield f"{path}.{file_key(field.name)}"

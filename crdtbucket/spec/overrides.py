@@ -133,6 +133,22 @@ class Choice(Generic[T]):
     def __init__(self, choices: Iterable[tuple[str, T]], otherwise: T) -> None:
         """`otherwise`: for a key that no glob matches, and for what is no key at all."""
         self._otherwise = otherwise
+        # What is remembered does not refer to this object: else up to 65,536 keys would stay, when
+        # a reload has replaced it, until Python's collector comes.
+        self._of = lru_cache(REMEMBERED_KEYS)(_Search(choices, otherwise).of)
+
+    def of(self, key: str | bytes) -> T:
+        """The choice for a key. Safe from any thread."""
+        if isinstance(key, (str, bytes)) and len(key) <= MAX_KEY_LENGTH:
+            return self._of(key)
+        return self._otherwise
+
+
+class _Search(Generic[T]):
+    """The choice for a key, found anew each time."""
+
+    def __init__(self, choices: Iterable[tuple[str, T]], otherwise: T) -> None:
+        self._otherwise = otherwise
         self._globs: list[tuple[re.Pattern[str], int]] = []
         self._keys: dict[str, int] = {}
         self._chosen: list[T] = []
@@ -142,15 +158,8 @@ class Choice(Generic[T]):
             else:
                 self._keys[glob] = len(self._chosen)
             self._chosen.append(what)
-        self._of = lru_cache(REMEMBERED_KEYS)(self._search)
 
     def of(self, key: str | bytes) -> T:
-        """The choice for a key. Safe from any thread."""
-        if isinstance(key, (str, bytes)) and len(key) <= MAX_KEY_LENGTH:
-            return self._of(key)
-        return self._otherwise
-
-    def _search(self, key: str | bytes) -> T:
         text = key_text(key)
         exact = self._keys.get(text, len(self._chosen))
         for pattern, place in self._globs:

@@ -98,12 +98,12 @@ class Ledger:
         if opened is None:
             return bucket.take_as(key, cost, Mode.STRONG)  # no room: the table's own policy
         cost = index(cost)  # it is one: open_call has checked it
-        lo, hi, birth, taken, refunded, debt, wait = opened
+        lo, hi, generation, taken, refunded, debt, wait = opened
         place = (lo, hi)
         if not wait:
             _, owner = self.names.own()
             name, rules = self.names.key(bucket, place), self._rules.of(bucket, place)
-            call = ScriptCall(name, cost, owner, fence, birth, taken, refunded, debt, None)
+            call = ScriptCall(name, cost, owner, fence, generation, taken, refunded, debt, None)
             request = StoreRequest(bucket, key, cost, place, call, rules, self)
             return self._begin(request, threaded)
         if self.table.now() - self._synced.get(place, -(2**62)) < SYNC_NS:
@@ -247,7 +247,7 @@ class Ledger:
         entry = bucket.advertised(*place)
         if entry is None:
             return None
-        birth, taken, refunded, debt, others = entry
+        generation, taken, refunded, debt, others = entry
         names = self.names.known()
         columns = tuple(
             self._column(epoch, names[node], counts)
@@ -256,21 +256,21 @@ class Ledger:
         )
         _, owner = self.names.own()
         name = self.names.key(bucket, place)
-        call = ScriptCall(name, cost, owner, fence, birth, taken, refunded, debt, columns)
+        call = ScriptCall(name, cost, owner, fence, generation, taken, refunded, debt, columns)
         rules = self._rules.of(bucket, place)
         return StoreRequest(bucket, key, cost, place, call, rules, self)
 
     def _column(self, epoch: int, node: str, counts: Sequence[int]) -> Column:
         owner = script.owner_name(epoch, node)
-        birth, taken, refunded = counts
-        return Column(owner, birth, taken, refunded, self.names.home(owner, node))
+        generation, taken, refunded = counts
+        return Column(owner, generation, taken, refunded, self.names.home(owner, node))
 
     def _check_record(self, request: StoreRequest, answer: ScriptAnswer, charged: int) -> int:
         """Compares this node's record in the store with what is counted here. Returns the tokens
         by which the store is ahead because requests of other connections are not booked yet."""
         self.unsettled.fenced(request.item, request.call.fence)
         own = request.bucket.own(*request.place)
-        if own is None or own[0] != request.call.birth or request.epoch != self.table.epoch:
+        if own is None or own[0] != request.call.generation or request.epoch != self.table.epoch:
             return 0
         _, taken, refunded = own
         ahead = answer.taken - charged - taken
@@ -306,7 +306,7 @@ class Ledger:
                     taken -= charged
                 origin = self.names.origin(column.owner)
                 self.names.learn_home(column.owner, column.home)
-                columns.append((origin, column.birth, taken, column.refunded))
+                columns.append((origin, column.generation, taken, column.refunded))
             current = request.follows(self._rules.of(*request.item))
             request.bucket.adopt(*request.place, before, current, columns)
         except WireError as error:

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import logging
 import threading
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from typing import Any, Protocol, TypeVar
 
 from crdtbucket._core import BucketCore, Decision
-from crdtbucket.base.deadline import within
 from crdtbucket.errors import CrdtbucketError, LimiterClosed
 from crdtbucket.spec.mode import Mode
 from crdtbucket.strong.across import block_on, run_on
@@ -23,26 +21,19 @@ from crdtbucket.strong.redis.registry import Registry, WantedShare
 from crdtbucket.strong.redis.replicated import Regions
 from crdtbucket.strong.store_regions import StoreRegions
 from crdtbucket.strong.store_slots import StoreSlots
+from crdtbucket.strong.store_upkeep import StoreUpkeep, WorstModeListener
 from crdtbucket.strong.threads import Threads
 
-LOG = logging.getLogger("crdtbucket.strong")
-LOOK_AGAIN_S = 0.25
-"""Between two looks at where the primaries are, while one of them does not serve."""
-SHORTEST_S = 0.05
-"""Between two looks in any case."""
 Asked = tuple[BucketCore, "str | bytes", int]
 """A bucket, a key and a cost."""
 T = TypeVar("T")
 
 
-class StoreOwner(Protocol):
+class StoreOwner(WorstModeListener, Protocol):
     """What a store asks and tells the limiter that it belongs to."""
 
     def endpoint_changed(self, address: str, change: Change) -> None:
         """The endpoint at an address has a new mode."""
-
-    def worst_mode_changed(self, mode: Mode) -> None:
-        """The worst mode of all endpoints, at the start and at every change."""
 
     def wanted_share(self) -> WantedShare:
         """The share of every limit that this process would grant without Redis."""
@@ -74,11 +65,10 @@ class Store:
         self.registry = Registry(config.prefix, node, table, owner.wanted_share, regions, elsewhere)
         self._places = Endpoints(config, ledger, self.registry, modes, degraded, self, met, regions)
         self.slots = StoreSlots(ledger.slots, self._places)
+        self._upkeep = StoreUpkeep(self._places, self.registry, self.regions, owner)
+        self._upkeep_task: asyncio.Task[None] | None = None
         self._config = config
         self._owner = owner
-        self._last_mode: Mode | None = None
-        self._upkeep: asyncio.Task[None] | None = None
-        self._registered = False
         self._loop: asyncio.AbstractEventLoop | None = None
         self._loops_thread = 0
         self._threads: Threads | None = None
@@ -93,18 +83,18 @@ class Store:
         self._threads = Threads(self.ledger, self._loop, self._config.deadline_ns)
         await self._places.locate()
         await self._places.connect()
-        await self._register()
+        await self._upkeep.register()
         await self._places.run()
-        self._upkeep = asyncio.create_task(logged(self._keep))
-        self._report_mode()
+        self._upkeep_task = asyncio.create_task(logged(self._upkeep.run))
+        self._upkeep.report_mode()
 
     async def stop(self) -> None:
         """Settles what is unsettled, if the store serves, and closes the connections."""
         await self.slots.stop()
         tasks = self._places.cancel()
-        if self._upkeep is not None:
-            self._upkeep.cancel()
-            tasks.append(self._upkeep)
+        if self._upkeep_task is not None:
+            self._upkeep_task.cancel()
+            tasks.append(self._upkeep_task)
         await asyncio.gather(*tasks, return_exceptions=True)
         if self._threads is not None:
             await self._threads.stop()
@@ -131,8 +121,8 @@ class Store:
 
     @property
     def mode(self) -> Mode:
-        """The worst mode of all endpoints; fallback while none is known, or may be used."""
-        return Mode.FALLBACK if self.registry.conflict else self._places.worst_mode
+        """As of `StoreUpkeep`."""
+        return self._upkeep.mode
 
     def acquire(
         self, bucket: BucketCore, key: str | bytes, cost: int
@@ -252,57 +242,20 @@ class Store:
             with contextlib.suppress(RuntimeError):  # closed meanwhile
                 self._loop.call_soon_threadsafe(self.wake)
 
-    # ---- upkeep ----
-
-    async def _keep(self) -> None:
-        look = self._places.look
-        while True:
-            await self._register()
-            served = self.mode is Mode.STRONG or bool(self.registry.conflict)
-            delay = max(SHORTEST_S, self.registry.delay_s) if served else LOOK_AGAIN_S
-            with contextlib.suppress(asyncio.TimeoutError):
-                await within(delay, look.wait())
-            if look.is_set() or not served:
-                look.clear()
-                await self._places.locate()
-                self._report_mode()
-
-    async def _register(self) -> None:
-        endpoint = self._places.at(self.registry.name)
-        connection = None if endpoint is None else endpoint.link.connection
-        if endpoint is None or connection is None or not self.registry.due():
-            return
-        before, self._registered = self.registry.conflict, True
-        if not await self.registry.beat(connection):
-            # Where nobody asks for decisions, this may be the first sign of a failover.
-            self._places.look.set()
-        elif self.registry.conflict != before:
-            if self.registry.conflict:
-                LOG.critical("Redis %s is not used: %s", endpoint.address, self.registry.conflict)
-            else:
-                LOG.info("Redis %s is used: all processes hash alike now", endpoint.address)
-            self.wake()
-        await self.regions.claim(self._places.at)
-        self._report_mode()
+    # ---- what the endpoints ask and tell, as of `EndpointsListener` ----
 
     def barred(self) -> bool:
         """Whether no server may be used, however well it is: this process may hash otherwise than
         the others. While the server with their list is unreachable, the last known answer holds."""
-        if self._registered:
+        if self._upkeep.registered:
             return bool(self.registry.conflict)
         holder = self._places.at(self.registry.name)
         return holder is not None and holder.link.connection is not None
 
     def endpoint_changed(self, endpoint: Endpoint, change: Change) -> None:
-        """As of `EndpointsListener`."""
-        self._report_mode()
+        """The endpoint has a new mode."""
+        self._upkeep.report_mode()
         self._owner.endpoint_changed(str(endpoint.address), change)
-
-    def _report_mode(self) -> None:
-        mode = self.mode
-        if mode is not self._last_mode:
-            self._last_mode = mode
-            self._owner.worst_mode_changed(mode)
 
 
 def _decided(future: asyncio.Future[Decision | None]) -> Decision:

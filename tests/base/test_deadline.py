@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import gc
+import weakref
 
 import pytest
 
@@ -68,3 +70,21 @@ async def test_a_cancelled_caller_ends_the_work() -> None:
     with pytest.raises(asyncio.CancelledError):
         await outer
     assert ended == [True]
+
+
+async def test_an_error_is_gone_once_nobody_uses_it() -> None:
+    class Bad(Exception):
+        """Unlike what is built in, it can be referred to weakly."""
+
+    async def bad() -> None:
+        raise Bad
+
+    gc.disable()  # it comes rarely
+    try:
+        try:
+            await within(1, bad())
+        except Bad as error:
+            gone = weakref.ref(error)
+        assert gone() is None
+    finally:
+        gc.enable()

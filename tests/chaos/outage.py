@@ -23,7 +23,7 @@ RATIO = 0.10
 """The default share of capacity and rate that a node gives out in an outage."""
 
 Column = tuple[int, int, int]
-"""Birth, taken, refunded."""
+"""Generation, taken, refunded."""
 
 
 @dataclass
@@ -100,7 +100,7 @@ def _columns(client: Client) -> dict[str, Column]:
     assert own is not None
     assert stated is not None
     names = client.bucket(SPEC.name).store.ledger.names.known()
-    columns = {names[node]: (birth, *counts) for node, _, birth, *counts in stated[4]}
+    columns = {names[node]: (generation, *counts) for node, _, generation, *counts in stated[4]}
     return {**columns, client.name: own}  # type: ignore[dict-item]
 
 
@@ -123,8 +123,8 @@ def _record(client: Client, server: Server) -> dict[str, Column]:
     del fields[b"level"]
     found = {}
     for owner, text in fields.items():
-        birth, taken, refunded, *_ = map(int, text.split())
-        found[owner.decode().partition(":")[2]] = (birth, taken, refunded)
+        generation, taken, refunded, *_ = map(int, text.split())
+        found[owner.decode().partition(":")[2]] = (generation, taken, refunded)
     return found
 
 

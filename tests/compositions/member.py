@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import ctypes
+import gc
 import json
 import logging
 import multiprocessing
@@ -150,6 +151,10 @@ class Member:
         many blocks Python's objects have."""
         trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
         return {"given": trim is not None and bool(trim(0)), "blocks": sys.getallocatedblocks()}
+
+    async def collect(self) -> dict[str, Any]:
+        """How many objects only Python's collector would have found."""
+        return {"left": gc.collect()}
 
     async def spawn(self) -> dict[str, Any]:
         """A child that multiprocessing spawns: why it is not given this limiter, and what one of

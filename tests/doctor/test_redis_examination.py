@@ -100,7 +100,8 @@ async def test_tls(tmp_path: Path, asked: bool) -> None:
             assert wrong.subject.endswith(" TLS")
             assert "certificate verify failed" in wrong.text
             wrong = await fault(**where, tls=True, tls_ca=str(tmp_path / "none.pem"))
-            assert "tls_ca: cannot be loaded" in wrong.text
+            assert "redis.tls_ca: " in wrong.text
+            assert "none.pem' cannot be loaded" in wrong.text
         else:
             assert "does its port want TLS" in (await fault(**where)).text
 

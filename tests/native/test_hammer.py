@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.native.build import ADDRESSES, OPTIMIZED, THREADS, NoSanitizer, build
+from tests.native.build import OPTIMIZED, QUICKLY, THREADS, NoSanitizer, build
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="a shared table needs Linux")
-FLAGS = {"optimized": OPTIMIZED, "addresses": ADDRESSES, "threads": THREADS}
+FLAGS = {"optimized": OPTIMIZED, "addresses": QUICKLY, "threads": THREADS}
 ROUNDS = {"optimized": 100_000, "addresses": 3_000, "threads": 3_000}
 
 

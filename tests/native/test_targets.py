@@ -7,12 +7,10 @@ from pathlib import Path
 import pytest
 
 from tests.native import seeds
-from tests.native.build import ADDRESSES, NoSanitizer, build
+from tests.native.build import QUICKLY, NoSanitizer, build
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="a shared table needs Linux")
 RUNS = 5000
-QUICKLY = (*ADDRESSES, "-O0")
-"""Compiled in a third of the time, and run in no more."""
 
 
 @pytest.mark.parametrize("target", list(seeds.MADE))

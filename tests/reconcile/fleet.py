@@ -60,8 +60,8 @@ def recorded(server: Server, limiter: Limiter, key: str, bucket: str = "strong")
     for name, text in zip(flat[::2], flat[1::2], strict=True):
         if name != b"level":
             epoch, node = read_owner(name)
-            birth, taken, refunded, _, _ = map(int, text.split())
-            out[node, epoch] = birth, taken, refunded
+            generation, taken, refunded, _, _ = map(int, text.split())
+            out[node, epoch] = generation, taken, refunded
     return out
 
 

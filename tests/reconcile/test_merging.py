@@ -17,7 +17,7 @@ A: Owner = ("a", 1)
 B: Owner = ("b", 2)
 
 columns = st.builds(
-    lambda birth, taken, refunded: (birth, taken, min(taken, refunded)),
+    lambda generation, taken, refunded: (generation, taken, min(taken, refunded)),
     st.integers(1, 3),
     st.integers(0, 50),
     st.integers(0, 50),

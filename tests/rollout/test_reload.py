@@ -338,11 +338,35 @@ def test_tls_that_would_change_is_called_as_in_the_file() -> None:
     assert refused(limiter, config_of(OTHER, mesh=mesh)) == ["mesh.tls.cert", "mesh.tls.key"]
 
 
+def test_redis_that_would_change_is_called_as_in_the_file() -> None:
+    old = RedisConfig(host="redis", tls=True, tls_cert="c", tls_key="k")
+    new = RedisConfig(
+        host="other", tls=True, tls_ca="ca.pem", tls_cert="c", tls_key="k", deadline=0.1
+    )
+    limiter = Limiter([API], node="eu-1", redis=old)
+    limiter.reload(config_of(API, redis=old))
+    backend = "rating.bucket_backend"
+    assert refused(limiter, config_of(OTHER, redis=new)) == [
+        f"{backend}.connection.host", f"{backend}.connection.tls.ca", f"{backend}.deadline",
+    ]  # fmt: skip
+
+
 def test_what_the_file_leaves_out_may_come_from_code() -> None:
     limiter = Limiter([API], node="eu-1", region="eu", mesh=MESH)
     limiter.reload(config_of(OTHER))
     limiter.reload(config_of(API))
     assert refused(limiter, config_of(API, node="eu-1")) == ["node"]  # now it is told by the file
+
+
+def test_buckets_and_their_configuration_come_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    limiter, seen = Limiter([API], node="eu-1"), []
+
+    def connect(*_: object) -> None:
+        seen.append((limiter.config, set(limiter.buckets)))
+
+    monkeypatch.setattr(limiter._in_force.outside, "connect", connect)
+    limiter.reload(config := config_of(OTHER))
+    assert seen == [(config, {OTHER.name})]
 
 
 def test_no_secret_is_in_a_refusal() -> None:
@@ -352,7 +376,7 @@ def test_no_secret_is_in_a_refusal() -> None:
     with pytest.raises(ConfigError) as caught:
         limiter.reload(config_of(API, redis=other, webhook="https://hooks/othersecret"))
     assert [problem.path for problem in caught.value.problems] == [
-        "rating.bucket_backend.url",
+        "rating.bucket_backend.connection.url",
         "rating.webhook",
     ]
     assert "secret" not in str(caught.value)

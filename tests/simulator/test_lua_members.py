@@ -47,10 +47,10 @@ def test_every_case_of_the_golden_file() -> None:
             own, *others = (Column(o.encode(), *c) for o, c in one["columns"].items())
             debt = one["debt"] * 10**9
             call = ScriptCall(
-                key, 0, own.owner, 1, own.birth, own.taken, own.refunded, debt, tuple(others)
+                key, 0, own.owner, 1, own.generation, own.taken, own.refunded, debt, tuple(others)
             )
             answer = asked(members, arguments, call, START_US)
-        found = {c.owner.decode(): [c.birth, c.taken, c.refunded] for c in answer.columns}
+        found = {c.owner.decode(): [c.generation, c.taken, c.refunded] for c in answer.columns}
         assert found == case["merged"]["columns"], number
         if case["level"]:
             assert answer.debt_ns == case["merged"]["debt"] * 10**9, number

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import fnmatch
+import gc
+import weakref
 from dataclasses import replace
 from typing import Any
 
@@ -125,3 +127,15 @@ def test_a_renamed_bucket_renames_its_plans_and_nothing_else_changes() -> None:
     assert replace(spec, name="x").overrides[0][1].name == "x[b*]"
     assert spec.definition_hash == BucketSpec("api", 10, 1).definition_hash
     assert spec != BucketSpec("api", 10, 1)
+
+
+def test_what_is_remembered_goes_with_the_choice() -> None:
+    choice = Choice([("premium-*", SPEC)], None)
+    gc.disable()  # it comes rarely, and there may be 65,536 keys
+    try:
+        assert choice.of("premium-7") is SPEC
+        gone = weakref.ref(choice)
+        del choice
+        assert gone() is None
+    finally:
+        gc.enable()

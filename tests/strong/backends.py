@@ -32,7 +32,7 @@ START_US = 1_700_000_000_000_000
 
 class Stored(NamedTuple):
     """All that is kept of a key: debt in ns as of `at_us`, ns a token, records by owner as
-    (birth, taken, refunded, fence, seen_s), and when it expires."""
+    (generation, taken, refunded, fence, seen_s), and when it expires."""
 
     at_us: int
     debt: Fraction
@@ -173,7 +173,7 @@ class Twin(RedisTwin):
 
 
 def _counts(record: Record) -> tuple[int, ...]:
-    return record.birth, record.taken, record.refunded, record.fence, record.seen_s
+    return record.generation, record.taken, record.refunded, record.fence, record.seen_s
 
 
 @contextlib.contextmanager

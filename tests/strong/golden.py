@@ -45,7 +45,7 @@ class Spend(NamedTuple):
 
 
 class Ask(NamedTuple):
-    """One call of an owner, whose column is (birth, taken, refunded), and its answer."""
+    """One call of an owner, whose column is (generation, taken, refunded), and its answer."""
 
     at: float
     owner: bytes
@@ -231,7 +231,7 @@ CASES = (
         ),
     ),
     Case(
-        "a new birth counts whole, an old one not at all",
+        "a new generation counts whole, an old one not at all",
         PLAIN,
         (
             Ask(0, A, 70, (1, 0, 0), ALLOWED, 700 * MS, (70, 0)),
@@ -394,7 +394,7 @@ CASES = (
         ),
     ),
     Case(
-        "the fence counts for whatever birth",
+        "the fence counts for whatever generation",
         PLAIN,
         (
             Ask(0, A, 10, (1, 0, 0), ALLOWED, 100 * MS, (10, 0), fence=5),

@@ -56,7 +56,7 @@ op = st.one_of(
     st.tuples(st.just("share"), owner, st.integers(0, 16), st.integers(0, 16), st.booleans()),
     st.tuples(st.just("spend"), owner, tokens),
     st.tuples(st.just("give"), owner, tokens),
-    st.tuples(st.just("birth"), owner),
+    st.tuples(st.just("generation"), owner),
     st.tuples(st.just("fence"), owner),
     st.tuples(st.just("late"), owner, tokens),
     st.tuples(st.just("again"), st.integers(0, 7)),
@@ -75,14 +75,14 @@ class Process:
     """What one process has counted."""
 
     owner: bytes
-    birth: int = 1
+    generation: int = 1
     taken: int = 0
     refunded: int = 0
     fence: int = 1
 
     @property
     def column(self) -> Column:
-        return Column(self.owner, self.birth, self.taken, self.refunded)
+        return Column(self.owner, self.generation, self.taken, self.refunded)
 
 
 @dataclass
@@ -115,8 +115,8 @@ class History:
                 self.process(now, name, self.processes[values[0]], values[1:])
 
     def process(self, now: Arguments, name: str, one: Process, values: list[Any]) -> None:
-        if name == "birth":
-            one.birth, one.taken, one.refunded = one.birth + 1, 0, 0
+        if name == "generation":
+            one.generation, one.taken, one.refunded = one.generation + 1, 0, 0
         elif name == "fence":
             one.fence += 1
         elif name == "spend":
@@ -149,14 +149,14 @@ class History:
             cost,
             one.owner,
             one.fence,
-            one.birth,
+            one.generation,
             one.taken,
             one.refunded,
             min(stated, BEYOND),
             None if others is None else tuple(others),
         )
         self.made.append((now, made))
-        birth = one.birth
+        generation = one.generation
         taken, refunded = self.ask(now, made)
-        if one.birth == birth:
+        if one.generation == generation:
             one.taken, one.refunded = max(one.taken, taken), max(one.refunded, refunded)

@@ -56,7 +56,9 @@ def test_a_call_is_the_command_that_it_says(
     key: bytes, cost: int, own: Column, fence: int, debt: int, rest: tuple[Column, ...] | None
 ) -> None:
     made = Arguments(SPEC, 50, 1234)
-    call = ScriptCall(key, cost, own.owner, fence, own.birth, own.taken, own.refunded, debt, rest)
+    call = ScriptCall(
+        key, cost, own.owner, fence, own.generation, own.taken, own.refunded, debt, rest
+    )
     for command, name in ((made.command(call), b"EVALSHA"), (made.eval_command(call), b"EVAL")):
         got = words(command)
         assert got[0] == name
@@ -64,7 +66,7 @@ def test_a_call_is_the_command_that_it_says(
         assert list(map(int, got[4:10])) == [100, 50, 10**9, 7, 1234, cost]
         assert got[10] == own.owner
         stated = list(map(int, got[11:17]))
-        assert stated == [fence, own.birth, own.taken, own.refunded, *divmod(debt, 10**9)]
+        assert stated == [fence, own.generation, own.taken, own.refunded, *divmod(debt, 10**9)]
         assert got[17] == (b"0" if rest is None else b"1")
         for i, one in enumerate(rest or ()):
             owner, *numbers = got[18 + 4 * i : 22 + 4 * i]
@@ -79,14 +81,14 @@ def test_a_call_is_the_command_that_it_says(
         {"taken": 10**16},
         {"refunded": -(10**15)},
         {"fence": 10**10},
-        {"birth": 10**10},
+        {"generation": 10**10},
         {"debt_ns": 10**19},
         {"others": (Column(owner_name(1, "n"), 1, 10**16, 0),)},
     ],
     ids=str,
 )
 def test_a_number_that_has_no_place_is_an_error(wrong: dict[str, Any]) -> None:
-    values = {"fence": 1, "birth": 1, "taken": 0, "refunded": 0, "debt_ns": 0, **wrong}
+    values = {"fence": 1, "generation": 1, "taken": 0, "refunded": 0, "debt_ns": 0, **wrong}
     with pytest.raises(ValueError, match="out of range"):
         Arguments(SPEC, 0).command(ScriptCall(b"k", 1, owner_name(1, "n"), **values))
 

@@ -470,8 +470,8 @@ async def test_a_key_that_a_younger_connection_asked_for_is_asked_under_a_new_nu
         await bucket.acquire(KEY, 1)
         (key,) = server.call("KEYS", "crdtbucket:{b:*")
         name = next(f for f in server.call("HKEYS", key) if f != b"level")
-        birth, taken, refunded, _, seen = server.call("HGET", key, name).split()
-        server.call("HSET", key, name, b" ".join([birth, taken, refunded, b"5", seen]))
+        generation, taken, refunded, _, seen = server.call("HGET", key, name).split()
+        server.call("HSET", key, name, b" ".join([generation, taken, refunded, b"5", seen]))
         decisions = await asyncio.gather(*(bucket.acquire(KEY, 1) for _ in range(20)))
         assert [(d.allowed, d.mode) for d in decisions] == [(True, "strong")] * 20
         assert records(server) == {"n1": (21, 0)}

@@ -77,10 +77,10 @@ def in_lua(redis: TimedRedis) -> Merge:
             own, *others = (Column(o.encode(), *c) for o, c in one["columns"].items())
             debt = one["debt"] * TOKEN_NS
             call = ScriptCall(
-                b"k", 0, own.owner, 1, own.birth, own.taken, own.refunded, debt, tuple(others)
+                b"k", 0, own.owner, 1, own.generation, own.taken, own.refunded, debt, tuple(others)
             )
             answer = redis.run(arguments, call)
-        columns = {c.owner.decode(): [c.birth, c.taken, c.refunded] for c in answer.columns}
+        columns = {c.owner.decode(): [c.generation, c.taken, c.refunded] for c in answer.columns}
         return {"debt": answer.debt_ns / TOKEN_NS, "columns": columns}
 
     return merge

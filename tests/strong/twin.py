@@ -23,7 +23,7 @@ class Record:
     """One process' column as it is kept; `fence` is its newest connection's, `seen_s` when it
     rose."""
 
-    birth: int
+    generation: int
     taken: int
     refunded: int
     fence: int = 0
@@ -134,38 +134,38 @@ def _advanced(held: Entry | None, arguments: Arguments, now_us: int) -> Entry:
 
 def _gain(news: Record | Column, known: Record | Column | None) -> int:
     """Tokens in `news` that a holder of `known` has not counted."""
-    if known is None or known.birth != news.birth:
+    if known is None or known.generation != news.generation:
         return news.taken - news.refunded
     return max(0, news.taken - known.taken) - max(0, news.refunded - known.refunded)
 
 
 def _joined(column: Column, record: Record | None) -> Record | None:
-    """The record after it heard of a column; the higher birth wins whole. None for no counts."""
+    """The record merged with a column; the higher generation wins whole. None for no counts."""
     if record is None:
         counts = column.taken or column.refunded
-        return Record(column.birth, column.taken, column.refunded) if counts else None
-    if record.birth > column.birth:
+        return Record(column.generation, column.taken, column.refunded) if counts else None
+    if record.generation > column.generation:
         return copy.copy(record)
     taken, refunded = column.taken, column.refunded
-    if record.birth == column.birth:
+    if record.generation == column.generation:
         taken, refunded = max(taken, record.taken), max(refunded, record.refunded)
-    return Record(column.birth, taken, refunded, record.fence, record.seen_s)
+    return Record(column.generation, taken, refunded, record.fence, record.seen_s)
 
 
 def _must_compare(own: Record | None, arguments: Arguments, call: ScriptCall) -> bool:
     """Whether the column alone does not tell what is owed: of what was taken long ago, refill has
     paid a part."""
-    column = Column(call.owner, call.birth, call.taken, call.refunded)
+    column = Column(call.owner, call.generation, call.taken, call.refunded)
     if own is None:
         return call.taken > call.refunded and call.debt_ns > 0
-    brings = 0 if own.birth > call.birth else _gain(column, own)
+    brings = 0 if own.generation > call.generation else _gain(column, own)
     most = arguments.capacity + arguments.max_debt
     return brings > 0 and _emission(arguments) * min(brings, most) > call.debt_ns
 
 
 def _hear(entry: Entry, arguments: Arguments, call: ScriptCall, comparable: bool) -> bool:
     """The caller's news raise the records and the debt; whether the caller's level was adopted."""
-    own = Column(call.owner, call.birth, call.taken, call.refunded)
+    own = Column(call.owner, call.generation, call.taken, call.refunded)
     columns = {column.owner: column for column in (own, *(call.others or ()))}
     before = dict(entry.records)
     brings = strange = 0
@@ -173,7 +173,7 @@ def _hear(entry: Entry, arguments: Arguments, call: ScriptCall, comparable: bool
         known = before.get(owner)
         joined = _joined(column, known)
         gain = _gain(joined, known) if joined else column.taken - column.refunded
-        if known is not None and known.birth >= column.birth:
+        if known is not None and known.generation >= column.generation:
             brings += gain
         else:
             strange += gain
@@ -202,7 +202,7 @@ def _decide(entry: Entry, arguments: Arguments, call: ScriptCall) -> ScriptStatu
     if math.floor(after - entry.emission * arguments.capacity) > 0:
         return ScriptStatus.DENIED
     entry.debt = _clamped(after, entry)
-    fresh = Record(call.birth, 0, 0, call.fence)
+    fresh = Record(call.generation, 0, 0, call.fence)
     entry.records.setdefault(call.owner, fresh).taken += call.cost
     return ScriptStatus.ALLOWED
 
@@ -218,7 +218,7 @@ def _forget_old(entry: Entry, retention_ms: int, now_us: int) -> None:
 def _answer(status: ScriptStatus, entry: Entry, call: ScriptCall) -> ScriptAnswer:
     own = entry.records.get(call.owner, Record(0, 0, 0))
     whole = call.others is not None and status in (ScriptStatus.ALLOWED, ScriptStatus.DENIED)
-    columns = tuple(Column(e, r.birth, r.taken, r.refunded) for e, r in entry.records.items())
+    columns = tuple(Column(e, r.generation, r.taken, r.refunded) for e, r in entry.records.items())
     debt_ns = math.ceil(entry.debt)
     return ScriptAnswer(status, debt_ns, own.taken, own.refunded, columns if whole else ())
 

@@ -21,7 +21,7 @@ _HEAD = struct.Struct("<QQB")
 
 class Entry(NamedTuple):
     """One key: its hash (low and high half), the position of its bucket's definition, the debt that
-    is stated, and the columns (position of the owner, birth, taken, refunded) by rising owner."""
+    is stated, and the columns by rising owner: its position, generation, taken, refunded."""
 
     lo: int
     hi: int
@@ -48,13 +48,13 @@ def read(payload: bytes, definitions: int, origins: int) -> Iterator[Entry]:
         for _ in range(count):
             before, refunded = owner, 0
             owner, at = _varint(payload, at, origins - 1)
-            birth, at = _varint(payload, at, 2**32 - 1)
+            generation, at = _varint(payload, at, 2**32 - 1)
             taken, at = _varint(payload, at, MAX_TOKENS)
             if flags & REFUNDS:
                 refunded, at = _varint(payload, at, taken)
             if owner <= before:
                 raise WireError("an entry whose columns do not rise")
-            columns.append((owner, birth, taken, refunded))
+            columns.append((owner, generation, taken, refunded))
         if flags & RELAYED:
             at = _skip_rates(payload, at, origins)
         yield Entry(lo, hi, definition, debt, tuple(columns))
@@ -82,8 +82,8 @@ def write(entry: Entry) -> bytes:
     out = bytearray(_HEAD.pack(entry.lo, entry.hi, REFUNDS if refunds else 0))
     for number in (entry.definition, entry.debt_ns, len(entry.columns)):
         _put(out, number)
-    for owner, birth, taken, refunded in entry.columns:
-        for number in (owner, birth, taken, *((refunded,) if refunds else ())):
+    for owner, generation, taken, refunded in entry.columns:
+        for number in (owner, generation, taken, *((refunded,) if refunds else ())):
             _put(out, number)
     return bytes(out)
 

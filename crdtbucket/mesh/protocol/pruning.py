@@ -53,6 +53,7 @@ class Pruner:
         self._table = table
         self._settled_ns = max(SETTLED_NS, ROUNDS * interval_ns)
         self._dead: dict[int, _DeadEpoch] = {}
+        """In the order in which they died."""
         self._place = -1
         """Where the look at all keys under way goes on, -1 while none is."""
         self._begun = 0
@@ -126,8 +127,7 @@ class Pruner:
         for epoch in list(self.tombstones)[: max(0, known - CROWDED)]:
             self._release(epoch)
             known -= 1
-        by_age = sorted(self._dead, key=lambda epoch: self._dead[epoch].since)
-        settled = [epoch for epoch in by_age if now - self._dead[epoch].since >= self._settled_ns]
+        settled = [e for e, dead in self._dead.items() if now - dead.since >= self._settled_ns]
         for epoch in settled[: max(0, known - CROWDED)]:
             self._mark(epoch, now)
 

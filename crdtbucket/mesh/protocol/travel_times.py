@@ -21,16 +21,16 @@ class _Least:
     """The smallest number of the last two half windows in which there were any."""
 
     def __init__(self) -> None:
-        self._here: int | None = None
-        self._before: int | None = None
+        self._halves: list[int] = []
+        """The smallest of the half window under way, and that of the one before."""
         self._since = 0
 
     def add(self, number: int, now: int) -> int:
         """Takes a number into account, and returns the smallest."""
-        if self._here is None or not 0 <= now - self._since < HALF_WINDOW_NS:
-            self._before, self._here, self._since = self._here, number, now
-        self._here = min(self._here, number)
-        return self._here if self._before is None else min(self._here, self._before)
+        if not self._halves or not 0 <= now - self._since < HALF_WINDOW_NS:
+            self._halves, self._since = [number, *self._halves[:1]], now
+        self._halves[0] = min(self._halves[0], number)
+        return min(self._halves)
 
 
 class TravelTimes:

@@ -18,6 +18,7 @@ from aiohttp.web import RequestHandler, Server
 from crdtbucket.base.loaded_files import TlsFiles
 from crdtbucket.mesh.links.counters import Refusals
 from crdtbucket.mesh.links.handshake import HANDSHAKE_S
+from crdtbucket.mesh.sockets.web_socket import release
 
 MAX_UNPROVEN = 64
 MAX_UNPROVEN_PER_ADDRESS = 32
@@ -196,6 +197,7 @@ class AcceptedConnection(asyncio.Protocol):
             )
         except (OSError, ssl.SSLError) as error:
             self.refuse("tls", f"TLS failed: {error}")
+            release(error)
             self._leave()
             return
         if secured is None or secured.is_closing() or self._refused:

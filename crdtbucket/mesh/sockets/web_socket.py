@@ -58,9 +58,7 @@ class WebSocketChannel:
         try:
             await self._ws.send_bytes(data)
         except (ConnectionError, RuntimeError) as error:  # the WebSocket is closing or closed
-            # What the library waited for holds the error, whose traceback holds the message and the
-            # link, and that again: all of it would stay until the collector comes, which is rarely.
-            error.__traceback__ = None
+            release(error)
             raise ChannelLost(f"sending failed: {error}", by_peer=not is_silence(error)) from error
 
     async def receive(self) -> bytes:
@@ -85,14 +83,17 @@ class WebSocketChannel:
     async def close(self) -> None:
         """Closes it properly where the peer answers soon, else breaks it."""
         closing = asyncio.ensure_future(self._ws.close())
-        done, _ = await asyncio.wait({closing}, timeout=CLOSE_S / 2)
-        if not done:
-            self.abort()
-            closing.cancel()
-            await asyncio.wait({closing})
-        if not closing.cancelled() and (error := closing.exception()) is not None:
-            LOG.debug("closing a WebSocket failed: %s", error)
-            self.abort()
+        try:
+            await asyncio.wait({closing}, timeout=CLOSE_S / 2)
+        finally:
+            if not closing.done():
+                self.abort()
+                closing.cancel()
+                await asyncio.wait({closing})
+            if not closing.cancelled() and (error := closing.exception()) is not None:
+                LOG.debug("closing a WebSocket failed: %s", error)
+                self.abort()
+            release(self._ws.exception())
 
     def abort(self) -> None:
         """Ends the TCP connection below without waiting for anything."""
@@ -130,9 +131,18 @@ async def connect(
             timeout=aiohttp.ClientWSTimeout(ws_close=0.5),
         )
     except (aiohttp.ClientError, OSError) as error:
+        release(error)
         raise ChannelLost(_words(error), by_peer=is_refusal(error)) from error
     checked = context is not None and context.verify_mode is ssl.CERT_REQUIRED
     return WebSocketChannel(ws, split_address(address)[0], certified=checked)
+
+
+def release(error: BaseException | None) -> None:
+    """Lets go of the frames that an error of a library came through, its causes too. Their locals
+    are the WebSocket, the message, the link; one of them often is the error itself, and then all of
+    it would stay until Python's collector comes, which is rarely."""
+    for one in _causes(error):
+        one.__traceback__ = None
 
 
 def is_silence(error: BaseException | None) -> bool:

@@ -263,7 +263,8 @@ class Controller:
     def _recovered(self, now: int) -> Change | None:
         found, needed = self._recovery, self._settings.stable_after
         if found.quick_since is not None:
-            if self._moved_at is not None and found.quick_since - self._moved_at < self._gap_ns:
+            recent = max(self._gap_ns, self._stable_ns)  # the gap may be nothing
+            if self._moved_at is not None and found.quick_since - self._moved_at < recent:
                 needed = self._settings.stable_after_failover
             stable = now - found.quick_since
             if stable < needed * NS_PER_SECOND or now < self._budget.two_at:

@@ -43,7 +43,7 @@ class OutageWatch:
     """Silence and failures since the last good answer. Times are local ns."""
 
     def __init__(self, outage_after_ns: int) -> None:
-        self.silent_since: int | None = None
+        self.silent_since: int | None
         """When the first call was sent, or passed its deadline, after which no answer came."""
         self._outage_after_ns = outage_after_ns
         self.clear()
@@ -51,9 +51,7 @@ class OutageWatch:
     def clear(self) -> None:
         """A good answer came, or there is another server: nothing speaks against it."""
         self.silent_since = None
-        self._failing_since: int | None = None
-        self._last_bad = 0
-        self._bad = 0
+        self._bad = self._failing_since = self._last_bad = 0
         self._refusals = self._last_refusal = 0
         self._last_failure: Failure | None = None
         self._why = ""
@@ -73,13 +71,13 @@ class OutageWatch:
         """A call passed its deadline without an answer."""
         self.asked(now)
         # A time-out alone may be a slow answer; beside a failure it is one more thing that is bad.
-        if self._failing_since is not None:
+        if self._bad:
             self._bad += 1
             self._last_bad = now
 
     def failed(self, now: int, failure: Failure, why: str = "") -> None:
         """A call definitely failed; `why` is for people."""
-        if self._failing_since is None:
+        if not self._bad:
             self._failing_since = now if self.silent_since is None else self.silent_since
         if failure is not Failure.REFUSED:
             self._refusals = 0
@@ -103,7 +101,7 @@ class OutageWatch:
         if self._refusals >= REFUSALS:
             return f"refused {self._refusals} times in a row{self._cause}"
         # The span is between bad events: time in which nobody asked is no evidence.
-        span = 0 if self._failing_since is None else self._last_bad - self._failing_since
+        span = self._last_bad - self._failing_since
         if self._bad >= 2 and self._last_failure and span >= self._outage_after_ns:
             return (
                 f"{self._bad} failures and no good answer for {_seconds(span)}, "

@@ -5,7 +5,9 @@ from __future__ import annotations
 import re
 import ssl
 from dataclasses import dataclass, field
+from functools import partial
 
+from crdtbucket.base.loaded_files import load_authorities, load_key_pair
 from crdtbucket.errors import ConfigError, Problem
 from crdtbucket.strong.redis.redis_config import RedisConfig
 
@@ -36,17 +38,13 @@ def tls_context(config: RedisConfig) -> ssl.SSLContext | None:
     if config.tls_ca is None:
         context.load_default_certs()
     else:
-        try:
-            context.load_verify_locations(cafile=config.tls_ca)
-        except (OSError, ssl.SSLError) as error:
-            raise _cannot_load("tls_ca", error, "a PEM file of the server's authority") from error
-    if config.tls_cert is not None and config.tls_key is not None:
-        try:
-            # A password given here, even an empty one, keeps OpenSSL from asking on the terminal.
-            context.load_cert_chain(config.tls_cert, config.tls_key, password="")
-        except (OSError, ssl.SSLError) as error:
-            fix = "a PEM certificate and, as tls_key, its unencrypted private key"
-            raise _cannot_load("tls_cert", error, fix) from error
+        authorities = repr(config.tls_ca)
+        signed = "the server's certificate"
+        load_authorities(context, config.tls_ca, authorities, signed, partial(_wrong, "tls_ca"))
+    cert, key = config.tls_cert, config.tls_key
+    if cert is not None and key is not None:
+        pair = f"{cert!r} with tls_key {key!r}"
+        load_key_pair(context, cert, key, pair, partial(_wrong, "tls_cert"))
     return context
 
 
@@ -65,6 +63,5 @@ def sentinel_access(config: RedisConfig, tls: ssl.SSLContext | None) -> Access:
     return Access(password=config.sentinel_password, tls=tls)
 
 
-def _cannot_load(name: str, error: Exception, fix: str) -> ConfigError:
-    problem = Problem(f"cannot be loaded ({error})", f"give {fix}", path=f"redis.{name}")
-    return ConfigError([problem])
+def _wrong(name: str, message: str) -> ConfigError:
+    return ConfigError([Problem(message, path=f"redis.{name}")])

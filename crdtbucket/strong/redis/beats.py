@@ -10,13 +10,11 @@ from typing import NamedTuple
 from crdtbucket.errors import RedisReplyError
 from crdtbucket.spec.field_checks import clipped
 from crdtbucket.strong.redis.lua import LuaScript
-from crdtbucket.strong.redis.replicated import Regions
+from crdtbucket.strong.redis.replicated import SILENT_US, Regions, beat_words
 from crdtbucket.strong.redis.script import words
 
 EVERY_MS = 100
 """Each process asks for a beat so often; one of them writes it, the others read it."""
-SILENT_US = 500_000
-"""A region is silent when its beats are later than that."""
 _BEAT = re.compile(
     rb"(\d{1,16}) (\d{1,16}) (\d{1,9})\|((?:\S+ \d{1,16} \d{1,16} -?\d{1,16} \d{1,9} )*)"
 )
@@ -73,12 +71,9 @@ class RegionBeats:
     @cached_property
     def words(self) -> bytes:
         """What a call says of them, see `ScriptCall.beats`."""
-        texts = [b"%d" % self.own.stamp_us]
-        for region in self.regions.others:
-            other = self.own.regions.get(region)
-            base, stamp = (0, 0) if other is None else (other.base_us, other.stamp_us)
-            texts += [region, b"%d" % base, b"%d" % stamp]
-        return words(*texts)
+        known = [self.own.regions.get(region) for region in self.regions.others]
+        others = [(0, 0) if one is None else (one.base_us, one.stamp_us) for one in known]
+        return beat_words(self.own.stamp_us, others)
 
 
 class BeatArguments:

@@ -1,12 +1,12 @@
 --@ column.lua
 
-local column = {birth, taken, refunded, 0, 0, region, fence, now_s}
+local column = {generation, taken, refunded, 0, 0, region, fence, now_s}
 local stated_s, stated_ns = tonumber(argv[12]), tonumber(argv[13])
 if whole then
   --@ sums.lua
 
   local names, columns, brings, strange, lacks = {owner}, {[owner] = column}, {}, {}, {}
-  for i = 18 + 3 * regions, #argv, 5 do
+  for i = 18, #argv, 5 do
     names[#names + 1] = argv[i]
     columns[argv[i]] = {
       tonumber(argv[i + 1]), tonumber(argv[i + 2]), tonumber(argv[i + 3]), 0, 0, argv[i + 4], 0,
@@ -21,7 +21,7 @@ if whole then
   local left = math.ceil((stated_s * NS + stated_ns) / q * p)
   for _, name in ipairs(names) do
     local one, mine = columns[name], records[name]
-    if mine and mine[BIRTH] >= one[BIRTH] then
+    if mine and mine[GENERATION] >= one[GENERATION] then
       brings[#brings + 1] = merge(name, one)
     elseif one[TAKEN] + one[REFUNDED] > 0 then
       local more = merge(name, one)
@@ -44,8 +44,8 @@ if whole then
   end
 else
   local more = value(column)
-  if own and own[BIRTH] >= birth then
-    more = own[BIRTH] == birth and gain(column, own) or 0
+  if own and own[GENERATION] >= generation then
+    more = own[GENERATION] == generation and gain(column, own) or 0
   end
   if more > 0 then
     local its_s, its_ns, its_rest = span(min(more, ceiling))

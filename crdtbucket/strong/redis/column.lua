@@ -5,7 +5,7 @@ end
 
 -- Tokens in the counts `x` that a holder of `y` has not counted.
 local function gain(x, y)
-  if not y or x[BIRTH] ~= y[BIRTH] then
+  if not y or x[GENERATION] ~= y[GENERATION] then
     return value(x)
   end
   return max(0, x[TAKEN] - y[TAKEN]) - max(0, x[REFUNDED] - y[REFUNDED])
@@ -16,16 +16,16 @@ local function is_old(one)
 end
 
 -- The record becomes the merge of itself and another one; returns the tokens that brought. The
--- higher birth wins whole.
+-- higher generation wins whole.
 local function merge(name, one)
   local mine = records[name]
   local more, grown = 0, false
-  if not mine or one[BIRTH] > mine[BIRTH] then
+  if not mine or one[GENERATION] > mine[GENERATION] then
     more, grown, created = value(one), true, created or not mine and not is_old(one)
     one[VERSION] = mine and mine[VERSION] or 0
     one[FENCE] = max(one[FENCE], mine and mine[FENCE] or 0)
     records[name], mine = one, one
-  elseif one[BIRTH] == mine[BIRTH] then
+  elseif one[GENERATION] == mine[GENERATION] then
     more, grown = gain(one, mine), one[TAKEN] > mine[TAKEN] or one[REFUNDED] > mine[REFUNDED]
     if grown and one[TAKEN] >= mine[TAKEN] and one[REFUNDED] >= mine[REFUNDED]
       and one[HOME] ~= '-' then

@@ -30,7 +30,7 @@ end
 if passed then
   local one = records[owner]
   if not one then
-    one, created = {birth, 0, 0, 0, 0, region, fence, now_s}, true
+    one, created = {generation, 0, 0, 0, 0, region, fence, now_s}, true
     records[owner] = one
   end
   one[TAKEN], one[HOME], one[SEEN], raised[owner] = one[TAKEN] + cost, region, now_s, one

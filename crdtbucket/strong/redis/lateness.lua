@@ -1,11 +1,10 @@
 -- Who is silent. A caller without new beats tells no silence.
-local own_stamp, forget = tonumber(argv[17]), tonumber(argv[16])
-local to = max(own_stamp, min(us, own_stamp + NEAR))
+--@ known_beats.lua
+local forget, to = tonumber(argv[16]), max(own_stamp, min(us, own_stamp + NEAR))
 for i = 1, regions do
-  local stamp = tonumber(argv[17 + 3 * i])
-  local late = stamp > 0 and to - argv[16 + 3 * i] - stamp - NEAR or 0
+  local late = stamps[i] > 0 and to - bases[i] - stamps[i] - NEAR or 0
   if late > 0 then
-    local name = argv[15 + 3 * i]
+    local name = sub(KEYS[i + 1], at_name)
     if forget > 0 and late > forget then
       forgotten[name] = true
     else

@@ -4,6 +4,8 @@
 
 --@ read_all.lua
 
+--@ known_beats.lua
+
 local function size_of(list)
   local size = 0
   for _ in pairs(list) do
@@ -13,9 +15,9 @@ local function size_of(list)
 end
 
 for _, i in ipairs(brought) do
-  local from = argv[15 + 3 * i]
-  local its_s, its_us, stated_s, stated_ns, stated_rest, old_q, old_p, made, its_version, its_sum, _,
-    _, _, its_far = match(copies[i], LEVEL)
+  local from = sub(KEYS[i + 1], at_name)
+  local its_s, its_us, stated_s, stated_ns, stated_rest, old_q, old_p, its_made, its_version,
+    its_sum, _, _, _, its_far = match(copies[i], LEVEL)
   if not its_far then
     fail('the copy ' .. KEYS[i + 1] .. ' has no level of a region: ' .. copies[i])
   end
@@ -27,7 +29,7 @@ for _, i in ipairs(brought) do
   local fields = redis.call('HGETALL', KEYS[i + 1])
   for j = 1, #fields, 2 do
     local name = fields[j]
-    local one = name ~= 'level' and name ~= 'peers' and read_record(name, fields[j + 1], made)
+    local one = name ~= 'level' and name ~= 'peers' and read_record(name, fields[j + 1], its_made)
     if one then
       theirs[name], versions = one, versions + one[VERSION]
       consistent = consistent and one[VERSION] <= its_version
@@ -47,7 +49,7 @@ for _, i in ipairs(brought) do
   end
   for name, one in pairs(theirs) do
     local mine = records[name]
-    local is_new = not mine or one[BIRTH] > mine[BIRTH]
+    local is_new = not mine or one[GENERATION] > mine[GENERATION]
     if not is_new or consistent and (mine or not many or not is_old(one)) then
       local more = merge(name, one)
       local list = is_new and strange or brings
@@ -62,7 +64,7 @@ for _, i in ipairs(brought) do
   -- The debt that it states, at least 0, less the time that has passed on its region's own clock
   -- since, but for a second; not where that clock was set back.
   stated_s, stated_ns, stated_rest = tonumber(stated_s), tonumber(stated_ns), tonumber(stated_rest)
-  local merged, stamp = peers[from], tonumber(argv[17 + 3 * i])
+  local merged, stamp = peers[from], stamps[i]
   local age = stamp - its_at - SLACK
   if stamp > 0 and age > 0 and not (merged and its_at < merged[2]) then
     local age_us = age % 1000000

@@ -19,6 +19,7 @@ if silence then
   end
 
   local rates = {}
+  copies = {}
   local own = rate(offered + cost, born, us)
   local sum = own
   for i = 1, regions do
@@ -29,9 +30,9 @@ if silence then
         fail('the copy ' .. KEYS[i + 1] .. ' has no level of a region: ' .. copies[i])
       end
       local its_at = its_s * 1000000 + its_us
-      local left = tokens / 1000 * decay(max(0, argv[17 + 3 * i] - its_at))
+      local left = tokens / 1000 * decay(max(0, stamps[i] - its_at))
       local one = rate(left, tonumber(its_born), its_at)
-      rates[argv[15 + 3 * i]], sum = one, sum + one
+      rates[sub(KEYS[i + 1], at_name)], sum = one, sum + one
     end
   end
   share = sum > 0 and own / sum or 1
@@ -49,7 +50,7 @@ end
 -- used becomes debt.
 local named = {}
 for i = 1, regions do
-  named[argv[15 + 3 * i]] = true
+  named[sub(KEYS[i + 1], at_name)] = true
 end
 for name, one in pairs(far) do
   if not named[name] or forgotten[name] then

@@ -4,29 +4,33 @@ copies bring, raise the caller's record, decide. Whole or not at all; only KEYS[
 
 KEYS[1]  this region's key, a hash; the others are the same key of each other region, as far as
          replication has brought it. Fields:
-         `level`  "at_s at_us debt_s debt_ns rest q p generation version sum offered reserve born|"
+         `level`  "at_s at_us debt_s debt_ns rest q p made version sum offered reserve born|"
                   and "region ns when " for each region with a prediction. As in the script for one
                   server, but the debt may be below 0, which is credit for what silent regions take;
                   sum: of the versions of all records; offered: tokens, decayed over 30 s;
-                  reserve: tokens; born and when: us.
-         a field for each process, "epoch:node": "birth taken refunded base version generation home
+                  reserve: tokens; made, born and when: us. A key that is lost is
+                  made anew: `made` tells its fields from those that come back.
+         a field for each process, "epoch:node": "generation taken refunded base version made home
                   fence seen_s"; base: tokens that were never charged; home: the process' region.
-         `peers`  "generation" and " region version at" of each level as it was last merged.
+         `peers`  "made" and " region version at" of each level as it was last merged.
 
-ARGV     1 to 14  as in the script for one server        17 own     stamp of the newest own beat
-         15 region                                       18 ...     for each other region: its name,
-         16 forget   us after which a silent region                 base and newest stamp (us; 0:
-                     is predicted no longer; 0: never               no beat yet), see the beat script
-         after them, when whole, each column: owner birth taken refunded home ("-": unknown)
+ARGV     1 to 14  as in the script for one server
+         15 region
+         16 forget   us after which a silent region is predicted no longer; 0: never
+         17 beats    "quiet own" and " base stamp" of each other region in the order of KEYS, in us.
+                     quiet: until then, by this member's clock, no region can be silent; own: stamp
+                     of the newest own beat; base and newest stamp: see the beat script; 0: no beat
+         after them, when whole, each column: owner generation taken refunded home ("-": unknown)
 
 Answer   {status, debt s, debt ns (rounded up, at least 0), taken, refunded, s and ns that silent
-         regions are taken to have used} and, when whole, owner, birth, taken, refunded of every
-         record. Status and errors are those of the script for one server. ]]
+         regions are taken to have used} and, when whole, owner, generation, taken, refunded of
+         every record. Status and errors are those of the script for one server. ]]
 
 local DENIED, ALLOWED, UNKNOWN, FENCED = 0, 1, 2, 3
-local BIRTH, TAKEN, REFUNDED, BASE, VERSION, HOME, FENCE, SEEN = 1, 2, 3, 4, 5, 6, 7, 8
+local GENERATION, TAKEN, REFUNDED, BASE, VERSION, HOME, FENCE, SEEN = 1, 2, 3, 4, 5, 6, 7, 8
 local RECORD = '^(%d+) (%d+) (%d+) (%d+) (%d+) (%d+) (%S+) (%d+) (%d+)$'
 local LEVEL = '^(%d+) (%d+) (-?%d+) (%d+) (%d+) (%d+) (%d+) (%d+) (%d+) (%d+) (%d+) (%S+) (%d+)|(.*)$'
+local VERSION_OF = '^(%d+) (%d+) %S+ %S+ %S+ %S+ %S+ %S+ (%d+)'
 local NEAR, SLACK, SLOT, TAU = 500000, 1000000, 10000, 30000000 -- us
 local GRACE, UNMERGED = 1000000, 10000000 -- us that credit is kept: after a merge, and without one
 local FARTHEST = 2 ^ 48 -- ns that one region is predicted to take: three days
@@ -34,28 +38,28 @@ local FIRST_MS = 1577836800000 -- versions count from 2020
 
 --@ tokens.lua
 
+local sub = string.sub
 local regions = #KEYS - 1
 local region = argv[15]
+local at_name = #key - #region + 1 -- where a region's name begins in its key
 
--- What is held: the level, and by owner the caller's record, or all of the level's generation. What
--- is of an earlier one, or newer than the level, came back after a loss: it counts as missing.
+-- What is held: the level, and by owner the caller's record, or all that were written
+-- since the key was made. What is older, or newer than the level, came back after a loss: it counts
+-- as missing.
 
-local function read_record(name, text, generation)
-  local birth, taken, refunded, base, version, made, home, fence, seen = match(text, RECORD)
+local function read_record(name, text, since)
+  local generation, taken, refunded, base, version, made, home, fence, seen = match(text, RECORD)
   if not seen then
     fail('field ' .. name .. ' is no record of a region: ' .. text)
   end
-  if made == generation then
-    return {birth + 0, taken + 0, refunded + 0, base + 0, version + 0, home, fence + 0, seen + 0}
+  if made == since then
+    return {
+      generation + 0, taken + 0, refunded + 0, base + 0, version + 0, home, fence + 0, seen + 0,
+    }
   end
 end
 
-local held
-if regions > 0 then
-  held = redis.pcall('HMGET', key, 'level', owner, 'peers')
-else
-  held = redis.pcall('HMGET', key, 'level', owner)
-end
+local held = redis.pcall('HMGET', key, 'level', owner)
 if held.err then
   fail(held.err)
 end
@@ -64,7 +68,7 @@ local level = held[1]
 --@ range.lua
 
 local us = now_s * 1000000 + now_us
-local generation, version, sum, offered, reserve, born, far_text = nil, 0, 0, 0, 0, us, ''
+local made, version, sum, offered, reserve, born, far_text = nil, 0, 0, 0, 0, us, ''
 local at, elapsed = nil, 0
 local old_q, old_p -- the level's
 local none = {} -- of what a region alone has nothing
@@ -72,7 +76,7 @@ local records, stale, all = {}, none, false
 
 if level then
   local at_s, at_us, debt_s, debt_ns, debt_rest
-  at_s, at_us, debt_s, debt_ns, debt_rest, old_q, old_p, generation, version, sum, offered, reserve,
+  at_s, at_us, debt_s, debt_ns, debt_rest, old_q, old_p, made, version, sum, offered, reserve,
     born, far_text = match(level, LEVEL)
   --@ advance.lua
   reserve = tonumber(reserve)
@@ -86,7 +90,7 @@ if level then
   --@ decay.lua
   offered = offered / 1000 * left
   if held[2] then
-    local one = read_record(owner, held[2], generation)
+    local one = read_record(owner, held[2], made)
     records[owner] = one and one[VERSION] <= version and one or nil
   end
 end
@@ -102,8 +106,9 @@ local credit, hold = 0, 0
 local copies = none -- texts of the other regions' levels
 
 local forgotten, silence = none, false
-if regions > 0 then
-  silent, copies, forgotten = {}, {}, {}
+local own_stamp, bases, stamps
+if regions > 0 and us > tonumber(match(argv[17], '^%d+')) then
+  silent, forgotten = {}, {}
   --@ lateness.lua
   silence = next(silent) ~= nil
 end
@@ -118,7 +123,7 @@ if credit > 0 then
 end
 count(0)
 
-local raised, created, peers, noted = {}, false, regions > 0 and {} or none, false
+local raised, created, peers, noted = {}, false, none, false
 if regions > 0 and (not at or floor(us / SLOT) ~= floor(at / SLOT)) then
   changed = true -- so that no other call of this slot of 10 ms looks again
   --@ look.lua
@@ -149,8 +154,8 @@ local fence = tonumber(argv[8])
 if own and own[FENCE] > fence then
   return answer(FENCED)
 end
-local birth, taken, refunded = argv[9] + 0, argv[10] + 0, argv[11] + 0
-if whole or fence ~= (own and own[FENCE]) or birth ~= own[BIRTH] or taken ~= own[TAKEN]
+local generation, taken, refunded = argv[9] + 0, argv[10] + 0, argv[11] + 0
+if whole or fence ~= (own and own[FENCE]) or generation ~= own[GENERATION] or taken ~= own[TAKEN]
   or refunded ~= own[REFUNDED] then
   --@ caller.lua
 end

@@ -28,6 +28,9 @@ FORGET_AFTER_MS = 900_000
 MOST_REGIONS = 16
 """Each region's key is read once in 10 ms, and predictions of so many add up exactly."""
 _NAME = re.compile(r"[A-Za-z0-9._-]{1,32}", re.ASCII)
+SILENT_US = 500_000
+"""A region is silent when its beats are later than that."""
+_NEVER = 2**52
 _UNKNOWN_HOME = b"-"
 _LEVEL = re.compile(
     rb"(\d{1,16}) (\d{1,6}) (-?\d{1,16}) (\d{1,9}) (\d{1,19}) (\d{1,19}) (\d{1,19}) "
@@ -80,6 +83,15 @@ class Regions:
         return tuple(b"%b@%b" % (name, region) for region in (self.own, *self.others))
 
 
+def beat_words(own_stamp_us: int, others: Sequence[tuple[int, int]]) -> bytes:
+    """What a call says of beats: the stamp of the own one, and the base and the stamp of the newest
+    one of each other region in its order, in us; a stamp of 0: no beat came."""
+    quiet_us = min((base + stamp for base, stamp in others if stamp), default=_NEVER) + SILENT_US
+    texts = [b"%d %d" % (quiet_us if own_stamp_us <= quiet_us else 0, own_stamp_us)]
+    texts += [b"%d %d" % one for one in others]
+    return words(b" ".join(texts))
+
+
 def region_of(key: bytes) -> bytes | None:
     """The region of a key; None for a key of a Redis that is not replicated."""
     _, closed, region = key.rpartition(b"}@")
@@ -107,14 +119,12 @@ class ReplicatedArguments(Arguments):
         if forget_after_ms < 0:
             raise InvalidSpec(f"forget_after is {forget_after_ms} ms", "make it 0 or more")
         self.regions = regions
-        others, keys = len(regions.others), 1 + len(regions.others)
-        self._sizes = 3 + keys + 17 + 3 * others
+        keys = 1 + len(regions.others)
+        self._sizes = 3 + keys + 17
         self._by_sha = words(b"EVALSHA", self.script.sha.encode(), b"%d" % keys)
         self._by_source = words(b"EVAL", self.script.source.encode(), b"%d" % keys)
         self._region = words(regions.own, b"%d" % (forget_after_ms * 1000))
-        self._no_beats = words(
-            b"0", *(word for one in regions.others for word in (one, b"0", b"0"))
-        )
+        self._no_beats = beat_words(0, [(0, 0)] * len(regions.others))
 
     def command(self, call: ScriptCall) -> bytes:
         """The bytes of EVALSHA. Raises `ValueError` when a number of the call is out of range."""
@@ -158,7 +168,7 @@ def read_entry(fields: Mapping[bytes, bytes]) -> HeldEntry | None:
     level = _LEVEL.fullmatch(fields[b"level"])
     if level is None:
         raise RedisReplyError(f"{clipped(fields[b'level'])} is no level of a region")
-    at_s, at_us, debt_s, debt_ns, rest, q, p, generation, version = map(int, level.groups())
+    at_s, at_us, debt_s, debt_ns, rest, q, p, level_made, version = map(int, level.groups())
     records = {}
     for owner, text in fields.items():
         if owner in (b"level", b"peers"):
@@ -166,9 +176,9 @@ def read_entry(fields: Mapping[bytes, bytes]) -> HeldEntry | None:
         record = _RECORD.fullmatch(text)
         if record is None:
             raise RedisReplyError(f"{clipped(text)} is no record of a region")
-        birth, taken, refunded, made = map(int, record.groups()[:4])
-        if made == generation:
+        generation, taken, refunded, made = map(int, record.groups()[:4])
+        if made == level_made:
             home = b"" if record[5] == _UNKNOWN_HOME else record[5]
-            records[owner] = Column(owner, birth, taken, refunded, home)
+            records[owner] = Column(owner, generation, taken, refunded, home)
     debt = debt_s * NS_PER_SECOND + debt_ns + Fraction(rest, p)
     return HeldEntry(at_s * 1_000_000 + at_us, debt, Fraction(q, p), version, records)

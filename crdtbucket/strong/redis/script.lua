@@ -3,20 +3,21 @@
 
 KEYS[1]  a hash. Field `level`: "at_s at_us debt_s debt_ns rest q p", the debt as it stood at
          Redis' time `at`: debt_s seconds + debt_ns ns + rest / p ns, where one token takes q / p ns.
-         A field for each process, "epoch:node", which the script does not read: "birth taken
+         A field for each process, "epoch:node", which the script does not read: "generation taken
          refunded fence seen_s", in tokens, and the second of Redis' time at which it last changed.
 
 ARGV      1 capacity   tokens                   8 fence     which of the process' connections asks
-          2 max_debt   tokens below empty       9 birth     \
-          3 q          ns                      10 taken      > the caller's column, in tokens
-          4 p          tokens, below 2^51      11 refunded  /
+          2 max_debt   tokens below empty       9 generation \
+          3 q          ns                      10 taken       > the caller's column, in tokens
+          4 p          tokens, below 2^51      11 refunded   /
           5 retention  ms that a full bucket's 12 stated    the caller's debt: seconds
                        records are kept        13           and ns
           6 cost       tokens; 0: only settle  14 whole     1: the other columns that it knows
-          7 owner      the caller's field                   follow, each as owner birth taken refunded
+          7 owner      the caller's field                   follow, each as owner, generation, taken,
+                                                            refunded
 
 Answer   {status, debt s, debt ns (rounded up), taken, refunded} of the record as it stands now and,
-         when whole, owner, birth, taken, refunded of every record.
+         when whole, owner, generation, taken, refunded of every record.
 status   0 denied  1 allowed, or settled
          2 unknown: the column brings more than the `stated` debt, or there is no record of the
            caller while it states a debt, so send it whole; nothing was changed
@@ -26,7 +27,7 @@ An error "CRDTBUCKET ..." says that the key holds something else; nothing was ch
 Tokens are whole and below 2^53, times are seconds and ns and 1/p ns: every number is exact. ]]
 
 local DENIED, ALLOWED, UNKNOWN, FENCED = 0, 1, 2, 3
-local BIRTH, TAKEN, REFUNDED, FENCE, SEEN = 1, 2, 3, 4, 5
+local GENERATION, TAKEN, REFUNDED, FENCE, SEEN = 1, 2, 3, 4, 5
 
 --@ tokens.lua
 
@@ -36,8 +37,10 @@ local level
 local records = {}
 
 local function read(name, text)
-  local birth, taken, refunded, fence, seen = match(text, '^(%d+) (%d+) (%d+) (%d+) (%d+)$')
-  local one = {tonumber(birth), tonumber(taken), tonumber(refunded), tonumber(fence), tonumber(seen)}
+  local generation, taken, refunded, fence, seen = match(text, '^(%d+) (%d+) (%d+) (%d+) (%d+)$')
+  local one = {
+    tonumber(generation), tonumber(taken), tonumber(refunded), tonumber(fence), tonumber(seen),
+  }
   if not seen or max(unpack(one)) > EXACT then
     fail('field ' .. name .. ' is no record: ' .. text)
   end
@@ -107,7 +110,7 @@ end
 
 -- Tokens in the counts `x` that a holder of `y` has not counted.
 local function gain(x, y)
-  if not y or x[BIRTH] ~= y[BIRTH] then
+  if not y or x[GENERATION] ~= y[GENERATION] then
     return x[TAKEN] - x[REFUNDED]
   end
   return max(0, x[TAKEN] - y[TAKEN]) - max(0, x[REFUNDED] - y[REFUNDED])
@@ -122,7 +125,7 @@ end
 
 local raised, created = {}, false
 
--- Answers the tokens that the column brought. The higher birth wins whole.
+-- Answers the tokens that the column brought. The higher generation wins whole.
 local function merge(name, column)
   local one = records[name]
   if not one then
@@ -131,11 +134,11 @@ local function merge(name, column)
     end
     return gain(column)
   end
-  local news, more = column[BIRTH] > one[BIRTH], 0
+  local news, more = column[GENERATION] > one[GENERATION], 0
   if news then
     more = gain(column)
-    one[BIRTH], one[TAKEN], one[REFUNDED] = column[BIRTH], column[TAKEN], column[REFUNDED]
-  elseif column[BIRTH] == one[BIRTH] then
+    one[GENERATION], one[TAKEN], one[REFUNDED] = column[GENERATION], column[TAKEN], column[REFUNDED]
+  elseif column[GENERATION] == one[GENERATION] then
     news, more = column[TAKEN] > one[TAKEN] or column[REFUNDED] > one[REFUNDED], gain(column, one)
     one[TAKEN] = max(one[TAKEN], column[TAKEN])
     one[REFUNDED] = max(one[REFUNDED], column[REFUNDED])
@@ -158,7 +161,7 @@ if whole then
   end
   for name, one in pairs(columns) do
     local held = records[name]
-    local list = held and held[BIRTH] >= one[BIRTH] and brings or strange
+    local list = held and held[GENERATION] >= one[GENERATION] and brings or strange
     list[#list + 1] = merge(name, one)
   end
 
@@ -178,7 +181,7 @@ if whole then
   end
 else
   local brought = gain(column, own)
-  if own and column[BIRTH] < own[BIRTH] then
+  if own and column[GENERATION] < own[GENERATION] then
     brought = 0
   end
   if brought > 0 then
@@ -206,7 +209,7 @@ if cost > 0 then
   else
     local one = records[owner]
     if not one then
-      one, created = {column[BIRTH], 0, 0, column[FENCE]}, true
+      one, created = {column[GENERATION], 0, 0, column[FENCE]}, true
       records[owner] = one
     end
     one[TAKEN], raised[owner] = one[TAKEN] + cost, one
@@ -245,7 +248,7 @@ local out = answer(status)
 if whole then
   for name, one in pairs(records) do
     local n = #out
-    out[n + 1], out[n + 2], out[n + 3], out[n + 4] = name, one[BIRTH], one[TAKEN], one[REFUNDED]
+    out[n + 1], out[n + 2], out[n + 3], out[n + 4] = name, one[1], one[2], one[3]
   end
 end
 return out

@@ -39,11 +39,11 @@ class ScriptStatus(IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """What one process has counted of a key: `taken` and `refunded` tokens, within one `birth`."""
+    """What one process has counted of a key in one `generation`: `taken` and `refunded` tokens."""
 
     owner: bytes
     """Who: see `owner_name`."""
-    birth: int
+    generation: int
     taken: int
     refunded: int
     home: bytes = b""
@@ -64,7 +64,7 @@ class ScriptCall:
     cost: int
     owner: bytes
     fence: int
-    birth: int
+    generation: int
     taken: int
     refunded: int
     debt_ns: int
@@ -95,7 +95,7 @@ _OWNER = re.compile(rb"([0-9a-f]{16}):(.{1,800})", re.DOTALL)
 # Numbers that change from call to call have a fixed width: one formatting makes them all, and one
 # length tells that each is in its range.
 _CALL = (
-    b"$10\r\n%010d\r\n$10\r\n%010d\r\n"  # fence birth
+    b"$10\r\n%010d\r\n$10\r\n%010d\r\n"  # fence generation
     b"$16\r\n%016d\r\n$16\r\n%016d\r\n$10\r\n%010d\r\n$9\r\n%09d\r\n"  # taken refunded s ns
 )
 _COLUMN = b"$10\r\n%010d\r\n$16\r\n%016d\r\n$16\r\n%016d\r\n"
@@ -217,8 +217,8 @@ def _read_column(reply: list[Any], start: int) -> Column:
     whole = [n for n in counts if type(n) is int and 0 <= n <= MOST_COUNT]
     if len(whole) != 3:
         raise _no_answer(reply)
-    birth, taken, refunded = whole
-    return Column(owner, birth, taken, refunded)
+    generation, taken, refunded = whole
+    return Column(owner, generation, taken, refunded)
 
 
 def _no_answer(reply: object) -> RedisReplyError:
@@ -229,11 +229,11 @@ def _no_answer(reply: object) -> RedisReplyError:
 
 
 def call_numbers(call: ScriptCall) -> bytes:
-    """Fence, birth, counts and debt of a call, as words. Raises `ValueError` out of range."""
+    """Fence, generation, counts and debt of a call, as words. Raises `ValueError` out of range."""
     seconds, ns = divmod(call.debt_ns, NS_PER_SECOND)
     text = _CALL % (
         call.fence,
-        call.birth,
+        call.generation,
         call.taken,
         call.refunded,
         seconds,
@@ -246,7 +246,7 @@ def call_numbers(call: ScriptCall) -> bytes:
 
 def column_words(column: Column) -> bytes:
     """A column as words. Raises `ValueError` out of range."""
-    text = _COLUMN % (column.birth, column.taken, column.refunded)
+    text = _COLUMN % (column.generation, column.taken, column.refunded)
     if len(text) != _COLUMN_SIZE:
         raise ValueError(f"{column} has a number out of range")
     return words(column.owner) + text

@@ -1,15 +1,15 @@
 version = max(version + 1, floor(us / 1000) - FIRST_MS)
 if not level then
-  generation = format('%d', us)
-  born = generation
+  made = format('%d', us)
+  born = made
 end
 local fields, gone = {}, none
-local made = format(' %d ', version) .. generation .. ' '
+local written = format(' %d ', version) .. made .. ' '
 for name, one in pairs(raised) do
   sum, one[VERSION] = sum - one[VERSION] + version, version
   fields[#fields + 1] = name
-  fields[#fields + 1] = format('%d %d %d %d', one[BIRTH], one[TAKEN], one[REFUNDED], one[BASE])
-    .. made .. one[HOME] .. format(' %d %d', one[FENCE], one[SEEN])
+  fields[#fields + 1] = format('%d %d %d %d', one[GENERATION], one[TAKEN], one[REFUNDED], one[BASE])
+    .. written .. one[HOME] .. format(' %d %d', one[FENCE], one[SEEN])
 end
 if all then
   gone = {}
@@ -33,9 +33,19 @@ if all then
   end
 end
 if noted then
-  local list = {generation}
+  local list, others = {made}, {}
+  for i = 1, regions do -- in the order in which the next look compares them
+    local name = sub(KEYS[i + 1], at_name)
+    local merged = peers[name]
+    others[name] = true
+    if merged then
+      list[#list + 1] = format('%s %d %d', name, merged[1], merged[2])
+    end
+  end
   for name, merged in pairs(peers) do
-    list[#list + 1] = format('%s %d %d', name, merged[1], merged[2])
+    if not others[name] then
+      list[#list + 1] = format('%s %d %d', name, merged[1], merged[2])
+    end
   end
   fields[#fields + 1] = 'peers'
   fields[#fields + 1] = table.concat(list, ' ')
@@ -49,7 +59,7 @@ end
 offered = floor(offered * 1000 + 0.5)
 -- What is offered may be beyond what %d writes.
 local text = now[1] .. ' ' .. now[2] .. format(' %d %d %d ', s, ns, rest) .. argv[3] .. ' '
-  .. argv[4] .. ' ' .. generation
+  .. argv[4] .. ' ' .. made
   .. format(offered < EXACT and ' %d %d %d ' or ' %d %d %.0f ', version, sum, offered)
   .. (kept > 0 and format('%.17g', kept) or '0') .. ' ' .. born .. '|' .. list
 redis.call('HSET', key, 'level', text, unpack(fields))

@@ -47,6 +47,14 @@ def test_a_round_trip_counts_for_one_to_two_windows() -> None:
     assert one.near_ns == 500 * MS
 
 
+def test_where_no_peer_is_connected_it_is_three_rounds_and_not_a_nanosecond_more() -> None:
+    one = table()
+    horizon = NearHorizon(one, SECOND, 0)
+    for second in (10, 20, 30):
+        horizon.follow((), second * SECOND)
+        assert one.near_ns == 3 * SECOND
+
+
 def test_a_mesh_that_gossips_seldom_takes_nobody_for_silent() -> None:
     """Nothing is kept free for peers that are all heard, with a second between their rounds."""
     spec = BucketSpec("b", 1000, 10)  # so many that nothing is sent before its round

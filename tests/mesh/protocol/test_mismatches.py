@@ -78,3 +78,51 @@ def test_it_remembers_a_bounded_number(monkeypatch: pytest.MonkeyPatch) -> None:
     for rate in range(50, 70):
         seen.stated("a", announced(table, BucketSpec("api", 100, rate)), (0,), 0)
     assert len(seen._since) == 3
+
+
+def test_the_line_says_all_of_both_definitions_of_the_bucket_and_when_they_last(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """The bucket is not the first one here, and its rate is no whole time between two tokens."""
+    table = Table(max_keys=16, hash_key=bytes(16), virtual=True)
+    BucketCore(table, BucketSpec("first", 5, 1))
+    here, there = BucketSpec("api", 100, 3), BucketSpec("api", 300, 3)
+    BucketCore(table, here)
+    seen = Mismatches(table, "me", PeerWarnings())
+    slot, name = next(row[:2] for row in table.definitions() if row[2] == here.definition_hash)
+    row = (name, there.definition_hash, *there.emission)
+    known = (slot, 0, *there.emission)
+    other = ResolvedTables(wire.AnnouncedTables(1, (), (row,)), array("H"), (known,), (0, 0, 0))
+    for now in (0, LASTS_NS - 1):
+        seen.stated("a", other, (0,), 10**15 + now)
+    assert caplog.records == []
+    seen.stated("a", other, (0,), 10**15 + LASTS_NS)
+    assert caplog.records[0].getMessage() == (
+        "me: bucket 'api' is defined otherwise on a: 3 tokens a second there, with another "
+        f"capacity (definition {there.definition_hash:016x}), capacity 100 and 3 tokens a second "
+        f"here (definition {here.definition_hash:016x}). What is taken is counted on both, each "
+        "under its own limit; give both nodes the same configuration, and reload the one that is "
+        "behind"
+    )
+
+
+def test_a_new_difference_keeps_nobody_from_telling_of_an_old_one(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    seen, table = compared()
+    two = announced(table, BucketSpec("api", 100, 50), BucketSpec("api", 100, 60))
+    seen.stated("a", two, (1,), 0)
+    seen.stated("a", two, (0, 1), LASTS_NS)
+    (line,) = [record.getMessage() for record in caplog.records]
+    assert "60 tokens a second there (definition" in line
+
+
+def test_it_is_told_again_when_it_changes_here(caplog: pytest.LogCaptureFixture) -> None:
+    warnings, other = PeerWarnings(), BucketSpec("api", 100, 50)
+    for rate in (20, 30):
+        table = Table(max_keys=16, hash_key=bytes(16), virtual=True)
+        BucketCore(table, BucketSpec("api", 100, rate))
+        seen = Mismatches(table, "me", warnings)
+        for now in (0, LASTS_NS):
+            seen.stated("a", announced(table, other), (0,), now)
+    assert [f"{rate} tokens a second here" in caplog.text for rate in (20, 30)] == [True, True]

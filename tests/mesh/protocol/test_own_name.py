@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+import logging
+from types import SimpleNamespace
+from typing import Any
+
 import pytest
 
-from crdtbucket.errors import NodeConflict
+from crdtbucket._core import Table
+from crdtbucket.errors import MeshError, NodeConflict
 from crdtbucket.mesh.node_info import NodeInfo
+from crdtbucket.mesh.protocol.bounded_peers import BoundedPeers
+from crdtbucket.mesh.protocol.own_name import MET_NS, OwnName
 from crdtbucket.spec.bucket_spec import BucketSpec
 from crdtbucket.testing import SimulatedMesh
 
 SPEC = BucketSpec("b", 100, 1, "1h")
 OLDEST = 2**64 - 1
+NOW = 10**15
 CONFLICT = NodeConflict("another one has this name")
 
 
@@ -80,3 +88,118 @@ def test_who_was_a_part_of_the_mesh_goes_on() -> None:
     mesh.advance(2.0)
     mesh["A"].node.name_reported(CONFLICT)
     assert serves(mesh, "A")
+
+
+class Alone:
+    """The rule by itself: a node of a mesh of so many that has links to these, alive or not."""
+
+    def __init__(self, known: int = 3, **status: str) -> None:
+        self.table = Table(max_keys=16, virtual=True)
+        self.bounded = BoundedPeers("me")
+        members: Any = SimpleNamespace(
+            links=status,
+            bounded=self.bounded,
+            known=lambda: known,
+            status=lambda name, now: status[name],
+        )
+        self.own = OwnName(self.table, members, "me")
+        self.refusals: list[NodeConflict] = []
+        self.own.on_refusal = self.refusals.append
+
+    @property
+    def refuses(self) -> bool:
+        assert self.table.refused is (self.table.refusal is not None)
+        return self.table.refused
+
+    def met(self, age: int, epoch: int, now: int = NOW, region: str = "there") -> NodeConflict:
+        peer = NodeInfo("me", region, epoch, "host:1", age)
+        return self.own.met(NodeInfo("me", "here", 5, "", 100), peer, now)
+
+
+@pytest.mark.parametrize(
+    ("age", "epoch", "yields"),
+    [(99, 9, False), (100, 4, False), (100, 5, False), (100, 6, True), (101, 4, True)],
+)
+def test_of_two_that_are_no_part_of_the_mesh_the_younger_yields_or_the_lesser_epoch(
+    age: int, epoch: int, yields: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    alone = Alone()
+    conflict = alone.met(age, epoch)
+    assert str(conflict).startswith(
+        "another running process is called 'me' (region 'there', address 'host:1'): "
+        "give each node its own name"
+    )
+    assert alone.refuses is yields
+    assert alone.refusals == [conflict] * yields
+    for _ in range(2):
+        errors = [r.getMessage() for r in caplog.records if r.levelno == logging.ERROR]
+        assert errors == [f"me serves no more: {conflict}"] * yields
+        alone.met(age, epoch)
+
+
+@pytest.mark.parametrize(
+    ("known", "links", "yields"),
+    [(3, {"a": "alive", "b": "alive"}, False), (3, {"a": "alive", "b": "silent"}, True),
+     (4, {"a": "alive", "b": "alive", "c": "left"}, False), (1, {}, True),
+     (2, {"a": "alive"}, False)],
+)  # fmt: skip
+def test_nobody_yields_that_more_than_half_of_the_others_are_linked_with(
+    known: int, links: dict[str, str], yields: bool
+) -> None:
+    alone = Alone(known, **links)
+    alone.met(101, 9, region="")
+    assert alone.refuses is yields
+    assert alone.bounded.counts() == ({} if yields else {"a stranger": {"own_name": 1}})
+
+
+def test_what_is_not_believed_is_said_and_by_whom(caplog: pytest.LogCaptureFixture) -> None:
+    alone = Alone(2, a="alive")
+    for _ in range(2):
+        alone.met(101, 9)
+    alone.own.reported(CONFLICT, NOW, memory=False)
+    assert [record.getMessage() for record in caplog.records] == [
+        f"me: {who} says that it, or another process, is called 'me': most members are linked "
+        "with this one, which goes on"
+        for who in ("there", "a peer")
+    ]
+
+
+def test_a_report_is_believed_by_whom_has_no_memory_or_refuses_already() -> None:
+    alone = Alone()
+    alone.own.reported(CONFLICT, NOW, memory=True)
+    assert not alone.refuses
+    alone.own.reported(CONFLICT, NOW, memory=False)
+    assert alone.refuses
+    alone.own.reported(CONFLICT, NOW + MET_NS, memory=True)
+    alone.own.look(NOW + MET_NS)
+    assert alone.refuses  # for as long as peers say so
+    assert alone.refusals == [CONFLICT, CONFLICT]
+
+
+def test_it_serves_again_when_the_other_was_not_met_for_a_while(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    alone = Alone()
+    alone.met(101, 9)
+    alone.own.look(NOW + MET_NS - 1)
+    assert alone.refuses
+    alone.own.look(NOW + MET_NS)
+    assert not alone.refuses
+    told = "me serves again: the other process of this name was not met again"
+    assert [r.getMessage() for r in caplog.records if r.levelno == logging.WARNING] == [told]
+
+
+def test_it_lifts_no_refusal_but_its_own() -> None:
+    for refusal in (MeshError("for another reason"), CONFLICT):  # that of another process, too
+        alone = Alone()
+        alone.table.refusal, alone.table.refused = refusal, True
+        alone.own.look(NOW + MET_NS)
+        assert alone.refuses
+    alone = Alone()
+    alone.met(101, 9)
+    alone.own.look(NOW + MET_NS)
+    alone.table.refusal, alone.table.refused = CONFLICT, True
+    alone.own.look(NOW + 3 * MET_NS)
+    assert alone.refuses
+    alone.own.on_refusal = None  # nobody need listen
+    alone.met(101, 9)

@@ -42,3 +42,13 @@ def test_it_remembers_a_bounded_number(
     for peer in ("a", "b", "c", "c", "a"):
         about.repeated(peer, "own", 0, 1, peer)
     assert [r.getMessage() for r in caplog.records] == ["a", "b", "c", "a"]
+
+
+def test_what_was_logged_last_is_remembered_for_longest(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(peer_warnings, "MOST", 2)
+    about = PeerWarnings()
+    for peer, now in (("a", 0), ("b", 0), ("a", REPEAT_NS), ("c", REPEAT_NS), ("a", REPEAT_NS)):
+        about.repeated(peer, "own", now, 1, peer)
+    assert [r.getMessage() for r in caplog.records] == ["a", "b", "a", "c"]

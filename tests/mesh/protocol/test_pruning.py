@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+import pytest
+
 from crdtbucket._core import BucketCore, Table
 from crdtbucket.mesh.node_info import NodeInfo
-from crdtbucket.mesh.protocol import wire
+from crdtbucket.mesh.protocol import pruning, wire
 from crdtbucket.mesh.protocol.peer_state import PeerState
 from crdtbucket.mesh.protocol.pruning import CROWDED, KEPT_NS, PASSES, ROUNDS, SETTLED_NS, Pruner
 from crdtbucket.spec.bucket_spec import BucketSpec
@@ -205,3 +209,151 @@ def test_marks_in_the_table_are_released_in_their_time_by_a_later_life() -> None
     assert pruner.tombstones == {7: 0}
     pruner.step([], {1}, KEPT_NS + 1)
     assert 7 not in {epoch for _, _, epoch, _ in table.origins()}
+
+
+def epochs(table: Table) -> dict[int, bool]:
+    """The epochs of a table, and which of them have a tombstone."""
+    return {epoch: marked for _, _, epoch, marked in table.origins()}
+
+
+def test_where_epochs_are_crowded_the_oldest_tombstones_go_first_and_then_the_long_dead(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(pruning, "CROWDED", 3)
+    table, peer = Table(max_keys=64, hash_key=bytes(16), virtual=True, epoch=7), link(epoch=20)
+    for epoch in (30, 20, 10):
+        table.origin(1, epoch)
+    pruner = Pruner(table, 0)  # and no pass of anti-entropy is made
+    pruner.step([peer], {7, 20, 10}, 0)  # 30 is dead first
+    for epoch in (40, 50):
+        table.origin(1, epoch)
+        pruner.advertised(epoch, {7}, 1)
+    assert pruner.step([peer], {7, 20}, 1) == ()
+    assert epochs(table) == {7: False, 30: False, 20: False, 10: False}  # the dead must settle
+    assert pruner.step([peer], {7, 20}, SETTLED_NS - 1) == ()
+    assert pruner.step([peer], {7, 20}, SETTLED_NS) == (30,)
+    assert epochs(table) == {7: False, 30: True, 20: False, 10: False}
+    assert pruner.step([peer], {7, 20}, SETTLED_NS) == ()
+    assert epochs(table) == {7: False, 20: False, 10: False}
+    assert [record.getMessage() for record in caplog.records] == [
+        "4 epochs are known: from here on old ones are pruned early"
+    ]
+
+
+def test_of_several_tombstones_only_so_many_go_as_there_are_too_many(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(pruning, "CROWDED", 3)
+    table = table_with(9, 8, 5, 4)
+    pruner = Pruner(table, 0)
+    for epoch in (8, 9, 5):
+        pruner.advertised(epoch, {7}, 0)
+    assert pruner.step([], {7, 4}, 1) == (5,)
+    assert set(epochs(table)) == {7, 5, 4}
+
+
+def test_it_is_crowded_when_hardly_any_epoch_could_go(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pruning, "CROWDED", 3)
+    table = table_with(9, 8, 5, 4)
+    for running, crowded in (({7, 9, 8}, False), ({7, 9, 8, 5}, True)):
+        pruner = Pruner(table, 0)
+        assert not pruner.crowded
+        pruner.step([], running, 0)
+        assert pruner.crowded is crowded
+    pruner.advertised(4, {7}, 0)
+    pruner.step([], {7, 9, 8}, 0)
+    assert not pruner.crowded
+
+
+def test_a_peer_that_left_is_waited_for_no_more_than_one_that_is_cut_off() -> None:
+    table, peer, left = table_with(9, 5), link(), link("left", 11)
+    pruner, late = Pruner(table, 0), 10 * SETTLED_NS + table.longest_debt
+    left.left = True
+    pruner.step([peer, left], {7, 9, 11}, 0)
+    assert pruner.step([passed(peer), left], {7, 9, 11}, late) == (5,)
+
+
+def test_what_is_advertised_again_is_not_remembered_for_longer() -> None:
+    table = table_with(5)
+    pruner = Pruner(table, 0)
+    pruner.advertised(5, {7}, 0)
+    pruner.advertised(5, {7}, KEPT_NS)
+    assert pruner.step([], {7}, KEPT_NS + 1) == ()
+
+
+class Told:
+    """A table of which only epochs are known, and what each look at a part of its keys finds."""
+
+    def __init__(self, *known: int, marked: tuple[int, ...] = ()) -> None:
+        self.known = {7: False, **dict.fromkeys(known, False), **dict.fromkeys(marked, True)}
+        self.looks: list[tuple[dict[int, int], int]] = []
+
+    def origins(self) -> list[tuple[int, int, int, bool]]:
+        return [(number, 1, *one) for number, one in enumerate(self.known.items())]
+
+    def owing(self, place: int) -> tuple[dict[int, int], int]:
+        return self.looks.pop(0) if self.looks else ({}, -1)
+
+    def add_tombstone(self, epoch: int) -> bool:
+        self.known[epoch] = True
+        return True
+
+    def release(self, epoch: int) -> None:
+        del self.known[epoch]
+
+
+def pruner_of(table: Any) -> Pruner:
+    return Pruner(table, 0)
+
+
+def test_the_longest_time_to_full_that_any_part_of_the_keys_shows_is_waited_for() -> None:
+    table = Told(5)
+    table.looks = [({5: 70}, 3), ({5: 20}, -1)]
+    pruner = pruner_of(table)
+    for now in (0, SETTLED_NS, SETTLED_NS + 69):
+        assert pruner.step([], {7}, now) == ()
+    assert pruner.step([], {7}, SETTLED_NS + 70) == (5,)
+
+
+@pytest.mark.parametrize("looks", [(70, 10**9), (10**9, 70)])
+def test_of_several_looks_that_one_counts_which_ends_the_wait_first(looks: tuple[int, int]) -> None:
+    table = Told(5)
+    table.looks = [({5: longest}, -1) for longest in looks]
+    pruner = pruner_of(table)
+    for now in (0, SETTLED_NS, SETTLED_NS + 1):
+        assert pruner.step([], {7}, now) == ()
+    table.looks = [({5: 10**9}, -1)]
+    assert pruner.step([], {7}, SETTLED_NS + 70) == (5,)
+
+
+def test_an_epoch_that_gets_its_tombstone_is_counted_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pruning, "CROWDED", 1)
+    pruner = pruner_of(Told(9, 5))
+    for now in (0, SETTLED_NS):
+        pruner.step([], {7, 9}, now)
+        assert pruner.crowded
+
+
+def test_room_is_made_for_as_many_as_there_are_too_many_after_the_tombstones_went(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(pruning, "CROWDED", 3)
+    table, peer = Told(30, 20, 10, marked=(40,)), link(epoch=7)
+    pruner = pruner_of(table)
+    pruner.step([peer], {7}, 0)
+    assert table.known == {7: False, 30: False, 20: False, 10: False}
+    table.known[50] = True
+    pruner.advertised(50, {7}, 1)
+    table.known[60] = False
+    pruner.step([peer], {7, 60}, SETTLED_NS)  # six: one tombstone goes, and two of the dead get one
+    assert 50 not in table.known
+    assert sum(table.known[epoch] for epoch in (30, 20, 10)) == 2
+    # It is said when it begins, and said again when it has been over.
+    assert len(caplog.records) == 1
+    pruner.tombstones.clear()
+    table.known = {7: False, 30: False, 60: False}
+    pruner.step([peer], {7, 30, 60}, SETTLED_NS)
+    assert len(caplog.records) == 1  # three are none too many
+    table.known[70] = False
+    pruner.step([peer], {7, 30, 60, 70}, SETTLED_NS)
+    assert len(caplog.records) == 2

@@ -6,6 +6,7 @@ import random
 
 import pytest
 
+from crdtbucket.mesh.protocol.clock_watch import DRIFT_PPM, MOST_NS
 from crdtbucket.mesh.protocol.travel_times import HALF_WINDOW_NS, TravelTimes
 
 MS = 1_000_000
@@ -141,3 +142,47 @@ def test_an_age_is_off_by_what_the_quickest_frames_took_at_most(seed: int) -> No
         since = 2 * (2 * HALF_WINDOW_NS + 10 * SECOND) // 1_000
         assert true - age <= max(there, back) + since
         assert age <= true + there + after
+
+
+def test_the_quickest_frame_counts_to_the_end_of_the_half_minute_after_its_own() -> None:
+    def late(at: int) -> int:
+        """How late a frame is that took 90 ms and comes at `at`, after one that took 40 ms and,
+        half a minute later, two that took 70 ms and came together. The peer's clock runs slow by
+        as much as is allowed for."""
+        travel = TravelTimes()
+        arrivals = [(0, 40 * MS), *[(HALF_WINDOW_NS, 70 * MS)] * 2, (at, 90 * MS)]
+        ages = [
+            travel.age(now - took - now * DRIFT_PPM // 1_000_000, None, now)
+            for now, took in arrivals
+        ]
+        assert ages[:3] == [0, 30 * MS, 30 * MS]
+        return ages[3]
+
+    assert late(2 * HALF_WINDOW_NS - 1) == 50 * MS
+    assert late(2 * HALF_WINDOW_NS) == 20 * MS
+
+
+def test_what_two_clocks_may_drift_apart_is_not_late_to_the_nanosecond() -> None:
+    travel = TravelTimes()
+    assert travel.age(0, None, 0) == 0
+    drift = 29 * SECOND * DRIFT_PPM // 1_000_000
+    assert travel.age(29 * SECOND - drift - 7, None, 29 * SECOND) == 7
+
+
+def test_a_time_that_no_clock_shows_makes_nothing_late_and_the_last_possible_one_does() -> None:
+    for sign in (-1, 1):
+        travel = TravelTimes()
+        assert travel.age(SECOND - sign * (MOST_NS - 5), None, SECOND) == 0
+        assert travel.age(SECOND - sign * MOST_NS, None, SECOND) == max(0, 5 * sign)
+    # Nor does one that is as far before zero as the own clock is after it.
+    travel, now = TravelTimes(), 3 * MOST_NS // 4
+    assert travel.age(0, None, now) == travel.age(-now, None, now) == 0
+
+
+def test_half_of_an_odd_round_trip_is_a_whole_number_of_nanoseconds() -> None:
+    travel = TravelTimes()
+    assert travel.is_usual(10, 10)
+    assert not travel.is_usual(11, 10)  # as if the smallest took nothing, before there is one
+    for trip in (41, None):
+        age = travel.age(0, trip, 0)
+        assert (age, type(age)) == (20, int)

@@ -3,12 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import gc
+import weakref
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
 
 import pytest
 from aiohttp import web
 
 from crdtbucket.mesh.links.channel import ChannelLost
-from crdtbucket.mesh.sockets.web_socket import PATH, connect, http_session
+from crdtbucket.mesh.sockets.web_socket import PATH, WebSocketChannel, connect, http_session
+from crdtbucket.mesh.transport.mesh_network import MeshNetwork
+from tests.certificates import Authority
+from tests.mesh.network import RecordingNode, config, eventually, running
+from tests.strong.redis_server import free_port
 
 
 async def aborted() -> None:
@@ -48,3 +58,95 @@ def test_an_abort_ends_the_connection(library: str) -> None:
         loop.run_until_complete(aborted())
     finally:
         loop.close()
+
+
+class FailingWebSocket:
+    """It cannot be closed, and keeps the error by which it could not, as aiohttp's does."""
+
+    def __init__(self) -> None:
+        self._kept: BaseException | None = None
+
+    async def close(self) -> bool:
+        try:
+            raise ConnectionResetError("lost")
+        except ConnectionResetError as error:
+            self._kept = error
+        return True
+
+    def exception(self) -> BaseException | None:
+        return self._kept
+
+    def get_extra_info(self, name: str) -> None:
+        return None
+
+
+async def test_what_could_not_be_closed_is_gone_once_nobody_uses_it() -> None:
+    ws: Any = FailingWebSocket()
+    gone = weakref.ref(ws)
+    channel = WebSocketChannel(ws, "", certified=False)
+    gc.disable()  # it comes rarely
+    try:
+        await channel.close()
+        assert str(ws.exception()) == "lost"
+        del ws, channel
+        assert gone() is None
+    finally:
+        gc.enable()
+
+
+@contextlib.contextmanager
+def errors_left() -> Iterator[list[OSError]]:
+    """Afterwards, the errors of networks that only Python's collector would have found."""
+    found: list[OSError] = []
+    gc.collect()
+    gc.disable()
+    try:
+        yield found
+        gc.set_debug(gc.DEBUG_SAVEALL)
+        gc.collect()
+        found += [one for one in gc.garbage if isinstance(one, OSError)]
+    finally:
+        gc.set_debug(0)
+        gc.garbage.clear()
+        gc.enable()
+
+
+async def test_a_dial_that_is_refused_leaves_no_error_behind() -> None:
+    async with http_session() as http:
+        with errors_left() as left, pytest.raises(ChannelLost):
+            await connect(http, f"127.0.0.1:{free_port()}", None)
+        assert not left
+
+
+async def test_who_does_not_speak_tls_leaves_no_error_behind(tmp_path: Path) -> None:
+    authority = Authority(tmp_path, "ca")
+    mesh = MeshNetwork(RecordingNode("a"), config(**authority.issue("a"), tls_ca=authority.file))
+    async with running(mesh):
+        host, port = mesh.address.split(":")
+        with errors_left() as left:
+            _, writer = await asyncio.open_connection(host, int(port))
+            writer.write(b"GET / HTTP/1.1\r\n\r\n")
+            await eventually(lambda: mesh.counters.refused.get("tls"), within=60)
+            writer.close()
+        assert not left
+
+
+async def test_a_close_whose_caller_is_cancelled_ends_all_the_same() -> None:
+    class Silent(FailingWebSocket):
+        ended = False
+
+        async def close(self) -> bool:
+            try:
+                await asyncio.Event().wait()
+            finally:
+                self.ended = True
+            return True
+
+    ws: Any = Silent()
+    closing = asyncio.ensure_future(WebSocketChannel(ws, "", certified=False).close())
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    closing.cancel()
+    await asyncio.wait({closing})
+    assert closing.cancelled()
+    assert ws.ended

@@ -9,14 +9,13 @@ import pytest
 
 from crdtbucket.errors import RedisReplyError
 from crdtbucket.strong.redis.beats import (
-    SILENT_US,
     Beat,
     BeatArguments,
     RegionBeat,
     RegionBeats,
     read_beat,
 )
-from crdtbucket.strong.redis.replicated import Regions
+from crdtbucket.strong.redis.replicated import SILENT_US, Regions
 from tests.strong.redis_server import PROGRAMS, Server
 from tests.strong.replicated.region_server import RegionServer
 
@@ -201,9 +200,11 @@ def test_what_was_lost_is_known_from_the_others(server: RegionServer) -> None:
 def test_the_words_of_a_call() -> None:
     regions = Regions("A", "ABC")
     beats = RegionBeats(regions, Beat(7, 1_000_000, 2, {b"C": RegionBeat(5, 400_000, -3, 4)}))
-    words = [b"1000000", b"B", b"0", b"0", b"C", b"-3", b"400000"]
-    assert beats.words == b"".join(b"$%d\r\n%b\r\n" % (len(word), word) for word in words)
+    text = b"0 1000000 0 0 -3 400000"
+    assert beats.words == b"$%d\r\n%b\r\n" % (len(text), text), "C is silent at the own beat"
     assert beats.late_us(b"C") == 600_003 > SILENT_US
+    beats = RegionBeats(regions, Beat(8, 1_000_000, 2, {b"C": RegionBeat(6, 700_000, -3, 4)}))
+    assert beats.words == b"$29\r\n1199997 1000000 0 0 -3 700000\r\n"
     assert beats.nodes == 6
 
 

@@ -45,7 +45,7 @@ def server(request: pytest.FixtureRequest) -> Iterator[Server]:
 def call(
     owner: bytes = A, cost: int = 0, taken: int = 0, refunded: int = 0, **more: Any
 ) -> ScriptCall:
-    values = {"fence": 1, "birth": 1, "debt_ns": 0, **more}
+    values = {"fence": 1, "generation": 1, "debt_ns": 0, **more}
     return ScriptCall(KEY, cost, owner, taken=taken, refunded=refunded, **values)
 
 
@@ -60,10 +60,18 @@ def run(case: Case, store: Backend) -> Iterator[tuple[Any, ScriptAnswer]]:
     for step in case.steps:
         store.now_us = start + round(step.at * 1_000_000)
         if isinstance(step, golden.Ask):
-            birth, counted, back = step.column
+            generation, counted, back = step.column
             others = step.others
             made = ScriptCall(
-                KEY, step.cost, step.owner, step.fence, birth, counted, back, step.stated_ns, others
+                KEY,
+                step.cost,
+                step.owner,
+                step.fence,
+                generation,
+                counted,
+                back,
+                step.stated_ns,
+                others,
             )
             yield step, store.run(arguments(case, step), made)
             continue

@@ -65,7 +65,7 @@ class RegionServer:
             call.cost,
             call.owner,
             call.fence,
-            call.birth,
+            call.generation,
             call.taken,
             call.refunded,
             call.debt_ns,
@@ -103,15 +103,15 @@ def written(name: bytes, one: object) -> tuple[bytes, bytes]:
         s, left = divmod(one.debt, NS)
         ns = left.__floor__()
         words = [*divmod(one.at_us, 10**6), s, ns, (left - ns) * one.p, one.q, one.p]
-        words += [one.generation, one.version, one.sum, one.offered, repr(one.reserve)]
+        words += [one.made, one.version, one.sum, one.offered, repr(one.reserve)]
         far = "".join(f"{name.decode()} {used} {when} " for name, used, when in one.far)
         return name, f"{' '.join(map(str, words))} {one.born}|{far}".encode()
     if isinstance(one, Peers):
         merged = "".join(f" {name.decode()} {version} {at}" for name, version, at in one.merged)
-        return name, f"{one.generation}{merged}".encode()
+        return name, f"{one.made}{merged}".encode()
     assert isinstance(one, Record)
-    birth, taken, refunded, base, version, generation, home, fence, seen = one
-    words = [birth, taken, refunded, base, version, generation, home.decode(), fence, seen]
+    generation, taken, refunded, base, version, made, home, fence, seen = one
+    words = [generation, taken, refunded, base, version, made, home.decode(), fence, seen]
     return name, " ".join(map(str, words)).encode()
 
 
@@ -119,7 +119,7 @@ def parsed(name: bytes, text: bytes) -> tuple[bytes, Level | Peers | Record]:
     """A field as the twin has it."""
     if name == LEVEL:
         numbers, _, far = text.partition(b"|")
-        s, us, debt_s, ns, rest, q, p, generation, version, total, offered, reserve, born = (
+        s, us, debt_s, ns, rest, q, p, made, version, total, offered, reserve, born = (
             numbers.split()
         )
         debt = int(debt_s) * NS + int(ns) + Fraction(int(rest), int(p))
@@ -128,14 +128,14 @@ def parsed(name: bytes, text: bytes) -> tuple[bytes, Level | Peers | Record]:
             (items[i], int(items[i + 1]), int(items[i + 2])) for i in range(0, len(items), 3)
         )
         at_us = int(s) * 10**6 + int(us)
-        counts = map(int, (q, p, generation, version, total, offered))
+        counts = map(int, (q, p, made, version, total, offered))
         return name, Level(at_us, debt, *counts, float(reserve), int(born), tuple(kept))
     if name == PEERS:
-        generation, *items = text.split()
+        made, *items = text.split()
         merged = sorted(
             (items[i], int(items[i + 1]), int(items[i + 2])) for i in range(0, len(items), 3)
         )
-        return name, Peers(int(generation), tuple(merged))
-    birth, taken, refunded, base, version, generation, home, fence, seen = text.split()
-    counts = map(int, (birth, taken, refunded, base, version, generation))
+        return name, Peers(int(made), tuple(merged))
+    generation, taken, refunded, base, version, made, home, fence, seen = text.split()
+    counts = map(int, (generation, taken, refunded, base, version, made))
     return name, Record(*counts, home, int(fence), int(seen))

@@ -26,12 +26,12 @@ LEVEL, PEERS = b"level", b"peers"
 
 
 class Record(NamedTuple):
-    birth: int
+    generation: int
     taken: int
     refunded: int
     base: int = 0
     version: int = 0
-    generation: int = 0
+    made: int = 0
     home: bytes = b"-"
     fence: int = 0
     seen_s: int = 0
@@ -42,7 +42,7 @@ class Level(NamedTuple):
     debt: int | Fraction
     q: int
     p: int
-    generation: int
+    made: int
     version: int
     sum: int
     offered: int
@@ -54,7 +54,7 @@ class Level(NamedTuple):
 
 
 class Peers(NamedTuple):
-    generation: int
+    made: int
     merged: tuple[tuple[bytes, int, int], ...] = ()
     """Region, version, at."""
 
@@ -123,7 +123,7 @@ def value(x: Record | Column) -> int:
 
 def gain(x: Record | Column, y: Record | Column | None) -> int:
     """Tokens in `x` that a holder of `y` has not counted."""
-    if y is None or x.birth != y.birth:
+    if y is None or x.generation != y.generation:
         return value(x)
     return max(0, x.taken - y.taken) - max(0, x.refunded - y.refunded)
 
@@ -169,13 +169,13 @@ class Run:
         self.most = self.emission * (made.capacity + made.max_debt)
         self.level: Level | None = held.get(LEVEL)
         level = self.level
-        self.generation = level.generation if level else self.now_us
+        self.made = level.made if level else self.now_us
         self.records: dict[bytes, Record] = {}
         self.stale: list[bytes] = []
         for owner, record in held.items():
             if owner in (LEVEL, PEERS):
                 continue
-            current = level is not None and record.generation == level.generation
+            current = level is not None and record.made == level.made
             current = current and record.version <= level.version
             if current or (level is not None and not self.rules.looks_at_generations):
                 self.records[owner] = record
@@ -283,7 +283,7 @@ class Run:
         if not self.due:
             return
         peers: Peers | None = held.get(PEERS)
-        if level and peers and peers.generation == self.generation:
+        if level and peers and peers.made == self.made:
             self.peers = {name: (version, at) for name, version, at in peers.merged}
         for name in self.others:
             copy = self.copies.get(name, {})
@@ -327,11 +327,11 @@ class Run:
                 self.far[name][1] = min(self.far[name][1], back)
 
     def _records_of(self, copy: Hash, its: Level) -> tuple[dict[bytes, Record], bool]:
-        """The records of a copy's generation, and whether they are those of its level."""
+        """The records of a copy's made, and whether they are those of its level."""
         now_s = self.now_us // 1_000_000
         theirs: dict[bytes, Record] = {}
         for owner, record in copy.items():
-            if owner not in (LEVEL, PEERS) and record.generation == its.generation:
+            if owner not in (LEVEL, PEERS) and record.made == its.made:
                 age = max(0, its.at_us // 1_000_000 - record.seen_s)
                 theirs[owner] = record._replace(seen_s=now_s - age)
         versions = [record.version for record in theirs.values()]
@@ -347,7 +347,7 @@ class Run:
         kept_for = set()
         for owner, record in theirs.items():
             mine = self.records.get(owner)
-            is_new = mine is None or record.birth > mine.birth
+            is_new = mine is None or record.generation > mine.generation
             left_out = mine is None and many and self._is_old(record)
             if is_new and (not consistent or left_out):
                 continue
@@ -378,14 +378,14 @@ class Run:
     def _join(self, owner: bytes, one: Record) -> int:
         mine = self.records.get(owner)
         more, grown = 0, False
-        if mine is None or one.birth > mine.birth:
+        if mine is None or one.generation > mine.generation:
             more, grown = value(one), True
             self.created = self.created or (mine is None and not self._is_old(one))
             fence = max(one.fence, mine.fence if mine else 0)
             joined = one._replace(version=mine.version if mine else 0, fence=fence)
         else:
             joined = mine._replace(fence=max(mine.fence, one.fence))
-            if one.birth == mine.birth:
+            if one.generation == mine.generation:
                 grown = one.taken > mine.taken or one.refunded > mine.refunded
                 more = gain(one, mine)
                 joined = joined._replace(
@@ -416,12 +416,12 @@ class Run:
             return ScriptStatus.FENCED
         now_s = self.now_us // 1_000_000
         column = Record(
-            call.birth, call.taken, call.refunded, 0, 0, 0, self.region, call.fence, now_s
+            call.generation, call.taken, call.refunded, 0, 0, 0, self.region, call.fence, now_s
         )
         if call.others is None:
             brought = value(column)
-            if own and own.birth >= column.birth:
-                brought = gain(column, own) if own.birth == column.birth else 0
+            if own and own.generation >= column.generation:
+                brought = gain(column, own) if own.generation == column.generation else 0
             if brought > 0:
                 most = min(brought, made.capacity + made.max_debt)
                 if (own and token * most > call.debt_ns) or (not own and call.debt_ns > 0):
@@ -449,7 +449,9 @@ class Run:
         columns: dict[bytes, Record] = {call.owner: column}
         for one in call.others or ():
             home = one.home or b"-"
-            columns[one.owner] = Record(one.birth, one.taken, one.refunded, 0, 0, 0, home, 0, now_s)
+            columns[one.owner] = Record(
+                one.generation, one.taken, one.refunded, 0, 0, 0, home, 0, now_s
+            )
         lacks = [max(0, gain(x, columns.get(o))) for o, x in self.records.items()]
         s, ns = divmod(call.debt_ns, NS)
         q, p = float(self.arguments.q), float(self.arguments.p)
@@ -457,7 +459,7 @@ class Run:
         brings = strange = 0
         for owner, one in columns.items():
             mine = self.records.get(owner)
-            if mine and mine.birth >= one.birth:
+            if mine and mine.generation >= one.generation:
                 brings += self._join(owner, one)
             elif one.taken + one.refunded > 0:
                 more = self._join(owner, one)
@@ -507,7 +509,7 @@ class Run:
         now_s = self.now_us // 1_000_000
         one = self.records.get(call.owner)
         if one is None:
-            one, self.created = Record(call.birth, 0, 0, fence=call.fence), True
+            one, self.created = Record(call.generation, 0, 0, fence=call.fence), True
         self.records[call.owner] = one._replace(
             taken=one.taken + call.cost, home=self.region, seen_s=now_s
         )
@@ -525,9 +527,7 @@ class Run:
         total = level.sum if level else 0
         for owner in self.raised:
             total += version - self.records[owner].version
-            self.records[owner] = self.records[owner]._replace(
-                version=version, generation=self.generation
-            )
+            self.records[owner] = self.records[owner]._replace(version=version, made=self.made)
         if self.created and len(self.records) > MANY:
             for owner, record in list(self.records.items()):
                 if self._is_old(record) and owner not in self.raised:
@@ -541,7 +541,7 @@ class Run:
             self.debt,
             self.arguments.q,
             self.arguments.p,
-            self.generation,
+            self.made,
             version,
             sum(record.version for record in self.records.values()) if self.all else total,
             math.floor(self.offered * 1000 + 0.5),
@@ -551,7 +551,7 @@ class Run:
         )
         if self.noted:
             merged = tuple(sorted((name, *one) for name, one in self.peers.items()))
-            out[PEERS] = Peers(self.generation, merged)
+            out[PEERS] = Peers(self.made, merged)
         elif PEERS in held:
             out[PEERS] = held[PEERS]
         return out
@@ -560,7 +560,9 @@ class Run:
         own = self.records.get(self.call.owner, Record(0, 0, 0))
         columns: Sequence[Column] = ()
         if self.call.others is not None and status in (ScriptStatus.ALLOWED, ScriptStatus.DENIED):
-            columns = [Column(o, r.birth, r.taken, r.refunded) for o, r in self.records.items()]
+            columns = [
+                Column(o, r.generation, r.taken, r.refunded) for o, r in self.records.items()
+            ]
         debt = max(0, math.ceil(self.debt))
         return ScriptAnswer(status, debt, own.taken, own.refunded, tuple(columns), self.hold)
 

@@ -95,7 +95,7 @@ class Region:
     def record(self, owner: bytes) -> Record | None:
         record = self.held.get(owner)
         level = self.held.get(LEVEL)
-        if level is None or record is None or record.generation != level.generation:
+        if level is None or record is None or record.made != level.made:
             return None
         return record if record.version <= level.version else None
 
@@ -153,7 +153,7 @@ class Process:
     owner: bytes
     region: int
     t: int
-    birth: int = 1
+    generation: int = 1
     taken: int = 0
     refunded: int = 0
     debt: int | Fraction = 0
@@ -161,7 +161,7 @@ class Process:
 
     @property
     def column(self) -> Column:
-        return Column(self.owner, self.birth, self.taken, self.refunded)
+        return Column(self.owner, self.generation, self.taken, self.refunded)
 
 
 class World:
@@ -229,7 +229,15 @@ class World:
         self._advance(one)
         debt = -(-one.debt // 1) if stated is None else stated
         call = ScriptCall(
-            KEY, cost, one.owner, one.fence, one.birth, one.taken, one.refunded, int(debt), others
+            KEY,
+            cost,
+            one.owner,
+            one.fence,
+            one.generation,
+            one.taken,
+            one.refunded,
+            int(debt),
+            others,
         )
         region = self.regions[one.region]
         if others:

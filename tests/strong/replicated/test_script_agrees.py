@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, event, given, settings
+from hypothesis import HealthCheck, event, example, given, settings
 from hypothesis import strategies as st
 
 from crdtbucket.spec.bucket_spec import BucketSpec
@@ -136,9 +136,9 @@ class Both:
         one = self.processes[process]
         one.refunded = min(one.taken, one.refunded + count)
 
-    def birth(self, process: int) -> None:
+    def generation(self, process: int) -> None:
         one = self.processes[process]
-        one.birth, one.taken, one.refunded = one.birth + 1, 0, 0
+        one.generation, one.taken, one.refunded = one.generation + 1, 0, 0
 
     def fence(self, process: int, up: int) -> None:
         one = self.processes[process]
@@ -162,7 +162,7 @@ class Both:
 
     def call(self, at: int, process: int, cost: int, stated: int, whole: bool) -> None:
         others = [
-            Column(p.owner, p.birth, p.taken, p.refunded, b"" if i == 3 else NAMES[i].encode())
+            Column(p.owner, p.generation, p.taken, p.refunded, b"" if i == 3 else NAMES[i].encode())
             for i, p in enumerate(self.processes)
             if i != process and p.taken
         ]
@@ -182,7 +182,7 @@ class Both:
             min(cost, capacity),
             one.owner,
             one.fence,
-            one.birth,
+            one.generation,
             one.taken,
             one.refunded,
             min(stated, BEYOND),
@@ -259,7 +259,7 @@ op = st.one_of(
     st.tuples(st.just("define"), st.integers(0, 1)),
     st.tuples(st.just("spend"), process, tokens),
     st.tuples(st.just("give"), process, tokens),
-    st.tuples(st.just("birth"), process),
+    st.tuples(st.just("generation"), process),
     st.tuples(st.just("fence"), process, st.integers(-1, 1)),
     st.tuples(st.just("crowd"), member, process, st.integers(58, 70), tokens),
     st.tuples(st.just("again"), st.integers(0, 7)),
@@ -273,6 +273,13 @@ ordinary = st.builds(
 definition = st.tuples(st.one_of(ordinary, specs()), st.sampled_from([1, 1_500, 3_600_000]))
 
 
+PLAIN = (BucketSpec("b", 20, 1, max_debt=20), 3_600_000)
+CHANGES = [("call", 0, 0, 3, 0, False), ("copy", 1, 0, -1)] + [
+    ("time", 20_000), ("call", 1, 1, 1, 0, False)
+] * 2  # fmt: skip
+
+
+@example([PLAIN, PLAIN], [0, 0, 0], 0, CHANGES * 3)  # each copy is merged again, and once
 @given(
     st.lists(definition, min_size=2, max_size=2),
     st.lists(st.integers(-HOUR_US, HOUR_US), min_size=3, max_size=3),

@@ -1,0 +1,12 @@
+"""What `make mutants` tries is there, and a module that gets another name is not forgotten."""
+
+from __future__ import annotations
+
+from tests.mutants import EQUIVALENT, ROOT, TESTS
+
+
+def test_each_module_and_its_tests_are_files() -> None:
+    files = [f"crdtbucket/{module}.py" for module in TESTS]
+    files += [f"tests/{tests}.py" for tests in TESTS.values()]
+    assert [file for file in files if not (ROOT / file).is_file()] == []
+    assert EQUIVALENT.keys() <= TESTS.keys()
