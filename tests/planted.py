@@ -2058,10 +2058,8 @@ MUTATIONS = (
     Mutation(
         "a_kick_while_the_store_is_asked_is_forgotten",
         "strong",
-        "                line.expect_kick()\n"
-        "                decision = await bucket.acquire(key, cost)\n",
-        "                decision = await bucket.acquire(key, cost)\n"
-        "                line.expect_kick()\n",
+        "                line.expect_kick()\n                decision = await ask()\n",
+        "                decision = await ask()\n                line.expect_kick()\n",
         suite("strong/test_strong_waiting", "kick"),
     ),
     Mutation(
@@ -2308,6 +2306,34 @@ MUTATIONS = (
         "            self._unsaved = True\n",
         "",
         suite("limiter/test_facade", "stays_full"),
+    ),
+    Mutation(
+        "a_share_of_slots_does_not_count_what_redis_admitted",
+        "strong",
+        "            own = [one.deadline_ns for one in self._alive(hold.item)]\n",
+        "            own = [o.deadline_ns for o in self._alive(hold.item) if not o.stored]\n",
+        suite("strong/test_slot_ledger", "counts_in_the_share"),
+    ),
+    Mutation(
+        "a_hold_that_was_given_up_begins_anew",
+        "strong",
+        "        if not hold.asked:  # else Redis",
+        "        if True:  # else Redis",
+        suite("strong/test_slot_ledger", "ends_with_its_record"),
+    ),
+    Mutation(
+        "a_lost_record_of_slots_is_not_noticed",
+        "strong",
+        "if argv[2] ~= '' and not whole and tonumber(argv[2]) ~= born then",
+        "if argv[2] ~= '' and not whole and not born then",
+        suite("strong/test_strong_slots", "the_script_and_its_twin_agree"),
+    ),
+    Mutation(
+        "whoever_gets_no_turn_holds_a_slot_that_was_not_asked_for",
+        "strong",
+        "            if error.decision is None or not is_free(error.decision):\n",
+        "            if True:\n",
+        suite("strong/test_strong_slots", "who_waits"),
     ),
     Mutation(
         "what_failed_in_time_holds_itself",

@@ -28,7 +28,7 @@ LAYERS = [
     "spec _core http.fields",
     """mesh.protocol mesh.node_info mesh.engine_settings mesh.identity_settings mesh.mesh_config
     mesh.snapshot mesh.state_dir mesh.state_file mesh.tls_files config rollout.staged
-    strong reconcile.merging reconcile.findings""",
+    limiter.slot_search strong reconcile.merging reconcile.findings""",
     """limiter.background rollout.watching shared metrics
     mesh.links mesh.sockets mesh.engines mesh.transport
     strong.redis.access strong.redis.login strong.redis.redis_connection strong.redis.topology
@@ -36,9 +36,10 @@ LAYERS = [
     strong.redis.region_claim strong.region_watch strong.store_regions
     strong.redis.blocking_connection strong.deadlines strong.dispatcher strong.endpoint
     strong.endpoint_health strong.endpoints strong.look_timer strong.read_tally strong.resync
-    strong.room_queue strong.server_link strong.store strong.store_upkeep strong.supervisor
-    strong.threads strong.controller.webhook strong.redis.lateness limiter.tables""",
-    """limiter rollout strong.strong_bucket strong.strong_side
+    strong.room_queue strong.server_link strong.store strong.store_slots strong.store_upkeep
+    strong.supervisor strong.threads strong.controller.webhook strong.redis.lateness
+    limiter.tables""",
+    """limiter rollout strong.strong_bucket strong.strong_side strong.strong_slots
     strong.strong_waiting reconcile doctor""",
     "testing simulator cli demo http integrations upstream",
 ]

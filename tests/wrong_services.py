@@ -212,11 +212,15 @@ WRONG_SERVICES: dict[str, tuple[str, list[str]]] = {
         ["2:36: services.a.concurrency.ttl: ttl is '40d' (it must be 100 ms to 30 days)"],
     ),
     "concurrency_strong": (
-        "services:\n  a: {concurrency: 5, consistency: strong}\n",
+        (
+            "shared: auto\n"
+            "rating: {consistency: strong, bucket_backend: {connection: {host: redis}}}\n"
+            "services:\n  a: {concurrency: 5}\n"
+        ),
         [
             (
-                "2:36: services.a.consistency: a bucket of slots cannot be strong (write eventual: "
-                "Redis decides on one key, and a free slot is searched for)"
+                "4:20: services.a.concurrency: has strong slots, and this process shares a table "
+                "(give this bucket consistency: eventual, or leave out shared and --workers)"
             ),
         ],
     ),

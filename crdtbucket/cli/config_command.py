@@ -190,10 +190,10 @@ def _notes(found: Config) -> Iterator[str]:
             "strong consistency is asked for and no Redis is named, so buckets run in eventual "
             "mode: give bucket_backend.connection a host or a url"
         )
-    local = [spec.name for spec in found.buckets if spec.slots or spec.period]
+    local = [spec.name for spec in found.buckets if spec.period]
     if found.consistency is Mode.STRONG and local:
         alone = "" if found.mesh else ", and without a mesh each node grants them whole: add mesh:"
-        yield f"{', '.join(local)}: slots and calendar quotas are never strong{alone}"
+        yield f"{', '.join(local)}: calendar quotas are never strong{alone}"
     if found.redis is not None and found.redis.active_active:
         yield from _replicated(found.region, found.redis.regions)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -29,6 +29,7 @@ from crdtbucket.spec.mode import Mode
 from crdtbucket.strong.controller.controller_settings import ControllerSettings
 from crdtbucket.strong.redis.redis_config import RedisConfig
 from crdtbucket.strong.redis.regions import check_region
+from crdtbucket.strong.slot_rules import check_strong_slots
 
 
 @dataclass(frozen=True)
@@ -119,6 +120,10 @@ def load_config(path: str | os.PathLike[str], env: Mapping[str, str] | None = No
         _same_hash(mesh, redis, layout.mesh, source)
     if redis is not None and redis.active_active and identity and identity.region:
         _one_of_regions(identity.region, redis, layout.identity, source)
+    if redis is not None and rating and identity and layout.services is not None:
+        strong = rating.consistency == Mode.STRONG.value
+        shared = identity.shared is not None
+        _strong_slots(buckets, strong, shared, redis, layout.services, source)
     if source.problems or rating is None or identity is None:
         raise ConfigError(sorted(source.problems, key=lambda p: (p.line, p.column)))
     return Config(
@@ -159,6 +164,26 @@ def _one_of_regions(region: str, redis: RedisConfig, node: YamlNode, source: Sou
     except InvalidSpec as error:
         place, _ = node.find(("region",))
         source.report_at(place, masked(error.message.removeprefix("region "), place), error.fix)
+
+
+def _strong_slots(
+    buckets: Iterable[BucketSpec],
+    strong: bool,
+    shared: bool,
+    redis: RedisConfig,
+    node: YamlNode,
+    source: Source,
+) -> None:
+    for spec in buckets:
+        if spec.slots is None or not (
+            strong if spec.consistency is None else spec.consistency is Mode.STRONG
+        ):
+            continue
+        try:
+            check_strong_slots(spec, shared, redis.active_active)
+        except InvalidSpec as error:
+            place, _ = node.find((spec.name, "concurrency"))
+            source.report_at(place, error.message.removeprefix(f"bucket {spec.name!r} "), error.fix)
 
 
 def _redis(rating: RatingSection, node: YamlNode, source: Source) -> RedisConfig | None:

@@ -211,6 +211,11 @@ def problem(
     detail = f"{spec.key}: {left} and {decision.cost} asked for; retry in {wait} s"
     if spec.slots is not None:
         detail = f"{spec.key}: all {spec.slots} slots are in flight; one is free within {wait} s"
+        if share is not None:
+            detail = (
+                f"{spec.key}: the store is unreachable, and the {share[0]} of {spec.slots} slots "
+                f"that this node alone holds are in flight; one is free within {wait} s"
+            )
     document: dict[str, Any] = {
         "type": TYPES + ("temporary-reduced-capacity" if reduced else "quota-exceeded"),
         "title": "Capacity is reduced for a while" if reduced else "Quota exceeded",

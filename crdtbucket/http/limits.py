@@ -5,8 +5,9 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from crdtbucket._core import Decision
 from crdtbucket.errors import InvalidSpec, SlotDenied
@@ -21,10 +22,12 @@ from crdtbucket.http.fields import (
 )
 from crdtbucket.http.request import Request
 from crdtbucket.http.request_rules import Charge, Rule, shortened
+from crdtbucket.limiter.bucket import Bucket
 from crdtbucket.limiter.facade import Limiter
 from crdtbucket.limiter.slot_search import MAX_SLOT_KEY_BYTES
 from crdtbucket.limiter.slots import Slot
 from crdtbucket.strong.strong_bucket import StrongBucket
+from crdtbucket.strong.strong_slots import StrongSlotBucket
 
 SOON = {"Retry-After": "1"}
 """Of a denial for want of slots: nobody knows when one is released."""
@@ -150,7 +153,7 @@ class Limits:
         """Takes what the rules ask for. Raises what their callables and the buckets raise."""
         if not self.may_hold:
             return await self._acquire(request)
-        held = self._hold(request)
+        held = await self._hold(request)
         try:
             return _together(held, await self._acquire(request) if held else held)
         except BaseException:
@@ -161,14 +164,15 @@ class Limits:
         """`acquire` for threads without an event loop; blocks where a bucket asks Redis."""
         if not self.may_hold:
             return self._acquire_sync(request)
-        held = self._hold(request)
+        buckets = (self.limiter.bucket(rule.bucket) for rule in self._holding)
+        held = _blocking(buckets, self._hold(request), Verdict.release)
         try:
             return _together(held, self._acquire_sync(request) if held else held)
         except BaseException:
             held.release()
             raise
 
-    def _hold(self, request: Request) -> Verdict:
+    async def _hold(self, request: Request) -> Verdict:
         """Holds the slots that the rules ask for: all of them, or none."""
         slots: list[Slot] = []
         for rule in self._holding:
@@ -177,7 +181,7 @@ class Limits:
             try:
                 for _ in range(cost):
                     slot = self.limiter.bucket(name).slot(shortened(key, MAX_SLOT_KEY_BYTES))
-                    slots.append(slot.__enter__())
+                    slots.append(await slot.__aenter__())
             except BaseException as error:
                 Verdict(True, slots=tuple(slots)).release()
                 if not isinstance(error, SlotDenied) or error.decision is None:
@@ -242,16 +246,25 @@ class Limits:
 
     def _acquire_all_sync(self, charges: Sequence[tuple[Rule, Charge]]) -> Verdict:
         buckets = (self.limiter.bucket(name).of(key) for _, (name, key, *_) in charges)
-        store = next((b.store for b in buckets if isinstance(b, StrongBucket)), None)
-        work = self._acquire_all(charges)
-        if store is not None:
-            return store.block_on(work, Verdict.refund)
-        try:
-            work.send(None)
-        except StopIteration as end:
-            verdict: Verdict = end.value
-            return verdict
-        raise AssertionError("a decision in this process waits for nothing")
+        return _blocking(buckets, self._acquire_all(charges), Verdict.refund)
+
+
+def _blocking(
+    buckets: Iterable[Bucket],
+    work: Coroutine[Any, Any, Verdict],
+    unwanted: Callable[[Verdict], None],
+) -> Verdict:
+    """What `work` on these buckets comes to, for a thread without an event loop."""
+    asking = (StrongBucket, StrongSlotBucket)
+    store = next((bucket.store for bucket in buckets if isinstance(bucket, asking)), None)
+    if store is not None:
+        return store.block_on(work, unwanted)
+    try:
+        work.send(None)
+    except StopIteration as end:
+        verdict: Verdict = end.value
+        return verdict
+    raise AssertionError("a decision in this process waits for nothing")
 
 
 def fields_of(decisions: Sequence[Decision], options: FieldOptions) -> dict[str, str]:

@@ -65,8 +65,9 @@ class Factory:
         kind: Callable[..., Bucket] = Bucket
         if strong:  # Redis only where it is used
             from crdtbucket.strong.strong_bucket import StrongBucket
+            from crdtbucket.strong.strong_slots import StrongSlotBucket
 
-            kind = StrongBucket
+            kind = StrongBucket if spec.slots is None else StrongSlotBucket
         elif spec.slots is not None:
             kind = SlotBucket
         elif spec.period is not None:

@@ -5,11 +5,15 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 from crdtbucket._core import MAX_KEY_BYTES, BucketCore, Decision
 from crdtbucket.errors import InvalidKey
-from crdtbucket.limiter.waiting import Hash
 from crdtbucket.spec.bucket_spec import MAX_SLOTS, SLOT_TOKENS, BucketSpec
+from crdtbucket.spec.mode import Mode
+
+if TYPE_CHECKING:
+    from crdtbucket.limiter.waiting import Hash
 
 MAX_SLOT_KEY_BYTES = MAX_KEY_BYTES - len(f"#{MAX_SLOTS - 1}")
 REMEMBERED_KEYS = 65_536
@@ -30,20 +34,26 @@ class SlotSearch:
         self._first: dict[str | bytes, int] = {}
         """Of some keys: how many places of the order were held when it was looked last."""
 
-    def take(self, key: str | bytes, cost: int = SLOT_TOKENS) -> Decision:
-        """All tokens of a free slot, or the denial of the one that is free first."""
+    def take(self, key: str | bytes, cost: int = SLOT_TOKENS, mode: Mode | None = None) -> Decision:
+        """All tokens of a free slot, or the denial of the one that is free first. `mode`: that
+        which the decision names, of a bucket that changes it."""
         soonest: Decision | None = None
         for place, name in self._order(key):
             seen = BucketCore.peek(self._bucket, name, cost)
             if is_free(seen):
-                seen = BucketCore.take(self._bucket, name, cost)
+                seen = self._take(name, cost, mode)
                 if is_free(seen):
                     self._remember(key, place + 1)
                     return seen
             if soonest is None or seen.retry_after_ns < soonest.retry_after_ns:
                 soonest = seen
         assert soonest is not None, "there is a slot at least"
-        return BucketCore.take(self._bucket, soonest.key, cost)  # counts, and a shadow admits
+        return self._take(soonest.key, cost, mode)  # counts, and a shadow admits
+
+    def _take(self, name: str | bytes, cost: int, mode: Mode | None) -> Decision:
+        if mode is None:
+            return BucketCore.take(self._bucket, name, cost)
+        return self._bucket.take_as(name, cost, mode)
 
     def peek(self, key: str | bytes, cost: int = SLOT_TOKENS) -> Decision:
         """What a take would get now; nothing changes."""
@@ -62,6 +72,23 @@ class SlotSearch:
         """Slots of a key that are held, on any node, as far as this one knows. O(slots)."""
         each = (name for _, name in self._order(key))
         return sum(not is_free(BucketCore.peek(self._bucket, name, SLOT_TOKENS)) for name in each)
+
+    def check(self, key: str | bytes) -> None:
+        """Raises `InvalidKey` for what is no key of slots."""
+        self._bucket.hash(key)
+        size = len(key if isinstance(key, bytes) else key.encode())
+        if size > MAX_SLOT_KEY_BYTES:
+            raise InvalidKey(
+                f"a key of slots has at most {MAX_SLOT_KEY_BYTES} bytes, as the number of the slot "
+                f"is added to it, and this one has {size}"
+            )
+
+    def name(self, key: str | bytes, number: int) -> str | bytes:
+        """The key that a slot has in its bucket."""
+        if isinstance(key, bytes):
+            return b"%b#%d" % (key, number)
+        # The text of a key, and not what a subclass shows of it.
+        return f"{str.__str__(key)}#{number}"
 
     def hash(self, key: str | bytes) -> Hash:
         """Names a key, as that of a bucket."""
@@ -85,19 +112,12 @@ class SlotSearch:
     def _order(self, key: str | bytes) -> Iterator[tuple[int, str | bytes]]:
         """The places of the order and the keys of their slots; last come those that were held when
         the key was looked at before."""
-        self._bucket.hash(key)  # raises InvalidKey for what is no key
-        raw = key if isinstance(key, bytes) else key.encode()
-        if len(raw) > MAX_SLOT_KEY_BYTES:
-            raise InvalidKey(
-                f"a key of slots has at most {MAX_SLOT_KEY_BYTES} bytes, as the number of the slot "
-                f"is added to it, and this one has {len(raw)}"
-            )
+        self.check(key)
         slots, start = self._slots, self._start
         first = min(self._first.get(key, 0), slots)
         for place in itertools.chain(range(first, slots), range(first)):
             number = (start + place) % slots
-            # The text of a key, and not what a subclass shows of it.
-            yield place, (b"%b#%d" % (raw, number) if raw is key else f"{raw.decode()}#{number}")
+            yield place, self.name(key, number)
 
 
 def is_free(seen: Decision) -> bool:

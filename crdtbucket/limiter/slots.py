@@ -1,4 +1,6 @@
-"""Slots: a limit of what is in flight of a key, over all nodes. See docs/model.md, "Slots"."""
+"""Slots: a limit of what is in flight of a key, over all nodes. See docs/model.md, "Slots".
+
+Those of `strong.strong_slots` are the same, and Redis decides."""
 
 from __future__ import annotations
 
@@ -77,7 +79,11 @@ class SlotBucket(Bucket):
             if not 0 < ttl_ns <= most:
                 fix = f"it must be above 0 and at most that of the bucket, {span(most)}"
                 raise InvalidSpec(f"ttl is {ttl!r}", fix, "ttl")
-        return Slot(bucket, key, ttl_ns, timeout)
+        return bucket.new_slot(key, ttl_ns, timeout)
+
+    def new_slot(self, key: str | bytes, ttl_ns: int, timeout: float | None) -> Slot:
+        """A slot that is not entered yet."""
+        return Slot(self, key, ttl_ns, timeout)
 
     def held(self, key: str | bytes) -> int:
         """Slots of a key that are held, on any node, as far as this one knows. O(slots)."""
@@ -188,6 +194,7 @@ class Slot:
         decision = self.decision
         if decision is None or not self._bucket.let_go(self):
             return False
+        self._released()
         # Time has brought the rest back. Where another node holds the slot, too, that is its own.
         left_ns = self.deadline_ns - self._bucket.table.now()
         self._give_back(decision, min(math.ceil(left_ns / self._token_ns), self._owed))
@@ -199,11 +206,14 @@ class Slot:
 
     async def _wait(self) -> Decision:
         try:
-            return await self._bucket.waiters.wait(self.key, SLOT_TOKENS, self._timeout)
+            return await self._turn()
         except WaitTimeout as error:
             if error.decision is None:
                 raise  # it has one wherever it is raised here
             return error.decision
+
+    async def _turn(self) -> Decision:
+        return await self._bucket.waiters.wait(self.key, SLOT_TOKENS, self._timeout)
 
     def _begin(self, decision: Decision) -> Slot:
         self.decision = decision
@@ -214,11 +224,18 @@ class Slot:
                 f"key; one is free in {decision.retry_after:.3f} s at the latest",
                 decision,
             )
-        self.deadline_ns = bucket.table.now() + self.ttl_ns
+        self.deadline_ns = self._end()
         bucket.hold(self)
         if self._owed < SLOT_TOKENS:
             self._give_back(decision, SLOT_TOKENS - self._owed)
         return self
+
+    def _end(self) -> int:
+        """When a slot that is held from now on ends."""
+        return self._bucket.table.now() + self.ttl_ns
+
+    def _released(self) -> None:
+        """It was held until now."""
 
     def _give_back(self, decision: Decision, tokens: int) -> None:
         if not decision.shadowed and tokens > 0:

@@ -66,7 +66,8 @@ class BucketIndex:
         for position, (spec, strong) in enumerate(specs):
             core = BucketCore(table, spec, min_debt=least_debt(spec, mesh))
             arguments = None
-            if strong and redis is not None:
+            # Redis has records of slots that are of no counters: those are in the nodes alone.
+            if strong and redis is not None and spec.slots is None:
                 arguments = self._arguments(spec, core.max_debt, redis)
             bucket = ReconciledBucket(spec, position, spec.capacity + core.max_debt, arguments)
             self.by_hash[core.name_hash] = self.by_key[spec.key] = bucket

@@ -171,7 +171,9 @@ class BucketSpec:
         }
         if slots is not None:
             check_whole("slots", slots, 1, MAX_SLOTS)
-            values["consistency"] = _slots_consistency(capacity, refill_rate, values["consistency"])
+            if (capacity, refill_rate) != (SLOT_TOKENS, SLOT_TOKENS):
+                fix = "make it with BucketSpec.concurrency(name, slots, ttl=...)"
+                raise InvalidSpec("slots is given beside a capacity and a rate", fix, "slots")
         if period is not None:
             _check_period(period, (capacity, refill_rate, interval_ns), values)
         for attribute, value in values.items():
@@ -220,8 +222,8 @@ class BucketSpec:
 
         `ttl`: how long a slot is held at most, such as "60s": then it is free again, whatever
         became of its holder; 100 ms to 30 days. `more`: `max_keys` (of slots that are held),
-        `on_table_full`, `overrides` (made by `concurrency`, too) and `shadow`. Always eventual.
-        Raises `InvalidSpec`.
+        `on_table_full`, `consistency`, `on_outage`, `overrides` (made by `concurrency`, too) and
+        `shadow`. Raises `InvalidSpec`.
         """
         ttl_ns = duration_ns(ttl, "ttl")
         if not NS_PER_SECOND // 10 <= ttl_ns <= SLOWEST_TOKEN_NS:
@@ -322,16 +324,6 @@ def check_consistency(value: Mode | str) -> Mode:
     """The mode that may be asked for by this word; fallback, for one, is not asked for."""
     check_choice("consistency", value, (Mode.STRONG.value, Mode.EVENTUAL.value))
     return Mode(value)
-
-
-def _slots_consistency(capacity: int, refill_rate: int, asked: object) -> Mode:
-    if (capacity, refill_rate) != (SLOT_TOKENS, SLOT_TOKENS):
-        fix = "make it with BucketSpec.concurrency(name, slots, ttl=...)"
-        raise InvalidSpec("slots is given beside a capacity and a rate", fix, "slots")
-    if asked is Mode.STRONG:
-        fix = "write eventual: Redis decides on one key, and a free slot is searched for"
-        raise InvalidSpec("a bucket of slots cannot be strong", fix, "consistency")
-    return Mode.EVENTUAL
 
 
 def _check_period(

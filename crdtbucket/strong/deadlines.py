@@ -10,7 +10,7 @@ from crdtbucket._core import Decision
 from crdtbucket.base.clock import now_ns
 from crdtbucket.strong.look_timer import LookTimer
 from crdtbucket.strong.redis.redis_connection import Batch
-from crdtbucket.strong.store_request import StoreRequest
+from crdtbucket.strong.store_request import SentRequest
 
 
 class PendingRequest:
@@ -19,7 +19,7 @@ class PendingRequest:
     __slots__ = ("done", "first", "future", "home", "request", "sent", "unanswered")
 
     def __init__(
-        self, home: object, request: StoreRequest, future: asyncio.Future[Decision | None]
+        self, home: object, request: SentRequest, future: asyncio.Future[Decision | None]
     ) -> None:
         self.home = home
         """Whose `Deadlines` watch it."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from functools import partial
 from typing import Protocol
 
@@ -23,7 +24,7 @@ from crdtbucket.strong.redis.redis_connection import (
 from crdtbucket.strong.redis.resp import GarbledReply, RedisErrorReply
 from crdtbucket.strong.room_queue import QueuedRequest, RoomQueue
 from crdtbucket.strong.server_link import ServerLink
-from crdtbucket.strong.store_request import StoreRequest
+from crdtbucket.strong.store_request import Answered, SentRequest, StoreRequest
 from crdtbucket.strong.window import Window
 
 ELSEWHERE = ("MOVED", "ASK")
@@ -119,7 +120,7 @@ class Dispatcher:
             self._unyielded += 1
             return self._decide_here(bucket, key, cost)
         if self._waiting or not connection.has_room(self._window.size):
-            return self._queue.add(bucket, key, cost)
+            return self._queue.add(partial(self._opened, bucket, key, cost))
         with self._ledger.lock:
             opened = self._ledger.open(bucket, key, cost, self._link.fence)
         if isinstance(opened, Decision):
@@ -127,6 +128,17 @@ class Dispatcher:
             return opened
         self._unyielded = 0
         return self.send(opened)
+
+    def submit(
+        self, opened: Callable[[bool], SentRequest | Decision]
+    ) -> Decision | asyncio.Future[Decision | None]:
+        """As `begin`, for what makes its request itself: see `QueuedRequest`."""
+        connection = self._link.connection
+        usable = connection is not None and self.usable()
+        if connection and usable and (self._waiting or not connection.has_room(self._window.size)):
+            return self._queue.add(opened)
+        found = opened(usable)
+        return found if isinstance(found, Decision) else self.send(found)
 
     def abandon(self, future: asyncio.Future[Decision | None]) -> None:
         """The caller of `begin` is gone: tokens that nobody will use go back."""
@@ -150,21 +162,23 @@ class Dispatcher:
                 self._admit_one(queued, usable)
 
     def _admit_one(self, queued: QueuedRequest, usable: bool) -> None:
-        bucket, key, cost, future, _ = queued
         try:
-            opened: StoreRequest | Decision
-            if usable:
-                with self._ledger.lock:
-                    opened = self._ledger.open(bucket, key, cost, self._link.fence)
-            else:
-                opened = self._decide_here(bucket, key, cost)
+            opened = queued.opened(usable)
         except CrdtbucketError as error:
-            future.set_exception(error)
+            queued.future.set_exception(error)
             return
         if isinstance(opened, Decision):
-            future.set_result(opened)
+            queued.future.set_result(opened)
         else:
-            self._send(opened, future)
+            self._send(opened, queued.future)
+
+    def _opened(
+        self, bucket: BucketCore, key: str | bytes, cost: int, usable: bool
+    ) -> StoreRequest | Decision:
+        if not usable:
+            return self._decide_here(bucket, key, cost)
+        with self._ledger.lock:
+            return self._ledger.open(bucket, key, cost, self._link.fence)
 
     def _silent(self, queued: QueuedRequest) -> None:
         self._admit_one(queued, usable=False)
@@ -174,13 +188,13 @@ class Dispatcher:
 
     # ---- requests ----
 
-    def send(self, request: StoreRequest) -> asyncio.Future[Decision | None]:
+    def send(self, request: SentRequest) -> asyncio.Future[Decision | None]:
         """Sends a request. The future ends within the deadline."""
         future: asyncio.Future[Decision | None] = asyncio.get_running_loop().create_future()
         self._send(request, future)
         return future
 
-    def _send(self, request: StoreRequest, future: asyncio.Future[Decision | None]) -> None:
+    def _send(self, request: SentRequest, future: asyncio.Future[Decision | None]) -> None:
         pending = PendingRequest(self, request, future)
         self._deadlines.add(pending)
         self._transmit(pending)
@@ -188,7 +202,7 @@ class Dispatcher:
     def take_over(self, pending: PendingRequest, asking: bool) -> None:
         """Sends what another server did not decide; its deadline stays. `asking`: the slot is
         being moved to this server."""
-        pending.request.call.fence = self._link.fence
+        pending.request.sent_by(self._link.fence)
         self._deadlines.take_over(pending)
         # Whether a server that takes over a slot has the script is not known before it is asked,
         # and it would be asked in vain: ASKING holds for one command.
@@ -203,10 +217,7 @@ class Dispatcher:
         if connection is None or not connection.has_room(MAX_OPEN_CALLS):
             self._give_up(pending)
             return
-        arguments = pending.request.rules.arguments
-        call = pending.request.call
-        call.beats = self._link.beats
-        command = arguments.eval_command(call) if source else arguments.command(call)
+        command = pending.request.command(self._link.beats, source)
         if asking:
             connection.send(ASKING, _ignore)
         pending.sent = sent = connection.send(command, partial(self._replied, pending))
@@ -246,7 +257,7 @@ class Dispatcher:
             return
         late = pending.done
         try:
-            answer = pending.request.rules.arguments.parse(reply)
+            answer = pending.request.parse(reply)
             result = self._answered(pending, answer)
         except RedisReplyError as error:
             self._tally.tell()
@@ -256,20 +267,19 @@ class Dispatcher:
             raise GarbledReply("what is no answer of the script") from error
         if late:
             return
-        if isinstance(result, StoreRequest):
+        if result is None and pending.request.key is not None:
+            self._give_up(pending)
+        elif result is None or isinstance(result, Decision):
+            self._finish(pending, result)
+        else:
             pending.request = result
             self._transmit(pending)
-        elif result is None and pending.request.key is not None:
-            self._give_up(pending)
-        else:
-            self._finish(pending, result)
 
-    def _answered(
-        self, pending: PendingRequest, answer: script.ScriptAnswer
-    ) -> Decision | StoreRequest | None:
+    def _answered(self, pending: PendingRequest, answer: Answered) -> Decision | SentRequest | None:
         """Books an answer. Returns what `Ledger.book` does, or the same request to be sent again.
         Raises `RedisReplyError`."""
-        ledger, request, status = self._ledger, pending.request, answer.status
+        request, status = pending.request, answer.status
+        ledger, lock = request.ledger, self._ledger.lock
         # A denial, and a request that the script sends back, write nothing.
         wrote = status is script.ScriptStatus.ALLOWED and request.cost > 0
         assert pending.sent is not None
@@ -278,13 +288,13 @@ class Dispatcher:
             ledger.ended(request, answer)
             return None
         if status is script.ScriptStatus.FENCED:
-            with ledger.lock:
+            assert isinstance(request, StoreRequest), "others have no fence"
+            with lock:
                 self._link.renew_fence(request)
             return request
-        unknown = status is script.ScriptStatus.UNKNOWN
-        if unknown and request.item not in ledger.unsettled.pending:
+        if status is script.ScriptStatus.UNKNOWN and not ledger.lacking(request):
             self._listener.server_forgot()
-        with ledger.lock:
+        with lock:
             wanted = not pending.future.cancelled()
             return ledger.book(request, answer, self._link.fence, wanted)
 
@@ -315,7 +325,7 @@ class Dispatcher:
         """No answer will come, and it is not known whether the request ran, or still will."""
         self._count_unknown(pending)
         self._give_up(pending)
-        self._ledger.connection_ended(pending.request)
+        pending.request.ledger.connection_ended(pending.request)
 
     def _count_unknown(self, pending: PendingRequest) -> None:
         if not pending.done:
@@ -326,10 +336,11 @@ class Dispatcher:
         if not pending.done:
             wanted = not pending.future.cancelled()
             mode = self.health.mode_without_store
-            self._finish(pending, self._ledger.give_up(pending.request, mode, wanted))
+            request = pending.request
+            self._finish(pending, request.ledger.give_up(request, mode, wanted))
             self._listener.request_given_up()
         if not pending.unanswered:
-            self._ledger.ended(pending.request)
+            pending.request.ledger.ended(pending.request)
 
     def _finish(self, pending: PendingRequest, decision: Decision | None) -> None:
         pending.done = True

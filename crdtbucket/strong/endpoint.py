@@ -20,6 +20,7 @@ from crdtbucket.strong.redis.redis_config import RedisConfig
 from crdtbucket.strong.redis.redis_connection import RedisConnectionLost
 from crdtbucket.strong.redis.replicated import Regions, ReplicatedArguments
 from crdtbucket.strong.redis.resp import RedisErrorReply
+from crdtbucket.strong.redis.slot_script import SLOT_SCRIPT
 from crdtbucket.strong.region_watch import RegionWatch
 from crdtbucket.strong.resync import Resync
 from crdtbucket.strong.server_link import ServerLink
@@ -73,7 +74,7 @@ class Endpoint:
         # Asked for every decision, so without a method of this class between.
         self.barred = owner.barred
         regions, prefix = owner.regions, config.prefix.encode()
-        scripts = [script.SOURCE]
+        scripts = [script.SOURCE, SLOT_SCRIPT.source]
         if regions is not None:
             scripts = [ReplicatedArguments.script.source, BeatArguments.script.source]
         self.link = ServerLink(address, access, owner.next_fence, self, scripts)

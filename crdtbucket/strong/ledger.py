@@ -22,6 +22,7 @@ from crdtbucket.strong.in_flight import RequestsInFlight
 from crdtbucket.strong.local_decisions import LocalDecisions, deny, took
 from crdtbucket.strong.redis import script
 from crdtbucket.strong.redis.script import Column, ScriptAnswer, ScriptCall, ScriptStatus
+from crdtbucket.strong.slot_ledger import SlotLedger
 from crdtbucket.strong.store_names import StoreNames
 from crdtbucket.strong.store_request import StoreRequest
 from crdtbucket.strong.store_rules import Place, RuleBook
@@ -71,6 +72,8 @@ class Ledger:
         self.in_flight = RequestsInFlight()
         self.unsettled = Unsettled(table, rules.by_name, on_unsettled)
         """What the store still lacks."""
+        self.slots = SlotLedger(table, self.names, nodes, on_unsettled)
+        """The holds of buckets of slots."""
         self._rules = rules
         self._local = LocalDecisions(rules, nodes, table.now)
         self._synced: dict[Place, int] = {}
@@ -98,10 +101,11 @@ class Ledger:
         lo, hi, generation, taken, refunded, debt, wait = opened
         place = (lo, hi)
         if not wait:
-            epoch, owner = self.names.own()
+            _, owner = self.names.own()
             name, rules = self.names.key(bucket, place), self._rules.of(bucket, place)
             call = ScriptCall(name, cost, owner, fence, generation, taken, refunded, debt, None)
-            return self._begin(StoreRequest(bucket, key, cost, place, epoch, call, rules), threaded)
+            request = StoreRequest(bucket, key, cost, place, call, rules, self)
+            return self._begin(request, threaded)
         if self.table.now() - self._synced.get(place, -(2**62)) < SYNC_NS:
             self.counters["denied_here"] += 1
             return deny(bucket, key, cost, Mode.STRONG)
@@ -198,6 +202,10 @@ class Ledger:
         if request.cost:
             self.unsettled.may_still_run(request.item, request.cost, request.call.fence)
 
+    def lacking(self, request: StoreRequest) -> bool:
+        """Whether it is known that the store lacks counts of the key of a request."""
+        return request.item in self.unsettled.pending
+
     @_locked
     def decide_here(self, bucket: BucketCore, key: str | bytes, cost: int, mode: Mode) -> Decision:
         """The decision without the store, under `mode`. What it takes is settled later."""
@@ -246,10 +254,11 @@ class Ledger:
             for node, epoch, *counts in others
             if node in names
         )
-        epoch, owner = self.names.own()
+        _, owner = self.names.own()
         name = self.names.key(bucket, place)
         call = ScriptCall(name, cost, owner, fence, generation, taken, refunded, debt, columns)
-        return StoreRequest(bucket, key, cost, place, epoch, call, self._rules.of(bucket, place))
+        rules = self._rules.of(bucket, place)
+        return StoreRequest(bucket, key, cost, place, call, rules, self)
 
     def _column(self, epoch: int, node: str, counts: Sequence[int]) -> Column:
         owner = script.owner_name(epoch, node)

@@ -10,7 +10,7 @@ from crdtbucket.base.clock import NS_PER_SECOND
 from crdtbucket.strong.dispatcher import Dispatcher
 from crdtbucket.strong.ledger import Ledger
 from crdtbucket.strong.server_link import ServerLink
-from crdtbucket.strong.store_request import Item
+from crdtbucket.strong.store_request import Item, SentRequest
 
 LOG = logging.getLogger("crdtbucket.strong")
 CHUNK = 32
@@ -44,7 +44,8 @@ class Resync:
     @property
     def due(self) -> bool:
         """Whether there may be something to send."""
-        return self._everything or bool(self._ledger.unsettled.pending)
+        ledger = self._ledger
+        return self._everything or bool(ledger.unsettled.pending or ledger.slots.pending)
 
     @property
     def everything_due(self) -> bool:
@@ -101,13 +102,17 @@ class Resync:
             known = set(pending)
             for found in unsettled.not_full():
                 yield [one for one in found if one not in known]
+        slots = self._ledger.slots
+        held = list(slots.held() if everything else ()) + list(slots.pending)
+        for start in range(0, len(held), CHUNK):
+            yield held[start : start + CHUNK]
 
     async def _settle_chunk(self, chunk: list[Item]) -> bool:
         """Whether the server answered all requests of a chunk."""
         link, dispatcher = self._link, self._dispatcher
         if link.connection is None:
             return False
-        made = [self._ledger.settle(*item, link.fence) for item in chunk if self._owns(item)]
+        made = [self._settling(item) for item in chunk if self._owns(item)]
         sent = [dispatcher.send(request) for request in made if request is not None]
         if not sent:
             await asyncio.sleep(0)  # a long table must not hold up decisions
@@ -115,3 +120,9 @@ class Resync:
         before = dispatcher.counters["answered"]
         await asyncio.wait(sent)
         return dispatcher.counters["answered"] - before >= len(sent)
+
+    def _settling(self, item: Item) -> SentRequest | None:
+        ledger = self._ledger
+        if item[0] in ledger.slots:
+            return ledger.slots.settle(item)
+        return ledger.settle(*item, self._link.fence)

@@ -7,17 +7,17 @@ from collections import deque
 from collections.abc import Callable
 from typing import NamedTuple
 
-from crdtbucket._core import BucketCore, Decision
+from crdtbucket._core import Decision
 from crdtbucket.base.clock import now_ns
 from crdtbucket.strong.look_timer import LookTimer
+from crdtbucket.strong.store_request import SentRequest
 
 
 class QueuedRequest(NamedTuple):
     """One of them, and since when it waits (`clock.now_ns`)."""
 
-    bucket: BucketCore
-    key: str | bytes
-    cost: int
+    opened: Callable[[bool], SentRequest | Decision]
+    """The request to send; without the server, for False, the decision."""
     future: asyncio.Future[Decision | None]
     since_ns: int
 
@@ -37,11 +37,11 @@ class RoomQueue:
         self._timer = LookTimer(self._due, self._expire)
 
     def add(
-        self, bucket: BucketCore, key: str | bytes, cost: int
+        self, opened: Callable[[bool], SentRequest | Decision]
     ) -> asyncio.Future[Decision | None]:
         """A new one at the end, and the future of its decision."""
         future: asyncio.Future[Decision | None] = asyncio.get_running_loop().create_future()
-        self.requests.append(QueuedRequest(bucket, key, cost, future, now_ns()))
+        self.requests.append(QueuedRequest(opened, future, now_ns()))
         self._timer.arm()
         return future
 

@@ -20,6 +20,7 @@ from crdtbucket.strong.redis.redis_config import RedisConfig
 from crdtbucket.strong.redis.registry import Registry, WantedShare
 from crdtbucket.strong.redis.replicated import Regions
 from crdtbucket.strong.store_regions import StoreRegions
+from crdtbucket.strong.store_slots import StoreSlots
 from crdtbucket.strong.store_upkeep import StoreUpkeep, WorstModeListener
 from crdtbucket.strong.threads import Threads
 
@@ -63,6 +64,7 @@ class Store:
         elsewhere = None if regions is None else self.regions.nodes_elsewhere
         self.registry = Registry(config.prefix, node, table, owner.wanted_share, regions, elsewhere)
         self._places = Endpoints(config, ledger, self.registry, modes, degraded, self, met, regions)
+        self.slots = StoreSlots(ledger.slots, self._places)
         self._upkeep = StoreUpkeep(self._places, self.registry, self.regions, owner)
         self._upkeep_task: asyncio.Task[None] | None = None
         self._config = config
@@ -77,6 +79,7 @@ class Store:
         """Connects, or learns within the time-out that it cannot: that is a mode, no error."""
         self._loop = asyncio.get_running_loop()
         self._loops_thread = threading.get_ident()
+        self.slots.start()
         self._threads = Threads(self.ledger, self._loop, self._config.deadline_ns)
         await self._places.locate()
         await self._places.connect()
@@ -87,6 +90,7 @@ class Store:
 
     async def stop(self) -> None:
         """Settles what is unsettled, if the store serves, and closes the connections."""
+        await self.slots.stop()
         tasks = self._places.cancel()
         if self._upkeep_task is not None:
             self._upkeep_task.cancel()

@@ -2,11 +2,61 @@
 
 from __future__ import annotations
 
-from crdtbucket._core import BucketCore
-from crdtbucket.strong.redis.script import ScriptCall
+from typing import Any, Protocol
+
+from crdtbucket._core import BucketCore, Decision
+from crdtbucket.spec.mode import Mode
+from crdtbucket.strong.redis.script import ScriptAnswer, ScriptCall, ScriptStatus
 from crdtbucket.strong.store_rules import Place, Rules
 
 Item = tuple[BucketCore, Place]
+
+
+class Answered(Protocol):
+    """An answer of a script."""
+
+    @property
+    def status(self) -> ScriptStatus: ...
+
+
+class RequestLedger(Protocol):
+    """What made a request, and counts what became of it: `Ledger` says how."""
+
+    def book(
+        self, request: Any, answer: Any, fence: int, wanted: bool = True
+    ) -> Decision | SentRequest | None: ...
+
+    def give_up(self, request: Any, mode: Mode, wanted: bool = True) -> Decision | None: ...
+
+    def ended(self, request: Any, answer: Any = None) -> None: ...
+
+    def connection_ended(self, request: Any) -> None: ...
+
+    def lacking(self, request: Any) -> bool: ...
+
+
+class SentRequest(Protocol):
+    """What a dispatcher sends, whatever it asks for."""
+
+    @property
+    def key(self) -> str | bytes | None:
+        """None when no decision is asked for."""
+
+    @property
+    def cost(self) -> int:
+        """0 when nothing is to be taken."""
+
+    @property
+    def ledger(self) -> RequestLedger: ...
+
+    def command(self, beats: bytes, source: bool) -> bytes:
+        """Its bytes; with `source` those of the whole script, for a server that lacks it."""
+
+    def parse(self, reply: object) -> Answered:
+        """The answer in a reply. Raises `RedisReplyError`."""
+
+    def sent_by(self, fence: int) -> None:
+        """It goes over the connection of this fence."""
 
 
 class KeyInFlight:
@@ -35,6 +85,7 @@ class StoreRequest:
         "item",
         "key",
         "key_in_flight",
+        "ledger",
         "mark",
         "place",
         "rules",
@@ -47,16 +98,17 @@ class StoreRequest:
         key: str | bytes | None,
         cost: int,
         place: Place,
-        epoch: int,
         call: ScriptCall,
         rules: Rules,
+        ledger: RequestLedger,
     ) -> None:
         self.bucket = bucket
+        self.ledger = ledger
         self.key = key
         """None when the key is known by its hash alone, as in a settling."""
         self.cost = cost
         self.place = place
-        self.epoch = epoch
+        self.epoch = bucket.table.epoch
         self.call = call
         self.rules = rules
         """The rules when the request was made: the answer is in their definition."""
@@ -74,3 +126,15 @@ class StoreRequest:
         answer is in other units."""
         made = self.rules
         return made is rules or made.arguments.definition == rules.arguments.definition
+
+    def command(self, beats: bytes, source: bool) -> bytes:
+        """As of `SentRequest`, like those that follow."""
+        call, arguments = self.call, self.rules.arguments
+        call.beats = beats
+        return arguments.eval_command(call) if source else arguments.command(call)
+
+    def parse(self, reply: object) -> ScriptAnswer:
+        return self.rules.arguments.parse(reply)
+
+    def sent_by(self, fence: int) -> None:
+        self.call.fence = fence

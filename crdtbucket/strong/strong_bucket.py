@@ -50,12 +50,7 @@ class StrongBucket(Bucket):
     @property
     def store(self) -> Store:
         """What decides. Raises `CrdtbucketError` before the limiter is open."""
-        if self._store is None:
-            raise self.table.refusal or CrdtbucketError(
-                f"bucket {self.spec.name!r} asks Redis, and the limiter is not open: "
-                "use it within `async with limiter:`"
-            )
-        return self._store
+        return needed(self._store, self)
 
     def take(self, key: str | bytes, cost: SupportsIndex = 1, floor: Floor = 0) -> NoReturn:
         """Raises `AcquireRequired`: a strong decision waits for Redis."""
@@ -131,3 +126,13 @@ class StrongBucket(Bucket):
         if found:
             self.store.unsettle_places(self, found)
         return found
+
+
+def needed(store: Store | None, bucket: Bucket) -> Store:
+    """The store of a bucket. Raises `CrdtbucketError` before the limiter is open."""
+    if store is None:
+        raise bucket.table.refusal or CrdtbucketError(
+            f"bucket {bucket.spec.name!r} asks Redis, and the limiter is not open: "
+            "use it within `async with limiter:`"
+        )
+    return store

@@ -27,14 +27,17 @@ from crdtbucket.strong.redis.regions import check_region
 from crdtbucket.strong.redis.registry import WantedShare
 from crdtbucket.strong.redis.replicated import Regions, ReplicatedArguments
 from crdtbucket.strong.redis.script import MOST_TOKENS, Arguments
+from crdtbucket.strong.slot_rules import SlotRules, check_strong_slots
 from crdtbucket.strong.store import Store
 from crdtbucket.strong.store_rules import RuleBook, Rules
 from crdtbucket.strong.strong_bucket import StrongBucket
+from crdtbucket.strong.strong_slots import StrongSlotBucket
 
 if TYPE_CHECKING:
     from crdtbucket.mesh.protocol.mesh_node import MeshNode
 
 LOG = logging.getLogger("crdtbucket.strong")
+AskingBucket = (StrongBucket, StrongSlotBucket)
 FORGET_AFTER_MS = 900_000
 """Of a limiter without a mesh."""
 
@@ -66,13 +69,19 @@ class StrongSide:
         self._wanted: tuple[Degradation, int, WantedShare] | None = None
         self._tables = tables
         self._table = tables.strong
-        self._buckets = [bucket for bucket in buckets if isinstance(bucket, StrongBucket)]
+        self._buckets = [bucket for bucket in buckets if isinstance(bucket, AskingBucket)]
         self._node = node
         self._region = region
         self._quotas = tables.quotas
         self._rules = RuleBook(
-            {bucket: self._rules_of(bucket.spec, bucket.max_debt) for bucket in self._buckets}
+            {
+                bucket: self._rules_of(bucket.spec, bucket.max_debt)
+                for bucket in self._buckets
+                if isinstance(bucket, StrongBucket)
+            }
         )
+        for bucket in self._buckets:
+            self._slot_rules(bucket.spec)
         self.store: Store | None = None
         self._machine: MeshNode | None = None
         self._previous_epoch: PreviousEpoch | None = None
@@ -88,9 +97,19 @@ class StrongSide:
             Quota(self._quotas, spec, ratio, fleet=how.fallback_scope == "fleet"),
         )
 
+    def _slot_rules(self, spec: BucketSpec) -> SlotRules | None:
+        """The rules of a bucket of slots; None for one of tokens. Raises `InvalidSpec`."""
+        if spec.slots is None:
+            return None
+        check_strong_slots(spec, self._tables.file is not None, self.regions is not None)
+        how = self._degradation
+        ratio, fleet = Fraction(str(how.fallback_ratio)), how.fallback_scope == "fleet"
+        return SlotRules(spec.slots, spec.on_outage or how.on_outage, ratio, fleet)
+
     def arguments(self, spec: BucketSpec, max_debt: int) -> Arguments:
         """The arguments of the script for this definition. Raises `InvalidSpec` for one that the
         script cannot compute."""
+        self._slot_rules(spec)
         retention_ms = self._config.retention_ms
         if self.regions is None:
             return Arguments(spec, max_debt, retention_ms)
@@ -112,7 +131,7 @@ class StrongSide:
         )
 
     def __contains__(self, bucket: Bucket) -> bool:
-        return bucket in self._rules
+        return bucket in self._rules or bucket in self._buckets
 
     def most(self, tokens: int) -> int:
         """`tokens` of capacity and debt together, or as many as Redis can count exactly."""
@@ -120,18 +139,30 @@ class StrongSide:
 
     def follow(self, bucket: Bucket) -> None:
         """A bucket is new or redefined: if it is strong, the store follows its definition."""
+        if isinstance(bucket, StrongSlotBucket):
+            self._follow_slots(bucket)
+            return
         if not isinstance(bucket, StrongBucket):
             return
         rules, candidate = self._rules_of(bucket.spec, bucket.max_debt), None
         if bucket.candidate is not None:
             candidate = self._rules_of(bucket.candidate, bucket.candidate_max_debt)
-        known = bucket in self._rules
         self._rules.follow(bucket, rules, candidate)
-        if not known:
-            self._buckets.append(bucket)
-            if self.store is not None:
-                bucket.mode = self.store.mode
-                bucket.attach(self.store)
+        self._add(bucket)
+
+    def _follow_slots(self, bucket: StrongSlotBucket) -> None:
+        rules = self._slot_rules(bucket.spec)
+        if self.store is not None and rules is not None:
+            self.store.slots.ledger.follow(bucket, rules)
+        self._add(bucket)
+
+    def _add(self, bucket: StrongBucket | StrongSlotBucket) -> None:
+        if bucket in self._buckets:
+            return
+        self._buckets.append(bucket)
+        if self.store is not None:
+            bucket.mode = self.store.mode
+            bucket.attach(self.store)
 
     def join(self, machine: MeshNode | None) -> None:
         """Before the start: `machine` is this node's part in the mesh, if there is one. The mesh
@@ -184,6 +215,9 @@ class StrongSide:
         )
         if previous is not None:
             ledger.unsettled.resume(previous.rows)
+        for bucket in self._buckets:
+            if isinstance(bucket, StrongSlotBucket):
+                self.follow(bucket)
         if self._degradation.webhook is not None:
             self._webhook = Webhook(self._degradation.webhook)
         if machine is not None:
@@ -211,7 +245,7 @@ class StrongSide:
         found: dict[str, Any] = {
             "strong": {
                 **store.ledger.counters,
-                "unsettled": len(store.ledger.unsettled.pending),
+                "unsettled": len(store.ledger.unsettled.pending) + len(store.ledger.slots.pending),
                 "sharing_nodes": self._nodes(),
                 "refused": int(bool(store.registry.conflict)),
             },

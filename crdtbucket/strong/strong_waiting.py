@@ -8,15 +8,15 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from typing import TYPE_CHECKING, cast
+from collections.abc import Callable, Coroutine
+from functools import partial
+from typing import Any, cast
 
 from crdtbucket._core import Decision
 from crdtbucket.base.clock import NS_PER_SECOND
 from crdtbucket.errors import WaitTimeout
-from crdtbucket.limiter.waiting import MAX_WAITERS, Hash, Lines, patience_ns
-
-if TYPE_CHECKING:
-    from crdtbucket.strong.strong_bucket import StrongBucket
+from crdtbucket.limiter.bucket import Bucket
+from crdtbucket.limiter.waiting import MAX_WAITERS, Hash, Lines, Waited, patience_ns
 
 SHORTEST_PAUSE_S = 0.001
 LOOK_AGAIN_S = 1.0
@@ -25,15 +25,31 @@ LOOK_AGAIN_S = 1.0
 class StrongWaiters(Lines):
     """The callers that wait for a bucket whose decisions the store makes."""
 
-    def __init__(self, bucket: StrongBucket, max_waiters: int = MAX_WAITERS) -> None:
-        super().__init__(bucket)
+    def __init__(
+        self, bucket: Bucket, max_waiters: int = MAX_WAITERS, seen: Waited | None = None
+    ) -> None:
+        """`seen`: what is peeked at, if not the bucket itself."""
+        super().__init__(seen or bucket)
         self._strong = bucket
         self._max_waiters = max_waiters
 
     async def wait(self, key: str | bytes, cost: int, timeout: float | None) -> Decision:
         """As of `Lines`."""
-        bucket, patience = self._strong, patience_ns(timeout)
-        now = bucket.table.now
+        return await self.wait_for(key, cost, timeout, partial(self._strong.acquire, key, cost))
+
+    async def wait_for(
+        self,
+        key: str | bytes,
+        cost: int,
+        timeout: float | None,
+        ask: Callable[[], Coroutine[Any, Any, Decision]],
+        *,
+        by_time: bool = True,
+    ) -> Decision:
+        """As `wait`; `ask` is what asks. `by_time`: what is waited for comes back by time alone, so
+        that who has less of that waits in vain."""
+        bucket, patience = self._bucket, patience_ns(timeout)
+        now = self._strong.table.now
         end = None if patience is None else now() + patience
         loop = asyncio.get_running_loop()
         line = cast("StoreLine | None", self.find(key, loop))
@@ -51,11 +67,13 @@ class StrongWaiters(Lines):
                 raise WaitTimeout(f"no turn within {timeout:g} s", bucket.peek(key, cost))
             while True:
                 line.expect_kick()
-                decision = await bucket.acquire(key, cost)
+                decision = await ask()
                 if decision.allowed:
                     return decision
                 left, wanted = left_s(), decision.retry_after
-                if left is not None and wanted > left:
+                if left is not None and not by_time:
+                    wanted = min(wanted, left)
+                if left is not None and (wanted > left or not left):
                     raise WaitTimeout(
                         f"{cost} tokens take {wanted:.3f} s or more, and {left:.3f} s are left",
                         decision,

@@ -53,10 +53,9 @@ def test_check_of_a_file_that_is_not_there() -> None:
     assert result.output.startswith("none.yaml: cannot be read: No such file or directory")
 
 
-SLOTS = """\
-rating: {consistency: strong, bucket_backend: {connection: {host: redis}}}
-services: {s: {concurrency: {slots: 5, ttl: 10s}}}
-"""
+STRONG = "rating: {consistency: strong, bucket_backend: {connection: {host: redis}}}\n"
+QUOTA = STRONG + "services: {q: {calendar: {limit: 5, per: day}}}\n"
+SLOTS = "services: {s: {concurrency: {slots: 5, ttl: 10s}}}\n"
 
 
 @pytest.mark.parametrize(
@@ -66,8 +65,8 @@ services: {s: {concurrency: {slots: 5, ttl: 10s}}}
         ("node: a\n", "no bucket is defined"),
         ("rating: {consistency: strong}\n" + OLD, "no Redis is named"),
         (OLD.replace("}", ", consistency: strong}"), "no Redis is named"),
-        (SLOTS, "note: s: slots and calendar quotas are never strong, and without a mesh each"),
-        ("node: a\nmesh: {}\n" + SLOTS, "s: slots and calendar quotas are never strong\n"),
+        (QUOTA, "note: q: calendar quotas are never strong, and without a mesh each"),
+        ("node: a\nmesh: {}\n" + QUOTA, "q: calendar quotas are never strong\n"),
     ],
 )
 def test_check_notes_what_may_not_be_meant(text: str, note: str) -> None:
@@ -79,6 +78,28 @@ def test_check_notes_what_may_not_be_meant(text: str, note: str) -> None:
 
 REGIONS = "active_active: true, regions: [eu, us, ap], connection: {host: redis}"
 REPLICATED = f"rating: {{consistency: strong, bucket_backend: {{{REGIONS}}}}}\n{OLD}"
+
+
+@pytest.mark.parametrize(
+    ("text", "fault"),
+    [
+        ("shared: auto\n" + STRONG + SLOTS, "shares a table"),
+        (REPLICATED.partition("\n")[0] + "\n" + SLOTS, "there is a Redis in each region"),
+    ],
+)
+def test_check_refuses_strong_slots_that_cannot_be_kept(text: str, fault: str) -> None:
+    Path("slots.yaml").write_text(text)
+    result = run("check", "slots.yaml")
+    assert result.exit_code == 1
+    assert "services.s.concurrency" in result.output
+    assert fault in result.output
+    assert "consistency: eventual" in result.output
+
+
+def test_check_accepts_strong_slots() -> None:
+    Path("slots.yaml").write_text(STRONG + SLOTS)
+    result = run("check", "slots.yaml")
+    assert (result.exit_code, "note:" in result.output) == (0, False)
 
 
 def test_check_tells_which_regions_are_read_and_what_is_assumed() -> None:

@@ -331,7 +331,6 @@ SPECS: list[tuple[Callable[[], Any], str]] = [
     (lambda: BucketSpec.concurrency("llm", 1_001), "slots is 1001"),
     (lambda: BucketSpec.concurrency("llm", 5, ttl="50ms"), "ttl is '50ms'"),
     (lambda: BucketSpec.concurrency("llm", 5, ttl="31d"), "ttl is '31d'"),
-    (lambda: BucketSpec.concurrency("llm", 5, consistency="strong"), "cannot be strong"),
     (lambda: BucketSpec("llm", 5, 5, slots=5), "slots is given beside"),
     (
         lambda: BucketSpec.concurrency("llm", 5, overrides=[("a", BucketSpec("x", 1, 1))]),
@@ -348,7 +347,3 @@ SPECS: list[tuple[Callable[[], Any], str]] = [
 def test_definitions_that_are_refused(make: Callable[[], Any], words: str) -> None:
     with pytest.raises(InvalidSpec, match=words):
         make()
-
-
-def test_it_is_eventual_beside_strong_buckets() -> None:
-    assert str(BucketSpec.concurrency("llm", 5).consistency) == "eventual"

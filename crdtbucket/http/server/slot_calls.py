@@ -56,20 +56,28 @@ class SlotCalls:
         except InvalidSpec as error:
             raise Refusal(400, str(error), [(error.field, str(error))]) from error
         now = now_ns()
-        if self._slots.full(now):
-            said = f"{self._slots.limit:,} slots are known: release them, or use a shorter ttl"
-            raise Refusal(503, said, headers=SOON)
+        self._check_room(now)
         try:
-            slot.__enter__()  # it ends by its release or its ttl
+            await slot.__aenter__()  # it ends by its release or its ttl
         except SlotDenied as error:
             if error.decision is None:
                 raise  # it has one here
             document = problem(error.decision, bucket.spec_of(body.key), instance=request.path)
             retry = {"retry_after": error.decision.retry_after}
             return problem_response({**document, **retry}, SOON)
+        try:
+            self._check_room(now)  # others may have come while Redis was asked
+        except Refusal:
+            slot.release()
+            raise
         end = now + slot.ttl_ns + LATE_S * NS_PER_SECOND
         name = self._slots.put(HeldSlot(slot), end, now)
         return respond({"id": name, "ttl": slot.ttl_ns / NS_PER_SECOND})
+
+    def _check_room(self, now: int) -> None:
+        if self._slots.full(now):
+            said = f"{self._slots.limit:,} slots are known: release them, or use a shorter ttl"
+            raise Refusal(503, said, headers=SOON)
 
     async def release(self, request: web.BaseRequest) -> web.StreamResponse:
         """Releases a slot. The same call again changes nothing and gets the same answer."""

@@ -1,0 +1,356 @@
+"""The holds of one node on slots whose limit Redis keeps. No I/O here.
+
+Redis has a record of each hold, by its id, and decides. What was held without it is recorded there
+as soon as it answers; what it may hold for nobody is freed there, or ends with its ttl. See
+docs/model.md, "Slots with Redis". All of it runs on one event loop.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+
+from crdtbucket._core import BucketCore, Decision, Table
+from crdtbucket.base.clock import NS_PER_SECOND
+from crdtbucket.limiter.slot_search import SlotSearch, slot_of
+from crdtbucket.spec.bucket_spec import SLOT_TOKENS
+from crdtbucket.spec.mode import Mode
+from crdtbucket.strong.local_decisions import deny, took
+from crdtbucket.strong.redis.script import ScriptStatus
+from crdtbucket.strong.redis.slot_script import SlotAnswer, SlotCall, SlotRow, parse_slots
+from crdtbucket.strong.slot_rules import SlotRules
+from crdtbucket.strong.store_names import StoreNames
+from crdtbucket.strong.store_request import Item
+
+MS = 1_000_000
+MOST_GONE = 500
+"""Ids that one call frees; the next one frees others."""
+DRIFT = 500
+"""A hold that has less than this part of its ttl left, or less than a second, may be over by Redis'
+clock, and says nothing about whether Redis has lost its record."""
+
+
+class SlotHold:
+    """A slot that one call of this node holds, or asks for."""
+
+    __slots__ = ("asked", "bucket", "deadline_ns", "id", "item", "key", "number", "search",
+                 "stored", "ttl_ns")  # fmt: skip
+
+    def __init__(
+        self, bucket: BucketCore, search: SlotSearch, key: str | bytes, ttl_ns: int, name: bytes
+    ) -> None:
+        """Made by `SlotLedger.new`. `name`: its id."""
+        self.bucket = bucket
+        self.search = search
+        self.key = key
+        self.item: Item = (bucket, bucket.hash(key))
+        self.ttl_ns = ttl_ns
+        self.id = name
+        self.number = 0
+        """Of the slot, once it is held."""
+        self.deadline_ns = 0
+        """When it ends at the latest (time of the table)."""
+        self.asked = False
+        """Whether Redis was asked for it, so that it may have a record of it."""
+        self.stored = False
+        """Whether Redis has a record of it, as far as this node knows."""
+
+
+class SlotRequest:
+    """A call about one key: for a hold, or to record and free what Redis has otherwise."""
+
+    __slots__ = ("call", "cost", "gone", "hold", "item", "key", "ledger", "rows")
+
+    def __init__(
+        self,
+        ledger: SlotLedger,
+        item: Item,
+        call: SlotCall,
+        hold: SlotHold | None = None,
+        rows: Sequence[SlotHold] = (),
+        gone: Mapping[bytes, int] | None = None,
+    ) -> None:
+        """`rows`: the holds that the call records; `gone`: those that it frees, by their ids, and
+        when each ends at the latest."""
+        self.ledger = ledger
+        self.item = item
+        self.call = call
+        self.hold = hold
+        self.rows = rows
+        self.gone = gone or {}
+        self.key = None if hold is None else hold.key
+        self.cost = 1
+
+    def command(self, beats: bytes, source: bool) -> bytes:
+        """As of `SentRequest`, like those that follow."""
+        return self.call.command(source)
+
+    def parse(self, reply: object) -> SlotAnswer:
+        return parse_slots(reply)
+
+    def sent_by(self, fence: int) -> None:
+        """A hold that an ended connection still brings has its id, and ends by its ttl."""
+
+
+class SlotLedger:
+    """The holds of one node, by key."""
+
+    def __init__(
+        self,
+        table: Table,
+        names: StoreNames,
+        nodes: Callable[[], int] = lambda: 1,
+        on_pending: Callable[[], None] = lambda: None,
+    ) -> None:
+        """`nodes`: how many nodes share the limits. `on_pending` is called when there is something
+        that Redis has otherwise."""
+        self.pending: dict[Item, None] = {}
+        """Keys of which Redis has something otherwise."""
+        self._table = table
+        self._names = names
+        self._nodes = nodes
+        self._on_pending = on_pending
+        self._rules: dict[BucketCore, SlotRules] = {}
+        self._numbers = itertools.count(1)
+        self._live: dict[Item, dict[bytes, SlotHold]] = {}
+        self._gone: dict[Item, dict[bytes, int]] = {}
+        self._born: dict[Item, int] = {}
+        self._begun: dict[SlotHold, None] = {}
+
+    def follow(self, bucket: BucketCore, rules: SlotRules) -> None:
+        """From now on a bucket, new or redefined, follows these rules."""
+        self._rules[bucket] = rules
+
+    def __contains__(self, bucket: object) -> bool:
+        return bucket in self._rules
+
+    def name(self, item: Item) -> bytes:
+        """The Redis key of a key's slots; in a cluster it is where the key of a record would be."""
+        return self._names.key(*item) + b":slots"
+
+    def new(
+        self, bucket: BucketCore, search: SlotSearch, key: str | bytes, ttl_ns: int
+    ) -> SlotHold:
+        """A hold that is to be asked for. Raises `InvalidKey`."""
+        search.check(key)
+        if self._table.refusal is not None:
+            raise self._table.refusal
+        name = b"%016x:%d" % (self._table.epoch, next(self._numbers))
+        return SlotHold(bucket, search, key, ttl_ns, name)
+
+    def share(self, bucket: BucketCore) -> int | None:
+        """Slots of a key that this node holds at most in an outage; None when `on_outage` is not
+        "quota"."""
+        rules = self._rules[bucket]
+        return rules.share(self._nodes()) if rules.on_outage == "quota" else None
+
+    # ---- decisions ----
+
+    def open(self, hold: SlotHold) -> SlotRequest:
+        """The request for a hold. What this node holds without a record goes with it."""
+        self._begin(hold)
+        hold.asked = True
+        return self._request(hold.item, hold, whole=hold.item in self.pending)
+
+    def decide_here(self, hold: SlotHold, mode: Mode) -> Decision:
+        """The decision without Redis, under `mode`."""
+        self._begin(hold)
+        rules = self._rules[hold.bucket]
+        rule = "eventual" if mode is Mode.EVENTUAL else rules.on_outage
+        mode = Mode.EVENTUAL if rule == "eventual" else Mode.FALLBACK
+        if rule == "deny":
+            return self._deny(hold, mode, NS_PER_SECOND)
+        if rule == "quota":
+            own = [one.deadline_ns for one in self._alive(hold.item)]
+            if len(own) >= rules.share(self._nodes()):
+                end = min(own, default=hold.deadline_ns)
+                return self._deny(hold, mode, end - self._table.now())
+        if rule == "allow":
+            return self._hold(hold, slot_of(hold.search.peek(hold.key).key)[1], mode)
+        decision = hold.search.take(hold.key, mode=mode)
+        if took(decision):
+            self._keep(hold, slot_of(decision.key)[1])
+        return decision
+
+    def book(
+        self, request: SlotRequest, answer: SlotAnswer, fence: int, wanted: bool = True
+    ) -> Decision | SlotRequest | None:
+        """Books an answer. Returns the decision, or another request to send at once, or None when
+        nobody waits for one."""
+        item, hold = request.item, request.hold
+        if answer.status is ScriptStatus.UNKNOWN:
+            self._leave(item, request.gone)
+            return self._request(item, hold, whole=True)
+        self._booked(request, answer)
+        if hold is None or not wanted:
+            return None
+        if answer.status is ScriptStatus.ALLOWED:
+            hold.stored = True
+            self._born[item] = answer.born
+            return self._hold(hold, answer.number, Mode.STRONG)
+        hold.asked = False
+        return self._deny(hold, Mode.STRONG, answer.left_ms * MS)
+
+    def give_up(self, request: SlotRequest, mode: Mode, wanted: bool = True) -> Decision | None:
+        """Decides under `mode` what Redis did not answer in time. It may have the hold, or may
+        still record it: then it is freed there, unless it is held here."""
+        hold = request.hold
+        self._leave(request.item, request.gone)
+        if hold is None:
+            return None
+        decision = self.decide_here(hold, mode) if wanted else None
+        if (decision is None or not took(decision)) and self._may_be_there(hold):
+            self._leave(hold.item, {hold.id: hold.deadline_ns})
+        return decision
+
+    def ended(self, request: SlotRequest, answer: SlotAnswer | None = None) -> None:
+        """A request that was given up has been answered after all: what it did is due already."""
+
+    def connection_ended(self, request: SlotRequest) -> None:
+        """Redis may still run a request that was given up: what it records then is freed by its
+        ttl, if what frees it came before."""
+
+    def lacking(self, request: SlotRequest) -> bool:
+        """Whether it was known that Redis lacks holds of the key of a request."""
+        return request.item in self.pending
+
+    def release(self, hold: SlotHold) -> SlotRequest | None:
+        """A hold ends. Returns what frees it in Redis; None when that has nothing to free."""
+        self._begun.pop(hold, None)
+        live = self._live.get(hold.item, {})
+        if live.pop(hold.id, None) is None:
+            return None  # it ended before
+        if not live:
+            self._live.pop(hold.item, None)
+        born = self._known(hold.item, (*live.values(), hold))
+        if not self._may_be_there(hold):
+            return None
+        call = SlotCall(self.name(hold.item), self._rules[hold.bucket].slots, born, gone=[hold.id])
+        return SlotRequest(self, hold.item, call, gone={hold.id: hold.deadline_ns})
+
+    # ---- settling ----
+
+    def settle(self, item: Item) -> SlotRequest | None:
+        """The request that records and frees all of one key; None when there is nothing."""
+        if not self._alive(item) and not self._dead(item):
+            self.pending.pop(item, None)
+            return None
+        return self._request(item, None, whole=True)
+
+    def held(self) -> Iterator[Item]:
+        """The keys of which this node holds slots."""
+        return iter(list(self._live))
+
+    def _request(self, item: Item, hold: SlotHold | None, whole: bool) -> SlotRequest:
+        slots, now = self._rules[item[0]].slots, self._table.now()
+        alive = self._alive(item)
+        name, born = self.name(item), self._known(item, alive)
+        asked = (hold.id, math.ceil(hold.ttl_ns / MS)) if hold else (b"", 0)
+        if not whole:
+            return SlotRequest(self, item, SlotCall(name, slots, born, *asked), hold)
+        gone = dict(itertools.islice(self._dead(item).items(), MOST_GONE))
+        rows = [SlotRow(one.id, -(-(one.deadline_ns - now) // MS), one.number) for one in alive]
+        for one in alive:
+            one.asked = True
+        call = SlotCall(name, slots, born, *asked, list(gone), rows)
+        return SlotRequest(self, item, call, hold, alive, gone)
+
+    def _booked(self, request: SlotRequest, answer: SlotAnswer) -> None:
+        item = request.item
+        gone = self._gone.get(item, {})
+        for name in request.gone:
+            gone.pop(name, None)
+        if not gone:
+            self._gone.pop(item, None)
+        if answer.born != self._born.get(item, answer.born):
+            for hold in self._alive(item):  # they were in a record that is lost
+                hold.stored = False
+        for hold in request.rows:
+            hold.stored = True
+        self._born.pop(item, None)
+        alive = self._alive(item)
+        if alive:
+            self._born[item] = answer.born
+        if gone or not all(hold.stored for hold in alive):
+            self._due(item)
+        else:
+            self.pending.pop(item, None)
+
+    def _known(self, item: Item, alive: tuple[SlotHold, ...] | list[SlotHold]) -> int | None:
+        """When the record began in which this node has holds; None without one that is surely
+        there."""
+        now = self._table.now()
+        for hold in alive:
+            if hold.stored and hold.deadline_ns - now > NS_PER_SECOND + hold.ttl_ns // DRIFT:
+                return self._born.get(item)
+        return None
+
+    # ---- holds ----
+
+    def _begin(self, hold: SlotHold) -> None:
+        now = self._table.now()
+        if not hold.asked:  # else Redis may have it since then, and would free it before
+            hold.deadline_ns = now + hold.ttl_ns
+        # In the order of their begin, which is nearly that of their ends.
+        while (oldest := next(iter(self._begun), None)) is not None and oldest.deadline_ns <= now:
+            del self._begun[oldest]
+            self._alive(oldest.item)
+
+    def _hold(self, hold: SlotHold, number: int, mode: Mode) -> Decision:
+        """Holds that slot, whoever holds it, too: it was decided."""
+        name = hold.search.name(hold.key, number)
+        decision = hold.bucket.close_call(
+            name, SLOT_TOKENS, allowed=True, taken=SLOT_TOKENS, refunded=0, mode=mode
+        )
+        self._keep(hold, number)
+        return decision
+
+    def _keep(self, hold: SlotHold, number: int) -> None:
+        hold.number = number
+        self._live.setdefault(hold.item, {})[hold.id] = hold
+        self._begun[hold] = None
+        if not hold.stored:
+            self._due(hold.item)
+
+    def _deny(self, hold: SlotHold, mode: Mode, wait_ns: int) -> Decision:
+        wait_ns = max(wait_ns, MS)
+        debt = min(wait_ns, hold.bucket.spec.interval_ns)
+        return deny(hold.bucket, hold.key, SLOT_TOKENS, mode, wait_ns, debt)
+
+    def _may_be_there(self, hold: SlotHold) -> bool:
+        """Whether Redis may have a record of a hold."""
+        return (hold.asked or hold.stored) and hold.deadline_ns > self._table.now()
+
+    def _leave(self, item: Item, gone: Mapping[bytes, int]) -> None:
+        """Nobody holds these, and Redis may have them still: they are due."""
+        if gone:
+            self._gone.setdefault(item, {}).update(gone)
+            self._due(item)
+
+    def _due(self, item: Item) -> None:
+        if item not in self.pending:
+            self.pending[item] = None
+            self._on_pending()
+
+    def _alive(self, item: Item) -> list[SlotHold]:
+        """The holds of a key; those whose ttl is over are forgotten."""
+        live, now = self._live.get(item), self._table.now()
+        if live is None:
+            return []
+        for hold in [one for one in live.values() if one.deadline_ns <= now]:
+            del live[hold.id]
+            self._begun.pop(hold, None)
+        if not live:
+            del self._live[item]
+            self._born.pop(item, None)
+        return list(live.values())
+
+    def _dead(self, item: Item) -> dict[bytes, int]:
+        """The ids to be freed; those whose ttl is over are forgotten."""
+        gone, now = self._gone.get(item, {}), self._table.now()
+        for name in [name for name, end in gone.items() if end <= now]:
+            del gone[name]
+        if not gone:
+            self._gone.pop(item, None)
+        return gone

@@ -1,0 +1,100 @@
+"""Holds on slots, asked for and released at the primary that decides on their key."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from functools import partial
+
+from crdtbucket._core import Decision
+from crdtbucket.spec.mode import Mode
+from crdtbucket.strong.across import run_on
+from crdtbucket.strong.endpoint import Endpoint
+from crdtbucket.strong.endpoints import Endpoints
+from crdtbucket.strong.local_decisions import took
+from crdtbucket.strong.slot_ledger import SlotHold, SlotLedger, SlotRequest
+
+
+class StoreSlots:
+    """The slots of one process; everything runs on the event loop that starts it."""
+
+    def __init__(self, ledger: SlotLedger, places: Endpoints) -> None:
+        self.ledger = ledger
+        self._places = places
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._releasing: set[asyncio.Future[Decision | None]] = set()
+
+    def start(self) -> None:
+        """From now on this event loop asks."""
+        self._loop = asyncio.get_running_loop()
+
+    async def stop(self) -> None:
+        """Waits for the releases that are on their way, each until its deadline."""
+        if self._releasing:
+            await asyncio.wait(self._releasing)
+
+    async def hold(self, hold: SlotHold) -> Decision:
+        """The decision; from any event loop."""
+        loop = self._loop
+        assert loop is not None, "a store that is attached was started"
+        if asyncio.get_running_loop() is loop:
+            return await self._hold(hold)
+        return await run_on(loop, self._hold(hold), partial(self._give_back, hold))
+
+    async def _hold(self, hold: SlotHold) -> Decision:
+        endpoint = self._places.at(self.ledger.name(hold.item))
+        if endpoint is None:
+            await asyncio.sleep(0)  # nothing is waited for, so other tasks may run
+            return self.ledger.decide_here(hold, Mode.FALLBACK)
+        asked = endpoint.dispatcher.submit(partial(self._opened, endpoint, hold))
+        if isinstance(asked, Decision):
+            return asked
+        try:
+            decision = await asked
+        except asyncio.CancelledError:
+            if asked.done() and not asked.cancelled() and asked.exception() is None:
+                self._give_back(hold, asked.result())  # it was decided, and not handed out
+            asked.cancel()
+            raise
+        assert decision is not None, "a request with a key ends with a decision"
+        return decision
+
+    def _opened(self, endpoint: Endpoint, hold: SlotHold, usable: bool) -> SlotRequest | Decision:
+        if usable:
+            return self.ledger.open(hold)
+        return self.ledger.decide_here(hold, endpoint.health.mode_without_store)
+
+    def release(self, hold: SlotHold) -> None:
+        """A hold has ended: Redis learns of it at once, where it answers. From any thread."""
+        loop = self._loop
+        assert loop is not None, "a store that is attached was started"
+        if _running() is loop:
+            self._release(hold)
+        else:
+            # A loop that is closed meanwhile leaves it to its ttl.
+            with contextlib.suppress(RuntimeError):
+                loop.call_soon_threadsafe(self._release, hold)
+
+    def _give_back(self, hold: SlotHold, decision: Decision | None) -> None:
+        self._release(hold)
+        if decision is not None and took(decision):
+            hold.search.refund(decision)
+
+    def _release(self, hold: SlotHold) -> None:
+        request = self.ledger.release(hold)
+        if request is None:
+            return
+        endpoint = self._places.at(request.call.key)
+        if endpoint is not None and endpoint.usable():
+            sent = endpoint.dispatcher.send(request)
+            self._releasing.add(sent)
+            sent.add_done_callback(self._releasing.discard)
+        else:
+            self.ledger.give_up(request, Mode.FALLBACK)  # it is sent when Redis answers again
+
+
+def _running() -> asyncio.AbstractEventLoop | None:
+    try:
+        return asyncio.get_running_loop()
+    except RuntimeError:
+        return None

@@ -1,0 +1,118 @@
+"""A bucket of slots whose limit a common store keeps."""
+
+from __future__ import annotations
+
+from crdtbucket._core import Decision, Table
+from crdtbucket.base.clock import NS_PER_SECOND
+from crdtbucket.errors import WaitTimeout
+from crdtbucket.limiter.slot_search import is_free
+from crdtbucket.limiter.slots import Slot, SlotBucket
+from crdtbucket.limiter.waiting import check_no_loop, patience_ns
+from crdtbucket.spec.bucket_spec import SLOT_TOKENS, BucketSpec
+from crdtbucket.spec.mode import Mode
+from crdtbucket.strong.local_decisions import deny
+from crdtbucket.strong.slot_ledger import SlotHold
+from crdtbucket.strong.store import Store
+from crdtbucket.strong.strong_bucket import needed
+from crdtbucket.strong.strong_waiting import StrongWaiters
+
+
+class StrongSlotBucket(SlotBucket):
+    """Slots that every node asks the same Redis for: exactly the limit, as long as it answers.
+
+    What is held is booked in the table of this node too, where eventual mode finds it.
+    """
+
+    __slots__ = ("_store", "line")
+
+    def __init__(
+        self,
+        table: Table,
+        spec: BucketSpec,
+        *,
+        min_debt: int = 0,
+        update_interval_ns: int | None = None,
+    ) -> None:
+        """As of `Bucket`."""
+        super().__init__(table, spec, min_debt=min_debt, update_interval_ns=update_interval_ns)
+        self.waiters = self.line = StrongWaiters(self, seen=self.search)
+        self._store: Store | None = None
+        self.mode = Mode.STRONG
+        self.immediate = False
+
+    def attach(self, store: Store) -> None:
+        """Decide by this store from now on."""
+        self._store = store
+
+    @property
+    def store(self) -> Store:
+        """What decides. Raises `CrdtbucketError` before the limiter is open."""
+        return needed(self._store, self)
+
+    def new_slot(self, key: str | bytes, ttl_ns: int, timeout: float | None) -> Slot:
+        """As of `SlotBucket`."""
+        return StrongSlot(self, key, ttl_ns, timeout)
+
+    def fallback_policy(self, key: str | bytes) -> tuple[int, float] | None:
+        """The slots of a key that this node holds at most while Redis is unreachable, and the
+        seconds after which they are free again. None when `on_outage` is not "quota"."""
+        share = self.store.slots.ledger.share(self)
+        return None if share is None else (share, self.spec.interval_ns / NS_PER_SECOND)
+
+
+class StrongSlot(Slot):
+    """A slot that Redis decides on; its ttl counts from when it was asked for."""
+
+    __slots__ = ("_hold", "_strong")
+
+    def __init__(
+        self, bucket: StrongSlotBucket, key: str | bytes, ttl_ns: int, timeout: float | None
+    ) -> None:
+        """Made by `SlotBucket.slot`."""
+        super().__init__(bucket, key, ttl_ns, timeout)
+        self._strong = bucket
+        self._hold: SlotHold | None = None
+
+    def __enter__(self) -> Slot:
+        """Holds a slot; blocks until the decision, as `acquire_sync` of a strong bucket does.
+        Raises `SlotDenied`."""
+        check_no_loop("a slot that Redis decides on", "`async with bucket.slot(...)`")
+        return self._strong.store.block_on(self.__aenter__(), _unwanted)
+
+    async def __aenter__(self) -> Slot:
+        """Holds a slot: the decision of Redis, or within the deadline that of the mode. Raises
+        `SlotDenied`."""
+        self._check_new()
+        if patience_ns(self._timeout) == 0:
+            return self._begin(await self._ask())
+        return self._begin(await self._wait())
+
+    async def _turn(self) -> Decision:
+        bucket = self._strong
+        try:
+            return await bucket.line.wait_for(
+                self.key, SLOT_TOKENS, self._timeout, self._ask, by_time=False
+            )
+        except WaitTimeout as error:
+            if error.decision is None or not is_free(error.decision):
+                raise
+            # Its turn did not come: what is free as far as this node knows was not asked for.
+            denial = deny(bucket, self.key, SLOT_TOKENS, bucket.mode, NS_PER_SECOND)
+            raise WaitTimeout(str(error), denial) from error
+
+    async def _ask(self) -> Decision:
+        bucket, slots = self._strong, self._strong.store.slots
+        self._hold = slots.ledger.new(bucket, bucket.search, self.key, self.ttl_ns)
+        return await slots.hold(self._hold)
+
+    def _end(self) -> int:
+        assert self._hold is not None, "it was asked for"
+        return self._hold.deadline_ns
+
+    def _released(self) -> None:
+        assert self._hold is not None, "it was asked for"
+        self._strong.store.slots.release(self._hold)
+
+
+def _unwanted(slot: Slot) -> None:
+    slot.release()
