@@ -6,13 +6,17 @@ from typing import Any
 
 import pytest
 
+from crdtbucket._core import BucketCore, Table
+from crdtbucket.spec.bucket_spec import BucketSpec
 from crdtbucket.strong.in_flight import RequestsInFlight
 from crdtbucket.strong.store_request import StoreRequest
+
+BUCKET = BucketCore(Table(max_keys=16, virtual=True), BucketSpec("b", 10, 10))
 
 
 def request(cost: int = 1, key: int = 1, *, threaded: bool = False) -> StoreRequest:
     nothing: Any = None
-    made = StoreRequest(nothing, None, cost, (key, key), 1, nothing, nothing)
+    made = StoreRequest(BUCKET, None, cost, (key, key), nothing, nothing, nothing)
     made.threaded = threaded
     return made
 
