@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -9,10 +10,12 @@ import pytest
 from crdtbucket.strong.in_flight import RequestsInFlight
 from crdtbucket.strong.store_request import StoreRequest
 
+BUCKET: Any = SimpleNamespace(table=SimpleNamespace(epoch=1))
+
 
 def request(cost: int = 1, key: int = 1, *, threaded: bool = False) -> StoreRequest:
     nothing: Any = None
-    made = StoreRequest(nothing, None, cost, (key, key), 1, nothing, nothing)
+    made = StoreRequest(BUCKET, None, cost, (key, key), nothing, nothing, nothing)
     made.threaded = threaded
     return made
 
