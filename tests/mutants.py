@@ -52,6 +52,7 @@ TESTS = {
 
 FALSE = "None is as false as False."
 UNREAD = "It is set before it is read."
+UNASKED = "What is left does not depend on the cost."
 COMPARED = "It is only asked whether two such counts are the same."
 EQUIVALENT = {
     "mesh/protocol/mismatches": {
@@ -121,6 +122,15 @@ EQUIVALENT = {
         "request.mark = key.begun if key.requests == 1 else -2": "No count is below 0.",
         "request.mark = key.begun_by_threads if not key.by_threads else -1 => "
         "request.mark = key.begun_by_threads if not key.by_threads else -2": "No count is below 0.",
+    },
+    "strong/quota": {
+        "self._nodes = 0 => self._nodes = None": "No number of nodes is 0 or None.",
+        "self._parts_a_token = Fraction(0) => self._parts_a_token = None": UNREAD,
+        "self._parts_a_token = Fraction(0) => self._parts_a_token = Fraction(1)": UNREAD,
+        "left = self._core.peek(key, 1).remaining // self._token_price(nodes) => "
+        "left = self._core.peek(key, ).remaining // self._token_price(nodes)": UNASKED,
+        "left = self._core.peek(key, 1).remaining // self._token_price(nodes) => "
+        "left = self._core.peek(key, 2).remaining // self._token_price(nodes)": UNASKED,
     },
 }
 """Of each module the changes of a line that nobody can see, and why."""

@@ -128,8 +128,6 @@ class Copies:
 
     def found_by(self, mutation: Mutation) -> str | None:
         """Which tests notice a bug: "fast", "slow", or None when it survives."""
-        if mutation.check[0] != "pytest":
-            return "slow" if self.run(mutation, mutation.check) == FAILED else None
         for tier, chosen in (("fast", FAST), ("slow", SLOW)):
             if self.run(mutation, (*mutation.check, *chosen)) == FAILED:
                 return tier

@@ -25,13 +25,6 @@ def suite(module: str, words: str) -> tuple[str, ...]:
 
 HISTORIES = suite("strong/test_script_histories", "redis-server")
 
-
-def seeds(count: int, start: int = 0) -> tuple[str, ...]:
-    """Generated plans of the fault simulator."""
-    counts = ("--seeds", str(count), "--start", str(start), "--jobs", "1")
-    return ("tests.soak", *counts, "--whole")
-
-
 MUTATIONS = (
     Mutation(
         "a_forwarded_address_that_is_none_ends_the_call",
@@ -677,7 +670,7 @@ MUTATIONS = (
         "mesh",
         "        seen |= {name for name, one in self._links.items() if one.relayed_at > lately}\n",
         "",
-        suite("simulated/test_deaths", "noticed_where_relays"),
+        suite("simulated/test_deaths", "keeps_from_most"),
     ),
     Mutation(
         "dead_although_relays_hear_it",
@@ -896,7 +889,7 @@ MUTATIONS = (
         "mesh",
         "JUMP_NS = 1_000_000_000",
         "JUMP_NS = 10_000_000",
-        seeds(50),
+        suite("mesh/protocol/test_clock_watch", "no_jump or faster_drift"),
     ),
     Mutation(
         "script_denies_the_last_token",
@@ -2140,11 +2133,11 @@ MUTATIONS = (
         suite("mesh/test_guaranteed_share", "takes_all_leaves_the_guaranteed_share"),
     ),
     Mutation(
-        "half_a_bucket_is_guaranteed",
+        "who_waited_long_makes_good_all_of_it_at_once",
         "core",
         "explained(d, rate) + (double)guaranteed_cost(d)",
         "explained(d, rate) + 1e9",
-        suite("mesh/test_guaranteed_share", "half_a_bucket"),
+        suite("mesh/test_guaranteed_share", "waited_long"),
     ),
     Mutation(
         "a_denied_call_waits_for_the_level_alone",

@@ -140,6 +140,18 @@ def test_calls_of_half_a_bucket_do_not_pass_by_the_guarantee() -> None:
         alone.mesh.advance(0.1)
 
 
+def test_who_waited_long_makes_good_no_more_than_a_small_burst() -> None:
+    """Calls of half a bucket wait in vain, for however long: then a burst of calls of a token gets
+    a twentieth of the bucket, and what refills while a part of it is still behind."""
+    alone = Alone(1)
+    for step in range(600):
+        alone.state(100 * R * step // 10, ABSURD, 10**12)
+        alone.node.take("api", "k", C // 2)
+        alone.mesh.advance(0.1)
+    passed = alone.node.take_burst("api", "k", 100, 1)
+    assert 0 < passed <= C // 20 + 1
+
+
 def test_a_debt_that_came_after_two_peers_agreed_is_not_lowered() -> None:
     """What an honest peer stated before the charge says nothing of it."""
     alone = Alone(3)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from itertools import pairwise
+from itertools import combinations, pairwise
 
 import pytest
 
@@ -153,6 +153,17 @@ def test_whom_relays_hear_is_not_dead() -> None:
     mesh.reset_pairs([("A", "E")])
     mesh.advance(60.0)
     assert [forgotten(mesh, name) for name in "AE"] == [set(), set()]
+
+
+def test_a_death_is_noticed_by_whom_a_device_keeps_from_most() -> None:
+    """A hears B and D through C alone, to which it had links: with those it is of the majority that
+    has lost E."""
+    mesh = graph("ABCDE", map("".join, combinations("ABCDE", 2)))
+    drive(mesh, even("ABCDE", 2.0), 5)
+    mesh.reset_pairs([("A", "B"), ("A", "D")])
+    mesh.die("E", ends=True)
+    drive(mesh, even("ABCD", 2.0), DEAD_S + LATE_S)
+    assert forgotten(mesh, "A", "ABCDE") == {"E"}
 
 
 def test_whom_a_relay_heard_lately_is_not_dead() -> None:

@@ -299,3 +299,30 @@ def test_a_charge_reckons_with_the_nodes_of_a_moment_ago_and_a_decision_with_tho
     assert node.quota.debt_ns("k", 1) == 400 * SECOND
     assert local.decide(bucket, "k", 300, Mode.FALLBACK)
     assert not local.decide(bucket, "k", 1, Mode.FALLBACK)
+
+
+@pytest.mark.parametrize(("nodes", "left"), [(10, 100), (11, 90), (1_000, 1), (1_001, 0)])
+def test_its_debt_is_that_of_a_bucket_with_as_many_whole_tokens_left(nodes: int, left: int) -> None:
+    node = Node(spec_of(1_000, 3))
+    debt = node.quota.debt_ns("k", nodes)
+    assert (debt, type(debt)) == ((1_000 - left) * SECOND // 3, int)
+    if left > 1:
+        assert node.take(0, 30, nodes)
+        assert node.quota.debt_ns("k", nodes) == (1_030 - left) * SECOND // 3
+
+
+def test_a_small_bucket_gives_single_tokens_while_one_for_each_node_fits_its_capacity() -> None:
+    node = Node(spec_of(5, 5))
+    assert (node.quota.policy(5)[0], node.quota.debt_ns("k", 5)) == (1, 4 * SECOND // 5)
+    assert (node.quota.policy(6)[0], node.quota.debt_ns("k", 6)) == (0, SECOND)
+    assert not node.take(0, 1, 6)
+    assert node.take(0, 1, 5)
+
+
+def test_a_later_quota_goes_on_from_the_debt_of_an_earlier_one_in_the_same_parts() -> None:
+    table = Table(max_keys=16, virtual=True)
+    for capacity, allowed in ((10**9, True), (1_000, True), (1_000, False)):
+        quota = Quota(table, spec_of(capacity, capacity), Fraction(1), fleet=False)
+        share = quota.take("k", capacity, 1)
+        assert share is not None
+        assert share.allowed is allowed

@@ -63,3 +63,34 @@ def test_a_stall_is_soon_forgotten(stalls: int) -> None:
     assert window.size < before
     play(window, 100 * US, 5 * US, 10)
     assert window.size >= before
+
+
+def test_it_changes_once_for_each_window_of_answers() -> None:
+    window = Window(SPARE)
+    for size in (START, START * 5 // 4, START * 25 // 16):
+        window.answered(MS, size - 1)
+        assert window.size == size
+        window.answered(MS)
+    assert window.size == START * 125 // 64
+
+
+@pytest.mark.parametrize(("late", "size"), [(SPARE, START * 5 // 4), (SPARE + 1, START * 3 // 4)])
+def test_answers_that_waited_for_more_than_is_to_spare_make_it_smaller(
+    late: int, size: int
+) -> None:
+    window = Window(SPARE)
+    window.answered(MS)
+    window.answered(MS + late, START - 1)
+    assert window.size == size
+
+
+@pytest.mark.parametrize(("late", "size"), [(SPARE, 60), (SPARE + 1, 36)])
+def test_with_each_window_the_quickest_comes_nearer_by_a_thirty_second(
+    late: int, size: int
+) -> None:
+    window = Window(SPARE)
+    window.answered(MS)
+    window.answered(33 * MS, START - 1)
+    assert window.size == START * 3 // 4
+    window.answered(2 * MS + late, window.size)
+    assert window.size == size
