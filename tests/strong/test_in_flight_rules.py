@@ -10,7 +10,14 @@ import pytest
 from crdtbucket.strong.in_flight import RequestsInFlight
 from crdtbucket.strong.store_request import StoreRequest
 
-BUCKET: Any = SimpleNamespace(table=SimpleNamespace(epoch=1))
+
+class OneEpoch:
+    """All of a bucket that a request looks at."""
+
+    table = SimpleNamespace(epoch=1)
+
+
+BUCKET: Any = OneEpoch()
 
 
 def request(cost: int = 1, key: int = 1, *, threaded: bool = False) -> StoreRequest:
