@@ -101,7 +101,7 @@ class SlotNode:
         self.holding: list[tuple[SlotHold, bool]] = []
         """What callers hold, and whether Redis admitted it."""
         self.late: set[bytes] = set()
-        """Holds whose answer came after their end here: Redis has them a little longer."""
+        """Holds that have ended here by time: what was on its way ends in Redis that much later."""
 
     def set_time(self, us: int) -> None:
         self.table.set_time(us * 1000)
@@ -112,6 +112,7 @@ class SlotNode:
 
     def held(self) -> list[tuple[SlotHold, bool]]:
         now = self.table.now()
+        self.late |= {hold.id for hold, _ in self.holding if hold.deadline_ns <= now}
         self.holding = [one for one in self.holding if one[0].deadline_ns > now]
         return self.holding
 
@@ -200,8 +201,6 @@ class SlotBooks:
             self.calls.append(Called(one.node, found))
         elif request.hold is not None:
             one.node.got(request.hold, found, True)
-            if request.hold.deadline_ns <= one.node.table.now():
-                one.node.late.add(request.hold.id)
 
     def lose(self, n: int) -> None:
         """A node's connection ends: its calls are decided there, and may run later, or never."""

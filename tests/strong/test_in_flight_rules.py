@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -12,6 +13,15 @@ from crdtbucket.strong.in_flight import RequestsInFlight
 from crdtbucket.strong.store_request import StoreRequest
 
 BUCKET = BucketCore(Table(max_keys=16, virtual=True), BucketSpec("b", 10, 10))
+
+
+class OneEpoch:
+    """All of a bucket that a request looks at."""
+
+    table = SimpleNamespace(epoch=1)
+
+
+BUCKET: Any = OneEpoch()
 
 
 def request(cost: int = 1, key: int = 1, *, threaded: bool = False) -> StoreRequest:

@@ -32,8 +32,8 @@ def test_while_redis_answers_no_more_than_the_slots_are_held(
     one = SlotBooks(*sizes, after=bound)
     one.play(ops)
     one.quiet()
-    late = set[bytes]().union(*(node.late for node in one.nodes))
     live = {hold.id for node in one.nodes for hold, _ in node.held()}
+    late = set[bytes]().union(*(node.late for node in one.nodes))
     assert set(one.redis.holds) - late == live
 
 
