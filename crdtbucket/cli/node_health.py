@@ -126,7 +126,7 @@ class NodeReport:
             _halted(_mapping(answer.get("rollout"))),
             _text(_mapping(answer.get("identity")).get("policy")),
             _text(_mapping(answer.get("identity")).get("fingerprint")),
-            _mapping(answer.get("identity")).get("operators") != 0,
+            _mapping(answer.get("identity")).get("operators") != [],
         )
 
 

@@ -46,13 +46,13 @@ async def test_all_is_well() -> None:
 async def test_keys_are_shown_and_what_a_mesh_without_them_is_not_protected_from() -> None:
     keyed = {
         **WELL,
-        "identity": {"policy": "pinned", "fingerprint": "ed25519:01", "operators": 1},
+        "identity": {"policy": "pinned", "fingerprint": "ed25519:01", "operators": ["ed25519:02"]},
         "peers": [{"name": "us-1", "state": "alive", "fingerprint": "ed25519:02"}],
     }
     bare = {
         **WELL,
         "node": "us-1",
-        "identity": {"policy": "off", "fingerprint": None, "operators": 0},
+        "identity": {"policy": "off", "fingerprint": None, "operators": []},
     }
     async with (
         fake_node(GET_admin_status=keyed) as node,

@@ -202,8 +202,12 @@ class IdentityInfo(Reply):
     policy: Literal["off", "pinned", "allowed", "certificate"]
     fingerprint: str | None = None
     operators: Annotated[
-        int, Field(description="Keys of operators; 0: what moves other nodes is not signed.")
-    ] = 0
+        list[str],
+        Field(
+            description="Fingerprints of the keys whose orders hold, at most 32; none: what moves "
+            "other nodes is not signed."
+        ),
+    ] = []
     ejected: Annotated[
         list[str], Field(description="Names of nodes and fingerprints of keys, at most 32.")
     ] = []

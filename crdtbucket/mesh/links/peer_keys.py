@@ -59,13 +59,13 @@ class PeerKeys:
         self._pins = {} if policy != "pinned" or pins is None else _read_pins(pins)
 
     def described(self) -> dict[str, Any]:
-        """The policy, the fingerprint of this node's key, how many keys of operators give orders,
-        who is ejected, and which names have another key by order."""
+        """The policy, the fingerprint of this node's key, those of the keys whose orders hold, who
+        is ejected, and which names have another key by order."""
         rebound = self.ejections.rebound if self.policy == "pinned" else {}
         return {
             "policy": self.policy,
             "fingerprint": None if self.own is None else self.own.fingerprint,
-            "operators": len(self.ejections.operators),
+            "operators": sorted(self.ejections.operators)[:MAX_SHOWN],
             "ejected": self.ejections.ejected[:MAX_SHOWN],
             "rebound": dict(list(rebound.items())[:MAX_SHOWN]),
         }

@@ -79,7 +79,7 @@ async def test_what_is_not_signed_is_refused_and_what_an_operator_signed_is_done
         assert await ask("order", order=order) == (200, "True")
         assert (limiter.rollout.position or at).stage == 1
         shown = await client.get("/v1/peers")
-        assert shown["identity"]["operators"] == 1
+        assert shown["identity"]["operators"] == [operator.fingerprint]
     said = [one.getMessage() for one in caplog.records if one.name == "crdtbucket.audit"]
     assert said[:2] == [
         "reset from 127.0.0.1: refused: not signed",
