@@ -8,6 +8,7 @@ import time
 from collections.abc import Awaitable, Callable, Iterable, Iterator
 from contextlib import closing
 from functools import partial
+from statistics import median
 from typing import Any
 from unittest import mock
 
@@ -24,6 +25,8 @@ EMPTY = "a middleware that decides nothing, and adds two fields"
 PAIRS = (("RateLimit-Policy", '"bench";q=9;w=9'), ("RateLimit", '"bench";r=9;t=9'))
 SILENT = FieldOptions(on_allowed=False)
 UNITS = ("us a request", "us added")
+TURNS = 20
+"""Of a repeat."""
 NOTE = (
     "CPU time; the first row is the framework alone; a row that decides nothing is the least that "
     "any middleware of that framework adds; one rule "
@@ -51,10 +54,17 @@ def timed(requests: int, each: Callable[[Any], object], items: list[Any]) -> flo
 
 
 def added(bare: Run, limited: Run, requests: int) -> tuple[float, ...]:
-    """What `limited` takes, and how much more that is than `bare` right before and after it."""
-    before = bare(requests)
-    between = limited(requests)
-    return between, between - (before + bare(requests)) / 2
+    """What `limited` takes, and how much more that is than `bare` right before and after it: the
+    medians of short turns, of which a machine that slows down for a while spoils a few."""
+    turn = max(1, requests // TURNS)
+    taken, more = [], []
+    before = bare(turn)
+    for _ in range(TURNS):
+        between, after = limited(turn), bare(turn)
+        taken.append(between)
+        more.append(between - (before + after) / 2)
+        before = after
+    return median(taken), median(more)
 
 
 def compared(
