@@ -19,15 +19,15 @@ from benchmarks.client_doors import (
     requests_client,
 )
 from benchmarks.door_calls import NAME, awaited, bucket, spent
-from benchmarks.measure import Comparison, Scale
+from benchmarks.measure import Case, Comparison, Scale
 from benchmarks.rpc_doors import envoy, forward_auth, rpc_loop, rpc_threads
-from benchmarks.surfaces import ADDRESSES, Loop, Run, compared, timed
+from benchmarks.surfaces import ADDRESSES, Loop, Run, in_turns, timed
 
 QUESTION = "what does a limit add to a call in a framework of RPC, models or clients?"
-OURS = "crdtbucket"
+UNITS = ("us a call without a limit", "us added by a limit")
 NOTE = (
-    "CPU time of this process, in which both client and server are; the first row is the framework "
-    "alone; every call is allowed; a client's service answers at once"
+    "CPU time of this process, in which both client and server are; every call is allowed; a "
+    "client's service answers at once"
 )
 
 
@@ -118,8 +118,14 @@ def fastmcp(loop: Loop, *, limited: bool) -> Run:
     return lambda calls: loop.run_until_complete(all_of(calls))
 
 
+def beside(bare: Run, limited: Run, calls: int) -> tuple[float, float]:
+    """What a call takes, and what a limit adds."""
+    alone, _, more = in_turns(bare, limited, calls)
+    return alone, more
+
+
 def comparisons(scale: Scale) -> Iterator[Comparison]:
-    """Each framework, bare and limited."""
+    """One table, with a row for each framework."""
     calls = scale.pick(2_000, 500, 10)
     with closing(asyncio.new_event_loop()) as loop, ExitStack() as servers:
         doors: dict[str, Callable[..., Any]] = {
@@ -138,6 +144,7 @@ def comparisons(scale: Scale) -> Iterator[Comparison]:
         }
         # These two are no tools of this project's.
         absent = [name for name in ("LiteLLM", "FastMCP") if find_spec(name.lower()) is None]
+        cases = []
         for name, door in doors.items():
             if name in absent:
                 continue
@@ -145,9 +152,6 @@ def comparisons(scale: Scale) -> Iterator[Comparison]:
                 servers.enter_context(made) if isinstance(made, AbstractContextManager) else made
                 for made in (door(limited=False), door(limited=True))
             )
-            told = compared(name, calls, bare, {OURS: lambda limited=limited: limited}, NOTE)
-            if name == "LangChain":
-                told.missing += [
-                    (one, f"cannot be: {one.lower()} is not installed") for one in absent
-                ]
-            yield told
+            cases.append(Case(name, partial(beside, bare, limited, calls)))
+        missing = [(one, f"cannot be: {one.lower()} is not installed") for one in absent]
+        yield Comparison("a call", UNITS, cases, missing, NOTE, ratios=False)

@@ -53,18 +53,21 @@ def timed(requests: int, each: Callable[[Any], object], items: list[Any]) -> flo
     return (time.process_time_ns() - start) / requests / 1e3
 
 
-def added(bare: Run, limited: Run, requests: int) -> tuple[float, ...]:
-    """What `limited` takes, and how much more that is than `bare` right before and after it: the
+def in_turns(bare: Run, limited: Run, requests: int) -> tuple[float, float, float]:
+    """What both take, and how much more `limited` takes than `bare` right before and after it: the
     medians of short turns, of which a machine that slows down for a while spoils a few."""
     turn = max(1, requests // TURNS)
-    taken, more = [], []
-    before = bare(turn)
+    without, taken, more = [bare(turn)], [], []
     for _ in range(TURNS):
-        between, after = limited(turn), bare(turn)
-        taken.append(between)
-        more.append(between - (before + after) / 2)
-        before = after
-    return median(taken), median(more)
+        taken.append(limited(turn))
+        without.append(bare(turn))
+        more.append(taken[-1] - sum(without[-2:]) / 2)
+    return median(without), median(taken), median(more)
+
+
+def added(bare: Run, limited: Run, requests: int) -> tuple[float, float]:
+    """What `limited` takes, and how much more that is than `bare`."""
+    return in_turns(bare, limited, requests)[1:]
 
 
 def compared(
@@ -72,7 +75,6 @@ def compared(
     requests: int,
     bare: Run,
     ways: dict[str, Callable[[], Run]],
-    note: str = NOTE,
 ) -> Comparison:
     """The framework alone, and what each way to limit adds to it."""
     cases = [Case(framework, lambda: (bare(requests), 0.0))]
@@ -88,7 +90,7 @@ def compared(
             missing.append((name, failure(error)))
             continue
         cases.append(Case(name, partial(added, bare, run, requests), peer=not ours))
-    return Comparison(framework, UNITS, cases, missing, note=note)
+    return Comparison(framework, UNITS, cases, missing, note=NOTE)
 
 
 # -- ASGI
