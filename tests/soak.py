@@ -58,10 +58,10 @@ def one(seed: int, plain: tuple[str, ...], dropped: tuple[int, ...]) -> int:
     return 0 if found is None else 1
 
 
-def report(seed: int, error: str, *, whole: bool = False) -> None:
-    """A failing seed, and what is left of its plan when it is made small, unless it stays whole."""
+def report(seed: int, error: str) -> None:
+    """A failing seed, and what is left of its plan when it is made small."""
     print(f"seed {seed}:\n{error}")
-    small = None if whole else shrink(seed)
+    small = shrink(seed)
     if small is None:
         print(f"again: python -m tests.soak --seed {seed}")
         return
@@ -79,7 +79,6 @@ def main(arguments: list[str] | None = None) -> int:
         "--plain", default="", help="its dimensions that are plain, comma-separated"
     )
     parser.add_argument("--drop", default="", help="numbers of its events that do not happen")
-    parser.add_argument("--whole", action="store_true", help="makes no failing plan smaller")
     parser.add_argument("--long", action="store_true", help="the traces that last an hour instead")
     options = parser.parse_args(arguments)
     if options.long:
@@ -95,7 +94,7 @@ def main(arguments: list[str] | None = None) -> int:
     for done, found in failures(options.start, options.seeds, options.jobs):
         for seed, error in found:
             broken += 1
-            report(seed, error, whole=options.whole)
+            report(seed, error)
         pace = done / (time.monotonic() - began)
         print(f"{done} of {options.seeds} seeds, {broken} failed, {pace:.0f}/s", flush=True)
     return 1 if broken else 0

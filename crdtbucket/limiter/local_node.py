@@ -170,8 +170,8 @@ class LocalNode:
                 "give the order to that one, or to another node"
             )
         if isinstance(order, CommandOrder):
-            if self._obeys is not None:
-                self._obeys.check(order)
+            assert self._obeys is not None, "a mesh that runs was made by service"
+            self._obeys.check(order)
             return mesh.commands.order(order)
         return mesh.orders.order(order)
 

@@ -27,8 +27,8 @@ MS = 1_000_000
 MOST_GONE = 500
 """Ids that one call frees; the next one frees others."""
 DRIFT = 500
-"""A hold that has less than this part of its ttl left, or less than a second, may be over by Redis'
-clock, and says nothing about whether Redis has lost its record."""
+"""The clocks may differ by one part in so many. A hold with no more than that part of its ttl and a
+second left may be over by Redis' clock: Redis has not lost its record if it is not there."""
 
 
 class SlotHold:

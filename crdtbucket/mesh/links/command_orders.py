@@ -16,7 +16,7 @@ from crdtbucket.errors import WireError
 from crdtbucket.mesh.links.ejections import EjectOrder
 from crdtbucket.mesh.links.node_key import NodeKey, fingerprint_of
 from crdtbucket.mesh.links.order_book import OrderBook
-from crdtbucket.mesh.links.signed_orders import SignedOrder, check_signing, unpacked
+from crdtbucket.mesh.links.signed_orders import SignedOrder, check_signing, parts_of, unpacked
 from crdtbucket.mesh.state_file import StateFile
 from crdtbucket.rollout.staged import MAX_STAGES, Position, Status
 
@@ -97,12 +97,7 @@ class CommandOrder(SignedOrder):
     def read(cls, rows: object) -> Iterator[CommandOrder]:
         """The orders in these rows, whatever they are; raises `WireError`. Signatures are not
         looked at."""
-        if not isinstance(rows, tuple) or len(rows) > MAX_COMMANDS:
-            raise WireError(f"commands that are no list of up to {MAX_COMMANDS}")
-        for row in rows:
-            if not isinstance(row, tuple) or len(row) < 5:
-                raise WireError("a command with too few parts")
-            subject, counter, said, public, signature = row[:5]  # later versions append
+        for subject, counter, said, public, signature in parts_of(rows, MAX_COMMANDS):
             if not _is_known(subject):
                 continue
             if subject[0] == RESET:

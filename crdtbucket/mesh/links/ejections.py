@@ -11,7 +11,7 @@ from crdtbucket.errors import WireError
 from crdtbucket.mesh.identity_settings import is_fingerprint
 from crdtbucket.mesh.links.node_key import NodeKey, fingerprint_of
 from crdtbucket.mesh.links.order_book import OrderBook
-from crdtbucket.mesh.links.signed_orders import SignedOrder, check_signing, unpacked
+from crdtbucket.mesh.links.signed_orders import SignedOrder, check_signing, parts_of, unpacked
 
 MAX_ORDERS = 256
 """Subjects about which there is an order, readmitted ones too."""
@@ -83,12 +83,7 @@ class EjectOrder(SignedOrder):
     def read(cls, rows: object) -> Iterator[EjectOrder]:
         """The orders in these rows, whatever they are; raises `WireError`. Signatures are not
         looked at."""
-        if not isinstance(rows, tuple) or len(rows) > MAX_ORDERS:
-            raise WireError(f"orders that are no list of up to {MAX_ORDERS}")
-        for row in rows:
-            if not isinstance(row, tuple) or len(row) < 5:
-                raise WireError("an order with too few parts")
-            subject, counter, said, public, signature = row[:5]  # later versions append
+        for subject, counter, said, public, signature in parts_of(rows, MAX_ORDERS):
             if (
                 not isinstance(subject, str)
                 or not 1 <= len(subject.encode(errors="replace")) <= MAX_SUBJECT

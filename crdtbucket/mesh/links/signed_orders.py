@@ -101,6 +101,18 @@ def packed(orders: Collection[SignedOrder]) -> bytes:
     return pack([order.row() for order in orders])
 
 
+def parts_of(rows: object, most: int) -> Iterator[tuple[Any, Any, Any, Any, Any]]:
+    """Of each of these rows, which may be anything, its five parts: subject, counter, what is said
+    of it, key and signature. Raises `WireError`, also for more rows than `most`."""
+    if not isinstance(rows, tuple) or len(rows) > most:
+        raise WireError(f"orders that are no list of up to {most}")
+    for row in rows:
+        if not isinstance(row, tuple) or len(row) < 5:
+            raise WireError("an order with too few parts")
+        subject, counter, said, public, signature = row[:5]  # later versions append
+        yield subject, counter, said, public, signature
+
+
 def unpacked(data: bytes) -> object:
     """The rows in these bytes, which may be anything; raises `WireError`."""
     try:

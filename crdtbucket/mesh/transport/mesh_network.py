@@ -280,7 +280,7 @@ class MeshNetwork:
             if link in self._observers:
                 await link.run(self._observers.receive)
             else:
-                await link.run(self._heard, self._heard_other)
+                await link.run(self._heard, self._take_other)
         except WireError as error:
             self.refusals.add("seal", f"closing the link with {name}: {error}")
             link.abort(str(error))
@@ -318,7 +318,7 @@ class MeshNetwork:
         if link.bad_frames >= BAD_FRAMES:
             self._tasks.spawn(link.close(Reason.BAD_FRAMES, f"{BAD_FRAMES} bad frames"))
 
-    def _heard_other(self, link: Link, kind: int, data: bytes) -> None:
+    def _take_other(self, link: Link, kind: int, data: bytes) -> None:
         receive = self._passed_on.get(kind)
         if receive is None:  # of a later version
             return
