@@ -12,7 +12,7 @@ from crdtbucket.http.server.bodies import ModeName
 class Reply(BaseModel):
     """Of the server."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", defer_build=True)
 
 
 class DecisionReply(Reply):
