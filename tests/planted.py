@@ -1549,7 +1549,7 @@ MUTATIONS = (
         (*PYTEST, "tests/simulated/test_graphs.py", "-k", "quiet and chain and 4"),
     ),
     Mutation(
-        "only_who_is_told_unheard_is_relayed",
+        "only_who_is_told_unseen_is_relayed",
         "mesh",
         "advertised is None or (name in advertised and name not in unseen)",
         "advertised is None or name not in unseen",
@@ -2051,7 +2051,7 @@ MUTATIONS = (
     Mutation(
         "nobody_behind_a_broken_gateway_has_ended",
         "mesh/engines",
-        "            elif here and now - channel.heard_at <= self._recent_s:",
+        "            elif here and now - channel.last_seen <= self._recent_s:",
         "            else:",
         suite("mesh/engines/test_engine_transport", "no_end"),
     ),

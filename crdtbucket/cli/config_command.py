@@ -141,7 +141,7 @@ def plan(file: str, against: str | None, nodes: tuple[int, ...], json_: bool) ->
     The limit is that of all nodes together, however many there are. Beside it stand, as tokens at
     once and tokens in each refill_interval: what a static split would leave each node, what each
     and all grant in an outage of Redis, and the most that all can grant together while no node
-    hears another.
+    sees another.
     """
     from crdtbucket.config import load_config
     from crdtbucket.config.compare import compare

@@ -107,7 +107,7 @@ def share(tokens: float, one: Mapping[str, Any]) -> float:
 
 
 def lag_bound(stats: Stats) -> Iterable[Sample]:
-    """Tokens that peers may have admitted unheard of.
+    """Tokens that peers may have admitted since they were seen last.
 
     No node admits more in a time than its capacity and what refills meanwhile; what it admitted
     since it was seen is what nobody else has charged. See docs/model.md, "bounded"."""

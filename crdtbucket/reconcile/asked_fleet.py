@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from crdtbucket.base.hashing import shared_key
 from crdtbucket.config import Config
 from crdtbucket.errors import ConfigError, Problem, RedisUnavailable
-from crdtbucket.mesh.engines.engine_caller import HEARD_S, EngineCaller
+from crdtbucket.mesh.engines.engine_caller import SIGHTED_S, EngineCaller
 from crdtbucket.mesh.engines.engines import engine_of
 from crdtbucket.mesh.mesh_config import DNS_PREFIX, MeshConfig, split_address
 from crdtbucket.mesh.sockets.discovery import providers
@@ -112,7 +112,7 @@ class _Meeting:
             found = await engine.nodes()
             if not found:
                 refused = (
-                    f"no node announced itself within {HEARD_S:g} s: are subject_prefix and "
+                    f"no node announced itself within {SIGHTED_S:g} s: are subject_prefix and "
                     "mesh_name those of the nodes?"
                 )
         if refused:

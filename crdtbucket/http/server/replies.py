@@ -192,7 +192,7 @@ class PeerInfo(Reply):
     config: ConfigInfo | None = None
     rollout: RolloutInfo | None = None
     unseen: Annotated[
-        list[str], Field(description="Members that it says it does not hear itself.")
+        list[str], Field(description="Members that it says it does not see itself.")
     ] = []
 
 

@@ -50,7 +50,7 @@ class Link:
         self._more = asyncio.Event()
         self._sender: asyncio.Task[None] | None = None
         self._sending_since: float | None = None
-        self._heard_at = self._loop.time()
+        self._last_seen = self._loop.time()
         self._closing = False
         self.ended_because = ""
         self.ended_there = False
@@ -81,7 +81,7 @@ class Link:
 
     def silent_for(self) -> float:
         """Seconds since a valid frame came."""
-        return self._loop.time() - self._heard_at
+        return self._loop.time() - self._last_seen
 
     def stuck_for(self) -> float:
         """Seconds for which the peer has not taken what is being sent; 0 when nothing waits."""
@@ -109,7 +109,7 @@ class Link:
                 self._lost(by_peer=error.by_peer)
                 return
             kind, body = self._session.open(data)
-            self._heard_at = self._loop.time()
+            self._last_seen = self._loop.time()
             self._counters.frames_in += 1
             self._counters.bytes_in += len(data)
             if kind == Kind.FRAME:

@@ -280,7 +280,7 @@ class MeshNetwork:
             if link in self._observers:
                 await link.run(self._observers.receive)
             else:
-                await link.run(self._heard, self._take_other)
+                await link.run(self._receive, self._take_other)
         except WireError as error:
             self.refusals.add("seal", f"closing the link with {name}: {error}")
             link.abort(str(error))
@@ -300,7 +300,7 @@ class MeshNetwork:
         if self.links.remove(link):
             self._node.disconnected(link.peer.name, self._clock(), ended=link.ended_there)
 
-    def _heard(self, link: Link, frame: bytes) -> None:
+    def _receive(self, link: Link, frame: bytes) -> None:
         name = link.peer.name
         if self.links.get(name) is not link:
             return  # its place was taken: the peer has moved on, too
