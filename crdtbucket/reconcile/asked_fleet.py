@@ -6,12 +6,13 @@ import asyncio
 import random
 from collections.abc import Callable, Sequence
 
+from crdtbucket.base.address import split_address
 from crdtbucket.base.hashing import shared_key
 from crdtbucket.config import Config
 from crdtbucket.errors import ConfigError, Problem, RedisUnavailable
 from crdtbucket.mesh.engines.engine_caller import SIGHTED_S, EngineCaller
 from crdtbucket.mesh.engines.engines import engine_of
-from crdtbucket.mesh.mesh_config import DNS_PREFIX, MeshConfig, split_address
+from crdtbucket.mesh.mesh_config import DNS_PREFIX, MeshConfig
 from crdtbucket.mesh.sockets.discovery import providers
 from crdtbucket.reconcile.buckets import BucketIndex
 from crdtbucket.reconcile.findings import Holder, Report

@@ -83,10 +83,14 @@ class Link:
         """Seconds since a valid frame came."""
         return self._loop.time() - self._last_seen
 
-    def stuck_for(self) -> float:
-        """Seconds for which the peer has not taken what is being sent; 0 when nothing waits."""
+    def give_up(self, *, silent_s: float, stuck_s: float) -> None:
+        """Ends it at once when the peer was silent for longer, or has not taken for longer what is
+        being sent."""
         since = self._sending_since
-        return 0.0 if since is None else self._loop.time() - since
+        if since is not None and self._loop.time() - since > stuck_s:
+            self.abort(f"it took nothing for {stuck_s:g} s")
+        elif self.silent_for() > silent_s:
+            self.abort(f"it was silent for {silent_s:g} s")
 
     async def run(
         self,
