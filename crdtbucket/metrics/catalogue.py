@@ -7,15 +7,15 @@ from __future__ import annotations
 
 from crdtbucket.metrics import metric as read
 from crdtbucket.metrics.fleet_metrics import FLEET
-from crdtbucket.metrics.metric import PEER_STATES, MetricSpec, Part, Sample, Stats
+from crdtbucket.metrics.metric import PEER_STATES, MetricSpec, Sample, Stats, StatsPart
 from crdtbucket.spec.mode import Mode
 
-BUCKET = Part("buckets", "bucket")
-TABLE = Part("table")
-OVERRIDES = Part("overrides")
-SHARED = Part("shared")
-CONFIG = Part("config")
-ROLLOUT = Part("rollout")
+BUCKET = StatsPart("buckets", "bucket")
+TABLE = StatsPart("table")
+OVERRIDES = StatsPart("overrides")
+SHARED = StatsPart("shared")
+CONFIG = StatsPart("config")
+ROLLOUT = StatsPart("rollout")
 
 METRICS: tuple[MetricSpec, ...] = (
     MetricSpec(

@@ -5,12 +5,12 @@ from __future__ import annotations
 from operator import itemgetter
 
 from crdtbucket.metrics import metric as read
-from crdtbucket.metrics.metric import MetricSpec, Part
+from crdtbucket.metrics.metric import MetricSpec, StatsPart
 
-MESH = Part("mesh")
-ENDPOINT = Part("redis", "endpoint")
-STRONG = Part("strong")
-REGION = Part("regions", "region")
+MESH = StatsPart("mesh")
+ENDPOINT = StatsPart("redis", "endpoint")
+STRONG = StatsPart("strong")
+REGION = StatsPart("regions", "region")
 
 FLEET: tuple[MetricSpec, ...] = (
     MetricSpec("peers", "Nodes known, by what is known of them.", read.peers, ("state",)),

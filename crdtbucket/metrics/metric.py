@@ -44,7 +44,7 @@ class MetricSpec:
 
 
 @dataclass(frozen=True)
-class Part:
+class StatsPart:
     """A part of the stats, and the metrics that are read of it: of the part itself, or with a
     `label` of each bucket, endpoint or region in it. A limiter without the part has no samples."""
 
