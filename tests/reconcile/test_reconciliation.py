@@ -326,7 +326,7 @@ async def test_a_node_of_an_earlier_version_is_not_asked(
 
         def earlier(mesh: mesh_network.MeshNetwork, *, dialer: bool, lossy: bool) -> Handshake:
             return Handshake(
-                mesh._keys, mesh._me(), instance=1, nonce=bytes(32), dialer=dialer, role=None
+                mesh._keys, mesh._node.info, instance=1, nonce=bytes(32), dialer=dialer, role=None
             )
 
         monkeypatch.setattr(mesh_network.MeshNetwork, "handshake", earlier)
