@@ -27,11 +27,11 @@ HISTORIES = suite("strong/test_script_histories", "redis-server")
 
 MUTATIONS = (
     Mutation(
-        "a_key_that_a_section_inherits_means_nothing",
-        "config",
-        "for kind in reversed(section.__mro__[: section.__mro__.index(Section)]):",
-        "for kind in [section]:",
-        suite("config/test_schema", "says_what_it_means"),
+        "a_command_imports_all_others",
+        "cli",
+        "        self._modules = modules\n",
+        "        self._modules = modules\n        [*map(import_module, modules.values())]\n",
+        suite("cli/test_main", "only_others_need"),
     ),
     Mutation(
         "a_limiter_without_a_part_cannot_be_scraped",
