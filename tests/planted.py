@@ -38,7 +38,7 @@ MUTATIONS = (
         "metrics",
         "return [((), stats[self.name])] if self.name in stats else []",
         "return [((), stats[self.name])]",
-        suite("metrics/test_collector", "what_was_decided"),
+        suite("metrics/test_open_telemetry", "those_of_prometheus"),
     ),
     Mutation(
         "a_forwarded_address_that_is_none_ends_the_call",
