@@ -227,6 +227,7 @@ def check_command(words: list[str]) -> None:
 def test_commands_exist(place: Path) -> None:
     targets = set(re.findall(r"^([a-z][\w-]*):", (ROOT / "Makefile").read_text(), re.MULTILINE))
     (place / "trace.csv").write_text("TIMESTAMP,ContextTokens,GeneratedTokens\n")
+    (place / "limits.yaml").write_text(blocks(ROOT / "docs/getting-started.md", "yaml")[0][1])
     seen = 0
     for path, line in console_lines():
         words = shlex.split(line)
