@@ -191,7 +191,8 @@ class MeshNetwork:
         if peer is not None and peer.name == self._node.info.name:
             self._own_name_used(self._node.duplicate_name(peer))
         else:
-            self._own_name_used(NodeConflict(f"{self._me().name!r}: {error}"))
+            text = f"{self._me().name!r}: {error}: give each node its own name"
+            self._own_name_used(NodeConflict(text))
 
     def dial_failed(self, name: str, address: str, *, refused: bool) -> None:
         """A dial made no link."""
@@ -251,7 +252,9 @@ class MeshNetwork:
         try:
             self._node.connected(peer, self._clock())
             if own:
-                raise NodeConflict(f"two running processes are called {peer.name!r}")
+                raise NodeConflict(
+                    f"two running processes are called {peer.name!r}: give each node its own name"
+                )
         except NodeConflict as error:
             if own:
                 self._own_name_used(error)
@@ -262,7 +265,7 @@ class MeshNetwork:
 
     def _own_name_used(self, error: NodeConflict) -> None:
         if not self._name_is_used:  # it is found again at every attempt to link
-            LOG.error("%s: give every process a node name of its own", error)
+            LOG.error("%s", error)
         self._name_is_used = True
         if self._on_conflict is not None:
             self._on_conflict(error)
