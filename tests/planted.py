@@ -269,7 +269,7 @@ MUTATIONS = (
     Mutation(
         "what_is_held_back_is_not_waited_for",
         "strong",
-        "short = 0 if allowed else _held_back(request, answer)",
+        "short = 0 if allowed else request.held_back_ns(answer)",
         "short = 0",
         suite("strong/test_settle", "waits_for_what_is_held"),
     ),

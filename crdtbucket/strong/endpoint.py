@@ -8,7 +8,8 @@ from typing import Any, Protocol
 from crdtbucket.base.address import Address
 from crdtbucket.errors import RedisUnavailable
 from crdtbucket.spec.mode import Mode
-from crdtbucket.strong.controller.mode_controller import Change, Controller, Failure
+from crdtbucket.strong.controller.mode_controller import Change, Controller
+from crdtbucket.strong.controller.outage import Failure
 from crdtbucket.strong.deadlines import PendingRequest
 from crdtbucket.strong.dispatcher import Dispatcher
 from crdtbucket.strong.endpoint_health import EndpointHealth

@@ -9,7 +9,8 @@ from typing import Any, Protocol
 from crdtbucket.base.clock import NS_PER_SECOND
 from crdtbucket.base.histogram import Histogram
 from crdtbucket.spec.mode import Mode
-from crdtbucket.strong.controller.mode_controller import Change, Controller, Failure
+from crdtbucket.strong.controller.mode_controller import Change, Controller
+from crdtbucket.strong.controller.outage import Failure
 from crdtbucket.strong.redis.resp import RedisErrorReply
 from crdtbucket.strong.redis.rights import explained
 from crdtbucket.strong.server_link import ServerLink

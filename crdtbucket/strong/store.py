@@ -12,7 +12,8 @@ from crdtbucket._core import BucketCore, Decision
 from crdtbucket.errors import CrdtbucketError, LimiterClosed
 from crdtbucket.spec.mode import Mode
 from crdtbucket.strong.across import block_on, run_on
-from crdtbucket.strong.controller.mode_controller import Change, ControllerSettings
+from crdtbucket.strong.controller.controller_settings import ControllerSettings
+from crdtbucket.strong.controller.mode_controller import Change
 from crdtbucket.strong.endpoint import Endpoint
 from crdtbucket.strong.endpoints import Endpoints, logged
 from crdtbucket.strong.ledger import Ledger

@@ -12,7 +12,8 @@ from crdtbucket.strong.across import run_on
 from crdtbucket.strong.endpoint import Endpoint
 from crdtbucket.strong.endpoints import Endpoints
 from crdtbucket.strong.local_decisions import took
-from crdtbucket.strong.slot_ledger import SlotHold, SlotLedger, SlotRequest
+from crdtbucket.strong.slot_ledger import SlotLedger
+from crdtbucket.strong.slot_request import SlotHold, SlotRequest
 
 
 class StoreSlots:

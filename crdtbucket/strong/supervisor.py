@@ -10,7 +10,7 @@ from crdtbucket.base.clock import NS_PER_SECOND, now_ns
 from crdtbucket.base.deadline import within
 from crdtbucket.errors import RedisReplyError, RedisUnavailable
 from crdtbucket.spec.mode import Mode
-from crdtbucket.strong.controller.mode_controller import Failure
+from crdtbucket.strong.controller.outage import Failure
 from crdtbucket.strong.dispatcher import Dispatcher
 from crdtbucket.strong.endpoint_health import EndpointHealth
 from crdtbucket.strong.ledger import Ledger

@@ -167,10 +167,7 @@ class Threads:
                 with ledger.lock:
                     endpoint.link.renew_fence(request)
                 return request
-            if (
-                answer.status is script.ScriptStatus.UNKNOWN
-                and request.item not in ledger.unsettled.pending
-            ):
+            if answer.status is script.ScriptStatus.UNKNOWN and not ledger.lacking(request):
                 self._on_loop(endpoint.supervisor.server_forgot)
             with ledger.lock:
                 result = ledger.book(request, answer, endpoint.link.fence)

@@ -8,7 +8,8 @@ from functools import wraps
 from typing import Any, TypeVar, cast
 
 from crdtbucket.spec.mode import Mode
-from crdtbucket.strong.controller.mode_controller import Controller, ControllerSettings
+from crdtbucket.strong.controller.controller_settings import ControllerSettings
+from crdtbucket.strong.controller.mode_controller import Controller
 
 Method = TypeVar("Method", bound=Callable[..., Any])
 
