@@ -129,9 +129,8 @@ class Threads:
                 if reply.code in ELSEWHERE:
                     self._ledger.withdraw(request)
                     return None
-                self._on_loop(
-                    partial(endpoint.dispatcher.refused, reply, connection.latency_ns, late=False)
-                )
+                latency = connection.latency_ns
+                self._on_loop(partial(endpoint.health.refused, reply, latency, late=False))
                 source = reply.code == "NOSCRIPT" and not source
                 if not source:
                     break
