@@ -201,7 +201,10 @@ class Store:
 
     def block_on(self, work: Coroutine[Any, Any, T], unwanted: Callable[[T], None]) -> T:
         """What `work` returns on the store's own loop; blocks the calling thread, another one."""
-        loop = self._loop
+        loop, refusal = self._loop, self.ledger.table.refusal
+        if refusal is not None:
+            work.close()
+            raise refusal  # a forked child has a copy of the loop, which nobody runs
         if loop is None or _runs_here(loop):
             work.close()
             raise CrdtbucketError(
