@@ -89,7 +89,9 @@ class StrongSide:
         if bucket not in self._buckets:
             self._buckets.append(bucket)
             if self.store is not None:
-                bucket.mode = self.store.mode
+                # Again, where the event loop has told all buckets of another mode meanwhile.
+                while bucket.mode is not (mode := self.store.mode):
+                    bucket.mode = mode
                 bucket.attach(self.store)
 
     def join(self, machine: MeshNode | None) -> None:
