@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from functools import partial
 from typing import Protocol
 
@@ -104,7 +105,7 @@ class Dispatcher:
         try:
             decision = await begun
         except asyncio.CancelledError:
-            self.abandon(begun)
+            self.abandon(begun, self._ledger.refund)
             raise
         assert decision is not None, "a request with a key ends with a decision"
         return decision
@@ -127,15 +128,17 @@ class Dispatcher:
         self._unyielded = 0
         return self.send(found)
 
-    def abandon(self, future: asyncio.Future[Decision | None]) -> None:
-        """The caller of `begin` is gone: tokens that nobody will use go back."""
+    def abandon(
+        self, future: asyncio.Future[Decision | None], give_back: Callable[[Decision], None]
+    ) -> None:
+        """The caller of `begin` or `submit` is gone: what nobody will use goes back."""
         self.counters["cancelled"] += 1
         if not future.done():
             future.cancel()
         elif not future.cancelled() and future.exception() is None:
             given = future.result()
             if given is not None and given.allowed:
-                self._ledger.refund(given)
+                give_back(given)
 
     def _opened(
         self, bucket: BucketCore, key: str | bytes, cost: int, usable: bool

@@ -11,7 +11,7 @@ from typing import Any, Protocol, TypeVar
 from crdtbucket._core import BucketCore, Decision
 from crdtbucket.errors import CrdtbucketError, LimiterClosed
 from crdtbucket.spec.mode import Mode
-from crdtbucket.strong.across import block_on, run_on
+from crdtbucket.strong.across import block_on, run_on, runs_here
 from crdtbucket.strong.controller.controller_settings import ControllerSettings
 from crdtbucket.strong.controller.mode_controller import Change
 from crdtbucket.strong.endpoint import Endpoint
@@ -55,7 +55,7 @@ class Store:
         modes: ControllerSettings,
         degraded: Mode,
         owner: StoreOwner,
-        met: Mapping[str, str] | None = None,
+        met: Mapping[str, str] | None,
     ) -> None:
         """`degraded`: the mode when Redis is slow. `met`: the servers that held everything at the
         end of this node's previous epoch, and the run id of each; None without such an epoch."""
@@ -161,7 +161,7 @@ class Store:
             # Nobody gets the others: what they took goes back, also of those still to come.
             self._give_back(*(one for one in found if isinstance(one, Decision)))
             for endpoint, future in begun:
-                endpoint.dispatcher.abandon(future)
+                endpoint.dispatcher.abandon(future, self.ledger.refund)
             raise
         return [one if isinstance(one, Decision) else _decided(one) for one in found]
 
@@ -205,7 +205,7 @@ class Store:
         if refusal is not None:
             work.close()
             raise refusal  # a forked child has a copy of the loop, which nobody runs
-        if loop is None or _runs_here(loop):
+        if loop is None or runs_here(loop):
             work.close()
             raise CrdtbucketError(
                 "the limiter is not open"
@@ -266,10 +266,3 @@ def _decided(future: asyncio.Future[Decision | None]) -> Decision:
     decision = future.result()
     assert decision is not None, "a request with a key ends with a decision"
     return decision
-
-
-def _runs_here(loop: asyncio.AbstractEventLoop) -> bool:
-    try:
-        return asyncio.get_running_loop() is loop
-    except RuntimeError:
-        return False
