@@ -61,7 +61,8 @@ class RuleMaker:
     def outages(
         self, on_outage: OnOutage, ratio: float, scope: Scope, expected_nodes: int | None
     ) -> None:
-        """Changes what buckets without an `on_outage` of their own do in an outage."""
+        """Changes what buckets without an `on_outage` of their own do in an outage. Their rules are
+        to be made anew afterwards."""
         self.degradation = replace(
             self.degradation,
             on_outage=on_outage,
