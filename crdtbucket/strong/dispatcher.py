@@ -19,7 +19,7 @@ from crdtbucket.strong.redis import script
 from crdtbucket.strong.redis.command_batch import Batch
 from crdtbucket.strong.redis.redis_connection import MAX_OPEN_CALLS, RedisConnectionLost
 from crdtbucket.strong.redis.resp import GarbledReply, RedisErrorReply
-from crdtbucket.strong.room_queue import Opened, RoomQueue
+from crdtbucket.strong.room_queue import RoomQueue
 from crdtbucket.strong.server_link import ServerLink
 from crdtbucket.strong.store_request import Answered, SentRequest, StoreRequest
 from crdtbucket.strong.window import Window
@@ -67,6 +67,7 @@ class Dispatcher:
         self._ledger = ledger
         self._link = link
         self.health = health
+        self._controller = health.controller
         self._listener = listener
         self._deadlines = Deadlines(self, deadline_ns, self._overdue)
         self.queue = RoomQueue(deadline_ns, self)
@@ -83,7 +84,7 @@ class Dispatcher:
 
     def usable(self) -> bool:
         """Whether a request may be sent now."""
-        strong = self.health.controller.mode is Mode.STRONG and self._link.connection is not None
+        strong = self._controller.mode is Mode.STRONG and self._link.connection is not None
         return strong and not self.barred()
 
     def full(self) -> bool:
@@ -114,24 +115,20 @@ class Dispatcher:
         self, bucket: BucketCore, key: str | bytes, cost: int
     ) -> Decision | asyncio.Future[Decision | None]:
         """A decision that is made at once, or the future of one. Raises as `take`."""
-        return self.submit(partial(self._opened, bucket, key, cost))
-
-    def submit(self, opened: Opened) -> Decision | asyncio.Future[Decision | None]:
-        """As `begin`, for what makes its request itself."""
-        usable = self.usable()
-        if usable and (self._waiting or self.full()):
-            return self.queue.add(opened)
-        found = opened(usable)
-        if isinstance(found, Decision):
+        connection, usable = self._link.connection, self.usable()
+        if connection and usable and (self._waiting or not connection.has_room(self._window.size)):
+            return self.queue.add(partial(self._opened, bucket, key, cost))
+        opened = self._opened(bucket, key, cost, usable)
+        if isinstance(opened, Decision):
             self._unyielded += 1
-            return found
+            return opened
         self._unyielded = 0
-        return self.send(found)
+        return self.send(opened)
 
     def abandon(
         self, future: asyncio.Future[Decision | None], give_back: Callable[[Decision], None]
     ) -> None:
-        """The caller of `begin` or `submit` is gone: what nobody will use goes back."""
+        """The caller of `begin`, or of the queue, is gone: what nobody will use goes back."""
         self.counters["cancelled"] += 1
         if not future.done():
             future.cancel()

@@ -26,6 +26,9 @@ class Room(Protocol):
     def full(self) -> bool:
         """Whether as many are in flight as may be."""
 
+    def send(self, request: SentRequest) -> asyncio.Future[Decision | None]:
+        """Sends a request, and returns the future of its decision."""
+
     def send_for(self, request: SentRequest, future: asyncio.Future[Decision | None]) -> None:
         """Sends a request whose decision goes to this future."""
 
@@ -51,6 +54,14 @@ class RoomQueue:
         """Those that wait, the first one first; to be changed by the queue alone."""
         self._answered_ns = 0
         self._timer = LookTimer(self._due, self._expire)
+
+    def submit(self, opened: Opened) -> Decision | asyncio.Future[Decision | None]:
+        """A decision that is made at once, or the future of one that is asked for, or waits."""
+        usable = self._room.usable()
+        if usable and (self.requests or self._room.full()):
+            return self.add(opened)
+        found = opened(usable)
+        return found if isinstance(found, Decision) else self._room.send(found)
 
     def add(self, opened: Opened) -> asyncio.Future[Decision | None]:
         """A new one at the end, and the future of its decision."""

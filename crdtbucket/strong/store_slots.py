@@ -47,7 +47,7 @@ class StoreSlots:
         if endpoint is None:
             await asyncio.sleep(0)  # nothing is waited for, so other tasks may run
             return self.ledger.decide_here(hold, Mode.FALLBACK)
-        asked = endpoint.dispatcher.submit(partial(self._opened, endpoint, hold))
+        asked = endpoint.dispatcher.queue.submit(partial(self._opened, endpoint, hold))
         if isinstance(asked, Decision):
             return asked
         try:
