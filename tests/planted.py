@@ -283,7 +283,7 @@ MUTATIONS = (
     Mutation(
         "what_is_held_back_is_not_waited_for",
         "strong",
-        "short = 0 if allowed else _held_back(request, answer)",
+        "short = 0 if allowed else request.held_back_ns(answer)",
         "short = 0",
         suite("strong/test_settle", "waits_for_what_is_held"),
     ),
@@ -1243,6 +1243,27 @@ MUTATIONS = (
         "            if self._idle is not None:\n                return None",
         "            if False:\n                return None",
         suite("strong/test_threads", "meets_the_closing"),
+    ),
+    Mutation(
+        "forked_children_wait_for_a_copied_loop",
+        "strong",
+        "            raise refusal  # a forked child",
+        "            pass  # a forked child",
+        suite("strong/test_strong_slots", "forked_child"),
+    ),
+    Mutation(
+        "a_forked_child_gives_back_the_slots_of_its_parent",
+        "limiter",
+        'what is held is the parent\'s."""\n        self._open = {}\n',
+        'what is held is the parent\'s."""\n',
+        suite("shared/test_shared_slots", "child"),
+    ),
+    Mutation(
+        "nobody_is_warned_of_the_shares_of_slots",
+        "strong",
+        "(one.on_outage for one in self.slots.values())",
+        "()",
+        suite("strong/test_one_redis", "slots_alone"),
     ),
     Mutation(
         "forked_children_wait_for_a_copied_lock",

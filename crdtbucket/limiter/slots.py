@@ -6,6 +6,8 @@ from __future__ import annotations
 
 import asyncio
 import math
+import os
+import weakref
 from collections.abc import Iterable
 from datetime import timedelta
 from typing import Any, NoReturn
@@ -26,7 +28,7 @@ class SlotBucket(Bucket):
     It has no tokens to take, so what takes or settles some raises `WrongKind`.
     """
 
-    __slots__ = ("_choose", "_open", "expired", "search")
+    __slots__ = ("__weakref__", "_choose", "_open", "expired", "search")
 
     def __init__(
         self,
@@ -44,6 +46,7 @@ class SlotBucket(Bucket):
         """Slots that were not released here before their ttl was over."""
         self._choose: Choose | None = None
         self._open: dict[Slot, None] = {}
+        _all.add(self)
 
     def choose_by(self, choose: Choose | None, others: Iterable[Bucket]) -> None:
         """As of `Bucket`; it is asked with the key, and not with the keys of its slots."""
@@ -122,6 +125,10 @@ class SlotBucket(Bucket):
             if self._open.pop(oldest, oldest) is None:
                 self.expired += 1
 
+    def forked(self) -> None:
+        """This is the child of a fork: what is held is the parent's."""
+        self._open = {}
+
     # ---- no tokens ----
 
     def _no_tokens(self, *_: Any, **__: Any) -> NoReturn:
@@ -190,7 +197,8 @@ class Slot:
         self.release()
 
     def release(self) -> bool:
-        """The slot is free again. False when it was already, by an earlier call or by its ttl."""
+        """The slot is free again. False when it was already, by an earlier call or by its ttl, and
+        in a process that was forked since: there it is the parent's."""
         decision = self.decision
         if decision is None or not self._bucket.let_go(self):
             return False
@@ -243,6 +251,17 @@ class Slot:
 
     def __repr__(self) -> str:
         return f"Slot(key={self.key!r}, ttl={self.ttl_ns / NS_PER_SECOND:g})"
+
+
+_all: weakref.WeakSet[SlotBucket] = weakref.WeakSet()
+
+
+def _after_fork() -> None:
+    for one in list(_all):
+        one.forked()
+
+
+os.register_at_fork(after_in_child=_after_fork)
 
 
 class SlotLine(LocalLine):

@@ -118,8 +118,9 @@ class InForce:
         if known is None or known.spec == spec:
             return need
         held = known.spec.capacity + known.max_debt
-        strong = self.strong
-        return max(need, held if strong is None or known not in strong else strong.most(held))
+        if self.strong is not None and not known.immediate:
+            held = self.strong.most(held)
+        return max(need, held)
 
     # ---- changing; the lock is held ----
 
@@ -131,7 +132,7 @@ class InForce:
         """Brings a configuration into force that was found fit before."""
         specs, _ = self.runnable(config)
         if self.strong is not None:
-            self.strong.outages(
+            self.strong.rule_maker.outages(
                 config.on_outage,
                 config.fallback_ratio,
                 config.fallback_scope,
@@ -178,7 +179,7 @@ class InForce:
         """The bucket of an override of `owner`, with this definition from now on. Raises
         `InvalidSpec` for one that strong mode cannot keep."""
         if self.strong is not None and not self.buckets[owner.key].immediate:
-            self.strong.arguments(spec, self.ceiling(spec) - spec.capacity)
+            self.strong.rule_maker.check(spec, self.ceiling(spec) - spec.capacity)
         bucket = self._overriding[spec.key] = self._defined(spec, owner)
         return bucket
 

@@ -112,7 +112,7 @@ def unfit(config: Config, now: InForce) -> Iterator[Problem]:
             )
         elif strong and now.strong is not None:
             try:
-                now.strong.arguments(spec, now.ceiling(spec) - spec.capacity)
+                now.strong.rule_maker.check(spec, now.ceiling(spec) - spec.capacity)
             except InvalidSpec as error:
                 yield Problem(error.message, error.fix, f"{path}.{error.field}", config.path)
         if known is None or known.spec != spec:
