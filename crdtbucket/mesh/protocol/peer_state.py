@@ -222,13 +222,13 @@ class PeerState:
                 if done.sync_from >= 0:
                     self.sync_waiting.pop(done.sync_from, None)
 
-    def expect(self, sent: Sent) -> int:
+    def expect(self, sent: Sent | None) -> int:
         """Returns the sequence number of the next frame, and remembers what it carries."""
         self.seq += 1
-        if sent != NOTHING:
+        if sent is not None and sent != NOTHING:
             self.sent[self.seq] = sent
-        if len(self.sent) > MAX_UNACKED:
-            self.sent.popitem(last=False)
+            if len(self.sent) > MAX_UNACKED:
+                self.sent.popitem(last=False)
         return self.seq
 
     def measure(self, frame: wire.Frame, now: int, *, addressed: bool) -> bool:
