@@ -623,8 +623,8 @@ MUTATIONS = (
     Mutation(
         "the_first_frames_after_a_silence_measured_by_themselves",
         "mesh",
-        "self._halves, self._since = [number, *self._halves[:1]], now",
-        "self._halves, self._since = [number], now",
+        "self._before, self._least, self._since = self._least, number, now",
+        "self._before, self._least, self._since = None, number, now",
         suite("mesh/protocol/test_travel_times", "long_silence"),
     ),
     Mutation(
