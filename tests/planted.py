@@ -621,6 +621,13 @@ MUTATIONS = (
         suite("mesh/protocol/test_travel_times", "drift_of_a_thousandth"),
     ),
     Mutation(
+        "the_silence_of_a_node_whose_first_rates_came_is_not_looked_for",
+        "core",
+        "r->newly_rated += !n->rated;",
+        "",
+        suite("core/test_predict", "silent"),
+    ),
+    Mutation(
         "the_first_frames_after_a_silence_measured_by_themselves",
         "mesh",
         "self._before, self._least, self._since = self._least, number, now",

@@ -39,7 +39,7 @@ class VersionRanges:
         return out
 
 
-@dataclass
+@dataclass(slots=True)
 class Sent:
     """What is settled when a frame is acknowledged."""
 
@@ -57,7 +57,7 @@ class Sent:
 NOTHING = Sent()
 
 
-@dataclass
+@dataclass(slots=True)
 class Received:
     """The sequence numbers that have arrived from a peer: the highest, and a window below it."""
 

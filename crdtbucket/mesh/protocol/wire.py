@@ -166,7 +166,7 @@ def decode(data: bytes) -> Frame:
         raise WireError("header length is wrong")
     try:
         header = msgpack.unpackb(
-            memoryview(data)[_PREFIX.size : _PREFIX.size + size],
+            data[_PREFIX.size : _PREFIX.size + size],
             use_list=False,
             raw=False,
             strict_map_key=False,
