@@ -574,7 +574,8 @@ MUTATIONS = (
     Mutation(
         "acks_kept_over_a_restart",
         "mesh",
-        "        self.__dict__.update(fresh.__dict__)",
+        "        for one in fields(self):\n"
+        "            setattr(self, one.name, getattr(fresh, one.name))",
         "        self.info = fresh.info",
         suite("simulated/test_traces", "f_takes or g_restored"),
     ),

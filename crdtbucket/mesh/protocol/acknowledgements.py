@@ -55,6 +55,7 @@ class Sent:
 
 
 NOTHING = Sent()
+WINDOW = 2**wire.ACK_BITS - 1
 
 
 @dataclass(slots=True)
@@ -76,7 +77,7 @@ class Received:
         if below < -wire.ACK_BITS or not self.highest:  # a peer may leap by 2^62
             self.highest, self.bits = max(self.highest, seq), 0
         elif below < 0:
-            self.bits = ((self.bits << 1 | 1) << (-below - 1)) & (2**wire.ACK_BITS - 1)
+            self.bits = ((self.bits << 1 | 1) << (-below - 1)) & WINDOW
             self.highest = seq
         elif 0 < below <= wire.ACK_BITS:
             self.bits |= 1 << (below - 1)

@@ -89,9 +89,8 @@ class NodeMemory:
         """Whether something is suspect here, and this peer knows what the mesh owes: when this node
         began, the peer had run for longer than anything could have been suspect there. Of nodes
         that start together none has memory."""
-        if not self._suspect:
-            return False
-        return self._suspect_since - link.started >= WARM_UP_NS + SETTLED_NS
+        ran = self._suspect_since - link.started
+        return self._suspect and ran >= WARM_UP_NS + SETTLED_NS
 
     def note(self) -> None:
         """Writes down what the process that leads next needs, when it has changed."""

@@ -180,14 +180,7 @@ def decode(data: bytes) -> Frame:
         raise WireError(f"header is not msgpack: {type(error).__name__}") from None
     if not isinstance(header, dict):
         raise WireError("header is not a map")
-    values = {}
-    for number, value in header.items():
-        if number in _DECODED:
-            name, check = _DECODED[number]
-            values[name] = check(name, value)
-    if missing := _REQUIRED - values.keys():
-        raise WireError(f"{min(missing)} is missing")
-    frame = Frame(payload=data[_PREFIX.size + size :], **values)
+    frame = Frame(payload=data[_PREFIX.size + size :], **_checked(header))
     if frame.parts and not frame.part < frame.parts:
         raise WireError("part is beyond parts")
     if (
@@ -197,6 +190,17 @@ def decode(data: bytes) -> Frame:
     ):
         raise WireError("payload does not fit its kind")
     return frame
+
+
+def _checked(header: dict[Any, Any]) -> dict[str, Any]:
+    values = {}
+    for number, value in header.items():
+        if number in _DECODED:
+            name, check = _DECODED[number]
+            values[name] = check(name, value)
+    if missing := _REQUIRED - values.keys():
+        raise WireError(f"{min(missing)} is missing")
+    return values
 
 
 def check_tables(value: object) -> AnnouncedTables:
