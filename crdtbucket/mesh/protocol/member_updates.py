@@ -82,7 +82,7 @@ class MemberUpdates:
     ) -> None:
         refused = 0
         for member in members:
-            # Only a peer that hears a member is believed: otherwise the mesh would advertise dead
+            # Only a peer that sees a member is believed: otherwise the mesh would advertise dead
             # members for ever.
             name, _, epoch, _ = member
             if name not in unseen and not self._directory.has_left(name, epoch):
