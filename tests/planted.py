@@ -640,7 +640,7 @@ MUTATIONS = (
         "core",
         "r->newly_rated += !n->rated;",
         "",
-        suite("core/test_predict", "silent"),
+        suite("core/test_predict", "after_its_first_rates"),
     ),
     Mutation(
         "the_first_frames_after_a_silence_measured_by_themselves",
