@@ -588,7 +588,8 @@ MUTATIONS = (
     Mutation(
         "acks_kept_over_a_restart",
         "mesh",
-        "        self.__dict__.update(fresh.__dict__)",
+        "        for one in fields(self):\n"
+        "            setattr(self, one.name, getattr(fresh, one.name))",
         "        self.info = fresh.info",
         suite("simulated/test_traces", "f_takes or g_restored"),
     ),
@@ -635,10 +636,17 @@ MUTATIONS = (
         suite("mesh/protocol/test_travel_times", "drift_of_a_thousandth"),
     ),
     Mutation(
+        "the_silence_of_a_node_whose_first_rates_came_is_not_looked_for",
+        "core",
+        "r->newly_rated += !n->rated;",
+        "",
+        suite("core/test_predict", "after_its_first_rates"),
+    ),
+    Mutation(
         "the_first_frames_after_a_silence_measured_by_themselves",
         "mesh",
-        "self._halves, self._since = [number, *self._halves[:1]], now",
-        "self._halves, self._since = [number], now",
+        "self._before, self._least, self._since = self._least, number, now",
+        "self._before, self._least, self._since = None, number, now",
         suite("mesh/protocol/test_travel_times", "long_silence"),
     ),
     Mutation(
