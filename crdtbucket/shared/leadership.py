@@ -35,14 +35,17 @@ class Leadership:
         file: SharedFile,
         make: Callable[[], MeshNetwork],
         started: Callable[[], None],
+        failed: Callable[[], None],
         show: Callable[[], None],
     ) -> None:
-        """`make` makes the mesh; it is started at once, and then `started` is called. `show` writes
-        what is known of the mesh into the table; it is called every second."""
+        """`make` makes the mesh; it is started at once, and then `started` is called, or `failed`:
+        this process, or another one, makes the next. `show` writes what is known of the mesh into
+        the table; it is called every second."""
         self._table = table
         self._file = file
         self._make = make
         self._started = started
+        self._failed = failed
         self._show = show
         self._mesh: MeshNetwork | None = None
         self._task: asyncio.Task[None] | None = None
@@ -67,6 +70,7 @@ class Leadership:
             mesh = self._make()
             await mesh.start()
         except BaseException:
+            self._failed()
             self._table.yield_lead()
             raise
         self._mesh = mesh
