@@ -6,6 +6,7 @@ import asyncio
 import os
 import re
 import signal
+import socket
 from collections import Counter
 from contextlib import AsyncExitStack
 from pathlib import Path
@@ -126,6 +127,26 @@ async def test_a_worker_that_dies_is_replaced_and_nothing_is_given_out_twice(
         await taken_by_all(server, 2)
 
 
+async def test_a_worker_that_cannot_be_replaced_yet_ends_nobody(
+    tmp_path: Path, config: str
+) -> None:
+    async with started(tmp_path, "--workers", "2", config=config) as server:
+        await server.line(" on http://")
+        file = tmp_path / "crdtbucket.yaml"
+        file.write_text("services: {")
+        await server.line("what was in force stays")
+        os.kill(min(workers_of(server)), signal.SIGKILL)
+        await server.line("and the others go on")
+        for _ in range(20):  # each connection of its own is one of the worker that is left
+            assert (await ask(server, "/v1/peek", bucket="api", key="k"))[0] == 200
+        file.write_text(config)
+        # This reaches the new one before it could handle it.
+        await eventually(lambda: len(workers_of(server)) == 2, WITHIN_S)
+        server.process.send_signal(signal.SIGHUP)
+        await server.line(" on http://")
+        await taken_by_all(server, 2)
+
+
 async def test_workers_end_with_the_first_process(tmp_path: Path, config: str) -> None:
     async with started(tmp_path, "--workers", "2", config=config) as server:
         await server.line(" on http://")
@@ -185,6 +206,16 @@ def test_sockets_of_one_port(tmp_path: Path) -> None:
     second = first.again()
     assert first.socket.getsockname() == second.socket.getsockname()
     assert first.name == second.name
+    second.pause()
+    for _ in range(20):
+        with socket.create_connection(first.socket.getsockname(), timeout=WITHIN_S):
+            first.socket.accept()[0].close()
+    first.pause()
+    with pytest.raises(ConnectionRefusedError):
+        socket.create_connection(first.socket.getsockname(), timeout=WITHIN_S)
+    second.socket.listen()
+    with socket.create_connection(first.socket.getsockname(), timeout=WITHIN_S):
+        second.socket.accept()[0].close()
     first.close()
     second.close()
 
