@@ -49,6 +49,8 @@ class Leadership:
         self._show = show
         self._mesh: MeshNetwork | None = None
         self._task: asyncio.Task[None] | None = None
+        self._fault = ""
+        """Why it could not lead the last time, which is logged once."""
 
     async def start(self) -> None:
         """Leads, or stands by. Raises `MeshError` when it leads and the mesh cannot start."""
@@ -101,7 +103,9 @@ class Leadership:
         try:
             await self._begin()
         except MeshError as error:
-            LOG.warning("this process cannot lead yet: %s", error)
+            level = logging.DEBUG if str(error) == self._fault else logging.WARNING
+            LOG.log(level, "this process cannot lead yet: %s", error)
+            self._fault = str(error)
         else:
             LOG.info("this process leads now: it speaks to the peers for all that share the table")
 

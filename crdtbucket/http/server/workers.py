@@ -82,6 +82,8 @@ class Worker:
         self.siblings = siblings
         self.listening = listening
         self.process = 0
+        self.has_served = False
+        """Whether a process in this place has served."""
 
     @property
     def _private(self) -> Path:
@@ -187,8 +189,10 @@ class WorkerPool:
             self._status = self._status or abs(status)
         elif served or status == 0:  # 0: it served, and somebody asked it to end
             LOG.error("worker %d ended with status %d: another one starts", process, status)
+            worker.has_served = True
             self._start(worker)
-        elif any(one.serves for one in self._workers):  # as with a file that is wrong by now
+        elif worker.has_served and any(one.serves for one in self._workers):
+            # Something has changed since then, such as the file, and the others need none of it.
             for address in worker.listening:
                 address.pause()
             LOG.error(
