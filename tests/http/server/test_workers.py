@@ -206,6 +206,8 @@ def test_sockets_of_one_port(tmp_path: Path) -> None:
     second = first.again()
     assert first.socket.getsockname() == second.socket.getsockname()
     assert first.name == second.name
+    first.socket.settimeout(WITHIN_S)
+    second.socket.settimeout(WITHIN_S)
     second.pause()
     for _ in range(20):
         with socket.create_connection(first.socket.getsockname(), timeout=WITHIN_S):
