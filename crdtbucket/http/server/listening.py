@@ -76,8 +76,10 @@ class Listening:
         return other
 
     def pause(self) -> None:
-        """Connections go to the other sockets of the port, until a server listens on this one."""
-        if self._path is None:  # else all have the same socket
+        """Connections go to the other sockets of the port, until a server listens on this one. A
+        second call does nothing."""
+        listens = self.socket.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN)
+        if listens and self._path is None:  # else all have the same socket
             self.socket.shutdown(socket.SHUT_RD)
 
     def close(self) -> None:
