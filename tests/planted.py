@@ -2399,6 +2399,41 @@ MUTATIONS = (
         "        pass",
         suite("mesh/sockets/test_web_socket", "leaves_no_error_behind"),
     ),
+    Mutation(
+        "a_process_that_could_not_lead_keeps_the_name",
+        "shared",
+        "            self._failed()\n",
+        "",
+        suite("shared/test_shared_limiter", "could_not_lead"),
+    ),
+    Mutation(
+        "a_close_that_is_cancelled_ends_half_way",
+        "limiter",
+        "        await asyncio.shield(self._closing)",
+        "        await self._closing",
+        suite("limiter/test_runtime", "gives_the_name_back"),
+    ),
+    Mutation(
+        "commands_that_are_not_kept_are_taken_for_remembered",
+        "mesh/links",
+        "            kept.remove()\n",
+        "            pass\n",
+        suite("mesh/links/test_command_orders", "not_be_kept"),
+    ),
+    Mutation(
+        "of_two_orders_with_one_counter_the_first_holds",
+        "rollout",
+        "        if order <= self.position:",
+        "        if order.changes <= self.position.changes:",
+        suite("rollout/test_staged", "one_counter"),
+    ),
+    Mutation(
+        "a_worker_that_does_not_lead_answers_for_the_leader",
+        "http",
+        "            if answer is not None and answer.status != CANNOT:",
+        "            if answer is not None and answer.status == 200:",
+        suite("http/server/test_signed_commands", "whichever_worker"),
+    ),
 )
 
 

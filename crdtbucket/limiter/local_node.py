@@ -156,7 +156,7 @@ class LocalNode:
             return make()
         from crdtbucket.shared.leadership import Leadership
 
-        return Leadership(self._table, file, make, self.tell_address, self._show)
+        return Leadership(self._table, file, make, self.tell_address, self.fail, self._show)
 
     def order(self, text: str) -> bool:
         """Gives the mesh an operator's order; False where it holds already. Raises `MeshError`."""
@@ -238,7 +238,7 @@ class LocalNode:
 
     def fail(self) -> None:
         """The start did not succeed: nothing is left behind."""
-        self._mesh = None
+        self._mesh = self.machine = None
         self.saved.give_up()
 
     def end(self) -> None:

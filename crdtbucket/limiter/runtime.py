@@ -72,6 +72,7 @@ class Runtime:
         self._upkeep = upkeep
         self._loop: asyncio.AbstractEventLoop | None = None
         self._on_loop: AsyncExitStack | None = None
+        self._closing: asyncio.Future[None] | None = None
         self._in_thread: Background | None = None
         if not node.alone:
             tables.refuse(LimiterNotOpen(UNOPENED))
@@ -121,9 +122,11 @@ class Runtime:
             return
         try:
             self._end()
-            if self._in_thread is not None:
-                self._in_thread.stop()
-            self._release()
+            try:
+                if self._in_thread is not None:
+                    self._in_thread.stop()
+            finally:
+                self._release()
         finally:
             self._reload.stop_watch()
 
@@ -135,15 +138,27 @@ class Runtime:
             finally:
                 self._reload.stop_watch()  # again: a signal handler goes only in the main thread
             return
-        if self.state is not RuntimeState.ON_LOOP:
+        if self.state is not RuntimeState.ON_LOOP and (
+            self._closing is None or self._closing.done()
+        ):
             self.close()
             return
         if asyncio.get_running_loop() is not self._loop:
             raise CrdtbucketError("close a limiter on the event loop on which it was opened")
-        try:
+        if self._closing is None:
             self._end()
-            if self._on_loop is not None:
-                await self._on_loop.aclose()
+            self._closing = asyncio.ensure_future(self._close_on_loop())
+        # It goes on when the caller is cancelled: else the node's name would stay locked.
+        await asyncio.shield(self._closing)
+
+    async def _close_on_loop(self) -> None:
+        try:
+            try:
+                if self._on_loop is not None:
+                    await self._on_loop.aclose()
+            except BaseException:  # such as the end of the loop
+                self._release()
+                raise
             await asyncio.to_thread(self._release)
         finally:
             self._reload.stop_watch()

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from crdtbucket.errors import ConfigError, CrdtbucketError, Problem
 from crdtbucket.rollout.in_force import InForce
-from crdtbucket.rollout.limiter_file import LimiterFile
+from crdtbucket.rollout.limiter_file import LimiterFile, load_regular
 from crdtbucket.rollout.live_rollout import LiveRollout
 from crdtbucket.rollout.unfit import fixed, unfit
 from crdtbucket.rollout.watching import FileWatch
@@ -98,13 +98,11 @@ class Reload:
 
     def change_to_file(self) -> None:
         """`change` to what the limiter's own file says now."""
-        from crdtbucket.config import load_config
-
         config = self._in_force.config
         if config is None:
             raise CrdtbucketError("this limiter came from no file: pass a configuration to reload")
         try:
-            changed = load_config(config.path if self._file is None else self._file.path)
+            changed = load_regular(config.path if self._file is None else self._file.path)
         except ConfigError as error:
             self._refused(error)
             raise

@@ -148,7 +148,7 @@ class Rollout:
         """Goes where an operator has ordered this version to be; the counter of the order is in its
         `changes`. Whether anything changed: where this node went after the order, it stays."""
         self.ordered = max(self.ordered, order.changes)
-        if order.changes <= self.position.changes:
+        if order <= self.position:
             return False
         self._move(order, now, "an operator's order")
         return True
