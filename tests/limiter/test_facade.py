@@ -424,8 +424,8 @@ class StubNode:
     """The node of a limiter, as upkeep sees it."""
 
     def __init__(self, save: Callable[[], None] | None = None, *, alone: bool = True) -> None:
-        self.alone, self.keeps_state = alone, save is not None
-        self.saved = SimpleNamespace(save=save)
+        self.alone = alone
+        self.saved = SimpleNamespace(save=save, directory=save)
 
     def follow_wall(self) -> None:
         """Nothing to follow."""
