@@ -333,8 +333,8 @@ class CoreNode:
             return 0
         tokens = sum(
             taken - refunded
-            for column, (birth, taken, refunded) in self.columns().items()
-            if column not in known or known[column][0] != birth
+            for column, (generation, taken, refunded) in self.columns().items()
+            if column not in known or known[column][0] != generation
         )
         return self.definition.emission * max(Fraction(0), tokens - Fraction(stated * p, q))
 

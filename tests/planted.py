@@ -27,6 +27,20 @@ HISTORIES = suite("strong/test_script_histories", "redis-server")
 
 MUTATIONS = (
     Mutation(
+        "a_key_that_a_section_inherits_means_nothing",
+        "config",
+        "for kind in reversed(section.__mro__[: section.__mro__.index(Section)]):",
+        "for kind in [section]:",
+        suite("config/test_schema", "says_what_it_means"),
+    ),
+    Mutation(
+        "a_limiter_without_a_part_cannot_be_scraped",
+        "metrics",
+        "return [((), stats[self.name])] if self.name in stats else []",
+        "return [((), stats[self.name])]",
+        suite("metrics/test_collector", "what_was_decided"),
+    ),
+    Mutation(
         "a_forwarded_address_that_is_none_ends_the_call",
         "http",
         'address = ipaddress.ip_address(text.partition("%")[0])\n    except ValueError:',
@@ -1555,7 +1569,7 @@ MUTATIONS = (
         (*PYTEST, "tests/simulated/test_graphs.py", "-k", "quiet and chain and 4"),
     ),
     Mutation(
-        "only_who_is_told_unheard_is_relayed",
+        "only_who_is_told_unseen_is_relayed",
         "mesh",
         "advertised is None or (name in advertised and name not in unseen)",
         "advertised is None or name not in unseen",
@@ -2057,7 +2071,7 @@ MUTATIONS = (
     Mutation(
         "nobody_behind_a_broken_gateway_has_ended",
         "mesh/engines",
-        "            elif here and now - channel.heard_at <= self._recent_s:",
+        "            elif here and now - channel.last_seen <= self._recent_s:",
         "            else:",
         suite("mesh/engines/test_engine_transport", "no_end"),
     ),

@@ -25,7 +25,7 @@ class TestCore(RulesContract):
     factory = CoreNode
 
     @SIZES
-    def test_all_heard_never_above_reference(self, size: int) -> None:
+    def test_all_seen_never_above_reference(self, size: int) -> None:
         """Without settlements: what a node forgives by its own level is counted nowhere."""
 
         @given(
@@ -35,7 +35,7 @@ class TestCore(RulesContract):
         )
         def holds(history: list[Any], definition: Any, drift: list[int]) -> None:
             world = World(CoreNode, size, definition, drift).run(history).settle_down()
-            above = world.amount(world.lost) + world.most_refunds_unheard + world.largest_credit
+            above = world.amount(world.lost) + world.most_refunds_unseen + world.largest_credit
             for name in world.names:
                 assert world.level(name) <= world.highest(name) + above
 
@@ -59,8 +59,8 @@ class TestCore(RulesContract):
             message = node.message(world.clock("A"))
             for name in world.names[1:]:
                 world.nodes[name].merge(message, world.clock(name))
-                heard = world.nodes[name].debt_ns(world.clock(name))
-                assert PLAIN.emission * charged <= heard <= PLAIN.ceiling
+                seen = world.nodes[name].debt_ns(world.clock(name))
+                assert PLAIN.emission * charged <= seen <= PLAIN.ceiling
             debts = {n: node.debt_ns(world.clock(n)) for n, node in world.nodes.items()}
             world.do_advance(wait * MILLISECOND)
             for name, node in world.nodes.items():
@@ -153,7 +153,7 @@ def test_two_takes_heard_at_once_are_added() -> None:
 
 
 def test_what_the_sender_has_heard_of_me_is_not_counted_twice() -> None:
-    """B took 60 of which A never heard, and was full again: A adopts what B states."""
+    """B took 60 of which A never saw, and was full again: A adopts what B states."""
     world = World(CoreNode, 2).run([("take", 1, 60), ("advance", 5 * SECOND), ("take", 0, 40)])
     world.run([("tell", 0, 1), ("tell", 1, 0)])
     assert world.levels() == [60, 60]

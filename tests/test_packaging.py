@@ -73,10 +73,8 @@ class Built(NamedTuple):
     wheel: set[str]
 
 
-@pytest.fixture(scope="module")
-def built(tmp_path_factory: pytest.TempPathFactory) -> Built:
+def build(place: Path) -> Built:
     """The names in an sdist of a copy of the project, and in the wheel that is built from it."""
-    place = tmp_path_factory.mktemp("built")
     source = place / "source"
     for name in tracked():
         (source / name).parent.mkdir(parents=True, exist_ok=True)
@@ -104,7 +102,15 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Built:
 
 
 @pytest.mark.timeout(600)
-def test_an_sdist_has_the_sources_the_tests_and_the_documents(built: Built) -> None:
+def test_what_is_built(tmp_path: Path) -> None:
+    """In one test: processes that share the tests would each build it."""
+    built = build(tmp_path)
+    an_sdist_has_the_sources_the_tests_and_the_documents(built)
+    an_sdist_has_equal_bytes_whenever_and_by_whomever_it_is_built(built)
+    a_wheel_has_what_runs_and_nothing_else(built)
+
+
+def an_sdist_has_the_sources_the_tests_and_the_documents(built: Built) -> None:
     expected = {name for name in tracked() if name.startswith(tuple(f"{one}/" for one in KEPT))}
     assert expected <= built.sdist
     assert {"README.md", "CHANGELOG.md", "SECURITY.md", "LICENSE", "Makefile"} <= built.sdist
@@ -112,8 +118,7 @@ def test_an_sdist_has_the_sources_the_tests_and_the_documents(built: Built) -> N
     assert made == []
 
 
-@pytest.mark.timeout(600)
-def test_an_sdist_has_equal_bytes_whenever_and_by_whomever_it_is_built(built: Built) -> None:
+def an_sdist_has_equal_bytes_whenever_and_by_whomever_it_is_built(built: Built) -> None:
     for path in built.source.rglob("*"):
         os.utime(path, (2e9, 2e9))
         path.chmod(path.stat().st_mode & ~0o077)
@@ -124,8 +129,7 @@ def test_an_sdist_has_equal_bytes_whenever_and_by_whomever_it_is_built(built: Bu
     assert again.read_bytes() == built.archive.read_bytes()
 
 
-@pytest.mark.timeout(600)
-def test_a_wheel_has_what_runs_and_nothing_else(built: Built) -> None:
+def a_wheel_has_what_runs_and_nothing_else(built: Built) -> None:
     inside = {name for name in built.wheel if ".dist-info/" not in name}
     (core,) = (name for name in inside if re.fullmatch(r"crdtbucket/_core\..*\.(so|pyd)", name))
     expected = {

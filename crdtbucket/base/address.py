@@ -1,4 +1,4 @@
-"""The address of a Redis server: a host and a port, or the path of a Unix socket."""
+"""Addresses: a host and a port, or the path of a Unix socket."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ SENTINEL_PORT = 26379
 
 @dataclass(frozen=True)
 class Address:
-    """A TCP port of a host, or a unix socket where `path` is set; str() is what people read."""
+    """Of a Redis server: a TCP port of a host, or a unix socket where `path` is set. str() is what
+    people read."""
 
     host: str = ""
     port: int = REDIS_PORT
@@ -42,6 +43,34 @@ def read_address(text: str, default_port: int = REDIS_PORT) -> Address:
     if not (port.isascii() and port.isdigit() and len(port) <= 5 and 1 <= int(port) <= 65_535):
         raise ValueError("has no port from 1 to 65535")
     return Address(host, int(port))
+
+
+def split_address(address: str) -> tuple[str, int]:
+    """Host and port of "host:port" or "[ipv6]:port"; `ValueError` says what is wrong."""
+    if not isinstance(address, str):
+        raise ValueError(f"is {address!r}, not text")
+    host, colon, port = address.rpartition(":")
+    if not colon or not port.isascii() or not port.isdigit():
+        raise ValueError(f"is {address!r}, which has no port")
+    if int(port) > 65_535:
+        raise ValueError(f"is {address!r}, whose port is above 65535")
+    if host.startswith("[") and host.endswith("]"):
+        host = host[1:-1]
+    elif ":" in host:
+        raise ValueError(f"is {address!r}; an IPv6 host stands in brackets")
+    if not host or any(c.isspace() or c in "/@" for c in host):
+        raise ValueError(f"is {address!r}, which has no host name or address")
+    return host, int(port)
+
+
+def is_loopback(host: str) -> bool:
+    """Whether `host` can be reached from this machine only, judged without asking DNS."""
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False  # a name may resolve to anything
 
 
 def _is_ipv6(host: str) -> bool:

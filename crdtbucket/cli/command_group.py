@@ -1,6 +1,10 @@
-"""A group of commands whose help can be read without asking each command for its own."""
+"""A group of commands whose help can be read without asking each command for its own, and commands
+that are imported when they are asked for."""
 
 from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from importlib import import_module
 
 import click
 
@@ -23,3 +27,21 @@ class CommandGroup(click.Group):
         ]
         with formatter.section("Commands"):
             formatter.write_dl(rows)
+
+
+class ImportedCommands(Mapping[str, click.Command]):
+    """Commands by name, each imported when it is asked for: none waits for what others need."""
+
+    def __init__(self, modules: Mapping[str, str]) -> None:
+        """`modules`: of each command, which has its name there."""
+        self._modules = modules
+
+    def __getitem__(self, name: str) -> click.Command:
+        command: click.Command = getattr(import_module(self._modules[name]), name)
+        return command
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._modules)
+
+    def __len__(self) -> int:
+        return len(self._modules)

@@ -7,26 +7,33 @@ import sys
 import click
 
 from crdtbucket import __version__
-from crdtbucket.cli.command_group import CommandGroup
-from crdtbucket.cli.config_command import config
-from crdtbucket.cli.demo_command import demo
-from crdtbucket.cli.doctor_command import doctor
-from crdtbucket.cli.identity_command import identity
-from crdtbucket.cli.mesh_command import mesh
-from crdtbucket.cli.overrides_command import overrides
-from crdtbucket.cli.reconcile_command import reconcile
-from crdtbucket.cli.replay_command import replay
-from crdtbucket.cli.rollout_command import rollout
-from crdtbucket.cli.serve import serve
-from crdtbucket.cli.simulate import simulate
-from crdtbucket.cli.status import status
-from crdtbucket.cli.take import peek, reset, take
-from crdtbucket.cli.top import top
+from crdtbucket.cli.command_group import CommandGroup, ImportedCommands
 from crdtbucket.errors import CrdtbucketError
+
+MODULES = {
+    "config": "config_command",
+    "demo": "demo_command",
+    "doctor": "doctor_command",
+    "identity": "identity_command",
+    "mesh": "mesh_command",
+    "overrides": "overrides_command",
+    "peek": "take",
+    "reconcile": "reconcile_command",
+    "replay": "replay_command",
+    "reset": "take",
+    "rollout": "rollout_command",
+    "serve": "serve",
+    "simulate": "simulate",
+    "status": "status",
+    "take": "take",
+    "top": "top",
+}
+"""The module of each command."""
 
 
 @click.group(
     cls=CommandGroup,
+    commands=ImportedCommands({name: f"crdtbucket.cli.{one}" for name, one in MODULES.items()}),
     context_settings={"help_option_names": ["-h", "--help"]},
     invoke_without_command=True,
 )
@@ -36,13 +43,6 @@ def cli(context: click.Context) -> None:
     """One rate limit across regions: tools to plan and to operate with."""
     if context.invoked_subcommand is None:
         click.echo(context.get_help())
-
-
-for command in (
-    *(config, doctor, serve, status, top, take, peek, reset, rollout, overrides, reconcile, mesh),
-    *(identity, demo, simulate, replay),
-):
-    cli.add_command(command)
 
 
 def run() -> None:

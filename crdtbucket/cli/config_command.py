@@ -9,8 +9,6 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import click
-from rich.console import Console
-from rich.table import Table
 
 from crdtbucket.base.clock import NS_PER_SECOND
 from crdtbucket.base.duration import duration_ns, span
@@ -19,6 +17,8 @@ from crdtbucket.errors import ConfigError, Problem
 from crdtbucket.spec.mode import Mode
 
 if TYPE_CHECKING:
+    from rich.table import Table
+
     from crdtbucket.config import Config
     from crdtbucket.config.compare import Comparison
     from crdtbucket.config.outlook import Fleet, Outlook, Share
@@ -141,7 +141,7 @@ def plan(file: str, against: str | None, nodes: tuple[int, ...], json_: bool) ->
     The limit is that of all nodes together, however many there are. Beside it stand, as tokens at
     once and tokens in each refill_interval: what a static split would leave each node, what each
     and all grant in an outage of Redis, and the most that all can grant together while no node
-    hears another.
+    sees another.
     """
     from crdtbucket.config import load_config
     from crdtbucket.config.compare import compare
@@ -253,6 +253,8 @@ def _yaml(tree: dict[str, Any]) -> str:
 
 
 def _print_outlook(row: Outlook) -> None:
+    from rich.console import Console
+
     console = Console(highlight=False, soft_wrap=True)
     lines = [f"{row.bucket}: {row.limit}, of all nodes together ({row.consistency})"]
     lines.append(f"  empty to full in {_seconds(row.seconds_to_full)}")
@@ -269,6 +271,8 @@ def _print_outlook(row: Outlook) -> None:
 
 
 def _fleets(fleets: Iterable[Fleet], interval: str) -> Table:
+    from rich.table import Table
+
     table = Table(box=None, padding=(0, 2), header_style="")
     rows = list(fleets)
     columns: list[tuple[str, list[Share | None]]] = [

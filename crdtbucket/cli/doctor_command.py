@@ -12,7 +12,7 @@ import click
 
 from crdtbucket.cli.node_options import token_of, token_options
 from crdtbucket.cli.options import FiniteRange
-from crdtbucket.cli.screen import printable
+from crdtbucket.cli.terminal_text import printable
 
 WRONG = 1
 NODE_TIMEOUT_S = 15.0

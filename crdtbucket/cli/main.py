@@ -13,12 +13,13 @@ def main() -> None:
     """Runs the command line; without the packages of the extra it prints how to install them."""
     try:
         from crdtbucket.cli.commands import run
+
+        run()
     except ModuleNotFoundError as error:
         if (error.name or "").partition(".")[0] not in EXTRA:
             raise
         print(f"crdtbucket: the command line needs {error.name}: {INSTALL}", file=sys.stderr)
         sys.exit(2)
-    run()
 
 
 if __name__ == "__main__":

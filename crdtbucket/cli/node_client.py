@@ -14,7 +14,7 @@ from urllib.parse import quote
 import aiohttp
 from yarl import URL
 
-from crdtbucket.cli.screen import printable
+from crdtbucket.cli.terminal_text import printable
 from crdtbucket.errors import CrdtbucketError
 
 MAX_ANSWER = 16 << 20

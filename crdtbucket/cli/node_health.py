@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from crdtbucket.cli.screen import printable, seconds
+from crdtbucket.cli.terminal_text import printable, seconds
 
 SILENT = ("suspect", "dead")
 

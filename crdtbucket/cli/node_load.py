@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from crdtbucket.base.clock import NS_PER_SECOND
-from crdtbucket.cli.screen import printable
+from crdtbucket.cli.terminal_text import printable
 
 
 @dataclass(frozen=True)

@@ -1,24 +1,16 @@
-"""Options that several commands share, and the settings they stand for."""
+"""What the options of several commands are made of."""
 
 from __future__ import annotations
 
 import dataclasses
 import functools
 import math
-import os
 from collections.abc import Callable
 from typing import Any, TypeVar
 
 import click
 
-from crdtbucket.simulator.rule_catalogue import COMPARED, RULES, check_rules
-from crdtbucket.simulator.run_settings import NS, Settings
-from crdtbucket.simulator.simulation_errors import SimulationError
-from crdtbucket.spec.bucket_spec import BucketSpec, canonical_name
-
 F = TypeVar("F", bound=Callable[..., Any])
-
-CAPACITY, RATE = 10_000, 2_000
 
 
 class FiniteRange(click.FloatRange):
@@ -43,131 +35,3 @@ def gathered(kind: type, name: str) -> Callable[[F], F]:
         return called  # type: ignore[return-value] # click calls by keywords alone
 
     return decorated
-
-
-@dataclasses.dataclass(frozen=True)
-class RunOptions:
-    """The values of the options of `mesh_options`."""
-
-    regions: int
-    lag: float
-    jitter: float
-    gossip: float
-    capacity: int | None
-    rate: int | None
-    config: str | None
-    bucket: str | None
-    rules: str | None
-    seed: int
-    seeds: int
-    jobs: int
-    json_: bool
-
-    def settings(self) -> list[Settings]:
-        """The settings of each seed."""
-        spec = self._spec()
-        return [
-            Settings.of_bucket(
-                spec,
-                regions=self.regions,
-                lag_ns=round(self.lag * NS),
-                jitter=self.jitter,
-                gossip_ns=round(self.gossip * NS),
-                seed=self.seed + k,
-            )
-            for k in range(self.seeds)
-        ]
-
-    def chosen(self, default: tuple[str, ...] = COMPARED) -> tuple[str, ...]:
-        """The names of the rules."""
-        if self.rules is None:
-            return default
-        names = [name.strip() for name in self.rules.split(",") if name.strip()]
-        if not names:
-            raise SimulationError(f"--rules names none of {', '.join(RULES)}")
-        return check_rules(names)
-
-    def _spec(self) -> BucketSpec:
-        # `--capacity` and `--rate` overrule the file.
-        if self.config is None:
-            if self.bucket is not None:
-                raise SimulationError("--bucket names a bucket of a file: give --config as well")
-            return BucketSpec("simulated", self.capacity or CAPACITY, self.rate or RATE)
-        spec = _bucket_in_file(self.config, self.bucket)
-        if self.capacity is None and self.rate is None:
-            return spec
-        return BucketSpec(
-            spec.name,
-            self.capacity or spec.capacity,
-            self.rate or spec.refill_rate,
-            "1s" if self.rate else spec.refill_interval,
-        )
-
-
-def mesh_options(command: F) -> F:
-    """Regions, network, bucket, rules, seeds, processes and the form of the output, which the
-    command gets as one `runs`."""
-    command = gathered(RunOptions, "runs")(command)
-    for option in reversed(
-        (
-            click.option("--regions", type=click.IntRange(1, 64), default=5, show_default=True),
-            click.option(
-                "--lag", type=FiniteRange(0, 60), default=0.08, show_default=True,
-                help="One-way delay between regions, seconds.",
-            ),
-            click.option(
-                "--jitter", type=FiniteRange(0, 1), default=0.5, show_default=True,
-                help="Fraction by which a message may be earlier or later.",
-            ),
-            click.option(
-                "--gossip", type=FiniteRange(0.01, 10), default=0.1, show_default=True,
-                help="Interval of the rounds, seconds.",
-            ),
-            click.option(
-                "--capacity", type=click.IntRange(1), default=None,
-                help=f"Tokens in a full bucket [default: {CAPACITY}].",
-            ),
-            click.option(
-                "--rate", type=click.IntRange(1), default=None,
-                help=f"Tokens refilled each second [default: {RATE}].",
-            ),
-            click.option(
-                "--config", type=click.Path(exists=True, dir_okay=False), default=None,
-                help="Take the bucket from this configuration file.",
-            ),
-            click.option("--bucket", default=None, help="Which bucket of the file."),
-            click.option(
-                "--rules", default=None, show_default=",".join(COMPARED),
-                help="Rules to compare, separated by commas.",
-            ),
-            click.option("--seed", type=int, default=0, show_default=True, help="First seed."),
-            click.option(
-                "--seeds", type=click.IntRange(1), default=1, show_default=True,
-                help="How many seeds, one after the other.",
-            ),
-            click.option(
-                "--jobs", type=click.IntRange(1), default=os.cpu_count() or 1,
-                help="Processes that share the work [default: one a processor].",
-            ),
-            click.option("--json", "json_", is_flag=True, help="Print JSON instead of a table."),
-        )
-    ):  # fmt: skip
-        command = option(command)
-    return command
-
-
-def _bucket_in_file(path: str, name: str | None) -> BucketSpec:
-    from crdtbucket.config import load_config
-
-    specs = load_config(path).buckets
-    if not specs:
-        raise SimulationError(f"{path}: no bucket is defined")
-    names = ", ".join(spec.name for spec in specs)
-    if name is None:
-        if len(specs) > 1:
-            raise SimulationError(f"{path} has several buckets, choose with --bucket: {names}")
-        return specs[0]
-    for spec in specs:
-        if canonical_name(spec.name) == canonical_name(name):
-            return spec
-    raise SimulationError(f"{path} has no bucket {name!r}; there are: {names}")

@@ -10,8 +10,8 @@ import click
 
 from crdtbucket.cli.command_group import CommandGroup
 from crdtbucket.cli.node_options import NodeOptions, node_options
-from crdtbucket.cli.screen import printable
 from crdtbucket.cli.signing_options import SigningOptions, signing_options
+from crdtbucket.cli.terminal_text import printable
 from crdtbucket.spec.bucket_spec import canonical_name
 
 PAGE = 1_000

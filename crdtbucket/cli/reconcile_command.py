@@ -14,10 +14,10 @@ import click
 from rich.console import Console
 from rich.table import Table
 
+from crdtbucket.base.address import split_address
 from crdtbucket.base.clock import NS_PER_SECOND
 from crdtbucket.base.duration import duration_ns
 from crdtbucket.cli.progress import progress
-from crdtbucket.mesh.mesh_config import split_address
 from crdtbucket.reconcile.findings import Report
 
 Once = Callable[[Callable[[float], None], Callable[[], bool]], Coroutine[Any, Any, Report]]

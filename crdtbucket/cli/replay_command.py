@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import click
 
-from crdtbucket.cli.options import FiniteRange, RunOptions, mesh_options
+from crdtbucket.cli.options import FiniteRange
+from crdtbucket.cli.run_options import RunOptions, mesh_options
 from crdtbucket.cli.simulated_runs import run_and_print
 from crdtbucket.simulator.batch import AnyJob, ReplayJob
 from crdtbucket.simulator.simulation_errors import SimulationError

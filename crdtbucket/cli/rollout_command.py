@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from crdtbucket.cli.node_options import NodeOptions, node_options
-from crdtbucket.cli.screen import printable, seconds
 from crdtbucket.cli.signing_options import SigningOptions, signing_options
+from crdtbucket.cli.terminal_text import printable, seconds
 from crdtbucket.errors import CrdtbucketError
 
 if TYPE_CHECKING:

@@ -14,7 +14,8 @@ from rich.table import Table
 from crdtbucket.cli.node_health import SILENT, NodeReport, faults, unprotected
 from crdtbucket.cli.node_options import TOKEN, nodes_options, token_of, token_options
 from crdtbucket.cli.options import FiniteRange
-from crdtbucket.cli.screen import console, name, seconds, table
+from crdtbucket.cli.screen import console, name, table
+from crdtbucket.cli.terminal_text import seconds
 
 WRONG = 1
 NO_TOKEN = (

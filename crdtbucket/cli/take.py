@@ -10,8 +10,8 @@ from typing import Any
 import click
 
 from crdtbucket.cli.node_options import NodeOptions, node_options
-from crdtbucket.cli.screen import printable, seconds
 from crdtbucket.cli.signing_options import SigningOptions, signing_options
+from crdtbucket.cli.terminal_text import printable, seconds
 from crdtbucket.spec.bucket_spec import canonical_name
 
 DENIED = 1

@@ -34,7 +34,7 @@ class Fleet:
     """What each node grants in an outage of Redis; None where something else decides."""
     quota_of_all: Share | None
     cut_off: Share | None
-    """The most that all grant together while no node hears another: the worst case of the mesh.
+    """The most that all grant together while no node sees another: the worst case of the mesh.
     None where an outage is answered by the quota, or by a denial."""
 
 

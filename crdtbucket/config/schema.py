@@ -6,10 +6,12 @@ it lets some wrong files pass; it refuses none that can be loaded.
 
 from __future__ import annotations
 
+import ast
 import dataclasses
 import inspect
 import re
 from collections.abc import Iterator, Mapping
+from itertools import pairwise
 from typing import Any, get_args
 
 from pydantic.fields import FieldInfo
@@ -84,6 +86,22 @@ def default_of(section: type[Section], name: str) -> Any:
     return span(round(value * NS_PER_SECOND)) if seconds else value
 
 
+def meanings(section: type[Section]) -> dict[str, str]:
+    """What stands below each key in the source, that of the section's bases included.
+
+    Pydantic would read the source of every section at each start, for which nobody asks.
+    """
+    found: dict[str, str] = {}
+    for kind in reversed(section.__mro__[: section.__mro__.index(Section)]):
+        [made] = ast.parse(inspect.getsource(kind)).body
+        assert isinstance(made, ast.ClassDef)
+        for key, below in pairwise(made.body):
+            match key, below:
+                case ast.AnnAssign(ast.Name(name)), ast.Expr(ast.Constant(str(words))):
+                    found[name] = " ".join(words.split())
+    return found
+
+
 def is_span(field: FieldInfo) -> bool:
     """Whether a key holds seconds, which a file gives as text with a unit; or a word in their
     place."""
@@ -124,7 +142,7 @@ def _rows(
             inside = "[]." if listed else ".*." if is_named else "."
             yield from _rows(inner, path + inside, listed_at)
         else:
-            yield path, default_of(section, name), " ".join((field.description or "").split())
+            yield path, default_of(section, name), meanings(section)[name]
 
 
 def _defaults(settings: type) -> Mapping[str, Any]:
@@ -143,8 +161,10 @@ def _sections(kind: type[Section]) -> Iterator[type[Section]]:
 def _definition(schema: dict[str, Any], kind: type[Section]) -> dict[str, Any]:
     """A section's schema as people write it: blanks, references, and a value that stands alone."""
     schema.pop("title", None)
+    told = meanings(kind)
     schema["properties"] = {
-        name: _property(one, default_of(kind, name)) for name, one in schema["properties"].items()
+        name: _property(one, default_of(kind, name), told.get(name, ""))
+        for name, one in schema["properties"].items()
     }
     if kind.alone is None:
         return schema
@@ -152,9 +172,9 @@ def _definition(schema: dict[str, Any], kind: type[Section]) -> dict[str, Any]:
     return {"anyOf": [*(one for one in words if one != {"type": "null"}), schema]}
 
 
-def _property(schema: dict[str, Any], default: Any) -> dict[str, Any]:
+def _property(schema: dict[str, Any], default: Any, meaning: str) -> dict[str, Any]:
     # Links lead to other pages of the docs, which editors do not have.
-    words = re.sub(r"\[([^]]+)\]\([^)]+\)", r"\1", " ".join(schema.get("description", "").split()))
+    words = re.sub(r"\[([^]]+)\]\([^)]+\)", r"\1", meaning)
     shown = {"description": words} if words else {}
     if default is not None:
         shown["default"] = default

@@ -15,7 +15,7 @@ class Section(BaseModel):
     """A mapping with known keys; a key that is left blank counts as left out."""
 
     model_config = ConfigDict(
-        extra="forbid", frozen=True, hide_input_in_errors=True, use_attribute_docstrings=True
+        extra="forbid", frozen=True, hide_input_in_errors=True, defer_build=True
     )
     settings: ClassVar[type | None] = None
     """Whose defaults hold for keys that have none here."""

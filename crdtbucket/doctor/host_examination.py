@@ -9,13 +9,14 @@ import socket
 from collections.abc import Iterator
 
 from crdtbucket._core import HEADER_BYTES, is_ours
+from crdtbucket.base.address import split_address
 from crdtbucket.base.hashing import shared_key
 from crdtbucket.config import Config
 from crdtbucket.config.outlook import bytes_of_a_key, outlook
 from crdtbucket.doctor.diagnosis import Diagnosis, note, ok, wrong
 from crdtbucket.errors import SharedTableError
 from crdtbucket.limiter.facade import MAX_KEYS
-from crdtbucket.mesh.mesh_config import MeshConfig, split_address
+from crdtbucket.mesh.mesh_config import MeshConfig
 from crdtbucket.reconcile.asked_fleet import own_address
 from crdtbucket.reconcile.buckets import BucketIndex
 from crdtbucket.reconcile.observer import Observer

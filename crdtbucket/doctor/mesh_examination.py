@@ -7,7 +7,7 @@ import os
 import socket
 import ssl
 
-from crdtbucket.base.address import Address
+from crdtbucket.base.address import Address, split_address
 from crdtbucket.base.deadline import within
 from crdtbucket.base.hashing import shared_key
 from crdtbucket.config import Config
@@ -15,7 +15,7 @@ from crdtbucket.doctor.diagnosis import Diagnosis, note, ok, wrong
 from crdtbucket.doctor.peer_examination import Examined, all_of, examine_peer
 from crdtbucket.doctor.reach import reach
 from crdtbucket.errors import MeshError
-from crdtbucket.mesh.mesh_config import DNS_PREFIX, MeshConfig, split_address
+from crdtbucket.mesh.mesh_config import DNS_PREFIX, MeshConfig
 from crdtbucket.mesh.sockets.discovery import resolve_all
 from crdtbucket.mesh.sockets.mesh_tls import dialer_context
 from crdtbucket.reconcile.buckets import BucketIndex

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from crdtbucket.http.answers import Answer, Verdict
 from crdtbucket.http.fields import FieldOptions
-from crdtbucket.http.limits import Answer, Limits, Verdict
+from crdtbucket.http.limits import Limits
 from crdtbucket.http.request import Request, by_address
 from crdtbucket.http.request_rules import Rule
 

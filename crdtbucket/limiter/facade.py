@@ -200,7 +200,7 @@ class Limiter(Multi):
         `node`, `region`, `state` (alive, suspect, dead or left), and the `version`, `hash` and
         `stage` of its configuration as it last advertised them, None where it advertised none;
         `rollout`: the version that it has newest and whether that is running, done, halted or
-        rolled back. `unseen`: members that an alive node says it does not hear itself.
+        rolled back. `unseen`: members that an alive node says it does not see itself.
         """
         return self._node.fleet()
 

@@ -172,7 +172,6 @@ class LocalNode:
         if isinstance(order, CommandOrder):
             assert self._obeys is not None, "a mesh that runs was made by service"
             self._obeys.check(order)
-            return mesh.commands.order(order)
         return mesh.orders.order(order)
 
     def check_key(self, mesh: MeshConfig) -> None:

@@ -60,7 +60,7 @@ def fleet_row(
     unseen: Sequence[str] = (),
 ) -> dict[str, Any]:
     """One node, its configuration and how the newest one stands, None where it advertised none; and
-    which members it says it does not hear."""
+    which members it says it does not see."""
     version, content, stage = (None, None, None) if config is None else config
     newest = None
     if rollout is not None:

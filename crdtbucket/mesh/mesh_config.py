@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import ipaddress
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Literal
 
+from crdtbucket.base.address import is_loopback, split_address
 from crdtbucket.base.clock import NS_PER_SECOND
 from crdtbucket.base.setting_checks import (
     key_pair_problem,
@@ -258,34 +258,6 @@ class MeshConfig:
         if self.partition_trust is not None:
             yield from seconds_problem("mesh.partition_trust", self.partition_trust, 0.0, _MONTH_S)
         yield from whole_problem("mesh.max_peers", self.max_peers, 1, 1024)
-
-
-def split_address(address: str) -> tuple[str, int]:
-    """Host and port of "host:port" or "[ipv6]:port"; `ValueError` says what is wrong."""
-    if not isinstance(address, str):
-        raise ValueError(f"is {address!r}, not text")
-    host, colon, port = address.rpartition(":")
-    if not colon or not port.isascii() or not port.isdigit():
-        raise ValueError(f"is {address!r}, which has no port")
-    if int(port) > 65_535:
-        raise ValueError(f"is {address!r}, whose port is above 65535")
-    if host.startswith("[") and host.endswith("]"):
-        host = host[1:-1]
-    elif ":" in host:
-        raise ValueError(f"is {address!r}; an IPv6 host stands in brackets")
-    if not host or any(c.isspace() or c in "/@" for c in host):
-        raise ValueError(f"is {address!r}, which has no host name or address")
-    return host, int(port)
-
-
-def is_loopback(host: str) -> bool:
-    """Whether `host` can be reached from this machine only, judged without asking DNS."""
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False  # a name may resolve to anything
 
 
 def _address_problem(name: str, address: str, lowest_port: int = 1) -> Iterator[Problem]:

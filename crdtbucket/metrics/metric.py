@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from operator import itemgetter
 from typing import Any
@@ -17,8 +17,11 @@ are held `empty`, `debt` and `highest_debt` among them."""
 Sample = tuple[tuple[str, ...], Any]
 """Values of the labels and the number; of a histogram, ([(bound, count), ...], sum)."""
 Read = Callable[[Stats], Iterable[Sample]]
+Of = Callable[[Any], Any]
+"""Reads a part of the stats, or one bucket, endpoint or region of it."""
 
 REGION_STATES = ("seen", "silent", "unknown")
+CONFIG_LABELS = ("version", "hash", "stage")
 PEER_STATES = ("alive", "suspect", "dead", "left")
 
 
@@ -40,38 +43,53 @@ class MetricSpec:
         return "counter" if self.name.endswith("_total") else "gauge"
 
 
-def number(part: str, field: str) -> Read:
-    """A number of a part."""
-    return lambda stats: [((), stats[part][field])] if part in stats else []
+@dataclass(frozen=True)
+class StatsPart:
+    """A part of the stats, and the metrics that are read of it: of the part itself, or with a
+    `label` of each bucket, endpoint or region in it. A limiter without the part has no samples."""
+
+    name: str
+    label: str = ""
+
+    def one(self, name: str, text: str, of: Of, *, histogram: bool = False) -> MetricSpec:
+        """One number, or of a histogram its pair."""
+        labels = (self.label,) if self.label else ()
+        return MetricSpec(
+            name,
+            text,
+            lambda stats: [(key, of(one)) for key, one in self._each(stats)],
+            labels,
+            histogram,
+        )
+
+    def by(self, name: str, text: str, label: str, of: Of) -> MetricSpec:
+        """Several numbers, which one label more tells apart."""
+        labels = (self.label, label) if self.label else (label,)
+        return MetricSpec(
+            name,
+            text,
+            lambda stats: [
+                ((*key, value), number)
+                for key, one in self._each(stats)
+                for value, number in of(one).items()
+            ],
+            labels,
+        )
+
+    def plain(self, *rows: tuple[str, str, str]) -> Iterator[MetricSpec]:
+        """Metrics that are one field as it is. A row: name, field, help."""
+        for name, field, text in rows:
+            yield self.one(name, text, itemgetter(field))
+
+    def _each(self, stats: Stats) -> Iterable[Sample]:
+        if self.label:
+            return [((name,), one) for name, one in stats.get(self.name, {}).items()]
+        return [((), stats[self.name])] if self.name in stats else []
 
 
-def numbers(part: str, **fields: str) -> Read:
-    """Several numbers of a part, each under the label that tells it apart."""
-    return lambda stats: (
-        [((label,), stats[part][field]) for label, field in fields.items()] if part in stats else []
-    )
-
-
-def each(part: str, of: Callable[[Any], Any]) -> Read:
-    """One number of every bucket, or of every endpoint of Redis."""
-    return lambda stats: [((name,), of(one)) for name, one in stats.get(part, {}).items()]
-
-
-def each_by(part: str, of: Callable[[Any], Mapping[str, Any]]) -> Read:
-    """Several numbers of every bucket or endpoint, by a second label."""
-    return lambda stats: [
-        ((name, label), value)
-        for name, one in stats.get(part, {}).items()
-        for label, value in of(one).items()
-    ]
-
-
-def plain(part: str, labels: tuple[str, ...], *rows: tuple[str, str, str]) -> Iterable[MetricSpec]:
-    """Metrics that are one field as it is: of each bucket or endpoint with labels, else of the
-    part. A row: name, field, help."""
-    for name, field, text in rows:
-        read = each(part, itemgetter(field)) if labels else number(part, field)
-        yield MetricSpec(name, text, read, labels)
+def fields(**of: str) -> Of:
+    """Fields of a part, each by the value of the label that tells it apart."""
+    return lambda part: {value: part[field] for value, field in of.items()}
 
 
 def mode(one: Mapping[str, Any]) -> dict[str, int]:
@@ -107,7 +125,7 @@ def share(tokens: float, one: Mapping[str, Any]) -> float:
 
 
 def lag_bound(stats: Stats) -> Iterable[Sample]:
-    """Tokens that peers may have admitted unheard of.
+    """Tokens that peers may have admitted since they were seen last.
 
     No node admits more in a time than its capacity and what refills meanwhile; what it admitted
     since it was seen is what nobody else has charged. See docs/model.md, "bounded"."""
@@ -149,6 +167,13 @@ def bounded(stats: Stats) -> Iterable[Sample]:
     return [((peer, bound), n) for peer, bounds in peers.items() for bound, n in bounds.items()]
 
 
-def refused(stats: Stats) -> Iterable[Sample]:
-    """Frames and connections of the mesh that were turned away, by reason."""
-    return [((reason,), n) for reason, n in stats.get("mesh", {}).get("refused", {}).items()]
+def region_conflict(stats: Stats) -> Iterable[Sample]:
+    """Whether regions contradict each other, where Redis is replicated."""
+    found = stats.get("strong", {}).get("region_conflict")
+    return [] if found is None else [((), found)]
+
+
+def config_info(stats: Stats) -> Iterable[Sample]:
+    """Which configuration runs."""
+    config = stats.get("config")
+    return [] if config is None else [(tuple(str(config[one]) for one in CONFIG_LABELS), 1)]

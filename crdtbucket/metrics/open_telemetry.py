@@ -21,7 +21,7 @@ from crdtbucket.metrics.catalogue import METRICS, PREFIX, MetricSpec, Stats
 from crdtbucket.metrics.collector import surveyed
 
 if TYPE_CHECKING:
-    from crdtbucket.http.limits import Verdict
+    from crdtbucket.http.answers import Verdict
     from crdtbucket.http.request import Request
     from crdtbucket.limiter.facade import Limiter
 

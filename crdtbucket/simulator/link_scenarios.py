@@ -8,8 +8,8 @@ from crdtbucket.simulator.scenario import Event, Factory, Scenario, ScenarioFaul
 
 
 def cut_links(name: str, title: str, load: float, *, both: bool) -> Factory:
-    """For two minutes the last region hears nothing of the first one, and with `both` the first one
-    nothing of the last either; all others hear both. With fewer than three regions nothing is cut,
+    """For two minutes the last region sees nothing of the first one, and with `both` the first one
+    nothing of the last either; all others see both. With fewer than three regions nothing is cut,
     since nobody could relay."""
     if load < 1:
         name, title = f"{name}-light-{round(load * 100)}", f"{title}, light load {load} r"

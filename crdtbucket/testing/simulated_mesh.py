@@ -101,7 +101,7 @@ class SimulatedMesh:
         self.now_ns = max(self.now_ns, until)
 
     def partition(self, *groups: Iterable[str]) -> None:
-        """No frame passes between two of these groups; nodes that are in none hear everybody.
+        """No frame passes between two of these groups; nodes that are in none see everybody.
         Connections stay as they are, and calls get no answer: nobody can tell it from silence."""
         sides = [set(group) for group in groups]
         _check_names(self.nodes, *(name for side in sides for name in side))

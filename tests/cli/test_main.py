@@ -46,7 +46,7 @@ def test_without_the_extra_it_says_what_to_install(package: str) -> None:
 
 
 def test_what_else_is_missing_is_shown_as_it_is() -> None:
-    done = program("-c", HIDE.format(package="crdtbucket.cli.top"), "status")
+    done = program("-c", HIDE.format(package="crdtbucket.cli.top"), "top")
     assert done.returncode == 1
     assert "No module named 'crdtbucket.cli.top'" in done.stderr
     assert "pip install" not in done.stderr
@@ -98,6 +98,18 @@ def test_a_call_that_is_none_says_what_is_wrong_and_who_explains_it(
         run()
     assert ended.value.code == 2
     assert said in capsys.readouterr().err
+
+
+def test_a_command_does_not_import_what_only_others_need() -> None:
+    names = "'config', 'doctor', 'serve', 'take'"
+    done = program(
+        "-c",
+        f"import sys; from crdtbucket.cli.commands import cli; [cli.commands[n] for n in ({names})];"
+        "print(*sorted({'.'.join(m.split('.')[:2]) for m in sys.modules}))",
+    )
+    loaded = set(done.stdout.split())
+    assert "crdtbucket.cli" in loaded
+    assert not loaded & {"rich", "aiohttp", "pydantic", "crdtbucket.simulator", "crdtbucket.demo"}
 
 
 @pytest.mark.parametrize("group", [cli, cli.commands["config"], cli.commands["overrides"]])

@@ -8,7 +8,8 @@ import click
 import pytest
 from click.testing import CliRunner
 
-from crdtbucket.cli.screen import console, name, printable, seconds, table
+from crdtbucket.cli.screen import console, name, table
+from crdtbucket.cli.terminal_text import printable, seconds
 
 
 @click.command()

@@ -12,9 +12,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from crdtbucket.base.address import is_loopback, split_address
 from crdtbucket.config import Config, load_config, model, redis_section
 from crdtbucket.errors import ConfigError, MeshError
-from crdtbucket.mesh.mesh_config import MeshConfig, is_loopback, split_address
+from crdtbucket.mesh.mesh_config import MeshConfig
 from crdtbucket.spec.bucket_spec import BucketSpec
 from crdtbucket.spec.mode import Mode
 from crdtbucket.strong.controller.controller_settings import ControllerSettings

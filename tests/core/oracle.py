@@ -85,7 +85,7 @@ class Oracle:
 
 
 class Column(NamedTuple):
-    birth: int
+    generation: int
     taken: int
     refunded: int
 
@@ -96,18 +96,18 @@ class Column(NamedTuple):
 
 def gain(news: Column, known: Column | None) -> int:
     """Tokens in `news` that a holder of `known` has not counted."""
-    if known is None or known.birth != news.birth:
+    if known is None or known.generation != news.generation:
         return news.net
     taken = max(0, news.taken - known.taken)
     return taken - max(0, news.refunded - known.refunded)
 
 
 def joined(a: Column, b: Column | None) -> Column:
-    if b is None or a.birth > b.birth:
+    if b is None or a.generation > b.generation:
         return a
-    if b.birth > a.birth:
+    if b.generation > a.generation:
         return b
-    return Column(a.birth, max(a.taken, b.taken), max(a.refunded, b.refunded))
+    return Column(a.generation, max(a.taken, b.taken), max(a.refunded, b.refunded))
 
 
 class Statement(NamedTuple):
@@ -124,7 +124,7 @@ class Member:
     columns: dict[int, Column] = field(default_factory=dict)
     tat: Ns = Fraction(0)
     held: bool = False
-    births: int = 0
+    generations: int = 0
 
     def debt(self, now: int) -> Ns:
         debt = max(self.tat - now, Fraction(0)) if self.held else Fraction(0)
@@ -132,8 +132,8 @@ class Member:
 
     def create(self, now: int) -> None:
         if not self.held:
-            self.held, self.tat, self.births = True, Fraction(now), self.births + 1
-            self.columns = {self.epoch: Column(self.births, 0, 0)}
+            self.held, self.tat, self.generations = True, Fraction(now), self.generations + 1
+            self.columns = {self.epoch: Column(self.generations, 0, 0)}
 
     def evict(self) -> None:
         self.held, self.columns = False, {}
@@ -144,7 +144,7 @@ class Member:
         own = self.columns[self.epoch]
         self.tat = now + self.debt(now) + self.rate.emission * tokens
         self.tat = now + self.debt(now)
-        more = Column(own.birth, own.taken + max(tokens, 0), own.refunded + max(-tokens, 0))
+        more = Column(own.generation, own.taken + max(tokens, 0), own.refunded + max(-tokens, 0))
         self.columns[self.epoch] = more
 
     def statement(self, now: int, places: set[int] | None = None) -> Statement:

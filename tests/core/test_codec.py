@@ -41,7 +41,7 @@ def entry(
     rates: bytes = b"",
     count: int | None = None,
 ) -> bytes:
-    """An entry by the book; a column is (origin, birth, taken[, refunded])."""
+    """An entry by the book; a column is (origin, generation, taken[, refunded])."""
     head = struct.pack("<QQB", *key, flags) + varint(definition) + varint(debt) + rates
     body = b"".join(varint(number) for column in columns for number in column)
     return head + varint(len(columns) if count is None else count) + body

@@ -1,4 +1,4 @@
-"""Epochs, births, restored snapshots and clocks that jump."""
+"""Epochs, generations, restored snapshots and clocks that jump."""
 
 from __future__ import annotations
 

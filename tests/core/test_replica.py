@@ -253,10 +253,10 @@ def test_the_store_settles_what_is_suspect(debt: int, left: int) -> None:
     bucket = suspect_bucket()
     bucket.take("k", 5)
     place = bucket.hash("k")
-    birth, taken, _, _, _ = bucket.advertised(*place)
+    generation, taken, _, _, _ = bucket.advertised(*place)
     own = next(o for o, _, epoch, _ in bucket.table.origins() if epoch == bucket.table.epoch)
     stated = (debt + 5) * 3600 * 10**9
     old = next(o for o, _, _, _ in bucket.table.origins() if o != own)
-    columns = [(own, birth, taken, 0), (old, 1, 60, 0)]  # the store was told of both
+    columns = [(own, generation, taken, 0), (old, 1, 60, 0)]  # the store was told of both
     assert bucket.adopt(*place, stated, True, columns)
     assert (bucket.table.suspects, bucket.peek("k").remaining) == (0, left)

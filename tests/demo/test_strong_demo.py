@@ -99,7 +99,7 @@ async def asked(server: Server, *words: str) -> object:
 @contextmanager
 def running(tmp: Path) -> Iterator[subprocess.Popen[str]]:
     """The demo, with all its processes gone in the end."""
-    program = start("--redis", "auto", "--seconds", "20", "--plain", tmp=tmp)
+    program = start("--redis", "auto", "--seconds", "16", "--plain", tmp=tmp)
     try:
         yield program
     finally:
@@ -109,8 +109,9 @@ def running(tmp: Path) -> Iterator[subprocess.Popen[str]]:
         eventually(lambda: all(gone(pid) for pid in regions))
 
 
-def test_ctrl_c_in_each_phase_leaves_nothing_behind(tmp_path: Path) -> None:
-    phases = ["burst", "slow", "gone", "back"]
+def test_ctrl_c_leaves_nothing_behind(tmp_path: Path) -> None:
+    """While Redis holds answers back, while there is none, and when another has taken its place."""
+    phases = ["slow", "gone", "back"]
     with ExitStack() as stack:
         programs = []
         for phase in phases:
@@ -118,7 +119,7 @@ def test_ctrl_c_in_each_phase_leaves_nothing_behind(tmp_path: Path) -> None:
             programs.append(stack.enter_context(running(tmp_path / phase)))
         with ThreadPoolExecutor() as pool:  # each at its phase, however long another takes to end
             list(pool.map(interrupt, programs, phases))
-        assert [list((tmp_path / phase).iterdir()) for phase in phases] == [[]] * 4
+        assert [list((tmp_path / phase).iterdir()) for phase in phases] == [[]] * 3
 
 
 def interrupt(program: subprocess.Popen[str], phase: str) -> None:

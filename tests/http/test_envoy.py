@@ -230,7 +230,7 @@ async def test_tokens_of_a_strong_bucket_are_assigned_by_redis(tmp_path: Path) -
                 stream = quotas.open()
                 quotas.report(stream, "edge", [usage])
                 quotas.tick()
-                await asyncio.wait(quotas.assigning)
+                await asyncio.wait(quotas.schedule.assigning)
                 (action,) = stream.sent()
                 assert action.tokens
                 left -= action.tokens + 3

@@ -26,7 +26,7 @@ class NoAdoption(ModelNode):
 
 class BurstHidden(ModelNode):
     def least(self, debt: Ns, news: News) -> Ns:
-        return min(debt + news.gained, news.stated + news.unheard)
+        return min(debt + news.gained, news.stated + news.unseen)
 
 
 class AnybodySpendsTheCredit(ModelNode):
@@ -37,7 +37,7 @@ class AnybodySpendsTheCredit(ModelNode):
 
 
 class OneSpendsTheCreditOfAll(ModelNode):
-    """The first silent node that is heard again takes the credit of the others with it."""
+    """The first silent node that is seen again takes the credit of the others with it."""
 
     def least(self, debt: Ns, news: News) -> Ns:
         return super().least(debt, news._replace(rest=0))
@@ -74,25 +74,27 @@ class NoCeiling(ModelNode):
 
 class EpochReused(ModelNode):
     def restart(self, now: int) -> None:
-        self.entry, self.births = None, 0
+        self.entry, self.generations = None, 0
 
 
 class BirthNotCounted(ModelNode):
     def own_entry(self, now: int) -> Entry:
-        self.births = 0 if self.entry is None else self.births
+        self.generations = 0 if self.entry is None else self.generations
         return super().own_entry(now)
 
 
 class BirthsMixed(ModelNode):
-    """Counts of two births merged as if they were one."""
+    """Counts of two generations merged as if they were one."""
 
     def join(self, a: Column, b: Column) -> Column:
-        return Column(max(a.birth, b.birth), max(a.taken, b.taken), max(a.refunded, b.refunded))
+        return Column(
+            max(a.generation, b.generation), max(a.taken, b.taken), max(a.refunded, b.refunded)
+        )
 
 
 class NewBirthCountsTheDifference(ModelNode):
     def gain(self, news: Column, known: Column | None) -> int:
-        return super().gain(news, known._replace(birth=news.birth) if known else None)
+        return super().gain(news, known._replace(generation=news.generation) if known else None)
 
 
 class LastWriterWins(ModelNode):
@@ -108,7 +110,7 @@ class EarlyEviction(ModelNode):
 
 class RefundAfterFull(ModelNode):
     def mark(self) -> object:
-        return (self.epoch, self.births, float("inf"), self.forgiven)
+        return (self.epoch, self.generations, float("inf"), self.forgiven)
 
 
 class RefundOfTheForgiven(ModelNode):
@@ -184,7 +186,7 @@ class SnapshotAdoptsOutright(ModelNode):
 
     def least(self, debt: Ns, news: News) -> Ns:
         outright, self.restored = self.restored, False
-        return news.stated + news.unheard if outright else super().least(debt, news)
+        return news.stated + news.unseen if outright else super().least(debt, news)
 
 
 class SnapshotWithoutDebt(ModelNode):

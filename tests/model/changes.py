@@ -66,9 +66,9 @@ def mixed_definitions_never_adopt(
             for n, node in world.nodes.items()
         )
         for name in world.names:
-            above = world.amount(world.unheard(name)) + world.largest_credit + forgiven
+            above = world.amount(world.unseen(name)) + world.largest_credit + forgiven
             assert world.level(name) <= world.highest(name) + above
-            assert world.level(name) >= world.lowest(name) - world.most_unheard[name]
+            assert world.level(name) >= world.lowest(name) - world.most_unseen[name]
 
 
 @prop(

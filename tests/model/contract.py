@@ -37,8 +37,8 @@ class RulesContract:
         self.hold("error_at_most_in_flight", size)
 
     @SIZES
-    def test_all_heard_never_above_reference(self, size: int) -> None:
-        self.hold("all_heard_never_above_reference", size)
+    def test_all_seen_never_above_reference(self, size: int) -> None:
+        self.hold("all_seen_never_above_reference", size)
 
     @SIZES
     def test_levels_converge_when_quiescent(self, size: int) -> None:

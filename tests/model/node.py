@@ -22,7 +22,7 @@ NOBODY = ""
 
 
 class Column(NamedTuple):
-    birth: int
+    generation: int
     taken: int
     refunded: int
 
@@ -50,7 +50,7 @@ class News(NamedTuple):
     gained: Ns
     """What it has beyond what is held here."""
     stated: Ns
-    unheard: Ns
+    unseen: Ns
     """What is held here beyond what it has."""
     silent: Ns
     """Of `gained`, in columns of owners that are silent here."""
@@ -75,7 +75,7 @@ class ModelNode:
         self.definition = definition
         self.epochs = epochs
         self.epoch = next(epochs)
-        self.births = 0
+        self.generations = 0
         self.entry: Entry | None = None
         self.far: Ns = 0
         self.owners: set[str] = {NOBODY}
@@ -138,7 +138,7 @@ class ModelNode:
 
     def mark(self) -> object:
         """What a refund has to show of the moment just after its take."""
-        return (self.epoch, self.births, self.wasted, self.forgiven)
+        return (self.epoch, self.generations, self.wasted, self.forgiven)
 
     def refund(self, tokens: int, now: int, mark: object) -> int:
         """Gives back at most `tokens`; returns what it was worth."""
@@ -151,11 +151,11 @@ class ModelNode:
 
     def refund_worth(self, tokens: int, mark: object) -> int:
         assert isinstance(mark, tuple)
-        epoch, birth, wasted, forgiven = mark
+        epoch, generation, wasted, forgiven = mark
         if (
             self.entry is None
             or not self.entry.owned
-            or (epoch, birth) != (self.epoch, self.births)
+            or (epoch, generation) != (self.epoch, self.generations)
         ):
             return 0
         if self.wasted > wasted:  # full since: the refill has given it back already
@@ -167,18 +167,18 @@ class ModelNode:
         if self.entry is None:
             self.entry = Entry({}, now)
         if not self.entry.owned:
-            self.births += 1
-            self.entry.columns[self.name, self.epoch] = Column(self.births, 0, 0)
+            self.generations += 1
+            self.entry.columns[self.name, self.epoch] = Column(self.generations, 0, 0)
             self.entry.owned = True
         return self.entry
 
     def book(self, entry: Entry, taken: int, refunded: int) -> None:
         own = entry.columns[self.name, self.epoch]
         entry.columns[self.name, self.epoch] = Column(
-            own.birth, own.taken + taken, own.refunded + refunded
+            own.generation, own.taken + taken, own.refunded + refunded
         )
 
-    # --- what is said and heard ---
+    # --- what is said and seen ---
     def message(self, now: int) -> Message | None:
         if self.entry is None:
             return None
@@ -190,13 +190,13 @@ class ModelNode:
         return self.debt_ns(now)
 
     def join(self, a: Column, b: Column) -> Column:
-        if a.birth != b.birth:
+        if a.generation != b.generation:
             return max(a, b)
-        return Column(a.birth, max(a.taken, b.taken), max(a.refunded, b.refunded))
+        return Column(a.generation, max(a.taken, b.taken), max(a.refunded, b.refunded))
 
     def gain(self, news: Column, known: Column | None) -> int:
         """Tokens in `news` that a holder of `known` has not counted."""
-        if known is None or known.birth != news.birth:
+        if known is None or known.generation != news.generation:
             return news.taken - news.refunded
         return max(0, news.taken - known.taken) - max(0, news.refunded - known.refunded)
 
@@ -232,41 +232,45 @@ class ModelNode:
         gains = {k: self.gain(c, mine.get(k)) for k, c in joined.items()}
         stated = message.stated * emission / Fraction(message.definition.emission)
         if message.definition != self.definition:
-            held = {k for k, c in joined.items() if k in mine and mine[k].birth == c.birth}
+            held = {
+                k for k, c in joined.items() if k in mine and mine[k].generation == c.generation
+            }
             counted = emission * sum(g for k, g in gains.items() if k in held)
             first_sight: Ns = emission * sum(g for k, g in gains.items() if k not in held)
             beyond: Ns = first_sight - stated
             self.forgiven += max(0, beyond)
             return debt + counted + min(first_sight, stated)
         news = emission * sum(gains.values())
-        unheard = emission * sum(self.gain(c, theirs.get(k)) for k, c in mine.items())
+        unseen = emission * sum(self.gain(c, theirs.get(k)) for k, c in mine.items())
         silent = emission * sum(g for (owner, _), g in gains.items() if self.is_silent(owner))
         raised = {owner for (owner, e), c in joined.items() if mine.get((owner, e)) != c}
         rest = emission * self.far * len(self.owners - raised)
-        return self.least(debt, News(news, stated, unheard, silent, rest))
+        return self.least(debt, News(news, stated, unseen, silent, rest))
 
     def is_silent(self, owner: str) -> bool:
         return owner not in (self.name, *self.live)
 
     def least(self, debt: Ns, news: News) -> Ns:
-        heard = min(debt + news.gained, news.stated + news.unheard)
+        seen = min(debt + news.gained, news.stated + news.unseen)
         if debt < 0 < news.silent and news.stated > 0:
             # The credit must not hide a burst of those that it was kept for.
-            floor = min(news.stated, news.silent, news.stated + news.unheard) - news.rest
-            heard = max(heard, floor)
-        return heard
+            floor = min(news.stated, news.silent, news.stated + news.unseen) - news.rest
+            seen = max(seen, floor)
+        return seen
 
     def doubts(self, entry: Entry, theirs: Columns) -> bool:
         """True when somebody knows more of this process than it knows itself."""
-        heard = theirs.get((self.name, self.epoch))
-        if heard is None or heard.birth < self.births:
+        seen = theirs.get((self.name, self.epoch))
+        if seen is None or seen.generation < self.generations:
             return False
         own = entry.columns.get((self.name, self.epoch)) if entry.owned else None
-        return heard.birth > self.births or (own is not None and self.join(own, heard) != own)
+        return seen.generation > self.generations or (
+            own is not None and self.join(own, seen) != own
+        )
 
     # --- lives ---
     def open_epoch(self) -> None:
-        self.epoch, self.births = next(self.epochs), 0
+        self.epoch, self.generations = next(self.epochs), 0
 
     def evict(self, now: int) -> bool:
         if self.entry is None or self.advance(now) > 0:
@@ -282,7 +286,7 @@ class ModelNode:
         return None if self.entry is None else (dict(self.entry.columns), self.debt_ns(now))
 
     def restore(self, snapshot: object, now: int) -> None:
-        """A new life with an old memory, as if the old one's last message were only heard now.
+        """A new life with an old memory, as if the old one's last message were only seen now.
 
         Its debt is not aged, so it is a bound of what it knew, and is adopted like any other.
         """
@@ -311,7 +315,7 @@ class ModelNode:
         self.far, self.owners = tokens, set(owners)
 
     def hear(self, owner: str) -> None:
-        """This peer is heard from now on."""
+        """This peer is seen from now on."""
         self.live.add(owner)
 
     def columns(self) -> dict[ColumnId, tuple[int, int, int]]:

@@ -62,24 +62,24 @@ def same_messages_same_columns(
 def error_at_most_in_flight(
     factory: Factory, size: int, history: list[Step], definition: Definition, drift: list[int]
 ) -> None:
-    """Above by what is unheard now, refunds in flight and credit; below by the most ever unheard.
+    """Above by what is unseen now, refunds in flight and credit; below by the most ever unseen.
 
     Why, with credit and drift and any number of nodes. Let t be the debt of the ideal bucket, d the
-    node's signed debt, u what it has not heard, F the largest credit held. On the fastest clock t
+    node's signed debt, u what it has not seen, F the largest credit held. On the fastest clock t
     falls no slower than d, or it is 0 and d >= -F: so time keeps t - u - d <= F. Takes and counted
     news move both sides alike, and at the ceiling d is t's upper bound. Adoption keeps it too: what
     was stated was at least t - u' - F when it was said, the gains add what its sender lacked, and t
-    has grown since by no more than what that sender has not heard. On the slowest clock, likewise,
-    d + u - t <= the most ever unheard: it can grow only while t is 0 and d <= 0, where it is <= u,
+    has grown since by no more than what that sender has not seen. On the slowest clock, likewise,
+    d + u - t <= the most ever unseen: it can grow only while t is 0 and d <= 0, where it is <= u,
     and adoption only lowers d.
     """
     world = World(factory, size, definition, drift)
     for step in history:
         world.step(step)
         for name in world.names:
-            unheard = world.unheard(name)
-            above = world.amount(unheard) + world.most_refunds_unheard + world.largest_credit
-            below = world.most_unheard[name] + world.amount(unheard, -1)
+            unseen = world.unseen(name)
+            above = world.amount(unseen) + world.most_refunds_unseen + world.largest_credit
+            below = world.most_unseen[name] + world.amount(unseen, -1)
             assert world.level(name) <= world.highest(name) + above
             assert world.level(name) >= world.lowest(name) - below
             credit = world.nodes[name].credit_ns(world.clock(name))
@@ -93,14 +93,14 @@ def error_at_most_in_flight(
     definition=DEFINITIONS,
     drift=DRIFTS,
 )
-def all_heard_never_above_reference(
+def all_seen_never_above_reference(
     factory: Factory, size: int, history: list[Step], definition: Definition, drift: list[int]
 ) -> None:
     """When all have met, nothing is minted but credit, and takes that no running node knew."""
     world = World(factory, size, definition, drift).run(history).settle_down()
     lost = world.amount(world.lost)
     for name in world.names:
-        above = lost + world.most_refunds_unheard + world.largest_credit
+        above = lost + world.most_refunds_unseen + world.largest_credit
         assert world.level(name) <= world.highest(name) + above
 
 
@@ -120,7 +120,7 @@ def levels_converge_when_quiescent(
 def advance_first(
     factory: Factory, size: int, history: list[Step], definition: Definition, idle: int
 ) -> None:
-    """A lone node is the ideal bucket; what is done or heard after an idle time counts in full."""
+    """A lone node is the ideal bucket; what is done or seen after an idle time counts in full."""
     world = World(factory, 1, definition)
     for step in history:
         ideal_level = world.lowest("A")
@@ -137,9 +137,9 @@ def advance_first(
     message = world.nodes["A"].message(world.clock("A"))
     if message is not None and world.nodes["A"].debt_ns(world.clock("A")):
         listener.merge(message, world.now + idle * MILLISECOND)
-        heard = sum(taken - refunded for _, taken, refunded in world.nodes["A"].columns().values())
+        seen = sum(taken - refunded for _, taken, refunded in world.nodes["A"].columns().values())
         stated = world.nodes["A"].debt_ns(world.clock("A")) + definition.emission
-        counted = before + definition.emission * heard
+        counted = before + definition.emission * seen
         expected = min(counted, stated, ideal.definition.ceiling)
         assert listener.debt_ns(world.now + idle * MILLISECOND) == expected
 
@@ -212,7 +212,7 @@ def credit_is_spent_by_those_it_was_kept_for(
     live: bool,
 ) -> None:
     """B tells A of its own takes, and of those of C if there are any: the credit for whoever is
-    silent and not spoken of stays, and news of a B that was always heard spend none."""
+    silent and not spoken of stays, and news of a B that was always seen spend none."""
     world = World(factory, 3)
     owners = (2,) if live else owners
     world.run([("take", 0, 1), ("far", 0, far, owners), ("advance", idle * MILLISECOND)])
@@ -274,10 +274,10 @@ def history_costs_nothing(
     world.exchange(3)
     world.do_advance(60 * SECOND)
     world.events.clear()
-    world.heard = dict.fromkeys(world.names, 0)
+    world.seen = dict.fromkeys(world.names, 0)
     world.snapshots.clear()
     for letter in world.letters:
-        letter.heard = 0
+        letter.seen = 0
     for step in history:
         world.step(step)
         since = sum(world.events)
@@ -301,7 +301,7 @@ def replacement_and_removal_do_not_move_the_level(
     restart: bool,
     prune: bool,
 ) -> None:
-    """A new birth, a new epoch, a stripped column: others lose the new takes and no more."""
+    """A new generation, a new epoch, a stripped column: others lose the new takes and no more."""
     world = World(factory, size).run(history).settle_down()
     name = world.name(reborn)
     if restart or world.nodes[name].debt_ns(world.clock(name)):

@@ -53,7 +53,7 @@ Step = tuple[Any, ...]  # ("take", node, tokens), ("advance", ns), ...: see the 
 class Letter:
     source: str
     content: object
-    heard: int  # what the source had heard of when it wrote, a bit an event
+    seen: int  # what the source had seen when it wrote, a bit an event
     sent: int
 
 
@@ -85,11 +85,11 @@ class World:
         self.slow = {d: IdealBucket(d, self.since_start(self.slow_ppm)) for d in kinds}
         self.fast = {d: IdealBucket(d, self.since_start(self.fast_ppm)) for d in kinds}
         self.events: list[int] = []  # tokens, negative for a refund
-        self.heard = dict.fromkeys(self.names, 0)
+        self.seen = dict.fromkeys(self.names, 0)
         self.own = dict.fromkeys(self.names, 0)
-        self.lost = 0  # events that no running node has heard of
-        self.most_unheard = dict.fromkeys(self.names, 0)
-        self.most_refunds_unheard = 0
+        self.lost = 0  # events that no running node has seen
+        self.most_unseen = dict.fromkeys(self.names, 0)
+        self.most_refunds_unseen = 0
         self.far = dict.fromkeys(self.names, 0)
         self.largest_credit = Fraction(0)  # that any node held at any time, in tokens
         self.letters: list[Letter] = []
@@ -116,7 +116,7 @@ class World:
             bucket.charge(tokens, self.since_start(self.fast_ppm))
         event = 1 << len(self.events)
         self.events.append(tokens)
-        self.heard[name] |= event
+        self.seen[name] |= event
         self.own[name] |= event
         self.unsent |= {(name, other) for other in self.names if other != name}
 
@@ -137,8 +137,8 @@ class World:
         """Tokens taken (sign 1) or refunded (sign -1) in a set of events."""
         return sum(max(0, sign * n) for i, n in enumerate(self.events) if events >> i & 1)
 
-    def unheard(self, name: str) -> int:
-        return ((1 << len(self.events)) - 1) & ~self.heard[name]
+    def unseen(self, name: str) -> int:
+        return ((1 << len(self.events)) - 1) & ~self.seen[name]
 
     # --- steps ---
     def run(self, history: Iterable[Step]) -> World:
@@ -149,12 +149,12 @@ class World:
     def step(self, step: Step) -> None:
         getattr(self, f"do_{step[0]}")(*step[1:])
         for name in self.names:
-            unheard = self.unheard(name)
-            self.most_unheard[name] = max(self.most_unheard[name], self.amount(unheard))
+            unseen = self.unseen(name)
+            self.most_unseen[name] = max(self.most_unseen[name], self.amount(unseen))
             credit = Fraction(self.nodes[name].credit_ns(self.clock(name)))
             self.largest_credit = max(self.largest_credit, credit / self.definitions[name].emission)
-            refunds = self.amount(unheard, -1)
-            self.most_refunds_unheard = max(self.most_refunds_unheard, refunds)
+            refunds = self.amount(unseen, -1)
+            self.most_refunds_unseen = max(self.most_refunds_unseen, refunds)
 
     def name(self, number: int) -> str:
         return self.names[number % len(self.names)]
@@ -186,7 +186,7 @@ class World:
         name = self.name(node)
         content = self.nodes[name].message(self.clock(name))
         if content is not None:
-            self.letters.append(Letter(name, content, self.heard[name], self.now))
+            self.letters.append(Letter(name, content, self.seen[name], self.now))
 
     def do_deliver(self, which: int, node: int, keep: bool) -> None:
         if not self.letters:
@@ -202,20 +202,20 @@ class World:
         """A letter that arrives at once."""
         content = self.nodes[self.name(source)].message(self.clock(self.name(source)))
         if content is not None and self.name(source) != self.name(target):
-            heard = self.heard[self.name(source)]
-            self.deliver(Letter(self.name(source), content, heard, self.now), self.name(target))
+            seen = self.seen[self.name(source)]
+            self.deliver(Letter(self.name(source), content, seen, self.now), self.name(target))
 
     def deliver(self, letter: Letter, name: str) -> bool:
         answer = self.nodes[name].merge(letter.content, self.clock(name))
         if self.nodes[name].columns():
-            self.heard[name] |= letter.heard
+            self.seen[name] |= letter.seen
         return answer
 
     def do_sync(self) -> None:
         self.exchange(1)
 
     def do_far(self, node: int, tokens: int, owners: Sequence[int] = ()) -> None:
-        """A credit for each of these silent nodes, or for one that is never heard."""
+        """A credit for each of these silent nodes, or for one that is never seen."""
         name = self.name(node)
         self.far[name] = tokens * max(1, len(owners))
         self.nodes[name].set_far(tokens, [self.name(owner) for owner in owners] or [NOBODY])
@@ -238,15 +238,15 @@ class World:
 
     def do_snapshot(self, node: int) -> None:
         name = self.name(node)
-        self.snapshots[name] = (self.nodes[name].snapshot(self.clock(name)), self.heard[name])
+        self.snapshots[name] = (self.nodes[name].snapshot(self.clock(name)), self.seen[name])
 
     def do_restore(self, node: int) -> None:
         name = self.name(node)
         if name in self.snapshots:
-            snapshot, heard = self.snapshots[name]
+            snapshot, seen = self.snapshots[name]
             self.died(name)
             self.nodes[name].restore(snapshot, self.clock(name))
-            self.forgot(name, heard)
+            self.forgot(name, seen)
 
     def do_prune(self, node: int, which: int) -> None:
         """Marks a dead epoch that all holders know in full, once any debt had time to refill."""
@@ -274,16 +274,16 @@ class World:
                 self.dead[column] = (self.now, value)
 
     def forgot(self, name: str, remembered: int = 0) -> None:
-        self.heard[name] = remembered
+        self.seen[name] = remembered
         self.unsent = {(a, b) for a, b in self.unsent if a != name}
         everything = (1 << len(self.events)) - 1
-        for heard in self.heard.values():
-            everything &= ~heard
+        for seen in self.seen.values():
+            everything &= ~seen
         self.lost |= everything
 
     # --- everybody meets everybody ---
     def exchange(self, rounds: int) -> None:
-        """Every node writes to every other, but for full keys without news; all are heard."""
+        """Every node writes to every other, but for full keys without news; all are seen."""
         for name in self.names:
             self.do_far(self.names.index(name), 0)
         for _ in range(rounds):
@@ -297,10 +297,10 @@ class World:
         self.unsent.discard((source, target))
         if content is None or (node.debt_ns(self.clock(source)) == 0 and not news):
             return
-        if self.deliver(Letter(source, content, self.heard[source], self.now), target):
+        if self.deliver(Letter(source, content, self.seen[source], self.now), target):
             answer = self.nodes[target].message(self.clock(target))
             assert answer is not None
-            self.deliver(Letter(target, answer, self.heard[target], self.now), source)
+            self.deliver(Letter(target, answer, self.seen[target], self.now), source)
 
     def settle_down(self) -> World:
         """No message is under way any more and everybody has met everybody."""

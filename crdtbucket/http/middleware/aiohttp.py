@@ -8,8 +8,9 @@ from typing import Any
 from aiohttp import web
 from aiohttp.typedefs import Handler, Middleware
 
+from crdtbucket.http.answers import Verdict
 from crdtbucket.http.fields import field_pairs
-from crdtbucket.http.limits import Limits, Verdict, check_limits
+from crdtbucket.http.limits import Limits, check_limits
 from crdtbucket.http.request import Request
 from crdtbucket.limiter.facade import Limiter
 

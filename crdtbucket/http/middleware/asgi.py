@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, MutableMapping, Sequence
 from typing import Any, TypeAlias
 
+from crdtbucket.http.answers import Answer, Verdict
 from crdtbucket.http.fields import DeferredFields, raw_fields
-from crdtbucket.http.limits import Answer, Limits, Verdict, check_limits
+from crdtbucket.http.limits import Limits, check_limits
 from crdtbucket.http.middleware.lifespan import Lifespan
 from crdtbucket.http.request import Request
 

@@ -12,8 +12,9 @@ from starlette.requests import HTTPConnection
 from starlette.requests import Request as StarletteRequest
 
 from crdtbucket.errors import InvalidSpec, LimitExceeded
+from crdtbucket.http.answers import Answer, Verdict, denial
 from crdtbucket.http.fields import raw_fields
-from crdtbucket.http.limits import Answer, Limits, Verdict, check_limits, denial
+from crdtbucket.http.limits import Limits, check_limits
 from crdtbucket.http.middleware.asgi import POLICY_VIOLATION, ASGIRequest
 
 P = ParamSpec("P")

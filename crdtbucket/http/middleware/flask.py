@@ -10,8 +10,9 @@ from typing import Any, ParamSpec, TypeVar
 from flask import Flask, Response, after_this_request, current_app, request
 
 from crdtbucket.errors import LimitExceeded
+from crdtbucket.http.answers import Answer, Verdict, denial
 from crdtbucket.http.fields import field_pairs
-from crdtbucket.http.limits import Answer, Limits, Verdict, check_limits, denial
+from crdtbucket.http.limits import Limits, check_limits
 from crdtbucket.http.middleware.wsgi import KEY, WSGIRequest
 
 P = ParamSpec("P")

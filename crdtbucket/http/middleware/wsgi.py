@@ -11,8 +11,9 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
 from crdtbucket.errors import CrdtbucketError
+from crdtbucket.http.answers import Verdict
 from crdtbucket.http.fields import DeferredFields, field_pairs
-from crdtbucket.http.limits import Limits, Verdict, check_limits
+from crdtbucket.http.limits import Limits, check_limits
 from crdtbucket.http.request import Request
 
 if TYPE_CHECKING:

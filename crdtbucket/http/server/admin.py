@@ -10,7 +10,7 @@ from typing import Any
 from aiohttp import web
 
 from crdtbucket.errors import ConfigError, CrdtbucketError
-from crdtbucket.http.server import bodies, replies
+from crdtbucket.http.server import bodies, node_replies, replies
 from crdtbucket.http.server.calls import respond
 from crdtbucket.http.server.refusal import Refusal, read
 from crdtbucket.http.server.routes import Route
@@ -46,15 +46,15 @@ class Admin:
         refusals = (401, 403)
         return [
             Route("GET", ADMIN + "status", "This node, its buckets and its peers", self.status,
-                  replies.StatusReply, refusals=refusals, admin=True),
+                  node_replies.StatusReply, refusals=refusals, admin=True),
             Route("GET", ADMIN + "doctor", "Whether what this node depends on is in order",
-                  self.doctor, replies.DoctorReply, refusals=(*refusals, 409), admin=True),
+                  self.doctor, node_replies.DoctorReply, refusals=(*refusals, 409), admin=True),
             Route("POST", ADMIN + "reset", "Fill a key", self.reset, replies.ResetReply,
                   bodies.Reset, refusals=(400, *refusals, 404, 409, 413, 415), admin=True),
             Route("POST", ADMIN + "reload", "Read the configuration file again", self.reload,
-                  replies.ReloadReply, refusals=(*refusals, 409), admin=True),
+                  node_replies.ReloadReply, refusals=(*refusals, 409), admin=True),
             Route("POST", ADMIN + "rollout", "Advance, halt or roll back a version", self.rollout,
-                  replies.RolloutReply, bodies.Steer, refusals=(400, *refusals, 409, 413, 415),
+                  node_replies.RolloutReply, bodies.Steer, refusals=(400, *refusals, 409, 413, 415),
                   admin=True),
             Route("POST", ADMIN + "order", "Take an operator's order", self.order,
                   replies.OrderReply, bodies.Order, refusals=(400, *refusals, 409, 413, 415),

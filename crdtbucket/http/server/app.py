@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+from functools import cached_property
 
 from aiohttp import HttpVersion11, web
 from prometheus_client import CollectorRegistry
@@ -19,7 +20,7 @@ from crdtbucket.http.server.envoy_json import EnvoyJson
 from crdtbucket.http.server.forward_auth import FORWARD_AUTH, ForwardAuth
 from crdtbucket.http.server.given_limits import GivenLimits
 from crdtbucket.http.server.host_names import Hosts
-from crdtbucket.http.server.json_answer import JSON
+from crdtbucket.http.server.json_answer import JsonAnswer
 from crdtbucket.http.server.openapi import document
 from crdtbucket.http.server.quota_server import QuotaServer
 from crdtbucket.http.server.refusal import Refusal, refusal_of
@@ -67,7 +68,6 @@ class Api:
             *GivenLimits(limiter).routes(),
         ]
         self.settings = settings
-        self._document = json.dumps(document(self.routes), indent=1).encode()
         openapi = Route("GET", OPENAPI, "This document", self._openapi, None)
         counts = Route("GET", COUNTS, "For the other workers", self._counts, None, always=True)
         others = [openapi, *self.console.routes(), *([] if siblings is None else [counts])]
@@ -90,7 +90,11 @@ class Api:
         self.console.feed.end(DRAINING)
 
     async def _openapi(self, _: web.BaseRequest) -> web.StreamResponse:
-        return web.Response(body=self._document, content_type=JSON)
+        return JsonAnswer(self._document, {})
+
+    @cached_property
+    def _document(self) -> str:
+        return json.dumps(document(self.routes), indent=1)
 
     async def _counts(self, _: web.BaseRequest) -> web.StreamResponse:
         return respond(self.metrics.counts())

@@ -47,7 +47,7 @@ ModeName = Literal["strong", "eventual", "fallback"]
 class RequestBody(BaseModel):
     """Of a request: no unknown names, and no text where a number belongs."""
 
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, defer_build=True)
     text_values: ClassVar[int] = 0
     """Fields that have to be there and are texts."""
 

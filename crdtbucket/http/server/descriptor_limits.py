@@ -14,8 +14,8 @@ from dataclasses import dataclass, field
 from crdtbucket._core import MAX_SETTLE, Decision
 from crdtbucket.base.clock import NS_PER_SECOND
 from crdtbucket.config.descriptors import MAX_ENTRIES
+from crdtbucket.http.answers import denial, fields_of
 from crdtbucket.http.fields import PROBLEM_TYPE, FieldOptions
-from crdtbucket.http.limits import denial, fields_of
 from crdtbucket.http.request_rules import shortened
 from crdtbucket.http.server.refusal import Refusal
 from crdtbucket.http.server.serve_settings import ServeSettings

@@ -13,9 +13,9 @@ from ipaddress import ip_address
 
 from aiohttp import web
 
+from crdtbucket.base.address import split_address
 from crdtbucket.errors import InvalidSpec
 from crdtbucket.http.server.refusal import Refusal
-from crdtbucket.mesh.mesh_config import split_address
 
 ANY = "*"
 LOOPBACK = frozenset(("localhost", "127.0.0.1", "::1"))

@@ -11,8 +11,8 @@ import stat
 from collections.abc import Iterator
 from ipaddress import ip_address
 
+from crdtbucket.base.address import split_address
 from crdtbucket.errors import CrdtbucketError
-from crdtbucket.mesh.mesh_config import split_address
 
 UNIX = "unix:"
 BACKLOG = 512

@@ -8,16 +8,12 @@ them to the Envoy. What the Envoy admits without an assignment is charged when i
 
 from __future__ import annotations
 
-import asyncio
-import heapq
-import logging
-from collections import Counter, OrderedDict, defaultdict
+from collections import Counter, OrderedDict
 from collections.abc import Callable, Sequence
-from itertools import count, islice
+from itertools import islice
 
 from crdtbucket._core import MAX_SETTLE
 from crdtbucket.base.clock import NS_PER_SECOND, now_ns
-from crdtbucket.errors import CrdtbucketError
 from crdtbucket.http.request_rules import shortened
 from crdtbucket.http.server.descriptor_limits import (
     NO_BUCKET,
@@ -27,11 +23,11 @@ from crdtbucket.http.server.descriptor_limits import (
     Weigh,
     text_of,
 )
-from crdtbucket.http.server.quota_group import LONGEST_NS, SHORTEST_NS, QuotaGroup
+from crdtbucket.http.server.quota_group import QuotaGroup
+from crdtbucket.http.server.quota_schedule import QuotaSchedule
 from crdtbucket.http.server.quota_subscription import (
     ASSIGNED_S,
     AT_ONCE,
-    IDLE_NS,
     BucketId,
     QuotaAction,
     QuotaStream,
@@ -42,7 +38,6 @@ from crdtbucket.http.server.quota_subscription import (
 from crdtbucket.http.server.refusal import Refusal
 from crdtbucket.limiter.facade import Limiter
 
-LOG = logging.getLogger("crdtbucket.http")
 EXTEND_NS = ASSIGNED_S * NS_PER_SECOND // 3
 """After that an assignment is sent again."""
 MAX_STREAMS = 1_000
@@ -75,18 +70,7 @@ class QuotaServer:
         self._groups: dict[tuple[str, str], QuotaGroup] = {}
         self._group_of: OrderedDict[QuotaSubscription, QuotaGroup] = OrderedDict()
         """Those that a change of the configuration has not reached yet come first."""
-        self.assigning: set[asyncio.Future[None]] = set()
-        """What ticks have started and what has not ended, one for each key at most."""
-        self._turns: defaultdict[str, asyncio.Semaphore] = defaultdict(
-            lambda: asyncio.Semaphore(AT_ONCE)
-        )
-        """Of each bucket: a store is not asked about all its keys at once."""
-        self._quiet_until: dict[str, int] = {}
-        """Of buckets of which nothing could be assigned, until when that is not logged again."""
-        self._due: list[tuple[int, int, QuotaGroup]] = []
-        self._order = count()
-        self.sooner = asyncio.Event()
-        """Set when something is due before what the last tick returned."""
+        self.schedule = QuotaSchedule(clock, self._assign)
 
     @property
     def subscriptions(self) -> int:
@@ -103,67 +87,15 @@ class QuotaServer:
 
     async def run(self) -> None:
         """Ticks for ever."""
-        try:
-            while True:
-                self.sooner.clear()
-                try:
-                    due = self.tick()
-                except Exception:
-                    LOG.exception("a bug in what is assigned to Envoys")
-                    due = self._clock() + LONGEST_NS
-                await self._until(due)
-        finally:
-            for task in self.assigning:
-                task.cancel()
-            if self.assigning:
-                await asyncio.wait(self.assigning)
-
-    async def _until(self, due: int | None) -> None:
-        if due is None:
-            await self.sooner.wait()
-            return
-        # No wait_for, which may take an end to the loop for an event, before Python 3.12.
-        wait = max(0, due - self._clock()) / NS_PER_SECOND
-        timer = asyncio.get_running_loop().call_later(wait, self.sooner.set)
-        try:
-            await self.sooner.wait()
-        finally:
-            timer.cancel()
+        await self.schedule.run(self.tick)
 
     def tick(self) -> int | None:
-        """Starts the assignments that are due, each by itself: a store that is slow about one key
-        holds up no other. Returns when to call it again (ns); None: when `sooner` is set."""
+        """Starts the assignments that are due. Returns when to call it again (ns); None: when
+        `schedule.sooner` is set."""
         now = self._clock()
         unfollowed = self._follow_rules(now)
-        started = 0
-        while self._due and self._due[0][0] <= now and started < AT_ONCE:
-            due, _, group = heapq.heappop(self._due)
-            if group.due == due and not group.busy:  # else it is looked at again at the end
-                started += 1
-                group.due, group.busy = None, True
-                task = asyncio.ensure_future(self._in_turn(group))
-                self.assigning.add(task)
-                task.add_done_callback(self.assigning.discard)
-        return now if unfollowed else self._due[0][0] if self._due else None
-
-    async def _in_turn(self, group: QuotaGroup) -> None:
-        async with self._turns[group.bucket]:
-            now = group.begun = self._clock()
-            group.due = None
-            try:
-                at = await self._assign(group, now)
-            except Exception as error:  # noqa: BLE001 - logged, and tried again
-                at = self._clock() + LONGEST_NS
-                self._failed(group.bucket, error, now)
-        missed, group.due, group.busy = group.due, None, False
-        self._schedule(group, at if missed is None else min(at, missed))
-
-    def _failed(self, bucket: str, error: Exception, now: int) -> None:
-        if now >= self._quiet_until.get(bucket, now):
-            self._quiet_until[bucket] = now + IDLE_NS
-            why = None if isinstance(error, CrdtbucketError) else error
-            what = "nothing can be assigned of bucket %s now: %s"
-            LOG.warning(what, bucket, error, exc_info=why)
+        due = self.schedule.start_due(now)
+        return now if unfollowed else due
 
     def close(self, stream: QuotaStream) -> None:
         """Its Envoy is gone. What it was assigned and has not reported stays charged: it may have
@@ -207,7 +139,9 @@ class QuotaServer:
         if one is not None and (name or one.action is None):
             group = self._group_of[one]
             # Not as soon as one of them reports: those that are in need share by turns of a pace.
-            self._schedule(group, now if one.action is None else max(now, group.begun + group.pace))
+            self.schedule.put(
+                group, now if one.action is None else max(now, group.begun + group.pace)
+            )
 
     def _admitted(
         self, stream: QuotaStream, usage: QuotaUsage, place: tuple[str, str], now: int
@@ -238,7 +172,7 @@ class QuotaServer:
         if self._limiter.config is not self._config:
             self._config = self._limiter.config
             self._version += 1
-            self.sooner.set()
+            self.schedule.sooner.set()
 
     def _follow_rules(self, now: int) -> bool:
         """After a change of the configuration every bucket id goes to where it belongs now, some at
@@ -260,7 +194,7 @@ class QuotaServer:
             self._join(one, place)
         one.version = self._version
         self._group_of.move_to_end(one)
-        self._schedule(self._group_of[one], now)
+        self.schedule.put(self._group_of[one], now)
         return True
 
     def _join(self, one: QuotaSubscription, place: tuple[str, str]) -> None:
@@ -282,16 +216,6 @@ class QuotaServer:
         self._leave(one)
         del one.stream.ids[one.bucket_id]
         one.stream.id_bytes -= bytes_of(one.bucket_id)
-
-    def _schedule(self, group: QuotaGroup, at: int) -> None:
-        """Looks at the group by then, but not sooner than `SHORTEST_NS` after the last look."""
-        if not group.members:
-            return
-        at = max(at, group.begun + SHORTEST_NS)
-        if group.due is None or at < group.due:
-            group.due = at
-            heapq.heappush(self._due, (at, next(self._order), group))
-            self.sooner.set()
 
     async def _assign(self, group: QuotaGroup, now: int) -> int:
         """Returns when to look again."""

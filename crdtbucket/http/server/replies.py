@@ -1,8 +1,8 @@
-"""Models of the answers of the server, of which the OpenAPI document is made."""
+"""Models of the answers to calls, of which the OpenAPI document is made."""
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -12,7 +12,7 @@ from crdtbucket.http.server.bodies import ModeName
 class Reply(BaseModel):
     """Of the server."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", defer_build=True)
 
 
 class DecisionReply(Reply):
@@ -78,200 +78,6 @@ class ReleaseReply(Reply):
     released: bool
 
 
-class BucketInfo(Reply):
-    """A bucket and its counts since this node started."""
-
-    name: str
-    capacity: int
-    slots: Annotated[
-        int | None, Field(description="Of a limit of what is in flight; else null.")
-    ] = None
-    refill_per_second: float
-    mode: ModeName
-    keys: int
-    allowed: int
-    denied: int
-    granted: int
-    refunded: int
-
-
-class BucketsReply(Reply):
-    """All buckets."""
-
-    buckets: list[BucketInfo]
-
-
-class HeavyKeyInfo(Reply):
-    """A key and the tokens that were asked for it here, at most `error` too many."""
-
-    key: str
-    tokens: int
-    error: int
-    denied: Annotated[int, Field(description="Of those, tokens that were denied.")]
-    remaining: int
-
-
-class HeavyKeysReply(Reply):
-    """The heaviest keys first."""
-
-    bucket: str
-    counted: Annotated[str, Field(description="What the numbers count.")]
-    keys: list[HeavyKeyInfo]
-
-
-class ConfigInfo(Reply):
-    """Which configuration a node runs; `hash` is empty where it has no file."""
-
-    version: int
-    hash: str
-    stage: str
-
-
-class OwnConfigInfo(ConfigInfo):
-    """Which configuration this node runs, and how many it has taken and refused. `fault`: why the
-    last one was refused, "" where it was not."""
-
-    reloads: int
-    refused: int
-    fault: str
-
-
-StatusName = Literal["running", "done", "halted", "rolled back"]
-
-
-class RolloutInfo(Reply):
-    """The newest version that a node has, and how that stands."""
-
-    version: int
-    hash: str
-    status: StatusName
-
-
-class CallCounts(Reply):
-    """Calls that were admitted and denied."""
-
-    admitted: int
-    denied: int
-
-
-class OldAndNewCounts(Reply):
-    """Of a bucket that has keys of both versions, since the roll-out began."""
-
-    old: CallCounts
-    new: CallCounts
-
-
-class RolloutReply(RolloutInfo):
-    """How far the newest version is, on this node. Times are seconds."""
-
-    before: Annotated[int, Field(description="The version that it replaces.")]
-    reason: Annotated[str, Field(description="Why it stands so, where that is known here.")]
-    stage: Annotated[int, Field(description="From 1.")]
-    stages: int
-    reach: Annotated[str, Field(description="What this stage reaches, in words.")]
-    percent: Annotated[int, Field(description="Of the keys of this node.")]
-    since: Annotated[float, Field(description="Since it came here.")]
-    hold: Annotated[
-        float | None,
-        Field(description="How long a stage lasts; null: until an operator advances it."),
-    ]
-    halts: Annotated[int, Field(description="Times that this node halted it by itself.")]
-    buckets: dict[str, OldAndNewCounts]
-
-
-class PeerInfo(Reply):
-    """A node that this one knows; `config` is null where it has sent none."""
-
-    name: str
-    region: str
-    state: Literal["alive", "suspect", "dead", "left"]
-    lag: Annotated[float | None, Field(description="How old its newest round is, seconds.")] = None
-    fingerprint: Annotated[
-        str | None, Field(description="Of the key that it has proved; null: none, or no link.")
-    ] = None
-    config: ConfigInfo | None = None
-    rollout: RolloutInfo | None = None
-    unseen: Annotated[
-        list[str], Field(description="Members that it says it does not hear itself.")
-    ] = []
-
-
-class IdentityInfo(Reply):
-    """What binds nodes to their names, and the key of this one."""
-
-    policy: Literal["off", "pinned", "allowed", "certificate"]
-    fingerprint: str | None = None
-    operators: Annotated[
-        list[str],
-        Field(
-            description="Fingerprints of the keys whose orders hold, at most 32; none: what moves "
-            "other nodes is not signed."
-        ),
-    ] = []
-    ejected: Annotated[
-        list[str], Field(description="Names of nodes and fingerprints of keys, at most 32.")
-    ] = []
-    rebound: Annotated[
-        dict[str, str], Field(description="Fingerprints of keys that operators gave, at most 32.")
-    ] = {}
-
-
-class PeersReply(Reply):
-    """This node and those that it knows."""
-
-    node: str
-    region: str
-    identity: Annotated[IdentityInfo | None, Field(description="Null without a mesh.")] = None
-    peers: list[PeerInfo]
-
-
-class RegionInfo(Reply):
-    """Another region of a replicated Redis."""
-
-    state: Literal["seen", "silent", "unknown"]
-    late: Annotated[
-        float | None, Field(description="Seconds that its updates are behind; null: never seen.")
-    ]
-
-
-class StatusReply(PeersReply):
-    """What an operator asks first."""
-
-    ready: bool
-    warming_up: Annotated[bool, Field(description="It has no answer from the mesh yet.")]
-    buckets: list[BucketInfo]
-    redis: Annotated[dict[str, str], Field(description="The mode of each endpoint.")]
-    regions: Annotated[
-        dict[str, RegionInfo], Field(description="The other regions of a replicated Redis.")
-    ]
-    region_conflict: Annotated[
-        bool, Field(description="Two servers have one region's name, or regions hash otherwise.")
-    ]
-    config: OwnConfigInfo
-    rollout: RolloutReply | None = None
-
-
-class DoctorCheckInfo(Reply):
-    """One thing that was examined."""
-
-    subject: str
-    level: Literal["ok", "note", "wrong"]
-    text: Annotated[str, Field(description="What was found; with wrong, what to do.")]
-
-
-class DoctorReply(Reply):
-    """What the node found about itself and all that its file names."""
-
-    ok: Annotated[bool, Field(description="Nothing is wrong.")]
-    checks: list[DoctorCheckInfo]
-
-
-class HealthReply(Reply):
-    """The process answers."""
-
-    status: Literal["ok"] = "ok"
-
-
 class ResetReply(Reply):
     """What came back, and what is left now."""
 
@@ -303,12 +109,6 @@ class OverridesReply(Reply):
         str | None, Field(description="Ask for `after` this to go on; null: that is all.")
     ]
     count: Annotated[int, Field(description="Of all buckets.")]
-
-
-class ReloadReply(Reply):
-    """What is in force now."""
-
-    config: OwnConfigInfo
 
 
 class RequestFault(Reply):

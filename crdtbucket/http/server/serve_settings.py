@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from dataclasses import InitVar, dataclass, field
 
+from crdtbucket.base.address import is_loopback, split_address
 from crdtbucket.errors import InvalidSpec
 from crdtbucket.http.server.host_names import Hosts
 from crdtbucket.http.server.listening import UNIX
 from crdtbucket.http.server.token_digest import TokenDigest
-from crdtbucket.mesh.mesh_config import is_loopback, split_address
 
 DEFAULT_LISTEN = "127.0.0.1:7980"
 

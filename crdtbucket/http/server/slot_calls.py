@@ -8,8 +8,8 @@ from aiohttp import web
 
 from crdtbucket.base.clock import NS_PER_SECOND, now_ns
 from crdtbucket.errors import InvalidSpec, SlotDenied
+from crdtbucket.http.answers import SOON
 from crdtbucket.http.fields import problem
-from crdtbucket.http.limits import SOON
 from crdtbucket.http.server import bodies, replies
 from crdtbucket.http.server.calls import LATE_S, MAX_HANDLES, respond
 from crdtbucket.http.server.handle_store import HandleStore

@@ -12,7 +12,7 @@ from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_l
 
 from crdtbucket.base.clock import now_ns
 from crdtbucket.errors import CrdtbucketError
-from crdtbucket.http.server import bodies, replies
+from crdtbucket.http.server import bodies, node_replies
 from crdtbucket.http.server.calls import Calls, respond
 from crdtbucket.http.server.refusal import Refusal, check_query, whole_parameter
 from crdtbucket.http.server.routes import Route
@@ -51,15 +51,15 @@ class Views:
         """What this part answers."""
         top = {"type": "integer", "minimum": 1, "maximum": bodies.MAX_TOP, "default": TOP}
         return [
-            Route("GET", "/v1/buckets", "All buckets", self.buckets, replies.BucketsReply),
+            Route("GET", "/v1/buckets", "All buckets", self.buckets, node_replies.BucketsReply),
             Route("GET", "/v1/buckets/{bucket}/keys", "The heaviest keys of a bucket", self.keys,
-                  replies.HeavyKeysReply, refusals=(400, 404), query={"top": top}),
+                  node_replies.HeavyKeysReply, refusals=(400, 404), query={"top": top}),
             Route("GET", "/v1/peers", "The nodes that this one knows", self.peers,
-                  replies.PeersReply),
+                  node_replies.PeersReply),
             Route("GET", "/healthz", "Whether the process answers", self.health,
-                  replies.HealthReply, always=True),
-            Route("GET", "/readyz", "Whether to send traffic here", self.ready, replies.HealthReply,
-                  denials=(503,), always=True),
+                  node_replies.HealthReply, always=True),
+            Route("GET", "/readyz", "Whether to send traffic here", self.ready,
+                  node_replies.HealthReply, denials=(503,), always=True),
             Route("GET", "/metrics", "For Prometheus", self.metrics, None, media="text/plain",
                   always=True),
         ]  # fmt: skip

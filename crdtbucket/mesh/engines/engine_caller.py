@@ -13,7 +13,7 @@ from crdtbucket.mesh.engines.subjects import decode_name, encode_name
 from crdtbucket.mesh.links.channel import ChannelLost
 from crdtbucket.mesh.mesh_config import MeshConfig
 
-HEARD_S = ANNOUNCE_S + 1.0
+SIGHTED_S = ANNOUNCE_S + 1.0
 """Within so long every node that the engine reaches has announced itself."""
 
 
@@ -21,7 +21,7 @@ class EngineCaller:
     """Also the engine's listener, which hands what concerns its calls to an exchange."""
 
     def __init__(self, engine: Engine, config: MeshConfig, name: str) -> None:
-        """`name`: the engine has to allow publishing and hearing under it."""
+        """`name`: the engine has to allow publishing and subscribing under it."""
         self.kind = engine.kind
         self._name = name
         self._engine = engine
@@ -44,8 +44,8 @@ class EngineCaller:
             return f"no answer within {timeout:g} s: is it overloaded?"
 
     async def nodes(self) -> list[str]:
-        """The addresses of all nodes that announce themselves, sorted; it takes `HEARD_S`."""
-        await asyncio.sleep(HEARD_S)
+        """The addresses of all nodes that announce themselves, sorted; it takes `SIGHTED_S`."""
+        await asyncio.sleep(SIGHTED_S)
         return [f"{self.kind}:{encode_name(name)}" for name in sorted(self._exchange.sightings)]
 
     async def connect(self, address: str) -> EngineChannel:

@@ -60,7 +60,7 @@ class EngineChannel:
         self.peer_name = peer_name
         self.number = number
         self.dialed = dialed
-        self.heard_at: float | None = None
+        self.last_seen: float | None = None
         """When the last message came (the loop's s); None before the first."""
         self.asked_at = -1e9
         """When the engine was last asked whether the peer is there (the loop's s)."""
@@ -110,7 +110,7 @@ class EngineChannel:
 
     def push(self, data: bytes) -> None:
         """A message has come."""
-        self.heard_at = asyncio.get_running_loop().time()
+        self.last_seen = asyncio.get_running_loop().time()
         self._waiting.append(data)
         self._waiting_bytes += len(data)
         while len(self._waiting) > MAX_WAITING or self._waiting_bytes > MAX_WAITING_BYTES:

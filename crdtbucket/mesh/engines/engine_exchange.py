@@ -191,9 +191,9 @@ class EngineExchange:
         here = sighting is not None and sighting.place == place != ""
         now = asyncio.get_running_loop().time()
         for channel in [one for one in self._channels.values() if one.peer_name == name]:
-            if channel.heard_at is None:
+            if channel.last_seen is None:
                 channel.end("nobody of this name is connected", by_peer=here)
-            elif here and now - channel.heard_at <= self._recent_s:
+            elif here and now - channel.last_seen <= self._recent_s:
                 channel.end("its connection to the engine has ended", by_peer=True)
 
     # -- inside

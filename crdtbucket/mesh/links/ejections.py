@@ -11,7 +11,7 @@ from crdtbucket.errors import WireError
 from crdtbucket.mesh.identity_settings import is_fingerprint
 from crdtbucket.mesh.links.node_key import NodeKey, fingerprint_of
 from crdtbucket.mesh.links.order_book import OrderBook
-from crdtbucket.mesh.links.signed_orders import SignedOrder, check_signing, parts_of, unpacked
+from crdtbucket.mesh.links.signed_orders import SignedOrder, check_signing, parts_of
 
 MAX_ORDERS = 256
 """Subjects about which there is an order, readmitted ones too."""
@@ -97,11 +97,6 @@ class EjectOrder(SignedOrder):
                 raise WireError("an order that says nothing")
             check_signing(counter, public, signature, unsigned=False)
             yield cls(subject, counter, said, public, signature)
-
-
-def read_orders(data: bytes) -> Iterator[EjectOrder]:
-    """The orders in these bytes, as `EjectOrder.read`."""
-    return EjectOrder.read(unpacked(data))
 
 
 class Ejections(OrderBook[EjectOrder]):

@@ -50,7 +50,7 @@ class Link:
         self._more = asyncio.Event()
         self._sender: asyncio.Task[None] | None = None
         self._sending_since: float | None = None
-        self._heard_at = self._loop.time()
+        self._last_seen = self._loop.time()
         self._closing = False
         self.ended_because = ""
         self.ended_there = False
@@ -81,12 +81,16 @@ class Link:
 
     def silent_for(self) -> float:
         """Seconds since a valid frame came."""
-        return self._loop.time() - self._heard_at
+        return self._loop.time() - self._last_seen
 
-    def stuck_for(self) -> float:
-        """Seconds for which the peer has not taken what is being sent; 0 when nothing waits."""
+    def give_up(self, *, silent_s: float, stuck_s: float) -> None:
+        """Ends it at once when the peer was silent for longer, or has not taken for longer what is
+        being sent."""
         since = self._sending_since
-        return 0.0 if since is None else self._loop.time() - since
+        if since is not None and self._loop.time() - since > stuck_s:
+            self.abort(f"it took nothing for {stuck_s:g} s")
+        elif self.silent_for() > silent_s:
+            self.abort(f"it was silent for {silent_s:g} s")
 
     async def run(
         self,
@@ -109,7 +113,7 @@ class Link:
                 self._lost(by_peer=error.by_peer)
                 return
             kind, body = self._session.open(data)
-            self._heard_at = self._loop.time()
+            self._last_seen = self._loop.time()
             self._counters.frames_in += 1
             self._counters.bytes_in += len(data)
             if kind == Kind.FRAME:

@@ -3,7 +3,7 @@
 Each frame shows the sender's clock, to within half of the round trip that ends with it. Those with
 a round trip above `TRIP_NS` are left out, so that no delay passes for a jump. A delay makes the
 clock look late, so the largest difference within a window is the truest. Clocks drift apart, by at
-most some hundred ppm each: that is followed, however long a peer was not heard. What moves by more
+most some hundred ppm each: that is followed, however long a peer was not seen. What moves by more
 than `JUMP_NS` beyond what a drift of `DRIFT_PPM` explains since the last comparison, on most links
 at once, was a jump of this node's clock; a clock that runs off faster than that is corrected in
 such steps, too. Peers may be wrong together, or be one under several names: they are believed as

@@ -61,7 +61,7 @@ def read(payload: bytes, definitions: int, origins: int) -> Iterator[Entry]:
 
 
 def _skip_rates(payload: bytes, at: int, origins: int) -> int:
-    """Behind the rates of nodes that some peer does not hear: an observer predicts nobody."""
+    """Behind the rates of nodes that some peer does not see: an observer predicts nobody."""
     count, at = _varint(payload, at, MAX_COLUMNS)
     owner = -1
     for _ in range(count):

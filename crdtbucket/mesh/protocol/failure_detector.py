@@ -1,13 +1,13 @@
 """Tells a peer that died from one that is cut off, by how its connection ended.
 
-Silence proves nothing: a peer that nobody hears may be serving on the other side of a partition.
+Silence proves nothing: a peer that nobody sees may be serving on the other side of a partition.
 But when a process dies, its kernel ends its connections, and refuses dials to its port at once. So
 a peer counts as dead when all of this holds:
 
 1. its connection *ended*: the peer's side closed or reset it (this side did not give up waiting);
 2. for `ended_is_dead` since then, every dial to it was refused, and one was just now;
-3. no connected peer hears it, and no relay has heard it during that time;
-4. this node hears more than half of the members since then, directly or through relays; or this
+3. no connected peer sees it, and no relay has seen it during that time;
+4. this node sees more than half of the members since then, directly or through relays; or this
    peer is the only one that is missing.
 
 A device that resets connections and refuses dials looks the same from one node. Rules 3 and 4 are
@@ -111,7 +111,7 @@ class FailureDetector:
         return is_majority(1 + len(seen), len(missing - seen))
 
     def seen_by_any(self, link: PeerState, now: int, within: int) -> bool:
-        """Whether a peer that is heard here may hear this member, or a relay has heard it within
+        """Whether a peer that is seen here may see this member, or a relay has seen it within
         this time."""
         name = link.info.name
         if now - link.relayed_at < within:
@@ -139,6 +139,6 @@ class FailureDetector:
 
 
 def is_majority(seen: int, missing: int) -> bool:
-    """Whether a node that hears `seen` members, itself included, may declare one of the `missing`
-    others dead: it hears more than half of all, or misses this one only."""
+    """Whether a node that sees `seen` members, itself included, may declare one of the `missing`
+    others dead: it sees more than half of all, or misses this one only."""
     return seen > missing or missing == 1

@@ -18,7 +18,7 @@ from crdtbucket.mesh.protocol.roster import Introducer
 PLACES = 384
 """Epochs that peers may introduce, all together; each connected peer an equal part of them."""
 MEMBER_PLACES = 448
-"""Up to so many, where the epoch is that of a member whom somebody hears."""
+"""Up to so many, where the epoch is that of a member whom somebody sees."""
 OBSERVERS = "an observer"
 
 

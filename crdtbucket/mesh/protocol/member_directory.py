@@ -37,14 +37,14 @@ class MemberDirectory:
         self.known: dict[str, wire.Member] = {}
         """Members, by name; not this node itself."""
         self._advertised_at: dict[str, int] = {}
-        """When somebody that hears them itself last advertised them."""
+        """When somebody that sees them itself last advertised them."""
         self._introduced_by: dict[str, str] = {}
         """Which peer advertised a member first that was never linked here, the oldest first."""
         self.running_elsewhere: dict[int, tuple[int, str]] = {}
-        """Epochs of processes without a link here that relays hear: as of when, and the relay."""
+        """Epochs of processes without a link here that relays see: as of when, and the relay."""
 
     def learn(self, member: wire.Member, now: int, by: str = "") -> bool:
-        """A member is advertised by somebody that hears it: by the peer `by`, or "" when it is
+        """A member is advertised by somebody that sees it: by the peer `by`, or "" when it is
         linked here itself. Returns False when there is no room for it."""
         name, region, epoch, address = member
         known = self.known.get(name)
@@ -80,7 +80,7 @@ class MemberDirectory:
                 del self.running_elsewhere[epoch]
 
     def relayed(self, epoch: int, at: int, relay: str) -> None:
-        """The peer `relay` heard, itself or by others, at the time `at` a process to which there is
+        """The peer `relay` saw, itself or by others, at the time `at` a process to which there is
         no link here: it is another node's, a later one of a peer, or taken for dead."""
         if at > self.running_elsewhere.get(epoch, (NEVER, ""))[0]:
             self.running_elsewhere[epoch] = at, relay
@@ -114,7 +114,7 @@ class MemberDirectory:
         return link is not None and link.left and link.info.epoch == epoch
 
     def only_advertised(self) -> set[str]:
-        """Members to which there is no link here, and that a peer which is not gone itself hears,
+        """Members to which there is no link here, and that a peer which is not gone itself sees,
         as far as it has said. A joiner may know one that has just died: that is no member."""
         peers = [
             link
@@ -155,5 +155,5 @@ class MemberDirectory:
 
 def may_see(advertised: Collection[str] | None, unseen: Collection[str], name: str) -> bool:
     """Whether a peer that has advertised these members (None before the first time), some of them
-    as unseen, may hear the member `name`."""
+    as unseen, may see the member `name`."""
     return advertised is None or (name in advertised and name not in unseen)

@@ -68,7 +68,7 @@ class MemberUpdates:
         """Takes what a frame says of members, configurations and dead epochs."""
         refused = 0
         for member in frame.members or ():
-            # Only a peer that hears a member is believed: otherwise the mesh would advertise dead
+            # Only a peer that sees a member is believed: otherwise the mesh would advertise dead
             # members for ever.
             name, _, epoch, _ = member
             if name not in (frame.unseen or ()) and not self._directory.has_left(name, epoch):

@@ -27,7 +27,7 @@ log = logging.getLogger("crdtbucket.mesh")
 DEAD_NS = 15_000_000_000
 """A peer that was not seen for so long is dead; still a member until `forget_after`."""
 HOLD_NS = 60_000_000_000
-"""For so long the log of versions is kept for a peer that is silent, or that does not hear this
+"""For so long the log of versions is kept for a peer that is silent, or that does not see this
 node; later it gets a full sync."""
 REACHED_NS = 2_000_000_000
 """A peer that has acknowledged a frame of this age, or of three rounds, and the round trip, is
@@ -46,7 +46,7 @@ class FleetRow(NamedTuple):
     config: wire.Config | None
     rollout: wire.Rollout | None
     unseen: tuple[str, ...] = ()
-    """Members that it says it does not hear itself."""
+    """Members that it says it does not see itself."""
 
 
 class Membership:
@@ -138,7 +138,7 @@ class Membership:
         self._pruner.returned(epoch)
 
     def seen_running(self, epoch: int, at: int) -> None:
-        """A peer heard this process at the time `at`: if it was taken for dead before that, its
+        """A peer saw this process at the time `at`: if it was taken for dead before that, its
         tombstone is taken back."""
         if at > self._pruner.tombstones.get(epoch, at):
             self._pruner.returned(epoch)
@@ -201,7 +201,7 @@ class Membership:
         rows = [FleetRow(me.name, me.region, "alive", *own)]
         for name, link in self.links.items():
             state = self.status(name, now)
-            # What a silent peer said last says nothing of who hears whom now.
+            # What a silent peer said last says nothing of who sees whom now.
             unseen = self.visibility.unseen_by(link) if state == "alive" else ()
             region, config = link.info.region, link.config
             rows.append(FleetRow(name, region, state, config, link.rollout, unseen))
@@ -272,7 +272,7 @@ class Membership:
 
     def _make_room(self, now: int) -> None:
         """Of peers that are gone the last ones are remembered. When the epochs run out, the peer
-        that has been silent for longest is forgotten, if nobody hears it."""
+        that has been silent for longest is forgotten, if nobody sees it."""
         gone = [link for link in self.links.values() if self.directory.is_gone(link.info.name)]
         gone = sorted((one for one in gone if not one.connected), key=lambda link: link.last_seen)
         for link in gone[: max(0, len(gone) - GONE)]:

@@ -118,7 +118,7 @@ class PeerState:
     advertised: frozenset[str] | None = None
     """The members that it has advertised; None before the first time."""
     unseen: tuple[str, ...] = ()
-    """Those of them that it does not hear itself."""
+    """Those of them that it does not see itself."""
     ages_from: int = 0
     """From which of these on the next round tells it ages, when they do not all fit."""
     relayed_at: int = NEVER

@@ -1,6 +1,6 @@
-"""Relays the counts of members that some peer does not hear, and states how old they are.
+"""Relays the counts of members that some peer does not see, and states how old they are.
 
-A and C do not hear each other, and B hears both. B makes the entries of C dirty, so that they reach
+A and C do not see each other, and B sees both. B makes the entries of C dirty, so that they reach
 A, and states with every complete round to A the age of its newest counts of C. A then knows C as
 well as B does, and keeps no credit for it as for a peer that may be taking unseen.
 
@@ -8,8 +8,8 @@ Ages go on from relay to relay, so that in a chain of any length a node is known
 only its columns arrive. Nobody gets a newer age of a dead one: ages are never made younger.
 
 What B states must have reached A. So it states an age only while it relays, and begins to relay
-with what C sent in the last seconds, before A had advertised that it does not hear C. Counts of C
-that B has from another relay R are stated to A only if A does not hear R either: otherwise R itself
+with what C sent in the last seconds, before A had advertised that it does not see C. Counts of C
+that B has from another relay R are stated to A only if A does not see R either: otherwise R itself
 states them.
 """
 
@@ -51,12 +51,12 @@ class Relays:
 
     def merged(self, link: PeerState, touched: array[int], now: int) -> None:
         """Entries of this peer were merged. What has risen in them is relayed already if some peer
-        is known not to hear it; otherwise that may turn out soon."""
+        is known not to see it; otherwise that may turn out soon."""
         if touched and not self._visibility.relay_mask()[link.node]:
             link.recent_entries.append((now, touched))
 
     def begin(self, names: Iterable[str], now: int) -> None:
-        """A peer says that it does not hear these members any more: what they sent lately, while
+        """A peer says that it does not see these members any more: what they sent lately, while
         nobody relayed it, is relayed as well."""
         for name in names:
             link = self._links.get(name)
@@ -66,7 +66,7 @@ class Relays:
                     self._table.touch(touched)
 
     def ages(self, link: PeerState, now: int) -> tuple[tuple[int, int], ...]:
-        """(epoch, age in ms) of the members that this peer does not hear, for a complete round."""
+        """(epoch, age in ms) of the members that this peer does not see, for a complete round."""
         unseen = names = self._visibility.unseen_by(link)
         if not names:
             return ()
@@ -87,7 +87,7 @@ class Relays:
         return (*rows, *self._far(link, now))[: wire.MAX_AGES]
 
     def _far(self, link: PeerState, now: int) -> Iterator[tuple[int, int]]:
-        """The same of processes without a link here, as far as this peer hears no other relay that
+        """The same of processes without a link here, as far as this peer sees no other relay that
         states them."""
         unseen = self._visibility.unseen_by(link)
         limit = min(self._caught_up_ns, wire.MAX_AGE_MS * MS)

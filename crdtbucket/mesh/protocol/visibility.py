@@ -1,4 +1,4 @@
-"""Which members each peer hears, as it advertises, and so whose counts this node must relay."""
+"""Which members each peer sees, as it advertises, and so whose counts this node must relay."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ Names = tuple[str, ...]
 
 
 class Visibility:
-    """Answers who does not hear whom. Every merge asks, so the answers are kept until something
+    """Answers who does not see whom. Every merge asks, so the answers are kept until something
     changes."""
 
     def __init__(self, directory: MemberDirectory, roster: Roster) -> None:
@@ -21,7 +21,7 @@ class Visibility:
         self._numbered = -1
         """The state of the roster for which the mask holds."""
         self._unseen_by: dict[str, tuple[frozenset[str] | None, Names, Names]] = {}
-        """By peer: what it advertised, whom of these it did not hear, and what `unseen_by` returns
+        """By peer: what it advertised, whom of these it did not see, and what `unseen_by` returns
         for that."""
 
     def changed(self, *, links: bool = False) -> None:
@@ -32,7 +32,7 @@ class Visibility:
 
     def update(self, link: PeerState, frame: wire.Frame) -> None:
         """Takes from a frame which members the peer advertises, and which of them it does not
-        hear."""
+        see."""
         if frame.unseen is not None and frame.unseen != link.unseen:
             link.unseen, self._mask = frame.unseen, None
         if frame.members is not None:
@@ -41,7 +41,7 @@ class Visibility:
                 link.advertised, self._mask = advertised, None
 
     def unseen_by(self, link: PeerState) -> Names:
-        """Members with a link here that this peer does not hear: it says so, or it has advertised
+        """Members with a link here that this peer does not see: it says so, or it has advertised
         its members and not these. It may have no link to them, and so learn of them late."""
         advertised, unseen, names = self._unseen_by.get(link.info.name, (None, (), ()))
         if advertised is not link.advertised or unseen is not link.unseen:
@@ -51,11 +51,11 @@ class Visibility:
         return names
 
     def relay_mask(self) -> bytes:
-        """A byte for each node id, not 0 when some connected peer does not hear that node: it says
+        """A byte for each node id, not 0 when some connected peer does not see that node: it says
         so, or it has never advertised it."""
         if self._mask is None or self._numbered != self._roster.changes:
             self._numbered = self._roster.changes
-            mask = bytearray(b"\1") * MAX_NODES  # nobody hears a node without a name
+            mask = bytearray(b"\1") * MAX_NODES  # nobody sees a node without a name
             links = [link for link in self._links.values() if link.connected]
             for number, name in self._roster.names().items():
                 mask[number] = not all(

@@ -95,7 +95,7 @@ class Frame:
     members: tuple[Member, ...] | None = None
     """(name, region, epoch, address) of the members that the sender knows."""
     unseen: tuple[str, ...] | None = None
-    """Members among these that the sender does not hear itself."""
+    """Members among these that the sender does not see itself."""
     digest: tuple[int, int, int, int, int] | None = None
     """(first, last, entries, sum of fingerprints, sum of debts in ns) of a range of hashes."""
     items: tuple[int, int] | None = None
@@ -112,7 +112,7 @@ class Frame:
     """How far the newest version is that the sender has: its version, its hash, the number of
     changes, the status, the stage."""
     ages: tuple[tuple[int, int], ...] | None = None
-    """(epoch, ms, rounded up) of members that the receiver does not hear: how old the newest update
+    """(epoch, ms, rounded up) of members that the receiver does not see: how old the newest update
     of each is here. What the sender knows of them comes with this round at the latest."""
     wall: int | None = None
     """What the sender's wall clock showed at `sent`, ns since 1970."""

@@ -9,8 +9,9 @@ import socket
 from collections.abc import Callable, Coroutine, Iterable, Sequence
 from typing import Any, Protocol
 
+from crdtbucket.base.address import split_address
 from crdtbucket.base.deadline import within
-from crdtbucket.mesh.mesh_config import DNS_PREFIX, split_address
+from crdtbucket.mesh.mesh_config import DNS_PREFIX
 
 LOG = logging.getLogger("crdtbucket.mesh")
 REFRESH_S = 10.0

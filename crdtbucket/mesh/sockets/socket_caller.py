@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import aiohttp
 
+from crdtbucket.base.address import is_loopback, split_address
 from crdtbucket.mesh.links.channel import Channel, ChannelLost
-from crdtbucket.mesh.mesh_config import MeshConfig, is_loopback, split_address
+from crdtbucket.mesh.mesh_config import MeshConfig
 from crdtbucket.mesh.sockets.mesh_tls import dialer_tls
 from crdtbucket.mesh.sockets.web_socket import connect, http_session
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 import random
 from collections.abc import Sequence
 
+from crdtbucket.base.address import is_loopback, split_address
 from crdtbucket.mesh.links.background_tasks import BackgroundTasks
 from crdtbucket.mesh.links.counters import LOG
 from crdtbucket.mesh.links.dialer import Dialer
 from crdtbucket.mesh.links.handshake import MeshEndpoint
-from crdtbucket.mesh.mesh_config import MeshConfig, is_loopback, split_address
+from crdtbucket.mesh.mesh_config import MeshConfig
 from crdtbucket.mesh.sockets import mesh_tls
 from crdtbucket.mesh.sockets.discovery import Discovered, providers
 from crdtbucket.mesh.sockets.listener import Listener

@@ -12,11 +12,11 @@ from typing import Any, Protocol
 import aiohttp
 from aiohttp import ServerDisconnectedError, WebSocketError, WSMsgType
 
+from crdtbucket.base.address import split_address
 from crdtbucket.errors import WireError
 from crdtbucket.mesh.links.channel import CLOSE_S, ChannelLost, Oversize
 from crdtbucket.mesh.links.counters import LOG
 from crdtbucket.mesh.links.session import MAX_SEALED
-from crdtbucket.mesh.mesh_config import split_address
 
 PATH = "/crdtbucket/mesh"
 # The library refuses a message of exactly its limit too.

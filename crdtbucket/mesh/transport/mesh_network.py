@@ -24,18 +24,17 @@ from crdtbucket.mesh.links.keyring import Keyring
 from crdtbucket.mesh.links.link import Link
 from crdtbucket.mesh.links.link_table import LinkTable, LinkVerdict
 from crdtbucket.mesh.links.node_key import NodeKey
-from crdtbucket.mesh.links.order_spread import CommandSpread, EjectionSpread
+from crdtbucket.mesh.links.operator_orders import OperatorOrders
 from crdtbucket.mesh.links.override_book import OverrideBook
-from crdtbucket.mesh.links.override_spread import OverrideSpread
 from crdtbucket.mesh.links.peer_identity import PeerIdentity
 from crdtbucket.mesh.links.peer_keys import PeerKeys, changed_key
-from crdtbucket.mesh.links.session import Handshake, HandshakeError, Kind, Reason
+from crdtbucket.mesh.links.session import Handshake, HandshakeError, Reason
 from crdtbucket.mesh.mesh_config import MeshConfig
-from crdtbucket.mesh.node_info import NodeInfo
 from crdtbucket.mesh.protocol.protocol_node import Frames, ProtocolNode
 from crdtbucket.mesh.transport.carriers import TransportFactory, carrier_of
 from crdtbucket.mesh.transport.driver import Driver
 from crdtbucket.mesh.transport.observing_links import ObservingLinks
+from crdtbucket.mesh.transport.used_names import UsedNames
 
 SILENT_S = 15.0
 STUCK_S = 5.0
@@ -62,11 +61,10 @@ class MeshNetwork:
         on_conflict: Callable[[NodeConflict], None] | None = None,
     ) -> None:
         """`carrier` makes the transport, if not the one that `config` asks for. `hash_key` replaces
-        the key of the hash of bucket keys that `config` alone stands for. `peer_keys`: which key
-        belongs to which name; None: nothing is known of keys. `overrides`: the limits that
-        operators give to keys; None: nobody does. `commands`: those of operators, and who obeys
-        them; None: nobody gives any. `on_conflict` is called at each attempt to link with another
-        process that uses this node's name. Raises `MeshError`."""
+        the key of the hash of bucket keys that `config` alone stands for. `peer_keys`, `overrides`,
+        `commands`: which key belongs to which name, the limits and the commands of operators; None:
+        there are none. `on_conflict` is called at each attempt to link with another process that
+        uses this node's name. Raises `MeshError`."""
         self.counters = MeshCounters()
         self.links: LinkTable[Link] = LinkTable(node.info.name)
         self.pending_dials = PendingDials()
@@ -76,34 +74,28 @@ class MeshNetwork:
         self.address = ""
         """The address that others dial, once started; ":port" when only they can see the host."""
         self._tasks = BackgroundTasks()
-        self.orders = EjectionSpread(self.peer_keys, self.links, self.refusals, self._tasks)
-        """Orders of operators about members, for all nodes of the mesh."""
-        known = CommandBook() if commands is None else commands
-        self.commands = CommandSpread(known, self.links, self.refusals)
-        """Commands of operators, for all nodes of the mesh."""
-        book = OverrideBook(()) if overrides is None else overrides
-        self._overrides = OverrideSpread(book, self.links, self._tasks, self._bad_frame)
-        self._passed_on: dict[int, Callable[[Link, bytes], None]] = {
-            Kind.ORDERS: self.orders.receive,
-            Kind.OVERRIDES: self._overrides.receive,
-            Kind.COMMANDS: self.commands.receive,
-        }
+        self.orders = OperatorOrders(
+            self.peer_keys,
+            CommandBook() if commands is None else commands,
+            OverrideBook(()) if overrides is None else overrides,
+            self.links,
+            self.refusals,
+            self._tasks,
+            self._bad_frame,
+        )
         self._node = node
         self._config = config
         self._clock = clock_ns
         self._hash_key = hash_key
         self._keys = Keyring(config, hash_key)
         self.instance = int.from_bytes(os.urandom(8), "big")
-        self._on_conflict = on_conflict
-        self._name_is_used = False
+        self._names = UsedNames(node, clock_ns, on_conflict)
         self._carrier = carrier_of(config) if carrier is None else carrier
         self._observers = ObservingLinks(
             node, clock_ns, self.counters, self.refusals, self._tasks, self._observer_writes
         )
         self._driver = Driver(node, clock_ns, self.refusals, self._dispatch)
         self._running = False
-
-    # -- for the application
 
     async def start(self) -> None:
         """Begin to take calls, and to dial peers. Raises `MeshError` when it cannot."""
@@ -116,8 +108,6 @@ class MeshNetwork:
         self._running = True
         self._driver.start()
         self.orders.start()
-        self.commands.start()
-        self._overrides.start()
         self._tasks.spawn(self._watch())
         LOG.info("node %s can be found at %s", self._node.info.name, self.address)
 
@@ -127,7 +117,7 @@ class MeshNetwork:
         if not self._running:
             return
         self._running = False
-        self._overrides.stop()
+        self.orders.stop()
         self._driver.stop()
         self._transport.refuse_new()
         try:
@@ -157,15 +147,13 @@ class MeshNetwork:
     def _renew(self, config: MeshConfig, keys: Keyring, own: NodeKey | None) -> None:
         self._keys = keys
         self.peer_keys.change(config, own)
-        self.commands.change(config.operator_keys)
+        self.orders.change(tuple(config.operator_keys))
         for link in [*self.links.all(), *self._observers]:
             used = link.identity.used
             known = keys.accepts(used) or (link in self._observers and keys.is_observers(used))
             if not (known and self.peer_keys.holds(link.identity)):
                 text = "the secret or the key that it was made with holds no more"
                 self._tasks.spawn(link.close(Reason.RENEWED, text))
-
-    # -- for the transport
 
     @property
     def name(self) -> str:
@@ -174,9 +162,10 @@ class MeshNetwork:
 
     def handshake(self, *, dialer: bool, lossy: bool) -> Handshake:
         """A fresh handshake in this node's name."""
+        info = self._node.info
         return Handshake(
             self._keys,
-            self._me(),
+            info if info.address else replace(info, address=self.address),
             instance=self.instance,
             nonce=os.urandom(NONCE_BYTES),
             dialer=dialer,
@@ -187,11 +176,7 @@ class MeshNetwork:
 
     def conflict_reported(self, error: HandshakeError) -> None:
         """A peer says that this node's name is used by another process."""
-        peer = error.peer
-        if peer is not None and peer.name == self._node.info.name:
-            self._own_name_used(self._node.duplicate_name(peer))
-        else:
-            self._own_name_used(NodeConflict(f"{self._me().name!r}: {error}"))
+        self._names.reported(error)
 
     def dial_failed(self, name: str, address: str, *, refused: bool) -> None:
         """A dial made no link."""
@@ -225,7 +210,7 @@ class MeshNetwork:
         if old is not None and (verdict is LinkVerdict.REPLACE or old.silent_for() > ALIVE_S):
             self._drop(old)
         # Where the old link lives, the node decides which of two processes it believes.
-        self._introduce(peer)
+        self._names.introduce(peer)
         if old is not None:
             self._tasks.spawn(old.close(Reason.DUPLICATE, "another connection took its place"))
         self.peer_keys.proved(identity)
@@ -233,9 +218,7 @@ class MeshNetwork:
         self.links.put(link)
         link.start(accept=None if dialed else shake.proof())
         self.counters.connections += 1
-        self.orders.send_all(link)
-        self.commands.send_all(link)
-        self._overrides.begin(link)
+        self.orders.begin(link)
         LOG.info("linked with %s (region %r) at %s", peer.name, peer.region, peer.address or "?")
         self._driver.schedule()
         return link
@@ -246,33 +229,6 @@ class MeshNetwork:
             raise HandshakeError(Reason.LEAVING, "this node is shutting down", identity.info)
         return self._observers.admit(channel, shake, identity)
 
-    def _introduce(self, peer: NodeInfo) -> None:
-        own = peer.name == self._node.info.name
-        try:
-            self._node.connected(peer, self._clock())
-            if own:
-                raise NodeConflict(f"two running processes are called {peer.name!r}")
-        except NodeConflict as error:
-            if own:
-                self._own_name_used(error)
-            raise HandshakeError(Reason.CONFLICT, str(error), peer) from error
-        except WireError as error:
-            text = f"no room for {peer.name}: {error}"
-            raise HandshakeError(Reason.BUSY, text, peer) from error
-
-    def _own_name_used(self, error: NodeConflict) -> None:
-        if not self._name_is_used:  # it is found again at every attempt to link
-            LOG.error("%s: give every process a node name of its own", error)
-        self._name_is_used = True
-        if self._on_conflict is not None:
-            self._on_conflict(error)
-
-    def _me(self) -> NodeInfo:
-        info = self._node.info
-        return info if info.address else replace(info, address=self.address)
-
-    # -- links
-
     async def serve(self, link: Link) -> None:
         """Run a link until it ends; whatever a peer does, nothing is raised."""
         name = link.peer.name
@@ -280,7 +236,7 @@ class MeshNetwork:
             if link in self._observers:
                 await link.run(self._observers.receive)
             else:
-                await link.run(self._heard, self._take_other)
+                await link.run(self._receive, self.orders.receive)
         except WireError as error:
             self.refusals.add("seal", f"closing the link with {name}: {error}")
             link.abort(str(error))
@@ -300,12 +256,11 @@ class MeshNetwork:
         if self.links.remove(link):
             self._node.disconnected(link.peer.name, self._clock(), ended=link.ended_there)
 
-    def _heard(self, link: Link, frame: bytes) -> None:
-        name = link.peer.name
-        if self.links.get(name) is not link:
+    def _receive(self, link: Link, frame: bytes) -> None:
+        if self.links.get(link.peer.name) is not link:
             return  # its place was taken: the peer has moved on, too
         try:
-            answers = self._node.receive(name, frame, self._clock())
+            answers = self._node.receive(link.peer.name, frame, self._clock())
         except WireError as error:
             self._bad_frame(link, error)
             return
@@ -318,15 +273,6 @@ class MeshNetwork:
         if link.bad_frames >= BAD_FRAMES:
             self._tasks.spawn(link.close(Reason.BAD_FRAMES, f"{BAD_FRAMES} bad frames"))
 
-    def _take_other(self, link: Link, kind: int, data: bytes) -> None:
-        receive = self._passed_on.get(kind)
-        if receive is None:  # of a later version
-            return
-        try:
-            receive(link, data)
-        except WireError as error:
-            self._bad_frame(link, error)
-
     def _observer_writes(self, link: Link) -> bool:
         return not self._keys.is_observers(link.identity.used)
 
@@ -338,23 +284,15 @@ class MeshNetwork:
             else:
                 link.offer(frame)
 
-    # -- upkeep
-
     async def _watch(self) -> None:
         while True:
             self._give_up_links()
             self.orders.look()
-            self.commands.look()
-            self._overrides.look()
             if self._running:
                 self._transport.aim([one for one in self._node.known_addresses() if one])
             await asyncio.sleep(WATCH_S)
 
-    def _give_up_links(self) -> None:
-        """Ends those whose peers take nothing, or are silent."""
+    def _give_up_links(self) -> None:  # by itself: its last link must not live until the next look
         for link in self.links.all():
-            if link.stuck_for() > STUCK_S:
-                link.abort(f"it took nothing for {STUCK_S:g} s")
-            elif link.silent_for() > SILENT_S:
-                link.abort(f"it was silent for {SILENT_S:g} s")
-        self._observers.give_up_silent()
+            link.give_up(silent_s=SILENT_S, stuck_s=STUCK_S)
+        self._observers.give_up()

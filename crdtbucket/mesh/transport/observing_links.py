@@ -71,8 +71,7 @@ class ObservingLinks:
             self._refusals.add("frame", text)
             self._tasks.spawn(link.close(Reason.BAD_FRAMES, str(error)))
 
-    def give_up_silent(self) -> None:
+    def give_up(self) -> None:
         """Ends the links of those that take nothing, or are silent."""
         for link in self._links:
-            if max(link.silent_for(), link.stuck_for()) > OBSERVER_SILENT_S:
-                link.abort(f"it was silent for {OBSERVER_SILENT_S:g} s")
+            link.give_up(silent_s=OBSERVER_SILENT_S, stuck_s=OBSERVER_SILENT_S)

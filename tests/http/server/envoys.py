@@ -66,8 +66,8 @@ class VirtualNode:
 
     async def settle(self) -> None:
         """Waits for all that was started."""
-        while self.server.assigning:
-            await asyncio.wait(self.server.assigning)
+        while self.server.schedule.assigning:
+            await asyncio.wait(self.server.schedule.assigning)
 
 
 class SimulatedEnvoy:
@@ -175,8 +175,8 @@ async def run(node: VirtualNode, envoys: list[SimulatedEnvoy], seconds: float) -
     for _ in range(round(seconds * NS / STEP_NS)):
         node.table.set_time(node.now + STEP_NS)
         passed.append(sum(one.step(STEP_NS) for one in envoys))
-        if node.server.sooner.is_set() or (node.due is not None and node.due <= node.now):
-            node.server.sooner.clear()
+        if node.server.schedule.sooner.is_set() or (node.due is not None and node.due <= node.now):
+            node.server.schedule.sooner.clear()
             await node.tick()
     return passed
 

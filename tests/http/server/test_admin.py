@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from crdtbucket import Limiter, MeshConfig
-from crdtbucket.http.server import replies
+from crdtbucket.http.server import node_replies
 from crdtbucket.mesh.links.ejections import EjectOrder
 from crdtbucket.mesh.links.node_key import NodeKey
 from tests.http.serving import API, HEADERS, TOKEN, serving
@@ -199,11 +199,11 @@ async def test_a_roll_out_is_moved_and_each_command_is_audited(
         path.write_text(ROLLOUT.format(version=2, limit=200))
         await client.ask("POST", "/admin/reload", headers=HEADERS)
         _, now, _ = await client.ask("GET", "/admin/status", headers=HEADERS)
-        replies.StatusReply.model_validate(now)
+        node_replies.StatusReply.model_validate(now)
         assert (now["rollout"]["status"], now["rollout"]["stage"]) == ("running", 1)
         assert (now["config"]["version"], now["config"]["stage"]) == (2, "1")
         status, answer = await steer("advance")
-        replies.RolloutReply.model_validate(answer)
+        node_replies.RolloutReply.model_validate(answer)
         assert (status, answer["stage"], answer["percent"]) == (200, 2, 100)
         assert client.limiter.bucket("api").peek("k").limit == 200
         assert (await steer("rollback"))[1]["status"] == "rolled back"

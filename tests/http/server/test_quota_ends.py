@@ -11,7 +11,7 @@ import pytest
 from crdtbucket import BucketSpec
 from crdtbucket._core import Decision
 from crdtbucket.errors import CrdtbucketError
-from crdtbucket.http.server import quota_group, quota_server
+from crdtbucket.http.server import quota_group, quota_schedule, quota_server
 from crdtbucket.http.server.quota_server import MAX_STREAMS
 from crdtbucket.http.server.quota_subscription import (
     AT_ONCE,
@@ -211,13 +211,13 @@ async def test_a_store_that_never_answers_about_one_key_holds_up_no_other(
     assert asked.count("slow") == 3
     running.cancel()
     await asyncio.wait([running], timeout=60)
-    assert not node.server.assigning
+    assert not node.server.schedule.assigning
 
 
 async def test_a_store_is_asked_about_so_many_keys_at_a_time_and_other_buckets_do_not_wait(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(quota_server, "AT_ONCE", 3)
+    monkeypatch.setattr(quota_schedule, "AT_ONCE", 3)
     rules = (*RULES, DescriptorRule("local", (("route", "web"), ("user", None)), "edge"))
     node = VirtualNode(api(100, 1), BucketSpec("local", 100, 1, "1s"), rules=rules)
     taken, asked, answer = quota_group._taken, [], asyncio.Event()
@@ -317,7 +317,7 @@ async def test_a_bug_of_a_tick_is_logged_and_ends_nothing(
         return None
 
     monkeypatch.setattr(node.server, "tick", tick)
-    monkeypatch.setattr(quota_server, "LONGEST_NS", 0)
+    monkeypatch.setattr(quota_schedule, "LONGEST_NS", 0)
     running = asyncio.ensure_future(node.server.run())
     await asyncio.wait_for(ticked.wait(), 60)
     running.cancel()
@@ -331,7 +331,7 @@ async def test_ticks_end_when_they_are_told_to_at_whatever_moment(turns: int) ->
     running = asyncio.ensure_future(node.server.run())
     for _ in range(20):
         await asyncio.sleep(0)
-    node.server.sooner.set()
+    node.server.schedule.sooner.set()
     for _ in range(turns):
         await asyncio.sleep(0)
     running.cancel()

@@ -15,9 +15,10 @@ from hypothesis import strategies as st
 
 from crdtbucket.errors import MeshError, WireError
 from crdtbucket.mesh.links import ejections as module
-from crdtbucket.mesh.links.ejections import Ejections, EjectOrder, read_orders
+from crdtbucket.mesh.links.ejections import Ejections, EjectOrder
 from crdtbucket.mesh.links.node_key import NodeKey
 from crdtbucket.mesh.links.override_orders import OverrideOrder
+from crdtbucket.mesh.links.signed_orders import unpacked
 from crdtbucket.mesh.state_dir import StateDir
 from crdtbucket.mesh.state_file import StateFile
 from tests.mesh.keys import KeptFile
@@ -82,7 +83,7 @@ def test_no_order_but_that_of_an_operator_for_this_mesh_holds() -> None:
     for at, to in ((0, "c"), (1, 2), (2, False), (4, bytes(64))):
         forged = changed(good, at, to)
         with pytest.raises(MeshError, match="somebody has changed it"):
-            orders.take(next(read_orders(forged)))
+            orders.take(next(EjectOrder.read(unpacked(forged))))
         with pytest.raises(WireError, match="has not signed"):
             orders.merge(forged)
     # Of an operator elsewhere, perhaps:
@@ -185,7 +186,7 @@ def test_there_is_room_for_so_many_orders(monkeypatch: pytest.MonkeyPatch) -> No
 def test_what_is_not_msgpack_is_refused(data: bytes) -> None:
     """Also a map as a key, which Python cannot have."""
     with pytest.raises(WireError, match="not msgpack"):
-        list(read_orders(data))
+        list(EjectOrder.read(unpacked(data)))
     with pytest.raises(MeshError, match="no order"):
         EjectOrder.from_text(base64.urlsafe_b64encode(data).decode())
     with pytest.raises(MeshError, match="no order"):

@@ -24,12 +24,12 @@ export function alertsOf(state, fleet) {
     const node = fleet.nodes.find((one) => one.name === peer.name);
     if (peer.state === "alive" && peer.lag > LATE_S) warn(`${peer.name} lags: its last update is ${seconds(peer.lag)} old.`);
     if ((peer.state === "suspect" || peer.state === "dead") && !fleet.far.includes(node)) {
-      warn(`The link to ${peer.name} is down; others hear it.`);
+      warn(`The link to ${peer.name} is down; others see it.`);
     }
   }
   for (const { a, b, state: how } of fleet.links) {
     if (!a.self && how === "cut" && !fleet.far.includes(a) && !fleet.far.includes(b)) {
-      warn(`${a.name} and ${b.name} do not hear each other; this node relays.`);
+      warn(`${a.name} and ${b.name} do not see each other; this node relays.`);
     }
   }
   if (state.warming_up) warn("This node has no answer from the mesh yet and serves only a part of its share.");

@@ -1,7 +1,7 @@
-// The fleet: which nodes hear which, drawn so that a partition is seen at once.
+// The fleet: which nodes see which, drawn so that a partition is seen at once.
 //
 // One node tells what it knows. Of its own links it knows how they are; of links between two others
-// what these say while it hears them. Between two nodes that it does not hear nothing is known.
+// what these say while it sees them. Between two nodes that it does not see nothing is known.
 
 import { svg } from "./dom.js";
 import { seconds, version } from "./words.js";
@@ -9,7 +9,7 @@ import { seconds, version } from "./words.js";
 export const LATE_S = 2;
 const HEIGHT = 280;
 
-// {nodes, links, far}: `far` are the nodes that nobody whom this node hears can hear.
+// {nodes, links, far}: `far` are the nodes that nobody whom this node sees can see.
 export function fleetOf(state) {
   const self = {
     name: state.node, region: state.region, state: "alive", self: true, lag: null, unseen: [],
@@ -104,5 +104,5 @@ function put(nodes, centre, width, places) {
 function inWords(nodes, far) {
   const names = (some) => some.map((one) => one.name).join(", ");
   if (!far.length) return `${nodes.length} nodes without a partition: ${names(nodes)}`;
-  return `A partition: ${names(nodes.filter((one) => !far.includes(one)))} do not hear ${names(far)}`;
+  return `A partition: ${names(nodes.filter((one) => !far.includes(one)))} do not see ${names(far)}`;
 }

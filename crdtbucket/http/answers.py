@@ -1,0 +1,127 @@
+"""What the rules say about a request, and what it is answered when they deny it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from crdtbucket._core import Decision
+from crdtbucket.http.fields import (
+    PROBLEM_TYPE,
+    DeferredFields,
+    FieldOptions,
+    problem,
+    rate_limit_fields,
+)
+from crdtbucket.http.request_rules import Rule
+from crdtbucket.limiter.slots import Slot
+
+SOON = {"Retry-After": "1"}
+"""Of a denial for want of slots: nobody knows when one is released."""
+LISTS = ("RateLimit-Policy", "RateLimit")
+
+
+@dataclass
+class Answer:
+    """What a denied request is answered, in no framework's terms."""
+
+    status: int
+    headers: dict[str, str]
+    body: bytes
+
+
+@dataclass(slots=True)
+class Verdict:
+    """What the rules say about a request: truthy when it may pass."""
+
+    allowed: bool
+    by: Rule | tuple[tuple[Rule, Decision], ...] = ()
+    """What `taken` is made of: a rule alone is that of the binding decision."""
+    binding: Decision | None = None
+    """The decision to look at: denied, it takes longest; allowed, it has the least left."""
+    deferred: DeferredFields = field(default_factory=dict)
+    """What `fields` is made of when it is asked for; falsy when there are none."""
+    slots: tuple[Slot, ...] = ()
+    """Those that are held while the request is in flight."""
+
+    @property
+    def taken(self) -> tuple[tuple[Rule, Decision], ...]:
+        """The rules that apply, in order, with their decisions. When the request is denied nothing
+        was taken, and each says what it would get alone."""
+        by = self.by
+        if isinstance(by, Rule):
+            assert self.binding is not None, "a rule alone has decided"
+            by = ((by, self.binding),)
+        return by
+
+    @property
+    def fields(self) -> Mapping[str, str]:
+        """Header fields for the answer."""
+        if isinstance(self.deferred, tuple):
+            policy, left, t = self.deferred
+            self.deferred = policy.fields(left, t)
+        return self.deferred
+
+    @property
+    def decisions(self) -> tuple[Decision, ...]:
+        """The decisions alone."""
+        return tuple(decision for _, decision in self.taken)
+
+    def ended(self, status: int) -> None:
+        """The request was answered with `status`: gives back what a rule's `refund_if` wants."""
+        for rule, decision in self.taken:
+            if self.allowed and rule.refund_if is not None and rule.refund_if(status):
+                decision.bucket.refund(decision)
+
+    def refund(self) -> None:
+        """Gives back all that was taken and is not back yet."""
+        for decision in self.decisions if self.allowed else ():
+            decision.bucket.refund(decision)
+
+    def release(self) -> None:
+        """The request is no longer in flight: its slots are free again."""
+        for slot in self.slots:
+            slot.release()
+
+    def __bool__(self) -> bool:
+        return self.allowed
+
+
+def fields_of(decisions: Sequence[Decision], options: FieldOptions) -> dict[str, str]:
+    """The fields of every bucket that is no shadow, the one that binds last."""
+    merged: dict[str, str] = {}
+    buckets: dict[str, dict[str, str]] = {}
+    for decision in sorted(decisions, key=_pressure):
+        spec = decision.spec
+        if not spec.shadow:
+            buckets[spec.key] = fields = rate_limit_fields(
+                decision, spec, legacy=options.legacy, jitter_s=options.jitter_s
+            )
+            merged |= fields
+    # A policy stands once in the lists; the other fields can speak of one bucket only.
+    for name in LISTS if buckets else ():
+        merged[name] = ", ".join(fields[name] for fields in buckets.values())
+    return merged
+
+
+def _pressure(decision: Decision) -> tuple[int, float]:
+    return decision.retry_after_ns, -decision.remaining / decision.limit
+
+
+def denial(decision: Decision, *, fields: FieldOptions = FieldOptions()) -> Answer:  # noqa: B008
+    """The answer to a single denied decision, such as a `LimitExceeded` has."""
+    spec = decision.spec
+    headers = rate_limit_fields(decision, spec, legacy=fields.legacy, jitter_s=fields.jitter_s)
+    return problem_answer(decision, headers, [spec.key], reduced_capacity=False)
+
+
+def problem_answer(
+    denied: Decision, fields: Mapping[str, str], violated: Iterable[str], reduced_capacity: bool
+) -> Answer:
+    """A problem document about this decision, with the names of all policies that are violated."""
+    document = problem(denied, denied.bucket.spec, reduced_capacity=reduced_capacity)
+    document["violated-policies"] = [*dict.fromkeys(violated)]
+    body = json.dumps(document).encode()
+    headers = {**fields, "Content-Type": PROBLEM_TYPE, "Content-Length": str(len(body))}
+    return Answer(document["status"], headers, body)

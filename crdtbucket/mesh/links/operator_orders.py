@@ -1,0 +1,87 @@
+"""What operators have ordered reaches all nodes: about members, commands, and limits of keys."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from crdtbucket.errors import WireError
+from crdtbucket.mesh.links.background_tasks import BackgroundTasks
+from crdtbucket.mesh.links.command_orders import CommandBook, CommandOrder
+from crdtbucket.mesh.links.counters import Refusals
+from crdtbucket.mesh.links.ejections import EjectOrder
+from crdtbucket.mesh.links.link import Link
+from crdtbucket.mesh.links.link_table import LinkTable
+from crdtbucket.mesh.links.order_spread import CommandSpread, EjectionSpread
+from crdtbucket.mesh.links.override_book import OverrideBook
+from crdtbucket.mesh.links.override_spread import OverrideSpread
+from crdtbucket.mesh.links.peer_keys import PeerKeys
+from crdtbucket.mesh.links.session import Kind
+
+
+class OperatorOrders:
+    """Passes on what operators have ordered between `start` and `stop`, on one event loop."""
+
+    def __init__(
+        self,
+        peer_keys: PeerKeys,
+        commands: CommandBook,
+        overrides: OverrideBook,
+        links: LinkTable[Link],
+        refusals: Refusals,
+        tasks: BackgroundTasks,
+        on_forged: Callable[[Link, WireError], None],
+    ) -> None:
+        """`peer_keys`: where orders about members hold. `on_forged` gets a frame that no honest
+        peer sends."""
+        self._members = EjectionSpread(peer_keys, links, refusals, tasks)
+        self._commands = CommandSpread(commands, links, refusals)
+        self._overrides = OverrideSpread(overrides, links, tasks, on_forged)
+        self._on_forged = on_forged
+        self._of_kind: dict[int, Callable[[Link, bytes], None]] = {
+            Kind.ORDERS: self._members.receive,
+            Kind.COMMANDS: self._commands.receive,
+            Kind.OVERRIDES: self._overrides.receive,
+        }
+
+    def start(self) -> None:
+        """From now on orders can be given, and are passed on."""
+        self._members.start()
+        self._commands.start()
+        self._overrides.start()
+
+    def stop(self) -> None:
+        """New limits are not sent any more."""
+        self._overrides.stop()
+
+    def change(self, operators: tuple[str, ...]) -> None:
+        """Other operators give commands from now on."""
+        self._commands.change(operators)
+
+    def order(self, order: EjectOrder | CommandOrder) -> bool:
+        """Has an order hold here and at all peers, from any thread; False where it holds here
+        already. Raises `MeshError`."""
+        if isinstance(order, CommandOrder):
+            return self._commands.order(order)
+        return self._members.order(order)
+
+    def begin(self, link: Link) -> None:
+        """A link has begun: its peer learns what holds."""
+        self._members.send_all(link)
+        self._commands.send_all(link)
+        self._overrides.begin(link)
+
+    def receive(self, link: Link, kind: int, data: bytes) -> None:
+        """A peer passes something on; a kind of a later version is nothing."""
+        receive = self._of_kind.get(kind)
+        if receive is None:
+            return
+        try:
+            receive(link, data)
+        except WireError as error:
+            self._on_forged(link, error)
+
+    def look(self) -> None:
+        """Sends again what may have been lost, when it is time; called every second or so."""
+        self._members.look()
+        self._commands.look()
+        self._overrides.look()
