@@ -25,4 +25,4 @@ app = ASGILimitMiddleware(Litestar([home]), limits)
 
 if __name__ == "__main__":
     # One of the two reads X-Forwarded-For, not both.
-    uvicorn.run(app, port=int(sys.argv[1]), log_level="warning", proxy_headers=False)
+    uvicorn.run(app, port=int(sys.argv[1] if sys.argv[1:] else 8000), log_level="warning", proxy_headers=False)

@@ -2363,6 +2363,13 @@ MUTATIONS = (
         suite("base/test_deadline", "gone_once_nobody"),
     ),
     Mutation(
+        "one_node_that_is_not_known_is_enough_for_strangers",
+        "cli",
+        "        if one.name not in known[m] and other.name not in known[n]\n",
+        "        if one.name not in known[m] or other.name not in known[n]\n",
+        suite("cli/test_node_health", "neither_knows"),
+    ),
+    Mutation(
         "an_error_of_a_dial_holds_its_frames",
         "mesh",
         "        one.__traceback__ = None",

@@ -28,6 +28,18 @@ A_DAY_S = 86_400.0
 SPAWN = multiprocessing.get_context("spawn")
 
 
+class MallocInfo(ctypes.Structure):
+    """What glibc's `mallinfo2` tells."""
+
+    _fields_ = [
+        (name, ctypes.c_size_t)
+        for name in (
+            "arena", "ordblks", "smblks", "hblks", "hblkhd", "usmblks", "fsmblks", "uordblks",
+            "fordblks", "keepcost",
+        )
+    ]  # fmt: skip
+
+
 class Member:
     """The limiter of this process, and what can be asked of it."""
 
@@ -148,9 +160,15 @@ class Member:
 
     async def give_back(self) -> dict[str, Any]:
         """Gives memory that is free back to the system, where the allocator can do that; says how
-        many blocks Python's objects have."""
-        trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
-        return {"given": trim is not None and bool(trim(0)), "blocks": sys.getallocatedblocks()}
+        many bytes malloc has given out, or 0 where it cannot tell."""
+        libc = ctypes.CDLL(None)
+        trim, told = getattr(libc, "malloc_trim", None), getattr(libc, "mallinfo2", None)
+        given = trim is not None and bool(trim(0))
+        if told is None:
+            return {"given": given, "live": 0}
+        told.restype = MallocInfo
+        info = told()
+        return {"given": given, "live": info.uordblks + info.hblkhd}
 
     async def collect(self) -> dict[str, Any]:
         """How many objects only Python's collector would have found."""
