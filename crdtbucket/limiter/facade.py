@@ -166,7 +166,7 @@ class Limiter(Multi):
         apart. The names of at most 10,000 keys are remembered; in a shared table only by the
         process that was the first to take. Raises `UnknownBucket`.
         """
-        return list(islice(self._in_force.held_keys(bucket), max(limit, 0)))
+        return list(islice(self._in_force.held_keys(self.bucket(bucket)), max(limit, 0)))
 
     def stats(self) -> dict[str, Any]:
         """Counters for people and metrics, as plain dicts: of the table, each bucket, the mesh.

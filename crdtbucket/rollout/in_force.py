@@ -108,11 +108,10 @@ class InForce:
         """The buckets of a configuration as they run here, and their consistency."""
         return runnable(config, has_redis=self._has_redis or config.redis is not None)
 
-    def held_keys(self, name: str) -> Iterator[str | bytes]:
-        """Keys of a bucket, and of its overrides, that are held here. Raises `UnknownBucket`."""
-        bucket, outside = self.bucket(name), self.outside
+    def held_keys(self, bucket: Bucket) -> Iterator[str | bytes]:
+        """Keys of a bucket, and of its overrides, that are held here."""
         wanted = {bucket.spec.name, *(override.name for _, override in bucket.spec.overrides)}
-        wanted |= {one.spec.name for one in outside.deciding(bucket.spec.key)}
+        wanted |= {one.spec.name for one in self.outside.deciding(bucket.spec.key)}
         for of, key in list(bucket.table.names.values()):  # a copy: other threads go on taking
             # Another process of a shared table may have evicted it.
             if of in wanted and not (bucket.table.shared and self.bucket(of).debt(key) is None):

@@ -93,8 +93,9 @@ def test_an_unknown_bucket_lists_the_names(name: Any) -> None:
     assert caught.value.names == ("api", "other")
     assert caught.value.__context__ is None
     assert "api, other" in str(caught.value)
-    with pytest.raises(UnknownBucket, match="api, other"):
-        limiter.keys(name)
+    for limit in (100, 0):
+        with pytest.raises(UnknownBucket, match="api, other"):
+            limiter.keys(name, limit)
 
 
 @pytest.mark.parametrize(
