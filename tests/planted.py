@@ -64,10 +64,8 @@ MUTATIONS = (
     Mutation(
         "a_slow_function_stops_all_orders",
         "limiter",
-        "        without = self._outside.without_order(*order.about)\n"
-        "        with self._ordering:\n",
-        "        with self._ordering:\n"
-        "            without = self._outside.without_order(*order.about)\n",
+        "        without = overrides.without_order(order.key)\n        with self._ordering:\n",
+        "        with self._ordering:\n            without = overrides.without_order(order.key)\n",
         suite("limiter/test_operator_overrides", "no_other_order"),
     ),
     Mutation(
@@ -83,6 +81,14 @@ MUTATIONS = (
         "                replaced.keys -= 1\n",
         "                pass\n",
         suite("limiter/test_operator_overrides", "frame_of_new_limits"),
+    ),
+    Mutation(
+        "a_limit_that_found_no_room_is_lost_to_its_first_key",
+        "limiter",
+        "            self._limits.setdefault(limit, OutsideLimit(limit)).bucket = bucket\n",
+        "            self._limits[limit] = OutsideLimit(limit)\n"
+        "            self._limits[limit].bucket = bucket\n",
+        suite("limiter/test_operator_overrides", "first_key_too"),
     ),
     Mutation(
         "a_record_of_limits_that_was_cut_off_stays",
@@ -1079,7 +1085,7 @@ MUTATIONS = (
     Mutation(
         "the_leaders_view_is_read_for_nothing",
         "limiter",
-        "        elif not any(bucket.spec.period is not None for bucket in self._buckets):\n",
+        "        elif not any(bucket.spec.period is not None for bucket in self._in_force.made):\n",
         "        elif False:\n",
         suite("limiter/test_calendar", "view_is_read"),
     ),

@@ -7,19 +7,14 @@ import enum
 import os
 import weakref
 from contextlib import AsyncExitStack
-from typing import TYPE_CHECKING
 
 from crdtbucket.errors import CrdtbucketError, LimiterClosed, LimiterNotOpen
 from crdtbucket.limiter.background import Background, Service, running
 from crdtbucket.limiter.local_node import LocalNode
-from crdtbucket.limiter.operator_commands import OperatorCommands
-from crdtbucket.limiter.tables import Tables
 from crdtbucket.limiter.upkeep import Upkeep
+from crdtbucket.rollout.in_force import InForce
 from crdtbucket.rollout.live_rollout import LiveRollout
 from crdtbucket.rollout.reload import Reload
-
-if TYPE_CHECKING:
-    from crdtbucket.strong.strong_side import StrongSide
 
 
 class RuntimeState(enum.Enum):
@@ -53,22 +48,20 @@ class Runtime:
 
     def __init__(
         self,
-        tables: Tables,
+        in_force: InForce,
         node: LocalNode,
-        strong: StrongSide | None,
         reload: Reload,
         rolling: LiveRollout,
-        commands: OperatorCommands,
         upkeep: Upkeep,
     ) -> None:
-        """Nothing runs yet. `strong`: the side of the buckets that ask Redis."""
+        """Nothing runs yet."""
         self.state = RuntimeState.NEW
-        self._tables = tables
+        self._in_force = in_force
+        self._tables = tables = in_force.tables
         self._node = node
-        self._strong = strong
+        self._strong = in_force.strong
         self._reload = reload
         self._rolling = rolling
-        self._commands = commands
         self._upkeep = upkeep
         self._loop: asyncio.AbstractEventLoop | None = None
         self._on_loop: AsyncExitStack | None = None
@@ -184,7 +177,7 @@ class Runtime:
     def _services(self) -> list[Service]:
         """What is to run beside the decisions, in the order of its start."""
         services: list[Service] = []
-        mesh = self._node.service(self._rolling.receive, self._commands)
+        mesh = self._node.service(self._rolling)
         if mesh is not None:
             services.append(mesh)
         if self._strong is not None:
@@ -206,7 +199,7 @@ class Runtime:
         # First of all: peers would never learn of what is taken after the last message to them.
         self._tables.refuse(LimiterClosed("the limiter is closed"))
         self._node.end()
-        self._node.wake_waiters()
+        self._in_force.wake_waiters()
         self._upkeep.stop()
 
     def _release(self) -> None:

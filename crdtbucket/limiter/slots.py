@@ -14,12 +14,13 @@ from typing import Any, NoReturn
 
 from crdtbucket._core import Decision, Table
 from crdtbucket.base.clock import NS_PER_SECOND
-from crdtbucket.base.duration import duration_ns, span
-from crdtbucket.errors import CrdtbucketError, InvalidSpec, SlotDenied, WaitTimeout, WrongKind
+from crdtbucket.base.duration import span
+from crdtbucket.errors import CrdtbucketError, SlotDenied, WaitTimeout, WrongKind
 from crdtbucket.limiter.bucket import Bucket, Choose
 from crdtbucket.limiter.slot_search import SlotSearch, slot_of
 from crdtbucket.limiter.waiting import LocalLine, Waiters, check_no_loop, patience_ns
 from crdtbucket.spec.bucket_spec import SLOT_TOKENS, BucketSpec
+from crdtbucket.spec.field_checks import check_duration
 
 
 class SlotBucket(Bucket):
@@ -76,12 +77,10 @@ class SlotBucket(Bucket):
         """
         bucket = self.of(key)
         assert isinstance(bucket, SlotBucket), "an override is of the kind of its bucket"
-        ttl_ns, most = bucket.spec.interval_ns, bucket.spec.interval_ns
+        ttl_ns = most = bucket.spec.interval_ns
         if ttl is not None:
-            ttl_ns = duration_ns(ttl, "ttl")
-            if not 0 < ttl_ns <= most:
-                fix = f"it must be above 0 and at most that of the bucket, {span(most)}"
-                raise InvalidSpec(f"ttl is {ttl!r}", fix, "ttl")
+            words = f"above 0 and at most that of the bucket, {span(most)}"
+            ttl_ns = check_duration("ttl", ttl, 1, most, words)
         return bucket.new_slot(key, ttl_ns, timeout)
 
     def new_slot(self, key: str | bytes, ttl_ns: int, timeout: float | None) -> Slot:

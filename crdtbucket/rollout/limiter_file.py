@@ -73,10 +73,11 @@ class LimiterFile:
 
     def settings(
         self,
+        region: str | None,
         redis: RedisConfig | str | None,
         on_mode_change: Callable[[ModeNotice], None] | None,
     ) -> dict[str, Any]:
-        """The arguments of the limiter, by name. `redis` overrides the file's."""
+        """The arguments of the limiter, by name. `region` and `redis` override the file's."""
         config, first = self.config, self.first
         store = redis or config.redis
         buckets, consistency = runnable(first, has_redis=store is not None)
@@ -95,7 +96,7 @@ class LimiterFile:
         return {
             "buckets": buckets,
             "node": self.node,
-            "region": config.region or "",
+            "region": (config.region or "") if region is None else region,
             "mesh": self.mesh,
             "redis": store,
             "consistency": consistency,

@@ -153,6 +153,24 @@ class Rollout:
         self._move(order, now, "an operator's order")
         return True
 
+    def check(self, order: Position, known: Position | None) -> None:
+        """Raises `CrdtbucketError` for an operator's order that does not fit how it stands.
+        `known`: the last one about its version that this node has."""
+        position, back = self.position, Status.ROLLED_BACK
+        what = f"version {position.version} ({position.hash:016x})"
+        if order.of != position.of:
+            raise CrdtbucketError(
+                f"the order is about version {order.version} ({order.hash:016x}), and {what} is "
+                "rolled out here: sign one about that"
+            )
+        if position.status is back and order.status is not back:
+            raise CrdtbucketError(f"{what} {self._is()}")
+        if order.changes <= position.changes and known != order:
+            raise CrdtbucketError(
+                f"the order is older than how {what} stands: sign one with a counter above "
+                f"{position.changes}"
+            )
+
     def receive_halt(self, advertised: Position, now: int) -> bool:
         """`receive` where operators sign what moves a version: a peer is believed nothing but that
         it has halted by itself since the last order, and this node stays at its own stage then;
