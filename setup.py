@@ -2,12 +2,16 @@
 
 import gzip
 import os
+import shlex
+import shutil
 import sys
+import sysconfig
 import tarfile
 from glob import glob
 from pathlib import Path
 
 from setuptools import Extension, setup
+from setuptools.command.build_ext import build_ext
 from setuptools.command.sdist import sdist
 
 # A fault of the core that nobody knows of should be of no use to an attacker: copies are checked,
@@ -44,6 +48,25 @@ class SameBytes(sdist):
         return target
 
 
+class NeedsACompiler(build_ext):
+    """What is missing on a machine is said before pages of a compiler's output."""
+
+    def run(self):
+        """Exits with the package to install when there is no compiler, or Python has no headers."""
+        compiler = shlex.split(os.environ.get("CC") or sysconfig.get_config_var("CC") or "")
+        if compiler and shutil.which(compiler[0]) is None:
+            sys.exit(
+                f"crdtbucket's core is compiled, and there is no C compiler {compiler[0]!r}: on "
+                "Debian and Ubuntu apt-get install gcc, or name another one in CC"
+            )
+        if not Path(sysconfig.get_path("include"), "Python.h").exists():
+            sys.exit(
+                f"crdtbucket's core is compiled, and {sys.executable} has no C headers: on Debian "
+                "and Ubuntu apt-get install python3-dev"
+            )
+        super().run()
+
+
 core = Extension(
     "crdtbucket._core",
     ["crdtbucket/_core.pyx"],
@@ -64,4 +87,4 @@ core = Extension(
     extra_link_args=HARDENED_LINK,
 )
 
-setup(ext_modules=[core], cmdclass={"sdist": SameBytes})
+setup(ext_modules=[core], cmdclass={"build_ext": NeedsACompiler, "sdist": SameBytes})

@@ -35,4 +35,5 @@ limiter = Limiter([BucketSpec.parse("items", "10/minute")])
 setup(app, Limits(limiter, Rule("items", key=tenant, cost=items_wanted)))
 
 if __name__ == "__main__":
-    web.run_app(app, host="127.0.0.1", port=int(sys.argv[1]), print=None)
+    port = int(sys.argv[1]) if sys.argv[1:] else 8000
+    web.run_app(app, host="127.0.0.1", port=port, print=None)

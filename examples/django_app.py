@@ -35,4 +35,5 @@ application = WSGILimitMiddleware(
 )
 
 if __name__ == "__main__":
-    make_server("127.0.0.1", int(sys.argv[1]), application).serve_forever()
+    port = int(sys.argv[1]) if sys.argv[1:] else 8000
+    make_server("127.0.0.1", port, application).serve_forever()

@@ -29,4 +29,5 @@ def make_limits() -> Limits:
 app.wsgi_app = WSGILimitMiddleware(app.wsgi_app, make_limits)  # type: ignore[method-assign]
 
 if __name__ == "__main__":
-    app.run(port=int(sys.argv[1]))
+    port = int(sys.argv[1]) if sys.argv[1:] else 8000
+    app.run(port=port)

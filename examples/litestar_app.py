@@ -24,5 +24,6 @@ limits = Limits(limiter, Rule("web"), trusted=["127.0.0.1"])  # X-Forwarded-For 
 app = ASGILimitMiddleware(Litestar([home]), limits)
 
 if __name__ == "__main__":
+    port = int(sys.argv[1]) if sys.argv[1:] else 8000
     # One of the two reads X-Forwarded-For, not both.
-    uvicorn.run(app, port=int(sys.argv[1]), log_level="warning", proxy_headers=False)
+    uvicorn.run(app, port=port, log_level="warning", proxy_headers=False)

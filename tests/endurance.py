@@ -12,6 +12,7 @@ import argparse
 import asyncio
 import itertools
 import json
+import os
 import random
 import statistics
 import sys
@@ -47,9 +48,9 @@ class Sample:
     used: int
     """Bytes that it still holds after it has given free ones back."""
     files: int
-    blocks: int = 0
-    """Of memory that Python's objects hold. Where these do not grow, and what is used does, nothing
-    is kept that was not before: the allocator has come to need more room for as much."""
+    live: int = 0
+    """Bytes that malloc has given out, or 0 where it cannot tell. Where these do not grow, and what
+    is used does, nothing is kept that was not before: it lies on more pages."""
 
 
 @dataclass(frozen=True)
@@ -143,9 +144,9 @@ class Endurance:
         pid = node.pid
         held, files = resident_bytes(pid), descriptors(pid)
         async with node.asking:
-            blocks = (await node.process.ask("give_back"))["blocks"]
+            live = (await node.process.ask("give_back"))["live"]
         used = resident_bytes(pid)
-        self.samples.append(Sample(minute, node.number, pid, held, used, files, blocks))
+        self.samples.append(Sample(minute, node.number, pid, held, used, files, live))
 
     async def _churn(self) -> None:
         """Keys that are asked for once and then for a long time not again."""
@@ -212,6 +213,9 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--out", type=Path, default=Path("build/endurance.json"))
     options = parser.parse_args(arguments)
     seed = random.SystemRandom().getrandbits(31) if options.seed is None else options.seed
+    # In the processes that are started from now on, small objects come from malloc as well:
+    # Python's own allocator gives no arena of a megabyte back of which one object is left.
+    os.environ["PYTHONMALLOC"] = "malloc"
     settings = Settings(options.hours, options.keys, options.keys_per_second)
     between, told = network(options.network, NODES, seed)
     print(f"seed {seed}; network: {told}", flush=True)
@@ -241,9 +245,9 @@ def main(arguments: list[str] | None = None) -> int:
     if not grown:
         print(f"memory: not judged, the run was over before minute {options.settle:g}")
     for node, found in grown.items():
-        first, last = (followed[node][i].blocks for i in (0, -1))
+        first, last = (followed[node][i].live / MB for i in (0, -1))
         print(f"memory of node {node}: {found:+.2f} MB an hour after minute {options.settle:g}; "
-              f"blocks of Python's objects {first:,}, then {last:,}; "
+              f"given out by malloc {first:.2f} MB, then {last:.2f}; "
               f"left to the collector at the end: {run.left.get(node, 0):,}")  # fmt: skip
     print(f"{len(cluster.history.pauses)} pauses, {judged.admitted} takes admitted, "
           f"{run.churned:,} keys churned: {'holds' if not wrong else 'BROKEN'}")  # fmt: skip

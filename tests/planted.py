@@ -64,10 +64,8 @@ MUTATIONS = (
     Mutation(
         "a_slow_function_stops_all_orders",
         "limiter",
-        "        without = self._outside.without_order(*order.about)\n"
-        "        with self._ordering:\n",
-        "        with self._ordering:\n"
-        "            without = self._outside.without_order(*order.about)\n",
+        "        without = overrides.without_order(order.key)\n        with self._ordering:\n",
+        "        with self._ordering:\n            without = overrides.without_order(order.key)\n",
         suite("limiter/test_operator_overrides", "no_other_order"),
     ),
     Mutation(
@@ -83,6 +81,14 @@ MUTATIONS = (
         "                replaced.keys -= 1\n",
         "                pass\n",
         suite("limiter/test_operator_overrides", "frame_of_new_limits"),
+    ),
+    Mutation(
+        "a_limit_that_found_no_room_is_lost_to_its_first_key",
+        "limiter",
+        "            self._limits.setdefault(limit, OutsideLimit(limit)).bucket = bucket\n",
+        "            self._limits[limit] = OutsideLimit(limit)\n"
+        "            self._limits[limit].bucket = bucket\n",
+        suite("limiter/test_operator_overrides", "first_key_too"),
     ),
     Mutation(
         "a_record_of_limits_that_was_cut_off_stays",
@@ -283,7 +289,7 @@ MUTATIONS = (
     Mutation(
         "what_is_held_back_is_not_waited_for",
         "strong",
-        "short = 0 if allowed else _held_back(request, answer)",
+        "short = 0 if allowed else request.held_back_ns(answer)",
         "short = 0",
         suite("strong/test_settle", "waits_for_what_is_held"),
     ),
@@ -588,7 +594,8 @@ MUTATIONS = (
     Mutation(
         "acks_kept_over_a_restart",
         "mesh",
-        "        self.__dict__.update(fresh.__dict__)",
+        "        for one in fields(self):\n"
+        "            setattr(self, one.name, getattr(fresh, one.name))",
         "        self.info = fresh.info",
         suite("simulated/test_traces", "f_takes or g_restored"),
     ),
@@ -635,10 +642,17 @@ MUTATIONS = (
         suite("mesh/protocol/test_travel_times", "drift_of_a_thousandth"),
     ),
     Mutation(
+        "the_silence_of_a_node_whose_first_rates_came_is_not_looked_for",
+        "core",
+        "r->newly_rated += !n->rated;",
+        "",
+        suite("core/test_predict", "after_its_first_rates"),
+    ),
+    Mutation(
         "the_first_frames_after_a_silence_measured_by_themselves",
         "mesh",
-        "self._halves, self._since = [number, *self._halves[:1]], now",
-        "self._halves, self._since = [number], now",
+        "self._before, self._least, self._since = self._least, number, now",
+        "self._before, self._least, self._since = None, number, now",
         suite("mesh/protocol/test_travel_times", "long_silence"),
     ),
     Mutation(
@@ -1071,7 +1085,7 @@ MUTATIONS = (
     Mutation(
         "the_leaders_view_is_read_for_nothing",
         "limiter",
-        "        elif not any(bucket.spec.period is not None for bucket in self._buckets):\n",
+        "        elif not any(bucket.spec.period is not None for bucket in self._in_force.made):\n",
         "        elif False:\n",
         suite("limiter/test_calendar", "view_is_read"),
     ),
@@ -1243,6 +1257,27 @@ MUTATIONS = (
         "            if self._idle is not None:\n                return None",
         "            if False:\n                return None",
         suite("strong/test_threads", "meets_the_closing"),
+    ),
+    Mutation(
+        "forked_children_wait_for_a_copied_loop",
+        "strong",
+        "            raise refusal  # a forked child",
+        "            pass  # a forked child",
+        suite("strong/test_strong_slots", "forked_child"),
+    ),
+    Mutation(
+        "a_forked_child_gives_back_the_slots_of_its_parent",
+        "limiter",
+        'what is held is the parent\'s."""\n        self._open = {}\n',
+        'what is held is the parent\'s."""\n',
+        suite("shared/test_shared_slots", "child"),
+    ),
+    Mutation(
+        "nobody_is_warned_of_the_shares_of_slots",
+        "strong",
+        "(one.on_outage for one in self.slots.values())",
+        "()",
+        suite("strong/test_one_redis", "slots_alone"),
     ),
     Mutation(
         "forked_children_wait_for_a_copied_lock",
@@ -2357,11 +2392,53 @@ MUTATIONS = (
         suite("base/test_deadline", "gone_once_nobody"),
     ),
     Mutation(
+        "one_node_that_is_not_known_is_enough_for_strangers",
+        "cli",
+        "        if one.name not in known[m] and other.name not in known[n]\n",
+        "        if one.name not in known[m] or other.name not in known[n]\n",
+        suite("cli/test_node_health", "neither_knows"),
+    ),
+    Mutation(
         "an_error_of_a_dial_holds_its_frames",
         "mesh",
         "        one.__traceback__ = None",
         "        pass",
         suite("mesh/sockets/test_web_socket", "leaves_no_error_behind"),
+    ),
+    Mutation(
+        "a_process_that_could_not_lead_keeps_the_name",
+        "shared",
+        "            self._failed()\n",
+        "",
+        suite("shared/test_shared_limiter", "could_not_lead"),
+    ),
+    Mutation(
+        "a_close_that_is_cancelled_ends_half_way",
+        "limiter",
+        "        await asyncio.shield(self._closing)",
+        "        await self._closing",
+        suite("limiter/test_runtime", "gives_the_name_back"),
+    ),
+    Mutation(
+        "commands_that_are_not_kept_are_taken_for_remembered",
+        "mesh/links",
+        "            kept.remove()\n",
+        "            pass\n",
+        suite("mesh/links/test_command_orders", "not_be_kept"),
+    ),
+    Mutation(
+        "of_two_orders_with_one_counter_the_first_holds",
+        "rollout",
+        "        if order <= self.position:",
+        "        if order.changes <= self.position.changes:",
+        suite("rollout/test_staged", "one_counter"),
+    ),
+    Mutation(
+        "a_worker_that_does_not_lead_answers_for_the_leader",
+        "http",
+        "            if answer is not None and answer.status != CANNOT:",
+        "            if answer is not None and answer.status == 200:",
+        suite("http/server/test_signed_commands", "whichever_worker"),
     ),
 )
 

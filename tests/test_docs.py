@@ -227,6 +227,7 @@ def check_command(words: list[str]) -> None:
 def test_commands_exist(place: Path) -> None:
     targets = set(re.findall(r"^([a-z][\w-]*):", (ROOT / "Makefile").read_text(), re.MULTILINE))
     (place / "trace.csv").write_text("TIMESTAMP,ContextTokens,GeneratedTokens\n")
+    (place / "limits.yaml").write_text(blocks(ROOT / "docs/getting-started.md", "yaml")[0][1])
     seen = 0
     for path, line in console_lines():
         words = shlex.split(line)
@@ -378,7 +379,6 @@ TALK += [
     "attach",
     "store",
     "redirect",
-    "set_overrides",
     "choose_by",
     "take_apart",
     "take_here",
@@ -471,6 +471,14 @@ async def test_stats_have_the_keys_that_are_told() -> None:
     parts.add("overrides")
     parts |= {"lag", "longest_lag", "keys", "identity", "strong", "redis", "shared"}
     assert set(stats) == parts
+
+
+def test_what_troubleshooting_quotes_of_the_log_is_logged() -> None:
+    source = "".join(path.read_text() for path in (ROOT / "crdtbucket" / "mesh").rglob("*.py"))
+    told = names("docs/troubleshooting.md", "Nodes do not find each other")
+    quoted = [words for words in told if " " in words]
+    assert len(quoted) == 5
+    assert [words for words in quoted if words not in source] == []
 
 
 # ---- strong mode ----

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 import random
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from tests.compositions.process import Failed
 from tests.endurance import MOST_MORE_FILES, Sample, slope, verdict
 from tests.histories.checker import check, smallest
+from tests.histories.cluster import Cluster
 from tests.histories.history import (
     ADMITTED,
     CLOSED,
@@ -27,6 +30,7 @@ from tests.histories.history import (
     Pause,
     Read,
 )  # fmt: skip
+from tests.histories.network import ProxiedNetwork
 from tests.histories.plan import CUTS, FORGETFUL, MOST_FORGETFUL, Blow, Chapter, cut, draw
 from tests.histories.run import Load, run
 
@@ -247,6 +251,22 @@ def test_endurance_follows_memory_and_files() -> None:
     assert told.startswith("node 0 opens more and more files: ")
     restarted = [replace(s, pid=round(s.minute)) for s in samples(99)]
     assert verdict(restarted, 15) == []
+
+
+async def test_who_is_killed_between_two_questions_is_asked_no_more(tmp_path: Path) -> None:
+    cluster = Cluster(tmp_path, ProxiedNetwork(1), nodes=1, seed=0, calls_per_second=1.0)
+    (node,) = cluster.nodes
+    assert await cluster.ask(node, "know") is None
+
+
+async def test_calls_do_not_go_on_without_a_client_that_failed(tmp_path: Path) -> None:
+    cluster = Cluster(tmp_path, ProxiedNetwork(1), nodes=1, seed=0, calls_per_second=1.0)
+    client = asyncio.get_running_loop().create_future()
+    cluster.clients.append(client)
+    cluster.resume()
+    client.set_exception(Failed("the process ended"))
+    with pytest.raises(Failed, match="the process ended"):
+        cluster.resume()
 
 
 @pytest.mark.slow

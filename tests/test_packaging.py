@@ -156,6 +156,34 @@ def test_the_extra_fast_is_optional_and_the_base_has_no_tools_of_the_command_lin
 IMPORTED_AS = {"prometheus-client": "prometheus_client", "ruamel.yaml": "ruamel.yaml"}
 
 
+WITHOUT_HEADERS = """
+import runpy, sysconfig
+paths = sysconfig.get_path
+sysconfig.get_path = lambda name, *rest: "/nowhere" if name == "include" else paths(name, *rest)
+runpy.run_path("setup.py")
+"""
+
+
+@pytest.mark.parametrize(
+    ("code", "compiler", "fix"),
+    [
+        ("import runpy; runpy.run_path('setup.py')", "/nowhere/cc", "apt-get install gcc"),
+        (WITHOUT_HEADERS, sys.executable, "apt-get install python3-dev"),
+    ],
+    ids=["compiler", "headers"],
+)
+def test_what_a_machine_lacks_to_compile_the_core_is_named_with_its_package(
+    code: str, compiler: str, fix: str
+) -> None:
+    command = [sys.executable, "-c", code, "build_ext"]
+    environ = {**os.environ, "CC": compiler}
+    done = subprocess.run(
+        command, cwd=ROOT, env=environ, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 1
+    assert fix in done.stderr.splitlines()[-1]
+
+
 def test_every_dependency_of_the_base_is_imported(pyproject: dict[str, Any]) -> None:
     source = "\n".join(path.read_text() for path in (ROOT / "crdtbucket").rglob("*.py"))
     imported = set(re.findall(r"^ *(?:import|from) ([\w.]+)", source, re.MULTILINE))

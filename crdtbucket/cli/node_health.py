@@ -165,6 +165,19 @@ def unprotected(nodes: Iterable[NodeReport]) -> list[str]:
     return found
 
 
+def strangers(nodes: Iterable[NodeReport]) -> list[str]:
+    """Nodes of a mesh, all of them asked, of which neither knows the other, in sentences."""
+    meshed = [node for node in nodes if node.identity]
+    known = [{node.name, *(peer.name for peer in node.peers)} for node in meshed]
+    return [
+        f"{one.name} and {other.name} do not know each other, so each limits without the other; "
+        "`crdtbucket doctor` with the file of one says why"
+        for n, one in enumerate(meshed)
+        for m, other in enumerate(meshed[:n])
+        if one.name not in known[m] and other.name not in known[n]
+    ]
+
+
 def _faults_of(node: NodeReport, max_lag: float) -> Iterable[str]:
     if node.warming_up:
         yield f"{node.name} has no answer from the mesh yet and serves only a part of its share"

@@ -11,7 +11,7 @@ from typing import Any
 import click
 from rich.table import Table
 
-from crdtbucket.cli.node_health import SILENT, NodeReport, faults, unprotected
+from crdtbucket.cli.node_health import SILENT, NodeReport, faults, strangers, unprotected
 from crdtbucket.cli.node_options import TOKEN, nodes_options, token_of, token_options
 from crdtbucket.cli.options import FiniteRange
 from crdtbucket.cli.screen import console, name, table
@@ -53,7 +53,7 @@ def status(
     answers = asyncio.run(_ask(urls, secret, timeout))
     nodes = [NodeReport.of(url, one) for url, one in answers.items() if not isinstance(one, str)]
     wrong = [one for one in answers.values() if isinstance(one, str)] + faults(nodes, max_lag)
-    notes = unprotected(nodes)
+    notes = strangers(nodes) + unprotected(nodes)
     if json_:
         asked = [{"url": url, **_as_dict(one)} for url, one in answers.items()]
         note = "; ".join(notes)

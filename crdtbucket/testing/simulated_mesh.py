@@ -190,6 +190,8 @@ class SimulatedMesh:
 
     def cut(self, first: str, second: str) -> bool:
         """Whether a partition lies between two nodes."""
+        if not self._groups:
+            return False
         sides = [group for group in self._groups if first in group or second in group]
         return len(sides) > 1
 

@@ -14,6 +14,7 @@ from crdtbucket.limiter.calendar_bucket import CalendarBucket
 from crdtbucket.limiter.slots import SlotBucket
 from crdtbucket.mesh.protocol.mesh_node import MeshNode
 from crdtbucket.spec.bucket_spec import BucketSpec, canonical_name
+from crdtbucket.spec.overrides import Choice
 
 if TYPE_CHECKING:
     from crdtbucket.testing.simulated_mesh import SimulatedMesh
@@ -118,11 +119,13 @@ class SimulatedNode:
             elif spec.period is not None:
                 self._define(partial(CalendarBucket, wall=self.wall), spec)
             elif spec.overrides:
-                self._define(Bucket, spec).set_overrides(
-                    (glob, self._define(Bucket, one)) for glob, one in spec.overrides
-                )
+                bucket = self._define(Bucket, spec)
+                pairs = [(glob, self._define(Bucket, one)) for glob, one in spec.overrides]
+                bucket.choose_by(Choice(pairs, bucket).of, [one for _, one in pairs])
             else:
                 self._define(BucketCore, spec)
+        defined = self.buckets.values()
+        self._calendars = [one for one in defined if isinstance(one, CalendarBucket)]
         seed = mesh.random.getrandbits(64)
         self.node = MeshNode(self.table, mesh.config, name=self.name, region=self.name, seed=seed)
         self.table.configure(predict=mesh.settings.prediction)
@@ -170,11 +173,10 @@ class SimulatedNode:
             self._waiting.pop(0)()
         local = self.local_ns(mesh.now_ns)
         self.table.set_time(local)
-        calendars = [one for one in self.buckets.values() if isinstance(one, CalendarBucket)]
-        if calendars:
+        if self._calendars:
             shows = self.wall.machine_ns
             self.wall.ahead_ns = shows - local + self.node.follow_wall(shows, local)
-        for bucket in calendars:
+        for bucket in self._calendars:
             bucket.beat()
         mesh.send(self, self.node.tick(local))
         self._tick_at = 0
@@ -195,4 +197,3 @@ class SimulatedNode:
         local = self.local_ns(self._mesh.now_ns)
         self.table.set_time(local)
         self._mesh.send(self, self.node.receive(source, data, local))
-        self._wake()

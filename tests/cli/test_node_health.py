@@ -6,7 +6,14 @@ from typing import Any
 
 import pytest
 
-from crdtbucket.cli.node_health import ConfigReport, NodeReport, PeerReport, RegionReport, faults
+from crdtbucket.cli.node_health import (
+    ConfigReport,
+    NodeReport,
+    PeerReport,
+    RegionReport,
+    faults,
+    strangers,
+)
 
 
 def node(name: str = "eu-1", **more: Any) -> NodeReport:
@@ -50,6 +57,14 @@ def test_each_fault_is_a_sentence(wrong: dict[str, Any], words: str) -> None:
     found = faults([node(**wrong)], 2.0)
     assert len(found) == 1
     assert found[0].startswith(words)
+
+
+def test_nodes_of_a_mesh_of_which_neither_knows_the_other_are_named() -> None:
+    eu, us = node(identity="off"), node("us-1", identity="off")
+    (found,) = strangers([eu, us, node("alone")])  # the last one is in no mesh
+    assert found.startswith("us-1 and eu-1 do not know each other, so each limits without the")
+    told = node("us-1", identity="off", peers=(PeerReport("eu-1", "dead"),))
+    assert strangers([eu, told]) == []
 
 
 def test_a_version_split_names_who_runs_what() -> None:

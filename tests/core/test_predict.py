@@ -60,6 +60,22 @@ def test_a_credit_survives_a_rate_at_which_it_would_be_centuries(silence: int) -
     assert b.bucket.debt("k") < 0
 
 
+def test_a_peer_is_silent_too_of_which_nothing_came_after_its_first_rates() -> None:
+    a, b = peers(2, SPEC)
+    b.table.configure(predict=True)
+    b.table.set_time(DAY)
+    b.table.set_node(b.node_of(0), a.epoch, True)
+    for now in range(DAY, DAY + 2000 * MS, 100 * MS):
+        a.table.set_time(now)
+        a.bucket.take_burst("k", 20)
+        a.table.collect()
+    b.table.set_time(now)
+    send(a, b)
+    b.table.set_time(now + 30_000 * MS)
+    b.bucket.take("k", 1)
+    assert b.bucket.credit("k") > 0
+
+
 def calls_of(a: Peer, b: Peer, start: int, until: int, every: int, cost: int = 1) -> int:
     """A takes every so often, and B hears all of it; returns when the last round of A arrived."""
     now = start

@@ -92,6 +92,7 @@ class Cluster:
         self._folder, self._gap, self._version = folder, 1 / calls_per_second, 1
         self._random = random.Random(seed)
         self._calling = asyncio.Event()
+        self.clients: list[asyncio.Future[None]] = []
         self._begin = 0.0
         self.whole = True
         """Whether the network has been as it should since the last pause: so whoever is closed can
@@ -127,13 +128,13 @@ class Cluster:
             for node in self.nodes:
                 self._write(node.number)
             await asyncio.gather(*(self.start(node) for node in self.nodes))
-            clients = [asyncio.create_task(self._client(node)) for node in self.nodes]
+            self.clients = [asyncio.create_task(self._client(node)) for node in self.nodes]
             try:
                 yield
             finally:
-                for client in clients:
+                for client in self.clients:
                     client.cancel()
-                ended = await asyncio.gather(*clients, return_exceptions=True)
+                ended = await asyncio.gather(*self.clients, return_exceptions=True)
             for one in ended:
                 if isinstance(one, Exception):
                     raise one
@@ -185,7 +186,10 @@ class Cluster:
         return self._calling.is_set()
 
     def resume(self) -> None:
-        """Calls are made from now on."""
+        """Calls are made from now on. Raises what ended a client, which would make no more."""
+        for client in self.clients:
+            if client.done():
+                client.result()
         self._calling.set()
 
     async def _client(self, node: Node) -> None:
@@ -219,12 +223,15 @@ class Cluster:
         return bool(answer["allowed"])
 
     async def ask(self, node: Node, do: str, **more: Any) -> dict[str, Any] | None:
-        """An answer; None when the process was killed before it gave one."""
+        """An answer; None when the process was killed before it gave one, or before it was asked:
+        who asks for several things is told between two of them."""
         life = node.life
+        if life is None:
+            return None
         try:
             return await node.process.ask(do, **more)
         except Failed:
-            if life is not None and life.how == KILLED:
+            if life.how == KILLED:
                 return None
             raise
 

@@ -119,8 +119,9 @@ class Network(SimulatedMesh):
 
     def passes(self, source: str, target: str) -> bool:
         """Whether frames pass on this way, were there a connection."""
-        pair = frozenset((source, target))
-        return not (self._cut[source, target] or self._resetting[pair] or self.cut(source, target))
+        if (source, target) in self._cut or self.cut(source, target):
+            return False
+        return not self._resetting or frozenset((source, target)) not in self._resetting
 
     def flows(self, source: str, target: str) -> bool:
         """The same, and in time."""

@@ -131,7 +131,7 @@ cdef extern from "core/core.h" nogil:
         int64_t merged, ignored, unknown_bucket, refused_columns, capped_columns, dropped_full, gained
         uint32_t answer_count, touched_count, gone_count
         int duplicate_epoch
-        int64_t own_behind, lowered, crowded, ahead
+        int64_t own_behind, lowered, crowded, ahead, newly_rated
     ctypedef struct merge_out_t:
         uint32_t *answers
         uint32_t *touched
@@ -214,6 +214,7 @@ cdef extern from "core/core.h" nogil:
     int64_t settle_suspects(table_t *, int64_t, int64_t, int, int64_t)
     int64_t sweep(table_t *, int64_t, int64_t, uint32_t *)
     void refresh_far(table_t *)
+    void set_last_seen(table_t *, node_t *, int64_t)
     void set_near(table_t *, int64_t)
     void forget_node(table_t *, uint32_t, int64_t)
     void shift_all(table_t *, int64_t, int64_t)

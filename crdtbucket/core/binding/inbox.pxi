@@ -79,7 +79,7 @@ cdef class _Inbox(_Outbox):
                 self.leave()
             for i in range(out.r.gone_count):
                 self.forget_name(out.gone[i])
-            if out.r.merged:
+            if out.r.newly_rated:
                 refresh_far(&self.t)
             return Merged(out.r.merged, out.r.ignored, out.r.unknown_bucket, out.r.refused_columns,
                           out.r.capped_columns, out.r.dropped_full, out.r.gained, bool(out.r.duplicate_epoch),

@@ -87,12 +87,12 @@ cdef class _Nodes(_Definitions):
         """Records a member: its running epoch, and whether it is connected here directly. Returns its origin id."""
         cdef uint32_t origin = self.origin(node, epoch)
         cdef node_t *n = &self.t.nodes[node]
+        n.origin = <uint16_t>origin
+        n.connected = connected
         if not n.known:
             n.known = 1
             n.last_seen = clock_ns(&self.t)
-        n.origin = <uint16_t>origin
-        n.connected = connected
-        refresh_far(&self.t)
+            refresh_far(&self.t)
         return origin
 
     def set_disconnected(self, uint32_t node):
@@ -103,11 +103,7 @@ cdef class _Nodes(_Definitions):
     def set_last_seen(self, uint32_t node, int64_t at):
         """Records that a complete round of `node` stood for the time `at` (receipt less its age, local ns)."""
         self.check_node(node)
-        cdef node_t *n = &self.t.nodes[node]
-        if at <= n.last_seen:
-            return
-        n.last_seen = at
-        refresh_far(&self.t)
+        set_last_seen(&self.t, &self.t.nodes[node], at)
 
     def relay(self, uint32_t node, bint yes):
         """Sets whether the rates of `node` are relayed with the entries that are sent: some peer is not connected to it."""

@@ -15,6 +15,18 @@ static void refresh_far(table_t *t)
     STORE(t->h->far_free_until, until);
 }
 
+/* An update of this node stands for the time `at`. Which node is silent first changes only where it
+ * was this one: each frame of each peer comes here. */
+static void set_last_seen(table_t *t, node_t *n, int64_t at)
+{
+    int was_first = n->last_seen + t->h->near_ns <= LOAD(t->h->far_free_until);
+    if (at <= n->last_seen)
+        return;
+    n->last_seen = at;
+    if (was_first && n->known && n->rated)
+        refresh_far(t);
+}
+
 /* Moves the near horizon. A longer one raises the bound by which takes skip the prediction. */
 static void set_near(table_t *t, int64_t ns)
 {

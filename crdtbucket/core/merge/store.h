@@ -20,7 +20,15 @@ typedef struct {
     int64_t crowded;
     /* Columns left out, of a generation that no eviction explains. */
     int64_t ahead;
+    /* Nodes that had no rates here before. */
+    int64_t newly_rated;
 } merge_result_t;
+
+static inline void set_rated(node_t *n, merge_result_t *r)
+{
+    r->newly_rated += !n->rated;
+    n->rated = 1;
+}
 
 /* Column `c` of a silent node was raised by a relay; it had `net` tokens before. The column by
  * which that node is predicted, this one or one of another epoch, keeps the count of the owner's
@@ -120,7 +128,7 @@ static void store_rates(table_t *t, uint32_t e, const merge_context_t *m, const 
         own.c->slow[own.i] = slow;
         own.c->last_seen[own.i] = stamp_of(m->at);
         own.c->known[own.i] = (uint64_t)column_net(&own);
-        t->nodes[m->source].rated = 1;
+        set_rated(&t->nodes[m->source], r);
     }
     if (changed) {
         note_peak(t, e, m->at);
@@ -166,7 +174,7 @@ static void store_relayed_rates(table_t *t, uint32_t e, const merge_context_t *m
         c.c->slow[c.i] = x.slow;
         c.c->last_seen[c.i] = stamp_of(at);
         c.c->known[c.i] = (uint64_t)column_net(&c);
-        t->nodes[t->origins[origin].node].rated = 1;
+        set_rated(&t->nodes[t->origins[origin].node], r);
         changed = 1;
     }
     if (changed) {

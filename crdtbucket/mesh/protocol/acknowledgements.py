@@ -39,7 +39,7 @@ class VersionRanges:
         return out
 
 
-@dataclass
+@dataclass(slots=True)
 class Sent:
     """What is settled when a frame is acknowledged."""
 
@@ -55,9 +55,10 @@ class Sent:
 
 
 NOTHING = Sent()
+WINDOW = 2**wire.ACK_BITS - 1
 
 
-@dataclass
+@dataclass(slots=True)
 class Received:
     """The sequence numbers that have arrived from a peer: the highest, and a window below it."""
 
@@ -76,7 +77,7 @@ class Received:
         if below < -wire.ACK_BITS or not self.highest:  # a peer may leap by 2^62
             self.highest, self.bits = max(self.highest, seq), 0
         elif below < 0:
-            self.bits = ((self.bits << 1 | 1) << (-below - 1)) & (2**wire.ACK_BITS - 1)
+            self.bits = ((self.bits << 1 | 1) << (-below - 1)) & WINDOW
             self.highest = seq
         elif 0 < below <= wire.ACK_BITS:
             self.bits |= 1 << (below - 1)

@@ -38,7 +38,7 @@ STEADY = 60
 """Of each minute a second comes back to that."""
 
 
-@dataclass
+@dataclass(slots=True)
 class ClockOffset:
     """How far a peer's clock is ahead of this one (ns). Times are ns of this one."""
 

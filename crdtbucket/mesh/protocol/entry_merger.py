@@ -44,16 +44,18 @@ class EntryMerger:
     def tables_of(self, link: PeerState, frame: wire.Frame) -> ResolvedTables | None:
         """The tables by which the entries of this frame are to be read, with local numbers; None
         while they have not come. Remembers those that the frame brings."""
-        introducer = self._introductions.by(link.info.name)
         if frame.tables is not None:
-            link.peer_tables[frame.tables.version] = self._roster.resolve(frame.tables, introducer)
+            link.peer_tables[frame.tables.version] = self._resolve(link, frame.tables)
             while len(link.peer_tables) > REMEMBERED_TABLES:
                 link.peer_tables.popitem(last=False)
         known = link.peer_tables.get(frame.tables_version)
         if known is not None and known.key != self._roster.key:
-            known = self._roster.resolve(known.tables, introducer)
+            known = self._resolve(link, known.tables)
             link.peer_tables[frame.tables_version] = known
         return known
+
+    def _resolve(self, link: PeerState, tables: wire.AnnouncedTables) -> ResolvedTables:
+        return self._roster.resolve(tables, self._introductions.by(link.info.name))
 
     def merge(
         self,

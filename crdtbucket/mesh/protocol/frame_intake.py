@@ -88,12 +88,14 @@ class FrameIntake:
         if addressed:
             link.acknowledge(frame)
         self._complete_round(link, frame, addressed, now)
-        visibility = self._members.visibility
-        unseen = {*visibility.unseen_by(link)}
+        tells_who_is_seen = frame.members is not None or frame.unseen is not None
+        before = self._members.visibility.unseen_by(link) if tells_who_is_seen else ()
         self._members.receive(link, frame, now)
         if frame.rollout is not None and self._on_rollout is not None:
             self._on_rollout(frame.rollout)
-        self._relays.begin(sorted({*visibility.unseen_by(link)} - unseen), now)
+        if tells_who_is_seen:
+            unseen = self._members.visibility.unseen_by(link)
+            self._relays.begin(sorted({*unseen} - {*before}), now)
 
     def _merge(
         self, link: PeerState, frame: wire.Frame, resolved: ResolvedTables, now: int

@@ -65,9 +65,10 @@ class Introductions:
         """Once a second: what is gone gives its place back. When a peer that has not used up its
         part found no place, the newest epoch of the one that has most goes. Returns whether anybody
         found none since the last time, and may find one now."""
-        held = {epoch for _, _, epoch, _ in self._table.origins()}
-        for epoch in self._by.keys() - held:
-            self._remove(epoch)
+        if self._by:
+            held = {epoch for _, _, epoch, _ in self._table.origins()}
+            for epoch in self._by.keys() - held:
+                self._remove(epoch)
         if self._wanted:
             self._drop_newest(running)
         refused, self._refused, self._wanted = self._refused, Counter(), False

@@ -66,20 +66,8 @@ class MemberUpdates:
 
     def receive(self, link: PeerState, frame: wire.Frame, now: int) -> None:
         """Takes what a frame says of members, configurations and dead epochs."""
-        refused = 0
-        for member in frame.members or ():
-            # Only a peer that sees a member is believed: otherwise the mesh would advertise dead
-            # members for ever.
-            name, _, epoch, _ = member
-            if name not in (frame.unseen or ()) and not self._directory.has_left(name, epoch):
-                refused += not self._directory.learn(member, now, link.info.name)
-        self._bounded.count(
-            link.info.name,
-            "members",
-            refused,
-            now,
-            "advertises more members than there is room for; those beyond are left out",
-        )
+        if frame.members:
+            self._learn(link, frame.members, frame.unseen or (), now)
         if frame.config is not None and frame.seq > link.config_seq:
             link.config, link.rollout, link.config_seq = frame.config, frame.rollout, frame.seq
         if frame.wall is not None and self.wall_ahead is not None:
@@ -88,6 +76,24 @@ class MemberUpdates:
             running = self._directory.running(self._table.epoch)
             for epoch in frame.tombstones:
                 self._pruner.advertised(epoch, running, now)
+
+    def _learn(
+        self, link: PeerState, members: tuple[wire.Member, ...], unseen: tuple[str, ...], now: int
+    ) -> None:
+        refused = 0
+        for member in members:
+            # Only a peer that sees a member is believed: otherwise the mesh would advertise dead
+            # members for ever.
+            name, _, epoch, _ = member
+            if name not in unseen and not self._directory.has_left(name, epoch):
+                refused += not self._directory.learn(member, now, link.info.name)
+        self._bounded.count(
+            link.info.name,
+            "members",
+            refused,
+            now,
+            "advertises more members than there is room for; those beyond are left out",
+        )
 
     def are_due(self, now: int) -> bool:
         """Whether it is time to look at them again."""

@@ -172,7 +172,9 @@ class Membership:
 
     def status(self, name: str, now: int) -> str:
         """alive, suspect, dead or left."""
-        link = self.links[name]
+        return self._status(self.links[name], now)
+
+    def _status(self, link: PeerState, now: int) -> str:
         silent = now - link.last_seen
         if link.left:
             return "left"
@@ -210,7 +212,8 @@ class Membership:
     def advertised(self, me: NodeInfo, now: int) -> dict[str, Any]:
         """The members, and those that are silent here, as fields of a frame."""
         known = self.directory.known
-        alive = {name for name in self.links if self.status(name, now) == "alive"}
+        links = self.links.items()
+        alive = {name for name, link in links if self._status(link, now) == "alive"}
         unseen = tuple(name for name in known if name not in alive)
         return {"members": (_member(me), *known.values())[: wire.MAX_MEMBERS], "unseen": unseen}
 
@@ -221,7 +224,8 @@ class Membership:
 
     def count(self, now: int) -> None:
         """Tells the table how many members share the limits."""
-        live = 1 + sum(self.status(name, now) in ("alive", "suspect") for name in self.links)
+        states = [self._status(link, now) for link in self.links.values()]
+        live = 1 + states.count("alive") + states.count("suspect")
         self._table.configure(members=max(live, self._expected))
 
     def expect(self, members: int, now: int) -> None:
@@ -273,10 +277,12 @@ class Membership:
     def _make_room(self, now: int) -> None:
         """Of peers that are gone the last ones are remembered. When the epochs run out, the peer
         that has been silent for longest is forgotten, if nobody sees it."""
-        gone = [link for link in self.links.values() if self.directory.is_gone(link.info.name)]
-        gone = sorted((one for one in gone if not one.connected), key=lambda link: link.last_seen)
-        for link in gone[: max(0, len(gone) - GONE)]:
-            del self.links[link.info.name]
+        if len(self.links) > GONE:
+            gone = [one for one in self.links.values() if one.left or one.forgotten]
+            gone = [one for one in gone if not one.connected]
+            gone.sort(key=lambda link: link.last_seen)
+            for link in gone[: max(0, len(gone) - GONE)]:
+                del self.links[link.info.name]
         if not self._pruner.crowded:
             return
         silent = [

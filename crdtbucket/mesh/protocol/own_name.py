@@ -49,7 +49,7 @@ class OwnName:
 
     def look(self, now: int) -> None:
         """Serves again when the other process is gone, or most members are linked with this one."""
-        if not isinstance(self._table.refusal, NodeConflict) or not self._met:
+        if not self._met or not isinstance(self._table.refusal, NodeConflict):
             return
         if now - self._met < MET_NS and not self._established(now):
             return

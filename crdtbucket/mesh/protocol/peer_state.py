@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from array import array
 from collections import OrderedDict, deque
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 
 from crdtbucket.base.windowed_maximum import WindowedMaximum
 from crdtbucket.mesh.node_info import NodeInfo
@@ -38,7 +38,7 @@ UNREACHED_NS = 1_000_000_000
 may not be reaching it."""
 
 
-@dataclass
+@dataclass(slots=True)
 class PeerState:
     """The state that is kept for one peer, over reconnections. Times are local ns."""
 
@@ -170,7 +170,8 @@ class PeerState:
         """The peer's process is another one: nothing that was agreed with the old one holds."""
         fresh = PeerState(info, self.node, self.last_seen, connected=self.connected, seq=self.seq)
         fresh.round_gaps = self.round_gaps
-        self.__dict__.update(fresh.__dict__)
+        for one in fields(self):
+            setattr(self, one.name, getattr(fresh, one.name))
 
     def connected_again(self, info: NodeInfo, now: int, digest_due: int) -> None:
         """A link to this process of the peer is up; its first digest is due at that time."""
@@ -222,13 +223,13 @@ class PeerState:
                 if done.sync_from >= 0:
                     self.sync_waiting.pop(done.sync_from, None)
 
-    def expect(self, sent: Sent) -> int:
+    def expect(self, sent: Sent | None) -> int:
         """Returns the sequence number of the next frame, and remembers what it carries."""
         self.seq += 1
-        if sent != NOTHING:
+        if sent is not None and sent != NOTHING:
             self.sent[self.seq] = sent
-        if len(self.sent) > MAX_UNACKED:
-            self.sent.popitem(last=False)
+            if len(self.sent) > MAX_UNACKED:
+                self.sent.popitem(last=False)
         return self.seq
 
     def measure(self, frame: wire.Frame, now: int, *, addressed: bool) -> bool:

@@ -86,9 +86,13 @@ class Roster:
 
     def drop_strangers(self, members: Collection[str]) -> None:
         """Forgets the names of nodes that are no members and have no epoch left."""
+        known = self._ids.items()
+        strangers = [(name, number) for name, number in known if number and name not in members]
+        if not strangers:
+            return
         used = {node for _, node, _, _ in self._table.origins()}
-        for name, number in list(self._ids.items()):
-            if number != 0 and number not in used and name not in members:
+        for name, number in strangers:
+            if number not in used:
                 del self._ids[name]
                 heapq.heappush(self._free, number)
                 self._table.name_node(number, "")

@@ -33,17 +33,17 @@ class Outbox:
 
     def frame(self, link: PeerState, now: int, sent: Sent | None = None, **values: Any) -> bytes:
         """One frame to a peer, with the acknowledgements and times that every frame carries."""
-        sent = sent or Sent()
+        tables_version = 0
         if "members" in values:
+            sent = sent or Sent()
             sent.updates = link.updates_sent
-        tables, _ = self._roster.announced()
-        if (
-            values.get("payload")
-            and link.tables_acked < tables.version
-            and "payload_kind" not in values
-        ):
-            values["tables"] = tables
-            sent.tables_version = tables.version
+        if values.get("payload"):
+            tables, _ = self._roster.announced()
+            tables_version = tables.version
+            if link.tables_acked < tables_version and "payload_kind" not in values:
+                values["tables"] = tables
+                sent = sent or Sent()
+                sent.tables_version = tables_version
         received = link.received
         return wire.encode(
             wire.Frame(
@@ -56,7 +56,7 @@ class Outbox:
                 ack=received.highest,
                 ack_bits=received.bits,
                 flags=self.flags,
-                tables_version=tables.version if values.get("payload") else 0,
+                tables_version=tables_version,
                 **values,
             )
         )
@@ -76,8 +76,9 @@ class Outbox:
         goes with the first, or before it where that has to bring the tables; `ages` only with a
         complete one."""
         head = self._table.version
+        tables, _ = self._roster.announced()
         budget = ROUND_BYTES
-        chunks: list[tuple[bytes, int, int]] = []
+        chunks: list[tuple[bytes, Sent | None]] = []
         fits = link.try_again(head, now)
         gaps = link.acked.gaps(head) if fits else []
         if link.cursor < head and link.cursor > link.acked.prefix:
@@ -87,7 +88,7 @@ class Outbox:
             while after < upto and budget > 0:
                 payload, last, count = self._chunk(after, upto)
                 if count:
-                    chunks.append((payload, after, last))
+                    chunks.append((payload, Sent(after, last)))
                     self.entries_sent += count
                     budget -= len(payload)
                 else:
@@ -100,19 +101,20 @@ class Outbox:
         else:
             link.cursor = 0
         sync = self._sync(link, now)
-        parts: list[tuple[bytes, Sent]] = [
-            *((payload, Sent(sync_from=place)) for place, payload in sync.items()),
-            *((payload, Sent(after, last)) for payload, after, last in chunks),
-        ] or [(b"", Sent())]
+        parts: list[tuple[bytes, Sent | None]]
+        parts = [(payload, Sent(sync_from=place)) for place, payload in sync.items()]
+        parts = parts + chunks or [(b"", None)]
         # Complete: nothing that the peer may lack is missing in it, be it older and on its way.
         complete = fits and link.sync_place < 0 and link.sync_waiting.keys() <= sync.keys()
         link.round_sent += 1
         out = []
-        if extra and parts[0][0] and link.tables_acked < self._roster.announced()[0].version:
+        if extra and parts[0][0] and link.tables_acked < tables.version:
             out.append(self.frame(link, now, **extra))
             extra = {}
         for part, (payload, sent) in enumerate(parts):
-            values: dict[str, Any] = {"payload": payload, **(extra if not part else {})}
+            values: dict[str, Any] = {"payload": payload}
+            if extra and not part:
+                values |= extra
             if complete:
                 values |= {"round": link.round_sent, "part": part, "parts": len(parts)}
                 if ages and not part:
@@ -155,6 +157,8 @@ class Outbox:
 
     def _sync(self, link: PeerState, now: int) -> dict[int, bytes]:
         """The next chunks of a full sync by their places, and those that seem lost."""
+        if link.synced:
+            return {}
         patience = SYNC_PATIENCE_NS + 2 * link.round_trip
         _, positions = self._roster.announced()
         due = [place for place, at in link.sync_waiting.items() if now - at > patience]

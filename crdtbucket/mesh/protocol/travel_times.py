@@ -21,16 +21,19 @@ class _Least:
     """The smallest number of the last two half windows in which there were any."""
 
     def __init__(self) -> None:
-        self._halves: list[int] = []
+        self._least: int | None = None
         """The smallest of the half window under way, and that of the one before."""
+        self._before: int | None = None
         self._since = 0
 
     def add(self, number: int, now: int) -> int:
         """Takes a number into account, and returns the smallest."""
-        if not self._halves or not 0 <= now - self._since < HALF_WINDOW_NS:
-            self._halves, self._since = [number, *self._halves[:1]], now
-        self._halves[0] = min(self._halves[0], number)
-        return min(self._halves)
+        if self._least is None or not 0 <= now - self._since < HALF_WINDOW_NS:
+            self._before, self._least, self._since = self._least, number, now
+        elif number < self._least:
+            self._least = number
+        before = self._before
+        return self._least if before is None or self._least < before else before
 
 
 class TravelTimes:

@@ -127,7 +127,7 @@ _NUMBERS = {
     "merge_result": 21, "config": 22, "rollout": 23, "ages": 24, "wall": 25,
 }  # fmt: skip
 _DEFAULTS = {f.name: f.default for f in fields(Frame)}
-_ENCODED = [(number, _DEFAULTS[name]) for name, number in _NUMBERS.items()]
+_DEFAULT_VALUES = [_DEFAULTS[name] for name in _NUMBERS]
 _VALUES = attrgetter(*_NUMBERS)
 
 
@@ -136,8 +136,10 @@ def encode(frame: Frame) -> bytes:
     large."""
     header: dict[int, Any] = {
         number: value
-        for (number, default), value in zip(_ENCODED, _VALUES(frame), strict=True)
-        if value != default
+        for number, value, default in zip(
+            _NUMBERS.values(), _VALUES(frame), _DEFAULT_VALUES, strict=True
+        )
+        if value or value != default  # a default is 0 or None
     }
     if frame.ack_bits:
         header[8] = frame.ack_bits.to_bytes((frame.ack_bits.bit_length() + 7) // 8, "little")
@@ -164,7 +166,7 @@ def decode(data: bytes) -> Frame:
         raise WireError("header length is wrong")
     try:
         header = msgpack.unpackb(
-            memoryview(data)[_PREFIX.size : _PREFIX.size + size],
+            data[_PREFIX.size : _PREFIX.size + size],
             use_list=False,
             raw=False,
             strict_map_key=False,
@@ -178,13 +180,7 @@ def decode(data: bytes) -> Frame:
         raise WireError(f"header is not msgpack: {type(error).__name__}") from None
     if not isinstance(header, dict):
         raise WireError("header is not a map")
-    values = {
-        name: check(name, header[number]) for number, name, check in _DECODED if number in header
-    }
-    for name in ("epoch", "to_epoch", "seq", "sent"):
-        if name not in values:
-            raise WireError(f"{name} is missing")
-    frame = Frame(payload=data[_PREFIX.size + size :], **values)
+    frame = Frame(payload=data[_PREFIX.size + size :], **_checked(header))
     if frame.parts and not frame.part < frame.parts:
         raise WireError("part is beyond parts")
     if (
@@ -194,6 +190,17 @@ def decode(data: bytes) -> Frame:
     ):
         raise WireError("payload does not fit its kind")
     return frame
+
+
+def _checked(header: dict[Any, Any]) -> dict[str, Any]:
+    values = {}
+    for number, value in header.items():
+        if number in _DECODED:
+            name, check = _DECODED[number]
+            values[name] = check(name, value)
+    if missing := _REQUIRED - values.keys():
+        raise WireError(f"{min(missing)} is missing")
+    return values
 
 
 def check_tables(value: object) -> AnnouncedTables:
@@ -321,4 +328,5 @@ _CHECKS: dict[str, Any] = {
     ),
     "wall": _natural,
 }
-_DECODED = [(number, name, _CHECKS[name]) for name, number in _NUMBERS.items()]
+_DECODED = {number: (name, _CHECKS[name]) for name, number in _NUMBERS.items()}
+_REQUIRED = frozenset(("epoch", "to_epoch", "seq", "sent"))

@@ -32,7 +32,9 @@ class UsedNames:
         try:
             self._node.connected(peer, self._clock())
             if own:
-                raise NodeConflict(f"two running processes are called {peer.name!r}")
+                raise NodeConflict(
+                    f"two running processes are called {peer.name!r}: give each node its own name"
+                )
         except NodeConflict as error:
             if own:
                 self._own_is_used(error)
@@ -47,11 +49,11 @@ class UsedNames:
         if peer is not None and peer.name == own:
             self._own_is_used(self._node.duplicate_name(peer))
         else:
-            self._own_is_used(NodeConflict(f"{own!r}: {error}"))
+            self._own_is_used(NodeConflict(f"{own!r}: {error}: give each node its own name"))
 
     def _own_is_used(self, error: NodeConflict) -> None:
         if not self._logged:  # it is found again at every attempt to link
-            LOG.error("%s: give every process a node name of its own", error)
+            LOG.error("%s", error)
         self._logged = True
         if self._on_conflict is not None:
             self._on_conflict(error)

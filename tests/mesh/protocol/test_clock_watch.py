@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from crdtbucket.mesh.protocol.clock_watch import (
@@ -148,7 +150,7 @@ def test_a_jump_in_a_long_silence_is_one_where_no_drift_explains_it() -> None:
         (explained + 500 * MS, 0),
         (explained + 2_000 * MS, explained + 2_000 * MS),
     ):
-        seen = [ClockOffset(**vars(offset)) for offset in offsets]
+        seen = [replace(offset) for offset in offsets]
         feed(seen, at + hour, 50, own=by)
         assert abs(jump(seen) - expected) < 100 * MS
 

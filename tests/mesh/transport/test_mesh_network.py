@@ -305,7 +305,7 @@ async def test_a_name_that_is_used_is_logged_once(caplog: pytest.LogCaptureFixtu
         mesh_two = MeshNetwork(RecordingNode("twin", epoch=2), config(mesh_one.address))
         async with running(mesh_two):
             await eventually(lambda: len(found) >= 3)
-    lines = [one for one in caplog.messages if "a node name of its own" in one]
+    lines = [one for one in caplog.messages if one == "two processes are called twin"]
     assert len(lines) == 2  # of each process
 
 
