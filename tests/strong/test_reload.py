@@ -134,7 +134,7 @@ async def test_a_bucket_that_comes_while_the_mode_changes_is_in_the_new_mode(
     server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async with opened(server.url, BucketSpec("b", 200, 1, "1h")) as one:
-        side = one._strong
+        side = one._in_force.strong
         assert side is not None
         changes = iter([Mode.FALLBACK])
 
