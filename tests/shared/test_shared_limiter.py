@@ -239,6 +239,8 @@ async def test_a_killed_leader_is_followed_and_no_take_is_lost_or_repeated(path:
     async with Limiter([SPEC], node="b", mesh=mesh_of(ports[1], ports[0])) as peer:
         workers = [Worker(path, ports) for _ in range(3)]
         try:
+            # One that came alone, after the others were killed, would begin a new epoch.
+            await eventually(lambda: all(w.works for w in workers), "all work")
             for left in (3, 2):
                 await eventually(lambda: any(w.leads for w in workers), "one leads")
                 await eventually(lambda: peer.stats()["peers"].get("a") == "alive", "it is heard")
