@@ -27,18 +27,18 @@ HISTORIES = suite("strong/test_script_histories", "redis-server")
 
 MUTATIONS = (
     Mutation(
-        "a_key_that_a_section_inherits_means_nothing",
-        "config",
-        "for kind in reversed(section.__mro__[: section.__mro__.index(Section)]):",
-        "for kind in [section]:",
-        suite("config/test_schema", "says_what_it_means"),
+        "a_command_imports_all_others",
+        "cli",
+        "        self._modules = modules\n",
+        "        self._modules = modules\n        [*map(import_module, modules.values())]\n",
+        suite("cli/test_main", "only_others_need"),
     ),
     Mutation(
         "a_limiter_without_a_part_cannot_be_scraped",
         "metrics",
         "return [((), stats[self.name])] if self.name in stats else []",
         "return [((), stats[self.name])]",
-        suite("metrics/test_collector", "what_was_decided"),
+        suite("metrics/test_open_telemetry", "those_of_prometheus"),
     ),
     Mutation(
         "a_forwarded_address_that_is_none_ends_the_call",
@@ -64,10 +64,8 @@ MUTATIONS = (
     Mutation(
         "a_slow_function_stops_all_orders",
         "limiter",
-        "        without = self._outside.without_order(*order.about)\n"
-        "        with self._ordering:\n",
-        "        with self._ordering:\n"
-        "            without = self._outside.without_order(*order.about)\n",
+        "        without = overrides.without_order(order.key)\n        with self._ordering:\n",
+        "        with self._ordering:\n            without = overrides.without_order(order.key)\n",
         suite("limiter/test_operator_overrides", "no_other_order"),
     ),
     Mutation(
@@ -83,6 +81,14 @@ MUTATIONS = (
         "                replaced.keys -= 1\n",
         "                pass\n",
         suite("limiter/test_operator_overrides", "frame_of_new_limits"),
+    ),
+    Mutation(
+        "a_limit_that_found_no_room_is_lost_to_its_first_key",
+        "limiter",
+        "            self._limits.setdefault(limit, OutsideLimit(limit)).bucket = bucket\n",
+        "            self._limits[limit] = OutsideLimit(limit)\n"
+        "            self._limits[limit].bucket = bucket\n",
+        suite("limiter/test_operator_overrides", "first_key_too"),
     ),
     Mutation(
         "a_record_of_limits_that_was_cut_off_stays",
@@ -283,7 +289,7 @@ MUTATIONS = (
     Mutation(
         "what_is_held_back_is_not_waited_for",
         "strong",
-        "short = 0 if allowed else _held_back(request, answer)",
+        "short = 0 if allowed else request.held_back_ns(answer)",
         "short = 0",
         suite("strong/test_settle", "waits_for_what_is_held"),
     ),
@@ -1079,7 +1085,7 @@ MUTATIONS = (
     Mutation(
         "the_leaders_view_is_read_for_nothing",
         "limiter",
-        "        elif not any(bucket.spec.period is not None for bucket in self._buckets):\n",
+        "        elif not any(bucket.spec.period is not None for bucket in self._in_force.made):\n",
         "        elif False:\n",
         suite("limiter/test_calendar", "view_is_read"),
     ),
@@ -1251,6 +1257,27 @@ MUTATIONS = (
         "            if self._idle is not None:\n                return None",
         "            if False:\n                return None",
         suite("strong/test_threads", "meets_the_closing"),
+    ),
+    Mutation(
+        "forked_children_wait_for_a_copied_loop",
+        "strong",
+        "            raise refusal  # a forked child",
+        "            pass  # a forked child",
+        suite("strong/test_strong_slots", "forked_child"),
+    ),
+    Mutation(
+        "a_forked_child_gives_back_the_slots_of_its_parent",
+        "limiter",
+        'what is held is the parent\'s."""\n        self._open = {}\n',
+        'what is held is the parent\'s."""\n',
+        suite("shared/test_shared_slots", "child"),
+    ),
+    Mutation(
+        "nobody_is_warned_of_the_shares_of_slots",
+        "strong",
+        "(one.on_outage for one in self.slots.values())",
+        "()",
+        suite("strong/test_one_redis", "slots_alone"),
     ),
     Mutation(
         "forked_children_wait_for_a_copied_lock",
@@ -2377,6 +2404,41 @@ MUTATIONS = (
         "        one.__traceback__ = None",
         "        pass",
         suite("mesh/sockets/test_web_socket", "leaves_no_error_behind"),
+    ),
+    Mutation(
+        "a_process_that_could_not_lead_keeps_the_name",
+        "shared",
+        "            self._failed()\n",
+        "",
+        suite("shared/test_shared_limiter", "could_not_lead"),
+    ),
+    Mutation(
+        "a_close_that_is_cancelled_ends_half_way",
+        "limiter",
+        "        await asyncio.shield(self._closing)",
+        "        await self._closing",
+        suite("limiter/test_runtime", "gives_the_name_back"),
+    ),
+    Mutation(
+        "commands_that_are_not_kept_are_taken_for_remembered",
+        "mesh/links",
+        "            kept.remove()\n",
+        "            pass\n",
+        suite("mesh/links/test_command_orders", "not_be_kept"),
+    ),
+    Mutation(
+        "of_two_orders_with_one_counter_the_first_holds",
+        "rollout",
+        "        if order <= self.position:",
+        "        if order.changes <= self.position.changes:",
+        suite("rollout/test_staged", "one_counter"),
+    ),
+    Mutation(
+        "a_worker_that_does_not_lead_answers_for_the_leader",
+        "http",
+        "            if answer is not None and answer.status != CANNOT:",
+        "            if answer is not None and answer.status == 200:",
+        suite("http/server/test_signed_commands", "whichever_worker"),
     ),
 )
 

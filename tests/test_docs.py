@@ -379,7 +379,6 @@ TALK += [
     "attach",
     "store",
     "redirect",
-    "set_overrides",
     "choose_by",
     "take_apart",
     "take_here",

@@ -39,8 +39,8 @@ LAYERS = [
     strong.room_queue strong.server_link strong.store strong.store_slots strong.store_upkeep
     strong.supervisor strong.threads strong.controller.webhook strong.redis.lateness
     limiter.tables""",
-    """limiter rollout strong.strong_bucket strong.strong_side strong.strong_slots
-    strong.strong_waiting reconcile doctor""",
+    """limiter rollout strong.asking_bucket strong.rule_maker strong.strong_bucket
+    strong.strong_side strong.strong_slots strong.strong_waiting reconcile doctor""",
     "testing simulator cli demo http integrations upstream",
 ]
 RANK = {f"crdtbucket.{name}": rank for rank, names in enumerate(LAYERS) for name in names.split()}

@@ -50,6 +50,7 @@ SLOW = (
     "tests/http/server/test_heavy_keys.py::test_no_count_is_too_low",
     "tests/http/server/test_openapi.py::test_generated_calls_get_the_answers_that_are_described",
     "tests/http/server/test_workers.py::test_a_unix_socket_is_served_by_all",
+    "tests/http/server/test_workers.py::test_a_worker_that_cannot_be_replaced",
     "tests/http/server/test_workers.py::test_a_worker_that_cannot_start",
     "tests/http/server/test_workers.py::test_a_worker_that_dies_is_replaced_and_nothing_is_given_out_twice[15",
     "tests/http/server/test_workers.py::test_workers_end_with_the_first_process",

@@ -15,7 +15,7 @@ from crdtbucket.config.expand import expand
 from crdtbucket.config.fingerprint import fingerprint
 from crdtbucket.config.layout import arrange
 from crdtbucket.config.mesh_section import mesh_config, mesh_key
-from crdtbucket.config.model import FallbackScope, IdentitySection, RatingSection
+from crdtbucket.config.model import IdentitySection, RatingSection
 from crdtbucket.config.redis_section import redis_config, redis_key
 from crdtbucket.config.services import bucket_specs
 from crdtbucket.config.source import Source, YamlNode, read_tree
@@ -27,6 +27,7 @@ from crdtbucket.spec.bucket_spec import BucketSpec, OnOutage
 from crdtbucket.spec.descriptor_rule import DescriptorRule
 from crdtbucket.spec.mode import Mode
 from crdtbucket.strong.controller.controller_settings import ControllerSettings
+from crdtbucket.strong.controller.degradation import Scope
 from crdtbucket.strong.redis.redis_config import RedisConfig
 from crdtbucket.strong.redis.regions import check_region
 from crdtbucket.strong.slot_rules import check_strong_slots
@@ -46,7 +47,7 @@ class Config:
     """What decides in strong mode while Redis is out of reach."""
     fallback_ratio: float = 0.1
     """The share of capacity and rate that one node may grant then, above 0, up to 1."""
-    fallback_scope: FallbackScope = "node"
+    fallback_scope: Scope = "node"
     """Whether the ratio is each node's, or the whole fleet's."""
     expected_nodes: int | None = None
     """How many processes share the limits at least; None: as many as are known."""
@@ -85,6 +86,11 @@ class Config:
         if self.redis is not None and self.redis.active_active:
             rules["regions"] = sorted(self.redis.regions)
         return fingerprint(self.buckets, (self.consistency, self.on_outage), rules)
+
+    @property
+    def identity(self) -> tuple[int, int]:
+        """The version and the hash, as nodes advertise them."""
+        return self.version, int(self.hash, 16)
 
     @staticmethod
     def file_key(setting: str, field: str) -> str:

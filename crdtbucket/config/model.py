@@ -19,20 +19,13 @@ from crdtbucket.config.values import (
     named,
     whole,
 )
-from crdtbucket.spec.bucket_spec import (
-    MAX_NODES,
-    MAX_QUOTA,
-    MAX_SLOTS,
-    BucketSpec,
-    OnOutage,
-    OnTableFull,
-)
-from crdtbucket.spec.calendar_period import Per
+from crdtbucket.spec.bucket_spec import MAX_SLOTS, BucketSpec, OnOutage, OnTableFull
+from crdtbucket.spec.calendar_period import MAX_QUOTA, Per
 from crdtbucket.spec.field_checks import MAX_TOKENS
 from crdtbucket.strong.controller.controller_settings import ControllerSettings
+from crdtbucket.strong.controller.degradation import MAX_NODES, Scope
 
 Consistency = Literal["strong", "eventual"]
-FallbackScope = Literal["node", "fleet"]
 
 
 class ModesSection(Section):
@@ -75,7 +68,7 @@ class RatingSection(Section):
     fallback_ratio: Ratio = 0.1
     """that quota: the share of capacity and rate which a node may grant, above 0, up to 1, or as
     text such as `10%`. Never more than one part in as many as there are known nodes"""
-    fallback_scope: FallbackScope = "node"
+    fallback_scope: Scope = "node"
     """whether the ratio is each node's (`node`), or that of all known nodes together (`fleet`)"""
     expected_nodes: Annotated[int, whole("expected_nodes", 1, MAX_NODES)] | None = None
     """how many processes share the limits at least: where fewer are known, the quota is that of so

@@ -103,7 +103,7 @@ def read_tree(path: Path, source: Source) -> YamlNode:
     """The file's tree; faults of single values go to `source`, and what makes the file unreadable
     as a whole (missing, not UTF-8, broken YAML) is a `ConfigError` at once."""
     try:
-        data = path.read_bytes()
+        data = beginning_of(path)
     except OSError as error:
         reason = error.strerror or type(error).__name__
         fault = Problem(f"cannot be read: {reason}", "check the path", file=source.file)
@@ -112,6 +112,12 @@ def read_tree(path: Path, source: Source) -> YamlNode:
         fault = Problem("is over 4 MiB", "this is not a configuration", file=source.file)
         raise ConfigError([fault])
     return _Reader(source).read(_decoded(data, source.file))
+
+
+def beginning_of(path: Path) -> bytes:
+    """All of a file, or more of it than a configuration may have. Raises OSError."""
+    with path.open("rb") as file:
+        return file.read(MAX_FILE_BYTES + 1)
 
 
 def is_unicode(text: str) -> bool:

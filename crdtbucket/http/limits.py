@@ -18,8 +18,7 @@ from crdtbucket.limiter.bucket import Bucket
 from crdtbucket.limiter.facade import Limiter
 from crdtbucket.limiter.slot_search import MAX_SLOT_KEY_BYTES
 from crdtbucket.limiter.slots import Slot
-from crdtbucket.strong.strong_bucket import StrongBucket
-from crdtbucket.strong.strong_slots import StrongSlotBucket
+from crdtbucket.strong.asking_bucket import AskingBucket
 
 
 class Limits:
@@ -177,8 +176,7 @@ def _blocking(
     unwanted: Callable[[Verdict], None],
 ) -> Verdict:
     """What `work` on these buckets comes to, for a thread without an event loop."""
-    asking = (StrongBucket, StrongSlotBucket)
-    store = next((bucket.store for bucket in buckets if isinstance(bucket, asking)), None)
+    store = next((bucket.store for bucket in buckets if isinstance(bucket, AskingBucket)), None)
     if store is not None:
         return store.block_on(work, unwanted)
     try:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import inspect
+import itertools
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -17,7 +18,7 @@ from crdtbucket.spec.priority import Floor, check_floor
 Charge: TypeAlias = "tuple[str, str | bytes, int] | tuple[str, str | bytes, int, Floor]"
 """Bucket, key, cost, and the floor where there is one."""
 _PATTERN = re.compile(r"(?:([A-Z]+(?:,[A-Z]+)*) )?(/\S*)")
-_WILD = {"*": "[^/]*", "/**": "(?:/.*)?"}
+_BELOW = "(?:/.*)?"
 
 
 @dataclass(frozen=True)
@@ -118,15 +119,33 @@ def _check_callable(name: str, given: Any, argument: str) -> None:
 
 
 def _compiled(patterns: tuple[str, ...]) -> re.Pattern[str]:
-    return re.compile("|".join(_expression(pattern) for pattern in patterns), re.DOTALL)
+    groups = itertools.count()
+    return re.compile("|".join(_expression(pattern, groups) for pattern in patterns), re.DOTALL)
 
 
-def _expression(pattern: str) -> str:
+def _expression(pattern: str, groups: Iterator[int]) -> str:
     found = _PATTERN.fullmatch(pattern)
     if found is None or "**" in found[2].removesuffix("/**"):
         fix = 'write a path, with methods before it or not, such as "POST,PUT /items/*"'
         raise InvalidSpec(f"match has {pattern!r}", fix, "match")
     methods = found[1].replace(",", "|") if found[1] else r"\S+"
-    parts = re.split(r"(/\*\*$|\*)", found[2])
-    path = "".join(_WILD.get(part, re.escape(part)) for part in parts)
-    return f"(?:{methods}) {path}"
+    stem = found[2].removesuffix("/**")
+    path = "/".join(_segment(segment.split("*"), groups) for segment in stem.split("/"))
+    return f"(?:{methods}) {path}{_BELOW if stem != found[2] else ''}"
+
+
+def _segment(texts: list[str], groups: Iterator[int]) -> str:
+    """One segment of a path: these texts with anything between them.
+
+    Each text between two others is where it is found first, and is never looked for again: with
+    three of them a long path of a client would else take hours.
+    """
+    first, *others = map(re.escape, texts)
+    if not others:
+        return first
+    *between, last = others
+    found = "".join(
+        f"(?=(?P<_{group}>[^/]*?{text}))(?P=_{group})"
+        for text, group in zip(between, groups, strict=False)
+    )
+    return f"{first}{found}[^/]*{last}"

@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 from crdtbucket.base.clock import NS_PER_SECOND
 from crdtbucket.limiter.bucket import Bucket
+from crdtbucket.limiter.calendar_bucket import CalendarBucket
 from crdtbucket.spec.asked_overrides import AskedOverrides, Limit
 from crdtbucket.spec.overrides import REMEMBERED_KEYS
 
@@ -29,20 +30,14 @@ class AskedLimits:
     """Which bucket decides on each key of `owner`, by what a function says. From any thread."""
 
     def __init__(
-        self,
-        source: AskedOverrides,
-        owner: Bucket,
-        bucket_of: Callable[[Limit], Bucket],
-        moved: Callable[[str, Bucket, Bucket], None],
+        self, source: AskedOverrides, owner: Bucket, bucket_of: Callable[[Limit], Bucket]
     ) -> None:
-        """`bucket_of` has or makes the bucket of a limit, and raises for what is none. `moved` is
-        called when another bucket than before decides on a key."""
+        """`bucket_of` has or makes the bucket of a limit, and raises for what is none."""
         self.source = source
         self.failed = 0
         """How often the function raised, or said what is no limit."""
         self._owner = owner
         self._bucket_of = bucket_of
-        self._moved = moved
         self._answers: dict[str, RememberedLimit] = {}
         self._lock = threading.Lock()  # over what is kept; nobody is asked under it
         self._failing = False
@@ -87,7 +82,7 @@ class AskedLimits:
                 del self._answers[next(iter(self._answers))]
         # Not `known`: another thread may have asked meanwhile, and the key moves only once.
         if before is not None and before.bucket is not bucket:
-            self._moved(key, before.bucket, bucket)
+            carry_over(key, before.bucket, bucket)
         return bucket
 
     def _fail(self, error: Exception) -> None:
@@ -102,3 +97,21 @@ class AskedLimits:
                 self._owner.spec.name,
                 error,
             )
+
+
+def carry_over(key: str, before: Bucket, after: Bucket) -> None:
+    """Charges a key, on which another bucket decides now, what it owes in the one before and not in
+    this. To be called once a change: peers learn of it as of any charge."""
+    if isinstance(before, CalendarBucket) and isinstance(after, CalendarBucket):
+        before, after = before.look(), after.look()
+    if before is after or before.spec.slots is not None:
+        return
+    owed = owed_tokens(before, key) - max(owed_tokens(after, key), 0)
+    if owed > 0:
+        after.settle(key, owed)
+
+
+def owed_tokens(bucket: Bucket, key: str) -> int:
+    """Tokens that a key lacks to full in a bucket, rounded up; below 0 with a credit."""
+    q, p = bucket.spec.emission
+    return -(-(bucket.debt(key) or 0) * p // q)

@@ -13,7 +13,6 @@ from crdtbucket.errors import InvalidCost, WrongKind
 from crdtbucket.limiter.reservations import Reservations
 from crdtbucket.limiter.waiting import Lines, Waiters, check_no_loop, patience_ns
 from crdtbucket.spec.bucket_spec import BucketSpec
-from crdtbucket.spec.overrides import Choice
 from crdtbucket.spec.priority import Floor
 
 if TYPE_CHECKING:
@@ -68,11 +67,6 @@ class Bucket(BucketCore):
         def of(self, key: str | bytes) -> Bucket:
             """The core's: the bucket that decides on a key, this one or that of its override."""
             raise NotImplementedError
-
-    def set_overrides(self, overrides: Iterable[tuple[str, Bucket]]) -> None:
-        """From now on the first glob that matches a key says which bucket decides on it."""
-        pairs = tuple(overrides)
-        self.choose_by(Choice(pairs, self).of if pairs else None, [one for _, one in pairs])
 
     def choose_by(self, choose: Choose | None, others: Iterable[Bucket]) -> None:
         """From now on `choose` says which bucket decides on a key: this one, or one of `others`."""

@@ -2,32 +2,29 @@
 
 from __future__ import annotations
 
-import itertools
 import os
 from collections.abc import Callable, Iterable, Mapping
+from itertools import islice
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from crdtbucket._core import AllDecision, AllReservation, Decision, Table
+from crdtbucket._core import Table
 from crdtbucket.base.clock import WallClock
-from crdtbucket.errors import MeshError
 from crdtbucket.limiter.bucket import NOT_COPIED, Bucket
 from crdtbucket.limiter.factory import Factory, checked_specs
 from crdtbucket.limiter.local_node import Identity, LocalNode
-from crdtbucket.limiter.multi import Multi, Wanted
-from crdtbucket.limiter.operator_commands import OperatorCommands
-from crdtbucket.limiter.operator_overrides import OperatorOverrides, overrides_path
+from crdtbucket.limiter.multi import Multi
+from crdtbucket.limiter.operator_overrides import OperatorOverrides
 from crdtbucket.limiter.runtime import Runtime
 from crdtbucket.limiter.stats import bucket_stats
 from crdtbucket.limiter.tables import Tables
 from crdtbucket.limiter.upkeep import Upkeep
 from crdtbucket.mesh.mesh_config import MeshConfig
 from crdtbucket.rollout.in_force import InForce
-from crdtbucket.rollout.limiter_file import ALONE, LimiterFile, rollout_places
+from crdtbucket.rollout.limiter_file import LimiterFile, rollout_places
 from crdtbucket.rollout.live_rollout import LiveRollout
 from crdtbucket.rollout.reload import Reload
 from crdtbucket.rollout.rollout_store import RolloutStore
 from crdtbucket.spec.bucket_spec import BucketSpec, check_consistency
-from crdtbucket.spec.field_checks import check_name
 from crdtbucket.spec.mode import Mode
 from crdtbucket.spec.overrides import shadowed
 from crdtbucket.strong.controller.degradation import Degradation
@@ -38,13 +35,9 @@ if TYPE_CHECKING:
     from crdtbucket.config import Config
 
 MAX_KEYS = 1_000_000
-NAMELESS = (
-    "a node of a mesh needs a name of its own: pass node=, such as 'eu-1'; in a file add node:, "
-    "to a command give --node"
-)
 
 
-class Limiter:
+class Limiter(Multi):
     """Buckets that take decisions in this process, alone or as a node of a mesh.
 
     `async with limiter:` joins the mesh on the running event loop, `with limiter:` in a thread of
@@ -83,10 +76,8 @@ class Limiter:
         `InvalidSpec` for a name given twice and for what strong mode cannot keep, `MeshError`
         without a node name, `SharedTableError` for a file that cannot be shared.
         """
-        if mesh is not None and node is None:
-            raise MeshError(NAMELESS)
-        name = check_name(ALONE if node is None else node, "node")
-        identity = Identity(name, check_name(region, "region") if region else "", mesh)
+        identity = Identity.checked(node, region, mesh)
+        name = identity.node
         config = RedisConfig(url=redis) if isinstance(redis, str) else redis
         self._tables = tables = Tables(
             shared, node=name, mesh=mesh, redis=config, max_keys=max_keys, main=_table
@@ -94,23 +85,16 @@ class Limiter:
         wall = WallClock()
         factory = Factory(tables, mesh, check_consistency(consistency), wall)
         defined = factory.define(buckets if enabled else shadowed(checked_specs(buckets)))
-        self._strong = strong = factory.strong_side(
-            config, degradation or Degradation(), node=node, region=identity.region
-        )
-        self._in_force = InForce(tables, factory, strong, defined, has_redis=config is not None)
-        kept = overrides_path(name, mesh, tables.file)
-        self._overrides = OperatorOverrides(self._in_force.outside, self.bucket, mesh, kept)
-        self._node = LocalNode(identity, tables, factory.made, self._overrides, strong, wall)
-        self._multi = Multi(self._in_force, self._in_force.group)
+        strong = factory.strong_side(config, degradation, node=node, region=identity.region)
+        super().__init__(InForce(tables, factory, strong, defined, has_redis=config is not None))
+        self._overrides = OperatorOverrides(self._in_force, name, mesh)
+        self._node = LocalNode(identity, self._in_force, self._overrides, wall)
         store = RolloutStore(tables.main, *rollout_places(name, mesh, shared))
-        self._rolling = LiveRollout(self._in_force, store, tables.main, identity.region, self._node)
+        self._rolling = LiveRollout(self._in_force, store, self._node)
         started = {"node": name, "region": region, "mesh": mesh, "redis": config}
         self._reload = Reload(self._in_force, self._rolling, started, _file, self._node)
         upkeep = Upkeep(tables, factory.made, self._node, (self._reload, self._overrides))
-        commands = OperatorCommands(self._in_force, self._rolling)
-        self._runtime = Runtime(
-            tables, self._node, strong, self._reload, self._rolling, commands, upkeep
-        )
+        self._runtime = Runtime(self._in_force, self._node, self._reload, self._rolling, upkeep)
 
     @classmethod
     def from_file(
@@ -135,10 +119,7 @@ class Limiter:
         `ConfigError` with every fault.
         """
         file = LimiterFile.read(path, node=node, mesh=mesh, shared=shared, watch=watch)
-        settings = file.settings(redis, on_mode_change)
-        if region is not None:
-            settings["region"] = region
-        return cls(**settings, max_keys=max_keys, _file=file)
+        return cls(**file.settings(region, redis, on_mode_change), max_keys=max_keys, _file=file)
 
     # -- looking
 
@@ -168,66 +149,6 @@ class Limiter:
         mesh = self._node.mesh
         return "" if mesh is None else mesh.address
 
-    def bucket(self, name: str) -> Bucket:
-        """The bucket with this name, whatever kind of hyphens it is spelt with.
-
-        Raises `UnknownBucket`, which lists the names that there are.
-        """
-        try:
-            return self._in_force.buckets[name]
-        except (KeyError, TypeError):  # most callers write the canonical name; a list has no hash
-            pass
-        return self._in_force.bucket(name)  # out here: its error has no other one as its context
-
-    # -- several buckets at once
-
-    def take_all(self, wanted: Iterable[Wanted]) -> AllDecision:
-        """Takes from several buckets, all or nothing: (bucket, key), (bucket, key, cost) or
-        (bucket, key, cost, floor) each.
-
-        The name that `BucketSpec.parse_all` was given stands for all its buckets.
-
-        What names the same key counts together. All arguments are checked before anything is
-        taken. Raises as `take` and `bucket`, `InvalidKey` when nothing is asked for, and
-        `AcquireRequired` for a strong bucket.
-        """
-        return self._multi.take(wanted)
-
-    async def acquire_all(self, wanted: Iterable[Wanted]) -> AllDecision:
-        """`take_all` in whatever modes the buckets are; never waits for tokens.
-
-        Strong buckets are asked one after the other. What was taken goes back when another one
-        denies, raises, or the caller is cancelled. Without strong ones nothing is awaited.
-        """
-        return await self._multi.acquire(wanted)
-
-    def take_first(self, wanted: Iterable[Wanted]) -> Decision:
-        """Takes from the first bucket that admits, such as a plan, and then credits.
-
-        `wanted` as of `take_all`, with a bucket of its own for each item. When none admits, the
-        denial that could pass first. All arguments are checked before anything is taken. Raises as
-        `take_all`.
-        """
-        return self._multi.take_first(wanted)
-
-    async def acquire_first(self, wanted: Iterable[Wanted]) -> Decision:
-        """`take_first` in whatever modes the buckets are: they are asked one after the other."""
-        return await self._multi.acquire_first(wanted)
-
-    def refund_all(self, answer: AllDecision) -> int:
-        """Gives back all that is left of an allowed answer; returns the tokens that came back.
-
-        Raises `InvalidCost` for a denied one.
-        """
-        return self._multi.refund(answer)
-
-    def reserve_all(self, wanted: Iterable[Wanted], ttl: float = 60.0) -> AllReservation:
-        """Sets estimates of several buckets aside together while a `with` block learns the costs.
-
-        `async with` where one of them is strong. `ttl` as in `Bucket.reserve`.
-        """
-        return self._multi.reserve(wanted, ttl)
-
     def reset_all(self) -> int:
         """Gives every key of every bucket back what it lacks, for tests and operators.
 
@@ -245,15 +166,7 @@ class Limiter:
         apart. The names of at most 10,000 keys are remembered; in a shared table only by the
         process that was the first to take. Raises `UnknownBucket`.
         """
-        spec = self.bucket(bucket).spec
-        wanted = {spec.name, *(override.name for _, override in spec.overrides)}
-        wanted |= self._in_force.outside.names(spec.key)
-        table = self.bucket(bucket).table
-        names = list(table.names.values())  # a copy: other threads go on taking
-        found = ((of, key) for of, key in names if of in wanted)
-        if table.shared:  # others may have evicted it
-            found = ((of, key) for of, key in found if self.bucket(of).debt(key) is not None)
-        return list(itertools.islice((key for _, key in found), max(limit, 0)))
+        return list(islice(self._in_force.held_keys(self.bucket(bucket)), max(limit, 0)))
 
     def stats(self) -> dict[str, Any]:
         """Counters for people and metrics, as plain dicts: of the table, each bucket, the mesh.
@@ -277,8 +190,8 @@ class Limiter:
         }
         if (rollout := self._rolling.state) is not None:
             out["rollout"] = rollout
-        if self._strong is not None:
-            out |= self._strong.stats()
+        if (strong := self._in_force.strong) is not None:
+            out |= strong.stats()
         return out
 
     def fleet(self) -> list[dict[str, Any]]:
@@ -289,7 +202,7 @@ class Limiter:
         `rollout`: the version that it has newest and whether that is running, done, halted or
         rolled back. `unseen`: members that an alive node says it does not see itself.
         """
-        return self._node.fleet(self._rolling.running, self._rolling.position)
+        return self._node.fleet()
 
     # -- changing
 

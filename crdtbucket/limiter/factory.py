@@ -88,7 +88,7 @@ class Factory:
     def strong_side(
         self,
         config: RedisConfig | None,
-        degradation: Degradation,
+        degradation: Degradation | None,
         *,
         node: str | None,
         region: str,
@@ -111,7 +111,7 @@ class Factory:
 
         return StrongSide(
             config,
-            degradation,
+            degradation or Degradation(),
             self._tables,
             buckets,
             node=node,

@@ -3,30 +3,29 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from crdtbucket.base.clock import NS_PER_SECOND, WallClock
-from crdtbucket.base.hashing import shared_key
-from crdtbucket.errors import MeshError, NodeConflict, Problem
+from crdtbucket.errors import MeshError, NodeConflict
 from crdtbucket.limiter.background import Service
-from crdtbucket.limiter.bucket import Bucket
+from crdtbucket.limiter.operator_commands import OperatorCommands
 from crdtbucket.limiter.operator_overrides import OperatorOverrides
 from crdtbucket.limiter.saved_state import SavedState
 from crdtbucket.limiter.stats import fleet_row, mesh_stats
-from crdtbucket.limiter.tables import Tables
 from crdtbucket.mesh.mesh_config import MeshConfig
 from crdtbucket.mesh.state_dir import StateDir
+from crdtbucket.rollout.limiter_file import ALONE
 from crdtbucket.rollout.staged import Position, row_of
 from crdtbucket.shared.table_file import TableHandoff, shared_stats
+from crdtbucket.spec.field_checks import check_name
 
 if TYPE_CHECKING:
-    from crdtbucket.limiter.operator_commands import OperatorCommands
     from crdtbucket.mesh.links.command_orders import CommandBook
     from crdtbucket.mesh.protocol.mesh_node import MeshNode
     from crdtbucket.mesh.transport.mesh_network import MeshNetwork
-    from crdtbucket.strong.strong_side import StrongSide
+    from crdtbucket.rollout.in_force import InForce
+    from crdtbucket.rollout.live_rollout import LiveRollout
 
 LOG = logging.getLogger("crdtbucket")
 
@@ -36,8 +35,19 @@ class Identity:
     """The name and the region of a node, and its part in the mesh, if it has one."""
 
     node: str
-    region: str = ""
-    mesh: MeshConfig | None = None
+    region: str
+    mesh: MeshConfig | None
+
+    @classmethod
+    def checked(cls, node: str | None, region: str, mesh: MeshConfig | None) -> Identity:
+        """Raises `MeshError` for a mesh without a node name, and `InvalidSpec`."""
+        if mesh is not None and node is None:
+            raise MeshError(
+                "a node of a mesh needs a name of its own: pass node=, such as 'eu-1'; in a file "
+                "add node:, to a command give --node"
+            )
+        name = check_name(ALONE if node is None else node, "node")
+        return cls(name, check_name(region, "region") if region else "", mesh)
 
 
 class LocalNode:
@@ -46,26 +56,22 @@ class LocalNode:
     def __init__(
         self,
         identity: Identity,
-        tables: Tables,
-        buckets: Sequence[Bucket],
+        in_force: InForce,
         overrides: OperatorOverrides,
-        strong: StrongSide | None,
         wall: WallClock,
     ) -> None:
-        """Nothing runs yet. `buckets` may grow. `overrides`: what operators order in the mesh.
-        `strong`: the side of those that ask Redis. `wall`: the clock that calendar buckets go by.
-        """
+        """Nothing runs yet. `overrides`: what operators order in the mesh. `wall`: the clock that
+        calendar buckets go by."""
         self.identity = identity
         self.machine: MeshNode | None = None
         """The protocol of this node, once it was opened with a mesh."""
-        self.saved = SavedState(tables.main, strong)
+        self.saved = SavedState(in_force.tables.main, in_force.strong)
         """What outlives the process."""
         self._mesh: MeshNetwork | None = None
         self._ended = False
-        self._tables = tables
-        self._table = tables.main
-        self._file = tables.file
-        self._buckets = buckets
+        self._in_force = in_force
+        self._table = in_force.tables.main
+        self._file = in_force.tables.file
         self._overrides = overrides
         self._wall = wall
         self._commands: CommandBook | None = None
@@ -84,12 +90,6 @@ class LocalNode:
         """Whether this node shares its limits with no other."""
         return self.identity.mesh is None
 
-    @property
-    def keeps_state(self) -> bool:
-        """Whether snapshots are kept."""
-        mesh = self.identity.mesh
-        return mesh is not None and mesh.state_dir is not None
-
     def advertise(self, running: tuple[int, int, int] | None, position: Position | None) -> None:
         """Advertises to the peers, from now on, which configuration runs here (version, hash,
         stage), and how far its roll-out is."""
@@ -105,16 +105,16 @@ class LocalNode:
         return mesh is not None and bool(mesh.operator_keys)
 
     def ordered(self, version: int, content: int) -> Position | None:
-        """Where an operator has ordered a version to be, as far as this process knows."""
-        order = None if self._commands is None else self._commands.ordered(version, content)
+        """Where an operator has ordered a version to be, as far as this process knows; None where
+        operators sign nothing."""
+        if self._commands is None or not self.signs:
+            return None
+        order = self._commands.ordered(version, content)
         return None if order is None else order.position
 
-    def service(
-        self, receive: Callable[[tuple[int, int, int, int, int]], None], commands: OperatorCommands
-    ) -> Service | None:
-        """What is to run for the mesh; None without one. `receive` gets how far a version is at a
-        peer; `commands` obeys operators. Raises `MeshError` for a state directory that cannot be
-        used."""
+    def service(self, rolling: LiveRollout) -> Service | None:
+        """What is to run for the mesh; None without one. `rolling` follows peers and operators.
+        Raises `MeshError` for a state directory that cannot be used."""
         given, file = self.identity.mesh, self._file
         if given is None:
             return None
@@ -126,17 +126,17 @@ class LocalNode:
 
         carrier = carrier_of(given)
         load_for(given)
-        self._obeys = commands
+        self._obeys = obeys = OperatorCommands(self._in_force, rolling)
 
         def make() -> MeshNetwork:
             config = self.identity.mesh or given
-            protocol = self._protocol(config, receive)
+            protocol = self._protocol(config, rolling)
             state = self.saved.directory
             self._commands = CommandBook(
                 config.operator_keys,
                 config.mesh_name,
                 None if state is None else state.commands,
-                commands.obey,
+                obeys.obey,
             )
             mesh = MeshNetwork(
                 protocol,
@@ -156,7 +156,7 @@ class LocalNode:
             return make()
         from crdtbucket.shared.leadership import Leadership
 
-        return Leadership(self._table, file, make, self.tell_address, self._show)
+        return Leadership(self._table, file, make, self.tell_address, self.fail, self._show)
 
     def order(self, text: str) -> bool:
         """Gives the mesh an operator's order; False where it holds already. Raises `MeshError`."""
@@ -174,23 +174,12 @@ class LocalNode:
             self._obeys.check(order)
         return mesh.orders.order(order)
 
-    def renewal_problems(self, mesh: MeshConfig, file: str) -> Iterator[Problem]:
-        """Why the mesh cannot have the secrets and keys of `mesh`, which `file` has."""
+    def check_key(self, mesh: MeshConfig) -> None:
+        """Raises `MeshError` where this node cannot have the key that it would have by `mesh`."""
         from crdtbucket.mesh.links.peer_keys import changed_key
 
-        old = self.identity.mesh
-        if old is None or bool(old.secrets) != bool(mesh.secrets):
-            fix = "put it back, or restart this process"
-            yield Problem("comes or goes while the limiter works", fix, "mesh.secret", file)
-        elif shared_key(old, None) == self._table.hash_key != shared_key(mesh, None):
-            message = "would end with another secret, and the last one keys the hash of bucket keys"
-            yield Problem(message, "set hash_secret, or keep it last", "mesh.secret", file)
         own = None if self.mesh is None else self.mesh.peer_keys.own
-        try:
-            changed_key(mesh, self.identity.node, own)
-        except MeshError as error:
-            message, _, fix = str(error).partition(": ")
-            yield Problem(message, fix, "mesh.identity_key", file)
+        changed_key(mesh, self.identity.node, own)
 
     def renew(self, mesh: MeshConfig) -> None:
         """The mesh has the secrets and keys of `mesh` from now on."""
@@ -210,9 +199,7 @@ class LocalNode:
 
         return leader_view.read(self._table)
 
-    def fleet(
-        self, running: tuple[int, int, int] | None, position: Position | None
-    ) -> list[dict[str, Any]]:
+    def fleet(self) -> list[dict[str, Any]]:
         """This node and each peer with the configuration that it runs, by name."""
         machine, view = self.machine, self.view()
         if machine is not None:
@@ -220,7 +207,7 @@ class LocalNode:
         if view is not None:
             return [fleet_row(*row) for row in view["fleet"]]
         me = self.identity
-        return [fleet_row(me.node, me.region, "alive", running, row_of(position))]
+        return [fleet_row(me.node, me.region, "alive", self._running, row_of(self._position))]
 
     def stats(self) -> dict[str, Any]:
         """Numbers of the mesh and of the shared table, as far as there are any."""
@@ -238,7 +225,7 @@ class LocalNode:
 
     def fail(self) -> None:
         """The start did not succeed: nothing is left behind."""
-        self._mesh = None
+        self._mesh = self.machine = None
         self.saved.give_up()
 
     def end(self) -> None:
@@ -260,16 +247,11 @@ class LocalNode:
         now, shows, moved = self._table.now(), wall.machine_ns, 0
         if machine is not None:
             moved = machine.follow_wall(shows, now)
-        elif not any(bucket.spec.period is not None for bucket in self._buckets):
+        elif not any(bucket.spec.period is not None for bucket in self._in_force.made):
             return  # nobody asks this process for the wall clock, and the view may be long
         elif (view := self.view()) is not None:
             moved = round(view["mesh"]["wall_clock_moved"] * NS_PER_SECOND)
         wall.ahead_ns = shows - now + moved
-
-    def wake_waiters(self) -> None:
-        """Every caller that waits for tokens looks again."""
-        for bucket in self._buckets:
-            bucket.waiters.kick_all()
 
     def _show(self) -> None:
         from crdtbucket.shared import leader_view
@@ -279,9 +261,7 @@ class LocalNode:
             now = self._table.now()
             leader_view.publish(self._table, mesh_stats(mesh, machine, now), machine.fleet(now))
 
-    def _protocol(
-        self, config: MeshConfig, receive: Callable[[tuple[int, int, int, int, int]], None]
-    ) -> MeshNode:
+    def _protocol(self, config: MeshConfig, rolling: LiveRollout) -> MeshNode:
         from crdtbucket.mesh.protocol.mesh_node import MeshNode
 
         handoff = None if self._file is None else TableHandoff(self._table)
@@ -294,7 +274,7 @@ class LocalNode:
             address=config.advertise or "",
             handoff=handoff,
         )
-        node.subscribe(refusal=self._refused, rollout=receive)
+        node.subscribe(refusal=self._refused, rollout=rolling.receive)
         node.advertise(self._running, row_of(self._position))
         self.machine = node
         if config.state_dir is not None:
@@ -309,4 +289,4 @@ class LocalNode:
 
     def _refused(self, _: NodeConflict) -> None:
         # The machine has made every decision raise: those who wait for tokens must notice it, too.
-        self.wake_waiters()
+        self._in_force.wake_waiters()

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from operator import index
-from typing import SupportsIndex
+from typing import TYPE_CHECKING, SupportsIndex
 
 from crdtbucket._core import AllDecision, AllReservation, Decision, MultiCore, take_all
 from crdtbucket.errors import InvalidCost, UnknownBucket
 from crdtbucket.limiter.bucket import Bucket
 from crdtbucket.spec.priority import Floor
+
+if TYPE_CHECKING:
+    from crdtbucket.rollout.in_force import InForce
 
 Wanted = (
     tuple[str, "str | bytes"]
@@ -51,11 +54,29 @@ class Multi(MultiCore):
     common store is asked; it is looked at first, so that the store is not asked in vain. Whatever
     was taken goes back when another part is denied, fails, or the caller is cancelled.
 
-    `take` is the compiled core's own method.
+    `bucket` and `take_all` are the compiled core's own methods.
     """
 
+    def __init__(self, in_force: InForce) -> None:
+        """`in_force`: has the buckets by name."""
+        super().__init__(in_force)
+        self._in_force = in_force
+
+    async def acquire_all(self, wanted: Iterable[Wanted]) -> AllDecision:
+        """`take_all` in whatever modes the buckets are; never waits for tokens.
+
+        Strong buckets are asked one after the other. What was taken goes back when another one
+        denies, raises, or the caller is cancelled. Without strong ones nothing is awaited.
+        """
+        return await self._acquire(self._asked(wanted)[0])
+
     def take_first(self, wanted: Iterable[Wanted]) -> Decision:
-        """The first that admits, without I/O; `Limiter.take_first` says the rest."""
+        """Takes from the first bucket that admits, such as a plan, and then credits.
+
+        `wanted` as of `take_all`, with a bucket of its own for each item. When none admits, the
+        denial that could pass first. All arguments are checked before anything is taken. Raises as
+        `take_all`.
+        """
         denials = []
         for bucket, key, *rest in self._each(wanted):
             if decision := bucket.take(key, *rest):
@@ -64,7 +85,7 @@ class Multi(MultiCore):
         return min(denials, key=lambda one: one.retry_after_ns)
 
     async def acquire_first(self, wanted: Iterable[Wanted]) -> Decision:
-        """The first that admits, in whatever modes the buckets are."""
+        """`take_first` in whatever modes the buckets are: they are asked one after the other."""
         denials = []
         for bucket, key, *rest in self._each(wanted):
             if decision := await bucket.acquire(key, *rest):
@@ -72,86 +93,76 @@ class Multi(MultiCore):
             denials.append(decision)
         return min(denials, key=lambda one: one.retry_after_ns)
 
-    def _each(self, wanted: Iterable[Wanted]) -> list[Asked]:
-        """What is asked for in turn, a bucket for each item. Everything is checked."""
-        parts, sizes = self.asked(items := list(wanted))
-        for item, size in zip(items, sizes, strict=True):
-            if size > 1:
-                raise UnknownBucket(item[0], (one.spec.name for one in self.find(item[0])))
-        for bucket, key, *rest in parts:
-            bucket.peek(key, *rest)
-        return parts
+    def refund_all(self, answer: AllDecision) -> int:
+        """Gives back all that is left of an allowed answer; returns the tokens that came back.
 
-    def refund(self, answer: AllDecision) -> int:
-        """Gives back all that is left of an allowed answer; returns the tokens that came back."""
+        Raises `InvalidCost` for a denied one.
+        """
         if not answer:
             raise InvalidCost("a denied decision took nothing that could be refunded")
         each = dict.fromkeys(answer.decisions)
         return sum(decision.bucket.refund(decision) for decision in each)
 
-    async def acquire(self, wanted: Iterable[Wanted]) -> AllDecision:
-        """All or nothing, in whatever modes the buckets are."""
-        return await self._acquire(self.asked(wanted)[0])
+    def reserve_all(self, wanted: Iterable[Wanted], ttl: float = 60.0) -> AllReservation:
+        """Sets estimates of several buckets aside together while a `with` block learns the costs.
 
-    def reserve(self, wanted: Iterable[Wanted], ttl: float) -> AllReservation:
-        """Nothing is taken yet; `Limiter.reserve_all` says the rest."""
+        `async with` where one of them is strong. `ttl` as in `Bucket.reserve`.
+        """
         return AllReservation(self, self._acquire, wanted, ttl)
+
+    def _each(self, wanted: Iterable[Wanted]) -> list[Asked]:
+        """What is asked for in turn, a bucket for each item. Everything is checked."""
+        parts, sizes = self._asked(items := list(wanted))
+        for item, size in zip(items, sizes, strict=True):
+            if size > 1:
+                names = (one.spec.name for one in self._in_force.group(item[0]))
+                raise UnknownBucket(item[0], names)
+        for bucket, key, *rest in parts:
+            bucket.peek(key, *rest)
+        return parts
 
     async def _acquire(self, wanted: list[Asked]) -> AllDecision:
         if all(one[0].immediate for one in wanted):
             return take_all(wanted)
         if any(len(one) > 3 and one[3] != 0 for one in wanted):
             raise InvalidCost("a floor beside a strong bucket, which has none: leave it out")
-        parts = self._parts(wanted)
+        items = _parts_of(wanted)
+        parts = list(dict.fromkeys(items))
         here = [part for part in parts if part.bucket.immediate]
         there = [part for part in parts if not part.bucket.immediate]
         early = not all(part.decision for part in here)
         if early and not _take(here):
-            return _answer(parts)
+            return _answer(items)
         held = list(here) if early else []
         try:
             for part in sorted(there, key=Part.order):
                 part.decision = await part.bucket.acquire(part.key, part.cost)
                 if not part.decision:
                     _deny(held)
-                    return _answer(parts)
+                    return _answer(items)
                 held.append(part)
             if not early and not _take(here):
                 _deny(held)
         except BaseException:
             _give_back(held)
             raise
-        return _answer(parts)
-
-    def _parts(self, wanted: Sequence[Asked]) -> Parts:
-        """What is asked for, a part for each key. Everything is checked; nothing is taken."""
-        parts = Parts()
-        for bucket, key, cost, *_ in wanted:
-            parts.add(bucket, key, cost, bucket.peek(key, cost))
-        return parts
+        return _answer(items)
 
 
-class Parts(list[Part]):
-    """The parts of a call, and which of them each item of it became."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.items: list[Part] = []
-        self._known: dict[tuple[int, tuple[int, int]], Part] = {}
-
-    def add(
-        self, bucket: Bucket, key: str | bytes, cost: SupportsIndex, decision: Decision
-    ) -> None:
-        """One more item, with its decision if nothing else were asked for."""
+def _parts_of(wanted: Sequence[Asked]) -> list[Part]:
+    """The part that each item is of, one for each key. Everything is checked; nothing is taken."""
+    parts: dict[tuple[int, tuple[int, int]], Part] = {}
+    items = []
+    for bucket, key, cost, *_ in wanted:
+        decision = bucket.peek(key, cost)
         place = bucket.name_hash, bucket.hash(key)
-        part = self._known.get(place)
-        if part is None:
-            part = self._known[place] = Part(bucket, key, index(cost), decision)
-            self.append(part)
+        if (part := parts.get(place)) is None:
+            part = parts[place] = Part(bucket, key, index(cost), decision)
         else:
             part.cost += index(cost)
             part.decision = bucket.peek(key, part.cost)
-        self.items.append(part)
+        items.append(part)
+    return items
 
 
 def _take(parts: Sequence[Part]) -> bool:
@@ -177,5 +188,5 @@ def _deny(held: list[Part]) -> None:
         part.decision = part.bucket.peek(part.key, part.cost)
 
 
-def _answer(parts: Parts) -> AllDecision:
-    return AllDecision(tuple(part.decision for part in parts.items))
+def _answer(items: Sequence[Part]) -> AllDecision:
+    return AllDecision(tuple(part.decision for part in items))

@@ -6,15 +6,13 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import groupby
 from operator import attrgetter
 from typing import TYPE_CHECKING
 
 from crdtbucket.errors import InvalidKey, InvalidSpec, MeshError
-from crdtbucket.limiter.bucket import Bucket
-from crdtbucket.limiter.outside_limits import OutsideLimits, carry_over
+from crdtbucket.limiter.asked_limits import carry_over
 from crdtbucket.mesh.mesh_config import MeshConfig
 from crdtbucket.mesh.state_dir import StateDir
 from crdtbucket.shared.shared_file import SharedFile
@@ -25,6 +23,7 @@ if TYPE_CHECKING:
     from crdtbucket.limiter.override_file import OverrideFile
     from crdtbucket.mesh.links.override_book import OverrideBook
     from crdtbucket.mesh.links.override_orders import OverrideOrder
+    from crdtbucket.rollout.in_force import InForce
 
 LOG = logging.getLogger("crdtbucket")
 SUFFIX = "~overrides"
@@ -51,19 +50,14 @@ class OperatorOverrides:
     Orders about limits hold on all nodes of a mesh, and on all processes of a shared table.
     """
 
-    def __init__(
-        self,
-        outside: OutsideLimits,
-        bucket: Callable[[str], Bucket],
-        mesh: MeshConfig | None,
-        path: str | None,
-    ) -> None:
-        """`bucket` finds one by its name. `path`: the file of all processes of this node; None:
-        what is given ends with this one. Raises `MeshError` for a file that is damaged."""
-        self._outside = outside
-        self._bucket = bucket
+    def __init__(self, in_force: InForce, node: str, mesh: MeshConfig | None) -> None:
+        """`in_force`: has the buckets. `node`: the name of this one. Raises `MeshError` for a file
+        that is damaged."""
+        self._outside = in_force.outside
+        self._bucket = in_force.bucket
         self._mesh = mesh
-        self._path = path
+        self._path = _path(node, mesh, in_force.tables.file)
+        """The file of all processes of this node; None: what is given ends with this one."""
         self._file: OverrideFile | None = None
         self._book: OverrideBook | None = None
         self._making = threading.Lock()
@@ -177,21 +171,22 @@ class OperatorOverrides:
 
     def _take(self, order: OverrideOrder) -> bool:
         self._bucket(order.bucket)
-        if not self._outside.connects(order.bucket):
+        overrides = self._outside.of(order.bucket)
+        if not overrides.in_force:
             raise InvalidSpec(
                 f"{order.bucket!r} is an override",
                 "name the bucket itself, by its plain name",
                 "bucket",
             )
         if order.limit is not None:
-            self._outside.check(order.bucket, order.limit)
+            overrides.bucket_of(order.limit)  # raises for one that cannot be
         # Under no lock on which others wait: a function may be asked, which takes its time.
-        without = self._outside.without_order(*order.about)
+        without = overrides.without_order(order.key)
         with self._ordering:
             with self.book.lock:
-                before = self._outside.given(*order.about)
+                before = overrides.given_to(order.key)
                 taken = self.book.take(order)
-                after = self._outside.given(*order.about)
+                after = overrides.given_to(order.key)
             if taken:
                 carry_over(order.key, before or without, after or without)
         if taken and self._file is not None:
@@ -223,10 +218,10 @@ class OperatorOverrides:
             self._unkept.extend(orders)
         by_bucket = attrgetter("bucket")
         for bucket, those in groupby(sorted(orders, key=by_bucket), key=by_bucket):
-            self._outside.give(bucket, [(one.key, one.limit) for one in those])
+            self._outside.of(bucket).give([(one.key, one.limit) for one in those])
 
 
-def overrides_path(node: str, mesh: MeshConfig | None, table: SharedFile | None) -> str | None:
+def _path(node: str, mesh: MeshConfig | None, table: SharedFile | None) -> str | None:
     """The file of a node's overrides: in the state directory, or else beside the shared table."""
     if mesh is not None and mesh.state_dir is not None:
         return StateDir(mesh.state_dir, node).overrides_path

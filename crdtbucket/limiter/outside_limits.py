@@ -10,17 +10,19 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import chain
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from crdtbucket.base.clock import NS_PER_SECOND
 from crdtbucket.errors import CrdtbucketError, InvalidSpec
 from crdtbucket.limiter.asked_limits import AskedLimits
 from crdtbucket.limiter.bucket import Bucket
-from crdtbucket.limiter.calendar_bucket import CalendarBucket
 from crdtbucket.spec.asked_overrides import Limit
 from crdtbucket.spec.bucket_spec import BucketSpec
 from crdtbucket.spec.outside_limit import limit_from_outside
 from crdtbucket.spec.overrides import MAX_KEY_LENGTH, Choice, key_text
+
+if TYPE_CHECKING:
+    from crdtbucket.rollout.in_force import InForce
 
 LOG = logging.getLogger("crdtbucket")
 MAX_LIMITS = 500
@@ -29,30 +31,12 @@ MAX_MADE = 2_000
 """Different ones while a limiter lives: each is a definition, and stays one."""
 
 
-class Definer(Protocol):
-    """Has the definitions that are in force, and makes buckets for others. From any thread."""
-
-    @property
-    def lock(self) -> Any:
-        """Held over each change of definitions."""
-        ...
-
-    def named(self, name: str) -> BucketSpec | None:
-        """The definition of a bucket in force; None where there is none of this name."""
-        ...
-
-    def make_override(self, spec: BucketSpec, owner: BucketSpec) -> Bucket:
-        """The bucket of an override of `owner`, with this definition from now on; the lock is
-        held."""
-        ...
-
-
 class OutsideLimits:
     """The limits from outside of all buckets of one limiter."""
 
-    def __init__(self, definer: Definer) -> None:
-        """No bucket is connected yet."""
-        self._definer = definer
+    def __init__(self, in_force: InForce) -> None:
+        """No bucket is connected yet. `in_force` makes those of limits."""
+        self._in_force = in_force
         self._of: dict[str, BucketOverrides] = {}
         self._made: dict[str, Bucket] = {}
         """The buckets that were ever made, by key."""
@@ -72,21 +56,23 @@ class OutsideLimits:
             "failed": sum(one.asked.failed for one in every if one.asked is not None),
         }
 
-    def connects(self, bucket: str) -> bool:
-        """Whether this is the key of a bucket in force, and not of an override of one."""
+    def of(self, bucket: str) -> BucketOverrides:
+        """Those of the keys of a bucket, by its key."""
         found = self._of.get(bucket)
-        return found is not None and found.in_force
+        if found is None:
+            found = self._of.setdefault(bucket, BucketOverrides(self.define, self._in_force.lock))
+        return found
 
-    def names(self, bucket: str) -> set[str]:
-        """The names of the buckets that decide on keys of a bucket, by its key."""
+    def deciding(self, bucket: str) -> Iterable[Bucket]:
+        """The buckets of the limits that keys of a bucket have, by its key."""
         found = self._of.get(bucket)
-        return set() if found is None else {one.spec.name for one in found.deciding()}
+        return () if found is None else found.deciding()
 
     def connect(self, specs: Iterable[BucketSpec], buckets: Mapping[str, Bucket]) -> None:
         """Connects each bucket with those of its overrides; `buckets` has all of them by key."""
         for spec in specs:
             pairs = [(glob, buckets[override.key]) for glob, override in spec.overrides]
-            self._overrides_of(spec.key).connect(spec, buckets[spec.key], pairs)
+            self.of(spec.key).connect(spec, buckets[spec.key], pairs)
 
     def remove(self, buckets: Iterable[str]) -> None:
         """These buckets, by their keys, are in force no more."""
@@ -94,29 +80,10 @@ class OutsideLimits:
             if key in self._of:
                 self._of[key].in_force = False
 
-    def give(self, bucket: str, limits: Iterable[tuple[str, str | None]]) -> None:
-        """From now on keys of a bucket, by its key, have these limits; None: what they have
-        without."""
-        with self._definer.lock:
-            self._overrides_of(bucket).give(limits)
-
-    def given(self, bucket: str, key: str) -> Bucket | None:
-        """The bucket of the limit that an operator has given to a key of a bucket, by its key."""
-        return self._overrides_of(bucket).given_to(key)
-
-    def without_order(self, bucket: str, key: str) -> Bucket:
-        """The bucket that decides on a key to which no operator gives a limit. A function may be
-        asked, which takes its time."""
-        return self._overrides_of(bucket).without_order(key)
-
-    def check(self, bucket: str, limit: Limit) -> None:
-        """Raises `InvalidSpec` for a limit that keys of a bucket cannot have."""
-        self._overrides_of(bucket).bucket_of(limit)
-
     def define(self, owner: BucketSpec, limit: Limit) -> Bucket:
         """The bucket of a limit; the lock is held. Raises `InvalidSpec`."""
-        spec = limit_from_outside(owner, limit, self._definer.named)
-        if self._definer.named(spec.name) is not None:
+        spec = limit_from_outside(owner, limit, self._in_force.named)
+        if self._in_force.named(spec.name) is not None:
             fix = "rename the bucket, or the glob, or spell the limit otherwise"
             raise InvalidSpec(f"there is a bucket {spec.name!r} already", fix, "limit")
         if self._is_full(spec):
@@ -127,7 +94,7 @@ class OutsideLimits:
         if spec.key not in self._made and len(self._made) >= MAX_MADE:
             fix = f"restart this process, which has had {MAX_MADE} different ones"
             raise InvalidSpec(f"{limit!r} is one limit more", fix, "limit")
-        bucket = self._definer.make_override(spec, owner)
+        bucket = self._in_force.make_override(spec, owner)
         self._made[spec.key] = bucket
         return bucket
 
@@ -142,21 +109,15 @@ class OutsideLimits:
         every = (one.deciding() for one in list(self._of.values()) if one.in_force)
         return dict.fromkeys(chain.from_iterable(every))
 
-    def _overrides_of(self, bucket: str) -> BucketOverrides:
-        found = self._of.get(bucket)
-        if found is None:
-            found = self._of.setdefault(bucket, BucketOverrides(self.define, self._definer.lock))
-        return found
-
 
 class OutsideLimit:
     """One limit that keys of a bucket have."""
 
     __slots__ = ("bucket", "keys", "limit")
 
-    def __init__(self, limit: Limit, bucket: Bucket | None = None) -> None:
+    def __init__(self, limit: Limit) -> None:
         self.limit = limit
-        self.bucket = bucket
+        self.bucket: Bucket | None = None
         """Decides on them; None while the limit cannot be used."""
         self.keys = 0
         """To which operators have given it."""
@@ -170,7 +131,7 @@ class BucketOverrides:
         self.asked: AskedLimits | None = None
         """What a function says."""
         self.in_force = False
-        """Whether the bucket is in force."""
+        """Whether this is a bucket in force, and not the override of one."""
         self._define = define
         self._lock = lock
         self._given: dict[str, OutsideLimit] = {}
@@ -178,8 +139,7 @@ class BucketOverrides:
         self._looked = -NS_PER_SECOND
         """When it was looked for limits that no key has (local ns)."""
         self._bucket: Bucket | None = None
-        self._spec: BucketSpec | None = None
-        """None while the bucket is not defined."""
+        """None while it is not defined."""
         self._globs: list[tuple[str, Bucket]] = []
         self._choice: Choice[Bucket] | None = None
 
@@ -199,7 +159,7 @@ class BucketOverrides:
 
     def connect(self, spec: BucketSpec, bucket: Bucket, globs: list[tuple[str, Bucket]]) -> None:
         """The bucket has this definition now, and these overrides by glob."""
-        self._spec, self._bucket, self._globs, self.in_force = spec, bucket, globs, True
+        self._bucket, self._globs, self.in_force = bucket, globs, True
         self._choice = Choice(globs, bucket)
         for one in list(self._limits.values()):
             self._resolve(one)
@@ -207,14 +167,18 @@ class BucketOverrides:
         if source is None:
             self.asked = None
         elif self.asked is None or self.asked.source != source:
-            self.asked = AskedLimits(source, bucket, self.bucket_of, carry_over)
+            self.asked = AskedLimits(source, bucket, self.bucket_of)
         else:
             self.asked.forget_all_but(set(self.deciding()))
         self._install()
 
     def give(self, limits: Iterable[tuple[str, str | None]]) -> None:
-        """Keys have these limits by their operators; the lock is held."""
-        wanted, new = dict(limits), []
+        """From now on keys have these limits by their operators; None: what they have without."""
+        with self._lock:
+            self._give(dict(limits))
+
+    def _give(self, wanted: dict[str, str | None]) -> None:
+        new = []
         before = bool(self._given)
         for key, limit in wanted.items():
             if (replaced := self._given.get(key)) is not None:
@@ -246,10 +210,10 @@ class BucketOverrides:
         if known is not None and known.bucket is not None:
             return known.bucket
         with self._lock:
-            if self._spec is None:
+            if self._bucket is None:
                 raise InvalidSpec("the bucket is not defined", "define it", "bucket")
-            bucket = self._define(self._spec, limit)
-            self._limits[limit] = OutsideLimit(limit, bucket)
+            bucket = self._define(self._bucket.spec, limit)
+            self._limits.setdefault(limit, OutsideLimit(limit)).bucket = bucket
             self._install()
             return bucket
 
@@ -292,17 +256,16 @@ class BucketOverrides:
 
     def _resolve(self, one: OutsideLimit) -> None:
         """Has the limit be used as it is to be understood now."""
-        if self._spec is None:
-            one.bucket = None
+        if self._bucket is None:
             return
         try:
-            one.bucket = self._define(self._spec, one.limit)
+            one.bucket = self._define(self._bucket.spec, one.limit)
         except CrdtbucketError as error:
             one.bucket = None
             LOG.error(
                 "keys of bucket %r that are to have the limit %r from outside have what they have "
                 "without: %s",
-                self._spec.name,
+                self._bucket.spec.name,
                 one.limit,
                 error,
             )
@@ -315,21 +278,3 @@ class BucketOverrides:
             self._bucket.choose_by(self.choose, others)
         else:
             self._bucket.choose_by(self._choice.of if self._globs else None, others)
-
-
-def carry_over(key: str, before: Bucket, after: Bucket) -> None:
-    """Charges a key, on which another bucket decides now, what it owes in the one before and not in
-    this. To be called once a change: peers learn of it as of any charge."""
-    if isinstance(before, CalendarBucket) and isinstance(after, CalendarBucket):
-        before, after = before.look(), after.look()
-    if before is after or before.spec.slots is not None:
-        return
-    owed = owed_tokens(before, key) - max(owed_tokens(after, key), 0)
-    if owed > 0:
-        after.settle(key, owed)
-
-
-def owed_tokens(bucket: Bucket, key: str) -> int:
-    """Tokens that a key lacks to full in a bucket, rounded up; below 0 with a credit."""
-    q, p = bucket.spec.emission
-    return -(-(bucket.debt(key) or 0) * p // q)

@@ -7,19 +7,14 @@ import enum
 import os
 import weakref
 from contextlib import AsyncExitStack
-from typing import TYPE_CHECKING
 
 from crdtbucket.errors import CrdtbucketError, LimiterClosed, LimiterNotOpen
 from crdtbucket.limiter.background import Background, Service, running
 from crdtbucket.limiter.local_node import LocalNode
-from crdtbucket.limiter.operator_commands import OperatorCommands
-from crdtbucket.limiter.tables import Tables
 from crdtbucket.limiter.upkeep import Upkeep
+from crdtbucket.rollout.in_force import InForce
 from crdtbucket.rollout.live_rollout import LiveRollout
 from crdtbucket.rollout.reload import Reload
-
-if TYPE_CHECKING:
-    from crdtbucket.strong.strong_side import StrongSide
 
 
 class RuntimeState(enum.Enum):
@@ -53,25 +48,24 @@ class Runtime:
 
     def __init__(
         self,
-        tables: Tables,
+        in_force: InForce,
         node: LocalNode,
-        strong: StrongSide | None,
         reload: Reload,
         rolling: LiveRollout,
-        commands: OperatorCommands,
         upkeep: Upkeep,
     ) -> None:
-        """Nothing runs yet. `strong`: the side of the buckets that ask Redis."""
+        """Nothing runs yet."""
         self.state = RuntimeState.NEW
-        self._tables = tables
+        self._in_force = in_force
+        self._tables = tables = in_force.tables
         self._node = node
-        self._strong = strong
+        self._strong = in_force.strong
         self._reload = reload
         self._rolling = rolling
-        self._commands = commands
         self._upkeep = upkeep
         self._loop: asyncio.AbstractEventLoop | None = None
         self._on_loop: AsyncExitStack | None = None
+        self._closing: asyncio.Future[None] | None = None
         self._in_thread: Background | None = None
         if not node.alone:
             tables.refuse(LimiterNotOpen(UNOPENED))
@@ -121,9 +115,11 @@ class Runtime:
             return
         try:
             self._end()
-            if self._in_thread is not None:
-                self._in_thread.stop()
-            self._release()
+            try:
+                if self._in_thread is not None:
+                    self._in_thread.stop()
+            finally:
+                self._release()
         finally:
             self._reload.stop_watch()
 
@@ -135,15 +131,27 @@ class Runtime:
             finally:
                 self._reload.stop_watch()  # again: a signal handler goes only in the main thread
             return
-        if self.state is not RuntimeState.ON_LOOP:
+        if self.state is not RuntimeState.ON_LOOP and (
+            self._closing is None or self._closing.done()
+        ):
             self.close()
             return
         if asyncio.get_running_loop() is not self._loop:
             raise CrdtbucketError("close a limiter on the event loop on which it was opened")
-        try:
+        if self._closing is None:
             self._end()
-            if self._on_loop is not None:
-                await self._on_loop.aclose()
+            self._closing = asyncio.ensure_future(self._close_on_loop())
+        # It goes on when the caller is cancelled: else the node's name would stay locked.
+        await asyncio.shield(self._closing)
+
+    async def _close_on_loop(self) -> None:
+        try:
+            try:
+                if self._on_loop is not None:
+                    await self._on_loop.aclose()
+            except BaseException:  # such as the end of the loop
+                self._release()
+                raise
             await asyncio.to_thread(self._release)
         finally:
             self._reload.stop_watch()
@@ -169,7 +177,7 @@ class Runtime:
     def _services(self) -> list[Service]:
         """What is to run beside the decisions, in the order of its start."""
         services: list[Service] = []
-        mesh = self._node.service(self._rolling.receive, self._commands)
+        mesh = self._node.service(self._rolling)
         if mesh is not None:
             services.append(mesh)
         if self._strong is not None:
@@ -191,7 +199,7 @@ class Runtime:
         # First of all: peers would never learn of what is taken after the last message to them.
         self._tables.refuse(LimiterClosed("the limiter is closed"))
         self._node.end()
-        self._node.wake_waiters()
+        self._in_force.wake_waiters()
         self._upkeep.stop()
 
     def _release(self) -> None:

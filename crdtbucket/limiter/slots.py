@@ -6,18 +6,21 @@ from __future__ import annotations
 
 import asyncio
 import math
+import os
+import weakref
 from collections.abc import Iterable
 from datetime import timedelta
 from typing import Any, NoReturn
 
 from crdtbucket._core import Decision, Table
 from crdtbucket.base.clock import NS_PER_SECOND
-from crdtbucket.base.duration import duration_ns, span
-from crdtbucket.errors import CrdtbucketError, InvalidSpec, SlotDenied, WaitTimeout, WrongKind
+from crdtbucket.base.duration import span
+from crdtbucket.errors import CrdtbucketError, SlotDenied, WaitTimeout, WrongKind
 from crdtbucket.limiter.bucket import Bucket, Choose
 from crdtbucket.limiter.slot_search import SlotSearch, slot_of
 from crdtbucket.limiter.waiting import LocalLine, Waiters, check_no_loop, patience_ns
 from crdtbucket.spec.bucket_spec import SLOT_TOKENS, BucketSpec
+from crdtbucket.spec.field_checks import check_duration
 
 
 class SlotBucket(Bucket):
@@ -26,7 +29,7 @@ class SlotBucket(Bucket):
     It has no tokens to take, so what takes or settles some raises `WrongKind`.
     """
 
-    __slots__ = ("_choose", "_open", "expired", "search")
+    __slots__ = ("__weakref__", "_choose", "_open", "expired", "search")
 
     def __init__(
         self,
@@ -44,6 +47,7 @@ class SlotBucket(Bucket):
         """Slots that were not released here before their ttl was over."""
         self._choose: Choose | None = None
         self._open: dict[Slot, None] = {}
+        _all.add(self)
 
     def choose_by(self, choose: Choose | None, others: Iterable[Bucket]) -> None:
         """As of `Bucket`; it is asked with the key, and not with the keys of its slots."""
@@ -73,12 +77,10 @@ class SlotBucket(Bucket):
         """
         bucket = self.of(key)
         assert isinstance(bucket, SlotBucket), "an override is of the kind of its bucket"
-        ttl_ns, most = bucket.spec.interval_ns, bucket.spec.interval_ns
+        ttl_ns = most = bucket.spec.interval_ns
         if ttl is not None:
-            ttl_ns = duration_ns(ttl, "ttl")
-            if not 0 < ttl_ns <= most:
-                fix = f"it must be above 0 and at most that of the bucket, {span(most)}"
-                raise InvalidSpec(f"ttl is {ttl!r}", fix, "ttl")
+            words = f"above 0 and at most that of the bucket, {span(most)}"
+            ttl_ns = check_duration("ttl", ttl, 1, most, words)
         return bucket.new_slot(key, ttl_ns, timeout)
 
     def new_slot(self, key: str | bytes, ttl_ns: int, timeout: float | None) -> Slot:
@@ -121,6 +123,10 @@ class SlotBucket(Bucket):
         while (oldest := next(iter(self._open), None)) is not None and oldest.deadline_ns <= now:
             if self._open.pop(oldest, oldest) is None:
                 self.expired += 1
+
+    def forked(self) -> None:
+        """This is the child of a fork: what is held is the parent's."""
+        self._open = {}
 
     # ---- no tokens ----
 
@@ -190,7 +196,8 @@ class Slot:
         self.release()
 
     def release(self) -> bool:
-        """The slot is free again. False when it was already, by an earlier call or by its ttl."""
+        """The slot is free again. False when it was already, by an earlier call or by its ttl, and
+        in a process that was forked since: there it is the parent's."""
         decision = self.decision
         if decision is None or not self._bucket.let_go(self):
             return False
@@ -243,6 +250,17 @@ class Slot:
 
     def __repr__(self) -> str:
         return f"Slot(key={self.key!r}, ttl={self.ttl_ns / NS_PER_SECOND:g})"
+
+
+_all: weakref.WeakSet[SlotBucket] = weakref.WeakSet()
+
+
+def _after_fork() -> None:
+    for one in list(_all):
+        one.forked()
+
+
+os.register_at_fork(after_in_child=_after_fork)
 
 
 class SlotLine(LocalLine):

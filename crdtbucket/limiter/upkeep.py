@@ -75,7 +75,7 @@ class Upkeep:
         for table in self._tables.deciding():
             if self._node.alone or table is not self._table:
                 _look_after(table)
-        if self._node.keeps_state and now - self._saved >= SAVE_NS:
+        if self._node.saved.directory is not None and now - self._saved >= SAVE_NS:
             self._saved = now
             self._save()
         return delay

@@ -111,7 +111,6 @@ class Waiters(Lines):
         bucket: Waited,
         *,
         update_interval_ns: int | None = None,
-        max_waiters: int = MAX_WAITERS,
         line: type[LocalLine] | None = None,
     ) -> None:
         """`update_interval_ns`: how often updates of other nodes come; None when there are none.
@@ -121,7 +120,6 @@ class Waiters(Lines):
         """
         super().__init__(bucket)
         self.update_interval_ns = update_interval_ns
-        self._max_waiters = max_waiters
         self._line = line or LocalLine
 
     async def wait(self, key: str | bytes, cost: int, timeout: float | None) -> Decision:
@@ -135,7 +133,7 @@ class Waiters(Lines):
                 return decision
             line = self._line(self, self._bucket, key, decision, loop)
         # Nothing was awaited since the look-up, so no other caller of this loop came between.
-        line.check(decision, timeout_ns, self._max_waiters)
+        line.check(decision, timeout_ns, MAX_WAITERS)
         return await line.join(decision.cost, timeout_ns)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import logging
 import threading
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
@@ -54,6 +54,8 @@ class InForce:
         """The configuration in force, None until there was one."""
         self.lock = threading.RLock()
         """Held over each change."""
+        self.made = factory.made
+        """All buckets that were ever made, in order."""
         self.tables = tables
         self.strong = strong
         self._factory = factory
@@ -106,6 +108,15 @@ class InForce:
         """The buckets of a configuration as they run here, and their consistency."""
         return runnable(config, has_redis=self._has_redis or config.redis is not None)
 
+    def held_keys(self, bucket: Bucket) -> Iterator[str | bytes]:
+        """Keys of a bucket, and of its overrides, that are held here."""
+        wanted = {bucket.spec.name, *(override.name for _, override in bucket.spec.overrides)}
+        wanted |= {one.spec.name for one in self.outside.deciding(bucket.spec.key)}
+        for of, key in list(bucket.table.names.values()):  # a copy: other threads go on taking
+            # Another process of a shared table may have evicted it.
+            if of in wanted and not (bucket.table.shared and self.bucket(of).debt(key) is None):
+                yield key
+
     def decided(self) -> Counts:
         """How many calls each bucket has admitted and denied under its definition."""
         return {one.spec.name: (one.decided()[0], None) for one in self.buckets.values()}
@@ -118,8 +129,9 @@ class InForce:
         if known is None or known.spec == spec:
             return need
         held = known.spec.capacity + known.max_debt
-        strong = self.strong
-        return max(need, held if strong is None or known not in strong else strong.most(held))
+        if self.strong is not None and not known.immediate:
+            held = self.strong.most(held)
+        return max(need, held)
 
     # ---- changing; the lock is held ----
 
@@ -131,7 +143,7 @@ class InForce:
         """Brings a configuration into force that was found fit before."""
         specs, _ = self.runnable(config)
         if self.strong is not None:
-            self.strong.outages(
+            self.strong.rule_maker.outages(
                 config.on_outage,
                 config.fallback_ratio,
                 config.fallback_scope,
@@ -146,7 +158,7 @@ class InForce:
         self.buckets, self.config = buckets, config
         self.outside.remove(gone)
         self.outside.connect(specs, buckets)
-        _wake_waiters([*buckets.values(), *gone.values(), *self._overriding.values()])
+        self.wake_waiters()
         LOG.info(
             "configuration %d (%s) is in force%s: %d buckets%s%s",
             config.version,
@@ -172,13 +184,13 @@ class InForce:
                 self._stage(bucket, spec, share)
         self.buckets = buckets
         self.outside.connect((one for one in specs if one.key in buckets.keys() - kept), buckets)
-        _wake_waiters(buckets.values())
+        self.wake_waiters()
 
     def make_override(self, spec: BucketSpec, owner: BucketSpec) -> Bucket:
         """The bucket of an override of `owner`, with this definition from now on. Raises
         `InvalidSpec` for one that strong mode cannot keep."""
         if self.strong is not None and not self.buckets[owner.key].immediate:
-            self.strong.arguments(spec, self.ceiling(spec) - spec.capacity)
+            self.strong.rule_maker.check(spec, self.ceiling(spec) - spec.capacity)
         bucket = self._overriding[spec.key] = self._defined(spec, owner)
         return bucket
 
@@ -195,6 +207,11 @@ class InForce:
                     spec = one.bucket.spec
                     one.bucket.define(spec, min_debt=self._factory.least_debt(spec))
                     self._follow(one.bucket)
+
+    def wake_waiters(self) -> None:
+        """Every caller that waits for tokens looks again."""
+        for bucket in self.made:
+            bucket.waiters.kick_all()
 
     def _defined(self, spec: BucketSpec, owner: BucketSpec) -> Bucket:
         bucket = self.known(spec.key)
@@ -247,8 +264,3 @@ def runnable(config: Config, *, has_redis: bool) -> tuple[tuple[BucketSpec, ...]
 def differs(old: BucketSpec, new: BucketSpec) -> bool:
     """Whether keys of a bucket get other limits, its overrides aside."""
     return dataclasses.replace(old, overrides=()) != dataclasses.replace(new, overrides=())
-
-
-def _wake_waiters(buckets: Iterable[Bucket]) -> None:
-    for bucket in buckets:
-        bucket.waiters.kick_all()

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from crdtbucket.errors import ConfigError, Problem
 from crdtbucket.mesh.mesh_config import MeshConfig
 from crdtbucket.mesh.state_dir import StateDir
 from crdtbucket.rollout.in_force import runnable
@@ -57,10 +58,8 @@ class LimiterFile:
         watch: bool,
     ) -> LimiterFile:
         """Reads a file; arguments that are not None override it. Raises `ConfigError`."""
-        from crdtbucket.config import load_config  # reads YAML: only for those who have a file
-
         content = content_of(path)
-        config = load_config(path)
+        config = load_regular(path)
         node = config.node if node is None else node
         mesh = mesh or config.mesh
         shared = config.shared if shared is None else shared
@@ -74,10 +73,11 @@ class LimiterFile:
 
     def settings(
         self,
+        region: str | None,
         redis: RedisConfig | str | None,
         on_mode_change: Callable[[ModeNotice], None] | None,
     ) -> dict[str, Any]:
-        """The arguments of the limiter, by name. `redis` overrides the file's."""
+        """The arguments of the limiter, by name. `region` and `redis` override the file's."""
         config, first = self.config, self.first
         store = redis or config.redis
         buckets, consistency = runnable(first, has_redis=store is not None)
@@ -96,7 +96,7 @@ class LimiterFile:
         return {
             "buckets": buckets,
             "node": self.node,
-            "region": config.region or "",
+            "region": (config.region or "") if region is None else region,
             "mesh": self.mesh,
             "redis": store,
             "consistency": consistency,
@@ -111,6 +111,16 @@ class LimiterFile:
             ),
             "shared": self.shared,
         }
+
+
+def load_regular(path: str | os.PathLike[str]) -> Config:
+    """`load_config` of a file that can be read again. Raises `ConfigError`, for a pipe as well."""
+    from crdtbucket.config import load_config  # reads YAML: only for those who have a file
+
+    if os.path.exists(path) and not os.path.isfile(path):
+        fix = "name a file: it is read more than once"
+        raise ConfigError([Problem("is no regular file", fix, file=os.fspath(path))])
+    return load_config(path)
 
 
 def rollout_places(

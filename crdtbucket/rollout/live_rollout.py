@@ -6,9 +6,8 @@ import logging
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-from crdtbucket._core import Table
 from crdtbucket.base.clock import NS_PER_SECOND
-from crdtbucket.errors import CrdtbucketError, Problem
+from crdtbucket.errors import CrdtbucketError
 from crdtbucket.rollout.in_force import InForce
 from crdtbucket.rollout.rollout_store import RolloutStore
 from crdtbucket.rollout.staged import Counts, Position, Rollout, Status
@@ -29,15 +28,11 @@ class LiveRollout:
     A command holds for all nodes that have the version: they learn of it within a few seconds.
     """
 
-    def __init__(
-        self, in_force: InForce, store: RolloutStore, table: Table, region: str, node: LocalNode
-    ) -> None:
-        """`in_force` brings definitions into force, and lends its lock; `table` has the time.
-        `node` tells the peers."""
+    def __init__(self, in_force: InForce, store: RolloutStore, node: LocalNode) -> None:
+        """`in_force` brings definitions into force, and lends its lock. `node` tells the peers."""
         self._in_force = in_force
         self._store = store
-        self._table = table
-        self._region = region
+        self._table = in_force.tables.main
         self._node = node
         self._lock = in_force.lock
         self._rollout: Rollout | None = None
@@ -87,17 +82,12 @@ class LiveRollout:
         return None if self._rollout is None else self._rollout.position
 
     @property
-    def active(self) -> bool:
-        """Whether it is on its way."""
-        return self._rollout is not None and self._rollout.active
-
-    @property
     def running(self) -> tuple[int, int, int] | None:
         """Version, hash and stage of what is in force, as peers learn it; None without a file."""
-        position, config = self.position, self._in_force.config
-        if position is not None and self.active:
-            return (*position.of, position.stage + 1)
-        return None if config is None else (config.version, int(config.hash, 16), 0)
+        rollout, config = self._rollout, self._in_force.config
+        if rollout is not None and rollout.active:
+            return (*rollout.position.of, rollout.position.stage + 1)
+        return None if config is None else (*config.identity, 0)
 
     # ---- commands ----
 
@@ -129,26 +119,9 @@ class LiveRollout:
     def check(self, order: Position) -> None:
         """Raises `CrdtbucketError` for an order of an operator that does not fit how it stands."""
         with self._lock:
-            position = self.position
-            if position is None:
+            if self._rollout is None:
                 raise CrdtbucketError("no version is being rolled out on this node")
-            what = f"version {position.version} ({position.hash:016x})"
-            if order.of != position.of:
-                raise CrdtbucketError(
-                    f"the order is about version {order.version} ({order.hash:016x}), and "
-                    f"{what} is rolled out here: sign one about that"
-                )
-            back = Status.ROLLED_BACK
-            if position.status is back and order.status is not back:
-                raise CrdtbucketError(
-                    f"{what} was rolled back, and comes again as a higher version"
-                )
-            known = self._node.ordered(*order.of)
-            if order.changes <= position.changes and known != order:
-                raise CrdtbucketError(
-                    f"the order is older than how {what} stands: sign one with a counter above "
-                    f"{position.changes}"
-                )
+            self._rollout.check(order, self._node.ordered(*order.of))
 
     def obey(self) -> None:
         """An operator may have ordered where it is to be."""
@@ -166,10 +139,10 @@ class LiveRollout:
         """`target` is rolled out from now on; it was found fit to be. `position`: where it was in
         an earlier epoch of this node."""
         assert target.rollout is not None
-        first = Position(target.version, int(target.hash, 16))
+        first = Position(*target.identity)
         self._before, self._target, self._followed = before, target, None
         self._rollout = Rollout(
-            target.rollout, first, self._region, self._table.now(), self._counted
+            target.rollout, first, self._node.identity.region, self._table.now(), self._counted
         )
         for known in (position, None if self._node.signs else self._advertised):
             if known is not None:
@@ -190,10 +163,10 @@ class LiveRollout:
 
     def end(self) -> None:
         """Another configuration comes into force: what this one had begun goes."""
-        if self.active:
-            assert self._before is not None
-            self._in_force.force(self._before)
         if self._rollout is not None:
+            if self._rollout.active:
+                assert self._before is not None
+                self._in_force.force(self._before)
             self._store.clear()
         self._rollout = self._before = self._target = None
 
@@ -211,10 +184,8 @@ class LiveRollout:
                     self._try_to_follow()
             elif self._rollout is None:
                 self._note(position)
-            elif self._rollout.receive(position, self._table.now()):
+            elif self._take(self._rollout, position):
                 self._try_to_follow()
-            elif position.of > self._rollout.position.of:
-                self._advertised = position
 
     def beat(self) -> None:
         """To be called every second or so."""
@@ -225,36 +196,16 @@ class LiveRollout:
                 self._is_ordered()
                 counts: Counts = {
                     one.spec.name: one.decided()
-                    for one in list(self._in_force.buckets.values())
+                    for one in self._in_force.buckets.values()
                     if one.candidate is not None
                 }
                 rollout.tick(self._table.now(), counts)
                 self._try_to_follow()  # again, where something was in the way before
-                self._save()  # again: this process may lead only now
-
-    def refused(self, config: Config) -> Iterator[Problem]:
-        """What forbids that `config` comes into force after what is."""
-        running, position = self._in_force.config, self.position
-        if position is not None and position.of == _identity(config):
-            if position.status is Status.ROLLED_BACK:
-                yield Problem(
-                    "was rolled back", "give what comes next a higher one", "version", config.path
-                )
-        elif config.rollout is None or running is None or config.hash == running.hash:
-            return
-        elif config.version <= running.version:
-            yield Problem(
-                f"is {config.version} and {running.version} is in force, so nodes cannot tell "
-                "which is rolled out",
-                "raise it, or remove rollout: to load it at once",
-                "version",
-                config.path,
-            )
 
     def takes(self, config: Config) -> bool:
         """Whether `config` is what is rolled out already; its stages may have changed."""
         rollout = self._rollout
-        if rollout is None or rollout.position.of != _identity(config) or config.rollout is None:
+        if rollout is None or rollout.position.of != config.identity or config.rollout is None:
             return False
         rollout.plan, self._target = config.rollout, config
         self._followed = None
@@ -273,10 +224,8 @@ class LiveRollout:
     def _follow(self) -> None:
         """Brings the buckets to where the roll-out is; a second time changes nothing."""
         rollout, before, target = self._rollout, self._before, self._target
-        if rollout is None or rollout.position == self._followed:
+        if not (rollout and before and target) or rollout.position == self._followed:
             return
-        assert before is not None
-        assert target is not None
         status = rollout.position.status
         if status is Status.DONE:
             self._in_force.force(target)
@@ -287,9 +236,7 @@ class LiveRollout:
                 self._in_force.force(before)
             self._in_force.stage(before, target, rollout.percent / 100)
         if self._followed is not None:
-            level = (
-                logging.WARNING if status in (Status.HALTED, Status.ROLLED_BACK) else logging.INFO
-            )
+            level = logging.WARNING if status >= Status.HALTED else logging.INFO
             LOG.log(
                 level,
                 "version %d is %s: stage %d of %d (%s)",
@@ -301,37 +248,35 @@ class LiveRollout:
             )
         self._followed = rollout.position
         self._exchange()
-        self._save()
         self.advertise()
 
     def _is_ordered(self) -> bool:
         """Whether an order of an operator has moved it."""
         rollout = self._rollout
-        order = None if rollout is None else self._node.ordered(*rollout.position.of)
-        if rollout is None or order is None or not self._node.signs:
+        if not rollout or (order := self._node.ordered(*rollout.position.of)) is None:
             return False
         return rollout.obey(order, self._table.now())
 
     def _exchange(self) -> None:
-        """Tells the other processes of a shared table the position, and takes theirs."""
+        """Keeps the position, and takes that of the other processes of a shared table."""
         rollout, before = self._rollout, self._before
-        if rollout is None or before is None:
-            return
-        found = self._store.exchange(rollout.position, before)
-        if found is None or rollout.receive(found, self._table.now()):
-            return
-        if found.of > rollout.position.of:
-            self._advertised = found
+        if rollout and before and (found := self._store.exchange(rollout.position, before)):
+            self._take(rollout, found)
 
-    def _save(self) -> None:
-        if self._rollout is not None and self._before is not None:
-            self._store.save(self._rollout.position, self._before)
+    def _take(self, rollout: Rollout, position: Position) -> bool:
+        """Whether a position that was advertised moves the roll-out; one of a later version is
+        remembered."""
+        if rollout.receive(position, self._table.now()):
+            return True
+        if position.of > rollout.position.of:
+            self._advertised = position
+        return False
 
     def _note(self, position: Position) -> None:
         running = self._in_force.config
         known = self._advertised
         self._advertised = position if known is None else known.merged(position)
-        if running is None or position.of != _identity(running) or self._advertised == known:
+        if running is None or position.of != running.identity or self._advertised == known:
             return
         if position.status is not Status.DONE:
             LOG.warning(
@@ -350,7 +295,3 @@ class LiveRollout:
                     bucket.spec.name,
                     {side: {"admitted": yes, "denied": no} for side, (yes, no) in sides},
                 )
-
-
-def _identity(config: Config) -> tuple[int, int]:
-    return config.version, int(config.hash, 16)

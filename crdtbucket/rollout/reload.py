@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from crdtbucket.errors import ConfigError, CrdtbucketError, Problem
+from crdtbucket.errors import ConfigError, CrdtbucketError
 from crdtbucket.rollout.in_force import InForce
-from crdtbucket.rollout.limiter_file import LimiterFile
+from crdtbucket.rollout.limiter_file import LimiterFile, load_regular
 from crdtbucket.rollout.live_rollout import LiveRollout
-from crdtbucket.rollout.unfit import fixed, unfit
+from crdtbucket.rollout.unfit import fixed, unfit, unfit_mesh, unfit_version
 from crdtbucket.rollout.watching import FileWatch
 
 if TYPE_CHECKING:
@@ -59,9 +59,9 @@ class Reload:
             mesh = self._renewed(config)
             problems = [
                 *fixed(config, in_force.config, self._fixed_settings()),
-                *self._unfit_mesh(mesh, config),
+                *unfit_mesh(mesh, self._node, in_force.tables.main.hash_key, config.path),
                 *unfit(config, in_force),
-                *rolling.refused(config),
+                *unfit_version(config, in_force.config, rolling.position),
             ]
             if problems:
                 error = ConfigError(problems)
@@ -91,20 +91,13 @@ class Reload:
         old = None if self._node is None else self._node.identity.mesh
         return None if old is None or config.mesh == old else config.mesh
 
-    def _unfit_mesh(self, mesh: MeshConfig | None, config: Config) -> Iterable[Problem]:
-        if mesh is None or self._node is None:
-            return ()
-        return self._node.renewal_problems(mesh, config.path)
-
     def change_to_file(self) -> None:
         """`change` to what the limiter's own file says now."""
-        from crdtbucket.config import load_config
-
         config = self._in_force.config
         if config is None:
             raise CrdtbucketError("this limiter came from no file: pass a configuration to reload")
         try:
-            changed = load_config(config.path if self._file is None else self._file.path)
+            changed = load_regular(config.path if self._file is None else self._file.path)
         except ConfigError as error:
             self._refused(error)
             raise

@@ -47,13 +47,13 @@ class HostRollout:
         data = self._locked(_read)
         return recalled(data, target) if data and position_in(data) is not None else None
 
-    def exchange(self, position: Position | None, content: bytes) -> Position | None:
+    def exchange(self, position: Position, content: bytes) -> Position | None:
         """Keeps `content`, which holds `position`, where the file has a smaller one or none.
         Returns the position that the file had before."""
 
         def merge(fd: int) -> Position | None:
             found = position_in(_read(fd))
-            if position is not None and (found is None or found < position):
+            if found is None or found < position:
                 os.ftruncate(fd, 0)
                 os.pwrite(fd, content, 0)
             return found
@@ -98,17 +98,14 @@ class RolloutStore:
         self._saved: Position | None = None
 
     def exchange(self, position: Position, before: Config) -> Position | None:
-        """Shows the position to the other processes of a shared table. Returns theirs."""
+        """Keeps a new position on disk; of the processes of a shared table the leader does it.
+        Shows it to the others, and returns theirs."""
+        if position != self._saved and (self._table.leading or not self._table.shared):
+            self._saved = position
+            self._write(None if position.status is Status.DONE else kept(before, position))
         if self._host is None:
             return None
         return self._host.exchange(position, kept(before, position))
-
-    def save(self, position: Position, before: Config) -> None:
-        """Keeps a new position on disk; of the processes of a shared table the leader does it."""
-        if position == self._saved or (self._table.shared and not self._table.leading):
-            return
-        self._saved = position
-        self._write(None if position.status is Status.DONE else kept(before, position))
 
     def clear(self) -> None:
         """Removes what is kept on disk."""

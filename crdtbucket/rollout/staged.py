@@ -148,10 +148,28 @@ class Rollout:
         """Goes where an operator has ordered this version to be; the counter of the order is in its
         `changes`. Whether anything changed: where this node went after the order, it stays."""
         self.ordered = max(self.ordered, order.changes)
-        if order.changes <= self.position.changes:
+        if order <= self.position:
             return False
         self._move(order, now, "an operator's order")
         return True
+
+    def check(self, order: Position, known: Position | None) -> None:
+        """Raises `CrdtbucketError` for an operator's order that does not fit how it stands.
+        `known`: the last one about its version that this node has."""
+        position, back = self.position, Status.ROLLED_BACK
+        what = f"version {position.version} ({position.hash:016x})"
+        if order.of != position.of:
+            raise CrdtbucketError(
+                f"the order is about version {order.version} ({order.hash:016x}), and {what} is "
+                "rolled out here: sign one about that"
+            )
+        if position.status is back and order.status is not back:
+            raise CrdtbucketError(f"{what} {self._is()}")
+        if order.changes <= position.changes and known != order:
+            raise CrdtbucketError(
+                f"the order is older than how {what} stands: sign one with a counter above "
+                f"{position.changes}"
+            )
 
     def receive_halt(self, advertised: Position, now: int) -> bool:
         """`receive` where operators sign what moves a version: a peer is believed nothing but that

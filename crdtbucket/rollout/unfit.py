@@ -9,15 +9,18 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from crdtbucket._core import Table
-from crdtbucket.errors import InvalidSpec, Problem
-from crdtbucket.mesh.mesh_config import RENEWABLE
+from crdtbucket.base.hashing import shared_key
+from crdtbucket.errors import InvalidSpec, MeshError, Problem
+from crdtbucket.mesh.mesh_config import RENEWABLE, MeshConfig
 from crdtbucket.rollout.in_force import InForce
+from crdtbucket.rollout.staged import Position, Status
 from crdtbucket.spec.bucket_spec import BucketSpec
 from crdtbucket.spec.mode import Mode
 from crdtbucket.spec.overrides import FEWER, MAX_BUCKETS, with_overrides
 
 if TYPE_CHECKING:
     from crdtbucket.config import Config
+    from crdtbucket.limiter.local_node import LocalNode
 
 RATE = "tokens at a rate"
 
@@ -112,7 +115,7 @@ def unfit(config: Config, now: InForce) -> Iterator[Problem]:
             )
         elif strong and now.strong is not None:
             try:
-                now.strong.arguments(spec, now.ceiling(spec) - spec.capacity)
+                now.strong.rule_maker.check(spec, now.ceiling(spec) - spec.capacity)
             except InvalidSpec as error:
                 yield Problem(error.message, error.fix, f"{path}.{error.field}", config.path)
         if known is None or known.spec != spec:
@@ -121,6 +124,46 @@ def unfit(config: Config, now: InForce) -> Iterator[Problem]:
     if count > MAX_BUCKETS:
         yield Problem(f"has {count} buckets and overrides", FEWER, "services", config.path)
     yield from _without_room(config, changed)
+
+
+def unfit_version(
+    config: Config, running: Config | None, rollout: Position | None
+) -> Iterator[Problem]:
+    """Why `config` cannot be the next version. `rollout`: how far the newest one is."""
+    if rollout is not None and rollout.of == config.identity:
+        if rollout.status is Status.ROLLED_BACK:
+            fix = "give what comes next a higher one"
+            yield Problem("was rolled back", fix, "version", config.path)
+    elif config.rollout is None or running is None or config.hash == running.hash:
+        return
+    elif config.version <= running.version:
+        yield Problem(
+            f"is {config.version} and {running.version} is in force, so nodes cannot tell which is "
+            "rolled out",
+            "raise it, or remove rollout: to load it at once",
+            "version",
+            config.path,
+        )
+
+
+def unfit_mesh(
+    mesh: MeshConfig | None, node: LocalNode | None, hash_key: bytes, file: str
+) -> Iterator[Problem]:
+    """Why the mesh of `node` cannot have the secrets and keys of `mesh`, which `file` has."""
+    if mesh is None or node is None:
+        return
+    old = node.identity.mesh
+    if old is None or bool(old.secrets) != bool(mesh.secrets):
+        fix = "put it back, or restart this process"
+        yield Problem("comes or goes while the limiter works", fix, "mesh.secret", file)
+    elif shared_key(old, None) == hash_key != shared_key(mesh, None):
+        message = "would end with another secret, and the last one keys the hash of bucket keys"
+        yield Problem(message, "set hash_secret, or keep it last", "mesh.secret", file)
+    try:
+        node.check_key(mesh)
+    except MeshError as error:
+        message, _, fix = str(error).partition(": ")
+        yield Problem(message, fix, "mesh.identity_key", file)
 
 
 def _without_room(config: Config, changed: Mapping[Table, int]) -> Iterator[Problem]:

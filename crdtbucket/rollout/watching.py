@@ -116,8 +116,13 @@ class FileWatch:
 
 
 def content_of(path: str | os.PathLike[str]) -> bytes:
-    """Tells one content of a file from another; b"" where there is no file to read."""
+    """Tells one content of a file from another; b"" where there is no file to read, as what is read
+    from a pipe would be gone."""
+    from crdtbucket.config.source import beginning_of  # reads YAML: for those who have a file
+
+    if not os.path.isfile(path):
+        return b""
     try:
-        return hashlib.blake2b(Path(path).read_bytes()).digest()
+        return hashlib.blake2b(beginning_of(Path(path))).digest()
     except OSError:
         return b""  # it may be on its way; after a second look it is refused like any content

@@ -35,17 +35,22 @@ class Leadership:
         file: SharedFile,
         make: Callable[[], MeshNetwork],
         started: Callable[[], None],
+        failed: Callable[[], None],
         show: Callable[[], None],
     ) -> None:
-        """`make` makes the mesh; it is started at once, and then `started` is called. `show` writes
-        what is known of the mesh into the table; it is called every second."""
+        """`make` makes the mesh; it is started at once, and then `started` is called, or `failed`:
+        this process, or another one, makes the next. `show` writes what is known of the mesh into
+        the table; it is called every second."""
         self._table = table
         self._file = file
         self._make = make
         self._started = started
+        self._failed = failed
         self._show = show
         self._mesh: MeshNetwork | None = None
         self._task: asyncio.Task[None] | None = None
+        self._fault = ""
+        """Why it could not lead the last time, which is logged once."""
 
     async def start(self) -> None:
         """Leads, or stands by. Raises `MeshError` when it leads and the mesh cannot start."""
@@ -67,6 +72,7 @@ class Leadership:
             mesh = self._make()
             await mesh.start()
         except BaseException:
+            self._failed()
             self._table.yield_lead()
             raise
         self._mesh = mesh
@@ -97,7 +103,9 @@ class Leadership:
         try:
             await self._begin()
         except MeshError as error:
-            LOG.warning("this process cannot lead yet: %s", error)
+            level = logging.DEBUG if str(error) == self._fault else logging.WARNING
+            LOG.log(level, "this process cannot lead yet: %s", error)
+            self._fault = str(error)
         else:
             LOG.info("this process leads now: it speaks to the peers for all that share the table")
 

@@ -9,8 +9,8 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Union, cast
 
 from crdtbucket.base.clock import NS_PER_SECOND
-from crdtbucket.base.duration import duration_ns
 from crdtbucket.errors import InvalidSpec
+from crdtbucket.spec.field_checks import check_duration
 
 if TYPE_CHECKING:
     from crdtbucket.spec.bucket_spec import BucketSpec
@@ -40,9 +40,7 @@ class AskedOverrides:
         if not callable(ask) or inspect.iscoroutinefunction(called):
             fix = "pass a plain function of a key that does not wait: def limit_of(key): ..."
             raise InvalidSpec(f"what is asked for overrides is {ask!r}", fix, "overrides")
-        ttl_ns = duration_ns(ttl, "ttl")
-        if not 0 < ttl_ns <= LONGEST_NS:
-            raise InvalidSpec(f"ttl is {ttl!r}", "it must be above 0 and at most a day", "ttl")
+        ttl_ns = check_duration("ttl", ttl, 1, LONGEST_NS, "above 0 and at most a day")
         object.__setattr__(self, "ask", ask)
         object.__setattr__(self, "ttl_ns", ttl_ns)
 

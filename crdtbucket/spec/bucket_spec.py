@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import inspect
 import math
 import re
 import unicodedata
@@ -13,14 +12,16 @@ from datetime import timedelta
 from typing import Any, Literal, Union, get_args
 
 from crdtbucket.base.clock import NS_PER_SECOND
-from crdtbucket.base.duration import duration_ns
 from crdtbucket.errors import InvalidSpec
 from crdtbucket.spec.asked_overrides import Ask, AskedOverrides, asked_overrides
-from crdtbucket.spec.calendar_period import CalendarPeriod, Per
+from crdtbucket.spec.calendar_period import CALENDAR_PARTS, MAX_QUOTA, CalendarPeriod, Per
 from crdtbucket.spec.field_checks import (
     MAX_TOKENS,
+    SLOWEST_TOKEN_NS,
     check_choice,
+    check_duration,
     check_name,
+    check_rate,
     check_whole,
     clipped,
 )
@@ -28,22 +29,13 @@ from crdtbucket.spec.mode import Mode
 from crdtbucket.spec.overrides import checked_overrides
 from crdtbucket.spec.rate_text import parse_rate
 
-MAX_NODES = 1_000_000
-"""Processes that may be said to share the limits."""
 MAX_SLOTS = 1_000
 """Of a key; where all are held, a search goes over all of them."""
 SLOT_TOKENS = 1_000
 """Of a slot's own bucket: a hold that may last the whole ttl takes all of them."""
-MAX_QUOTA = 2**46
-"""Tokens of a calendar period."""
-CALENDAR_PARTS = 3
 SLOT_HOLDERS = 64
 """Nodes that may take one slot before they know of each other, and are all counted."""
-MAX_RATE = 1_000_000_000
-"""Tokens a second."""
-MAX_INTERVAL_NS = 366 * 86_400 * NS_PER_SECOND
-MAX_SPAN_NS = 2**62
-SLOWEST_TOKEN_NS = 30 * 86_400 * NS_PER_SECOND
+LONGEST_NS = 366 * 86_400 * NS_PER_SECOND
 
 _HYPHENS = dict.fromkeys([*range(0x2010, 0x2016), 0x2212], "-")
 _SEVERAL = re.compile(r"\s*;\s*(?=\d)")
@@ -132,53 +124,40 @@ class BucketSpec:
         `AskedOverrides`, which `overrides_from` is. `slots` is for `concurrency`, and `period` for
         `calendar`, which see. Raises `InvalidSpec`, naming the field and the fix.
         """
-        check_name(name)
-        pairs, asked = asked_overrides(overrides, overrides_from)
-        check_whole("capacity", capacity, 1, MAX_TOKENS)
-        check_whole("refill_rate", refill_rate, 1, MAX_TOKENS)
-        interval_ns = duration_ns(refill_interval, "refill_interval")
-        if not 0 < interval_ns <= MAX_INTERVAL_NS:
-            raise InvalidSpec(
-                f"refill_interval is {refill_interval!r}",
-                "it must be above 0 and at most 366 days",
-                "refill_interval",
-            )
         debt = capacity if max_debt is None else max_debt
-        check_whole("max_debt", debt, 0, MAX_TOKENS)
-        if max_keys is not None:
-            check_whole("max_keys", max_keys, 1, MAX_TOKENS)
-        check_choice("on_table_full", on_table_full, get_args(OnTableFull))
+        vars(self).update(  # the way past `frozen`, once
+            name=check_name(name),
+            capacity=check_whole("capacity", capacity, 1, MAX_TOKENS),
+            refill_rate=check_whole("refill_rate", refill_rate, 1, MAX_TOKENS),
+            refill_interval=refill_interval,
+            interval_ns=check_duration(
+                "refill_interval", refill_interval, 1, LONGEST_NS, "above 0 and at most 366 days"
+            ),
+            max_debt=check_whole("max_debt", debt, 0, MAX_TOKENS),
+            max_keys=None if max_keys is None else check_whole("max_keys", max_keys, 1, MAX_TOKENS),
+            on_table_full=check_choice("on_table_full", on_table_full, get_args(OnTableFull)),
+            consistency=None if consistency is None else check_consistency(consistency),
+            on_outage=on_outage,
+            shadow=shadow,
+            slots=slots,
+            period=period,
+        )
         if on_outage is not None:
             check_choice("on_outage", on_outage, get_args(OnOutage))
         if not isinstance(shadow, bool):
             raise InvalidSpec(f"shadow is {clipped(shadow)}", "write true or false", "shadow")
-        _check_rate(refill_rate, interval_ns, capacity, debt)
-        values = {
-            "name": name,
-            "capacity": capacity,
-            "refill_rate": refill_rate,
-            "refill_interval": refill_interval,
-            "interval_ns": interval_ns,
-            "max_debt": debt,
-            "max_keys": max_keys,
-            "on_table_full": on_table_full,
-            "consistency": None if consistency is None else check_consistency(consistency),
-            "on_outage": on_outage,
-            "overrides_from": asked,
-            "shadow": shadow,
-            "slots": slots,
-            "period": period,
-        }
+        check_rate(refill_rate, self.interval_ns, capacity, debt)
         if slots is not None:
             check_whole("slots", slots, 1, MAX_SLOTS)
             if (capacity, refill_rate) != (SLOT_TOKENS, SLOT_TOKENS):
                 fix = "make it with BucketSpec.concurrency(name, slots, ttl=...)"
                 raise InvalidSpec("slots is given beside a capacity and a rate", fix, "slots")
         if period is not None:
-            _check_period(period, (capacity, refill_rate, interval_ns), values)
-        for attribute, value in values.items():
-            object.__setattr__(self, attribute, value)  # the way past `frozen`, once
-        object.__setattr__(self, "overrides", checked_overrides(self, pairs))
+            period.check(self)
+            vars(self)["consistency"] = Mode.EVENTUAL
+        pairs, asked = asked_overrides(overrides, overrides_from)
+        vars(self)["overrides_from"] = asked
+        vars(self)["overrides"] = checked_overrides(self, pairs)
 
     @classmethod
     def parse(
@@ -225,9 +204,7 @@ class BucketSpec:
         `on_table_full`, `consistency`, `on_outage`, `overrides` (made by `concurrency`, too) and
         `shadow`. Raises `InvalidSpec`.
         """
-        ttl_ns = duration_ns(ttl, "ttl")
-        if not NS_PER_SECOND // 10 <= ttl_ns <= SLOWEST_TOKEN_NS:
-            raise InvalidSpec(f"ttl is {ttl!r}", "it must be 100 ms to 30 days", "ttl")
+        check_duration("ttl", ttl, NS_PER_SECOND // 10, SLOWEST_TOKEN_NS, "100 ms to 30 days")
         debt = (SLOT_HOLDERS - 1) * SLOT_TOKENS
         return cls(name, SLOT_TOKENS, SLOT_TOKENS, ttl, max_debt=debt, slots=slots, **more)
 
@@ -259,16 +236,11 @@ class BucketSpec:
         return tuple(cls.parse(f"{name}:{n}", one, **more) for n, one in enumerate(each, 1))
 
     def __repr__(self) -> str:
-        shown = [f"{self.name!r}"]
-        for one in fields(self):
-            value = getattr(self, one.name)
-            if one.name in ("capacity", "refill_rate", "refill_interval") or (
-                one.name in _DEFAULTS and value != _DEFAULTS[one.name]
-            ):
-                shown.append(f"{one.name}={value!r}")
-            elif one.name == "max_debt" and value != self.capacity:
-                shown.append(f"max_debt={value!r}")
-        return f"BucketSpec({', '.join(shown)})"
+        usual = {**(BucketSpec.__init__.__kwdefaults__ or {}), "max_debt": self.capacity}
+        usual |= {"name": self.name, "interval_ns": self.interval_ns}
+        values = ((one.name, getattr(self, one.name)) for one in fields(self))
+        shown = (f"{name}={value!r}" for name, value in values if value != usual.get(name, ...))
+        return f"BucketSpec({', '.join((repr(self.name), *shown))})"
 
     @property
     def key(self) -> str:
@@ -313,44 +285,6 @@ class BucketSpec:
         return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "big")
 
 
-_DEFAULTS = {
-    name: parameter.default
-    for name, parameter in inspect.signature(BucketSpec.__init__).parameters.items()
-    if parameter.kind is parameter.KEYWORD_ONLY and name != "max_debt"  # that is the capacity
-}
-
-
 def check_consistency(value: Mode | str) -> Mode:
     """The mode that may be asked for by this word; fallback, for one, is not asked for."""
-    check_choice("consistency", value, (Mode.STRONG.value, Mode.EVENTUAL.value))
-    return Mode(value)
-
-
-def _check_period(
-    period: CalendarPeriod, numbers: tuple[int, int, int], values: dict[str, Any]
-) -> None:
-    capacity, refill_rate, interval_ns = numbers
-    usual_ns = duration_ns(period.usual_length, "period")
-    if values["slots"] is not None or (refill_rate, interval_ns) != (capacity, usual_ns):
-        fix = "make it with BucketSpec.calendar(name, limit, per=..., time_zone=...)"
-        raise InvalidSpec("period is given beside other numbers of a limit", fix, "period")
-    if values["consistency"] is Mode.STRONG:
-        fix = "write eventual: in Redis levels refill steadily, and a quota of a period does not"
-        raise InvalidSpec("a calendar bucket cannot be strong", fix, "consistency")
-    values["consistency"] = Mode.EVENTUAL
-
-
-def _check_rate(refill_rate: int, interval_ns: int, capacity: int, max_debt: int) -> None:
-    rate = f"refill_rate is {refill_rate} in {interval_ns} ns"
-    if refill_rate > interval_ns:
-        fix = f"at most {MAX_RATE:,} tokens a second; lower it or lengthen refill_interval"
-        raise InvalidSpec(rate, fix, "refill_rate")
-    if interval_ns > refill_rate * SLOWEST_TOKEN_NS:
-        fix = "at least one token in 30 days; raise it or shorten refill_interval"
-        raise InvalidSpec(rate, fix, "refill_rate")
-    if interval_ns * (capacity + max_debt) >= MAX_SPAN_NS * refill_rate:
-        raise InvalidSpec(
-            f"capacity {capacity} and max_debt {max_debt} take over 146 years to refill",
-            "lower capacity or max_debt, or raise refill_rate",
-            "capacity",
-        )
+    return Mode(check_choice("consistency", value, (Mode.STRONG.value, Mode.EVENTUAL.value)))

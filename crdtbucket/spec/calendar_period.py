@@ -6,11 +6,19 @@ import datetime
 import zoneinfo
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Literal, get_args
+from typing import TYPE_CHECKING, Literal, get_args
 
 from crdtbucket.base.clock import NS_PER_SECOND
+from crdtbucket.base.duration import duration_ns
 from crdtbucket.errors import InvalidSpec
+from crdtbucket.spec.mode import Mode
 
+if TYPE_CHECKING:
+    from crdtbucket.spec.bucket_spec import BucketSpec
+
+MAX_QUOTA = 2**46
+"""Tokens of a calendar period."""
+CALENDAR_PARTS = 3
 Per = Literal["day", "week", "month"]
 USUAL_LENGTH = {"day": "1d", "week": "7d", "month": "30d"}
 
@@ -38,6 +46,19 @@ class CalendarPeriod:
             raise _no_zone(time_zone)
         zone_of(time_zone)
         return cls(per, time_zone)
+
+    def check(self, spec: BucketSpec) -> None:
+        """Raises `InvalidSpec` for a definition whose other fields do not fit its period."""
+        usual = spec.capacity, duration_ns(self.usual_length, "period")
+        if spec.slots is not None or (spec.refill_rate, spec.interval_ns) != usual:
+            fix = "make it with BucketSpec.calendar(name, limit, per=..., time_zone=...)"
+            raise InvalidSpec("period is given beside other numbers of a limit", fix, "period")
+        if spec.consistency is Mode.STRONG:
+            raise InvalidSpec(
+                "a calendar bucket cannot be strong",
+                "write eventual: in Redis levels refill steadily, and a quota of a period does not",
+                "consistency",
+            )
 
     @property
     def usual_length(self) -> str:

@@ -1,12 +1,19 @@
-"""Checks of the fields of a definition: names, whole numbers and words of a set."""
+"""Checks of the fields of a definition: names, numbers, durations, rates and words of a set."""
 
 from __future__ import annotations
 
 import unicodedata
+from datetime import timedelta
 
+from crdtbucket.base.clock import NS_PER_SECOND
+from crdtbucket.base.duration import duration_ns
 from crdtbucket.errors import InvalidSpec
 
 MAX_TOKENS = 2**53
+MAX_RATE = 1_000_000_000
+"""Tokens a second."""
+MAX_SPAN_NS = 2**62
+SLOWEST_TOKEN_NS = 30 * 86_400 * NS_PER_SECOND
 MAX_NAME_LENGTH = 200
 
 
@@ -21,11 +28,39 @@ def check_whole(field_name: str, value: int, low: int, high: int) -> int:
     return value
 
 
-def check_choice(field_name: str, value: object, choices: tuple[str, ...]) -> None:
-    """Raises `InvalidSpec` unless `value` is one of the words."""
+def check_duration(
+    field_name: str, value: str | int | float | timedelta, low: int, high: int, words: str
+) -> int:
+    """Its ns, when they are from `low` to `high`, which `words` say; else `InvalidSpec`."""
+    ns = duration_ns(value, field_name)
+    if not low <= ns <= high:
+        raise InvalidSpec(f"{field_name} is {value!r}", f"it must be {words}", field_name)
+    return ns
+
+
+def check_rate(refill_rate: int, interval_ns: int, capacity: int, max_debt: int) -> None:
+    """Raises `InvalidSpec` for a rate that is too high or too low to be counted exactly."""
+    rate = f"refill_rate is {refill_rate} in {interval_ns} ns"
+    if refill_rate > interval_ns:
+        fix = f"at most {MAX_RATE:,} tokens a second; lower it or lengthen refill_interval"
+        raise InvalidSpec(rate, fix, "refill_rate")
+    if interval_ns > refill_rate * SLOWEST_TOKEN_NS:
+        fix = "at least one token in 30 days; raise it or shorten refill_interval"
+        raise InvalidSpec(rate, fix, "refill_rate")
+    if interval_ns * (capacity + max_debt) >= MAX_SPAN_NS * refill_rate:
+        raise InvalidSpec(
+            f"capacity {capacity} and max_debt {max_debt} take over 146 years to refill",
+            "lower capacity or max_debt, or raise refill_rate",
+            "capacity",
+        )
+
+
+def check_choice(field_name: str, value: str, choices: tuple[str, ...]) -> str:
+    """`value`, when it is one of the words; else `InvalidSpec`."""
     if not isinstance(value, str) or value not in choices:
         words = " or ".join(f'"{choice}"' for choice in choices)
         raise InvalidSpec(f"{field_name} is {clipped(value)}", f"write {words}", field_name)
+    return value
 
 
 def check_name(name: str, field_name: str = "name") -> str:

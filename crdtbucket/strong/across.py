@@ -12,6 +12,14 @@ LOOK_AGAIN_S = 1.0
 """Between two looks of a blocked thread at whether the loop is closed: then nobody answers it."""
 
 
+def runs_here(loop: asyncio.AbstractEventLoop) -> bool:
+    """Whether the calling thread runs this event loop."""
+    try:
+        return asyncio.get_running_loop() is loop
+    except RuntimeError:
+        return False
+
+
 async def run_on(
     loop: asyncio.AbstractEventLoop, work: Coroutine[Any, Any, T], unwanted: Callable[[T], None]
 ) -> T:

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from crdtbucket._core import Decision
 from crdtbucket.base.clock import now_ns
 from crdtbucket.strong.look_timer import LookTimer
-from crdtbucket.strong.redis.redis_connection import Batch
+from crdtbucket.strong.redis.command_batch import Batch
 from crdtbucket.strong.store_request import SentRequest
 
 

@@ -8,21 +8,18 @@ from functools import partial
 from typing import Protocol
 
 from crdtbucket._core import BucketCore, Decision
-from crdtbucket.errors import CrdtbucketError, RedisReplyError
+from crdtbucket.errors import RedisReplyError
 from crdtbucket.spec.mode import Mode
-from crdtbucket.strong.controller.mode_controller import Failure
+from crdtbucket.strong.controller.outage import Failure
 from crdtbucket.strong.deadlines import Deadlines, PendingRequest
 from crdtbucket.strong.endpoint_health import EndpointHealth
 from crdtbucket.strong.ledger import Ledger
 from crdtbucket.strong.read_tally import ReadTally
 from crdtbucket.strong.redis import script
-from crdtbucket.strong.redis.redis_connection import (
-    MAX_OPEN_CALLS,
-    Batch,
-    RedisConnectionLost,
-)
+from crdtbucket.strong.redis.command_batch import Batch
+from crdtbucket.strong.redis.redis_connection import MAX_OPEN_CALLS, RedisConnectionLost
 from crdtbucket.strong.redis.resp import GarbledReply, RedisErrorReply
-from crdtbucket.strong.room_queue import QueuedRequest, RoomQueue
+from crdtbucket.strong.room_queue import RoomQueue
 from crdtbucket.strong.server_link import ServerLink
 from crdtbucket.strong.store_request import Answered, SentRequest, StoreRequest
 from crdtbucket.strong.window import Window
@@ -45,9 +42,6 @@ class DispatchListener(Protocol):
 
     def server_forgot(self) -> None:
         """The server lacks a record that it held: it may have lost others."""
-
-    def server_is_replica(self) -> None:
-        """The server takes no writes."""
 
     def redirect(self, pending: PendingRequest, error: RedisErrorReply) -> bool:
         """Another server decides this (MOVED, ASK). Whether the request was sent there."""
@@ -73,12 +67,13 @@ class Dispatcher:
         self._ledger = ledger
         self._link = link
         self.health = health
+        self._controller = health.controller
         self._listener = listener
         self._deadlines = Deadlines(self, deadline_ns, self._overdue)
-        self._queue = RoomQueue(deadline_ns, self._silent)
-        self._waiting = self._queue.requests
+        self.queue = RoomQueue(deadline_ns, self)
+        self._waiting = self.queue.requests
         self._window = Window(health.controller.latency_limit_ns // 4)
-        self._tally = ReadTally(health, ledger.lock, self.counters, self._window)
+        self.tally = ReadTally(health, ledger.lock, self.counters, self._window)
         self._asked: Batch | None = None
         self._unyielded = 0
 
@@ -89,8 +84,13 @@ class Dispatcher:
 
     def usable(self) -> bool:
         """Whether a request may be sent now."""
-        strong = self.health.controller.mode is Mode.STRONG and self._link.connection is not None
+        strong = self._controller.mode is Mode.STRONG and self._link.connection is not None
         return strong and not self.barred()
+
+    def full(self) -> bool:
+        """Whether as many requests are in flight as may be."""
+        connection = self._link.connection
+        return connection is None or not connection.has_room(self._window.size)
 
     # ---- decisions ----
 
@@ -106,7 +106,7 @@ class Dispatcher:
         try:
             decision = await begun
         except asyncio.CancelledError:
-            self.abandon(begun)
+            self.abandon(begun, self._ledger.refund)
             raise
         assert decision is not None, "a request with a key ends with a decision"
         return decision
@@ -115,86 +115,46 @@ class Dispatcher:
         self, bucket: BucketCore, key: str | bytes, cost: int
     ) -> Decision | asyncio.Future[Decision | None]:
         """A decision that is made at once, or the future of one. Raises as `take`."""
-        connection = self._link.connection
-        if connection is None or not self.usable():
-            self._unyielded += 1
-            return self._decide_here(bucket, key, cost)
-        if self._waiting or not connection.has_room(self._window.size):
-            return self._queue.add(partial(self._opened, bucket, key, cost))
-        with self._ledger.lock:
-            opened = self._ledger.open(bucket, key, cost, self._link.fence)
+        connection, usable = self._link.connection, self.usable()
+        if connection and usable and (self._waiting or not connection.has_room(self._window.size)):
+            return self.queue.add(partial(self._opened, bucket, key, cost))
+        opened = self._opened(bucket, key, cost, usable)
         if isinstance(opened, Decision):
             self._unyielded += 1
             return opened
         self._unyielded = 0
         return self.send(opened)
 
-    def submit(
-        self, opened: Callable[[bool], SentRequest | Decision]
-    ) -> Decision | asyncio.Future[Decision | None]:
-        """As `begin`, for what makes its request itself: see `QueuedRequest`."""
-        connection = self._link.connection
-        usable = connection is not None and self.usable()
-        if connection and usable and (self._waiting or not connection.has_room(self._window.size)):
-            return self._queue.add(opened)
-        found = opened(usable)
-        return found if isinstance(found, Decision) else self.send(found)
-
-    def abandon(self, future: asyncio.Future[Decision | None]) -> None:
-        """The caller of `begin` is gone: tokens that nobody will use go back."""
+    def abandon(
+        self, future: asyncio.Future[Decision | None], give_back: Callable[[Decision], None]
+    ) -> None:
+        """The caller of `begin`, or of the queue, is gone: what nobody will use goes back."""
         self.counters["cancelled"] += 1
         if not future.done():
             future.cancel()
         elif not future.cancelled() and future.exception() is None:
             given = future.result()
             if given is not None and given.allowed:
-                self._ledger.refund(given)
-
-    def admit(self) -> None:
-        """Sends queued requests while there is room, and decides them here when the server is not
-        in use any more."""
-        while self._waiting:
-            usable, connection = self.usable(), self._link.connection
-            if usable and not (connection and connection.has_room(self._window.size)):
-                return
-            queued = self._queue.pop()
-            if not queued.future.done():  # else it was cancelled
-                self._admit_one(queued, usable)
-
-    def _admit_one(self, queued: QueuedRequest, usable: bool) -> None:
-        try:
-            opened = queued.opened(usable)
-        except CrdtbucketError as error:
-            queued.future.set_exception(error)
-            return
-        if isinstance(opened, Decision):
-            queued.future.set_result(opened)
-        else:
-            self._send(opened, queued.future)
+                give_back(given)
 
     def _opened(
         self, bucket: BucketCore, key: str | bytes, cost: int, usable: bool
     ) -> StoreRequest | Decision:
         if not usable:
-            return self._decide_here(bucket, key, cost)
+            return self._ledger.decide_here(bucket, key, cost, self.health.mode_without_store)
         with self._ledger.lock:
             return self._ledger.open(bucket, key, cost, self._link.fence)
-
-    def _silent(self, queued: QueuedRequest) -> None:
-        self._admit_one(queued, usable=False)
-
-    def _decide_here(self, bucket: BucketCore, key: str | bytes, cost: int) -> Decision:
-        return self._ledger.decide_here(bucket, key, cost, self.health.mode_without_store)
 
     # ---- requests ----
 
     def send(self, request: SentRequest) -> asyncio.Future[Decision | None]:
         """Sends a request. The future ends within the deadline."""
         future: asyncio.Future[Decision | None] = asyncio.get_running_loop().create_future()
-        self._send(request, future)
+        self.send_for(request, future)
         return future
 
-    def _send(self, request: SentRequest, future: asyncio.Future[Decision | None]) -> None:
+    def send_for(self, request: SentRequest, future: asyncio.Future[Decision | None]) -> None:
+        """As of `Room`."""
         pending = PendingRequest(self, request, future)
         self._deadlines.add(pending)
         self._transmit(pending)
@@ -219,7 +179,7 @@ class Dispatcher:
             return
         command = pending.request.command(self._link.beats, source)
         if asking:
-            connection.send(ASKING, _ignore)
+            connection.send(ASKING, lambda _: None)  # the reply to the request says all
         pending.sent = sent = connection.send(command, partial(self._replied, pending))
         pending.first = pending.first or sent
         pending.unanswered = True
@@ -230,22 +190,18 @@ class Dispatcher:
     def replies_read(self) -> None:
         """All that one read brought has been handed out."""
         self._asked = None
-        self._tally.tell()
+        self.tally.tell()
         # Answers end a silence. What was written meanwhile, or is open still, may begin one.
         connection = self._link.connection
         if self._deadlines.let_go() and connection is not None and connection.oldest_ns:
             self.health.asked()
         if self._waiting:
-            self._queue.answered()
-
-    def tell(self) -> None:
-        """Tells of the answers that were read so far: something comes that is to be told after."""
-        self._tally.tell()
+            self.queue.answered()
 
     def _replied(self, pending: PendingRequest, reply: object) -> None:
         self._handle(pending, reply)
         if self._waiting:  # at once: the server works on them while the other replies are booked
-            self.admit()
+            self.queue.admit()
 
     def _handle(self, pending: PendingRequest, reply: object) -> None:
         if isinstance(reply, RedisConnectionLost):
@@ -257,10 +213,9 @@ class Dispatcher:
             return
         late = pending.done
         try:
-            answer = pending.request.parse(reply)
-            result = self._answered(pending, answer)
+            result = self._answered(pending, pending.request.parse(reply))
         except RedisReplyError as error:
-            self._tally.tell()
+            self.tally.tell()
             self.health.fail(Failure.SCRIPT, str(error))
             pending.unanswered = True
             self._lost(pending)
@@ -279,65 +234,52 @@ class Dispatcher:
         """Books an answer. Returns what `Ledger.book` does, or the same request to be sent again.
         Raises `RedisReplyError`."""
         request, status = pending.request, answer.status
-        ledger, lock = request.ledger, self._ledger.lock
+        ledger = request.ledger
         # A denial, and a request that the script sends back, write nothing.
         wrote = status is script.ScriptStatus.ALLOWED and request.cost > 0
         assert pending.sent is not None
-        self._tally.add(pending.sent, wrote=wrote, late=pending.done, queued=bool(self._waiting))
+        self.tally.add(pending.sent, wrote=wrote, late=pending.done, queued=bool(self._waiting))
         if pending.done:
             ledger.ended(request, answer)
             return None
-        if status is script.ScriptStatus.FENCED:
-            assert isinstance(request, StoreRequest), "others have no fence"
-            with lock:
+        with self._ledger.lock:
+            if status is script.ScriptStatus.FENCED:
+                assert isinstance(request, StoreRequest), "others have no fence"
                 self._link.renew_fence(request)
-            return request
-        if status is script.ScriptStatus.UNKNOWN and not ledger.lacking(request):
-            self._listener.server_forgot()
-        with lock:
-            wanted = not pending.future.cancelled()
-            return ledger.book(request, answer, self._link.fence, wanted)
+                return request
+            if status is script.ScriptStatus.UNKNOWN and not ledger.lacking(request):
+                self._listener.server_forgot()
+            return ledger.book(request, answer, self._link.fence, not pending.future.cancelled())
 
     def _refused(self, pending: PendingRequest, error: RedisErrorReply) -> None:
         """An error reply: the request did not run, or changed nothing."""
         assert pending.sent is not None
         late, latency = pending.done, pending.sent.latency_ns
-        self._tally.tell()
-        sent_on = error.code in ELSEWHERE and self._listener.redirect(pending, error)
-        if sent_on:
+        self.tally.tell()
+        if error.code in ELSEWHERE and self._listener.redirect(pending, error):
             self.health.answered(latency, late=late)
-        else:
-            self.refused(error, latency, late=late)
+            return
+        self.health.refused(error, latency, late=late)
         if error.code == "NOSCRIPT" and not late:
             self._transmit(pending, source=True)
-        elif not sent_on:
+        else:
             self._give_up(pending)
-
-    def refused(self, error: RedisErrorReply, latency_ns: int, *, late: bool) -> None:
-        """The server answered with an error, which was not redirected."""
-        self.health.refused(error, latency_ns, late=late)
-        if error.code == "READONLY":
-            self._listener.server_is_replica()
 
     # ---- endings ----
 
     def _lost(self, pending: PendingRequest) -> None:
         """No answer will come, and it is not known whether the request ran, or still will."""
-        self._count_unknown(pending)
-        self._give_up(pending)
-        pending.request.ledger.connection_ended(pending.request)
-
-    def _count_unknown(self, pending: PendingRequest) -> None:
         if not pending.done:
             self.counters["indeterminate"] += 1
+        self._give_up(pending)
+        pending.request.ledger.connection_ended(pending.request)
 
     def _give_up(self, pending: PendingRequest) -> None:
         """Decides without the server, which may or may not have decided."""
         if not pending.done:
-            wanted = not pending.future.cancelled()
-            mode = self.health.mode_without_store
-            request = pending.request
-            self._finish(pending, request.ledger.give_up(request, mode, wanted))
+            request, mode = pending.request, self.health.mode_without_store
+            decision = request.ledger.give_up(request, mode, not pending.future.cancelled())
+            self._finish(pending, decision)
             self._listener.request_given_up()
         if not pending.unanswered:
             pending.request.ledger.ended(pending.request)
@@ -349,10 +291,6 @@ class Dispatcher:
 
     def _overdue(self, pending: PendingRequest) -> None:
         self.counters["timed_out"] += 1
-        self._count_unknown(pending)
+        self.counters["indeterminate"] += 1
         self._give_up(pending)
         self.health.timed_out()
-
-
-def _ignore(_: object) -> None:
-    """The reply to ASKING says nothing that the one to the request does not."""

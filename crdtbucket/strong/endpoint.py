@@ -8,7 +8,8 @@ from typing import Any, Protocol
 from crdtbucket.base.address import Address
 from crdtbucket.errors import RedisUnavailable
 from crdtbucket.spec.mode import Mode
-from crdtbucket.strong.controller.mode_controller import Change, Controller, Failure
+from crdtbucket.strong.controller.mode_controller import Change, Controller
+from crdtbucket.strong.controller.outage import Failure
 from crdtbucket.strong.deadlines import PendingRequest
 from crdtbucket.strong.dispatcher import Dispatcher
 from crdtbucket.strong.endpoint_health import EndpointHealth
@@ -121,7 +122,7 @@ class Endpoint:
         """The server failed over: the same keys are decided at another address."""
         self.health.moved()
         self.link.move(address)
-        self.dispatcher.admit()
+        self.dispatcher.queue.admit()
         self.supervisor.wake()
 
     def thread_lost(self, error: BaseException) -> None:
@@ -156,17 +157,20 @@ class Endpoint:
     def connection_lost(self, error: RedisUnavailable) -> None:
         """As of `LinkListener`."""
         self.health.fail(Failure(error.kind), str(error))
-        self.dispatcher.admit()
+        self.dispatcher.queue.admit()
         self.supervisor.wake()
 
     def replies_read(self) -> None:
         self.dispatcher.replies_read()
 
     def mode_changed(self, change: Change) -> None:
-        """As of `ModeListener`."""
+        """As of `HealthListener`, like the next one."""
         self.supervisor.wake()
         self._owner.mode_changed(self, change)
-        self.dispatcher.admit()
+        self.dispatcher.queue.admit()
+
+    def server_is_replica(self) -> None:
+        self.supervisor.server_is_replica()
 
     def request_given_up(self) -> None:
         """As of `DispatchListener`, like those that follow."""
@@ -174,9 +178,6 @@ class Endpoint:
 
     def server_forgot(self) -> None:
         self.supervisor.server_forgot()
-
-    def server_is_replica(self) -> None:
-        self.supervisor.server_is_replica()
 
     def redirect(self, pending: PendingRequest, error: RedisErrorReply) -> bool:
         return self._owner.redirect(self, pending, error)

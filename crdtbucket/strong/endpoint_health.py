@@ -9,7 +9,8 @@ from typing import Any, Protocol
 from crdtbucket.base.clock import NS_PER_SECOND
 from crdtbucket.base.histogram import Histogram
 from crdtbucket.spec.mode import Mode
-from crdtbucket.strong.controller.mode_controller import Change, Controller, Failure
+from crdtbucket.strong.controller.mode_controller import Change, Controller
+from crdtbucket.strong.controller.outage import Failure
 from crdtbucket.strong.redis.resp import RedisErrorReply
 from crdtbucket.strong.redis.rights import explained
 from crdtbucket.strong.server_link import ServerLink
@@ -17,11 +18,14 @@ from crdtbucket.strong.server_link import ServerLink
 LOG = logging.getLogger("crdtbucket.strong")
 
 
-class ModeListener(Protocol):
-    """What wants to know of the modes of an endpoint."""
+class HealthListener(Protocol):
+    """What wants to know what answers say of a server."""
 
     def mode_changed(self, change: Change) -> None:
         """The endpoint has a new mode."""
+
+    def server_is_replica(self) -> None:
+        """The server takes no writes."""
 
 
 class EndpointHealth:
@@ -32,7 +36,7 @@ class EndpointHealth:
         link: ServerLink,
         controller: Controller,
         now: Callable[[], int],
-        listener: ModeListener,
+        listener: HealthListener,
     ) -> None:
         self.controller = controller
         self.now = now
@@ -98,11 +102,14 @@ class EndpointHealth:
         self.note(self.controller.failed(self.now(), failure, why))
 
     def refused(self, error: RedisErrorReply, latency_ns: int, *, late: bool) -> None:
-        """The server answered with an error. `late`: after the deadline."""
+        """The server answered with an error, which was not redirected. `late`: after the
+        deadline."""
         if error.code == "NOSCRIPT":  # the server is well, and only lacks the script
             self.answered(latency_ns, late=late)
         else:
             self.fail(Failure(error.kind), explained(self._link.address, error))
+        if error.code == "READONLY":
+            self._listener.server_is_replica()
 
     def moved(self) -> None:
         """The endpoint has another server: what is known of the old one does not count."""

@@ -12,7 +12,8 @@ from crdtbucket._core import BucketCore
 from crdtbucket.base.address import Address
 from crdtbucket.errors import RedisUnavailable
 from crdtbucket.spec.mode import Mode
-from crdtbucket.strong.controller.mode_controller import Change, ControllerSettings
+from crdtbucket.strong.controller.controller_settings import ControllerSettings
+from crdtbucket.strong.controller.mode_controller import Change
 from crdtbucket.strong.controller.shared_controller import SharedController
 from crdtbucket.strong.deadlines import PendingRequest
 from crdtbucket.strong.endpoint import Endpoint

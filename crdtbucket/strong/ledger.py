@@ -9,10 +9,8 @@ twice.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Sequence
-from functools import wraps
+from collections.abc import Callable
 from operator import index
-from typing import Any, TypeVar, cast
 
 from crdtbucket._core import BucketCore, Decision, Table
 from crdtbucket.errors import RedisReplyError, WireError
@@ -20,8 +18,7 @@ from crdtbucket.mesh.protocol.roster import Roster
 from crdtbucket.spec.mode import Mode
 from crdtbucket.strong.in_flight import RequestsInFlight
 from crdtbucket.strong.local_decisions import LocalDecisions, deny, took
-from crdtbucket.strong.redis import script
-from crdtbucket.strong.redis.script import Column, ScriptAnswer, ScriptCall, ScriptStatus
+from crdtbucket.strong.redis.script import ScriptAnswer, ScriptCall, ScriptStatus
 from crdtbucket.strong.slot_ledger import SlotLedger
 from crdtbucket.strong.store_names import StoreNames
 from crdtbucket.strong.store_request import StoreRequest
@@ -34,22 +31,9 @@ deny."""
 REMEMBERED_SYNCS = 100_000
 
 
-Method = TypeVar("Method", bound=Callable[..., Any])
-
-
-def _locked(method: Method) -> Method:
-    """One of these at a time: threads that send requests themselves book beside the event loop."""
-
-    @wraps(method)
-    def alone(self: Ledger, *args: Any, **named: Any) -> Any:
-        with self.lock:
-            return method(self, *args, **named)
-
-    return cast("Method", alone)
-
-
 class Ledger:
-    """The ledger of one node with one store; its methods run under the `lock`."""
+    """The ledger of one node with one store; its methods run under the `lock`, as threads that send
+    requests themselves book beside the event loop."""
 
     def __init__(
         self,
@@ -72,7 +56,7 @@ class Ledger:
         self.in_flight = RequestsInFlight()
         self.unsettled = Unsettled(table, rules.by_name, on_unsettled)
         """What the store still lacks."""
-        self.slots = SlotLedger(table, self.names, nodes, on_unsettled)
+        self.slots = SlotLedger(table, self.names, rules.slots, nodes, on_unsettled)
         """The holds of buckets of slots."""
         self._rules = rules
         self._local = LocalDecisions(rules, nodes, table.now)
@@ -139,7 +123,7 @@ class Ledger:
             self._merge(request, answer, ahead)
             self.in_flight.ended(request)
             return None
-        short = 0 if allowed else _held_back(request, answer)
+        short = 0 if allowed else request.held_back_ns(answer)
         if request.call.others is not None:
             self._merge(request, answer, charged + ahead)
             if allowed:
@@ -164,80 +148,80 @@ class Ledger:
             self._local.charge(current, request.key, request.cost)
         return decision
 
-    @_locked
     def give_up(self, request: StoreRequest, mode: Mode, wanted: bool = True) -> Decision | None:
         """Decides under `mode` what the store did not answer in time. The store may have charged
         the cost, or may charge it later, until `ended` or `connection_ended` is called. None for a
         settling, which stays due, and when no caller waits."""
-        self.in_flight.ended(request)
-        self.unsettled.add(*request.item)
-        if request.key is None:
-            return None
-        decision = None
-        if wanted:
-            decision = self.decide_here(request.bucket, request.key, request.cost, mode)
-        if decision is None or not took(decision):
-            request.bucket.void(*request.place, request.cost)
-        return decision
+        with self.lock:
+            self.in_flight.ended(request)
+            self.unsettled.add(*request.item)
+            if request.key is None:
+                return None
+            decision = None
+            if wanted:
+                decision = self.decide_here(request.bucket, request.key, request.cost, mode)
+            if decision is None or not took(decision):
+                request.bucket.void(*request.place, request.cost)
+            return decision
 
-    @_locked
     def ended(self, request: StoreRequest, answer: ScriptAnswer | None = None) -> None:
         """A request that was given up has been answered after all, or was never sent. Its tokens
         are counted here; the store has more only where a peer had settled them before."""
-        if answer is not None and answer.status in (ScriptStatus.ALLOWED, ScriptStatus.DENIED):
-            self._check_record(request, answer, 0)
-        self.table.open_tokens -= request.cost
+        with self.lock:
+            if answer is not None and answer.status in (ScriptStatus.ALLOWED, ScriptStatus.DENIED):
+                self._check_record(request, answer, 0)
+            self.table.open_tokens -= request.cost
 
-    @_locked
     def withdraw(self, request: StoreRequest) -> None:
         """The store did not run a request, and the decision is asked for in another way."""
-        self.in_flight.ended(request)
-        self.table.open_tokens -= request.cost
+        with self.lock:
+            self.in_flight.ended(request)
+            self.table.open_tokens -= request.cost
 
-    @_locked
     def connection_ended(self, request: StoreRequest) -> None:
         """The connection of a request that was given up has ended: the store may still run it,
         until a later connection sends a request for its key."""
-        self.unsettled.add(*request.item)  # another connection may have settled it since
-        if request.cost:
-            self.unsettled.may_still_run(request.item, request.cost, request.call.fence)
+        with self.lock:
+            self.unsettled.add(*request.item)  # another connection may have settled it since
+            if request.cost:
+                self.unsettled.may_still_run(request.item, request.cost, request.call.fence)
 
     def lacking(self, request: StoreRequest) -> bool:
         """Whether it is known that the store lacks counts of the key of a request."""
         return request.item in self.unsettled.pending
 
-    @_locked
     def decide_here(self, bucket: BucketCore, key: str | bytes, cost: int, mode: Mode) -> Decision:
         """The decision without the store, under `mode`. What it takes is settled later."""
-        decision = self._local.decide(bucket, key, cost, mode)
-        if took(decision):
-            self.unsettled.add(bucket, bucket.hash(key), cost)
-        return decision
+        with self.lock:
+            decision = self._local.decide(bucket, key, cost, mode)
+            if took(decision):
+                self.unsettled.add(bucket, bucket.hash(key), cost)
+            return decision
 
-    @_locked
     def fallback_policy(self, bucket: BucketCore, key: str | bytes) -> tuple[int, int] | None:
         """As `LocalDecisions.policy`."""
-        return self._local.policy(bucket, key)
+        with self.lock:
+            return self._local.policy(bucket, key)
 
-    @_locked
     def refund(self, decision: Decision) -> None:
         """Gives back what was taken for a caller that waits no longer."""
-        bucket = decision.bucket
-        if bucket.refund(decision):
-            self.unsettled.add(bucket, bucket.hash(decision.key))
+        with self.lock:
+            bucket = decision.bucket
+            if bucket.refund(decision):
+                self.unsettled.add(bucket, bucket.hash(decision.key))
 
     # ---- settling ----
 
-    @_locked
     def settle(self, bucket: BucketCore, place: Place, fence: int) -> StoreRequest | None:
         """The request that settles one key. None when the key has no entry any more: then it was
         full, and nothing is unsettled."""
-        request = self._whole(bucket, place, None, 0, fence)
-        if request is not None:
-            self.in_flight.began(request)
-        elif (bucket, place) in self.unsettled.pending:
-            self.unsettled.dismiss((bucket, place))
-        return request
+        with self.lock:
+            request = self._whole(bucket, place, None, 0, fence)
+            if request is not None:
+                self.in_flight.began(request)
+            elif (bucket, place) in self.unsettled.pending:
+                self.unsettled.dismiss((bucket, place))
+            return request
 
     def _whole(
         self, bucket: BucketCore, place: Place, key: str | bytes | None, cost: int, fence: int
@@ -248,22 +232,12 @@ class Ledger:
         if entry is None:
             return None
         generation, taken, refunded, debt, others = entry
-        names = self.names.known()
-        columns = tuple(
-            self._column(epoch, names[node], counts)
-            for node, epoch, *counts in others
-            if node in names
-        )
+        columns = self.names.columns(others)
         _, owner = self.names.own()
         name = self.names.key(bucket, place)
         call = ScriptCall(name, cost, owner, fence, generation, taken, refunded, debt, columns)
         rules = self._rules.of(bucket, place)
         return StoreRequest(bucket, key, cost, place, call, rules, self)
-
-    def _column(self, epoch: int, node: str, counts: Sequence[int]) -> Column:
-        owner = script.owner_name(epoch, node)
-        generation, taken, refunded = counts
-        return Column(owner, generation, taken, refunded, self.names.home(owner, node))
 
     def _check_record(self, request: StoreRequest, answer: ScriptAnswer, charged: int) -> int:
         """Compares this node's record in the store with what is counted here. Returns the tokens
@@ -304,8 +278,7 @@ class Ledger:
                 taken = column.taken
                 if column.owner == request.call.owner:
                     taken -= charged
-                origin = self.names.origin(column.owner)
-                self.names.learn_home(column.owner, column.home)
+                origin = self.names.origin(column)
                 columns.append((origin, column.generation, taken, column.refunded))
             current = request.follows(self._rules.of(*request.item))
             request.bucket.adopt(*request.place, before, current, columns)
@@ -314,12 +287,3 @@ class Ledger:
         if len(self._synced) >= REMEMBERED_SYNCS:
             self._synced.clear()
         self._synced[request.place] = self.table.now()
-
-
-def _held_back(request: StoreRequest, answer: ScriptAnswer) -> int:
-    """The wait (ns) of a denial for which a part of the bucket is held back for silent regions."""
-    arguments = request.rules.arguments
-    if not answer.hold_ns:
-        return 0
-    over = (request.cost - arguments.capacity) * arguments.q // arguments.p
-    return max(0, answer.debt_ns + answer.hold_ns + over)

@@ -7,8 +7,8 @@ import math
 from fractions import Fraction
 
 from crdtbucket._core import BucketCore, Decision, Table
-from crdtbucket.spec.bucket_spec import MAX_SPAN_NS, BucketSpec
-from crdtbucket.spec.field_checks import MAX_TOKENS
+from crdtbucket.spec.bucket_spec import BucketSpec
+from crdtbucket.spec.field_checks import MAX_SPAN_NS, MAX_TOKENS
 
 FINEST = 1000
 """Parts of a token that the quota counts in, so that odd ratios stay exact enough."""

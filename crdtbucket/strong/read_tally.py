@@ -5,7 +5,7 @@ from __future__ import annotations
 from contextlib import AbstractContextManager
 
 from crdtbucket.strong.endpoint_health import EndpointHealth
-from crdtbucket.strong.redis.redis_connection import Batch
+from crdtbucket.strong.redis.command_batch import Batch
 from crdtbucket.strong.window import Window
 
 

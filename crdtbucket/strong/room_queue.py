@@ -5,19 +5,38 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 from crdtbucket._core import Decision
 from crdtbucket.base.clock import now_ns
+from crdtbucket.errors import CrdtbucketError
 from crdtbucket.strong.look_timer import LookTimer
 from crdtbucket.strong.store_request import SentRequest
+
+Opened = Callable[[bool], "SentRequest | Decision"]
+"""Makes the request to send; without the server, for False, the decision."""
+
+
+class Room(Protocol):
+    """What has room for requests, and sends them."""
+
+    def usable(self) -> bool:
+        """Whether a request may be sent now."""
+
+    def full(self) -> bool:
+        """Whether as many are in flight as may be."""
+
+    def send(self, request: SentRequest) -> asyncio.Future[Decision | None]:
+        """Sends a request, and returns the future of its decision."""
+
+    def send_for(self, request: SentRequest, future: asyncio.Future[Decision | None]) -> None:
+        """Sends a request whose decision goes to this future."""
 
 
 class QueuedRequest(NamedTuple):
     """One of them, and since when it waits (`clock.now_ns`)."""
 
-    opened: Callable[[bool], SentRequest | Decision]
-    """The request to send; without the server, for False, the decision."""
+    opened: Opened
     future: asyncio.Future[Decision | None]
     since_ns: int
 
@@ -26,32 +45,56 @@ class RoomQueue:
     """First come, first served. As long as the server answers, a caller waits for its place; a
     server that answers nothing for a deadline is waited for no longer."""
 
-    def __init__(self, deadline_ns: int, silent: Callable[[QueuedRequest], None]) -> None:
-        """`silent` is called for each request that has waited for a deadline in which the server
-        answered nothing, and is to decide it."""
+    def __init__(self, deadline_ns: int, room: Room) -> None:
+        """`deadline_ns`: what has waited for so long while the server answered nothing is decided
+        without it."""
         self._deadline_ns = deadline_ns
-        self._silent = silent
+        self._room = room
         self.requests: deque[QueuedRequest] = deque()
         """Those that wait, the first one first; to be changed by the queue alone."""
         self._answered_ns = 0
         self._timer = LookTimer(self._due, self._expire)
 
-    def add(
-        self, opened: Callable[[bool], SentRequest | Decision]
-    ) -> asyncio.Future[Decision | None]:
+    def submit(self, opened: Opened) -> Decision | asyncio.Future[Decision | None]:
+        """A decision that is made at once, or the future of one that is asked for, or waits."""
+        usable = self._room.usable()
+        if usable and (self.requests or self._room.full()):
+            return self.add(opened)
+        found = opened(usable)
+        return found if isinstance(found, Decision) else self._room.send(found)
+
+    def add(self, opened: Opened) -> asyncio.Future[Decision | None]:
         """A new one at the end, and the future of its decision."""
         future: asyncio.Future[Decision | None] = asyncio.get_running_loop().create_future()
         self.requests.append(QueuedRequest(opened, future, now_ns()))
         self._timer.arm()
         return future
 
-    def pop(self) -> QueuedRequest:
-        """The first one, which waits no longer."""
-        return self.requests.popleft()
+    def admit(self) -> None:
+        """Sends them while there is room, and decides them here when the server is not in use any
+        more."""
+        while self.requests:
+            usable = self._room.usable()
+            if usable and self._room.full():
+                return
+            self._open(self.requests.popleft(), usable)
 
     def answered(self) -> None:
         """The server has answered something."""
         self._answered_ns = now_ns()
+
+    def _open(self, queued: QueuedRequest, usable: bool) -> None:
+        if queued.future.done():  # it was cancelled
+            return
+        try:
+            opened = queued.opened(usable)
+        except CrdtbucketError as error:
+            queued.future.set_exception(error)
+            return
+        if isinstance(opened, Decision):
+            queued.future.set_result(opened)
+        else:
+            self._room.send_for(opened, queued.future)
 
     def _waited_since(self) -> int:
         return max(self.requests[0].since_ns, self._answered_ns)
@@ -61,6 +104,4 @@ class RoomQueue:
 
     def _expire(self, looked_ns: int) -> None:
         while self.requests and self._waited_since() <= looked_ns - self._deadline_ns:
-            queued = self.requests.popleft()
-            if not queued.future.done():  # else it was cancelled
-                self._silent(queued)
+            self._open(self.requests.popleft(), usable=False)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 
 from crdtbucket._core import BucketCore, Decision, Table
 from crdtbucket.base.clock import NS_PER_SECOND
@@ -18,10 +18,11 @@ from crdtbucket.spec.bucket_spec import SLOT_TOKENS
 from crdtbucket.spec.mode import Mode
 from crdtbucket.strong.local_decisions import deny, took
 from crdtbucket.strong.redis.script import ScriptStatus
-from crdtbucket.strong.redis.slot_script import SlotAnswer, SlotCall, SlotRow, parse_slots
+from crdtbucket.strong.redis.slot_script import SlotAnswer, SlotCall, SlotRow
+from crdtbucket.strong.slot_request import SlotHold, SlotRequest
 from crdtbucket.strong.slot_rules import SlotRules
 from crdtbucket.strong.store_names import StoreNames
-from crdtbucket.strong.store_request import Item
+from crdtbucket.strong.store_request import Item, RequestLedger
 
 MS = 1_000_000
 MOST_GONE = 500
@@ -31,96 +32,31 @@ DRIFT = 500
 second left may be over by Redis' clock: Redis has not lost its record if it is not there."""
 
 
-class SlotHold:
-    """A slot that one call of this node holds, or asks for."""
-
-    __slots__ = ("asked", "bucket", "deadline_ns", "id", "item", "key", "number", "search",
-                 "stored", "ttl_ns")  # fmt: skip
-
-    def __init__(
-        self, bucket: BucketCore, search: SlotSearch, key: str | bytes, ttl_ns: int, name: bytes
-    ) -> None:
-        """Made by `SlotLedger.new`. `name`: its id."""
-        self.bucket = bucket
-        self.search = search
-        self.key = key
-        self.item: Item = (bucket, bucket.hash(key))
-        self.ttl_ns = ttl_ns
-        self.id = name
-        self.number = 0
-        """Of the slot, once it is held."""
-        self.deadline_ns = 0
-        """When it ends at the latest (time of the table)."""
-        self.asked = False
-        """Whether Redis was asked for it, so that it may have a record of it."""
-        self.stored = False
-        """Whether Redis has a record of it, as far as this node knows."""
-
-
-class SlotRequest:
-    """A call about one key: for a hold, or to record and free what Redis has otherwise."""
-
-    __slots__ = ("call", "cost", "gone", "hold", "item", "key", "ledger", "rows")
-
-    def __init__(
-        self,
-        ledger: SlotLedger,
-        item: Item,
-        call: SlotCall,
-        hold: SlotHold | None = None,
-        rows: Sequence[SlotHold] = (),
-        gone: Mapping[bytes, int] | None = None,
-    ) -> None:
-        """`rows`: the holds that the call records; `gone`: those that it frees, by their ids, and
-        when each ends at the latest."""
-        self.ledger = ledger
-        self.item = item
-        self.call = call
-        self.hold = hold
-        self.rows = rows
-        self.gone = gone or {}
-        self.key = None if hold is None else hold.key
-        self.cost = 1
-
-    def command(self, beats: bytes, source: bool) -> bytes:
-        """As of `SentRequest`, like those that follow."""
-        return self.call.command(source)
-
-    def parse(self, reply: object) -> SlotAnswer:
-        return parse_slots(reply)
-
-    def sent_by(self, fence: int) -> None:
-        """A hold that an ended connection still brings has its id, and ends by its ttl."""
-
-
-class SlotLedger:
+class SlotLedger(RequestLedger):
     """The holds of one node, by key."""
 
     def __init__(
         self,
         table: Table,
         names: StoreNames,
-        nodes: Callable[[], int] = lambda: 1,
-        on_pending: Callable[[], None] = lambda: None,
+        rules: Mapping[BucketCore, SlotRules],
+        nodes: Callable[[], int],
+        on_pending: Callable[[], None],
     ) -> None:
-        """`nodes`: how many nodes share the limits. `on_pending` is called when there is something
-        that Redis has otherwise."""
+        """`rules`: of each bucket of slots. `nodes`: how many nodes share the limits. `on_pending`
+        is called when there is something that Redis has otherwise."""
         self.pending: dict[Item, None] = {}
         """Keys of which Redis has something otherwise."""
         self._table = table
         self._names = names
         self._nodes = nodes
         self._on_pending = on_pending
-        self._rules: dict[BucketCore, SlotRules] = {}
+        self._rules = rules
         self._numbers = itertools.count(1)
         self._live: dict[Item, dict[bytes, SlotHold]] = {}
         self._gone: dict[Item, dict[bytes, int]] = {}
         self._born: dict[Item, int] = {}
         self._begun: dict[SlotHold, None] = {}
-
-    def follow(self, bucket: BucketCore, rules: SlotRules) -> None:
-        """From now on a bucket, new or redefined, follows these rules."""
-        self._rules[bucket] = rules
 
     def __contains__(self, bucket: object) -> bool:
         return bucket in self._rules
@@ -203,13 +139,6 @@ class SlotLedger:
         if (decision is None or not took(decision)) and self._may_be_there(hold):
             self._leave(hold.item, {hold.id: hold.deadline_ns})
         return decision
-
-    def ended(self, request: SlotRequest, answer: SlotAnswer | None = None) -> None:
-        """A request that was given up has been answered after all: what it did is due already."""
-
-    def connection_ended(self, request: SlotRequest) -> None:
-        """Redis may still run a request that was given up: what it records then is freed by its
-        ttl, if what frees it came before."""
 
     def lacking(self, request: SlotRequest) -> bool:
         """Whether it was known that Redis lacks holds of the key of a request."""

@@ -11,8 +11,9 @@ from typing import Any, Protocol, TypeVar
 from crdtbucket._core import BucketCore, Decision
 from crdtbucket.errors import CrdtbucketError, LimiterClosed
 from crdtbucket.spec.mode import Mode
-from crdtbucket.strong.across import block_on, run_on
-from crdtbucket.strong.controller.mode_controller import Change, ControllerSettings
+from crdtbucket.strong.across import block_on, run_on, runs_here
+from crdtbucket.strong.controller.controller_settings import ControllerSettings
+from crdtbucket.strong.controller.mode_controller import Change
 from crdtbucket.strong.endpoint import Endpoint
 from crdtbucket.strong.endpoints import Endpoints, logged
 from crdtbucket.strong.ledger import Ledger
@@ -54,7 +55,7 @@ class Store:
         modes: ControllerSettings,
         degraded: Mode,
         owner: StoreOwner,
-        met: Mapping[str, str] | None = None,
+        met: Mapping[str, str] | None,
     ) -> None:
         """`degraded`: the mode when Redis is slow. `met`: the servers that held everything at the
         end of this node's previous epoch, and the run id of each; None without such an epoch."""
@@ -160,7 +161,7 @@ class Store:
             # Nobody gets the others: what they took goes back, also of those still to come.
             self._give_back(*(one for one in found if isinstance(one, Decision)))
             for endpoint, future in begun:
-                endpoint.dispatcher.abandon(future)
+                endpoint.dispatcher.abandon(future, self.ledger.refund)
             raise
         return [one if isinstance(one, Decision) else _decided(one) for one in found]
 
@@ -200,8 +201,11 @@ class Store:
 
     def block_on(self, work: Coroutine[Any, Any, T], unwanted: Callable[[T], None]) -> T:
         """What `work` returns on the store's own loop; blocks the calling thread, another one."""
-        loop = self._loop
-        if loop is None or _runs_here(loop):
+        loop, refusal = self._loop, self.ledger.table.refusal
+        if refusal is not None:
+            work.close()
+            raise refusal  # a forked child has a copy of the loop, which nobody runs
+        if loop is None or runs_here(loop):
             work.close()
             raise CrdtbucketError(
                 "the limiter is not open"
@@ -262,10 +266,3 @@ def _decided(future: asyncio.Future[Decision | None]) -> Decision:
     decision = future.result()
     assert decision is not None, "a request with a key ends with a decision"
     return decision
-
-
-def _runs_here(loop: asyncio.AbstractEventLoop) -> bool:
-    try:
-        return asyncio.get_running_loop() is loop
-    except RuntimeError:
-        return False

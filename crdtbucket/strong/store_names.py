@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 
 from crdtbucket._core import BucketCore, Table
 from crdtbucket.mesh.protocol.roster import Roster
 from crdtbucket.strong.redis import script
+from crdtbucket.strong.redis.script import Column
 from crdtbucket.strong.store_rules import Place
 
 REMEMBERED_HOMES = 10_000
@@ -48,25 +49,28 @@ class StoreNames:
             self._owner = (epoch, script.owner_name(epoch, self._node))
         return self._owner
 
-    def known(self) -> dict[int, str]:
-        """The names of all nodes that this one knows, by their numbers in the table."""
-        return self._roster.names()
+    def columns(self, counts: Iterable[Sequence[int]]) -> tuple[Column, ...]:
+        """The columns of a key for the store: of each (node, epoch, generation, taken, refunded)
+        whose node has a name here."""
+        names = self._roster.names()
+        return tuple(self._column(names[one[0]], *one[1:]) for one in counts if one[0] in names)
 
-    def home(self, owner: bytes, node: str) -> bytes:
-        """The region in which a process asks, as Redis or the mesh says; b"" when neither does."""
-        return self._homes.get(owner) or self._region_of(node).encode()
+    def _column(self, node: str, epoch: int, generation: int, taken: int, refunded: int) -> Column:
+        owner = script.owner_name(epoch, node)
+        # The region in which it asks, as Redis or the mesh says; b"" when neither does.
+        home = self._homes.get(owner) or self._region_of(node).encode()
+        return Column(owner, generation, taken, refunded, home)
 
-    def learn_home(self, owner: bytes, home: bytes) -> None:
-        """Redis says in which region a process asks."""
-        if home:
+    def origin(self, column: Column) -> int:
+        """The number in the table of the owner of a column, of which Redis says in which region it
+        asks. Raises `WireError`, `RedisReplyError`."""
+        epoch, node = script.read_owner(column.owner)
+        origin = self._table.origin(self._roster.node(node), epoch)
+        if column.home:
             if len(self._homes) >= REMEMBERED_HOMES:
                 self._homes.clear()
-            self._homes[owner] = home
-
-    def origin(self, owner: bytes) -> int:
-        """The number in the table of a column's owner. Raises `WireError`, `RedisReplyError`."""
-        epoch, node = script.read_owner(owner)
-        return self._table.origin(self._roster.node(node), epoch)
+            self._homes[column.owner] = column.home
+        return origin
 
 
 def key_prefix(prefix: bytes, bucket: str) -> bytes:

@@ -20,7 +20,10 @@ class Answered(Protocol):
 
 
 class RequestLedger(Protocol):
-    """What made a request, and counts what became of it: `Ledger` says how."""
+    """What made a request, and counts what became of it: `Ledger` says how.
+
+    Whoever counts nothing of a request that is given up has the last two from here.
+    """
 
     def book(
         self, request: Any, answer: Any, fence: int, wanted: bool = True
@@ -28,11 +31,15 @@ class RequestLedger(Protocol):
 
     def give_up(self, request: Any, mode: Mode, wanted: bool = True) -> Decision | None: ...
 
-    def ended(self, request: Any, answer: Any = None) -> None: ...
-
-    def connection_ended(self, request: Any) -> None: ...
-
     def lacking(self, request: Any) -> bool: ...
+
+    def ended(self, request: Any, answer: Any = None) -> None:
+        """It has been answered after all, or was never sent."""
+        return
+
+    def connection_ended(self, request: Any) -> None:
+        """The store may still run it."""
+        return
 
 
 class SentRequest(Protocol):
@@ -126,6 +133,14 @@ class StoreRequest:
         answer is in other units."""
         made = self.rules
         return made is rules or made.arguments.definition == rules.arguments.definition
+
+    def held_back_ns(self, answer: ScriptAnswer) -> int:
+        """The wait of a denial for which a part of the bucket is held back for silent regions."""
+        arguments = self.rules.arguments
+        if not answer.hold_ns:
+            return 0
+        over = (self.cost - arguments.capacity) * arguments.q // arguments.p
+        return max(0, answer.debt_ns + answer.hold_ns + over)
 
     def command(self, beats: bytes, source: bool) -> bytes:
         """As of `SentRequest`, like those that follow."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -9,6 +10,7 @@ from crdtbucket._core import BucketCore
 from crdtbucket.spec.bucket_spec import OnOutage
 from crdtbucket.strong.quota import Quota
 from crdtbucket.strong.redis.script import Arguments
+from crdtbucket.strong.slot_rules import SlotRules
 
 Place = tuple[int, int]
 """The two halves of a key's hash."""
@@ -30,14 +32,13 @@ class RuleBook:
 
     def __init__(self, rules: Mapping[BucketCore, Rules] | None = None) -> None:
         self.by_name: dict[int, BucketCore] = {}
-        """The buckets by the hashes of their names."""
+        """The buckets of tokens by the hashes of their names."""
+        self.slots: dict[BucketCore, SlotRules] = {}
+        """Those of buckets of slots."""
         self._rules: dict[BucketCore, Rules] = {}
         self._candidates: dict[BucketCore, Rules] = {}
         for bucket, its in (rules or {}).items():
             self.follow(bucket, its)
-
-    def __contains__(self, bucket: object) -> bool:
-        return bucket in self._rules
 
     def follow(self, bucket: BucketCore, rules: Rules, candidate: Rules | None = None) -> None:
         """From now on a bucket, new or redefined, follows `rules`, and on the keys of its candidate
@@ -64,4 +65,5 @@ class RuleBook:
     @property
     def quotas(self) -> bool:
         """Whether a bucket falls back to its quota."""
-        return any(rules.on_outage == "quota" for rules in self._rules.values())
+        rules = (one.on_outage for one in self._rules.values())
+        return "quota" in itertools.chain(rules, (one.on_outage for one in self.slots.values()))

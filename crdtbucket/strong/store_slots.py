@@ -8,11 +8,12 @@ from functools import partial
 
 from crdtbucket._core import Decision
 from crdtbucket.spec.mode import Mode
-from crdtbucket.strong.across import run_on
+from crdtbucket.strong.across import run_on, runs_here
 from crdtbucket.strong.endpoint import Endpoint
 from crdtbucket.strong.endpoints import Endpoints
 from crdtbucket.strong.local_decisions import took
-from crdtbucket.strong.slot_ledger import SlotHold, SlotLedger, SlotRequest
+from crdtbucket.strong.slot_ledger import SlotLedger
+from crdtbucket.strong.slot_request import SlotHold, SlotRequest
 
 
 class StoreSlots:
@@ -46,15 +47,13 @@ class StoreSlots:
         if endpoint is None:
             await asyncio.sleep(0)  # nothing is waited for, so other tasks may run
             return self.ledger.decide_here(hold, Mode.FALLBACK)
-        asked = endpoint.dispatcher.submit(partial(self._opened, endpoint, hold))
+        asked = endpoint.dispatcher.queue.submit(partial(self._opened, endpoint, hold))
         if isinstance(asked, Decision):
             return asked
         try:
             decision = await asked
         except asyncio.CancelledError:
-            if asked.done() and not asked.cancelled() and asked.exception() is None:
-                self._give_back(hold, asked.result())  # it was decided, and not handed out
-            asked.cancel()
+            endpoint.dispatcher.abandon(asked, partial(self._give_back, hold))
             raise
         assert decision is not None, "a request with a key ends with a decision"
         return decision
@@ -68,16 +67,16 @@ class StoreSlots:
         """A hold has ended: Redis learns of it at once, where it answers. From any thread."""
         loop = self._loop
         assert loop is not None, "a store that is attached was started"
-        if _running() is loop:
+        if runs_here(loop):
             self._release(hold)
         else:
             # A loop that is closed meanwhile leaves it to its ttl.
             with contextlib.suppress(RuntimeError):
                 loop.call_soon_threadsafe(self._release, hold)
 
-    def _give_back(self, hold: SlotHold, decision: Decision | None) -> None:
+    def _give_back(self, hold: SlotHold, decision: Decision) -> None:
         self._release(hold)
-        if decision is not None and took(decision):
+        if took(decision):
             hold.search.refund(decision)
 
     def _release(self, hold: SlotHold) -> None:
@@ -91,10 +90,3 @@ class StoreSlots:
             sent.add_done_callback(self._releasing.discard)
         else:
             self.ledger.give_up(request, Mode.FALLBACK)  # it is sent when Redis answers again
-
-
-def _running() -> asyncio.AbstractEventLoop | None:
-    try:
-        return asyncio.get_running_loop()
-    except RuntimeError:
-        return None

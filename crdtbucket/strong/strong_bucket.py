@@ -6,18 +6,15 @@ from array import array
 from collections.abc import Iterable
 from typing import NoReturn, SupportsIndex
 
-from crdtbucket._core import Decision, Decisions, Table
+from crdtbucket._core import Decision, Decisions
 from crdtbucket.base.clock import NS_PER_SECOND
-from crdtbucket.errors import AcquireRequired, CrdtbucketError, InvalidCost, InvalidKey
-from crdtbucket.limiter.bucket import Bucket, cost_of_each
-from crdtbucket.spec.bucket_spec import BucketSpec
-from crdtbucket.spec.mode import Mode
+from crdtbucket.errors import AcquireRequired, InvalidCost, InvalidKey
+from crdtbucket.limiter.bucket import cost_of_each
 from crdtbucket.spec.priority import Floor
-from crdtbucket.strong.store import Store
-from crdtbucket.strong.strong_waiting import StrongWaiters
+from crdtbucket.strong.asking_bucket import AskingBucket
 
 
-class StrongBucket(Bucket):
+class StrongBucket(AskingBucket):
     """Decisions on the keys of one bucket that every node asks the same Redis for.
 
     They need I/O, so there is `acquire` and no `take`. Everything else is as in `Bucket`; a
@@ -25,32 +22,6 @@ class StrongBucket(Bucket):
     """
 
     __slots__ = ("_store",)
-
-    _store: Store | None
-
-    def __init__(
-        self,
-        table: Table,
-        spec: BucketSpec,
-        *,
-        min_debt: int = 0,
-        update_interval_ns: int | None = None,
-    ) -> None:
-        """As `Bucket`."""
-        super().__init__(table, spec, min_debt=min_debt, update_interval_ns=update_interval_ns)
-        self.waiters = StrongWaiters(self)
-        self._store = None
-        self.mode = Mode.STRONG
-        self.immediate = False
-
-    def attach(self, store: Store) -> None:
-        """Decide by this store from now on."""
-        self._store = store
-
-    @property
-    def store(self) -> Store:
-        """What decides. Raises `CrdtbucketError` before the limiter is open."""
-        return needed(self._store, self)
 
     def take(self, key: str | bytes, cost: SupportsIndex = 1, floor: Floor = 0) -> NoReturn:
         """Raises `AcquireRequired`: a strong decision waits for Redis."""
@@ -126,13 +97,3 @@ class StrongBucket(Bucket):
         if found:
             self.store.unsettle_places(self, found)
         return found
-
-
-def needed(store: Store | None, bucket: Bucket) -> Store:
-    """The store of a bucket. Raises `CrdtbucketError` before the limiter is open."""
-    if store is None:
-        raise bucket.table.refusal or CrdtbucketError(
-            f"bucket {bucket.spec.name!r} asks Redis, and the limiter is not open: "
-            "use it within `async with limiter:`"
-        )
-    return store

@@ -5,41 +5,33 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Sequence
-from dataclasses import replace
-from fractions import Fraction
 from typing import TYPE_CHECKING, Any
 
 from crdtbucket.limiter.bucket import Bucket
 from crdtbucket.limiter.tables import Tables
 from crdtbucket.mesh.protocol.roster import Roster
-from crdtbucket.spec.bucket_spec import BucketSpec, OnOutage
 from crdtbucket.spec.mode import Mode
 from crdtbucket.strong import previous_epoch
-from crdtbucket.strong.controller.degradation import Degradation, Scope
+from crdtbucket.strong.asking_bucket import AskingBucket
+from crdtbucket.strong.controller.degradation import Degradation
 from crdtbucket.strong.controller.mode_controller import Change
 from crdtbucket.strong.controller.notice import ModeNotice
 from crdtbucket.strong.controller.webhook import Webhook
 from crdtbucket.strong.ledger import Ledger
 from crdtbucket.strong.previous_epoch import PreviousEpoch
-from crdtbucket.strong.quota import Quota
 from crdtbucket.strong.redis.redis_config import RedisConfig
 from crdtbucket.strong.redis.regions import check_region
 from crdtbucket.strong.redis.registry import WantedShare
-from crdtbucket.strong.redis.replicated import Regions, ReplicatedArguments
-from crdtbucket.strong.redis.script import MOST_TOKENS, Arguments
-from crdtbucket.strong.slot_rules import SlotRules, check_strong_slots
+from crdtbucket.strong.redis.replicated import Regions
+from crdtbucket.strong.redis.script import MOST_TOKENS
+from crdtbucket.strong.rule_maker import RuleMaker
 from crdtbucket.strong.store import Store
-from crdtbucket.strong.store_rules import RuleBook, Rules
-from crdtbucket.strong.strong_bucket import StrongBucket
-from crdtbucket.strong.strong_slots import StrongSlotBucket
+from crdtbucket.strong.store_rules import RuleBook
 
 if TYPE_CHECKING:
     from crdtbucket.mesh.protocol.mesh_node import MeshNode
 
 LOG = logging.getLogger("crdtbucket.strong")
-AskingBucket = (StrongBucket, StrongSlotBucket)
-FORGET_AFTER_MS = 900_000
-"""Of a limiter without a mesh."""
 
 
 class StrongSide:
@@ -54,7 +46,7 @@ class StrongSide:
         *,
         node: str,
         region: str,
-        forget_after_ms: int | None = None,
+        forget_after_ms: int | None,
     ) -> None:
         """`forget_after_ms`: silence after which a node, or a whole region, shares the limits no
         more. Raises `InvalidSpec` for what strong mode cannot keep."""
@@ -62,107 +54,45 @@ class StrongSide:
         """The regions of a replicated Redis."""
         if config.active_active:
             self.regions = Regions(check_region(region, config.regions), config.regions)
-        self._forget_after_ms = forget_after_ms or FORGET_AFTER_MS
+        self.rule_maker = RuleMaker(config, degradation, tables, self.regions, forget_after_ms)
         self._config = config
-        self._degradation = degradation
-        # Kept, because every decision asks for it.
-        self._wanted: tuple[Degradation, int, WantedShare] | None = None
         self._tables = tables
         self._table = tables.strong
-        self._buckets = [bucket for bucket in buckets if isinstance(bucket, AskingBucket)]
         self._node = node
         self._region = region
-        self._quotas = tables.quotas
-        self._rules = RuleBook(
-            {
-                bucket: self._rules_of(bucket.spec, bucket.max_debt)
-                for bucket in self._buckets
-                if isinstance(bucket, StrongBucket)
-            }
-        )
-        for bucket in self._buckets:
-            self._slot_rules(bucket.spec)
+        self._rules = RuleBook()
+        self._buckets: list[AskingBucket] = []
         self.store: Store | None = None
+        for bucket in buckets:
+            self.follow(bucket)
         self._machine: MeshNode | None = None
         self._previous_epoch: PreviousEpoch | None = None
         self._state_dir = ""
         self._webhook: Webhook | None = None
-
-    def _rules_of(self, spec: BucketSpec, max_debt: int) -> Rules:
-        how = self._degradation
-        ratio = Fraction(str(how.fallback_ratio))
-        return Rules(
-            self.arguments(spec, max_debt),
-            spec.on_outage or how.on_outage,
-            Quota(self._quotas, spec, ratio, fleet=how.fallback_scope == "fleet"),
-        )
-
-    def _slot_rules(self, spec: BucketSpec) -> SlotRules | None:
-        """The rules of a bucket of slots; None for one of tokens. Raises `InvalidSpec`."""
-        if spec.slots is None:
-            return None
-        check_strong_slots(spec, self._tables.file is not None, self.regions is not None)
-        how = self._degradation
-        ratio, fleet = Fraction(str(how.fallback_ratio)), how.fallback_scope == "fleet"
-        return SlotRules(spec.slots, spec.on_outage or how.on_outage, ratio, fleet)
-
-    def arguments(self, spec: BucketSpec, max_debt: int) -> Arguments:
-        """The arguments of the script for this definition. Raises `InvalidSpec` for one that the
-        script cannot compute."""
-        self._slot_rules(spec)
-        retention_ms = self._config.retention_ms
-        if self.regions is None:
-            return Arguments(spec, max_debt, retention_ms)
-        return ReplicatedArguments(
-            spec, max_debt, self.regions, retention_ms, self._forget_after_ms
-        )
-
-    def outages(
-        self, on_outage: OnOutage, ratio: float, scope: Scope, expected_nodes: int | None
-    ) -> None:
-        """Changes what buckets without an `on_outage` of their own do in an outage. Call `follow`
-        for every bucket afterwards."""
-        self._degradation = replace(
-            self._degradation,
-            on_outage=on_outage,
-            fallback_ratio=ratio,
-            fallback_scope=scope,
-            expected_nodes=expected_nodes,
-        )
-
-    def __contains__(self, bucket: Bucket) -> bool:
-        return bucket in self._rules or bucket in self._buckets
 
     def most(self, tokens: int) -> int:
         """`tokens` of capacity and debt together, or as many as Redis can count exactly."""
         return min(tokens, MOST_TOKENS)
 
     def follow(self, bucket: Bucket) -> None:
-        """A bucket is new or redefined: if it is strong, the store follows its definition."""
-        if isinstance(bucket, StrongSlotBucket):
-            self._follow_slots(bucket)
+        """A bucket is new or redefined: if it is strong, the store follows its definition. Raises
+        `InvalidSpec`."""
+        if not isinstance(bucket, AskingBucket):
             return
-        if not isinstance(bucket, StrongBucket):
-            return
-        rules, candidate = self._rules_of(bucket.spec, bucket.max_debt), None
-        if bucket.candidate is not None:
-            candidate = self._rules_of(bucket.candidate, bucket.candidate_max_debt)
-        self._rules.follow(bucket, rules, candidate)
-        self._add(bucket)
-
-    def _follow_slots(self, bucket: StrongSlotBucket) -> None:
-        rules = self._slot_rules(bucket.spec)
-        if self.store is not None and rules is not None:
-            self.store.slots.ledger.follow(bucket, rules)
-        self._add(bucket)
-
-    def _add(self, bucket: StrongBucket | StrongSlotBucket) -> None:
-        if bucket in self._buckets:
-            return
-        self._buckets.append(bucket)
-        if self.store is not None:
-            bucket.mode = self.store.mode
-            bucket.attach(self.store)
+        if bucket.spec.slots is not None:
+            self._rules.slots[bucket] = self.rule_maker.of_slots(bucket.spec)
+        else:
+            candidate = None
+            if bucket.candidate is not None:
+                candidate = self.rule_maker.of(bucket.candidate, bucket.candidate_max_debt)
+            self._rules.follow(bucket, self.rule_maker.of(bucket.spec, bucket.max_debt), candidate)
+        if bucket not in self._buckets:
+            self._buckets.append(bucket)
+            if self.store is not None:
+                # Again, where the event loop has told all buckets of another mode meanwhile.
+                while bucket.mode is not (mode := self.store.mode):
+                    bucket.mode = mode
+                bucket.attach(self.store)
 
     def join(self, machine: MeshNode | None) -> None:
         """Before the start: `machine` is this node's part in the mesh, if there is one. The mesh
@@ -208,18 +138,15 @@ class StrongSide:
             self._config,
             ledger,
             self._node,
-            self._degradation.modes,
+            self.rule_maker.degradation.modes,
             degraded,
             self,
             None if previous is None else dict(previous.servers),
         )
         if previous is not None:
             ledger.unsettled.resume(previous.rows)
-        for bucket in self._buckets:
-            if isinstance(bucket, StrongSlotBucket):
-                self.follow(bucket)
-        if self._degradation.webhook is not None:
-            self._webhook = Webhook(self._degradation.webhook)
+        if self.rule_maker.degradation.webhook is not None:
+            self._webhook = Webhook(self.rule_maker.degradation.webhook)
         if machine is not None:
             machine.subscribe(
                 entries_without_store=ledger.unsettled.push, region_without_store=self._is_silent
@@ -299,15 +226,10 @@ class StrongSide:
 
     def wanted_share(self) -> WantedShare:
         """As of `StoreOwner`."""
-        how = self._degradation
-        group = self._quotas.epoch if self._quotas.shared else 0
-        if self._wanted is None or self._wanted[:2] != (how, group):
-            ratio, fleet = float(how.fallback_ratio), how.fallback_scope == "fleet"
-            self._wanted = how, group, WantedShare(ratio, fleet, how.expected_nodes or 1, group)
-        return self._wanted[2]
+        return self.rule_maker.wanted_share()
 
     def _warn_of_strangers(self, store: Store) -> None:
-        how = self._degradation
+        how = self.rule_maker.degradation
         if store.registry.seen or how.expected_nodes is not None or not self._rules.quotas:
             return
         ratio = float(how.fallback_ratio)
@@ -340,8 +262,8 @@ class StrongSide:
         )
         if self._webhook is not None:
             self._webhook.post(notice)
-        if self._degradation.on_mode_change is not None:
+        if self.rule_maker.degradation.on_mode_change is not None:
             try:
-                self._degradation.on_mode_change(notice)
+                self.rule_maker.degradation.on_mode_change(notice)
             except Exception:  # logged; the user's hook must not stop the switch
                 LOG.exception("on_mode_change raised")

@@ -2,52 +2,29 @@
 
 from __future__ import annotations
 
-from crdtbucket._core import Decision, Table
+from crdtbucket._core import Decision
 from crdtbucket.base.clock import NS_PER_SECOND
 from crdtbucket.errors import WaitTimeout
 from crdtbucket.limiter.slot_search import is_free
 from crdtbucket.limiter.slots import Slot, SlotBucket
-from crdtbucket.limiter.waiting import check_no_loop, patience_ns
-from crdtbucket.spec.bucket_spec import SLOT_TOKENS, BucketSpec
-from crdtbucket.spec.mode import Mode
+from crdtbucket.limiter.waiting import Waited, check_no_loop, patience_ns
+from crdtbucket.spec.bucket_spec import SLOT_TOKENS
+from crdtbucket.strong.asking_bucket import AskingBucket
 from crdtbucket.strong.local_decisions import deny
-from crdtbucket.strong.slot_ledger import SlotHold
-from crdtbucket.strong.store import Store
-from crdtbucket.strong.strong_bucket import needed
-from crdtbucket.strong.strong_waiting import StrongWaiters
+from crdtbucket.strong.slot_request import SlotHold
 
 
-class StrongSlotBucket(SlotBucket):
+class StrongSlotBucket(AskingBucket, SlotBucket):
     """Slots that every node asks the same Redis for: exactly the limit, as long as it answers.
 
     What is held is booked in the table of this node too, where eventual mode finds it.
     """
 
-    __slots__ = ("_store", "line")
+    __slots__ = ("_store",)
 
-    def __init__(
-        self,
-        table: Table,
-        spec: BucketSpec,
-        *,
-        min_debt: int = 0,
-        update_interval_ns: int | None = None,
-    ) -> None:
-        """As of `Bucket`."""
-        super().__init__(table, spec, min_debt=min_debt, update_interval_ns=update_interval_ns)
-        self.waiters = self.line = StrongWaiters(self, seen=self.search)
-        self._store: Store | None = None
-        self.mode = Mode.STRONG
-        self.immediate = False
-
-    def attach(self, store: Store) -> None:
-        """Decide by this store from now on."""
-        self._store = store
-
-    @property
-    def store(self) -> Store:
-        """What decides. Raises `CrdtbucketError` before the limiter is open."""
-        return needed(self._store, self)
+    def seen(self) -> Waited:
+        """As of `AskingBucket`."""
+        return self.search
 
     def new_slot(self, key: str | bytes, ttl_ns: int, timeout: float | None) -> Slot:
         """As of `SlotBucket`."""
@@ -90,7 +67,7 @@ class StrongSlot(Slot):
     async def _turn(self) -> Decision:
         bucket = self._strong
         try:
-            return await bucket.line.wait_for(
+            return await bucket.waiters.wait_for(
                 self.key, SLOT_TOKENS, self._timeout, self._ask, by_time=False
             )
         except WaitTimeout as error:

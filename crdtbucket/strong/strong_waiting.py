@@ -25,13 +25,10 @@ LOOK_AGAIN_S = 1.0
 class StrongWaiters(Lines):
     """The callers that wait for a bucket whose decisions the store makes."""
 
-    def __init__(
-        self, bucket: Bucket, max_waiters: int = MAX_WAITERS, seen: Waited | None = None
-    ) -> None:
-        """`seen`: what is peeked at, if not the bucket itself."""
-        super().__init__(seen or bucket)
+    def __init__(self, bucket: Bucket, seen: Waited) -> None:
+        """`seen`: what is peeked at."""
+        super().__init__(seen)
         self._strong = bucket
-        self._max_waiters = max_waiters
 
     async def wait(self, key: str | bytes, cost: int, timeout: float | None) -> Decision:
         """As of `Lines`."""
@@ -53,7 +50,7 @@ class StrongWaiters(Lines):
         end = None if patience is None else now() + patience
         loop = asyncio.get_running_loop()
         line = cast("StoreLine | None", self.find(key, loop))
-        if line is not None and (patience == 0 or len(line) >= self._max_waiters):
+        if line is not None and (patience == 0 or len(line) >= MAX_WAITERS):
             why = "earlier callers wait for tokens of this key"
             raise WaitTimeout(why, bucket.peek(key, cost))
 

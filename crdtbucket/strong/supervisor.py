@@ -10,7 +10,7 @@ from crdtbucket.base.clock import NS_PER_SECOND, now_ns
 from crdtbucket.base.deadline import within
 from crdtbucket.errors import RedisReplyError, RedisUnavailable
 from crdtbucket.spec.mode import Mode
-from crdtbucket.strong.controller.mode_controller import Failure
+from crdtbucket.strong.controller.outage import Failure
 from crdtbucket.strong.dispatcher import Dispatcher
 from crdtbucket.strong.endpoint_health import EndpointHealth
 from crdtbucket.strong.ledger import Ledger
@@ -129,7 +129,7 @@ class Supervisor:
     def drop(self) -> None:
         """Ends the connection, which is no failure of the server."""
         self._link.drop()
-        self._dispatcher.admit()
+        self._dispatcher.queue.admit()
 
     async def connect(self) -> bool:
         """Whether there is a connection now; if not, the controller gets the reason."""
@@ -224,9 +224,9 @@ class Supervisor:
 
         def replied(reply: object) -> None:
             latency = sent.latency_ns
-            self._dispatcher.tell()  # of the answers before this one
+            self._dispatcher.tally.tell()  # of the answers before this one
             if isinstance(reply, RedisErrorReply):
-                self._dispatcher.refused(reply, latency, late=late)
+                health.refused(reply, latency, late=late)
             elif not isinstance(reply, RedisUnavailable):  # a lost connection is told to the link
                 try:
                     reply = arguments.parse(reply)

@@ -129,9 +129,8 @@ class Threads:
                 if reply.code in ELSEWHERE:
                     self._ledger.withdraw(request)
                     return None
-                self._on_loop(
-                    partial(endpoint.dispatcher.refused, reply, connection.latency_ns, late=False)
-                )
+                latency = connection.latency_ns
+                self._on_loop(partial(endpoint.health.refused, reply, latency, late=False))
                 source = reply.code == "NOSCRIPT" and not source
                 if not source:
                     break
@@ -167,10 +166,7 @@ class Threads:
                 with ledger.lock:
                     endpoint.link.renew_fence(request)
                 return request
-            if (
-                answer.status is script.ScriptStatus.UNKNOWN
-                and request.item not in ledger.unsettled.pending
-            ):
+            if answer.status is script.ScriptStatus.UNKNOWN and not ledger.lacking(request):
                 self._on_loop(endpoint.supervisor.server_forgot)
             with ledger.lock:
                 result = ledger.book(request, answer, endpoint.link.fence)

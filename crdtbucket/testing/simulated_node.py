@@ -14,6 +14,7 @@ from crdtbucket.limiter.calendar_bucket import CalendarBucket
 from crdtbucket.limiter.slots import SlotBucket
 from crdtbucket.mesh.protocol.mesh_node import MeshNode
 from crdtbucket.spec.bucket_spec import BucketSpec, canonical_name
+from crdtbucket.spec.overrides import Choice
 
 if TYPE_CHECKING:
     from crdtbucket.testing.simulated_mesh import SimulatedMesh
@@ -118,9 +119,9 @@ class SimulatedNode:
             elif spec.period is not None:
                 self._define(partial(CalendarBucket, wall=self.wall), spec)
             elif spec.overrides:
-                self._define(Bucket, spec).set_overrides(
-                    (glob, self._define(Bucket, one)) for glob, one in spec.overrides
-                )
+                bucket = self._define(Bucket, spec)
+                pairs = [(glob, self._define(Bucket, one)) for glob, one in spec.overrides]
+                bucket.choose_by(Choice(pairs, bucket).of, [one for _, one in pairs])
             else:
                 self._define(BucketCore, spec)
         defined = self.buckets.values()

@@ -13,11 +13,14 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from email.utils import parsedate_to_datetime
+from itertools import islice
 
 REQUESTS = "requests"
 """The unit of a quota that does not say another."""
 MAX_FIELD = 2_048
 """Characters of a field that are read; a longer one says nothing."""
+MAX_FIELDS = 256
+"""Fields of an answer that are read; clients take tens of thousands."""
 MAX_QUOTAS = 64
 """Quotas of an answer that are read."""
 MAX_NUMBER = 10**15
@@ -83,7 +86,7 @@ class UpstreamState:
 def read_upstream(status: int, fields: Iterable[tuple[str, str]]) -> UpstreamState:
     """What an answer with this status and these header fields says; never raises."""
     lines: dict[str, str] = {}
-    for name, value in fields:
+    for name, value in islice(fields, MAX_FIELDS):
         lower = name.lower()
         lines[lower] = f"{lines[lower]}, {value}" if lower in lines else value
     lines = {name: value for name, value in lines.items() if len(value) <= MAX_FIELD}

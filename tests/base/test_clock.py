@@ -1,4 +1,4 @@
-"""The system's clock goes forward; the virtual one goes only where it is sent."""
+"""The system's clock goes forward."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from crdtbucket.base.clock import NS_PER_SECOND, VirtualClock, boot_id, clock_offset_ns, now_ns
+from crdtbucket.base.clock import NS_PER_SECOND, boot_id, clock_offset_ns, now_ns
 from crdtbucket.spec.mode import Mode
 
 
@@ -22,26 +22,6 @@ def test_now_is_the_clock_that_counts_sleep() -> None:
     before = time.clock_gettime_ns(time.CLOCK_BOOTTIME)
     now = now_ns()
     assert before <= now <= time.clock_gettime_ns(time.CLOCK_BOOTTIME)
-
-
-def test_virtual_clock_moves_only_when_told() -> None:
-    clock = VirtualClock(5)
-    assert (clock(), clock(), clock.now_ns) == (5, 5, 5)
-    assert clock.advance(0.1) == 100_000_005
-    assert clock.advance_ns(1) == clock() == 100_000_006
-    clock.set_ns(200_000_000)
-    assert clock() == 200_000_000
-
-
-def test_virtual_clock_refuses_to_go_back() -> None:
-    clock = VirtualClock(10)
-    with pytest.raises(ValueError, match="back by 1 ns"):
-        clock.set_ns(9)
-    with pytest.raises(ValueError, match="back"):
-        clock.advance(-1.0)
-    with pytest.raises(ValueError, match="starts at 0"):
-        VirtualClock(-1)
-    assert clock() == 10
 
 
 def test_mode_is_its_text() -> None:

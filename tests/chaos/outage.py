@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from crdtbucket import BucketSpec
 from crdtbucket.spec.mode import Mode
 from crdtbucket.strong.controller.controller_settings import ControllerSettings
+from crdtbucket.strong.redis.script import read_owner
 from tests.chaos.figure import Figure, Progress, at_most, exactly
 from tests.chaos.fleet import PATIENT, WIDE, Client, Fleet, fleet, until
 from tests.chaos.switches import proxied
@@ -99,9 +100,11 @@ def _columns(client: Client) -> dict[str, Column]:
     own, stated = bucket.own(*place), bucket.advertised(*place)
     assert own is not None
     assert stated is not None
-    names = client.bucket(SPEC.name).store.ledger.names.known()
-    columns = {names[node]: (generation, *counts) for node, _, generation, *counts in stated[4]}
-    return {**columns, client.name: own}  # type: ignore[dict-item]
+    columns = {
+        read_owner(one.owner)[1]: (one.generation, one.taken, one.refunded)
+        for one in bucket.store.ledger.names.columns(stated[4])
+    }
+    return {**columns, client.name: own}
 
 
 def _join(nodes: Fleet) -> dict[str, Column]:

@@ -8,6 +8,7 @@ known even when it is killed in the next instant.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import ctypes
 import gc
 import json
@@ -20,8 +21,10 @@ from collections.abc import Callable
 from multiprocessing.connection import Connection
 from typing import Any
 
-from crdtbucket import Bucket, CrdtbucketError, Limiter
+from crdtbucket import Bucket, CrdtbucketError, Limiter, SlotDenied
 from crdtbucket.cli.main import main
+from crdtbucket.limiter.slots import Slot
+from tests.forks import in_child
 
 BUCKET, KEY = "api", "k"
 A_DAY_S = 86_400.0
@@ -47,6 +50,7 @@ class Member:
         self._limiter = limiter
         self._path = path
         self._load: asyncio.Task[None] | None = None
+        self._slots: list[Slot] = []
 
     @property
     def _bucket(self) -> Bucket:
@@ -124,6 +128,36 @@ class Member:
             told = pipe.read()
         os.waitpid(pid, 0)  # noqa: ASYNC222 - it has written and ends
         return {"told": told}
+
+    async def hold(self, calls: int, bucket: str = "llm", timeout: float = 0.0) -> dict[str, Any]:
+        """Asks for so many slots, one after another, and keeps those that it gets: their modes."""
+        modes = []
+        for _ in range(calls):
+            with contextlib.suppress(SlotDenied):
+                slot = await self._limiter.bucket(bucket).slot(KEY, timeout=timeout).__aenter__()
+                self._slots.append(slot)
+                assert slot.decision is not None
+                modes.append(str(slot.decision.mode))
+        return {"held": modes}
+
+    async def let_go(self, slots: int) -> dict[str, Any]:
+        """Releases the slots that it got first."""
+        released, self._slots = self._slots[:slots], self._slots[slots:]
+        return {"released": [slot.release() for slot in released]}
+
+    async def fork_with_slots(self) -> dict[str, Any]:
+        """What a child that is forked meanwhile gets: a slot, and its parent's slots back."""
+        bucket = self._limiter.bucket("llm")
+        return {"told": in_child(bucket.slot(KEY).__enter__, self._slots[0].release)}
+
+    async def roll_out(self, command: str) -> dict[str, Any]:
+        """Moves the roll-out; how it stands."""
+        getattr(self._limiter.rollout, command)()
+        return await self.rollout()
+
+    async def rollout(self) -> dict[str, Any]:
+        """How the roll-out stands."""
+        return {"status": (self._limiter.rollout.state or {}).get("status", "none")}
 
     async def step_clock(self, seconds: float = -A_DAY_S) -> dict[str, Any]:
         """The wall clock moves, by a day back if not said otherwise."""

@@ -492,6 +492,11 @@ def test_files_that_cannot_be_read(tmp_path: Path, data: bytes, message: str) ->
     assert message in str(caught.value)
 
 
+def test_no_more_is_read_of_a_file_than_it_may_have() -> None:
+    with pytest.raises(ConfigError, match="over 4 MiB"):
+        load_config("/dev/zero")  # which never ends
+
+
 def test_a_small_file_cannot_describe_a_huge_tree(load: Load) -> None:
     lines = ["a0: &a0 [x, x, x, x, x, x, x, x, x]"]
     lines += [f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 9)}]" for n in range(1, 9)]

@@ -12,6 +12,7 @@ import aiohttp
 from crdtbucket import BucketSpec, Limiter
 from crdtbucket.http.server.serve_settings import ServeSettings
 from crdtbucket.http.server.serving import SidecarServer
+from crdtbucket.http.server.siblings import Siblings
 
 API = BucketSpec("api", 100, 1, "1h")
 SMALL = BucketSpec("small", 10, 10, "1d")
@@ -68,12 +69,14 @@ class Asker:
 
 
 @asynccontextmanager
-async def serving(limiter: Limiter | None = None, **settings: Any) -> AsyncIterator[Asker]:
-    """Opens the limiter and serves it on a free port."""
+async def serving(
+    limiter: Limiter | None = None, *, siblings: Siblings | None = None, **settings: Any
+) -> AsyncIterator[Asker]:
+    """Opens the limiter and serves it on a free port. `siblings`: it is one of several workers."""
     if limiter is None:
         limiter = Limiter([API, SMALL])
     settings.setdefault("listen", ("127.0.0.1:0",))
-    server = SidecarServer(limiter, ServeSettings(**settings))
+    server = SidecarServer(limiter, ServeSettings(**settings), siblings)
     server.bind()
     async with limiter, aiohttp.ClientSession() as session:
         await server.start()

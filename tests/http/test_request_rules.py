@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import re
+from fnmatch import fnmatchcase
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from crdtbucket import BucketSpec, InvalidKey, InvalidSpec, Limiter
 from crdtbucket.http import Limits, Rule
@@ -36,6 +40,27 @@ def test_patterns(match: Any, about: list[str], not_about: list[str]) -> None:
         assert rule.charge(asked(*line.split())) == ("api", "203.0.113.9", 1), line
     for line in not_about:
         assert rule.charge(asked(*line.split())) is None, line
+
+
+segments = st.text("ab*", max_size=7).map(lambda text: re.sub(r"\*+", "*", text))
+
+
+@given(
+    st.lists(segments, min_size=1, max_size=2),
+    st.lists(st.text("ab", max_size=6), min_size=1, max_size=2),
+)
+def test_any_number_of_stars_in_a_segment_stand_for_any_text(
+    patterns: list[str], path: list[str]
+) -> None:
+    rule = Rule("api", match="/" + "/".join(patterns))
+    about = len(path) == len(patterns) and all(map(fnmatchcase, path, patterns))
+    assert (rule.charge(asked("GET", "/" + "/".join(path))) is not None) == about
+
+
+def test_a_long_path_of_a_client_is_decided_on_at_once() -> None:
+    rule = Rule("api", match="/" + "*-" * 30 + "x/*a*/y")
+    assert rule.charge(asked("GET", "/" + "-" * 8_000)) is None
+    assert rule.charge(asked("GET", "/" + "-" * 8_000 + "x/bab/y")) is not None
 
 
 def test_exempt_stands_beside_match() -> None:

@@ -238,9 +238,10 @@ def test_many_threads_ask_at_once(limiter: Limiter, bucket: Bucket, book: Book) 
 
 
 def test_a_key_moves_once_when_it_is_asked_for_twice_at_once(
-    time: VirtualTime, limiter: Limiter, bucket: Bucket
+    time: VirtualTime, limiter: Limiter, bucket: Bucket, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     moved: list[tuple[str, Bucket, Bucket]] = []
+    monkeypatch.setattr(asked_limits, "carry_over", lambda *move: moved.append(move))
     said = ["premium"]
 
     def ask(key: str) -> str:
@@ -250,9 +251,8 @@ def test_a_key_moves_once_when_it_is_asked_for_twice_at_once(
         return said[-1]
 
     limits = asked_limits.AskedLimits(
-        AskedOverrides(ask, ttl="5s"), bucket, lambda name: limiter.bucket(str(name)),
-        lambda *move: moved.append(move),
-    )  # fmt: skip
+        AskedOverrides(ask, ttl="5s"), bucket, lambda name: limiter.bucket(str(name))
+    )
     assert limits.of("k") is limiter.bucket("premium")
     said[:] = ["api"]
     time.advance(6)

@@ -93,8 +93,9 @@ def test_an_unknown_bucket_lists_the_names(name: Any) -> None:
     assert caught.value.names == ("api", "other")
     assert caught.value.__context__ is None
     assert "api, other" in str(caught.value)
-    with pytest.raises(UnknownBucket, match="api, other"):
-        limiter.keys(name)
+    for limit in (100, 0):
+        with pytest.raises(UnknownBucket, match="api, other"):
+            limiter.keys(name, limit)
 
 
 @pytest.mark.parametrize(
@@ -424,8 +425,8 @@ class StubNode:
     """The node of a limiter, as upkeep sees it."""
 
     def __init__(self, save: Callable[[], None] | None = None, *, alone: bool = True) -> None:
-        self.alone, self.keeps_state = alone, save is not None
-        self.saved = SimpleNamespace(save=save)
+        self.alone = alone
+        self.saved = SimpleNamespace(save=save, directory=save)
 
     def follow_wall(self) -> None:
         """Nothing to follow."""

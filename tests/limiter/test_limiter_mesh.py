@@ -342,6 +342,6 @@ async def test_nodes_whose_plans_differ_count_each_plan_for_itself() -> None:
         # What was taken without the plan is known where the plan ends.
         bucket = us.bucket(SPEC.name)
         assert isinstance(bucket, Bucket)
-        bucket.set_overrides(())
+        bucket.choose_by(None, ())
         await eventually(lambda: left(us, "gold-1") == 290)
         assert left(eu, "gold-1") == 60

@@ -289,10 +289,10 @@ def test_two_calls_never_each_hold_what_the_other_needs(
 ) -> None:
     monkeypatch.setattr(Met, "meeting", threading.Barrier(2))
     buckets = {name: Met(time.table, BucketSpec(name, 1, 1)) for name in "ab"}
-    several = Multi(SimpleNamespace(buckets=buckets), lambda name: [buckets[name]])
+    several = Multi(SimpleNamespace(buckets=buckets))
     answers: list[AllDecision] = []
     threads = [
-        threading.Thread(target=lambda names=names: answers.append(several.take(names)))
+        threading.Thread(target=lambda names=names: answers.append(several.take_all(names)))
         for names in ([("a", "k"), ("b", "k")], [("b", "k"), ("a", "k")])
     ]
     for thread in threads:
@@ -334,7 +334,7 @@ class Mixed:
             name: kind(time.table, BucketSpec(name, capacity, 1, "30d"))
             for name, kind in kinds.items()
         }
-        self.several = Multi(self, lambda name: [self.buckets[name]])
+        self.several = Multi(self)
         Remote.asked.clear()
 
     def left(self) -> list[int]:
@@ -348,7 +348,7 @@ def test_remote_ones_are_asked_in_one_order_and_local_ones_taken_last(time: Virt
     mixed = Mixed(time)
 
     async def main() -> None:
-        call = asyncio.create_task(mixed.several.acquire(WHOLE))
+        call = asyncio.create_task(mixed.several.acquire_all(WHOLE))
         await asyncio.sleep(0.75)
         assert mixed.left() == [10, 6, 7]
         assert (await call).allowed
@@ -361,7 +361,7 @@ def test_remote_ones_are_asked_in_one_order_and_local_ones_taken_last(time: Virt
 def test_nobody_is_asked_when_a_local_one_denies(time: VirtualTime) -> None:
     mixed = Mixed(time)
     mixed.buckets["near"].take("k", 9)
-    answer = time.run(mixed.several.acquire(WHOLE))
+    answer = time.run(mixed.several.acquire_all(WHOLE))
     assert (answer.allowed, answer.binding.bucket.spec.name) == (False, "near")
     assert Remote.asked == []
     assert mixed.buckets["near"].counters()["denied"] == 1
@@ -370,7 +370,7 @@ def test_nobody_is_asked_when_a_local_one_denies(time: VirtualTime) -> None:
 def test_a_remote_one_that_is_known_to_deny_is_asked_first_and_alone(time: VirtualTime) -> None:
     mixed = Mixed(time)
     mixed.buckets["other"].take("k", 9)
-    assert not time.run(mixed.several.acquire(WHOLE))
+    assert not time.run(mixed.several.acquire_all(WHOLE))
     assert Remote.asked == ["other"]
     assert mixed.left() == [10, 10, 1]
 
@@ -380,7 +380,7 @@ def test_what_a_late_denial_leaves_comes_back(time: VirtualTime, loser: str) -> 
     mixed = Mixed(time)
 
     async def main() -> AllDecision:
-        call = asyncio.create_task(mixed.several.acquire(WHOLE))
+        call = asyncio.create_task(mixed.several.acquire_all(WHOLE))
         await asyncio.sleep(0.25)
         mixed.buckets[loser].settle("k", 10)
         return await call
@@ -409,7 +409,7 @@ def test_no_token_is_lost_or_minted_by_denials_and_cancels(calls: list[Any]) -> 
 
     async def one(items: Any, start: int, patience: int | None) -> None:
         await asyncio.sleep(start / 4)
-        call = asyncio.create_task(mixed.several.acquire(items))
+        call = asyncio.create_task(mixed.several.acquire_all(items))
         if patience is not None:
             await asyncio.wait({call}, timeout=patience / 4)
             call.cancel()

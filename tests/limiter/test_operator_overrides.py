@@ -236,6 +236,22 @@ def test_a_frame_of_new_limits_costs_little_though_there_are_as_many_as_may_be(
     assert limiter.bucket("api").peek("k0").limit == 3_001
 
 
+def test_a_limit_that_found_no_room_holds_for_its_first_key_too_once_there_is(
+    time: VirtualTime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("crdtbucket.limiter.outside_limits.MAX_LIMITS", 1)
+    limiter = Limiter([API], _table=time.table)
+    rows = (("a", "30/minute"), ("b", "40/minute"))
+    orders = [OverrideOrder("api", key, 1, limit, b"", b"") for key, limit in rows]
+    limiter.overrides.book.recall(orders, send=False)
+    bucket = limiter.bucket("api")
+    assert [bucket.peek(key).limit for key in "abc"] == [30, 10, 10]
+    time.advance(2)
+    limiter.overrides.remove("api", "a")
+    limiter.overrides.set("api", "c", "40/minute")
+    assert [bucket.peek(key).limit for key in "abc"] == [10, 40, 40]
+
+
 def test_strong_buckets_have_given_limits(time: VirtualTime) -> None:
     redis = RedisConfig(url="redis://127.0.0.1:1")
     limiter = Limiter([API], node="n", redis=redis, consistency="strong", _table=time.table)

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from crdtbucket import BucketSpec, Limiter, MeshConfig
-from crdtbucket.limiter.outside_limits import owed_tokens
+from crdtbucket.limiter.asked_limits import owed_tokens
 from crdtbucket.mesh.links.node_key import NodeKey
 from crdtbucket.mesh.links.override_orders import OverrideOrder
 from tests.limiter.test_limiter_mesh import eventually, peers

@@ -182,9 +182,29 @@ def test_a_local_limiter_goes_on_in_a_child() -> None:
 def test_a_closed_limiter_shows_no_mesh_that_is_made_late() -> None:
     """A process that follows a dead leader may be about to start its mesh while it is closed."""
     limiter = node()
-    made = limiter._node.service(lambda _: None, limiter._runtime._commands)
+    made = limiter._node.service(limiter._rolling)
     assert limiter._node.mesh is made
     limiter.close()
     assert limiter._node.mesh is None
-    limiter._node.service(lambda _: None, limiter._runtime._commands)
+    limiter._node.service(limiter._rolling)
     assert limiter._node.mesh is None
+
+
+@pytest.mark.parametrize("ends", [False, True], ids=["the caller is cancelled", "the loop ends"])
+def test_closing_gives_the_name_back_however_it_is_cut_short(ends: bool, tmp_path: Path) -> None:
+    async def main() -> None:
+        mesh = MeshConfig(listen="127.0.0.1:0", secret=SECRET, state_dir=tmp_path)
+        limiter = node(mesh=mesh)
+        await limiter.__aenter__()
+        closing = asyncio.ensure_future(limiter.aclose())
+        await asyncio.sleep(0)
+        if not ends:
+            closing.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await closing
+            await limiter.aclose()
+
+    asyncio.run(main())
+    again = StateDir(tmp_path, "a")
+    again.open()
+    again.close()

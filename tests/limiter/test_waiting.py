@@ -20,7 +20,6 @@ from crdtbucket.errors import (
     LimiterClosed,
     WaitTimeout,
 )
-from crdtbucket.limiter.waiting import Waiters
 from tests.virtual_loop import VirtualTime
 
 KEY = "tenant-42"
@@ -396,9 +395,10 @@ def test_impossible_costs_and_bad_arguments_are_told_at_once() -> None:
     assert len(crowd.bucket.waiters) == 0
 
 
-def test_a_line_is_bounded() -> None:
+def test_a_line_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("crdtbucket.limiter.waiting.MAX_WAITERS", 3)
     crowd = Crowd()
-    waiters = Waiters(crowd.bucket, max_waiters=3)
+    waiters = crowd.bucket.waiters
 
     async def main() -> None:
         crowd.drain()

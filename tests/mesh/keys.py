@@ -24,3 +24,6 @@ class KeptFile(StateFile):
         if self.full:
             raise MeshError("the disk is full")
         self.data = data
+
+    def remove(self) -> None:
+        self.data = None

@@ -199,7 +199,7 @@ async def test_under_traffic_no_decision_is_lost(path: Path, server: Server) -> 
             assert all(one.error is None for one in report.holders)
         running = False
         await asyncio.gather(*tasks)
-        ledgers = [one._strong.store.ledger for one in limiters]  # type: ignore[union-attr]
+        ledgers = [one._in_force.strong.store.ledger for one in limiters]  # type: ignore[union-attr]
         await eventually(lambda: not any(ledger.unsettled.pending for ledger in ledgers), 60)
         await run(path, limiters)
         last = await run(path, limiters)
@@ -326,7 +326,7 @@ async def test_a_node_of_an_earlier_version_is_not_asked(
 
         def earlier(mesh: mesh_network.MeshNetwork, *, dialer: bool, lossy: bool) -> Handshake:
             return Handshake(
-                mesh._keys, mesh._me(), instance=1, nonce=bytes(32), dialer=dialer, role=None
+                mesh._keys, mesh._node.info, instance=1, nonce=bytes(32), dialer=dialer, role=None
             )
 
         monkeypatch.setattr(mesh_network.MeshNetwork, "handshake", earlier)

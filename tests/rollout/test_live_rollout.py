@@ -24,6 +24,7 @@ from crdtbucket.base.clock import WallClock
 from crdtbucket.config import Config
 from crdtbucket.limiter.bucket import Bucket
 from crdtbucket.limiter.factory import Factory
+from crdtbucket.limiter.local_node import Identity
 from crdtbucket.limiter.tables import Tables
 from crdtbucket.rollout.in_force import InForce
 from crdtbucket.rollout.kept_version import kept, recalled
@@ -62,6 +63,9 @@ class Nobody:
 
     signs = False
 
+    def __init__(self, region: str) -> None:
+        self.identity = Identity("a", region, None)
+
     def ordered(self, *_: int) -> None:
         pass
 
@@ -74,7 +78,7 @@ class Reloaded(Reload):
 
     def __init__(self, table: Table, region: str) -> None:
         self.limits = Limits(table)
-        self.rolling = LiveRollout(self.limits, RolloutStore(table), table, region, Nobody())
+        self.rolling = LiveRollout(self.limits, RolloutStore(table), Nobody(region))
         started = {"node": None, "region": region, "mesh": None, "redis": None}
         super().__init__(self.limits, self.rolling, started)
 

@@ -44,10 +44,8 @@ class Signed:
 
     def __init__(self, plan: RolloutPlan | None = None) -> None:
         self.table = Table(virtual=True, hash_key=bytes(16))
-        limits, self.operators = Limits(self.table), Operators()
-        self.rolling = LiveRollout(
-            limits, RolloutStore(self.table), self.table, "eu", self.operators
-        )
+        limits, self.operators = Limits(self.table), Operators("eu")
+        self.rolling = LiveRollout(limits, RolloutStore(self.table), self.operators)
         started = {"node": None, "region": "eu", "mesh": None, "redis": None}
         self.reload = Reload(limits, self.rolling, started)
         self.reload.change(version(1, OLD))

@@ -281,6 +281,16 @@ def test_an_order_puts_it_anywhere_once_and_an_earlier_one_nowhere() -> None:
     assert one.obey(ordered(12, Status.ROLLED_BACK, 2), 9)
 
 
+def test_of_two_orders_with_one_counter_the_more_cautious_holds_whichever_came_first() -> None:
+    """As that one is passed on to all nodes, each has to be where it says."""
+    on, back = ordered(10, Status.RUNNING, 2), ordered(10, Status.ROLLED_BACK, 1)
+    for first, second in ((on, back), (back, on)):
+        one = rollout()
+        one.obey(first, 5)
+        one.obey(second, 6)
+        assert one.position == back
+
+
 def test_of_what_peers_say_only_a_halt_by_themselves_since_the_last_order_holds() -> None:
     one = rollout()
     for claim in (

@@ -15,7 +15,7 @@ import pytest
 
 from crdtbucket import ConfigError, Limiter
 from crdtbucket.errors import Problem
-from crdtbucket.rollout.watching import FileWatch
+from crdtbucket.rollout.watching import FileWatch, content_of
 
 BUCKET = "services:\n  api:\n    bucket: {capacity: %d, refill_rate: 1, refill_interval: 1d}\n"
 
@@ -243,3 +243,16 @@ def test_without_being_asked_nothing_is_watched(path: Path) -> None:
     with Limiter.from_file(path):
         assert signal.getsignal(signal.SIGHUP) is signal.SIG_DFL
         assert not [t for t in threading.enumerate() if "watch" in t.name]
+
+
+def test_a_pipe_is_neither_watched_nor_read_for_a_look() -> None:
+    """It can be read once: who looked at it left nothing for who would read it."""
+    reader, writer = os.pipe()
+    os.write(writer, (BUCKET % 100).encode())
+    os.close(writer)
+    path = f"/dev/fd/{reader}"
+    assert content_of(path) == b""
+    with pytest.raises(ConfigError, match=r"is no regular file \(name a file: it is read"):
+        Limiter.from_file(path)
+    assert os.read(reader, 1_000) == (BUCKET % 100).encode()
+    os.close(reader)

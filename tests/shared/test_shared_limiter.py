@@ -16,7 +16,8 @@ import pytest
 
 from crdtbucket import BucketSpec, Limiter, MeshConfig
 from crdtbucket.config import load_config
-from crdtbucket.errors import SharedTableError
+from crdtbucket.errors import MeshError, SharedTableError
+from crdtbucket.mesh.transport.mesh_network import MeshNetwork
 from crdtbucket.shared.table_path import path_for
 from tests.strong.redis_server import free_port
 
@@ -109,6 +110,32 @@ def test_only_one_leads_and_another_follows(path: str) -> None:
                 )
             await eventually(lambda: second.stats()["shared"]["leading"], "the other one follows")
             assert second.stats()["shared"]["leader"] == os.getpid()
+
+    asyncio.run(main())
+
+
+def test_who_could_not_lead_at_once_leads_later(
+    path: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mesh = MeshConfig(listen="127.0.0.1:0", secret=SECRET, state_dir=tmp_path / "state")
+    attempts: list[MeshNetwork] = []
+    start = MeshNetwork.start
+
+    async def fails_once(network: MeshNetwork) -> None:
+        attempts.append(network)
+        if len(attempts) == 1:
+            raise MeshError("the port is in use for a moment")
+        await start(network)
+
+    async def main() -> None:
+        async with (
+            Limiter([SPEC], node="a", mesh=mesh, shared=path) as leader,
+            Limiter([SPEC], node="a", mesh=mesh, shared=path) as follower,
+        ):
+            monkeypatch.setattr(MeshNetwork, "start", fails_once)
+            await leader.aclose()
+            await eventually(lambda: follower.stats()["shared"]["leading"], "it tries again")
+            assert len(attempts) == 2
 
     asyncio.run(main())
 

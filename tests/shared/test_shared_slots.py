@@ -10,6 +10,7 @@ import pytest
 
 from crdtbucket import BucketSpec, Limiter, SlotDenied
 from crdtbucket.limiter.slots import SlotBucket
+from tests.forks import in_child
 
 KEY = "tenant-42"
 SPEC = BucketSpec.concurrency("llm", 2, ttl="1h")
@@ -35,3 +36,19 @@ def test_what_a_killed_worker_holds_counts_and_is_given_back_by_nobody(tmp_path:
         with here.slot(KEY):
             assert here.held(KEY) == 2
         assert here.held(KEY) == 1
+
+
+def test_a_child_gives_back_no_slot_of_its_parent(tmp_path: Path) -> None:
+    with Limiter([SPEC], shared=tmp_path / "table") as limiter:
+        here = limiter.bucket("llm")
+        assert isinstance(here, SlotBucket)
+        mine = here.slot(KEY).__enter__()
+
+        def hold_another() -> int:
+            with here.slot(KEY):
+                return here.held(KEY)
+
+        assert in_child(mine.release, hold_another) == ["False", "2"]
+        assert here.held(KEY) == 1
+        assert mine.release()
+        assert here.held(KEY) == 0

@@ -12,7 +12,8 @@ from collections.abc import Callable, Collection
 from itertools import pairwise
 from typing import Any, NamedTuple
 
-from crdtbucket.spec.bucket_spec import MAX_RATE, BucketSpec
+from crdtbucket.spec.bucket_spec import BucketSpec
+from crdtbucket.spec.field_checks import MAX_RATE
 from tests.simulated.happenings import (
     draw_crowd,
     draw_cuts,

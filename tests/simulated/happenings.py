@@ -5,7 +5,8 @@ from __future__ import annotations
 import random
 from typing import Any
 
-from crdtbucket.spec.bucket_spec import MAX_RATE, BucketSpec
+from crdtbucket.spec.bucket_spec import BucketSpec
+from crdtbucket.spec.field_checks import MAX_RATE
 from tests.simulated.plan import Event, Way, names
 
 # ---- what happens to links ----

@@ -8,12 +8,9 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from crdtbucket.spec.mode import Mode
-from crdtbucket.strong.controller.mode_controller import (
-    Change,
-    Controller,
-    ControllerSettings,
-    Failure,
-)
+from crdtbucket.strong.controller.controller_settings import ControllerSettings
+from crdtbucket.strong.controller.mode_controller import Change, Controller
+from crdtbucket.strong.controller.outage import Failure
 
 MS = 1_000_000
 S = 1_000 * MS

@@ -8,7 +8,8 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-from crdtbucket.spec.bucket_spec import MAX_SPAN_NS, BucketSpec
+from crdtbucket.spec.bucket_spec import BucketSpec
+from crdtbucket.spec.field_checks import MAX_SPAN_NS
 from crdtbucket.strong.redis.script import MOST_TOKENS, Arguments, Column, ScriptCall, owner_name
 
 KEY = b"crdtbucket:{b:0}"

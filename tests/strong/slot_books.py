@@ -10,13 +10,14 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-from crdtbucket._core import Decision, Table
+from crdtbucket._core import BucketCore, Decision, Table
 from crdtbucket.mesh.protocol.roster import Roster
 from crdtbucket.spec.bucket_spec import BucketSpec
 from crdtbucket.spec.mode import Mode
 from crdtbucket.strong.redis.script import ScriptStatus
 from crdtbucket.strong.redis.slot_script import SlotAnswer, SlotCall
-from crdtbucket.strong.slot_ledger import SlotHold, SlotLedger, SlotRequest
+from crdtbucket.strong.slot_ledger import SlotLedger
+from crdtbucket.strong.slot_request import SlotHold, SlotRequest
 from crdtbucket.strong.slot_rules import SlotRules
 from crdtbucket.strong.store_names import StoreNames
 from crdtbucket.strong.strong_slots import StrongSlotBucket
@@ -94,9 +95,9 @@ class SlotNode:
         spec = BucketSpec.concurrency("llm", slots, ttl=f"{TTL_S}s", consistency="strong")
         self.bucket = StrongSlotBucket(self.table, spec)
         names = StoreNames(self.table, Roster(self.table, name), name, b"crdtbucket:")
-        self.ledger = SlotLedger(self.table, names, lambda: nodes)
         self.rules = SlotRules(slots, on_outage, Fraction(1, 2), False)
-        self.ledger.follow(self.bucket, self.rules)
+        rules: dict[BucketCore, SlotRules] = {self.bucket: self.rules}
+        self.ledger = SlotLedger(self.table, names, rules, lambda: nodes, lambda: None)
         self.away = False
         self.holding: list[tuple[SlotHold, bool]] = []
         """What callers hold, and whether Redis admitted it."""

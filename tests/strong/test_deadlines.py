@@ -7,7 +7,7 @@ from typing import Any
 
 from crdtbucket.base.clock import now_ns
 from crdtbucket.strong.deadlines import Deadlines, PendingRequest
-from crdtbucket.strong.redis.redis_connection import Batch
+from crdtbucket.strong.redis.command_batch import Batch
 from tests.mesh.network import eventually
 
 MS = 1_000_000

@@ -215,6 +215,15 @@ async def test_without_a_number_a_warning_says_what_many_may_grant(
         assert part in warning.getMessage()
 
 
+async def test_shares_of_slots_alone_are_warned_of_as_well(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    slots = BucketSpec.concurrency("llm", 20, consistency="strong")
+    async with Limiter([slots], node="n1", redis=Server().url):
+        pass
+    assert [r for r in caplog.records if "how many processes" in r.getMessage()]
+
+
 @pytest.mark.parametrize("rule", ["deny", "allow", "eventual"])
 async def test_who_grants_no_quota_is_not_warned(
     rule: str, caplog: pytest.LogCaptureFixture

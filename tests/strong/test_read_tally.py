@@ -7,7 +7,7 @@ from typing import Any, cast
 
 from crdtbucket.strong.endpoint_health import EndpointHealth
 from crdtbucket.strong.read_tally import ReadTally
-from crdtbucket.strong.redis.redis_connection import Batch
+from crdtbucket.strong.redis.command_batch import Batch
 from crdtbucket.strong.window import START, Window
 
 

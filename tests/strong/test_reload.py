@@ -15,6 +15,7 @@ from crdtbucket.rollout.staged import RolloutPlan, Stage
 from crdtbucket.strong.controller.controller_settings import ControllerSettings
 from crdtbucket.strong.quota import Quota
 from crdtbucket.strong.redis.script import Arguments
+from crdtbucket.strong.store import Store
 from crdtbucket.strong.store_rules import Rules
 from tests.strong.backends import Twin as TwinBackend
 from tests.strong.books import Books, Node
@@ -127,6 +128,25 @@ async def test_buckets_come_and_go(server: Server) -> None:
         assert (await added.acquire(KEY, 2)).remaining == 0
         assert not await other.bucket("c").acquire(KEY)
         assert await removed.acquire(KEY, 5)
+
+
+async def test_a_bucket_that_comes_while_the_mode_changes_is_in_the_new_mode(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with opened(server.url, BucketSpec("b", 200, 1, "1h")) as one:
+        side = one._in_force.strong
+        assert side is not None
+        changes = iter([Mode.FALLBACK])
+
+        def mode(store: Store) -> Mode:
+            for new in changes:  # the loop's thread tells all buckets just after it was asked
+                side.worst_mode_changed(new)
+                return Mode.STRONG
+            return Mode.FALLBACK
+
+        monkeypatch.setattr(Store, "mode", property(mode))
+        one.reload(config_of(BucketSpec("b", 200, 1, "1h"), BucketSpec("new", 5, 1, "1h")))
+        assert [bucket.mode for bucket in one.buckets.values()] == [Mode.FALLBACK] * 2
 
 
 async def test_what_an_outage_does_changes_too(server: Server) -> None:

@@ -31,6 +31,7 @@ from crdtbucket.strong.redis.slot_script import (
     parse_slots,
 )
 from crdtbucket.strong.strong_slots import StrongSlotBucket
+from tests.forks import in_child
 from tests.http.middleware.test_asgi import Server as AppServer
 from tests.http.middleware.test_asgi import scope_of
 from tests.http.serving import serving
@@ -250,6 +251,26 @@ async def test_threads_hold_slots_and_an_event_loop_is_not_blocked(server: Serve
         await eventually(lambda: not recorded(server, one))
     with pytest.raises(CrdtbucketError, match=r"closed|not open"):
         await enter(one)
+
+
+def test_a_forked_child_is_refused_and_its_parents_slots_stay(server: Server) -> None:
+    with limiter(server, "a") as one:
+        bucket = bucket_of(one)
+        rules = Limits(one, [Rule("llm", key=lambda request: KEY)])
+        request = ASGIRequest(scope_of(), rules.trusted)
+        with bucket.slot(KEY) as slot:
+            refused = in_child(
+                bucket.slot(KEY).__enter__,
+                bucket.slot(KEY, timeout=None).__enter__,
+                lambda: rules.acquire_sync(request),
+            )
+            assert [told.partition(": this process was forked")[0] for told in refused] == [
+                "LimiterNotOpen"
+            ] * 3
+            assert in_child(slot.release, lambda: slot.__exit__(None)) == ["False", "None"]
+            assert recorded(server, one) == bucket.open_slots == 1
+            assert slot.release()
+        assert bucket.slot(KEY).__enter__().release()
 
 
 async def test_http_holds_and_middleware_ask_redis(server: Server) -> None:

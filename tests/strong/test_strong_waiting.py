@@ -21,7 +21,7 @@ class KickedWhileAsked:
 
     def __init__(self) -> None:
         self.table = SimpleNamespace(now=lambda: 0)
-        self.waiters: Any = StrongWaiters(self)  # type: ignore[arg-type]
+        self.waiters: Any = StrongWaiters(self, self)  # type: ignore[arg-type]
         self.asked = 0
 
     def hash(self, key: str) -> tuple[int, int]:

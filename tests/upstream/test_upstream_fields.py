@@ -10,8 +10,10 @@ from crdtbucket import BucketSpec, Limiter
 from crdtbucket.http.fields import rate_limit_fields
 from crdtbucket.upstream.upstream_fields import (
     LONGEST_S,
+    MAX_FIELDS,
     MAX_NUMBER,
     MAX_QUOTAS,
+    REQUESTS,
     UpstreamQuota,
     read_upstream,
 )
@@ -148,3 +150,11 @@ def test_a_field_that_is_too_long_says_nothing() -> None:
     items = ", ".join(f"p{n};r={n}" for n in range(MAX_QUOTAS + 9))
     assert len(read_upstream(200, [("RateLimit", items)]).quotas) == MAX_QUOTAS
     assert read_upstream(200, [("RateLimit", items + ", p;r=1" * 300)]).quotas == ()
+
+
+def test_no_more_fields_are_read_than_an_honest_service_sends() -> None:
+    """Clients take tens of thousands, and each is looked at on the client's own event loop."""
+    fields = iter([("x-ratelimit-remaining", "7")] + [("x-ratelimit-remaining-a", "1")] * 30_000)
+    state = read_upstream(200, fields)
+    assert state.left(REQUESTS) is not None
+    assert len(list(fields)) == 30_001 - MAX_FIELDS

@@ -19,7 +19,7 @@ cdef class AllReservation:
     cdef readonly tuple reservations
 
     def __init__(self, MultiCore multi not None, acquire, wanted, ttl):
-        """`acquire`: the AllDecision of what `multi.asked` has found, in whatever modes. Nothing is taken yet."""
+        """`acquire`: the AllDecision of what `multi._asked` has found, in whatever modes. Nothing is taken yet."""
         self.multi, self.acquire = multi, acquire
         self.wanted = tuple(wanted)
         self.ttl_ns = ttl_ns(ttl)
@@ -33,7 +33,7 @@ cdef class AllReservation:
 
     async def __aenter__(self):
         self.begin()
-        parts, self.sizes = self.multi.asked(self.wanted)
+        parts, self.sizes = self.multi._asked(self.wanted)
         self.hold(await self.acquire(parts))
         return self
 

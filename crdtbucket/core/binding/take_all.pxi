@@ -67,20 +67,36 @@ cdef class AllDecision:
 
 
 cdef class MultiCore:
-    """Takes from several buckets of one limiter, which are named. `in_force.buckets` has those in force, by name; `find(name)`
-    returns those of any other name, one or more."""
+    """Finds buckets of one limiter by their names, and takes from several. `in_force.buckets` has those in force, by name;
+    `in_force.bucket(name)` finds one by any other name, and `in_force.group(name)` one or more."""
 
     cdef object in_force
-    cdef readonly object find
 
-    def __init__(self, in_force not None, find not None):
-        self.in_force, self.find = in_force, find
+    def __init__(self, in_force not None):
+        self.in_force = in_force
 
-    def take(self, wanted):
-        """All or nothing, without I/O; `Limiter.take_all` says the rest."""
+    def bucket(self, name):
+        """The bucket with this name, whatever kind of hyphens it is spelt with.
+
+        Raises `UnknownBucket`, which lists the names that there are.
+        """
+        cdef dict buckets = self.in_force.buckets
+        cdef PyObject *found = NULL
+        if type(name) is str:                           # most callers write the canonical name
+            found = PyDict_GetItemWithError(buckets, name)
+        return self.in_force.bucket(name) if found is NULL else <object>found
+
+    def take_all(self, wanted):
+        """Takes from several buckets, all or nothing: (bucket, key), (bucket, key, cost) or (bucket, key, cost, floor) each.
+
+        The name that `BucketSpec.parse_all` was given stands for all its buckets.
+
+        What names the same key counts together. All arguments are checked before anything is taken. Raises as `take` and `bucket`,
+        `InvalidKey` when nothing is asked for, and `AcquireRequired` for a strong bucket.
+        """
         return self.take_named(tuple(wanted), None)
 
-    def asked(self, wanted):
+    def _asked(self, wanted):
         """(bucket that decides, key, cost[, floor]) of each (name, key[, cost[, floor]]) in `wanted`, and how many of these each of
         them became. Raises InvalidKey."""
         cdef dict buckets = self.in_force.buckets
@@ -90,7 +106,7 @@ cdef class MultiCore:
             row = row_of(item)
             name, rest = row[0], row[2:] or (_ONE,)
             bucket = buckets.get(name) if type(name) is str else None
-            group = self.find(name) if bucket is None else (bucket,)
+            group = self.in_force.group(name) if bucket is None else (bucket,)
             parts.extend([(bucket.of(row[1]), row[1], *rest) for bucket in group])
             sizes.append(len(group))
         if not parts:
@@ -98,7 +114,7 @@ cdef class MultiCore:
         return parts, sizes
 
     cdef AllDecision take_named(self, tuple wanted, list sizes):
-        """As `take`. `sizes` stays empty where each item is one bucket, else it gets what `asked` says."""
+        """As `take_all`. `sizes` stays empty where each item is one bucket, else it gets what `_asked` says."""
         cdef dict buckets = self.in_force.buckets
         cdef tuple rows = rows_of(wanted)
         cdef call_t call
@@ -117,7 +133,7 @@ cdef class MultiCore:
                     return take_call(&call, rows)
         finally:
             end_call(&call)
-        parts, of_each = self.asked(rows)
+        parts, of_each = self._asked(rows)
         if sizes is not None:
             sizes.extend(of_each)
         return take_all(parts)

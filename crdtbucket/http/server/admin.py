@@ -15,7 +15,7 @@ from crdtbucket.http.server.calls import respond
 from crdtbucket.http.server.refusal import Refusal, read
 from crdtbucket.http.server.routes import Route
 from crdtbucket.http.server.serve_settings import ServeSettings
-from crdtbucket.http.server.siblings import Siblings
+from crdtbucket.http.server.siblings import CANNOT, Siblings
 from crdtbucket.http.server.tokens import ADMIN
 from crdtbucket.http.server.views import Views
 from crdtbucket.limiter.facade import Limiter
@@ -156,8 +156,11 @@ class Admin:
         try:
             new = await asyncio.to_thread(self._limiter.order, body.order)
         except CrdtbucketError as error:
-            if self._siblings is not None and not self._siblings.asked_by_one(request):
-                answer = await self._siblings.forward_to_any(request)
+            siblings = self._siblings
+            if siblings is not None and not self._limiter.stats()["shared"]["leading"]:
+                if siblings.asked_by_one(request):
+                    raise Refusal(CANNOT, str(error)) from error
+                answer = await siblings.forward_to_any(request)
                 if answer is not None:
                     return answer
             AUDIT.warning("order from %s: refused: %s", who, error)

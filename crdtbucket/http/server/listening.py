@@ -46,6 +46,9 @@ class Listening:
                 if shared:  # SO_REUSEPORT would let a second server have the port, too
                     _tcp(*split_address(address), shared=False).close()
                 self.socket = _tcp(*split_address(address), shared=shared)
+                if shared:  # a port that is chosen by the system would not outlast a `pause`
+                    with self.socket as first:
+                        self.socket = _tcp(*first.getsockname()[:2], shared=True)
         except ValueError as error:
             fix = 'write "host:port", or "unix:/path"'
             raise CannotListen(f"an address to listen on {error}: {fix}") from error
@@ -71,6 +74,13 @@ class Listening:
             other.socket = self.socket.dup()
         other.socket.setblocking(False)
         return other
+
+    def pause(self) -> None:
+        """Connections go to the other sockets of the port, until a server listens on this one. A
+        second call does nothing."""
+        listens = self.socket.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN)
+        if listens and self._path is None:  # else all have the same socket
+            self.socket.shutdown(socket.SHUT_RD)
 
     def close(self) -> None:
         """Gives it up. A second call does nothing."""

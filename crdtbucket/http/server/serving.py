@@ -174,6 +174,7 @@ async def serve(
         loop.add_reader(until_closed, _closed(loop, until_closed, ending))
     try:
         async with limiter:
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGHUP})  # see workers.py
             await server.start()
             where = ", ".join(server.addresses)
             LOG.info("%s serves %d bucket(s) on %s", limiter.node, count_of_buckets(limiter), where)

@@ -22,6 +22,8 @@ from crdtbucket.http.server.refusal import Refusal
 LOG = logging.getLogger("crdtbucket.http")
 _HANDLE = re.compile(r"w(\d+)_")
 TIMEOUT_S = 5.0
+CANNOT = 421
+"""The status by which a worker says to another one that it is not the one to ask."""
 
 
 class Siblings:
@@ -67,13 +69,14 @@ class Siblings:
             return None
 
     async def forward_to_any(self, request: web.BaseRequest) -> web.Response | None:
-        """The first success of another worker with this request; None: none had one."""
+        """The answer of the one of the others that says yes or no to this request; None: none is
+        the one to ask, or it cannot be reached."""
         for index in self._others:
             try:
                 answer = await self.forward(index, request)
             except Refusal:  # it does not answer in time
                 continue
-            if answer is not None and answer.status == 200:
+            if answer is not None and answer.status != CANNOT:
                 return answer
         return None
 

@@ -20,12 +20,14 @@ from typing import Any, NoReturn
 from crdtbucket.errors import CrdtbucketError
 from crdtbucket.http.server.listening import UNIX, CannotListen, Listening
 from crdtbucket.http.server.serve_settings import ServeSettings
-from crdtbucket.http.server.serving import SidecarServer, serve
+from crdtbucket.http.server.serving import ENDING, SidecarServer, serve
 from crdtbucket.http.server.siblings import Siblings
 from crdtbucket.limiter.facade import Limiter
 
 LOG = logging.getLogger("crdtbucket.http")
-PASSED_ON = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+PASSED_ON = (*ENDING, signal.SIGHUP)
+AGAIN_S = 5
+"""After so long a worker that could not start is started again, while others serve."""
 
 
 def run_loop(main: Coroutine[Any, Any, None]) -> None:
@@ -80,14 +82,22 @@ class Worker:
         self.siblings = siblings
         self.listening = listening
         self.process = 0
+        self.has_served = False
+        """Whether a process in this place has served."""
 
-    def ended(self) -> bool:
-        """The process has ended; whether it had begun to serve before."""
+    @property
+    def _private(self) -> Path:
+        return Path(self.siblings.address.removeprefix(UNIX))
+
+    @property
+    def serves(self) -> bool:
+        """Whether the process has begun to serve."""
+        return self._private.exists()
+
+    def ended(self) -> None:
+        """The process has ended."""
         self.process = 0
-        private = Path(self.siblings.address.removeprefix(UNIX))
-        served = private.exists()
-        private.unlink(missing_ok=True)
-        return served
+        self._private.unlink(missing_ok=True)
 
 
 class WorkerPool:
@@ -106,7 +116,7 @@ class WorkerPool:
 
     def run(self) -> int:
         """Until all workers have ended; the exit status."""
-        waited = {*PASSED_ON, signal.SIGCHLD}
+        waited = {*PASSED_ON, signal.SIGCHLD, signal.SIGALRM}
         signal.pthread_sigmask(signal.SIG_BLOCK, waited)
         try:
             for worker in self._workers:
@@ -118,6 +128,8 @@ class WorkerPool:
                     self._reap()
                 elif number == signal.SIGHUP:
                     self._signal(signal.SIGHUP)
+                elif number == signal.SIGALRM:
+                    self._start_missing()
                 else:
                     self._end()
         finally:
@@ -138,7 +150,9 @@ class WorkerPool:
         status = 1
         try:
             os.setpgrp()  # a terminal's Ctrl-C reaches the first process alone, which passes it on
-            signal.pthread_sigmask(signal.SIG_UNBLOCK, {*PASSED_ON, signal.SIGCHLD})
+            # SIGHUP would end it until it watches the file: `serve` unblocks that.
+            unblocked = {*ENDING, signal.SIGCHLD, signal.SIGALRM}
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, unblocked)
             for other in self._workers:
                 for one in other.listening if other is not worker else ():
                     one.socket.close()
@@ -169,16 +183,35 @@ class WorkerPool:
                     self._ended(worker, os.waitstatus_to_exitcode(status))
 
     def _ended(self, worker: Worker, status: int) -> None:
-        process, served = worker.process, worker.ended()
+        process, served = worker.process, worker.serves
+        worker.ended()
         if self._ending:
             self._status = self._status or abs(status)
         elif served or status == 0:  # 0: it served, and somebody asked it to end
             LOG.error("worker %d ended with status %d: another one starts", process, status)
+            worker.has_served = True
             self._start(worker)
+        elif worker.has_served and any(one.serves for one in self._workers):
+            # Something has changed since then, such as the file, and the others need none of it.
+            for address in worker.listening:
+                address.pause()
+            LOG.error(
+                "worker %d ended with status %d at its start: another one starts in %d s, and the "
+                "others go on",
+                process,
+                status,
+                AGAIN_S,
+            )
+            signal.alarm(AGAIN_S)
         else:  # another one would end as well
             LOG.critical("worker %d ended with status %d at its start", process, status)
             self._status = abs(status) or 1
             self._end()
+
+    def _start_missing(self) -> None:
+        for worker in self._workers:
+            if not worker.process and not self._ending:
+                self._start(worker)
 
     def _end(self) -> None:
         self._ending = True

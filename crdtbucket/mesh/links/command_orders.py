@@ -12,7 +12,8 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
-from crdtbucket.errors import WireError
+from crdtbucket.errors import MeshError, WireError
+from crdtbucket.mesh.links.counters import LOG
 from crdtbucket.mesh.links.ejections import EjectOrder
 from crdtbucket.mesh.links.node_key import NodeKey, fingerprint_of
 from crdtbucket.mesh.links.order_book import OrderBook
@@ -128,6 +129,13 @@ class CommandBook(OrderBook[CommandOrder]):
     def ordered(self, version: int, content: int) -> CommandOrder | None:
         """The command about a version and its hash."""
         return self.about(ROLLOUT, str(version), f"{content:016x}")
+
+    def _forget(self, kept: StateFile) -> None:
+        # The next process would take itself for one that remembers, and obey that reset again.
+        try:
+            kept.remove()
+        except MeshError as error:
+            LOG.error("after a restart the last reset may be done once more: %s", error)
 
     def _make_room(self, order: CommandOrder) -> str:
         if len(self) < MAX_COMMANDS:

@@ -128,6 +128,10 @@ class OrderBook(Generic[Order]):
             self._kept.save(self.encode())
         except MeshError as error:  # they hold in this process, and peers have them
             LOG.error("orders of operators are not kept over a restart: %s", error)
+            self._forget(self._kept)
+
+    def _forget(self, kept: StateFile) -> None:
+        """Called where `kept` lacks an order. What it has holds after a restart all the same."""
 
     def _load(self, kept: StateFile) -> None:
         data = kept.load()

@@ -9,12 +9,14 @@ from fractions import Fraction
 from typing import Literal, get_args
 
 from crdtbucket.errors import InvalidSpec
-from crdtbucket.spec.bucket_spec import MAX_NODES, OnOutage
+from crdtbucket.spec.bucket_spec import OnOutage
 from crdtbucket.spec.field_checks import check_choice, check_whole, clipped
 from crdtbucket.strong.controller.controller_settings import ControllerSettings
 from crdtbucket.strong.controller.notice import ModeNotice
 from crdtbucket.strong.controller.webhook_target import check_webhook
 
+MAX_NODES = 1_000_000
+"""Processes that may be said to share the limits."""
 Scope = Literal["node", "fleet"]
 
 

@@ -88,9 +88,6 @@ class Controller:
             fix = "latency can lead to eventual or fallback"
             raise InvalidSpec(f"degraded is {degraded!r}", fix, "degraded")
         self.mode = Mode.STRONG
-        self.reason = "nothing speaks against it"
-        self.since = now
-        """When it came into this mode (local ns)."""
         self._settings, self._degraded = settings, Mode(degraded)
         self._limit_ns = settings.ns("latency_limit")
         self._outage_after_ns = settings.ns("outage_after")
@@ -284,7 +281,7 @@ class Controller:
 
     def _switch(self, now: int, after: Mode, reason: str) -> Change:
         change = Change(self.mode, after, reason, now)
-        self.mode, self.reason, self.since = after, reason, now
+        self.mode = after
         self._budget.spend(now)
         self._forget_slowness()
         self._recovery.clear()
@@ -300,6 +297,3 @@ class Controller:
         quantile = self._settings.latency_quantile * 100
         within = "the deadline" if self._alone else self._limit
         return f"p{quantile:g} must be within {within}"
-
-
-__all__ = ["Change", "Controller", "ControllerSettings", "Failure"]

@@ -8,7 +8,8 @@ from functools import wraps
 from typing import Any, TypeVar, cast
 
 from crdtbucket.spec.mode import Mode
-from crdtbucket.strong.controller.mode_controller import Controller, ControllerSettings
+from crdtbucket.strong.controller.controller_settings import ControllerSettings
+from crdtbucket.strong.controller.mode_controller import Controller
 
 Method = TypeVar("Method", bound=Callable[..., Any])
 
@@ -29,9 +30,7 @@ class SharedController(Controller):
     """As `Controller`; each call is whole before the next begins. A `now` may be a little older
     than that of a call before: the time goes on from there."""
 
-    def __init__(
-        self, settings: ControllerSettings, now: int, degraded: Mode = Mode.EVENTUAL
-    ) -> None:
+    def __init__(self, settings: ControllerSettings, now: int, degraded: Mode) -> None:
         super().__init__(settings, now, degraded)
         self.lock = threading.Lock()
         self.now = now

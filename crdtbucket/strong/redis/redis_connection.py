@@ -17,6 +17,7 @@ from crdtbucket.base.clock import now_ns
 from crdtbucket.base.deadline import within
 from crdtbucket.errors import CrdtbucketError, RedisUnavailable
 from crdtbucket.strong.redis.access import Access
+from crdtbucket.strong.redis.command_batch import Batch
 from crdtbucket.strong.redis.lateness import Newest, lateness_of
 from crdtbucket.strong.redis.login import shake_hands, silent, unreachable
 from crdtbucket.strong.redis.resp import NOTHING, GarbledReply, ReplyReader, encode
@@ -36,39 +37,6 @@ class RedisConnectionLost(RedisUnavailable):
 
     def __init__(self, message: str, kind: str = "lost") -> None:
         super().__init__(message, kind)
-
-
-class Batch:
-    """Commands that were written together, and how long their answers took."""
-
-    __slots__ = ("_when_written", "arrived_ns", "late_ns", "written_ns")
-
-    def __init__(self) -> None:
-        self._when_written: Callable[[], None] | None = None
-        self.written_ns = 0
-        """When they were handed to the system (`clock.now_ns`); 0 before that."""
-        self.late_ns = 0
-        """How late the loop had been in all by then."""
-        self.arrived_ns = 0
-        """When the newest answer to one of them was here, read or not."""
-
-    @property
-    def latency_ns(self) -> int:
-        """What the newest answer took, without the time for which it lay unread here."""
-        return max(0, self.arrived_ns - self.written_ns)
-
-    def when_written(self, call: Callable[[], None]) -> None:
-        """Calls this once the commands have left, at once when they have; the last one given."""
-        if self.written_ns:
-            call()
-        else:
-            self._when_written = call
-
-    def leave(self, now: int) -> None:
-        """The commands leave now (`clock.now_ns`)."""
-        self.written_ns = now
-        if self._when_written is not None:
-            self._when_written()
 
 
 class RedisConnection(asyncio.Protocol):

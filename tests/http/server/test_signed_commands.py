@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import logging
+from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 
 import pytest
 
-from crdtbucket import Limiter, MeshConfig
+from crdtbucket import BucketSpec, Limiter, MeshConfig
+from crdtbucket.http.server.siblings import Siblings
 from crdtbucket.mesh.links import order_spread
 from crdtbucket.mesh.links.command_orders import CommandOrder
 from crdtbucket.mesh.links.node_key import NodeKey
 from crdtbucket.rollout.staged import Position, Status
-from tests.http.serving import HEADERS, TOKEN, serving
+from tests.http.serving import HEADERS, TOKEN, Asker, serving
 
 FILE = """
 version: {version}
@@ -86,3 +88,32 @@ async def test_what_is_not_signed_is_refused_and_what_an_operator_signed_is_done
         f"rollout from 127.0.0.1: advance refused: {unsigned_said}",
     ]
     assert any("tokens given back here" in text for text in said)
+
+
+async def test_whichever_worker_is_asked_the_one_that_leads_answers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(order_spread, "LEARNS_S", 0.0)
+    operator, stranger = NodeKey.make(), NodeKey.make()
+    keys = [operator.fingerprint]
+    mesh = MeshConfig(listen="127.0.0.1:0", secret="a secret of these tests", operator_keys=keys)
+
+    def worker(index: int) -> AbstractAsyncContextManager[Asker]:
+        spec = BucketSpec("api", 100, 1, "1d")
+        limiter = Limiter([spec], node="a", mesh=mesh, max_keys=16, shared=tmp_path / "table")
+        return serving(limiter, siblings=Siblings(tmp_path, index, 2), admin_token=TOKEN)
+
+    async def said(client: Asker, by: NodeKey, counter: int) -> tuple[int, str]:
+        order = CommandOrder.reset(by, "mesh", "api", "k", counter).as_text()
+        status, answer, _ = await client.ask(
+            "POST", "/admin/order", headers=HEADERS, json={"order": order}
+        )
+        return status, str(answer.get("detail", answer.get("new")))
+
+    async with worker(0) as leader, worker(1) as other:
+        assert await said(other, operator, 2) == (200, "True")
+        for client in (leader, other):
+            status, why = await said(client, stranger, 3)
+            assert (status, "list it in mesh.operator_keys" in why) == (409, True), why
+            status, why = await said(client, operator, 1)
+            assert (status, "sign one with a counter above" in why) == (409, True), why

@@ -6,6 +6,7 @@ import asyncio
 import os
 import re
 import signal
+import socket
 from collections import Counter
 from contextlib import AsyncExitStack
 from pathlib import Path
@@ -19,7 +20,7 @@ from crdtbucket.http.server.connections import Connections
 from crdtbucket.http.server.listening import Listening
 from crdtbucket.http.server.serve_settings import ServeSettings
 from crdtbucket.http.server.server_metrics import ServerMetrics
-from crdtbucket.http.server.siblings import Siblings
+from crdtbucket.http.server.siblings import CANNOT, Siblings
 from tests.http.test_serve import Process, started
 from tests.mesh.network import eventually
 
@@ -126,6 +127,26 @@ async def test_a_worker_that_dies_is_replaced_and_nothing_is_given_out_twice(
         await taken_by_all(server, 2)
 
 
+async def test_a_worker_that_cannot_be_replaced_yet_ends_nobody(
+    tmp_path: Path, config: str
+) -> None:
+    async with started(tmp_path, "--workers", "2", config=config) as server:
+        await server.line(" on http://")
+        file = tmp_path / "crdtbucket.yaml"
+        file.write_text("services: {")
+        await server.line("what was in force stays")
+        os.kill(min(workers_of(server)), signal.SIGKILL)
+        await server.line("and the others go on")
+        for _ in range(20):  # each connection of its own is one of the worker that is left
+            assert (await ask(server, "/v1/peek", bucket="api", key="k"))[0] == 200
+        file.write_text(config)
+        # This reaches the new one before it could handle it.
+        await eventually(lambda: len(workers_of(server)) == 2, WITHIN_S)
+        server.process.send_signal(signal.SIGHUP)
+        await server.line(" on http://")
+        await taken_by_all(server, 2)
+
+
 async def test_workers_end_with_the_first_process(tmp_path: Path, config: str) -> None:
     async with started(tmp_path, "--workers", "2", config=config) as server:
         await server.line(" on http://")
@@ -185,6 +206,19 @@ def test_sockets_of_one_port(tmp_path: Path) -> None:
     second = first.again()
     assert first.socket.getsockname() == second.socket.getsockname()
     assert first.name == second.name
+    first.socket.settimeout(WITHIN_S)
+    second.socket.settimeout(WITHIN_S)
+    second.pause()
+    second.pause()  # as after a second attempt that failed
+    for _ in range(20):
+        with socket.create_connection(first.socket.getsockname(), timeout=WITHIN_S):
+            first.socket.accept()[0].close()
+    first.pause()
+    with pytest.raises(ConnectionRefusedError):
+        socket.create_connection(first.socket.getsockname(), timeout=WITHIN_S)
+    second.socket.listen()
+    with socket.create_connection(first.socket.getsockname(), timeout=WITHIN_S):
+        second.socket.accept()[0].close()
     first.close()
     second.close()
 
@@ -196,7 +230,7 @@ def test_whose_a_handle_is(tmp_path: Path) -> None:
 
 
 async def test_a_request_goes_to_the_worker_that_can_do_it(tmp_path: Path) -> None:
-    """With the token of the client; none of the others does it."""
+    """With the token of the client; what that one answers is the answer, also where it refuses."""
 
     class Request:
         path = "/admin/order"
@@ -216,7 +250,7 @@ async def test_a_request_goes_to_the_worker_that_can_do_it(tmp_path: Path) -> No
     siblings = Siblings(tmp_path, 1, 4)  # the last one does not run
     async with AsyncExitStack() as stack:
         stack.push_async_callback(siblings.close)
-        for index, status in ((0, 409), (2, 200)):
+        for index, status in ((0, CANNOT), (2, 409)):
             runner = web.ServerRunner(worker(status))
             await runner.setup()
             stack.push_async_callback(runner.cleanup)
@@ -224,7 +258,7 @@ async def test_a_request_goes_to_the_worker_that_can_do_it(tmp_path: Path) -> No
         request: Any = Request()
         answer = await siblings.forward_to_any(request)
         assert answer is not None
-        assert (answer.status, answer.body) == (200, b'{"by": 200}')
+        assert (answer.status, answer.body) == (409, b'{"by": 409}')
         alone = Siblings(tmp_path, 2, 4)
         stack.push_async_callback(alone.close)
         assert await alone.forward_to_any(request) is None

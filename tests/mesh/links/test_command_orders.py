@@ -283,6 +283,26 @@ def test_a_command_is_kept_before_it_is_obeyed() -> None:
     assert book(kept).ordered(2, 0xABC) == rollout(2)
 
 
+def test_a_reset_that_could_not_be_kept_is_not_obeyed_again() -> None:
+    kept = KeptFile()
+
+    async def story() -> None:
+        first = Spread(kept)
+        first.spread.start()
+        link = first.link()
+        await asyncio.sleep(LEARNS_S + 1)
+        first.spread.receive(link, packed([reset(1)]))
+        kept.full = True
+        first.spread.receive(link, packed([reset(2)]))
+        assert first.obeyed == [reset(1), reset(2)]
+        after = Spread(kept)
+        after.spread.start()
+        after.spread.receive(after.link(), packed([reset(1), reset(2)]))
+        assert after.obeyed == []
+
+    VirtualTime().run(story())
+
+
 def test_what_is_refused_is_counted_each_time_and_logged_once(
     caplog: pytest.LogCaptureFixture,
 ) -> None:

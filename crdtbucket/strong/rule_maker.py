@@ -1,0 +1,98 @@
+"""Makes the rules of strong buckets from their definitions and the settings for outages."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from fractions import Fraction
+
+from crdtbucket.limiter.tables import Tables
+from crdtbucket.spec.bucket_spec import BucketSpec, OnOutage
+from crdtbucket.strong.controller.degradation import Degradation, Scope
+from crdtbucket.strong.quota import Quota
+from crdtbucket.strong.redis.redis_config import RedisConfig
+from crdtbucket.strong.redis.registry import WantedShare
+from crdtbucket.strong.redis.replicated import FORGET_AFTER_MS, Regions, ReplicatedArguments
+from crdtbucket.strong.redis.script import Arguments
+from crdtbucket.strong.slot_rules import SlotRules, check_strong_slots
+from crdtbucket.strong.store_rules import Rules
+
+
+class RuleMaker:
+    """The rules of one limiter's strong buckets, of tokens and of slots."""
+
+    def __init__(
+        self,
+        config: RedisConfig,
+        degradation: Degradation,
+        tables: Tables,
+        regions: Regions | None,
+        forget_after_ms: int | None,
+    ) -> None:
+        """`regions`: of a replicated Redis. `forget_after_ms`: silence after which a node, or a
+        whole region, shares the limits no more; None for a limiter without a mesh."""
+        self.degradation = degradation
+        self._retention_ms = config.retention_ms
+        self._shared = tables.file is not None
+        self._quotas = tables.quotas
+        self._regions = regions
+        self._forget_after_ms = forget_after_ms or FORGET_AFTER_MS
+        # Kept, because every decision asks for it.
+        self._wanted: tuple[Degradation, int, WantedShare] | None = None
+
+    def of(self, spec: BucketSpec, max_debt: int) -> Rules:
+        """The rules of a definition of tokens. Raises `InvalidSpec` for one that the script cannot
+        compute."""
+        quota = Quota(self._quotas, spec, self._ratio, fleet=self._fleet)
+        return Rules(self._arguments(spec, max_debt), self._on_outage(spec), quota)
+
+    def of_slots(self, spec: BucketSpec) -> SlotRules:
+        """The rules of a definition of slots. Raises `InvalidSpec` where they cannot be strong."""
+        check_strong_slots(spec, self._shared, self._regions is not None)
+        assert spec.slots is not None, "a definition of slots"
+        return SlotRules(spec.slots, self._on_outage(spec), self._ratio, self._fleet)
+
+    def check(self, spec: BucketSpec, max_debt: int) -> None:
+        """Raises `InvalidSpec` for a definition that strong mode cannot keep."""
+        if spec.slots is None:
+            self._arguments(spec, max_debt)
+        else:
+            self.of_slots(spec)
+
+    def outages(
+        self, on_outage: OnOutage, ratio: float, scope: Scope, expected_nodes: int | None
+    ) -> None:
+        """Changes what buckets without an `on_outage` of their own do in an outage. Their rules are
+        to be made anew afterwards."""
+        self.degradation = replace(
+            self.degradation,
+            on_outage=on_outage,
+            fallback_ratio=ratio,
+            fallback_scope=scope,
+            expected_nodes=expected_nodes,
+        )
+
+    def wanted_share(self) -> WantedShare:
+        """As of `StoreOwner`."""
+        how, quotas = self.degradation, self._quotas
+        group = quotas.epoch if quotas.shared else 0
+        if self._wanted is None or self._wanted[:2] != (how, group):
+            ratio, nodes = float(how.fallback_ratio), how.expected_nodes or 1
+            self._wanted = how, group, WantedShare(ratio, self._fleet, nodes, group)
+        return self._wanted[2]
+
+    def _arguments(self, spec: BucketSpec, max_debt: int) -> Arguments:
+        regions, retention_ms = self._regions, self._retention_ms
+        if regions is None:
+            return Arguments(spec, max_debt, retention_ms)
+        return ReplicatedArguments(spec, max_debt, regions, retention_ms, self._forget_after_ms)
+
+    def _on_outage(self, spec: BucketSpec) -> OnOutage:
+        return spec.on_outage or self.degradation.on_outage
+
+    @property
+    def _ratio(self) -> Fraction:
+        return Fraction(str(self.degradation.fallback_ratio))
+
+    @property
+    def _fleet(self) -> bool:
+        return self.degradation.fallback_scope == "fleet"
