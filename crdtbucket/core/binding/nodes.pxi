@@ -87,11 +87,13 @@ cdef class _Nodes(_Definitions):
         """Records a member: its running epoch, and whether it is connected here directly. Returns its origin id."""
         cdef uint32_t origin = self.origin(node, epoch)
         cdef node_t *n = &self.t.nodes[node]
-        n.origin = <uint16_t>origin
-        n.connected = connected
+        cdef bint changed = not n.known or n.connected != connected
         if not n.known:
             n.known = 1
             n.last_seen = clock_ns(&self.t)
+        n.origin = <uint16_t>origin
+        n.connected = connected
+        if changed:  # of the connection: a process that was killed may not have come to it
             refresh_far(&self.t)
         return origin
 
