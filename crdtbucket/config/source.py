@@ -12,15 +12,19 @@ from pathlib import Path
 from typing import Any
 
 from ruamel.yaml import YAML
+from ruamel.yaml.composer import Composer
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
 from ruamel.yaml.nodes import MappingNode, ScalarNode, SequenceNode
+from ruamel.yaml.scanner import Scanner, ScannerError
 
 from crdtbucket.errors import ConfigError, Problem
 
-MAX_FILE_BYTES = 4 * 1024 * 1024
-# Aliases let a small file describe a huge tree; no real configuration comes near these.
-MAX_NODES = 200_000
+# No real configuration comes near these. To read a value takes the parser some 50 us, a tag the
+# square of its length, and aliases let a small file describe a huge tree.
+MAX_FILE_BYTES = 1 << 20
+MAX_NODES = 50_000
 MAX_DEPTH = 50
+MAX_TAG = 100
 
 _SCALARS = ("null", "bool", "int", "float", "str")
 
@@ -109,7 +113,7 @@ def read_tree(path: Path, source: Source) -> YamlNode:
         fault = Problem(f"cannot be read: {reason}", "check the path", file=source.file)
         raise ConfigError([fault]) from error
     if len(data) > MAX_FILE_BYTES:
-        fault = Problem("is over 4 MiB", "this is not a configuration", file=source.file)
+        fault = Problem("is over 1 MiB", "this is not a configuration", file=source.file)
         raise ConfigError([fault])
     return _Reader(source).read(_decoded(data, source.file))
 
@@ -153,12 +157,40 @@ def _decoded(data: bytes, file: str) -> str:
         raise ConfigError([fault]) from error
 
 
+class _TooLarge(Exception):
+    """The file has more values than a configuration may have."""
+
+
+class _Composer(Composer):
+    """Stops at more values than a configuration may have, before it has read them all."""
+
+    count = 0
+
+    def compose_node(self, parent: Any, index: Any) -> Any:
+        self.count += 1
+        if self.count > MAX_NODES:
+            raise _TooLarge
+        return super().compose_node(parent, index)
+
+
+class _Scanner(Scanner):
+    """Reads no tag that is longer than any that is used."""
+
+    def scan_tag(self) -> Any:
+        here = self.reader.prefix(MAX_TAG + 1)
+        if len(here) > MAX_TAG and len(here.split(None, 1)[0]) > MAX_TAG:
+            mark = self.reader.get_mark()
+            raise ScannerError("while scanning a tag", mark, f"over {MAX_TAG} characters", mark)
+        return super().scan_tag()
+
+
 class _Reader:
     """Turns the composed YAML into `YamlNode`s."""
 
     def __init__(self, source: Source) -> None:
         self._source = source
         self._yaml = YAML(typ="safe", pure=True)
+        self._yaml.Composer, self._yaml.Scanner = _Composer, _Scanner
         self._count = 0
 
     def read(self, text: str) -> YamlNode:
@@ -166,8 +198,9 @@ class _Reader:
             composed = self._yaml.compose(text)
         except YAMLError as error:
             raise ConfigError([self._syntax_problem(error, text)]) from error
-        except RecursionError as error:  # brackets by the thousand exhaust the parser's stack
-            fault = Problem("too large or too deep", "nest less", "", self._source.file)
+        except (RecursionError, _TooLarge) as error:  # brackets by the thousand exhaust the stack
+            fix = f"nest less, and write at most {MAX_NODES:,} values"
+            fault = Problem("too large or too deep", fix, "", self._source.file)
             raise ConfigError([fault]) from error
         if composed is None:
             return YamlNode({}, "", 1, 1, 1, 1)

@@ -13,7 +13,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from crdtbucket.base.address import is_loopback, split_address
-from crdtbucket.config import Config, load_config, model, redis_section
+from crdtbucket.config import Config, load_config, model, redis_section, source
+from crdtbucket.config.source import MAX_FILE_BYTES
 from crdtbucket.errors import ConfigError, MeshError
 from crdtbucket.mesh.mesh_config import MeshConfig
 from crdtbucket.spec.bucket_spec import BucketSpec
@@ -477,13 +478,19 @@ def test_every_fault_is_told_at_once(load: Load) -> None:
     [
         (b"node: \xff\n", ":1:7: is not UTF-8 (save it as UTF-8)"),
         (b"a: b\nnode: a\x00b\n", "holds a control character"),
-        (b"#" * (4 * 1024 * 1024 + 1), "over 4 MiB"),
+        (b"#" * (MAX_FILE_BYTES + 1), "over 1 MiB"),
         (b"a: &a\n  b: *a\n", "too large or too deep"),
         (b"a: " + b"[" * 60 + b"]" * 60, "too large or too deep"),
         (b"a: " + b"[" * 2_000, "too large or too deep"),
+        (b"a: [" + b"1, " * 2_000, "too large or too deep (nest less, and write at most 1,000 val"),
+        (b"a: " + b"!" * 2_000, ":1:4: not valid YAML: while scanning a tag over 100 characters"),
+        (b"node: !" + b"x" * 90 + b" b", "is not used here (remove the tag)"),
     ],
 )
-def test_files_that_cannot_be_read(tmp_path: Path, data: bytes, message: str) -> None:
+def test_files_that_cannot_be_read(
+    tmp_path: Path, data: bytes, message: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(source, "MAX_NODES", 1_000)
     file = tmp_path / "limits.yaml"
     file.write_bytes(data)
     with pytest.raises(ConfigError) as caught:
@@ -493,7 +500,7 @@ def test_files_that_cannot_be_read(tmp_path: Path, data: bytes, message: str) ->
 
 
 def test_no_more_is_read_of_a_file_than_it_may_have() -> None:
-    with pytest.raises(ConfigError, match="over 4 MiB"):
+    with pytest.raises(ConfigError, match="over 1 MiB"):
         load_config("/dev/zero")  # which never ends
 
 
