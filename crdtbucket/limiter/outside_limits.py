@@ -35,7 +35,7 @@ class OutsideLimits:
     """The limits from outside of all buckets of one limiter."""
 
     def __init__(self, in_force: InForce) -> None:
-        """No bucket is connected yet. `in_force` makes those of limits."""
+        """No bucket is connected yet. `in_force` makes the buckets that decide by these limits."""
         self._in_force = in_force
         self._of: dict[str, BucketOverrides] = {}
         self._made: dict[str, Bucket] = {}
@@ -57,14 +57,14 @@ class OutsideLimits:
         }
 
     def of(self, bucket: str) -> BucketOverrides:
-        """Those of the keys of a bucket, by its key."""
+        """What decides on the keys of one bucket, which is named as in `BucketSpec.key`."""
         found = self._of.get(bucket)
         if found is None:
             found = self._of.setdefault(bucket, BucketOverrides(self.define, self._in_force.lock))
         return found
 
     def deciding(self, bucket: str) -> Iterable[Bucket]:
-        """The buckets of the limits that keys of a bucket have, by its key."""
+        """The buckets of the limits that keys of one bucket have; it is named as for `of`."""
         found = self._of.get(bucket)
         return () if found is None else found.deciding()
 
@@ -131,7 +131,7 @@ class BucketOverrides:
         self.asked: AskedLimits | None = None
         """What a function says."""
         self.in_force = False
-        """Whether this is a bucket in force, and not the override of one."""
+        """Whether the bucket is in force, and is not itself the override of another one."""
         self._define = define
         self._lock = lock
         self._given: dict[str, OutsideLimit] = {}

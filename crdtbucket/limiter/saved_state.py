@@ -36,15 +36,16 @@ class SavedState:
         one of them began this epoch, so that nothing is to be restored. Raises `MeshError`.
         """
         directory.open()
-        self.directory, self._machine = directory, machine
-        # The epoch of a shared table may be recorded already: by a process that was killed since.
-        epochs = directory.begin_epoch(self._table.epoch, handed_over=shared)
-        saved = None if goes_on else directory.snapshot.load()
-        if saved is not None:
-            self._restore(saved, machine, name, epochs)
-        if self._strong is not None:
-            owed = None if saved is None else directory.owed.load()
-            self._strong.resume(owed, directory.directory)
+        with self._saving:  # a snapshot that is saved now would replace the one that is to be read
+            self.directory, self._machine = directory, machine
+            # The epoch of a shared table may be recorded already: by a process that was killed.
+            epochs = directory.begin_epoch(self._table.epoch, handed_over=shared)
+            saved = None if goes_on else directory.snapshot.load()
+            if saved is not None:
+                self._restore(saved, machine, name, epochs)
+            if self._strong is not None:
+                owed = None if saved is None else directory.owed.load()
+                self._strong.resume(owed, directory.directory)
 
     def save(self) -> None:
         """Saves a snapshot. It takes as long as the disk does."""
@@ -62,14 +63,14 @@ class SavedState:
         try:
             self.save()
         finally:
-            with self._saving:
-                self.give_up()
+            self.give_up()
 
     def give_up(self) -> None:
-        """Gives the directory up as it is."""
-        if self.directory is not None:
-            self.directory.close()
-            self.directory = None
+        """Gives the directory up as it is. A snapshot that is being saved is finished first."""
+        with self._saving:
+            if self.directory is not None:
+                self.directory.close()
+                self.directory = None
 
     def _restore(self, saved: bytes, machine: MeshNode, name: str, epochs: int) -> None:
         from crdtbucket.mesh.snapshot import OtherFormat

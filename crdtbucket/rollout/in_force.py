@@ -110,11 +110,13 @@ class InForce:
 
     def held_keys(self, bucket: Bucket) -> Iterator[str | bytes]:
         """Keys of a bucket, and of its overrides, that are held here."""
-        wanted = {bucket.spec.name, *(override.name for _, override in bucket.spec.overrides)}
-        wanted |= {one.spec.name for one in self.outside.deciding(bucket.spec.key)}
-        for of, key in list(bucket.table.names.values()):  # a copy: other threads go on taking
+        overrides = (self.known(override.key) for _, override in bucket.spec.overrides)
+        every = (bucket, *overrides, *self.outside.deciding(bucket.spec.key))
+        by_name = {one.spec.name: one for one in every if one is not None}
+        for name, key in list(bucket.table.names.values()):  # a copy: other threads go on taking
+            one = by_name.get(name)
             # Another process of a shared table may have evicted it.
-            if of in wanted and not (bucket.table.shared and self.bucket(of).debt(key) is None):
+            if one is not None and not (bucket.table.shared and one.debt(key) is None):
                 yield key
 
     def decided(self) -> Counts:
@@ -189,7 +191,8 @@ class InForce:
     def make_override(self, spec: BucketSpec, owner: BucketSpec) -> Bucket:
         """The bucket of an override of `owner`, with this definition from now on. Raises
         `InvalidSpec` for one that strong mode cannot keep."""
-        if self.strong is not None and not self.buckets[owner.key].immediate:
+        owning = self.known(owner.key)  # a caller may still hold one that was removed
+        if self.strong is not None and owning is not None and not owning.immediate:
             self.strong.rule_maker.check(spec, self.ceiling(spec) - spec.capacity)
         bucket = self._overriding[spec.key] = self._defined(spec, owner)
         return bucket

@@ -116,8 +116,8 @@ class FileWatch:
 
 
 def content_of(path: str | os.PathLike[str]) -> bytes:
-    """Tells one content of a file from another; b"" where there is no file to read, as what is read
-    from a pipe would be gone."""
+    """Tells one content of a file from another. Returns b"" where there is no regular file: a pipe
+    is not read here, since what was read would be missing for its real reader."""
     from crdtbucket.config.source import beginning_of  # reads YAML: for those who have a file
 
     if not os.path.isfile(path):

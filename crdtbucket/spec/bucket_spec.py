@@ -35,7 +35,7 @@ SLOT_TOKENS = 1_000
 """Of a slot's own bucket: a hold that may last the whole ttl takes all of them."""
 SLOT_HOLDERS = 64
 """Nodes that may take one slot before they know of each other, and are all counted."""
-LONGEST_NS = 366 * 86_400 * NS_PER_SECOND
+MAX_INTERVAL_NS = 366 * 86_400 * NS_PER_SECOND
 
 _HYPHENS = dict.fromkeys([*range(0x2010, 0x2016), 0x2212], "-")
 _SEVERAL = re.compile(r"\s*;\s*(?=\d)")
@@ -125,13 +125,17 @@ class BucketSpec:
         `calendar`, which see. Raises `InvalidSpec`, naming the field and the fix.
         """
         debt = capacity if max_debt is None else max_debt
-        vars(self).update(  # the way past `frozen`, once
+        vars(self).update(  # the way past `frozen`, which only forbids `self.name = ...`
             name=check_name(name),
             capacity=check_whole("capacity", capacity, 1, MAX_TOKENS),
             refill_rate=check_whole("refill_rate", refill_rate, 1, MAX_TOKENS),
             refill_interval=refill_interval,
             interval_ns=check_duration(
-                "refill_interval", refill_interval, 1, LONGEST_NS, "above 0 and at most 366 days"
+                "refill_interval",
+                refill_interval,
+                1,
+                MAX_INTERVAL_NS,
+                "above 0 and at most 366 days",
             ),
             max_debt=check_whole("max_debt", debt, 0, MAX_TOKENS),
             max_keys=None if max_keys is None else check_whole("max_keys", max_keys, 1, MAX_TOKENS),

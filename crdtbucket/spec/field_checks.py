@@ -31,7 +31,8 @@ def check_whole(field_name: str, value: int, low: int, high: int) -> int:
 def check_duration(
     field_name: str, value: str | int | float | timedelta, low: int, high: int, words: str
 ) -> int:
-    """Its ns, when they are from `low` to `high`, which `words` say; else `InvalidSpec`."""
+    """The nanoseconds of a duration. Raises `InvalidSpec` unless they are from `low` to `high`;
+    `words` are that range as the error says it."""
     ns = duration_ns(value, field_name)
     if not low <= ns <= high:
         raise InvalidSpec(f"{field_name} is {value!r}", f"it must be {words}", field_name)
@@ -56,7 +57,7 @@ def check_rate(refill_rate: int, interval_ns: int, capacity: int, max_debt: int)
 
 
 def check_choice(field_name: str, value: str, choices: tuple[str, ...]) -> str:
-    """`value`, when it is one of the words; else `InvalidSpec`."""
+    """Returns `value`. Raises `InvalidSpec` unless it is one of the words."""
     if not isinstance(value, str) or value not in choices:
         words = " or ".join(f'"{choice}"' for choice in choices)
         raise InvalidSpec(f"{field_name} is {clipped(value)}", f"write {words}", field_name)

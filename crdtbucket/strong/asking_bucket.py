@@ -1,4 +1,4 @@
-"""What all buckets have in common whose decisions a common store makes, of tokens and of slots."""
+"""The base of the buckets whose decisions a common store makes: those of tokens and of slots."""
 
 from __future__ import annotations
 

@@ -62,8 +62,8 @@ class StoreNames:
         return Column(owner, generation, taken, refunded, home)
 
     def origin(self, column: Column) -> int:
-        """The number in the table of the owner of a column, of which Redis says in which region it
-        asks. Raises `WireError`, `RedisReplyError`."""
+        """The number that the owner of a column has in the table. Remembers the region in which
+        the owner asks, where Redis says it. Raises `WireError`, `RedisReplyError`."""
         epoch, node = script.read_owner(column.owner)
         origin = self._table.origin(self._roster.node(node), epoch)
         if column.home:

@@ -22,7 +22,8 @@ class Answered(Protocol):
 class RequestLedger(Protocol):
     """What made a request, and counts what became of it: `Ledger` says how.
 
-    Whoever counts nothing of a request that is given up has the last two from here.
+    The last two do nothing here: that is right for a ledger that has counted all that it needs
+    when it gives a request up.
     """
 
     def book(

@@ -130,6 +130,16 @@ async def test_buckets_come_and_go(server: Server) -> None:
         assert await removed.acquire(KEY, 5)
 
 
+async def test_a_bucket_that_was_removed_still_asks_for_the_limits_of_new_keys(
+    server: Server,
+) -> None:
+    asking = BucketSpec("b", 5, 1, "1h", overrides=lambda key: "30/hour")
+    async with opened(server.url, asking) as limiter:
+        removed = limiter.bucket("b")
+        limiter.reload(config_of(BucketSpec("c", 5, 1, "1h")))
+        assert (await removed.acquire(KEY)).limit == 30
+
+
 async def test_a_bucket_that_comes_while_the_mode_changes_is_in_the_new_mode(
     server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -1,0 +1,99 @@
+"""Tests of what outlives a process: a save in another thread may come at any moment."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from crdtbucket.limiter.saved_state import SavedState
+
+MOMENT_S = 0.1
+"""Long enough for a thread that nothing holds up. On a slow machine a fault may stay unseen; a
+correct program never fails."""
+
+
+class Directory:
+    """A state directory in which an earlier epoch has left a snapshot."""
+
+    directory = "anywhere"
+
+    def __init__(self) -> None:
+        self.snapshot = self
+        self.kept = b"left"
+        self.opened = False
+        self.meanwhile: Callable[[], None] = lambda: None
+        """What another thread does while the snapshot is read or written."""
+        self.thread = threading.Thread()
+        self.opened_then: list[bool] = []
+
+    def open(self) -> None:
+        self.opened = True
+
+    def close(self) -> None:
+        self.opened = False
+
+    def begin_epoch(self, *_: object, **__: object) -> int:
+        return 2
+
+    def load(self) -> bytes:
+        self._meanwhile()
+        return self.kept
+
+    def save(self, data: bytes) -> None:
+        self._meanwhile()
+        self.kept = data
+
+    def _meanwhile(self) -> None:
+        work, self.meanwhile = self.meanwhile, lambda: None
+        self.thread = threading.Thread(target=work)
+        self.thread.start()
+        self.thread.join(MOMENT_S)
+        self.opened_then.append(self.opened)
+
+
+class Machine:
+    """The protocol of a node; its snapshot is what it remembers."""
+
+    def __init__(self) -> None:
+        self.memory = b"nothing"
+
+    def restore(self, saved: bytes) -> int:
+        self.memory = saved
+        return 1
+
+    def snapshot(self) -> bytes:
+        return self.memory
+
+
+@pytest.fixture
+def state() -> SavedState:
+    table: Any = SimpleNamespace(epoch=1, suspects=0)
+    return SavedState(table, None)
+
+
+def begin(state: SavedState, directory: Any, machine: Any) -> None:
+    state.begin(directory, machine, "a", shared=True, goes_on=False)
+
+
+def test_no_snapshot_replaces_that_of_the_last_epoch_before_it_is_read(state: SavedState) -> None:
+    directory, machine = Directory(), Machine()
+    directory.meanwhile = state.save
+    begin(state, directory, machine)
+    saver = directory.thread
+    saver.join()
+    assert machine.memory == directory.kept == b"left"
+
+
+def test_the_directory_is_given_up_after_a_save_that_is_under_way(state: SavedState) -> None:
+    directory, machine = Directory(), Machine()
+    begin(state, directory, machine)
+    directory.opened_then.clear()
+    directory.meanwhile = state.give_up
+    state.save()
+    directory.thread.join()
+    assert (directory.opened_then, directory.opened) == ([True], False)
+    assert state.directory is None
