@@ -11,8 +11,8 @@ SENTINEL_PORT = 26379
 
 @dataclass(frozen=True)
 class Address:
-    """Of a Redis server: a TCP port of a host, or a unix socket where `path` is set. str() is what
-    people read."""
+    """The address of a Redis server: a TCP port of a host, or a Unix socket where `path` is set.
+    str() is what people read."""
 
     host: str = ""
     port: int = REDIS_PORT

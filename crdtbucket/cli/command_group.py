@@ -30,10 +30,11 @@ class CommandGroup(click.Group):
 
 
 class ImportedCommands(Mapping[str, click.Command]):
-    """Commands by name, each imported when it is asked for: none waits for what others need."""
+    """Commands by name, each imported when it is asked for: no command waits for imports that only
+    others need."""
 
     def __init__(self, modules: Mapping[str, str]) -> None:
-        """`modules`: of each command, which has its name there."""
+        """`modules`: the module in which each command is defined, under the command's name."""
         self._modules = modules
 
     def __getitem__(self, name: str) -> click.Command:

@@ -89,13 +89,14 @@ def default_of(section: type[Section], name: str) -> Any:
 def meanings(section: type[Section]) -> dict[str, str]:
     """What stands below each key in the source, that of the section's bases included.
 
-    Pydantic would read the source of every section at each start, for which nobody asks.
+    Pydantic can do this as well, but reads the source of all sections at each start, though only
+    the schema and the reference need it.
     """
     found: dict[str, str] = {}
     for kind in reversed(section.__mro__[: section.__mro__.index(Section)]):
-        [made] = ast.parse(inspect.getsource(kind)).body
-        assert isinstance(made, ast.ClassDef)
-        for key, below in pairwise(made.body):
+        [definition] = ast.parse(inspect.getsource(kind)).body
+        assert isinstance(definition, ast.ClassDef)
+        for key, below in pairwise(definition.body):
             match key, below:
                 case ast.AnnAssign(ast.Name(name)), ast.Expr(ast.Constant(str(words))):
                     found[name] = " ".join(words.split())
@@ -128,6 +129,7 @@ def reference() -> Iterator[tuple[str, Any, str]]:
 def _rows(
     section: type[Section], prefix: str, listed_at: dict[tuple[type[Section], str], str]
 ) -> Iterator[tuple[str, Any, str]]:
+    texts = meanings(section)
     for name, field in section.model_fields.items():
         path = prefix + name
         inner, is_named = section_of(field)
@@ -142,7 +144,7 @@ def _rows(
             inside = "[]." if listed else ".*." if is_named else "."
             yield from _rows(inner, path + inside, listed_at)
         else:
-            yield path, default_of(section, name), meanings(section)[name]
+            yield path, default_of(section, name), texts[name]
 
 
 def _defaults(settings: type) -> Mapping[str, Any]:
@@ -161,9 +163,9 @@ def _sections(kind: type[Section]) -> Iterator[type[Section]]:
 def _definition(schema: dict[str, Any], kind: type[Section]) -> dict[str, Any]:
     """A section's schema as people write it: blanks, references, and a value that stands alone."""
     schema.pop("title", None)
-    told = meanings(kind)
+    texts = meanings(kind)
     schema["properties"] = {
-        name: _property(one, default_of(kind, name), told.get(name, ""))
+        name: _property(one, default_of(kind, name), texts.get(name, ""))
         for name, one in schema["properties"].items()
     }
     if kind.alone is None:

@@ -137,8 +137,8 @@ def _expression(pattern: str, groups: Iterator[int]) -> str:
 def _segment(texts: list[str], groups: Iterator[int]) -> str:
     """One segment of a path: these texts with anything between them.
 
-    Each text between two others is where it is found first, and is never looked for again: with
-    three of them a long path of a client would else take hours.
+    Each text between two others is taken at the first place where it is found, without
+    backtracking: with three such texts that would take hours for a long path of a client.
     """
     first, *others = map(re.escape, texts)
     if not others:

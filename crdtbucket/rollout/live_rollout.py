@@ -276,7 +276,7 @@ class LiveRollout:
         running = self._in_force.config
         known = self._advertised
         self._advertised = position if known is None else known.merged(position)
-        if running is None or position.of != running.identity or self._advertised == known:
+        if running is None or self._advertised == known or position.of != running.identity:
             return
         if position.status is not Status.DONE:
             LOG.warning(

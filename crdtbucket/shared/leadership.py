@@ -38,9 +38,9 @@ class Leadership:
         failed: Callable[[], None],
         show: Callable[[], None],
     ) -> None:
-        """`make` makes the mesh; it is started at once, and then `started` is called, or `failed`:
-        this process, or another one, makes the next. `show` writes what is known of the mesh into
-        the table; it is called every second."""
+        """`make` makes the mesh, which is started at once. Then `started` is called, or `failed`
+        where the start did not succeed: whichever process leads next makes another mesh. `show`
+        writes what is known of the mesh into the table; it is called every second."""
         self._table = table
         self._file = file
         self._make = make

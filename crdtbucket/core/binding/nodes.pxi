@@ -93,7 +93,7 @@ cdef class _Nodes(_Definitions):
             n.last_seen = clock_ns(&self.t)
         n.origin = <uint16_t>origin
         n.connected = connected
-        if changed:  # of the connection: a process that was killed may not have come to it
+        if changed:  # a process that was killed may have stored `last_seen` without this
             refresh_far(&self.t)
         return origin
 

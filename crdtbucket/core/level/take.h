@@ -197,7 +197,7 @@ static inline int keep_full(const table_t *t, hot_t *hot, int64_t base, int64_t 
     return CAS(hot->base, base, raised) ? ALLOWED : DENIED;
 }
 
-/* Whether the debt alone decides on a key: it is whole ns, and no peer that is not seen counts. */
+/* Whether the debt alone decides on a key: it is whole ns, and no silent peer counts. */
 static inline int is_plain(const table_t *t, const definition_t *d, const hot_t *hot, int64_t now)
 {
     const header_t *h = t->h;

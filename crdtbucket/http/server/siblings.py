@@ -69,8 +69,8 @@ class Siblings:
             return None
 
     async def forward_to_any(self, request: web.BaseRequest) -> web.Response | None:
-        """The answer of the one of the others that says yes or no to this request; None: none is
-        the one to ask, or it cannot be reached."""
+        """The answer of the first other worker that does not answer `CANNOT`; None where all do,
+        or cannot be reached."""
         for index in self._others:
             try:
                 answer = await self.forward(index, request)

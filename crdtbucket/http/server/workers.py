@@ -133,6 +133,7 @@ class WorkerPool:
                 else:
                     self._end()
         finally:
+            signal.alarm(0)  # without the block it would end this process
             signal.pthread_sigmask(signal.SIG_UNBLOCK, waited)
             os.close(self._alive)
             os.close(self._life)
@@ -192,7 +193,8 @@ class WorkerPool:
             worker.has_served = True
             self._start(worker)
         elif worker.has_served and any(one.serves for one in self._workers):
-            # Something has changed since then, such as the file, and the others need none of it.
+            # What fails now, such as a file that was changed, is read at a start only: the other
+            # workers do not need it.
             for address in worker.listening:
                 address.pause()
             LOG.error(

@@ -131,7 +131,8 @@ class CommandBook(OrderBook[CommandOrder]):
         return self.about(ROLLOUT, str(version), f"{content:016x}")
 
     def _forget(self, kept: StateFile) -> None:
-        # The next process would take itself for one that remembers, and obey that reset again.
+        # With an old file the next process would not wait until it has learned which resets are
+        # past, and would obey the one that the file lacks once more.
         try:
             kept.remove()
         except MeshError as error:

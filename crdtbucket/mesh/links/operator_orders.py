@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from crdtbucket.errors import WireError
 from crdtbucket.mesh.links.background_tasks import BackgroundTasks
@@ -53,7 +53,7 @@ class OperatorOrders:
         """New limits are not sent any more."""
         self._overrides.stop()
 
-    def change(self, operators: tuple[str, ...]) -> None:
+    def change(self, operators: Sequence[str]) -> None:
         """Other operators give commands from now on."""
         self._commands.change(operators)
 

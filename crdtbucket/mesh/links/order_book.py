@@ -131,7 +131,8 @@ class OrderBook(Generic[Order]):
             self._forget(self._kept)
 
     def _forget(self, kept: StateFile) -> None:
-        """Called where `kept` lacks an order. What it has holds after a restart all the same."""
+        """Called when an order could not be written to `kept`. What stands there may stay: after a
+        restart those orders hold, and peers send the others."""
 
     def _load(self, kept: StateFile) -> None:
         data = kept.load()

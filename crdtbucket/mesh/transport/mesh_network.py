@@ -147,7 +147,7 @@ class MeshNetwork:
     def _renew(self, config: MeshConfig, keys: Keyring, own: NodeKey | None) -> None:
         self._keys = keys
         self.peer_keys.change(config, own)
-        self.orders.change(tuple(config.operator_keys))
+        self.orders.change(config.operator_keys)
         for link in [*self.links.all(), *self._observers]:
             used = link.identity.used
             known = keys.accepts(used) or (link in self._observers and keys.is_observers(used))
@@ -292,7 +292,8 @@ class MeshNetwork:
                 self._transport.aim([one for one in self._node.known_addresses() if one])
             await asyncio.sleep(WATCH_S)
 
-    def _give_up_links(self) -> None:  # by itself: its last link must not live until the next look
+    def _give_up_links(self) -> None:
+        # Not a part of `_watch`, whose variables would keep the last link alive while it sleeps.
         for link in self.links.all():
             link.give_up(silent_s=SILENT_S, stuck_s=STUCK_S)
         self._observers.give_up()

@@ -21,6 +21,8 @@ from crdtbucket.http.server.listening import Listening
 from crdtbucket.http.server.serve_settings import ServeSettings
 from crdtbucket.http.server.server_metrics import ServerMetrics
 from crdtbucket.http.server.siblings import CANNOT, Siblings
+from crdtbucket.http.server.workers import WorkerPool
+from crdtbucket.limiter.facade import Limiter
 from tests.http.test_serve import Process, started
 from tests.mesh.network import eventually
 
@@ -145,6 +147,15 @@ async def test_a_worker_that_cannot_be_replaced_yet_ends_nobody(
         server.process.send_signal(signal.SIGHUP)
         await server.line(" on http://")
         await taken_by_all(server, 2)
+
+
+def test_no_alarm_for_a_worker_outlives_the_pool() -> None:
+    of_the_test_run = signal.setitimer(signal.ITIMER_REAL, 60)
+    try:
+        assert WorkerPool([], lambda: Limiter([]), ServeSettings()).run() == 0
+        assert signal.getitimer(signal.ITIMER_REAL)[0] == 0
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, *of_the_test_run)
 
 
 async def test_workers_end_with_the_first_process(tmp_path: Path, config: str) -> None:
