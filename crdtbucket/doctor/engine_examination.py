@@ -14,7 +14,7 @@ from crdtbucket.doctor.diagnosis import Diagnosis, note, ok, wrong
 from crdtbucket.doctor.peer_examination import all_of, examine_peer
 from crdtbucket.doctor.reach import reach
 from crdtbucket.errors import MeshError
-from crdtbucket.mesh.engines.engine_caller import SIGHTED_S, EngineCaller
+from crdtbucket.mesh.engines.engine_caller import ANNOUNCED_S, EngineCaller
 from crdtbucket.mesh.engines.engines import engine_of
 from crdtbucket.mesh.mesh_config import MeshConfig
 from crdtbucket.reconcile.buckets import BucketIndex
@@ -62,7 +62,7 @@ async def _peers(config: Config, mesh: MeshConfig, timeout: float) -> list[Diagn
         calls = [examine_peer(f"peer {one}", one, caller, config) for one in nodes]
         found = all_of(await asyncio.gather(*calls))
     if not nodes:
-        return [note("mesh", f"no node announced itself within {SIGHTED_S:g} s")]
+        return [note("mesh", f"no node announced itself within {ANNOUNCED_S:g} s")]
     return found
 
 

@@ -10,7 +10,7 @@ from crdtbucket.base.address import split_address
 from crdtbucket.base.hashing import shared_key
 from crdtbucket.config import Config
 from crdtbucket.errors import ConfigError, Problem, RedisUnavailable
-from crdtbucket.mesh.engines.engine_caller import SIGHTED_S, EngineCaller
+from crdtbucket.mesh.engines.engine_caller import ANNOUNCED_S, EngineCaller
 from crdtbucket.mesh.engines.engines import engine_of
 from crdtbucket.mesh.mesh_config import DNS_PREFIX, MeshConfig
 from crdtbucket.mesh.sockets.discovery import providers
@@ -113,7 +113,7 @@ class _Meeting:
             found = await engine.nodes()
             if not found:
                 refused = (
-                    f"no node announced itself within {SIGHTED_S:g} s: are subject_prefix and "
+                    f"no node announced itself within {ANNOUNCED_S:g} s: are subject_prefix and "
                     "mesh_name those of the nodes?"
                 )
         if refused:

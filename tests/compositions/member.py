@@ -114,19 +114,7 @@ class Member:
 
     async def fork(self) -> dict[str, Any]:
         """A child that is forked while the limiter is open: what its decision is."""
-        read, write = os.pipe()
-        pid = os.fork()
-        if not pid:
-            try:
-                told = f"granted {int(self._bucket.acquire_sync(KEY).allowed)}"
-            except CrdtbucketError as error:
-                told = f"{type(error).__name__}: {error}"
-            os.write(write, told.encode())
-            os._exit(0)
-        os.close(write)
-        with os.fdopen(read) as pipe:
-            told = pipe.read()
-        os.waitpid(pid, 0)  # noqa: ASYNC222 - it has written and ends
+        (told,) = in_child(lambda: f"granted {int(self._bucket.acquire_sync(KEY).allowed)}")
         return {"told": told}
 
     async def hold(self, calls: int, bucket: str = "llm", timeout: float = 0.0) -> dict[str, Any]:

@@ -39,7 +39,7 @@ async def examined(path: Path) -> list[Diagnosis]:
 def heard_soon(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nodes announce themselves all the time, and are waited for as long as a test needs."""
     monkeypatch.setattr(engine_exchange, "ANNOUNCE_S", 0.05)
-    monkeypatch.setattr(engine_caller, "SIGHTED_S", 0.3)
+    monkeypatch.setattr(engine_caller, "ANNOUNCED_S", 0.3)
 
 
 @pytest.mark.parametrize("kind", ["nats", "redis"])

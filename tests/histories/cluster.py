@@ -223,8 +223,8 @@ class Cluster:
         return bool(answer["allowed"])
 
     async def ask(self, node: Node, do: str, **more: Any) -> dict[str, Any] | None:
-        """An answer; None when the process was killed before it gave one, or before it was asked:
-        who asks for several things is told between two of them."""
+        """An answer; None when no process runs, or when it was killed before it gave one: a process
+        may be killed between two questions of one caller."""
         life = node.life
         if life is None:
             return None

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
-import select
-import signal
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,11 +12,11 @@ import pytest
 from crdtbucket import BucketSpec, Limiter, LimiterClosed, LimiterNotOpen, MeshConfig
 from crdtbucket.errors import MeshError
 from crdtbucket.mesh.state_dir import StateDir
+from tests.forks import in_child
 from tests.lives import SECRET
 from tests.strong.redis_server import free_port
 
 SPEC = BucketSpec("api", 100, 1, "1h")
-WITHIN_S = 60.0
 DECISIONS: dict[str, Callable[[Limiter], object]] = {
     "take": lambda one: one.bucket("api").take("k"),
     "peek": lambda one: one.bucket("api").peek("k"),
@@ -91,44 +88,25 @@ def test_one_that_could_not_be_opened_decides_nothing() -> None:
             second.bucket("api").take("k")
 
 
-def in_child(work: Callable[[], object]) -> str:
-    """What a forked child says, or its exception; it is killed if it says nothing."""
-    reads, writes = os.pipe()
-    pid = os.fork()
-    if pid == 0:
-        try:
-            said = str(work())
-        except BaseException as error:  # noqa: BLE001 - it is told to the parent
-            said = f"{type(error).__name__}: {error}"
-        os.write(writes, said.encode())
-        os._exit(0)
-    os.close(writes)
-    try:
-        with os.fdopen(reads) as pipe:
-            assert select.select([pipe], [], [], WITHIN_S)[0], "the child is stuck"
-            return pipe.read()
-    finally:
-        os.kill(pid, signal.SIGKILL)
-        os.waitpid(pid, 0)
-
-
 @pytest.mark.parametrize("shared", [False, True])
 def test_a_child_forked_while_it_is_open_decides_nothing(shared: bool, tmp_path: Path) -> None:
     path = str(tmp_path / "table") if shared else None
     with node(shared=path) as limiter:
         assert limiter.bucket("api").take("k", 10)
         for call in DECISIONS.values():
-            said = in_child(lambda call=call: call(limiter))  # type: ignore[misc]
+            (said,) = in_child(lambda call=call: call(limiter))  # type: ignore[misc]
             assert said.startswith("LimiterNotOpen: this process was forked after"), said
         for look in LOOKS.values():
-            assert "Error" not in in_child(lambda look=look: look(limiter))  # type: ignore[misc]
+            (said,) = in_child(lambda look=look: look(limiter))  # type: ignore[misc]
+            assert said
+            assert "Error" not in said
         assert limiter.bucket("api").peek("k").remaining == 90
 
 
 def test_a_child_forked_on_an_event_loop_decides_nothing() -> None:
     async def main() -> str:
         async with node() as limiter:
-            return in_child(lambda: limiter.bucket("api").take("k"))
+            return in_child(lambda: limiter.bucket("api").take("k"))[0]
 
     assert asyncio.run(main()).startswith("LimiterNotOpen: this process was forked after")
 
@@ -141,8 +119,7 @@ def test_a_child_ends_its_use_and_nothing_of_the_parents(shared: bool, tmp_path:
     mesh = MeshConfig(listen="127.0.0.1:0", secret=SECRET, state_dir=str(place))
     with node(mesh=mesh, shared=path) as limiter:
         assert limiter.bucket("api").take("k", 10)
-        said = in_child(lambda: (limiter.close(), limiter.close()))
-        assert said == "(None, None)"
+        assert in_child(limiter.close, limiter.close) == ["None", "None"]
         assert StateDir(place, "a").snapshot.load() is None
         assert limiter.bucket("api").take("k", 10)
         if shared:
@@ -158,7 +135,7 @@ def test_a_limiter_made_before_a_fork_is_opened_after_it(tmp_path: Path) -> None
         with limiter:
             return limiter.bucket("api").take_burst("k", 30)
 
-    assert [in_child(work) for _ in range(4)] == ["30", "30", "30", "10"]
+    assert [in_child(work)[0] for _ in range(4)] == ["30", "30", "30", "10"]
 
 
 def test_a_child_may_open_a_limiter_of_its_own_on_the_same_table(tmp_path: Path) -> None:
@@ -170,13 +147,13 @@ def test_a_child_may_open_a_limiter_of_its_own_on_the_same_table(tmp_path: Path)
 
     with node(shared=path) as limiter:
         assert limiter.bucket("api").take("k", 20)
-        assert in_child(work) == "80"
+        assert in_child(work) == ["80"]
         assert not limiter.bucket("api").take("k")
 
 
 def test_a_local_limiter_goes_on_in_a_child() -> None:
     with node(mesh=None) as limiter:
-        assert in_child(lambda: limiter.bucket("api").take_burst("k", 200)) == "100"
+        assert in_child(lambda: limiter.bucket("api").take_burst("k", 200)) == ["100"]
 
 
 def test_a_closed_limiter_shows_no_mesh_that_is_made_late() -> None:

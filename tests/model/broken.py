@@ -77,13 +77,13 @@ class EpochReused(ModelNode):
         self.entry, self.generations = None, 0
 
 
-class BirthNotCounted(ModelNode):
+class GenerationNotCounted(ModelNode):
     def own_entry(self, now: int) -> Entry:
         self.generations = 0 if self.entry is None else self.generations
         return super().own_entry(now)
 
 
-class BirthsMixed(ModelNode):
+class GenerationsMixed(ModelNode):
     """Counts of two generations merged as if they were one."""
 
     def join(self, a: Column, b: Column) -> Column:
@@ -92,7 +92,7 @@ class BirthsMixed(ModelNode):
         )
 
 
-class NewBirthCountsTheDifference(ModelNode):
+class NewGenerationCountsTheDifference(ModelNode):
     def gain(self, news: Column, known: Column | None) -> int:
         return super().gain(news, known._replace(generation=news.generation) if known else None)
 

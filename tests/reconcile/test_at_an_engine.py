@@ -45,7 +45,7 @@ async def test_all_nodes_at_an_engine_are_asked_and_told(
     kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(engine_exchange, "ANNOUNCE_S", 0.05)
-    monkeypatch.setattr(engine_caller, "SIGHTED_S", 0.3)
+    monkeypatch.setattr(engine_caller, "ANNOUNCED_S", 0.3)
     with NatsServer() if kind == "nats" else Server() as server:
         config = written(tmp_path, kind, server.port)
         async with AsyncExitStack() as stack:
@@ -67,7 +67,7 @@ async def test_all_nodes_at_an_engine_are_asked_and_told(
 async def test_an_engine_without_nodes_and_one_that_is_gone_are_told(
     kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(engine_caller, "SIGHTED_S", 0.0)
+    monkeypatch.setattr(engine_caller, "ANNOUNCED_S", 0.0)
     with NatsServer() if kind == "nats" else Server() as server:
         report = await reconcile(written(tmp_path, kind, server.port), name="a", timeout=BOUND)
     assert "no node announced itself" in str(report.holders[0].error)

@@ -13,7 +13,7 @@ import subprocess
 import sys
 import threading
 from array import array
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -26,6 +26,7 @@ from crdtbucket.errors import CrdtbucketError, SharedTableError
 from crdtbucket.shared.shared_file import SharedFile
 from crdtbucket.shared.table_file import open_table
 from crdtbucket.shared.table_header import Host
+from tests.forks import in_child
 
 HERE = Host(b"this boot's bytes"[:16], 1, 2)
 KEY = b"k" * 16
@@ -234,30 +235,12 @@ def test_another_users_file(path: str) -> None:
         SharedFile(path)
 
 
-def in_child(work: Callable[[], object]) -> str:
-    """What a forked child says, or its exception."""
-    reads, writes = os.pipe()
-    pid = os.fork()
-    if pid == 0:
-        try:
-            said = str(work())
-        except BaseException as error:  # noqa: BLE001 - it is told to the parent
-            said = f"{type(error).__name__}: {error}"
-        os.write(writes, said.encode())
-        os._exit(0)
-    os.close(writes)
-    with os.fdopen(reads) as pipe:
-        said = pipe.read()
-    os.waitpid(pid, 0)
-    return said
-
-
 def test_a_full_file_system_is_told_at_once(path: str) -> None:
     def work() -> object:
         resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 20, 1 << 20))
         return opened(path)
 
-    said = in_child(work)
+    (said,) = in_child(work)
     assert said.startswith("SharedTableError")
     assert "has no room for 64 keys" in said
     assert "lower max_keys" in said
@@ -347,7 +330,7 @@ def test_children_of_a_fork_share_the_limit_and_have_counters_of_their_own(path:
     file, table = opened(path)
     bucket = BucketCore(table, BucketSpec("b", 200, 1, "1h"))
     bucket.take_burst("key", 20)
-    said = [in_child(lambda: bucket.take_burst("key", 50)) for _ in range(4)]
+    said = [in_child(lambda: bucket.take_burst("key", 50))[0] for _ in range(4)]
     assert sum(map(int, said)) == 180
     counters = bucket.counters()
     assert (counters["allowed"], counters["denied"]) == (200, 20), "of dead workers, too"
@@ -423,7 +406,7 @@ def test_no_more_processes_than_fit(path: str) -> None:
         opened(path)
     assert len(kept[0][1].workers()) == 128
     bucket = BucketCore(kept[0][1], SPEC)
-    said = in_child(lambda: bucket.take("key"))
+    (said,) = in_child(lambda: bucket.take("key"))
     assert said.startswith("CrdtbucketError: 128 processes"), (
         "one of the parent's counters is not used"
     )

@@ -16,7 +16,8 @@ static void refresh_far(table_t *t)
 }
 
 /* An update of this node stands for the time `at`. Only if this node was the first to be silent can
- * `refresh_far` find another time, so its loop is left out for all others: each frame comes here. */
+ * `refresh_far` find another time: its loop is left out for all others, as each frame comes here.
+ */
 static void set_last_seen(table_t *t, node_t *n, int64_t at)
 {
     int was_first = n->last_seen + t->h->near_ns <= LOAD(t->h->far_free_until);

@@ -13,7 +13,7 @@ from crdtbucket.mesh.engines.subjects import decode_name, encode_name
 from crdtbucket.mesh.links.channel import ChannelLost
 from crdtbucket.mesh.mesh_config import MeshConfig
 
-SIGHTED_S = ANNOUNCE_S + 1.0
+ANNOUNCED_S = ANNOUNCE_S + 1.0
 """Within so long every node that the engine reaches has announced itself."""
 
 
@@ -44,8 +44,8 @@ class EngineCaller:
             return f"no answer within {timeout:g} s: is it overloaded?"
 
     async def nodes(self) -> list[str]:
-        """The addresses of all nodes that announce themselves, sorted; it takes `SIGHTED_S`."""
-        await asyncio.sleep(SIGHTED_S)
+        """The addresses of all nodes that announce themselves, sorted; it takes `ANNOUNCED_S`."""
+        await asyncio.sleep(ANNOUNCED_S)
         return [f"{self.kind}:{encode_name(name)}" for name in sorted(self._exchange.sightings)]
 
     async def connect(self, address: str) -> EngineChannel:
