@@ -49,8 +49,13 @@ class Sample:
     """Bytes that it still holds after it has given free ones back."""
     files: int
     live: int = 0
-    """Bytes that malloc has given out, or 0 where it cannot tell. Where these do not grow, and what
-    is used does, nothing is kept that was not before: it lies on more pages."""
+    """Bytes that malloc has given out, or 0 where it cannot tell."""
+
+    @property
+    def judged(self) -> int:
+        """Bytes that may not grow: those that malloc has given out, as a table has its size from
+        the start. What is used grows too where as much as before lies on more pages."""
+        return self.live or self.used
 
 
 @dataclass(frozen=True)
@@ -176,11 +181,11 @@ def lives(samples: Sequence[Sample], after: float) -> dict[int, list[Sample]]:
 
 
 def slope(samples: Sequence[Sample]) -> float:
-    """MB an hour by which the memory in use grows: the median between any two samples. A table that
-    had to hold more than ever, in the longest cut so far, stays that large: such a step weighs less
-    than growth that goes on."""
+    """MB an hour by which memory grows: the median between any two samples. What had to hold more
+    than ever, in the longest cut so far, may stay that large: such a step weighs less than growth
+    that goes on."""
     return statistics.median(
-        (later.used - one.used) / MB / (later.minute - one.minute) * 60
+        (later.judged - one.judged) / MB / (later.minute - one.minute) * 60
         for one, later in itertools.combinations(samples, 2)
     )
 
@@ -245,9 +250,10 @@ def main(arguments: list[str] | None = None) -> int:
     if not grown:
         print(f"memory: not judged, the run was over before minute {options.settle:g}")
     for node, found in grown.items():
-        first, last = (followed[node][i].live / MB for i in (0, -1))
+        first, last = (followed[node][i] for i in (0, -1))
         print(f"memory of node {node}: {found:+.2f} MB an hour after minute {options.settle:g}; "
-              f"given out by malloc {first:.2f} MB, then {last:.2f}; "
+              f"{first.judged / MB:.2f} MB, then {last.judged / MB:.2f}, "
+              f"on pages of {first.used / MB:.2f} and {last.used / MB:.2f}; "
               f"left to the collector at the end: {run.left.get(node, 0):,}")  # fmt: skip
     print(f"{len(cluster.history.pauses)} pauses, {judged.admitted} takes admitted, "
           f"{run.churned:,} keys churned: {'holds' if not wrong else 'BROKEN'}")  # fmt: skip

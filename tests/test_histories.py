@@ -245,6 +245,8 @@ def test_endurance_follows_memory_and_files() -> None:
     assert verdict(samples(0.9), 15) == []
     assert verdict(samples(1.1), 15) == ["node 0 grows by 1.10 MB an hour after minute 15"]
     assert verdict(samples(-3, files=1), 15) == []
+    assert verdict([replace(s, live=s.used, used=1) for s in samples(1.1)], 15) != []
+    assert verdict([replace(s, live=1) for s in samples(9)], 15) == []  # on more pages alone
     step = [replace(s, used=s.used + (s.minute > 90) * 20_000_000) for s in samples(0)]
     assert verdict(step, 15) == []
     (told,) = verdict(samples(0, files=2 * MOST_MORE_FILES), 15)

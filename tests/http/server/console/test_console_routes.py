@@ -149,6 +149,7 @@ async def test_where_calls_need_a_token_nothing_is_shown_without_a_session() -> 
             assert (await event(private))[0] == "node"
 
 
+@pytest.mark.timeout(60)  # a stream that goes on for one who signed out would never end
 async def test_no_key_without_a_session_and_the_rest_with_it() -> None:
     async with serving(admin_token=TOKEN) as client:
         await client.post("/v1/take", bucket="small", key=KEY, cost=8)
