@@ -88,8 +88,8 @@ class Config:
         return fingerprint(self.buckets, (self.consistency, self.on_outage), rules)
 
     @property
-    def identity(self) -> tuple[int, int]:
-        """The version and the hash, as nodes advertise them."""
+    def version_id(self) -> tuple[int, int]:
+        """The version and the hash, by which nodes tell versions apart."""
         return self.version, int(self.hash, 16)
 
     @staticmethod

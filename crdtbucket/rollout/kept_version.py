@@ -67,7 +67,7 @@ def recalled(data: bytes, target: Config) -> tuple[Config, Position] | None:
         content = json.loads(data)
         version, fingerprint, changes, status, stage = content["position"]
         position = Position(version, fingerprint, changes, Status(status), stage)
-        if content["format"] != FORMAT or position.of != target.identity:
+        if content["format"] != FORMAT or position.of != target.version_id:
             return None
         before = dataclasses.replace(
             target,

@@ -87,7 +87,7 @@ class LiveRollout:
         rollout, config = self._rollout, self._in_force.config
         if rollout is not None and rollout.active:
             return (*rollout.position.of, rollout.position.stage + 1)
-        return None if config is None else (*config.identity, 0)
+        return None if config is None else (*config.version_id, 0)
 
     # ---- commands ----
 
@@ -139,7 +139,7 @@ class LiveRollout:
         """`target` is rolled out from now on; it was found fit to be. `position`: where it was in
         an earlier epoch of this node."""
         assert target.rollout is not None
-        first = Position(*target.identity)
+        first = Position(*target.version_id)
         self._before, self._target, self._followed = before, target, None
         self._rollout = Rollout(
             target.rollout, first, self._node.identity.region, self._table.now(), self._counted
@@ -205,7 +205,7 @@ class LiveRollout:
     def takes(self, config: Config) -> bool:
         """Whether `config` is what is rolled out already; its stages may have changed."""
         rollout = self._rollout
-        if rollout is None or rollout.position.of != config.identity or config.rollout is None:
+        if rollout is None or rollout.position.of != config.version_id or config.rollout is None:
             return False
         rollout.plan, self._target = config.rollout, config
         self._followed = None
@@ -276,7 +276,7 @@ class LiveRollout:
         running = self._in_force.config
         known = self._advertised
         self._advertised = position if known is None else known.merged(position)
-        if running is None or self._advertised == known or position.of != running.identity:
+        if running is None or self._advertised == known or position.of != running.version_id:
             return
         if position.status is not Status.DONE:
             LOG.warning(

@@ -47,15 +47,16 @@ class HostRollout:
         data = self._locked(_read)
         return recalled(data, target) if data and position_in(data) is not None else None
 
-    def exchange(self, position: Position, content: bytes) -> Position | None:
-        """Keeps `content`, which holds `position`, where the file has a smaller one or none.
-        Returns the position that the file had before."""
+    def exchange(self, position: Position, content: Callable[[], bytes]) -> Position | None:
+        """Keeps what `content` returns, which holds `position`, where the file has a smaller one or
+        none; else nobody asks for it. Returns the position that the file had before."""
 
         def merge(fd: int) -> Position | None:
             found = position_in(_read(fd))
             if found is None or found < position:
+                written = content()
                 os.ftruncate(fd, 0)
-                os.pwrite(fd, content, 0)
+                os.pwrite(fd, written, 0)
             return found
 
         return self._locked(merge)
@@ -105,7 +106,7 @@ class RolloutStore:
             self._write(None if position.status is Status.DONE else kept(before, position))
         if self._host is None:
             return None
-        return self._host.exchange(position, kept(before, position))
+        return self._host.exchange(position, lambda: kept(before, position))
 
     def clear(self) -> None:
         """Removes what is kept on disk."""

@@ -130,7 +130,7 @@ def unfit_version(
     config: Config, running: Config | None, rollout: Position | None
 ) -> Iterator[Problem]:
     """Why `config` cannot be the next version. `rollout`: how far the newest one is."""
-    if rollout is not None and rollout.of == config.identity:
+    if rollout is not None and rollout.of == config.version_id:
         if rollout.status is Status.ROLLED_BACK:
             fix = "give what comes next a higher one"
             yield Problem("was rolled back", fix, "version", config.path)

@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 
@@ -238,18 +239,19 @@ with Limiter.from_file({str(host.file)!r}, shared={host.table!r}) as limiter:
 # ---- the file ----
 
 
-def place(stage: int) -> tuple[Position, bytes]:
+def place(stage: int) -> tuple[Position, Callable[[], bytes]]:
     position = Position(2, 77, stage, Status.RUNNING, stage)
-    return position, f'{{"format": 1, "position": [2, 77, {stage}, 0, {stage}]}}'.encode()
+    return position, lambda: f'{{"format": 1, "position": [2, 77, {stage}, 0, {stage}]}}'.encode()
 
 
 def test_the_largest_position_stays(tmp_path: Path) -> None:
     file = HostRollout(str(tmp_path / "table"))
-    (first, its), (second, more) = place(0), place(1)
+    (first, _), (second, more) = place(0), place(1)
     assert file.exchange(second, more) is None
-    assert file.exchange(first, its) == second
-    assert file.exchange(second, more) == second
-    assert Path(file.path).read_bytes() == more
+    unwanted = Mock(side_effect=AssertionError)
+    assert file.exchange(first, unwanted) == second
+    assert file.exchange(second, unwanted) == second
+    assert Path(file.path).read_bytes() == more()
 
 
 @pytest.mark.parametrize(
