@@ -22,7 +22,7 @@ from crdtbucket.errors import ConfigError, Problem
 # No real configuration comes near these. To read a value takes the parser some 50 us, a tag the
 # square of its length, and aliases let a small file describe a huge tree.
 MAX_FILE_BYTES = 1 << 20
-MAX_NODES = 50_000
+MAX_VALUES = 50_000
 MAX_DEPTH = 50
 MAX_TAG = 100
 
@@ -168,7 +168,7 @@ class _Composer(Composer):
 
     def compose_node(self, parent: Any, index: Any) -> Any:
         self.count += 1
-        if self.count > MAX_NODES:
+        if self.count > MAX_VALUES:
             raise _TooLarge
         return super().compose_node(parent, index)
 
@@ -199,7 +199,7 @@ class _Reader:
         except YAMLError as error:
             raise ConfigError([self._syntax_problem(error, text)]) from error
         except (RecursionError, _TooLarge) as error:  # brackets by the thousand exhaust the stack
-            fix = f"nest less, and write at most {MAX_NODES:,} values"
+            fix = f"nest less, and write at most {MAX_VALUES:,} values"
             fault = Problem("too large or too deep", fix, "", self._source.file)
             raise ConfigError([fault]) from error
         if composed is None:
@@ -227,7 +227,7 @@ class _Reader:
     def _node(self, composed: Any, path: str, key: tuple[int, int], depth: int) -> YamlNode:
         line, column = composed.start_mark.line + 1, composed.start_mark.column + 1
         self._count += 1
-        if self._count > MAX_NODES or depth > MAX_DEPTH:
+        if self._count > MAX_VALUES or depth > MAX_DEPTH:
             fix = "an alias (*) may refer to itself or multiply; write the values out"
             fault = Problem("too large or too deep", fix, path, self._source.file, line, column)
             raise ConfigError([fault])

@@ -490,7 +490,7 @@ def test_every_fault_is_told_at_once(load: Load) -> None:
 def test_files_that_cannot_be_read(
     tmp_path: Path, data: bytes, message: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(source, "MAX_NODES", 1_000)
+    monkeypatch.setattr(source, "MAX_VALUES", 1_000)
     file = tmp_path / "limits.yaml"
     file.write_bytes(data)
     with pytest.raises(ConfigError) as caught:
