@@ -10,7 +10,6 @@ from __future__ import annotations
 import struct
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
-from operator import attrgetter
 from typing import Any
 
 import msgpack
@@ -132,13 +131,12 @@ _DEFAULT_VALUES: list[Any] = [_DEFAULTS[name] for name in _NUMBERS]
 """A `Frame` has its fields in the order of their numbers, and then the payload."""
 _NOT_ZERO = frozenset(name for name in _NUMBERS if _DEFAULTS[name] != 0)
 """Fields of which 0 is written, as it is not their default."""
-_VALUES = attrgetter(*_NUMBERS)
 
 
 def encode(frame: Frame) -> bytes:
     """The bytes of a frame, fields at their default left out. Raises WireError when it would be too
     large."""
-    return encode_fields(frame.payload, dict(zip(_NUMBERS, _VALUES(frame), strict=True)))
+    return encode_fields(frame.payload, {name: getattr(frame, name) for name in _NUMBERS})
 
 
 def encode_fields(payload: bytes, values: Mapping[str, Any]) -> bytes:
