@@ -2016,15 +2016,15 @@ MUTATIONS = (
     Mutation(
         "an_order_that_is_played_again_holds",
         "mesh/links",
-        "if held is not None and order.rank <= held.rank:\n            if order.rank == held.rank:",
-        "if held is not None and order.rank == held.rank:\n            if order.rank == held.rank:",
+        "if held is not None and order.rank <= held.rank:\n                if order.rank == held.rank:",
+        "if held is not None and order.rank == held.rank:\n                if order.rank == held.rank:",
         suite("mesh/links/test_ejections", "played_again"),
     ),
     Mutation(
         "an_order_beside_a_forged_one_is_held_and_not_obeyed",
         "mesh/links",
-        "for order in [one for one in self._read(data) if self._is_wanted(one, refused)]:",
-        "for order in (one for one in self._read(data) if self._is_wanted(one, refused)):",
+        "wanted = [one for one in self._read(rows) if self._is_wanted(one, refused)]",
+        "wanted = (one for one in self._read(rows) if self._is_wanted(one, refused))",
         suite("mesh/links/test_command_orders", "nobody_elses"),
     ),
     Mutation(
