@@ -25,7 +25,7 @@ class OperatorOrders:
         peer_keys: PeerKeys,
         commands: CommandBook,
         overrides: OverrideBook,
-        links: LinkTable[Link],
+        links: LinkTable,
         refusals: Refusals,
         tasks: BackgroundTasks,
         on_forged: Callable[[Link, WireError], None],

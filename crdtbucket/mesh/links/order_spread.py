@@ -36,7 +36,7 @@ class OrderSpread(ABC, Generic[Order]):
     KIND: ClassVar[Kind]
     """Of the frames."""
 
-    def __init__(self, book: OrderBook[Order], links: LinkTable[Link], refusals: Refusals) -> None:
+    def __init__(self, book: OrderBook[Order], links: LinkTable, refusals: Refusals) -> None:
         """`book`: the orders that hold. `refusals`: where those are counted that do not."""
         self._book = book
         self._links = links
@@ -125,7 +125,7 @@ class EjectionSpread(OrderSpread[EjectOrder]):
     def __init__(
         self,
         peer_keys: PeerKeys,
-        links: LinkTable[Link],
+        links: LinkTable,
         refusals: Refusals,
         tasks: BackgroundTasks,
     ) -> None:

@@ -58,7 +58,7 @@ class OverrideSpread:
     def __init__(
         self,
         book: OverrideBook,
-        links: LinkTable[Link],
+        links: LinkTable,
         tasks: BackgroundTasks,
         on_forged: Callable[[Link, WireError], None],
     ) -> None:

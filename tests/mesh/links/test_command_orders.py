@@ -216,7 +216,7 @@ class Spread:
         self.links = Sent()
         self.counters = MeshCounters()
         known = CommandBook([OPERATOR.fingerprint], "mesh", kept, self.obey)
-        links = cast("LinkTable[Link]", self.links)
+        links = cast("LinkTable", self.links)
         self.spread = CommandSpread(known, links, Refusals(self.counters))
 
     def obey(self, orders: Sequence[CommandOrder]) -> None:
@@ -271,7 +271,7 @@ def test_a_command_is_kept_before_it_is_obeyed() -> None:
         found.append((list(orders), len(book(kept))))
 
     async def story() -> None:
-        links = cast("LinkTable[Link]", Sent("b"))
+        links = cast("LinkTable", Sent("b"))
         known = CommandBook([OPERATOR.fingerprint], "mesh", kept, obey)
         spread = CommandSpread(known, links, Refusals(MeshCounters()))
         spread.start()

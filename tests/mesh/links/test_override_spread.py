@@ -63,7 +63,7 @@ class Node:
         self.tasks = BackgroundTasks()
         self.spread = OverrideSpread(
             self.book,
-            cast("LinkTable[Link]", self),
+            cast("LinkTable", self),
             self.tasks,
             lambda link, error: self.forged.append(str(error)),
         )
