@@ -1967,8 +1967,8 @@ MUTATIONS = (
     Mutation(
         "an_observer_at_an_engine_answers_for_others_of_its_name",
         "mesh/engines",
-        "self._exchange.answered(sender, data)",
-        "self._exchange.arrived(sender, data)",
+        "if message is not None and not message.from_dialer:\n            self._delivered(sender, message)",
+        "super().arrived(sender, data)",
         suite("mesh/engines/test_engine_caller", "one_name"),
     ),
     Mutation(

@@ -33,7 +33,6 @@ from crdtbucket.mesh.links.link import Link
 from crdtbucket.mesh.links.link_table import LinkTable, LinkVerdict
 from crdtbucket.mesh.links.peer_keys import PeerKeys
 from crdtbucket.mesh.links.session import (
-    MAX_FRAME,
     Handshake,
     HandshakeError,
     Kind,
@@ -42,6 +41,7 @@ from crdtbucket.mesh.links.session import (
 )
 from crdtbucket.mesh.mesh_config import MeshConfig
 from crdtbucket.mesh.node_info import NodeInfo
+from crdtbucket.mesh.protocol.wire import MAX_FRAME
 from crdtbucket.mesh.sockets import admission, mesh_tls, web_socket
 from crdtbucket.mesh.sockets.web_socket import PATH
 from crdtbucket.mesh.transport import driver, mesh_network
