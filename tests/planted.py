@@ -1967,7 +1967,8 @@ MUTATIONS = (
     Mutation(
         "an_observer_at_an_engine_answers_for_others_of_its_name",
         "mesh/engines",
-        "if message is not None and not message.from_dialer:\n            self._delivered(sender, message)",
+        "if message is not None and not message.from_dialer:\n"
+        "            self._delivered(sender, message)",
         "super().arrived(sender, data)",
         suite("mesh/engines/test_engine_caller", "one_name"),
     ),
@@ -2016,8 +2017,10 @@ MUTATIONS = (
     Mutation(
         "an_order_that_is_played_again_holds",
         "mesh/links",
-        "if held is not None and order.rank <= held.rank:\n                if order.rank == held.rank:",
-        "if held is not None and order.rank == held.rank:\n                if order.rank == held.rank:",
+        "if held is not None and order.rank <= held.rank:\n"
+        "                if order.rank == held.rank:",
+        "if held is not None and order.rank == held.rank:\n"
+        "                if order.rank == held.rank:",
         suite("mesh/links/test_ejections", "played_again"),
     ),
     Mutation(
