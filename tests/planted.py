@@ -745,7 +745,7 @@ MUTATIONS = (
     Mutation(
         "the_silent_keep_their_place_whatever_comes",
         "mesh",
-        "if not self._pruner.crowded:",
+        "if not self.pruner.crowded:",
         "if True:",
         (*PYTEST, "tests/mesh/protocol/test_membership.py", "-k", "die_for_ever"),
     ),
@@ -908,7 +908,7 @@ MUTATIONS = (
     Mutation(
         "a_mark_outlives_who_returned",
         "mesh",
-        "            self._members.seen_running(epoch, at)\n",
+        "            self._members.pruner.seen_running(epoch, at)\n",
         "",
         (*PYTEST, "tests/simulated/test_returned.py", "-k", "far_end or not_linked"),
     ),
@@ -1602,7 +1602,7 @@ MUTATIONS = (
         "mesh",
         "advertised is None or (name in advertised and name not in unseen)",
         "advertised is None or name not in unseen",
-        (*PYTEST, "tests/mesh/protocol/test_membership.py", "-k", "never_heard_of"),
+        (*PYTEST, "tests/mesh/protocol/test_membership.py", "-k", "has_not_seen"),
     ),
     Mutation(
         "who_hears_nothing_is_waited_for",
@@ -1722,7 +1722,7 @@ MUTATIONS = (
         "mesh",
         "            if 0 <= age < self._table.near_ns:\n",
         "            if 0 <= age < 2**60:\n",
-        suite("mesh/protocol/test_relays", "does_not_hear_either"),
+        suite("mesh/protocol/test_relays", "does_not_see_either"),
     ),
     Mutation(
         "ages_before_their_news",
@@ -1897,7 +1897,7 @@ MUTATIONS = (
     Mutation(
         "the_forgotten_are_not_believed_at_once",
         "mesh",
-        "            self._members.returned(frame.epoch)\n",
+        "            self._members.pruner.returned(frame.epoch)\n",
         "            pass\n",
         suite("mesh/protocol/test_mesh_node", "taken_for_dead"),
     ),

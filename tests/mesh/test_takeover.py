@@ -234,7 +234,7 @@ def test_marks_of_dead_epochs_are_given_up_in_time_by_whoever_took_over() -> Non
     mesh["A"].table.add_tombstone(dead)
     host.leader_dies()
     host.another_leads()
-    assert dead in mesh["A"].node.members._pruner.tombstones
+    assert dead in mesh["A"].node.members.pruner.tombstones
 
 
 @pytest.mark.parametrize("seed", range(12))

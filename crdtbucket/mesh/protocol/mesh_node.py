@@ -142,7 +142,7 @@ class MeshNode:
 
     def status(self, name: str, now: int) -> str:
         """alive, suspect, dead or left."""
-        return self.members.status(name, now)
+        return self.members.status(self.links[name], now)
 
     def fleet(self, now: int) -> list[FleetRow]:
         """This node and all peers, by name, each with the configuration that it runs."""

@@ -157,7 +157,7 @@ def test_a_running_epoch_is_never_believed_dead() -> None:
     assert list(pruner.tombstones) == [5]
 
 
-def test_a_marked_epoch_that_is_heard_again_counts() -> None:
+def test_a_marked_epoch_that_is_seen_again_counts() -> None:
     table = table_with(5)
     pruner = Pruner(table, 0)
     pruner.advertised(5, {7}, 0)

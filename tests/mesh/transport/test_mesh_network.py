@@ -700,7 +700,7 @@ sys.stdin.read()
 async def test_a_flood_of_connections_is_refused_without_a_stall() -> None:
     a, b = RecordingNode("a"), RecordingNode("b", interval_ns=10_000_000)
     async with pair(a, b) as (mesh_a, _):
-        heard = mesh_a.counters.frames_in
+        seen = mesh_a.counters.frames_in
         port = mesh_a.address.rpartition(":")[2]
         flood = await asyncio.create_subprocess_exec(
             sys.executable,
@@ -728,7 +728,7 @@ async def test_a_flood_of_connections_is_refused_without_a_stall() -> None:
             gc.enable()
         assert max(stalls) < 0.02
         assert mesh_a.counters.refused["too_many_from_address"] >= 400
-        await eventually(lambda: mesh_a.counters.frames_in > heard + 10)
+        await eventually(lambda: mesh_a.counters.frames_in > seen + 10)
         assert "b" in a.linked
         assert flood.stdin is not None
         flood.stdin.close()
@@ -970,7 +970,7 @@ def test_crossed_calls_end_in_the_same_connection_at_both_ends(listener_first: b
     at_b = LinkTable("b")
     b, a = NodeInfo("b", "", 1, "", 0), NodeInfo("a", "", 1, "", 0)
     mark_a, mark_b = at_a.serial(), at_b.serial()
-    if listener_first:  # both listeners accept before any dialer hears of it
+    if listener_first:  # both listeners accept before any dialer learns of it
         assert at_b.judge(a, 1, dialed=False, serial=mark_b) is LinkVerdict.NEW
         at_b.put(fake_link("a", 1, dialed=False))  # X
         assert at_a.judge(b, 2, dialed=False, serial=mark_a) is LinkVerdict.NEW
