@@ -141,10 +141,11 @@ class OverrideBook(OrderBook[OverrideOrder]):
         )
 
     def _put(self, order: OverrideOrder) -> None:
-        shard, held = order.shard, self.about(*order.about)
+        shard, about = order.shard, order.about
+        held = self.about(*about)
         if held is None:
-            self._unsorted.append(order.about)
-            self._shards[shard][order.about] = None
+            self._unsorted.append(about)
+            self._shards[shard][about] = None
         else:
             self._digests[shard] ^= held.digest
         self._digests[shard] ^= order.digest
