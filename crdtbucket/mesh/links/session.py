@@ -285,15 +285,3 @@ def _mac(keyed: hashlib.blake2b, counter: int, content: bytes) -> bytes:
     state.update(_COUNTER.pack(counter))
     state.update(content)
     return state.digest()
-
-
-__all__ = [
-    "MAX_FRAME",
-    "MAX_SEALED",
-    "QUIET",
-    "Handshake",
-    "HandshakeError",
-    "Kind",
-    "Reason",
-    "Session",
-]
