@@ -3,36 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from typing import Literal
 
 from crdtbucket.simulator.run_settings import NS, Settings
 from crdtbucket.simulator.scenario import Scenario, ScenarioFault
 from crdtbucket.testing import SimulatedMesh
-
-
-class LibraryNode:
-    """One node: `mesh_rule.MeshNode` on a `testing.SimulatedNode`."""
-
-    def __init__(self, mesh: SimulatedMesh, name: str) -> None:
-        self._node = mesh[name]
-
-    @property
-    def joining(self) -> bool:
-        """Whether the node, without memory, has not yet had a complete round from a peer."""
-        return not self._node.node.memory
-
-    def take_burst(self, bucket: str, key: str, calls: int, cost: int) -> int:
-        """How many of `calls` takes at once were allowed."""
-        return self._node.take_burst(bucket, key, calls, cost)
-
-    def columns(self, bucket: str, key: str) -> Mapping[str, tuple[int, int]]:
-        """By node the tokens taken and refunded that this node knows of, all epochs together."""
-        return self._node.columns(bucket, key)
-
-    def room(self, bucket: str, key: str) -> int:
-        """Tokens that a full bucket keeps free for what silent peers may take."""
-        return math.ceil(self._node.bucket(bucket).credit(key))
 
 
 class LibraryMesh(SimulatedMesh):
@@ -66,9 +41,13 @@ class LibraryMesh(SimulatedMesh):
             down=absent(scenario, names),
         )
 
-    def node(self, name: str) -> LibraryNode:
-        """One node of it."""
-        return LibraryNode(self, name)
+    def joining(self, name: str) -> bool:
+        """Whether the node, without memory, has not yet had a complete round from a peer."""
+        return not self.nodes[name].node.memory
+
+    def room(self, name: str, bucket: str, key: str) -> int:
+        """Tokens that a full bucket of the node keeps free for what silent peers may take."""
+        return math.ceil(self.nodes[name].bucket(bucket).credit(key))
 
     def crash(self, node: str) -> None:
         """The process is killed, if it ever ran."""

@@ -2,55 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import Literal, Protocol
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
 from crdtbucket.simulator.run_settings import NS, Settings
 from crdtbucket.simulator.scenario import Scenario
 
+if TYPE_CHECKING:
+    from crdtbucket.simulator.library_mesh import LibraryMesh
+
 KEY = "one-key"
-
-
-class RuledNode(Protocol):
-    """The part of a node that the rule uses."""
-
-    @property
-    def joining(self) -> bool:
-        """Whether the node, without memory, has not yet had a complete round from a peer."""
-
-    def take_burst(self, bucket: str, key: str, calls: int, cost: int) -> int:
-        """How many of `calls` takes at once were allowed."""
-
-    def columns(self, bucket: str, key: str) -> Mapping[str, tuple[int, int]]:
-        """By node the tokens taken and refunded that this node knows of, all epochs together."""
-
-    def room(self, bucket: str, key: str) -> int:
-        """Tokens that a full bucket keeps free for what silent peers may take."""
-
-
-class RuledMesh(Protocol):
-    """The part of a mesh that the rule uses. Times are seconds."""
-
-    def node(self, name: str) -> RuledNode: ...
-    def advance(self, seconds: float) -> None: ...
-    def partition(self, *groups: set[str]) -> None: ...
-    def sever(self, *groups: set[str]) -> None: ...
-    def drop_frames(self, *ways: tuple[str, str]) -> None: ...
-    def stall(self, seconds: float, drain: float) -> None: ...
-    def heal(self) -> None: ...
-    def crash(self, node: str) -> None: ...
-    def restart(self, node: str, memory: Literal["empty"] = "empty") -> None: ...
-    def join(self, node: str) -> None: ...
-    def suspend(self, node: str, seconds: float) -> None: ...
-
-
-MakeMesh = Callable[[Scenario, Settings], RuledMesh]
 
 
 class MeshRule:
     """A mesh as a rule that can be watched: every node counts every take that it knows of."""
 
-    def __init__(self, name: str, make: MakeMesh) -> None:
+    def __init__(self, name: str, make: Callable[[Scenario, Settings], LibraryMesh]) -> None:
         self.name = name
         self._make = make
 
@@ -59,7 +26,7 @@ class MeshRule:
         self._names, self._bucket = list(settings.node_names()), settings.bucket().name
         self._number = {name: number for number, name in enumerate(self._names)}
         self._mesh = self._make(scenario, settings)
-        self._nodes = [self._mesh.node(name) for name in self._names]
+        self._nodes = [self._mesh[name] for name in self._names]
         self._restarted = [False] * settings.regions
         self._now = 0
 
@@ -99,8 +66,7 @@ class MeshRule:
 
     def restart(self, node: int) -> None:
         """The node starts again with empty memory."""
-        self._mesh.restart(self._names[node], memory="empty")
-        self._nodes[node] = self._mesh.node(self._names[node])
+        self._mesh.restart(self._names[node])
         self._restarted[node] = True
 
     def replace(self, node: int) -> None:
@@ -108,7 +74,7 @@ class MeshRule:
         name = f"{self._names[node]}+"
         self._names[node], self._number[name] = name, node
         self._mesh.join(name)
-        self._nodes[node] = self._mesh.node(name)
+        self._nodes[node] = self._mesh[name]
         self._restarted[node] = True
 
     def suspend(self, node: int, duration_ns: int) -> None:
@@ -125,7 +91,7 @@ class MeshRule:
         At the very start nothing was taken before, so nobody lacks a memory.
         """
         if self._restarted[node]:
-            if self._nodes[node].joining:
+            if self._mesh.joining(self._names[node]):
                 return None
             self._restarted[node] = False
         totals = [0] * len(self._nodes)
@@ -135,4 +101,4 @@ class MeshRule:
 
     def room(self, node: int) -> int:
         """Tokens that a full bucket keeps free for silent peers."""
-        return self._nodes[node].room(self._bucket, KEY)
+        return self._mesh.room(self._names[node], self._bucket, KEY)

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 from crdtbucket.simulator.baselines import MaxOfTotals, StaticSplit
-from crdtbucket.simulator.mesh_rule import MeshRule, RuledMesh
+from crdtbucket.simulator.mesh_rule import MeshRule
 from crdtbucket.simulator.rule import SimulatedRule
-from crdtbucket.simulator.run_settings import Settings
-from crdtbucket.simulator.scenario import Scenario
 from crdtbucket.simulator.simulation_errors import SimulationError
 
 CRDTBUCKET = "crdtbucket"
@@ -20,13 +19,10 @@ NO_CREDIT = "replicated-no-credit"
 
 
 def _mesh(name: str, **changes: Any) -> MeshRule:
-    def make(scenario: Scenario, settings: Settings) -> RuledMesh:
-        # Imported late: the baselines need no compiled core.
-        from crdtbucket.simulator.library_mesh import LibraryMesh
+    # Imported late: the baselines need no compiled core.
+    from crdtbucket.simulator.library_mesh import LibraryMesh
 
-        return LibraryMesh(scenario, settings, **changes)
-
-    return MeshRule(name, make)
+    return MeshRule(name, partial(LibraryMesh, **changes))
 
 
 def _store(name: str) -> SimulatedRule:

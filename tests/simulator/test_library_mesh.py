@@ -77,9 +77,9 @@ def test_a_late_joiner_was_never_there_before() -> None:
     mesh.advance(1.0)
     assert names[1] not in mesh[names[0]].node.links
     mesh.restart(names[1])
-    assert mesh.node(names[1]).joining
+    assert mesh.joining(names[1])
     mesh.advance(2.0)
-    assert not mesh.node(names[1]).joining
+    assert not mesh.joining(names[1])
 
 
 def test_room_grows_with_the_silence_of_a_peer_that_was_taking() -> None:
@@ -88,13 +88,12 @@ def test_room_grows_with_the_silence_of_a_peer_that_was_taking() -> None:
     for _ in range(200):
         mesh.advance(0.01)
         for name in names:
-            mesh.node(name).take_burst("simulated", "one-key", 8, 1)
-    here = mesh.node(names[0])
-    assert here.room("simulated", "one-key") == 0
+            mesh[name].take_burst("simulated", "one-key", 8, 1)
+    assert mesh.room(names[0], "simulated", "one-key") == 0
     mesh.partition({names[0]}, set(names[1:]))
     mesh.advance(2.0)
-    early = here.room("simulated", "one-key")
+    early = mesh.room(names[0], "simulated", "one-key")
     mesh.advance(2.0)
-    late = here.room("simulated", "one-key")
+    late = mesh.room(names[0], "simulated", "one-key")
     # At most the refill since the last round, less the near horizon.
     assert 0 < early < late <= SETTINGS.refill_rate * (4 * NS - NS // 2 + 300_000_000) // NS

@@ -2,10 +2,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from typing import cast
 
 import pytest
 
-from crdtbucket.simulator.mesh_rule import MeshRule, RuledMesh
+from crdtbucket.simulator.library_mesh import LibraryMesh
+from crdtbucket.simulator.mesh_rule import MeshRule
 from crdtbucket.simulator.rule import WatchedRule
 from crdtbucket.simulator.run_settings import NS, Settings
 from crdtbucket.simulator.scenario import Scenario
@@ -18,19 +20,12 @@ class _Node:
     def __init__(self, rule: NaiveMesh, number: int, names: tuple[str, ...]) -> None:
         self._rule, self._number, self._names = rule, number, names
 
-    @property
-    def joining(self) -> bool:
-        return self._rule.known(self._number) is None
-
     def take_burst(self, bucket: str, key: str, calls: int, cost: int) -> int:
         return self._rule.offer(self._number, calls, cost)
 
     def columns(self, bucket: str, key: str) -> Mapping[str, tuple[int, int]]:
         heard = self._rule.known(self._number) or []
         return {n: (t, 0) for n, t in zip(self._names, heard, strict=True) if t}
-
-    def room(self, bucket: str, key: str) -> int:
-        return self._rule.room(self._number)
 
 
 class _Mesh:
@@ -40,8 +35,14 @@ class _Mesh:
         self._rule, self._names, self._now = NaiveMesh(), settings.node_names(), 0
         self._rule.start(scenario, settings)
 
-    def node(self, name: str) -> _Node:
+    def __getitem__(self, name: str) -> _Node:
         return _Node(self._rule, self._names.index(name), self._names)
+
+    def joining(self, name: str) -> bool:
+        return self._rule.known(self._names.index(name)) is None
+
+    def room(self, name: str, bucket: str, key: str) -> int:
+        return self._rule.room(self._names.index(name))
 
     def advance(self, seconds: float) -> None:
         self._now += round(seconds * NS)
@@ -62,16 +63,15 @@ class _Mesh:
     def crash(self, node: str) -> None:
         self._rule.crash(self._names.index(node))
 
-    def restart(self, node: str, memory: str = "empty") -> None:
-        assert memory == "empty"
+    def restart(self, node: str) -> None:
         self._rule.restart(self._names.index(node))
 
     def suspend(self, node: str, seconds: float) -> None:
         self._rule.suspend(self._names.index(node), round(seconds * NS))
 
 
-def _make(scenario: Scenario, settings: Settings) -> RuledMesh:
-    return _Mesh(scenario, settings)
+def _make(scenario: Scenario, settings: Settings) -> LibraryMesh:
+    return cast(LibraryMesh, _Mesh(scenario, settings))
 
 
 @pytest.mark.parametrize(
