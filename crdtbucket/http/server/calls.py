@@ -17,7 +17,14 @@ from crdtbucket.http.server import bodies, replies
 from crdtbucket.http.server.handle_store import HandleStore
 from crdtbucket.http.server.heavy_keys import HeavyKeys
 from crdtbucket.http.server.json_answer import JsonAnswer
-from crdtbucket.http.server.refusal import Refusal, in_words, problem_response, read, refusal_of
+from crdtbucket.http.server.refusal import (
+    Refusal,
+    in_words,
+    known,
+    problem_response,
+    read,
+    refusal_of,
+)
 from crdtbucket.http.server.routes import Route
 from crdtbucket.http.server.serve_settings import ServeSettings
 from crdtbucket.http.server.siblings import Siblings, answer_of_owner
@@ -118,14 +125,11 @@ class Calls:
         body = await read(request, bodies.Refund)
         if (answer := await answer_of_owner(self._siblings, body.id, request)) is not None:
             return answer
-        take = self.takes.get(body.id, now_ns())
-        if take is None:
-            raise Refusal(
-                404,
-                "no take has this id: it was not made refundable, or is over "
-                f"{REFUNDABLE_S} s old, or another node made it",
-                [("id", "unknown")],
-            )
+        take = known(
+            self.takes.get(body.id, now_ns()),
+            f"no take has this id: it was not made refundable, or is over {REFUNDABLE_S} s old, or "
+            "another node made it",
+        )
         if take.done and take.tokens != body.tokens:
             raise Refusal(409, "this take was refunded before, with other tokens")
         if not take.done:
@@ -161,14 +165,10 @@ class Calls:
         body = await read(request, bodies.Commit)
         if (answer := await answer_of_owner(self._siblings, body.id, request)) is not None:
             return answer
-        held = self.reservations.get(body.id, now_ns())
-        if held is None:
-            raise Refusal(
-                404,
-                f"no reservation has this id: it ended over {LATE_S} s ago, or another node made "
-                "it",
-                [("id", "unknown")],
-            )
+        held = known(
+            self.reservations.get(body.id, now_ns()),
+            f"no reservation has this id: it ended over {LATE_S} s ago, or another node made it",
+        )
         if held.late is None:
             held.late = held.bucket.table.now() >= held.reservation.deadline_ns
         held.reservation.commit(body.actual)

@@ -80,11 +80,12 @@ class Siblings:
                 return answer
         return None
 
-    async def ask(self, owner: int, path: str, document: dict[str, Any]) -> Any:
-        """The JSON that another worker answers to a question of this one; None for a refusal, and
-        where it cannot be reached."""
+    async def ask(self, owner: int, path: str, document: dict[str, Any] | None = None) -> Any:
+        """The JSON that the worker answers, to a POST where there is a document; None when it does
+        not answer, or has no such thing."""
+        method = "GET" if document is None else "POST"
         try:
-            async with self._session(owner).post(path, json=document) as answer:
+            async with self._session(owner).request(method, path, json=document) as answer:
                 return await answer.json() if answer.status == 200 else None
         except (aiohttp.ClientError, asyncio.TimeoutError, OSError) as error:
             LOG.warning("worker %d does not answer: %r", owner, error)
@@ -92,21 +93,13 @@ class Siblings:
 
     async def gather(self, path: str) -> list[Any]:
         """The answers of all others that can be reached."""
-        answers = await asyncio.gather(*(self._get(index, path) for index in self._others))
+        answers = await asyncio.gather(*(self.ask(index, path) for index in self._others))
         return [answer for answer in answers if answer is not None]
 
     async def close(self) -> None:
         """Closes the connections to the others."""
         for session in self._sessions.values():
             await session.close()
-
-    async def _get(self, index: int, path: str) -> Any:
-        try:
-            async with self._session(index).get(path) as answer:
-                return await answer.json() if answer.status == 200 else None
-        except (aiohttp.ClientError, asyncio.TimeoutError, OSError) as error:
-            LOG.warning("worker %d does not answer: %r", index, error)
-            return None
 
     def _session(self, index: int) -> aiohttp.ClientSession:
         session = self._sessions.get(index)

@@ -13,7 +13,7 @@ from crdtbucket.http.fields import problem
 from crdtbucket.http.server import bodies, replies
 from crdtbucket.http.server.calls import LATE_S, MAX_HANDLES, respond
 from crdtbucket.http.server.handle_store import HandleStore
-from crdtbucket.http.server.refusal import Refusal, problem_response, read
+from crdtbucket.http.server.refusal import Refusal, known, problem_response, read
 from crdtbucket.http.server.routes import Route
 from crdtbucket.http.server.siblings import Siblings, answer_of_owner
 from crdtbucket.limiter.facade import Limiter
@@ -84,10 +84,10 @@ class SlotCalls:
         body = await read(request, bodies.Release)
         if (answer := await answer_of_owner(self._siblings, body.id, request)) is not None:
             return answer
-        held = self._slots.get(body.id, now_ns())
-        if held is None:
-            said = f"no slot has this id: it ended over {LATE_S} s ago, or another node made it"
-            raise Refusal(404, said, [("id", "unknown")])
+        held = known(
+            self._slots.get(body.id, now_ns()),
+            f"no slot has this id: it ended over {LATE_S} s ago, or another node made it",
+        )
         if held.released is None:
             held.released = held.slot.release()
         return respond({"released": held.released})

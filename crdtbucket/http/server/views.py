@@ -91,7 +91,8 @@ class Views:
     async def keys(self, request: web.BaseRequest, bucket: str) -> web.StreamResponse:
         """The keys for which most tokens were asked here."""
         found = self._limiter.bucket(bucket)
-        count = _top(request)
+        check_query(request, ("top",))
+        count = whole_parameter(request, "top", TOP, bodies.MAX_TOP)
         heavy = self._calls.heavy.get(found.spec.name)
         top = [] if heavy is None else heavy.top(count, now_ns())
         rows = [(key, one.tokens, one.error, one.denied) for key, one in top]
@@ -184,8 +185,3 @@ def _added_up(rows: list[tuple[str, int, int, int]]) -> list[tuple[str, int, int
         sums[key] = [a + b for a, b in zip(sums.get(key, (0, 0, 0)), numbers, strict=True)]
     added = ((key, tokens, error, denied) for key, (tokens, error, denied) in sums.items())
     return sorted(added, key=lambda row: -row[1])
-
-
-def _top(request: web.BaseRequest) -> int:
-    check_query(request, ("top",))
-    return whole_parameter(request, "top", TOP, bodies.MAX_TOP)
