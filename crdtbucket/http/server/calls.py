@@ -27,7 +27,7 @@ from crdtbucket.http.server.refusal import (
 )
 from crdtbucket.http.server.routes import Route
 from crdtbucket.http.server.serve_settings import ServeSettings
-from crdtbucket.http.server.siblings import Siblings, answer_of_owner
+from crdtbucket.http.server.siblings import Siblings
 from crdtbucket.limiter.bucket import Bucket
 from crdtbucket.limiter.facade import Limiter
 
@@ -65,12 +65,9 @@ class OpenReservation:
 class Calls:
     """Everything under /v1/ that decides."""
 
-    def __init__(
-        self, limiter: Limiter, settings: ServeSettings, siblings: Siblings | None = None
-    ) -> None:
-        prefix = "" if siblings is None else siblings.prefix
-        self.takes: HandleStore[RefundableTake] = HandleStore(MAX_HANDLES, prefix)
-        self.reservations: HandleStore[OpenReservation] = HandleStore(MAX_HANDLES, prefix)
+    def __init__(self, limiter: Limiter, settings: ServeSettings, siblings: Siblings) -> None:
+        self.takes: HandleStore[RefundableTake] = HandleStore(MAX_HANDLES, siblings.prefix)
+        self.reservations: HandleStore[OpenReservation] = HandleStore(MAX_HANDLES, siblings.prefix)
         self._siblings = siblings
         self.heavy: dict[str, HeavyKeys] = {}
         self._limiter = limiter
@@ -123,7 +120,7 @@ class Calls:
     async def refund(self, request: web.BaseRequest) -> web.StreamResponse:
         """Gives a take back. The same call again changes nothing and gets the same answer."""
         body = await read(request, bodies.Refund)
-        if (answer := await answer_of_owner(self._siblings, body.id, request)) is not None:
+        if (answer := await self._siblings.answer_of_owner(body.id, request)) is not None:
             return answer
         take = known(
             self.takes.get(body.id, now_ns()),
@@ -163,7 +160,7 @@ class Calls:
     async def commit(self, request: web.BaseRequest) -> web.StreamResponse:
         """Charges the true cost. The same call again changes nothing and gets the same answer."""
         body = await read(request, bodies.Commit)
-        if (answer := await answer_of_owner(self._siblings, body.id, request)) is not None:
+        if (answer := await self._siblings.answer_of_owner(body.id, request)) is not None:
             return answer
         held = known(
             self.reservations.get(body.id, now_ns()),

@@ -29,17 +29,22 @@ CANNOT = 421
 class Siblings:
     """All workers of a server, seen by one of them."""
 
-    def __init__(self, folder: Path, index: int, count: int) -> None:
-        """`folder`: of the private sockets. `index`: this worker's number, from 0."""
-        self.prefix = f"w{index}_"
+    def __init__(self, folder: Path | None = None, index: int = 0, count: int = 1) -> None:
+        """`folder`: of the private sockets; None where one process serves alone. `index`: this
+        worker's number, from 0."""
+        self.prefix = "" if folder is None else f"w{index}_"
         """Of the handles that this worker gives out."""
-        self.address = f"unix:{_socket(folder, index)}"
-        """Where the others reach this worker."""
-        self._others = {i: _socket(folder, i) for i in range(count) if i != index}
+        self.address = "" if folder is None else f"unix:{_socket(folder, index)}"
+        """Where the others reach this worker; empty where there are none."""
+        self._others: dict[int, Path] = {}
+        if folder is not None:
+            self._others = {i: _socket(folder, i) for i in range(count) if i != index}
         self._sessions: dict[int, aiohttp.ClientSession] = {}
 
     def asked_by_one(self, request: web.BaseRequest) -> bool:
         """Whether another worker asks, which gets the answer of this worker alone."""
+        if not self.address:
+            return False
         transport = request.transport
         name = None if transport is None else transport.get_extra_info("sockname")
         return f"unix:{name}" == self.address
@@ -49,6 +54,12 @@ class Siblings:
         found = _HANDLE.match(handle)
         index = None if found is None else int(found[1])
         return index if index in self._others else None
+
+    async def answer_of_owner(self, handle: str, request: web.BaseRequest) -> web.Response | None:
+        """What the worker that gave out a handle answers; None for those of this one, and when that
+        worker is gone."""
+        owner = self.owner(handle)
+        return None if owner is None else await self.forward(owner, request)
 
     async def forward(self, owner: int, request: web.BaseRequest) -> web.Response | None:
         """The answer of another worker to a request of a client; None if it cannot be reached:
@@ -110,16 +121,6 @@ class Siblings:
                 timeout=aiohttp.ClientTimeout(total=TIMEOUT_S),
             )
         return session
-
-
-async def answer_of_owner(
-    siblings: Siblings | None, handle: str, request: web.BaseRequest
-) -> web.StreamResponse | None:
-    """The answer of the worker that gave a handle out, if that is another one."""
-    owner = None if siblings is None else siblings.owner(handle)
-    if siblings is None or owner is None:
-        return None
-    return await siblings.forward(owner, request)
 
 
 def _socket(folder: Path, index: int) -> Path:
