@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from functools import partial
 from typing import Any
 
 from crdtbucket.simulator.baselines import MaxOfTotals, StaticSplit
-from crdtbucket.simulator.mesh_rule import MeshRule
 from crdtbucket.simulator.rule import SimulatedRule
 from crdtbucket.simulator.simulation_errors import SimulationError
 
@@ -18,11 +16,11 @@ REPLICATED = "replicated"
 NO_CREDIT = "replicated-no-credit"
 
 
-def _mesh(name: str, **changes: Any) -> MeshRule:
+def _mesh(name: str, **changes: Any) -> SimulatedRule:
     # Imported late: the baselines need no compiled core.
-    from crdtbucket.simulator.library_mesh import LibraryMesh
+    from crdtbucket.simulator.mesh_rule import MeshRule
 
-    return MeshRule(name, partial(LibraryMesh, **changes))
+    return MeshRule(name, **changes)
 
 
 def _store(name: str) -> SimulatedRule:

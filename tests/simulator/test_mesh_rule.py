@@ -2,21 +2,24 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from types import SimpleNamespace
 from typing import cast
 
 import pytest
 
-from crdtbucket.simulator.library_mesh import LibraryMesh
 from crdtbucket.simulator.mesh_rule import MeshRule
 from crdtbucket.simulator.rule import WatchedRule
 from crdtbucket.simulator.run_settings import NS, Settings
 from crdtbucket.simulator.scenario import Scenario
 from crdtbucket.simulator.scenario_catalogue import SCENARIOS
 from crdtbucket.simulator.scenario_run import simulate
+from crdtbucket.testing import SimulatedMesh
 from tests.simulator.naive_mesh import NaiveMesh
 
 
 class _Node:
+    up = True
+
     def __init__(self, rule: NaiveMesh, number: int, names: tuple[str, ...]) -> None:
         self._rule, self._number, self._names = rule, number, names
 
@@ -26,6 +29,13 @@ class _Node:
     def columns(self, bucket: str, key: str) -> Mapping[str, tuple[int, int]]:
         heard = self._rule.known(self._number) or []
         return {n: (t, 0) for n, t in zip(self._names, heard, strict=True) if t}
+
+    @property
+    def node(self) -> SimpleNamespace:
+        return SimpleNamespace(memory=self._rule.known(self._number) is not None)
+
+    def bucket(self, name: str) -> SimpleNamespace:
+        return SimpleNamespace(credit=lambda key: self._rule.room(self._number))
 
 
 class _Mesh:
@@ -37,12 +47,6 @@ class _Mesh:
 
     def __getitem__(self, name: str) -> _Node:
         return _Node(self._rule, self._names.index(name), self._names)
-
-    def joining(self, name: str) -> bool:
-        return self._rule.known(self._names.index(name)) is None
-
-    def room(self, name: str, bucket: str, key: str) -> int:
-        return self._rule.room(self._names.index(name))
 
     def advance(self, seconds: float) -> None:
         self._now += round(seconds * NS)
@@ -70,8 +74,9 @@ class _Mesh:
         self._rule.suspend(self._names.index(node), round(seconds * NS))
 
 
-def _make(scenario: Scenario, settings: Settings) -> LibraryMesh:
-    return cast(LibraryMesh, _Mesh(scenario, settings))
+class _NaiveRule(MeshRule):
+    def made(self, scenario: Scenario, settings: Settings) -> SimulatedMesh:
+        return cast(SimulatedMesh, _Mesh(scenario, settings))
 
 
 @pytest.mark.parametrize(
@@ -90,6 +95,6 @@ def test_a_mesh_behind_the_adapter_shows_what_it_shows_without(name: str) -> Non
     settings = Settings(seed=2, capacity=1_000, refill_rate=300)
     scenario = SCENARIOS[name](settings, 0.1)
     direct = simulate(NaiveMesh(), scenario, settings)
-    adapter = MeshRule("naive-mesh", _make)
+    adapter = _NaiveRule("naive-mesh")
     assert isinstance(adapter, WatchedRule)
     assert simulate(adapter, scenario, settings) == replace(direct, rule="naive-mesh")
