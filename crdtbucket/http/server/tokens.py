@@ -25,7 +25,11 @@ class Tokens:
         """Raises `Refusal` for a request that lacks the token of its path."""
         if request.path.startswith(ADMIN):
             self._require(_authorization(request), "the admin token", self._admin_tokens())
-        elif request.path.startswith(CALLS) and not self._siblings.asked_by_one(request):
+        elif (
+            self._call
+            and request.path.startswith(CALLS)
+            and not self._siblings.asked_by_one(request)
+        ):
             self.check_call(_authorization(request))
 
     def check_call(self, authorization: str) -> None:
