@@ -2133,6 +2133,20 @@ MUTATIONS = (
         suite("mesh/test_guaranteed_share", "made_good_once"),
     ),
     Mutation(
+        "a_number_of_a_plain_frame_may_be_too_small",
+        "core",
+        "return value <= high && (low <= 0 || value >= (uint64_t)low);",
+        "return value <= high;",
+        suite("mesh/protocol/test_wire", "wrong_values"),
+    ),
+    Mutation(
+        "a_number_with_a_sign_is_negative",
+        "core",
+        "*negative = kind >= 0xd0 && (*at & 0x80);",
+        "*negative = kind >= 0xd0;",
+        suite("mesh/protocol/test_wire", "any_width"),
+    ),
+    Mutation(
         "who_may_only_look_writes",
         "mesh/protocol",
         "if frame.payload_kind == wire.ENTRIES and not writes:",

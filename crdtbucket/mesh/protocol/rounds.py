@@ -45,20 +45,20 @@ class Outbox:
                 sent = sent or Sent()
                 sent.tables_version = tables_version
         received = link.received
-        return wire.encode(
-            wire.Frame(
-                epoch=self._table.epoch,
-                to_epoch=link.info.epoch,
-                seq=link.expect(sent),
-                sent=now,
-                echo=link.echo,
-                hold=now - link.echo_at if link.echo is not None else 0,
-                ack=received.highest,
-                ack_bits=received.bits,
-                flags=self.flags,
-                tables_version=tables_version,
+        return wire.encode_fields(
+            {
+                "epoch": self._table.epoch,
+                "to_epoch": link.info.epoch,
+                "seq": link.expect(sent),
+                "sent": now,
+                "echo": link.echo,
+                "hold": now - link.echo_at if link.echo is not None else 0,
+                "ack": received.highest,
+                "ack_bits": received.bits,
+                "flags": self.flags,
+                "tables_version": tables_version,
                 **values,
-            )
+            }
         )
 
     def start(self) -> None:

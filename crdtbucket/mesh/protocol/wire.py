@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import struct
 from dataclasses import dataclass, fields
-from operator import attrgetter
 from typing import Any
 
 import msgpack
 
+from crdtbucket._core import PlainFrames
 from crdtbucket.errors import WireError
 from crdtbucket.rollout.staged import Status
 
@@ -64,11 +64,12 @@ class AnnouncedTables:
     """(name hash, definition hash, q, p) of each: T = q / p ns a token."""
 
 
-@dataclass(slots=True)
+@dataclass
 class Frame:
     """One frame. Times are ns of the sender's clock, of which nobody else knows what it shows.
 
-    It is not changed once it is made. A frozen dataclass would say so, and takes ten times as long.
+    It is not changed once it is made; a frozen dataclass would say so, and takes ten times as long.
+    `decode` sets the fields that came and no others: the class has the defaults.
     """
 
     epoch: int
@@ -127,32 +128,55 @@ _NUMBERS = {
     "merge_result": 21, "config": 22, "rollout": 23, "ages": 24, "wall": 25,
 }  # fmt: skip
 _DEFAULTS = {f.name: f.default for f in fields(Frame)}
-_DEFAULT_VALUES = [_DEFAULTS[name] for name in _NUMBERS]
-_VALUES = attrgetter(*_NUMBERS)
 
 
 def encode(frame: Frame) -> bytes:
     """The bytes of a frame, fields at their default left out. Raises WireError when it would be too
     large."""
-    header: dict[int, Any] = {
-        number: value
-        for number, value, default in zip(
-            _NUMBERS.values(), _VALUES(frame), _DEFAULT_VALUES, strict=True
-        )
-        if value or value != default  # a default is 0 or None
+    return encode_fields(vars(frame))
+
+
+def encode_fields(values: dict[str, Any]) -> bytes:
+    """The same of the frame with these fields, by name."""
+    plain: bytes | None = _PLAIN.write(values)
+    return _encode_any(values) if plain is None else plain
+
+
+def _encode_any(values: dict[str, Any]) -> bytes:
+    header = {
+        number: values[name]
+        for name, number in _NUMBERS.items()
+        if name in values and (values[name] or values[name] != _DEFAULTS[name])  # 0 or None
     }
-    if frame.ack_bits:
-        header[8] = frame.ack_bits.to_bytes((frame.ack_bits.bit_length() + 7) // 8, "little")
-    if frame.tables is not None:
-        header[14] = (frame.tables.version, frame.tables.origins, frame.tables.definitions)
+    if bits := header.get(_NUMBERS["ack_bits"]):
+        header[_NUMBERS["ack_bits"]] = bits.to_bytes((bits.bit_length() + 7) // 8, "little")
+    tables: AnnouncedTables | None = values.get("tables")
+    payload: bytes = values.get("payload", b"")
+    if tables is not None:
+        header[_NUMBERS["tables"]] = (tables.version, tables.origins, tables.definitions)
     packed: bytes = msgpack.packb(header)
-    if len(packed) > MAX_HEADER or len(packed) + len(frame.payload) + _PREFIX.size > MAX_FRAME:
-        raise WireError(f"frame of {len(packed)} + {len(frame.payload)} bytes is too large")
-    return _PREFIX.pack(MAGIC, VERSION, 0, len(packed)) + packed + frame.payload
+    if len(packed) > MAX_HEADER or len(packed) + len(payload) + _PREFIX.size > MAX_FRAME:
+        raise WireError(f"frame of {len(packed)} + {len(payload)} bytes is too large")
+    return _PREFIX.pack(MAGIC, VERSION, 0, len(packed)) + packed + payload
 
 
 def decode(data: bytes) -> Frame:
     """The frame in `data`, every field checked for type and range. Raises only WireError."""
+    plain = _PLAIN.read(data)
+    frame = Frame.__new__(Frame)
+    frame.__dict__ = _decode_any(data) if plain is None else plain
+    if frame.parts and not frame.part < frame.parts:
+        raise WireError("part is beyond parts")
+    if (
+        (frame.payload_kind == WANT and len(frame.payload) % 16)
+        or (frame.payload_kind == ITEMS and (len(frame.payload) % 32 or frame.items is None))
+        or (frame.payload_kind == RANGE and (frame.payload or frame.items is None))
+    ):
+        raise WireError("payload does not fit its kind")
+    return frame
+
+
+def _decode_any(data: bytes) -> dict[str, Any]:
     if len(data) > MAX_FRAME:
         raise WireError(f"frame of {len(data)} bytes is over {MAX_FRAME}")
     if len(data) < _PREFIX.size:
@@ -180,16 +204,7 @@ def decode(data: bytes) -> Frame:
         raise WireError(f"header is not msgpack: {type(error).__name__}") from None
     if not isinstance(header, dict):
         raise WireError("header is not a map")
-    frame = Frame(payload=data[_PREFIX.size + size :], **_checked(header))
-    if frame.parts and not frame.part < frame.parts:
-        raise WireError("part is beyond parts")
-    if (
-        (frame.payload_kind == WANT and len(frame.payload) % 16)
-        or (frame.payload_kind == ITEMS and (len(frame.payload) % 32 or frame.items is None))
-        or (frame.payload_kind == RANGE and (frame.payload or frame.items is None))
-    ):
-        raise WireError("payload does not fit its kind")
-    return frame
+    return {**_checked(header), "payload": data[_PREFIX.size + size :]}
 
 
 def _checked(header: dict[Any, Any]) -> dict[str, Any]:
@@ -237,7 +252,6 @@ def _row(name: str, value: object, *checks: Any) -> tuple[Any, ...]:
 
 _u64 = _whole(0, _U64)
 _epoch = _whole(1, _U64)
-_natural = _whole(0, _I63)
 _age_ms = _whole(0, MAX_AGE_MS)
 
 
@@ -287,22 +301,16 @@ def _digest(name: str, value: object) -> tuple[Any, ...]:
     return (*_range(name, value[:2]), *_row(name, value[2:], _u64, _u64, _u64))
 
 
+_RANGES = {
+    "epoch": (1, _U64), "to_epoch": (0, _U64), "seq": (1, _I63), "sent": (-_I63, _I63),
+    "echo": (-_I63, _I63), "hold": (0, _I63), "ack": (0, _I63), "round": (0, _I63),
+    "part": (0, 65_535), "parts": (0, 65_535), "flags": (0, 255), "tables_version": (0, _U64),
+    "payload_kind": (0, 3), "wall": (0, _I63),
+}  # fmt: skip
 _CHECKS: dict[str, Any] = {
-    "epoch": _epoch,
-    "to_epoch": _u64,
-    "seq": _whole(1, _I63),
-    "sent": _whole(-_I63, _I63),
-    "echo": _whole(-_I63, _I63),
-    "hold": _natural,
-    "ack": _natural,
+    **{name: _whole(*limits) for name, limits in _RANGES.items()},
     "ack_bits": _ack_bits,
-    "round": _natural,
-    "part": _whole(0, 65_535),
-    "parts": _whole(0, 65_535),
-    "flags": _whole(0, 255),
-    "tables_version": _u64,
     "tables": _tables,
-    "payload_kind": _whole(0, 3),
     "members": _members,
     "unseen": lambda name, value: tuple(
         _text(name, v) for v in _sequence(name, value, MAX_MEMBERS)
@@ -326,7 +334,18 @@ _CHECKS: dict[str, Any] = {
     "ages": lambda name, value: tuple(
         _row(name, row, _epoch, _age_ms) for row in _sequence(name, value, MAX_AGES)
     ),
-    "wall": _natural,
 }
 _DECODED = {number: (name, _CHECKS[name]) for name, number in _NUMBERS.items()}
 _REQUIRED = frozenset(("epoch", "to_epoch", "seq", "sent"))
+_PLAIN = PlainFrames(
+    _PREFIX.pack(MAGIC, VERSION, 0, 0)[:4],
+    MAX_FRAME,
+    [(_NUMBERS[name], name, *limits, _DEFAULTS[name]) for name, limits in _RANGES.items()]
+    + [
+        (_NUMBERS["ack_bits"], "ack_bits", 0, 0, 0),
+        (_NUMBERS["ages"], "ages", 0, MAX_AGE_MS, None),
+    ],
+    bits=_NUMBERS["ack_bits"],
+    pairs=_NUMBERS["ages"],
+)
+"""Frames of numbers and few ages alone, which nearly all are."""
