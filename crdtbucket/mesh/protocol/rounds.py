@@ -100,7 +100,7 @@ class Outbox:
                 break
         else:
             link.cursor = 0
-        sync = self._sync(link, now)
+        sync = {} if link.synced else self._sync(link, now)
         parts: list[tuple[bytes, Sent | None]]
         parts = [(payload, Sent(sync_from=place)) for place, payload in sync.items()]
         parts = parts + chunks or [(b"", None)]
@@ -157,8 +157,6 @@ class Outbox:
 
     def _sync(self, link: PeerState, now: int) -> dict[int, bytes]:
         """The next chunks of a full sync by their places, and those that seem lost."""
-        if link.synced:
-            return {}
         patience = SYNC_PATIENCE_NS + 2 * link.round_trip
         _, positions = self._roster.announced()
         due = [place for place, at in link.sync_waiting.items() if now - at > patience]
