@@ -62,9 +62,7 @@ class GossipSchedule:
             return min(self._next_round, max(now, self._last_send + FLUSH_GAP_NS))
         return self._next_round
 
-    def tick(
-        self, me: Callable[[], NodeInfo], now: int, prepare: Callable[[int], None]
-    ) -> Frames:
+    def tick(self, me: Callable[[], NodeInfo], now: int, prepare: Callable[[int], None]) -> Frames:
         """A round when one is due, an early flush when one is asked for. `me`: says what this node
         is; `prepare` is called before a round begins."""
         if now >= self._next_round and not self._under_way:

@@ -15,6 +15,7 @@ import msgpack
 
 from crdtbucket._core import PlainFrames
 from crdtbucket.errors import WireError
+from crdtbucket.mesh.protocol.frame_checks import FrameCheck, bits, many, rising, row, text, whole
 from crdtbucket.rollout.staged import Status
 
 MAGIC = b"CB"
@@ -148,8 +149,8 @@ def _encode_any(values: dict[str, Any]) -> bytes:
         for name, number in _NUMBERS.items()
         if name in values and (values[name] or values[name] != _DEFAULTS[name])  # 0 or None
     }
-    if bits := header.get(_NUMBERS["ack_bits"]):
-        header[_NUMBERS["ack_bits"]] = bits.to_bytes((bits.bit_length() + 7) // 8, "little")
+    if acked := header.get(_NUMBERS["ack_bits"]):
+        header[_NUMBERS["ack_bits"]] = acked.to_bytes((acked.bit_length() + 7) // 8, "little")
     tables: AnnouncedTables | None = values.get("tables")
     payload: bytes = values.get("payload", b"")
     if tables is not None:
@@ -223,82 +224,21 @@ def check_tables(value: object) -> AnnouncedTables:
     return _tables("tables", value)
 
 
-def _whole(low: int, high: int) -> Any:
-    def check(name: str, value: object) -> int:
-        if type(value) is not int or not low <= value <= high:
-            raise WireError(f"{name} is out of range")
-        return value
-
-    return check
-
-
-def _text(name: str, value: object, limit: int = MAX_NAME) -> str:
-    if not isinstance(value, str) or len(value) > limit:
-        raise WireError(f"{name} is not a short text")
-    return value
-
-
-def _sequence(name: str, value: object, limit: int) -> tuple[Any, ...]:
-    if not isinstance(value, tuple) or len(value) > limit:
-        raise WireError(f"{name} is not a short list")
-    return value
-
-
-def _row(name: str, value: object, *checks: Any) -> tuple[Any, ...]:
-    if not isinstance(value, tuple) or len(value) != len(checks):
-        raise WireError(f"{name} has a malformed row")
-    return tuple([check(name, item) for check, item in zip(checks, value, strict=True)])
-
-
-_u64 = _whole(0, _U64)
-_epoch = _whole(1, _U64)
-_age_ms = _whole(0, MAX_AGE_MS)
-
-
-def _epoch_owner(name: str, row: object) -> tuple[Any, ...]:
-    return _row(name, row, _text, _epoch)
-
-
-def _definition(name: str, row: object) -> tuple[Any, ...]:
-    return _row(name, row, _u64, _u64, _whole(1, _I63), _whole(1, _I63))
+_u64, _epoch, _natural = whole(0, _U64), whole(1, _U64), whole(0, _I63)
+_positive, _short = whole(1, _I63), whole(0, 65_535)
+_name = text(MAX_NAME)
+_table_rows = row(
+    _epoch,
+    many(MAX_ORIGINS, row(_name, _epoch)),
+    many(MAX_DEFINITIONS, row(_u64, _u64, _positive, _positive)),
+)
 
 
 def _tables(name: str, value: object) -> AnnouncedTables:
-    version, origins, definitions = _row(
-        name,
-        value,
-        _whole(1, _U64),
-        lambda n, v: _sequence(n, v, MAX_ORIGINS),
-        lambda n, v: _sequence(n, v, MAX_DEFINITIONS),
-    )
-    owners = tuple(_epoch_owner(name, row) for row in origins)
-    if len({epoch for _, epoch in owners}) != len(owners):
+    version, origins, definitions = _table_rows(name, value)
+    if len({epoch for _, epoch in origins}) != len(origins):
         raise WireError("an epoch stands twice")
-    return AnnouncedTables(version, owners, tuple(_definition(name, row) for row in definitions))
-
-
-def _ack_bits(name: str, value: object) -> int:
-    if not isinstance(value, bytes) or len(value) > ACK_BITS // 8:
-        raise WireError(f"{name} is malformed")
-    return int.from_bytes(value, "little")
-
-
-def _members(name: str, value: object) -> tuple[Any, ...]:
-    rows = _sequence(name, value, MAX_MEMBERS)
-    return tuple([_row(name, row, _text, _text, _epoch, _text) for row in rows])
-
-
-def _range(name: str, value: object) -> tuple[Any, ...]:
-    first, last = _row(name, value, _u64, _u64)
-    if first > last:
-        raise WireError(f"{name} is not a range")
-    return first, last
-
-
-def _digest(name: str, value: object) -> tuple[Any, ...]:
-    if not isinstance(value, tuple) or len(value) != 5:
-        raise WireError(f"{name} is malformed")
-    return (*_range(name, value[:2]), *_row(name, value[2:], _u64, _u64, _u64))
+    return AnnouncedTables(version, origins, definitions)
 
 
 _RANGES = {
@@ -307,33 +247,19 @@ _RANGES = {
     "part": (0, 65_535), "parts": (0, 65_535), "flags": (0, 255), "tables_version": (0, _U64),
     "payload_kind": (0, 3), "wall": (0, _I63),
 }  # fmt: skip
-_CHECKS: dict[str, Any] = {
-    **{name: _whole(*limits) for name, limits in _RANGES.items()},
-    "ack_bits": _ack_bits,
+_CHECKS: dict[str, FrameCheck] = {
+    **{name: whole(*limits) for name, limits in _RANGES.items()},
+    "ack_bits": bits(ACK_BITS),
     "tables": _tables,
-    "members": _members,
-    "unseen": lambda name, value: tuple(
-        _text(name, v) for v in _sequence(name, value, MAX_MEMBERS)
-    ),
-    "digest": _digest,
-    "items": _range,
-    "tombstones": lambda name, value: tuple(
-        _epoch(name, v) for v in _sequence(name, value, MAX_TOMBSTONES)
-    ),
-    "merge_result": lambda name, value: _row(name, value, *(_whole(0, _I63),) * 3),
-    "config": lambda name, value: _row(name, value, _whole(0, _I63), _u64, _whole(0, 65_535)),
-    "rollout": lambda name, value: _row(
-        name,
-        value,
-        _whole(0, _I63),
-        _u64,
-        _whole(0, _I63),
-        _whole(0, max(Status)),
-        _whole(0, 65_535),
-    ),
-    "ages": lambda name, value: tuple(
-        _row(name, row, _epoch, _age_ms) for row in _sequence(name, value, MAX_AGES)
-    ),
+    "members": many(MAX_MEMBERS, row(_name, _name, _epoch, _name)),
+    "unseen": many(MAX_MEMBERS, _name),
+    "digest": rising(row(_u64, _u64, _u64, _u64, _u64)),
+    "items": rising(row(_u64, _u64)),
+    "tombstones": many(MAX_TOMBSTONES, _epoch),
+    "merge_result": row(_natural, _natural, _natural),
+    "config": row(_natural, _u64, _short),
+    "rollout": row(_natural, _u64, _natural, whole(0, max(Status)), _short),
+    "ages": many(MAX_AGES, row(_epoch, whole(0, MAX_AGE_MS))),
 }
 _DECODED = {number: (name, _CHECKS[name]) for name, number in _NUMBERS.items()}
 _REQUIRED = frozenset(("epoch", "to_epoch", "seq", "sent"))
