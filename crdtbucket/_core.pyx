@@ -15,8 +15,8 @@ from cpython.object cimport PyObject
 from cpython.ref cimport Py_INCREF, Py_XDECREF
 from cpython.tuple cimport PyTuple_GET_ITEM
 from libc.math cimport ceil, llrint
-from libc.stdint cimport INT64_MAX, UINT32_MAX, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
-from libc.string cimport memcpy, memset
+from libc.stdint cimport INT64_MAX, UINT32_MAX, int8_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
+from libc.string cimport memcmp, memcpy, memset
 
 from crdtbucket.base.duration import duration_ns
 from crdtbucket.errors import (
@@ -50,6 +50,7 @@ include "core/binding/arguments.pxi"
 include "core/binding/memory.pxi"
 include "core/binding/definitions.pxi"
 include "core/binding/nodes.pxi"
+include "core/binding/plain_frames.pxi"
 include "core/binding/outbox.pxi"
 include "core/binding/inbox.pxi"
 include "core/binding/sharing.pxi"

@@ -2136,6 +2136,20 @@ MUTATIONS = (
         suite("mesh/test_guaranteed_share", "made_good_once"),
     ),
     Mutation(
+        "a_number_of_a_plain_frame_may_be_too_small",
+        "core",
+        "return value <= high && (low <= 0 || value >= (uint64_t)low);",
+        "return value <= high;",
+        suite("mesh/protocol/test_wire", "wrong_values"),
+    ),
+    Mutation(
+        "a_number_with_a_sign_is_negative",
+        "core",
+        "*negative = kind >= 0xd0 && (*at & 0x80);",
+        "*negative = kind >= 0xd0;",
+        suite("mesh/protocol/test_wire", "any_width"),
+    ),
+    Mutation(
         "who_may_only_look_writes",
         "mesh/protocol",
         "if frame.payload_kind == wire.ENTRIES and not writes:",
@@ -2347,10 +2361,10 @@ MUTATIONS = (
     ),
     Mutation(
         "a_zero_is_left_out_where_it_is_not_the_default",
-        "mesh/protocol",
-        "        if value or (value is not None and name in _NOT_ZERO)",
-        "        if value",
-        suite("mesh/protocol/test_wire", "any_header or asked_for_is_named"),
+        "core",
+        "if not value and not (self.optional[number] or self.required >> number & 1):",
+        "if not value:",
+        (*PYTEST, "tests/mesh/protocol/test_wire.py"),
     ),
     Mutation(
         "a_silent_link_cannot_be_ended_with_uvloop",

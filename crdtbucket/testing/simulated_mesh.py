@@ -96,7 +96,8 @@ class SimulatedMesh:
         queue = self._queue
         while queue and queue[0][0] <= until:
             at, _, act, args = heapq.heappop(queue)
-            self.now_ns = max(self.now_ns, at)
+            if at > self.now_ns:
+                self.now_ns = at
             act(*args)
         self.now_ns = max(self.now_ns, until)
 

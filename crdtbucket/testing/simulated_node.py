@@ -196,4 +196,5 @@ class SimulatedNode:
             return
         local = self.local_ns(self._mesh.now_ns)
         self.table.set_time(local)
-        self._mesh.send(self, self.node.receive(source, data, local))
+        if frames := self.node.receive(source, data, local):
+            self._mesh.send(self, frames)

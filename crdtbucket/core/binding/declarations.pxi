@@ -275,3 +275,8 @@ cdef extern from "core/core.h" nogil:
 
 cdef extern from "core/binding/text.h":
     int text_view(PyObject *, const uint8_t **, Py_ssize_t *)
+
+cdef extern from "core/binding/packed_number.h":
+    const uint8_t *take_number(const uint8_t *at, const uint8_t *end, uint64_t *value, bint *negative)
+    uint8_t *put_number(uint8_t *at, uint64_t value, bint negative)
+    bint number_fits(uint64_t value, bint negative, int64_t low, uint64_t high)

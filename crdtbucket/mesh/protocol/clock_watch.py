@@ -142,7 +142,7 @@ def jump(offsets: Iterable[ClockOffset]) -> int:
     then only what raises the debt is believed, since the other way would mint tokens.
     """
     moved = [offset.moved for offset in offsets if offset.moved is not None]
-    if not moved:
+    if not any(moved):  # 0 where nobody's clock did
         return 0
     by = -median_low(moved)
     if abs(by) <= JUMP_NS or (len(moved) == 1 and by < 0):

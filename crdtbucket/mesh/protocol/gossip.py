@@ -62,9 +62,9 @@ class GossipSchedule:
             return min(self._next_round, max(now, self._last_send + FLUSH_GAP_NS))
         return self._next_round
 
-    def tick(self, me: NodeInfo, now: int, prepare: Callable[[int], None]) -> Frames:
-        """A round when one is due, an early flush when one is asked for. `prepare` is called before
-        a round begins."""
+    def tick(self, me: Callable[[], NodeInfo], now: int, prepare: Callable[[int], None]) -> Frames:
+        """A round when one is due, an early flush when one is asked for. `me`: says what this node
+        is; `prepare` is called before a round begins."""
         if now >= self._next_round and not self._under_way:
             passed = (now - self._next_round) // self._interval_ns
             self._next_round += self._interval_ns * (1 + passed)
@@ -73,7 +73,7 @@ class GossipSchedule:
         if self._under_way:
             return self._go_on(me, now)
         if self._new_links:
-            return self._first_rounds(me, now)
+            return self._first_rounds(me(), now)
         if self._table.flush_wanted and now - self._last_send >= FLUSH_GAP_NS:
             return self._flush(now)
         return []
@@ -93,7 +93,7 @@ class GossipSchedule:
     def _under_way(self) -> bool:
         return self._collecting >= 0 or bool(self._unsent)
 
-    def _go_on(self, me: NodeInfo, now: int) -> Frames:
+    def _go_on(self, me: Callable[[], NodeInfo], now: int) -> Frames:
         if self._collecting >= 0:
             _, self._collecting = self._table.collect_some(self._collecting)
             if self._collecting >= 0:
@@ -110,13 +110,15 @@ class GossipSchedule:
             link = self._unsent.pop()
             if not link.connected:
                 continue
-            updates = self._members.updates.due_for(link, now)
-            extra = {**updates, **anti_entropy.next_digest(self._table, link, now)}
+            extra = self._members.updates.due_for(link, now)
+            if now >= link.digest_due:
+                extra = {**extra, **anti_entropy.next_digest(self._table, link, now)}
             frames = self._out.round(link, now, extra, self._relays.ages(link, now))
             if link.answers:
                 frames += self._out.answer(link, now)
-            out += [(link.info.name, data) for data in frames]
-            size += sum(map(len, frames))
+            for data in frames:
+                out.append((link.info.name, data))
+                size += len(data)
         if not self._unsent:
             self._table.trim(self._acknowledged())
             self._table.sweep(SWEEP)

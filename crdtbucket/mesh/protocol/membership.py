@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from typing import Any, NamedTuple
 
@@ -152,10 +152,10 @@ class Membership:
             self._drop(link)
             self.count(now)
 
-    def prepare_updates(self, me: NodeInfo, now: int) -> None:
+    def prepare_updates(self, me: Callable[[], NodeInfo], now: int) -> None:
         """Looks once a second at what peers are to be told."""
         if self.updates.are_due(now):
-            self.updates.prepare(self.advertised(me, now), now)
+            self.updates.prepare(self.advertised(me(), now), now)
 
     # ---- who is there ----
 

@@ -240,7 +240,7 @@ class MeshNode:
 
     def tick(self, now: int) -> Frames:
         """A round when one is due, an early flush when one is asked for."""
-        return self._gossip.tick(self.info, now, self._before_round)
+        return self._gossip.tick(lambda: self.info, now, self._before_round)
 
     def _before_round(self, now: int) -> None:
         self._memory.settle_when_due(now)

@@ -31,21 +31,13 @@ class Outbox:
         self.entries_sent = 0
         """Entries sent so far, each counted once a peer that it went to."""
 
-    def frame(
-        self,
-        link: PeerState,
-        now: int,
-        sent: Sent | None = None,
-        *,
-        payload: bytes = b"",
-        **values: Any,
-    ) -> bytes:
+    def frame(self, link: PeerState, now: int, sent: Sent | None = None, **values: Any) -> bytes:
         """One frame to a peer, with the acknowledgements and times that every frame carries."""
         tables_version = 0
         if "members" in values:
             sent = sent or Sent()
             sent.updates = link.updates_sent
-        if payload:
+        if values.get("payload"):
             tables, _ = self._roster.announced()
             tables_version = tables.version
             if link.tables_acked < tables_version and "payload_kind" not in values:
@@ -53,20 +45,21 @@ class Outbox:
                 sent = sent or Sent()
                 sent.tables_version = tables_version
         received = link.received
-        fields = {
-            "epoch": self._table.epoch,
-            "to_epoch": link.info.epoch,
-            "seq": link.expect(sent),
-            "sent": now,
-            "echo": link.echo,
-            "hold": now - link.echo_at if link.echo is not None else 0,
-            "ack": received.highest,
-            "ack_bits": received.bits,
-            "flags": self.flags,
-            "tables_version": tables_version,
-            **values,
-        }
-        return wire.encode_fields(payload, fields)
+        return wire.encode_fields(
+            {
+                "epoch": self._table.epoch,
+                "to_epoch": link.info.epoch,
+                "seq": link.expect(sent),
+                "sent": now,
+                "echo": link.echo,
+                "hold": now - link.echo_at if link.echo is not None else 0,
+                "ack": received.highest,
+                "ack_bits": received.bits,
+                "flags": self.flags,
+                "tables_version": tables_version,
+                **values,
+            }
+        )
 
     def start(self) -> None:
         """A new moment: nothing encoded before may be sent again."""
@@ -106,7 +99,7 @@ class Outbox:
                 break
         else:
             link.cursor = 0
-        sync = self._sync(link, now)
+        sync = {} if link.synced else self._sync(link, now)
         parts: list[tuple[bytes, Sent | None]]
         parts = [(payload, Sent(sync_from=place)) for place, payload in sync.items()]
         parts = parts + chunks or [(b"", None)]
@@ -161,8 +154,6 @@ class Outbox:
 
     def _sync(self, link: PeerState, now: int) -> dict[int, bytes]:
         """The next chunks of a full sync by their places, and those that seem lost."""
-        if link.synced:
-            return {}
         patience = SYNC_PATIENCE_NS + 2 * link.round_trip
         _, positions = self._roster.announced()
         due = [place for place, at in link.sync_waiting.items() if now - at > patience]

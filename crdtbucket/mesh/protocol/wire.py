@@ -8,13 +8,14 @@ not know is refused.
 from __future__ import annotations
 
 import struct
-from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any
 
 import msgpack
 
+from crdtbucket._core import PlainFrames
 from crdtbucket.errors import WireError
+from crdtbucket.mesh.protocol.frame_checks import FrameCheck, bits, many, rising, row, text, whole
 from crdtbucket.rollout.staged import Status
 
 MAGIC = b"CB"
@@ -64,11 +65,12 @@ class AnnouncedTables:
     """(name hash, definition hash, q, p) of each: T = q / p ns a token."""
 
 
-@dataclass(slots=True)
+@dataclass
 class Frame:
     """One frame. Times are ns of the sender's clock, of which nobody else knows what it shows.
 
-    It is not changed once it is made. A frozen dataclass would say so, and takes ten times as long.
+    It is not changed once it is made; a frozen dataclass would say so, and takes ten times as long.
+    `decode` sets the fields that came and no others: the class has the defaults.
     """
 
     epoch: int
@@ -127,30 +129,32 @@ _NUMBERS = {
     "merge_result": 21, "config": 22, "rollout": 23, "ages": 24, "wall": 25,
 }  # fmt: skip
 _DEFAULTS = {f.name: f.default for f in fields(Frame)}
-_DEFAULT_VALUES: list[Any] = [_DEFAULTS[name] for name in _NUMBERS]
-"""A `Frame` has its fields in the order of their numbers, and then the payload."""
-_NOT_ZERO = frozenset(name for name in _NUMBERS if _DEFAULTS[name] != 0)
-"""Fields of which 0 is written, as it is not their default."""
 
 
 def encode(frame: Frame) -> bytes:
     """The bytes of a frame, fields at their default left out. Raises WireError when it would be too
     large."""
-    return encode_fields(frame.payload, {name: getattr(frame, name) for name in _NUMBERS})
+    return encode_fields(vars(frame))
 
 
-def encode_fields(payload: bytes, values: Mapping[str, Any]) -> bytes:
-    """`encode` of a frame with this payload and these fields, without the frame: most of its fields
-    would be at their default."""
-    header: dict[int, Any] = {
-        _NUMBERS[name]: value
-        for name, value in values.items()
-        if value or (value is not None and name in _NOT_ZERO)
+def encode_fields(values: dict[str, Any]) -> bytes:
+    """The same of the frame with these fields, by name."""
+    plain: bytes | None = _PLAIN.write(values)
+    return _encode_any(values) if plain is None else plain
+
+
+def _encode_any(values: dict[str, Any]) -> bytes:
+    header = {
+        number: values[name]
+        for name, number in _NUMBERS.items()
+        if name in values and (values[name] or values[name] != _DEFAULTS[name])  # 0 or None
     }
-    if bits := values.get("ack_bits"):
-        header[8] = bits.to_bytes((bits.bit_length() + 7) // 8, "little")
-    if (tables := values.get("tables")) is not None:
-        header[14] = (tables.version, tables.origins, tables.definitions)
+    if acked := header.get(_NUMBERS["ack_bits"]):
+        header[_NUMBERS["ack_bits"]] = acked.to_bytes((acked.bit_length() + 7) // 8, "little")
+    tables: AnnouncedTables | None = values.get("tables")
+    payload: bytes = values.get("payload", b"")
+    if tables is not None:
+        header[_NUMBERS["tables"]] = (tables.version, tables.origins, tables.definitions)
     packed: bytes = msgpack.packb(header)
     if len(packed) > MAX_HEADER or len(packed) + len(payload) + _PREFIX.size > MAX_FRAME:
         raise WireError(f"frame of {len(packed)} + {len(payload)} bytes is too large")
@@ -159,6 +163,21 @@ def encode_fields(payload: bytes, values: Mapping[str, Any]) -> bytes:
 
 def decode(data: bytes) -> Frame:
     """The frame in `data`, every field checked for type and range. Raises only WireError."""
+    plain = _PLAIN.read(data)
+    frame = Frame.__new__(Frame)
+    frame.__dict__ = _decode_any(data) if plain is None else plain
+    if frame.parts and not frame.part < frame.parts:
+        raise WireError("part is beyond parts")
+    if (
+        (frame.payload_kind == WANT and len(frame.payload) % 16)
+        or (frame.payload_kind == ITEMS and (len(frame.payload) % 32 or frame.items is None))
+        or (frame.payload_kind == RANGE and (frame.payload or frame.items is None))
+    ):
+        raise WireError("payload does not fit its kind")
+    return frame
+
+
+def _decode_any(data: bytes) -> dict[str, Any]:
     if len(data) > MAX_FRAME:
         raise WireError(f"frame of {len(data)} bytes is over {MAX_FRAME}")
     if len(data) < _PREFIX.size:
@@ -186,31 +205,17 @@ def decode(data: bytes) -> Frame:
         raise WireError(f"header is not msgpack: {type(error).__name__}") from None
     if not isinstance(header, dict):
         raise WireError("header is not a map")
-    frame = Frame(*_checked(header, data[_PREFIX.size + size :]))
-    if frame.parts and not frame.part < frame.parts:
-        raise WireError("part is beyond parts")
-    if (
-        (frame.payload_kind == WANT and len(frame.payload) % 16)
-        or (frame.payload_kind == ITEMS and (len(frame.payload) % 32 or frame.items is None))
-        or (frame.payload_kind == RANGE and (frame.payload or frame.items is None))
-    ):
-        raise WireError("payload does not fit its kind")
-    return frame
+    return {**_checked(header), "payload": data[_PREFIX.size + size :]}
 
 
-def _checked(header: dict[Any, Any], payload: bytes) -> list[Any]:
-    values = [*_DEFAULT_VALUES, payload]
+def _checked(header: dict[Any, Any]) -> dict[str, Any]:
+    values = {}
     for number, value in header.items():
         if number in _DECODED:
-            place, name, low, high, check = _DECODED[number]
-            if check is not None:
-                values[place] = check(name, value)
-            elif type(value) is int and low <= value <= high:
-                values[place] = value
-            else:
-                raise WireError(f"{name} is out of range")
-    if missing := _REQUIRED - header.keys():
-        raise WireError(f"{_DECODED[min(missing)][1]} is missing")
+            name, check = _DECODED[number]
+            values[name] = check(name, value)
+    if missing := _REQUIRED - values.keys():
+        raise WireError(f"{min(missing)} is missing")
     return values
 
 
@@ -219,123 +224,54 @@ def check_tables(value: object) -> AnnouncedTables:
     return _tables("tables", value)
 
 
-def _whole(low: int, high: int) -> Any:
-    def check(name: str, value: object) -> int:
-        if type(value) is not int or not low <= value <= high:
-            raise WireError(f"{name} is out of range")
-        return value
-
-    return check
-
-
-def _text(name: str, value: object, limit: int = MAX_NAME) -> str:
-    if not isinstance(value, str) or len(value) > limit:
-        raise WireError(f"{name} is not a short text")
-    return value
-
-
-def _sequence(name: str, value: object, limit: int) -> tuple[Any, ...]:
-    if not isinstance(value, tuple) or len(value) > limit:
-        raise WireError(f"{name} is not a short list")
-    return value
-
-
-def _row(name: str, value: object, *checks: Any) -> tuple[Any, ...]:
-    if not isinstance(value, tuple) or len(value) != len(checks):
-        raise WireError(f"{name} has a malformed row")
-    return tuple([check(name, item) for check, item in zip(checks, value, strict=True)])
-
-
-_u64 = _whole(0, _U64)
-_epoch = _whole(1, _U64)
-_age_ms = _whole(0, MAX_AGE_MS)
-
-
-def _epoch_owner(name: str, row: object) -> tuple[Any, ...]:
-    return _row(name, row, _text, _epoch)
-
-
-def _definition(name: str, row: object) -> tuple[Any, ...]:
-    return _row(name, row, _u64, _u64, _whole(1, _I63), _whole(1, _I63))
+_u64, _epoch, _natural = whole(0, _U64), whole(1, _U64), whole(0, _I63)
+_positive, _short = whole(1, _I63), whole(0, 65_535)
+_name = text(MAX_NAME)
+_table_rows = row(
+    _epoch,
+    many(MAX_ORIGINS, row(_name, _epoch)),
+    many(MAX_DEFINITIONS, row(_u64, _u64, _positive, _positive)),
+)
 
 
 def _tables(name: str, value: object) -> AnnouncedTables:
-    version, origins, definitions = _row(
-        name,
-        value,
-        _whole(1, _U64),
-        lambda n, v: _sequence(n, v, MAX_ORIGINS),
-        lambda n, v: _sequence(n, v, MAX_DEFINITIONS),
-    )
-    owners = tuple(_epoch_owner(name, row) for row in origins)
-    if len({epoch for _, epoch in owners}) != len(owners):
+    version, origins, definitions = _table_rows(name, value)
+    if len({epoch for _, epoch in origins}) != len(origins):
         raise WireError("an epoch stands twice")
-    return AnnouncedTables(version, owners, tuple(_definition(name, row) for row in definitions))
+    return AnnouncedTables(version, origins, definitions)
 
 
-def _ack_bits(name: str, value: object) -> int:
-    if not isinstance(value, bytes) or len(value) > ACK_BITS // 8:
-        raise WireError(f"{name} is malformed")
-    return int.from_bytes(value, "little")
-
-
-def _members(name: str, value: object) -> tuple[Any, ...]:
-    rows = _sequence(name, value, MAX_MEMBERS)
-    return tuple([_row(name, row, _text, _text, _epoch, _text) for row in rows])
-
-
-def _range(name: str, value: object) -> tuple[Any, ...]:
-    first, last = _row(name, value, _u64, _u64)
-    if first > last:
-        raise WireError(f"{name} is not a range")
-    return first, last
-
-
-def _digest(name: str, value: object) -> tuple[Any, ...]:
-    if not isinstance(value, tuple) or len(value) != 5:
-        raise WireError(f"{name} is malformed")
-    return (*_range(name, value[:2]), *_row(name, value[2:], _u64, _u64, _u64))
-
-
-_BOUNDS = {
-    "epoch": (1, _U64),
-    "seq": (1, _I63),
-    "flags": (0, 255),
-    "payload_kind": (0, 3),
-    **dict.fromkeys(("to_epoch", "tables_version"), (0, _U64)),
-    **dict.fromkeys(("sent", "echo"), (-_I63, _I63)),
-    **dict.fromkeys(("hold", "ack", "round", "wall"), (0, _I63)),
-    **dict.fromkeys(("part", "parts"), (0, 65_535)),
-}
-_CHECKS: dict[str, Any] = {
-    "ack_bits": _ack_bits,
+_RANGES = {
+    "epoch": (1, _U64), "to_epoch": (0, _U64), "seq": (1, _I63), "sent": (-_I63, _I63),
+    "echo": (-_I63, _I63), "hold": (0, _I63), "ack": (0, _I63), "round": (0, _I63),
+    "part": (0, 65_535), "parts": (0, 65_535), "flags": (0, 255), "tables_version": (0, _U64),
+    "payload_kind": (0, 3), "wall": (0, _I63),
+}  # fmt: skip
+_CHECKS: dict[str, FrameCheck] = {
+    **{name: whole(*limits) for name, limits in _RANGES.items()},
+    "ack_bits": bits(ACK_BITS),
     "tables": _tables,
-    "members": _members,
-    "unseen": lambda name, value: tuple(
-        _text(name, v) for v in _sequence(name, value, MAX_MEMBERS)
-    ),
-    "digest": _digest,
-    "items": _range,
-    "tombstones": lambda name, value: tuple(
-        _epoch(name, v) for v in _sequence(name, value, MAX_TOMBSTONES)
-    ),
-    "merge_result": lambda name, value: _row(name, value, *(_whole(0, _I63),) * 3),
-    "config": lambda name, value: _row(name, value, _whole(0, _I63), _u64, _whole(0, 65_535)),
-    "rollout": lambda name, value: _row(
-        name,
-        value,
-        _whole(0, _I63),
-        _u64,
-        _whole(0, _I63),
-        _whole(0, max(Status)),
-        _whole(0, 65_535),
-    ),
-    "ages": lambda name, value: tuple(
-        _row(name, row, _epoch, _age_ms) for row in _sequence(name, value, MAX_AGES)
-    ),
+    "members": many(MAX_MEMBERS, row(_name, _name, _epoch, _name)),
+    "unseen": many(MAX_MEMBERS, _name),
+    "digest": rising(row(_u64, _u64, _u64, _u64, _u64)),
+    "items": rising(row(_u64, _u64)),
+    "tombstones": many(MAX_TOMBSTONES, _epoch),
+    "merge_result": row(_natural, _natural, _natural),
+    "config": row(_natural, _u64, _short),
+    "rollout": row(_natural, _u64, _natural, whole(0, max(Status)), _short),
+    "ages": many(MAX_AGES, row(_epoch, whole(0, MAX_AGE_MS))),
 }
-_DECODED = {
-    number: (number - 1, name, *((0, 0) if name in _CHECKS else _BOUNDS[name]), _CHECKS.get(name))
-    for name, number in _NUMBERS.items()
-}
-_REQUIRED = frozenset(_NUMBERS[name] for name in ("epoch", "to_epoch", "seq", "sent"))
+_DECODED = {number: (name, _CHECKS[name]) for name, number in _NUMBERS.items()}
+_REQUIRED = frozenset(("epoch", "to_epoch", "seq", "sent"))
+_PLAIN = PlainFrames(
+    _PREFIX.pack(MAGIC, VERSION, 0, 0)[:4],
+    MAX_FRAME,
+    [(_NUMBERS[name], name, *limits, _DEFAULTS[name]) for name, limits in _RANGES.items()]
+    + [
+        (_NUMBERS["ack_bits"], "ack_bits", 0, 0, 0),
+        (_NUMBERS["ages"], "ages", 0, MAX_AGE_MS, None),
+    ],
+    bits=_NUMBERS["ack_bits"],
+    pairs=_NUMBERS["ages"],
+)
+"""Frames of numbers and few ages alone, which nearly all are."""

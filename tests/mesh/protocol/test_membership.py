@@ -362,9 +362,9 @@ def test_what_others_tell_ends_when_nobody_sees_the_member_any_more() -> None:
     row = ("third", "", 3, "h:1")
     members.receive(link, frame(members=(row,), unseen=()), 0)
     members.receive(link, frame(members=(row,), unseen=("third",)), GOSSIP_NS)
-    members.prepare_updates(ME, CONFIG.forget_after_ns)
+    members.prepare_updates(lambda: ME, CONFIG.forget_after_ns)
     assert "third" in members.directory.known
-    members.prepare_updates(ME, CONFIG.forget_after_ns + GOSSIP_NS)
+    members.prepare_updates(lambda: ME, CONFIG.forget_after_ns + GOSSIP_NS)
     assert set(members.directory.known) == {"peer"}  # a link's own silence decides for its member
 
 
@@ -405,7 +405,7 @@ def test_names_may_come_and_go_for_ever() -> None:
         table.table.release(100 + i)
         now += CONFIG.forget_after_ns
         members.age(now)
-        members.prepare_updates(ME, now)
+        members.prepare_updates(lambda: ME, now)
     assert len(members.links) < 5
     assert len(members.directory.known) < 5
 
@@ -423,7 +423,7 @@ def test_processes_under_new_names_may_die_for_ever(ended: bool) -> None:
         for earlier in range(max(1, i - 12), i):
             members.detector.dial_failed(f"pod-{earlier}", "", now, refused=ended)
         members.age(now)
-        members.prepare_updates(ME, now)
+        members.prepare_updates(lambda: ME, now)
         assert peer.name in members.directory.known
     assert len(members.links) <= wire.MAX_ORIGINS + GONE
     assert len(table.table.origins()) < wire.MAX_ORIGINS
@@ -443,7 +443,7 @@ def test_who_is_silent_is_not_forgotten_for_want_of_room_while_a_peer_sees_it() 
     members.links["peer"].last_seen = now
     members.receive(members.links["peer"], frame(members=(("seen", "", 50, ""),), unseen=()), now)
     for later in range(20):
-        members.prepare_updates(ME, now + later * GOSSIP_NS)
+        members.prepare_updates(lambda: ME, now + later * GOSSIP_NS)
         members.links["peer"].last_seen = now + later * GOSSIP_NS
         members.age(now + later * GOSSIP_NS)
     forgotten = {name for name, link in members.links.items() if link.forgotten}
@@ -456,7 +456,7 @@ def test_updates_are_told_when_they_change_and_again_after_a_while() -> None:
     members, _ = membership()
     members.connected(PEER, 0)
     link = members.links["peer"]
-    members.prepare_updates(ME, 0)
+    members.prepare_updates(lambda: ME, 0)
     told = members.updates.due_for(link, 0)
     assert told["members"][0] == ("me", "eu", 7, "10.0.0.1:1")
     link.updates_acked = link.updates_sent
@@ -464,9 +464,9 @@ def test_updates_are_told_when_they_change_and_again_after_a_while() -> None:
     assert members.updates.due_for(link, REPEAT_NS) == told
     link.updates_acked = link.updates_sent
     members.receive(link, frame(members=(("third", "", 3, ""),)), REPEAT_NS)
-    members.prepare_updates(ME, GOSSIP_NS - 1)
+    members.prepare_updates(lambda: ME, GOSSIP_NS - 1)
     assert members.updates.due_for(link, REPEAT_NS) == {}  # looked at once a second
-    members.prepare_updates(ME, GOSSIP_NS)
+    members.prepare_updates(lambda: ME, GOSSIP_NS)
     assert members.updates.due_for(link, REPEAT_NS)["members"][-1][0] == "third"
 
 
@@ -476,7 +476,7 @@ def test_updates_that_are_lost_are_told_again_soon() -> None:
     members.connected(PEER, 0)
     link = members.links["peer"]
     link.round_trip = GOSSIP_NS
-    members.prepare_updates(ME, 0)
+    members.prepare_updates(lambda: ME, 0)
     told = members.updates.due_for(link, 0)
     again = PATIENCE_NS + 2 * GOSSIP_NS
     assert members.updates.due_for(link, again - 1) == {}
@@ -497,7 +497,7 @@ def test_what_a_link_carries_of_many_members_does_not_grow() -> None:
     link = members.links["peer"]
     rows = tuple((f"n{i}", "", 1, "") for i in range(2 * REPEATED_MEMBERS))
     members.receive(link, frame(members=rows), 0)
-    members.prepare_updates(ME, 0)
+    members.prepare_updates(lambda: ME, 0)
     assert len(members.updates.due_for(link, 0)["members"]) == 2 + 2 * REPEATED_MEMBERS
     link.updates_acked = link.updates_sent
     assert members.updates.due_for(link, 3 * REPEAT_NS - 1) == {}
