@@ -13,6 +13,7 @@ from collections.abc import Iterator
 import pytest
 from hypothesis import HealthCheck, settings
 
+from tests import long_first
 from tests.budget import Budget
 from tests.missing_servers import MissingServers
 from tests.second_chance import SecondChance
@@ -56,5 +57,6 @@ def pytest_configure(config: pytest.Config) -> None:
     manager = config.pluginmanager
     manager.register(Budget(), "budget")  # `-p no:budget` leaves it out
     manager.register(MissingServers())
+    manager.register(long_first)
     if config.getoption("numprocesses", None) and not hasattr(config, "workerinput"):
         manager.register(SecondChance())

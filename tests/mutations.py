@@ -19,6 +19,7 @@ import itertools
 import os
 import queue
 import shutil
+import signal
 import subprocess
 import sys
 import sysconfig
@@ -182,6 +183,9 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--turn", type=int, help="which share; without, that of the commit")
     parser.add_argument("--suite-passed", action="store_true", help="does not run it without bugs")
     options = parser.parse_args(arguments)
+    # A shell in the background ignores Ctrl-C, and all that is started here would inherit that.
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     wanted = [m for m in MUTATIONS if not options.names or m.name in options.names]
     if options.one_in > 1:
         turn = turn_of_commit() if options.turn is None else options.turn

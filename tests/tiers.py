@@ -241,17 +241,6 @@ STILL_FAST = (
     "tests/test_compositions.py::test_cell[strong_shared-killed_and_restarted]",
 )
 """Samples of the slow ones, so that `make test` touches every surface."""
-LONG = (
-    "tests/simulated/test_faults.py::test_seeds",
-    "tests/test_walk.py::test_the_walk",
-    "tests/simulator/test_replay.py::test_a_trace_of_real_calls",
-    "tests/demo/",
-    "tests/test_packaging.py::test_what_is_built",
-    "tests/simulated/test_deaths.py::test_who_replaces_a_dead_one",
-    "tests/native/test_hammer.py",
-    "tests/test_docs.py::test_the_site_is_built",
-)
-"""They run first, so that no process is left with one when all the others have ended."""
 SLOW_TIMEOUT_S = 900
 OF_THE_MACHINE = {
     "NatsServer",
@@ -294,4 +283,3 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(marker)
         if item.get_closest_marker("slow"):
             item.add_marker(pytest.mark.timeout(SLOW_TIMEOUT_S))  # a decorator's stays the closest
-    items.sort(key=lambda item: not item.nodeid.startswith(LONG))

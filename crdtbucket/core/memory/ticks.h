@@ -19,7 +19,6 @@
 #include "layout.h"
 #include "platform.h"
 #if defined(__linux__) && defined(__x86_64__)
-#include <x86intrin.h>
 #define HAVE_TICKS 1
 #else
 #define HAVE_TICKS 0
@@ -92,9 +91,9 @@ static __attribute__((noinline)) int64_t ask_again(ticker_t *k)
     int tries = 0;
     /* Both at one moment: not where something came between. */
     do {
-        before = __rdtsc();
+        before = __builtin_ia32_rdtsc();
         ns = system_ns();
-        after = __rdtsc();
+        after = __builtin_ia32_rdtsc();
     } while (after - before > CLOSE_TICKS && ++tries < 3);
     k->ns = ns;
     if (after - before <= CLOSE_TICKS) {
@@ -110,7 +109,7 @@ static inline int64_t ticks_ns(ticker_t *k)
 {
     if (UNLIKELY(!k->allowed))
         return system_ns();
-    uint64_t ticks = __rdtsc(), since = ticks - k->ticks;
+    uint64_t ticks = __builtin_ia32_rdtsc(), since = ticks - k->ticks;
     int64_t ns = LIKELY(since < k->trusted) ? k->ns + (int64_t)((since * k->rate) >> RATE_BITS)
                                             : ask_again(k);
     return k->last = ns > k->last ? ns : k->last; /* a step back would add a token of debt */

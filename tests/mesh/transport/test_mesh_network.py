@@ -528,7 +528,7 @@ async def test_a_peer_that_was_cut_off_leaves_nothing_behind(
                 while a.linked or b.linked:
                     a.send("b", bytes(MAX_FRAME))
                     b.send("a", bytes(MAX_FRAME))
-                    await asyncio.sleep(0)
+                    await asyncio.sleep(0.005)
                 await eventually(lambda: [one() for one in links] == [None, None])
             finally:
                 gc.enable()
