@@ -386,6 +386,13 @@ MUTATIONS = (
         (*PYTEST, "tests/http/server/test_workers.py", "-k", "forked"),
     ),
     Mutation(
+        "a_worker_that_does_not_serve_yet_is_killed_by_its_end",
+        "http",
+        "            unblocked = {signal.SIGCHLD, signal.SIGALRM}\n",
+        "            unblocked = {*ENDING, signal.SIGCHLD, signal.SIGALRM}\n",
+        (*PYTEST, "tests/http/test_early_signals.py", "-k", "before_it_serves"),
+    ),
+    Mutation(
         "slow_clients_stop_health_checks",
         "http",
         "            if not (placed or route.always or route.admin):\n",

@@ -54,6 +54,7 @@ SLOW = (
     "tests/http/server/test_workers.py::test_a_worker_that_cannot_start",
     "tests/http/server/test_workers.py::test_a_worker_that_dies_is_replaced_and_nothing_is_given_out_twice[15",
     "tests/http/server/test_workers.py::test_workers_end_with_the_first_process",
+    "tests/http/test_early_signals.py",
     "tests/http/test_examples.py::test_aiohttp",
     "tests/http/test_examples.py::test_django",
     "tests/http/test_examples.py::test_fastapi",
