@@ -76,6 +76,20 @@ MUTATIONS = (
         suite("limiter/test_operator_overrides", "frame_of_new_limits"),
     ),
     Mutation(
+        "a_limit_that_names_a_new_bucket_is_looked_for_at_the_end_of_a_roll_out",
+        "rollout",
+        "            self.outside.look_again()\n",
+        "            pass\n",
+        suite("rollout/test_overrides_staged", "first_stage"),
+    ),
+    Mutation(
+        "limits_of_keys_need_no_room_in_a_version",
+        "rollout",
+        "    changed.update(_changing_limits(specs, consistency, now))\n",
+        "",
+        suite("rollout/test_overrides_staged", "no_room"),
+    ),
+    Mutation(
         "a_key_that_changed_its_limit_holds_the_old_one",
         "limiter",
         "                replaced.keys -= 1\n",

@@ -59,7 +59,8 @@ class InForce:
         self.tables = tables
         self.strong = strong
         self._factory = factory
-        self._has_redis = has_redis
+        self.has_redis = has_redis
+        """Whether a new limiter was given a Redis."""
         self._removed: dict[str, Bucket] = {}
         self._overriding: dict[str, Bucket] = {}
         """Of limits from outside."""
@@ -106,7 +107,7 @@ class InForce:
 
     def runnable(self, config: Config) -> tuple[tuple[BucketSpec, ...], Mode]:
         """The buckets of a configuration as they run here, and their consistency."""
-        return runnable(config, has_redis=self._has_redis or config.redis is not None)
+        return runnable(config, has_redis=self.has_redis or config.redis is not None)
 
     def held_keys(self, bucket: Bucket) -> Iterator[str | bytes]:
         """Keys of a bucket, and of its overrides, that are held here."""
@@ -184,8 +185,10 @@ class InForce:
                     buckets[spec.key] = self._defined(spec, owner)
             elif differs(bucket.spec, spec) and (share or bucket.candidate is not None):
                 self._stage(bucket, spec, share)
-        self.buckets = buckets
+        new, self.buckets = buckets.keys() - self.buckets.keys(), buckets
         self.outside.connect((one for one in specs if one.key in buckets.keys() - kept), buckets)
+        if new:
+            self.outside.look_again()
         self.wake_waiters()
 
     def make_override(self, spec: BucketSpec, owner: BucketSpec) -> Bucket:

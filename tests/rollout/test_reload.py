@@ -326,9 +326,10 @@ REDIS = RedisConfig(url="redis://user:hunter2hunter2@127.0.0.1:1/0")
 def test_what_holds_for_life_is_named_with_all_else_that_is_wrong() -> None:
     limiter = Limiter([API], node="eu-1", region="eu", mesh=MESH)
     mesh = MeshConfig(listen="127.0.0.1:7999", secret="another secret, of 16", peers=["a:1"])
-    config = config_of(OTHER, node="eu-2", region="us", mesh=mesh, redis=REDIS)
-    assert refused(limiter, config) == [
-        "node", "region", "mesh.listen", "mesh.peers", "rating.bucket_backend", "mesh.secret",
+    fixed = {"node": "eu-2", "region": "us", "shared": "auto"}
+    assert refused(limiter, config_of(OTHER, **fixed, mesh=mesh, redis=REDIS)) == [
+        "node", "region", "shared", "mesh.listen", "mesh.peers", "rating.bucket_backend",
+        "mesh.secret",
     ]  # fmt: skip
 
 
@@ -408,10 +409,11 @@ def test_an_eventual_limiter_learns_no_strong_bucket() -> None:
     assert refused(limiter, config_of(changed)) == ["services.api.consistency"]
 
 
-def test_without_redis_strong_is_eventual_as_at_the_start() -> None:
+def test_without_redis_strong_is_eventual_as_at_the_start(caplog: pytest.LogCaptureFixture) -> None:
     limiter = Limiter([API])
     limiter.reload(config_of(BucketSpec("api", 5, 5, consistency="strong")))
     assert limiter.bucket("api").take("k").limit == 5
+    assert "asks for strong consistency and names no Redis" in caplog.text
 
 
 def test_more_than_a_table_holds_is_refused() -> None:
