@@ -62,6 +62,7 @@ SLOW = (
     "tests/http/test_serve.py::test_the_token_comes_from_a_file",
     "tests/http/test_serve.py::test_what_is_under_way_is_answered",
     "tests/http/test_serve.py::test_who_does_not_finish_is_left_behind",
+    "tests/http/test_signed_workers.py",
     "tests/http/test_workers.py",
     "tests/limiter/test_calendar.py::test_callers_wait_for_the_next_period",
     "tests/mesh/engines/test_engine_chaos.py",
