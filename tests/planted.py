@@ -400,6 +400,13 @@ MUTATIONS = (
         (*PYTEST, "tests/http/server/test_workers.py", "-k", "forked"),
     ),
     Mutation(
+        "a_child_waits_for_a_lock_that_a_thread_of_its_parent_held",
+        "base",
+        "        self._lock = self._kind()\n",
+        "        pass\n",
+        (*PYTEST, "tests/base/test_fork_lock.py", "-k", "free_in_the_child"),
+    ),
+    Mutation(
         "a_worker_that_does_not_serve_yet_is_killed_by_its_end",
         "http",
         "            unblocked = {signal.SIGCHLD, signal.SIGALRM}\n",

@@ -153,7 +153,8 @@ class Limiter(Multi):
         """Gives every key of every bucket back what it lacks, for tests and operators.
 
         Returns the number of keys to which tokens came back. As `Bucket.reset`: at most what this
-        process has taken of a key and not given back. Looks at every key once a bucket.
+        process has taken of a key and not given back, also where operators sign: what other nodes
+        have charged comes back by a signed `crdtbucket reset`. Looks at every key once a bucket.
         """
         return sum(len(bucket.reset_all()) for bucket in self.buckets.values())
 

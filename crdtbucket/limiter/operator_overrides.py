@@ -11,6 +11,7 @@ from itertools import groupby
 from operator import attrgetter
 from typing import TYPE_CHECKING
 
+from crdtbucket.base.fork_lock import ForkLock
 from crdtbucket.errors import InvalidKey, InvalidSpec, MeshError
 from crdtbucket.limiter.asked_limits import carry_over
 from crdtbucket.mesh.mesh_config import MeshConfig
@@ -61,11 +62,11 @@ class OperatorOverrides:
         """The file of all processes of this node; None: what is given ends with this one."""
         self._file: OverrideFile | None = None
         self._book: OverrideBook | None = None
-        self._making = threading.Lock()
-        self._ordering = threading.RLock()  # so that each charges what a key owed before it
+        self._making = ForkLock()
+        self._ordering = ForkLock(threading.RLock)  # so that each charges what a key owed before it
         self._unkept: list[OverrideOrder] = []
         self._fault = ""
-        self._writing = threading.Lock()  # over the use of the file, which takes its time
+        self._writing = ForkLock()  # over the use of the file, which takes its time
         if self._is_kept:
             len(self.book)  # reads it
 

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
+from crdtbucket.base.fork_lock import ForkLock
 from crdtbucket.errors import UnknownBucket
 from crdtbucket.limiter.bucket import Bucket
 from crdtbucket.limiter.factory import Factory
@@ -52,7 +53,7 @@ class InForce:
         """Those in force, by key; replaced as a whole."""
         self.config: Config | None = None
         """The configuration in force, None until there was one."""
-        self.lock = threading.RLock()
+        self.lock = ForkLock(threading.RLock)
         """Held over each change."""
         self.made = factory.made
         """All buckets that were ever made, in order."""

@@ -12,6 +12,7 @@ from bisect import bisect_right, insort
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 
+from crdtbucket.base.fork_lock import ForkLock
 from crdtbucket.errors import MeshError, WireError
 from crdtbucket.mesh.links.counters import LOG
 from crdtbucket.mesh.links.node_key import fingerprint_of
@@ -36,7 +37,7 @@ class OverrideBook:
     ) -> None:
         """`operators`: fingerprints of the keys whose orders hold; None: without a mesh no order
         has to be signed. `changed` gets each new order, under `lock`."""
-        self.lock = threading.RLock()
+        self.lock = ForkLock(threading.RLock)
         self._operators = None if operators is None else frozenset(operators)
         self._mesh_name = mesh_name
         self._changed = changed
