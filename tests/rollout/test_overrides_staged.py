@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -133,3 +134,41 @@ def test_a_version_for_whose_limits_of_keys_there_is_no_room_is_refused_as_a_who
     node.limiter.reload(shadows)
     assert api.spec.shadow
     assert [api.peek(f"{n}").limit for n in range(count)] == list(range(1, count + 1))
+
+
+def test_processes_of_a_host_that_start_in_a_stage_have_the_same_and_follow_on(
+    tmp_path: Path,
+) -> None:
+    file, shared = tmp_path / "limits.yaml", tmp_path / "table"
+    file.write_text("version: 1\nservices: {api: {limit: 10/day}}\n")
+
+    def begun() -> Limiter:
+        return Limiter.from_file(file, node="a", shared=shared, max_keys=64)
+
+    every = [begun()]
+    file.write_text(
+        "version: 2\nrollout: {stages: [{percent: 1}, {percent: 50}, {}]}\n"
+        "services: {api: {limit: 30/day}, gold: {limit: 40/day}}\n"
+    )
+
+    def limits() -> set[int]:
+        for one in every:
+            one._reload.beat()
+            one.overrides.beat()
+        return {one.bucket("api").peek("k1").limit for one in every}
+
+    every[0].reload()
+    assert every[0].overrides.set("api", "k1", "gold")
+    every.append(begun())
+    every[0].rollout.advance()  # beside what the second one has defined meanwhile
+    assert limits() == {40}
+    every.append(begun())
+    assert limits() == {40}
+    every[1].rollout.halt()
+    assert limits() == {40}
+    every[2].rollout.advance()
+    assert limits() == {40}
+    assert {(one.rollout.state or {})["stage"] for one in every} == {3}
+    every[1].rollout.rollback()
+    every.append(begun())
+    assert limits() == {10}
