@@ -83,6 +83,13 @@ MUTATIONS = (
         suite("rollout/test_overrides_staged", "first_stage"),
     ),
     Mutation(
+        "a_process_that_starts_never_lowers_the_ceiling_that_others_had_raised",
+        "rollout",
+        "            self._note_ceiling(bucket)  # another process of the table may have raised it\n",
+        "            pass\n",
+        suite("rollout/test_reload", "starts_in_between"),
+    ),
+    Mutation(
         "limits_of_keys_need_no_room_in_a_version",
         "rollout",
         "    changed.update(_changing_limits(specs, consistency, now))\n",

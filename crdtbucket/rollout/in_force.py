@@ -68,6 +68,8 @@ class InForce:
         self._raised: dict[str, RaisedCeiling] = {}
         self.outside = OutsideLimits(self)
         """Limits of keys that come from outside of the definitions."""
+        for bucket in buckets.values():
+            self._note_ceiling(bucket)  # another process of the table may have raised it
         specs = [bucket.spec for bucket in buckets.values()]
         overrides = {override.key for spec in specs for _, override in spec.overrides}
         self.outside.connect((spec for spec in specs if spec.key not in overrides), buckets)
@@ -227,6 +229,7 @@ class InForce:
             self._note_ceiling(bucket)
         if bucket is None:
             bucket = self._factory.make(spec, owner)
+            self._note_ceiling(bucket)
         elif bucket.spec != spec:
             ceiling = self.ceiling(spec)
             bucket.define(spec, min_debt=ceiling - spec.capacity)

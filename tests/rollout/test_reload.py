@@ -206,6 +206,19 @@ def test_a_smaller_capacity_and_back_gives_nothing_out_again() -> None:
     assert bucket.peek("k").remaining == 0
 
 
+def test_a_process_that_starts_in_between_gives_nothing_out_either(tmp_path: Path) -> None:
+    large, small = (BucketSpec("api", size, size, "1d") for size in (300, 10))
+    first = Limiter([large], shared=tmp_path / "table", max_keys=64)
+    assert first.bucket("api").take("k", 300)
+    first.reload(config_of(small))
+    second = Limiter([small], shared=tmp_path / "table", max_keys=64)
+    assert not second.bucket("api").take("k")
+    first.reload(config_of(large))
+    assert first.bucket("api").peek("k").remaining == 0
+    # When the first one has ended, it is the second one that lowers the ceiling in time.
+    assert second._in_force._raised.keys() == {"api"}
+
+
 def test_a_raised_ceiling_is_lowered_once_nothing_needs_it() -> None:
     time = VirtualTime()
     limiter = limiter_in(time, BucketSpec("api", 1_000, 10))
