@@ -85,7 +85,7 @@ MUTATIONS = (
     Mutation(
         "a_process_that_starts_never_lowers_the_ceiling_that_others_had_raised",
         "rollout",
-        "            self._note_ceiling(bucket)  # another process of the table may have raised it\n",
+        "            self._note_ceiling(bucket)  # another process may have raised it\n",
         "            pass\n",
         suite("rollout/test_reload", "starts_in_between"),
     ),

@@ -69,7 +69,7 @@ class InForce:
         self.outside = OutsideLimits(self)
         """Limits of keys that come from outside of the definitions."""
         for bucket in buckets.values():
-            self._note_ceiling(bucket)  # another process of the table may have raised it
+            self._note_ceiling(bucket)  # another process may have raised it
         specs = [bucket.spec for bucket in buckets.values()]
         overrides = {override.key for spec in specs for _, override in spec.overrides}
         self.outside.connect((spec for spec in specs if spec.key not in overrides), buckets)
