@@ -76,6 +76,27 @@ MUTATIONS = (
         suite("limiter/test_operator_overrides", "frame_of_new_limits"),
     ),
     Mutation(
+        "a_limit_that_names_a_new_bucket_is_looked_for_at_the_end_of_a_roll_out",
+        "rollout",
+        "            self.outside.look_again()\n",
+        "            pass\n",
+        suite("rollout/test_overrides_staged", "first_stage"),
+    ),
+    Mutation(
+        "a_process_that_starts_never_lowers_the_ceiling_that_others_had_raised",
+        "rollout",
+        "            self._note_ceiling(bucket)  # another process may have raised it\n",
+        "            pass\n",
+        suite("rollout/test_reload", "starts_in_between"),
+    ),
+    Mutation(
+        "limits_of_keys_need_no_room_in_a_version",
+        "rollout",
+        "    changed.update(_changing_limits(specs, consistency, now))\n",
+        "",
+        suite("rollout/test_overrides_staged", "no_room"),
+    ),
+    Mutation(
         "a_key_that_changed_its_limit_holds_the_old_one",
         "limiter",
         "                replaced.keys -= 1\n",
@@ -384,6 +405,20 @@ MUTATIONS = (
         "self._process in (0, os.getpid()):\n",
         "True:\n",
         (*PYTEST, "tests/http/server/test_workers.py", "-k", "forked"),
+    ),
+    Mutation(
+        "a_child_waits_for_a_lock_that_a_thread_of_its_parent_held",
+        "base",
+        "        self._lock = self._kind()\n",
+        "        pass\n",
+        (*PYTEST, "tests/base/test_fork_lock.py", "-k", "free_in_the_child"),
+    ),
+    Mutation(
+        "a_worker_that_does_not_serve_yet_is_killed_by_its_end",
+        "http",
+        "            unblocked = {signal.SIGCHLD, signal.SIGALRM}\n",
+        "            unblocked = {*ENDING, signal.SIGCHLD, signal.SIGALRM}\n",
+        (*PYTEST, "tests/http/test_early_signals.py", "-k", "before_it_serves"),
     ),
     Mutation(
         "slow_clients_stop_health_checks",

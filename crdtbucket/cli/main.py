@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 
 EXTRA = ("click", "rich")
@@ -11,6 +12,10 @@ INSTALL = "pip install 'crdtbucket[cli]'"
 
 def main() -> None:
     """Runs the command line; without the packages of the extra it prints how to install them."""
+    if sys.argv[1:2] == ["serve"]:
+        # Before all other imports, which take their time: the signal would end the process. It
+        # waits until the file is watched, and then has it read again.
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGHUP})
     try:
         from crdtbucket.cli.commands import run
 

@@ -16,7 +16,7 @@ from crdtbucket.spec.bucket_spec import BucketSpec
 
 RESTART = (
     *("node", "region", "shared", "mesh"),
-    *(f"rating.{key}" for key in ("enabled", "bucket_backend", "modes", "webhook")),
+    *(f"rating.{key}" for key in ("bucket_backend", "modes", "webhook")),
 )
 """Where a change asks for a restart."""
 

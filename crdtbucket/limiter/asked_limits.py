@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import logging
-import threading
 from collections.abc import Callable, Collection
 from typing import NamedTuple
 
 from crdtbucket.base.clock import NS_PER_SECOND
+from crdtbucket.base.fork_lock import ForkLock
 from crdtbucket.limiter.bucket import Bucket
 from crdtbucket.limiter.calendar_bucket import CalendarBucket
 from crdtbucket.spec.asked_overrides import AskedOverrides, Limit
@@ -39,7 +39,7 @@ class AskedLimits:
         self._owner = owner
         self._bucket_of = bucket_of
         self._answers: dict[str, RememberedLimit] = {}
-        self._lock = threading.Lock()  # over what is kept; nobody is asked under it
+        self._lock = ForkLock()  # over what is kept; nobody is asked under it
         self._failing = False
 
     def of(self, key: str) -> Bucket:

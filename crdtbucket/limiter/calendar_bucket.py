@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Iterable
 from typing import Any
 
 from crdtbucket._core import Decision, Table
 from crdtbucket.base.clock import NS_PER_SECOND, WallClock
+from crdtbucket.base.fork_lock import ForkLock
 from crdtbucket.limiter.bucket import Bucket, Choose
 from crdtbucket.limiter.waiting import Lines, LocalLine, Waiters
 from crdtbucket.spec.bucket_spec import BucketSpec
@@ -36,7 +36,7 @@ class CalendarBucket(Bucket):
     ) -> None:
         """As of `Bucket`. `wall`: says which period it is."""
         self._wall = wall
-        self._lock = threading.Lock()
+        self._lock = ForkLock()
         self._by: Choose | None = None
         self.parts: tuple[CalendarPart, ...] = ()
         super().__init__(table, spec, min_debt=min_debt)

@@ -91,7 +91,7 @@ class Limiter(Multi):
         self._node = LocalNode(identity, self._in_force, self._overrides, wall)
         store = RolloutStore(tables.main, *rollout_places(name, mesh, shared))
         self._rolling = LiveRollout(self._in_force, store, self._node)
-        started = {"node": name, "region": region, "mesh": mesh, "redis": config}
+        started = {"node": name, "region": region, "mesh": mesh, "redis": config, "shared": shared}
         self._reload = Reload(self._in_force, self._rolling, started, _file, self._node)
         upkeep = Upkeep(tables, factory.made, self._node, (self._reload, self._overrides))
         self._runtime = Runtime(self._in_force, self._node, self._reload, self._rolling, upkeep)
@@ -153,7 +153,8 @@ class Limiter(Multi):
         """Gives every key of every bucket back what it lacks, for tests and operators.
 
         Returns the number of keys to which tokens came back. As `Bucket.reset`: at most what this
-        process has taken of a key and not given back. Looks at every key once a bucket.
+        process has taken of a key and not given back, also where operators sign: what other nodes
+        have charged comes back by a signed `crdtbucket reset`. Looks at every key once a bucket.
         """
         return sum(len(bucket.reset_all()) for bucket in self.buckets.values())
 

@@ -11,6 +11,7 @@ from itertools import groupby
 from operator import attrgetter
 from typing import TYPE_CHECKING
 
+from crdtbucket.base.fork_lock import ForkLock
 from crdtbucket.errors import InvalidKey, InvalidSpec, MeshError
 from crdtbucket.limiter.asked_limits import carry_over
 from crdtbucket.mesh.mesh_config import MeshConfig
@@ -20,6 +21,7 @@ from crdtbucket.spec.bucket_spec import canonical_name
 from crdtbucket.spec.overrides import MAX_KEY_LENGTH
 
 if TYPE_CHECKING:
+    from crdtbucket.limiter.outside_limits import BucketOverrides
     from crdtbucket.limiter.override_file import OverrideFile
     from crdtbucket.mesh.links.override_book import OverrideBook
     from crdtbucket.mesh.links.override_orders import OverrideOrder
@@ -60,11 +62,11 @@ class OperatorOverrides:
         """The file of all processes of this node; None: what is given ends with this one."""
         self._file: OverrideFile | None = None
         self._book: OverrideBook | None = None
-        self._making = threading.Lock()
-        self._ordering = threading.RLock()  # so that each charges what a key owed before it
+        self._making = ForkLock()
+        self._ordering = ForkLock(threading.RLock)  # so that each charges what a key owed before it
         self._unkept: list[OverrideOrder] = []
         self._fault = ""
-        self._writing = threading.Lock()  # over the use of the file, which takes its time
+        self._writing = ForkLock()  # over the use of the file, which takes its time
         if self._is_kept:
             len(self.book)  # reads it
 
@@ -160,24 +162,39 @@ class OperatorOverrides:
     def _order(self, bucket: str, key: str, limit: str | None) -> bool:
         from crdtbucket.mesh.links.override_orders import OverrideOrder
 
-        name, most = self._bucket(bucket).spec.key, MAX_KEY_LENGTH
+        most = MAX_KEY_LENGTH
         if not isinstance(key, str) or not 1 <= len(key.encode(errors="replace")) <= most:
             raise InvalidKey(f"the key is {key!r}: give a text of 1 to {most} bytes in UTF-8")
+        name = canonical_name(bucket) if isinstance(bucket, str) else ""
         held = self.book.about(name, key)
+        if held is None:
+            self._bucket(bucket)  # raises for one that is not there
         if limit == (None if held is None else held.limit):
             return False
         counter = max(time.time_ns() // 1_000_000, 1 if held is None else held.counter + 1)
         return self._take(OverrideOrder(name, key, counter, limit, b"", b"").checked())
 
     def _take(self, order: OverrideOrder) -> bool:
-        self._bucket(order.bucket)
+        left_over = order.limit is None and self.book.about(*order.about) is not None
+        if not left_over:
+            self._bucket(order.bucket)  # raises for one that is not there
         overrides = self._outside.of(order.bucket)
-        if not overrides.in_force:
+        if overrides.in_force:
+            taken = self._take_and_charge(order, overrides)
+        elif left_over:
+            taken = self.book.take(order)  # its bucket may come back
+        else:
             raise InvalidSpec(
                 f"{order.bucket!r} is an override",
                 "name the bucket itself, by its plain name",
                 "bucket",
             )
+        if taken and self._file is not None:
+            with self._writing:
+                self._exchange(self._file, durable=True)
+        return taken
+
+    def _take_and_charge(self, order: OverrideOrder, overrides: BucketOverrides) -> bool:
         if order.limit is not None:
             overrides.bucket_of(order.limit)  # raises for one that cannot be
         # Under no lock on which others wait: a function may be asked, which takes its time.
@@ -189,9 +206,6 @@ class OperatorOverrides:
                 after = overrides.given_to(order.key)
             if taken:
                 carry_over(order.key, before or without, after or without)
-        if taken and self._file is not None:
-            with self._writing:
-                self._exchange(self._file, durable=True)
         return taken
 
     def _exchange(self, file: OverrideFile, *, durable: bool) -> None:

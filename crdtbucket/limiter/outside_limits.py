@@ -7,6 +7,7 @@ a function says of it, and both go before the globs of the definition.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import chain
@@ -65,14 +66,18 @@ class OutsideLimits:
 
     def deciding(self, bucket: str) -> Iterable[Bucket]:
         """The buckets of the limits that keys of one bucket have; it is named as for `of`."""
-        found = self._of.get(bucket)
-        return () if found is None else found.deciding()
+        return self.of(bucket).deciding()
 
     def connect(self, specs: Iterable[BucketSpec], buckets: Mapping[str, Bucket]) -> None:
         """Connects each bucket with those of its overrides; `buckets` has all of them by key."""
         for spec in specs:
             pairs = [(glob, buckets[override.key]) for glob, override in spec.overrides]
             self.of(spec.key).connect(spec, buckets[spec.key], pairs)
+
+    def look_again(self) -> None:
+        """There are buckets more, and limits of keys may name them; the lock is held."""
+        for one in list(self._of.values()):
+            one.look_again()
 
     def remove(self, buckets: Iterable[str]) -> None:
         """These buckets, by their keys, are in force no more."""
@@ -171,6 +176,21 @@ class BucketOverrides:
         else:
             self.asked.forget_all_but(set(self.deciding()))
         self._install()
+
+    def look_again(self) -> None:
+        """Has limits be used that could not be until now; the lock is held."""
+        for one in [one for one in self._limits.values() if one.bucket is None]:
+            self._resolve(one)
+        self._install()
+
+    def changing(self, owner: BucketSpec, named: Callable[[str], BucketSpec | None]) -> int:
+        """How many limits get another definition when the bucket has that of `owner`."""
+        count = 0
+        for one in list(self._limits.values()):
+            with contextlib.suppress(InvalidSpec):  # it gets none
+                spec = limit_from_outside(owner, one.limit, named)
+                count += one.bucket is None or one.bucket.spec != spec
+        return count
 
     def give(self, limits: Iterable[tuple[str, str | None]]) -> None:
         """From now on keys have these limits by their operators; None: what they have without."""

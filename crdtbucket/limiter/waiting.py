@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import math
-import threading
 from abc import ABC, abstractmethod
 from collections import OrderedDict
 from datetime import timedelta
@@ -17,6 +16,7 @@ from typing import Protocol, cast
 from crdtbucket._core import Decision
 from crdtbucket.base.clock import NS_PER_SECOND
 from crdtbucket.base.duration import duration_ns
+from crdtbucket.base.fork_lock import ForkLock
 from crdtbucket.errors import CrdtbucketError, WaitTimeout
 from crdtbucket.spec.bucket_spec import BucketSpec
 
@@ -62,7 +62,7 @@ class Lines(ABC):
         self._bucket = bucket
         self.lines: dict[Hash, tuple[WaitingLine, ...]] = {}
         """By the hash of their key; empty while nobody waits."""
-        self._lock = threading.Lock()  # for changes of `lines`, from the loops of several threads
+        self._lock = ForkLock()  # for changes of `lines`, from the loops of several threads
 
     def __len__(self) -> int:
         """Callers that wait now."""

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
+from crdtbucket.base.fork_lock import ForkLock
 from crdtbucket.errors import UnknownBucket
 from crdtbucket.limiter.bucket import Bucket
 from crdtbucket.limiter.factory import Factory
@@ -52,20 +53,23 @@ class InForce:
         """Those in force, by key; replaced as a whole."""
         self.config: Config | None = None
         """The configuration in force, None until there was one."""
-        self.lock = threading.RLock()
+        self.lock = ForkLock(threading.RLock)
         """Held over each change."""
         self.made = factory.made
         """All buckets that were ever made, in order."""
         self.tables = tables
         self.strong = strong
         self._factory = factory
-        self._has_redis = has_redis
+        self.has_redis = has_redis
+        """Whether a new limiter was given a Redis."""
         self._removed: dict[str, Bucket] = {}
         self._overriding: dict[str, Bucket] = {}
         """Of limits from outside."""
         self._raised: dict[str, RaisedCeiling] = {}
         self.outside = OutsideLimits(self)
         """Limits of keys that come from outside of the definitions."""
+        for bucket in buckets.values():
+            self._note_ceiling(bucket)  # another process may have raised it
         specs = [bucket.spec for bucket in buckets.values()]
         overrides = {override.key for spec in specs for _, override in spec.overrides}
         self.outside.connect((spec for spec in specs if spec.key not in overrides), buckets)
@@ -106,7 +110,7 @@ class InForce:
 
     def runnable(self, config: Config) -> tuple[tuple[BucketSpec, ...], Mode]:
         """The buckets of a configuration as they run here, and their consistency."""
-        return runnable(config, has_redis=self._has_redis or config.redis is not None)
+        return runnable(config, has_redis=self.has_redis or config.redis is not None)
 
     def held_keys(self, bucket: Bucket) -> Iterator[str | bytes]:
         """Keys of a bucket, and of its overrides, that are held here."""
@@ -184,8 +188,10 @@ class InForce:
                     buckets[spec.key] = self._defined(spec, owner)
             elif differs(bucket.spec, spec) and (share or bucket.candidate is not None):
                 self._stage(bucket, spec, share)
-        self.buckets = buckets
+        new, self.buckets = buckets.keys() - self.buckets.keys(), buckets
         self.outside.connect((one for one in specs if one.key in buckets.keys() - kept), buckets)
+        if new:
+            self.outside.look_again()
         self.wake_waiters()
 
     def make_override(self, spec: BucketSpec, owner: BucketSpec) -> Bucket:
@@ -223,6 +229,7 @@ class InForce:
             self._note_ceiling(bucket)
         if bucket is None:
             bucket = self._factory.make(spec, owner)
+            self._note_ceiling(bucket)
         elif bucket.spec != spec:
             ceiling = self.ceiling(spec)
             bucket.define(spec, min_debt=ceiling - spec.capacity)

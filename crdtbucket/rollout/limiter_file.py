@@ -81,12 +81,7 @@ class LimiterFile:
         config, first = self.config, self.first
         store = redis or config.redis
         buckets, consistency = runnable(first, has_redis=store is not None)
-        if store is None and _wants_strong(first):
-            LOG.warning(
-                "%s asks for strong consistency and names no Redis: its buckets run in eventual "
-                "mode (give bucket_backend.connection a host or a url)",
-                config.path,
-            )
+        warn_where_eventual(first, has_redis=store is not None)
         if not config.enabled:
             LOG.warning(
                 "%s: rating.enabled is false: every call is admitted, and what the limits would "
@@ -135,6 +130,12 @@ def rollout_places(
     return host, StateDir(mesh.state_dir, node)
 
 
-def _wants_strong(config: Config) -> bool:
+def warn_where_eventual(config: Config, *, has_redis: bool) -> None:
+    """Logs that buckets which are to be strong have no Redis to ask."""
     asked = {config.consistency, *(spec.consistency for spec in config.buckets)}
-    return Mode.STRONG in asked
+    if Mode.STRONG in asked and not has_redis:
+        LOG.warning(
+            "%s asks for strong consistency and names no Redis: its buckets run in eventual "
+            "mode (give bucket_backend.connection a host or a url)",
+            config.path,
+        )

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from crdtbucket.errors import ConfigError, CrdtbucketError
 from crdtbucket.rollout.in_force import InForce
-from crdtbucket.rollout.limiter_file import LimiterFile, load_regular
+from crdtbucket.rollout.limiter_file import LimiterFile, load_regular, warn_where_eventual
 from crdtbucket.rollout.live_rollout import LiveRollout
 from crdtbucket.rollout.unfit import fixed, unfit, unfit_mesh, unfit_version
 from crdtbucket.rollout.watching import FileWatch
@@ -67,6 +67,8 @@ class Reload:
                 error = ConfigError(problems)
                 self._refused(error)
                 raise error
+            has_redis = in_force.has_redis or config.redis is not None
+            warn_where_eventual(config, has_redis=has_redis)
             self.counters["reloads"] += 1
             self._fault = ""
             if mesh is not None and self._node is not None:

@@ -14,7 +14,7 @@ from crdtbucket.errors import InvalidSpec, MeshError, Problem
 from crdtbucket.mesh.mesh_config import RENEWABLE, MeshConfig
 from crdtbucket.rollout.in_force import InForce
 from crdtbucket.rollout.staged import Position, Status
-from crdtbucket.spec.bucket_spec import BucketSpec
+from crdtbucket.spec.bucket_spec import BucketSpec, canonical_name
 from crdtbucket.spec.mode import Mode
 from crdtbucket.spec.overrides import FEWER, MAX_BUCKETS, with_overrides
 
@@ -27,6 +27,7 @@ RATE = "tokens at a rate"
 FIXED = {
     "node": "node",
     "region": "region",
+    "shared": "shared",
     "mesh": "mesh",
     "redis": "rating.bucket_backend",
     "modes": "rating.modes",
@@ -123,6 +124,7 @@ def unfit(config: Config, now: InForce) -> Iterator[Problem]:
         count += 1 + spec.parts
     if count > MAX_BUCKETS:
         yield Problem(f"has {count} buckets and overrides", FEWER, "services", config.path)
+    changed.update(_changing_limits(specs, consistency, now))
     yield from _without_room(config, changed)
 
 
@@ -166,6 +168,20 @@ def unfit_mesh(
         yield Problem(message, fix, "mesh.identity_key", file)
 
 
+def _changing_limits(
+    specs: tuple[BucketSpec, ...], consistency: Mode, now: InForce
+) -> Counter[Table]:
+    """How many definitions the limits of keys need when the buckets have these."""
+    need = Counter[Table]()
+    every = {one.key: one for one, _ in with_overrides(specs)}
+    for spec in specs:
+        outside = now.outside.of(spec.key)
+        if limits := outside.changing(spec, lambda name: every.get(canonical_name(name))):
+            strong = (spec.consistency or consistency) is Mode.STRONG
+            need[now.tables.of(strong)] += limits * (1 + spec.parts)
+    return need
+
+
 def _without_room(config: Config, changed: Mapping[Table, int]) -> Iterator[Problem]:
     # A ceiling that is raised for a time takes a second definition later; stages raise that of the
     # old definition as well.
@@ -173,7 +189,7 @@ def _without_room(config: Config, changed: Mapping[Table, int]) -> Iterator[Prob
     for table, count in changed.items():
         if each * count > table.free_definitions:
             yield Problem(
-                f"changes {count} buckets, and there is room for "
+                f"changes {count} buckets and limits of keys, and there is room for "
                 f"{table.free_definitions // each} changes now",
                 "try again in a minute; with so many buckets, change fewer at a time",
                 "services",

@@ -8,13 +8,13 @@ of each other's charges. What is missing then is charged in the next round. A le
 
 from __future__ import annotations
 
-import threading
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from crdtbucket.base.clock import NS_PER_SECOND
+from crdtbucket.base.fork_lock import ForkLock
 from crdtbucket.upstream.upstream_fields import UpstreamState
 
 if TYPE_CHECKING:
@@ -58,7 +58,7 @@ class Follower:
         self._round_ns = round_ns
         self._sharers = sharers
         self._standings: OrderedDict[str | bytes, Standing] = OrderedDict()
-        self._lock = threading.Lock()
+        self._lock = ForkLock()
 
     def update(self, key: str | bytes, state: UpstreamState, sent: int, now: int) -> int:
         """Takes what an answer says, whose request was sent at `sent`; returns the tokens that this

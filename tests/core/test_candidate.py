@@ -403,3 +403,13 @@ def least_owed(takes: list[tuple[int, int]], now: int) -> Fraction:
         owed = max(Fraction(0), owed - Fraction((at - before) * 100, SECOND)) + tokens
         before = at
     return owed
+
+
+def test_another_process_replaces_the_definition_beside_the_candidate_or_ends_that() -> None:
+    bucket = staged()
+    ceiling = bucket.candidate_max_debt
+    other = BucketCore(bucket.table, OLD, min_debt=300)  # as a process that starts in a stage
+    assert bucket.candidate_max_debt == ceiling > 0
+    other.stage(NEW, 0.5)
+    other.unstage(keep=False)
+    assert bucket.candidate_max_debt == 0

@@ -206,6 +206,19 @@ def test_a_smaller_capacity_and_back_gives_nothing_out_again() -> None:
     assert bucket.peek("k").remaining == 0
 
 
+def test_a_process_that_starts_in_between_gives_nothing_out_either(tmp_path: Path) -> None:
+    large, small = (BucketSpec("api", size, size, "1d") for size in (300, 10))
+    first = Limiter([large], shared=tmp_path / "table", max_keys=64)
+    assert first.bucket("api").take("k", 300)
+    first.reload(config_of(small))
+    second = Limiter([small], shared=tmp_path / "table", max_keys=64)
+    assert not second.bucket("api").take("k")
+    first.reload(config_of(large))
+    assert first.bucket("api").peek("k").remaining == 0
+    # When the first one has ended, it is the second one that lowers the ceiling in time.
+    assert second._in_force._raised.keys() == {"api"}
+
+
 def test_a_raised_ceiling_is_lowered_once_nothing_needs_it() -> None:
     time = VirtualTime()
     limiter = limiter_in(time, BucketSpec("api", 1_000, 10))
@@ -326,9 +339,10 @@ REDIS = RedisConfig(url="redis://user:hunter2hunter2@127.0.0.1:1/0")
 def test_what_holds_for_life_is_named_with_all_else_that_is_wrong() -> None:
     limiter = Limiter([API], node="eu-1", region="eu", mesh=MESH)
     mesh = MeshConfig(listen="127.0.0.1:7999", secret="another secret, of 16", peers=["a:1"])
-    config = config_of(OTHER, node="eu-2", region="us", mesh=mesh, redis=REDIS)
-    assert refused(limiter, config) == [
-        "node", "region", "mesh.listen", "mesh.peers", "rating.bucket_backend", "mesh.secret",
+    fixed = {"node": "eu-2", "region": "us", "shared": "auto"}
+    assert refused(limiter, config_of(OTHER, **fixed, mesh=mesh, redis=REDIS)) == [
+        "node", "region", "shared", "mesh.listen", "mesh.peers", "rating.bucket_backend",
+        "mesh.secret",
     ]  # fmt: skip
 
 
@@ -408,10 +422,11 @@ def test_an_eventual_limiter_learns_no_strong_bucket() -> None:
     assert refused(limiter, config_of(changed)) == ["services.api.consistency"]
 
 
-def test_without_redis_strong_is_eventual_as_at_the_start() -> None:
+def test_without_redis_strong_is_eventual_as_at_the_start(caplog: pytest.LogCaptureFixture) -> None:
     limiter = Limiter([API])
     limiter.reload(config_of(BucketSpec("api", 5, 5, consistency="strong")))
     assert limiter.bucket("api").take("k").limit == 5
+    assert "asks for strong consistency and names no Redis" in caplog.text
 
 
 def test_more_than_a_table_holds_is_refused() -> None:

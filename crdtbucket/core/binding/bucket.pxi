@@ -320,7 +320,13 @@ cdef class BucketCore(_Replica):
     @property
     def candidate_max_debt(self):
         """The same of the candidate, 0 without one."""
-        return 0 if self.candidate is None else self.t.definitions[self.d.candidate].max_debt
+        cdef int64_t most = 0
+        self.table.enter()
+        self.follow()                                       # another process may have replaced either, or ended it
+        if self.candidate is not None and self.d.candidate != <uint32_t>NONE:
+            most = self.t.definitions[self.d.candidate].max_debt
+        self.table.leave()
+        return most
 
     @property
     def name_hash(self):

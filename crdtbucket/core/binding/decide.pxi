@@ -34,7 +34,7 @@ cdef class _Decider:
     def define(self, spec, *, int64_t min_debt=0, int64_t still_until=0, uint64_t period=0):
         """Gives the bucket a new definition; tokens of debt are kept. `period` tells its keys from those that have the same
         names in other periods; `still_until`: as in `Table.define`."""
-        self.slot = self.table.define(spec, min_debt=min_debt, still_until=still_until)
+        self.slot = self.table.define(spec, min_debt=min_debt, still_until=still_until, begins=self.spec is None)
         self.d = &self.t.definitions[self.slot]
         self.salt = self.d.name_hash
         self.key_salt = self.salt ^ period

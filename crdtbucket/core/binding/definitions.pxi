@@ -11,24 +11,28 @@ cdef uint64_t name_hash(bytes name):
 
 
 cdef class _Definitions(_Memory):
-    def define(self, spec, *, int64_t min_debt=0, int64_t still_until=0):
+    def define(self, spec, *, int64_t min_debt=0, int64_t still_until=0, bint begins=False):
         """Makes `spec` the definition of its bucket and returns its slot. An earlier one of the same name is replaced, and
         its keys follow when they are next touched: debt in tokens is kept. `min_debt`: tokens that `max_debt` is raised to.
         The same definition again changes nothing. `still_until`: when the period ends within which nothing comes back (local
-        ns; a second more or less is the same); 0 for a bucket that always refills. Raises CrdtbucketError when no slot is
-        free.
+        ns; a second more or less is the same); 0 for a bucket that always refills. `begins`: this process has not defined it before,
+        so it forgives nothing that may be owed under the definition of others. Raises CrdtbucketError when no slot is free.
         """
         cdef definition_t made
         cdef definition_t *before = NULL
         cdef uint32_t old
         cdef int64_t slot
-        name = self._made(spec, min_debt, &made)
-        made.still_until = still_until
+        name = spec.table_name.encode()
         self.enter()
         try:
-            old = slot = definition_current(&self.t, made.name_hash)
+            old = slot = definition_current(&self.t, name_hash(name))
             if old != <uint32_t>NONE:
                 before = &self.t.definitions[old]
+                if begins:
+                    min_debt = max(min_debt, before.capacity + before.max_debt - <int64_t>spec.capacity)
+            self._made(spec, min_debt, &made)
+            made.still_until = still_until
+            if before:
                 made.candidate, made.candidate_below, made.staged_ns = before.candidate, before.candidate_below, before.staged_ns
             if old == <uint32_t>NONE or not same_definition(before, &made):
                 slot = self._replace(old, &made)

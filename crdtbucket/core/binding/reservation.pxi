@@ -6,6 +6,16 @@ cdef object _RETURNED = ReservationState.RETURNED
 cdef object _COMMITTED = ReservationState.COMMITTED
 cdef int64_t _NS = 1_000_000_000
 cdef int64_t _LONGEST_TTL = 1 << 62
+cdef int64_t _forks = 0
+
+
+def _forked():
+    """This is the child of a fork: the reservations that are held are its parent's."""
+    global _forks
+    _forks += 1
+
+
+os.register_at_fork(after_in_child=_forked)
 
 
 cdef int64_t ttl_ns(object ttl) except -1:
@@ -40,7 +50,8 @@ cdef class Reservation:
     """An estimate that is taken while a `with` (or `async with`) block runs.
 
     Entering takes the estimate, or raises `ReservationDenied`. `commit` replaces the estimate by the true cost. Leaving without
-    it, by an exception too, gives the estimate back; so does the end of `ttl`. Safe to use from several threads.
+    it, by an exception too, gives the estimate back; so does the end of `ttl`. Safe to use from several threads. It belongs to the
+    process that entered it: in one that is forked meanwhile, leaving gives nothing back, and `commit` raises `ReservationError`.
 
     state: a ReservationState; decision: the one on the estimate, once entered; deadline_ns: local time at which the estimate goes
     back, once entered; actual: the cost that was committed, in tokens, or None.
@@ -50,6 +61,8 @@ cdef class Reservation:
     cdef readonly object key, estimate, state, actual
     cdef readonly Decision decision
     cdef readonly int64_t ttl_ns, deadline_ns
+    cdef int64_t forks
+    """Those before it was entered."""
     cdef Py_ssize_t first
     """Its first place among those of an `AllReservation`."""
     cdef Py_ssize_t place
@@ -101,19 +114,27 @@ cdef class ReservationBook:
     """
 
     cdef readonly BucketCore bucket
-    cdef readonly object reserved
+    cdef object tokens
+    cdef int64_t forks
+    """Those before `due` was begun."""
     cdef readonly int64_t expired, late_commits
     cdef list due
     """Those that are held, a heap: each is due no later than the two at twice its place."""
 
     def __init__(self, BucketCore bucket not None):
         self.bucket = bucket
-        self.due = []
-        self.reserved = 0
+        self.forks = -1
+        self.leave_to_the_parent()
 
     @property
     def held(self):
+        self.leave_to_the_parent()
         return len(self.due)
+
+    @property
+    def reserved(self):
+        self.leave_to_the_parent()
+        return self.tokens
 
     def late(self, Reservation one, actual):
         """A reservation was committed after its estimate had gone back; for subclasses."""
@@ -132,15 +153,16 @@ cdef class ReservationBook:
         cdef int64_t now = clock_ns(self.bucket.t)
         self.give_back_due(now)
         one.state = _HELD
+        one.forks = _forks
         one.deadline_ns = now + one.ttl_ns
-        self.reserved += decision.cost
+        self.tokens += decision.cost
         self.due.append(one)
         self.rise(len(self.due) - 1, one)
         return 0
 
     cdef int leave(self, Reservation one) except -1:
         """The block ends: an estimate that was not committed goes back."""
-        if one.state is not _COMMITTED:
+        if one.state is not _COMMITTED and one.forks == _forks:
             self.give_back_due(clock_ns(self.bucket.t))
             if one.state is _HELD:
                 self.give_back(one)
@@ -156,6 +178,8 @@ cdef class ReservationBook:
             if one.actual != actual:
                 raise ReservationError(f"committed with {one.actual} tokens already, not with {actual}")
             return 0
+        if one.forks != _forks:
+            raise ReservationError("entered before this process was forked: commit it in the process that entered it")
         late = one.state is _RETURNED
         if not late:
             taken = one.decision.cost
@@ -173,8 +197,15 @@ cdef class ReservationBook:
             self.late(one, actual)
         return 0
 
+    cdef int leave_to_the_parent(self) except -1:
+        """Forgets what is held, in the child of a fork."""
+        if self.forks != _forks:
+            self.forks, self.due, self.tokens = _forks, [], 0
+        return 0
+
     cdef int give_back_due(self, int64_t now) except -1:
         cdef Reservation one
+        self.leave_to_the_parent()
         while self.due:
             one = <Reservation>self.due[0]
             if one.deadline_ns > now:
@@ -192,7 +223,7 @@ cdef class ReservationBook:
     cdef int remove(self, Reservation one) except -1:
         """Takes one that is held out of the heap."""
         cdef Reservation last = <Reservation>self.due.pop()
-        self.reserved -= one.decision.cost
+        self.tokens -= one.decision.cost
         if last is not one:
             self.sink(one.place, last)
             self.rise(last.place, last)

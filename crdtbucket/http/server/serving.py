@@ -169,11 +169,12 @@ async def serve(
     loop = asyncio.get_running_loop()
     for number in ENDING:
         loop.add_signal_handler(number, _setting(loop, ending))
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, ENDING)  # a worker's may have come before
     if until_closed is not None:
         loop.add_reader(until_closed, _closed(loop, until_closed, ending))
     try:
         async with limiter:
-            signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGHUP})  # see workers.py
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGHUP})  # it is handled now
             await server.start()
             where = ", ".join(server.addresses)
             LOG.info("%s serves %d bucket(s) on %s", limiter.node, count_of_buckets(limiter), where)

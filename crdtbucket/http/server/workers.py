@@ -151,8 +151,8 @@ class WorkerPool:
         status = 1
         try:
             os.setpgrp()  # a terminal's Ctrl-C reaches the first process alone, which passes it on
-            # SIGHUP would end it until it watches the file: `serve` unblocks that.
-            unblocked = {*ENDING, signal.SIGCHLD, signal.SIGALRM}
+            # The others would end it until they are handled: `serve` unblocks them then.
+            unblocked = {signal.SIGCHLD, signal.SIGALRM}
             signal.pthread_sigmask(signal.SIG_UNBLOCK, unblocked)
             for other in self._workers:
                 for one in other.listening if other is not worker else ():

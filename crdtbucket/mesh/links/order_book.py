@@ -6,6 +6,7 @@ import threading
 from collections.abc import Callable, Collection, Iterable, Iterator
 from typing import Any, ClassVar, Generic, TypeVar
 
+from crdtbucket.base.fork_lock import ForkLock
 from crdtbucket.base.packing import pack
 from crdtbucket.errors import MeshError, WireError
 from crdtbucket.mesh.links.counters import LOG
@@ -31,7 +32,7 @@ class OrderBook(Generic[Order]):
     ) -> None:
         """`operators`: fingerprints of the keys whose orders hold. `kept`: the file of the orders.
         Raises `MeshError` when that is damaged."""
-        self.lock = threading.RLock()
+        self.lock = ForkLock(threading.RLock)
         self._operators = frozenset(operators)
         self._mesh_name = mesh_name
         self._kept = kept

@@ -173,7 +173,9 @@ async def test_streams_end_with_the_server(tmp_path: Path) -> None:
         assert await stream.code() is grpc.StatusCode.OK
 
 
-async def test_what_is_wrong_ends_the_stream_and_is_told(tmp_path: Path) -> None:
+async def test_what_is_wrong_ends_the_stream_and_is_told(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     async with served(tmp_path, token=TOKEN) as (client, channel):
         for token in (None, "another"):
             async with opened(channel, token) as stream:
@@ -190,6 +192,14 @@ async def test_what_is_wrong_ends_the_stream_and_is_told(tmp_path: Path) -> None
             async with opened(channel, TOKEN) as stream:
                 await stream.write(raw)
                 assert await code_of(stream) == ("INVALID_ARGUMENT", told)
+        async with opened(channel, TOKEN) as stream:
+            await stream.write(USED)
+            await stream.read()
+            await stream.write(b"\xff")
+            assert await code_of(stream) == (
+                "INVALID_ARGUMENT", "this is no RateLimitQuotaUsageReports",
+            )  # fmt: skip
         client.server.api.quotas.streams.update(range(1_000))  # type: ignore[arg-type]
         async with opened(channel, TOKEN) as stream:
             assert (await code_of(stream))[0] == "RESOURCE_EXHAUSTED"
+    assert not [one for one in caplog.records if one.exc_info]
