@@ -2396,9 +2396,9 @@ MUTATIONS = (
     ),
     Mutation(
         "a_zero_is_left_out_where_it_is_not_the_default",
-        "core",
-        "if not value and not (self.optional[number] or self.required >> number & 1):",
-        "if not value:",
+        "mesh/protocol",
+        "name, *limits, _DEFAULTS[name])",
+        "name, *limits, 0)",
         (*PYTEST, "tests/mesh/protocol/test_wire.py"),
     ),
     Mutation(
