@@ -2028,6 +2028,13 @@ MUTATIONS = (
         suite("mesh/links/test_command_orders", "nobody_elses"),
     ),
     Mutation(
+        "an_ejection_hides_the_key_that_a_name_was_given",
+        "mesh/links",
+        "said = {one.subject: one.said for one in orders if isinstance(one.said, str)}",
+        "said = {one.subject: one.said for one in orders}",
+        suite("mesh/links/test_ejections", "says_whom"),
+    ),
+    Mutation(
         "a_process_that_begins_obeys_resets_that_are_past",
         "mesh/links",
         "return max(0.0, since + LEARNS_S - asyncio.get_running_loop().time())",
