@@ -101,6 +101,12 @@ EQUIVALENT: dict[str, dict[str, str]] = {
         "self._unexplained = max(0, self._unexplained - max(0, passed) // STEADY)",
         "self._unexplained = max(0, self._unexplained - max(1, passed) // STEADY)",
     ),
+    "mesh/protocol/introductions": changed(
+        "No such peer has introduced anything.",
+        'most = max(self._held, key=lambda peer: self._held[peer], default="")',
+        "most = max(self._held, key=lambda peer: self._held[peer], default=None)",
+        'most = max(self._held, key=lambda peer: self._held[peer], default="XXXX")',
+    ),
     "mesh/protocol/mismatches": {
         'return f"{p * 1_000_000_000 / q:.6g} tokens a second" => '
         'return f"{p * 1000000001 / q:.6g} tokens a second"': "Six digits show nothing of it.",

@@ -35,6 +35,7 @@ TESTS = {
     "mesh/protocol/clock_watch": "mesh/protocol/test_clock_watch",
     "mesh/protocol/failure_detector": "mesh/protocol/test_failure_detector",
     "mesh/protocol/horizon": "mesh/protocol/test_horizon",
+    "mesh/protocol/introductions": "mesh/protocol/test_introductions",
     "mesh/protocol/mismatches": "mesh/protocol/test_mismatches",
     "mesh/protocol/own_epoch": "mesh/protocol/test_own_epoch",
     "mesh/protocol/own_name": "mesh/protocol/test_own_name",
