@@ -172,6 +172,13 @@ EQUIVALENT: dict[str, dict[str, str]] = {
         "self._since = 0 => self._since = None": UNREAD,
         "self._since = 0 => self._since = 1": UNREAD,
     },
+    "mesh/protocol/visibility": changed(
+        UNREAD,
+        "self._numbered = -1",
+        "self._numbered = None",
+        "self._numbered = +1",
+        "self._numbered = -2",
+    ),
     "strong/controller/mode_controller": {
         "self._probes.ended(good=False) => self._probes.ended(good=None)": FALSE,
         "return None if late else self._counted(now, slow=slow, lost=False, answers=answers) => "

@@ -43,6 +43,7 @@ TESTS = {
     "mesh/protocol/pruning": "mesh/protocol/test_pruning",
     "mesh/protocol/roster": "mesh/protocol/test_roster",
     "mesh/protocol/travel_times": "mesh/protocol/test_travel_times",
+    "mesh/protocol/visibility": "mesh/protocol/test_visibility",
     "mesh/protocol/wall_clocks": "mesh/protocol/test_wall_clocks",
     "rollout/staged": "rollout/test_staged",
     "strong/controller/degradation": "strong/controller/test_degradation",
@@ -54,6 +55,7 @@ TESTS = {
     "strong/in_flight": "strong/test_in_flight_rules",
     "strong/ledger": "strong/test_ledger_rules",
     "strong/quota": "strong/test_quota",
+    "strong/slot_ledger": "strong/test_slot_ledger",
     "strong/unsettled": "strong/test_unsettled_rules",
     "strong/window": "strong/test_window",
 }

@@ -2028,6 +2028,13 @@ MUTATIONS = (
         suite("mesh/links/test_command_orders", "nobody_elses"),
     ),
     Mutation(
+        "a_key_of_slots_that_nobody_holds_is_remembered_for_ever",
+        "strong",
+        "            self._born.pop(hold.item, None)\n",
+        "",
+        suite("strong/test_slot_ledger", "nothing_is_kept"),
+    ),
+    Mutation(
         "an_ejection_hides_the_key_that_a_name_was_given",
         "mesh/links",
         "said = {one.subject: one.said for one in orders if isinstance(one.said, str)}",

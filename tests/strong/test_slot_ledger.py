@@ -260,6 +260,9 @@ def test_a_record_is_named_while_a_hold_in_it_is_surely_there() -> None:
         node.pass_ns(passed)
         assert node.ledger.open(node.new()).call.born == born
     later = node.stored(1)
+    request = node.ledger.open(node.new())
+    assert request.call.born == BORN
+    node.ledger.book(request, SlotAnswer(DENIED, 0, 4, 5, BORN), 0)
     assert node.ledger.open(node.new()).call.born == BORN
     later.stored = False
     assert node.ledger.open(node.new()).call.born is None
@@ -355,6 +358,45 @@ def test_a_hold_is_released_once_and_needs_no_call_where_redis_has_none() -> Non
     assert node.ledger.release(stored) is None
     node.pass_ns(TTL_S * SECOND)
     assert node.ledger.release(other) is None  # its ttl was over
+
+
+def test_nothing_is_kept_of_a_key_that_nobody_holds() -> None:
+    """Keys come and go for ever."""
+
+    def kept() -> list[str]:
+        return [
+            name for name, value in vars(node.ledger).items() if name != "_rules" and value == {}
+        ]
+
+    node = OneNode(on_outage="eventual")
+    empty = kept()
+    assert len(empty) == 5
+    released = node.ledger.release(node.stored())
+    assert released is not None
+    node.told(released, born=0)
+    assert kept() == empty
+    late = node.stored()
+    node.pass_ns(TTL_S * SECOND)
+    assert node.ledger.release(late) is None  # before anybody has looked at what is over
+    assert kept() == empty
+    node.stored()
+    node.pass_ns(TTL_S * SECOND)
+    node.ledger.decide_here(here := node.new(), Mode.EVENTUAL)
+    assert node.ledger.release(here) is None
+    assert node.ledger.settle(node.item) is None
+    assert kept() == empty
+    node.ledger.give_up(node.ledger.open(asked := node.new()), Mode.FALLBACK)
+    request = node.ledger.release(asked)
+    assert request is not None
+    node.ledger.give_up(request, Mode.FALLBACK)
+    settling = node.ledger.settle(node.item)
+    assert settling is not None
+    node.told(settling)
+    assert kept() == empty
+    node.ledger.give_up(node.ledger.open(node.new()), Mode.FALLBACK, False)
+    node.pass_ns(TTL_S * SECOND)
+    assert node.ledger.settle(node.item) is None
+    assert kept() == empty
 
 
 def test_the_quota_waits_for_the_first_of_the_own_holds() -> None:
