@@ -54,6 +54,7 @@ TESTS = {
     "strong/controller/switch_budget": "strong/controller/test_switch_budget",
     "strong/in_flight": "strong/test_in_flight_rules",
     "strong/ledger": "strong/test_ledger_rules",
+    "strong/local_decisions": "strong/test_local_decisions",
     "strong/quota": "strong/test_quota",
     "strong/slot_ledger": "strong/test_slot_ledger",
     "strong/unsettled": "strong/test_unsettled_rules",
