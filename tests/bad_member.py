@@ -18,7 +18,7 @@ EPOCH = 2**40 + 7
 
 class BadMember:
     """Linked with nodes of a mesh under a name of its own. What it sends arrives at once; the nodes
-    believe that it hears them."""
+    believe that it sees them."""
 
     up = False  # the mesh makes no links for it
     epochs = 1

@@ -32,11 +32,6 @@ EQUIVALENT: dict[str, dict[str, str]] = {
         'return cls(name, counter, to, b"", None).signed_with(key, mesh_name)',
         'return cls(name, counter, to, b"XXXX", b"").signed_with(key, mesh_name)',
         'return cls(name, counter, to, b"", b"XXXX").signed_with(key, mesh_name)',
-    )
-    | changed(
-        FALSE,
-        "check_signing(counter, public, signature, unsigned=False)",
-        "check_signing(counter, public, signature, unsigned=None)",
     ),
     "mesh/links/order_book": changed(
         "Only orders of commands, in the other class, look at it.",
@@ -58,11 +53,6 @@ EQUIVALENT: dict[str, dict[str, str]] = {
         "Only the keys are read.",
         "self._shards[shard][about] = None",
         'self._shards[shard][about] = ""',
-    )
-    | changed(
-        "They are sorted either way.",
-        "if len(added) > SORTED_ONE_BY_ONE:",
-        "if len(added) >= SORTED_ONE_BY_ONE:",
     ),
     "mesh/protocol/clock_watch": changed(
         SMALL,

@@ -745,7 +745,7 @@ MUTATIONS = (
     Mutation(
         "the_silent_keep_their_place_whatever_comes",
         "mesh",
-        "if not self._pruner.crowded:",
+        "if not self.pruner.crowded:",
         "if True:",
         (*PYTEST, "tests/mesh/protocol/test_membership.py", "-k", "die_for_ever"),
     ),
@@ -908,7 +908,7 @@ MUTATIONS = (
     Mutation(
         "a_mark_outlives_who_returned",
         "mesh",
-        "            self._members.seen_running(epoch, at)\n",
+        "            self._members.pruner.seen_running(epoch, at)\n",
         "",
         (*PYTEST, "tests/simulated/test_returned.py", "-k", "far_end or not_linked"),
     ),
@@ -1602,7 +1602,7 @@ MUTATIONS = (
         "mesh",
         "advertised is None or (name in advertised and name not in unseen)",
         "advertised is None or name not in unseen",
-        (*PYTEST, "tests/mesh/protocol/test_membership.py", "-k", "never_heard_of"),
+        (*PYTEST, "tests/mesh/protocol/test_membership.py", "-k", "has_not_seen"),
     ),
     Mutation(
         "who_hears_nothing_is_waited_for",
@@ -1722,7 +1722,7 @@ MUTATIONS = (
         "mesh",
         "            if 0 <= age < self._table.near_ns:\n",
         "            if 0 <= age < 2**60:\n",
-        suite("mesh/protocol/test_relays", "does_not_hear_either"),
+        suite("mesh/protocol/test_relays", "does_not_see_either"),
     ),
     Mutation(
         "ages_before_their_news",
@@ -1897,7 +1897,7 @@ MUTATIONS = (
     Mutation(
         "the_forgotten_are_not_believed_at_once",
         "mesh",
-        "            self._members.returned(frame.epoch)\n",
+        "            self._members.pruner.returned(frame.epoch)\n",
         "            pass\n",
         suite("mesh/protocol/test_mesh_node", "taken_for_dead"),
     ),
@@ -1967,8 +1967,9 @@ MUTATIONS = (
     Mutation(
         "an_observer_at_an_engine_answers_for_others_of_its_name",
         "mesh/engines",
-        "self._exchange.answered(sender, data)",
-        "self._exchange.arrived(sender, data)",
+        "if message is not None and not message.from_dialer:\n"
+        "            self._delivered(sender, message)",
+        "super().arrived(sender, data)",
         suite("mesh/engines/test_engine_caller", "one_name"),
     ),
     Mutation(
@@ -2016,15 +2017,17 @@ MUTATIONS = (
     Mutation(
         "an_order_that_is_played_again_holds",
         "mesh/links",
-        "if held is not None and order.rank <= held.rank:\n            if order.rank == held.rank:",
-        "if held is not None and order.rank == held.rank:\n            if order.rank == held.rank:",
+        "if held is not None and order.rank <= held.rank:\n"
+        "                if order.rank == held.rank:",
+        "if held is not None and order.rank == held.rank:\n"
+        "                if order.rank == held.rank:",
         suite("mesh/links/test_ejections", "played_again"),
     ),
     Mutation(
         "an_order_beside_a_forged_one_is_held_and_not_obeyed",
         "mesh/links",
-        "for order in [one for one in self._read(data) if self._is_wanted(one, refused)]:",
-        "for order in (one for one in self._read(data) if self._is_wanted(one, refused)):",
+        "wanted = [one for one in self._read(rows) if self._is_wanted(one, refused)]",
+        "wanted = (one for one in self._read(rows) if self._is_wanted(one, refused))",
         suite("mesh/links/test_command_orders", "nobody_elses"),
     ),
     Mutation(
@@ -2037,8 +2040,8 @@ MUTATIONS = (
     Mutation(
         "an_ejection_hides_the_key_that_a_name_was_given",
         "mesh/links",
-        "said = {one.subject: one.said for one in orders if isinstance(one.said, str)}",
-        "said = {one.subject: one.said for one in orders}",
+        "said = {one.subject: one.said for one in self.every() if isinstance(one.said, str)}",
+        "said = {one.subject: one.said for one in self.every()}",
         suite("mesh/links/test_ejections", "says_whom"),
     ),
     Mutation(

@@ -48,7 +48,7 @@ def limited(
                         cost_of(*args, **kwargs) if cost_of else cost,
                     )
                 except TypeError:
-                    _explain(function, key_of, cost_of, args, kwargs)
+                    _explain(function, args, kwargs, key=key_of, cost=cost_of)
                     raise
                 if not at_once:
                     decision = await decision
@@ -68,7 +68,7 @@ def limited(
                     cost_of(*args, **kwargs) if cost_of else cost,
                 )
             except TypeError:
-                _explain(function, key_of, cost_of, args, kwargs)
+                _explain(function, args, kwargs, key=key_of, cost=cost_of)
                 raise
             if not decision:
                 raise _exceeded(bucket, decision)
@@ -96,39 +96,28 @@ def _check_function(function: Callable[..., object]) -> None:
 
 def _explain(
     function: Callable[..., object],
-    key_of: Callable[..., object] | None,
-    cost_of: Callable[..., object] | None,
     args: tuple[object, ...],
     kwargs: dict[str, object],
+    **asked: Callable[..., object] | None,
 ) -> None:
-    """Says so when a `TypeError` came of a key or cost function that has other parameters."""
-    for what, ask in (("key", key_of), ("cost", cost_of)):
-        _check_arguments(function, what, ask, args, kwargs)
-
-
-def _check_arguments(
-    function: Callable[..., object],
-    what: str,
-    ask: Callable[..., object] | None,
-    args: tuple[object, ...],
-    kwargs: dict[str, object],
-) -> None:
-    """Says so when a key or cost function cannot be called as the limited function was."""
-    if ask is None:
-        return
-    try:
-        signature = inspect.signature(ask)
-    except ValueError:  # of a builtin that has none: its own error says more
-        return
-    try:
-        signature.bind(*args, **kwargs)
-    except TypeError as error:
-        raise InvalidSpec(
-            f"the {what} function of {_name(function)} takes {signature}, and the call does not "
-            f"fit: {error}",
-            f"give it the parameters of {_name(function)}{inspect.signature(function)}",
-            what,
-        ) from error
+    """Says so when a `TypeError` came of a key or cost function that cannot be called as the
+    limited function was."""
+    for what, ask in asked.items():
+        if ask is None:
+            continue
+        try:
+            signature = inspect.signature(ask)
+        except ValueError:  # of a builtin that has none: its own error says more
+            continue
+        try:
+            signature.bind(*args, **kwargs)
+        except TypeError as error:
+            raise InvalidSpec(
+                f"the {what} function of {_name(function)} takes {signature}, and the call does "
+                f"not fit: {error}",
+                f"give it the parameters of {_name(function)}{inspect.signature(function)}",
+                what,
+            ) from error
 
 
 def _name(function: Callable[..., object]) -> str:

@@ -17,7 +17,7 @@ from crdtbucket.mesh.mesh_config import MeshConfig
 from crdtbucket.mesh.state_dir import StateDir
 from crdtbucket.rollout.limiter_file import ALONE
 from crdtbucket.rollout.staged import Position, row_of
-from crdtbucket.shared.table_file import TableHandoff, shared_stats
+from crdtbucket.shared.table_file import shared_stats
 from crdtbucket.spec.field_checks import check_name
 
 if TYPE_CHECKING:
@@ -264,22 +264,21 @@ class LocalNode:
     def _protocol(self, config: MeshConfig, rolling: LiveRollout) -> MeshNode:
         from crdtbucket.mesh.protocol.mesh_node import MeshNode
 
-        handoff = None if self._file is None else TableHandoff(self._table)
-        goes_on = handoff is not None and bool(handoff.read())  # another process began this epoch
+        shared = self._file is not None
+        goes_on = shared and bool(self._table.read_handoff())  # another process began this epoch
         node = MeshNode(
             self._table,
             config,
             name=self.identity.node,
             region=self.identity.region,
             address=config.advertise or "",
-            handoff=handoff,
+            shared=shared,
         )
         node.subscribe(refusal=self._refused, rollout=rolling.receive)
         node.advertise(self._running, row_of(self._position))
         self.machine = node
         if config.state_dir is not None:
             directory = StateDir(config.state_dir, self.identity.node)
-            shared = self._file is not None
             self.saved.begin(directory, node, self.identity.node, shared=shared, goes_on=goes_on)
         return node
 

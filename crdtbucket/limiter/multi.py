@@ -57,10 +57,8 @@ class Multi(MultiCore):
     `bucket` and `take_all` are the compiled core's own methods.
     """
 
-    def __init__(self, in_force: InForce) -> None:
-        """`in_force`: has the buckets by name."""
-        super().__init__(in_force)
-        self._in_force = in_force
+    _in_force: InForce
+    """Has the buckets by name."""
 
     async def acquire_all(self, wanted: Iterable[Wanted]) -> AllDecision:
         """`take_all` in whatever modes the buckets are; never waits for tokens.

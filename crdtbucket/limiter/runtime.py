@@ -139,13 +139,13 @@ class Runtime:
         if asyncio.get_running_loop() is not self._loop:
             raise CrdtbucketError("close a limiter on the event loop on which it was opened")
         if self._closing is None:
-            self._end()
             self._closing = asyncio.ensure_future(self._close_on_loop())
         # It goes on when the caller is cancelled: else the node's name would stay locked.
         await asyncio.shield(self._closing)
 
     async def _close_on_loop(self) -> None:
         try:
+            self._end()
             try:
                 if self._on_loop is not None:
                     await self._on_loop.aclose()

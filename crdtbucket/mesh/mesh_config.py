@@ -212,7 +212,7 @@ class MeshConfig:
             yield _problem("peers", f"is the text {self.peers!r}", "write a list of addresses")
             return
         for number, peer in enumerate(self.peers):
-            address = peer[len(DNS_PREFIX) :] if _has_dns_prefix(peer) else peer
+            address = peer.removeprefix(DNS_PREFIX) if isinstance(peer, str) else peer
             yield from _address_problem(f"peers[{number}]", address)
 
     def _secret_problems(self) -> Iterator[Problem]:
@@ -281,10 +281,6 @@ def _secret_problem(name: str, secret: object, least: int) -> Iterator[Problem]:
     ) < least:
         fix = f"use {least} random bytes or more, such as `openssl rand -hex 16` prints"
         yield _problem(name, f"has {size} bytes, which can be guessed", fix)
-
-
-def _has_dns_prefix(peer: object) -> bool:
-    return isinstance(peer, str) and peer.startswith(DNS_PREFIX)
 
 
 def _several(given: str | Sequence[str]) -> tuple[str, ...]:

@@ -11,7 +11,7 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from crdtbucket.errors import CrdtbucketError, MeshError
-from crdtbucket.rollout.staged import Position, Status
+from crdtbucket.rollout.staged import Position
 from crdtbucket.spec.bucket_spec import BucketSpec
 from crdtbucket.spec.calendar_period import CalendarPeriod
 from crdtbucket.spec.mode import Mode
@@ -50,10 +50,8 @@ def position_in(data: bytes) -> Position | None:
     """How far the version is of which this was kept; None where that cannot be read."""
     try:
         content = json.loads(data)
-        version, fingerprint, changes, status, stage = content["position"]
-        if content["format"] != FORMAT:
-            return None
-        return Position(version, fingerprint, changes, Status(status), stage)
+        position = Position.read(content["position"])
+        return position if content["format"] == FORMAT else None
     except (ValueError, KeyError, TypeError):
         return None
 
@@ -65,8 +63,7 @@ def recalled(data: bytes, target: Config) -> tuple[Config, Position] | None:
     """
     try:
         content = json.loads(data)
-        version, fingerprint, changes, status, stage = content["position"]
-        position = Position(version, fingerprint, changes, Status(status), stage)
+        position = Position.read(content["position"])
         if content["format"] != FORMAT or position.of != target.version_id:
             return None
         before = dataclasses.replace(

@@ -176,8 +176,7 @@ class LiveRollout:
 
     def receive(self, advertised: Row) -> None:
         """A peer advertises its position."""
-        version, content, changes, status, stage = advertised
-        position = Position(version, content, changes, Status(status), stage)
+        position = Position.read(advertised)
         with self._lock:
             if self._node.signs:
                 if self._rollout and self._rollout.receive_halt(position, self._table.now()):

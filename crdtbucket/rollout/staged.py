@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import enum
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from crdtbucket.errors import CrdtbucketError
@@ -77,6 +77,12 @@ class Position:
     changes: int = 0
     status: Status = Status.RUNNING
     stage: int = 0
+
+    @classmethod
+    def read(cls, row: Sequence[int]) -> Position:
+        """The position that `row_of` made this of. Raises `ValueError` for what is none."""
+        version, content, changes, status, stage = row
+        return cls(version, content, changes, Status(status), stage)
 
     @property
     def of(self) -> tuple[int, int]:

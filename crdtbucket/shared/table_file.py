@@ -114,21 +114,6 @@ def _damage(fd: int, max_keys: int, alone: bool) -> tuple[str, str] | None:
     return None if wrong is None else (f"is damaged: {wrong}", "stop all processes that use it")
 
 
-class TableHandoff:
-    """The hand-over record, in the table itself."""
-
-    def __init__(self, table: Table) -> None:
-        self._table = table
-
-    def read(self) -> bytes:
-        """What was written last in this epoch of the node."""
-        return self._table.read_handoff()
-
-    def write(self, data: bytes) -> None:
-        """Replaces the record."""
-        self._table.write_handoff(data)
-
-
 def shared_stats(file: SharedFile, table: Table) -> dict[str, Any]:
     """How many processes use the table, and which of them leads, by their ids."""
     return {

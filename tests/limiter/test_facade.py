@@ -123,7 +123,7 @@ def test_what_cannot_be_built_says_why(
         Limiter(**{"buckets": [SPEC], **arguments})
 
 
-def test_late_news_of_a_mesh_always_has_room_in_the_debt() -> None:
+def test_late_updates_of_a_mesh_always_have_room_in_the_debt() -> None:
     slow_to_fill = BucketSpec("api", capacity=10, refill_rate=100, max_debt=0)
     mesh = MeshConfig(listen="127.0.0.1:0", gossip_interval=0.3)
     limiter = Limiter([slow_to_fill], node="eu-1", mesh=mesh)
@@ -363,7 +363,7 @@ def test_aclose_also_closes_what_runs_in_a_thread() -> None:
 
 
 @pytest.mark.parametrize("error", [LimiterClosed, NodeConflict])
-def test_who_waits_hears_the_end_at_once(error: type[Exception]) -> None:
+def test_who_waits_sees_the_end_at_once(error: type[Exception]) -> None:
     time = VirtualTime()
 
     async def main() -> None:

@@ -249,7 +249,7 @@ async def test_the_fleet_shows_who_runs_what(tmp_path: Path) -> None:
             assert two.fleet() == one.fleet()
 
 
-async def test_a_node_whose_peers_are_silent_says_that_it_is_cautious() -> None:
+async def test_a_node_whose_peers_are_silent_says_that_it_warms_up() -> None:
     # Nothing listens on the discard port.
     async with node("eu-1", "127.0.0.1:9") as eu:
         assert eu.stats()["warming_up"]

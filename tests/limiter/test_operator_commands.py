@@ -99,7 +99,7 @@ async def test_a_member_without_the_operators_key_moves_no_roll_out(tmp_path: Pa
         fleet.roll_out(a, b, bad)
         bad.rollout.advance()
         bad.rollout.advance()
-        # a and b have heard of it, and of an order after that; both go by the order alone.
+        # a and b know of it, and of an order after that; both go by the order alone.
         for node in (a, b):
             await eventually(
                 lambda node=node: any(

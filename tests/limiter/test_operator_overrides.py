@@ -25,6 +25,7 @@ from crdtbucket.config import Config
 from crdtbucket.limiter import facade
 from crdtbucket.limiter.outside_limits import MAX_LIMITS
 from crdtbucket.mesh.links.node_key import NodeKey
+from crdtbucket.mesh.links.override_book import no_room
 from crdtbucket.mesh.links.override_orders import OverrideOrder
 from tests.virtual_loop import VirtualTime
 
@@ -316,7 +317,8 @@ def test_given_limits_outlive_the_process_in_the_state_directory(
     assert (tmp_path / "state" / "n.overrides").stat().st_mode & 0o777 == 0o600
     assert limiter().bucket("api").of("a").spec.capacity == 30
     told = limiter()
-    told.overrides.book.merge((OverrideOrder.sign(operator, "mesh", "api", "b", 1, "7/s").row(),))
+    row = OverrideOrder.sign(operator, "mesh", "api", "b", 1, "7/s").row()
+    told.overrides.book.merge_rows((row,), no_room)
     told.overrides.beat()  # what a peer told is kept, too
     assert [one.key for one in limiter().overrides.listed()] == ["a", "b"]
     (tmp_path / "state" / "n.overrides").chmod(0o666)

@@ -355,11 +355,11 @@ def test_with_other_nodes_the_line_looks_for_what_they_gave_back(rate: int, seco
     assert crowd.passed == [("a", at(seconds))]
 
 
-def test_what_is_held_back_for_others_is_looked_at_with_their_next_news() -> None:
+def test_what_is_held_back_for_others_is_looked_at_with_their_next_updates() -> None:
     crowd = Crowd(rate=1, update_interval_ns=100_000_000)
 
     async def main() -> None:
-        # A node without memory serves its share of 10 tokens only, until it hears the others.
+        # A node without memory serves its share of 10 tokens only, until it sees the others.
         crowd.time.table.configure(members=5, warming_up_until=crowd.time.now_ns + 2 * 10**9)
         assert crowd.bucket.take(KEY, 1)
         await crowd.call("a", 8, timeout=1.5)

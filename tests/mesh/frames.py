@@ -34,7 +34,7 @@ def entries() -> bytes:
 
 
 def relayed() -> bytes:
-    """An entry with the rates of a node that some peer does not hear."""
+    """An entry with the rates of a node that some peer does not see."""
     epochs, spec = (17, 2**64 - 1), BucketSpec("api", 100, 100)
     relay, owner = (Table(max_keys=16, hash_key=bytes(16), virtual=True, epoch=e) for e in epochs)
     BucketCore(relay, spec)

@@ -178,7 +178,7 @@ def test_two_peers_that_agree_are_believed_once_in_a_while() -> None:
 def stating(
     mesh: SimulatedMesh, bad: BadMember, names: str, key: tuple[int, int]
 ) -> Callable[[int], None]:
-    """In answer to all that it hears, the bad member shows every column, and says: full."""
+    """In answer to all that it sees, the bad member shows every column, and says: full."""
 
     def evil(step: int) -> None:
         for name in names:

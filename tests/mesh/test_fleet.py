@@ -29,7 +29,7 @@ def runs(mesh: SimulatedMesh, name: str) -> dict[str, wire.Config | None]:
 # ---- who runs what ----
 
 
-def test_all_hear_what_each_runs_and_that_it_changed() -> None:
+def test_all_see_what_each_runs_and_that_it_changed() -> None:
     mesh = mesh_of(3)
     for number, name in enumerate("ABC"):
         mesh[name].node.advertise((number, 2**64 - 1, 0), None)
@@ -105,7 +105,7 @@ def test_takes_count_everywhere_even_after_a_long_silence() -> None:
     for _ in range(600):
         mesh.advance(0.1)
         taken += mesh["A"].take_burst("b", "k", 50)
-        mesh["B"].take("b", "k")  # so that the key, and what it heard, stays
+        mesh["B"].take("b", "k")  # so that the key, and what it saw, stays
     assert taken > 5_000
     mesh.heal()
     mesh.advance(3.0)

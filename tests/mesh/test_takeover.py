@@ -10,7 +10,7 @@ import pytest
 from crdtbucket._core import BucketCore, Table
 from crdtbucket.errors import MeshError
 from crdtbucket.mesh.mesh_config import MeshConfig
-from crdtbucket.mesh.protocol import handoff
+from crdtbucket.mesh.protocol import handoff, node_memory
 from crdtbucket.mesh.protocol.mesh_node import MeshNode
 from crdtbucket.mesh.transport.mesh_network import MeshNetwork
 from crdtbucket.spec.bucket_spec import BucketSpec
@@ -22,38 +22,22 @@ STILL = BucketSpec("b", 1000, 1, "1h")
 """Hardly refills, so that counts show as levels."""
 
 
-class Kept:
-    """Notes in memory."""
-
-    def __init__(self) -> None:
-        self.data = b""
-        self.writes = 0
-
-    def read(self) -> bytes:
-        return self.data
-
-    def write(self, data: bytes) -> None:
-        self.data = data
-        self.writes += 1
-
-
 class Host:
     """The node A of a mesh as a host whose processes share its table."""
 
-    def __init__(self, mesh: SimulatedMesh, kept: Kept | None = None) -> None:
+    def __init__(self, mesh: SimulatedMesh) -> None:
         self.mesh = mesh
         self.node: SimulatedNode = mesh["A"]
-        self.kept = kept or Kept()
         self.leader_dies()
         self.another_leads(remembers=True)
         mesh.advance(1.0)
 
-    def leader_dies(self, *, heard: bool = True) -> None:
-        """No goodbye. `heard`: the kernel closes its sockets, and the peers see that."""
+    def leader_dies(self, *, seen: bool = True) -> None:
+        """No goodbye. `seen`: the kernel closes its sockets, and the peers see that."""
         self.node.node.on_wake = self.node.table.on_wake = None
         self.node.epochs += 1  # what is under way to or from it is lost
         self.node._tick_at = 0
-        for name in self.others if heard else ():
+        for name in self.others if seen else ():
             peer = self.mesh[name]
             local = peer.local_ns(self.mesh.now_ns)
             peer.table.set_time(local)
@@ -63,9 +47,7 @@ class Host:
         """Another process runs the mesh on the same table, and links with the peers."""
         mesh, node = self.mesh, self.node
         node.table.set_time(node.local_ns(mesh.now_ns))
-        node.node = MeshNode(
-            node.table, mesh.config, name="A", region="A", seed=9, handoff=self.kept
-        )
+        node.node = MeshNode(node.table, mesh.config, name="A", region="A", seed=9, shared=True)
         if remembers:
             node.node.remember(node.local_ns(mesh.now_ns))
         node.node.set_waker(node._wake)
@@ -100,8 +82,8 @@ def states(mesh: SimulatedMesh) -> set[str]:
     }
 
 
-@pytest.mark.parametrize("heard", [True, False])
-def test_no_take_is_lost_and_none_counts_twice(heard: bool) -> None:
+@pytest.mark.parametrize("seen", [True, False])
+def test_no_take_is_lost_and_none_counts_twice(seen: bool) -> None:
     mesh = mesh_of()
     host = Host(mesh)
     for name in "ABC":
@@ -109,7 +91,7 @@ def test_no_take_is_lost_and_none_counts_twice(heard: bool) -> None:
     mesh.advance(1.0)
     for name in "ABC":
         assert mesh[name].take("b", "k", 1)  # nobody has been told when the leader dies
-    host.leader_dies(heard=heard)
+    host.leader_dies(seen=seen)
     for _ in range(5):
         mesh.advance(0.1)
         for name in "ABC":
@@ -146,7 +128,7 @@ def test_who_takes_over_goes_on_without_caution_and_counts_the_silent() -> None:
     assert node.node.status("C", node.table.now()) == "dead"
 
 
-def test_a_member_that_is_not_linked_yet_is_called_and_heard_through_others() -> None:
+def test_a_member_that_is_not_linked_yet_is_called_and_seen_through_others() -> None:
     mesh = mesh_of()
     mesh["B"].node.address = "127.0.0.1:7946"
     host = Host(mesh)
@@ -223,16 +205,16 @@ def test_a_member_in_the_middle_of_a_full_sync_gets_all_of_it() -> None:
     assert len(mesh["B"].table) == 60_000
 
 
-def test_a_node_that_was_cautious_stays_it_under_the_next_leader() -> None:
+def test_a_node_that_was_warming_up_stays_it_under_the_next_leader() -> None:
     mesh = mesh_of(2)
     host = Host(mesh)
     mesh.restart("A")
-    host.kept.data = b""
+    assert not mesh["A"].table.read_handoff()
     host.leader_dies()
     mesh.crash("B")
     host.another_leads()
     mesh.advance(0.2)
-    assert host.kept.data
+    assert mesh["A"].table.read_handoff()
     host.leader_dies()
     host.another_leads()
     assert not mesh["A"].node.memory
@@ -252,7 +234,7 @@ def test_marks_of_dead_epochs_are_given_up_in_time_by_whoever_took_over() -> Non
     mesh["A"].table.add_tombstone(dead)
     host.leader_dies()
     host.another_leads()
-    assert dead in mesh["A"].node.members._pruner.tombstones
+    assert dead in mesh["A"].node.members.pruner.tombstones
 
 
 @pytest.mark.parametrize("seed", range(12))
@@ -266,7 +248,7 @@ def test_whenever_the_leader_dies_the_next_one_can_go_on(seed: int) -> None:
             assert mesh[name].take("b", "k")
         mesh.advance(0.011 * (1 + (seed * 7 + step * 5) % 13))
         if step % 4 == 0:
-            host.leader_dies(heard=bool(step % 8))
+            host.leader_dies(seen=bool(step % 8))
             taken += mesh["A"].take("b", "k").allowed
             mesh.advance(0.007 * (seed % 5))
             host.another_leads("DBC"[step % 3 :] + "DBC"[: step % 3])
@@ -280,14 +262,24 @@ def test_whenever_the_leader_dies_the_next_one_can_go_on(seed: int) -> None:
     assert states(mesh) == {"alive"}
 
 
-def test_the_notes_are_written_when_something_changed_and_not_else() -> None:
+def test_the_notes_are_written_when_something_changed_and_not_else(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    writes: list[handoff.HandoffRecord] = []
+
+    def dump(noted: handoff.HandoffRecord) -> bytes:
+        writes.append(noted)
+        return handoff.dump(noted)
+
+    monkeypatch.setattr(node_memory, "dump", dump)
     mesh = mesh_of()
-    host = Host(mesh)
-    before = host.kept.writes
+    Host(mesh)
+    before = list(writes)
+    assert before
     for _ in range(20):
         mesh["A"].take("b", "k")
         mesh.advance(0.5)
-    assert host.kept.writes == before
+    assert writes == before
 
 
 def test_a_number_has_its_name_before_the_table_has_an_epoch_of_it() -> None:
@@ -335,7 +327,7 @@ def test_whose_notes_are_lost_goes_on_and_asks_the_peers(lost: bytes, order: str
     mesh.advance(1.0)
     assert mesh["A"].take("b", "k", 3)
     host.leader_dies()
-    host.kept.data = lost
+    mesh["A"].table.write_handoff(lost)
     host.another_leads(order)
     assert not mesh["A"].node.memory
     mesh.advance(3.0)
@@ -348,7 +340,7 @@ def test_whose_notes_are_lost_goes_on_and_asks_the_peers(lost: bytes, order: str
 def test_the_table_of_another_node_is_refused() -> None:
     mesh = mesh_of()
     with pytest.raises(MeshError, match="used by node 'A', not 'C'"):
-        MeshNode(mesh["A"].table, mesh.config, name="C", handoff=Kept())
+        MeshNode(mesh["A"].table, mesh.config, name="C", shared=True)
 
 
 # -- over real sockets
@@ -370,13 +362,11 @@ async def test_peers_take_the_next_leader_at_once(dials: bool) -> None:
     places = [f"127.0.0.1:{free_port()}" for _ in "AB"]
     tables = [Table(hash_key=bytes(16)) for _ in "AB"]
     buckets = [BucketCore(table, STILL) for table in tables]
-    kept = Kept()
 
     def process(of: int) -> MeshNetwork:
         calls = [places[1 - of]] if dials is (of == 0) else []
         config = MeshConfig(listen=places[of], peers=calls, secret="a secret of this test")
-        noting = kept if of == 0 else None
-        node = MeshNode(tables[of], config, name="AB"[of], handoff=noting)
+        node = MeshNode(tables[of], config, name="AB"[of], shared=of == 0)
         nodes[of] = node
         return MeshNetwork(node, config, tables[of].now)
 

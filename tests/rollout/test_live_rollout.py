@@ -594,7 +594,7 @@ def test_a_removed_bucket_is_unknown_only_at_the_end() -> None:
 # ---- starting again in the middle ----
 
 
-def test_a_node_that_starts_again_is_where_it_was_and_hears_what_it_missed() -> None:
+def test_a_node_that_starts_again_is_where_it_was_and_sees_what_it_missed() -> None:
     fleet = Fleet()
     fleet.load(version(2, NEW, plan=BY_COMMAND))
     fleet.reloads["us"].rolling.advance()

@@ -82,9 +82,9 @@ def test_a_command_in_one_process_moves_all(host: Host) -> None:
         second = under_new(other)
         assert first < second == under_new(one)
         other.rollout.halt()
-        until(lambda: status(one) == (2, "halted"), "the halt is heard")
+        until(lambda: status(one) == (2, "halted"), "the halt is seen")
         other.rollout.rollback()
-        until(lambda: status(one) == (2, "rolled back"), "the roll-back is heard")
+        until(lambda: status(one) == (2, "rolled back"), "the roll-back is seen")
         assert under_new(one) == under_new(other) == set()
 
 
@@ -125,7 +125,7 @@ def test_a_process_that_starts_again_begins_where_the_others_are(host: Host) -> 
             assert status(again) == (1, "running")
             assert under_new(again) == staged == under_new(one)
             again.rollout.rollback()
-            until(lambda: status(one)[1] == "rolled back", "the roll-back is heard")
+            until(lambda: status(one)[1] == "rolled back", "the roll-back is seen")
         with host.worker() as once_more:
             assert under_new(once_more) == set()
             assert under_new(one) == set()

@@ -192,7 +192,7 @@ def test_other_versions_say_nothing(advertised: Position) -> None:
     assert one.receive(advertised, 1) is (advertised.of == FIRST.of and advertised > FIRST)
 
 
-def test_who_hears_of_a_stage_holds_it_as_long_as_any() -> None:
+def test_who_learns_of_a_stage_holds_it_as_long_as_any() -> None:
     one = rollout()
     one.receive(replace(FIRST, changes=1, stage=1), HOLD - 1)
     assert not one.tick(2 * HOLD - 2, {})

@@ -144,7 +144,7 @@ def test_what_is_refused_is_logged_once(path: Path, caplog: pytest.LogCaptureFix
 
 
 @pytest.fixture(autouse=True)
-def nobody_hears_the_signal() -> Iterator[None]:
+def nobody_handles_the_signal() -> Iterator[None]:
     """Also where the suite runs under nohup, which has it ignored."""
     before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
     yield
@@ -173,21 +173,21 @@ def test_a_hangup_takes_it_at_once_even_unchanged(running: Taker) -> None:
     assert running.taken == ["one"] * 3
 
 
-def test_a_signal_that_the_program_hears_is_left_to_it(path: Path) -> None:
-    heard: list[int] = []
-    before = signal.signal(signal.SIGHUP, lambda number, _: heard.append(number))
+def test_a_signal_that_the_program_handles_is_left_to_it(path: Path) -> None:
+    seen: list[int] = []
+    before = signal.signal(signal.SIGHUP, lambda number, _: seen.append(number))
     taker = Taker(path)
     try:
         taker.watch.start()
         os.kill(os.getpid(), signal.SIGHUP)
         taker.watch.stop()
-        assert heard == [signal.SIGHUP]
+        assert seen == [signal.SIGHUP]
         assert taker.taken == []
     finally:
         signal.signal(signal.SIGHUP, before)
 
 
-def test_outside_the_main_thread_no_signal_is_heard(path: Path) -> None:
+def test_outside_the_main_thread_no_signal_is_handled(path: Path) -> None:
     taker = Taker(path)
 
     def life() -> None:

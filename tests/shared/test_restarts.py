@@ -32,25 +32,25 @@ class World:
         """A process of a node whose table is a file."""
         return self.start(name, peers, shared=str(self.place / name), **settings)
 
-    def all_hear(self, taken: int) -> None:
+    def all_see(self, taken: int) -> None:
         """Waits until every process knows of so many tokens taken."""
         running = [life for life in self.lives if life.process.is_alive()]
         until(
             lambda: {life.left() for life in running} == {100 - taken},
-            f"all have heard of {taken} takes",
+            f"all know of {taken} takes",
         )
 
     def all_linked(self, peers: int) -> None:
-        """Waits until every node hears so many peers."""
+        """Waits until every node sees so many peers."""
         running = [life for life in self.lives if life.process.is_alive()]
-        until(lambda: linked(running, peers), f"all nodes hear {peers} peers")
+        until(lambda: linked(running, peers), f"all nodes see {peers} peers")
 
     def drain(self, lives: Iterable[Life], taken: int) -> int:
-        """Asks one process after the other for more than there is, each when all have heard of what
+        """Asks one process after the other for more than there is, each when all know of what
         the ones before were given. Returns what was ever taken."""
         for one in [*lives] * 2:
             taken += one.burst(200)
-            self.all_hear(taken)
+            self.all_see(taken)
         return taken
 
 
@@ -66,13 +66,13 @@ def world(tmp_path: Path) -> Iterator[World]:
 def test_a_node_that_begins_again_links_with_its_peers_in_whatever_order(
     world: World, end: str
 ) -> None:
-    """Its table numbers eu before ap; in its next life it hears ap speak of eu, which is gone."""
+    """Its table numbers eu before ap; in its next life it sees ap speak of eu, which is gone."""
     eu, us = world.start("eu"), world.share("us")
     world.all_linked(1)
     taken = eu.burst(10) + us.burst(20)
     ap = world.start("ap")
     world.all_linked(2)
-    world.all_hear(taken)
+    world.all_see(taken)
     eu.close()
     getattr(us, end)()
     us = world.share("us")
@@ -88,7 +88,7 @@ def test_three_nodes_with_workers_are_restarted_one_after_the_other(
     world.all_linked(2)
     taken = sum(workers[1].burst(10) for workers in nodes.values())
     for step, name in enumerate(order):
-        world.all_hear(taken)
+        world.all_see(taken)
         for life in nodes[name]:
             if step == 1:
                 life.kill()
@@ -97,5 +97,5 @@ def test_three_nodes_with_workers_are_restarted_one_after_the_other(
         nodes[name] = [world.share(name) for _ in range(2)]
         world.all_linked(2)
         taken += nodes[name][1].burst(10)
-    world.all_hear(taken)
+    world.all_see(taken)
     assert 90 <= world.drain([workers[1] for workers in nodes.values()], taken) <= 100

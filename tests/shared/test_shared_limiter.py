@@ -228,7 +228,7 @@ class Worker:
 
 
 def taken_by(peer: Limiter) -> int:
-    """What the peer has heard of the one epoch of all workers."""
+    """What the peer has seen of the one epoch of all workers."""
     ((_, taken, refunded),) = peer.bucket("api").columns("k").values()
     assert refunded == 0
     return int(taken)
@@ -243,20 +243,20 @@ async def test_a_killed_leader_is_followed_and_no_take_is_lost_or_repeated(path:
             await eventually(lambda: all(w.works for w in workers), "all work")
             for left in (3, 2):
                 await eventually(lambda: any(w.leads for w in workers), "one leads")
-                await eventually(lambda: peer.stats()["peers"].get("a") == "alive", "it is heard")
+                await eventually(lambda: peer.stats()["peers"].get("a") == "alive", "it is seen")
                 leader = next(w for w in workers if w.leads)
                 assert leader.process.pid is not None
                 os.kill(leader.process.pid, signal.SIGKILL)
                 leader.process.join()
                 before = peer.bucket("api").columns("k")
                 await eventually(
-                    lambda heard=before: peer.bucket("api").columns("k") != heard, "news goes on"
+                    lambda seen=before: peer.bucket("api").columns("k") != seen, "updates go on"
                 )
                 assert len([w for w in workers if w.process.is_alive()]) == left - 1
             (last,) = [w for w in workers if w.process.is_alive()]
             await eventually(lambda: last.leads, "the last one leads")
             told = sum(worker.taken for worker in workers)
-            await eventually(lambda: taken_by(peer) > told, "its own news comes")
+            await eventually(lambda: taken_by(peer) > told, "its own updates come")
             last.end()
             await eventually(lambda: peer.stats()["peers"]["a"] == "left", "the last one leaves")
             last.process.join()
@@ -280,12 +280,12 @@ async def test_a_leader_that_closes_makes_way_and_says_no_goodbye(
         try:
             await eventually(lambda: all(w.works for w in workers), "both work")
             await eventually(lambda: any(w.leads for w in workers), "one leads")
-            await eventually(lambda: peer.stats()["peers"].get("a") == "alive", "it is heard")
+            await eventually(lambda: peer.stats()["peers"].get("a") == "alive", "it is seen")
             leader, other = sorted(workers, key=lambda w: not w.leads)
             leader.end()
             await eventually(lambda: other.leads, "the other one follows")
             assert "b: a left" not in caplog.text
-            await eventually(lambda: peer.stats()["peers"]["a"] == "alive", "it is heard again")
+            await eventually(lambda: peer.stats()["peers"]["a"] == "alive", "it is seen again")
             other.end()
             await eventually(lambda: peer.stats()["peers"]["a"] == "left", "the last one leaves")
         finally:

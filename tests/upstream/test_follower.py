@@ -48,11 +48,11 @@ def test_the_difference_is_charged_once_and_a_level_is_never_raised() -> None:
     time = VirtualTime()
     bucket = time.bucket(capacity=100, rate=1)
     follower = of(bucket)
-    heard = [
+    seen = [
         follower.update("k", left(tokens), time.now_ns, time.now_ns)
         for tokens in (40, 40, 70, 10**15, 39)
     ]
-    assert heard == [60, 0, 0, 0, 1]
+    assert seen == [60, 0, 0, 0, 1]
     assert follower.update("k", UpstreamState(), time.now_ns, time.now_ns) == 0
     assert level(bucket) == 39
 
@@ -142,7 +142,7 @@ def test_whatever_a_service_says_the_level_stays_between_its_bounds(
 
 
 class Fleet:
-    """Nodes of a mesh that hear the same service, each with a follower of its own."""
+    """Nodes of a mesh that see the same service, each with a follower of its own."""
 
     def __init__(self, nodes: int, *, rate: int = 1) -> None:
         names = [f"n{number}" for number in range(nodes)]
@@ -169,7 +169,7 @@ class Fleet:
         return [level(self.mesh[name].bucket("api")) for name in self.followers]
 
 
-def test_five_nodes_that_hear_the_same_charge_it_once() -> None:
+def test_five_nodes_that_see_the_same_charge_it_once() -> None:
     fleet = Fleet(5)
     for _ in range(20):  # answers come to each of them all the time
         for name in fleet.followers:
@@ -180,7 +180,7 @@ def test_five_nodes_that_hear_the_same_charge_it_once() -> None:
     assert all(399 <= one <= 402 for one in fleet.levels())
 
 
-def test_nodes_that_hear_one_after_the_other_charge_hardly_more() -> None:
+def test_nodes_that_see_one_after_the_other_charge_hardly_more() -> None:
     fleet = Fleet(5)
     for _ in range(10):
         for name in fleet.followers:
@@ -190,7 +190,7 @@ def test_nodes_that_hear_one_after_the_other_charge_hardly_more() -> None:
     assert all(380 <= one <= 410 for one in fleet.levels())
 
 
-def test_what_one_node_hears_lowers_the_level_of_all_round_by_round() -> None:
+def test_what_one_node_sees_lowers_the_level_of_all_round_by_round() -> None:
     fleet = Fleet(3, rate=20)
     fleet.update("n1", UpstreamState(denied=True, retry_after_s=20.0))
     fleet.go_on(0.5)

@@ -143,7 +143,7 @@ def test_threads_wait_as_well_and_an_event_loop_is_not_blocked() -> None:
     asyncio.run(main())
 
 
-def test_what_others_hear_as_well_is_charged_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_others_see_as_well_is_charged_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
     world = World()
     states = ("alive", "alive", "suspect", "dead", "left")
     monkeypatch.setattr(world.limiter, "fleet", lambda: [{"state": state} for state in states])

@@ -27,8 +27,6 @@ cdef extern from "core/core.h" nogil:
         uint64_t hash_lo, hash_hi
         uint32_t full_count, generation
         uint16_t bucket, flags, origin
-    ctypedef struct cold_t:
-        int64_t rated_ns
     ctypedef struct counts_t:
         int64_t allowed, denied, shadowed, granted, refunded
         int64_t decided[2][3]
@@ -95,7 +93,6 @@ cdef extern from "core/core.h" nogil:
         counts_t *counts
         uint64_t *index
         hot_t *hot
-        cold_t *cold
         int64_t virtual_ns
         int is_virtual
         int fd
@@ -139,7 +136,6 @@ cdef extern from "core/core.h" nogil:
         merge_result_t r
     ctypedef struct digest_item_t:
         uint64_t lo, hi, fingerprint, debt_ns
-    ctypedef long long i128 "__int128"
 
     int same_definition(const definition_t *, const definition_t *)
     uint32_t definition_free_slot(const table_t *, int64_t)
@@ -175,14 +171,12 @@ cdef extern from "core/core.h" nogil:
     int64_t column_refunded(const column_t *)
     int64_t own_refunded(const table_t *, uint32_t)
     int entry_for_take(table_t *, definition_t *, uint32_t, uint64_t, uint64_t, int64_t, int64_t, uint32_t *, uint32_t *)
-    int entry_current(const table_t *, uint32_t, uint32_t)
     int64_t warm_up_wait(const table_t *, const definition_t *, int64_t, int64_t)
     int entry_renew(table_t *, uint32_t, uint32_t, int64_t)
     int take(table_t *, definition_t *, uint32_t, int64_t, int64_t, uint64_t, outcome_t *)
     int fits_at_sight(const table_t *, uint64_t, uint64_t, uint32_t, int64_t, int64_t)
     int take_above(table_t *, definition_t *, uint32_t, int64_t, int64_t, int64_t, uint64_t, outcome_t *)
     uint32_t entry_at_hand(const table_t *, uint64_t, uint64_t, uint32_t, uint64_t *)
-    int entry_open(const table_t *, uint32_t, uint64_t, uint64_t, uint32_t, uint64_t *)
     int64_t entry_net(const table_t *, uint32_t)
     uint32_t definition_newest(const table_t *, uint32_t)
     void counts_total(const table_t *, uint32_t, counts_t *)
@@ -223,7 +217,6 @@ cdef extern from "core/core.h" nogil:
     void origin_return(table_t *, uint32_t)
     void drop_unknown_epochs(table_t *)
     void set_name_bytes(node_name_t *, uint32_t)
-    int node_has_name(const table_t *, uint32_t)
     int64_t digest_range(const table_t *, uint64_t, uint64_t, int64_t, int64_t, int, digest_item_t *, uint64_t *,
                          uint64_t *, uint64_t *)
     void prefetch_slot(const table_t *, uint64_t)

@@ -23,6 +23,18 @@ cdef tuple mixed_in(const wire_definition_t *wd, uint32_t count, const wire_entr
     return tuple(sorted(mixed & {parsed[i].definition for i in range(n)})) if mixed else ()
 
 
+cdef struct frame_t:
+    wire_definition_t *definitions
+    wire_entry_t *entries
+    wire_column_t *columns
+    wire_tables_t tables
+    int64_t count
+
+cdef void free_frame(frame_t *frame) noexcept:
+    PyMem_Free(frame.definitions)
+    PyMem_Free(frame.entries)
+    PyMem_Free(frame.columns)
+
 cdef class _Inbox(_Outbox):
     def merge(self, const uint8_t[::1] payload, definitions, const uint16_t[::1] origins, *, uint32_t node, uint64_t epoch,
               int64_t at, bint newer=True, bint joining=False, bint late=False,
@@ -35,47 +47,38 @@ cdef class _Inbox(_Outbox):
         `memory`: the sender knows the debts of the mesh, which settles what is suspect here; `reopen`: where the sender has
         larger counts of the running epoch, a new one is opened; without, such entries are left out. Raises WireError, and changes nothing,
         when malformed. Returns `Merged`."""
-        cdef int64_t n, most = payload.shape[0] // ENTRY_MIN_BYTES + 1, now = clock_ns(&self.t), i
+        cdef int64_t most = payload.shape[0] // ENTRY_MIN_BYTES + 1, now = clock_ns(&self.t), i
         cdef merge_context_t m
         cdef merge_out_t out
-        cdef wire_definition_t *wd
-        cdef wire_tables_t tables
-        cdef wire_entry_t *parsed
-        cdef wire_column_t *columns
-        cdef uint32_t *scratch
-        cdef uint32_t count = len(definitions), known = origins.shape[0]
+        cdef frame_t f
+        cdef uint32_t *scratch = NULL
         if relays is not None and relays.shape[0] != MAX_NODES:
             raise CrdtbucketError(f"{MAX_NODES} bytes say which nodes are relayed, not {relays.shape[0]}")
         if not payload.shape[0]:
             return Merged(0, 0, 0, 0, 0, 0, 0, False, 0, 0, 0, 0, clone(_UINTS, 0, False), clone(_UINTS, 0, False), ())
-        self.check_origins(origins)
         memset(&out, 0, sizeof(out))
-        wd = <wire_definition_t *>PyMem_Malloc((count + 1) * sizeof(wire_definition_t))
-        parsed = <wire_entry_t *>PyMem_Malloc(most * sizeof(wire_entry_t))
-        columns = <wire_column_t *>PyMem_Malloc((payload.shape[0] // COLUMN_MIN_BYTES + 1) * sizeof(wire_column_t))
-        scratch = <uint32_t *>PyMem_Malloc(3 * most * sizeof(uint32_t))
+        self.check_origins(origins)
+        memset(&f, 0, sizeof(f))
+        f.tables.origins, f.tables.origin = origins.shape[0], &origins[0] if origins.shape[0] else NULL
         try:
-            if not wd or not parsed or not columns or not scratch:
+            self.read_frame(&payload[0], payload.shape[0], definitions, &f)
+            scratch = <uint32_t *>PyMem_Malloc(3 * most * sizeof(uint32_t))
+            if not scratch:
                 raise MemoryError
-            self.read_definitions(definitions, wd)
-            tables.definitions, tables.origins, tables.origin = count, known, &origins[0] if known else NULL
-            n = parse_entries(&payload[0], payload.shape[0], &tables, parsed, most, columns)
-            if n < 0:
-                raise WireError("malformed entries")
-            mixed = mixed_in(wd, count, parsed, n)
+            mixed = mixed_in(f.definitions, f.tables.definitions, f.entries, f.count)
             out.answers, out.touched, out.gone = scratch, scratch + most, scratch + 2 * most
             memset(&m, 0, sizeof(m))
             m.source, m.at, m.newer, m.joining, m.late, m.memory = node, at, newer, joining, late, memory
             m.reopen = reopen
-            m.tables = &tables
+            m.tables = &f.tables
             m.source_origin = self.origin(node, epoch)
             m.relays = &relays[0] if relays is not None else NULL
-            for i in range(0, n, SLICE):
+            for i in range(0, f.count, SLICE):
                 if i:
                     self.pause()
                 self.enter()
-                wire_definitions_follow(&self.t, wd, count)
-                merge_entries(&self.t, parsed + i, min(n - i, SLICE), wd, &m, now, &out)
+                wire_definitions_follow(&self.t, f.definitions, f.tables.definitions)
+                merge_entries(&self.t, f.entries + i, min(f.count - i, SLICE), f.definitions, &m, now, &out)
                 self.leave()
             for i in range(out.r.gone_count):
                 self.forget_name(out.gone[i])
@@ -87,10 +90,24 @@ cdef class _Inbox(_Outbox):
                           uints(out.answers, out.r.answer_count),
                           uints(out.touched, out.r.touched_count), mixed)
         finally:
-            PyMem_Free(wd)
-            PyMem_Free(parsed)
-            PyMem_Free(columns)
+            free_frame(&f)
             PyMem_Free(scratch)
+
+    cdef int read_frame(self, const uint8_t *data, int64_t size, definitions, frame_t *f) except -1:
+        """Reads entries with the definitions that they name, and the origins in `f`; `free_frame` is due afterwards, also where
+        this raises. Raises WireError for malformed ones."""
+        cdef int64_t most = size // ENTRY_MIN_BYTES + 1
+        f.tables.definitions = len(definitions)
+        f.definitions = <wire_definition_t *>PyMem_Malloc((f.tables.definitions + 1) * sizeof(wire_definition_t))
+        f.entries = <wire_entry_t *>PyMem_Malloc(most * sizeof(wire_entry_t))
+        f.columns = <wire_column_t *>PyMem_Malloc((size // COLUMN_MIN_BYTES + 1) * sizeof(wire_column_t))
+        if not f.definitions or not f.entries or not f.columns:
+            raise MemoryError
+        self.read_definitions(definitions, f.definitions)
+        f.count = parse_entries(data, size, &f.tables, f.entries, most, f.columns)
+        if f.count < 0:
+            raise WireError("malformed entries")
+        return 0
 
     cdef read_definitions(self, definitions, wire_definition_t *wd):
         cdef uint32_t i = 0
@@ -132,34 +149,23 @@ cdef class _Inbox(_Outbox):
         that are full by now are left out. With None it is not known how old it is: what comes of it is suspect. Entries that
         are held stay as they are. Returns how many were restored."""
         cdef int64_t since = -1 if age is None else min(max(0, age), (1 << 62) - 1)
-        cdef int64_t n, most = payload.shape[0] // ENTRY_MIN_BYTES + 1, i, done = 0, now = clock_ns(&self.t)
+        cdef int64_t i, done = 0, now = clock_ns(&self.t)
+        cdef frame_t f
         if not payload.shape[0]:
             return 0
         self.check_origins(origins)
-        for i in range(origins.shape[0]):
-            if origins[i] == self.t.h.own_origin:
-                raise CrdtbucketError("a snapshot of the running epoch cannot be restored: open another epoch")
-        cdef wire_definition_t *wd = <wire_definition_t *>PyMem_Malloc((len(definitions) + 1) * sizeof(wire_definition_t))
-        cdef wire_tables_t tables
-        cdef wire_entry_t *parsed = <wire_entry_t *>PyMem_Malloc(most * sizeof(wire_entry_t))
-        cdef wire_column_t *columns = <wire_column_t *>PyMem_Malloc(
-            (payload.shape[0] // COLUMN_MIN_BYTES + 1) * sizeof(wire_column_t))
+        memset(&f, 0, sizeof(f))
+        f.tables.origins, f.tables.origin = origins.shape[0], &origins[0] if origins.shape[0] else NULL
         try:
-            if not wd or not parsed or not columns:
-                raise MemoryError
-            self.read_definitions(definitions, wd)
-            tables.definitions, tables.origins = len(definitions), origins.shape[0]
-            tables.origin = &origins[0] if origins.shape[0] else NULL
-            n = parse_entries(&payload[0], payload.shape[0], &tables, parsed, most, columns)
-            if n < 0:
-                raise WireError("malformed snapshot")
+            self.read_frame(&payload[0], payload.shape[0], definitions, &f)
+            for i in range(origins.shape[0]):
+                if origins[i] == self.t.h.own_origin:
+                    raise CrdtbucketError("a snapshot of the running epoch cannot be restored: open another epoch")
             self.enter()
-            wire_definitions_follow(&self.t, wd, tables.definitions)
-            for i in range(n):
-                done += restore_entry(&self.t, &parsed[i], wd + parsed[i].definition, since, now)
+            wire_definitions_follow(&self.t, f.definitions, f.tables.definitions)
+            for i in range(f.count):
+                done += restore_entry(&self.t, &f.entries[i], f.definitions + f.entries[i].definition, since, now)
             self.leave()
             return done
         finally:
-            PyMem_Free(wd)
-            PyMem_Free(parsed)
-            PyMem_Free(columns)
+            free_frame(&f)

@@ -97,12 +97,6 @@ cdef class Table(_Sharing):
         shift_all(&self.t, ns, clock_ns(&self.t))
         self.leave()
 
-    @property
-    def longest_debt(self):
-        """The longest time to full of any definition, in ns: after it a take is history."""
-        cdef uint32_t i
-        return max((self.t.definitions[i].cap_ns for i in range(self.t.h.definitions)), default=0)
-
     def owing(self, int64_t place):
         """Of the entries from `place` on, as many as may be looked at in one go: the epochs that have a column in one that owes,
         each with the longest time (ns) in which such a bucket fills from its ceiling of debt; and the next place, -1 at

@@ -70,21 +70,21 @@ cdef class MultiCore:
     """Finds buckets of one limiter by their names, and takes from several. `in_force.buckets` has those in force, by name;
     `in_force.bucket(name)` finds one by any other name, and `in_force.group(name)` one or more."""
 
-    cdef object in_force
+    cdef readonly object _in_force
 
     def __init__(self, in_force not None):
-        self.in_force = in_force
+        self._in_force = in_force
 
     def bucket(self, name):
         """The bucket with this name, whatever kind of hyphens it is spelt with.
 
         Raises `UnknownBucket`, which lists the names that there are.
         """
-        cdef dict buckets = self.in_force.buckets
+        cdef dict buckets = self._in_force.buckets
         cdef PyObject *found = NULL
         if type(name) is str:                           # most callers write the canonical name
             found = PyDict_GetItemWithError(buckets, name)
-        return self.in_force.bucket(name) if found is NULL else <object>found
+        return self._in_force.bucket(name) if found is NULL else <object>found
 
     def take_all(self, wanted):
         """Takes from several buckets, all or nothing: (bucket, key), (bucket, key, cost) or (bucket, key, cost, floor) each.
@@ -99,14 +99,14 @@ cdef class MultiCore:
     def _asked(self, wanted):
         """(bucket that decides, key, cost[, floor]) of each (name, key[, cost[, floor]]) in `wanted`, and how many of these each of
         them became. Raises InvalidKey."""
-        cdef dict buckets = self.in_force.buckets
+        cdef dict buckets = self._in_force.buckets
         cdef list parts = [], sizes = []
         cdef tuple row
         for item in wanted:
             row = row_of(item)
             name, rest = row[0], row[2:] or (_ONE,)
             bucket = buckets.get(name) if type(name) is str else None
-            group = self.in_force.group(name) if bucket is None else (bucket,)
+            group = self._in_force.group(name) if bucket is None else (bucket,)
             parts.extend([(bucket.of(row[1]), row[1], *rest) for bucket in group])
             sizes.append(len(group))
         if not parts:
@@ -115,7 +115,7 @@ cdef class MultiCore:
 
     cdef AllDecision take_named(self, tuple wanted, list sizes):
         """As `take_all`. `sizes` stays empty where each item is one bucket, else it gets what `_asked` says."""
-        cdef dict buckets = self.in_force.buckets
+        cdef dict buckets = self._in_force.buckets
         cdef tuple rows = rows_of(wanted)
         cdef call_t call
         cdef PyObject *bucket

@@ -7,26 +7,25 @@ import os
 
 from crdtbucket.base.deadline import within
 from crdtbucket.mesh.engines.engine import Engine
-from crdtbucket.mesh.engines.engine_channel import EngineChannel
+from crdtbucket.mesh.engines.engine_channel import EngineChannel, open_envelope
 from crdtbucket.mesh.engines.engine_exchange import ANNOUNCE_S, EngineExchange
 from crdtbucket.mesh.engines.subjects import decode_name, encode_name
 from crdtbucket.mesh.links.channel import ChannelLost
+from crdtbucket.mesh.links.counters import MeshCounters
 from crdtbucket.mesh.mesh_config import MeshConfig
 
 ANNOUNCED_S = ANNOUNCE_S + 1.0
 """Within so long every node that the engine reaches has announced itself."""
 
 
-class EngineCaller:
-    """Also the engine's listener, which hands what concerns its calls to an exchange."""
+class EngineCaller(EngineExchange):
+    """An exchange that calls nodes, and that nobody calls."""
 
     def __init__(self, engine: Engine, config: MeshConfig, name: str) -> None:
         """`name`: the engine has to allow publishing and subscribing under it."""
-        self.kind = engine.kind
-        self._name = name
-        self._engine = engine
         instance = int.from_bytes(os.urandom(8), "big")
-        self._exchange = EngineExchange(engine, self, config, name=name, instance=instance)
+        super().__init__(engine, config, MeshCounters(), name=name, instance=instance)
+        self.kind = engine.kind
         self._said: asyncio.Future[str] = asyncio.get_running_loop().create_future()
         """"" when the engine is connected; else why it is not."""
 
@@ -46,7 +45,7 @@ class EngineCaller:
     async def nodes(self) -> list[str]:
         """The addresses of all nodes that announce themselves, sorted; it takes `ANNOUNCED_S`."""
         await asyncio.sleep(ANNOUNCED_S)
-        return [f"{self.kind}:{encode_name(name)}" for name in sorted(self._exchange.sightings)]
+        return [f"{self.kind}:{encode_name(name)}" for name in sorted(self.sightings)]
 
     async def connect(self, address: str) -> EngineChannel:
         """A channel to the node at an address of this engine. Raises `ChannelLost`."""
@@ -54,50 +53,29 @@ class EngineCaller:
         name = decode_name(encoded)
         if kind != self.kind or name is None:
             raise ChannelLost(f"{address!r} is no node of {self.kind}", by_peer=False)
-        return await self._exchange.connect(name)
+        return await super().connect(name)
 
     async def close(self) -> None:
         """Ends all calls, and the connection with the engine."""
-        await self._exchange.stop()
+        await self.stop()
 
     # -- what the engine says
 
     def engine_up(self, server: str) -> None:
         """The engine is connected."""
-        self._exchange.online.set()
+        self.online.set()
         self._say("")
 
     def engine_down(self, why: str) -> None:
         """The engine is not connected: calls that are under way get no answer."""
-        self._exchange.online.clear()
+        self.online.clear()
         self._say(why or "it does not answer")
 
     def arrived(self, sender: str, data: bytes) -> None:
         """For a call of this process, or of another one with this name, or of the node itself."""
-        self._exchange.answered(sender, data)
-
-    def announced(self, sender: str, data: bytes) -> None:
-        """A node is there."""
-        self._exchange.announced(sender, data)
-
-    def nobody(self, name: str) -> None:
-        """A node is not there."""
-        self._exchange.nobody(name)
-
-    # -- for the exchange
-
-    def called(self, channel: EngineChannel) -> bool:
-        """Nobody calls an observer."""
-        return False
-
-    def sighted(self, name: str) -> None:
-        """`nodes` reads all at once."""
-
-    def frame_lost(self) -> None:
-        """Whoever waits for the answer is told in time."""
-
-    def engine_changed(self, *, up: bool) -> None:
-        """Said here already."""
+        message = open_envelope(data)
+        if message is not None and not message.from_dialer:
+            self._delivered(sender, message)
 
     def _say(self, why: str) -> None:
         if not self._said.done():

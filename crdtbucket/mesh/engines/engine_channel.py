@@ -125,6 +125,3 @@ class EngineChannel:
         self._exchange.forget(self)
         self._more.set()
         return True
-
-
-__all__ = ["CARRIES", "ENDS", "INVITES", "OPENS", "EngineChannel", "Envelope", "open_envelope"]

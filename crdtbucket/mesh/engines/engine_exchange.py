@@ -26,7 +26,7 @@ from crdtbucket.mesh.engines.engine_channel import (
     open_envelope,
 )
 from crdtbucket.mesh.links.background_tasks import BackgroundTasks
-from crdtbucket.mesh.links.counters import LOG
+from crdtbucket.mesh.links.counters import LOG, MeshCounters
 from crdtbucket.mesh.mesh_config import MeshConfig
 
 ASK_S = 0.5
@@ -46,7 +46,7 @@ class Sighting:
 
 
 class ExchangeHost(Protocol):
-    """The user of an exchange: a node, or an observer."""
+    """The node that uses an exchange."""
 
     def called(self, channel: EngineChannel) -> bool:
         """Somebody dials, and the first message waits; False: the call is not taken."""
@@ -56,28 +56,28 @@ class ExchangeHost(Protocol):
         """A node has announced itself, or another process that has this node's name."""
         ...
 
-    def frame_lost(self) -> None:
-        """The engine did not take a message."""
-        ...
-
-    def engine_changed(self, *, up: bool) -> None:
-        """The connection with the engine was made, or is lost."""
-        ...
-
 
 class EngineExchange:
     """Channels to nodes by their names; the engine's listener."""
 
     def __init__(
-        self, engine: Engine, host: ExchangeHost, config: MeshConfig, *, name: str, instance: int
+        self,
+        engine: Engine,
+        config: MeshConfig,
+        counters: MeshCounters,
+        host: ExchangeHost | None = None,
+        *,
+        name: str,
+        instance: int,
     ) -> None:
-        """`name`, `instance`: of this process."""
+        """`name`, `instance`: of this process. `host`: None for one that nobody calls."""
         self.online = asyncio.Event()
         """Set while the engine is connected."""
         self.sightings: dict[str, Sighting] = {}
         """The nodes that have announced themselves, the newest last."""
         self._engine = engine
         self._host = host
+        self._counters = counters
         self._name = name
         self._instance = instance
         self._most = 4 * config.max_peers
@@ -124,7 +124,7 @@ class EngineExchange:
             channel.asked_at = now
         data = Envelope(kind, channel.dialed, channel.number, body).encode()
         if not await self._engine.publish(channel.peer_name, data, asks=asks):
-            self._host.frame_lost()
+            self._counters.frames_dropped += 1  # later rounds carry the same counts
 
     def forget(self, channel: EngineChannel) -> None:
         """Nothing more comes to it."""
@@ -135,13 +135,13 @@ class EngineExchange:
     def engine_up(self, server: str) -> None:
         LOG.info("connected with %s at %s", self._engine.kind, server)
         self._failing = False
-        self._host.engine_changed(up=True)
+        self._counters.engine_connections += 1
         self.online.set()
         self._connected.set()
 
     def engine_down(self, why: str) -> None:
         if self.online.is_set():
-            self._host.engine_changed(up=False)
+            self._counters.engine_losses += 1
         self.online.clear()
         if not self._failing:
             LOG.warning(
@@ -168,12 +168,6 @@ class EngineExchange:
         else:  # of a process that was here before this one, or of a channel that has ended here
             self._tasks.spawn(self._refuse(sender, message))
 
-    def answered(self, sender: str, data: bytes) -> None:
-        """A message for a channel that was dialed here; any other one is for somebody else."""
-        message = open_envelope(data)
-        if message is not None and not message.from_dialer:
-            self._delivered(sender, message)
-
     def announced(self, sender: str, data: bytes) -> None:
         if not _INSTANCE.size <= len(data) <= _INSTANCE.size + MAX_PLACE_BYTES:
             return
@@ -184,7 +178,8 @@ class EngineExchange:
         self.sightings[sender] = Sighting(asyncio.get_running_loop().time(), place)
         while len(self.sightings) > self._most:
             del self.sightings[next(iter(self.sightings))]
-        self._host.sighted(sender)
+        if self._host is not None:
+            self._host.sighted(sender)
 
     def nobody(self, name: str) -> None:
         sighting, place = self.sightings.get(name), self._engine.place
@@ -213,7 +208,7 @@ class EngineExchange:
         channel = EngineChannel(self, sender, message.number, dialed=False)
         channel.push(message.body)
         self._channels[channel.key] = channel
-        if not self._host.called(channel):
+        if self._host is None or not self._host.called(channel):
             channel.abort()
             self._tasks.spawn(self._refuse(sender, message))
 

@@ -43,7 +43,7 @@ class EngineTransport:
         self._host = host
         self._kind = engine.kind
         self._exchange = EngineExchange(
-            engine, self, config, name=host.name, instance=host.instance
+            engine, config, host.counters, self, name=host.name, instance=host.instance
         )
         self._dialer = Dialer(host, self, rng)
         self._tasks = BackgroundTasks()
@@ -133,17 +133,6 @@ class EngineTransport:
         self._handshakes.append(name)
         self._tasks.spawn(self._answer(channel))
         return True
-
-    def frame_lost(self) -> None:
-        """Later rounds carry the same counts."""
-        self._host.counters.frames_dropped += 1
-
-    def engine_changed(self, *, up: bool) -> None:
-        """Counts the change."""
-        if up:
-            self._host.counters.engine_connections += 1
-        else:
-            self._host.counters.engine_losses += 1
 
     # -- inside
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import base64
 import binascii
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -17,7 +17,7 @@ from crdtbucket.mesh.links.counters import LOG
 from crdtbucket.mesh.links.ejections import EjectOrder
 from crdtbucket.mesh.links.node_key import NodeKey, fingerprint_of
 from crdtbucket.mesh.links.order_book import OrderBook
-from crdtbucket.mesh.links.signed_orders import SignedOrder, check_signing, parts_of, unpacked
+from crdtbucket.mesh.links.signed_orders import SignedOrder, unpacked
 from crdtbucket.mesh.state_file import StateFile
 from crdtbucket.rollout.staged import MAX_STAGES, Position, Status
 
@@ -34,7 +34,7 @@ class CommandOrder(SignedOrder):
     """A command of an operator to all nodes."""
 
     PURPOSE: ClassVar[bytes] = b"crdtbucket command order 1 "
-    WHAT: ClassVar[str] = "order"
+    MOST: ClassVar[int] = MAX_COMMANDS
     subject: tuple[str, str, str]
     """`RESET`, the canonical name of a bucket, and a key; or `ROLLOUT`, the number of a version and
     its hash."""
@@ -80,10 +80,6 @@ class CommandOrder(SignedOrder):
         status, stage = self.said
         return Position(int(version), int(content, 16), self.counter, Status(status), stage)
 
-    def row(self) -> tuple[tuple[str, str, str], int, tuple[int, int] | None, bytes, bytes]:
-        """As it is sent and kept."""
-        return self.subject, self.counter, self.said, self.public, self.signature
-
     def in_words(self) -> str:
         """The order in words, for people."""
         _, first, second = self.subject
@@ -94,20 +90,16 @@ class CommandOrder(SignedOrder):
             what = f"version {first} ({second}) is {at.status} at stage {at.stage + 1}"
         return f"{what} (operator {fingerprint_of(self.public)}, counter {self.counter})"
 
-    @classmethod
-    def read(cls, rows: object) -> Iterator[CommandOrder]:
-        """The orders in these rows, whatever they are; raises `WireError`. Signatures are not
-        looked at."""
-        for subject, counter, said, public, signature in parts_of(rows, MAX_COMMANDS):
-            if not _is_known(subject):
-                continue
-            if subject[0] == RESET:
-                if said is not None:
-                    raise WireError("a reset that says more than what it resets")
-            elif not _is_place(said):
-                raise WireError("a command without a stage of a roll-out")
-            check_signing(counter, public, signature, unsigned=False)
-            yield cls(subject, counter, said, public, signature)
+    def is_known(self) -> bool:
+        """False for a command of a later version."""
+        if not _is_known(self.subject):
+            return False
+        if self.subject[0] == RESET:
+            if self.said is not None:
+                raise WireError("a reset that says more than what it resets")
+        elif not _is_place(self.said):
+            raise WireError("a command without a stage of a roll-out")
+        return True
 
 
 class CommandBook(OrderBook[CommandOrder]):
@@ -141,13 +133,13 @@ class CommandBook(OrderBook[CommandOrder]):
     def _make_room(self, order: CommandOrder) -> str:
         if len(self) < MAX_COMMANDS:
             return ""
-        oldest = min(self._orders.values(), key=_age)
+        oldest = min(self.every(), key=_age)
         if _age(order) < _age(oldest):
             return (
                 f"it is older than the {MAX_COMMANDS} commands that are remembered: sign one with "
                 f"a counter above {oldest.counter}"
             )
-        del self._orders[oldest.about]
+        del self._rows[oldest.about]
         return ""
 
 

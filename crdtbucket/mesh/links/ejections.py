@@ -3,7 +3,6 @@ from now on."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -11,7 +10,7 @@ from crdtbucket.errors import WireError
 from crdtbucket.mesh.identity_settings import is_fingerprint
 from crdtbucket.mesh.links.node_key import NodeKey, fingerprint_of
 from crdtbucket.mesh.links.order_book import OrderBook
-from crdtbucket.mesh.links.signed_orders import SignedOrder, check_signing, parts_of
+from crdtbucket.mesh.links.signed_orders import SignedOrder
 
 MAX_ORDERS = 256
 """Subjects about which there is an order, readmitted ones too."""
@@ -25,7 +24,7 @@ class EjectOrder(SignedOrder):
     """What an operator has said about a node or a key."""
 
     PURPOSE: ClassVar[bytes] = b"crdtbucket mesh order 1 "
-    WHAT: ClassVar[str] = "order"
+    MOST: ClassVar[int] = MAX_ORDERS
     subject: str
     """The name of a node, or the fingerprint of a key."""
     counter: int
@@ -66,10 +65,6 @@ class EjectOrder(SignedOrder):
         """The higher one of two about the same holds; of two with one counter that which ejects."""
         return self.counter, self.ejected, self.said if isinstance(self.said, str) else ""
 
-    def row(self) -> tuple[str, int, bool | str, bytes, bytes]:
-        """As it is sent and kept."""
-        return self.subject, self.counter, self.said, self.public, self.signature
-
     def in_words(self) -> str:
         """The order in words, for people."""
         if isinstance(self.said, str):
@@ -79,24 +74,21 @@ class EjectOrder(SignedOrder):
         operator = fingerprint_of(self.public)
         return f"{self.subject} {what} the mesh (operator {operator}, counter {self.counter})"
 
-    @classmethod
-    def read(cls, rows: object) -> Iterator[EjectOrder]:
-        """The orders in these rows, whatever they are; raises `WireError`. Signatures are not
-        looked at."""
-        for subject, counter, said, public, signature in parts_of(rows, MAX_ORDERS):
-            if (
-                not isinstance(subject, str)
-                or not 1 <= len(subject.encode(errors="replace")) <= MAX_SUBJECT
-                or not subject.isprintable()
-            ):
-                raise WireError("an order about no name of a node, and no key")
-            if isinstance(said, str):
-                if not is_fingerprint(said) or is_fingerprint(subject):
-                    raise WireError("an order that gives no key to the name of a node")
-            elif type(said) is not bool:
-                raise WireError("an order that says nothing")
-            check_signing(counter, public, signature, unsigned=False)
-            yield cls(subject, counter, said, public, signature)
+    def is_known(self) -> bool:
+        """Always, where it can be."""
+        subject, said = self.subject, self.said
+        if (
+            not isinstance(subject, str)
+            or not 1 <= len(subject.encode(errors="replace")) <= MAX_SUBJECT
+            or not subject.isprintable()
+        ):
+            raise WireError("an order about no name of a node, and no key")
+        if isinstance(said, str):
+            if not is_fingerprint(said) or is_fingerprint(subject):
+                raise WireError("an order that gives no key to the name of a node")
+        elif type(said) is not bool:
+            raise WireError("an order that says nothing")
+        return True
 
 
 class Ejections(OrderBook[EjectOrder]):
@@ -107,18 +99,17 @@ class Ejections(OrderBook[EjectOrder]):
     @property
     def ejected(self) -> list[str]:
         """Names of nodes and fingerprints of keys, sorted."""
-        return sorted(order.subject for order in self._orders.values() if order.ejected)
+        return sorted(order.subject for order in self.every() if order.ejected)
 
     @property
     def rebound(self) -> dict[str, str]:
         """Fingerprints of the keys that names have by order."""
-        orders = self._orders.values()
-        said = {one.subject: one.said for one in orders if isinstance(one.said, str)}
+        said = {one.subject: one.said for one in self.every() if isinstance(one.said, str)}
         return dict(sorted(said.items()))
 
     def of(self, name: str, key: bytes | None) -> EjectOrder | None:
         """The order by which this node, or its key, is ejected."""
-        if not self._orders:
+        if not len(self):
             return None
         for subject in (name,) if key is None else (name, fingerprint_of(key)):
             order = self.about(subject, False)

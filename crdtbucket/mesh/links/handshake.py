@@ -76,7 +76,7 @@ class PendingDials:
 class MeshEndpoint(Protocol):
     """The node for which the handshake makes links."""
 
-    links: LinkTable[Link]
+    links: LinkTable
     pending_dials: PendingDials
     max_peers: int
     counters: MeshCounters

@@ -3,25 +3,9 @@
 from __future__ import annotations
 
 import enum
-from typing import Generic, Protocol, TypeVar
 
+from crdtbucket.mesh.links.link import Link
 from crdtbucket.mesh.node_info import NodeInfo
-
-
-class Linked(Protocol):
-    """What the table needs to know of a link."""
-
-    @property
-    def peer(self) -> NodeInfo: ...
-    @property
-    def instance(self) -> int: ...
-    @property
-    def dialed(self) -> bool:
-        """Whether this node dialled."""
-        ...
-
-
-L = TypeVar("L", bound=Linked)
 
 
 class LinkVerdict(enum.Enum):
@@ -33,7 +17,7 @@ class LinkVerdict(enum.Enum):
     OTHER_PROCESS = "the older one belongs to another process with the same name"
 
 
-class LinkTable(Generic[L]):
+class LinkTable:
     """The authenticated links of a node, one a peer.
 
     Both nodes of a pair may call at the same time; then the call of the node whose name sorts
@@ -45,18 +29,18 @@ class LinkTable(Generic[L]):
 
     def __init__(self, own_name: str) -> None:
         self._own_name = own_name
-        self._links: dict[str, tuple[int, L]] = {}
+        self._links: dict[str, tuple[int, Link]] = {}
         self._serial = 0
 
     def __len__(self) -> int:
         return len(self._links)
 
-    def get(self, name: str) -> L | None:
+    def get(self, name: str) -> Link | None:
         """The link to this peer, if there is one."""
         entry = self._links.get(name)
         return None if entry is None else entry[1]
 
-    def all(self) -> list[L]:
+    def all(self) -> list[Link]:
         """All links, in no order that means anything."""
         return [link for _, link in self._links.values()]
 
@@ -80,12 +64,12 @@ class LinkTable(Generic[L]):
             LinkVerdict.REPLACE if dialed == (self._own_name < peer.name) else LinkVerdict.DUPLICATE
         )
 
-    def put(self, link: L) -> None:
+    def put(self, link: Link) -> None:
         """Make `link` the one to its peer."""
         self._serial += 1
         self._links[link.peer.name] = (self._serial, link)
 
-    def remove(self, link: L) -> bool:
+    def remove(self, link: Link) -> bool:
         """Forget `link`; False when another one has already taken its place."""
         entry = self._links.get(link.peer.name)
         if entry is None or entry[1] is not link:

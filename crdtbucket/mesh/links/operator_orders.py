@@ -15,7 +15,6 @@ from crdtbucket.mesh.links.order_spread import CommandSpread, EjectionSpread
 from crdtbucket.mesh.links.override_book import OverrideBook
 from crdtbucket.mesh.links.override_spread import OverrideSpread
 from crdtbucket.mesh.links.peer_keys import PeerKeys
-from crdtbucket.mesh.links.session import Kind
 
 
 class OperatorOrders:
@@ -26,7 +25,7 @@ class OperatorOrders:
         peer_keys: PeerKeys,
         commands: CommandBook,
         overrides: OverrideBook,
-        links: LinkTable[Link],
+        links: LinkTable,
         refusals: Refusals,
         tasks: BackgroundTasks,
         on_forged: Callable[[Link, WireError], None],
@@ -37,17 +36,12 @@ class OperatorOrders:
         self._commands = CommandSpread(commands, links, refusals)
         self._overrides = OverrideSpread(overrides, links, tasks, on_forged)
         self._on_forged = on_forged
-        self._of_kind: dict[int, Callable[[Link, bytes], None]] = {
-            Kind.ORDERS: self._members.receive,
-            Kind.COMMANDS: self._commands.receive,
-            Kind.OVERRIDES: self._overrides.receive,
-        }
+        self._spreads = (self._members, self._commands, self._overrides)
 
     def start(self) -> None:
         """From now on orders can be given, and are passed on."""
-        self._members.start()
-        self._commands.start()
-        self._overrides.start()
+        for one in self._spreads:
+            one.start()
 
     def stop(self) -> None:
         """New limits are not sent any more."""
@@ -66,22 +60,19 @@ class OperatorOrders:
 
     def begin(self, link: Link) -> None:
         """A link has begun: its peer learns what holds."""
-        self._members.send_all(link)
-        self._commands.send_all(link)
-        self._overrides.begin(link)
+        for one in self._spreads:
+            one.begin(link)
 
     def receive(self, link: Link, kind: int, data: bytes) -> None:
         """A peer passes something on; a kind of a later version is nothing."""
-        receive = self._of_kind.get(kind)
-        if receive is None:
-            return
         try:
-            receive(link, data)
+            for one in self._spreads:
+                if kind == one.KIND:
+                    one.receive(link, data)
         except WireError as error:
             self._on_forged(link, error)
 
     def look(self) -> None:
         """Sends again what may have been lost, when it is time; called every second or so."""
-        self._members.look()
-        self._commands.look()
-        self._overrides.look()
+        for one in self._spreads:
+            one.look()

@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Collection, Iterable, Iterator
 from typing import Any, ClassVar, Generic, TypeVar
 
+from crdtbucket.base.packing import pack
 from crdtbucket.errors import MeshError, WireError
 from crdtbucket.mesh.links.counters import LOG
 from crdtbucket.mesh.links.node_key import fingerprint_of
-from crdtbucket.mesh.links.signed_orders import SignedOrder, check_operator, packed, unpacked
+from crdtbucket.mesh.links.signed_orders import SignedOrder, unpacked
 from crdtbucket.mesh.state_file import StateFile
 
 Order = TypeVar("Order", bound=SignedOrder)
+Refused = Callable[[str], None]
+"""Gets in words what is left out, and why."""
 
 
 class OrderBook(Generic[Order]):
     """Of two orders about one thing that with the higher counter holds, so that an old one that is
-    played again changes nothing, and all nodes come to the same whatever way orders travel."""
+    played again changes nothing, and all nodes come to the same whatever way orders travel. From
+    any thread."""
 
     READS: ClassVar[type[SignedOrder]]
     """The kind of orders."""
@@ -26,17 +31,19 @@ class OrderBook(Generic[Order]):
     ) -> None:
         """`operators`: fingerprints of the keys whose orders hold. `kept`: the file of the orders.
         Raises `MeshError` when that is damaged."""
+        self.lock = threading.RLock()
         self._operators = frozenset(operators)
         self._mesh_name = mesh_name
         self._kept = kept
-        self._orders: dict[tuple[Any, ...], Order] = {}
+        self._rows: dict[tuple[Any, ...], tuple[Any, ...]] = {}
+        """Plain tuples of plain values: the garbage collector does not go over them."""
         self.remembers = False
         """Whether it knows the orders that an earlier process of this node has taken."""
         if kept is not None and self._operators:
             self._load(kept)
 
     def __len__(self) -> int:
-        return len(self._orders)
+        return len(self._rows)
 
     @property
     def operators(self) -> Collection[str]:
@@ -51,7 +58,13 @@ class OrderBook(Generic[Order]):
 
     def about(self, *what: str | bool) -> Order | None:
         """The order about this."""
-        return self._orders.get(what)
+        row = self._rows.get(what)
+        return None if row is None else self._order(row)
+
+    def every(self) -> list[Order]:
+        """All orders."""
+        with self.lock:
+            return [self._order(row) for row in self._rows.values()]
 
     def take(self, order: Order) -> bool:
         """Has an order hold from now on, and keeps it; False where it holds already.
@@ -59,48 +72,60 @@ class OrderBook(Generic[Order]):
         Raises `MeshError` for one that no operator has signed, one that is older than what holds,
         and when there is no room.
         """
-        check_operator(order, self._operators, self._mesh_name)
-        held = self._orders.get(order.about)
-        if held is not None and order.rank <= held.rank:
-            if order.rank == held.rank:
-                return False
-            raise MeshError(_later(held))
-        lacks = "" if held is not None else self._make_room(order)
-        if lacks:
-            raise MeshError(lacks)
-        self._orders[order.about] = order
-        self._save()
-        return True
+        self._check_operator(order)
+        with self.lock:
+            held = self.about(*order.about)
+            if held is not None and order.rank <= held.rank:
+                if order.rank == held.rank:
+                    return False
+                raise MeshError(_later(held))
+            lacks = "" if held is not None else self._make_room(order)
+            if lacks:
+                raise MeshError(lacks)
+            self._put(order)
+            self._took([order])
+            return True
 
-    def merge(self, data: bytes, refused: Callable[[str], None] = LOG.warning) -> list[Order]:
+    def merge(self, data: bytes, refused: Refused = LOG.warning) -> list[Order]:
         """Takes what a peer passes on; returns what is new.
 
         Orders of operators that this node does not know are left out: its file may be older, or
         newer. So are older ones than hold: a peer may not know yet what holds. `refused` gets each
         in words. Raises `WireError` for a forged one.
         """
-        new = []
+        return self.merge_rows(unpacked(data), refused)
+
+    def merge_rows(self, rows: object, refused: Refused) -> list[Order]:
+        """`merge` of what was unpacked."""
         # All are checked first: an order that is held and not returned would never be obeyed.
-        for order in [one for one in self._read(data) if self._is_wanted(one, refused)]:
-            held = self._orders.get(order.about)
-            if held is not None and order.rank <= held.rank:  # twice in one frame
-                continue
-            lacks = "" if held is not None else self._make_room(order)
-            if lacks:
-                refused(f"{order.in_words()}: {lacks}")
-                continue
-            self._orders[order.about] = order
-            new.append(order)
-        if new:
-            self._save()
-        return new
+        wanted = [one for one in self._read(rows) if self._is_wanted(one, refused)]
+        return self._hold(wanted, refused)
 
     def encode(self) -> bytes:
         """All of them, as `merge` takes them."""
-        return packed([order for _, order in sorted(self._orders.items())])
+        return pack([row for _, row in sorted(self._rows.items())])
 
-    def _is_wanted(self, order: Order, refused: Callable[[str], None]) -> bool:
-        held = self._orders.get(order.about)
+    def _read(self, rows: object) -> Iterator[Order]:
+        return self.READS.read(rows)  # type: ignore[return-value]
+
+    def _order(self, row: tuple[Any, ...]) -> Order:
+        return self.READS(*row)  # type: ignore[return-value]
+
+    def _check_operator(self, order: Order) -> None:
+        """Raises `MeshError` for an order that none of the operators has signed for this mesh."""
+        operator = fingerprint_of(order.public)
+        if operator not in self._operators:
+            raise MeshError(
+                f"key {operator} gives no orders here: list it in mesh.operator_keys, on every node"
+            )
+        if not order.is_signed(self._mesh_name):
+            raise MeshError(
+                f"it is not signed for the mesh {self._mesh_name!r}: somebody has changed it, or "
+                "it was signed for another mesh.mesh_name"
+            )
+
+    def _is_wanted(self, order: Order, refused: Refused) -> bool:
+        held = self.about(*order.about)
         if held is not None and order.rank <= held.rank:
             if order.rank < held.rank:
                 refused(f"{order.in_words()}: {_later(held)}")
@@ -112,16 +137,34 @@ class OrderBook(Generic[Order]):
             raise WireError(f"an {order.WHAT} that its operator has not signed: {order.about}")
         return True
 
+    def _hold(self, orders: Iterable[Order], refused: Refused) -> list[Order]:
+        """Holds those that find room and are newer than what holds; returns these."""
+        new = []
+        with self.lock:
+            for order in orders:
+                held = self.about(*order.about)
+                if held is not None and order.rank <= held.rank:  # twice in one frame
+                    continue
+                lacks = "" if held is not None else self._make_room(order)
+                if lacks:
+                    refused(f"{order.in_words()}: {lacks}")
+                    continue
+                self._put(order)
+                new.append(order)
+            if new:
+                self._took(new)
+        return new
+
+    def _put(self, order: Order) -> None:
+        self._rows[order.about] = order.row()
+
     def _make_room(self, order: Order) -> str:
         """Called before `order` is held, which is about something new. Why it cannot be, "" where
         it can."""
         raise NotImplementedError
 
-    @classmethod
-    def _read(cls, data: bytes) -> Iterator[Order]:
-        return cls.READS.read(unpacked(data))  # type: ignore[return-value]
-
-    def _save(self) -> None:
+    def _took(self, orders: list[Order]) -> None:
+        """These are new, and hold."""
         if self._kept is None:
             return
         try:
@@ -139,7 +182,7 @@ class OrderBook(Generic[Order]):
         if data is None:
             return
         try:
-            orders = list(self._read(data))
+            orders = list(self._read(unpacked(data)))
         except WireError as error:
             raise MeshError(
                 f"{kept} is damaged ({error}): put back a copy, or remove it, and "
@@ -149,7 +192,7 @@ class OrderBook(Generic[Order]):
         for order in orders:
             known = fingerprint_of(order.public) in self._operators
             if known and order.is_signed(self._mesh_name):
-                self._orders[order.about] = order
+                self._rows[order.about] = order.row()
             else:
                 LOG.warning(
                     "no operator of mesh.operator_keys has signed that %s: it holds no more",

@@ -36,7 +36,7 @@ class OrderSpread(ABC, Generic[Order]):
     KIND: ClassVar[Kind]
     """Of the frames."""
 
-    def __init__(self, book: OrderBook[Order], links: LinkTable[Link], refusals: Refusals) -> None:
+    def __init__(self, book: OrderBook[Order], links: LinkTable, refusals: Refusals) -> None:
         """`book`: the orders that hold. `refusals`: where those are counted that do not."""
         self._book = book
         self._links = links
@@ -49,7 +49,7 @@ class OrderSpread(ABC, Generic[Order]):
         """From now on orders can be given, and are passed on."""
         self._loop = asyncio.get_running_loop()
 
-    def send_all(self, link: Link) -> None:
+    def begin(self, link: Link) -> None:
         """Sends a link that has begun every order."""
         if len(self._book):
             link.offer(self._book.encode(), self.KIND)
@@ -125,7 +125,7 @@ class EjectionSpread(OrderSpread[EjectOrder]):
     def __init__(
         self,
         peer_keys: PeerKeys,
-        links: LinkTable[Link],
+        links: LinkTable,
         refusals: Refusals,
         tasks: BackgroundTasks,
     ) -> None:
@@ -147,28 +147,19 @@ class CommandSpread(OrderSpread[CommandOrder]):
     has obeyed learns from its peers first which ones are past."""
 
     KIND = Kind.COMMANDS
-
-    def __init__(
-        self,
-        book: CommandBook,
-        links: LinkTable[Link],
-        refusals: Refusals,
-    ) -> None:
-        """`book`: the commands, and who obeys them."""
-        super().__init__(book, links, refusals)
-        self._commands = book
-        self._linked_at: float | None = None
+    _book: CommandBook
+    _linked_at: float | None = None
 
     def start(self) -> None:
         """As of `OrderSpread`."""
         super().start()
         self._started_at = asyncio.get_running_loop().time()
 
-    def send_all(self, link: Link) -> None:
+    def begin(self, link: Link) -> None:
         """As of `OrderSpread`."""
         if self._linked_at is None:
             self._linked_at = asyncio.get_running_loop().time()
-        super().send_all(link)
+        super().begin(link)
 
     def change(self, operators: Sequence[str]) -> None:
         """Other operators give orders from now on."""
@@ -198,4 +189,4 @@ class CommandSpread(OrderSpread[CommandOrder]):
             for past in [one for one in orders if one.position is None]:
                 LOG.info("not obeyed, as this process has just begun: %s", past.in_words())
             orders = [one for one in orders if one.position is not None]
-        self._commands.obey(orders)
+        self._book.obey(orders)

@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import ClassVar, TypeGuard
 
 from crdtbucket.base.packing import pack
 from crdtbucket.errors import WireError
 from crdtbucket.mesh.links.node_key import NodeKey
-from crdtbucket.mesh.links.signed_orders import SignedOrder, check_signing
+from crdtbucket.mesh.links.signed_orders import SignedOrder
 
 MAX_TEXT = 200
 """Characters of the name of a bucket, and of a limit."""
 MAX_KEY = 512
 """Bytes of a key in UTF-8."""
 SHARDS = 256
-Row = tuple[str, str, int, "str | None", bytes, bytes]
+MAX_RECORD = 1 << 20
+"""Orders in one record of a file, which has no more bytes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +26,8 @@ class OverrideOrder(SignedOrder):
 
     PURPOSE: ClassVar[bytes] = b"crdtbucket override order 1 "
     WHAT: ClassVar[str] = "order about a limit"
+    MOST: ClassVar[int] = MAX_RECORD
+    UNSIGNED: ClassVar[bool] = True
     bucket: str
     """Its canonical name."""
     key: str
@@ -66,33 +68,20 @@ class OverrideOrder(SignedOrder):
         said = pack((self.bucket, self.key, self.counter, self.limit))
         return int.from_bytes(hashlib.blake2b(said, digest_size=8).digest(), "big")
 
-    def row(self) -> Row:
-        """As it is sent and kept."""
-        return self.bucket, self.key, self.counter, self.limit, self.public, self.signature
-
     def in_words(self) -> str:
         """For people."""
         said = "has no limit from outside" if self.limit is None else f"has {self.limit!r}"
         return f"key {self.key!r} of bucket {self.bucket!r} {said} (counter {self.counter})"
 
-    @classmethod
-    def read(cls, rows: object) -> Iterator[OverrideOrder]:
-        """The orders in these rows, whatever they are; raises `WireError`. Signatures are not
-        looked at."""
-        if not isinstance(rows, tuple):
-            raise WireError("overrides that are no list")
-        for row in rows:
-            if not isinstance(row, tuple) or len(row) < 6:
-                raise WireError("an override with too few parts")
-            bucket, key, counter, limit, public, signature = row[:6]  # later versions append
-            if not _is_name(bucket):
-                raise WireError("an override with an impossible bucket")
-            if limit is not None and not _is_name(limit):
-                raise WireError("an override with an impossible limit")
-            if not _encodes(key) or not 1 <= len(key.encode()) <= MAX_KEY:
-                raise WireError(f"an override with an impossible key: give 1 to {MAX_KEY} bytes")
-            check_signing(counter, public, signature, unsigned=True)
-            yield cls(bucket, key, counter, limit, public, signature)
+    def is_known(self) -> bool:
+        """Always, where it can be."""
+        if not _is_name(self.bucket):
+            raise WireError("an override with an impossible bucket")
+        if self.limit is not None and not _is_name(self.limit):
+            raise WireError("an override with an impossible limit")
+        if not _encodes(self.key) or not 1 <= len(self.key.encode()) <= MAX_KEY:
+            raise WireError(f"an override with an impossible key: give 1 to {MAX_KEY} bytes")
+        return True
 
 
 def _is_name(text: object) -> bool:

@@ -20,7 +20,7 @@ from crdtbucket.errors import WireError
 from crdtbucket.mesh.links.background_tasks import BackgroundTasks
 from crdtbucket.mesh.links.link import Link
 from crdtbucket.mesh.links.link_table import LinkTable
-from crdtbucket.mesh.links.override_book import OverrideBook
+from crdtbucket.mesh.links.override_book import OverrideBook, no_room
 from crdtbucket.mesh.links.override_orders import SHARDS, OverrideOrder
 from crdtbucket.mesh.links.session import Kind
 
@@ -53,10 +53,12 @@ class AskedShard:
 class OverrideSpread:
     """What one node tells its linked peers of limits, and what it asks them. On one event loop."""
 
+    KIND = Kind.OVERRIDES
+
     def __init__(
         self,
         book: OverrideBook,
-        links: LinkTable[Link],
+        links: LinkTable,
         tasks: BackgroundTasks,
         on_forged: Callable[[Link, WireError], None],
     ) -> None:
@@ -136,7 +138,7 @@ class OverrideSpread:
         for page in _pages(fresh):
             packed = pack(("orders", page))
             for link in links:
-                link.offer(packed, Kind.OVERRIDES)
+                link.offer(packed, self.KIND)
 
     async def _work(self) -> None:
         """Looks at what came, and gives others at least half of the time."""
@@ -162,7 +164,7 @@ class OverrideSpread:
         elif kind == "orders" and parts:
             if not isinstance(parts[0], tuple) or len(parts[0]) > PAGE:
                 raise WireError(f"overrides that are no list of up to {PAGE}")
-            self._book.merge(parts[0])
+            self._book.merge_rows(parts[0], no_room)
             if len(parts) > 3:
                 self._came(link, *parts[1:4])
 
@@ -214,7 +216,7 @@ class OverrideSpread:
         self._ask()
 
     def _send(self, link: Link, message: tuple[object, ...]) -> None:
-        link.offer(pack(message), Kind.OVERRIDES)
+        link.offer(pack(message), self.KIND)
 
 
 def _pages(orders: Iterable[OverrideOrder]) -> Iterator[list[tuple[object, ...]]]:

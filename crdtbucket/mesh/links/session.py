@@ -281,15 +281,3 @@ def _mac(key: bytes, counter: int, content: bytes) -> bytes:
     state = hashlib.blake2b(_COUNTER.pack(counter), digest_size=MAC_BYTES, key=key)
     state.update(content)
     return state.digest()
-
-
-__all__ = [
-    "MAX_FRAME",
-    "MAX_SEALED",
-    "QUIET",
-    "Handshake",
-    "HandshakeError",
-    "Kind",
-    "Reason",
-    "Session",
-]

@@ -15,7 +15,6 @@ from crdtbucket.mesh.links.node_key import (
     PUBLIC_BYTES,
     SIGNATURE_BYTES,
     NodeKey,
-    fingerprint_of,
     is_signed,
 )
 
@@ -30,16 +29,21 @@ class SignedOrder(ABC):
     __slots__ = ()
     PURPOSE: ClassVar[bytes]
     """Goes before what is signed, so that no order passes for one of another kind."""
-    WHAT: ClassVar[str]
+    WHAT: ClassVar[str] = "order"
     """What messages call such an order."""
+    MOST: ClassVar[int]
+    """Orders in one list."""
+    UNSIGNED: ClassVar[bool] = False
+    """Whether it may lack key and signature."""
+    __match_args__: ClassVar[tuple[str, ...]]
     counter: int
     public: bytes
     """The operator's key."""
     signature: bytes
 
-    @abstractmethod
     def row(self) -> tuple[Any, ...]:
-        """As it is sent and kept: what is ordered, then `public` and `signature`."""
+        """As it is sent and kept: its fields."""
+        return tuple([getattr(self, name) for name in self.__match_args__])
 
     @property
     @abstractmethod
@@ -55,11 +59,25 @@ class SignedOrder(ABC):
     def in_words(self) -> str:
         """The order in words, for people."""
 
-    @classmethod
     @abstractmethod
+    def is_known(self) -> bool:
+        """Whether this version knows what is ordered; raises `WireError` for what none can. The
+        fields may be anything."""
+
+    @classmethod
     def read(cls: type[Order], rows: object) -> Iterator[Order]:
         """The orders in these rows, whatever they are; raises `WireError`. Signatures are not
         looked at."""
+        if not isinstance(rows, tuple) or len(rows) > cls.MOST:
+            raise WireError(f"orders that are no list of up to {cls.MOST}")
+        size = len(cls.__match_args__)
+        for row in rows:
+            if not isinstance(row, tuple) or len(row) < size:
+                raise WireError("an order with too few parts")
+            order = cls(*row[:size])  # later versions append
+            if order.is_known():
+                order._check_signing()
+                yield order
 
     def is_signed(self, mesh_name: str) -> bool:
         """Whether the key that it shows has signed it, for the mesh of this name."""
@@ -92,6 +110,17 @@ class SignedOrder(ABC):
         text = self._text(mesh_name)
         return replace(self, public=key.public, signature=key.sign(text)).checked()  # type: ignore[type-var]
 
+    def _check_signing(self) -> None:
+        """Raises `WireError` where these have not the form of what `signed_with` makes."""
+        public, signature = self.public, self.signature
+        if type(self.counter) is not int or not 1 <= self.counter <= MAX_COUNTER:
+            raise WireError("an order with an impossible counter")
+        if type(public) is not bytes or type(signature) is not bytes:
+            raise WireError("an order without a signature")
+        lacks = self.UNSIGNED and not public and not signature
+        if not lacks and (len(public), len(signature)) != (PUBLIC_BYTES, SIGNATURE_BYTES):
+            raise WireError("an order without a signature")
+
     def _text(self, mesh_name: str) -> bytes:
         return self.PURPOSE + pack((mesh_name, *self.row()[:-2]))
 
@@ -101,49 +130,9 @@ def packed(orders: Collection[SignedOrder]) -> bytes:
     return pack([order.row() for order in orders])
 
 
-def parts_of(rows: object, most: int) -> Iterator[tuple[Any, Any, Any, Any, Any]]:
-    """Of each of these rows, which may be anything, its five parts: subject, counter, what is said
-    of it, key and signature. Raises `WireError`, also for more rows than `most`."""
-    if not isinstance(rows, tuple) or len(rows) > most:
-        raise WireError(f"orders that are no list of up to {most}")
-    for row in rows:
-        if not isinstance(row, tuple) or len(row) < 5:
-            raise WireError("an order with too few parts")
-        subject, counter, said, public, signature = row[:5]  # later versions append
-        yield subject, counter, said, public, signature
-
-
 def unpacked(data: bytes) -> object:
     """The rows in these bytes, which may be anything; raises `WireError`."""
     try:
         return unpack(data)
     except ValueError as error:
         raise WireError(f"orders: {error}") from error
-
-
-def check_signing(counter: object, public: object, signature: object, *, unsigned: bool) -> None:
-    """Raises `WireError` where these have not the form of what `signed_with` makes. `unsigned`: it
-    may lack key and signature."""
-    if type(counter) is not int or not 1 <= counter <= MAX_COUNTER:
-        raise WireError("an order with an impossible counter")
-    if type(public) is not bytes or type(signature) is not bytes:
-        raise WireError("an order without a signature")
-    if (len(public), len(signature)) != (PUBLIC_BYTES, SIGNATURE_BYTES) and (
-        public or signature or not unsigned
-    ):
-        raise WireError("an order without a signature")
-
-
-def check_operator(order: SignedOrder, operators: Collection[str], mesh_name: str) -> None:
-    """Raises `MeshError` for an order that none of these operators has signed for this mesh.
-    `operators`: fingerprints of their keys."""
-    operator = fingerprint_of(order.public)
-    if operator not in operators:
-        raise MeshError(
-            f"key {operator} gives no orders here: list it in mesh.operator_keys, on every node"
-        )
-    if not order.is_signed(mesh_name):
-        raise MeshError(
-            f"it is not signed for the mesh {mesh_name!r}: somebody has changed it, or it was "
-            "signed for another mesh.mesh_name"
-        )

@@ -29,6 +29,20 @@ MERGE_COUNTERS = (
 )
 
 
+LOWERED = (
+    "states debts that are far lower than what is owed here, and nobody else does; they fall by no "
+    "more than lag and clocks explain"
+)
+CROWDED_OUT = (
+    "states takes from more keys than its part of this full table; its own make room for them. If "
+    "it serves so many, raise max_keys here"
+)
+AHEAD = (
+    "states counts under a generation that their node cannot have reached by evictions; they are "
+    "left out"
+)
+
+
 class EntryMerger:
     """Merges entries for the node `name`. Times are local ns."""
 
@@ -119,30 +133,12 @@ class EntryMerger:
         believed. `epoch`: the running one before the merge."""
         for what in MERGE_COUNTERS:
             self.counters[what] += getattr(merged, what)
-        self._bounded.count(
-            who,
-            "debt",
-            merged.lowered,
-            now,
-            "states debts that are far lower than what is owed here, and nobody else does; they "
-            "fall by no more than lag and clocks explain",
-        )
-        self._bounded.count(
-            who,
-            "entries",
-            merged.crowded,
-            now,
-            "states takes from more keys than its part of this full table; its own make room for "
-            "them. If it serves so many, raise max_keys here",
-        )
-        self._bounded.count(
-            who,
-            "generations",
-            merged.ahead,
-            now,
-            "states counts under a generation that their node cannot have reached by evictions; "
-            "they are left out",
-        )
+        for bound, times, text in (
+            ("debt", merged.lowered, LOWERED),
+            ("entries", merged.crowded, CROWDED_OUT),
+            ("generations", merged.ahead, AHEAD),
+        ):
+            self._bounded.count(who, bound, times, now, text)
         if merged.refused_columns:
             self._warnings.repeated(
                 who,

@@ -66,7 +66,8 @@ class FrameIntake:
             self._merger.counters["duplicates"] += 1
             return []
         if link.forgotten:
-            self._members.returned(frame.epoch)
+            # Its columns count already in this very frame, which it need not send again.
+            self._members.pruner.returned(frame.epoch)
         out: list[bytes] = []
         if frame.payload and frame.payload_kind == wire.ENTRIES:
             resolved = self._merger.tables_of(link, frame)

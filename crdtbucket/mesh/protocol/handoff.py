@@ -12,7 +12,6 @@ import logging
 import zlib
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Protocol
 
 from crdtbucket.base.packing import pack, unpack
 from crdtbucket.mesh.node_info import NodeInfo
@@ -21,18 +20,6 @@ from crdtbucket.mesh.protocol.peer_state import PeerState
 LOG = logging.getLogger("crdtbucket.mesh")
 FORMAT = 2
 Row = tuple[str, str, int, str, bool]
-
-
-class Handoff(Protocol):
-    """A place that outlives the process. A write is there whole or not at all."""
-
-    def read(self) -> bytes:
-        """What was written last; b"" before the first."""
-        ...
-
-    def write(self, data: bytes) -> None:
-        """Replaces the record."""
-        ...
 
 
 @dataclass(frozen=True)

@@ -59,7 +59,7 @@ class Membership:
         self._table, self._roster, self._name = table, roster, name
         self._first_digest_ns = 2 * config.gossip_interval_ns
         self._forget_after_ns = config.forget_after_ns
-        self._pruner = Pruner(table, now, config.gossip_interval_ns)
+        self.pruner = Pruner(table, now, config.gossip_interval_ns)
         self.directory = MemberDirectory(config, name)
         self.links = self.directory.links
         self.visibility = Visibility(self.directory, roster)
@@ -67,7 +67,7 @@ class Membership:
         self.introductions = Introductions(table, self.directory, self.bounded)
         self.detector = FailureDetector(config, self.directory, roster, name)
         self.updates = MemberUpdates(
-            table, self.directory, roster, self._pruner, self.introductions, self.bounded, now
+            table, self.directory, roster, self.pruner, self.introductions, self.bounded, now
         )
         self._expected = 1 + config.expected_peers
         """Members that there are at least, with this node, until it has an update from the mesh."""
@@ -107,7 +107,7 @@ class Membership:
                 link.start_sync(self._table.version)
         link.connected_again(peer, now, now + self._first_digest_ns)
         self.detector.connected(peer, now, was=was)
-        self._pruner.returned(peer.epoch)
+        self.pruner.returned(peer.epoch)
         self.directory.running_elsewhere.pop(peer.epoch, None)  # from here on the link says so
         self.visibility.changed(links=True)
         self._table.set_node(link.node, peer.epoch, True)
@@ -131,17 +131,6 @@ class Membership:
             return
         self._table.set_node(link.node, frame.epoch, link.connected)
         link.info = replace(link.info, epoch=frame.epoch)
-
-    def returned(self, epoch: int) -> None:
-        """A frame of this process has come: its columns count, already in this very frame, which
-        the peer need not send again."""
-        self._pruner.returned(epoch)
-
-    def seen_running(self, epoch: int, at: int) -> None:
-        """A peer saw this process at the time `at`: if it was taken for dead before that, its
-        tombstone is taken back."""
-        if at > self._pruner.tombstones.get(epoch, at):
-            self._pruner.returned(epoch)
 
     def disconnected(self, link: PeerState, now: int, *, ended: bool = False) -> None:
         """The link is down. `ended`: the peer's side closed or reset it."""
@@ -170,11 +159,8 @@ class Membership:
 
     # ---- who is there ----
 
-    def status(self, name: str, now: int) -> str:
+    def status(self, link: PeerState, now: int) -> str:
         """alive, suspect, dead or left."""
-        return self._status(self.links[name], now)
-
-    def _status(self, link: PeerState, now: int) -> str:
         silent = now - link.last_seen
         if link.left:
             return "left"
@@ -202,7 +188,7 @@ class Membership:
         own = self.updates.config, self.updates.rollout
         rows = [FleetRow(me.name, me.region, "alive", *own)]
         for name, link in self.links.items():
-            state = self.status(name, now)
+            state = self.status(link, now)
             # What a silent peer said last says nothing of who sees whom now.
             unseen = self.visibility.unseen_by(link) if state == "alive" else ()
             region, config = link.info.region, link.config
@@ -213,7 +199,7 @@ class Membership:
         """The members, and those that are silent here, as fields of a frame."""
         known = self.directory.known
         links = self.links.items()
-        alive = {name for name, link in links if self._status(link, now) == "alive"}
+        alive = {name for name, link in links if self.status(link, now) == "alive"}
         unseen = tuple(name for name in known if name not in alive)
         return {"members": (_member(me), *known.values())[: wire.MAX_MEMBERS], "unseen": unseen}
 
@@ -224,7 +210,7 @@ class Membership:
 
     def count(self, now: int) -> None:
         """Tells the table how many members share the limits."""
-        states = [self._status(link, now) for link in self.links.values()]
+        states = [self.status(link, now) for link in self.links.values()]
         live = 1 + states.count("alive") + states.count("suspect")
         self._table.configure(members=max(live, self._expected))
 
@@ -271,7 +257,7 @@ class Membership:
             and unreached < max(REACHED_NS, alive_ns) + link.round_trip
         ):
             link.log_kept, link.forgotten = True, False
-            self._pruner.returned(link.info.epoch)
+            self.pruner.returned(link.info.epoch)
             link.start_sync(self._table.version)
 
     def _make_room(self, now: int) -> None:
@@ -283,7 +269,7 @@ class Membership:
             gone.sort(key=lambda link: link.last_seen)
             for link in gone[: max(0, len(gone) - GONE)]:
                 del self.links[link.info.name]
-        if not self._pruner.crowded:
+        if not self.pruner.crowded:
             return
         silent = [
             link
@@ -297,13 +283,10 @@ class Membership:
                 log.warning(text, self._name, link.info.name, (now - link.last_seen) / 1e9)
                 return
 
-    def forget(self, link: PeerState) -> bool:
-        """The peer is gone for good. False when that was known."""
-        if link.forgotten:
-            return False
+    def forget(self, link: PeerState) -> None:
+        """The peer is gone for good."""
         link.forgotten = True
         self._drop(link)
-        return True
 
     def _drop(self, link: PeerState) -> None:
         link.log_kept = False

@@ -19,7 +19,6 @@ from crdtbucket.mesh.protocol.clock_jumps import ClockJumps
 from crdtbucket.mesh.protocol.entry_merger import EntryMerger
 from crdtbucket.mesh.protocol.frame_intake import FrameIntake
 from crdtbucket.mesh.protocol.gossip import GossipSchedule
-from crdtbucket.mesh.protocol.handoff import Handoff
 from crdtbucket.mesh.protocol.horizon import NearHorizon
 from crdtbucket.mesh.protocol.membership import FleetRow, Membership
 from crdtbucket.mesh.protocol.node_memory import NodeMemory
@@ -49,9 +48,9 @@ class MeshNode:
         region: str = "",
         address: str = "",
         seed: int | None = None,
-        handoff: Handoff | None = None,
+        shared: bool = False,
     ) -> None:
-        """`handoff`: of the processes that share the table; where one has written a record, this
+        """`shared`: other processes use the table; where one that led has left a record in it, this
         node goes on from there. Raises MeshError for a table of another node."""
         self.table = table
         self.name, self.region, self.address = name, region, address
@@ -68,7 +67,7 @@ class MeshNode:
         self._merger = EntryMerger(table, self.roster, self.members, name)
         out, relays = self._out, self._relays
         self._gossip = GossipSchedule(table, self.members, relays, out, interval_ns, rng)
-        self._memory = NodeMemory(table, self.roster, self.members, self._out, handoff)
+        self._memory = NodeMemory(table, self.roster, self.members, self._out, shared=shared)
         self._intake = FrameIntake(table, self.members, self._merger, relays, self._memory, out)
         self._observers = Observers(table, self.roster, self.members, self._merger)
         trust = config.partition_trust_ns
@@ -143,7 +142,7 @@ class MeshNode:
 
     def status(self, name: str, now: int) -> str:
         """alive, suspect, dead or left."""
-        return self.members.status(name, now)
+        return self.members.status(self.links[name], now)
 
     def fleet(self, now: int) -> list[FleetRow]:
         """This node and all peers, by name, each with the configuration that it runs."""

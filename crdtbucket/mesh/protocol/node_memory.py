@@ -12,7 +12,7 @@ import logging
 from crdtbucket._core import Table
 from crdtbucket.mesh import snapshot
 from crdtbucket.mesh.protocol import wire
-from crdtbucket.mesh.protocol.handoff import Handoff, HandoffRecord, dump, load, member_rows
+from crdtbucket.mesh.protocol.handoff import HandoffRecord, dump, load, member_rows
 from crdtbucket.mesh.protocol.membership import Membership
 from crdtbucket.mesh.protocol.peer_state import PeerState
 from crdtbucket.mesh.protocol.roster import Roster
@@ -36,14 +36,15 @@ class NodeMemory:
         roster: Roster,
         members: Membership,
         out: Outbox,
-        handoff: Handoff | None,
+        *,
+        shared: bool,
     ) -> None:
-        """`handoff`: of the processes that share the table; None where none do."""
+        """`shared`: other processes use the table, and one of them may follow this one."""
         self._table, self._roster, self._members, self._out = table, roster, members, out
         self._name = roster.names()[0]
         now = table.now()
-        self._handoff = handoff
-        self._record = load(handoff.read()) if handoff is not None else None
+        self._shared = shared
+        self._record = load(table.read_handoff()) if shared else None
         self.started = now if self._record is None else self._record.born
         """When this node began, in whichever of the processes that share the table."""
         self.complete = False
@@ -94,13 +95,13 @@ class NodeMemory:
 
     def note(self) -> None:
         """Writes down what the process that leads next needs, when it has changed."""
-        if self._handoff is None:
+        if not self._shared:
             return
         rows = member_rows(self._members.links.values())
         record = HandoffRecord(self.started, self.complete, rows)
         if record != self._record:
             self._record = record
-            self._handoff.write(dump(record))
+            self._table.write_handoff(dump(record))
 
     def snapshot(self) -> bytes:
         """What is counted and owed here, to start from after a restart. As long as something of

@@ -60,8 +60,8 @@ class OwnName:
 
     def _established(self, now: int) -> bool:
         """Whether more than half of the other members are linked here."""
-        links = self._members.links
-        alive = sum(self._members.status(name, now) == "alive" for name in links)
+        links = self._members.links.values()
+        alive = sum(self._members.status(link, now) == "alive" for link in links)
         return 2 * alive > self._members.known() - 1
 
     def _yield(self, who: str, conflict: NodeConflict, now: int) -> None:

@@ -119,6 +119,12 @@ class Pruner:
         if self.tombstones.pop(epoch, None) is not None:
             self._table.remove_tombstone(epoch)
 
+    def seen_running(self, epoch: int, at: int) -> None:
+        """A peer saw this process at the time `at`: if it was taken for dead before that, its
+        tombstone is taken back."""
+        if at > self.tombstones.get(epoch, at):
+            self.returned(epoch)
+
     def _make_room(self, known: int, now: int) -> None:
         crowded = known > CROWDED
         if crowded and not self._crowded:

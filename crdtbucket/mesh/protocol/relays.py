@@ -100,7 +100,7 @@ class Relays:
         are believed of members that are silent here, and never make any of them older."""
         for epoch, age in link.round_ages:
             at, owner = round_time - age * MS, self._roster.owner(epoch)
-            self._members.seen_running(epoch, at)
+            self._members.pruner.seen_running(epoch, at)
             if owner is None or epoch == self._table.epoch:
                 continue
             other = self._links.get(owner)

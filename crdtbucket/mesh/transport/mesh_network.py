@@ -66,7 +66,7 @@ class MeshNetwork:
         there are none. `on_conflict` is called at each attempt to link with another process that
         uses this node's name. Raises `MeshError`."""
         self.counters = MeshCounters()
-        self.links: LinkTable[Link] = LinkTable(node.info.name)
+        self.links = LinkTable(node.info.name)
         self.pending_dials = PendingDials()
         self.max_peers = config.max_peers
         self.refusals = Refusals(self.counters)

@@ -86,7 +86,7 @@ async def test_nobody_after_a_silence_is_no_end(monkeypatch: pytest.MonkeyPatch)
         broker.drop |= {("a", "b"), ("b", "a")}  # as a cut does, of which the engine knows nothing
         link_silent = eventually(lambda: a.ticks > ticks + 60, within=60)
         ticks = a.ticks
-        await link_silent  # three seconds of rounds are more than the time in which it was heard
+        await link_silent  # three seconds of rounds are more than the time in which it was seen
         broker.nodes[1].connected = False  # now the engine has given the connection up
         await eventually(lambda: a.ends)
         assert a.ends == [("b", False)]

@@ -129,7 +129,7 @@ MANY = [reset(counter, f"k{key}") for counter in range(1, 5) for key in range(8)
 
 
 @pytest.mark.parametrize("seed", range(8))
-def test_nodes_that_hear_in_any_order_remember_the_same_and_obey_nothing_twice(
+def test_nodes_that_see_in_any_order_remember_the_same_and_obey_nothing_twice(
     seed: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "MAX_COMMANDS", 4)
@@ -137,10 +137,10 @@ def test_nodes_that_hear_in_any_order_remember_the_same_and_obey_nothing_twice(
     ends = []
     for _ in range(2):
         node, obeyed = CommandBook([OPERATOR.fingerprint], "mesh"), []
-        heard = MANY * 2
-        draw.shuffle(heard)
-        for at in range(0, len(heard), 4):
-            obeyed += node.merge(packed(heard[at : at + 4]), lambda _: None)
+        seen = MANY * 2
+        draw.shuffle(seen)
+        for at in range(0, len(seen), 4):
+            obeyed += node.merge(packed(seen[at : at + 4]), lambda _: None)
         assert len(obeyed) == len(set(obeyed))
         ends.append(node.encode())
     assert ends[0] == ends[1]
@@ -216,7 +216,7 @@ class Spread:
         self.links = Sent()
         self.counters = MeshCounters()
         known = CommandBook([OPERATOR.fingerprint], "mesh", kept, self.obey)
-        links = cast("LinkTable[Link]", self.links)
+        links = cast("LinkTable", self.links)
         self.spread = CommandSpread(known, links, Refusals(self.counters))
 
     def obey(self, orders: Sequence[CommandOrder]) -> None:
@@ -224,7 +224,7 @@ class Spread:
 
     def link(self, name: str = "b") -> Link:
         self.links.peers.append(NodeInfo(name, "", 1, "", 0))
-        self.spread.send_all(self.links.all()[0])
+        self.spread.begin(self.links.all()[0])
         return self.links.all()[0]
 
 
@@ -271,7 +271,7 @@ def test_a_command_is_kept_before_it_is_obeyed() -> None:
         found.append((list(orders), len(book(kept))))
 
     async def story() -> None:
-        links = cast("LinkTable[Link]", Sent("b"))
+        links = cast("LinkTable", Sent("b"))
         known = CommandBook([OPERATOR.fingerprint], "mesh", kept, obey)
         spread = CommandSpread(known, links, Refusals(MeshCounters()))
         spread.start()

@@ -96,7 +96,7 @@ def test_no_order_but_that_of_an_operator_for_this_mesh_holds() -> None:
 
 
 @given(st.integers(0, 2**32))
-def test_nodes_come_to_the_same_in_whatever_order_they_hear(seed: int) -> None:
+def test_nodes_come_to_the_same_in_whatever_order_they_see(seed: int) -> None:
     draw = random.Random(seed)
     nodes = [held(), held()]
     for node in nodes:

@@ -12,8 +12,9 @@ import pytest
 from crdtbucket.mesh.links import link
 from crdtbucket.mesh.links.counters import MeshCounters
 from crdtbucket.mesh.links.peer_identity import PeerIdentity, Proof
-from crdtbucket.mesh.links.session import MAX_FRAME, Session
+from crdtbucket.mesh.links.session import Session
 from crdtbucket.mesh.node_info import NodeInfo
+from crdtbucket.mesh.protocol.wire import MAX_FRAME
 from crdtbucket.mesh.sockets.web_socket import WebSocketChannel
 from tests.mesh.network import eventually
 from tests.virtual_loop import VirtualTime

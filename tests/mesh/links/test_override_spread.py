@@ -63,7 +63,7 @@ class Node:
         self.tasks = BackgroundTasks()
         self.spread = OverrideSpread(
             self.book,
-            cast("LinkTable[Link]", self),
+            cast("LinkTable", self),
             self.tasks,
             lambda link, error: self.forged.append(str(error)),
         )
@@ -117,7 +117,7 @@ def test_a_new_order_is_told_to_every_linked_peer_at_once(time: VirtualTime) -> 
         await pass_time(0.5, *nodes)
         assert all(node.book.digests == a.book.digests for node in nodes)
         assert len(a.sent("orders")) == 2
-        assert b.sent("orders") == c.sent("orders") == []  # who hears of it does not pass it on
+        assert b.sent("orders") == c.sent("orders") == []  # who learns of it does not pass it on
 
     time.run(story())
 

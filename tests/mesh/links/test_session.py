@@ -13,7 +13,6 @@ from crdtbucket.mesh.links import hello as hello_message
 from crdtbucket.mesh.links.hello import VERSION, Role
 from crdtbucket.mesh.links.keyring import Keyring, hash_key
 from crdtbucket.mesh.links.session import (
-    MAX_FRAME,
     Handshake,
     HandshakeError,
     Kind,
@@ -22,6 +21,7 @@ from crdtbucket.mesh.links.session import (
 )
 from crdtbucket.mesh.mesh_config import MeshConfig
 from crdtbucket.mesh.node_info import NodeInfo
+from crdtbucket.mesh.protocol.wire import MAX_FRAME
 
 EU = NodeInfo("eu-1", "eu", 2**64 - 1, "10.0.0.1:7946", 5)
 US = NodeInfo("us-1", "us", 7, "", 2**63)

@@ -116,7 +116,7 @@ def test_a_signature_is_of_no_use_on_another_link() -> None:
 
 
 def test_who_passes_a_handshake_on_cannot_seal_what_comes_after_it() -> None:
-    """M has the secret and hears both hellos, and so had all that seals frames without keys."""
+    """M has the secret and sees both hellos, and so had all that seals frames without keys."""
     for keys, can in (((KEY_A, KEY_B), False), ((None, None), True)):
         a, b = met(*keys)
         theirs = hello_message.decode(a.hello)

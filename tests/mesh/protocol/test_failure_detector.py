@@ -58,13 +58,13 @@ def test_a_place_is_empty_until_somebody_takes_it_or_its_time_is_over() -> None:
     assert set(places.empty(121)) == set()
 
 
-def test_more_than_half_must_be_heard_or_one_alone_be_missing() -> None:
-    decided = {(heard, missing) for heard in (1, 2, 3) for missing in (1, 2, 3)
-               if is_majority(heard, missing)}  # fmt: skip
+def test_more_than_half_must_be_seen_or_one_alone_be_missing() -> None:
+    decided = {(seen, missing) for seen in (1, 2, 3) for missing in (1, 2, 3)
+               if is_majority(seen, missing)}  # fmt: skip
     assert decided == {(1, 1), (2, 1), (3, 1), (3, 2)}
 
 
-def test_who_has_told_nothing_may_hear_anybody() -> None:
+def test_who_has_told_nothing_may_see_anybody() -> None:
     assert may_see(None, (), "a")
     assert may_see({"a", "b"}, ("b",), "a")
     assert not may_see({"a", "b"}, ("b",), "b")
@@ -75,13 +75,13 @@ def test_who_has_told_nothing_may_hear_anybody() -> None:
 
 ALIVE = 3 * SECOND
 OWNERS = {9: "others", 10: "me", 11: None}
-"""Epochs that relays have heard, and whose they are."""
+"""Epochs that relays have seen, and whose they are."""
 
 
 class Around:
-    """A detector and what it looks at: some peers are heard, and one whose connection has ended."""
+    """A detector and what it looks at: some peers are seen, and one whose connection has ended."""
 
-    def __init__(self, *heard: str, period: Any = PERIOD // SECOND) -> None:
+    def __init__(self, *seen: str, period: Any = PERIOD // SECOND) -> None:
         self.links: dict[str, PeerState] = {}
         self.gone: set[str] = set()
         self.advertised: set[str] = set()
@@ -93,7 +93,7 @@ class Around:
         roster: Any = types.SimpleNamespace(owner=OWNERS.get)
         config = MeshConfig(ended_is_dead=period, forget_after=100)
         self.detector = FailureDetector(config, directory, roster, "me")
-        for name in (*heard, "lost"):
+        for name in (*seen, "lost"):
             self.links[name] = PeerState(NodeInfo(name, "r", 1, f"{name}:1", 0), 1, 0)
             self.links[name].advertised = frozenset()
             self.detector.connected(self.links[name].info, 0, was=False)
@@ -107,7 +107,7 @@ class Around:
     def refuse(self, now: int, name: str = "lost", address: str = "") -> None:
         self.detector.dial_failed(name, address, now, refused=True)
 
-    def hear(self, now: int, *names: str) -> None:
+    def see(self, now: int, *names: str) -> None:
         for name in names:
             self.links[name].last_seen = now
 
@@ -115,12 +115,12 @@ class Around:
         return self.detector.is_dead(self.links["lost"], now)
 
 
-def lost(*heard: str, period: Any = PERIOD // SECOND) -> Around:
-    """Everything that is wanted holds after the period, when the others were heard just now."""
-    around = Around(*heard, period=period)
+def lost(*seen: str, period: Any = PERIOD // SECOND) -> Around:
+    """Everything that is wanted holds after the period, when the others were seen just now."""
+    around = Around(*seen, period=period)
     around.lose()
     around.refuse(PERIOD - 1)
-    around.hear(PERIOD - 1, *heard)
+    around.see(PERIOD - 1, *seen)
     return around
 
 
@@ -137,7 +137,7 @@ def test_giving_up_proves_nothing() -> None:
     around = Around("a")
     around.lose(ended=False)
     around.refuse(PERIOD - 1)
-    around.hear(PERIOD - 1, "a")
+    around.see(PERIOD - 1, "a")
     assert not around.dead()
     around.lose()
     assert around.links["lost"].ending == EndedConnection(0)
@@ -153,7 +153,7 @@ def test_a_dial_counts_for_the_peer_of_that_name_or_address(
 ) -> None:
     around = Around("a")
     around.lose()
-    around.hear(PERIOD, "a")
+    around.see(PERIOD, "a")
     around.links["nowhere"] = PeerState(NodeInfo("nowhere", "r", 1, "", 0), 1, 0, connected=False)
     around.links["nowhere"].ending = EndedConnection(0)
     around.refuse(PERIOD - 1, name, address)
@@ -166,7 +166,7 @@ def test_a_dial_counts_for_the_peer_of_that_name_or_address(
 def test_another_process_at_its_address_is_as_good_as_a_refusal() -> None:
     around = Around("a")
     around.lose()
-    around.hear(PERIOD, "a")
+    around.see(PERIOD, "a")
     around.detector.connected(NodeInfo("lost", "r", 2, "lost:1", 0), 5, was=True)
     around.detector.connected(NodeInfo("new", "r", 2, "elsewhere:1", 0), 5, was=True)
     assert not around.dead()
@@ -178,7 +178,7 @@ def test_another_process_at_its_address_is_as_good_as_a_refusal() -> None:
     assert around.links["lost"].ending == EndedConnection(0, PERIOD - 1)
 
 
-def test_whom_a_peer_may_hear_is_not_dead() -> None:
+def test_whom_a_peer_may_see_is_not_dead() -> None:
     around = lost("a")
     around.links["a"].advertised = frozenset({"lost"})
     assert not around.dead()
@@ -187,7 +187,7 @@ def test_whom_a_peer_may_hear_is_not_dead() -> None:
     around.links["a"].unseen = ()
     around.links["a"].last_seen = PERIOD - ALIVE + 1
     assert not around.dead()
-    around.links["a"].last_seen -= 1  # nobody hears it any more
+    around.links["a"].last_seen -= 1  # nobody sees it any more
     assert not around.detector.seen_by_any(around.links["lost"], PERIOD, PERIOD)
 
 
@@ -200,7 +200,7 @@ def test_who_is_gone_says_nothing_of_others(what: str) -> None:
     assert not around.detector.seen_by_any(around.links["lost"], PERIOD, PERIOD)
 
 
-def test_whom_a_relay_has_heard_within_the_time_is_not_dead() -> None:
+def test_whom_a_relay_has_seen_within_the_time_is_not_dead() -> None:
     around = lost("a")
     around.links["lost"].relayed_at = 1
     assert not around.dead()
@@ -211,20 +211,20 @@ def test_whom_a_relay_has_heard_within_the_time_is_not_dead() -> None:
 def test_more_than_half_must_have_been_seen_since() -> None:
     around = lost("a", "b", "c")
     assert around.dead()
-    around.hear(0, "b", "c")  # before it ended: two and itself of five
+    around.see(0, "b", "c")  # before it ended: two and itself of five
     assert not around.dead()
-    around.hear(1, "b")
+    around.see(1, "b")
     around.links["b"].last_seen = PERIOD - ALIVE + 1
     assert around.dead()
 
 
 @pytest.mark.parametrize(("later", "counts"), [(1, True), (0, False)])
-def test_whom_relays_heard_lately_counts_as_seen(later: int, counts: bool) -> None:
+def test_whom_relays_saw_lately_counts_as_seen(later: int, counts: bool) -> None:
     around = lost("a")
     around.advertised |= {"others", "more"}
     now = 2 * CAUGHT_UP * ALIVE
     around.refuse(now - 1)
-    around.hear(now, "a")
+    around.see(now, "a")
     around.elsewhere.update({10: (now, True), 11: (now, True)})
     assert not around.dead(now)  # two of five: itself again, and nobody
     lately = now - CAUGHT_UP * ALIVE + later
@@ -238,7 +238,7 @@ def test_whom_relays_heard_lately_counts_as_seen(later: int, counts: bool) -> No
 
 def test_who_left_or_is_gone_is_not_missed() -> None:
     around = lost("a", "b", "c", "d")
-    around.hear(0, "b", "c", "d")
+    around.see(0, "b", "c", "d")
     assert not around.dead()
     around.gone |= {"b", "c"}
     assert not around.dead()

@@ -56,7 +56,7 @@ def test_where_no_peer_is_connected_it_is_three_rounds_and_not_a_nanosecond_more
 
 
 def test_a_mesh_that_gossips_seldom_takes_nobody_for_silent() -> None:
-    """Nothing is kept free for peers that are all heard, with a second between their rounds."""
+    """Nothing is kept free for peers that are all seen, with a second between their rounds."""
     spec = BucketSpec("b", 1000, 10)  # so many that nothing is sent before its round
     mesh = SimulatedMesh("AB", [spec], gossip_interval=1.0, latency=0.02)
     for _ in range(400):

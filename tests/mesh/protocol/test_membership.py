@@ -1,4 +1,4 @@
-"""Who is known, who is heard, who is forgotten, and what is told of it."""
+"""Who is known, who is seen, who is forgotten, and what is told of it."""
 
 from __future__ import annotations
 
@@ -64,19 +64,19 @@ def frame(**values: Any) -> wire.Frame:
 
 
 def relayed(members: Membership, name: str) -> bool:
-    """Whether a connected peer says that it does not hear this member."""
+    """Whether a connected peer says that it does not see this member."""
     return any(link.connected and name in link.unseen for link in members.links.values())
 
 
 def test_status_by_silence() -> None:
     members, _ = membership()
     members.connected(PEER, 0)
-    assert members.status("peer", ALIVE_NS - 1) == "alive"
-    assert members.status("peer", ALIVE_NS) == "suspect"
-    assert members.status("peer", DEAD_NS - 1) == "suspect"
-    assert members.status("peer", DEAD_NS) == "dead"
+    assert members.status(members.links["peer"], ALIVE_NS - 1) == "alive"
+    assert members.status(members.links["peer"], ALIVE_NS) == "suspect"
+    assert members.status(members.links["peer"], DEAD_NS - 1) == "suspect"
+    assert members.status(members.links["peer"], DEAD_NS) == "dead"
     members.disconnected(members.links["peer"], 1)
-    assert members.status("peer", 1) == "suspect"
+    assert members.status(members.links["peer"], 1) == "suspect"
 
 
 def test_members_that_must_exist_are_counted_until_the_memory_is_there() -> None:
@@ -90,7 +90,7 @@ def test_members_that_must_exist_are_counted_until_the_memory_is_there() -> None
     assert table.members[-1] == 1
 
 
-def test_a_second_process_of_a_name_is_refused_while_the_first_is_heard() -> None:
+def test_a_second_process_of_a_name_is_refused_while_the_first_is_seen() -> None:
     members, _ = membership()
     members.connected(PEER, 0)
     twin = NodeInfo("peer", "us", 10, "", 0)
@@ -132,7 +132,7 @@ def test_the_log_is_kept_for_a_silent_peer_for_a_while() -> None:
     assert not link.synced
 
 
-def test_a_peer_is_forgotten_once() -> None:
+def test_a_peer_is_forgotten_once(caplog: pytest.LogCaptureFixture) -> None:
     members, _ = membership()
     members.connected(PEER, 0)
     link = members.links["peer"]
@@ -142,7 +142,8 @@ def test_a_peer_is_forgotten_once() -> None:
     members.age(CONFIG.forget_after_ns + 1)
     assert link.forgotten
     assert members.directory.addresses(0) == []
-    assert not members.forget(link)
+    members.age(CONFIG.forget_after_ns + 2)
+    assert caplog.text.count("is forgotten") == 1
     members.connected(PEER, CONFIG.forget_after_ns + 2)
     assert not link.forgotten
     assert members.directory.addresses(0) == [PEER.address]
@@ -237,7 +238,7 @@ def test_who_died_before_a_joiner_came_is_no_member_there() -> None:
     assert died(members, GOSSIP_NS)
 
 
-def test_who_a_silent_peer_hears_is_not_taken_for_dead() -> None:
+def test_who_a_silent_peer_sees_is_not_taken_for_dead() -> None:
     members, _ = membership()
     members.connected(PEER, 0)
     members.receive(members.links["peer"], frame(members=(("third", "", 3, ""),), unseen=()), 0)
@@ -285,7 +286,7 @@ def test_a_goodbye_takes_the_peer_from_the_known() -> None:
     members.expect(1, 0)
     members.connected(PEER, 0)
     members.receive(members.links["peer"], frame(flags=wire.LEAVING), 1)
-    assert members.status("peer", 1) == "left"
+    assert members.status(members.links["peer"], 1) == "left"
     assert table.members[-1] == 1
     assert members.directory.known == {}
     assert members.reachable() == []
@@ -309,7 +310,7 @@ def test_what_peers_say_of_others_is_known_within_bounds() -> None:
     assert len(members.directory.known) == wire.MAX_MEMBERS - 1
 
 
-def test_unheard_members_are_told_and_relayed_for() -> None:
+def test_unseen_members_are_told_and_relayed_for() -> None:
     members, _ = membership()
     members.connected(PEER, 0)
     link = members.links["peer"]
@@ -329,7 +330,7 @@ def test_unheard_members_are_told_and_relayed_for() -> None:
     assert not relayed(members, "fifth")  # another process, which has said nothing yet
 
 
-def test_what_a_peer_never_heard_of_is_relayed_to_it() -> None:
+def test_what_a_peer_has_not_seen_is_relayed_to_it() -> None:
     members, _ = membership()
     members.connected(PEER, 0)
     number = members._roster.node("third")
@@ -343,7 +344,7 @@ def test_what_a_peer_never_heard_of_is_relayed_to_it() -> None:
     assert members.visibility.relay_mask()[members._roster.node("fourth")]
 
 
-def test_only_who_hears_a_member_is_believed() -> None:
+def test_only_who_sees_a_member_is_believed() -> None:
     members, _ = membership()
     members.connected(PEER, 0)
     link = members.links["peer"]
@@ -354,7 +355,7 @@ def test_only_who_hears_a_member_is_believed() -> None:
     assert members.directory.known["third"] == row
 
 
-def test_hearsay_ends_when_nobody_hears_the_member_any_more() -> None:
+def test_what_others_tell_ends_when_nobody_sees_the_member_any_more() -> None:
     members, _ = membership()
     members.connected(PEER, 0)
     link = members.links["peer"]
@@ -367,14 +368,14 @@ def test_hearsay_ends_when_nobody_hears_the_member_any_more() -> None:
     assert set(members.directory.known) == {"peer"}  # a link's own silence decides for its member
 
 
-def test_a_goodbye_is_not_undone_by_news_that_were_on_their_way() -> None:
+def test_a_goodbye_is_not_undone_by_updates_that_were_on_their_way() -> None:
     members, _ = membership()
     members.connected(PEER, 0)
     third = NodeInfo("third", "", 3, "h:1", 0)
     members.connected(third, 0)
     members.receive(members.links["third"], frame(flags=wire.LEAVING), 1)
-    news = frame(members=(("third", "", 3, "h:1"),), unseen=())
-    members.receive(members.links["peer"], news, 2)
+    update = frame(members=(("third", "", 3, "h:1"),), unseen=())
+    members.receive(members.links["peer"], update, 2)
     assert members.directory.addresses(0) == [PEER.address]
     again = frame(members=(("third", "", 4, "h:1"),), unseen=())
     members.receive(members.links["peer"], again, 3)
@@ -428,30 +429,30 @@ def test_processes_under_new_names_may_die_for_ever(ended: bool) -> None:
     assert len(table.table.origins()) < wire.MAX_ORIGINS
 
 
-def test_who_is_silent_is_not_forgotten_for_want_of_room_while_a_peer_hears_it() -> None:
+def test_who_is_silent_is_not_forgotten_for_want_of_room_while_a_peer_sees_it() -> None:
     members, _ = membership(replace(CONFIG, forget_after=3600.0))
-    heard = NodeInfo("heard", "", 50, "", 0)
-    for info in (PEER, heard):
+    seen = NodeInfo("seen", "", 50, "", 0)
+    for info in (PEER, seen):
         members.connected(info, 0)
-    members.disconnected(members.links["heard"], 0)
+    members.disconnected(members.links["seen"], 0)
     for i in range(wire.MAX_ORIGINS - 4):
         info = NodeInfo(f"n{i}", "", 100 + i, "", 0)
         members.connected(info, 0)
         members.disconnected(members.links[info.name], 0)
     now = DEAD_NS + 20 * GOSSIP_NS
     members.links["peer"].last_seen = now
-    members.receive(members.links["peer"], frame(members=(("heard", "", 50, ""),), unseen=()), now)
+    members.receive(members.links["peer"], frame(members=(("seen", "", 50, ""),), unseen=()), now)
     for later in range(20):
         members.prepare_updates(ME, now + later * GOSSIP_NS)
         members.links["peer"].last_seen = now + later * GOSSIP_NS
         members.age(now + later * GOSSIP_NS)
     forgotten = {name for name, link in members.links.items() if link.forgotten}
     assert forgotten
-    assert "heard" not in forgotten
+    assert "seen" not in forgotten
     assert "peer" not in forgotten
 
 
-def test_news_are_told_when_they_change_and_again_after_a_while() -> None:
+def test_updates_are_told_when_they_change_and_again_after_a_while() -> None:
     members, _ = membership()
     members.connected(PEER, 0)
     link = members.links["peer"]
@@ -469,7 +470,7 @@ def test_news_are_told_when_they_change_and_again_after_a_while() -> None:
     assert members.updates.due_for(link, REPEAT_NS)["members"][-1][0] == "third"
 
 
-def test_news_that_are_lost_are_told_again_soon() -> None:
+def test_updates_that_are_lost_are_told_again_soon() -> None:
     """Until they are acknowledged, or nothing comes from the peer for long."""
     members, _ = membership()
     members.connected(PEER, 0)

@@ -235,7 +235,7 @@ def test_members_are_known_by_gossip() -> None:
     assert known == {"B", "C"}
 
 
-def test_what_one_peer_is_not_heard_by_another_is_relayed() -> None:
+def test_what_one_peer_is_not_seen_by_another_is_relayed() -> None:
     mesh = mesh_of(3)
     mesh.advance(1.0)
     cut = mesh.cut
@@ -247,7 +247,7 @@ def test_what_one_peer_is_not_heard_by_another_is_relayed() -> None:
     assert mesh["C"].peek("b", "k").remaining == 75
 
 
-def test_a_newcomer_is_cautious_until_it_has_heard() -> None:
+def test_a_newcomer_warms_up_until_it_has_seen() -> None:
     mesh = mesh_of(2)
     mesh["A"].take("b", "k", 100)
     mesh.advance(1.0)

@@ -100,7 +100,7 @@ class Alone:
             links=status,
             bounded=self.bounded,
             known=lambda: known,
-            status=lambda name, now: status[name],
+            status=lambda link, now: link,
         )
         self.own = OwnName(self.table, members, "me")
         self.refusals: list[NodeConflict] = []

@@ -1,4 +1,4 @@
-"""What a node states of members that a peer does not hear, and what it believes of that."""
+"""What a node states of members that a peer does not see, and what it believes of that."""
 
 from __future__ import annotations
 
@@ -31,13 +31,13 @@ def ages_in(frames: list[bytes]) -> list[tuple[tuple[int, int], ...]]:
 
 
 def newest(mesh: SimulatedMesh, name: str, other: str) -> float:
-    """How old (s) the newest news is that a node has of another one, itself or by a relay."""
+    """How old (s) the newest update is that a node has of another one, itself or by a relay."""
     node = mesh[name].node
     link = node.links[other]
     return (mesh[name].local_ns(mesh.now_ns) - max(link.round_time, link.relayed_at)) / SECOND
 
 
-def test_where_all_hear_each_other_no_age_is_stated() -> None:
+def test_where_all_see_each_other_no_age_is_stated() -> None:
     mesh = mesh_of()
     frames = frames_to(mesh, "A")
     mesh.advance(5.0)
@@ -45,7 +45,7 @@ def test_where_all_hear_each_other_no_age_is_stated() -> None:
     assert ages_in(frames) == []
 
 
-def test_a_relay_states_the_age_of_a_member_that_a_peer_does_not_hear() -> None:
+def test_a_relay_states_the_age_of_a_member_that_a_peer_does_not_see() -> None:
     mesh = mesh_of()
     mesh.advance(1.0)
     cut(mesh, "AC")
@@ -60,7 +60,7 @@ def test_a_relay_states_the_age_of_a_member_that_a_peer_does_not_hear() -> None:
     assert newest(mesh, "A", "B") <= 0.15
 
 
-def test_whom_a_peer_has_not_told_of_it_does_not_hear() -> None:
+def test_whom_a_peer_has_not_told_of_it_does_not_see() -> None:
     """What C said before goes on then, as with one of whom it is said."""
     mesh = mesh_of()
     mesh.advance(1.0)
@@ -77,7 +77,7 @@ def test_whom_a_peer_has_not_told_of_it_does_not_hear() -> None:
     assert node.members.visibility.unseen_by(link) == ()
 
 
-def test_news_of_a_member_that_the_relay_does_not_hear_either_are_not_stated() -> None:
+def test_updates_of_a_member_that_the_relay_does_not_see_either_are_not_stated() -> None:
     mesh = mesh_of()
     mesh.advance(1.0)
     cut(mesh, "AC", "BC")
@@ -161,7 +161,7 @@ class TestBelief:
         self.state(mesh, (epoch, 100), parts=2)
         assert newest(mesh, "A", "C") >= 2.5
 
-    def test_a_member_that_is_heard_speaks_for_itself(self) -> None:
+    def test_a_member_that_is_seen_speaks_for_itself(self) -> None:
         mesh = mesh_of()
         mesh.advance(1.0)
         before = newest(mesh, "A", "C")
@@ -178,7 +178,7 @@ class TestBelief:
         assert newest(mesh, "A", "C") >= 2.5
 
     def test_of_a_process_that_was_started_again_meanwhile(self) -> None:
-        """A has never heard its new epoch itself; the node is the same."""
+        """A has never seen its new epoch itself; the node is the same."""
         mesh = mesh_of()
         mesh.advance(1.0)
         cut(mesh, "AC")

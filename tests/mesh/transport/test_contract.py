@@ -17,8 +17,9 @@ from crdtbucket.mesh.links.ejections import Ejections, EjectOrder
 from crdtbucket.mesh.links.node_key import NodeKey
 from crdtbucket.mesh.links.peer_identity import Proof
 from crdtbucket.mesh.links.peer_keys import PeerKeys
-from crdtbucket.mesh.links.session import MAX_FRAME, Kind
+from crdtbucket.mesh.links.session import Kind
 from crdtbucket.mesh.mesh_config import MeshConfig
+from crdtbucket.mesh.protocol.wire import MAX_FRAME
 from crdtbucket.mesh.transport.mesh_network import MeshNetwork
 from tests.mesh.engines.memory_engine import Broker, MemoryEngine
 from tests.mesh.engines.nats_server import NatsServer

@@ -16,6 +16,8 @@ import time
 import weakref
 from collections.abc import AsyncIterator
 from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
 
 import aiohttp
 import pytest
@@ -27,10 +29,10 @@ from crdtbucket.mesh.links import dialer, link
 from crdtbucket.mesh.links.dialer import Backoff
 from crdtbucket.mesh.links.handshake import reachable
 from crdtbucket.mesh.links.keyring import Keyring
+from crdtbucket.mesh.links.link import Link
 from crdtbucket.mesh.links.link_table import LinkTable, LinkVerdict
 from crdtbucket.mesh.links.peer_keys import PeerKeys
 from crdtbucket.mesh.links.session import (
-    MAX_FRAME,
     Handshake,
     HandshakeError,
     Kind,
@@ -39,6 +41,7 @@ from crdtbucket.mesh.links.session import (
 )
 from crdtbucket.mesh.mesh_config import MeshConfig
 from crdtbucket.mesh.node_info import NodeInfo
+from crdtbucket.mesh.protocol.wire import MAX_FRAME
 from crdtbucket.mesh.sockets import admission, mesh_tls, web_socket
 from crdtbucket.mesh.sockets.web_socket import PATH
 from crdtbucket.mesh.transport import driver, mesh_network
@@ -697,7 +700,7 @@ sys.stdin.read()
 async def test_a_flood_of_connections_is_refused_without_a_stall() -> None:
     a, b = RecordingNode("a"), RecordingNode("b", interval_ns=10_000_000)
     async with pair(a, b) as (mesh_a, _):
-        heard = mesh_a.counters.frames_in
+        seen = mesh_a.counters.frames_in
         port = mesh_a.address.rpartition(":")[2]
         flood = await asyncio.create_subprocess_exec(
             sys.executable,
@@ -725,7 +728,7 @@ async def test_a_flood_of_connections_is_refused_without_a_stall() -> None:
             gc.enable()
         assert max(stalls) < 0.02
         assert mesh_a.counters.refused["too_many_from_address"] >= 400
-        await eventually(lambda: mesh_a.counters.frames_in > heard + 10)
+        await eventually(lambda: mesh_a.counters.frames_in > seen + 10)
         assert "b" in a.linked
         assert flood.stdin is not None
         flood.stdin.close()
@@ -954,44 +957,43 @@ def test_mesh_in_a_thread_raises_in_the_caller() -> None:
 # -- the small rules
 
 
-class FakeLink:
-    def __init__(self, name: str, instance: int, dialed: bool) -> None:
-        self.peer = NodeInfo(name, "", 1, "", 0)
-        self.instance = instance
-        self.dialed = dialed
+def fake_link(name: str, instance: int, *, dialed: bool) -> Link:
+    """All that a table looks at."""
+    peer = NodeInfo(name, "", 1, "", 0)
+    return cast("Link", SimpleNamespace(peer=peer, instance=instance, dialed=dialed))
 
 
 @pytest.mark.parametrize("listener_first", [True, False])
 def test_crossed_calls_end_in_the_same_connection_at_both_ends(listener_first: bool) -> None:
     """a calls b (X) while b calls a (Y): whichever verdict arrives first, X stays at both."""
-    at_a: LinkTable[FakeLink] = LinkTable("a")
-    at_b: LinkTable[FakeLink] = LinkTable("b")
+    at_a = LinkTable("a")
+    at_b = LinkTable("b")
     b, a = NodeInfo("b", "", 1, "", 0), NodeInfo("a", "", 1, "", 0)
     mark_a, mark_b = at_a.serial(), at_b.serial()
-    if listener_first:  # both listeners accept before any dialer hears of it
+    if listener_first:  # both listeners accept before any dialer learns of it
         assert at_b.judge(a, 1, dialed=False, serial=mark_b) is LinkVerdict.NEW
-        at_b.put(FakeLink("a", 1, dialed=False))  # X
+        at_b.put(fake_link("a", 1, dialed=False))  # X
         assert at_a.judge(b, 2, dialed=False, serial=mark_a) is LinkVerdict.NEW
-        at_a.put(FakeLink("b", 2, dialed=False))  # Y
+        at_a.put(fake_link("b", 2, dialed=False))  # Y
         assert at_a.judge(b, 2, dialed=True, serial=0) is LinkVerdict.REPLACE  # X arrives at a
         assert at_b.judge(a, 1, dialed=True, serial=0) is LinkVerdict.DUPLICATE  # Y arrives at b
     else:  # Y is complete at both before b decides on X
-        at_a.put(FakeLink("b", 2, dialed=False))
-        at_b.put(FakeLink("a", 1, dialed=True))
+        at_a.put(fake_link("b", 2, dialed=False))
+        at_b.put(fake_link("a", 1, dialed=True))
         assert at_b.judge(a, 1, dialed=False, serial=mark_b) is LinkVerdict.REPLACE
         assert at_a.judge(b, 2, dialed=True, serial=0) is LinkVerdict.REPLACE
 
 
 def test_a_call_by_a_peer_that_lost_its_end_replaces_the_stale_link() -> None:
-    at_b: LinkTable[FakeLink] = LinkTable("b")
-    stale = FakeLink("c", 3, dialed=True)  # b's own call would win a race with c
+    at_b = LinkTable("b")
+    stale = fake_link("c", 3, dialed=True)  # b's own call would win a race with c
     at_b.put(stale)
     mark = at_b.serial()
     peer = stale.peer
     assert at_b.judge(peer, 3, dialed=False, serial=mark) is LinkVerdict.REPLACE
     assert at_b.judge(peer, 4, dialed=False, serial=mark) is LinkVerdict.OTHER_PROCESS
     assert at_b.judge(peer, 3, dialed=False, serial=mark - 1) is LinkVerdict.DUPLICATE
-    fresh = FakeLink("c", 3, dialed=False)
+    fresh = fake_link("c", 3, dialed=False)
     at_b.put(fresh)
     assert not at_b.remove(stale)
     assert at_b.remove(fresh)
