@@ -11,7 +11,8 @@ import hiredis
 from benchmarks.measure import Case, Comparison, Scale
 from crdtbucket.spec.bucket_spec import BucketSpec
 from crdtbucket.strong.redis.beats import Beat, RegionBeat, RegionBeats
-from crdtbucket.strong.redis.replicated import Regions, ReplicatedArguments
+from crdtbucket.strong.redis.regions import Regions
+from crdtbucket.strong.redis.replicated import ReplicatedArguments
 from crdtbucket.strong.redis.script import Arguments, ScriptCall, owner_name
 from tests.strong.backends import Line
 from tests.strong.redis_server import Server

@@ -110,6 +110,7 @@ def envoy(loop: Loop, *, limited: bool) -> Iterator[Run]:
     from crdtbucket.http.server.app import Api
     from crdtbucket.http.server.envoy_service import EnvoyService
     from crdtbucket.http.server.serve_settings import ServeSettings
+    from crdtbucket.http.server.siblings import Siblings
 
     def question(address: str) -> bytes:
         entries = [{"key": b"user", "value": address.encode()}]
@@ -129,7 +130,7 @@ def envoy(loop: Loop, *, limited: bool) -> Iterator[Run]:
 
     async def begin_ours(file: Path) -> tuple[Any, str]:
         settings = ServeSettings(grpc="127.0.0.1:0")
-        api = Api(Limiter.from_file(file), settings)
+        api = Api(Limiter.from_file(file), settings, Siblings())
         service = EnvoyService(api.descriptors, api.quotas, api.tokens, settings, shared=False)
         service.bind()
         await service.start()

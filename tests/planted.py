@@ -275,8 +275,8 @@ MUTATIONS = (
     Mutation(
         "one_region_s_redis_excuses_what_the_mesh_told",
         "demo",
-        "if happened.one_store:",
-        "if True:",
+        "if happened.ratio is not None:\n            bounds",
+        "if True:\n            bounds",
         suite("demo/test_strong_verdict", "excuses_nothing"),
     ),
     Mutation(

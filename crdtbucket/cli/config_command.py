@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from crdtbucket.config import Config
-    from crdtbucket.config.compare import Comparison
     from crdtbucket.config.outlook import Fleet, Outlook, Share
 
 FAULTS = 1
@@ -112,8 +111,7 @@ def diff(old: str, new: str, json_: bool) -> None:
     if json_:
         click.echo(json.dumps(found.as_dict(), ensure_ascii=False))
     else:
-        for line in _difference_lines(found):
-            click.echo(line)
+        click.echo("\n".join(found.lines()))
     sys.exit(0 if found.same else DIFFERENT)
 
 
@@ -152,16 +150,17 @@ def plan(file: str, against: str | None, nodes: tuple[int, ...], json_: bool) ->
     changes = None if against is None else compare(load_config(against), found)
     rows = outlook(found, nodes)
     if json_:
-        told = None if changes is None else changes.as_dict()
-        buckets = [row.as_dict() for row in rows]
-        head = {"version": found.version, "hash": found.hash}
-        stages = {"changes": told, "rollout": effective(found).get("rollout")}
-        click.echo(json.dumps({**head, **stages, "buckets": buckets}, ensure_ascii=False))
+        document = {
+            "version": found.version,
+            "hash": found.hash,
+            "changes": None if changes is None else changes.as_dict(),
+            "rollout": effective(found).get("rollout"),
+            "buckets": [row.as_dict() for row in rows],
+        }
+        click.echo(json.dumps(document, ensure_ascii=False))
         return
     if changes is not None:
-        for line in _difference_lines(changes):
-            click.echo(line)
-        click.echo()
+        click.echo("\n".join([*changes.lines(), ""]))
     click.echo(f"{file}: {_summary(found)}")
     for note in _notes(found):
         click.echo(f"note: {note}")
@@ -202,28 +201,13 @@ def _replicated(own: str | None, regions: Sequence[str]) -> Iterator[str]:
     from crdtbucket.strong.redis.regions import ASSUMPTIONS, others
 
     if own is None:
-        told = ", ".join(regions)
-        yield f"region is missing: add region: with one of {told}, or give it as --region"
-        yield f"the keys of each region are read in all of them: {told}"
+        named = ", ".join(regions)
+        yield f"region is missing: add region: with one of {named}, or give it as --region"
+        yield f"the keys of each region are read in all of them: {named}"
     else:
         read = ", ".join(others(own, regions)) or "no other region"
         yield f"keys of region {own} are written to this Redis, and copies of {read} are read there"
     yield from ASSUMPTIONS
-
-
-def _difference_lines(found: Comparison) -> Iterator[str]:
-    old, new = found.version, found.hash
-    if found.same:
-        yield f"nothing changes: version {old[1]}, hash {new[1]}"
-        return
-    yield f"version {old[0]} -> {old[1]}, hash {new[0]} -> {new[1]}"
-    for change in found.buckets:
-        yield f"{change.bucket}: {change.change}"
-        yield from (f"  {words}" for words in change.words)
-    if found.settings:
-        yield "settings: changed"
-        yield from (f"  {one.words}" for one in found.settings)
-    yield from (f"warning: {warning}" for warning in found.warnings)
 
 
 def _stages(found: Config) -> Iterator[str]:
@@ -255,25 +239,20 @@ def _yaml(tree: dict[str, Any]) -> str:
 def _print_outlook(row: Outlook) -> None:
     from rich.console import Console
 
-    console = Console(highlight=False, soft_wrap=True)
-    lines = [f"{row.bucket}: {row.limit}, of all nodes together ({row.consistency})"]
-    lines.append(f"  empty to full in {_seconds(row.seconds_to_full)}")
+    click.echo(f"\n{row.bucket}: {row.limit}, of all nodes together ({row.consistency})")
+    click.echo(f"  empty to full in {_seconds(row.seconds_to_full)}")
     if row.memory_bytes is not None:
         size = f"{row.memory_bytes / 2**20:,.1f} MiB"
-        lines.append(f"  {row.max_keys:,} keys take {size} on each node (up to four nodes)")
+        click.echo(f"  {row.max_keys:,} keys take {size} on each node (up to four nodes)")
     if row.on_outage in ("allow", "deny"):
         effect = "all" if row.on_outage == "allow" else "nothing"
-        lines.append(f"  in an outage of Redis: {effect} is admitted")
-    console.print()
-    for line in lines:
-        console.print(line, markup=False)
-    console.print(_fleets(row.fleets, row.refill_interval))
+        click.echo(f"  in an outage of Redis: {effect} is admitted")
+    Console(highlight=False, soft_wrap=True).print(_fleets(row.fleets, row.refill_interval))
 
 
 def _fleets(fleets: Iterable[Fleet], interval: str) -> Table:
     from rich.table import Table
 
-    table = Table(box=None, padding=(0, 2), header_style="")
     rows = list(fleets)
     columns: list[tuple[str, list[Share | None]]] = [
         ("static split, each", [one.split for one in rows]),
@@ -282,8 +261,8 @@ def _fleets(fleets: Iterable[Fleet], interval: str) -> Table:
         ("all cut off, all", [one.cut_off for one in rows]),
     ]
     columns = [(head, shares) for head, shares in columns if any(shares)]
-    table.add_column("nodes", justify="right")
-    for head, _ in columns:
+    table = Table(box=None, padding=(0, 2), header_style="")
+    for head in ("nodes", *(head for head, _ in columns)):
         table.add_column(head, justify="right")
     for number, one in enumerate(rows):
         cells = (shares[number] for _, shares in columns)

@@ -6,13 +6,16 @@ import asyncio
 import json
 import sys
 from collections.abc import Iterable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from crdtbucket.cli.node_options import token_of, token_options
+from crdtbucket.cli.node_options import ask_all, token_of, token_options
 from crdtbucket.cli.options import FiniteRange
 from crdtbucket.cli.terminal_text import printable
+
+if TYPE_CHECKING:
+    from crdtbucket.cli.node_client import NodeClient
 
 WRONG = 1
 NODE_TIMEOUT_S = 15.0
@@ -68,7 +71,7 @@ def doctor(
 
             results = await examine(file, node=node, region=region, listen=listen, timeout=timeout)
             found.append(("", [one.as_dict() for one in results]))
-        return found + await asyncio.gather(*(_ask(url, secret) for url in dict.fromkeys(urls)))
+        return found + await ask_all(urls, secret, NODE_TIMEOUT_S, _own_checks)
 
     found = asyncio.run(examined())
     well = all(one["level"] != "wrong" for _, checks in found for one in checks)
@@ -81,15 +84,14 @@ def doctor(
     sys.exit(0 if well else WRONG)
 
 
-async def _ask(url: str, token: str | None) -> tuple[str, Checks]:
-    from crdtbucket.cli.node_client import NodeClient, Unreachable  # aiohttp: where it is used
+async def _own_checks(node: NodeClient) -> Checks:
+    from crdtbucket.cli.node_client import Unreachable  # aiohttp: where it is used
 
-    async with NodeClient(url, token, timeout=NODE_TIMEOUT_S) as node:
-        try:
-            answer = await node.doctor()
-        except Unreachable as error:
-            return node.url, [{"subject": "node", "level": "wrong", "text": str(error)}]
-        return node.url, [_plain(one) for one in answer["checks"] if isinstance(one, dict)]
+    try:
+        answer = await node.doctor()
+    except Unreachable as error:
+        return [{"subject": "node", "level": "wrong", "text": str(error)}]
+    return [_plain(one) for one in answer["checks"] if isinstance(one, dict)]
 
 
 def _plain(check: dict[str, Any]) -> dict[str, str]:

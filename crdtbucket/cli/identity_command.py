@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import os
 import sys
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from crdtbucket.cli.command_group import CommandGroup
-from crdtbucket.cli.node_options import nodes_options, token_of, token_options
+from crdtbucket.cli.node_options import NodesOptions, nodes_options
+from crdtbucket.cli.options import with_options
 from crdtbucket.cli.signing_options import SigningOptions, signing_options
+
+if TYPE_CHECKING:
+    from crdtbucket.cli.node_client import NodeClient
 
 TAKEN = ("taken, and passed on", "held already")
 
@@ -78,10 +81,7 @@ def make(path: str) -> None:
     click.echo(key.fingerprint)
 
 
-def _ordering(command: Any) -> Any:
-    for option in (nodes_options, token_options, signing_options(required=True)):
-        command = option(command)
-    return click.argument("subject")(command)
+_ordering = with_options(click.argument("subject"), signing_options(required=True), nodes_options)
 
 
 @identity.command()
@@ -122,12 +122,10 @@ def _order(
     to: str | None = None,
     subject: str,
     signing: SigningOptions,
-    urls: tuple[str, ...],
-    timeout: float,
+    nodes: NodesOptions,
     json_: bool,
-    token_file: str | None,
-    token: str | None,
 ) -> None:
+    from crdtbucket.cli.node_client import NodeError  # aiohttp: where it is used
     from crdtbucket.mesh.links.ejections import EjectOrder
 
     key, mesh_name, number = signing.key(), signing.mesh_name, signing.number
@@ -135,7 +133,16 @@ def _order(
         order = EjectOrder.sign(key, mesh_name, subject, number, ejected=ejected)
     else:
         order = EjectOrder.rebind(key, mesh_name, subject, number, to=to)
-    answers = asyncio.run(_give(urls, token_of(token_file, token), timeout, order.as_text()))
+
+    async def given(node: NodeClient) -> str:
+        """What the node said. That one is out of reach keeps no other from getting it."""
+        try:
+            answer = await node.order(order.as_text())
+        except NodeError as error:
+            return str(error).removeprefix(f"{node.url}: ")
+        return TAKEN[0] if answer.get("new") is True else TAKEN[1]
+
+    answers = nodes.ask(given)
     if json_:
         click.echo(json.dumps(answers))
     else:
@@ -143,20 +150,3 @@ def _order(
             click.echo(f"{url}: {answer}")
     if not any(answer in TAKEN for answer in answers.values()):
         sys.exit(2)
-
-
-async def _give(
-    urls: tuple[str, ...], token: str | None, timeout: float, order: str
-) -> dict[str, str]:
-    """What each node said. That one is out of reach keeps no other from getting it."""
-    from crdtbucket.cli.node_client import NodeClient, NodeError  # aiohttp: where it is used
-
-    async def one(url: str) -> tuple[str, str]:
-        async with NodeClient(url, token, timeout=timeout) as node:
-            try:
-                answer = await node.order(order)
-            except NodeError as error:
-                return node.url, str(error).removeprefix(f"{node.url}: ")
-            return node.url, TAKEN[0] if answer.get("new") is True else TAKEN[1]
-
-    return dict(await asyncio.gather(*map(one, dict.fromkeys(urls))))

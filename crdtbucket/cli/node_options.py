@@ -2,24 +2,26 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from crdtbucket.cli.options import FiniteRange, gathered
+from crdtbucket.cli.options import FiniteRange, gathered, with_options
 
 if TYPE_CHECKING:
     from crdtbucket.cli.node_client import NodeClient
 
 F = TypeVar("F", bound=Callable[..., Any])
+T = TypeVar("T")
 
 URL = "http://127.0.0.1:7980"
 TOKEN = "CRDTBUCKET_TOKEN"
 
-_TOKEN_OPTIONS = (
+token_options = with_options(
     click.option(
         "--token-file", type=click.Path(exists=True, dir_okay=False), default=None,
         help=f"File with the token to show [default: the environment's {TOKEN}].",
@@ -30,59 +32,99 @@ _TOKEN_OPTIONS = (
         f"processes: prefer --token-file or {TOKEN}.",
     ),
 )  # fmt: skip
-
-
-def _timeout_and_json(command: F) -> F:
-    for option in (
-        click.option("--json", "json_", is_flag=True, help="Print JSON."),
-        click.option(
-            "--timeout", type=FiniteRange(0.05, 3600), default=5.0, show_default=True,
-            help="How long an answer is waited for, seconds.",
-        ),
-    ):  # fmt: skip
-        command = option(command)
-    return command
+"""A token, of one of its three sources."""
+_TIMEOUT_AND_JSON = (
+    click.option(
+        "--timeout", type=FiniteRange(0.05, 3600), default=5.0, show_default=True,
+        help="How long an answer is waited for, seconds.",
+    ),
+    click.option("--json", "json_", is_flag=True, help="Print JSON."),
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
-class NodeOptions:
-    """The values of the options of `node_options`."""
+class AskingOptions:
+    """How nodes are asked."""
 
-    url: str
     timeout: float
     token_file: str | None
     token: str | None = field(repr=False)
+
+    @property
+    def secret(self) -> str | None:
+        """The token; None where there is none."""
+        return token_of(self.token_file, self.token)
+
+
+@dataclass(frozen=True)
+class NodesOptions(AskingOptions):
+    """The values of the options of `nodes_options`."""
+
+    urls: tuple[str, ...]
+
+    def ask(self, question: Callable[[NodeClient], Awaitable[T]]) -> dict[str, T]:
+        """The answers of all nodes, by their URLs."""
+        return dict(asyncio.run(ask_all(self.urls, self.secret, self.timeout, question)))
+
+
+@dataclass(frozen=True)
+class NodeOptions(AskingOptions):
+    """The values of the options of `node_options`."""
+
+    url: str
 
     def client(self) -> NodeClient:
         """A client of the node."""
         from crdtbucket.cli.node_client import NodeClient  # aiohttp: for those who use it
 
-        return NodeClient(self.url, token_of(self.token_file, self.token), timeout=self.timeout)
+        return NodeClient(self.url, self.secret, timeout=self.timeout)
+
+    def ask(self, question: Callable[[NodeClient], Awaitable[T]]) -> T:
+        """The answer of the node."""
+        [(_, answer)] = asyncio.run(ask_all([self.url], self.secret, self.timeout, question))
+        return answer
 
 
 def node_options(command: F) -> F:
     """Where the node is, and a token, which the command gets as one `node`; and the form of the
     output."""
-    command = _timeout_and_json(gathered(NodeOptions, "node")(command))
-    command = click.option(
-        "--url", metavar="URL", default=URL, show_default=True, help="Where the node serves."
+    return with_options(
+        token_options,
+        click.option(
+            "--url", metavar="URL", default=URL, show_default=True, help="Where the node serves."
+        ),
+        *_TIMEOUT_AND_JSON,
+        gathered(NodeOptions, "node"),
     )(command)
-    return token_options(command)
 
 
 def nodes_options(command: F) -> F:
-    """The same for any number of nodes."""
-    return click.option(
-        "--url", "urls", metavar="URL", multiple=True, default=(URL,), show_default=True,
-        help="Where the node serves; more than one are asked one beside the other.",
-    )(_timeout_and_json(command))  # fmt: skip
+    """The same for any number of nodes, as one `nodes`."""
+    return with_options(
+        token_options,
+        click.option(
+            "--url", "urls", metavar="URL", multiple=True, default=(URL,), show_default=True,
+            help="Where the node serves; more than one are asked one beside the other.",
+        ),
+        *_TIMEOUT_AND_JSON,
+        gathered(NodesOptions, "nodes"),
+    )(command)  # fmt: skip
 
 
-def token_options(command: F) -> F:
-    """A token, of one of its three sources."""
-    for option in reversed(_TOKEN_OPTIONS):
-        command = option(command)
-    return command
+async def ask_all(
+    urls: Iterable[str],
+    token: str | None,
+    timeout: float,
+    question: Callable[[NodeClient], Awaitable[T]],
+) -> list[tuple[str, T]]:
+    """The answers of several nodes, which are asked one beside the other."""
+    from crdtbucket.cli.node_client import NodeClient  # aiohttp: for those who use it
+
+    async def one(url: str) -> tuple[str, T]:
+        async with NodeClient(url, token, timeout=timeout) as node:
+            return node.url, await question(node)
+
+    return await asyncio.gather(*map(one, dict.fromkeys(urls)))
 
 
 def token_of(token_file: str | None, token: str | None) -> str | None:

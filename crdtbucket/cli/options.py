@@ -23,6 +23,17 @@ class FiniteRange(click.FloatRange):
         return number
 
 
+def with_options(*options: Callable[[F], F]) -> Callable[[F], F]:
+    """Adds these options to a command, in this order in its help."""
+
+    def decorated(command: F) -> F:
+        for option in reversed(options):
+            command = option(command)
+        return command
+
+    return decorated
+
+
 def gathered(kind: type, name: str) -> Callable[[F], F]:
     """Passes the options that are named like the fields of a dataclass as one object of it."""
 

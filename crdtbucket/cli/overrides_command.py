@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -13,6 +12,9 @@ from crdtbucket.cli.node_options import NodeOptions, node_options
 from crdtbucket.cli.signing_options import SigningOptions, signing_options
 from crdtbucket.cli.terminal_text import printable
 from crdtbucket.spec.bucket_spec import canonical_name
+
+if TYPE_CHECKING:
+    from crdtbucket.cli.node_client import NodeClient
 
 PAGE = 1_000
 WHEN = ": needed where the node is in a mesh"
@@ -32,18 +34,17 @@ def overrides() -> None:
 def listing(bucket: str | None, node: NodeOptions, json_: bool) -> None:
     """List the limits that are given, by bucket and key."""
 
-    async def run() -> list[dict[str, Any]]:
+    async def all_pages(asked: NodeClient) -> list[dict[str, Any]]:
         found: list[dict[str, Any]] = []
-        async with node.client() as asked:
-            after = None
-            while True:
-                page = await asked.overrides(bucket, after, PAGE)
-                found += page["overrides"]
-                after = page.get("next")
-                if after is None:
-                    return found
+        after = None
+        while True:
+            page = await asked.overrides(bucket, after, PAGE)
+            found += page["overrides"]
+            after = page.get("next")
+            if after is None:
+                return found
 
-    found = asyncio.run(run())
+    found = node.ask(all_pages)
     if json_:
         click.echo(json.dumps(found))
         return
@@ -98,11 +99,7 @@ def _change(
         )
         order = signed.as_text()
 
-    async def run() -> dict[str, Any]:
-        async with node.client() as asked:
-            return await asked.override(bucket, key, limit, order)
-
-    answer = asyncio.run(run())
+    answer = node.ask(lambda asked: asked.override(bucket, key, limit, order))
     if json_:
         click.echo(json.dumps(answer))
     else:

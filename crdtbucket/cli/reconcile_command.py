@@ -22,6 +22,12 @@ from crdtbucket.reconcile.findings import Report
 
 Once = Callable[[Callable[[float], None], Callable[[], bool]], Coroutine[Any, Any, Report]]
 """One run; see `crdtbucket.reconcile.asked_fleet.reconcile`."""
+COLUMNS = {
+    "keys": "keys", "behind: keys": "behind_keys", "tokens": "behind_tokens",
+    "refunds": "behind_refunds", "debt charged": "charged", "left": "left_tokens",
+    "refused": "refused",
+}  # fmt: skip
+"""Fields of a holder, by the heads of their columns."""
 INTERRUPTED = 130
 INCOMPLETE = 1
 
@@ -147,22 +153,11 @@ def _print(report: Report, json_: bool) -> None:
         return
     table = Table(box=None, pad_edge=False, header_style="")
     table.add_column("who")
-    heads = ("keys", "behind: keys", "tokens", "refunds", "debt charged", "left", "refused")
-    for head in heads:
+    for head in COLUMNS:
         table.add_column(head, justify="right")
     for one in report.holders:
-        if one.error is not None and not one.keys:
-            continue
-        numbers = (
-            one.keys,
-            one.behind_keys,
-            one.behind_tokens,
-            one.behind_refunds,
-            one.charged,
-            one.left_tokens,
-            one.refused,
-        )
-        table.add_row(one.name, *(f"{number:,}" for number in numbers))
+        if one.error is None or one.keys:
+            table.add_row(one.name, *(f"{getattr(one, field):,}" for field in COLUMNS.values()))
     console = Console(highlight=False, soft_wrap=True)
     if table.row_count:
         console.print(table)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import sys
 from collections.abc import Iterator, Mapping
@@ -16,6 +15,7 @@ from crdtbucket.cli.terminal_text import printable, seconds
 from crdtbucket.errors import CrdtbucketError
 
 if TYPE_CHECKING:
+    from crdtbucket.cli.node_client import NodeClient
     from crdtbucket.mesh.links.command_orders import CommandOrder
 
 STOPPED = 1
@@ -38,20 +38,19 @@ def rollout(action: str, signing: SigningOptions, node: NodeOptions, json_: bool
     rolled back; of the others 0; 2 for an error.
     """
 
-    async def run() -> Any:
-        async with node.client() as asked:
-            if action == "status" or signing.key_file is not None:
-                state = (await asked.status()).get("rollout")
-                if action == "status":
-                    return state
-                order = _signed(action, state, signing)
-                await asked.order(order.as_text())
-                if not json_:
-                    click.echo(f"signed: {order.in_words()}")
-                return (await asked.status()).get("rollout")
+    async def moved(asked: NodeClient) -> Any:
+        if action != "status" and signing.key_file is None:
             return await asked.rollout(action)
+        state = (await asked.status()).get("rollout")
+        if action == "status":
+            return state
+        order = _signed(action, state, signing)
+        await asked.order(order.as_text())
+        if not json_:
+            click.echo(f"signed: {order.in_words()}")
+        return (await asked.status()).get("rollout")
 
-    answer = asyncio.run(run())
+    answer = node.ask(moved)
     if json_:
         click.echo(json.dumps(answer))
     else:
@@ -95,8 +94,8 @@ def in_words(state: Mapping[str, Any]) -> Iterator[str]:
     yield f"  on this node: {_number(state, 'percent'):.0f}% of the keys"
     buckets = state.get("buckets")
     for name, sides in buckets.items() if isinstance(buckets, Mapping) else ():
-        told = [f"{side} {_side(sides.get(side))}" for side in ("old", "new")]
-        yield f"  {printable(str(name))}: {', '.join(told)}"
+        counts = [f"{side} {_side(sides.get(side))}" for side in ("old", "new")]
+        yield f"  {printable(str(name))}: {', '.join(counts)}"
 
 
 def _side(side: Any) -> str:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from crdtbucket.cli.options import gathered
+from crdtbucket.cli.options import gathered, with_options
 
 if TYPE_CHECKING:
     from crdtbucket.mesh.links.node_key import NodeKey
@@ -45,23 +45,18 @@ class SigningOptions:
 def signing_options(*, required: bool, when: str = "") -> Callable[[F], F]:
     """With what is signed, which the command gets as one `signing`. `when`: it is needed."""
 
-    def decorated(command: F) -> F:
-        command = gathered(SigningOptions, "signing")(command)
-        for option in (
-            click.option(
-                "--counter", type=click.IntRange(1, 2**63 - 1), default=None,
-                help="Above that of every earlier order about the same [default: the time in ms].",
-            ),
-            click.option(
-                "--mesh-name", default="mesh", show_default=True,
-                help="The mesh.mesh_name of the nodes.",
-            ),
-            click.option(
-                "--key", "key_file", type=click.Path(dir_okay=False), required=required,
-                help=f"File with the operator's private key, one of mesh.operator_keys{when}.",
-            ),
-        ):  # fmt: skip
-            command = option(command)
-        return command
-
-    return decorated
+    return with_options(
+        click.option(
+            "--key", "key_file", type=click.Path(dir_okay=False), required=required,
+            help=f"File with the operator's private key, one of mesh.operator_keys{when}.",
+        ),
+        click.option(
+            "--mesh-name", default="mesh", show_default=True,
+            help="The mesh.mesh_name of the nodes.",
+        ),
+        click.option(
+            "--counter", type=click.IntRange(1, 2**63 - 1), default=None,
+            help="Above that of every earlier order about the same [default: the time in ms].",
+        ),
+        gathered(SigningOptions, "signing"),
+    )  # fmt: skip

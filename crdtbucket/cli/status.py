@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import sys
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 from rich.table import Table
 
 from crdtbucket.cli.node_health import SILENT, NodeReport, faults, strangers, unprotected
-from crdtbucket.cli.node_options import TOKEN, nodes_options, token_of, token_options
+from crdtbucket.cli.node_options import TOKEN, NodesOptions, nodes_options
 from crdtbucket.cli.options import FiniteRange
 from crdtbucket.cli.screen import console, name, table
 from crdtbucket.cli.terminal_text import seconds
+
+if TYPE_CHECKING:
+    from crdtbucket.cli.node_client import NodeClient
 
 WRONG = 1
 NO_TOKEN = (
@@ -32,16 +34,8 @@ Answer = Mapping[str, Any] | str
     "--max-lag", type=FiniteRange(0, 3600), default=2.0, show_default=True,
     help="How old a peer's last update may be before it counts as wrong, seconds.",
 )  # fmt: skip
-@token_options
 @nodes_options
-def status(
-    urls: tuple[str, ...],
-    timeout: float,
-    json_: bool,
-    max_lag: float,
-    token_file: str | None,
-    token: str | None,
-) -> None:
+def status(nodes: NodesOptions, json_: bool, max_lag: float) -> None:
     """Show nodes, the modes of their buckets, versions, peers and lag, and what is wrong.
 
     A node tells what it knows of its peers; with several --url each is asked itself. Without the
@@ -49,33 +43,28 @@ def status(
     Exit status: 0 when all is well, 1 when something is wrong (a node out of reach, fallback, a
     dead peer, lag, a version split), 2 for an error such as a wrong token.
     """
-    secret = token_of(token_file, token)
-    answers = asyncio.run(_ask(urls, secret, timeout))
-    nodes = [NodeReport.of(url, one) for url, one in answers.items() if not isinstance(one, str)]
-    wrong = [one for one in answers.values() if isinstance(one, str)] + faults(nodes, max_lag)
-    notes = strangers(nodes) + unprotected(nodes)
+    answers = nodes.ask(_status)
+    seen = [NodeReport.of(url, one) for url, one in answers.items() if not isinstance(one, str)]
+    wrong = [one for one in answers.values() if isinstance(one, str)] + faults(seen, max_lag)
+    notes = strangers(seen) + unprotected(seen)
     if json_:
         asked = [{"url": url, **_as_dict(one)} for url, one in answers.items()]
         note = "; ".join(notes)
         click.echo(json.dumps({"ok": not wrong, "wrong": wrong, "note": note, "nodes": asked}))
     else:
-        _print(nodes, wrong, notes)
-        if secret is None:
+        _print(seen, wrong, notes)
+        if nodes.secret is None:
             click.echo(NO_TOKEN, err=True)
     sys.exit(WRONG if wrong else 0)
 
 
-async def _ask(urls: tuple[str, ...], token: str | None, timeout: float) -> dict[str, Answer]:
-    from crdtbucket.cli.node_client import NodeClient, Unreachable  # aiohttp: where it is used
+async def _status(node: NodeClient) -> Answer:
+    from crdtbucket.cli.node_client import Unreachable  # aiohttp: where it is used
 
-    async def one(url: str) -> tuple[str, Answer]:
-        async with NodeClient(url, token, timeout=timeout) as node:
-            try:
-                return node.url, await node.status()
-            except Unreachable as error:
-                return node.url, str(error)
-
-    return dict(await asyncio.gather(*map(one, dict.fromkeys(urls))))
+    try:
+        return await node.status()
+    except Unreachable as error:
+        return str(error)
 
 
 def _as_dict(answer: Answer) -> Mapping[str, Any]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import sys
 from typing import Any
@@ -57,11 +56,7 @@ def reset(bucket: str, key: str, signing: SigningOptions, node: NodeOptions, jso
     """
     order = None if signing.key_file is None else _signed_reset(bucket, key, signing)
 
-    async def run() -> dict[str, Any]:
-        async with node.client() as asked:
-            return await (asked.reset(bucket, key) if order is None else asked.order(order))
-
-    answer = asyncio.run(run())
+    answer = node.ask(lambda n: n.reset(bucket, key) if order is None else n.order(order))
     if json_:
         click.echo(json.dumps(answer))
         return
@@ -81,11 +76,7 @@ def _signed_reset(bucket: str, key: str, signing: SigningOptions) -> str:
 
 
 def _decide(what: str, bucket: str, key: str, cost: int, node: NodeOptions, json_: bool) -> None:
-    async def run() -> dict[str, Any]:
-        async with node.client() as asked:
-            return await asked.decide(what, bucket, key, cost)
-
-    decision = asyncio.run(run())
+    decision = node.ask(lambda asked: asked.decide(what, bucket, key, cost))
     click.echo(json.dumps(decision) if json_ else in_words(decision))
     sys.exit(0 if decision["allowed"] else DENIED)
 

@@ -67,6 +67,21 @@ class Comparison:
         """Whether nothing differs."""
         return not (self.buckets or self.settings) and self.version[0] == self.version[1]
 
+    def lines(self) -> Iterator[str]:
+        """The differences for people."""
+        old, new = self.version, self.hash
+        if self.same:
+            yield f"nothing changes: version {old[1]}, hash {new[1]}"
+            return
+        yield f"version {old[0]} -> {old[1]}, hash {new[0]} -> {new[1]}"
+        for change in self.buckets:
+            yield f"{change.bucket}: {change.change}"
+            yield from (f"  {words}" for words in change.words)
+        if self.settings:
+            yield "settings: changed"
+            yield from (f"  {one.words}" for one in self.settings)
+        yield from (f"warning: {warning}" for warning in self.warnings)
+
     def as_dict(self) -> dict[str, Any]:
         """Plain dicts and lists, for JSON."""
         return {"same": self.same, **asdict(self)}

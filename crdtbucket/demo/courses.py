@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping, Sequence
 from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
@@ -10,12 +11,12 @@ from typing import Any
 from crdtbucket.base.clock import NS_PER_SECOND, now_ns
 from crdtbucket.demo import words
 from crdtbucket.demo.accounts import Accounts
-from crdtbucket.demo.demo_network import DemoNetwork
+from crdtbucket.demo.demo_network import DemoNetwork, RegionNetwork
 from crdtbucket.demo.demo_redis import DemoStore
 from crdtbucket.demo.engine_network import EngineNetwork
 from crdtbucket.demo.happened import Happened, RedisOutage, RegionCut
 from crdtbucket.demo.modes import ACTS, PATIENCE, REGIONAL_PATIENCE
-from crdtbucket.demo.processes import Report
+from crdtbucket.demo.processes import Report, free_port
 from crdtbucket.demo.region_stores import RegionStores
 from crdtbucket.demo.traffic import CUT_REGION, REGIONS, Phase, Traffic, phases, redis_phases
 from crdtbucket.spec.bucket_spec import BucketSpec
@@ -27,9 +28,17 @@ STALL_S = 1.0
 
 
 class Course:
-    """One kind of run. The base does what both kinds have in common."""
+    """One kind of run. The base does what all kinds have in common."""
 
-    has_redis = False
+    stores: DemoStore | RegionStores | None = None
+    """The Redis of the run."""
+    records: Sequence[Mapping[str, int]] | None = None
+    """Tokens by epoch, as each Redis held them when it was looked at."""
+
+    def network(self) -> DemoNetwork:
+        """The network between the regions. Ports are chosen as late as can be, so that nobody else
+        takes them meanwhile."""
+        return RegionNetwork({region: free_port() for region in REGIONS}, DELAY_S)
 
     async def prepare(self, stack: AsyncExitStack, accounts: Accounts) -> None:
         """Starts what the regions need before they start."""
@@ -51,8 +60,17 @@ class Course:
         raise NotImplementedError
 
     async def settled(self, accounts: Accounts) -> bool:
-        """Whether all that happened is over, when the regions agree."""
-        return True
+        """Whether all that happened is over, when the regions agree: with a Redis, whether each
+        holds just what they know."""
+        if self.stores is None:
+            return True
+        reports = settled_reports(accounts)
+        found = await self.stores.records(reports[0]["redis"]["key"]) if reports else None
+        if found is None:
+            return False
+        self.records = found
+        known = {epoch: n for epoch, n in reports[0]["known"].items() if n}
+        return all(one == known for one in found)
 
     def happened(self) -> Happened:
         """What was done, for the verdict."""
@@ -64,7 +82,7 @@ class Course:
 
     def switches(self, accounts: Accounts, start_ns: int) -> tuple[str, ...] | None:
         """All changes of mode so far, in words; None in a run without Redis."""
-        if not self.has_redis:
+        if self.stores is None:
             return None
         return tuple(words.switch_line(one, start_ns) for one in accounts.switches)
 
@@ -106,7 +124,7 @@ class CutCourse(Course):
 
     def happened(self) -> RegionCut:
         """When the region was cut off."""
-        return RegionCut(*self._cut_ns)
+        return RegionCut(*self._cut_ns, self.records)
 
     def cut(self) -> str | None:
         """The region that is cut off now."""
@@ -116,9 +134,14 @@ class CutCourse(Course):
 class EngineCourse(CutCourse):
     """The regions meet at NATS: its gateway is cut for a while, and then a server stalls."""
 
-    def __init__(self, network: EngineNetwork) -> None:
+    def __init__(self) -> None:
+        """Raises `DemoError` without a server."""
         super().__init__()
-        self._network = network
+        self._network = EngineNetwork(DELAY_S)
+
+    def network(self) -> DemoNetwork:
+        """Two clusters, and a gateway."""
+        return self._network
 
     def setting(self, file_mode: str, accounts: Accounts) -> str:
         """How they are linked."""
@@ -135,13 +158,10 @@ class EngineCourse(CutCourse):
 class RedisCourse(Course):
     """The regions ask a Redis, which is made slow, taken away and given back."""
 
-    has_redis = True
-
     def __init__(self, redis: str) -> None:
         """Raises `DemoError` when there is no Redis to use."""
-        self.store = DemoStore(redis)
+        self.stores = self._store = DemoStore(redis)
         self._acts_ns: dict[str, int] = {}
-        self._records: dict[str, int] = {}
 
     def parts(self, seconds: float) -> list[Phase]:
         """A burst, then Redis is slow, gone, and back."""
@@ -152,20 +172,20 @@ class RedisCourse(Course):
 
         async def remove() -> None:
             latest = [account.latest for account in accounts.each]
-            told = [report["redis"] for report in latest if report is not None]
-            keys = {key for redis in told for key in (redis["key"], *redis["others"])}
-            await self.store.stop(sorted(keys))
+            stores = [report["redis"] for report in latest if report is not None]
+            keys = {key for redis in stores for key in (redis["key"], *redis["others"])}
+            await self._store.stop(sorted(keys))
 
         stack.push_async_callback(remove)
-        await self.store.start()
+        await self._store.start()
 
     def arguments(self, region: str) -> dict[str, dict[str, Any]]:
         """How a region reaches Redis, and when it changes its mode."""
-        return {"redis": self.store.config(), "modes": PATIENCE}
+        return {"redis": self._store.config(), "modes": PATIENCE}
 
     def setting(self, file_mode: str, accounts: Accounts) -> str:
         """Which Redis they use, and how patient they are with it."""
-        server = self.store.server
+        server = self._store.server
         program = None if server is None else Path(server.program).name
         return words.redis_setting(program, DELAY_S * 1000)
 
@@ -174,36 +194,27 @@ class RedisCourse(Course):
         for act in ACTS:
             await until(start_ns + traffic.named(act.name).start_ns)
             if act.name == "back":
-                await self.store.back()
+                await self._store.back()
             self._acts_ns[act.name] = now_ns()
             if act.name == "slow":
-                self.store.slow()
+                self._store.slow()
             elif act.name == "gone":
-                await self.store.gone()
-
-    async def settled(self, accounts: Accounts) -> bool:
-        """Whether Redis decides again, and holds what the regions hold."""
-        reports = settled_reports(accounts)
-        if not reports:
-            return False
-        self._records = await self.store.records(reports[0]["redis"]["key"])
-        return self._records == {epoch: n for epoch, n in reports[0]["known"].items() if n}
+                await self._store.gone()
 
     def happened(self) -> RedisOutage:
         """When Redis was slow, gone and back, and what it holds."""
-        return RedisOutage(self._acts_ns, self._records, Degradation().fallback_ratio)
+        [records] = self.records or [{}]
+        return RedisOutage(self._acts_ns, records, Degradation().fallback_ratio)
 
 
 class RegionsCourse(CutCourse):
     """Every region has a Redis, and one region is cut off: its mesh and its replication."""
 
-    has_redis = True
-
     def __init__(self, spec: BucketSpec) -> None:
         """`spec`: of the bucket. Raises `DemoError` when no Redis is installed."""
         super().__init__()
-        self._stores = RegionStores(DELAY_S, spec)
-        self._records: list[dict[str, int]] = [{} for _ in REGIONS]
+        self.stores = self._stores = RegionStores(DELAY_S, spec)
+        self.records = [{} for _ in REGIONS]
 
     async def prepare(self, stack: AsyncExitStack, accounts: Accounts) -> None:
         """Starts the servers and the replication between them."""
@@ -228,22 +239,6 @@ class RegionsCourse(CutCourse):
         """Heals the process' links and the replication."""
         super().join(network)
         self._stores.heal()
-
-    async def settled(self, accounts: Accounts) -> bool:
-        """Whether each Redis decides, and all three hold what the regions hold."""
-        reports = settled_reports(accounts)
-        if not reports:
-            return False
-        records = await self._stores.records(reports[0]["redis"]["key"])
-        if records is None:
-            return False
-        self._records = records
-        known = {epoch: n for epoch, n in reports[0]["known"].items() if n}
-        return all(one == known for one in records)
-
-    def happened(self) -> RegionCut:
-        """When the region was cut off, and what each Redis holds."""
-        return RegionCut(*self._cut_ns, self._records)
 
 
 def settled_reports(accounts: Accounts) -> list[Report]:

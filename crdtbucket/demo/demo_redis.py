@@ -10,13 +10,13 @@ from typing import Any
 
 from crdtbucket.demo.modes import DEADLINE_S, SLOW_S
 from crdtbucket.demo.processes import DemoError
-from crdtbucket.demo.redis_process import RedisProcess
+from crdtbucket.demo.redis_process import RedisProcess, taken_by_epoch
 from crdtbucket.errors import ConfigError, RedisUnavailable
 from crdtbucket.strong.redis.access import server_access
 from crdtbucket.strong.redis.redis_config import RedisConfig
 from crdtbucket.strong.redis.redis_connection import RedisConnection, ask
+from crdtbucket.strong.redis.replicated import read_entry
 from crdtbucket.strong.redis.resp import RedisErrorReply
-from crdtbucket.strong.redis.script import read_owner
 from crdtbucket.testing.fault_proxy import HOST, FaultProxy
 
 AUTO = "auto"
@@ -72,19 +72,15 @@ class DemoStore:
         self._proxy.delay = 0.0
         await self._proxy.up()
 
-    async def records(self, key: str) -> dict[str, int]:
+    async def records(self, key: str) -> list[dict[str, int]]:
         """Tokens taken less refunded of each process, by epoch, as the server holds them.
 
         Raises `DemoError` when it does not answer."""
         reply = await self._ask("HGETALL", key)
         if not isinstance(reply, list):
             raise DemoError(f"HGETALL was answered with {reply!r}")
-        out = {}
-        for owner, text in zip(reply[::2], reply[1::2], strict=True):
-            if owner != b"level":
-                _, taken, refunded, *_ = map(int, text.split())
-                out[f"{read_owner(owner)[0]:x}"] = taken - refunded
-        return out
+        entry = read_entry(dict(zip(reply[::2], reply[1::2], strict=True)))
+        return [taken_by_epoch(entry)]
 
     async def stop(self, keys: Iterable[str]) -> None:
         """Ends the server, or removes these keys from one that stays; closes the proxy."""

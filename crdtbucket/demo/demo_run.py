@@ -18,7 +18,6 @@ from crdtbucket.demo import words
 from crdtbucket.demo.accounts import Accounts
 from crdtbucket.demo.board import board
 from crdtbucket.demo.courses import (
-    DELAY_S,
     Course,
     CutCourse,
     EngineCourse,
@@ -26,8 +25,7 @@ from crdtbucket.demo.courses import (
     RegionsCourse,
     until,
 )
-from crdtbucket.demo.demo_network import DemoNetwork, RegionNetwork
-from crdtbucket.demo.engine_network import EngineNetwork
+from crdtbucket.demo.demo_network import DemoNetwork
 from crdtbucket.demo.modes import PER_REGION
 from crdtbucket.demo.processes import DemoError, RegionProcess, Report, free_port
 from crdtbucket.demo.region import BUCKET
@@ -84,13 +82,7 @@ class Demo:
         self.options, self.view = options, view
         self.accounts = Accounts(REGIONS)
         self.spec, self.mode = _bucket()
-        redis = options.redis
-        self._engine = EngineNetwork(DELAY_S) if options.nats else None
-        self.course: Course
-        if self._engine is not None:
-            self.course = EngineCourse(self._engine)
-        else:
-            self.course = _course(redis, self.spec)
+        self.course = EngineCourse() if options.nats else _course(options.redis, self.spec)
         parts = self.course.parts(options.seconds)
         self.traffic = plan(
             demo_trace(options.trace), self.spec, options.seconds, options.seed, parts
@@ -103,7 +95,7 @@ class Demo:
         async with AsyncExitStack() as stack:
             stack.callback(self.view.close)
             await self.course.prepare(stack, self.accounts)
-            network = self._network()
+            network = self.course.network()
             stack.push_async_callback(network.stop)
             await network.start()
             regions = self._regions(network)
@@ -119,12 +111,6 @@ class Demo:
         self.view.say("")
         self.view.say(words.AFTER)
         return Result(verdict, self.traffic)
-
-    def _network(self) -> DemoNetwork:
-        """Ports are chosen as late as can be, so that nobody else takes them meanwhile."""
-        if self._engine is not None:
-            return self._engine
-        return RegionNetwork({region: free_port() for region in REGIONS}, DELAY_S)
 
     def _regions(self, network: DemoNetwork) -> list[RegionProcess]:
         secret = secrets.token_hex(16)

@@ -5,54 +5,45 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
+from crdtbucket.demo.demo_network import DemoNetwork
 from crdtbucket.demo.nats_process import NatsProcess
 from crdtbucket.demo.processes import free_port
 from crdtbucket.demo.traffic import CUT_REGION
 from crdtbucket.testing.fault_proxy import HOST, FaultProxy
 
-HOME, AWAY = "home", "away"
+CLUSTERS = HOME, AWAY = "home", "away"
 
 
-class EngineNetwork:
+class EngineNetwork(DemoNetwork):
     """One region has a cluster of its own; a proxy stands in each way of the gateway."""
 
     def __init__(self, delay: float) -> None:
         """`delay`: of the gateway, one-way, seconds. Raises `DemoError` without a server."""
-        self._servers = {name: NatsProcess() for name in (HOME, AWAY)}
-        self._gates = {name: free_port() for name in (HOME, AWAY)}
-        self._ways = {name: FaultProxy(port, delay=delay) for name, port in self._gates.items()}
+        self._servers = {name: NatsProcess() for name in CLUSTERS}
+        self._gates = {name: free_port() for name in CLUSTERS}
+        self._gateways = {name: FaultProxy(self._gates[name], delay=delay) for name in CLUSTERS}
+        super().__init__({(name, CUT_REGION): way for name, way in self._gateways.items()})
 
     async def start(self) -> None:
         """Opens the ways, and starts both servers."""
-        for way in self._ways.values():
-            await way.start()
-        for name, other in ((HOME, AWAY), (AWAY, HOME)):
-            there = f'{{name: {other}, urls: ["nats://{HOST}:{self._ways[other].port}"]}}'
+        await super().start()
+        for name, other in (CLUSTERS, CLUSTERS[::-1]):
+            there = f'{{name: {other}, urls: ["nats://{HOST}:{self._gateways[other].port}"]}}'
             await self._servers[name].start(
                 f'gateway {{ name: {name}, listen: "{HOST}:{self._gates[name]}"',
-                f'advertise: "{HOST}:{self._ways[name].port}", connect_retries: 100',
+                f'advertise: "{HOST}:{self._gateways[name].port}", connect_retries: 100',
                 f"gateways: [{there}] }}",
             )
 
     async def stop(self) -> None:
         """Ends the servers, and closes the ways."""
         await asyncio.gather(*(one.kill() for one in self._servers.values()))
-        await asyncio.gather(*(one.stop() for one in self._ways.values()))
+        await super().stop()
 
     def mesh(self, region: str) -> dict[str, Any]:
         """The server of its cluster."""
         server = self._servers[AWAY if region == CUT_REGION else HOME]
         return {"transport": "nats", "servers": [f"nats://{HOST}:{server.port}"]}
-
-    def cut(self, region: str) -> None:
-        """Nothing passes the gateway."""
-        for way in self._ways.values():
-            way.cut()
-
-    def heal(self, region: str) -> None:
-        """The gateway is open; what was on its way arrives."""
-        for way in self._ways.values():
-            way.heal()
 
     async def stall(self, seconds: float) -> None:
         """The server of the other regions stands still, with all that it holds."""

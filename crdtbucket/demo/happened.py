@@ -22,10 +22,9 @@ class Happened:
     """When Redis was made slow, gone and back; it came back empty."""
     records: Sequence[Mapping[str, int]] | None = None
     """Tokens by epoch, as each Redis holds them at the end; None in a run without one."""
-    one_store = False
-    """Whether there is one Redis, which all nodes ask that are in strong mode."""
     ratio: float | None = None
-    """A node's share of the limit while Redis is gone; None in a run without one."""
+    """A node's share of the limit while the one Redis is gone, which all nodes ask that are in
+    strong mode; None in a run without one."""
 
     def part(self, call: DecidedCall) -> str:
         """The part of the run that a call belongs to."""
@@ -60,7 +59,6 @@ Admitted: outside of fallback. The limit: capacity + rate x time, in any window 
 in that mode; in fallback, in any window, the shares of all regions together. The bound:
 what neither the region that admitted nor, in strong mode, Redis knew of."""
     parts = tuple(f"limit, {mode}" for mode in Mode)
-    one_store = True
 
     def __init__(
         self, acts_ns: Mapping[str, int], records: Mapping[str, int], ratio: float

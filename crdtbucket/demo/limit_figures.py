@@ -67,7 +67,7 @@ def _limits(
             unknown.full()
             unsent.full()
         bounds: list[int | None] = [unknown.admitted(call)]
-        if happened.one_store:
+        if happened.ratio is not None:
             bounds.append(unsent.admitted(call))
         bound = min(bound for bound in bounds if bound is not None) + slack
         over_admission.add(call.at_ns, call.cost)

@@ -12,6 +12,8 @@ from crdtbucket.demo.server_process import ServerProcess
 from crdtbucket.errors import RedisUnavailable
 from crdtbucket.strong.redis.access import Access
 from crdtbucket.strong.redis.redis_connection import RedisConnection
+from crdtbucket.strong.redis.replicated import HeldEntry
+from crdtbucket.strong.redis.script import read_owner
 from crdtbucket.testing.fault_proxy import HOST
 
 PROGRAMS = ("redis-server", "valkey-server")
@@ -46,3 +48,11 @@ class RedisProcess(ServerProcess):
             return False
         connection.abort()
         return True
+
+
+def taken_by_epoch(entry: HeldEntry | None) -> dict[str, int]:
+    """Tokens taken less refunded of each process, by its epoch, as a key in Redis has them."""
+    return {
+        f"{read_owner(owner)[0]:x}": one.taken - one.refunded
+        for owner, one in ({} if entry is None else entry.records).items()
+    }

@@ -6,12 +6,14 @@ import asyncio
 from typing import Any
 
 from crdtbucket.demo.modes import DEADLINE_S
-from crdtbucket.demo.redis_process import RedisProcess
+from crdtbucket.demo.redis_process import RedisProcess, taken_by_epoch
 from crdtbucket.demo.traffic import REGIONS
 from crdtbucket.errors import CrdtbucketError, RedisUnavailable
 from crdtbucket.spec.bucket_spec import BucketSpec
-from crdtbucket.strong.redis.replicated import Regions, ReplicatedArguments, read_entry
-from crdtbucket.strong.redis.script import ScriptCall, owner_name, read_owner
+from crdtbucket.strong.redis.redis_connection import sent
+from crdtbucket.strong.redis.regions import Regions
+from crdtbucket.strong.redis.replicated import ReplicatedArguments, read_entry
+from crdtbucket.strong.redis.script import ScriptCall, owner_name
 from crdtbucket.testing.copy_queue import ReplicationFaults
 from crdtbucket.testing.replicated_member import ANSWER_S, ReplicatedMember
 from crdtbucket.testing.replicator import Replicator
@@ -69,28 +71,20 @@ class RegionStores:
         try:
             await self._replicator.caught_up(_CAUGHT_UP_S)
             return [await self._observed(region, key.encode()) for region in REGIONS]
-        except (RedisUnavailable, TimeoutError):
+        except (RedisUnavailable, TimeoutError, asyncio.TimeoutError):
             return None
 
     async def _observed(self, region: str, key: bytes) -> dict[str, int]:
         arguments = self._arguments[region]
         call = ScriptCall(key, 0, _OBSERVER, 1, 1, 0, 0, 0)
-        reply: asyncio.Future[object] = asyncio.get_running_loop().create_future()
         async with self._replicator.members[region].asking() as connection:
-            connection.send(arguments.eval_command(call), reply.set_result)
-            await asyncio.wait({reply}, timeout=ANSWER_S)
-            if not reply.done():
-                raise RedisUnavailable(f"the Redis of {region} did not answer", "silent")
-            answer = reply.result()
-            if isinstance(answer, CrdtbucketError):
-                raise answer
-            arguments.parse(answer)
+            waiting = sent(connection, arguments.eval_command(call))
+            reply = await asyncio.wait_for(waiting, ANSWER_S)
+            if isinstance(reply, CrdtbucketError):
+                raise reply
+            arguments.parse(reply)
         version = (await self._replicator.held(region, region)).get(arguments.regions.key(key))
-        entry = None if version is None else read_entry(version.fields)
-        return {
-            f"{read_owner(owner)[0]:x}": one.taken - one.refunded
-            for owner, one in ({} if entry is None else entry.records).items()
-        }
+        return taken_by_epoch(None if version is None else read_entry(version.fields))
 
     async def stop(self) -> None:
         """Ends the replication and the servers."""

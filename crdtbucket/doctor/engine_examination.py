@@ -8,7 +8,6 @@ import socket
 from urllib.parse import urlsplit
 
 from crdtbucket.base.address import Address
-from crdtbucket.base.hashing import shared_key
 from crdtbucket.config import Config
 from crdtbucket.doctor.diagnosis import Diagnosis, note, ok, wrong
 from crdtbucket.doctor.peer_examination import all_of, examine_peer
@@ -17,7 +16,6 @@ from crdtbucket.errors import MeshError
 from crdtbucket.mesh.engines.engine_caller import ANNOUNCED_S, EngineCaller
 from crdtbucket.mesh.engines.engines import engine_of
 from crdtbucket.mesh.mesh_config import MeshConfig
-from crdtbucket.reconcile.buckets import BucketIndex
 from crdtbucket.reconcile.observer import Observer
 
 PORTS = {"nats": 4222, "redis": 6379}
@@ -50,8 +48,7 @@ async def examine_engine(config: Config, mesh: MeshConfig, timeout: float) -> li
 async def _peers(config: Config, mesh: MeshConfig, timeout: float) -> list[Diagnosis]:
     name = f"doctor@{socket.gethostname()}"[:100]
     engine = EngineCaller(engine_of(mesh, name, random.Random()), mesh, name)
-    key = shared_key(mesh, config.redis)
-    async with Observer(mesh, BucketIndex(config, mesh), name, timeout, key, engine) as caller:
+    async with Observer.of(config, mesh, name, timeout, engine) as caller:
         if why := await engine.enter(timeout):
             text = (
                 f"peers cannot be asked under the name {name!r} ({why}); "

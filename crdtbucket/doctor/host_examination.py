@@ -10,7 +10,6 @@ from collections.abc import Iterator
 
 from crdtbucket._core import HEADER_BYTES, is_ours
 from crdtbucket.base.address import split_address
-from crdtbucket.base.hashing import shared_key
 from crdtbucket.config import Config
 from crdtbucket.config.outlook import bytes_of_a_key, outlook
 from crdtbucket.doctor.diagnosis import Diagnosis, note, ok, wrong
@@ -18,7 +17,6 @@ from crdtbucket.errors import SharedTableError
 from crdtbucket.limiter.facade import MAX_KEYS
 from crdtbucket.mesh.mesh_config import MeshConfig
 from crdtbucket.reconcile.asked_fleet import own_address
-from crdtbucket.reconcile.buckets import BucketIndex
 from crdtbucket.reconcile.observer import Observer
 from crdtbucket.reconcile.observer_link import ObservationFailed
 from crdtbucket.rollout.limiter_file import ALONE
@@ -97,8 +95,7 @@ async def _mesh_port(
     if not _in_use(fault):
         return found
     if not running:
-        key = shared_key(mesh, config.redis)
-        async with Observer(mesh, BucketIndex(config, mesh), "doctor", timeout, key) as caller:
+        async with Observer.of(config, mesh, "doctor", timeout) as caller:
             try:
                 peer = await caller.call(own_address(mesh))
             except ObservationFailed:

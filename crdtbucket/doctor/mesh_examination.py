@@ -9,7 +9,6 @@ import ssl
 
 from crdtbucket.base.address import Address, split_address
 from crdtbucket.base.deadline import within
-from crdtbucket.base.hashing import shared_key
 from crdtbucket.config import Config
 from crdtbucket.doctor.diagnosis import Diagnosis, note, ok, wrong
 from crdtbucket.doctor.peer_examination import Examined, all_of, examine_peer
@@ -18,14 +17,7 @@ from crdtbucket.errors import MeshError
 from crdtbucket.mesh.mesh_config import DNS_PREFIX, MeshConfig
 from crdtbucket.mesh.sockets.discovery import resolve_all
 from crdtbucket.mesh.sockets.mesh_tls import dialer_context
-from crdtbucket.reconcile.buckets import BucketIndex
 from crdtbucket.reconcile.observer import Observer
-
-CLOCK_WATCHED_S = 0.5
-DRIFT_PPM = 1_000
-"""Two clocks may run apart by so much; see docs/model.md."""
-SLACK_NS = 2_000_000
-"""What the system may take between reading a clock and sending."""
 
 
 async def examine_mesh(config: Config, mesh: MeshConfig, timeout: float) -> list[Diagnosis]:
@@ -44,8 +36,7 @@ async def examine_mesh(config: Config, mesh: MeshConfig, timeout: float) -> list
         found.append(one)
         addresses += resolved
     name = f"doctor@{socket.gethostname()}"[:100]
-    key = shared_key(mesh, config.redis)
-    async with Observer(mesh, BucketIndex(config, mesh), name, timeout, key) as caller:
+    async with Observer.of(config, mesh, name, timeout) as caller:
         examined = await asyncio.gather(
             *(_peer(one, caller, config, context, timeout) for one in dict.fromkeys(addresses))
         )

@@ -20,8 +20,7 @@ from crdtbucket.strong.redis.locator import Locator
 from crdtbucket.strong.redis.login import silent, unreachable
 from crdtbucket.strong.redis.redis_config import RedisConfig
 from crdtbucket.strong.redis.redis_connection import RedisConnection
-from crdtbucket.strong.redis.regions import check_region
-from crdtbucket.strong.redis.replicated import Regions
+from crdtbucket.strong.redis.regions import Regions
 from crdtbucket.strong.redis.topology import Primary
 
 CLIENT = "crdtbucket:doctor"
@@ -37,7 +36,7 @@ async def examine_redis(
     try:
         tls = tls_context(config)
         if config.active_active:
-            regions = Regions(check_region(region or "", config.regions), config.regions)
+            regions = Regions(region or "", config.regions)
             found = [*examine_regions(regions)]
     except ConfigError as error:
         return [wrong("redis TLS", error)]

@@ -15,8 +15,8 @@ from crdtbucket.errors import CrdtbucketError, RedisReplyError
 from crdtbucket.strong.controller.controller_settings import ControllerSettings
 from crdtbucket.strong.redis.redis_config import RedisConfig
 from crdtbucket.strong.redis.redis_connection import RedisConnection, asked
+from crdtbucket.strong.redis.regions import Regions
 from crdtbucket.strong.redis.registry import Registry
-from crdtbucket.strong.redis.replicated import Regions
 from crdtbucket.strong.redis.resp import RedisErrorReply
 from crdtbucket.strong.redis.rights import explained, is_denied
 from crdtbucket.strong.redis.server_facts import read_facts

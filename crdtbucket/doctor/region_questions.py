@@ -9,9 +9,9 @@ from crdtbucket.doctor.redis_questions import Answer
 from crdtbucket.errors import RedisReplyError
 from crdtbucket.strong.redis.beats import Beat, read_beat
 from crdtbucket.strong.redis.redis_connection import RedisConnection, ask
-from crdtbucket.strong.redis.regions import ASSUMPTIONS
-from crdtbucket.strong.redis.replicated import SILENT_US, Regions
-from crdtbucket.strong.redis.topology import Primary, slot
+from crdtbucket.strong.redis.regions import ASSUMPTIONS, Regions
+from crdtbucket.strong.redis.replicated import SILENT_US
+from crdtbucket.strong.redis.topology import Primary, first_within
 
 FRESH_US = 2_000_000
 """An own beat that is older was written by nodes that run no more."""
@@ -59,12 +59,8 @@ class BeatQuestions:
         return read_beat(reply)
 
     def _key(self, region: bytes) -> bytes:
-        ranges = self._primary.ranges
-        tag = next(
-            tag
-            for tag in (b"%s{%d}" % (self._prefix, number) for number in range(10**7))
-            if any(first <= slot(tag) <= last for first, last in ranges)
-        )
+        tags = (b"%s{%d}" % (self._prefix, number) for number in range(10**7))
+        tag = first_within(self._primary.ranges, tags)
         return b"%s:beat@%s" % (tag, region)
 
 

@@ -7,7 +7,6 @@ import random
 from collections.abc import Callable, Sequence
 
 from crdtbucket.base.address import split_address
-from crdtbucket.base.hashing import shared_key
 from crdtbucket.config import Config
 from crdtbucket.errors import ConfigError, Problem, RedisUnavailable
 from crdtbucket.mesh.engines.engine_caller import ANNOUNCED_S, EngineCaller
@@ -49,19 +48,17 @@ async def reconcile(
         fix = "add mesh: with the secret and the peers of the nodes"
         raise ConfigError([Problem("is missing", fix, "mesh", config.path)])
     _check_peers(mesh, peers)
-    buckets = BucketIndex(config, mesh)
     report = Report(dry_run=dry_run)
     engine = None
     if mesh.transport != "sockets":
         engine = EngineCaller(engine_of(mesh, name, random.Random()), mesh, name)
-    key = shared_key(mesh, config.redis)
-    async with Observer(mesh, buckets, name, timeout, key, engine) as caller:
+    async with Observer.of(config, mesh, name, timeout, engine) as caller:
         meeting = _Meeting(caller, report)
         if engine is None:
             nodes = await meeting.meet(mesh, peers)
         else:
             nodes = await meeting.meet_at(engine, peers, await engine.enter(timeout))
-        redis = await _open_redis(config, buckets, timeout, report)
+        redis = await _open_redis(config, caller.buckets, timeout, report)
         try:
             await Reconciliation(report, nodes, redis).run(moved, stopped)
         finally:

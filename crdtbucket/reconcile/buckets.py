@@ -14,8 +14,8 @@ from crdtbucket.reconcile.merging import Columns
 from crdtbucket.spec.bucket_spec import BucketSpec
 from crdtbucket.spec.mode import Mode
 from crdtbucket.strong.redis.redis_config import RedisConfig
-from crdtbucket.strong.redis.regions import check_region
-from crdtbucket.strong.redis.replicated import Regions, ReplicatedArguments
+from crdtbucket.strong.redis.regions import Regions
+from crdtbucket.strong.redis.replicated import ReplicatedArguments
 from crdtbucket.strong.redis.script import Arguments
 
 Place = tuple[int, int]
@@ -54,7 +54,7 @@ class BucketIndex:
         self.regions: Regions | None = None
         """Those of a replicated Redis, seen from the file's own."""
         if redis is not None and redis.active_active:
-            self.regions = Regions(check_region(config.region or "", redis.regions), redis.regions)
+            self.regions = Regions(config.region or "", redis.regions)
         self.by_hash: dict[int, ReconciledBucket] = {}
         self.by_key: dict[str, ReconciledBucket] = {}
         # An override is a bucket of its own, with the consistency of its owner.

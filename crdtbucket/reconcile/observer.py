@@ -7,6 +7,8 @@ import os
 from typing import Protocol
 
 from crdtbucket.base.deadline import within
+from crdtbucket.base.hashing import shared_key
+from crdtbucket.config import Config
 from crdtbucket.errors import WireError
 from crdtbucket.mesh.links.channel import Channel, ChannelLost
 from crdtbucket.mesh.links.handshake import handshake_as_observer
@@ -50,7 +52,7 @@ class Observer:
         """`name`: what the nodes write into their logs. `timeout` (s): for each answer.
         `hash_key`: of the hash of bucket keys, where it is not that of the mesh alone. `caller`:
         where nodes are not called over sockets; it is closed with this."""
-        self._buckets = buckets
+        self.buckets = buckets
         self._timeout = timeout
         self._keys = Keyring(config, hash_key)
         self._peer_keys = observer_keys(config)
@@ -59,6 +61,19 @@ class Observer:
         self._me = NodeInfo(name, "", 1, "", 0)
         self._instance = int.from_bytes(os.urandom(8), "big")
         self._lines: list[ObserverLink] = []
+
+    @classmethod
+    def of(
+        cls,
+        config: Config,
+        mesh: MeshConfig,
+        name: str,
+        timeout: float,
+        caller: Caller | None = None,
+    ) -> Observer:
+        """One that hashes the keys of the file's buckets as its nodes do."""
+        key = shared_key(mesh, config.redis)
+        return cls(mesh, BucketIndex(config, mesh), name, timeout, key, caller)
 
     async def __aenter__(self) -> Observer:
         return self
@@ -98,7 +113,7 @@ class Observer:
         line = ObserverLink(channel, shake, info.epoch)
         self._lines.append(line)
         peer = ObservedNode(
-            address, info.name, shake.peer_instance, line, self._buckets, self._timeout
+            address, info.name, shake.peer_instance, line, self.buckets, self._timeout
         )
         if shake.signed and shake.peer_key is not None:
             peer.fingerprint = fingerprint_of(shake.peer_key)

@@ -4,24 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Coroutine, Iterable, Iterator, Mapping
+from collections.abc import Awaitable, Coroutine, Iterable, Iterator, Mapping
 from fractions import Fraction
-from functools import partial
 from itertools import islice
 from typing import Any, TypeVar
 
-from crdtbucket.base.clock import NS_PER_SECOND
 from crdtbucket.base.deadline import within
 from crdtbucket.errors import CrdtbucketError, RedisReplyError, RedisUnavailable
 from crdtbucket.reconcile.buckets import BucketIndex, KeyUpdate, Place, ReconciledBucket
 from crdtbucket.reconcile.merging import Columns, HeldKey, Owner
 from crdtbucket.reconcile.observed_node import MergeOutcome
-from crdtbucket.spec.field_checks import clipped
 from crdtbucket.strong.redis import script, topology
 from crdtbucket.strong.redis.access import server_access, tls_context
 from crdtbucket.strong.redis.locator import Locator
 from crdtbucket.strong.redis.redis_config import RedisConfig
-from crdtbucket.strong.redis.redis_connection import RedisConnection, ask, asked, give_reply
+from crdtbucket.strong.redis.redis_connection import RedisConnection, ask, asked, sent
 from crdtbucket.strong.redis.replicated import read_entry
 from crdtbucket.strong.redis.resp import RedisErrorReply
 from crdtbucket.strong.redis.script import Column, ScriptCall, ScriptStatus
@@ -32,8 +29,6 @@ CHUNK = 256
 SCAN_COUNT = b"1000"
 _OWNER = script.owner_name(1, "observer")
 """The caller in the script's eyes; without counts it gets no record."""
-_RECORD = re.compile(rb"(\d{1,16}) (\d{1,16}) (\d{1,16}) \d+ \d+")
-_LEVEL = re.compile(rb"(\d{1,16}) (\d{1,6}) (\d{1,16}) (\d{1,9}) (\d{1,19}) (\d{1,19}) (\d{1,19})")
 T = TypeVar("T")
 
 
@@ -141,19 +136,14 @@ class Records:
     async def send(self, updates: Mapping[Place, KeyUpdate]) -> MergeOutcome:
         """Raises its records to these columns. Raises as `have`."""
         for chunk in _chunks(updates.items()):
-            sent = [self._raise(place, *update) for place, update in chunk]
-            await self._within(_all(sent))
-            for reply, (_, (bucket, _, _)) in zip(sent, chunk, strict=True):
-                assert bucket.arguments is not None
-                answer = bucket.arguments.parse(reply.result())
-                if answer.status is not ScriptStatus.ALLOWED:
-                    raise RedisReplyError(f"a settle of nothing ended as {answer.status.name}")
+            await self._within(_all(self._raise(place, *update) for place, update in chunk))
         return MergeOutcome(len(updates), 0, 0)
 
-    def _raise(
+    async def _raise(
         self, place: Place, bucket: ReconciledBucket, columns: Columns, owed: Fraction
-    ) -> asyncio.Future[object]:
-        assert bucket.arguments is not None, "only strong buckets are in Redis"
+    ) -> None:
+        arguments = bucket.arguments
+        assert arguments is not None, "only strong buckets are in Redis"
         others = tuple(
             Column(script.owner_name(epoch, node), *counts, self._homes.get((node, epoch), b""))
             for (node, epoch), counts in columns.items()
@@ -161,27 +151,24 @@ class Records:
         name, debt = self._redis_key(place, bucket), bucket.debt_ns(owed)
         call = ScriptCall(name, 0, _OWNER, 0, 0, 0, 0, debt, others)
         connection = self._server(name)
-        future: asyncio.Future[object] = asyncio.get_running_loop().create_future()
-
-        def replied(reply: object) -> None:
-            if isinstance(reply, RedisErrorReply) and reply.code == "NOSCRIPT":
-                assert bucket.arguments is not None
-                connection.send(bucket.arguments.eval_command(call), partial(give_reply, future))
-            else:
-                give_reply(future, reply)
-
-        connection.send(bucket.arguments.command(call), replied)
-        return future
+        reply = await sent(connection, arguments.command(call))
+        if isinstance(reply, RedisErrorReply) and reply.code == "NOSCRIPT":
+            reply = await sent(connection, arguments.eval_command(call))
+        status = arguments.parse(_good(reply)).status
+        if status is not ScriptStatus.ALLOWED:
+            raise RedisReplyError(f"a settle of nothing ended as {status.name}")
 
     def _own_key(self, place: Place, bucket: ReconciledBucket) -> bytes:
         name = self._redis_key(place, bucket)
         return name if self._regions is None else self._regions.key(name)
 
     def _held(self, reply: object, bucket: ReconciledBucket, now_us: int) -> HeldKey | None:
-        if self._regions is None:
-            return _held(reply, bucket, now_us)
-        entry = read_entry(_fields(reply, bucket))
+        """What HGETALL says of a key; None when there is no such key."""
+        fields = _fields(reply, bucket)
+        entry = read_entry(fields)
         if entry is None:
+            if fields and self._regions is None:
+                raise RedisReplyError(f"a key of {bucket.spec.name!r} has no level")
             return None
         columns = {}
         for name, one in entry.records.items():
@@ -217,7 +204,7 @@ def _chunks(items: Iterable[T]) -> Iterator[list[T]]:
         yield chunk
 
 
-async def _all(replies: Iterable[asyncio.Future[object]]) -> None:
+async def _all(replies: Iterable[Awaitable[object]]) -> None:
     """Waits for all; raises the first error of the server, or of the connection."""
     for reply in await asyncio.gather(*replies):
         _good(reply)
@@ -240,28 +227,6 @@ def _fields(reply: object, bucket: ReconciledBucket) -> dict[bytes, bytes]:
     if not isinstance(reply, list) or len(reply) % 2:
         raise RedisReplyError(f"a key of {bucket.spec.name!r} is no hash")
     return dict(zip(reply[::2], reply[1::2], strict=True))
-
-
-def _held(reply: object, bucket: ReconciledBucket, now_us: int) -> HeldKey | None:
-    """What HGETALL says of a key; None when there is no such key."""
-    fields = _fields(reply, bucket)
-    if not fields:
-        return None
-    level = _LEVEL.fullmatch(fields.pop(b"level", b""))
-    if level is None:
-        raise RedisReplyError(f"a key of {bucket.spec.name!r} has no level")
-    at_s, at_us, debt_s, debt_ns, rest, q, p = map(int, level.groups())
-    gone_ns = max(0, now_us - at_s * 1_000_000 - at_us) * 1_000
-    owed_ns = debt_s * NS_PER_SECOND + debt_ns + Fraction(rest, p) - gone_ns
-    columns = {}
-    for owner, text in fields.items():
-        record = _RECORD.fullmatch(text)
-        if record is None:
-            raise RedisReplyError(f"{clipped(text)} is no record")
-        generation, taken, refunded = map(int, record.groups())
-        columns[_owner(owner)] = generation, taken, refunded
-    debt = max(Fraction(0), owed_ns * p / q)
-    return HeldKey(columns, debt, (q, p) == bucket.spec.emission)
 
 
 def _owner(name: bytes) -> Owner:

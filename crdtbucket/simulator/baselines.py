@@ -21,18 +21,12 @@ class StaticSplit(Nodes):
         """Begin a run at time 0 with a full bucket everywhere."""
         self._level = [0] * settings.regions
         self._then = [0] * settings.regions
-        self._restarts = 0
         super().start(scenario, settings)
 
     def reset(self, node: int) -> None:
         """Give the node a full bucket."""
         self._level[node] = self.settings.capacity * self.settings.interval_ns
         self._then[node] = self.clock(node)
-
-    def restart(self, node: int) -> None:
-        """The node starts again, with a full bucket: a split remembers nothing elsewhere."""
-        self._restarts += 1
-        super().restart(node)
 
     def offer(self, node: int, calls: int, cost: int) -> int:
         """How many of the calls the node's own part lets pass."""
@@ -48,7 +42,7 @@ class StaticSplit(Nodes):
     def own_bound(self, until_ns: int) -> int | None:
         """Nothing, but a part of the capacity for each restart, and what fast clocks add."""
         each = -(-self.settings.capacity // self.settings.regions)
-        return each * self._restarts + -(-self.fast_clocks(until_ns) // self.settings.regions)
+        return each * self.restarts + -(-self.fast_clocks(until_ns) // self.settings.regions)
 
 
 class MaxOfTotals(Gossip):
@@ -63,18 +57,12 @@ class MaxOfTotals(Gossip):
     def start(self, scenario: Scenario, settings: Settings) -> None:
         """Begin a run at time 0 with a full bucket everywhere."""
         self._state = [(0, 0, 0)] * settings.regions
-        self._restarts = 0
         super().start(scenario, settings)
 
     def reset(self, node: int) -> None:
         """Give the node a full bucket: (tokens added x interval, taken x interval, refilled at)."""
         full = self.settings.capacity * self.settings.interval_ns
         self._state[node] = (full, 0, self.clock(node))
-
-    def restart(self, node: int) -> None:
-        """The node starts again with a full bucket, until greater totals reach it."""
-        self._restarts += 1
-        super().restart(node)
 
     def message(self, node: int) -> object:
         """The node's totals."""
@@ -108,4 +96,4 @@ class MaxOfTotals(Gossip):
         settings = self.settings
         refilled = -(-settings.refill_rate * until_ns // settings.interval_ns)
         whole = (settings.regions - 1) * (settings.capacity + refilled)
-        return whole + self._restarts * settings.capacity + self.fast_clocks(until_ns)
+        return whole + self.restarts * settings.capacity + self.fast_clocks(until_ns)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from crdtbucket.simulator.run_settings import Settings
 from crdtbucket.simulator.scenario import Demand
@@ -43,3 +43,15 @@ def square_wave(settings: Settings, half: float) -> Demand:
     """Every region offers four times its part of the refill, or nothing, for `half` s in turns."""
     high = 4 * settings.rate_per_second / settings.regions
     return lambda t, _node: high if t % (2 * half) < half else 0.0
+
+
+def burst(settings: Settings, low: float, high: float, start: float, end: float) -> Demand:
+    """All regions together offer `low` times the refill, and `high` times from `start` to `end`."""
+    quiet, loud = (load * settings.rate_per_second / settings.regions for load in (low, high))
+    return lambda t, _node: loud if start <= t < end else quiet
+
+
+def moving(settings: Settings, load: float, region: Callable[[float], int]) -> Demand:
+    """One region at a time offers `load` times the refill: that which `region` says for a time."""
+    high = load * settings.rate_per_second
+    return lambda t, node: high if node == region(t) else 0.0

@@ -4,10 +4,16 @@ from __future__ import annotations
 
 from crdtbucket.simulator.demand_shapes import even
 from crdtbucket.simulator.run_settings import NS, Settings
-from crdtbucket.simulator.scenario import Event, Factory, Scenario, ScenarioFault
+from crdtbucket.simulator.scenario import (
+    Event,
+    NamedFactory,
+    Scenario,
+    ScenarioFault,
+    healed,
+)
 
 
-def cut_links(name: str, title: str, load: float, *, both: bool) -> Factory:
+def cut_links(name: str, title: str, load: float, *, both: bool) -> NamedFactory:
     """For two minutes the last region sees nothing of the first one, and with `both` the first one
     nothing of the last either; all others see both. With fewer than three regions nothing is cut,
     since nobody could relay."""
@@ -17,14 +23,12 @@ def cut_links(name: str, title: str, load: float, *, both: bool) -> Factory:
     def make(s: Settings, scale: float) -> Scenario:
         first, last = 0, s.regions - 1
         ways = ((first, last), (last, first)) if both else ((first, last),)
-        events: tuple[Event, ...] = ()
-        if s.regions > 2:
-            cut = Event(round(20 * scale * NS), ScenarioFault.CUT, ways=ways)
-            events = (cut, Event(round(140 * scale * NS), ScenarioFault.HEAL))
+        cut = healed(20 * scale, 140 * scale, ScenarioFault.CUT, ways=ways)
+        events = cut if s.regions > 2 else ()
         seconds = 180 * scale
         return Scenario(name, title, round(seconds * NS), even(s, load), events, light=load < 1)
 
-    return make
+    return name, make
 
 
 def late_frames(s: Settings, scale: float) -> Scenario:

@@ -2,71 +2,65 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import Literal, Protocol
+import math
+from collections.abc import Sequence
+from typing import Literal
 
 from crdtbucket.simulator.run_settings import NS, Settings
-from crdtbucket.simulator.scenario import Scenario
+from crdtbucket.simulator.scenario import Scenario, ScenarioFault
+from crdtbucket.testing import SimulatedMesh
 
 KEY = "one-key"
 
 
-class RuledNode(Protocol):
-    """The part of a node that the rule uses."""
-
-    @property
-    def joining(self) -> bool:
-        """Whether the node, without memory, has not yet had a complete round from a peer."""
-
-    def take_burst(self, bucket: str, key: str, calls: int, cost: int) -> int:
-        """How many of `calls` takes at once were allowed."""
-
-    def columns(self, bucket: str, key: str) -> Mapping[str, tuple[int, int]]:
-        """By node the tokens taken and refunded that this node knows of, all epochs together."""
-
-    def room(self, bucket: str, key: str) -> int:
-        """Tokens that a full bucket keeps free for what silent peers may take."""
-
-
-class RuledMesh(Protocol):
-    """The part of a mesh that the rule uses. Times are seconds."""
-
-    def node(self, name: str) -> RuledNode: ...
-    def advance(self, seconds: float) -> None: ...
-    def partition(self, *groups: set[str]) -> None: ...
-    def sever(self, *groups: set[str]) -> None: ...
-    def drop_frames(self, *ways: tuple[str, str]) -> None: ...
-    def stall(self, seconds: float, drain: float) -> None: ...
-    def heal(self) -> None: ...
-    def crash(self, node: str) -> None: ...
-    def restart(self, node: str, memory: Literal["empty"] = "empty") -> None: ...
-    def join(self, node: str) -> None: ...
-    def suspend(self, node: str, seconds: float) -> None: ...
-
-
-MakeMesh = Callable[[Scenario, Settings], RuledMesh]
-
-
 class MeshRule:
-    """A mesh as a rule that can be watched: every node counts every take that it knows of."""
+    """A mesh as a rule that can be watched: every node counts every take that it knows of.
 
-    def __init__(self, name: str, make: MakeMesh) -> None:
+    A node that the scenario crashes at time 0 has never run before it is restarted.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        *,
+        prediction: bool = True,
+        partition_burst: Literal["whole", "share"] = "whole",
+    ) -> None:
         self.name = name
-        self._make = make
+        self._prediction, self._partition_burst = prediction, partition_burst
 
     def start(self, scenario: Scenario, settings: Settings) -> None:
         """A new mesh at time 0."""
         self._names, self._bucket = list(settings.node_names()), settings.bucket().name
         self._number = {name: number for number, name in enumerate(self._names)}
-        self._mesh = self._make(scenario, settings)
-        self._nodes = [self._mesh.node(name) for name in self._names]
+        self.mesh = self.made(scenario, settings)
+        self._nodes = [self.mesh[name] for name in self._names]
         self._restarted = [False] * settings.regions
         self._now = 0
+
+    def made(self, scenario: Scenario, settings: Settings) -> SimulatedMesh:
+        """The mesh of a run: network, clocks and bucket by its settings."""
+        names = settings.node_names()
+        return SimulatedMesh(
+            names,
+            [settings.bucket()],
+            latency=settings.lag_ns / NS,
+            jitter=settings.jitter,
+            reordering=1.0,  # each message has a delay of its own, as in the baselines' network
+            loss=scenario.loss,
+            gossip_interval=settings.gossip_ns / NS,
+            seed=settings.seed,
+            clock_offsets={names[n]: ns / NS for n, ns in scenario.clock_offsets_ns.items()},
+            clock_drift_ppm={names[n]: ppm for n, ppm in scenario.drift_ppm.items()},
+            prediction=self._prediction,
+            partition_burst=self._partition_burst,
+            down=absent(scenario, names),
+        )
 
     def advance(self, to_ns: int) -> None:
         """Let time pass, and messages with it."""
         if to_ns > self._now:
-            self._mesh.advance((to_ns - self._now) / NS)
+            self.mesh.advance((to_ns - self._now) / NS)
             self._now = to_ns
 
     def offer(self, node: int, calls: int, cost: int) -> int:
@@ -75,45 +69,45 @@ class MeshRule:
 
     def partition(self, groups: Sequence[Sequence[int]]) -> None:
         """No message passes between two groups from now on."""
-        self._mesh.partition(*({self._names[node] for node in group} for group in groups))
+        self.mesh.partition(*({self._names[node] for node in group} for group in groups))
 
     def sever(self, groups: Sequence[Sequence[int]]) -> None:
         """The same, by a device that resets and refuses."""
-        self._mesh.sever(*({self._names[node] for node in group} for group in groups))
+        self.mesh.sever(*({self._names[node] for node in group} for group in groups))
 
     def cut(self, ways: Sequence[tuple[int, int]]) -> None:
         """No message passes from the first to the second node of each of these from now on."""
-        self._mesh.drop_frames(*((self._names[a], self._names[b]) for a, b in ways))
+        self.mesh.drop_frames(*((self._names[a], self._names[b]) for a, b in ways))
 
     def stall(self, held_ns: int, drain_ns: int) -> None:
         """All messages are held, and come late."""
-        self._mesh.stall(held_ns / NS, drain_ns / NS)
+        self.mesh.stall(held_ns / NS, drain_ns / NS)
 
     def heal(self) -> None:
         """All links carry messages again."""
-        self._mesh.heal()
+        self.mesh.heal()
 
     def crash(self, node: int) -> None:
-        """The node's process ends."""
-        self._mesh.crash(self._names[node])
+        """The node's process ends, if it ever ran."""
+        if self._nodes[node].up:
+            self.mesh.crash(self._names[node])
 
     def restart(self, node: int) -> None:
         """The node starts again with empty memory."""
-        self._mesh.restart(self._names[node], memory="empty")
-        self._nodes[node] = self._mesh.node(self._names[node])
+        self.mesh.restart(self._names[node])
         self._restarted[node] = True
 
     def replace(self, node: int) -> None:
         """A process with a name that was never used takes the place."""
         name = f"{self._names[node]}+"
         self._names[node], self._number[name] = name, node
-        self._mesh.join(name)
-        self._nodes[node] = self._mesh.node(name)
+        self.mesh.join(name)
+        self._nodes[node] = self.mesh[name]
         self._restarted[node] = True
 
     def suspend(self, node: int, duration_ns: int) -> None:
         """The node stands still and keeps its memory."""
-        self._mesh.suspend(self._names[node], duration_ns / NS)
+        self.mesh.suspend(self._names[node], duration_ns / NS)
 
     def own_bound(self, until_ns: int) -> int | None:
         """None: the bound depends on what is delivered when."""
@@ -125,7 +119,7 @@ class MeshRule:
         At the very start nothing was taken before, so nobody lacks a memory.
         """
         if self._restarted[node]:
-            if self._nodes[node].joining:
+            if not self._nodes[node].node.memory:
                 return None
             self._restarted[node] = False
         totals = [0] * len(self._nodes)
@@ -135,4 +129,10 @@ class MeshRule:
 
     def room(self, node: int) -> int:
         """Tokens that a full bucket keeps free for silent peers."""
-        return self._nodes[node].room(self._bucket, KEY)
+        return math.ceil(self._nodes[node].bucket(self._bucket).credit(KEY))
+
+
+def absent(scenario: Scenario, names: tuple[str, ...]) -> set[str]:
+    """Nodes that are not there from the start."""
+    crashes = (e for e in scenario.events if e.fault is ScenarioFault.CRASH and e.at_ns == 0)
+    return {names[event.node] for event in crashes}

@@ -23,6 +23,7 @@ class Nodes:
         self.group = [0] * settings.regions
         self.lost_ways: set[tuple[int, int]] = set()
         self.held = 0, 0, 0
+        self.restarts = 0
         for node in range(settings.regions):
             self.reset(node)
 
@@ -76,6 +77,7 @@ class Nodes:
 
     def restart(self, node: int) -> None:
         """The node starts again with empty memory."""
+        self.restarts += 1
         self.up_at[node] = self.now
         self.reset(node)
 

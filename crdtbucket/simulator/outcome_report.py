@@ -34,15 +34,11 @@ def as_json(outcomes: Sequence[Outcome]) -> str:
     """A JSON list with one object an outcome; null where there is no answer."""
     rows: list[dict[str, Any]] = []
     for outcome in outcomes:
-        row: dict[str, Any] = {}
-        for field in fields(outcome):
-            if field.name != "curve":
-                value = getattr(outcome, field.name)
-                digits = _DIGITS.get(field.name)
-                # Adding 0.0 turns a negative zero into a plain one.
-                row[field.name] = value if digits is None or value is None else (
-                    round(value, digits) + 0.0
-                )  # fmt: skip
+        row = {field.name: getattr(outcome, field.name) for field in fields(outcome)}
+        del row["curve"]
+        for name, digits in _DIGITS.items():
+            if row[name] is not None:  # adding 0.0 turns a negative zero into a plain one
+                row[name] = round(row[name], digits) + 0.0
         rows.append(row)
     return json.dumps(rows, indent=2)
 
@@ -54,11 +50,8 @@ def as_table(outcomes: Sequence[Outcome]) -> Table:
     table.add_column("rule", no_wrap=True)
     for title, _ in COLUMNS:
         table.add_column(title, justify="right", no_wrap=True)
-    groups: dict[tuple[str, str], list[Outcome]] = {}
-    for outcome in outcomes:
-        groups.setdefault((outcome.scenario, outcome.rule), []).append(outcome)
     last = None
-    for (scenario, rule), group in groups.items():
+    for (scenario, rule), group in _groups(outcomes).items():
         if last not in (None, scenario):
             table.add_section()
         table.add_row("" if scenario == last else scenario, rule, *_cells(group))
@@ -79,11 +72,8 @@ def print_table(outcomes: Sequence[Outcome], console: Console) -> None:
 
 def plain_lines(outcomes: Sequence[Outcome]) -> list[str]:
     """The table as aligned text without frames, every row complete."""
-    groups: dict[tuple[str, str], list[Outcome]] = {}
-    for outcome in outcomes:
-        groups.setdefault((outcome.scenario, outcome.rule), []).append(outcome)
     rows = [["scenario", "rule", *(title for title, _ in COLUMNS)]]
-    rows += [[*key, *_cells(group)] for key, group in groups.items()]
+    rows += [[*key, *_cells(group)] for key, group in _groups(outcomes).items()]
     widths = [max(len(row[k]) for row in rows) for k in range(len(rows[0]))]
     lines = []
     for row in rows:
@@ -93,6 +83,13 @@ def plain_lines(outcomes: Sequence[Outcome]) -> list[str]:
         ]
         lines.append("  ".join(cells).rstrip())
     return lines
+
+
+def _groups(outcomes: Sequence[Outcome]) -> dict[tuple[str, str], list[Outcome]]:
+    groups: dict[tuple[str, str], list[Outcome]] = {}
+    for outcome in outcomes:
+        groups.setdefault((outcome.scenario, outcome.rule), []).append(outcome)
+    return groups
 
 
 def _cells(group: Sequence[Outcome]) -> list[str]:

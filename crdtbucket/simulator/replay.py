@@ -5,12 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from random import Random
 
-from crdtbucket.simulator.bound import Undelivered
-from crdtbucket.simulator.measure import Ideal, OverAdmission, Starvation, share_range
-from crdtbucket.simulator.rule import SimulatedRule, WatchedRule
-from crdtbucket.simulator.run_settings import NS, Settings
+from crdtbucket.simulator.rule import SimulatedRule
+from crdtbucket.simulator.run_settings import Settings
 from crdtbucket.simulator.scenario import GRID_NS, Scenario
-from crdtbucket.simulator.scenario_run import Outcome, bound_percent
+from crdtbucket.simulator.scenario_run import MeasuredRun, Outcome
 from crdtbucket.simulator.simulation_errors import SimulationError
 from crdtbucket.simulator.trace import Trace
 
@@ -30,33 +28,21 @@ class Replayed(Outcome):
     free: int = 0
 
 
-class Replay:
+class Replay(MeasuredRun):
     """The state of one replay: `call` through the trace, then `outcome`."""
 
     def __init__(self, rule: SimulatedRule, trace: Trace, settings: Settings, speed: float) -> None:
-        nodes, duration = settings.regions, round(trace.duration_ns / speed)
-        self.rule, self.settings = rule, settings
-        self.scenario = Scenario("replay", "replay", max(GRID_NS, duration), lambda _t, _n: 0.0)
-        self.over_admission, self.ideal = OverAdmission(settings), Ideal(settings)
-        self.starvation = Starvation(nodes)
-        self.offered, self.admitted = [0] * nodes, [0] * nodes
+        duration = max(GRID_NS, round(trace.duration_ns / speed))
+        super().__init__(rule, Scenario("replay", "replay", duration, lambda _t, _n: 0.0), settings)
         self.calls = [0, 0]
-        rule.start(self.scenario, settings)
-        self._up = [True] * nodes
-        self._watch = (
-            Undelivered(self.scenario, settings) if isinstance(rule, WatchedRule) else None
-        )
         self._cell = -1
-        self._before = [0] * nodes
 
     def call(self, now: int, node: int, cost: int) -> None:
         """One call, at a time not before the last one's."""
-        if self._watch is not None and now // GRID_NS != self._cell:
-            self._close_cell()
+        if now // GRID_NS != self._cell:
+            self.close_cell()
             self._cell = now // GRID_NS
-            self.rule.advance(now)
-            assert isinstance(self.rule, WatchedRule)
-            self._watch.arrived(now, self.rule, self._up, self.over_admission.debt(now))
+            self.open_cell(now)
         self.rule.advance(now)
         self.starvation.demand(node, True, now)
         self.offered[node] += cost
@@ -69,32 +55,11 @@ class Replay:
         self.ideal.offer(now, 1, cost)
         self.over_admission.add(now, passed * cost)
 
-    def _close_cell(self) -> None:
-        if self._watch is not None:
-            pairs = zip(self.admitted, self._before, strict=True)
-            self._watch.admitted([after - so_far for after, so_far in pairs])
-            self._before = list(self.admitted)
-
     def outcome(self, too_large: list[int], free: int) -> Replayed:
         """End the replay and say what it showed."""
-        settings, end = self.settings, self.scenario.duration_ns
-        self._close_cell()
-        self.starvation.finish(end)
-        offered, admitted = sum(self.offered), sum(self.admitted)
-        least, most = share_range(self.offered, self.admitted)
+        self.close_cell()
         return Replayed(
-            scenario="replay",
-            rule=self.rule.name,
-            seed=settings.seed,
-            offered=offered,
-            admitted=admitted,
-            ratio=admitted / self.ideal.admitted if self.ideal.admitted else None,
-            over_admission_percent=self.over_admission.percent(),
-            bound_percent=bound_percent(self.rule, self._watch, end, settings),
-            starved_seconds=max(self.starvation.worst_ns) / NS,
-            denied_light=0,
-            share_min=least,
-            share_max=most,
+            **self.figures(),
             calls_offered=self.calls[0],
             calls_admitted=self.calls[1],
             too_large=len(too_large),

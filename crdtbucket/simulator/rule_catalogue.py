@@ -6,10 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from crdtbucket.simulator.baselines import MaxOfTotals, StaticSplit
-from crdtbucket.simulator.mesh_rule import MeshRule, RuledMesh
 from crdtbucket.simulator.rule import SimulatedRule
-from crdtbucket.simulator.run_settings import Settings
-from crdtbucket.simulator.scenario import Scenario
 from crdtbucket.simulator.simulation_errors import SimulationError
 
 CRDTBUCKET = "crdtbucket"
@@ -19,14 +16,11 @@ REPLICATED = "replicated"
 NO_CREDIT = "replicated-no-credit"
 
 
-def _mesh(name: str, **changes: Any) -> MeshRule:
-    def make(scenario: Scenario, settings: Settings) -> RuledMesh:
-        # Imported late: the baselines need no compiled core.
-        from crdtbucket.simulator.library_mesh import LibraryMesh
+def _mesh(name: str, **changes: Any) -> SimulatedRule:
+    # Imported late: the baselines need no compiled core.
+    from crdtbucket.simulator.mesh_rule import MeshRule
 
-        return LibraryMesh(scenario, settings, **changes)
-
-    return MeshRule(name, make)
+    return MeshRule(name, **changes)
 
 
 def _store(name: str) -> SimulatedRule:

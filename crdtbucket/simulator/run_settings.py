@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 from crdtbucket.simulator.simulation_errors import SimulationError
 from crdtbucket.spec.bucket_spec import BucketSpec
@@ -42,21 +43,15 @@ class Settings:
                 raise SimulationError(f"{field} must be at least 1, not {getattr(self, field)}")
 
     @classmethod
-    def of_bucket(
-        cls,
-        spec: BucketSpec,
-        *,
-        regions: int = 5,
-        lag_ns: int = 80_000_000,
-        jitter: float = 0.5,
-        gossip_ns: int = 100_000_000,
-        seed: int = 0,
-    ) -> Settings:
-        """The settings for a bucket's definition."""
+    def of_bucket(cls, spec: BucketSpec, **others: Any) -> Settings:
+        """The settings for a bucket's definition. `others`: fields of the network, and the seed."""
         return cls(
-            regions, lag_ns, jitter, gossip_ns,
-            spec.capacity, spec.refill_rate, spec.interval_ns, spec.max_debt, seed,
-        )  # fmt: skip
+            capacity=spec.capacity,
+            refill_rate=spec.refill_rate,
+            interval_ns=spec.interval_ns,
+            max_debt=spec.max_debt,
+            **others,
+        )
 
     def bucket(self) -> BucketSpec:
         """The definition of the bucket, for rules that run on the library itself."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
+from typing import Any
 
 from crdtbucket.simulator.run_settings import NS, Settings
 from crdtbucket.simulator.simulation_errors import SimulationError
@@ -49,6 +50,14 @@ class Event:
     drain_ns: int = 0
 
 
+def healed(start: float, end: float, fault: ScenarioFault, **where: Any) -> tuple[Event, ...]:
+    """A fault between links, and its end; seconds. `where`: further fields of the first event."""
+    return (
+        Event(round(start * NS), fault, **where),
+        Event(round(end * NS), ScenarioFault.HEAL),
+    )
+
+
 @dataclass(frozen=True)
 class Scenario:
     """One experiment. `light` says that the demand is below the refill rate at every time.
@@ -80,4 +89,5 @@ class Scenario:
 
 
 Factory = Callable[[Settings, float], Scenario]
+NamedFactory = tuple[str, Factory]
 """(settings, scale of all durations but periods) -> scenario."""

@@ -4,20 +4,30 @@ from __future__ import annotations
 
 import difflib
 import fnmatch
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 
 from crdtbucket.simulator import burst_scenarios
 from crdtbucket.simulator.demand_shapes import (
+    burst,
     even,
     hot_region,
+    moving,
     shared,
     skewed_regions,
     square_wave,
 )
 from crdtbucket.simulator.link_scenarios import cut_links, joiner_beside_dead, late_frames
 from crdtbucket.simulator.run_settings import NS, Settings
-from crdtbucket.simulator.scenario import Demand, Event, Factory, Scenario, ScenarioFault
+from crdtbucket.simulator.scenario import (
+    Demand,
+    Event,
+    Factory,
+    NamedFactory,
+    Scenario,
+    ScenarioFault,
+    healed,
+)
 from crdtbucket.simulator.simulation_errors import SimulationError
 
 _DOWN_SECONDS = 0.2
@@ -27,75 +37,33 @@ def _ns(seconds: float) -> int:
     return round(seconds * NS)
 
 
-def _steady(name: str, title: str, shape: Demand, seconds: float, loss: float = 0.0) -> Scenario:
-    return Scenario(name, title, _ns(seconds), shape, loss=loss)
+def _steady(
+    name: str,
+    title: str,
+    shape: Callable[[Settings, float], Demand],
+    seconds: float = 60.0,
+    loss: float = 0.0,
+) -> NamedFactory:
+    """One demand from start to end, and no fault but loss. `shape` has the scale as an argument."""
+    return name, lambda s, scale: Scenario(
+        name, title, _ns(seconds * scale), shape(s, scale), loss=loss
+    )
 
 
-def balanced(s: Settings, scale: float) -> Scenario:
-    """Every region offers the same, twice the limit together."""
-    return _steady("balanced", "balanced, 2x overload", even(s, 2.0), 60 * scale)
+def _rare(name: str, share: float, seconds: float) -> NamedFactory:
+    title = f"hot region (2x) beside callers at {share:.2%} of it"
+    return _steady(
+        name, title, lambda s, _: shared(s, 2.0, (1.0,) + (share,) * (s.regions - 1)), seconds
+    )
 
 
-def hot(s: Settings, scale: float) -> Scenario:
-    """One region offers twice the limit, the others nothing."""
-    return _steady("hot", "one hot region, 2x", hot_region(s, 2.0), 60 * scale)
-
-
-def skewed(s: Settings, scale: float) -> Scenario:
-    """Twice the limit, spread .7 .2 .05 .05 0."""
-    return _steady("skewed", "skewed, 2x", skewed_regions(s, 2.0), 60 * scale)
-
-
-def _rare(name: str, share: float, seconds: float) -> Factory:
-    def make(s: Settings, scale: float) -> Scenario:
-        shares = (1.0,) + (share,) * (s.regions - 1)
-        title = f"hot region (2x) beside callers at {share:.2%} of it"
-        return _steady(name, title, shared(s, 2.0, shares), seconds * scale)
-
-    return make
-
-
-def burst_5x(s: Settings, scale: float) -> Scenario:
-    """Half the limit, and for five seconds five times the limit in all regions at once."""
-    low, high = (load * s.rate_per_second / s.regions for load in (0.5, 5.0))
-
-    def demand(t: float, _node: int) -> float:
-        return high if 10 * scale <= t < 15 * scale else low
-
-    return _steady("burst-5x", "synchronised burst, 5x", demand, 60 * scale)
-
-
-def cold_20x(s: Settings, scale: float) -> Scenario:
-    """Nothing at all, and for two seconds twenty times the limit in all regions at once."""
-    high = 20 * s.rate_per_second / s.regions
-
-    def demand(t: float, _node: int) -> float:
-        return high if 10 * scale <= t < 12 * scale else 0.0
-
-    return _steady("cold-20x", "cold burst, 20x", demand, 60 * scale)
-
-
-def shifting(s: Settings, scale: float) -> Scenario:
+def _shifting(s: Settings, scale: float) -> Demand:
     """One and a half times the limit in one region, then in another."""
-    high, last = 1.5 * s.rate_per_second, s.regions - 1
-
-    def demand(t: float, node: int) -> float:
-        return high if node == (0 if t < 30 * scale else min(1, last)) else 0.0
-
-    return _steady("shifting", "shifting hot spot, 1.5x", demand, 60 * scale)
+    second = min(1, s.regions - 1)
+    return moving(s, 1.5, lambda t: 0 if t < 30 * scale else second)
 
 
-def roving(s: Settings, scale: float) -> Scenario:
-    """One and a half times the limit, every five seconds in the next region."""
-    high = 1.5 * s.rate_per_second
-
-    def demand(t: float, node: int) -> float:
-        return high if node == int(t / 5) % s.regions else 0.0
-
-    return _steady("roving", "roving hot spot, 1.5x", demand, 60 * scale)
-
-
-def _late(name: str, title: str, wait: float) -> Factory:
+def _late(name: str, title: str, wait: float) -> NamedFactory:
     """A region joins a mesh under twofold overload, with the limit's worth of demand of its own.
 
     Its first calls come `wait` seconds after its process started.
@@ -117,15 +85,12 @@ def _late(name: str, title: str, wait: float) -> Factory:
             )
         return Scenario(name, title, _ns(60 * scale), demand, events)
 
-    return make
+    return name, make
 
 
-def _wave(half: int) -> Factory:
-    def make(s: Settings, scale: float) -> Scenario:
-        name, title = f"square-{half}s", f"square wave 4x, {half} s on and off"
-        return _steady(name, title, square_wave(s, half), 60 * scale)
-
-    return make
+def _wave(half: int) -> NamedFactory:
+    title = f"square wave 4x, {half} s on and off"
+    return _steady(f"square-{half}s", title, lambda s, _: square_wave(s, half))
 
 
 def two_sides(regions: int) -> tuple[tuple[int, ...], ...]:
@@ -139,7 +104,7 @@ def one_alone(regions: int) -> tuple[tuple[int, ...], ...]:
     return (0,), tuple(range(1, regions))
 
 
-def _partition(length: int, kind: str, load: float = 2.0, alone: bool = False) -> Factory:
+def _partition(length: int, kind: str, load: float = 2.0, alone: bool = False) -> NamedFactory:
     name = f"partition-{length}s" + ("-alone" if alone else "")
     name += "" if kind == "balanced" else f"-{kind}"
     title = f"partition {length} s, " + ("one alone" if alone else "two sides")
@@ -154,62 +119,57 @@ def _partition(length: int, kind: str, load: float = 2.0, alone: bool = False) -
             "skewed": skewed_regions(s, load),
             "square": square_wave(s, 5.0),
         }[kind]
-        start, end = 60 * scale, (60 + length) * scale
-        events: tuple[Event, ...] = ()
-        if s.regions > 1:
-            groups = one_alone(s.regions) if alone else two_sides(s.regions)
-            events = (
-                Event(_ns(start), ScenarioFault.PARTITION, groups=groups),
-                Event(_ns(end), ScenarioFault.HEAL),
-            )
+        end = (60 + length) * scale
+        groups = one_alone(s.regions) if alone else two_sides(s.regions)
+        cut = healed(60 * scale, end, ScenarioFault.PARTITION, groups=groups)
+        events = cut if s.regions > 1 else ()
         after = (70 if length > 100 else 60) * scale
         return Scenario(name, title, _ns(end + after), shape, events, light=load < 1)
 
-    return make
+    return name, make
 
 
-def _loss(percent: int) -> Factory:
+def _loss(percent: int) -> NamedFactory:
+    title = f"{percent} % of messages lost"
+    return _steady(f"loss-{percent}", title, lambda s, _: even(s, 2.0), loss=percent / 100)
+
+
+def _five_deaths(
+    every: float, again: ScenarioFault, node: Callable[[int], int]
+) -> tuple[Event, ...]:
+    """A process is killed every so many seconds, and one comes again soon after."""
+    deaths = [(every * number, node(number)) for number in range(1, 6)]
+    return tuple(
+        event
+        for at, dead in deaths
+        for event in (
+            Event(_ns(at), ScenarioFault.CRASH, dead),
+            Event(_ns(at + _DOWN_SECONDS), again, dead),
+        )
+    )
+
+
+def _restart(kind: str, shape: Callable[[Settings, float], Demand]) -> NamedFactory:
     def make(s: Settings, scale: float) -> Scenario:
-        name, title = f"loss-{percent}", f"{percent} % of messages lost"
-        return _steady(name, title, even(s, 2.0), 60 * scale, loss=percent / 100)
-
-    return make
-
-
-def _restart(kind: str) -> Factory:
-    def make(s: Settings, scale: float) -> Scenario:
-        shape = hot_region(s, 2.0) if kind == "hot" else skewed_regions(s, 2.0)
-        events: list[Event] = []
-        for number in range(1, 6):
-            at = 10 * number * scale
-            events.append(Event(_ns(at), ScenarioFault.CRASH, 0))
-            events.append(Event(_ns(at + _DOWN_SECONDS), ScenarioFault.RESTART, 0))
+        events = _five_deaths(10 * scale, ScenarioFault.RESTART, lambda _: 0)
         title = f"hot node restarts empty every {10 * scale:g} s, {kind} demand"
-        return Scenario(f"restart-{kind}", title, _ns(60 * scale), shape, tuple(events))
+        return Scenario(f"restart-{kind}", title, _ns(60 * scale), shape(s, 2.0), events)
 
-    return make
+    return f"restart-{kind}", make
 
 
 def killed_and_replaced(s: Settings, scale: float) -> Scenario:
     """Every 30 seconds another process is killed, and one under a new name takes its place."""
-    events: list[Event] = []
-    for number in range(1, 6):
-        at, node = 30 * number * scale, number % s.regions
-        events.append(Event(_ns(at), ScenarioFault.CRASH, node))
-        events.append(Event(_ns(at + _DOWN_SECONDS), ScenarioFault.REPLACE, node))
+    events = _five_deaths(30 * scale, ScenarioFault.REPLACE, lambda number: number % s.regions)
     title = f"a process killed and replaced under a new name every {30 * scale:g} s"
-    return Scenario("killed-and-replaced", title, _ns(180 * scale), even(s, 2.0), tuple(events))
+    return Scenario("killed-and-replaced", title, _ns(180 * scale), even(s, 2.0), events)
 
 
 def isolated_by_reset(s: Settings, scale: float) -> Scenario:
     """A device cuts one region off for five minutes, by resets and refusals instead of silence."""
     start, end = 60 * scale, 360 * scale
-    events: tuple[Event, ...] = ()
-    if s.regions > 1:
-        events = (
-            Event(_ns(start), ScenarioFault.SEVER, groups=one_alone(s.regions)),
-            Event(_ns(end), ScenarioFault.HEAL),
-        )
+    severed = healed(start, end, ScenarioFault.SEVER, groups=one_alone(s.regions))
+    events = severed if s.regions > 1 else ()
     title = f"one region behind a device that resets, {end - start:g} s"
     return Scenario("isolated-by-reset", title, _ns(430 * scale), even(s, 2.0), events)
 
@@ -223,15 +183,17 @@ def suspend_60s(s: Settings, scale: float) -> Scenario:
     return Scenario("suspend-60s", title, _ns(300 * scale), even(s, 2.0), (pause,))
 
 
-def drift(s: Settings, scale: float) -> Scenario:
-    """Clocks that run from 200 ppm slow to 200 ppm fast, for an hour."""
-    middle = (s.regions - 1) / 2
-    ppm = {node: 200 * (node - middle) / middle for node in range(s.regions)} if middle else {}
-    # Calls in steps of 5 ms: an hour in steps of 1 ms takes minutes and shows the same.
-    return Scenario(
-        "drift", "clocks drift +-200 ppm, an hour", _ns(3600 * scale), even(s, 2.0),
-        drift_ppm=ppm, step_ns=5_000_000,
-    )  # fmt: skip
+def drifting(name: str, title: str, seconds: float) -> NamedFactory:
+    """Clocks that run from 200 ppm slow to 200 ppm fast."""
+
+    def make(s: Settings, scale: float) -> Scenario:
+        middle = (s.regions - 1) / 2
+        ppm = {node: 200 * (node - middle) / middle for node in range(s.regions)} if middle else {}
+        return Scenario(
+            name, title, _ns(seconds * scale), even(s, 2.0), drift_ppm=ppm, step_ns=5_000_000
+        )
+
+    return name, make
 
 
 def wall_clocks(s: Settings, scale: float) -> Scenario:
@@ -243,51 +205,55 @@ def wall_clocks(s: Settings, scale: float) -> Scenario:
     )  # fmt: skip
 
 
-SCENARIOS: dict[str, Factory] = {
-    "balanced": balanced,
-    "hot": hot,
-    "skewed": skewed,
-    "rare-callers": _rare("rare-callers", 0.001, 120),
-    "rarest-callers": _rare("rarest-callers", 0.0001, 600),
-    "burst-5x": burst_5x,
-    "cold-20x": cold_20x,
-    "shifting": shifting,
-    "roving": roving,
-    # A balancer sends calls once the process has answered it; the other is the hard case.
-    "late-joiner": _late("late-joiner", "late joiner, called after a second", 1.0),
-    "late-joiner-at-once": _late("late-joiner-at-once", "late joiner, called at once", 0.0),
-    "square-1s": _wave(1),
-    "square-5s": _wave(5),
-    "retry-storm": burst_scenarios.storm,
-    "bursts-100ms": burst_scenarios.in_step,
-    "bursts-random": burst_scenarios.at_random,
-    "partition-30s": _partition(30, "balanced"),
-    "partition-30s-alone": _partition(30, "balanced", alone=True),
-    "partition-30s-skewed": _partition(30, "skewed"),
-    "partition-30s-light-50": _partition(30, "balanced", 0.5),
-    "partition-30s-light-90": _partition(30, "balanced", 0.9),
-    "partition-300s": _partition(300, "balanced"),
-    "partition-300s-alone": _partition(300, "balanced", alone=True),
-    "partition-300s-skewed": _partition(300, "skewed"),
-    "partition-300s-square": _partition(300, "square"),
-    "partition-300s-light-50": _partition(300, "balanced", 0.5),
-    "partition-300s-light-90": _partition(300, "balanced", 0.9),
-    "cut-pair": cut_links("cut-pair", "a pair cut off from each other", 2.0, both=True),
-    "cut-pair-light-60": cut_links("cut-pair", "a pair cut off from each other", 0.6, both=True),
-    "cut-way": cut_links("cut-way", "one way of one pair cut", 2.0, both=False),
-    "cut-way-light-60": cut_links("cut-way", "one way of one pair cut", 0.6, both=False),
-    "joiner-beside-dead": joiner_beside_dead,
-    "late-frames": late_frames,
-    "loss-5": _loss(5),
-    "loss-30": _loss(30),
-    "restart-hot": _restart("hot"),
-    "restart-skewed": _restart("skewed"),
-    "killed-and-replaced": killed_and_replaced,
-    "isolated-by-reset": isolated_by_reset,
-    "suspend-60s": suspend_60s,
-    "drift": drift,
-    "wall-clocks": wall_clocks,
-}
+_PAIR, _WAY = "a pair cut off from each other", "one way of one pair cut"
+
+SCENARIOS: dict[str, Factory] = dict((
+    _steady("balanced", "balanced, 2x overload", lambda s, _: even(s, 2.0)),
+    _steady("hot", "one hot region, 2x", lambda s, _: hot_region(s, 2.0)),
+    _steady("skewed", "skewed, 2x", lambda s, _: skewed_regions(s, 2.0)),
+    _rare("rare-callers", 0.001, 120),
+    _rare("rarest-callers", 0.0001, 600),
+    _steady("burst-5x", "synchronised burst, 5x",
+            lambda s, scale: burst(s, 0.5, 5.0, 10 * scale, 15 * scale)),
+    _steady("cold-20x", "cold burst, 20x",
+            lambda s, scale: burst(s, 0.0, 20.0, 10 * scale, 12 * scale)),
+    _steady("shifting", "shifting hot spot, 1.5x", _shifting),
+    _steady("roving", "roving hot spot, 1.5x",
+            lambda s, _: moving(s, 1.5, lambda t: int(t / 5) % s.regions)),
+    _late("late-joiner", "late joiner, called after a second", 1.0),
+    _late("late-joiner-at-once", "late joiner, called at once", 0.0),
+    _wave(1),
+    _wave(5),
+    ("retry-storm", burst_scenarios.storm),
+    ("bursts-100ms", burst_scenarios.in_step),
+    ("bursts-random", burst_scenarios.at_random),
+    _partition(30, "balanced"),
+    _partition(30, "balanced", alone=True),
+    _partition(30, "skewed"),
+    _partition(30, "balanced", 0.5),
+    _partition(30, "balanced", 0.9),
+    _partition(300, "balanced"),
+    _partition(300, "balanced", alone=True),
+    _partition(300, "skewed"),
+    _partition(300, "square"),
+    _partition(300, "balanced", 0.5),
+    _partition(300, "balanced", 0.9),
+    cut_links("cut-pair", _PAIR, 2.0, both=True),
+    cut_links("cut-pair", _PAIR, 0.6, both=True),
+    cut_links("cut-way", _WAY, 2.0, both=False),
+    cut_links("cut-way", _WAY, 0.6, both=False),
+    ("joiner-beside-dead", joiner_beside_dead),
+    ("late-frames", late_frames),
+    _loss(5),
+    _loss(30),
+    _restart("hot", hot_region),
+    _restart("skewed", skewed_regions),
+    ("killed-and-replaced", killed_and_replaced),
+    ("isolated-by-reset", isolated_by_reset),
+    ("suspend-60s", suspend_60s),
+    drifting("drift", "clocks drift +-200 ppm, an hour", 3600),
+    ("wall-clocks", wall_clocks),
+))  # fmt: skip
 
 
 def select(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Any
 
 from crdtbucket.simulator.arrivals import Block, arrivals
 from crdtbucket.simulator.bound import Undelivered
@@ -35,8 +36,8 @@ class Outcome:
     curve: tuple[tuple[float, int, int, int], ...] = field(default=(), repr=False)
 
 
-class Run:
-    """The state of one run: `step` through the blocks of calls, then `outcome`."""
+class MeasuredRun:
+    """What is measured while calls are made of a rule, in cells of the grid."""
 
     def __init__(self, rule: SimulatedRule, scenario: Scenario, settings: Settings) -> None:
         nodes = settings.regions
@@ -44,11 +45,61 @@ class Run:
         self.over_admission, self.ideal = OverAdmission(settings), Ideal(settings)
         self.starvation = Starvation(nodes)
         self.offered, self.admitted = [0] * nodes, [0] * nodes
-        self._events = list(scenario.events)
-        self._wakes: list[int | None] = [0] * nodes
         self._up = [True] * nodes
+        self._before = [0] * nodes
         rule.start(scenario, settings)
         self._watch = Undelivered(scenario, settings) if isinstance(rule, WatchedRule) else None
+
+    def open_cell(self, now: int) -> None:
+        """The calls of a cell follow."""
+        if self._watch is not None:
+            self.rule.advance(now)
+            assert isinstance(self.rule, WatchedRule)
+            self._watch.arrived(now, self.rule, self._up, self.over_admission.debt(now))
+
+    def close_cell(self) -> None:
+        """All calls of a cell were made."""
+        if self._watch is not None:
+            pairs = zip(self.admitted, self._before, strict=True)
+            self._watch.admitted([after - so_far for after, so_far in pairs])
+            self._before = list(self.admitted)
+
+    def figures(self) -> dict[str, Any]:
+        """Ends the run; the fields of its `Outcome`, without a curve."""
+        scenario, settings, end = self.scenario, self.settings, self.scenario.duration_ns
+        self.starvation.finish(end)
+        offered, admitted = sum(self.offered), sum(self.admitted)
+        least, most = share_range(self.offered, self.admitted)
+        return {
+            "scenario": scenario.name,
+            "rule": self.rule.name,
+            "seed": settings.seed,
+            "offered": offered,
+            "admitted": admitted,
+            "ratio": admitted / self.ideal.admitted if self.ideal.admitted else None,
+            "over_admission_percent": self.over_admission.percent(),
+            "bound_percent": self._bound_percent(end),
+            "starved_seconds": max(self.starvation.worst_ns) / NS,
+            "denied_light": offered - admitted if scenario.light else 0,
+            "share_min": least,
+            "share_max": most,
+        }
+
+    def _bound_percent(self, until_ns: int) -> float | None:
+        """In % of the capacity: watched, or the rule's own, or None."""
+        if self._watch is not None:
+            return self._watch.percent()
+        own = self.rule.own_bound(until_ns)
+        return None if own is None else 100.0 * own / self.settings.capacity
+
+
+class Run(MeasuredRun):
+    """The state of one run: `step` through the blocks of calls, then `outcome`."""
+
+    def __init__(self, rule: SimulatedRule, scenario: Scenario, settings: Settings) -> None:
+        super().__init__(rule, scenario, settings)
+        self._events = list(scenario.events)
+        self._wakes: list[int | None] = [0] * settings.regions
 
     def step(self, block: Block) -> None:
         """One cell of the grid: events first, then its calls."""
@@ -57,16 +108,10 @@ class Run:
         for node, wakes in enumerate(self._wakes):
             up[node] = wakes is not None and wakes <= now
             self.starvation.demand(node, up[node] and block.rates[node] > 0.0, now)
-        if self._watch is not None:
-            self.rule.advance(now)
-            before = list(self.admitted)
-            assert isinstance(self.rule, WatchedRule)
-            self._watch.arrived(now, self.rule, up, self.over_admission.debt(now))
+        self.open_cell(now)
         for at, calls in block.steps:
             self._calls(at, calls)
-        if self._watch is not None:
-            pairs = zip(self.admitted, before, strict=True)
-            self._watch.admitted([after - so_far for after, so_far in pairs])
+        self.close_cell()
 
     def _calls(self, now: int, calls: list[tuple[int, int]]) -> None:
         rule, up = self.rule, self._up
@@ -116,36 +161,7 @@ class Run:
 
     def outcome(self, curve: tuple[tuple[float, int, int, int], ...] = ()) -> Outcome:
         """End the run and say what it showed."""
-        scenario, settings = self.scenario, self.settings
-        end = scenario.duration_ns
-        self.starvation.finish(end)
-        offered, admitted = sum(self.offered), sum(self.admitted)
-        least, most = share_range(self.offered, self.admitted)
-        return Outcome(
-            scenario=scenario.name,
-            rule=self.rule.name,
-            seed=settings.seed,
-            offered=offered,
-            admitted=admitted,
-            ratio=admitted / self.ideal.admitted if self.ideal.admitted else None,
-            over_admission_percent=self.over_admission.percent(),
-            bound_percent=bound_percent(self.rule, self._watch, end, settings),
-            starved_seconds=max(self.starvation.worst_ns) / NS,
-            denied_light=offered - admitted if scenario.light else 0,
-            share_min=least,
-            share_max=most,
-            curve=curve,
-        )
-
-
-def bound_percent(
-    rule: SimulatedRule, watch: Undelivered | None, until_ns: int, settings: Settings
-) -> float | None:
-    """The bound of a run in % of the capacity: watched, or the rule's own, or None."""
-    if watch is not None:
-        return watch.percent()
-    own = rule.own_bound(until_ns)
-    return None if own is None else 100.0 * own / settings.capacity
+        return Outcome(**self.figures(), curve=curve)
 
 
 def simulate(

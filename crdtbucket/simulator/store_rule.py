@@ -10,7 +10,8 @@ from crdtbucket.simulator.node_network import Nodes
 from crdtbucket.simulator.run_settings import Settings
 from crdtbucket.simulator.scenario import Scenario
 from crdtbucket.strong.redis.beats import EVERY_MS, BeatArguments
-from crdtbucket.strong.redis.replicated import Regions, ReplicatedArguments
+from crdtbucket.strong.redis.regions import Regions
+from crdtbucket.strong.redis.replicated import ReplicatedArguments
 from crdtbucket.strong.redis.script import ScriptCall, ScriptStatus, owner_name
 
 KEY = b"crdtbucket:{simulated}"

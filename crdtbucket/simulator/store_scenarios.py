@@ -10,13 +10,20 @@ from collections.abc import Callable
 
 from crdtbucket.simulator.demand_shapes import even, shared, skewed_shares
 from crdtbucket.simulator.run_settings import NS, Settings
-from crdtbucket.simulator.scenario import Demand, Event, Factory, Scenario, ScenarioFault
-from crdtbucket.simulator.scenario_catalogue import SCENARIOS, one_alone
+from crdtbucket.simulator.scenario import (
+    Demand,
+    Event,
+    Factory,
+    NamedFactory,
+    Scenario,
+    ScenarioFault,
+    healed,
+)
+from crdtbucket.simulator.scenario_catalogue import SCENARIOS, drifting, one_alone
 
 _BEFORE, _AFTER = 20.0, 30.0
 _BURST, _BURST_SECONDS = 8.0, 3.0
 _OVERTAKEN_S = 0.5
-_DRIFT_PPM = 200
 
 Shape = Callable[[Settings, float, float], Demand]
 """(settings, when the cut begins, when it heals; seconds) -> demand."""
@@ -58,12 +65,12 @@ def _burst(s: Settings, _cut: float, heal: float) -> Demand:
     return demand
 
 
-def _cut(kind: str, s: Settings, at: float) -> Event:
+def _cut(kind: str, s: Settings, cut: float, heal: float) -> tuple[Event, ...]:
     last = s.regions - 1
     if kind == "pair":
-        return Event(round(at * NS), ScenarioFault.CUT, ways=((0, last), (last, 0)))
+        return healed(cut, heal, ScenarioFault.CUT, ways=((0, last), (last, 0)))
     groups = one_alone(s.regions) if kind == "alone" else tuple((n,) for n in range(s.regions))
-    return Event(round(at * NS), ScenarioFault.PARTITION, groups=groups)
+    return healed(cut, heal, ScenarioFault.PARTITION, groups=groups)
 
 
 def _apart(
@@ -75,68 +82,37 @@ def _apart(
     kind: str = "apart",
     light: bool = False,
     overtaken: bool = False,
-) -> Factory:
+) -> NamedFactory:
     def make(s: Settings, scale: float) -> Scenario:
         cut, heal = _BEFORE * scale, (_BEFORE + seconds) * scale
-        events: tuple[Event, ...] = ()
-        if s.regions > 1:
-            events = (_cut(kind, s, cut), Event(round(heal * NS), ScenarioFault.HEAL))
+        events = _cut(kind, s, cut, heal) if s.regions > 1 else ()
         end = round((_BEFORE + seconds + _AFTER) * scale * NS)
         late_ns = round(_OVERTAKEN_S * NS) if overtaken else 0
         demand = shape(s, cut, heal)
         return Scenario(name, title, end, demand, events, light=light, keys_late_ns=late_ns)
 
-    return make
+    return name, make
 
 
-def _clocks(s: Settings, scale: float) -> Scenario:
-    """Members' clocks that run from 200 ppm slow to 200 ppm fast."""
-    middle = (s.regions - 1) / 2
-    ppm = {n: _DRIFT_PPM * (n - middle) / middle for n in range(s.regions)} if middle else {}
-    return Scenario(
-        "store-clocks", "members' clocks drift +-200 ppm, 2x", round(900 * scale * NS),
-        even(s, 2.0), drift_ppm=ppm, step_ns=5_000_000,
-    )  # fmt: skip
-
-
-STORE_SCENARIOS: dict[str, Factory] = {
-    **{name: SCENARIOS[name] for name in ("balanced", "hot", "skewed", "cold-20x")},
-    "apart-60s": _apart("apart-60s", "no replication for 60 s, 2x", _even(2.0)),
-    "apart-60s-skewed": _apart("apart-60s-skewed", "the same, skewed", _skewed),
-    "apart-60s-rare": _apart("apart-60s-rare", "the same, .99 and .01 of it", _rare),
-    "apart-60s-light-50": _apart(
-        "apart-60s-light-50", "the same, light load 0.5 r", _even(0.5), light=True
-    ),
-    "apart-60s-light-90": _apart(
-        "apart-60s-light-90", "the same, light load 0.9 r", _even(0.9), light=True
-    ),
-    "apart-60s-overtaken": _apart(
-        "apart-60s-overtaken", "the same, 0.9 r, beats 0.5 s before keys at the heal", _even(0.9),
-        light=True, overtaken=True,
-    ),
-    "apart-60s-pair": _apart(
-        "apart-60s-pair", "one pair cut for 60 s, 2x", _even(2.0), kind="pair"
-    ),
-    "apart-60s-pair-light-90": _apart(
-        "apart-60s-pair-light-90", "the same, light load 0.9 r", _even(0.9), kind="pair", light=True
-    ),
-    "apart-60s-alone": _apart(
-        "apart-60s-alone", "one region alone for 60 s, skewed 2x", _skewed, kind="alone"
-    ),
-    "apart-60s-burst": _apart(
-        "apart-60s-burst", "no replication for 60 s, 8x in one region before the heal", _burst
-    ),
-    "apart-60s-moving": _apart(
-        "apart-60s-moving", "the same, 0.9 of 2x moves to the second region", _moving(0.9)
-    ),
-    "apart-60s-moved": _apart(
-        "apart-60s-moved", "the same, all of 2x moves to the second region", _moving(1.0)
-    ),
-    "apart-300s": _apart("apart-300s", "no replication for 300 s, 2x", _even(2.0), seconds=300.0),
-    "apart-300s-skewed": _apart(
-        "apart-300s-skewed", "the same, skewed", _skewed, seconds=300.0
-    ),
-    "store-clocks": _clocks,
-}  # fmt: skip
+STORE_SCENARIOS: dict[str, Factory] = dict((
+    *((name, SCENARIOS[name]) for name in ("balanced", "hot", "skewed", "cold-20x")),
+    _apart("apart-60s", "no replication for 60 s, 2x", _even(2.0)),
+    _apart("apart-60s-skewed", "the same, skewed", _skewed),
+    _apart("apart-60s-rare", "the same, .99 and .01 of it", _rare),
+    _apart("apart-60s-light-50", "the same, light load 0.5 r", _even(0.5), light=True),
+    _apart("apart-60s-light-90", "the same, light load 0.9 r", _even(0.9), light=True),
+    _apart("apart-60s-overtaken", "the same, 0.9 r, beats 0.5 s before keys at the heal",
+           _even(0.9), light=True, overtaken=True),
+    _apart("apart-60s-pair", "one pair cut for 60 s, 2x", _even(2.0), kind="pair"),
+    _apart("apart-60s-pair-light-90", "the same, light load 0.9 r", _even(0.9), kind="pair",
+           light=True),
+    _apart("apart-60s-alone", "one region alone for 60 s, skewed 2x", _skewed, kind="alone"),
+    _apart("apart-60s-burst", "no replication for 60 s, 8x in one region before the heal", _burst),
+    _apart("apart-60s-moving", "the same, 0.9 of 2x moves to the second region", _moving(0.9)),
+    _apart("apart-60s-moved", "the same, all of 2x moves to the second region", _moving(1.0)),
+    _apart("apart-300s", "no replication for 300 s, 2x", _even(2.0), seconds=300.0),
+    _apart("apart-300s-skewed", "the same, skewed", _skewed, seconds=300.0),
+    drifting("store-clocks", "members' clocks drift +-200 ppm, 2x", 900),
+))  # fmt: skip
 """What `crdtbucket simulate --store replicated` knows, for any number of regions."""
 ALL_SCENARIOS = {**SCENARIOS, **STORE_SCENARIOS}

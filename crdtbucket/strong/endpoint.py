@@ -19,7 +19,8 @@ from crdtbucket.strong.redis.access import Access
 from crdtbucket.strong.redis.beats import BeatArguments
 from crdtbucket.strong.redis.redis_config import RedisConfig
 from crdtbucket.strong.redis.redis_connection import RedisConnectionLost
-from crdtbucket.strong.redis.replicated import Regions, ReplicatedArguments
+from crdtbucket.strong.redis.regions import Regions
+from crdtbucket.strong.redis.replicated import ReplicatedArguments
 from crdtbucket.strong.redis.resp import RedisErrorReply
 from crdtbucket.strong.redis.slot_script import SLOT_SCRIPT
 from crdtbucket.strong.region_watch import RegionWatch

@@ -22,8 +22,8 @@ from crdtbucket.strong.redis import topology
 from crdtbucket.strong.redis.access import server_access, tls_context
 from crdtbucket.strong.redis.locator import Locator
 from crdtbucket.strong.redis.redis_config import RedisConfig
+from crdtbucket.strong.redis.regions import Regions
 from crdtbucket.strong.redis.registry import Registry
-from crdtbucket.strong.redis.replicated import Regions
 from crdtbucket.strong.redis.resp import RedisErrorReply
 
 LOG = logging.getLogger("crdtbucket.strong")

@@ -11,7 +11,8 @@ from typing import Any
 from crdtbucket.errors import RedisReplyError
 from crdtbucket.strong.redis.beats import EVERY_MS, BeatArguments, RegionBeats
 from crdtbucket.strong.redis.redis_connection import RedisConnection, RedisConnectionLost
-from crdtbucket.strong.redis.replicated import SILENT_US, Regions
+from crdtbucket.strong.redis.regions import Regions
+from crdtbucket.strong.redis.replicated import SILENT_US
 from crdtbucket.strong.redis.resp import RedisErrorReply
 from crdtbucket.strong.server_link import ServerLink
 

@@ -10,8 +10,9 @@ from crdtbucket.spec.bucket_spec import BucketSpec, OnOutage
 from crdtbucket.strong.controller.degradation import Degradation, Scope
 from crdtbucket.strong.quota import Quota
 from crdtbucket.strong.redis.redis_config import RedisConfig
+from crdtbucket.strong.redis.regions import Regions
 from crdtbucket.strong.redis.registry import WantedShare
-from crdtbucket.strong.redis.replicated import FORGET_AFTER_MS, Regions, ReplicatedArguments
+from crdtbucket.strong.redis.replicated import FORGET_AFTER_MS, ReplicatedArguments
 from crdtbucket.strong.redis.script import Arguments
 from crdtbucket.strong.slot_rules import SlotRules, check_strong_slots
 from crdtbucket.strong.store_rules import Rules
@@ -72,7 +73,7 @@ class RuleMaker:
         )
 
     def wanted_share(self) -> WantedShare:
-        """As of `StoreOwner`."""
+        """The share of every limit that this process would grant without Redis."""
         how, quotas = self.degradation, self._quotas
         group = quotas.epoch if quotas.shared else 0
         if self._wanted is None or self._wanted[:2] != (how, group):

@@ -18,8 +18,8 @@ from crdtbucket.strong.endpoint import Endpoint
 from crdtbucket.strong.endpoints import Endpoints, logged
 from crdtbucket.strong.ledger import Ledger
 from crdtbucket.strong.redis.redis_config import RedisConfig
+from crdtbucket.strong.redis.regions import Regions
 from crdtbucket.strong.redis.registry import Registry, WantedShare
-from crdtbucket.strong.redis.replicated import Regions
 from crdtbucket.strong.store_regions import StoreRegions
 from crdtbucket.strong.store_slots import StoreSlots
 from crdtbucket.strong.store_upkeep import StoreUpkeep, WorstModeListener
@@ -45,7 +45,7 @@ class StoreOwner(WorstModeListener, Protocol):
 
 
 class Store:
-    """Strong decisions of one process; everything runs on the event loop that starts it."""
+    """Strong decisions of one process; everything runs on the event loop that makes it."""
 
     def __init__(
         self,
@@ -65,23 +65,18 @@ class Store:
         elsewhere = None if regions is None else self.regions.nodes_elsewhere
         self.registry = Registry(config.prefix, node, table, owner.wanted_share, regions, elsewhere)
         self._places = Endpoints(config, ledger, self.registry, modes, degraded, self, met, regions)
-        self.slots = StoreSlots(ledger.slots, self._places)
+        self._loop = asyncio.get_running_loop()
+        self._loops_thread = threading.get_ident()
+        self._threads = Threads(ledger, self._loop, config.deadline_ns)
+        self.slots = StoreSlots(ledger.slots, self._places, self._loop)
         self._upkeep = StoreUpkeep(self._places, self.registry, self.regions, owner)
         self._upkeep_task: asyncio.Task[None] | None = None
-        self._config = config
         self._owner = owner
-        self._loop: asyncio.AbstractEventLoop | None = None
-        self._loops_thread = 0
-        self._threads: Threads | None = None
 
     # ---- start and stop ----
 
     async def start(self) -> None:
         """Connects, or learns within the time-out that it cannot: that is a mode, no error."""
-        self._loop = asyncio.get_running_loop()
-        self._loops_thread = threading.get_ident()
-        self.slots.start()
-        self._threads = Threads(self.ledger, self._loop, self._config.deadline_ns)
         await self._places.locate()
         await self._places.connect()
         await self._upkeep.register()
@@ -97,8 +92,7 @@ class Store:
             self._upkeep_task.cancel()
             tasks.append(self._upkeep_task)
         await asyncio.gather(*tasks, return_exceptions=True)
-        if self._threads is not None:
-            await self._threads.stop()
+        await self._threads.stop()
         holder = self._places.at(self.registry.name)
         connection = None if holder is None else holder.link.connection
         if connection is not None and self.registry.seen:
@@ -130,7 +124,7 @@ class Store:
     ) -> Coroutine[Any, Any, Decision]:
         """Asks the store; from any event loop."""
         if asyncio.get_running_loop() is not self._loop:
-            return self._on_own_loop(self._acquire(bucket, key, cost), self._give_back)
+            return run_on(self._loop, self._acquire(bucket, key, cost), self._give_back)
         endpoint = self._places.of(bucket, key)
         if endpoint is None:
             return self._acquire(bucket, key, cost)
@@ -141,7 +135,7 @@ class Store:
         work = self._acquire_many(asked)
         if asyncio.get_running_loop() is self._loop:
             return await work
-        return await self._on_own_loop(work, lambda decisions: self._give_back(*decisions))
+        return await run_on(self._loop, work, lambda decisions: self._give_back(*decisions))
 
     async def _acquire_many(self, asked: Sequence[Asked]) -> list[Decision]:
         begun: list[tuple[Endpoint, asyncio.Future[Decision | None]]] = []
@@ -178,23 +172,16 @@ class Store:
             return self.ledger.decide_here(bucket, key, cost, Mode.FALLBACK)
         return await endpoint.dispatcher.acquire(bucket, key, cost)
 
-    async def _on_own_loop(self, work: Coroutine[Any, Any, T], unwanted: Callable[[T], None]) -> T:
-        """Runs on the store's own loop what another one waits for."""
-        if self._loop is None:
-            work.close()
-            raise RuntimeError("the limiter is not open")
-        return await run_on(self._loop, work, unwanted)
-
     def acquire_sync(self, bucket: BucketCore, key: str | bytes, cost: int) -> Decision:
         """`acquire` from a thread without an event loop, which it blocks."""
-        threads, refusal = self._threads, self.ledger.table.refusal
+        refusal = self.ledger.table.refusal
         if refusal is not None:
             raise refusal  # before any lock, which a fork may have copied while held
-        if threads is not None and threading.get_ident() != self._loops_thread:
+        if threading.get_ident() != self._loops_thread:
             endpoint = self._places.of(bucket, key)
             decision = None
             if endpoint is not None:
-                decision = threads.acquire(endpoint, bucket, key, cost)
+                decision = self._threads.acquire(endpoint, bucket, key, cost)
             if decision is not None:
                 return decision
         return self.block_on(self._acquire(bucket, key, cost), self._give_back)
@@ -205,12 +192,10 @@ class Store:
         if refusal is not None:
             work.close()
             raise refusal  # a forked child has a copy of the loop, which nobody runs
-        if loop is None or runs_here(loop):
+        if runs_here(loop):
             work.close()
             raise CrdtbucketError(
-                "the limiter is not open"
-                if loop is None
-                else "this thread runs the limiter's event loop and may not block: await acquire()"
+                "this thread runs the limiter's event loop and may not block: await acquire()"
             )
         try:
             return block_on(loop, work, unwanted)
@@ -227,11 +212,9 @@ class Store:
 
     def unsettle_places(self, bucket: BucketCore, places: Sequence[tuple[int, int]]) -> None:
         """`unsettle` for the hashes of keys."""
-        loop = self._loop
-        if loop is not None and not loop.is_closed():
-            # Closed meanwhile: then nothing is settled in this epoch any more.
-            with contextlib.suppress(RuntimeError):
-                loop.call_soon_threadsafe(self._unsettle_now, bucket, places)
+        # Closed meanwhile: then nothing is settled in this epoch any more.
+        with contextlib.suppress(RuntimeError):
+            self._loop.call_soon_threadsafe(self._unsettle_now, bucket, places)
 
     def _unsettle_now(self, bucket: BucketCore, places: Sequence[tuple[int, int]]) -> None:
         with self.ledger.lock:  # threads keep their accounts meanwhile
@@ -242,7 +225,7 @@ class Store:
         """Something is to be settled. From any thread."""
         if threading.get_ident() == self._loops_thread:
             self._places.wake()
-        elif self._loop is not None:
+        else:
             with contextlib.suppress(RuntimeError):  # closed meanwhile
                 self._loop.call_soon_threadsafe(self.wake)
 

@@ -8,7 +8,7 @@ from typing import Any
 from crdtbucket._core import Table
 from crdtbucket.strong.endpoint import Endpoint
 from crdtbucket.strong.redis.region_claim import RegionClaim
-from crdtbucket.strong.redis.replicated import Regions
+from crdtbucket.strong.redis.regions import Regions
 
 
 class StoreRegions:

@@ -17,17 +17,15 @@ from crdtbucket.strong.slot_request import SlotHold, SlotRequest
 
 
 class StoreSlots:
-    """The slots of one process; everything runs on the event loop that starts it."""
+    """The slots of one process; everything runs on the event loop `loop`."""
 
-    def __init__(self, ledger: SlotLedger, places: Endpoints) -> None:
+    def __init__(
+        self, ledger: SlotLedger, places: Endpoints, loop: asyncio.AbstractEventLoop
+    ) -> None:
         self.ledger = ledger
         self._places = places
-        self._loop: asyncio.AbstractEventLoop | None = None
+        self._loop = loop
         self._releasing: set[asyncio.Future[Decision | None]] = set()
-
-    def start(self) -> None:
-        """From now on this event loop asks."""
-        self._loop = asyncio.get_running_loop()
 
     async def stop(self) -> None:
         """Waits for the releases that are on their way, each until its deadline."""
@@ -37,7 +35,6 @@ class StoreSlots:
     async def hold(self, hold: SlotHold) -> Decision:
         """The decision; from any event loop."""
         loop = self._loop
-        assert loop is not None, "a store that is attached was started"
         if asyncio.get_running_loop() is loop:
             return await self._hold(hold)
         return await run_on(loop, self._hold(hold), partial(self._give_back, hold))
@@ -66,7 +63,6 @@ class StoreSlots:
     def release(self, hold: SlotHold) -> None:
         """A hold has ended: Redis learns of it at once, where it answers. From any thread."""
         loop = self._loop
-        assert loop is not None, "a store that is attached was started"
         if runs_here(loop):
             self._release(hold)
         else:

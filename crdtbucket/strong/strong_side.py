@@ -20,9 +20,7 @@ from crdtbucket.strong.controller.webhook import Webhook
 from crdtbucket.strong.ledger import Ledger
 from crdtbucket.strong.previous_epoch import PreviousEpoch
 from crdtbucket.strong.redis.redis_config import RedisConfig
-from crdtbucket.strong.redis.regions import check_region
-from crdtbucket.strong.redis.registry import WantedShare
-from crdtbucket.strong.redis.replicated import Regions
+from crdtbucket.strong.redis.regions import Regions
 from crdtbucket.strong.redis.script import MOST_TOKENS
 from crdtbucket.strong.rule_maker import RuleMaker
 from crdtbucket.strong.store import Store
@@ -53,8 +51,9 @@ class StrongSide:
         self.regions: Regions | None = None
         """The regions of a replicated Redis."""
         if config.active_active:
-            self.regions = Regions(check_region(region, config.regions), config.regions)
+            self.regions = Regions(region, config.regions)
         self.rule_maker = RuleMaker(config, degradation, tables, self.regions, forget_after_ms)
+        self.wanted_share = self.rule_maker.wanted_share
         self._config = config
         self._tables = tables
         self._table = tables.strong
@@ -223,10 +222,6 @@ class StrongSide:
         """Among how many processes a limit is divided while Redis is unreachable."""
         known = 1 if self._machine is None else self._machine.known()
         return known if self.store is None else self.store.registry.sharing(known)
-
-    def wanted_share(self) -> WantedShare:
-        """As of `StoreOwner`."""
-        return self.rule_maker.wanted_share()
 
     def _warn_of_strangers(self, store: Store) -> None:
         how = self.rule_maker.degradation

@@ -141,10 +141,7 @@ class Threads:
                 request = result
             left = self._deadline_ns - (now_ns() - started)
         # It did not run, or was answered and is to be asked again for which there is no time.
-        with self._ledger.lock:
-            decision = self._ledger.give_up(request, endpoint.health.mode_without_store)
-            self._ledger.ended(request)
-        return decision
+        return self._give_up(endpoint, request)
 
     def _answered(
         self,
@@ -173,11 +170,13 @@ class Threads:
         except RedisReplyError as error:
             connection.close()  # it is not known any more which answer belongs to which request
             return self._lost(endpoint, request, RedisConnectionLost(str(error), "script"))
-        if result is None:
-            with ledger.lock:
-                result = ledger.give_up(request, endpoint.health.mode_without_store)
-                ledger.ended(request)
-        return result
+        return self._give_up(endpoint, request) if result is None else result
+
+    def _give_up(self, endpoint: Endpoint, request: StoreRequest) -> Decision | None:
+        with self._ledger.lock:
+            decision = self._ledger.give_up(request, endpoint.health.mode_without_store)
+            self._ledger.ended(request)
+        return decision
 
     def _lost(
         self, endpoint: Endpoint, request: StoreRequest, error: BaseException

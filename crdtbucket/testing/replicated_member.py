@@ -108,14 +108,3 @@ async def write(connection: RedisConnection, version: KeyVersion) -> None:
     if version.expires_ms >= 0:
         commands.append(("PEXPIRE", version.key, version.expires_ms))
     await replies(connection, *commands, ("EXEC",))
-
-
-async def fill_gaps(connection: RedisConnection, version: KeyVersion) -> None:
-    """Fields that the server's key lacks come back; those that it has stay."""
-    if STRING in version.fields:
-        commands: list[Command] = [("SET", version.key, version.fields[STRING], "NX")]
-    else:
-        commands = [("HSETNX", version.key, *field) for field in version.fields.items()]
-    if version.expires_ms >= 0:
-        commands.append(("PEXPIRE", version.key, version.expires_ms, "NX"))
-    await replies(connection, *commands)

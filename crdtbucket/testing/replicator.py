@@ -20,7 +20,6 @@ from crdtbucket.strong.redis.redis_connection import RedisConnection
 from crdtbucket.testing.copy_queue import CopyQueue, KeyVersion, ReplicationFaults
 from crdtbucket.testing.replicated_member import (
     ReplicatedMember,
-    fill_gaps,
     keys_of,
     replies,
     write,
@@ -89,57 +88,16 @@ class Replicator:
         """Cut one region off from every other."""
         self.cut(*((region, other) for other in self._others(region)), recorded=recorded)
 
-    def disregard(self, region: str) -> None:
-        """The others take no write of this region, and it takes theirs: as where wall clocks decide
-        who has written last, and this region's was set back."""
-        for other in self._others(region):
-            self._ways[region, other].queue.cut(recorded=False)
-
     def heal(self) -> None:
         """Everything passes again."""
         for way in self._ways.values():
             way.queue.heal(now_ns())
             way.changed.set()
 
-    def resend(self, region: str) -> None:
-        """The copies on this region's member are lost: they are sent once more."""
-        for other in self._others(region):
-            self._ways[other, region].queue.resend(now_ns())
-            self._ways[other, region].changed.set()
-
-    async def bring_back(self, region: str) -> None:
-        """Fields of the region's own keys that its member has lost come back from the others."""
-        async with self.members[region].asking() as own:
-            for other in self._others(region):
-                for version in (await self.held(other, region)).values():
-                    await fill_gaps(own, version)
-
-    async def restore(self, region: str, state: State) -> None:
-        """The region's own keys become again what they were; newer keys of its own are gone."""
-        async with self.members[region].asking() as own:
-            for key in (await keys_of(own, region)).keys() - state.keys():
-                await replies(own, ("DEL", key))
-            for version in state.values():
-                await write(own, version)
-
-    # -- what has arrived
-
     async def held(self, member: str, region: str) -> dict[bytes, KeyVersion]:
         """The keys of a region as the member of this or another region holds them now."""
         async with self.members[member].asking() as connection:
             return await keys_of(connection, region)
-
-    async def differences(self) -> list[tuple[str, str, bytes]]:
-        """(region, other, key) of each key of a region of which another's copy is not the same."""
-        found = []
-        for source, target in self._ways:
-            own, copies = await self.held(source, source), await self.held(target, source)
-            found += [
-                (source, target, key)
-                for key in own.keys() | copies.keys()
-                if key not in own or key not in copies or own[key].fields != copies[key].fields
-            ]
-        return found
 
     async def caught_up(self, seconds: float) -> None:
         """Returns when all that the members held when this was called has arrived everywhere.

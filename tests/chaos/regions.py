@@ -11,7 +11,8 @@ import hiredis
 
 from crdtbucket import BucketSpec
 from crdtbucket.strong.controller.controller_settings import ControllerSettings
-from crdtbucket.strong.redis.replicated import Regions, ReplicatedArguments, read_entry
+from crdtbucket.strong.redis.regions import Regions
+from crdtbucket.strong.redis.replicated import ReplicatedArguments, read_entry
 from crdtbucket.strong.redis.script import ScriptCall, owner_name
 from crdtbucket.testing.copy_queue import ReplicationFaults
 from tests.chaos.figure import Figure, Progress, exactly

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from crdtbucket.simulator.library_mesh import LibraryMesh, absent
+from crdtbucket.simulator.mesh_rule import MeshRule, absent
 from crdtbucket.simulator.rule_catalogue import (
     CRDTBUCKET,
     NO_PREDICTION,
@@ -72,29 +72,30 @@ def test_a_late_joiner_was_never_there_before() -> None:
     scenario = SCENARIOS["late-joiner"](SETTINGS, 1.0)
     names = SETTINGS.node_names()
     assert absent(scenario, names) == {names[1]}
-    mesh = LibraryMesh(scenario, SETTINGS, prediction=True)
-    mesh.crash(names[1])
-    mesh.advance(1.0)
-    assert names[1] not in mesh[names[0]].node.links
-    mesh.restart(names[1])
-    assert mesh.node(names[1]).joining
-    mesh.advance(2.0)
-    assert not mesh.node(names[1]).joining
+    rule = MeshRule(CRDTBUCKET)
+    rule.start(scenario, SETTINGS)
+    rule.crash(1)
+    rule.advance(NS)
+    assert names[1] not in rule.mesh[names[0]].node.links
+    rule.restart(1)
+    assert rule.known(1) is None
+    rule.advance(3 * NS)
+    assert rule.known(1) is not None
 
 
 def test_room_grows_with_the_silence_of_a_peer_that_was_taking() -> None:
     names = SETTINGS.node_names()
-    mesh = LibraryMesh(SCENARIOS["balanced"](SETTINGS, 1.0), SETTINGS, prediction=True)
-    for _ in range(200):
-        mesh.advance(0.01)
-        for name in names:
-            mesh.node(name).take_burst("simulated", "one-key", 8, 1)
-    here = mesh.node(names[0])
-    assert here.room("simulated", "one-key") == 0
-    mesh.partition({names[0]}, set(names[1:]))
-    mesh.advance(2.0)
-    early = here.room("simulated", "one-key")
-    mesh.advance(2.0)
-    late = here.room("simulated", "one-key")
+    rule = MeshRule(CRDTBUCKET)
+    rule.start(SCENARIOS["balanced"](SETTINGS, 1.0), SETTINGS)
+    for step in range(1, 201):
+        rule.advance(step * NS // 100)
+        for node in range(len(names)):
+            rule.offer(node, 8, 1)
+    assert rule.room(0) == 0
+    rule.partition(((0,), range(1, len(names))))
+    rule.advance(4 * NS)
+    early = rule.room(0)
+    rule.advance(6 * NS)
+    late = rule.room(0)
     # At most the refill since the last round, less the near horizon.
     assert 0 < early < late <= SETTINGS.refill_rate * (4 * NS - NS // 2 + 300_000_000) // NS

@@ -2,25 +2,26 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from types import SimpleNamespace
+from typing import cast
 
 import pytest
 
-from crdtbucket.simulator.mesh_rule import MeshRule, RuledMesh
+from crdtbucket.simulator.mesh_rule import MeshRule
 from crdtbucket.simulator.rule import WatchedRule
 from crdtbucket.simulator.run_settings import NS, Settings
 from crdtbucket.simulator.scenario import Scenario
 from crdtbucket.simulator.scenario_catalogue import SCENARIOS
 from crdtbucket.simulator.scenario_run import simulate
+from crdtbucket.testing import SimulatedMesh
 from tests.simulator.naive_mesh import NaiveMesh
 
 
 class _Node:
+    up = True
+
     def __init__(self, rule: NaiveMesh, number: int, names: tuple[str, ...]) -> None:
         self._rule, self._number, self._names = rule, number, names
-
-    @property
-    def joining(self) -> bool:
-        return self._rule.known(self._number) is None
 
     def take_burst(self, bucket: str, key: str, calls: int, cost: int) -> int:
         return self._rule.offer(self._number, calls, cost)
@@ -29,8 +30,12 @@ class _Node:
         heard = self._rule.known(self._number) or []
         return {n: (t, 0) for n, t in zip(self._names, heard, strict=True) if t}
 
-    def room(self, bucket: str, key: str) -> int:
-        return self._rule.room(self._number)
+    @property
+    def node(self) -> SimpleNamespace:
+        return SimpleNamespace(memory=self._rule.known(self._number) is not None)
+
+    def bucket(self, name: str) -> SimpleNamespace:
+        return SimpleNamespace(credit=lambda key: self._rule.room(self._number))
 
 
 class _Mesh:
@@ -40,7 +45,7 @@ class _Mesh:
         self._rule, self._names, self._now = NaiveMesh(), settings.node_names(), 0
         self._rule.start(scenario, settings)
 
-    def node(self, name: str) -> _Node:
+    def __getitem__(self, name: str) -> _Node:
         return _Node(self._rule, self._names.index(name), self._names)
 
     def advance(self, seconds: float) -> None:
@@ -62,16 +67,16 @@ class _Mesh:
     def crash(self, node: str) -> None:
         self._rule.crash(self._names.index(node))
 
-    def restart(self, node: str, memory: str = "empty") -> None:
-        assert memory == "empty"
+    def restart(self, node: str) -> None:
         self._rule.restart(self._names.index(node))
 
     def suspend(self, node: str, seconds: float) -> None:
         self._rule.suspend(self._names.index(node), round(seconds * NS))
 
 
-def _make(scenario: Scenario, settings: Settings) -> RuledMesh:
-    return _Mesh(scenario, settings)
+class _NaiveRule(MeshRule):
+    def made(self, scenario: Scenario, settings: Settings) -> SimulatedMesh:
+        return cast(SimulatedMesh, _Mesh(scenario, settings))
 
 
 @pytest.mark.parametrize(
@@ -90,6 +95,6 @@ def test_a_mesh_behind_the_adapter_shows_what_it_shows_without(name: str) -> Non
     settings = Settings(seed=2, capacity=1_000, refill_rate=300)
     scenario = SCENARIOS[name](settings, 0.1)
     direct = simulate(NaiveMesh(), scenario, settings)
-    adapter = MeshRule("naive-mesh", _make)
+    adapter = _NaiveRule("naive-mesh")
     assert isinstance(adapter, WatchedRule)
     assert simulate(adapter, scenario, settings) == replace(direct, rule="naive-mesh")

@@ -15,10 +15,10 @@ from crdtbucket.strong.controller.degradation import Degradation
 from crdtbucket.strong.redis.replicated import HeldEntry, read_entry
 from crdtbucket.testing.copy_queue import ReplicationFaults
 from crdtbucket.testing.replicated_member import ReplicatedMember
-from crdtbucket.testing.replicator import Replicator
 from tests.mesh.network import eventually
 from tests.strong.redis_server import PROGRAMS, Server
 from tests.strong.test_strong_bucket import PATIENT
+from tests.strong.tried_replicator import TriedReplicator
 
 SPEC = BucketSpec("b", 200, 1, "1h")
 KEY = "tenant-42"
@@ -30,7 +30,7 @@ class RegionWorld:
     """The servers by region, and what copies between them."""
 
     servers: dict[str, Server]
-    replicator: Replicator
+    replicator: TriedReplicator
 
     @contextlib.asynccontextmanager
     async def opened(
@@ -103,7 +103,7 @@ async def region_world(
             ReplicatedMember(region, Address(server.host, server.port))
             for region, server in servers.items()
         ]
-        async with Replicator(members, faults) as replicator:
+        async with TriedReplicator(members, faults) as replicator:
             yield RegionWorld(servers, replicator)
 
 

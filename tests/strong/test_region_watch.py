@@ -10,7 +10,7 @@ import pytest
 
 from crdtbucket.strong.redis.beats import BeatArguments
 from crdtbucket.strong.redis.redis_connection import RedisConnectionLost
-from crdtbucket.strong.redis.replicated import Regions
+from crdtbucket.strong.redis.regions import Regions
 from crdtbucket.strong.redis.resp import RedisErrorReply
 from crdtbucket.strong.region_watch import TRIES, RegionWatch
 from crdtbucket.strong.server_link import ServerLink

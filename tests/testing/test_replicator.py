@@ -12,8 +12,8 @@ import pytest
 from crdtbucket.base.address import Address
 from crdtbucket.testing.copy_queue import ReplicationFaults
 from crdtbucket.testing.replicated_member import ReplicatedMember
-from crdtbucket.testing.replicator import Replicator
 from tests.strong.redis_server import BOUND, PROGRAMS, Server
+from tests.strong.tried_replicator import TriedReplicator
 
 REGIONS = ("eu", "us", "ap")
 QUICK = ReplicationFaults(lag=0.001)
@@ -24,7 +24,7 @@ pytestmark = pytest.mark.skipif(not PROGRAMS, reason="no redis-server here: make
 @contextlib.asynccontextmanager
 async def three(
     faults: ReplicationFaults = QUICK,
-) -> AsyncIterator[tuple[dict[str, Server], Replicator]]:
+) -> AsyncIterator[tuple[dict[str, Server], TriedReplicator]]:
     with contextlib.ExitStack() as stack:
         servers = {
             region: stack.enter_context(Server(program=PROGRAMS[number % len(PROGRAMS)]))
@@ -34,7 +34,7 @@ async def three(
             ReplicatedMember(region, Address(server.host, server.port))
             for region, server in servers.items()
         ]
-        async with Replicator(members, faults) as replicator:
+        async with TriedReplicator(members, faults) as replicator:
             yield servers, replicator
 
 
@@ -43,7 +43,7 @@ def fields(server: Server, key: str) -> dict[bytes, bytes]:
     return dict(zip(flat[::2], flat[1::2], strict=True))
 
 
-async def come_to_differ(replicator: Replicator, ways: set[tuple[str, str]]) -> None:
+async def come_to_differ(replicator: TriedReplicator, ways: set[tuple[str, str]]) -> None:
     """Until the copies of the second region of each pair alone are not what the first one holds."""
     deadline = time.monotonic() + BOUND
     while {(one, other) for one, other, _ in await replicator.differences()} != ways:

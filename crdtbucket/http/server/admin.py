@@ -33,7 +33,7 @@ class Admin:
         limiter: Limiter,
         views: Views,
         settings: ServeSettings,
-        siblings: Siblings | None = None,
+        siblings: Siblings,
     ) -> None:
         """`siblings`: the other workers of this server."""
         self._siblings = siblings
@@ -157,7 +157,7 @@ class Admin:
             new = await asyncio.to_thread(self._limiter.order, body.order)
         except CrdtbucketError as error:
             siblings = self._siblings
-            if siblings is not None and not self._limiter.stats()["shared"]["leading"]:
+            if siblings.address and not self._limiter.stats()["shared"]["leading"]:
                 if siblings.asked_by_one(request):
                     raise Refusal(CANNOT, str(error)) from error
                 answer = await siblings.forward_to_any(request)

@@ -41,9 +41,7 @@ OPENAPI = "/openapi.json"
 class Api:
     """Answers requests about one limiter."""
 
-    def __init__(
-        self, limiter: Limiter, settings: ServeSettings, siblings: Siblings | None = None
-    ) -> None:
+    def __init__(self, limiter: Limiter, settings: ServeSettings, siblings: Siblings) -> None:
         self.connections = Connections(settings)
         self._hosts = Hosts(settings.listen, settings.allowed_hosts)
         self.tokens = Tokens(settings, siblings)
@@ -70,7 +68,7 @@ class Api:
         self.settings = settings
         openapi = Route("GET", OPENAPI, "This document", self._openapi, None)
         counts = Route("GET", COUNTS, "For the other workers", self._counts, None, always=True)
-        others = [openapi, *self.console.routes(), *([] if siblings is None else [counts])]
+        others = [openapi, *self.console.routes(), *([counts] if siblings.address else [])]
         self._table = RouteTable([*self.routes, *others])
 
     def server(self) -> web.Server:

@@ -56,12 +56,24 @@ class RequestBody(BaseModel):
         return len(self.model_fields_set) + self.text_values
 
 
-class Peek(RequestBody):
-    """A decision that is only asked about."""
+class OfKey(RequestBody):
+    """About a key of a bucket."""
 
     text_values = 2
     bucket: BucketName
     key: Key
+
+
+class OfId(RequestBody):
+    """About what an earlier answer has named."""
+
+    text_values = 1
+    id: Id
+
+
+class Peek(OfKey):
+    """A decision that is only asked about."""
+
     cost: Cost = 1
 
 
@@ -92,22 +104,17 @@ class TakeMany(RequestBody):
         return super().texts() + sum(one.texts() for one in self.takes)
 
 
-class Refund(RequestBody):
+class Refund(OfId):
     """Gives back an admitted take."""
 
-    text_values = 1
-    id: Id
     tokens: Annotated[
         int | None, Field(ge=1, le=MAX_COST, description="By default all that was taken.")
     ] = None
 
 
-class Reserve(RequestBody):
+class Reserve(OfKey):
     """Sets an estimate aside."""
 
-    text_values = 2
-    bucket: BucketName
-    key: Key
     estimate: Cost
     ttl: Annotated[
         float,
@@ -135,20 +142,15 @@ class SessionQuestion(RequestBody):
     ending: bool = False
 
 
-class Commit(RequestBody):
+class Commit(OfId):
     """Replaces a reserved estimate by the true cost; 0 releases it."""
 
-    text_values = 1
-    id: Id
     actual: Annotated[int, Field(ge=0, le=MAX_SETTLE)]
 
 
-class Hold(RequestBody):
+class Hold(OfKey):
     """Holds a slot of a key."""
 
-    text_values = 2
-    bucket: BucketName
-    key: Key
     ttl: Annotated[
         float | None,
         Field(
@@ -160,19 +162,12 @@ class Hold(RequestBody):
     ] = None
 
 
-class Release(RequestBody):
+class Release(OfId):
     """Releases a slot that is held."""
 
-    text_values = 1
-    id: Id
 
-
-class Reset(RequestBody):
+class Reset(OfKey):
     """Fills a key."""
-
-    text_values = 2
-    bucket: BucketName
-    key: Key
 
 
 class Steer(RequestBody):

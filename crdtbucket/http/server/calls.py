@@ -17,10 +17,17 @@ from crdtbucket.http.server import bodies, replies
 from crdtbucket.http.server.handle_store import HandleStore
 from crdtbucket.http.server.heavy_keys import HeavyKeys
 from crdtbucket.http.server.json_answer import JsonAnswer
-from crdtbucket.http.server.refusal import Refusal, in_words, problem_response, read, refusal_of
+from crdtbucket.http.server.refusal import (
+    Refusal,
+    in_words,
+    known,
+    problem_response,
+    read,
+    refusal_of,
+)
 from crdtbucket.http.server.routes import Route
 from crdtbucket.http.server.serve_settings import ServeSettings
-from crdtbucket.http.server.siblings import Siblings, answer_of_owner
+from crdtbucket.http.server.siblings import Siblings
 from crdtbucket.limiter.bucket import Bucket
 from crdtbucket.limiter.facade import Limiter
 
@@ -58,12 +65,9 @@ class OpenReservation:
 class Calls:
     """Everything under /v1/ that decides."""
 
-    def __init__(
-        self, limiter: Limiter, settings: ServeSettings, siblings: Siblings | None = None
-    ) -> None:
-        prefix = "" if siblings is None else siblings.prefix
-        self.takes: HandleStore[RefundableTake] = HandleStore(MAX_HANDLES, prefix)
-        self.reservations: HandleStore[OpenReservation] = HandleStore(MAX_HANDLES, prefix)
+    def __init__(self, limiter: Limiter, settings: ServeSettings, siblings: Siblings) -> None:
+        self.takes: HandleStore[RefundableTake] = HandleStore(MAX_HANDLES, siblings.prefix)
+        self.reservations: HandleStore[OpenReservation] = HandleStore(MAX_HANDLES, siblings.prefix)
         self._siblings = siblings
         self.heavy: dict[str, HeavyKeys] = {}
         self._limiter = limiter
@@ -116,16 +120,13 @@ class Calls:
     async def refund(self, request: web.BaseRequest) -> web.StreamResponse:
         """Gives a take back. The same call again changes nothing and gets the same answer."""
         body = await read(request, bodies.Refund)
-        if (answer := await answer_of_owner(self._siblings, body.id, request)) is not None:
+        if (answer := await self._siblings.answer_of_owner(body.id, request)) is not None:
             return answer
-        take = self.takes.get(body.id, now_ns())
-        if take is None:
-            raise Refusal(
-                404,
-                "no take has this id: it was not made refundable, or is over "
-                f"{REFUNDABLE_S} s old, or another node made it",
-                [("id", "unknown")],
-            )
+        take = known(
+            self.takes.get(body.id, now_ns()),
+            f"no take has this id: it was not made refundable, or is over {REFUNDABLE_S} s old, or "
+            "another node made it",
+        )
         if take.done and take.tokens != body.tokens:
             raise Refusal(409, "this take was refunded before, with other tokens")
         if not take.done:
@@ -159,16 +160,12 @@ class Calls:
     async def commit(self, request: web.BaseRequest) -> web.StreamResponse:
         """Charges the true cost. The same call again changes nothing and gets the same answer."""
         body = await read(request, bodies.Commit)
-        if (answer := await answer_of_owner(self._siblings, body.id, request)) is not None:
+        if (answer := await self._siblings.answer_of_owner(body.id, request)) is not None:
             return answer
-        held = self.reservations.get(body.id, now_ns())
-        if held is None:
-            raise Refusal(
-                404,
-                f"no reservation has this id: it ended over {LATE_S} s ago, or another node made "
-                "it",
-                [("id", "unknown")],
-            )
+        held = known(
+            self.reservations.get(body.id, now_ns()),
+            f"no reservation has this id: it ended over {LATE_S} s ago, or another node made it",
+        )
         if held.late is None:
             held.late = held.bucket.table.now() >= held.reservation.deadline_ns
         held.reservation.commit(body.actual)

@@ -7,7 +7,7 @@ route of the proxy has its own, and nothing of it comes from the client.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NoReturn
 from urllib.parse import parse_qsl, unquote
@@ -20,14 +20,13 @@ from crdtbucket.http.fields import FieldOptions
 from crdtbucket.http.limits import Limits
 from crdtbucket.http.request import Request
 from crdtbucket.http.request_rules import Rule
+from crdtbucket.http.server.descriptor_limits import Weigh
 from crdtbucket.http.server.json_answer import JsonAnswer
 from crdtbucket.http.server.refusal import Refusal
 from crdtbucket.http.server.routes import Route
 from crdtbucket.http.server.serve_settings import ServeSettings
-from crdtbucket.limiter.bucket import Bucket
 from crdtbucket.limiter.facade import Limiter
 
-Weigh = Callable[[Bucket, str, int, bool], None]
 FORWARD_AUTH = "/v1/forward-auth"
 MAX_RULES = 8
 MAX_KEPT = 256

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from functools import partial
 from urllib.parse import quote, unquote
 
 from aiohttp import web
@@ -74,32 +74,29 @@ class GivenLimits:
         body = await read(request, bodies.Override)
         if (body.limit is None) == (body.order is None):
             raise Refusal(400, "give either limit, or the order that an operator has signed")
-        overrides = self._limiter.overrides
-        return await self._change(
-            request,
-            bucket,
-            key,
-            (lambda: overrides.set(bucket, key, body.limit or ""))
-            if body.order is None
-            else (lambda: overrides.give(body.order or "", about=(bucket, key))),
-        )
+        return await self._change(request, bucket, key, body.limit, body.order)
 
     async def remove(self, request: web.BaseRequest, bucket: str, key: str) -> web.StreamResponse:
         """The key has the limit again that it has without."""
         check_query(request, ("order",))
-        overrides, order = self._limiter.overrides, request.query.get("order")
-        return await self._change(
-            request,
-            bucket,
-            key,
-            (lambda: overrides.remove(bucket, key))
-            if order is None
-            else (lambda: overrides.give(order, about=(bucket, key))),
-        )
+        return await self._change(request, bucket, key, None, request.query.get("order"))
 
     async def _change(
-        self, request: web.BaseRequest, bucket: str, key: str, change: Callable[[], bool]
+        self,
+        request: web.BaseRequest,
+        bucket: str,
+        key: str,
+        limit: str | None,
+        order: str | None,
     ) -> web.StreamResponse:
+        """By an order, or to a limit; with neither it is taken away."""
+        overrides = self._limiter.overrides
+        if order is not None:
+            change = partial(overrides.give, order, about=(bucket, key))
+        elif limit is not None:
+            change = partial(overrides.set, bucket, key, limit)
+        else:
+            change = partial(overrides.remove, bucket, key)
         who, named = request.remote or "the socket", f"key {key!r} in bucket {bucket!r}"
         try:
             new = await asyncio.to_thread(change)

@@ -26,10 +26,18 @@ from crdtbucket.http.server.bodies import RequestBody
 from crdtbucket.http.server.json_answer import JSON, JsonAnswer
 
 B = TypeVar("B", bound=RequestBody)
+T = TypeVar("T")
 MAX_FAULTS = 20
 """Faults that one answer lists."""
 IN_WORDS = 5
 """Faults that its `detail` tells."""
+FAULTY_FIELDS: tuple[tuple[type[Exception], int, str], ...] = (
+    (UnknownBucket, 404, "bucket"),
+    (WrongKind, 400, "bucket"),
+    (InvalidKey, 400, "key"),
+    (InvalidCost, 400, "cost"),
+    (CostExceedsCapacity, 400, "cost"),
+)
 
 
 class Refusal(Exception):
@@ -122,6 +130,13 @@ def _without_duplicates(pairs: list[tuple[str, Any]]) -> None:
         seen.add(name)
 
 
+def known(item: T | None, missing: str) -> T:
+    """What an id names. Raises `Refusal` when there is no such thing: `missing` says why."""
+    if item is None:
+        raise Refusal(404, missing, [("id", "unknown")])
+    return item
+
+
 def in_words(faults: list[tuple[str, str]]) -> str:
     """The first faults in one line."""
     text = "; ".join(f"{name or 'body'}: {text}" for name, text in faults[:IN_WORDS])
@@ -135,14 +150,9 @@ def refusal_of(error: Exception) -> Refusal | None:
     if isinstance(error, web.HTTPException):
         text = {413: "the body is too large"}.get(error.status, error.reason)
         return Refusal(error.status, text)
-    if isinstance(error, UnknownBucket):
-        return Refusal(404, str(error), [("bucket", str(error))])
-    if isinstance(error, WrongKind):
-        return Refusal(400, str(error), [("bucket", str(error))])
-    if isinstance(error, InvalidKey):
-        return Refusal(400, str(error), [("key", str(error))])
-    if isinstance(error, (InvalidCost, CostExceedsCapacity)):
-        return Refusal(400, str(error), [("cost", str(error))])
+    for kind, status, field in FAULTY_FIELDS:
+        if isinstance(error, kind):
+            return Refusal(status, str(error), [(field, str(error))])
     if isinstance(error, ReservationError):
         return Refusal(409, str(error))
     if isinstance(error, (LimiterClosed, LimiterNotOpen, NodeConflict)):

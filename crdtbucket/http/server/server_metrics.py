@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from prometheus_client.metrics_core import Metric
@@ -15,18 +15,26 @@ from crdtbucket.http.server.connections import Connections
 from crdtbucket.http.server.descriptor_limits import DescriptorLimits
 from crdtbucket.http.server.quota_server import QuotaServer
 from crdtbucket.metrics.collector import family
-from crdtbucket.metrics.metric import MetricSpec, Sample, Stats
+from crdtbucket.metrics.metric import MetricSpec, Read, Sample, Stats
 
 
 def _times(stats: Stats) -> list[Sample]:
     return [((path,), (one.cumulative(), one.sum_ns / 1e9)) for path, one in stats["times"]]
 
 
+def _rows(name: str) -> Read:
+    return lambda stats: stats[name]
+
+
+def _one(name: str) -> Read:
+    return lambda stats: [((), stats[name])]
+
+
 SERVER: tuple[MetricSpec, ...] = (
     MetricSpec(
         "http_requests_total",
         "Requests answered, by path and status; the path is empty where there is none.",
-        lambda stats: stats["requests"],
+        _rows("requests"),
         ("path", "status"),
     ),
     MetricSpec(
@@ -40,51 +48,41 @@ SERVER: tuple[MetricSpec, ...] = (
         "http_refused_total",
         "Connections and requests refused: full (no place was free), slow (past a deadline), "
         "malformed (no HTTP).",
-        lambda stats: [((reason,), count) for reason, count in stats["refused"].items()],
+        _rows("refused"),
         ("reason",),
     ),
+    MetricSpec("http_connections", "Connections that are open.", _one("connections")),
     MetricSpec(
-        "http_connections",
-        "Connections that are open.",
-        lambda stats: [((), stats["connections"])],
+        "http_requests_open", "Requests that are not answered yet, this one too.", _one("open")
     ),
-    MetricSpec(
-        "http_requests_open",
-        "Requests that are not answered yet, this one too.",
-        lambda stats: [((), stats["open"])],
-    ),
-    MetricSpec(
-        "http_refundable_takes",
-        "Takes that can be given back by their id.",
-        lambda stats: [((), stats["takes"])],
-    ),
+    MetricSpec("http_refundable_takes", "Takes that can be given back by their id.", _one("takes")),
     MetricSpec(
         "http_reservations",
         "Reservations known by their id, ended ones included.",
-        lambda stats: [((), stats["reservations"])],
+        _one("reservations"),
     ),
     MetricSpec(
         "envoy_descriptors_total",
         "Descriptors answered, by bucket and code: OK, OVER_LIMIT, or UNLIMITED for those that no "
         "rule is about, which have no bucket.",
-        lambda stats: stats["descriptors"],
+        _rows("descriptors"),
         ("bucket", "code"),
     ),
     MetricSpec(
         "envoy_quota_requests_total",
         "Requests that Envoys report to have decided, by bucket and code: OK, or OVER_LIMIT. Those "
         "that no rule is about have no bucket.",
-        lambda stats: stats["quota_requests"],
+        _rows("quota_requests"),
         ("bucket", "code"),
     ),
     MetricSpec(
         "envoy_quota_buckets",
         "Bucket ids of Envoys that have assignments.",
-        lambda stats: [((), stats["quota_buckets"])],
+        _one("quota_buckets"),
     ),
 )
-"""All of them; every name gets `crdtbucket.metrics.catalogue.PREFIX`."""
-
+ROWS = ("requests", "refused", "descriptors", "quota_requests")
+SUMS = ("connections", "open", "takes", "reservations", "quota_buckets")
 COUNTS = "/internal/counts"
 """Where the workers of one server read what each of them counts."""
 
@@ -129,50 +127,38 @@ class ServerMetrics(Collector):
 
     def counts(self) -> dict[str, Any]:
         """What this process counts, as it goes to another worker."""
+        rows: dict[str, Mapping[Any, int]] = {
+            "requests": self.requests,
+            "refused": {(reason,): count for reason, count in self._connections.refused.items()},
+            "descriptors": self._descriptors.counts,
+            "quota_requests": self._quotas.requests,
+        }
         return {
-            "requests": [(*labels, count) for labels, count in list(self.requests.items())],
+            **{
+                name: [(*labels, count) for labels, count in list(one.items())]
+                for name, one in rows.items()
+            },
             "times": [(path, one.counts, one.sum_ns) for path, one in list(self._times.items())],
-            "refused": dict(self._connections.refused),
             "connections": len(self._connections.open),
             "open": self.open_requests,
             "takes": len(self._calls.takes),
             "reservations": len(self._calls.reservations),
-            "descriptors": [
-                (*labels, count) for labels, count in list(self._descriptors.counts.items())
-            ],
-            "quota_requests": [
-                (*labels, count) for labels, count in list(self._quotas.requests.items())
-            ],
             "quota_buckets": self._quotas.subscriptions,
         }
 
 
 def _sum(each: list[dict[str, Any]]) -> dict[str, Any]:
-    requests: Counter[tuple[str, str]] = Counter()
+    rows: dict[str, Counter[tuple[str, ...]]] = {name: Counter() for name in ROWS}
     times: defaultdict[str, Histogram] = defaultdict(Histogram)
-    refused: Counter[str] = Counter()
-    decided: dict[str, Counter[tuple[str, str]]] = {
-        "descriptors": Counter(),
-        "quota_requests": Counter(),
-    }
     for one in each:
-        for path, status, count in one["requests"]:
-            requests[path, status] += count
+        for name, counter in rows.items():
+            for *labels, count in one[name]:
+                counter[tuple(labels)] += count
         for path, counts, sum_ns in one["times"]:
             times[path].counts = [a + b for a, b in zip(times[path].counts, counts, strict=True)]
             times[path].sum_ns += sum_ns
-        refused.update(one["refused"])
-        for name, counts_of in decided.items():
-            for bucket, code, count in one[name]:
-                counts_of[bucket, code] += count
-    sums = {
-        name: sum(one[name] for one in each)
-        for name in ("connections", "open", "takes", "reservations", "quota_buckets")
-    }
     return {
-        "requests": requests.items(),
         "times": times.items(),
-        "refused": refused,
-        **{name: counts_of.items() for name, counts_of in decided.items()},
-        **sums,
+        **{name: counter.items() for name, counter in rows.items()},
+        **{name: sum(one[name] for one in each) for name in SUMS},
     }

@@ -43,12 +43,12 @@ class SidecarServer:
         listening: Iterable[Listening] = (),
     ) -> None:
         """`siblings`: the other workers of the server. `listening`: addresses that are bound."""
-        self.api = Api(limiter, settings, siblings)
+        self._siblings = siblings or Siblings()
+        self.api = Api(limiter, settings, self._siblings)
         self.addresses: list[str] = []
         """Where clients reach it, once started."""
         self._listening = list(listening)
         self._wanted = () if self._listening else settings.listen
-        self._siblings = siblings
         self._servers: list[asyncio.Server] = []
         self._http: web.Server | None = None
         self._certificate: LoadedFiles[ssl.SSLContext] | None = None
@@ -86,7 +86,7 @@ class SidecarServer:
             self.addresses.append(self._envoy.name)
             if not self._envoy.local:
                 self._warn(self._envoy.name)
-        if self._siblings is not None:
+        if self._siblings.address:
             private = Listening(self._siblings.address)
             self._listening.append(private)
             await self._listen(private)
@@ -122,8 +122,7 @@ class SidecarServer:
         if self._http is not None:
             await self._http.shutdown(LAST_WORDS_S)
         self.api.connections.stop()
-        if self._siblings is not None:
-            await self._siblings.close()
+        await self._siblings.close()
 
     def _envoy_service(self, settings: ServeSettings) -> EnvoyService:
         try:
@@ -132,7 +131,7 @@ class SidecarServer:
             raise CrdtbucketError(
                 f"--grpc needs grpcio and protobuf ({error}): pip install 'crdtbucket[envoy]'"
             ) from error
-        shared = self._siblings is not None
+        shared = bool(self._siblings.address)
         api = self.api
         return EnvoyService(api.descriptors, api.quotas, api.tokens, settings, shared=shared)
 

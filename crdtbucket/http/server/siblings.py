@@ -29,17 +29,22 @@ CANNOT = 421
 class Siblings:
     """All workers of a server, seen by one of them."""
 
-    def __init__(self, folder: Path, index: int, count: int) -> None:
-        """`folder`: of the private sockets. `index`: this worker's number, from 0."""
-        self.prefix = f"w{index}_"
+    def __init__(self, folder: Path | None = None, index: int = 0, count: int = 1) -> None:
+        """`folder`: of the private sockets; None where one process serves alone. `index`: this
+        worker's number, from 0."""
+        self.prefix = "" if folder is None else f"w{index}_"
         """Of the handles that this worker gives out."""
-        self.address = f"unix:{_socket(folder, index)}"
-        """Where the others reach this worker."""
-        self._others = {i: _socket(folder, i) for i in range(count) if i != index}
+        self.address = "" if folder is None else f"unix:{_socket(folder, index)}"
+        """Where the others reach this worker; empty where there are none."""
+        self._others: dict[int, Path] = {}
+        if folder is not None:
+            self._others = {i: _socket(folder, i) for i in range(count) if i != index}
         self._sessions: dict[int, aiohttp.ClientSession] = {}
 
     def asked_by_one(self, request: web.BaseRequest) -> bool:
         """Whether another worker asks, which gets the answer of this worker alone."""
+        if not self.address:
+            return False
         transport = request.transport
         name = None if transport is None else transport.get_extra_info("sockname")
         return f"unix:{name}" == self.address
@@ -49,6 +54,12 @@ class Siblings:
         found = _HANDLE.match(handle)
         index = None if found is None else int(found[1])
         return index if index in self._others else None
+
+    async def answer_of_owner(self, handle: str, request: web.BaseRequest) -> web.Response | None:
+        """What the worker that gave out a handle answers; None for those of this one, and when that
+        worker is gone."""
+        owner = self.owner(handle)
+        return None if owner is None else await self.forward(owner, request)
 
     async def forward(self, owner: int, request: web.BaseRequest) -> web.Response | None:
         """The answer of another worker to a request of a client; None if it cannot be reached:
@@ -80,11 +91,12 @@ class Siblings:
                 return answer
         return None
 
-    async def ask(self, owner: int, path: str, document: dict[str, Any]) -> Any:
-        """The JSON that another worker answers to a question of this one; None for a refusal, and
-        where it cannot be reached."""
+    async def ask(self, owner: int, path: str, document: dict[str, Any] | None = None) -> Any:
+        """The JSON that the worker answers, to a POST where there is a document; None when it does
+        not answer, or has no such thing."""
+        method = "GET" if document is None else "POST"
         try:
-            async with self._session(owner).post(path, json=document) as answer:
+            async with self._session(owner).request(method, path, json=document) as answer:
                 return await answer.json() if answer.status == 200 else None
         except (aiohttp.ClientError, asyncio.TimeoutError, OSError) as error:
             LOG.warning("worker %d does not answer: %r", owner, error)
@@ -92,21 +104,13 @@ class Siblings:
 
     async def gather(self, path: str) -> list[Any]:
         """The answers of all others that can be reached."""
-        answers = await asyncio.gather(*(self._get(index, path) for index in self._others))
+        answers = await asyncio.gather(*(self.ask(index, path) for index in self._others))
         return [answer for answer in answers if answer is not None]
 
     async def close(self) -> None:
         """Closes the connections to the others."""
         for session in self._sessions.values():
             await session.close()
-
-    async def _get(self, index: int, path: str) -> Any:
-        try:
-            async with self._session(index).get(path) as answer:
-                return await answer.json() if answer.status == 200 else None
-        except (aiohttp.ClientError, asyncio.TimeoutError, OSError) as error:
-            LOG.warning("worker %d does not answer: %r", index, error)
-            return None
 
     def _session(self, index: int) -> aiohttp.ClientSession:
         session = self._sessions.get(index)
@@ -117,16 +121,6 @@ class Siblings:
                 timeout=aiohttp.ClientTimeout(total=TIMEOUT_S),
             )
         return session
-
-
-async def answer_of_owner(
-    siblings: Siblings | None, handle: str, request: web.BaseRequest
-) -> web.StreamResponse | None:
-    """The answer of the worker that gave a handle out, if that is another one."""
-    owner = None if siblings is None else siblings.owner(handle)
-    if siblings is None or owner is None:
-        return None
-    return await siblings.forward(owner, request)
 
 
 def _socket(folder: Path, index: int) -> Path:

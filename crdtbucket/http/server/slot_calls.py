@@ -13,9 +13,9 @@ from crdtbucket.http.fields import problem
 from crdtbucket.http.server import bodies, replies
 from crdtbucket.http.server.calls import LATE_S, MAX_HANDLES, respond
 from crdtbucket.http.server.handle_store import HandleStore
-from crdtbucket.http.server.refusal import Refusal, problem_response, read
+from crdtbucket.http.server.refusal import Refusal, known, problem_response, read
 from crdtbucket.http.server.routes import Route
-from crdtbucket.http.server.siblings import Siblings, answer_of_owner
+from crdtbucket.http.server.siblings import Siblings
 from crdtbucket.limiter.facade import Limiter
 from crdtbucket.limiter.slots import Slot
 
@@ -31,11 +31,10 @@ class HeldSlot:
 class SlotCalls:
     """The calls under /v1/ that hold and release slots."""
 
-    def __init__(self, limiter: Limiter, siblings: Siblings | None = None) -> None:
+    def __init__(self, limiter: Limiter, siblings: Siblings) -> None:
         self._limiter = limiter
         self._siblings = siblings
-        prefix = "" if siblings is None else siblings.prefix
-        self._slots: HandleStore[HeldSlot] = HandleStore(MAX_HANDLES, prefix)
+        self._slots: HandleStore[HeldSlot] = HandleStore(MAX_HANDLES, siblings.prefix)
 
     def routes(self) -> list[Route]:
         """What this part answers."""
@@ -82,12 +81,12 @@ class SlotCalls:
     async def release(self, request: web.BaseRequest) -> web.StreamResponse:
         """Releases a slot. The same call again changes nothing and gets the same answer."""
         body = await read(request, bodies.Release)
-        if (answer := await answer_of_owner(self._siblings, body.id, request)) is not None:
+        if (answer := await self._siblings.answer_of_owner(body.id, request)) is not None:
             return answer
-        held = self._slots.get(body.id, now_ns())
-        if held is None:
-            said = f"no slot has this id: it ended over {LATE_S} s ago, or another node made it"
-            raise Refusal(404, said, [("id", "unknown")])
+        held = known(
+            self._slots.get(body.id, now_ns()),
+            f"no slot has this id: it ended over {LATE_S} s ago, or another node made it",
+        )
         if held.released is None:
             held.released = held.slot.release()
         return respond({"released": held.released})

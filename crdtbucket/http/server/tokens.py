@@ -15,7 +15,7 @@ ADMIN, CALLS = "/admin/", ("/v1/", "/json")
 class Tokens:
     """Decides by its `Authorization` field whether a request may go on to its path."""
 
-    def __init__(self, settings: ServeSettings, siblings: Siblings | None) -> None:
+    def __init__(self, settings: ServeSettings, siblings: Siblings) -> None:
         """Without an admin token /admin/ is off; without a token /v1/ is open."""
         self._admin = _accepted(settings.admin_needs)
         self._call = _accepted(settings.calls_need)
@@ -25,7 +25,11 @@ class Tokens:
         """Raises `Refusal` for a request that lacks the token of its path."""
         if request.path.startswith(ADMIN):
             self._require(_authorization(request), "the admin token", self._admin_tokens())
-        elif request.path.startswith(CALLS) and not self._by_sibling(request):
+        elif (
+            self._call
+            and request.path.startswith(CALLS)
+            and not self._siblings.asked_by_one(request)
+        ):
             self.check_call(_authorization(request))
 
     def check_call(self, authorization: str) -> None:
@@ -51,9 +55,6 @@ class Tokens:
         if not self._admin:
             raise Refusal(403, "the admin side is off: start the server with --admin-token-file")
         return self._admin
-
-    def _by_sibling(self, request: web.BaseRequest) -> bool:
-        return self._siblings is not None and self._siblings.asked_by_one(request)
 
     def _require(self, authorization: str, named: str, accepted: tuple[TokenDigest, ...]) -> None:
         scheme, _, given = authorization.partition(" ")

@@ -38,7 +38,7 @@ class Views:
         calls: Calls,
         registry: CollectorRegistry,
         server_metrics: ServerMetrics,
-        siblings: Siblings | None,
+        siblings: Siblings,
     ) -> None:
         self.draining = False
         self._server_metrics = server_metrics
@@ -91,11 +91,12 @@ class Views:
     async def keys(self, request: web.BaseRequest, bucket: str) -> web.StreamResponse:
         """The keys for which most tokens were asked here."""
         found = self._limiter.bucket(bucket)
-        count = _top(request)
+        check_query(request, ("top",))
+        count = whole_parameter(request, "top", TOP, bodies.MAX_TOP)
         heavy = self._calls.heavy.get(found.spec.name)
         top = [] if heavy is None else heavy.top(count, now_ns())
         rows = [(key, one.tokens, one.error, one.denied) for key, one in top]
-        if self._siblings is not None and not self._siblings.asked_by_one(request):
+        if not self._siblings.asked_by_one(request):
             path = f"/v1/buckets/{quote(bucket, safe='')}/keys?top={bodies.MAX_TOP}"
             for answer in await self._siblings.gather(path):
                 rows += [(k["key"], k["tokens"], k["error"], k["denied"]) for k in answer["keys"]]
@@ -165,8 +166,7 @@ class Views:
 
     async def metrics(self, _: web.BaseRequest) -> web.StreamResponse:
         """In the text format of Prometheus."""
-        if self._siblings is not None:
-            self._server_metrics.add_up(await self._siblings.gather(COUNTS))
+        self._server_metrics.add_up(await self._siblings.gather(COUNTS))
         # The keys of a large table are looked over: that is no work for the event loop.
         text = await asyncio.to_thread(generate_latest, self._registry)
         return web.Response(body=text, headers={"Content-Type": CONTENT_TYPE_LATEST})
@@ -184,8 +184,3 @@ def _added_up(rows: list[tuple[str, int, int, int]]) -> list[tuple[str, int, int
         sums[key] = [a + b for a, b in zip(sums.get(key, (0, 0, 0)), numbers, strict=True)]
     added = ((key, tokens, error, denied) for key, (tokens, error, denied) in sums.items())
     return sorted(added, key=lambda row: -row[1])
-
-
-def _top(request: web.BaseRequest) -> int:
-    check_query(request, ("top",))
-    return whole_parameter(request, "top", TOP, bodies.MAX_TOP)

@@ -10,7 +10,8 @@ from typing import NamedTuple
 from crdtbucket.errors import RedisReplyError
 from crdtbucket.spec.field_checks import clipped
 from crdtbucket.strong.redis.lua import LuaScript
-from crdtbucket.strong.redis.replicated import SILENT_US, Regions, beat_words
+from crdtbucket.strong.redis.regions import Regions
+from crdtbucket.strong.redis.replicated import SILENT_US, beat_words
 from crdtbucket.strong.redis.script import words
 
 EVERY_MS = 100

@@ -6,7 +6,6 @@ connection, so no reply is ever read by a later call.
 
 from __future__ import annotations
 
-import contextlib
 import socket
 import ssl
 import struct
@@ -110,14 +109,13 @@ class BlockingConnection:
         address = self.address
         if address.path:
             made = socket.socket(socket.AF_UNIX)
-            with contextlib.ExitStack() as stack:
-                stack.callback(made.close)
+        else:
+            made = socket.create_connection((address.host, address.port), timeout)
+        try:
+            if address.path:
                 made.settimeout(timeout)
                 made.connect(address.path)
-                stack.pop_all()
-            return made
-        made = socket.create_connection((address.host, address.port), timeout)
-        try:
+                return made
             made.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             if access.tls is None:
                 return made

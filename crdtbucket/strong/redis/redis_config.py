@@ -141,28 +141,21 @@ class RedisConfig:
         if isinstance(self.url, str) and self.url.strip():
             yield from self._url_problems(self.url)
             return
-        if self.host is not None and sentinel:
-            yield _problem(
-                "host", "is given beside sentinels", "they name the server: leave it out"
-            )
-        if sentinel and cluster:
-            yield _problem("cluster", "is given beside sentinels", "use one of them")
-        if self.sentinels and self.sentinel_master is None:
-            yield _problem(
-                "sentinel_master", "is missing", "give the primary's name, as they know it"
-            )
-        if self.sentinel_master is not None and not self.sentinels:
-            yield _problem(
-                "sentinels", "are missing", 'give their addresses, such as "10.0.0.5:26379"'
-            )
-        if self.nodes and not cluster:
-            yield _problem(
-                "nodes", "are given, and cluster is False", "set cluster=True, or use host"
-            )
-        if cluster and self.db:
-            yield _problem("db", f"is {self.db!r}", "a cluster has only database 0")
-        if self.host is None and not (sentinel or self.nodes):
-            yield _problem("host", "is missing", "give url, host, sentinels or a cluster's nodes")
+        rules = (
+            (self.host is not None and sentinel, "host", "is given beside sentinels",
+             "they name the server: leave it out"),
+            (sentinel and cluster, "cluster", "is given beside sentinels", "use one of them"),
+            (self.sentinels and self.sentinel_master is None, "sentinel_master", "is missing",
+             "give the primary's name, as they know it"),
+            (self.sentinel_master is not None and not self.sentinels, "sentinels", "are missing",
+             'give their addresses, such as "10.0.0.5:26379"'),
+            (self.nodes and not cluster, "nodes", "are given, and cluster is False",
+             "set cluster=True, or use host"),
+            (cluster and self.db, "db", f"is {self.db!r}", "a cluster has only database 0"),
+            (self.host is None and not (sentinel or self.nodes), "host", "is missing",
+             "give url, host, sentinels or a cluster's nodes"),
+        )  # fmt: skip
+        yield from (_problem(*problem) for broken, *problem in rules if broken)
         for name in ("sentinels", "nodes"):
             yield from _address_problems(name, getattr(self, name))
         if isinstance(self.host, str) and self.host.strip():

@@ -258,17 +258,21 @@ class RedisConnection(asyncio.Protocol):
             self._transport.abort()
 
 
-def asked(connection: RedisConnection, *words: bytes | str | int) -> asyncio.Future[object]:
+def sent(connection: RedisConnection, command: bytes) -> asyncio.Future[object]:
     """The reply to come, an error as a value; cancelled, the reply is dropped when it comes."""
     future: asyncio.Future[object] = asyncio.get_running_loop().create_future()
-    connection.send(encode(*words), partial(give_reply, future))
+
+    def replied(reply: object) -> None:
+        if not future.done():
+            future.set_result(reply)
+
+    connection.send(command, replied)
     return future
 
 
-def give_reply(future: asyncio.Future[object], reply: object) -> None:
-    """Sets the result of a future, unless nobody waits for it any more."""
-    if not future.done():
-        future.set_result(reply)
+def asked(connection: RedisConnection, *words: bytes | str | int) -> asyncio.Future[object]:
+    """`sent` for a command in words."""
+    return sent(connection, encode(*words))
 
 
 async def ask(connection: RedisConnection, *words: bytes | str | int) -> object:

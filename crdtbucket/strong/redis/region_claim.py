@@ -14,7 +14,7 @@ from crdtbucket.base.hashing import fingerprint
 from crdtbucket.errors import CrdtbucketError
 from crdtbucket.spec.field_checks import clipped
 from crdtbucket.strong.redis.redis_connection import RedisConnection, ask
-from crdtbucket.strong.redis.replicated import Regions
+from crdtbucket.strong.redis.regions import Regions
 
 LOG = logging.getLogger("crdtbucket.strong")
 WITHIN_NS = 60 * NS_PER_SECOND

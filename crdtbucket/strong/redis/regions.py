@@ -10,7 +10,7 @@ from crdtbucket.spec.field_checks import clipped
 
 MOST_REGIONS = 16
 """A call reads a key of every region."""
-_NAME = re.compile(r"[A-Za-z0-9._-]{1,32}")
+_NAME = re.compile(r"(?!-$)[A-Za-z0-9._-]{1,32}")  # a - alone stands for a region not known
 
 ASSUMPTIONS = (
     (
@@ -43,8 +43,8 @@ def others(own: str, regions: Sequence[str]) -> tuple[str, ...]:
     return tuple(one for one in regions if one != own)
 
 
-def check_region(own: str, regions: Sequence[str]) -> str:
-    """`own`, when it is one of `regions`. Raises `InvalidSpec`."""
+def check_region(own: str, regions: Sequence[str]) -> None:
+    """Raises `InvalidSpec` when `own` is none of `regions`."""
     told = ", ".join(regions)
     if not own:
         raise InvalidSpec(
@@ -58,7 +58,25 @@ def check_region(own: str, regions: Sequence[str]) -> str:
             "correct it, or add it to regions on all nodes",
             "region",
         )
-    return own
+
+
+class Regions:
+    """The regions that share a limit, each with a member of one replicated Redis."""
+
+    def __init__(self, own: str, names: Sequence[str]) -> None:
+        """`names`: of all regions, as `RedisConfig` has checked them, in any order. Raises
+        `InvalidSpec` when `own` is none of them."""
+        check_region(own, names)
+        self.own = own.encode()
+        self.others = tuple(name.encode() for name in others(own, names))
+
+    def key(self, name: bytes) -> bytes:
+        """The key of the own region, which is written here and read by the others."""
+        return b"%b@%b" % (name, self.own)
+
+    def keys(self, name: bytes) -> tuple[bytes, ...]:
+        """The own region's key, and those of the others in their order."""
+        return tuple(b"%b@%b" % (name, region) for region in (self.own, *self.others))
 
 
 def regions_problems(active_active: object, regions: object) -> Iterator[Problem]:

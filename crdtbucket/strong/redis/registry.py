@@ -18,7 +18,8 @@ from crdtbucket.spec.field_checks import clipped
 from crdtbucket.strong.redis import script, topology
 from crdtbucket.strong.redis.login import LOG
 from crdtbucket.strong.redis.redis_connection import RedisConnection, ask
-from crdtbucket.strong.redis.replicated import Regions, ReplicatedArguments
+from crdtbucket.strong.redis.regions import Regions
+from crdtbucket.strong.redis.replicated import ReplicatedArguments
 from crdtbucket.strong.redis.resp import RedisErrorReply
 from crdtbucket.strong.redis.rights import explained
 
@@ -186,11 +187,8 @@ class Registry:
     ) -> tuple[script.Arguments, script.ScriptCall]:
         """A call on a key of this node's own in these slots, to see whether a server decides."""
         node = self.node.encode()
-        name = next(
-            name
-            for name in (b"%s{probe:%s:%d}" % (self._prefix, node, i) for i in range(10**7))
-            if any(first <= topology.slot(name) <= last for first, last in ranges)
-        )
+        names = (b"%s{probe:%s:%d}" % (self._prefix, node, number) for number in range(10**7))
+        name = topology.first_within(ranges, names)
         owner = script.owner_name(self._table.epoch, self.node)
         return self._probe, script.ScriptCall(name, 1, owner, 0, 1, 0, 0, 0, None)
 

@@ -1,4 +1,4 @@
-"""Calls of the script for a replicated Redis, its answers, and what a region's key holds."""
+"""Calls of the script for a replicated Redis, its answers, and what a key holds."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from crdtbucket.spec.bucket_spec import BucketSpec
 from crdtbucket.spec.field_checks import clipped
 from crdtbucket.strong.redis import script
 from crdtbucket.strong.redis.lua import LuaScript
+from crdtbucket.strong.redis.regions import Regions
 from crdtbucket.strong.redis.script import (
     DEFAULT_RETENTION_MS,
     Arguments,
@@ -25,62 +26,15 @@ from crdtbucket.strong.redis.script import (
 )
 
 FORGET_AFTER_MS = 900_000
-MOST_REGIONS = 16
-"""Each region's key is read once in 10 ms, and predictions of so many add up exactly."""
-_NAME = re.compile(r"[A-Za-z0-9._-]{1,32}", re.ASCII)
 SILENT_US = 500_000
 """A region is silent when its beats are later than that."""
 _NEVER = 2**52
 _UNKNOWN_HOME = b"-"
 _LEVEL = re.compile(
-    rb"(\d{1,16}) (\d{1,6}) (-?\d{1,16}) (\d{1,9}) (\d{1,19}) (\d{1,19}) (\d{1,19}) "
-    rb"(\d{1,16}) (\d{1,16}) \d+ \S+ \S+ \d+\|[^\n]*"
+    rb"(\d{1,16}) (\d{1,6}) (-?\d{1,16}) (\d{1,9}) (\d{1,19}) (\d{1,19}) (\d{1,19})"
+    rb"(?: (\d{1,16}) (\d{1,16}) \d+ \S+ \S+ \d+\|[^\n]*)?"
 )
-_RECORD = re.compile(rb"(\d{1,16}) (\d{1,16}) (\d{1,16}) \d+ \d+ (\d{1,16}) (\S+) \d+ \d+")
-
-
-class Regions:
-    """The regions that share a limit, each with a member of one replicated Redis."""
-
-    def __init__(self, own: str, names: Sequence[str]) -> None:
-        """`names`: of all regions, in any order. Raises `InvalidSpec`."""
-        for name in names:
-            if name == "-" or not _NAME.fullmatch(name):
-                raise InvalidSpec(
-                    f"regions has {clipped(name)}",
-                    "use 1 to 32 letters, digits, dots, dashes and underscores",
-                    "regions",
-                )
-        if len(set(names)) != len(names) or len(names) > MOST_REGIONS:
-            raise InvalidSpec(
-                f"regions has {len(names)} names, {len(set(names))} of them different",
-                f"name each region once, at most {MOST_REGIONS}",
-                "regions",
-            )
-        if own not in names:
-            raise InvalidSpec(
-                f"region is {clipped(own)}, which is not among regions",
-                "name the region of this node's member, and the same regions on all nodes",
-                "region",
-            )
-        self.own = own.encode()
-        self.others = tuple(name.encode() for name in names if name != own)
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, Regions):
-            return NotImplemented
-        return (self.own, self.others) == (other.own, other.others)
-
-    def __hash__(self) -> int:
-        return hash((self.own, self.others))
-
-    def key(self, name: bytes) -> bytes:
-        """The key of the own region, which is written here and read by the others."""
-        return b"%b@%b" % (name, self.own)
-
-    def keys(self, name: bytes) -> tuple[bytes, ...]:
-        """The own region's key, and those of the others in their order."""
-        return tuple(b"%b@%b" % (name, region) for region in (self.own, *self.others))
+_RECORD = re.compile(rb"(\d{1,16}) (\d{1,16}) (\d{1,16}) \d+ \d+(?: (\d{1,16}) (\S+) \d+ \d+)?")
 
 
 def beat_words(own_stamp_us: int, others: Sequence[tuple[int, int]]) -> bytes:
@@ -90,12 +44,6 @@ def beat_words(own_stamp_us: int, others: Sequence[tuple[int, int]]) -> bytes:
     texts = [b"%d %d" % (quiet_us if own_stamp_us <= quiet_us else 0, own_stamp_us)]
     texts += [b"%d %d" % one for one in others]
     return words(b" ".join(texts))
-
-
-def region_of(key: bytes) -> bytes | None:
-    """The region of a key; None for a key of a Redis that is not replicated."""
-    _, closed, region = key.rpartition(b"}@")
-    return region if closed else None
 
 
 class ReplicatedArguments(Arguments):
@@ -151,34 +99,37 @@ class ReplicatedArguments(Arguments):
 
 
 class HeldEntry(NamedTuple):
-    """What one region's key holds: a debt in ns (below 0: credit for silent regions) as of `at_us`
-    of its member's clock, in a bucket whose token takes `emission` ns."""
+    """What a key holds: a debt in ns (below 0: credit for silent regions) as of `at_us` of its
+    member's clock, in a bucket whose token takes `emission` ns."""
 
     at_us: int
     debt: Fraction
     emission: Fraction
     version: int
+    """Of a region's key; 0 in one Redis for all."""
     records: dict[bytes, Column]
 
 
 def read_entry(fields: Mapping[bytes, bytes]) -> HeldEntry | None:
-    """The fields of a region's key; None without a level. Raises `RedisReplyError`."""
+    """The fields of a key, of a region or of the one Redis; None without a level. Raises
+    `RedisReplyError`."""
     if b"level" not in fields:
         return None
     level = _LEVEL.fullmatch(fields[b"level"])
     if level is None:
-        raise RedisReplyError(f"{clipped(fields[b'level'])} is no level of a region")
-    at_s, at_us, debt_s, debt_ns, rest, q, p, level_made, version = map(int, level.groups())
+        raise RedisReplyError(f"{clipped(fields[b'level'])} is no level")
+    numbers = map(int, level.groups(b"0"))
+    at_s, at_us, debt_s, debt_ns, rest, q, p, level_made, version = numbers
     records = {}
     for owner, text in fields.items():
         if owner in (b"level", b"peers"):
             continue
         record = _RECORD.fullmatch(text)
-        if record is None:
-            raise RedisReplyError(f"{clipped(text)} is no record of a region")
-        generation, taken, refunded, made = map(int, record.groups()[:4])
+        if record is None or (record[4] is None) is not (level[8] is None):
+            raise RedisReplyError(f"{clipped(text)} is no record")
+        generation, taken, refunded, made = map(int, record.groups(b"0")[:4])
         if made == level_made:
-            home = b"" if record[5] == _UNKNOWN_HOME else record[5]
+            home = b"" if record[5] in (None, _UNKNOWN_HOME) else record[5]
             records[owner] = Column(owner, generation, taken, refunded, home)
     debt = debt_s * NS_PER_SECOND + debt_ns + Fraction(rest, p)
     return HeldEntry(at_s * 1_000_000 + at_us, debt, Fraction(q, p), version, records)

@@ -6,7 +6,7 @@ import asyncio
 import binascii
 import contextlib
 import ssl
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Callable, Coroutine, Iterable, Iterator
 from typing import Any, NamedTuple, TypeVar
 
 from crdtbucket.base.address import Address
@@ -169,6 +169,13 @@ def slot(key: bytes) -> int:
     end = key.find(b"}", begin + 1)
     tag = key[begin + 1 : end] if 0 <= begin < end - 1 else key
     return binascii.crc_hqx(tag, 0) % SLOTS
+
+
+def first_within(ranges: tuple[tuple[int, int], ...], names: Iterable[bytes]) -> bytes:
+    """The first of these names whose slot is in one of these ranges."""
+    return next(
+        name for name in names if any(first <= slot(name) <= last for first, last in ranges)
+    )
 
 
 def parse_moved(error: RedisErrorReply, asked: Address) -> tuple[int, Address]:

@@ -15,7 +15,8 @@ from crdtbucket.strong.redis.beats import (
     RegionBeats,
     read_beat,
 )
-from crdtbucket.strong.redis.replicated import SILENT_US, Regions
+from crdtbucket.strong.redis.regions import Regions
+from crdtbucket.strong.redis.replicated import SILENT_US
 from tests.strong.redis_server import PROGRAMS, Server
 from tests.strong.replicated.region_server import RegionServer
 

@@ -12,7 +12,7 @@ from crdtbucket.base.address import Address
 from crdtbucket.strong.redis.access import Access
 from crdtbucket.strong.redis.redis_connection import RedisConnection
 from crdtbucket.strong.redis.region_claim import RegionClaim
-from crdtbucket.strong.redis.replicated import Regions
+from crdtbucket.strong.redis.regions import Regions
 from tests.strong.redis_server import PROGRAMS, Server
 
 NS = 1_000_000_000

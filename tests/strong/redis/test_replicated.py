@@ -9,15 +9,11 @@ from fractions import Fraction
 import hiredis
 import pytest
 
-from crdtbucket.errors import InvalidSpec, RedisReplyError
+from crdtbucket.errors import ConfigError, InvalidSpec, RedisReplyError
 from crdtbucket.spec.bucket_spec import BucketSpec
-from crdtbucket.strong.redis.replicated import (
-    MOST_REGIONS,
-    Regions,
-    ReplicatedArguments,
-    read_entry,
-    region_of,
-)
+from crdtbucket.strong.redis.redis_config import RedisConfig
+from crdtbucket.strong.redis.regions import MOST_REGIONS, Regions
+from crdtbucket.strong.redis.replicated import ReplicatedArguments, read_entry
 from crdtbucket.strong.redis.script import Column, ScriptCall, ScriptStatus, owner_name
 from tests.strong.backends import REPLACED, Line
 from tests.strong.redis_server import PROGRAMS, Server
@@ -79,8 +75,9 @@ def test_the_words_of_a_whole_call() -> None:
     ],
 )
 def test_names_of_regions(own: str, names: list[str], where: str) -> None:
-    with pytest.raises(InvalidSpec) as caught:
-        Regions(own, names)
+    kind = InvalidSpec if where == "region" else ConfigError
+    with pytest.raises(kind) as caught:
+        Regions(own, RedisConfig(host="h", active_active=True, regions=names).regions)
     assert where in str(caught.value)
 
 
@@ -88,10 +85,9 @@ def test_keys_of_regions() -> None:
     regions = Regions("eu", ["us", "eu", "asia"])
     assert regions.key(KEY) == KEY + b"@eu"
     assert regions.keys(KEY) == (KEY + b"@eu", KEY + b"@us", KEY + b"@asia")
-    assert region_of(KEY + b"@eu") == b"eu"
-    assert region_of(KEY) is None
-    assert Regions("eu", ["eu", "us"]) == Regions("eu", ["us", "eu"])
-    assert Regions("eu", ["eu", "us"]) != Regions("us", ["us", "eu"])
+    here, there = Regions("eu", ["eu", "us"]), Regions("us", ["us", "eu"])
+    assert here.keys(KEY) == Regions("eu", ["us", "eu"]).keys(KEY)
+    assert here.keys(KEY) != there.keys(KEY)
 
 
 def test_two_regions_charge_each_other(line: Line) -> None:
@@ -130,7 +126,7 @@ def test_what_is_no_entry() -> None:
     assert held.records == {A: Column(A, 1, 2, 3)}
     assert held.debt == -3 * 10**9 + 4
     for fields in ({b"level": b"1 2 3"}, {b"level": level, A: b"1 2 3 4 5"}):
-        with pytest.raises(RedisReplyError, match="of a region"):
+        with pytest.raises(RedisReplyError, match=r"is no (level|record)"):
             read_entry(fields)
 
 

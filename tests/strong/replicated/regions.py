@@ -8,7 +8,8 @@ from fractions import Fraction
 from typing import Any
 
 from crdtbucket.spec.bucket_spec import BucketSpec
-from crdtbucket.strong.redis.replicated import Regions, ReplicatedArguments
+from crdtbucket.strong.redis.regions import Regions
+from crdtbucket.strong.redis.replicated import ReplicatedArguments
 from crdtbucket.strong.redis.script import (
     Column,
     ScriptAnswer,

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 from crdtbucket.spec.bucket_spec import BucketSpec
 from crdtbucket.strong.redis.beats import Beat, RegionBeat, RegionBeats
-from crdtbucket.strong.redis.replicated import Regions, ReplicatedArguments
+from crdtbucket.strong.redis.regions import Regions
+from crdtbucket.strong.redis.replicated import ReplicatedArguments
 from crdtbucket.strong.redis.script import Column, ScriptCall, owner_name
 from tests.strong.histories import BEYOND, KEY, OWNERS, Process, small, specs, tokens
 from tests.strong.redis_server import PROGRAMS, Server

@@ -43,7 +43,7 @@ class Console:
         views: Views,
         admin: Admin,
         tokens: Tokens,
-        siblings: Siblings | None = None,
+        siblings: Siblings,
     ) -> None:
         """`tokens`: who may see what: with one for calls nothing is shown without a session."""
         self._limiter = limiter
@@ -53,7 +53,7 @@ class Console:
         self._tokens = tokens
         self._siblings = siblings
         self._files = PageFiles()
-        self.sessions = ConsoleSessions("" if siblings is None else siblings.prefix)
+        self.sessions = ConsoleSessions(siblings.prefix)
         self.feed = ConsoleFeed(ConsoleView(limiter, views, admin).look)
 
     def routes(self) -> list[Route]:
@@ -70,7 +70,7 @@ class Console:
             Route("POST", CONSOLE + "/rollout", "Move a roll-out", self.rollout, None),
             Route("GET", CONSOLE + "/keys/{bucket}", "The heaviest keys", self.keys, None),
             Route("GET", CONSOLE + "/{name}", "A file of the page", self.file, None),
-            *([] if self._siblings is None else [question]),
+            *([question] if self._siblings.address else []),
         ]
 
     async def page(self, request: web.BaseRequest) -> web.StreamResponse:
@@ -115,8 +115,8 @@ class Console:
         """Ends the session."""
         await self._proven(request)
         name = request.cookies.get(_cookie_name(request), "")
-        owner = None if self._siblings is None else self._siblings.owner(name)
-        if self._siblings is not None and owner is not None:
+        owner = self._siblings.owner(name)
+        if owner is not None:
             await self._siblings.ask(owner, QUESTION, {"id": name, "ending": True})
         self.sessions.end(name)
         response = self._session_answer(None)
@@ -143,7 +143,7 @@ class Console:
         """Another worker asks about a session of this one."""
         body = await read(request, bodies.SessionQuestion)
         session = self.sessions.find(body.id, now_ns())
-        if self._siblings is None or not self._siblings.asked_by_one(request) or session is None:
+        if not self._siblings.asked_by_one(request) or session is None:
             raise Refusal(404, "there is no such session")
         if body.ending:
             self.sessions.end(body.id)
@@ -160,8 +160,8 @@ class Console:
 
     async def _session_of(self, request: web.BaseRequest) -> ConsoleSession | None:
         name = request.cookies.get(_cookie_name(request), "")
-        owner = None if self._siblings is None else self._siblings.owner(name)
-        if self._siblings is None or owner is None:
+        owner = self._siblings.owner(name)
+        if owner is None:
             return self.sessions.find(name, now_ns())
         found = await self._siblings.ask(owner, QUESTION, {"id": name})
         return None if found is None else ConsoleSession(found["proof"], found["ends"])

@@ -11,10 +11,11 @@ from crdtbucket.errors import CostExceedsCapacity
 from crdtbucket.http.server.calls import Calls
 from crdtbucket.http.server.console.explanation import explain
 from crdtbucket.http.server.serve_settings import ServeSettings
+from crdtbucket.http.server.siblings import Siblings
 
 
 def asked(limiter: Limiter, key: str, cost: int = 1, bucket: str = "api") -> dict[str, Any]:
-    return explain(limiter, Calls(limiter, ServeSettings()), bucket, key, cost)
+    return explain(limiter, Calls(limiter, ServeSettings(), Siblings()), bucket, key, cost)
 
 
 def test_a_key_that_nobody_asked_for_is_full() -> None:
@@ -26,7 +27,7 @@ def test_a_key_that_nobody_asked_for_is_full() -> None:
 
 def test_a_denial_says_what_would_pass_and_when_and_who_took() -> None:
     limiter = Limiter([BucketSpec("api", 10, 1, "10s")])
-    calls, bucket = Calls(limiter, ServeSettings()), limiter.bucket("api")
+    calls, bucket = Calls(limiter, ServeSettings(), Siblings()), limiter.bucket("api")
     decision = bucket.take("a", 7)
     calls.weigh(bucket, "a", 7, decision.allowed)
     found = explain(limiter, calls, "api", "a", 5)
