@@ -2353,6 +2353,20 @@ MUTATIONS = (
         suite("integrations/test_rest_framework", "whatever_it_forwards"),
     ),
     Mutation(
+        "a_seal_covers_the_frames_before",
+        "mesh/links",
+        "state = keyed.copy()",
+        "state = keyed",
+        suite("mesh/links/test_session", "page_of_the_wire"),
+    ),
+    Mutation(
+        "a_zero_is_left_out_where_it_is_not_the_default",
+        "mesh/protocol",
+        "        if value or (value is not None and name in _NOT_ZERO)",
+        "        if value",
+        suite("mesh/protocol/test_wire", "any_header or asked_for_is_named"),
+    ),
+    Mutation(
         "a_silent_link_cannot_be_ended_with_uvloop",
         "mesh/sockets",
         "                same.shutdown(socket.SHUT_RDWR)",

@@ -10,17 +10,18 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-_PLAIN = re.compile(r"[A-Za-z0-9-]")
+_OTHER = re.compile(r"[^A-Za-z0-9-]+")
 _ENCODED = re.compile(r"(?:[A-Za-z0-9-]|_[0-9A-F]{2})+")
 
 
 def encode_name(name: str) -> str:
     """A node's name in letters, digits, `-` and `_`: every other byte of it as `_` and two hex
     digits, so that no two names share a subject."""
-    return "".join(
-        chr(byte) if byte < 128 and _PLAIN.match(chr(byte)) else f"_{byte:02X}"
-        for byte in name.encode()
-    )
+    return _OTHER.sub(_in_hex, name)
+
+
+def _in_hex(match: re.Match[str]) -> str:
+    return "".join(f"_{byte:02X}" for byte in match[0].encode())
 
 
 def decode_name(text: str) -> str | None:

@@ -21,6 +21,8 @@ so there would be more and more of them."""
 # After so much input the loop serves others: a peer that sends without pause must not own it.
 _TURN_FRAMES = 16
 _TURN_BYTES = 65_536
+# Each frame is compared with them, and up to Python 3.11 a function looks up `Kind.FRAME`.
+_FRAME, _BYE = Kind.FRAME, Kind.BYE
 
 
 class Link:
@@ -47,7 +49,8 @@ class Link:
         self._queue: deque[tuple[Kind, bytes, float]] = deque()
         """The frames that wait, and since when."""
         self._queued_bytes = 0
-        self._more = asyncio.Event()
+        self._idle: asyncio.Future[None] | None = None
+        """What the sender waits for while nothing is queued."""
         self._sender: asyncio.Task[None] | None = None
         self._sending_since: float | None = None
         self._last_seen = self._loop.time()
@@ -61,7 +64,7 @@ class Link:
         first."""
         self._sender = asyncio.create_task(self._send(accept), name=f"sender {self.peer.name}")
 
-    def offer(self, frame: bytes, kind: Kind = Kind.FRAME) -> None:
+    def offer(self, frame: bytes, kind: Kind = _FRAME) -> None:
         """Queue a frame; the oldest ones give way when the peer does not keep up."""
         if self._closing:
             self._counters.frames_dropped += 1
@@ -77,7 +80,7 @@ class Link:
             _, dropped, _ = self._queue.popleft()
             self._queued_bytes -= len(dropped)
             self._counters.frames_dropped += 1
-        self._more.set()
+        self._wake()
 
     def silent_for(self) -> float:
         """Seconds since a valid frame came."""
@@ -116,9 +119,9 @@ class Link:
             self._last_seen = self._loop.time()
             self._counters.frames_in += 1
             self._counters.bytes_in += len(data)
-            if kind == Kind.FRAME:
+            if kind == _FRAME:
                 on_frame(self, body)
-            elif kind == Kind.BYE:
+            elif kind == _BYE:
                 self._lost(by_peer=True)
                 self.ended_because = f"the peer says {describe_bye(body)}"
                 return
@@ -134,9 +137,9 @@ class Link:
         if not self._closing:
             self._closing = True
             self.ended_because = self.ended_because or because
-            self._queue.append((Kind.BYE, bytes((reason,)), self._loop.time()))
+            self._queue.append((_BYE, bytes((reason,)), self._loop.time()))
             self._queued_bytes += 1
-            self._more.set()
+            self._wake()
         if self._sender is not None:
             await asyncio.wait({self._sender}, timeout=CLOSE_S)
         await self.finish()
@@ -168,15 +171,20 @@ class Link:
         if not self._closing:
             self.ended_there = by_peer
 
+    def _wake(self) -> None:
+        """Something is queued."""
+        if self._idle is not None and not self._idle.done():
+            self._idle.set_result(None)
+
     async def _send(self, accept: bytes | None) -> None:
         try:
             if accept is not None:
                 await self._send_one(Kind.ACCEPT, accept)
             kind = Kind.ACCEPT
-            while kind is not Kind.BYE:
+            while kind is not _BYE:
                 while not self._queue:
-                    self._more.clear()
-                    await self._more.wait()
+                    self._idle = self._loop.create_future()
+                    await self._idle
                 kind, body, _ = self._queue.popleft()
                 self._queued_bytes -= len(body)
                 await self._send_one(kind, body)

@@ -236,7 +236,10 @@ class Session:
         self._root = root
         outward = keyed_digest(root, b"", b"cb-mesh-dialer", 32)
         inward = keyed_digest(root, b"", b"cb-mesh-listener", 32)
-        self._seal_key, self._open_key = (outward, inward) if dialer else (inward, outward)
+        sealing, opening = (outward, inward) if dialer else (inward, outward)
+        # They have taken the keys, and are copied for each frame: made anew they would cost more.
+        self._seal_mac = hashlib.blake2b(digest_size=MAC_BYTES, key=sealing)
+        self._open_mac = hashlib.blake2b(digest_size=MAC_BYTES, key=opening)
         self._lossy = lossy
         self._sealed = 0
         self._opened = 0
@@ -253,7 +256,7 @@ class Session:
             raise ValueError(f"a frame of {len(body)} bytes: at most {MAX_FRAME} are allowed")
         content = bytes((kind,)) + body
         number = self._sealed
-        mac = _mac(self._seal_key, number, content)
+        mac = _mac(self._seal_mac, number, content)
         self._sealed += 1
         return (_COUNTER.pack(number) if self._lossy else b"") + mac + content
 
@@ -270,14 +273,15 @@ class Session:
         if not MAC_BYTES < len(data) - begin <= MAX_SEALED:
             raise WireError(f"a sealed frame of {len(data)} bytes")
         content = data[begin + MAC_BYTES :]
-        mac = _mac(self._open_key, number, content)
+        mac = _mac(self._open_mac, number, content)
         if not hmac.compare_digest(mac, data[begin : begin + MAC_BYTES]):
             raise WireError("a frame whose seal is wrong: changed, repeated, reordered or forged")
         self._opened = number + 1
         return content[0], content[1:]
 
 
-def _mac(key: bytes, counter: int, content: bytes) -> bytes:
-    state = hashlib.blake2b(_COUNTER.pack(counter), digest_size=MAC_BYTES, key=key)
+def _mac(keyed: hashlib.blake2b, counter: int, content: bytes) -> bytes:
+    state = keyed.copy()
+    state.update(_COUNTER.pack(counter))
     state.update(content)
     return state.digest()

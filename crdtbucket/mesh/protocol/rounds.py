@@ -31,13 +31,21 @@ class Outbox:
         self.entries_sent = 0
         """Entries sent so far, each counted once a peer that it went to."""
 
-    def frame(self, link: PeerState, now: int, sent: Sent | None = None, **values: Any) -> bytes:
+    def frame(
+        self,
+        link: PeerState,
+        now: int,
+        sent: Sent | None = None,
+        *,
+        payload: bytes = b"",
+        **values: Any,
+    ) -> bytes:
         """One frame to a peer, with the acknowledgements and times that every frame carries."""
         tables_version = 0
         if "members" in values:
             sent = sent or Sent()
             sent.updates = link.updates_sent
-        if values.get("payload"):
+        if payload:
             tables, _ = self._roster.announced()
             tables_version = tables.version
             if link.tables_acked < tables_version and "payload_kind" not in values:
@@ -45,21 +53,20 @@ class Outbox:
                 sent = sent or Sent()
                 sent.tables_version = tables_version
         received = link.received
-        return wire.encode(
-            wire.Frame(
-                epoch=self._table.epoch,
-                to_epoch=link.info.epoch,
-                seq=link.expect(sent),
-                sent=now,
-                echo=link.echo,
-                hold=now - link.echo_at if link.echo is not None else 0,
-                ack=received.highest,
-                ack_bits=received.bits,
-                flags=self.flags,
-                tables_version=tables_version,
-                **values,
-            )
-        )
+        fields = {
+            "epoch": self._table.epoch,
+            "to_epoch": link.info.epoch,
+            "seq": link.expect(sent),
+            "sent": now,
+            "echo": link.echo,
+            "hold": now - link.echo_at if link.echo is not None else 0,
+            "ack": received.highest,
+            "ack_bits": received.bits,
+            "flags": self.flags,
+            "tables_version": tables_version,
+            **values,
+        }
+        return wire.encode_fields(payload, fields)
 
     def start(self) -> None:
         """A new moment: nothing encoded before may be sent again."""
@@ -76,7 +83,6 @@ class Outbox:
         goes with the first, or before it where that has to bring the tables; `ages` only with a
         complete one."""
         head = self._table.version
-        tables, _ = self._roster.announced()
         budget = ROUND_BYTES
         chunks: list[tuple[bytes, Sent | None]] = []
         fits = link.try_again(head, now)
@@ -108,18 +114,16 @@ class Outbox:
         complete = fits and link.sync_place < 0 and link.sync_waiting.keys() <= sync.keys()
         link.round_sent += 1
         out = []
-        if extra and parts[0][0] and link.tables_acked < tables.version:
+        if extra and parts[0][0] and link.tables_acked < self._roster.announced()[0].version:
             out.append(self.frame(link, now, **extra))
             extra = {}
         for part, (payload, sent) in enumerate(parts):
-            values: dict[str, Any] = {"payload": payload}
-            if extra and not part:
-                values |= extra
+            values = {} if part else extra.copy()
             if complete:
                 values |= {"round": link.round_sent, "part": part, "parts": len(parts)}
                 if ages and not part:
                     values["ages"] = ages
-            out.append(self.frame(link, now, sent, **values))
+            out.append(self.frame(link, now, sent, payload=payload, **values))
         return out
 
     def flush(self, link: PeerState, after: int, now: int) -> list[bytes]:

@@ -8,8 +8,8 @@ not know is refused.
 from __future__ import annotations
 
 import struct
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
-from operator import attrgetter
 from typing import Any
 
 import msgpack
@@ -127,28 +127,34 @@ _NUMBERS = {
     "merge_result": 21, "config": 22, "rollout": 23, "ages": 24, "wall": 25,
 }  # fmt: skip
 _DEFAULTS = {f.name: f.default for f in fields(Frame)}
-_DEFAULT_VALUES = [_DEFAULTS[name] for name in _NUMBERS]
-_VALUES = attrgetter(*_NUMBERS)
+_DEFAULT_VALUES: list[Any] = [_DEFAULTS[name] for name in _NUMBERS]
+"""A `Frame` has its fields in the order of their numbers, and then the payload."""
+_NOT_ZERO = frozenset(name for name in _NUMBERS if _DEFAULTS[name] != 0)
+"""Fields of which 0 is written, as it is not their default."""
 
 
 def encode(frame: Frame) -> bytes:
     """The bytes of a frame, fields at their default left out. Raises WireError when it would be too
     large."""
+    return encode_fields(frame.payload, {name: getattr(frame, name) for name in _NUMBERS})
+
+
+def encode_fields(payload: bytes, values: Mapping[str, Any]) -> bytes:
+    """`encode` of a frame with this payload and these fields, without the frame: most of its fields
+    would be at their default."""
     header: dict[int, Any] = {
-        number: value
-        for number, value, default in zip(
-            _NUMBERS.values(), _VALUES(frame), _DEFAULT_VALUES, strict=True
-        )
-        if value or value != default  # a default is 0 or None
+        _NUMBERS[name]: value
+        for name, value in values.items()
+        if value or (value is not None and name in _NOT_ZERO)
     }
-    if frame.ack_bits:
-        header[8] = frame.ack_bits.to_bytes((frame.ack_bits.bit_length() + 7) // 8, "little")
-    if frame.tables is not None:
-        header[14] = (frame.tables.version, frame.tables.origins, frame.tables.definitions)
+    if bits := values.get("ack_bits"):
+        header[8] = bits.to_bytes((bits.bit_length() + 7) // 8, "little")
+    if (tables := values.get("tables")) is not None:
+        header[14] = (tables.version, tables.origins, tables.definitions)
     packed: bytes = msgpack.packb(header)
-    if len(packed) > MAX_HEADER or len(packed) + len(frame.payload) + _PREFIX.size > MAX_FRAME:
-        raise WireError(f"frame of {len(packed)} + {len(frame.payload)} bytes is too large")
-    return _PREFIX.pack(MAGIC, VERSION, 0, len(packed)) + packed + frame.payload
+    if len(packed) > MAX_HEADER or len(packed) + len(payload) + _PREFIX.size > MAX_FRAME:
+        raise WireError(f"frame of {len(packed)} + {len(payload)} bytes is too large")
+    return _PREFIX.pack(MAGIC, VERSION, 0, len(packed)) + packed + payload
 
 
 def decode(data: bytes) -> Frame:
@@ -180,7 +186,7 @@ def decode(data: bytes) -> Frame:
         raise WireError(f"header is not msgpack: {type(error).__name__}") from None
     if not isinstance(header, dict):
         raise WireError("header is not a map")
-    frame = Frame(payload=data[_PREFIX.size + size :], **_checked(header))
+    frame = Frame(*_checked(header, data[_PREFIX.size + size :]))
     if frame.parts and not frame.part < frame.parts:
         raise WireError("part is beyond parts")
     if (
@@ -192,14 +198,19 @@ def decode(data: bytes) -> Frame:
     return frame
 
 
-def _checked(header: dict[Any, Any]) -> dict[str, Any]:
-    values = {}
+def _checked(header: dict[Any, Any], payload: bytes) -> list[Any]:
+    values = [*_DEFAULT_VALUES, payload]
     for number, value in header.items():
         if number in _DECODED:
-            name, check = _DECODED[number]
-            values[name] = check(name, value)
-    if missing := _REQUIRED - values.keys():
-        raise WireError(f"{min(missing)} is missing")
+            place, name, low, high, check = _DECODED[number]
+            if check is not None:
+                values[place] = check(name, value)
+            elif type(value) is int and low <= value <= high:
+                values[place] = value
+            else:
+                raise WireError(f"{name} is out of range")
+    if missing := _REQUIRED - header.keys():
+        raise WireError(f"{_DECODED[min(missing)][1]} is missing")
     return values
 
 
@@ -237,7 +248,6 @@ def _row(name: str, value: object, *checks: Any) -> tuple[Any, ...]:
 
 _u64 = _whole(0, _U64)
 _epoch = _whole(1, _U64)
-_natural = _whole(0, _I63)
 _age_ms = _whole(0, MAX_AGE_MS)
 
 
@@ -287,22 +297,19 @@ def _digest(name: str, value: object) -> tuple[Any, ...]:
     return (*_range(name, value[:2]), *_row(name, value[2:], _u64, _u64, _u64))
 
 
+_BOUNDS = {
+    "epoch": (1, _U64),
+    "seq": (1, _I63),
+    "flags": (0, 255),
+    "payload_kind": (0, 3),
+    **dict.fromkeys(("to_epoch", "tables_version"), (0, _U64)),
+    **dict.fromkeys(("sent", "echo"), (-_I63, _I63)),
+    **dict.fromkeys(("hold", "ack", "round", "wall"), (0, _I63)),
+    **dict.fromkeys(("part", "parts"), (0, 65_535)),
+}
 _CHECKS: dict[str, Any] = {
-    "epoch": _epoch,
-    "to_epoch": _u64,
-    "seq": _whole(1, _I63),
-    "sent": _whole(-_I63, _I63),
-    "echo": _whole(-_I63, _I63),
-    "hold": _natural,
-    "ack": _natural,
     "ack_bits": _ack_bits,
-    "round": _natural,
-    "part": _whole(0, 65_535),
-    "parts": _whole(0, 65_535),
-    "flags": _whole(0, 255),
-    "tables_version": _u64,
     "tables": _tables,
-    "payload_kind": _whole(0, 3),
     "members": _members,
     "unseen": lambda name, value: tuple(
         _text(name, v) for v in _sequence(name, value, MAX_MEMBERS)
@@ -326,7 +333,9 @@ _CHECKS: dict[str, Any] = {
     "ages": lambda name, value: tuple(
         _row(name, row, _epoch, _age_ms) for row in _sequence(name, value, MAX_AGES)
     ),
-    "wall": _natural,
 }
-_DECODED = {number: (name, _CHECKS[name]) for name, number in _NUMBERS.items()}
-_REQUIRED = frozenset(("epoch", "to_epoch", "seq", "sent"))
+_DECODED = {
+    number: (number - 1, name, *((0, 0) if name in _CHECKS else _BOUNDS[name]), _CHECKS.get(name))
+    for name, number in _NUMBERS.items()
+}
+_REQUIRED = frozenset(_NUMBERS[name] for name in ("epoch", "to_epoch", "seq", "sent"))

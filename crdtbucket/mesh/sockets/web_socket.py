@@ -21,6 +21,7 @@ from crdtbucket.mesh.links.session import MAX_SEALED
 PATH = "/crdtbucket/mesh"
 # The library refuses a message of exactly its limit too.
 MAX_MESSAGE = MAX_SEALED + 1
+_BINARY = WSMsgType.BINARY  # up to Python 3.11 a function looks it up
 _SILENCE = {errno.ETIMEDOUT, errno.EHOSTUNREACH, errno.ENETUNREACH, errno.EHOSTDOWN, errno.ENETDOWN}
 _REFUSALS = {errno.ECONNREFUSED, errno.ECONNRESET, errno.ECONNABORTED, errno.EPIPE}
 
@@ -29,7 +30,7 @@ class WebSocket(Protocol):
     """What the client's and the server's WebSocket of aiohttp have in common."""
 
     async def receive(self) -> Any: ...
-    async def send_bytes(self, data: bytes) -> None: ...
+    async def send_frame(self, message: bytes, opcode: WSMsgType) -> None: ...
     async def close(self) -> bool: ...
     def get_extra_info(self, name: str) -> Any: ...
     def exception(self) -> BaseException | None: ...
@@ -56,7 +57,7 @@ class WebSocketChannel:
     async def send(self, data: bytes) -> None:
         """Sends one binary message."""
         try:
-            await self._ws.send_bytes(data)
+            await self._ws.send_frame(data, _BINARY)
         except (ConnectionError, RuntimeError) as error:  # the WebSocket is closing or closed
             release(error)
             raise ChannelLost(f"sending failed: {error}", by_peer=not is_silence(error)) from error
@@ -64,7 +65,7 @@ class WebSocketChannel:
     async def receive(self) -> bytes:
         """The next binary message."""
         message = await self._ws.receive()
-        if message.type is WSMsgType.BINARY:
+        if message.type is _BINARY:
             data: bytes = message.data
             return data
         if message.type is WSMsgType.TEXT:

@@ -27,9 +27,9 @@ class StuckWebSocket:
         self.sent: list[bytes] = []
         self.free = asyncio.Event()
 
-    async def send_bytes(self, data: bytes) -> None:
+    async def send_frame(self, message: bytes, opcode: object) -> None:
         await self.free.wait()
-        self.sent.append(data)
+        self.sent.append(message)
 
     async def receive(self) -> object:
         raise AssertionError("nothing is read in this test")
@@ -106,7 +106,7 @@ class BrokenWebSocket(StuckWebSocket):
     """Its peer is gone: whoever waits for it gets an error that the WebSocket keeps, as aiohttp's
     does."""
 
-    async def send_bytes(self, data: bytes) -> None:
+    async def send_frame(self, message: bytes, opcode: object) -> None:
         lost: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         lost.set_exception(ConnectionResetError("lost"))
         await lost

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import struct
+from hashlib import blake2b
 
 import pytest
 from hypothesis import given
@@ -67,6 +69,19 @@ def test_both_directions_carry_frames_in_order() -> None:
     for number in range(3):
         assert b.open(a.seal(Kind.FRAME, bytes([number]))) == (Kind.FRAME, bytes([number]))
         assert a.open(b.seal(Kind.BYE, b"\0")) == (Kind.BYE, b"\0")
+
+
+def test_a_seal_is_what_the_page_of_the_wire_says() -> None:
+    """So that nodes of two versions can talk with each other."""
+    counter = struct.Struct(">Q")
+    hellos = counter.pack(len(b"dialer's")) + b"dialer's" + b"listener's"
+    root = blake2b(hellos, key=b"k" * 32, person=b"cb-mesh-session", digest_size=32).digest()
+    key = blake2b(key=root, person=b"cb-mesh-dialer", digest_size=32).digest()
+    session = Session(b"k" * 32, b"dialer's", b"listener's", dialer=True)
+    for number, body in enumerate((b"first", b"", bytes(MAX_FRAME))):
+        content = bytes([Kind.FRAME]) + body
+        seal = blake2b(counter.pack(number) + content, key=key, digest_size=16).digest()
+        assert session.seal(Kind.FRAME, body) == seal + content
 
 
 def test_where_a_carrier_may_lose_frames_only_later_ones_open() -> None:
