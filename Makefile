@@ -22,6 +22,7 @@
 #   make mutants  mutmut changes the rules of the controller, the settling, the mesh and roll-outs in every
 #                way, and their own tests must notice (NAMES="outage quota" for some modules)
 #   make sanitized  the tests of the core with a core that watches its own memory and arithmetic
+#                (NAMES="tests/mesh tests/strong" for others)
 #   make aarch64  the core compiled for aarch64 and its tests run by an emulator (Debian; installs both)
 #   make docs    the pages of docs/ as a site in docs/_build, warnings are errors
 #   make docs-architecture  the drawing of the folders in docs/architecture.md, from the imports
@@ -123,7 +124,7 @@ mutants: $(STAMPS)/dev
 	nice $(BIN)/python -m tests.mutants $(NAMES)
 
 sanitized: $(STAMPS)/dev
-	$(BIN)/python -m tests.native.sanitized
+	$(BIN)/python -m tests.native.sanitized $(NAMES)
 
 aarch64: $(STAMPS)/dev
 	@$(call installed,qemu-aarch64,There is no qemu-aarch64 and no compiler for aarch64: install qemu-user$(comma) \

@@ -21,20 +21,29 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from tests.equivalent_mutants import EQUIVALENT
+
 ROOT = Path(__file__).parents[1]
 PLACE = ROOT / "build" / "mutants"
 NOTICED_OF_100 = 90
 
 TESTS = {
+    "mesh/links/ejections": "mesh/links/test_ejections",
+    "mesh/links/order_book": "mesh/links/test_ejections",
+    "mesh/links/override_book": "mesh/links/test_override_book",
     "mesh/protocol/bounded_peers": "mesh/protocol/test_bounded_peers",
+    "mesh/protocol/clock_watch": "mesh/protocol/test_clock_watch",
     "mesh/protocol/failure_detector": "mesh/protocol/test_failure_detector",
     "mesh/protocol/horizon": "mesh/protocol/test_horizon",
+    "mesh/protocol/introductions": "mesh/protocol/test_introductions",
     "mesh/protocol/mismatches": "mesh/protocol/test_mismatches",
     "mesh/protocol/own_epoch": "mesh/protocol/test_own_epoch",
     "mesh/protocol/own_name": "mesh/protocol/test_own_name",
     "mesh/protocol/peer_warnings": "mesh/protocol/test_peer_warnings",
     "mesh/protocol/pruning": "mesh/protocol/test_pruning",
+    "mesh/protocol/roster": "mesh/protocol/test_roster",
     "mesh/protocol/travel_times": "mesh/protocol/test_travel_times",
+    "mesh/protocol/visibility": "mesh/protocol/test_visibility",
     "mesh/protocol/wall_clocks": "mesh/protocol/test_wall_clocks",
     "rollout/staged": "rollout/test_staged",
     "strong/controller/degradation": "strong/controller/test_degradation",
@@ -44,96 +53,14 @@ TESTS = {
     "strong/controller/recovery": "strong/controller/test_recovery",
     "strong/controller/switch_budget": "strong/controller/test_switch_budget",
     "strong/in_flight": "strong/test_in_flight_rules",
+    "strong/ledger": "strong/test_ledger_rules",
+    "strong/local_decisions": "strong/test_local_decisions",
     "strong/quota": "strong/test_quota",
+    "strong/slot_ledger": "strong/test_slot_ledger",
     "strong/unsettled": "strong/test_unsettled_rules",
     "strong/window": "strong/test_window",
 }
 """Modules without input and output, below `crdtbucket`, and their own tests, below `tests`."""
-
-FALSE = "None is as false as False."
-UNREAD = "It is set before it is read."
-UNASKED = "What is left does not depend on the cost."
-COMPARED = "It is only asked whether two such counts are the same."
-EQUIVALENT = {
-    "mesh/protocol/mismatches": {
-        'return f"{p * 1_000_000_000 / q:.6g} tokens a second" => '
-        'return f"{p * 1000000001 / q:.6g} tokens a second"': "Six digits show nothing of it.",
-    },
-    "mesh/protocol/own_name": {
-        "self._met = 0 => self._met = None": FALSE,
-        "self._table.refused = False => self._table.refused = None": FALSE,
-    },
-    "mesh/protocol/peer_warnings": {
-        "self._keep((peer, about), _Logged(0, said=what)) => "
-        f"self._keep((peer, about), _Logged({time}, said=what))": "This time is never read."
-        for time in (None, 1)
-    }
-    | {'LOG.warning("%s", text) => LOG.warning(text)': "It is a format only with arguments."},
-    "mesh/protocol/pruning": {
-        "def (self, table: Table, now: int, interval_ns: int = 0) -> None: => "
-        "def (self, table: Table, now: int, interval_ns: int = 1) -> None:": "It is rounded away.",
-        "self._place = -1 => self._place = -2": "Any place below 0 says that no look goes on.",
-        "self._begun = 0 => self._begun = None": UNREAD,
-        "self._begun = 0 => self._begun = 1": UNREAD,
-        "self._owing: dict[int, int] = {} => self._owing: dict[int, int] = None": UNREAD,
-        "self._crowded = False => self._crowded = None": FALSE,
-        "self._running = 0 => self._running = 1": "One is no crowd.",
-    }
-    | dict.fromkeys(
-        (
-            "if self._place < 0: => if self._place <= 0:",
-            "if self._place < 0: => if self._place < 1:",
-            "if self._place >= 0: => if self._place > 0:",
-            "if self._place >= 0: => if self._place >= 1:",
-        ),
-        "No look is interrupted at the first place.",
-    )
-    | {
-        "self._owing[epoch] = max(longest, self._owing.get(epoch, 0)) => "
-        "self._owing[epoch] = max(longest, self._owing.get(epoch, 1))": "None is so short.",
-    },
-    "mesh/protocol/travel_times": {
-        "self._since = 0 => self._since = None": UNREAD,
-        "self._since = 0 => self._since = 1": UNREAD,
-    },
-    "strong/controller/mode_controller": {
-        "self._probes.ended(good=False) => self._probes.ended(good=None)": FALSE,
-        "return None if late else self._counted(now, slow=slow, lost=False, answers=answers) => "
-        "return None if late else self._counted(now, slow=slow, lost=None, answers=answers)": FALSE,
-    },
-    "strong/controller/outage": {
-        "self._last_failure: Failure | None = None => "
-        'self._last_failure: Failure | None = ""': "It is as false as None.",
-        'self._why = "" => self._why = None': UNREAD,
-        'self._why = "" => self._why = "XXXX"': UNREAD,
-        "silence = 0 if self.silent_since is None else now - self.silent_since => "
-        "silence = 1 if self.silent_since is None else now - self.silent_since": "A nanosecond is "
-        "shorter than any `outage_after`.",
-    },
-    "strong/in_flight": {
-        "self._counted = False => self._counted = None": FALSE,
-        "request.is_in_flight = False => request.is_in_flight = None": FALSE,
-        "key.begun += 1 => key.begun -= 1": COMPARED,
-        "key.begun += 1 => key.begun += 2": COMPARED,
-        "key.begun_by_threads += 1 => key.begun_by_threads += 2": COMPARED,
-        "request.mark = key.begun if key.requests == 1 else -1 => "
-        "request.mark = key.begun if key.requests == 1 else +1": "By then more than one has begun.",
-        "request.mark = key.begun if key.requests == 1 else -1 => "
-        "request.mark = key.begun if key.requests == 1 else -2": "No count is below 0.",
-        "request.mark = key.begun_by_threads if not key.by_threads else -1 => "
-        "request.mark = key.begun_by_threads if not key.by_threads else -2": "No count is below 0.",
-    },
-    "strong/quota": {
-        "self._nodes = 0 => self._nodes = None": "No number of nodes is 0 or None.",
-        "self._parts_a_token = Fraction(0) => self._parts_a_token = None": UNREAD,
-        "self._parts_a_token = Fraction(0) => self._parts_a_token = Fraction(1)": UNREAD,
-        "left = self._core.peek(key, 1).remaining // self._token_price(nodes) => "
-        "left = self._core.peek(key, ).remaining // self._token_price(nodes)": UNASKED,
-        "left = self._core.peek(key, 1).remaining // self._token_price(nodes) => "
-        "left = self._core.peek(key, 2).remaining // self._token_price(nodes)": UNASKED,
-    },
-}
-"""Of each module the changes of a line that nobody can see, and why."""
 
 
 def mutated(module: str) -> dict[str, str]:

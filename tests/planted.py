@@ -2066,6 +2066,20 @@ MUTATIONS = (
         suite("mesh/links/test_command_orders", "nobody_elses"),
     ),
     Mutation(
+        "a_key_of_slots_that_nobody_holds_is_remembered_for_ever",
+        "strong",
+        "            self._born.pop(hold.item, None)\n",
+        "",
+        suite("strong/test_slot_ledger", "nothing_is_kept"),
+    ),
+    Mutation(
+        "an_ejection_hides_the_key_that_a_name_was_given",
+        "mesh/links",
+        "said = {one.subject: one.said for one in self.every() if isinstance(one.said, str)}",
+        "said = {one.subject: one.said for one in self.every()}",
+        suite("mesh/links/test_ejections", "says_whom"),
+    ),
+    Mutation(
         "a_process_that_begins_obeys_resets_that_are_past",
         "mesh/links",
         "return max(0.0, since + LEARNS_S - asyncio.get_running_loop().time())",

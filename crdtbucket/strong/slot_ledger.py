@@ -150,9 +150,10 @@ class SlotLedger(RequestLedger):
         live = self._live.get(hold.item, {})
         if live.pop(hold.id, None) is None:
             return None  # it ended before
-        if not live:
-            self._live.pop(hold.item, None)
         born = self._known(hold.item, (*live.values(), hold))
+        if not live:
+            del self._live[hold.item]
+            self._born.pop(hold.item, None)
         if not self._may_be_there(hold):
             return None
         call = SlotCall(self.name(hold.item), self._rules[hold.bucket].slots, born, gone=[hold.id])

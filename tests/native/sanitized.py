@@ -10,6 +10,7 @@ takes its objects from malloc, so that each object has bounds of its own.
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 import sysconfig
@@ -34,6 +35,7 @@ def main(arguments: list[str]) -> int:
     include = f"-I{sysconfig.get_path('include')}"
     name = f"_core{sysconfig.get_config_var('EXT_SUFFIX')}"
     build_core(PLACE, [*compiler(), include], name, ("-U_FORTIFY_SOURCE", "-g", *ADDRESSES))
+    shutil.copytree(ROOT / "docs", PLACE / "docs", dirs_exist_ok=True)  # some tests read them
     found = [
         subprocess.check_output([*compiler(), f"-print-file-name={one}"], text=True).strip()
         for one in LIBRARIES

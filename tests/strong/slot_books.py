@@ -97,7 +97,11 @@ class SlotNode:
         names = StoreNames(self.table, Roster(self.table, name), name, b"crdtbucket:")
         self.rules = SlotRules(slots, on_outage, Fraction(1, 2), False)
         rules: dict[BucketCore, SlotRules] = {self.bucket: self.rules}
-        self.ledger = SlotLedger(self.table, names, rules, lambda: nodes, lambda: None)
+        self.due: list[None] = []
+        """As often as something had to be settled that was not before."""
+        self.ledger = SlotLedger(
+            self.table, names, rules, lambda: nodes, lambda: self.due.append(None)
+        )
         self.away = False
         self.holding: list[tuple[SlotHold, bool]] = []
         """What callers hold, and whether Redis admitted it."""

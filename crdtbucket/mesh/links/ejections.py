@@ -104,14 +104,14 @@ class Ejections(OrderBook[EjectOrder]):
     @property
     def rebound(self) -> dict[str, str]:
         """Fingerprints of the keys that names have by order."""
-        said = {order.subject: order.said for order in self.every()}
-        return {name: key for name, key in sorted(said.items()) if isinstance(key, str)}
+        said = {one.subject: one.said for one in self.every() if isinstance(one.said, str)}
+        return dict(sorted(said.items()))
 
     def of(self, name: str, key: bytes | None) -> EjectOrder | None:
         """The order by which this node, or its key, is ejected."""
         if not len(self):
             return None
-        for subject in (name, "" if key is None else fingerprint_of(key)):
+        for subject in (name,) if key is None else (name, fingerprint_of(key)):
             order = self.about(subject, False)
             if order is not None and order.ejected:
                 return order

@@ -13,7 +13,7 @@ from crdtbucket._core import Table
 from crdtbucket.mesh.protocol import wire
 from crdtbucket.mesh.protocol.bounded_peers import BoundedPeers
 from crdtbucket.mesh.protocol.member_directory import MemberDirectory
-from crdtbucket.mesh.protocol.roster import Introducer
+from crdtbucket.mesh.protocol.roster import Admits
 
 PLACES = 384
 """Epochs that peers may introduce, all together; each connected peer an equal part of them."""
@@ -35,10 +35,10 @@ class Introductions:
         self._refused: Counter[str] = Counter()
         """For how many epochs a peer found none since the last `step`."""
 
-    def by(self, peer: str) -> Introducer:
-        """The peer, or `OBSERVERS`, as one that introduces epochs now."""
+    def by(self, peer: str) -> Admits:
+        """Which epochs the peer, or `OBSERVERS`, may introduce now."""
         share = self._share()
-        return Introducer(peer, lambda name, epoch: self._admit(peer, name, epoch, share))
+        return lambda name, epoch: self._admit(peer, name, epoch, share)
 
     def follow(self, peer: str, before: int) -> bool:
         """A linked peer goes on under another epoch. Its reserved place goes with it, and the epoch

@@ -19,7 +19,7 @@ from crdtbucket.mesh.protocol import wire
 from crdtbucket.mesh.protocol.entry_merger import EntryMerger
 from crdtbucket.mesh.protocol.introductions import OBSERVERS
 from crdtbucket.mesh.protocol.membership import Membership
-from crdtbucket.mesh.protocol.roster import Introducer, Roster
+from crdtbucket.mesh.protocol.roster import Admits, Roster
 
 SLICE = 1024
 """An answer has about so many entries."""
@@ -45,8 +45,8 @@ class Observers:
             raise WireError("entries of one who may only look")
         if frame.payload_kind == wire.ENTRIES:
             epoch = self._table.epoch
-            introducer = self._members.introductions.by(OBSERVERS)
-            merged = _merge(self._table, self._roster, frame, introducer)
+            admits = self._members.introductions.by(OBSERVERS)
+            merged = _merge(self._table, self._roster, frame, admits)
             self._merger.count(merged, "an observer", epoch, now)
             result = merged.merged, merged.refused_columns, merged.dropped
             values: dict[str, Any] = {"merge_result": result}
@@ -96,14 +96,14 @@ def _look_up(table: Table, roster: Roster, frame: wire.Frame) -> dict[str, Any]:
     }
 
 
-def _merge(table: Table, roster: Roster, frame: wire.Frame, introducer: Introducer) -> Merged:
+def _merge(table: Table, roster: Roster, frame: wire.Frame, admits: Admits) -> Merged:
     """Merges the entries of a frame. Raises WireError, and changes nothing, when it is malformed.
 
     They come as from this node itself, so that nobody's column and rates are the observer's.
     """
     if frame.tables is None:
         raise WireError("an observer's entries come with their tables")
-    resolved = roster.resolve(frame.tables, introducer)
+    resolved = roster.resolve(frame.tables, admits)
     return table.merge(
         frame.payload,
         resolved.definitions,

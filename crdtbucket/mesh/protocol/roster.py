@@ -15,13 +15,8 @@ NO_PLACE = 0xFFFF
 MAX_NODES = 1024
 
 
-@dataclass(frozen=True)
-class Introducer:
-    """A peer whose tables are read, and which of the epochs in them get a place here."""
-
-    peer: str
-    admits: Callable[[str, int], bool]
-    """Whether an epoch that is new here, by its owner's name and its number, gets a place."""
+Admits = Callable[[str, int], bool]
+"""Whether an epoch that is new here, by its owner's name and its number, gets a place."""
 
 
 @dataclass(frozen=True)
@@ -127,21 +122,19 @@ class Roster:
         self._announced = tables, positions, key
         return tables, positions
 
-    def resolve(
-        self, tables: wire.AnnouncedTables, introducer: Introducer | None = None
-    ) -> ResolvedTables:
-        """A peer's tables in local numbers. An epoch for which `introducer` has no place, or that
-        is another node's here, gets the number 0: its columns are not followed. Without one they
-        are this node's own: raises WireError when an epoch is stated of two nodes, or when there is
-        no room for more."""
+    def resolve(self, tables: wire.AnnouncedTables, admits: Admits | None = None) -> ResolvedTables:
+        """A peer's tables in local numbers. An epoch that `admits` refuses, or that is another
+        node's here, gets the number 0: its columns are not followed. Without it they are this
+        node's own: raises WireError when an epoch is stated of two nodes, or when there is no room
+        for more."""
         origins = array("H")
-        if introducer is None:
+        if admits is None:
             for name, epoch in tables.origins:
                 origins.append(self._table.origin(self.node(name), epoch))
         else:
             known = {epoch: (origin, node) for origin, node, epoch, _ in self._table.origins()}
             for name, epoch in tables.origins:
-                origins.append(self._followed(name, epoch, known, introducer))
+                origins.append(self._followed(name, epoch, known, admits))
         local = {row[1]: row for row in self._table.definitions()}
         candidates = self._table.candidates()
         definitions = []
@@ -159,14 +152,14 @@ class Roster:
         name: str,
         epoch: int,
         known: dict[int, tuple[int, int]],
-        introducer: Introducer,
+        admits: Admits,
     ) -> int:
         """The number of an epoch that a peer tells of, 0 when it is not followed. `known`: number
         and owner of those that have one; a new one is added."""
         origin, owner = known.get(epoch, (0, -1))
         if origin:
             return origin if self._ids.get(name) == owner else 0
-        if not introducer.admits(name, epoch):
+        if not admits(name, epoch):
             return 0
         try:
             node = self.node(name)

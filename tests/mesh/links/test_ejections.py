@@ -18,7 +18,7 @@ from crdtbucket.mesh.links import ejections as module
 from crdtbucket.mesh.links.ejections import Ejections, EjectOrder
 from crdtbucket.mesh.links.node_key import NodeKey
 from crdtbucket.mesh.links.override_orders import OverrideOrder
-from crdtbucket.mesh.links.signed_orders import unpacked
+from crdtbucket.mesh.links.signed_orders import packed, unpacked
 from crdtbucket.mesh.state_dir import StateDir
 from crdtbucket.mesh.state_file import StateFile
 from tests.mesh.keys import KeptFile
@@ -56,6 +56,7 @@ def test_a_node_and_a_key_are_ejected_and_admitted_again() -> None:
     assert orders.of("b", None)
     assert orders.of("renamed", NODE.public)
     assert orders.of("c", STRANGER.public) is None
+    assert orders.of("renamed", None) is None
     assert orders.ejected == sorted(["b", NODE.fingerprint])
     assert orders.take(order("b", 2, ejected=False))
     assert orders.of("b", None) is None
@@ -91,6 +92,7 @@ def test_no_order_but_that_of_an_operator_for_this_mesh_holds() -> None:
     assert not orders.ejected
     with pytest.raises(MeshError, match=r"mesh\.operator_keys"):
         Ejections().take(good)  # nobody may give orders
+    assert Ejections([OPERATOR.fingerprint]).take(order(mesh_name=""))
 
 
 @given(st.integers(0, 2**32))
@@ -124,15 +126,24 @@ def test_any_bytes_are_orders_or_a_wire_error(data: bytes) -> None:
 
 
 @pytest.mark.parametrize(
-    ("at", "to"),
+    ("at", "to", "why"),
     [
-        (0, ""), (0, "x" * 256), (0, "a\nb"), (0, 7), (1, 0), (1, 2**63), (1, True), (1, "1"),
-        (2, 1), (2, "ed25519:0"), (3, b"short"), (3, "text"), (4, b"short"), (4, None),
+        *((0, to, "about no name of a node, and no key") for to in ("", "x" * 256, "a\nb", 7)),
+        *((1, to, "with an impossible counter") for to in (0, 2**63, True, "1")),
+        (2, 1, "that says nothing"),
+        (2, "ed25519:0", "that gives no key to the name of a node"),
+        *((3, to, "without a signature") for to in (b"short", "text", b"")),
+        *((4, to, "without a signature") for to in (b"short", None, b"")),
     ],
-)  # fmt: skip
-def test_an_impossible_order_is_refused(at: int, to: object) -> None:
-    with pytest.raises(WireError):
+)
+def test_an_impossible_order_is_refused(at: int, to: object, why: str) -> None:
+    with pytest.raises(WireError, match=f"^an order {why}$"):
         held().merge(changed(order(), at, to))
+
+
+def test_an_order_that_nobody_signed_is_none() -> None:
+    with pytest.raises(WireError, match="without a signature"):
+        held().merge(packed([EjectOrder("b", 1, True, b"", b"")]))
 
 
 def test_what_cannot_be_ordered_is_not_signed() -> None:
@@ -156,9 +167,13 @@ def test_orders_outlive_the_process_and_their_operator_does_not(
     held(kept, OPERATOR, STRANGER).take(order("c", key=STRANGER))
     assert held(kept, OPERATOR, STRANGER).ejected == ["b", "c"]
     assert held(kept).ejected == ["b"]
-    assert "no operator of mesh.operator_keys has signed that c is ejected" in caplog.text
+    (lost,) = caplog.messages
+    assert lost.startswith("no operator of mesh.operator_keys has signed that c is ejected")
+    assert lost.endswith(", counter 1): it holds no more")
     (tmp_path / "a.orders").write_bytes(b"damaged")
-    with pytest.raises(MeshError, match=r"a\.orders is damaged.*peers tell this node again"):
+    with pytest.raises(
+        MeshError, match=r"a\.orders is damaged.* peers tell this node again what was ordered$"
+    ):
         held(kept)
 
 
@@ -168,7 +183,8 @@ def test_orders_that_cannot_be_kept_hold_all_the_same(caplog: pytest.LogCaptureF
     orders = held(kept)
     orders.take(order())
     assert orders.ejected == ["b"]
-    assert "not kept over a restart: the disk is full" in caplog.text
+    lost = "orders of operators are not kept over a restart: the disk is full"
+    assert caplog.messages == [lost]
 
 
 def test_there_is_room_for_so_many_orders(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -180,6 +196,86 @@ def test_there_is_room_for_so_many_orders(monkeypatch: pytest.MonkeyPatch) -> No
         orders.take(order("d"))
     assert orders.merge(msgpack.packb([order("d").row()])) == []
     assert orders.take(order("b", 2, ejected=False))  # about what there is an order already
+
+
+def test_what_a_peer_passes_on_and_does_not_hold_is_said_in_words(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(module, "MAX_ORDERS", 3)
+    orders, told = held(kept := KeptFile()), list[str]()
+    first, later, again = (order("b", counter) for counter in (2, 3, 3))
+    forged = (*order("c").row()[:4], bytes(64))
+    with pytest.raises(
+        WireError, match=r"^an order that its operator has not signed: \('c', False"
+    ):
+        orders.merge(msgpack.packb([first.row(), forged]), told.append)
+    assert (len(orders), kept.data, told) == (0, None, [])  # all are checked first
+    assert orders.merge(packed([first, later, again]), told.append) == [first, later]
+    same = order("b", 3, key=STRANGER)
+    assert orders.merge(packed([later, same]), told.append) == told == []  # it holds already
+    assert kept.data == orders.encode() == packed([later])
+    kept.data = None
+    unknown, lacking = order("c", key=STRANGER), order("e")
+    assert orders.merge(packed([first, unknown]), told.append) == []
+    assert kept.data is None  # nothing was new
+    assert orders.merge(packed([order("d", 2), order("d"), order("a")])) == [
+        order("d", 2),
+        order("a"),
+    ]
+    assert orders.merge(packed([lacking, order("d", 3)]), told.append) == [order("d", 3)]
+    above = "sign one with a counter above that"
+    assert told == [
+        f"{first.in_words()}: a later order holds: {later.in_words()}: {above}",
+        f"{unknown.in_words()}: no key of mesh.operator_keys of this node",
+        f"{lacking.in_words()}: there are orders about 3 subjects, and no room for more",
+    ]
+    by_subject = [order("a"), later, order("d", 3)]
+    assert unpacked(orders.encode()) == tuple(one.row() for one in by_subject)
+    orders.merge(packed([first]))
+    assert "a later order holds" in caplog.text
+
+
+def test_an_order_says_whom_it_is_about_and_who_gave_it() -> None:
+    by = f"(operator {OPERATOR.fingerprint}, counter 7)"
+    rebound = EjectOrder.rebind(OPERATOR, "mesh", "b", 7, to=NODE.fingerprint)
+    assert [one.in_words() for one in (order("b", 7), order("b", 7, ejected=False), rebound)] == [
+        f"b is ejected from the mesh {by}",
+        f"b is admitted again to the mesh {by}",
+        f"b has the key {NODE.fingerprint} in the mesh {by}",
+    ]
+    orders = held()
+    for one in (rebound, order("b", 1), order("a", 1)):
+        assert orders.take(one)
+    assert orders.rebound == {"b": NODE.fingerprint}
+    assert orders.key_of("b") == rebound
+    assert orders.key_of("a") is None
+    assert orders.of("b", None) == order("b", 1)
+    assert orders.of("c", NODE.public) is None  # a key that was given to a name is not ejected
+    assert orders.ejected == ["a", "b"]
+
+
+def test_it_is_known_whether_the_orders_of_an_earlier_process_are_known() -> None:
+    kept = KeptFile()
+    assert not held(kept).remembers
+    held(kept).take(order())
+    assert held(kept).remembers
+    nobody = Ejections((), "mesh", kept)  # nobody gives orders: what was kept is not read
+    assert (nobody.remembers, nobody.ejected, list(nobody.operators)) == (False, [], [])
+    orders = held(kept)
+    orders.change([STRANGER.fingerprint])
+    assert list(orders.operators) == [STRANGER.fingerprint]
+    assert (orders.remembers, orders.ejected) == (True, ["b"])
+    assert orders.take(order("c", key=STRANGER))
+    orders.change([])
+    orders.change([OPERATOR.fingerprint])  # what was ordered meanwhile is not known here
+    assert not orders.remembers
+
+
+@pytest.mark.parametrize("subject", ["x" * 255, "\u00fc" * 127])
+def test_a_name_has_up_to_255_bytes(subject: str) -> None:
+    assert held().take(order(subject, 2**63 - 1))
+    with pytest.raises(MeshError, match="an order about no name of a node, and no key"):
+        order(subject + "\u00fc")
 
 
 @pytest.mark.parametrize("data", [b"\x81\x80\x01", b"\x91" * 2_000, b"\xc1", b"\xa1\xff", b""])

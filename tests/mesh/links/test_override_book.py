@@ -79,7 +79,11 @@ def test_no_order_but_that_of_an_operator_for_this_mesh_holds() -> None:
         held.take(order(signer=STRANGER))
     with pytest.raises(MeshError, match=r"another mesh\.mesh_name"):
         held.take(order(mesh_name="test"))
-    with pytest.raises(MeshError, match="overrides set --key"):
+    unsigned = (
+        "in a mesh the order has to be signed with the key of an operator: "
+        "`crdtbucket overrides set --key FILE` signs it"
+    )
+    with pytest.raises(MeshError, match=f"^{unsigned}$"):
         held.take(OverrideOrder("api", "k", 1, "5/s", b"", b""))
     for at, to in ((0, "b"), (1, "l"), (2, 2), (3, "6/s"), (3, None), (5, bytes(64))):
         forged = changed(good, at, to)
@@ -175,23 +179,113 @@ def test_limits_are_listed_by_bucket_and_key_a_page_at_a_time() -> None:
 def test_there_is_room_for_so_many_keys(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(module, "MAX_OVERRIDES", 2)
+    monkeypatch.setattr(module, "MAX_OVERRIDES", 4)
     held = book()
-    for key in "bc":
-        held.take(order(key))
-    with pytest.raises(MeshError, match="no room for more"):
-        held.take(order("d"))
-    assert merge(held, rows(order("d"))) == []
-    assert "no room for the order that key 'd'" in caplog.text
-    assert held.take(order("b", 2, None))  # about what there is an order already
-    assert len(merge(held, rows(order("b", 3), order("c", 3)))) == 2
+    held.take(order("b"))
+    fitting, lacking = [order("c"), order("d"), order("e")], order("f")
+    newer = order("b", 2, None)  # about what there is an order already
+    assert merge(held, rows(*fitting, lacking, newer)) == [*fitting, newer]
+    why = (
+        "there are orders about 4 keys, those whose limit was taken away included, and no room for "
+        "more: change the limit of one of these, or let a function or globs say the limits"
+    )
+    assert caplog.messages == [f"no room for the order that {lacking.in_words()}: {why}"]
+    with pytest.raises(MeshError, match=f"^{why}$"):
+        held.take(lacking)
+    assert held.take(order("b", 3))
+    assert len(merge(held, rows(order("b", 4), order("c", 4)))) == 2
 
 
 def test_what_was_kept_holds_as_long_as_its_operator_does(caplog: pytest.LogCaptureFixture) -> None:
     held = book()
     held.recall([order("b"), order("c", signer=STRANGER)], send=False)
     assert limits(held) == {"b": "5/s"}
-    assert "signed 1 of the 2 limits" in caplog.text
+    assert caplog.text.endswith(
+        " no operator of mesh.operator_keys has signed 1 of the 2 limits of keys that were kept: "
+        "these hold no more\n"
+    )
     assert held.fresh() == []
     held.recall([order("d")], send=True)
     assert [one.key for one in held.fresh()] == ["d"]
+
+
+def plain(key: str, counter: int = 1, limit: str | None = "5/s") -> OverrideOrder:
+    """As without a mesh, where nothing is signed."""
+    return OverrideOrder("api", key, counter, limit, b"", b"")
+
+
+def test_each_new_order_is_told_and_the_digests_are_those_of_what_holds() -> None:
+    told: list[list[OverrideOrder]] = []
+    calls: list[None] = []
+    held = OverrideBook([OPERATOR.fingerprint], "mesh", told.append)
+    one, two, later = order("b"), order("c"), order("b", 2, None)
+    assert held.take(one)  # nobody sends
+    held.subscribe(lambda: calls.append(None))
+    assert merge(held, rows(two, two, later, one)) == [two, later]  # its peer sends it to all
+    assert held.take(order("c", 3))
+    assert not held.take(order("c", 3))
+    assert told == [[one], [two, later], [order("c", 3)]]
+    assert len(calls) == 1
+    assert held.fresh() == [one, order("c", 3)]
+    assert held.fresh() == []
+    expected = [0] * 256
+    for kept in (later, order("c", 3)):
+        expected[kept.shard] ^= kept.digest
+        assert kept in held.shard(kept.shard)
+        assert held.about("api", kept.key) == kept
+    assert held.digests == tuple(expected)
+    assert held.about("api", "d") is None
+    beside = next(one for one in (plain(str(n)) for n in range(9_999)) if one.shard == later.shard)
+    held.take(beside := order(beside.key))
+    expected[beside.shard] ^= beside.digest
+    assert held.digests == tuple(expected)
+    assert sum(len(held.shard(number)) for number in range(256)) == len(held) == 3
+
+
+def test_nothing_of_a_frame_with_a_forged_order_holds() -> None:
+    held = book()
+    forged = changed(order("d"), 5, bytes(64))
+    unknown, older = order("a", signer=STRANGER), order("b", 1)
+    held.take(order("b", 2))
+    frame = (*rows(older, unknown, order("c")), *forged, *rows(order("e")))  # type: ignore[misc]
+    for old in (order("b", 1), order("b", 2)):
+        assert merge(held, changed(old, 5, bytes(64))) == []  # nobody looks at these any more
+    assert merge(held, rows(order("b", 4), order("b", 3))) == [order("b", 4)]
+    with pytest.raises(WireError, match=r"operator has not signed: \('api', 'd'\)$"):
+        merge(held, frame)
+    assert sorted(limits(held)) == ["b"]
+
+
+def test_only_the_newest_orders_are_sent_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "MOST_FRESH", 2)
+    held = OverrideBook()
+    for key in "abc":
+        held.take(plain(key))
+    assert [one.key for one in held.fresh()] == ["b", "c"]
+
+
+def test_other_operators_give_orders_after_a_change_and_without_a_mesh_everybody_does() -> None:
+    held, free = book(), OverrideBook()
+    assert held.take(order("b"))
+    for one in (held, free):
+        one.change([STRANGER.fingerprint])
+    assert held.take(order("c", signer=STRANGER))
+    with pytest.raises(MeshError, match="list it"):
+        held.take(order("d"))
+    assert sorted(limits(held)) == ["b", "c"]
+    assert free.take(plain("b"))
+    assert OverrideBook([OPERATOR.fingerprint]).take(order(mesh_name=""))
+
+
+def test_what_is_recalled_is_sorted_and_sent_once(caplog: pytest.LogCaptureFixture) -> None:
+    held = OverrideBook()
+    calls: list[int] = []
+    held.subscribe(lambda: calls.append(len(held)))
+    keys = [f"{n:03}" for n in range(300)]
+    first, more, rest = keys[::3], keys[1::3], keys[2::3]
+    for some in (first, [*reversed(more), "x"], rest[::-1]):  # one by one, and all at once
+        held.recall([plain(key) for key in some], send=True)
+    held.recall([plain("x")], send=True)
+    assert [one.key for one in held.listed("api", ("", ""), 999)] == [*keys, "x"]
+    assert calls == [100, 201, 301]
+    assert caplog.text == ""

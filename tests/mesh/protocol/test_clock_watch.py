@@ -11,7 +11,10 @@ from crdtbucket.mesh.protocol.clock_watch import (
     JUMP_NS,
     KEPT_NS,
     MOST_NS,
+    SHOWN_NS,
+    STEADY,
     STEP_NS,
+    TRIP_NS,
     UNCONFIRMED_WINDOWS,
     WINDOW_NS,
     ClockOffset,
@@ -21,6 +24,93 @@ from crdtbucket.mesh.protocol.clock_watch import (
 
 MS = 1_000_000
 STEP = 100 * MS
+
+
+def test_a_frame_counts_from_the_middle_of_its_round_trip_up_to_a_bound() -> None:
+    for ahead, trip, best in (
+        (5, 10, 10),
+        (5, TRIP_NS, 5 + TRIP_NS // 2),
+        (5, TRIP_NS + 1, None),
+        (MOST_NS, 0, MOST_NS),
+        (-MOST_NS, 3, 1 - MOST_NS),
+        (-MOST_NS - 1, 3, None),
+    ):
+        offset = ClockOffset()
+        offset.sample(ahead, trip, 7)
+        taken = best is not None
+        assert offset == ClockOffset(best=best, since=7 * taken, latest=7 * taken)
+
+
+def test_the_largest_of_each_window_is_compared_with_the_base() -> None:
+    offset = ClockOffset()
+    for ahead, now in ((2, 10), (9, 10), (4, 9 + WINDOW_NS)):
+        offset.sample(ahead, 0, now)
+    assert offset == ClockOffset(best=9, since=10, latest=9 + WINDOW_NS)
+    offset.sample(3, 0, 10 + WINDOW_NS)
+    assert offset == ClockOffset(9, 9 + WINDOW_NS, 3, *[10 + WINDOW_NS] * 2, moved=0)
+    offset.sample(5, 0, 9 + WINDOW_NS)  # the clock was set back: another window
+    assert offset.best == 5
+    assert (offset.base, offset.compared, offset.moved) == (9, 10 + WINDOW_NS, 0)
+
+
+@pytest.mark.parametrize("sign", [-1, 1])
+def test_what_moves_by_more_than_a_drift_and_a_second_is_a_jump(sign: int) -> None:
+    """Within a second it is followed as far as a drift may explain it."""
+    later = 5 * WINDOW_NS
+    drift = later * DRIFT_PPM // 1_000_000
+    for by, moved, base in (
+        (drift - 1, 0, drift - 1),
+        (drift + 1, 0, drift),
+        (drift + JUMP_NS, 0, drift),
+        (drift + JUMP_NS + 1, drift + JUMP_NS + 1, 0),
+    ):
+        offset = ClockOffset()
+        offset.sample(0, 0, 0)
+        offset.sample(sign * by, 0, later)
+        offset.sample(0, 0, later + WINDOW_NS)
+        assert (offset.moved, offset.base) == (sign * moved, sign * base)
+        assert (offset.compared, offset.unconfirmed) == (later, int(moved != 0))
+
+
+def test_a_jump_that_nobody_confirms_is_the_new_base_after_so_many_windows() -> None:
+    offset = ClockOffset(0, 0, moved=0)
+    jumped = 5 * JUMP_NS
+    seen = []
+    for window in range(UNCONFIRMED_WINDOWS + 2):
+        offset.sample(jumped, 0, window * WINDOW_NS)
+        seen.append((offset.base, offset.moved, offset.unconfirmed))
+    alone = [(0, jumped, windows + 1) for windows in range(UNCONFIRMED_WINDOWS)]
+    assert seen == [(0, 0, 0), *alone, (jumped, 0, 0)]
+    offset = ClockOffset(0, 0, jumped, 0, 0, jumped, 3)
+    offset.sample(0, 0, WINDOW_NS)
+    assert offset.unconfirmed == 4
+    offset.sample(0, 0, 2 * WINDOW_NS)  # as it was before
+    assert (offset.base, offset.moved, offset.unconfirmed) == (0, 0, 0)
+
+
+def test_a_jump_that_was_undone_is_measured_from_there() -> None:
+    offset = ClockOffset(10, 1, 20, 2, 3, 5 * JUMP_NS, 4)
+    offset.settle(-7)
+    assert offset == ClockOffset(3, 1, None, 2, 3, None, 0)
+    new = ClockOffset()
+    new.settle(-7)
+    assert new == ClockOffset()
+
+
+def test_the_median_of_the_peers_is_believed_and_one_alone_in_one_direction() -> None:
+    for moved, expected in (
+        ((), 0),
+        ((None, None), 0),
+        ((-JUMP_NS - 1,), JUMP_NS + 1),
+        ((-JUMP_NS,) * 3, 0),
+        ((JUMP_NS,) * 3, 0),
+        ((JUMP_NS + 1,), 0),  # of two clocks, the other one's
+        ((JUMP_NS + 1, None), 0),
+        ((JUMP_NS + 1,) * 2, -JUMP_NS - 1),
+        ((-3 * JUMP_NS, -2 * JUMP_NS, 0, None), 2 * JUMP_NS),
+        ((2 * JUMP_NS, 3 * JUMP_NS), -2 * JUMP_NS),
+    ):
+        assert jump(ClockOffset(moved=by) for by in moved) == expected
 
 
 def feed(
@@ -101,10 +191,10 @@ def test_a_settled_jump_is_not_reported_again() -> None:
 
 
 def drifted(offsets: list[ClockOffset], start: int, seconds: int, ppm: int) -> tuple[int, int]:
-    """Frames each 100 ms while the own clock is fast by so many ppm, jumps undone. Returns the time
+    """Frames each 500 ms while the own clock is fast by so many ppm, jumps undone. Returns the time
     after, and how much was undone."""
     undone = 0
-    for now in range(start, start + seconds * 1_000 * MS, STEP):
+    for now in range(start, start + seconds * 1_000 * MS, 5 * STEP):
         own = now * ppm // 1_000_000
         for offset in offsets:
             offset.sample(-40 * MS - own + undone, 0, now + own)
@@ -231,3 +321,61 @@ def test_a_pause_of_long_ago_explains_nothing() -> None:
     at = rounds(own, at + 60_000 * MS, KEPT_NS // STEP + 2)
     own.read(at + 1_000 * MS)  # what is remembered is looked through when something comes new
     assert not own.explains(60_000 * MS)
+
+
+def test_a_round_that_came_much_too_late_shows_a_jump_and_so_does_one_before_the_last() -> None:
+    for passed, shown in (
+        (STEP + SHOWN_NS, 0),
+        (STEP + SHOWN_NS + 1, SHOWN_NS + 1),
+        (0, 0),
+        (-1, -1),
+        (-3 * STEP_NS, -3 * STEP_NS),
+        (STEP + 3 * STEP_NS, 3 * STEP_NS),
+    ):
+        for sign in (-1, 1):
+            own = OwnClock(STEP)
+            own.read(50)
+            own.read(50 + passed)
+            most = STEP_NS + (abs(shown) if sign * shown > 0 else 0)
+            assert not own.explains(sign * (most + 1))
+            assert own.explains(sign * most)
+
+
+def test_jumps_add_up_and_are_used_up_in_their_direction_only() -> None:
+    own, now = OwnClock(STEP), 0
+    for passed in (0, STEP + 3 * STEP_NS, -2 * STEP_NS, STEP + STEP_NS, -STEP_NS):
+        now += passed
+        own.read(now)
+    assert not own.explains(5 * STEP_NS + 1)
+    assert own.explains(4 * STEP_NS)
+    assert own.explains(-3 * STEP_NS)
+    for by in (STEP_NS, -1):  # what is used up: one step alone is left, in either direction
+        assert own.explains(by) is (by > 0)
+
+
+def test_what_nothing_explained_comes_back_with_time() -> None:
+    own, now = OwnClock(STEP), 0
+    own.read(now)
+    assert own.explains(STEP_NS - 5)
+    assert own.explains(4)
+    assert not own.explains(2)
+    for _ in range(2):  # what is less than a nanosecond does not
+        now += STEADY - 1
+        own.read(now)
+    assert not own.explains(2)
+    now += 3 * STEADY
+    own.read(now)
+    assert own.explains(4)
+    assert not own.explains(1)
+    own.read(now - 600 * STEADY)  # a clock that was set back has let no time pass
+    assert not own.explains(1)
+    own.read(now - 600 * STEADY + STEADY * 3 * STEP_NS)
+    assert not own.explains(3 * STEADY * STEP_NS + STEP_NS + 1)
+
+
+def test_what_the_own_clock_showed_may_be_claimed_for_so_long() -> None:
+    for passed, explained in ((KEPT_NS - 1, True), (KEPT_NS, False)):
+        own = OwnClock(STEP)
+        for now in (0, STEP + 3 * STEP_NS, STEP + 3 * STEP_NS + passed):
+            own.read(now)
+        assert own.explains(passed - STEP + 4 * STEP_NS) is explained  # that was a pause, too

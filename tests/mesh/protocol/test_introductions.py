@@ -1,0 +1,176 @@
+"""Which epochs get a place by whose introduction, rule by rule: a table, and peers by name."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from crdtbucket._core import Table
+from crdtbucket.mesh.protocol import introductions as module
+from crdtbucket.mesh.protocol import wire
+from crdtbucket.mesh.protocol.bounded_peers import BoundedPeers
+from crdtbucket.mesh.protocol.introductions import Introductions
+
+
+class Node:
+    """A node with two connected peers, each of which may introduce three epochs of six."""
+
+    def __init__(self) -> None:
+        self.table = Table(max_keys=16, hash_key=bytes(16), virtual=True, epoch=7)
+        links = {name: SimpleNamespace(connected=name != "c") for name in "abc"}
+        self.directory: Any = SimpleNamespace(links=links, known={})
+        self.bounded = BoundedPeers("me")
+        self.introductions = Introductions(self.table, self.directory, self.bounded)
+
+    def admits(self, peer: str, epoch: int, name: str = "far") -> bool:
+        """As when a peer's tables are read: an epoch that is admitted is in the table."""
+        admitted = self.introductions.by(peer)(name, epoch)
+        if admitted:
+            self.table.origin(1, epoch)
+        return admitted
+
+    def dead(self, epoch: int) -> None:
+        self.table.add_tombstone(epoch)
+        self.table.release(epoch)
+
+    @property
+    def epochs(self) -> set[int]:
+        return {epoch for _, _, epoch, _ in self.table.origins()} - {self.table.epoch}
+
+
+@pytest.fixture(autouse=True)
+def few_places(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "PLACES", 6)
+    monkeypatch.setattr(module, "MEMBER_PLACES", 8)
+
+
+def test_each_connected_peer_may_fill_its_part_of_the_places() -> None:
+    node = Node()
+    assert [node.admits("a", epoch) for epoch in range(10, 14)] == [True, True, True, False]
+    assert [node.admits("b", epoch) for epoch in range(20, 24)] == [True, True, True, False]
+    assert not node.admits("c", 30)  # its part is free, and no place
+    for link in node.directory.links.values():
+        link.connected = False
+    assert not node.admits("a", 14)  # alone it may have all, and there is none
+    node.dead(20)
+    node.introductions.step((), 0)
+    assert node.admits("a", 14)
+
+
+def test_a_member_that_somebody_sees_gets_one_of_the_last_places() -> None:
+    node = Node()
+    node.directory.known = {"far": ("far", "", 40, ""), "late": ("late", "", 41, "")}
+    for epoch in range(10, 13):
+        node.admits("a", epoch)
+    assert [node.admits("a", 40, "late"), node.admits("a", 40, "far")] == [False, True]
+    assert [node.admits("b", epoch) for epoch in range(20, 23)] == [True, True, False]
+    assert node.admits("b", 41, "late")
+    node.directory.known |= {"more": ("more", "", 42, ""), "last": ("last", "", 43, "")}
+    assert [node.admits("b", 42, "more"), node.admits("b", 43, "last")] == [True, False]
+
+
+def test_what_found_no_place_is_said_once_a_second(caplog: pytest.LogCaptureFixture) -> None:
+    node = Node()
+    for epoch in range(10, 15):
+        node.admits("a", epoch)
+    assert node.introductions.step((), 0)
+    assert node.bounded.counts() == {"a": {"epochs": 2}}
+    (said,) = caplog.messages
+    assert said.startswith(
+        "me: a tells of more epochs than its part of the places, 3 of 6; what was"
+    )
+    assert said.endswith("counted under those beyond is left out until there is room")
+    assert not node.introductions.step((), 1)
+    assert node.epochs == {10, 11, 12}  # it has had its part: nobody makes room for it
+    assert node.bounded.counts() == {"a": {"epochs": 2}}
+
+
+def test_whoever_has_most_makes_room_for_a_peer_that_has_not_had_its_part() -> None:
+    node = Node()
+    node.directory.links["b"].connected = False
+    assert node.admits("b", 20)
+    for epoch in range(10, 15):
+        assert node.admits("a", epoch)
+    node.directory.links["b"].connected = True
+    assert not node.admits("b", 21)
+    assert not node.admits("a", 15)  # which had its part, and does not take that back
+    assert node.introductions.step({14, 12}, 0)
+    assert node.epochs == {20, 10, 11, 12, 14}  # the newest one under which nobody runs
+    assert node.admits("b", 21)
+    node.directory.links["b"].connected = False
+    assert not node.introductions.step({14, 12}, 1)
+    assert len(node.epochs) == 6
+    assert not node.admits("b", 22)
+    assert node.introductions.step(range(30), 2)  # all run
+    assert len(node.epochs) == 6
+    assert not node.admits("b", 22)
+    for epoch in node.epochs:
+        node.dead(epoch)
+    assert node.introductions.step((), 3)  # nobody has any now
+    assert node.admits("b", 22)
+
+
+def test_what_is_gone_gives_its_place_back() -> None:
+    node = Node()
+    for epoch in range(10, 14):
+        node.admits("a", epoch)
+    for epoch in (10, 11, 12):
+        node.dead(epoch)
+    assert not node.admits("a", 14)  # not before a step
+    node.introductions.step((), 0)
+    assert [node.admits("a", epoch) for epoch in range(14, 18)] == [True, True, True, False]
+
+
+def test_the_epoch_of_a_linked_peer_has_a_place_whoever_told_of_it() -> None:
+    node = Node()
+    for epoch in (10, 11, 12):
+        node.admits("a", epoch)
+    node.introductions.claimed(1, 11)  # it is the peer's indeed, and none of the introduced ones
+    assert node.epochs == {10, 11, 12}
+    assert node.admits("a", 13)
+    assert not node.admits("a", 14)
+    node.introductions.claimed(2, 12)  # another one told that it is node 1's
+    assert node.epochs == {10, 11, 13}
+    assert node.admits("a", 14)
+    node.introductions.claimed(2, 50)
+    assert node.epochs == {10, 11, 13, 14}
+    node.dead(13)
+    node.introductions.claimed(1, 13)  # its number was given up meanwhile
+    assert node.admits("a", 15)
+
+
+def test_a_full_table_makes_room_for_a_linked_peer() -> None:
+    node = Node()
+    for epoch in (10, 11, 12):
+        node.admits("a", epoch)
+    for epoch in range(100, 100 + wire.MAX_ORIGINS - 6):
+        node.table.origin(0, epoch)
+    node.introductions.claimed(2, 60)
+    assert {10, 11, 12} <= node.epochs  # one place is left
+    node.table.origin(2, 60)
+    node.introductions.claimed(2, 60)
+    assert {10, 11, 12} <= node.epochs  # it has one
+    node.introductions.claimed(2, 61)
+    assert node.epochs & {10, 11, 12} == {10, 11}
+    node.table.origin(2, 61)
+
+
+def test_a_peer_that_goes_on_under_another_epoch_introduces_the_one_before() -> None:
+    node = Node()
+    assert [node.introductions.follow("a", epoch) for epoch in (10, 10, 11, 12, 13)] == [
+        True, True, True, True, False,
+    ]  # fmt: skip
+    assert not node.introductions.follow("a", 13)
+    assert node.introductions.step((), 0)  # they are in no table: all places are free again
+    assert node.bounded.counts() == {"a": {"epochs": 2}}
+    assert [node.introductions.follow("a", epoch) for epoch in (13, 14, 15, 16)] == [
+        True, True, True, False,
+    ]  # fmt: skip
+    for epoch in (20, 21, 22):
+        assert node.introductions.follow("b", epoch)
+    node.directory.links["c"].connected = node.directory.links["a"].connected = False
+    for epoch in (23, 24):
+        assert node.introductions.follow("b", epoch)
+    assert not node.introductions.follow("b", 25)  # all places of members are taken, too

@@ -1,0 +1,93 @@
+"""Who does not see whom, as peers advertise it, and what of that a node must relay."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from types import SimpleNamespace
+from typing import Any
+
+from crdtbucket._core import Table
+from crdtbucket.mesh.node_info import NodeInfo
+from crdtbucket.mesh.protocol import wire
+from crdtbucket.mesh.protocol.peer_state import PeerState
+from crdtbucket.mesh.protocol.roster import MAX_NODES, Roster
+from crdtbucket.mesh.protocol.visibility import Visibility
+
+
+class Node:
+    """A node `me` with connected links to `a`, `b` and `c`, that have advertised nothing yet."""
+
+    def __init__(self) -> None:
+        self.roster = Roster(Table(max_keys=16, hash_key=bytes(16), virtual=True, epoch=7), "me")
+        self.links = {name: self.link(name) for name in "abc"}
+        directory: Any = SimpleNamespace(links=self.links)
+        self.visibility = Visibility(directory, self.roster)
+
+    def link(self, name: str) -> PeerState:
+        link = PeerState(NodeInfo(name, "", 9, "", 0), self.roster.node(name), 0)
+        link.connected = True
+        return link
+
+    def says(
+        self, name: str, members: Iterable[str] | None = None, unseen: str | None = None
+    ) -> None:
+        """What a peer advertises; None: nothing of it."""
+        rows = None if members is None else tuple((one, "", 9, "") for one in members)
+        names = None if unseen is None else tuple(unseen)
+        frame = wire.Frame(epoch=9, to_epoch=7, seq=1, sent=0, members=rows, unseen=names)
+        self.visibility.update(self.links[name], frame)
+
+    def unseen_by(self, name: str) -> str:
+        return "".join(self.visibility.unseen_by(self.links[name]))
+
+    @property
+    def relayed(self) -> str:
+        """The names of all that are relayed; "?" when numbers without a name are not."""
+        mask, names = self.visibility.relay_mask(), self.roster.names()
+        assert len(mask) == MAX_NODES
+        nobody = all(mask[number] for number in range(MAX_NODES) if number not in names)
+        return "".join(sorted(names[n] for n in names if mask[n])) if nobody else "?"
+
+
+def test_a_peer_does_not_see_whom_it_says_and_whom_it_does_not_know() -> None:
+    node = Node()
+    assert [node.unseen_by(name) for name in "ab"] == ["", ""]  # it has advertised nothing
+    node.says("b", unseen="c")
+    node.says("a", "ab")
+    assert [node.unseen_by(name) for name in "ab"] == ["c", "c"]
+    node.says("a", "abc", "xb")
+    assert node.unseen_by("a") == "xb"
+    node.says("a", "b", "b")
+    assert node.unseen_by("a") == "bc"  # said ones first; never itself
+    node.says("a", unseen="")
+    assert node.unseen_by("a") == "c"
+    node.links["d"] = node.link("d")
+    assert node.unseen_by("a") == "c"  # the answer is kept
+    node.visibility.changed()
+    assert node.unseen_by("a") == "c"
+    node.visibility.changed(links=True)
+    assert node.unseen_by("a") == "cd"
+
+
+def test_whom_some_connected_peer_does_not_see_is_relayed() -> None:
+    node = Node()
+    assert node.relayed == ""
+    for name in "abc":
+        node.says(name, "abc")
+    assert node.relayed == "me"  # which nobody has advertised
+    for name in "abc":
+        node.says(name, ("me", *"abc"))
+    assert node.relayed == ""
+    node.says("a", unseen="b")
+    assert node.relayed == "b"
+    node.says("a")
+    assert node.relayed == "b"
+    node.links["a"].connected = False
+    assert node.relayed == "b"  # it is kept until somebody says that a link is down
+    node.visibility.changed()
+    assert node.relayed == ""
+    node.links["d"] = node.link("d")
+    assert node.relayed == "d"  # a new name
+    node.links["d"].connected = False
+    node.roster.drop_strangers("abc")
+    assert node.relayed == ""

@@ -1,0 +1,143 @@
+"""What a strong bucket decides without the store, by `on_outage`, and what quotas are charged."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+
+import pytest
+
+from crdtbucket._core import BucketCore, Decision, Table
+from crdtbucket.base.clock import NS_PER_SECOND as SECOND
+from crdtbucket.errors import CostExceedsCapacity
+from crdtbucket.spec.bucket_spec import BucketSpec, OnOutage
+from crdtbucket.spec.mode import Mode
+from crdtbucket.strong.local_decisions import NODES_NS, LocalDecisions, took
+from crdtbucket.strong.quota import Quota
+from crdtbucket.strong.redis.script import Arguments
+from crdtbucket.strong.store_rules import RuleBook, Rules
+
+START = 10**12
+SPEC = BucketSpec("b", 10, 1, "1s")
+
+
+class Node:
+    """A node of two, whose half of a bucket of ten is a quota of five."""
+
+    def __init__(self, on_outage: OnOutage, spec: BucketSpec = SPEC) -> None:
+        self.table = Table(max_keys=64, virtual=True, hash_key=bytes(16), grace=0.0)
+        self.quotas = Table(max_keys=64, virtual=True)
+        self.bucket = BucketCore(self.table, spec)
+        self.quota = Quota(self.quotas, spec, Fraction(1), fleet=False)
+        self.rules = Rules(Arguments(spec, spec.max_debt), on_outage, self.quota)
+        self.nodes = 2
+        self.book = RuleBook({self.bucket: self.rules})
+        self.local = LocalDecisions(self.book, lambda: self.nodes, self.table.now)
+        self.set_time(START)
+
+    def set_time(self, now: int) -> None:
+        self.table.set_time(now)
+        self.quotas.set_time(now)
+
+    def decide(self, cost: int, mode: Mode = Mode.FALLBACK) -> Decision:
+        return self.local.decide(self.bucket, "k", cost, mode)
+
+    def left(self, nodes: int = 2) -> int:
+        """Whole tokens that are left of the quota."""
+        return 10 - self.quota.debt_ns("k", nodes) // SECOND
+
+    @property
+    def counts(self) -> tuple[int, ...]:
+        return (self.bucket.own(*self.bucket.hash("k")) or (0, 0, 0))[1:]
+
+
+@pytest.mark.parametrize(
+    ("on_outage", "mode", "shown", "admitted"),
+    [
+        ("eventual", Mode.FALLBACK, Mode.EVENTUAL, 10),
+        ("quota", Mode.FALLBACK, Mode.FALLBACK, 5),
+        ("quota", Mode.EVENTUAL, Mode.EVENTUAL, 10),
+        ("deny", Mode.FALLBACK, Mode.FALLBACK, 0),
+        ("deny", Mode.EVENTUAL, Mode.EVENTUAL, 10),
+        ("allow", Mode.FALLBACK, Mode.FALLBACK, 17),
+    ],
+)
+def test_each_rule_admits_and_charges_what_it_says(
+    on_outage: OnOutage, mode: Mode, shown: Mode, admitted: int
+) -> None:
+    node = Node(on_outage)
+    decisions = [node.decide(2 - number % 2, mode) for number in range(11)]
+    assert {one.mode for one in decisions} == {shown}
+    assert {one.key for one in decisions} == {"k"}
+    assert [one.cost for one in decisions[:2]] == [2, 1]
+    assert sum(one.cost for one in decisions if one.allowed) == admitted
+    assert node.counts == (admitted, 0)
+    assert node.left() == max(0, 5 - admitted)
+    with pytest.raises(CostExceedsCapacity):
+        node.decide(11, mode)
+
+
+def test_a_quota_that_is_used_up_says_when_there_is_more() -> None:
+    node = Node("quota")
+    assert node.decide(4).remaining == 6  # of the bucket
+    denied = node.decide(3)
+    assert (denied.allowed, denied.remaining) == (False, 1)  # of the quota, which binds
+    assert denied.retry_after == pytest.approx(4)  # two tokens, of which two nodes share each
+    assert node.counts == (4, 0)
+    never = node.decide(6)  # more than the share ever holds
+    assert (never.allowed, never.remaining, never.retry_after >= 1) == (False, 1, True)
+    node = Node("quota")
+    node.decide(3)
+    node.bucket.take("k", 6)
+    denied = node.decide(5)
+    assert (denied.allowed, denied.remaining) == (False, 1)  # of the bucket, which has less
+
+
+def test_what_the_bucket_denies_is_taken_from_no_quota() -> None:
+    node = Node("quota")
+    node.bucket.take("k", 9)
+    denied = node.decide(2)
+    assert (denied.allowed, denied.mode, denied.key, denied.cost) == (
+        False, Mode.FALLBACK, "k", 2,
+    )  # fmt: skip
+    assert node.left() == 5
+    assert node.decide(1).allowed
+    assert node.left() == 4
+
+
+def test_a_shadow_admits_and_takes_nothing_that_its_limit_denies() -> None:
+    node = Node("eventual", BucketSpec("b", 10, 1, "1s", shadow=True))
+    assert took(node.decide(10))
+    shadowed = node.decide(2)
+    assert (shadowed.allowed, took(shadowed)) == (True, False)
+    assert node.counts == (10, 0)
+
+
+def test_without_room_for_a_key_the_table_decides() -> None:
+    node = Node("quota", BucketSpec("b", 10, 1, "1s", max_keys=1))
+    node.bucket.take("other")
+    decision = node.decide(2)
+    assert (decision.key, decision.cost, decision.mode) == ("k", 2, Mode.FALLBACK)
+    assert node.left() == 5
+
+
+def test_the_quota_of_a_key_is_that_of_its_candidate() -> None:
+    node = Node("deny")
+    new = BucketSpec("b", 20, 1, "1s")
+    node.bucket.stage(new, 1.0)
+    quota = Quota(Table(max_keys=16, virtual=True), new, Fraction(1), fleet=False)
+    rules = Rules(Arguments(new, new.max_debt), "quota", quota)
+    node.book.follow(node.bucket, node.rules, rules)
+    assert node.local.policy(node.bucket, "k") == quota.policy(2)
+    assert node.decide(10).allowed
+    node.book.follow(node.bucket, node.rules)
+    assert node.local.policy(node.bucket, "k") is None
+    assert not node.decide(1).allowed
+
+
+def test_charges_reckon_for_a_while_with_the_nodes_that_were_counted_last() -> None:
+    node = Node("eventual")
+    for passed, nodes, left in ((0, 1, 9), (NODES_NS - 1, 2, 8), (NODES_NS, 5, 3)):
+        node.nodes = nodes
+        node.set_time(START + passed)
+        node.local.charge(node.rules, "k", 1)
+        assert node.left(1) == left
