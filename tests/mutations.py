@@ -79,7 +79,8 @@ class Copies:
 
     def __init__(self, directory: Path, count: int, mutations: Sequence[Mutation]) -> None:
         # What is compiled of Python goes along: it is good for a copy with the same times.
-        ignore = shutil.ignore_patterns("*.so")
+        # What a suite that runs beside this is writing would be gone by the time it is copied.
+        ignore = shutil.ignore_patterns("*.so", "*.pyc.*")
         first = directory / "0"
         for folder in ("crdtbucket", "tests", "docs/vectors"):
             shutil.copytree(ROOT / folder, first / folder, ignore=ignore)

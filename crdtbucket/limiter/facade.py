@@ -91,7 +91,8 @@ class Limiter(Multi):
         self._node = LocalNode(identity, self._in_force, self._overrides, wall)
         store = RolloutStore(tables.main, *rollout_places(name, mesh, shared))
         self._rolling = LiveRollout(self._in_force, store, self._node)
-        started = {"node": name, "region": region, "mesh": mesh, "redis": config, "shared": shared}
+        place = None if shared is None else os.fspath(shared)
+        started = {"node": name, "region": region, "mesh": mesh, "redis": config, "shared": place}
         self._reload = Reload(self._in_force, self._rolling, started, _file, self._node)
         upkeep = Upkeep(tables, factory.made, self._node, (self._reload, self._overrides))
         self._runtime = Runtime(self._in_force, self._node, self._reload, self._rolling, upkeep)

@@ -87,6 +87,8 @@ class OperatorOverrides:
                         book.recall(self._file.exchange((), book), send=False)
                         self._unkept.clear()
                 self._book = book
+                if self._mesh is not None:
+                    book.change(self._mesh.operator_keys)  # see `change`
             return self._book
 
     @property
@@ -143,7 +145,10 @@ class OperatorOverrides:
     def change(self, mesh: MeshConfig) -> None:
         """The operators are those of this configuration from now on."""
         self._mesh = mesh
-        self.book.change(mesh.operator_keys)
+        # A reload calls this under a lock for which a thread that makes the book may wait. So this
+        # does not wait for the book: that thread looks at the operators once more.
+        if self._book is not None:
+            self._book.change(mesh.operator_keys)
 
     def beat(self) -> None:
         """Keeps what peers have sent, and follows what other processes took; to be called

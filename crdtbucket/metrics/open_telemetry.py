@@ -7,7 +7,6 @@ when the application's exporter collects: a decision costs nothing more. Needs
 
 from __future__ import annotations
 
-import threading
 import weakref
 from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any
@@ -17,6 +16,7 @@ from opentelemetry.metrics import CallbackOptions, Meter, Observation
 
 from crdtbucket._core import Decision
 from crdtbucket.base.clock import NS_PER_SECOND, now_ns
+from crdtbucket.base.fork_lock import ForkLock
 from crdtbucket.metrics.catalogue import METRICS, PREFIX, MetricSpec, Stats
 from crdtbucket.metrics.collector import surveyed
 
@@ -81,7 +81,7 @@ class SharedStats:
     def __init__(self, limiter: Limiter, now: Callable[[], int] = now_ns) -> None:
         self._limiter = weakref.ref(limiter)
         self._now = now
-        self._lock = threading.Lock()  # several readers may collect at once
+        self._lock = ForkLock()  # several readers may collect at once
         self._read_at: int | None = None
         self._stats: dict[str, Any] | None = None
 

@@ -189,7 +189,8 @@ class InForce:
             elif differs(bucket.spec, spec) and (share or bucket.candidate is not None):
                 self._stage(bucket, spec, share)
         new, self.buckets = buckets.keys() - self.buckets.keys(), buckets
-        self.outside.connect((one for one in specs if one.key in buckets.keys() - kept), buckets)
+        added = buckets.keys() - kept
+        self.outside.connect((one for one in specs if one.key in added), buckets)
         if new:
             self.outside.look_again()
         self.wake_waiters()

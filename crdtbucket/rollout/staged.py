@@ -80,7 +80,7 @@ class Position:
 
     @classmethod
     def read(cls, row: Sequence[int]) -> Position:
-        """The position that `row_of` made this of. Raises `ValueError` for what is none."""
+        """The position in a row of `row_of`. Raises `ValueError` for one that has none."""
         version, content, changes, status, stage = row
         return cls(version, content, changes, Status(status), stage)
 

@@ -89,5 +89,6 @@ class Scenario:
 
 
 Factory = Callable[[Settings, float], Scenario]
-NamedFactory = tuple[str, Factory]
 """(settings, scale of all durations but periods) -> scenario."""
+NamedFactory = tuple[str, Factory]
+"""The name of a scenario, and what makes it."""

@@ -189,6 +189,7 @@ def drifting(name: str, title: str, seconds: float) -> NamedFactory:
     def make(s: Settings, scale: float) -> Scenario:
         middle = (s.regions - 1) / 2
         ppm = {node: 200 * (node - middle) / middle for node in range(s.regions)} if middle else {}
+        # Calls in steps of 5 ms: an hour in steps of 1 ms takes minutes and shows the same.
         return Scenario(
             name, title, _ns(seconds * scale), even(s, 2.0), drift_ppm=ppm, step_ns=5_000_000
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from fractions import Fraction
+from threading import Thread
 
 import pytest
 from hypothesis import given
@@ -27,6 +28,26 @@ def test_the_same_definition_again_changes_nothing() -> None:
         bucket.define(BucketSpec("b", 100, 6_000, "1m"))
     assert bucket.table.definition_count == 1
     assert bucket.debt("k") == debt
+
+
+def test_nobody_waits_while_a_definition_is_read() -> None:
+    """Else a fork in another thread left its child at a held lock, for ever."""
+    bucket = bucket_of(FAST)
+    waited: list[bool] = []
+
+    class Spec(BucketSpec):
+        @property
+        def emission(self) -> tuple[int, int]:
+            other = Thread(target=bucket.table.verify)
+            other.start()
+            other.join(10)
+            waited.append(other.is_alive())
+            return super().emission
+
+    again = BucketCore(bucket.table, Spec("b", 10, 1))
+    again.define(Spec("b", 20, 1))
+    assert waited
+    assert not any(waited)
 
 
 def test_a_life_of_changes_uses_up_no_slots() -> None:

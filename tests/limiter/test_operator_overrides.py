@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import threading
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -27,6 +28,7 @@ from crdtbucket.limiter.outside_limits import MAX_LIMITS
 from crdtbucket.mesh.links.node_key import NodeKey
 from crdtbucket.mesh.links.override_book import no_room
 from crdtbucket.mesh.links.override_orders import OverrideOrder
+from tests.base.test_fork_lock import Holder
 from tests.virtual_loop import VirtualTime
 
 API = BucketSpec("api", 10, 1, overrides=[("gold-*", BucketSpec("x", 20, 1))])
@@ -283,6 +285,19 @@ def test_in_a_mesh_only_what_an_operator_has_signed_holds(time: VirtualTime) -> 
     assert limiter.bucket("api").of("a").spec.capacity == 30
     assert limiter.overrides.give(order(operator, 3, None))
     assert limiter.bucket("api").of("a").spec.capacity == 10
+
+
+def test_a_reload_does_not_wait_for_a_thread_that_reads_the_orders(time: VirtualTime) -> None:
+    old, new = (NodeKey.make() for _ in range(2))
+    mesh = MeshConfig(operator_keys=(old.fingerprint,), secret="x" * 16)
+    given = Limiter([API], node="n", mesh=mesh, _table=time.table).overrides
+    with Holder(given._making):
+        changed = replace(mesh, operator_keys=(new.fingerprint,))
+        change = threading.Thread(target=given.change, args=(changed,), daemon=True)
+        change.start()
+        change.join(BOUND_S)
+        assert not change.is_alive()
+    assert given.give(OverrideOrder.sign(new, "mesh", "api", "a", 1, "30/minute").as_text())
 
 
 def test_workers_of_a_host_have_what_one_of_them_was_given(tmp_path: Path) -> None:

@@ -30,6 +30,8 @@ from crdtbucket.metrics.open_telemetry import (
     note_denial,
     span_event,
 )
+from tests.base.test_fork_lock import Holder
+from tests.forks import in_child
 from tests.http.test_limits import request
 
 KEY = "tenant-with-a-name"
@@ -133,3 +135,10 @@ def test_a_denial_is_an_event_of_the_span_without_the_key() -> None:
         "crdtbucket.remaining": 2,
     }
     assert KEY not in str(span.to_json())
+
+
+def test_a_child_collects_whatever_a_reader_of_its_parent_was_doing() -> None:
+    limiter = Limiter(SPECS)
+    stats = SharedStats(limiter)
+    with Holder(stats._lock):
+        assert in_child(lambda: sorted((stats.read() or {})["buckets"])) == ["['api', 'login']"]

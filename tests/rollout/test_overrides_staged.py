@@ -119,6 +119,21 @@ def test_what_was_given_in_a_bucket_that_went_again_can_be_taken_away() -> None:
     assert node.limits()["gold", "k1"] == 41
 
 
+def test_limits_of_keys_of_a_bucket_that_is_gone_are_left_alone(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    node = Node()
+    node.version(3, staged=True)
+    node.order(OverrideOrder("gold", "k1", 1, "no such bucket", b"", b""))
+    node.move("rollback")
+    assert "'no such bucket'" in caplog.text
+    caplog.clear()
+    more = (*FLEETS[0], BucketSpec("renamed", 10, 1))
+    node.limiter.reload(Config("v", more, version=9, rollout=BY_STAGES))
+    assert node.limits()["renamed", "k1"] == 10
+    assert "'no such bucket'" not in caplog.text
+
+
 def test_a_version_for_whose_limits_of_keys_there_is_no_room_is_refused_as_a_whole() -> None:
     node, count = Node(), 50
     node.order(*(OverrideOrder("api", f"{n}", 1, f"{n + 1}/h", b"", b"") for n in range(count)))

@@ -346,6 +346,12 @@ def test_what_holds_for_life_is_named_with_all_else_that_is_wrong() -> None:
     ]  # fmt: skip
 
 
+def test_a_table_that_was_named_by_a_path_stays_with_a_file_that_names_it(tmp_path: Path) -> None:
+    limiter = Limiter([API], shared=tmp_path / "table", max_keys=64)
+    limiter.reload(config_of(OTHER, shared=str(tmp_path / "table")))
+    assert refused(limiter, config_of(API, shared="auto")) == ["shared"]
+
+
 def test_tls_that_would_change_is_called_as_in_the_file() -> None:
     limiter = Limiter([API], node="eu-1", mesh=MESH)
     mesh = dataclasses.replace(MESH, tls_cert="c.pem", tls_key="k.pem")

@@ -21,16 +21,21 @@ cdef class _Definitions(_Memory):
         cdef definition_t made
         cdef definition_t *before = NULL
         cdef uint32_t old
-        cdef int64_t slot
-        name = spec.table_name.encode()
-        self.enter()
+        cdef int64_t slot, ceiling = 0
+        while True:
+            # Without the lock: while Python runs, another thread may fork, or a signal's handler may take.
+            name = self._made(spec, max(min_debt, ceiling - <int64_t>spec.capacity), &made)
+            self.enter()
+            old = slot = definition_current(&self.t, made.name_hash)
+            if old == <uint32_t>NONE:
+                break
+            before = &self.t.definitions[old]
+            if not begins or before.capacity + before.max_debt <= ceiling:
+                break
+            ceiling = before.capacity + before.max_debt
+            before = NULL
+            self.leave()
         try:
-            old = slot = definition_current(&self.t, name_hash(name))
-            if old != <uint32_t>NONE:
-                before = &self.t.definitions[old]
-                if begins:
-                    min_debt = max(min_debt, before.capacity + before.max_debt - <int64_t>spec.capacity)
-            self._made(spec, min_debt, &made)
             made.still_until = still_until
             if before:
                 made.candidate, made.candidate_below, made.staged_ns = before.candidate, before.candidate_below, before.staged_ns

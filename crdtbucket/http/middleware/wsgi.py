@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import atexit
 import os
-import threading
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
+from crdtbucket.base.fork_lock import ForkLock
 from crdtbucket.errors import CrdtbucketError
 from crdtbucket.http.answers import Verdict
 from crdtbucket.http.fields import DeferredFields, field_pairs
@@ -47,7 +47,7 @@ class WSGILimitMiddleware:
         self._here: Limits | None = None
         """The same, in the process that made them only."""
         self._open_limiter = open_limiter
-        self._opening = threading.Lock()
+        self._opening = ForkLock()
         _all.add(self)
 
     @property

@@ -75,7 +75,7 @@ class EjectOrder(SignedOrder):
         return f"{self.subject} {what} the mesh (operator {operator}, counter {self.counter})"
 
     def is_known(self) -> bool:
-        """Always, where it can be."""
+        """True: no version knows other orders about members."""
         subject, said = self.subject, self.said
         if (
             not isinstance(subject, str)

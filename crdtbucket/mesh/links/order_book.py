@@ -104,7 +104,9 @@ class OrderBook(Generic[Order]):
 
     def encode(self) -> bytes:
         """All of them, as `merge` takes them."""
-        return pack([row for _, row in sorted(self._rows.items())])
+        with self.lock:
+            rows = sorted(self._rows.items())
+        return pack([row for _, row in rows])
 
     def _read(self, rows: object) -> Iterator[Order]:
         return self.READS.read(rows)  # type: ignore[return-value]

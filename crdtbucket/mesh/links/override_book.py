@@ -157,5 +157,5 @@ class OverrideBook(OrderBook[OverrideOrder]):
 
 
 def no_room(why: str) -> None:
-    """For `OverrideBook.merge_rows`."""
+    """Logs an order of a peer, or of another process, that finds no room."""
     LOG.error("no room for the order that %s", why)

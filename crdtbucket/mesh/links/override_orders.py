@@ -74,7 +74,7 @@ class OverrideOrder(SignedOrder):
         return f"key {self.key!r} of bucket {self.bucket!r} {said} (counter {self.counter})"
 
     def is_known(self) -> bool:
-        """Always, where it can be."""
+        """True: no version knows other orders about limits."""
         if not _is_name(self.bucket):
             raise WireError("an override with an impossible bucket")
         if self.limit is not None and not _is_name(self.limit):

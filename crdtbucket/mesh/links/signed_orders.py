@@ -61,8 +61,8 @@ class SignedOrder(ABC):
 
     @abstractmethod
     def is_known(self) -> bool:
-        """Whether this version knows what is ordered; raises `WireError` for what none can. The
-        fields may be anything."""
+        """False for an order of a later version; raises `WireError` for what no version can order.
+        The fields may be anything."""
 
     @classmethod
     def read(cls: type[Order], rows: object) -> Iterator[Order]:

@@ -138,12 +138,13 @@ def encode(frame: Frame) -> bytes:
 
 
 def encode_fields(values: dict[str, Any]) -> bytes:
-    """The same of the frame with these fields, by name."""
+    """The bytes of the frame with these fields, by name; as `encode` else."""
     plain: bytes | None = _PLAIN.write(values)
     return _encode_any(values) if plain is None else plain
 
 
 def _encode_any(values: dict[str, Any]) -> bytes:
+    assert values.keys() <= _DEFAULTS.keys(), "a field that frames do not have"
     header = {
         number: values[name]
         for name, number in _NUMBERS.items()

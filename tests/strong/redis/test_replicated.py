@@ -125,7 +125,12 @@ def test_what_is_no_entry() -> None:
     assert held is not None
     assert held.records == {A: Column(A, 1, 2, 3)}
     assert held.debt == -3 * 10**9 + 4
-    for fields in ({b"level": b"1 2 3"}, {b"level": level, A: b"1 2 3 4 5"}):
+    for fields in (
+        {b"level": b"1 2 3"},
+        {b"level": level.replace(b" 5 1 ", b" 0 1 ")},
+        {b"level": level.replace(b" 5 1 ", b" 5 0 ")},
+        {b"level": level, A: b"1 2 3 4 5"},
+    ):
         with pytest.raises(RedisReplyError, match=r"is no (level|record)"):
             read_entry(fields)
 
