@@ -76,9 +76,8 @@ class OutsideLimits:
 
     def look_again(self) -> None:
         """There are buckets more, and limits of keys may name them; the lock is held."""
-        for one in list(self._of.values()):
-            if one.in_force:
-                one.look_again()
+        for one in [one for one in list(self._of.values()) if one.in_force]:
+            one.look_again()
 
     def remove(self, buckets: Iterable[str]) -> None:
         """These buckets, by their keys, are in force no more."""
