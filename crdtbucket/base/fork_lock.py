@@ -15,13 +15,18 @@ class ForkLock:
     would ever release it. What such a thread was changing stays in the child as it was then.
     """
 
-    __slots__ = ("__weakref__", "_kind", "_lock")
+    __slots__ = ("__weakref__", "_forget", "_kind", "_lock")
 
     def __init__(
-        self, kind: Callable[[], threading.Lock | threading.RLock] = threading.Lock
+        self,
+        kind: Callable[[], threading.Lock | threading.RLock] = threading.Lock,
+        *,
+        forget: Callable[[], None] | None = None,
     ) -> None:
-        """`kind`: `threading.RLock` where a thread may take it again."""
+        """`kind`: `threading.RLock` where a thread may take it again. `forget`: is called in the
+        child of a fork, for what is the parent's alone."""
         self._kind = kind
+        self._forget = forget
         self._lock = kind()
         _all.add(self)
 
@@ -42,6 +47,8 @@ class ForkLock:
     def forked(self) -> None:
         """This is the child of a fork."""
         self._lock = self._kind()
+        if self._forget is not None:
+            self._forget()
 
 
 _all: weakref.WeakSet[ForkLock] = weakref.WeakSet()

@@ -62,7 +62,9 @@ class Lines(ABC):
         self._bucket = bucket
         self.lines: dict[Hash, tuple[WaitingLine, ...]] = {}
         """By the hash of their key; empty while nobody waits."""
-        self._lock = ForkLock()  # for changes of `lines`, from the loops of several threads
+        # For changes of `lines`, from the loops of several threads. A forked child has none: the
+        # loops of its parent do not run there.
+        self._lock = ForkLock(forget=self.lines.clear)
 
     def __len__(self) -> int:
         """Callers that wait now."""
@@ -91,11 +93,11 @@ class Lines(ABC):
     def close(self, line: WaitingLine) -> None:
         """Forgets a line in which nobody waits."""
         with self._lock:
-            left = tuple(one for one in self.lines[line.hash] if one is not line)
+            left = tuple(one for one in self.lines.get(line.hash, ()) if one is not line)
             if left:
                 self.lines[line.hash] = left
             else:
-                del self.lines[line.hash]
+                self.lines.pop(line.hash, None)
 
     def find(self, key: str | bytes, loop: asyncio.AbstractEventLoop) -> WaitingLine | None:
         """The line of a key on an event loop."""

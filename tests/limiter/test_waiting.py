@@ -20,6 +20,7 @@ from crdtbucket.errors import (
     LimiterClosed,
     WaitTimeout,
 )
+from tests.forks import in_child
 from tests.virtual_loop import VirtualTime
 
 KEY = "tenant-42"
@@ -543,3 +544,23 @@ def test_order_and_balance_hold_whatever_callers_do(
     for name, seconds in crowd.passed:
         so_far += plan[int(name)][0]
         assert so_far <= 10 + 10 * seconds + 1e-3
+
+
+def test_a_forked_child_has_no_callers_that_wait() -> None:
+    """Theirs is a loop of the parent, which the child would wake for each refund."""
+
+    async def main(crowd: Crowd) -> None:
+        taken = crowd.bucket.take(KEY, 10)
+        await crowd.call("a", 5)
+        assert len(crowd.bucket.waiters) == 1
+        look = in_child(
+            lambda: len(crowd.bucket.waiters),
+            lambda: crowd.bucket.refund(taken),
+            lambda: crowd.bucket.take(KEY, 10).allowed,
+        )
+        assert look == ["0", "10", "True"]
+        await crowd.all()
+        assert crowd.passed == [("a", at(0.5))]
+
+    crowd = Crowd()
+    crowd.time.run(main(crowd))

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import atexit
-import os
-import weakref
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
@@ -47,8 +45,7 @@ class WSGILimitMiddleware:
         self._here: Limits | None = None
         """The same, in the process that made them only."""
         self._open_limiter = open_limiter
-        self._opening = ForkLock()
-        _all.add(self)
+        self._opening = ForkLock(forget=self._forget)
 
     @property
     def limits(self) -> Limits:
@@ -88,7 +85,7 @@ class WSGILimitMiddleware:
         if self._open_limiter and self._here is not None:
             self._here.limiter.close()
 
-    def forked(self) -> None:
+    def _forget(self) -> None:
         """This is the child of the process that has made the limits."""
         self._here = None
 
@@ -99,17 +96,6 @@ class WSGILimitMiddleware:
             limits.limiter.__enter__()
             atexit.register(self.close)
         return limits
-
-
-_all: weakref.WeakSet[WSGILimitMiddleware] = weakref.WeakSet()
-
-
-def _after_fork() -> None:
-    for one in list(_all):
-        one.forked()
-
-
-os.register_at_fork(after_in_child=_after_fork)
 
 
 class WSGIRequest(Request):
