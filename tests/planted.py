@@ -2185,6 +2185,21 @@ MUTATIONS = (
         suite("mesh/test_guaranteed_share", "made_good_once"),
     ),
     Mutation(
+        "a_refund_forgets_the_takes_beside_it",
+        "core/level",
+        "    ADD(hot->word, -(uint64_t)n);",
+        "    STORE(hot->word, LOAD(hot->word) - (uint64_t)n);",
+        suite("native/test_everykill", "any_instruction"),
+    ),
+    Mutation(
+        "an_eviction_forgets_the_takes_beside_it",
+        "core/level",
+        "    if (!CAS(t->hot[e].word, word, word | BUSY))\n        return 0;",
+        "    if (LOAD(t->hot[e].word) != word)\n        return 0;\n"
+        "    STORE(t->hot[e].word, word | BUSY);",
+        suite("native/test_everykill", "any_instruction"),
+    ),
+    Mutation(
         "a_number_of_a_plain_frame_may_be_too_small",
         "core",
         "return value <= high && (low <= 0 || value >= (uint64_t)low);",

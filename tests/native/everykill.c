@@ -1,5 +1,5 @@
-/* Kills a process after every instruction of each operation on a shared table, and proves what is
- * left.
+/* Kills a process after every instruction of each operation on a shared table, or takes before it
+ * goes on, and proves what is left.
  *
  * A child does the operation step by step. At each instant at which the table differs from the one
  * before, the kill is made on a copy: the copy is repaired as the next one to lock it would, and
@@ -7,6 +7,9 @@
  * and once more with takes of another process between the kill and the repair. Besides, N children
  * an operation are killed for real, so that the kernel hands the lock on: after every instruction
  * where N is large.
+ *
+ * Then the operation is done once for each instruction that writes where takes write, and another
+ * process takes just before that one: no take may be lost.
  *
  *   everykill [--only TEXT] [--kills N]
  *
@@ -25,6 +28,10 @@ static char *pristine;
 static const operation_t *operation;
 static long step, verdicts;
 
+#define MEETINGS 256
+static long meeting[MEETINGS];
+static int meetings;
+
 /* ---- the parts of a small table that are ever used ---- */
 
 typedef struct {
@@ -32,7 +39,7 @@ typedef struct {
 } stretch_t;
 
 static stretch_t used[16];
-static int stretches;
+static int stretches, words; /* the stretch of what is taken from without the lock */
 
 static void use(const void *start, size_t bytes)
 {
@@ -52,6 +59,7 @@ static void survey_regions(int64_t keys)
     use(table.attempts, 64);
     use(table.index, (size_t)table.h->index_slots * 8);
     use(table.all_counts, 16 * sizeof(counts_t));
+    words = stretches;
     use(table.hot, (size_t)keys * sizeof(hot_t));
     use(table.cold, (size_t)keys * sizeof(cold_t));
     use(table.log_version, ((size_t)keys * 2 + 64) * 8);
@@ -59,13 +67,15 @@ static void survey_regions(int64_t keys)
     use(table.blocks, 64 * sizeof(block_t));
 }
 
-static int differs(const char *a, const char *b)
+static int differs_in(int from, int to, const char *a, const char *b)
 {
-    for (int i = 0; i < stretches; i++)
+    for (int i = from; i < to; i++)
         if (memcmp(a + used[i].at, b + used[i].at, used[i].bytes))
             return 1;
     return 0;
 }
+
+static int differs(const char *a, const char *b) { return differs_in(0, stretches, a, b); }
 
 static void copy_used(char *to, const char *from)
 {
@@ -276,9 +286,12 @@ static long kill_on_copies(void)
     long instants = 0;
     char *last = calloc(1, table.size);
     copy_used(last, (const char *)table.h);
+    meetings = 0;
     for (step = 1; one_step(child); step++) {
         if (!differs(last, (const char *)table.h))
             continue;
+        if (differs_in(words, words + 1, last, (const char *)table.h) && meetings < MEETINGS)
+            meeting[meetings++] = step - 1;
         copy_used(last, (const char *)table.h);
         instants++;
         judge_copy(child);
@@ -286,6 +299,27 @@ static long kill_on_copies(void)
     free(last);
     restore();
     return instants;
+}
+
+/* Takes of another process come just before each instruction that writes where takes write: whoever
+ * writes what it has read before, and does not look whether it still stands there, loses them. */
+static void meet_takes(void)
+{
+    for (int i = 0; i < meetings; i++) {
+        int64_t told[BUCKETS][KEYS] = {{0}};
+        int status;
+        pid_t child = start_child();
+        for (step = 0; step < meeting[i]; step++)
+            CHECK(one_step(child), "it ends sooner than before");
+        take_meanwhile(&table, told);
+        CHECK(!ptrace(PTRACE_CONT, child, NULL, NULL), "errno %d", errno);
+        CHECK(waitpid(child, &status, 0) == child && WIFEXITED(status), "status %x", status);
+        table_lock(&table);
+        judge_repaired(&table, told, 1);
+        table_unlock(&table);
+        expect_served(&table);
+        restore();
+    }
 }
 
 static void kill_for_real(long steps, long kills)
@@ -315,9 +349,11 @@ static void interrupt(long kills)
     operation->prepare(&table);
     know_the_ends();
     long instants = kill_on_copies(), steps = step;
+    if (!operation->forgets)
+        meet_takes();
     kill_for_real(steps, kills < steps ? kills : steps);
-    printf("%-45s %6ld instructions %5ld states %5ld kills\n", operation->name, steps, instants,
-           kills < steps ? kills : steps);
+    printf("%-45s %6ld instructions %5ld states %5ld kills %3d meetings\n", operation->name, steps,
+           instants, kills < steps ? kills : steps, meetings);
     fflush(stdout);
     free(pristine);
     rig_destroy(&table);

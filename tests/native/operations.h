@@ -11,6 +11,7 @@ typedef struct {
     void (*run)(table_t *t);
     int64_t returned; /* tokens that it gives back */
     int mends;        /* it finishes what another began */
+    int forgets;      /* it evicts a key that owes, with the takes that came meanwhile */
 } operation_t;
 
 /* Leaves the table as a process does that is killed in `run` once `now` holds. */
@@ -348,7 +349,7 @@ static const operation_t OPERATIONS[] = {
     {"insert", 64, prepare_plain, run_insert, 0, 0},
     {"insert in a bucket of fractions", 64, prepare_plain, run_insert_fractional, 0, 0},
     {"first insert, which makes the regions grow", 64, prepare_empty, run_insert, 0, 0},
-    {"insert at the limit: evicts", 16, prepare_limit, run_insert, 0, 0},
+    {"insert at the limit: evicts", 16, prepare_limit, run_insert, 0, 0, 1},
     {"take", 64, prepare_plain, run_take, 0, 0},
     {"take that finds the bucket full", 64, prepare_idle, run_take, 0, 0},
     {"denied take", 64, prepare_plain, run_denied, 0, 0},

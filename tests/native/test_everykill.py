@@ -1,4 +1,5 @@
-"""A process is killed after every instruction of every operation on a shared table."""
+"""A process is killed after every instruction of every operation on a shared table, or another one
+takes there."""
 
 import platform
 import subprocess
@@ -22,7 +23,7 @@ def everykill(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return build("everykill", tmp_path_factory.mktemp("native") / "everykill")
 
 
-def test_a_kill_at_any_instruction_leaves_a_whole_table(everykill: Path) -> None:
+def test_a_kill_or_a_take_at_any_instruction_leaves_a_whole_table(everykill: Path) -> None:
     run = subprocess.run(
         [everykill, "--kills", KILLS], capture_output=True, text=True, timeout=110, check=False
     )
@@ -33,3 +34,4 @@ def test_a_kill_at_any_instruction_leaves_a_whole_table(everykill: Path) -> None
     operations = [line for line in lines if "instructions" in line]
     assert len(operations) >= 30
     assert int(lines[-1].split()[0]) > 2000, "hardly a state was judged"
+    assert sum(int(line.split()[-2]) for line in operations) > 100, "hardly a take came between"
