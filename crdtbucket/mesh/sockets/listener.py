@@ -32,6 +32,9 @@ from crdtbucket.mesh.sockets.web_socket import MAX_MESSAGE, PATH, WebSocketChann
 KERNEL_QUEUE = 512
 # One turn of the event loop accepts so many at most, so that a flood cannot stall it.
 ACCEPTS_A_TURN = 32
+# In so many turns asyncio makes a connection of what it has accepted, also after it was told to
+# stop, and ends one that is cut.
+TURNS_TO_END = 5
 
 
 if TYPE_CHECKING:
@@ -106,15 +109,23 @@ class Listener:
 
     def refuse_new(self) -> None:
         """Accept no more connections."""
-        if self._server is not None:
-            self._server.close()
+        if self._server is None:
+            return
+        loop = asyncio.get_running_loop()
+        for sock in self._server.sockets:
+            loop.remove_reader(sock.fileno())
+        # What asyncio has accepted before has its turn first: a closed server would leave it open.
+        loop.call_soon(self._server.close)
 
     async def stop(self) -> None:
         """Cut what is still connected and wait until nothing runs."""
         self.refuse_new()
-        connections = list(self._admission.connections)
-        for connection in connections:
-            connection.cut()
+        connections: set[AcceptedConnection] = set()
+        for _ in range(TURNS_TO_END):
+            connections |= self._admission.connections
+            for connection in connections:
+                connection.cut()
+            await asyncio.sleep(0)
         await asyncio.gather(*(connection.settled() for connection in connections))
         if self._http is not None:
             await self._http.shutdown(1.0)
