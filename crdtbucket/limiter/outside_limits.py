@@ -178,7 +178,7 @@ class BucketOverrides:
         self._install()
 
     def look_again(self) -> None:
-        """Has limits be used that could not be until now; the lock is held."""
+        """Uses limits that could not be used until now, where they can; the lock is held."""
         for one in [one for one in self._limits.values() if one.bucket is None]:
             self._resolve(one)
         self._install()

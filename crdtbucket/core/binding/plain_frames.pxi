@@ -23,7 +23,7 @@ cdef class PlainFrames:
     cdef frozenset mine
     cdef int64_t low[MOST_NUMBERS]
     cdef uint64_t high[MOST_NUMBERS]
-    cdef bint optional[MOST_NUMBERS]  # None means that it is not there, else 0 does
+    cdef bint optional[MOST_NUMBERS]  # left out where it is None; any other field where it is 0
 
     def __cinit__(self, bytes prefix not None, Py_ssize_t most, fields, int bits, int pairs):
         """`prefix`: the 4 bytes before the length of the header. `most`: bytes of a frame. `fields`: number, name, lowest and

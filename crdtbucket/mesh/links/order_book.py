@@ -167,7 +167,7 @@ class OrderBook(Generic[Order]):
         raise NotImplementedError
 
     def _took(self, orders: list[Order]) -> None:
-        """These are new, and hold."""
+        """Called with orders that are new here and hold from now on."""
         if self._kept is None:
             return
         try:

@@ -81,7 +81,7 @@ class OverrideBook(OrderBook[OverrideOrder]):
             return found
 
     def take(self, order: OverrideOrder) -> bool:
-        """Has an order hold from now on, and sent to peers; as of `OrderBook` else."""
+        """Sends an order to peers as well; otherwise as in `OrderBook`."""
         with self.lock:
             taken = super().take(order)
             if taken:

@@ -111,8 +111,8 @@ class GossipSchedule:
             if not link.connected:
                 continue
             extra = self._members.updates.due_for(link, now)
-            if now >= link.digest_due:
-                extra = {**extra, **anti_entropy.next_digest(self._table, link, now)}
+            if digest := anti_entropy.next_digest(self._table, link, now):
+                extra = {**extra, **digest}
             frames = self._out.round(link, now, extra, self._relays.ages(link, now))
             if link.answers:
                 frames += self._out.answer(link, now)

@@ -138,7 +138,7 @@ def encode(frame: Frame) -> bytes:
 
 
 def encode_fields(values: dict[str, Any]) -> bytes:
-    """The bytes of the frame with these fields, by name; as `encode` else."""
+    """`encode` of the frame with these fields, by name."""
     plain: bytes | None = _PLAIN.write(values)
     return _encode_any(values) if plain is None else plain
 
