@@ -52,7 +52,7 @@ class EndpointOwner(Protocol):
         """An endpoint has a new mode."""
 
     def nodes_here(self) -> int:
-        """Processes of this region, as far as is known."""
+        """Processes of this region; 0 before they were ever counted."""
 
     @property
     def regions(self) -> Regions | None:

@@ -209,7 +209,7 @@ class Endpoints:
         return self._only is not None or self._slots[topology.slot(name)] is endpoint
 
     def nodes_here(self) -> int:
-        return self._registry.here
+        return self._registry.here if self._registry.seen else 0
 
     def redirect(self, endpoint: Endpoint, pending: PendingRequest, error: RedisErrorReply) -> bool:
         self.look.set()

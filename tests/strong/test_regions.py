@@ -15,9 +15,13 @@ from crdtbucket import InvalidSpec, Limiter, MeshConfig, RedisConfig
 from crdtbucket.config import load_config
 from crdtbucket.doctor.diagnosis import Diagnosis
 from crdtbucket.doctor.redis_examination import examine_redis
+from crdtbucket.errors import RedisReplyError
 from crdtbucket.reconcile.asked_fleet import reconcile
 from crdtbucket.strong.controller.controller_settings import ControllerSettings
 from crdtbucket.strong.controller.degradation import Degradation
+from crdtbucket.strong.redis.beats import read_beat
+from crdtbucket.strong.redis.redis_connection import RedisConnection
+from crdtbucket.strong.redis.registry import Registry
 from crdtbucket.strong.redis.topology import SLOTS, slot
 from tests.mesh.network import eventually
 from tests.strong.redis_groups import cluster
@@ -216,6 +220,22 @@ async def test_a_quota_counts_the_nodes_of_all_regions(where: str) -> None:
             decision = await asyncio.to_thread(eu.bucket("b").acquire_sync, "k", 1)
             decision = await asyncio.to_thread(eu.bucket("b").acquire_sync, "k", 1)
             assert decision.allowed
+
+
+async def test_a_process_that_was_not_counted_yet_does_not_speak_for_its_region(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def unanswered(self: Registry, connection: RedisConnection) -> None:
+        raise RedisReplyError("nothing came in time")
+
+    monkeypatch.setattr(Registry, "_show", unanswered)
+    async with region_world("eu", "us") as world, world.opened("us"):
+        server, key = world.servers["us"], "crdtbucket:{0}:beat@us"
+        await eventually(lambda: server.call("GET", key))
+        start = read_beat(server.call("GET", key))
+        server.call("SET", key, b"%d %d 7|" % start[:2])  # as six others had written it
+        await eventually(lambda: read_beat(server.call("GET", key)).version > start.version + 300)
+        assert read_beat(server.call("GET", key)).nodes == 7
 
 
 async def test_a_mesh_carries_counts_while_replication_is_cut() -> None:

@@ -7,7 +7,7 @@ KEYS[1]  this region's beat; then those of the other regions, as far as replicat
          stamp base nodes ". stamp: us, of the member that the beat comes from; base: us, at most so
          far is the writer's clock ahead of that one's.
 
-ARGV     1 region  2 nodes: of this region  3 ... the names of the others, in the order of KEYS
+ARGV     1 region  2 nodes: of this region; 0: not counted yet, as last written  3 ... the names of the others, in the order of KEYS
 
 Answer   the text of this region's beat. ]]
 
@@ -96,6 +96,10 @@ for i = 2, #KEYS do
 end
 
 version = max(version + 1, floor(us / 1000) - FIRST_MS)
-local text = format('%.0f %.0f %s|%s', version, us, ARGV[2], list)
+local nodes = ARGV[2]
+if nodes == '0' then
+  nodes = own and own.nodes or '1'
+end
+local text = format('%.0f %.0f %s|%s', version, us, nodes, list)
 redis.call('SET', KEYS[1], text, 'PX', KEPT)
 return text

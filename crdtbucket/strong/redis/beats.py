@@ -90,7 +90,8 @@ class BeatArguments:
         )
 
     def command(self, nodes: int) -> bytes:
-        """The bytes of EVALSHA. `nodes`: how many nodes this region has."""
+        """The bytes of EVALSHA. `nodes`: how many nodes this region has; 0 where this process has
+        not counted them yet, so that what another one wrote is left."""
         return self._any(b"EVALSHA", self.script.sha.encode(), nodes)
 
     def eval_command(self, nodes: int) -> bytes:

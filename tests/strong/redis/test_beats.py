@@ -88,6 +88,16 @@ def test_one_process_writes_and_the_others_read(server: RegionServer) -> None:
     assert fleet.beat(0, nodes=3).own.version == first.own.version + 100
 
 
+def test_who_does_not_know_how_many_nodes_there_are_leaves_their_number(
+    server: RegionServer,
+) -> None:
+    fleet = Fleet(server)
+    assert fleet.beat(0, nodes=0).nodes == 1  # itself
+    for nodes, seen in ((3, 3), (0, 3), (2, 2)):
+        fleet.t += 100 * MS
+        assert fleet.beat(0, nodes=nodes).nodes == seen
+
+
 @pytest.mark.parametrize("offsets", [(0, 0, 0), (HOUR, 0, -HOUR)])
 def test_clocks_may_be_hours_apart(server: RegionServer, offsets: tuple[int, ...]) -> None:
     fleet = Fleet(server, offsets)
