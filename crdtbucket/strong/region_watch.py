@@ -33,7 +33,7 @@ class RegionWatch:
     def __init__(
         self, regions: Regions, prefix: bytes, link: ServerLink, nodes: Callable[[], int]
     ) -> None:
-        """`nodes`: processes of this region, 0 before they were counted; other regions are told it."""
+        """`nodes`: processes of this region, 0 before they were counted; the others are told it."""
         self.beats: RegionBeats | None = None
         """The last answer; None before the first."""
         self._regions = regions
