@@ -37,8 +37,11 @@ class Ending:
         evicted = any(node.table.stats()["evicted_full"] for node in self._live())
         met = self.plan.has("return", "come", "cut", "pause", "stall")
         late = self.plan.loss[0] or self.view.hops > 1 or evicted or met
-        if late and not self._all_equal():
-            self.mesh.advance(2 * self.view.hops * max(PASS, 2 * self.round) + 2.0)
+        # Who has ended is given up in the first of these times, and charged for what it may have
+        # taken unseen; others may know that it has not.
+        for _ in range(1 + self.plan.has("die") if late else 0):
+            if not self._all_equal():
+                self.mesh.advance(2 * self.view.hops * max(PASS, 2 * self.round) + 2.0)
         for place in self.books.ideals:
             if place[0] == "side" and self.books.flooded:
                 continue
