@@ -2270,6 +2270,13 @@ MUTATIONS = (
         suite("mesh/test_guaranteed_share", "waited_long"),
     ),
     Mutation(
+        "bursts_beyond_the_capacity_are_owed",
+        "core",
+        "smaller(larger(1.0, offered), (double)d->capacity)",
+        "larger(1.0, offered + 0.0 * (double)d->capacity)",
+        suite("mesh/test_guaranteed_share", "beyond_a_full_bucket"),
+    ),
+    Mutation(
         "a_denied_call_waits_for_the_level_alone",
         "core",
         "    return guaranteed < (double)wait ? ",

@@ -72,13 +72,14 @@ GLANCES static inline int64_t guaranteed_cost(const definition_t *d)
 }
 
 /* Tokens that this node has got less than its share, `since` the last averaging. For the time in
- * which it was idle it is behind by no more than it asked for then, or by a token, and it makes
- * good no more than a small burst. */
+ * which it was idle it is behind by no more than it asked for then, or by a token, and by no more
+ * than a full bucket would have given: who asks for more at once is denied by its own takes. It
+ * makes good no more than a small burst. */
 GLANCES static inline double behind_tokens(const cold_t *cold, const definition_t *d, double rate,
                                            double offered, double admitted, int64_t since)
 {
     /* A little more, for what rounding took. */
-    double most = (1.0 + ROUNDED) * larger(1.0, offered),
+    double most = (1.0 + ROUNDED) * smaller(larger(1.0, offered), (double)d->capacity),
            granted = granted_rate(cold, rate) * (double)since / 1e9,
            behind = (double)cold->behind + smaller(most, granted) - admitted;
     return larger(0.0, smaller(behind, explained(d, rate) + (double)guaranteed_cost(d)));
