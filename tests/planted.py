@@ -1734,9 +1734,23 @@ MUTATIONS = (
     Mutation(
         "one_spends_the_credit_of_all",
         "core",
-        "    i128 rest = far > 0 && g->brings_silent > 0 ? far_of_others(t, e, d, g, now) : 0;\n",
+        "    i128 rest = far > 0 && g->brings_silent > 0 ? far_left(t, e, d, m, g, now) : 0;\n",
         "    i128 rest = 0;\n",
         suite("test_core_contract", "credit_is_spent"),
+    ),
+    Mutation(
+        "late_news_spend_all_of_the_credit",
+        "core",
+        "sent < age ? sent : age, 0, now)",
+        "sent < age ? 0 : age, 0, now)",
+        suite("simulated/test_stalls", "light_load"),
+    ),
+    Mutation(
+        "late_counts_spend_all_of_the_credit",
+        "core",
+        "brings_of(t, g, node) && !m->late",
+        "brings_of(t, g, node)",
+        suite("simulated/test_stalls", "light_load"),
     ),
     Mutation(
         "burst_hidden_by_the_credit",

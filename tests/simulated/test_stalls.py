@@ -28,8 +28,13 @@ def test_late_news_in_overload_admits_the_limit(drain: float) -> None:
 
 @pytest.mark.parametrize("held", [3.0, 8.0])
 @pytest.mark.parametrize("drain", [0.0, 6.0])
-def test_late_news_under_a_light_load_denies_nothing(held: float, drain: float) -> None:
-    mesh = mesh_of(3, SPEC)
+@pytest.mark.parametrize("capacity", [25, 500])
+def test_late_news_under_a_light_load_denies_nothing(
+    held: float, drain: float, capacity: int
+) -> None:
+    """Nor where the credit of those three seconds is more than the bucket: what comes of them first
+    is three seconds old, and the credit since then remains."""
+    mesh = mesh_of(3, BucketSpec("b", capacity, 100))
     demand = dict.fromkeys(NAMES[:3], 0.6 * 100 / 3)
     drive(mesh, demand, 10.0)
     mesh.stall(held, drain)

@@ -167,24 +167,30 @@ typedef struct {
     double nodes;  /* 0: all get what they ask for, or half of it at least */
 } demand_t;
 
-/* Tokens that a column's owner took before the near horizon, without those that others relayed. Its
- * rate counts as far as its column shows that it takes: in a second no more than that in all, or a
- * token. */
-GLANCES static inline double column_far(const table_t *t, const definition_t *d, const column_t *c,
-                                        demand_t of, int64_t now)
+/* Tokens that a column's owner took before the near horizon, when its newest update is so old
+ * (`age`, ns), without those that others have `relayed` since. Its rate counts as far as its column
+ * shows that it takes: in a second no more than that in all, or a token. */
+GLANCES static inline double far_since(const table_t *t, const definition_t *d, const column_t *c,
+                                       demand_t of, int64_t age, double relayed, int64_t now)
 {
     const header_t *h = t->h;
     const node_t *n = &t->nodes[t->origins[column_origin(c)].node];
-    int64_t age = age_of(n, c, now), far = (age < h->trust_ns ? age : h->trust_ns) - h->near_ns;
+    int64_t far = (age < h->trust_ns ? age : h->trust_ns) - h->near_ns;
     double slow = slow_rate(n, c), demand = claim(d, slow), claims = of.claims;
     if (far <= 0 || slow <= 0)
         return 0;
     if (of.nodes > 0) /* what is guaranteed to it is left to it */
         claims = smaller(claims, d->per_second * demand / guaranteed_rate(d, demand, of.nodes));
     double taken = far_taken(d, slow, claims, h->near_ns, now - h->near_ns - far, now - h->near_ns),
-           relayed = (double)relayed_tokens(n, c),
            shown = larger(1.0, larger((double)column_taken(c), relayed));
     return larger(0.0, smaller(taken, shown * (double)far / 1e9) - relayed);
+}
+
+GLANCES static inline double column_far(const table_t *t, const definition_t *d, const column_t *c,
+                                        demand_t of, int64_t now)
+{
+    const node_t *n = &t->nodes[t->origins[column_origin(c)].node];
+    return far_since(t, d, c, of, age_of(n, c, now), (double)relayed_tokens(n, c), now);
 }
 
 #endif

@@ -15,21 +15,28 @@ static int brings_of(const table_t *t, const comparison_t *g, uint32_t node)
     return 0;
 }
 
-/* Credit, in units, that is kept for silent nodes of which an entry brings nothing. */
-static i128 far_of_others(const table_t *t, uint32_t e, const definition_t *d,
-                          const comparison_t *g, int64_t now)
+/* Credit, in units, that is kept for silent nodes once an entry is merged: all of those of which it
+ * brings nothing, and what belongs to the others since the frame was sent, which may be long ago.
+ * One that was too long under way says of nobody since when it is silent. */
+static i128 far_left(const table_t *t, uint32_t e, const definition_t *d, const merge_context_t *m,
+                     const comparison_t *g, int64_t now)
 {
     double claims = predict(t, e, d, now).slow_claims + own_slow_claim(&t->cold[e], d), tokens = 0;
     demand_t of = far_demand(t, e, d, claims);
     column_t c = {0};
     while (column_next(t, e, &c))
-        if (column_rated(&c) && !brings_of(t, g, t->origins[column_origin(&c)].node))
-            tokens += column_far(t, d, &c, of, now);
+        if (column_rated(&c)) {
+            uint32_t node = t->origins[column_origin(&c)].node;
+            int64_t age = age_of(&t->nodes[node], &c, now), sent = now - m->at;
+            tokens += brings_of(t, g, node) && !m->late
+                          ? far_since(t, d, &c, of, sent < age ? sent : age, 0, now)
+                          : column_far(t, d, &c, of, now);
+        }
     return far_units(d, tokens);
 }
 
-/* The debt after the merge, in units, before the clamp. `debt` is signed; `rest`: credit kept for
- * others than those of whom the entry brings something. */
+/* The debt after the merge, in units, before the clamp. `debt` is signed; `rest`: credit that is
+ * kept afterwards. */
 static i128 merged_debt(const definition_t *d, i128 debt, i128 advertised, const comparison_t *g,
                         const wire_definition_t *w, i128 rest)
 {
