@@ -56,29 +56,19 @@ CLAIMS: dict[str, Claim] = {
     "limits": _hot("limits, fixed window"),
     "throttled-py": _hot("throttled-py, GCRA"),
     "pyrate-limiter": _hot("pyrate-limiter, token bucket"),
-    "limits, a million keys": Claim("many_keys", "1,000,000 keys", "limits, fixed window", OURS),
     "token-bucket, a million keys": Claim("many_keys", "1,000,000 keys", "token-bucket", OURS),
     "take_many": Claim(
         "take_many", "100,000 keys in random order", "take in a loop", "take_many of 1,000"
     ),
     "memory: token-bucket": _key("token-bucket"),
-    "memory: limits": _key("limits, fixed window"),
-    "memory: pyrate-limiter": _key("pyrate-limiter, token bucket"),
     "memory: 10 regions": _key("crdtbucket, 10 regions"),
     "flock over pyrate-limiter": Claim(
         "workers", SPEED, FLOCK, "pyrate-limiter, multiprocess store", unit=1
     ),
     "shared over flock": Claim("workers", SPEED, OURS_SHARED, FLOCK, unit=1),
-    "shared over pyrate-limiter": Claim(
-        "workers", SPEED, OURS_SHARED, "pyrate-limiter, multiprocess store", unit=1
-    ),
     "no sharing, admitted": Claim("workers", EXACT, ALONE, ALONE, unit=2, unit2=0),
     "strong: redis-py": Claim("strong", "one caller", "EVALSHA by redis-py", OURS),
     "strong: more than limits": Claim("strong", "64 callers", OURS, "limits.aio, fixed window"),
-    "strong: more than throttled-py": Claim("strong", "64 callers", OURS, "throttled-py, GCRA"),
-    "strong: more than pyrate-limiter": Claim(
-        "strong", "64 callers", OURS, "pyrate-limiter, token bucket"
-    ),
     "merge over a cache line": Claim("merge", MERGED, RAISED, LINE),
     "merge: read": Claim("merge", MERGED, "of it: read and check the frame", RAISED),
     "merge: found": Claim("merge", MERGED, "of it: read, find and fetch the entries", RAISED),

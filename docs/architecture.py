@@ -15,9 +15,9 @@ GROUND = ("base", "spec", "errors")
 """What every side may use is not drawn: its arrows would hide the others."""
 
 BOTH_WAYS = """\
-Some folders point at each other, and no two modules do. The layers are those of modules: a folder
-has all that belongs to its subject, and some of that is low (a rule, a plan, the base of a class),
-while the rest brings everything together. These do, and by these modules:
+Layers are those of modules: a folder may have a low one (a rule, a plan, the base of a class)
+beside one that brings everything together. So these folders point at each other, though no two
+modules do:
 
 | folders | the first uses of the second | the second uses of the first |
 |---|---|---|"""

@@ -104,12 +104,11 @@ _OTHERS_HEAD = ("scenario", *BASELINES)
 _PAGE = """# Accuracy
 
 For somebody who asks how far off the limit may be. Afterwards you know it for each scenario, also
-for those in which it is worst. Written by `make docs-figures`, from
-[accuracy.json](accuracy.json). Do not edit.
+for the worst. `make docs-figures` writes this page from [accuracy.json](accuracy.json).
 
 Five regions, 80 ms one way with 50 % jitter, a round every 100 ms; a bucket of 10,000 tokens
-with 2,000 tokens/s. [simulator.md](simulator.md) says what each column and each rule means, and
-where the weak spots are. The seeds are fixed: the same version prints the same figures.
+with 2,000 tokens/s. [simulator.md](simulator.md) says what each rule means, and where the weak
+spots are. The same version prints the same figures.
 
 ## crdtbucket
 
@@ -118,11 +117,12 @@ $ {first}
 ```
 
 The worst of each figure over {seeds} seed(s). `of ideal`: admitted, over what one bucket that
-sees every call at once admits. `over %`: the worst over-admission, beyond `capacity + rate x t` in
-any window, in % of the capacity; below zero, no window came up to the limit. `bound %`: what that
-run may have exceeded by at most, from what was delivered when. `starved s`: the longest time in
-which a region with demand admitted nothing. `share`: least and greatest share of what was admitted,
-over the share of the demand. `denied light`: calls denied though less than the refill was offered.
+sees every call admits. `over %`: the worst over-admission, beyond `capacity + rate x t` in any
+window, in % of the capacity; below zero, no window came up to the limit. `bound %`: its
+[bound](model.md#what-is-exact-what-is-bounded-what-is-predicted) in that run. `starved s`: the
+longest time in which a region with demand admitted nothing. `share`: the least and the greatest
+share of what was admitted, over the share of the demand. `denied light`: calls denied though less
+than the refill was offered.
 
 {ours}
 ## With `partition_burst: share`
@@ -132,8 +132,7 @@ $ {third}
 ```
 
 While peers are silent a bucket refills to this side's share of the capacity alone: bursts on both
-sides of a partition add up to one capacity. The price is that a burst on one side alone gets no
-more than the share of that side.
+sides of a partition add up to one capacity, and a burst on one side alone gets its share.
 
 {shared}
 ## The other rules, on the same calls
@@ -153,9 +152,9 @@ _STORE_PART = """
 $ {commands}
 ```
 
-Strong mode on a Redis in each region, [as simulated](simulator.md#a-replicated-store): the same
-network and bucket, and no mesh. `without` is the over-admission when nothing is predicted for
-silent regions, and (in brackets) admitted / ideal.
+Strong mode on a Redis in each region, [as simulated](simulator.md#a-replicated-store), without a
+mesh. `without` is the over-admission when nothing is predicted for silent regions, and (in
+brackets) admitted / ideal.
 
 {tables}"""
 
