@@ -1739,6 +1739,13 @@ MUTATIONS = (
         suite("test_core_contract", "credit_is_spent"),
     ),
     Mutation(
+        "credit_paid_to_others",
+        "core",
+        "net, now) + entry_far(t, e, d, now),",
+        "net, now) + 0 * entry_far(t, e, d, now),",
+        suite("simulated/test_invariants", "not_paid_to_a_newcomer"),
+    ),
+    Mutation(
         "late_news_spend_all_of_the_credit",
         "core",
         "sent < age ? sent : age, 0, now)",

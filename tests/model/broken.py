@@ -52,19 +52,21 @@ class NoAdvance(ModelNode):
 
 class StatementAged(ModelNode):
     def stated(self, now: int) -> Ns:
-        return max(0, self.debt_ns(now) - 50 * MILLISECOND)
-
-
-class PredictionStated(ModelNode):
-    def stated(self, now: int) -> Ns:
-        return min(self.debt_ns(now) + self.room, self.definition.ceiling) if self.entry else 0
+        return max(0, super().stated(now) - 50 * MILLISECOND)
 
 
 class CreditStated(ModelNode):
-    """The lower clamp of a statement forgotten."""
+    """A bucket that is full for as long as its credit lasts, whatever is taken from it."""
 
     def stated(self, now: int) -> Ns:
-        return self.debt_ns(now) - self.credit_ns(now)
+        return self.debt_ns(now)
+
+
+class PredictionStated(ModelNode):
+    """All that is kept for silent peers, also by a full bucket."""
+
+    def stated(self, now: int) -> Ns:
+        return min(self.debt_ns(now) + self.room, self.definition.ceiling) if self.entry else 0
 
 
 class NoCeiling(ModelNode):

@@ -77,10 +77,11 @@ def mixed_definitions_never_adopt(
     travel=st.integers(0, 10_000),
     kinds=st.sampled_from([PLAIN, OTHER]),
 )
-def stated_debt_has_no_prediction_and_is_never_aged(
+def stated_debt_is_decided_by_and_never_aged(
     factory: Factory, size: int, history: list[Step], far: int, travel: int, kinds: Definition
 ) -> None:
-    """A newcomer takes over the debt that was stated, however long the message travelled."""
+    """A newcomer takes over the debt that was stated, however long the message travelled, where it
+    is less than all that was ever taken."""
     world = World(factory, size, kinds).run(history)
     world.do_restart(size - 1)
     for name in world.names[:-1]:
@@ -88,11 +89,27 @@ def stated_debt_has_no_prediction_and_is_never_aged(
         debt = node.debt_ns(now)
         node.set_far(far)
         assert node.debt_ns(now) == debt
+        decided = node.debt_ns(now) - node.credit_ns(now) + kinds.emission * far
         message = node.message(now)
         if message is not None:
             newcomer = factory("newcomer", kinds, world.epochs)
             newcomer.merge(message, now + travel * MILLISECOND)
-            assert newcomer.debt_ns(now + travel * MILLISECOND) == debt
+            counted = sum(taken - refunded for _, taken, refunded in node.columns().values())
+            expected = min(max(decided, 0), kinds.ceiling, kinds.emission * counted)
+            assert newcomer.debt_ns(now + travel * MILLISECOND) == expected
+
+
+@prop(history=histories("refund"), far=st.integers(1, 500), idle=st.integers(0, 5_000))
+def credit_is_worth_nothing_to_others(
+    factory: Factory, size: int, history: list[Step], far: int, idle: int
+) -> None:
+    """What one node keeps for silent peers, those who keep nothing for them never get."""
+    world = World(factory, size)
+    world.run([("take", 0, 1), ("far", 0, far), ("advance", idle * MILLISECOND)])
+    for step in history:
+        world.step(step)
+        for name in world.names[1:]:
+            assert world.level(name) <= world.highest(name) + world.amount(world.unseen(name))
 
 
 # --- refunds and settlements ---

@@ -82,8 +82,12 @@ class RulesContract:
         self.hold("mixed_definitions_never_adopt", size)
 
     @SIZES
-    def test_stated_debt_has_no_prediction_and_is_never_aged(self, size: int) -> None:
-        self.hold("stated_debt_has_no_prediction_and_is_never_aged", size)
+    def test_stated_debt_is_decided_by_and_never_aged(self, size: int) -> None:
+        self.hold("stated_debt_is_decided_by_and_never_aged", size)
+
+    @SIZES
+    def test_credit_is_worth_nothing_to_others(self, size: int) -> None:
+        self.hold("credit_is_worth_nothing_to_others", size)
 
     def test_refund_never_creates(self) -> None:
         self.hold("refund_never_creates", 1)

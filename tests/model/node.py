@@ -187,7 +187,10 @@ class ModelNode:
         return Message(dict(self.entry.columns), stated, self.definition, marks, self.name)
 
     def stated(self, now: int) -> Ns:
-        return self.debt_ns(now)
+        """The debt that decisions go by: what is owed, and what is kept for silent peers of it."""
+        if self.entry is None:
+            return 0
+        return min(max(0, self.clamp(self.entry.tat - now) + self.room), self.definition.ceiling)
 
     def join(self, a: Column, b: Column) -> Column:
         if a.generation != b.generation:

@@ -3,8 +3,11 @@ but for what a node could not know."""
 
 from __future__ import annotations
 
+from collections import defaultdict
+from collections.abc import Callable
 from typing import Any
 
+from crdtbucket.spec.bucket_spec import BucketSpec
 from crdtbucket.testing import SimulatedNode
 from tests.simulated.network import Network
 from tests.simulated.plan import Plan
@@ -29,6 +32,10 @@ class Books:
         self.ideals: dict[Place, IdealBucket] = {}
         self.slowest: dict[Place, IdealBucket] = {}
         """As `ideals`, on the slowest clock: what is left at least."""
+        self._alone: dict[tuple[str, int, Place], IdealBucket] = {}
+        """As `ideals`, of what one process has taken alone."""
+        self.credits: dict[Place, float] = defaultdict(float)
+        """The largest credit of any node for silent peers, in seconds of the refill."""
         self._seen: dict[tuple[str, int, Place], tuple[int, int, dict[Owner, Column]]] = {}
         """When a node was looked at, ns, what it had evicted, and its columns."""
         self._marked: dict[tuple[str, int], dict[int, int]] = {}
@@ -54,11 +61,13 @@ class Books:
     # ---- books ----
 
     def book(self, node: SimulatedNode, place: Place, taken: int, refunded: int) -> None:
+        self._alone_of(node.name, node.table.epoch, place).charge(taken, self.mesh.now_ns)
         self.ideal(place).charge(taken - refunded, self.mesh.now_ns)
         self.slowest[place].charge(taken - refunded, self.mesh.now_ns)
         self.ledger.book((node.name, node.table.epoch), place, taken, refunded)
 
     def refund(self, owner: Owner, place: Place, tokens: int) -> None:
+        self._alone_of(*owner, place).charge(-tokens, self.mesh.now_ns)
         self.ideal(place).charge(-tokens, self.mesh.now_ns)
         self.slowest[place].charge(-tokens, self.mesh.now_ns)
         self.ledger.book(owner, place, 0, tokens)
@@ -66,13 +75,24 @@ class Books:
     def ideal(self, place: Place) -> IdealBucket:
         """On the fastest clock: no node may ever see more than what that one refilled."""
         if place not in self.ideals:
-            spec = self.plan.main if place[0] == "main" else self.plan.side
-            lag = self.mesh.settings.latency + self.mesh.config.gossip_interval
-            debt = max(spec.max_debt, round(4 * spec.rate_per_second * lag))
-            ppm = [0.0, *(ppm for _, ppm in self.plan.clocks), *self._later()]
-            self.ideals[place] = IdealBucket(spec, debt, ppm=round(max(ppm)))
-            self.slowest[place] = IdealBucket(spec, debt, ppm=round(min(ppm)))
+            self.ideals[place], self.slowest[place] = (
+                self._bucket(place, max),
+                self._bucket(place, min),
+            )
         return self.ideals[place]
+
+    def _bucket(self, place: Place, which: Callable[[list[float]], float]) -> IdealBucket:
+        spec = self._spec(place)
+        lag = self.mesh.settings.latency + self.mesh.config.gossip_interval
+        debt = max(spec.max_debt, round(4 * spec.rate_per_second * lag))
+        ppm = [0.0, *(ppm for _, ppm in self.plan.clocks), *self._later()]
+        return IdealBucket(spec, debt, ppm=round(which(ppm)))
+
+    def _spec(self, place: Place) -> BucketSpec:
+        return self.plan.main if place[0] == "main" else self.plan.side
+
+    def _alone_of(self, name: str, epoch: int, place: Place) -> IdealBucket:
+        return self._alone.setdefault((name, epoch, place), self._bucket(place, max))
 
     def _later(self) -> list[float]:
         return [event.args[2] for event in self.plan.events if event.what == "come"]
@@ -84,12 +104,19 @@ class Books:
 
     # ---- rules ----
 
+    def note_credit(self, node: SimulatedNode, place: Place) -> float:
+        """What the node keeps for silent peers now, in seconds of the refill."""
+        credit = node.bucket(place[0]).credit(place[1]) / self._spec(place).rate_per_second
+        self.credits[place] = max(self.credits[place], credit)
+        return credit
+
     def look(self, node: SimulatedNode, place: Place, *, admitted: bool) -> None:
         """After an operation of this node."""
         if self._moved:
             self._moved, self._parted = False, self._parted or not self.view.connected()
         if self.flooded and place[0] == "side":
             return
+        self.note_credit(node, place)
         columns = self.columns(node, place)
         if admitted and place[0] not in self.unbounded:
             self._check_admitted(node, place, columns)
@@ -99,7 +126,12 @@ class Books:
         self, node: SimulatedNode, place: Place, columns: dict[Owner, Column]
     ) -> None:
         """What is admitted is there, but for what this node could not know: over any window at
-        most C + r t and the largest such amount are admitted."""
+        most C + r t and the largest such amount are admitted. And however much that is, by one
+        process no more than a bucket of its own would give, but for a call that is guaranteed."""
+        alone = self._alone_of(node.name, node.table.epoch, place).level(self.mesh.now_ns)
+        guaranteed = max(1, self._spec(place).capacity // 20)  # passes whatever the level is
+        if alone < -guaranteed - EPSILON and not node.table.stats()["evicted_indebted"]:
+            self.view.broken("alone", f"{node.name} {place} has taken to {alone:.3f} by itself")
         level = self.ideal(place).level(self.mesh.now_ns)
         if level >= 0:
             return
@@ -122,7 +154,7 @@ class Books:
         silence += LOSSY if self.plan.loss[0] else 0.0
         if self._first is not None:
             silence += (self.mesh.now_ns - self._first) / SECOND
-        rate = (self.plan.main if place[0] == "main" else self.plan.side).rate_per_second
+        rate = self._spec(place).rate_per_second
         credit = max(0.0, silence - NEAR) * rate
         return credit + sum(self.ledger.refunded[place].values()) + EPSILON
 

@@ -16,6 +16,8 @@ PASS = 10.0
 """In this time anti-entropy has gone over all keys, in seconds; or in two rounds."""
 GRACE = 15.0
 """A full key is kept for so long, in seconds, for messages that are late."""
+LOOKS = 40
+"""Times at which it is looked at in a wait whether that is over."""
 LONGEST = 600
 """So many rounds are waited for at most until every key is full."""
 
@@ -31,17 +33,7 @@ class Ending:
             stats = node.table.stats()
             if not len(node.table) == stats["keys"] <= stats["max_keys"]:
                 self.view.broken("memory", f"{node.name}: {stats}")
-        # What is lost comes late, and what is relayed by who must hear of that first. And full keys
-        # are not told when nodes meet: who has evicted one, and who has a column in one that others
-        # owe for, hears and is heard of its history when anti-entropy finds it.
-        evicted = any(node.table.stats()["evicted_full"] for node in self._live())
-        met = self.plan.has("return", "come", "cut", "pause", "stall")
-        late = self.plan.loss[0] or self.view.hops > 1 or evicted or met
-        # Who has ended is given up in the first of these times, and charged for what it may have
-        # taken unseen; others may know that it has not.
-        for _ in range(1 + self.plan.has("die") if late else 0):
-            if not self._all_equal():
-                self.mesh.advance(2 * self.view.hops * max(PASS, 2 * self.round) + 2.0)
+        self._wait()
         for place in self.books.ideals:
             if place[0] == "side" and self.books.flooded:
                 continue
@@ -50,8 +42,7 @@ class Ending:
                 if wrong := self._unequal(nodes, place):
                     self.view.broken("equal", f"{place}: not the same: {wrong}")
                 if place[0] not in self.books.unbounded:
-                    several = max(len(node.table) for node in nodes)
-                    if debts := self._apart(nodes, place, several):
+                    if debts := self._apart(nodes, place):
                         self.view.broken("converged", f"{place}: debts {debts} (ns) did not")
                     self._check_level(nodes, place)
         if self.plan.idle:
@@ -59,6 +50,9 @@ class Ending:
 
     def _settle(self) -> None:
         """Pauses end, connections are made again, and two rounds come everywhere."""
+        for place in self.books.ideals:
+            for node in self._live():
+                self.books.note_credit(node, place)
         mesh = self.mesh
         paused = max(node.suspended_until for node in mesh.nodes.values()) - mesh.now_ns
         mesh.advance(max(0, paused) / SECOND)
@@ -66,6 +60,21 @@ class Ending:
         while mesh.now_ns < until and not self._connected():
             mesh.advance(0.2)
         mesh.advance(1.0 + self.view.hops * 3 * self.round)
+
+    def _wait(self) -> None:
+        """Until the columns and the debts are the same, as long as that may take."""
+        # What is lost comes late, and what is relayed by who must hear of that first. And full keys
+        # are not told when nodes meet: who has evicted one, and who has a column in one that others
+        # owe for, hears and is heard of its history when anti-entropy finds it.
+        evicted = any(node.table.stats()["evicted_full"] for node in self._live())
+        met = self.plan.has("return", "come", "cut", "pause", "stall")
+        late = self.plan.loss[0] or self.view.hops > 1 or evicted or met
+        # Who has ended is given up in the first of two such times, and charged for what it may have
+        # taken unseen; others may know that it has not.
+        wait = (2 * self.view.hops * max(PASS, 2 * self.round) + 2.0) * (1 + self.plan.has("die"))
+        until = self.mesh.now_ns + round(wait * SECOND) if late else 0
+        while self.mesh.now_ns < until and not self._all_equal():
+            self.mesh.advance(wait / LOOKS)
 
     def _connected(self) -> bool:
         """Whether all running nodes that are linked have a connection, the same at both ends."""
@@ -90,37 +99,50 @@ class Ending:
         return [node for node in nodes if node.peek(*place).debt > 0]
 
     def _unequal(self, nodes: list[SimulatedNode], place: Place) -> str:
-        """The first columns on which two nodes differ; empty when there are none."""
+        """The first columns on which two nodes differ; empty when there are none. Who has
+        evicted a full key, and is told later that others still owe, has no column of its own."""
         owing = self._owing(nodes, place)
         marked = {epoch for n in owing for _, _, epoch, dead in n.table.origins() if dead}
         shown: list[tuple[str, dict[Owner, Column]]] = []
         for node in owing:
             columns = self.books.columns(node, place)
-            shown.append((node.name, {o: c for o, c in columns.items() if o[1] not in marked}))
+            own = (node.name, node.table.epoch)
+            if own not in columns:
+                marked.add(own[1])
+            shown.append((node.name, columns))
         for (first, one), (second, two) in pairwise(shown):
             for owner in one.keys() | two.keys():
-                if one.get(owner) != two.get(owner):
+                if one.get(owner) != two.get(owner) and owner[1] not in marked:
                     return f"{owner} is {one.get(owner)} on {first}, {two.get(owner)} on {second}"
         return ""
 
-    def _apart(
-        self, nodes: list[SimulatedNode], place: Place, more: float = 0.0
-    ) -> dict[str, int] | None:
-        """The debts when they are further apart than travel and drift explain, and `more` seconds.
+    def _apart(self, nodes: list[SimulatedNode], place: Place) -> dict[str, int] | None:
+        """The debts when they are further apart than travel, drift and anti-entropy explain;
+        one alone may be lower than all others by a credit for silent peers: they believe no lower
+        debt that two do not agree on.
 
         A statement is not aged, so who hears it owes a travel time more than who made it. Quiet
         keys are stated again only when their debts, summed up, differ by more than a second each;
         where debts were forgiven in a change of definition, the sum may hide what one key differs.
         """
-        debts = {node.name: node.peek(*place).debt for node in nodes}
+        debts = {node.name: self._decided(node, place) for node in nodes}
+        more: float = max(len(node.table) for node in nodes)
         if not self._linked(nodes):
             spec = self.plan.main if place[0] == "main" else self.plan.side
             more += self.books.slack(place) / spec.rate_per_second  # credit for who is never heard
         drift = max(1e-3, self.plan.drift) if self.plan.has("come") else self.plan.drift
         explained = 0.001 + self.view.hops * self.plan.one_way + drift * self.mesh.now_ns / SECOND
-        if max(debts.values()) - min(debts.values()) <= (explained + more) * SECOND:
+        most, credit = (explained + more) * SECOND, self.books.credits[place] * SECOND
+        low, *higher = sorted(debts.values())
+        least = higher[0] if len(higher) > 1 else low
+        if max(debts.values()) - least <= most and least - low <= most + credit:
             return None
         return debts
+
+    def _decided(self, node: SimulatedNode, place: Place) -> int:
+        """The debt that a node decides by, with what it keeps for silent peers, ns."""
+        credit = round(self.books.note_credit(node, place) * SECOND)
+        return max(0, (node.bucket(place[0]).debt(place[1]) or 0) + credit)
 
     def _linked(self, nodes: list[SimulatedNode]) -> bool:
         """Whether each hears each without a relay."""

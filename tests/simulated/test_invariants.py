@@ -54,20 +54,35 @@ def test_light_load_never_denied() -> None:
     assert sum(denied for _, denied, _ in (*cut.values(), *healed.values())) == 0
 
 
-def test_stated_debt_has_no_prediction_and_is_never_aged() -> None:
+def test_a_full_bucket_states_no_debt_whatever_it_keeps_for_silent_peers() -> None:
     mesh = mesh_of(2, FAST, latency=0.1)
     drive(mesh, {"A": 300.0, "B": 600.0}, 5)
     mesh.partition(["A"], ["B"])
     drive(mesh, {"A": 300.0}, 5)
+    mesh.advance(1.0)
     node = mesh["A"]
-    credit, debt = node.bucket("b").credit("k"), node.peek("b", "k").debt
-    assert credit > 1000
+    assert node.bucket("b").credit("k") > 1000
     _, positions = node.node.roster.announced()
     entry = array("I", [node.table.find(*node.bucket("b").hash("k"))])
     payload, _, _ = node.table.encode_entries(entry, 0, positions, 1000)
     assert payload[18] == 0
-    assert debt == 0  # as stated: full, whatever is kept free of it
-    mesh.heal()
+
+
+@pytest.mark.parametrize("silent", [0.0, 10.0, 100.0])
+def test_what_is_kept_for_a_silent_peer_is_not_paid_to_a_newcomer(silent: float) -> None:
+    """Who keeps nothing itself would be told that the bucket is full, again and again: of a limit
+    of 600 the newcomer alone got 1,700."""
+    mesh = mesh_of(3, BucketSpec("b", 100, 50), latency=0.05)
+    drive(mesh, {"A": 5.0, "B": 5.0, "C": 30.0}, 10.0)
+    mesh.partition(["A", "B"], ["C"])
+    drive(mesh, {"A": 5.0, "B": 5.0}, silent)
+    mesh.join("D")
+    mesh.partition(["A", "B", "D"], ["C"])
+    mesh.advance(2.0)
+    assert total(drive(mesh, {"A": 5.0, "B": 5.0, "D": 500.0}, 10.0)) <= 1.2 * (100 + 50 * 10.0)
+
+
+def test_stated_debt_is_never_aged() -> None:
     mesh = mesh_of(2, STILL, latency=0.5, jitter=0.0)
     mesh["A"].take("b", "k", 30)
     mesh.advance(1.5)

@@ -191,6 +191,17 @@ static inline i128 entry_least(const table_t *t, uint32_t e, const definition_t 
     return least_units(d, &p);
 }
 
+/* The debt as it is advertised to peers: in ns, rounded up, from 0 to the ceiling. It is the one
+ * that this node decides by, with the credit for silent peers: who keeps none would be told else
+ * that this bucket is full, as long as the credit lasts, whatever is taken from it. */
+static inline int64_t advertised_debt(const table_t *t, uint32_t e, int64_t net, int64_t now)
+{
+    const definition_t *d = &t->definitions[t->hot[e].bucket];
+    i128 debt = debt_units(d, LOAD(t->hot[e].base), net, now) + entry_far(t, e, d, now),
+         cap = cap_units(d);
+    return (int64_t)units_to_ns(d, debt < 0 ? 0 : debt > cap ? cap : debt);
+}
+
 /* The limit is lowered while peers are silent: from now on they are predicted at what the old limit
  * granted of their demand. That share cannot be computed later, when the demand has changed. */
 static inline void keep_granted(const table_t *t, uint32_t e, const definition_t *old, int64_t now)

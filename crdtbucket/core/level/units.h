@@ -92,13 +92,6 @@ static inline i128 cap_units(const definition_t *d)
     return LIKELY(d->p == 1) ? d->cap_ns : ((i128)d->capacity + d->max_debt) * d->q;
 }
 
-/* The debt as it is advertised to peers: in ns, rounded up, from 0 to the ceiling. */
-static inline int64_t advertised_debt(const definition_t *d, int64_t base, int64_t net, int64_t now)
-{
-    i128 debt = debt_units(d, base, net, now), cap = cap_units(d);
-    return (int64_t)units_to_ns(d, debt < 0 ? 0 : debt > cap ? cap : debt);
-}
-
 /* `base` is whole ns, so a clamp leaves a debt too large by less than 1 ns. Whether a cost passes,
  * and what is left, is seen through that: never late, early by less than 1 ns, and nothing is
  * minted, since the charge itself is exact. */

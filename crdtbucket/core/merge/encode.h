@@ -139,15 +139,13 @@ static inline int any_refunds(const wire_column_t *columns, uint32_t count)
     return all != 0;
 }
 
-/* Writes an entry with all its columns. The advertised debt is computed, not stored, and never
- * holds a prediction. */
+/* Writes an entry with all its columns. The advertised debt is computed, not stored. */
 static uint8_t *put_entry(encoder_t *to, uint32_t e, uint8_t *out)
 {
     const table_t *t = to->t;
     const hot_t *hot = &t->hot[e];
     wire_column_t columns[MAX_COLUMNS + INLINE_COLUMNS];
-    int64_t net = entry_net(t, e),
-            debt = advertised_debt(&t->definitions[hot->bucket], LOAD(hot->base), net, to->now);
+    int64_t net = entry_net(t, e), debt = advertised_debt(t, e, net, to->now);
     uint32_t count = advertised_columns(to, e, net, columns);
     int refunds = t->cold[e].overflow != NONE && any_refunds(columns, count);
     uint16_t fast, slow;

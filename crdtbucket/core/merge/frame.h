@@ -52,8 +52,7 @@ static size_t encode_entries(const table_t *t, const uint32_t *entries, int64_t 
         const hot_t *hot = &t->hot[e];
         if ((LOAD(hot->flags) & (ENTRY_USED | ENTRY_SUSPECT)) != ENTRY_USED)
             continue;
-        if (!entries
-            && debt_units(&t->definitions[hot->bucket], LOAD(hot->base), entry_net(t, e), now) <= 0)
+        if (!entries && advertised_debt(t, e, entry_net(t, e), now) <= 0)
             continue;
         if ((size_t)(out - start) + entry_space(t, e) > size)
             break;
