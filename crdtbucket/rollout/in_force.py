@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-import threading
 from collections.abc import Iterator, Mapping, Sequence
 from types import MappingProxyType
 from typing import TYPE_CHECKING
@@ -53,7 +52,7 @@ class InForce:
         """Those in force, by key; replaced as a whole."""
         self.config: Config | None = None
         """The configuration in force, None until there was one."""
-        self.lock = ForkLock(threading.RLock)
+        self.lock = ForkLock()
         """Held over each change."""
         self.made = factory.made
         """All buckets that were ever made, in order."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Collection, Iterable, Iterator
 from typing import Any, ClassVar, Generic, TypeVar
 
@@ -32,7 +31,7 @@ class OrderBook(Generic[Order]):
     ) -> None:
         """`operators`: fingerprints of the keys whose orders hold. `kept`: the file of the orders.
         Raises `MeshError` when that is damaged."""
-        self.lock = ForkLock(threading.RLock)
+        self.lock = ForkLock()
         self._operators = frozenset(operators)
         self._mesh_name = mesh_name
         self._kept = kept
