@@ -409,9 +409,30 @@ MUTATIONS = (
     Mutation(
         "a_child_waits_for_a_lock_that_a_thread_of_its_parent_held",
         "base",
-        "        self._lock = self._kind()\n",
-        "        pass\n",
+        "            self._lock = threading.RLock()\n",
+        "            pass\n",
         (*PYTEST, "tests/base/test_fork_lock.py", "-k", "free_in_the_child"),
+    ),
+    Mutation(
+        "a_child_frees_what_the_thread_that_forks_holds",
+        "base",
+        "        if self._lock.acquire(blocking=False):  # it is free, or this thread's\n",
+        "        if self._lock.acquire(blocking=False) and False:\n",
+        (*PYTEST, "tests/base/test_fork_lock.py", "-k", "thread_that_forks"),
+    ),
+    Mutation(
+        "a_server_closes_before_what_it_has_accepted_is_connected",
+        "base",
+        "    await asyncio.sleep(0)\n    for server in closing:\n",
+        "    for server in closing:\n",
+        (*PYTEST, "tests/base/test_accepting.py"),
+    ),
+    Mutation(
+        "the_end_waits_for_nobody_once_all_clients_had_left",
+        "http",
+        "        self._empty.clear()  # it has been set whenever the last connection has ended\n",
+        "",
+        (*PYTEST, "tests/http/server/test_connections.py", "-k", "under_way"),
     ),
     Mutation(
         "a_worker_that_does_not_serve_yet_is_killed_by_its_end",

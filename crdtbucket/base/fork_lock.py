@@ -2,40 +2,34 @@
 
 from __future__ import annotations
 
-import os
 import threading
-import weakref
 from collections.abc import Callable
+
+from crdtbucket.base.forks import Turn, after_fork
 
 
 class ForkLock:
-    """A lock of this process alone.
+    """A lock of this process alone, which the thread that holds it may take again.
 
     A thread that holds a plain lock while another one forks is not there in the child, where nobody
-    would ever release it. What such a thread was changing stays in the child as it was then.
+    would ever release it: there this one is free. What such a thread was changing stays in the
+    child as it was then. The thread that forks goes on in the child, and holds there what it held.
     """
 
-    __slots__ = ("__weakref__", "_forget", "_kind", "_lock")
+    __slots__ = ("__weakref__", "_forget", "_lock")
 
-    def __init__(
-        self,
-        kind: Callable[[], threading.Lock | threading.RLock] = threading.Lock,
-        *,
-        forget: Callable[[], None] | None = None,
-    ) -> None:
-        """`kind`: `threading.RLock` where a thread may take it again. `forget`: is called in the
-        child of a fork, for what is the parent's alone."""
-        self._kind = kind
+    def __init__(self, *, forget: Callable[[], None] | None = None) -> None:
+        """`forget`: is called in the child of a fork, for what is the parent's alone."""
         self._forget = forget
-        self._lock = kind()
-        _all.add(self)
+        self._lock = threading.RLock()
+        after_fork(self, Turn.LOCKS, ForkLock.forked)
 
     def acquire(self, blocking: bool = True) -> bool:
-        """As of `threading.Lock`."""
+        """As of `threading.RLock`."""
         return self._lock.acquire(blocking)
 
     def release(self) -> None:
-        """As of `threading.Lock`."""
+        """As of `threading.RLock`."""
         self._lock.release()
 
     def __enter__(self) -> None:
@@ -46,17 +40,9 @@ class ForkLock:
 
     def forked(self) -> None:
         """This is the child of a fork."""
-        self._lock = self._kind()
+        if self._lock.acquire(blocking=False):  # it is free, or this thread's
+            self._lock.release()
+        else:
+            self._lock = threading.RLock()
         if self._forget is not None:
             self._forget()
-
-
-_all: weakref.WeakSet[ForkLock] = weakref.WeakSet()
-
-
-def _after_fork() -> None:
-    for one in list(_all):
-        one.forked()
-
-
-os.register_at_fork(after_in_child=_after_fork)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import os
-import threading
 import time
 from dataclasses import dataclass
 from itertools import groupby
@@ -63,7 +62,7 @@ class OperatorOverrides:
         self._file: OverrideFile | None = None
         self._book: OverrideBook | None = None
         self._making = ForkLock()
-        self._ordering = ForkLock(threading.RLock)  # so that each charges what a key owed before it
+        self._ordering = ForkLock()  # so that each charges what a key owed before it
         self._unkept: list[OverrideOrder] = []
         self._fault = ""
         self._writing = ForkLock()  # over the use of the file, which takes its time

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import enum
-import os
-import weakref
 from contextlib import AsyncExitStack
 
+from crdtbucket.base.forks import Turn, after_fork
 from crdtbucket.errors import CrdtbucketError, LimiterClosed, LimiterNotOpen
 from crdtbucket.limiter.background import Background, Service, running
 from crdtbucket.limiter.local_node import LocalNode
@@ -69,7 +68,7 @@ class Runtime:
         self._in_thread: Background | None = None
         if not node.alone:
             tables.refuse(LimiterNotOpen(UNOPENED))
-        _all.add(self)
+        after_fork(self, Turn.LIMITERS, Runtime.forked)
 
     async def open_on_loop(self) -> None:
         """Joins the mesh on the running event loop. Raises `MeshError`; it may be tried again."""
@@ -156,7 +155,7 @@ class Runtime:
         finally:
             self._reload.stop_watch()
 
-    def after_fork(self) -> None:
+    def forked(self) -> None:
         """In the child of a fork: what was open stays the parent's alone."""
         open_states = (RuntimeState.ON_LOOP, RuntimeState.IN_THREAD, RuntimeState.OPENING)
         if self.state not in open_states:
@@ -215,14 +214,3 @@ class Runtime:
         self._tables.refuse(LimiterClosed("the limiter is closed"))
         self._tables.close()
         self._reload.stop_watch()
-
-
-_all: weakref.WeakSet[Runtime] = weakref.WeakSet()
-
-
-def _after_fork() -> None:
-    for one in list(_all):
-        one.after_fork()
-
-
-os.register_at_fork(after_in_child=_after_fork)

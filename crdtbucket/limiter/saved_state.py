@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import logging
-import threading
 from typing import TYPE_CHECKING
 
 from crdtbucket._core import Table
+from crdtbucket.base.fork_lock import ForkLock
 from crdtbucket.mesh.state_dir import StateDir
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ class SavedState:
         self._table = table
         self._strong = strong
         self._machine: MeshNode | None = None
-        self._saving = threading.Lock()  # over the directory's use: snapshots are saved in a thread
+        self._saving = ForkLock()  # over the directory's use: snapshots are saved in a thread
 
     def begin(
         self, directory: StateDir, machine: MeshNode, name: str, *, shared: bool, goes_on: bool

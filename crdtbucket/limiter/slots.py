@@ -6,8 +6,6 @@ from __future__ import annotations
 
 import asyncio
 import math
-import os
-import weakref
 from collections.abc import Iterable
 from datetime import timedelta
 from typing import Any, NoReturn
@@ -15,6 +13,7 @@ from typing import Any, NoReturn
 from crdtbucket._core import Decision, Table
 from crdtbucket.base.clock import NS_PER_SECOND
 from crdtbucket.base.duration import span
+from crdtbucket.base.forks import Turn, after_fork
 from crdtbucket.errors import CrdtbucketError, SlotDenied, WaitTimeout, WrongKind
 from crdtbucket.limiter.bucket import Bucket, Choose
 from crdtbucket.limiter.slot_search import SlotSearch, slot_of
@@ -47,7 +46,7 @@ class SlotBucket(Bucket):
         """Slots that were not released here before their ttl was over."""
         self._choose: Choose | None = None
         self._open: dict[Slot, None] = {}
-        _all.add(self)
+        after_fork(self, Turn.LIMITERS, SlotBucket.forked)
 
     def choose_by(self, choose: Choose | None, others: Iterable[Bucket]) -> None:
         """As of `Bucket`; it is asked with the key, and not with the keys of its slots."""
@@ -250,17 +249,6 @@ class Slot:
 
     def __repr__(self) -> str:
         return f"Slot(key={self.key!r}, ttl={self.ttl_ns / NS_PER_SECOND:g})"
-
-
-_all: weakref.WeakSet[SlotBucket] = weakref.WeakSet()
-
-
-def _after_fork() -> None:
-    for one in list(_all):
-        one.forked()
-
-
-os.register_at_fork(after_in_child=_after_fork)
 
 
 class SlotLine(LocalLine):

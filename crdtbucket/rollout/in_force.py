@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-import threading
 from collections.abc import Iterator, Mapping, Sequence
 from types import MappingProxyType
 from typing import TYPE_CHECKING
@@ -53,15 +52,14 @@ class InForce:
         """Those in force, by key; replaced as a whole."""
         self.config: Config | None = None
         """The configuration in force, None until there was one."""
-        self.lock = ForkLock(threading.RLock)
+        self.lock = ForkLock()
         """Held over each change."""
         self.made = factory.made
         """All buckets that were ever made, in order."""
         self.tables = tables
         self.strong = strong
         self._factory = factory
-        self.has_redis = has_redis
-        """Whether a new limiter was given a Redis."""
+        self._has_redis = has_redis
         self._removed: dict[str, Bucket] = {}
         self._overriding: dict[str, Bucket] = {}
         """Of limits from outside."""
@@ -110,7 +108,11 @@ class InForce:
 
     def runnable(self, config: Config) -> tuple[tuple[BucketSpec, ...], Mode]:
         """The buckets of a configuration as they run here, and their consistency."""
-        return runnable(config, has_redis=self.has_redis or config.redis is not None)
+        return runnable(config, has_redis=self.would_ask_redis(config))
+
+    def would_ask_redis(self, config: Config) -> bool:
+        """Whether strong buckets of a configuration have a Redis to ask here."""
+        return self._has_redis or config.redis is not None
 
     def held_keys(self, bucket: Bucket) -> Iterator[str | bytes]:
         """Keys of a bucket, and of its overrides, that are held here."""

@@ -67,8 +67,7 @@ class Reload:
                 error = ConfigError(problems)
                 self._refused(error)
                 raise error
-            has_redis = in_force.has_redis or config.redis is not None
-            warn_where_eventual(config, has_redis=has_redis)
+            warn_where_eventual(config, has_redis=in_force.would_ask_redis(config))
             self.counters["reloads"] += 1
             self._fault = ""
             if mesh is not None and self._node is not None:

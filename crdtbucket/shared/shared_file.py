@@ -76,8 +76,17 @@ class SharedFile:
             return True
 
     def reopen(self) -> None:
-        """In the child of a fork: a lock of its own, which is not the parent's too."""
-        inherited, self.fd = self.fd, os.open(f"/proc/self/fd/{self.fd}", os.O_RDWR | os.O_CLOEXEC)
+        """In the child of a fork: a lock of its own, which is not the parent's too. Raises
+        `SharedTableError`: then the file is closed here, and the parent has its lock still."""
+        inherited, self.fd = self.fd, -1
+        try:
+            self.fd = os.open(f"/proc/self/fd/{inherited}", os.O_RDWR | os.O_CLOEXEC)
+        except OSError as error:
+            raise SharedTableError(
+                self.path,
+                f"cannot be opened in the child of a fork: {error.strerror}",
+                "open the limiter after the fork, or allow more open files",
+            ) from error
         self.share()  # the parent has a lock, so it is not refused
         os.close(inherited)
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import os
-import weakref
+from functools import partial
 from typing import Any
 
 from crdtbucket._core import (
@@ -21,6 +21,7 @@ from crdtbucket._core import (
     table_damage,
     table_size,
 )
+from crdtbucket.base.forks import Turn, after_fork
 from crdtbucket.errors import CrdtbucketError, SharedTableError
 from crdtbucket.shared.shared_file import SharedFile
 from crdtbucket.shared.table_header import Host, header_fault
@@ -80,7 +81,7 @@ def open_table(
         raise SharedTableError(file.path, *_no_room(max_keys, error)) from error
     if alone:
         file.share()
-    _open[table] = file
+    after_fork(table, Turn.TABLES, partial(_forked, file))
     return table
 
 
@@ -125,17 +126,12 @@ def shared_stats(file: SharedFile, table: Table) -> dict[str, Any]:
     }
 
 
-_open: weakref.WeakKeyDictionary[Table, SharedFile] = weakref.WeakKeyDictionary()
-
-
-def _after_fork() -> None:
-    for table, file in list(_open.items()):
-        if file.fd >= 0:
-            file.reopen()
-            try:
-                table.after_fork(file.fd)
-            except CrdtbucketError as error:  # its decisions would be counted as the parent's
-                table.refusal = error
-
-
-os.register_at_fork(after_in_child=_after_fork)
+def _forked(file: SharedFile, table: Table) -> None:
+    """This is the child of a fork."""
+    if file.fd < 0:
+        return
+    try:
+        file.reopen()
+        table.after_fork(file.fd)
+    except CrdtbucketError as error:  # its decisions would be counted as the parent's
+        table.refusal = error

@@ -8,11 +8,11 @@ twice.
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable
 from operator import index
 
 from crdtbucket._core import BucketCore, Decision, Table
+from crdtbucket.base.fork_lock import ForkLock
 from crdtbucket.errors import RedisReplyError, WireError
 from crdtbucket.mesh.protocol.roster import Roster
 from crdtbucket.spec.mode import Mode
@@ -51,7 +51,7 @@ class Ledger:
         called when a key is added to what the store lacks. `region_of`: see `StoreNames`."""
         self.table = table
         self.names = StoreNames(table, roster, node, prefix, region_of)
-        self.lock = threading.RLock()
+        self.lock = ForkLock()
         """Held while anything is counted or booked; never while anything is waited for."""
         self.in_flight = RequestsInFlight()
         self.unsettled = Unsettled(table, rules.by_name, on_unsettled)

@@ -10,6 +10,7 @@ import asyncio
 import random
 from collections.abc import Callable
 
+from crdtbucket.base.accepting import stop_accepting
 from crdtbucket.testing.carried_connection import CarriedConnection, Way
 
 HOST = "127.0.0.1"
@@ -48,7 +49,7 @@ class FaultProxy:
         server, self._server = self._server, None
         if server is None:
             return
-        server.close()
+        await stop_accepting([server])
         await self.reset()
         await server.wait_closed()
 

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import re
 import threading
-from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
+import crdtbucket
 from crdtbucket import AskedOverrides, BucketSpec, Limiter
 from crdtbucket.base.fork_lock import ForkLock
+from crdtbucket.limiter.saved_state import SavedState
 from tests.forks import in_child
 
 
@@ -38,14 +42,46 @@ class Holder:
         self._thread.join()
 
 
-@pytest.mark.parametrize("kind", [threading.Lock, threading.RLock])
-def test_it_is_free_in_the_child_and_held_in_the_parent(kind: Callable[[], Any]) -> None:
-    lock = ForkLock(kind)
+def test_it_is_free_in_the_child_and_held_in_the_parent() -> None:
+    lock = ForkLock()
     with Holder(lock):
         assert in_child(lambda: lock.acquire(blocking=False), lock.release) == ["True", "None"]
         assert not lock.acquire(blocking=False)
-    with lock:
-        assert lock.acquire(blocking=False) is (kind is threading.RLock)
+
+
+def test_the_thread_that_forks_holds_in_the_child_what_it_held() -> None:
+    lock = ForkLock()
+
+    def of_another_thread() -> bool:
+        got: list[bool] = []
+        thread = threading.Thread(target=lambda: got.append(lock.acquire(blocking=False)))
+        thread.start()
+        thread.join()
+        return got[0]
+
+    with lock, lock:
+        said = in_child(of_another_thread, lock.release, lock.release, of_another_thread)
+        assert said == ["False", "None", "None", "True"]
+        assert not of_another_thread()
+
+
+def test_every_lock_of_the_package_is_one() -> None:
+    """A plain one may be held for ever in a child."""
+    package = Path(crdtbucket.__file__).parent
+    plain = re.compile(r"\bR?Lock\(\)")
+    assert [
+        str(one.relative_to(package))
+        for one in sorted(package.rglob("*.py"))
+        if plain.search(one.read_text().replace("ForkLock()", ""))
+    ] == ["base/fork_lock.py"]
+
+
+@pytest.mark.parametrize("call", ["save", "give_up"])
+def test_a_child_saves_nothing_and_waits_for_no_save_of_its_parents(call: str) -> None:
+    table: Any = SimpleNamespace(epoch=1, suspects=0)
+    state = SavedState(table, None)
+    with Holder(state._saving):
+        assert in_child(getattr(state, call)) == ["None"]
 
 
 def test_a_child_decides_whatever_threads_of_its_parent_were_doing() -> None:

@@ -350,7 +350,7 @@ async def killed(mesh: MeshNetwork) -> None:
     """What the kernel does with the sockets of a process."""
     mesh._running = False
     mesh._driver.stop()
-    mesh._transport.refuse_new()
+    await mesh._transport.refuse_new()
     for link in mesh.links.all():
         link.abort("killed")
     await mesh._transport.stop()

@@ -22,6 +22,7 @@ import pytest
 
 from crdtbucket import BucketSpec
 from crdtbucket._core import BucketCore, Table, table_size
+from crdtbucket.base.forks import Turn, after_fork
 from crdtbucket.errors import CrdtbucketError, SharedTableError
 from crdtbucket.shared.shared_file import SharedFile
 from crdtbucket.shared.table_file import open_table
@@ -357,6 +358,23 @@ def test_a_child_keeps_the_parent_from_being_alone(path: str) -> None:
     assert file.alone()
 
 
+def test_a_child_without_room_for_one_more_file_decides_nothing(path: str) -> None:
+    """It would count as its parent, and its end would end its parent's lock."""
+    file, table = opened(path)
+    bucket = BucketCore(table, SPEC)
+
+    def allow_no_file(_: object) -> None:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (0, 0))
+
+    after_fork(table, Turn.LOCKS, allow_no_file)
+    said, closed = in_child(lambda: bucket.take("key"), file.close)
+    assert said.startswith(f"SharedTableError: the shared table {path} cannot be opened in the")
+    assert closed == "None"
+    assert bucket.counters()["allowed"] == 0
+    other, _table = opened(path)
+    assert not other.alone()
+
+
 def test_who_asks_whether_it_is_alone_keeps_its_lock(path: str) -> None:
     """With flock a refusal cost the first its lock, and the second believed that it was alone."""
     first, _table = opened(path)
@@ -406,10 +424,12 @@ def test_no_more_processes_than_fit(path: str) -> None:
         opened(path)
     assert len(kept[0][1].workers()) == 128
     bucket = BucketCore(kept[0][1], SPEC)
-    (said,) = in_child(lambda: bucket.take("key"))
+    said, ended = in_child(lambda: bucket.take("key"), kept[0][1].unclaim)
     assert said.startswith("CrdtbucketError: 128 processes"), (
         "one of the parent's counters is not used"
     )
+    assert ended == "None"
+    assert len(kept[0][1].workers()) == 128, "nor is its place given up"
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the lock is Linux's")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import socket
 import struct
 import tempfile
@@ -53,6 +54,24 @@ async def call(
         yield reader, writer
     finally:
         writer.transport.abort()
+
+
+@pytest.mark.parametrize("turns", range(5))
+def test_a_proxy_that_stops_closes_what_it_has_just_accepted(turns: int) -> None:
+    async def stop_after(turns: int) -> socket.socket:
+        proxy = FaultProxy()
+        await proxy.start()
+        caller = socket.create_connection((HOST, proxy.port))
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        await proxy.stop()
+        return caller
+
+    with asyncio.run(stop_after(turns)) as caller:
+        gc.collect()
+        caller.settimeout(10)
+        with contextlib.suppress(ConnectionResetError):
+            assert caller.recv(1) == b""
 
 
 async def test_every_byte_passes_both_ways_and_the_end_too() -> None:

@@ -23,17 +23,17 @@ cdef tuple mixed_in(const wire_definition_t *wd, uint32_t count, const wire_entr
     return tuple(sorted(mixed & {parsed[i].definition for i in range(n)})) if mixed else ()
 
 
-cdef struct frame_t:
+cdef struct entries_t:
     wire_definition_t *definitions
     wire_entry_t *entries
     wire_column_t *columns
     wire_tables_t tables
     int64_t count
 
-cdef void free_frame(frame_t *frame) noexcept:
-    PyMem_Free(frame.definitions)
-    PyMem_Free(frame.entries)
-    PyMem_Free(frame.columns)
+cdef void free_entries(entries_t *read) noexcept:
+    PyMem_Free(read.definitions)
+    PyMem_Free(read.entries)
+    PyMem_Free(read.columns)
 
 cdef class _Inbox(_Outbox):
     def merge(self, const uint8_t[::1] payload, definitions, const uint16_t[::1] origins, *, uint32_t node, uint64_t epoch,
@@ -50,7 +50,7 @@ cdef class _Inbox(_Outbox):
         cdef int64_t most = payload.shape[0] // ENTRY_MIN_BYTES + 1, now = clock_ns(&self.t), i
         cdef merge_context_t m
         cdef merge_out_t out
-        cdef frame_t f
+        cdef entries_t f
         cdef uint32_t *scratch = NULL
         if relays is not None and relays.shape[0] != MAX_NODES:
             raise CrdtbucketError(f"{MAX_NODES} bytes say which nodes are relayed, not {relays.shape[0]}")
@@ -61,7 +61,7 @@ cdef class _Inbox(_Outbox):
         memset(&f, 0, sizeof(f))
         f.tables.origins, f.tables.origin = origins.shape[0], &origins[0] if origins.shape[0] else NULL
         try:
-            self.read_frame(&payload[0], payload.shape[0], definitions, &f)
+            self.read_entries(&payload[0], payload.shape[0], definitions, &f)
             scratch = <uint32_t *>PyMem_Malloc(3 * most * sizeof(uint32_t))
             if not scratch:
                 raise MemoryError
@@ -90,11 +90,11 @@ cdef class _Inbox(_Outbox):
                           uints(out.answers, out.r.answer_count),
                           uints(out.touched, out.r.touched_count), mixed)
         finally:
-            free_frame(&f)
+            free_entries(&f)
             PyMem_Free(scratch)
 
-    cdef int read_frame(self, const uint8_t *data, int64_t size, definitions, frame_t *f) except -1:
-        """Reads entries with the definitions that they name, and the origins in `f`; `free_frame` is due afterwards, also where
+    cdef int read_entries(self, const uint8_t *data, int64_t size, definitions, entries_t *f) except -1:
+        """Reads entries with the definitions that they name, and the origins in `f`; `free_entries` is due afterwards, also where
         this raises. Raises WireError for malformed ones."""
         cdef int64_t most = size // ENTRY_MIN_BYTES + 1
         f.tables.definitions = len(definitions)
@@ -150,14 +150,14 @@ cdef class _Inbox(_Outbox):
         are held stay as they are. Returns how many were restored."""
         cdef int64_t since = -1 if age is None else min(max(0, age), (1 << 62) - 1)
         cdef int64_t i, done = 0, now = clock_ns(&self.t)
-        cdef frame_t f
+        cdef entries_t f
         if not payload.shape[0]:
             return 0
         self.check_origins(origins)
         memset(&f, 0, sizeof(f))
         f.tables.origins, f.tables.origin = origins.shape[0], &origins[0] if origins.shape[0] else NULL
         try:
-            self.read_frame(&payload[0], payload.shape[0], definitions, &f)
+            self.read_entries(&payload[0], payload.shape[0], definitions, &f)
             for i in range(origins.shape[0]):
                 if origins[i] == self.t.h.own_origin:
                     raise CrdtbucketError("a snapshot of the running epoch cannot be restored: open another epoch")
@@ -168,4 +168,4 @@ cdef class _Inbox(_Outbox):
             self.leave()
             return done
         finally:
-            free_frame(&f)
+            free_entries(&f)

@@ -43,7 +43,7 @@ cdef class _Nodes(_Definitions):
 
     @property
     def origins_version(self):
-        """Changes whenever the set of origins does."""
+        """Changes whenever the origins that have no tombstone do."""
         return self.t.h.origins_changed
 
     def node_names(self):

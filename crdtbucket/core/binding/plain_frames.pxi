@@ -4,7 +4,7 @@
 cdef enum:
     MOST_NUMBERS = 32  # of fields, 0 is none
     MOST_PLAIN = 15  # fields in one frame: so many fit into the shortest map of msgpack
-    MOST_BITS = 32  # bytes
+    MOST_BITS = 32  # bytes of bits
     MOST_PAIRS = 15
     LONGEST_PLAIN = 1 + MOST_NUMBERS * (1 + 9) + MOST_BITS + MOST_PAIRS * (1 + 2 * 9)
 
@@ -28,7 +28,8 @@ cdef class PlainFrames:
     def __cinit__(self, bytes prefix not None, Py_ssize_t most, fields, int bits, int pairs):
         """`prefix`: the 4 bytes before the length of the header. `most`: bytes of a frame. `fields`: number, name, lowest and
         highest value of each, and its default: 0 or None, or anything else where it must be there. `bits` and `pairs`: numbers of
-        the fields that are so; the first of two is 1 at least, and the range is that of the second."""
+        the fields that are so. The highest of bits is in bytes; the first of two is 1 at least, and the range is that of the second.
+        Raises CrdtbucketError for what there is no room for."""
         if len(prefix) != 4:
             raise CrdtbucketError(f"a frame begins with 4 bytes, not {prefix!r}")
         self.prefix, self.most, self.bits, self.pairs = prefix, most, bits, pairs
@@ -36,6 +37,8 @@ cdef class PlainFrames:
         for number, name, low, high, default in fields:
             if not 0 < number < MOST_NUMBERS:
                 raise CrdtbucketError(f"fields have numbers from 1 to {MOST_NUMBERS - 1}, not {number}")
+            if number == bits and high > MOST_BITS:
+                raise CrdtbucketError(f"bits have at most {MOST_BITS} bytes, not {high}")
             self.names[number] = name
             self.low[number], self.high[number] = low, high
             self.optional[number] = default is None
@@ -75,7 +78,7 @@ cdef class PlainFrames:
                 return None
             seen |= 1u << number
             if number == self.bits:
-                if at[0] != 0xc4 or end - at < 2 or at[1] > MOST_BITS or end - at < 2 + at[1]:
+                if at[0] != 0xc4 or end - at < 2 or at[1] > self.high[number] or end - at < 2 + at[1]:
                     return None
                 fields[self.names[number]] = int.from_bytes(at[2:2 + at[1]], "little")
                 at += 2 + at[1]
@@ -129,7 +132,7 @@ cdef class PlainFrames:
                 if not <object>found:
                     continue
                 try:
-                    packed = (<object>found).to_bytes(MOST_BITS, "little").rstrip(b"\0")
+                    packed = (<object>found).to_bytes(self.high[number], "little").rstrip(b"\0")
                 except OverflowError:
                     return None
                 at[0], at[1], at[2] = number, 0xc4, <uint8_t>len(packed)

@@ -109,10 +109,12 @@ cdef class _Sharing(_Inbox):
             raise CrdtbucketError(f"{MAX_WORKERS} processes use the table: start fewer, or give each group its own")
 
     def unclaim(self):
-        """This process ends its use; what it counted stays."""
-        self.enter()
-        self.t.workers[(self.t.counts - self.t.all_counts) // MAX_DEFINITIONS].started = 0
-        self.leave()
+        """This process ends its use; what it counted stays. Nothing in a child that found no place: it has its parent's."""
+        cdef worker_t *w = &self.t.workers[(self.t.counts - self.t.all_counts) // MAX_DEFINITIONS]
+        if w.pid == os.getpid():
+            self.enter()
+            w.started = 0
+            self.leave()
 
     def workers(self):
         """Numbers of the processes that use the table now."""
@@ -120,11 +122,11 @@ cdef class _Sharing(_Inbox):
                 if self.t.workers[i].pid and started(self.t.workers[i].pid) == self.t.workers[i].started]
 
     def after_fork(self, int fd):
-        """In a child: the file under a description of its own, and counters of its own."""
+        """In a child: the file under a description of its own, and counters of its own. Raises CrdtbucketError."""
+        self.leading = False
         cdef int error = table_remap(&self.t, fd)
         if error:
-            raise OSError(error, os.strerror(error))
-        self.leading = False
+            raise CrdtbucketError(f"the table cannot be mapped in the child of a fork: {os.strerror(error)}")
         self.claim()
 
     def lead(self):

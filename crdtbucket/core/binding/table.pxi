@@ -117,12 +117,13 @@ cdef class Table(_Sharing):
         cdef uint32_t origin = origin_find(&self.t, epoch)
         if not origin or origin == self.t.h.own_origin:
             return False
-        cdef int64_t pruned
+        cdef bint pruned, before = self.t.origins[origin].tombstone
         self.enter()
-        pruned = prune(&self.t, origin, 0, self.t.h.bump)
-        self.t.origins[origin].tombstone = pruned >= 0
+        pruned = prune(&self.t, origin, 0, self.t.h.bump) >= 0
+        self.t.origins[origin].tombstone = pruned
+        self.t.h.origins_changed += pruned != before        # else a peer that has released it would be told of it, as of a new one
         self.leave()
-        return pruned >= 0
+        return pruned
 
     def remove_tombstone(self, uint64_t epoch):
         """Columns of this epoch count again, as peers advertise them: the process that was taken for dead runs. It is announced

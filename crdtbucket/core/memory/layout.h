@@ -287,7 +287,7 @@ typedef struct {
     uint32_t sweep_cursor;
     uint32_t room_cursor; /* of samples over the whole table */
     uint32_t flush_count;
-    uint32_t origins_changed; /* counts changes of the set of origins */
+    uint32_t origins_changed; /* counts changes of the origins that are announced */
     uint32_t released;        /* origins given up: their ids may mean others now */
     uint32_t named;           /* numbers below it may have names, and memory for them */
     uint32_t relayed;         /* nodes whose rates are relayed from here */

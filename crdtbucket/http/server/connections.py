@@ -62,6 +62,7 @@ class Connections:
         """Ends idle connections at once, each other one with its answer; waits for all of them,
         within the deadline. (aiohttp's own shutdown drops bodies that are still on their way.)"""
         self.draining = True
+        self._empty.clear()  # it has been set whenever the last connection has ended
         for connection in list(self.open):
             if not connection.busy:
                 connection.force_close()

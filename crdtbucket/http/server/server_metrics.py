@@ -81,8 +81,6 @@ SERVER: tuple[MetricSpec, ...] = (
         _one("quota_buckets"),
     ),
 )
-ROWS = ("requests", "refused", "descriptors", "quota_requests")
-SUMS = ("connections", "open", "takes", "reservations", "quota_buckets")
 COUNTS = "/internal/counts"
 """Where the workers of one server read what each of them counts."""
 
@@ -134,31 +132,34 @@ class ServerMetrics(Collector):
             "quota_requests": self._quotas.requests,
         }
         return {
-            **{
+            "rows": {
                 name: [(*labels, count) for labels, count in list(one.items())]
                 for name, one in rows.items()
             },
             "times": [(path, one.counts, one.sum_ns) for path, one in list(self._times.items())],
-            "connections": len(self._connections.open),
-            "open": self.open_requests,
-            "takes": len(self._calls.takes),
-            "reservations": len(self._calls.reservations),
-            "quota_buckets": self._quotas.subscriptions,
+            "numbers": {
+                "connections": len(self._connections.open),
+                "open": self.open_requests,
+                "takes": len(self._calls.takes),
+                "reservations": len(self._calls.reservations),
+                "quota_buckets": self._quotas.subscriptions,
+            },
         }
 
 
 def _sum(each: list[dict[str, Any]]) -> dict[str, Any]:
-    rows: dict[str, Counter[tuple[str, ...]]] = {name: Counter() for name in ROWS}
+    rows: defaultdict[str, Counter[tuple[str, ...]]] = defaultdict(Counter)
     times: defaultdict[str, Histogram] = defaultdict(Histogram)
+    numbers: Counter[str] = Counter()
     for one in each:
-        for name, counter in rows.items():
-            for *labels, count in one[name]:
-                counter[tuple(labels)] += count
+        for name, listed in one["rows"].items():
+            rows[name].update({tuple(labels): count for *labels, count in listed})
         for path, counts, sum_ns in one["times"]:
             times[path].counts = [a + b for a, b in zip(times[path].counts, counts, strict=True)]
             times[path].sum_ns += sum_ns
+        numbers.update(one["numbers"])
     return {
         "times": times.items(),
         **{name: counter.items() for name, counter in rows.items()},
-        **{name: sum(one[name] for one in each) for name in SUMS},
+        **numbers,
     }

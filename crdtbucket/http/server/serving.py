@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from aiohttp import web
 
+from crdtbucket.base.accepting import stop_accepting
 from crdtbucket.base.loaded_files import LoadedFiles
 from crdtbucket.errors import CrdtbucketError
 from crdtbucket.http.server.app import Api
@@ -107,17 +108,13 @@ class SidecarServer:
                 address,
             )
 
-    def _refuse_new(self) -> None:
+    async def stop(self) -> None:
+        """Answers what is under way, within the deadline, and closes every connection."""
         self.api.ending()
         for one in self._listening:
             one.unlink()
-        for server in self._servers:
-            server.close()
+        await stop_accepting(self._servers)
         self.give_up_addresses()
-
-    async def stop(self) -> None:
-        """Answers what is under way, within the deadline, and closes every connection."""
-        self._refuse_new()
         await asyncio.gather(self.api.connections.drain(), self.end_envoy())
         if self._http is not None:
             await self._http.shutdown(LAST_WORDS_S)

@@ -66,7 +66,7 @@ class EngineTransport:
         """Dials this node again."""
         self._dialer.lost(name)
 
-    def refuse_new(self) -> None:
+    async def refuse_new(self) -> None:
         """Takes no more calls."""
         self._running = False
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Collection, Iterable, Iterator
 from typing import Any, ClassVar, Generic, TypeVar
 
@@ -32,7 +31,7 @@ class OrderBook(Generic[Order]):
     ) -> None:
         """`operators`: fingerprints of the keys whose orders hold. `kept`: the file of the orders.
         Raises `MeshError` when that is damaged."""
-        self.lock = ForkLock(threading.RLock)
+        self.lock = ForkLock()
         self._operators = frozenset(operators)
         self._mesh_name = mesh_name
         self._kept = kept
@@ -80,10 +79,9 @@ class OrderBook(Generic[Order]):
                 if order.rank == held.rank:
                     return False
                 raise MeshError(_later(held))
-            lacks = "" if held is not None else self._make_room(order)
+            lacks = self._place(order)
             if lacks:
                 raise MeshError(lacks)
-            self._put(order)
             self._took([order])
             return True
 
@@ -148,15 +146,22 @@ class OrderBook(Generic[Order]):
                 held = self.about(*order.about)
                 if held is not None and order.rank <= held.rank:  # twice in one frame
                     continue
-                lacks = "" if held is not None else self._make_room(order)
+                lacks = self._place(order)
                 if lacks:
                     refused(f"{order.in_words()}: {lacks}")
-                    continue
-                self._put(order)
-                new.append(order)
+                else:
+                    new.append(order)
             if new:
                 self._took(new)
         return new
+
+    def _place(self, order: Order) -> str:
+        """Holds an order that is newer than what holds. Why there is no room for it, "" where there
+        is."""
+        lacks = "" if order.about in self._rows else self._make_room(order)
+        if not lacks:
+            self._put(order)
+        return lacks
 
     def _put(self, order: Order) -> None:
         self._rows[order.about] = order.row()

@@ -26,7 +26,7 @@ class Transport(Protocol):
         """The link to this node has ended: it is dialled again."""
         ...
 
-    def refuse_new(self) -> None:
+    async def refuse_new(self) -> None:
         """Accepts no more calls, and begins no more dials."""
         ...
 

@@ -99,8 +99,9 @@ class Relays:
         """A complete round of this peer tells all up to `round_time`. The ages that came with it
         are believed of members that are silent here, and never make any of them older."""
         for epoch, age in link.round_ages:
-            at, owner = round_time - age * MS, self._roster.owner(epoch)
+            at = round_time - age * MS
             self._members.pruner.seen_running(epoch, at)
+            owner = self._roster.owner(epoch)
             if owner is None or epoch == self._table.epoch:
                 continue
             other = self._links.get(owner)

@@ -269,7 +269,7 @@ _PLAIN = PlainFrames(
     MAX_FRAME,
     [(_NUMBERS[name], name, *limits, _DEFAULTS[name]) for name, limits in _RANGES.items()]
     + [
-        (_NUMBERS["ack_bits"], "ack_bits", 0, 0, 0),
+        (_NUMBERS["ack_bits"], "ack_bits", 0, ACK_BITS // 8, 0),
         (_NUMBERS["ages"], "ages", 0, MAX_AGE_MS, None),
     ],
     bits=_NUMBERS["ack_bits"],

@@ -19,6 +19,7 @@ from aiohttp.web import (
     WebSocketResponse,
 )
 
+from crdtbucket.base.accepting import stop_accepting
 from crdtbucket.base.loaded_files import TlsFiles
 from crdtbucket.errors import MeshError, WireError
 from crdtbucket.mesh.links.channel import ChannelLost, Oversize
@@ -32,10 +33,6 @@ from crdtbucket.mesh.sockets.web_socket import MAX_MESSAGE, PATH, WebSocketChann
 KERNEL_QUEUE = 512
 # One turn of the event loop accepts so many at most, so that a flood cannot stall it.
 ACCEPTS_A_TURN = 32
-# In so many turns asyncio makes a connection of what it has accepted, also after it was told to
-# stop, and ends one that is cut.
-TURNS_TO_END = 5
-
 
 if TYPE_CHECKING:
     _Adapter = logging.LoggerAdapter[logging.Logger]
@@ -107,25 +104,17 @@ class Listener:
         bound: int = sock.getsockname()[1]
         return bound
 
-    def refuse_new(self) -> None:
+    async def refuse_new(self) -> None:
         """Accept no more connections."""
-        if self._server is None:
-            return
-        loop = asyncio.get_running_loop()
-        for sock in self._server.sockets:
-            loop.remove_reader(sock.fileno())
-        # What asyncio has accepted before has its turn first: a closed server would leave it open.
-        loop.call_soon(self._server.close)
+        if self._server is not None:
+            await stop_accepting([self._server])
 
     async def stop(self) -> None:
         """Cut what is still connected and wait until nothing runs."""
-        self.refuse_new()
-        connections: set[AcceptedConnection] = set()
-        for _ in range(TURNS_TO_END):
-            connections |= self._admission.connections
-            for connection in connections:
-                connection.cut()
-            await asyncio.sleep(0)
+        await self.refuse_new()
+        connections = list(self._admission.connections)
+        for connection in connections:
+            connection.cut()
         await asyncio.gather(*(connection.settled() for connection in connections))
         if self._http is not None:
             await self._http.shutdown(1.0)

@@ -53,10 +53,10 @@ class SocketTransport:
         """Dials this node again."""
         self._dialer.lost(name)
 
-    def refuse_new(self) -> None:
+    async def refuse_new(self) -> None:
         """Closes the listening socket."""
         self._running = False
-        self._listener.refuse_new()
+        await self._listener.refuse_new()
 
     async def cease(self) -> None:
         """Waits for verdicts on its proofs, at most a second."""

@@ -119,8 +119,8 @@ class MeshNetwork:
         self._running = False
         self.orders.stop()
         self._driver.stop()
-        self._transport.refuse_new()
         try:
+            await self._transport.refuse_new()
             await self._transport.cease()
             if not handed_over:
                 self._dispatch(self._node.leave(self._clock()))

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable
 from functools import wraps
 from typing import Any, TypeVar, cast
 
+from crdtbucket.base.fork_lock import ForkLock
 from crdtbucket.spec.mode import Mode
 from crdtbucket.strong.controller.controller_settings import ControllerSettings
 from crdtbucket.strong.controller.mode_controller import Controller
@@ -32,7 +32,7 @@ class SharedController(Controller):
 
     def __init__(self, settings: ControllerSettings, now: int, degraded: Mode) -> None:
         super().__init__(settings, now, degraded)
-        self.lock = threading.Lock()
+        self.lock = ForkLock()
         self.now = now
 
     # `asked` notes one time, and may be called beside any other.

@@ -77,6 +77,25 @@ async def test_so_is_one_that_goes_on_slowly_after_a_good_request() -> None:
         await dripping
 
 
+async def test_a_request_under_way_is_answered_also_where_no_client_was_left_before() -> None:
+    async with serving(drain_deadline=60.0) as client:
+        connections = client.server.api.connections
+        _, first = await client.connect()
+        await eventually(lambda: len(connections.open) == 1)
+        first.close()
+        await eventually(lambda: not connections.open)
+        reader, writer = await client.connect()
+        writer.write(HEAD + LENGTH)
+        await eventually(lambda: any(one.busy for one in connections.open))
+        draining = asyncio.create_task(connections.drain())
+        for _ in range(8):
+            await asyncio.sleep(0)
+        assert not draining.done()
+        writer.write(BODY)
+        assert (await to_the_end(reader)).startswith(b"HTTP/1.1 200")
+        await draining
+
+
 async def test_one_that_does_not_read_its_answers_is_hung_up_on() -> None:
     async with serving(**{**QUICK, "idle_deadline": 0.5}) as client:
         loop = asyncio.get_running_loop()

@@ -12,7 +12,9 @@ from crdtbucket.mesh.protocol import pruning, wire
 from crdtbucket.mesh.protocol.peer_state import PeerState
 from crdtbucket.mesh.protocol.pruning import CROWDED, KEPT_NS, PASSES, ROUNDS, SETTLED_NS, Pruner
 from crdtbucket.spec.bucket_spec import BucketSpec
+from crdtbucket.testing import SimulatedMesh
 
+NS = 10**9
 SPEC = BucketSpec("b", 100, 100)
 
 
@@ -193,6 +195,27 @@ def test_a_mark_is_forgotten_when_it_is_old() -> None:
     assert pruner.step([], {7}, KEPT_NS) == (5,)
     assert pruner.step([], {7}, KEPT_NS + 1) == ()
     assert [epoch for _, _, epoch, _ in table.origins()] == [7]
+
+
+def test_a_dead_epoch_is_gone_for_good_while_nodes_go_on_talking(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """One that was still announced came back at each peer that had just released it."""
+    monkeypatch.setattr(pruning, "SETTLED_NS", NS)
+    monkeypatch.setattr(pruning, "KEPT_NS", 2 * NS)
+    mesh = SimulatedMesh("ABC", [SPEC], latency=0.01, seed=5)
+    before = mesh["C"].table.epoch
+    mesh["C"].take("b", "k")
+    mesh.advance(1.0)
+    mesh.restart("C")
+    seen = []
+    for _ in range(600):
+        mesh.advance(0.05)
+        for name in "ABC":
+            mesh[name].take("b", "k")
+        seen.append({name for name in "ABC" if before in epochs(mesh[name].table)})
+    assert {*"ABC"} in seen
+    assert not any(seen[seen.index(set()) :])
 
 
 def test_columns_go_and_the_level_stays() -> None:

@@ -147,6 +147,15 @@ class TestBelief:
         self.state(mesh, (epoch, 250))
         assert 0.25 <= newest(mesh, "A", "C") <= 0.25 + 0.05
 
+    def test_of_one_that_was_taken_for_dead(self) -> None:
+        mesh, epoch = self.silent()
+        node = mesh["A"].node
+        node.members.pruner.advertised(epoch, set(), mesh["A"].local_ns(mesh.now_ns) - 10**9)
+        assert node.roster.owner(epoch) is None
+        self.state(mesh, (epoch, 250))
+        assert newest(mesh, "A", "C") <= 0.25 + 0.05
+        assert node.roster.owner(epoch) == "C"
+
     def test_an_older_one_than_is_known_does_nothing(self) -> None:
         mesh, epoch = self.silent()
         before = newest(mesh, "A", "C")

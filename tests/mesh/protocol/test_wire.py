@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import struct
 import time
@@ -12,7 +13,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from crdtbucket.errors import WireError
+from crdtbucket._core import PlainFrames
+from crdtbucket.errors import CrdtbucketError, WireError
 from crdtbucket.mesh.protocol import wire
 from crdtbucket.mesh.protocol.wire import Frame
 from crdtbucket.spec.field_checks import MAX_NAME_LENGTH
@@ -106,6 +108,13 @@ def test_the_core_reads_and_writes_what_is_sent_all_the_time(kind: str) -> None:
     fields = wire._PLAIN.read(golden(kind))
     assert fields is not None
     assert wire._PLAIN.write(fields) == golden(kind)
+
+
+def test_bits_for_which_the_core_has_no_room_are_refused() -> None:
+    """More would be written beyond the frame."""
+    for size, fits in ((32, True), (33, False)):
+        with contextlib.nullcontext() if fits else pytest.raises(CrdtbucketError, match="32 bytes"):
+            PlainFrames(b"CB\1\0", 100, [(1, "bits", 0, size, 0)], bits=1, pairs=2)
 
 
 EDGES = [sign * (2**bits + by) for bits in (0, 7, 8, 15, 16, 31, 32, 63, 64) for by in (-1, 0)

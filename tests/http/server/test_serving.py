@@ -1,0 +1,49 @@
+"""A server that stops leaves nothing open, whatever has just come."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import gc
+import socket
+from typing import Any
+
+import pytest
+
+from crdtbucket import Limiter
+from crdtbucket.http.server.serve_settings import ServeSettings
+from crdtbucket.http.server.serving import SidecarServer
+from tests.certificates import Authority
+from tests.http.serving import API
+
+
+@pytest.fixture(scope="module")
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    return Authority(tmp_path_factory.mktemp("tls"), "authority").issue("edge")
+
+
+@pytest.mark.parametrize("turns", range(8))
+@pytest.mark.parametrize("tls", [False, True], ids=["plain", "tls"])
+def test_a_connection_that_was_just_accepted_is_closed(
+    tls: bool, turns: int, certificate: dict[str, Any]
+) -> None:
+    """Left open, it is a warning of Python's, and a client that waits for its time-out."""
+    settings = ServeSettings(("127.0.0.1:0",), **(certificate if tls else {}))
+
+    async def stop_after(turns: int) -> socket.socket:
+        server = SidecarServer(Limiter([API]), settings)
+        server.bind()
+        await server.start()
+        port = int(server.addresses[0].rpartition(":")[2])
+        client = socket.create_connection(("127.0.0.1", port))
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        await server.stop()
+        assert not server.api.connections.open
+        return client
+
+    with asyncio.run(stop_after(turns)) as client:
+        gc.collect()
+        client.settimeout(10)
+        with contextlib.suppress(ConnectionResetError):
+            assert client.recv(1) == b""
