@@ -50,10 +50,10 @@ class Ending:
 
     def _settle(self) -> None:
         """Pauses end, connections are made again, and two rounds come everywhere."""
-        for place in self.books.ideals:
-            for node in self._live():
-                self.books.note_credit(node, place)
         mesh = self.mesh
+        for node in self._live():
+            for place in self.books.ideals if node.suspended_until <= mesh.now_ns else ():
+                self.books.note_credit(node, place)
         paused = max(node.suspended_until for node in mesh.nodes.values()) - mesh.now_ns
         mesh.advance(max(0, paused) / SECOND)
         until = mesh.now_ns + 2 * LAST_RETRY_NS
@@ -119,13 +119,14 @@ class Ending:
     def _apart(self, nodes: list[SimulatedNode], place: Place) -> dict[str, int] | None:
         """The debts when they are further apart than travel, drift and anti-entropy explain;
         one alone may be lower than all others by a credit for silent peers: they believe no lower
-        debt that two do not agree on.
+        debt that two do not agree on. While a credit is kept, what is owed is between the debt with
+        it and the one without.
 
         A statement is not aged, so who hears it owes a travel time more than who made it. Quiet
         keys are stated again only when their debts, summed up, differ by more than a second each;
         where debts were forgiven in a change of definition, the sum may hide what one key differs.
         """
-        debts = {node.name: self._decided(node, place) for node in nodes}
+        debts = {node.name: node.peek(*place).debt for node in nodes}
         more: float = max(len(node.table) for node in nodes)
         if not self._linked(nodes):
             spec = self.plan.main if place[0] == "main" else self.plan.side
@@ -133,7 +134,7 @@ class Ending:
         drift = max(1e-3, self.plan.drift) if self.plan.has("come") else self.plan.drift
         explained = 0.001 + self.view.hops * self.plan.one_way + drift * self.mesh.now_ns / SECOND
         most, credit = (explained + more) * SECOND, self.books.credits[place] * SECOND
-        low, *higher = sorted(debts.values())
+        low, *higher = sorted(self._decided(node, place) for node in nodes)
         least = higher[0] if len(higher) > 1 else low
         if max(debts.values()) - least <= most and least - low <= most + credit:
             return None
