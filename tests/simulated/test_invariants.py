@@ -82,6 +82,18 @@ def test_what_is_kept_for_a_silent_peer_is_not_paid_to_a_newcomer(silent: float)
     assert total(drive(mesh, {"A": 5.0, "B": 5.0, "D": 500.0}, 10.0)) <= 1.2 * (100 + 50 * 10.0)
 
 
+def test_what_is_kept_for_a_silent_peer_is_not_paid_to_a_common_store() -> None:
+    mesh = mesh_of(2, FAST)
+    drive(mesh, {"A": 300.0, "B": 600.0}, 5)
+    mesh.partition(["A"], ["B"])
+    drive(mesh, {"A": 300.0}, 5)
+    mesh.advance(1.0)
+    bucket = mesh["A"].bucket("b")
+    taken = mesh["A"].take_burst("b", "k", 800, 1)
+    stated = bucket.open_call("k", 1)[5]
+    assert bucket.debt("k") < 0 < taken * 10**6 <= stated
+
+
 def test_stated_debt_is_never_aged() -> None:
     mesh = mesh_of(2, STILL, latency=0.5, jitter=0.0)
     mesh["A"].take("b", "k", 30)

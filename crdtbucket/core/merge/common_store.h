@@ -9,7 +9,7 @@
 typedef struct {
     uint32_t generation;
     int64_t taken, refunded; /* own column under the running epoch */
-    int64_t debt_ns;         /* confirmed debt, rounded up */
+    int64_t debt_ns;         /* as it is advertised */
     /* Until the confirmed level alone lets the cost pass, 0 when it does now. */
     int64_t wait_ns;
 } own_state_t;
@@ -26,7 +26,7 @@ static void own_state(const table_t *t, uint32_t e, int64_t n, int64_t now, own_
     s->generation = hot->generation;
     s->refunded = own_refunded(t, e);
     s->taken = net + s->refunded;
-    s->debt_ns = (int64_t)units_to_ns(d, debt);
+    s->debt_ns = advertised_debt(t, e, net, now);
     s->wait_ns = over > slack_units(d) ? (int64_t)(over / d->p) : 0;
 }
 
