@@ -723,7 +723,7 @@ MUTATIONS = (
         "mesh",
         "EndedConnection(now) if ended else None",
         "EndedConnection(now)",
-        (*PYTEST, "tests/mesh/protocol/test_membership.py", "-k", "gave_up_waiting"),
+        (*PYTEST, "tests/mesh/protocol/test_member_deaths.py", "-k", "gave_up_waiting"),
     ),
     Mutation(
         "a_call_without_an_answer_taken_for_a_refusal",
@@ -796,14 +796,14 @@ MUTATIONS = (
         "mesh",
         "        for link in gone[: max(0, len(gone) - GONE)]:\n",
         "        for link in gone[:0]:\n",
-        (*PYTEST, "tests/mesh/protocol/test_membership.py", "-k", "die_for_ever"),
+        (*PYTEST, "tests/mesh/protocol/test_member_turnover.py", "-k", "die_for_ever"),
     ),
     Mutation(
         "the_silent_keep_their_place_whatever_comes",
         "mesh",
         "if not self.pruner.crowded:",
         "if True:",
-        (*PYTEST, "tests/mesh/protocol/test_membership.py", "-k", "die_for_ever"),
+        (*PYTEST, "tests/mesh/protocol/test_member_turnover.py", "-k", "die_for_ever"),
     ),
     Mutation(
         "newcomers_hold_up_pruning",
@@ -943,7 +943,7 @@ MUTATIONS = (
         "mesh",
         "            if any(may_see(link.advertised, link.unseen, name) for link in peers)\n",
         "",
-        (*PYTEST, "tests/mesh/protocol/test_membership.py", "-k", "died_before_a_joiner"),
+        (*PYTEST, "tests/mesh/protocol/test_member_deaths.py", "-k", "died_before_a_joiner"),
     ),
     Mutation(
         "columns_raised_by_anybody",
