@@ -9,6 +9,7 @@ COMPARED = "It is only asked whether two such counts are the same."
 ROUNDED = "It is rounded away."
 SIGNED = "Key and signature are set by `signed_with`."
 SMALL = "No jump is so small."
+CAUSE = "A cause is only compared with others."
 
 
 def changed(why: str, line: str, *changes: str) -> dict[str, str]:
@@ -91,6 +92,16 @@ EQUIVALENT: dict[str, dict[str, str]] = {
         "self._unexplained = max(0, self._unexplained - max(0, passed) // STEADY)",
         "self._unexplained = max(0, self._unexplained - max(1, passed) // STEADY)",
     ),
+    "mesh/protocol/entry_merger": changed(
+        FALSE,
+        "link.peer_tables.popitem(last=False)",
+        "link.peer_tables.popitem(last=None)",
+    )
+    | {
+        f'"{cause}", => {change},': CAUSE
+        for cause in ("own", "relayed")
+        for change in (None, f'"XX{cause}XX"', f'"{cause.upper()}"')
+    },
     "mesh/protocol/introductions": changed(
         "No such peer has introduced anything.",
         'most = max(self._held, key=lambda peer: self._held[peer], default="")',

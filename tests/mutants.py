@@ -33,6 +33,7 @@ TESTS = {
     "mesh/links/override_book": "mesh/links/test_override_book",
     "mesh/protocol/bounded_peers": "mesh/protocol/test_bounded_peers",
     "mesh/protocol/clock_watch": "mesh/protocol/test_clock_watch",
+    "mesh/protocol/entry_merger": "mesh/protocol/test_entry_merger",
     "mesh/protocol/failure_detector": "mesh/protocol/test_failure_detector",
     "mesh/protocol/horizon": "mesh/protocol/test_horizon",
     "mesh/protocol/introductions": "mesh/protocol/test_introductions",
