@@ -42,6 +42,7 @@ TESTS = {
     "mesh/protocol/own_name": "mesh/protocol/test_own_name",
     "mesh/protocol/peer_warnings": "mesh/protocol/test_peer_warnings",
     "mesh/protocol/pruning": "mesh/protocol/test_pruning",
+    "mesh/protocol/relays": "mesh/protocol/test_relay_rules",
     "mesh/protocol/roster": "mesh/protocol/test_roster",
     "mesh/protocol/travel_times": "mesh/protocol/test_travel_times",
     "mesh/protocol/visibility": "mesh/protocol/test_visibility",
