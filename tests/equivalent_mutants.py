@@ -108,6 +108,11 @@ EQUIVALENT: dict[str, dict[str, str]] = {
         "most = max(self._held, key=lambda peer: self._held[peer], default=None)",
         'most = max(self._held, key=lambda peer: self._held[peer], default="XXXX")',
     ),
+    "mesh/protocol/member_directory": changed(
+        UNREAD,
+        'if at > self.running_elsewhere.get(epoch, (NEVER, ""))[0]:',
+        'if at > self.running_elsewhere.get(epoch, (NEVER, "XXXX"))[0]:',
+    ),
     "mesh/protocol/mismatches": {
         'return f"{p * 1_000_000_000 / q:.6g} tokens a second" => '
         'return f"{p * 1000000001 / q:.6g} tokens a second"': "Six digits show nothing of it.",

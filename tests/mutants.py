@@ -37,6 +37,8 @@ TESTS = {
     "mesh/protocol/failure_detector": "mesh/protocol/test_failure_detector",
     "mesh/protocol/horizon": "mesh/protocol/test_horizon",
     "mesh/protocol/introductions": "mesh/protocol/test_introductions",
+    "mesh/protocol/member_directory": "mesh/protocol/test_member_directory",
+    "mesh/protocol/member_updates": "mesh/protocol/test_member_updates",
     "mesh/protocol/mismatches": "mesh/protocol/test_mismatches",
     "mesh/protocol/own_epoch": "mesh/protocol/test_own_epoch",
     "mesh/protocol/own_name": "mesh/protocol/test_own_name",
