@@ -113,6 +113,39 @@ EQUIVALENT: dict[str, dict[str, str]] = {
         'if at > self.running_elsewhere.get(epoch, (NEVER, ""))[0]:',
         'if at > self.running_elsewhere.get(epoch, (NEVER, "XXXX"))[0]:',
     ),
+    "mesh/protocol/membership": changed(
+        FALSE,
+        "self.detector.disconnected(link, now, ended=False)",
+        "self.detector.disconnected(link, now, ended=None)",
+    )
+    | changed(FALSE, "link.connected = False", "link.connected = None")
+    | changed(FALSE, "link.log_kept = False", "link.log_kept = None")
+    | changed(
+        "It is nobody's here; only whether it is another one's is looked at.",
+        "self.introductions.claimed(link.node, epoch)",
+        "self.introductions.claimed(None, epoch)",
+    )
+    | changed(
+        "No two rows have the same name.",
+        "return sorted(rows, key=lambda row: row.name)",
+        "return sorted(rows, key=None)",
+        "return sorted(rows, )",
+    )
+    | changed(
+        ROUNDED,
+        "log.warning(text, self._name, link.info.name, silent / 1e9)",
+        "log.warning(text, self._name, link.info.name, silent / 1000000001.0)",
+    )
+    | changed(
+        ROUNDED,
+        "log.warning(text, self._name, link.info.name, (now - link.last_seen) / 1e9)",
+        "log.warning(text, self._name, link.info.name, (now - link.last_seen) / 1000000001.0)",
+    )
+    | changed(
+        "A nanosecond is shorter than any time that it is compared with.",
+        "unreached = 0 if link.reached is None else now - link.reached",
+        "unreached = 1 if link.reached is None else now - link.reached",
+    ),
     "mesh/protocol/mismatches": {
         'return f"{p * 1_000_000_000 / q:.6g} tokens a second" => '
         'return f"{p * 1000000001 / q:.6g} tokens a second"': "Six digits show nothing of it.",

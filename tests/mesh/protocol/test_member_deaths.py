@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from crdtbucket.mesh.node_info import NodeInfo
 from crdtbucket.mesh.protocol.member_updates import (
     GOSSIP_NS,
 )
@@ -46,16 +45,6 @@ def test_calls_are_of_the_peer_by_its_name_or_its_address() -> None:
         ending = members.links["peer"].ending
         assert ending is not None
         assert (ending.refused is not None) == expected
-
-
-def test_another_node_at_its_address_says_that_a_peer_is_not_there() -> None:
-    members, _ = membership()
-    members.connected(PEER, 0)
-    members.disconnected(members.links["peer"], 0, ended=True)
-    members.connected(NodeInfo("other", "", 11, PEER.address, 0), GOSSIP_NS)
-    ending = members.links["peer"].ending
-    assert ending is not None
-    assert ending.refused == GOSSIP_NS
 
 
 def test_a_member_that_is_only_told_of_counts_in_the_majority() -> None:

@@ -1,4 +1,4 @@
-"""Which links there are, who is seen, who is forgotten, and what the table is told of it."""
+"""Who is seen, who is silent, who is forgotten, and what the table is told of it."""
 
 from __future__ import annotations
 
@@ -6,26 +6,24 @@ from dataclasses import replace
 
 import pytest
 
-from crdtbucket.errors import NodeConflict
-from crdtbucket.mesh.node_info import NodeInfo
+from crdtbucket.mesh.protocol import membership as module
 from crdtbucket.mesh.protocol import wire
 from crdtbucket.mesh.protocol.member_directory import ALIVE_NS
 from crdtbucket.mesh.protocol.member_updates import (
     GOSSIP_NS,
 )
-from crdtbucket.mesh.protocol.membership import DEAD_NS, HOLD_NS, Membership
+from crdtbucket.mesh.protocol.membership import DEAD_NS, HOLD_NS, REACHED_NS, FleetRow
+from crdtbucket.mesh.protocol.pruning import CROWDED
 from tests.mesh.protocol.lone_node import (
     CONFIG,
     ME,
     PEER,
+    SECOND,
     frame,
+    linked,
     membership,
+    named,
 )
-
-
-def relayed(members: Membership, name: str) -> bool:
-    """Whether a connected peer says that it does not see this member."""
-    return any(link.connected and name in link.unseen for link in members.links.values())
 
 
 def test_status_by_silence() -> None:
@@ -48,31 +46,6 @@ def test_members_that_must_exist_are_counted_until_the_memory_is_there() -> None
     assert table.told("configure")[-1] == (2,)
     members.count(DEAD_NS)
     assert table.told("configure")[-1] == (1,)
-
-
-def test_a_second_process_of_a_name_is_refused_while_the_first_is_seen() -> None:
-    members, _ = membership()
-    members.connected(PEER, 0)
-    twin = NodeInfo("peer", "us", 10, "", 0)
-    with pytest.raises(NodeConflict, match="two running processes are called 'peer'"):
-        members.connected(twin, ALIVE_NS - 1)
-    assert members.links["peer"].info == PEER
-    members.connected(twin, ALIVE_NS)
-    assert members.links["peer"].info == twin
-
-
-def test_the_log_is_kept_for_a_silent_peer_for_a_while() -> None:
-    members, _ = membership()
-    members.connected(PEER, 0)
-    link = members.links["peer"]
-    members.age(HOLD_NS)
-    assert link.log_kept
-    members.age(HOLD_NS + 1)
-    assert not link.log_kept
-    link.last_seen = HOLD_NS + 1
-    members.age(HOLD_NS + 1)
-    assert link.log_kept
-    assert not link.synced
 
 
 def test_a_peer_is_forgotten_once(caplog: pytest.LogCaptureFixture) -> None:
@@ -131,46 +104,194 @@ def test_a_link_that_is_down_needs_no_room() -> None:
     assert members.links["peer"].ending is None
 
 
-def test_a_goodbye_takes_the_peer_from_the_known() -> None:
+def test_a_goodbye_takes_the_peer_from_the_known(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO")
     members, table = membership()
     members.expect(1, 0)
-    members.connected(PEER, 0)
-    members.receive(members.links["peer"], frame(flags=wire.LEAVING), 1)
-    assert members.status(members.links["peer"], 1) == "left"
+    (link,) = linked(members, PEER)
+    members.receive(link, frame(flags=wire.JOINING), 1)
+    assert members.status(link, 1) == "alive"
+    for now in (2, 3):
+        members.receive(link, frame(flags=wire.LEAVING | wire.JOINING), now)
+    assert members.status(link, 1) == "left"
     assert table.told("configure")[-1] == (1,)
+    assert table.told("forget") == [(link.node,)]
     assert members.directory.known == {}
     assert members.reachable() == []
+    assert not link.log_kept
+    assert caplog.messages == ["me: peer left"]
 
 
-def test_unseen_members_are_told_and_relayed_for() -> None:
+def test_a_tombstone_of_a_peer_is_kept_from_when_it_came() -> None:
+    members, table = membership()
+    (link,) = linked(members, PEER)
+    table.origin(members._roster.node("far"), 50)
+    members.receive(link, frame(tombstones=(50,)), 5)
+    assert members.pruner.tombstones == {50: 5}
+
+
+def test_lags_are_of_the_newest_round_now_and_of_the_last_minutes() -> None:
     members, _ = membership()
-    members.connected(PEER, 0)
-    link = members.links["peer"]
-    members.receive(link, frame(members=(("third", "", 3, ""),), unseen=("fourth",)), 0)
-    assert members.advertised(ME, 0)["unseen"] == ("third",)
-    assert relayed(members, "fourth")
-    assert not relayed(members, "third")
-    members.receive(link, frame(unseen=("fifth",)), 1)
-    assert (relayed(members, "fourth"), relayed(members, "fifth")) == (False, True)
-    members.receive(link, frame(), 2)  # says nothing of it
-    assert relayed(members, "fifth")
-    members.disconnected(link, 3)
-    assert not relayed(members, "fifth")
-    members.connected(PEER, 4)
-    assert relayed(members, "fifth")
-    members.connected(replace(PEER, epoch=10), 4 + ALIVE_NS)
-    assert not relayed(members, "fifth")  # another process, which has said nothing yet
+    peer, third, left, forgotten = linked(
+        members, PEER, named("third", 3), named("left", 4), named("forgotten", 5)
+    )
+    left.left = forgotten.forgotten = True
+    peer.round_time, third.round_time = 5, 10
+    peer.round_gaps.add(7, 0)
+    assert members.lags(8) == {"peer": (3, 7), "third": (0, 0)}
+    assert members.lags(20) == {"peer": (15, 15), "third": (10, 10)}
+    late = 200 * SECOND
+    assert members.lags(late)["peer"] == (late - 5, late - 5)
 
 
-def test_what_a_peer_has_not_seen_is_relayed_to_it() -> None:
+def test_frames_are_sent_to_who_is_connected_and_has_not_left() -> None:
     members, _ = membership()
-    members.connected(PEER, 0)
-    number = members._roster.node("third")
-    link = members.links["peer"]
-    assert not members.visibility.relay_mask()[number]  # nothing told yet
-    members.receive(link, frame(members=(("me", "", 4, ""), ("peer", "", 5, "")), unseen=()), 0)
-    assert members.visibility.relay_mask()[number]
-    assert not members.visibility.relay_mask()[link.node]
-    members.receive(link, frame(members=(("third", "", 3, ""),), unseen=()), 1)
-    assert not members.visibility.relay_mask()[number]
-    assert members.visibility.relay_mask()[members._roster.node("fourth")]
+    peer, third, left, down = linked(members, *(named(name, ord(name)) for name in "abcd"))
+    left.left, down.connected = True, False
+    assert members.reachable() == [peer, third]
+    assert members.reachable(["stranger", "d", "b"]) == [third]
+
+
+def test_the_fleet_is_this_node_and_all_peers_by_name_and_what_each_runs() -> None:
+    members, _ = membership()
+    members.updates.advertise((1, 2, 3), (1, 2, 3, 4, 5))
+    silent, peer = linked(members, named("z", 3), PEER)
+    peer.config, peer.rollout = (6, 7, 8), (6, 7, 8, 9, 10)
+    peer.last_seen = ALIVE_NS
+    for link in (peer, silent):
+        members.visibility.update(link, frame(unseen=("a",)))
+    assert members.fleet(ME, ALIVE_NS) == [
+        FleetRow("me", "eu", "alive", (1, 2, 3), (1, 2, 3, 4, 5)),
+        FleetRow("peer", "us", "alive", (6, 7, 8), (6, 7, 8, 9, 10), ("a",)),
+        FleetRow("z", "", "suspect", None, None),
+    ]
+
+
+def test_members_are_advertised_within_the_bound_with_those_that_are_silent_here() -> None:
+    members, _ = membership()
+    peer, _third = linked(members, PEER, named("third", 3))
+    for told in (("told", "", 5, ""), ("me", "", 6, "")):
+        members.directory.learn(told, 0, "peer")
+    peer.last_seen = 5 * SECOND
+    rows = [("me", "eu", 7, "10.0.0.1:1"), *members.directory.known.values()]
+    expected = {"members": tuple(rows), "unseen": ("third", "told")}
+    assert members.advertised(ME, 5 * SECOND) == expected
+    members.prepare_updates(lambda: ME, 5 * SECOND)
+    assert members.updates.due_for(peer, 5 * SECOND) == expected
+    for i in range(wire.MAX_MEMBERS):
+        members.directory.known[f"n{i}"] = (f"n{i}", "", i, "")
+    assert len(members.advertised(ME, 0)["members"]) == wire.MAX_MEMBERS
+
+
+def test_members_that_share_the_limits_are_those_not_gone_or_those_that_must_exist() -> None:
+    members, table = membership()
+    links = linked(members, *(named(name, ord(name)) for name in "abcde"))
+    links[0].left = links[1].forgotten = True
+    links[2].connected = False  # suspect, and soon dead
+    links[3].last_seen = DEAD_NS
+    assert members.known() == 4
+    members.count(DEAD_NS - 1)
+    members.count(DEAD_NS)
+    assert table.told("configure")[-2:] == [(4,), (3,)]
+    members.expect(9, 0)
+    assert members.known() == 9
+    assert table.told("configure") == [(9,)]
+
+
+def test_a_silent_peer_is_forgotten_and_at_last_its_link(caplog: pytest.LogCaptureFixture) -> None:
+    members, table = membership()
+    after = CONFIG.forget_after_ns
+    infos = (named("kept", 3), named("next", 5), PEER, named("last", 4))
+    kept, following, peer, last = linked(members, *infos)
+    for link in (following, peer, last):
+        link.connected = False
+    last.last_seen = 1
+    members.age(after + 1)
+    assert [link.forgotten for link in (kept, following, peer, last)] == [True, True, True, False]
+    assert table.told("forget") == [(link.node,) for link in (kept, following, peer)]
+    members.age(after + 2)
+    said = "me: {} was silent for 100 s and is forgotten"
+    assert caplog.messages == [said.format(name) for name in ("kept", "next", "peer", "last")]
+    members.age(2 * after)
+    assert set(members.links) == {"kept", "next", "peer", "last"}
+    members.age(2 * after + 1)
+    assert set(members.links) == {"kept", "last"}
+    members.age(2 * after + 2)
+    assert set(members.links) == {"kept"}
+
+
+@pytest.mark.parametrize(
+    ("silent", "unreached", "kept", "keeps"),
+    [
+        (HOLD_NS, HOLD_NS, True, True),
+        (0, HOLD_NS + 1, True, False),
+        (HOLD_NS + 1, None, True, False),
+        (HOLD_NS + 1, 0, True, False),
+        (ALIVE_NS - 1, None, False, True),
+        (ALIVE_NS, None, False, False),
+        (0, REACHED_NS + 299, False, True),
+        (0, REACHED_NS + 300, False, False),
+    ],
+)
+def test_the_log_is_kept_for_who_is_seen_and_reached(
+    silent: int, unreached: int | None, kept: bool, keeps: bool
+) -> None:
+    """One that is reached again gets a full sync and is a member again."""
+    members, table = membership()
+    (link,) = linked(members, PEER)
+    synced = link.acked.prefix
+    table.bucket.take("k", 1)
+    table.collect()
+    link.log_kept, link.forgotten, link.sync_place, link.round_trip = kept, not kept, -1, 300
+    members.pruner.tombstones = {9: 0}
+    now = 2 * HOLD_NS
+    link.last_seen = now - silent
+    link.reached = None if unreached is None else now - unreached
+    members._keep_log(link, silent, now)
+    assert link.log_kept == keeps
+    begins = keeps and not kept
+    assert link.forgotten == (not kept and not begins)
+    assert (link.synced, link.acked.prefix) == ((False, synced + 1) if begins else (True, synced))
+    assert members.pruner.tombstones == ({} if begins else {9: 0})
+
+
+def test_of_peers_that_are_gone_the_last_ones_are_remembered(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(module, "GONE", 2)
+    members, _ = membership()
+    links = dict(
+        zip("abcdef", linked(members, *(named(name, ord(name)) for name in "abcdef")), strict=True)
+    )
+    for place, name in enumerate("fedcb"):
+        link = links[name]
+        link.left, link.forgotten = name in "ce", name not in "ce"
+        link.connected, link.last_seen = name == "f", place
+    links["a"].connected = False
+    members.age(0)
+    assert "".join(members.links) == "abcf"  # a is no more than silent, and f connected
+    members.age(0)
+    assert "".join(members.links) == "abcf"
+
+
+def test_where_epochs_run_out_the_one_that_is_silent_for_longest_is_forgotten_if_nobody_sees_it(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    members, _ = membership()
+    names = {name: 30 + i for i, name in enumerate("abcdefg")}
+    a, b, c, d, e, f, g = linked(members, *(named(name, names[name]) for name in names))
+    now = 2 * DEAD_NS
+    b.left = c.forgotten = True
+    for link, seen in ((a, 3), (b, 0), (c, 1), (d, now - DEAD_NS), (e, 2), (f, now - DEAD_NS + 1)):
+        link.last_seen, link.connected = seen, False
+    g.last_seen = now
+    members.receive(g, frame(members=(("e", "", names["e"], ""),), unseen=()), now)
+    members.age(now)
+    assert not any(link.forgotten for link in (a, d, e, f, g))
+    members.pruner._running = CROWDED + 1
+    for gone in ("a", "d"):
+        members.age(now)
+        said = f"me: {gone} was silent for {(now - members.links[gone].last_seen) / 1e9:.0f} s and "
+        assert caplog.messages[-1] == said + "is forgotten: other nodes need its place"
+    members.age(now)
+    assert [link.forgotten for link in (a, d, e, f, g)] == [True, True, False, False, False]
