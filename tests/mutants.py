@@ -41,6 +41,7 @@ TESTS = {
     "mesh/protocol/member_updates": "mesh/protocol/test_member_updates",
     "mesh/protocol/membership": "mesh/protocol/test_membership mesh/protocol/test_member_links",
     "mesh/protocol/mismatches": "mesh/protocol/test_mismatches",
+    "mesh/protocol/observers": "mesh/protocol/test_observers",
     "mesh/protocol/own_epoch": "mesh/protocol/test_own_epoch",
     "mesh/protocol/own_name": "mesh/protocol/test_own_name",
     "mesh/protocol/peer_warnings": "mesh/protocol/test_peer_warnings",
