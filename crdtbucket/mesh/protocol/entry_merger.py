@@ -99,7 +99,9 @@ class EntryMerger:
         merged = merge(reopen=False)
         self.count(merged, link.info.name, now)
         if merged.own_behind and self._own_epoch.believed(link.info.name, now):
+            full = merged.answers  # full no more where the first merge has counted a debt
             merged = merge()
+            merged = merged._replace(answers=full + merged.answers)
             self.count(merged, link.info.name, now)
             if merged.duplicate_epoch:
                 log.warning(

@@ -251,19 +251,23 @@ def test_both_warnings_of_columns_may_be_logged_of_each_peer(
 def test_larger_counts_of_the_running_epoch_are_merged_when_a_second_peer_agrees(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
+    """What is full here and was stated beside them is answered all the same."""
     node = Node()
-    node.table.bucket.take("k", 5)
-    entry = Entry(*node.table.bucket.hash("k"), 0, 1, ((0, 1, 50, 0),))
-    values = {"payload": write(entry), "tables": node.tables(1, ("me", ME.epoch))}
+    bucket, tables = node.table.bucket, node.tables(1, ("me", ME.epoch), ("third", 3))
+    bucket.take("full", 1)
+    node.table.set_time(node.table.now() + SECOND)
+    bucket.take("k", 5)
+    entry = write(Entry(*bucket.hash("k"), 0, 1, ((0, 2, 50, 0),)))
+    full = write(Entry(*bucket.hash("full"), 0, SECOND, ((1, 1, 50, 0),)))
     results = []
-    for link in (node.link, node.third):
-        new = frame(epoch=link.info.epoch, tables_version=1, **values)
+    for link, payload in ((node.link, entry), (node.third, entry + full)):
+        new = frame(epoch=link.info.epoch, tables_version=1, tables=tables, payload=payload)
         resolved = node.merger.tables_of(link, new)
         assert resolved is not None
         results.append(node.merger.merge(link, new, resolved, NOW, memory=False))
-    assert [(one.merged, one.duplicate_epoch) for one in results] == [(0, False), (1, True)]
+    assert [(one.merged, one.duplicate_epoch) for one in results] == [(0, False), (2, True)]
+    assert [*results[1].answers] == [node.table.find(*bucket.hash("full"))]
     assert node.members.bounded.counts() == {"peer": {"own_epoch": 1}}
-    assert node.merger.counters["merged"] == 1
     assert node.table.epoch != ME.epoch
     told = "a peer has larger counts of epoch 7 than this process; it goes on under the new epoch"
     assert caplog.messages[1:] == [f"me: {told} {node.table.epoch:x}"]
