@@ -1,4 +1,4 @@
-"""A node `me` without a network: its members, and a table that records what it is told."""
+"""A node `me` without a network: its members, and a table that records its calls."""
 
 from __future__ import annotations
 
@@ -43,9 +43,9 @@ class RecordingTable:
 
         return recorded
 
-    def told(self, name: str) -> list[tuple[Any, ...]]:
+    def called(self, name: str) -> list[tuple[Any, ...]]:
         """The arguments, first to last, of all calls of this method so far; they are forgotten."""
-        found = [(*args, *values.values()) for called, args, values in self.calls if called == name]
+        found = [(*args, *values.values()) for method, args, values in self.calls if method == name]
         self.calls = [call for call in self.calls if call[0] != name]
         return found
 

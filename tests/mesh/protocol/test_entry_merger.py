@@ -1,4 +1,4 @@
-"""What the core is told of a peer's entries, and what a node counts and logs of the result."""
+"""What the core is given of a peer's entries, and what a node counts and logs of the result."""
 
 from __future__ import annotations
 
@@ -100,7 +100,7 @@ def test_epochs_that_a_peer_tells_of_take_places_of_its_own_part() -> None:
     assert node.members.bounded.counts() == {"peer": {"epochs": PLACES // 2}}
 
 
-def test_what_the_core_is_told_of_a_frame() -> None:
+def test_what_the_core_is_given_of_a_frame() -> None:
     """In the words of `Table.merge`: whose entries they are, how old, and who relays for whom."""
     node = Node()
     node.link.age, node.link.received.highest = 30, 4
@@ -115,14 +115,14 @@ def test_what_the_core_is_told_of_a_frame() -> None:
     for values, memory, differs in cases:
         node.table.calls.clear()
         assert node.merge(**values, memory=memory) is NOTHING
-        ((_, args, told),) = [call for call in node.table.calls if call[0] == "merge"]
+        ((_, args, given),) = [call for call in node.table.calls if call[0] == "merge"]
         payload, definitions, origins = args
         assert (payload, [row[1] for row in definitions]) == (b"entries", [1])
         assert [*origins] == [node.table.origin(node.link.node, 9)]
-        relays = told.pop("relays")
+        relays = given.pop("relays")
         assert (relays[node.third.node], relays[node.link.node]) == (1, 0)
         assert (
-            told
+            given
             == {
                 "node": node.link.node,
                 "epoch": 9,
@@ -136,25 +136,25 @@ def test_what_the_core_is_told_of_a_frame() -> None:
         )
 
 
-def test_a_late_frame_is_merged_as_one_that_is_late_and_tells_nothing_new() -> None:
+def test_a_late_frame_is_merged_as_one_that_is_late_that_brings_nothing_new() -> None:
     node = Node()
     node.link.age = 30
     node.members.receive(node.link, frame(members=(), unseen=("third",)), NOW)
     node.merge_late(NOTHING, tables_version=1)  # its tables have not come
     node.merge_late(NOTHING, tables_version=1, tables=node.tables(1), payload=b"")
     node.merge_late(NOTHING, tables_version=1, tables=node.tables(1), payload_kind=wire.WANT)
-    assert node.table.told("merge") == []
+    assert node.table.called("merge") == []
     tables = node.tables(1, ("peer", 9))
     counted = NOTHING._replace(merged=3, lowered=2)
     node.table.merges.clear()
     node.merge_late(counted, seq=2**40, epoch=10, tables_version=1, tables=tables)
-    ((_, args, told),) = [call for call in node.table.calls if call[0] == "merge"]
+    ((_, args, given),) = [call for call in node.table.calls if call[0] == "merge"]
     payload, definitions, origins = args
     assert (payload, [row[1] for row in definitions]) == (b"late", [1])
     assert [*origins] == [node.table.origin(node.link.node, 9)]
-    relays = told.pop("relays")
+    relays = given.pop("relays")
     assert (relays[node.third.node], relays[node.link.node]) == (1, 0)
-    assert told == {
+    assert given == {
         "node": node.link.node,
         "epoch": 10,
         "at": NOW,
@@ -182,11 +182,11 @@ def test_what_a_merge_has_done_is_counted(late: bool) -> None:
         ahead=10,
     )
     read(node, node.link, 1, brought=1)
-    tell: Callable[[Merged], object] = (
+    merge_one: Callable[[Merged], object] = (
         partial(node.merge_late, tables_version=1) if late else node.merge
     )
     for _ in range(2):
-        tell(merged)
+        merge_one(merged)
     expected = {
         "frames": 0,
         "duplicates": 0,
@@ -269,8 +269,8 @@ def test_larger_counts_of_the_running_epoch_are_merged_when_a_second_peer_agrees
     assert [*results[1].answers] == [node.table.find(*bucket.hash("full"))]
     assert node.members.bounded.counts() == {"peer": {"own_epoch": 1}}
     assert node.table.epoch != ME.epoch
-    told = "a peer has larger counts of epoch 7 than this process; it goes on under the new epoch"
-    assert caplog.messages[1:] == [f"me: {told} {node.table.epoch:x}"]
+    text = "a peer has larger counts of epoch 7 than this process; it goes on under the new epoch"
+    assert caplog.messages[1:] == [f"me: {text} {node.table.epoch:x}"]
 
 
 def test_nothing_new_is_logged_where_no_epoch_could_be_opened(
@@ -280,7 +280,7 @@ def test_nothing_new_is_logged_where_no_epoch_could_be_opened(
     node.third.connected = False
     behind = NOTHING._replace(lowered=1, own_behind=1)
     assert node.merge(behind, behind._replace(own_behind=0)).own_behind == 0
-    assert len(node.table.told("merge")) == 2
+    assert len(node.table.called("merge")) == 2
     assert node.members.bounded.counts() == {"peer": {"debt": 2}}
     assert len(caplog.messages) == 1
 

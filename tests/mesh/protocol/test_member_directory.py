@@ -71,9 +71,9 @@ class Directory(MemberDirectory):
 
     def advertise(self, names: str, by: str = "", now: int = 0) -> str:
         """A peer advertises members, or they are linked. The names of those that find no room."""
-        told = {name: (name, "", ord(name), f"at {name}") for name in names}
+        rows = {name: (name, "", ord(name), f"at {name}") for name in names}
         who = (by,) if by else ()
-        return "".join(name for name in names if not self.learn(told[name], now, *who))
+        return "".join(name for name in names if not self.learn(rows[name], now, *who))
 
     @property
     def names(self) -> str:

@@ -70,7 +70,7 @@ def test_another_process_of_a_peer_and_who_is_not_in_the_log_begin_anew() -> Non
         assert link.synced == synced
 
 
-def test_a_link_tells_the_table_and_undoes_what_was_said_of_its_process() -> None:
+def test_a_link_shows_that_its_process_runs_whatever_was_said_of_it() -> None:
     members, table = membership()
     node = members._roster.node("peer")
     table.origin(node, 9)
@@ -78,8 +78,8 @@ def test_a_link_tells_the_table_and_undoes_what_was_said_of_its_process() -> Non
     members.pruner.tombstones = {9: 0}
     members.directory.relayed(9, 0, "third")
     linked(members, PEER)
-    assert table.told("remove_tombstone") == [(9,)]
-    assert table.told("set_node") == [(node, 9, True)]
+    assert table.called("remove_tombstone") == [(9,)]
+    assert table.called("set_node") == [(node, 9, True)]
     assert members.directory.running_elsewhere == {}
     assert members.directory.known["peer"] == ("peer", "us", 9, "10.0.0.2:1")
     members.directory.expire(SECOND)
@@ -94,7 +94,7 @@ def test_an_epoch_that_a_third_has_introduced_is_its_owners_when_it_is_linked(
     assert members.introductions.by("third")(owner, 9)
     table.origin(members._roster.node(owner), 9)
     (link,) = linked(members, PEER)
-    assert table.told("add_tombstone") == dropped
+    assert table.called("add_tombstone") == dropped
     assert (link.node, 9) in {(node, epoch) for _, node, epoch, _ in table.origins()}
 
 
@@ -163,7 +163,7 @@ def test_members_of_another_process_are_taken_over_as_silent_ones() -> None:
     link.connected = False
     members.take_over([link], 5)
     assert members.links == {"peer": link}
-    assert table.told("set_node") == [(link.node, 9, False)]
+    assert table.called("set_node") == [(link.node, 9, False)]
     assert members.directory.known["peer"] == ("peer", "us", 9, "10.0.0.2:1")
     assert link.ending is None
     assert [*members.detector._places.empty(5)] == ["peer"]
@@ -184,9 +184,9 @@ def test_tombstones_that_stand_in_the_table_are_kept_from_now_on() -> None:
 def test_an_epoch_gets_its_tombstone_when_relays_have_had_time_to_say_that_it_runs() -> None:
     members, table = membership(replace(CONFIG, gossip_interval=10.0))
     table.origin(members._roster.node("far"), 50)
-    for now, told in ((0, []), ((10 * ROUNDS - 1) * SECOND, []), (10 * ROUNDS * SECOND, [(50,)])):
+    for now, marked in ((0, []), ((10 * ROUNDS - 1) * SECOND, []), (10 * ROUNDS * SECOND, [(50,)])):
         members.prepare_updates(lambda: ME, now)
-        assert table.told("add_tombstone") == told
+        assert table.called("add_tombstone") == marked
 
 
 def test_a_new_epoch_of_a_peer_is_its_own_whatever_a_third_said_of_it() -> None:
@@ -195,7 +195,7 @@ def test_a_new_epoch_of_a_peer_is_its_own_whatever_a_third_said_of_it() -> None:
     assert members.introductions.by("third")("far", 40)
     table.origin(members._roster.node("far"), 40)
     members.check_epoch(link, 40)
-    assert table.told("add_tombstone") == [(40,)]
+    assert table.called("add_tombstone") == [(40,)]
     members.follow_epoch(link, frame(epoch=40))
     assert members._roster.owner(40) == "peer"
 
@@ -210,8 +210,8 @@ def test_a_new_epoch_of_the_same_process_takes_a_place_of_its_peers_part(
         members.follow_epoch(link, frame(epoch=epoch, seq=epoch))
         members.check_epoch(link, epoch)  # which is known
         assert link.info == replace(PEER, epoch=epoch)
-    told = [(link.node, epoch, True) for epoch in range(10, 10 + PLACES // 2)]
-    assert table.told("set_node")[2:] == told
+    opened = [(link.node, epoch, True) for epoch in range(10, 10 + PLACES // 2)]
+    assert table.called("set_node")[2:] == opened
     with pytest.raises(WireError) as refused:
         members.check_epoch(link, 1_000)
     assert str(refused.value) == "it has gone on under more epochs than there are places for"
@@ -223,11 +223,11 @@ def test_a_new_epoch_of_the_same_process_takes_a_place_of_its_peers_part(
 def test_an_older_frame_does_not_bring_an_epoch_back() -> None:
     members, table = membership()
     (link,) = linked(members, PEER)
-    table.told("set_node")
+    table.called("set_node")
     link.received.highest = 4
     members.follow_epoch(link, frame(epoch=10, seq=4))
     members.follow_epoch(link, frame(epoch=9, seq=5))
-    assert (link.info, table.told("set_node")) == (PEER, [])
+    assert (link.info, table.called("set_node")) == (PEER, [])
     link.connected = False
     members.follow_epoch(link, frame(epoch=10, seq=5))
-    assert (link.info.epoch, table.told("set_node")) == (10, [(link.node, 10, False)])
+    assert (link.info.epoch, table.called("set_node")) == (10, [(link.node, 10, False)])

@@ -1,4 +1,4 @@
-"""What nodes tell each other of the members, and when they tell it again."""
+"""What nodes advertise of the members, and when they send it again."""
 
 from __future__ import annotations
 
@@ -52,11 +52,11 @@ def test_updates_are_told_when_they_change_and_again_after_a_while() -> None:
     members.connected(PEER, 0)
     link = members.links["peer"]
     members.prepare_updates(lambda: ME, 0)
-    told = members.updates.due_for(link, 0)
-    assert told["members"][0] == ("me", "eu", 7, "10.0.0.1:1")
+    sent = members.updates.due_for(link, 0)
+    assert sent["members"][0] == ("me", "eu", 7, "10.0.0.1:1")
     link.updates_acked = link.updates_sent
     assert members.updates.due_for(link, REPEAT_NS - 1) == {}
-    assert members.updates.due_for(link, REPEAT_NS) == told
+    assert members.updates.due_for(link, REPEAT_NS) == sent
     link.updates_acked = link.updates_sent
     members.receive(link, frame(members=(("third", "", 3, ""),)), REPEAT_NS)
     members.prepare_updates(lambda: ME, GOSSIP_NS - 1)
@@ -72,18 +72,18 @@ def test_updates_that_are_lost_are_told_again_soon() -> None:
     link = members.links["peer"]
     link.round_trip = GOSSIP_NS
     members.prepare_updates(lambda: ME, 0)
-    told = members.updates.due_for(link, 0)
+    sent = members.updates.due_for(link, 0)
     again = PATIENCE_NS + 2 * GOSSIP_NS
     assert members.updates.due_for(link, again - 1) == {}
-    assert members.updates.due_for(link, again) == told
+    assert members.updates.due_for(link, again) == sent
     link.log_kept = False
     assert members.updates.due_for(link, 2 * again) == {}
     link.log_kept = True
-    assert members.updates.due_for(link, 2 * again) == told
+    assert members.updates.due_for(link, 2 * again) == sent
     link.updates_acked = link.updates_sent
     assert members.updates.due_for(link, 3 * again) == {}
-    assert members.updates.due_for(link, REPEAT_NS) == told
-    assert members.updates.due_for(link, REPEAT_NS + again) == told
+    assert members.updates.due_for(link, REPEAT_NS) == sent
+    assert members.updates.due_for(link, REPEAT_NS + again) == sent
 
 
 def test_an_address_that_is_known_only_later_is_told() -> None:
@@ -93,8 +93,8 @@ def test_an_address_that_is_known_only_later_is_told() -> None:
     node.address = "10.0.0.1:7946"  # a node that listens on any port learns it when it listens
     frames = node.tick(node.next_tick(table.now()))
     frames += node.tick(table.now() + 2 * GOSSIP_NS)
-    told = [wire.decode(data).members for name, data in frames if name == "peer"]
-    assert ("me", "", ME.epoch, "10.0.0.1:7946") in {own[0] for own in told if own}
+    sent = [wire.decode(data).members for name, data in frames if name == "peer"]
+    assert ("me", "", ME.epoch, "10.0.0.1:7946") in {own[0] for own in sent if own}
 
 
 def test_a_goodbye_is_not_undone_by_updates_that_were_on_their_way() -> None:
@@ -114,9 +114,9 @@ def test_a_goodbye_is_not_undone_by_updates_that_were_on_their_way() -> None:
 def due(members: Membership, link: PeerState, now: int) -> dict[str, Any]:
     """The updates that are due for a link, after a look at them; they are acknowledged."""
     members.prepare_updates(lambda: ME, now)
-    told = members.updates.due_for(link, now)
+    sent = members.updates.due_for(link, now)
     link.updates_acked = link.updates_sent
-    return told
+    return sent
 
 
 def test_a_member_is_believed_of_a_peer_that_says_nothing_of_whom_it_does_not_see() -> None:
@@ -141,14 +141,14 @@ def test_members_beyond_the_room_are_counted_and_logged(caplog: pytest.LogCaptur
     assert caplog.messages == [said, said]
 
 
-def test_what_a_node_runs_is_told_as_soon_as_it_changes() -> None:
+def test_what_a_node_runs_is_sent_as_soon_as_it_changes() -> None:
     members, _ = membership()
     (link,) = linked(members, PEER)
     assert {"config", "rollout", "tombstones", "wall"}.isdisjoint(due(members, link, 0))
     members.updates.advertise(CONFIGURATION, ROLLOUT)
     assert due(members, link, SECOND - 1) == {}
-    told = due(members, link, SECOND)
-    assert (told["config"], told["rollout"]) == (CONFIGURATION, ROLLOUT)
+    sent = due(members, link, SECOND)
+    assert (sent["config"], sent["rollout"]) == (CONFIGURATION, ROLLOUT)
     members.updates.advertise(None, None)
     assert {"config", "rollout"}.isdisjoint(due(members, link, 2 * SECOND))
     assert due(members, link, 3 * SECOND) == {}
@@ -184,30 +184,30 @@ def test_wall_clocks_are_compared_at_the_time_at_which_a_frame_was_sent() -> Non
     assert due(members, link, 1_000)["wall"] == 1_000 + 4_500
 
 
-def test_a_tombstone_is_told_and_not_believed_of_a_process_that_runs() -> None:
+def test_a_tombstone_is_sent_and_not_believed_of_a_process_that_runs() -> None:
     members, table = membership()
     (link,) = linked(members, PEER)
     for epoch in (50, 51):
         table.origin(members._roster.node("far"), epoch)
     members.updates.receive(link, frame(tombstones=(ME.epoch, PEER.epoch, 50)), 5)
     assert members.pruner.tombstones == {50: 5}
-    assert table.told("add_tombstone") == [(50,)]
+    assert table.called("add_tombstone") == [(50,)]
     assert due(members, link, 10)["tombstones"] == (50,)
 
 
 def test_once_a_second_it_is_looked_at_who_is_gone() -> None:
     members, table = membership()
     (link,) = linked(members, PEER)
-    members.updates.receive(link, frame(members=(("told", "", 60, ""),)), 0)
-    for name in ("told", "stranger"):
+    members.updates.receive(link, frame(members=(("sent", "", 60, ""),)), 0)
+    for name in ("sent", "stranger"):
         members._roster.node(name)
     table.origin(members._roster.node("has an epoch"), 61)
     due(members, link, 0)
-    assert {*members._roster.names().values()} == {"me", "peer", "told", "has an epoch"}
+    assert {*members._roster.names().values()} == {"me", "peer", "sent", "has an epoch"}
     link.passes = PASSES
     due(members, link, CONFIG.forget_after_ns + 1)
     assert set(members.directory.known) == {"peer"}
-    assert table.told("add_tombstone") == [(61,)]  # nobody runs under it
+    assert table.called("add_tombstone") == [(61,)]  # nobody runs under it
 
 
 def test_a_peer_that_found_no_place_for_an_epoch_finds_one_a_second_later() -> None:
@@ -232,7 +232,7 @@ def test_a_peer_that_found_no_place_for_an_epoch_finds_one_a_second_later() -> N
     assert members.bounded.counts() == {"third": {"epochs": 2}}
 
 
-def test_dialed_is_a_part_at_a_time_of_what_one_peer_has_advertised() -> None:
+def test_of_the_members_that_one_peer_has_advertised_some_are_dialed_at_a_time() -> None:
     members, _ = membership()
     (link,) = linked(members, PEER)
     many = tuple((f"n{i}", "", 1, f"h:{i}") for i in range(DIALS + 1))
@@ -255,7 +255,7 @@ def test_updates_of_more_members_are_repeated_more_seldom(known: int, periods: i
     assert members.updates.due_for(link, 5 + periods * REPEAT_NS)
 
 
-def test_before_the_first_look_nothing_is_told() -> None:
+def test_before_the_first_look_nothing_is_sent() -> None:
     members, _ = membership()
     (link,) = linked(members, PEER)
     assert members.updates.due_for(link, 0) == {}

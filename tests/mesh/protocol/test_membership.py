@@ -1,4 +1,4 @@
-"""Who is seen, who is silent, who is forgotten, and what the table is told of it."""
+"""Who is seen, who is silent, who is forgotten, and what the table learns of it."""
 
 from __future__ import annotations
 
@@ -40,12 +40,12 @@ def test_status_by_silence() -> None:
 def test_members_that_must_exist_are_counted_until_the_memory_is_there() -> None:
     members, table = membership()
     members.connected(PEER, 0)
-    assert table.told("configure")[-1] == (3,)
+    assert table.called("configure")[-1] == (3,)
     members.expect(1, 0)
     members.count(0)
-    assert table.told("configure")[-1] == (2,)
+    assert table.called("configure")[-1] == (2,)
     members.count(DEAD_NS)
-    assert table.told("configure")[-1] == (1,)
+    assert table.called("configure")[-1] == (1,)
 
 
 def test_a_peer_is_forgotten_once(caplog: pytest.LogCaptureFixture) -> None:
@@ -70,9 +70,9 @@ def test_a_peer_is_not_silent_between_two_slow_rounds() -> None:
     members, table = membership(replace(CONFIG, gossip_interval=interval / 1e9))
     members.connected(PEER, 0)
     members.age(3 * interval - 1)
-    assert table.told("set_disconnected") == []
+    assert table.called("set_disconnected") == []
     members.age(3 * interval)
-    assert table.told("set_disconnected") == [(members.links["peer"].node,)]
+    assert table.called("set_disconnected") == [(members.links["peer"].node,)]
 
 
 def test_a_peer_with_slow_rounds_counts_again_after_it_was_forgotten() -> None:
@@ -100,7 +100,7 @@ def test_a_link_that_is_down_needs_no_room() -> None:
         table.table.origin(1, 1000 + i)
     members.age(ALIVE_NS)
     members.disconnected(members.links["peer"], ALIVE_NS)
-    assert table.told("configure")[-1] == (1 + len(CONFIG.peers),)
+    assert table.called("configure")[-1] == (1 + len(CONFIG.peers),)
     assert members.links["peer"].ending is None
 
 
@@ -114,8 +114,8 @@ def test_a_goodbye_takes_the_peer_from_the_known(caplog: pytest.LogCaptureFixtur
     for now in (2, 3):
         members.receive(link, frame(flags=wire.LEAVING | wire.JOINING), now)
     assert members.status(link, 1) == "left"
-    assert table.told("configure")[-1] == (1,)
-    assert table.told("forget") == [(link.node,)]
+    assert table.called("configure")[-1] == (1,)
+    assert table.called("forget") == [(link.node,)]
     assert members.directory.known == {}
     assert members.reachable() == []
     assert not link.log_kept
@@ -170,11 +170,11 @@ def test_the_fleet_is_this_node_and_all_peers_by_name_and_what_each_runs() -> No
 def test_members_are_advertised_within_the_bound_with_those_that_are_silent_here() -> None:
     members, _ = membership()
     peer, _third = linked(members, PEER, named("third", 3))
-    for told in (("told", "", 5, ""), ("me", "", 6, "")):
-        members.directory.learn(told, 0, "peer")
+    for member in (("seen by peer", "", 5, ""), ("me", "", 6, "")):
+        members.directory.learn(member, 0, "peer")
     peer.last_seen = 5 * SECOND
     rows = [("me", "eu", 7, "10.0.0.1:1"), *members.directory.known.values()]
-    expected = {"members": tuple(rows), "unseen": ("third", "told")}
+    expected = {"members": tuple(rows), "unseen": ("third", "seen by peer")}
     assert members.advertised(ME, 5 * SECOND) == expected
     members.prepare_updates(lambda: ME, 5 * SECOND)
     assert members.updates.due_for(peer, 5 * SECOND) == expected
@@ -192,10 +192,10 @@ def test_members_that_share_the_limits_are_those_not_gone_or_those_that_must_exi
     assert members.known() == 4
     members.count(DEAD_NS - 1)
     members.count(DEAD_NS)
-    assert table.told("configure")[-2:] == [(4,), (3,)]
+    assert table.called("configure")[-2:] == [(4,), (3,)]
     members.expect(9, 0)
     assert members.known() == 9
-    assert table.told("configure") == [(9,)]
+    assert table.called("configure") == [(9,)]
 
 
 def test_a_silent_peer_is_forgotten_and_at_last_its_link(caplog: pytest.LogCaptureFixture) -> None:
@@ -208,7 +208,7 @@ def test_a_silent_peer_is_forgotten_and_at_last_its_link(caplog: pytest.LogCaptu
     last.last_seen = 1
     members.age(after + 1)
     assert [link.forgotten for link in (kept, following, peer, last)] == [True, True, True, False]
-    assert table.told("forget") == [(link.node,) for link in (kept, following, peer)]
+    assert table.called("forget") == [(link.node,) for link in (kept, following, peer)]
     members.age(after + 2)
     said = "me: {} was silent for 100 s and is forgotten"
     assert caplog.messages == [said.format(name) for name in ("kept", "next", "peer", "last")]

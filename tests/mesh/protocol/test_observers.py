@@ -253,7 +253,7 @@ def test_wrong_frames_change_nothing() -> None:
     assert eu.node.observe(wire.encode(look), eu.table.now(), writes=False)
 
 
-def test_epochs_that_observers_tell_of_take_places_of_one_part() -> None:
+def test_epochs_that_observers_state_take_places_of_one_part() -> None:
     eu = mesh("eu")["eu"]
     owners = tuple(("far", 1_000 + number) for number in range(PLACES + 5))
     tables = wire.AnnouncedTables(1, owners, tuple(eu.table.all_definitions()))
@@ -264,7 +264,7 @@ def test_epochs_that_observers_tell_of_take_places_of_one_part() -> None:
     assert eu.node.bounded == {"an observer": {"epochs": 5}}
 
 
-def test_what_the_core_is_told_of_entries_of_an_observer() -> None:
+def test_what_the_core_is_given_of_entries_of_an_observer() -> None:
     """They come as from this node: nobody's rates are the observer's, and no epoch is opened."""
     members, table = lone_node.membership()
     core: Any = table
@@ -274,8 +274,8 @@ def test_what_the_core_is_told_of_entries_of_an_observer() -> None:
     tables = wire.AnnouncedTables(1, (), ())
     look = wire.Frame(epoch=1, to_epoch=0, seq=1, sent=0, tables=tables, payload=b"entries")
     observers.answer(wire.encode(look), lone_node.ME, 5, writes=True)
-    ((_, args, told),) = [call for call in table.calls if call[0] == "merge"]
+    ((_, args, given),) = [call for call in table.calls if call[0] == "merge"]
     assert args[0] == b"entries"
-    at = told.pop("at")
+    at = given.pop("at")
     assert at == table.now()
-    assert told == {"node": 0, "epoch": lone_node.ME.epoch, "newer": False, "reopen": False}
+    assert given == {"node": 0, "epoch": lone_node.ME.epoch, "newer": False, "reopen": False}

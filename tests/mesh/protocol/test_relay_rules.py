@@ -1,4 +1,4 @@
-"""What a node relays, tells and believes of ages, rule by rule; see test_relays.py for whole
+"""What a node relays, states and believes of ages, rule by rule; see test_relays.py for whole
 meshes."""
 
 from __future__ import annotations
@@ -49,23 +49,23 @@ class Node:
         self.relays.round_completed(link, NOW, NOW)
 
 
-def test_the_table_is_told_whose_rates_are_relayed_when_that_changes() -> None:
+def test_the_table_learns_whose_rates_are_relayed_when_that_changes() -> None:
     node = Node()
     third = node.third.node
     node.peer.unseen = ("stranger", "third")
-    node.table.told("relay")
+    node.table.called("relay")
     node.relays.step()
-    assert node.table.told("relay") == [(third, True)]
+    assert node.table.called("relay") == [(third, True)]
     node.relays.step()
-    assert node.table.told("relay") == []
+    assert node.table.called("relay") == []
     node.peer.connected = False
     node.relays.step()
-    assert node.table.told("relay") == [(third, False)]
+    assert node.table.called("relay") == [(third, False)]
     node.peer.connected = True
     node.relays.step()
-    node.table.told("relay")
+    node.table.called("relay")
     node.relay()  # of the next process that leads
-    assert node.table.told("relay") == [
+    assert node.table.called("relay") == [
         (number, False) for number in (0, *(link.node for link in node.links))
     ]
 
@@ -89,9 +89,9 @@ def test_what_came_lately_is_relayed_as_well_when_a_peer_does_not_see_its_sender
         node.members.receive(node.peer, frame(members=(), unseen=("third",)), NOW)
     node.relays.merged(node.third, entries, NOW - ago)
     node.relays.begin(["stranger", "third"], NOW)
-    assert node.table.told("touch") == ([(entries,)] if begins else [])
+    assert node.table.called("touch") == ([(entries,)] if begins else [])
     node.relays.begin(["third"], NOW)
-    assert node.table.told("touch") == []
+    assert node.table.called("touch") == []
 
 
 @pytest.mark.parametrize(
@@ -108,7 +108,7 @@ def test_an_age_is_stated_in_milliseconds_rounded_up_while_it_is_near(
     assert node.relays.ages(node.peer, NOW) == rows
 
 
-def test_only_who_is_connected_and_has_told_a_round_has_an_age_of_its_own() -> None:
+def test_only_who_is_connected_and_has_completed_a_round_has_an_age_of_its_own() -> None:
     node = Node()
     node.peer.unseen = ("third",)
     node.third.round_time = NOW
@@ -153,7 +153,7 @@ def test_more_ages_than_a_round_carries_take_turns() -> None:
     assert stated == [(epochs[first:] + epochs[:first])[: wire.MAX_AGES] for first in (0, 64, 62)]
 
 
-def test_processes_without_a_link_are_told_on_as_far_as_their_relay_does_not_state_them() -> None:
+def test_processes_without_a_link_are_passed_on_as_far_as_their_relay_does_not_state_them() -> None:
     node = Node()
     node.peer.unseen = ("third",)
     ages = {FAR: 1, 78: -1, 79: CAUGHT_UP * ALIVE_NS - 1, 80: CAUGHT_UP * ALIVE_NS, PEER.epoch: 0}
@@ -174,14 +174,14 @@ def test_an_age_is_believed_of_who_is_silent_here_and_makes_nobody_older() -> No
         link.connected = False
     node.round((12345, 0), (3, 20), (4, 30))  # nobody here knows the first
     assert (node.third.relayed_at, node.third.relay) == (NOW - 20 * MS, "peer")
-    told = [(node.third.node, NOW - 20 * MS), (node.fourth.node, NOW - 30 * MS)]
-    assert node.table.told("set_last_seen") == told
+    ages = [(node.third.node, NOW - 20 * MS), (node.fourth.node, NOW - 30 * MS)]
+    assert node.table.called("set_last_seen") == ages
     assert node.peer.round_ages == ()
     node.round((3, 20), (3, 21), of=node.fourth)
     assert (node.third.relayed_at, node.third.relay) == (NOW - 20 * MS, "peer")
     node.round((3, 19), of=node.fourth)
     assert (node.third.relayed_at, node.third.relay) == (NOW - 19 * MS, "fourth")
-    assert node.table.told("set_last_seen") == [(node.third.node, NOW - 19 * MS)]
+    assert node.table.called("set_last_seen") == [(node.third.node, NOW - 19 * MS)]
 
 
 def test_who_is_seen_speaks_for_itself_until_it_is_silent() -> None:
