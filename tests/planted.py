@@ -796,14 +796,14 @@ MUTATIONS = (
         "mesh",
         "        for link in gone[:-GONE]:\n",
         "        for link in gone[:0]:\n",
-        (*PYTEST, "tests/mesh/protocol/test_member_turnover.py", "-k", "die_for_ever"),
+        suite("mesh/protocol/test_membership", "last_ones_are_remembered"),
     ),
     Mutation(
         "the_silent_keep_their_place_whatever_comes",
         "mesh",
         "if not self.pruner.crowded:",
         "if True:",
-        (*PYTEST, "tests/mesh/protocol/test_member_turnover.py", "-k", "die_for_ever"),
+        suite("mesh/protocol/test_membership", "epochs_run_out"),
     ),
     Mutation(
         "newcomers_hold_up_pruning",
