@@ -9,6 +9,7 @@ COMPARED = "It is only asked whether two such counts are the same."
 ROUNDED = "It is rounded away."
 SIGNED = "Key and signature are set by `signed_with`."
 SMALL = "No jump is so small."
+CAUSE = "A cause is only compared with others."
 
 
 def changed(why: str, line: str, *changes: str) -> dict[str, str]:
@@ -91,11 +92,59 @@ EQUIVALENT: dict[str, dict[str, str]] = {
         "self._unexplained = max(0, self._unexplained - max(0, passed) // STEADY)",
         "self._unexplained = max(0, self._unexplained - max(1, passed) // STEADY)",
     ),
+    "mesh/protocol/entry_merger": changed(
+        FALSE,
+        "link.peer_tables.popitem(last=False)",
+        "link.peer_tables.popitem(last=None)",
+    )
+    | {
+        f'"{cause}", => {change},': CAUSE
+        for cause in ("own", "relayed")
+        for change in (None, f'"XX{cause}XX"', f'"{cause.upper()}"')
+    },
     "mesh/protocol/introductions": changed(
         "No such peer has introduced anything.",
         'most = max(self._held, key=lambda peer: self._held[peer], default="")',
         "most = max(self._held, key=lambda peer: self._held[peer], default=None)",
         'most = max(self._held, key=lambda peer: self._held[peer], default="XXXX")',
+    ),
+    "mesh/protocol/member_directory": changed(
+        UNREAD,
+        'if at > self.running_elsewhere.get(epoch, (NEVER, ""))[0]:',
+        'if at > self.running_elsewhere.get(epoch, (NEVER, "XXXX"))[0]:',
+    ),
+    "mesh/protocol/membership": changed(
+        FALSE,
+        "self.detector.disconnected(link, now, ended=False)",
+        "self.detector.disconnected(link, now, ended=None)",
+    )
+    | changed(FALSE, "link.connected = False", "link.connected = None")
+    | changed(FALSE, "link.log_kept = False", "link.log_kept = None")
+    | changed(
+        "It is nobody's here; only whether it is another one's is looked at.",
+        "self.introductions.claimed(link.node, epoch)",
+        "self.introductions.claimed(None, epoch)",
+    )
+    | changed(
+        "No two rows have the same name.",
+        "return sorted(rows, key=lambda row: row.name)",
+        "return sorted(rows, key=None)",
+        "return sorted(rows, )",
+    )
+    | changed(
+        ROUNDED,
+        "log.warning(text, self._name, link.info.name, silent / 1e9)",
+        "log.warning(text, self._name, link.info.name, silent / 1000000001.0)",
+    )
+    | changed(
+        ROUNDED,
+        "log.warning(text, self._name, link.info.name, (now - link.last_seen) / 1e9)",
+        "log.warning(text, self._name, link.info.name, (now - link.last_seen) / 1000000001.0)",
+    )
+    | changed(
+        "A nanosecond is shorter than any time that it is compared with.",
+        "unreached = 0 if link.reached is None else now - link.reached",
+        "unreached = 1 if link.reached is None else now - link.reached",
     ),
     "mesh/protocol/mismatches": {
         'return f"{p * 1_000_000_000 / q:.6g} tokens a second" => '

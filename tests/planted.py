@@ -723,7 +723,7 @@ MUTATIONS = (
         "mesh",
         "EndedConnection(now) if ended else None",
         "EndedConnection(now)",
-        (*PYTEST, "tests/mesh/protocol/test_membership.py", "-k", "gave_up_waiting"),
+        (*PYTEST, "tests/mesh/protocol/test_member_deaths.py", "-k", "gave_up_waiting"),
     ),
     Mutation(
         "a_call_without_an_answer_taken_for_a_refusal",
@@ -794,16 +794,16 @@ MUTATIONS = (
     Mutation(
         "gone_peers_are_never_dropped",
         "mesh",
-        "        for link in gone[: max(0, len(gone) - GONE)]:\n",
+        "        for link in gone[:-GONE]:\n",
         "        for link in gone[:0]:\n",
-        (*PYTEST, "tests/mesh/protocol/test_membership.py", "-k", "die_for_ever"),
+        suite("mesh/protocol/test_membership", "last_ones_are_remembered"),
     ),
     Mutation(
         "the_silent_keep_their_place_whatever_comes",
         "mesh",
         "if not self.pruner.crowded:",
         "if True:",
-        (*PYTEST, "tests/mesh/protocol/test_membership.py", "-k", "die_for_ever"),
+        suite("mesh/protocol/test_membership", "epochs_run_out"),
     ),
     Mutation(
         "newcomers_hold_up_pruning",
@@ -943,7 +943,7 @@ MUTATIONS = (
         "mesh",
         "            if any(may_see(link.advertised, link.unseen, name) for link in peers)\n",
         "",
-        (*PYTEST, "tests/mesh/protocol/test_membership.py", "-k", "died_before_a_joiner"),
+        (*PYTEST, "tests/mesh/protocol/test_member_deaths.py", "-k", "died_before_a_joiner"),
     ),
     Mutation(
         "columns_raised_by_anybody",
@@ -1658,7 +1658,7 @@ MUTATIONS = (
         "mesh",
         "advertised is None or (name in advertised and name not in unseen)",
         "advertised is None or name not in unseen",
-        (*PYTEST, "tests/mesh/protocol/test_membership.py", "-k", "has_not_seen"),
+        (*PYTEST, "tests/mesh/protocol/test_visibility.py", "-k", "has_not_seen"),
     ),
     Mutation(
         "who_hears_nothing_is_waited_for",

@@ -7,6 +7,6 @@ from tests.mutants import EQUIVALENT, ROOT, TESTS
 
 def test_each_module_and_its_tests_are_files() -> None:
     files = [f"crdtbucket/{module}.py" for module in TESTS]
-    files += [f"tests/{tests}.py" for tests in TESTS.values()]
+    files += [f"tests/{name}.py" for tests in TESTS.values() for name in tests.split()]
     assert [file for file in files if not (ROOT / file).is_file()] == []
     assert EQUIVALENT.keys() <= TESTS.keys()

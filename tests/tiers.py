@@ -67,7 +67,7 @@ SLOW = (
     "tests/limiter/test_calendar.py::test_callers_wait_for_the_next_period",
     "tests/mesh/engines/test_engine_chaos.py",
     "tests/mesh/engines/test_nats_engine.py::test_a_process_that_is_killed_is_noticed",
-    "tests/mesh/protocol/test_membership.py::test_processes_under_new_names_may_die_for_ever",
+    "tests/mesh/protocol/test_member_turnover.py::test_processes_under_new_names_may_die_for_ever",
     "tests/mesh/protocol/test_mesh_node.py::test_a_round_of_many_keys_takes_several_ticks",
     "tests/mesh/protocol/test_observers.py::test_observation_changes_no_decision",
     "tests/mesh/protocol/test_own_name.py::test_who_has_no_memory_refuses_for_as_long_as_peers_say_so",

@@ -97,10 +97,20 @@ class EntryMerger:
             memory=memory,
         )
         merged = merge(reopen=False)
-        self.count(merged, link.info.name, epoch, now)
+        self.count(merged, link.info.name, now)
         if merged.own_behind and self._own_epoch.believed(link.info.name, now):
+            full = merged.answers  # full no more where the first merge has counted a debt
             merged = merge()
-            self.count(merged, link.info.name, epoch, now)
+            merged = merged._replace(answers=full + merged.answers)
+            self.count(merged, link.info.name, now)
+            if merged.duplicate_epoch:
+                log.warning(
+                    "%s: a peer has larger counts of epoch %x than this process; it goes on under "
+                    "the new epoch %x",
+                    self._name,
+                    epoch,
+                    self._table.epoch,
+                )
         self._mismatches.stated(link.info.name, resolved, merged.mixed, now)
         return merged
 
@@ -113,7 +123,6 @@ class EntryMerger:
         resolved = self.tables_of(link, frame)
         if resolved is None:
             return
-        epoch = self._table.epoch
         merged = self._table.merge(
             frame.payload,
             resolved.definitions,
@@ -126,11 +135,11 @@ class EntryMerger:
             reopen=False,
             relays=self._visibility.relay_mask(),
         )
-        self.count(merged, link.info.name, epoch, now)
+        self.count(merged, link.info.name, now)
 
-    def count(self, merged: Merged, who: str, epoch: int, now: int) -> None:
+    def count(self, merged: Merged, who: str, now: int) -> None:
         """Counts what a merge has done with the entries of `who`, and warns of what was not
-        believed. `epoch`: the running one before the merge."""
+        believed."""
         for what in MERGE_COUNTERS:
             self.counters[what] += getattr(merged, what)
         for bound, times, text in (
@@ -160,12 +169,4 @@ class EntryMerger:
                 f"{merged.capped_columns} keys); the counts are kept, and charged as far as these "
                 "limits go. If this goes on, compare the configuration of both nodes: crdtbucket "
                 "config show",
-            )
-        if merged.duplicate_epoch:
-            log.warning(
-                "%s: a peer has larger counts of epoch %x than this process; it goes on under the "
-                "new epoch %x",
-                self._name,
-                epoch,
-                self._table.epoch,
             )

@@ -15,7 +15,7 @@ from crdtbucket.mesh.protocol import wire
 from crdtbucket.mesh.protocol.bounded_peers import BoundedPeers
 from crdtbucket.mesh.protocol.failure_detector import FailureDetector
 from crdtbucket.mesh.protocol.introductions import Introductions
-from crdtbucket.mesh.protocol.member_directory import ALIVE_NS, MemberDirectory
+from crdtbucket.mesh.protocol.member_directory import MemberDirectory
 from crdtbucket.mesh.protocol.member_updates import MemberUpdates
 from crdtbucket.mesh.protocol.peer_state import PeerState
 from crdtbucket.mesh.protocol.pruning import Pruner
@@ -87,7 +87,7 @@ class Membership:
         name, WireError when there is no room for another process; nothing has changed then."""
         link = self.links.get(peer.name)
         restarted = link is not None and link.info.epoch != peer.epoch
-        if link is not None and restarted and link.connected and now - link.last_seen < ALIVE_NS:
+        if link is not None and restarted and self.status(link, now) == "alive":
             raise NodeConflict(
                 f"two running processes are called {peer.name!r}: give each node its own name"
             )
@@ -95,16 +95,15 @@ class Membership:
         self.introductions.claimed(node, peer.epoch)
         self._table.origin(node, peer.epoch)
         was = link is not None and link.connected
+        in_log = link is not None and link.log_kept and not restarted  # all that the peer lacks
         if link is None:
             link = self.links[peer.name] = PeerState(peer, node, now)
-            link.start_sync(self._table.version)
         elif restarted:
             link.restarted(peer)
-            link.start_sync(self._table.version)
         else:
             link.renumber()
-            if not link.log_kept:
-                link.start_sync(self._table.version)
+        if not in_log:
+            link.start_sync(self._table.version)
         link.connected_again(peer, now, now + self._first_digest_ns)
         self.detector.connected(peer, now, was=was)
         self.pruner.returned(peer.epoch)
@@ -263,12 +262,11 @@ class Membership:
     def _make_room(self, now: int) -> None:
         """Of peers that are gone the last ones are remembered. When the epochs run out, the peer
         that has been silent for longest is forgotten, if nobody sees it."""
-        if len(self.links) > GONE:
-            gone = [one for one in self.links.values() if one.left or one.forgotten]
-            gone = [one for one in gone if not one.connected]
-            gone.sort(key=lambda link: link.last_seen)
-            for link in gone[: max(0, len(gone) - GONE)]:
-                del self.links[link.info.name]
+        gone = [one for one in self.links.values() if one.left or one.forgotten]
+        gone = [one for one in gone if not one.connected]
+        gone.sort(key=lambda link: link.last_seen)
+        for link in gone[:-GONE]:
+            del self.links[link.info.name]
         if not self.pruner.crowded:
             return
         silent = [

@@ -44,10 +44,9 @@ class Observers:
         if frame.payload_kind == wire.ENTRIES and not writes:
             raise WireError("entries of one who may only look")
         if frame.payload_kind == wire.ENTRIES:
-            epoch = self._table.epoch
             admits = self._members.introductions.by(OBSERVERS)
             merged = _merge(self._table, self._roster, frame, admits)
-            self._merger.count(merged, "an observer", epoch, now)
+            self._merger.count(merged, OBSERVERS, now)
             result = merged.merged, merged.refused_columns, merged.dropped
             values: dict[str, Any] = {"merge_result": result}
         else:

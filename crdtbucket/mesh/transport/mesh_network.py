@@ -40,8 +40,6 @@ SILENT_S = 15.0
 STUCK_S = 5.0
 BAD_FRAMES = 3
 WATCH_S = 0.5
-# A link of another process with the same name counts as alive when it was seen this recently.
-ALIVE_S = 1.0
 
 
 class MeshNetwork:
@@ -207,9 +205,9 @@ class MeshNetwork:
             raise HandshakeError(Reason.DUPLICATE, "it is linked already", peer)
         if old is None and len(self.links) >= self.max_peers:
             raise HandshakeError(Reason.BUSY, f"there are {self.max_peers} peers already", peer)
-        if old is not None and (verdict is LinkVerdict.REPLACE or old.silent_for() > ALIVE_S):
+        if old is not None and verdict is LinkVerdict.REPLACE:
             self._drop(old)
-        # Where the old link lives, the node decides which of two processes it believes.
+        # Of two processes the node decides which it believes.
         self._names.introduce(peer)
         if old is not None:
             self._tasks.spawn(old.close(Reason.DUPLICATE, "another connection took its place"))

@@ -10,8 +10,12 @@ import pytest
 from crdtbucket.errors import WireError
 from crdtbucket.mesh.protocol import entries, wire
 from crdtbucket.mesh.protocol.entries import Entry
+from crdtbucket.mesh.protocol.entry_merger import EntryMerger
+from crdtbucket.mesh.protocol.introductions import PLACES
+from crdtbucket.mesh.protocol.observers import SLICE, Observers
 from crdtbucket.spec.bucket_spec import BucketSpec
 from crdtbucket.testing import SimulatedMesh, SimulatedNode
+from tests.mesh.protocol import lone_node
 
 LAST = 2**64 - 1
 SPEC = BucketSpec("api", 1000, 10)
@@ -63,7 +67,8 @@ def test_all_indebted_keys_are_shown_range_by_range() -> None:
         assert answer.items is not None
         found = read(answer)
         assert all(first <= hi <= answer.items[1] for _, hi in found)
-        assert answer.items[0] == first
+        following = eu.table.digest(first, LAST, SLICE, True)[3]
+        assert answer.items == (first, following - 1 if following else LAST)
         seen |= found
         first, answers = answer.items[1] + 1, answers + 1
     assert seen.keys() == {eu.bucket("api").hash(f"k{number}") for number in range(5_000)}
@@ -93,6 +98,7 @@ def test_what_does_not_fit_into_a_frame_comes_with_the_next(
     covered = [place for place in hashes if place[1] <= answer.items[1]]
     assert 0 < len(covered) < 500
     assert list(read(answer)) == covered
+    assert answer.items == (0, hashes[len(covered)][1] - 1)
 
 
 def test_busy_keys_are_shown_and_full_ones_only_by_their_hash() -> None:
@@ -104,15 +110,20 @@ def test_busy_keys_are_shown_and_full_ones_only_by_their_hash() -> None:
     simulated.advance(0.2)
     assert read(ask_range(eu)).keys() == {eu.bucket("api").hash("busy")}
     payload = b"".join(half.to_bytes(8, "little") for half in place)
-    full = read(ask(eu, payload_kind=wire.WANT, payload=payload))[place]
+    answer = ask(eu, payload_kind=wire.WANT, payload=payload, items=(1, 2))
+    full = read(answer)[place]
     assert (full.debt_ns, full.columns[0][2]) == (0, 1)
+    assert answer.items == (0, LAST)
 
 
-def test_answers_name_the_members_and_the_marks() -> None:
+def test_answers_name_the_members_the_configuration_and_the_tombstones() -> None:
     simulated = mesh("eu", "us")
     simulated.advance(1)
     eu = simulated["eu"]
+    assert ask_range(eu).config is None
+    eu.node.members.updates.advertise((1, 2, 3), None)
     answer = ask_range(eu)
+    assert answer.config == (1, 2, 3)
     assert answer.members is not None
     assert {name for name, *_ in answer.members} == {"eu", "us"}
     assert answer.tombstones is None
@@ -148,7 +159,7 @@ def test_nothing_is_believed_of_a_peer_that_is_connected() -> None:
     assert eu.peek("api", "k").remaining == 900
 
 
-def test_more_than_the_limit_allows_is_refused_and_said() -> None:
+def test_more_than_the_limit_allows_is_refused_and_said(caplog: pytest.LogCaptureFixture) -> None:
     simulated = mesh("eu", "us")
     simulated["us"].take("api", "k", 10)
     simulated.advance(1)
@@ -160,13 +171,17 @@ def test_more_than_the_limit_allows_is_refused_and_said() -> None:
     most = 2 * SPEC.capacity + 4 * SPEC.capacity + 1.25 * SPEC.rate_per_second * (2 + 5)
     assert 10 < taken < most, "the plausible part is counted"
     assert refunded == 0
+    tell(simulated["eu"], "k", SPEC.emission[0] * 900, us=10**6)
+    (said,) = caplog.messages
+    assert said.startswith("eu: an observer relays counts of other nodes that no limit known here")
 
 
-def test_own_counts_that_are_told_smaller_change_nothing() -> None:
+@pytest.mark.parametrize(("told", "merged"), [(50, 1), (500, 0)])
+def test_own_counts_that_are_told_otherwise_change_nothing(told: int, merged: int) -> None:
     eu = mesh("eu")["eu"]
     eu.take("api", "k", 100)
     epoch = eu.table.epoch
-    assert tell(eu, "k", 1, eu=50).merge_result == (1, 0, 0)
+    assert tell(eu, "k", 1, eu=told).merge_result == (merged, 0, 0)
     assert eu.table.epoch == epoch
     assert eu.columns("api", "k") == {"eu": (100, 0)}
 
@@ -222,16 +237,45 @@ def test_wrong_frames_change_nothing() -> None:
     eu = mesh("eu")["eu"]
     eu.take("api", "k", 5)
     before = observable(eu)
-    good = wire.Frame(epoch=1, to_epoch=0, seq=1, sent=0)
-    for wrong in (
-        b"",
-        wire.encode(dataclasses.replace(good, payload=b"x")),  # no tables
-        wire.encode(
-            dataclasses.replace(
-                good, payload=b"x" * 30, tables_version=1, tables=wire.AnnouncedTables(1, (), ())
-            )
-        ),
+    good = wire.Frame(epoch=1, to_epoch=0, seq=1, sent=0, payload=b"x" * 30)
+    tables = wire.AnnouncedTables(1, (), ())
+    no_tables = "an observer's entries come with their tables"
+    for wrong, writes, text in (
+        (b"", True, "frame"),
+        (wire.encode(good), True, no_tables),
+        (wire.encode(dataclasses.replace(good, tables=tables)), True, "malformed entries"),
+        (wire.encode(good), False, "entries of one who may only look"),
     ):
-        with pytest.raises(WireError):
-            eu.node.observe(wrong, eu.table.now())
+        with pytest.raises(WireError, match=f"^{text}"):
+            eu.node.observe(wrong, eu.table.now(), writes=writes)
     assert observable(eu) == before
+    look = dataclasses.replace(good, payload=b"", payload_kind=wire.WANT)
+    assert eu.node.observe(wire.encode(look), eu.table.now(), writes=False)
+
+
+def test_epochs_that_observers_state_take_places_of_one_part() -> None:
+    eu = mesh("eu")["eu"]
+    owners = tuple(("far", 1_000 + number) for number in range(PLACES + 5))
+    tables = wire.AnnouncedTables(1, owners, tuple(eu.table.all_definitions()))
+    entry = Entry(*eu.bucket("api").hash("k"), 0, 1, ((0, 1, 5, 0),))
+    ask(eu, payload=entries.write(entry), tables_version=1, tables=tables)
+    assert len(eu.table.origins()) == 1 + PLACES
+    eu.node.members.introductions.step((), 0)
+    assert eu.node.bounded == {"an observer": {"epochs": 5}}
+
+
+def test_what_the_core_is_given_of_entries_of_an_observer() -> None:
+    """They come as from this node: nobody's rates are the observer's, and no epoch is opened."""
+    members, table = lone_node.membership()
+    core: Any = table
+    roster = members._roster
+    observers = Observers(core, roster, members, EntryMerger(core, roster, members, "me"))
+    table.merges = [lone_node.NOTHING]
+    tables = wire.AnnouncedTables(1, (), ())
+    look = wire.Frame(epoch=1, to_epoch=0, seq=1, sent=0, tables=tables, payload=b"entries")
+    observers.answer(wire.encode(look), lone_node.ME, 5, writes=True)
+    ((_, args, given),) = [call for call in table.calls if call[0] == "merge"]
+    assert args[0] == b"entries"
+    at = given.pop("at")
+    assert at == table.now()
+    assert given == {"node": 0, "epoch": lone_node.ME.epoch, "newer": False, "reopen": False}

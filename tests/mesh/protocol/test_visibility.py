@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
 from crdtbucket._core import Table
 from crdtbucket.mesh.node_info import NodeInfo
 from crdtbucket.mesh.protocol import wire
+from crdtbucket.mesh.protocol.member_directory import ALIVE_NS
+from crdtbucket.mesh.protocol.membership import Membership
 from crdtbucket.mesh.protocol.peer_state import PeerState
 from crdtbucket.mesh.protocol.roster import MAX_NODES, Roster
 from crdtbucket.mesh.protocol.visibility import Visibility
+from tests.mesh.protocol.lone_node import ME, PEER, frame, membership
 
 
 class Node:
@@ -91,3 +95,42 @@ def test_whom_some_connected_peer_does_not_see_is_relayed() -> None:
     node.links["d"].connected = False
     node.roster.drop_strangers("abc")
     assert node.relayed == ""
+
+
+def relayed(members: Membership, name: str) -> bool:
+    """Whether a connected peer says that it does not see this member."""
+    return any(link.connected and name in link.unseen for link in members.links.values())
+
+
+def test_unseen_members_are_told_and_relayed_for() -> None:
+    members, _ = membership()
+    members.connected(PEER, 0)
+    link = members.links["peer"]
+    members.receive(link, frame(members=(("third", "", 3, ""),), unseen=("fourth",)), 0)
+    assert members.advertised(ME, 0)["unseen"] == ("third",)
+    assert relayed(members, "fourth")
+    assert not relayed(members, "third")
+    members.receive(link, frame(unseen=("fifth",)), 1)
+    assert (relayed(members, "fourth"), relayed(members, "fifth")) == (False, True)
+    members.receive(link, frame(), 2)  # says nothing of it
+    assert relayed(members, "fifth")
+    members.disconnected(link, 3)
+    assert not relayed(members, "fifth")
+    members.connected(PEER, 4)
+    assert relayed(members, "fifth")
+    members.connected(replace(PEER, epoch=10), 4 + ALIVE_NS)
+    assert not relayed(members, "fifth")  # another process, which has said nothing yet
+
+
+def test_what_a_peer_has_not_seen_is_relayed_to_it() -> None:
+    members, _ = membership()
+    members.connected(PEER, 0)
+    number = members._roster.node("third")
+    link = members.links["peer"]
+    assert not members.visibility.relay_mask()[number]  # nothing told yet
+    members.receive(link, frame(members=(("me", "", 4, ""), ("peer", "", 5, "")), unseen=()), 0)
+    assert members.visibility.relay_mask()[number]
+    assert not members.visibility.relay_mask()[link.node]
+    members.receive(link, frame(members=(("third", "", 3, ""),), unseen=()), 1)
+    assert not members.visibility.relay_mask()[number]
+    assert members.visibility.relay_mask()[members._roster.node("fourth")]

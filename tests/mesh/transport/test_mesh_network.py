@@ -312,7 +312,12 @@ async def test_a_name_that_is_used_is_logged_once(caplog: pytest.LogCaptureFixtu
     assert len(lines) == 2  # of each process
 
 
-async def test_a_second_process_with_a_peers_name_does_not_push_it_out() -> None:
+@pytest.mark.parametrize("silent_s", [0.0, 5.0])
+async def test_a_second_process_with_a_peers_name_does_not_push_it_out(
+    silent_s: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is for the node to say for how long a peer may be silent between two rounds."""
+    monkeypatch.setattr(Link, "silent_for", lambda link: silent_s)
     a, first = RecordingNode("a"), RecordingNode("b", epoch=1)
     async with pair(a, first) as (mesh_a, _):
         second = RecordingNode("b", epoch=2)

@@ -1,0 +1,73 @@
+"""A node `me` without a network: its members, and a table that records its calls."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from crdtbucket._core import BucketCore, Merged, Table
+from crdtbucket.mesh.mesh_config import MeshConfig
+from crdtbucket.mesh.node_info import NodeInfo
+from crdtbucket.mesh.protocol import wire
+from crdtbucket.mesh.protocol.membership import Membership
+from crdtbucket.mesh.protocol.peer_state import PeerState
+from crdtbucket.mesh.protocol.roster import Roster
+from crdtbucket.spec.bucket_spec import BucketSpec
+
+SECOND = 1_000_000_000
+CONFIG = MeshConfig(peers=["127.0.0.1:1", "127.0.0.1:2"], forget_after=100.0)
+ME = NodeInfo("me", "eu", 7, "10.0.0.1:1", 0)
+PEER = NodeInfo("peer", "us", 9, "10.0.0.2:1", 0)
+NOTHING = Merged(0, 0, 0, 0, 0, 0, 0, False, 0, 0, 0, 0, (), (), ())  # type: ignore[arg-type]
+"""What a merge returns that has found nothing."""
+
+
+class RecordingTable:
+    """A table that records all calls, those of its properties left out."""
+
+    def __init__(self) -> None:
+        self.table = Table(max_keys=64, hash_key=bytes(16), virtual=True, epoch=ME.epoch)
+        self.bucket = BucketCore(self.table, BucketSpec("b", 100, 100))
+        self.calls: list[tuple[str, tuple[Any, ...], dict[str, Any]]] = []
+        self.merges: list[Merged] = []
+        """What the next merges return, instead of merging; after that they merge."""
+
+    def __getattr__(self, name: str) -> Any:
+        found = getattr(self.table, name)
+        if not callable(found):
+            return found
+
+        def recorded(*args: Any, **values: Any) -> Any:
+            self.calls.append((name, args, values))
+            stubbed = name == "merge" and self.merges
+            return self.merges.pop(0) if stubbed else found(*args, **values)
+
+        return recorded
+
+    def called(self, name: str) -> list[tuple[Any, ...]]:
+        """The arguments, first to last, of all calls of this method so far; they are forgotten."""
+        found = [(*args, *values.values()) for method, args, values in self.calls if method == name]
+        self.calls = [call for call in self.calls if call[0] != name]
+        return found
+
+
+def membership(config: MeshConfig = CONFIG) -> tuple[Membership, RecordingTable]:
+    """The members of `me`, which has met nobody."""
+    table: Any = RecordingTable()
+    return Membership(table, config, Roster(table, "me"), "me", 0), table
+
+
+def linked(members: Membership, *infos: NodeInfo) -> list[PeerState]:
+    """Links to these peers are made at the time 0."""
+    for info in infos:
+        members.connected(info, 0)
+    return [members.links[info.name] for info in infos]
+
+
+def named(name: str, epoch: int, address: str = "") -> NodeInfo:
+    """A process that has just started, of no region."""
+    return NodeInfo(name, "", epoch, address, 0)
+
+
+def frame(**values: Any) -> wire.Frame:
+    """A frame of `PEER`."""
+    return wire.Frame(**{"epoch": PEER.epoch, "to_epoch": ME.epoch, "seq": 1, "sent": 0, **values})

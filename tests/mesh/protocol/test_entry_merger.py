@@ -1,0 +1,297 @@
+"""What the core is given of a peer's entries, and what a node counts and logs of the result."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import pytest
+
+from crdtbucket._core import Merged
+from crdtbucket.mesh.protocol import wire
+from crdtbucket.mesh.protocol.entries import Entry, write
+from crdtbucket.mesh.protocol.entry_merger import REMEMBERED_TABLES, EntryMerger
+from crdtbucket.mesh.protocol.introductions import PLACES
+from crdtbucket.mesh.protocol.mismatches import LASTS_NS
+from crdtbucket.mesh.protocol.peer_state import PeerState
+from tests.mesh.protocol.lone_node import (
+    ME,
+    NOTHING,
+    PEER,
+    SECOND,
+    frame,
+    linked,
+    membership,
+    named,
+)
+
+NOW = 100 * SECOND
+
+
+class Node:
+    """A node `me` with links to `peer` and `third`. The core merges nothing: it returns what a test
+    wants, and the arguments are looked at."""
+
+    def __init__(self) -> None:
+        self.members, self.table = membership()
+        self.link, self.third = linked(self.members, PEER, named("third", 3))
+        roster = self.members._roster
+        self.merger = EntryMerger(self.table, roster, self.members, "me")  # type: ignore[arg-type]
+        self.stranger = roster.node("stranger")
+
+    def tables(self, version: int, *owners: tuple[str, int]) -> wire.AnnouncedTables:
+        return wire.AnnouncedTables(version, owners, tuple(self.table.all_definitions()))
+
+    def merge(
+        self, *results: Merged, now: int = NOW, memory: bool = False, **values: Any
+    ) -> Merged:
+        self.table.merges += results or (NOTHING,)
+        values = {"tables_version": 1, "tables": self.tables(1, ("peer", 9)), **values}
+        new = frame(payload=b"entries", **values)
+        resolved = self.merger.tables_of(self.link, new)
+        assert resolved is not None
+        return self.merger.merge(self.link, new, resolved, now, memory=memory)
+
+    def merge_late(self, result: Merged, **values: Any) -> None:
+        self.table.merges.append(result)
+        self.merger.merge_late(self.link, frame(**{"payload": b"late", **values}), NOW)
+
+
+def read(node: Node, link: PeerState, version: int, brought: int | None = None) -> int | None:
+    """The version of the tables by which a frame of this peer is read; it may bring tables."""
+    tables = None if brought is None else node.tables(brought, ("peer", 9))
+    found = node.merger.tables_of(link, frame(tables_version=version, tables=tables))
+    return None if found is None else found.tables.version
+
+
+def test_a_frame_is_read_by_the_tables_that_it_names_and_the_newest_few_are_remembered() -> None:
+    node = Node()
+    assert read(node, node.link, 1) is None
+    for version in range(1, REMEMBERED_TABLES + 1):
+        assert read(node, node.link, version, brought=version) == version
+    assert read(node, node.link, 1) == 1
+    assert read(node, node.link, 1, brought=9) is None  # which takes the place of the first
+    assert [read(node, node.link, version) for version in (2, 3, 4, 9)] == [2, 3, 4, 9]
+    assert read(node, node.third, 9) is None  # its tables are its own
+
+
+def test_tables_are_read_again_when_numbers_here_have_changed() -> None:
+    node = Node()
+    new = frame(tables_version=1, tables=node.tables(1, ("peer", 9), ("far", 50)))
+    before = node.merger.tables_of(node.link, new)
+    assert before is not None
+    assert [bool(origin) for origin in before.origins] == [True, True]
+    assert node.merger.tables_of(node.link, frame(tables_version=1)) is before
+    node.table.add_tombstone(50)
+    node.table.release(50)
+    again = node.merger.tables_of(node.link, frame(tables_version=1))
+    assert again is not None
+    assert again is not before
+    assert again.tables == before.tables
+    assert node.merger.tables_of(node.link, frame(tables_version=1)) is again
+
+
+def test_epochs_that_a_peer_tells_of_take_places_of_its_own_part() -> None:
+    node = Node()
+    many = tuple((f"n{i}", 1000 + i) for i in range(PLACES))
+    node.merger.tables_of(node.link, frame(tables=node.tables(1, *many)))
+    node.members.introductions.step((), NOW)
+    assert node.members.bounded.counts() == {"peer": {"epochs": PLACES // 2}}
+
+
+def test_what_the_core_is_given_of_a_frame() -> None:
+    """In the words of `Table.merge`: whose entries they are, how old, and who relays for whom."""
+    node = Node()
+    node.link.age, node.link.received.highest = 30, 4
+    node.members.receive(node.link, frame(members=(), unseen=("third",)), NOW)
+    cases: tuple[tuple[dict[str, Any], bool, dict[str, Any]], ...] = (
+        ({"seq": 5}, False, {"newer": True}),
+        ({"seq": 4, "epoch": 10}, False, {"epoch": 10}),
+        ({"seq": 4, "flags": wire.JOINING}, False, {"joining": True}),
+        ({"seq": 4, "flags": wire.LEAVING}, False, {}),
+        ({"seq": 4}, True, {"memory": True}),
+    )
+    for values, memory, differs in cases:
+        node.table.calls.clear()
+        assert node.merge(**values, memory=memory) is NOTHING
+        ((_, args, given),) = [call for call in node.table.calls if call[0] == "merge"]
+        payload, definitions, origins = args
+        assert (payload, [row[1] for row in definitions]) == (b"entries", [1])
+        assert [*origins] == [node.table.origin(node.link.node, 9)]
+        relays = given.pop("relays")
+        assert (relays[node.third.node], relays[node.link.node]) == (1, 0)
+        assert (
+            given
+            == {
+                "node": node.link.node,
+                "epoch": 9,
+                "at": NOW - 30,
+                "newer": False,
+                "joining": False,
+                "memory": False,
+                "reopen": False,
+            }
+            | differs
+        )
+
+
+def test_a_late_frame_is_merged_as_one_that_is_late_that_brings_nothing_new() -> None:
+    node = Node()
+    node.link.age = 30
+    node.members.receive(node.link, frame(members=(), unseen=("third",)), NOW)
+    node.merge_late(NOTHING, tables_version=1)  # its tables have not come
+    node.merge_late(NOTHING, tables_version=1, tables=node.tables(1), payload=b"")
+    node.merge_late(NOTHING, tables_version=1, tables=node.tables(1), payload_kind=wire.WANT)
+    assert node.table.called("merge") == []
+    tables = node.tables(1, ("peer", 9))
+    counted = NOTHING._replace(merged=3, lowered=2)
+    node.table.merges.clear()
+    node.merge_late(counted, seq=2**40, epoch=10, tables_version=1, tables=tables)
+    ((_, args, given),) = [call for call in node.table.calls if call[0] == "merge"]
+    payload, definitions, origins = args
+    assert (payload, [row[1] for row in definitions]) == (b"late", [1])
+    assert [*origins] == [node.table.origin(node.link.node, 9)]
+    relays = given.pop("relays")
+    assert (relays[node.third.node], relays[node.link.node]) == (1, 0)
+    assert given == {
+        "node": node.link.node,
+        "epoch": 10,
+        "at": NOW,
+        "newer": False,
+        "late": True,
+        "reopen": False,
+    }
+    assert node.merger.counters["merged"] == 3
+    assert node.members.bounded.counts() == {"peer": {"debt": 2}}
+
+
+@pytest.mark.parametrize("late", [False, True])
+def test_what_a_merge_has_done_is_counted(late: bool) -> None:
+    node = Node()
+    merged = NOTHING._replace(
+        merged=1,
+        ignored=2,
+        unknown_bucket=3,
+        refused_columns=4,
+        capped_columns=5,
+        dropped=6,
+        gained=7,
+        lowered=8,
+        crowded=9,
+        ahead=10,
+    )
+    read(node, node.link, 1, brought=1)
+    merge_one: Callable[[Merged], object] = (
+        partial(node.merge_late, tables_version=1) if late else node.merge
+    )
+    for _ in range(2):
+        merge_one(merged)
+    expected = {
+        "frames": 0,
+        "duplicates": 0,
+        "stale": 0,
+        "merged": 2,
+        "ignored": 4,
+        "unknown_bucket": 6,
+        "refused_columns": 8,
+        "capped_columns": 10,
+        "dropped": 12,
+        "gained": 14,
+    }
+    assert node.merger.counters == expected
+    bounds = {"debt": 16, "entries": 18, "generations": 20}
+    assert node.members.bounded.counts() == {"peer": bounds}
+
+
+BOUNDS = {
+    "lowered": "me: peer states debts that are far lower than what is owed here",
+    "crowded": "me: peer states takes from more keys than its part of this full table",
+    "ahead": "me: peer states counts under a generation that their node cannot have reached",
+    "refused_columns": (
+        "me: peer relays counts of other nodes that no limit known here allows (on 2 keys); the "
+        "part that is plausible is counted. If this goes on, look for a node with a larger limit "
+        "for these buckets, or for one that is no node of this mesh and has its secret"
+    ),
+    "capped_columns": (
+        "me: peer took more than any limit known here allows (on 2 keys); the counts are kept, and "
+        "charged as far as these limits go. If this goes on, compare the configuration of both "
+        "nodes: crdtbucket config show"
+    ),
+}
+
+
+@pytest.mark.parametrize(("field", "text"), BOUNDS.items())
+def test_what_is_not_believed_is_logged_once_a_peer(
+    field: str, text: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    node = Node()
+    times: dict[str, Any] = {field: 2}
+    beyond = NOTHING._replace(**times)
+    node.merge(beyond)
+    node.merge(beyond, now=NOW + 599 * SECOND)
+    (line,) = caplog.messages
+    assert line.startswith(text)
+    node.merge(beyond, now=NOW + 600 * SECOND)
+    assert caplog.messages[1].startswith(text)
+    assert caplog.messages[1].endswith(" (2 more since the last such line)")
+
+
+def test_both_warnings_of_columns_may_be_logged_of_each_peer(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    node = Node()
+    said = [BOUNDS["refused_columns"], BOUNDS["capped_columns"]]
+    for link in (node.link, node.third):
+        node.link = link
+        node.merge(NOTHING._replace(refused_columns=2, capped_columns=2))
+    assert caplog.messages == said + [line.replace("peer", "third") for line in said]
+
+
+def test_larger_counts_of_the_running_epoch_are_merged_when_a_second_peer_agrees(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """What is full here and was stated beside them is answered all the same."""
+    node = Node()
+    bucket, tables = node.table.bucket, node.tables(1, ("me", ME.epoch), ("third", 3))
+    bucket.take("full", 1)
+    node.table.set_time(node.table.now() + SECOND)
+    bucket.take("k", 5)
+    entry = write(Entry(*bucket.hash("k"), 0, 1, ((0, 2, 50, 0),)))
+    full = write(Entry(*bucket.hash("full"), 0, SECOND, ((1, 1, 50, 0),)))
+    results = []
+    for link, payload in ((node.link, entry), (node.third, entry + full)):
+        new = frame(epoch=link.info.epoch, tables_version=1, tables=tables, payload=payload)
+        resolved = node.merger.tables_of(link, new)
+        assert resolved is not None
+        results.append(node.merger.merge(link, new, resolved, NOW, memory=False))
+    assert [(one.merged, one.duplicate_epoch) for one in results] == [(0, False), (2, True)]
+    assert [*results[1].answers] == [node.table.find(*bucket.hash("full"))]
+    assert node.members.bounded.counts() == {"peer": {"own_epoch": 1}}
+    assert node.table.epoch != ME.epoch
+    text = "a peer has larger counts of epoch 7 than this process; it goes on under the new epoch"
+    assert caplog.messages[1:] == [f"me: {text} {node.table.epoch:x}"]
+
+
+def test_nothing_new_is_logged_where_no_epoch_could_be_opened(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    node = Node()
+    node.third.connected = False
+    behind = NOTHING._replace(lowered=1, own_behind=1)
+    assert node.merge(behind, behind._replace(own_behind=0)).own_behind == 0
+    assert len(node.table.called("merge")) == 2
+    assert node.members.bounded.counts() == {"peer": {"debt": 2}}
+    assert len(caplog.messages) == 1
+
+
+def test_a_bucket_that_is_defined_otherwise_is_said_after_a_while(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    node = Node()
+    mixed = NOTHING._replace(mixed=(0,))
+    node.merge(mixed)
+    node.merge(mixed, now=NOW + LASTS_NS)
+    assert [
+        line.startswith("me: bucket 'b' is defined otherwise on peer") for line in caplog.messages
+    ] == [True]
