@@ -2314,8 +2314,8 @@ MUTATIONS = (
     Mutation(
         "bursts_beyond_the_capacity_are_owed",
         "core",
-        "smaller(larger(1.0, offered), (double)d->capacity)",
-        "larger(1.0, offered + 0.0 * (double)d->capacity)",
+        "smaller(larger(1.0, offered), larger((double)guaranteed_cost(d), while_asked))",
+        "larger(1.0, offered + 0.0 * while_asked)",
         suite("mesh/test_guaranteed_share", "beyond_a_full_bucket"),
     ),
     Mutation(

@@ -169,6 +169,19 @@ def test_calls_beyond_a_full_bucket_are_behind_nothing(
             mesh.advance(every / 2)
 
 
+def test_idle_time_earns_a_small_burst_at_most() -> None:
+    """The others may use what refills in that time."""
+    spec = BucketSpec("b", 100, 10, max_debt=200)
+    mesh = SimulatedMesh("AB", [spec], latency=0.01, gossip_interval=1.0, seed=1)
+    for burst in range(1, 6):
+        for _ in range(80):
+            mesh["A"].take_burst("b", "k", 30, 1)
+            mesh.advance(1.0)
+        mesh["B"].take_burst("b", "k", 300, 1)
+        passed = mesh["B"].bucket("b").counters()["guaranteed"]
+        assert passed <= burst * spec.capacity // 20
+
+
 def test_a_debt_that_came_after_two_peers_agreed_is_not_lowered() -> None:
     """What an honest peer stated before the charge says nothing of it."""
     alone = Alone(3)

@@ -69,6 +69,8 @@ class Service:
         if what == "reload":
             self.within = False
         now = self.mesh.now_ns
+        if what == "return" and not any(node.up for node in self.mesh.nodes.values()):
+            self.true = IdealBucket(self.plan.main, 2**53)  # nobody remembers what was taken
         if what in ("come", "return"):
             self._started[args[0]] = now
             self._missing.pop(args[0], None)
@@ -202,7 +204,7 @@ class Service:
             return
         if self.view.mistaken >= 0:
             return  # a share is kept for nobody who was given up, and all of it is owed afterwards
-        few = 3 + self.calls // 100
+        few = 3 + max(self.calls // 100, len(self.mesh.nodes) - 2)
         if self.offered <= 0.7 * self.rate * seconds and self.denied > self.denied_by_one + few:
             self.view.broken(
                 "as one",

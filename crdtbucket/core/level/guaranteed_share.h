@@ -71,18 +71,29 @@ GLANCES static inline int64_t guaranteed_cost(const definition_t *d)
     return d->capacity > GUARANTEED_PART ? d->capacity / GUARANTEED_PART : 1;
 }
 
-/* Tokens that this node has got less than its share, `since` the last averaging. For the time in
- * which it was idle it is behind by no more than it asked for then, or by a token, and by no more
- * than a full bucket would have given: who asks for more at once is denied by its own takes. It
+/* Tokens that this node has got less than its share, `since` the last averaging; `asked`: ns since
+ * the round before this one, in which its calls came. For the time in which it was idle it is
+ * behind by no more than it asked for then, or by a token, and by no more than a small burst: the
+ * others may have used that time, and who asks for more at once is denied by its own takes. It
  * makes good no more than a small burst. */
 GLANCES static inline double behind_tokens(const cold_t *cold, const definition_t *d, double rate,
-                                           double offered, double admitted, int64_t since)
+                                           double offered, double admitted, int64_t since,
+                                           int64_t asked)
 {
-    /* A little more, for what rounding took. */
-    double most = (1.0 + ROUNDED) * smaller(larger(1.0, offered), (double)d->capacity),
+    double while_asked = smaller(rate * (double)asked / 1e9, (double)d->capacity),
+           /* A little more, for what rounding took. */
+        most = (1.0 + ROUNDED)
+               * smaller(larger(1.0, offered), larger((double)guaranteed_cost(d), while_asked)),
            granted = granted_rate(cold, rate) * (double)since / 1e9,
            behind = (double)cold->behind + smaller(most, granted) - admitted;
     return larger(0.0, smaller(behind, explained(d, rate) + (double)guaranteed_cost(d)));
+}
+
+/* ns in which the calls since the last averaging came: a key that is asked for is averaged in every
+ * round. */
+GLANCES static inline int64_t asked_ns(const table_t *t, const cold_t *cold, int64_t now)
+{
+    return now - (t->h->averaged_ns > cold->rated_ns ? t->h->averaged_ns : cold->rated_ns);
 }
 
 /* Whether the key has a column of another node. */
@@ -113,7 +124,8 @@ GLANCES static inline lack_t guarantee_lack(const table_t *t, uint32_t e, const 
         return (lack_t){INFINITY, 0, 0};
     double rate = own_guarantee(t, cold, d, rated), admitted = (double)admitted_since(hot),
            offered = admitted + (double)LOAD(hot->denied) + (double)n,
-           behind = behind_tokens(cold, d, rate, offered, admitted, now - cold->rated_ns),
+           behind = behind_tokens(cold, d, rate, offered, admitted, now - cold->rated_ns,
+                                  asked_ns(t, cold, now)),
            lacks = explained(d, rate) + (double)n - behind;
     int64_t twice = is_owed(cold) ? cold->owed * owed_part_ns(d) - (now - cold->rated_ns) : 0;
     return (lack_t){lacks, rate, twice > 0 ? twice : 0};

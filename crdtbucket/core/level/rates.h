@@ -54,7 +54,7 @@ static void average(table_t *t, uint32_t e, int64_t now, weights_t *round)
     double admitted = (double)(net - LOAD(hot->averaged_net));
     double offered = admitted + (double)__atomic_exchange_n(&hot->denied, 0, __ATOMIC_RELAXED);
     double rate = own_guarantee(t, cold, d, p.rated),
-           behind = behind_tokens(cold, d, rate, offered, admitted, since);
+           behind = behind_tokens(cold, d, rate, offered, admitted, since, asked_ns(t, cold, now));
     cold->owed = owed_after(cold, d, rate, behind, now);
     cold->behind = (float)behind;
     STORE(hot->averaged_net, net);
