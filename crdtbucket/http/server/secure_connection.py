@@ -53,6 +53,10 @@ class SecureConnection(ClientConnection):
         else:
             self._early += data  # the handshake is over, and `_secure` has not had its turn yet
 
+    def eof_received(self) -> bool:
+        """The client sends nothing more; TLS ends for both sides at once."""
+        return False
+
     def refuse(self) -> None:
         """Closes it; with a 503 where the client can read it."""
         if self._securing is None:
