@@ -266,6 +266,8 @@ class ClientConnection(web.RequestHandler):
         message: str | None = None,
     ) -> web.StreamResponse:
         """What is no HTTP, or has too large a head, is a stranger's mistake: no traceback."""
+        if isinstance(exc, ConnectionError):
+            raise exc  # the client is gone: there is nobody to answer, and no bug
         if status < 500:
             self._connections.refused["malformed"] += 1
         if request.writer.output_size > 0:

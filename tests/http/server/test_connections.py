@@ -298,6 +298,21 @@ async def test_a_client_that_waits_for_a_word_is_told_to_go_on() -> None:
 # -- the end of a client, and of the server
 
 
+async def test_a_client_that_is_gone_in_the_middle_of_its_body_is_no_bug(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async with serving() as client:
+        _, writer = await client.connect()
+        writer.write(WHOLE[:-1])
+        connections = client.server.api.connections
+        await eventually(lambda: any(one.busy for one in connections.open))
+        writer.transport.abort()
+        await eventually(lambda: not connections.open)
+        await eventually(lambda: not client.server.api.metrics.open_requests)
+        await client.get("/healthz")
+        assert not caplog.records
+
+
 async def test_a_client_that_sends_nothing_more_gets_its_answers() -> None:
     async with serving(idle_deadline=600, request_deadline=600) as client:
         reader, writer = await client.connect()
