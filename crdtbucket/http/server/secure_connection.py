@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import ssl
+from typing import cast
 
 from aiohttp import web
 
@@ -43,17 +44,16 @@ class SecureConnection(ClientConnection):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """A client has connected; HTTP begins after the handshake."""
         pipe = self.accepted(transport)
-        # Its first step runs before the first read.
         self._securing = asyncio.get_running_loop().create_task(self._secure(pipe))
 
     def data_received(self, data: bytes) -> None:
-        """Decrypted bytes."""
+        """Decrypted bytes; before `_secure` has had its turn what was sent for the handshake."""
         if self._securing is None:
             super().data_received(data)
         else:
-            self._early += data  # the handshake is over, and `_secure` has not had its turn yet
+            self._early += data
 
-    def eof_received(self) -> bool:
+    def eof_received(self) -> bool:  # type: ignore[override]  # as of its base
         """The client sends nothing more; TLS ends for both sides at once."""
         return False
 
@@ -72,10 +72,16 @@ class SecureConnection(ClientConnection):
 
     async def _secure(self, pipe: asyncio.Transport) -> None:
         context, secured = self._certificate.now(), None
+        pipe.pause_reading()
+        greeting, self._early = self._early, b""  # uvloop reads before it runs this task
+        loop = asyncio.get_running_loop()
+        handshake = loop.create_task(loop.start_tls(pipe, self, context, server_side=True))
         try:
-            secured = await asyncio.get_running_loop().start_tls(
-                pipe, self, context, server_side=True
-            )
+            if greeting:
+                await asyncio.sleep(0)  # TLS takes the transport over,
+                await asyncio.sleep(0)  # and begins
+                _hand_over(greeting, pipe)
+            secured = await handshake
         except OSError as error:  # TLS' own errors are some, too
             LOG.debug("no TLS with %s: %s", self.remote_address or "this host", error)
         self._securing = None
@@ -87,3 +93,13 @@ class SecureConnection(ClientConnection):
         if self._early:
             early, self._early = self._early, b""
             super().data_received(early)
+
+
+def _hand_over(greeting: bytes, pipe: asyncio.Transport) -> None:
+    """Gives TLS what was read before it began, as the transport would."""
+    tls = cast("asyncio.BufferedProtocol", pipe.get_protocol())  # uvloop's is no subclass
+    while greeting and not pipe.is_closing():
+        place = memoryview(tls.get_buffer(len(greeting)))
+        part, greeting = greeting[: len(place)], greeting[len(place) :]
+        place[: len(part)] = part
+        tls.buffer_updated(len(part))
