@@ -5,10 +5,10 @@ from __future__ import annotations
 import asyncio
 import logging
 import ssl
-from typing import cast
 
 from aiohttp import web
 
+from crdtbucket.base.accepted_tls import secured_by_tls
 from crdtbucket.base.loaded_files import LoadedFiles, load_key_pair
 from crdtbucket.errors import CrdtbucketError
 from crdtbucket.http.server.connections import ClientConnection, Connections
@@ -72,16 +72,9 @@ class SecureConnection(ClientConnection):
 
     async def _secure(self, pipe: asyncio.Transport) -> None:
         context, secured = self._certificate.now(), None
-        pipe.pause_reading()
-        greeting, self._early = self._early, b""  # uvloop reads before it runs this task
-        loop = asyncio.get_running_loop()
-        handshake = loop.create_task(loop.start_tls(pipe, self, context, server_side=True))
+        early, self._early = self._early, b""
         try:
-            if greeting:
-                await asyncio.sleep(0)  # TLS takes the transport over,
-                await asyncio.sleep(0)  # and begins
-                _hand_over(greeting, pipe)
-            secured = await handshake
+            secured = await secured_by_tls(pipe, self, context, early)
         except OSError as error:  # TLS' own errors are some, too
             LOG.debug("no TLS with %s: %s", self.remote_address or "this host", error)
         self._securing = None
@@ -93,13 +86,3 @@ class SecureConnection(ClientConnection):
         if self._early:
             early, self._early = self._early, b""
             super().data_received(early)
-
-
-def _hand_over(greeting: bytes, pipe: asyncio.Transport) -> None:
-    """Gives TLS what was read before it began, as the transport would."""
-    tls = cast("asyncio.BufferedProtocol", pipe.get_protocol())  # uvloop's is no subclass
-    while greeting and not pipe.is_closing():
-        place = memoryview(tls.get_buffer(len(greeting)))
-        part, greeting = greeting[: len(place)], greeting[len(place) :]
-        place[: len(part)] = part
-        tls.buffer_updated(len(part))
