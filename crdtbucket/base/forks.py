@@ -29,7 +29,7 @@ def after_fork(owner: Owner, turn: Turn, deed: Callable[[Owner], object]) -> Non
 
     The last deed that is given for an owner counts; it must not refer to the owner by itself. One
     that raises keeps no other from its turn; Python reports what it raised. (The core counts forks
-    by itself, and looks at their number when a reservation is used: it needs no turn.)
+    by itself, and looks at their number when a decision is refunded: it needs no turn.)
     """
     _deeds[turn][owner] = deed
 

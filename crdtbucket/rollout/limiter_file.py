@@ -13,7 +13,7 @@ from crdtbucket.mesh.mesh_config import MeshConfig
 from crdtbucket.mesh.state_dir import StateDir
 from crdtbucket.rollout.in_force import runnable
 from crdtbucket.rollout.rollout_store import HostRollout, begun
-from crdtbucket.rollout.staged import Position
+from crdtbucket.rollout.staged import Position, Status
 from crdtbucket.rollout.watching import content_of
 from crdtbucket.shared.table_path import path_for
 from crdtbucket.spec.mode import Mode
@@ -39,8 +39,8 @@ class LimiterFile:
     config: Config
     first: Config
     """The version to begin with: the one before, while the file's own is being rolled out."""
-    position: Position | None
-    """How far that roll-out is; None where there is none."""
+    known: tuple[Config, Position] | None
+    """The version before, and how far that roll-out is; None where there is none."""
     node: str | None
     mesh: MeshConfig | None
     shared: str | os.PathLike[str] | None
@@ -63,13 +63,12 @@ class LimiterFile:
         node = config.node if node is None else node
         mesh = mesh or config.mesh
         shared = config.shared if shared is None else shared
-        first, position = config, None
+        first, known = config, None
         if config.rollout is not None:
             known = begun(config, *rollout_places(node, mesh, shared))
-            first, position = known or (config, None)
-        return cls(
-            os.path.abspath(path), content, config, first, position, node, mesh, shared, watch
-        )
+        if known is not None and known[1].status is not Status.DONE:
+            first = known[0]
+        return cls(os.path.abspath(path), content, config, first, known, node, mesh, shared, watch)
 
     def settings(
         self,

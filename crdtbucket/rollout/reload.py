@@ -47,8 +47,9 @@ class Reload:
             self._watch = FileWatch(file.path, self.change_to_file, taken=file.content)
         in_force.begin(file.first)
         rolling.counted()
-        if file.position is not None:
-            rolling.begin(file.first, file.config, file.position)
+        if file.known is not None:
+            before, position = file.known
+            rolling.begin(before, file.config, position)
         rolling.advertise()
 
     def change(self, config: Config) -> None:

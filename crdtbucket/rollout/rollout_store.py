@@ -12,7 +12,7 @@ from crdtbucket._core import Table
 from crdtbucket.errors import MeshError, SharedTableError
 from crdtbucket.mesh.state_dir import StateDir
 from crdtbucket.rollout.kept_version import kept, position_in, recalled
-from crdtbucket.rollout.staged import Position, Status
+from crdtbucket.rollout.staged import Position
 from crdtbucket.shared.shared_file import SharedFile
 
 if TYPE_CHECKING:
@@ -103,7 +103,7 @@ class RolloutStore:
         Shows it to the others, and returns theirs."""
         if position != self._saved and (self._table.leading or not self._table.shared):
             self._saved = position
-            self._write(None if position.status is Status.DONE else kept(before, position))
+            self._write(kept(before, position))
         if self._host is None:
             return None
         return self._host.exchange(position, lambda: kept(before, position))
@@ -126,14 +126,13 @@ def begun(
     target: Config, host: HostRollout | None, state_dir: StateDir | None
 ) -> tuple[Config, Position] | None:
     """The version before `target` and how far that is, in other processes of the host or in an
-    earlier epoch of this node; None when it is over, or was never begun. Raises `MeshError`."""
+    earlier epoch of this node; None when it was never begun. Raises `MeshError`."""
     found = [None if host is None else host.begun(target)]
     data = None if state_dir is None else state_dir.rollout.load()
     if data is not None:
         found.append(recalled(data, target))
     known = [one for one in found if one is not None]
-    furthest = max(known, key=lambda one: one[1], default=None)
-    return None if furthest is None or furthest[1].status is Status.DONE else furthest
+    return max(known, key=lambda one: one[1], default=None)
 
 
 def _read(fd: int) -> bytes:

@@ -35,9 +35,9 @@ class AskedOverrides:
     def __init__(self, ask: Ask, ttl: str | int | float | timedelta = "60s") -> None:
         """`ttl`: for how long an answer is remembered, above 0 up to a day, such as "60s" or
         seconds. Raises `InvalidSpec`."""
-        # An object may be called, too, and then it is its method that tells.
-        called = ask if inspect.isroutine(ask) else getattr(ask, "__call__", None)  # noqa: B004
-        if not callable(ask) or inspect.iscoroutinefunction(called):
+        # An object may be called, too, and then it is its method that tells, but for a `partial`.
+        either = ask, getattr(ask, "__call__", None)  # noqa: B004
+        if not callable(ask) or any(map(inspect.iscoroutinefunction, either)):
             fix = "pass a plain function of a key that does not wait: def limit_of(key): ..."
             raise InvalidSpec(f"what is asked for overrides is {ask!r}", fix, "overrides")
         ttl_ns = check_duration("ttl", ttl, 1, LONGEST_NS, "above 0 and at most a day")

@@ -124,7 +124,7 @@ class Store:
     ) -> Coroutine[Any, Any, Decision]:
         """Asks the store; from any event loop."""
         if asyncio.get_running_loop() is not self._loop:
-            return run_on(self._loop, self._acquire(bucket, key, cost), self._give_back)
+            return self._on_own_loop(self._acquire(bucket, key, cost), self._give_back)
         endpoint = self._places.of(bucket, key)
         if endpoint is None:
             return self._acquire(bucket, key, cost)
@@ -135,7 +135,7 @@ class Store:
         work = self._acquire_many(asked)
         if asyncio.get_running_loop() is self._loop:
             return await work
-        return await run_on(self._loop, work, lambda decisions: self._give_back(*decisions))
+        return await self._on_own_loop(work, lambda decisions: self._give_back(*decisions))
 
     async def _acquire_many(self, asked: Sequence[Asked]) -> list[Decision]:
         begun: list[tuple[Endpoint, asyncio.Future[Decision | None]]] = []
@@ -185,6 +185,13 @@ class Store:
             if decision is not None:
                 return decision
         return self.block_on(self._acquire(bucket, key, cost), self._give_back)
+
+    async def _on_own_loop(self, work: Coroutine[Any, Any, T], unwanted: Callable[[T], None]) -> T:
+        refusal = self.ledger.table.refusal
+        if refusal is not None:
+            work.close()
+            raise refusal  # as in `block_on`
+        return await run_on(self._loop, work, unwanted)
 
     def block_on(self, work: Coroutine[Any, Any, T], unwanted: Callable[[T], None]) -> T:
         """What `work` returns on the store's own loop; blocks the calling thread, another one."""

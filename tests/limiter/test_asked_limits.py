@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import threading
+from functools import partial
 from typing import Any
 
 import pytest
@@ -271,6 +272,7 @@ async def _later(_: str) -> None: ...
     ("make", "said"),
     [
         (lambda: AskedOverrides(_later), "a plain function"),  # type: ignore[arg-type]
+        (lambda: AskedOverrides(partial(_later)), "a plain function"),  # type: ignore[arg-type]
         (lambda: AskedOverrides("gold"), "a plain function"),  # type: ignore[arg-type]
         (lambda: AskedOverrides(str.upper, ttl=0), "above 0 and at most a day"),
         (lambda: AskedOverrides(str.upper, ttl="2d"), "above 0 and at most a day"),

@@ -547,15 +547,15 @@ def test_order_and_balance_hold_whatever_callers_do(
 
 
 def test_a_forked_child_has_no_callers_that_wait() -> None:
-    """Theirs is a loop of the parent, which the child would wake for each refund."""
+    """Theirs is a loop of the parent, which the child would wake whenever tokens come back."""
 
     async def main(crowd: Crowd) -> None:
-        taken = crowd.bucket.take(KEY, 10)
+        assert crowd.bucket.take(KEY, 10)
         await crowd.call("a", 5)
         assert len(crowd.bucket.waiters) == 1
         look = in_child(
             lambda: len(crowd.bucket.waiters),
-            lambda: crowd.bucket.refund(taken),
+            lambda: crowd.bucket.reset(KEY),
             lambda: crowd.bucket.take(KEY, 10).allowed,
         )
         assert look == ["0", "10", "True"]

@@ -14,6 +14,7 @@ from unittest.mock import Mock
 import pytest
 
 from crdtbucket import Limiter
+from crdtbucket.rollout.limiter_file import LimiterFile
 from crdtbucket.rollout.rollout_store import ROLLOUT_SUFFIX, HostRollout
 from crdtbucket.rollout.staged import Position, Status
 from tests.strong.redis_server import free_port
@@ -142,9 +143,24 @@ def test_all_processes_that_start_again_go_on(host: Host) -> None:
         assert under_new(again) == staged
         again.rollout.advance()
         again.rollout.advance()
-    with host.worker() as last:
-        assert under_new(last) == set(KEYS)
-        assert last.rollout.state is None
+        with host.worker() as last:
+            assert status(last) == (3, "done")
+            assert under_new(last) == set(KEYS)
+            again.rollout.rollback()
+            until(lambda: status(last)[1] == "rolled back", "the one before is known here")
+            assert under_new(last) == under_new(again) == set()
+
+
+def test_a_process_that_starts_after_the_end_does_not_define_the_old_version(host: Host) -> None:
+    """It would hold for a moment in the other processes, too."""
+    with host.worker() as one:
+        host.write(2, NEW, STAGES)
+        one.reload()
+        for _ in range(3):
+            one.rollout.advance()
+        file = LimiterFile.read(host.file, node=None, mesh=None, shared=host.table, watch=False)
+        assert file.known is not None
+        assert (file.known[0].version, file.first.version) == (1, 2)
 
 
 def test_denials_in_any_process_halt_it(host: Host) -> None:

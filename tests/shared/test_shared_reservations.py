@@ -1,4 +1,4 @@
-"""A reservation belongs to the process that entered it, also where a child shares the table."""
+"""A reservation and a decision belong to their process, also where a child shares the table."""
 
 from __future__ import annotations
 
@@ -46,3 +46,23 @@ def test_a_child_gives_nothing_back_and_charges_nothing(tmp_path: Path, shared: 
             assert left(limiter) == (250, 70)
             one.commit(20)
         assert left(limiter) == (480, 100)
+
+
+@pytest.mark.parametrize("shared", [True, False])
+def test_a_refund_in_a_child_gives_nothing_back(tmp_path: Path, shared: bool) -> None:
+    with Limiter(SPECS, shared=tmp_path / "table" if shared else None) as limiter:
+        llm = limiter.bucket("llm")
+        llm.take(KEY, 500)  # without it a full bucket would hide what comes back twice
+        one = llm.take(KEY, 200)
+        both = limiter.take_all([("llm", KEY, 50), ("web", KEY, 30)])
+        told = in_child(
+            lambda: llm.refund(one, 150),
+            lambda: llm.refund(one),
+            lambda: limiter.refund_all(both),
+            lambda: left(limiter),
+            lambda: llm.refund(llm.take(KEY, 250)),
+        )
+        assert told == ["0", "0", "0", "(250, 70)", "250"]
+        assert left(limiter) == (250, 70)
+        assert llm.refund(one, 150) + llm.refund(one) + limiter.refund_all(both) == 280
+        assert left(limiter) == (500, 100)

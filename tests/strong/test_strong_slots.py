@@ -263,10 +263,12 @@ def test_a_forked_child_is_refused_and_its_parents_slots_stay(server: Server) ->
                 bucket.slot(KEY).__enter__,
                 bucket.slot(KEY, timeout=None).__enter__,
                 lambda: rules.acquire_sync(request),
+                lambda: asyncio.run(bucket.slot(KEY).__aenter__()),
+                lambda: asyncio.run(bucket.slot(KEY, timeout=None).__aenter__()),
             )
             assert [told.partition(": this process was forked")[0] for told in refused] == [
                 "LimiterNotOpen"
-            ] * 3
+            ] * 5
             assert in_child(slot.release, lambda: slot.__exit__(None)) == ["False", "None"]
             assert recorded(server, one) == bucket.open_slots == 1
             assert slot.release()

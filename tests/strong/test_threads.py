@@ -21,6 +21,7 @@ from crdtbucket.strong.endpoint import Endpoint
 from crdtbucket.strong.redis.blocking_connection import BlockingConnection
 from crdtbucket.strong.strong_bucket import StrongBucket
 from tests.certificates import Authority
+from tests.forks import in_child
 from tests.strong.redis.test_redis_connection import tls_server
 from tests.strong.redis_server import Server
 from tests.strong.test_strong_bucket import EAGER, PATIENT, records
@@ -338,6 +339,20 @@ def test_a_forked_child_is_told_what_to_do(server: Server) -> None:
                 os.kill(child, signal.SIGKILL)
         assert status == [0]
         assert bucket.acquire_sync("k").remaining == 1_999
+
+
+def test_a_forked_child_is_told_on_its_own_event_loop_too(server: Server) -> None:
+    with limiter(server.url) as one:
+        bucket = one.bucket("b")
+        warm(bucket)
+        told = in_child(
+            lambda: asyncio.run(bucket.acquire("k")),
+            lambda: asyncio.run(bucket.acquire_many(["k", "l"])),
+            lambda: bucket.wait_sync("k", timeout=60),
+        )
+        assert [answer.partition(": this process was forked")[0] for answer in told] == [
+            "LimiterNotOpen"
+        ] * 3
 
 
 def test_over_a_unix_socket(server: Server) -> None:

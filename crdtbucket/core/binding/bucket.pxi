@@ -91,8 +91,8 @@ cdef class BucketCore(_Replica):
 
     def refund(self, Decision decision not None, object tokens=None):
         """Gives back `tokens` (default: all that is left) of an allowed decision of this bucket. Returns the tokens that came
-        back: 0 when the bucket has been full or forgiven since (they were back already), the key or epoch is gone, or it is
-        shadowed.
+        back: 0 when the bucket has been full or forgiven since (they were back already), the key or epoch is gone, it is
+        shadowed, or this process was forked since: the one that took them gives them back.
         Raises InvalidCost when more would come back than was taken."""
         cdef int64_t left = decision.cost - decision.given_back
         if decision._bucket is not self and not (self.others and decision._bucket in self.others):
@@ -110,7 +110,7 @@ cdef class BucketCore(_Replica):
         if n > left:
             raise InvalidCost(f"refund of {n} tokens, but only {left} of the {decision.cost} taken are left to give back")
         decision.given_back += n
-        if decision.shadowed or not n:
+        if decision.shadowed or decision.forks != _forks or not n:
             return 0
         self.locate(decision._key, &lo, &hi)
         n = self.give_back(lo, hi, decision.generation, decision.origin, decision.full_count, n)

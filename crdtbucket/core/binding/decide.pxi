@@ -148,6 +148,7 @@ cdef class _Decider:
         decision.full_count = o.full_count
         decision.generation = o.generation
         decision.origin = o.origin
+        decision.forks = _forks
         decision.slot = slot
         return decision
 

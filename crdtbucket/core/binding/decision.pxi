@@ -1,5 +1,17 @@
 # One answer.
 
+cdef uint16_t _forks = 0
+"""Those between the first process and this one."""
+
+
+def _forked():
+    """This is the child of a fork: what was decided and what is held is its parent's."""
+    global _forks
+    _forks += 1
+
+
+os.register_at_fork(after_in_child=_forked)
+
 
 @cython.final
 @cython.no_gc
@@ -21,7 +33,7 @@ cdef class Decision:
     """Out of a pickle: (name of the bucket, key, limit, remaining)."""
     cdef int64_t debt_ns, rest, wait_ns, given_back
     cdef uint32_t full_count, generation, slot
-    cdef uint16_t origin
+    cdef uint16_t origin, forks
     cdef readonly object mode
 
     def __init__(self):

@@ -6,16 +6,6 @@ cdef object _RETURNED = ReservationState.RETURNED
 cdef object _COMMITTED = ReservationState.COMMITTED
 cdef int64_t _NS = 1_000_000_000
 cdef int64_t _LONGEST_TTL = 1 << 62
-cdef int64_t _forks = 0
-
-
-def _forked():
-    """This is the child of a fork: the reservations that are held are its parent's."""
-    global _forks
-    _forks += 1
-
-
-os.register_at_fork(after_in_child=_forked)
 
 
 cdef int64_t ttl_ns(object ttl) except -1:
@@ -61,8 +51,6 @@ cdef class Reservation:
     cdef readonly object key, estimate, state, actual
     cdef readonly Decision decision
     cdef readonly int64_t ttl_ns, deadline_ns
-    cdef int64_t forks
-    """Those before it was entered."""
     cdef Py_ssize_t first
     """Its first place among those of an `AllReservation`."""
     cdef Py_ssize_t place
@@ -115,7 +103,7 @@ cdef class ReservationBook:
 
     cdef readonly BucketCore bucket
     cdef object tokens
-    cdef int64_t forks
+    cdef uint16_t forks
     """Those before `due` was begun."""
     cdef readonly int64_t expired, late_commits
     cdef list due
@@ -123,8 +111,7 @@ cdef class ReservationBook:
 
     def __init__(self, BucketCore bucket not None):
         self.bucket = bucket
-        self.forks = -1
-        self.leave_to_the_parent()
+        self.forks, self.due, self.tokens = _forks, [], 0
 
     @property
     def held(self):
@@ -153,7 +140,6 @@ cdef class ReservationBook:
         cdef int64_t now = clock_ns(self.bucket.t)
         self.give_back_due(now)
         one.state = _HELD
-        one.forks = _forks
         one.deadline_ns = now + one.ttl_ns
         self.tokens += decision.cost
         self.due.append(one)
@@ -162,9 +148,9 @@ cdef class ReservationBook:
 
     cdef int leave(self, Reservation one) except -1:
         """The block ends: an estimate that was not committed goes back."""
-        if one.state is not _COMMITTED and one.forks == _forks:
+        if one.state is not _COMMITTED:
             self.give_back_due(clock_ns(self.bucket.t))
-            if one.state is _HELD:
+            if one.state is _HELD and one.decision.forks == _forks:
                 self.give_back(one)
         return 0
 
@@ -178,7 +164,7 @@ cdef class ReservationBook:
             if one.actual != actual:
                 raise ReservationError(f"committed with {one.actual} tokens already, not with {actual}")
             return 0
-        if one.forks != _forks:
+        if one.decision.forks != _forks:
             raise ReservationError("entered before this process was forked: commit it in the process that entered it")
         late = one.state is _RETURNED
         if not late:

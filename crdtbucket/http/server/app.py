@@ -76,6 +76,7 @@ class Api:
         loop, most = asyncio.get_running_loop(), self.settings.max_body
 
         def request(message, payload, protocol, writer, task):  # type: ignore[no-untyped-def]
+            protocol.takes_up(payload)
             return web.BaseRequest(
                 message, payload, protocol, writer, task, loop, client_max_size=most
             )

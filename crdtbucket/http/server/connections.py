@@ -14,7 +14,7 @@ from collections import Counter
 from ipaddress import ip_address
 from typing import cast
 
-from aiohttp import web
+from aiohttp import EMPTY_PAYLOAD, StreamReader, web
 
 from crdtbucket.base.clock import NS_PER_SECOND, now_ns
 from crdtbucket.base.deadline import within
@@ -26,6 +26,9 @@ SWEEPS = 10
 """A deadline is kept to a tenth of the shortest one."""
 MAX_SURPLUS = 64
 """Surplus connections at once; for a further one the oldest of them is refused."""
+LAST_REQUESTS_S = 0.1
+"""So long after the begin of the end a client may send a request on a connection that was idle: it
+could not know. Closed at once, it would not know either whether that was counted."""
 SURPLUS_S = 1.0
 """So long may a surplus connection take to send the head of its request."""
 _FULL_BODY = (
@@ -59,16 +62,17 @@ class Connections:
         self._sweep(asyncio.get_running_loop())
 
     async def drain(self) -> None:
-        """Ends idle connections at once, each other one with its answer; waits for all of them,
-        within the deadline. (aiohttp's own shutdown drops bodies that are still on their way.)"""
+        """Ends idle connections within a moment, each other one with its answer; waits for all of
+        them, within the deadline. (aiohttp's own shutdown drops bodies that are on their way.)"""
         self.draining = True
         self._empty.clear()  # it has been set whenever the last connection has ended
+        deadline = self.settings.drain_deadline
+        first = min(deadline, LAST_REQUESTS_S)
+        await self._emptied(first)
         for connection in list(self.open):
-            if not connection.busy:
+            if connection.idle:
                 connection.force_close()
-        with contextlib.suppress(asyncio.TimeoutError):
-            if self.open:
-                await within(self.settings.drain_deadline, self._empty.wait())
+        await self._emptied(deadline - first)
 
     def joined(self, connection: ClientConnection) -> None:
         """A client has connected: it gets a place, or is surplus."""
@@ -115,6 +119,11 @@ class Connections:
         if self._timer is not None:
             self._timer.cancel()
 
+    async def _emptied(self, seconds: float) -> None:
+        with contextlib.suppress(asyncio.TimeoutError):
+            if self.open:
+                await within(seconds, self._empty.wait())
+
     def _refuse(self, connection: ClientConnection) -> None:
         self._surplus.pop(connection, None)
         self.refused["full"] += 1
@@ -137,7 +146,9 @@ class ClientConnection(web.RequestHandler):
     """One connection of a client."""
 
     __slots__ = (
+        "_body",
         "_connections",
+        "_ended",
         "_pipe",
         "busy",
         "deadline_ns",
@@ -158,6 +169,10 @@ class ClientConnection(web.RequestHandler):
         self._pipe: asyncio.Transport | None = None
         self.deadline_ns = 0
         self.busy = False
+        self._body: StreamReader = EMPTY_PAYLOAD
+        """That of the request which is being answered."""
+        self._ended = False
+        """Whether the client sends nothing more."""
         self.placed = False
         """Whether it has a place among those that are served."""
         self.remote_address: str | None = None
@@ -191,6 +206,20 @@ class ClientConnection(web.RequestHandler):
         self._connections.left(self)
         super().connection_lost(exc)
 
+    def eof_received(self) -> bool:  # type: ignore[override]  # aiohttp's closes it always
+        """The client sends nothing more. Returns whether it may still wait for answers."""
+        self._ended = True
+        request = self._current_request
+        if request is not None and request.writer.output_size > 0:
+            return False  # a long answer would go on for a client that is gone
+        body = self._messages[-1][1] if self._messages else self._body
+        return not self.idle and body.is_eof()
+
+    @property
+    def idle(self) -> bool:
+        """Whether nothing that has come waits for its answer."""
+        return not (self.busy or self._messages)
+
     def abort(self) -> None:
         """Closes it without another word."""
         if self._pipe is not None:
@@ -202,9 +231,13 @@ class ClientConnection(web.RequestHandler):
             self._pipe.write(FULL)
         self.force_close()
 
+    def takes_up(self, body: StreamReader) -> None:
+        """A request is about to be answered, of whose body a part may be on its way."""
+        self.busy = True
+        self._body = body
+
     def request_begins(self) -> bool:
         """A head is complete. False when the connection is surplus still."""
-        self.busy = True
         self.deadline_ns = now_ns() + self._connections.request_ns
         return self._connections.place_for(self)
 
@@ -216,7 +249,8 @@ class ClientConnection(web.RequestHandler):
         self, request: web.BaseRequest, resp: web.StreamResponse, start_time: float | None
     ) -> tuple[web.StreamResponse, bool]:
         """Sends the answer."""
-        if self._connections.draining or not self.placed:
+        last = self._ended and not self._messages
+        if last or self._connections.draining or not self.placed:
             resp.force_close()
         try:
             return await super().finish_response(request, resp, start_time)
@@ -232,6 +266,8 @@ class ClientConnection(web.RequestHandler):
         message: str | None = None,
     ) -> web.StreamResponse:
         """What is no HTTP, or has too large a head, is a stranger's mistake: no traceback."""
+        if isinstance(exc, ConnectionError):
+            raise exc  # the client is gone: there is nobody to answer, and no bug
         if status < 500:
             self._connections.refused["malformed"] += 1
         if request.writer.output_size > 0:

@@ -8,6 +8,7 @@ import ssl
 
 from aiohttp import web
 
+from crdtbucket.base.accepted_tls import secured_by_tls
 from crdtbucket.base.loaded_files import LoadedFiles, load_key_pair
 from crdtbucket.errors import CrdtbucketError
 from crdtbucket.http.server.connections import ClientConnection, Connections
@@ -43,15 +44,18 @@ class SecureConnection(ClientConnection):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """A client has connected; HTTP begins after the handshake."""
         pipe = self.accepted(transport)
-        # Its first step runs before the first read.
         self._securing = asyncio.get_running_loop().create_task(self._secure(pipe))
 
     def data_received(self, data: bytes) -> None:
-        """Decrypted bytes."""
+        """Decrypted bytes; before `_secure` has had its turn what was sent for the handshake."""
         if self._securing is None:
             super().data_received(data)
         else:
-            self._early += data  # the handshake is over, and `_secure` has not had its turn yet
+            self._early += data
+
+    def eof_received(self) -> bool:  # type: ignore[override]  # as of its base
+        """The client sends nothing more; TLS ends for both sides at once."""
+        return False
 
     def refuse(self) -> None:
         """Closes it; with a 503 where the client can read it."""
@@ -68,10 +72,9 @@ class SecureConnection(ClientConnection):
 
     async def _secure(self, pipe: asyncio.Transport) -> None:
         context, secured = self._certificate.now(), None
+        early, self._early = self._early, b""
         try:
-            secured = await asyncio.get_running_loop().start_tls(
-                pipe, self, context, server_side=True
-            )
+            secured = await secured_by_tls(pipe, self, context, early)
         except OSError as error:  # TLS' own errors are some, too
             LOG.debug("no TLS with %s: %s", self.remote_address or "this host", error)
         self._securing = None

@@ -15,6 +15,7 @@ from typing import cast
 
 from aiohttp.web import RequestHandler, Server
 
+from crdtbucket.base.accepted_tls import secured_by_tls
 from crdtbucket.base.loaded_files import TlsFiles
 from crdtbucket.mesh.links.counters import Refusals
 from crdtbucket.mesh.links.handshake import HANDSHAKE_S
@@ -80,7 +81,6 @@ class AcceptedConnection(asyncio.Protocol):
         self._securing: asyncio.Task[None] | None = None
         self._bytes = 0
         self._early = b""
-        self._tls_reads = False
         self._refused = False
         self._requested = False
 
@@ -105,15 +105,10 @@ class AcceptedConnection(asyncio.Protocol):
         if self._context is None:
             self._serve(self._transport)
         else:
-            # Its first step runs before the first read. Pausing here would not help: up to Python
-            # 3.10 the transport starts to read after this call whatever it was told.
             self._securing = loop.create_task(self._secure(self._transport, self._context))
 
     def data_received(self, data: bytes) -> None:
         if self._refused:
-            return
-        if self._context is not None and not self._tls_reads:
-            self.refuse("tls", "data came before TLS was in place")
             return
         if self._deadline is not None:
             self._bytes += len(data)
@@ -121,7 +116,7 @@ class AcceptedConnection(asyncio.Protocol):
                 self.refuse("oversize", "it sent too much before it authenticated")
                 return
         if self._inner is None:
-            self._early += data  # TLS is up, and `_secure` has not had its turn yet
+            self._early += data  # for TLS, or, once it is up, until `_secure` has had its turn
         else:
             self._inner.data_received(data)
 
@@ -189,12 +184,9 @@ class AcceptedConnection(asyncio.Protocol):
         self._inner.connection_made(transport)
 
     async def _secure(self, transport: asyncio.Transport, context: ssl.SSLContext) -> None:
-        loop = asyncio.get_running_loop()
-        self._tls_reads = True
+        early, self._early = self._early, b""
         try:
-            secured = await loop.start_tls(
-                transport, self, context, server_side=True, ssl_handshake_timeout=HANDSHAKE_S
-            )
+            secured = await secured_by_tls(transport, self, context, early, HANDSHAKE_S)
         except (OSError, ssl.SSLError) as error:
             self.refuse("tls", f"TLS failed: {error}")
             release(error)

@@ -88,7 +88,7 @@ async def test_a_request_under_way_is_answered_also_where_no_client_was_left_bef
         writer.write(HEAD + LENGTH)
         await eventually(lambda: any(one.busy for one in connections.open))
         draining = asyncio.create_task(connections.drain())
-        for _ in range(8):
+        for _ in range(50):
             await asyncio.sleep(0)
         assert not draining.done()
         writer.write(BODY)
@@ -293,3 +293,55 @@ async def test_a_client_that_waits_for_a_word_is_told_to_go_on() -> None:
         assert (await reader.readuntil(b"}")).startswith(b"HTTP/1.1 200")
         answer = await answer_to(client, HEAD + b"Expect: a miracle\r\n" + LENGTH)
         assert answer.startswith(b"HTTP/1.1 417")
+
+
+# -- the end of a client, and of the server
+
+
+async def test_a_client_that_is_gone_in_the_middle_of_its_body_is_no_bug(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async with serving() as client:
+        _, writer = await client.connect()
+        writer.write(WHOLE[:-1])
+        connections = client.server.api.connections
+        await eventually(lambda: any(one.busy for one in connections.open))
+        writer.transport.abort()
+        await eventually(lambda: not connections.open)
+        await eventually(lambda: not client.server.api.metrics.open_requests)
+        await client.get("/healthz")
+        assert not caplog.records
+
+
+async def test_a_client_that_sends_nothing_more_gets_its_answers() -> None:
+    async with serving(idle_deadline=600, request_deadline=600) as client:
+        reader, writer = await client.connect()
+        writer.write(WHOLE * 20)
+        writer.write_eof()
+        assert (await to_the_end(reader)).count(b"HTTP/1.1 200") == 20
+        reader, writer = await client.connect()
+        writer.write(WHOLE)
+        await reader.readuntil(b"}")
+        writer.write_eof()
+        assert await to_the_end(reader) == b""
+        reader, writer = await client.connect()
+        writer.write(WHOLE[:-1])
+        writer.write_eof()
+        assert await to_the_end(reader) == b""
+        await eventually(lambda: not client.server.api.connections.open)
+
+
+async def test_what_a_server_finds_sent_when_it_ends_is_answered() -> None:
+    async with serving() as client:
+        held = [await client.connect() for _ in range(3)]
+        for reader, writer in held:
+            writer.write(WHOLE)
+            await reader.readuntil(b"}")
+        for _, writer in held[:2]:
+            writer.write(WHOLE)  # it is in the socket, which the server has not read
+        await client.server.api.connections.drain()
+        for reader, _ in held[:2]:
+            answer = await to_the_end(reader)
+            assert answer.startswith(b"HTTP/1.1 200")
+            assert b"\r\nConnection: close\r\n" in answer
+        assert await to_the_end(held[2][0]) == b""

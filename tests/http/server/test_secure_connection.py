@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import os
 import shutil
+import socket
 import ssl
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -120,3 +121,25 @@ def test_files_that_cannot_be_loaded(authority: Authority, tmp_path: Path) -> No
         served_context(str(tmp_path / "none.crt"), files["tls_key"])
     with pytest.raises(CrdtbucketError, match="cannot be loaded"):
         served_context(files["tls_cert"], authority.issue("other")["tls_key"])
+
+
+def test_clients_that_greet_before_the_server_looks_are_served_under_uvloop(
+    authority: Authority,
+) -> None:
+    """It hands out what has come before the next task runs."""
+    uvloop = pytest.importorskip("uvloop")
+
+    def ask(port: int) -> bytes:
+        with (
+            socket.create_connection(("127.0.0.1", port), 60) as connection,
+            trusting(authority).wrap_socket(connection, server_hostname="127.0.0.1") as secured,
+        ):
+            secured.sendall(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n")
+            return secured.recv(12)
+
+    async def serve_them() -> list[bytes]:
+        async with secure(authority) as client:
+            port = int(client.url.rpartition(":")[2])
+            return await asyncio.gather(*(asyncio.to_thread(ask, port) for _ in range(20)))
+
+    assert uvloop.run(serve_them()) == [b"HTTP/1.1 200"] * 20

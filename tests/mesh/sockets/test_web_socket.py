@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import gc
+import ssl
 import weakref
 from collections.abc import Iterator
 from pathlib import Path
@@ -129,6 +130,35 @@ async def test_who_does_not_speak_tls_leaves_no_error_behind(tmp_path: Path) -> 
             await eventually(lambda: mesh.counters.refused.get("tls"), within=60)
             writer.close()
         assert not left
+
+
+@pytest.mark.parametrize("library", ["asyncio", "uvloop"])
+def test_who_greets_before_the_listener_looks_gets_tls(library: str, tmp_path: Path) -> None:
+    """uvloop hands out what has come before the next task runs."""
+    authority = Authority(tmp_path, "ca")
+    mesh = MeshNetwork(RecordingNode("a"), config(**authority.issue("a"), tls_ca=authority.file))
+    context = ssl.create_default_context(cafile=authority.file)
+    context.load_cert_chain(*authority.issue("b").values())
+
+    async def answers() -> list[bytes]:
+        async with running(mesh):
+            host, port = mesh.address.split(":")
+
+            async def ask() -> bytes:
+                reader, writer = await asyncio.open_connection(host, int(port), ssl=context)
+                writer.write(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+                answer = await reader.read(12)
+                writer.close()
+                return answer
+
+            return await asyncio.gather(*(ask() for _ in range(5)))
+
+    loop = pytest.importorskip(library).new_event_loop()
+    try:
+        assert loop.run_until_complete(answers()) == [b"HTTP/1.1 404"] * 5
+    finally:
+        loop.close()
+    assert "tls" not in mesh.counters.refused
 
 
 async def test_a_close_whose_caller_is_cancelled_ends_all_the_same() -> None:
