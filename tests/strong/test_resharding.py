@@ -15,14 +15,14 @@ from crdtbucket.strong.strong_bucket import StrongBucket
 from tests.mesh.network import eventually
 from tests.strong.fake_server import fake, friendly
 from tests.strong.redis_groups import cluster
-from tests.strong.redis_server import Server
+from tests.strong.redis_server import PATIENT, Server
 
 SPEC = BucketSpec("api", 1_000, 1, "1h")
 KEY = "tenant-42"
-PATIENT = Degradation(modes=ControllerSettings(latency_limit=5.0, outage_after=20.0))
+PATIENTLY = Degradation(modes=ControllerSettings(**PATIENT))  # type: ignore[arg-type]
 
 
-def strong(config: RedisConfig, degradation: Degradation = PATIENT) -> Limiter:
+def strong(config: RedisConfig, degradation: Degradation = PATIENTLY) -> Limiter:
     return Limiter([SPEC], node="n1", redis=config, consistency="strong", degradation=degradation)
 
 

@@ -77,7 +77,7 @@ async def test_a_reset_fills_a_key_and_leaves_a_line(caplog: pytest.LogCaptureFi
 async def test_the_reset_of_a_strong_key_reaches_redis() -> None:
     with Server() as redis:
         limiters = [
-            Limiter([API], node=name, redis=redis.url, consistency="strong")
+            Limiter([API], node=name, consistency="strong", **redis.patient())
             for name in ("n1", "n2")
         ]
         async with serving(limiters[0], admin_token=TOKEN) as client, limiters[1]:
