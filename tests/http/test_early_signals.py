@@ -15,6 +15,8 @@ ROOT = Path(__file__).parents[2]
 IMPORTING = """
 import os, signal, sys
 
+signal.signal(signal.SIGHUP, signal.SIG_DFL)  # tests that nohup has started ignore it
+
 class Early:
     def find_spec(self, name, path=None, target=None):
         if name == "crdtbucket.cli.commands":

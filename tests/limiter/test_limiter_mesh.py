@@ -100,18 +100,19 @@ async def test_three_limiters_under_overload_admit_the_limit_once() -> None:
             one = node(name, eu.address, spec=spec)
             nodes.append(await stack.enter_async_context(one))
         await eventually(lambda: all(len(peers(one)) == 2 for one in nodes))
-        admitted, offered = [0, 0, 0], 0
+        admitted, offered, most = [0, 0, 0], 0, 0
         start = time.monotonic()
         # Each offers 400 a second however late the loop runs: four limits together.
         while (now := time.monotonic()) < start + 2:
             calls = int(400 * (now - start)) - offered
-            offered += calls
+            offered, most = offered + calls, max(most, calls)
             for place, one in enumerate(nodes):
                 admitted[place] += one.bucket("ai-agent-inference").take_burst(KEY, calls)
             await asyncio.sleep(0.01)
         limit = 300 + 300 * (now - start)
-        # Where the machine pauses for long, what is refilled above the capacity is lost.
-        assert 0.75 * limit < sum(admitted) < 1.1 * limit
+        # Where the machine pauses for long, what is refilled above the capacity is lost, and then
+        # each takes once before it hears of the two others.
+        assert 0.75 * limit < sum(admitted) < 1.1 * limit + 2 * most
         assert min(admitted) > 0.15 * sum(admitted)
 
 

@@ -60,10 +60,14 @@ async def opened(channel: grpc.aio.Channel, token: str | None = None) -> AsyncIt
 async def code_of(stream: Any, *sent: bytes) -> tuple[str, str]:
     """With which status the server ends a stream when it gets these messages. That may be told
     already while the last one is being written."""
-    with pytest.raises(grpc.aio.AioRpcError) as caught:
+
+    async def talk() -> None:
         for raw in sent:
             await stream.write(raw)
         await stream.read()
+
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await talk()
     return caught.value.code().name, str(caught.value.details())
 
 
