@@ -135,7 +135,9 @@ async def test_a_failover_is_followed_beside_a_frozen_sentinel() -> None:
     spec = BucketSpec("b", 100, 1, "1h", consistency="strong")
     async with watched() as (primary, replica, several):
         config = RedisConfig(
-            sentinel_master="main", sentinels=[f"{one.host}:{one.port}" for one in several]
+            sentinel_master="main",
+            sentinels=[f"{one.host}:{one.port}" for one in several],
+            deadline=10.0,
         )
         how = Degradation(modes=MODES)
         async with Limiter([spec], node="n1", redis=config, degradation=how) as limiter:
