@@ -189,10 +189,10 @@ async def ask(session: ClientSession, url: str, hang_up_after: int | None = None
 async def traffic(session: ClientSession, url: str) -> None:
     """A second as usual, two of a burst, and one as usual again; some clients hang up."""
     for phase, seconds, times in [("usual", 1, 1), ("burst", 2, 5), ("usual", 1, 1)]:
-        calls = []
+        calls, begin = [], time.monotonic()
         for n in range(USUAL * times * seconds):
             calls.append(asyncio.ensure_future(ask(session, url, 5 if n % 10 == 9 else None)))
-            await asyncio.sleep(1 / (USUAL * times))
+            await asyncio.sleep(begin + (n + 1) / (USUAL * times) - time.monotonic())
         statuses = Counter(await asyncio.gather(*calls))
         print(f"{phase}: {len(calls)} asked, {statuses[200]} answered, {statuses[429]} denied")
 

@@ -326,7 +326,7 @@ def test_a_page_opens_with_its_reader_and_what_they_will_know(path: Path) -> Non
     assert re.search(r"[Aa]fterwards|In about", opening), opening
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(1_200)
 def test_the_site_is_built_without_a_warning(tmp_path: Path) -> None:
     pytest.importorskip("sphinx")
     pytest.importorskip("furo")

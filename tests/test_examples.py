@@ -82,8 +82,10 @@ def test_a_gateway_admits_a_burst_within_its_budget_and_charges_what_was_made() 
     assert asked == [12, 120, 12]
     assert [a + d for a, d in zip(answered, denied, strict=True)] == asked
     assert denied[0] == 0
-    # 4 s are 2,400 tokens. Where the machine takes twice as long, the burst is none.
-    assert denied[1] > 10 or budget > 4_000
+    # The budget of the last second pays no call of the burst. Where the rest pays for nearly all
+    # calls before that second, the machine was so slow that there was hardly a burst.
+    nearly_all = billed / sum(answered) * (asked[0] + asked[1] - 10)
+    assert denied[1] >= 5 or budget - 400 > nearly_all
     assert denied[2] <= 3  # the burst has left an empty bucket; the usual traffic fits its refill
     # Some clients hung up; what the model made for them until then is charged as well.
     assert charged == billed

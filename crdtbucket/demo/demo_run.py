@@ -38,7 +38,7 @@ from crdtbucket.spec.bucket_spec import BucketSpec, canonical_name
 
 KEY = "tenant-42"
 LINK_S = 20.0
-SETTLE_S = 15.0
+SETTLE_S = 60.0
 _LEAD_NS = 200_000_000
 _POLL_S = 0.02
 

@@ -25,7 +25,7 @@ class RunCheck:
 
 
 def modes_check(regions: Sequence[str], followed: Sequence[Followed]) -> RunCheck:
-    """Every region changed its mode soon after each cause."""
+    """Every region came into the mode that each act leads to before the next one."""
     faults = [
         f"{name} {one.fault()}" for name, one in zip(regions, followed, strict=True) if one.fault()
     ]

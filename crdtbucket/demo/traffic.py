@@ -93,8 +93,8 @@ def _parts(seconds: float, marks: Sequence[tuple[str, float, float]]) -> list[Ph
 def redis_phases(seconds: float) -> list[Phase]:
     """The parts of a run with a Redis: a burst, then half way it is slow, gone, and back."""
     marks = (
-        ("normal", 0.0, 0.16), ("burst", 0.16, 0.26), ("normal", 0.26, 0.42),
-        ("slow", 0.42, 0.60), ("gone", 0.60, 0.76), ("back", 0.76, 1.0),
+        ("normal", 0.0, 0.16), ("burst", 0.16, 0.26), ("normal", 0.26, 0.40),
+        ("slow", 0.40, 0.62), ("gone", 0.62, 0.76), ("back", 0.76, 1.0),
     )  # fmt: skip
     return _parts(seconds, marks)
 

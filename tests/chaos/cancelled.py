@@ -12,7 +12,7 @@ from crdtbucket import RedisConfig
 from crdtbucket.testing.fault_proxy import FaultProxy
 from tests.chaos.audit import Audit, audit
 from tests.chaos.figure import Figure, Progress, exactly
-from tests.chaos.fleet import WIDE, Client, Fleet, fleet, until
+from tests.chaos.fleet import UNHURRIED, WIDE, Client, Fleet, fleet, until
 from tests.strong.redis_server import Server
 
 BANDS = 60
@@ -87,8 +87,8 @@ async def scene(seed: int = 0) -> AsyncIterator[tuple[Fleet, Server]]:
         await proxy.start()
         proxy.there.jitter = proxy.back.jitter = 0.002
         try:
-            config = RedisConfig(host=proxy.host, port=proxy.port, deadline=1.0)
-            async with fleet(config, nodes=2, seed=seed) as nodes:
+            config = RedisConfig(host=proxy.host, port=proxy.port, deadline=10.0)
+            async with fleet(config, nodes=2, seed=seed, modes=UNHURRIED) as nodes:
                 for number in range(1, BANDS):
                     await nodes.timed(nodes.clients[0], WIDE.name, f"k{number}", number * BAND)
                 yield nodes, server
@@ -99,7 +99,7 @@ async def scene(seed: int = 0) -> AsyncIterator[tuple[Fleet, Server]]:
 async def run(calls: int, seed: int = 0) -> tuple[Crowd, Audit]:
     async with scene(seed) as (nodes, server):
         found = await crowd(nodes, calls, seed)
-        await until(lambda: nodes.settled, 30)
+        await until(lambda: nodes.settled, 60)
         return found, audit(nodes, [server])
 
 

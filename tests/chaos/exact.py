@@ -54,7 +54,7 @@ async def under(
         finally:
             over.set()
             await load
-        await until(lambda: nodes.settled, 30)
+        await until(lambda: nodes.settled, 60)
         return Run(nodes, audit(nodes, [stage.primary()]))
 
 

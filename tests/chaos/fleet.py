@@ -28,6 +28,8 @@ PATIENT = ControllerSettings(latency_limit=0.2)
 """For what is no matter of latency: a machine that stalls by itself is no slow Redis."""
 HASTY = replace(PATIENT, stable_after=0.3, stable_after_failover=0.3, least_return_gap=0.0)
 """The same for short runs."""
+UNHURRIED = ControllerSettings(latency_limit=5.0, outage_after=20.0)
+"""For runs in which no server fails: however busy the machine is, Redis decides."""
 KEYS = 8
 SLOW_NS = 10_000_000
 SECRET = "a secret of these tests"
@@ -214,7 +216,7 @@ async def fleet(
             await stack.enter_async_context(client.limiter)
             clients.append(client)
         made = Fleet(clients, lag, seed)
-        await until(lambda: made.ready, 20)
+        await until(lambda: made.ready, 60)
         yield made
 
 
@@ -241,5 +243,6 @@ async def until(holds: Callable[[], bool], seconds: float) -> float:
 
 
 __all__ = [
-    "HASTY", "KEYS", "PATIENT", "TIGHT", "WIDE", "Client", "Fleet", "fleet", "linked", "until",
+    "HASTY", "KEYS", "PATIENT", "TIGHT", "UNHURRIED", "WIDE",
+    "Client", "Fleet", "fleet", "linked", "until",
 ]  # fmt: skip

@@ -60,11 +60,11 @@ async def run(seconds: float, modes: ControllerSettings = PATIENT) -> Outage:
             await proxy.down()
             await asyncio.sleep(seconds)
             await proxy.up()
-            await until(lambda: nodes.strong, 30)
+            await until(lambda: nodes.strong, 60)
         finally:
             over.set()
             await asyncio.gather(*load)
-        await until(lambda: nodes.settled and _agree(nodes), 30)
+        await until(lambda: nodes.settled and _agree(nodes), 60)
         times = [at for at, _ in found]
         admitted = sum(tokens for _, tokens in found)
         span = times[-1] - times[0]

@@ -61,12 +61,16 @@ def p99_ms(lag: Lag, decisions: list[Took], begin: float, end: float) -> float:
     return statistics.quantiles(found, n=4)[0]
 
 
-async def run(seconds: float, modes: ControllerSettings = PATIENT) -> Frozen:
-    """`seconds` of load before and with the frozen node, then until all slots are served."""
+async def run(
+    seconds: float, modes: ControllerSettings = PATIENT, deadline: float = 0.05
+) -> Frozen:
+    """`seconds` of load before and with the frozen node, then until all slots are served. Redis
+    has `deadline` seconds for an answer."""
     async with cluster(
         "redis-server", "cluster-require-full-coverage no", replicas=True
     ) as servers:
-        config = RedisConfig(cluster=True, nodes=[f"{one.host}:{one.port}" for one in servers[:3]])
+        addresses = [f"{one.host}:{one.port}" for one in servers[:3]]
+        config = RedisConfig(cluster=True, nodes=addresses, deadline=deadline)
         async with fleet(config, nodes=2, mesh=True, modes=modes) as nodes:
             over = asyncio.Event()
             found: list[Took] = []
@@ -86,7 +90,7 @@ async def run(seconds: float, modes: ControllerSettings = PATIENT) -> Frozen:
             finally:
                 over.set()
                 await load
-            await until(lambda: nodes.settled, 30)
+            await until(lambda: nodes.settled, 60)
             strong = [took.strong for took in found if frozen <= took.at < end]
             return Frozen(
                 p99_ms(nodes.lag, found, begin, frozen),

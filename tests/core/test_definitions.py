@@ -40,7 +40,7 @@ def test_nobody_waits_while_a_definition_is_read() -> None:
         def emission(self) -> tuple[int, int]:
             other = Thread(target=bucket.table.verify)
             other.start()
-            other.join(10)
+            other.join(60)
             waited.append(other.is_alive())
             return super().emission
 

@@ -156,7 +156,7 @@ def test_modes_that_do_not_follow_fail() -> None:
     eu = report(0, EU, held, switches=SWITCHES[:2])
     found = verdict(eu, report(1, US, held), records=held)
     assert failed(found) == ["modes"]
-    assert "r0 went strong -> eventual -> fallback, not" in found.checks[0].text
+    assert "r0 went strong -> eventual -> fallback: fallback at the end" in found.checks[0].text
 
 
 def in_regions(*records: list[int]) -> RunVerdict:

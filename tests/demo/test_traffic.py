@@ -12,7 +12,7 @@ import pytest
 from crdtbucket import BucketSpec
 from crdtbucket.base.clock import NS_PER_SECOND
 from crdtbucket.cli.demo_command import REDIS_LEAST
-from crdtbucket.demo.modes import ACTS
+from crdtbucket.demo.modes import ACTS, PATIENCE, SLOW_S
 from crdtbucket.demo.traffic import (
     BLOCK,
     REGIONS,
@@ -25,6 +25,7 @@ from crdtbucket.demo.traffic import (
 )  # fmt: skip
 from crdtbucket.simulator.simulation_errors import TraceError
 from crdtbucket.simulator.trace import Trace
+from crdtbucket.strong.controller.controller_settings import ControllerSettings
 
 SPEC = BucketSpec("ai-agent-inference", 10_000, 2_000)
 EXAMPLES = Path(__file__).parents[2] / "examples"
@@ -67,8 +68,10 @@ def test_phases_of_a_run_with_a_redis_leave_time_for_every_switch() -> None:
     assert parts[-1].end_ns == REDIS_LEAST * NS_PER_SECOND
     assert all(a.end_ns == b.start_ns for a, b in pairwise(parts))
     lengths = {part.name: (part.end_ns - part.start_ns) / NS_PER_SECOND for part in parts}
-    for act in ACTS[:-1]:  # the last waits for its switch beyond the end
-        assert lengths[act.name] > act.within_s
+    settings = ControllerSettings(**PATIENCE)  # type: ignore[arg-type]
+    slow, gone, _ = (lengths[act.name] for act in ACTS)  # the last waits beyond the end
+    assert slow > 1.5 * (2 * SLOW_S + settings.latency_window)
+    assert gone > 1.4 * settings.outage_after
 
 
 def test_phases_follow_on_each_other_to_the_end() -> None:

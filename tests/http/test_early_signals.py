@@ -15,6 +15,8 @@ ROOT = Path(__file__).parents[2]
 IMPORTING = """
 import os, signal, sys
 
+signal.signal(signal.SIGHUP, signal.SIG_DFL)  # tests that nohup has started ignore it
+
 class Early:
     def find_spec(self, name, path=None, target=None):
         if name == "crdtbucket.cli.commands":
@@ -46,9 +48,10 @@ def early(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.Mo
 @pytest.mark.parametrize("early", [IMPORTING], indirect=True, ids=["importing"])
 async def test_a_hangup_while_python_imports_waits_and_reloads(tmp_path: Path) -> None:
     async with started(tmp_path) as server:
+        while "is in force after" not in "".join(server.lines):  # before or after it serves
+            await server.line("")
         server.process.send_signal(signal.SIGTERM)
         assert await server.ended() == 0
-        assert "is in force after" in "".join(server.lines)
 
 
 @pytest.mark.usefixtures("early")

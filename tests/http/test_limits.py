@@ -334,7 +334,7 @@ def test_a_verdict_can_be_given_back(limiter: Limiter) -> None:
 
 def test_strong_and_eventual_rules_without_an_event_loop() -> None:
     strong = BucketSpec("api", 3, 1, "1h", consistency="strong")
-    with Server() as server, Limiter([strong, TENANT], node="n", redis=server.url) as limiter:
+    with Server() as server, Limiter([strong, TENANT], node="n", **server.patient()) as limiter:
         limits = Limits(limiter, TWO)
         verdicts = ask(limits, *[request()] * 5)
         assert [v.allowed for v in verdicts] == [True, True, True, False, False]

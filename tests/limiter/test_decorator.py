@@ -155,7 +155,7 @@ def test_generator_functions_are_refused(bucket: Bucket) -> None:
 
 def test_a_sync_function_blocks_where_redis_is_asked() -> None:
     strong = BucketSpec("calls", 10, 1, "1h", consistency="strong")
-    with Server() as server, Limiter([strong], node="n", redis=server.url) as limiter:
+    with Server() as server, Limiter([strong], node="n", **server.patient()) as limiter:
 
         @limited(limiter.bucket("calls"), key="k", cost=6)
         def call() -> str:

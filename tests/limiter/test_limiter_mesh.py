@@ -100,18 +100,19 @@ async def test_three_limiters_under_overload_admit_the_limit_once() -> None:
             one = node(name, eu.address, spec=spec)
             nodes.append(await stack.enter_async_context(one))
         await eventually(lambda: all(len(peers(one)) == 2 for one in nodes))
-        admitted, offered = [0, 0, 0], 0
+        admitted, offered, most = [0, 0, 0], 0, 0
         start = time.monotonic()
         # Each offers 400 a second however late the loop runs: four limits together.
         while (now := time.monotonic()) < start + 2:
             calls = int(400 * (now - start)) - offered
-            offered += calls
+            offered, most = offered + calls, max(most, calls)
             for place, one in enumerate(nodes):
                 admitted[place] += one.bucket("ai-agent-inference").take_burst(KEY, calls)
             await asyncio.sleep(0.01)
         limit = 300 + 300 * (now - start)
-        # Where the machine pauses for long, what is refilled above the capacity is lost.
-        assert 0.75 * limit < sum(admitted) < 1.1 * limit
+        # Where the machine pauses for long, what is refilled above the capacity is lost, and then
+        # each takes once before it hears of the two others.
+        assert 0.75 * limit < sum(admitted) < 1.1 * limit + 2 * most
         assert min(admitted) > 0.15 * sum(admitted)
 
 
@@ -241,12 +242,12 @@ async def test_the_fleet_shows_who_runs_what(tmp_path: Path) -> None:
             assert len({row["hash"] for row in two.fleet()}) == 1
             config = load_config(file("b", 2, one.address))
             two.reload(config)
-            await eventually(lambda: [row["version"] for row in one.fleet()] == [1, 2])
-            assert one.fleet()[1] == {
+            told = {
                 "node": "b", "region": "r-b", "state": "alive", "version": 2,
                 "hash": config.hash, "stage": 0, "rollout": None, "unseen": [],
             }  # fmt: skip
-            assert two.fleet() == one.fleet()
+            await eventually(lambda: one.fleet()[1] == told)
+            await eventually(lambda: two.fleet() == one.fleet())
 
 
 async def test_a_node_whose_peers_are_silent_says_that_it_warms_up() -> None:
@@ -257,7 +258,7 @@ async def test_a_node_whose_peers_are_silent_says_that_it_warms_up() -> None:
         assert bucket.take(KEY, 10)
         assert not bucket.take(KEY, 200)  # more than half of the capacity: not its share alone
         # Two seconds without an answer: there is nobody to wait for.
-        assert (await bucket.wait(KEY, 200, timeout=5)).allowed
+        assert (await bucket.wait(KEY, 200, timeout=60)).allowed
         assert not eu.stats()["warming_up"]
 
 

@@ -92,11 +92,12 @@ def test_peers_learn_of_it() -> None:
 
 async def test_redis_learns_of_it() -> None:
     with Server() as server:
-        redis = f"redis://127.0.0.1:{server.port}"
         spec = BucketSpec("api", 5, 1, "1d")
-        async with Limiter([spec], node="a", redis=redis, consistency="strong") as first:
+        async with Limiter([spec], node="a", consistency="strong", **server.patient()) as first:
             assert await first.bucket("api").acquire("k", 5)
-            async with Limiter([spec], node="b", redis=redis, consistency="strong") as second:
+            async with Limiter(
+                [spec], node="b", consistency="strong", **server.patient()
+            ) as second:
                 assert not await second.bucket("api").acquire("k")
                 assert first.reset_all() == 1
                 assert await asyncio.wait_for(second.bucket("api").wait("k", 5), 60)

@@ -108,9 +108,8 @@ async def test_an_event_loop_is_not_blocked() -> None:
 
 def test_a_strong_bucket_waits_too() -> None:
     with Server() as server:
-        redis = f"redis://127.0.0.1:{server.port}"
         spec = BucketSpec("api", 5, 1, "1d")
-        with Limiter([spec], node="a", redis=redis, consistency="strong") as limiter:
+        with Limiter([spec], node="a", consistency="strong", **server.patient()) as limiter:
             bucket = limiter.bucket("api")
             taken = bucket.wait_sync("k", 5, timeout=BOUND)
             with ThreadPoolExecutor(1) as threads:

@@ -20,7 +20,8 @@ services:
   api: {bucket: {capacity: 1000, refill_interval: 1h, refill_rate: 60}}
   strong: {bucket: {capacity: 1000, refill_interval: 1h, refill_rate: 60}, consistency: strong}
 rating:
-  bucket_backend: {connection: {url: "%s"}}
+  bucket_backend: {deadline: 10s, connection: {url: "%s"}}
+  modes: {latency_limit: 5s, outage_after: 20s}
 mesh: {secret: "%s", listen: "127.0.0.1:1"}
 """
 Counts = dict[tuple[str, int], tuple[int, int, int]]
@@ -66,8 +67,9 @@ def recorded(server: Server, limiter: Limiter, key: str, bucket: str = "strong")
 
 
 async def run(path: Path, limiters: list[Limiter], **options: Any) -> Report:
-    """One run over these nodes and the Redis of the file."""
+    """One run over these nodes and the Redis of the file, all of which may be slow to answer."""
     config: Config = load_config(path)
+    options.setdefault("timeout", 60.0)
     options.setdefault("peers", [one.address for one in limiters])
     return await reconcile(config, name="a test", **options)
 

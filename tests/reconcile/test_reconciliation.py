@@ -249,7 +249,7 @@ async def test_a_node_that_goes_away_under_way_is_reported_and_the_others_go_on(
             if not going:
                 going.append(asyncio.ensure_future(gone.aclose()))
 
-        report = await run(path, everybody, moved=moved, timeout=2.0)
+        report = await run(path, everybody, moved=moved)
         await going[0]
         assert report.done == 1.0
         assert holder(report, "gone").error is not None
@@ -263,9 +263,9 @@ async def test_a_redis_that_goes_away_is_reported_and_the_nodes_go_on(tmp_path: 
         async with nodes(path, "a", "b") as limiters:
             many(limiters)
             await limiters[0].bucket("strong").acquire("k", 5)
-            report = await run(path, limiters, moved=lambda part: own.kill(), timeout=2.0)
+            report = await run(path, limiters, moved=lambda part: own.kill())
             assert "closed the connection" in str(holder(report, "redis").error)
-            assert (await run(path, limiters, timeout=30.0)).differing_keys == 0
+            assert (await run(path, limiters)).differing_keys == 0
 
 
 async def test_a_node_that_does_not_answer_is_given_up_in_time(
@@ -391,13 +391,13 @@ async def test_observers_are_few_and_no_members(path: Path) -> None:
     async with nodes(path, "a") as (a,), AsyncExitStack() as stack:
         for _ in range(observing_links.MAX_OBSERVERS):
             caller = await stack.enter_async_context(
-                Observer(config.mesh, BucketIndex(config, config.mesh), "a", 2.0, PUBLIC_KEY)
+                Observer(config.mesh, BucketIndex(config, config.mesh), "a", 60.0, PUBLIC_KEY)
             )
             peer = await caller.call(a.address)
             assert peer.name == "a"
             assert peer.members.keys() == {"a"}
         one_more = await stack.enter_async_context(
-            Observer(config.mesh, BucketIndex(config, config.mesh), "a", 2.0, PUBLIC_KEY)
+            Observer(config.mesh, BucketIndex(config, config.mesh), "a", 60.0, PUBLIC_KEY)
         )
         with pytest.raises(ObservationFailed, match="as many"):
             await one_more.call(a.address)
@@ -407,11 +407,11 @@ async def test_observers_are_few_and_no_members(path: Path) -> None:
         await stack.aclose()
         await eventually(lambda: not list(mesh._observers))
         async with Observer(
-            config.mesh, BucketIndex(config, config.mesh), "a", 2.0, PUBLIC_KEY
+            config.mesh, BucketIndex(config, config.mesh), "a", 60.0, PUBLIC_KEY
         ) as again:
             peer = await again.call(a.address)
             with pytest.raises(ObservationFailed, match="bad frames"):
-                await peer.line.ask(2.0, payload=b"x")
+                await peer.line.ask(60.0, payload=b"x")
         assert mesh.counters.refused == {"busy": 1, "frame": 1}
 
 

@@ -199,7 +199,7 @@ def test_outside_the_main_thread_no_signal_is_handled(path: Path) -> None:
 
     thread = threading.Thread(target=life)
     thread.start()
-    thread.join(10)
+    thread.join(60)
     assert taker.taken == ["one"]
 
 

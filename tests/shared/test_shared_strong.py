@@ -8,15 +8,16 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from crdtbucket import BucketSpec, Limiter, MeshConfig, Mode, RedisConfig
+from crdtbucket import BucketSpec, Limiter, MeshConfig, Mode
 from crdtbucket.limiter.tables import QUOTA_SUFFIX, Tables
 from crdtbucket.strong.controller.degradation import Degradation
 from crdtbucket.strong.redis.replicated import read_entry
-from tests.strong.redis_server import Server, free_port
+from tests.strong.redis_server import PATIENT, Server, free_port
 
 LIMIT = 500
 STRONG = BucketSpec("api", LIMIT, 1, "1h", max_debt=0, consistency="strong")
@@ -76,7 +77,7 @@ def in_children(work: Callable[[], int], children: int = WORKERS) -> list[int]:
 
 
 def test_forked_workers_keep_one_limit(path: str, redis: Server) -> None:
-    limiter = Limiter([STRONG, LOCAL], node="edge-1", redis=redis.url, shared=path)
+    limiter = Limiter([STRONG, LOCAL], node="edge-1", shared=path, **redis.patient())
 
     def work() -> int:
         with limiter:
@@ -91,8 +92,9 @@ def test_forked_workers_keep_one_limit(path: str, redis: Server) -> None:
 
 
 def test_forked_workers_of_a_region_keep_one_limit(path: str, redis: Server) -> None:
-    config = RedisConfig(url=redis.url, active_active=True, regions=("eu", "us"))
-    limiter = Limiter([STRONG], node="edge-1", region="eu", redis=config, shared=path)
+    patient = redis.patient()
+    patient["redis"] = replace(patient["redis"], active_active=True, regions=("eu", "us"))
+    limiter = Limiter([STRONG], node="edge-1", region="eu", shared=path, **patient)
 
     def work() -> int:
         with limiter:
@@ -135,9 +137,8 @@ def test_the_share_is_charged_for_what_redis_granted_to_any_worker(
         return Limiter(
             [STRONG],
             node="edge-1",
-            redis=redis.url,
-            degradation=Degradation(fallback_ratio=0.5),
             shared=path,
+            **redis.patient(fallback_ratio=0.5),
         )
 
     with made() as one, made() as other:
@@ -158,9 +159,8 @@ def test_what_an_outage_granted_is_settled_once(path: str, redis: Server) -> Non
         return Limiter(
             [STRONG],
             node="edge-1",
-            redis=redis.url,
-            degradation=Degradation(fallback_ratio=0.2),
             shared=path,
+            **redis.patient(fallback_ratio=0.2),
         )
 
     with made() as one, made() as other:
@@ -189,9 +189,12 @@ def test_what_an_outage_granted_is_settled_once(path: str, redis: Server) -> Non
 def test_a_killed_worker_loses_and_repeats_nothing(path: str, redis: Server) -> None:
     code = f"""
 import sys
-from crdtbucket import BucketSpec, Limiter
+from crdtbucket import BucketSpec, ControllerSettings, Limiter, RedisConfig
+from crdtbucket.strong.controller.degradation import Degradation
 spec = BucketSpec("api", {LIMIT}, 1, "1h", max_debt=0, consistency="strong")
-with Limiter([spec], node="edge-1", redis={redis.url!r}, shared={path!r}) as limiter:
+redis = RedisConfig(url={redis.url!r}, deadline=10.0)
+how = Degradation(modes=ControllerSettings(**{PATIENT!r}))
+with Limiter([spec], node="edge-1", redis=redis, degradation=how, shared={path!r}) as limiter:
     take = limiter.bucket("api").acquire_sync
     while True:
         print(int(take("k").allowed), flush=True)
@@ -204,7 +207,7 @@ with Limiter([spec], node="edge-1", redis={redis.url!r}, shared={path!r}) as lim
         told += worker.stdout.read().split()
     granted = told.count("1")
     assert granted >= 100
-    with Limiter([STRONG], node="edge-1", redis=redis.url, shared=path) as limiter:
+    with Limiter([STRONG], node="edge-1", shared=path, **redis.patient()) as limiter:
         rest = taken_in(limiter, "api", LIMIT)
     # The call that the kill cut off may have been charged without having been told.
     assert LIMIT - 1 <= granted + rest <= LIMIT
@@ -215,7 +218,7 @@ def test_strong_beside_a_mesh_asks_redis_and_falls_back_to_its_share(
 ) -> None:
     """The mesh carries the shared table; strong buckets have their own and Redis."""
     mesh = MeshConfig(listen="127.0.0.1:0", secret="x" * 32)
-    with Limiter([STRONG, LOCAL], node="edge-1", redis=redis.url, mesh=mesh, shared=path) as one:
+    with Limiter([STRONG, LOCAL], node="edge-1", mesh=mesh, shared=path, **redis.patient()) as one:
         assert taken_in(one, "api", 10) == 10
         assert one.bucket("local").take("k", 10)
         redis.kill()
@@ -229,7 +232,7 @@ def test_what_a_limiter_shows_is_of_all_its_buckets(path: str, redis: Server) ->
 
     from crdtbucket.metrics.collector import register
 
-    with Limiter([STRONG, LOCAL], node="edge-1", redis=redis.url, shared=path) as limiter:
+    with Limiter([STRONG, LOCAL], node="edge-1", shared=path, **redis.patient()) as limiter:
         taken_in(limiter, "api", LIMIT // 2)
         assert limiter.bucket("local").take("k", 300)
         assert limiter.keys("api") == limiter.keys("local") == ["k"]
@@ -244,7 +247,7 @@ def test_what_a_limiter_shows_is_of_all_its_buckets(path: str, redis: Server) ->
 
 
 def test_a_closed_limiter_leaves_no_decision_and_no_file_open(path: str, redis: Server) -> None:
-    limiter = Limiter([STRONG, LOCAL], node="edge-1", redis=redis.url, shared=path)
+    limiter = Limiter([STRONG, LOCAL], node="edge-1", shared=path, **redis.patient())
     with limiter:
         taken_in(limiter, "api", 1)
     held = {os.path.realpath(f"/proc/self/fd/{fd}") for fd in os.listdir("/proc/self/fd")}

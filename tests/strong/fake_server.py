@@ -4,11 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Callable
+import ssl
+from collections.abc import AsyncIterator, Callable, Coroutine
+from dataclasses import replace
+from typing import Any
 
 import hiredis
+import pytest
 
+from crdtbucket import RedisConfig
 from crdtbucket.base.address import Address
+from crdtbucket.strong.redis import locator
 
 Command = list[bytes]
 ScriptAnswer = Callable[[Command], bytes]
@@ -63,3 +69,18 @@ async def fake(answer: ScriptAnswer = friendly) -> AsyncIterator[FakeServer]:
         listener.close()
         for client in server.clients:
             client.transport.abort()
+
+
+def given_up_at_once(silent: FakeServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """This sentinel has 50 ms to answer. The others have what the settings say, because they do
+    answer, sooner or later."""
+    ask_sentinel = locator.ask_sentinel
+
+    def ask(
+        who: Address, master: str, config: RedisConfig, tls: ssl.SSLContext | None
+    ) -> Coroutine[Any, Any, Any]:
+        if who == silent.address:
+            config = replace(config, connect_timeout=0.05)
+        return ask_sentinel(who, master, config, tls)
+
+    monkeypatch.setattr(locator, "ask_sentinel", ask)

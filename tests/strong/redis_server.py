@@ -15,10 +15,15 @@ from typing import Any
 
 import hiredis
 
+from crdtbucket import ControllerSettings, RedisConfig
+from crdtbucket.strong.controller.degradation import Degradation
 from tests.server_process import BOUND, ServerProcess
 
 PROGRAMS = [name for name in ("redis-server", "valkey-server") if shutil.which(name)]
 """What is installed here, by `make redis valkey`. Tests with real servers run on each of these."""
+
+PATIENT = {"latency_limit": 5.0, "outage_after": 20.0}
+"""Time-outs that a busy machine does not reach, for tests that are about something else."""
 
 MOST_PORT = 65_535
 LEAST_PORT = 10_000
@@ -55,6 +60,12 @@ class Server(ServerProcess):
     @property
     def unix_url(self) -> str:
         return f"unix://{self.path}?db=0"
+
+    def patient(self, **degradation: Any) -> dict[str, Any]:
+        """Arguments of a limiter that asks this server and waits for its answer on a busy machine,
+        too. `degradation`: more settings of its `Degradation`."""
+        how = Degradation(modes=ControllerSettings(**PATIENT), **degradation)  # type: ignore[arg-type]
+        return {"redis": RedisConfig(url=self.url, deadline=10.0), "degradation": how}
 
     def command(self) -> Sequence[str]:
         self.path.unlink(missing_ok=True)

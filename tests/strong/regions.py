@@ -16,8 +16,7 @@ from crdtbucket.strong.redis.replicated import HeldEntry, read_entry
 from crdtbucket.testing.copy_queue import ReplicationFaults
 from crdtbucket.testing.replicated_member import ReplicatedMember
 from tests.mesh.network import eventually
-from tests.strong.redis_server import PROGRAMS, Server
-from tests.strong.test_strong_bucket import PATIENT
+from tests.strong.redis_server import PATIENT, PROGRAMS, Server
 from tests.strong.tried_replicator import TriedReplicator
 
 SPEC = BucketSpec("b", 200, 1, "1h")

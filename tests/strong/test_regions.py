@@ -25,9 +25,9 @@ from crdtbucket.strong.redis.registry import Registry
 from crdtbucket.strong.redis.topology import SLOTS, slot
 from tests.mesh.network import eventually
 from tests.strong.redis_groups import cluster
-from tests.strong.redis_server import BOUND, PROGRAMS
+from tests.strong.redis_server import BOUND, PATIENT, PROGRAMS
 from tests.strong.regions import KEY, SPEC, RegionWorld, region_world, state, take
-from tests.strong.test_strong_bucket import EAGER, PATIENT
+from tests.strong.test_strong_bucket import EAGER
 
 pytestmark = pytest.mark.skipif(not PROGRAMS, reason="no redis-server here: make redis")
 
@@ -301,8 +301,11 @@ async def test_the_doctor_tells_of_each_region() -> None:
         assert (await told())["us"].text.startswith("no beat of it has come")
         async with world.opened("eu") as eu, world.opened("us"):
             await eventually(lambda: state(eu, "us") == "seen")
-            found = await told()
-            assert (found["us"].level, found["script"].level) == ("ok", "ok")
+            found, deadline = await told(), time.monotonic() + BOUND
+            while found["us"].level != "ok":  # on a busy machine it is silent now and then
+                assert time.monotonic() < deadline, found["us"].text
+                found = await told()
+            assert found["script"].level == "ok"
             assert found["us"].text.endswith("behind, 1 node(s)")
             assert found["ap"].level == "note"
             assert found["ap"].text.startswith("unknown")

@@ -19,8 +19,8 @@ from crdtbucket.strong.store import Store
 from crdtbucket.strong.store_rules import Rules
 from tests.strong.backends import Twin as TwinBackend
 from tests.strong.books import Books, Node
-from tests.strong.redis_server import Server
-from tests.strong.test_strong_bucket import PATIENT, opened
+from tests.strong.redis_server import PATIENT, Server
+from tests.strong.test_strong_bucket import opened
 
 KEY = "tenant-42"
 

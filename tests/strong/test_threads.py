@@ -23,8 +23,8 @@ from crdtbucket.strong.strong_bucket import StrongBucket
 from tests.certificates import Authority
 from tests.forks import in_child
 from tests.strong.redis.test_redis_connection import tls_server
-from tests.strong.redis_server import Server
-from tests.strong.test_strong_bucket import EAGER, PATIENT, records
+from tests.strong.redis_server import PATIENT, Server
+from tests.strong.test_strong_bucket import EAGER, records
 
 HOT = BucketSpec("b", 2_000, 1, "1h")
 BOUND = 60.0

@@ -101,10 +101,8 @@ class NatsEngine:
         return f"{self._refused}: {fix}" if self._refused else ""
 
     async def stop(self) -> None:
-        """Closes the connection, after what it has taken."""
-        client, self._client = self._client, None
-        if client is not None:
-            await _close(client)
+        """Closes the connection, after what it has taken. The task that keeps it does that, and
+        nobody else: the second to close would break off what the first one still sends."""
         await self._tasks.end()
 
     async def _send(self, subject: str, data: bytes, reply: str) -> bool:

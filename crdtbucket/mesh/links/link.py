@@ -106,7 +106,7 @@ class Link:
         Raises `WireError` when the stream itself can no longer be trusted.
         """
         frames = size = 0
-        while not self._closing:
+        while True:
             try:
                 data = await self._channel.receive()
             except Oversize as error:
@@ -115,6 +115,11 @@ class Link:
                 self.ended_because = self.ended_because or str(error)
                 self._lost(by_peer=error.by_peer)
                 return
+            if (
+                self._closing
+            ):  # what is queued may still go out: `close` ends the channel after that
+                await asyncio.sleep(0)
+                continue
             kind, body = self._session.open(data)
             self._last_seen = self._loop.time()
             self._counters.frames_in += 1

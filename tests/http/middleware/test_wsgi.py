@@ -261,7 +261,7 @@ def test_the_end_of_the_process_leaves_the_mesh() -> None:
 
 def test_strong_buckets_block_the_servers_threads() -> None:
     with Server() as server:
-        limiter = Limiter([API], node="n", redis=server.url, consistency="strong")
+        limiter = Limiter([API], node="n", consistency="strong", **server.patient())
         app = WSGILimitMiddleware(hello, Limits(limiter, Rule("api")))
         with ThreadPoolExecutor(4) as threads:
             answers = [*threads.map(lambda _: Answered(app).status, range(6))]

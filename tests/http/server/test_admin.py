@@ -77,7 +77,7 @@ async def test_a_reset_fills_a_key_and_leaves_a_line(caplog: pytest.LogCaptureFi
 async def test_the_reset_of_a_strong_key_reaches_redis() -> None:
     with Server() as redis:
         limiters = [
-            Limiter([API], node=name, redis=redis.url, consistency="strong")
+            Limiter([API], node=name, consistency="strong", **redis.patient())
             for name in ("n1", "n2")
         ]
         async with serving(limiters[0], admin_token=TOKEN) as client, limiters[1]:
@@ -129,7 +129,7 @@ async def test_the_status_tells_what_peers_run(tmp_path: Path) -> None:
         def told() -> bool:
             return any(row["version"] == 2 for row in limiters[0].fleet())
 
-        await eventually(told, 20)
+        await eventually(told, 60)
         _, answer, _ = await client.ask("GET", "/admin/status", headers=HEADERS)
         (peer,) = answer["peers"]
         assert (peer["name"], peer["state"], peer["config"]["version"]) == ("node-1", "alive", 2)

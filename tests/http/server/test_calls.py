@@ -232,7 +232,7 @@ async def test_so_many_reservations_and_no_more(monkeypatch: pytest.MonkeyPatch)
 
 async def test_strong_buckets_ask_redis() -> None:
     with Server() as redis:
-        limiter = Limiter([API, SMALL], node="n1", redis=redis.url, consistency="strong")
+        limiter = Limiter([API, SMALL], node="n1", consistency="strong", **redis.patient())
         async with serving(limiter) as client:
             taken = await client.post("/v1/take", bucket="api", key="a", cost=60, refundable=True)
             assert (taken["mode"], taken["remaining"]) == ("strong", 40)

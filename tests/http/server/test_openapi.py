@@ -72,11 +72,11 @@ def served() -> Iterator[Asker]:
 
     thread = threading.Thread(target=lambda: asyncio.run(run()))
     thread.start()
-    assert ready.wait(10)
+    assert ready.wait(60)
     client, loop, done = found
     yield client
     loop.call_soon_threadsafe(done.set)
-    thread.join(10)
+    thread.join(60)
 
 
 def name_a_bucket(case: schemathesis.Case) -> None:

@@ -57,10 +57,17 @@ async def opened(channel: grpc.aio.Channel, token: str | None = None) -> AsyncIt
         stream.cancel()
 
 
-async def code_of(stream: Any) -> tuple[str, str]:
-    """With which status the server ends a stream."""
-    with pytest.raises(grpc.aio.AioRpcError) as caught:
+async def code_of(stream: Any, *sent: bytes) -> tuple[str, str]:
+    """With which status the server ends a stream when it gets these messages. That may be told
+    already while the last one is being written."""
+
+    async def talk() -> None:
+        for raw in sent:
+            await stream.write(raw)
         await stream.read()
+
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await talk()
     return caught.value.code().name, str(caught.value.details())
 
 
@@ -182,21 +189,18 @@ async def test_what_is_wrong_ends_the_stream_and_is_told(
                 assert (await code_of(stream))[0] == "UNAUTHENTICATED"
         too_long = b"x" * (MAX_MESSAGE + 1)
         async with opened(channel, TOKEN) as stream:
-            await stream.write(too_long)
-            code, text = await code_of(stream)
+            code, text = await code_of(stream, too_long)
             assert (code, str(MAX_MESSAGE) in text) == ("RESOURCE_EXHAUSTED", True), text
         for raw, told in {
             b"\xff": "this is no RateLimitQuotaUsageReports",
             b"": "domain: is empty",
         }.items():
             async with opened(channel, TOKEN) as stream:
-                await stream.write(raw)
-                assert await code_of(stream) == ("INVALID_ARGUMENT", told)
+                assert await code_of(stream, raw) == ("INVALID_ARGUMENT", told)
         async with opened(channel, TOKEN) as stream:
             await stream.write(USED)
             await stream.read()
-            await stream.write(b"\xff")
-            assert await code_of(stream) == (
+            assert await code_of(stream, b"\xff") == (
                 "INVALID_ARGUMENT", "this is no RateLimitQuotaUsageReports",
             )  # fmt: skip
         client.server.api.quotas.streams.update(range(1_000))  # type: ignore[arg-type]

@@ -69,15 +69,20 @@ async def test_what_is_no_handshake_is_cut(authority: Authority) -> None:
 async def test_a_connection_has_its_place_and_its_deadline_before_its_handshake(
     authority: Authority,
 ) -> None:
-    async with secure(authority, max_connections=2, head_deadline=0.3) as client:
+    # What is due is looked for ten times in the shortest deadline.
+    deadlines = {"head_deadline": 60, "request_deadline": 0.3}
+    async with secure(authority, max_connections=2, **deadlines) as client:
         connections = client.server.api.connections
         waiting = [(await silent(client))[0] for _ in range(3)]
         await eventually(lambda: len(connections.open) == 3)
         assert sum(one.placed for one in connections.open) == 2
+        assert all(one.deadline_ns > 0 for one in connections.open)
+        for one in connections.open:
+            one.deadline_ns = 1  # it has passed, and not before all of them were there
         for reader in waiting:
             with contextlib.suppress(ConnectionError):
                 assert not await reader.read()
-        assert not connections.open
+        await eventually(lambda: not connections.open)
         assert connections.refused["slow"] + connections.refused["full"] == 3
         status, *_ = await client.ask("GET", "/healthz", ssl=trusting(authority))
         assert status == 200

@@ -9,6 +9,7 @@ import json
 import logging
 import os
 import shutil
+import socket
 import sys
 from contextlib import AsyncExitStack
 from pathlib import Path
@@ -16,6 +17,7 @@ from pathlib import Path
 import nkeys
 import pytest
 
+from crdtbucket.mesh.engines.nats_engine import LOOK_S, MAX_UNSENT
 from crdtbucket.mesh.mesh_config import MeshConfig
 from crdtbucket.mesh.transport.mesh_network import MeshNetwork
 from tests.certificates import Authority
@@ -129,6 +131,30 @@ async def test_a_stall_of_the_server_ends_no_link(caplog: pytest.LogCaptureFixtu
             await frames_go(a, b)
             assert a.events == [("connected", "b")]
     assert "Traceback" not in caplog.text
+
+
+async def test_what_was_sent_before_the_end_arrives_though_the_server_stalls(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for module in ("links.link", "engines.nats_engine"):  # a busy machine may need more than 1 s
+        monkeypatch.setattr(f"crdtbucket.mesh.{module}.CLOSE_S", 60.0)
+    monkeypatch.setattr("crdtbucket.mesh.engines.nats_engine.WAITS", 10_000)
+    a, b = RecordingNode("a"), RecordingNode("b")
+    b.last_words = [("a", bytes([number]) * MAX_UNSENT) for number in range(10)]
+    with NatsServer() as server:
+        leaving = mesh(b, server)
+        async with AsyncExitStack() as stack:
+            await linked(stack, mesh(a, server), leaving)
+            writer = leaving._transport._exchange._engine._client._transport._io_writer  # type: ignore[attr-defined]
+            small = socket.SOL_SOCKET, socket.SO_SNDBUF, 4096  # the system keeps little of it
+            writer.get_extra_info("socket").setsockopt(*small)
+            server.freeze()
+            stopping = asyncio.create_task(leaving.stop())
+            await asyncio.wait({stopping}, timeout=2 * LOOK_S)
+            server.thaw()
+            await stopping
+            await eventually(lambda: not a.linked)
+            assert a.frames == [("b", frame) for _, frame in b.last_words]
 
 
 VICTIM = """

@@ -8,11 +8,13 @@ import tracemalloc
 import weakref
 
 import pytest
+from aiohttp import WSMessage, WSMsgType
+from aiohttp.http import WS_CLOSED_MESSAGE
 
 from crdtbucket.mesh.links import link
 from crdtbucket.mesh.links.counters import MeshCounters
 from crdtbucket.mesh.links.peer_identity import PeerIdentity, Proof
-from crdtbucket.mesh.links.session import Session
+from crdtbucket.mesh.links.session import Kind, Reason, Session
 from crdtbucket.mesh.node_info import NodeInfo
 from crdtbucket.mesh.protocol.wire import MAX_FRAME
 from crdtbucket.mesh.sockets.web_socket import WebSocketChannel
@@ -100,6 +102,49 @@ async def test_a_link_that_was_given_up_holds_nothing_of_what_was_queued() -> No
     finally:
         tracemalloc.stop()
     assert counters.frames_dropped == 100
+
+
+class TalkingWebSocket(StuckWebSocket):
+    """Its peer sends frames without an end, and takes nothing until `free` is set."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.peer = Session(b"k" * 32, b"d", b"l", dialer=False)
+        self.frames = 0
+        self.closed = False
+
+    async def receive(self) -> WSMessage:
+        if self.closed:
+            return WS_CLOSED_MESSAGE
+        self.frames += 1
+        return WSMessage(WSMsgType.BINARY, self.peer.seal(Kind.FRAME, b"a round"), "")
+
+    async def close(self) -> bool:
+        self.closed = True
+        return True
+
+
+async def test_what_was_queued_before_the_end_goes_out_though_the_peer_goes_on_to_send() -> None:
+    ws = TalkingWebSocket()
+    leaving = link_over(WebSocketChannel(ws, "", certified=False), MeshCounters())
+    taken: list[bytes] = []
+
+    async def serve() -> None:
+        await leaving.run(lambda _, frame: taken.append(frame))
+        await leaving.finish()
+
+    leaving.offer(b"last words")
+    serving = asyncio.create_task(serve())
+    await eventually(lambda: taken)
+    closing = asyncio.create_task(leaving.close(Reason.LEAVING, "this process ends"))
+    await asyncio.sleep(0)
+    came, before = ws.frames, len(taken)
+    await eventually(lambda: ws.frames > came + 20 or serving.done())
+    ws.free.set()
+    await asyncio.gather(closing, serving)
+    opened = [ws.peer.open(sealed) for sealed in ws.sent]
+    assert opened == [(Kind.FRAME, b"last words"), (Kind.BYE, bytes([Reason.LEAVING]))]
+    assert len(taken) <= before + 1  # who has said goodbye takes nothing in
 
 
 class BrokenWebSocket(StuckWebSocket):

@@ -63,8 +63,8 @@ class Pauses:
 
 
 async def until(true: Callable[[], bool]) -> None:
-    """Turns of the loop until something holds; at most some seconds."""
-    deadline = asyncio.get_running_loop().time() + 10
+    """Turns of the loop until something holds; at most a minute."""
+    deadline = asyncio.get_running_loop().time() + 60
     while not true():
         assert asyncio.get_running_loop().time() < deadline
         await asyncio.sleep(0.001)
@@ -163,10 +163,11 @@ async def test_a_server_that_never_answers_costs_the_deadline(
     receiver: Receiver, caplog: pytest.LogCaptureFixture
 ) -> None:
     receiver.hang.clear()
-    webhook = Webhook(receiver.url, deadline=0.05, pause=Pauses())
+    pauses = Pauses()
+    webhook = Webhook(receiver.url, deadline=0.05, pause=pauses)
     webhook.post(notice())
     await until(lambda: webhook.failed == 1)
-    assert len(receiver.bodies) == 3
+    assert len(pauses.asked) == 2  # a busy machine may end a try before it is received
     assert "no answer within 0.05 s" in caplog.text
     await webhook.aclose()
 

@@ -12,7 +12,14 @@ from crdtbucket.strong.controller.degradation import Degradation
 from crdtbucket.strong.redis import locator as module
 from crdtbucket.strong.redis.locator import Locator
 from tests.mesh.network import eventually
-from tests.strong.fake_server import Command, FakeServer, ScriptAnswer, fake, friendly
+from tests.strong.fake_server import (
+    Command,
+    FakeServer,
+    ScriptAnswer,
+    fake,
+    friendly,
+    given_up_at_once,
+)
 from tests.strong.redis_groups import cluster, watched
 from tests.strong.redis_server import free_port
 
@@ -73,10 +80,13 @@ async def test_one_that_says_nothing_is_not_waited_for(monkeypatch: pytest.Monke
         assert found.primaries[0].address == server.address
 
 
-async def test_those_that_were_silent_are_asked_after_the_others() -> None:
+async def test_those_that_were_silent_are_asked_after_the_others(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     async with fake(silent) as frozen, fake() as behind:
         behind.answer = lambda command: b"-ERR no\r\n"
-        locator = Locator(sentinels(frozen, behind, timeout=0.05))
+        given_up_at_once(frozen, monkeypatch)
+        locator = Locator(sentinels(frozen, behind))
         with pytest.raises(RedisUnavailable, match=r"did not answer .*; .* does not serve"):
             await locator.locate()
         with pytest.raises(RedisUnavailable, match=r"does not serve.*; .* did not answer"):
@@ -125,7 +135,9 @@ async def test_a_failover_is_followed_beside_a_frozen_sentinel() -> None:
     spec = BucketSpec("b", 100, 1, "1h", consistency="strong")
     async with watched() as (primary, replica, several):
         config = RedisConfig(
-            sentinel_master="main", sentinels=[f"{one.host}:{one.port}" for one in several]
+            sentinel_master="main",
+            sentinels=[f"{one.host}:{one.port}" for one in several],
+            deadline=10.0,
         )
         how = Degradation(modes=MODES)
         async with Limiter([spec], node="n1", redis=config, degradation=how) as limiter:
