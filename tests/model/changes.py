@@ -99,7 +99,7 @@ def stated_debt_is_decided_by_and_never_aged(
             assert newcomer.debt_ns(now + travel * MILLISECOND) == expected
 
 
-@prop(history=histories("refund"), far=st.integers(1, 500), idle=st.integers(0, 5_000))
+@prop(history=histories(), far=st.integers(1, 500), idle=st.integers(0, 5_000))
 def credit_is_worth_nothing_to_others(
     factory: Factory, size: int, history: list[Step], far: int, idle: int
 ) -> None:
