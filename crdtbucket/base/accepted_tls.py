@@ -22,11 +22,15 @@ async def secured_by_tls(
     """
     transport.pause_reading()
     loop = asyncio.get_running_loop()
-    handshake = loop.create_task(
-        loop.start_tls(
+
+    async def handshaken() -> asyncio.Transport | None:
+        if transport.is_closing():  # uvloop would wait for ever
+            raise ConnectionAbortedError("the client was gone before its handshake began")
+        return await loop.start_tls(
             transport, protocol, context, server_side=True, ssl_handshake_timeout=timeout
         )
-    )
+
+    handshake = loop.create_task(handshaken())
     try:
         if early:
             await asyncio.sleep(0)  # TLS takes the transport over,
