@@ -166,6 +166,8 @@ class Table:
 
     # what is to be sent
     @property
+    def silent_since(self) -> int: ...
+    @property
     def version(self) -> int: ...
     @property
     def flush_wanted(self) -> bool: ...
@@ -174,13 +176,18 @@ class Table:
     def touch(self, entries: Iterable[int]) -> None: ...
     def trim(self, version: int) -> None: ...
     def encode_log(
-        self, after: int, upto: int, positions: ReadableBuffer, size: int
+        self, after: int, upto: int, positions: ReadableBuffer, size: int, since: int = 0
     ) -> tuple[bytes, int, int]: ...
     def encode_entries(
-        self, entries: ReadableBuffer, start: int, positions: ReadableBuffer, size: int
+        self,
+        entries: ReadableBuffer,
+        start: int,
+        positions: ReadableBuffer,
+        size: int,
+        since: int = 0,
     ) -> tuple[bytes, int, int]: ...
     def encode_indebted(
-        self, start: int, positions: ReadableBuffer, size: int
+        self, start: int, positions: ReadableBuffer, size: int, since: int = 0
     ) -> tuple[bytes, int, int]: ...
 
     # what is received

@@ -25,6 +25,7 @@ from tests.model.world import SECOND
 
 KEY = "k"
 PHANTOM, PHANTOM_EPOCH, LONG_AGO = 255, 2**64 - 1, -100_000 * SECOND
+EVER = 2**63 - 1
 NEAR_NS = 1
 """The near horizon: what is held back for the phantom within it must be nothing."""
 ONE_TOKEN_A_SECOND = 25 << 10
@@ -278,7 +279,7 @@ class CoreNode:
         self.at(now)
         origins, places = self.announced()
         entry = array("I", [self.table.find(*self.bucket.hash(KEY))])
-        payload, _, _ = self.table.encode_entries(entry, 0, places, 65536)
+        payload, _, _ = self.table.encode_entries(entry, 0, places, 65536, EVER)
         definitions = tuple(self.table.all_definitions())
         marks = frozenset(self.marks)
         return Frame(self.name, self.table.epoch, origins, definitions, payload, marks)
@@ -372,7 +373,7 @@ class CoreNode:
     def snapshot(self, now: int) -> object:
         self.at(now)
         origins, places = self.announced()
-        payload, _, _ = self.table.encode_indebted(0, places, 65536)
+        payload, _, _ = self.table.encode_indebted(0, places, 65536, EVER)
         definitions = tuple(self.table.all_definitions())
         return Frame(self.name, self.table.epoch, origins, definitions, payload, frozenset())
 

@@ -1760,11 +1760,25 @@ MUTATIONS = (
         suite("test_core_contract", "credit_is_spent"),
     ),
     Mutation(
-        "credit_paid_to_others",
+        "credit_paid_to_newcomers",
         "core",
-        "net, now) + entry_far(t, e, d, now),",
-        "net, now) + 0 * entry_far(t, e, d, now),",
+        "        debt += credit_before(t, e, d, since, now);\n",
+        "        debt += 0 * credit_before(t, e, d, since, now);\n",
         suite("simulated/test_invariants", "not_paid_to_a_newcomer"),
+    ),
+    Mutation(
+        "credit_charged_to_those_it_was_kept_for",
+        "mesh",
+        "        return link.started if link.started > self._table.silent_since else 0\n",
+        "        return 2**63 - 1\n",
+        suite("simulated/test_invariants", "charged_to_it_at_the_heal"),
+    ),
+    Mutation(
+        "who_keeps_credit_answers_as_if_full",
+        "core",
+        "    return debt + far <= slack_units(d) && advertised",
+        "    return debt <= slack_units(d) && advertised",
+        suite("simulated/test_invariants", "do_not_answer_each_other"),
     ),
     Mutation(
         "late_news_spend_all_of_the_credit",

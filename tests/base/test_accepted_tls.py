@@ -23,12 +23,12 @@ if importlib.util.find_spec("uvloop"):
 class Accepted(asyncio.Protocol):
     """Begins TLS in a task of its own, as servers do."""
 
-    def __init__(self, context: ssl.SSLContext, tasks: list[asyncio.Task[Any]]) -> None:
+    def __init__(self, context: ssl.SSLContext, tasks: asyncio.Queue[asyncio.Task[Any]]) -> None:
         self._context, self._tasks = context, tasks
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         secured = secured_by_tls(cast("asyncio.Transport", transport), self, self._context, b"")
-        self._tasks.append(asyncio.get_running_loop().create_task(secured))
+        self._tasks.put_nowait(asyncio.get_running_loop().create_task(secured))
 
 
 @pytest.mark.parametrize("loops", [asyncio, uvloop], ids=["asyncio", "uvloop"])
@@ -40,15 +40,16 @@ def test_who_sends_nothing_and_goes_is_no_handshake(loops: Any, tmp_path: Path) 
     context.load_cert_chain(files["tls_cert"], files["tls_key"])
 
     async def run() -> None:
-        loop, tasks = asyncio.get_running_loop(), list[asyncio.Task[Any]]()
+        loop, tasks = asyncio.get_running_loop(), asyncio.Queue[asyncio.Task[Any]]()
         server = await loop.create_server(lambda: Accepted(context, tasks), "127.0.0.1", 0)
         place = server.sockets[0].getsockname()
         for _ in range(20):
             socket.create_connection(place).close()
-            while not tasks:
-                await asyncio.sleep(0)
+            begun = await asyncio.wait_for(tasks.get(), 10)
+            done, _ = await asyncio.wait([begun], timeout=10)
+            assert done
             with pytest.raises(OSError):
-                await asyncio.wait_for(tasks.pop(), 10)
+                begun.result()
         server.close()
         await server.wait_closed()
 

@@ -3,7 +3,6 @@ but for what a node could not know."""
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Callable
 from typing import Any
 
@@ -34,8 +33,6 @@ class Books:
         """As `ideals`, on the slowest clock: what is left at least."""
         self._alone: dict[tuple[str, int, Place], IdealBucket] = {}
         """As `ideals`, of what one process has taken alone."""
-        self.credits: dict[Place, float] = defaultdict(float)
-        """The largest credit of any node for silent peers, in seconds of the refill."""
         self._seen: dict[tuple[str, int, Place], tuple[int, int, dict[Owner, Column]]] = {}
         """When a node was looked at, ns, what it had evicted, and its columns."""
         self._marked: dict[tuple[str, int], dict[int, int]] = {}
@@ -82,13 +79,13 @@ class Books:
         return self.ideals[place]
 
     def _bucket(self, place: Place, which: Callable[[list[float]], float]) -> IdealBucket:
-        spec = self._spec(place)
+        spec = self.spec(place)
         lag = self.mesh.settings.latency + self.mesh.config.gossip_interval
         debt = max(spec.max_debt, round(4 * spec.rate_per_second * lag))
         ppm = [0.0, *(ppm for _, ppm in self.plan.clocks), *self._later()]
         return IdealBucket(spec, debt, ppm=round(which(ppm)))
 
-    def _spec(self, place: Place) -> BucketSpec:
+    def spec(self, place: Place) -> BucketSpec:
         return self.plan.main if place[0] == "main" else self.plan.side
 
     def _alone_of(self, name: str, epoch: int, place: Place) -> IdealBucket:
@@ -104,19 +101,12 @@ class Books:
 
     # ---- rules ----
 
-    def note_credit(self, node: SimulatedNode, place: Place) -> float:
-        """What the node keeps for silent peers now, in seconds of the refill."""
-        credit = node.bucket(place[0]).credit(place[1]) / self._spec(place).rate_per_second
-        self.credits[place] = max(self.credits[place], credit)
-        return credit
-
     def look(self, node: SimulatedNode, place: Place, *, admitted: bool) -> None:
         """After an operation of this node."""
         if self._moved:
             self._moved, self._parted = False, self._parted or not self.view.connected()
         if self.flooded and place[0] == "side":
             return
-        self.note_credit(node, place)
         columns = self.columns(node, place)
         if admitted and place[0] not in self.unbounded:
             self._check_admitted(node, place, columns)
@@ -129,7 +119,7 @@ class Books:
         most C + r t and the largest such amount are admitted. And however much that is, by one
         process no more than a bucket of its own would give, but for a call that is guaranteed."""
         alone = self._alone_of(node.name, node.table.epoch, place).level(self.mesh.now_ns)
-        guaranteed = max(1, self._spec(place).capacity // 20)  # passes whatever the level is
+        guaranteed = max(1, self.spec(place).capacity // 20)  # passes whatever the level is
         if alone < -guaranteed - EPSILON and not node.table.stats()["evicted_indebted"]:
             self.view.broken("alone", f"{node.name} {place} has taken to {alone:.3f} by itself")
         level = self.ideal(place).level(self.mesh.now_ns)
@@ -154,7 +144,7 @@ class Books:
         silence += LOSSY if self.plan.loss[0] else 0.0
         if self._first is not None:
             silence += (self.mesh.now_ns - self._first) / SECOND
-        rate = self._spec(place).rate_per_second
+        rate = self.spec(place).rate_per_second
         credit = max(0.0, silence - NEAR) * rate
         return credit + sum(self.ledger.refunded[place].values()) + EPSILON
 

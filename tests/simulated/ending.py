@@ -51,9 +51,6 @@ class Ending:
     def _settle(self) -> None:
         """Pauses end, connections are made again, and two rounds come everywhere."""
         mesh = self.mesh
-        for node in self._live():
-            for place in self.books.ideals if node.suspended_until <= mesh.now_ns else ():
-                self.books.note_credit(node, place)
         paused = max(node.suspended_until for node in mesh.nodes.values()) - mesh.now_ns
         mesh.advance(max(0, paused) / SECOND)
         until = mesh.now_ns + 2 * LAST_RETRY_NS
@@ -107,7 +104,7 @@ class Ending:
         for node in owing:
             columns = self.books.columns(node, place)
             own = (node.name, node.table.epoch)
-            if own not in columns:
+            if own not in columns and node.table.stats()["evicted_full"]:
                 marked.add(own[1])
             shown.append((node.name, columns))
         for (first, one), (second, two) in pairwise(shown):
@@ -117,10 +114,8 @@ class Ending:
         return ""
 
     def _apart(self, nodes: list[SimulatedNode], place: Place) -> dict[str, int] | None:
-        """The debts when they are further apart than travel, drift and anti-entropy explain;
-        one alone may be lower than all others by a credit for silent peers: they believe no lower
-        debt that two do not agree on. While a credit is kept, what is owed is between the debt with
-        it and the one without.
+        """The debts when they are further apart than travel, drift and anti-entropy explain. While
+        a credit is kept for silent peers, what is owed is between the debts with and without it.
 
         A statement is not aged, so who hears it owes a travel time more than who made it. Quiet
         keys are stated again only when their debts, summed up, differ by more than a second each;
@@ -133,17 +128,16 @@ class Ending:
             more += self.books.slack(place) / spec.rate_per_second  # credit for who is never heard
         drift = max(1e-3, self.plan.drift) if self.plan.has("come") else self.plan.drift
         explained = 0.001 + self.view.hops * self.plan.one_way + drift * self.mesh.now_ns / SECOND
-        most, credit = (explained + more) * SECOND, self.books.credits[place] * SECOND
-        low, *higher = sorted(self._decided(node, place) for node in nodes)
-        least = higher[0] if len(higher) > 1 else low
-        if max(debts.values()) - least <= most and least - low <= most + credit:
+        least = min(self._decided(node, place) for node in nodes)
+        if max(debts.values()) - least <= (explained + more) * SECOND:
             return None
         return debts
 
     def _decided(self, node: SimulatedNode, place: Place) -> int:
         """The debt that a node decides by, with what it keeps for silent peers, ns."""
-        credit = round(self.books.note_credit(node, place) * SECOND)
-        return max(0, (node.bucket(place[0]).debt(place[1]) or 0) + credit)
+        bucket, spec = node.bucket(place[0]), self.books.spec(place)
+        credit = round(bucket.credit(place[1]) / spec.rate_per_second * SECOND)
+        return max(0, (bucket.debt(place[1]) or 0) + credit)
 
     def _linked(self, nodes: list[SimulatedNode]) -> bool:
         """Whether each hears each without a relay."""

@@ -155,6 +155,12 @@ cdef class _Nodes(_Definitions):
         return self.t.h.near_ns
 
     @property
+    def silent_since(self):
+        """When the peer with rates that has been silent for the longest was last seen, local ns; 2**63 - 1 while none is silent."""
+        cdef int64_t until = self.t.h.far_free_until
+        return until - self.t.h.near_ns if until <= clock_ns(&self.t) else INT64_MAX
+
+    @property
     def open_tokens(self):
         """Tokens that a common store was asked for and that are not counted here yet, of all keys."""
         return self.t.h.open_tokens

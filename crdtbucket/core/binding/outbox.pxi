@@ -63,9 +63,10 @@ cdef class _Outbox(_Nodes):
         log_trim(&self.t, version)
         self.leave()
 
-    def encode_log(self, uint64_t after, uint64_t upto, const uint16_t[::1] positions, size_t size):
+    def encode_log(self, uint64_t after, uint64_t upto, const uint16_t[::1] positions, size_t size, int64_t since=0):
         """Entries with a version above `after`, at most `upto`, in at most `size` bytes: (bytes, last version covered,
-        entries). `positions[origin]` is its place in the announced table, 0xffff for none."""
+        entries). `positions[origin]` is its place in the announced table, 0xffff for none. `since`: when the process began that
+        they are for, local ns: the debts hold what is kept here for peers that were silent before."""
         cdef int64_t count = 0, now = clock_ns(&self.t)
         cdef size_t used
         self.check_positions(positions)
@@ -75,23 +76,23 @@ cdef class _Outbox(_Nodes):
         try:
             with nogil:
                 table_lock(&self.t)
-                used = encode_log(&self.t, &after, upto, &positions[0], now, out, size, &count)
+                used = encode_log(&self.t, &after, upto, &positions[0], since, now, out, size, &count)
                 table_unlock(&self.t)
             return PyBytes_FromStringAndSize(<char *>out, used), after, count
         finally:
             PyMem_Free(out)
 
-    def encode_entries(self, const uint32_t[::1] entries, int64_t start, const uint16_t[::1] positions, size_t size):
-        """The given entries from position `start` on, in at most `size` bytes: (bytes, next position, entries)."""
-        return self._encode(&entries[0] if entries.shape[0] else NULL, start, entries.shape[0], positions, size)
+    def encode_entries(self, const uint32_t[::1] entries, int64_t start, const uint16_t[::1] positions, size_t size, int64_t since=0):
+        """The given entries from position `start` on, in at most `size` bytes: (bytes, next position, entries). `since` as above."""
+        return self._encode(&entries[0] if entries.shape[0] else NULL, start, entries.shape[0], positions, size, since)
 
-    def encode_indebted(self, int64_t start, const uint16_t[::1] positions, size_t size):
-        """All indebted entries from place `start` on: (bytes, next place or -1 at the end, entries)."""
+    def encode_indebted(self, int64_t start, const uint16_t[::1] positions, size_t size, int64_t since=0):
+        """All indebted entries from place `start` on: (bytes, next place or -1 at the end, entries). `since` as above."""
         cdef int64_t end = self.t.h.bump
-        data, place, count = self._encode(NULL, start, end, positions, size)
+        data, place, count = self._encode(NULL, start, end, positions, size, since)
         return data, -1 if place >= end else place, count
 
-    cdef _encode(self, const uint32_t *entries, int64_t start, int64_t end, const uint16_t[::1] positions, size_t size):
+    cdef _encode(self, const uint32_t *entries, int64_t start, int64_t end, const uint16_t[::1] positions, size_t size, int64_t since):
         cdef int64_t count = 0, now = clock_ns(&self.t), i
         cdef size_t used = 0
         self.check_positions(positions)
@@ -108,7 +109,7 @@ cdef class _Outbox(_Nodes):
             if start < end:
                 with nogil:
                     table_lock(&self.t)
-                    used = encode_entries(&self.t, entries, &start, end, &positions[0], now, out, size, &count)
+                    used = encode_entries(&self.t, entries, &start, end, &positions[0], since, now, out, size, &count)
                     table_unlock(&self.t)
             return PyBytes_FromStringAndSize(<char *>out, used), start, count
         finally:

@@ -73,14 +73,15 @@ GLANCES static inline int64_t guaranteed_cost(const definition_t *d)
 
 /* Tokens that this node has got less than its share, `since` the last averaging; `asked`: ns since
  * the round before this one, in which its calls came. For the time in which it was idle it is
- * behind by no more than it asked for then, or by a token, and by no more than a small burst: the
- * others may have used that time, and who asks for more at once is denied by its own takes. It
- * makes good no more than a small burst. */
+ * behind by no more than it asked for then, or by a token, and by no more than its share of one
+ * refill of the bucket, or a small burst: what refilled before is lost or used by others, and who
+ * asks for more at once is denied by its own takes. It makes good no more than a small burst. */
 GLANCES static inline double behind_tokens(const cold_t *cold, const definition_t *d, double rate,
                                            double offered, double admitted, int64_t since,
                                            int64_t asked)
 {
-    double while_asked = smaller(rate * (double)asked / 1e9, (double)d->capacity),
+    double ns = larger((double)asked, (double)d->full_ns),
+           while_asked = smaller(rate * ns / 1e9, (double)d->capacity),
            /* A little more, for what rounding took. */
         most = (1.0 + ROUNDED)
                * smaller(larger(1.0, offered), larger((double)guaranteed_cost(d), while_asked)),

@@ -191,14 +191,33 @@ static inline i128 entry_least(const table_t *t, uint32_t e, const definition_t 
     return least_units(d, &p);
 }
 
-/* The debt as it is advertised to peers: in ns, rounded up, from 0 to the ceiling. It is the one
- * that this node decides by, with the credit for silent peers: who keeps none would be told else
- * that this bucket is full, as long as the credit lasts, whatever is taken from it. */
-static inline int64_t advertised_debt(const table_t *t, uint32_t e, int64_t net, int64_t now)
+/* The far credit, in units, for peers of which nothing has come since the time `since`. */
+GLANCES static i128 credit_before(const table_t *t, uint32_t e, const definition_t *d,
+                                  int64_t since, int64_t now)
+{
+    double tokens = 0, claims = predict(t, e, d, now).slow_claims + own_slow_claim(&t->cold[e], d);
+    demand_t of = far_demand(t, e, d, claims);
+    column_t c = {0};
+    while (column_next(t, e, &c))
+        if (column_rated(&c)
+            && now - age_of(&t->nodes[t->origins[column_origin(&c)].node], &c, now) < since)
+            tokens += column_far(t, d, &c, of, now);
+    return far_units(d, tokens);
+}
+
+/* The debt as it is advertised: in ns, rounded up, from 0 to the ceiling. `since`: when the process
+ * began that it is advertised to, local ns. It keeps no credit for those who were silent before, so
+ * what this node keeps for them is part of its debt: else it would be told that this bucket is full
+ * as long as the credit lasts, whatever is taken from it. Who has been there for longer counts by
+ * itself, and knows takes that this node only predicts. */
+static inline int64_t advertised_debt(const table_t *t, uint32_t e, int64_t net, int64_t since,
+                                      int64_t now)
 {
     const definition_t *d = &t->definitions[t->hot[e].bucket];
-    i128 debt = debt_units(d, LOAD(t->hot[e].base), net, now) + entry_far(t, e, d, now),
-         cap = cap_units(d);
+    i128 debt = debt_units(d, LOAD(t->hot[e].base), net, now), cap = cap_units(d);
+    if (UNLIKELY(since > 0 && now >= LOAD(t->h->far_free_until)
+                 && LOAD(t->hot[e].flags) & ENTRY_RATED))
+        debt += credit_before(t, e, d, since, now);
     return (int64_t)units_to_ns(d, debt < 0 ? 0 : debt > cap ? cap : debt);
 }
 

@@ -50,6 +50,7 @@ static inline void sort_columns(wire_column_t *c, uint32_t n)
 typedef struct {
     const table_t *t;
     const uint16_t *position; /* of an origin in the announced table, 0xffff is none */
+    int64_t since;            /* when the process began that they are for, see `advertised_debt` */
     int64_t now;
     faded_t faded;
 } encoder_t;
@@ -145,7 +146,7 @@ static uint8_t *put_entry(encoder_t *to, uint32_t e, uint8_t *out)
     const table_t *t = to->t;
     const hot_t *hot = &t->hot[e];
     wire_column_t columns[MAX_COLUMNS + INLINE_COLUMNS];
-    int64_t net = entry_net(t, e), debt = advertised_debt(t, e, net, to->now);
+    int64_t net = entry_net(t, e), debt = advertised_debt(t, e, net, to->since, to->now);
     uint32_t count = advertised_columns(to, e, net, columns);
     int refunds = t->cold[e].overflow != NONE && any_refunds(columns, count);
     uint16_t fast, slow;

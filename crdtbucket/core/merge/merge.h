@@ -165,7 +165,7 @@ static int merge_levels(table_t *t, uint32_t e, const wire_entry_t *w, const wir
         base_move(t, hot, base, j->base);
     store_columns(t, e, m, g, r);
     STORE(j->kind, JOURNAL_NONE);
-    return debt <= slack_units(d) && advertised > 0 && after < advertised;
+    return debt + far <= slack_units(d) && advertised > 0 && after < advertised;
 }
 
 static void merge_entry(table_t *t, const wire_entry_t *w, uint32_t guess,

@@ -26,7 +26,7 @@ class Outbox:
     def __init__(self, table: Table, roster: Roster) -> None:
         self._table = table
         self._roster = roster
-        self._chunks: dict[tuple[int, int], tuple[bytes, int, int]] = {}
+        self._chunks: dict[tuple[int, int, int], tuple[bytes, int, int]] = {}
         self.flags = 0
         self.entries_sent = 0
         """Entries sent so far, each counted once a peer that it went to."""
@@ -85,7 +85,7 @@ class Outbox:
         for low, upto in gaps:
             after = low
             while after < upto and budget > 0:
-                payload, last, count = self._chunk(after, upto)
+                payload, last, count = self._chunk(link, after, upto)
                 if count:
                     chunks.append((payload, Sent(after, last)))
                     self.entries_sent += count
@@ -123,7 +123,7 @@ class Outbox:
         """Only what an early flush gave new versions."""
         head, out = self._table.version, []
         while after < head:
-            payload, last, count = self._chunk(after, head)
+            payload, last, count = self._chunk(link, after, head)
             if count:
                 out.append(self.frame(link, now, Sent(after, last), payload=payload))
                 self.entries_sent += count
@@ -137,7 +137,7 @@ class Outbox:
         out: list[bytes] = []
         while start < len(wanted):
             payload, start, count = self._table.encode_entries(
-                wanted, start, positions, wire.MAX_PAYLOAD
+                wanted, start, positions, wire.MAX_PAYLOAD, self._since(link)
             )
             if not count:
                 break
@@ -161,7 +161,7 @@ class Outbox:
         while due or (link.sync_place >= 0 and len(link.sync_waiting) < SYNC_FRAMES):
             place = due.pop() if due else link.sync_place
             payload, following, count = self._table.encode_indebted(
-                place, positions, wire.MAX_PAYLOAD
+                place, positions, wire.MAX_PAYLOAD, self._since(link)
             )
             if place == link.sync_place:
                 link.sync_place = following
@@ -172,12 +172,19 @@ class Outbox:
                 out[place] = payload
         return out
 
-    def _chunk(self, after: int, upto: int) -> tuple[bytes, int, int]:
-        key = (after, upto)
+    def _chunk(self, link: PeerState, after: int, upto: int) -> tuple[bytes, int, int]:
+        since = self._since(link)
+        key = (after, upto, since)
         if key not in self._chunks:
             _, positions = self._roster.announced()
-            self._chunks[key] = self._table.encode_log(after, upto, positions, wire.MAX_PAYLOAD)
+            chunk = self._table.encode_log(after, upto, positions, wire.MAX_PAYLOAD, since)
+            self._chunks[key] = chunk
         return self._chunks[key]
+
+    def _since(self, link: PeerState) -> int:
+        """When a peer's process began (ns), if somebody has been silent since before; else 0: then
+        what is encoded for one peer goes to all."""
+        return link.started if link.started > self._table.silent_since else 0
 
 
 def _rotated(gaps: list[tuple[int, int]], cursor: int) -> list[tuple[int, int]]:
