@@ -14,7 +14,7 @@ from tests.simulated.run import Run, play
 from tests.soak import failures
 
 ROOT = Path(__file__).parents[2]
-SEEDS = 900
+SEEDS = 2000
 LOOKED_AT = 40
 """The first of them are played where what happened in them is looked at."""
 
