@@ -1336,13 +1336,6 @@ MUTATIONS = (
         suite("strong/test_one_redis", "slots_alone"),
     ),
     Mutation(
-        "forked_children_wait_for_a_copied_lock",
-        "strong",
-        "            raise refusal  # before any lock, which a fork",
-        "            pass  # before any lock, which a fork",
-        suite("strong/test_threads", "forked_child"),
-    ),
-    Mutation(
         "decisions_without_a_pause",
         "strong",
         "if self._unyielded >= UNYIELDED:",

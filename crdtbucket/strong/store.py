@@ -176,7 +176,7 @@ class Store:
         """`acquire` from a thread without an event loop, which it blocks."""
         refusal = self.ledger.table.refusal
         if refusal is not None:
-            raise refusal  # before any lock, which a fork may have copied while held
+            raise refusal  # also on the thread of the loop, which would be told something else
         if threading.get_ident() != self._loops_thread:
             endpoint = self._places.of(bucket, key)
             decision = None
