@@ -117,15 +117,24 @@ class Books:
     ) -> None:
         """What is admitted is there, but for what this node could not know: over any window at
         most C + r t and the largest such amount are admitted. And however much that is, by one
-        process no more than a bucket of its own would give, but for a call that is guaranteed."""
+        process no more than a bucket of its own would give, but for a call that is guaranteed and
+        for what others give back."""
         alone = self._alone_of(node.name, node.table.epoch, place).level(self.mesh.now_ns)
-        guaranteed = max(1, self.spec(place).capacity // 20)  # passes whatever the level is
-        if alone < -guaranteed - EPSILON and not node.table.stats()["evicted_indebted"]:
+        guaranteed = max(1, self.spec(place).capacity // 20)  # a call passes whatever the level is
+        calls = 1 + node.bucket(place[0]).counters()["guaranteed"]
+        returned = sum(self.ledger.refunded[place].values())
+        if (
+            alone < -guaranteed * calls - returned - EPSILON
+            and not node.table.stats()["evicted_indebted"]
+        ):
             self.view.broken("alone", f"{node.name} {place} has taken to {alone:.3f} by itself")
         level = self.ideal(place).level(self.mesh.now_ns)
         if level >= 0:
             return
         allowance = self.unheard(place, columns) + self.slack(place)
+        now = self.mesh.now_ns
+        up = [n for n in self.mesh.nodes.values() if n.up and n.suspended_until <= now]
+        allowance += guaranteed * sum(n.bucket(place[0]).counters()["guaranteed"] for n in up)
         if level < -allowance:
             self.view.broken(
                 "admitted", f"{node.name} {place} at {level:.3f}, allowed {-allowance:.3f}"
