@@ -122,11 +122,8 @@ class Books:
         alone = self._alone_of(node.name, node.table.epoch, place).level(self.mesh.now_ns)
         guaranteed = max(1, self.spec(place).capacity // 20)  # a call passes whatever the level is
         calls = 1 + node.bucket(place[0]).counters()["guaranteed"]
-        returned = sum(self.ledger.refunded[place].values())
-        if (
-            alone < -guaranteed * calls - returned - EPSILON
-            and not node.table.stats()["evicted_indebted"]
-        ):
+        least = -guaranteed * calls - sum(self.ledger.refunded[place].values()) - EPSILON
+        if alone < least and not node.table.stats()["evicted_indebted"]:
             self.view.broken("alone", f"{node.name} {place} has taken to {alone:.3f} by itself")
         level = self.ideal(place).level(self.mesh.now_ns)
         if level >= 0:

@@ -115,9 +115,9 @@ class Link:
                 self.ended_because = self.ended_because or str(error)
                 self._lost(by_peer=error.by_peer)
                 return
-            if (
-                self._closing
-            ):  # what is queued may still go out: `close` ends the channel after that
+            if self._closing:
+                # Nothing more is read of it, but what is queued may still go out: `close` ends the
+                # channel after that. Whatever the peer goes on to send, others have their turn.
                 await asyncio.sleep(0)
                 continue
             kind, body = self._session.open(data)
