@@ -11,6 +11,8 @@ SECOND = 10**9
 APART = 0.002
 """Clocks run apart by half of this at most, and a node has to reckon with as much."""
 EPSILON = 0.05
+REMEMBERED_NS = 30 * SECOND
+"""What the quickest frame took is known for half a minute at least while others come."""
 
 
 class Ages:
@@ -28,8 +30,8 @@ class Ages:
             newest, timely = mesh.newest.get(way), mesh.timely.get(way)
             if line is None or newest is None or newest[0] is not line:
                 continue
-            if timely is None or timely[0] is not line:
-                continue  # what a frame takes on this connection is not known yet
+            if timely is None or timely[0] is not line or now - timely[1] > REMEMBERED_NS:
+                continue  # what a frame takes on this connection is not known yet, or no longer
             unsure = self._plan.one_way + APART * (now - timely[1]) / SECOND + EPSILON
             age, shown = (now - newest[1]) / SECOND, lag / SECOND
             if shown < age - unsure:

@@ -117,12 +117,14 @@ class Books:
     ) -> None:
         """What is admitted is there, but for what this node could not know: over any window at
         most C + r t and the largest such amount are admitted. And however much that is, by one
-        process no more than a bucket of its own would give, but for a call that is guaranteed and
-        for what others give back."""
+        process no more than a bucket of its own would give, but for a call that is guaranteed, for
+        what others give back, and for the room that was kept in a full bucket for silent peers: a
+        bucket of its own does not fill above that."""
         alone = self._alone_of(node.name, node.table.epoch, place).level(self.mesh.now_ns)
         guaranteed = max(1, self.spec(place).capacity // 20)  # a call passes whatever the level is
         calls = 1 + node.bucket(place[0]).counters()["guaranteed"]
         least = -guaranteed * calls - sum(self.ledger.refunded[place].values()) - EPSILON
+        least -= min(self.spec(place).capacity, self._credit(place))
         if alone < least and not node.table.stats()["evicted_indebted"]:
             self.view.broken("alone", f"{node.name} {place} has taken to {alone:.3f} by itself")
         level = self.ideal(place).level(self.mesh.now_ns)
@@ -146,13 +148,15 @@ class Books:
 
     def slack(self, place: Place) -> float:
         """By how much a level may be above the ideal beside what is unheard: credit, refunds."""
+        return self._credit(place) + sum(self.ledger.refunded[place].values()) + EPSILON
+
+    def _credit(self, place: Place) -> float:
+        """Tokens that may have been kept for silent peers, at most."""
         silence = 2 * self.plan.one_way + self.plan.gossip_interval
         silence += LOSSY if self.plan.loss[0] else 0.0
         if self._first is not None:
             silence += (self.mesh.now_ns - self._first) / SECOND
-        rate = self.spec(place).rate_per_second
-        credit = max(0.0, silence - NEAR) * rate
-        return credit + sum(self.ledger.refunded[place].values()) + EPSILON
+        return max(0.0, silence - NEAR) * self.spec(place).rate_per_second
 
     def _check_columns(
         self, node: SimulatedNode, place: Place, columns: dict[Owner, Column]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from itertools import pairwise
 
 from crdtbucket.testing import SimulatedNode
-from tests.simulated.books import Books, Column
+from tests.simulated.books import Books
 from tests.simulated.network import LAST_RETRY_NS, Network
 from tests.simulated.plan import Plan
 from tests.simulated.truth import Owner, Place
@@ -97,16 +97,15 @@ class Ending:
 
     def _unequal(self, nodes: list[SimulatedNode], place: Place) -> str:
         """The first columns on which two nodes differ; empty when there are none. Who has
-        evicted a full key, and is told later that others still owe, has no column of its own."""
+        evicted a full key tells nobody of its own column any more, be it told later or not that
+        others still owe."""
         owing = self._owing(nodes, place)
         marked = {epoch for n in owing for _, _, epoch, dead in n.table.origins() if dead}
-        shown: list[tuple[str, dict[Owner, Column]]] = []
-        for node in owing:
-            columns = self.books.columns(node, place)
+        for node in nodes:
             own = (node.name, node.table.epoch)
-            if own not in columns and node.table.stats()["evicted_full"]:
+            if own not in self.books.columns(node, place) and node.table.stats()["evicted_full"]:
                 marked.add(own[1])
-            shown.append((node.name, columns))
+        shown = [(node.name, self.books.columns(node, place)) for node in owing]
         for (first, one), (second, two) in pairwise(shown):
             for owner in one.keys() | two.keys():
                 if one.get(owner) != two.get(owner) and owner[1] not in marked:

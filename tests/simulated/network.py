@@ -151,7 +151,9 @@ class Network(SimulatedMesh):
         line.heard[target] = self.now_ns
         if (before := self.newest.get(way)) is None or before[0] is not line or before[1] < sent:
             self.newest[way] = line, sent
-        if (self.now_ns - sent) <= self.settings.latency * (1 + self.settings.jitter) * NS:
+        held = node.suspended_until > self.now_ns  # what stands still reads its frames later
+        longest = self.settings.latency * (1 + self.settings.jitter) * NS
+        if not held and self.now_ns - sent <= longest:
             self.timely[way] = line, sent
         self._trace.update(f"{self.now_ns} {source} {target} {len(data)} ".encode() + data)
         node.arrive(source, line.epochs[target], data)

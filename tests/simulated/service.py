@@ -52,6 +52,9 @@ class Service:
         self.offered = self.denied = self.denied_by_one = 0
         self.true = IdealBucket(plan.main, 2**53)
         self.window: Window | None = None
+        self.learned: int | None = None
+        """Calls by which nodes knew each other's rates when the first way was cut or held. 0: that
+        was in the first rounds; None: none was yet."""
         self._changes: list[int] = []
         self._started: dict[str, int] = {}
         self._missing: dict[str, Missing] = {}
@@ -69,6 +72,9 @@ class Service:
         if what == "reload":
             self.within = False
         now = self.mesh.now_ns
+        if what in ("cut", "stall") and self.learned is None:
+            rounds = 3 * self.lag * (2 if self.plan.loss[0] else 1)
+            self.learned = self.calls if now >= (2.0 + rounds) * SECOND else 0
         if what == "return" and not any(node.up for node in self.mesh.nodes.values()):
             self.true = IdealBucket(self.plan.main, 2**53)  # nobody remembers what was taken
         if what in ("come", "return"):
@@ -198,14 +204,19 @@ class Service:
 
     def _check_as_one(self) -> None:
         """Demand below the limit is denied as by one bucket for all, or 1 % more, whatever is cut:
-        where no node has died or come, since a share is kept for who is not heard."""
+        where no node has died or come, since a share is kept for who is not heard. What nodes know
+        of each other's rates then, they know from so many calls."""
         seconds = self.mesh.now_ns / SECOND
         if self.plan.has("reload", "die", "leave", "come", "return", "pause"):
             return
         if self.view.mistaken >= 0:
             return  # a share is kept for nobody who was given up, and all of it is owed afterwards
+        if self.learned == 0:
+            return
+        unsure = 2 / self.learned**0.5 if self.learned and self.plan.arrivals[0] != "even" else 0.0
+        most = 0.7 / (1.0 + unsure) * self.rate * seconds
         few = 3 + max(self.calls // 100, len(self.mesh.nodes) - 2)
-        if self.offered <= 0.7 * self.rate * seconds and self.denied > self.denied_by_one + few:
+        if self.offered <= most and self.denied > self.denied_by_one + few:
             self.view.broken(
                 "as one",
                 f"{self.denied} of {self.calls} calls denied, one bucket {self.denied_by_one}",
@@ -227,7 +238,7 @@ class Service:
         ideal = window.ideal_shared if seconds < self.plan.period else window.ideal_given
         ideal += self._share_alone(window.since) * (window.ideal_given - ideal)
         least = GIVEN * self._reached * ideal - 0.3 * capacity - for_steps
-        if given < least:
+        if given < least and self.learned != 0:
             self.view.broken(
                 "given",
                 f"{given} tokens in {seconds:.1f} s, one bucket would give {window.ideal_given}",
