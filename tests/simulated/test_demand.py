@@ -11,7 +11,7 @@ import pytest
 from crdtbucket.simulator.arrivals import poisson
 from crdtbucket.spec.bucket_spec import BucketSpec
 from crdtbucket.testing import SimulatedMesh
-from tests.simulated.meshes import mesh_of
+from tests.simulated.meshes import drive, mesh_of
 
 STEP = 0.01
 
@@ -210,3 +210,12 @@ def test_one_call_of_a_peer_does_not_count_for_many_where_rounds_are_slow() -> N
     mesh = mesh_of(4, BucketSpec("b", 1000, 100), gossip_interval=3.0)
     passed = large_calls(mesh, 120, 4, 50)
     assert all(all(of_one) for of_one in passed.values()), passed
+
+
+def test_a_bucket_of_one_call_denies_nobody_below_the_limit() -> None:
+    """Rounds are slow, so the prediction leaves less than a call. The reserve of each node passes
+    its calls: while all ask for less than the limit, it refills faster than they do."""
+    mesh = mesh_of(3, BucketSpec("b", 1, 10), gossip_interval=1.0)
+    demand = dict.fromkeys("ABC", 5 / 3)
+    drive(mesh, demand, 20.0)  # until rates are known
+    assert [refused for _, refused, _ in drive(mesh, demand, 40.0).values()] == [0, 0, 0]

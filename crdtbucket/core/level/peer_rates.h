@@ -49,12 +49,6 @@ GLANCES static inline double own_slow_claim(const cold_t *c, const definition_t 
     return claim(d, (double)c->slow / larger(c->weight, SEEN_LEAST));
 }
 
-/* Part of the refill that demand of `claims` tokens/s in all gets of what it asks for. */
-static inline double refill_share(const definition_t *d, double claims)
-{
-    return claims > 0 ? smaller(1.0, d->per_second / claims) : 1.0;
-}
-
 /* Tokens/s, of `nodes` that may ask: half of what the node asks for, up to half of an equal share.
  * In proportion nobody gets less, as long as all ask for twice the limit at most. */
 GLANCES static inline double guaranteed_rate(const definition_t *d, double demand, double nodes)

@@ -14,7 +14,8 @@
 GLANCES static inline double reserve_rate(const table_t *t, const cold_t *cold,
                                           const definition_t *d, double slow_claims)
 {
-    double own = own_slow_claim(cold, d), share = own * refill_share(d, own + slow_claims);
+    double own = own_slow_claim(cold, d), all = own + slow_claims,
+           share = all > 0 ? own * d->per_second / all : 0;
     double least = smaller(own / 2.0, d->per_second / larger(2.0, 2.0 * (double)t->h->members));
     double most = own < CLAIM_MOST * d->per_second ? d->per_second : d->per_second / 2.0;
     return smaller(most, larger(share, least));
