@@ -186,8 +186,13 @@ class Table:
         size: int,
         since: int = 0,
     ) -> tuple[bytes, int, int]: ...
-    def encode_indebted(
-        self, start: int, positions: ReadableBuffer, size: int, since: int = 0
+    def encode_table(
+        self,
+        start: int,
+        positions: ReadableBuffer,
+        size: int,
+        since: int = 0,
+        full: bool = False,
     ) -> tuple[bytes, int, int]: ...
 
     # what is received

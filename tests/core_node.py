@@ -373,7 +373,7 @@ class CoreNode:
     def snapshot(self, now: int) -> object:
         self.at(now)
         origins, places = self.announced()
-        payload, _, _ = self.table.encode_indebted(0, places, 65536, EVER)
+        payload, _, _ = self.table.encode_table(0, places, 65536, EVER)
         definitions = tuple(self.table.all_definitions())
         return Frame(self.name, self.table.epoch, origins, definitions, payload, frozenset())
 

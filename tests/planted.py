@@ -1661,6 +1661,27 @@ MUTATIONS = (
         (*PYTEST, "tests/simulated/test_graphs.py", "-k", "quiet and one and not chain"),
     ),
     Mutation(
+        "reserve_as_slow_as_the_calls",
+        "core",
+        "share = all > 0 ? own * d->per_second / all : 0;",
+        "share = all > 0 ? own * smaller(1.0, d->per_second / all) : 0;",
+        (*PYTEST, "tests/simulated/test_demand.py", "-k", "one_call"),
+    ),
+    Mutation(
+        "full_keys_in_no_sync",
+        "mesh",
+        "self._since(link), link.sync_full",
+        "self._since(link), False",
+        (*PYTEST, "tests/simulated/test_silent_peers.py", "-k", "after_a_partition and 90"),
+    ),
+    Mutation(
+        "complete_without_a_log",
+        "mesh",
+        "complete = fits and synced and link.log_kept",
+        "complete = fits and synced",
+        (*PYTEST, "tests/mesh/protocol/test_rounds.py", "-k", "log_is_not_kept"),
+    ),
+    Mutation(
         "told_and_taken_for_dead",
         "mesh",
         "return epochs | advertised | self.running_elsewhere.keys() | {own_epoch}",

@@ -32,7 +32,7 @@ def dump(table: Table, roster: Roster) -> bytes:
     made = table.now()  # before the debts: one that is too old costs nothing but its time
     chunks, place = [], 0
     while place >= 0:
-        payload, place, _ = table.encode_indebted(place, positions, CHUNK, EVER)
+        payload, place, _ = table.encode_table(place, positions, CHUNK, EVER)
         chunks.append(payload)
     stamp = (boot_id(), made)
     return pack((FORMAT, table.epoch, tables.origins, tables.definitions, chunks, stamp))

@@ -96,7 +96,7 @@ def send(sender: Peer, receiver: Peer, after: int = 0, **options: Any) -> Any:
 def send_all(sender: Peer, receiver: Peer, **options: Any) -> Any:
     """As a joiner gets it: all indebted entries."""
     positions, _ = sender.announced()
-    payload, _, _ = sender.table.encode_indebted(0, positions, SIZE)
+    payload, _, _ = sender.table.encode_table(0, positions, SIZE)
     return receiver.hear(sender, bytes(payload), **options) if payload else None
 
 

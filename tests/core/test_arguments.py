@@ -150,7 +150,7 @@ REFUSED: dict[str, Callable[[Table], object]] = {
     "entry that is touched": lambda t: t.touch([0, 64]),
     "entry that is encoded": lambda t: t.encode_entries(array("I", [0, 64]), 0, NOWHERE, 1000),
     "start of the entries": lambda t: t.encode_entries(array("I", [0]), -1, NOWHERE, 1000),
-    "start of the indebted": lambda t: t.encode_indebted(-1, NOWHERE, 1000),
+    "start of the indebted": lambda t: t.encode_table(-1, NOWHERE, 1000),
     "too few positions": lambda t: t.encode_log(0, 5, array("H", [0]), 1000),
     "a position too high": lambda t: t.encode_log(0, 5, array("H", [512]) * ORIGINS, 1000),
 }

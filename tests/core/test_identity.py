@@ -75,7 +75,7 @@ class TestOwnEpoch:
 class TestRestore:
     def saved(self, peer: Peer) -> tuple[bytes, list[tuple[int, int]]]:
         positions, places = peer.announced()
-        payload, end, _ = peer.table.encode_indebted(0, positions, 1 << 16)
+        payload, end, _ = peer.table.encode_table(0, positions, 1 << 16)
         assert end == -1
         return bytes(payload), places
 

@@ -340,7 +340,7 @@ class TestDefinitions:
         a, b = Peer(0, BucketSpec("b", 900, 1, "1h")), Peer(1, BucketSpec("b", 1000, 1, "1h"))
         a.bucket.take("k", 600)
         positions, places = a.announced()
-        payload, _, _ = a.table.encode_indebted(0, positions, SIZE)
+        payload, _, _ = a.table.encode_table(0, positions, SIZE)
         origins = b.understood(places)
         b.table.merge(payload, [(0, False, q, p)], origins, node=1, epoch=a.epoch, at=b.table.now())
         assert b.bucket.peek("k").remaining == 400

@@ -134,11 +134,11 @@ def test_what_is_suspect_is_told_to_nobody_until_it_stands() -> None:
     _, positions = Roster(table, "me").announced()
     table.collect()
     assert table.encode_log(0, table.version, positions, 4096)[2] == 0
-    assert table.encode_indebted(0, positions, 4096)[2] == 0
+    assert table.encode_table(0, positions, 4096)[2] == 0
     assert table.settle_suspects(False) == 3
     assert table.suspects == 0
     assert table.encode_log(0, table.version, positions, 4096)[2] == 3
-    assert table.encode_indebted(0, positions, 4096)[2] == 3
+    assert table.encode_table(0, positions, 4096)[2] == 3
 
 
 def test_cancelled_what_was_taken_since_is_left() -> None:

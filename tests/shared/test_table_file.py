@@ -301,7 +301,7 @@ def test_changes_that_cannot_be_listed_are_counted_and_kept(path: str, tmp_path:
         listed = table.encode_log(0, table.version, places, room)[2]
         assert 0 < listed < len(keys)
         assert table.stats()["unlogged"] == len(keys) - listed
-        assert table.encode_indebted(0, places, room)[2] == len(keys)
+        assert table.encode_table(0, places, room)[2] == len(keys)
         table.verify()
         table.trim(table.version)
         BucketCore(table, SPEC).take_many(keys[-listed:])

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from itertools import combinations
+
 import pytest
 
 from crdtbucket.spec.bucket_spec import BucketSpec
-from tests.simulated.meshes import drive, mesh_of
+from tests.simulated.meshes import NAMES, drive, mesh_of
+from tests.simulated.network import Network
 
 SPEC = BucketSpec("b", 500, 100)
 
@@ -59,3 +62,23 @@ def test_a_bucket_that_holds_less_than_silent_peers_ask_for_in_three_rounds(
     drive(mesh, demand, 30.0)
     mesh.partition({"A", "B"}, {"C", "D", "E"})
     assert denied(drive(mesh, demand, 60.0)) == 0
+
+
+@pytest.mark.parametrize("times_out", [False, True])
+@pytest.mark.parametrize("seconds", [30.0, 90.0])
+@pytest.mark.parametrize(("size", "gossip"), [(2, 0.1), (4, 0.1), (4, 1.0)])
+def test_a_light_load_is_not_denied_after_a_partition(
+    size: int, gossip: float, seconds: float, times_out: bool
+) -> None:
+    """What each side took is told before it stops to be predicted, full as the key may be, and be
+    the silence longer than the log of versions is kept. Links end meanwhile, or stay."""
+    names, half = NAMES[:size], size // 2
+    spec, linked = BucketSpec("b", 10, 10), list(combinations(names, 2))
+    mesh = Network(names, [spec], linked=linked, latency=0.02, seed=1, gossip_interval=gossip)
+    demand = dict.fromkeys(names, 2.5 / size)
+    drive(mesh, demand, 20.0)
+    ways = [w for one in names[:half] for two in names[half:] for w in ((one, two), (two, one))]
+    mesh.cut_ways(ways, times_out=times_out)
+    assert denied(drive(mesh, demand, seconds)) == 0
+    mesh.mend(ways, resets=False)
+    assert denied(drive(mesh, demand, 15.0)) == 0

@@ -145,7 +145,7 @@ cdef class _Inbox(_Outbox):
         return count
 
     def restore(self, const uint8_t[::1] payload, definitions, const uint16_t[::1] origins, *, age=0):
-        """Entries of a snapshot, encoded by `encode_indebted`, that is `age` ns old: their debt has fallen since, and those
+        """Entries of a snapshot, encoded by `encode_table`, that is `age` ns old: their debt has fallen since, and those
         that are full by now are left out. With None it is not known how old it is: what comes of it is suspect. Entries that
         are held stay as they are. Returns how many were restored."""
         cdef int64_t since = -1 if age is None else min(max(0, age), (1 << 62) - 1)

@@ -84,15 +84,17 @@ cdef class _Outbox(_Nodes):
 
     def encode_entries(self, const uint32_t[::1] entries, int64_t start, const uint16_t[::1] positions, size_t size, int64_t since=0):
         """The given entries from position `start` on, in at most `size` bytes: (bytes, next position, entries). `since` as above."""
-        return self._encode(&entries[0] if entries.shape[0] else NULL, start, entries.shape[0], positions, size, since)
+        return self._encode(&entries[0] if entries.shape[0] else NULL, start, entries.shape[0], positions, size, since, False)
 
-    def encode_indebted(self, int64_t start, const uint16_t[::1] positions, size_t size, int64_t since=0):
-        """All indebted entries from place `start` on: (bytes, next place or -1 at the end, entries). `since` as above."""
+    def encode_table(self, int64_t start, const uint16_t[::1] positions, size_t size, int64_t since=0, bint full=False):
+        """All indebted entries from place `start` on, with `full` the full ones too: (bytes, next place or -1 at the end, entries).
+        `since` as above."""
         cdef int64_t end = self.t.h.bump
-        data, place, count = self._encode(NULL, start, end, positions, size, since)
+        data, place, count = self._encode(NULL, start, end, positions, size, since, full)
         return data, -1 if place >= end else place, count
 
-    cdef _encode(self, const uint32_t *entries, int64_t start, int64_t end, const uint16_t[::1] positions, size_t size, int64_t since):
+    cdef _encode(self, const uint32_t *entries, int64_t start, int64_t end, const uint16_t[::1] positions, size_t size, int64_t since,
+                 bint full):
         cdef int64_t count = 0, now = clock_ns(&self.t), i
         cdef size_t used = 0
         self.check_positions(positions)
@@ -109,7 +111,7 @@ cdef class _Outbox(_Nodes):
             if start < end:
                 with nogil:
                     table_lock(&self.t)
-                    used = encode_entries(&self.t, entries, &start, end, &positions[0], since, now, out, size, &count)
+                    used = encode_entries(&self.t, entries, &start, end, &positions[0], since, full, now, out, size, &count)
                     table_unlock(&self.t)
             return PyBytes_FromStringAndSize(<char *>out, used), start, count
         finally:

@@ -194,7 +194,7 @@ cdef class Table(_Sharing):
 
     @property
     def places(self):
-        """Entries ever used at once: `encode_indebted` goes over so many places."""
+        """Entries ever used at once: `encode_table` goes over so many places."""
         return self.t.h.bump
 
     def survey(self, int64_t most=1 << 22):

@@ -38,11 +38,11 @@ static size_t encode_log(const table_t *t, uint64_t *version, uint64_t upto,
     return (size_t)(out - start);
 }
 
-/* Encodes the given entries, or with `entries` NULL the indebted ones from `*from` on, until `size`
- * bytes are used. */
+/* Encodes the given entries, or with `entries` NULL all from `*from` on, the `full` ones too
+ * or only indebted ones, until `size` bytes are used. */
 static size_t encode_entries(const table_t *t, const uint32_t *entries, int64_t *from, int64_t upto,
-                             const uint16_t *position, int64_t since, int64_t now, uint8_t *out,
-                             size_t size, int64_t *count)
+                             const uint16_t *position, int64_t since, int full, int64_t now,
+                             uint8_t *out, size_t size, int64_t *count)
 {
     encoder_t to = {t, position, since, now, NOT_FADED};
     uint8_t *start = out;
@@ -52,7 +52,7 @@ static size_t encode_entries(const table_t *t, const uint32_t *entries, int64_t 
         const hot_t *hot = &t->hot[e];
         if ((LOAD(hot->flags) & (ENTRY_USED | ENTRY_SUSPECT)) != ENTRY_USED)
             continue;
-        if (!entries && advertised_debt(t, e, entry_net(t, e), since, now) <= 0)
+        if (!entries && !full && advertised_debt(t, e, entry_net(t, e), since, now) <= 0)
             continue;
         if ((size_t)(out - start) + entry_space(t, e) > size)
             break;

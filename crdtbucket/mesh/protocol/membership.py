@@ -95,15 +95,15 @@ class Membership:
         self.introductions.claimed(node, peer.epoch)
         self._table.origin(node, peer.epoch)
         was = link is not None and link.connected
-        in_log = link is not None and link.log_kept and not restarted  # all that the peer lacks
+        fresh = link is None or restarted
         if link is None:
             link = self.links[peer.name] = PeerState(peer, node, now)
         elif restarted:
             link.restarted(peer)
         else:
             link.renumber()
-        if not in_log:
-            link.start_sync(self._table.version)
+        if fresh or not link.log_kept:  # else all that the peer lacks is in the log
+            link.start_sync(self._table.version, fresh=fresh)
         link.connected_again(peer, now, now + self._first_digest_ns)
         self.detector.connected(peer, now, was=was)
         self.pruner.returned(peer.epoch)

@@ -137,6 +137,9 @@ class PeerState:
     config_seq: int = 0
     """The sequence number of the frame with these two."""
 
+    sync_full: bool = True
+    """Whether the full sync has full keys, too: the peer predicts takes of them, and must learn of
+    those before it stops."""
     sync_place: int = 0
     """The next place of the full sync, -1 when all is sent."""
     sync_waiting: dict[int, int] = field(default_factory=dict)
@@ -202,8 +205,10 @@ class PeerState:
         self.tried = version, now
         return True
 
-    def start_sync(self, version: int) -> None:
-        """Begins to send all indebted keys, which covers all versions up to this one."""
+    def start_sync(self, version: int, *, fresh: bool = False) -> None:
+        """Begins to send all keys, which covers all versions up to this one. A `fresh` process
+        predicts nothing: it gets the indebted ones."""
+        self.sync_full = not fresh
         self.acked = VersionRanges(version)
         self.cursor = version
         self.sync_place = 0

@@ -104,7 +104,8 @@ class Outbox:
         parts = [(payload, Sent(sync_from=place)) for place, payload in sync.items()]
         parts = parts + chunks or [(b"", None)]
         # Complete: nothing that the peer may lack is missing in it, be it older and on its way.
-        complete = fits and link.sync_place < 0 and link.sync_waiting.keys() <= sync.keys()
+        synced = link.sync_place < 0 and link.sync_waiting.keys() <= sync.keys()
+        complete = fits and synced and link.log_kept
         link.round_sent += 1
         out = []
         if extra and parts[0][0] and link.tables_acked < self._roster.announced()[0].version:
@@ -160,8 +161,8 @@ class Outbox:
         out: dict[int, bytes] = {}
         while due or (link.sync_place >= 0 and len(link.sync_waiting) < SYNC_FRAMES):
             place = due.pop() if due else link.sync_place
-            payload, following, count = self._table.encode_indebted(
-                place, positions, wire.MAX_PAYLOAD, self._since(link)
+            payload, following, count = self._table.encode_table(
+                place, positions, wire.MAX_PAYLOAD, self._since(link), link.sync_full
             )
             if place == link.sync_place:
                 link.sync_place = following

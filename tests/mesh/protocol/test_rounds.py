@@ -59,6 +59,27 @@ def test_a_round_is_complete_only_when_the_peer_is_synced() -> None:
     assert frames[0].parts == len(frames)
 
 
+def test_no_round_is_complete_while_the_log_is_not_kept() -> None:
+    """What stood in it may be lacking, until a full sync has sent it."""
+    sender = Sender().synced()
+    sender.link.log_kept = False
+    (frame,) = sender.round()
+    assert (frame.parts, frame.round) == (0, 0)
+
+
+@pytest.mark.parametrize("fresh", [True, False])
+def test_a_process_that_was_there_before_gets_full_keys_with_a_full_sync(fresh: bool) -> None:
+    """It predicts takes of them. One that has just begun predicts nothing."""
+    sender = Sender()
+    sender.bucket.take("k")
+    sender.table.collect()
+    sender.table.set_time(4 * 3_600_000_000_000)
+    assert sender.bucket.debt("k") < 0
+    sender.link.start_sync(sender.table.version, fresh=fresh)
+    (frame,) = sender.round()
+    assert (frame.payload == b"") == fresh
+
+
 def test_unacknowledged_keys_are_sent_again_and_acknowledged_ones_not() -> None:
     sender = Sender().synced()
     sender.bucket.take("k")
