@@ -210,6 +210,7 @@ class Table:
         late: bool = False,
         relays: bytes | None = None,
         memory: bool = False,
+        keeps_more: bool = False,
         reopen: bool = True,
     ) -> Merged: ...
     def restore(

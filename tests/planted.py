@@ -1668,6 +1668,20 @@ MUTATIONS = (
         (*PYTEST, "tests/simulated/test_demand.py", "-k", "one_call"),
     ),
     Mutation(
+        "newcomers_take_the_part_of_the_silent",
+        "core",
+        "        if (out < most)\n            out = most;\n",
+        "",
+        (*PYTEST, "tests/simulated/test_silent_peers.py", "-k", "joiner_that_asks"),
+    ),
+    Mutation(
+        "nobody_knows_more_of_the_silent",
+        "mesh",
+        "return bool(never) and not never <= ",
+        "return not bool(never) and not never <= ",
+        (*PYTEST, "tests/simulated/test_silent_peers.py", "-k", "joiner_that_asks"),
+    ),
+    Mutation(
         "full_keys_in_no_sync",
         "mesh",
         "self._since(link), link.sync_full",

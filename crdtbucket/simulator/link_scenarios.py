@@ -57,3 +57,33 @@ def joiner_beside_dead(s: Settings, scale: float) -> Scenario:
         "joiner-beside-dead", "one killed, one joins, light load 0.6 r", round(160 * scale * NS),
         even(s, 0.6), events, light=True,
     )  # fmt: skip
+
+
+def joiner_beside_silent(s: Settings, scale: float) -> Scenario:
+    """The first region asked for most of the limit and falls silent, with its host. A minute later
+    the last one joins, keeps nothing for it, and asks for ten times the limit."""
+    last, rate = s.regions - 1, s.rate_per_second
+    silent, joins = 20 * scale, 80 * scale
+
+    def demand(t: float, node: int) -> float:
+        if node == 0:
+            return 0.6 * rate if t < silent else 0.0
+        if node == last:
+            return 10 * rate if t >= joins + scale else 0.0
+        return 0.05 * rate
+
+    events: tuple[Event, ...] = ()
+    if last:
+        events = (
+            Event(0, ScenarioFault.CRASH, last),
+            Event(
+                round(silent * NS),
+                ScenarioFault.PARTITION,
+                groups=((0,), tuple(range(1, last + 1))),
+            ),
+            Event(round(joins * NS), ScenarioFault.RESTART, last),
+        )
+    return Scenario(
+        "joiner-beside-silent", "one falls silent, a greedy one joins", round(120 * scale * NS),
+        demand, events,
+    )  # fmt: skip

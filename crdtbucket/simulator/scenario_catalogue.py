@@ -17,7 +17,12 @@ from crdtbucket.simulator.demand_shapes import (
     skewed_regions,
     square_wave,
 )
-from crdtbucket.simulator.link_scenarios import cut_links, joiner_beside_dead, late_frames
+from crdtbucket.simulator.link_scenarios import (
+    cut_links,
+    joiner_beside_dead,
+    joiner_beside_silent,
+    late_frames,
+)
 from crdtbucket.simulator.run_settings import NS, Settings
 from crdtbucket.simulator.scenario import (
     Demand,
@@ -244,6 +249,7 @@ SCENARIOS: dict[str, Factory] = dict((
     cut_links("cut-way", _WAY, 2.0, both=False),
     cut_links("cut-way", _WAY, 0.6, both=False),
     ("joiner-beside-dead", joiner_beside_dead),
+    ("joiner-beside-silent", joiner_beside_silent),
     ("late-frames", late_frames),
     _loss(5),
     _loss(30),

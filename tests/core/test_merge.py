@@ -162,6 +162,23 @@ def test_a_late_message_changes_nothing() -> None:
     assert (b.bucket.debt("k"), b.bucket.columns("k")) == before
 
 
+def test_what_a_peer_owes_that_keeps_more_credit_is_owed_here_up_to_the_capacity() -> None:
+    a, b, c = peers(3, WHOLE)
+    a.bucket.take("k", 60)
+    send(a, b)
+    b.table.set_time(SECOND // 2)
+    b.bucket.take("k", 5)
+    for newer, debt in ((False, 15), (True, 65)):  # an older frame says nothing of now
+        send(a, b, keeps_more=True, newer=newer)
+        assert b.bucket.debt("k") == debt * SECOND // 100  # with what is not known there
+    c.bucket.take("k", 60)
+    send(c, a)
+    send(a, b)
+    b.table.set_time(3 * SECOND // 2)
+    send(a, b, keeps_more=True)
+    assert b.bucket.debt("k") == SECOND
+
+
 def test_history_costs_a_newcomer_nothing() -> None:
     a, b = peers(2, WHOLE)
     for second in range(50):

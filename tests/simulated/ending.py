@@ -89,6 +89,8 @@ class Ending:
             for place in self.books.ideals:
                 if self._unequal(nodes, place) or self._apart(nodes, place):
                     return False
+                if 0 < len(self._owing(nodes, place)) < len(nodes):
+                    return False  # who is full may not have heard
         return True
 
     def _owing(self, nodes: list[SimulatedNode], place: Place) -> list[SimulatedNode]:
@@ -122,8 +124,12 @@ class Ending:
         """
         debts = {node.name: node.peek(*place).debt for node in nodes}
         more: float = max(len(node.table) for node in nodes)
+        spec = self.plan.main if place[0] == "main" else self.plan.side
+        if self.plan.returns:
+            # What was forgiven at the ceiling is not given back, and not everywhere the same.
+            forgiven = sum(node.bucket(place[0]).counters()["forgiven"] for node in self._live())
+            more += forgiven / spec.rate_per_second
         if not self._linked(nodes):
-            spec = self.plan.main if place[0] == "main" else self.plan.side
             more += self.books.slack(place) / spec.rate_per_second  # credit for who is never heard
         drift = max(1e-3, self.plan.drift) if self.plan.has("come") else self.plan.drift
         explained = 0.001 + self.view.hops * self.plan.one_way + drift * self.mesh.now_ns / SECOND

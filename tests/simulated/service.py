@@ -238,7 +238,10 @@ class Service:
         ideal = window.ideal_shared if seconds < self.plan.period else window.ideal_given
         ideal += self._share_alone(window.since) * (window.ideal_given - ideal)
         least = GIVEN * self._reached * ideal - 0.3 * capacity - for_steps
-        if given < least and self.learned != 0:
+        # In a storm, calls that need most of the bucket fill it for each other: who asks just after
+        # another passes never, and the storm keeps to its half.
+        large = self.plan.storm is not None and 2 * cost > capacity
+        if given < least and self.learned != 0 and not large:
             self.view.broken(
                 "given",
                 f"{given} tokens in {seconds:.1f} s, one bucket would give {window.ideal_given}",

@@ -7,7 +7,7 @@ from itertools import combinations
 import pytest
 
 from crdtbucket.spec.bucket_spec import BucketSpec
-from tests.simulated.meshes import NAMES, drive, mesh_of
+from tests.simulated.meshes import NAMES, drive, mesh_of, total
 from tests.simulated.network import Network
 
 SPEC = BucketSpec("b", 500, 100)
@@ -82,3 +82,25 @@ def test_a_light_load_is_not_denied_after_a_partition(
     assert denied(drive(mesh, demand, seconds)) == 0
     mesh.mend(ways, resets=False)
     assert denied(drive(mesh, demand, 15.0)) == 0
+
+
+def test_a_joiner_that_asks_for_all_leaves_their_part_to_the_silent_and_to_the_polite() -> None:
+    """It keeps nothing for a peer that was silent before it began, but those who do say what they
+    owe with that, and it owes as much."""
+    mesh, polite = mesh_of(3, BucketSpec("b", 100, 50)), {"A": 5.0, "B": 5.0}
+    drive(mesh, {**polite, "C": 30.0}, 10.0)
+    mesh.partition("AB", "C")
+    drive(mesh, polite, 60.0)
+    mesh.join("D")
+    mesh.partition("ABD", "C")
+    mesh.advance(2.0)
+    taken = total(drive(mesh, {**polite, "D": 500.0}, 10.0))
+    result = drive(mesh, {**polite, "D": 500.0}, 10.0)
+    # Of claims of 140 a second, C has 30. At first comes what the bucket holds, and until rates are
+    # known there is no share.
+    assert taken <= 100 + 10 * 50
+    assert total(result) <= 1.05 * 10 * 50 * 110 / 140
+    for name in polite:
+        allowed, _, starved = result[name]
+        assert allowed >= 0.8 * 10 * 5 * 50 / 140
+        assert starved <= 2.0

@@ -151,7 +151,7 @@ static int merge_levels(table_t *t, uint32_t e, const wire_entry_t *w, const wir
     r->ahead += g->ahead;
     i128 rest = far > 0 && g->brings_silent > 0 ? far_left(t, e, d, m, g, now) : 0;
     i128 advertised = advertised_units(d, w, wd),
-         after = merged_debt(d, debt, advertised, g, wd, rest);
+         after = merged_debt(d, debt, advertised, g, m, wd, rest);
     if (UNLIKELY(g->earlier))
         after = charged_at_most(d, debt, after, wd->same ? advertised : 0);
     after = lowered_at_most(t, e, d, m, g, debt, after, now, &r->lowered);

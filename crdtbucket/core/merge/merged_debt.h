@@ -38,7 +38,7 @@ static i128 far_left(const table_t *t, uint32_t e, const definition_t *d, const 
 /* The debt after the merge, in units, before the clamp. `debt` is signed; `rest`: credit that is
  * kept afterwards. */
 static i128 merged_debt(const definition_t *d, i128 debt, i128 advertised, const comparison_t *g,
-                        const wire_definition_t *w, i128 rest)
+                        const merge_context_t *m, const wire_definition_t *w, i128 rest)
 {
     int64_t brings = g->brings_held + g->brings_lacking;
     i128 count = debt + token_units(d, brings), adopt = advertised + token_units(d, g->lacks), out;
@@ -47,6 +47,11 @@ static i128 merged_debt(const definition_t *d, i128 debt, i128 advertised, const
         out = debt + token_units(d, g->brings_held) + (lacking < advertised ? lacking : advertised);
     } else
         out = count < adopt ? count : adopt;
+    if (UNLIKELY(m->keeps_more && m->newer) && w->same && out < adopt) {
+        i128 full = full_units(d), most = adopt < full ? adopt : full;
+        if (out < most)
+            out = most;
+    }
     /* A burst at the end of a partition is not hidden by the credit. */
     if (debt < 0 && g->brings_silent > 0 && advertised > 0) {
         i128 brought = token_units(d, g->brings_silent),
