@@ -1591,6 +1591,13 @@ MUTATIONS = (
         (*PYTEST, "tests/core/test_merge.py", "-k", "more_than_its_limit"),
     ),
     Mutation(
+        "relays_believed_step_by_step",
+        "core",
+        "    if (LIKELY(before <= 0))\n        before = 0;\n",
+        "    before = 0;\n",
+        (*PYTEST, "tests/core/test_merge.py", "-k", "many_steps"),
+    ),
+    Mutation(
         "relays_believed_without_a_bound",
         "core",
         "    x->taken -= rise - (int64_t)most;\n",

@@ -278,6 +278,21 @@ def test_a_relay_raises_a_column_by_what_the_limit_explains() -> None:
     assert b.bucket.columns("k")[1, a.epoch] == (1, 1 + MOST, 0)
 
 
+def test_relays_raise_a_column_in_many_steps_by_no_more() -> None:
+    a, b, c = peers(3, WHOLE)
+    for peer in (a, b, c):
+        peer.table.set_time(SECOND)
+    a.bucket.take("k", 1)
+    send(a, b)
+    for stated in range(50, 2_000, 50):
+        lie(liar_for(a, stated), b, c)
+    assert b.bucket.columns("k")[1, a.epoch] == (1, 1 + MOST, 0)
+    b.table.set_time(3 * SECOND)
+    for stated in range(1_000, 3_000, 50):
+        lie(liar_for(a, stated), b, c)
+    assert b.bucket.columns("k")[1, a.epoch] == (1, 1 + MOST + 2 * 125, 0)
+
+
 def test_counts_that_come_late_raise_only_what_is_held() -> None:
     a, b = peers(2, WHOLE)
     a.bucket.take("k", 20)

@@ -97,23 +97,30 @@ static inline int trusted(const table_t *t, const merge_context_t *m, uint32_t o
 }
 
 /* The tokens of a column's rise that count. Since the last update of its owner on this key, a
- * column can have risen only as far as the limits of that time allow. What a relay advertises
- * beyond that is left out. What the owner itself advertises is stored, because no later update of
- * it would be believed otherwise, but it counts only up to that bound. A column that its owner has
- * never advertised here is not checked. */
+ * column can have risen only as far as the limits of that time allow. What relays advertise beyond
+ * that, in one step or in many, is left out. What the owner itself advertises is stored, because no
+ * later update of it would be believed otherwise, but it counts only up to that bound. A column
+ * that its owner has never advertised here is not checked. */
 static int64_t believed(const table_t *t, uint32_t e, const definition_t *d,
                         const merge_context_t *m, wire_column_t *x, int64_t rise, int64_t now,
                         comparison_t *g)
 {
     column_t c;
-    if (LIKELY(rise <= d->capacity) || !column_find(t, e, x->origin, &c) || !c.c->last_seen[c.i])
+    int relayed = t->origins[x->origin].node != m->source;
+    if ((rise <= d->capacity && !relayed) || !column_find(t, e, x->origin, &c)
+        || !c.c->last_seen[c.i])
+        return rise;
+    int64_t before = relayed ? (int64_t)((uint64_t)column_net(&c) - c.c->known[c.i]) : 0;
+    if (LIKELY(before <= 0))
+        before = 0;
+    if (LIKELY(rise <= d->capacity - before))
         return rise;
     int64_t since = stamp_ns(c.c->last_seen[c.i], now);
-    double most = rise_allowed(d, since, now);
+    double most = larger(0.0, rise_allowed(d, since, now) - (double)before);
     g->earlier |= rose_under_earlier(d, (double)rise, since, now);
     if ((double)rise <= most)
         return rise;
-    if (t->origins[x->origin].node == m->source) {
+    if (!relayed) {
         g->capped++;
         add_tokens(&g->uncounted, rise - (int64_t)most);
         return (int64_t)most;
