@@ -51,6 +51,7 @@ def draw(seed: int, plain: Collection[str] = (), dropped: Collection[int] = ()) 
         loss=drawn["loss"],
         gossip_interval=drawn["gossip"],
         forget_after=drawn["forget"],
+        log_kept=drawn["log"],
         clocks=tuple(zip(drawn["offsets"], drawn["drift"], strict=True)),
         main=main,
         side=drawn["side"],
@@ -128,6 +129,11 @@ def draw_gossip(rng: random.Random, drawn: dict[str, Any]) -> float:
 def draw_forget(rng: random.Random, drawn: dict[str, Any]) -> float:
     """Fifteen minutes, or so little that it happens within the run."""
     return rng.choice([900.0] * 6 + [30.0, 5 + 5 * drawn["gossip"]])
+
+
+def draw_log(rng: random.Random, drawn: dict[str, Any]) -> float:
+    """A minute, or so little that a full sync follows on short silences."""
+    return rng.choice([60.0, 60.0, 2 * max(1.0, 3 * drawn["gossip"])])
 
 
 def draw_length(rng: random.Random, drawn: dict[str, Any]) -> float:
@@ -245,6 +251,7 @@ DIMENSIONS: dict[str, Dimension] = {
     "loss": Dimension(draw_loss, lambda drawn: (0.0, 0.0, 0.0)),
     "gossip": Dimension(draw_gossip, lambda drawn: 0.1),
     "forget": Dimension(draw_forget, lambda drawn: 900.0),
+    "log": Dimension(draw_log, lambda drawn: 60.0),
     "length": Dimension(draw_length, plain_length),
     "offsets": Dimension(draw_offsets, lambda drawn: (0.0,) * drawn["size"]),
     "drift": Dimension(draw_drift, lambda drawn: (0.0,) * drawn["size"]),

@@ -54,6 +54,8 @@ class Plan:
     gossip_interval: float
     forget_after: float
     """A node that was silent for so long is forgotten."""
+    log_kept: float
+    """For so long the log of versions is kept for a silent node."""
     clocks: tuple[tuple[float, float], ...]
     """By node: offset (s), drift (ppm)."""
     main: BucketSpec

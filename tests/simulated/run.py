@@ -6,8 +6,10 @@ import heapq
 import random
 from collections.abc import Callable, Iterator
 from typing import Any
+from unittest import mock
 
 from crdtbucket._core import Decision
+from crdtbucket.mesh.protocol import membership
 from crdtbucket.spec.bucket_spec import BucketSpec
 from crdtbucket.testing import SimulatedNode
 from tests.simulated.drawing import draw
@@ -54,7 +56,8 @@ class Run:
         """Parts of a call that the demand has come to."""
 
     def play(self) -> Run:
-        with self.oracle.view.listening():
+        log_kept = mock.patch.object(membership, "HOLD_NS", round(self.plan.log_kept * SECOND))
+        with log_kept, self.oracle.view.listening():
             for at, _, act, args in heapq.merge(
                 self._demands(), self._happenings(), self._operations()
             ):
