@@ -14,21 +14,22 @@ them) and U the others.
    bucket may keep room below full for silent peers; no more than the largest room held anywhere.
    `forgiven`: debt above the cap (capacity + max_debt) is dropped, which leaves the node's debt
    d(K) - cap too small: at most d(all) - cap, and no more than what was dropped. Prediction and
-   reserve only deny, or admit within the debt that was confirmed. And clocks: one that is fast by
-   f refills f x rate x t too much, and others may take over its debt; no chain of them gets
-   further ahead than the fastest clock.
+   reserve only deny, or admit within the debt that was confirmed. A call that is guaranteed passes
+   beyond the capacity: its tokens are added. And clocks: one that is fast by f refills
+   f x rate x t too much, and others may take over its debt; no chain of them gets further ahead
+   than the fastest clock.
 
 3. Whenever d(all) is 0 (one bucket that sees everything would be full), all before it is history:
-   U, forgiven and clocks count from the last such moment.
+   U, forgiven, what was guaranteed, and clocks count from the last such moment.
 
 4. d(all) is one number: of the nodes that admitted within the last gossip interval, the one that
    knew most then bounds it, with all that was admitted since counted as unknown to it. Within one
    cell of the grid the order is not known, so the refill of a cell is added for what was before.
 
 So over-admission <= max over cells with admissions of the least (|U| + forgiven) of those nodes,
-plus the largest room, plus what the fastest clock is ahead. A node without memory is outside 2
-until it has an update from a peer; where only such nodes can speak, what they admitted is added to
-the bound reached so far, because only admissions raise d(all).
+plus what was guaranteed, plus the largest room, plus what the fastest clock is ahead. A node
+without memory is outside 2 until it has an update from a peer; where only such nodes can speak,
+what they admitted is added to the bound reached so far, because only admissions raise d(all).
 
 Nothing is fitted and nothing is taken from the outcome but facts: admissions, and what had
 arrived where. It is read on the grid of the run (10 ms): arrivals at the start of a cell,
@@ -76,6 +77,9 @@ class Undelivered:
         self._seen = 0.0
         self._worst = 0.0
         self._room = 0
+        self._guaranteed = [0] * settings.regions
+        self._passed = 0
+        """Tokens that passed by the guarantee since all was full."""
 
     def arrived(self, now_ns: int, rule: WatchedRule, up: Sequence[bool], debt: int) -> None:
         """Read what every node that is up knows of, before the calls of a cell.
@@ -95,11 +99,16 @@ class Undelivered:
         self._spread()
         if debt == 0:
             self._history, self._full_at, self._seen = list(self._totals), now_ns, 0.0
+            self._passed = 0
             for view in self._views:
                 view.forgiven, view.spoke_at = 0, None
 
-    def admitted(self, tokens: Sequence[int]) -> None:
-        """Count what each node admitted in the cell."""
+    def admitted(self, tokens: Sequence[int], guaranteed: Sequence[int]) -> None:
+        """Count what each node admitted in the cell. `guaranteed`: what the running process of each
+        has admitted so far by its guaranteed share."""
+        for now, before in zip(guaranteed, self._guaranteed, strict=True):
+            self._passed += now - before if now >= before else now
+        self._guaranteed = list(guaranteed)
         self._true_debt += sum(tokens) * self._interval
         for node, amount in enumerate(tokens):
             if amount:
@@ -128,9 +137,10 @@ class Undelivered:
         if recent:
             ahead = self._fastest * self._rate * (self._then - self._full_at)
             least = min(recent) + self._rate * GRID_NS
+            passed = self._passed * self._interval
             if not blind_spoke:
                 least = min(least, max(recent))
-            self._seen = max(self._seen, least + ahead)
+            self._seen = max(self._seen, least + passed + ahead)
             self._worst = max(self._worst, self._seen)
         else:
             blind = sum(view.taken_blind for view in self._views if view.without_memory)

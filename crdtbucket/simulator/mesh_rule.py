@@ -131,6 +131,11 @@ class MeshRule:
         """Tokens that a full bucket keeps free for silent peers."""
         return math.ceil(self._nodes[node].bucket(self._bucket).credit(KEY))
 
+    def guaranteed(self, node: int) -> int:
+        """Calls, of a token each, that the running process has admitted by its guaranteed share."""
+        calls: int = self._nodes[node].bucket(self._bucket).counters()["guaranteed"]
+        return calls
+
 
 def absent(scenario: Scenario, names: tuple[str, ...]) -> set[str]:
     """Nodes that are not there from the start."""

@@ -71,3 +71,6 @@ class WatchedRule(SimulatedRule, Protocol):
 
     def room(self, node: int) -> int:
         """Tokens that a full bucket of this node keeps free for what silent peers may take."""
+
+    def guaranteed(self, node: int) -> int:
+        """Tokens that the running process of this node has admitted by its guaranteed share."""

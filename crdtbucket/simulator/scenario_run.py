@@ -60,8 +60,10 @@ class MeasuredRun:
     def close_cell(self) -> None:
         """All calls of a cell were made."""
         if self._watch is not None:
+            assert isinstance(self.rule, WatchedRule)
             pairs = zip(self.admitted, self._before, strict=True)
-            self._watch.admitted([after - so_far for after, so_far in pairs])
+            guaranteed = [self.rule.guaranteed(node) for node in range(len(self._up))]
+            self._watch.admitted([after - so_far for after, so_far in pairs], guaranteed)
             self._before = list(self.admitted)
 
     def figures(self) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from crdtbucket.simulator.rule_catalogue import (
     make_rule,
 )
 from crdtbucket.simulator.run_settings import NS, Settings
+from crdtbucket.simulator.scenario import Scenario
 from crdtbucket.simulator.scenario_catalogue import SCENARIOS
 from crdtbucket.simulator.scenario_run import Outcome, simulate
 
@@ -40,6 +41,18 @@ def test_no_run_of_the_library_exceeds_its_bound(rule: str, name: str) -> None:
     outcome = _run(rule, name, 0.1)
     assert outcome.bound_percent is not None
     assert outcome.over_admission_percent <= outcome.bound_percent
+
+
+def test_what_is_guaranteed_is_part_of_the_bound() -> None:
+    """One region takes what there is; another one asks for more than its share now and then."""
+    settings = Settings(regions=2, lag_ns=0, jitter=0.0, capacity=200, refill_rate=4, seed=1)
+
+    def demand(t: float, node: int) -> float:
+        return 200.0 if node == 0 else 30_000.0 if t > 40 and (t - 40) % 80 < 0.01 else 0.0
+
+    outcome = simulate(make_rule(CRDTBUCKET), Scenario("x", "", 400 * NS, demand), settings)
+    assert outcome.bound_percent is not None
+    assert 0 < outcome.over_admission_percent <= outcome.bound_percent
 
 
 def test_same_seed_same_outcome() -> None:

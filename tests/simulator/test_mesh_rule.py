@@ -35,7 +35,9 @@ class _Node:
         return SimpleNamespace(memory=self._rule.known(self._number) is not None)
 
     def bucket(self, name: str) -> SimpleNamespace:
-        return SimpleNamespace(credit=lambda key: self._rule.room(self._number))
+        return SimpleNamespace(
+            credit=lambda key: self._rule.room(self._number), counters=lambda: {"guaranteed": 0}
+        )
 
 
 class _Mesh:

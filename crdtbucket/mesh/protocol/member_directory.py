@@ -8,7 +8,6 @@ from collections.abc import Collection
 from crdtbucket.mesh.mesh_config import MeshConfig
 from crdtbucket.mesh.protocol import wire
 from crdtbucket.mesh.protocol.peer_state import NEVER, PeerState
-from crdtbucket.mesh.protocol.roster import Roster
 
 ALIVE_NS = 1_000_000_000
 """A peer that was seen within this time, or within three rounds, speaks for its own column; after
@@ -28,7 +27,7 @@ class MemberDirectory:
 
     def __init__(self, config: MeshConfig, name: str) -> None:
         """`name`: of this node."""
-        self.name = name
+        self._name = name
         self._forget_after_ns = config.forget_after_ns
         self.alive_ns = max(ALIVE_NS, 3 * config.gossip_interval_ns)
         """A peer that was seen within this time is not silent: where rounds are slow, it sends
@@ -49,7 +48,7 @@ class MemberDirectory:
         linked here itself. Returns False when there is no room for it."""
         name, region, epoch, address = member
         known = self.known.get(name)
-        if name == self.name:
+        if name == self._name:
             return True
         if known is None and not self._make_room(by):
             return False
@@ -85,12 +84,6 @@ class MemberDirectory:
         no link here: it is another node's, a later one of a peer, or taken for dead."""
         if at > self.running_elsewhere.get(epoch, (NEVER, ""))[0]:
             self.running_elsewhere[epoch] = at, relay
-
-    def seen_by_relays(self, roster: Roster, now: int) -> set[str | None]:
-        """Nodes without a link here whose process some relay saw lately."""
-        rows = self.running_elsewhere.items()
-        since = now - CAUGHT_UP * self.alive_ns
-        return {roster.owner(epoch) for epoch, (at, _) in rows if at >= since}
 
     def addresses(self, now: int) -> list[str]:
         """Where to dial members now. Of those that one peer introduced, and to which there never

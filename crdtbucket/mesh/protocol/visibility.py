@@ -15,7 +15,7 @@ class Visibility:
     changes."""
 
     def __init__(self, directory: MemberDirectory, roster: Roster) -> None:
-        self._directory, self._links, self._roster = directory, directory.links, roster
+        self._links, self._roster = directory.links, roster
         self._mask: bytes | None = None
         """What `relay_mask` returns; None when that may have changed."""
         self._numbered = -1
@@ -49,13 +49,6 @@ class Visibility:
             names = (*link.unseen, *sorted({*missing} - {link.info.name, *link.unseen}))
             self._unseen_by[link.info.name] = link.advertised, link.unseen, names
         return names
-
-    def predicts_more(self, link: PeerState, now: int) -> bool:
-        """Whether this peer may keep credit for a member that this process has never heard: it says
-        that it does not see it, there never was a link here, and no relay sees it."""
-        heard = self._links.keys() | {self._directory.name}
-        never = set(link.unseen) - heard
-        return bool(never) and not never <= self._directory.seen_by_relays(self._roster, now)
 
     def relay_mask(self) -> bytes:
         """A byte for each node id, not 0 when some connected peer does not see that node: it says
