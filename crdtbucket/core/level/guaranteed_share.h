@@ -75,7 +75,8 @@ GLANCES static inline int64_t guaranteed_cost(const definition_t *d)
  * the round before this one, in which its calls came. For the time in which it was idle it is
  * behind by no more than it asked for then, or by a token, and by no more than its share of one
  * refill of the bucket, or a small burst: what refilled before is lost or used by others, and who
- * asks for more at once is denied by its own takes. It makes good no more than a small burst. */
+ * asks for more at once is denied by its own takes. It makes good no more than a small burst, and
+ * what it is guaranteed while it asks. */
 GLANCES static inline double behind_tokens(const cold_t *cold, const definition_t *d, double rate,
                                            double offered, double admitted, int64_t since,
                                            int64_t asked)
@@ -85,9 +86,11 @@ GLANCES static inline double behind_tokens(const cold_t *cold, const definition_
            /* A little more, for what rounding took. */
         most = (1.0 + ROUNDED)
                * smaller(larger(1.0, offered), larger((double)guaranteed_cost(d), while_asked)),
-           granted = granted_rate(cold, rate) * (double)since / 1e9,
-           behind = (double)cold->behind + smaller(most, granted) - admitted;
-    return larger(0.0, smaller(behind, explained(d, rate) + (double)guaranteed_cost(d)));
+           each = granted_rate(cold, rate) / 1e9, earned = smaller(most, each * (double)since),
+           lately = smaller(earned, each * (double)asked),
+           furthest = explained(d, rate) + (double)guaranteed_cost(d),
+           before = smaller((double)cold->behind + earned - lately, furthest);
+    return larger(0.0, smaller(before + lately - admitted, furthest));
 }
 
 /* ns in which the calls since the last averaging came: a key that is asked for is averaged in every
