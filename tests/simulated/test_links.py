@@ -127,3 +127,13 @@ def test_any_cut_ways_that_leave_the_mesh_connected_deny_nothing(seed: int) -> N
 def weights(rng: random.Random, names: str) -> dict[str, float]:
     drawn = {name: rng.random() + 0.05 for name in names}
     return {name: weight / sum(drawn.values()) for name, weight in drawn.items()}
+
+
+def test_a_way_that_is_cut_for_long_hides_nobody_who_is_heard() -> None:
+    """A hears nothing and goes on to send. B knows then that it asks for nothing any more."""
+    mesh, asks = mesh_of(2, SPEC), {"A": 40.0, "B": 20.0}
+    drive(mesh, asks, 10.0)
+    mesh.drop_frames(("B", "A"))
+    drive(mesh, asks, 65.0)
+    drive(mesh, {"B": 100.0}, 10.0)
+    assert total(drive(mesh, {"B": 150.0}, 20.0)) >= 0.95 * 20 * 100

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from itertools import combinations
+from itertools import combinations, pairwise
 
 import pytest
 
@@ -104,3 +104,18 @@ def test_a_joiner_that_asks_for_all_leaves_their_part_to_the_silent_and_to_the_p
         allowed, _, starved = result[name]
         assert allowed >= 0.8 * 10 * 5 * 50 / 140
         assert starved <= 2.0
+
+
+def test_a_ring_with_a_silent_peer_refills_in_time() -> None:
+    """What nodes keep for it that know it all the same lifts nobody's debt."""
+    names = NAMES[:5]
+    linked = [*pairwise(names), (names[-1], names[0])]
+    mesh = Network(names, [BucketSpec("b", 100, 50)], linked=linked, latency=0.15, seed=1)
+    drive(mesh, dict.fromkeys(names, 2.0), 10.0)
+    mesh.cut_ways([w for x in "BD" for w in ((x, "C"), ("C", x))], times_out=False)
+    few = dict.fromkeys("ABDE", 2.0)
+    drive(mesh, few, 20.0)
+    while mesh["A"].take("b", "k").allowed:
+        pass
+    drive(mesh, few, 4.0)  # 200 tokens, and 40 calls at most
+    assert min(mesh[name].peek("b", "k").remaining for name in few) >= 80

@@ -154,11 +154,17 @@ cdef class _Nodes(_Definitions):
         """A peer counts as silent when its newest update is older than this (ns)."""
         return self.t.h.near_ns
 
-    @property
-    def silent_since(self):
-        """When the peer with rates that has been silent for the longest was last seen, local ns; 2**63 - 1 while none is silent."""
-        cdef int64_t until = self.t.h.far_free_until
-        return until - self.t.h.near_ns if until <= clock_ns(&self.t) else INT64_MAX
+    def silent_before(self, int64_t began):
+        """A time (local ns) from which on none of the peers was heard that have rates and were silent before a process `began`: the
+        same for all processes that lack the same ones. 0 when there are none."""
+        cdef int64_t near = self.t.h.near_ns, now = clock_ns(&self.t), latest = -1, i
+        if now < self.t.h.far_free_until:
+            return 0
+        for i in range(1, MAX_NODES):
+            if self.t.nodes[i].known and self.t.nodes[i].rated and self.t.nodes[i].last_seen + near <= now:
+                if latest < self.t.nodes[i].last_seen < began:
+                    latest = self.t.nodes[i].last_seen
+        return 0 if latest < 0 else min(began, latest + near)
 
     @property
     def open_tokens(self):

@@ -4,6 +4,7 @@
 #define CRDTBUCKET_MERGE_COMPARE_H
 
 #include "../level/earlier_limits.h"
+#include "../level/peer_rates.h"
 #include "../memory/columns.h"
 #include "wire.h"
 

@@ -243,12 +243,13 @@ class Membership:
         self._make_room(now)
 
     def _keep_log(self, link: PeerState, silent: int, now: int) -> None:
-        """Gives up the log of versions for a peer that is not reached for long, and begins a full
-        sync when it is reached again."""
+        """Gives up the log of versions for a peer that is not reached for long. A full sync begins,
+        since it may hear this node all the same; and another one when it is reached again."""
         alive_ns = self.directory.alive_ns
         unreached = 0 if link.reached is None else now - link.reached
         if link.log_kept and max(silent, unreached) > HOLD_NS:
             link.log_kept = False
+            link.start_sync(self._table.version)
         elif (
             not link.log_kept
             and link.connected

@@ -45,6 +45,7 @@ class Outbox:
                 sent = sent or Sent()
                 sent.tables_version = tables_version
         received = link.received
+        keeps = wire.KEEPS_CREDIT if values.get("payload") and self._since(link) else 0
         return wire.encode_fields(
             {
                 "epoch": self._table.epoch,
@@ -55,7 +56,7 @@ class Outbox:
                 "hold": now - link.echo_at if link.echo is not None else 0,
                 "ack": received.highest,
                 "ack_bits": received.bits,
-                "flags": self.flags,
+                "flags": self.flags | keeps,
                 "tables_version": tables_version,
                 **values,
             }
@@ -104,8 +105,7 @@ class Outbox:
         parts = [(payload, Sent(sync_from=place)) for place, payload in sync.items()]
         parts = parts + chunks or [(b"", None)]
         # Complete: nothing that the peer may lack is missing in it, be it older and on its way.
-        synced = link.sync_place < 0 and link.sync_waiting.keys() <= sync.keys()
-        complete = fits and synced and link.log_kept
+        complete = fits and link.sync_place < 0 and link.sync_waiting.keys() <= sync.keys()
         link.round_sent += 1
         out = []
         if extra and parts[0][0] and link.tables_acked < self._roster.announced()[0].version:
@@ -183,9 +183,9 @@ class Outbox:
         return self._chunks[key]
 
     def _since(self, link: PeerState) -> int:
-        """When a peer's process began (ns), if somebody has been silent since before; else 0: then
-        what is encoded for one peer goes to all."""
-        return link.started if link.started > self._table.silent_since else 0
+        """Where others fell silent before a peer's process began: a time (ns) since when none of them
+        was heard, so that entries are encoded once for all that lack the same. Else 0."""
+        return self._table.silent_before(link.started)
 
 
 def _rotated(gaps: list[tuple[int, int]], cursor: int) -> list[tuple[int, int]]:

@@ -43,7 +43,7 @@ ENTRIES, ITEMS, WANT, RANGE = 0, 1, 2, 3
 """What the payload holds: entries, digest items (32 bytes each), hashes that are asked for (16
 bytes each), or nothing: an observer asks for the entries of the range in `items`."""
 
-JOINING, LEAVING, STORE_UNREACHABLE = 1, 2, 4
+JOINING, LEAVING, STORE_UNREACHABLE, KEEPS_CREDIT = 1, 2, 4, 8
 """Flags: the sender is warming up; the sender says goodbye; the sender cannot reach the common
 store, so that what it takes is counted in the mesh alone."""
 

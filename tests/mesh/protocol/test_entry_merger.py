@@ -13,7 +13,6 @@ from crdtbucket.mesh.protocol import wire
 from crdtbucket.mesh.protocol.entries import Entry, write
 from crdtbucket.mesh.protocol.entry_merger import REMEMBERED_TABLES, EntryMerger
 from crdtbucket.mesh.protocol.introductions import PLACES
-from crdtbucket.mesh.protocol.member_directory import ALIVE_NS, CAUGHT_UP
 from crdtbucket.mesh.protocol.mismatches import LASTS_NS
 from crdtbucket.mesh.protocol.peer_state import PeerState
 from tests.mesh.protocol.lone_node import (
@@ -111,6 +110,7 @@ def test_what_the_core_is_given_of_a_frame() -> None:
         ({"seq": 4, "epoch": 10}, False, {"epoch": 10}),
         ({"seq": 4, "flags": wire.JOINING}, False, {"joining": True}),
         ({"seq": 4, "flags": wire.LEAVING}, False, {}),
+        ({"seq": 4, "flags": wire.KEEPS_CREDIT}, False, {"keeps_more": True}),
         ({"seq": 4}, True, {"memory": True}),
     )
     for values, memory, differs in cases:
@@ -136,27 +136,6 @@ def test_what_the_core_is_given_of_a_frame() -> None:
             }
             | differs
         )
-
-
-def test_debts_of_a_peer_that_knows_a_member_never_heard_here_are_taken_over() -> None:
-    """It may keep credit for that one. Not so where there is a link to the member, or a relay sees
-    it, nor for this node itself."""
-    node = Node()
-
-    def keeps_more(*unseen: str) -> bool:
-        node.members.receive(node.link, frame(members=(), unseen=unseen), NOW)
-        node.table.calls.clear()
-        node.merge(seq=5)
-        ((_, _, given),) = [call for call in node.table.calls if call[0] == "merge"]
-        return bool(given["keeps_more"])
-
-    assert keeps_more("fourth", "third")
-    assert not keeps_more("third", "me")
-    assert not keeps_more()
-    node.merger.tables_of(node.link, frame(tables=node.tables(1, ("fourth", 44))))
-    for at, seen in ((NOW, True), (NOW - CAUGHT_UP * ALIVE_NS - 1, False)):
-        node.members.directory.running_elsewhere[44] = at, "third"
-        assert keeps_more("fourth") is not seen
 
 
 def test_a_late_frame_is_merged_as_one_that_is_late_that_brings_nothing_new() -> None:

@@ -251,7 +251,8 @@ def test_the_log_is_kept_for_who_is_seen_and_reached(
     assert link.log_kept == keeps
     begins = keeps and not kept
     assert link.forgotten == (not kept and not begins)
-    assert (link.synced, link.acked.prefix) == ((False, synced + 1) if begins else (True, synced))
+    syncs = begins or kept != keeps  # it may hear this node although it is not heard
+    assert (link.synced, link.acked.prefix) == ((False, synced + 1) if syncs else (True, synced))
     assert members.pruner.tombstones == ({} if begins else {9: 0})
 
 

@@ -59,14 +59,6 @@ def test_a_round_is_complete_only_when_the_peer_is_synced() -> None:
     assert frames[0].parts == len(frames)
 
 
-def test_no_round_is_complete_while_the_log_is_not_kept() -> None:
-    """What stood in it may be lacking, until a full sync has sent it."""
-    sender = Sender().synced()
-    sender.link.log_kept = False
-    (frame,) = sender.round()
-    assert (frame.parts, frame.round) == (0, 0)
-
-
 @pytest.mark.parametrize("fresh", [True, False])
 def test_a_process_that_was_there_before_gets_full_keys_with_a_full_sync(fresh: bool) -> None:
     """It predicts takes of them. One that has just begun predicts nothing."""
