@@ -33,6 +33,8 @@ class Books:
         """As `ideals`, on the slowest clock: what is left at least."""
         self._alone: dict[tuple[str, int, Place], IdealBucket] = {}
         """As `ideals`, of what one process has taken alone."""
+        self._room: dict[Place, float] = {}
+        """The most that any node was seen to keep free for silent peers, tokens."""
         self._seen: dict[tuple[str, int, Place], tuple[int, int, dict[Owner, Column]]] = {}
         """When a node was looked at, ns, what it had evicted, and its columns."""
         self._marked: dict[tuple[str, int], dict[int, int]] = {}
@@ -124,7 +126,7 @@ class Books:
         guaranteed = max(1, self.spec(place).capacity // 20)  # a call passes whatever the level is
         calls = 1 + node.bucket(place[0]).counters()["guaranteed"]
         least = -guaranteed * calls - sum(self.ledger.refunded[place].values()) - EPSILON
-        least -= min(self.spec(place).capacity, self._credit(place))
+        least -= min(self.spec(place).capacity, self._most_room(place))
         if alone < least and not node.table.stats()["evicted_indebted"]:
             self.view.broken("alone", f"{node.name} {place} has taken to {alone:.3f} by itself")
         level = self.ideal(place).level(self.mesh.now_ns)
@@ -149,6 +151,13 @@ class Books:
     def slack(self, place: Place) -> float:
         """By how much a level may be above the ideal beside what is unheard: credit, refunds."""
         return self._credit(place) + sum(self.ledger.refunded[place].values()) + EPSILON
+
+    def _most_room(self, place: Place) -> float:
+        for node in self.mesh.nodes.values():
+            if node.up and node.suspended_until <= self.mesh.now_ns:
+                room = node.bucket(place[0]).credit(place[1])
+                self._room[place] = max(self._room.get(place, 0.0), room)
+        return self._room.get(place, 0.0)
 
     def _credit(self, place: Place) -> float:
         """Tokens that may have been kept for silent peers, at most."""

@@ -45,6 +45,7 @@ class Ending:
                     if debts := self._apart(nodes, place):
                         self.view.broken("converged", f"{place}: debts {debts} (ns) did not")
                     self._check_level(nodes, place)
+        self._check_refill()
         if self.plan.idle:
             self._check_quiet()
 
@@ -128,7 +129,8 @@ class Ending:
         if self.plan.returns:
             # What was forgiven at the ceiling is not given back, and not everywhere the same.
             forgiven = sum(node.bucket(place[0]).counters()["forgiven"] for node in self._live())
-            more += forgiven / spec.rate_per_second
+            refunded = sum(self.books.ledger.refunded[place].values())
+            more += min(forgiven, refunded) / spec.rate_per_second
         if not self._linked(nodes):
             more += self.books.slack(place) / spec.rate_per_second  # credit for who is never heard
         drift = max(1e-3, self.plan.drift) if self.plan.has("come") else self.plan.drift
@@ -187,6 +189,31 @@ class Ending:
                 "history",
                 f"{node.name} {place} shows {shown:.3f}, {least:.3f} are left, {late:.3f} late",
             )
+
+    def _check_refill(self) -> None:
+        """What is owed when nobody asks falls by the time that passes, whatever nodes tell each other.
+        Not so where something is kept for who is silent."""
+        places = [place for place in self.books.ideals if place[0] not in self.books.unbounded]
+        nodes = self._live()
+        if len(nodes) < len(self.mesh.nodes):
+            return
+        before = [
+            (n, place, debt) for n in nodes for place in places if (debt := n.peek(*place).debt)
+        ]
+        if not before:
+            return
+        began = self.mesh.now_ns
+        self.mesh.advance(1.0 + 3 * self.round)
+        passed = self.mesh.now_ns - began
+        late = round((0.05 + 2 * self.view.hops * self.plan.one_way) * SECOND)
+        for node, place, owed in before:
+            left = node.peek(*place).debt
+            if left > max(0, owed - 0.8 * passed) + late:
+                self.view.broken(
+                    "refills",
+                    f"{node.name} {place} owed {owed / SECOND:.3f} s, and {left / SECOND:.3f} s "
+                    f"after {passed / SECOND:.3f} s",
+                )
 
     def _check_quiet(self) -> None:
         """When nothing changes any more, no entry is sent, and every key is full and gone."""

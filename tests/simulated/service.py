@@ -27,6 +27,8 @@ BURSTY = 0.45
 was says what the next will be."""
 NEAR = 0.5
 """Silence up to this is none, in seconds, or up to three rounds and a round trip."""
+UNLEARNED_NS = 20 * SECOND
+"""A silence that begins before rates are known shows after so long."""
 LOSSY = 3.0
 """Where frames are lost, news may take so much longer, in seconds."""
 
@@ -55,6 +57,8 @@ class Service:
         self.learned: int | None = None
         """Calls by which nodes knew each other's rates when the first way was cut or held. 0: that
         was in the first rounds; None: none was yet."""
+        self._silence = 0
+        """When that was, ns."""
         self._changes: list[int] = []
         self._started: dict[str, int] = {}
         self._missing: dict[str, Missing] = {}
@@ -73,8 +77,8 @@ class Service:
             self.within = False
         now = self.mesh.now_ns
         if what in ("cut", "stall") and self.learned is None:
-            rounds = 3 * self.lag * (2 if self.plan.loss[0] else 1)
-            self.learned = self.calls if now >= (2.0 + rounds) * SECOND else 0
+            known = (1.0 + 2 * self.lag) * (2 if self.plan.loss[0] else 1)
+            self.learned, self._silence = (self.calls if now >= known * SECOND else 0), now
         if what == "return" and not any(node.up for node in self.mesh.nodes.values()):
             self.true = IdealBucket(self.plan.main, 2**53)  # nobody remembers what was taken
         if what in ("come", "return"):
@@ -211,7 +215,7 @@ class Service:
             return
         if self.view.mistaken >= 0:
             return  # a share is kept for nobody who was given up, and all of it is owed afterwards
-        if self.learned == 0:
+        if self._unlearned:
             return
         unsure = 2 / self.learned**0.5 if self.learned and self.plan.arrivals[0] != "even" else 0.0
         most = 0.7 / (1.0 + unsure) * self.rate * seconds
@@ -221,6 +225,11 @@ class Service:
                 "as one",
                 f"{self.denied} of {self.calls} calls denied, one bucket {self.denied_by_one}",
             )
+
+    @property
+    def _unlearned(self) -> bool:
+        """Whether nodes could not hear each other before they knew their rates, long ago."""
+        return self.learned == 0 and self.mesh.now_ns - self._silence > UNLEARNED_NS
 
     def _may_deny(self) -> float:
         """None; but a bucket so small that a call on each node nearly empties it: 1 % and some."""
@@ -241,7 +250,7 @@ class Service:
         # In a storm, calls that need most of the bucket fill it for each other: who asks just after
         # another passes never, and the storm keeps to its half.
         large = self.plan.storm is not None and 2 * cost > capacity
-        if given < least and self.learned != 0 and not large:
+        if given < least and not self._unlearned and not large:
             self.view.broken(
                 "given",
                 f"{given} tokens in {seconds:.1f} s, one bucket would give {window.ideal_given}",

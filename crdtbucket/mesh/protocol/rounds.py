@@ -183,8 +183,8 @@ class Outbox:
         return self._chunks[key]
 
     def _since(self, link: PeerState) -> int:
-        """Where others fell silent before a peer's process began: a time (ns) since when none of them
-        was heard, so that entries are encoded once for all that lack the same. Else 0."""
+        """Where others fell silent before a peer's process began: a time (ns) from which on they
+        were not heard, so that what is encoded goes to all that lack the same. Else 0."""
         return self._table.silent_before(link.started)
 
 
