@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import hashlib
 import inspect
 import itertools
@@ -19,6 +20,7 @@ Charge: TypeAlias = "tuple[str, str | bytes, int] | tuple[str, str | bytes, int,
 """Bucket, key, cost, and the floor where there is one."""
 _PATTERN = re.compile(r"(?:([A-Z]+(?:,[A-Z]+)*) )?(/\S*)")
 _BELOW = "(?:/.*)?"
+_METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 
 
 @dataclass(frozen=True)
@@ -128,7 +130,12 @@ def _expression(pattern: str, groups: Iterator[int]) -> str:
     if found is None or "**" in found[2].removesuffix("/**"):
         fix = 'write a path, with methods before it or not, such as "POST,PUT /items/*"'
         raise InvalidSpec(f"match has {pattern!r}", fix, "match")
-    methods = found[1].replace(",", "|") if found[1] else r"\S+"
+    named = found[1].split(",") if found[1] else []
+    for method in named:
+        near = difflib.get_close_matches(method, _METHODS, 1, 2 / 3)
+        if near and method not in _METHODS and abs(len(near[0]) - len(method)) < 2:
+            raise InvalidSpec(f"match has {pattern!r}", f"did you mean {near[0]!r}?", "match")
+    methods = "|".join(named) or r"\S+"
     stem = found[2].removesuffix("/**")
     path = "/".join(_segment(segment.split("*"), groups) for segment in stem.split("/"))
     return f"(?:{methods}) {path}{_BELOW if stem != found[2] else ''}"
