@@ -77,6 +77,8 @@ class NodeReport:
     region: str = ""
     warming_up: bool = False
     ready: bool | None = None
+    not_ready: str = ""
+    """Why it is not."""
     config: ConfigReport | None = None
     modes: Mapping[str, str] = field(default_factory=dict)
     redis: Mapping[str, str] = field(default_factory=dict)
@@ -103,6 +105,7 @@ class NodeReport:
             _text(answer.get("region")),
             answer.get("warming_up") is True,
             answer.get("ready") if isinstance(answer.get("ready"), bool) else None,
+            _text(answer.get("not_ready")),
             ConfigReport.of(answer.get("config"), answer.get("rollout")),
             {_text(one.get("name")): _text(one.get("mode")) for one in _list(answer, "buckets")},
             {_text(name): _text(mode) for name, mode in _mapping(answer.get("redis")).items()},
@@ -182,7 +185,8 @@ def _faults_of(node: NodeReport, max_lag: float) -> Iterable[str]:
     if node.warming_up:
         yield f"{node.name} has no answer from the mesh yet and serves only a part of its share"
     elif node.ready is False:
-        yield f"{node.name} is not ready: it is about to end, or may not serve"
+        reason = node.not_ready or "it is about to end, or may not serve"
+        yield f"{node.name} is not ready: {reason}"
     for address, mode in node.redis.items():
         if mode != "strong":
             yield f"{node.name}: Redis {address} is slow or out of reach, mode {mode}"

@@ -31,7 +31,8 @@ def test_nothing_is_wrong() -> None:
     [
         ({"modes": {"api": "fallback"}}, "eu-1: api is in fallback, the rule for an outage"),
         ({"redis": {"r:6379": "eventual"}}, "eu-1: Redis r:6379 is slow or out of reach, mode ev"),
-        ({"ready": False}, "eu-1 is not ready"),
+        ({"ready": False}, "eu-1 is not ready: it is about to end, or may not serve"),
+        ({"ready": False, "not_ready": "two are called so"}, "eu-1 is not ready: two are called"),
         (
             {"refused": "x.yaml:3:9: no"},
             "eu-1: its file is refused, and what was in force stays: x",

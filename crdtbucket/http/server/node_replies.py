@@ -171,6 +171,7 @@ class StatusReply(PeersReply):
     """What an operator asks first."""
 
     ready: bool
+    not_ready: Annotated[str, Field(description="Why no traffic should come; empty when ready.")]
     warming_up: Annotated[bool, Field(description="It has no answer from the mesh yet.")]
     buckets: list[BucketInfo]
     redis: Annotated[dict[str, str], Field(description="The mode of each endpoint.")]

@@ -8,7 +8,7 @@ import socket
 import ssl
 from collections.abc import Callable, Sequence
 
-from crdtbucket.base.address import Address
+from crdtbucket.base.address import Address, why_unreachable
 from crdtbucket.errors import RedisUnavailable
 from crdtbucket.strong.redis.access import Access
 from crdtbucket.strong.redis.resp import RedisErrorReply
@@ -114,5 +114,5 @@ def unreachable(address: Address, error: OSError) -> RedisUnavailable:
         text = f"Redis at {address} ended the connection: does it want TLS (rediss://), or not?"
         return RedisUnavailable(text, "lost")
     where = "path" if address.path else "host and port"
-    text = f"Redis at {address} cannot be reached ({error.strerror or error}): start it, or "
+    text = f"Redis at {address} cannot be reached ({why_unreachable(error)}): start it, or "
     return RedisUnavailable(f"{text}correct {where}", "refused")
