@@ -84,6 +84,10 @@ class NodeReport:
     redis: Mapping[str, str] = field(default_factory=dict)
     """The mode that each Redis allows, by its address."""
     peers: tuple[PeerReport, ...] = ()
+    alone: bool = False
+    """It knows no peer, and its calls made no link."""
+    last_failure: str = ""
+    """Why the last of them did not."""
     regions: tuple[RegionReport, ...] = ()
     region_conflict: bool = False
     refused: str = ""
@@ -119,6 +123,8 @@ class NodeReport:
                 )
                 for one in _list(answer, "peers")
             ),
+            answer.get("alone") is True,
+            _text(answer.get("last_failure")),
             tuple(
                 RegionReport(_text(region), _text(one.get("state")), _number(one.get("late")))
                 for region, one in _mapping(answer.get("regions")).items()
@@ -184,9 +190,8 @@ def strangers(nodes: Iterable[NodeReport]) -> list[str]:
 def _faults_of(node: NodeReport, max_lag: float) -> Iterable[str]:
     if node.warming_up:
         yield f"{node.name} has no answer from the mesh yet and serves only a part of its share"
-    elif node.ready is False:
-        reason = node.not_ready or "it is about to end, or may not serve"
-        yield f"{node.name} is not ready: {reason}"
+    else:
+        yield from _own_faults(node)
     for address, mode in node.redis.items():
         if mode != "strong":
             yield f"{node.name}: Redis {address} is slow or out of reach, mode {mode}"
@@ -204,6 +209,15 @@ def _faults_of(node: NodeReport, max_lag: float) -> Iterable[str]:
             yield f"{node.name}: {peer.name} is {peer.state}{last_seen}"
         elif peer.state == "alive" and peer.lag is not None and peer.lag > max_lag:
             yield f"{node.name}: {peer.name} lags, its last update is {seconds(peer.lag)} old"
+
+
+def _own_faults(node: NodeReport) -> Iterable[str]:
+    if node.ready is False:
+        reason = node.not_ready or "it is about to end, or may not serve"
+        yield f"{node.name} is not ready: {reason}"
+    if node.alone:
+        unknown = "none of its calls made a link: its log says why"
+        yield f"{node.name} has no peer: {node.last_failure or unknown}"
 
 
 def _region_faults(node: NodeReport) -> Iterable[str]:

@@ -84,6 +84,7 @@ class Admin:
                 for name, one in stats.get("regions", {}).items()
             },
             "region_conflict": bool(stats.get("strong", {}).get("region_conflict")),
+            "last_failure": stats.get("mesh", {}).get("last_failure", ""),
             "config": stats["config"],
             "rollout": stats.get("rollout"),
         }
