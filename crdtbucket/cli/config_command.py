@@ -183,6 +183,8 @@ def _notes(found: Config) -> Iterator[str]:
         yield "rating.enabled is false: nothing is denied, and what would be is counted"
     if not found.buckets:
         yield "no bucket is defined: add services:"
+    if found.node is None and (found.mesh is not None or found.redis is not None):
+        yield "no node is named: add node:, or give --node to each command that runs one"
     asked = {found.consistency, *(spec.consistency for spec in found.buckets)}
     if Mode.STRONG in asked and found.redis is None:
         yield (

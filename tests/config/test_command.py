@@ -63,6 +63,8 @@ SLOTS = "services: {s: {concurrency: {slots: 5, ttl: 10s}}}\n"
     [
         ("rating: {enabled: false}\n" + OLD, "nothing is denied"),
         ("node: a\n", "no bucket is defined"),
+        ("mesh: {}\n" + OLD, "note: no node is named: add node:, or give --node"),
+        (STRONG + OLD, "note: no node is named"),
         ("rating: {consistency: strong}\n" + OLD, "no Redis is named"),
         (OLD.replace("}", ", consistency: strong}"), "no Redis is named"),
         (QUOTA, "note: q: calendar quotas are never strong, and without a mesh each"),
@@ -97,13 +99,13 @@ def test_check_refuses_strong_slots_that_cannot_be_kept(text: str, fault: str) -
 
 
 def test_check_accepts_strong_slots() -> None:
-    Path("slots.yaml").write_text(STRONG + SLOTS)
+    Path("slots.yaml").write_text("node: a\n" + STRONG + SLOTS)
     result = run("check", "slots.yaml")
     assert (result.exit_code, "note:" in result.output) == (0, False)
 
 
 def test_check_tells_which_regions_are_read_and_what_is_assumed() -> None:
-    Path("eu.yaml").write_text(f"region: eu\n{REPLICATED}")
+    Path("eu.yaml").write_text(f"node: a\nregion: eu\n{REPLICATED}")
     result = run("check", "eu.yaml")
     assert result.exit_code == 0
     first, *assumed = result.output.splitlines()[1:]
