@@ -157,19 +157,18 @@ def faults(nodes: Iterable[NodeReport], max_lag: float) -> list[str]:
 def unprotected(nodes: Iterable[NodeReport]) -> list[str]:
     """What these nodes are not protected from, in sentences."""
     nodes = tuple(nodes)
-    anybody = "whoever has the mesh's secret, or a certificate of it, can"
     named = ", ".join(node.name for node in nodes if node.identity == "off")
     moved = ", ".join(node.name for node in nodes if not node.signs)
     found = []
     if named:
         found.append(
-            f"{named}: {anybody} take the name of any node and state what that node counts "
-            "(mesh.identity is off)"
+            f"{named}: mesh.identity is off, so whoever has the mesh's secret, or a certificate, "
+            "can act as any node"
         )
     if moved:
         found.append(
-            f"{moved}: {anybody} move a roll-out on all nodes, and so can whoever has the admin "
-            "token of one (mesh.operator_keys is empty)"
+            f"{moved}: mesh.operator_keys is empty, so any member, and whoever has an admin "
+            "token, can move roll-outs"
         )
     return found
 

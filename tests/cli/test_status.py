@@ -68,9 +68,10 @@ async def test_keys_are_shown_and_what_a_mesh_without_them_is_not_protected_from
         done = await run(*words, CRDTBUCKET_TOKEN=TOKEN)
         assert done.exit_code == 0
         note, moved, ok = done.output.splitlines()[-3:]
-        assert note.startswith("note   us-1: whoever has the mesh's secret, or a certificate of it")
-        assert "move a roll-out on all nodes" in moved
-        assert "(mesh.operator_keys is empty)" in moved
+        assert note.startswith(
+            "note   us-1: mesh.identity is off, so whoever has the mesh's secret"
+        )
+        assert moved.startswith("note   us-1: mesh.operator_keys is empty, so any member")
         assert ok == "ok"
         done = await run(*words, "--json", CRDTBUCKET_TOKEN=TOKEN)
         assert json.loads(done.output)["note"] == "; ".join(
