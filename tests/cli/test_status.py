@@ -74,9 +74,8 @@ async def test_keys_are_shown_and_what_a_mesh_without_them_is_not_protected_from
         assert moved.startswith("note   us-1: mesh.operator_keys is empty, so any member")
         assert ok == "ok"
         done = await run(*words, "--json", CRDTBUCKET_TOKEN=TOKEN)
-        assert json.loads(done.output)["note"] == "; ".join(
-            one.removeprefix("note   ") for one in (note, moved)
-        )
+        told = [one.removeprefix("note   ") for one in (note, moved)]
+        assert json.loads(done.output)["notes"] == told
 
 
 async def test_the_regions_of_a_replicated_redis_are_shown() -> None:
