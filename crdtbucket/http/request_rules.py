@@ -19,6 +19,8 @@ from crdtbucket.spec.priority import Floor, check_floor
 Charge: TypeAlias = "tuple[str, str | bytes, int] | tuple[str, str | bytes, int, Floor]"
 """Bucket, key, cost, and the floor where there is one."""
 _PATTERN = re.compile(r"(?:([A-Z]+(?:,[A-Z]+)*) )?(/\S*)")
+_FOREIGN = re.compile(r"\{[^/]*?\}|<[^/]*?>|\?.*")
+"""What other routers write for a part that varies, and a query."""
 _BELOW = "(?:/.*)?"
 _METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 
@@ -126,7 +128,11 @@ def _compiled(patterns: tuple[str, ...]) -> re.Pattern[str]:
 
 
 def _expression(pattern: str, groups: Iterator[int]) -> str:
-    found = _PATTERN.fullmatch(pattern)
+    found = _PATTERN.fullmatch(pattern) if isinstance(pattern, str) else None
+    if found is not None and _FOREIGN.search(pattern):
+        meant = _FOREIGN.sub(lambda part: "" if part[0].startswith("?") else "*", pattern)
+        fix = f"write {meant!r}, as * stands for a part that varies, and queries are not matched"
+        raise InvalidSpec(f"match has {pattern!r}", fix, "match")
     if found is None or "**" in found[2].removesuffix("/**"):
         fix = 'write a path, with methods before it or not, such as "POST,PUT /items/*"'
         raise InvalidSpec(f"match has {pattern!r}", fix, "match")
