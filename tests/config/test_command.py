@@ -55,6 +55,7 @@ def test_check_of_a_file_that_is_not_there() -> None:
 
 STRONG = "rating: {consistency: strong, bucket_backend: {connection: {host: redis}}}\n"
 QUOTA = STRONG + "services: {q: {calendar: {limit: 5, per: day}}}\n"
+AWAY = "node: a\nmesh: {peers: ['10.0.0.2:7946'], secret: only-for-this-test}\n"
 SLOTS = "services: {s: {concurrency: {slots: 5, ttl: 10s}}}\n"
 
 
@@ -65,6 +66,7 @@ SLOTS = "services: {s: {concurrency: {slots: 5, ttl: 10s}}}\n"
         ("node: a\n", "no bucket is defined"),
         ("mesh: {}\n" + OLD, "note: no node is named: add node:, or give --node"),
         (STRONG + OLD, "note: no node is named"),
+        (AWAY + OLD, "mesh.listen is 127.0.0.1:7946, where nodes of other machines cannot call"),
         ("rating: {consistency: strong}\n" + OLD, "no Redis is named"),
         (OLD.replace("}", ", consistency: strong}"), "no Redis is named"),
         (QUOTA, "note: q: calendar quotas are never strong, and without a mesh each"),
