@@ -169,7 +169,7 @@ class AcquireRequired(CrdtbucketError, TypeError):
         threads = ", or acquire_sync in a thread" if self.called == "take" else ""
         return (
             f"bucket {self.bucket!r} has strong consistency, so a decision asks Redis: "
-            f"`await {self.instead}` instead of {self.called}{threads}"
+            f"`{self.instead}` instead of {self.called}{threads}"
         )
 
 

@@ -189,8 +189,20 @@ async def test_a_decision_needs_to_be_awaited(server: Server) -> None:
                 call()
         with pytest.raises(AcquireRequired, match="or acquire_sync in a thread"):
             bucket.take(KEY)
-        with pytest.raises(AcquireRequired), bucket.reserve(KEY, 5):
+        with pytest.raises(AcquireRequired, match=r"await.*acquire_many.* instead of take_burst"):
+            bucket.take_burst(KEY, 5)
+        with (
+            pytest.raises(AcquireRequired, match=r"async with bucket\.reserve.* instead of with"),
+            bucket.reserve(KEY, 5),
+        ):
             pass
+        with (
+            pytest.raises(AcquireRequired, match=r"async with limiter\.reserve_all.*stead of with"),
+            limiter.reserve_all([("b", KEY, 5)]),
+        ):
+            pass
+        with pytest.raises(AcquireRequired, match=r"await limiter\.acquire_first"):
+            limiter.take_first([("b", KEY)])
         assert bucket.peek(KEY).remaining == 200
         assert (await bucket.acquire(KEY, 30)).remaining == 170
         assert bucket.peek(KEY).remaining == 170
