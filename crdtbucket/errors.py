@@ -166,9 +166,10 @@ class AcquireRequired(CrdtbucketError, TypeError):
         self.instead = instead
 
     def __str__(self) -> str:
+        threads = ", or acquire_sync in a thread" if self.called == "take" else ""
         return (
             f"bucket {self.bucket!r} has strong consistency, so a decision asks Redis: "
-            f"`await {self.instead}` instead of {self.called}"
+            f"`{self.instead}` instead of {self.called}{threads}"
         )
 
 

@@ -244,7 +244,7 @@ WRONG_SERVICES: dict[str, tuple[str, list[str]]] = {
         [
             (
                 "4:5: services.a.keys: the override for 'b' comes after '*' (put it before: "
-                "'*' takes all)"
+                "'*' takes all such keys)"
             ),
         ],
     ),

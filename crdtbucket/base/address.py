@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import os
 from dataclasses import dataclass
 
 REDIS_PORT = 6379
@@ -43,6 +44,13 @@ def read_address(text: str, default_port: int = REDIS_PORT) -> Address:
     if not (port.isascii() and port.isdigit() and len(port) <= 5 and 1 <= int(port) <= 65_535):
         raise ValueError("has no port from 1 to 65535")
     return Address(host, int(port))
+
+
+def why_unreachable(error: OSError) -> str:
+    """Why an address could not be connected with, in the words of the system, not of asyncio."""
+    if error.errno is not None and error.errno > 0:  # names that do not resolve have other numbers
+        return os.strerror(error.errno)
+    return error.strerror or str(error)
 
 
 def split_address(address: str) -> tuple[str, int]:

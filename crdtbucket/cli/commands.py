@@ -29,6 +29,8 @@ MODULES = {
     "top": "top",
 }
 """The module of each command."""
+KINDS = {"integer": "whole number", "float": "number"}
+"""What people call the values of a range, by click's name for them."""
 
 
 @click.group(
@@ -67,8 +69,13 @@ def _message(error: click.ClickException) -> str:
     if text.startswith("Usage:"):
         return text
     line = "crdtbucket: " + " ".join(text.split())
+    for kind, words in KINDS.items():
+        line = line.replace(f"is not a valid {kind} range.", f"is not a {words}.")
     malformed = type(error) is click.UsageError or isinstance(
         error, (click.MissingParameter, click.NoSuchOption)
     )
     context = error.ctx if malformed and isinstance(error, click.UsageError) else None
-    return line if context is None else f"{line} See `{context.command_path} --help`."
+    if context is None:
+        return line
+    end = "" if line.endswith((".", "?")) else "."
+    return f"{line}{end} See `{context.command_path} --help`."

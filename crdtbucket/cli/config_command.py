@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from crdtbucket.base.address import is_loopback, split_address
 from crdtbucket.base.clock import NS_PER_SECOND
 from crdtbucket.base.duration import duration_ns, span
 from crdtbucket.cli.command_group import CommandGroup
@@ -183,6 +184,11 @@ def _notes(found: Config) -> Iterator[str]:
         yield "rating.enabled is false: nothing is denied, and what would be is counted"
     if not found.buckets:
         yield "no bucket is defined: add services:"
+    if found.node is None and (found.mesh is not None or found.redis is not None):
+        yield "no node is named: add node:, or give --node to each command that runs one"
+    mesh = found.mesh
+    if mesh is not None and mesh.transport == "sockets" and mesh.advertise is None:
+        yield from _unreachable(mesh.listen, mesh.peers)
     asked = {found.consistency, *(spec.consistency for spec in found.buckets)}
     if Mode.STRONG in asked and found.redis is None:
         yield (
@@ -195,6 +201,15 @@ def _notes(found: Config) -> Iterator[str]:
         yield f"{', '.join(local)}: calendar quotas are never strong{alone}"
     if found.redis is not None and found.redis.active_active:
         yield from _replicated(found.region, found.redis.regions)
+
+
+def _unreachable(listen: str, peers: Sequence[str]) -> Iterator[str]:
+    hosts = [split_address(one.removeprefix("dns+"))[0] for one in (listen, *peers)]
+    if is_loopback(hosts[0]) and not all(map(is_loopback, hosts)):
+        yield (
+            f"mesh.listen is {listen}, where nodes of other machines cannot call this one: listen "
+            "where they reach it, such as 0.0.0.0:7946"
+        )
 
 
 def _replicated(own: str | None, regions: Sequence[str]) -> Iterator[str]:

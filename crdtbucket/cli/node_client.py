@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-import os
 import ssl
 from collections.abc import Mapping
 from typing import Any
@@ -14,6 +13,7 @@ from urllib.parse import quote
 import aiohttp
 from yarl import URL
 
+from crdtbucket.base.address import why_unreachable
 from crdtbucket.cli.terminal_text import printable
 from crdtbucket.errors import CrdtbucketError
 
@@ -116,7 +116,9 @@ class NodeClient:
                 return await self._call("GET", "admin/status")
         ready = await self._call("GET", "readyz", wanted=(200, 503))
         peers = await self._call("GET", "v1/peers")
-        return {**peers, **await self.buckets(), "ready": ready.get("status") == "ok"}
+        well = ready.get("status") == "ok"
+        reason = "" if well else ready.get("detail")
+        return {**peers, **await self.buckets(), "ready": well, "not_ready": reason}
 
     async def doctor(self) -> dict[str, Any]:
         """What the node finds about itself: `ok`, and the `checks`."""
@@ -213,10 +215,8 @@ def _reason(error: aiohttp.ClientConnectorError) -> str:
         return str(error.certificate_error)
     cause = error.os_error
     if isinstance(cause, ssl.SSLError):  # its number is none of the system's
-        return cause.reason or str(cause)
-    if cause.errno is not None and cause.errno > 0:
-        return os.strerror(cause.errno)
-    return cause.strerror or str(cause)  # names that cannot be resolved have numbers below 0
+        return f"TLS fails ({cause.reason or cause}): does it serve http:// there?"
+    return why_unreachable(cause)
 
 
 def _problem(answer: Any) -> str:

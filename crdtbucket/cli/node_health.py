@@ -77,11 +77,17 @@ class NodeReport:
     region: str = ""
     warming_up: bool = False
     ready: bool | None = None
+    not_ready: str = ""
+    """Why it is not."""
     config: ConfigReport | None = None
     modes: Mapping[str, str] = field(default_factory=dict)
     redis: Mapping[str, str] = field(default_factory=dict)
     """The mode that each Redis allows, by its address."""
     peers: tuple[PeerReport, ...] = ()
+    alone: bool = False
+    """It knows no peer, and its calls made no link."""
+    last_failure: str = ""
+    """Why the last of them did not."""
     regions: tuple[RegionReport, ...] = ()
     region_conflict: bool = False
     refused: str = ""
@@ -103,6 +109,7 @@ class NodeReport:
             _text(answer.get("region")),
             answer.get("warming_up") is True,
             answer.get("ready") if isinstance(answer.get("ready"), bool) else None,
+            _text(answer.get("not_ready")),
             ConfigReport.of(answer.get("config"), answer.get("rollout")),
             {_text(one.get("name")): _text(one.get("mode")) for one in _list(answer, "buckets")},
             {_text(name): _text(mode) for name, mode in _mapping(answer.get("redis")).items()},
@@ -116,6 +123,8 @@ class NodeReport:
                 )
                 for one in _list(answer, "peers")
             ),
+            answer.get("alone") is True,
+            _text(answer.get("last_failure")),
             tuple(
                 RegionReport(_text(region), _text(one.get("state")), _number(one.get("late")))
                 for region, one in _mapping(answer.get("regions")).items()
@@ -148,19 +157,18 @@ def faults(nodes: Iterable[NodeReport], max_lag: float) -> list[str]:
 def unprotected(nodes: Iterable[NodeReport]) -> list[str]:
     """What these nodes are not protected from, in sentences."""
     nodes = tuple(nodes)
-    anybody = "whoever has the mesh's secret, or a certificate of it, can"
     named = ", ".join(node.name for node in nodes if node.identity == "off")
     moved = ", ".join(node.name for node in nodes if not node.signs)
     found = []
     if named:
         found.append(
-            f"{named}: {anybody} take the name of any node and state what that node counts "
-            "(mesh.identity is off)"
+            f"{named}: mesh.identity is off, so whoever has the mesh's secret, or a certificate, "
+            "can act as any node"
         )
     if moved:
         found.append(
-            f"{moved}: {anybody} move a roll-out on all nodes, and so can whoever has the admin "
-            "token of one (mesh.operator_keys is empty)"
+            f"{moved}: mesh.operator_keys is empty, so any member, and whoever has an admin "
+            "token, can move roll-outs"
         )
     return found
 
@@ -181,8 +189,8 @@ def strangers(nodes: Iterable[NodeReport]) -> list[str]:
 def _faults_of(node: NodeReport, max_lag: float) -> Iterable[str]:
     if node.warming_up:
         yield f"{node.name} has no answer from the mesh yet and serves only a part of its share"
-    elif node.ready is False:
-        yield f"{node.name} is not ready: it is about to end, or may not serve"
+    else:
+        yield from _own_faults(node)
     for address, mode in node.redis.items():
         if mode != "strong":
             yield f"{node.name}: Redis {address} is slow or out of reach, mode {mode}"
@@ -200,6 +208,15 @@ def _faults_of(node: NodeReport, max_lag: float) -> Iterable[str]:
             yield f"{node.name}: {peer.name} is {peer.state}{last_seen}"
         elif peer.state == "alive" and peer.lag is not None and peer.lag > max_lag:
             yield f"{node.name}: {peer.name} lags, its last update is {seconds(peer.lag)} old"
+
+
+def _own_faults(node: NodeReport) -> Iterable[str]:
+    if node.ready is False:
+        reason = node.not_ready or "it is about to end, or may not serve"
+        yield f"{node.name} is not ready: {reason}"
+    if node.alone:
+        unknown = "none of its calls made a link: its log says why"
+        yield f"{node.name} has no peer: {node.last_failure or unknown}"
 
 
 def _region_faults(node: NodeReport) -> Iterable[str]:

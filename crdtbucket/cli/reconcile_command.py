@@ -165,6 +165,5 @@ def _print(report: Report, json_: bool) -> None:
         console.print(line, markup=False)
     for one in report.holders:
         if one.error is not None:
-            click.echo(
-                f"crdtbucket: {one.name} ({one.address or 'no address'}): {one.error}", err=True
-            )
+            where = "" if one.address == one.name else f" ({one.address or 'no address'})"
+            click.echo(f"crdtbucket: {one.name}{where}: {one.error}", err=True)

@@ -49,8 +49,7 @@ def status(nodes: NodesOptions, json_: bool, max_lag: float) -> None:
     notes = strangers(seen) + unprotected(seen)
     if json_:
         asked = [{"url": url, **_as_dict(one)} for url, one in answers.items()]
-        note = "; ".join(notes)
-        click.echo(json.dumps({"ok": not wrong, "wrong": wrong, "note": note, "nodes": asked}))
+        click.echo(json.dumps({"ok": not wrong, "wrong": wrong, "notes": notes, "nodes": asked}))
     else:
         _print(seen, wrong, notes)
         if nodes.secret is None:

@@ -48,7 +48,7 @@ def peek(bucket: str, key: str, cost: int, node: NodeOptions, json_: bool) -> No
 @signing_options(required=False, when=": needed where the nodes have any")
 @node_options
 def reset(bucket: str, key: str, signing: SigningOptions, node: NodeOptions, json_: bool) -> None:
-    """Give KEY in BUCKET back what the node has charged to it, and sends that to the mesh.
+    """Give KEY in BUCKET back what the node has charged to it, and send that to the mesh.
 
     What other nodes have charged stays: reset there, too. With an operator's --key, which nodes
     with mesh.operator_keys ask for, every node of the mesh does it. Each node writes a line to its

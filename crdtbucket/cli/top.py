@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import signal
 import sys
 import termios
 import tty
@@ -145,6 +146,7 @@ class LiveLoadView(LoadView):
     @contextmanager
     def open(self) -> Iterator[None]:
         """Reads letters as they are typed; the terminal is as before at the end."""
+        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, self.stop.set)
         with self._live:
             self._draw()
             if not sys.stdin.isatty():

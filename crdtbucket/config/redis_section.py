@@ -20,7 +20,7 @@ class TlsSection(Section):
     alone = "enabled"
 
     enabled: bool = True
-    """`tls: true` says the same"""
+    """without `tls` there is no TLS; `tls: true` alone switches it on"""
     ca: str | None = None
     """file (PEM) of the authorities that sign its certificate; without one the system's"""
     cert: str | None = None

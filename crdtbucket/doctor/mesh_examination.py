@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import socket
 import ssl
+from contextlib import suppress
 
-from crdtbucket.base.address import Address, split_address
+from crdtbucket.base.address import Address, split_address, why_unreachable
 from crdtbucket.base.deadline import within
 from crdtbucket.config import Config
 from crdtbucket.doctor.diagnosis import Diagnosis, note, ok, wrong
@@ -17,7 +17,9 @@ from crdtbucket.errors import MeshError
 from crdtbucket.mesh.mesh_config import DNS_PREFIX, MeshConfig
 from crdtbucket.mesh.sockets.discovery import resolve_all
 from crdtbucket.mesh.sockets.mesh_tls import dialer_context
+from crdtbucket.reconcile.asked_fleet import own_address
 from crdtbucket.reconcile.observer import Observer
+from crdtbucket.reconcile.observer_link import ObservationFailed
 
 
 async def examine_mesh(config: Config, mesh: MeshConfig, timeout: float) -> list[Diagnosis]:
@@ -40,7 +42,11 @@ async def examine_mesh(config: Config, mesh: MeshConfig, timeout: float) -> list
         examined = await asyncio.gather(
             *(_peer(one, caller, config, context, timeout) for one in dict.fromkeys(addresses))
         )
-    found += all_of(examined)
+        own = None
+        if any(peer is not None and peer.name == config.node for _, peer in examined):
+            with suppress(ObservationFailed):  # it does not run here
+                own = (await caller.call(own_address(mesh))).instance
+    found += all_of(examined, config.node, own)
     if not mesh.peers:
         found.append(note("mesh", "the file names no peers: this node waits for others to call it"))
     return found
@@ -86,6 +92,6 @@ def _explain(error: Exception, timeout: float) -> str:
     if isinstance(error, (socket.gaierror, UnicodeError)):
         return "the name does not resolve: correct mesh.peers, or the DNS"
     if isinstance(error, OSError) and error.errno is not None:
-        why = os.strerror(error.errno)
+        why = why_unreachable(error)
         return f"it cannot be reached ({why}): start the node, or correct mesh.peers"
     return f"no answer within {timeout:g} s: is the host up, and no firewall between?"

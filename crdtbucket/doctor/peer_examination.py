@@ -37,13 +37,19 @@ async def examine_peer(subject: str, address: str, caller: Observer, config: Con
     return found, peer
 
 
-def all_of(examined: Sequence[Examined]) -> list[Diagnosis]:
-    """What was found of all peers, and which of them have one name."""
+def all_of(
+    examined: Sequence[Examined], node: str | None = None, own: int | None = None
+) -> list[Diagnosis]:
+    """What was found of all peers, and which of them have one name, or that of the file's `node`.
+    `own`: the instance of that node, where it runs."""
     found: list[Diagnosis] = []
     names: dict[str, ObservedNode] = {}
     for steps, peer in examined:
         found += steps
-        if peer is not None:
+        if peer is not None and peer.name == node:
+            if peer.instance != own:
+                found.append(_own_name(peer))
+        elif peer is not None:
             other = names.setdefault(peer.name, peer)
             if other.instance != peer.instance:
                 found.append(_one_name(peer, other))
@@ -105,4 +111,12 @@ def _one_name(peer: ObservedNode, other: ObservedNode) -> Diagnosis:
         f"peer {peer.address} name",
         f"{peer.name!r} is the name of the process at {other.address}, too: give every process a "
         "node name of its own",
+    )
+
+
+def _own_name(peer: ObservedNode) -> Diagnosis:
+    return wrong(
+        f"peer {peer.address} name",
+        f"{peer.name!r} is the name of this node, and another process runs under it there: give "
+        "every process a node name of its own",
     )

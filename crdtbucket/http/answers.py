@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from crdtbucket._core import Decision
+from crdtbucket.errors import LimitExceeded, ReservationDenied, SlotDenied
 from crdtbucket.http.fields import (
     PROBLEM_TYPE,
     DeferredFields,
@@ -107,6 +108,11 @@ def fields_of(decisions: Sequence[Decision], options: FieldOptions) -> dict[str,
 
 def _pressure(decision: Decision) -> tuple[int, float]:
     return decision.retry_after_ns, -decision.remaining / decision.limit
+
+
+ANSWERED = (LimitExceeded, ReservationDenied, SlotDenied)
+"""Errors of a route that `install` of a framework answers. A `WaitTimeout` is none of them: most
+often it is about the limit of another service, which the client can do nothing about."""
 
 
 def denial(decision: Decision, *, fields: FieldOptions = FieldOptions()) -> Answer:  # noqa: B008

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import hashlib
 import inspect
 import itertools
@@ -18,7 +19,10 @@ from crdtbucket.spec.priority import Floor, check_floor
 Charge: TypeAlias = "tuple[str, str | bytes, int] | tuple[str, str | bytes, int, Floor]"
 """Bucket, key, cost, and the floor where there is one."""
 _PATTERN = re.compile(r"(?:([A-Z]+(?:,[A-Z]+)*) )?(/\S*)")
+_FOREIGN = re.compile(r"\{[^/]*?\}|<[^/]*?>|\?.*")
+"""What other routers write for a part that varies, and a query."""
 _BELOW = "(?:/.*)?"
+_METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 
 
 @dataclass(frozen=True)
@@ -124,11 +128,20 @@ def _compiled(patterns: tuple[str, ...]) -> re.Pattern[str]:
 
 
 def _expression(pattern: str, groups: Iterator[int]) -> str:
-    found = _PATTERN.fullmatch(pattern)
+    found = _PATTERN.fullmatch(pattern) if isinstance(pattern, str) else None
+    if found is not None and _FOREIGN.search(pattern):
+        meant = _FOREIGN.sub(lambda part: "" if part[0].startswith("?") else "*", pattern)
+        fix = f"write {meant!r}, as * stands for a part that varies, and queries are not matched"
+        raise InvalidSpec(f"match has {pattern!r}", fix, "match")
     if found is None or "**" in found[2].removesuffix("/**"):
         fix = 'write a path, with methods before it or not, such as "POST,PUT /items/*"'
         raise InvalidSpec(f"match has {pattern!r}", fix, "match")
-    methods = found[1].replace(",", "|") if found[1] else r"\S+"
+    named = found[1].split(",") if found[1] else []
+    for method in named:
+        near = difflib.get_close_matches(method, _METHODS, 1, 2 / 3)
+        if near and method not in _METHODS and abs(len(near[0]) - len(method)) < 2:
+            raise InvalidSpec(f"match has {pattern!r}", f"did you mean {near[0]!r}?", "match")
+    methods = "|".join(named) or r"\S+"
     stem = found[2].removesuffix("/**")
     path = "/".join(_segment(segment.split("*"), groups) for segment in stem.split("/"))
     return f"(?:{methods}) {path}{_BELOW if stem != found[2] else ''}"

@@ -7,7 +7,7 @@ from operator import index
 from typing import TYPE_CHECKING, SupportsIndex
 
 from crdtbucket._core import AllDecision, AllReservation, Decision, MultiCore, take_all
-from crdtbucket.errors import InvalidCost, UnknownBucket
+from crdtbucket.errors import AcquireRequired, InvalidCost, UnknownBucket
 from crdtbucket.limiter.bucket import Bucket
 from crdtbucket.spec.priority import Floor
 
@@ -76,7 +76,12 @@ class Multi(MultiCore):
         `take_all`.
         """
         denials = []
-        for bucket, key, *rest in self._each(wanted):
+        asked = self._each(wanted)
+        for bucket, *_ in asked:
+            if not bucket.immediate:
+                instead = "await limiter.acquire_first([...])"
+                raise AcquireRequired(bucket.spec.name, "take_first", instead)
+        for bucket, key, *rest in asked:
             if decision := bucket.take(key, *rest):
                 return decision
             denials.append(decision)

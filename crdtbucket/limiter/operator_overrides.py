@@ -199,6 +199,7 @@ class OperatorOverrides:
         return taken
 
     def _take_and_charge(self, order: OverrideOrder, overrides: BucketOverrides) -> bool:
+        self.book.check_operator(order)
         if order.limit is not None:
             overrides.bucket_of(order.limit)  # raises for one that cannot be
         # Under no lock on which others wait: a function may be asked, which takes its time.

@@ -29,8 +29,8 @@ class RuntimeState(enum.Enum):
 
 UNOPENED = (
     "this limiter is a node of a mesh and is not open, so it would limit alone: decide inside "
-    "`async with limiter:`, or `with limiter:` where there is no event loop (the middleware for "
-    "web frameworks opens it by itself)"
+    "`async with limiter:`, or `with limiter:` where there is no event loop. Middleware for web "
+    "frameworks opens it when the application starts (in tests: `with TestClient(app)`)"
 )
 FORKED = (
     "this process was forked after the limiter had been opened, whose threads and connections are "

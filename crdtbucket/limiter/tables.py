@@ -11,7 +11,7 @@ from crdtbucket.errors import InvalidSpec, LimiterClosed, LimiterNotOpen
 from crdtbucket.mesh.mesh_config import MeshConfig
 from crdtbucket.shared.shared_file import SharedFile
 from crdtbucket.shared.table_file import open_table
-from crdtbucket.shared.table_path import path_for
+from crdtbucket.shared.table_path import DIRECTORY, path_for
 from crdtbucket.strong.redis.redis_config import RedisConfig
 
 QUOTA_SUFFIX = "~quota"
@@ -46,6 +46,10 @@ class Tables:
         if not isinstance(max_keys, int):
             fix = "write a whole number, 16 to 2^30"
             raise InvalidSpec(f"max_keys is {max_keys!r}", fix, "max_keys")
+        _check_kind("mesh", mesh, MeshConfig, "pass MeshConfig(listen=..., peers=[...])")
+        _check_kind("redis", redis, RedisConfig, "pass a URL, or RedisConfig(host=...)")
+        fix = f'pass "auto", or a path such as "{DIRECTORY}/crdtbucket-edge"'
+        _check_kind("shared", shared, (str, os.PathLike), fix)
         self._node = node
         self._max_keys = max_keys
         self._hash_key = shared_key(mesh, redis)
@@ -126,3 +130,10 @@ class Tables:
         except BaseException:
             file.close()
             raise
+
+
+def _check_kind(name: str, given: object, kind: type | tuple[type, ...], fix: str) -> None:
+    """Raises `InvalidSpec` for what is neither None nor of this kind. What it is stays unsaid, as
+    there may be a password in it."""
+    if given is not None and not isinstance(given, kind):
+        raise InvalidSpec(f"{name} is of type {type(given).__name__}", fix, name)

@@ -98,7 +98,9 @@ class _Meeting:
         failed = await self._call(found)
         if not peers:
             # The node whose file this is, if it runs here; if not, others name it.
-            await self._call([own_address(mesh)])
+            own = await self._call([own_address(mesh)])
+            if not self._nodes:
+                failed |= own
         return await self._rest(failed, known=not peers)
 
     async def meet_at(

@@ -51,15 +51,20 @@ def checked_overrides(owner: BucketSpec, overrides: Iterable[Override]) -> tuple
             f"{len(pairs)} overrides", f"at most {MAX_OVERRIDES}; a glob can stand for a group"
         )
     seen: set[str] = set()
+    taken: tuple[str, ...] = ()  # what the keys of earlier globs of the form "text*" begin with
     for glob, _ in pairs:
         check_glob(glob)
         if glob in seen:
             raise _refused(f"two overrides are for {glob!r}", "remove one; the first match wins")
-        if "*" in seen:
+        if glob.startswith(taken):
+            first = next(f"{start}*" for start in taken if glob.startswith(start))
             raise _refused(
-                f"the override for {glob!r} comes after '*'", "put it before: '*' takes all"
+                f"the override for {glob!r} comes after {first!r}",
+                f"put it before: {first!r} takes all such keys",
             )
         seen.add(glob)
+        if glob.endswith("*") and not re.search(r"[*?[]", glob[:-1]):
+            taken += (glob[:-1],)
     return tuple((glob, override_of(owner, glob, spec)) for glob, spec in pairs)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from crdtbucket._core import Table
-from crdtbucket.errors import CrdtbucketError
+from crdtbucket.errors import LimiterNotOpen
 from crdtbucket.limiter.bucket import Bucket
 from crdtbucket.limiter.waiting import Waited
 from crdtbucket.spec.bucket_spec import BucketSpec
@@ -45,10 +45,10 @@ class AskingBucket(Bucket):
 
     @property
     def store(self) -> Store:
-        """What decides. Raises `CrdtbucketError` before the limiter is open."""
+        """What decides. Raises `LimiterNotOpen` before the limiter is open."""
         if self._store is None:
-            raise self.table.refusal or CrdtbucketError(
-                f"bucket {self.spec.name!r} asks Redis, and the limiter is not open: "
-                "use it within `async with limiter:`"
+            raise self.table.refusal or LimiterNotOpen(
+                f"bucket {self.spec.name!r} asks Redis, and the limiter is not open: decide inside "
+                "`async with limiter:`, or `with limiter:` where there is no event loop"
             )
         return self._store

@@ -13,6 +13,8 @@ from crdtbucket.limiter.bucket import cost_of_each
 from crdtbucket.spec.priority import Floor
 from crdtbucket.strong.asking_bucket import AskingBucket
 
+MANY = "await bucket.acquire_many(keys, costs)"
+
 
 class StrongBucket(AskingBucket):
     """Decisions on the keys of one bucket that every node asks the same Redis for.
@@ -25,13 +27,19 @@ class StrongBucket(AskingBucket):
 
     def take(self, key: str | bytes, cost: SupportsIndex = 1, floor: Floor = 0) -> NoReturn:
         """Raises `AcquireRequired`: a strong decision waits for Redis."""
-        raise AcquireRequired(self.spec.name, "take", "bucket.acquire(key, cost)")
+        raise AcquireRequired(self.spec.name, "take", "await bucket.acquire(key, cost)")
 
     def take_many(
         self, keys: Iterable[str | bytes], costs: SupportsIndex | Iterable[SupportsIndex] = 1
     ) -> NoReturn:
         """Raises `AcquireRequired`, as `take`."""
-        raise AcquireRequired(self.spec.name, "take_many", "bucket.acquire_many(keys, costs)")
+        raise AcquireRequired(self.spec.name, "take_many", MANY)
+
+    def take_burst(
+        self, key: str | bytes, calls: SupportsIndex, cost: SupportsIndex = 1
+    ) -> NoReturn:
+        """Raises `AcquireRequired`, as `take`."""
+        raise AcquireRequired(self.spec.name, "take_burst", MANY)
 
     async def acquire(self, key: str | bytes, cost: int = 1, floor: Floor = 0) -> Decision:
         """Redis' decision, if this node's own level agrees; else, within the deadline, that of the

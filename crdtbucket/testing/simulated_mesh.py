@@ -10,6 +10,7 @@ from dataclasses import replace
 from typing import Any, Literal
 
 from crdtbucket.errors import CrdtbucketError, NodeConflict
+from crdtbucket.limiter.factory import checked_specs
 from crdtbucket.mesh.protocol.protocol_node import Frames
 from crdtbucket.spec.bucket_spec import BucketSpec
 from crdtbucket.testing.held_frames import HeldFrames
@@ -39,7 +40,7 @@ class SimulatedMesh:
 
         Raises `CrdtbucketError` for a number out of its range and for a name of no node."""
         self.settings = settings = replace(settings or SimulationSettings(), **changes)
-        self.specs = list(buckets)
+        self.specs = list(checked_specs(buckets))
         self.random = random.Random(settings.seed)
         self.now_ns = 0
         self.bytes_sent = self.frames_sent = 0
@@ -88,7 +89,9 @@ class SimulatedMesh:
         self.settings = replace(self.settings, **changes)  # type: ignore[arg-type]
 
     def advance(self, seconds: float) -> None:
-        """Lets time pass, and everything that falls due in it."""
+        """Lets so much time pass, 0 or more, and everything that falls due in it."""
+        if not seconds >= 0:
+            raise CrdtbucketError(f"time does not go back: seconds is {seconds!r}")
         self.advance_to(self.now_ns + round(seconds * NS))
 
     def advance_to(self, until: int) -> None:

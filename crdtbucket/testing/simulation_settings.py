@@ -50,7 +50,7 @@ class SimulationSettings:
         fractions = ("jitter", "loss", "duplication", "reordering")
         for name, most in {"latency": 60.0, **dict.fromkeys(fractions, 1.0)}.items():
             value = getattr(self, name)
-            if not 0 <= value <= most:
+            if not isinstance(value, (int, float)) or not 0 <= value <= most:
                 raise CrdtbucketError(f"{name} is {value!r}: it must be 0 to {most:g}")
 
     def mesh_config(self, members: int) -> MeshConfig:

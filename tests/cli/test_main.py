@@ -83,7 +83,10 @@ def test_a_checkout_that_is_not_built_says_how_to_build_it() -> None:
         ("take", "crdtbucket: Missing argument 'BUCKET'. See `crdtbucket take --help`.\n"),
         ("top --onec", "See `crdtbucket top --help`.\n"),
         ("statsu", "No such command 'statsu'."),
-        ("take a b x", "is not a valid integer range.\n"),
+        ("take a b x", "'x' is not a whole number.\n"),
+        ("status --timeout x", "'x' is not a number.\n"),
+        ("take a b -5", "No such option '-5'. See `crdtbucket take --help`.\n"),
+        ("doctor", "examine itself. See `crdtbucket doctor --help`.\n"),
         ("config", "Usage: crdtbucket config [OPTIONS] COMMAND [ARGS]...\n\n  Check, show"),
     ],
 )

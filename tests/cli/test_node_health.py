@@ -31,12 +31,16 @@ def test_nothing_is_wrong() -> None:
     [
         ({"modes": {"api": "fallback"}}, "eu-1: api is in fallback, the rule for an outage"),
         ({"redis": {"r:6379": "eventual"}}, "eu-1: Redis r:6379 is slow or out of reach, mode ev"),
-        ({"ready": False}, "eu-1 is not ready"),
+        ({"ready": False}, "eu-1 is not ready: it is about to end, or may not serve"),
+        ({"ready": False, "not_ready": "two are called so"}, "eu-1 is not ready: two are called"),
         (
             {"refused": "x.yaml:3:9: no"},
             "eu-1: its file is refused, and what was in force stays: x",
         ),
         ({"warming_up": True, "ready": False}, "eu-1 has no answer from the mesh yet"),
+        ({"alone": True}, "eu-1 has no peer: none of its calls made a link: its log"),
+        ({"alone": True, "last_failure": "no link with x"}, "eu-1 has no peer: no link with x"),
+        ({"alone": True, "warming_up": True}, "eu-1 has no answer from the mesh yet"),
         ({"peers": (PeerReport("us-1", "dead", 90.0),)}, "eu-1: us-1 is dead, last seen 90 s ago"),
         ({"peers": (PeerReport("us-1", "suspect"),)}, "eu-1: us-1 is suspect"),
         (

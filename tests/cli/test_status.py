@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tests.cli.fake_node import TOKEN, fake_node, run
+from tests.cli.fake_node import TOKEN, fake_node, problem, run
 from tests.http.serving import serving
 from tests.strong.redis_server import free_port
 
@@ -68,14 +68,14 @@ async def test_keys_are_shown_and_what_a_mesh_without_them_is_not_protected_from
         done = await run(*words, CRDTBUCKET_TOKEN=TOKEN)
         assert done.exit_code == 0
         note, moved, ok = done.output.splitlines()[-3:]
-        assert note.startswith("note   us-1: whoever has the mesh's secret, or a certificate of it")
-        assert "move a roll-out on all nodes" in moved
-        assert "(mesh.operator_keys is empty)" in moved
+        assert note.startswith(
+            "note   us-1: mesh.identity is off, so whoever has the mesh's secret"
+        )
+        assert moved.startswith("note   us-1: mesh.operator_keys is empty, so any member")
         assert ok == "ok"
         done = await run(*words, "--json", CRDTBUCKET_TOKEN=TOKEN)
-        assert json.loads(done.output)["note"] == "; ".join(
-            one.removeprefix("note   ") for one in (note, moved)
-        )
+        told = [one.removeprefix("note   ") for one in (note, moved)]
+        assert json.loads(done.output)["notes"] == told
 
 
 async def test_the_regions_of_a_replicated_redis_are_shown() -> None:
@@ -96,6 +96,21 @@ async def test_what_is_wrong_stands_at_the_end_and_in_the_status() -> None:
         fallback, dead = done.output.splitlines()[-2:]
         assert fallback.startswith("WRONG  eu-1: ai-agent-inference is in fallback")
         assert dead == "WRONG  eu-1: us-1 is dead, last seen 75 s ago"
+
+
+async def test_why_a_node_is_not_ready_is_said_with_and_without_the_token() -> None:
+    ill = {**WELL, "ready": False, "not_ready": "another process is called so"}
+    ready = problem(503, "another process is called so")
+    peers, buckets = ({name: WELL[name]} for name in ("peers", "buckets"))
+    async with fake_node(
+        GET_admin_status=ill,
+        GET_readyz=ready,
+        GET_v1_peers={"node": "eu-1", **peers},
+        GET_v1_buckets=buckets,
+    ) as node:
+        for token in (TOKEN, None):
+            done = await run("status", "--url", node.url, CRDTBUCKET_TOKEN=token)
+            assert "WRONG  eu-1 is not ready: another process is called so\n" in done.output
 
 
 async def test_a_node_out_of_reach_is_wrong_and_the_others_are_shown() -> None:

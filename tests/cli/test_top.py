@@ -6,6 +6,7 @@ import asyncio
 import json
 import os
 import pty
+import signal
 import sys
 from collections.abc import Callable
 from typing import Any
@@ -99,6 +100,7 @@ class Terminal:
 
     def __init__(self) -> None:
         self.shown = ""
+        self.pid = 0
         self._own, self.other = pty.openpty()
 
     def read(self) -> None:
@@ -113,6 +115,7 @@ class Terminal:
             sys.executable, "-m", "crdtbucket.cli", *words,
             stdin=self.other, stdout=self.other, stderr=self.other, env=env,
         )  # fmt: skip
+        self.pid = process.pid
         loop = asyncio.get_running_loop()
         loop.add_reader(self._own, self.read)
         try:
@@ -135,6 +138,17 @@ async def test_the_live_view_takes_letters(letters: str) -> None:
         terminal.type(letters[:1])
         await eventually(lambda: "by fill" in terminal.shown, 30)
         terminal.type(letters[1:])
+
+    async with fake_node(**busy()) as node:
+        words = ("top", "--interval", "0.1", "--url", node.url)
+        assert await Terminal().run(*words, then=then) == 0
+
+
+async def test_a_live_view_that_is_ended_by_a_signal_leaves_the_terminal_as_it_was() -> None:
+    async def then(terminal: Terminal) -> None:
+        await eventually(lambda: "tenant-42" in terminal.shown, 30)
+        os.kill(terminal.pid, signal.SIGTERM)
+        await eventually(lambda: terminal.shown.endswith("\x1b[?25h\x1b[?1049l"), 30)
 
     async with fake_node(**busy()) as node:
         words = ("top", "--interval", "0.1", "--url", node.url)

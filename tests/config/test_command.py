@@ -55,6 +55,7 @@ def test_check_of_a_file_that_is_not_there() -> None:
 
 STRONG = "rating: {consistency: strong, bucket_backend: {connection: {host: redis}}}\n"
 QUOTA = STRONG + "services: {q: {calendar: {limit: 5, per: day}}}\n"
+AWAY = "node: a\nmesh: {peers: ['10.0.0.2:7946'], secret: only-for-this-test}\n"
 SLOTS = "services: {s: {concurrency: {slots: 5, ttl: 10s}}}\n"
 
 
@@ -63,6 +64,9 @@ SLOTS = "services: {s: {concurrency: {slots: 5, ttl: 10s}}}\n"
     [
         ("rating: {enabled: false}\n" + OLD, "nothing is denied"),
         ("node: a\n", "no bucket is defined"),
+        ("mesh: {}\n" + OLD, "note: no node is named: add node:, or give --node"),
+        (STRONG + OLD, "note: no node is named"),
+        (AWAY + OLD, "mesh.listen is 127.0.0.1:7946, where nodes of other machines cannot call"),
         ("rating: {consistency: strong}\n" + OLD, "no Redis is named"),
         (OLD.replace("}", ", consistency: strong}"), "no Redis is named"),
         (QUOTA, "note: q: calendar quotas are never strong, and without a mesh each"),
@@ -97,13 +101,13 @@ def test_check_refuses_strong_slots_that_cannot_be_kept(text: str, fault: str) -
 
 
 def test_check_accepts_strong_slots() -> None:
-    Path("slots.yaml").write_text(STRONG + SLOTS)
+    Path("slots.yaml").write_text("node: a\n" + STRONG + SLOTS)
     result = run("check", "slots.yaml")
     assert (result.exit_code, "note:" in result.output) == (0, False)
 
 
 def test_check_tells_which_regions_are_read_and_what_is_assumed() -> None:
-    Path("eu.yaml").write_text(f"region: eu\n{REPLICATED}")
+    Path("eu.yaml").write_text(f"node: a\nregion: eu\n{REPLICATED}")
     result = run("check", "eu.yaml")
     assert result.exit_code == 0
     first, *assumed = result.output.splitlines()[1:]

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from contextlib import AsyncExitStack
 from pathlib import Path
 
 import pytest
 
 from crdtbucket import Limiter, MeshConfig
 from crdtbucket.config import Config, load_config
-from crdtbucket.doctor.diagnosis import Diagnosis
+from crdtbucket.doctor.diagnosis import Diagnosis, wrong
 from crdtbucket.doctor.mesh_examination import examine_mesh
 from crdtbucket.doctor.peer_examination import clock_error, compare_configs
 from crdtbucket.mesh.links.node_key import NodeKey
@@ -128,6 +129,38 @@ async def test_two_peers_with_one_name(tmp_path: Path) -> None:
         found = await examine_mesh(file, file.mesh, 20.0)
     assert found[-1].level == "wrong"
     assert "'eu-1' is the name of the process at" in found[-1].text
+
+
+@pytest.mark.parametrize("runs", [False, True])
+async def test_a_peer_that_has_this_nodes_name(runs: bool, tmp_path: Path) -> None:
+    """Whether this node runs itself, or is to be started."""
+    listen = f"127.0.0.1:{free_port()}"
+    async with node(config(tmp_path), "me") as other, AsyncExitStack() as stack:
+        if runs:
+            await stack.enter_async_context(node(config(tmp_path), "me", listen=listen))
+        more = f"secret: {SECRET}, listen: '{listen}'"
+        there = other.address
+        file = config(tmp_path, there, more=more)
+        assert file.mesh is not None
+        found = await examine_mesh(file, file.mesh, 20.0)
+    assert [one for one in found if one.level == "wrong"] == [
+        wrong(
+            f"peer {there} name",
+            "'me' is the name of this node, and another process runs under it there: give every "
+            "process a node name of its own",
+        )
+    ]
+
+
+async def test_this_node_among_its_peers_is_no_other_process(tmp_path: Path) -> None:
+    listen = f"127.0.0.1:{free_port()}"
+    more = f"secret: {SECRET}, listen: '{listen}'"
+    async with node(config(tmp_path), "me", listen=listen):
+        port = listen.rpartition(":")[2]
+        file = config(tmp_path, listen, f"localhost:{port}", more=more)
+        assert file.mesh is not None
+        found = await examine_mesh(file, file.mesh, 20.0)
+    assert {one.level for one in found} == {"ok"}
 
 
 async def test_a_file_without_peers(tmp_path: Path) -> None:

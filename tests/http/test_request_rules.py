@@ -69,10 +69,32 @@ def test_exempt_stands_beside_match() -> None:
     assert rule.charge(asked("GET", "/items/free")) is None
 
 
-@pytest.mark.parametrize("match", ["login", "post /login", "GET  /x", "/a/**/b", "", "GET, /x"])
-def test_a_pattern_that_is_none_is_refused(match: str) -> None:
+@pytest.mark.parametrize("match", ["login", "post /login", "GET  /x", "/a/**/b", "", "GET, /x", 3])
+def test_a_pattern_that_is_none_is_refused(match: Any) -> None:
     with pytest.raises(InvalidSpec, match=r"match has .*POST,PUT /items"):
         Rule("api", match=(match,))
+
+
+@pytest.mark.parametrize(
+    ("match", "meant"),
+    [
+        ("GET /items/{item_id}/parts", "GET /items/*/parts"),  # as FastAPI and aiohttp write it
+        ("/items/<int:item>", "/items/*"),  # as Flask and Django do
+        ("/search?q=x", "/search"),
+    ],
+)
+def test_a_pattern_of_another_router_is_refused_as_its_rule_would_limit_nobody(
+    match: str, meant: str
+) -> None:
+    with pytest.raises(InvalidSpec, match=re.escape(f"match has {match!r}: write {meant!r}")):
+        Rule("api", match=match)
+
+
+def test_a_misspelt_method_is_refused_as_its_rule_would_limit_nobody() -> None:
+    with pytest.raises(InvalidSpec, match=r"match has 'GET,POTS /login': did you mean 'POST'"):
+        Rule("api", match="GET,POTS /login")
+    for method in ("PROPFIND", "PROPPATCH", "REPORT", "PURGE", "QUERY", "SEARCH", "MERGE", "LOCK"):
+        assert Rule("api", match=f"{method} /login").charge(asked(method, "/login")) is not None
 
 
 @pytest.mark.parametrize(

@@ -87,7 +87,7 @@ def test_errors_of_the_callables_are_errors(bucket: Bucket) -> None:
     def call(_: str) -> None:
         raise AssertionError("called")
 
-    with pytest.raises(InvalidKey, match="not NoneType"):
+    with pytest.raises(InvalidKey, match="key is None: name"):
         limited(bucket, key=lambda _: None)(call)("a")  # type: ignore[arg-type,return-value]
     with pytest.raises(KeyError):
         limited(bucket, key=lambda a: {}[a])(call)("a")

@@ -114,6 +114,13 @@ def test_an_unknown_bucket_lists_the_names(name: Any) -> None:
         ({"max_keys": 0}, CrdtbucketError, "max_keys"),
         ({"max_keys": "many"}, InvalidSpec, "max_keys is 'many'"),
         ({"mesh": MeshConfig()}, MeshError, "pass node="),
+        (
+            {"node": "a", "mesh": {"secret": "s"}},
+            InvalidSpec,
+            r"mesh is of type dict: pass MeshConfig\(",
+        ),
+        ({"redis": object()}, InvalidSpec, "redis is of type object: pass a URL, or RedisConfig"),
+        ({"shared": True}, InvalidSpec, 'shared is of type bool: pass "auto", or a path'),
     ],
 )
 def test_what_cannot_be_built_says_why(

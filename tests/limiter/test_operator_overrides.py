@@ -278,6 +278,7 @@ def test_in_a_mesh_only_what_an_operator_has_signed_holds(time: VirtualTime) -> 
         limiter.overrides.give(order(stranger, 1, "30/minute"))
     with pytest.raises(UnknownBucket):
         limiter.overrides.give(order(operator, 1, "30/minute", "nope"))
+    assert "api[=30/60s]" not in limiter.buckets  # what is refused leaves nothing behind
     assert limiter.overrides.give(order(operator, 2, "30/minute"))
     assert not limiter.overrides.give(order(operator, 2, "30/minute"))
     with pytest.raises(MeshError, match="a later order holds"):

@@ -97,8 +97,17 @@ async def test_who_cannot_be_reached_makes_the_status_1(path: Path) -> None:
         status, out, err = await ran(str(path), "--peer", nobody, *peers(limiters))
         assert status == 1
         assert out.splitlines()[0].startswith("who")
-        assert err.startswith(f"crdtbucket: {nobody} ({nobody}): ")
-        assert len(err.splitlines()) == 1
+        assert err == f"crdtbucket: {nobody}: Connection refused\n"
+
+
+async def test_a_file_whose_nodes_nobody_answers_for_says_whom_it_asked(tmp_path: Path) -> None:
+    listen = f"127.0.0.1:{free_port()}"
+    path = tmp_path / "crdtbucket.yaml"
+    path.write_text(
+        f"services: {{api: {{limit: 100/minute}}}}\nmesh: {{listen: '{listen}', peers: []}}\n"
+    )
+    status, _, err = await ran(str(path))
+    assert (status, err) == (1, f"crdtbucket: {listen}: Connection refused\n")
 
 
 async def test_it_goes_on_until_a_signal_and_ends_with_status_0(path: Path) -> None:

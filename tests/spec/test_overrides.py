@@ -84,6 +84,14 @@ def test_what_is_remembered_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
         ([("a\x00*", SPEC)], "control character"),
         ([("a" * 200, SPEC)], "characters"),
         ([("a*", SPEC), ("a*", SPEC)], "first match wins"),
+        (
+            [("pro:*", SPEC), ("free", SPEC), ("pro:acme", SPEC)],
+            "'pro:acme' comes after 'pro:*': put",
+        ),
+        (
+            [("pro:*", SPEC), ("pro:a[bc]*", SPEC)],
+            "'pro:a[bc]*' comes after 'pro:*': put it before",
+        ),
         ([("*", SPEC), ("a*", SPEC)], "put it before"),
         ([("a*", "1000/s")], "BucketSpec(...)"),
         ([("a*", replace(SPEC, overrides=[("b*", SPEC)]))], "list them all"),

@@ -22,6 +22,7 @@ from crdtbucket import (
     InvalidKey,
     Limiter,
     LimiterClosed,
+    LimiterNotOpen,
     Mode,
     RedisConfig,
     WaitTimeout,
@@ -186,8 +187,22 @@ async def test_a_decision_needs_to_be_awaited(server: Server) -> None:
         for call in (lambda: bucket.take(KEY), lambda: bucket.take_many([KEY])):
             with pytest.raises(AcquireRequired, match=r"await bucket\.acquire"):
                 call()
-        with pytest.raises(AcquireRequired), bucket.reserve(KEY, 5):
+        with pytest.raises(AcquireRequired, match="or acquire_sync in a thread"):
+            bucket.take(KEY)
+        with pytest.raises(AcquireRequired, match=r"await.*acquire_many.* instead of take_burst"):
+            bucket.take_burst(KEY, 5)
+        with (
+            pytest.raises(AcquireRequired, match=r"async with bucket\.reserve.* instead of with"),
+            bucket.reserve(KEY, 5),
+        ):
             pass
+        with (
+            pytest.raises(AcquireRequired, match=r"async with limiter\.reserve_all.*stead of with"),
+            limiter.reserve_all([("b", KEY, 5)]),
+        ):
+            pass
+        with pytest.raises(AcquireRequired, match=r"await limiter\.acquire_first"):
+            limiter.take_first([("b", KEY)])
         assert bucket.peek(KEY).remaining == 200
         assert (await bucket.acquire(KEY, 30)).remaining == 170
         assert bucket.peek(KEY).remaining == 170
@@ -196,7 +211,7 @@ async def test_a_decision_needs_to_be_awaited(server: Server) -> None:
 async def test_before_and_after_its_time_it_says_so(server: Server) -> None:
     limiter = Limiter([SLOW], node="n1", consistency="strong", **server.patient())
     bucket = limiter.bucket("b")
-    with pytest.raises(CrdtbucketError, match="is not open"):
+    with pytest.raises(LimiterNotOpen, match="async with"):
         await bucket.acquire(KEY)
     async with limiter:
         assert await bucket.acquire(KEY)
@@ -284,7 +299,7 @@ def test_in_a_thread_of_its_own(server: Server) -> None:
 def test_from_threads_without_an_event_loop(server: Server) -> None:
     limiter = Limiter([SLOW, QUICK], node="n1", consistency="strong", **server.patient())
     bucket = limiter.bucket("b")
-    with pytest.raises(CrdtbucketError, match="not open"):
+    with pytest.raises(LimiterNotOpen, match=r"or `with limiter:`"):
         bucket.acquire_sync(KEY)
     with limiter, ThreadPoolExecutor(8) as threads:
         asks = [threads.submit(bucket.acquire_sync, KEY, 10) for _ in range(30)]

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from crdtbucket import BucketSpec, CrdtbucketError
+from crdtbucket import BucketSpec, CrdtbucketError, InvalidSpec
 from crdtbucket.testing import SimulatedMesh
 
 SPEC = BucketSpec("api", capacity=100, refill_rate=1)
@@ -16,6 +16,7 @@ SPEC = BucketSpec("api", capacity=100, refill_rate=1)
     ("options", "message"),
     [
         ({"latency": -0.1}, "latency is -0.1: it must be 0 to 60"),
+        ({"latency": "80ms"}, "latency is '80ms': it must be 0 to 60"),
         ({"jitter": 1.5}, "jitter"),
         ({"loss": 2}, "loss is 2: it must be 0 to 1"),
         ({"duplication": float("nan")}, "duplication is nan"),
@@ -33,6 +34,17 @@ def test_wrong_arguments_are_clear_errors(options: dict[str, Any], message: str)
     with pytest.raises(CrdtbucketError) as caught:
         SimulatedMesh(**arguments)
     assert message in str(caught.value)
+
+
+@pytest.mark.parametrize("buckets", ["10/s", ["10/s"], BucketSpec("api", 1, 1)])
+def test_buckets_that_are_no_list_of_definitions_are_refused_as_by_a_limiter(buckets: Any) -> None:
+    with pytest.raises(InvalidSpec, match=r"^buckets "):
+        SimulatedMesh(["eu"], buckets)
+
+
+def test_time_does_not_go_back() -> None:
+    with pytest.raises(CrdtbucketError, match="seconds is -1"):
+        SimulatedMesh(["eu"], [BucketSpec("api", 1, 1)]).advance(-1)
 
 
 def test_a_partition_of_a_node_that_is_not_there_is_an_error() -> None:

@@ -18,6 +18,8 @@ cdef inline int key_view(object key, const uint8_t **data, Py_ssize_t *size) exc
 
 cdef int refuse_key(object key) except -1:
     """Says what is wrong with a key."""
+    if key is None:  # str(None) would be one key for everybody
+        raise InvalidKey("key is None: name what is limited")
     if not isinstance(key, (str, bytes)):
         raise InvalidKey(f"key must be str or bytes, not {type(key).__name__}: pass str(key)")
     try:

@@ -61,7 +61,10 @@ cdef class Reservation:
 
     def __enter__(self):
         self.begin()
-        self.book.hold(self, self.book.bucket.take(self.key, self.estimate))
+        try:
+            self.book.hold(self, self.book.bucket.take(self.key, self.estimate))
+        except AcquireRequired as error:
+            raise AcquireRequired(error.bucket, "with", "async with bucket.reserve(key, estimate)") from None
         return self
 
     async def __aenter__(self):

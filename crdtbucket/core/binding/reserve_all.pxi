@@ -28,7 +28,10 @@ cdef class AllReservation:
     def __enter__(self):
         self.begin()
         self.sizes = []
-        self.hold(self.multi.take_named(self.wanted, self.sizes))
+        try:
+            self.hold(self.multi.take_named(self.wanted, self.sizes))
+        except AcquireRequired as error:
+            raise AcquireRequired(error.bucket, "with", "async with limiter.reserve_all([...])") from None
         return self
 
     async def __aenter__(self):

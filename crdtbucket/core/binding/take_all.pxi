@@ -233,7 +233,7 @@ cdef int read_parts(call_t *call, tuple rows) except -1:
         read_item(call, &call.item[i], <tuple>rows[i])
     for i in range(call.parts):
         if not (<BucketCore>call.part[i].bucket).immediate:
-            raise AcquireRequired((<BucketCore>call.part[i].bucket).spec.name, "take_all", "limiter.acquire_all([...])")
+            raise AcquireRequired((<BucketCore>call.part[i].bucket).spec.name, "take_all", "await limiter.acquire_all([...])")
     cdef Table table = (<BucketCore>call.part[0].bucket).table
     if table.refusal is not None:
         raise table.refusal

@@ -11,8 +11,8 @@ from fastapi import Depends, FastAPI, HTTPException, Response, WebSocketExceptio
 from starlette.requests import HTTPConnection
 from starlette.requests import Request as StarletteRequest
 
-from crdtbucket.errors import InvalidSpec, LimitExceeded
-from crdtbucket.http.answers import Answer, Verdict, denial
+from crdtbucket.errors import Denied, InvalidSpec
+from crdtbucket.http.answers import ANSWERED, Answer, Verdict, denial
 from crdtbucket.http.fields import raw_fields
 from crdtbucket.http.limits import Limits, check_limits
 from crdtbucket.http.middleware.asgi import POLICY_VIOLATION, ASGIRequest
@@ -110,13 +110,13 @@ def _with_dependency(route: Callable[..., Any], dependency: Any) -> inspect.Sign
 
 def install(app: FastAPI) -> None:
     """Answers denials by their problem document: those of `limit_dependency` and `limit_route`,
-    and every `LimitExceeded` that a route lets through."""
-    app.add_exception_handler(DeniedRequest, _answer)
-    app.add_exception_handler(LimitExceeded, _answer)
+    and every `LimitExceeded`, `ReservationDenied` and `SlotDenied` that a route lets through."""
+    for error in (DeniedRequest, *ANSWERED):
+        app.add_exception_handler(error, _answer)
 
 
 async def _answer(_: StarletteRequest, error: Exception) -> Response:
-    if isinstance(error, LimitExceeded):
+    if isinstance(error, Denied):
         if error.decision is None:
             raise error  # it came from another process
         answer = denial(error.decision)

@@ -9,8 +9,8 @@ from typing import Any, ParamSpec, TypeVar
 
 from flask import Flask, Response, after_this_request, current_app, request
 
-from crdtbucket.errors import LimitExceeded
-from crdtbucket.http.answers import Answer, Verdict, denial
+from crdtbucket.errors import Denied
+from crdtbucket.http.answers import ANSWERED, Answer, Verdict, denial
 from crdtbucket.http.fields import field_pairs
 from crdtbucket.http.limits import Limits, check_limits
 from crdtbucket.http.middleware.wsgi import KEY, WSGIRequest
@@ -64,11 +64,13 @@ def _completing(verdict: Verdict) -> Callable[[Response], Response]:
 
 
 def install(app: Flask) -> None:
-    """Answers every `LimitExceeded` that a view lets through by a problem document."""
-    app.register_error_handler(LimitExceeded, _answer)
+    """Answers every `LimitExceeded`, `ReservationDenied` and `SlotDenied` that a view lets through
+    by a problem document."""
+    for error in ANSWERED:
+        app.register_error_handler(error, _answer)
 
 
-def _answer(error: LimitExceeded) -> Response:
+def _answer(error: Denied) -> Response:
     if error.decision is None:
         raise error  # it came from another process
     return _response(denial(error.decision))

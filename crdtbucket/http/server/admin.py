@@ -67,7 +67,8 @@ class Admin:
         return respond(
             {
                 **self._views.peers_now(),
-                "ready": not self._views.not_ready(),
+                "ready": not (reason := self._views.not_ready()),
+                "not_ready": reason,
                 "warming_up": stats["warming_up"],
                 "buckets": self._views.buckets_now(),
                 **self.private(stats),
@@ -83,6 +84,7 @@ class Admin:
                 for name, one in stats.get("regions", {}).items()
             },
             "region_conflict": bool(stats.get("strong", {}).get("region_conflict")),
+            "last_failure": stats.get("mesh", {}).get("last_failure", ""),
             "config": stats["config"],
             "rollout": stats.get("rollout"),
         }

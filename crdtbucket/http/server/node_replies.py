@@ -156,6 +156,9 @@ class PeersReply(Reply):
     region: str
     identity: Annotated[IdentityInfo | None, Field(description="Null without a mesh.")] = None
     peers: list[PeerInfo]
+    alone: Annotated[
+        bool, Field(description="It knows no peer, though it calls some: no call made a link.")
+    ]
 
 
 class RegionInfo(Reply):
@@ -171,6 +174,7 @@ class StatusReply(PeersReply):
     """What an operator asks first."""
 
     ready: bool
+    not_ready: Annotated[str, Field(description="Why no traffic should come; empty when ready.")]
     warming_up: Annotated[bool, Field(description="It has no answer from the mesh yet.")]
     buckets: list[BucketInfo]
     redis: Annotated[dict[str, str], Field(description="The mode of each endpoint.")]
@@ -179,6 +183,9 @@ class StatusReply(PeersReply):
     ]
     region_conflict: Annotated[
         bool, Field(description="Two servers have one region's name, or regions hash otherwise.")
+    ]
+    last_failure: Annotated[
+        str, Field(description="Why the last call of a peer that failed made no link.")
     ]
     config: OwnConfigInfo
     rollout: RolloutReply | None = None

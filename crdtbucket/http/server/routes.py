@@ -76,4 +76,6 @@ class RouteTable:
             if found is not None:
                 parts = {name: unquote(text) for name, text in found.groupdict().items()}
                 return self._plain[path], parts
-        raise Refusal(404, "there is no such path: GET /openapi.json lists what there is")
+        raise Refusal(
+            404, "there is no such path: /openapi.json lists them, /console is for people"
+        )

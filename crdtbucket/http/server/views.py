@@ -136,6 +136,7 @@ class Views:
             "region": self._limiter.region,
             "identity": stats.get("identity"),
             "peers": peers,
+            "alone": not peers and bool(stats.get("mesh", {}).get("last_failure")),
         }
 
     async def health(self, _: web.BaseRequest) -> web.StreamResponse:

@@ -200,24 +200,23 @@ class Dialer:
         if error.reason in QUIET:
             LOG.debug("no link with %s%s: %s", who, target.address, error)
             return target.backoff.next()
-        self._host.counters.dials_failed += 1
-        self._host.refusals.add(
-            error.reason.name.lower(), f"no link with {who}{target.address}: {error}"
-        )
+        text = f"no link with {who}{target.address}: {error}"
+        self._count_failure(text)
+        self._host.refusals.add(error.reason.name.lower(), text)
         return target.backoff.next()
 
     def _failed(self, target: DialTarget, why: str, *, refused: bool) -> float:
-        self._host.counters.dials_failed += 1
+        text = f"cannot reach {target.address}: {why}"
+        self._count_failure(text)
         self._host.dial_failed(target.name, target.address, refused=refused)
-        LOG.log(
-            logging.DEBUG if target.failing else logging.WARNING,
-            "cannot reach %s: %s; trying again, at most %g s apart",
-            target.address,
-            why,
-            LAST_PAUSE_S,
-        )
+        level = logging.DEBUG if target.failing else logging.WARNING
+        LOG.log(level, "%s; trying again, at most %g s apart", text, LAST_PAUSE_S)
         target.failing = True
         return target.backoff.next()
+
+    def _count_failure(self, text: str) -> None:
+        self._host.counters.dials_failed += 1
+        self._host.counters.last_failure = text
 
 
 async def _cancelled(tasks: Collection[asyncio.Future[None]]) -> None:

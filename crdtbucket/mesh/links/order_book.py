@@ -72,7 +72,7 @@ class OrderBook(Generic[Order]):
         Raises `MeshError` for one that no operator has signed, one that is older than what holds,
         and when there is no room.
         """
-        self._check_operator(order)
+        self.check_operator(order)
         with self.lock:
             held = self.about(*order.about)
             if held is not None and order.rank <= held.rank:
@@ -112,7 +112,7 @@ class OrderBook(Generic[Order]):
     def _order(self, row: tuple[Any, ...]) -> Order:
         return self.READS(*row)  # type: ignore[return-value]
 
-    def _check_operator(self, order: Order) -> None:
+    def check_operator(self, order: Order) -> None:
         """Raises `MeshError` for an order that none of the operators has signed for this mesh."""
         operator = fingerprint_of(order.public)
         if operator not in self._operators:

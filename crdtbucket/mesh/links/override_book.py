@@ -113,14 +113,14 @@ class OverrideBook(OrderBook[OverrideOrder]):
             self._fresh.clear()
             return fresh
 
-    def _check_operator(self, order: OverrideOrder) -> None:
+    def check_operator(self, order: OverrideOrder) -> None:
         if self._is_signed and not order.public:
             raise MeshError(
                 "in a mesh the order has to be signed with the key of an operator: "
                 "`crdtbucket overrides set --key FILE` signs it"
             )
         if self._is_signed:
-            super()._check_operator(order)
+            super().check_operator(order)
 
     def _is_wanted(self, order: OverrideOrder, refused: Refused) -> bool:
         # In silence: a peer whose file lists other operators may have very many.

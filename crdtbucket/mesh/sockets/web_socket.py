@@ -12,7 +12,7 @@ from typing import Any, Protocol
 import aiohttp
 from aiohttp import ServerDisconnectedError, WebSocketError, WSMsgType
 
-from crdtbucket.base.address import split_address
+from crdtbucket.base.address import split_address, why_unreachable
 from crdtbucket.errors import WireError
 from crdtbucket.mesh.links.channel import CLOSE_S, ChannelLost, Oversize
 from crdtbucket.mesh.links.counters import LOG
@@ -159,7 +159,7 @@ def _words(error: Exception) -> str:
     if isinstance(error, aiohttp.ClientConnectorError) and not isinstance(
         error, aiohttp.ClientSSLError
     ):
-        return error.os_error.strerror or str(error.os_error)
+        return why_unreachable(error.os_error)
     return str(error) or type(error).__name__
 
 

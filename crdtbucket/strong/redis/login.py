@@ -8,7 +8,7 @@ import socket
 import ssl
 from collections.abc import Callable, Sequence
 
-from crdtbucket.base.address import Address
+from crdtbucket.base.address import Address, why_unreachable
 from crdtbucket.errors import RedisUnavailable
 from crdtbucket.strong.redis.access import Access
 from crdtbucket.strong.redis.resp import RedisErrorReply
@@ -73,12 +73,12 @@ def _refusal(
     if step[0] == _AUTH:
         # Redis' own text is left out: of an unknown command it repeats the arguments.
         return RedisUnavailable(
-            f"Redis at {address} does not let {who} in ({reply.code}: check redis.password and "
-            "redis.username, or leave them out where it asks for none)",
+            f"Redis at {address} does not let {who} in ({reply.code}: check password and "
+            "username of the connection, or leave them out where it asks for none)",
             "auth" if reply.kind == "script" else reply.kind,
         )
     if reply.code == "NOAUTH":
-        text = f"Redis at {address} asks for a password (NOAUTH: set redis.password)"
+        text = f"Redis at {address} asks for a password (NOAUTH: set password of the connection)"
         return RedisUnavailable(text, "auth")
     if reply.code == "NOPERM":
         return RedisUnavailable(explained(address, reply), "auth")
@@ -101,18 +101,18 @@ def unreachable(address: Address, error: OSError) -> RedisUnavailable:
     """What the failure to connect means, and what to do about it."""
     if isinstance(error, ssl.SSLCertVerificationError):
         why = f"is not trusted (certificate verify failed: {error.verify_message})"
-        fix = "give the authority that signed it as redis.tls_ca, and call it by a name in it"
+        fix = "give its authority as tls_ca, in a file as ca of its tls, and call it by its name"
         return RedisUnavailable(f"Redis at {address} {why}: {fix}", "auth")
     if isinstance(error, ssl.SSLError):
         why = f"does not agree on TLS ({error.reason or error})"
         fix = "is TLS on at that port, and does it want tls_cert and tls_key?"
         return RedisUnavailable(f"Redis at {address} {why}: {fix}", "auth")
     if isinstance(error, socket.gaierror):
-        text = f"the host name of {address} does not resolve ({error.strerror}): correct redis.host"
+        text = f"the host name of {address} does not resolve ({error.strerror}): correct host"
         return RedisUnavailable(text, "refused")
     if isinstance(error, ConnectionResetError):
         text = f"Redis at {address} ended the connection: does it want TLS (rediss://), or not?"
         return RedisUnavailable(text, "lost")
     where = "path" if address.path else "host and port"
-    text = f"Redis at {address} cannot be reached ({error.strerror or error}): start it, or "
+    text = f"Redis at {address} cannot be reached ({why_unreachable(error)}): start it, or "
     return RedisUnavailable(f"{text}correct {where}", "refused")

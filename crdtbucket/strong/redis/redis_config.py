@@ -158,7 +158,9 @@ class RedisConfig:
         yield from (_problem(*problem) for broken, *problem in rules if broken)
         for name in ("sentinels", "nodes"):
             yield from _address_problems(name, getattr(self, name))
-        if isinstance(self.host, str) and self.host.strip():
+        if isinstance(self.host, str) and self.host.count(":") == 1:
+            yield _problem("host", "has a port", "give it as port")
+        elif isinstance(self.host, str) and self.host.strip():
             try:
                 read_address(f"[{self.host}]" if ":" in self.host else self.host)
             except ValueError as error:

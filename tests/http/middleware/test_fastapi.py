@@ -143,3 +143,28 @@ def test_limit_exceeded_is_answered_by_a_problem_document() -> None:
     assert [answer.status_code for answer in answers] == [200, 200, 429]
     assert answers[2].headers["Retry-After"] == "3600"
     assert answers[2].json()["violated-policies"] == ["api"]
+
+
+def test_a_denied_reservation_and_a_denied_slot_are_answered_so_too() -> None:
+    app = FastAPI()
+    install(app)
+    slots = BucketSpec.concurrency("slots", 1, ttl="60s")
+    limiter = Limiter([API, slots])
+
+    @app.get("/reserve")
+    async def reserve() -> None:
+        async with limiter.reserve_all([("api", "k", 2)]) as held:
+            held.commit(2)
+
+    @app.get("/slot")
+    async def slot() -> None:
+        async with limiter.bucket("slots").slot("k"), limiter.bucket("slots").slot("k"):
+            pass
+
+    client = TestClient(app)
+    assert client.get("/reserve").status_code == 200
+    for path, bucket in (("/reserve", "api"), ("/slot", "slots")):
+        denied = client.get(path)
+        assert denied.status_code == 429
+        assert int(denied.headers["Retry-After"]) > 0
+        assert denied.json()["violated-policies"] == [bucket]

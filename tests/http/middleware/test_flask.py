@@ -73,11 +73,17 @@ def test_failures_are_given_back_when_asked_for(path: str, remaining: int) -> No
 def test_limit_exceeded_is_answered_by_a_problem_document() -> None:
     app = flask.Flask(__name__)
     install(app)
+    bucket = Limiter([API]).bucket("api")
 
     @app.get("/work")
-    @limited(Limiter([API]).bucket("api"), key="k")
+    @limited(bucket, key="k")
     def work() -> str:
         return "done"
+
+    @app.get("/reserve")
+    def reserve() -> str:
+        with bucket.reserve("k", 1):
+            return "done"
 
     @app.get("/elsewhere")
     def elsewhere() -> str:
@@ -88,4 +94,5 @@ def test_limit_exceeded_is_answered_by_a_problem_document() -> None:
     assert [answer.status_code for answer in answers] == [200, 200, 429]
     assert answers[2].content_type == "application/problem+json"
     assert answers[2].headers["RateLimit"] == '"api";r=0;t=3600'
+    assert client.get("/reserve").status_code == 429
     assert client.get("/elsewhere").status_code == 500

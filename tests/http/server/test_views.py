@@ -10,7 +10,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from crdtbucket import BucketSpec, Limiter, MeshConfig
-from tests.http.serving import API, SMALL, Asker, serving
+from tests.http.serving import API, HEADERS, SMALL, TOKEN, Asker, serving
 from tests.strong.redis_server import free_port
 
 SECRET = "a secret of these tests"
@@ -81,19 +81,24 @@ async def test_a_node_is_ready_when_it_has_heard_the_mesh() -> None:
                 assert await status_of(client, "/readyz") == 200
             answer = await one.get("/v1/peers")
             assert (answer["node"], answer["region"]) == ("eu-1", "eu")
+            assert answer["alone"] is False
             (peer,) = answer["peers"]
             assert (peer["name"], peer["state"]) == ("eu-2", "alive")
 
 
-async def test_alone_past_its_deadline_a_node_is_ready() -> None:
-    async with serving(node("eu-1", free_port(), free_port())) as client:
+async def test_alone_past_its_deadline_a_node_is_ready_and_says_whom_it_cannot_reach() -> None:
+    peer = free_port()
+    async with serving(node("eu-1", free_port(), peer), admin_token=TOKEN) as client:
         assert await status_of(client, "/readyz") == 503
         for _ in range(500):
             if await status_of(client, "/readyz") == 200:
                 break
             await asyncio.sleep(0.01)
         assert await status_of(client, "/readyz") == 200
-        assert (await client.get("/v1/peers"))["peers"] == []
+        answer = await client.get("/v1/peers")
+        assert (answer["peers"], answer["alone"]) == ([], True)
+        _, status, _ = await client.ask("GET", "/admin/status", headers=HEADERS)
+        assert status["last_failure"] == f"cannot reach 127.0.0.1:{peer}: Connection refused"
 
 
 async def test_a_node_that_may_not_serve_is_not_ready() -> None:

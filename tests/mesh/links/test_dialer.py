@@ -105,6 +105,8 @@ async def test_a_peer_that_answers_and_refuses_is_there() -> None:
         async with running(second):
             await eventually(lambda: a.failed_dials, within=30)
             assert a.failed_dials[0] == ("b", "", False)
+            told = f"no link with 'b' at {mesh_b.address}: it has as many peers as"
+            assert second.counters.last_failure.startswith(told)
     await mesh_b.stop()
 
 

@@ -87,6 +87,7 @@ WRONG: list[tuple[dict[str, Any], str]] = [
     ({"host": ""}, "redis.host: is empty"),
     ({"host": 5}, "redis.host: is empty or no text"),
     ({"host": "a:b"}, "redis.host: has"),
+    ({"host": "localhost:6379"}, "redis.host: has a port (give it as port)"),
     ({"host": "a/b"}, "redis.host: has"),
     ({"host": "h", "port": 0}, "redis.port: is 0"),
     ({"host": "h", "port": True}, "redis.port: is True"),

@@ -522,10 +522,10 @@ async def test_wrong_passwords_and_rights_are_told_without_the_secret() -> None:
     rules = ("requirepass right", "user poor on >poor ~* +ping +auth", "user off off >off +@all")
     with Server(*rules) as server:
         cases = [
-            (Access(), r"asks for a password \(NOAUTH: set redis\.password\)"),
+            (Access(), r"asks for a password \(NOAUTH: set password of the connection\)"),
             (
                 Access(password="hunter2"),
-                r"the default user in \(WRONGPASS: check redis",
+                r"the default user in \(WRONGPASS: check password",
             ),
             (Access("nobody", "hunter2"), r"does not let user 'nobody' in \(WRONGPASS: check"),
             (Access("off", "off"), "does not let user 'off' in"),

@@ -130,8 +130,8 @@ async def test_keys_that_are_not_allowed_are_named(caplog: pytest.LogCaptureFixt
 @pytest.mark.parametrize(
     ("fields", "told"),
     [
-        ({"password": "wrong"}, "WRONGPASS: check redis.password"),
-        ({}, "NOAUTH: set redis.password"),
+        ({"password": "wrong"}, "WRONGPASS: check password and username of the connection"),
+        ({}, "NOAUTH: set password of the connection"),
         ({"host": "nowhere.invalid", "password": "x"}, "does not resolve"),
     ],
 )

@@ -34,6 +34,7 @@ export function alertsOf(state, fleet) {
   }
   if (state.warming_up) warn("This node has no answer from the mesh yet and serves only a part of its share.");
   else if (state.not_ready) warn(`Not ready: ${state.not_ready}.`);
+  if (state.alone && !state.warming_up) warn("This node has no peer: none of its calls made a link, and its log says why.");
   versions(state, fleet, warn);
   if (state.private) privately(state.private, warn);
   return found.sort((a, b) => b.bad - a.bad);
