@@ -2426,14 +2426,14 @@ MUTATIONS = (
     Mutation(
         "a_release_gives_back_what_time_has_brought",
         "limiter",
-        "min(math.ceil(left_ns / self._token_ns), self._owed)",
-        "self._owed",
+        "self._tokens(self.deadline_ns - now)",
+        "self._tokens(self.ttl_ns)",
         suite("limiter/test_slots", "overlapping"),
     ),
     Mutation(
         "a_short_ttl_is_kept_by_this_process_alone",
         "limiter",
-        "if self._owed < SLOT_TOKENS:",
+        "if self.ttl_ns < self._interval_ns:",
         "if False:",
         suite("limiter/test_slots", "nobody_releases"),
     ),
@@ -2552,7 +2552,7 @@ MUTATIONS = (
     Mutation(
         "whoever_gets_no_turn_holds_a_slot_that_was_not_asked_for",
         "strong",
-        "            if error.decision is None or not is_free(error.decision):\n",
+        "            if error.decision is None or not took(error.decision):\n",
         "            if True:\n",
         suite("strong/test_strong_slots", "who_waits"),
     ),

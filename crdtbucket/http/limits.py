@@ -7,7 +7,7 @@ import itertools
 from collections.abc import Callable, Coroutine, Iterable, Sequence
 from typing import Any
 
-from crdtbucket._core import Decision
+from crdtbucket._core import MAX_SLOT_KEY_BYTES, Decision
 from crdtbucket.errors import InvalidSpec, SlotDenied
 from crdtbucket.http.answers import SOON, Answer, Verdict, fields_of, problem_answer
 from crdtbucket.http.client_address import Network, check_trusted, key_of_peer
@@ -16,7 +16,6 @@ from crdtbucket.http.request import Request
 from crdtbucket.http.request_rules import Charge, Rule, shortened
 from crdtbucket.limiter.bucket import Bucket
 from crdtbucket.limiter.facade import Limiter
-from crdtbucket.limiter.slot_search import MAX_SLOT_KEY_BYTES
 from crdtbucket.limiter.slots import Slot
 from crdtbucket.strong.asking_bucket import AskingBucket
 

@@ -5,18 +5,16 @@ Those of `strong.strong_slots` are the same, and Redis decides."""
 from __future__ import annotations
 
 import asyncio
-import math
 from collections.abc import Iterable
 from datetime import timedelta
 from typing import Any, NoReturn
 
-from crdtbucket._core import Decision, Table
+from crdtbucket._core import Decision, SlotSearch, Table, slot_of
 from crdtbucket.base.clock import NS_PER_SECOND
 from crdtbucket.base.duration import span
 from crdtbucket.base.forks import Turn, after_fork
 from crdtbucket.errors import CrdtbucketError, SlotDenied, WaitTimeout, WrongKind
 from crdtbucket.limiter.bucket import Bucket, Choose
-from crdtbucket.limiter.slot_search import SlotSearch, slot_of
 from crdtbucket.limiter.waiting import LocalLine, Waiters, check_no_loop, patience_ns
 from crdtbucket.spec.bucket_spec import SLOT_TOKENS, BucketSpec
 from crdtbucket.spec.field_checks import check_duration
@@ -52,9 +50,13 @@ class SlotBucket(Bucket):
         """As of `Bucket`; it is asked with the key, and not with the keys of its slots."""
         self._choose = choose
 
-    def of(self, key: str | bytes) -> Bucket:
+    def of(self, key: str | bytes) -> SlotBucket:
         """The bucket that decides on a key: this one, or that of its override."""
-        return self if self._choose is None else self._choose(key)
+        if self._choose is None:
+            return self
+        bucket = self._choose(key)
+        assert isinstance(bucket, SlotBucket), "an override is of the kind of its bucket"
+        return bucket
 
     def spec_of(self, key: str | bytes) -> BucketSpec:
         """The definition that decides on a key."""
@@ -75,7 +77,6 @@ class SlotBucket(Bucket):
         and `InvalidKey` for a key of over 508 bytes.
         """
         bucket = self.of(key)
-        assert isinstance(bucket, SlotBucket), "an override is of the kind of its bucket"
         ttl_ns = most = bucket.spec.interval_ns
         if ttl is not None:
             words = f"above 0 and at most that of the bucket, {span(most)}"
@@ -88,14 +89,12 @@ class SlotBucket(Bucket):
 
     def held(self, key: str | bytes) -> int:
         """Slots of a key that are held, on any node, as far as this one knows. O(slots)."""
-        bucket = self.of(key)
-        assert isinstance(bucket, SlotBucket), "an override is of the kind of its bucket"
-        return bucket.search.held(key)
+        return self.of(key).search.held(key)
 
     @property
     def open_slots(self) -> int:
         """Slots that this process holds now, of all keys."""
-        self.forget_expired()
+        self.forget_expired(self.table.now())
         return len(self._open)
 
     def returned(self, key: str | bytes) -> None:
@@ -105,19 +104,20 @@ class SlotBucket(Bucket):
 
     # ---- for slots ----
 
-    def hold(self, slot: Slot) -> None:
-        """A slot was acquired."""
-        self.forget_expired()
+    def hold(self, slot: Slot, now: int) -> None:
+        """A slot was acquired. `now`: local time, as in what follows."""
+        self.forget_expired(now)
         self._open[slot] = None
 
-    def let_go(self, slot: Slot) -> bool:
+    def let_go(self, slot: Slot, now: int) -> bool:
         """Ends a slot that is held, once; False for one that has ended. Safe from any thread."""
-        self.forget_expired()
-        return self._open.pop(slot, slot) is None
+        if self._open.pop(slot, slot) is not None:
+            return False
+        self.expired += slot.deadline_ns <= now
+        return slot.deadline_ns > now
 
-    def forget_expired(self) -> None:
+    def forget_expired(self, now: int) -> None:
         """Forgets slots whose ttl is over: time has freed them."""
-        now = self.table.now()
         # In the order of their begin, which is nearly that of their ends.
         while (oldest := next(iter(self._open), None)) is not None and oldest.deadline_ns <= now:
             if self._open.pop(oldest, oldest) is None:
@@ -144,9 +144,8 @@ class Slot:
 
     __slots__ = (
         "_bucket",
-        "_owed",
+        "_interval_ns",
         "_timeout",
-        "_token_ns",
         "deadline_ns",
         "decision",
         "key",
@@ -165,9 +164,7 @@ class Slot:
         """Local time at which it is free at the latest, once it is held."""
         self._bucket = bucket
         self._timeout = timeout
-        self._token_ns = bucket.spec.interval_ns / SLOT_TOKENS
-        self._owed = min(SLOT_TOKENS, math.ceil(ttl_ns / self._token_ns))
-        """Tokens that the slot lacks for its ttl."""
+        self._interval_ns = bucket.spec.interval_ns
 
     def __enter__(self) -> Slot:
         """Holds a slot. Raises `SlotDenied`."""
@@ -197,14 +194,17 @@ class Slot:
     def release(self) -> bool:
         """The slot is free again. False when it was already, by an earlier call or by its ttl, and
         in a process that was forked since: there it is the parent's."""
-        decision = self.decision
-        if decision is None or not self._bucket.let_go(self):
+        decision, now = self.decision, self._bucket.table.now()
+        if decision is None or not self._bucket.let_go(self, now):
             return False
         self._released()
         # Time has brought the rest back. Where another node holds the slot, too, that is its own.
-        left_ns = self.deadline_ns - self._bucket.table.now()
-        self._give_back(decision, min(math.ceil(left_ns / self._token_ns), self._owed))
+        self._give_back(decision, self._tokens(self.deadline_ns - now))
         return True
+
+    def _tokens(self, ns: int) -> int:
+        """Tokens that the slot lacks to be free in `ns`."""
+        return -(-ns * SLOT_TOKENS // self._interval_ns)
 
     def _check_new(self) -> None:
         if self.decision is not None:
@@ -230,15 +230,16 @@ class Slot:
                 f"key; one is free in {decision.retry_after:.3f} s at the latest",
                 decision,
             )
-        self.deadline_ns = self._end()
-        bucket.hold(self)
-        if self._owed < SLOT_TOKENS:
-            self._give_back(decision, SLOT_TOKENS - self._owed)
+        now = bucket.table.now()
+        self.deadline_ns = self._end(now)
+        bucket.hold(self, now)
+        if self.ttl_ns < self._interval_ns:
+            self._give_back(decision, SLOT_TOKENS - self._tokens(self.ttl_ns))
         return self
 
-    def _end(self) -> int:
+    def _end(self, now: int) -> int:
         """When a slot that is held from now on ends."""
-        return self._bucket.table.now() + self.ttl_ns
+        return now + self.ttl_ns
 
     def _released(self) -> None:
         """It was held until now."""

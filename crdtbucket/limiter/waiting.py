@@ -277,7 +277,7 @@ def patience_ns(timeout: float | timedelta | None) -> int | None:
     """Nanoseconds, None for ever. A time that has passed already is 0. Raises `InvalidSpec`."""
     if timeout is None or timeout == math.inf:
         return None
-    if isinstance(timeout, (int, float)) and timeout < 0:
+    if isinstance(timeout, (int, float)) and not isinstance(timeout, bool) and timeout <= 0:
         return 0
     return duration_ns(timeout, "timeout")
 

@@ -11,9 +11,8 @@ import itertools
 import math
 from collections.abc import Callable, Iterator, Mapping
 
-from crdtbucket._core import BucketCore, Decision, Table
+from crdtbucket._core import BucketCore, Decision, SlotSearch, Table, slot_of
 from crdtbucket.base.clock import NS_PER_SECOND
-from crdtbucket.limiter.slot_search import SlotSearch, slot_of
 from crdtbucket.spec.bucket_spec import SLOT_TOKENS
 from crdtbucket.spec.mode import Mode
 from crdtbucket.strong.local_decisions import deny, took

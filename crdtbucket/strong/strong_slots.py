@@ -5,12 +5,11 @@ from __future__ import annotations
 from crdtbucket._core import Decision
 from crdtbucket.base.clock import NS_PER_SECOND
 from crdtbucket.errors import WaitTimeout
-from crdtbucket.limiter.slot_search import is_free
 from crdtbucket.limiter.slots import Slot, SlotBucket
 from crdtbucket.limiter.waiting import Waited, check_no_loop, patience_ns
 from crdtbucket.spec.bucket_spec import SLOT_TOKENS
 from crdtbucket.strong.asking_bucket import AskingBucket
-from crdtbucket.strong.local_decisions import deny
+from crdtbucket.strong.local_decisions import deny, took
 from crdtbucket.strong.slot_request import SlotHold
 
 
@@ -71,7 +70,7 @@ class StrongSlot(Slot):
                 self.key, SLOT_TOKENS, self._timeout, self._ask, by_time=False
             )
         except WaitTimeout as error:
-            if error.decision is None or not is_free(error.decision):
+            if error.decision is None or not took(error.decision):
                 raise
             # Its turn did not come: what is free as far as this node knows was not asked for.
             denial = deny(bucket, self.key, SLOT_TOKENS, bucket.mode, NS_PER_SECOND)
@@ -82,7 +81,7 @@ class StrongSlot(Slot):
         self._hold = slots.ledger.new(bucket, bucket.search, self.key, self.ttl_ns)
         return await slots.hold(self._hold)
 
-    def _end(self) -> int:
+    def _end(self, now: int) -> int:
         assert self._hold is not None, "it was asked for"
         return self._hold.deadline_ns
 
