@@ -127,13 +127,14 @@ class Waiters(Lines):
     async def wait(self, key: str | bytes, cost: int, timeout: float | None) -> Decision:
         """As of `Lines`."""
         timeout_ns = patience_ns(timeout)
-        loop = asyncio.get_running_loop()
-        line = cast("LocalLine | None", self.find(key, loop)) if self.lines else None
-        decision = self._bucket.take(key, cost) if line is None else self._bucket.peek(key, cost)
-        if line is None:
+        found = self.find(key, asyncio.get_running_loop()) if self.lines else None
+        if found is None:
+            decision = self._bucket.take(key, cost)
             if decision.allowed:
                 return decision
-            line = self._line(self, self._bucket, key, decision, loop)
+            line = self._line(self, self._bucket, key, decision, asyncio.get_running_loop())
+        else:
+            decision, line = self._bucket.peek(key, cost), cast("LocalLine", found)
         # Nothing was awaited since the look-up, so no other caller of this loop came between.
         line.check(decision, timeout_ns, MAX_WAITERS)
         return await line.join(decision.cost, timeout_ns)
