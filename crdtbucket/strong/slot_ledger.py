@@ -69,8 +69,6 @@ class SlotLedger(RequestLedger):
     ) -> SlotHold:
         """A hold that is to be asked for. Raises `InvalidKey`."""
         search.check(key)
-        if self._table.refusal is not None:
-            raise self._table.refusal
         name = b"%016x:%d" % (self._table.epoch, next(self._numbers))
         return SlotHold(bucket, search, key, ttl_ns, name)
 

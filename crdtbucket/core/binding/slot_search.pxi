@@ -51,8 +51,6 @@ cdef class SlotSearch:
         cdef uint64_t lo = 0, hi = 0
         cdef uint32_t slot
         cdef int64_t n = bucket.cost_of(cost), now, soonest = 0, least = INT64_MAX, i
-        if bucket.table.refusal is not None:
-            raise bucket.table.refusal
         self.open(key, &slots)
         now = clock_ns(bucket.t)
         for i in range(slots.count):
@@ -104,7 +102,7 @@ cdef class SlotSearch:
         return BucketCore.refund(self.bucket, decision, tokens)
 
     def check(self, object key):
-        """Raises `InvalidKey` for what is no key of slots."""
+        """Raises `InvalidKey` for what is no key of slots, and what the table refuses with."""
         cdef slots_t slots
         self.open(key, &slots)
 
@@ -124,13 +122,15 @@ cdef class SlotSearch:
         return self.bucket.spec
 
     cdef int open(self, object key, slots_t *slots) except -1:
-        """Reads a key. Raises InvalidKey."""
+        """Reads a key. Raises InvalidKey, and what the table refuses with."""
         cdef const uint8_t *data = NULL
         cdef Py_ssize_t size = 0
         key_view(key, &data, &size)
         if size > _MAX_SLOT_KEY:
             raise InvalidKey(f"a key of slots has at most {MAX_SLOT_KEY_BYTES} bytes, as the number of the slot is added to it, "
                              f"and this one has {size}")
+        if self.bucket.table.refusal is not None:
+            raise self.bucket.table.refusal
         memcpy(slots.text, data, size)
         slots.text[size] = b"#"
         slots.size = size + 1

@@ -138,7 +138,7 @@ class ForwardAuth:
             bucket = self._limiter.bucket(rule.bucket)
             self._weigh(bucket, str(decision.key), decision.cost, verdict.allowed)
         if verdict:
-            return web.Response(status=204, headers=verdict.fields)
+            return JsonAnswer("", verdict.fields, 204)
         answer = question.limits.answer(asked, verdict)
         media = answer.headers.pop("Content-Type")
         del answer.headers["Content-Length"]
