@@ -28,6 +28,7 @@ from crdtbucket.errors import (
     InvalidSpec,
     ReservationDenied,
     ReservationError,
+    SlotDenied,
     WireError,
     WrongKind,
 )
@@ -61,6 +62,7 @@ include "core/binding/replica.pxi"
 include "core/binding/reservation.pxi"
 include "core/binding/bucket.pxi"
 include "core/binding/slot_search.pxi"
+include "core/binding/slots.pxi"
 include "core/binding/take_many.pxi"
 include "core/binding/take_all.pxi"
 include "core/binding/reserve_all.pxi"

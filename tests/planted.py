@@ -1322,13 +1322,6 @@ MUTATIONS = (
         suite("strong/test_strong_slots", "forked_child"),
     ),
     Mutation(
-        "a_forked_child_gives_back_the_slots_of_its_parent",
-        "limiter",
-        'what is held is the parent\'s."""\n        self._open = {}\n',
-        'what is held is the parent\'s."""\n',
-        suite("shared/test_shared_slots", "child"),
-    ),
-    Mutation(
         "nobody_is_warned_of_the_shares_of_slots",
         "strong",
         "(one.on_outage for one in self.slots.values())",
@@ -2425,16 +2418,16 @@ MUTATIONS = (
     ),
     Mutation(
         "a_release_gives_back_what_time_has_brought",
-        "limiter",
-        "self._tokens(self.deadline_ns - now)",
-        "self._tokens(self.ttl_ns)",
+        "core",
+        "slot_lacks(all, deadline - now, full_ns)",
+        "all",
         suite("limiter/test_slots", "overlapping"),
     ),
     Mutation(
         "a_short_ttl_is_kept_by_this_process_alone",
-        "limiter",
-        "if self.ttl_ns < self._interval_ns:",
-        "if False:",
+        "core",
+        "all - slot_lacks(all, ttl, full_ns)",
+        "0",
         suite("limiter/test_slots", "nobody_releases"),
     ),
     Mutation(

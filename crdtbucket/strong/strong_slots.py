@@ -58,16 +58,16 @@ class StrongSlot(Slot):
     async def __aenter__(self) -> Slot:
         """Holds a slot: the decision of Redis, or within the deadline that of the mode. Raises
         `SlotDenied`."""
-        self._check_new()
-        if patience_ns(self._timeout) == 0:
-            return self._begin(await self._ask())
-        return self._begin(await self._wait())
+        self.check_new()
+        once = patience_ns(self.timeout) == 0
+        decision = await self._ask() if once else await self._wait()
+        return self.hold(decision, None if self._hold is None else self._hold.deadline_ns)
 
     async def _turn(self) -> Decision:
         bucket = self._strong
         try:
             return await bucket.waiters.wait_for(
-                self.key, SLOT_TOKENS, self._timeout, self._ask, by_time=False
+                self.key, SLOT_TOKENS, self.timeout, self._ask, by_time=False
             )
         except WaitTimeout as error:
             if error.decision is None or not took(error.decision):
@@ -81,11 +81,8 @@ class StrongSlot(Slot):
         self._hold = slots.ledger.new(bucket, bucket.search, self.key, self.ttl_ns)
         return await slots.hold(self._hold)
 
-    def _end(self, now: int) -> int:
-        assert self._hold is not None, "it was asked for"
-        return self._hold.deadline_ns
-
-    def _released(self) -> None:
+    def released(self) -> None:
+        """As of the core."""
         assert self._hold is not None, "it was asked for"
         self._strong.store.slots.release(self._hold)
 

@@ -95,11 +95,17 @@ cdef class SlotSearch:
 
     def refund(self, Decision decision not None, object tokens=None):
         """Gives back `tokens`, or all that is left, of the slot of a decision."""
-        key, number = slot_of(decision.key)
-        place, first = (number - self.start) % self.bucket.spec.slots, self.first.get(key)
-        if first is not None and place < first:
+        return self.give_back(decision, decision.cost - decision.given_back if tokens is None else tokens)
+
+    cdef int64_t give_back(self, Decision decision, int64_t tokens) except -1:
+        cdef int64_t slots = self.bucket.spec.slots, place
+        key, number = slot_of(decision._key)
+        place = (<int64_t>number - self.start) % slots
+        if place < 0:
+            place += slots
+        if place < <int64_t>self.first.get(key, 0):
             self.first[key] = place
-        return BucketCore.refund(self.bucket, decision, tokens)
+        return self.bucket.put_back(decision, tokens)
 
     def check(self, object key):
         """Raises `InvalidKey` for what is no key of slots, and what the table refuses with."""
