@@ -7,7 +7,9 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
+from unittest import mock
 
 from benchmarks.door_calls import NAME, awaited, bucket, limiter
 from benchmarks.peers import PLENTY
@@ -159,6 +161,8 @@ def forward_auth(loop: Loop, *, limited: bool) -> Run:
     async def nothing(request: web.BaseRequest) -> web.StreamResponse:
         return web.Response(status=204)
 
+    transport = SimpleNamespace(is_closing=lambda: False, write=lambda _: None)
+    protocol = mock.Mock(writing_paused=False)
     answers = ForwardAuth(limiter(), ServeSettings(), lambda *_: None).decide
 
     async def each(request: Any) -> None:
@@ -171,7 +175,7 @@ def forward_auth(loop: Loop, *, limited: bool) -> Run:
     made = [
         make_mocked_request(
             "GET", f"{FORWARD_AUTH}?bucket={NAME}", headers={"X-Forwarded-For": address},
-            loop=loop, writer=NullWriter(),
+            loop=loop, writer=NullWriter(), protocol=protocol, transport=transport,
         )
         for address in ADDRESSES[:100]  # it takes ms to make one
     ]  # fmt: skip

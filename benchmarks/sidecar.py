@@ -21,6 +21,7 @@ from typing import NamedTuple
 
 from benchmarks.environment import ROOT, place
 from benchmarks.measure import Case, Comparison, Scale
+from benchmarks.surfaces import ADDRESSES
 from tests.strong.redis_server import free_port
 
 QUESTION = "how many decisions does the sidecar answer over HTTP, and how fast?"
@@ -35,12 +36,16 @@ services:
     bucket: {capacity: 1000000000, refill_rate: 1000000}
   spent:
     bucket: {capacity: 1, refill_rate: 1, refill_interval: 1d}
+envoy: {descriptors: [{domain: edge, entries: [user], bucket: plenty}]}
 """
 SCRIPT = """\
-local bodies, requests, i = %s, {}, 0
+local path, bodies, addresses, requests, i = "%s", {%s}, {%s}, {}, 0
 function init()
-  for n, body in ipairs(bodies) do
-    requests[n] = wrk.format("POST", "%s", {["Content-Type"] = "application/json"}, body)
+  for _, body in ipairs(bodies) do
+    table.insert(requests, wrk.format("POST", path, {["Content-Type"] = "application/json"}, body))
+  end
+  for _, address in ipairs(addresses) do
+    table.insert(requests, wrk.format("GET", path, {["X-Forwarded-For"] = address}))
   end
 end
 function request()
@@ -53,17 +58,21 @@ UNITS = {"us": 1e-3, "ms": 1.0, "s": 1e3, "m": 6e4}
 
 @dataclass(frozen=True)
 class Load:
-    """Bodies that are sent in turn to a path; `decisions` in each; whether all are denied."""
+    """Bodies that are sent in turn to a path; `decisions` in each; whether all are denied.
+
+    addresses: of the clients whose requests a proxy asks about; it sends no bodies.
+    """
 
     path: str
     bodies: list[dict[str, object]]
     decisions: int = 1
     denied: bool = False
+    addresses: tuple[str, ...] = ()
 
     def script(self) -> str:
         """For wrk."""
-        texts = ", ".join(f"[==[{json.dumps(body)}]==]" for body in self.bodies)
-        return SCRIPT % (f"{{{texts}}}", self.path)
+        bodies = ", ".join(f"[==[{json.dumps(body)}]==]" for body in self.bodies)
+        return SCRIPT % (self.path, bodies, ", ".join(f'"{one}"' for one in self.addresses))
 
 
 def single(bucket: str, denied: bool = False) -> Load:
@@ -77,6 +86,17 @@ def batched(bucket: str) -> Load:
     takes = [{"bucket": bucket, "key": f"user:{i}"} for i in range(KEYS)]
     bodies = [{"takes": takes[i : i + BATCH]} for i in range(0, KEYS, BATCH)]
     return Load("/v1/take-many", [dict(body) for body in bodies], decisions=BATCH)
+
+
+def forwarded(bucket: str) -> Load:
+    """A proxy's question about requests of a thousand clients in turn."""
+    return Load(f"/v1/forward-auth?bucket={bucket}", [], addresses=tuple(ADDRESSES))
+
+
+def described() -> Load:
+    """Envoy's question about a thousand users in turn, as JSON."""
+    users = [{"entries": [{"key": "user", "value": f"user:{i}"}]} for i in range(KEYS)]
+    return Load("/json", [{"domain": "edge", "descriptors": [user]} for user in users])
 
 
 class Started(NamedTuple):
@@ -198,8 +218,33 @@ def by_workers(scale: Scale, folder: Path) -> Comparison:
     )
 
 
+def by_door(scale: Scale, bare: Started, ours: Started, folder: Path) -> Comparison:
+    """What each kind of question takes."""
+    seconds = scale.pick(2, 1, 1)
+
+    def run(server: Started, load: Load) -> tuple[float, ...]:
+        before = cpu_seconds(server.process)
+        each = wrk(server.address, load, seconds, folder)[1]
+        return ((cpu_seconds(server.process) - before) / (each * seconds) * 1e6,)
+
+    doors = {
+        "aiohttp that parses and answers, no limiter": (bare, single("plenty")),
+        "take, allowed": (ours, single("plenty")),
+        "take, denied": (ours, single("spent", denied=True)),
+        "forward auth": (ours, forwarded("plenty")),
+        "Envoy's rate limit service as JSON": (ours, described()),
+    }
+    return Comparison(
+        "a decision each",
+        ("us of the server's CPU a request",),
+        [Case(name, partial(run, *door)) for name, door in doors.items()],
+        note=f"{CONNECTIONS} connections, keep-alive, {KEYS:,} keys; one process",
+        repeats=scale.pick(7, 3, 1),
+    )
+
+
 def comparisons(scale: Scale) -> Iterator[Comparison]:
-    """One decision a request, allowed and denied, and a hundred; and several workers."""
+    """One decision a request, allowed and denied, and a hundred; each door; several workers."""
     title = f"{CONNECTIONS} connections, keep-alive, {KEYS:,} keys"
     units = ("decisions a second", "requests a second", "ms, median", "ms, p99")
     if shutil.which("wrk") is None:
@@ -211,19 +256,17 @@ def comparisons(scale: Scale) -> Iterator[Comparison]:
         config = folder / "limits.yaml"
         config.write_text(CONFIG)
         ports = free_port(), free_port()
-        bare = stack.enter_context(
-            started(ports[0], "benchmarks.bare_server", str(ports[0]))
-        ).address
+        bare = stack.enter_context(started(ports[0], "benchmarks.bare_server", str(ports[0])))
         serve = ("crdtbucket.cli.main", "serve", "--config", str(config), "--node", "bench")
         options = ("--listen", f"127.0.0.1:{ports[1]}", "--log-level", "warning")
-        ours = stack.enter_context(started(ports[1], *serve, *options)).address
+        ours = stack.enter_context(started(ports[1], *serve, *options))
         loads = {
-            "aiohttp that parses and answers, no limiter": (bare, single("plenty")),
-            "take, allowed": (ours, single("plenty")),
-            "take, denied": (ours, single("spent", denied=True)),
-            f"take-many of {BATCH}": (ours, batched("plenty")),
+            "aiohttp that parses and answers, no limiter": (bare.address, single("plenty")),
+            "take, allowed": (ours.address, single("plenty")),
+            "take, denied": (ours.address, single("spent", denied=True)),
+            f"take-many of {BATCH}": (ours.address, batched("plenty")),
         }
-        send(ours, batched("spent"))
+        send(ours.address, batched("spent"))
         yield Comparison(
             title,
             units,
@@ -234,4 +277,5 @@ def comparisons(scale: Scale) -> Iterator[Comparison]:
             note="wall time; the server and wrk on a core each where there are two; one process",
             repeats=scale.pick(7, 3, 1),
         )
+        yield by_door(scale, bare, ours, folder)
         yield by_workers(scale, folder)

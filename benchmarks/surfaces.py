@@ -150,6 +150,22 @@ def ours_asgi(app: Any, loop: Loop, **options: Any) -> Run:
     return asgi(ASGILimitMiddleware(app, limits(**options)), loop)
 
 
+def empty_asgi(app: Any, loop: Loop) -> Run:
+    """A middleware that marks the request and adds two fields to the answer."""
+    fields = [(name.lower().encode(), value.encode()) for name, value in PAIRS]
+
+    async def middleware(scope: Any, receive: Any, send: Any) -> None:
+        def sending(message: Any) -> Any:
+            if message["type"] == "http.response.start":
+                message = {**message, "headers": [*message["headers"], *fields]}
+            return send(message)
+
+        scope["crdtbucket"] = None
+        await app(scope, receive, sending)
+
+    return asgi(middleware, loop)
+
+
 def slowapi(loop: Loop) -> Run:
     """Its middleware for ASGI, with a default limit and header fields."""
     from slowapi import Limiter as Slow
@@ -197,6 +213,17 @@ def ours_fastapi(loop: Loop) -> Run:
     from crdtbucket.http.middleware.fastapi import limit_dependency
 
     return asgi(fastapi(limit_dependency(limits())), loop)
+
+
+def empty_fastapi(loop: Loop) -> Run:
+    """A dependency that decides nothing, and adds two fields to the answer."""
+    from fastapi import Response
+
+    async def dependency(response: Response) -> None:
+        response.headers.update(dict(PAIRS))
+
+    dependency.__annotations__["response"] = Response  # FastAPI looks for a name of the module
+    return asgi(fastapi(dependency), loop)
 
 
 def fastapi_limiter(loop: Loop) -> Run:
@@ -390,12 +417,15 @@ def comparisons(scale: Scale) -> Iterator[Comparison]:
             "crdtbucket, no fields on allowed answers": lambda: ours_asgi(
                 starlette(), loop, fields=SILENT
             ),
+            EMPTY: lambda: empty_asgi(starlette(), loop),
             "slowapi, middleware": lambda: slowapi(loop),
             "limits, by hand, no fields": lambda: by_hand(loop),
         }
         on_fastapi = {
             "crdtbucket, middleware": lambda: ours_asgi(fastapi(), loop),
             "crdtbucket, dependency": lambda: ours_fastapi(loop),
+            EMPTY: lambda: empty_asgi(fastapi(), loop),
+            "a dependency of this kind": lambda: empty_fastapi(loop),
             "fastapi-limiter, dependency": lambda: fastapi_limiter(loop),
         }
         on_flask = {

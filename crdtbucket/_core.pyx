@@ -28,10 +28,11 @@ from crdtbucket.errors import (
     InvalidSpec,
     ReservationDenied,
     ReservationError,
+    SlotDenied,
     WireError,
     WrongKind,
 )
-from crdtbucket.spec import priority
+from crdtbucket.spec import bucket_spec, priority
 from crdtbucket.spec.mode import Mode
 from crdtbucket.spec.reservation_state import ReservationState
 
@@ -60,6 +61,8 @@ include "core/binding/decide.pxi"
 include "core/binding/replica.pxi"
 include "core/binding/reservation.pxi"
 include "core/binding/bucket.pxi"
+include "core/binding/slot_search.pxi"
+include "core/binding/slots.pxi"
 include "core/binding/take_many.pxi"
 include "core/binding/take_all.pxi"
 include "core/binding/reserve_all.pxi"

@@ -1322,13 +1322,6 @@ MUTATIONS = (
         suite("strong/test_strong_slots", "forked_child"),
     ),
     Mutation(
-        "a_forked_child_gives_back_the_slots_of_its_parent",
-        "limiter",
-        'what is held is the parent\'s."""\n        self._open = {}\n',
-        'what is held is the parent\'s."""\n',
-        suite("shared/test_shared_slots", "child"),
-    ),
-    Mutation(
         "nobody_is_warned_of_the_shares_of_slots",
         "strong",
         "(one.on_outage for one in self.slots.values())",
@@ -2446,16 +2439,16 @@ MUTATIONS = (
     ),
     Mutation(
         "a_release_gives_back_what_time_has_brought",
-        "limiter",
-        "min(math.ceil(left_ns / self._token_ns), self._owed)",
-        "self._owed",
+        "core",
+        "slot_lacks(all, deadline - now, full_ns)",
+        "all",
         suite("limiter/test_slots", "overlapping"),
     ),
     Mutation(
         "a_short_ttl_is_kept_by_this_process_alone",
-        "limiter",
-        "if self._owed < SLOT_TOKENS:",
-        "if False:",
+        "core",
+        "all - slot_lacks(all, ttl, full_ns)",
+        "0",
         suite("limiter/test_slots", "nobody_releases"),
     ),
     Mutation(
@@ -2573,7 +2566,7 @@ MUTATIONS = (
     Mutation(
         "whoever_gets_no_turn_holds_a_slot_that_was_not_asked_for",
         "strong",
-        "            if error.decision is None or not is_free(error.decision):\n",
+        "            if error.decision is None or not took(error.decision):\n",
         "            if True:\n",
         suite("strong/test_strong_slots", "who_waits"),
     ),

@@ -28,7 +28,7 @@ LAYERS = [
     "spec _core http.fields",
     """mesh.protocol mesh.node_info mesh.engine_settings mesh.identity_settings mesh.mesh_config
     mesh.snapshot mesh.state_dir mesh.state_file mesh.tls_files config rollout.staged
-    limiter.slot_search strong reconcile.merging reconcile.findings""",
+    strong reconcile.merging reconcile.findings""",
     """limiter.background rollout.watching shared metrics
     mesh.links mesh.sockets mesh.engines mesh.transport
     strong.redis.access strong.redis.login strong.redis.redis_connection strong.redis.topology

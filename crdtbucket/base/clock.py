@@ -57,18 +57,14 @@ class WallClock:
     `ahead_ns`, so that a clock that is set counts when the comparison knows of it, and not before.
     """
 
-    __slots__ = ("_read", "ahead_ns")
+    __slots__ = ("ahead_ns", "machine_ns")
 
     def __init__(self, read: Callable[[], int] = time.time_ns) -> None:
         """`read`: the machine's, for tests."""
-        self._read = read
+        self.machine_ns = read
+        """What the machine's own shows."""
         self.ahead_ns: int | None = None
         """How far it is ahead of local time; None where nothing is compared."""
 
     def __call__(self, now: int) -> int:
-        return self._read() if self.ahead_ns is None else now + self.ahead_ns
-
-    @property
-    def machine_ns(self) -> int:
-        """What the machine's own shows."""
-        return self._read()
+        return self.machine_ns() if self.ahead_ns is None else now + self.ahead_ns

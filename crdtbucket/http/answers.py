@@ -93,7 +93,7 @@ def fields_of(decisions: Sequence[Decision], options: FieldOptions) -> dict[str,
     """The fields of every bucket that is no shadow, the one that binds last."""
     merged: dict[str, str] = {}
     buckets: dict[str, dict[str, str]] = {}
-    for decision in sorted(decisions, key=_pressure):
+    for decision in sorted(decisions, key=_pressure) if len(decisions) > 1 else decisions:
         spec = decision.spec
         if not spec.shadow:
             buckets[spec.key] = fields = rate_limit_fields(
@@ -101,7 +101,7 @@ def fields_of(decisions: Sequence[Decision], options: FieldOptions) -> dict[str,
             )
             merged |= fields
     # A policy stands once in the lists; the other fields can speak of one bucket only.
-    for name in LISTS if buckets else ():
+    for name in LISTS if len(buckets) > 1 else ():
         merged[name] = ", ".join(fields[name] for fields in buckets.values())
     return merged
 

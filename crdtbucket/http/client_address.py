@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import ipaddress
 from collections.abc import Iterable
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
 from crdtbucket.errors import InvalidKey, InvalidSpec
 
@@ -37,16 +37,16 @@ def client_address(
     address at all, `InvalidSpec` for a trusted proxy that is none.
     """
     unix, networks = _parsed_proxies(tuple(trusted))
-    address = _address(peer or "")
-    believed = unix if address is None else _within(address, networks)
+    known = _known(peer or "")
+    believed = unix if known is None else _within(known.address, networks)
     entries = iter(_from_the_end(forwarded_for))
     while believed:
-        further = _address(next(entries, ""))
+        further = _known(next(entries, ""))
         if further is None:
             break
-        address, believed = further, _within(further, networks)
-    if address is not None:
-        return _grouped(address)
+        known, believed = further, _within(further.address, networks)
+    if known is not None:
+        return known.key
     if peer == TEST_CLIENT:
         return peer
     raise InvalidKey(
@@ -79,7 +79,7 @@ def _parsed_proxies(trusted: tuple[str | Network, ...]) -> tuple[bool, tuple[Net
 
 
 def _within(address: Address, networks: tuple[Network, ...]) -> bool:
-    return any(address in network for network in networks)
+    return bool(networks) and any(address in network for network in networks)
 
 
 def _from_the_end(forwarded_for: str | Iterable[str] | None) -> Iterable[str]:
@@ -87,13 +87,20 @@ def _from_the_end(forwarded_for: str | Iterable[str] | None) -> Iterable[str]:
     return reversed(",".join(lines).split(","))
 
 
-def _address(text: str) -> Address | None:
+class _Known(NamedTuple):
+    """An address, and the key under which it counts."""
+
+    address: Address
+    key: str
+
+
+def _known(text: str) -> _Known | None:
     """The address in "1.2.3.4", "1.2.3.4:80", "::1" or "[::1]:80"; None when there is none."""
     return _parsed(text) if len(text) <= LONGEST else None
 
 
 @functools.lru_cache(maxsize=CACHED)
-def _parsed(text: str) -> Address | None:
+def _parsed(text: str) -> _Known | None:
     text = text.strip()
     if text.startswith("["):
         text = text[1:].partition("]")[0]
@@ -104,7 +111,7 @@ def _parsed(text: str) -> Address | None:
     except ValueError:
         return None
     mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
-    return mapped or address
+    return _Known(mapped or address, _grouped(mapped or address))
 
 
 def _grouped(address: Address) -> str:
@@ -117,7 +124,5 @@ def _grouped(address: Address) -> str:
 @functools.lru_cache(maxsize=CACHED)
 def key_of_peer(peer: str | None) -> str | None:
     """The key of a peer where no proxy is trusted; None where it has no address."""
-    if peer is None:
-        return None
-    address = _address(peer)
-    return None if address is None else _grouped(address)
+    known = None if peer is None else _known(peer)
+    return None if known is None else known.key

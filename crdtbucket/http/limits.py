@@ -7,7 +7,7 @@ import itertools
 from collections.abc import Callable, Coroutine, Iterable, Sequence
 from typing import Any
 
-from crdtbucket._core import Decision
+from crdtbucket._core import MAX_SLOT_KEY_BYTES, Decision
 from crdtbucket.errors import InvalidSpec, SlotDenied
 from crdtbucket.http.answers import SOON, Answer, Verdict, fields_of, problem_answer
 from crdtbucket.http.client_address import Network, check_trusted, key_of_peer
@@ -16,7 +16,6 @@ from crdtbucket.http.request import Request
 from crdtbucket.http.request_rules import Charge, Rule, shortened
 from crdtbucket.limiter.bucket import Bucket
 from crdtbucket.limiter.facade import Limiter
-from crdtbucket.limiter.slot_search import MAX_SLOT_KEY_BYTES
 from crdtbucket.limiter.slots import Slot
 from crdtbucket.strong.asking_bucket import AskingBucket
 
@@ -70,10 +69,11 @@ class Limits:
         decision = self.limiter.bucket(rule.bucket).take(key, cost)
         return Verdict(decision.allowed, rule, decision, deferred_fields(decision, self._options))
 
-    async def acquire(self, request: Request) -> Verdict:
+    def acquire(self, request: Request) -> Coroutine[Any, Any, Verdict]:
         """Takes what the rules ask for. Raises what their callables and the buckets raise."""
-        if not self.may_hold:
-            return await self._acquire(request)
+        return self._hold_and_acquire(request) if self.may_hold else self._acquire(request)
+
+    async def _hold_and_acquire(self, request: Request) -> Verdict:
         held = await self._hold(request)
         try:
             return _together(held, await self._acquire(request) if held else held)
@@ -117,11 +117,10 @@ class Limits:
         charge = rule.charge(request)
         if charge is None:
             return Verdict(True)
-        name, key, *rest = charge
-        bucket = self.limiter.bucket(name).of(key)
+        bucket = self.limiter.bucket(charge[0]).of(charge[1])
         if bucket.immediate:
-            return self._verdict(rule, bucket.take(key, *rest))
-        return self._verdict(rule, await bucket.acquire(key, *rest))
+            return self._verdict(rule, bucket.take(*charge[1:]))
+        return self._verdict(rule, await bucket.acquire(*charge[1:]))
 
     def _acquire_sync(self, request: Request) -> Verdict:
         rule = self._only
@@ -130,8 +129,7 @@ class Limits:
         charge = rule.charge(request)
         if charge is None:
             return Verdict(True)
-        name, key, *rest = charge
-        return self._verdict(rule, self.limiter.bucket(name).acquire_sync(key, *rest))
+        return self._verdict(rule, self.limiter.bucket(charge[0]).acquire_sync(*charge[1:]))
 
     def answer(self, request: Request, verdict: Verdict) -> Answer:
         """What a denied request is answered."""

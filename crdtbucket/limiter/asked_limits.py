@@ -37,6 +37,7 @@ class AskedLimits:
         self.failed = 0
         """How often the function raised, or said what is no limit."""
         self._owner = owner
+        self._now = owner.table.now
         self._bucket_of = bucket_of
         self._answers: dict[str, RememberedLimit] = {}
         self._lock = ForkLock()  # over what is kept; nobody is asked under it
@@ -44,7 +45,7 @@ class AskedLimits:
 
     def of(self, key: str) -> Bucket:
         """The bucket that decides on a key."""
-        now = self._owner.table.now()
+        now = self._now()
         known = self._answers.get(key)
         if known is not None and now < known.until:
             return known.bucket
@@ -52,7 +53,7 @@ class AskedLimits:
 
     def buckets(self) -> set[Bucket]:
         """Those that stand in answers which are not too old."""
-        now = self._owner.table.now()
+        now = self._now()
         with self._lock:
             return {answer.bucket for answer in self._answers.values() if now < answer.until}
 

@@ -243,7 +243,7 @@ class LocalNode:
         machine, wall = self.machine, self._wall
         if self.alone:
             return
-        now, shows, moved = self._table.now(), wall.machine_ns, 0
+        now, shows, moved = self._table.now(), wall.machine_ns(), 0
         if machine is not None:
             moved = machine.follow_wall(shows, now)
         elif not any(bucket.spec.period is not None for bucket in self._in_force.made):

@@ -81,8 +81,8 @@ class Multi(MultiCore):
             if not bucket.immediate:
                 instead = "await limiter.acquire_first([...])"
                 raise AcquireRequired(bucket.spec.name, "take_first", instead)
-        for bucket, key, *rest in asked:
-            if decision := bucket.take(key, *rest):
+        for one in asked:
+            if decision := one[0].take(*one[1:]):
                 return decision
             denials.append(decision)
         return min(denials, key=lambda one: one.retry_after_ns)
@@ -90,8 +90,8 @@ class Multi(MultiCore):
     async def acquire_first(self, wanted: Iterable[Wanted]) -> Decision:
         """`take_first` in whatever modes the buckets are: they are asked one after the other."""
         denials = []
-        for bucket, key, *rest in self._each(wanted):
-            if decision := await bucket.acquire(key, *rest):
+        for one in self._each(wanted):
+            if decision := await one[0].acquire(*one[1:]):
                 return decision
             denials.append(decision)
         return min(denials, key=lambda one: one.retry_after_ns)
@@ -116,12 +116,11 @@ class Multi(MultiCore):
     def _each(self, wanted: Iterable[Wanted]) -> list[Asked]:
         """What is asked for in turn, a bucket for each item. Everything is checked."""
         parts, sizes = self._asked(items := list(wanted))
-        for item, size in zip(items, sizes, strict=True):
-            if size > 1:
-                names = (one.spec.name for one in self._in_force.group(item[0]))
-                raise UnknownBucket(item[0], names)
-        for bucket, key, *rest in parts:
-            bucket.peek(key, *rest)
+        if len(parts) > len(items):
+            name = items[next(place for place, size in enumerate(sizes) if size > 1)][0]
+            raise UnknownBucket(name, (one.spec.name for one in self._in_force.group(name)))
+        for one in parts[1:]:  # the first is checked when it is taken
+            one[0].peek(*one[1:])
         return parts
 
     async def _acquire(self, wanted: list[Asked]) -> AllDecision:

@@ -135,6 +135,8 @@ class BucketOverrides:
         """`define` has or makes the bucket of a limit, under `lock`."""
         self.asked: AskedLimits | None = None
         """What a function says."""
+        self.without_order: Callable[[str], Bucket]
+        """The bucket that decides on a key to which no operator gives a limit; once connected."""
         self.in_force = False
         """Whether the bucket is in force, and is not itself the override of another one."""
         self._define = define
@@ -175,6 +177,7 @@ class BucketOverrides:
             self.asked = AskedLimits(source, bucket, self.bucket_of)
         else:
             self.asked.forget_all_but(set(self.deciding()))
+        self.without_order = self._choice.of if self.asked is None else self.asked.of
         self._install()
 
     def look_again(self) -> None:
@@ -239,26 +242,19 @@ class BucketOverrides:
 
     def choose(self, key: str | bytes) -> Bucket:
         """The bucket that decides on a key."""
-        bucket, choice = self._bucket, self._choice
-        assert bucket is not None
-        assert choice is not None
         if not isinstance(key, (str, bytes)) or len(key) > MAX_KEY_LENGTH:
-            return bucket  # which refuses
-        text = key_text(key)
+            assert self._bucket is not None
+            return self._bucket  # which refuses
+        text = key if isinstance(key, str) else key_text(key)
         given = self._given.get(text)
         if given is not None and given.bucket is not None:
             return given.bucket
-        return choice.of(text) if self.asked is None else self.asked.of(text)
+        return self.without_order(text)
 
     def given_to(self, key: str) -> Bucket | None:
         """The bucket of the limit that an operator has given to a key."""
         given = self._given.get(key)
         return None if given is None else given.bucket
-
-    def without_order(self, key: str) -> Bucket:
-        """The bucket that decides on a key to which no operator gives a limit."""
-        assert self._choice is not None
-        return self._choice.of(key) if self.asked is None else self.asked.of(key)
 
     def forget_unused(self) -> bool:
         """Forgets limits that no key has, if it was not looked for these within a second; the lock

@@ -5,19 +5,16 @@ Those of `strong.strong_slots` are the same, and Redis decides."""
 from __future__ import annotations
 
 import asyncio
-import math
 from collections.abc import Iterable
 from datetime import timedelta
 from typing import Any, NoReturn
 
-from crdtbucket._core import Decision, Table
+from crdtbucket._core import Decision, SlotBook, SlotCore, SlotSearch, Table, slot_of
 from crdtbucket.base.clock import NS_PER_SECOND
 from crdtbucket.base.duration import span
-from crdtbucket.base.forks import Turn, after_fork
-from crdtbucket.errors import CrdtbucketError, SlotDenied, WaitTimeout, WrongKind
+from crdtbucket.errors import WaitTimeout, WrongKind
 from crdtbucket.limiter.bucket import Bucket, Choose
-from crdtbucket.limiter.slot_search import SlotSearch, slot_of
-from crdtbucket.limiter.waiting import LocalLine, Waiters, check_no_loop, patience_ns
+from crdtbucket.limiter.waiting import Lines, LocalLine, Waiters, check_no_loop, patience_ns
 from crdtbucket.spec.bucket_spec import SLOT_TOKENS, BucketSpec
 from crdtbucket.spec.field_checks import check_duration
 
@@ -28,7 +25,7 @@ class SlotBucket(Bucket):
     It has no tokens to take, so what takes or settles some raises `WrongKind`.
     """
 
-    __slots__ = ("__weakref__", "_choose", "_open", "expired", "search")
+    __slots__ = ("_choose", "book", "search")
 
     def __init__(
         self,
@@ -42,19 +39,20 @@ class SlotBucket(Bucket):
         super().__init__(table, spec, min_debt=min_debt, update_interval_ns=update_interval_ns)
         self.search = SlotSearch(self)
         self.waiters = Waiters(self.search, update_interval_ns=update_interval_ns, line=SlotLine)
-        self.expired = 0
-        """Slots that were not released here before their ttl was over."""
+        self.book = SlotBook()
         self._choose: Choose | None = None
-        self._open: dict[Slot, None] = {}
-        after_fork(self, Turn.LIMITERS, SlotBucket.forked)
 
     def choose_by(self, choose: Choose | None, others: Iterable[Bucket]) -> None:
         """As of `Bucket`; it is asked with the key, and not with the keys of its slots."""
         self._choose = choose
 
-    def of(self, key: str | bytes) -> Bucket:
+    def of(self, key: str | bytes) -> SlotBucket:
         """The bucket that decides on a key: this one, or that of its override."""
-        return self if self._choose is None else self._choose(key)
+        if self._choose is None:
+            return self
+        bucket = self._choose(key)
+        assert isinstance(bucket, SlotBucket), "an override is of the kind of its bucket"
+        return bucket
 
     def spec_of(self, key: str | bytes) -> BucketSpec:
         """The definition that decides on a key."""
@@ -75,7 +73,6 @@ class SlotBucket(Bucket):
         and `InvalidKey` for a key of over 508 bytes.
         """
         bucket = self.of(key)
-        assert isinstance(bucket, SlotBucket), "an override is of the kind of its bucket"
         ttl_ns = most = bucket.spec.interval_ns
         if ttl is not None:
             words = f"above 0 and at most that of the bucket, {span(most)}"
@@ -88,44 +85,22 @@ class SlotBucket(Bucket):
 
     def held(self, key: str | bytes) -> int:
         """Slots of a key that are held, on any node, as far as this one knows. O(slots)."""
-        bucket = self.of(key)
-        assert isinstance(bucket, SlotBucket), "an override is of the kind of its bucket"
-        return bucket.search.held(key)
+        return self.of(key).search.held(key)
 
     @property
     def open_slots(self) -> int:
         """Slots that this process holds now, of all keys."""
-        self.forget_expired()
-        return len(self._open)
+        return self.book.held(self.table.now())
+
+    @property
+    def expired(self) -> int:
+        """Slots that were not released here before their ttl was over."""
+        return self.book.expired
 
     def returned(self, key: str | bytes) -> None:
         """Tokens of a slot came back: whoever waits for its key looks again."""
         if self.waiters.lines:
             self.waiters.kick(slot_of(key)[0])
-
-    # ---- for slots ----
-
-    def hold(self, slot: Slot) -> None:
-        """A slot was acquired."""
-        self.forget_expired()
-        self._open[slot] = None
-
-    def let_go(self, slot: Slot) -> bool:
-        """Ends a slot that is held, once; False for one that has ended. Safe from any thread."""
-        self.forget_expired()
-        return self._open.pop(slot, slot) is None
-
-    def forget_expired(self) -> None:
-        """Forgets slots whose ttl is over: time has freed them."""
-        now = self.table.now()
-        # In the order of their begin, which is nearly that of their ends.
-        while (oldest := next(iter(self._open), None)) is not None and oldest.deadline_ns <= now:
-            if self._open.pop(oldest, oldest) is None:
-                self.expired += 1
-
-    def forked(self) -> None:
-        """This is the child of a fork: what is held is the parent's."""
-        self._open = {}
 
     # ---- no tokens ----
 
@@ -136,79 +111,30 @@ class SlotBucket(Bucket):
     acquire = acquire_sync = acquire_many = wait = wait_sync = refund = reset = _no_tokens
 
 
-class Slot:
+class Slot(SlotCore):
     """A slot of a key, held while a `with` or `async with` block runs.
 
     Leaving the block releases it, and so does the end of its ttl. Safe to use from several threads.
     """
 
-    __slots__ = (
-        "_bucket",
-        "_owed",
-        "_timeout",
-        "_token_ns",
-        "deadline_ns",
-        "decision",
-        "key",
-        "ttl_ns",
-    )
-
-    def __init__(
-        self, bucket: SlotBucket, key: str | bytes, ttl_ns: int, timeout: float | None
-    ) -> None:
-        """Made by `SlotBucket.slot`."""
-        self.key = key
-        self.ttl_ns = ttl_ns
-        self.decision: Decision | None = None
-        """What was decided when the slot was entered."""
-        self.deadline_ns = 0
-        """Local time at which it is free at the latest, once it is held."""
-        self._bucket = bucket
-        self._timeout = timeout
-        self._token_ns = bucket.spec.interval_ns / SLOT_TOKENS
-        self._owed = min(SLOT_TOKENS, math.ceil(ttl_ns / self._token_ns))
-        """Tokens that the slot lacks for its ttl."""
+    __slots__ = ()
 
     def __enter__(self) -> Slot:
         """Holds a slot. Raises `SlotDenied`."""
-        self._check_new()
-        decision = self._bucket.search.take(self.key)
-        if decision.allowed or patience_ns(self._timeout) == 0:
-            return self._begin(decision)
+        self.check_new()
+        decision = self.bucket.search.take(self.key)
+        if decision.allowed or patience_ns(self.timeout) == 0:
+            return self.hold(decision)
         check_no_loop("a slot that is waited for", "`async with bucket.slot(...)`")
-        return self._begin(asyncio.run(self._wait()))
+        return self.hold(asyncio.run(self._wait()))
 
     async def __aenter__(self) -> Slot:
         """Holds a slot; nothing is awaited where there is one, or without a timeout. Raises
         `SlotDenied`."""
-        self._check_new()
-        if patience_ns(self._timeout) == 0:
-            return self._begin(self._bucket.search.take(self.key))
-        return self._begin(await self._wait())
-
-    def __exit__(self, *_: object) -> None:
-        """Releases the slot."""
-        self.release()
-
-    async def __aexit__(self, *_: object) -> None:
-        """Releases the slot."""
-        self.release()
-
-    def release(self) -> bool:
-        """The slot is free again. False when it was already, by an earlier call or by its ttl, and
-        in a process that was forked since: there it is the parent's."""
-        decision = self.decision
-        if decision is None or not self._bucket.let_go(self):
-            return False
-        self._released()
-        # Time has brought the rest back. Where another node holds the slot, too, that is its own.
-        left_ns = self.deadline_ns - self._bucket.table.now()
-        self._give_back(decision, min(math.ceil(left_ns / self._token_ns), self._owed))
-        return True
-
-    def _check_new(self) -> None:
-        if self.decision is not None:
-            raise CrdtbucketError("a slot is entered once: make another with bucket.slot(key)")
+        self.check_new()
+        if patience_ns(self.timeout) == 0:
+            return self.hold(self.bucket.search.take(self.key))
+        return self.hold(await self._wait())
 
     async def _wait(self) -> Decision:
         try:
@@ -219,33 +145,8 @@ class Slot:
             return error.decision
 
     async def _turn(self) -> Decision:
-        return await self._bucket.waiters.wait(self.key, SLOT_TOKENS, self._timeout)
-
-    def _begin(self, decision: Decision) -> Slot:
-        self.decision = decision
-        bucket = self._bucket
-        if not decision.allowed:
-            raise SlotDenied(
-                f"all {bucket.spec.slots} slots of bucket {bucket.spec.name!r} are held for this "
-                f"key; one is free in {decision.retry_after:.3f} s at the latest",
-                decision,
-            )
-        self.deadline_ns = self._end()
-        bucket.hold(self)
-        if self._owed < SLOT_TOKENS:
-            self._give_back(decision, SLOT_TOKENS - self._owed)
-        return self
-
-    def _end(self) -> int:
-        """When a slot that is held from now on ends."""
-        return self._bucket.table.now() + self.ttl_ns
-
-    def _released(self) -> None:
-        """It was held until now."""
-
-    def _give_back(self, decision: Decision, tokens: int) -> None:
-        if not decision.shadowed and tokens > 0:
-            self._bucket.search.refund(decision, tokens)
+        waiters: Lines = self.bucket.waiters
+        return await waiters.wait(self.key, SLOT_TOKENS, self.timeout)
 
     def __repr__(self) -> str:
         return f"Slot(key={self.key!r}, ttl={self.ttl_ns / NS_PER_SECOND:g})"

@@ -127,13 +127,14 @@ class Waiters(Lines):
     async def wait(self, key: str | bytes, cost: int, timeout: float | None) -> Decision:
         """As of `Lines`."""
         timeout_ns = patience_ns(timeout)
-        loop = asyncio.get_running_loop()
-        line = cast("LocalLine | None", self.find(key, loop)) if self.lines else None
-        decision = self._bucket.take(key, cost) if line is None else self._bucket.peek(key, cost)
-        if line is None:
+        found = self.find(key, asyncio.get_running_loop()) if self.lines else None
+        if found is None:
+            decision = self._bucket.take(key, cost)
             if decision.allowed:
                 return decision
-            line = self._line(self, self._bucket, key, decision, loop)
+            line = self._line(self, self._bucket, key, decision, asyncio.get_running_loop())
+        else:
+            decision, line = self._bucket.peek(key, cost), cast("LocalLine", found)
         # Nothing was awaited since the look-up, so no other caller of this loop came between.
         line.check(decision, timeout_ns, MAX_WAITERS)
         return await line.join(decision.cost, timeout_ns)
@@ -277,15 +278,12 @@ def patience_ns(timeout: float | timedelta | None) -> int | None:
     """Nanoseconds, None for ever. A time that has passed already is 0. Raises `InvalidSpec`."""
     if timeout is None or timeout == math.inf:
         return None
-    if isinstance(timeout, (int, float)) and timeout < 0:
+    if isinstance(timeout, (int, float)) and not isinstance(timeout, bool) and timeout <= 0:
         return 0
     return duration_ns(timeout, "timeout")
 
 
 def check_no_loop(blocking: str, instead: str) -> None:
     """Raises `CrdtbucketError` where what is `blocking` would hold up an event loop."""
-    try:
-        asyncio.get_running_loop()
-    except RuntimeError:
-        return
-    raise CrdtbucketError(f"{blocking} would block the event loop here: {instead}")
+    if asyncio._get_running_loop() is not None:  # the public one raises, which takes longer
+        raise CrdtbucketError(f"{blocking} would block the event loop here: {instead}")

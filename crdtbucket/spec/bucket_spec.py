@@ -50,6 +50,8 @@ def canonical_name(name: str) -> str:
 
     So a name pasted with typographic hyphens is found by its plain spelling. Case counts.
     """
+    if name.isascii():
+        return name
     return unicodedata.normalize("NFKC", name).translate(_HYPHENS)
 
 

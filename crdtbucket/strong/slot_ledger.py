@@ -11,9 +11,8 @@ import itertools
 import math
 from collections.abc import Callable, Iterator, Mapping
 
-from crdtbucket._core import BucketCore, Decision, Table
+from crdtbucket._core import BucketCore, Decision, SlotSearch, Table, slot_of
 from crdtbucket.base.clock import NS_PER_SECOND
-from crdtbucket.limiter.slot_search import SlotSearch, slot_of
 from crdtbucket.spec.bucket_spec import SLOT_TOKENS
 from crdtbucket.spec.mode import Mode
 from crdtbucket.strong.local_decisions import deny, took
@@ -70,8 +69,6 @@ class SlotLedger(RequestLedger):
     ) -> SlotHold:
         """A hold that is to be asked for. Raises `InvalidKey`."""
         search.check(key)
-        if self._table.refusal is not None:
-            raise self._table.refusal
         name = b"%016x:%d" % (self._table.epoch, next(self._numbers))
         return SlotHold(bucket, search, key, ttl_ns, name)
 

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from crdtbucket._core import BucketCore
-from crdtbucket.limiter.slot_search import SlotSearch
+from crdtbucket._core import BucketCore, SlotSearch
 from crdtbucket.strong.redis.slot_script import SlotAnswer, SlotCall, parse_slots
 from crdtbucket.strong.store_request import Item, RequestLedger
 

@@ -5,12 +5,11 @@ from __future__ import annotations
 from crdtbucket._core import Decision
 from crdtbucket.base.clock import NS_PER_SECOND
 from crdtbucket.errors import WaitTimeout
-from crdtbucket.limiter.slot_search import is_free
 from crdtbucket.limiter.slots import Slot, SlotBucket
 from crdtbucket.limiter.waiting import Waited, check_no_loop, patience_ns
 from crdtbucket.spec.bucket_spec import SLOT_TOKENS
 from crdtbucket.strong.asking_bucket import AskingBucket
-from crdtbucket.strong.local_decisions import deny
+from crdtbucket.strong.local_decisions import deny, took
 from crdtbucket.strong.slot_request import SlotHold
 
 
@@ -59,19 +58,19 @@ class StrongSlot(Slot):
     async def __aenter__(self) -> Slot:
         """Holds a slot: the decision of Redis, or within the deadline that of the mode. Raises
         `SlotDenied`."""
-        self._check_new()
-        if patience_ns(self._timeout) == 0:
-            return self._begin(await self._ask())
-        return self._begin(await self._wait())
+        self.check_new()
+        once = patience_ns(self.timeout) == 0
+        decision = await self._ask() if once else await self._wait()
+        return self.hold(decision, None if self._hold is None else self._hold.deadline_ns)
 
     async def _turn(self) -> Decision:
         bucket = self._strong
         try:
             return await bucket.waiters.wait_for(
-                self.key, SLOT_TOKENS, self._timeout, self._ask, by_time=False
+                self.key, SLOT_TOKENS, self.timeout, self._ask, by_time=False
             )
         except WaitTimeout as error:
-            if error.decision is None or not is_free(error.decision):
+            if error.decision is None or not took(error.decision):
                 raise
             # Its turn did not come: what is free as far as this node knows was not asked for.
             denial = deny(bucket, self.key, SLOT_TOKENS, bucket.mode, NS_PER_SECOND)
@@ -82,11 +81,8 @@ class StrongSlot(Slot):
         self._hold = slots.ledger.new(bucket, bucket.search, self.key, self.ttl_ns)
         return await slots.hold(self._hold)
 
-    def _end(self) -> int:
-        assert self._hold is not None, "it was asked for"
-        return self._hold.deadline_ns
-
-    def _released(self) -> None:
+    def released(self) -> None:
+        """As of the core."""
         assert self._hold is not None, "it was asked for"
         self._strong.store.slots.release(self._hold)
 

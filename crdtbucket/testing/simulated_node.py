@@ -174,7 +174,7 @@ class SimulatedNode:
         local = self.local_ns(mesh.now_ns)
         self.table.set_time(local)
         if self._calendars:
-            shows = self.wall.machine_ns
+            shows = self.wall.machine_ns()
             self.wall.ahead_ns = shows - local + self.node.follow_wall(shows, local)
         for bucket in self._calendars:
             bucket.beat()

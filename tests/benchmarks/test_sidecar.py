@@ -57,6 +57,8 @@ def test_a_load_has_all_keys() -> None:
     assert len({body["key"] for body in single("plenty").bodies}) == sidecar.KEYS
     takes = [take["key"] for body in batched("plenty").bodies for take in body["takes"]]
     assert len(set(takes)) == len(takes) == sidecar.KEYS
+    assert len(set(sidecar.forwarded("plenty").addresses)) == sidecar.KEYS
+    assert len({str(body) for body in sidecar.described().bodies}) == sidecar.KEYS
 
 
 def test_a_server_that_ends_at_once_is_told() -> None:

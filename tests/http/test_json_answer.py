@@ -39,6 +39,6 @@ async def test_the_head_says_whether_the_connection_stays(
         assert abs(sent - time.time()) < 60
         assert (fields.get("Connection") != "close") == stays
         body = await reader.readexactly(int(fields["Content-Length"]))
-        assert body.startswith(b'{"allowed": true')
+        assert body.startswith(b'{"allowed":true')
         if not stays:
             assert await reader.read() == b""

@@ -192,7 +192,7 @@ def test_a_node_of_a_mesh_goes_by_the_clock_that_the_mesh_moves(
         monkeypatch.setattr(node, "view", lambda: {"mesh": {"wall_clock_moved": moved}})
     node.follow_wall()
     wall = node._wall
-    assert abs(wall(node._table.now()) - wall.machine_ns - moved * NS) < HOUR * NS
+    assert abs(wall(node._table.now()) - wall.machine_ns() - moved * NS) < HOUR * NS
 
 
 def test_the_leaders_view_is_read_for_calendar_buckets_alone(

@@ -191,8 +191,8 @@ class Ending:
             )
 
     def _check_refill(self) -> None:
-        """What is owed when nobody asks falls by the time that passes, whatever nodes tell each other.
-        Not so where something is kept for who is silent."""
+        """What is owed when nobody asks falls by the time that passes, whatever is told: but where
+        something is kept for who is silent."""
         places = [place for place in self.books.ideals if place[0] not in self.books.unbounded]
         nodes = self._live()
         if len(nodes) < len(self.mesh.nodes):

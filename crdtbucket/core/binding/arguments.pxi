@@ -7,6 +7,7 @@ MAX_BURST = 1_000_000
 cdef int64_t _MAX_COST = 1 << 53
 cdef object _ONE = 1  # small integers are each one object
 cdef object _ZERO = 0
+cdef dict _PRIORITIES = priority.PRIORITIES
 cdef Py_ssize_t _MAX_KEY = 512
 
 
@@ -55,11 +56,16 @@ cdef bint is_smooth(object floor) except -1:
 
 cdef int64_t floor_tokens(object floor, int64_t capacity) except -1:
     """The whole tokens of a share of the capacity, or of a priority. Raises InvalidCost."""
-    share = priority.share_of(floor) if isinstance(floor, str) else floor
-    if isinstance(share, bool) or not isinstance(share, (int, float)) or not 0 <= share < 1:
-        raise InvalidCost(f"floor must be a share of the capacity from 0 up to 1, or one of {', '.join(priority.PRIORITIES)}, not {floor!r}")
-    cdef double tokens = share * <double>capacity
-    if is_smooth(floor):
+    cdef bint smooth = is_smooth(floor)
+    share = floor
+    if isinstance(floor, str):
+        share = priority.share_of(floor) if smooth else _PRIORITIES.get(floor)
+    if type(share) is not float and (type(share) is bool or not isinstance(share, (int, float)) or not 0 <= share < 1):
+        share = -1.0
+    cdef double given = share, tokens = given * <double>capacity
+    if not 0 <= given < 1:
+        raise InvalidCost(f"floor must be a share of the capacity from 0 up to 1, or one of {', '.join(_PRIORITIES)}, not {floor!r}")
+    if smooth:
         return <int64_t>tokens
     # What rounding adds to a product of a decimal is no token.
     return llrint(ceil(tokens - 1e-9 * tokens))

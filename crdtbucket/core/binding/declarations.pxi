@@ -189,6 +189,8 @@ cdef extern from "core/core.h" nogil:
     void peek(table_t *, const definition_t *, uint32_t, int64_t, int64_t, outcome_t *)
     int refund(table_t *, definition_t *, uint32_t, int64_t, int64_t)
     int64_t settle(table_t *, definition_t *, uint32_t, int64_t, int64_t)
+    int64_t slot_spare(int64_t, int64_t, int64_t)
+    int64_t slot_left(int64_t, int64_t, int64_t, int64_t)
     int64_t reset(table_t *, definition_t *, uint32_t, int64_t)
     int64_t tokens_left_ns(const definition_t *, int64_t, int64_t)
     int64_t seconds_to_next(const definition_t *, int64_t, int64_t, int64_t)

@@ -90,10 +90,14 @@ cdef class _Replica(_Decider):
         return decision
 
     def take_as(self, object key, object cost, mode):
-        """A take whose Decision says `mode`."""
-        cdef Decision decision = BucketCore.take(self, key, cost)  # a strong bucket has no take of its own
-        decision.mode = mode
-        self.count_mode(decision.slot, decision.allowed and not decision.shadowed, mode)
+        """A take whose Decision says `mode`; with None that of the bucket."""
+        return self.in_mode(BucketCore.take(self, key, cost), mode)  # a strong bucket has no take of its own
+
+    cdef Decision in_mode(self, Decision decision, mode):
+        """A decision that was counted, as one in `mode`."""
+        if mode is not None:
+            decision.mode = mode
+            self.count_mode(decision.slot, decision.allowed and not decision.shadowed, mode)
         return decision
 
     def own(self, uint64_t lo, uint64_t hi):

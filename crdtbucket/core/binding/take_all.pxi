@@ -107,7 +107,8 @@ cdef class MultiCore:
             name, rest = row[0], row[2:] or (_ONE,)
             bucket = buckets.get(name) if type(name) is str else None
             group = self._in_force.group(name) if bucket is None else (bucket,)
-            parts.extend([(bucket.of(row[1]), row[1], *rest) for bucket in group])
+            for bucket in group:
+                parts.append((deciding(bucket, row[1]), row[1], *rest))
             sizes.append(len(group))
         if not parts:
             raise InvalidKey("nothing is asked for: pass one (bucket, key, cost) or more")
@@ -196,12 +197,16 @@ cdef void end_call(call_t *call) noexcept:
         PyMem_Free(call.part)
 
 
+cdef inline object deciding(bucket, key):
+    """The bucket that decides on a key of this one."""
+    return bucket if (<BucketCore>bucket).choose is None else bucket.of(key)
+
+
 cdef inline int give_item(item_t *item, bucket, key) except -1:
     """The item is of the bucket that decides on the key. Raises TypeError for what is no bucket."""
     if not isinstance(bucket, BucketCore):
         raise TypeError(f"{bucket!r} is no bucket")
-    if (<BucketCore>bucket).choose is not None:
-        bucket = bucket.of(key)
+    bucket = deciding(bucket, key)
     Py_INCREF(bucket)
     item.bucket = <PyObject *>bucket
     return 0

@@ -88,4 +88,23 @@ static int64_t settle(table_t *t, definition_t *d, uint32_t e, int64_t n, int64_
     return charged;
 }
 
+/* Tokens that a slot lacks, rounded up, when it is free in `ns`: `all` of them come back in
+ * `full_ns`. */
+static inline int64_t slot_lacks(int64_t all, int64_t ns, int64_t full_ns)
+{
+    return (int64_t)(((i128)ns * all + full_ns - 1) / full_ns);
+}
+
+/* What a slot gives back when it is held, so that its ttl brings back the rest. */
+static inline int64_t slot_spare(int64_t all, int64_t ttl, int64_t full_ns)
+{
+    return all - slot_lacks(all, ttl, full_ns);
+}
+
+/* What it gives back when it is released: time has brought the rest. */
+static inline int64_t slot_left(int64_t all, int64_t deadline, int64_t now, int64_t full_ns)
+{
+    return slot_lacks(all, deadline - now, full_ns);
+}
+
 #endif

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,7 +15,7 @@ from crdtbucket.http.fields import problem, rate_limit_fields
 from crdtbucket.http.server import bodies, replies
 from crdtbucket.http.server.handle_store import HandleStore
 from crdtbucket.http.server.heavy_keys import HeavyKeys
-from crdtbucket.http.server.json_answer import JsonAnswer
+from crdtbucket.http.server.json_answer import JsonAnswer, json_text
 from crdtbucket.http.server.refusal import (
     Refusal,
     in_words,
@@ -240,15 +239,7 @@ class Calls:
         heavy.add(key, cost, allowed, now)
 
     def _answer(self, decision: Decision, extra: dict[str, Any]) -> web.StreamResponse:
-        if extra:
-            return respond({**decision_json(decision), **extra}, self._fields(decision))
-        # As `json.dumps(decision_json(decision))` writes it, in a quarter of the time.
-        text = (
-            f'{{"allowed": {"true" if decision.allowed else "false"}, "limit": {decision.limit}, '
-            f'"remaining": {decision.remaining}, "retry_after": {decision.retry_after!r}, '
-            f'"reset_after": {decision.reset_after!r}, "mode": "{decision.mode.value}"}}'
-        )
-        return JsonAnswer(text, self._fields(decision))
+        return respond({**decision_json(decision), **extra}, self._fields(decision))
 
     def _denied(
         self, decision: Decision, path: str, extra: dict[str, Any] | None = None
@@ -286,4 +277,4 @@ def decision_json(decision: Decision) -> dict[str, Any]:
 
 def respond(document: dict[str, Any], headers: dict[str, str] | None = None) -> JsonAnswer:
     """A success."""
-    return JsonAnswer(json.dumps(document), headers or {})
+    return JsonAnswer(json_text(document), headers or {})

@@ -6,16 +6,17 @@ each descriptor takes from. The proxy passes a request on unless the overall ans
 
 from __future__ import annotations
 
+import functools
 import logging
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from crdtbucket._core import MAX_SETTLE, Decision
 from crdtbucket.base.clock import NS_PER_SECOND
 from crdtbucket.config.descriptors import MAX_ENTRIES
 from crdtbucket.http.answers import denial, fields_of
-from crdtbucket.http.fields import PROBLEM_TYPE, FieldOptions
+from crdtbucket.http.fields import POLICIES, PROBLEM_TYPE, FieldOptions
 from crdtbucket.http.request_rules import shortened
 from crdtbucket.http.server.refusal import Refusal
 from crdtbucket.http.server.serve_settings import ServeSettings
@@ -62,17 +63,14 @@ class DescriptorStatus:
 class RateLimitAnswer:
     """The answer to a request."""
 
+    code: str
+    """For the whole request."""
     statuses: tuple[DescriptorStatus, ...]
     """In the order of the descriptors."""
-    fields: dict[str, str] = field(default_factory=dict)
+    fields: dict[str, str]
     """Header fields for the client's answer."""
-    body: bytes = b""
+    body: bytes
     """The problem document of a denial."""
-
-    @property
-    def code(self) -> str:
-        """The code for the whole request."""
-        return OVER_LIMIT if any(one.code == OVER_LIMIT for one in self.statuses) else OK
 
 
 @dataclass(frozen=True)
@@ -178,14 +176,14 @@ class DescriptorLimits:
         ]
         decisions = [one.decision for one in statuses if one.decision is not None]
         fields, body = fields_of(decisions, self._options), b""
-        denied = [one for one in decisions if not one.allowed]
-        if not any(one.code == OVER_LIMIT for one in statuses):
+        if OVER_LIMIT not in [one.code for one in statuses]:
             fields.pop("Retry-After", None)  # a charge that left nothing is no denial
-        elif denied:
+            return RateLimitAnswer(OK, tuple(statuses), fields, body)
+        if denied := [one for one in decisions if not one.allowed]:
             slowest = max(denied, key=lambda decision: decision.retry_after_ns)
             body = denial(slowest).body
             fields["Content-Type"] = PROBLEM_TYPE
-        return RateLimitAnswer(tuple(statuses), fields, body)
+        return RateLimitAnswer(OVER_LIMIT, tuple(statuses), fields, body)
 
     def report(self, domain: str, names: Iterable[str]) -> None:
         """Logs a kind of descriptor that no rule is about, once."""
@@ -203,12 +201,17 @@ class DescriptorLimits:
 def limit_of(decision: Decision) -> UnitLimit:
     """The rate of a decision's bucket in the smallest unit in which it is a whole number."""
     spec = decision.spec
+    return _unit_limit(spec.key, spec.refill_rate, spec.interval_ns)
+
+
+@functools.lru_cache(maxsize=POLICIES)
+def _unit_limit(name: str, refill_rate: int, interval_ns: int) -> UnitLimit:
     amounts = [
-        (unit, *divmod(spec.refill_rate * seconds * NS_PER_SECOND, spec.interval_ns))
+        (unit, *divmod(refill_rate * seconds * NS_PER_SECOND, interval_ns))
         for unit, seconds in UNITS
     ]
     unit, tokens, _ = next((one for one in amounts if not one[2]), amounts[-1])
-    return UnitLimit(min(max(tokens, 1), MAX_UINT32), unit, spec.key)
+    return UnitLimit(min(max(tokens, 1), MAX_UINT32), unit, name)
 
 
 def text_of(raw: bytes) -> str:

@@ -5,7 +5,6 @@ Names and values are those of the protocol's own JSON form.
 
 from __future__ import annotations
 
-import json
 from typing import Annotated, Any, Literal
 
 from aiohttp import web
@@ -21,7 +20,7 @@ from crdtbucket.http.server.descriptor_limits import (
     DescriptorStatus,
     limit_of,
 )
-from crdtbucket.http.server.json_answer import JsonAnswer
+from crdtbucket.http.server.json_answer import JsonAnswer, json_text
 from crdtbucket.http.server.refusal import read
 from crdtbucket.http.server.replies import Reply
 from crdtbucket.http.server.routes import Route
@@ -45,12 +44,21 @@ class EntryBody(EnvoyBody):
     key: str
     value: str = ""
 
+    def texts(self) -> int:
+        """As of `RequestBody`."""
+        return 2 * len(self.model_fields_set)
+
 
 class DescriptorBody(EnvoyBody):
     """What one limit is asked about."""
 
     entries: list[EntryBody]
     hits_addend: Annotated[Hits, Field(description="Tokens; 0 asks whether any are left.")] = None
+
+    def texts(self) -> int:
+        """As of `RequestBody`."""
+        own = super().texts() + isinstance(self.hits_addend, str)
+        return own + sum(entry.texts() for entry in self.entries)
 
 
 class RateLimitBody(EnvoyBody):
@@ -61,6 +69,13 @@ class RateLimitBody(EnvoyBody):
     hits_addend: Annotated[
         Hits, Field(description="Of descriptors that do not say it; 1 without, or if it is 0.")
     ] = None
+
+    text_values = 1
+
+    def texts(self) -> int:
+        """As of `RequestBody`."""
+        own = super().texts() + isinstance(self.hits_addend, str)
+        return own + sum(one.texts() for one in self.descriptors)
 
 
 class EnvoyReply(Reply):
@@ -134,7 +149,7 @@ class EnvoyJson:
             "statuses": [_status(one) for one in answer.statuses],
             "responseHeadersToAdd": [{"key": name, "value": text} for name, text in fields.items()],
         }
-        return JsonAnswer(json.dumps(document), fields, 200 if answer.code == OK else 429)
+        return JsonAnswer(json_text(document), fields, 200 if answer.code == OK else 429)
 
 
 def _status(status: DescriptorStatus) -> dict[str, Any]:

@@ -138,7 +138,7 @@ class ForwardAuth:
             bucket = self._limiter.bucket(rule.bucket)
             self._weigh(bucket, str(decision.key), decision.cost, verdict.allowed)
         if verdict:
-            return web.Response(status=204, headers=verdict.fields)
+            return JsonAnswer("", verdict.fields, 204)
         answer = question.limits.answer(asked, verdict)
         media = answer.headers.pop("Content-Type")
         del answer.headers["Content-Length"]
@@ -189,22 +189,21 @@ class Key:
     def __init__(self, text: str) -> None:
         """Raises `InvalidKey`."""
         self.text = text
-        self.sources = text.split(",")
-        self.headers: list[str | None] = []
-        for source in self.sources:
+        self.sources: list[tuple[str, str | None]] = []
+        """Each, and the header field that it names."""
+        for source in text.split(","):
             kind, _, name = source.partition(":")
             if source != "address" and (kind != "header" or not name):
                 raise InvalidKey(f"is {text!r}: write `address`, or `header:NAME`")
-            self.headers.append(None if source == "address" else name.lower())
+            self.sources.append((source, None if source == "address" else name.lower()))
 
     def of(self, request: Request) -> str:
         """The key of a request. Of several sources it says which one it came from, so that nobody
         writes into a header what is somebody else's address. Raises `InvalidKey`."""
-        alone = len(self.headers) == 1
-        for source, name in zip(self.sources, self.headers, strict=True):
+        for source, name in self.sources:
             value = request.address if name is None else request.header(name)
             if value:
-                return value if alone else f"{source}={value}"
+                return value if len(self.sources) == 1 else f"{source}={value}"
         raise InvalidKey(f"the request has nothing to be limited by: the key is {self.text!r}")
 
 

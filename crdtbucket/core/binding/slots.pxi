@@ -1,0 +1,124 @@
+# Slots that are held.
+
+
+cdef class SlotBook:
+    """The slots of one bucket that this process holds.
+
+    expired: those that were not released here before their ttl was over.
+    """
+
+    cdef dict slots
+    cdef readonly int64_t expired
+    cdef uint16_t forks
+    """Those before `slots` was begun."""
+
+    def __init__(self):
+        self.slots, self.forks = {}, _forks
+
+    def held(self, int64_t now):
+        """How many are held at this local time."""
+        self.forget_expired(now)
+        return len(self.slots)
+
+    cdef int add(self, SlotCore slot, int64_t now) except -1:
+        """A slot was acquired."""
+        self.forget_expired(now)
+        self.slots[slot] = None
+        return 0
+
+    cdef bint let_go(self, SlotCore slot, int64_t now) except -1:
+        """Ends a slot that is held, once; False for one that has ended."""
+        self.leave_to_the_parent()
+        if self.slots.pop(slot, slot) is not None:
+            return False
+        if slot.deadline_ns > now:
+            return True
+        self.expired += 1
+        return False
+
+    cdef int forget_expired(self, int64_t now) except -1:
+        """Forgets slots whose ttl is over: time has freed them."""
+        cdef SlotCore oldest
+        self.leave_to_the_parent()
+        while self.slots:                                   # in the order of their begin, which is nearly that of their ends
+            oldest = next(iter(self.slots))
+            if oldest.deadline_ns > now:
+                break
+            del self.slots[oldest]
+            self.expired += 1
+        return 0
+
+    cdef int leave_to_the_parent(self) except -1:
+        """Forgets what is held, in the child of a fork."""
+        if self.forks != _forks:
+            self.forks, self.slots = _forks, {}
+        return 0
+
+
+cdef class SlotCore:
+    """A slot of a key, from when it was acquired to when it is released, or its ttl is over.
+
+    decision: what was decided when it was entered; deadline_ns: local time at which it is free at the latest, once it is held.
+    """
+
+    cdef readonly BucketCore bucket
+    cdef readonly object key, timeout
+    cdef readonly Decision decision
+    cdef readonly int64_t ttl_ns, deadline_ns
+    cdef SlotSearch search
+    cdef SlotBook book
+    cdef int64_t interval_ns
+
+    def __init__(self, BucketCore bucket not None, key, int64_t ttl_ns, timeout):
+        """`bucket` has a `search` for slots and a `book` of those that are held. `timeout`: of `bucket.slot`."""
+        self.bucket, self.key, self.ttl_ns, self.timeout = bucket, key, ttl_ns, timeout
+        self.search, self.book, self.interval_ns = bucket.search, bucket.book, bucket.spec.interval_ns
+
+    def check_new(self):
+        """Raises `CrdtbucketError` for a slot that was entered."""
+        if self.decision is not None:
+            raise CrdtbucketError("a slot is entered once: make another with bucket.slot(key)")
+
+    def hold(self, Decision decision not None, deadline_ns=None):
+        """Begins with an allowed decision; returns itself. `deadline_ns`: when it ends, if that is not a ttl from now. Raises
+        `SlotDenied`."""
+        cdef BucketCore bucket = self.bucket
+        cdef int64_t now = clock_ns(bucket.t)
+        self.decision = decision
+        if not decision.allowed:
+            raise SlotDenied(f"all {bucket.spec.slots} slots of bucket {bucket.spec.name!r} are held for this key; one is free in "
+                             f"{decision.retry_after:.3f} s at the latest", decision)
+        self.deadline_ns = now + self.ttl_ns if deadline_ns is None else deadline_ns
+        self.book.add(self, now)
+        self.give_back(slot_spare(decision.cost, self.ttl_ns, self.interval_ns))
+        return self
+
+    def __exit__(self, *error):
+        """Releases the slot."""
+        self.end()
+
+    async def __aexit__(self, *error):
+        """Releases the slot."""
+        self.end()
+
+    def release(self):
+        """The slot is free again. False when it was already, by an earlier call or by its ttl, and in a process that was forked
+        since: there it is the parent's."""
+        return self.end()
+
+    cpdef released(self):
+        """It was held until now, for subclasses."""
+
+    cdef bint end(self) except -1:
+        cdef int64_t now = clock_ns(self.bucket.t)
+        if self.decision is None or not self.book.let_go(self, now):
+            return False
+        self.released()
+        # Where another node holds the slot, too, the rest is its own.
+        self.give_back(slot_left(self.decision.cost, self.deadline_ns, now, self.interval_ns))
+        return True
+
+    cdef int give_back(self, int64_t tokens) except -1:
+        if not self.decision.shadowed and tokens > 0:
+            self.search.give_back(self.decision, tokens)
+        return 0
