@@ -2009,9 +2009,23 @@ MUTATIONS = (
     Mutation(
         "held_up_frames_show_the_way",
         "mesh",
-        "            if self.travel.is_usual(trip, HELD_UP_NS):\n",
-        "            if True:\n",
+        "            if self.age <= LATE_NS and self.travel.is_usual(trip, HELD_UP_NS):\n",
+        "            if self.age <= LATE_NS:\n",
         suite("mesh/protocol/test_peer_state", "moves_no_round_trip"),
+    ),
+    Mutation(
+        "late_frames_show_the_way",
+        "mesh",
+        "            if self.age <= LATE_NS and self.travel.is_usual(trip, HELD_UP_NS):\n",
+        "            if self.travel.is_usual(trip, HELD_UP_NS):\n",
+        suite("mesh/test_bad_members", "that_a_peer_invents_makes"),
+    ),
+    Mutation(
+        "what_a_peer_was_told_takes_the_place_of_its_own_epoch",
+        "mesh",
+        "        if not fits and not self._drop_newest_told(peer):\n",
+        "        if not fits:\n",
+        suite("mesh/test_bad_members", "relays_invented"),
     ),
     Mutation(
         "ages_come_from_neighbours_alone",

@@ -125,6 +125,22 @@ def test_a_peer_that_goes_on_under_ever_new_epochs_fills_its_own_part() -> None:
     assert mesh["A"].node.status("B", bad.local("A")) == "alive"
 
 
+def test_a_peer_that_relays_invented_epochs_goes_on_under_a_new_one() -> None:
+    """Each node announces all epochs that it knows, so the parts of honest peers fill up as well:
+    what B was told must not have A refuse the epoch under which B runs."""
+    mesh, draw = mesh_of(4), random.Random(1)
+    bad = linked(mesh)
+    for name in "ABCD":
+        bad.announce(name, [("x", draw.getrandbits(62) + 1) for _ in range(500)])
+    for number in range(8):
+        mesh["B"].take("api", f"k{number}", 10)
+        mesh.advance(1.0)
+        mesh["B"].table.open_epoch(number + 1)
+    mesh["B"].take("api", "last", 10)
+    mesh.advance(1.0)
+    assert [mesh[name].columns("api", "last") for name in "ACD"] == [{"B": (10, 0)}] * 3
+
+
 def test_an_observer_fills_its_own_part() -> None:
     mesh = mesh_of(3)
     node = mesh["A"]
@@ -365,6 +381,19 @@ def test_peers_whose_clocks_jump_together_move_no_level(seconds: int) -> None:
         low, high = min(low, left), max(high, left)
     assert 700 <= low <= high <= 725
     assert mesh["A"].node.bounded["bad0"]["clock"] > 10
+
+
+def test_a_round_trip_that_a_peer_invents_makes_no_silent_peer_count_as_seen() -> None:
+    """It set the near horizon to its length, and ages below that were too large for a frame: honest
+    peers refused each other's rounds."""
+    mesh = mesh_of(3)
+    mesh.drop_frames(("A", "B"), ("B", "A"))  # C relays, and states ages
+    bad = linked(mesh)
+    for _ in range(100):
+        bad.send("C", echo=bad.local("C") - 5000 * 10**9)
+        bad.send("A", echo=bad.local("A") - 5000 * 10**9)
+        mesh.advance(1.0)
+    assert all(mesh[name].table.near_ns <= 11 * 10**9 for name in "AC")
 
 
 # ---- addresses ----

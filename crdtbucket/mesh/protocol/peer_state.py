@@ -243,7 +243,8 @@ class PeerState:
         trip = self._trip(frame, now) if addressed else None
         self.age = self.travel.age(frame.sent, trip, now)
         if trip is not None:
-            if self.travel.is_usual(trip, HELD_UP_NS):
+            # A peer may state any round trip, but its frame is late when that is too long.
+            if self.age <= LATE_NS and self.travel.is_usual(trip, HELD_UP_NS):
                 self.round_trip += (trip - self.round_trip) // 8 if self.round_trip else trip
             self.clock.sample(frame.sent - now, trip, now)
         if addressed and (self.echo is None or frame.sent > self.echo):
