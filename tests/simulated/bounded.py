@@ -33,6 +33,10 @@ class BoundedBooks(Books):
 
     part = ADDED
 
+    def slack(self, place: Place) -> float:
+        """And what the nodes believe at once of debts that are said to be lower."""
+        return super().slack(place) + (ADDED[0] / ADDED[1] - 1) * self.spec(place).capacity
+
     def columns(self, node: SimulatedNode, place: Place) -> dict[Owner, Column]:
         running = {(n.name, n.table.epoch) for n in self.mesh.nodes.values() if n.up}
         found = super().columns(node, place)
@@ -166,6 +170,8 @@ class Bounded:
 
     def _check_recovery(self) -> None:
         """Once it is known to be dead and all debts have refilled, every bucket is full."""
+        if self.plan.has("reload"):
+            return  # what was owed under a larger limit is kept, and refills for longer
         if any(not node.up for node in self.mesh.nodes.values()) or not self.view.connected():
             return  # a share is kept for who is missing
         wait = DEAD + 2 * self._patience()
