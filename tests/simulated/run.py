@@ -195,7 +195,7 @@ class Run:
         node = self.mesh.nodes[name]
         if node.up:
             node.table.set_time(node.local_ns(self.mesh.now_ns))
-            self.saved[name] = node.node.snapshot()
+            self.saved[name] = b"".join(node.node.snapshot())
 
     def do_die(self, name: str, ends: bool) -> None:
         if self.mesh.nodes[name].up:
