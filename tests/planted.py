@@ -2021,6 +2021,13 @@ MUTATIONS = (
         suite("mesh/test_bad_members", "that_a_peer_invents_makes"),
     ),
     Mutation(
+        "a_node_is_given_up_on_a_large_table_at_once",
+        "mesh",
+        "        if table.places <= FORGOTTEN_PLACES:\n",
+        "        if True:\n",
+        suite("mesh/protocol/test_membership", "in_each_round"),
+    ),
+    Mutation(
         "what_a_peer_was_told_takes_the_place_of_its_own_epoch",
         "mesh",
         "        if not fits and not self._drop_newest_told(peer):\n",
