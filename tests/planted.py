@@ -2021,6 +2021,13 @@ MUTATIONS = (
         suite("mesh/test_bad_members", "that_a_peer_invents_makes"),
     ),
     Mutation(
+        "one_frame_makes_room_for_all_its_keys",
+        "core",
+        "UNLIKELY(crowded || r->gone_count >= ROOM_A_FRAME)",
+        "UNLIKELY(crowded)",
+        suite("mesh/test_bad_members", "one_frame_makes_room"),
+    ),
+    Mutation(
         "a_node_is_given_up_on_a_large_table_at_once",
         "mesh",
         "        if table.places <= FORGOTTEN_PLACES:\n",

@@ -337,6 +337,21 @@ def test_debts_of_invented_keys_push_out_their_own(owner: tuple[str, int]) -> No
     assert mesh["B"].node.counters["dropped"] == before + 300
 
 
+def test_one_frame_makes_room_for_some_of_its_new_keys_only() -> None:
+    """Each costs a sample of the table, and the event loop waits."""
+    mesh = mesh_of(1, BucketSpec("api", 100, 1, "1h"), max_keys=12_000)
+    for i in range(12_000):
+        mesh["A"].take("api", f"A{i}", 50)
+    bad = BadMember(mesh)
+    bad.link("A")
+    flood(bad, "A", range(1, 3_001), ("bad", bad.epoch))
+    assert mesh["A"].table.stats()["evicted_indebted"] == 2_048
+    assert mesh["A"].node.counters["dropped"] == 952
+    assert "bad" not in mesh["A"].node.bounded  # it has no more than its part
+    flood(bad, "A", range(3_001, 3_101), ("bad", bad.epoch))
+    assert mesh["A"].table.stats()["evicted_indebted"] == 2_148
+
+
 def test_who_introduces_the_keys_of_others_first_does_not_have_them_go() -> None:
     mesh = mesh_of(3, BucketSpec("api", 100, 1), max_keys=200)
     bad = linked(mesh)
