@@ -411,6 +411,27 @@ def test_a_round_trip_that_a_peer_invents_makes_no_silent_peer_count_as_seen() -
     assert all(mesh[name].table.near_ns <= 11 * 10**9 for name in "AC")
 
 
+@pytest.mark.parametrize(
+    "said", [[("A", 0)], [(f"x{number}", 10**6 + number) for number in range(40)]]
+)
+def test_a_dead_member_that_one_peer_sees_is_forgotten_in_the_end(
+    said: list[tuple[str, int]],
+) -> None:
+    """Or one beside members that nobody else sees: then most members are missing."""
+    mesh = SimulatedMesh("ABC", [SPEC], latency=0.01, seed=3, forget_after=40.0)
+    mesh.advance(2.0)
+    bad, epoch = linked(mesh), mesh["A"].table.epoch
+    members = tuple((name, "", number or epoch, "") for name, number in said)
+    mesh.crash("A")
+    for seconds in (38, 4):
+        assert not mesh["B"].node.links["A"].forgotten
+        for _ in range(seconds):
+            for name in "BC":
+                bad.send(name, members=members, unseen=())
+            mesh.advance(1.0)
+    assert mesh["B"].node.links["A"].forgotten
+
+
 # ---- addresses ----
 
 
