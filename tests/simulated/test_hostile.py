@@ -39,9 +39,9 @@ def test_a_hostile_member_is_believed_within_its_bounds() -> None:
     assert min(seen) > 0
 
 
-def _marked(pruner: Pruner, epoch: int, running: set[int], now: int) -> None:
-    """Believes a tombstone, whoever runs."""
-    pruner._mark(epoch, now)
+def _marked(pruner: Pruner, epochs: tuple[int, ...], running: set[int], now: int) -> None:
+    """Believes tombstones, whoever runs."""
+    pruner._mark([*epochs], now)
 
 
 BROKEN = {

@@ -214,7 +214,7 @@ cdef extern from "core/core.h" nogil:
     int64_t forget_some(table_t *, uint32_t, int64_t, int64_t, int64_t)
     void shift_all(table_t *, int64_t, int64_t)
     void columns_that_owe(const table_t *, int64_t, int64_t, int64_t, int64_t *)
-    int64_t prune(table_t *, uint32_t, int64_t, int64_t)
+    void prune_all(table_t *, uint8_t *)
     void origin_return(table_t *, uint32_t)
     void drop_unknown_epochs(table_t *)
     void set_name_bytes(node_name_t *, uint32_t)
