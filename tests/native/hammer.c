@@ -122,7 +122,7 @@ static void merge_frame(hammer_worker_t *w)
     log_trim(p, p->h->version);
     memset(position, 0xff, sizeof position);
     position[p->h->own_origin] = 0;
-    size_t size = encode_entries(p, NULL, &from, p->h->bump, position, 0, clock_ns(p), w->frame,
+    size_t size = encode_entries(p, NULL, &from, p->h->bump, position, 0, 0, clock_ns(p), w->frame,
                                  SIZE, &count);
     table_lock(t);
     origin[0] = (uint16_t)origin_find(t, PEER_EPOCH + (uint64_t)w->number);
