@@ -217,6 +217,17 @@ def test_debts_that_one_peer_states_lower_add_a_fifth_at_most(honest: str) -> No
     assert all(mesh[name].node.bounded["bad"]["debt"] > 10 for name in honest)
 
 
+def test_a_peer_that_was_silent_is_a_member_again_before_it_is_believed() -> None:
+    """Of two members each believes the other: a third that was silent for 15 s on its link wiped
+    every debt by its next frame."""
+    mesh = mesh_of(2, BucketSpec("api", 100, 1, "1h"))
+    bad, key = linked(mesh), mesh["A"].bucket("api").hash("k")
+    mesh["A"].take("api", "k", 90)
+    mesh.advance(30.0)
+    bad.state("A", key, 1, bad.columns(key))
+    assert mesh["A"].peek("api", "k").remaining <= 10 + 20 / 3
+
+
 def test_refunds_of_what_was_never_charged_are_worth_nothing() -> None:
     """The bad member takes far beyond the ceiling of debt, and refunds all of it, again and
     again."""
