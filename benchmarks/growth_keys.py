@@ -98,7 +98,7 @@ class Held:
             roster.node(name)
         table.origin(1, DEAD_EPOCH)
         with stopwatch() as elapsed:
-            size = len(snapshot.dump(table, roster))
+            size = sum(map(len, snapshot.dump(table, roster)))
             saved = elapsed()
             table.add_tombstone(DEAD_EPOCH)
             pruned = elapsed() - saved

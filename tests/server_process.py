@@ -61,8 +61,10 @@ class ServerProcess(ABC):
         command = list(self.command())
         if shutil.which("setpriv"):
             command = ["setpriv", "--pdeathsig", "KILL", *command]
+        # What is loaded before this Python, such as a sanitizer, is none of the program's.
+        environment = {name: text for name, text in os.environ.items() if name != "LD_PRELOAD"}
         with (self.folder / "log").open("ab") as log:
-            self.process = subprocess.Popen(command, stdout=log, stderr=log)
+            self.process = subprocess.Popen(command, stdout=log, stderr=log, env=environment)
         deadline = time.monotonic() + BOUND
         while not self.answers():
             if self.process.poll() is not None or time.monotonic() > deadline:

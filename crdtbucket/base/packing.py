@@ -13,6 +13,12 @@ def pack(value: object) -> bytes:
     return data
 
 
+def pack_list_head(length: int) -> bytes:
+    """What a list of so many values begins with; these follow, each packed by itself."""
+    head: bytes = msgpack.Packer().pack_array_header(length)
+    return head
+
+
 def unpack(data: bytes) -> Any:
     """The value in these bytes, with tuples for lists. Raises `ValueError`, whatever they are."""
     try:

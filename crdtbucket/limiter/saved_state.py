@@ -54,7 +54,7 @@ class SavedState:
                 return
             if self._strong is not None:  # first: a key of it that the snapshot lacks is harmless
                 self.directory.owed.save(self._strong.unsettled_state())
-            self.directory.snapshot.save(self._machine.snapshot())
+            self.directory.snapshot.save(*self._machine.snapshot())
 
     def release(self) -> None:
         """Saves a last snapshot and gives the directory up."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from crdtbucket._core import Table
 from crdtbucket.base.clock import boot_id
-from crdtbucket.base.packing import pack, unpack
+from crdtbucket.base.packing import pack, pack_list_head, unpack
 from crdtbucket.errors import MeshError, WireError
 from crdtbucket.mesh.protocol import wire
 from crdtbucket.mesh.protocol.roster import Roster
@@ -26,16 +26,18 @@ class OtherFormat(MeshError):
     """A snapshot that another version of the library has written."""
 
 
-def dump(table: Table, roster: Roster) -> bytes:
-    """All indebted entries with their columns, what the positions in them mean, and the time."""
+def dump(table: Table, roster: Roster) -> list[bytes]:
+    """All indebted entries with their columns, what the positions in them mean, and the time: in
+    pieces, since whoever copies the bytes of a large table at once holds up all threads."""
     tables, positions = roster.announced()
     made = table.now()  # before the debts: one that is too old costs nothing but its time
     chunks, place = [], 0
     while place >= 0:
         payload, place, _ = table.encode_table(place, positions, CHUNK, EVER)
-        chunks.append(payload)
-    stamp = (boot_id(), made)
-    return pack((FORMAT, table.epoch, tables.origins, tables.definitions, chunks, stamp))
+        chunks.append(pack(payload))
+    first = (FORMAT, table.epoch, tables.origins, tables.definitions)
+    head = pack_list_head(len(first) + 2) + b"".join(map(pack, first))
+    return [head + pack_list_head(len(chunks)), *chunks, pack((boot_id(), made))]
 
 
 def load(table: Table, roster: Roster, data: bytes, boot: bytes | None = None) -> int:

@@ -32,14 +32,15 @@ class StateFile:
         except OSError as error:
             raise MeshError(f"{self} cannot be read: {error.strerror}") from error
 
-    def save(self, data: bytes) -> None:
-        """Replaces it: writes aside, syncs, renames and syncs the directory. Raises MeshError."""
+    def save(self, *pieces: bytes) -> None:
+        """Replaces it by these, one after the other: writes aside, syncs, renames and syncs the
+        directory. Raises MeshError."""
         aside, directory = self.path.with_name(self.path.name + ".new"), self.path.parent
         try:
             directory.mkdir(mode=0o700, parents=True, exist_ok=True)
             flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC
             with open(os.open(aside, flags, 0o600), "wb") as file:
-                file.write(data)
+                file.writelines(pieces)
                 file.flush()
                 os.fsync(file.fileno())
             os.replace(aside, self.path)
@@ -83,11 +84,11 @@ class KeyFile(StateFile):
         finally:
             os.close(file)
 
-    def save(self, data: bytes) -> None:
+    def save(self, *pieces: bytes) -> None:
         """Keeps a new key. Raises MeshError where there is a file already, whatever it is."""
         if os.path.lexists(self.path):
             raise MeshError(f"{self} is there already: it is not replaced")
-        super().save(data)
+        super().save(*pieces)
 
     def _check_mode(self, mode: int) -> None:
         shown = f"{stat.S_IMODE(mode):03o}"

@@ -147,7 +147,7 @@ class SimulatedMesh:
         """The process is killed. What it held is saved as a snapshot that a restart may use."""
         dead = self[node]
         dead.table.set_time(dead.local_ns(self.now_ns))
-        dead.saved = dead.node.snapshot()
+        dead.saved = b"".join(dead.node.snapshot())
         self.boots.pop(node, None)
         dead.up = False
         at = self.now_ns + round(self.settings.latency * NS)

@@ -83,6 +83,18 @@ class TestColumns:
         send(b, c)
         assert c.bucket.peek("k").remaining == 60
 
+    def test_several_are_marked_at_once(self) -> None:
+        """But for the own epoch, and for what is not known."""
+        a, b, c = peers(3, WHOLE)
+        for peer, tokens in ((a, 30), (b, 10), (c, 5)):
+            peer.bucket.take("k", tokens)
+        send(a, c)
+        send(b, c)
+        marked = c.table.add_tombstones([a.epoch, 4711, c.epoch, b.epoch])
+        assert marked == [a.epoch, b.epoch]
+        assert c.bucket.peek("k").remaining == 55
+        assert {e for _, e in c.bucket.columns("k")} == {c.epoch}
+
     def test_an_own_epoch_can_be_marked_while_keys_still_count_under_it(self) -> None:
         a, b = peers(2, WHOLE)
         old = a.epoch

@@ -230,8 +230,16 @@ class TestRates:
         trio.pass_on()
         assert trio.credit() == pytest.approx(credit - 1)
 
-    def test_not_of_a_node_that_was_given_up(self, trio: Trio) -> None:
-        trio.b.table.forget(trio.b.node_of(2))
+    @pytest.mark.parametrize("most", [1, 2**62])
+    def test_not_of_a_node_that_was_given_up(self, trio: Trio, most: int) -> None:
+        """At once, or place by place."""
+        for number in range(5):
+            trio.b.bucket.take(f"another {number}")
+        node, place = trio.b.node_of(2), 0
+        while place >= 0:
+            assert trio.b.table.stats()["forgotten"] == 0
+            place = trio.b.table.forget(node, place, most)
+        assert trio.b.table.stats()["forgotten"] == 1
         self.go_on(trio, 900, 5)
         trio.pass_time(60 * SECOND)
         assert trio.credit() == 0

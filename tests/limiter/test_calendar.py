@@ -146,7 +146,7 @@ def test_keys_of_past_periods_leave_the_table() -> None:
 def test_a_restart_within_the_period_gives_nothing_back() -> None:
     here = Machine(2026, 11, 29, 1)
     assert takes(here.bucket()) == 10
-    saved = snapshot.dump(here.table, Roster(here.table, "a"))
+    saved = b"".join(snapshot.dump(here.table, Roster(here.table, "a")))
     later = Machine(2026, 11, 29, 22, boot=1_000 + 21 * HOUR)
     api = later.bucket()
     assert snapshot.load(later.table, Roster(later.table, "a"), saved) == 1

@@ -125,6 +125,22 @@ def test_a_peer_that_goes_on_under_ever_new_epochs_fills_its_own_part() -> None:
     assert mesh["A"].node.status("B", bad.local("A")) == "alive"
 
 
+def test_a_peer_that_relays_invented_epochs_goes_on_under_a_new_one() -> None:
+    """Each node announces all epochs that it knows, so the parts of honest peers fill up as well:
+    what B was told must not have A refuse the epoch under which B runs."""
+    mesh, draw = mesh_of(4), random.Random(1)
+    bad = linked(mesh)
+    for name in "ABCD":
+        bad.announce(name, [("x", draw.getrandbits(62) + 1) for _ in range(500)])
+    for number in range(8):
+        mesh["B"].take("api", f"k{number}", 10)
+        mesh.advance(1.0)
+        mesh["B"].table.open_epoch(number + 1)
+    mesh["B"].take("api", "last", 10)
+    mesh.advance(1.0)
+    assert [mesh[name].columns("api", "last") for name in "ACD"] == [{"B": (10, 0)}] * 3
+
+
 def test_an_observer_fills_its_own_part() -> None:
     mesh = mesh_of(3)
     node = mesh["A"]
@@ -199,6 +215,17 @@ def test_debts_that_one_peer_states_lower_add_a_fifth_at_most(honest: str) -> No
     total = admitted(mesh, honest, 10.0, evil)
     assert total <= 1.2 * (C + R * 10) + C * 0.1 * len(honest)
     assert all(mesh[name].node.bounded["bad"]["debt"] > 10 for name in honest)
+
+
+def test_a_peer_that_was_silent_is_a_member_again_before_it_is_believed() -> None:
+    """Of two members each believes the other: a third that was silent for 15 s on its link wiped
+    every debt by its next frame."""
+    mesh = mesh_of(2, BucketSpec("api", 100, 1, "1h"))
+    bad, key = linked(mesh), mesh["A"].bucket("api").hash("k")
+    mesh["A"].take("api", "k", 90)
+    mesh.advance(30.0)
+    bad.state("A", key, 1, bad.columns(key))
+    assert mesh["A"].peek("api", "k").remaining <= 10 + 20 / 3
 
 
 def test_refunds_of_what_was_never_charged_are_worth_nothing() -> None:
@@ -321,6 +348,21 @@ def test_debts_of_invented_keys_push_out_their_own(owner: tuple[str, int]) -> No
     assert mesh["B"].node.counters["dropped"] == before + 300
 
 
+def test_one_frame_makes_room_for_some_of_its_new_keys_only() -> None:
+    """Each costs a sample of the table, and the event loop waits."""
+    mesh = mesh_of(1, BucketSpec("api", 100, 1, "1h"), max_keys=12_000)
+    for i in range(12_000):
+        mesh["A"].take("api", f"A{i}", 50)
+    bad = BadMember(mesh)
+    bad.link("A")
+    flood(bad, "A", range(1, 3_001), ("bad", bad.epoch))
+    assert mesh["A"].table.stats()["evicted_indebted"] == 2_048
+    assert mesh["A"].node.counters["dropped"] == 952
+    assert "bad" not in mesh["A"].node.bounded  # it has no more than its part
+    flood(bad, "A", range(3_001, 3_101), ("bad", bad.epoch))
+    assert mesh["A"].table.stats()["evicted_indebted"] == 2_148
+
+
 def test_who_introduces_the_keys_of_others_first_does_not_have_them_go() -> None:
     mesh = mesh_of(3, BucketSpec("api", 100, 1), max_keys=200)
     bad = linked(mesh)
@@ -365,6 +407,40 @@ def test_peers_whose_clocks_jump_together_move_no_level(seconds: int) -> None:
         low, high = min(low, left), max(high, left)
     assert 700 <= low <= high <= 725
     assert mesh["A"].node.bounded["bad0"]["clock"] > 10
+
+
+def test_a_round_trip_that_a_peer_invents_makes_no_silent_peer_count_as_seen() -> None:
+    """It set the near horizon to its length, and ages below that were too large for a frame: honest
+    peers refused each other's rounds."""
+    mesh = mesh_of(3)
+    mesh.drop_frames(("A", "B"), ("B", "A"))  # C relays, and states ages
+    bad = linked(mesh)
+    for _ in range(100):
+        bad.send("C", echo=bad.local("C") - 5000 * 10**9)
+        bad.send("A", echo=bad.local("A") - 5000 * 10**9)
+        mesh.advance(1.0)
+    assert all(mesh[name].table.near_ns <= 11 * 10**9 for name in "AC")
+
+
+@pytest.mark.parametrize(
+    "said", [[("A", 0)], [(f"x{number}", 10**6 + number) for number in range(40)]]
+)
+def test_a_dead_member_that_one_peer_sees_is_forgotten_in_the_end(
+    said: list[tuple[str, int]],
+) -> None:
+    """Or one beside members that nobody else sees: then most members are missing."""
+    mesh = SimulatedMesh("ABC", [SPEC], latency=0.01, seed=3, forget_after=40.0)
+    mesh.advance(2.0)
+    bad, epoch = linked(mesh), mesh["A"].table.epoch
+    members = tuple((name, "", number or epoch, "") for name, number in said)
+    mesh.crash("A")
+    for seconds in (38, 4):
+        assert not mesh["B"].node.links["A"].forgotten
+        for _ in range(seconds):
+            for name in "BC":
+                bad.send(name, members=members, unseen=())
+            mesh.advance(1.0)
+    assert mesh["B"].node.links["A"].forgotten
 
 
 # ---- addresses ----

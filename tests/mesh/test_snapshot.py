@@ -24,7 +24,7 @@ def saved(keys: int = 3) -> bytes:
     for i in range(keys):
         bucket.take(f"key {i}", 10 * i + 10)
     bucket.refund(bucket.take("key 0", 5), 5)
-    return snapshot.dump(table, roster)
+    return b"".join(snapshot.dump(table, roster))
 
 
 def test_debts_and_columns_come_back_under_a_new_epoch() -> None:
@@ -41,7 +41,7 @@ def test_full_keys_are_not_kept() -> None:
     bucket.take("k", 1)
     table.set_time(4000 * 10**9)
     other = node(8)
-    assert snapshot.load(other[0], other[2], snapshot.dump(table, roster)) == 0
+    assert snapshot.load(other[0], other[2], b"".join(snapshot.dump(table, roster))) == 0
 
 
 def test_what_is_held_stays() -> None:
@@ -124,7 +124,7 @@ def test_a_time_that_is_yet_to_come_is_of_no_known_age() -> None:
     table, _, roster = node(7)
     table.set_time(HOUR)
     BucketCore(table, SPEC).take("k", 10)
-    data = snapshot.dump(table, roster)
+    data = b"".join(snapshot.dump(table, roster))
     assert restored(data, HOUR - 1)[0].suspects == 1
 
 
@@ -153,3 +153,15 @@ def test_one_of_an_earlier_version_is_refused_by_name() -> None:
     table, _, roster = node(8)
     with pytest.raises(snapshot.OtherFormat, match="format 1, this version reads 2"):
         snapshot.load(table, roster, msgpack.packb((1, 7, [], [], [])))
+
+
+def test_a_large_table_is_saved_in_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One copy of all holds up every thread of the process for as long as it takes."""
+    monkeypatch.setattr(snapshot, "CHUNK", 512)
+    table, bucket, roster = node(7)
+    for i in range(50):
+        bucket.take(f"key {i}", 10)
+    pieces = snapshot.dump(table, roster)
+    assert max(map(len, pieces)) <= 512 + 8
+    other = node(8)
+    assert snapshot.load(other[0], other[2], b"".join(pieces)) == 50

@@ -273,7 +273,7 @@ static void run_trim(table_t *t)
 static void run_prune(table_t *t)
 {
     table_lock(t);
-    t->origins[life(t, 0)].tombstone = prune(t, life(t, 0), 0, t->h->bump) >= 0;
+    t->origins[life(t, 0)].tombstone = prune(t, life(t, 0));
     table_unlock(t);
 }
 

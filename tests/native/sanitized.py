@@ -42,6 +42,7 @@ def main(arguments: list[str]) -> int:
     ]
     environment = {**os.environ, **OPTIONS, "LD_PRELOAD": ":".join(found), "PYTHONPATH": str(PLACE)}
     pytest = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "no:xdist"]
+    pytest += ["--capture=sys"]  # else what a sanitizer says as it ends the process is lost
     pytest += ["--deselect", f"tests/core/test_dirty.py::{OF_MEMORY}"]
     pytest += ["-o", "timeout=3000", *(arguments or ["tests/core", "tests/shared"])]
     return subprocess.run(pytest, cwd=PLACE, env=environment, check=False).returncode

@@ -119,7 +119,7 @@ static void script_mark(script_t *s)
         return;
     }
     table_lock(t);
-    t->origins[origin].tombstone = prune(t, origin, 0, t->h->bump) >= 0;
+    t->origins[origin].tombstone = prune(t, origin);
     table_unlock(t);
 }
 

@@ -25,6 +25,9 @@ Column = tuple[int, int, int]
 
 
 class Books:
+    part = (1, 1)
+    """Of the limit, what an ideal bucket has."""
+
     def __init__(self, plan: Plan, mesh: Network, view: View) -> None:
         self.plan, self.mesh, self.view = plan, mesh, view
         self.ledger = Ledger()
@@ -85,7 +88,7 @@ class Books:
         lag = self.mesh.settings.latency + self.mesh.config.gossip_interval
         debt = max(spec.max_debt, round(4 * spec.rate_per_second * lag))
         ppm = [0.0, *(ppm for _, ppm in self.plan.clocks), *self._later()]
-        return IdealBucket(spec, debt, ppm=round(which(ppm)))
+        return IdealBucket(spec, debt, ppm=round(which(ppm)), part=self.part)
 
     def spec(self, place: Place) -> BucketSpec:
         return self.plan.main if place[0] == "main" else self.plan.side

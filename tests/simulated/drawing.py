@@ -17,6 +17,7 @@ from crdtbucket.spec.field_checks import MAX_RATE
 from tests.simulated.happenings import (
     draw_crowd,
     draw_cuts,
+    draw_hostile,
     draw_members,
     draw_pauses,
     draw_reloads,
@@ -38,7 +39,8 @@ def draw(seed: int, plain: Collection[str] = (), dropped: Collection[int] = ()) 
     for name, dimension in DIMENSIONS.items():
         rng = random.Random(f"{seed} {name}")
         drawn[name] = dimension.plain(drawn) if name in plain else dimension.draw(rng, drawn)
-    events = sorted((e for name in EVENTS for e in drawn[name]), key=lambda e: (e.at, e.what))
+    happening = ("hostile",) if drawn["alone"] else EVENTS
+    events = sorted((e for name in happening for e in drawn[name]), key=lambda e: (e.at, e.what))
     latency, jitter = drawn["lag"]
     capacity, rate, interval, debt = drawn["bucket"]
     main = BucketSpec("main", capacity, rate, interval, max_debt=debt)
@@ -240,6 +242,11 @@ def draw_returns(rng: random.Random, drawn: dict[str, Any]) -> bool:
     return rng.random() < 0.5
 
 
+def draw_alone(rng: random.Random, drawn: dict[str, Any]) -> bool:
+    """Whether nothing happens but what a hostile member does, so that it is judged strictly."""
+    return bool(drawn["hostile"]) and rng.random() < 0.5
+
+
 def nothing(drawn: dict[str, Any]) -> tuple[Event, ...]:
     return ()
 
@@ -270,9 +277,11 @@ DIMENSIONS: dict[str, Dimension] = {
     "pauses": Dimension(draw_pauses, nothing),
     "reloads": Dimension(draw_reloads, nothing),
     "stalls": Dimension(draw_stalls, nothing),
+    "hostile": Dimension(draw_hostile, nothing),
+    "alone": Dimension(draw_alone, lambda drawn: False),
     "idle": Dimension(lambda rng, drawn: rng.random() < 0.08, lambda drawn: False),
 }
 """In the order in which they are drawn."""
 
-EVENTS = ("cuts", "members", "crowd", "pauses", "reloads", "stalls")
+EVENTS = ("cuts", "members", "crowd", "pauses", "reloads", "stalls", "hostile")
 """Those that are events."""

@@ -28,7 +28,7 @@ class Ending:
         self.round = plan.gossip_interval + 2 * plan.one_way
 
     def check(self) -> None:
-        self._settle()
+        self.settle()
         for node in self._live():
             stats = node.table.stats()
             if not len(node.table) == stats["keys"] <= stats["max_keys"]:
@@ -49,7 +49,7 @@ class Ending:
         if self.plan.idle:
             self._check_quiet()
 
-    def _settle(self) -> None:
+    def settle(self) -> None:
         """Pauses end, connections are made again, and two rounds come everywhere."""
         mesh = self.mesh
         paused = max(node.suspended_until for node in mesh.nodes.values()) - mesh.now_ns

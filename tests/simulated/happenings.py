@@ -1,4 +1,4 @@
-"""Draws what happens to the links and the nodes of a plan, and to its limit."""
+"""Draws what happens to the links and the nodes of a plan, and to its limit; and who lies."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import Any
 
 from crdtbucket.spec.bucket_spec import BucketSpec
 from crdtbucket.spec.field_checks import MAX_RATE
+from tests.simulated.lies import ACTS
 from tests.simulated.plan import Event, Way, names
 
 # ---- what happens to links ----
@@ -123,3 +124,17 @@ def draw_reloads(rng: random.Random, drawn: dict[str, Any]) -> tuple[Event, ...]
             Event(rng.uniform(at, drawn["length"]), "reload", (before, round(step, 3), keeps))
         )
     return tuple(out)
+
+
+# ---- a member that lies ----
+
+
+def draw_hostile(rng: random.Random, drawn: dict[str, Any]) -> tuple[Event, ...]:
+    """Acts of one kind, of some, or of all kinds, once or again and again, for a while."""
+    if rng.random() < 0.9:
+        return ()
+    kinds = rng.sample(list(ACTS), rng.choice([1, 1, 2, 4, len(ACTS)]))
+    many = rng.choice([1, 5, 20, 60])
+    first, last = sorted(rng.uniform(0, drawn["length"]) for _ in range(2))
+    times = [first + (last - first) * i / many for i in range(many)]
+    return tuple(Event(at, "lie", (rng.choice(kinds), rng.getrandbits(32))) for at in times)

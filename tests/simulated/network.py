@@ -10,11 +10,14 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from crdtbucket.errors import NodeConflict
 from crdtbucket.testing.simulated_mesh import RETRY_NS, SimulatedMesh
 from crdtbucket.testing.simulated_node import NS, SimulatedNode
+
+if TYPE_CHECKING:
+    from tests.simulated.hostile import HostileMember
 
 Way = tuple[str, str]
 """(source, target) of frames."""
@@ -37,6 +40,8 @@ class Network(SimulatedMesh):
 
     def __init__(self, names: Iterable[str], *args: Any, linked: Iterable[Way], **options: Any):
         self.linked = {frozenset(pair) for pair in linked}
+        self.hostile: dict[str, HostileMember] = {}
+        """Members that no rule holds for, by name; what is sent to them arrives at once."""
         self.lost: set[str] = set()
         """Nodes whose host is gone: nothing there says that a process has ended."""
         self.open: dict[Way, Connection] = {}
@@ -131,6 +136,9 @@ class Network(SimulatedMesh):
 
     def send(self, source: SimulatedNode, frames: Iterable[tuple[str, bytes]]) -> None:
         for target, data in frames:
+            if target in self.hostile:
+                self.hostile[target].arrive(source.name, 0, data)
+                continue
             way = (source.name, target)
             line = self.open.get(way)
             if line is None:

@@ -12,7 +12,9 @@ from crdtbucket._core import Decision
 from crdtbucket.mesh.protocol import membership
 from crdtbucket.spec.bucket_spec import BucketSpec
 from crdtbucket.testing import SimulatedNode
+from tests.simulated.bounded import Bounded
 from tests.simulated.drawing import draw
+from tests.simulated.hostile import HostileMember
 from tests.simulated.network import Network
 from tests.simulated.oracle import Oracle
 from tests.simulated.plan import BURST_PART, Phase, Plan
@@ -48,7 +50,10 @@ class Run:
             clock_drift_ppm={name: ppm for name, (_, ppm) in clocks},
             max_keys=plan.max_keys,
         )
-        self.oracle = Oracle(plan, self.mesh)
+        self.bad = HostileMember(self.mesh, MAIN) if plan.has("lie") else None
+        self.oracle: Oracle | Bounded = (
+            Bounded(plan, self.mesh, self.bad) if self.bad else Oracle(plan, self.mesh)
+        )
         self.decisions: list[tuple[str, int, Place, Decision]] = []
         self.saved: dict[str, bytes] = {}
         self.step = plan.step
@@ -95,7 +100,9 @@ class Run:
 
     def ready(self, name: str) -> SimulatedNode | None:
         node = self.mesh.nodes.get(name)
-        return node if node and node.up and node.suspended_until <= self.mesh.now_ns else None
+        if node is None or not node.up or node.suspended_until > self.mesh.now_ns:
+            return None
+        return node if node.table.refusal is None else None  # a hostile member has its name, too
 
     # ---- demand ----
 
@@ -183,11 +190,15 @@ class Run:
     def do_flow(self, ways: tuple[tuple[str, str], ...]) -> None:
         """The mesh does that by itself; the oracle looks at what is so from now on."""
 
+    def do_lie(self, kind: str, number: int) -> None:
+        assert self.bad is not None, "lies are told by somebody"
+        self.bad.act(kind, number)
+
     def do_save(self, name: str) -> None:
         node = self.mesh.nodes[name]
         if node.up:
             node.table.set_time(node.local_ns(self.mesh.now_ns))
-            self.saved[name] = node.node.snapshot()
+            self.saved[name] = b"".join(node.node.snapshot())
 
     def do_die(self, name: str, ends: bool) -> None:
         if self.mesh.nodes[name].up:

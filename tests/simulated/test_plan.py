@@ -38,6 +38,10 @@ def stalls(plan: Plan) -> list[tuple[float, float]]:
     return [event.args[:2] for event in plan.events if event.what == "stall"]
 
 
+def lies(plan: Plan) -> set[str]:
+    return {event.args[0] for event in plan.events if event.what == "lie"}
+
+
 def one_way(plan: Plan) -> bool:
     return any(way[::-1] not in ways for _, ways in cuts(plan) for way in ways)
 
@@ -103,6 +107,10 @@ WANTED: dict[str, tuple[Callable[[Plan], bool], float]] = {
     "calls of the whole bucket": (lambda p: p.cost == p.main.capacity > 1, 0.05),
     "refunds": (lambda p: p.returns and p.scattered > 0, 0.2),
     "a flood of keys": (lambda p: p.keys > p.max_keys, 0.03),
+    "a member lies": (lambda p: p.has("lie"), 0.05),
+    "and nothing else happens": (lambda p: {e.what for e in p.events} == {"lie"}, 0.03),
+    "in one way": (lambda p: len(lies(p)) == 1, 0.03),
+    "in many ways": (lambda p: len(lies(p)) > 10, 0.01),
     "idle in the end": (lambda p: p.idle, 0.05),
     "nothing happens": (lambda p: not p.events, 0.1),
 }  # fmt: skip
@@ -161,5 +169,5 @@ def test_events_are_in_order_and_within_the_run(plans: list[Plan]) -> None:
     kinds = Counter(event.what for plan in plans for event in plan.events)
     assert kinds.keys() == {
         "cut", "mend", "save", "die", "leave", "return", "come", "pause", "reload",
-        "stall", "flow",
+        "stall", "flow", "lie",
     }  # fmt: skip

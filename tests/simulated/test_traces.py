@@ -79,7 +79,7 @@ def test_f_takes_of_both_lives_count() -> None:
 def test_g_restored_snapshot_takes_past_the_old_count() -> None:
     mesh = mesh_of(spec=STILL)
     mesh["A"].take("b", "k", 20)
-    old = snapshot.dump(mesh["A"].table, mesh["A"].node.roster)
+    old = b"".join(snapshot.dump(mesh["A"].table, mesh["A"].node.roster))
     mesh.advance(1.0)
     mesh["A"].take("b", "k", 30)
     mesh.advance(1.0)

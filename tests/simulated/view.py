@@ -24,13 +24,14 @@ class Broken(AssertionError):
 class Jumps(logging.Handler):
     """Collects what nodes say of clocks that jump; none does in a simulation."""
 
-    def __init__(self) -> None:
+    def __init__(self, text: str) -> None:
         super().__init__()
         self.said: list[str] = []
+        self._text = text
 
     def emit(self, record: logging.LogRecord) -> None:
         text = record.getMessage()
-        if "clock jumped" in text:
+        if self._text in text:
             self.said.append(text)
 
 
@@ -42,6 +43,9 @@ ENDED_NS = 12 * SECOND
 
 
 class View:
+    jumped = "clock jumped"
+    """What a node says of a jump."""
+
     def __init__(self, plan: Plan, mesh: Network) -> None:
         self.plan, self.mesh = plan, mesh
         self.disturbed = 0
@@ -59,7 +63,7 @@ class View:
     @contextmanager
     def listening(self) -> Iterator[None]:
         """What nodes log meanwhile is looked at in the end."""
-        jumps, log = Jumps(), logging.getLogger("crdtbucket.mesh")
+        jumps, log = Jumps(self.jumped), logging.getLogger("crdtbucket.mesh")
         log.addHandler(jumps)
         try:
             yield

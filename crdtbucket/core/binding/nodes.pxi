@@ -115,15 +115,20 @@ cdef class _Nodes(_Definitions):
         self.t.nodes[node].relayed = yes
         self.leave()
 
-    def forget(self, uint32_t node):
-        """The node is given up: what is predicted of it becomes debt."""
+    def forget(self, uint32_t node, int64_t start=0, int64_t most=1 << 62):
+        """The node is given up: what is predicted of it becomes debt. Looks at `most` places from `start`, 0 or above, on; returns
+        the next one, or -1 when it has looked at all."""
         self.check_node(node)
+        if start < 0:
+            raise CrdtbucketError(f"places begin with 0, not {start}")
         self.enter()
-        forget_node(&self.t, node, clock_ns(&self.t))
+        cdef int64_t place = forget_some(&self.t, node, clock_ns(&self.t), start, max(0, most))
         self.t.nodes[node].connected = 0
-        self.t.nodes[node].known = 0
-        refresh_far(&self.t)
+        if place < 0:
+            self.t.nodes[node].known = 0
+            refresh_far(&self.t)
         self.leave()
+        return place
 
     def configure(self, *, members=None, warming_up_until=None, predict=None, trust_ns=None, near_ns=None,
                   shared_bursts=None):

@@ -3,8 +3,11 @@
 
 def read_header(const uint8_t[::1] data):
     """What the first bytes of a file say of a table, as a dict; None when it is none, or was never finished."""
-    cdef const header_t *h = <const header_t *>&data[0] if data.shape[0] >= <Py_ssize_t>sizeof(header_t) else NULL
-    if not h or h.magic != TABLE_MAGIC:
+    cdef header_t h
+    if data.shape[0] < <Py_ssize_t>sizeof(header_t):
+        return None
+    memcpy(&h, &data[0], sizeof(header_t))  # a header has an alignment, and bytes that were read have none
+    if h.magic != TABLE_MAGIC:
         return None
     return {
         "layout": h.layout, "boot": PyBytes_FromStringAndSize(<const char *>h.boot, 16), "pid_space": h.pid_space,

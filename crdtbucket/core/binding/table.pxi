@@ -113,17 +113,28 @@ cdef class Table(_Sharing):
         return found, place if place < self.t.h.bump else -1
 
     def add_tombstone(self, uint64_t epoch):
-        """Columns of this dead epoch count no more, here: every live peer knows its final counts. Levels do not move."""
-        cdef uint32_t origin = origin_find(&self.t, epoch)
-        if not origin or origin == self.t.h.own_origin:
-            return False
-        cdef bint pruned, before = self.t.origins[origin].tombstone
+        """As `add_tombstones` of one; returns whether it has one now."""
+        return bool(self.add_tombstones((epoch,)))
+
+    def add_tombstones(self, epochs):
+        """Columns of these dead epochs count no more, here: every live peer knows their final counts. Levels do not move. Returns
+        those that have a tombstone now: neither unknown ones nor the own one. O(entries), however many they are."""
+        cdef uint8_t gone[MAX_ORIGINS]
+        cdef uint32_t origin
+        memset(gone, 0, sizeof(gone))
+        found = [(epoch, origin_find(&self.t, epoch)) for epoch in epochs]
+        found = [(epoch, at) for epoch, at in found if at and at != self.t.h.own_origin]
+        if not found:
+            return []
+        for _, origin in found:
+            gone[origin] = 1
         self.enter()
-        pruned = prune(&self.t, origin, 0, self.t.h.bump) >= 0
-        self.t.origins[origin].tombstone = pruned
-        self.t.h.origins_changed += pruned != before        # else a peer that has released it would be told of it, as of a new one
+        prune_all(&self.t, gone)
+        for _, origin in found:  # else a peer that has released it would be told of it, as of a new one
+            self.t.h.origins_changed += gone[origin] != self.t.origins[origin].tombstone
+            self.t.origins[origin].tombstone = gone[origin]
         self.leave()
-        return pruned
+        return [epoch for epoch, at in found if gone[at]]
 
     def remove_tombstone(self, uint64_t epoch):
         """Columns of this epoch count again, as peers advertise them: the process that was taken for dead runs. It is announced

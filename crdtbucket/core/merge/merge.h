@@ -61,6 +61,10 @@ static uint32_t introducer_of(const table_t *t, const wire_entry_t *w, const mer
     return RELAYED;
 }
 
+/* So many entries make room for new ones of a frame in a full table: each costs a sample, and no
+ * frame may hold up the event loop. What is dropped is found by anti-entropy. */
+#define ROOM_A_FRAME 2048
+
 /* The entry that a wire entry is merged into, as it has to be for that; NONE when it is not:
  * ignored or dropped. `guess` is the entry that it probably is. */
 static uint32_t merge_place(table_t *t, const wire_entry_t *w, uint32_t guess, uint32_t bucket,
@@ -73,8 +77,9 @@ static uint32_t merge_place(table_t *t, const wire_entry_t *w, uint32_t guess, u
         r->ignored++;
         return NONE;
     }
-    if (!*existed && UNLIKELY(r->crowded >= CROWDED_A_FRAME)) {
-        r->crowded++;
+    int crowded = r->crowded >= CROWDED_A_FRAME;
+    if (!*existed && UNLIKELY(crowded || r->gone_count >= ROOM_A_FRAME)) {
+        r->crowded += crowded;
         r->dropped_full++;
         return NONE;
     }

@@ -40,10 +40,11 @@ static void set_near(table_t *t, int64_t ns)
 }
 
 /* A node is given up: what was predicted of it becomes debt, so that the level does not move, and
- * its rates go. */
-static void forget_node(table_t *t, uint32_t node, int64_t now)
+ * its rates go. Looks at `most` places from `from` on; returns the next one, or -1 at the end. */
+static int64_t forget_some(table_t *t, uint32_t node, int64_t now, int64_t from, int64_t most)
 {
-    for (int64_t i = 0; i < t->h->bump; i++) {
+    int64_t end = most < t->h->bump - from ? from + most : t->h->bump;
+    for (int64_t i = from; i < end; i++) {
         uint32_t e = (uint32_t)i;
         column_t c = {0};
         int rated = 0;
@@ -67,9 +68,17 @@ static void forget_node(table_t *t, uint32_t node, int64_t now)
         i128 after = debt + before - entry_far(t, e, d, now), cap = cap_units(d);
         base_move(t, &t->hot[e], base, base_for(d, after < cap ? after : cap, net, now));
     }
+    if (end < t->h->bump)
+        return end;
     t->nodes[node].rated = 0;
     t->h->forgotten++;
     refresh_far(t);
+    return -1;
+}
+
+static void forget_node(table_t *t, uint32_t node, int64_t now)
+{
+    forget_some(t, node, now, 0, t->h->bump);
 }
 
 /* The clock jumped by `ns` against the peers': levels stay where they were, and none is beyond the

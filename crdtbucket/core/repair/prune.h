@@ -27,28 +27,39 @@ static void columns_that_owe(const table_t *t, int64_t from, int64_t most, int64
     }
 }
 
-/* Drops the columns of an origin with a tombstone; levels do not move. Returns how many of the next
- * `most` entries from `from` on have changed, -1 when there is no memory to close a column that an
- * entry still counts under. */
-static int64_t prune(table_t *t, uint32_t origin, int64_t from, int64_t most)
+/* Drops the columns of the origins that are set in `gone`; levels do not move. Clears one of which
+ * an entry counts under a column that there is no memory to close. One walk for all: each goes over
+ * the whole table. */
+static void prune_all(table_t *t, uint8_t *gone)
 {
-    int64_t changed = 0;
-    for (int64_t i = from; i < from + most && i < t->h->bump; i++) {
-        column_t c;
+    for (int64_t i = 0; i < t->h->bump; i++) {
+        column_t c = {0};
+        int changed = 0;
         if (!(LOAD(t->hot[i].flags) & ENTRY_USED))
             continue;
-        if (t->hot[i].origin == origin && !own_column_close(t, (uint32_t)i, t->h->own_origin))
-            return -1;
-        if (!column_find(t, (uint32_t)i, origin, &c))
-            continue;
-        c.c->taken[c.i] = 0;
-        c.c->fast[c.i] = c.c->slow[c.i] = 0;
-        if (c.block)
-            c.block->refunded[c.i] = 0;
-        refresh_near_class(t, (uint32_t)i);
-        changed++;
+        if (gone[t->hot[i].origin] && !own_column_close(t, (uint32_t)i, t->h->own_origin))
+            gone[t->hot[i].origin] = 0;
+        while (column_next(t, (uint32_t)i, &c)) {
+            if (!gone[column_origin(&c)])
+                continue;
+            c.c->taken[c.i] = 0;
+            c.c->fast[c.i] = c.c->slow[c.i] = 0;
+            if (c.block)
+                c.block->refunded[c.i] = 0;
+            changed = 1;
+        }
+        if (changed)
+            refresh_near_class(t, (uint32_t)i);
     }
-    return changed;
+}
+
+/* The same of one origin; 0 when there was no memory. */
+static int prune(table_t *t, uint32_t origin)
+{
+    uint8_t gone[MAX_ORIGINS] = {0};
+    gone[origin] = 1;
+    prune_all(t, gone);
+    return gone[origin];
 }
 
 /* Columns of an origin with a tombstone count again: its process was taken for dead and runs. It is
@@ -71,7 +82,7 @@ static int origin_drop(table_t *t, uint32_t origin)
     origin_t *o = &t->origins[origin];
     if (!o->used || origin == t->h->own_origin)
         return 0;
-    if (!o->tombstone && prune(t, origin, 0, t->h->bump) < 0)
+    if (!o->tombstone && !prune(t, origin))
         return 0;
     o->tombstone = 0;
     STORE(o->used, 0);

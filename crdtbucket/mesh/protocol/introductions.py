@@ -29,6 +29,8 @@ class Introductions:
         self._table, self._directory, self._bounded = table, directory, bounded
         self._by: dict[int, str] = {}
         """Who introduced an epoch, the oldest first."""
+        self._ran: set[int] = set()
+        """Those under which the peer ran itself."""
         self._held: Counter[str] = Counter()
         self._wanted = False
         """Whether a peer that has not used up its part found no place."""
@@ -42,13 +44,16 @@ class Introductions:
 
     def follow(self, peer: str, before: int) -> bool:
         """A linked peer goes on under another epoch. Its reserved place goes with it, and the epoch
-        `before` is one that it has introduced; False when it may introduce no more."""
+        `before` is one that it has introduced. Where its part is used up, the newest one that it
+        only told of gives way; False when it ran under all of them itself."""
         fits = self._held[peer] < self._share() and len(self._by) < MEMBER_PLACES
-        if not fits:
+        if not fits and not self._drop_newest_told(peer):
             self._refused[peer] += 1
-        elif before not in self._by:
+            return False
+        if before not in self._by:
             self._add(before, peer)
-        return fits
+            self._ran.add(before)
+        return True
 
     def claimed(self, node: int, epoch: int) -> None:
         """The linked peer with this id runs under this epoch, which has a reserved place, whatever
@@ -91,6 +96,17 @@ class Introductions:
         if found:
             self._drop(found[-1])
 
+    def _drop_newest_told(self, peer: str) -> bool:
+        """The same of what this peer only told of: an honest one passes on what it was told.
+        Returns whether there is a place now."""
+        told = [epoch for epoch, by in self._by.items() if by == peer and epoch not in self._ran]
+        running = self._directory.running(self._table.epoch) if told else ()
+        for epoch in reversed(told):
+            if epoch not in running:
+                self._drop(epoch)
+                return epoch not in self._by
+        return False
+
     def _drop(self, epoch: int) -> None:
         if self._table.add_tombstone(epoch):
             self._table.release(epoch)
@@ -120,6 +136,7 @@ class Introductions:
 
     def _remove(self, epoch: int) -> None:
         peer = self._by.pop(epoch)
+        self._ran.discard(epoch)
         self._held[peer] -= 1
         if not self._held[peer]:
             del self._held[peer]

@@ -74,8 +74,7 @@ class MemberUpdates:
             link.wall_ahead = frame.wall + link.age - (now + self.wall_ahead)
         if frame.tombstones:
             running = self._directory.running(self._table.epoch)
-            for epoch in frame.tombstones:
-                self._pruner.advertised(epoch, running, now)
+            self._pruner.advertised(frame.tombstones, running, now)
 
     def _learn(
         self, link: PeerState, members: tuple[wire.Member, ...], unseen: tuple[str, ...], now: int

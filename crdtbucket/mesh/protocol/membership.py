@@ -224,7 +224,7 @@ class Membership:
         """Draws the consequences of silence; `count` is due afterwards."""
         for link in list(self.links.values()):
             silent = now - link.last_seen
-            if silent > 2 * self._forget_after_ns and not link.connected:
+            if silent > 2 * self._forget_after_ns and not link.connected and link.to_forget < 0:
                 del self.links[link.info.name]  # or names that come and go use up all numbers
                 continue
             if link.connected and silent >= self.directory.alive_ns:
@@ -240,6 +240,8 @@ class Membership:
                 self.forget(link)
                 text = "%s: %s is dead and forgotten: its connection ended, and dials are refused"
                 log.warning(text, self._name, link.info.name)
+        for link in [one for one in self.links.values() if one.to_forget >= 0][:1]:
+            link.forget_some(self._table)
         self._make_room(now)
 
     def _keep_log(self, link: PeerState, silent: int, now: int) -> None:
@@ -257,6 +259,7 @@ class Membership:
             and unreached < max(REACHED_NS, alive_ns) + link.round_trip
         ):
             link.log_kept, link.forgotten = True, False
+            link.to_forget = link.to_forget if link.left else -1
             self.pruner.returned(link.info.epoch)
             link.start_sync(self._table.version)
 
@@ -264,7 +267,7 @@ class Membership:
         """Of peers that are gone the last ones are remembered. When the epochs run out, the peer
         that has been silent for longest is forgotten, if nobody sees it."""
         gone = [one for one in self.links.values() if one.left or one.forgotten]
-        gone = [one for one in gone if not one.connected]
+        gone = [one for one in gone if not one.connected and one.to_forget < 0]
         gone.sort(key=lambda link: link.last_seen)
         for link in gone[:-GONE]:
             del self.links[link.info.name]
@@ -289,7 +292,7 @@ class Membership:
 
     def _drop(self, link: PeerState) -> None:
         link.log_kept = False
-        self._table.forget(link.node)
+        link.give_up(self._table)
         self.directory.forget(link.info.name)
 
 

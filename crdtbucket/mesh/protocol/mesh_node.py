@@ -271,7 +271,7 @@ class MeshNode:
         """The levels held are the mesh's: no warming up is needed any more."""
         self._memory.remember(now)
 
-    def snapshot(self) -> bytes:
+    def snapshot(self) -> list[bytes]:
         """See `NodeMemory.snapshot`."""
         return self._memory.snapshot()
 

@@ -49,7 +49,7 @@ class NodeMemory:
         """When this node began, in whichever of the processes that share the table."""
         self.complete = False
         """Whether a complete round for this process has come, so that levels are the mesh's."""
-        self._restored = b""
+        self._restored: list[bytes] = []
         """The snapshot that this node began with, while some of it is suspect."""
         self._suspect, self._suspect_since = table.suspects > 0, now
         """Whether something is: it stands after a while, unless a peer with memory answers."""
@@ -103,9 +103,10 @@ class NodeMemory:
             self._record = record
             self._table.write_handoff(dump(record))
 
-    def snapshot(self) -> bytes:
-        """What is counted and owed here, to start from after a restart. As long as something of
-        the snapshot before is suspect, that one: a new one would be of this boot, and believed."""
+    def snapshot(self) -> list[bytes]:
+        """What is counted and owed here, in pieces, to start from after a restart. As long as
+        something of the snapshot before is suspect, that one: a new one would be of this boot, and
+        believed."""
         return self._restored or snapshot.dump(self._table, self._roster)
 
     def restore(self, data: bytes, boot: bytes | None = None) -> int:
@@ -114,13 +115,13 @@ class NodeMemory:
         of the library, MeshError when it is none."""
         restored = snapshot.load(self._table, self._roster, data, boot)
         if self._table.suspects:
-            self._restored = data
+            self._restored = [data]
             self._suspect, self._suspect_since = True, self._table.now()
         return restored
 
     def _settle(self, *, cancelled: bool) -> None:
         settled = self._table.settle_suspects(cancelled)
-        self._restored, self._suspect = b"", False
+        self._restored, self._suspect = [], False
         log.info(
             "%s: %d keys of a snapshot whose age is not known %s",
             self._name,

@@ -11,6 +11,7 @@ from array import array
 from collections import OrderedDict, deque
 from dataclasses import dataclass, field, fields
 
+from crdtbucket._core import Table
 from crdtbucket.base.windowed_maximum import WindowedMaximum
 from crdtbucket.mesh.node_info import NodeInfo
 from crdtbucket.mesh.protocol import wire
@@ -37,6 +38,9 @@ UNREACHED_NS = 1_000_000_000
 """When the newest frame that a peer has acknowledged is older than this and a round trip, frames
 may not be reaching it."""
 
+FORGOTTEN_PLACES = 2**17
+"""In a round a node is given up on so many places of the table: some ten milliseconds."""
+
 
 @dataclass(slots=True)
 class PeerState:
@@ -56,6 +60,8 @@ class PeerState:
     """Whether it said goodbye."""
     forgotten: bool = False
     """Whether it counts as dead, or was silent for so long that it is no member any more."""
+    to_forget: int = -1
+    """From which place of the table on it is still to be given up, -1 for none."""
     log_kept: bool = True
     """Whether the log of versions is kept for it. If not, it gets a full sync when it returns."""
 
@@ -181,8 +187,19 @@ class PeerState:
         self.info, self.last_seen, self.started = info, now, now - info.age_ns
         self.connected = self.log_kept = True
         self.left = self.forgotten = False
+        self.to_forget = -1
         self.ending = self.reached = None
         self.tried, self.digest_due = (-1, 0), digest_due
+
+    def give_up(self, table: Table) -> None:
+        """What was predicted of it becomes debt: at once in a small table, else round by round."""
+        self.to_forget = 0
+        if table.places <= FORGOTTEN_PLACES:
+            self.forget_some(table)
+
+    def forget_some(self, table: Table) -> None:
+        """Goes on with that."""
+        self.to_forget = table.forget(self.node, self.to_forget, FORGOTTEN_PLACES)
 
     def renumber(self) -> None:
         """A link was made again. The peer may be an image that was reverted, or a process that took
@@ -243,7 +260,8 @@ class PeerState:
         trip = self._trip(frame, now) if addressed else None
         self.age = self.travel.age(frame.sent, trip, now)
         if trip is not None:
-            if self.travel.is_usual(trip, HELD_UP_NS):
+            # A peer may state any round trip, but its frame is late when that is too long.
+            if self.age <= LATE_NS and self.travel.is_usual(trip, HELD_UP_NS):
                 self.round_trip += (trip - self.round_trip) // 8 if self.round_trip else trip
             self.clock.sample(frame.sent - now, trip, now)
         if addressed and (self.echo is None or frame.sent > self.echo):

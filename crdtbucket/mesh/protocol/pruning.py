@@ -84,9 +84,10 @@ class Pruner:
             if one.spread is None and settled and _has_spread(one, live):
                 one.spread = now
         self._look(now)
-        for epoch, one in list(self._dead.items()):
-            if one.settles is not None and now >= one.settles:
-                self._mark(epoch, now)
+        waited = {
+            epoch: one.settles for epoch, one in self._dead.items() if one.settles is not None
+        }
+        self._mark([epoch for epoch, settles in waited.items() if now >= settles], now)
         self._running = len(known) - len(self._dead) - len(self.tombstones)
         self._make_room(len(known), now)
         for epoch in [e for e, at in self.tombstones.items() if now - at > KEPT_NS]:
@@ -109,10 +110,9 @@ class Pruner:
                 settles = one.since + self._settled_ns + self._owing.get(epoch, 0)
                 one.settles = settles if one.settles is None else min(settles, one.settles)
 
-    def advertised(self, epoch: int, running: set[int], now: int) -> None:
-        """A peer advertises a tombstone of this epoch; it is not believed of a running one."""
-        if epoch not in running and epoch not in self.tombstones:
-            self._mark(epoch, now)
+    def advertised(self, epochs: Iterable[int], running: set[int], now: int) -> None:
+        """A peer advertises tombstones of these epochs; not believed of one that runs."""
+        self._mark([e for e in epochs if e not in running and e not in self.tombstones], now)
 
     def returned(self, epoch: int) -> None:
         """A process that was taken for dead runs: its columns count again."""
@@ -134,12 +134,13 @@ class Pruner:
             self._release(epoch)
             known -= 1
         settled = [e for e, dead in self._dead.items() if now - dead.since >= self._settled_ns]
-        for epoch in settled[: max(0, known - CROWDED)]:
-            self._mark(epoch, now)
+        self._mark(settled[: max(0, known - CROWDED)], now)
 
-    def _mark(self, epoch: int, now: int) -> None:
-        self._dead.pop(epoch, None)
-        if self._table.add_tombstone(epoch):
+    def _mark(self, epochs: list[int], now: int) -> None:
+        """All at once, as each time goes over the whole table."""
+        for epoch in epochs:
+            self._dead.pop(epoch, None)
+        for epoch in self._table.add_tombstones(epochs):
             self.tombstones[epoch] = now
 
     def _release(self, epoch: int) -> None:

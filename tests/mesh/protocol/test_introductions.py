@@ -20,7 +20,7 @@ class Node:
     def __init__(self) -> None:
         self.table = Table(max_keys=16, hash_key=bytes(16), virtual=True, epoch=7)
         links = {name: SimpleNamespace(connected=name != "c") for name in "abc"}
-        self.directory: Any = SimpleNamespace(links=links, known={})
+        self.directory: Any = SimpleNamespace(links=links, known={}, running=lambda own: {11})
         self.bounded = BoundedPeers("me")
         self.introductions = Introductions(self.table, self.directory, self.bounded)
 
@@ -174,3 +174,12 @@ def test_a_peer_that_goes_on_under_another_epoch_introduces_the_one_before() -> 
     for epoch in (23, 24):
         assert node.introductions.follow("b", epoch)
     assert not node.introductions.follow("b", 25)  # all places of members are taken, too
+
+
+def test_what_a_peer_only_told_of_gives_way_to_an_epoch_of_its_own() -> None:
+    """The newest first, and not one under which somebody runs, as 11 here."""
+    node = Node()
+    assert [node.admits("a", epoch) for epoch in (10, 11, 12)] == [True] * 3
+    followed = [node.introductions.follow("a", epoch) for epoch in (20, 21, 22)]
+    assert followed == [True, True, False]
+    assert node.epochs == {11}

@@ -7,12 +7,14 @@ from dataclasses import replace
 import pytest
 
 from crdtbucket.mesh.protocol import membership as module
-from crdtbucket.mesh.protocol import wire
+from crdtbucket.mesh.protocol import peer_state, wire
+from crdtbucket.mesh.protocol.handoff import member_rows
 from crdtbucket.mesh.protocol.member_directory import ALIVE_NS
 from crdtbucket.mesh.protocol.member_updates import (
     GOSSIP_NS,
 )
 from crdtbucket.mesh.protocol.membership import DEAD_NS, HOLD_NS, REACHED_NS, FleetRow
+from crdtbucket.mesh.protocol.peer_state import FORGOTTEN_PLACES
 from crdtbucket.mesh.protocol.pruning import CROWDED
 from tests.mesh.protocol.lone_node import (
     CONFIG,
@@ -115,11 +117,34 @@ def test_a_goodbye_takes_the_peer_from_the_known(caplog: pytest.LogCaptureFixtur
         members.receive(link, frame(flags=wire.LEAVING | wire.JOINING), now)
     assert members.status(link, 1) == "left"
     assert table.called("configure")[-1] == (1,)
-    assert table.called("forget") == [(link.node,)]
+    assert table.called("forget") == [(link.node, 0, FORGOTTEN_PLACES)]
     assert members.directory.known == {}
     assert members.reachable() == []
     assert not link.log_kept
     assert caplog.messages == ["me: peer left"]
+
+
+def test_a_node_is_given_up_on_a_part_of_a_large_table_in_each_round(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """On one part for all that are given up, or many that end at once would hold up the loop. Who
+    is back meanwhile is given up no more."""
+    monkeypatch.setattr(peer_state, "FORGOTTEN_PLACES", 8)
+    members, table = membership()
+    for number in range(20):
+        table.bucket.take(f"k{number}")
+    one, two, back = linked(members, PEER, named("two", 3), named("back", 5))
+    for link in (one, two, back):
+        members.receive(link, frame(epoch=link.info.epoch, flags=wire.LEAVING), 1)
+    assert table.called("forget") == []
+    members.connected(back.info, 2)
+    for now in range(2, 10):
+        members.age(now)
+    expected = [(link.node, start, 8) for link in (one, two) for start in (0, 8, 16)]
+    assert table.called("forget") == expected
+    assert [row[0] for row in member_rows([one, two])] == []
+    one.to_forget = 8  # whoever leads next is to go on with it
+    assert [row[0] for row in member_rows([one, two])] == ["peer"]
 
 
 def test_a_tombstone_of_a_peer_is_kept_from_when_it_came() -> None:
@@ -208,7 +233,9 @@ def test_a_silent_peer_is_forgotten_and_at_last_its_link(caplog: pytest.LogCaptu
     last.last_seen = 1
     members.age(after + 1)
     assert [link.forgotten for link in (kept, following, peer, last)] == [True, True, True, False]
-    assert table.called("forget") == [(link.node,) for link in (kept, following, peer)]
+    assert [args[0] for args in table.called("forget")] == [
+        link.node for link in (kept, following, peer)
+    ]
     members.age(after + 2)
     said = "me: {} was silent for 100 s and is forgotten"
     assert caplog.messages == [said.format(name) for name in ("kept", "next", "peer", "last")]

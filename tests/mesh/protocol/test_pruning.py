@@ -157,17 +157,17 @@ def test_an_epoch_that_comes_back_to_life_starts_again() -> None:
 def test_a_running_epoch_is_never_believed_dead() -> None:
     table = table_with(5)
     pruner = Pruner(table, 0)
-    pruner.advertised(7, {7}, 0)
-    pruner.advertised(5, {7, 5}, 0)
+    pruner.advertised([7], {7}, 0)
+    pruner.advertised([5], {7, 5}, 0)
     assert pruner.tombstones == {}
-    pruner.advertised(5, {7}, 0)
+    pruner.advertised([5], {7}, 0)
     assert list(pruner.tombstones) == [5]
 
 
 def test_a_marked_epoch_that_is_seen_again_counts() -> None:
     table = table_with(5)
     pruner = Pruner(table, 0)
-    pruner.advertised(5, {7}, 0)
+    pruner.advertised([5], {7}, 0)
     pruner.returned(5)
     pruner.returned(6)
     assert pruner.tombstones == {}
@@ -181,7 +181,7 @@ def test_marks_are_bounded_and_their_ids_are_used_again() -> None:
     pruner = Pruner(table, 0)
     for epoch in range(100, 100 + 4 * wire.MAX_ORIGINS):
         assert table.origin(1, epoch), epoch
-        pruner.advertised(epoch, {7}, 0)
+        pruner.advertised([epoch], {7}, 0)
         told = pruner.step([], {7}, 0)
         assert len(told) <= wire.MAX_TOMBSTONES
         assert told[-1] == epoch
@@ -191,7 +191,7 @@ def test_marks_are_bounded_and_their_ids_are_used_again() -> None:
 def test_a_mark_is_forgotten_when_it_is_old() -> None:
     table = table_with(5)
     pruner = Pruner(table, 0)
-    pruner.advertised(5, {7}, 0)
+    pruner.advertised([5], {7}, 0)
     assert pruner.step([], {7}, KEPT_NS) == (5,)
     assert pruner.step([], {7}, KEPT_NS + 1) == ()
     assert [epoch for _, _, epoch, _ in table.origins()] == [7]
@@ -224,7 +224,7 @@ def test_columns_go_and_the_level_stays() -> None:
     bucket.take("k", 30)
     table.open_epoch(8)
     bucket.take("k", 20)
-    Pruner(table, 0).advertised(7, {8}, 0)
+    Pruner(table, 0).advertised([7], {8}, 0)
     assert bucket.columns("k") == {(0, 8): (bucket.columns("k")[0, 8][0], 20, 0)}
     assert bucket.peek("k").remaining == 50
 
@@ -255,7 +255,7 @@ def test_where_epochs_are_crowded_the_oldest_tombstones_go_first_and_then_the_lo
     pruner.step([peer], {7, 20, 10}, 0)  # 30 is dead first
     for epoch in (40, 50):
         table.origin(1, epoch)
-        pruner.advertised(epoch, {7}, 1)
+        pruner.advertised([epoch], {7}, 1)
     assert pruner.step([peer], {7, 20}, 1) == ()
     assert epochs(table) == {7: False, 30: False, 20: False, 10: False}  # the dead must settle
     assert pruner.step([peer], {7, 20}, SETTLED_NS - 1) == ()
@@ -275,7 +275,7 @@ def test_of_several_tombstones_only_so_many_go_as_there_are_too_many(
     table = table_with(9, 8, 5, 4)
     pruner = Pruner(table, 0)
     for epoch in (8, 9, 5):
-        pruner.advertised(epoch, {7}, 0)
+        pruner.advertised([epoch], {7}, 0)
     assert pruner.step([], {7, 4}, 1) == (5,)
     assert set(epochs(table)) == {7, 5, 4}
 
@@ -288,7 +288,7 @@ def test_it_is_crowded_when_hardly_any_epoch_could_go(monkeypatch: pytest.Monkey
         assert not pruner.crowded
         pruner.step([], running, 0)
         assert pruner.crowded is crowded
-    pruner.advertised(4, {7}, 0)
+    pruner.advertised([4], {7}, 0)
     pruner.step([], {7, 9, 8}, 0)
     assert not pruner.crowded
 
@@ -304,8 +304,8 @@ def test_a_peer_that_left_is_waited_for_no_more_than_one_that_is_cut_off() -> No
 def test_what_is_advertised_again_is_not_remembered_for_longer() -> None:
     table = table_with(5)
     pruner = Pruner(table, 0)
-    pruner.advertised(5, {7}, 0)
-    pruner.advertised(5, {7}, KEPT_NS)
+    pruner.advertised([5], {7}, 0)
+    pruner.advertised([5], {7}, KEPT_NS)
     assert pruner.step([], {7}, KEPT_NS + 1) == ()
 
 
@@ -322,9 +322,9 @@ class Told:
     def owing(self, place: int) -> tuple[dict[int, int], int]:
         return self.looks.pop(0) if self.looks else ({}, -1)
 
-    def add_tombstone(self, epoch: int) -> bool:
-        self.known[epoch] = True
-        return True
+    def add_tombstones(self, epochs: list[int]) -> list[int]:
+        self.known.update(dict.fromkeys(epochs, True))
+        return epochs
 
     def release(self, epoch: int) -> None:
         del self.known[epoch]
@@ -371,7 +371,7 @@ def test_room_is_made_for_as_many_as_there_are_too_many_after_the_tombstones_wen
     pruner.step([peer], {7}, 0)
     assert table.known == {7: False, 30: False, 20: False, 10: False}
     table.known[50] = True
-    pruner.advertised(50, {7}, 1)
+    pruner.advertised([50], {7}, 1)
     table.known[60] = False
     pruner.step([peer], {7, 60}, SETTLED_NS)  # six: one tombstone goes, and two of the dead get one
     assert 50 not in table.known

@@ -150,7 +150,7 @@ class TestBelief:
     def test_of_one_that_was_taken_for_dead(self) -> None:
         mesh, epoch = self.silent()
         node = mesh["A"].node
-        node.members.pruner.advertised(epoch, set(), mesh["A"].local_ns(mesh.now_ns) - 10**9)
+        node.members.pruner.advertised([epoch], set(), mesh["A"].local_ns(mesh.now_ns) - 10**9)
         assert node.roster.owner(epoch) is None
         self.state(mesh, (epoch, 250))
         assert newest(mesh, "A", "C") <= 0.25 + 0.05

@@ -1,0 +1,186 @@
+"""Judges a run with a hostile member by what docs/security.md says that one cannot do. What it
+takes, admits and states itself is not judged."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from crdtbucket.mesh.protocol.wire import MAX_MEMBERS, MAX_ORIGINS
+from crdtbucket.testing import SimulatedNode
+from tests.simulated.books import Books, Column
+from tests.simulated.ending import Ending
+from tests.simulated.hostile import HostileMember
+from tests.simulated.network import Network
+from tests.simulated.plan import Plan
+from tests.simulated.truth import Owner, Place
+from tests.simulated.view import View
+
+SECOND = 10**9
+ADDED = (6, 5)
+"""One bad member makes the others admit a fifth more at most."""
+PATIENCE = 5.0
+"""Beyond the time in which the largest debt refills, after which a node has its guaranteed share,
+in seconds."""
+DEAD = 14.0
+"""After this a member whose connections have ended, and that refuses dials, is dead, in seconds."""
+LONGEST = 400
+"""So many rounds are waited for at most until every key is full."""
+
+
+class BoundedBooks(Books):
+    """Books of the honest nodes: with the fifth that may be added, and of columns only those of
+    nodes that run."""
+
+    part = ADDED
+
+    def slack(self, place: Place) -> float:
+        """And what the nodes believe at once of debts that are said to be lower."""
+        return super().slack(place) + (ADDED[0] / ADDED[1] - 1) * self.spec(place).capacity
+
+    def columns(self, node: SimulatedNode, place: Place) -> dict[Owner, Column]:
+        running = {(n.name, n.table.epoch) for n in self.mesh.nodes.values() if n.up}
+        found = super().columns(node, place)
+        return {owner: column for owner, column in found.items() if owner in running}
+
+
+class BoundedView(View):
+    """Where a node is cut off, the bad member may be most of what it is linked with."""
+
+    jumped = "levels stay where they were"  # so it has moved its table; not that somebody claims it
+    strict = False
+
+    def broken(self, rule: str, text: str) -> None:
+        if rule != "jump" or self.strict:
+            super().broken(rule, text)
+
+
+class Bounded:
+    """Told of what callers do and get, as `Oracle` is; it keeps to what no member can change.
+
+    Where nothing else happens in a plan and every node hears each other one, it is strict: no lie
+    raises a column of an honest node, and no more than a fifth is added.
+    """
+
+    def __init__(self, plan: Plan, mesh: Network, bad: HostileMember) -> None:
+        self.plan, self.mesh, self.bad = plan, mesh, bad
+        self.view = BoundedView(plan, mesh)
+        self.books = BoundedBooks(plan, mesh, self.view)
+        only_lies = all(event.what == "lie" for event in plan.events)
+        undisturbed = only_lies and plan.complete and not plan.loss[0]
+        self.strict = undisturbed and len(plan.nodes) > 1  # of two members, each believes the other
+        self.view.strict = self.strict
+        self._began = {node.table.epoch for node in mesh.nodes.values()}
+        self.denied = self.allowed = 0
+        self._given = dict.fromkeys(plan.nodes, 0)
+        self._offered = dict.fromkeys(plan.nodes, 0)
+        self._counted_from = round(2 * self._patience() * SECOND)
+
+    # ---- what callers do ----
+
+    def took(self, node: SimulatedNode, place: Place, calls: int, cost: int, allowed: int) -> None:
+        self.allowed += allowed
+        self.denied += calls - allowed
+        self.books.book(node, place, allowed * cost, 0)
+        if place[0] == "main" and self.mesh.now_ns >= self._counted_from:
+            self._given[node.name] = self._given.get(node.name, 0) + allowed * cost
+            self._offered[node.name] = self._offered.get(node.name, 0) + calls * cost
+        self._look(node, place, admitted=allowed > 0)
+
+    def charged(self, node: SimulatedNode, place: Place, tokens: int) -> None:
+        self.books.book(node, place, tokens, 0)
+        self._look(node, place, admitted=False)
+
+    def refunded(self, node: SimulatedNode, owner: Owner, place: Place, tokens: int) -> None:
+        self.books.refund(owner, place, tokens)
+        self._look(node, place, admitted=False)
+
+    def _look(self, node: SimulatedNode, place: Place, *, admitted: bool) -> None:
+        if self.strict and not node.table.stats()["evicted_indebted"]:
+            self.books.look(node, place, admitted=admitted)
+
+    # ---- what happens ----
+
+    def changes(self, at: float) -> None:
+        """The demand changes; no rule here asks when."""
+
+    def happens(self, what: str, args: tuple[Any, ...]) -> None:
+        if what == "lie":
+            self._check_tables()
+            return
+        self.view.happens(what, args)
+        self.books.happens(what, args)
+
+    def finish(self) -> None:
+        """The demand is over and all ways are open: the bad member ends."""
+        self._check_tables()
+        self._check_share()
+        self.bad.end()
+        self._check_recovery()
+
+    # ---- rules ----
+
+    def _live(self) -> list[SimulatedNode]:
+        return [node for node in self.mesh.nodes.values() if node.up]
+
+    def _check_tables(self) -> None:
+        """No table grows beyond its places, and no epoch that runs is taken for dead."""
+        running = {node.table.epoch for node in self._live()}
+        for node in self._live():
+            stats, origins = node.table.stats(), node.table.origins()
+            known = node.node.members.directory.known
+            if not len(node.table) == stats["keys"] <= stats["max_keys"]:
+                self.view.broken("memory", f"{node.name}: {stats}")
+            if len(origins) > MAX_ORIGINS or len(known) >= MAX_MEMBERS:
+                self.view.broken(
+                    "places", f"{node.name}: {len(origins)} epochs, {len(known)} members"
+                )
+            if self.strict and len(self.plan.nodes) > 2 and node.table.refusal is not None:
+                self.view.broken("name", f"{node.name} gave its name up: {node.table.refusal}")
+            dead = {epoch for _, _, epoch, gone in origins if gone} & running
+            if dead and self.strict:
+                self.view.broken("dead", f"{node.name} takes {dead} for dead, which run")
+            if self.strict and node.table.epoch not in self._began:
+                self.view.broken("epoch", f"{node.name} was made to open a new epoch")
+
+    def _check_share(self) -> None:
+        """Each node gets half of what it asks for, up to half of an equal share, but for as long as
+        an honest debt may deny it."""
+        plan, seconds = self.plan, self.mesh.now_ns / SECOND - self._counted_from / SECOND
+        steady = len(plan.phases) == 1 and plan.arrivals[0] != "bursts"
+        small = plan.cost <= max(1, plan.main.capacity // 20)
+        small = small and plan.step * plan.main.rate_per_second <= plan.main.capacity
+        if not (self.strict and steady and small) or seconds < 2 * self._patience():
+            return
+        share = plan.main.rate_per_second * seconds / (1 + len(plan.nodes))
+        for name, offered in self._offered.items():
+            part = 1 - self._patience() / seconds
+            least = 0.5 * part * min(0.9 * offered, share)
+            least -= plan.main.capacity / 20 + 4 * plan.cost
+            if self._given[name] < least - 3 * max(0.0, least) ** 0.5:
+                self.view.broken(
+                    "share",
+                    f"{name} got {self._given[name]} tokens of {offered} in {seconds:.1f} s, "
+                    f"{least:.1f} are guaranteed",
+                )
+
+    def _patience(self) -> float:
+        spec = self.plan.main
+        lag = self.plan.latency + self.plan.gossip_interval
+        debt = max(spec.max_debt, 4 * spec.rate_per_second * lag)
+        return PATIENCE + (spec.capacity + debt) / spec.rate_per_second
+
+    def _check_recovery(self) -> None:
+        """Once it is known to be dead and all debts have refilled, every bucket is full."""
+        if self.plan.has("reload"):
+            return  # what was owed under a larger limit is kept, and refills for longer
+        if any(not node.up for node in self.mesh.nodes.values()) or not self.view.connected():
+            return  # a share is kept for who is missing
+        wait = DEAD + 2 * self._patience()
+        if wait > LONGEST * self.plan.gossip_interval:
+            return
+        Ending(self.plan, self.mesh, self.view, self.books).settle()
+        self.mesh.advance(wait)
+        for node in self._live():
+            left, least = node.peek("main", "key").remaining, node.bucket("main").spec.capacity
+            if left < least:
+                self.view.broken("recovered", f"{node.name} shows {left} of {least} tokens")

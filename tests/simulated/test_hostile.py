@@ -1,0 +1,69 @@
+"""Each act of a hostile member leaves the bounds standing; and a bound that is gone is found."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from crdtbucket.mesh.protocol.own_epoch import OwnEpoch
+from crdtbucket.mesh.protocol.own_name import OwnName
+from crdtbucket.mesh.protocol.pruning import Pruner
+from tests.simulated.bounded import Bounded
+from tests.simulated.drawing import DIMENSIONS, draw
+from tests.simulated.lies import ACTS
+from tests.simulated.plan import Event, Plan
+from tests.simulated.run import Run, run
+from tests.simulated.view import Broken
+
+
+def plan_of(kind: str, times: int = 20, seconds: float = 4.0) -> Plan:
+    """Three honest nodes, and a fourth member that does this again and again."""
+    lies = [Event(0.5 + 3 * i / times, "lie", (kind, i)) for i in range(times)]
+    return replace(draw(1, plain=tuple(DIMENSIONS)), events=tuple(lies), seconds=seconds)
+
+
+@pytest.mark.parametrize("kind", ACTS)
+def test_the_bounds_hold_whatever_is_stated(kind: str) -> None:
+    oracle = run(plan_of(kind)).oracle
+    assert isinstance(oracle, Bounded)
+    assert oracle.strict
+
+
+def test_a_hostile_member_is_believed_within_its_bounds() -> None:
+    """What it says of itself counts, so its acts do come."""
+    played = Run(plan_of("takes", times=1))
+    played.mesh.advance(2.0)
+    played.do_lie("takes", 0)
+    seen = [node.columns("main", "key")["bad"][0] for node in played.mesh.nodes.values()]
+    assert min(seen) > 0
+
+
+def _marked(pruner: Pruner, epochs: tuple[int, ...], running: set[int], now: int) -> None:
+    """Believes tombstones, whoever runs."""
+    pruner._mark([*epochs], now)
+
+
+BROKEN = {
+    "epoch": ("running epoch", OwnEpoch, "believed", lambda *_: True),
+    "name": ("name", OwnName, "_established", lambda *_: False),
+    "columns": ("tombstones", Pruner, "advertised", _marked),
+}
+"""By rule: what is stated, and the bound that is gone."""
+
+
+@pytest.mark.parametrize("rule", BROKEN)
+def test_a_bound_that_is_gone_is_found(rule: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    kind, owner, name, instead = BROKEN[rule]
+    monkeypatch.setattr(owner, name, instead)
+    with pytest.raises(Broken, match=f"^{rule}: "):
+        run(plan_of(kind))
+
+
+def test_a_level_that_lies_raise_is_found() -> None:
+    """The nodes take twice what one bucket gives, as if they believed that nothing is owed."""
+    played = Run(plan_of("debts"))
+    played.mesh.advance(1.0)
+    node = played.mesh["n0"]
+    with pytest.raises(Broken, match=r"alone|admitted"):
+        played.oracle.took(node, ("main", "key"), 300, 1, 300)
