@@ -149,16 +149,18 @@ class LiveRollout:
                 self._rollout.receive(known, self._table.now())
         self._is_ordered()
         self._exchange()
-        LOG.info(
-            "version %d (%s) is rolled out after %d (%s): stage %d of %d, %s",
-            target.version,
-            target.hash,
-            before.version,
-            before.hash,
-            self._rollout.number,
-            len(target.rollout.stages),
-            self._rollout.stage,
-        )
+        versions = target.version, target.hash, before.version, before.hash
+        if self._rollout.active:
+            LOG.info(
+                "version %d (%s) is rolled out after %d (%s): stage %d of %d, %s",
+                *versions,
+                self._rollout.number,
+                len(target.rollout.stages),
+                self._rollout.stage,
+            )
+        else:  # before a restart, or by peers
+            status = self._rollout.position.status
+            LOG.info("the roll-out of version %d (%s) after %d (%s) is %s", *versions, status)
         self._follow()
 
     def end(self) -> None:

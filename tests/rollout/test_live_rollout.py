@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import logging
 import threading
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
@@ -616,6 +618,26 @@ def test_a_node_that_starts_again_is_where_it_was_and_sees_what_it_missed() -> N
     assert fleet.reached()["eu"] == len(of_new(gone))  # stage 2, as when it ended
     fleet.wait(5)
     assert fleet.reached() == {"eu": 200, "us": 200, "ap": 200}
+
+
+@pytest.mark.parametrize(
+    ("status", "said"),
+    [
+        (Status.RUNNING, "version 2 (*) is rolled out after 1 (*): stage 3 of 3, all keys in *"),
+        (Status.HALTED, "version 2 (*) is rolled out after 1 (*): stage 3 of 3, all keys in *"),
+        (Status.DONE, "the roll-out of version 2 (*) after 1 (*) is done"),
+        (Status.ROLLED_BACK, "the roll-out of version 2 (*) after 1 (*) is rolled back"),
+    ],
+)
+def test_a_restart_says_how_a_roll_out_stands(
+    status: Status, said: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    node, target = Node(), version(2, NEW, plan=BY_COMMAND)
+    caplog.clear()
+    caplog.set_level(logging.INFO)
+    node.rolling.begin(version(1, OLD), target, Position(*target.version_id, 1, status, 2))
+    (message,) = [one for one in caplog.messages if not one.startswith("configuration")]
+    assert fnmatch(message, said), message
 
 
 @pytest.mark.parametrize("status", list(Status))
