@@ -212,8 +212,11 @@ class ClientConnection(web.RequestHandler):
         request = self._current_request
         if request is not None and request.writer.output_size > 0:
             return False  # a long answer would go on for a client that is gone
-        body = self._messages[-1][1] if self._messages else self._body
-        return not self.idle and body.is_eof()
+        if self._messages and not self._messages[-1][1].is_eof():
+            if len(self._messages) == 1 and not self.busy:
+                return False
+            self._messages.pop()  # it gets no answer, and those before it do
+        return not self.idle and (bool(self._messages) or self._body.is_eof())
 
     @property
     def idle(self) -> bool:

@@ -331,6 +331,25 @@ async def test_a_client_that_sends_nothing_more_gets_its_answers() -> None:
         await eventually(lambda: not client.server.api.connections.open)
 
 
+@pytest.mark.parametrize("whole", [1, 3])
+@pytest.mark.parametrize("part", [WHOLE[:-1], HEAD + LENGTH, HEAD[:30]])
+async def test_a_part_of_a_request_at_the_end_takes_no_answer_from_those_before_it(
+    whole: int, part: bytes
+) -> None:
+    async with serving(idle_deadline=600, request_deadline=600) as client:
+        for first, then in ((WHOLE * whole + part, b""), (WHOLE * whole, part)):
+            reader, writer = await client.connect()
+            writer.write(first)
+            if then:
+                await reader.readuntil(b"}")
+                writer.write(then)
+            writer.write_eof()
+            answers = (await to_the_end(reader)).count(b"HTTP/1.1 200")
+            assert answers == whole - bool(then)  # one was read already
+        await eventually(lambda: not client.server.api.connections.open)
+        assert client.server.api.metrics.open_requests == 0
+
+
 async def test_what_a_server_finds_sent_when_it_ends_is_answered() -> None:
     async with serving() as client:
         held = [await client.connect() for _ in range(3)]
