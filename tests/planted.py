@@ -1165,7 +1165,7 @@ MUTATIONS = (
         "strong",
         "= max(now, self._after_at), self.one_at + self._gap_ns",
         "= now, self.one_at + self._gap_ns",
-        suite("strong/controller/test_switch_budget", "three_at_once"),
+        suite("strong/controller/test_recovery", "three_at_once"),
     ),
     Mutation(
         "late_answers_counted_twice",
