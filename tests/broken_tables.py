@@ -126,6 +126,3 @@ def open_broken(seconds: float, seed: int, most: int = 1 << 60) -> tuple[int, in
             del table
             file.close()
     return files, kept
-
-
-__all__ = ["open_broken"]

@@ -118,6 +118,3 @@ def _answer(limiter: Limiter, question: str, rest: list[Any]) -> Any:
     if question == "left":
         return limiter.bucket("api").peek(rest[0]).remaining
     return limiter.stats()
-
-
-__all__ = ["SECRET", "SPECS", "WITHIN_S", "Life", "linked", "until"]

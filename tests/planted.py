@@ -2613,6 +2613,3 @@ MUTATIONS = (
         suite("http/server/test_signed_commands", "whichever_worker"),
     ),
 )
-
-
-__all__ = ["MUTATIONS", "Mutation"]

@@ -240,9 +240,3 @@ async def until(holds: Callable[[], bool], seconds: float) -> float:
             raise TimeoutError(f"not within {seconds} s")
         await asyncio.sleep(0.005)
     return time.monotonic() - begin
-
-
-__all__ = [
-    "HASTY", "KEYS", "PATIENT", "TIGHT", "UNHURRIED", "WIDE",
-    "Client", "Fleet", "fleet", "linked", "until",
-]  # fmt: skip

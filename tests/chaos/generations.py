@@ -22,6 +22,3 @@ class Generations:
         before, taken_ns = self._last.get(line, (generation, now_ns))
         self._last[line] = generation, now_ns
         return generation != before and now_ns - taken_ns >= full_ns
-
-
-__all__ = ["Generations"]

@@ -74,6 +74,3 @@ def _serves(one: Server, count: int) -> bool:
 
 def _linked(replica: Server) -> bool:
     return b"master_link_status:up" in replica.call("INFO", "replication")
-
-
-__all__ = ["cluster", "watched"]

@@ -19,7 +19,6 @@ from crdtbucket.strong.redis.script import (
 )
 from tests.strong.replicated.region_twin import (
     LEVEL,
-    PEERS,
     Hash,
     Known,
     Record,
@@ -351,6 +350,3 @@ class World:
         """What a level may be too low by, whatever happens: what was never charged, and refunds."""
         refunds = sum(one.refunded for one in (*self.processes, *self.dead))
         return self.unit * refunds + sum(region.forgiven for region in self.regions)
-
-
-__all__ = ["HOUR", "MS", "PEERS", "PLAIN", "SECOND", "WIDE", "Process", "Region", "World"]
