@@ -196,12 +196,6 @@ def test_exports_equal_all() -> None:
     assert len(set(crdtbucket.__all__)) == len(crdtbucket.__all__)
 
 
-def test_every_error_is_exported() -> None:
-    from crdtbucket import errors
-
-    assert set(errors.__all__) <= set(crdtbucket.__all__)
-
-
 def test_the_names_that_programs_are_written_with() -> None:
     names = "BucketSpec Limiter Decision Decisions Bucket Mode MeshConfig CrdtbucketError"
     assert set(names.split()) <= set(crdtbucket.__all__)
