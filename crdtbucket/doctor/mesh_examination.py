@@ -10,9 +10,8 @@ import ssl
 from crdtbucket.base.address import Address, split_address
 from crdtbucket.base.deadline import within
 from crdtbucket.config import Config
-from crdtbucket.doctor.diagnosis import Diagnosis, note, ok, wrong
+from crdtbucket.doctor.diagnosis import Diagnosis, note, ok, reach, wrong
 from crdtbucket.doctor.peer_examination import Examined, all_of, examine_peer
-from crdtbucket.doctor.reach import reach
 from crdtbucket.errors import MeshError
 from crdtbucket.mesh.mesh_config import DNS_PREFIX, MeshConfig
 from crdtbucket.mesh.sockets.discovery import resolve_all

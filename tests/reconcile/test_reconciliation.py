@@ -19,8 +19,8 @@ from crdtbucket.mesh.links.link import Link
 from crdtbucket.mesh.links.session import Handshake
 from crdtbucket.mesh.transport import mesh_network, observing_links
 from crdtbucket.reconcile.buckets import BucketIndex
+from crdtbucket.reconcile.observed_node import ObservationFailed
 from crdtbucket.reconcile.observer import Observer
-from crdtbucket.reconcile.observer_link import ObservationFailed
 from crdtbucket.testing.fault_proxy import FaultProxy
 from tests.mesh.network import eventually
 from tests.reconcile.fleet import SECRET, Counts, config_file, counts, holder, nodes, recorded, run

@@ -27,10 +27,9 @@ from crdtbucket.limiter.factory import Factory
 from crdtbucket.limiter.local_node import Identity
 from crdtbucket.limiter.tables import Tables
 from crdtbucket.rollout.in_force import InForce
-from crdtbucket.rollout.kept_version import kept, recalled
 from crdtbucket.rollout.live_rollout import LiveRollout
 from crdtbucket.rollout.reload import Reload
-from crdtbucket.rollout.rollout_store import RolloutStore
+from crdtbucket.rollout.rollout_store import RolloutStore, kept, recalled
 from crdtbucket.rollout.staged import Position, RolloutPlan, Stage, Status, row_of
 from crdtbucket.testing import SimulatedMesh
 from tests.virtual_loop import VirtualTime

@@ -25,8 +25,7 @@ from crdtbucket._core import BucketCore, Table, table_size
 from crdtbucket.base.forks import Turn, after_fork
 from crdtbucket.errors import CrdtbucketError, SharedTableError
 from crdtbucket.shared.shared_file import SharedFile
-from crdtbucket.shared.table_file import open_table
-from crdtbucket.shared.table_header import Host
+from crdtbucket.shared.table_file import Host, open_table
 from tests.forks import in_child
 
 HERE = Host(b"this boot's bytes"[:16], 1, 2)

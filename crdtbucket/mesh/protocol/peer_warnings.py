@@ -12,6 +12,9 @@ REPEAT_NS = 600_000_000_000
 """A warning about the same peer and cause is logged again after this, with what came meanwhile."""
 MOST = 4_096
 """So many peers and causes are distinguished; beyond that the oldest are forgotten."""
+MOST_PEERS = 1_024
+"""So many are told apart, as names may be invented; what others do counts for `OTHERS`."""
+OTHERS = "(others)"
 
 
 @dataclass
@@ -51,11 +54,6 @@ class PeerWarnings:
         while len(self._logged) >= MOST:
             del self._logged[next(iter(self._logged))]
         self._logged[key] = logged
-
-
-MOST_PEERS = 1_024
-"""So many are told apart, as names may be invented; what others do counts for `OTHERS`."""
-OTHERS = "(others)"
 
 
 class BoundedPeers:

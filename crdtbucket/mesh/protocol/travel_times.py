@@ -16,6 +16,7 @@ HALF_WINDOW_NS = 30_000_000_000
 """The smallest number of this half minute and of the one before counts. Time in which no frame came
 is in neither: after a long silence the first frames may be late, and must not be judged by
 themselves."""
+MINUTE_NS = 60 * NS_PER_SECOND
 
 
 class _Least:
@@ -61,9 +62,6 @@ class TravelTimes:
     def is_usual(self, trip: int, by: int) -> bool:
         """Whether this round trip is at most `by` longer than the smallest."""
         return trip - self._least_trip <= by
-
-
-MINUTE_NS = 60 * NS_PER_SECOND
 
 
 class WindowedMaximum:

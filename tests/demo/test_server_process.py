@@ -10,7 +10,7 @@ import sys
 import pytest
 
 from crdtbucket.demo.processes import DemoError
-from crdtbucket.demo.redis_process import RedisProcess
+from crdtbucket.demo.server_process import RedisProcess
 from crdtbucket.errors import RedisUnavailable
 from crdtbucket.strong.redis.access import Access
 from crdtbucket.strong.redis.redis_connection import RedisConnection, ask
@@ -67,7 +67,7 @@ def test_it_says_what_to_do_where_none_is_installed(monkeypatch: pytest.MonkeyPa
 
 PARENT = """
 import asyncio
-from crdtbucket.demo.redis_process import RedisProcess
+from crdtbucket.demo.server_process import RedisProcess
 async def main():
     server = RedisProcess()
     await server.start()
