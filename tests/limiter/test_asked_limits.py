@@ -34,11 +34,6 @@ class Book:
 
 
 @pytest.fixture
-def time() -> VirtualTime:
-    return VirtualTime()
-
-
-@pytest.fixture
 def book() -> Book:
     return Book(rate="30/minute", named="premium", spec=BucketSpec("own", 7, 1))
 

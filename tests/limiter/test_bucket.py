@@ -13,11 +13,6 @@ from crdtbucket.spec.mode import Mode
 from tests.virtual_loop import VirtualTime
 
 
-@pytest.fixture
-def time() -> VirtualTime:
-    return VirtualTime()
-
-
 @pytest.mark.parametrize("name", ["take", "peek", "settle", "take_many", "counters"])
 def test_the_hot_methods_are_the_compiled_ones(name: str) -> None:
     assert getattr(Bucket, name) is getattr(BucketCore, name)

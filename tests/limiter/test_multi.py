@@ -42,11 +42,6 @@ CAPACITIES = {("b", "gold"): 30, "a": 10, "b": 6, "watched": 4}
 
 
 @pytest.fixture
-def time() -> VirtualTime:
-    return VirtualTime()
-
-
-@pytest.fixture
 def limiter(time: VirtualTime) -> Limiter:
     return Limiter(SPECS, _table=time.table)
 

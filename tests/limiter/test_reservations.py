@@ -28,11 +28,6 @@ KEY = "tenant-42"
 
 
 @pytest.fixture
-def time() -> VirtualTime:
-    return VirtualTime()
-
-
-@pytest.fixture
 def bucket(time: VirtualTime) -> Bucket:
     # One token an hour: nothing refills while a test looks.
     return Bucket(time.table, BucketSpec("llm", 1_000, 1, "1h"))

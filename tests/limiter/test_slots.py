@@ -27,11 +27,6 @@ from tests.virtual_loop import VirtualTime
 KEY = "tenant-42"
 
 
-@pytest.fixture
-def time() -> VirtualTime:
-    return VirtualTime()
-
-
 def bucket_of(time: VirtualTime, slots: int = 3, ttl: str = "60s", **more: Any) -> SlotBucket:
     return SlotBucket(time.table, BucketSpec.concurrency("llm", slots, ttl=ttl, **more))
 

@@ -16,8 +16,8 @@ from crdtbucket import BucketSpec, LimiterClosed, MeshConfig, Mode
 from crdtbucket.strong.window import MOST
 from crdtbucket.testing.fault_proxy import FaultProxy
 from tests.mesh.network import eventually
-from tests.strong.redis_server import Server
-from tests.strong.test_strong_bucket import EAGER, endpoint, opened, records
+from tests.strong.redis_server import EAGER, Server
+from tests.strong.test_strong_bucket import endpoint, opened, records
 
 WIDE = BucketSpec("b", 100_000, 1, "1h")
 UNHURRIED = {"latency_limit": 5.0, "latency_window": 60.0, "outage_after": 60.0}
@@ -31,18 +31,6 @@ QUICKLY = {
     "stable_after_failover": 0.2,
     "least_return_gap": 0.0,
 }
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[Server]:
-    with Server() as one:
-        yield one
-
-
-@pytest.fixture(autouse=True)
-def _empty(server: Server) -> None:
-    server.thaw()  # a test that failed may have left it frozen
-    server.call("FLUSHALL")
 
 
 @contextmanager

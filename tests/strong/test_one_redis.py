@@ -15,18 +15,10 @@ from crdtbucket.strong.controller.controller_settings import ControllerSettings
 from crdtbucket.strong.controller.degradation import Degradation
 from crdtbucket.strong.redis import registry
 from tests.mesh.network import eventually
-from tests.strong.redis_server import Server
+from tests.strong.redis_server import EAGER, Server
 
 STILL = BucketSpec("b", 1_000, 1, "1h", consistency="strong")
-MODES = ControllerSettings(
-    stable_after=0.1,
-    stable_after_failover=0.1,
-    least_return_gap=0.0,
-    probe_interval=0.02,
-    longest_probe_interval=0.05,
-    latency_limit=5.0,
-    outage_after=5.1,
-)
+MODES = ControllerSettings(**EAGER)  # type: ignore[arg-type]
 SECRET, OTHER = "a secret of sixteen bytes", "another one, as long as it"
 BOUND_S = 60.0
 

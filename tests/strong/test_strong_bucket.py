@@ -6,7 +6,7 @@ import asyncio
 import logging
 import threading
 from collections import Counter
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from typing import Any
@@ -32,33 +32,11 @@ from crdtbucket.strong.controller.degradation import Degradation
 from crdtbucket.strong.controller.notice import ModeNotice
 from crdtbucket.strong.endpoint import Endpoint
 from tests.mesh.network import eventually
-from tests.strong.redis_server import PATIENT, Server
+from tests.strong.redis_server import EAGER, PATIENT, Server
 
 SLOW = BucketSpec("b", 200, 1, "1h")
 QUICK = BucketSpec("q", 100, 1_000)
-EAGER = {
-    "stable_after": 0.1,
-    "stable_after_failover": 0.1,
-    "least_return_gap": 0.0,
-    "probe_interval": 0.02,
-    "longest_probe_interval": 0.05,
-    "latency_limit": 5.0,
-    "outage_after": 5.1,
-}
 KEY = "tenant-42"
-
-
-@pytest.fixture(scope="module")
-def shared() -> Iterator[Server]:
-    with Server() as server:
-        yield server
-
-
-@pytest.fixture
-def server(shared: Server) -> Server:
-    """One that tests neither stop nor freeze; empty."""
-    shared.call("FLUSHALL")
-    return shared
 
 
 @asynccontextmanager

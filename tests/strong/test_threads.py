@@ -6,7 +6,7 @@ import asyncio
 import os
 import signal
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -23,23 +23,11 @@ from crdtbucket.strong.strong_bucket import StrongBucket
 from tests.certificates import Authority
 from tests.forks import in_child
 from tests.strong.redis.test_redis_connection import tls_server
-from tests.strong.redis_server import PATIENT, Server
-from tests.strong.test_strong_bucket import EAGER, records
+from tests.strong.redis_server import EAGER, PATIENT, Server
+from tests.strong.test_strong_bucket import records
 
 HOT = BucketSpec("b", 2_000, 1, "1h")
 BOUND = 60.0
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[Server]:
-    with Server() as one:
-        yield one
-
-
-@pytest.fixture(autouse=True)
-def _empty(server: Server) -> None:
-    server.thaw()  # a test that failed may have left it frozen
-    server.call("FLUSHALL")
 
 
 def limiter(
