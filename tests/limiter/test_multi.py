@@ -30,7 +30,7 @@ from crdtbucket import (
 )
 from crdtbucket.limiter.multi import Multi
 from tests.naive_limits import NaiveLimit
-from tests.virtual_loop import VirtualTime
+from tests.virtual_loop import VirtualTime, virtually
 
 SPECS = (
     BucketSpec("a", 10, 1),
@@ -339,16 +339,15 @@ class Mixed:
 WHOLE = [("near", "k", 2), ("other", "k", 3), ("far", "k", 4)]
 
 
-def test_remote_ones_are_asked_in_one_order_and_local_ones_taken_last(time: VirtualTime) -> None:
+@virtually
+async def test_remote_ones_are_asked_in_one_order_and_local_ones_taken_last(
+    time: VirtualTime,
+) -> None:
     mixed = Mixed(time)
-
-    async def main() -> None:
-        call = asyncio.create_task(mixed.several.acquire_all(WHOLE))
-        await asyncio.sleep(0.75)
-        assert mixed.left() == [10, 6, 7]
-        assert (await call).allowed
-
-    time.run(main())
+    call = asyncio.create_task(mixed.several.acquire_all(WHOLE))
+    await asyncio.sleep(0.75)
+    assert mixed.left() == [10, 6, 7]
+    assert (await call).allowed
     assert mixed.left() == [8, 6, 7]
     assert Remote.asked == ["far", "other"]
 
@@ -464,7 +463,8 @@ def test_costs_are_checked_before_any_is_charged(limiter: Limiter) -> None:
     assert limiter.bucket("a").peek("k").remaining == 10
 
 
-def test_the_order_of_a_reservation(time: VirtualTime, limiter: Limiter) -> None:
+@virtually
+async def test_the_order_of_a_reservation(time: VirtualTime, limiter: Limiter) -> None:
     with pytest.raises(InvalidSpec):
         limiter.reserve_all([("a", "k")], ttl=0)
     held = limiter.reserve_all([("a", "k", 6)])
@@ -472,16 +472,12 @@ def test_the_order_of_a_reservation(time: VirtualTime, limiter: Limiter) -> None
         held.commit(1)
     with held, pytest.raises(ReservationError, match="once"), held:
         pass
-
-    async def main() -> None:
-        async with limiter.reserve_all([("a", "k", 6)]) as held:
-            held.commit(6)
-        with pytest.raises(ReservationDenied, match="6 tokens of 'a'") as caught:
-            async with limiter.reserve_all([("a", "k", 6)]):
-                pass
-        assert caught.value.decision is not None
-
-    time.run(main())
+    async with limiter.reserve_all([("a", "k", 6)]) as held:
+        held.commit(6)
+    with pytest.raises(ReservationDenied, match="6 tokens of 'a'") as caught:
+        async with limiter.reserve_all([("a", "k", 6)]):
+            pass
+    assert caught.value.decision is not None
 
 
 # ---- one name for several rates ----

@@ -22,7 +22,7 @@ from crdtbucket.errors import (
 from crdtbucket.limiter.bucket import Bucket
 from crdtbucket.spec.bucket_spec import BucketSpec
 from crdtbucket.spec.reservation_state import ReservationState
-from tests.virtual_loop import VirtualTime
+from tests.virtual_loop import VirtualTime, virtually
 
 KEY = "tenant-42"
 
@@ -69,19 +69,19 @@ def test_an_enormous_cost_saturates_at_the_most_debt(bucket: Bucket) -> None:
     assert left(bucket) == -1_000
 
 
-def test_async_with_is_the_same_without_a_task_switch(time: VirtualTime, bucket: Bucket) -> None:
-    async def main() -> None:
-        others: list[int] = []
-        asyncio.get_running_loop().call_soon(others.append, 1)
-        async with bucket.reserve(KEY, estimate=800, ttl=60) as reservation:
-            assert left(bucket) == 200
-            reservation.commit(actual=412)
-        async with bucket.reserve(KEY, estimate=500):
-            assert left(bucket) == 88
-        assert others == []
-        assert left(bucket) == 588
-
-    time.run(main())
+@virtually
+async def test_async_with_is_the_same_without_a_task_switch(
+    time: VirtualTime, bucket: Bucket
+) -> None:
+    others: list[int] = []
+    asyncio.get_running_loop().call_soon(others.append, 1)
+    async with bucket.reserve(KEY, estimate=800, ttl=60) as reservation:
+        assert left(bucket) == 200
+        reservation.commit(actual=412)
+    async with bucket.reserve(KEY, estimate=500):
+        assert left(bucket) == 88
+    assert others == []
+    assert left(bucket) == 588
 
 
 def test_an_exception_gives_the_estimate_back_and_goes_on(bucket: Bucket) -> None:

@@ -32,7 +32,7 @@ from crdtbucket.rollout.reload import Reload
 from crdtbucket.rollout.rollout_store import RolloutStore, kept, recalled
 from crdtbucket.rollout.staged import Position, RolloutPlan, Stage, Status, row_of
 from crdtbucket.testing import SimulatedMesh
-from tests.virtual_loop import VirtualTime
+from tests.virtual_loop import VirtualTime, virtually
 
 SECOND = 1_000_000_000
 HOLD = 60
@@ -253,20 +253,16 @@ def test_plans_change_by_their_keys_and_come_at_the_end() -> None:
     assert bucket.peek("key-2").limit == 60
 
 
-def test_who_waits_looks_again_when_a_stage_comes() -> None:
-    time = VirtualTime()
+@virtually
+async def test_who_waits_looks_again_when_a_stage_comes(time: VirtualTime) -> None:
     limiter = Limiter([BucketSpec("api", 10, 1, "1h")], _table=time.table)
     limiter.reload(version(1, BucketSpec("api", 10, 1, "1h")))
     bucket = limiter.bucket("api")
     bucket.take("k", 10)
-
-    async def main() -> None:
-        waiting = asyncio.ensure_future(bucket.wait("k", 8))
-        await asyncio.sleep(0)
-        limiter.reload(version(2, BucketSpec("api", 8, 8), plan=RolloutPlan((Stage(),))))
-        assert (await waiting).limit == 8
-
-    time.run(main())
+    waiting = asyncio.ensure_future(bucket.wait("k", 8))
+    await asyncio.sleep(0)
+    limiter.reload(version(2, BucketSpec("api", 8, 8), plan=RolloutPlan((Stage(),))))
+    assert (await waiting).limit == 8
     assert time.elapsed == pytest.approx(1.25)
 
 

@@ -29,7 +29,7 @@ from crdtbucket import (
 from crdtbucket.config import Config, load_config
 from crdtbucket.rollout.staged import RolloutPlan, Stage
 from crdtbucket.strong.controller.controller_settings import ControllerSettings
-from tests.virtual_loop import VirtualTime
+from tests.virtual_loop import VirtualTime, virtually
 
 API = BucketSpec("api", 100, 100)
 SLOW = BucketSpec("api", 100, 1)
@@ -219,38 +219,30 @@ def test_a_process_that_starts_in_between_gives_nothing_out_either(tmp_path: Pat
     assert second._in_force._raised.keys() == {"api"}
 
 
-def test_a_raised_ceiling_is_lowered_once_nothing_needs_it() -> None:
-    time = VirtualTime()
+@virtually
+async def test_a_raised_ceiling_is_lowered_once_nothing_needs_it(time: VirtualTime) -> None:
     limiter = limiter_in(time, BucketSpec("api", 1_000, 10))
     bucket = limiter.bucket("api")
-
-    async def main() -> None:
-        async with limiter:
-            limiter.reload(config_of(BucketSpec("api", 10, 10)))
-            assert bucket.max_debt == 1_990
-            await asyncio.sleep(199)
-            assert bucket.max_debt == 1_990
-            await asyncio.sleep(2)
-            assert bucket.max_debt == 10
-
-    time.run(main())
+    async with limiter:
+        limiter.reload(config_of(BucketSpec("api", 10, 10)))
+        assert bucket.max_debt == 1_990
+        await asyncio.sleep(199)
+        assert bucket.max_debt == 1_990
+        await asyncio.sleep(2)
+        assert bucket.max_debt == 10
 
 
-def test_who_waits_looks_again() -> None:
-    time = VirtualTime()
+@virtually
+async def test_who_waits_looks_again(time: VirtualTime) -> None:
     limiter = limiter_in(time, BucketSpec("api", 10, 1, "1h"))
     bucket = limiter.bucket("api")
     bucket.take("k", 10)
-
-    async def main() -> None:
-        first, second = (asyncio.ensure_future(bucket.wait("k", n)) for n in (8, 10))
-        await asyncio.sleep(0)
-        limiter.reload(config_of(BucketSpec("api", 8, 8)))
-        assert (await first).limit == 8
-        with pytest.raises(CostExceedsCapacity):
-            await second
-
-    time.run(main())
+    first, second = (asyncio.ensure_future(bucket.wait("k", n)) for n in (8, 10))
+    await asyncio.sleep(0)
+    limiter.reload(config_of(BucketSpec("api", 8, 8)))
+    assert (await first).limit == 8
+    with pytest.raises(CostExceedsCapacity):
+        await second
     assert time.elapsed == pytest.approx(1.25)
 
 
@@ -494,19 +486,15 @@ def test_a_plan_may_not_be_called_like_a_bucket() -> None:
     assert refused(limiter, config) == ["services.api[gold]"]
 
 
-def test_who_waits_has_the_plan_that_comes() -> None:
-    time = VirtualTime()
+@virtually
+async def test_who_waits_has_the_plan_that_comes(time: VirtualTime) -> None:
     limiter = limiter_in(time, api_with(10))
     bucket = limiter.bucket("api")
     bucket.take("gold", 10)
-
-    async def main() -> None:
-        waiting = asyncio.ensure_future(bucket.wait("gold", 10))
-        await asyncio.sleep(0)
-        limiter.reload(config_of(api_with(10, gold=100)))
-        assert (await waiting).limit == 100
-
-    time.run(main())
+    waiting = asyncio.ensure_future(bucket.wait("gold", 10))
+    await asyncio.sleep(0)
+    limiter.reload(config_of(api_with(10, gold=100)))
+    assert (await waiting).limit == 100
     assert time.elapsed == 0
 
 
