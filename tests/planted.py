@@ -2259,7 +2259,7 @@ MUTATIONS = (
         "core/level",
         "    ADD(hot->word, -(uint64_t)n);",
         "    STORE(hot->word, LOAD(hot->word) - (uint64_t)n);",
-        suite("native/test_everykill", "any_instruction"),
+        suite("native/test_programs", "any_instruction"),
     ),
     Mutation(
         "an_eviction_forgets_the_takes_beside_it",
@@ -2267,7 +2267,7 @@ MUTATIONS = (
         "    if (!CAS(t->hot[e].word, word, word | BUSY))\n        return 0;",
         "    if (LOAD(t->hot[e].word) != word)\n        return 0;\n"
         "    STORE(t->hot[e].word, word | BUSY);",
-        suite("native/test_everykill", "any_instruction"),
+        suite("native/test_programs", "any_instruction"),
     ),
     Mutation(
         "a_number_of_a_plain_frame_may_be_too_small",
