@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import multiprocessing
-import time
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from multiprocessing.connection import Connection
 from typing import Any
 
@@ -65,14 +64,6 @@ class Life:
         kind, answer = self._line.recv()
         assert kind == "answer", answer
         return answer
-
-
-def until(holds: Callable[[], object], what: str) -> None:
-    """Waits until something is so; fails when it never is."""
-    deadline = time.monotonic() + WITHIN_S
-    while not holds():
-        assert time.monotonic() < deadline, what
-        time.sleep(0.02)
 
 
 def linked(lives: Iterable[Life], peers: int) -> bool:

@@ -16,7 +16,8 @@ import pytest
 from crdtbucket.demo.demo_network import RegionNetwork
 from crdtbucket.demo.demo_run import Options, run_demo
 from crdtbucket.demo.view import SilentRunView
-from tests.demo.programs import anybody_listens, children, eventually, gone, listening, start
+from tests.demo.programs import anybody_listens, children, gone, listening, start
+from tests.waits import until
 
 CHECKS = ["admitted", "limit, links up", "limit in the cut", "no take lost", "no starvation"]
 
@@ -117,7 +118,7 @@ def test_a_region_that_dies_is_told_and_ends_the_demo(tmp_path: Path) -> None:
 def test_regions_do_not_outlive_a_demo_that_is_killed(tmp_path: Path) -> None:
     with in_the_middle(tmp_path) as (program, regions, sockets):
         program.kill()
-        eventually(lambda: all(gone(pid) for pid in regions))
+        until(lambda: all(gone(pid) for pid in regions))
         assert not anybody_listens(sockets)
 
 

@@ -19,8 +19,9 @@ from crdtbucket.base.address import Address
 from crdtbucket.demo.words import BANNERS
 from crdtbucket.strong.redis.access import Access
 from crdtbucket.strong.redis.redis_connection import RedisConnection, ask
-from tests.demo.programs import ROOT, anybody_listens, children, eventually, gone, listening, start
+from tests.demo.programs import ROOT, anybody_listens, children, gone, listening, start
 from tests.strong.redis_server import PROGRAMS, Server, free_port
+from tests.waits import until
 
 pytestmark = pytest.mark.skipif(not PROGRAMS, reason="no redis-server here: make redis")
 CHECKS = [
@@ -110,7 +111,7 @@ def running(tmp: Path) -> Iterator[subprocess.Popen[str]]:
         regions = [] if program.poll() is not None else children(program.pid)
         program.kill()
         program.communicate()
-        eventually(lambda: all(gone(pid) for pid in regions))
+        until(lambda: all(gone(pid) for pid in regions))
 
 
 def test_ctrl_c_leaves_nothing_behind(tmp_path: Path) -> None:

@@ -16,9 +16,9 @@ from click.testing import CliRunner
 
 from crdtbucket import Limiter
 from crdtbucket.cli.commands import cli
-from tests.mesh.network import eventually
 from tests.reconcile.fleet import config_file, counts, nodes
 from tests.strong.redis_server import Server, free_port
+from tests.waits import eventually
 
 BOUND_S = 120.0
 """A process starts within this on a busy machine, too."""

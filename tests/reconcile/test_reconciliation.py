@@ -22,10 +22,10 @@ from crdtbucket.reconcile.buckets import BucketIndex
 from crdtbucket.reconcile.observed_node import ObservationFailed
 from crdtbucket.reconcile.observer import Observer
 from crdtbucket.testing.fault_proxy import FaultProxy
-from tests.mesh.network import eventually
 from tests.reconcile.fleet import SECRET, Counts, config_file, counts, holder, nodes, recorded, run
 from tests.strong.redis.test_topology import cluster
 from tests.strong.redis_server import Server, free_port
+from tests.waits import eventually
 
 
 @pytest.fixture(scope="module")

@@ -7,7 +7,6 @@ import logging
 import multiprocessing
 import os
 import signal
-from collections.abc import Callable
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
@@ -20,18 +19,10 @@ from crdtbucket.errors import MeshError, SharedTableError
 from crdtbucket.mesh.transport.mesh_network import MeshNetwork
 from crdtbucket.shared.table_path import path_for
 from tests.strong.redis_server import free_port
+from tests.waits import eventually
 
 SPEC = BucketSpec("api", 1_000_000, 1, "1h", max_debt=0)
 SECRET = "x" * 32
-WAIT_S = 120.0
-
-
-async def eventually(holds: Callable[[], Any], what: str) -> None:
-    """Waits until something is so, and fails when it never is."""
-    deadline = asyncio.get_running_loop().time() + WAIT_S
-    while not holds():
-        assert asyncio.get_running_loop().time() < deadline, what
-        await asyncio.sleep(0.01)
 
 
 @pytest.fixture

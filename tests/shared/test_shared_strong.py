@@ -6,7 +6,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -18,12 +17,12 @@ from crdtbucket.limiter.tables import QUOTA_SUFFIX, Tables
 from crdtbucket.strong.controller.degradation import Degradation
 from crdtbucket.strong.redis.replicated import read_entry
 from tests.strong.redis_server import PATIENT, Server, free_port
+from tests.waits import until
 
 LIMIT = 500
 STRONG = BucketSpec("api", LIMIT, 1, "1h", max_debt=0, consistency="strong")
 LOCAL = BucketSpec("local", 300, 1, "1h", max_debt=0, consistency="eventual")
 WORKERS = 4
-BOUND_S = 60.0
 
 
 @pytest.fixture
@@ -35,14 +34,6 @@ def path(tmp_path: Path) -> str:
 def redis() -> Iterator[Server]:
     with Server() as server:
         yield server
-
-
-def until(holds: Callable[[], bool], what: str) -> None:
-    """Waits until something is so, and fails when it never is."""
-    deadline = time.monotonic() + BOUND_S
-    while not holds():
-        assert time.monotonic() < deadline, what
-        time.sleep(0.01)
 
 
 def taken_in(limiter: Limiter, bucket: str, attempts: int) -> int:

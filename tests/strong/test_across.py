@@ -10,7 +10,7 @@ import pytest
 
 from crdtbucket.strong import across
 from crdtbucket.strong.across import block_on, run_on
-from tests.mesh.network import eventually
+from tests.waits import eventually
 
 
 @pytest.fixture

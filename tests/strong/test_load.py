@@ -15,9 +15,9 @@ import pytest
 from crdtbucket import BucketSpec, LimiterClosed, MeshConfig, Mode
 from crdtbucket.strong.window import MOST
 from crdtbucket.testing.fault_proxy import FaultProxy
-from tests.mesh.network import eventually
 from tests.strong.redis_server import EAGER, Server
 from tests.strong.test_strong_bucket import endpoint, opened, records
+from tests.waits import eventually
 
 WIDE = BucketSpec("b", 100_000, 1, "1h")
 UNHURRIED = {"latency_limit": 5.0, "latency_window": 60.0, "outage_after": 60.0}

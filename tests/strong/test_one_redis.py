@@ -14,8 +14,8 @@ from crdtbucket import BucketSpec, Limiter, MeshConfig, Mode, RedisConfig
 from crdtbucket.strong.controller.controller_settings import ControllerSettings
 from crdtbucket.strong.controller.degradation import Degradation
 from crdtbucket.strong.redis import registry
-from tests.mesh.network import eventually
 from tests.strong.redis_server import EAGER, Server
+from tests.waits import eventually
 
 STILL = BucketSpec("b", 1_000, 1, "1h", consistency="strong")
 MODES = ControllerSettings(**EAGER)  # type: ignore[arg-type]

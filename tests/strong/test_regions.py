@@ -23,10 +23,10 @@ from crdtbucket.strong.redis.beats import read_beat
 from crdtbucket.strong.redis.redis_connection import RedisConnection
 from crdtbucket.strong.redis.registry import Registry
 from crdtbucket.strong.redis.topology import SLOTS, slot
-from tests.mesh.network import eventually
 from tests.strong.redis_groups import cluster
 from tests.strong.redis_server import BOUND, EAGER, PATIENT, PROGRAMS
 from tests.strong.regions import KEY, SPEC, RegionWorld, region_world, state, take
+from tests.waits import eventually
 
 pytestmark = pytest.mark.skipif(not PROGRAMS, reason="no redis-server here: make redis")
 

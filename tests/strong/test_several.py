@@ -8,9 +8,9 @@ import random
 import pytest
 
 from crdtbucket import AcquireRequired, AllDecision, BucketSpec, Limiter, ReservationDenied
-from tests.mesh.network import eventually
 from tests.strong.redis_server import Server
 from tests.strong.test_strong_bucket import opened, records
+from tests.waits import eventually
 
 REQUESTS = BucketSpec("requests", 60, 1, "1h")
 TOKENS = BucketSpec("tokens", 1_000, 1, "1h")

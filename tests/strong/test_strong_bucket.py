@@ -31,8 +31,8 @@ from crdtbucket.strong.controller.controller_settings import ControllerSettings
 from crdtbucket.strong.controller.degradation import Degradation
 from crdtbucket.strong.controller.notice import ModeNotice
 from crdtbucket.strong.endpoint import Endpoint
-from tests.mesh.network import eventually
 from tests.strong.redis_server import EAGER, PATIENT, Server
+from tests.waits import eventually
 
 SLOW = BucketSpec("b", 200, 1, "1h")
 QUICK = BucketSpec("q", 100, 1_000)

@@ -35,12 +35,12 @@ from tests.forks import in_child
 from tests.http.middleware.test_asgi import Server as AppServer
 from tests.http.middleware.test_asgi import scope_of
 from tests.http.serving import serving
-from tests.mesh.network import eventually
 from tests.strong.backends import REPLACED, Line
 from tests.strong.redis_groups import cluster
 from tests.strong.redis_server import EAGER, PROGRAMS, Server
 from tests.strong.slot_books import SlotTwin
 from tests.strong.test_resharding import begin_move, end_move
+from tests.waits import eventually
 
 KEY = "tenant-42"
 SLOTS = 4

@@ -10,8 +10,8 @@ from collections.abc import AsyncIterator
 from crdtbucket import BucketSpec, ControllerSettings, Limiter, Mode, RedisConfig
 from crdtbucket.strong.controller.degradation import Degradation
 from crdtbucket.strong.controller.notice import ModeNotice
-from tests.mesh.network import eventually
 from tests.strong.redis_server import Server
+from tests.waits import eventually
 
 STILL = BucketSpec("b", 100_000, 1, "1h", consistency="strong")
 BOUND_S = 60.0

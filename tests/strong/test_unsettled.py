@@ -15,8 +15,8 @@ from crdtbucket.strong.controller.controller_settings import ControllerSettings
 from crdtbucket.strong.controller.degradation import Degradation
 from crdtbucket.strong.previous_epoch import PreviousEpoch, dump, load
 from crdtbucket.strong.unsettled import Unsettled
-from tests.mesh.network import eventually
 from tests.strong.redis_server import EAGER, Server
+from tests.waits import eventually
 
 STILL = BucketSpec("b", 1_000, 1, "1h", consistency="strong")
 MODES = ControllerSettings(**EAGER)  # type: ignore[arg-type]

@@ -13,8 +13,8 @@ from crdtbucket.http.server import node_replies
 from crdtbucket.mesh.links.ejections import EjectOrder
 from crdtbucket.mesh.links.node_key import NodeKey
 from tests.http.serving import API, HEADERS, TOKEN, serving
-from tests.mesh.network import eventually
 from tests.strong.redis_server import Server, free_port
+from tests.waits import eventually
 
 WRONG = {
     "none": {},

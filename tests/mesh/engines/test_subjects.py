@@ -17,8 +17,9 @@ from crdtbucket.mesh.engines.subjects import Subjects, decode_name, encode_name,
 from crdtbucket.mesh.mesh_config import MeshConfig
 from crdtbucket.mesh.transport.mesh_network import MeshNetwork
 from tests.mesh.engines.nats_server import NatsServer
-from tests.mesh.network import RecordingNode, eventually, running
+from tests.mesh.network import RecordingNode, running
 from tests.strong.redis_server import Server
+from tests.waits import eventually
 
 NAMES = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=80)
 

@@ -18,8 +18,8 @@ from crdtbucket.mesh.links.session import Kind, Reason, Session
 from crdtbucket.mesh.node_info import NodeInfo
 from crdtbucket.mesh.protocol.wire import MAX_FRAME
 from crdtbucket.mesh.sockets.web_socket import WebSocketChannel
-from tests.mesh.network import eventually
 from tests.virtual_loop import virtually
+from tests.waits import eventually
 
 
 class StuckWebSocket:

@@ -48,8 +48,9 @@ from crdtbucket.mesh.transport import driver, mesh_network
 from crdtbucket.mesh.transport.mesh_network import MeshNetwork
 from crdtbucket.testing.fault_proxy import HOST, FaultProxy
 from tests.certificates import Authority
-from tests.mesh.network import RecordingNode, config, eventually, pair, running
+from tests.mesh.network import RecordingNode, config, pair, running
 from tests.strong.redis_server import free_port
+from tests.waits import eventually
 
 # -- frames between nodes
 
@@ -151,7 +152,7 @@ async def test_a_lost_peer_is_linked_again_when_it_is_back() -> None:
         async with running(
             MeshNetwork(again, MeshConfig(listen=mesh_b.address, secret="a secret of these tests"))
         ):
-            await eventually(lambda: a.linked, within=60)
+            await eventually(lambda: a.linked)
             assert a.linked["b"].epoch == 2
     assert [what for what, _ in a.events] == ["connected", "disconnected"] * 2
 
@@ -509,7 +510,7 @@ async def test_a_peer_that_stops_reading_is_closed_and_stalls_nobody(
             sent.append(("a", b"%d" % len(sent)))
             a.send("b", sent[-1][1])
             await peer.frame(b"round")  # it is not silent, only deaf
-            await eventually(lambda: b.frames == sent, within=60)
+            await eventually(lambda: b.frames == sent)
         assert mesh_a.counters.frames_dropped > 0
 
 
@@ -557,9 +558,9 @@ async def test_a_peer_killed_outright_is_noticed() -> None:
         )
         victim = await asyncio.create_subprocess_exec(sys.executable, "-c", script, mesh.address)
         try:
-            await eventually(lambda: a.linked, within=60)
+            await eventually(lambda: a.linked)
             victim.kill()
-            await eventually(lambda: not a.linked, within=60)
+            await eventually(lambda: not a.linked)
         finally:
             if victim.returncode is None:
                 victim.kill()

@@ -11,7 +11,6 @@ from crdtbucket.base.address import Address
 from crdtbucket.strong.controller.degradation import Degradation
 from crdtbucket.strong.redis import locator as module
 from crdtbucket.strong.redis.locator import Locator
-from tests.mesh.network import eventually
 from tests.strong.fake_server import (
     Command,
     FakeServer,
@@ -22,6 +21,7 @@ from tests.strong.fake_server import (
 )
 from tests.strong.redis_groups import cluster, watched
 from tests.strong.redis_server import free_port
+from tests.waits import eventually
 
 BOUND_S = 60.0
 MODES = ControllerSettings(stable_after=0.1, stable_after_failover=0.1, least_return_gap=0.0)

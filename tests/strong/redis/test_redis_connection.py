@@ -38,9 +38,9 @@ from crdtbucket.strong.redis.resp import (
     too_deep,
 )
 from tests.certificates import Authority
-from tests.mesh.network import eventually
 from tests.strong.fake_server import Command, FakeServer, echo, fake, friendly
 from tests.strong.redis_server import Server, free_port
+from tests.waits import eventually
 
 SOURCE = "return ARGV[1]"
 SHA = hashlib.sha1(SOURCE.encode()).hexdigest()

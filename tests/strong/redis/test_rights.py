@@ -14,8 +14,8 @@ from crdtbucket.strong.controller.degradation import Degradation
 from crdtbucket.strong.controller.notice import ModeNotice
 from crdtbucket.strong.redis.resp import RedisErrorReply
 from crdtbucket.strong.redis.rights import explained, is_denied
-from tests.mesh.network import eventually
 from tests.strong.redis_server import Server
+from tests.waits import eventually
 
 STILL = BucketSpec("b", 1_000, 1, "1h", consistency="strong")
 COMMANDS = (

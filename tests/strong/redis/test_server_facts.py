@@ -14,9 +14,9 @@ from crdtbucket.strong.controller.degradation import Degradation
 from crdtbucket.strong.redis.access import Access
 from crdtbucket.strong.redis.redis_connection import RedisConnection
 from crdtbucket.strong.redis.server_facts import ServerFacts, facts, read_facts
-from tests.mesh.network import eventually
 from tests.strong.fake_server import fake, friendly
 from tests.strong.redis_server import PROGRAMS, Server
+from tests.waits import eventually
 
 STILL = BucketSpec("b", 100, 1, "1h", consistency="strong")
 BOUND_S = 60.0
