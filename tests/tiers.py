@@ -145,7 +145,7 @@ SLOW = (
     "tests/simulated/test_traces.py::test_o_light_sides_of_a_partition",
     "tests/simulated/test_traces.py::test_who_was_forgotten_and_marked_counts_when_it_comes_back",
     "tests/simulated/test_traces.py::test_y_jitter",
-    "tests/simulated/test_view.py::test_a_relay_that_comes_brings_back_whom_others_had_given_up[silent",
+    "tests/simulated/test_oracle.py::test_a_relay_that_comes_brings_back_whom_others_had_given_up[silent",
     "tests/simulator/test_bound.py::test_bound_of_a_partition_is_what_the_other_side_took",
     "tests/simulator/test_bound.py::test_no_run_exceeds_its_bound",
     "tests/simulator/test_bound.py::test_node_without_memory_adds_its_share",
