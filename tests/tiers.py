@@ -250,6 +250,7 @@ OF_THE_MACHINE = {
     "socket",
     "subprocess",
     "threading",
+    "together",
 }
 """A test module that has one of these names depends on scheduling."""
 

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import sys
 import threading
+from functools import partial
 from types import SimpleNamespace
 from typing import Any
 
@@ -30,6 +31,7 @@ from crdtbucket import (
 )
 from crdtbucket.limiter.multi import Multi
 from tests.naive_limits import NaiveLimit
+from tests.threads import together
 from tests.virtual_loop import VirtualTime, virtually
 
 SPECS = (
@@ -238,21 +240,15 @@ def test_threads_with_opposite_orders_get_all_there_is_and_no_more() -> None:
     limiter = Limiter([BucketSpec("a", 600, 1, "1h"), BucketSpec("b", 600, 1, "1h")])
     orders = [[("a", "k"), ("b", "k")], [("b", "k"), ("a", "k")]]
     taken = [0] * 4
-    start = threading.Barrier(4)
 
     def work(number: int) -> None:
-        start.wait(10)
         while limiter.take_all(orders[number % 2]):
             taken[number] += 1
 
     before = sys.getswitchinterval()
     sys.setswitchinterval(1e-6)
     try:
-        threads = [threading.Thread(target=work, args=(number,)) for number in range(4)]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join(60)
+        together(*(partial(work, number) for number in range(4)))
     finally:
         sys.setswitchinterval(before)
     # Whoever was denied saw an empty bucket, never one that another held for nothing.
@@ -286,14 +282,8 @@ def test_two_calls_never_each_hold_what_the_other_needs(
     buckets = {name: Met(time.table, BucketSpec(name, 1, 1)) for name in "ab"}
     several = Multi(SimpleNamespace(buckets=buckets))
     answers: list[AllDecision] = []
-    threads = [
-        threading.Thread(target=lambda names=names: answers.append(several.take_all(names)))
-        for names in ([("a", "k"), ("b", "k")], [("b", "k"), ("a", "k")])
-    ]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(60)
+    orders = [("a", "k"), ("b", "k")], [("b", "k"), ("a", "k")]
+    together(*(lambda names=names: answers.append(several.take_all(names)) for names in orders))
     assert sorted(map(bool, answers)) == [False, True]
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import threading
 
 import pytest
 from hypothesis import given
@@ -22,6 +21,7 @@ from crdtbucket.errors import (
 from crdtbucket.limiter.bucket import Bucket
 from crdtbucket.spec.bucket_spec import BucketSpec
 from crdtbucket.spec.reservation_state import ReservationState
+from tests.threads import together
 from tests.virtual_loop import VirtualTime, virtually
 
 KEY = "tenant-42"
@@ -234,24 +234,17 @@ def test_a_reservation_is_safe_between_threads(time: VirtualTime, bucket: Bucket
     reservations = [bucket.reserve(KEY, estimate=2, ttl=1) for _ in range(400)]
     for reservation in reservations:
         reservation.__enter__()
-    barrier = threading.Barrier(3)
 
     def commit() -> None:
-        barrier.wait()
         for reservation in reservations:
             reservation.commit(1)
 
     def expire() -> None:
-        barrier.wait()
         time.advance(1)
         for _ in reservations:
             bucket.reservations.expire()
 
-    threads = [threading.Thread(target=work) for work in (commit, commit, expire)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    together(commit, commit, expire)
     assert left(bucket) == 600
     assert bucket.reservations.held == 0
     assert bucket.reservations.expired == bucket.reservations.late_commits

@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import enum
-import threading
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import pytest
@@ -22,6 +22,7 @@ from crdtbucket.errors import (
     WrongKind,
 )
 from crdtbucket.limiter.slots import Slot, SlotBucket
+from tests.threads import together
 from tests.virtual_loop import VirtualTime, virtually
 
 KEY = "tenant-42"
@@ -231,11 +232,7 @@ def test_threads_share_the_slots_of_a_key() -> None:
                 most.append(len(inside))
                 inside.discard(number)
 
-    threads = [threading.Thread(target=work, args=(number,)) for number in range(6)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    together(*(partial(work, number) for number in range(6)))
     assert 1 <= max(most) <= 3
     assert bucket.held(KEY) == bucket.open_slots == 0
 

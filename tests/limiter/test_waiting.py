@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import threading
 from collections.abc import Awaitable
 from typing import Any
 
@@ -21,6 +20,7 @@ from crdtbucket.errors import (
     WaitTimeout,
 )
 from tests.forks import in_child
+from tests.threads import together
 from tests.virtual_loop import VirtualTime, virtually
 
 KEY = "tenant-42"
@@ -408,11 +408,7 @@ def test_loops_of_several_threads_wait_for_one_key() -> None:
         await asyncio.gather(*(call(number) for number in range(20)))
         orders.append(order)
 
-    threads = [threading.Thread(target=lambda: asyncio.run(callers())) for _ in range(3)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(60)
+    together(*[lambda: asyncio.run(callers())] * 3)
     assert orders == [list(range(20))] * 3
     assert bucket.counters()["granted"] == 60
     assert not bucket.waiters

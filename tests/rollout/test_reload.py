@@ -7,6 +7,7 @@ import contextlib
 import dataclasses
 import threading
 from fractions import Fraction
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,7 @@ from crdtbucket import (
 from crdtbucket.config import Config, load_config
 from crdtbucket.rollout.staged import RolloutPlan, Stage
 from crdtbucket.strong.controller.controller_settings import ControllerSettings
+from tests.threads import running
 from tests.virtual_loop import VirtualTime, virtually
 
 API = BucketSpec("api", 100, 100)
@@ -251,28 +253,19 @@ def test_decisions_go_on_in_other_threads() -> None:
     bucket = limiter.bucket("api")
     stop = threading.Event()
     taken = [0, 0]
-    errors: list[BaseException] = []
 
     def work(number: int) -> None:
-        try:
-            while not stop.is_set():
-                taken[number] += bool(limiter.bucket("api").take("k"))
-                taken[number] += sum(bucket.take_many(["k"] * 50).allowed)
-                limiter.stats()
-        except BaseException as error:  # noqa: BLE001 - asserted to be none
-            errors.append(error)
+        while not stop.is_set():
+            taken[number] += bool(limiter.bucket("api").take("k"))
+            taken[number] += sum(bucket.take_many(["k"] * 50).allowed)
+            limiter.stats()
 
-    threads = [threading.Thread(target=work, args=(number,)) for number in range(2)]
-    for thread in threads:
-        thread.start()
-    for change in range(300):
-        api = BucketSpec("api", 10**6 + change % 3, 1 + change % 2, "1m")
-        extra = [BucketSpec(f"b{n}", 5, 5) for n in range(change % 5)]
-        limiter.reload(config_of(api, *extra))
-    stop.set()
-    for thread in threads:
-        thread.join(30)
-    assert not errors
+    with running(partial(work, 0), partial(work, 1)):
+        for change in range(300):
+            api = BucketSpec("api", 10**6 + change % 3, 1 + change % 2, "1m")
+            extra = [BucketSpec(f"b{n}", 5, 5) for n in range(change % 5)]
+            limiter.reload(config_of(api, *extra))
+        stop.set()
     assert bucket.columns("k")[0, limiter._tables.main.epoch][1] == sum(taken)
     assert limiter.stats()["config"]["reloads"] == 300
 
