@@ -476,9 +476,6 @@ async def test_the_order_of_a_reservation(time: VirtualTime, limiter: Limiter) -
 SPEC_OF_ONE = BucketSpec("one", 9, 1, "1d")
 
 
-SPEC_OF_ONE = BucketSpec("one", 9, 1, "1d")
-
-
 def rates() -> Limiter:
     return Limiter(BucketSpec.parse_all("api", "100/day;10/hour"))
 
