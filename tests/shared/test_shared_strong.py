@@ -9,6 +9,7 @@ import sys
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -34,6 +35,11 @@ def path(tmp_path: Path) -> str:
 def redis() -> Iterator[Server]:
     with Server() as server:
         yield server
+
+
+def sharing(path: str, settings: dict[str, Any]) -> Limiter:
+    """One of several that share a table."""
+    return Limiter([STRONG], node="edge-1", shared=path, **settings)
 
 
 def taken_in(limiter: Limiter, bucket: str, attempts: int) -> int:
@@ -124,15 +130,8 @@ def test_all_workers_together_grant_one_share_of_an_outage(path: str) -> None:
 def test_the_share_is_charged_for_what_redis_granted_to_any_worker(
     path: str, redis: Server
 ) -> None:
-    def made() -> Limiter:
-        return Limiter(
-            [STRONG],
-            node="edge-1",
-            shared=path,
-            **redis.patient(fallback_ratio=0.5),
-        )
-
-    with made() as one, made() as other:
+    settings = redis.patient(fallback_ratio=0.5)
+    with sharing(path, settings) as one, sharing(path, settings) as other:
         assert taken_in(one, "api", 200) == 200
         redis.kill()
         bucket = other.bucket("api")
@@ -145,16 +144,8 @@ def test_the_share_is_charged_for_what_redis_granted_to_any_worker(
 
 def test_what_an_outage_granted_is_settled_once(path: str, redis: Server) -> None:
     """All that any worker granted without Redis is charged there when it is back."""
-
-    def made() -> Limiter:
-        return Limiter(
-            [STRONG],
-            node="edge-1",
-            shared=path,
-            **redis.patient(fallback_ratio=0.2),
-        )
-
-    with made() as one, made() as other:
+    settings = redis.patient(fallback_ratio=0.2)
+    with sharing(path, settings) as one, sharing(path, settings) as other:
         granted = taken_in(one, "api", 10) + taken_in(other, "api", 10)
         redis.kill()
         until(
@@ -198,7 +189,7 @@ with Limiter([spec], node="edge-1", redis=redis, degradation=how, shared={path!r
         told += worker.stdout.read().split()
     granted = told.count("1")
     assert granted >= 100
-    with Limiter([STRONG], node="edge-1", shared=path, **redis.patient()) as limiter:
+    with sharing(path, redis.patient()) as limiter:
         rest = taken_in(limiter, "api", LIMIT)
     # The call that the kill cut off may have been charged without having been told.
     assert LIMIT - 1 <= granted + rest <= LIMIT

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import logging
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 
 import pytest
 
@@ -201,24 +202,30 @@ async def test_a_frozen_redis_is_seen_behind_a_blocked_loop() -> None:
             await eventually(lambda: bucket.mode is Mode.FALLBACK)
 
 
+@asynccontextmanager
+async def turns() -> AsyncIterator[Iterator[int]]:
+    """Another task counts the turns that it gets; what is given tells how many there were."""
+    count = itertools.count()
+
+    async def other() -> None:
+        while True:
+            await asyncio.sleep(0)
+            next(count)
+
+    task = asyncio.create_task(other())
+    yield count
+    task.cancel()
+
+
 async def test_decisions_without_redis_let_other_tasks_run(server: Server) -> None:
     """One that decides on and on must not starve the event loop."""
     async with opened("redis://127.0.0.1:1", WIDE, modes=EAGER) as limiter:
         bucket = limiter.bucket("b")
         assert (await bucket.acquire("k")).mode is Mode.FALLBACK
-        others = 0
-
-        async def other() -> None:
-            nonlocal others
-            while True:
-                await asyncio.sleep(0)
-                others += 1
-
-        task = asyncio.create_task(other())
-        for _ in range(1_000):
-            await bucket.acquire("k")
-        assert others >= 10
-        task.cancel()
+        async with turns() as others:
+            for _ in range(1_000):
+                await bucket.acquire("k")
+        assert next(others) >= 10
 
 
 async def test_denials_without_redis_let_other_tasks_run(server: Server) -> None:
@@ -228,21 +235,10 @@ async def test_denials_without_redis_let_other_tasks_run(server: Server) -> None
         bucket = limiter.bucket("b")
         assert await bucket.acquire("k", 2)
         assert await two.bucket("b").acquire("other")
-        others = 0
-
-        async def other() -> None:
-            nonlocal others
-            while True:
-                await asyncio.sleep(0)
-                others += 1
-
-        task = asyncio.create_task(other())
-        denied_here = 0
-        while denied_here < 500:
-            assert not await bucket.acquire("k")
-            denied_here = limiter.stats()["strong"]["denied_here"]
-        assert others >= 5
-        task.cancel()
+        async with turns() as others:
+            while limiter.stats()["strong"]["denied_here"] < 500:
+                assert not await bucket.acquire("k")
+        assert next(others) >= 5
 
 
 # ---- a slow Redis

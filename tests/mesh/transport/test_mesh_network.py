@@ -577,6 +577,17 @@ async def read_until_closed(reader: asyncio.StreamReader) -> bytes:
         return b""
 
 
+async def say(mesh: MeshNetwork, said: bytes, *, and_end: bool = False) -> None:
+    """A stranger says this, and is there until the node ends the connection."""
+    host, port = mesh.address.split(":")
+    reader, writer = await asyncio.open_connection(host, int(port))
+    writer.write(said)
+    if and_end:
+        writer.write_eof()
+    await asyncio.wait_for(read_until_closed(reader), 60)
+    writer.close()
+
+
 UPGRADE = (
     f"GET {PATH} HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
     "Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n"
@@ -601,11 +612,7 @@ async def test_a_slow_connection_is_closed_in_time(
     monkeypatch.setattr(admission, "HANDSHAKE_S", 0.3)
     mesh = MeshNetwork(RecordingNode("a"), config())
     async with running(mesh):
-        host, port = mesh.address.split(":")
-        reader, writer = await asyncio.open_connection(host, int(port))
-        writer.write(said)
-        await asyncio.wait_for(read_until_closed(reader), 60)
-        writer.close()
+        await say(mesh, said)
         assert set(mesh.counters.refused) <= {"handshake_timeout", "http"}
         assert sum(mesh.counters.refused.values()) == 1
 
@@ -632,11 +639,7 @@ async def test_a_drip_of_bytes_does_not_extend_the_deadline(
 async def test_much_before_the_handshake_is_refused() -> None:
     mesh = MeshNetwork(RecordingNode("a"), config())
     async with running(mesh):
-        host, port = mesh.address.split(":")
-        reader, writer = await asyncio.open_connection(host, int(port))
-        writer.write(UPGRADE + b"\r\n\x82\xff" + (200_000).to_bytes(8, "big") + bytes(100_000))
-        await asyncio.wait_for(read_until_closed(reader), 60)
-        writer.close()
+        await say(mesh, UPGRADE + b"\r\n\x82\xff" + (200_000).to_bytes(8, "big") + bytes(100_000))
         assert mesh.counters.refused == {"oversize": 1}
 
 
@@ -671,13 +674,7 @@ async def test_other_http_gets_a_404(path: str, headers: dict[str, str]) -> None
 async def test_garbage_on_the_port_is_counted(said: bytes, reason: str) -> None:
     mesh = MeshNetwork(RecordingNode("a"), config())
     async with running(mesh):
-        host, port = mesh.address.split(":")
-        reader, writer = await asyncio.open_connection(host, int(port))
-        writer.write(said)
-        if said == b"GET /crdt":
-            writer.write_eof()
-        await asyncio.wait_for(read_until_closed(reader), 60)
-        writer.close()
+        await say(mesh, said, and_end=said == b"GET /crdt")
         await eventually(lambda: mesh.counters.refused == {reason: 1})
 
 
@@ -872,11 +869,7 @@ async def test_a_connection_that_never_speaks_tls_is_closed(
     authority = Authority(tmp_path, "ca")
     mesh = MeshNetwork(RecordingNode("a"), config(**authority.issue("a"), tls_ca=authority.file))
     async with running(mesh):
-        host, port = mesh.address.split(":")
-        reader, writer = await asyncio.open_connection(host, int(port))
-        writer.write(said)
-        await asyncio.wait_for(read_until_closed(reader), 60)
-        writer.close()
+        await say(mesh, said)
         assert sum(mesh.counters.refused.values()) == 1
         assert set(mesh.counters.refused) <= {"handshake_timeout", "tls"}
 
