@@ -411,14 +411,14 @@ MUTATIONS = (
         "base",
         "            self._lock = threading.RLock()\n",
         "            pass\n",
-        (*PYTEST, "tests/base/test_forks.py", "-k", "free_in_the_child"),
+        (*PYTEST, "tests/base/test_fork_lock.py", "-k", "free_in_the_child"),
     ),
     Mutation(
         "a_child_frees_what_the_thread_that_forks_holds",
         "base",
         "        if self._lock.acquire(blocking=False):  # it is free, or this thread's\n",
         "        if self._lock.acquire(blocking=False) and False:\n",
-        (*PYTEST, "tests/base/test_forks.py", "-k", "thread_that_forks"),
+        (*PYTEST, "tests/base/test_fork_lock.py", "-k", "thread_that_forks"),
     ),
     Mutation(
         "a_server_closes_before_what_it_has_accepted_is_connected",

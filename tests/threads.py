@@ -30,7 +30,7 @@ def running(*work: Callable[[], object]) -> Iterator[None]:
     assert not errors
 
 
-def together(*work: Callable[[], object]) -> None:
+def in_threads(*work: Callable[[], object]) -> None:
     """`running`, and nothing beside it."""
     with running(*work):
         pass

@@ -31,6 +31,7 @@ SLOW = (
     "tests/config/test_config.py::test_files_that_cannot_be_read[data5-too",
     "tests/config/test_config.py::test_wrong_configurations_say_where_what_and_how[too_many_plans",
     "tests/config/test_schema.py::test_whatever_value_can_be_loaded_fits_it",
+    "tests/core/test_table.py::test_two_hundred_thousand_inserts_and_removals",
     "tests/demo/test_demo.py",
     "tests/demo/test_engine_demo.py::test_one_limit",
     "tests/demo/test_regions_demo.py",
@@ -250,7 +251,7 @@ OF_THE_MACHINE = {
     "socket",
     "subprocess",
     "threading",
-    "together",
+    "in_threads",
 }
 """A test module that has one of these names depends on scheduling."""
 

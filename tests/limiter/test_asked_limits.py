@@ -12,7 +12,7 @@ from crdtbucket import AskedOverrides, Bucket, BucketSpec, InvalidSpec, Limiter
 from crdtbucket.config import Config
 from crdtbucket.limiter import asked_limits
 from crdtbucket.spec.overrides import Override
-from tests.threads import together
+from tests.threads import in_threads
 from tests.virtual_loop import VirtualTime
 
 PREMIUM = BucketSpec("premium", 40, 2)
@@ -224,7 +224,7 @@ def test_many_threads_ask_at_once(limiter: Limiter, bucket: Bucket, book: Book) 
     def look() -> None:
         wrong.extend(f"k{n}" for n in range(200) if bucket.peek(f"k{n}").limit != n % 20 + 1)
 
-    together(*[look] * 4)
+    in_threads(*[look] * 4)
     assert wrong == []
     assert len(limiter.buckets) == 22
 

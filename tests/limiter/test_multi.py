@@ -31,7 +31,7 @@ from crdtbucket import (
 )
 from crdtbucket.limiter.multi import Multi
 from tests.naive_limits import NaiveLimit
-from tests.threads import together
+from tests.threads import in_threads
 from tests.virtual_loop import VirtualTime, virtually
 
 SPECS = (
@@ -248,7 +248,7 @@ def test_threads_with_opposite_orders_get_all_there_is_and_no_more() -> None:
     before = sys.getswitchinterval()
     sys.setswitchinterval(1e-6)
     try:
-        together(*(partial(work, number) for number in range(4)))
+        in_threads(*(partial(work, number) for number in range(4)))
     finally:
         sys.setswitchinterval(before)
     # Whoever was denied saw an empty bucket, never one that another held for nothing.
@@ -283,7 +283,7 @@ def test_two_calls_never_each_hold_what_the_other_needs(
     several = Multi(SimpleNamespace(buckets=buckets))
     answers: list[AllDecision] = []
     orders = [("a", "k"), ("b", "k")], [("b", "k"), ("a", "k")]
-    together(*(lambda names=names: answers.append(several.take_all(names)) for names in orders))
+    in_threads(*(lambda names=names: answers.append(several.take_all(names)) for names in orders))
     assert sorted(map(bool, answers)) == [False, True]
 
 

@@ -28,7 +28,7 @@ from crdtbucket.limiter.outside_limits import MAX_LIMITS
 from crdtbucket.mesh.links.node_key import NodeKey
 from crdtbucket.mesh.links.override_book import no_room
 from crdtbucket.mesh.links.override_orders import OverrideOrder
-from tests.base.test_forks import Holder
+from tests.base.test_fork_lock import Holder
 from tests.virtual_loop import VirtualTime
 
 API = BucketSpec("api", 10, 1, overrides=[("gold-*", BucketSpec("x", 20, 1))])

@@ -21,7 +21,7 @@ from crdtbucket.errors import (
 from crdtbucket.limiter.bucket import Bucket
 from crdtbucket.spec.bucket_spec import BucketSpec
 from crdtbucket.spec.reservation_state import ReservationState
-from tests.threads import together
+from tests.threads import in_threads
 from tests.virtual_loop import VirtualTime, virtually
 
 KEY = "tenant-42"
@@ -244,7 +244,7 @@ def test_a_reservation_is_safe_between_threads(time: VirtualTime, bucket: Bucket
         for _ in reservations:
             bucket.reservations.expire()
 
-    together(commit, commit, expire)
+    in_threads(commit, commit, expire)
     assert left(bucket) == 600
     assert bucket.reservations.held == 0
     assert bucket.reservations.expired == bucket.reservations.late_commits

@@ -22,7 +22,7 @@ from crdtbucket.errors import (
     WrongKind,
 )
 from crdtbucket.limiter.slots import Slot, SlotBucket
-from tests.threads import together
+from tests.threads import in_threads
 from tests.virtual_loop import VirtualTime, virtually
 
 KEY = "tenant-42"
@@ -232,7 +232,7 @@ def test_threads_share_the_slots_of_a_key() -> None:
                 most.append(len(inside))
                 inside.discard(number)
 
-    together(*(partial(work, number) for number in range(6)))
+    in_threads(*(partial(work, number) for number in range(6)))
     assert 1 <= max(most) <= 3
     assert bucket.held(KEY) == bucket.open_slots == 0
 

@@ -20,7 +20,7 @@ from crdtbucket.errors import (
     WaitTimeout,
 )
 from tests.forks import in_child
-from tests.threads import together
+from tests.threads import in_threads
 from tests.virtual_loop import VirtualTime, virtually
 
 KEY = "tenant-42"
@@ -408,7 +408,7 @@ def test_loops_of_several_threads_wait_for_one_key() -> None:
         await asyncio.gather(*(call(number) for number in range(20)))
         orders.append(order)
 
-    together(*[lambda: asyncio.run(callers())] * 3)
+    in_threads(*[lambda: asyncio.run(callers())] * 3)
     assert orders == [list(range(20))] * 3
     assert bucket.counters()["granted"] == 60
     assert not bucket.waiters

@@ -30,7 +30,7 @@ from crdtbucket.metrics.open_telemetry import (
     note_denial,
     span_event,
 )
-from tests.base.test_forks import Holder
+from tests.base.test_fork_lock import Holder
 from tests.forks import in_child
 from tests.http.test_limits import request
 

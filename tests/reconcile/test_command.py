@@ -109,7 +109,7 @@ async def test_it_goes_on_until_a_signal_and_ends_with_status_0(path: Path) -> N
             first = json.loads(await asyncio.wait_for(process.stdout.readline(), BOUND_S))
             assert first["differing_keys"] == 0
             limiters[0].bucket("api").take("k", 10)
-            await eventually(lambda: counts(limiters[1], "api", "k"), BOUND_S)
+            await eventually(lambda: counts(limiters[1], "api", "k"))
             found = 0
             while not found:
                 line = await asyncio.wait_for(process.stdout.readline(), BOUND_S)

@@ -26,7 +26,7 @@ from crdtbucket.errors import CrdtbucketError, SharedTableError
 from crdtbucket.shared.shared_file import SharedFile
 from crdtbucket.shared.table_file import Host, open_table
 from tests.forks import in_child
-from tests.threads import together
+from tests.threads import in_threads
 
 HERE = Host(b"this boot's bytes"[:16], 1, 2)
 KEY = b"k" * 16
@@ -396,7 +396,7 @@ def test_threads_share_the_limit(path: str) -> None:
     _file, table = opened(path)
     bucket = BucketCore(table, BucketSpec("b", 200, 1, "1h"))
     allowed: list[int] = []
-    together(*[lambda: allowed.append(bucket.take_burst("key", 100))] * 4)
+    in_threads(*[lambda: allowed.append(bucket.take_burst("key", 100))] * 4)
     assert sum(allowed) == 200
 
 

@@ -19,7 +19,7 @@ import pytest
 from crdtbucket import BucketSpec, Limiter, MeshConfig, MeshError
 from crdtbucket.http import Limits, Rule
 from crdtbucket.http.middleware.wsgi import WSGILimitMiddleware, WSGIRequest
-from tests.base.test_forks import Holder
+from tests.base.test_fork_lock import Holder
 from tests.forks import in_child
 from tests.strong.redis_server import Server
 
