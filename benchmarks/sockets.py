@@ -187,6 +187,3 @@ def comparisons(scale: Scale) -> Iterator[Comparison]:
         "whose CPU is counted apart (no row where none is installed); bytes of sealed frames",
         repeats=scale.pick(3, 1, 1),
     )
-
-
-__all__ = ["comparisons", "cost"]

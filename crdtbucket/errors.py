@@ -220,31 +220,3 @@ class ReservationDenied(Denied, ReservationError):
 class SlotDenied(Denied):
     """All slots of the key are held; `decision.retry_after` is when the first is free at the
     latest, if nobody releases one before."""
-
-
-__all__ = [
-    "AcquireRequired",
-    "ConfigError",
-    "CostExceedsCapacity",
-    "CrdtbucketError",
-    "Denied",
-    "InvalidCost",
-    "InvalidKey",
-    "InvalidSpec",
-    "LimitExceeded",
-    "LimiterClosed",
-    "LimiterNotOpen",
-    "MeshError",
-    "NodeConflict",
-    "Problem",
-    "RedisReplyError",
-    "RedisUnavailable",
-    "ReservationDenied",
-    "ReservationError",
-    "SharedTableError",
-    "SlotDenied",
-    "UnknownBucket",
-    "WaitTimeout",
-    "WireError",
-    "WrongKind",
-]

@@ -11,8 +11,7 @@ from crdtbucket import BucketSpec
 from crdtbucket._core import BucketCore, Table, is_ours
 from crdtbucket.errors import SharedTableError
 from crdtbucket.shared.shared_file import SharedFile
-from crdtbucket.shared.table_file import open_table
-from crdtbucket.shared.table_header import Host
+from crdtbucket.shared.table_file import Host, open_table
 
 PAGE = 4096
 HOST = Host(bytes(range(16)), 1, 2)
@@ -126,6 +125,3 @@ def open_broken(seconds: float, seed: int, most: int = 1 << 60) -> tuple[int, in
             del table
             file.close()
     return files, kept
-
-
-__all__ = ["open_broken"]

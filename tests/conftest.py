@@ -18,6 +18,7 @@ from tests.budget import Budget
 from tests.missing_servers import MissingServers
 from tests.second_chance import SecondChance
 from tests.tiers import pytest_collection_modifyitems
+from tests.virtual_loop import VirtualTime
 
 __all__ = ["pytest_collection_modifyitems"]
 
@@ -36,6 +37,12 @@ for _name, _examples in (("quick", 20), ("dev", 50), ("ci", 300), ("long", 15_00
         suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
     )
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "dev"))
+
+
+@pytest.fixture
+def time() -> VirtualTime:
+    """For tests whose time jumps to the next timer."""
+    return VirtualTime()
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import multiprocessing
-import time
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from multiprocessing.connection import Connection
 from typing import Any
 
@@ -67,14 +66,6 @@ class Life:
         return answer
 
 
-def until(holds: Callable[[], object], what: str) -> None:
-    """Waits until something is so; fails when it never is."""
-    deadline = time.monotonic() + WITHIN_S
-    while not holds():
-        assert time.monotonic() < deadline, what
-        time.sleep(0.02)
-
-
 def linked(lives: Iterable[Life], peers: int) -> bool:
     """Whether of the processes of each node one leads, and hears so many peers."""
     nodes: dict[str, list[dict[str, Any]]] = {}
@@ -118,6 +109,3 @@ def _answer(limiter: Limiter, question: str, rest: list[Any]) -> Any:
     if question == "left":
         return limiter.bucket("api").peek(rest[0]).remaining
     return limiter.stats()
-
-
-__all__ = ["SECRET", "SPECS", "WITHIN_S", "Life", "linked", "until"]

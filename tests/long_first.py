@@ -14,7 +14,7 @@ LONG = (
     "tests/demo/",
     "tests/test_packaging.py::test_what_is_built",
     "tests/simulated/test_deaths.py::test_who_replaces_a_dead_one",
-    "tests/native/test_hammer.py",
+    "tests/native/test_programs.py::test_every_token",
     "tests/test_docs.py::test_the_site_is_built",
 )
 """They run first, so that no process is left with one when all the others have ended. Those of one

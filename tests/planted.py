@@ -1165,7 +1165,7 @@ MUTATIONS = (
         "strong",
         "= max(now, self._after_at), self.one_at + self._gap_ns",
         "= now, self.one_at + self._gap_ns",
-        suite("strong/controller/test_switch_budget", "three_at_once"),
+        suite("strong/controller/test_recovery", "three_at_once"),
     ),
     Mutation(
         "late_answers_counted_twice",
@@ -2308,7 +2308,7 @@ MUTATIONS = (
         "core/level",
         "    ADD(hot->word, -(uint64_t)n);",
         "    STORE(hot->word, LOAD(hot->word) - (uint64_t)n);",
-        suite("native/test_everykill", "any_instruction"),
+        suite("native/test_programs", "any_instruction"),
     ),
     Mutation(
         "an_eviction_forgets_the_takes_beside_it",
@@ -2316,7 +2316,7 @@ MUTATIONS = (
         "    if (!CAS(t->hot[e].word, word, word | BUSY))\n        return 0;",
         "    if (LOAD(t->hot[e].word) != word)\n        return 0;\n"
         "    STORE(t->hot[e].word, word | BUSY);",
-        suite("native/test_everykill", "any_instruction"),
+        suite("native/test_programs", "any_instruction"),
     ),
     Mutation(
         "a_number_of_a_plain_frame_may_be_too_small",
@@ -2662,6 +2662,3 @@ MUTATIONS = (
         suite("http/server/test_signed_commands", "whichever_worker"),
     ),
 )
-
-
-__all__ = ["MUTATIONS", "Mutation"]

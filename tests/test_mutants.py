@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from tests.mutants import EQUIVALENT, ROOT, TESTS
+from tests.equivalent_mutants import EQUIVALENT
+from tests.mutants import ROOT, TESTS
 
 
 def test_each_module_and_its_tests_are_files() -> None:

@@ -18,14 +18,9 @@ ADAPTER = (
 CHANGES = "tests/simulated/test_changes.py::"
 DEATHS = "tests/simulated/test_deaths.py::"
 DEMAND = "tests/simulated/test_demand.py::"
-FLEET = "tests/mesh/test_fleet.py::"
 LINKS = "tests/simulated/test_links.py::"
-OPENAPI = "tests/http/server/test_openapi.py::"
 RECONCILED = "tests/reconcile/test_reconciliation.py::"
-RETURNED = "tests/simulated/test_returned.py::"
 SCENARIOS = "tests/simulator/test_scenario_run.py::"
-SILENT = "tests/simulated/test_silent_peers.py::"
-TRACES = "tests/simulated/test_traces.py::"
 SLOW = (
     "tests/base/test_address.py::test_what_is_shown_is_what_is_read",
     "tests/benchmarks/test_accuracy.py::test_regions_that_all_want_it",
@@ -146,13 +141,12 @@ SLOW = (
     "tests/simulated/test_snapshots.py::test_a_reload_between_keeps_the_tokens",
     "tests/simulated/test_snapshots.py::test_what_has_refilled_since_costs_nothing",
     "tests/simulated/test_snapshots.py::test_what_others_have_seen_refill",
-    "tests/simulated/test_stalls.py::test_late_news_under_a_light_load_denies_nothing[6.0-",
     "tests/simulated/test_traces.py::test_m_a_pause_of_two_seconds",
     "tests/simulated/test_traces.py::test_n_clocks_apart",
     "tests/simulated/test_traces.py::test_o_light_sides_of_a_partition",
     "tests/simulated/test_traces.py::test_who_was_forgotten_and_marked_counts_when_it_comes_back",
     "tests/simulated/test_traces.py::test_y_jitter",
-    "tests/simulated/test_view.py::test_a_relay_that_comes_brings_back_whom_others_had_given_up[silent",
+    "tests/simulated/test_oracle.py::test_a_relay_that_comes_brings_back_whom_others_had_given_up[silent",
     "tests/simulator/test_bound.py::test_bound_of_a_partition_is_what_the_other_side_took",
     "tests/simulator/test_bound.py::test_no_run_exceeds_its_bound",
     "tests/simulator/test_bound.py::test_node_without_memory_adds_its_share",
@@ -257,6 +251,7 @@ OF_THE_MACHINE = {
     "socket",
     "subprocess",
     "threading",
+    "in_threads",
 }
 """A test module that has one of these names depends on scheduling."""
 

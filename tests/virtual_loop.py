@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import functools
+import inspect
 import selectors
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
 
 from crdtbucket._core import Table
@@ -82,3 +84,20 @@ class VirtualTime:
             return answer
         finally:
             loop.close()
+
+
+def virtually(test: Callable[..., Coroutine[Any, Any, None]]) -> Callable[..., None]:
+    """A test that runs in the virtual time of its fixture `time`, whether it names that or not."""
+    asked = inspect.signature(test)
+    named = asked.parameters.values()
+
+    def run(time: VirtualTime, **fixtures: Any) -> None:
+        if "time" in asked.parameters:
+            fixtures["time"] = time
+        time.run(test(**fixtures))
+
+    functools.update_wrapper(run, test)
+    time = inspect.Parameter("time", inspect.Parameter.POSITIONAL_OR_KEYWORD)
+    others = [one for one in named if one.name != "time"]
+    run.__signature__ = asked.replace(parameters=[time, *others])  # type: ignore[attr-defined]
+    return run

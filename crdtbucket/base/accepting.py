@@ -1,9 +1,12 @@
-"""The end of a listening server, without a connection that is left half made."""
+"""Connections that a server accepts: none is left half made when it closes, and TLS begins on each
+as it is, on every event loop that may run it."""
 
 from __future__ import annotations
 
 import asyncio
+import ssl
 from collections.abc import Iterable
+from typing import cast
 
 
 async def stop_accepting(servers: Iterable[asyncio.Server]) -> None:
@@ -22,3 +25,47 @@ async def stop_accepting(servers: Iterable[asyncio.Server]) -> None:
     for server in closing:
         server.close()
     await asyncio.sleep(0)
+
+
+async def secured_by_tls(
+    transport: asyncio.Transport,
+    protocol: asyncio.Protocol,
+    context: ssl.SSLContext,
+    early: bytes,
+    timeout: float | None = None,
+) -> asyncio.Transport | None:
+    """The transport of decrypted bytes, once the handshake has succeeded.
+
+    `early`: what `protocol` has got until now. asyncio runs a task that `connection_made` begins
+    before it reads, and uvloop reads first: these bytes belong to the handshake. `timeout`: seconds
+    for that, by default the event loop's. Raises `OSError` when it fails.
+    """
+    transport.pause_reading()
+    loop = asyncio.get_running_loop()
+
+    async def handshaken() -> asyncio.Transport | None:
+        if transport.is_closing():  # uvloop would wait for ever
+            raise ConnectionAbortedError("the client was gone before its handshake began")
+        return await loop.start_tls(
+            transport, protocol, context, server_side=True, ssl_handshake_timeout=timeout
+        )
+
+    handshake = loop.create_task(handshaken())
+    try:
+        if early:
+            await asyncio.sleep(0)  # TLS takes the transport over,
+            await asyncio.sleep(0)  # and begins
+            _hand_over(early, transport)
+        return await handshake
+    finally:
+        del handshake  # else its error would refer to itself, until the collector comes
+
+
+def _hand_over(early: bytes, transport: asyncio.Transport) -> None:
+    """Gives TLS what was read before it began, as the transport would."""
+    tls = cast("asyncio.BufferedProtocol", transport.get_protocol())  # uvloop's is no subclass
+    while early and not transport.is_closing():
+        place = memoryview(tls.get_buffer(len(early)))
+        part, early = early[: len(place)], early[len(place) :]
+        place[: len(part)] = part
+        tls.buffer_updated(len(part))

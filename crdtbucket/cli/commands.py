@@ -19,7 +19,7 @@ MODULES = {
     "overrides": "overrides_command",
     "peek": "take",
     "reconcile": "reconcile_command",
-    "replay": "replay_command",
+    "replay": "simulate",
     "reset": "take",
     "rollout": "rollout_command",
     "serve": "serve",

@@ -30,7 +30,7 @@ def permissions(file: str, form: str | None, nodes: tuple[str, ...]) -> None:
     """
     from crdtbucket.config import load_config
     from crdtbucket.mesh.engines.engines import subjects_of
-    from crdtbucket.mesh.engines.permissions import nats_rules, redis_rules
+    from crdtbucket.mesh.engines.subjects import nats_rules, redis_rules
 
     found = load_config(file)
     settings = found.mesh

@@ -1,21 +1,31 @@
-"""`crdtbucket simulate`: shows how accurate a limit will be in a mesh that does not run yet."""
+"""`crdtbucket simulate` and `replay`: how accurate a limit will be in a mesh that does not run yet,
+with the demand of scenarios or with that of a trace of real calls."""
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Sequence
+
 import click
+from rich.console import Console
 
 from crdtbucket.cli.options import FiniteRange
+from crdtbucket.cli.progress import progress
 from crdtbucket.cli.run_options import RunOptions, mesh_options
-from crdtbucket.cli.simulated_runs import run_and_print
-from crdtbucket.simulator.batch import AnyJob, Job
+from crdtbucket.simulator.batch import AnyJob, Job, ReplayJob, run_all
+from crdtbucket.simulator.outcome_report import as_json, print_table
 from crdtbucket.simulator.plot import check_plot, draw
 from crdtbucket.simulator.rule_catalogue import COMPARED, STORE_RULES
 from crdtbucket.simulator.run_settings import NS, Settings
 from crdtbucket.simulator.scenario import Factory
 from crdtbucket.simulator.scenario_catalogue import SCENARIOS, select
+from crdtbucket.simulator.scenario_run import Outcome
+from crdtbucket.simulator.simulation_errors import SimulationError
 from crdtbucket.simulator.store_scenarios import ALL_SCENARIOS, STORE_SCENARIOS
+from crdtbucket.simulator.trace import read_trace
 
 _POINTS = 2_000
+INTERRUPTED = 130
 
 
 @click.command()
@@ -83,3 +93,48 @@ def _list(catalogue: dict[str, Factory], settings: Settings, scale: float) -> No
     for name, factory in catalogue.items():
         scenario = factory(settings, scale)
         click.echo(f"{name:{width}}  {scenario.duration_ns / NS:>6g} s  {scenario.title}")
+
+
+def run_and_print(work: Sequence[AnyJob], processes: int, json_: bool) -> list[Outcome]:
+    """Prints and returns the outcomes. A run that the user interrupts prints those that it has,
+    and exits."""
+    outcomes: list[Outcome] = []
+    interrupted = False
+    with progress("simulating", len(work)) as advance:
+        try:
+            for outcome, job in zip(run_all(work, processes), work, strict=True):
+                outcomes.append(outcome)
+                scenario = job.scenario if isinstance(job, Job) else "replay"
+                advance(len(outcomes), f"{scenario}, {job.rule}")
+        except KeyboardInterrupt:
+            interrupted = True
+    if json_:
+        click.echo(as_json(outcomes))
+    elif outcomes:
+        print_table(outcomes, Console())
+    if interrupted:
+        click.echo(f"crdtbucket: stopped after {len(outcomes)} of {len(work)} runs", err=True)
+        sys.exit(INTERRUPTED)
+    return outcomes
+
+
+@click.command()
+@click.argument("trace", type=click.Path(exists=True, dir_okay=False))
+@mesh_options
+@click.option(
+    "--speed", type=FiniteRange(0, min_open=True), default=1.0, show_default=True,
+    help="How many times as fast as it happened.",
+)  # fmt: skip
+def replay(trace: str, runs: RunOptions, speed: float) -> None:
+    """Replay TRACE, a CSV file with the columns TIMESTAMP,ContextTokens,GeneratedTokens.
+
+    A call costs the sum of its tokens. Calls are spread over the regions by the seed; every rule
+    gets the same. The bucket comes from --capacity and --rate, or from --config.
+    """
+    if runs.config is None and (runs.capacity is None or runs.rate is None):
+        raise SimulationError("a replay needs --capacity and --rate, or --config")
+    settings, chosen, calls = runs.settings(), runs.chosen(), read_trace(trace)
+    work: list[AnyJob] = [
+        ReplayJob(calls, rule, each, speed) for rule in chosen for each in settings
+    ]
+    run_and_print(work, runs.jobs, runs.json_)

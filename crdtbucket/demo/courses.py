@@ -11,9 +11,8 @@ from typing import Any
 from crdtbucket.base.clock import NS_PER_SECOND, now_ns
 from crdtbucket.demo import words
 from crdtbucket.demo.accounts import Accounts
-from crdtbucket.demo.demo_network import DemoNetwork, RegionNetwork
+from crdtbucket.demo.demo_network import DemoNetwork, EngineNetwork, RegionNetwork
 from crdtbucket.demo.demo_redis import DemoStore
-from crdtbucket.demo.engine_network import EngineNetwork
 from crdtbucket.demo.happened import Happened, RedisOutage, RegionCut
 from crdtbucket.demo.modes import ACTS, PATIENCE, REGIONAL_PATIENCE
 from crdtbucket.demo.processes import Report, free_port

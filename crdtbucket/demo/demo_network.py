@@ -1,4 +1,5 @@
-"""The network between the regions: a proxy for each ordered pair, which can be cut and healed."""
+"""The network between the regions, which can be cut and healed: a proxy for each ordered pair, or
+with NATS one in each way of the gateway between two clusters."""
 
 from __future__ import annotations
 
@@ -7,11 +8,15 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from crdtbucket.demo.processes import free_port
+from crdtbucket.demo.server_process import NatsProcess
+from crdtbucket.demo.traffic import CUT_REGION
 from crdtbucket.testing.fault_proxy import HOST, FaultProxy
 
 NOWHERE = f"{HOST}:1"
 """What every region advertises. A node never calls its own address, so gossip shows nobody a way
 around the proxies."""
+CLUSTERS = HOME, AWAY = "home", "away"
 
 
 class DemoNetwork(ABC):
@@ -70,3 +75,44 @@ class RegionNetwork(DemoNetwork):
         ]
         listen = f"{HOST}:{self._ports[region]}"
         return {"listen": listen, "peers": peers, "advertise": NOWHERE}
+
+
+class EngineNetwork(DemoNetwork):
+    """One region has a cluster of its own; a proxy stands in each way of the gateway."""
+
+    def __init__(self, delay: float) -> None:
+        """`delay`: of the gateway, one-way, seconds. Raises `DemoError` without a server."""
+        self._servers = {name: NatsProcess() for name in CLUSTERS}
+        self._gates = {name: free_port() for name in CLUSTERS}
+        self._gateways = {name: FaultProxy(self._gates[name], delay=delay) for name in CLUSTERS}
+        super().__init__({(name, CUT_REGION): way for name, way in self._gateways.items()})
+
+    async def start(self) -> None:
+        """Opens the ways, and starts both servers."""
+        await super().start()
+        for name, other in (CLUSTERS, CLUSTERS[::-1]):
+            there = f'{{name: {other}, urls: ["nats://{HOST}:{self._gateways[other].port}"]}}'
+            await self._servers[name].start(
+                f'gateway {{ name: {name}, listen: "{HOST}:{self._gates[name]}"',
+                f'advertise: "{HOST}:{self._gateways[name].port}", connect_retries: 100',
+                f"gateways: [{there}] }}",
+            )
+
+    async def stop(self) -> None:
+        """Ends the servers, and closes the ways."""
+        await asyncio.gather(*(one.kill() for one in self._servers.values()))
+        await super().stop()
+
+    def mesh(self, region: str) -> dict[str, Any]:
+        """The server of its cluster."""
+        server = self._servers[AWAY if region == CUT_REGION else HOME]
+        return {"transport": "nats", "servers": [f"nats://{HOST}:{server.port}"]}
+
+    async def stall(self, seconds: float) -> None:
+        """The server of the other regions stands still, with all that it holds."""
+        server = self._servers[HOME]
+        server.freeze()
+        try:
+            await asyncio.sleep(seconds)
+        finally:
+            server.thaw()

@@ -10,7 +10,7 @@ from typing import Any
 
 from crdtbucket.demo.modes import DEADLINE_S, SLOW_S
 from crdtbucket.demo.processes import DemoError
-from crdtbucket.demo.redis_process import RedisProcess, taken_by_epoch
+from crdtbucket.demo.server_process import RedisProcess, taken_by_epoch
 from crdtbucket.errors import ConfigError, RedisUnavailable
 from crdtbucket.strong.redis.access import server_access
 from crdtbucket.strong.redis.redis_config import RedisConfig

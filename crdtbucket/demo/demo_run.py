@@ -242,6 +242,3 @@ async def _with_signals(demo: Demo) -> Result:
         if got:
             raise Stopped(got[0]) from None
         raise
-
-
-__all__ = ["Demo", "DemoError", "Options", "Result", "Stopped", "linked", "run_demo"]

@@ -6,7 +6,7 @@ import asyncio
 from typing import Any
 
 from crdtbucket.demo.modes import DEADLINE_S
-from crdtbucket.demo.redis_process import RedisProcess, taken_by_epoch
+from crdtbucket.demo.server_process import RedisProcess, taken_by_epoch
 from crdtbucket.demo.traffic import REGIONS
 from crdtbucket.errors import CrdtbucketError, RedisUnavailable
 from crdtbucket.spec.bucket_spec import BucketSpec

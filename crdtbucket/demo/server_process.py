@@ -1,16 +1,31 @@
-"""A server for one run of the demo: configured by stdin, gone with its parent."""
+"""Servers for one run of the demo, NATS and an empty Redis: each on a free port, configured by
+stdin, gone with its parent."""
 
 from __future__ import annotations
 
 import asyncio
+import os
+import secrets
+import shutil
+import signal
 import sys
+import tempfile
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from pathlib import Path
 
-from crdtbucket.demo.processes import TIED, DemoError
+from crdtbucket.base.address import Address
+from crdtbucket.demo.processes import TIED, DemoError, free_port
+from crdtbucket.errors import RedisUnavailable
+from crdtbucket.strong.redis.access import Access
+from crdtbucket.strong.redis.redis_connection import RedisConnection
+from crdtbucket.strong.redis.replicated import HeldEntry
+from crdtbucket.strong.redis.script import read_owner
+from crdtbucket.testing.fault_proxy import HOST
 
 START_S = 10.0
 _POLL_S = 0.02
+PROGRAMS = ("redis-server", "valkey-server")
 
 
 class ServerProcess(ABC):
@@ -59,3 +74,84 @@ class ServerProcess(ABC):
             process.kill()
         said, _ = await process.communicate()
         return said.decode(errors="replace").strip()
+
+
+class NatsProcess(ServerProcess):
+    """One server of NATS."""
+
+    def __init__(self) -> None:
+        """Raises `DemoError` where it is not installed."""
+        super().__init__()
+        # Debian puts it where only root has a path to; `make nats` beside the interpreter.
+        places = f"{os.environ.get('PATH', '')}:/usr/sbin:{Path(sys.executable).parent}"
+        program = shutil.which("nats-server", path=places)
+        if program is None:
+            raise DemoError("nats-server is not installed: install it to run with --nats auto")
+        self.program = program
+        self.port = free_port()
+
+    async def start(self, *lines: str) -> None:
+        """Returns when it answers. `lines` are added to its configuration. Raises `DemoError`."""
+        settings = [f'listen: "{HOST}:{self.port}"', 'log_file: "/dev/null"', *lines]
+        await self._begin(["-c", "/dev/stdin"], settings)
+
+    def freeze(self) -> None:
+        """The server stops in the middle of whatever it does (SIGSTOP)."""
+        if self._process is not None:
+            self._process.send_signal(signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        """The server goes on (SIGCONT)."""
+        if self._process is not None:
+            self._process.send_signal(signal.SIGCONT)
+
+    async def _answers(self) -> bool:
+        try:
+            reader, writer = await asyncio.open_connection(HOST, self.port)
+        except OSError:
+            return False
+        try:
+            return await reader.read(5) == b"INFO "
+        except OSError:
+            return False
+        finally:
+            writer.transport.abort()
+
+
+class RedisProcess(ServerProcess):
+    """The same address and password over all its starts; each is empty."""
+
+    def __init__(self) -> None:
+        """Raises `DemoError` where no program is installed."""
+        super().__init__()
+        found = next(filter(None, map(shutil.which, PROGRAMS)), None)
+        if found is None:
+            raise DemoError(
+                f"neither {' nor '.join(PROGRAMS)} is installed: install one, or give a server's "
+                "URL, --redis redis://host:port"
+            )
+        self.program = found
+        self.address = Address(HOST, free_port())
+        self.access = Access(password=secrets.token_hex(16))
+
+    async def start(self) -> None:
+        """Returns when it answers. Raises `DemoError` with what it printed."""
+        lines = [f"bind {HOST}", f"port {self.address.port}", f"requirepass {self.access.password}"]
+        lines += [f"dir {tempfile.gettempdir()}", 'save ""', "appendonly no", "loglevel warning"]
+        await self._begin(["-"], lines)
+
+    async def _answers(self) -> bool:
+        try:
+            connection = await RedisConnection.open(self.address, self.access, 1.0)
+        except RedisUnavailable:
+            return False
+        connection.abort()
+        return True
+
+
+def taken_by_epoch(entry: HeldEntry | None) -> dict[str, int]:
+    """Tokens taken less refunded of each process, by its epoch, as a key in Redis has them."""
+    return {
+        f"{read_owner(owner)[0]:x}": one.taken - one.refunded
+        for owner, one in ({} if entry is None else entry.records).items()
+    }

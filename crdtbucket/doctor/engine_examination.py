@@ -9,9 +9,8 @@ from urllib.parse import urlsplit
 
 from crdtbucket.base.address import Address
 from crdtbucket.config import Config
-from crdtbucket.doctor.diagnosis import Diagnosis, note, ok, wrong
+from crdtbucket.doctor.diagnosis import Diagnosis, note, ok, reach, wrong
 from crdtbucket.doctor.peer_examination import all_of, examine_peer
-from crdtbucket.doctor.reach import reach
 from crdtbucket.errors import MeshError
 from crdtbucket.mesh.engines.engine_caller import ANNOUNCED_S, EngineCaller
 from crdtbucket.mesh.engines.engines import engine_of

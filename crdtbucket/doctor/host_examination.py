@@ -17,8 +17,8 @@ from crdtbucket.errors import SharedTableError
 from crdtbucket.limiter.facade import MAX_KEYS
 from crdtbucket.mesh.mesh_config import MeshConfig
 from crdtbucket.reconcile.asked_fleet import own_address
+from crdtbucket.reconcile.observed_node import ObservationFailed
 from crdtbucket.reconcile.observer import Observer
-from crdtbucket.reconcile.observer_link import ObservationFailed
 from crdtbucket.rollout.limiter_file import ALONE
 from crdtbucket.shared.shared_file import SharedFile
 from crdtbucket.shared.table_path import own_folder, path_for

@@ -10,16 +10,15 @@ from contextlib import suppress
 from crdtbucket.base.address import Address, split_address, why_unreachable
 from crdtbucket.base.deadline import within
 from crdtbucket.config import Config
-from crdtbucket.doctor.diagnosis import Diagnosis, note, ok, wrong
+from crdtbucket.doctor.diagnosis import Diagnosis, note, ok, reach, wrong
 from crdtbucket.doctor.peer_examination import Examined, all_of, examine_peer
-from crdtbucket.doctor.reach import reach
 from crdtbucket.errors import MeshError
 from crdtbucket.mesh.mesh_config import DNS_PREFIX, MeshConfig
 from crdtbucket.mesh.sockets.discovery import resolve_all
 from crdtbucket.mesh.sockets.mesh_tls import dialer_context
 from crdtbucket.reconcile.asked_fleet import own_address
+from crdtbucket.reconcile.observed_node import ObservationFailed
 from crdtbucket.reconcile.observer import Observer
-from crdtbucket.reconcile.observer_link import ObservationFailed
 
 
 async def examine_mesh(config: Config, mesh: MeshConfig, timeout: float) -> list[Diagnosis]:

@@ -8,9 +8,8 @@ from collections.abc import Sequence
 from crdtbucket.base.clock import NS_PER_SECOND, now_ns
 from crdtbucket.config import Config
 from crdtbucket.doctor.diagnosis import Diagnosis, Level, ok, wrong
-from crdtbucket.reconcile.observed_node import ObservedNode
+from crdtbucket.reconcile.observed_node import ObservationFailed, ObservedNode
 from crdtbucket.reconcile.observer import Observer
-from crdtbucket.reconcile.observer_link import ObservationFailed
 
 CLOCK_WATCHED_S = 0.5
 DRIFT_PPM = 1_000

@@ -9,8 +9,7 @@ from functools import partial
 
 from crdtbucket.base.address import Address
 from crdtbucket.base.deadline import within
-from crdtbucket.doctor.diagnosis import Diagnosis, ok, wrong
-from crdtbucket.doctor.reach import reach
+from crdtbucket.doctor.diagnosis import Diagnosis, ok, reach, wrong
 from crdtbucket.doctor.redis_questions import QUESTIONS, Question, RedisQuestions
 from crdtbucket.doctor.region_questions import BeatQuestions, examine_regions
 from crdtbucket.errors import ConfigError, CrdtbucketError, InvalidSpec, RedisUnavailable

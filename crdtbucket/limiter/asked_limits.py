@@ -7,7 +7,7 @@ from collections.abc import Callable, Collection
 from typing import NamedTuple
 
 from crdtbucket.base.clock import NS_PER_SECOND
-from crdtbucket.base.fork_lock import ForkLock
+from crdtbucket.base.forks import ForkLock
 from crdtbucket.limiter.bucket import Bucket
 from crdtbucket.limiter.calendar_bucket import CalendarBucket
 from crdtbucket.spec.asked_overrides import AskedOverrides, Limit

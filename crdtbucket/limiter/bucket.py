@@ -3,14 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from array import array
 from collections.abc import Callable, Coroutine, Iterable, Sequence
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, NoReturn, SupportsIndex
 
-from crdtbucket._core import BucketCore, Decision, Decisions, Table
+from crdtbucket._core import (
+    BucketCore,
+    Decision,
+    Decisions,
+    Reservation,
+    ReservationBook,
+    Table,
+)
+from crdtbucket.base.clock import NS_PER_SECOND
 from crdtbucket.errors import InvalidCost, WrongKind
-from crdtbucket.limiter.reservations import Reservations
 from crdtbucket.limiter.waiting import Lines, Waiters, check_no_loop, patience_ns
 from crdtbucket.spec.bucket_spec import BucketSpec
 from crdtbucket.spec.priority import Floor
@@ -25,6 +33,9 @@ NOT_COPIED = (
     "with shared= so that all have one table"
 )
 """What is told of a limiter or a bucket that would go to another process, as to a spawned one."""
+LOG = logging.getLogger("crdtbucket")
+# Late commits come in bursts, when whatever served the calls was slow: one line says it.
+REPEAT_NS = 60 * NS_PER_SECOND
 
 
 class Bucket(BucketCore):
@@ -190,3 +201,27 @@ def cost_of_each(
     if len(each) != len(names):
         raise InvalidCost(f"{len(each)} costs for {len(names)} keys")
     return each
+
+
+class Reservations(ReservationBook):
+    """All reservations of one bucket; late commits are logged."""
+
+    def __init__(self, bucket: Bucket) -> None:
+        super().__init__(bucket)
+        self._quiet_until_ns = 0
+        self._unsaid = 0
+
+    def late(self, one: Reservation, actual: int) -> None:
+        self._unsaid += 1
+        if (now := self.bucket.table.now()) < self._quiet_until_ns:
+            return
+        LOG.warning(
+            "bucket %s: %d reservation(s) committed after their estimate had gone back (ttl %g s); "
+            "charged in full, the last one %d tokens. A longer ttl avoids it",
+            self.bucket.spec.name,
+            self._unsaid,
+            one.ttl_ns / NS_PER_SECOND,
+            actual,
+        )
+        self._quiet_until_ns = now + REPEAT_NS
+        self._unsaid = 0

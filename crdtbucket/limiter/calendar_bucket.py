@@ -7,7 +7,7 @@ from typing import Any
 
 from crdtbucket._core import Decision, Table
 from crdtbucket.base.clock import NS_PER_SECOND, WallClock
-from crdtbucket.base.fork_lock import ForkLock
+from crdtbucket.base.forks import ForkLock
 from crdtbucket.limiter.bucket import Bucket, Choose
 from crdtbucket.limiter.waiting import Lines, LocalLine, Waiters
 from crdtbucket.spec.bucket_spec import BucketSpec

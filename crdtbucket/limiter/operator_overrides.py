@@ -10,7 +10,7 @@ from itertools import groupby
 from operator import attrgetter
 from typing import TYPE_CHECKING
 
-from crdtbucket.base.fork_lock import ForkLock
+from crdtbucket.base.forks import ForkLock
 from crdtbucket.errors import InvalidKey, InvalidSpec, MeshError
 from crdtbucket.limiter.asked_limits import carry_over
 from crdtbucket.mesh.mesh_config import MeshConfig

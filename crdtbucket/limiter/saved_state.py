@@ -6,7 +6,7 @@ import logging
 from typing import TYPE_CHECKING
 
 from crdtbucket._core import Table
-from crdtbucket.base.fork_lock import ForkLock
+from crdtbucket.base.forks import ForkLock
 from crdtbucket.mesh.state_dir import StateDir
 
 if TYPE_CHECKING:

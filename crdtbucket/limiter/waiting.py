@@ -16,7 +16,7 @@ from typing import Protocol, cast
 from crdtbucket._core import Decision
 from crdtbucket.base.clock import NS_PER_SECOND
 from crdtbucket.base.duration import duration_ns
-from crdtbucket.base.fork_lock import ForkLock
+from crdtbucket.base.forks import ForkLock
 from crdtbucket.errors import CrdtbucketError, WaitTimeout
 from crdtbucket.spec.bucket_spec import BucketSpec
 

@@ -5,11 +5,13 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import re
 from pathlib import Path
 
-from crdtbucket.base.file_names import file_stem
 from crdtbucket.errors import MeshError, NodeConflict
 from crdtbucket.mesh.state_file import KeyFile, StateFile
+
+_UNSAFE = re.compile(r"[^A-Za-z0-9._-]")
 
 
 class StateDir:
@@ -104,3 +106,8 @@ class StateDir:
             raise MeshError(
                 f"{self._epoch} is damaged ({error}): remove it to start afresh"
             ) from error
+
+
+def file_stem(node: str) -> str:
+    """The name of a node as the beginning of a file's name: what may not stand there is escaped."""
+    return _UNSAFE.sub(lambda match: f"%{ord(match[0]):02x}", node)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from crdtbucket.metrics import metric as read
 from crdtbucket.metrics.fleet_metrics import FLEET
-from crdtbucket.metrics.metric import PEER_STATES, MetricSpec, Sample, Stats, StatsPart
+from crdtbucket.metrics.metric import MetricSpec, StatsPart
 from crdtbucket.spec.mode import Mode
 
 BUCKET = StatsPart("buckets", "bucket")
@@ -175,5 +175,3 @@ METRICS: tuple[MetricSpec, ...] = (
 )
 """All of them; every name gets `PREFIX`."""
 PREFIX = "crdtbucket_"
-
-__all__ = ["METRICS", "PEER_STATES", "PREFIX", "MetricSpec", "Sample", "Stats"]

@@ -17,7 +17,8 @@ from prometheus_client.registry import Collector
 
 from crdtbucket._core import Table
 from crdtbucket.errors import CrdtbucketError
-from crdtbucket.metrics.catalogue import METRICS, PREFIX, MetricSpec, Stats
+from crdtbucket.metrics.catalogue import METRICS, PREFIX
+from crdtbucket.metrics.metric import MetricSpec, Stats
 
 if TYPE_CHECKING:
     from crdtbucket.limiter.facade import Limiter

@@ -16,9 +16,10 @@ from opentelemetry.metrics import CallbackOptions, Meter, Observation
 
 from crdtbucket._core import Decision
 from crdtbucket.base.clock import NS_PER_SECOND, now_ns
-from crdtbucket.base.fork_lock import ForkLock
-from crdtbucket.metrics.catalogue import METRICS, PREFIX, MetricSpec, Stats
+from crdtbucket.base.forks import ForkLock
+from crdtbucket.metrics.catalogue import METRICS, PREFIX
 from crdtbucket.metrics.collector import surveyed
+from crdtbucket.metrics.metric import MetricSpec, Stats
 
 if TYPE_CHECKING:
     from crdtbucket.http.answers import Verdict

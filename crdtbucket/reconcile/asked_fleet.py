@@ -15,9 +15,8 @@ from crdtbucket.mesh.mesh_config import DNS_PREFIX, MeshConfig
 from crdtbucket.mesh.sockets.discovery import providers
 from crdtbucket.reconcile.buckets import BucketIndex
 from crdtbucket.reconcile.findings import Holder, Report
-from crdtbucket.reconcile.observed_node import ObservedNode
+from crdtbucket.reconcile.observed_node import ObservationFailed, ObservedNode
 from crdtbucket.reconcile.observer import Observer
-from crdtbucket.reconcile.observer_link import ObservationFailed
 from crdtbucket.reconcile.reconciliation import Reconciliation
 from crdtbucket.reconcile.records import Records
 

@@ -21,8 +21,7 @@ from crdtbucket.mesh.mesh_config import MeshConfig
 from crdtbucket.mesh.node_info import NodeInfo
 from crdtbucket.mesh.sockets.socket_caller import SocketCaller
 from crdtbucket.reconcile.buckets import BucketIndex
-from crdtbucket.reconcile.observed_node import ObservedNode
-from crdtbucket.reconcile.observer_link import ObservationFailed, ObserverLink
+from crdtbucket.reconcile.observed_node import ObservationFailed, ObservedNode, ObserverLink
 
 
 class Caller(Protocol):

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
-from crdtbucket.base.fork_lock import ForkLock
+from crdtbucket.base.forks import ForkLock
 from crdtbucket.errors import UnknownBucket
 from crdtbucket.limiter.bucket import Bucket
 from crdtbucket.limiter.factory import Factory

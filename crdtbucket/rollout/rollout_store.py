@@ -1,19 +1,28 @@
-"""Where a roll-out under way is kept: beside a shared table, and in the state directory."""
+"""Where a roll-out under way is kept: beside a shared table, and in the state directory.
+
+What is kept: the version before it, and how far it was. A file that is rolled out says nothing of
+the one before it, which decides on most keys at first: a node that starts again would have nothing
+else to go by.
+"""
 
 from __future__ import annotations
 
+import dataclasses
 import fcntl
+import json
 import logging
 import os
 from collections.abc import Callable
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from crdtbucket._core import Table
-from crdtbucket.errors import MeshError, SharedTableError
+from crdtbucket.errors import CrdtbucketError, MeshError, SharedTableError
 from crdtbucket.mesh.state_dir import StateDir
-from crdtbucket.rollout.kept_version import kept, position_in, recalled
 from crdtbucket.rollout.staged import Position
 from crdtbucket.shared.shared_file import SharedFile
+from crdtbucket.spec.bucket_spec import BucketSpec
+from crdtbucket.spec.calendar_period import CalendarPeriod
+from crdtbucket.spec.mode import Mode
 
 if TYPE_CHECKING:
     from crdtbucket.config import Config
@@ -25,12 +34,24 @@ ROLLOUT_SUFFIX = "~rollout"
 """What the file adds to the path of the shared table; see `tables.QUOTA_SUFFIX`."""
 MOST_BYTES = 64 << 20
 """A larger file is none of ours: 10,000 buckets with overrides take a tenth of that."""
+FORMAT = 1
+RULES = ("version", "on_outage", "fallback_ratio", "fallback_scope", "expected_nodes")
+NUMBERS = (
+    "capacity",
+    "refill_rate",
+    "max_debt",
+    "max_keys",
+    "on_table_full",
+    "on_outage",
+    "shadow",
+    "slots",
+)
 
 
 class HostRollout:
     """A file beside a shared table with the largest position that any of its processes had.
 
-    It holds the version before, too, as `kept_version.kept` writes it. Processes of one host are
+    It holds the version before, too, as `kept` writes it. Processes of one host are
     like nodes of a mesh to each other: each follows the largest position that it reads, so a
     command in one of them moves all. What cannot be read or written is logged once, and tried again
     at the next call.
@@ -137,3 +158,72 @@ def begun(
 
 def _read(fd: int) -> bytes:
     return os.pread(fd, min(os.fstat(fd).st_size, MOST_BYTES), 0)
+
+
+def kept(before: Config, position: Position) -> bytes:
+    """The limits of the version before, and how far the one after it is."""
+    content = {
+        "format": FORMAT,
+        "position": dataclasses.astuple(position),
+        "hash": before.hash,
+        "rules": {name: getattr(before, name) for name in RULES},
+        "consistency": before.consistency.value,
+        "buckets": [_plain(spec) for spec in before.buckets],
+    }
+    return json.dumps(content).encode()
+
+
+def position_in(data: bytes) -> Position | None:
+    """How far the version is of which this was kept; None where that cannot be read."""
+    try:
+        content = json.loads(data)
+        position = Position.read(content["position"])
+        return position if content["format"] == FORMAT else None
+    except (ValueError, KeyError, TypeError):
+        return None
+
+
+def recalled(data: bytes, target: Config) -> tuple[Config, Position] | None:
+    """The version before `target` and how far that was, if this is what was kept of it.
+
+    Raises `MeshError` when it is damaged.
+    """
+    try:
+        content = json.loads(data)
+        position = Position.read(content["position"])
+        if content["format"] != FORMAT or position.of != target.version_id:
+            return None
+        before = dataclasses.replace(
+            target,
+            **{name: content["rules"][name] for name in RULES},
+            consistency=Mode(content["consistency"]),
+            buckets=tuple(_spec(one) for one in content["buckets"]),
+            rollout=None,
+        )
+        if before.hash != content["hash"]:  # other settings have changed since
+            return None
+    except (ValueError, KeyError, TypeError, CrdtbucketError) as error:
+        raise MeshError(
+            f"what mesh.state_dir keeps of a roll-out is damaged ({error!r}): remove the file that "
+            "ends in .rollout to start with the new version"
+        ) from error
+    return before, position
+
+
+def _plain(spec: BucketSpec) -> dict[str, Any]:
+    return {
+        "name": spec.name,
+        **{name: getattr(spec, name) for name in NUMBERS},
+        "refill_interval": f"{spec.interval_ns}ns",
+        "period": None if spec.period is None else dataclasses.astuple(spec.period),
+        "consistency": None if spec.consistency is None else spec.consistency.value,
+        "overrides": [(glob, _plain(one)) for glob, one in spec.overrides],
+    }
+
+
+def _spec(content: dict[str, Any]) -> BucketSpec:
+    overrides = [(glob, _spec(one)) for glob, one in content.pop("overrides")]
+    period = content.pop("period", None)  # what an earlier version has kept has none
+    if period is not None:
+        period = CalendarPeriod.checked(*period)
+    return BucketSpec(**content, period=period, overrides=overrides)

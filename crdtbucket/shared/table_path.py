@@ -7,8 +7,8 @@ import os
 import stat
 from contextlib import suppress
 
-from crdtbucket.base.file_names import file_stem
 from crdtbucket.errors import SharedTableError
+from crdtbucket.mesh.state_dir import file_stem
 
 AUTO = "auto"
 DIRECTORY = "/dev/shm"

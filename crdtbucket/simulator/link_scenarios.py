@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from crdtbucket.simulator.demand_shapes import even
 from crdtbucket.simulator.run_settings import NS, Settings
 from crdtbucket.simulator.scenario import (
     Event,
     NamedFactory,
     Scenario,
     ScenarioFault,
+    even,
     healed,
 )
 

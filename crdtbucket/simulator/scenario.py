@@ -1,8 +1,9 @@
-"""A scenario: demand over time, and what goes wrong meanwhile."""
+"""A scenario: demand over time (even, skewed, from one region alone, or in waves), and what goes
+wrong meanwhile."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any
@@ -15,6 +16,7 @@ Demand = Callable[[float, int], float]
 
 GRID_NS = 10_000_000
 """Demand is constant, and events take effect, on this grid."""
+_SKEW = (0.7, 0.2, 0.05, 0.05, 0.0)
 
 
 class ScenarioFault(str, Enum):
@@ -92,3 +94,50 @@ Factory = Callable[[Settings, float], Scenario]
 """(settings, scale of all durations but periods) -> scenario."""
 NamedFactory = tuple[str, Factory]
 """The name of a scenario, and what makes it."""
+
+
+def skewed_shares(regions: int) -> tuple[float, ...]:
+    """Shares of the demand by region; what few regions leave over goes to the last of them."""
+    if regions >= len(_SKEW):
+        return _SKEW + (0.0,) * (regions - len(_SKEW))
+    return (*_SKEW[: regions - 1], sum(_SKEW[regions - 1 :]))
+
+
+def even(settings: Settings, load: float) -> Demand:
+    """Every region offers the same; together `load` times the refill."""
+    each = load * settings.rate_per_second / settings.regions
+    return lambda _t, _node: each
+
+
+def shared(settings: Settings, load: float, shares: Sequence[float]) -> Demand:
+    """The regions offer these shares of `load` times the refill."""
+    rates = [load * settings.rate_per_second * share for share in shares]
+    return lambda _t, node: rates[node]
+
+
+def hot_region(settings: Settings, load: float) -> Demand:
+    """The first region offers all of it."""
+    return shared(settings, load, (1.0,) + (0.0,) * (settings.regions - 1))
+
+
+def skewed_regions(settings: Settings, load: float) -> Demand:
+    """A few regions offer most of it."""
+    return shared(settings, load, skewed_shares(settings.regions))
+
+
+def square_wave(settings: Settings, half: float) -> Demand:
+    """Every region offers four times its part of the refill, or nothing, for `half` s in turns."""
+    high = 4 * settings.rate_per_second / settings.regions
+    return lambda t, _node: high if t % (2 * half) < half else 0.0
+
+
+def burst(settings: Settings, low: float, high: float, start: float, end: float) -> Demand:
+    """All regions together offer `low` times the refill, and `high` times from `start` to `end`."""
+    quiet, loud = (load * settings.rate_per_second / settings.regions for load in (low, high))
+    return lambda t, _node: loud if start <= t < end else quiet
+
+
+def moving(settings: Settings, load: float, region: Callable[[float], int]) -> Demand:
+    """One region at a time offers `load` times the refill: that which `region` says for a time."""
+    high = load * settings.rate_per_second
+    return lambda t, node: high if node == region(t) else 0.0

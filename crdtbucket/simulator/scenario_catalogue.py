@@ -8,15 +8,6 @@ from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 
 from crdtbucket.simulator import burst_scenarios
-from crdtbucket.simulator.demand_shapes import (
-    burst,
-    even,
-    hot_region,
-    moving,
-    shared,
-    skewed_regions,
-    square_wave,
-)
 from crdtbucket.simulator.link_scenarios import (
     cut_links,
     joiner_beside_dead,
@@ -31,7 +22,14 @@ from crdtbucket.simulator.scenario import (
     NamedFactory,
     Scenario,
     ScenarioFault,
+    burst,
+    even,
     healed,
+    hot_region,
+    moving,
+    shared,
+    skewed_regions,
+    square_wave,
 )
 from crdtbucket.simulator.simulation_errors import SimulationError
 

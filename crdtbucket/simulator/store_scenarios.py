@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from crdtbucket.simulator.demand_shapes import even, shared, skewed_shares
 from crdtbucket.simulator.run_settings import NS, Settings
 from crdtbucket.simulator.scenario import (
     Demand,
@@ -17,7 +16,10 @@ from crdtbucket.simulator.scenario import (
     NamedFactory,
     Scenario,
     ScenarioFault,
+    even,
     healed,
+    shared,
+    skewed_shares,
 )
 from crdtbucket.simulator.scenario_catalogue import SCENARIOS, drifting, one_alone
 

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from operator import index
 
 from crdtbucket._core import BucketCore, Decision, Table
-from crdtbucket.base.fork_lock import ForkLock
+from crdtbucket.base.forks import ForkLock
 from crdtbucket.errors import RedisReplyError, WireError
 from crdtbucket.mesh.protocol.roster import Roster
 from crdtbucket.spec.mode import Mode

@@ -10,7 +10,7 @@ from typing import NamedTuple, Protocol
 from crdtbucket._core import Decision
 from crdtbucket.base.clock import now_ns
 from crdtbucket.errors import CrdtbucketError
-from crdtbucket.strong.look_timer import LookTimer
+from crdtbucket.strong.deadlines import LookTimer
 from crdtbucket.strong.store_request import SentRequest
 
 Opened = Callable[[bool], "SentRequest | Decision"]

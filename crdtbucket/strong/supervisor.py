@@ -11,10 +11,10 @@ from crdtbucket.base.deadline import within
 from crdtbucket.errors import RedisReplyError, RedisUnavailable
 from crdtbucket.spec.mode import Mode
 from crdtbucket.strong.controller.outage import Failure
+from crdtbucket.strong.deadlines import LOOK_S
 from crdtbucket.strong.dispatcher import Dispatcher
 from crdtbucket.strong.endpoint_health import EndpointHealth
 from crdtbucket.strong.ledger import Ledger
-from crdtbucket.strong.look_timer import LOOK_S
 from crdtbucket.strong.redis import script
 from crdtbucket.strong.redis.redis_config import RedisConfig
 from crdtbucket.strong.redis.resp import GarbledReply, RedisErrorReply

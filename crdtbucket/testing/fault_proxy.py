@@ -131,6 +131,3 @@ class FaultProxy:
             return size, None
         self._fuse = None
         return left, action
-
-
-__all__ = ["HOST", "FaultProxy", "Way"]

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from crdtbucket.base.clock import NS_PER_SECOND
-from crdtbucket.base.fork_lock import ForkLock
+from crdtbucket.base.forks import ForkLock
 from crdtbucket.upstream.upstream_fields import UpstreamState
 
 if TYPE_CHECKING:

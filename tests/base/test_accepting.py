@@ -1,4 +1,5 @@
-"""A server that is closed has no connection that is half made."""
+"""What a server accepts: no connection is half made when it is closed, nor left behind by a TLS
+handshake that did not begin."""
 
 from __future__ import annotations
 
@@ -6,11 +7,15 @@ import asyncio
 import contextlib
 import gc
 import socket
+import ssl
+from pathlib import Path
 from types import ModuleType
+from typing import Any, cast
 
 import pytest
 
-from crdtbucket.base.accepting import stop_accepting
+from crdtbucket.base.accepting import secured_by_tls, stop_accepting
+from tests.certificates import Authority
 
 
 @pytest.fixture(params=["asyncio", "uvloop"])
@@ -66,3 +71,36 @@ async def test_servers_that_are_closed_stay_closed() -> None:
     for _ in range(2):
         await stop_accepting([server])
         assert not server.is_serving()
+
+
+class Accepted(asyncio.Protocol):
+    """Begins TLS in a task of its own, as servers do."""
+
+    def __init__(self, context: ssl.SSLContext, tasks: asyncio.Queue[asyncio.Task[Any]]) -> None:
+        self._context, self._tasks = context, tasks
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        secured = secured_by_tls(cast("asyncio.Transport", transport), self, self._context, b"")
+        self._tasks.put_nowait(asyncio.get_running_loop().create_task(secured))
+
+
+def test_who_sends_nothing_and_goes_is_no_handshake(library: Any, tmp_path: Path) -> None:
+    files = Authority(tmp_path, "authority").issue("edge")
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(files["tls_cert"], files["tls_key"])
+
+    async def run() -> None:
+        loop, tasks = asyncio.get_running_loop(), asyncio.Queue[asyncio.Task[Any]]()
+        server = await loop.create_server(lambda: Accepted(context, tasks), "127.0.0.1", 0)
+        place = server.sockets[0].getsockname()
+        for _ in range(20):
+            socket.create_connection(place).close()
+            begun = await asyncio.wait_for(tasks.get(), 10)
+            done, _ = await asyncio.wait([begun], timeout=10)
+            assert done
+            with pytest.raises(OSError):
+                begun.result()
+        server.close()
+        await server.wait_closed()
+
+    library.run(run())

@@ -12,7 +12,7 @@ import pytest
 
 import crdtbucket
 from crdtbucket import AskedOverrides, BucketSpec, Limiter
-from crdtbucket.base.fork_lock import ForkLock
+from crdtbucket.base.forks import ForkLock
 from crdtbucket.limiter.saved_state import SavedState
 from tests.forks import in_child
 
@@ -73,7 +73,7 @@ def test_every_lock_of_the_package_is_one() -> None:
         str(one.relative_to(package))
         for one in sorted(package.rglob("*.py"))
         if plain.search(one.read_text().replace("ForkLock()", ""))
-    ] == ["base/fork_lock.py"]
+    ] == ["base/forks.py"]
 
 
 @pytest.mark.parametrize("call", ["save", "give_up"])

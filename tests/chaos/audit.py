@@ -69,6 +69,3 @@ def _read(servers: Sequence[Server], name: bytes) -> dict[bytes, bytes]:
 def _tokens(level: bytes) -> int:
     _, _, s, ns, rest, q, p = map(int, level.split())
     return round(((s * 10**9 + ns) * p + rest) / q)
-
-
-__all__ = ["Audit", "audit"]

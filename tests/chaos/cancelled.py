@@ -112,6 +112,3 @@ async def figures(calls: int, progress: Progress) -> AsyncIterator[Figure]:
         (books.consumed, 0, 0),
         (books.charged, books.lost, books.over),
     )
-
-
-__all__ = ["Crowd", "figures", "run"]

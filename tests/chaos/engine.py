@@ -228,6 +228,3 @@ async def figures(calls: int, progress: Progress) -> AsyncIterator[Figure]:
         yield exactly(f"nats, {fault}: tokens by which levels are off in the end", 0, found.lost)
         yield at_most(f"nats, {fault}: over the limit at the worst", 0.5, found.over, " C")
         yield at_most(f"nats, {fault}: a node got nothing for", 2.0, found.starved, " s")
-
-
-__all__ = ["FAULTS", "Clusters", "Outcome", "figures", "run"]

@@ -75,6 +75,3 @@ async def figures(calls: int, progress: Progress) -> AsyncIterator[Figure]:
         note = f"{run.raw_ms:.4g} ms with what the machine took"
         yield at_most(f"{name}: worst decision", run.deadline_ms + 50, run.worst_ms, " ms", note)
     yield Figure("decisions under faults", f">= {calls}", str(total), total >= calls)
-
-
-__all__ = ["Run", "figures", "under"]

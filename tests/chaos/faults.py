@@ -165,5 +165,3 @@ FAULTS = {
     "scripts flushed": flushed,
     "reset in a reply": reset_in_reply,
 }
-
-__all__ = ["FAULTS", "Stage"]

@@ -29,6 +29,3 @@ def exactly(name: str, wanted: object, measured: object, note: str = "") -> Figu
     """A figure that must be one value."""
     told = f"{measured}" + (f" ({note})" if note else "")
     return Figure(name, f"{wanted}", told, wanted == measured)
-
-
-__all__ = ["Figure", "Progress", "at_most", "exactly"]

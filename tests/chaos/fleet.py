@@ -17,7 +17,6 @@ from crdtbucket.strong.controller.controller_settings import ControllerSettings
 from crdtbucket.strong.controller.degradation import Degradation
 from crdtbucket.strong.controller.notice import ModeNotice
 from crdtbucket.strong.strong_bucket import StrongBucket
-from tests.chaos.generations import Generations
 from tests.chaos.lag import Lag
 
 WIDE = BucketSpec("wide", 100_000, 1, "1h")
@@ -35,6 +34,27 @@ SLOW_NS = 10_000_000
 SECRET = "a secret of these tests"
 Line = tuple[str, str]
 """A bucket's name and a key."""
+
+
+class Generations:
+    """Of the entries of one node.
+
+    An entry that is full and idle leaves its node, and the next take begins another generation:
+    what the one before counted is history, and the stores forget it when they learn of the new one.
+    That the key was full is not the node's word: it is shown by the time since the last take. An
+    earlier generation that was not surely full when it ended is missed where its tokens are gone.
+    """
+
+    def __init__(self) -> None:
+        self._last: dict[tuple[str, str], tuple[int, int]] = {}
+
+    def take(self, line: tuple[str, str], generation: int, now_ns: int, full_ns: int) -> bool:
+        """A take of a bucket's key was allowed; whether all before it is history.
+
+        `full_ns`: within so long any level of the key refills."""
+        before, taken_ns = self._last.get(line, (generation, now_ns))
+        self._last[line] = generation, now_ns
+        return generation != before and now_ns - taken_ns >= full_ns
 
 
 class Client:
@@ -240,9 +260,3 @@ async def until(holds: Callable[[], bool], seconds: float) -> float:
             raise TimeoutError(f"not within {seconds} s")
         await asyncio.sleep(0.005)
     return time.monotonic() - begin
-
-
-__all__ = [
-    "HASTY", "KEYS", "PATIENT", "TIGHT", "UNHURRIED", "WIDE",
-    "Client", "Fleet", "fleet", "linked", "until",
-]  # fmt: skip

@@ -61,6 +61,3 @@ class Lag:
             stolen = min(late, late - (time.thread_time_ns() - used))
             if stolen > LEAST_NS:
                 self.note(begin + round(PERIOD_S * 1e9), end, stolen)
-
-
-__all__ = ["Lag"]

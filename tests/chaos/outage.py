@@ -140,6 +140,3 @@ async def figures(calls: int, progress: Progress) -> AsyncIterator[Figure]:
     taken = sum(column[1] for column in found.record.values())
     same = found.join == found.record
     yield exactly("outage of 20 s: Redis' record is the join", True, same, f"{taken} tokens taken")
-
-
-__all__ = ["Outage", "figures", "run"]

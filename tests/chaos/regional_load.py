@@ -149,6 +149,3 @@ async def figures(calls: int, progress: Progress) -> AsyncIterator[Figure]:
     light = await run(0.5, 20.0)
     progress(f"regions apart for 20 s at half the limit: {light}")
     yield exactly("regions apart for 20 s at half the limit: denied", 0, light.denied)
-
-
-__all__ = ["RegionalLoad", "figures", "run"]

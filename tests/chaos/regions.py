@@ -280,6 +280,3 @@ async def figures(calls: int, progress: Progress) -> AsyncIterator[Figure]:
             (found.lost, found.over),
             f"{found.consumed} tokens, levels off by {found.level}",
         )
-
-
-__all__ = ["FAULTS", "RegionAudit", "RegionRun", "figures", "region_fleet", "under"]

@@ -134,6 +134,3 @@ async def figures(calls: int, progress: Progress) -> AsyncIterator[Figure]:
     yield at_most("cluster, 1 of 6 frozen: p99 of the other slots", 1.5, ratio, " x", note)
     books = found.books
     yield exactly("cluster: takes lost, charged twice", (0, 0), (books.lost, books.over))
-
-
-__all__ = ["Frozen", "figures", "run"]

@@ -154,6 +154,3 @@ async def figures(calls: int, progress: Progress) -> AsyncIterator[Figure]:
     # 2 k + 1 in any k minutes: two a minute in the long run, and one that was saved up before.
     yield at_most("flapping every 1.5 s: switches in a minute", 3, quick)
     yield at_most("flapping every 14 s: switches in a minute", 3, slow)
-
-
-__all__ = ["OUTAGES", "figures", "flapping", "latency_spike", "outage"]

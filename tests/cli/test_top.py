@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from tests.cli.fake_node import FakeNode, fake_node, problem, run
-from tests.mesh.network import eventually
+from tests.waits import eventually
 
 NAME = "ai\u2011agent\u2011inference"
 
@@ -133,10 +133,10 @@ class Terminal:
 @pytest.mark.parametrize("letters", ["fq", "f\x04q"])
 async def test_the_live_view_takes_letters(letters: str) -> None:
     async def then(terminal: Terminal) -> None:
-        await eventually(lambda: "tenant-42" in terminal.shown, 30)
+        await eventually(lambda: "tenant-42" in terminal.shown)
         assert "by denied" in terminal.shown
         terminal.type(letters[:1])
-        await eventually(lambda: "by fill" in terminal.shown, 30)
+        await eventually(lambda: "by fill" in terminal.shown)
         terminal.type(letters[1:])
 
     async with fake_node(**busy()) as node:
@@ -157,9 +157,9 @@ async def test_a_live_view_that_is_ended_by_a_signal_leaves_the_terminal_as_it_w
 
 async def test_the_live_view_outlives_a_node_that_is_away() -> None:
     async def then(terminal: Terminal) -> None:
-        await eventually(lambda: "tenant-42" in terminal.shown, 30)
+        await eventually(lambda: "tenant-42" in terminal.shown)
         node.answers["GET /v1/buckets"] = lambda: problem(503, "it is closing")
-        await eventually(lambda: "it is closing" in terminal.shown, 30)
+        await eventually(lambda: "it is closing" in terminal.shown)
         terminal.type("q")
 
     node: FakeNode

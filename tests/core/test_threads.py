@@ -6,8 +6,7 @@ import random
 import threading
 from array import array
 from collections import Counter
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 
 import pytest
 
@@ -15,33 +14,11 @@ from crdtbucket._core import BucketCore
 from crdtbucket.spec.bucket_spec import BucketSpec
 from tests.core.pair import NOWHERE, ORIGINS, Peer
 from tests.core.specs import SECOND, bucket_of, virtual_table
+from tests.threads import running
 
 NOTHING = array("H", [NOWHERE]) * ORIGINS
 KEYS = [f"key {i}" for i in range(40)]
 ROUNDS = 30
-
-
-@contextmanager
-def running(*work: Callable[[], None]) -> Iterator[None]:
-    """Runs each in a thread of its own, all starting together; raises what one of them raised."""
-    start, errors = threading.Barrier(len(work)), []
-
-    def run(one: Callable[[], None]) -> None:
-        try:
-            start.wait(30)
-            one()
-        except BaseException as error:
-            errors.append(error)
-            raise
-
-    threads = [threading.Thread(target=run, args=(one,), daemon=True) for one in work]
-    for thread in threads:
-        thread.start()
-    yield
-    for thread in threads:
-        thread.join(60)
-        assert not thread.is_alive()
-    assert not errors
 
 
 class Totals:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import subprocess
 import sys
-import time
-from collections.abc import Callable
+from collections.abc import Sequence
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
@@ -25,6 +25,28 @@ def start(*arguments: str, tmp: Path, cwd: Path | None = None) -> subprocess.Pop
         stderr=subprocess.PIPE,
         text=True,
     )
+
+
+def run(*arguments: str, tmp: Path, cwd: Path | None = None) -> str:
+    """What the demo prints, which must end well."""
+    program = start(*arguments, tmp=tmp, cwd=cwd)
+    out, err = program.communicate(timeout=120)
+    assert (program.returncode, err) == (0, ""), out
+    return out
+
+
+def verdict(out: str, checks: Sequence[str], counted: str) -> str:
+    """The verdict that was printed: all of these checks hold, and that one counts the tokens of the
+    three regions and their sum."""
+    found = out[out.index("Verdict:") :]
+    for check in checks:
+        assert re.search(rf"^  ok +{check} ", found, re.MULTILINE), found
+    told = re.search(rf"{counted} +([\d,]+) \+ ([\d,]+) \+ ([\d,]+) = ([\d,]+)[,:]", found)
+    assert told is not None
+    *each, together = (int(one.replace(",", "")) for one in told.groups())
+    assert min(each) > 0
+    assert sum(each) == together
+    return found
 
 
 def children(pid: int) -> list[int]:
@@ -67,11 +89,3 @@ def gone(pid: int) -> bool:
     except (FileNotFoundError, ProcessLookupError):
         return True
     return state == "Z"
-
-
-def eventually(holds: Callable[[], bool], seconds: float = 60.0) -> None:
-    """Returns as soon as it holds; fails when it does not within `seconds`."""
-    deadline = time.monotonic() + seconds
-    while not holds():
-        assert time.monotonic() < deadline, f"not within {seconds} s"
-        time.sleep(0.02)

@@ -10,9 +10,9 @@ import pytest
 from click.testing import CliRunner
 
 from crdtbucket.cli.commands import cli
-from crdtbucket.demo import nats_process
-from crdtbucket.demo.nats_process import NatsProcess
+from crdtbucket.demo import server_process
 from crdtbucket.demo.processes import DemoError
+from crdtbucket.demo.server_process import NatsProcess
 from tests.demo.programs import anybody_listens, children, gone, listening, start
 from tests.mesh.engines.nats_server import NatsServer
 
@@ -40,6 +40,6 @@ def test_two_runs_at_once_are_refused() -> None:
 
 
 def test_a_machine_without_the_server_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(nats_process.shutil, "which", lambda *_, **__: None)
+    monkeypatch.setattr(server_process.shutil, "which", lambda *_, **__: None)
     with pytest.raises(DemoError, match="nats-server is not installed"):
         NatsProcess()

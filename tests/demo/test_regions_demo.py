@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-import re
 import signal
 from pathlib import Path
 
 import pytest
 
 from crdtbucket.demo.words import BANNERS
-from tests.demo.programs import anybody_listens, children, gone, listening, start
+from tests.demo.programs import anybody_listens, children, gone, listening, run, start, verdict
 from tests.strong.redis_server import PROGRAMS
 
 pytestmark = pytest.mark.skipif(not PROGRAMS, reason="no redis-server here: make redis")
@@ -18,27 +17,14 @@ CHECKS = ["admitted", "limit, links up", "limit in the cut", "every token", "no 
 
 
 def test_three_regions_with_a_redis_each_keep_one_limit_through_a_cut(tmp_path: Path) -> None:
-    program = start("--redis", "regions", "--seconds", "12", tmp=tmp_path)
-    out, err = program.communicate(timeout=120)
-    assert (program.returncode, err) == (0, ""), out
-    verdict = out[out.index("Verdict:") :]
-    for check in CHECKS:
-        assert re.search(rf"^  ok +{check} ", verdict, re.MULTILINE), verdict
-    told = re.search(r"every token +([\d,]+) \+ ([\d,]+) \+ ([\d,]+) = ([\d,]+):", verdict)
-    assert told is not None
-    *each, together = (int(one.replace(",", "")) for one in told.groups())
-    assert min(each) > 0
-    assert sum(each) == together
-    assert "and the Redis of all 3" in verdict
+    out = run("--redis", "regions", "--seconds", "12", tmp=tmp_path)
+    assert "and the Redis of all 3" in verdict(out, CHECKS, "every token")
     assert BANNERS["cut"] in out
     assert list(tmp_path.iterdir()) == []
 
 
 def test_the_verdict_for_programs_has_the_records_of_each_region(tmp_path: Path) -> None:
-    program = start("--redis", "regions", "--seconds", "8", "--json", tmp=tmp_path)
-    out, err = program.communicate(timeout=120)
-    assert (program.returncode, err) == (0, ""), out
-    found = json.loads(out)
+    found = json.loads(run("--redis", "regions", "--seconds", "8", "--json", tmp=tmp_path))
     assert list(found["checks"]) == CHECKS
     assert found["recorded"] == dict.fromkeys(("eu", "us", "ap"), found["taken"])
     assert sum(found["taken"].values()) == found["admitted"] > 0

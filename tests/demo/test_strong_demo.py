@@ -19,8 +19,18 @@ from crdtbucket.base.address import Address
 from crdtbucket.demo.words import BANNERS
 from crdtbucket.strong.redis.access import Access
 from crdtbucket.strong.redis.redis_connection import RedisConnection, ask
-from tests.demo.programs import ROOT, anybody_listens, children, eventually, gone, listening, start
+from tests.demo.programs import (
+    ROOT,
+    anybody_listens,
+    children,
+    gone,
+    listening,
+    run,
+    start,
+    verdict,
+)
 from tests.strong.redis_server import PROGRAMS, Server, free_port
+from tests.waits import until
 
 pytestmark = pytest.mark.skipif(not PROGRAMS, reason="no redis-server here: make redis")
 CHECKS = [
@@ -30,17 +40,8 @@ CHECKS = [
 
 
 def test_one_limit_through_a_redis_that_is_slow_killed_and_back(tmp_path: Path) -> None:
-    program = start("--redis", "auto", "--seconds", "20", tmp=tmp_path)
-    out, err = program.communicate(timeout=120)
-    assert (program.returncode, err) == (0, ""), out
-    verdict = out[out.index("Verdict:") :]
-    for check in CHECKS:
-        assert re.search(rf"^  ok +{check} ", verdict, re.MULTILINE), verdict
-    told = re.search(r"every token +([\d,]+) \+ ([\d,]+) \+ ([\d,]+) = ([\d,]+):", verdict)
-    assert told is not None
-    *each, together = (int(one.replace(",", "")) for one in told.groups())
-    assert min(each) > 0
-    assert sum(each) == together
+    out = run("--redis", "auto", "--seconds", "20", tmp=tmp_path)
+    verdict(out, CHECKS, "every token")
     for region in ("eu", "us", "ap"):
         modes = re.findall(rf"^ +[\d.]+s {region}: (\w+) -> (\w+): .", out, re.MULTILINE)
         path = ["strong", *(after for _, after in modes)]
@@ -77,10 +78,7 @@ def test_a_redis_of_ones_own_is_cut_off_and_keeps_nothing_of_it(tmp_path: Path) 
     with Server("requirepass s3:cret") as server:
         asyncio.run(asked(server, "SET", "mine", "1"))
         url = f"redis://:s3%3Acret@{server.host}:{server.port}/3"
-        program = start("--redis", url, "--seconds", "16", "--json", tmp=tmp_path)
-        out, err = program.communicate(timeout=120)
-        assert (program.returncode, err) == (0, ""), out
-        found = json.loads(out)
+        found = json.loads(run("--redis", url, "--seconds", "16", "--json", tmp=tmp_path))
         assert found["holds"] is True
         assert list(found["checks"]) == CHECKS
         assert found["taken"] == found["recorded"]
@@ -110,7 +108,7 @@ def running(tmp: Path) -> Iterator[subprocess.Popen[str]]:
         regions = [] if program.poll() is not None else children(program.pid)
         program.kill()
         program.communicate()
-        eventually(lambda: all(gone(pid) for pid in regions))
+        until(lambda: all(gone(pid) for pid in regions))
 
 
 def test_ctrl_c_leaves_nothing_behind(tmp_path: Path) -> None:

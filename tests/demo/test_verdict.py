@@ -8,8 +8,8 @@ import pytest
 
 from crdtbucket import BucketSpec
 from crdtbucket.demo.accounts import Accounts, DecidedCall
-from crdtbucket.demo.demo_bound import UnknownTakes, UnsentTakes
 from crdtbucket.demo.happened import LINKED, PARTED, RegionCut
+from crdtbucket.demo.limit_figures import UnknownTakes, UnsentTakes
 from crdtbucket.demo.verdict import RunVerdict, judge
 from crdtbucket.demo.words import verdict_lines
 

@@ -17,8 +17,8 @@ from crdtbucket.doctor.redis_questions import clock_answer, latency_answer
 from crdtbucket.strong.controller.controller_settings import ControllerSettings
 from crdtbucket.strong.redis.redis_config import RedisConfig
 from tests.certificates import Authority
-from tests.mesh.network import eventually
 from tests.strong.redis_server import Server, free_port
+from tests.waits import eventually
 
 PATIENT = ControllerSettings(latency_limit=20.0, outage_after=30.0)
 """So that a busy machine is not taken for a slow Redis."""
@@ -143,7 +143,7 @@ async def test_facts_that_this_user_may_not_see() -> None:
 
 async def test_a_replica_is_no_primary_and_a_primary_tells_of_it() -> None:
     with Server() as primary, Server(f"replicaof 127.0.0.1 {primary.port}") as replica:
-        await eventually(lambda: b"state=online" in primary.call("INFO", "replication"), 30)
+        await eventually(lambda: b"state=online" in primary.call("INFO", "replication"))
         found = await examined(url=primary.url)
         assert found["replication"].text == "1 replica(s) follow"
         found = await examined(url=replica.url)

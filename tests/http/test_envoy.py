@@ -23,8 +23,8 @@ from tests.http.server.test_envoy_service import QUESTION, asked, raw_of
 from tests.http.serving import Asker, serving
 from tests.http.test_proxies import EXAMPLES, START_S, application, found, proxy_process
 from tests.http.test_serve import started
-from tests.mesh.network import eventually
 from tests.strong.redis_server import Server, free_port
+from tests.waits import eventually
 
 PAGE = (EXAMPLES.parents[1] / "docs/proxies.md").read_text()
 RULES = """

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -22,6 +21,7 @@ from crdtbucket.http.server.quota_messages import (
 )
 from tests.http.test_serve import Process, started
 from tests.strong.redis_server import free_port
+from tests.waits import eventually
 
 CAPACITY = 400
 WARMING_UP = CAPACITY // 2 // 4
@@ -125,7 +125,7 @@ class Fleet:
                     peers = (await answer.json())["peers"]
                 return is_ready and [one["state"] for one in peers] == ["alive"]
 
-            await until(ready)
+            await eventually(ready)
 
     async def left(self) -> list[int]:
         """What each node knows to be left."""
@@ -135,13 +135,6 @@ class Fleet:
             async with self._session.post(f"{node.url}/v1/peek", json=body) as answer:
                 found.append(int((await answer.json())["remaining"]))
         return found
-
-
-async def until(holds: Callable[[], Awaitable[bool]]) -> None:
-    deadline = time.monotonic() + 120
-    while not await holds():
-        assert time.monotonic() < deadline, "it did not happen in time"
-        await asyncio.sleep(0.02)
 
 
 @pytest.mark.slow
@@ -175,7 +168,7 @@ async def test_two_nodes_assign_the_tokens_of_one_bucket_though_one_is_killed(
             return second.told.is_set() and await fleet.left() == [0, 0]
 
         async with second.connected(fleet.grpc["b"]), first.connected(fleet.grpc["a"]):
-            await until(known)
+            await eventually(known)
             await fleet.kill("a")
             charged_twice = first.held
             assert charged_twice + second.held < CAPACITY  # so that some is left
@@ -184,8 +177,8 @@ async def test_two_nodes_assign_the_tokens_of_one_bucket_though_one_is_killed(
         await fleet.start("a")
         async with first.connected(fleet.grpc["a"]):
             # At once, perhaps before this node has learned of anything.
-            await until(drained)
+            await eventually(drained)
             async with second.connected(fleet.grpc["b"]):
-                await until(denied)
+                await eventually(denied)
         assert (first.held, second.held) == (0, 0)
         assert first.admitted + second.admitted <= CAPACITY + WARMING_UP

@@ -115,10 +115,7 @@ async def test_what_is_under_way_is_answered_and_nothing_new_is_taken(tmp_path: 
         idle_reader, idle = await server.connect()
         idle.write(HEAD + BODY)
         assert (await idle_reader.readuntil(b"}")).startswith(b"HTTP/1.1 200")
-        reader, writer = await server.connect()
-        writer.write(HEAD)
-        await writer.drain()
-        await until_read(server)
+        reader, writer = await half_asked(server)
         server.process.terminate()
         await server.line("eu-1 ends")
         # An idle connection ends at once, and nobody can come any more.
@@ -140,23 +137,23 @@ async def test_what_is_under_way_is_answered_and_nothing_new_is_taken(tmp_path: 
         assert (await response.json())["remaining"] == 98
 
 
-async def until_read(server: Process) -> None:
-    """Until the server has the head of a request: it counts those that it has begun."""
+async def half_asked(server: Process) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    """A connection over which the server has read the head of a request: it counts those that it
+    has begun."""
+    reader, writer = await server.connect()
+    writer.write(HEAD)
     async with aiohttp.ClientSession() as session:
         for _ in range(500):
             async with session.get(f"{server.url}/metrics") as response:
                 if "crdtbucket_http_requests_open 2.0" in await response.text():
-                    return
+                    return reader, writer
             await asyncio.sleep(0.01)
     raise AssertionError("the request was not begun")
 
 
 async def test_a_second_signal_ends_it_at_once(tmp_path: Path) -> None:
     async with started(tmp_path, "--drain", "600") as server:
-        _, writer = await server.connect()
-        writer.write(HEAD)
-        await writer.drain()
-        await until_read(server)
+        _ = await half_asked(server)  # kept: unused, it would be closed
         server.process.terminate()
         await server.line("eu-1 ends")
         server.process.terminate()
@@ -165,10 +162,7 @@ async def test_a_second_signal_ends_it_at_once(tmp_path: Path) -> None:
 
 async def test_who_does_not_finish_is_left_behind(tmp_path: Path) -> None:
     async with started(tmp_path, "--drain", "0.2") as server:
-        _, writer = await server.connect()
-        writer.write(HEAD)
-        await writer.drain()
-        await until_read(server)
+        _ = await half_asked(server)  # kept: unused, it would be closed
         server.process.terminate()
         assert await server.ended() == 0
 

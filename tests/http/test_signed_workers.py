@@ -20,8 +20,9 @@ from crdtbucket.mesh.links.node_key import NodeKey
 from crdtbucket.rollout.staged import Position, Status
 from tests.http.serving import HEADERS, TOKEN
 from tests.http.test_serve import Process, started
-from tests.limiter.test_limiter_mesh import eventually, peers
+from tests.limiter.test_limiter_mesh import peers
 from tests.strong.redis_server import free_port
+from tests.waits import eventually
 
 pytestmark = pytest.mark.processes
 ROOT = Path(__file__).parents[2]

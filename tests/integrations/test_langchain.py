@@ -8,7 +8,7 @@ import pytest
 
 from crdtbucket import BucketSpec, Limiter, WaitTimeout
 from crdtbucket.integrations.langchain import BucketRateLimiter
-from tests.virtual_loop import VirtualTime
+from tests.virtual_loop import VirtualTime, virtually
 
 
 def test_who_does_not_wait_is_told_whether_there_are_tokens() -> None:
@@ -20,8 +20,8 @@ def test_who_does_not_wait_is_told_whether_there_are_tokens() -> None:
         limiter.acquire()
 
 
-def test_calls_wait_in_their_order() -> None:
-    time = VirtualTime()
+@virtually
+async def test_calls_wait_in_their_order(time: VirtualTime) -> None:
     limiter = BucketRateLimiter(time.bucket(capacity=2, rate=1))
     passed: list[float] = []
 
@@ -29,10 +29,7 @@ def test_calls_wait_in_their_order() -> None:
         assert await limiter.aacquire()
         passed.append(time.elapsed)
 
-    async def main() -> None:
-        await asyncio.gather(*(call() for _ in range(4)))
-
-    time.run(main())
+    await asyncio.gather(*(call() for _ in range(4)))
     assert passed == [0, 0, 1, 2]
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import threading
 from functools import partial
 from typing import Any
 
@@ -13,6 +12,7 @@ from crdtbucket import AskedOverrides, Bucket, BucketSpec, InvalidSpec, Limiter
 from crdtbucket.config import Config
 from crdtbucket.limiter import asked_limits
 from crdtbucket.spec.overrides import Override
+from tests.threads import in_threads
 from tests.virtual_loop import VirtualTime
 
 PREMIUM = BucketSpec("premium", 40, 2)
@@ -31,11 +31,6 @@ class Book:
         if self.down:
             raise ConnectionError("the database is gone")
         return self.limits.get(key)
-
-
-@pytest.fixture
-def time() -> VirtualTime:
-    return VirtualTime()
 
 
 @pytest.fixture
@@ -229,11 +224,7 @@ def test_many_threads_ask_at_once(limiter: Limiter, bucket: Bucket, book: Book) 
     def look() -> None:
         wrong.extend(f"k{n}" for n in range(200) if bucket.peek(f"k{n}").limit != n % 20 + 1)
 
-    threads = [threading.Thread(target=look) for _ in range(4)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    in_threads(*[look] * 4)
     assert wrong == []
     assert len(limiter.buckets) == 22
 

@@ -10,12 +10,7 @@ from crdtbucket._core import BucketCore
 from crdtbucket.errors import CostExceedsCapacity, InvalidCost, InvalidKey
 from crdtbucket.limiter.bucket import Bucket
 from crdtbucket.spec.mode import Mode
-from tests.virtual_loop import VirtualTime
-
-
-@pytest.fixture
-def time() -> VirtualTime:
-    return VirtualTime()
+from tests.virtual_loop import VirtualTime, virtually
 
 
 @pytest.mark.parametrize("name", ["take", "peek", "settle", "take_many", "counters"])
@@ -57,25 +52,22 @@ def test_take_many_answers_in_arrays(time: VirtualTime) -> None:
     assert list(answers.retry_after) == [0, 0, pytest.approx(0.2)]
 
 
-def test_acquire_is_a_take_without_a_task_switch(time: VirtualTime) -> None:
+@virtually
+async def test_acquire_is_a_take_without_a_task_switch(time: VirtualTime) -> None:
     bucket = time.bucket(10, 10)
-
-    async def main() -> None:
-        others: list[int] = []
-        asyncio.get_running_loop().call_soon(others.append, 1)
-        assert (await bucket.acquire("a", 4)).remaining == 6
-        assert (await bucket.acquire("a")).remaining == 5
-        assert not await bucket.acquire("a", 6)  # it does not wait for tokens
-        for key, cost, error in (
-            ("a", 11, CostExceedsCapacity),
-            ("a", 0, InvalidCost),
-            ("", 1, InvalidKey),
-        ):
-            with pytest.raises(error):
-                await bucket.acquire(key, cost)
-        assert others == []
-
-    time.run(main())
+    others: list[int] = []
+    asyncio.get_running_loop().call_soon(others.append, 1)
+    assert (await bucket.acquire("a", 4)).remaining == 6
+    assert (await bucket.acquire("a")).remaining == 5
+    assert not await bucket.acquire("a", 6)  # it does not wait for tokens
+    for key, cost, error in (
+        ("a", 11, CostExceedsCapacity),
+        ("a", 0, InvalidCost),
+        ("", 1, InvalidKey),
+    ):
+        with pytest.raises(error):
+            await bucket.acquire(key, cost)
+    assert others == []
 
 
 def test_repr_names_what_matters(time: VirtualTime) -> None:

@@ -19,7 +19,7 @@ from crdtbucket.limiter.bucket import Bucket
 from crdtbucket.limiter.calendar_bucket import CalendarBucket
 from crdtbucket.mesh import snapshot
 from crdtbucket.mesh.protocol.roster import Roster
-from tests.virtual_loop import VirtualTime
+from tests.virtual_loop import VirtualTime, virtually
 
 NS = 1_000_000_000
 HOUR = 3_600
@@ -210,25 +210,21 @@ def test_the_leaders_view_is_read_for_calendar_buckets_alone(
         assert len(read) == 2 * wanted
 
 
-def test_callers_wait_for_the_next_period() -> None:
-    world = VirtualTime()
+@virtually
+async def test_callers_wait_for_the_next_period(time: VirtualTime) -> None:
     spec = BucketSpec.calendar("api", 2)
     offset = datetime.date(2026, 11, 29).toordinal() * 86_400 * NS  # midnights are those of UTC
-    api = CalendarBucket(world.table, spec, wall=WallClock(lambda: offset + world.now_ns))
-
-    async def waits() -> None:
-        assert await api.wait("k", 2)
-        begun = world.now_ns
-        with pytest.raises(WaitTimeout, match="s or more, the caller waits 60 s"):
-            await api.wait("k", timeout=60)
-        first, second = (asyncio.create_task(api.wait("k")) for _ in range(2))
-        assert await first
-        assert await second
-        midnight = 86_400 * NS
-        assert midnight <= world.now_ns < midnight + NS > begun
-        assert not api.take("k")
-
-    world.run(waits())
+    api = CalendarBucket(time.table, spec, wall=WallClock(lambda: offset + time.now_ns))
+    assert await api.wait("k", 2)
+    begun = time.now_ns
+    with pytest.raises(WaitTimeout, match="s or more, the caller waits 60 s"):
+        await api.wait("k", timeout=60)
+    first, second = (asyncio.create_task(api.wait("k")) for _ in range(2))
+    assert await first
+    assert await second
+    midnight = 86_400 * NS
+    assert midnight <= time.now_ns < midnight + NS > begun
+    assert not api.take("k")
 
 
 def test_overrides_and_several_buckets_at_once() -> None:

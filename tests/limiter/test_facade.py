@@ -30,7 +30,7 @@ from crdtbucket import (
 from crdtbucket._core import Table
 from crdtbucket.limiter.tables import Tables
 from crdtbucket.limiter.upkeep import BEAT_S, SAVE_NS, Upkeep
-from tests.virtual_loop import VirtualTime
+from tests.virtual_loop import VirtualTime, virtually
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 ARTICLE = "ai\u2011agent\u2011inference"
@@ -289,19 +289,15 @@ def test_with_runs_the_upkeep_in_a_thread_and_ends_it() -> None:
     limiter.close()
 
 
-def test_async_with_opens_and_closes() -> None:
-    time = VirtualTime()
-
-    async def main() -> None:
-        async with limiter_in(time) as limiter:
-            assert await limiter.bucket("api").acquire("a")
-            assert "open on an event loop" in repr(limiter)
-        with pytest.raises(LimiterClosed):
-            await limiter.bucket("api").acquire("a")
-        await limiter.aclose()
-        limiter.close()
-
-    time.run(main())
+@virtually
+async def test_async_with_opens_and_closes(time: VirtualTime) -> None:
+    async with limiter_in(time) as limiter:
+        assert await limiter.bucket("api").acquire("a")
+        assert "open on an event loop" in repr(limiter)
+    with pytest.raises(LimiterClosed):
+        await limiter.bucket("api").acquire("a")
+    await limiter.aclose()
+    limiter.close()
 
 
 def test_every_decision_of_a_closed_limiter_says_so() -> None:
@@ -370,62 +366,50 @@ def test_aclose_also_closes_what_runs_in_a_thread() -> None:
 
 
 @pytest.mark.parametrize("error", [LimiterClosed, NodeConflict])
-def test_who_waits_sees_the_end_at_once(error: type[Exception]) -> None:
-    time = VirtualTime()
-
-    async def main() -> None:
-        limiter = limiter_in(time, BucketSpec("api", 10, 1, "1h"))
-        bucket = limiter.bucket("api")
-        bucket.take("a", 10)
-        async with limiter:
-            waiting = asyncio.ensure_future(bucket.wait("a"))
-            await asyncio.sleep(0.5)
-            if error is NodeConflict:
-                limiter._tables.main.refusal = NodeConflict("two are called eu-1")
-                limiter._node._refused(NodeConflict("two are called eu-1"))
-                with pytest.raises(NodeConflict):
-                    await waiting
-        if error is LimiterClosed:
-            with pytest.raises(LimiterClosed):
+@virtually
+async def test_who_waits_sees_the_end_at_once(error: type[Exception], time: VirtualTime) -> None:
+    limiter = limiter_in(time, BucketSpec("api", 10, 1, "1h"))
+    bucket = limiter.bucket("api")
+    bucket.take("a", 10)
+    async with limiter:
+        waiting = asyncio.ensure_future(bucket.wait("a"))
+        await asyncio.sleep(0.5)
+        if error is NodeConflict:
+            limiter._tables.main.refusal = NodeConflict("two are called eu-1")
+            limiter._node._refused(NodeConflict("two are called eu-1"))
+            with pytest.raises(NodeConflict):
                 await waiting
-
-    time.run(main())
+    if error is LimiterClosed:
+        with pytest.raises(LimiterClosed):
+            await waiting
     assert time.elapsed == pytest.approx(0.5)
 
 
 # -- upkeep
 
 
-def test_a_lost_reservation_comes_back_while_the_limiter_is_open() -> None:
-    time = VirtualTime()
-
-    async def main() -> None:
-        async with limiter_in(time, BucketSpec("llm", 1_000, 1, "1h")) as limiter:
-            bucket = limiter.bucket("llm")
-            await asyncio.sleep(0.35)
-            bucket.reserve("a", estimate=800, ttl=2.5).__enter__()
-            await asyncio.sleep(2.5 - 0.01)
-            assert bucket.peek("a").remaining == 200
-            await asyncio.sleep(0.02)  # the beat before it saw when it would be due
-            assert bucket.peek("a").remaining == 1_000
-            assert limiter.stats()["buckets"]["llm"]["reservations_expired"] == 1
-
-    time.run(main())
+@virtually
+async def test_a_lost_reservation_comes_back_while_the_limiter_is_open(time: VirtualTime) -> None:
+    async with limiter_in(time, BucketSpec("llm", 1_000, 1, "1h")) as limiter:
+        bucket = limiter.bucket("llm")
+        await asyncio.sleep(0.35)
+        bucket.reserve("a", estimate=800, ttl=2.5).__enter__()
+        await asyncio.sleep(2.5 - 0.01)
+        assert bucket.peek("a").remaining == 200
+        await asyncio.sleep(0.02)  # the beat before it saw when it would be due
+        assert bucket.peek("a").remaining == 1_000
+        assert limiter.stats()["buckets"]["llm"]["reservations_expired"] == 1
 
 
-def test_full_and_idle_keys_are_evicted_while_the_limiter_is_open() -> None:
-    time = VirtualTime()
-
-    async def main() -> None:
-        async with limiter_in(time) as limiter:
-            bucket = limiter.bucket("api")
-            bucket.take_many([f"key {n}" for n in range(10_000)])
-            bucket.settle("in debt", 1_000)
-            assert limiter.stats()["table"]["keys"] == 10_001
-            await asyncio.sleep(120)
-            assert limiter.stats()["table"]["keys"] == 0
-
-    time.run(main())
+@virtually
+async def test_full_and_idle_keys_are_evicted_while_the_limiter_is_open(time: VirtualTime) -> None:
+    async with limiter_in(time) as limiter:
+        bucket = limiter.bucket("api")
+        bucket.take_many([f"key {n}" for n in range(10_000)])
+        bucket.settle("in debt", 1_000)
+        assert limiter.stats()["table"]["keys"] == 10_001
+        await asyncio.sleep(120)
+        assert limiter.stats()["table"]["keys"] == 0
 
 
 class StubNode:

@@ -7,7 +7,7 @@ import contextlib
 import logging
 import threading
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -25,6 +25,7 @@ from crdtbucket import (
 )
 from crdtbucket.config import load_config
 from crdtbucket.mesh import snapshot
+from tests.waits import eventually, until
 
 SECRET = "a secret of this test"
 # Nothing refills while a test runs.
@@ -35,14 +36,6 @@ KEY = "tenant-42"
 def node(name: str, *peers: str, spec: BucketSpec = SPEC, listen: str = "127.0.0.1:0") -> Limiter:
     mesh = MeshConfig(listen=listen, peers=peers, secret=SECRET, gossip_interval=0.02)
     return Limiter([spec], node=name, region=name[:2], mesh=mesh)
-
-
-async def eventually(holds: Callable[[], bool], seconds: float = 60.0) -> None:
-    """Returns as soon as it holds; a test fails when it does not within `seconds`."""
-    deadline = time.monotonic() + seconds
-    while not holds():
-        assert time.monotonic() < deadline, f"not within {seconds} s"
-        await asyncio.sleep(0.005)
 
 
 def peers(limiter: Limiter) -> list[str]:
@@ -185,14 +178,9 @@ async def test_a_port_in_use_is_told_and_can_be_tried_again() -> None:
 def test_with_runs_the_mesh_in_a_thread() -> None:
     before = set(threading.enumerate())
     with node("eu-1") as eu, node("us-1", eu.address) as us:
-        deadline = time.monotonic() + 60
-        while peers(us) != ["eu-1"]:
-            assert time.monotonic() < deadline
-            time.sleep(0.005)
+        until(lambda: peers(us) == ["eu-1"])
         assert eu.bucket("ai-agent-inference").take(KEY, 120)
-        while left(us) != 180:
-            assert time.monotonic() < deadline
-            time.sleep(0.005)
+        until(lambda: left(us) == 180)
     assert set(threading.enumerate()) <= before  # one of an earlier test may end meanwhile
 
 

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import sys
 import threading
+from functools import partial
 from types import SimpleNamespace
 from typing import Any
 
@@ -30,7 +31,8 @@ from crdtbucket import (
 )
 from crdtbucket.limiter.multi import Multi
 from tests.naive_limits import NaiveLimit
-from tests.virtual_loop import VirtualTime
+from tests.threads import in_threads
+from tests.virtual_loop import VirtualTime, virtually
 
 SPECS = (
     BucketSpec("a", 10, 1),
@@ -39,11 +41,6 @@ SPECS = (
 )
 SEARCH = BucketSpec.parse_all("search", "100/hour;10/second")
 CAPACITIES = {("b", "gold"): 30, "a": 10, "b": 6, "watched": 4}
-
-
-@pytest.fixture
-def time() -> VirtualTime:
-    return VirtualTime()
 
 
 @pytest.fixture
@@ -243,21 +240,15 @@ def test_threads_with_opposite_orders_get_all_there_is_and_no_more() -> None:
     limiter = Limiter([BucketSpec("a", 600, 1, "1h"), BucketSpec("b", 600, 1, "1h")])
     orders = [[("a", "k"), ("b", "k")], [("b", "k"), ("a", "k")]]
     taken = [0] * 4
-    start = threading.Barrier(4)
 
     def work(number: int) -> None:
-        start.wait(10)
         while limiter.take_all(orders[number % 2]):
             taken[number] += 1
 
     before = sys.getswitchinterval()
     sys.setswitchinterval(1e-6)
     try:
-        threads = [threading.Thread(target=work, args=(number,)) for number in range(4)]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join(60)
+        in_threads(*(partial(work, number) for number in range(4)))
     finally:
         sys.setswitchinterval(before)
     # Whoever was denied saw an empty bucket, never one that another held for nothing.
@@ -291,14 +282,8 @@ def test_two_calls_never_each_hold_what_the_other_needs(
     buckets = {name: Met(time.table, BucketSpec(name, 1, 1)) for name in "ab"}
     several = Multi(SimpleNamespace(buckets=buckets))
     answers: list[AllDecision] = []
-    threads = [
-        threading.Thread(target=lambda names=names: answers.append(several.take_all(names)))
-        for names in ([("a", "k"), ("b", "k")], [("b", "k"), ("a", "k")])
-    ]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(60)
+    orders = [("a", "k"), ("b", "k")], [("b", "k"), ("a", "k")]
+    in_threads(*(lambda names=names: answers.append(several.take_all(names)) for names in orders))
     assert sorted(map(bool, answers)) == [False, True]
 
 
@@ -344,16 +329,15 @@ class Mixed:
 WHOLE = [("near", "k", 2), ("other", "k", 3), ("far", "k", 4)]
 
 
-def test_remote_ones_are_asked_in_one_order_and_local_ones_taken_last(time: VirtualTime) -> None:
+@virtually
+async def test_remote_ones_are_asked_in_one_order_and_local_ones_taken_last(
+    time: VirtualTime,
+) -> None:
     mixed = Mixed(time)
-
-    async def main() -> None:
-        call = asyncio.create_task(mixed.several.acquire_all(WHOLE))
-        await asyncio.sleep(0.75)
-        assert mixed.left() == [10, 6, 7]
-        assert (await call).allowed
-
-    time.run(main())
+    call = asyncio.create_task(mixed.several.acquire_all(WHOLE))
+    await asyncio.sleep(0.75)
+    assert mixed.left() == [10, 6, 7]
+    assert (await call).allowed
     assert mixed.left() == [8, 6, 7]
     assert Remote.asked == ["far", "other"]
 
@@ -469,7 +453,8 @@ def test_costs_are_checked_before_any_is_charged(limiter: Limiter) -> None:
     assert limiter.bucket("a").peek("k").remaining == 10
 
 
-def test_the_order_of_a_reservation(time: VirtualTime, limiter: Limiter) -> None:
+@virtually
+async def test_the_order_of_a_reservation(time: VirtualTime, limiter: Limiter) -> None:
     with pytest.raises(InvalidSpec):
         limiter.reserve_all([("a", "k")], ttl=0)
     held = limiter.reserve_all([("a", "k", 6)])
@@ -477,22 +462,15 @@ def test_the_order_of_a_reservation(time: VirtualTime, limiter: Limiter) -> None
         held.commit(1)
     with held, pytest.raises(ReservationError, match="once"), held:
         pass
-
-    async def main() -> None:
-        async with limiter.reserve_all([("a", "k", 6)]) as held:
-            held.commit(6)
-        with pytest.raises(ReservationDenied, match="6 tokens of 'a'") as caught:
-            async with limiter.reserve_all([("a", "k", 6)]):
-                pass
-        assert caught.value.decision is not None
-
-    time.run(main())
+    async with limiter.reserve_all([("a", "k", 6)]) as held:
+        held.commit(6)
+    with pytest.raises(ReservationDenied, match="6 tokens of 'a'") as caught:
+        async with limiter.reserve_all([("a", "k", 6)]):
+            pass
+    assert caught.value.decision is not None
 
 
 # ---- one name for several rates ----
-
-
-SPEC_OF_ONE = BucketSpec("one", 9, 1, "1d")
 
 
 SPEC_OF_ONE = BucketSpec("one", 9, 1, "1d")

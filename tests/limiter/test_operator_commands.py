@@ -15,7 +15,8 @@ from crdtbucket.mesh.links.node_key import NodeKey
 from crdtbucket.mesh.links.session import Kind
 from crdtbucket.mesh.links.signed_orders import packed
 from crdtbucket.rollout.staged import Position, Status
-from tests.limiter.test_limiter_mesh import eventually, peers
+from tests.limiter.test_limiter_mesh import peers
+from tests.waits import eventually
 
 pytestmark = pytest.mark.processes
 OPERATOR = NodeKey.make()

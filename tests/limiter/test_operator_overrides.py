@@ -38,11 +38,6 @@ BOUND_S = 20.0
 
 
 @pytest.fixture
-def time() -> VirtualTime:
-    return VirtualTime()
-
-
-@pytest.fixture
 def limiter(time: VirtualTime) -> Limiter:
     return Limiter([API, PREMIUM], _table=time.table)
 

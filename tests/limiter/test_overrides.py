@@ -56,11 +56,6 @@ def limiter_in(time: VirtualTime, *specs: BucketSpec, **more: Any) -> Limiter:
 
 
 @pytest.fixture
-def time() -> VirtualTime:
-    return VirtualTime()
-
-
-@pytest.fixture
 def limiter(time: VirtualTime) -> Limiter:
     return limiter_in(time)
 

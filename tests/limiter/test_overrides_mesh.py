@@ -11,7 +11,8 @@ from crdtbucket import BucketSpec, Limiter, MeshConfig
 from crdtbucket.limiter.asked_limits import owed_tokens
 from crdtbucket.mesh.links.node_key import NodeKey
 from crdtbucket.mesh.links.override_orders import OverrideOrder
-from tests.limiter.test_limiter_mesh import eventually, peers
+from tests.limiter.test_limiter_mesh import peers
+from tests.waits import eventually
 
 pytestmark = pytest.mark.processes
 OPERATOR = NodeKey.make()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import threading
 
 import pytest
 from hypothesis import given
@@ -22,14 +21,10 @@ from crdtbucket.errors import (
 from crdtbucket.limiter.bucket import Bucket
 from crdtbucket.spec.bucket_spec import BucketSpec
 from crdtbucket.spec.reservation_state import ReservationState
-from tests.virtual_loop import VirtualTime
+from tests.threads import in_threads
+from tests.virtual_loop import VirtualTime, virtually
 
 KEY = "tenant-42"
-
-
-@pytest.fixture
-def time() -> VirtualTime:
-    return VirtualTime()
 
 
 @pytest.fixture
@@ -74,19 +69,19 @@ def test_an_enormous_cost_saturates_at_the_most_debt(bucket: Bucket) -> None:
     assert left(bucket) == -1_000
 
 
-def test_async_with_is_the_same_without_a_task_switch(time: VirtualTime, bucket: Bucket) -> None:
-    async def main() -> None:
-        others: list[int] = []
-        asyncio.get_running_loop().call_soon(others.append, 1)
-        async with bucket.reserve(KEY, estimate=800, ttl=60) as reservation:
-            assert left(bucket) == 200
-            reservation.commit(actual=412)
-        async with bucket.reserve(KEY, estimate=500):
-            assert left(bucket) == 88
-        assert others == []
-        assert left(bucket) == 588
-
-    time.run(main())
+@virtually
+async def test_async_with_is_the_same_without_a_task_switch(
+    time: VirtualTime, bucket: Bucket
+) -> None:
+    others: list[int] = []
+    asyncio.get_running_loop().call_soon(others.append, 1)
+    async with bucket.reserve(KEY, estimate=800, ttl=60) as reservation:
+        assert left(bucket) == 200
+        reservation.commit(actual=412)
+    async with bucket.reserve(KEY, estimate=500):
+        assert left(bucket) == 88
+    assert others == []
+    assert left(bucket) == 588
 
 
 def test_an_exception_gives_the_estimate_back_and_goes_on(bucket: Bucket) -> None:
@@ -239,24 +234,17 @@ def test_a_reservation_is_safe_between_threads(time: VirtualTime, bucket: Bucket
     reservations = [bucket.reserve(KEY, estimate=2, ttl=1) for _ in range(400)]
     for reservation in reservations:
         reservation.__enter__()
-    barrier = threading.Barrier(3)
 
     def commit() -> None:
-        barrier.wait()
         for reservation in reservations:
             reservation.commit(1)
 
     def expire() -> None:
-        barrier.wait()
         time.advance(1)
         for _ in reservations:
             bucket.reservations.expire()
 
-    threads = [threading.Thread(target=work) for work in (commit, commit, expire)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    in_threads(commit, commit, expire)
     assert left(bucket) == 600
     assert bucket.reservations.held == 0
     assert bucket.reservations.expired == bucket.reservations.late_commits

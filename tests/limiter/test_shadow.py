@@ -29,11 +29,6 @@ SPEC = BucketSpec("s", capacity=10, refill_rate=1, shadow=True)
 
 
 @pytest.fixture
-def time() -> VirtualTime:
-    return VirtualTime()
-
-
-@pytest.fixture
 def bucket(time: VirtualTime) -> Bucket:
     return Bucket(time.table, SPEC)
 

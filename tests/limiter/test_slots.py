@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import enum
-import threading
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import pytest
@@ -22,14 +22,10 @@ from crdtbucket.errors import (
     WrongKind,
 )
 from crdtbucket.limiter.slots import Slot, SlotBucket
-from tests.virtual_loop import VirtualTime
+from tests.threads import in_threads
+from tests.virtual_loop import VirtualTime, virtually
 
 KEY = "tenant-42"
-
-
-@pytest.fixture
-def time() -> VirtualTime:
-    return VirtualTime()
 
 
 def bucket_of(time: VirtualTime, slots: int = 3, ttl: str = "60s", **more: Any) -> SlotBucket:
@@ -71,18 +67,15 @@ def test_an_error_in_the_block_releases_too(time: VirtualTime) -> None:
     assert not full(bucket)
 
 
-def test_async_with_is_the_same_without_a_task_switch(time: VirtualTime) -> None:
+@virtually
+async def test_async_with_is_the_same_without_a_task_switch(time: VirtualTime) -> None:
     bucket = bucket_of(time, slots=1)
-
-    async def main() -> None:
-        others: list[int] = []
-        asyncio.get_running_loop().call_soon(others.append, 1)
-        async with bucket.slot(KEY):
-            assert full(bucket)
-            assert not others
-        assert not full(bucket)
-
-    time.run(main())
+    others: list[int] = []
+    asyncio.get_running_loop().call_soon(others.append, 1)
+    async with bucket.slot(KEY):
+        assert full(bucket)
+        assert not others
+    assert not full(bucket)
 
 
 @pytest.mark.parametrize(("ttl", "after"), [(None, 60.0), (60, 60.0), ("1.5s", 1.5), (0.01, 0.06)])
@@ -177,7 +170,8 @@ def test_a_ttl_is_within_that_of_the_bucket(time: VirtualTime, ttl: Any) -> None
         bucket_of(time).slot(KEY, ttl=ttl)
 
 
-def test_callers_wait_in_their_order(time: VirtualTime) -> None:
+@virtually
+async def test_callers_wait_in_their_order(time: VirtualTime) -> None:
     bucket = bucket_of(time, slots=1)
     order: list[int] = []
 
@@ -186,53 +180,43 @@ def test_callers_wait_in_their_order(time: VirtualTime) -> None:
             order.append(number)
             await asyncio.sleep(seconds)
 
-    async def main() -> None:
-        await asyncio.gather(*(one(number, 1.0) for number in range(4)))
-
-    time.run(main())
+    await asyncio.gather(*(one(number, 1.0) for number in range(4)))
     assert order == [0, 1, 2, 3]
     assert time.elapsed == pytest.approx(4.0)
     assert not full(bucket)
 
 
-def test_a_caller_waits_no_longer_than_it_wants_to(time: VirtualTime) -> None:
+@virtually
+async def test_a_caller_waits_no_longer_than_it_wants_to(time: VirtualTime) -> None:
     bucket = bucket_of(time, slots=1)
     enter(bucket)
-
-    async def main() -> None:
-        with pytest.raises(SlotDenied):
-            async with bucket.slot(KEY, timeout=2.5):
-                pass
-
-    time.run(main())
+    with pytest.raises(SlotDenied):
+        async with bucket.slot(KEY, timeout=2.5):
+            pass
     assert time.elapsed == pytest.approx(2.5)
     assert bucket.open_slots == 1
 
 
-def test_a_caller_that_waits_gets_the_slot_of_a_holder_that_is_gone(time: VirtualTime) -> None:
+@virtually
+async def test_a_caller_that_waits_gets_the_slot_of_a_holder_that_is_gone(
+    time: VirtualTime,
+) -> None:
     bucket = bucket_of(time, slots=1, ttl="5s")
     enter(bucket)
-
-    async def main() -> None:
-        async with bucket.slot(KEY, timeout=None):
-            assert time.elapsed == pytest.approx(5.0, abs=0.01)
-
-    time.run(main())
+    async with bucket.slot(KEY, timeout=None):
+        assert time.elapsed == pytest.approx(5.0, abs=0.01)
 
 
-def test_a_caller_that_is_cancelled_holds_nothing(time: VirtualTime) -> None:
+@virtually
+async def test_a_caller_that_is_cancelled_holds_nothing(time: VirtualTime) -> None:
     bucket = bucket_of(time, slots=1)
-
-    async def main() -> None:
-        first = enter(bucket)
-        waiting = asyncio.create_task(bucket.slot(KEY, timeout=None).__aenter__())
-        await asyncio.sleep(1)
-        first.release()
-        waiting.cancel()  # its turn has come, and it has not run yet
-        with pytest.raises(asyncio.CancelledError):
-            await waiting
-
-    time.run(main())
+    first = enter(bucket)
+    waiting = asyncio.create_task(bucket.slot(KEY, timeout=None).__aenter__())
+    await asyncio.sleep(1)
+    first.release()
+    waiting.cancel()  # its turn has come, and it has not run yet
+    with pytest.raises(asyncio.CancelledError):
+        await waiting
     assert not full(bucket)
 
 
@@ -248,11 +232,7 @@ def test_threads_share_the_slots_of_a_key() -> None:
                 most.append(len(inside))
                 inside.discard(number)
 
-    threads = [threading.Thread(target=work, args=(number,)) for number in range(6)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    in_threads(*(partial(work, number) for number in range(6)))
     assert 1 <= max(most) <= 3
     assert bucket.held(KEY) == bucket.open_slots == 0
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import threading
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -18,6 +17,7 @@ from crdtbucket import (
     WaitTimeout,
 )
 from tests.strong.redis_server import Server
+from tests.waits import until
 
 DAILY = BucketSpec("api", 5, 1, "1d", overrides=[("gold", BucketSpec("x", 50, 1, "1d"))])
 BOUND = 60.0
@@ -25,12 +25,7 @@ BOUND = 60.0
 
 def until_waiting(limiter: Limiter, callers: int, name: str = "api") -> None:
     """Blocks until so many callers wait."""
-    pause = threading.Event()
-    for _ in range(6_000):
-        if len(limiter.bucket(name).waiters) == callers:
-            return
-        pause.wait(0.01)
-    raise AssertionError("nobody waits")
+    until(lambda: len(limiter.bucket(name).waiters) == callers, "nobody waits")
 
 
 def test_tokens_that_are_there_are_taken_at_once() -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import threading
 from collections.abc import Awaitable
 from typing import Any
 
@@ -21,7 +20,8 @@ from crdtbucket.errors import (
     WaitTimeout,
 )
 from tests.forks import in_child
-from tests.virtual_loop import VirtualTime
+from tests.threads import in_threads
+from tests.virtual_loop import VirtualTime, virtually
 
 KEY = "tenant-42"
 
@@ -29,8 +29,8 @@ KEY = "tenant-42"
 class Crowd:
     """Callers of one bucket in virtual time; notes who passed, and when."""
 
-    def __init__(self, capacity: int = 10, rate: int = 10, **more: Any) -> None:
-        self.time = VirtualTime()
+    def __init__(self, time: VirtualTime, capacity: int = 10, rate: int = 10, **more: Any) -> None:
+        self.time = time
         self.bucket = self.time.bucket(capacity, rate, **more)
         self.passed: list[tuple[str, float]] = []
         self.tasks: dict[str, asyncio.Task[Decision]] = {}
@@ -65,414 +65,328 @@ class Crowd:
         return counts[1] - counts[2]
 
 
+@pytest.fixture
+def crowd(time: VirtualTime) -> Crowd:
+    return Crowd(time)
+
+
 def at(seconds: float) -> Any:
     return pytest.approx(seconds, abs=1e-6)
 
 
-def test_what_is_there_is_given_at_once() -> None:
-    crowd = Crowd()
-
-    async def main() -> None:
-        decision = await crowd.bucket.wait(KEY, 10)
-        assert (decision.allowed, decision.remaining) == (True, 0)
-
-    crowd.time.run(main())
+@virtually
+async def test_what_is_there_is_given_at_once(crowd: Crowd) -> None:
+    decision = await crowd.bucket.wait(KEY, 10)
+    assert (decision.allowed, decision.remaining) == (True, 0)
     assert crowd.time.elapsed == 0
 
 
 @pytest.mark.parametrize(
     ("rate", "cost", "seconds"), [(10, 1, 0.1), (10, 7, 0.7), (3, 1, 1 / 3), (1, 10, 10.0)]
 )
-def test_wakes_exactly_at_retry_after(rate: int, cost: int, seconds: float) -> None:
-    crowd = Crowd(rate=rate)
-
-    async def main() -> None:
-        crowd.drain()
-        assert crowd.bucket.peek(KEY, cost).retry_after == at(seconds)
-        await crowd.call("a", cost)
-        await crowd.all()
-
-    crowd.time.run(main())
+@virtually
+async def test_wakes_exactly_at_retry_after(
+    time: VirtualTime, rate: int, cost: int, seconds: float
+) -> None:
+    crowd = Crowd(time, rate=rate)
+    crowd.drain()
+    assert crowd.bucket.peek(KEY, cost).retry_after == at(seconds)
+    await crowd.call("a", cost)
+    await crowd.all()
     assert crowd.passed == [("a", at(seconds))]
 
 
-def test_first_come_first_served_and_one_refill_apart() -> None:
-    crowd = Crowd()
-
-    async def main() -> None:
-        crowd.drain()
-        for name in "abcde":
-            await crowd.call(name)
-        await crowd.all()
-
-    crowd.time.run(main())
+@virtually
+async def test_first_come_first_served_and_one_refill_apart(crowd: Crowd) -> None:
+    crowd.drain()
+    for name in "abcde":
+        await crowd.call(name)
+    await crowd.all()
     assert crowd.passed == [(name, at(0.1 * n)) for n, name in enumerate("abcde", start=1)]
 
 
-def test_a_small_cost_does_not_pass_a_large_one() -> None:
-    crowd = Crowd()
-
-    async def main() -> None:
-        crowd.drain()
-        await crowd.call("large", 10)
-        await asyncio.sleep(0.5)  # five tokens are there: plenty for the small one
-        await crowd.call("small", 1)
-        await crowd.all()
-
-    crowd.time.run(main())
+@virtually
+async def test_a_small_cost_does_not_pass_a_large_one(crowd: Crowd) -> None:
+    crowd.drain()
+    await crowd.call("large", 10)
+    await asyncio.sleep(0.5)  # five tokens are there: plenty for the small one
+    await crowd.call("small", 1)
+    await crowd.all()
     assert crowd.passed == [("large", at(1.0)), ("small", at(1.1))]
 
 
-def test_keys_do_not_wait_for_each_other() -> None:
-    crowd = Crowd()
-
-    async def main() -> None:
-        crowd.drain()
-        crowd.drain("other")
-        await crowd.call("a", 10)
-        await crowd.call("b", 1, key="other")
-        await crowd.all()
-
-    crowd.time.run(main())
+@virtually
+async def test_keys_do_not_wait_for_each_other(crowd: Crowd) -> None:
+    crowd.drain()
+    crowd.drain("other")
+    await crowd.call("a", 10)
+    await crowd.call("b", 1, key="other")
+    await crowd.all()
     assert crowd.passed == [("b", at(0.1)), ("a", at(1.0))]
 
 
-def test_str_and_bytes_of_one_key_stand_in_one_line() -> None:
-    crowd = Crowd()
-
-    async def main() -> None:
-        crowd.drain()
-        await crowd.call("a", 10)
-        crowd.tasks["b"] = asyncio.ensure_future(crowd.bucket.wait(KEY.encode(), 1))
-        await asyncio.sleep(0)
-        assert len(crowd.bucket.waiters) == 2
-        crowd.tasks["b"].add_done_callback(lambda _: crowd.passed.append(("b", 0)))
-        await crowd.all()
-
-    crowd.time.run(main())
+@virtually
+async def test_str_and_bytes_of_one_key_stand_in_one_line(crowd: Crowd) -> None:
+    crowd.drain()
+    await crowd.call("a", 10)
+    crowd.tasks["b"] = asyncio.ensure_future(crowd.bucket.wait(KEY.encode(), 1))
+    await asyncio.sleep(0)
+    assert len(crowd.bucket.waiters) == 2
+    crowd.tasks["b"].add_done_callback(lambda _: crowd.passed.append(("b", 0)))
+    await crowd.all()
     assert [name for name, _ in crowd.passed] == ["a", "b"]
 
 
-def test_a_cancelled_first_hands_over_at_once() -> None:
-    crowd = Crowd()
-
-    async def main() -> None:
-        crowd.drain()
-        await crowd.call("large", 10)
-        await crowd.call("small", 1)
-        await asyncio.sleep(0.5)
-        crowd.tasks["large"].cancel()
-        answers = await crowd.all()
-        assert isinstance(answers[0], asyncio.CancelledError)
-
-    crowd.time.run(main())
+@virtually
+async def test_a_cancelled_first_hands_over_at_once(crowd: Crowd) -> None:
+    crowd.drain()
+    await crowd.call("large", 10)
+    await crowd.call("small", 1)
+    await asyncio.sleep(0.5)
+    crowd.tasks["large"].cancel()
+    answers = await crowd.all()
+    assert isinstance(answers[0], asyncio.CancelledError)
     assert crowd.passed == [("small", at(0.5))]
     assert len(crowd.bucket.waiters) == 0
 
 
-def test_a_cancelled_one_in_the_middle_frees_its_place() -> None:
-    crowd = Crowd()
-
-    async def main() -> None:
-        crowd.drain()
-        for name in "abc":
-            await crowd.call(name)
-        crowd.tasks["b"].cancel()
-        await crowd.all()
-
-    crowd.time.run(main())
+@virtually
+async def test_a_cancelled_one_in_the_middle_frees_its_place(crowd: Crowd) -> None:
+    crowd.drain()
+    for name in "abc":
+        await crowd.call(name)
+    crowd.tasks["b"].cancel()
+    await crowd.all()
     assert crowd.passed == [("a", at(0.1)), ("c", at(0.2))]
     assert crowd.taken() == 12
 
 
-def test_tokens_taken_for_a_cancelled_caller_go_back() -> None:
-    crowd = Crowd()
-
-    async def main() -> None:
-        crowd.drain()
-        await crowd.call("a")
-        await crowd.call("b")
-        crowd.time.advance(0.1)
-        crowd.bucket.waiters.kick_all()
-        # The kick runs before this continues; "a" has its token, but has not run yet.
-        await asyncio.sleep(0)
-        assert len(crowd.bucket.waiters) == 1
-        assert crowd.passed == []
-        crowd.tasks["a"].cancel()
-        answers = await crowd.all()
-        assert isinstance(answers[0], asyncio.CancelledError)
-
-    crowd.time.run(main())
+@virtually
+async def test_tokens_taken_for_a_cancelled_caller_go_back(crowd: Crowd) -> None:
+    crowd.drain()
+    await crowd.call("a")
+    await crowd.call("b")
+    crowd.time.advance(0.1)
+    crowd.bucket.waiters.kick_all()
+    # The kick runs before this continues; "a" has its token, but has not run yet.
+    await asyncio.sleep(0)
+    assert len(crowd.bucket.waiters) == 1
+    assert crowd.passed == []
+    crowd.tasks["a"].cancel()
+    answers = await crowd.all()
+    assert isinstance(answers[0], asyncio.CancelledError)
     # The token of "a" is the one that "b" gets: at once, not a refill later.
     assert crowd.passed == [("b", at(0.1))]
     assert crowd.taken() == 11
 
 
-def test_nothing_is_taken_for_one_who_is_cancelled_as_its_turn_comes() -> None:
-    crowd = Crowd()
-
-    async def main() -> None:
-        crowd.drain()
-        await crowd.call("a")
-        await crowd.call("b")
-        crowd.time.advance(0.1)
-        crowd.bucket.waiters.kick_all()  # will look before "a" itself can leave
-        crowd.tasks["a"].cancel()
-        await crowd.all()
-
-    crowd.time.run(main())
+@virtually
+async def test_nothing_is_taken_for_one_who_is_cancelled_as_its_turn_comes(crowd: Crowd) -> None:
+    crowd.drain()
+    await crowd.call("a")
+    await crowd.call("b")
+    crowd.time.advance(0.1)
+    crowd.bucket.waiters.kick_all()  # will look before "a" itself can leave
+    crowd.tasks["a"].cancel()
+    await crowd.all()
     assert crowd.passed == [("b", at(0.1))]
     assert crowd.bucket.counters()["granted"] == 11
     assert crowd.bucket.counters()["refunded"] == 0
 
 
-def test_timeout_carries_the_last_denial_and_frees_the_place() -> None:
-    crowd = Crowd()
-
-    async def main() -> None:
-        crowd.drain()
-        await crowd.call("a", 5, timeout=0.5)
-        await crowd.call("b", 1, timeout=None)
-        await asyncio.sleep(0.3)
-        assert crowd.bucket.take(KEY, 3)  # does not stand in line: "a" is now too late
-        error = (await crowd.all())[0]
-        assert isinstance(error, WaitTimeout)
-        assert isinstance(error, TimeoutError)
-        assert error.decision is not None
-        assert not error.decision.allowed
-        assert error.decision.cost == 5
-        assert crowd.time.elapsed == at(0.5)
-
-    crowd.time.run(main())
+@virtually
+async def test_timeout_carries_the_last_denial_and_frees_the_place(crowd: Crowd) -> None:
+    crowd.drain()
+    await crowd.call("a", 5, timeout=0.5)
+    await crowd.call("b", 1, timeout=None)
+    await asyncio.sleep(0.3)
+    assert crowd.bucket.take(KEY, 3)  # does not stand in line: "a" is now too late
+    error = (await crowd.all())[0]
+    assert isinstance(error, WaitTimeout)
+    assert isinstance(error, TimeoutError)
+    assert error.decision is not None
+    assert not error.decision.allowed
+    assert error.decision.cost == 5
+    assert crowd.time.elapsed == at(0.5)
     assert crowd.passed == [("b", at(0.5))]  # two tokens are there when "a" gives up
 
 
-def test_tokens_that_come_at_the_timeout_are_in_time() -> None:
-    crowd = Crowd()
-
-    async def main() -> None:
-        crowd.drain()
-        await crowd.call("a", 5, timeout=0.5)
-        await crowd.call("b", 1, timeout=0.6)
-        await crowd.all()
-
-    crowd.time.run(main())
+@virtually
+async def test_tokens_that_come_at_the_timeout_are_in_time(crowd: Crowd) -> None:
+    crowd.drain()
+    await crowd.call("a", 5, timeout=0.5)
+    await crowd.call("b", 1, timeout=0.6)
+    await crowd.all()
     assert crowd.passed == [("a", at(0.5)), ("b", at(0.6))]
 
 
 @pytest.mark.parametrize("timeout", [0, -1, 0.4999])
-def test_a_wait_in_vain_is_told_at_once(timeout: float) -> None:
-    crowd = Crowd()
-
-    async def main() -> None:
-        crowd.drain()
-        with pytest.raises(WaitTimeout) as caught:
-            await crowd.bucket.wait(KEY, 5, timeout)
-        assert caught.value.decision is not None
-        assert caught.value.decision.retry_after == at(0.5)
-
-    crowd.time.run(main())
+@virtually
+async def test_a_wait_in_vain_is_told_at_once(timeout: float, crowd: Crowd) -> None:
+    crowd.drain()
+    with pytest.raises(WaitTimeout) as caught:
+        await crowd.bucket.wait(KEY, 5, timeout)
+    assert caught.value.decision is not None
+    assert caught.value.decision.retry_after == at(0.5)
     assert crowd.time.elapsed == 0
     assert len(crowd.bucket.waiters) == 0
 
 
-def test_those_before_count_in_what_is_in_vain() -> None:
-    crowd = Crowd()
-
-    async def main() -> None:
-        crowd.drain()
-        await crowd.call("a", 8)
-        await asyncio.sleep(0.3)
-        # Alone it could pass now; behind "a" it takes 0.8 + 0.2 - 0.3 s.
-        assert crowd.bucket.peek(KEY, 2)
-        with pytest.raises(WaitTimeout) as caught:
-            await crowd.bucket.wait(KEY, 2, 0.6)
-        assert crowd.time.elapsed == at(0.3)
-        assert caught.value.decision is not None
-        assert not caught.value.decision.allowed
-        await crowd.call("b", 2, 0.71)
-        await crowd.all()
-
-    crowd.time.run(main())
+@virtually
+async def test_those_before_count_in_what_is_in_vain(crowd: Crowd) -> None:
+    crowd.drain()
+    await crowd.call("a", 8)
+    await asyncio.sleep(0.3)
+    # Alone it could pass now; behind "a" it takes 0.8 + 0.2 - 0.3 s.
+    assert crowd.bucket.peek(KEY, 2)
+    with pytest.raises(WaitTimeout) as caught:
+        await crowd.bucket.wait(KEY, 2, 0.6)
+    assert crowd.time.elapsed == at(0.3)
+    assert caught.value.decision is not None
+    assert not caught.value.decision.allowed
+    await crowd.call("b", 2, 0.71)
+    await crowd.all()
     assert crowd.passed == [("a", at(0.8)), ("b", at(1.0))]
 
 
-def test_a_refund_wakes_the_line_at_once() -> None:
-    crowd = Crowd()
+@virtually
+async def test_a_refund_wakes_the_line_at_once(crowd: Crowd) -> None:
+    big = crowd.bucket.take(KEY, 10)
+    await crowd.call("a", 6)
+    await asyncio.sleep(0.2)
+    assert crowd.bucket.refund(big, 5) == 5
+    await crowd.all()
+    assert crowd.passed == [("a", at(0.2))]
 
-    async def main() -> None:
-        big = crowd.bucket.take(KEY, 10)
+
+@virtually
+async def test_a_returned_reservation_wakes_the_line_at_once(crowd: Crowd) -> None:
+    async with crowd.bucket.reserve(KEY, 10) as reservation:
         await crowd.call("a", 6)
         await asyncio.sleep(0.2)
-        assert crowd.bucket.refund(big, 5) == 5
-        await crowd.all()
-
-    crowd.time.run(main())
+        reservation.commit(3)
+    await crowd.all()
     assert crowd.passed == [("a", at(0.2))]
 
 
-def test_a_returned_reservation_wakes_the_line_at_once() -> None:
-    crowd = Crowd()
-
-    async def main() -> None:
-        async with crowd.bucket.reserve(KEY, 10) as reservation:
-            await crowd.call("a", 6)
-            await asyncio.sleep(0.2)
-            reservation.commit(3)
-        await crowd.all()
-
-    crowd.time.run(main())
-    assert crowd.passed == [("a", at(0.2))]
-
-
-def test_a_charge_makes_the_line_wait_the_rest() -> None:
-    crowd = Crowd()
-
-    async def main() -> None:
-        crowd.drain()
-        await crowd.call("a", 5)
-        await asyncio.sleep(0.2)
-        crowd.bucket.settle(KEY, 10)
-        await crowd.all()
-
-    crowd.time.run(main())
+@virtually
+async def test_a_charge_makes_the_line_wait_the_rest(crowd: Crowd) -> None:
+    crowd.drain()
+    await crowd.call("a", 5)
+    await asyncio.sleep(0.2)
+    crowd.bucket.settle(KEY, 10)
+    await crowd.all()
     assert crowd.passed == [("a", at(1.5))]
 
 
 @pytest.mark.parametrize(("rate", "seconds"), [(1, 1.0), (10, 0.6)])
-def test_with_other_nodes_the_line_looks_for_what_they_gave_back(rate: int, seconds: float) -> None:
-    crowd = Crowd(rate=rate, update_interval_ns=100_000_000)
-
-    async def main() -> None:
-        # Another process of the same table, as a merge would: nobody kicks the line.
-        other = BucketCore(crowd.bucket.table, crowd.bucket.spec)
-        big = other.take(KEY, 10)
-        await crowd.call("a", 6)
-        await asyncio.sleep(0.1)
-        other.refund(big, 5)
-        await crowd.all()
-
-    crowd.time.run(main())
+@virtually
+async def test_with_other_nodes_the_line_looks_for_what_they_gave_back(
+    time: VirtualTime, rate: int, seconds: float
+) -> None:
+    crowd = Crowd(time, rate=rate, update_interval_ns=100_000_000)
+    # Another process of the same table, as a merge would: nobody kicks the line.
+    other = BucketCore(crowd.bucket.table, crowd.bucket.spec)
+    big = other.take(KEY, 10)
+    await crowd.call("a", 6)
+    await asyncio.sleep(0.1)
+    other.refund(big, 5)
+    await crowd.all()
     assert crowd.passed == [("a", at(seconds))]
 
 
-def test_what_is_held_back_for_others_is_looked_at_with_their_next_updates() -> None:
-    crowd = Crowd(rate=1, update_interval_ns=100_000_000)
-
-    async def main() -> None:
-        # A node without memory serves its share of 10 tokens only, until it sees the others.
-        crowd.time.table.configure(members=5, warming_up_until=crowd.time.now_ns + 2 * 10**9)
-        assert crowd.bucket.take(KEY, 1)
-        await crowd.call("a", 8, timeout=1.5)
-        await asyncio.sleep(0.25)
-        crowd.time.table.configure(warming_up_until=0)
-        await crowd.all()
-
-    crowd.time.run(main())
+@virtually
+async def test_what_is_held_back_for_others_is_looked_at_with_their_next_updates(
+    time: VirtualTime,
+) -> None:
+    crowd = Crowd(time, rate=1, update_interval_ns=100_000_000)
+    # A node without memory serves its share of 10 tokens only, until it sees the others.
+    crowd.time.table.configure(members=5, warming_up_until=crowd.time.now_ns + 2 * 10**9)
+    assert crowd.bucket.take(KEY, 1)
+    await crowd.call("a", 8, timeout=1.5)
+    await asyncio.sleep(0.25)
+    crowd.time.table.configure(warming_up_until=0)
+    await crowd.all()
     assert crowd.passed == [("a", at(0.3))]
 
 
-def test_impossible_costs_and_bad_arguments_are_told_at_once() -> None:
-    crowd = Crowd()
-
-    async def main() -> None:
-        for drained in (False, True):
-            if drained:
-                crowd.drain()
-                await crowd.call("first", 1)
-            with pytest.raises(CostExceedsCapacity):
-                await crowd.bucket.wait(KEY, 11)
-            with pytest.raises(InvalidCost):
-                await crowd.bucket.wait(KEY, 0)
-            with pytest.raises(InvalidKey):
-                await crowd.bucket.wait("", 1)
-            for timeout in (float("nan"), True, "soon"):
-                with pytest.raises(InvalidSpec, match="timeout"):
-                    await crowd.bucket.wait(KEY, 1, timeout)  # type: ignore[arg-type]
-        await crowd.bucket.wait(KEY, 1, float("inf"))
-        await crowd.all()
-
-    crowd.time.run(main())
+@virtually
+async def test_impossible_costs_and_bad_arguments_are_told_at_once(crowd: Crowd) -> None:
+    for drained in (False, True):
+        if drained:
+            crowd.drain()
+            await crowd.call("first", 1)
+        with pytest.raises(CostExceedsCapacity):
+            await crowd.bucket.wait(KEY, 11)
+        with pytest.raises(InvalidCost):
+            await crowd.bucket.wait(KEY, 0)
+        with pytest.raises(InvalidKey):
+            await crowd.bucket.wait("", 1)
+        for timeout in (float("nan"), True, "soon"):
+            with pytest.raises(InvalidSpec, match="timeout"):
+                await crowd.bucket.wait(KEY, 1, timeout)  # type: ignore[arg-type]
+    await crowd.bucket.wait(KEY, 1, float("inf"))
+    await crowd.all()
     assert len(crowd.bucket.waiters) == 0
 
 
-def test_a_line_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+@virtually
+async def test_a_line_is_bounded(monkeypatch: pytest.MonkeyPatch, crowd: Crowd) -> None:
     monkeypatch.setattr("crdtbucket.limiter.waiting.MAX_WAITERS", 3)
-    crowd = Crowd()
     waiters = crowd.bucket.waiters
-
-    async def main() -> None:
-        crowd.drain()
-        tasks = [asyncio.ensure_future(waiters.wait(KEY, 1, None)) for _ in range(3)]
-        await asyncio.sleep(0)
-        with pytest.raises(WaitTimeout, match="3 callers already wait") as caught:
-            await waiters.wait(KEY, 1, None)
-        assert caught.value.decision is not None
-        await asyncio.gather(*tasks)
-        assert await waiters.wait(KEY, 1, None)
-
-    crowd.time.run(main())
+    crowd.drain()
+    tasks = [asyncio.ensure_future(waiters.wait(KEY, 1, None)) for _ in range(3)]
+    await asyncio.sleep(0)
+    with pytest.raises(WaitTimeout, match="3 callers already wait") as caught:
+        await waiters.wait(KEY, 1, None)
+    assert caught.value.decision is not None
+    await asyncio.gather(*tasks)
+    assert await waiters.wait(KEY, 1, None)
 
 
-def test_a_smaller_definition_ends_waits_that_became_impossible() -> None:
-    crowd = Crowd()
-
-    async def main() -> None:
-        crowd.drain()
-        await crowd.call("large", 9)
-        await crowd.call("small", 1)
-        crowd.bucket.define(type(crowd.bucket.spec)("api", 5, 10))
-        answers = await crowd.all()
-        assert isinstance(answers[0], CostExceedsCapacity)
-
-    crowd.time.run(main())
+@virtually
+async def test_a_smaller_definition_ends_waits_that_became_impossible(crowd: Crowd) -> None:
+    crowd.drain()
+    await crowd.call("large", 9)
+    await crowd.call("small", 1)
+    crowd.bucket.define(type(crowd.bucket.spec)("api", 5, 10))
+    answers = await crowd.all()
+    assert isinstance(answers[0], CostExceedsCapacity)
     assert [name for name, _ in crowd.passed] == ["small"]
 
 
-def test_a_refusal_reaches_everybody_who_waits() -> None:
-    crowd = Crowd()
-
-    async def main() -> None:
-        crowd.drain()
-        for name in "ab":
-            await crowd.call(name)
-        crowd.bucket.table.refusal = LimiterClosed("closed")
-        crowd.bucket.waiters.kick_all()
-        await asyncio.wait(list(crowd.tasks.values()), timeout=0.01)
-        assert [type(answer) for answer in await crowd.all()] == [LimiterClosed] * 2
-
-    crowd.time.run(main())
+@virtually
+async def test_a_refusal_reaches_everybody_who_waits(crowd: Crowd) -> None:
+    crowd.drain()
+    for name in "ab":
+        await crowd.call(name)
+    crowd.bucket.table.refusal = LimiterClosed("closed")
+    crowd.bucket.waiters.kick_all()
+    await asyncio.wait(list(crowd.tasks.values()), timeout=0.01)
+    assert [type(answer) for answer in await crowd.all()] == [LimiterClosed] * 2
     assert crowd.time.elapsed < 0.05
 
 
-def test_a_wake_up_that_is_too_early_is_no_new_demand() -> None:
-    crowd = Crowd()
-
-    async def main() -> None:
-        crowd.drain()
-        await crowd.call("a", 5)
-        before = crowd.bucket.counters()
-        for _ in range(20):
-            crowd.bucket.waiters.kick(KEY)
-            await asyncio.sleep(0)
-        assert crowd.bucket.counters() == before
-        await crowd.all()
-
-    crowd.time.run(main())
+@virtually
+async def test_a_wake_up_that_is_too_early_is_no_new_demand(crowd: Crowd) -> None:
+    crowd.drain()
+    await crowd.call("a", 5)
+    before = crowd.bucket.counters()
+    for _ in range(20):
+        crowd.bucket.waiters.kick(KEY)
+        await asyncio.sleep(0)
+    assert crowd.bucket.counters() == before
+    await crowd.all()
 
 
-def test_an_abandoned_loop_leaves_no_line_behind() -> None:
-    crowd = Crowd()
-
-    async def main() -> None:
-        crowd.drain()
-        waiting: Awaitable[Decision] = crowd.bucket.wait(KEY)
-        iterator = waiting.__await__()
-        next(iterator)
-        assert len(crowd.bucket.waiters) == 1
-        iterator.close()  # type: ignore[attr-defined]
-
-    crowd.time.run(main())
+@virtually
+async def test_an_abandoned_loop_leaves_no_line_behind(crowd: Crowd) -> None:
+    crowd.drain()
+    waiting: Awaitable[Decision] = crowd.bucket.wait(KEY)
+    iterator = waiting.__await__()
+    next(iterator)
+    assert len(crowd.bucket.waiters) == 1
+    iterator.close()  # type: ignore[attr-defined]
     assert not crowd.bucket.waiters
 
 
@@ -494,11 +408,7 @@ def test_loops_of_several_threads_wait_for_one_key() -> None:
         await asyncio.gather(*(call(number) for number in range(20)))
         orders.append(order)
 
-    threads = [threading.Thread(target=lambda: asyncio.run(callers())) for _ in range(3)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(60)
+    in_threads(*[lambda: asyncio.run(callers())] * 3)
     assert orders == [list(range(20))] * 3
     assert bucket.counters()["granted"] == 60
     assert not bucket.waiters
@@ -518,7 +428,7 @@ def test_loops_of_several_threads_wait_for_one_key() -> None:
 def test_order_and_balance_hold_whatever_callers_do(
     plan: list[tuple[int, int, int | None, int | None]],
 ) -> None:
-    crowd = Crowd()
+    crowd = Crowd(VirtualTime())
 
     async def main() -> list[Any]:
         loop = asyncio.get_running_loop()
@@ -562,5 +472,5 @@ def test_a_forked_child_has_no_callers_that_wait() -> None:
         await crowd.all()
         assert crowd.passed == [("a", at(0.5))]
 
-    crowd = Crowd()
+    crowd = Crowd(VirtualTime())
     crowd.time.run(main(crowd))

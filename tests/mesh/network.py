@@ -1,10 +1,9 @@
-"""Helpers for tests with real sockets: a node that records, waiting with a bound, free ports."""
+"""Helpers for tests with real sockets: a node that records, and meshes of such nodes."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import time
 from collections.abc import AsyncIterator, Callable
 
 from crdtbucket.base.clock import now_ns
@@ -12,16 +11,7 @@ from crdtbucket.errors import NodeConflict, WireError
 from crdtbucket.mesh.mesh_config import MeshConfig
 from crdtbucket.mesh.node_info import NodeInfo
 from crdtbucket.mesh.transport.mesh_network import MeshNetwork
-
-FAR_NS = 3_600_000_000_000
-
-
-async def eventually(condition: Callable[[], object], within: float = 30.0) -> None:
-    """Wait until `condition()` is true, at most `within` seconds; then fail."""
-    deadline = time.monotonic() + within
-    while not condition():
-        assert time.monotonic() < deadline, "it did not happen in time"
-        await asyncio.sleep(0.005)
+from tests.waits import eventually
 
 
 class RecordingNode:

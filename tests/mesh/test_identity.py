@@ -9,7 +9,7 @@ import pytest
 
 from crdtbucket import BucketSpec, Limiter, MeshConfig
 from crdtbucket.errors import ConfigError, MeshError
-from tests.mesh.network import eventually
+from tests.waits import eventually
 
 SECRET = "a secret of these tests"
 

@@ -7,8 +7,8 @@ import sys
 import time
 
 from crdtbucket import BucketSpec, Limiter, MeshConfig
-from tests.mesh.network import eventually
 from tests.strong.redis_server import free_port
+from tests.waits import eventually
 
 SECRET = "a secret of this test"
 SPEC = BucketSpec("api", 1_000, 100)
@@ -45,19 +45,17 @@ async def test_a_process_killed_with_9_is_forgotten_by_the_others() -> None:
     async with survivors[0], survivors[1]:
         victim = await asyncio.create_subprocess_exec(sys.executable, "-c", VICTIM, *addresses)
         try:
-            await eventually(
-                lambda: all(peers(one) == ["alive", "alive"] for one in survivors), within=60
-            )
-            await eventually(lambda: all(counted(one) for one in survivors), within=60)
+            await eventually(lambda: all(peers(one) == ["alive", "alive"] for one in survivors))
+            await eventually(lambda: all(counted(one) for one in survivors))
         finally:
             killed = time.monotonic()
             victim.kill()
             await victim.wait()
-        await eventually(lambda: all(state(one) == "dead" for one in survivors), within=60)
+        await eventually(lambda: all(state(one) == "dead" for one in survivors))
         assert time.monotonic() - killed >= DEAD_S
         assert all(one.stats()["table"]["forgotten"] == 1 for one in survivors)
         await eventually(
-            lambda: state(survivors[0], "two") == state(survivors[1], "one") == "alive", within=60
+            lambda: state(survivors[0], "two") == state(survivors[1], "one") == "alive"
         )
 
 

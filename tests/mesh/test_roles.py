@@ -13,9 +13,10 @@ from crdtbucket.errors import ConfigError
 from crdtbucket.mesh.transport.mesh_network import MeshNetwork
 from crdtbucket.reconcile.buckets import BucketIndex
 from crdtbucket.reconcile.merging import Columns
+from crdtbucket.reconcile.observed_node import ObservationFailed
 from crdtbucket.reconcile.observer import Observer
-from crdtbucket.reconcile.observer_link import ObservationFailed
-from tests.mesh.network import RecordingNode, eventually, running
+from tests.mesh.network import RecordingNode, running
+from tests.waits import eventually
 
 MEMBERS, OBSERVERS = "a secret that members have", "a secret that observers have"
 FILE = "services: {api: {bucket: {capacity: 100, refill_interval: 1h, refill_rate: 1}}}\n"

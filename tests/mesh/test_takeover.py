@@ -15,8 +15,9 @@ from crdtbucket.mesh.protocol.mesh_node import MeshNode
 from crdtbucket.mesh.transport.mesh_network import MeshNetwork
 from crdtbucket.spec.bucket_spec import BucketSpec
 from crdtbucket.testing import SimulatedMesh, SimulatedNode
-from tests.mesh.network import eventually, running
+from tests.mesh.network import running
 from tests.strong.redis_server import free_port
+from tests.waits import eventually
 
 STILL = BucketSpec("b", 1000, 1, "1h")
 """Hardly refills, so that counts show as levels."""

@@ -14,8 +14,9 @@ from prometheus_client.parser import text_string_to_metric_families
 from crdtbucket import BucketSpec, CrdtbucketError, Limiter, MeshConfig, RedisConfig
 from crdtbucket._core import Table
 from crdtbucket.config import Config
-from crdtbucket.metrics.catalogue import METRICS, PEER_STATES, PREFIX
+from crdtbucket.metrics.catalogue import METRICS, PREFIX
 from crdtbucket.metrics.collector import LimiterCollector, register
+from crdtbucket.metrics.metric import PEER_STATES
 from crdtbucket.rollout.staged import RolloutPlan, Stage
 from tests.test_docs import rows
 

@@ -89,6 +89,3 @@ def build_core(place: Path, command: list[str], name: str, flags: tuple[str, ...
     compiled = [*command, "-shared", "-fPIC", *core.extra_compile_args, *flags, include]
     target = place / "crdtbucket" / name
     subprocess.run([*compiled, source, *core.extra_link_args, "-o", target], check=True)
-
-
-__all__ = ["ADDRESSES", "OPTIMIZED", "THREADS", "NoSanitizer", "build", "build_core", "probe"]

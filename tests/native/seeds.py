@@ -95,6 +95,3 @@ def keep(directory: Path, inputs: Iterable[bytes]) -> list[Path]:
         path.write_bytes(seed)
         paths.append(path)
     return paths
-
-
-__all__ = ["MADE", "keep", "write"]

@@ -15,8 +15,8 @@ from crdtbucket.mesh.engines import engine_caller, engine_exchange
 from crdtbucket.reconcile.asked_fleet import reconcile
 from crdtbucket.reconcile.findings import Report
 from tests.mesh.engines.nats_server import NatsServer
-from tests.mesh.network import eventually
 from tests.strong.redis_server import BOUND, Server, free_port
+from tests.waits import eventually
 
 FILE = """
 mesh: {{transport: {kind}, servers: ["{kind}://127.0.0.1:{port}"], secret: a secret of these tests}}

@@ -16,9 +16,9 @@ from click.testing import CliRunner
 
 from crdtbucket import Limiter
 from crdtbucket.cli.commands import cli
-from tests.mesh.network import eventually
 from tests.reconcile.fleet import config_file, counts, nodes
 from tests.strong.redis_server import Server, free_port
+from tests.waits import eventually
 
 BOUND_S = 120.0
 """A process starts within this on a busy machine, too."""
@@ -118,7 +118,7 @@ async def test_it_goes_on_until_a_signal_and_ends_with_status_0(path: Path) -> N
             first = json.loads(await asyncio.wait_for(process.stdout.readline(), BOUND_S))
             assert first["differing_keys"] == 0
             limiters[0].bucket("api").take("k", 10)
-            await eventually(lambda: counts(limiters[1], "api", "k"), BOUND_S)
+            await eventually(lambda: counts(limiters[1], "api", "k"))
             found = 0
             while not found:
                 line = await asyncio.wait_for(process.stdout.readline(), BOUND_S)

@@ -19,13 +19,13 @@ from crdtbucket.mesh.links.link import Link
 from crdtbucket.mesh.links.session import Handshake
 from crdtbucket.mesh.transport import mesh_network, observing_links
 from crdtbucket.reconcile.buckets import BucketIndex
+from crdtbucket.reconcile.observed_node import ObservationFailed
 from crdtbucket.reconcile.observer import Observer
-from crdtbucket.reconcile.observer_link import ObservationFailed
 from crdtbucket.testing.fault_proxy import FaultProxy
-from tests.mesh.network import eventually
 from tests.reconcile.fleet import SECRET, Counts, config_file, counts, holder, nodes, recorded, run
 from tests.strong.redis.test_topology import cluster
 from tests.strong.redis_server import Server, free_port
+from tests.waits import eventually
 
 
 @pytest.fixture(scope="module")
@@ -200,7 +200,7 @@ async def test_under_traffic_no_decision_is_lost(path: Path, server: Server) -> 
         running = False
         await asyncio.gather(*tasks)
         ledgers = [one._in_force.strong.store.ledger for one in limiters]  # type: ignore[union-attr]
-        await eventually(lambda: not any(ledger.unsettled.pending for ledger in ledgers), 60)
+        await eventually(lambda: not any(ledger.unsettled.pending for ledger in ledgers))
         await run(path, limiters)
         last = await run(path, limiters)
         assert last.differing_keys == 0

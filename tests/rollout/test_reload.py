@@ -7,6 +7,7 @@ import contextlib
 import dataclasses
 import threading
 from fractions import Fraction
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +30,8 @@ from crdtbucket import (
 from crdtbucket.config import Config, load_config
 from crdtbucket.rollout.staged import RolloutPlan, Stage
 from crdtbucket.strong.controller.controller_settings import ControllerSettings
-from tests.virtual_loop import VirtualTime
+from tests.threads import running
+from tests.virtual_loop import VirtualTime, virtually
 
 API = BucketSpec("api", 100, 100)
 SLOW = BucketSpec("api", 100, 1)
@@ -219,38 +221,30 @@ def test_a_process_that_starts_in_between_gives_nothing_out_either(tmp_path: Pat
     assert second._in_force._raised.keys() == {"api"}
 
 
-def test_a_raised_ceiling_is_lowered_once_nothing_needs_it() -> None:
-    time = VirtualTime()
+@virtually
+async def test_a_raised_ceiling_is_lowered_once_nothing_needs_it(time: VirtualTime) -> None:
     limiter = limiter_in(time, BucketSpec("api", 1_000, 10))
     bucket = limiter.bucket("api")
-
-    async def main() -> None:
-        async with limiter:
-            limiter.reload(config_of(BucketSpec("api", 10, 10)))
-            assert bucket.max_debt == 1_990
-            await asyncio.sleep(199)
-            assert bucket.max_debt == 1_990
-            await asyncio.sleep(2)
-            assert bucket.max_debt == 10
-
-    time.run(main())
+    async with limiter:
+        limiter.reload(config_of(BucketSpec("api", 10, 10)))
+        assert bucket.max_debt == 1_990
+        await asyncio.sleep(199)
+        assert bucket.max_debt == 1_990
+        await asyncio.sleep(2)
+        assert bucket.max_debt == 10
 
 
-def test_who_waits_looks_again() -> None:
-    time = VirtualTime()
+@virtually
+async def test_who_waits_looks_again(time: VirtualTime) -> None:
     limiter = limiter_in(time, BucketSpec("api", 10, 1, "1h"))
     bucket = limiter.bucket("api")
     bucket.take("k", 10)
-
-    async def main() -> None:
-        first, second = (asyncio.ensure_future(bucket.wait("k", n)) for n in (8, 10))
-        await asyncio.sleep(0)
-        limiter.reload(config_of(BucketSpec("api", 8, 8)))
-        assert (await first).limit == 8
-        with pytest.raises(CostExceedsCapacity):
-            await second
-
-    time.run(main())
+    first, second = (asyncio.ensure_future(bucket.wait("k", n)) for n in (8, 10))
+    await asyncio.sleep(0)
+    limiter.reload(config_of(BucketSpec("api", 8, 8)))
+    assert (await first).limit == 8
+    with pytest.raises(CostExceedsCapacity):
+        await second
     assert time.elapsed == pytest.approx(1.25)
 
 
@@ -259,28 +253,19 @@ def test_decisions_go_on_in_other_threads() -> None:
     bucket = limiter.bucket("api")
     stop = threading.Event()
     taken = [0, 0]
-    errors: list[BaseException] = []
 
     def work(number: int) -> None:
-        try:
-            while not stop.is_set():
-                taken[number] += bool(limiter.bucket("api").take("k"))
-                taken[number] += sum(bucket.take_many(["k"] * 50).allowed)
-                limiter.stats()
-        except BaseException as error:  # noqa: BLE001 - asserted to be none
-            errors.append(error)
+        while not stop.is_set():
+            taken[number] += bool(limiter.bucket("api").take("k"))
+            taken[number] += sum(bucket.take_many(["k"] * 50).allowed)
+            limiter.stats()
 
-    threads = [threading.Thread(target=work, args=(number,)) for number in range(2)]
-    for thread in threads:
-        thread.start()
-    for change in range(300):
-        api = BucketSpec("api", 10**6 + change % 3, 1 + change % 2, "1m")
-        extra = [BucketSpec(f"b{n}", 5, 5) for n in range(change % 5)]
-        limiter.reload(config_of(api, *extra))
-    stop.set()
-    for thread in threads:
-        thread.join(30)
-    assert not errors
+    with running(partial(work, 0), partial(work, 1)):
+        for change in range(300):
+            api = BucketSpec("api", 10**6 + change % 3, 1 + change % 2, "1m")
+            extra = [BucketSpec(f"b{n}", 5, 5) for n in range(change % 5)]
+            limiter.reload(config_of(api, *extra))
+        stop.set()
     assert bucket.columns("k")[0, limiter._tables.main.epoch][1] == sum(taken)
     assert limiter.stats()["config"]["reloads"] == 300
 
@@ -494,19 +479,15 @@ def test_a_plan_may_not_be_called_like_a_bucket() -> None:
     assert refused(limiter, config) == ["services.api[gold]"]
 
 
-def test_who_waits_has_the_plan_that_comes() -> None:
-    time = VirtualTime()
+@virtually
+async def test_who_waits_has_the_plan_that_comes(time: VirtualTime) -> None:
     limiter = limiter_in(time, api_with(10))
     bucket = limiter.bucket("api")
     bucket.take("gold", 10)
-
-    async def main() -> None:
-        waiting = asyncio.ensure_future(bucket.wait("gold", 10))
-        await asyncio.sleep(0)
-        limiter.reload(config_of(api_with(10, gold=100)))
-        assert (await waiting).limit == 100
-
-    time.run(main())
+    waiting = asyncio.ensure_future(bucket.wait("gold", 10))
+    await asyncio.sleep(0)
+    limiter.reload(config_of(api_with(10, gold=100)))
+    assert (await waiting).limit == 100
     assert time.elapsed == 0
 
 

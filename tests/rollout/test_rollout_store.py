@@ -6,7 +6,6 @@ import logging
 import os
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 from unittest.mock import Mock
@@ -18,10 +17,10 @@ from crdtbucket.rollout.limiter_file import LimiterFile
 from crdtbucket.rollout.rollout_store import ROLLOUT_SUFFIX, HostRollout
 from crdtbucket.rollout.staged import Position, Status
 from tests.strong.redis_server import free_port
+from tests.waits import until
 
 KEYS = [f"key-{number}" for number in range(200)]
 OLD, NEW = 1_000, 50
-BOUND_S = 60.0
 STAGES = "rollout: {stages: [{percent: 10}, {percent: 50}, {}]}"
 CONFIG = """
 node: edge-1
@@ -29,14 +28,6 @@ version: {version}
 services: {{api: {{limit: 1/hour burst {capacity}}}}}
 {more}
 """
-
-
-def until(holds: Callable[[], object], what: str) -> None:
-    """Waits until something is so, and fails when it never is."""
-    deadline = time.monotonic() + BOUND_S
-    while not holds():
-        assert time.monotonic() < deadline, what
-        time.sleep(0.01)
 
 
 class Host:

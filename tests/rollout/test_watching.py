@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import os
 import signal
 import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -16,6 +14,7 @@ import pytest
 from crdtbucket import ConfigError, Limiter
 from crdtbucket.errors import Problem
 from crdtbucket.rollout.watching import FileWatch, content_of
+from tests.waits import eventually, until
 
 BUCKET = "services:\n  api:\n    bucket: {capacity: %d, refill_rate: 1, refill_interval: 1d}\n"
 
@@ -44,13 +43,6 @@ def path(tmp_path: Path) -> Path:
     file = tmp_path / "limits.yaml"
     file.write_text("one")
     return file
-
-
-def eventually(true: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 60
-    while not true():
-        assert time.monotonic() < deadline
-        time.sleep(0.005)
 
 
 # ---- looks ----
@@ -163,13 +155,13 @@ def running(path: Path) -> Iterator[Taker]:
 
 def test_it_looks_by_itself(running: Taker) -> None:
     running.path.write_text("two")
-    eventually(lambda: running.taken == ["two"])
+    until(lambda: running.taken == ["two"])
 
 
 def test_a_hangup_takes_it_at_once_even_unchanged(running: Taker) -> None:
     for count in range(1, 4):
         os.kill(os.getpid(), signal.SIGHUP)
-        eventually(lambda: len(running.taken) == count)  # noqa: B023
+        until(lambda: len(running.taken) == count)  # noqa: B023
     assert running.taken == ["one"] * 3
 
 
@@ -194,7 +186,7 @@ def test_outside_the_main_thread_no_signal_is_handled(path: Path) -> None:
         taker.watch.start()
         assert signal.getsignal(signal.SIGHUP) is signal.SIG_DFL
         taker.watch.now()
-        eventually(lambda: taker.taken == ["one"])
+        until(lambda: taker.taken == ["one"])
         taker.watch.stop()
 
     thread = threading.Thread(target=life)
@@ -217,15 +209,15 @@ async def test_a_limiter_follows_its_file_until_it_is_closed(path: Path) -> None
         bucket = limiter.bucket("api")
         bucket.take("k", 10)
         write(path, BUCKET % 15)
-        await asyncio.to_thread(eventually, lambda: bucket.spec.capacity == 15)
+        await eventually(lambda: bucket.spec.capacity == 15)
         assert bucket.peek("k").remaining == 5
         write(path, "services: {api: {bucket: {capacity: none}}}")
         refused = lambda: limiter.stats()["config"]["refused"] == 1  # noqa: E731
-        await asyncio.to_thread(eventually, refused)
+        await eventually(refused)
         assert bucket.spec.capacity == 15
         write(path, BUCKET % 20)
         os.kill(os.getpid(), signal.SIGHUP)
-        await asyncio.to_thread(eventually, lambda: bucket.spec.capacity == 20)
+        await eventually(lambda: bucket.spec.capacity == 20)
     assert signal.getsignal(signal.SIGHUP) is signal.SIG_DFL
     assert not [t for t in threading.enumerate() if "watch" in t.name]
 
@@ -234,7 +226,7 @@ def test_a_limiter_in_threads_does_too(path: Path) -> None:
     path.write_text(BUCKET % 10)
     with Limiter.from_file(path, watch=True) as limiter:
         path.write_text(BUCKET % 15)
-        eventually(lambda: limiter.bucket("api").spec.capacity == 15)
+        until(lambda: limiter.bucket("api").spec.capacity == 15)
     assert not [t for t in threading.enumerate() if "watch" in t.name]
 
 

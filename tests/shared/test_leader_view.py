@@ -14,9 +14,9 @@ from crdtbucket._core import MAX_VIEW_BYTES, Table
 from crdtbucket.errors import CrdtbucketError
 from crdtbucket.shared import leader_view
 from tests.lives import SECRET, SPECS
-from tests.mesh.network import eventually
 from tests.shared.test_table_file import opened
 from tests.strong.redis_server import free_port
+from tests.waits import eventually
 
 WITHIN_S = 60.0
 
@@ -108,8 +108,8 @@ async def test_every_process_knows_how_the_peers_are(path: str) -> None:
     first, second = (node("a", *ports, shared=path) for _ in range(2))
     async with peer, first, second:
         assert [one.stats()["shared"]["leading"] for one in (first, second)] == [1, 0]
-        await eventually(lambda: second.stats().get("peers") == {"b": "alive"}, WITHIN_S)
-        await eventually(lambda: second.stats()["peers"] == first.stats()["peers"], WITHIN_S)
+        await eventually(lambda: second.stats().get("peers") == {"b": "alive"})
+        await eventually(lambda: second.stats()["peers"] == first.stats()["peers"])
         stats, led = second.stats(), first.stats()
         assert set(stats["lag"]) == set(stats["longest_lag"]) == {"b"}
         assert 0 <= stats["lag"]["b"] < WITHIN_S
@@ -118,5 +118,5 @@ async def test_every_process_knows_how_the_peers_are(path: str) -> None:
         assert "view_age" not in led["shared"]
         assert [row["node"] for row in second.fleet()] == ["a", "b"]
         await first.aclose()
-        await eventually(lambda: second.stats()["shared"]["leading"], WITHIN_S)
-        await eventually(lambda: second.stats().get("peers") == {"b": "alive"}, WITHIN_S)
+        await eventually(lambda: second.stats()["shared"]["leading"])
+        await eventually(lambda: second.stats().get("peers") == {"b": "alive"})

@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 
-from tests.lives import Life, linked, until
+from tests.lives import Life, linked
 from tests.strong.redis_server import free_port
+from tests.waits import until
 
 NODES = ("eu", "us", "ap")
 

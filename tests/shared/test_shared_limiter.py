@@ -7,7 +7,6 @@ import logging
 import multiprocessing
 import os
 import signal
-from collections.abc import Callable
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
@@ -20,18 +19,10 @@ from crdtbucket.errors import MeshError, SharedTableError
 from crdtbucket.mesh.transport.mesh_network import MeshNetwork
 from crdtbucket.shared.table_path import path_for
 from tests.strong.redis_server import free_port
+from tests.waits import eventually
 
 SPEC = BucketSpec("api", 1_000_000, 1, "1h", max_debt=0)
 SECRET = "x" * 32
-WAIT_S = 120.0
-
-
-async def eventually(holds: Callable[[], Any], what: str) -> None:
-    """Waits until something is so, and fails when it never is."""
-    deadline = asyncio.get_running_loop().time() + WAIT_S
-    while not holds():
-        assert asyncio.get_running_loop().time() < deadline, what
-        await asyncio.sleep(0.01)
 
 
 @pytest.fixture
@@ -97,24 +88,20 @@ def test_a_refund_is_everywhere(path: str) -> None:
     second.close()
 
 
-def test_only_one_leads_and_another_follows(path: str) -> None:
-    async def main() -> None:
-        async with Limiter([SPEC], shared=path) as second:
-            async with Limiter([SPEC], shared=path) as first:
-                await eventually(
-                    lambda: (
-                        first.stats()["shared"]["leading"] + second.stats()["shared"]["leading"]
-                        == 1
-                    ),
-                    "one of the two leads",
-                )
-            await eventually(lambda: second.stats()["shared"]["leading"], "the other one follows")
-            assert second.stats()["shared"]["leader"] == os.getpid()
-
-    asyncio.run(main())
+async def test_only_one_leads_and_another_follows(path: str) -> None:
+    async with Limiter([SPEC], shared=path) as second:
+        async with Limiter([SPEC], shared=path) as first:
+            await eventually(
+                lambda: (
+                    first.stats()["shared"]["leading"] + second.stats()["shared"]["leading"] == 1
+                ),
+                "one of the two leads",
+            )
+        await eventually(lambda: second.stats()["shared"]["leading"], "the other one follows")
+        assert second.stats()["shared"]["leader"] == os.getpid()
 
 
-def test_who_could_not_lead_at_once_leads_later(
+async def test_who_could_not_lead_at_once_leads_later(
     path: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     mesh = MeshConfig(listen="127.0.0.1:0", secret=SECRET, state_dir=tmp_path / "state")
@@ -127,17 +114,14 @@ def test_who_could_not_lead_at_once_leads_later(
             raise MeshError("the port is in use for a moment")
         await start(network)
 
-    async def main() -> None:
-        async with (
-            Limiter([SPEC], node="a", mesh=mesh, shared=path) as leader,
-            Limiter([SPEC], node="a", mesh=mesh, shared=path) as follower,
-        ):
-            monkeypatch.setattr(MeshNetwork, "start", fails_once)
-            await leader.aclose()
-            await eventually(lambda: follower.stats()["shared"]["leading"], "it tries again")
-            assert len(attempts) == 2
-
-    asyncio.run(main())
+    async with (
+        Limiter([SPEC], node="a", mesh=mesh, shared=path) as leader,
+        Limiter([SPEC], node="a", mesh=mesh, shared=path) as follower,
+    ):
+        monkeypatch.setattr(MeshNetwork, "start", fails_once)
+        await leader.aclose()
+        await eventually(lambda: follower.stats()["shared"]["leading"], "it tries again")
+        assert len(attempts) == 2
 
 
 def test_a_table_of_another_node_is_refused(path: str) -> None:

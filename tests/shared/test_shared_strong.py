@@ -6,10 +6,10 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -18,12 +18,12 @@ from crdtbucket.limiter.tables import QUOTA_SUFFIX, Tables
 from crdtbucket.strong.controller.degradation import Degradation
 from crdtbucket.strong.redis.replicated import read_entry
 from tests.strong.redis_server import PATIENT, Server, free_port
+from tests.waits import until
 
 LIMIT = 500
 STRONG = BucketSpec("api", LIMIT, 1, "1h", max_debt=0, consistency="strong")
 LOCAL = BucketSpec("local", 300, 1, "1h", max_debt=0, consistency="eventual")
 WORKERS = 4
-BOUND_S = 60.0
 
 
 @pytest.fixture
@@ -37,12 +37,9 @@ def redis() -> Iterator[Server]:
         yield server
 
 
-def until(holds: Callable[[], bool], what: str) -> None:
-    """Waits until something is so, and fails when it never is."""
-    deadline = time.monotonic() + BOUND_S
-    while not holds():
-        assert time.monotonic() < deadline, what
-        time.sleep(0.01)
+def sharing(path: str, settings: dict[str, Any]) -> Limiter:
+    """One of several that share a table."""
+    return Limiter([STRONG], node="edge-1", shared=path, **settings)
 
 
 def taken_in(limiter: Limiter, bucket: str, attempts: int) -> int:
@@ -133,15 +130,8 @@ def test_all_workers_together_grant_one_share_of_an_outage(path: str) -> None:
 def test_the_share_is_charged_for_what_redis_granted_to_any_worker(
     path: str, redis: Server
 ) -> None:
-    def made() -> Limiter:
-        return Limiter(
-            [STRONG],
-            node="edge-1",
-            shared=path,
-            **redis.patient(fallback_ratio=0.5),
-        )
-
-    with made() as one, made() as other:
+    settings = redis.patient(fallback_ratio=0.5)
+    with sharing(path, settings) as one, sharing(path, settings) as other:
         assert taken_in(one, "api", 200) == 200
         redis.kill()
         bucket = other.bucket("api")
@@ -154,16 +144,8 @@ def test_the_share_is_charged_for_what_redis_granted_to_any_worker(
 
 def test_what_an_outage_granted_is_settled_once(path: str, redis: Server) -> None:
     """All that any worker granted without Redis is charged there when it is back."""
-
-    def made() -> Limiter:
-        return Limiter(
-            [STRONG],
-            node="edge-1",
-            shared=path,
-            **redis.patient(fallback_ratio=0.2),
-        )
-
-    with made() as one, made() as other:
+    settings = redis.patient(fallback_ratio=0.2)
+    with sharing(path, settings) as one, sharing(path, settings) as other:
         granted = taken_in(one, "api", 10) + taken_in(other, "api", 10)
         redis.kill()
         until(
@@ -207,7 +189,7 @@ with Limiter([spec], node="edge-1", redis=redis, degradation=how, shared={path!r
         told += worker.stdout.read().split()
     granted = told.count("1")
     assert granted >= 100
-    with Limiter([STRONG], node="edge-1", shared=path, **redis.patient()) as limiter:
+    with sharing(path, redis.patient()) as limiter:
         rest = taken_in(limiter, "api", LIMIT)
     # The call that the kill cut off may have been charged without having been told.
     assert LIMIT - 1 <= granted + rest <= LIMIT

@@ -11,7 +11,6 @@ import signal
 import struct
 import subprocess
 import sys
-import threading
 from array import array
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -25,9 +24,9 @@ from crdtbucket._core import BucketCore, Table, table_size
 from crdtbucket.base.forks import Turn, after_fork
 from crdtbucket.errors import CrdtbucketError, SharedTableError
 from crdtbucket.shared.shared_file import SharedFile
-from crdtbucket.shared.table_file import open_table
-from crdtbucket.shared.table_header import Host
+from crdtbucket.shared.table_file import Host, open_table
 from tests.forks import in_child
+from tests.threads import in_threads
 
 HERE = Host(b"this boot's bytes"[:16], 1, 2)
 KEY = b"k" * 16
@@ -397,14 +396,7 @@ def test_threads_share_the_limit(path: str) -> None:
     _file, table = opened(path)
     bucket = BucketCore(table, BucketSpec("b", 200, 1, "1h"))
     allowed: list[int] = []
-    threads = [
-        threading.Thread(target=lambda: allowed.append(bucket.take_burst("key", 100)))
-        for _ in range(4)
-    ]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    in_threads(*[lambda: allowed.append(bucket.take_burst("key", 100))] * 4)
     assert sum(allowed) == 200
 
 

@@ -18,7 +18,7 @@ from crdtbucket.spec.bucket_spec import BucketSpec
 from crdtbucket.spec.calendar_period import CalendarPeriod
 from crdtbucket.testing import SimulatedMesh
 from crdtbucket.testing.simulated_node import WALL_NS
-from tests.simulated.cut_mesh import NODES, CutMesh
+from tests.simulated.meshes import NODES, CutMesh
 
 LIMIT = 10
 SPEC = BucketSpec.calendar("api", LIMIT, time_zone="Europe/Berlin")

@@ -16,7 +16,7 @@ from crdtbucket.errors import SlotDenied
 from crdtbucket.limiter.slots import Slot, SlotBucket
 from crdtbucket.spec.bucket_spec import BucketSpec
 from crdtbucket.testing import SimulatedMesh
-from tests.simulated.cut_mesh import NODES, CutMesh
+from tests.simulated.meshes import NODES, CutMesh
 
 SLOTS, TTL = 3, 3.0
 SPEC = BucketSpec.concurrency("llm", SLOTS, ttl=TTL)

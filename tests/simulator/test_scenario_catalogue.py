@@ -2,9 +2,8 @@ from __future__ import annotations
 
 import pytest
 
-from crdtbucket.simulator.demand_shapes import skewed_shares
 from crdtbucket.simulator.run_settings import NS, Settings
-from crdtbucket.simulator.scenario import Scenario, ScenarioFault
+from crdtbucket.simulator.scenario import Scenario, ScenarioFault, skewed_shares
 from crdtbucket.simulator.scenario_catalogue import SCENARIOS, select, two_sides
 from crdtbucket.simulator.simulation_errors import SimulationError
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -85,6 +85,14 @@ class Process:
     def column(self) -> Column:
         return Column(self.owner, self.generation, self.taken, self.refunded)
 
+    def call(
+        self, key: bytes, cost: int, debt_ns: int, others: Sequence[Column] | None
+    ) -> ScriptCall:
+        """What it asks Redis for, with its counts as they are now."""
+        known = None if others is None else tuple(others)
+        column = self.generation, self.taken, self.refunded
+        return ScriptCall(key, cost, self.owner, self.fence, *column, debt_ns, known)
+
 
 @dataclass
 class History:
@@ -145,17 +153,7 @@ class History:
     def call(
         self, now: Arguments, one: Process, cost: int, stated: int, others: list[Column] | None
     ) -> None:
-        made = ScriptCall(
-            KEY,
-            cost,
-            one.owner,
-            one.fence,
-            one.generation,
-            one.taken,
-            one.refunded,
-            min(stated, BEYOND),
-            None if others is None else tuple(others),
-        )
+        made = one.call(KEY, cost, min(stated, BEYOND), others)
         self.made.append((now, made))
         generation = one.generation
         taken, refunded = self.ask(now, made)

@@ -6,8 +6,8 @@ import contextlib
 from collections.abc import AsyncIterator
 
 from crdtbucket.strong.redis.topology import SLOTS
-from tests.mesh.network import eventually
 from tests.strong.redis_server import Server
+from tests.waits import eventually
 
 
 @contextlib.asynccontextmanager
@@ -27,7 +27,7 @@ async def watched(
         sentinels = [
             stack.enter_context(Server(*watch, program=program, sentinel=True)) for _ in range(3)
         ]
-        await eventually(lambda: all(_knows_all(one) for one in sentinels), within=30)
+        await eventually(lambda: all(_knows_all(one) for one in sentinels))
         yield primary, replica, sentinels
 
 
@@ -60,10 +60,10 @@ async def cluster(
         for other in nodes[1:]:
             bus = other.call("CONFIG", "GET", "cluster-port")[1]
             nodes[0].call("CLUSTER", "MEET", other.host, other.port, bus)
-        await eventually(lambda: all(_serves(one, count) for one in nodes), within=30)
+        await eventually(lambda: all(_serves(one, count) for one in nodes))
         for primary, replica in zip(nodes[:3], nodes[3:], strict=False):
             replica.call("CLUSTER", "REPLICATE", primary.call("CLUSTER", "MYID"))
-        await eventually(lambda: all(_linked(one) for one in nodes[3:]), within=30)
+        await eventually(lambda: all(_linked(one) for one in nodes[3:]))
         yield nodes
 
 
@@ -74,6 +74,3 @@ def _serves(one: Server, count: int) -> bool:
 
 def _linked(replica: Server) -> bool:
     return b"master_link_status:up" in replica.call("INFO", "replication")
-
-
-__all__ = ["cluster", "watched"]

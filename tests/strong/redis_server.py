@@ -24,6 +24,16 @@ PROGRAMS = [name for name in ("redis-server", "valkey-server") if shutil.which(n
 
 PATIENT = {"latency_limit": 5.0, "outage_after": 20.0}
 """Time-outs that a busy machine does not reach, for tests that are about something else."""
+EAGER = {
+    "stable_after": 0.1,
+    "stable_after_failover": 0.1,
+    "least_return_gap": 0.0,
+    "probe_interval": 0.02,
+    "longest_probe_interval": 0.05,
+    "latency_limit": 5.0,
+    "outage_after": 5.1,
+}
+"""No latency is too long, and strong mode is left and come back to as soon as it may be."""
 
 MOST_PORT = 65_535
 LEAST_PORT = 10_000

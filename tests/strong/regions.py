@@ -15,9 +15,9 @@ from crdtbucket.strong.controller.degradation import Degradation
 from crdtbucket.strong.redis.replicated import HeldEntry, read_entry
 from crdtbucket.testing.copy_queue import ReplicationFaults
 from crdtbucket.testing.replicated_member import ReplicatedMember
-from tests.mesh.network import eventually
 from tests.strong.redis_server import PATIENT, PROGRAMS, Server
 from tests.strong.tried_replicator import TriedReplicator
+from tests.waits import eventually
 
 SPEC = BucketSpec("b", 200, 1, "1h")
 KEY = "tenant-42"

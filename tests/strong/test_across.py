@@ -10,7 +10,7 @@ import pytest
 
 from crdtbucket.strong import across
 from crdtbucket.strong.across import block_on, run_on
-from tests.mesh.network import eventually
+from tests.waits import eventually
 
 
 @pytest.fixture
@@ -47,10 +47,11 @@ class Work:
         return "result"
 
 
-async def test_a_result_and_an_error_come_back(other: asyncio.AbstractEventLoop) -> None:
-    async def fails() -> str:
-        raise KeyError("of the work")
+async def fails() -> str:
+    raise KeyError("of the work")
 
+
+async def test_a_result_and_an_error_come_back(other: asyncio.AbstractEventLoop) -> None:
     unwanted: list[str] = []
     work = Work()
     other.call_soon_threadsafe(work.may_end.set)
@@ -111,9 +112,6 @@ async def test_a_closed_loop_is_an_error() -> None:
 
 
 def test_a_blocked_thread_gets_the_result_or_the_error(other: asyncio.AbstractEventLoop) -> None:
-    async def fails() -> str:
-        raise KeyError("of the work")
-
     unwanted: list[str] = []
     work = Work()
     other.call_soon_threadsafe(work.may_end.set)

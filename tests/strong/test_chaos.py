@@ -14,8 +14,7 @@ from crdtbucket import BucketSpec
 from tests.chaos import cancelled, exact, outage, regional_load, regions, slots, switches
 from tests.chaos.audit import Audit
 from tests.chaos.faults import FAULTS
-from tests.chaos.fleet import HASTY, UNHURRIED
-from tests.chaos.generations import Generations
+from tests.chaos.fleet import HASTY, UNHURRIED, Generations
 from tests.chaos.lag import Lag
 from tests.strong.redis_server import PROGRAMS
 

@@ -8,7 +8,7 @@ from typing import Any
 from crdtbucket.base.clock import now_ns
 from crdtbucket.strong.deadlines import Deadlines, PendingRequest
 from crdtbucket.strong.redis.command_batch import Batch
-from tests.mesh.network import eventually
+from tests.waits import eventually
 
 MS = 1_000_000
 HOME: Any = object()

@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import logging
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 
 import pytest
 
 from crdtbucket import BucketSpec, LimiterClosed, MeshConfig, Mode
 from crdtbucket.strong.window import MOST
 from crdtbucket.testing.fault_proxy import FaultProxy
-from tests.mesh.network import eventually
-from tests.strong.redis_server import Server
-from tests.strong.test_strong_bucket import EAGER, endpoint, opened, records
+from tests.strong.redis_server import EAGER, Server
+from tests.strong.test_strong_bucket import endpoint, opened, records
+from tests.waits import eventually
 
 WIDE = BucketSpec("b", 100_000, 1, "1h")
 UNHURRIED = {"latency_limit": 5.0, "latency_window": 60.0, "outage_after": 60.0}
@@ -31,18 +32,6 @@ QUICKLY = {
     "stable_after_failover": 0.2,
     "least_return_gap": 0.0,
 }
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[Server]:
-    with Server() as one:
-        yield one
-
-
-@pytest.fixture(autouse=True)
-def _empty(server: Server) -> None:
-    server.thaw()  # a test that failed may have left it frozen
-    server.call("FLUSHALL")
 
 
 @contextmanager
@@ -95,7 +84,7 @@ async def test_who_waits_for_room_is_decided_when_strong_is_left(server: Server)
         await bucket.acquire("k")
         server.freeze()
         asks = [asyncio.create_task(bucket.acquire("k")) for _ in range(5_000)]
-        await eventually(lambda: sum(map(asyncio.Task.done, asks)) >= 5_000 - 1_024, 60)
+        await eventually(lambda: sum(map(asyncio.Task.done, asks)) >= 5_000 - 1_024)
         done = [ask for ask in asks if ask.done()]
         in_flight = [ask for ask in asks if not ask.done()]
         assert {ask.result().mode for ask in done} == {Mode.FALLBACK}
@@ -213,24 +202,30 @@ async def test_a_frozen_redis_is_seen_behind_a_blocked_loop() -> None:
             await eventually(lambda: bucket.mode is Mode.FALLBACK)
 
 
+@asynccontextmanager
+async def turns() -> AsyncIterator[Iterator[int]]:
+    """Another task counts the turns that it gets; what is given tells how many there were."""
+    count = itertools.count()
+
+    async def other() -> None:
+        while True:
+            await asyncio.sleep(0)
+            next(count)
+
+    task = asyncio.create_task(other())
+    yield count
+    task.cancel()
+
+
 async def test_decisions_without_redis_let_other_tasks_run(server: Server) -> None:
     """One that decides on and on must not starve the event loop."""
     async with opened("redis://127.0.0.1:1", WIDE, modes=EAGER) as limiter:
         bucket = limiter.bucket("b")
         assert (await bucket.acquire("k")).mode is Mode.FALLBACK
-        others = 0
-
-        async def other() -> None:
-            nonlocal others
-            while True:
-                await asyncio.sleep(0)
-                others += 1
-
-        task = asyncio.create_task(other())
-        for _ in range(1_000):
-            await bucket.acquire("k")
-        assert others >= 10
-        task.cancel()
+        async with turns() as others:
+            for _ in range(1_000):
+                await bucket.acquire("k")
+        assert next(others) >= 10
 
 
 async def test_denials_without_redis_let_other_tasks_run(server: Server) -> None:
@@ -240,21 +235,10 @@ async def test_denials_without_redis_let_other_tasks_run(server: Server) -> None
         bucket = limiter.bucket("b")
         assert await bucket.acquire("k", 2)
         assert await two.bucket("b").acquire("other")
-        others = 0
-
-        async def other() -> None:
-            nonlocal others
-            while True:
-                await asyncio.sleep(0)
-                others += 1
-
-        task = asyncio.create_task(other())
-        denied_here = 0
-        while denied_here < 500:
-            assert not await bucket.acquire("k")
-            denied_here = limiter.stats()["strong"]["denied_here"]
-        assert others >= 5
-        task.cancel()
+        async with turns() as others:
+            while limiter.stats()["strong"]["denied_here"] < 500:
+                assert not await bucket.acquire("k")
+        assert next(others) >= 5
 
 
 # ---- a slow Redis

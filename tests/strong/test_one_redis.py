@@ -14,21 +14,12 @@ from crdtbucket import BucketSpec, Limiter, MeshConfig, Mode, RedisConfig
 from crdtbucket.strong.controller.controller_settings import ControllerSettings
 from crdtbucket.strong.controller.degradation import Degradation
 from crdtbucket.strong.redis import registry
-from tests.mesh.network import eventually
-from tests.strong.redis_server import Server
+from tests.strong.redis_server import EAGER, Server
+from tests.waits import eventually
 
 STILL = BucketSpec("b", 1_000, 1, "1h", consistency="strong")
-MODES = ControllerSettings(
-    stable_after=0.1,
-    stable_after_failover=0.1,
-    least_return_gap=0.0,
-    probe_interval=0.02,
-    longest_probe_interval=0.05,
-    latency_limit=5.0,
-    outage_after=5.1,
-)
+MODES = ControllerSettings(**EAGER)  # type: ignore[arg-type]
 SECRET, OTHER = "a secret of sixteen bytes", "another one, as long as it"
-BOUND_S = 60.0
 
 
 @pytest.fixture
@@ -132,9 +123,9 @@ async def test_who_hashes_otherwise_is_refused_with_a_reason_until_it_is_alone(
         assert (await first.bucket("b").acquire("k", 5)).mode is Mode.STRONG
         told = [r.getMessage() for r in caplog.records if r.levelno == logging.CRITICAL]
         await first.aclose()
-        await eventually(lambda: bucket.mode is Mode.STRONG, BOUND_S)
+        await eventually(lambda: bucket.mode is Mode.STRONG)
         assert (await bucket.acquire("k", 5)).mode is Mode.STRONG
-        await eventually(lambda: not other.stats()["strong"]["unsettled"], BOUND_S)
+        await eventually(lambda: not other.stats()["strong"]["unsettled"])
     assert len(told) == 1
     for part in ("is not used", "n1", "hashes keys of buckets otherwise", "redis.hash_secret"):
         assert part in told[0]
@@ -146,12 +137,12 @@ async def test_a_redis_that_comes_late_is_asked_who_uses_it_before_it_decides(
     server = Server()
     try:
         async with limiter(server, "n2") as late:
-            await eventually(lambda: late.bucket("b").mode is Mode.FALLBACK, BOUND_S)
+            await eventually(lambda: late.bucket("b").mode is Mode.FALLBACK)
             server.start()
             async with limiter(server, "n1", None, SECRET) as first:
-                await eventually(lambda: refused(first) != refused(late), BOUND_S)
+                await eventually(lambda: refused(first) != refused(late))
                 served = [one for one in (first, late) if not refused(one)]
-                await eventually(lambda: served[0].bucket("b").mode is Mode.STRONG, BOUND_S)
+                await eventually(lambda: served[0].bucket("b").mode is Mode.STRONG)
                 for _ in range(20):
                     modes = [(await one.bucket("b").acquire("k")).mode for one in (first, late)]
                     assert modes.count(Mode.STRONG) == 1
@@ -175,7 +166,7 @@ async def test_processes_of_one_name_stay_within_the_limit_together(
         for one in several:
             await stack.enter_async_context(one)
         await eventually(
-            lambda: {one.stats()["strong"]["sharing_nodes"] for one in several} == {12}, BOUND_S
+            lambda: {one.stats()["strong"]["sharing_nodes"] for one in several} == {12}
         )
         server.kill()
         assert sum([await drain(one) for one in several]) <= 1_000

@@ -13,9 +13,9 @@ from crdtbucket.strong.dispatcher import Dispatcher
 from crdtbucket.strong.endpoint import Endpoint
 from crdtbucket.strong.redis import script
 from crdtbucket.strong.window import START
-from tests.mesh.network import eventually
 from tests.strong.fake_server import Command, FakeServer, fake
 from tests.strong.test_strong_bucket import endpoint, opened
+from tests.waits import eventually
 
 WIDE = BucketSpec("b", 10**7, 1, "1s")
 MODES = {

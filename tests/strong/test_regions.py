@@ -23,11 +23,10 @@ from crdtbucket.strong.redis.beats import read_beat
 from crdtbucket.strong.redis.redis_connection import RedisConnection
 from crdtbucket.strong.redis.registry import Registry
 from crdtbucket.strong.redis.topology import SLOTS, slot
-from tests.mesh.network import eventually
 from tests.strong.redis_groups import cluster
-from tests.strong.redis_server import BOUND, PATIENT, PROGRAMS
+from tests.strong.redis_server import BOUND, EAGER, PATIENT, PROGRAMS
 from tests.strong.regions import KEY, SPEC, RegionWorld, region_world, state, take
-from tests.strong.test_strong_bucket import EAGER
+from tests.waits import eventually
 
 pytestmark = pytest.mark.skipif(not PROGRAMS, reason="no redis-server here: make redis")
 
@@ -191,12 +190,12 @@ async def test_a_region_without_its_server_falls_back_and_settles() -> None:
         assert await take(eu, 5)
         await learned(world, us, {"eu-1": 5})
         world.servers["eu"].stop()
-        await eventually(lambda: eu.bucket("b").mode == "fallback", 60)
+        await eventually(lambda: eu.bucket("b").mode == "fallback")
         assert await take(eu, 10)  # of the quota, which is 20
         await eventually(lambda: state(us, "eu") == "silent")
         assert await take(us, 5)
         world.servers["eu"].start()
-        await eventually(lambda: eu.bucket("b").mode == "strong", 60)
+        await eventually(lambda: eu.bucket("b").mode == "strong")
         await world.settled(eu)
         world.replicator.resend("eu")
         for one in (eu, us):
@@ -212,7 +211,7 @@ async def test_a_quota_counts_the_nodes_of_all_regions(where: str) -> None:
         world.opened("us", "us-2"),
     ):
         shared: Callable[[Limiter], int] = lambda one: one.stats()["strong"]["sharing_nodes"]  # noqa: E731
-        await eventually(lambda: shared(eu) == shared(us) == 3, 60)
+        await eventually(lambda: shared(eu) == shared(us) == 3)
         world.replicator.cut(("eu", "us"))
         await eventually(lambda: state(eu, "us") == "silent")
         assert shared(eu) == 3  # as last known
@@ -252,7 +251,7 @@ async def test_a_mesh_carries_counts_while_replication_is_cut() -> None:
         world.replicator.cut(("eu", "us"))
         await eventually(lambda: state(eu, "us") == state(us, "eu") == "silent")
         assert await take(us, 30)
-        await eventually(lambda: world.counts("eu") == {"us-1": 30}, 60)
+        await eventually(lambda: world.counts("eu") == {"us-1": 30})
         entry = world.entry("eu")
         assert entry is not None
         assert {one.home for one in entry.records.values()} == {b"us"}
@@ -352,7 +351,7 @@ async def test_what_a_node_granted_without_its_server_is_settled_by_its_next_epo
             assert await take(eu, 5)
             await learned(world, us, {"eu-1": 5})
             world.servers["eu"].stop()
-            await eventually(lambda: eu.bucket("b").mode == "fallback", 60)
+            await eventually(lambda: eu.bucket("b").mode == "fallback")
             assert await take(eu, 10)
         world.servers["eu"].start()
         async with world.opened("eu", modes=EAGER, mesh=mesh) as eu:
@@ -380,7 +379,7 @@ async def test_each_primary_of_a_cluster_has_a_beat_of_its_own() -> None:
                 found = (one.call("KEYS", "*:beat@eu") for one in nodes)
                 return [keys[0] if keys else b"" for keys in found]
 
-            await eventually(lambda: all(beats()), 60)
+            await eventually(lambda: all(beats()))
             assert state(limiter, "us") == "unknown"
             assert len(set(beats())) == 3
             owners = [slot(key) * 3 // SLOTS for key in beats()]

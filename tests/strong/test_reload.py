@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from fractions import Fraction
 from typing import Any
 
@@ -23,18 +22,6 @@ from tests.strong.redis_server import PATIENT, Server
 from tests.strong.test_strong_bucket import opened
 
 KEY = "tenant-42"
-
-
-@pytest.fixture(scope="module")
-def shared() -> Iterator[Server]:
-    with Server() as server:
-        yield server
-
-
-@pytest.fixture
-def server(shared: Server) -> Server:
-    shared.call("FLUSHALL")
-    return shared
 
 
 def config_of(*specs: BucketSpec, **more: Any) -> Config:

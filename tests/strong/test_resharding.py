@@ -12,10 +12,10 @@ from crdtbucket import Bucket, BucketSpec, Degradation, Limiter, Mode, RedisConf
 from crdtbucket.strong.controller.controller_settings import ControllerSettings
 from crdtbucket.strong.redis import topology
 from crdtbucket.strong.strong_bucket import StrongBucket
-from tests.mesh.network import eventually
 from tests.strong.fake_server import fake, friendly
 from tests.strong.redis_groups import cluster
 from tests.strong.redis_server import PATIENT, Server
+from tests.waits import eventually
 
 SPEC = BucketSpec("api", 1_000, 1, "1h")
 KEY = "tenant-42"

@@ -10,28 +10,20 @@ from fractions import Fraction
 from typing import Any
 from unittest import mock
 
-import pytest
 from hypothesis import HealthCheck, event, given, settings
 from hypothesis import strategies as st
 
 from crdtbucket.spec.bucket_spec import BucketSpec
 from crdtbucket.strong.redis.script import Arguments, ScriptCall, ScriptStatus, owner_name
 from tests.core.specs import bucket_of
-from tests.strong import backends, histories
+from tests.strong import histories
 from tests.strong import twin as twin_module
 from tests.strong.backends import START_US, TimedRedis, Twin
 from tests.strong.histories import KEY, History
-from tests.strong.redis_server import PROGRAMS
 
 NS = 1_000_000_000
 PROBE = owner_name(2**64 - 1, "probe")
 SLACK = Fraction(1, 2**48)
-
-
-@pytest.fixture(scope="module", params=PROGRAMS)
-def redis(request: pytest.FixtureRequest) -> Iterator[TimedRedis]:
-    with backends.timed(request.param) as one:
-        yield one
 
 
 class Both:

@@ -22,7 +22,7 @@ from crdtbucket.strong.store_request import StoreRequest
 from crdtbucket.strong.store_rules import RuleBook, Rules
 from tests.strong import backends, books, golden
 from tests.strong.backends import Backend, Twin
-from tests.strong.books import KEY, Books
+from tests.strong.books import KEY, Books, Node
 from tests.strong.golden import A, B
 from tests.strong.redis_server import PROGRAMS
 
@@ -189,15 +189,20 @@ def test_q_a_time_out_that_ran_and_was_denied(store: Backend) -> None:
     one.check()
 
 
+def flushed_between(one: Books, *nodes: Node) -> None:
+    """They have begun to settle when Redis is flushed, and go on after it."""
+    asks = [node.ledger.settle(node.bucket, node.place, node.fence) for node in nodes]
+    one.flush()
+    for node, ask in zip(nodes, asks, strict=True):
+        one.ask(node, ask)
+
+
 def test_r_a_flush_then_two_settles_at_once(store: Backend) -> None:
     one = Books(store, EDGE)
     first, second, _ = one.nodes
     one.take(first, 30)
     one.take(second, 25)
-    asks = [node.ledger.settle(node.bucket, node.place, node.fence) for node in (first, second)]
-    one.flush()
-    for node, ask in zip((first, second), asks, strict=True):
-        one.ask(node, ask)
+    flushed_between(one, first, second)
     assert debt(store, one.key()) == 550 * MS
     one.settle_all()
     assert debt(store, one.key()) == 550 * MS
@@ -214,10 +219,7 @@ def test_r_a_flush_after_days_charges_what_is_owed(store: Backend) -> None:
     one.settle_all()
     one.away(first, 3)
     one.away(second, 4)
-    asks = [node.ledger.settle(node.bucket, node.place, node.fence) for node in (first, second)]
-    one.flush()
-    for node, ask in zip((first, second), asks, strict=True):
-        one.ask(node, ask)
+    flushed_between(one, first, second)
     assert debt(store, one.key()) == 70 * MS
     one.check()
 

@@ -4,31 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Iterator
 
 import pytest
 
 from crdtbucket import AcquireRequired, AllDecision, BucketSpec, Limiter, ReservationDenied
-from tests.mesh.network import eventually
 from tests.strong.redis_server import Server
 from tests.strong.test_strong_bucket import opened, records
+from tests.waits import eventually
 
 REQUESTS = BucketSpec("requests", 60, 1, "1h")
 TOKENS = BucketSpec("tokens", 1_000, 1, "1h")
 LOCAL = BucketSpec("local", 40, 1, "1h", consistency="eventual")
 KEY = "tenant-42"
-
-
-@pytest.fixture(scope="module")
-def shared() -> Iterator[Server]:
-    with Server() as server:
-        yield server
-
-
-@pytest.fixture
-def server(shared: Server) -> Server:
-    shared.call("FLUSHALL")
-    return shared
 
 
 def net(server: Server, bucket: str) -> int:

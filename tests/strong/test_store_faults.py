@@ -10,9 +10,9 @@ from crdtbucket import BucketSpec, Decisions, Limiter, RedisConfig
 from crdtbucket.spec.mode import Mode
 from crdtbucket.strong.redis import registry
 from crdtbucket.strong.unsettled import SCAN
-from tests.mesh.network import eventually
 from tests.strong.redis_groups import watched
 from tests.strong.redis_server import Server, free_port
+from tests.waits import eventually
 
 SPEC = BucketSpec("api", 1_000, 1, "1h")
 

@@ -35,25 +35,17 @@ from tests.forks import in_child
 from tests.http.middleware.test_asgi import Server as AppServer
 from tests.http.middleware.test_asgi import scope_of
 from tests.http.serving import serving
-from tests.mesh.network import eventually
 from tests.strong.backends import REPLACED, Line
 from tests.strong.redis_groups import cluster
-from tests.strong.redis_server import PROGRAMS, Server
+from tests.strong.redis_server import EAGER, PROGRAMS, Server
 from tests.strong.slot_books import SlotTwin
 from tests.strong.test_resharding import begin_move, end_move
+from tests.waits import eventually
 
 KEY = "tenant-42"
 SLOTS = 4
 LLM = BucketSpec.concurrency("llm", SLOTS, ttl="60s", consistency="strong")
-MODES = ControllerSettings(
-    stable_after=0.1,
-    stable_after_failover=0.1,
-    least_return_gap=0.0,
-    probe_interval=0.02,
-    longest_probe_interval=0.05,
-    latency_limit=5.0,
-    outage_after=5.1,
-)
+MODES = ControllerSettings(**EAGER)  # type: ignore[arg-type]
 
 
 @pytest.fixture

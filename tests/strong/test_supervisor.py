@@ -10,8 +10,8 @@ from collections.abc import AsyncIterator
 from crdtbucket import BucketSpec, ControllerSettings, Limiter, Mode, RedisConfig
 from crdtbucket.strong.controller.degradation import Degradation
 from crdtbucket.strong.controller.notice import ModeNotice
-from tests.mesh.network import eventually
 from tests.strong.redis_server import Server
+from tests.waits import eventually
 
 STILL = BucketSpec("b", 100_000, 1, "1h", consistency="strong")
 BOUND_S = 60.0
@@ -63,7 +63,7 @@ async def test_a_primary_that_became_a_replica_is_left_for_what_its_address_lead
     told: list[ModeNotice] = []
     with Server() as first, Server() as second:
         second.call("REPLICAOF", first.host, first.port)
-        await eventually(lambda: linked(second), BOUND_S)
+        await eventually(lambda: linked(second))
         async with Door(first).open() as door:
             config = RedisConfig(host="127.0.0.1", port=door.port, deadline=10.0)
             modes = ControllerSettings(latency_limit=5.0, outage_after=5.1)
@@ -81,7 +81,7 @@ async def test_a_primary_that_became_a_replica_is_left_for_what_its_address_lead
                     consumed += decision.allowed
                     mode = decision.mode
                     await asyncio.sleep(0)
-                await eventually(lambda: not limiter.stats()["strong"]["unsettled"], BOUND_S)
+                await eventually(lambda: not limiter.stats()["strong"]["unsettled"])
                 (key,) = second.call("KEYS", "crdtbucket:{b:*")
                 fields = second.call("HGETALL", key)
                 (record,) = (text for name, text in zip(fields[::2], fields[1::2], strict=True)

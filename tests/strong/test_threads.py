@@ -8,6 +8,7 @@ import signal
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -23,23 +24,11 @@ from crdtbucket.strong.strong_bucket import StrongBucket
 from tests.certificates import Authority
 from tests.forks import in_child
 from tests.strong.redis.test_redis_connection import tls_server
-from tests.strong.redis_server import PATIENT, Server
-from tests.strong.test_strong_bucket import EAGER, records
+from tests.strong.redis_server import EAGER, PATIENT, Server
+from tests.strong.test_strong_bucket import records
 
 HOT = BucketSpec("b", 2_000, 1, "1h")
 BOUND = 60.0
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[Server]:
-    with Server() as one:
-        yield one
-
-
-@pytest.fixture(autouse=True)
-def _empty(server: Server) -> None:
-    server.thaw()  # a test that failed may have left it frozen
-    server.call("FLUSHALL")
 
 
 def limiter(
@@ -120,29 +109,40 @@ def test_threads_the_event_loop_and_refunds_meet_on_a_key(server: Server) -> Non
     assert taken - refunded == net
 
 
+@contextmanager
+def asked_on_and_on(bucket: Any, keys: int) -> Iterator[list[int]]:
+    """Six threads take one token after the other, of so many keys. In the end it has what each of
+    them was granted."""
+    over, granted = threading.Event(), list[int]()
+
+    def work(number: int) -> int:
+        kept = 0
+        while not over.is_set():
+            kept += bool(bucket.acquire_sync(f"k{number % keys}"))
+        return kept
+
+    with ThreadPoolExecutor(6) as threads:
+        asks = [threads.submit(work, number) for number in range(6)]
+        try:
+            yield granted
+        finally:
+            over.set()
+        granted += [ask.result() for ask in asks]
+
+
 def test_lost_calls_are_settled_exactly() -> None:
     modes = EAGER | {"latency_limit": 0.1, "outage_after": 0.3}
     with Server() as server, limiter(server.url, deadline=0.1, modes=modes) as one:
         bucket = one.bucket("b")
         net = warm(bucket)
-        over = threading.Event()
-
-        def work(number: int) -> int:
-            kept = 0
-            while not over.is_set():
-                kept += bool(bucket.acquire_sync(f"k{number % 3}"))
-            return kept
-
-        with ThreadPoolExecutor(6) as threads:
-            asks = [threads.submit(work, number) for number in range(6)]
+        with asked_on_and_on(bucket, keys=3) as granted:
             for _ in range(2):
                 until(lambda: bucket.mode is Mode.STRONG)
                 server.freeze()
                 until(lambda: bucket.mode is Mode.FALLBACK)
                 server.thaw()
             until(lambda: bucket.mode is Mode.STRONG)
-            over.set()
-            net += sum(ask.result() for ask in asks)
+        net += sum(granted)
         until(lambda: quiet(one))
         (numbers,) = one.stats()["redis"].values()
         assert numbers["timed_out"] > 0
@@ -170,21 +170,11 @@ def test_connections_that_are_cut_lose_and_double_nothing(server: Server) -> Non
     with limiter(server.url) as one:
         bucket = one.bucket("b")
         net = warm(bucket)
-        over = threading.Event()
-
-        def work(number: int) -> int:
-            kept = 0
-            while not over.is_set():
-                kept += bool(bucket.acquire_sync(f"k{number % 2}"))
-            return kept
-
-        with ThreadPoolExecutor(6) as threads:
-            asks = [threads.submit(work, number) for number in range(6)]
+        with asked_on_and_on(bucket, keys=2) as granted:
             for _ in range(20):
                 server.call("CLIENT", "KILL", "TYPE", "normal")
                 until(lambda: clients(server) > 1)
-            over.set()
-            net += sum(ask.result() for ask in asks)
+        net += sum(granted)
         until(lambda: quiet(one))
         taken, refunded = records(server)["n1"]
         assert taken - refunded == net

@@ -15,20 +15,11 @@ from crdtbucket.strong.controller.controller_settings import ControllerSettings
 from crdtbucket.strong.controller.degradation import Degradation
 from crdtbucket.strong.previous_epoch import PreviousEpoch, dump, load
 from crdtbucket.strong.unsettled import Unsettled
-from tests.mesh.network import eventually
-from tests.strong.redis_server import Server
+from tests.strong.redis_server import EAGER, Server
+from tests.waits import eventually
 
 STILL = BucketSpec("b", 1_000, 1, "1h", consistency="strong")
-MODES = ControllerSettings(
-    stable_after=0.1,
-    stable_after_failover=0.1,
-    least_return_gap=0.0,
-    probe_interval=0.02,
-    longest_probe_interval=0.05,
-    latency_limit=5.0,
-    outage_after=5.1,
-)
-BOUND_S = 60.0
+MODES = ControllerSettings(**EAGER)  # type: ignore[arg-type]
 
 
 def limiter(
@@ -60,7 +51,7 @@ async def close_in_fallback(one: Limiter, server: Server, keys: int = 1) -> int:
         server.freeze()
         if server.process is not None:
             server.kill()
-        await eventually(lambda: bucket.mode is Mode.FALLBACK, BOUND_S)
+        await eventually(lambda: bucket.mode is Mode.FALLBACK)
         for number in range(20):
             decision = await bucket.acquire("k" if number % keys == 0 else f"k{number}", 5)
             got += decision.cost * decision.allowed * (decision.key == "k")
@@ -69,8 +60,7 @@ async def close_in_fallback(one: Limiter, server: Server, keys: int = 1) -> int:
 
 async def settled(one: Limiter) -> None:
     await eventually(
-        lambda: one.bucket("b").mode is Mode.STRONG and not one.stats()["strong"]["unsettled"],
-        BOUND_S,
+        lambda: one.bucket("b").mode is Mode.STRONG and not one.stats()["strong"]["unsettled"]
     )
 
 
@@ -116,7 +106,7 @@ async def test_a_server_that_lost_what_the_last_life_had_told_is_told_again(
             assert await one.bucket("b").acquire("k", 20)
         server.restart()
         async with limiter(server, tmp_path) as one:
-            await eventually(lambda: server.call("KEYS", "crdtbucket:{b:*"), BOUND_S)
+            await eventually(lambda: server.call("KEYS", "crdtbucket:{b:*"))
             await settled(one)
             assert await charged(server) == 20
 
@@ -125,7 +115,7 @@ async def test_what_one_life_cannot_settle_the_one_after_it_does(tmp_path: Path)
     with Server() as server:
         consumed = await close_in_fallback(limiter(server, tmp_path), server)
         async with limiter(server, tmp_path) as one:  # Redis is still gone
-            await eventually(lambda: one.bucket("b").mode is Mode.FALLBACK, BOUND_S)
+            await eventually(lambda: one.bucket("b").mode is Mode.FALLBACK)
             assert one.stats()["strong"]["unsettled"] == 1
         server.start()
         async with limiter(server, tmp_path) as one:

@@ -221,6 +221,3 @@ def _answer(status: ScriptStatus, entry: Entry, call: ScriptCall) -> ScriptAnswe
     columns = tuple(Column(e, r.generation, r.taken, r.refunded) for e, r in entry.records.items())
     debt_ns = math.ceil(entry.debt)
     return ScriptAnswer(status, debt_ns, own.taken, own.refunded, columns if whole else ())
-
-
-__all__ = ["Entry", "Record", "RedisTwin", "ttl_ms"]

@@ -14,7 +14,8 @@ from typing import Any
 import pytest
 
 from crdtbucket.demo.demo_network import RegionNetwork
-from crdtbucket.testing.fault_proxy import HOST, FaultProxy, Way
+from crdtbucket.testing.carried_connection import Way
+from crdtbucket.testing.fault_proxy import HOST, FaultProxy
 
 
 async def echo(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

@@ -9,14 +9,12 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from crdtbucket.base.address import Address
 from crdtbucket.testing.copy_queue import ReplicationFaults
-from crdtbucket.testing.replicated_member import ReplicatedMember
 from tests.strong.redis_server import BOUND, PROGRAMS, Server
+from tests.strong.regions import QUICK, region_world
 from tests.strong.tried_replicator import TriedReplicator
 
 REGIONS = ("eu", "us", "ap")
-QUICK = ReplicationFaults(lag=0.001)
 
 pytestmark = pytest.mark.skipif(not PROGRAMS, reason="no redis-server here: make redis")
 
@@ -25,17 +23,8 @@ pytestmark = pytest.mark.skipif(not PROGRAMS, reason="no redis-server here: make
 async def three(
     faults: ReplicationFaults = QUICK,
 ) -> AsyncIterator[tuple[dict[str, Server], TriedReplicator]]:
-    with contextlib.ExitStack() as stack:
-        servers = {
-            region: stack.enter_context(Server(program=PROGRAMS[number % len(PROGRAMS)]))
-            for number, region in enumerate(REGIONS)
-        }
-        members = [
-            ReplicatedMember(region, Address(server.host, server.port))
-            for region, server in servers.items()
-        ]
-        async with TriedReplicator(members, faults) as replicator:
-            yield servers, replicator
+    async with region_world(*REGIONS, faults=faults) as world:
+        yield world.servers, world.replicator
 
 
 def fields(server: Server, key: str) -> dict[bytes, bytes]:

@@ -17,7 +17,7 @@ from crdtbucket import (
     WrongKind,
 )
 from crdtbucket.upstream.upstream import Upstream
-from tests.virtual_loop import VirtualTime
+from tests.virtual_loop import VirtualTime, virtually
 
 RETRY = {"Retry-After": "20"}
 
@@ -25,8 +25,8 @@ RETRY = {"Retry-After": "20"}
 class World:
     """A service in virtual time, with ten calls at once and one a second."""
 
-    def __init__(self, **options: Any) -> None:
-        self.time = VirtualTime()
+    def __init__(self, time: VirtualTime, **options: Any) -> None:
+        self.time = time
         spec = BucketSpec("api", capacity=10, refill_rate=1)
         self.limiter = Limiter([spec], _table=self.time.table)
         self.bucket = self.limiter.bucket("api")
@@ -39,98 +39,77 @@ class World:
         return self.time.elapsed
 
 
-def test_calls_wait_for_tokens() -> None:
-    world = World()
-
-    async def main() -> list[float]:
-        return await asyncio.gather(*(world.call() for _ in range(12)))
-
-    assert world.time.run(main()) == [0.0] * 10 + [1.0, 2.0]
+@virtually
+async def test_calls_wait_for_tokens(time: VirtualTime) -> None:
+    world = World(time)
+    assert await asyncio.gather(*(world.call() for _ in range(12))) == [0.0] * 10 + [1.0, 2.0]
 
 
-def test_after_retry_after_the_next_call_is_sent_when_the_service_takes_it() -> None:
-    world = World(timeout=60)
+@virtually
+async def test_after_retry_after_the_next_call_is_sent_when_the_service_takes_it(
+    time: VirtualTime,
+) -> None:
+    world = World(time, timeout=60)
+    await world.call(429, RETRY)
+    # Nothing for 20 s, then as it refills.
+    assert [await world.call(), await world.call()] == [21.0, 22.0]
 
-    async def main() -> list[float]:
-        await world.call(429, RETRY)
-        return [await world.call(), await world.call()]
 
-    assert world.time.run(main()) == [21.0, 22.0]  # nothing for 20 s, then as it refills
-
-
-def test_a_pause_stops_those_that_wait_already() -> None:
-    world = World(timeout=60)
-
-    async def main() -> list[float]:
-        first = await world.upstream.wait(None)
-        world.bucket.take("all", 9)
-        waiting = [asyncio.ensure_future(world.call()) for _ in range(2)]
-        await asyncio.sleep(0.5)
-        first.answered(429, RETRY.items())
-        world.bucket.reset("all")  # whatever the level says
-        return await asyncio.gather(*waiting)
-
+@virtually
+async def test_a_pause_stops_those_that_wait_already(time: VirtualTime) -> None:
+    world = World(time, timeout=60)
+    first = await world.upstream.wait(None)
+    world.bucket.take("all", 9)
+    waiting = [asyncio.ensure_future(world.call()) for _ in range(2)]
+    await asyncio.sleep(0.5)
+    first.answered(429, RETRY.items())
+    world.bucket.reset("all")  # whatever the level says
     # Their tokens went back when they met the pause, so that none is paid for twice.
-    assert world.time.run(main()) == [21.5, 22.5]
+    assert await asyncio.gather(*waiting) == [21.5, 22.5]
 
 
-def test_a_pause_that_is_longer_than_the_patience_is_told_at_once() -> None:
-    world = World(timeout=5)
-
-    async def main() -> None:
-        await world.call(429, RETRY)
-        with pytest.raises(WaitTimeout, match=r"takes no requests for 20\.000 s more"):
-            await world.call()
-
-    world.time.run(main())
+@virtually
+async def test_a_pause_that_is_longer_than_the_patience_is_told_at_once(time: VirtualTime) -> None:
+    world = World(time, timeout=5)
+    await world.call(429, RETRY)
+    with pytest.raises(WaitTimeout, match=r"takes no requests for 20\.000 s more"):
+        await world.call()
     assert world.time.elapsed == 0
 
 
-def test_the_deadline_counts_the_pause_and_the_tokens() -> None:
-    world = World(timeout=20.5)
-
-    async def main() -> None:
-        await world.call(429, RETRY)
-        with pytest.raises(WaitTimeout, match="1 tokens take"):
-            await world.call()
-
-    world.time.run(main())
+@virtually
+async def test_the_deadline_counts_the_pause_and_the_tokens(time: VirtualTime) -> None:
+    world = World(time, timeout=20.5)
+    await world.call(429, RETRY)
+    with pytest.raises(WaitTimeout, match="1 tokens take"):
+        await world.call()
     assert world.time.elapsed == 20
 
 
-def test_key_and_cost_are_of_the_request() -> None:
-    world = World(key=lambda request: request["host"], cost=lambda request: request["cost"])
-
-    async def main() -> None:
-        await world.upstream.wait({"host": "a", "cost": 4})
-
-    world.time.run(main())
+@virtually
+async def test_key_and_cost_are_of_the_request(time: VirtualTime) -> None:
+    world = World(time, key=lambda request: request["host"], cost=lambda request: request["cost"])
+    await world.upstream.wait({"host": "a", "cost": 4})
     assert [world.bucket.peek(key).remaining for key in "ab"] == [6, 10]
 
 
-def test_without_following_an_answer_changes_nothing() -> None:
-    world = World(follows=None)
-
-    async def main() -> None:
-        await world.call(429, RETRY)
-
-    world.time.run(main())
+@virtually
+async def test_without_following_an_answer_changes_nothing(time: VirtualTime) -> None:
+    world = World(time, follows=None)
+    await world.call(429, RETRY)
     assert world.bucket.peek("all").remaining == 9
 
 
-def test_an_answer_after_the_limiter_was_closed_is_still_an_answer() -> None:
-    world = World()
-
-    async def main() -> None:
-        call = await world.upstream.wait(None)
-        world.limiter.close()
-        assert call.answered(429, RETRY.items()).denied
-
-    world.time.run(main())
+@virtually
+async def test_an_answer_after_the_limiter_was_closed_is_still_an_answer(time: VirtualTime) -> None:
+    world = World(time)
+    call = await world.upstream.wait(None)
+    world.limiter.close()
+    assert call.answered(429, RETRY.items()).denied
 
 
-def test_threads_wait_as_well_and_an_event_loop_is_not_blocked() -> None:
-    world = World(timeout=0)
+def test_threads_wait_as_well_and_an_event_loop_is_not_blocked(time: VirtualTime) -> None:
+    world = World(time, timeout=0)
     call = world.upstream.wait_sync(None)
     call.answered(429, RETRY.items())
     with pytest.raises(WaitTimeout):
@@ -143,16 +122,15 @@ def test_threads_wait_as_well_and_an_event_loop_is_not_blocked() -> None:
     asyncio.run(main())
 
 
-def test_what_others_see_as_well_is_charged_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
-    world = World()
+@virtually
+async def test_what_others_see_as_well_is_charged_in_parts(
+    time: VirtualTime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world = World(time)
     states = ("alive", "alive", "suspect", "dead", "left")
     monkeypatch.setattr(world.limiter, "fleet", lambda: [{"state": state} for state in states])
-
-    async def main() -> None:
-        call = await world.upstream.wait(None)
-        call.answered(200, {"X-RateLimit-Remaining": "0"}.items())
-
-    world.time.run(main())
+    call = await world.upstream.wait(None)
+    call.answered(200, {"X-RateLimit-Remaining": "0"}.items())
     assert world.bucket.peek("all").remaining == 6  # a third of the nine
 
 

@@ -90,32 +90,30 @@ class AiohttpRequest(Request):
 
     __slots__ = ()
 
+    native: web.Request
+
     @property
     def method(self) -> str:
         """As of `Request`."""
-        method: str = self.native.method
-        return method
+        return self.native.method
 
     @property
     def path(self) -> str:
         """As of `Request`."""
-        path: str = self.native.path
-        return path
+        return self.native.path
 
     @property
     def peer(self) -> str | None:
         """As of `Request`."""
-        peer: str | None = self.native.remote
-        return peer
+        return self.native.remote
 
     @property
     def websocket(self) -> bool:
         """As of `Request`."""
-        return bool(self.native.headers.get("Upgrade", "").lower() == "websocket")
+        return self.native.headers.get("Upgrade", "").lower() == "websocket"
 
     def _values(self, name: str) -> Sequence[str]:
-        values: list[str] = self.native.headers.getall(name, [])
-        return values
+        return self.native.headers.getall(name, [])
 
 
 async def _add_fields(native: web.Request, response: web.StreamResponse) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
-from crdtbucket.base.fork_lock import ForkLock
+from crdtbucket.base.forks import ForkLock
 from crdtbucket.errors import CrdtbucketError
 from crdtbucket.http.answers import Verdict
 from crdtbucket.http.fields import DeferredFields, field_pairs

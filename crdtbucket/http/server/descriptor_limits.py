@@ -232,19 +232,3 @@ def _check(domain: str, descriptors: Sequence[Descriptor]) -> None:
             raise Refusal(400, f"{place}: {text}", [(place, text)])
         if not all(name for name, _ in one.entries):
             raise Refusal(400, f"{place}: a key is empty", [(place, "a key is empty")])
-
-
-__all__ = [
-    "MAX_UINT32",
-    "NO_BUCKET",
-    "OK",
-    "OVER_LIMIT",
-    "UNITS",
-    "Descriptor",
-    "DescriptorLimits",
-    "DescriptorStatus",
-    "RateLimitAnswer",
-    "Weigh",
-    "limit_of",
-    "text_of",
-]

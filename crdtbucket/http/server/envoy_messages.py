@@ -158,15 +158,3 @@ def _status(status: DescriptorStatus) -> dict[str, Any]:
         "limit_remaining": min(decision.remaining, MAX_UINT32),
         "duration_until_reset": {"seconds": seconds, "nanos": nanos},
     }
-
-
-__all__ = [
-    "DURATION",
-    "ENTRY",
-    "METHOD",
-    "SERVICE",
-    "Field",
-    "message_classes",
-    "read_request",
-    "write_answer",
-]

@@ -154,6 +154,3 @@ def _assignment(strategy: dict[str, Any]) -> dict[str, Any]:
             "rate_limit_strategy": strategy,
         }
     }
-
-
-__all__ = ["QUOTA_METHOD", "QUOTA_SERVICE", "read_reports", "write_actions"]

@@ -8,7 +8,7 @@ import ssl
 
 from aiohttp import web
 
-from crdtbucket.base.accepted_tls import secured_by_tls
+from crdtbucket.base.accepting import secured_by_tls
 from crdtbucket.base.loaded_files import LoadedFiles, load_key_pair
 from crdtbucket.errors import CrdtbucketError
 from crdtbucket.http.server.connections import ClientConnection, Connections

@@ -74,6 +74,3 @@ def _authorization(request: web.BaseRequest) -> str:
 
 def _accepted(token: TokenDigest | None) -> tuple[TokenDigest, ...]:
     return () if token is None else (token,)
-
-
-__all__ = ["ADMIN", "CALLS", "Tokens"]

@@ -1,4 +1,5 @@
-"""The subjects of a mesh on an engine, and the names of nodes as parts of them.
+"""The subjects of a mesh on an engine, the names of nodes as parts of them, and the rights of each
+node: it alone publishes under its name.
 
 `<prefix>.<mesh>.f.<to>.<from>` carries what `from` sends to `to`: only `from` may publish there.
 At `<prefix>.<mesh>.a.<from>` it announces itself to all. Each node subscribes to `f.<itself>.*` and
@@ -7,7 +8,9 @@ At `<prefix>.<mesh>.a.<from>` it announces itself to all. Each node subscribes t
 
 from __future__ import annotations
 
+import json
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 _OTHER = re.compile(r"[^A-Za-z0-9-]+")
@@ -80,3 +83,36 @@ class Subjects:
     def is_announcement(self, subject: str) -> bool:
         """Whether it announces somebody."""
         return subject.startswith(f"{self.prefix}.{self.mesh}.a.")
+
+
+def nats_rules(nodes: Sequence[Subjects]) -> str:
+    """A block for the configuration of a NATS server: one user for each node, called as it is
+    (encoded), whose password is taken from the server's environment."""
+    lines = ["authorization {", "  users = ["]
+    for one in nodes:
+        user = encode_name(one.node)
+        publish = json.dumps([one.outbox, one.announcement])
+        subscribe = json.dumps([one.inbox, one.announcements])
+        lines += [
+            f"    {{ user: {json.dumps(user)}, password: ${password_variable(one.node)},",
+            f"      permissions: {{ publish: {publish},",
+            f"                     subscribe: {subscribe} }} }}",
+        ]
+    return "\n".join([*lines, "  ]", "}"])
+
+
+def password_variable(node: str) -> str:
+    """The variable of the environment that has the password of a node's user."""
+    return f"CB_PASSWORD_{re.sub('-', '_', encode_name(node)).upper()}"
+
+
+def redis_rules(nodes: Sequence[Subjects]) -> str:
+    """Lines for the ACL file of a Redis 7 or newer, without passwords: a node may do nothing but
+    publish under its name and receive what is sent to it."""
+    return "\n".join(
+        f"user {encode_name(one.node)} on >PASSWORD_OF_{encode_name(one.node)} "
+        "resetkeys resetchannels -@all +ping +info +client|setname "
+        f"+psubscribe &{one.inbox} &{one.announcements} "
+        f"(+publish resetchannels &{one.outbox} &{one.announcement})"
+        for one in nodes
+    )

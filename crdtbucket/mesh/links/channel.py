@@ -1,7 +1,9 @@
-"""The interface of a channel to a peer: it sends and receives messages, and says why it ended."""
+"""The interfaces of a carrier: its transport finds the peers of a node, and makes a channel to
+each, which sends and receives messages, and says why it ended."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Protocol
 
 CLOSE_S = 1.0
@@ -62,4 +64,37 @@ class Channel(Protocol):
 
     def abort(self) -> None:
         """Ends it at once; `receive` then raises."""
+        ...
+
+
+class Transport(Protocol):
+    """Finds peers and makes links with them, which it gives to a `MeshEndpoint`."""
+
+    @property
+    def address(self) -> str:
+        """Where others find this node, once started; ":port" when only they can see the host."""
+        ...
+
+    async def start(self) -> None:
+        """Begins to take calls, and to dial. Raises `MeshError` when it cannot."""
+        ...
+
+    def aim(self, known: Sequence[str]) -> None:
+        """Dials these addresses from now on, which members gave, and those that it finds itself."""
+        ...
+
+    def lost(self, name: str) -> None:
+        """The link to this node has ended: it is dialled again."""
+        ...
+
+    async def refuse_new(self) -> None:
+        """Accepts no more calls, and begins no more dials."""
+        ...
+
+    async def cease(self) -> None:
+        """Dials nobody any more. A peer that has our proof gets a second to answer it."""
+        ...
+
+    async def stop(self) -> None:
+        """Ends all that is left at once; links were closed before."""
         ...

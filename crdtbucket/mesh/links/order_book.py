@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable, Iterator
 from typing import Any, ClassVar, Generic, TypeVar
 
-from crdtbucket.base.fork_lock import ForkLock
+from crdtbucket.base.forks import ForkLock
 from crdtbucket.base.packing import pack
 from crdtbucket.errors import MeshError, WireError
 from crdtbucket.mesh.links.counters import LOG

@@ -11,8 +11,8 @@ from collections.abc import Collection
 
 from crdtbucket._core import Table
 from crdtbucket.mesh.protocol import wire
-from crdtbucket.mesh.protocol.bounded_peers import BoundedPeers
 from crdtbucket.mesh.protocol.member_directory import MemberDirectory
+from crdtbucket.mesh.protocol.peer_warnings import BoundedPeers
 from crdtbucket.mesh.protocol.roster import Admits
 
 PLACES = 384

@@ -6,10 +6,10 @@ from typing import Any
 
 from crdtbucket._core import Table
 from crdtbucket.mesh.protocol import wire
-from crdtbucket.mesh.protocol.bounded_peers import BoundedPeers
 from crdtbucket.mesh.protocol.introductions import Introductions
 from crdtbucket.mesh.protocol.member_directory import MemberDirectory
 from crdtbucket.mesh.protocol.peer_state import PeerState
+from crdtbucket.mesh.protocol.peer_warnings import BoundedPeers
 from crdtbucket.mesh.protocol.pruning import Pruner
 from crdtbucket.mesh.protocol.roster import Roster
 

@@ -12,12 +12,12 @@ from crdtbucket.errors import NodeConflict, WireError
 from crdtbucket.mesh.mesh_config import MeshConfig
 from crdtbucket.mesh.node_info import NodeInfo
 from crdtbucket.mesh.protocol import wire
-from crdtbucket.mesh.protocol.bounded_peers import BoundedPeers
 from crdtbucket.mesh.protocol.failure_detector import FailureDetector
 from crdtbucket.mesh.protocol.introductions import Introductions
 from crdtbucket.mesh.protocol.member_directory import MemberDirectory
 from crdtbucket.mesh.protocol.member_updates import MemberUpdates
 from crdtbucket.mesh.protocol.peer_state import PeerState
+from crdtbucket.mesh.protocol.peer_warnings import BoundedPeers
 from crdtbucket.mesh.protocol.pruning import Pruner
 from crdtbucket.mesh.protocol.roster import Roster
 from crdtbucket.mesh.protocol.visibility import Visibility

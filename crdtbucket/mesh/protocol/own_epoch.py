@@ -9,8 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from crdtbucket.mesh.protocol.bounded_peers import BoundedPeers
 from crdtbucket.mesh.protocol.peer_state import NEVER, PeerState
+from crdtbucket.mesh.protocol.peer_warnings import BoundedPeers
 
 AGREE_NS = 60_000_000_000
 """Two peers that say so within this time agree."""

@@ -12,14 +12,13 @@ from collections import OrderedDict, deque
 from dataclasses import dataclass, field, fields
 
 from crdtbucket._core import Table
-from crdtbucket.base.windowed_maximum import WindowedMaximum
 from crdtbucket.mesh.node_info import NodeInfo
 from crdtbucket.mesh.protocol import wire
 from crdtbucket.mesh.protocol.acknowledgements import NOTHING, Received, Sent, VersionRanges
 from crdtbucket.mesh.protocol.clock_watch import ClockOffset
 from crdtbucket.mesh.protocol.ended_connection import EndedConnection
 from crdtbucket.mesh.protocol.roster import ResolvedTables
-from crdtbucket.mesh.protocol.travel_times import TravelTimes
+from crdtbucket.mesh.protocol.travel_times import TravelTimes, WindowedMaximum
 
 MAX_UNACKED = 4096
 """Frames whose acknowledgement is awaited; older ones count as lost."""

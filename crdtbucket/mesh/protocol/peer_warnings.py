@@ -1,8 +1,10 @@
-"""Warnings about peers that do not flood the log: one a peer and cause, repeats summed up."""
+"""Warnings about peers that do not flood the log: one a peer and cause, repeats summed up. What a
+peer stated beyond a bound is also counted."""
 
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from dataclasses import dataclass
 
 LOG = logging.getLogger("crdtbucket.mesh")
@@ -10,6 +12,9 @@ REPEAT_NS = 600_000_000_000
 """A warning about the same peer and cause is logged again after this, with what came meanwhile."""
 MOST = 4_096
 """So many peers and causes are distinguished; beyond that the oldest are forgotten."""
+MOST_PEERS = 1_024
+"""So many are told apart, as names may be invented; what others do counts for `OTHERS`."""
+OTHERS = "(others)"
 
 
 @dataclass
@@ -49,3 +54,24 @@ class PeerWarnings:
         while len(self._logged) >= MOST:
             del self._logged[next(iter(self._logged))]
         self._logged[key] = logged
+
+
+class BoundedPeers:
+    """Counts which peers went beyond which bounds of the node `name`. Times are local ns."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self._warnings = PeerWarnings()
+        self._counts: dict[str, Counter[str]] = {}
+
+    def count(self, peer: str, bound: str, times: int, now: int, text: str) -> None:
+        """The peer went beyond `bound` so many times; `text`: what it did, and what follows."""
+        if not times:
+            return
+        known = peer in self._counts or len(self._counts) < MOST_PEERS
+        self._counts.setdefault(peer if known else OTHERS, Counter())[bound] += times
+        self._warnings.repeated(peer, bound, now, times, f"{self._name}: {peer} {text}")
+
+    def counts(self) -> dict[str, dict[str, int]]:
+        """By peer and bound; any thread may ask."""
+        return {peer: dict(bounds) for peer, bounds in list(self._counts.items())}

@@ -4,17 +4,19 @@ A link or an engine in between may hold frames and hand them on late. A round tr
 which half of it was late, and half of a smoothed one is a guess. What is late shows by itself: the
 two clocks stay at the same distance, so a frame is later than the quickest one of the last minute
 by as much as (receipt - sent) is larger. Only what the quickest frame took cannot be known from one
-direction; it is taken for half of the smallest round trip.
+direction; it is taken for half of the smallest round trip. The highest ages are kept for a while.
 """
 
 from __future__ import annotations
 
+from crdtbucket.base.clock import NS_PER_SECOND
 from crdtbucket.mesh.protocol.clock_watch import DRIFT_PPM, MOST_NS
 
 HALF_WINDOW_NS = 30_000_000_000
 """The smallest number of this half minute and of the one before counts. Time in which no frame came
 is in neither: after a long silence the first frames may be late, and must not be judged by
 themselves."""
+MINUTE_NS = 60 * NS_PER_SECOND
 
 
 class _Least:
@@ -60,3 +62,23 @@ class TravelTimes:
     def is_usual(self, trip: int, by: int) -> bool:
         """Whether this round trip is at most `by` longer than the smallest."""
         return trip - self._least_trip <= by
+
+
+class WindowedMaximum:
+    """The highest number of the running minute and the one before; times are ns of one clock."""
+
+    def __init__(self) -> None:
+        self._minute = self._highest = self._before = 0
+
+    def add(self, number: int, now: int) -> None:
+        """`number`, at least 0, was seen."""
+        minute = now // MINUTE_NS
+        if minute != self._minute:
+            self._before = self._highest if minute == self._minute + 1 else 0
+            self._highest, self._minute = 0, minute
+        self._highest = max(self._highest, number)
+
+    def highest(self, now: int) -> int:
+        """0 when nothing was seen; any thread may ask."""
+        minutes = now // MINUTE_NS - self._minute
+        return 0 if minutes > 1 else self._highest if minutes else max(self._highest, self._before)

@@ -15,7 +15,7 @@ from typing import cast
 
 from aiohttp.web import RequestHandler, Server
 
-from crdtbucket.base.accepted_tls import secured_by_tls
+from crdtbucket.base.accepting import secured_by_tls
 from crdtbucket.base.loaded_files import TlsFiles
 from crdtbucket.mesh.links.counters import Refusals
 from crdtbucket.mesh.links.handshake import HANDSHAKE_S

@@ -5,8 +5,8 @@ from __future__ import annotations
 import random
 from typing import Protocol
 
+from crdtbucket.mesh.links.channel import Transport
 from crdtbucket.mesh.links.handshake import MeshEndpoint
-from crdtbucket.mesh.links.transport import Transport
 from crdtbucket.mesh.mesh_config import MeshConfig
 
 

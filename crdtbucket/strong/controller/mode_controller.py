@@ -54,8 +54,7 @@ from crdtbucket.spec.mode import Mode
 from crdtbucket.strong.controller.controller_settings import ControllerSettings
 from crdtbucket.strong.controller.latency import LatencyMeter
 from crdtbucket.strong.controller.outage import Failure, OutageWatch
-from crdtbucket.strong.controller.recovery import Probes, Recovery
-from crdtbucket.strong.controller.switch_budget import SwitchBudget
+from crdtbucket.strong.controller.recovery import Probes, Recovery, SwitchBudget
 
 MOST_LOST = 0.5
 """Alone, the share of calls without an answer in time from which on Redis is worth no waiting."""

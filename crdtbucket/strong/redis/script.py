@@ -271,22 +271,3 @@ def read_owner(owner: bytes) -> tuple[int, str]:
 def words(*texts: bytes) -> bytes:
     """Words of a command, as they are sent."""
     return b"".join(b"$%d\r\n%b\r\n" % (len(text), text) for text in texts)
-
-
-__all__ = [
-    "DEFAULT_RETENTION_MS",
-    "SCRIPT",
-    "SHA",
-    "SOURCE",
-    "ScriptAnswer",
-    "Arguments",
-    "ScriptCall",
-    "Column",
-    "ScriptStatus",
-    "call_numbers",
-    "column_words",
-    "owner_name",
-    "parse",
-    "read_owner",
-    "words",
-]

@@ -20,7 +20,7 @@ from starlette.websockets import WebSocket, WebSocketDisconnect
 from crdtbucket import BucketSpec, InvalidKey, Limiter, LimiterClosed
 from crdtbucket.http import Limits, Request, Rule
 from crdtbucket.http.middleware.asgi import ASGILimitMiddleware
-from tests.mesh.network import eventually
+from tests.waits import eventually
 
 API = BucketSpec("api", 2, 1, "1h")
 Message = dict[str, Any]

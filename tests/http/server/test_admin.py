@@ -13,8 +13,8 @@ from crdtbucket.http.server import node_replies
 from crdtbucket.mesh.links.ejections import EjectOrder
 from crdtbucket.mesh.links.node_key import NodeKey
 from tests.http.serving import API, HEADERS, TOKEN, serving
-from tests.mesh.network import eventually
 from tests.strong.redis_server import Server, free_port
+from tests.waits import eventually
 
 WRONG = {
     "none": {},
@@ -129,7 +129,7 @@ async def test_the_status_tells_what_peers_run(tmp_path: Path) -> None:
         def told() -> bool:
             return any(row["version"] == 2 for row in limiters[0].fleet())
 
-        await eventually(told, 60)
+        await eventually(told)
         _, answer, _ = await client.ask("GET", "/admin/status", headers=HEADERS)
         (peer,) = answer["peers"]
         assert (peer["name"], peer["state"], peer["config"]["version"]) == ("node-1", "alive", 2)

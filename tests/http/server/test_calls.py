@@ -10,8 +10,8 @@ import pytest
 from crdtbucket import BucketSpec, Degradation, Limiter
 from crdtbucket.http.server import calls
 from tests.http.serving import API, SMALL, serving
-from tests.mesh.network import eventually
 from tests.strong.redis_server import Server, free_port
+from tests.waits import eventually
 
 
 async def test_a_take_and_its_denial() -> None:

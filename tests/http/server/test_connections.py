@@ -11,7 +11,7 @@ import pytest
 from crdtbucket.http.server import connections
 from crdtbucket.http.server.serve_settings import ServeSettings
 from tests.http.serving import TOKEN, Asker, serving
-from tests.mesh.network import eventually
+from tests.waits import eventually
 
 HEAD = b"POST /v1/take HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
 QUICK: dict[str, Any] = {"head_deadline": 0.2, "request_deadline": 0.2, "idle_deadline": 0.2}

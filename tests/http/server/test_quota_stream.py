@@ -28,7 +28,7 @@ from crdtbucket.http.server.refusal import Refusal
 from tests.http.server.envoys import bucket_id
 from tests.http.server.test_envoy_service import FILE, served
 from tests.http.serving import TOKEN
-from tests.mesh.network import eventually
+from tests.waits import eventually
 
 
 def field(number: int, body: bytes) -> bytes:

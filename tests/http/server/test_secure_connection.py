@@ -17,7 +17,7 @@ from crdtbucket.errors import CrdtbucketError
 from crdtbucket.http.server.secure_connection import served_context
 from tests.certificates import Authority
 from tests.http.serving import TOKEN, Asker, serving
-from tests.mesh.network import eventually
+from tests.waits import eventually
 
 TAKE = {"bucket": "api", "key": "a"}
 

@@ -24,7 +24,7 @@ from crdtbucket.http.server.siblings import CANNOT, Siblings
 from crdtbucket.http.server.workers import WorkerPool
 from crdtbucket.limiter.facade import Limiter
 from tests.http.test_serve import Process, started
-from tests.mesh.network import eventually
+from tests.waits import eventually
 
 CONFIG = """
 node: eu-1
@@ -143,7 +143,7 @@ async def test_a_worker_that_cannot_be_replaced_yet_ends_nobody(
             assert (await ask(server, "/v1/peek", bucket="api", key="k"))[0] == 200
         file.write_text(config)
         # This reaches the new one before it could handle it.
-        await eventually(lambda: len(workers_of(server)) == 2, WITHIN_S)
+        await eventually(lambda: len(workers_of(server)) == 2)
         server.process.send_signal(signal.SIGHUP)
         await server.line(" on http://")
         await taken_by_all(server, 2)
@@ -165,7 +165,7 @@ async def test_workers_end_with_the_first_process(tmp_path: Path, config: str) -
         assert len(workers) == 2
         server.process.kill()
         await server.process.wait()
-        await eventually(lambda: not any(map(alive, workers)), WITHIN_S)
+        await eventually(lambda: not any(map(alive, workers)))
 
 
 async def test_a_worker_that_cannot_start_ends_the_server(tmp_path: Path) -> None:

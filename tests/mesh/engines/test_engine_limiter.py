@@ -7,7 +7,7 @@ from pathlib import Path
 
 from crdtbucket import Limiter
 from tests.mesh.engines.nats_server import NatsServer
-from tests.mesh.network import eventually
+from tests.waits import eventually
 
 FILE = """
 node: {node}

@@ -16,7 +16,8 @@ from crdtbucket.mesh.mesh_config import MeshConfig
 from crdtbucket.mesh.transport import mesh_network
 from crdtbucket.mesh.transport.mesh_network import MeshNetwork
 from tests.mesh.engines.memory_engine import Broker, MemoryEngine
-from tests.mesh.network import RecordingNode, eventually, running
+from tests.mesh.network import RecordingNode, running
+from tests.waits import eventually
 
 SECRET = "a secret of these tests"
 
@@ -60,7 +61,7 @@ async def test_a_process_that_ends_without_a_word_is_noticed_at_the_next_questio
         broker.nodes[1].connected = False  # its connection with the engine is gone, as it is
         await eventually(lambda: a.ends)
         assert a.ends == [("b", True)]
-        await eventually(lambda: a.failed_dials, within=60)
+        await eventually(lambda: a.failed_dials)
         assert a.failed_dials[0] == ("b", "memory:b", True)
 
 
@@ -84,7 +85,7 @@ async def test_nobody_after_a_silence_is_no_end(monkeypatch: pytest.MonkeyPatch)
         a, b = await pair(stack, broker)
         network = mesh_network
         broker.drop |= {("a", "b"), ("b", "a")}  # as a cut does, of which the engine knows nothing
-        link_silent = eventually(lambda: a.ticks > ticks + 60, within=60)
+        link_silent = eventually(lambda: a.ticks > ticks + 60)
         ticks = a.ticks
         await link_silent  # three seconds of rounds are more than the time in which it was seen
         broker.nodes[1].connected = False  # now the engine has given the connection up

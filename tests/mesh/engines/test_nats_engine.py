@@ -22,8 +22,9 @@ from crdtbucket.mesh.mesh_config import MeshConfig
 from crdtbucket.mesh.transport.mesh_network import MeshNetwork
 from tests.certificates import Authority
 from tests.mesh.engines.nats_server import NatsServer
-from tests.mesh.network import RecordingNode, eventually, running
+from tests.mesh.network import RecordingNode, running
 from tests.strong.redis_server import free_port
+from tests.waits import eventually
 
 SECRET = "a secret of these tests"
 NUMBERS = itertools.count()
@@ -180,12 +181,12 @@ async def test_a_process_that_is_killed_is_noticed_at_once_and_its_place_refuses
                 sys.executable, "-c", VICTIM, server.url, SECRET
             )
             try:
-                await eventually(lambda: a.linked, within=60)
+                await eventually(lambda: a.linked)
                 victim.kill()
                 # Far sooner than the silence of 15 s by which a lost peer would be noticed.
-                await eventually(lambda: a.ends, within=10)
+                await eventually(lambda: a.ends)
                 assert a.ends == [("victim", True)]
-                await eventually(lambda: a.failed_dials, within=60)
+                await eventually(lambda: a.failed_dials)
                 assert a.failed_dials[0] == ("victim", "nats:victim", True)
             finally:
                 if victim.returncode is None:

@@ -11,12 +11,13 @@ from click.testing import CliRunner
 from nats.aio.client import Client
 
 from crdtbucket.cli.commands import cli
-from crdtbucket.mesh.engines.permissions import password_variable
+from crdtbucket.mesh.engines.subjects import password_variable
 from crdtbucket.mesh.mesh_config import MeshConfig
 from crdtbucket.mesh.transport.mesh_network import MeshNetwork
 from tests.mesh.engines.nats_server import NatsServer
-from tests.mesh.network import RecordingNode, eventually, running
+from tests.mesh.network import RecordingNode, running
 from tests.strong.redis_server import Server
+from tests.waits import eventually
 
 SECRET = "a secret of these tests"
 FILE = f"""

@@ -35,7 +35,7 @@ from crdtbucket.mesh.node_info import NodeInfo
 from crdtbucket.mesh.state_file import StateFile
 from crdtbucket.rollout.staged import Position, Status
 from tests.mesh.keys import KeptFile
-from tests.virtual_loop import VirtualTime
+from tests.virtual_loop import virtually
 
 OPERATOR, STRANGER = NodeKey.make(), NodeKey.make()
 
@@ -228,115 +228,103 @@ class Spread:
         return self.links.all()[0]
 
 
-def test_a_process_without_memory_learns_which_resets_are_past(
+@virtually
+async def test_a_process_without_memory_learns_which_resets_are_past(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     """Else whoever keeps an old order could have it obeyed by each process that begins."""
     caplog.set_level("INFO", "crdtbucket.mesh")
-
-    async def story() -> None:
-        kept = KeptFile()
-        one = Spread(kept)
-        one.spread.start()
-        with pytest.raises(MeshError, match="try again in 15 s"):
-            one.spread.order(reset(1))
-        assert one.spread.order(rollout(2))  # says where it is to be: nothing of it is past
-        await asyncio.sleep(LEARNS_S + 1)
-        assert one.spread.order(reset(3, "alone"))
-        link = one.link()
-        one.spread.receive(link, packed([reset(4)]))  # a peer begins to tell what it knows
-        await asyncio.sleep(LEARNS_S + 1)
-        one.spread.receive(link, packed([reset(4)]))
-        assert one.obeyed == [rollout(2), reset(3, "alone")]
-        one.spread.receive(link, packed([reset(5)]))
-        assert one.obeyed[2:] == [reset(5)]
-        one.spread.change([])  # what is ordered meanwhile is not known here
-        one.spread.change([OPERATOR.fingerprint])
-        one.spread.receive(link, packed([reset(6)]))
-        assert one.obeyed[3:] == []
-        again = Spread(kept)
-        again.spread.start()
-        again.spread.receive(again.link(), packed([reset(6), reset(7)]))
-        assert again.obeyed == [reset(7)]
-
-    VirtualTime().run(story())
+    kept = KeptFile()
+    one = Spread(kept)
+    one.spread.start()
+    with pytest.raises(MeshError, match="try again in 15 s"):
+        one.spread.order(reset(1))
+    assert one.spread.order(rollout(2))  # says where it is to be: nothing of it is past
+    await asyncio.sleep(LEARNS_S + 1)
+    assert one.spread.order(reset(3, "alone"))
+    link = one.link()
+    one.spread.receive(link, packed([reset(4)]))  # a peer begins to tell what it knows
+    await asyncio.sleep(LEARNS_S + 1)
+    one.spread.receive(link, packed([reset(4)]))
+    assert one.obeyed == [rollout(2), reset(3, "alone")]
+    one.spread.receive(link, packed([reset(5)]))
+    assert one.obeyed[2:] == [reset(5)]
+    one.spread.change([])  # what is ordered meanwhile is not known here
+    one.spread.change([OPERATOR.fingerprint])
+    one.spread.receive(link, packed([reset(6)]))
+    assert one.obeyed[3:] == []
+    again = Spread(kept)
+    again.spread.start()
+    again.spread.receive(again.link(), packed([reset(6), reset(7)]))
+    assert again.obeyed == [reset(7)]
     assert caplog.text.count("not obeyed, as this process has just begun") == 2
 
 
-def test_a_command_is_kept_before_it_is_obeyed() -> None:
+@virtually
+async def test_a_command_is_kept_before_it_is_obeyed() -> None:
     """A process that dies in between does not obey it a second time."""
     kept, found = KeptFile(), []
 
     def obey(orders: Sequence[CommandOrder]) -> None:
         found.append((list(orders), len(book(kept))))
 
-    async def story() -> None:
-        links = cast("LinkTable", Sent("b"))
-        known = CommandBook([OPERATOR.fingerprint], "mesh", kept, obey)
-        spread = CommandSpread(known, links, Refusals(MeshCounters()))
-        spread.start()
-        assert spread.order(rollout(1))
-        spread.receive(links.all()[0], packed([rollout(2)]))
-
-    VirtualTime().run(story())
+    links = cast("LinkTable", Sent("b"))
+    known = CommandBook([OPERATOR.fingerprint], "mesh", kept, obey)
+    spread = CommandSpread(known, links, Refusals(MeshCounters()))
+    spread.start()
+    assert spread.order(rollout(1))
+    spread.receive(links.all()[0], packed([rollout(2)]))
     assert found == [([rollout(1)], 1), ([rollout(2)], 1)]
     assert book(kept).ordered(2, 0xABC) == rollout(2)
 
 
-def test_a_reset_that_could_not_be_kept_is_not_obeyed_again() -> None:
+@virtually
+async def test_a_reset_that_could_not_be_kept_is_not_obeyed_again() -> None:
     kept = KeptFile()
-
-    async def story() -> None:
-        first = Spread(kept)
-        first.spread.start()
-        link = first.link()
-        await asyncio.sleep(LEARNS_S + 1)
-        first.spread.receive(link, packed([reset(1)]))
-        kept.full = True
-        first.spread.receive(link, packed([reset(2)]))
-        assert first.obeyed == [reset(1), reset(2)]
-        after = Spread(kept)
-        after.spread.start()
-        after.spread.receive(after.link(), packed([reset(1), reset(2)]))
-        assert after.obeyed == []
-
-    VirtualTime().run(story())
+    first = Spread(kept)
+    first.spread.start()
+    link = first.link()
+    await asyncio.sleep(LEARNS_S + 1)
+    first.spread.receive(link, packed([reset(1)]))
+    kept.full = True
+    first.spread.receive(link, packed([reset(2)]))
+    assert first.obeyed == [reset(1), reset(2)]
+    after = Spread(kept)
+    after.spread.start()
+    after.spread.receive(after.link(), packed([reset(1), reset(2)]))
+    assert after.obeyed == []
 
 
-def test_what_is_refused_is_counted_each_time_and_logged_once(
+@virtually
+async def test_what_is_refused_is_counted_each_time_and_logged_once(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    async def story() -> None:
-        one = Spread(KeptFile())
-        one.spread.start()
-        link = one.link("bad")
-        for _ in range(3):
-            one.spread.receive(link, packed([reset(1, by=STRANGER)]))
-        assert one.counters.refused == {"order": 3}
-        with pytest.raises(MeshError):
-            one.spread.order(rollout(1).signed_with(STRANGER, "mesh"))
-        assert one.counters.refused == {"order": 4}
-        assert not one.obeyed
-
-    VirtualTime().run(story())
+    one = Spread(KeptFile())
+    one.spread.start()
+    link = one.link("bad")
+    for _ in range(3):
+        one.spread.receive(link, packed([reset(1, by=STRANGER)]))
+    assert one.counters.refused == {"order": 3}
+    with pytest.raises(MeshError):
+        one.spread.order(rollout(1).signed_with(STRANGER, "mesh"))
+    assert one.counters.refused == {"order": 4}
+    assert not one.obeyed
     said = [one.getMessage() for one in caplog.records if "refused an order" in one.getMessage()]
     assert sum("from bad" in text for text in said) == 1
 
 
-def test_a_new_command_goes_on_at_once_and_all_of_them_every_so_often() -> None:
-    async def story() -> None:
-        one = Spread(KeptFile())
-        one.spread.start()
-        one.link()
-        for order in (rollout(1), rollout(2)):
-            one.spread.order(order)
-        assert one.links.frames == [packed([rollout(1)]), packed([rollout(2)])]
-        await asyncio.sleep(REPEAT_S)
-        one.spread.look()
-        one.spread.look()
-        assert one.links.frames[2:] == [packed([rollout(2)])]
-
-    VirtualTime().run(story())
+@virtually
+async def test_a_new_command_goes_on_at_once_and_all_of_them_every_so_often() -> None:
+    one = Spread(KeptFile())
+    one.spread.start()
+    one.link()
+    for order in (rollout(1), rollout(2)):
+        one.spread.order(order)
+    assert one.links.frames == [packed([rollout(1)]), packed([rollout(2)])]
+    await asyncio.sleep(REPEAT_S)
+    one.spread.look()
+    one.spread.look()
+    assert one.links.frames[2:] == [packed([rollout(2)])]
 
 
 def test_a_kept_file_is_on_disk(tmp_path: Path) -> None:

@@ -15,7 +15,8 @@ from crdtbucket.mesh.mesh_config import MeshConfig
 from crdtbucket.mesh.sockets import web_socket
 from crdtbucket.mesh.transport import mesh_network
 from crdtbucket.mesh.transport.mesh_network import MeshNetwork
-from tests.mesh.network import RecordingNode, config, eventually, pair, running
+from tests.mesh.network import RecordingNode, config, pair, running
+from tests.waits import eventually
 
 SECRET = "a secret of these tests"
 Answer = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Any]
@@ -64,7 +65,7 @@ async def test_what_an_answer_says(
     monkeypatch.setattr(dialer, "HANDSHAKE_S", 3.0 if refused else 0.3)
     node = RecordingNode("a")
     async with answering(answer) as address, running(MeshNetwork(node, config(address))):
-        await eventually(lambda: len(node.failed_dials) > 1, within=30)
+        await eventually(lambda: len(node.failed_dials) > 1)
         assert set(node.failed_dials) == {("", address, refused)}
 
 
@@ -75,7 +76,7 @@ async def test_a_port_that_nobody_listens_on_refuses() -> None:
     async with running(MeshNetwork(a, config(mesh_b.address))):
         await eventually(lambda: a.linked)
         await mesh_b.stop()
-        await eventually(lambda: a.failed_dials, within=30)
+        await eventually(lambda: a.failed_dials)
         assert a.ends == [("b", True)]
         assert a.failed_dials[0] == ("b", mesh_b.address, True)
 
@@ -88,8 +89,8 @@ async def test_another_node_at_the_address_says_that_the_first_is_not_there() ->
         await eventually(lambda: a.linked)
         await mesh_b.stop()
         async with running(MeshNetwork(other, MeshConfig(listen=mesh_b.address, secret=SECRET))):
-            await eventually(lambda: "other" in a.linked, within=30)
-            await eventually(lambda: ("b", "", True) in a.failed_dials, within=30)
+            await eventually(lambda: "other" in a.linked)
+            await eventually(lambda: ("b", "", True) in a.failed_dials)
             assert not any(name == "other" for name, _, _ in a.failed_dials)
 
 
@@ -103,7 +104,7 @@ async def test_a_peer_that_answers_and_refuses_is_there() -> None:
     async with running(first):
         await eventually(lambda: b.linked)
         async with running(second):
-            await eventually(lambda: a.failed_dials, within=30)
+            await eventually(lambda: a.failed_dials)
             assert a.failed_dials[0] == ("b", "", False)
             told = f"no link with 'b' at {mesh_b.address}: it has as many peers as"
             assert second.counters.last_failure.startswith(told)
@@ -128,7 +129,7 @@ async def test_a_connection_that_this_side_gives_up_has_not_ended(
     async with pair(a, b):
         b.rounds = False
         monkeypatch.setattr(mesh_network, "SILENT_S", 0.3)
-        await eventually(lambda: ("b", False) in a.ends, within=30)
+        await eventually(lambda: ("b", False) in a.ends)
 
 
 def test_errors_of_a_network_that_gives_nothing_back_are_silence() -> None:

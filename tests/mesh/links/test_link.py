@@ -18,8 +18,8 @@ from crdtbucket.mesh.links.session import Kind, Reason, Session
 from crdtbucket.mesh.node_info import NodeInfo
 from crdtbucket.mesh.protocol.wire import MAX_FRAME
 from crdtbucket.mesh.sockets.web_socket import WebSocketChannel
-from tests.mesh.network import eventually
-from tests.virtual_loop import VirtualTime
+from tests.virtual_loop import virtually
+from tests.waits import eventually
 
 
 class StuckWebSocket:
@@ -173,22 +173,20 @@ async def test_a_channel_that_broke_is_gone_once_nobody_uses_it() -> None:
         gc.enable()
 
 
-def test_what_has_waited_for_a_second_gives_way_to_what_is_new() -> None:
-    async def story() -> None:
-        ws, counters = StuckWebSocket(), MeshCounters()
-        slow = link_over(WebSocketChannel(ws, "", certified=False), counters)
-        for number in range(10):
-            slow.offer(bytes([number]))
-        await asyncio.sleep(link.STALE_S)  # the first of them is being sent
-        slow.offer(bytes([10]))
-        assert counters.frames_dropped == 0
-        await asyncio.sleep(link.STALE_S / 2)
-        slow.offer(bytes([11]))
-        assert counters.frames_dropped == 9
-        ws.free.set()
-        await asyncio.sleep(0.1)
-        theirs = Session(b"k" * 32, b"d", b"l", dialer=False)
-        assert [theirs.open(sealed)[1][0] for sealed in ws.sent] == [0, 10, 11]
-        await slow.finish()
-
-    VirtualTime().run(story())
+@virtually
+async def test_what_has_waited_for_a_second_gives_way_to_what_is_new() -> None:
+    ws, counters = StuckWebSocket(), MeshCounters()
+    slow = link_over(WebSocketChannel(ws, "", certified=False), counters)
+    for number in range(10):
+        slow.offer(bytes([number]))
+    await asyncio.sleep(link.STALE_S)  # the first of them is being sent
+    slow.offer(bytes([10]))
+    assert counters.frames_dropped == 0
+    await asyncio.sleep(link.STALE_S / 2)
+    slow.offer(bytes([11]))
+    assert counters.frames_dropped == 9
+    ws.free.set()
+    await asyncio.sleep(0.1)
+    theirs = Session(b"k" * 32, b"d", b"l", dialer=False)
+    assert [theirs.open(sealed)[1][0] for sealed in ws.sent] == [0, 10, 11]
+    await slow.finish()

@@ -23,7 +23,7 @@ from crdtbucket.mesh.links.override_spread import OverrideSpread
 from crdtbucket.mesh.links.session import Kind
 from crdtbucket.mesh.node_info import NodeInfo
 from crdtbucket.mesh.protocol.wire import MAX_FRAME
-from tests.virtual_loop import VirtualTime
+from tests.virtual_loop import VirtualTime, virtually
 
 OPERATOR = NodeKey.make()
 ORDERS = [
@@ -108,137 +108,124 @@ def time() -> VirtualTime:
     return VirtualTime()
 
 
-def test_a_new_order_is_told_to_every_linked_peer_at_once(time: VirtualTime) -> None:
-    async def story() -> None:
-        a, b, c = nodes = Node("a"), Node("b"), Node("c")
-        a.link(b)
-        a.link(c)
-        a.book.take(ORDERS[0])
-        await pass_time(0.5, *nodes)
-        assert all(node.book.digests == a.book.digests for node in nodes)
-        assert len(a.sent("orders")) == 2
-        assert b.sent("orders") == c.sent("orders") == []  # who learns of it does not pass it on
-
-    time.run(story())
+@virtually
+async def test_a_new_order_is_told_to_every_linked_peer_at_once(time: VirtualTime) -> None:
+    a, b, c = nodes = Node("a"), Node("b"), Node("c")
+    a.link(b)
+    a.link(c)
+    a.book.take(ORDERS[0])
+    await pass_time(0.5, *nodes)
+    assert all(node.book.digests == a.book.digests for node in nodes)
+    assert len(a.sent("orders")) == 2
+    assert b.sent("orders") == c.sent("orders") == []  # who learns of it does not pass it on
 
 
-def test_a_late_joiner_gets_everything_once_and_its_peers_what_it_has(time: VirtualTime) -> None:
-    async def story() -> None:
-        a, b, late = nodes = Node("a"), Node("b"), Node("late")
-        for node in (a, b):
-            node.book.recall(ORDERS[:-1], send=False)
-        late.book.recall(ORDERS[-1:], send=False)
-        a.link(b)
-        late.link(a)
-        late.link(b)
-        await pass_time(2, *nodes)
-        assert late.book.digests == a.book.digests == b.book.digests
-        assert len(late.book) == len(ORDERS)
-        carried = [row[1] for one in a.sent("orders") + b.sent("orders") for row in one[1]]
-        assert sorted(carried) == sorted(one.key for one in ORDERS[:-1])
-        before = len(late.sent("ask"))
-        await pass_time(30, *nodes)
-        assert len(late.sent("ask")) == before  # nothing differs any more
+@virtually
+async def test_a_late_joiner_gets_everything_once_and_its_peers_what_it_has(
+    time: VirtualTime,
+) -> None:
+    a, b, late = nodes = Node("a"), Node("b"), Node("late")
+    for node in (a, b):
+        node.book.recall(ORDERS[:-1], send=False)
+    late.book.recall(ORDERS[-1:], send=False)
+    a.link(b)
+    late.link(a)
+    late.link(b)
+    await pass_time(2, *nodes)
+    assert late.book.digests == a.book.digests == b.book.digests
+    assert len(late.book) == len(ORDERS)
+    carried = [row[1] for one in a.sent("orders") + b.sent("orders") for row in one[1]]
+    assert sorted(carried) == sorted(one.key for one in ORDERS[:-1])
+    before = len(late.sent("ask"))
+    await pass_time(30, *nodes)
+    assert len(late.sent("ask")) == before  # nothing differs any more
 
-    time.run(story())
 
-
-def test_what_a_link_loses_comes_later(time: VirtualTime, monkeypatch: pytest.MonkeyPatch) -> None:
+@virtually
+async def test_what_a_link_loses_comes_later(
+    time: VirtualTime, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(module, "PAGE", 1)  # so that answers have several frames
-
-    async def story() -> None:
-        a, b, c = nodes = Node("a"), Node("b"), Node("c")
-        a.link(b, lossy=random.Random(1))
-        b.link(c, lossy=random.Random(2))  # c is not linked with a
-        for order in ORDERS[:60]:
-            a.book.take(order)
-        for _ in range(40):
-            await pass_time(10, *nodes)
-            if all(node.book.digests == a.book.digests for node in nodes):
-                break
-        assert len(c.book) == 60
-        assert c.book.digests == a.book.digests
-
-    time.run(story())
+    a, b, c = nodes = Node("a"), Node("b"), Node("c")
+    a.link(b, lossy=random.Random(1))
+    b.link(c, lossy=random.Random(2))  # c is not linked with a
+    for order in ORDERS[:60]:
+        a.book.take(order)
+    for _ in range(40):
+        await pass_time(10, *nodes)
+        if all(node.book.digests == a.book.digests for node in nodes):
+            break
+    assert len(c.book) == 60
+    assert c.book.digests == a.book.digests
 
 
-def test_a_part_of_an_answer_that_is_lost_is_asked_for_again(
+@virtually
+async def test_a_part_of_an_answer_that_is_lost_is_asked_for_again(
     time: VirtualTime, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "PAGE", 1)
     shard = next(n for n in range(256) if sum(one.shard == n for one in ORDERS) > 1)
-
-    async def story() -> None:
-        a, b = nodes = Node("a"), Node("b")
-        a.book.recall([one for one in ORDERS if one.shard == shard], send=False)
-        a.link(b)
-        a.links[0].dropped = "orders"  # the first frame of the answer, and not the last
-        await pass_time(2, *nodes)
-        assert b.book.digests != a.book.digests
-        assert len(b.book) > 0
-        await pass_time(20, *nodes)
-        assert b.book.digests == a.book.digests
-
-    time.run(story())
+    a, b = nodes = Node("a"), Node("b")
+    a.book.recall([one for one in ORDERS if one.shard == shard], send=False)
+    a.link(b)
+    a.links[0].dropped = "orders"  # the first frame of the answer, and not the last
+    await pass_time(2, *nodes)
+    assert b.book.digests != a.book.digests
+    assert len(b.book) > 0
+    await pass_time(20, *nodes)
+    assert b.book.digests == a.book.digests
 
 
-def test_a_peer_with_other_operators_is_not_asked_again_and_again(time: VirtualTime) -> None:
-    async def story() -> None:
-        a, b = nodes = Node("a"), Node("b", NodeKey.make())
-        a.book.recall(ORDERS[:40], send=False)
-        a.link(b)
-        await pass_time(15, *nodes)
-        asked = len(b.sent("ask"))
-        assert asked >= 30
-        await pass_time(60, *nodes)
-        assert len(b.sent("ask")) == asked
-        assert len(b.book) == 0
-        assert a.forged == b.forged == []
-
-    time.run(story())
+@virtually
+async def test_a_peer_with_other_operators_is_not_asked_again_and_again(time: VirtualTime) -> None:
+    a, b = nodes = Node("a"), Node("b", NodeKey.make())
+    a.book.recall(ORDERS[:40], send=False)
+    a.link(b)
+    await pass_time(15, *nodes)
+    asked = len(b.sent("ask"))
+    assert asked >= 30
+    await pass_time(60, *nodes)
+    assert len(b.sent("ask")) == asked
+    assert len(b.book) == 0
+    assert a.forged == b.forged == []
 
 
-def test_very_many_new_orders_are_fetched_and_not_pushed(
+@virtually
+async def test_very_many_new_orders_are_fetched_and_not_pushed(
     time: VirtualTime, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "MOST_AT_ONCE", 50)
-
-    async def story() -> None:
-        a, b = nodes = Node("a"), Node("b")
-        a.link(b)
-        a.book.recall(ORDERS, send=True)
-        await pass_time(2, *nodes)
-        assert b.book.digests == a.book.digests
-        assert all(len(one) == 5 for one in a.sent("orders"))  # each answers a question
-
-    time.run(story())
+    a, b = nodes = Node("a"), Node("b")
+    a.link(b)
+    a.book.recall(ORDERS, send=True)
+    await pass_time(2, *nodes)
+    assert b.book.digests == a.book.digests
+    assert all(len(one) == 5 for one in a.sent("orders"))  # each answers a question
 
 
-def test_frames_that_no_honest_peer_sends_are_told(time: VirtualTime) -> None:
-    async def story() -> None:
-        node, peer = Node("a"), Node("b")
-        node.link(peer)
-        link = cast("Link", node.links[0])
-        forged = list(ORDERS[0].row())
-        forged[3] = "900/s"
-        for message in (
-            ("digests", b"short"),
-            ("ask", 256),
-            ("ask", True),
-            ("orders", [ORDERS[0].row()] * (module.PAGE + 1)),
-            ("orders", [forged]),
-            ("orders", 5),
-        ):
-            node.spread.receive(link, msgpack.packb(message))
-        for data in (b"\xc1", msgpack.packb([]), msgpack.packb({"a": 1}), msgpack.packb([5])):
-            with pytest.raises(WireError):
-                node.spread.receive(link, data)
-        node.spread.receive(link, msgpack.packb(("of a later version", 1)))
-        await pass_time(1, node, peer)
-        assert len(node.forged) == 6
-        assert len(node.book) == 0
-        node.spread.receive(link, msgpack.packb(("orders", [ORDERS[0].row()], 3, 1, 1)))
-        await pass_time(1, node, peer)  # an answer to what was not asked is an order as any
-        assert len(node.book) == 1
-
-    time.run(story())
+@virtually
+async def test_frames_that_no_honest_peer_sends_are_told(time: VirtualTime) -> None:
+    node, peer = Node("a"), Node("b")
+    node.link(peer)
+    link = cast("Link", node.links[0])
+    forged = list(ORDERS[0].row())
+    forged[3] = "900/s"
+    for message in (
+        ("digests", b"short"),
+        ("ask", 256),
+        ("ask", True),
+        ("orders", [ORDERS[0].row()] * (module.PAGE + 1)),
+        ("orders", [forged]),
+        ("orders", 5),
+    ):
+        node.spread.receive(link, msgpack.packb(message))
+    for data in (b"\xc1", msgpack.packb([]), msgpack.packb({"a": 1}), msgpack.packb([5])):
+        with pytest.raises(WireError):
+            node.spread.receive(link, data)
+    node.spread.receive(link, msgpack.packb(("of a later version", 1)))
+    await pass_time(1, node, peer)
+    assert len(node.forged) == 6
+    assert len(node.book) == 0
+    node.spread.receive(link, msgpack.packb(("orders", [ORDERS[0].row()], 3, 1, 1)))
+    await pass_time(1, node, peer)  # an answer to what was not asked is an order as any
+    assert len(node.book) == 1

@@ -10,8 +10,8 @@ import pytest
 from crdtbucket._core import Table
 from crdtbucket.mesh.protocol import introductions as module
 from crdtbucket.mesh.protocol import wire
-from crdtbucket.mesh.protocol.bounded_peers import BoundedPeers
 from crdtbucket.mesh.protocol.introductions import Introductions
+from crdtbucket.mesh.protocol.peer_warnings import BoundedPeers
 
 
 class Node:

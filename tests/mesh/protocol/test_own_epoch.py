@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from crdtbucket.mesh.protocol.bounded_peers import BoundedPeers
 from crdtbucket.mesh.protocol.own_epoch import AGREE_NS, GAP_NS, OwnEpoch
+from crdtbucket.mesh.protocol.peer_warnings import BoundedPeers
 
 NOW = 10**15
 

@@ -11,8 +11,8 @@ import pytest
 from crdtbucket._core import Table
 from crdtbucket.errors import MeshError, NodeConflict
 from crdtbucket.mesh.node_info import NodeInfo
-from crdtbucket.mesh.protocol.bounded_peers import BoundedPeers
 from crdtbucket.mesh.protocol.own_name import MET_NS, OwnName
+from crdtbucket.mesh.protocol.peer_warnings import BoundedPeers
 from crdtbucket.spec.bucket_spec import BucketSpec
 from crdtbucket.testing import SimulatedMesh
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from crdtbucket.mesh.protocol import peer_warnings
-from crdtbucket.mesh.protocol.peer_warnings import REPEAT_NS, PeerWarnings
+from crdtbucket.mesh.protocol.peer_warnings import OTHERS, REPEAT_NS, BoundedPeers, PeerWarnings
 
 
 def test_one_line_for_each_peer_and_cause(caplog: pytest.LogCaptureFixture) -> None:
@@ -52,3 +52,36 @@ def test_what_was_logged_last_is_remembered_for_longest(
     for peer, now in (("a", 0), ("b", 0), ("a", REPEAT_NS), ("c", REPEAT_NS), ("a", REPEAT_NS)):
         about.repeated(peer, "own", now, 1, peer)
     assert [r.getMessage() for r in caplog.records] == ["a", "b", "a", "c"]
+
+
+def test_it_counts_by_peer_and_bound_and_says_who_did_what(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    bounded = BoundedPeers("me")
+    bounded.count("a", "clock", 2, 0, "is early")
+    bounded.count("a", "clock", 3, 1, "is early")
+    bounded.count("a", "rate", 1, 1, "asks for much")
+    bounded.count("b", "clock", 1, 1, "is early")
+    bounded.count("c", "clock", 0, 1, "did nothing")
+    assert bounded.counts() == {"a": {"clock": 5, "rate": 1}, "b": {"clock": 1}}
+    lines = ["me: a is early", "me: a asks for much", "me: b is early"]
+    assert [record.getMessage() for record in caplog.records] == lines
+
+
+def test_repeats_are_summed_up_in_the_next_line(caplog: pytest.LogCaptureFixture) -> None:
+    bounded = BoundedPeers("me")
+    for now in (0, 1, REPEAT_NS):
+        bounded.count("a", "clock", 7, now, "is early")
+    assert caplog.records[-1].getMessage() == "me: a is early (7 more since the last such line)"
+
+
+def test_names_may_be_invented_so_only_some_are_told_apart(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(peer_warnings, "MOST_PEERS", 2)
+    bounded = BoundedPeers("me")
+    for peer in ("a", "b", "c", "d", "a"):
+        bounded.count(peer, "clock", 1, 0, "is early")
+    assert bounded.counts() == {"a": {"clock": 2}, "b": {"clock": 1}, OTHERS: {"clock": 2}}
+    bounded.counts()["a"]["clock"] = 9  # a copy, for whoever asks
+    assert bounded.counts()["a"] == {"clock": 2}

@@ -18,8 +18,9 @@ from crdtbucket.mesh.links.channel import ChannelLost
 from crdtbucket.mesh.sockets.web_socket import PATH, WebSocketChannel, connect, http_session
 from crdtbucket.mesh.transport.mesh_network import MeshNetwork
 from tests.certificates import Authority
-from tests.mesh.network import RecordingNode, config, eventually, running
+from tests.mesh.network import RecordingNode, config, running
 from tests.strong.redis_server import free_port
+from tests.waits import eventually
 
 
 async def aborted() -> None:
@@ -127,7 +128,7 @@ async def test_who_does_not_speak_tls_leaves_no_error_behind(tmp_path: Path) -> 
         with errors_left() as left:
             _, writer = await asyncio.open_connection(host, int(port))
             writer.write(b"GET / HTTP/1.1\r\n\r\n")
-            await eventually(lambda: mesh.counters.refused.get("tls"), within=60)
+            await eventually(lambda: mesh.counters.refused.get("tls"))
             writer.close()
         assert not left
 

@@ -24,8 +24,9 @@ from crdtbucket.mesh.transport.mesh_network import MeshNetwork
 from tests.mesh.engines.memory_engine import Broker, MemoryEngine
 from tests.mesh.engines.nats_server import NatsServer
 from tests.mesh.keys import KeptFile
-from tests.mesh.network import RecordingNode, eventually, running
+from tests.mesh.network import RecordingNode, running
 from tests.strong.redis_server import Server
+from tests.waits import eventually
 
 SECRET = "a secret of these tests"
 NUMBERS = itertools.count()

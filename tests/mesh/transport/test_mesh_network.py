@@ -48,8 +48,9 @@ from crdtbucket.mesh.transport import driver, mesh_network
 from crdtbucket.mesh.transport.mesh_network import MeshNetwork
 from crdtbucket.testing.fault_proxy import HOST, FaultProxy
 from tests.certificates import Authority
-from tests.mesh.network import RecordingNode, config, eventually, pair, running
+from tests.mesh.network import RecordingNode, config, pair, running
 from tests.strong.redis_server import free_port
+from tests.waits import eventually
 
 # -- frames between nodes
 
@@ -151,7 +152,7 @@ async def test_a_lost_peer_is_linked_again_when_it_is_back() -> None:
         async with running(
             MeshNetwork(again, MeshConfig(listen=mesh_b.address, secret="a secret of these tests"))
         ):
-            await eventually(lambda: a.linked, within=60)
+            await eventually(lambda: a.linked)
             assert a.linked["b"].epoch == 2
     assert [what for what, _ in a.events] == ["connected", "disconnected"] * 2
 
@@ -505,7 +506,7 @@ async def test_a_peer_that_stops_reading_is_closed_and_stalls_nobody(
             sent.append(("a", b"%d" % len(sent)))
             a.send("b", sent[-1][1])
             await peer.frame(b"round")  # it is not silent, only deaf
-            await eventually(lambda: b.frames == sent, within=60)
+            await eventually(lambda: b.frames == sent)
         assert mesh_a.counters.frames_dropped > 0
 
 
@@ -553,9 +554,9 @@ async def test_a_peer_killed_outright_is_noticed() -> None:
         )
         victim = await asyncio.create_subprocess_exec(sys.executable, "-c", script, mesh.address)
         try:
-            await eventually(lambda: a.linked, within=60)
+            await eventually(lambda: a.linked)
             victim.kill()
-            await eventually(lambda: not a.linked, within=60)
+            await eventually(lambda: not a.linked)
         finally:
             if victim.returncode is None:
                 victim.kill()
@@ -570,6 +571,17 @@ async def read_until_closed(reader: asyncio.StreamReader) -> bytes:
         return await reader.read()
     except ConnectionResetError:
         return b""
+
+
+async def say(mesh: MeshNetwork, said: bytes, *, and_end: bool = False) -> None:
+    """A stranger says this, and is there until the node ends the connection."""
+    host, port = mesh.address.split(":")
+    reader, writer = await asyncio.open_connection(host, int(port))
+    writer.write(said)
+    if and_end:
+        writer.write_eof()
+    await asyncio.wait_for(read_until_closed(reader), 60)
+    writer.close()
 
 
 UPGRADE = (
@@ -596,11 +608,7 @@ async def test_a_slow_connection_is_closed_in_time(
     monkeypatch.setattr(admission, "HANDSHAKE_S", 0.3)
     mesh = MeshNetwork(RecordingNode("a"), config())
     async with running(mesh):
-        host, port = mesh.address.split(":")
-        reader, writer = await asyncio.open_connection(host, int(port))
-        writer.write(said)
-        await asyncio.wait_for(read_until_closed(reader), 60)
-        writer.close()
+        await say(mesh, said)
         assert set(mesh.counters.refused) <= {"handshake_timeout", "http"}
         assert sum(mesh.counters.refused.values()) == 1
 
@@ -627,11 +635,7 @@ async def test_a_drip_of_bytes_does_not_extend_the_deadline(
 async def test_much_before_the_handshake_is_refused() -> None:
     mesh = MeshNetwork(RecordingNode("a"), config())
     async with running(mesh):
-        host, port = mesh.address.split(":")
-        reader, writer = await asyncio.open_connection(host, int(port))
-        writer.write(UPGRADE + b"\r\n\x82\xff" + (200_000).to_bytes(8, "big") + bytes(100_000))
-        await asyncio.wait_for(read_until_closed(reader), 60)
-        writer.close()
+        await say(mesh, UPGRADE + b"\r\n\x82\xff" + (200_000).to_bytes(8, "big") + bytes(100_000))
         assert mesh.counters.refused == {"oversize": 1}
 
 
@@ -666,13 +670,7 @@ async def test_other_http_gets_a_404(path: str, headers: dict[str, str]) -> None
 async def test_garbage_on_the_port_is_counted(said: bytes, reason: str) -> None:
     mesh = MeshNetwork(RecordingNode("a"), config())
     async with running(mesh):
-        host, port = mesh.address.split(":")
-        reader, writer = await asyncio.open_connection(host, int(port))
-        writer.write(said)
-        if said == b"GET /crdt":
-            writer.write_eof()
-        await asyncio.wait_for(read_until_closed(reader), 60)
-        writer.close()
+        await say(mesh, said, and_end=said == b"GET /crdt")
         await eventually(lambda: mesh.counters.refused == {reason: 1})
 
 
@@ -867,11 +865,7 @@ async def test_a_connection_that_never_speaks_tls_is_closed(
     authority = Authority(tmp_path, "ca")
     mesh = MeshNetwork(RecordingNode("a"), config(**authority.issue("a"), tls_ca=authority.file))
     async with running(mesh):
-        host, port = mesh.address.split(":")
-        reader, writer = await asyncio.open_connection(host, int(port))
-        writer.write(said)
-        await asyncio.wait_for(read_until_closed(reader), 60)
-        writer.close()
+        await say(mesh, said)
         assert sum(mesh.counters.refused.values()) == 1
         assert set(mesh.counters.refused) <= {"handshake_timeout", "tls"}
 

@@ -15,6 +15,7 @@ from crdtbucket.errors import InvalidSpec
 from crdtbucket.spec.mode import Mode
 from crdtbucket.strong.controller.webhook import MAX_QUEUED, PAUSES_S, Webhook
 from tests.strong.controller.test_notice import notice
+from tests.waits import eventually
 
 
 class Receiver:
@@ -62,19 +63,11 @@ class Pauses:
         self.asked.append(seconds)
 
 
-async def until(true: Callable[[], bool]) -> None:
-    """Turns of the loop until something holds; at most a minute."""
-    deadline = asyncio.get_running_loop().time() + 60
-    while not true():
-        assert asyncio.get_running_loop().time() < deadline
-        await asyncio.sleep(0.001)
-
-
 async def test_a_notice_arrives_as_json_and_in_order(receiver: Receiver) -> None:
     webhook = Webhook(receiver.url)
     for number in range(3):
         webhook.post(notice(reason=str(number)))
-    await until(lambda: webhook.sent == 3)
+    await eventually(lambda: webhook.sent == 3)
     assert receiver.bodies == [notice(reason=str(number)).as_json() for number in range(3)]
     assert (webhook.failed, webhook.dropped) == (0, 0)
     await webhook.aclose()
@@ -111,7 +104,7 @@ async def test_services_take_every_notice(
     webhook = Webhook(prefix + receiver.url.replace("user:hunter2", key))
     for after in Mode:
         webhook.post(notice(after, region="", reason="x" * 2_000))
-    await until(lambda: webhook.sent + webhook.failed == len(Mode))
+    await eventually(lambda: webhook.sent + webhook.failed == len(Mode))
     assert webhook.failed == 0
     await webhook.aclose()
 
@@ -121,7 +114,7 @@ async def test_a_server_in_trouble_is_tried_again_with_growing_pauses(receiver: 
     pauses = Pauses()
     webhook = Webhook(receiver.url, pause=pauses)
     webhook.post(notice())
-    await until(lambda: webhook.sent == 1)
+    await eventually(lambda: webhook.sent == 1)
     assert pauses.asked == list(PAUSES_S) == sorted(PAUSES_S)
     assert len(receiver.bodies) == 3
     await webhook.aclose()
@@ -133,7 +126,7 @@ async def test_after_the_last_try_it_is_logged_without_the_secrets(
     receiver.statuses = [500] * 3
     webhook = Webhook(receiver.url, pause=Pauses())
     webhook.post(notice())
-    await until(lambda: webhook.failed == 1)
+    await eventually(lambda: webhook.failed == 1)
     (record,) = caplog.records
     assert (record.name, record.levelno) == ("crdtbucket", logging.WARNING)
     assert "127.0.0.1" in record.getMessage()
@@ -141,7 +134,7 @@ async def test_after_the_last_try_it_is_logged_without_the_secrets(
     assert "hunter2" not in caplog.text
     # The next one is sent all the same.
     webhook.post(notice())
-    await until(lambda: webhook.sent == 1)
+    await eventually(lambda: webhook.sent == 1)
     assert len(receiver.bodies) == 4
     await webhook.aclose()
 
@@ -153,7 +146,7 @@ async def test_an_answer_that_will_not_change_is_not_asked_for_again(
     receiver.statuses = [status]
     webhook = Webhook(receiver.url, pause=Pauses())
     webhook.post(notice())
-    await until(lambda: webhook.failed == 1)
+    await eventually(lambda: webhook.failed == 1)
     assert len(receiver.bodies) == 1  # and no redirect was followed
     assert f"it answered {status}" in caplog.text
     await webhook.aclose()
@@ -166,7 +159,7 @@ async def test_a_server_that_never_answers_costs_the_deadline(
     pauses = Pauses()
     webhook = Webhook(receiver.url, deadline=0.05, pause=pauses)
     webhook.post(notice())
-    await until(lambda: webhook.failed == 1)
+    await eventually(lambda: webhook.failed == 1)
     assert len(pauses.asked) == 2  # a busy machine may end a try before it is received
     assert "no answer within 0.05 s" in caplog.text
     await webhook.aclose()
@@ -193,7 +186,7 @@ async def test_what_is_no_web_server_is_one_warning(
             server.close()
         webhook = Webhook(f"http://user:hunter2@127.0.0.1:{port}/?token=hunter2", pause=pauses)
         webhook.post(notice())
-        await until(lambda: webhook.failed == 1)
+        await eventually(lambda: webhook.failed == 1)
         await webhook.aclose()
     assert len(pauses.asked) == 2
     assert [record.levelno for record in caplog.records] == [logging.WARNING]
@@ -204,12 +197,12 @@ async def test_the_queue_is_bounded_and_the_oldest_goes(receiver: Receiver) -> N
     receiver.hang.clear()
     webhook = Webhook(receiver.url)
     webhook.post(notice(reason="first"))
-    await until(lambda: len(receiver.bodies) == 1)
+    await eventually(lambda: len(receiver.bodies) == 1)
     for number in range(MAX_QUEUED + 3):
         webhook.post(notice(reason=str(number)))
     assert webhook.dropped == 3
     receiver.hang.set()
-    await until(lambda: webhook.sent == MAX_QUEUED + 1)
+    await eventually(lambda: webhook.sent == MAX_QUEUED + 1)
     assert [body["reason"] for body in receiver.bodies[:3]] == ["first", "3", "4"]
     await webhook.aclose()
 
@@ -221,7 +214,7 @@ async def test_closing_ends_at_once_and_says_what_was_not_sent(
     webhook = Webhook(receiver.url)
     for _ in range(3):
         webhook.post(notice())
-    await until(lambda: len(receiver.bodies) == 1)
+    await eventually(lambda: len(receiver.bodies) == 1)
     before = asyncio.all_tasks()
     await webhook.aclose()
     assert webhook.dropped == 3
@@ -243,7 +236,7 @@ async def test_a_bug_is_logged_and_does_not_end_it(
     webhook = Webhook(receiver.url)
     webhook.post(notice(time=1e300))  # no date
     webhook.post(notice())
-    await until(lambda: webhook.sent == 1)
+    await eventually(lambda: webhook.sent == 1)
     assert webhook.failed == 1
     assert "a bug in posting a notice" in caplog.text
     assert "hunter2" not in caplog.text

@@ -18,7 +18,7 @@ from crdtbucket.strong.redis.lateness import (
     lateness_of,
 )
 from crdtbucket.strong.redis.redis_connection import RedisConnection
-from tests.mesh.network import eventually
+from tests.waits import eventually
 
 MS = 1_000_000
 

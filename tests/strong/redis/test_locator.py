@@ -11,7 +11,6 @@ from crdtbucket.base.address import Address
 from crdtbucket.strong.controller.degradation import Degradation
 from crdtbucket.strong.redis import locator as module
 from crdtbucket.strong.redis.locator import Locator
-from tests.mesh.network import eventually
 from tests.strong.fake_server import (
     Command,
     FakeServer,
@@ -22,6 +21,7 @@ from tests.strong.fake_server import (
 )
 from tests.strong.redis_groups import cluster, watched
 from tests.strong.redis_server import free_port
+from tests.waits import eventually
 
 BOUND_S = 60.0
 MODES = ControllerSettings(stable_after=0.1, stable_after_failover=0.1, least_return_gap=0.0)
@@ -74,7 +74,7 @@ async def test_one_that_says_nothing_is_not_waited_for(monkeypatch: pytest.Monke
         found = await asyncio.wait_for(locator.locate(), BOUND_S)
         assert found.primaries[0].address == server.address
         assert len(frozen.clients) == 1
-        await eventually(lambda: frozen.clients[0].transport.is_closing(), BOUND_S)
+        await eventually(lambda: frozen.clients[0].transport.is_closing())
         good.answer, frozen.answer = silent, names(server)
         found = await asyncio.wait_for(locator.locate(), BOUND_S)
         assert found.primaries[0].address == server.address
@@ -122,10 +122,8 @@ async def test_a_cluster_is_followed_though_its_only_seed_died() -> None:
             for number in range(60):
                 assert (await bucket.acquire(f"k{number}", 10)).mode is Mode.STRONG
             nodes[0].kill()
-            await eventually(
-                lambda: f"{nodes[3].host}:{nodes[3].port}" in limiter.stats()["redis"], BOUND_S
-            )
-            await eventually(lambda: bucket.mode is Mode.STRONG, BOUND_S)
+            await eventually(lambda: f"{nodes[3].host}:{nodes[3].port}" in limiter.stats()["redis"])
+            await eventually(lambda: bucket.mode is Mode.STRONG)
             for number in range(60):
                 decision = await bucket.acquire(f"k{number}", 10)
                 assert (decision.mode, decision.remaining) == (Mode.STRONG, 80)
@@ -145,10 +143,8 @@ async def test_a_failover_is_followed_beside_a_frozen_sentinel() -> None:
             assert (await bucket.acquire("k")).mode is Mode.STRONG
             several[0].freeze()
             primary.kill()
-            await eventually(
-                lambda: f"{replica.host}:{replica.port}" in limiter.stats()["redis"], BOUND_S
-            )
-            await eventually(lambda: bucket.mode is Mode.STRONG, BOUND_S)
+            await eventually(lambda: f"{replica.host}:{replica.port}" in limiter.stats()["redis"])
+            await eventually(lambda: bucket.mode is Mode.STRONG)
             assert (await bucket.acquire("k")).mode is Mode.STRONG
 
 

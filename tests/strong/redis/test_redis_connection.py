@@ -38,18 +38,12 @@ from crdtbucket.strong.redis.resp import (
     too_deep,
 )
 from tests.certificates import Authority
-from tests.mesh.network import eventually
 from tests.strong.fake_server import Command, FakeServer, echo, fake, friendly
-from tests.strong.redis_server import PROGRAMS, Server, free_port
+from tests.strong.redis_server import Server, free_port
+from tests.waits import eventually
 
 SOURCE = "return ARGV[1]"
 SHA = hashlib.sha1(SOURCE.encode()).hexdigest()
-
-
-@pytest.fixture(params=PROGRAMS, scope="module")
-def server(request: pytest.FixtureRequest) -> Iterator[Server]:
-    with Server(program=request.param) as running:
-        yield running
 
 
 @contextlib.asynccontextmanager

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 
 import pytest
 
@@ -17,12 +17,6 @@ from tests.strong.redis_server import PROGRAMS, Server
 
 NS = 1_000_000_000
 pytestmark = pytest.mark.skipif(not PROGRAMS, reason="no redis-server here: make redis")
-
-
-@pytest.fixture(scope="module")
-def shared() -> Iterator[Server]:
-    with Server() as server:
-        yield server
 
 
 @contextlib.asynccontextmanager

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import logging
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from fractions import Fraction
 
 import pytest
@@ -28,15 +28,9 @@ from crdtbucket.strong.redis.registry import (
     WantedShare,
 )
 from tests.strong.fake_server import fake, friendly
-from tests.strong.redis_server import PROGRAMS, Server
+from tests.strong.redis_server import Server
 
 _prefixes = itertools.count()
-
-
-@pytest.fixture(params=PROGRAMS, scope="module")
-def server(request: pytest.FixtureRequest) -> Iterator[Server]:
-    with Server(program=request.param) as running:
-        yield running
 
 
 @pytest.fixture

@@ -14,15 +14,14 @@ from crdtbucket.strong.controller.degradation import Degradation
 from crdtbucket.strong.controller.notice import ModeNotice
 from crdtbucket.strong.redis.resp import RedisErrorReply
 from crdtbucket.strong.redis.rights import explained, is_denied
-from tests.mesh.network import eventually
 from tests.strong.redis_server import Server
+from tests.waits import eventually
 
 STILL = BucketSpec("b", 1_000, 1, "1h", consistency="strong")
 COMMANDS = (
     "evalsha", "eval", "script|load", "hgetall", "hmget", "hlen", "hset", "hdel", "pexpire", "time",
     "info", "ping",
 )  # fmt: skip
-BOUND_S = 60.0
 CALL_GAP_S = 0.005
 
 
@@ -114,7 +113,7 @@ async def test_a_right_that_only_new_keys_need_is_named(caplog: pytest.LogCaptur
         async with opened(user(server, "hlen")) as limiter:
             assert (await limiter.bucket("b").acquire("k")).mode is Mode.FALLBACK
             # To settle it makes the record, with other commands.
-            await eventually(lambda: not limiter.stats()["strong"]["unsettled"], BOUND_S)
+            await eventually(lambda: not limiter.stats()["strong"]["unsettled"])
             assert (await limiter.bucket("b").acquire("k")).mode is Mode.STRONG
     assert "the command HLEN: allow it" in caplog.text
 
@@ -141,7 +140,7 @@ async def test_the_first_critical_line_has_the_cause_and_the_fix(
     with Server("requirepass right") as server:
         config = RedisConfig(**{"host": server.host, "port": server.port, **fields})  # type: ignore[arg-type]
         async with opened(config) as limiter:
-            await eventually(lambda: limiter.bucket("b").mode is Mode.FALLBACK, BOUND_S)
+            await eventually(lambda: limiter.bucket("b").mode is Mode.FALLBACK)
     first = next(r.getMessage() for r in caplog.records if r.levelno == logging.CRITICAL)
     assert told in first
     assert "wrong" not in first

@@ -30,18 +30,6 @@ STORES = [*PROGRAMS, "twin"]
 by_name = pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 
 
-@pytest.fixture(scope="module", params=PROGRAMS)
-def redis(request: pytest.FixtureRequest) -> Iterator[TimedRedis]:
-    with backends.timed(request.param) as one:
-        yield one
-
-
-@pytest.fixture(scope="module", params=PROGRAMS)
-def server(request: pytest.FixtureRequest) -> Iterator[Server]:
-    with Server(program=request.param) as one:
-        yield one
-
-
 def call(
     owner: bytes = A, cost: int = 0, taken: int = 0, refunded: int = 0, **more: Any
 ) -> ScriptCall:

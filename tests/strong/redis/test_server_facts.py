@@ -14,12 +14,11 @@ from crdtbucket.strong.controller.degradation import Degradation
 from crdtbucket.strong.redis.access import Access
 from crdtbucket.strong.redis.redis_connection import RedisConnection
 from crdtbucket.strong.redis.server_facts import ServerFacts, facts, read_facts
-from tests.mesh.network import eventually
 from tests.strong.fake_server import fake, friendly
 from tests.strong.redis_server import PROGRAMS, Server
+from tests.waits import eventually
 
 STILL = BucketSpec("b", 100, 1, "1h", consistency="strong")
-BOUND_S = 60.0
 
 
 def opened(server: Server, node: str = "n1") -> Limiter:
@@ -108,9 +107,7 @@ async def test_a_policy_that_changes_later_is_seen(
         async with opened(server) as limiter:
             assert next(iter(limiter.stats()["redis"].values()))["evicts"] == 0
             server.call("CONFIG", "SET", "maxmemory-policy", "allkeys-lfu")
-            await eventually(
-                lambda: next(iter(limiter.stats()["redis"].values()))["evicts"], BOUND_S
-            )
+            await eventually(lambda: next(iter(limiter.stats()["redis"].values()))["evicts"])
     assert "allkeys-lfu" in caplog.text
 
 
@@ -126,7 +123,7 @@ async def test_what_was_evicted_is_told_again_by_all_who_know_it(
                 assert await two.bucket("b").acquire(f"k{number}", 30)
             for _ in range(2):
                 evict_all(server)
-                await eventually(lambda: records(server) == 200, BOUND_S)
+                await eventually(lambda: records(server) == 200)
             async with opened(server, "n3") as three:
                 for number in range(100):
                     decision = await three.bucket("b").acquire(f"k{number}", 10)

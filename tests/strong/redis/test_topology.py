@@ -21,10 +21,10 @@ from crdtbucket.strong.redis.redis_connection import RedisConnection, ask
 from crdtbucket.strong.redis.resp import RedisErrorReply
 from crdtbucket.strong.redis.topology import ALL_SLOTS, SLOTS, Primary, Topology, parse_moved, slot
 from tests.certificates import Authority
-from tests.mesh.network import eventually
 from tests.strong.fake_server import Command, ScriptAnswer, fake, friendly, given_up_at_once
 from tests.strong.redis_groups import cluster, watched
 from tests.strong.redis_server import PROGRAMS, Server, free_port
+from tests.waits import eventually
 
 
 async def locate(config: RedisConfig) -> Topology:

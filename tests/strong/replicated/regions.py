@@ -17,9 +17,9 @@ from crdtbucket.strong.redis.script import (
     ScriptStatus,
     owner_name,
 )
+from tests.strong.histories import Process
 from tests.strong.replicated.region_twin import (
     LEVEL,
-    PEERS,
     Hash,
     Known,
     Record,
@@ -148,21 +148,12 @@ class Region:
 
 
 @dataclass
-class Process:
-    """One process: its column, and the debt that it states, which is of its own takes."""
+class RegionalProcess(Process):
+    """A process of a region, and the debt that it states, which is of its own takes."""
 
-    owner: bytes
-    region: int
-    t: int
-    generation: int = 1
-    taken: int = 0
-    refunded: int = 0
+    region: int = 0
+    t: int = 0
     debt: int | Fraction = 0
-    fence: int = 1
-
-    @property
-    def column(self) -> Column:
-        return Column(self.owner, self.generation, self.taken, self.refunded)
 
 
 class World:
@@ -184,16 +175,16 @@ class World:
         ]
         self.started = 0
         self.processes = [self.started_in(home) for home in homes]
-        self.dead: list[Process] = []
+        self.dead: list[RegionalProcess] = []
         self.reference = 0
         self.reference_t = self.t
         self.in_flight = self.admitted = self.refunded = 0
         self.pushes: list[tuple[Region, ScriptCall]] = []
         """What was pushed, and where to."""
 
-    def started_in(self, home: int) -> Process:
+    def started_in(self, home: int) -> RegionalProcess:
         self.started += 1
-        return Process(owner_name(self.started, "n"), home, self.t)
+        return RegionalProcess(owner_name(self.started, "n"), region=home, t=self.t)
 
     # ---- time ----
 
@@ -203,7 +194,7 @@ class World:
     def _clamped(self, debt: int | Fraction) -> int | Fraction:
         return min(max(debt, 0), self.most)
 
-    def _advance(self, one: Process) -> None:
+    def _advance(self, one: RegionalProcess) -> None:
         one.debt = self._clamped(one.debt - (self.t - one.t) * 1000)
         one.t = self.t
 
@@ -216,7 +207,7 @@ class World:
     def _count(self, tokens: int) -> None:
         self.reference = self._clamped(self.owed() + self.unit * tokens)
 
-    def _book(self, one: Process, taken: int, refunded: int = 0) -> None:
+    def _book(self, one: RegionalProcess, taken: int, refunded: int = 0) -> None:
         self._advance(one)
         one.taken, one.refunded = one.taken + taken, one.refunded + refunded
         one.debt = self._clamped(one.debt + self.unit * (taken - refunded))
@@ -224,22 +215,16 @@ class World:
     # ---- processes ----
 
     def call(
-        self, one: Process, cost: int, others: tuple[Column, ...] | None = None, stated: Any = None
+        self,
+        one: RegionalProcess,
+        cost: int,
+        others: tuple[Column, ...] | None = None,
+        stated: Any = None,
     ) -> ScriptAnswer:
         """A call in the region of a process, whole when a plain one is not enough."""
         self._advance(one)
         debt = -(-one.debt // 1) if stated is None else stated
-        call = ScriptCall(
-            KEY,
-            cost,
-            one.owner,
-            one.fence,
-            one.generation,
-            one.taken,
-            one.refunded,
-            int(debt),
-            others,
-        )
+        call = one.call(KEY, cost, int(debt), others)
         region = self.regions[one.region]
         if others:
             self.pushes.append((region, replace(call)))
@@ -249,7 +234,7 @@ class World:
             answer = region.run(self.t, call)
         return answer
 
-    def hear(self, one: Process, answer: ScriptAnswer) -> None:
+    def hear(self, one: RegionalProcess, answer: ScriptAnswer) -> None:
         more = max(answer.taken - one.taken, 0), max(answer.refunded - one.refunded, 0)
         self._book(one, *more)
 
@@ -351,6 +336,3 @@ class World:
         """What a level may be too low by, whatever happens: what was never charged, and refunds."""
         refunds = sum(one.refunded for one in (*self.processes, *self.dead))
         return self.unit * refunds + sum(region.forgiven for region in self.regions)
-
-
-__all__ = ["HOUR", "MS", "PEERS", "PLAIN", "SECOND", "WIDE", "Process", "Region", "World"]

@@ -178,17 +178,7 @@ class Both:
     ) -> None:
         one = self.processes[process]
         capacity = self.definitions[self.definition][at].capacity
-        call = ScriptCall(
-            KEY,
-            min(cost, capacity),
-            one.owner,
-            one.fence,
-            one.generation,
-            one.taken,
-            one.refunded,
-            min(stated, BEYOND),
-            None if others is None else tuple(others),
-        )
+        call = one.call(KEY, min(cost, capacity), min(stated, BEYOND), others)
         self.made.append((at, call))
         taken, refunded = self._ask(at, call)
         one.taken, one.refunded = max(one.taken, taken), max(one.refunded, refunded)

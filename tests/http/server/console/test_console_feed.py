@@ -14,7 +14,7 @@ from crdtbucket.http.server.console import console_feed, console_sessions
 from crdtbucket.http.server.console.console_feed import MAX_LISTENERS, ConsoleFeed
 from tests.http.server.console.asking import event, following
 from tests.http.serving import Asker, serving
-from tests.mesh.network import eventually
+from tests.waits import eventually
 
 ROOT = Path(__file__).parents[4]
 

@@ -20,8 +20,8 @@ from crdtbucket import BucketSpec, Limiter, MeshConfig
 from crdtbucket.demo.demo_network import RegionNetwork
 from tests.http.chromium import Page, chromium, page
 from tests.http.serving import TOKEN, Asker, serving
-from tests.mesh.network import eventually
 from tests.strong.redis_server import free_port
+from tests.waits import eventually
 
 REGIONS = ("eu", "us", "ap")
 BUCKETS = (

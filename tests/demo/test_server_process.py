@@ -10,12 +10,13 @@ import sys
 import pytest
 
 from crdtbucket.demo.processes import DemoError
-from crdtbucket.demo.redis_process import RedisProcess
+from crdtbucket.demo.server_process import RedisProcess
 from crdtbucket.errors import RedisUnavailable
 from crdtbucket.strong.redis.access import Access
 from crdtbucket.strong.redis.redis_connection import RedisConnection, ask
-from tests.demo.programs import eventually, gone, is_open
+from tests.demo.programs import gone, is_open
 from tests.strong.redis_server import PROGRAMS
+from tests.waits import until
 
 installed = pytest.mark.skipif(not PROGRAMS, reason="no redis-server here: make redis")
 
@@ -67,7 +68,7 @@ def test_it_says_what_to_do_where_none_is_installed(monkeypatch: pytest.MonkeyPa
 
 PARENT = """
 import asyncio
-from crdtbucket.demo.redis_process import RedisProcess
+from crdtbucket.demo.server_process import RedisProcess
 async def main():
     server = RedisProcess()
     await server.start()
@@ -89,8 +90,8 @@ async def test_a_parent_that_is_killed_takes_it_along() -> None:
     parent.send_signal(signal.SIGKILL)
     await parent.wait()
     try:
-        eventually(lambda: gone(pid))
+        until(lambda: gone(pid))
     finally:
         if not gone(pid):
             os.kill(pid, signal.SIGKILL)
-    eventually(lambda: not is_open(port))  # its last threads end after it
+    until(lambda: not is_open(port))  # its last threads end after it

@@ -1,0 +1,112 @@
+"""What the oracle compares with, knows of the mesh, counts, and allows for."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from crdtbucket.spec.bucket_spec import BucketSpec
+from tests.simulated.drawing import draw
+from tests.simulated.ending import kept_for_the_dead
+from tests.simulated.network import Network
+from tests.simulated.plan import Event
+from tests.simulated.service import Service
+from tests.simulated.truth import IdealBucket, LateBucket
+from tests.simulated.view import ENDED_NS, View
+
+SECOND = 10**9
+SPEC = BucketSpec("b", 100, 10)
+WAYS = (("A", "C"), ("C", "A"), ("B", "C"), ("C", "B"))
+ENDED = ENDED_NS / 10**9
+
+
+@given(st.lists(st.tuples(st.integers(0, 3 * SECOND), st.integers(1, 60)), max_size=30))
+def test_a_bucket_that_is_not_late_is_the_ideal_one(calls: list[tuple[int, int]]) -> None:
+    late, ideal, now = LateBucket(IdealBucket(SPEC), 0), IdealBucket(SPEC), 0
+    for after, number in calls:
+        now += after + 1
+        assert late.admits(number, 2, now) == ideal.admits(number, 2, now)
+
+
+def test_what_was_taken_lately_has_not_refilled() -> None:
+    bucket = LateBucket(IdealBucket(SPEC), SECOND)
+    assert bucket.admits(120, 1, 10 * SECOND) == 100
+    assert bucket.admits(1, 1, 11 * SECOND - 1) == 0
+    assert bucket.admits(20, 1, 12 * SECOND) == 10
+
+
+def test_a_light_load_is_given_by_a_late_bucket_that_holds_what_comes_meanwhile() -> None:
+    bucket = LateBucket(IdealBucket(SPEC), 9 * SECOND)
+    for second in range(100):
+        assert bucket.admits(9, 1, second * SECOND) == 9
+
+
+def test_a_bucket_that_is_too_late_denies_a_light_load() -> None:
+    bucket = LateBucket(IdealBucket(SPEC), 20 * SECOND)
+    assert sum(bucket.admits(9, 1, second * SECOND) for second in range(100)) < 900
+
+
+def mistaken(how: str, after: float, *beside: str) -> bool:
+    """C is cut off from A and B, and after so long D comes, beside these."""
+    plan = replace(draw(0), forget_after=60.0)
+    mesh = Network("ABC", [plan.main], linked=["AB", "AC", "BC"], seed=1)
+    view = View(plan, mesh)
+    view.happens("cut", (how, WAYS))
+    if how == "resets":
+        mesh.reset_pairs(WAYS)
+    else:
+        mesh.cut_ways(WAYS, times_out=False)
+    mesh.advance(after)
+    view.happens("come", ("D", beside, 0.0))
+    return view.mistaken >= 0
+
+
+@pytest.mark.parametrize(("how", "given_up"), [("resets", 10.0), ("silent", 60.0)])
+def test_a_relay_that_comes_brings_back_whom_others_had_given_up(how: str, given_up: float) -> None:
+    assert mistaken(how, given_up + 1.0, "A", "C")
+    assert not mistaken(how, given_up - 1.0, "A", "C")
+
+
+@pytest.mark.parametrize("beside", ["AB", "C"])
+def test_who_comes_to_one_part_alone_brings_back_nobody(beside: str) -> None:
+    assert not mistaken("resets", 30.0, *beside)
+
+
+def die(at: float, name: str, *, ends: bool = True) -> Event:
+    return Event(at, "die", (name, ends))
+
+
+@pytest.mark.parametrize(
+    ("events", "kept"),
+    [
+        ((), 0.0),
+        ((die(10.0, "n0"),), ENDED),
+        ((die(10.0, "n0"), die(50.0, "n1")), 2 * ENDED),
+        ((die(10.0, "n0"), die(11.0, "n1")), 1.0 + ENDED),
+        ((die(10.0, "n0", ends=False),), 60.0),
+        ((die(10.0, "n0", ends=False), die(20.0, "n1")), 60.0),
+        ((die(10.0, "n0", ends=False), Event(30.0, "return", ("n0", False))), ENDED),
+        ((die(60.0, "n0", ends=False),), ENDED),  # it is not forgotten yet
+    ],
+)
+def test_room_is_kept_for_each_that_died_until_it_is_given_up(
+    events: tuple[Event, ...], kept: float
+) -> None:
+    plan = replace(draw(0), events=events, forget_after=60.0)
+    assert kept_for_the_dead(plan, 100.0) == pytest.approx(kept)
+
+
+def test_the_take_with_which_a_window_begins_counts_once() -> None:
+    """It empties the bucket, and nothing is given beyond the limit."""
+    plan = replace(draw(0), nodes=("A",), linked=(), events=(), clocks=((0.0, 0.0),))
+    mesh = Network("A", [plan.main], linked=[], seed=1)
+    service = Service(plan, mesh, View(plan, mesh))
+    mesh.advance(service.settle_ns / 10**9 + 1.0)
+    service.took(mesh["A"], 1, plan.main.capacity, 1)
+    assert service.window is not None
+    assert service.window.beyond == 0
+    service.took(mesh["A"], 1, plan.main.capacity, 1)
+    assert service.window.beyond == plan.main.capacity

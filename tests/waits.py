@@ -1,0 +1,27 @@
+"""Waiting for what comes by itself, with a bound that a slow and busy machine does not reach."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import time
+from collections.abc import Callable
+
+WITHIN_S = 120.0
+NEVER = "it did not happen in time"
+
+
+def until(holds: Callable[[], object], what: str = NEVER) -> None:
+    """Blocks until something is so; fails with `what` when it never is."""
+    deadline = time.monotonic() + WITHIN_S
+    while not holds():
+        assert time.monotonic() < deadline, what
+        time.sleep(0.005)
+
+
+async def eventually(holds: Callable[[], object], what: str = NEVER) -> None:
+    """The same on an event loop; the answer of `holds` may have to be awaited."""
+    deadline = time.monotonic() + WITHIN_S
+    while not (await so if inspect.isawaitable(so := holds()) else so):
+        assert time.monotonic() < deadline, what
+        await asyncio.sleep(0.005)
