@@ -1579,7 +1579,7 @@ MUTATIONS = (
     Mutation(
         "owner_beyond_its_limit_refused",
         "core",
-        "if (t->origins[x->origin].node == m->source) {\n        g->capped++;",
+        "if (!relayed) {\n        g->capped++;",
         "if (0) {\n        g->capped++;",
         (*PYTEST, "tests/core/test_merge.py", "-k", "more_than_its_limit"),
     ),

@@ -593,7 +593,7 @@ def test_kinds_of_payload_flags_sealed_frames_and_reasons() -> None:
     payloads["range"] = wire.RANGE
     assert numbered("docs/wire.md", "Payload kinds") == payloads
     flags = {"joining": wire.JOINING, "leaving": wire.LEAVING}
-    flags["store_unreachable"] = wire.STORE_UNREACHABLE
+    flags |= {"store_unreachable": wire.STORE_UNREACHABLE, "keeps_credit": wire.KEEPS_CREDIT}
     assert numbered("docs/wire.md", "Flags") == flags
     kinds = {kind.name: kind.value for kind in session.Kind}
     assert numbered("docs/wire.md", "Sealed frames") == kinds

@@ -43,9 +43,9 @@ class Directory:
         self._meanwhile()
         return self.kept
 
-    def save(self, data: bytes) -> None:
+    def save(self, *pieces: bytes) -> None:
         self._meanwhile()
-        self.kept = data
+        self.kept = b"".join(pieces)
 
     def _meanwhile(self) -> None:
         work, self.meanwhile = self.meanwhile, lambda: None
@@ -65,8 +65,8 @@ class Machine:
         self.memory = saved
         return 1
 
-    def snapshot(self) -> bytes:
-        return self.memory
+    def snapshot(self) -> tuple[bytes, ...]:
+        return (self.memory,)
 
 
 @pytest.fixture
