@@ -58,6 +58,7 @@ async def secured_by_tls(
             _hand_over(early, transport)
         return await handshake
     finally:
+        handshake.cancel()  # where this was cancelled before it was waited for
         del handshake  # else its error would refer to itself, until the collector comes
 
 

@@ -87,8 +87,9 @@ class SharedFile:
                 f"cannot be opened in the child of a fork: {error.strerror}",
                 "open the limiter after the fork, or allow more open files",
             ) from error
+        finally:
+            os.close(inherited)
         self.share()  # the parent has a lock, so it is not refused
-        os.close(inherited)
 
     def __del__(self) -> None:
         self.close()  # of a limiter that could not be made

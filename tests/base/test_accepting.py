@@ -104,3 +104,40 @@ def test_who_sends_nothing_and_goes_is_no_handshake(library: Any, tmp_path: Path
         await server.wait_closed()
 
     library.run(run())
+
+
+def test_a_handshake_that_nobody_waits_for_any_more_is_cancelled(library: ModuleType) -> None:
+    """It is cancelled while the bytes that came early wait for TLS to begin."""
+
+    async def cancel_at_once() -> list[asyncio.Task[Any]]:
+        loop = asyncio.get_running_loop()
+        made: asyncio.Future[tuple[Any, Any]] = loop.create_future()
+
+        class Made(asyncio.Protocol):
+            def connection_made(self, transport: asyncio.BaseTransport) -> None:
+                made.set_result((transport, self))
+
+        server = await loop.create_server(Made, "127.0.0.1", 0)
+        _, client = await asyncio.open_connection(*server.sockets[0].getsockname())
+        transport, protocol = await made
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        secured = loop.create_task(secured_by_tls(transport, protocol, context, b"\x16\x03"))
+        await asyncio.sleep(0)
+        secured.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await secured
+        await asyncio.sleep(0)
+        left = [t for t in asyncio.all_tasks() if t is not asyncio.current_task() and not t.done()]
+        for task in left:
+            task.cancel()
+        await asyncio.gather(*left, return_exceptions=True)
+        transport.abort()
+        client.close()
+        server.close()
+        return left
+
+    loop = library.new_event_loop()
+    try:
+        assert loop.run_until_complete(cancel_at_once()) == []
+    finally:
+        loop.close()

@@ -366,8 +366,12 @@ def test_a_child_without_room_for_one_more_file_decides_nothing(path: str) -> No
         resource.setrlimit(resource.RLIMIT_NOFILE, (0, 0))
 
     after_fork(table, Turn.LOCKS, allow_no_file)
-    said, closed = in_child(lambda: bucket.take("key"), file.close)
+    inherited = file.fd
+    said, left, closed = in_child(
+        lambda: bucket.take("key"), lambda: os.fstat(inherited), file.close
+    )
     assert said.startswith(f"SharedTableError: the shared table {path} cannot be opened in the")
+    assert "Bad file descriptor" in left
     assert closed == "None"
     assert bucket.counters()["allowed"] == 0
     other, _table = opened(path)

@@ -123,26 +123,32 @@ class NatsEngine:
         while True:
             server = order[0]
             order = [*order[1:], server]
-            client = Client()
+            why = await self._serve(Client(), server, listener)
+            listener.engine_down(
+                f"{shown(server)}: {self._refused or why or 'the connection has ended'}"
+            )
+            if not why:
+                pause = FIRST_PAUSE_S
+                continue
+            await asyncio.sleep(pause * self._rng.uniform(0.5, 1.0))
+            pause = min(2 * pause, LAST_PAUSE_S)
+
+    async def _serve(self, client: Client, server: str, listener: EngineListener) -> str:
+        """Connects, and keeps the connection until it ends. Returns why there was none."""
+        try:
             try:
                 await within(2 * CONNECT_S, self._connect(client, server, listener))
             except (NatsError, OSError, ValueError, asyncio.TimeoutError) as error:
-                why = self._refused or str(error) or type(error).__name__
-                await _close(client)
-                listener.engine_down(f"{shown(server)}: {why}")
-                await asyncio.sleep(pause * self._rng.uniform(0.5, 1.0))
-                pause = min(2 * pause, LAST_PAUSE_S)
-                continue
-            self._client, pause = client, FIRST_PAUSE_S
+                return str(error) or type(error).__name__
+            self._client = client
             listener.engine_up(shown(server))
-            try:
-                while client.is_connected:  # it may hang while it closes, and not say that it has
-                    with suppress(asyncio.TimeoutError):
-                        await within(LOOK_S, self._closed.wait())
-            finally:
-                self._client = None
-                await _close(client)
-            listener.engine_down(f"{shown(server)}: {self._refused or 'the connection has ended'}")
+            while client.is_connected:  # it may hang while it closes, and not say that it has
+                with suppress(asyncio.TimeoutError):
+                    await within(LOOK_S, self._closed.wait())
+            return ""
+        finally:
+            self._client = None
+            await _close(client)
 
     async def _connect(self, client: Client, server: str, listener: EngineListener) -> None:
         said: set[str] = set()

@@ -4,20 +4,25 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import gc
 import itertools
 import json
 import logging
 import os
+import random
 import shutil
 import socket
 import sys
 from contextlib import AsyncExitStack
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
 
 import nkeys
 import pytest
 
-from crdtbucket.mesh.engines.nats_engine import LOOK_S, MAX_UNSENT
+from crdtbucket.mesh.engines.nats_engine import LOOK_S, MAX_UNSENT, NatsEngine
+from crdtbucket.mesh.engines.subjects import Subjects
 from crdtbucket.mesh.mesh_config import MeshConfig
 from crdtbucket.mesh.transport.mesh_network import MeshNetwork
 from tests.certificates import Authority
@@ -86,6 +91,33 @@ async def test_a_node_begins_without_its_engine(caplog: pytest.LogCaptureFixture
         with server:
             await eventually(lambda: a.linked and b.linked)
     assert "Traceback" not in caplog.text
+
+
+async def test_an_end_while_it_connects_closes_the_connection() -> None:
+    """The server is silent: what was begun with it is given up."""
+    came, ended = asyncio.Event(), asyncio.Event()
+
+    async def silent(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        came.set()
+        await reader.read(-1)
+        ended.set()
+        writer.close()
+
+    server = await asyncio.start_server(silent, "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    subjects, tls = Subjects("cb", "mesh", "node"), SimpleNamespace(now=lambda: None)
+    engine = NatsEngine(
+        [f"nats://127.0.0.1:{port}"], subjects, random.Random(1), tls=cast("Any", tls)
+    )
+    gc.disable()  # the collector would close it, some time
+    try:
+        engine.start(cast("Any", SimpleNamespace()))
+        await came.wait()
+        await engine.stop()
+        await asyncio.wait_for(ended.wait(), 120)
+    finally:
+        gc.enable()
+        server.close()
 
 
 async def test_a_frozen_server_is_left_for_another_one_of_its_cluster(
