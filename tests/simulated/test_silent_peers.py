@@ -119,3 +119,46 @@ def test_a_ring_with_a_silent_peer_refills_in_time() -> None:
         pass
     drive(mesh, few, 4.0)  # 200 tokens, and 40 calls at most
     assert min(mesh[name].peek("b", "k").remaining for name in few) >= 80
+
+
+@pytest.mark.parametrize("newcomer", [40.0, 200.0])
+def test_who_joins_beside_a_silent_peer_leaves_the_others_their_share(newcomer: float) -> None:
+    mesh = mesh_of(3, BucketSpec("b", 100, 50))
+    demand = {"A": 40.0, "B": 40.0}
+    drive(mesh, {**demand, "C": 40.0}, 5.0)
+    mesh.partition("AB", "C")
+    drive(mesh, demand, 12.0)
+    mesh.join("D")
+    mesh.partition("ABD", "C")
+    claims = 120.0 + min(newcomer, 100.0)
+    for seconds in (10.0, 30.0):
+        result = drive(mesh, {**demand, "D": newcomer}, seconds)
+        for name in "AB":
+            allowed, _, starved = result[name]
+            assert allowed >= 0.7 * 50 * seconds * 40.0 / claims
+            assert starved < 2.0
+    rest = 1 - 40.0 / claims  # what is left to the silent one
+    assert total(result) <= 1.05 * 50 * seconds * rest
+
+
+def test_a_newcomer_owes_no_more_when_the_others_give_the_silent_one_up() -> None:
+    mesh = mesh_of(3, BucketSpec("b", 100, 50), forget_after=30.0)
+    drive(mesh, dict.fromkeys("ABC", 40.0), 5.0)
+    mesh.partition("AB", "C")
+    drive(mesh, dict.fromkeys("AB", 40.0), 12.0)
+    mesh.join("D")
+    mesh.partition("ABD", "C")
+    drive(mesh, dict.fromkeys("ABD", 40.0), 30.0)
+    result = drive(mesh, dict.fromkeys("ABD", 40.0), 20.0)
+    assert total(result) >= 0.98 * 50 * 20.0
+    assert min(allowed for allowed, _, _ in result.values()) >= 0.8 * 50 * 20.0 / 3
+
+
+def test_a_light_load_beside_a_silent_peer_is_denied_to_no_newcomer() -> None:
+    mesh = mesh_of(3, SPEC)
+    drive(mesh, dict.fromkeys("ABC", 20.0), 5.0)
+    mesh.partition("AB", "C")
+    drive(mesh, dict.fromkeys("AB", 20.0), 30.0)
+    mesh.join("D")
+    mesh.partition("ABD", "C")
+    assert denied(drive(mesh, dict.fromkeys("ABD", 20.0), 60.0)) == 0
