@@ -133,6 +133,8 @@ class MeshRule:
 
     def guaranteed(self, node: int) -> int:
         """Calls, of a token each, that the running process has admitted by its guaranteed share."""
+        if not self._nodes[node].up:
+            return 0
         calls: int = self._nodes[node].bucket(self._bucket).counters()["guaranteed"]
         return calls
 

@@ -73,4 +73,5 @@ class WatchedRule(SimulatedRule, Protocol):
         """Tokens that a full bucket of this node keeps free for what silent peers may take."""
 
     def guaranteed(self, node: int) -> int:
-        """Tokens that the running process of this node has admitted by its guaranteed share."""
+        """Tokens that the running process of this node, if any, has admitted by its guaranteed
+        share."""
