@@ -60,7 +60,7 @@ def check(files: tuple[str, ...]) -> None:
                 click.echo(str(problem))
         else:
             click.echo(f"{file}: {_summary(found)}")
-            for note in _notes(found):
+            for note in (*_node_notes(found), *_notes(found)):
                 click.echo(f"{file}: note: {note}")
     sys.exit(FAULTS if failed else 0)
 
@@ -184,11 +184,6 @@ def _notes(found: Config) -> Iterator[str]:
         yield "rating.enabled is false: nothing is denied, and what would be is counted"
     if not found.buckets:
         yield "no bucket is defined: add services:"
-    if found.node is None and (found.mesh is not None or found.redis is not None):
-        yield "no node is named: add node:, or give --node to each command that runs one"
-    mesh = found.mesh
-    if mesh is not None and mesh.transport == "sockets" and mesh.advertise is None:
-        yield from _unreachable(mesh.listen, mesh.peers)
     asked = {found.consistency, *(spec.consistency for spec in found.buckets)}
     if Mode.STRONG in asked and found.redis is None:
         yield (
@@ -201,6 +196,14 @@ def _notes(found: Config) -> Iterator[str]:
         yield f"{', '.join(local)}: calendar quotas are never strong{alone}"
     if found.redis is not None and found.redis.active_active:
         yield from _replicated(found.region, found.redis.regions)
+
+
+def _node_notes(found: Config) -> Iterator[str]:
+    if found.node is None and (found.mesh is not None or found.redis is not None):
+        yield "no node is named: add node:, or give --node to each command that runs one"
+    mesh = found.mesh
+    if mesh is not None and mesh.transport == "sockets" and mesh.advertise is None:
+        yield from _unreachable(mesh.listen, mesh.peers)
 
 
 def _unreachable(listen: str, peers: Sequence[str]) -> Iterator[str]:

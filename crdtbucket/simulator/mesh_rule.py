@@ -36,6 +36,7 @@ class MeshRule:
         self.mesh = self.made(scenario, settings)
         self._nodes = [self.mesh[name] for name in self._names]
         self._restarted = [False] * settings.regions
+        self._guaranteed = [0] * settings.regions
         self._now = 0
 
     def made(self, scenario: Scenario, settings: Settings) -> SimulatedMesh:
@@ -133,10 +134,10 @@ class MeshRule:
 
     def guaranteed(self, node: int) -> int:
         """Calls, of a token each, that the running process has admitted by its guaranteed share."""
-        if not self._nodes[node].up:
-            return 0
-        calls: int = self._nodes[node].bucket(self._bucket).counters()["guaranteed"]
-        return calls
+        asked = self._nodes[node]
+        if asked.up and asked.suspended_until <= self._now:
+            self._guaranteed[node] = asked.bucket(self._bucket).counters()["guaranteed"]
+        return self._guaranteed[node]
 
 
 def absent(scenario: Scenario, names: tuple[str, ...]) -> set[str]:

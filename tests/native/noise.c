@@ -183,7 +183,7 @@ static void use_all(table_t *t)
     log_trim(t, t->h->version / 2);
     sweep(t, 200, clock_ns(t), gone);
     digest_range(t, 0, UINT64_MAX, 100, clock_ns(t), 1, NULL, &sum, &debt, &next);
-    prune(t, 2, 0, t->h->bump);
+    prune(t, 2);
     forget_node(t, PEER, clock_ns(t));
     open_epoch(t);
     some_frame(t, frame);

@@ -35,7 +35,7 @@ def test_rules_are_made_by_name() -> None:
     "name",
     ["balanced", "skewed", "cold-20x", "late-joiner", "loss-30", "restart-skewed", "wall-clocks",
      "partition-30s", "partition-30s-light-50", "square-1s", "cut-pair", "cut-way",
-     "joiner-beside-dead", "joiner-beside-silent", "late-frames"],
+     "joiner-beside-dead", "joiner-beside-silent", "late-frames", "suspend-60s"],
 )  # fmt: skip
 def test_no_run_of_the_library_exceeds_its_bound(rule: str, name: str) -> None:
     outcome = _run(rule, name, 0.1)

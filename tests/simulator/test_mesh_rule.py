@@ -19,6 +19,7 @@ from tests.simulator.naive_mesh import NaiveMesh
 
 class _Node:
     up = True
+    suspended_until = 0
 
     def __init__(self, rule: NaiveMesh, number: int, names: tuple[str, ...]) -> None:
         self._rule, self._number, self._names = rule, number, names

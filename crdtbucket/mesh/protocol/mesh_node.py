@@ -62,7 +62,7 @@ class MeshNode:
         self.members = Membership(table, config, self.roster, name, now)
         self.links = self.members.links
         self._own_name = OwnName(table, self.members, name)
-        self._out = Outbox(table, self.roster)
+        self._out = Outbox(table, self.roster, self.links)
         self._relays = Relays(table, self.members, self.roster)
         self._merger = EntryMerger(table, self.roster, self.members, name)
         out, relays = self._out, self._relays

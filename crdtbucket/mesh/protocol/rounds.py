@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from array import array
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from crdtbucket._core import Table
@@ -23,9 +23,10 @@ SYNC_PATIENCE_NS = 1_000_000_000
 class Outbox:
     """Builds the frames for the links of one node."""
 
-    def __init__(self, table: Table, roster: Roster) -> None:
+    def __init__(self, table: Table, roster: Roster, links: Mapping[str, PeerState]) -> None:
         self._table = table
         self._roster = roster
+        self._links = links
         self._chunks: dict[tuple[int, int, int], tuple[bytes, int, int]] = {}
         self.flags = 0
         self.entries_sent = 0
@@ -45,7 +46,7 @@ class Outbox:
                 sent = sent or Sent()
                 sent.tables_version = tables_version
         received = link.received
-        keeps = wire.KEEPS_CREDIT if values.get("payload") and self._since(link) else 0
+        keeps = wire.KEEPS_CREDIT if values.get("payload") and self._keeps(link, now) else 0
         return wire.encode_fields(
             {
                 "epoch": self._table.epoch,
@@ -181,6 +182,15 @@ class Outbox:
             chunk = self._table.encode_log(after, upto, positions, wire.MAX_PAYLOAD, since)
             self._chunks[key] = chunk
         return self._chunks[key]
+
+    def _keeps(self, link: PeerState, now: int) -> bool:
+        """Whether something is kept for one that fell silent before the peer's process began. That
+        is not said of one whose connection ended: it is dead, mostly, and soon given up."""
+        return bool(self._since(link)) and any(
+            one.ending is None and one.last_seen < link.started
+            for one in self._links.values()
+            if now - one.last_seen > self._table.near_ns and not (one.left or one.forgotten)
+        )
 
     def _since(self, link: PeerState) -> int:
         """Where others fell silent before a peer's process began: a time (ns) from which on they

@@ -20,8 +20,8 @@ class Sender:
         self.table = Table(max_keys=max_keys, hash_key=bytes(16), virtual=True, epoch=7)
         self.bucket = BucketCore(self.table, SPEC)
         roster = Roster(self.table, "me")
-        self.out = Outbox(self.table, roster)
         self.link = PeerState(NodeInfo("peer", "", 9, "", 0), roster.node("peer"), 0)
+        self.out = Outbox(self.table, roster, {"peer": self.link})
         self.link.start_sync(self.table.version)
 
     def round(self) -> list[wire.Frame]:
