@@ -33,10 +33,9 @@ class OwnName:
 
     def met(self, me: NodeInfo, peer: NodeInfo, now: int) -> NodeConflict:
         """The process `peer` has this node's name. Returns what to tell it."""
-        where = f" in region {peer.region!r}" if peer.region else ""
         conflict = NodeConflict(
-            f"another running process is called {self._name!r}{where}, at {peer.address}: "
-            "give each node its own name"
+            f"another running process is called {self._name!r} (region {peer.region!r}, "
+            f"address {peer.address!r}): give each node its own name"
         )
         if (me.age_ns, me.epoch) < (peer.age_ns, peer.epoch):
             self._yield(peer.region or "a stranger", conflict, now)

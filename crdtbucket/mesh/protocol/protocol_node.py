@@ -65,10 +65,6 @@ class ProtocolNode(Protocol):
         """Another process runs under this node's name; the younger of the two refuses to serve."""
         ...
 
-    def name_reported(self, conflict: NodeConflict) -> None:
-        """A peer says that another process has this node's name."""
-        ...
-
     def leave(self, now: int) -> Frames:
         """The last frames to send."""
         ...

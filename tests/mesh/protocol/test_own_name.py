@@ -126,7 +126,7 @@ def test_of_two_that_are_no_part_of_the_mesh_the_younger_yields_or_the_lesser_ep
     alone = Alone()
     conflict = alone.met(age, epoch)
     assert str(conflict).startswith(
-        "another running process is called 'me' in region 'there', at host:1: "
+        "another running process is called 'me' (region 'there', address 'host:1'): "
         "give each node its own name"
     )
     assert alone.refuses is yields
