@@ -118,7 +118,11 @@ often it is about the limit of another service, which the client can do nothing 
 def denial(decision: Decision, *, fields: FieldOptions = FieldOptions()) -> Answer:  # noqa: B008
     """The answer to a single denied decision, such as a `LimitExceeded` has."""
     spec = decision.spec
-    headers = rate_limit_fields(decision, spec, legacy=fields.legacy, jitter_s=fields.jitter_s)
+    headers = (
+        rate_limit_fields(decision, spec, legacy=fields.legacy, jitter_s=fields.jitter_s)
+        if spec.slots is None  # nobody knows when a slot is given back
+        else dict(SOON)
+    )
     return problem_answer(decision, headers, [spec.key], reduced_capacity=False)
 
 

@@ -139,12 +139,17 @@ def _expression(pattern: str, groups: Iterator[int]) -> str:
     named = found[1].split(",") if found[1] else []
     for method in named:
         near = difflib.get_close_matches(method, _METHODS, 1, 2 / 3)
-        if near and method not in _METHODS and abs(len(near[0]) - len(method)) < 2:
+        if near and method not in _METHODS and _mistyped(method, near[0]):
             raise InvalidSpec(f"match has {pattern!r}", f"did you mean {near[0]!r}?", "match")
     methods = "|".join(named) or r"\S+"
     stem = found[2].removesuffix("/**")
     path = "/".join(_segment(segment.split("*"), groups) for segment in stem.split("/"))
     return f"(?:{methods}) {path}{_BELOW if stem != found[2] else ''}"
+
+
+def _mistyped(method: str, meant: str) -> bool:
+    """Whether two letters changed places, or one is missing or too many."""
+    return sorted(method) == sorted(meant) or abs(len(method) - len(meant)) == 1
 
 
 def _segment(texts: list[str], groups: Iterator[int]) -> str:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 import logging
 from array import array
-from collections.abc import Callable, Coroutine, Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any, NoReturn, SupportsIndex
+from typing import TYPE_CHECKING, NoReturn, SupportsIndex
 
 from crdtbucket._core import (
     BucketCore,
@@ -130,9 +130,7 @@ class Bucket(BucketCore):
                 out.retry_after[place] = answers.retry_after[n]
         return out
 
-    def wait(
-        self, key: str | bytes, cost: int = 1, timeout: float | None = None
-    ) -> Coroutine[Any, Any, Decision]:
+    async def wait(self, key: str | bytes, cost: int = 1, timeout: float | None = None) -> Decision:
         """The allowed decision, as soon as there are tokens: first come first served per key.
 
         A later caller never passes an earlier one, however small its cost; `take` and `acquire`
@@ -144,7 +142,7 @@ class Bucket(BucketCore):
         carries the last denial: at the timeout, and at once when refill alone, for this caller
         and those before it, is known to take longer. Raises as `take` does.
         """
-        return self.of(key).waiters.wait(key, cost, timeout)
+        return await self.of(key).waiters.wait(key, cost, timeout)
 
     def wait_sync(self, key: str | bytes, cost: int = 1, timeout: float | None = None) -> Decision:
         """`wait` for threads without an event loop: blocks until there are tokens.

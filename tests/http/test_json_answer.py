@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import email.utils
+import json
 import time
 
 import pytest
 
+from crdtbucket.http.server.json_answer import json_text
 from tests.http.serving import serving
 
 HEAD = b"POST /v1/take HTTP/%b\r\nHost: localhost\r\nContent-Type: application/json\r\n%b"
@@ -42,3 +44,8 @@ async def test_the_head_says_whether_the_connection_stays(
         assert body.startswith(b'{"allowed":true')
         if not stays:
             assert await reader.read() == b""
+
+
+def test_text_without_utf_8_is_escaped() -> None:
+    document = {"file": "/srv/\udcff.yaml", "é": [1]}
+    assert json.loads(json_text(document)) == document

@@ -93,7 +93,7 @@ def test_a_pattern_of_another_router_is_refused_as_its_rule_would_limit_nobody(
 def test_a_misspelt_method_is_refused_as_its_rule_would_limit_nobody() -> None:
     with pytest.raises(InvalidSpec, match=r"match has 'GET,POTS /login': did you mean 'POST'"):
         Rule("api", match="GET,POTS /login")
-    for method in ("PROPFIND", "PROPPATCH", "REPORT", "PURGE", "QUERY", "SEARCH", "MERGE", "LOCK"):
+    for method in ("PROPFIND", "PROPPATCH", "REPORT", "PURGE", "QUERY", "BATCH", "READ", "LOCK"):
         assert Rule("api", match=f"{method} /login").charge(asked(method, "/login")) is not None
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from functools import lru_cache
 from http import HTTPStatus
@@ -56,9 +57,12 @@ class JsonAnswer(web.StreamResponse):
 
 
 def json_text(document: Mapping[str, Any]) -> str:
-    """JSON in UTF-8, in a quarter of the time of `json.dumps`. Raises for text that has no UTF-8,
-    which `json.dumps` escapes."""
-    return to_json(document).decode()
+    """JSON in UTF-8, in a quarter of the time of `json.dumps`, which escapes what has no UTF-8,
+    such as the path of a file."""
+    try:
+        return to_json(document).decode()
+    except ValueError:
+        return json.dumps(document)
 
 
 @lru_cache(maxsize=64)

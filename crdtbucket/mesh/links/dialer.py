@@ -96,6 +96,8 @@ class Dialer:
                 target = DialTarget(address, self._rng)
                 task = asyncio.create_task(self._keep_dialling(target), name=f"mesh dial {address}")
                 self._targets[address] = (target, task)
+        if not self._targets:
+            self._host.counters.last_failure = ""
 
     def lost(self, name: str) -> None:
         """The link to this node has ended: it is dialled again."""
@@ -161,6 +163,7 @@ class Dialer:
         target.name = link.peer.name
         target.failing = False
         target.backoff.reset()
+        self._host.counters.last_failure = ""
         return 0.0
 
     async def _attempt(self, address: str) -> Link:

@@ -168,3 +168,5 @@ def test_a_denied_reservation_and_a_denied_slot_are_answered_so_too() -> None:
         assert denied.status_code == 429
         assert int(denied.headers["Retry-After"]) > 0
         assert denied.json()["violated-policies"] == [bucket]
+    assert denied.headers["Retry-After"] == "1"  # nobody knows when a slot is given back
+    assert "RateLimit" not in denied.headers
