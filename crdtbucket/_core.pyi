@@ -209,7 +209,7 @@ class Table:
         late: bool = False,
         relays: bytes | None = None,
         memory: bool = False,
-        keeps_more: bool = False,
+        keeps_credit: bool = False,
         reopen: bool = True,
     ) -> Merged: ...
     def restore(

@@ -1670,8 +1670,8 @@ MUTATIONS = (
     Mutation(
         "newcomers_take_the_part_of_the_silent",
         "core",
-        "        if (out < most)\n            out = most;\n",
-        "",
+        "        out = out < least ? least : out;\n",
+        "        (void)least;\n",
         (*PYTEST, "tests/simulated/test_silent_peers.py", "-k", "joiner_that_asks"),
     ),
     Mutation(

@@ -162,20 +162,20 @@ def test_a_late_message_changes_nothing() -> None:
     assert (b.bucket.debt("k"), b.bucket.columns("k")) == before
 
 
-def test_what_a_peer_owes_that_keeps_more_credit_is_owed_here_up_to_the_capacity() -> None:
+def test_what_a_peer_owes_that_keeps_credit_credit_is_owed_here_up_to_the_capacity() -> None:
     a, b, c = peers(3, WHOLE)
     a.bucket.take("k", 60)
     send(a, b)
     b.table.set_time(SECOND // 2)
     b.bucket.take("k", 5)
     for newer, debt in ((False, 15), (True, 65)):  # an older frame says nothing of now
-        send(a, b, keeps_more=True, newer=newer)
+        send(a, b, keeps_credit=True, newer=newer)
         assert b.bucket.debt("k") == debt * SECOND // 100  # with what is not known there
     c.bucket.take("k", 60)
     send(c, a)
     send(a, b)
     b.table.set_time(3 * SECOND // 2)
-    send(a, b, keeps_more=True)
+    send(a, b, keeps_credit=True)
     assert b.bucket.debt("k") == SECOND
 
 
@@ -266,12 +266,18 @@ def test_an_owner_that_took_more_than_its_limit_is_counted_and_charged_up_to_tha
     assert b.bucket.debt("k") == 2 * SECOND  # the ceiling: so much the sender says is owed
 
 
-def test_a_relay_raises_a_column_by_what_the_limit_explains() -> None:
+def one_heard_of_a() -> list[Peer]:
+    """Three peers; the second one has heard from the first that it took a token."""
     a, b, c = peers(3, WHOLE)
     for peer in (a, b, c):
         peer.table.set_time(SECOND)
     a.bucket.take("k", 1)
     send(a, b)
+    return [a, b, c]
+
+
+def test_a_relay_raises_a_column_by_what_the_limit_explains() -> None:
+    a, b, c = one_heard_of_a()
     liar = liar_for(a, 1_000_000)
     merged = lie(liar, b, c)
     assert (merged.refused_columns, merged.capped_columns) == (1, 0)
@@ -279,11 +285,7 @@ def test_a_relay_raises_a_column_by_what_the_limit_explains() -> None:
 
 
 def test_relays_raise_a_column_in_many_steps_by_no_more() -> None:
-    a, b, c = peers(3, WHOLE)
-    for peer in (a, b, c):
-        peer.table.set_time(SECOND)
-    a.bucket.take("k", 1)
-    send(a, b)
+    a, b, c = one_heard_of_a()
     for stated in range(50, 2_000, 50):
         lie(liar_for(a, stated), b, c)
     assert b.bucket.columns("k")[1, a.epoch] == (1, 1 + MOST, 0)

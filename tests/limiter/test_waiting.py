@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 from collections.abc import Awaitable
 from typing import Any
 
@@ -19,6 +20,7 @@ from crdtbucket.errors import (
     LimiterClosed,
     WaitTimeout,
 )
+from crdtbucket.limiter.bucket import Bucket
 from tests.forks import in_child
 from tests.threads import in_threads
 from tests.virtual_loop import VirtualTime, virtually
@@ -72,6 +74,11 @@ def crowd(time: VirtualTime) -> Crowd:
 
 def at(seconds: float) -> Any:
     return pytest.approx(seconds, abs=1e-6)
+
+
+def test_frameworks_see_that_it_has_to_be_awaited() -> None:
+    assert inspect.iscoroutinefunction(Bucket.wait)
+    assert inspect.iscoroutinefunction(Bucket.acquire)
 
 
 @virtually

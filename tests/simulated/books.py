@@ -156,6 +156,7 @@ class Books:
         return self._credit(place) + sum(self.ledger.refunded[place].values()) + EPSILON
 
     def _most_room(self, place: Place) -> float:
+        """Looks at what nodes keep free for silent peers now; the most that it ever saw."""
         for node in self.mesh.nodes.values():
             if node.up and node.suspended_until <= self.mesh.now_ns:
                 room = node.bucket(place[0]).credit(place[1])

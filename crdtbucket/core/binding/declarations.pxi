@@ -121,7 +121,7 @@ cdef extern from "core/core.h" nogil:
     ctypedef struct merge_context_t:
         uint32_t source, source_origin
         int64_t at
-        int newer, joining, late, memory, keeps_more, reopen
+        int newer, joining, late, memory, keeps_credit, reopen
         const uint8_t *relays
         const wire_tables_t *tables
     ctypedef struct merge_result_t:

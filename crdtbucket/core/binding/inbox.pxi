@@ -38,14 +38,14 @@ cdef void free_entries(entries_t *read) noexcept:
 cdef class _Inbox(_Outbox):
     def merge(self, const uint8_t[::1] payload, definitions, const uint16_t[::1] origins, *, uint32_t node, uint64_t epoch,
               int64_t at, bint newer=True, bint joining=False, bint late=False,
-              const uint8_t[::1] relays=None, bint memory=False, bint keeps_more=False, bint reopen=True):
+              const uint8_t[::1] relays=None, bint memory=False, bint keeps_credit=False, bint reopen=True):
         """Merges the entries of a frame. `definitions`: (slot or -1, same, q, p) for each of the frame's, where `same` is 1 for
         the bucket's definition, 2 for its candidate's, 3 for both; `origins`: local
         origin ids at the sender's positions; `node` and `epoch` of the sender; `at` as in `set_last_seen`; `newer`: its rates count;
         `joining`: answer all that is held; `late`: it was too long under way, so only columns that are held here rise;
         `relays`: a byte for each node id, not 0 when some peer is not connected to it: columns of it that rise are sent on;
-        `memory`: the sender knows the debts of the mesh, which settles what is suspect here; `keeps_more`: it keeps credit for
-        peers that this node has never heard, so the debts that it states stand, up to the capacity; `reopen`: where the sender has
+        `memory`: the sender knows the debts of the mesh, which settles what is suspect here; `keeps_credit`: its debts include
+        what it keeps for peers that were silent before this process began, so as much is owed here, up to the capacity; `reopen`: where the sender has
         larger counts of the running epoch, a new one is opened; without, such entries are left out. Raises WireError, and changes nothing,
         when malformed. Returns `Merged`."""
         cdef int64_t most = payload.shape[0] // ENTRY_MIN_BYTES + 1, now = clock_ns(&self.t), i
@@ -70,7 +70,7 @@ cdef class _Inbox(_Outbox):
             out.answers, out.touched, out.gone = scratch, scratch + most, scratch + 2 * most
             memset(&m, 0, sizeof(m))
             m.source, m.at, m.newer, m.joining, m.late, m.memory = node, at, newer, joining, late, memory
-            m.keeps_more, m.reopen = keeps_more, reopen
+            m.keeps_credit, m.reopen = keeps_credit, reopen
             m.tables = &f.tables
             m.source_origin = self.origin(node, epoch)
             m.relays = &relays[0] if relays is not None else NULL

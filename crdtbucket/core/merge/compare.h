@@ -16,9 +16,9 @@ typedef struct {
     int joining; /* the source has no memory: answer what is held */
     /* The source knows the debts of the mesh, so its entries settle what is suspect here. */
     int memory;
-    /* The source keeps credit for peers that this node has never heard, so it knows better what is
-     * owed, be it more. */
-    int keeps_more;
+    /* The debts include what the source keeps for peers that were silent before this process began,
+     * so as much is owed here. */
+    int keeps_credit;
     /* Too long under way: counts alone, on columns that are held. */
     int late;
     /* Larger counts of the own running epoch are believed: a new one is opened. */

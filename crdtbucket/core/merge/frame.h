@@ -38,8 +38,8 @@ static size_t encode_log(const table_t *t, uint64_t *version, uint64_t upto,
     return (size_t)(out - start);
 }
 
-/* Encodes the given entries, or with `entries` NULL all from `*from` on, the `full` ones too
- * or only indebted ones, until `size` bytes are used. */
+/* Encodes the given entries, or with `entries` NULL the indebted ones from `*from` on, with `full`
+ * all of them, until `size` bytes are used. */
 static size_t encode_entries(const table_t *t, const uint32_t *entries, int64_t *from, int64_t upto,
                              const uint16_t *position, int64_t since, int full, int64_t now,
                              uint8_t *out, size_t size, int64_t *count)

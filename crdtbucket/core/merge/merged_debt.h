@@ -47,10 +47,9 @@ static i128 merged_debt(const definition_t *d, i128 debt, i128 advertised, const
         out = debt + token_units(d, g->brings_held) + (lacking < advertised ? lacking : advertised);
     } else
         out = count < adopt ? count : adopt;
-    if (UNLIKELY(m->keeps_more && m->newer) && w->same && out < adopt) {
-        i128 full = full_units(d), most = adopt < full ? adopt : full;
-        if (out < most)
-            out = most;
+    if (UNLIKELY(m->keeps_credit && m->newer) && w->same) {
+        i128 full = full_units(d), least = adopt < full ? adopt : full;
+        out = out < least ? least : out;
     }
     /* A burst at the end of a partition is not hidden by the credit. */
     if (debt < 0 && g->brings_silent > 0 && advertised > 0) {

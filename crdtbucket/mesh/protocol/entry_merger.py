@@ -95,7 +95,7 @@ class EntryMerger:
             joining=bool(frame.flags & wire.JOINING),
             relays=self._visibility.relay_mask(),
             memory=memory,
-            keeps_more=bool(frame.flags & wire.KEEPS_CREDIT),
+            keeps_credit=bool(frame.flags & wire.KEEPS_CREDIT),
         )
         merged = merge(reopen=False)
         self.count(merged, link.info.name, now)

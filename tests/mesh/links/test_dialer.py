@@ -16,6 +16,7 @@ from crdtbucket.mesh.sockets import web_socket
 from crdtbucket.mesh.transport import mesh_network
 from crdtbucket.mesh.transport.mesh_network import MeshNetwork
 from tests.mesh.network import RecordingNode, config, pair, running
+from tests.strong.redis_server import free_port
 from tests.waits import eventually
 
 SECRET = "a secret of these tests"
@@ -109,6 +110,22 @@ async def test_a_peer_that_answers_and_refuses_is_there() -> None:
             told = f"no link with 'b' at {mesh_b.address}: it has as many peers as"
             assert second.counters.last_failure.startswith(told)
     await mesh_b.stop()
+
+
+async def test_a_failed_call_is_told_until_a_link_is_made_or_nobody_is_called() -> None:
+    a, b = RecordingNode("a"), RecordingNode("b")
+    port = free_port()
+    mesh_b = MeshNetwork(b, MeshConfig(listen=f"127.0.0.1:{port}", secret=SECRET))
+    mesh_a = MeshNetwork(a, config(f"127.0.0.1:{port}"))
+    async with running(mesh_a):
+        await eventually(lambda: mesh_a.counters.last_failure)
+        await mesh_b.start()
+        await eventually(lambda: a.linked)
+        assert mesh_a.counters.last_failure == ""
+        await mesh_b.stop()
+        await eventually(lambda: mesh_a.counters.last_failure)
+        mesh_a._transport._dialer.update([])  # type: ignore[union-attr]
+        assert mesh_a.counters.last_failure == ""
 
 
 async def test_a_connection_that_the_other_side_breaks_has_ended() -> None:

@@ -110,7 +110,7 @@ def test_what_the_core_is_given_of_a_frame() -> None:
         ({"seq": 4, "epoch": 10}, False, {"epoch": 10}),
         ({"seq": 4, "flags": wire.JOINING}, False, {"joining": True}),
         ({"seq": 4, "flags": wire.LEAVING}, False, {}),
-        ({"seq": 4, "flags": wire.KEEPS_CREDIT}, False, {"keeps_more": True}),
+        ({"seq": 4, "flags": wire.KEEPS_CREDIT}, False, {"keeps_credit": True}),
         ({"seq": 4}, True, {"memory": True}),
     )
     for values, memory, differs in cases:
@@ -131,7 +131,7 @@ def test_what_the_core_is_given_of_a_frame() -> None:
                 "newer": False,
                 "joining": False,
                 "memory": False,
-                "keeps_more": False,
+                "keeps_credit": False,
                 "reopen": False,
             }
             | differs
