@@ -2304,6 +2304,20 @@ MUTATIONS = (
         suite("mesh/test_guaranteed_share", "made_good_once"),
     ),
     Mutation(
+        "a_key_that_follows_its_bucket_stays_among_those_of_the_definition_before",
+        "core",
+        "    ring_leave(t, e);\n    j->bucket",
+        "    j->bucket",
+        suite("core/test_table", "limit_of_their_own_and_leave_it"),
+    ),
+    Mutation(
+        "the_first_key_of_a_bucket_leaves_and_the_others_are_not_found",
+        "core",
+        "d->ring = r->next == e ? NONE : r->next;",
+        "d->ring = NONE;",
+        suite("core/test_table", "limit_of_their_own_and_leave_it"),
+    ),
+    Mutation(
         "a_refund_forgets_the_takes_beside_it",
         "core/level",
         "    ADD(hot->word, -(uint64_t)n);",

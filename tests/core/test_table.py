@@ -213,6 +213,36 @@ class TestQuota:
         assert one.counters()["keys"] == 1
         assert two.counters()["keys"] == 20
 
+    def test_few_keys_among_many_others_make_room_at_once(self) -> None:
+        """A walk over the whole table for each new key would take longer than a test may."""
+        table = virtual_table(300_000)
+        few = BucketCore(table, BucketSpec("few", 100, 100, max_keys=3))
+        many = BucketCore(table, BucketSpec("many", 100, 1))
+        many.take_many([f"{i}" for i in range(300_000 - 3)], 50)
+        for i in range(6_000):
+            assert few.take(f"{i}", 10)
+            table.set_time(table.now() + SECOND // 10)
+        assert few.counters()["keys"] == 3
+        assert len(table) == 300_000
+        table.verify()
+
+    def test_keys_come_under_a_limit_of_their_own_and_leave_it(self) -> None:
+        """Those of a definition that was replaced follow one by one."""
+        table = virtual_table()
+        for turn in range(6):
+            most = 4 if turn % 2 else None
+            bucket = BucketCore(table, BucketSpec("b", 100 + turn, 100, max_keys=most))
+            for i in range(8):
+                bucket.take(f"{turn // 2} {i}", 10)
+                table.verify()
+            table.collect()
+            table.trim(table.version)
+            table.set_time(table.now() + (60 if turn == 3 else 1) * SECOND)
+            for _ in range(len(table)):
+                table.sweep(1)
+                table.verify()
+        assert len(table) == 8
+
     def test_peers_cannot_fill_it_over(self) -> None:
         spec = BucketSpec("b", 100, 100, max_keys=3)
         a, b = Peer(0, SPEC), Peer(1, spec)

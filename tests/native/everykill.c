@@ -62,6 +62,7 @@ static void survey_regions(int64_t keys)
     words = stretches;
     use(table.hot, (size_t)keys * sizeof(hot_t));
     use(table.cold, (size_t)keys * sizeof(cold_t));
+    use(table.rings, (size_t)keys * sizeof(ring_t));
     use(table.log_version, ((size_t)keys * 2 + 64) * 8);
     use(table.log_entry, ((size_t)keys * 2 + 64) * 4);
     use(table.blocks, 64 * sizeof(block_t));

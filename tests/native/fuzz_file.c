@@ -78,27 +78,27 @@ static size_t written(const stage_t *s, int region)
     const table_t *t = &s->t;
     size_t most = s->size[region], used = (size_t)t->h->bump + 2;
     switch (region) {
-    case 0:
+    case STAGE_HEADER:
         return sizeof *t->h;
-    case 1:
+    case STAGE_JOURNAL:
         return sizeof *t->journal;
-    case 2:
+    case STAGE_DEFINITIONS:
         return 8 * sizeof *t->definitions;
-    case 3:
+    case STAGE_NODES:
         return 8 * sizeof *t->nodes;
-    case 4:
+    case STAGE_ORIGINS:
         return 16 * sizeof *t->origins;
-    case 5:
+    case STAGE_WORKERS:
         return 4 * sizeof *t->workers;
-    case 9:
+    case STAGE_NAMES:
         return 64;
-    case 10:
+    case STAGE_COUNTS:
         return 8 * sizeof *t->counts;
-    case 11:
+    case STAGE_HOT:
         return used * sizeof *t->hot;
-    case 12:
+    case STAGE_COLD:
         return used * sizeof *t->cold;
-    case 15:
+    case STAGE_BLOCKS:
         return ((size_t)t->h->blocks_bump + 2) * sizeof *t->blocks;
     default:
         return most < 512 ? most : 512;
@@ -109,10 +109,10 @@ static void write_over(const stage_t *s, bytes_t *in, int header_alone)
 {
     uint32_t places = choose(in, MOST_PLACES + 1);
     size_t size[STAGE_REGIONS];
-    for (int i = 0; i < STAGE_REGIONS - 1; i++)
+    for (int i = 0; i < STAGE_REGIONS; i++)
         size[i] = written(s, i);
     while (places--) {
-        int region = (int)choose(in, STAGE_REGIONS - 1);
+        int region = (int)choose(in, STAGE_REGIONS);
         uint32_t how = choose(in, 8);
         size_t at = choose_word(in, 2);
         uint64_t word = choose_word(in, 8), was = 0;

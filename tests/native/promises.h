@@ -192,6 +192,7 @@ static int prepare_joiner(const table_t *t, table_t *joiner, wire_definition_t *
     for (uint32_t i = 0; i < t->h->definitions; i++) {
         definition_t *d = &joiner->definitions[i];
         d->entries = 0;
+        d->ring = NONE;
         d->quota = INT64_MAX;
         wd[i] = (wire_definition_t){.bucket = i, .same = 1, .q = d->q, .p = d->p};
     }

@@ -72,6 +72,7 @@ static uint32_t rig_define(table_t *t, uint64_t name, int64_t capacity, int64_t 
                          .name_hash = name,
                          .next = NONE,
                          .candidate = NONE,
+                         .ring = NONE,
                          .quota = INT64_MAX,
                          .per_second = 1e9 * (double)p / (double)q};
     made.full_ns = (int64_t)((i128)q * capacity / p);

@@ -24,6 +24,7 @@ static void script_define(script_t *s)
                          .name_hash = name,
                          .next = NONE,
                          .candidate = NONE,
+                         .ring = NONE,
                          .quota = quota ? quota : INT64_MAX,
                          .per_second = 1e9 * (double)p / (double)q,
                          .flush_tokens = capacity / 20 + 1,

@@ -10,8 +10,31 @@
 
 /* No multiple of 64: bits of attempts stand for entries that do not exist. */
 #define STAGE_KEYS 40
-#define STAGE_REGIONS 19
 #define STAGE_APART ((size_t)1 << 40)
+
+/* The regions of a table in the order in which they lie. */
+enum stage_regions {
+    STAGE_HEADER,
+    STAGE_JOURNAL,
+    STAGE_DEFINITIONS,
+    STAGE_NODES,
+    STAGE_ORIGINS,
+    STAGE_WORKERS,
+    STAGE_FLUSH,
+    STAGE_ATTEMPTS,
+    STAGE_INDEX,
+    STAGE_NAMES,
+    STAGE_HANDOFF,
+    STAGE_VIEW,
+    STAGE_COUNTS,
+    STAGE_HOT,
+    STAGE_COLD,
+    STAGE_RINGS,
+    STAGE_LOG_VERSION,
+    STAGE_LOG_ENTRY,
+    STAGE_BLOCKS,
+    STAGE_REGIONS
+};
 
 typedef struct {
     table_t t;
@@ -27,16 +50,15 @@ static char *stage_region(const stage_t *s, int i)
 static void stage_map(stage_t *s, int fd)
 {
     plan_t p = plan_table(STAGE_KEYS), apart = p;
-    size_t header = 0,
-           *from[] = {&header,        &p.journal,   &p.definitions, &p.nodes, &p.origins,
-                      &p.workers,     &p.flush,     &p.attempts,    &p.index, &p.names,
-                      &p.handoff,     &p.view,      &p.counts,      &p.hot,   &p.cold,
-                      &p.log_version, &p.log_entry, &p.blocks};
-    size_t *to[] = {&header,          &apart.journal, &apart.definitions, &apart.nodes,
-                    &apart.origins,   &apart.workers, &apart.flush,       &apart.attempts,
-                    &apart.index,     &apart.names,   &apart.handoff,     &apart.view,
-                    &apart.counts,    &apart.hot,     &apart.cold,        &apart.log_version,
-                    &apart.log_entry, &apart.blocks};
+    size_t header = 0, *from[] = {&header,    &p.journal,     &p.definitions, &p.nodes, &p.origins,
+                                  &p.workers, &p.flush,       &p.attempts,    &p.index, &p.names,
+                                  &p.handoff, &p.view,        &p.counts,      &p.hot,   &p.cold,
+                                  &p.rings,   &p.log_version, &p.log_entry,   &p.blocks};
+    size_t *to[] = {
+        &header,        &apart.journal,     &apart.definitions, &apart.nodes, &apart.origins,
+        &apart.workers, &apart.flush,       &apart.attempts,    &apart.index, &apart.names,
+        &apart.handoff, &apart.view,        &apart.counts,      &apart.hot,   &apart.cold,
+        &apart.rings,   &apart.log_version, &apart.log_entry,   &apart.blocks};
     int regions = (int)(sizeof from / sizeof *from);
     char *around = mmap(NULL, STAGE_REGIONS * STAGE_APART, PROT_NONE,
                         MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);

@@ -48,7 +48,7 @@ cdef extern from "core/core.h" nogil:
         uint32_t unpredicted
         int64_t replaced_ns, staged_ns
         uint64_t candidate_below
-        uint32_t candidate, staged, earlier_count
+        uint32_t candidate, staged, earlier_count, ring
         earlier_t earlier[4]
         int64_t still_until
     ctypedef struct node_t:

@@ -99,7 +99,7 @@ cdef class _Definitions(_Memory):
         made.allow_when_full = spec.on_table_full == "allow"
         made.shadow = spec.shadow
         made.unpredicted = spec.slots is not None or spec.period is not None
-        made.next = made.candidate = <uint32_t>NONE
+        made.next = made.candidate = made.ring = <uint32_t>NONE
         return name
 
     cdef int64_t _replace(self, uint32_t old, definition_t *made) except -1:

@@ -54,10 +54,61 @@ static int64_t sweep(table_t *t, int64_t most, int64_t now, uint32_t *gone)
     return evicted;
 }
 
-/* The next entry of a sample: of one bucket those that lie together, as they may be few; else some
- * from all over the table, as those of a peer lie together. A prime that is larger than every table
- * leads to each entry once. */
-#define SAMPLE_STEP UINT32_C(2654435761)
+/* Takes an entry into a sample; whether it is full and sent, so that no more need to be seen. A
+ * full one that is not sent goes to `full`. */
+static inline int sample_look(table_t *t, sample_t *s, uint32_t e, int64_t now, uint32_t *full)
+{
+    follow_definition(t, e, now);
+    if (is_full(t, e, LOAD(t->hot[e].word), now)) {
+        *full = e;
+        if (!(LOAD(t->hot[e].flags) & ENTRY_IN_LOG) && !is_attempted(t, e))
+            return 1;
+    }
+    sample_add(t, s, e);
+    return 0;
+}
+
+static inline void sample_fetch(const table_t *t, uint32_t e)
+{
+    __builtin_prefetch(&t->hot[e]);
+    __builtin_prefetch(&t->cold[e]);
+}
+
+/* From all over the table, as entries of a peer lie together: a prime that is larger than every
+ * table leads to each entry once. Returns a full one, or NONE. */
+static uint32_t sample_table(table_t *t, sample_t *s, int64_t now)
+{
+    header_t *h = t->h;
+    uint64_t bump = (uint64_t)h->bump, step = UINT64_C(2654435761) % bump,
+             at = h->room_cursor % bump, ahead = (at + 8 * step) % bump;
+    uint32_t full = NONE;
+    int found = 0;
+    for (uint64_t i = 0; i < bump && s->seen < VICTIM_SAMPLE && !found; i++) {
+        uint32_t e = (uint32_t)at;
+        at = at + step < bump ? at + step : at + step - bump;
+        ahead = ahead + step < bump ? ahead + step : ahead + step - bump;
+        sample_fetch(t, (uint32_t)ahead);
+        if (LOAD(t->hot[e].flags) & ENTRY_USED)
+            found = sample_look(t, s, e, now, &full);
+    }
+    h->room_cursor = (uint32_t)at;
+    return full;
+}
+
+/* The same from the ring of a definition, which begins behind them the next time. */
+static uint32_t sample_ring(table_t *t, definition_t *d, sample_t *s, int64_t now)
+{
+    uint32_t full = NONE;
+    int found = 0;
+    for (int64_t left = d->entries; left > 0 && s->seen < VICTIM_SAMPLE && !found; left--) {
+        uint32_t e = d->ring;
+        /* Before it is looked at, as it may follow its bucket to another definition. */
+        d->ring = t->rings[e].next;
+        sample_fetch(t, d->ring);
+        found = sample_look(t, s, e, now, &full);
+    }
+    return full;
+}
 
 /* Frees an entry at the limit: full and sent, then full, then the least confirmed debt, as time to
  * full, of whoever introduced more than its part (crowding.h), among some 128, so that the cost is
@@ -66,34 +117,15 @@ static int64_t sweep(table_t *t, int64_t most, int64_t now, uint32_t *gone)
 RARELY static uint32_t make_room(table_t *t, uint32_t bucket, uint32_t introducer, int64_t now,
                                  room_t *room)
 {
-    header_t *h = t->h;
-    uint32_t *cursor = bucket == NONE ? &h->room_cursor : &h->sweep_cursor, full = NONE;
-    if (!h->bump)
-        return NONE;
-    uint64_t bump = (uint64_t)h->bump, step = bucket == NONE ? SAMPLE_STEP % bump : 1,
-             ahead = (*cursor + 8 * step) % bump;
     sample_t s;
     memset(s.of, 0, sizeof s.of);
     s.seen = 0;
-    for (uint64_t i = 0; i < bump && s.seen < VICTIM_SAMPLE; i++) {
-        uint32_t e = *cursor < bump ? *cursor : 0;
-        *cursor = (uint32_t)(e + step < bump ? e + step : e + step - bump);
-        ahead = ahead + step < bump ? ahead + step : ahead + step - bump;
-        __builtin_prefetch(&t->hot[ahead]);
-        __builtin_prefetch(&t->cold[ahead]);
-        uint16_t flags = LOAD(t->hot[e].flags);
-        if (!(flags & ENTRY_USED) || (bucket != NONE && t->hot[e].bucket != bucket))
-            continue;
-        follow_definition(t, e, now);
-        uint64_t word = LOAD(t->hot[e].word);
-        if (is_full(t, e, word, now)) {
-            full = e;
-            if (!(flags & ENTRY_IN_LOG) && !is_attempted(t, e))
-                break;
-        }
-        sample_add(t, &s, e);
-    }
-    uint32_t e = full != NONE ? full : sample_victim(t, &s, introducer, bucket == NONE, now, room);
+    if (!t->h->bump)
+        return NONE;
+    uint32_t e = bucket == NONE ? sample_table(t, &s, now)
+                                : sample_ring(t, &t->definitions[bucket], &s, now);
+    if (e == NONE)
+        e = sample_victim(t, &s, introducer, bucket == NONE, now, room);
     /* Taken from meanwhile: it is still the one with the least. */
     while (e != NONE && !evict(t, e, LOAD(t->hot[e].word), now))
         ;

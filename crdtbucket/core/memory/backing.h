@@ -21,7 +21,8 @@ static int back_entries(table_t *t)
             to = from + GROW_ENTRIES < h->max_keys ? from + GROW_ENTRIES : h->max_keys;
     size_t more = (size_t)(to - from);
     if (!back(t, &t->hot[from], more * sizeof(hot_t))
-        || !back(t, &t->cold[from], more * sizeof(cold_t)))
+        || !back(t, &t->cold[from], more * sizeof(cold_t))
+        || !back(t, &t->rings[from], more * sizeof(ring_t)))
         return 0;
     h->backed_entries = to;
     return 1;

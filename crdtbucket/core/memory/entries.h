@@ -6,6 +6,7 @@
 #include "backing.h"
 #include "columns.h"
 #include "index.h"
+#include "rings.h"
 
 /* The entry that was freed first. So a take that began long ago hardly ever meets the same revision
  * again. */
@@ -69,6 +70,7 @@ static inline uint32_t entry_insert(table_t *t, uint64_t lo, uint64_t hi, uint32
     h->entries++;
     h->inserted++;
     t->definitions[bucket].entries++;
+    ring_join(t, e);
     return e;
 }
 
@@ -80,6 +82,7 @@ static inline void entry_remove(table_t *t, uint32_t e)
     clear_attempted(t, e);
     index_remove(t, e);
     columns_free(t, e);
+    ring_leave(t, e);
     t->definitions[t->hot[e].bucket].entries--;
     entry_free(t, e);
     t->h->entries--;
@@ -137,6 +140,7 @@ static int64_t table_bytes(const table_t *t)
     const header_t *h = t->h;
     return (int64_t)(sizeof(header_t) + h->index_slots * 8 + h->max_keys / 8
                      + h->bump * (int64_t)(sizeof(hot_t) + sizeof(cold_t))
+                     + (is_shared(t) ? h->bump * (int64_t)sizeof(ring_t) : 0)
                      + h->blocks_bump * (int64_t)sizeof(block_t)
                      + (int64_t)(h->log_tail - h->log_head) * 12);
 }

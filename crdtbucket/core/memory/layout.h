@@ -183,7 +183,15 @@ typedef struct {
     earlier_t earlier[EARLIER]; /* the newest first */
     /* Local ns until which nothing comes back: the end of a calendar period; 0: it always does. */
     int64_t still_until;
+    /* Where the ring of its entries begins, see rings.h; NONE: it has none. */
+    uint32_t ring;
+    uint32_t reserved;
 } definition_t;
+
+/* The neighbours of an entry in the ring of its definition. */
+typedef struct {
+    uint32_t next, before;
+} ring_t;
 
 typedef struct {
     /* Local ns, receipt of the newest complete round less its age. */

@@ -39,6 +39,7 @@ static void table_attach(table_t *t, char *m, const plan_t *p, int64_t max_keys)
     t->index = (uint64_t *)(m + p->index);
     t->hot = (hot_t *)(m + p->hot);
     t->cold = (cold_t *)(m + p->cold);
+    t->rings = (ring_t *)(m + p->rings);
     t->log_version = (uint64_t *)(m + p->log_version);
     t->log_entry = (uint32_t *)(m + p->log_entry);
     t->blocks = (block_t *)(m + p->blocks);

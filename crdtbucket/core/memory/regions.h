@@ -29,6 +29,7 @@ typedef struct {
     uint64_t *index;
     hot_t *hot;
     cold_t *cold;
+    ring_t *rings;
     uint64_t *log_version; /* versions not acknowledged by every link, rising */
     uint32_t *log_entry;
     block_t *blocks;
@@ -48,7 +49,7 @@ typedef struct {
 #define TABLE_MAGIC UINT64_C(0x63726474626b7431)
 /* Stands in its place until the table is whole. */
 #define TABLE_UNFINISHED UINT64_C(0x63726474626b7430)
-#define TABLE_LAYOUT 12
+#define TABLE_LAYOUT 13
 /* Memory of a shared table is set aside for so many more at a time. */
 #define GROW_ENTRIES 8192
 #define GROW_BLOCKS 4096
@@ -78,7 +79,7 @@ static inline size_t place(size_t *offset, size_t bytes)
 /* Offsets of the regions that are not in the header's own page. */
 typedef struct {
     size_t journal, definitions, nodes, origins, workers, flush, attempts, index, begun, names,
-        handoff, view, counts, hot, cold, log_version, log_entry, blocks, size;
+        handoff, view, counts, hot, cold, rings, log_version, log_entry, blocks, size;
     int64_t slots, max_blocks;
 } plan_t;
 
@@ -108,6 +109,7 @@ static plan_t plan_table(int64_t max_keys)
     p.counts = place(&at, sizeof(counts_t) * MAX_DEFINITIONS * MAX_WORKERS);
     p.hot = place(&at, (size_t)max_keys * sizeof(hot_t));
     p.cold = place(&at, (size_t)max_keys * sizeof(cold_t));
+    p.rings = place(&at, (size_t)max_keys * sizeof(ring_t));
     p.log_version = place(&at, (size_t)log_slots(max_keys) * 8);
     p.log_entry = place(&at, (size_t)log_slots(max_keys) * 4);
     p.blocks = place(&at, (size_t)p.max_blocks * sizeof(block_t));

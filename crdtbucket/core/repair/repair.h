@@ -82,7 +82,7 @@ static void table_repair(table_t *t)
     for (int64_t i = 0; i < h->index_slots; i++)
         STORE(t->index[i], 0);
     for (uint32_t i = 0; i < h->definitions; i++)
-        t->definitions[i].entries = 0;
+        t->definitions[i].entries = 0, t->definitions[i].ring = NONE;
     h->free_entry = h->free_last = NONE;
     h->entries = 0;
     h->log_head = h->log_tail = 0;
@@ -98,6 +98,7 @@ static void table_repair(table_t *t)
         index_insert(t, e);
         h->entries++;
         t->definitions[t->hot[e].bucket].entries++;
+        ring_join(t, e);
         if ((LOAD(t->hot[e].flags) & ENTRY_IN_LOG) && !log_append(t, e))
             AND(t->hot[e].flags, (uint16_t)~ENTRY_IN_LOG);
     }

@@ -34,6 +34,23 @@ static const char *verify_entry(const table_t *t, uint32_t e, uint32_t *blocks)
     return NULL;
 }
 
+/* Whether the ring of a definition leads to each of its entries, forwards and backwards. */
+static int ring_sound(const table_t *t, uint32_t bucket)
+{
+    const definition_t *d = &t->definitions[bucket];
+    int64_t left = d->entries;
+    if (!has_ring(t, d) || !left)
+        return d->ring == NONE;
+    uint32_t e = d->ring;
+    do {
+        if (e >= t->h->bump || t->hot[e].bucket != bucket || !(t->hot[e].flags & ENTRY_USED)
+            || t->rings[t->rings[e].next].before != e)
+            return 0;
+        e = t->rings[e].next;
+    } while (--left && e != d->ring);
+    return !left && e == d->ring;
+}
+
 /* NULL, or what is wrong with the table. The lock is held. */
 static const char *table_verify(const table_t *t)
 {
@@ -66,6 +83,9 @@ static const char *table_verify(const table_t *t)
     int64_t counted = 0;
     for (uint32_t i = 0; i < h->definitions; i++)
         counted += t->definitions[i].entries;
+    for (uint32_t i = 0; i < h->definitions; i++)
+        if (!ring_sound(t, i))
+            return "a ring lacks an entry of its bucket";
     if (used != h->entries || used != words || used != counted)
         return "entries, index and counts differ";
     if (used + free != h->bump)
