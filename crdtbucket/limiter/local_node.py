@@ -147,7 +147,6 @@ class LocalNode:
                 peer_keys=peer_keys_of(config, self.identity.node, state),
                 overrides=self._overrides.book,
                 commands=self._commands,
-                on_conflict=self._name_used,
             )
             self._mesh = mesh
             return mesh
@@ -281,10 +280,6 @@ class LocalNode:
             directory = StateDir(config.state_dir, self.identity.node)
             self.saved.begin(directory, node, self.identity.node, shared=shared, goes_on=goes_on)
         return node
-
-    def _name_used(self, conflict: NodeConflict) -> None:
-        if self.machine is not None:
-            self.machine.name_reported(conflict)
 
     def _refused(self, _: NodeConflict) -> None:
         # The machine has made every decision raise: those who wait for tokens must notice it, too.

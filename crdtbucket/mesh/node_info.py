@@ -19,3 +19,5 @@ class NodeInfo:
     """Where others can call it, "host:port", or "" when unknown."""
     age_ns: int
     """How long its process has run (ns)."""
+    established: bool = False
+    """Whether more than half of the other members are linked with it."""

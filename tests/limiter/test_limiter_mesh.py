@@ -142,8 +142,12 @@ async def test_leaving_ends_the_links_and_keeps_what_was_taken(
         assert said == {"linked with", "the link with"}
 
 
-async def test_a_second_process_of_one_name_refuses_to_serve() -> None:
-    async with node("eu-1") as old:
+@pytest.mark.parametrize("peers", [(), ("127.0.0.1:9",)])
+async def test_a_second_process_of_one_name_refuses_to_serve_and_the_first_goes_on(
+    peers: tuple[str, ...],
+) -> None:
+    """Also where no peer has ever answered the first one, which so has no memory."""
+    async with node("eu-1", *peers) as old:
         twin = node("eu-1", old.address)
         async with twin:
             bucket = twin.bucket("ai-agent-inference")

@@ -32,6 +32,8 @@ class RecordingNode:
         self.last_words: list[tuple[str, bytes]] = []
         self.answer: Callable[[str, bytes], list[tuple[str, bytes]]] | None = None
         self.addresses: list[str] = []
+        self.conflicts: list[NodeConflict] = []
+        """Each time that another process used this node's name."""
         self._interval_ns = interval_ns
         self._next = now_ns()
 
@@ -40,7 +42,7 @@ class RecordingNode:
 
     def connected(self, peer: NodeInfo, now: int) -> None:
         if peer.name == self.info.name:
-            raise NodeConflict(f"two processes are called {peer.name}")
+            raise self.duplicate_name(peer, self.info)
         if peer.name in self.linked:
             raise NodeConflict(f"{peer.name} is linked with epoch {self.linked[peer.name].epoch}")
         self.linked[peer.name] = peer
@@ -79,8 +81,12 @@ class RecordingNode:
     def next_tick(self, now: int) -> int:
         return now if self.outbox else self._next
 
-    def duplicate_name(self, peer: NodeInfo) -> NodeConflict:
-        return NodeConflict(f"two processes are called {peer.name}")
+    def duplicate_name(self, peer: NodeInfo, me: NodeInfo) -> NodeConflict:
+        self.conflicts.append(NodeConflict(f"two processes are called {peer.name}"))
+        return self.conflicts[-1]
+
+    def name_reported(self, conflict: NodeConflict) -> None:
+        self.conflicts.append(conflict)
 
     def leave(self, now: int) -> list[tuple[str, bytes]]:
         return self.last_words

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Protocol
 
 from crdtbucket.errors import WireError
@@ -243,7 +244,7 @@ def reachable(peer: NodeInfo, remote: str) -> NodeInfo:
     if not peer.address.startswith(":"):
         return peer
     host = f"[{remote}]" if ":" in remote else remote
-    return NodeInfo(peer.name, peer.region, peer.epoch, host + peer.address, peer.age_ns)
+    return replace(peer, address=host + peer.address)
 
 
 async def _open(channel: Channel, session: Session) -> tuple[int, bytes]:
@@ -273,4 +274,4 @@ def _refusal(shake: Handshake, body: bytes, peer: NodeInfo) -> HandshakeError:
     if reason is Reason.CONFLICT:
         shake.check_proof(body[1:], peer)
     text = _FROM_PEER.get(reason, f"it refuses: {describe_bye(body)}")
-    return HandshakeError(reason, text, peer, from_peer=True)
+    return HandshakeError(reason, text, peer, from_peer=True, me=shake.me)

@@ -3,8 +3,9 @@
 Layout, big endian: magic, lowest and highest protocol version (u8 each), nonce, instance, epoch
 and age (u64 each), fingerprint of the hash key, number of key ids (u8) and the ids, then name,
 region and address (u16 length and UTF-8 each), then the role (u8), then 1 and the two public keys
-of a node that has a key of its own. Earlier versions end before the role or the keys; later ones
-append. What follows is ignored here, yet is authenticated with the rest.
+of a node that has a key of its own, else 0, then flags (u8; 1: it is established). Earlier versions
+end before the role, the keys or the flags; later ones append. What follows is ignored here, yet is
+authenticated with the rest.
 """
 
 from __future__ import annotations
@@ -29,8 +30,9 @@ MAX_TEXT_BYTES = 255
 _HEAD = struct.Struct(f">4sBB{NONCE_BYTES}sQQQ8sB")
 _LENGTH = struct.Struct(">H")
 _KEYS = struct.Struct(f">B{PUBLIC_BYTES}s{PUBLIC_BYTES}s")
-_ED25519 = 1
-"""The kind of keys that this version knows; numbers are never reused."""
+_NO_KEYS, _ED25519 = 0, 1
+"""The kinds of keys that this version knows; numbers are never reused."""
+_ESTABLISHED = 1
 
 
 class Role(enum.IntEnum):
@@ -85,9 +87,9 @@ class Hello:
             len(self.key_ids),
         )
         texts = (info.name, info.region, info.address)
-        end = b"" if self.role is None else bytes((self.role,))
-        if self.keys is not None:
-            end += _KEYS.pack(_ED25519, *self.keys)
+        keys = bytes((_NO_KEYS,)) if self.keys is None else _KEYS.pack(_ED25519, *self.keys)
+        flags = _ESTABLISHED if info.established else 0
+        end = b"" if self.role is None else b"%c%b%c" % (self.role, keys, flags)
         return b"".join((head, *self.key_ids, *map(_pack_text, texts), end))
 
 
@@ -107,16 +109,19 @@ def decode(data: bytes) -> Hello:
     address, end = _read_text(data, end)
     if not name:
         raise WireError("hello without a node name")
+    role = _read_role(data, end)
+    keys, end = _read_keys(data, end + 1)
+    established = bool(data[end] & _ESTABLISHED) if end < len(data) else False
     return Hello(
-        NodeInfo(name, region, epoch, address, age_ns),
+        NodeInfo(name, region, epoch, address, age_ns, established),
         instance,
         nonce,
         fingerprint,
         tuple(ids[at : at + KEY_ID_BYTES] for at in range(0, len(ids), KEY_ID_BYTES)),
         lowest,
         highest,
-        _read_role(data, end),
-        _read_keys(data, end + 1),
+        role,
+        keys,
     )
 
 
@@ -136,13 +141,16 @@ def _read_role(data: bytes, at: int) -> Role | None:
         raise WireError(f"hello with role {data[at]}, which is of a later version") from error
 
 
-def _read_keys(data: bytes, at: int) -> PublicKeys | None:
-    if at >= len(data) or data[at] != _ED25519:
-        return None  # it has none, or one of a kind that only later versions know
+def _read_keys(data: bytes, at: int) -> tuple[PublicKeys | None, int]:
+    """The keys, and where they end: at the end of all where only later versions know the kind."""
+    if at >= len(data) or data[at] not in (_NO_KEYS, _ED25519):
+        return None, len(data)
+    if data[at] == _NO_KEYS:
+        return None, at + 1
     if at + _KEYS.size > len(data):
         raise WireError("hello ends within its keys")
     _, *keys = _KEYS.unpack_from(data, at)
-    return PublicKeys(*keys)
+    return PublicKeys(*keys), at + _KEYS.size
 
 
 def _read_text(data: bytes, at: int) -> tuple[str, int]:

@@ -77,15 +77,23 @@ class HandshakeError(MeshError):
     """No link: `reason` says which check failed, `peer` is who it claimed to be (or None).
 
     `from_peer` is true when an authenticated peer said so, false when this node found it out.
+    `me` is how this node introduced itself, where the peer refuses.
     """
 
     def __init__(
-        self, reason: Reason, message: str, peer: NodeInfo | None = None, *, from_peer: bool = False
+        self,
+        reason: Reason,
+        message: str,
+        peer: NodeInfo | None = None,
+        *,
+        from_peer: bool = False,
+        me: NodeInfo | None = None,
     ) -> None:
         super().__init__(message)
         self.reason = reason
         self.peer = peer
         self.from_peer = from_peer
+        self.me = me
 
 
 class Handshake:
@@ -126,6 +134,11 @@ class Handshake:
         self.peer_key: bytes | None = None
         """The key that the peer says is its own (public half); `check_proof` finds out."""
         self._session: Session | None = None
+
+    @property
+    def me(self) -> NodeInfo:
+        """How this node introduces itself."""
+        return self._own.info
 
     @property
     def proves_secret(self) -> bool:

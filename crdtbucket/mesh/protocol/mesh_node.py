@@ -87,22 +87,25 @@ class MeshNode:
     def info(self) -> NodeInfo:
         """This node, as of now."""
         age_ns = self.table.now() - self._memory.started
-        return NodeInfo(self.name, self.region, self.table.epoch, self.address, age_ns)
+        established = self._own_name.established(self.table.now())
+        epoch = self.table.epoch
+        return NodeInfo(self.name, self.region, epoch, self.address, age_ns, established)
 
     def connected(self, peer: NodeInfo, now: int) -> None:
         """An authenticated link is up. Raises NodeConflict when two running processes share a
         name, and the younger of two that are called like this node refuses to serve; WireError
         when there is no room for another process."""
         if peer.name == self.name:
-            raise self.duplicate_name(peer)
+            raise self.duplicate_name(peer, self.info)
         self.members.connected(peer, now)
         self._gossip.add_first_round(peer.name)
         self._wake()
         log.debug("%s: link to %s (%s) is up", self.name, peer.name, peer.region or "no region")
 
-    def duplicate_name(self, peer: NodeInfo) -> NodeConflict:
-        """Another process runs under this node's name: see `OwnName`."""
-        return self._own_name.met(self.info, peer, self.table.now())
+    def duplicate_name(self, peer: NodeInfo, me: NodeInfo) -> NodeConflict:
+        """Another process runs under this node's name: see `OwnName`. `me`: how this node
+        introduced itself to it."""
+        return self._own_name.met(me, peer, self.table.now())
 
     def name_reported(self, conflict: NodeConflict) -> None:
         """A peer says that another process has this node's name."""

@@ -1,8 +1,10 @@
 """Decides whether this node goes on when another process says that it has the node's name.
 
-Of two that are not a part of the mesh the younger refuses to serve, but how long one has run is
-what it says itself. So a node that most members are linked with goes on, and nobody refuses for
-longer than the other one is met.
+The one that most members are linked with goes on, else the older; of two that began at about the
+same time the one with the greater epoch, which is random. Both judge by what each has said in the
+handshake, so that they agree. But that is what the other one says of itself: so a node that
+most members are linked with goes on in any case, and nobody refuses for longer than it meets the
+other one.
 """
 
 from __future__ import annotations
@@ -19,6 +21,8 @@ log = logging.getLogger("crdtbucket.mesh")
 
 MET_NS = 30_000_000_000
 """A node that refuses to serve begins again when the other process was not met for so long."""
+APART_NS = 5_000_000_000
+"""Ages that differ by no more are the same: each handshake states them at other times."""
 
 
 class OwnName:
@@ -32,12 +36,14 @@ class OwnName:
         """Called when this node refuses to serve."""
 
     def met(self, me: NodeInfo, peer: NodeInfo, now: int) -> NodeConflict:
-        """The process `peer` has this node's name. Returns what to tell it."""
+        """The process `peer`, to which this one introduced itself as `me`, has this node's name.
+        Returns what to tell it."""
+        where = f" in region {peer.region!r}" if peer.region else ""
         conflict = NodeConflict(
-            f"another running process is called {self._name!r} (region {peer.region!r}, "
-            f"address {peer.address!r}): give each node its own name"
+            f"another running process is called {self._name!r}{where}, at {peer.address}: "
+            "give each node its own name"
         )
-        if (me.age_ns, me.epoch) < (peer.age_ns, peer.epoch):
+        if not _goes_on(me, peer):
             self._yield(peer.region or "a stranger", conflict, now)
         return conflict
 
@@ -51,21 +57,21 @@ class OwnName:
         """Serves again when the other process is gone, or most members are linked with this one."""
         if not self._met or not isinstance(self._table.refusal, NodeConflict):
             return
-        if now - self._met < MET_NS and not self._established(now):
+        if now - self._met < MET_NS and not self.established(now):
             return
         self._met = 0
         self._table.refusal = None
         self._table.refused = False
         log.warning("%s serves again: the other process of this name was not met again", self._name)
 
-    def _established(self, now: int) -> bool:
+    def established(self, now: int) -> bool:
         """Whether more than half of the other members are linked here."""
         links = self._members.links.values()
         alive = sum(self._members.status(link, now) == "alive" for link in links)
         return 2 * alive > self._members.known() - 1
 
     def _yield(self, who: str, conflict: NodeConflict, now: int) -> None:
-        if self._established(now):
+        if self.established(now):
             self._members.bounded.count(
                 who,
                 "own_name",
@@ -82,3 +88,11 @@ class OwnName:
         self._table.refused = True  # the other processes that share the table refuse, too
         if self.on_refusal is not None:
             self.on_refusal(conflict)
+
+
+def _goes_on(me: NodeInfo, peer: NodeInfo) -> bool:
+    if me.established is not peer.established:
+        return me.established
+    if abs(me.age_ns - peer.age_ns) > APART_NS:
+        return me.age_ns > peer.age_ns
+    return me.epoch >= peer.epoch

@@ -61,8 +61,13 @@ class ProtocolNode(Protocol):
         """When `tick` is to be called next."""
         ...
 
-    def duplicate_name(self, peer: NodeInfo) -> NodeConflict:
-        """Another process runs under this node's name; the younger of the two refuses to serve."""
+    def duplicate_name(self, peer: NodeInfo, me: NodeInfo) -> NodeConflict:
+        """Another process runs under this node's name; one of the two refuses to serve. `me`: how
+        this node introduced itself to it."""
+        ...
+
+    def name_reported(self, conflict: NodeConflict) -> None:
+        """A peer says that another process has this node's name."""
         ...
 
     def leave(self, now: int) -> Frames:

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from crdtbucket.base.clock import now_ns
-from crdtbucket.errors import MeshError, NodeConflict, WireError
+from crdtbucket.errors import MeshError, WireError
 from crdtbucket.mesh.links.background_tasks import BackgroundTasks
 from crdtbucket.mesh.links.channel import Channel
 from crdtbucket.mesh.links.command_orders import CommandBook
@@ -56,13 +56,11 @@ class MeshNetwork:
         peer_keys: PeerKeys | None = None,
         overrides: OverrideBook | None = None,
         commands: CommandBook | None = None,
-        on_conflict: Callable[[NodeConflict], None] | None = None,
     ) -> None:
         """`carrier` makes the transport, if not the one that `config` asks for. `hash_key` replaces
         the key of the hash of bucket keys that `config` alone stands for. `peer_keys`, `overrides`,
         `commands`: which key belongs to which name, the limits and the commands of operators; None:
-        there are none. `on_conflict` is called at each attempt to link with another process that
-        uses this node's name. Raises `MeshError`."""
+        there are none. Raises `MeshError`."""
         self.counters = MeshCounters()
         self.links = LinkTable(node.info.name)
         self.pending_dials = PendingDials()
@@ -87,7 +85,7 @@ class MeshNetwork:
         self._hash_key = hash_key
         self._keys = Keyring(config, hash_key)
         self.instance = int.from_bytes(os.urandom(8), "big")
-        self._names = UsedNames(node, clock_ns, on_conflict)
+        self._names = UsedNames(node, clock_ns)
         self._carrier = carrier_of(config) if carrier is None else carrier
         self._observers = ObservingLinks(
             node, clock_ns, self.counters, self.refusals, self._tasks, self._observer_writes
@@ -208,7 +206,7 @@ class MeshNetwork:
         if old is not None and verdict is LinkVerdict.REPLACE:
             self._drop(old)
         # Of two processes the node decides which it believes.
-        self._names.introduce(peer)
+        self._names.introduce(peer, shake.me)
         if old is not None:
             self._tasks.spawn(old.close(Reason.DUPLICATE, "another connection took its place"))
         self.peer_keys.proved(identity)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
 from types import SimpleNamespace
 from typing import Any
@@ -11,7 +12,7 @@ import pytest
 from crdtbucket._core import Table
 from crdtbucket.errors import MeshError, NodeConflict
 from crdtbucket.mesh.node_info import NodeInfo
-from crdtbucket.mesh.protocol.own_name import MET_NS, OwnName
+from crdtbucket.mesh.protocol.own_name import APART_NS, MET_NS, OwnName
 from crdtbucket.mesh.protocol.peer_warnings import BoundedPeers
 from crdtbucket.spec.bucket_spec import BucketSpec
 from crdtbucket.testing import SimulatedMesh
@@ -19,6 +20,7 @@ from crdtbucket.testing import SimulatedMesh
 SPEC = BucketSpec("b", 100, 1, "1h")
 OLDEST = 2**64 - 1
 NOW = 10**15
+AGE = 3_600 * 10**9
 CONFLICT = NodeConflict("another one has this name")
 
 
@@ -40,7 +42,7 @@ def test_a_stranger_that_says_it_is_older_stops_nobody_whom_most_are_linked_with
     for name in "ABC":
         node, now = mesh[name].node, mesh[name].local_ns(mesh.now_ns)
         with pytest.raises(NodeConflict):
-            node.connected(NodeInfo(name, "there", 99, "", OLDEST), now)
+            node.connected(NodeInfo(name, "there", 99, "", OLDEST, established=True), now)
         assert serves(mesh, name)
         assert node.bounded == {"there": {"own_name": 1}}
 
@@ -50,7 +52,7 @@ def test_most_members_must_be_linked(others: str, goes_on: bool) -> None:
     mesh = mesh_of(5)
     mesh.partition("A" + others, set("BCDE") - set(others))
     mesh.advance(2.0)
-    mesh["A"].node.duplicate_name(NodeInfo("A", "", 99, "", OLDEST))
+    meets_older(mesh, "A")
     assert serves(mesh, "A") is goes_on
 
 
@@ -58,7 +60,7 @@ def test_who_refused_serves_again_when_most_members_are_linked() -> None:
     mesh = mesh_of(3)
     mesh.partition("A", "BC")
     mesh.advance(2.0)
-    mesh["A"].node.duplicate_name(NodeInfo("A", "", 99, "", OLDEST))
+    meets_older(mesh, "A")
     assert not serves(mesh, "A")
     assert mesh["A"].table.refused  # so do the other processes that share the table
     mesh.heal()
@@ -90,6 +92,11 @@ def test_who_was_a_part_of_the_mesh_goes_on() -> None:
     assert serves(mesh, "A")
 
 
+def meets_older(mesh: SimulatedMesh, name: str) -> None:
+    node = mesh[name].node
+    node.duplicate_name(NodeInfo(name, "", 99, "", OLDEST), node.info)
+
+
 class Alone:
     """The rule by itself: a node of a mesh of so many that has links to these, alive or not."""
 
@@ -111,14 +118,25 @@ class Alone:
         assert self.table.refused is (self.table.refusal is not None)
         return self.table.refused
 
-    def met(self, age: int, epoch: int, now: int = NOW, region: str = "there") -> NodeConflict:
-        peer = NodeInfo("me", region, epoch, "host:1", age)
-        return self.own.met(NodeInfo("me", "here", 5, "", 100), peer, now)
+    def met(
+        self,
+        age: int,
+        epoch: int,
+        now: int = NOW,
+        region: str = "there",
+        *,
+        established: tuple[bool, bool] = (False, False),
+    ) -> NodeConflict:
+        """`established`: what this node and the peer said when they introduced themselves."""
+        me = NodeInfo("me", "here", 5, "", AGE, established[0])
+        peer = NodeInfo("me", region, epoch, "host:1", age, established[1])
+        return self.own.met(me, peer, now)
 
 
 @pytest.mark.parametrize(
     ("age", "epoch", "yields"),
-    [(99, 9, False), (100, 4, False), (100, 5, False), (100, 6, True), (101, 4, True)],
+    [(AGE - APART_NS - 1, 9, False), (AGE + APART_NS + 1, 4, True), (AGE, 5, False)]
+    + [(AGE + apart, epoch, epoch == 6) for apart in (-APART_NS, 0, APART_NS) for epoch in (4, 6)],
 )
 def test_of_two_that_are_no_part_of_the_mesh_the_younger_yields_or_the_lesser_epoch(
     age: int, epoch: int, yields: bool, caplog: pytest.LogCaptureFixture
@@ -126,7 +144,7 @@ def test_of_two_that_are_no_part_of_the_mesh_the_younger_yields_or_the_lesser_ep
     alone = Alone()
     conflict = alone.met(age, epoch)
     assert str(conflict).startswith(
-        "another running process is called 'me' (region 'there', address 'host:1'): "
+        "another running process is called 'me' in region 'there', at host:1: "
         "give each node its own name"
     )
     assert alone.refuses is yields
@@ -135,6 +153,32 @@ def test_of_two_that_are_no_part_of_the_mesh_the_younger_yields_or_the_lesser_ep
         errors = [r.getMessage() for r in caplog.records if r.levelno == logging.ERROR]
         assert errors == [f"me serves no more: {conflict}"] * yields
         alone.met(age, epoch)
+
+
+@pytest.mark.parametrize(
+    ("established", "age", "yields"),
+    [((True, False), OLDEST, False), ((False, True), 0, True),
+     ((True, True), 0, False), ((True, True), OLDEST, True)],
+)  # fmt: skip
+def test_who_is_established_goes_on_however_old_the_other_is(
+    established: tuple[bool, bool], age: int, yields: bool
+) -> None:
+    """By what was said in the handshake: this node may have lost its links since."""
+    alone = Alone()
+    alone.met(age, 9, established=established)
+    assert alone.refuses is yields
+
+
+@pytest.mark.parametrize("apart", [0, 1, APART_NS, APART_NS + 1])
+@pytest.mark.parametrize("established", [*itertools.product((False, True), repeat=2)])
+def test_of_two_that_meet_just_one_yields(apart: int, established: tuple[bool, bool]) -> None:
+    """Both judge by the same two introductions, so that it does not matter how long these took."""
+    one = NodeInfo("me", "here", 5, "", AGE, established[0])
+    two = NodeInfo("me", "there", 4, "", AGE + apart, established[1])
+    first, second = Alone(), Alone()
+    first.own.met(one, two, NOW)
+    second.own.met(two, one, NOW)
+    assert first.refuses is not second.refuses
 
 
 @pytest.mark.parametrize(
@@ -147,7 +191,7 @@ def test_nobody_yields_that_more_than_half_of_the_others_are_linked_with(
     known: int, links: dict[str, str], yields: bool
 ) -> None:
     alone = Alone(known, **links)
-    alone.met(101, 9, region="")
+    alone.met(OLDEST, 9, region="")
     assert alone.refuses is yields
     assert alone.bounded.counts() == ({} if yields else {"a stranger": {"own_name": 1}})
 
@@ -155,7 +199,7 @@ def test_nobody_yields_that_more_than_half_of_the_others_are_linked_with(
 def test_what_is_not_believed_is_said_and_by_whom(caplog: pytest.LogCaptureFixture) -> None:
     alone = Alone(2, a="alive")
     for _ in range(2):
-        alone.met(101, 9)
+        alone.met(OLDEST, 9)
     alone.own.reported(CONFLICT, NOW, memory=False)
     assert [record.getMessage() for record in caplog.records] == [
         f"me: {who} says that it, or another process, is called 'me': most members are linked "
@@ -180,7 +224,7 @@ def test_it_serves_again_when_the_other_was_not_met_for_a_while(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     alone = Alone()
-    alone.met(101, 9)
+    alone.met(OLDEST, 9)
     alone.own.look(NOW + MET_NS - 1)
     assert alone.refuses
     alone.own.look(NOW + MET_NS)
@@ -196,10 +240,10 @@ def test_it_lifts_no_refusal_but_its_own() -> None:
         alone.own.look(NOW + MET_NS)
         assert alone.refuses
     alone = Alone()
-    alone.met(101, 9)
+    alone.met(OLDEST, 9)
     alone.own.look(NOW + MET_NS)
     alone.table.refusal, alone.table.refused = CONFLICT, True
     alone.own.look(NOW + 3 * MET_NS)
     assert alone.refuses
     alone.own.on_refusal = None  # nobody need listen
-    alone.met(101, 9)
+    alone.met(OLDEST, 9)

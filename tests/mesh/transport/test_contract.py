@@ -5,13 +5,12 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import itertools
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import AsyncExitStack
 
 import msgpack
 import pytest
 
-from crdtbucket.errors import NodeConflict
 from crdtbucket.mesh.engines.engine_transport import EngineTransport
 from crdtbucket.mesh.engines.nats_engine import MAX_UNSENT
 from crdtbucket.mesh.links.ejections import Ejections, EjectOrder
@@ -57,7 +56,6 @@ class Net:
         self,
         node: RecordingNode,
         *,
-        on_conflict: Callable[[NodeConflict], None] | None = None,
         keys: PeerKeys | None = None,
         **settings: object,
     ) -> MeshNetwork:
@@ -69,7 +67,7 @@ class Net:
             def carrier(host, config, rng):  # type: ignore[no-untyped-def]
                 return EngineTransport(host, config, rng, MemoryEngine(self.broker, host.name))
 
-        return MeshNetwork(node, config, carrier=carrier, on_conflict=on_conflict, peer_keys=keys)
+        return MeshNetwork(node, config, carrier=carrier, peer_keys=keys)
 
     async def start(
         self, stack: AsyncExitStack, *nodes: RecordingNode, **settings: object
@@ -231,11 +229,9 @@ async def test_links_are_made_up_to_max_peers(net: Net) -> None:
 
 async def test_two_processes_with_one_name_are_both_told(net: Net) -> None:
     one, two = RecordingNode("twin", epoch=1), RecordingNode("twin", epoch=2)
-    told: dict[int, list[NodeConflict]] = {1: [], 2: []}
     async with AsyncExitStack() as stack:
-        await net.start(stack, one, on_conflict=told[1].append)
-        await net.start(stack, two, on_conflict=told[2].append)
-        await eventually(lambda: told[1] and told[2])
+        await net.start(stack, one, two)
+        await eventually(lambda: one.conflicts and two.conflicts)
         assert not one.linked
         assert not two.linked
 
@@ -243,12 +239,11 @@ async def test_two_processes_with_one_name_are_both_told(net: Net) -> None:
 async def test_a_stranger_with_the_secret_gets_no_link_under_a_pinned_name(net: Net) -> None:
     a, owner = RecordingNode("a"), RecordingNode("b")
     key, kept = NodeKey.make(), KeptFile()
-    told: list[NodeConflict] = []
     keys_a = PeerKeys("a", "pinned", NodeKey.make(), pins=kept)
     async with AsyncExitStack() as stack:
         await net.start(stack, a, keys=keys_a)
         keys_b = PeerKeys("b", "pinned", key, pins=KeptFile())
-        (mesh_b,) = await net.start(stack, owner, keys=keys_b, on_conflict=told.append)
+        (mesh_b,) = await net.start(stack, owner, keys=keys_b)
         await linked(a, owner)
         link = mesh_b.links.get("a")
         assert link is not None
@@ -260,12 +255,13 @@ async def test_a_stranger_with_the_secret_gets_no_link_under_a_pinned_name(net: 
             keys = PeerKeys("b") if theirs is None else PeerKeys("b", "pinned", theirs)
             met = mesh_b.counters.refused.get("key", 0)
             async with AsyncExitStack() as visit:
-                (mesh,) = await net.start(visit, stranger, keys=keys, on_conflict=told.append)
+                (mesh,) = await net.start(visit, stranger, keys=keys)
                 await eventually(lambda mesh=mesh: mesh.counters.refused.get("key"))
                 # It has met the owner, too.
                 await eventually(lambda met=met: mesh_b.counters.refused.get("key", 0) > met)
             assert not stranger.events
-        assert not told  # who has the key of a name is stopped by nobody who lacks it
+            assert not stranger.conflicts
+        assert not owner.conflicts  # who has the key of a name is stopped by nobody who lacks it
         await linked(a, owner)
         assert a.linked["b"].epoch == 1
         if net.kind == "sockets":  # on an engine without rights who reads as b can end its channels
@@ -274,12 +270,12 @@ async def test_a_stranger_with_the_secret_gets_no_link_under_a_pinned_name(net: 
 
 async def test_a_name_is_used_twice_where_two_processes_have_one_key(net: Net) -> None:
     one, two = RecordingNode("twin", epoch=1), RecordingNode("twin", epoch=2)
-    key, told = NodeKey.make(), {1: [], 2: []}  # type: ignore[var-annotated]
+    key = NodeKey.make()
     async with AsyncExitStack() as stack:
         for node in (one, two):
             keys = PeerKeys("twin", "pinned", key, pins=KeptFile())
-            await net.start(stack, node, keys=keys, on_conflict=told[node.info.epoch].append)
-        await eventually(lambda: told[1] and told[2])
+            await net.start(stack, node, keys=keys)
+        await eventually(lambda: one.conflicts and two.conflicts)
 
 
 async def test_a_list_of_keys_may_have_two_for_a_name_while_one_is_replaced(net: Net) -> None:

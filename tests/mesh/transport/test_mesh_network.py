@@ -23,7 +23,7 @@ import aiohttp
 import pytest
 from cryptography.hazmat.primitives import serialization
 
-from crdtbucket.errors import MeshError, NodeConflict, WireError
+from crdtbucket.errors import MeshError, WireError
 from crdtbucket.limiter.background import Background
 from crdtbucket.mesh.links import dialer, link
 from crdtbucket.mesh.links.dialer import Backoff
@@ -295,24 +295,21 @@ async def test_rotation_old_and_new_secrets_link() -> None:
 
 async def test_two_processes_with_one_name_are_both_told() -> None:
     one, two = RecordingNode("twin", epoch=1), RecordingNode("twin", epoch=2)
-    told: dict[int, list[NodeConflict]] = {1: [], 2: []}
-    mesh_one = MeshNetwork(one, config(), on_conflict=told[1].append)
+    mesh_one = MeshNetwork(one, config())
     async with running(mesh_one):
-        mesh_two = MeshNetwork(two, config(mesh_one.address), on_conflict=told[2].append)
+        mesh_two = MeshNetwork(two, config(mesh_one.address))
         async with running(mesh_two):
-            await eventually(lambda: told[1] and told[2])
+            await eventually(lambda: one.conflicts and two.conflicts)
             assert not mesh_one.links.all()
 
 
 async def test_a_name_that_is_used_is_logged_once(caplog: pytest.LogCaptureFixture) -> None:
-    found: list[NodeConflict] = []
-    mesh_one = MeshNetwork(RecordingNode("twin", epoch=1), config(), on_conflict=found.append)
-    async with running(mesh_one):
-        mesh_two = MeshNetwork(RecordingNode("twin", epoch=2), config(mesh_one.address))
-        async with running(mesh_two):
-            await eventually(lambda: len(found) >= 3)
-    lines = [one for one in caplog.messages if one == "two processes are called twin"]
-    assert len(lines) == 2  # of each process
+    one, two = RecordingNode("twin", epoch=1), RecordingNode("twin", epoch=2)
+    mesh_one = MeshNetwork(one, config())
+    async with running(mesh_one), running(MeshNetwork(two, config(mesh_one.address))):
+        await eventually(lambda: len(one.conflicts) >= 3)
+    starts = ["refused a peer, 'twin'", "no link with 'twin'"]  # one line of each process
+    assert [one.partition(" at ")[0] for one in caplog.messages if "'twin'" in one] == starts
 
 
 @pytest.mark.parametrize("silent_s", [0.0, 5.0])
@@ -324,10 +321,9 @@ async def test_a_second_process_with_a_peers_name_does_not_push_it_out(
     a, first = RecordingNode("a"), RecordingNode("b", epoch=1)
     async with pair(a, first) as (mesh_a, _):
         second = RecordingNode("b", epoch=2)
-        told: list[NodeConflict] = []
-        mesh = MeshNetwork(second, config(mesh_a.address), on_conflict=told.append)
+        mesh = MeshNetwork(second, config(mesh_a.address))
         async with running(mesh):
-            await eventually(lambda: told)
+            await eventually(lambda: second.conflicts)
             assert a.linked["b"].epoch == 1
             first.send("a", b"still here")
             await eventually(lambda: a.frames)
