@@ -864,9 +864,16 @@ MUTATIONS = (
     Mutation(
         "one_peer_lowers_debts",
         "core",
-        "    if (m->common || t->h->members <= 2)\n        return after;",
+        "    if (members <= 2)\n        return after;",
         "    if (1)\n        return after;",
         suite("mesh/test_bad_members", "fifth_at_most"),
+    ),
+    Mutation(
+        "debts_are_what_one_peer_says_while_others_are_silent",
+        "core",
+        "    int64_t members = members_known(t, m->source);\n",
+        "    int64_t members = t->h->members;\n",
+        suite("mesh/test_bad_members", "one_member_more"),
     ),
     Mutation(
         "one_peer_agrees_with_itself",

@@ -217,13 +217,21 @@ def test_debts_that_one_peer_states_lower_add_a_fifth_at_most(honest: str) -> No
     assert all(mesh[name].node.bounded["bad"]["debt"] > 10 for name in honest)
 
 
-def test_a_peer_that_was_silent_is_a_member_again_before_it_is_believed() -> None:
-    """Of two members each believes the other: a third that was silent for 15 s on its link wiped
-    every debt by its next frame."""
+@pytest.mark.parametrize("speaks", [False, True])
+@pytest.mark.parametrize("cut_off", [False, True])
+def test_who_is_silent_is_one_member_more(speaks: bool, cut_off: bool) -> None:
+    """Of two members each believes the other: a third one that was silent on its link, or sent
+    frames but no round, wiped every debt; and so did one beside a node that was cut off."""
     mesh = mesh_of(2, BucketSpec("api", 100, 1, "1h"))
     bad, key = linked(mesh), mesh["A"].bucket("api").hash("k")
     mesh["A"].take("api", "k", 90)
-    mesh.advance(30.0)
+    mesh.advance(1.0)
+    if cut_off:
+        mesh.partition("A", "B")
+    for _ in range(60):
+        mesh.advance(0.5)
+        if speaks:
+            bad.send("A")
     bad.state("A", key, 1, bad.columns(key))
     assert mesh["A"].peek("api", "k").remaining <= 10 + 20 / 3
 

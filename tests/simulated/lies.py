@@ -191,7 +191,8 @@ def _name(bad: HostileMember, name: str, rng: random.Random) -> None:
     node.table.set_time(now)
     linked = [one for one in bad.mesh.nodes if one in node.links]
     alive = [one for one in linked if node.status(one, now) == "alive"]
-    info = NodeInfo(rng.choice([name, *alive]), "", rng.getrandbits(62) + 1, "", LONG_NS)
+    epoch, established = rng.getrandbits(62) + 1, rng.random() < 0.5
+    info = NodeInfo(rng.choice([name, *alive]), "", epoch, "", LONG_NS, established)
     node.connected(info, now)
 
 

@@ -46,7 +46,7 @@ def _marked(pruner: Pruner, epochs: tuple[int, ...], running: set[int], now: int
 
 BROKEN = {
     "epoch": ("running epoch", OwnEpoch, "believed", lambda *_: True),
-    "name": ("name", OwnName, "_established", lambda *_: False),
+    "name": ("name", OwnName, "established", lambda *_: False),
     "columns": ("tombstones", Pruner, "advertised", _marked),
 }
 """By rule: what is stated, and the bound that is gone."""

@@ -270,7 +270,7 @@ def test_z_two_processes_with_one_name(older: bool) -> None:
 
     def meets() -> None:
         now = mesh["A"].local_ns(mesh.now_ns)
-        age = node.info.age_ns + (1 if older else -1)
+        age = node.info.age_ns + 60 * 10**9 * (1 if older else -1)
         with pytest.raises(NodeConflict):
             node.connected(NodeInfo("A", "", 12345, "", age), now)
 

@@ -79,17 +79,30 @@ static i128 refunded_to(struct lowered *l, const definition_t *d, const comparis
     return count + worthless;
 }
 
+/* This node, who speaks, and whoever else is known, also who is silent now: a lie is no better
+ * believed while others cannot answer it. */
+static int64_t members_known(const table_t *t, uint32_t source)
+{
+    int64_t members = source ? 2 : 1;
+    for (uint32_t i = 1; i < t->h->named; i++)
+        members += t->nodes[i].known && i != source;
+    return members > t->h->members ? members : t->h->members;
+}
+
 /* The debt after a merge, in units, where `after` is what the entry alone makes of `debt`. */
 static i128 lowered_at_most(table_t *t, uint32_t e, const definition_t *d, const merge_context_t *m,
                             const comparison_t *g, i128 debt, i128 after, int64_t now,
                             int64_t *refused)
 {
     int64_t brings = g->brings_lacking + g->brings_held;
-    if (m->common || t->h->members <= 2)
-        return after; /* of two members none can agree with a third */
+    if (m->common)
+        return after;
     if (LIKELY(after >= debt && !g->uncounted && after >= debt + token_units(d, brings)
                && after <= cap_units(d)))
         return after; /* all is charged */
+    int64_t members = members_known(t, m->source);
+    if (members <= 2)
+        return after; /* none can agree with a third */
     struct lowered *l = lowered_of(t, e, d, now);
     if (!l)
         return after > debt ? after : debt;
@@ -104,7 +117,7 @@ static i128 lowered_at_most(table_t *t, uint32_t e, const definition_t *d, const
         agreed = from - (i128)ns * d->p;
         agreed = agreed > to ? agreed : to;
     }
-    double budget = LOWERED_PART * (double)full_units(d) / (double)t->h->members,
+    double budget = LOWERED_PART * (double)full_units(d) / (double)members,
            left = m->source ? larger(0.0, 1.0 - (double)l->spent) * budget : 0.0,
            wanted = (double)(agreed - to), granted = smaller(left, wanted);
     l->spent += (float)(granted / budget);
