@@ -154,7 +154,10 @@ class Bounded:
         share = plan.main.rate_per_second * seconds / (1 + len(plan.nodes))
         for name, offered in self._offered.items():
             part = 1 - self._patience() / seconds
-            least = 0.5 * part * min(0.9 * offered, share)
+            # Calls come in steps, and the time between them earns a small burst of whole calls.
+            burst = max(1, plan.main.capacity // 20) // plan.cost * plan.cost
+            in_steps = burst * seconds / plan.step
+            least = part * min(0.5 * min(0.9 * offered, share), in_steps)
             least -= plan.main.capacity / 20 + 4 * plan.cost
             if self._given[name] < least - 3 * max(0.0, least) ** 0.5:
                 self.view.broken(

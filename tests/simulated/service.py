@@ -215,8 +215,8 @@ class Service:
             return
         if self.view.mistaken >= 0:
             return  # a share is kept for nobody who was given up, and all of it is owed afterwards
-        if self._unlearned:
-            return
+        if self._unlearned or (self.learned == 0 and self.plan.period):
+            return  # of a burst they know the rate that it had, and not how soon it ends
         unsure = 2 / self.learned**0.5 if self.learned and self.plan.arrivals[0] != "even" else 0.0
         most = 0.7 / (1.0 + unsure) * self.rate * seconds
         few = 3 + max(self.calls // 100, len(self.mesh.nodes) - 2)
