@@ -207,9 +207,10 @@ class Service:
         return began is not None and self.mesh.now_ns < began + self.settle_ns
 
     def _check_as_one(self) -> None:
-        """Demand below the limit is denied as by one bucket for all, or 1 % more, whatever is cut:
-        where no node has died or come, since a share is kept for who is not heard. What nodes know
-        of each other's rates then, they know from so many calls."""
+        """Demand below the limit is denied as by one bucket for all, or 1 % more, whatever is cut,
+        and 2 % where that is in the first rounds: where no node has died or come, since a share is
+        kept for who is not heard. What nodes know of each other's rates then, they know from so
+        many calls."""
         seconds = self.mesh.now_ns / SECOND
         if self.plan.has("reload", "die", "leave", "come", "return", "pause"):
             return
@@ -219,7 +220,8 @@ class Service:
             return  # of a burst they know the rate that it had, and not how soon it ends
         unsure = 2 / self.learned**0.5 if self.learned and self.plan.arrivals[0] != "even" else 0.0
         most = 0.7 / (1.0 + unsure) * self.rate * seconds
-        few = 3 + max(self.calls // 100, len(self.mesh.nodes) - 2)
+        percent = 2 if self.learned == 0 else 1
+        few = 3 + max(percent * self.calls // 100, len(self.mesh.nodes) - 2)
         if self.offered <= most and self.denied > self.denied_by_one + few:
             self.view.broken(
                 "as one",
