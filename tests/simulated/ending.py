@@ -180,6 +180,9 @@ class Ending:
             return  # what comes late is charged where it has been refilled already
         if self.plan.forget_after < 900 and not self.plan.has("save"):
             return  # what a forgotten node may have taken is charged
+        began = {e.args[0] for e in self.plan.events if e.what in ("come", "return")}
+        if self.view.gone_silently and node.name in began:
+            return  # it owes what older nodes keep for the silent ones
         least = self.books.slowest[place].level(self.mesh.now_ns)
         lag = self.plan.gossip_interval + 4 * self.plan.one_way
         kept = kept_for_the_dead(self.plan, self.mesh.now_ns / SECOND)

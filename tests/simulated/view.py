@@ -168,7 +168,8 @@ class View:
         while waiting:
             here = waiting.pop()
             for there in self.mesh.peers(here):
-                flows = self.mesh.flows(here, there)
+                # A connection needs both ways.
+                flows = self.mesh.flows(here, there) and self.mesh.passes(there, here)
                 if there not in found and self.mesh.nodes[there].up and flows:
                     found.add(there)
                     waiting.append(there)
