@@ -270,8 +270,9 @@ def test_two_peers_that_agree_lower_a_debt() -> None:
         assert mesh["A"].peek("api", "k").remaining == pytest.approx(left, abs=1)
 
 
-def test_an_observer_lowers_no_debt() -> None:
-    mesh = mesh_of(3)
+@pytest.mark.parametrize("members", [1, 2, 3])
+def test_an_observer_lowers_no_debt(members: int) -> None:
+    mesh = mesh_of(members)
     mesh["A"].take("api", "k", 90)
     node, key = mesh["A"], mesh["A"].bucket("api").hash("k")
     bad = BadMember(mesh)

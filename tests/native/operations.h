@@ -35,7 +35,8 @@ static void add_peer(table_t *t, int lives)
 static void prepare_plain(table_t *t)
 {
     rig_define(t, NAME[0], 100, Q, 1);
-    rig_define(t, NAME[1], 10, Q, 3);
+    /* Its entries lie in a ring. */
+    t->definitions[rig_define(t, NAME[1], 10, Q, 3)].quota = t->h->max_keys;
     add_peer(t, 12);
     for (int k = 0; k < 8; k++)
         take_simply(t, slot_of(t, 0), k, k + 3);

@@ -192,6 +192,7 @@ def _name(bad: HostileMember, name: str, rng: random.Random) -> None:
     linked = [one for one in bad.mesh.nodes if one in node.links]
     alive = [one for one in linked if node.status(one, now) == "alive"]
     epoch, established = rng.getrandbits(62) + 1, rng.random() < 0.5
+    # It began in 1970.
     info = NodeInfo(rng.choice([name, *alive]), "", epoch, "", LONG_NS, established)
     node.connected(info, now)
 

@@ -270,9 +270,9 @@ def test_z_two_processes_with_one_name(older: bool) -> None:
 
     def meets() -> None:
         now = mesh["A"].local_ns(mesh.now_ns)
-        age = node.info.age_ns + 60 * 10**9 * (1 if older else -1)
+        began = node.info.began + (-1 if older else 1)
         with pytest.raises(NodeConflict):
-            node.connected(NodeInfo("A", "", 12345, "", age), now)
+            node.connected(NodeInfo("A", "", 12345, "", 0, began=began), now)
 
     meets()
     assert mesh["A"].take("b", "k").allowed  # B is linked with this one

@@ -135,13 +135,20 @@ static inline int open_epoch(table_t *t)
     return 1;
 }
 
+/* Of an entry. Memory for rings is used where it is set aside, or some bucket has one. */
+static int64_t entry_bytes(const table_t *t)
+{
+    int rings = is_shared(t);
+    for (uint32_t i = 0; i < t->h->definitions && !rings; i++)
+        rings = t->definitions[i].name_hash && has_ring(t, &t->definitions[i]);
+    return (int64_t)(sizeof(hot_t) + sizeof(cold_t) + (rings ? sizeof(ring_t) : 0));
+}
+
 static int64_t table_bytes(const table_t *t)
 {
     const header_t *h = t->h;
     return (int64_t)(sizeof(header_t) + h->index_slots * 8 + h->max_keys / 8
-                     + h->bump * (int64_t)(sizeof(hot_t) + sizeof(cold_t))
-                     + (is_shared(t) ? h->bump * (int64_t)sizeof(ring_t) : 0)
-                     + h->blocks_bump * (int64_t)sizeof(block_t)
+                     + h->bump * entry_bytes(t) + h->blocks_bump * (int64_t)sizeof(block_t)
                      + (int64_t)(h->log_tail - h->log_head) * 12);
 }
 

@@ -28,6 +28,7 @@ typedef struct {
     const wire_tables_t *tables; /* of its positions; NULL where no rates are relayed */
     /* The source is the common store, in which every node writes its own column. */
     int common;
+    int64_t members; /* that are known, see lowering.h; filled in for a whole frame */
 } merge_context_t;
 
 #define MAX_HELD (MAX_ORIGINS + 2 * INLINE_COLUMNS)

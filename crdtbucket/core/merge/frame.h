@@ -134,6 +134,8 @@ static void merge_entries(table_t *t, const wire_entry_t *entries, int64_t n,
     comparison_t comparison;
     memset(comparison.held.place, 0, sizeof comparison.held.place);
     int epochs = epochs_of(t, m->source);
+    merge_context_t whole = *m;
+    whole.members = members_known(t, m->source);
     bulk_fetch_slots(&b, 0);
     bulk_fetch_lines(&b, 0);
     bulk_fetch_slots(&b, MERGE_BLOCK);
@@ -142,7 +144,7 @@ static void merge_entries(table_t *t, const wire_entry_t *entries, int64_t n,
         bulk_fetch_slots(&b, from + 2 * MERGE_BLOCK);
         for (int64_t i = from; i < bulk_end(&b, from); i++)
             merge_entry(t, &entries[i], b.guesses[from / MERGE_BLOCK % 2][i - from],
-                        &definitions[entries[i].definition], m, epochs, now, &comparison, out);
+                        &definitions[entries[i].definition], &whole, epochs, now, &comparison, out);
     }
 }
 

@@ -100,8 +100,7 @@ static i128 lowered_at_most(table_t *t, uint32_t e, const definition_t *d, const
     if (LIKELY(after >= debt && !g->uncounted && after >= debt + token_units(d, brings)
                && after <= cap_units(d)))
         return after; /* all is charged */
-    int64_t members = members_known(t, m->source);
-    if (members <= 2)
+    if (m->members <= 2 && m->source)
         return after; /* none can agree with a third */
     struct lowered *l = lowered_of(t, e, d, now);
     if (!l)
@@ -117,7 +116,7 @@ static i128 lowered_at_most(table_t *t, uint32_t e, const definition_t *d, const
         agreed = from - (i128)ns * d->p;
         agreed = agreed > to ? agreed : to;
     }
-    double budget = LOWERED_PART * (double)full_units(d) / (double)members,
+    double budget = LOWERED_PART * (double)full_units(d) / (double)m->members,
            left = m->source ? larger(0.0, 1.0 - (double)l->spent) * budget : 0.0,
            wanted = (double)(agreed - to), granted = smaller(left, wanted);
     l->spent += (float)(granted / budget);

@@ -3,9 +3,9 @@
 Layout, big endian: magic, lowest and highest protocol version (u8 each), nonce, instance, epoch
 and age (u64 each), fingerprint of the hash key, number of key ids (u8) and the ids, then name,
 region and address (u16 length and UTF-8 each), then the role (u8), then 1 and the two public keys
-of a node that has a key of its own, else 0, then flags (u8; 1: it is established). Earlier versions
-end before the role, the keys or the flags; later ones append. What follows is ignored here, yet is
-authenticated with the rest.
+of a node that has a key of its own, else 0, then flags (u8; 1: it is established) and when its
+process began (u64). Earlier versions end before the role, the keys or the flags; later ones append.
+What follows is ignored here, yet is authenticated with the rest.
 """
 
 from __future__ import annotations
@@ -32,6 +32,7 @@ _LENGTH = struct.Struct(">H")
 _KEYS = struct.Struct(f">B{PUBLIC_BYTES}s{PUBLIC_BYTES}s")
 _NO_KEYS, _ED25519 = 0, 1
 """The kinds of keys that this version knows; numbers are never reused."""
+_END = struct.Struct(">BQ")
 _ESTABLISHED = 1
 
 
@@ -89,7 +90,9 @@ class Hello:
         texts = (info.name, info.region, info.address)
         keys = bytes((_NO_KEYS,)) if self.keys is None else _KEYS.pack(_ED25519, *self.keys)
         flags = _ESTABLISHED if info.established else 0
-        end = b"" if self.role is None else b"%c%b%c" % (self.role, keys, flags)
+        end = b""
+        if self.role is not None:
+            end = bytes((self.role,)) + keys + _END.pack(flags, info.began)
         return b"".join((head, *self.key_ids, *map(_pack_text, texts), end))
 
 
@@ -111,9 +114,9 @@ def decode(data: bytes) -> Hello:
         raise WireError("hello without a node name")
     role = _read_role(data, end)
     keys, end = _read_keys(data, end + 1)
-    established = bool(data[end] & _ESTABLISHED) if end < len(data) else False
+    flags, began = _END.unpack_from(data, end) if end + _END.size <= len(data) else (0, 0)
     return Hello(
-        NodeInfo(name, region, epoch, address, age_ns, established),
+        NodeInfo(name, region, epoch, address, age_ns, bool(flags & _ESTABLISHED), began),
         instance,
         nonce,
         fingerprint,

@@ -27,7 +27,7 @@ class HandoffRecord:
     """The state that one process wrote for the next one."""
 
     born: int
-    """When the node began, ns of the table's clock: of two with one name the younger yields."""
+    """When the node began, ns of the table's clock."""
     memory: bool
     """Whether it had an update from the mesh, so that the levels in the table are the mesh's."""
     members: tuple[Row, ...]

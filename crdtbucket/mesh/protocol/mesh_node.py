@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 import random
+import time
 from array import array
 from collections.abc import Callable
 
@@ -68,6 +69,7 @@ class MeshNode:
         out, relays = self._out, self._relays
         self._gossip = GossipSchedule(table, self.members, relays, out, interval_ns, rng)
         self._memory = NodeMemory(table, self.roster, self.members, self._out, shared=shared)
+        self._began = max(0, time.time_ns() - (now - self._memory.started))
         self._intake = FrameIntake(table, self.members, self._merger, relays, self._memory, out)
         self._observers = Observers(table, self.roster, self.members, self._merger)
         trust = config.partition_trust_ns
@@ -88,13 +90,20 @@ class MeshNode:
         """This node, as of now."""
         age_ns = self.table.now() - self._memory.started
         established = self._own_name.established(self.table.now())
-        epoch = self.table.epoch
-        return NodeInfo(self.name, self.region, epoch, self.address, age_ns, established)
+        return NodeInfo(
+            self.name,
+            self.region,
+            self.table.epoch,
+            self.address,
+            age_ns,
+            established,
+            self._began,
+        )
 
     def connected(self, peer: NodeInfo, now: int) -> None:
         """An authenticated link is up. Raises NodeConflict when two running processes share a
-        name, and the younger of two that are called like this node refuses to serve; WireError
-        when there is no room for another process."""
+        name, and one of two that are called like this node refuses to serve (see `OwnName`);
+        WireError when there is no room for another process."""
         if peer.name == self.name:
             raise self.duplicate_name(peer, self.info)
         self.members.connected(peer, now)

@@ -1,10 +1,10 @@
 """Decides whether this node goes on when another process says that it has the node's name.
 
-The one that most members are linked with goes on, else the older; of two that began at about the
-same time the one with the greater epoch, which is random. Both judge by what each has said in the
-handshake, so that they agree. But that is what the other one says of itself: so a node that
-most members are linked with goes on in any case, and nobody refuses for longer than it meets the
-other one.
+The one that most members are linked with goes on, else the one whose process began first by its
+wall clock. Both judge by what each has said in the handshake, and when a process began never
+changes: so they agree, and so do any number of processes of one name. But that is what the other
+one says of itself: so a node that most members are linked with goes on in any case, and nobody
+refuses for longer than it meets the other one.
 """
 
 from __future__ import annotations
@@ -21,8 +21,6 @@ log = logging.getLogger("crdtbucket.mesh")
 
 MET_NS = 30_000_000_000
 """A node that refuses to serve begins again when the other process was not met for so long."""
-APART_NS = 5_000_000_000
-"""Ages that differ by no more are the same: each handshake states them at other times."""
 
 
 class OwnName:
@@ -32,6 +30,11 @@ class OwnName:
         self._table, self._members, self._name = table, members, name
         self._met = 0
         """When the other process was last met, while this one refuses."""
+        if table.refused:  # by the process that spoke to the peers before this one
+            self._met = table.now()
+            table.refusal = NodeConflict(
+                f"another running process was called {name!r}, too: give each node its own name"
+            )
         self.on_refusal: Callable[[NodeConflict], None] | None = None
         """Called when this node refuses to serve."""
 
@@ -43,7 +46,7 @@ class OwnName:
             f"another running process is called {self._name!r}{where}, at {peer.address}: "
             "give each node its own name"
         )
-        if not _goes_on(me, peer):
+        if _rank(me) > _rank(peer):
             self._yield(peer.region or "a stranger", conflict, now)
         return conflict
 
@@ -65,8 +68,9 @@ class OwnName:
         log.warning("%s serves again: the other process of this name was not met again", self._name)
 
     def established(self, now: int) -> bool:
-        """Whether more than half of the other members are linked here."""
-        links = self._members.links.values()
+        """Whether more than half of the other members that this node knows are linked here. Safe
+        in any thread."""
+        links = list(self._members.links.values())
         alive = sum(self._members.status(link, now) == "alive" for link in links)
         return 2 * alive > self._members.known() - 1
 
@@ -90,9 +94,6 @@ class OwnName:
             self.on_refusal(conflict)
 
 
-def _goes_on(me: NodeInfo, peer: NodeInfo) -> bool:
-    if me.established is not peer.established:
-        return me.established
-    if abs(me.age_ns - peer.age_ns) > APART_NS:
-        return me.age_ns > peer.age_ns
-    return me.epoch >= peer.epoch
+def _rank(info: NodeInfo) -> tuple[bool, int, int]:
+    """Of two the one with the smaller rank goes on."""
+    return not info.established, info.began, info.epoch

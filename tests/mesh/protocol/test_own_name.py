@@ -12,15 +12,15 @@ import pytest
 from crdtbucket._core import Table
 from crdtbucket.errors import MeshError, NodeConflict
 from crdtbucket.mesh.node_info import NodeInfo
-from crdtbucket.mesh.protocol.own_name import APART_NS, MET_NS, OwnName
+from crdtbucket.mesh.protocol.mesh_node import MeshNode
+from crdtbucket.mesh.protocol.own_name import MET_NS, OwnName
 from crdtbucket.mesh.protocol.peer_warnings import BoundedPeers
 from crdtbucket.spec.bucket_spec import BucketSpec
 from crdtbucket.testing import SimulatedMesh
 
 SPEC = BucketSpec("b", 100, 1, "1h")
-OLDEST = 2**64 - 1
 NOW = 10**15
-AGE = 3_600 * 10**9
+BEGAN = 10**18
 CONFLICT = NodeConflict("another one has this name")
 
 
@@ -42,7 +42,7 @@ def test_a_stranger_that_says_it_is_older_stops_nobody_whom_most_are_linked_with
     for name in "ABC":
         node, now = mesh[name].node, mesh[name].local_ns(mesh.now_ns)
         with pytest.raises(NodeConflict):
-            node.connected(NodeInfo(name, "there", 99, "", OLDEST, established=True), now)
+            node.connected(NodeInfo(name, "there", 99, "", 0, established=True), now)
         assert serves(mesh, name)
         assert node.bounded == {"there": {"own_name": 1}}
 
@@ -94,7 +94,7 @@ def test_who_was_a_part_of_the_mesh_goes_on() -> None:
 
 def meets_older(mesh: SimulatedMesh, name: str) -> None:
     node = mesh[name].node
-    node.duplicate_name(NodeInfo(name, "", 99, "", OLDEST), node.info)
+    node.duplicate_name(NodeInfo(name, "", 99, "", 0), node.info)
 
 
 class Alone:
@@ -120,7 +120,7 @@ class Alone:
 
     def met(
         self,
-        age: int,
+        began: int,
         epoch: int,
         now: int = NOW,
         region: str = "there",
@@ -128,21 +128,21 @@ class Alone:
         established: tuple[bool, bool] = (False, False),
     ) -> NodeConflict:
         """`established`: what this node and the peer said when they introduced themselves."""
-        me = NodeInfo("me", "here", 5, "", AGE, established[0])
-        peer = NodeInfo("me", region, epoch, "host:1", age, established[1])
+        me = NodeInfo("me", "here", 5, "", 0, established[0], BEGAN)
+        peer = NodeInfo("me", region, epoch, "host:1", 0, established[1], began)
         return self.own.met(me, peer, now)
 
 
 @pytest.mark.parametrize(
-    ("age", "epoch", "yields"),
-    [(AGE - APART_NS - 1, 9, False), (AGE + APART_NS + 1, 4, True), (AGE, 5, False)]
-    + [(AGE + apart, epoch, epoch == 6) for apart in (-APART_NS, 0, APART_NS) for epoch in (4, 6)],
-)
-def test_of_two_that_are_no_part_of_the_mesh_the_younger_yields_or_the_lesser_epoch(
-    age: int, epoch: int, yields: bool, caplog: pytest.LogCaptureFixture
+    ("began", "epoch", "yields"),
+    [(BEGAN - 1, 9, True), (BEGAN + 1, 4, False),
+     (BEGAN, 4, True), (BEGAN, 5, False), (BEGAN, 6, False)],
+)  # fmt: skip
+def test_of_two_that_are_no_part_of_the_mesh_the_younger_yields_or_the_greater_epoch(
+    began: int, epoch: int, yields: bool, caplog: pytest.LogCaptureFixture
 ) -> None:
     alone = Alone()
-    conflict = alone.met(age, epoch)
+    conflict = alone.met(began, epoch)
     assert str(conflict).startswith(
         "another running process is called 'me' in region 'there', at host:1: "
         "give each node its own name"
@@ -152,33 +152,41 @@ def test_of_two_that_are_no_part_of_the_mesh_the_younger_yields_or_the_lesser_ep
     for _ in range(2):
         errors = [r.getMessage() for r in caplog.records if r.levelno == logging.ERROR]
         assert errors == [f"me serves no more: {conflict}"] * yields
-        alone.met(age, epoch)
+        alone.met(began, epoch)
 
 
 @pytest.mark.parametrize(
-    ("established", "age", "yields"),
-    [((True, False), OLDEST, False), ((False, True), 0, True),
-     ((True, True), 0, False), ((True, True), OLDEST, True)],
+    ("established", "began", "yields"),
+    [((True, False), 0, False), ((False, True), BEGAN + 1, True),
+     ((True, True), BEGAN + 1, False), ((True, True), 0, True)],
 )  # fmt: skip
-def test_who_is_established_goes_on_however_old_the_other_is(
-    established: tuple[bool, bool], age: int, yields: bool
+def test_who_is_established_goes_on_whoever_began_first(
+    established: tuple[bool, bool], began: int, yields: bool
 ) -> None:
     """By what was said in the handshake: this node may have lost its links since."""
     alone = Alone()
-    alone.met(age, 9, established=established)
+    alone.met(began, 9, established=established)
     assert alone.refuses is yields
 
 
-@pytest.mark.parametrize("apart", [0, 1, APART_NS, APART_NS + 1])
-@pytest.mark.parametrize("established", [*itertools.product((False, True), repeat=2)])
-def test_of_two_that_meet_just_one_yields(apart: int, established: tuple[bool, bool]) -> None:
-    """Both judge by the same two introductions, so that it does not matter how long these took."""
-    one = NodeInfo("me", "here", 5, "", AGE, established[0])
-    two = NodeInfo("me", "there", 4, "", AGE + apart, established[1])
-    first, second = Alone(), Alone()
-    first.own.met(one, two, NOW)
-    second.own.met(two, one, NOW)
-    assert first.refuses is not second.refuses
+def test_of_all_that_meet_just_one_goes_on() -> None:
+    """In any order and number, when each meets each other one."""
+    said = [
+        NodeInfo("me", f"{at}", epoch, "", 0, established, BEGAN + began)
+        for at, (established, began, epoch) in enumerate(
+            itertools.product((False, True), (0, 1, 4 * 10**9, 8 * 10**9), (3, 4, 5))
+        )
+    ]
+    for count in (2, 3):
+        for some in itertools.combinations(said, count):
+            going_on = 0
+            for me in some:
+                alone = Alone()
+                for peer in some:
+                    if peer is not me:
+                        alone.own.met(me, peer, NOW)
+                going_on += not alone.refuses
+            assert going_on == 1, some
 
 
 @pytest.mark.parametrize(
@@ -191,7 +199,7 @@ def test_nobody_yields_that_more_than_half_of_the_others_are_linked_with(
     known: int, links: dict[str, str], yields: bool
 ) -> None:
     alone = Alone(known, **links)
-    alone.met(OLDEST, 9, region="")
+    alone.met(0, 9, region="")
     assert alone.refuses is yields
     assert alone.bounded.counts() == ({} if yields else {"a stranger": {"own_name": 1}})
 
@@ -199,7 +207,7 @@ def test_nobody_yields_that_more_than_half_of_the_others_are_linked_with(
 def test_what_is_not_believed_is_said_and_by_whom(caplog: pytest.LogCaptureFixture) -> None:
     alone = Alone(2, a="alive")
     for _ in range(2):
-        alone.met(OLDEST, 9)
+        alone.met(0, 9)
     alone.own.reported(CONFLICT, NOW, memory=False)
     assert [record.getMessage() for record in caplog.records] == [
         f"me: {who} says that it, or another process, is called 'me': most members are linked "
@@ -224,13 +232,33 @@ def test_it_serves_again_when_the_other_was_not_met_for_a_while(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     alone = Alone()
-    alone.met(OLDEST, 9)
+    alone.met(0, 9)
     alone.own.look(NOW + MET_NS - 1)
     assert alone.refuses
     alone.own.look(NOW + MET_NS)
     assert not alone.refuses
     told = "me serves again: the other process of this name was not met again"
     assert [r.getMessage() for r in caplog.records if r.levelno == logging.WARNING] == [told]
+
+
+@pytest.mark.parametrize("linked", [True, False])
+def test_who_leads_next_in_a_shared_table_lifts_the_refusal_of_who_led_before(linked: bool) -> None:
+    """Else the processes of a host refuse for ever."""
+    mesh = mesh_of(3)
+    mesh.partition("A", "BC")
+    mesh.advance(2.0)
+    meets_older(mesh, "A")
+    table = mesh["A"].table
+    table.refusal = CONFLICT  # as the processes of the table have it that do not lead
+    node = mesh["A"].node = MeshNode(table, mesh.config, name="A", shared=True)
+    if linked:
+        mesh.heal()
+        for name in "BC":
+            node.connected(mesh[name].node.info, mesh["A"].local_ns(mesh.now_ns))
+    mesh.advance(2.0)
+    assert serves(mesh, "A") is linked
+    mesh.advance(31.0)
+    assert serves(mesh, "A")
 
 
 def test_it_lifts_no_refusal_but_its_own() -> None:
@@ -240,10 +268,10 @@ def test_it_lifts_no_refusal_but_its_own() -> None:
         alone.own.look(NOW + MET_NS)
         assert alone.refuses
     alone = Alone()
-    alone.met(OLDEST, 9)
+    alone.met(0, 9)
     alone.own.look(NOW + MET_NS)
     alone.table.refusal, alone.table.refused = CONFLICT, True
     alone.own.look(NOW + 3 * MET_NS)
     assert alone.refuses
     alone.own.on_refusal = None  # nobody need listen
-    alone.met(OLDEST, 9)
+    alone.met(0, 9)
