@@ -73,7 +73,7 @@ class Process:
 async def started(path: Path, *options: str, config: str = CONFIG) -> AsyncIterator[Process]:
     file = path / "crdtbucket.yaml"
     file.write_text(config)
-    words = ["-m", "crdtbucket.cli", "serve", "--config", str(file), "--listen", "127.0.0.1:0"]
+    words = ["-m", "crdtbucket", "serve", "--config", str(file), "--listen", "127.0.0.1:0"]
     process = await asyncio.create_subprocess_exec(
         sys.executable, *words, *options, stderr=asyncio.subprocess.PIPE, cwd=path
     )

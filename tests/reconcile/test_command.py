@@ -39,7 +39,7 @@ def path(server: Server, tmp_path: Path) -> Path:
 @asynccontextmanager
 async def command(*words: str) -> AsyncIterator[asyncio.subprocess.Process]:
     process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "crdtbucket.cli", "reconcile", "--timeout", "60s", *words,
+        sys.executable, "-m", "crdtbucket", "reconcile", "--timeout", "60s", *words,
         stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
     )  # fmt: skip
     try:
