@@ -66,8 +66,8 @@ def test_table_and_options() -> None:
     )  # fmt: skip
     assert result.exit_code == 0
     lines = result.stdout.splitlines()
-    assert lines[0].split()[:4] == ["scenario", "rule", "offered", "admitted"]
-    assert len(lines) == 3
+    assert lines[1].split()[:3] == ["rule", "offered", "admitted"]
+    assert len(lines) == 5
 
 
 @pytest.mark.parametrize(("interrupted", "printed"), [(1, 1), (0, 0)])
