@@ -18,7 +18,7 @@ from crdtbucket._core import (
     Table,
 )
 from crdtbucket.base.clock import NS_PER_SECOND
-from crdtbucket.errors import InvalidCost, WrongKind
+from crdtbucket.errors import InvalidCost, InvalidSpec, WrongKind
 from crdtbucket.limiter.waiting import Lines, Waiters, check_no_loop, patience_ns
 from crdtbucket.spec.bucket_spec import BucketSpec
 from crdtbucket.spec.priority import Floor
@@ -199,6 +199,16 @@ def cost_of_each(
     if len(each) != len(names):
         raise InvalidCost(f"{len(each)} costs for {len(names)} keys")
     return each
+
+
+def check_bucket(bucket: object, taker: str) -> None:
+    """Raises `InvalidSpec` for what is no bucket, such as its name, and `WrongKind` for one of
+    slots. `taker`: what takes tokens of it."""
+    if not isinstance(bucket, Bucket):
+        fix = 'pass a bucket, such as limiter.bucket("api")'
+        raise InvalidSpec(f"the bucket of {taker} is {bucket!r}", fix, "bucket")
+    if bucket.spec.slots is not None:
+        raise WrongKind.of_slots(bucket.spec.name, taker)
 
 
 class Reservations(ReservationBook):

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from crdtbucket._core import Table
 from crdtbucket.base.clock import WallClock
+from crdtbucket.errors import InvalidSpec
 from crdtbucket.limiter.bucket import NOT_COPIED, Bucket
 from crdtbucket.limiter.factory import Factory, checked_specs
 from crdtbucket.limiter.local_node import Identity, LocalNode
@@ -35,6 +36,14 @@ if TYPE_CHECKING:
     from crdtbucket.config import Config
 
 MAX_KEYS = 1_000_000
+
+
+def check_limiter(limiter: object, example: str) -> None:
+    """Raises `InvalidSpec` for what is no limiter. `example`: the call as it should be."""
+    if not isinstance(limiter, Limiter):
+        raise InvalidSpec(
+            f"limiter is {limiter!r}", f"pass the limiter first: {example}", "limiter"
+        )
 
 
 class Limiter(Multi):

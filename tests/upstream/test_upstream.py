@@ -134,6 +134,13 @@ async def test_what_others_see_as_well_is_charged_in_parts(
     assert world.bucket.peek("all").remaining == 6  # a third of the nine
 
 
+def test_what_is_no_limiter_is_refused() -> None:
+    limiter = Limiter([BucketSpec("api", 1, 1)])
+    for wrong in ("api", limiter.bucket("api")):
+        with pytest.raises(InvalidSpec, match="pass the limiter first: Upstream"):
+            Upstream(wrong, limiter)  # type: ignore[arg-type]
+
+
 def test_what_cannot_follow_is_refused() -> None:
     specs = [BucketSpec("strong", 1, 1, consistency="strong"), BucketSpec.concurrency("slots", 2)]
     limiter = Limiter(specs, redis="redis://127.0.0.1:1", node="n1")
