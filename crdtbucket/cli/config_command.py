@@ -255,7 +255,7 @@ def _yaml(tree: dict[str, Any]) -> str:
 
 
 def _print_outlook(row: Outlook) -> None:
-    from rich.console import Console
+    from crdtbucket.cli.screen import console
 
     click.echo(f"\n{row.bucket}: {row.limit}, of all nodes together ({row.consistency})")
     click.echo(f"  empty to full in {_seconds(row.seconds_to_full)}")
@@ -265,7 +265,7 @@ def _print_outlook(row: Outlook) -> None:
     if row.on_outage in ("allow", "deny"):
         effect = "all" if row.on_outage == "allow" else "nothing"
         click.echo(f"  in an outage of Redis: {effect} is admitted")
-    Console(highlight=False, soft_wrap=True).print(_fleets(row.fleets, row.refill_interval))
+    console().print(_fleets(row.fleets, row.refill_interval))
 
 
 def _fleets(fleets: Iterable[Fleet], interval: str) -> Table:
