@@ -12,6 +12,7 @@ import click
 
 from crdtbucket.base.address import is_loopback, split_address
 from crdtbucket.base.clock import NS_PER_SECOND
+from crdtbucket.base.counted import counted
 from crdtbucket.base.duration import duration_ns, span
 from crdtbucket.cli.command_group import CommandGroup
 from crdtbucket.errors import ConfigError, Problem
@@ -175,8 +176,8 @@ def plan(file: str, against: str | None, nodes: tuple[int, ...], json_: bool) ->
 
 
 def _summary(found: Config) -> str:
-    count = len(found.buckets)
-    return f"{count} bucket{'' if count == 1 else 's'}, version {found.version}, hash {found.hash}"
+    buckets = counted(len(found.buckets), "bucket")
+    return f"{buckets}, version {found.version}, hash {found.hash}"
 
 
 def _notes(found: Config) -> Iterator[str]:

@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from crdtbucket.base.counted import counted
 from crdtbucket.cli.node_options import NodeOptions, node_options
 from crdtbucket.cli.signing_options import SigningOptions, signing_options
 from crdtbucket.cli.terminal_text import printable, seconds
@@ -64,7 +65,7 @@ def reset(bucket: str, key: str, signing: SigningOptions, node: NodeOptions, jso
         click.echo("reset: taken, and passed on" if answer.get("new") is True else "held already")
         return
     left = f"{answer['remaining']:,} of {answer['limit']:,} left"
-    click.echo(f"reset: {answer['given_back']:,} tokens came back, {left}")
+    click.echo(f"reset: {counted(answer['given_back'], 'token')} came back, {left}")
 
 
 def _signed_reset(bucket: str, key: str, signing: SigningOptions) -> str:

@@ -10,6 +10,7 @@ from typing import Any
 
 from crdtbucket._core import Table
 from crdtbucket.base.clock import NS_PER_SECOND, now_ns
+from crdtbucket.base.counted import counted
 from crdtbucket.doctor.diagnosis import Level
 from crdtbucket.errors import CrdtbucketError, RedisReplyError
 from crdtbucket.strong.controller.controller_settings import ControllerSettings
@@ -215,7 +216,7 @@ def _replicas(info: dict[str, str]) -> Iterator[Answer]:
             yield "replication", "wrong", text + "would lose what it lacks. Look at its log"
             return
     if found:
-        yield "replication", "ok", f"{len(found)} replica(s) follow"
+        yield "replication", "ok", f"it has {counted(len(found), 'replica')}"
     else:
         yield "replication", "note", "no replica: while it is gone the rule for an outage decides"
 

@@ -18,6 +18,7 @@ from crdtbucket._core import (
     Table,
 )
 from crdtbucket.base.clock import NS_PER_SECOND
+from crdtbucket.base.counted import counted
 from crdtbucket.errors import InvalidCost, InvalidSpec, WrongKind
 from crdtbucket.limiter.waiting import Lines, Waiters, check_no_loop, patience_ns
 from crdtbucket.spec.bucket_spec import BucketSpec
@@ -224,10 +225,10 @@ class Reservations(ReservationBook):
         if (now := self.bucket.table.now()) < self._quiet_until_ns:
             return
         LOG.warning(
-            "bucket %s: %d reservation(s) committed after their estimate had gone back (ttl %g s); "
-            "charged in full, the last one %d tokens. A longer ttl avoids it",
+            "bucket %s: %s committed after their estimate had gone back (ttl %g s); "
+            "charged in full, the last one with %d. A longer ttl avoids it",
             self.bucket.spec.name,
-            self._unsaid,
+            counted(self._unsaid, "reservation"),
             one.ttl_ns / NS_PER_SECOND,
             actual,
         )

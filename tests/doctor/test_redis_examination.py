@@ -145,7 +145,7 @@ async def test_a_replica_is_no_primary_and_a_primary_tells_of_it() -> None:
     with Server() as primary, Server(f"replicaof 127.0.0.1 {primary.port}") as replica:
         await eventually(lambda: b"state=online" in primary.call("INFO", "replication"))
         found = await examined(url=primary.url)
-        assert found["replication"].text == "1 replica(s) follow"
+        assert found["replication"].text == "it has 1 replica"
         found = await examined(url=replica.url)
         assert found["role"].text.startswith(f"it is a replica of 127.0.0.1:{primary.port}")
         assert found["script"].level == "wrong"

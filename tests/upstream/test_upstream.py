@@ -81,7 +81,7 @@ async def test_a_pause_that_is_longer_than_the_patience_is_told_at_once(time: Vi
 async def test_the_deadline_counts_the_pause_and_the_tokens(time: VirtualTime) -> None:
     world = World(time, timeout=20.5)
     await world.call(429, RETRY)
-    with pytest.raises(WaitTimeout, match="1 tokens take"):
+    with pytest.raises(WaitTimeout, match="a cost of 1 takes"):
         await world.call()
     assert world.time.elapsed == 20
 
