@@ -73,7 +73,10 @@ class RedisQuestions:
         lines = reply.decode(errors="replace").splitlines()
         info = dict(line.split(":", 1) for line in lines if ":" in line)
         policy = read_facts(reply)
-        kept: Answer = ("memory", "ok", f"{policy.policy or 'no policy'}, it forgets no keys")
+        why = policy.policy or "no policy"
+        if policy.max_memory == 0 and why != "noeviction":
+            why += ", which without maxmemory means nothing"
+        kept: Answer = ("memory", "ok", f"{why}: it forgets no keys")
         return [
             _version(info),
             _role(info),

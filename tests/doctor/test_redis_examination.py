@@ -135,6 +135,14 @@ async def test_every_command_that_is_not_allowed_is_named() -> None:
         )
 
 
+async def test_a_policy_of_eviction_without_a_bound_is_no_fault() -> None:
+    with Server("maxmemory-policy allkeys-lru") as server:
+        found = (await examined(url=server.url))["memory"]
+    assert found.level == "ok"
+    text = "allkeys-lru, which without maxmemory means nothing: it forgets no keys"
+    assert found.text == text
+
+
 async def test_facts_that_this_user_may_not_see() -> None:
     with Server("user default on nopass ~* +@all -info") as server:
         found = await examined(url=server.url)
