@@ -87,6 +87,9 @@ def _check_key(key: object) -> None:
 
 
 def _check_function(function: Callable[..., object]) -> None:
+    if not callable(function):
+        fix = "put it above a function"
+        raise InvalidSpec(f"limited decorates {function!r}", fix, "function")
     if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
         fix = "limit the function that reads it, or take in its body"
         raise InvalidSpec(f"{_name(function)} is a generator function", fix, "function")

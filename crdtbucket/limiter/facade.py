@@ -41,9 +41,8 @@ MAX_KEYS = 1_000_000
 def check_limiter(limiter: object, example: str) -> None:
     """Raises `InvalidSpec` for what is no limiter. `example`: the call as it should be."""
     if not isinstance(limiter, Limiter):
-        raise InvalidSpec(
-            f"limiter is {limiter!r}", f"pass the limiter first: {example}", "limiter"
-        )
+        fix = f"pass the limiter first: {example}"
+        raise InvalidSpec(f"limiter is {limiter!r}", fix, "limiter")
 
 
 class Limiter(Multi):
@@ -93,6 +92,8 @@ class Limiter(Multi):
         )
         wall = WallClock()
         factory = Factory(tables, mesh, check_consistency(consistency), wall)
+        if not isinstance(enabled, bool):  # the text of an environment variable is true
+            raise InvalidSpec(f"enabled is {enabled!r}", "pass True or False", "enabled")
         defined = factory.define(buckets if enabled else shadowed(checked_specs(buckets)))
         strong = factory.strong_side(config, degradation, node=node, region=identity.region)
         super().__init__(InForce(tables, factory, strong, defined, has_redis=config is not None))
