@@ -139,9 +139,7 @@ def _table(board: Board) -> Table:
         table.add_column("mode")
     for row in board.rows:
         table.add_row(
-            Text(
-                row.region + (" (cut off)" if row.is_cut else ""), "red" if row.is_cut else "bold"
-            ),
+            Text(row.region + (" (cut)" if row.is_cut else ""), "red" if row.is_cut else "bold"),
             f"{row.offered:,.0f}",
             Text(f"{row.admitted:,.0f}", "green"),
             Text(f"{row.denied:,.0f}", "yellow" if row.denied >= 1 else "dim"),
@@ -166,7 +164,7 @@ def _together(board: Board) -> Text:
         *[(bar, "cyan") for bar in sparkline(board)],
         ("  ▄ is the refill\n", "dim"),
         f"so far {board.admitted:,} of {board.allowed:,.0f} tokens ",
-        (f"({used:.0f} % of what the limit allows: capacity + rate x time)", "dim"),
+        (f"({used:.0f} % of the limit: capacity + rate x time)", "dim"),
     )
 
 

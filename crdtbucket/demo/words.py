@@ -17,7 +17,7 @@ from crdtbucket.testing.fault_proxy import HOST
 BANNERS = {
     "normal": f"all regions linked; on average {LOAD:g} x the limit is offered",
     "burst": f"a burst: {BURST:g} times the traffic",
-    "cut": f"{CUT_REGION} is cut off; each side goes on leaving the other its usual share",
+    "cut": f"{CUT_REGION} is cut off; each side leaves the other its usual share",
     "healed": f"{CUT_REGION} is back",
     "slow": f"Redis answers {2000 * SLOW_S:g} ms late: the regions go on in the mesh alone",
     "gone": "Redis is gone: each region gives out its own small share",
