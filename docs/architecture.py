@@ -27,7 +27,7 @@ def folder(module: str) -> str:
     """The subject of a module: a folder of the package, the core, or a module at its top."""
     if module == "crdtbucket._core":
         return "core"
-    parts = module.split(".")[1:3]
+    parts = module.removesuffix(".__main__").split(".")[1:3]
     if len(parts) == 2 and not ROOT.joinpath(*parts).is_dir():
         parts.pop()
     return "/".join(parts) or "crdtbucket"

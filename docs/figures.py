@@ -63,7 +63,7 @@ def collect(lines: Sequence[str], jobs: int) -> dict[str, Any]:
     for line in lines:
         arguments = shlex.split(line)[1:]
         done = subprocess.run(
-            [sys.executable, "-m", "crdtbucket.cli", *arguments, "--jobs", str(jobs)],
+            [sys.executable, "-m", "crdtbucket", *arguments, "--jobs", str(jobs)],
             stdout=subprocess.PIPE,
             check=True,
         )

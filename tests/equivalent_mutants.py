@@ -36,8 +36,8 @@ EQUIVALENT: dict[str, dict[str, str]] = {
     ),
     "mesh/links/order_book": changed(
         "Only orders of commands, in the other class, look at it.",
-        'lacks = "" if held is not None else self._make_room(order)',
-        'lacks = "" if held is not None else self._make_room(None)',
+        'lacks = "" if order.about in self._rows else self._make_room(order)',
+        'lacks = "" if order.about in self._rows else self._make_room(None)',
     )
     | changed(
         "Only orders of commands, in the other class, forget anything.",

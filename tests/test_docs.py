@@ -151,6 +151,11 @@ async def run_blocks(path: Path, source: list[tuple[int, str]]) -> None:
             await ran
 
 
+WHOLE = {"migrating.md"}
+"""Here each snippet is a whole program, as where one runs an event loop: who comes from one limiter
+reads one section."""
+
+
 @pytest.mark.parametrize("path", [path for path in PAGES if blocks(path, "python")], ids=named)
 def test_snippets_run(path: Path, place: Path) -> None:
     source = blocks(path, "python")
@@ -165,7 +170,7 @@ def test_snippets_run(path: Path, place: Path) -> None:
             server = stack.enter_context(Server())
             here = f"{server.host}:{server.port}"
             source = [(line, text.replace(REDIS, here)) for line, text in source]
-        if any("asyncio.run(" in text for _, text in source):  # each snippet is a whole program
+        if path.name in WHOLE or any("asyncio.run(" in text for _, text in source):
             for line, text in source:
                 code = compile("\n" * (line - 1) + text, str(path), "exec")
                 exec(code, {"__name__": "__main__"})
@@ -256,8 +261,8 @@ def test_the_quick_command_prints_the_table_that_is_explained() -> None:
     quick = next(line for line in lines if "--duration-scale 0.05" in line)
     done = CliRunner().invoke(cli, shlex.split(quick)[1:], catch_exceptions=False)
     assert done.exit_code == 0
-    head = re.split(r" {2,}", done.stdout.splitlines()[0])
-    assert head == ["scenario", "rule", *(title for title, _ in COLUMNS)]
+    heads = " ".join(done.stdout.splitlines()[:2]).split()
+    assert sorted(heads) == sorted(" ".join(("scenario", "rule", *dict(COLUMNS))).split())
     explained = names("docs/simulator.md", "The table")
     assert explained == ["scenario", "rule", *(title for title, _ in COLUMNS)]
 

@@ -41,7 +41,7 @@ LAYERS = [
     limiter.tables""",
     """limiter rollout strong.asking_bucket strong.rule_maker strong.strong_bucket
     strong.strong_side strong.strong_slots strong.strong_waiting reconcile doctor""",
-    "testing simulator cli demo http integrations upstream",
+    "testing simulator cli demo http integrations upstream __main__",
 ]
 RANK = {f"crdtbucket.{name}": rank for rank, names in enumerate(LAYERS) for name in names.split()}
 # The package itself shows things of all layers, and imports none of the surfaces.

@@ -12,6 +12,7 @@ import click
 
 from crdtbucket.base.address import is_loopback, split_address
 from crdtbucket.base.clock import NS_PER_SECOND
+from crdtbucket.base.counted import counted
 from crdtbucket.base.duration import duration_ns, span
 from crdtbucket.cli.command_group import CommandGroup
 from crdtbucket.errors import ConfigError, Problem
@@ -175,8 +176,8 @@ def plan(file: str, against: str | None, nodes: tuple[int, ...], json_: bool) ->
 
 
 def _summary(found: Config) -> str:
-    count = len(found.buckets)
-    return f"{count} bucket{'' if count == 1 else 's'}, version {found.version}, hash {found.hash}"
+    buckets = counted(len(found.buckets), "bucket")
+    return f"{buckets}, version {found.version}, hash {found.hash}"
 
 
 def _notes(found: Config) -> Iterator[str]:
@@ -255,7 +256,7 @@ def _yaml(tree: dict[str, Any]) -> str:
 
 
 def _print_outlook(row: Outlook) -> None:
-    from rich.console import Console
+    from crdtbucket.cli.screen import console
 
     click.echo(f"\n{row.bucket}: {row.limit}, of all nodes together ({row.consistency})")
     click.echo(f"  empty to full in {_seconds(row.seconds_to_full)}")
@@ -265,7 +266,7 @@ def _print_outlook(row: Outlook) -> None:
     if row.on_outage in ("allow", "deny"):
         effect = "all" if row.on_outage == "allow" else "nothing"
         click.echo(f"  in an outage of Redis: {effect} is admitted")
-    Console(highlight=False, soft_wrap=True).print(_fleets(row.fleets, row.refill_interval))
+    console().print(_fleets(row.fleets, row.refill_interval))
 
 
 def _fleets(fleets: Iterable[Fleet], interval: str) -> Table:

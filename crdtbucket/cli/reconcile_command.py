@@ -11,13 +11,13 @@ from collections.abc import Callable, Coroutine
 from typing import Any
 
 import click
-from rich.console import Console
 from rich.table import Table
 
 from crdtbucket.base.address import split_address
 from crdtbucket.base.clock import NS_PER_SECOND
 from crdtbucket.base.duration import duration_ns
 from crdtbucket.cli.progress import progress
+from crdtbucket.cli.screen import console
 from crdtbucket.reconcile.findings import Report
 
 Once = Callable[[Callable[[float], None], Callable[[], bool]], Coroutine[Any, Any, Report]]
@@ -158,11 +158,10 @@ def _print(report: Report, json_: bool) -> None:
     for one in report.holders:
         if one.error is None or one.keys:
             table.add_row(one.name, *(f"{getattr(one, field):,}" for field in COLUMNS.values()))
-    console = Console(highlight=False, soft_wrap=True)
     if table.row_count:
-        console.print(table)
+        console().print(table)
     for line in report.lines():
-        console.print(line, markup=False)
+        click.echo(line)
     for one in report.holders:
         if one.error is not None:
             where = "" if one.address == one.name else f" ({one.address or 'no address'})"

@@ -1,8 +1,9 @@
-"""Prints for operators: tables that are never cut for a pipe."""
+"""Prints for operators: tables that are never cut for a pipe, and whose lines end with a word."""
 
 from __future__ import annotations
 
 import os
+from typing import Any
 
 from rich.console import Console, JustifyMethod
 from rich.table import Table
@@ -14,10 +15,21 @@ PIPED = 1_000
 
 def console() -> Console:
     """The console of standard output; words stand as they are."""
-    made = Console(highlight=False, markup=False, emoji=False, soft_wrap=True)
+    kind = Console if Console().is_terminal else PipedConsole
+    made = kind(highlight=False, markup=False, emoji=False, soft_wrap=True)
     if not made.is_terminal and "COLUMNS" not in os.environ:
         made.width = PIPED
     return made
+
+
+class PipedConsole(Console):
+    """Leaves out the blanks by which a table fills its last column."""
+
+    def print(self, *objects: Any, **options: Any) -> None:
+        """As of `Console`."""
+        with self.capture() as held:
+            super().print(*objects, **options)
+        self.file.write("\n".join(line.rstrip(" ") for line in held.get().split("\n")))
 
 
 def table(*heads: str) -> Table:

@@ -7,7 +7,6 @@ import sys
 from collections.abc import Sequence
 
 import click
-from rich.console import Console
 
 from crdtbucket.cli.options import FiniteRange
 from crdtbucket.cli.progress import progress
@@ -111,7 +110,7 @@ def run_and_print(work: Sequence[AnyJob], processes: int, json_: bool) -> list[O
     if json_:
         click.echo(as_json(outcomes))
     elif outcomes:
-        print_table(outcomes, Console())
+        print_table(outcomes)
     if interrupted:
         click.echo(f"crdtbucket: stopped after {len(outcomes)} of {len(work)} runs", err=True)
         sys.exit(INTERRUPTED)

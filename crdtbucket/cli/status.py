@@ -52,7 +52,7 @@ def status(nodes: NodesOptions, json_: bool, max_lag: float) -> None:
         click.echo(json.dumps({"ok": not wrong, "wrong": wrong, "notes": notes, "nodes": asked}))
     else:
         _print(seen, wrong, notes)
-        if nodes.secret is None:
+        if seen and nodes.secret is None:
             click.echo(NO_TOKEN, err=True)
     sys.exit(WRONG if wrong else 0)
 

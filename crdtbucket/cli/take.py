@@ -8,10 +8,12 @@ from typing import Any
 
 import click
 
+from crdtbucket.base.counted import counted
 from crdtbucket.cli.node_options import NodeOptions, node_options
 from crdtbucket.cli.signing_options import SigningOptions, signing_options
 from crdtbucket.cli.terminal_text import printable, seconds
 from crdtbucket.spec.bucket_spec import canonical_name
+from crdtbucket.spec.mode import Mode
 
 DENIED = 1
 
@@ -64,7 +66,7 @@ def reset(bucket: str, key: str, signing: SigningOptions, node: NodeOptions, jso
         click.echo("reset: taken, and passed on" if answer.get("new") is True else "held already")
         return
     left = f"{answer['remaining']:,} of {answer['limit']:,} left"
-    click.echo(f"reset: {answer['given_back']:,} tokens came back, {left}")
+    click.echo(f"reset: {counted(answer['given_back'], 'token')} came back, {left}")
 
 
 def _signed_reset(bucket: str, key: str, signing: SigningOptions) -> str:
@@ -82,8 +84,13 @@ def _decide(what: str, bucket: str, key: str, cost: int, node: NodeOptions, json
 
 
 def in_words(decision: dict[str, Any]) -> str:
-    """A decision in one line."""
+    """A decision in one line. That of the rule for an outage is told in the node's own words, as
+    its numbers are not those of the bucket."""
     parts = ["allowed" if decision["allowed"] else "denied"]
+    detail = decision.get("detail")
+    if decision.get("mode") == Mode.FALLBACK.value and isinstance(detail, str):
+        parts.append(printable(detail))
+        decision = {"mode": decision["mode"]}
     if isinstance(decision.get("remaining"), int) and isinstance(decision.get("limit"), int):
         parts.append(f"{decision['remaining']:,} of {decision['limit']:,} left")
     for field, word in (("retry_after", "retry in"), ("reset_after", "full in")):

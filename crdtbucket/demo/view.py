@@ -47,7 +47,7 @@ class SilentRunView:
 
 
 class PlainRunView(SilentRunView):
-    """A line a second, for pipes and files."""
+    """A line a second, of 80 columns, for pipes and files."""
 
     def __init__(self) -> None:
         self._phase = ""
@@ -61,10 +61,11 @@ class PlainRunView(SilentRunView):
         """One line; others before it when a phase begins."""
         modes = board.switches is not None
         if not self._phase:
-            names = "offer admit  deny  left " + ("mode    " if modes else " lag peers")
+            names = "offer admit " + ("mode    " if modes else " left  lag")
             width = len(names)
-            self.say("\n" + " " * 14 + " | ".join(f"{row.region:^{width}}" for row in board.rows))
-            self.say("  time phase  " + " | ".join(names for _ in board.rows))
+            heads = " | ".join(f"{row.region:^{width}}" for row in board.rows)
+            self.say(f"\n{'':7}{heads}".rstrip())
+            self.say(("  time " + " | ".join(names for _ in board.rows)).rstrip())
         if board.phase.name != self._phase:
             self._phase = board.phase.name
             self.say(f"-- {BANNERS[self._phase]}")
@@ -72,11 +73,11 @@ class PlainRunView(SilentRunView):
             self.say(f"   {line}")
         self._told = len(board.switches or ())
         regions = " | ".join(
-            f"{row.offered:5.0f} {row.admitted:5.0f} {row.denied:5.0f} {row.remaining:5d}"
-            + (f" {row.mode:8}" if modes else f" {row.lag_s:4.1f} {row.alive:2d}/{row.peers} ")
+            f"{row.offered:5.0f} {row.admitted:5.0f} "
+            + (f"{row.mode:8}" if modes else f"{row.remaining:5d} {row.lag_s:4.1f}")
             for row in board.rows
         )
-        self.say(f"{board.elapsed_s:5.1f}s {self._phase:6} {regions}")
+        self.say(f"{board.elapsed_s:5.1f}s {regions}".rstrip())
 
     def say_check(self, line: str, holds: bool | None) -> None:
         """Print it."""
@@ -138,9 +139,7 @@ def _table(board: Board) -> Table:
         table.add_column("mode")
     for row in board.rows:
         table.add_row(
-            Text(
-                row.region + (" (cut off)" if row.is_cut else ""), "red" if row.is_cut else "bold"
-            ),
+            Text(row.region + (" (cut)" if row.is_cut else ""), "red" if row.is_cut else "bold"),
             f"{row.offered:,.0f}",
             Text(f"{row.admitted:,.0f}", "green"),
             Text(f"{row.denied:,.0f}", "yellow" if row.denied >= 1 else "dim"),
@@ -165,7 +164,7 @@ def _together(board: Board) -> Text:
         *[(bar, "cyan") for bar in sparkline(board)],
         ("  ▄ is the refill\n", "dim"),
         f"so far {board.admitted:,} of {board.allowed:,.0f} tokens ",
-        (f"({used:.0f} % of what the limit allows: capacity + rate x time)", "dim"),
+        (f"({used:.0f} % of the limit: capacity + rate x time)", "dim"),
     )
 
 

@@ -17,7 +17,7 @@ from crdtbucket.testing.fault_proxy import HOST
 BANNERS = {
     "normal": f"all regions linked; on average {LOAD:g} x the limit is offered",
     "burst": f"a burst: {BURST:g} times the traffic",
-    "cut": f"{CUT_REGION} is cut off; each side goes on leaving the other its usual share",
+    "cut": f"{CUT_REGION} is cut off; each side leaves the other its usual share",
     "healed": f"{CUT_REGION} is back",
     "slow": f"Redis answers {2000 * SLOW_S:g} ms late: the regions go on in the mesh alone",
     "gone": "Redis is gone: each region gives out its own small share",
@@ -25,8 +25,9 @@ BANNERS = {
 }
 
 AFTER = """\
-Next: `crdtbucket demo --seed 1` draws other traffic; `crdtbucket simulate` shows what a partition
-of five minutes does, and other rules beside this one; README.md has ten lines of code to start."""
+Next: `crdtbucket demo --seed 1` draws other traffic; `crdtbucket simulate` shows
+what a partition of five minutes does, and other rules beside this one; README.md
+has five lines of code to start."""
 
 
 def title(spec: BucketSpec, redis: str | None = None) -> str:
@@ -34,26 +35,27 @@ def title(spec: BucketSpec, redis: str | None = None) -> str:
     shares = ", ".join(f"{name} {w:.0%}" for name, w in zip(REGIONS, WEIGHTS, strict=True))
     rate = spec.rate_per_second
     course = f"""\
-decides in its own memory; they only tell each other what they took. Watch a burst, and then
-{CUT_REGION} cut off for some seconds."""
+decides in its own memory; they only tell each other what they took. Watch a
+burst, and then {CUT_REGION} cut off for some seconds."""
     if redis == PER_REGION:
         course = f"""\
-asks the Redis of its own region, and each Redis is replicated to the others. Watch a burst, and
-then {CUT_REGION} cut off for some seconds: its process, and the replication of its Redis."""
+asks the Redis of its own region, and each Redis is replicated to the others.
+Watch a burst, and then {CUT_REGION} cut off for some seconds: its process, and the
+replication of its Redis."""
     elif redis is not None:
         course = """\
-asks one Redis, and tells the others what it took. Watch a burst, and then Redis grow slow, go
-away, and come back."""
+asks one Redis, and tells the others what it took. Watch a burst, and then Redis
+grow slow, go away, and come back."""
     return f"""\
 crdtbucket demo: one limit, three regions
 
 Three processes share a bucket of {spec.capacity:,} tokens, refilled {rate:,.0f} a second. Each
 {course}
 
-Traffic: calls of a real LLM service, {shares}. A token of the bucket pays for a
-block of {BLOCK} tokens of the model.
-How to read it: rates are tokens in the last second. `lag` is the age in seconds of the oldest take
-of another region that this one did not know of; `peers` are those seen within a second."""
+Traffic: calls of a real LLM service, {shares}. A token of the
+bucket pays for a block of {BLOCK} tokens of the model.
+How to read it: rates are tokens in the last second. `lag` is the age in seconds
+of the oldest take of another region that this one did not know of."""
 
 
 def setting(file_mode: str, mode: str, delay_ms: float) -> str:

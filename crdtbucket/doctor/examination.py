@@ -6,6 +6,7 @@ import asyncio
 import os
 from dataclasses import replace
 
+from crdtbucket.base.counted import counted
 from crdtbucket.config import Config, load_config
 from crdtbucket.doctor.diagnosis import Diagnosis, ok, wrong
 from crdtbucket.doctor.engine_examination import examine_engine
@@ -57,5 +58,5 @@ def _file(config: Config) -> Diagnosis:
         return wrong("file", "no bucket is defined: add services:")
     if config.mesh is not None and config.node is None:
         return wrong("file", "a node of a mesh needs a name of its own: add node:, or give --node")
-    count = len(config.buckets)
-    return ok("file", f"{count} bucket(s), version {config.version}, hash {config.hash}")
+    buckets = counted(len(config.buckets), "bucket")
+    return ok("file", f"{buckets}, version {config.version}, hash {config.hash}")

@@ -41,11 +41,11 @@ async def examine_mesh(config: Config, mesh: MeshConfig, timeout: float) -> list
         examined = await asyncio.gather(
             *(_peer(one, caller, config, context, timeout) for one in dict.fromkeys(addresses))
         )
-        own = None
+        own, here = None, own_address(mesh)
         if any(peer is not None and peer.name == config.node for _, peer in examined):
-            with suppress(ObservationFailed):  # it does not run here
-                own = (await caller.call(own_address(mesh))).instance
-    found += all_of(examined, config.node, own)
+            with suppress(ObservationFailed):  # it does not run, or is reached elsewhere
+                own = (await caller.call(here)).instance
+    found += all_of(examined, config.node, own, here)
     if not mesh.peers:
         found.append(note("mesh", "the file names no peers: this node waits for others to call it"))
     return found

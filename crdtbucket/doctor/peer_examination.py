@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from crdtbucket.base.clock import NS_PER_SECOND, now_ns
 from crdtbucket.config import Config
-from crdtbucket.doctor.diagnosis import Diagnosis, Level, ok, wrong
+from crdtbucket.doctor.diagnosis import Diagnosis, Level, note, ok, wrong
 from crdtbucket.reconcile.observed_node import ObservationFailed, ObservedNode
 from crdtbucket.reconcile.observer import Observer
 
@@ -37,17 +37,20 @@ async def examine_peer(subject: str, address: str, caller: Observer, config: Con
 
 
 def all_of(
-    examined: Sequence[Examined], node: str | None = None, own: int | None = None
+    examined: Sequence[Examined],
+    node: str | None = None,
+    own: int | None = None,
+    own_address: str = "",
 ) -> list[Diagnosis]:
     """What was found of all peers, and which of them have one name, or that of the file's `node`.
-    `own`: the instance of that node, where it runs."""
+    `own`: the instance of that node, where one answers at `own_address`."""
     found: list[Diagnosis] = []
     names: dict[str, ObservedNode] = {}
     for steps, peer in examined:
         found += steps
         if peer is not None and peer.name == node:
             if peer.instance != own:
-                found.append(_own_name(peer))
+                found.append(_own_name(peer, own is not None, own_address))
         elif peer is not None:
             other = names.setdefault(peer.name, peer)
             if other.instance != peer.instance:
@@ -113,9 +116,13 @@ def _one_name(peer: ObservedNode, other: ObservedNode) -> Diagnosis:
     )
 
 
-def _own_name(peer: ObservedNode) -> Diagnosis:
-    return wrong(
-        f"peer {peer.address} name",
-        f"{peer.name!r} is the name of this node, and another process runs under it there: give "
-        "every process a node name of its own",
+def _own_name(peer: ObservedNode, answers: bool, own_address: str) -> Diagnosis:
+    subject, advice = f"peer {peer.address} name", "give every process a node name of its own"
+    whose = f"{peer.name!r} is the name of this node"
+    if answers:
+        return wrong(subject, f"{whose}, and another process runs under it there: {advice}")
+    return note(
+        subject,
+        f"{whose}, which does not answer at {own_address}: unless it is this node that answers "
+        f"there, as behind a published port, {advice}",
     )

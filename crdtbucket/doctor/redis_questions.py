@@ -10,6 +10,7 @@ from typing import Any
 
 from crdtbucket._core import Table
 from crdtbucket.base.clock import NS_PER_SECOND, now_ns
+from crdtbucket.base.counted import counted
 from crdtbucket.doctor.diagnosis import Level
 from crdtbucket.errors import CrdtbucketError, RedisReplyError
 from crdtbucket.strong.controller.controller_settings import ControllerSettings
@@ -72,7 +73,10 @@ class RedisQuestions:
         lines = reply.decode(errors="replace").splitlines()
         info = dict(line.split(":", 1) for line in lines if ":" in line)
         policy = read_facts(reply)
-        kept: Answer = ("memory", "ok", f"{policy.policy or 'no policy'}, it forgets no keys")
+        why = policy.policy or "no policy"
+        if policy.max_memory == 0 and why != "noeviction":
+            why += ", which without maxmemory means nothing"
+        kept: Answer = ("memory", "ok", f"{why}: it forgets no keys")
         return [
             _version(info),
             _role(info),
@@ -215,7 +219,7 @@ def _replicas(info: dict[str, str]) -> Iterator[Answer]:
             yield "replication", "wrong", text + "would lose what it lacks. Look at its log"
             return
     if found:
-        yield "replication", "ok", f"{len(found)} replica(s) follow"
+        yield "replication", "ok", f"it has {counted(len(found), 'replica')}"
     else:
         yield "replication", "note", "no replica: while it is gone the rule for an outage decides"
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+from crdtbucket.base.counted import counted
 from crdtbucket.doctor.diagnosis import Diagnosis, note
 from crdtbucket.doctor.redis_questions import Answer
 from crdtbucket.errors import RedisReplyError
@@ -75,7 +76,7 @@ def _age(region: bytes, own: Beat, now_us: int) -> Answer:
     late_us = max(0, now_us - known.base_us - known.stamp_us)
     seconds = f"{late_us / US_PER_SECOND:.1f} s"
     if late_us <= SILENT_US:
-        return name, "ok", f"its beat is {seconds} behind, {known.nodes} node(s)"
+        return name, "ok", f"its beat is {seconds} behind, {counted(known.nodes, 'node')}"
     text = (
         f"silent: its beat is {seconds} behind, so its share is held back. Look at the "
         "replication between the two servers, and whether nodes run there"

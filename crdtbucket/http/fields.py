@@ -210,7 +210,7 @@ def problem(
         left = f"the store is unreachable, and {alone}: {left}"
     detail = f"{spec.key}: {left} and {decision.cost} asked for; retry in {wait} s"
     if spec.slots is not None:
-        detail = f"{spec.key}: all {spec.slots} slots are in flight; one is free within {wait} s"
+        detail = f"{spec.key}: all slots ({spec.slots}) are in flight; one is free within {wait} s"
         if share is not None:
             detail = (
                 f"{spec.key}: the store is unreachable, and the {share[0]} of {spec.slots} slots "

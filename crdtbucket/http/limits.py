@@ -15,7 +15,7 @@ from crdtbucket.http.fields import FieldOptions, deferred_fields
 from crdtbucket.http.request import Request
 from crdtbucket.http.request_rules import Charge, Rule, shortened
 from crdtbucket.limiter.bucket import Bucket
-from crdtbucket.limiter.facade import Limiter
+from crdtbucket.limiter.facade import Limiter, check_limiter
 from crdtbucket.limiter.slots import Slot
 from crdtbucket.strong.asking_bucket import AskingBucket
 
@@ -210,9 +210,7 @@ def _check_options(on_denied: object, fields: object) -> None:
 
 
 def _checked(limiter: Limiter, rules: Rule | Iterable[Rule]) -> tuple[Rule, ...]:
-    if not isinstance(limiter, Limiter):
-        fix = "pass the limiter first, then the rules: Limits(limiter, Rule(...))"
-        raise InvalidSpec(f"limiter is {limiter!r}", fix, "limiter")
+    check_limiter(limiter, "Limits(limiter, Rule(...))")
     if isinstance(rules, str) or not isinstance(rules, (Rule, Iterable)):
         word = rules if isinstance(rules, str) else "api"
         raise InvalidSpec(f"rules is {rules!r}", f"write Rule({word!r})", "rules")

@@ -6,11 +6,13 @@ import math
 from collections.abc import Callable, Collection
 from typing import Any
 
-from fastmcp.server.dependencies import get_access_token
-from fastmcp.server.middleware import CallNext, Middleware, MiddlewareContext
-from mcp import MCPError
+from crdtbucket.base.extras import extra
+from crdtbucket.limiter.bucket import Bucket, check_bucket
 
-from crdtbucket.limiter.bucket import Bucket
+with extra("mcp"):
+    from fastmcp.server.dependencies import get_access_token
+    from fastmcp.server.middleware import CallNext, Middleware, MiddlewareContext
+    from mcp import MCPError
 
 LIMIT_REACHED = -32_000
 """The code of JSON-RPC with which denied requests are answered."""
@@ -37,6 +39,7 @@ class BucketMiddleware(Middleware):  # type: ignore[misc]
     ) -> None:
         """key, cost: functions of the `MiddlewareContext`, whose `message` says which tool is
         called. methods: the requests that are limited."""
+        check_bucket(bucket, "BucketMiddleware")
         self._bucket = bucket
         self._key = key
         self._cost = cost

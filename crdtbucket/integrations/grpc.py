@@ -12,12 +12,14 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from typing import Any, NamedTuple
 from urllib.parse import unquote
 
-import grpc
-import grpc.aio
-
 from crdtbucket._core import Decision
+from crdtbucket.base.extras import extra
 from crdtbucket.http.client_address import client_address
-from crdtbucket.limiter.bucket import Bucket
+from crdtbucket.limiter.bucket import Bucket, check_bucket
+
+with extra("grpc"):
+    import grpc
+    import grpc.aio
 
 STATUS_KEY = "grpc-status-details-bin"
 PUSHBACK_KEY = "grpc-retry-pushback-ms"
@@ -53,7 +55,9 @@ class RpcLimit:
         exempt: Callable[[RpcCall], bool] = lambda call: False,
     ) -> None:
         """exempt: true for calls that are not limited. An exception in one of the functions fails
-        the call: none passes unlimited because of it."""
+        the call: none passes unlimited because of it. Raises `InvalidSpec` for what is no
+        bucket, and `WrongKind` for one of slots."""
+        check_bucket(bucket, "an interceptor")
         self._bucket = bucket
         self._key = key
         self._cost = cost

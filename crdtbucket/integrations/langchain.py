@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from langchain_core.rate_limiters import BaseRateLimiter
+from crdtbucket.base.extras import extra
+from crdtbucket.limiter.bucket import Bucket, check_bucket
+from crdtbucket.limiter.waiting import patience_ns
 
-from crdtbucket.limiter.bucket import Bucket
+with extra("langchain"):
+    from langchain_core.rate_limiters import BaseRateLimiter
 
 
 class BucketRateLimiter(BaseRateLimiter):
@@ -15,6 +18,8 @@ class BucketRateLimiter(BaseRateLimiter):
     ) -> None:
         """timeout: seconds that a call waits at most, None for ever; then it raises `WaitTimeout`.
         LangChain does not tell a limiter what is asked, so that each call costs the same."""
+        check_bucket(bucket, "BucketRateLimiter")
+        patience_ns(timeout)
         self._bucket = bucket
         self._key = key
         self._cost = cost

@@ -13,12 +13,14 @@ from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from fastapi import HTTPException
-from litellm.integrations.custom_logger import CustomLogger
-
 from crdtbucket._core import Decision
+from crdtbucket.base.extras import extra
 from crdtbucket.http.fields import problem, rate_limit_fields
-from crdtbucket.limiter.bucket import Bucket
+from crdtbucket.limiter.bucket import Bucket, check_bucket
+
+with extra("litellm"):
+    from fastapi import HTTPException
+    from litellm.integrations.custom_logger import CustomLogger
 
 MAX_OPEN = 10_000
 """Ids of calls that are remembered until their use is known; what the oldest was charged stays
@@ -66,6 +68,7 @@ class BudgetHook(CustomLogger):  # type: ignore[misc]
         characters, and its `max_tokens` or 1,000. More than the capacity counts as the capacity.
         """
         super().__init__()
+        check_bucket(bucket, "BudgetHook")
         self._bucket = bucket
         self._key = key or by_api_key
         self._estimate = estimate or estimate_tokens

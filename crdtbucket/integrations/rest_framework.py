@@ -9,11 +9,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, ClassVar
 
-from rest_framework.throttling import BaseThrottle
-
 from crdtbucket._core import Decision
+from crdtbucket.base.extras import extra
 from crdtbucket.http.client_address import client_address
 from crdtbucket.limiter.bucket import Bucket
+
+with extra("rest"):
+    from rest_framework.throttling import BaseThrottle
 
 
 class BucketThrottle(BaseThrottle):  # type: ignore[misc]

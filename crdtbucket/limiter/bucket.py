@@ -18,7 +18,8 @@ from crdtbucket._core import (
     Table,
 )
 from crdtbucket.base.clock import NS_PER_SECOND
-from crdtbucket.errors import InvalidCost, WrongKind
+from crdtbucket.base.counted import counted
+from crdtbucket.errors import InvalidCost, InvalidSpec, WrongKind
 from crdtbucket.limiter.waiting import Lines, Waiters, check_no_loop, patience_ns
 from crdtbucket.spec.bucket_spec import BucketSpec
 from crdtbucket.spec.priority import Floor
@@ -201,6 +202,16 @@ def cost_of_each(
     return each
 
 
+def check_bucket(bucket: object, taker: str) -> None:
+    """Raises `InvalidSpec` for what is no bucket, such as its name, and `WrongKind` for one of
+    slots. `taker`: what takes tokens of it."""
+    if not isinstance(bucket, Bucket):
+        fix = 'pass a bucket, such as limiter.bucket("api")'
+        raise InvalidSpec(f"the bucket of {taker} is {bucket!r}", fix, "bucket")
+    if bucket.spec.slots is not None:
+        raise WrongKind.of_slots(bucket.spec.name, taker)
+
+
 class Reservations(ReservationBook):
     """All reservations of one bucket; late commits are logged."""
 
@@ -214,10 +225,10 @@ class Reservations(ReservationBook):
         if (now := self.bucket.table.now()) < self._quiet_until_ns:
             return
         LOG.warning(
-            "bucket %s: %d reservation(s) committed after their estimate had gone back (ttl %g s); "
-            "charged in full, the last one %d tokens. A longer ttl avoids it",
+            "bucket %s: %s committed after their estimate had gone back (ttl %g s); "
+            "charged in full, the last one with %d. A longer ttl avoids it",
             self.bucket.spec.name,
-            self._unsaid,
+            counted(self._unsaid, "reservation"),
             one.ttl_ns / NS_PER_SECOND,
             actual,
         )

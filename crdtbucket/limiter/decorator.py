@@ -9,7 +9,7 @@ from typing import Any, ParamSpec, TypeVar, cast
 
 from crdtbucket._core import Decision
 from crdtbucket.errors import InvalidSpec, LimitExceeded
-from crdtbucket.limiter.bucket import Bucket
+from crdtbucket.limiter.bucket import Bucket, check_bucket
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -29,7 +29,8 @@ def limited(
     nothing.
     """
 
-    _check_settings(bucket, key)
+    check_bucket(bucket, "limited")
+    _check_key(key)
     key_of, cost_of = key if callable(key) else None, cost if callable(cost) else None
 
     def decorate(function: Callable[P, R]) -> Callable[P, R]:
@@ -79,16 +80,16 @@ def limited(
     return decorate
 
 
-def _check_settings(bucket: object, key: object) -> None:
-    if not isinstance(bucket, Bucket):
-        fix = 'pass a bucket, such as limiter.bucket("api")'
-        raise InvalidSpec(f"the bucket of limited is {bucket!r}", fix, "bucket")
+def _check_key(key: object) -> None:
     if not callable(key) and not isinstance(key, (str, bytes)):
         fix = "pass text, or a function of the call's arguments"
         raise InvalidSpec(f"key is {key!r}", fix, "key")
 
 
 def _check_function(function: Callable[..., object]) -> None:
+    if not callable(function):
+        fix = "put it above a function"
+        raise InvalidSpec(f"limited decorates {function!r}", fix, "function")
     if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
         fix = "limit the function that reads it, or take in its body"
         raise InvalidSpec(f"{_name(function)} is a generator function", fix, "function")

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from crdtbucket._core import Table
 from crdtbucket.base.clock import WallClock
+from crdtbucket.errors import InvalidSpec
 from crdtbucket.limiter.bucket import NOT_COPIED, Bucket
 from crdtbucket.limiter.factory import Factory, checked_specs
 from crdtbucket.limiter.local_node import Identity, LocalNode
@@ -35,6 +36,13 @@ if TYPE_CHECKING:
     from crdtbucket.config import Config
 
 MAX_KEYS = 1_000_000
+
+
+def check_limiter(limiter: object, example: str) -> None:
+    """Raises `InvalidSpec` for what is no limiter. `example`: the call as it should be."""
+    if not isinstance(limiter, Limiter):
+        fix = f"pass the limiter first: {example}"
+        raise InvalidSpec(f"limiter is {limiter!r}", fix, "limiter")
 
 
 class Limiter(Multi):
@@ -84,6 +92,8 @@ class Limiter(Multi):
         )
         wall = WallClock()
         factory = Factory(tables, mesh, check_consistency(consistency), wall)
+        if not isinstance(enabled, bool):  # the text of an environment variable is true
+            raise InvalidSpec(f"enabled is {enabled!r}", "pass True or False", "enabled")
         defined = factory.define(buckets if enabled else shadowed(checked_specs(buckets)))
         strong = factory.strong_side(config, degradation, node=node, region=identity.region)
         super().__init__(InForce(tables, factory, strong, defined, has_redis=config is not None))

@@ -6,6 +6,7 @@ import logging
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from crdtbucket.base.counted import counted
 from crdtbucket.errors import CrdtbucketError
 from crdtbucket.rollout.in_force import InForce
 from crdtbucket.rollout.live_rollout import LiveRollout
@@ -46,4 +47,6 @@ class OperatorCommands:
             except CrdtbucketError as error:  # another file may define other buckets
                 AUDIT.warning("not done here (%s): %s", error, order.in_words())
             else:
-                AUDIT.warning("%s: %d tokens given back here", order.in_words(), given_back)
+                AUDIT.warning(
+                    "%s: %s given back here", order.in_words(), counted(given_back, "token")
+                )

@@ -6,6 +6,7 @@ import logging
 from typing import TYPE_CHECKING
 
 from crdtbucket._core import Table
+from crdtbucket.base.counted import counted
 from crdtbucket.base.forks import ForkLock
 from crdtbucket.mesh.state_dir import StateDir
 
@@ -87,10 +88,10 @@ class SavedState:
             )
             return
         LOG.info(
-            "%s starts its epoch no. %d with %d keys of the last one%s",
+            "%s starts its epoch no. %d with %s of the last one%s",
             name,
             epochs,
-            keys,
+            counted(keys, "key"),
             ": the machine has started anew since, so that peers may know better"
             if self._table.suspects
             else "",

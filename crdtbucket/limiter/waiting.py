@@ -178,7 +178,7 @@ class LocalLine:
         wait_ns = self.refill_ns(decision, self._total + decision.cost)
         if timeout_ns == 0 or wait_ns > timeout_ns:
             raise WaitTimeout(
-                f"{decision.cost} tokens take {max(wait_ns, 0) / NS_PER_SECOND:.3f} s or more, "
+                f"a cost of {decision.cost} takes {max(wait_ns, 0) / NS_PER_SECOND:.3f} s or more, "
                 f"the caller waits {timeout_ns / NS_PER_SECOND:g} s",
                 self._denial if decision.allowed else decision,
             )

@@ -11,15 +11,17 @@ import weakref
 from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
-from opentelemetry import metrics, trace
-from opentelemetry.metrics import CallbackOptions, Meter, Observation
-
 from crdtbucket._core import Decision
 from crdtbucket.base.clock import NS_PER_SECOND, now_ns
+from crdtbucket.base.extras import extra
 from crdtbucket.base.forks import ForkLock
 from crdtbucket.metrics.catalogue import METRICS, PREFIX
 from crdtbucket.metrics.collector import surveyed
 from crdtbucket.metrics.metric import MetricSpec, Stats
+
+with extra("otel"):
+    from opentelemetry import metrics, trace
+    from opentelemetry.metrics import CallbackOptions, Meter, Observation
 
 if TYPE_CHECKING:
     from crdtbucket.http.answers import Verdict

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from crdtbucket.base.counted import counted
 from crdtbucket.reconcile.merging import Lack, MergedKey
 
 
@@ -74,14 +75,16 @@ class Report:
     def lines(self) -> list[str]:
         """The sums, for people."""
         verb = "would be brought" if self.dry_run else "were brought"
-        out = [f"{self.keys:,} keys owe something, {self.differing_keys:,} differed."]
+        out = [f"Keys that owe something: {self.keys:,}. Differed: {self.differing_keys:,}."]
         if self.differing_keys:
             out.append(
-                f"Over-admission found: {self.over_admitted:,} tokens at most, "
+                f"Over-admission found: {counted(self.over_admitted, 'token')} at most, "
                 f"of which {self.forgiven:,} are forgiven."
             )
         if self.unknown_keys:
-            out.append(f"{self.unknown_keys:,} keys of buckets that the file does not define.")
+            out.append(
+                f"{counted(self.unknown_keys, 'key')} of buckets that the file does not define."
+            )
         if self.done < 1:
             out.append(f"Ended after {self.done:.0%} of the keys; the others are as they were.")
         if not self.differing_keys and self.complete:

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
+from crdtbucket.base.counted import counted
 from crdtbucket.base.forks import ForkLock
 from crdtbucket.errors import UnknownBucket
 from crdtbucket.limiter.bucket import Bucket
@@ -168,11 +169,11 @@ class InForce:
         self.outside.connect(specs, buckets)
         self.wake_waiters()
         LOG.info(
-            "configuration %d (%s) is in force%s: %d buckets%s%s",
+            "configuration %d (%s) is in force%s: %s%s%s",
             config.version,
             config.hash,
             "" if before is None else f" after {before.version} ({before.hash})",
-            len(buckets),
+            counted(len(specs), "bucket"),
             "".join(f", {one.spec.name} removed" for one in gone.values()),
             "" if config.enabled else "; rating.enabled is false, so that nothing is denied",
         )

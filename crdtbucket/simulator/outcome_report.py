@@ -7,9 +7,6 @@ from collections.abc import Sequence
 from dataclasses import fields
 from typing import Any
 
-from rich.console import Console
-from rich.table import Table
-
 from crdtbucket.simulator.replay import Replayed
 from crdtbucket.simulator.scenario_run import Outcome
 
@@ -18,6 +15,7 @@ _DIGITS = {
     "share_min": 4, "share_max": 4,
 }  # fmt: skip
 
+WIDTH = 80
 COLUMNS = (
     ("offered", "offered"),
     ("admitted", "admitted"),
@@ -43,45 +41,32 @@ def as_json(outcomes: Sequence[Outcome]) -> str:
     return json.dumps(rows, indent=2)
 
 
-def as_table(outcomes: Sequence[Outcome]) -> Table:
-    """One row a scenario and rule; over several seeds the worst of each figure."""
-    table = Table(show_lines=False, header_style="bold", pad_edge=False)
-    table.add_column("scenario", no_wrap=True)
-    table.add_column("rule", no_wrap=True)
-    for title, _ in COLUMNS:
-        table.add_column(title, justify="right", no_wrap=True)
-    last = None
-    for (scenario, rule), group in _groups(outcomes).items():
-        if last not in (None, scenario):
-            table.add_section()
-        table.add_row("" if scenario == last else scenario, rule, *_cells(group))
+def print_table(outcomes: Sequence[Outcome]) -> None:
+    """The table and what is to be said of it, on standard output."""
+    for line in (*table_lines(outcomes), *_notes(outcomes)):
+        print(line)
+
+
+def table_lines(outcomes: Sequence[Outcome]) -> list[str]:
+    """A line for each scenario, and below it one for each rule; over several seeds the worst of
+    each figure. Heads of two words take two lines, so that all of it fits in 80 columns."""
+    groups = _groups(outcomes)
+    heads = [title.rpartition(" ") for title, _ in COLUMNS]
+    rows = [
+        ["scenario", *(over for over, _, _ in heads)],
+        ["  rule", *(under for _, _, under in heads)],
+        *([f"  {rule}", *_cells(group)] for (_, rule), group in groups.items()),
+    ]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    gap = "  " if sum(widths) + 2 * len(COLUMNS) <= WIDTH else " "
+    aligned = []
+    for first, *cells in rows:
+        right = (cell.rjust(width) for cell, width in zip(cells, widths[1:], strict=True))
+        aligned.append(gap.join((first.ljust(widths[0]), *right)).rstrip())
+    lines, last = aligned[:2], ""
+    for (scenario, _), line in zip(groups, aligned[2:], strict=True):
+        lines += [line] if scenario == last else [scenario, line]
         last = scenario
-    return table
-
-
-def print_table(outcomes: Sequence[Outcome], console: Console) -> None:
-    """The table in a terminal; where output is piped, the same as plain aligned text."""
-    if console.is_terminal:
-        console.print(as_table(outcomes))
-    else:
-        for line in plain_lines(outcomes):
-            print(line, file=console.file)
-    for line in _notes(outcomes):
-        print(line, file=console.file)
-
-
-def plain_lines(outcomes: Sequence[Outcome]) -> list[str]:
-    """The table as aligned text without frames, every row complete."""
-    rows = [["scenario", "rule", *(title for title, _ in COLUMNS)]]
-    rows += [[*key, *_cells(group)] for key, group in _groups(outcomes).items()]
-    widths = [max(len(row[k]) for row in rows) for k in range(len(rows[0]))]
-    lines = []
-    for row in rows:
-        cells = [
-            cell.ljust(width) if k < 2 else cell.rjust(width)
-            for k, (cell, width) in enumerate(zip(row, widths, strict=True))
-        ]
-        lines.append("  ".join(cells).rstrip())
     return lines
 
 

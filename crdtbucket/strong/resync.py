@@ -7,6 +7,7 @@ import logging
 from collections.abc import Callable, Iterator
 
 from crdtbucket.base.clock import NS_PER_SECOND
+from crdtbucket.base.counted import counted
 from crdtbucket.strong.dispatcher import Dispatcher
 from crdtbucket.strong.ledger import Ledger
 from crdtbucket.strong.server_link import ServerLink
@@ -87,10 +88,10 @@ class Resync:
                 return False
             if now - logged >= PROGRESS_NS:
                 logged = now
-                LOG.info("%s: %d keys settled so far", address, settled)
+                LOG.info("%s: %s settled so far", address, counted(settled, "key"))
         if settled > CHUNK:
             spent = (self._ledger.table.now() - started) / NS_PER_SECOND
-            LOG.info("%s: %d keys settled in %.1f s", address, settled, spent)
+            LOG.info("%s: %s settled in %.1f s", address, counted(settled, "key"), spent)
         return True
 
     def _chunks(self, everything: bool) -> Iterator[list[Item]]:

@@ -7,6 +7,7 @@ import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from crdtbucket.base.counted import counted
 from crdtbucket.limiter.bucket import Bucket
 from crdtbucket.limiter.tables import Tables
 from crdtbucket.mesh.protocol.roster import Roster
@@ -186,8 +187,8 @@ class StrongSide:
         unsettled = store.ledger.unsettled
         if not unsettled.pending:
             return
-        keys = len(unsettled.pending)
-        what = f"{unsettled.tokens()} tokens of {keys} key{'' if keys == 1 else 's'}"
+        tokens, keys = unsettled.tokens(), len(unsettled.pending)
+        what = f"{counted(tokens, 'token')} of {counted(keys, 'key')}"
         if self._state_dir:
             LOG.info(
                 "closed; %s are not settled with Redis: they are kept in %s, and settled when this "

@@ -72,7 +72,7 @@ class StrongWaiters(Lines):
                     wanted = min(wanted, left)
                 if left is not None and (wanted > left or not left):
                     raise WaitTimeout(
-                        f"{cost} tokens take {wanted:.3f} s or more, and {left:.3f} s are left",
+                        f"a cost of {cost} takes {wanted:.3f} s or more, and {left:.3f} s are left",
                         decision,
                     )
                 await line.rest(min(max(wanted, SHORTEST_PAUSE_S), LOOK_AGAIN_S))

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-import requests
-from requests.adapters import HTTPAdapter
-
+from crdtbucket.base.extras import extra
 from crdtbucket.upstream.upstream import Upstream
+
+with extra("requests"):
+    import requests
+    from requests.adapters import HTTPAdapter
 
 
 class UpstreamAdapter(HTTPAdapter):

@@ -11,9 +11,9 @@ from typing import Any
 from crdtbucket._core import Decision
 from crdtbucket.base.clock import NS_PER_SECOND
 from crdtbucket.base.duration import duration_ns
-from crdtbucket.errors import InvalidSpec, LimiterClosed, WaitTimeout, WrongKind
-from crdtbucket.limiter.bucket import Bucket
-from crdtbucket.limiter.facade import Limiter
+from crdtbucket.errors import InvalidSpec, LimiterClosed, WaitTimeout
+from crdtbucket.limiter.bucket import Bucket, check_bucket
+from crdtbucket.limiter.facade import Limiter, check_limiter
 from crdtbucket.limiter.waiting import Waiters, check_no_loop, patience_ns
 from crdtbucket.upstream.follower import Follower
 from crdtbucket.upstream.upstream_fields import REQUESTS, UpstreamState, read_upstream
@@ -60,10 +60,12 @@ class Upstream:
         or its policy's name; None follows nothing. longest_pause: seconds (0 or more) for which an
         answer may stop requests; one that says longer counts as this.
 
-        Raises `UnknownBucket`, `InvalidSpec` for a strong or a calendar bucket that would follow,
-        and `WrongKind` for one of slots.
+        Raises `UnknownBucket`, `InvalidSpec` for a strong or a calendar bucket that would follow
+        and for what is no limiter, and `WrongKind` for a bucket of slots.
         """
+        check_limiter(limiter, 'Upstream(limiter, "name of its bucket")')
         found = limiter.bucket(bucket)
+        check_bucket(found, "an upstream")
         self._bucket = found
         self._key = key
         self._cost = cost
@@ -71,8 +73,6 @@ class Upstream:
         patience_ns(timeout)
         pause_ns = duration_ns(longest_pause, "longest_pause")
         self._follower = None
-        if found.spec.slots is not None:
-            raise WrongKind.of_slots(found.spec.name, "an upstream")
         if follows is not None:
             if found.spec.period is not None:
                 # One status 429 would empty it, and nothing comes back before the period ends.

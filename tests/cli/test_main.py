@@ -53,7 +53,7 @@ def test_what_else_is_missing_is_shown_as_it_is() -> None:
 
 
 def test_the_version() -> None:
-    done = program("-m", "crdtbucket.cli", "--version")
+    done = program("-m", "crdtbucket", "--version")
     assert (done.returncode, done.stdout) == (0, f"crdtbucket {__version__}\n")
 
 

@@ -174,7 +174,7 @@ def test_what_is_no_url(text: str) -> None:
 
 def test_the_command_line_says_it_in_one_line_with_status_2() -> None:
     url = f"http://127.0.0.1:{free_port()}"
-    command = [sys.executable, "-m", "crdtbucket.cli", "take", "api", "k", "--url", url]
+    command = [sys.executable, "-m", "crdtbucket", "take", "api", "k", "--url", url]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 2
     assert done.stdout == ""

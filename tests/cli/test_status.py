@@ -146,6 +146,11 @@ async def test_two_versions() -> None:
         assert "WRONG  version split: eu-1 on 3 01234567; us-1 on 2 ff" in done.output
 
 
+async def test_where_no_node_answers_there_is_no_word_of_what_is_shown() -> None:
+    done = await run("status", "--url", f"http://127.0.0.1:{free_port()}")
+    assert (done.exit_code, done.stderr) == (1, "")
+
+
 async def test_without_a_token_it_shows_what_is_public() -> None:
     async with serving() as client:
         done = await run("status", "--url", client.url)

@@ -61,6 +61,17 @@ async def test_an_answer_without_a_decision_is_an_error() -> None:
         ({"allowed": True}, "allowed"),
         ({"allowed": False, "mode": "a\x1b[2Jb"}, "denied: mode a\\x1b[2Jb"),
         ({"allowed": False, "retry_after": None, "remaining": None, "limit": 3}, "denied"),
+        (
+            {
+                "allowed": False,
+                "remaining": 0,
+                "limit": 100,
+                "mode": "fallback",
+                "retry_after": 5,
+                "detail": "api: the store is unreachable, this node grants 10 in 60 s",
+            },
+            "denied: api: the store is unreachable, this node grants 10 in 60 s, mode fallback",
+        ),
     ],
 )
 def test_a_decision_in_words(decision: dict[str, Any], words: str) -> None:

@@ -112,7 +112,7 @@ class Terminal:
     async def run(self, *words: str, then: Callable[[Terminal], Any]) -> int:
         env = {**os.environ, "TERM": "xterm", "COLUMNS": "80", "LINES": "24"}
         process = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "crdtbucket.cli", *words,
+            sys.executable, "-m", "crdtbucket", *words,
             stdin=self.other, stdout=self.other, stderr=self.other, env=env,
         )  # fmt: skip
         self.pid = process.pid

@@ -104,7 +104,7 @@ def served(region: str, moved: dict[str, str], place: Path) -> Iterator[str]:
         for word in SERVICES[region]["command"]
     ]
     with (place / f"{region}.log").open("wb") as log:
-        process = subprocess.Popen([sys.executable, "-m", "crdtbucket.cli", *words], stderr=log)
+        process = subprocess.Popen([sys.executable, "-m", "crdtbucket", *words], stderr=log)
         try:
             yield f"http://{here}"
             process.terminate()

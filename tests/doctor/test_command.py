@@ -34,7 +34,7 @@ async def test_a_line_each_and_status_0(tmp_path: Path) -> None:
         done = await run("doctor", written(tmp_path, redis.port), "--timeout", "20")
     assert done.exit_code == 0, done.output
     lines = done.stdout.splitlines()
-    assert lines[0].startswith("ok     file: 1 bucket(s), version 0, hash ")
+    assert lines[0].startswith("ok     file: 1 bucket, version 0, hash ")
     assert f"ok     redis 127.0.0.1:{redis.port} script: it decides" in lines
     assert {line.split()[0] for line in lines} == {"ok", "note"}
 
@@ -86,7 +86,7 @@ async def test_a_node_examines_itself(tmp_path: Path, monkeypatch: pytest.Monkey
             words = ("doctor", "--url", client.url)
             done = await run(*words, CRDTBUCKET_TOKEN=TOKEN)
             assert done.exit_code == 0, done.output
-            assert done.stdout.startswith(f"{client.url}:\nok     file: 1 bucket(s)")
+            assert done.stdout.startswith(f"{client.url}:\nok     file: 1 bucket")
             redis.call("CONFIG", "SET", "maxmemory", "64mb", "maxmemory-policy", "allkeys-lru")
             done = await run(*words, "--url", gone, "--json", CRDTBUCKET_TOKEN=TOKEN)
             assert done.exit_code == 1

@@ -135,6 +135,14 @@ async def test_every_command_that_is_not_allowed_is_named() -> None:
         )
 
 
+async def test_a_policy_of_eviction_without_a_bound_is_no_fault() -> None:
+    with Server("maxmemory-policy allkeys-lru") as server:
+        found = (await examined(url=server.url))["memory"]
+    assert found.level == "ok"
+    text = "allkeys-lru, which without maxmemory means nothing: it forgets no keys"
+    assert found.text == text
+
+
 async def test_facts_that_this_user_may_not_see() -> None:
     with Server("user default on nopass ~* +@all -info") as server:
         found = await examined(url=server.url)
@@ -145,7 +153,7 @@ async def test_a_replica_is_no_primary_and_a_primary_tells_of_it() -> None:
     with Server() as primary, Server(f"replicaof 127.0.0.1 {primary.port}") as replica:
         await eventually(lambda: b"state=online" in primary.call("INFO", "replication"))
         found = await examined(url=primary.url)
-        assert found["replication"].text == "1 replica(s) follow"
+        assert found["replication"].text == "it has 1 replica"
         found = await examined(url=replica.url)
         assert found["role"].text.startswith(f"it is a replica of 127.0.0.1:{primary.port}")
         assert found["script"].level == "wrong"

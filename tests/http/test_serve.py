@@ -73,7 +73,7 @@ class Process:
 async def started(path: Path, *options: str, config: str = CONFIG) -> AsyncIterator[Process]:
     file = path / "crdtbucket.yaml"
     file.write_text(config)
-    words = ["-m", "crdtbucket.cli", "serve", "--config", str(file), "--listen", "127.0.0.1:0"]
+    words = ["-m", "crdtbucket", "serve", "--config", str(file), "--listen", "127.0.0.1:0"]
     process = await asyncio.create_subprocess_exec(
         sys.executable, *words, *options, stderr=asyncio.subprocess.PIPE, cwd=path
     )
@@ -92,7 +92,7 @@ async def test_one_line_at_the_start_and_none_for_a_request(tmp_path: Path) -> N
     config = f"{CONFIG}    keys: {{gold-*: {{limit: 200/day}}}}\n"
     options = ("--node", "us-1", "--log-level", "debug")
     async with started(tmp_path, *options, config=config) as server:
-        assert "us-1 serves 1 bucket(s) on http://127.0.0.1:" in server.lines[-1]
+        assert "us-1 serves 1 bucket on http://127.0.0.1:" in server.lines[-1]
         before = len(server.lines)
         async with aiohttp.ClientSession() as session:
             body = {"bucket": "api", "key": "secret-tenant"}

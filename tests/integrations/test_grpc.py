@@ -12,7 +12,7 @@ import pytest
 from google.rpc.error_details_pb2 import RetryInfo
 from google.rpc.status_pb2 import Status
 
-from crdtbucket import Bucket, BucketSpec, Limiter
+from crdtbucket import Bucket, BucketSpec, InvalidSpec, Limiter
 from crdtbucket.integrations.grpc import AsyncLimitInterceptor, LimitInterceptor, RpcCall
 
 SERVICE = "test.Echo"
@@ -138,3 +138,9 @@ async def test_plain_functions_on_an_event_loop_run_in_threads() -> None:
             check_refusal(told.value)
     finally:
         await server.stop(None)
+
+
+def test_what_is_no_bucket_is_refused_before_the_first_call() -> None:
+    for wrong in ("api", Limiter([BucketSpec("api", 1, 1)])):
+        with pytest.raises(InvalidSpec, match="bucket of an interceptor is"):
+            LimitInterceptor(wrong)  # type: ignore[arg-type]

@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from crdtbucket import BucketSpec, Limiter, WaitTimeout
+from crdtbucket import BucketSpec, InvalidSpec, Limiter, WaitTimeout, WrongKind
 from crdtbucket.integrations.langchain import BucketRateLimiter
 from tests.virtual_loop import VirtualTime, virtually
 
@@ -18,6 +18,17 @@ def test_who_does_not_wait_is_told_whether_there_are_tokens() -> None:
     assert [asyncio.run(limiter.aacquire(blocking=False)) for _ in range(2)] == [True, False]
     with pytest.raises(WaitTimeout):
         limiter.acquire()
+
+
+def test_what_is_no_bucket_of_tokens_is_refused_before_the_first_call() -> None:
+    limiter = Limiter([BucketSpec("llm", 1, 1), BucketSpec.concurrency("slots", 2)])
+    for wrong in ("llm", limiter):
+        with pytest.raises(InvalidSpec, match="bucket of BucketRateLimiter is"):
+            BucketRateLimiter(wrong)  # type: ignore[arg-type]
+    with pytest.raises(WrongKind, match="no tokens for BucketRateLimiter"):
+        BucketRateLimiter(limiter.bucket("slots"))
+    with pytest.raises(InvalidSpec, match="timeout"):
+        BucketRateLimiter(limiter.bucket("llm"), timeout="soon")  # type: ignore[arg-type]
 
 
 @virtually

@@ -141,6 +141,11 @@ def test_wrong_settings_name_the_fix(settings: Any, hint: str) -> None:
         limited(bucket, **settings)
 
 
+def test_what_is_no_function_is_refused_before_it_is_called(bucket: Bucket) -> None:
+    with pytest.raises(InvalidSpec, match="limited decorates 3: put it above a function"):
+        limited(bucket, key="k")(3)  # type: ignore[arg-type]
+
+
 def test_generator_functions_are_refused(bucket: Bucket) -> None:
     def numbers() -> Iterator[int]:
         yield 1

@@ -191,6 +191,13 @@ def test_arguments_override_the_file(tmp_path: Path) -> None:
 # -- the off switch
 
 
+@pytest.mark.parametrize("given", ["false", 0, None])
+def test_an_off_switch_that_is_no_bool_is_refused(given: Any) -> None:
+    """Text of an environment variable is true, whatever it says."""
+    with pytest.raises(InvalidSpec, match="pass True or False"):
+        Limiter([BucketSpec("api", 1, 1)], enabled=given)
+
+
 def test_a_limiter_that_is_switched_off_admits_everything_and_counts() -> None:
     overrides = [("gold-*", BucketSpec("x", 2, 1, "1d"))]
     limiter = Limiter([BucketSpec("api", 1, 1, "1d", overrides=overrides)], enabled=False)

@@ -50,7 +50,7 @@ def test_a_block_holds_a_slot(time: VirtualTime) -> None:
         assert bucket.held(KEY) == bucket.open_slots == 2
         assert slot.decision is not None
         assert slot.decision.allowed
-        with pytest.raises(SlotDenied, match=r"all 2 slots .* in 60.000 s at the latest") as denied:
+        with pytest.raises(SlotDenied, match=r"all slots .* in 60.000 s at the latest") as denied:
             enter(bucket)
         assert denied.value.decision is not None
         assert denied.value.decision.retry_after == 60.0

@@ -18,6 +18,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from crdtbucket import BucketSpec, Limiter
 from crdtbucket.base.histogram import Histogram
 from crdtbucket.http.limits import Limits
+from crdtbucket.http.middleware.wsgi import WSGIRequest
 from crdtbucket.http.request_rules import Rule
 from crdtbucket.metrics.catalogue import METRICS
 from crdtbucket.metrics.collector import register
@@ -32,9 +33,9 @@ from crdtbucket.metrics.open_telemetry import (
 )
 from tests.base.test_fork_lock import Holder
 from tests.forks import in_child
-from tests.http.test_limits import request
 
 KEY = "tenant-with-a-name"
+REQUEST = WSGIRequest({"REQUEST_METHOD": "GET", "PATH_INFO": "/", "REMOTE_ADDR": "203.0.113.9"})
 SPECS = [BucketSpec("api", 10, 1, "1h"), BucketSpec("login", 5, 1, "1h")]
 
 Samples = dict[tuple[str, frozenset[tuple[str, str]]], float]
@@ -114,7 +115,7 @@ def test_a_denial_is_an_event_of_the_span_without_the_key() -> None:
     limits = Limits(
         limiter, [Rule("api", key=lambda _: KEY, cost=lambda _: 8)], on_denied=note_denial
     )
-    asked = request()
+    asked = REQUEST
     with provider.get_tracer("tests").start_as_current_span("a request"):
         assert limits.acquire_sync(asked)
         verdict = limits.acquire_sync(asked)

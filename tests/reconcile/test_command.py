@@ -39,7 +39,7 @@ def path(server: Server, tmp_path: Path) -> Path:
 @asynccontextmanager
 async def command(*words: str) -> AsyncIterator[asyncio.subprocess.Process]:
     process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "crdtbucket.cli", "reconcile", "--timeout", "60s", *words,
+        sys.executable, "-m", "crdtbucket", "reconcile", "--timeout", "60s", *words,
         stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
     )  # fmt: skip
     try:
@@ -71,7 +71,7 @@ async def test_a_run_prints_who_was_behind_and_a_second_one_that_nothing_was(pat
         assert lines[1].split() == ["a", "1", "1", "900", "0", "900", "0", "0"]
         assert lines[2].split() == ["b", "1", "1", "1,000", "0", "1,000", "0", "0"]
         assert lines[3].split() == ["redis", *["0"] * 7]
-        assert lines[4] == "1 keys owe something, 1 differed."
+        assert lines[4] == "Keys that owe something: 1. Differed: 1."
         assert lines[5] == ("Over-admission found: 900 tokens at most, of which 0 are forgiven.")
         status, out, _ = await ran(str(path), *peers(limiters))
         assert status == 0

@@ -189,6 +189,19 @@ def test_a_file_that_was_cut_short_takes_no_limit_away(tmp_path: Path, text: str
     assert not limiter.stats()["config"]["fault"]
 
 
+def test_what_comes_into_force_is_said_with_the_buckets_that_the_file_defines(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level("INFO", "crdtbucket")
+    limiter = limiter_in(VirtualTime())
+    with_one = BucketSpec("api", 100, 1, overrides=[("vip-*", BucketSpec("vip", 200, 1))])
+    limiter.reload(config_of(with_one))
+    limiter.reload(config_of(SLOW, OTHER))
+    one, two = (record.getMessage() for record in caplog.records)
+    assert one.endswith("is in force: 1 bucket")
+    assert ": 2 buckets, " in two
+
+
 def test_order_and_spelling_are_those_of_the_file() -> None:
     limiter = Limiter([API, BucketSpec("a-b", 5, 5)])
     held = limiter.bucket("a-b")

@@ -1,18 +1,16 @@
 from __future__ import annotations
 
 import builtins
-import io
 import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
-from rich.console import Console
 
 from crdtbucket.simulator import plot
 from crdtbucket.simulator.baselines import MaxOfTotals, StaticSplit
-from crdtbucket.simulator.outcome_report import as_json, plain_lines, print_table
+from crdtbucket.simulator.outcome_report import as_json, print_table, table_lines
 from crdtbucket.simulator.replay import Replayed
 from crdtbucket.simulator.run_settings import NS, Settings
 from crdtbucket.simulator.scenario_catalogue import SCENARIOS
@@ -39,7 +37,7 @@ def test_json_has_the_keys_and_null_where_there_is_no_answer() -> None:
     assert json.loads(as_json([])) == []
 
 
-def test_plain_lines_show_the_worst_of_the_seeds() -> None:
+def test_the_table_shows_the_worst_of_the_seeds() -> None:
     worse = replace(
         OUTCOME,
         seed=2,
@@ -49,34 +47,37 @@ def test_plain_lines_show_the_worst_of_the_seeds() -> None:
         share_min=0.5,
         offered=1,
     )
-    lines = plain_lines([OUTCOME, worse])
-    assert len(lines) == 2
-    assert lines[1].split() == [
-        "balanced", "crdtbucket", "1..2,000", "1,000", "0.999..1.000", "3.0", "12.5", "1.00",
+    lines = table_lines([OUTCOME, worse])
+    assert len(lines) == 4
+    assert lines[2] == "balanced"
+    assert lines[3].split() == [
+        "crdtbucket", "1..2,000", "1,000", "0.999..1.000", "3.0", "12.5", "1.00",
         "0.50..1.02", "0",
     ]  # fmt: skip
 
 
 def test_a_tiny_negative_over_admission_is_no_negative_zero() -> None:
-    assert "-0.0" not in plain_lines([OUTCOME])[1]
+    assert "-0.0" not in table_lines([OUTCOME])[3]
 
 
-def test_table_is_plain_when_piped_and_framed_in_a_terminal() -> None:
-    for terminal in (False, True):
-        file = io.StringIO()
-        print_table([OUTCOME], Console(file=file, force_terminal=terminal, width=160))
-        assert "crdtbucket" in file.getvalue()
-        assert ("\x1b" in file.getvalue()) is terminal
+def test_a_scenario_is_named_once_and_a_row_fits_in_80_columns() -> None:
+    widest = replace(
+        OUTCOME, scenario="partition-300s-light-90", rule="max-of-totals", offered=180_541,
+        admitted=180_541, over_admission_percent=-100.0, bound_percent=1_600.0,
+        starved_seconds=300.0, denied_light=99_999,
+    )  # fmt: skip
+    lines = table_lines([widest, replace(widest, rule="no-prediction"), OUTCOME])
+    assert [line for line in lines if not line.startswith(" ")][1:] == [widest.scenario, "balanced"]
+    assert max(map(len, lines)) <= 80
 
 
-def test_notes_tell_what_a_replay_left_out() -> None:
+def test_notes_tell_what_a_replay_left_out(capsys: pytest.CaptureFixture[str]) -> None:
     outcome = Replayed(
         "replay", "crdtbucket", 1, 2_000, 1_000, 1.0, 0.0, None, 0.0, 0, 1.0, 1.0,
         calls_offered=20, calls_admitted=10, too_large=3, too_large_tokens=9_000, free=2,
     )  # fmt: skip
-    file = io.StringIO()
-    print_table([outcome], Console(file=file, width=160))
-    text = file.getvalue()
+    print_table([outcome])
+    text = capsys.readouterr().out
     assert "3 calls (9,000 tokens) cost more than the capacity" in text
     assert "2 calls cost nothing" in text
     assert "20 calls were offered; admitted: crdtbucket 10." in text

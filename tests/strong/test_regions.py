@@ -305,7 +305,7 @@ async def test_the_doctor_tells_of_each_region() -> None:
                 assert time.monotonic() < deadline, found["us"].text
                 found = await told()
             assert found["script"].level == "ok"
-            assert found["us"].text.endswith("behind, 1 node(s)")
+            assert found["us"].text.endswith("behind, 1 node")
             assert found["ap"].level == "note"
             assert found["ap"].text.startswith("unknown")
             world.replicator.cut(("eu", "us"))

@@ -81,7 +81,7 @@ async def test_a_pause_that_is_longer_than_the_patience_is_told_at_once(time: Vi
 async def test_the_deadline_counts_the_pause_and_the_tokens(time: VirtualTime) -> None:
     world = World(time, timeout=20.5)
     await world.call(429, RETRY)
-    with pytest.raises(WaitTimeout, match="1 tokens take"):
+    with pytest.raises(WaitTimeout, match="a cost of 1 takes"):
         await world.call()
     assert world.time.elapsed == 20
 
@@ -132,6 +132,13 @@ async def test_what_others_see_as_well_is_charged_in_parts(
     call = await world.upstream.wait(None)
     call.answered(200, {"X-RateLimit-Remaining": "0"}.items())
     assert world.bucket.peek("all").remaining == 6  # a third of the nine
+
+
+def test_what_is_no_limiter_is_refused() -> None:
+    limiter = Limiter([BucketSpec("api", 1, 1)])
+    for wrong in ("api", limiter.bucket("api")):
+        with pytest.raises(InvalidSpec, match="pass the limiter first: Upstream"):
+            Upstream(wrong, limiter)  # type: ignore[arg-type]
 
 
 def test_what_cannot_follow_is_refused() -> None:

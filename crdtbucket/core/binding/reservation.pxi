@@ -139,7 +139,7 @@ cdef class ReservationBook:
         one.decision = decision
         if not decision.allowed:
             raise ReservationDenied(
-                f"{one.estimate} tokens cannot be set aside now; retry after {decision.retry_after:.3f} s", decision)
+                f"an estimate of {one.estimate} cannot be set aside now; retry after {decision.retry_after:.3f} s", decision)
         cdef int64_t now = clock_ns(self.bucket.t)
         self.give_back_due(now)
         one.state = _HELD

@@ -81,7 +81,7 @@ cdef class AllReservation:
         cdef Reservation one
         if not answer.allowed:
             raise ReservationDenied(
-                f"{answer.binding.cost} tokens of {answer.binding.bucket.spec.name!r} cannot be set aside now; "
+                f"an estimate of {answer.binding.cost} of {answer.binding.bucket.spec.name!r} cannot be set aside now; "
                 f"retry after {answer.retry_after:.3f} s", answer.binding)
         cdef dict made = {}
         cdef list each = []

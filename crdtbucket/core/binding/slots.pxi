@@ -86,7 +86,7 @@ cdef class SlotCore:
         cdef int64_t now = clock_ns(bucket.t)
         self.decision = decision
         if not decision.allowed:
-            raise SlotDenied(f"all {bucket.spec.slots} slots of bucket {bucket.spec.name!r} are held for this key; one is free in "
+            raise SlotDenied(f"all slots ({bucket.spec.slots}) of bucket {bucket.spec.name!r} are held for this key; one is free in "
                              f"{decision.retry_after:.3f} s at the latest", decision)
         self.deadline_ns = now + self.ttl_ns if deadline_ns is None else deadline_ns
         self.book.add(self, now)

@@ -9,6 +9,7 @@ from typing import Any
 
 from aiohttp import web
 
+from crdtbucket.base.counted import counted
 from crdtbucket.errors import ConfigError, CrdtbucketError
 from crdtbucket.http.server import bodies, node_replies, replies
 from crdtbucket.http.server.calls import respond
@@ -119,11 +120,11 @@ class Admin:
         given_back = bucket.reset(body.key)
         now = bucket.peek(body.key)
         AUDIT.warning(
-            "reset of key %r in bucket %r from %s: %d tokens given back, %d of %d left",
+            "reset of key %r in bucket %r from %s: %s given back, %d of %d left",
             body.key,
             bucket.spec.name,
             request.remote or "the socket",
-            given_back,
+            counted(given_back, "token"),
             now.remaining,
             now.limit,
         )
@@ -176,7 +177,9 @@ class Admin:
         try:
             await asyncio.to_thread(self._limiter.reload)
         except ConfigError as error:
-            AUDIT.warning("reload from %s: refused with %d fault(s)", who, len(error.problems))
+            AUDIT.warning(
+                "reload from %s: refused with %s", who, counted(len(error.problems), "fault")
+            )
             faults = [(problem.path, str(problem)) for problem in error.problems]
             raise Refusal(409, f"{error}; what was in force stays", faults) from error
         except CrdtbucketError as error:

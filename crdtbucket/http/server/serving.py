@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from aiohttp import web
 
 from crdtbucket.base.accepting import stop_accepting
+from crdtbucket.base.counted import counted
 from crdtbucket.base.loaded_files import LoadedFiles
 from crdtbucket.errors import CrdtbucketError
 from crdtbucket.http.server.app import Api
@@ -174,7 +175,8 @@ async def serve(
             signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGHUP})  # it is handled now
             await server.start()
             where = ", ".join(server.addresses)
-            LOG.info("%s serves %d bucket(s) on %s", limiter.node, count_of_buckets(limiter), where)
+            buckets = counted(count_of_buckets(limiter), "bucket")
+            LOG.info("%s serves %s on %s", limiter.node, buckets, where)
             await ending.wait()
             LOG.info("%s ends: answering what is open, then leaving", limiter.node)
             await server.stop()

@@ -17,6 +17,7 @@ from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any, NoReturn
 
+from crdtbucket.base.counted import counted
 from crdtbucket.errors import CrdtbucketError
 from crdtbucket.http.server.listening import UNIX, CannotListen, Listening
 from crdtbucket.http.server.serve_settings import ServeSettings
@@ -121,7 +122,7 @@ class WorkerPool:
         try:
             for worker in self._workers:
                 self._start(worker)
-            LOG.info("%d workers", len(self._workers))
+            LOG.info("%s", counted(len(self._workers), "worker"))
             while any(worker.process for worker in self._workers):
                 number = signal.sigwait(waited)
                 if number == signal.SIGCHLD:

@@ -123,7 +123,7 @@ class NodeMemory:
         settled = self._table.settle_suspects(cancelled)
         self._restored, self._suspect = [], False
         log.info(
-            "%s: %d keys of a snapshot whose age is not known %s",
+            "%s: of the keys of a snapshot whose age is not known, %d %s",
             self._name,
             settled,
             "are full or unknown to the peers, and full here"

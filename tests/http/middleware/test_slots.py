@@ -64,7 +64,7 @@ async def test_a_request_holds_a_slot_until_it_ends(limits: Limits) -> None:
     assert head["status"] == 429
     assert (b"retry-after", b"1") in head["headers"]
     document = json.loads(body["body"])
-    assert document["detail"] == "llm: all 1 slots are in flight; one is free within 60 s"
+    assert document["detail"] == "llm: all slots (1) are in flight; one is free within 60 s"
     assert document["violated-policies"] == ["llm"]
     assert left(limits) == 1  # what is denied for want of a slot takes no tokens
     ends.set()

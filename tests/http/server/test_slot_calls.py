@@ -18,7 +18,7 @@ async def test_a_slot_is_held_until_it_is_released() -> None:
         assert status == answer["status"] == 429
         assert headers["Retry-After"] == "1"
         assert 25 < answer["retry_after"] <= 30
-        assert answer["detail"].startswith("llm: all 1 slots are in flight")
+        assert answer["detail"].startswith("llm: all slots (1) are in flight")
         assert await client.post("/v1/release", id=held["id"]) == {"released": True}
         again = await client.post("/v1/hold", bucket="llm", key="a", ttl=0.5)
         assert again["ttl"] == 0.5

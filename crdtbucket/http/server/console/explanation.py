@@ -6,6 +6,7 @@ from collections import Counter
 from typing import Any
 
 from crdtbucket.base.clock import now_ns
+from crdtbucket.base.counted import counted
 from crdtbucket.http.server.calls import Calls, decision_json
 from crdtbucket.limiter.bucket import Bucket
 from crdtbucket.limiter.facade import Limiter
@@ -82,14 +83,14 @@ def _reasons(limiter: Limiter, mode: Mode, found: dict[str, Any]) -> list[str]:
         )
     if level < 0:
         said.append(
-            f"The key is in debt by {-level:,.0f} tokens: nodes that did not know of each other "
-            "admitted more than the capacity, or more was charged afterwards. The refill pays the "
-            "debt first."
+            f"The key is in debt by {counted(round(-level), 'token')}: nodes that did not know of "
+            "each other admitted more than the capacity, or more was charged afterwards. The "
+            "refill pays the debt first."
         )
     if found["kept_back"]:
         said.append(
-            f"Of the {left:,} tokens that are left by what this node knows, "
-            f"{found['kept_back']:,} are kept back for what other nodes are predicted to take."
+            f"By what this node knows {counted(left, 'token')} would be left, of which "
+            f"{found['kept_back']:,} must be kept back for what other nodes are predicted to take."
         )
     if found["limited_by"] != found["bucket"]:
         said.append(f"The override {found['limited_by']} limits this key, not the bucket's own.")

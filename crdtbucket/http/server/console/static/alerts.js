@@ -1,7 +1,7 @@
 // What is wrong, in sentences, the worst first. As `crdtbucket status` says it.
 
 import { LATE_S } from "./fleet.js";
-import { count, seconds } from "./words.js";
+import { count, counted, seconds } from "./words.js";
 
 export function alertsOf(state, fleet) {
   const found = [];
@@ -17,7 +17,7 @@ export function alertsOf(state, fleet) {
   for (const bucket of state.buckets) {
     if (bucket.mode === "fallback") bad(`${bucket.name} is in fallback: the rule for an outage decides.`);
     if (state.mesh && bucket.slots === null && bucket.over_admission > bucket.bound) {
-      bad(`${bucket.name}: ${count(bucket.over_admission)} tokens of over-admission, above what lag explains (${count(bucket.bound)}).`);
+      bad(`${bucket.name}: ${counted(bucket.over_admission, "token")} of over-admission, above what lag explains (${count(bucket.bound)}).`);
     }
   }
   for (const peer of state.peers) {

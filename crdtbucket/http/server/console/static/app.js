@@ -9,7 +9,7 @@ import { Keys } from "./keys.js";
 import { Rollout } from "./rollout.js";
 import { look, session, signIn, signOut } from "./session.js";
 import { Stream } from "./stream.js";
-import { seconds, version } from "./words.js";
+import { counted, seconds, version } from "./words.js";
 
 const THEMES = ["", "light", "dark"];
 const WORST = ["fallback", "eventual", "strong"];
@@ -42,7 +42,7 @@ function show(state) {
   const ready = state.not_ready === "";
   say($("ready"), ready ? "ready" : state.warming_up ? "warming up" : "not ready", ready ? "chip good" : "chip warn");
   $("fleet").hidden = !state.mesh && !state.peers.length;
-  say($("fleet-count"), `${fleet.nodes.length} nodes, ${fleet.nodes.filter((one) => one.state === "alive").length} alive`);
+  say($("fleet-count"), `${counted(fleet.nodes.length, "node")}, ${fleet.nodes.filter((one) => one.state === "alive").length} alive`);
   $("map").replaceChildren(drawFleet(fleet, $("map").clientWidth, state.warming_up, mode));
   const left = state.peers.filter((peer) => peer.state === "left");
   nodeRows.show([...fleet.nodes, ...left], (one) => one.name);

@@ -3,7 +3,7 @@
 import { $, Rows, el, row, say, svg } from "./dom.js";
 import { Chart } from "./chart.js";
 import { inWords } from "./history.js";
-import { count, percent, rate, refill, round, seconds } from "./words.js";
+import { count, counted, percent, rate, refill, round, seconds } from "./words.js";
 
 const LOW = 0.1;
 const HALF = 0.5;
@@ -136,7 +136,7 @@ export class Buckets {
     if (one === undefined) return;
     say($("h-detail"), one.name);
     const tokens = one.slots === null;
-    say($("definition"), tokens ? `${count(one.capacity)} tokens, ${refill(one.refill_per_second)}` : `${count(one.slots)} slots a key`);
+    say($("definition"), tokens ? `${counted(one.capacity, "token")}, ${refill(one.refill_per_second)}` : `${counted(one.slots, "slot")} a key`);
     const asked = one.allowed + one.denied;
     const tiles = [
       ["allowed", count(one.allowed)],

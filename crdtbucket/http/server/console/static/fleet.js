@@ -4,7 +4,7 @@
 // what these say while it sees them. Between two nodes that it does not see nothing is known.
 
 import { svg } from "./dom.js";
-import { seconds, version } from "./words.js";
+import { counted, seconds, version } from "./words.js";
 
 export const LATE_S = 2;
 const HEIGHT = 280;
@@ -103,6 +103,6 @@ function put(nodes, centre, width, places) {
 
 function inWords(nodes, far) {
   const names = (some) => some.map((one) => one.name).join(", ");
-  if (!far.length) return `${nodes.length} nodes without a partition: ${names(nodes)}`;
+  if (!far.length) return `${counted(nodes.length, "node")} without a partition: ${names(nodes)}`;
   return `A partition: ${names(nodes.filter((one) => !far.includes(one)))} do not see ${names(far)}`;
 }

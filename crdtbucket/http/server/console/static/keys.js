@@ -2,7 +2,7 @@
 
 import { $, Rows, el, row, say } from "./dom.js";
 import { get, post, session } from "./session.js";
-import { count, refill, seconds } from "./words.js";
+import { count, counted, refill, seconds } from "./words.js";
 
 const EVERY_MS = 2000;
 const TOP = 12;
@@ -86,9 +86,9 @@ export class Keys {
           el("tr", {}, el("td", {}, node), el("td", { class: "n" }, count(tokens)))))));
     }
     const lately = found.asked
-      ? ` Lately ${count(found.asked.tokens)} tokens were asked for it here, ${count(found.asked.denied)} of them denied.`
+      ? ` Lately asked for it here: ${counted(found.asked.tokens, "token")}, ${count(found.asked.denied)} of them denied.`
       : "";
-    parts.push(el("p", { class: "dim" }, `Limited by ${found.limited_by}: ${count(found.limit)} tokens, ${refill(found.refill_per_second)}, ${found.mode}.${lately}`));
+    parts.push(el("p", { class: "dim" }, `Limited by ${found.limited_by}: ${counted(found.limit, "token")}, ${refill(found.refill_per_second)}, ${found.mode}.${lately}`));
     $("why-answer").replaceChildren(...parts);
   }
 }

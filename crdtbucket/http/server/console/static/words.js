@@ -6,6 +6,8 @@ const one = new Intl.NumberFormat("en", { minimumFractionDigits: 1, maximumFract
 
 export const count = (n) => (Math.abs(n) < 100_000 ? whole.format(n) : short.format(n));
 
+export const counted = (n, noun) => `${count(n)} ${noun}${n === 1 ? "" : "s"}`;
+
 export function rate(n) {
   if (n === null) return "–";
   if (n === 0) return "0";

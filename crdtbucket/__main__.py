@@ -1,0 +1,5 @@
+"""`python -m crdtbucket` is the command `crdtbucket`."""
+
+from crdtbucket.cli.main import main
+
+main()

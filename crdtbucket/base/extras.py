@@ -1,0 +1,18 @@
+"""What an extra of the package installs, where it is imported."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+
+@contextmanager
+def extra(name: str) -> Iterator[None]:
+    """Around imports of what the extra `name` installs: the `ModuleNotFoundError` of what is
+    missing says how to install it."""
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        raise ModuleNotFoundError(
+            f"this module needs {error.name}: pip install 'crdtbucket[{name}]'", name=error.name
+        ) from error

@@ -1,5 +1,0 @@
-"""`python -m crdtbucket.cli` is the command `crdtbucket`."""
-
-from crdtbucket.cli.main import main
-
-main()
