@@ -58,9 +58,10 @@ def fleet_row(
     config: tuple[int, int, int] | None,
     rollout: tuple[int, int, int, int, int] | None,
     unseen: Sequence[str] = (),
+    mode: str | None = None,
 ) -> dict[str, Any]:
     """One node, its configuration and how the newest one stands, None where it advertised none; and
-    which members it says it does not see."""
+    which members it says it does not see; and in which mode it decides."""
     version, content, stage = (None, None, None) if config is None else config
     newest = None
     if rollout is not None:
@@ -75,4 +76,5 @@ def fleet_row(
         "stage": stage,
         "rollout": newest,
         "unseen": list(unseen),
+        "mode": mode,
     }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from enum import Enum
 
 
@@ -19,3 +20,8 @@ class Mode(str, Enum):
     def __str__(self) -> str:
         # str() of a mixed-in Enum differs between Python 3.10 and 3.12: fix it to the value.
         return self.value
+
+
+def worst(modes: Iterable[Mode]) -> Mode:
+    """The one of these that is furthest from strong."""
+    return max(modes, key=[*Mode].index)

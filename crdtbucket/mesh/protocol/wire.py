@@ -17,6 +17,7 @@ from crdtbucket._core import PlainFrames
 from crdtbucket.errors import WireError
 from crdtbucket.mesh.protocol.frame_checks import FrameCheck, bits, many, rising, row, text, whole
 from crdtbucket.rollout.staged import Status
+from crdtbucket.spec.mode import Mode
 
 MAGIC = b"CB"
 VERSION = 1
@@ -32,6 +33,8 @@ MAX_DEFINITIONS = 4096
 MAX_TOMBSTONES = 256
 MAX_AGES = 64
 MAX_AGE_MS = 65_535
+MODES = (Mode.STRONG, Mode.EVENTUAL, Mode.FALLBACK)
+"""By their numbers, a worse one later."""
 ACK_BITS = 256
 _PREFIX = struct.Struct("<2sBBI")
 _MALFORMED = (ValueError, TypeError, RecursionError, msgpack.UnpackException)
@@ -118,6 +121,8 @@ class Frame:
     of each is here. What the sender knows of them comes with this round at the latest."""
     wall: int | None = None
     """What the sender's wall clock showed at `sent`, ns since 1970."""
+    mode: int | None = None
+    """In which mode the sender decides, the worst one of its buckets: its place in `MODES`."""
     payload: bytes = b""
 
 
@@ -127,6 +132,7 @@ _NUMBERS = {
     "round": 9, "part": 10, "parts": 11, "flags": 12, "tables_version": 13, "tables": 14,
     "payload_kind": 15, "members": 16, "unseen": 17, "digest": 18, "items": 19, "tombstones": 20,
     "merge_result": 21, "config": 22, "rollout": 23, "ages": 24, "wall": 25,
+    "mode": 26,
 }  # fmt: skip
 _DEFAULTS = {f.name: f.default for f in fields(Frame)}
 
@@ -261,6 +267,7 @@ _CHECKS: dict[str, FrameCheck] = {
     "config": row(_natural, _u64, _short),
     "rollout": row(_natural, _u64, _natural, whole(0, max(Status)), _short),
     "ages": many(MAX_AGES, row(_epoch, whole(0, MAX_AGE_MS))),
+    "mode": whole(0, 255),
 }
 _DECODED = {number: (name, _CHECKS[name]) for name, number in _NUMBERS.items()}
 _REQUIRED = frozenset(("epoch", "to_epoch", "seq", "sent"))
