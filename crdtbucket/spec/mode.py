@@ -22,6 +22,10 @@ class Mode(str, Enum):
         return self.value
 
 
+MODES = (Mode.STRONG, Mode.EVENTUAL, Mode.FALLBACK)
+"""By their numbers on the wire, which stay; a worse one later."""
+
+
 def worst(modes: Iterable[Mode]) -> Mode:
     """The one of these that is furthest from strong."""
-    return max(modes, key=[*Mode].index)
+    return max(modes, key=MODES.index)

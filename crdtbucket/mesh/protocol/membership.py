@@ -47,8 +47,8 @@ class FleetRow(NamedTuple):
     rollout: wire.Rollout | None
     unseen: tuple[str, ...] = ()
     """Members that it says it does not see itself."""
-    mode: str | None = None
-    """The worst mode of its buckets; None while it has not said."""
+    mode: int | None = None
+    """The number of the worst mode of its buckets; None while it has not said."""
 
 
 class Membership:
@@ -187,15 +187,13 @@ class Membership:
     def fleet(self, me: NodeInfo, now: int) -> list[FleetRow]:
         """This node and all peers, by name."""
         own = self.updates.config, self.updates.rollout
-        mode = _mode(self.updates.mode)
-        rows = [FleetRow(me.name, me.region, "alive", *own, mode=mode)]
+        rows = [FleetRow(me.name, me.region, "alive", *own, mode=self.updates.mode)]
         for name, link in self.links.items():
             state = self.status(link, now)
             # What a silent peer said last says nothing of who sees whom now.
             unseen = self.visibility.unseen_by(link) if state == "alive" else ()
             region, config = link.info.region, link.config
-            mode = _mode(link.mode)
-            rows.append(FleetRow(name, region, state, config, link.rollout, unseen, mode))
+            rows.append(FleetRow(name, region, state, config, link.rollout, unseen, link.mode))
         return sorted(rows, key=lambda row: row.name)
 
     def advertised(self, me: NodeInfo, now: int) -> dict[str, Any]:
@@ -302,9 +300,3 @@ class Membership:
 
 def _member(info: NodeInfo) -> wire.Member:
     return info.name, info.region, info.epoch, info.address
-
-
-def _mode(number: int | None) -> str | None:
-    """None for what a later version says."""
-    known = number is not None and number < len(wire.MODES)
-    return wire.MODES[number].value if known else None  # type: ignore[index]

@@ -17,7 +17,6 @@ from crdtbucket._core import PlainFrames
 from crdtbucket.errors import WireError
 from crdtbucket.mesh.protocol.frame_checks import FrameCheck, bits, many, rising, row, text, whole
 from crdtbucket.rollout.staged import Status
-from crdtbucket.spec.mode import Mode
 
 MAGIC = b"CB"
 VERSION = 1
@@ -33,8 +32,6 @@ MAX_DEFINITIONS = 4096
 MAX_TOMBSTONES = 256
 MAX_AGES = 64
 MAX_AGE_MS = 65_535
-MODES = (Mode.STRONG, Mode.EVENTUAL, Mode.FALLBACK)
-"""By their numbers, a worse one later."""
 ACK_BITS = 256
 _PREFIX = struct.Struct("<2sBBI")
 _MALFORMED = (ValueError, TypeError, RecursionError, msgpack.UnpackException)

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from crdtbucket._core import Table
+from crdtbucket.limiter.stats import fleet_row
 from crdtbucket.mesh.mesh_config import MeshConfig
 from crdtbucket.mesh.protocol import wire
 from crdtbucket.mesh.protocol.introductions import PLACES
@@ -174,7 +175,7 @@ def test_the_newest_that_a_peer_says_of_its_mode_is_shown() -> None:
     (link,) = linked(members, PEER)
 
     def shown() -> list[str | None]:
-        return [row.mode for row in members.fleet(ME, 0)]
+        return [fleet_row(*row)["mode"] for row in members.fleet(ME, 0)]
 
     assert shown() == [None, None]
     members.updates.mode = 1
