@@ -177,9 +177,23 @@ MUTATIONS = (
     Mutation(
         "envoys_hold_more_than_half_a_bucket",
         "http",
-        "total = min(sum(wants.values()), room)",
-        "total = min(sum(wants.values()), half)",
+        "total = min(sum(wants.values()), room, capacity)",
+        "total = min(sum(wants.values()), half, capacity)",
         suite("http/server/test_quota_server", "do_not_hold"),
+    ),
+    Mutation(
+        "envoys_of_two_priorities_share_what_the_higher_one_has",
+        "http",
+        "return QuotaPlace(name, str(shortened(key)), rule.floor)",
+        "return QuotaPlace(name, str(shortened(key)))",
+        suite("http/server/test_quota_server", "floor"),
+    ),
+    Mutation(
+        "descriptors_leave_nothing_to_more_important_ones",
+        "http",
+        "one.bucket.acquire(one.key, one.cost, one.floor)",
+        "one.bucket.acquire(one.key, one.cost)",
+        suite("http/server/test_descriptor_limits", "floor"),
     ),
     Mutation(
         "idle_envoys_keep_what_one_in_need_lacks",

@@ -594,6 +594,37 @@ WRONG: dict[str, tuple[str, list[str]]] = {
             ),
         ],
     ),
+    "envoy_floor": (
+        (
+            "rating: {consistency: strong, bucket_backend: {connection: {host: h}}}\n"
+            "services: {a: {limit: 5/s}, b: {limit: 5/s, consistency: eventual}}\n"
+            "envoy:\n"
+            "  descriptors:\n"
+            "    - {entries: [x], bucket: a, floor: batch}\n"
+            "    - {entries: [y], bucket: b, floor: normal}\n"
+        ),
+        [
+            (
+                "5:40: envoy.descriptors[0].floor: 'a' is strong (leave it out: only eventual "
+                "buckets of tokens have floors)"
+            ),
+        ],
+    ),
+    "envoy_floors": (
+        (
+            "services: {a: {limit: 5/s}}\n"
+            "envoy:\n"
+            "  descriptors:\n"
+            "    - {entries: [x], bucket: a, floor: urgent}\n"
+            "    - {entries: [y], bucket: a, floor: 100%}\n"
+            "    - {entries: [z], bucket: a, floor: true}\n"
+        ),
+        [
+            f"{line}:40: envoy.descriptors[{line - 4}].floor: floor is {value} (write a share of "
+            "the capacity from 0 up to 1, or one of critical, normal, batch, smooth)"
+            for line, value in ((4, "'urgent'"), (5, "1.0"), (6, "True"))
+        ],
+    ),
     "envoy_covered": (
         "envoy: {descriptors: [{bucket: a, entries: [x]}, {bucket: a, entries: [x=1]}]}\n",
         [

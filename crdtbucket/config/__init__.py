@@ -120,22 +120,22 @@ def load_config(path: str | os.PathLike[str], env: Mapping[str, str] | None = No
     if layout.rollout and identity and not identity.version:
         fix = "add version: with a whole number that is higher than the last one"
         source.report_at(layout.rollout, "needs a version, so that nodes know which is newer", fix)
+    consistency = Mode.EVENTUAL if rating is None else Mode(rating.consistency)
     if envoy is not None and layout.envoy is not None and not source.problems:
-        check_buckets(envoy.rules, buckets, layout.envoy, source)
+        check_buckets(envoy.rules, buckets, consistency, layout.envoy, source)
     if mesh is not None and redis is not None and layout.mesh is not None:
         _same_hash(mesh, redis, layout.mesh, source)
     if redis is not None and redis.active_active and identity and identity.region:
         _one_of_regions(identity.region, redis, layout.identity, source)
     if redis is not None and rating and identity and layout.services is not None:
-        strong = rating.consistency == Mode.STRONG.value
         shared = identity.shared is not None
-        _strong_slots(buckets, strong, shared, redis, layout.services, source)
+        _strong_slots(buckets, consistency, shared, redis, layout.services, source)
     if source.problems or rating is None or identity is None:
         raise ConfigError(sorted(source.problems, key=lambda p: (p.line, p.column)))
     return Config(
         path=str(file),
         buckets=buckets,
-        consistency=Mode(rating.consistency),
+        consistency=consistency,
         redis=redis,
         on_outage=rating.on_outage,
         fallback_ratio=rating.fallback_ratio,
@@ -174,16 +174,14 @@ def _one_of_regions(region: str, redis: RedisConfig, node: YamlNode, source: Sou
 
 def _strong_slots(
     buckets: Iterable[BucketSpec],
-    strong: bool,
+    consistency: Mode,
     shared: bool,
     redis: RedisConfig,
     node: YamlNode,
     source: Source,
 ) -> None:
     for spec in buckets:
-        if spec.slots is None or not (
-            strong if spec.consistency is None else spec.consistency is Mode.STRONG
-        ):
+        if spec.slots is None or (spec.consistency or consistency) is not Mode.STRONG:
             continue
         try:
             check_strong_slots(spec, shared, redis.active_active)

@@ -9,10 +9,11 @@ from pydantic import AfterValidator, model_validator
 
 from crdtbucket.config.section import Section
 from crdtbucket.config.source import Source, YamlNode, did_you_mean
-from crdtbucket.config.values import WrongValue
+from crdtbucket.config.values import FloorValue, WrongValue
 from crdtbucket.spec.bucket_spec import BucketSpec, canonical_name
 from crdtbucket.spec.descriptor_rule import DescriptorRule
 from crdtbucket.spec.field_checks import clipped
+from crdtbucket.spec.mode import Mode
 
 MAX_RULES = 1_000
 MAX_ENTRIES = 32
@@ -41,6 +42,9 @@ class DescriptorSection(Section):
     """the service that it takes from"""
     settle: bool = False
     """charge every hit, into debt if need be, as for costs that are known after the answer"""
+    floor: FloorValue = 0
+    """what is left to [more important](api.md#priorities) calls: a share of the capacity, or
+    `critical`, `normal`, `batch` or `smooth`"""
 
     @model_validator(mode="after")
     def _complete(self) -> DescriptorSection:
@@ -56,7 +60,7 @@ class DescriptorSection(Section):
         """The same, as descriptors are matched with it."""
         parts = [text.partition("=") for text in self.entries or ()]
         entries = tuple((name, value if equals else None) for name, equals, value in parts)
-        return DescriptorRule(self.bucket or "", entries, self.domain, self.settle)
+        return DescriptorRule(self.bucket or "", entries, self.domain, self.settle, self.floor)
 
 
 def _reachable(sections: list[DescriptorSection]) -> list[DescriptorSection]:
@@ -87,14 +91,20 @@ class EnvoySection(Section):
 def check_buckets(
     rules: Collection[DescriptorRule],
     buckets: Collection[BucketSpec],
+    consistency: Mode,
     node: YamlNode,
     source: Source,
 ) -> None:
-    """Notes each rule whose bucket the file does not define, or which has no tokens to take."""
+    """Notes each rule whose bucket the file does not define, or has no tokens to take, or has no
+    floors. `consistency`: of buckets that do not say it themselves."""
     known = {spec.key: spec for spec in buckets}
     for number, rule in enumerate(rules):
         spec = known.get(canonical_name(rule.bucket))
         if spec is not None and spec.slots is None:
+            if rule.floor != 0 and (spec.consistency or consistency) is Mode.STRONG:
+                place, _ = node.find(("descriptors", number, "floor"))
+                fix = "leave it out: only eventual buckets of tokens have floors"
+                source.report_at(place, f"{clipped(rule.bucket)} is strong", fix)
             continue
         names = [one.name for one in buckets if one.slots is None]
         fix = did_you_mean(rule.bucket, names) if names else "add a service with a limit"

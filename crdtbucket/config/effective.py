@@ -75,6 +75,7 @@ def _envoy(rules: Iterable[DescriptorRule]) -> dict[str, Any]:
                 ],
                 "bucket": rule.bucket,
                 "settle": rule.settle,
+                "floor": rule.floor,
             }
             for rule in rules
         ]

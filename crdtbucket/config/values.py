@@ -16,6 +16,7 @@ from crdtbucket.base.duration import DURATION_HINT, UNIT_NS, duration_ns
 from crdtbucket.errors import InvalidSpec
 from crdtbucket.mesh.mesh_config import NEVER
 from crdtbucket.spec.field_checks import MAX_NAME_LENGTH, check_name, check_whole, clipped
+from crdtbucket.spec.priority import PRIORITIES, Floor, Priority, check_floor
 from crdtbucket.spec.rate_text import parse_rate
 from crdtbucket.strong.controller.webhook_target import check_webhook
 
@@ -115,6 +116,14 @@ def _ratio(value: Any) -> float:
     return ratio
 
 
+def _floor(value: Any) -> Floor:
+    floor = value
+    if _SHARE.fullmatch(str(value)):
+        floor = _share(value)
+    check_floor(floor)
+    return floor  # type: ignore[no-any-return] # check_floor refuses every other type
+
+
 def _secret_text(value: Any) -> str:
     if not isinstance(value, str):
         # Unquoted digits lose their zeros in YAML, and the value must not be repeated here.
@@ -168,6 +177,13 @@ _SPAN_OR_NEVER = {
 }
 _PERCENT = {"type": "string", "pattern": "^[0-9.]+ *%?$"}
 _PART = {"anyOf": [{"type": "number", "exclusiveMinimum": 0, "maximum": 1}, _PERCENT]}
+_FLOOR = {
+    "anyOf": [
+        {"enum": [*PRIORITIES]},
+        {"type": "number", "minimum": 0, "exclusiveMaximum": 1},
+        _PERCENT,
+    ]
+}
 _TEXTS = {"anyOf": [_TEXT, {"type": "array", "items": _TEXT}]}
 
 SECONDS = ValueCheck(_seconds, _SPAN)
@@ -178,6 +194,7 @@ SecondsOrNever = Annotated[float | Literal["never"], SECONDS_OR_NEVER]
 Rate = Annotated[str, ValueCheck(_rate, {**_TEXT, "pattern": _RATE_PATTERN})]
 Share = Annotated[float, ValueCheck(_share, _PART)]
 Ratio = Annotated[float, ValueCheck(_ratio, _PART)]
+FloorValue = Annotated[float | Priority, ValueCheck(_floor, _FLOOR)]
 SecretText = Annotated[str, ValueCheck(_secret_text, _TEXT)]
 Secrets = Annotated[str | list[str], ValueCheck(_secrets, _TEXTS)]
 Addresses = Annotated[list[str], ValueCheck(_addresses, _TEXTS)]

@@ -212,7 +212,8 @@ class Limiter(Multi):
         `node`, `region`, `state` (alive, suspect, dead or left), and the `version`, `hash` and
         `stage` of its configuration as it last advertised them, None where it advertised none;
         `rollout`: the version that it has newest and whether that is running, done, halted or
-        rolled back. `unseen`: members that an alive node says it does not see itself.
+        rolled back. `unseen`: members that an alive node says it does not see itself. `mode`: the
+        worst one of its buckets (strong, eventual or fallback), None where it advertised none.
         """
         return self._node.fleet()
 

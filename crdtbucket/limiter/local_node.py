@@ -19,6 +19,7 @@ from crdtbucket.rollout.limiter_file import ALONE
 from crdtbucket.rollout.staged import Position, row_of
 from crdtbucket.shared.table_file import shared_stats
 from crdtbucket.spec.field_checks import check_name
+from crdtbucket.spec.mode import worst
 
 if TYPE_CHECKING:
     from crdtbucket.mesh.links.command_orders import CommandBook
@@ -238,8 +239,15 @@ class LocalNode:
         if mesh is not None and machine is not None and not mesh.address.startswith(":"):
             machine.address = mesh.address
 
+    def beat(self) -> None:
+        """What is due about every second."""
+        self.follow_wall()
+        modes = {bucket.mode for bucket in self._in_force.made}
+        if self.machine is not None and modes:
+            self.machine.advertise_mode(worst(modes))
+
     def follow_wall(self) -> None:
-        """Compares the wall clock with the peers'; to be called about every second."""
+        """Compares the wall clock with the peers'."""
         machine, wall = self.machine, self._wall
         if self.alone:
             return

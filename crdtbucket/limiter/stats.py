@@ -10,6 +10,7 @@ from crdtbucket.base.clock import NS_PER_SECOND
 from crdtbucket.limiter.bucket import Bucket
 from crdtbucket.limiter.slots import SlotBucket
 from crdtbucket.rollout.staged import Status
+from crdtbucket.spec.mode import MODES
 
 if TYPE_CHECKING:
     from crdtbucket.mesh.protocol.mesh_node import MeshNode
@@ -58,9 +59,10 @@ def fleet_row(
     config: tuple[int, int, int] | None,
     rollout: tuple[int, int, int, int, int] | None,
     unseen: Sequence[str] = (),
+    mode: int | None = None,
 ) -> dict[str, Any]:
     """One node, its configuration and how the newest one stands, None where it advertised none; and
-    which members it says it does not see."""
+    which members it says it does not see; and in which mode it decides."""
     version, content, stage = (None, None, None) if config is None else config
     newest = None
     if rollout is not None:
@@ -75,4 +77,5 @@ def fleet_row(
         "stage": stage,
         "rollout": newest,
         "unseen": list(unseen),
+        "mode": MODES[mode].value if mode is not None and mode < len(MODES) else None,
     }

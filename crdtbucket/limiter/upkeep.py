@@ -64,7 +64,7 @@ class Upkeep:
         """Does what is due. Returns the seconds to the next beat."""
         now = self._table.now()
         delay = BEAT_S
-        self._node.follow_wall()
+        self._node.beat()
         for bucket in self._buckets:
             bucket.beat()
             due = bucket.reservations.expire()

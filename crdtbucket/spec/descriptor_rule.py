@@ -8,6 +8,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from crdtbucket.spec.priority import Floor
+
 ALL = "*"
 """The key of a rule that names no entry for it: one limit for all."""
 EMPTY = '""'
@@ -26,6 +28,8 @@ class DescriptorRule:
     """The domain of the request; None: any."""
     settle: bool = False
     """Charge every hit, into debt if need be, as for costs that are known afterwards."""
+    floor: Floor = 0
+    """What it leaves to more important calls: a share of the capacity, or a priority."""
 
     def key(self, domain: str, entries: Sequence[Entry]) -> str | None:
         """The key of a descriptor; None when the rule is not about it."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from enum import Enum
 
 
@@ -19,3 +20,12 @@ class Mode(str, Enum):
     def __str__(self) -> str:
         # str() of a mixed-in Enum differs between Python 3.10 and 3.12: fix it to the value.
         return self.value
+
+
+MODES = (Mode.STRONG, Mode.EVENTUAL, Mode.FALLBACK)
+"""By their numbers on the wire, which stay; a worse one later."""
+
+
+def worst(modes: Iterable[Mode]) -> Mode:
+    """The one of these that is furthest from strong."""
+    return max(modes, key=MODES.index)

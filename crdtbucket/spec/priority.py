@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from math import ceil
 from typing import Literal, TypeAlias
 
 from crdtbucket.errors import InvalidSpec
@@ -25,6 +26,19 @@ def share_of(name: str) -> float | None:
     """
     floor = PRIORITIES.get(name)
     return floor * random.random() if name == "smooth" and floor else floor
+
+
+def drawn(floor: Floor) -> float:
+    """The share of the capacity that one call leaves, of a floor that is right."""
+    share = share_of(floor) if isinstance(floor, str) else floor
+    assert share is not None, "it is a priority"
+    return share
+
+
+def floor_tokens(share: float, capacity: int) -> int:
+    """The whole tokens of a share of the capacity, counted as the core counts them."""
+    tokens = share * capacity
+    return ceil(tokens - 1e-9 * tokens)
 
 
 def check_floor(floor: Floor) -> None:

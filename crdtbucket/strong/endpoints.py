@@ -11,7 +11,7 @@ from typing import Any, Protocol
 from crdtbucket._core import BucketCore
 from crdtbucket.base.address import Address
 from crdtbucket.errors import RedisUnavailable
-from crdtbucket.spec.mode import Mode
+from crdtbucket.spec.mode import Mode, worst
 from crdtbucket.strong.controller.controller_settings import ControllerSettings
 from crdtbucket.strong.controller.mode_controller import Change
 from crdtbucket.strong.controller.shared_controller import SharedController
@@ -32,7 +32,6 @@ SEVERITY = {
     Mode.EVENTUAL: logging.WARNING,
     Mode.FALLBACK: logging.CRITICAL,
 }
-WORST = (Mode.FALLBACK, Mode.EVENTUAL, Mode.STRONG)
 Ranges = tuple[tuple[int, int], ...]
 
 
@@ -133,8 +132,8 @@ class Endpoints:
     @property
     def worst_mode(self) -> Mode:
         """The worst mode of all endpoints; fallback while none is known."""
-        modes = {endpoint.mode for endpoint in self.by_address.values()} or {Mode.FALLBACK}
-        return next(mode for mode in WORST if mode in modes)
+        modes = {endpoint.mode for endpoint in self.by_address.values()}
+        return worst(modes) if modes else Mode.FALLBACK
 
     async def locate(self) -> None:
         """Finds out where the primaries are, and follows them."""

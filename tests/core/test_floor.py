@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from crdtbucket import BucketSpec, InvalidCost, Limiter
 from crdtbucket._core import BucketCore
 from crdtbucket.spec import priority
-from crdtbucket.spec.priority import PRIORITIES
+from crdtbucket.spec.priority import PRIORITIES, floor_tokens
 from tests.core.specs import virtual_table
 
 SECOND = 10**9
@@ -107,6 +107,18 @@ def test_a_floor_of_a_large_bucket_is_checked_to_the_token() -> None:
         with pytest.raises(InvalidCost, match="even in a full bucket"):
             take(KEY, capacity - floor + 1, 0.5)
         assert take(KEY, 1, 0.5)
+
+
+@given(st.integers(1, 10**9), st.floats(0, 1, exclude_max=True))
+def test_the_tokens_of_a_floor_are_counted_as_the_core_counts_them(
+    capacity: int, share: float
+) -> None:
+    bucket, kept = bucket_of(capacity, capacity), floor_tokens(share, capacity)
+    if kept < capacity:
+        assert bucket.peek(KEY, capacity - kept, share)
+    if kept:
+        with pytest.raises(InvalidCost, match="even in a full bucket"):
+            bucket.peek(KEY, capacity - kept + 1, share)
 
 
 def test_the_priorities_are_those_that_are_told() -> None:

@@ -426,8 +426,8 @@ class StubNode:
         self.alone = alone
         self.saved = SimpleNamespace(save=save, directory=save)
 
-    def follow_wall(self) -> None:
-        """Nothing to follow."""
+    def beat(self) -> None:
+        """Nothing is due."""
 
 
 def test_upkeep_goes_on_after_a_failure(caplog: pytest.LogCaptureFixture) -> None:

@@ -237,9 +237,24 @@ async def test_the_fleet_shows_who_runs_what(tmp_path: Path) -> None:
             told = {
                 "node": "b", "region": "r-b", "state": "alive", "version": 2,
                 "hash": config.hash, "stage": 0, "rollout": None, "unseen": [],
+                "mode": "eventual",
             }  # fmt: skip
             await eventually(lambda: one.fleet()[1] == told)
             await eventually(lambda: two.fleet() == one.fleet())
+
+
+async def test_the_fleet_shows_in_which_mode_each_node_decides() -> None:
+    strong = BucketSpec("strong", 10, 1, consistency="strong")
+    redis = "redis://127.0.0.1:9"  # nothing listens on the discard port
+    mesh = MeshConfig(listen="127.0.0.1:0", secret=SECRET, gossip_interval=0.02)
+    async with Limiter([strong, SPEC], node="a", mesh=mesh, redis=redis) as one:
+        peer = replace(mesh, peers=(one.address,))
+        async with Limiter([SPEC], node="b", mesh=peer, redis=redis) as two:
+            await eventually(lambda: modes(one) == modes(two) == ["fallback", "eventual"])
+
+
+def modes(limiter: Limiter) -> list[str | None]:
+    return [row["mode"] for row in limiter.fleet()]
 
 
 async def test_a_node_whose_peers_are_silent_says_that_it_warms_up() -> None:

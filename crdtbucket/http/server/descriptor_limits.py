@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from crdtbucket._core import MAX_SETTLE, Decision
 from crdtbucket.base.clock import NS_PER_SECOND
 from crdtbucket.config.descriptors import MAX_ENTRIES
+from crdtbucket.errors import CostExceedsCapacity, InvalidCost
 from crdtbucket.http.answers import denial, fields_of
 from crdtbucket.http.fields import POLICIES, PROBLEM_TYPE, FieldOptions
 from crdtbucket.http.request_rules import shortened
@@ -89,14 +90,17 @@ class Charged:
         self.bucket = bucket
         self.key = key
         self.cost = cost
-        spec = bucket.of(key).spec_of(key)
-        self.shadow = spec.shadow
+        self.floor = rule.floor
+        self.shadow = bucket.of(key).spec_of(key).shadow
         self.settles = rule.settle and cost > 0
-        never = cost > spec.capacity and not self.settles
-        self.takes = cost > 0 and not self.settles and not never
+        self.takes = cost > 0 and not self.settles
         """Whether its cost is taken if those of all others are there."""
-        self.decision = bucket.peek(key, cost if self.takes else 1)
-        self.over = not spec.shadow and (never or not self.decision.allowed)
+        try:
+            self.decision = bucket.peek(key, cost if self.takes else 1, self.floor)
+            self.over = not self.decision.allowed
+        except (CostExceedsCapacity, InvalidCost):  # a full bucket has less, beside the floor
+            self.decision = bucket.peek(key)
+            self.takes, self.over = False, not self.shadow
 
     @property
     def code(self) -> str:
@@ -159,10 +163,10 @@ class DescriptorLimits:
     async def _take(self, charges: list[Charged]) -> None:
         if len(charges) == 1:
             one = charges[0]
-            one.decided(await one.bucket.acquire(one.key, one.cost))
+            one.decided(await one.bucket.acquire(one.key, one.cost, one.floor))
         elif charges:
             answer = await self._limiter.acquire_all(
-                (one.bucket.spec.name, one.key, one.cost) for one in charges
+                (one.bucket.spec.name, one.key, one.cost, one.floor) for one in charges
             )
             for one, decision in zip(charges, answer.decisions, strict=True):
                 one.decided(decision)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NoReturn
+from typing import Any, NoReturn
 from urllib.parse import parse_qsl, unquote
 
 from aiohttp import web
@@ -45,6 +45,11 @@ QUERY: dict[str, dict[str, object]] = {
         "first counts that the request has; one for each bucket, or one for all.",
     },
     "cost": {"type": "integer", "minimum": 1, "description": "Tokens of a request."},
+    "floor": {
+        "type": "string",
+        "description": "The share of the capacity that is left to more important requests, 0 up to "
+        "1, or a priority: `critical`, `normal`, `batch` or `smooth`.",
+    },
     "match": {
         "type": "array",
         "items": {"type": "string"},
@@ -159,12 +164,13 @@ class ForwardAuth:
             _refuse("key", f"{len(keys)} keys for {len(buckets)} buckets: give one, or one each")
         keys *= len(buckets) if len(keys) == 1 else 1
         cost = _whole(found["cost"], "cost", 1)
+        floor = _floor(found["floor"])
         denied = _whole(found["denied"], "denied", 0)
         if denied and denied not in STATUSES:
             _refuse("denied", f"is {denied}: use one of {', '.join(map(str, STATUSES))}")
         try:
             rules = [
-                Rule(bucket, Key(key).of, cost=cost, match=tuple(found["match"]))
+                Rule(bucket, Key(key).of, cost=cost, match=tuple(found["match"]), floor=floor)
                 for bucket, key in zip(buckets, keys, strict=True)
             ]
             limits = Limits(
@@ -214,6 +220,16 @@ def _whole(texts: list[str], name: str, default: int) -> int:
     if int(text) < default:
         _refuse(name, f"is {text}: give {default} or more")
     return int(text)
+
+
+def _floor(texts: list[str]) -> Any:
+    """What `Rule` has to check."""
+    if len(texts) > 1:
+        _refuse("floor", f"is {', '.join(texts)}: give one")
+    try:
+        return float(texts[0]) if texts else 0
+    except ValueError:
+        return texts[0]
 
 
 def _refuse(name: str, why: str) -> NoReturn:

@@ -127,6 +127,10 @@ class PeerInfo(Reply):
     unseen: Annotated[
         list[str], Field(description="Members that it says it does not see itself.")
     ] = []
+    mode: Annotated[
+        Literal["strong", "eventual", "fallback"] | None,
+        Field(description="The worst mode of its buckets; null where it has sent none."),
+    ] = None
 
 
 class IdentityInfo(Reply):

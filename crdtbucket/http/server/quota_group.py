@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from crdtbucket._core import Decision
 from crdtbucket.base.clock import NS_PER_SECOND
@@ -11,18 +12,26 @@ from crdtbucket.http.server.descriptor_limits import MAX_UINT32
 from crdtbucket.http.server.quota_subscription import QuotaSubscription
 from crdtbucket.limiter.bucket import Bucket
 from crdtbucket.spec.bucket_spec import BucketSpec
+from crdtbucket.spec.priority import Floor, drawn, floor_tokens
 
 SHORTEST_NS, LONGEST_NS = NS_PER_SECOND // 10, NS_PER_SECOND
 """Of a pace."""
 
 
-@dataclass(eq=False)
-class QuotaGroup:
-    """The Envoys that have assignments of one key."""
+class QuotaPlace(NamedTuple):
+    """What a bucket id of an Envoy takes from."""
 
     bucket: str
-    """Empty where no rule is about the bucket ids."""
+    """Empty where no rule is about the bucket id."""
     key: str
+    floor: Floor = 0
+
+
+@dataclass(eq=False)
+class QuotaGroup:
+    """The Envoys that have assignments of one key, by rules with one floor."""
+
+    place: QuotaPlace
     members: dict[QuotaSubscription, None] = field(default_factory=dict)
     """In the order in which they came."""
     due: int | None = None
@@ -44,23 +53,26 @@ class QuotaGroup:
 
     async def share(self, bucket: Bucket, clock: Callable[[], int]) -> int:
         """Takes what the Envoys want and assigns it to them. Returns when to look again."""
-        now = clock()
-        spec = bucket.of(self.key).spec_of(self.key)
-        pace = self.pace = _pace(spec)
-        spare = bucket.peek(self.key).remaining // (4 * len(self.members))
+        now, key = clock(), self.place.key
+        spec = bucket.of(key).spec_of(key)
+        floor = drawn(self.place.floor)
+        kept = floor_tokens(floor, spec.capacity)
+        capacity = spec.capacity - kept
+        pace = self.pace = _pace(spec, capacity)
+        spare = max(bucket.peek(key).remaining - kept, 0) // (4 * len(self.members))
         for one in self.members:
             if one.action is None and one.guessed:
                 refill = spec.refill_rate * NS_PER_SECOND / spec.interval_ns
                 one.rate = refill / (2 * len(self.members))
-        half = min(max(spec.capacity // 2, 1), MAX_UINT32)
+        half = min(max(capacity // 2, 1), MAX_UINT32)
         wants = self._wants(now, spare, half)
         room = half - self._held_without(wants)
         if 2 * room < min(half, 2 * sum(wants.values())):
             # The others hold so much that the refill could not be passed on.
             wants = self._wants(now, spare, half, anew=True)
             room = half - self._held_without(wants)
-        total = min(sum(wants.values()), room)
-        decision = await _taken(bucket, self.key, total) if total > 0 else None
+        total = min(sum(wants.values()), room, capacity)
+        decision = await _taken(bucket, key, total, floor, kept) if total > 0 else None
         given = decision.cost if decision is not None and decision.allowed else 0
         now = clock()  # a store may have been asked
         parts = self._parts({one: wants[one] for one in self.members if one in wants}, given)
@@ -105,15 +117,16 @@ class QuotaGroup:
         return parts
 
 
-def _pace(spec: BucketSpec) -> int:
-    """Until a quarter of the bucket has refilled."""
-    quarter = spec.capacity * spec.interval_ns // (4 * spec.refill_rate)
+def _pace(spec: BucketSpec, capacity: int) -> int:
+    """Until a quarter of what may be assigned has refilled."""
+    quarter = capacity * spec.interval_ns // (4 * spec.refill_rate)
     return min(max(quarter, SHORTEST_NS), LONGEST_NS)
 
 
-async def _taken(bucket: Bucket, key: str, tokens: int) -> Decision:
-    """Takes all these tokens, or those that are left. A mesh sees a demand for all of them."""
-    decision = await bucket.acquire(key, tokens)
+async def _taken(bucket: Bucket, key: str, tokens: int, floor: float, kept: int) -> Decision:
+    """Takes all these tokens, or those that are left above the floor, which is `kept` tokens. A
+    mesh sees a demand for all of them."""
+    decision = await bucket.acquire(key, tokens, floor)
     if decision.allowed or tokens == 1:
         return decision
-    return await bucket.acquire(key, min(max(decision.remaining, 1), tokens - 1))
+    return await bucket.acquire(key, min(max(decision.remaining - kept, 1), tokens - 1), floor)

@@ -94,14 +94,14 @@ class QuotaSchedule:
         return self._due[0][0] if self._due else None
 
     async def _in_turn(self, group: QuotaGroup) -> None:
-        async with self._turns[group.bucket]:
+        async with self._turns[group.place.bucket]:
             now = group.begun = self._clock()
             group.due = None
             try:
                 at = await self._assign(group, now)
             except Exception as error:  # noqa: BLE001 - logged, and tried again
                 at = self._clock() + LONGEST_NS
-                self._failed(group.bucket, error, now)
+                self._failed(group.place.bucket, error, now)
         missed, group.due, group.busy = group.due, None, False
         self.put(group, at if missed is None else min(at, missed))
 

@@ -23,7 +23,7 @@ from crdtbucket.http.server.descriptor_limits import (
     Weigh,
     text_of,
 )
-from crdtbucket.http.server.quota_group import QuotaGroup
+from crdtbucket.http.server.quota_group import QuotaGroup, QuotaPlace
 from crdtbucket.http.server.quota_schedule import QuotaSchedule
 from crdtbucket.http.server.quota_subscription import (
     ASSIGNED_S,
@@ -67,7 +67,7 @@ class QuotaServer:
         self._config = limiter.config
         self._version = 0
         """Counts changes of the configuration."""
-        self._groups: dict[tuple[str, str], QuotaGroup] = {}
+        self._groups: dict[QuotaPlace, QuotaGroup] = {}
         self._group_of: OrderedDict[QuotaSubscription, QuotaGroup] = OrderedDict()
         """Those that a change of the configuration has not reached yet come first."""
         self.schedule = QuotaSchedule(clock, self._assign)
@@ -124,9 +124,8 @@ class QuotaServer:
             unpaid, place = usage.allowed, self._place(stream, usage.bucket_id)
             one = self._admitted(stream, usage, place, now)
         else:
-            group = self._group_of[one]
-            unpaid, place = one.report(usage, now), (group.bucket, group.key)
-        name, key = place
+            unpaid, place = one.report(usage, now), self._group_of[one].place
+        name, key, _ = place
         if name:
             bucket = self._limiter.bucket(name)
             if unpaid:
@@ -144,7 +143,7 @@ class QuotaServer:
             )
 
     def _admitted(
-        self, stream: QuotaStream, usage: QuotaUsage, place: tuple[str, str], now: int
+        self, stream: QuotaStream, usage: QuotaUsage, place: QuotaPlace, now: int
     ) -> QuotaSubscription | None:
         bucket_id = usage.bucket_id
         size = bytes_of(bucket_id)
@@ -158,15 +157,16 @@ class QuotaServer:
         self._join(one, place)
         return one
 
-    def _place(self, stream: QuotaStream, bucket_id: BucketId) -> tuple[str, str]:
-        """Bucket and key; "" and "" where no rule is about it."""
+    def _place(self, stream: QuotaStream, bucket_id: BucketId) -> QuotaPlace:
         names = {text_of(name): text_of(value) for name, value in bucket_id}
         for rule in () if self._config is None else self._config.descriptors:
             key = rule.key_of(stream.domain, names)
             if key is not None:
-                return self._limiter.bucket(rule.bucket).spec.name, str(shortened(key))
+                name = self._limiter.bucket(rule.bucket).spec.name
+                return QuotaPlace(name, str(shortened(key)), rule.floor)
         self._descriptors.report(stream.domain, names)
-        return NO_BUCKET, str(hash(bucket_id))  # they share nothing: no look at them is long
+        # They share nothing, so no look at them is long.
+        return QuotaPlace(NO_BUCKET, str(hash(bucket_id)))
 
     def _note_rules(self) -> None:
         if self._limiter.config is not self._config:
@@ -188,7 +188,7 @@ class QuotaServer:
             return False
         group = self._group_of[one]
         place = self._place(one.stream, one.bucket_id)
-        if place != (group.bucket, group.key):
+        if place != group.place:
             self._leave(one)
             one.start_again()
             self._join(one, place)
@@ -197,10 +197,10 @@ class QuotaServer:
         self.schedule.put(self._group_of[one], now)
         return True
 
-    def _join(self, one: QuotaSubscription, place: tuple[str, str]) -> None:
+    def _join(self, one: QuotaSubscription, place: QuotaPlace) -> None:
         group = self._groups.get(place)
         if group is None:
-            group = self._groups[place] = QuotaGroup(*place)
+            group = self._groups[place] = QuotaGroup(place)
         group.members[one] = None
         one.version = self._version
         self._group_of[one] = group
@@ -210,7 +210,7 @@ class QuotaServer:
         del group.members[one]
         if not group.members:
             group.due = None
-            del self._groups[group.bucket, group.key]
+            del self._groups[group.place]
 
     def _forget(self, one: QuotaSubscription) -> None:
         self._leave(one)
@@ -227,9 +227,10 @@ class QuotaServer:
             self._forget(one)
         if not group.members:
             return now
-        bucket = self._limiter.bucket(group.bucket) if group.bucket else None
+        name, key, _ = group.place
+        bucket = self._limiter.bucket(name) if name else None
         at = now + EXTEND_NS
-        if bucket is None or bucket.of(group.key).spec_of(group.key).shadow:
+        if bucket is None or bucket.of(key).spec_of(key).shadow:
             group.admit_all(now)
         else:
             at = min(at, await group.share(bucket, self._clock))

@@ -127,6 +127,7 @@ class Views:
                 "config": None if one["hash"] is None else running(one),
                 "rollout": one["rollout"],
                 "unseen": one["unseen"],
+                "mode": one["mode"],
             }
             for one in self._limiter.fleet()
             if one["node"] != me

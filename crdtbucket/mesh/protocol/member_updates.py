@@ -48,6 +48,8 @@ class MemberUpdates:
         """Version, hash and stage of the configuration that this node runs; None for none."""
         self.rollout: wire.Rollout | None = None
         """The state of the newest version that this node has."""
+        self.mode: int | None = None
+        """In which mode this node decides; None while that is not known."""
         self.wall_ahead: int | None = None
         """How far the wall clock of this node is ahead of local time; None for none."""
 
@@ -68,8 +70,10 @@ class MemberUpdates:
         """Takes what a frame says of members, configurations and dead epochs."""
         if frame.members:
             self._learn(link, frame.members, frame.unseen or (), now)
-        if frame.config is not None and frame.seq > link.config_seq:
-            link.config, link.rollout, link.config_seq = frame.config, frame.rollout, frame.seq
+        told = frame.config is not None or frame.mode is not None
+        if told and frame.seq > link.config_seq:
+            link.config, link.rollout, link.mode = frame.config, frame.rollout, frame.mode
+            link.config_seq = frame.seq
         if frame.wall is not None and self.wall_ahead is not None:
             link.wall_ahead = frame.wall + link.age - (now + self.wall_ahead)
         if frame.tombstones:
@@ -113,6 +117,8 @@ class MemberUpdates:
             latest["config"] = self.config
         if self.rollout is not None:
             latest["rollout"] = self.rollout
+        if self.mode is not None:
+            latest["mode"] = self.mode
         if latest != self._latest:
             self._latest = latest
             for link in self._links.values():

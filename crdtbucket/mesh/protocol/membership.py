@@ -47,6 +47,8 @@ class FleetRow(NamedTuple):
     rollout: wire.Rollout | None
     unseen: tuple[str, ...] = ()
     """Members that it says it does not see itself."""
+    mode: int | None = None
+    """The number of the worst mode of its buckets; None while it has not said."""
 
 
 class Membership:
@@ -185,13 +187,13 @@ class Membership:
     def fleet(self, me: NodeInfo, now: int) -> list[FleetRow]:
         """This node and all peers, by name."""
         own = self.updates.config, self.updates.rollout
-        rows = [FleetRow(me.name, me.region, "alive", *own)]
+        rows = [FleetRow(me.name, me.region, "alive", *own, mode=self.updates.mode)]
         for name, link in self.links.items():
             state = self.status(link, now)
             # What a silent peer said last says nothing of who sees whom now.
             unseen = self.visibility.unseen_by(link) if state == "alive" else ()
             region, config = link.info.region, link.config
-            rows.append(FleetRow(name, region, state, config, link.rollout, unseen))
+            rows.append(FleetRow(name, region, state, config, link.rollout, unseen, link.mode))
         return sorted(rows, key=lambda row: row.name)
 
     def advertised(self, me: NodeInfo, now: int) -> dict[str, Any]:

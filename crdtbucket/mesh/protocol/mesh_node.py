@@ -30,6 +30,7 @@ from crdtbucket.mesh.protocol.relays import Relays
 from crdtbucket.mesh.protocol.roster import Roster
 from crdtbucket.mesh.protocol.rounds import Outbox
 from crdtbucket.mesh.protocol.wall_clocks import wall_moved
+from crdtbucket.spec.mode import MODES, Mode
 
 log = logging.getLogger("crdtbucket.mesh")
 
@@ -185,6 +186,10 @@ class MeshNode:
         """From now on peers are told which configuration this node runs (version, hash, stage), and
         the state of the newest version that it has."""
         self.members.updates.advertise(config, rollout)
+
+    def advertise_mode(self, mode: Mode) -> None:
+        """From now on peers are told that this node decides in this mode."""
+        self.members.updates.mode = MODES.index(mode)
 
     def follow_wall(self, machine_ns: int, now: int) -> int:
         """Peers are told from now on what the machine's wall clock shows (ns since 1970). Returns

@@ -139,8 +139,10 @@ class PeerState:
     """Version, hash and stage of the configuration that it runs; None while it has not said."""
     rollout: wire.Rollout | None = None
     """The state of the newest version that it has, as it said together with that."""
+    mode: int | None = None
+    """In which mode it decides, as it said together with that."""
     config_seq: int = 0
-    """The sequence number of the frame with these two."""
+    """The sequence number of the frame with these."""
 
     sync_full: bool = True
     """Whether the full sync has full keys, too: the peer predicts takes of them, and must learn of

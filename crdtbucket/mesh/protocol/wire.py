@@ -118,6 +118,8 @@ class Frame:
     of each is here. What the sender knows of them comes with this round at the latest."""
     wall: int | None = None
     """What the sender's wall clock showed at `sent`, ns since 1970."""
+    mode: int | None = None
+    """In which mode the sender decides, the worst one of its buckets: its place in `MODES`."""
     payload: bytes = b""
 
 
@@ -127,6 +129,7 @@ _NUMBERS = {
     "round": 9, "part": 10, "parts": 11, "flags": 12, "tables_version": 13, "tables": 14,
     "payload_kind": 15, "members": 16, "unseen": 17, "digest": 18, "items": 19, "tombstones": 20,
     "merge_result": 21, "config": 22, "rollout": 23, "ages": 24, "wall": 25,
+    "mode": 26,
 }  # fmt: skip
 _DEFAULTS = {f.name: f.default for f in fields(Frame)}
 
@@ -261,6 +264,7 @@ _CHECKS: dict[str, FrameCheck] = {
     "config": row(_natural, _u64, _short),
     "rollout": row(_natural, _u64, _natural, whole(0, max(Status)), _short),
     "ages": many(MAX_AGES, row(_epoch, whole(0, MAX_AGE_MS))),
+    "mode": whole(0, 255),
 }
 _DECODED = {number: (name, _CHECKS[name]) for name, number in _NUMBERS.items()}
 _REQUIRED = frozenset(("epoch", "to_epoch", "seq", "sent"))

@@ -27,12 +27,16 @@ services:
   all: {limit: 7 per 90s}
   paid: {limit: 60/minute burst 20}
   tried: {limit: 5/day, shadow: true}
+  model: {limit: 10/day}
 envoy:
   descriptors:
     - {domain: edge, entries: [route=api, user], bucket: api}
     - {entries: [generic_key=all], bucket: all}
     - {entries: [tokens], bucket: paid, settle: true}
     - {entries: [tried], bucket: tried}
+    - {entries: [job, tenant], bucket: model, floor: batch}
+    - {entries: [late, tenant], bucket: model, floor: 20%, settle: true}
+    - {entries: [user, tenant], bucket: model}
 """
 ALL = (("generic_key", "all"),)
 
@@ -134,6 +138,26 @@ async def test_what_is_settled_is_charged_whatever_the_level(asker: Asker) -> No
     assert codes(await asker.ask(tokens(2**64 - 1), user("u"))) == ["OVER_LIMIT", "OK"]
     assert asker.left("api", "u") == 10  # what is denied takes nothing where it is not settled
     assert asker.weighed[0] == ("paid", "u", 25, True)
+
+
+def of_tenant(name: str, cost: int = 1) -> Descriptor:
+    """Of one key, by the rule about this kind of call."""
+    return Descriptor(((name, "t"), ("tenant", "t")), cost)
+
+
+async def test_a_floor_leaves_tokens_to_more_important_descriptors(asker: Asker) -> None:
+    jobs = [codes(await asker.ask(of_tenant("job"))) for _ in range(6)]
+    assert jobs == [["OK"]] * 5 + [["OVER_LIMIT"]]
+    assert codes(await asker.ask(of_tenant("job", 0))) == ["OVER_LIMIT"]
+    assert codes(await asker.ask(of_tenant("job", 6))) == ["OVER_LIMIT"]  # in a full one, too
+    both = await asker.ask(of_tenant("job"), user("u"))
+    assert (both.code, codes(both)) == ("OVER_LIMIT", ["OVER_LIMIT", "OK"])
+    assert asker.left("api", "u") == 10
+    assert asker.left("model", "t/t") == 5
+    assert codes(await asker.ask(of_tenant("late", 3))) == ["OK"]
+    assert codes(await asker.ask(of_tenant("late", 0))) == ["OVER_LIMIT"]
+    assert codes(await asker.ask(of_tenant("user", 2))) == ["OK"]
+    assert codes(await asker.ask(of_tenant("user"))) == ["OVER_LIMIT"]
 
 
 async def test_a_shadow_denies_nothing_and_is_not_told(asker: Asker) -> None:

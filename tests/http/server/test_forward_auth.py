@@ -56,6 +56,15 @@ async def test_what_a_denial_is_answered_can_be_chosen() -> None:
         assert (await decided(client, "bucket=small"))[0] == 429
 
 
+@pytest.mark.parametrize(("floor", "admitted"), [("batch", 5), ("0.2", 8), ("critical", 10)])
+async def test_a_floor_leaves_tokens_to_more_important_requests(floor: str, admitted: int) -> None:
+    async with serving() as client:
+        query = f"bucket=small&floor={floor}"
+        statuses = [(await decided(client, query))[0] for _ in range(11)]
+        assert statuses == [204] * admitted + [429] * (11 - admitted)
+        assert left(client, "small", FROM["X-Forwarded-For"]) == 10 - admitted
+
+
 async def test_all_buckets_must_have_tokens_or_nothing_is_taken() -> None:
     async with serving() as client:
         query = "bucket=small&bucket=api&cost=6"
@@ -128,6 +137,9 @@ def plain(headers: Mapping[str, str]) -> dict[str, str]:
         ("bucket=api&cost=-1", 400, "one whole number"),
         ("bucket=api&cost=1&cost=2", 400, "one whole number"),
         ("bucket=api&cost=101", 400, "101"),
+        ("bucket=api&floor=urgent", 400, "floor is 'urgent': write a share of the capacity"),
+        ("bucket=api&floor=1", 400, "floor is 1.0: write a share of the capacity"),
+        ("bucket=api&floor=0.2&floor=0.3", 400, "floor: is 0.2, 0.3: give one"),
         ("bucket=api&denied=200", 400, "denied: is 200: use one of 401, 403, 429, 503"),
         ("bucket=api&trusted=nobody", 400, "trusted"),
         ("bucket=api&match=items", 400, "match"),

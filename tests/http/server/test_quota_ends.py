@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -78,8 +79,8 @@ async def test_tokens_for_an_envoy_that_has_gone_meanwhile_come_back(
     envoy = SimulatedEnvoy(node)
     taken, begun, go_on = quota_group._taken, asyncio.Event(), asyncio.Event()
 
-    async def slow(bucket: Bucket, key: str, tokens: int) -> Decision:
-        decision = await taken(bucket, key, tokens)
+    async def slow(bucket: Bucket, key: str, tokens: int, *floor: Any) -> Decision:
+        decision = await taken(bucket, key, tokens, *floor)
         begun.set()
         await go_on.wait()
         return decision
@@ -103,8 +104,8 @@ async def test_tokens_for_a_bucket_id_that_is_of_another_key_meanwhile_come_back
     envoy = SimulatedEnvoy(node)
     taken = quota_group._taken
 
-    async def slow(bucket: Bucket, key: str, tokens: int) -> Decision:
-        decision = await taken(bucket, key, tokens)
+    async def slow(bucket: Bucket, key: str, tokens: int, *floor: Any) -> Decision:
+        decision = await taken(bucket, key, tokens, *floor)
         node.rules(())  # a reload
         envoy.report()
         return decision
@@ -126,9 +127,9 @@ async def test_an_assignment_replaces_the_last_one_only_once_it_is_sent(
     tokens = await assigned(node, envoy)
     taken = quota_group._taken
 
-    async def slow(bucket: Bucket, key: str, cost: int) -> Decision:
+    async def slow(bucket: Bucket, key: str, cost: int, *floor: Any) -> Decision:
         node.table.set_time(node.now + 2 * 10**9)
-        return await taken(bucket, key, cost)
+        return await taken(bucket, key, cost, *floor)
 
     monkeypatch.setattr(quota_group, "_taken", slow)
     envoy.denied = 400
@@ -150,10 +151,10 @@ async def test_a_key_that_cannot_be_decided_holds_up_no_other(
     node = VirtualNode(api(100, 1))
     taken = quota_group._taken
 
-    async def fails(bucket: Bucket, key: str, tokens: int) -> Decision:
+    async def fails(bucket: Bucket, key: str, tokens: int, *floor: Any) -> Decision:
         if key == "bad":
             raise CrdtbucketError("planted")
-        return await taken(bucket, key, tokens)
+        return await taken(bucket, key, tokens, *floor)
 
     monkeypatch.setattr(quota_group, "_taken", fails)
     stream = node.server.open()
@@ -176,11 +177,11 @@ async def test_a_store_that_never_answers_about_one_key_holds_up_no_other(
     node = VirtualNode(api(100, 1))
     taken, asked, answer = quota_group._taken, [], asyncio.Event()
 
-    async def slow(bucket: Bucket, key: str, tokens: int) -> Decision:
+    async def slow(bucket: Bucket, key: str, tokens: int, *floor: Any) -> Decision:
         asked.append(key)
         if key == "slow":
             await answer.wait()
-        return await taken(bucket, key, tokens)
+        return await taken(bucket, key, tokens, *floor)
 
     monkeypatch.setattr(quota_group, "_taken", slow)
     stream = node.server.open()
@@ -222,11 +223,11 @@ async def test_a_store_is_asked_about_so_many_keys_at_a_time_and_other_buckets_d
     node = VirtualNode(api(100, 1), BucketSpec("local", 100, 1, "1s"), rules=rules)
     taken, asked, answer = quota_group._taken, [], asyncio.Event()
 
-    async def slow(bucket: Bucket, key: str, tokens: int) -> Decision:
+    async def slow(bucket: Bucket, key: str, tokens: int, *floor: Any) -> Decision:
         asked.append(key)
         if bucket.spec.name == "api":
             await answer.wait()
-        return await taken(bucket, key, tokens)
+        return await taken(bucket, key, tokens, *floor)
 
     async def ticked() -> None:
         for _ in range(4):
@@ -260,7 +261,7 @@ async def test_a_reload_is_followed_some_ids_at_a_time(*, again: bool) -> None:
         await node.tick()
 
     def places() -> Counter[str]:
-        return Counter(group.bucket for group in node.server._group_of.values())
+        return Counter(group.place.bucket for group in node.server._group_of.values())
 
     async def moved(bucket: str) -> None:
         node.rules([replace(RULES[0], bucket=bucket)])
@@ -298,7 +299,7 @@ async def test_a_key_whose_bucket_is_gone_is_followed_before_it_is_assigned(
     node.rules([replace(RULES[0], bucket="other")])
     await node.tick()
     await node.tick()
-    assert {group.bucket for group in node.server._group_of.values()} == {"other"}
+    assert {group.place.bucket for group in node.server._group_of.values()} == {"other"}
     for _ in range(4):
         await node.tick(0.1)
     assert len(stream.unsent) == len(users)

@@ -10,12 +10,14 @@ from hypothesis import strategies as st
 
 from crdtbucket.http.server.quota_subscription import QuotaUsage
 from crdtbucket.spec.descriptor_rule import DescriptorRule
+from crdtbucket.spec.priority import Floor
 from tests.http.server.envoys import (
     RULES,
     SimulatedEnvoy,
     VirtualNode,
     api,
     assigned,
+    bucket_id,
     most_above,
     run,
 )
@@ -250,3 +252,39 @@ async def test_a_shadow_admits_all_and_is_charged() -> None:
     assert all(envoy.request() for _ in range(50))
     envoy.report()
     assert node.left() == 0
+
+
+# -- floors
+
+
+@pytest.mark.parametrize(("floor", "kept"), [("batch", 50), (0.9, 90), ("smooth", 0)])
+async def test_a_floor_is_left_to_more_important_callers(floor: Floor, kept: int) -> None:
+    rules = [DescriptorRule("api", RULES[0].entries, "edge", floor=floor)]
+    node = VirtualNode(api(100, 20), rules=rules)
+    pair = [SimulatedEnvoy(node, rate=lambda _: 100, seed=seed) for seed in (1, 2)]
+    for _ in range(20):
+        await run(node, pair, 0.5)
+        # Not what came before the first answer: an Envoy admits that by itself.
+        assert node.left() >= kept - sum(one.unassigned for one in pair)
+    assert sum(one.total for one in pair) >= 0.8 * 10 * 20  # of the refill
+
+
+async def test_a_floor_that_leaves_nothing_is_an_assignment_of_nothing() -> None:
+    node = VirtualNode(
+        api(1, 1), rules=[DescriptorRule("api", RULES[0].entries, "edge", floor="batch")]
+    )
+    envoy = SimulatedEnvoy(node, rate=lambda _: 10)
+    await run(node, [envoy], 8)
+    assert envoy.total == envoy.unassigned
+
+
+async def test_one_key_with_two_floors_is_two_priorities() -> None:
+    entries = RULES[0].entries
+    batch = (("route", "batch"), entries[1])
+    rules = [*RULES, DescriptorRule("api", batch, "edge", floor="batch")]
+    node = VirtualNode(api(100, 1), rules=rules)
+    first, second = SimulatedEnvoy(node, rate=lambda _: 20), SimulatedEnvoy(node, rate=lambda _: 20)
+    second.id = bucket_id(route="batch")
+    await run(node, [first, second], 20)
+    assert first.total > 2 * second.total
+    assert first.total + second.total <= 100 + 20 + 2

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from crdtbucket._core import Table
+from crdtbucket.limiter.stats import fleet_row
 from crdtbucket.mesh.mesh_config import MeshConfig
 from crdtbucket.mesh.protocol import wire
 from crdtbucket.mesh.protocol.introductions import PLACES
@@ -167,6 +168,26 @@ def test_the_newest_that_a_peer_says_of_its_configuration_is_kept() -> None:
         assert (link.config, link.rollout) == (CONFIGURATION, ROLLOUT)
     members.updates.receive(link, frame(seq=4, config=later), 0)
     assert (link.config, link.rollout) == (later, None)
+
+
+def test_the_newest_that_a_peer_says_of_its_mode_is_shown() -> None:
+    members, _ = membership()
+    (link,) = linked(members, PEER)
+
+    def shown() -> list[str | None]:
+        return [fleet_row(*row)["mode"] for row in members.fleet(ME, 0)]
+
+    assert shown() == [None, None]
+    members.updates.mode = 1
+    for seq, mode in ((3, 2), (2, 0)):
+        members.updates.receive(link, frame(seq=seq, mode=mode), 0)
+        assert shown() == ["eventual", "fallback"]
+    members.updates.receive(link, frame(seq=4), 0)  # no update
+    assert shown() == ["eventual", "fallback"]
+    members.updates.receive(link, frame(seq=5, config=CONFIGURATION), 0)  # of an earlier version
+    assert shown() == ["eventual", None]
+    members.updates.receive(link, frame(seq=6, mode=3), 0)  # of a later one
+    assert shown() == ["eventual", None]
 
 
 def test_wall_clocks_are_compared_at_the_time_at_which_a_frame_was_sent() -> None:

@@ -182,7 +182,7 @@ def test_field_numbers_are_the_known_ones() -> None:
     names = "epoch to_epoch seq sent echo hold ack ack_bits round part parts flags "
     names += "tables_version tables "
     names += "payload_kind members unseen digest items tombstones merge_result config rollout ages"
-    names += " wall"
+    names += " wall mode"
     assert {name: i + 1 for i, name in enumerate(names.split())} == wire._NUMBERS
 
 
@@ -223,6 +223,7 @@ WRONG: dict[int, list[Any]] = {
     24: [[[0, 1]], [[1, -1]], [[1, 65_536]], [[1, 2.0]], [[1]], [[1, 2, 3]], [[U64 + 1.0, 1]],
          [1, 2], [[1, 1]] * 65, {}, 5, None],
     25: [-1, 2**63, 1.5, True, None],
+    26: [-1, 256, 1.0, True, None],
 }  # fmt: skip
 
 

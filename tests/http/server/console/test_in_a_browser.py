@@ -10,6 +10,11 @@ from tests.http.chromium import chromium, page
 from tests.http.server.console.three_nodes import SHAPES, sign_in, three_nodes
 
 KEY = "tenant-with-a-name"
+LEGIBLE = """[...document.querySelectorAll('.tiles dd')].every((tile) => {
+  tile.textContent = "empty in 38.2 min";
+  return tile.scrollWidth <= tile.clientWidth;
+})"""
+"""Whether the longest text of a tile is shown whole."""
 
 
 @pytest.mark.slow
@@ -28,6 +33,9 @@ async def test_a_partition_is_seen_and_no_window_is_too_narrow() -> None:
         await one.until("document.querySelectorAll('#map .node').length === 3")
         await one.until("document.querySelectorAll('#bucket-rows tr').length === 5")
         assert not await one.value("document.querySelector('#map .wall')")
+        under = "[...document.querySelectorAll('#map .small')].map((one) => one.textContent)"
+        for region in ("ap", "eu", "us"):
+            await one.until(f"{under}.includes('{region} \u00b7 eventual')")
         assert await one.value("document.title.endsWith('eu-1 \u2013 crdtbucket')")
 
         network.cut("ap")
@@ -58,6 +66,7 @@ async def test_a_partition_is_seen_and_no_window_is_too_narrow() -> None:
             await one.shape(width, height, dark=dark)
             await one.until(f"innerWidth === {width}")
             assert await one.value("document.documentElement.scrollWidth") == width
+            assert await one.value(LEGIBLE)
             grounds.add(await one.value("getComputedStyle(document.body).backgroundColor"))
             picture = await one.picture()
             assert picture.startswith(b"\x89PNG")

@@ -78,7 +78,7 @@ export function drawFleet({ nodes, links, far, self }, room, warmingUp, mode) {
     const { x, y } = places.get(node);
     const kind = node.self ? `self ${warmingUp ? "warm" : ""}` : node.state;
     const low = y > HEIGHT / 2 || nodes.length === 1;
-    const under = [node.region, version(node.config), node.self ? mode : ""].filter(Boolean).join(" · ");
+    const under = [node.region, version(node.config), node.self ? mode : node.mode].filter(Boolean).join(" · ");
     picture.append(
       svg("circle", { class: `node ${kind}`, cx: x, cy: y, r: nodes.length > 12 ? 6 : 10 }),
       svg("text", { x, y: low ? y + 26 : y - 29 }, node.name + (node === self ? " (this)" : "")),
