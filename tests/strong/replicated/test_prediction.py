@@ -176,6 +176,30 @@ def one_alone(rules: Rules) -> float:
     return play.starved[2] / SECOND
 
 
+def moved(rules: Rules) -> Play:
+    """All of twice the limit moves, in the middle of a cut of 40 s, to a region that has never had
+    the key; 12 s after the cut."""
+    play = played(rules, BucketSpec("b", 100, 20, max_debt=100))
+    play.run(25, p0=40)
+    play.cut = apart
+    play.run(20, p0=40)
+    play.run(20, p1=40)
+    play.cut = together
+    play.admitted.clear()
+    play.run(12, p1=40)
+    return play
+
+
+def key_made_in_a_silence(rules: Rules) -> float:
+    """The longest wait of the region that all demand has moved to (s)."""
+    return moved(rules).starved[1] / SECOND
+
+
+def credit_that_is_left(rules: Rules) -> float:
+    """What that region admits within 12 s after the cut, beyond the refill, in capacities."""
+    return (moved(rules).admitted[1] - 240) / 100
+
+
 @pytest.mark.parametrize(
     ("trace", "off", "least", "most"),
     [
@@ -191,6 +215,11 @@ def one_alone(rules: Rules) -> float:
         (key_before_beat, "counts_relayed", 1, 1_000),
         (burst_at_the_end, None, 19, 21),
         (burst_at_the_end, "keeps_bursts", 0, 1),
+        (key_made_in_a_silence, None, 0, 0.6),
+        (key_made_in_a_silence, "starts_with_credit", 4, 6),
+        (key_made_in_a_silence, "tells_first_sight", 4, 6),
+        (credit_that_is_left, None, 0.8, 1.25),
+        (credit_that_is_left, "ends_credit", 1.4, 4),
         (one_alone, None, 0, 0.6),
         (one_alone, "has_reserve", 1.5, 100),
         (broken_pair, None, 0, 0.6),

@@ -73,6 +73,17 @@ def idle_copy(rules: Rules) -> float:
     return look(world, 0)
 
 
+def idle_copy_of_a_silent_region(rules: Rules) -> float:
+    """The same, and B's beats end with its calls."""
+    world = World(PLAIN, (0, 10**12, 0), rules)
+    world.beats()
+    for _ in range(4):
+        world.take(2, 5)
+    world.regions[0].receive(world.regions[1])
+    world.wait(1800 * SECOND)
+    return look(world, 0)
+
+
 def clock_back_between_beats(rules: Rules) -> float:
     """B's clock is set back by an hour, and its next copy comes before its next beat."""
     world = quiet(rules)
@@ -153,6 +164,8 @@ TRACES = [
     (late_refund, {"adopts_refunds": True}, 0),
     (idle_copy, {}, 0),
     (idle_copy, {"ages": False}, 20),
+    (idle_copy_of_a_silent_region, {}, 0),
+    (idle_copy_of_a_silent_region, {"ages": False}, 20),
     (clock_back_between_beats, {}, 9),
     (clock_back_between_beats, {"keeps_order": False}, 0),
     (ahead, {}, 9),
