@@ -106,7 +106,7 @@ soak: $(STAMPS)/dev
 	$(BIN)/python -m tests.compositions --minutes $(MINUTES)
 	HYPOTHESIS_PROFILE=long $(BIN)/python -m tests.soak --seeds $(SEEDS)
 
-chaos: $(STAMPS)/dev redis
+chaos: $(STAMPS)/dev redis nats
 	$(BIN)/python -m tests.chaos --calls $(CALLS)
 	$(BIN)/python -m tests.histories --runs $(HISTORIES) --seconds $(CHAOS_SECONDS)
 

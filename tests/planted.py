@@ -1109,6 +1109,27 @@ MUTATIONS = (
         suite("strong/replicated/test_script_agrees", "redis-server"),
     ),
     Mutation(
+        "records_of_a_key_that_was_lost_count_again",
+        "strong",
+        "  if made == since then\n",
+        "  if true then\n",
+        suite("strong/replicated/test_script_stories", "redis-server and earlier_generation"),
+    ),
+    Mutation(
+        "history_is_taken_off_the_credit_for_a_silent_region",
+        "strong",
+        "  if more > 0 and held and silent[home] and far[home] then\n",
+        "  if more > 0 and silent[home] and far[home] then\n",
+        suite("strong/replicated/test_script_stories", "redis-server and made_in_a_silence"),
+    ),
+    Mutation(
+        "the_share_of_a_silent_region_is_not_held_back",
+        "strong",
+        "if hold > 0 then\n",
+        "if false then\n",
+        suite("strong/replicated/test_script_stories", "redis-server and overload"),
+    ),
+    Mutation(
         "a_silent_region_is_not_looked_for_in_time",
         "strong",
         "default=_NEVER) + SILENT_US",

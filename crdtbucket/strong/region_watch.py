@@ -19,6 +19,8 @@ from crdtbucket.strong.server_link import ServerLink
 LOG = logging.getLogger("crdtbucket.strong")
 ELSEWHERE = ("MOVED", "ASK", "CROSSSLOT")
 US_PER_SECOND = 1_000_000
+UNKNOWN_AFTER_US = 60 * US_PER_SECOND
+"""For so long a region may not have begun; then it is told that nothing of it has come."""
 TRIES = 16
 """Tags that are tried one after the other until a server of a cluster holds the slot of one."""
 
@@ -45,6 +47,10 @@ class RegionWatch:
         self._tag = 0
         self._arguments = self._of_tag(0)
         self._silent: frozenset[bytes] = frozenset()
+        self._since_us: int | None = None
+        """The time of the first answer, on the server's clock."""
+        self._unknown: frozenset[bytes] = frozenset()
+        """The regions of which it was told that no beat has ever come."""
         self._complained = ""
 
     async def run(self) -> None:
@@ -131,6 +137,7 @@ class RegionWatch:
         LOG.log(level, text, self._link.address, why)
 
     def _tell(self, beats: RegionBeats) -> None:
+        self._tell_unknown(beats)
         silent = beats.silent()
         before, self._silent = self._silent, silent
         if silent == before:
@@ -145,3 +152,23 @@ class RegionWatch:
             )
         for region in sorted(before - silent):
             LOG.info("Redis %s: region %s is seen again", self._link.address, region.decode())
+
+    def _tell_unknown(self, beats: RegionBeats) -> None:
+        now = beats.own.stamp_us
+        if self._since_us is None or now < self._since_us:
+            self._since_us = now
+        if now - self._since_us < UNKNOWN_AFTER_US:
+            return
+        unknown = frozenset(one for one in self._regions.others if beats.late_us(one) is None)
+        before, self._unknown = self._unknown, unknown
+        for region in sorted(unknown - before):
+            LOG.warning(
+                "Redis %s: region %s is unknown: no beat of it has come for %d s. Nothing is held "
+                "back for it, so if its nodes run, each region grants the whole limit: see whether "
+                "the servers replicate, and whether it has this name in regions there",
+                self._link.address,
+                region.decode(),
+                UNKNOWN_AFTER_US // US_PER_SECOND,
+            )
+        for region in sorted(before - unknown):
+            LOG.info("Redis %s: region %s is known now", self._link.address, region.decode())

@@ -17,6 +17,7 @@ from crdtbucket.base.clock import NS_PER_SECOND, now_ns
 from crdtbucket.base.deadline import within
 from crdtbucket.errors import RedisUnavailable
 from crdtbucket.strong.redis.redis_connection import RedisConnection
+from crdtbucket.strong.redis.resp import RedisErrorReply
 from crdtbucket.testing.copy_queue import CopyQueue, KeyVersion, ReplicationFaults
 from crdtbucket.testing.replicated_member import (
     ReplicatedMember,
@@ -28,6 +29,8 @@ from crdtbucket.testing.replicated_member import (
 READ_EVERY_S = 0.01
 _AGAIN_S = 0.02
 _IDLE_S = 3600.0
+_REFUSED = ("READONLY", "NOREPLICAS", "OOM", "LOADING")
+"""What a server says that takes no writes now."""
 State = Mapping[bytes, KeyVersion]
 
 
@@ -173,6 +176,11 @@ class _Way:
                 await self._write_to(connection)
             except RedisUnavailable:
                 self.queue.resend(now_ns())  # it may come back empty
+            except RedisErrorReply as error:
+                if error.code not in _REFUSED:
+                    raise
+                self.queue.resend(now_ns())
+                await asyncio.sleep(_AGAIN_S)
             finally:
                 self._writing = False
                 connection.abort()

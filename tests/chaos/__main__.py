@@ -1,4 +1,5 @@
-"""Prints one table; the exit status is 1 when a figure is missed.
+"""Prints one table; the exit status is 1 when a figure is missed. What needs a server that is not
+installed is skipped.
 
 python -m tests.chaos [--calls N] [--only NAME]
 """
@@ -14,6 +15,7 @@ from collections.abc import AsyncIterator, Callable
 
 from tests.chaos import cancelled, engine, exact, outage, regional_load, slots, switches
 from tests.chaos.figure import Figure, Progress
+from tests.server_process import NotInstalled
 
 LOG = logging.getLogger("crdtbucket.chaos")
 Part = Callable[[int, Progress], AsyncIterator[Figure]]
@@ -34,6 +36,8 @@ async def measure(names: list[str], calls: int, progress: Progress) -> list[Figu
         begin = time.monotonic()
         try:
             found += [figure async for figure in PARTS[name](calls, progress)]
+        except NotInstalled as error:
+            progress(f"{name}: skipped, {error}")
         except Exception as error:
             LOG.exception("%s", name)
             found.append(Figure(name, "a figure", repr(error), False))

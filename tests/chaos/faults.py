@@ -7,6 +7,7 @@ import contextlib
 import random
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
+from functools import partial
 
 from crdtbucket import RedisConfig
 from crdtbucket.testing.fault_proxy import FaultProxy
@@ -26,17 +27,45 @@ class Stage:
     """Who holds the records in the end."""
 
 
-@contextlib.asynccontextmanager
-async def frozen(seconds: float, program: str) -> AsyncIterator[Stage]:
+async def freeze(server: Server, seconds: float) -> None:
     """SIGSTOP."""
+    server.freeze()
+    await asyncio.sleep(seconds)
+    server.thaw()
+
+
+async def refuse_writes(server: Server, seconds: float) -> None:
+    """A replica of nobody, and then a primary without the replicas that it must have."""
+    server.call("REPLICAOF", "127.0.0.1", free_port())
+    await asyncio.sleep(seconds / 3)
+    server.call("REPLICAOF", "NO", "ONE")
+    await asyncio.sleep(seconds / 6)
+    server.call("CONFIG", "SET", "min-replicas-to-write", 1)
+    await asyncio.sleep(seconds / 6)
+    server.call("CONFIG", "SET", "min-replicas-to-write", 0)
+
+
+async def fill(server: Server, seconds: float) -> None:
+    """At its limit of memory it writes nothing."""
+    server.call("CONFIG", "SET", "maxmemory", 1)
+    await asyncio.sleep(seconds / 2)
+    server.call("CONFIG", "SET", "maxmemory", 0)
+
+
+async def forget_scripts(server: Server, seconds: float) -> None:
+    """It forgets the script ten times a second."""
+    for _ in range(round(seconds * 10)):
+        server.call("SCRIPT", "FLUSH")
+        await asyncio.sleep(0.1)
+
+
+@contextlib.asynccontextmanager
+async def _alone(
+    fault: Callable[[Server, float], Awaitable[None]], seconds: float, program: str
+) -> AsyncIterator[Stage]:
+    """One server, with nothing on disk."""
     with Server(program=program) as server:
-
-        async def fail() -> None:
-            server.freeze()
-            await asyncio.sleep(seconds)
-            server.thaw()
-
-        yield Stage(RedisConfig(url=server.url), fail, lambda: server)
+        yield Stage(RedisConfig(url=server.url), lambda: fault(server, seconds), lambda: server)
 
 
 @contextlib.asynccontextmanager
@@ -87,49 +116,6 @@ def _is_primary(server: Server) -> bool:
 
 
 @contextlib.asynccontextmanager
-async def read_only(seconds: float, program: str) -> AsyncIterator[Stage]:
-    """A replica of nobody, and then a primary without the replicas that it must have."""
-    with Server(program=program) as server:
-
-        async def fail() -> None:
-            server.call("REPLICAOF", "127.0.0.1", free_port())
-            await asyncio.sleep(seconds / 3)
-            server.call("REPLICAOF", "NO", "ONE")
-            await asyncio.sleep(seconds / 6)
-            server.call("CONFIG", "SET", "min-replicas-to-write", 1)
-            await asyncio.sleep(seconds / 6)
-            server.call("CONFIG", "SET", "min-replicas-to-write", 0)
-
-        yield Stage(RedisConfig(url=server.url), fail, lambda: server)
-
-
-@contextlib.asynccontextmanager
-async def full(seconds: float, program: str) -> AsyncIterator[Stage]:
-    """At its limit of memory it writes nothing."""
-    with Server(program=program) as server:
-
-        async def fail() -> None:
-            server.call("CONFIG", "SET", "maxmemory", 1)
-            await asyncio.sleep(seconds / 2)
-            server.call("CONFIG", "SET", "maxmemory", 0)
-
-        yield Stage(RedisConfig(url=server.url), fail, lambda: server)
-
-
-@contextlib.asynccontextmanager
-async def flushed(seconds: float, program: str) -> AsyncIterator[Stage]:
-    """It forgets the script ten times a second."""
-    with Server(program=program) as server:
-
-        async def fail() -> None:
-            for _ in range(round(seconds * 10)):
-                server.call("SCRIPT", "FLUSH")
-                await asyncio.sleep(0.1)
-
-        yield Stage(RedisConfig(url=server.url), fail, lambda: server)
-
-
-@contextlib.asynccontextmanager
 async def reset_in_reply(seconds: float, program: str) -> AsyncIterator[Stage]:
     """A connection breaks within a reply, four times a second; every fourth time a reply stalls
     first."""
@@ -156,12 +142,12 @@ async def reset_in_reply(seconds: float, program: str) -> AsyncIterator[Stage]:
 
 
 FAULTS = {
-    "frozen": frozen,
+    "frozen": partial(_alone, freeze),
     "killed": killed,
     "restarted empty": restarted_empty,
     "failed over": failed_over,
-    "read only": read_only,
-    "memory full": full,
-    "scripts flushed": flushed,
+    "read only": partial(_alone, refuse_writes),
+    "memory full": partial(_alone, fill),
+    "scripts flushed": partial(_alone, forget_scripts),
     "reset in a reply": reset_in_reply,
 }

@@ -15,10 +15,11 @@ from crdtbucket.strong.redis.regions import Regions
 from crdtbucket.strong.redis.replicated import ReplicatedArguments, read_entry
 from crdtbucket.strong.redis.script import ScriptCall, owner_name
 from crdtbucket.testing.copy_queue import ReplicationFaults
+from tests.chaos import faults
 from tests.chaos.figure import Figure, Progress, exactly
 from tests.chaos.fleet import PATIENT, TIGHT, WIDE, Client, Fleet, linked, until
 from tests.chaos.lag import Lag
-from tests.strong.redis_server import BOUND
+from tests.strong.redis_server import BOUND, Server
 from tests.strong.regions import RegionWorld, region_world
 
 REGIONS = ("eu", "us", "ap")
@@ -112,6 +113,11 @@ async def restored(world: RegionWorld, seconds: float) -> None:
     await asyncio.sleep(seconds / 4)
 
 
+def of_member(fault: Callable[[Server, float], Awaitable[None]]) -> Fault:
+    """What befalls one server, at one region's member."""
+    return lambda world, seconds: fault(world.servers[REGIONS[1]], seconds)
+
+
 FAULTS: dict[str, Fault] = {
     "late": late,
     "torn": torn,
@@ -124,6 +130,10 @@ FAULTS: dict[str, Fault] = {
     "flushed": flushed,
     "killed": killed,
     "restored": restored,
+    "member frozen": of_member(faults.freeze),
+    "member read only": of_member(faults.refuse_writes),
+    "member full": of_member(faults.fill),
+    "member without scripts": of_member(faults.forget_scripts),
 }
 LOSING = ("flushed", "killed", "restored")
 """After these a member may lack what a node took just before: the node states it with its next call

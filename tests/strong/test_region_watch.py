@@ -154,6 +154,23 @@ def test_silence_is_told_once_and_so_is_its_end(
     assert watch.silent() == frozenset()
 
 
+def test_a_region_of_which_nothing_ever_comes_is_told_after_a_minute(
+    watch: RegionWatch, link: Link, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "crdtbucket.strong")
+    start = 2 * HOUR_US
+    for seconds, others in ((0, b""), (59, b""), (60, b""), (61, b""), (62, b"us 5 1 1 4 ")):
+        watch.beat()
+        now = start + seconds * 1_000_000
+        link.connection.answer(b"9 %d 3|ap 5 %d 0 4 %b" % (now, now, others))
+        if seconds < 60:
+            assert not caplog.records
+    told = [(record.levelname, record.message) for record in caplog.records]
+    assert "region us is unknown: no beat of it has come" in told[0][1]
+    assert "region us is known now" in told[1][1]
+    assert [level for level, _ in told[:2]] == ["WARNING", "INFO"]
+
+
 @pytest.mark.parametrize(
     "reply", [RedisErrorReply("OOM command not allowed"), 17, b"a text that is no beat"]
 )

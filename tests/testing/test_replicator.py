@@ -13,6 +13,7 @@ from crdtbucket.testing.copy_queue import ReplicationFaults
 from tests.strong.redis_server import BOUND, PROGRAMS, Server
 from tests.strong.regions import QUICK, region_world
 from tests.strong.tried_replicator import TriedReplicator
+from tests.waits import eventually
 
 REGIONS = ("eu", "us", "ap")
 
@@ -146,6 +147,17 @@ async def test_a_replicator_that_has_stopped_leaves_no_connection() -> None:
         while len(servers["eu"].call("CLIENT", "LIST").splitlines()) > 1:  # but this one
             assert time.monotonic() < deadline
             await asyncio.sleep(0.01)
+
+
+async def test_a_member_that_refuses_writes_gets_the_copies_later() -> None:
+    async with three() as (servers, replicator):
+        servers["us"].call("CONFIG", "SET", "maxmemory", 1)
+        servers["eu"].call("HSET", "k@eu", "level", 1)
+        await eventually(lambda: fields(servers["ap"], "k@eu") == {b"level": b"1"})
+        assert fields(servers["us"], "k@eu") == {}
+        servers["us"].call("CONFIG", "SET", "maxmemory", 0)
+        await replicator.caught_up(BOUND)
+        assert fields(servers["us"], "k@eu") == {b"level": b"1"}
 
 
 async def test_an_error_of_a_server_is_told() -> None:

@@ -19,13 +19,14 @@ end
 -- higher generation wins whole.
 local function merge(name, one)
   local mine = records[name]
+  local held = mine and one[GENERATION] == mine[GENERATION]
   local more, grown = 0, false
   if not mine or one[GENERATION] > mine[GENERATION] then
     more, grown, created = value(one), true, created or not mine and not is_old(one)
     one[VERSION] = mine and mine[VERSION] or 0
     one[FENCE] = max(one[FENCE], mine and mine[FENCE] or 0)
     records[name], mine = one, one
-  elseif one[GENERATION] == mine[GENERATION] then
+  elseif held then
     more, grown = gain(one, mine), one[TAKEN] > mine[TAKEN] or one[REFUNDED] > mine[REFUNDED]
     if grown and one[TAKEN] >= mine[TAKEN] and one[REFUNDED] >= mine[REFUNDED]
       and one[HOME] ~= '-' then
@@ -40,9 +41,9 @@ local function merge(name, one)
   if grown or one[FENCE] > mine[FENCE] then
     mine[FENCE], raised[name] = max(mine[FENCE], one[FENCE]), mine
   end
-  -- what is known now is predicted no longer
+  -- What is known now is predicted no longer; at first sight it may be from before the silence.
   local home = mine[HOME]
-  if more > 0 and silent[home] and far[home] then
+  if more > 0 and held and silent[home] and far[home] then
     far[home][1] = max(0, far[home][1] - floor(more * q / p))
   end
   return more

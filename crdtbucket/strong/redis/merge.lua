@@ -62,22 +62,23 @@ for _, i in ipairs(brought) do
   end
 
   -- The debt that it states, at least 0, less the time that has passed on its region's own clock
-  -- since, but for a second; not where that clock was set back.
+  -- since, but for a second; not where that clock was set back. A key that is made anew is as far
+  -- below 0 as it would be had it been held all the time.
   stated_s, stated_ns, stated_rest = tonumber(stated_s), tonumber(stated_ns), tonumber(stated_rest)
-  local merged, stamp = peers[from], stamps[i]
-  local age = stamp - its_at - SLACK
-  if stamp > 0 and age > 0 and not (merged and its_at < merged[2]) then
+  local merged, age = peers[from], beaten - bases[i] - its_at - SLACK
+  if stamps[i] > 0 and age > 0 and not (merged and its_at < merged[2]) then
     local age_us = age % 1000000
     stated_s, stated_ns = stated_s - (age - age_us) / 1000000, stated_ns - age_us * 1000
     if stated_ns < 0 then
       stated_s, stated_ns = stated_s - 1, stated_ns + NS
     end
   end
-  if stated_s < 0 then
-    stated_s, stated_ns, stated_rest = 0, 0, 0
+  local low_s, low_ns = level and 0 or least_s, level and 0 or least_ns
+  if stated_s < low_s or stated_s == low_s and stated_ns < low_ns then
+    stated_s, stated_ns, stated_rest = low_s, low_ns, 0
   end
 
-  local was_credit = s < 0
+  local was_credit = level and s < 0
   count(total(brings))
   local here_s, here_ns, here_rest = s, ns, rest
   if same then
@@ -104,7 +105,7 @@ for _, i in ipairs(brought) do
     lower(here_s, here_ns, here_rest)
     if was_credit and #from_silent > 0 and stated_s + stated_ns + stated_rest > 0 then
       -- A burst at the end of a silence is not hidden by the credit that was kept for it.
-      local low_s, low_ns, low_rest = s, ns, rest
+      local here_s, here_ns, here_rest = s, ns, rest
       s, ns, rest = span(min(total(from_silent), widest))
       lower(stated_s, stated_ns, stated_rest)
       lower(adopt_s, adopt_ns, adopt_rest)
@@ -113,10 +114,10 @@ for _, i in ipairs(brought) do
         s, ns = s + floor(ns / NS), ns % NS
       end
       local burst_s, burst_ns, burst_rest = s, ns, rest
-      if lower(low_s, low_ns, low_rest) then -- the higher one holds
+      if lower(here_s, here_ns, here_rest) then -- the higher one holds
         s, ns, rest = burst_s, burst_ns, burst_rest
       else
-        s, ns, rest = low_s, low_ns, low_rest
+        s, ns, rest = here_s, here_ns, here_rest
       end
     end
   end
@@ -124,6 +125,8 @@ for _, i in ipairs(brought) do
     peers[from], noted = {its_version, its_at}, true
     if far[from] and not silent[from] then
       far[from][2] = min(far[from][2], us - UNMERGED + GRACE)
+    elseif far[from] and its_at > stamps[i] + NEAR then -- its key comes before its beat
+      far[from][2] = us - UNMERGED + GRACE
     end
   end
 end

@@ -41,7 +41,8 @@ if silence then
     if one > 0 then
       local time = level and min(elapsed, late) or late
       local more = floor(min(one * q / p, one / sum * NS) * time / 1000000)
-      far[name] = {min(FARTHEST, (far[name] and far[name][1] or 0) + more), us}
+      local used, when = unpack(far[name] or {0, us})
+      far[name] = {min(FARTHEST, used + more), when}
     end
   end
 end
@@ -56,8 +57,8 @@ for name, one in pairs(far) do
   if not named[name] or forgotten[name] then
     ns, far[name] = ns + one[1], nil
     s, ns = s + floor(ns / NS), ns % NS
-  elseif silent[name] then
-    one[2] = us
+  elseif silent[name] and not (us - one[2] >= UNMERGED - GRACE and us - one[2] <= UNMERGED) then
+    one[2] = us -- but where its key was merged within the last second
   end
 end
 --@ credit.lua

@@ -106,7 +106,7 @@ local credit, hold = 0, 0
 local copies = none -- texts of the other regions' levels
 
 local forgotten, silence = none, false
-local own_stamp, bases, stamps
+local own_stamp, bases, stamps, beaten
 if regions > 0 and us > tonumber(match(argv[17], '^%d+')) then
   silent, forgotten = {}, {}
   --@ lateness.lua

@@ -88,6 +88,9 @@ class Rules:
     has_reserve: bool = True
     counts_relayed: bool = True
     keeps_credit: bool = True
+    starts_with_credit: bool = True
+    ends_credit: bool = True
+    tells_first_sight: bool = True
     bounds_other_definitions: bool = True
 
 
@@ -216,7 +219,9 @@ class Run:
         for name in list(self.far):
             if name not in self.others or name in forgotten:
                 self.debt += self.far.pop(name)[0]
-            elif name in self.silent:
+            elif name in self.silent and not (
+                UNMERGED_US - GRACE_US <= now - self.far[name][1] <= UNMERGED_US
+            ):
                 self.far[name][1] = now
         self._set_floor()
         if level is None:
@@ -233,15 +238,17 @@ class Run:
     def _late_regions(self) -> set[bytes]:
         """Finds who is silent, and returns who has been for too long."""
         forgotten = set()
-        to = max(self.own_stamp_us, min(self.now_us, self.own_stamp_us + NEAR_US))
         for name in self.others:
             base, stamp = self.known.get(name, Known())
-            late = to - base - stamp - NEAR_US if stamp else 0
+            late = self._beaten() - base - stamp - NEAR_US if stamp else 0
             if late > 0 and 0 < self.forget_us < late:
                 forgotten.add(name)
             elif late > 0:
                 self.silent[name] = late
         return forgotten
+
+    def _beaten(self) -> int:
+        return max(self.own_stamp_us, min(self.now_us, self.own_stamp_us + NEAR_US))
 
     def _grow(self) -> None:
         level, now = self.level, self.now_us
@@ -258,7 +265,7 @@ class Run:
         for name, late in self.silent.items():
             one = rates.get(name, 0.0)
             if one > 0:
-                before = self.far.get(name, [0, 0])[0]
+                before, when = self.far.get(name, [0, now])
                 time = min(self.elapsed, late) if level else late
                 if not self.rules.adds_up:
                     before, time = 0, late
@@ -266,7 +273,7 @@ class Run:
                     one * float(self.arguments.q) / float(self.arguments.p), one / total * NS
                 )
                 grown = before + math.floor(more * time / 1000000)
-                self.far[name] = [min(FARTHEST_NS, grown), now]
+                self.far[name] = [min(FARTHEST_NS, grown), when]
 
     def _set_floor(self) -> None:
         self.floor = sum(used for used, _ in self.far.values())
@@ -301,9 +308,10 @@ class Run:
         if not rules.adopts_refunds:
             lacks = [max(0, tokens) for tokens in lacks]
         brings, strange, from_silent, kept_for = self._join_all(theirs, consistent)
-        was_credit = self.debt < 0
+        was_credit = self.debt < 0 and (self.level or not rules.starts_with_credit)
         merged = self.peers.get(name)
-        stated = self._stated(its, self.known.get(name, Known()).stamp_us, merged)
+        known = self.known.get(name, Known())
+        stated = self._stated(its, known, merged)
         if not same:
             stated = rescaled(stated, (its.q, its.p), (made.q, made.p))
         debt = self._clamped(self.debt + token * brings)
@@ -323,8 +331,11 @@ class Run:
             self.peers[name] = its.version, its.at_us
             self.noted = True
             if name in self.far and name not in self.silent:
-                back = self.now_us - UNMERGED_US + GRACE_US
-                self.far[name][1] = min(self.far[name][1], back)
+                self.far[name][1] = min(self.far[name][1], self.now_us - UNMERGED_US + GRACE_US)
+            elif (
+                self.rules.ends_credit and name in self.far and its.at_us > known.stamp_us + NEAR_US
+            ):
+                self.far[name][1] = self.now_us - UNMERGED_US + GRACE_US
 
     def _records_of(self, copy: Hash, its: Level) -> tuple[dict[bytes, Record], bool]:
         """The records of a copy's made, and whether they are those of its level."""
@@ -362,14 +373,16 @@ class Run:
                 kept_for.add(home)
         return brings, strange, from_silent, kept_for
 
-    def _stated(self, its: Level, stamp: int, merged: tuple[int, int] | None) -> int | Fraction:
-        age = stamp - its.at_us - SLACK_US
+    def _stated(self, its: Level, known: Known, merged: tuple[int, int] | None) -> int | Fraction:
+        base, stamp = known
+        age = self._beaten() - base - its.at_us - SLACK_US
         if self.rules.ages_by_own_clock:
             age, stamp = self.now_us - its.at_us, 1
         back = merged is not None and its.at_us < merged[1] and self.rules.keeps_order
+        least = 0 if self.level or not self.rules.starts_with_credit else -self.floor
         if stamp and age > 0 and not back and self.rules.ages:
-            return max(0, its.debt - age * 1000)
-        return max(0, its.debt)
+            return max(least, its.debt - age * 1000)
+        return max(least, its.debt)
 
     def _is_old(self, record: Record) -> bool:
         retention = Fraction(self.arguments.retention_ms, 1000)
@@ -399,7 +412,8 @@ class Run:
         if grown or (mine and joined.fence > mine.fence):
             self.raised.add(owner)
         self.records[owner] = joined
-        self._relayed(joined.home, more)
+        if not self.rules.tells_first_sight or (mine and mine.generation == one.generation):
+            self._relayed(joined.home, more)
         return more
 
     def _relayed(self, home: bytes, more: int) -> None:

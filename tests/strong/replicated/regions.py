@@ -11,6 +11,7 @@ from crdtbucket.spec.bucket_spec import BucketSpec
 from crdtbucket.strong.redis.regions import Regions
 from crdtbucket.strong.redis.replicated import ReplicatedArguments
 from crdtbucket.strong.redis.script import (
+    DEFAULT_RETENTION_MS,
     Column,
     ScriptAnswer,
     ScriptCall,
@@ -49,17 +50,31 @@ class Region:
         self, spec: BucketSpec, name: str, names: Sequence[str], offset: int, rules: Rules
     ) -> None:
         self.name, self.offset, self.rules = name.encode(), offset, rules
-        self.arguments = ReplicatedArguments(spec, spec.max_debt, Regions(name, names))
+        self.define(spec, names)
         self.held: Hash = {}
         self.log: list[Hash] = [{}]
         self.expires_ms = 0
         self.copies: dict[bytes, Hash] = {}
         self.known: dict[bytes, Known] = {}
-        self.forget_us = 0
         self.forgiven: int | Fraction = 0
         self.credit: int | Fraction = 0
         self.stated_rate: int | None = None
         """Tokens a second that the others read in its copies; None: what it counted."""
+
+    def define(
+        self,
+        spec: BucketSpec,
+        names: Sequence[str],
+        *,
+        retention_ms: int = DEFAULT_RETENTION_MS,
+        forget_us: int = 0,
+    ) -> None:
+        """The bucket and the regions that this one knows."""
+        self.forget_us = forget_us
+        regions = Regions(self.name.decode(), names)
+        self.arguments = ReplicatedArguments(
+            spec, spec.max_debt, regions, retention_ms, forget_us // MS
+        )
 
     def clock(self, t: int) -> int:
         return t + self.offset

@@ -12,7 +12,7 @@ import pytest
 from crdtbucket.spec.bucket_spec import BucketSpec
 from crdtbucket.strong.redis.script import ScriptStatus
 from tests.strong.replicated.region_twin import LEVEL, Rules
-from tests.strong.replicated.regions import MS, SECOND, Region, World
+from tests.strong.replicated.regions import MS, NAMES, SECOND, World
 
 SPEC = BucketSpec("b", 20, 20, max_debt=20)
 TICK = 10 * MS
@@ -176,25 +176,57 @@ def one_alone(rules: Rules) -> float:
     return play.starved[2] / SECOND
 
 
+def moved(rules: Rules) -> Play:
+    """All of twice the limit moves, in the middle of a cut of 40 s, to a region that has never had
+    the key; 12 s after the cut."""
+    play = played(rules, BucketSpec("b", 100, 20, max_debt=100))
+    play.run(25, p0=40)
+    play.cut = apart
+    play.run(20, p0=40)
+    play.run(20, p1=40)
+    play.cut = together
+    play.admitted.clear()
+    play.run(12, p1=40)
+    return play
+
+
+def key_made_in_a_silence(rules: Rules) -> float:
+    """The longest wait of the region that all demand has moved to (s)."""
+    return moved(rules).starved[1] / SECOND
+
+
+def credit_that_is_left(rules: Rules) -> float:
+    """What that region admits within 12 s after the cut, beyond the refill, in capacities."""
+    return (moved(rules).admitted[1] - 240) / 100
+
+
+TRACES: list[tuple[Callable[[Rules], float], str | None, float, float]] = [
+    (light_load, None, 0, 0),
+    (light_load, "predicts", 1, 1_000),
+    (overload, None, 0, 1),
+    (overload, "predicts", 20, 40),
+    (beats_first, None, 0, 0),
+    (beats_first, "keeps_credit", 1, 1_000),
+    (own_burst, None, 20, 45),
+    (own_burst, "adds_up", 100, 1_000),
+    (key_before_beat, None, 0, 0),
+    (key_before_beat, "counts_relayed", 1, 1_000),
+    (burst_at_the_end, None, 19, 21),
+    (burst_at_the_end, "keeps_bursts", 0, 1),
+    (key_made_in_a_silence, None, 0, 0.6),
+    (key_made_in_a_silence, "starts_with_credit", 4, 6),
+    (key_made_in_a_silence, "tells_first_sight", 4, 6),
+    (credit_that_is_left, None, 0.8, 1.25),
+    (credit_that_is_left, "ends_credit", 1.4, 4),
+    (one_alone, None, 0, 0.6),
+    (one_alone, "has_reserve", 1.5, 100),
+    (broken_pair, None, 0, 0.6),
+]
+
+
 @pytest.mark.parametrize(
     ("trace", "off", "least", "most"),
-    [
-        (light_load, None, 0, 0),
-        (light_load, "predicts", 1, 1_000),
-        (overload, None, 0, 1),
-        (overload, "predicts", 20, 40),
-        (beats_first, None, 0, 0),
-        (beats_first, "keeps_credit", 1, 1_000),
-        (own_burst, None, 20, 45),
-        (own_burst, "adds_up", 100, 1_000),
-        (key_before_beat, None, 0, 0),
-        (key_before_beat, "counts_relayed", 1, 1_000),
-        (burst_at_the_end, None, 19, 21),
-        (burst_at_the_end, "keeps_bursts", 0, 1),
-        (one_alone, None, 0, 0.6),
-        (one_alone, "has_reserve", 1.5, 100),
-        (broken_pair, None, 0, 0.6),
-    ],
+    TRACES,
     ids=lambda one: getattr(one, "__name__", str(one)),
 )
 def test_each_rule_of_prediction_is_needed(
@@ -207,7 +239,7 @@ def test_each_rule_of_prediction_is_needed(
 def cut_off(forget_us: int = 0) -> Play:
     """B was at half the limit, and has been silent for 5 s."""
     play = played(Rules())
-    play.world.regions[0].forget_us = forget_us
+    play.world.regions[0].define(SPEC, NAMES, forget_us=forget_us)
     play.run(10, p0=1, p1=10)
     play.cut = apart
     play.run(5, p0=1)
@@ -233,7 +265,7 @@ def test_a_region_that_is_removed_is_predicted_no_longer() -> None:
     a = play.world.regions[0]
     before = play.world.regions[0].held[LEVEL]
     hold = before.far[0][1]
-    a.arguments = Region(SPEC, "A", "AC", 0, Rules()).arguments
+    a.define(SPEC, "AC")
     play.world.wait(TICK)
     answer = a.look(play.world.t)
     after = a.held[LEVEL]

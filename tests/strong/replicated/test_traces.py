@@ -73,6 +73,17 @@ def idle_copy(rules: Rules) -> float:
     return look(world, 0)
 
 
+def idle_copy_of_a_silent_region(rules: Rules) -> float:
+    """The same, and B's beats end with its calls."""
+    world = World(PLAIN, (0, 10**12, 0), rules)
+    world.beats()
+    for _ in range(4):
+        world.take(2, 5)
+    world.regions[0].receive(world.regions[1])
+    world.wait(1800 * SECOND)
+    return look(world, 0)
+
+
 def clock_back_between_beats(rules: Rules) -> float:
     """B's clock is set back by an hour, and its next copy comes before its next beat."""
     world = quiet(rules)
@@ -98,6 +109,26 @@ def torn_copy(rules: Rules) -> float:
     level = b.held[LEVEL]
     world.take(2, 9)
     a.copies[b"B"] = {**b.held, LEVEL: level._replace(version=level.version + 1)}
+    return look(world, 0)
+
+
+def torn_copy_that_adds_up(rules: Rules) -> float:
+    """One of B's records comes early and another one late, by as many versions."""
+    world = quiet(rules)
+    world.processes[3].region = 1
+    world.take(3, 1)
+    world.catch_up()
+    a, b = world.regions[:2]
+    level, (early, late) = b.held[LEVEL], (world.processes[i].owner for i in (2, 3))
+    world.wait(10 * SECOND)
+    more, less = b.held[early], b.held[late]
+    apart = level.version + 1 - more.version
+    a.copies[b"B"] = {
+        **b.held,
+        LEVEL: level._replace(at_us=level.at_us + 1, version=level.version),
+        early: more._replace(taken=more.taken + 9, version=more.version + apart),
+        late: less._replace(version=less.version - apart),
+    }
     return look(world, 0)
 
 
@@ -139,7 +170,7 @@ def another_definition(rules: Rules) -> float:
     world = with_history((0, 0, 0), rules)
     other = replace(PLAIN, refill_rate=40)
     b = world.regions[1]
-    b.arguments = Region(other, "B", NAMES, 0, rules).arguments
+    b.define(other, NAMES)
     world.regions[0].flush(copies=True)
     world.take(2, 2)
     world.regions[0].receive(b)
@@ -153,12 +184,16 @@ TRACES = [
     (late_refund, {"adopts_refunds": True}, 0),
     (idle_copy, {}, 0),
     (idle_copy, {"ages": False}, 20),
+    (idle_copy_of_a_silent_region, {}, 0),
+    (idle_copy_of_a_silent_region, {"ages": False}, 20),
     (clock_back_between_beats, {}, 9),
     (clock_back_between_beats, {"keeps_order": False}, 0),
     (ahead, {}, 9),
     (ahead, {"ages_by_own_clock": True}, 0),
     (torn_copy, {}, 9),
     (torn_copy, {"looks_for_torn_copies": False}, 0),
+    (torn_copy_that_adds_up, {}, 9),
+    (torn_copy_that_adds_up, {"looks_for_torn_copies": False}, 0),
     (torn_copy_that_becomes_whole, {}, 9),
     (torn_copy_that_becomes_whole, {"notes_torn_copies": True}, 0),
     (flushed_beside_others, {}, 1),
@@ -209,9 +244,7 @@ def test_a_renamed_region_counts_once() -> None:
     renamed = Region(WIDE, "Z", (*NAMES, "Z"), 0, UNPREDICTED)
     for region in world.regions:
         renamed.receive(region)
-        region.arguments = Region(
-            WIDE, region.name.decode(), (*NAMES, "Z"), 0, UNPREDICTED
-        ).arguments
+        region.define(WIDE, (*NAMES, "Z"))
     world.regions = [world.regions[0], renamed, world.regions[2]]
     renamed.copies[b"B"] = b.held
     world.take(2, 3)
@@ -263,7 +296,7 @@ def test_records_are_forgotten_everywhere_when_there_are_many() -> None:
     again."""
     world = World(WIDE, homes=(0, 1), rules=UNPREDICTED)
     for region in world.regions:
-        region.arguments.retention_ms = 60_000
+        region.define(WIDE, NAMES, retention_ms=60_000)
     for _ in range(36):
         world.take(0, 1)
         world.take(1, 1)
