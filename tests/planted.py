@@ -876,6 +876,13 @@ MUTATIONS = (
         suite("mesh/protocol/test_own_name", "serves_again"),
     ),
     Mutation(
+        "one_of_two_peers_moves_the_clock",
+        "mesh",
+        "    by = -min(median_low(moved), median_high(moved), key=abs)\n",
+        "    by = -median_low(moved)\n",
+        suite("mesh/protocol/test_clock_watch", "median_of_the_peers"),
+    ),
+    Mutation(
         "peers_move_the_clock",
         "mesh",
         "        if not self._clock.explains(by):\n",

@@ -153,7 +153,9 @@ class Books:
 
     def slack(self, place: Place) -> float:
         """By how much a level may be above the ideal beside what is unheard: credit, refunds."""
-        return self._credit(place) + sum(self.ledger.refunded[place].values()) + EPSILON
+        rounded = 2 * self.spec(place).rate_per_second / SECOND  # clocks show whole nanoseconds
+        refunded = sum(self.ledger.refunded[place].values())
+        return self._credit(place) + refunded + rounded + EPSILON
 
     def _most_room(self, place: Place) -> float:
         """Looks at what nodes keep free for silent peers now; the most that it ever saw."""

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from statistics import median_low
+from statistics import median_high, median_low
 
 WINDOW_NS = 2_000_000_000
 JUMP_NS = 1_000_000_000
@@ -138,13 +138,14 @@ class OwnClock:
 def jump(offsets: Iterable[ClockOffset]) -> int:
     """By how much (ns) the own clock jumped forward, 0 for not at all.
 
-    Judged by the median of the peers. Against a single one it cannot be told whose clock it was:
-    then only what raises the debt is believed, since the other way would mint tokens.
+    Judged by the median of the peers, of two in the middle by the one that moved less: one of two
+    peers is not most of them. Against a single one it cannot be told whose clock it was: then only
+    what raises the debt is believed, since the other way would mint tokens.
     """
     moved = [offset.moved for offset in offsets if offset.moved is not None]
     if not any(moved):  # 0 where nobody's clock did
         return 0
-    by = -median_low(moved)
+    by = -min(median_low(moved), median_high(moved), key=abs)
     if abs(by) <= JUMP_NS or (len(moved) == 1 and by < 0):
         return 0
     return by

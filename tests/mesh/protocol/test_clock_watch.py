@@ -109,6 +109,10 @@ def test_the_median_of_the_peers_is_believed_and_one_alone_in_one_direction() ->
         ((JUMP_NS + 1,) * 2, -JUMP_NS - 1),
         ((-3 * JUMP_NS, -2 * JUMP_NS, 0, None), 2 * JUMP_NS),
         ((2 * JUMP_NS, 3 * JUMP_NS), -2 * JUMP_NS),
+        ((-3 * JUMP_NS, -2 * JUMP_NS), 2 * JUMP_NS),
+        ((-3 * JUMP_NS, 0), 0),  # one of two peers, in either direction
+        ((3 * JUMP_NS, 0), 0),
+        ((-3 * JUMP_NS, 3 * JUMP_NS, 0, 0), 0),
     ):
         assert jump(ClockOffset(moved=by) for by in moved) == expected
 
