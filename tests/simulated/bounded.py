@@ -34,8 +34,12 @@ class BoundedBooks(Books):
     part = ADDED
 
     def slack(self, place: Place) -> float:
-        """And what the nodes believe at once of debts that are said to be lower."""
-        return super().slack(place) + (ADDED[0] / ADDED[1] - 1) * self.spec(place).capacity
+        """And what the nodes believe at once of debts that are said to be lower, and what a node
+        takes out of the room that it alone keeps for the bad member: the others take that for full.
+        """
+        capacity = self.spec(place).capacity
+        room = min(capacity, self._most_room(place))
+        return super().slack(place) + (ADDED[0] / ADDED[1] - 1) * capacity + room
 
     def columns(self, node: SimulatedNode, place: Place) -> dict[Owner, Column]:
         running = {(n.name, n.table.epoch) for n in self.mesh.nodes.values() if n.up}

@@ -263,7 +263,8 @@ class Service:
         claims = {n: min(o * peak, CLAIM * self.rate * seconds) for n, o in window.offered.items()}
         for name, offered in window.offered.items():
             due = min(offered, window.ideal_shared * claims[name] / max(1, sum(claims.values())))
-            if window.given[name] < PART * due - 0.1 * capacity - for_steps - 3 * due**0.5:
+            least = PART * due - 0.1 * capacity - for_steps - 3 * due**0.5
+            if window.given[name] < least and not self.view.forgotten(window.since):
                 self.view.broken(
                     "share",
                     f"{name} got {window.given[name]} tokens of {offered} in {seconds:.1f} s, "

@@ -116,6 +116,12 @@ class View:
         if self._cuts and now - self._cut >= given_up:
             self.mistaken = max(self.mistaken, now)
 
+    def forgotten(self, since: int) -> bool:
+        """Whether, since that time (ns), some had not heard each other for so long that they
+        predict nothing of each other any more: relays tell them the counts alone."""
+        long = self.plan.forget_after * SECOND
+        return self.mistaken > since or (self._cuts > 0 and self.mesh.now_ns - self._cut >= long)
+
     def _joins(self, what: str, args: tuple[Any, ...]) -> bool:
         """Whether a node that comes is linked with several parts that do not hear each other."""
         beside = set(args[1] if what == "come" else self.mesh.peers(args[0]))
