@@ -1916,10 +1916,25 @@ MUTATIONS = (
     Mutation(
         "ages_before_their_news",
         "mesh",
-        "                if now - at <= self._caught_up_ns:\n"
-        "                    self._table.touch(touched)\n",
+        "                if since - at <= self._caught_up_ns:\n"
+        "                    self._table.touch(touched)\n"
+        "                    most -= len(touched)\n",
         "",
         suite("mesh/protocol/test_relays", "before_it_was_relayed"),
+    ),
+    Mutation(
+        "ages_while_their_news_wait",
+        "mesh",
+        "if n not in self._behind)",
+        ")",
+        suite("mesh/protocol/test_relay_rules", "a_part_in_each_round"),
+    ),
+    Mutation(
+        "suspect_debts_settled_in_part",
+        "mesh",
+        "        if self._place >= 0:\n            return\n        self._restored",
+        "        self._restored",
+        suite("simulated/test_snapshots", "settled_in_each_round"),
     ),
     Mutation(
         "relayed_rates_older_than_the_own",
