@@ -836,7 +836,7 @@ MUTATIONS = (
     Mutation(
         "one_peer_burns_the_running_epoch",
         "mesh",
-        "        agreed = len(self._said) >= min(2, len(connected))\n",
+        "        agreed = 2 * len(self._said) > len(connected)\n",
         "        agreed = True\n",
         suite("mesh/test_bad_members", "given_up"),
     ),
@@ -906,8 +906,8 @@ MUTATIONS = (
     Mutation(
         "one_peer_agrees_with_itself",
         "core",
-        "    if (l->peer && l->peer != m->source && ",
-        "    if (l->peer && ",
+        "        if (!p->peer || p->peer == source || ",
+        "        if (!p->peer || ",
         suite("mesh/test_bad_members", "that_agree_lower"),
     ),
     Mutation(
@@ -2518,8 +2518,8 @@ MUTATIONS = (
     Mutation(
         "what_was_charged_later_is_agreed_on",
         "core",
-        "        agreed = from - (i128)ns * d->p;\n",
-        "        agreed = (i128)(least - now) * d->p + 0 * ns;\n",
+        "ns = p->held - least;\n",
+        "ns = INT64_MAX - least;\n",
         suite("mesh/test_guaranteed_share", "after_two_peers_agreed"),
     ),
     Mutation(
