@@ -211,7 +211,7 @@ cdef extern from "core/core.h" nogil:
     int64_t sweep(table_t *, int64_t, int64_t, uint32_t *)
     void refresh_far(table_t *)
     void set_last_seen(table_t *, node_t *, int64_t)
-    void set_near(table_t *, int64_t)
+    int64_t set_near(table_t *, int64_t, int64_t, int64_t)
     void forget_node(table_t *, uint32_t, int64_t)
     int64_t forget_some(table_t *, uint32_t, int64_t, int64_t, int64_t)
     void shift_all(table_t *, int64_t, int64_t)
