@@ -26,8 +26,8 @@ from crdtbucket.mesh.protocol.peer_state import NEVER, PeerState
 from crdtbucket.mesh.protocol.roster import Roster
 
 MS = 1_000_000
-CAUGHT_UP_ENTRIES = 131_072
-"""So many entries that came lately begin to be relayed in a round: some five milliseconds."""
+CAUGHT_UP_ENTRIES = 65_536
+"""So many entries that came lately begin to be relayed in a round: some three milliseconds."""
 
 
 class Relays:
