@@ -40,7 +40,7 @@ def main(arguments: list[str]) -> int:
     build_core(PLACE, [*compiler(), include], name, ("-U_FORTIFY_SOURCE", "-g", *ADDRESSES))
     for folder in READ:
         shutil.copytree(ROOT / folder, PLACE / folder, dirs_exist_ok=True)
-    for file in (one for one in ROOT.iterdir() if one.is_file()):
+    for file in (one for one in ROOT.glob("[!.]*") if one.is_file()):
         shutil.copy(file, PLACE)
     found = [
         subprocess.check_output([*compiler(), f"-print-file-name={one}"], text=True).strip()
