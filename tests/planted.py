@@ -836,7 +836,7 @@ MUTATIONS = (
     Mutation(
         "one_peer_burns_the_running_epoch",
         "mesh",
-        "        agreed = len(self._said) >= min(2, len(connected))\n",
+        "        agreed = 2 * len(self._said) > len(connected)\n",
         "        agreed = True\n",
         suite("mesh/test_bad_members", "given_up"),
     ),
@@ -913,8 +913,8 @@ MUTATIONS = (
     Mutation(
         "one_peer_agrees_with_itself",
         "core",
-        "    if (l->peer && l->peer != m->source && ",
-        "    if (l->peer && ",
+        "        if (!p->peer || p->peer == source || ",
+        "        if (!p->peer || ",
         suite("mesh/test_bad_members", "that_agree_lower"),
     ),
     Mutation(
@@ -1923,10 +1923,25 @@ MUTATIONS = (
     Mutation(
         "ages_before_their_news",
         "mesh",
-        "                if now - at <= self._caught_up_ns:\n"
-        "                    self._table.touch(touched)\n",
+        "                if since - at <= self._caught_up_ns:\n"
+        "                    self._table.touch(touched)\n"
+        "                    most -= len(touched)\n",
         "",
         suite("mesh/protocol/test_relays", "before_it_was_relayed"),
+    ),
+    Mutation(
+        "ages_while_their_news_wait",
+        "mesh",
+        "if n not in self._behind)",
+        ")",
+        suite("mesh/protocol/test_relay_rules", "a_part_in_each_round"),
+    ),
+    Mutation(
+        "suspect_debts_settled_in_part",
+        "mesh",
+        "        if self._place >= 0:\n            return\n        self._restored",
+        "        self._restored",
+        suite("simulated/test_snapshots", "settled_in_each_round"),
     ),
     Mutation(
         "relayed_rates_older_than_the_own",
@@ -2510,8 +2525,8 @@ MUTATIONS = (
     Mutation(
         "what_was_charged_later_is_agreed_on",
         "core",
-        "        agreed = from - (i128)ns * d->p;\n",
-        "        agreed = (i128)(least - now) * d->p + 0 * ns;\n",
+        "ns = p->held - least;\n",
+        "ns = INT64_MAX - least;\n",
         suite("mesh/test_guaranteed_share", "after_two_peers_agreed"),
     ),
     Mutation(

@@ -180,8 +180,8 @@ class Bucket(BucketCore):
     def reset_all(self) -> list[tuple[int, int]]:
         """`reset` of every key that is held, for tests and operators; those of overrides are left.
 
-        Returns the hashes of the keys to which tokens came back. Looks at every key of the table:
-        some 30 ns each.
+        Returns the hashes of the keys to which tokens came back. Looks at every key of the table,
+        in slices between which other threads go on: `asyncio.to_thread` keeps an event loop free.
         """
         found = super().reset_all()
         self.waiters.kick_all()

@@ -91,6 +91,12 @@ class LocalNode:
         """Whether this node shares its limits with no other."""
         return self.identity.mesh is None
 
+    @property
+    def restores(self) -> bool:
+        """Whether it goes on from what an earlier epoch has left, if that left something."""
+        mesh = self.identity.mesh
+        return mesh is not None and mesh.state_dir is not None
+
     def advertise(self, running: tuple[int, int, int] | None, position: Position | None) -> None:
         """Advertises to the peers, from now on, which configuration runs here (version, hash,
         stage), and how far its roll-out is."""

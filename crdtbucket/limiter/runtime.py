@@ -7,6 +7,7 @@ import enum
 from contextlib import AsyncExitStack
 
 from crdtbucket.base.forks import Turn, after_fork
+from crdtbucket.base.off_loop import off_loop
 from crdtbucket.errors import CrdtbucketError, LimiterClosed, LimiterNotOpen
 from crdtbucket.limiter.background import Background, Service, running
 from crdtbucket.limiter.local_node import LocalNode
@@ -75,7 +76,10 @@ class Runtime:
         self._begin()
         try:
             async with AsyncExitStack() as stack:
-                await stack.enter_async_context(running(self._services()))
+                # A snapshot may have a million keys.
+                restores = self._node.restores
+                services = await off_loop(self._services) if restores else self._services()
+                await stack.enter_async_context(running(services))
                 self._on_loop = stack.pop_all()
             self._node.tell_address()
         except BaseException:

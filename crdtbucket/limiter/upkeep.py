@@ -56,6 +56,8 @@ class Upkeep:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._saving: asyncio.Future[None] | None = None
         self._unsaved = False
+        self._places: dict[Table, int] = {}
+        """Where to go on in tables whose changes are being collected."""
         self._stop = threading.Event()
         self._timer: asyncio.TimerHandle | None = None
         self._thread: threading.Thread | None = None
@@ -73,8 +75,8 @@ class Upkeep:
         for one in self._others:
             _logged(one.beat)
         for table in self._tables.deciding():
-            if self._node.alone or table is not self._table:
-                _look_after(table)
+            if (self._node.alone or table is not self._table) and self._look_after(table):
+                delay = SHORTEST_BEAT_S
         if self._node.saved.directory is not None and now - self._saved >= SAVE_NS:
             self._saved = now
             self._save()
@@ -102,6 +104,20 @@ class Upkeep:
             self._thread.join()  # its lead of a shared table ends with it
         elif self._node.alone:
             self._table.yield_lead()
+
+    def _look_after(self, table: Table) -> bool:
+        """Keeps a table that has no peers. Returns whether it had more changes than one beat may
+        take, so that the next one is due at once."""
+        if table.shared and not table.lead():
+            return False  # another process does
+        # Every change counts as sent, so that a key can be evicted when it is full again.
+        _, place = table.collect_some(self._places.pop(table, 0))
+        table.trim(table.version)
+        if place >= 0:
+            self._places[table] = place
+            return True
+        table.sweep(max(SWEEP_LEAST, table.places // SWEEP_BEATS))
+        return False
 
     def _save(self) -> None:
         if self._loop is None:  # in a thread of its own
@@ -136,16 +152,6 @@ class Upkeep:
     def _logged_beat(self) -> float:
         delay = _logged(self.beat)
         return BEAT_S if delay is None else delay
-
-
-def _look_after(table: Table) -> None:
-    if table.shared and not table.lead():
-        return  # another process does
-    # There are no peers: every change counts as sent, so that a key can be evicted when it is full
-    # again.
-    table.collect()
-    table.trim(table.version)
-    table.sweep(max(SWEEP_LEAST, table.places // SWEEP_BEATS))
 
 
 def _logged(work: Callable[[], T]) -> T | None:

@@ -34,7 +34,8 @@ def dump(table: Table, roster: Roster) -> list[bytes]:
     chunks, place = [], 0
     while place >= 0:
         payload, place, _ = table.encode_table(place, positions, CHUNK, EVER)
-        chunks.append(pack(payload))
+        if payload:
+            chunks.append(pack(payload))
     first = (FORMAT, table.epoch, tables.origins, tables.definitions)
     head = pack_list_head(len(first) + 2) + b"".join(map(pack, first))
     return [head + pack_list_head(len(chunks)), *chunks, pack((boot_id(), made))]

@@ -7,6 +7,7 @@ import logging
 from collections.abc import Callable
 
 from crdtbucket._core import Table
+from crdtbucket.base.off_loop import off_loop
 from crdtbucket.errors import MeshError, NodeConflict
 from crdtbucket.mesh.transport.mesh_network import MeshNetwork
 from crdtbucket.shared.shared_file import SharedFile
@@ -69,7 +70,7 @@ class Leadership:
 
     async def _begin(self) -> None:
         try:
-            mesh = self._make()
+            mesh = await off_loop(self._make)
             await mesh.start()
         except BaseException:
             self._failed()

@@ -99,9 +99,9 @@ class StrongBucket(AskingBucket):
         """Tokens of a key were settled: Redis learns of it within a moment."""
         self.store.unsettle(self, key)
 
-    def reset_all(self) -> list[tuple[int, int]]:
-        """As `Bucket.reset_all`; Redis learns of it within a moment."""
-        found = super().reset_all()
+    def reset_some(self, place: int) -> tuple[list[tuple[int, int]], int]:
+        """As that of every bucket; Redis learns of it within a moment."""
+        found, place = super().reset_some(place)
         if found:
             self.store.unsettle_places(self, found)
-        return found
+        return found, place

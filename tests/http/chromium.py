@@ -135,7 +135,7 @@ async def page(program: str) -> AsyncIterator[Page]:
         process = await asyncio.create_subprocess_exec(
             program, *QUIET, f"--user-data-dir={place}", "about:blank",
             stdout=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.PIPE,
-            env={**os.environ, "HOME": place}, start_new_session=True,
+            env={**os.environ, "HOME": place, "LD_PRELOAD": ""}, start_new_session=True,
         )  # fmt: skip
         reading = None
         try:

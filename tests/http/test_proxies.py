@@ -107,6 +107,7 @@ async def proxy_process(
     command: list[str], folder: Path, port: int, env: dict[str, str] | None = None
 ) -> AsyncIterator[str]:
     """A proxy that runs, from when it answers at its port; its address."""
+    env = {**(os.environ if env is None else env), "LD_PRELOAD": ""}  # no sanitizer of this process
     with (folder / "log").open("wb") as log:
         process = await asyncio.create_subprocess_exec(
             *command, env=env, stdout=log, stderr=subprocess.STDOUT

@@ -25,6 +25,8 @@ from tests.threads import in_threads
 from tests.virtual_loop import VirtualTime, virtually
 
 KEY = "tenant-42"
+PART = 16_384
+"""So many are given back in one call."""
 
 
 @pytest.fixture
@@ -157,6 +159,22 @@ def test_the_ttl_gives_the_estimate_back_when_anything_looks(
     with bucket.reserve("another key of the bucket", estimate=1):
         assert left(bucket) == 1_000
     assert bucket.reservations.expired == 1
+
+
+def test_of_many_that_are_due_at_once_some_go_back_in_each_call(time: VirtualTime) -> None:
+    """As after a machine was suspended. Whoever is asked for is past its time in any case."""
+    bucket = Bucket(time.table, BucketSpec("llm", 1_000_000, 1000, "1h"))
+    many = [bucket.reserve(KEY, 5, ttl=10).__enter__() for _ in range(PART + 10)]
+    time.table.set_time(time.table.now() + 11 * 10**9)
+    due = bucket.reservations.expire()
+    assert due is not None
+    assert due <= time.table.now()
+    assert (bucket.reservations.expired, bucket.reservations.held) == (PART, 10)
+    last = next(one for one in many if one.state is ReservationState.HELD)
+    last.commit(5)
+    assert (bucket.reservations.late_commits, bucket.reservations.held) == (1, 0)
+    assert bucket.reservations.expire() is None
+    assert bucket.reservations.expired == PART + 10
 
 
 def test_expire_tells_when_the_next_is_due(time: VirtualTime, bucket: Bucket) -> None:

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
+from crdtbucket import BucketSpec, Limiter, MeshConfig
 from crdtbucket.limiter.saved_state import SavedState
+from crdtbucket.mesh import snapshot
 
+SPEC = BucketSpec("api", 300, 1, "1h")
 MOMENT_S = 0.1
 """Long enough for a thread that nothing holds up. On a slow machine a fault may stay unseen; a
 correct program never fails."""
@@ -97,3 +101,25 @@ def test_the_directory_is_given_up_after_a_save_that_is_under_way(state: SavedSt
     directory.thread.join()
     assert (directory.opened_then, directory.opened) == ([True], False)
     assert state.directory is None
+
+
+@pytest.mark.parametrize("shared", [False, True])
+async def test_a_snapshot_is_restored_while_the_event_loop_goes_on(
+    shared: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    threads: list[int] = []
+    load = snapshot.load
+
+    def noting(*arguments: Any) -> int:
+        threads.append(threading.get_ident())
+        return load(*arguments)
+
+    monkeypatch.setattr(snapshot, "load", noting)
+    table = str(tmp_path / "table") if shared else None
+    mesh = MeshConfig(listen="127.0.0.1:0", secret="x" * 32, state_dir=tmp_path / "state")
+    for taken in (10, 20):
+        async with Limiter([SPEC], node="eu-1", mesh=mesh, shared=table) as limiter:
+            limiter.bucket("api").take("k", 10)
+            assert limiter.bucket("api").peek("k").remaining == 300 - taken
+    assert len(threads) == 1
+    assert threads != [threading.get_ident()]

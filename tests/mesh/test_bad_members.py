@@ -174,7 +174,7 @@ def test_the_running_epoch_is_not_given_up_for_what_one_peer_says() -> None:
 
 def test_two_peers_that_agree_are_believed_once_in_a_while() -> None:
     """So it is after the image of a machine was reverted."""
-    mesh = mesh_of(3)
+    mesh = mesh_of(2)  # of three peers
     mesh["A"].take("api", "k", 5)
     mesh.advance(1.0)
     table, key = mesh["A"].table, mesh["A"].bucket("api").hash("k")

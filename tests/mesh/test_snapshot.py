@@ -135,7 +135,7 @@ def test_what_is_suspect_is_told_to_nobody_until_it_stands() -> None:
     table.collect()
     assert table.encode_log(0, table.version, positions, 4096)[2] == 0
     assert table.encode_table(0, positions, 4096)[2] == 0
-    assert table.settle_suspects(False) == 3
+    assert table.settle_suspects(False) == (3, -1)
     assert table.suspects == 0
     assert table.encode_log(0, table.version, positions, 4096)[2] == 3
     assert table.encode_table(0, positions, 4096)[2] == 3
@@ -145,7 +145,7 @@ def test_cancelled_what_was_taken_since_is_left() -> None:
     table, bucket = restored(saved(), 0, b"another")
     bucket.take("key 1", 7)
     assert bucket.peek("key 1").remaining == 73
-    assert table.settle_suspects(True) == 3
+    assert table.settle_suspects(True) == (3, -1)
     assert [bucket.peek(f"key {i}").remaining for i in range(3)] == [100, 93, 100]
 
 

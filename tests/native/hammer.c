@@ -119,7 +119,7 @@ static void merge_frame(hammer_worker_t *w)
         take_simply(p, 0, (int)(dice(w) % TRACKED), 1);
     p->virtual_ns += SECOND / 100;
     collect_all(p); /* so that rates are stated, and predicted here */
-    log_trim(p, p->h->version);
+    log_trim(p, p->h->version, INT64_MAX);
     memset(position, 0xff, sizeof position);
     position[p->h->own_origin] = 0;
     size_t size = encode_entries(p, NULL, &from, p->h->bump, position, 0, 0, clock_ns(p), w->frame,
@@ -147,7 +147,7 @@ static void encode_some(hammer_worker_t *w)
     encode_log(&w->t, &version, w->t.h->version, position, 0, clock_ns(&w->t), w->frame, 1 << 14,
                &count);
     if (dice(w) % 4 == 0)
-        log_trim(&w->t, version);
+        log_trim(&w->t, version, INT64_MAX);
     table_unlock(&w->t);
 }
 
@@ -158,7 +158,7 @@ static void look(hammer_worker_t *w)
     outcome_t o;
     key_hash(NAME[HOT], 0, &lo, &hi);
     table_lock(t);
-    digest_range(t, 0, UINT64_MAX, 100, clock_ns(t), 1, NULL, &sum, &debt, &next);
+    digest_range(t, 0, UINT64_MAX, 100, INT64_MAX, clock_ns(t), 1, NULL, &sum, &debt, &next);
     uint32_t e = table_find(t, lo, hi);
     if (e != NONE)
         peek(t, &t->definitions[t->hot[e].bucket], e, 1, clock_ns(t), &o);

@@ -180,9 +180,9 @@ static void use_all(table_t *t)
     table_lock(t);
     collect_all(t);
     collect_flush(t, clock_ns(t));
-    log_trim(t, t->h->version / 2);
+    log_trim(t, t->h->version / 2, INT64_MAX);
     sweep(t, 200, clock_ns(t), gone);
-    digest_range(t, 0, UINT64_MAX, 100, clock_ns(t), 1, NULL, &sum, &debt, &next);
+    digest_range(t, 0, UINT64_MAX, 100, INT64_MAX, clock_ns(t), 1, NULL, &sum, &debt, &next);
     prune(t, 2);
     forget_node(t, PEER, clock_ns(t));
     open_epoch(t);

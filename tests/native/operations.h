@@ -47,7 +47,7 @@ static void prepare_plain(table_t *t)
 static void prepare_idle(table_t *t)
 {
     prepare_plain(t);
-    log_trim(t, t->h->version);
+    log_trim(t, t->h->version, INT64_MAX);
     t->virtual_ns += 200 * SECOND;
 }
 
@@ -267,7 +267,7 @@ static void run_touch(table_t *t) { touch(t, 3); }
 static void run_trim(table_t *t)
 {
     table_lock(t);
-    log_trim(t, t->h->version - 3);
+    log_trim(t, t->h->version - 3, INT64_MAX);
     table_unlock(t);
 }
 

@@ -4,7 +4,8 @@ python -m tests.native.sanitized [arguments of pytest]
 
 AddressSanitizer and UndefinedBehaviorSanitizer end the process at the first read beyond what was
 allocated, overflow that is not defined, or misplaced pointer. They are loaded before Python, which
-takes its objects from malloc, so that each object has bounds of its own.
+takes its objects from malloc, so that each object has bounds of its own. Processes that tests start
+inherit all of that; programs of others do not (tests/http/test_proxies.py).
 """
 
 from __future__ import annotations
@@ -20,6 +21,8 @@ from tests.native.build import ADDRESSES, ROOT, build_core, compiler
 PLACE = ROOT / "build" / "sanitized"
 OF_MEMORY = "test_a_log_that_is_never_empty_does_not_go_through_all_of_its_memory"
 """It looks at the memory of the process, of which a sanitizer keeps what was freed."""
+READ = ("docs", "benchmarks", "examples")
+"""Some tests read these, and the files beside them."""
 LIBRARIES = ("libasan.so", "libubsan.so")
 OPTIONS = {
     # Python frees little at its end, and a fault of a test is told by the test.
@@ -35,7 +38,10 @@ def main(arguments: list[str]) -> int:
     include = f"-I{sysconfig.get_path('include')}"
     name = f"_core{sysconfig.get_config_var('EXT_SUFFIX')}"
     build_core(PLACE, [*compiler(), include], name, ("-U_FORTIFY_SOURCE", "-g", *ADDRESSES))
-    shutil.copytree(ROOT / "docs", PLACE / "docs", dirs_exist_ok=True)  # some tests read them
+    for folder in READ:
+        shutil.copytree(ROOT / folder, PLACE / folder, dirs_exist_ok=True)
+    for file in (one for one in ROOT.glob("[!.]*") if one.is_file()):
+        shutil.copy(file, PLACE)
     found = [
         subprocess.check_output([*compiler(), f"-print-file-name={one}"], text=True).strip()
         for one in LIBRARIES

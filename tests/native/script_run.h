@@ -160,7 +160,7 @@ static void script_upkeep(script_t *s)
         collect_flush(t, clock_ns(t));
         break;
     case 2:
-        log_trim(t, t->h->version - choose(&s->in, 8));
+        log_trim(t, t->h->version - choose(&s->in, 8), INT64_MAX);
         break;
     case 3:
         sweep(t, choose(&s->in, STAGE_KEYS), clock_ns(t), gone);
@@ -177,7 +177,8 @@ static void script_upkeep(script_t *s)
         first = choose_word(&s->in, 8);
         last = choose_word(&s->in, 8);
         digest_range(t, first < last ? first : last, first < last ? last : first,
-                     choose(&s->in, STAGE_KEYS), clock_ns(t), what & 1, items, &sum, &debt, &next);
+                     choose(&s->in, STAGE_KEYS), INT64_MAX, clock_ns(t), what & 1, items, &sum,
+                     &debt, &next);
         break;
     default:
         t->h->open_tokens = choose(&s->in, 100);

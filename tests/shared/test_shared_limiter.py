@@ -120,8 +120,8 @@ async def test_who_could_not_lead_at_once_leads_later(
     ):
         monkeypatch.setattr(MeshNetwork, "start", fails_once)
         await leader.aclose()
-        await eventually(lambda: follower.stats()["shared"]["leading"], "it tries again")
-        assert len(attempts) == 2
+        await eventually(lambda: len(attempts) == 2, "it tries again")
+        await eventually(lambda: follower.stats()["shared"]["leading"], "it leads")
 
 
 def test_a_table_of_another_node_is_refused(path: str) -> None:

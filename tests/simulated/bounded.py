@@ -1,8 +1,9 @@
-"""Judges a run with a hostile member by what docs/security.md says that one cannot do. What it
-takes, admits and states itself is not judged."""
+"""Judges a run with hostile members by what docs/security.md says that one cannot do, summed up
+over all. What they take, admit and state themselves is not judged."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from crdtbucket.mesh.protocol.wire import MAX_MEMBERS, MAX_ORIGINS
@@ -16,8 +17,8 @@ from tests.simulated.truth import Owner, Place
 from tests.simulated.view import View
 
 SECOND = 10**9
-ADDED = (6, 5)
-"""One bad member makes the others admit a fifth more at most."""
+FIFTHS = 5
+"""Each bad member makes the others admit a fifth more at most."""
 PATIENCE = 5.0
 """Beyond the time in which the largest debt refills, after which a node has its guaranteed share,
 in seconds."""
@@ -28,18 +29,20 @@ LONGEST = 400
 
 
 class BoundedBooks(Books):
-    """Books of the honest nodes: with the fifth that may be added, and of columns only those of
+    """Books of the honest nodes: with the fifths that may be added, and of columns only those of
     nodes that run."""
 
-    part = ADDED
+    def __init__(self, plan: Plan, mesh: Network, view: View) -> None:
+        super().__init__(plan, mesh, view)
+        self.part = FIFTHS + plan.bad, FIFTHS
 
     def slack(self, place: Place) -> float:
         """And what the nodes believe at once of debts that are said to be lower, and what a node
-        takes out of the room that it alone keeps for the bad member: the others take that for full.
+        takes out of the room that it alone keeps for a bad member: the others take that for full.
         """
         capacity = self.spec(place).capacity
         room = min(capacity, self._most_room(place))
-        return super().slack(place) + (ADDED[0] / ADDED[1] - 1) * capacity + room
+        return super().slack(place) + self.plan.bad / FIFTHS * capacity + room
 
     def columns(self, node: SimulatedNode, place: Place) -> dict[Owner, Column]:
         running = {(n.name, n.table.epoch) for n in self.mesh.nodes.values() if n.up}
@@ -65,11 +68,11 @@ class Bounded:
     raises a column of an honest node, and no more than a fifth is added.
     """
 
-    def __init__(self, plan: Plan, mesh: Network, bad: HostileMember) -> None:
+    def __init__(self, plan: Plan, mesh: Network, bad: Sequence[HostileMember]) -> None:
         self.plan, self.mesh, self.bad = plan, mesh, bad
         self.view = BoundedView(plan, mesh)
         self.books = BoundedBooks(plan, mesh, self.view)
-        only_lies = all(event.what == "lie" for event in plan.events)
+        only_lies = all(event.what in ("lie", "look", "write") for event in plan.events)
         undisturbed = only_lies and plan.complete and not plan.loss[0]
         self.strict = undisturbed and len(plan.nodes) > 1  # of two members, each believes the other
         self.view.strict = self.strict
@@ -118,7 +121,8 @@ class Bounded:
         """The demand is over and all ways are open: the bad member ends."""
         self._check_tables()
         self._check_share()
-        self.bad.end()
+        for one in self.bad:
+            one.end()
         self._check_recovery()
 
     # ---- rules ----
@@ -138,7 +142,8 @@ class Bounded:
                 self.view.broken(
                     "places", f"{node.name}: {len(origins)} epochs, {len(known)} members"
                 )
-            if self.strict and len(self.plan.nodes) > 2 and node.table.refusal is not None:
+            most = len(self.plan.nodes) - 1 > self.plan.bad  # of its peers are honest
+            if self.strict and most and node.table.refusal is not None:
                 self.view.broken("name", f"{node.name} gave its name up: {node.table.refusal}")
             dead = {epoch for _, _, epoch, gone in origins if gone} & running
             if dead and self.strict:
@@ -151,17 +156,15 @@ class Bounded:
         an honest debt may deny it."""
         plan, seconds = self.plan, self.mesh.now_ns / SECOND - self._counted_from / SECOND
         steady = len(plan.phases) == 1 and plan.arrivals[0] != "bursts"
-        small = plan.cost <= max(1, plan.main.capacity // 20)
-        small = small and plan.step * plan.main.rate_per_second <= plan.main.capacity
+        # No more than a small burst is saved up from one step of the demand to the next.
+        saved = 0.5 * plan.step * plan.main.rate_per_second / (plan.bad + len(plan.nodes))
+        small = saved + plan.cost <= max(1, plan.main.capacity // 20)
         if not (self.strict and steady and small) or seconds < 2 * self._patience():
             return
-        share = plan.main.rate_per_second * seconds / (1 + len(plan.nodes))
+        share = plan.main.rate_per_second * seconds / (plan.bad + len(plan.nodes))
         for name, offered in self._offered.items():
             part = 1 - self._patience() / seconds
-            # Calls come in steps, and the time between them earns a small burst of whole calls.
-            burst = max(1, plan.main.capacity // 20) // plan.cost * plan.cost
-            in_steps = burst * seconds / plan.step
-            least = part * min(0.5 * min(0.9 * offered, share), in_steps)
+            least = 0.5 * part * min(0.9 * offered, share)
             least -= plan.main.capacity / 20 + 4 * plan.cost
             if self._given[name] < least - 3 * max(0.0, least) ** 0.5:
                 self.view.broken(

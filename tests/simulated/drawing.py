@@ -19,6 +19,7 @@ from tests.simulated.happenings import (
     draw_cuts,
     draw_hostile,
     draw_members,
+    draw_observer,
     draw_pauses,
     draw_reloads,
     draw_stalls,
@@ -39,7 +40,7 @@ def draw(seed: int, plain: Collection[str] = (), dropped: Collection[int] = ()) 
     for name, dimension in DIMENSIONS.items():
         rng = random.Random(f"{seed} {name}")
         drawn[name] = dimension.plain(drawn) if name in plain else dimension.draw(rng, drawn)
-    happening = ("hostile",) if drawn["alone"] else EVENTS
+    happening = ("hostile", "observer") if drawn["alone"] else EVENTS
     events = sorted((e for name in happening for e in drawn[name]), key=lambda e: (e.at, e.what))
     latency, jitter = drawn["lag"]
     capacity, rate, interval, debt = drawn["bucket"]
@@ -67,6 +68,7 @@ def draw(seed: int, plain: Collection[str] = (), dropped: Collection[int] = ()) 
         returns=drawn["returns"],
         events=tuple(e for i, e in enumerate(events) if i not in dropped),
         seconds=drawn["length"],
+        bad=drawn["bad"],
         idle=drawn["idle"],
     )
 
@@ -242,9 +244,14 @@ def draw_returns(rng: random.Random, drawn: dict[str, Any]) -> bool:
     return rng.random() < 0.5
 
 
+def draw_bad(rng: random.Random, drawn: dict[str, Any]) -> int:
+    """Two of at least five members lie together, in a part of the plans in which one does."""
+    return 2 if drawn["size"] >= 3 and rng.random() < 0.4 else 1
+
+
 def draw_alone(rng: random.Random, drawn: dict[str, Any]) -> bool:
-    """Whether nothing happens but what a hostile member does, so that it is judged strictly."""
-    return bool(drawn["hostile"]) and rng.random() < 0.5
+    """Whether nothing happens but what is hostile, so that it is judged strictly."""
+    return bool(drawn["hostile"] or drawn["observer"]) and rng.random() < 0.5
 
 
 def nothing(drawn: dict[str, Any]) -> tuple[Event, ...]:
@@ -278,10 +285,12 @@ DIMENSIONS: dict[str, Dimension] = {
     "reloads": Dimension(draw_reloads, nothing),
     "stalls": Dimension(draw_stalls, nothing),
     "hostile": Dimension(draw_hostile, nothing),
+    "bad": Dimension(draw_bad, lambda drawn: 1),
+    "observer": Dimension(draw_observer, nothing),
     "alone": Dimension(draw_alone, lambda drawn: False),
     "idle": Dimension(lambda rng, drawn: rng.random() < 0.08, lambda drawn: False),
 }
 """In the order in which they are drawn."""
 
-EVENTS = ("cuts", "members", "crowd", "pauses", "reloads", "stalls", "hostile")
+EVENTS = ("cuts", "members", "crowd", "pauses", "reloads", "stalls", "hostile", "observer")
 """Those that are events."""

@@ -8,6 +8,7 @@ from typing import Any
 from crdtbucket.spec.bucket_spec import BucketSpec
 from crdtbucket.spec.field_checks import MAX_RATE
 from tests.simulated.lies import ACTS
+from tests.simulated.observing import OBSERVED
 from tests.simulated.plan import Event, Way, names
 
 # ---- what happens to links ----
@@ -138,3 +139,13 @@ def draw_hostile(rng: random.Random, drawn: dict[str, Any]) -> tuple[Event, ...]
     first, last = sorted(rng.uniform(0, drawn["length"]) for _ in range(2))
     times = [first + (last - first) * i / many for i in range(many)]
     return tuple(Event(at, "lie", (rng.choice(kinds), rng.getrandbits(32))) for at in times)
+
+
+def draw_observer(rng: random.Random, drawn: dict[str, Any]) -> tuple[Event, ...]:
+    """The same of one who has the observers' secret, or says with the members' that it is one."""
+    if rng.random() < 0.97:
+        return ()
+    kind = rng.choice(["look", "look", "write"])
+    times = sorted(rng.uniform(0, drawn["length"]) for _ in range(rng.choice([1, 5, 20])))
+    acts = list(OBSERVED)
+    return tuple(Event(at, kind, (rng.choice(acts), rng.getrandbits(32))) for at in times)

@@ -7,7 +7,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from crdtbucket.errors import NodeConflict, WireError
-from tests.bad_member import BadMember, Column
+from tests.bad_member import EPOCH, BadMember, Column
 from tests.simulated.lies import ABSURD, ACTS
 from tests.simulated.truth import Place
 
@@ -15,12 +15,16 @@ if TYPE_CHECKING:
     from tests.simulated.network import Network
 
 
+NAMES = ("bad", "worse")
+"""Of members that lie together."""
+
+
 class HostileMember(BadMember):
     """Linked with every node that runs, whatever is cut between those; what it sends arrives at
     once. It keeps the secret, the codec and its own name, and nothing else."""
 
-    def __init__(self, mesh: Network, place: Place) -> None:
-        super().__init__(mesh)
+    def __init__(self, mesh: Network, place: Place, name: str = NAMES[0]) -> None:
+        super().__init__(mesh, name, EPOCH + NAMES.index(name))
         del mesh.nodes[self.name]  # it is no node of which anything is asked
         mesh.hostile[self.name] = self
         self.place = place

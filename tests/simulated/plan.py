@@ -78,6 +78,8 @@ class Plan:
     """Whether some of these are refunds and settlements."""
     events: tuple[Event, ...]
     seconds: float
+    bad: int
+    """So many members lie, the same at the same time, where any does."""
     idle: bool
     """Whether the run goes on until every key is full and gone."""
 

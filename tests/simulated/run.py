@@ -14,8 +14,9 @@ from crdtbucket.spec.bucket_spec import BucketSpec
 from crdtbucket.testing import SimulatedNode
 from tests.simulated.bounded import Bounded
 from tests.simulated.drawing import draw
-from tests.simulated.hostile import HostileMember
+from tests.simulated.hostile import NAMES, HostileMember
 from tests.simulated.network import Network
+from tests.simulated.observing import observe
 from tests.simulated.oracle import Oracle
 from tests.simulated.plan import BURST_PART, Phase, Plan
 from tests.simulated.truth import Place
@@ -50,9 +51,11 @@ class Run:
             clock_drift_ppm={name: ppm for name, (_, ppm) in clocks},
             max_keys=plan.max_keys,
         )
-        self.bad = HostileMember(self.mesh, MAIN) if plan.has("lie") else None
+        liars = NAMES[: plan.bad] if plan.has("lie") else ()
+        self.bad = [HostileMember(self.mesh, MAIN, name) for name in liars]
+        believed = self.bad or plan.has("write")
         self.oracle: Oracle | Bounded = (
-            Bounded(plan, self.mesh, self.bad) if self.bad else Oracle(plan, self.mesh)
+            Bounded(plan, self.mesh, self.bad) if believed else Oracle(plan, self.mesh)
         )
         self.decisions: list[tuple[str, int, Place, Decision]] = []
         self.saved: dict[str, bytes] = {}
@@ -95,7 +98,8 @@ class Run:
             yield at, 2, self.operate, ()
 
     def _happens(self, what: str, args: tuple[Any, ...]) -> None:
-        self.oracle.happens(what, args)
+        if what not in ("look", "write"):  # an observer is nothing that happens to a mesh
+            self.oracle.happens(what, args)
         getattr(self, f"do_{what}")(*args)
 
     def ready(self, name: str) -> SimulatedNode | None:
@@ -191,8 +195,14 @@ class Run:
         """The mesh does that by itself; the oracle looks at what is so from now on."""
 
     def do_lie(self, kind: str, number: int) -> None:
-        assert self.bad is not None, "lies are told by somebody"
-        self.bad.act(kind, number)
+        for one in self.bad:
+            one.act(kind, number)
+
+    def do_look(self, kind: str, number: int) -> None:
+        observe(self.mesh, MAIN, kind, number, writes=False)
+
+    def do_write(self, kind: str, number: int) -> None:
+        observe(self.mesh, MAIN, kind, number, writes=True)
 
     def do_save(self, name: str) -> None:
         node = self.mesh.nodes[name]

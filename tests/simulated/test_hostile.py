@@ -9,10 +9,11 @@ import pytest
 from crdtbucket.mesh.protocol.own_epoch import OwnEpoch
 from crdtbucket.mesh.protocol.own_name import OwnName
 from crdtbucket.mesh.protocol.pruning import Pruner
+from crdtbucket.spec.bucket_spec import BucketSpec
 from tests.simulated.bounded import Bounded
 from tests.simulated.drawing import DIMENSIONS, draw
 from tests.simulated.lies import ACTS
-from tests.simulated.plan import Event, Plan
+from tests.simulated.plan import Event, Phase, Plan
 from tests.simulated.run import Run, run
 from tests.simulated.view import Broken
 
@@ -28,6 +29,22 @@ def test_the_bounds_hold_whatever_is_stated(kind: str) -> None:
     oracle = run(plan_of(kind)).oracle
     assert isinstance(oracle, Bounded)
     assert oracle.strict
+
+
+def test_the_guaranteed_share_is_that_of_calls_that_come_in_small_bursts() -> None:
+    """It saves up a twentieth of the capacity: of the calls of 0.4 s, one passes at a time."""
+    plan = replace(
+        draw(1, plain=tuple(DIMENSIONS)),
+        nodes=("n0", "n1"),
+        linked=(("n0", "n1"),),
+        clocks=((0.0, 0.0),) * 2,
+        phases=(Phase(0.0, 0.5, (0.5, 0.5)),),
+        main=BucketSpec("main", 1_000_000, 1_000_000),
+        cost=30_000,
+        events=(Event(15.0, "lie", ("generations", 3930474554)),),
+        seconds=60.0,
+    )
+    run(plan)
 
 
 def test_a_hostile_member_is_believed_within_its_bounds() -> None:

@@ -111,6 +111,9 @@ WANTED: dict[str, tuple[Callable[[Plan], bool], float]] = {
     "and nothing else happens": (lambda p: {e.what for e in p.events} == {"lie"}, 0.03),
     "in one way": (lambda p: len(lies(p)) == 1, 0.03),
     "in many ways": (lambda p: len(lies(p)) > 10, 0.01),
+    "two members lie": (lambda p: p.bad == 2 and p.has("lie"), 0.015),
+    "an observer looks": (lambda p: p.has("look"), 0.01),
+    "an observer writes": (lambda p: p.has("write"), 0.005),
     "idle in the end": (lambda p: p.idle, 0.05),
     "nothing happens": (lambda p: not p.events, 0.1),
 }  # fmt: skip
@@ -169,5 +172,5 @@ def test_events_are_in_order_and_within_the_run(plans: list[Plan]) -> None:
     kinds = Counter(event.what for plan in plans for event in plan.events)
     assert kinds.keys() == {
         "cut", "mend", "save", "die", "leave", "return", "come", "pause", "reload",
-        "stall", "flow", "lie",
+        "stall", "flow", "lie", "look", "write",
     }  # fmt: skip

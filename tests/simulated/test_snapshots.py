@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from crdtbucket.mesh.protocol import node_memory
 from crdtbucket.spec.bucket_spec import BucketSpec
 from crdtbucket.testing import SimulatedMesh
 from tests.simulated.meshes import STILL, levels, mesh_of
@@ -100,6 +101,28 @@ def test_a_lone_node_stands_by_its_snapshot() -> None:
     assert (mesh["A"].table.suspects, levels(mesh)["A"] <= 3) == (1, True)
     mesh.advance(0.3)
     assert (mesh["A"].table.suspects, levels(mesh)["A"] <= 3) == (0, True)
+
+
+@pytest.mark.parametrize("peers", [0, 2])
+def test_a_part_of_many_suspect_debts_is_settled_in_each_round(
+    peers: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Until all are, the snapshot of before is what is saved."""
+    monkeypatch.setattr(node_memory, "SETTLED_PLACES", 10)
+    mesh = mesh_of(1 + peers, HOURLY)
+    for number in range(35):
+        mesh["A"].take("b", f"k{number}", 10)
+    mesh.crash("A")
+    mesh.advance(60.0)
+    mesh.restart("A", "snapshot", rebooted=True)
+    node, before = mesh["A"], mesh["A"].node.snapshot()
+    seen = [node.table.suspects]
+    while node.table.suspects:
+        mesh.advance(0.01)
+        assert (node.node.snapshot() is before) == bool(node.table.suspects)
+        seen += [node.table.suspects] * (node.table.suspects != seen[-1])
+    assert seen == [35, 25, 15, 5, 0]
+    assert mesh["A"].peek("b", "k1").remaining == (1000 if peers else 990)
 
 
 def test_takes_of_the_suspect_time_are_counted_everywhere() -> None:

@@ -176,15 +176,29 @@ cdef class BucketCore(_Replica):
 
     def reset_all(self):
         """`reset` of every key of this bucket that is held; an override is a bucket of its own. Returns the hashes (low, high)
-        of the keys to which tokens came back. Looks at every key of the table: some 30 ns each."""
+        of the keys to which tokens came back. Looks at every key of the table; other threads go on between slices of them."""
+        found, place = [], 0
+        while place >= 0:
+            if place:
+                self.table.pause()
+            some, place = self.reset_some(place)
+            found += some
+        return found
+
+    def reset_some(self, int64_t place):
+        """A part of `reset_all`, from `place` on, 0 at first: the hashes, and the next place or -1 at the end."""
         cdef uint32_t e, slot = 0
+        cdef int64_t end
         cdef int64_t n
         cdef hot_t *hot
         cdef definition_t *d
         found = []
         if self.table.refusal is not None:
             raise self.table.refusal
-        for e in range(self.t.h.bump):
+        if place < 0:
+            raise CrdtbucketError(f"places begin with 0, not {place}")
+        end = min(place + SLICE, self.t.h.bump)
+        for e in range(place, end):
             self.table.enter()
             self.follow()
             hot, n = &self.t.hot[e], 0
@@ -192,13 +206,13 @@ cdef class BucketCore(_Replica):
                 d = self.definition(hot.hash_hi, &slot)
                 if entry_renew(self.t, e, slot, clock_ns(self.t)):
                     n = reset(self.t, d, e, clock_ns(self.t))
-            place = (hot.hash_lo, hot.hash_hi) if n else None
+            hashes = (hot.hash_lo, hot.hash_hi) if n else None
             self.table.leave()
             if n:
                 self.t.counts[slot].refunded += n
-                found.append(place)
+                found.append(hashes)
         self.wake()
-        return found
+        return found, end if end < self.t.h.bump else -1
 
     def settle(self, object key, object tokens):
         """Charges `tokens` (1 to 2^62) to `key` whatever its level: the true cost of something already served. May go into

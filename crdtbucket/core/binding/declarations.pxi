@@ -195,7 +195,7 @@ cdef extern from "core/core.h" nogil:
     int64_t tokens_left_ns(const definition_t *, int64_t, int64_t)
     int64_t seconds_to_next(const definition_t *, int64_t, int64_t, int64_t)
     int64_t signed_debt_ns(const table_t *, uint32_t, int64_t)
-    void log_trim(table_t *, uint64_t)
+    void log_trim(table_t *, uint64_t, int64_t)
     int64_t collect_round(table_t *, int64_t *, int64_t, int64_t)
     int64_t collect_flush(table_t *, int64_t)
     int log_append(table_t *, uint32_t)
@@ -211,7 +211,7 @@ cdef extern from "core/core.h" nogil:
     int64_t sweep(table_t *, int64_t, int64_t, uint32_t *)
     void refresh_far(table_t *)
     void set_last_seen(table_t *, node_t *, int64_t)
-    void set_near(table_t *, int64_t)
+    int64_t set_near(table_t *, int64_t, int64_t, int64_t)
     void forget_node(table_t *, uint32_t, int64_t)
     int64_t forget_some(table_t *, uint32_t, int64_t, int64_t, int64_t)
     void shift_all(table_t *, int64_t, int64_t)
@@ -220,7 +220,7 @@ cdef extern from "core/core.h" nogil:
     void origin_return(table_t *, uint32_t)
     void drop_unknown_epochs(table_t *)
     void set_name_bytes(node_name_t *, uint32_t)
-    int64_t digest_range(const table_t *, uint64_t, uint64_t, int64_t, int64_t, int, digest_item_t *, uint64_t *,
+    int64_t digest_range(const table_t *, uint64_t, uint64_t, int64_t, int64_t, int64_t, int, digest_item_t *, uint64_t *,
                          uint64_t *, uint64_t *)
     void prefetch_slot(const table_t *, uint64_t)
     void set_handoff(header_t *, uint32_t)

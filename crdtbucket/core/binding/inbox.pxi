@@ -125,17 +125,22 @@ cdef class _Inbox(_Outbox):
             wd[i].candidate_below = 0
             i += 1
 
-    def settle_suspects(self, bint cancelled):
+    def settle_suspects(self, bint cancelled, int64_t start=0, int64_t most=1 << 62):
         """Keys that were restored from a snapshot of unknown age stand from now on and are sent to all peers; with `cancelled`
-        they are dropped, except for what was taken under this epoch. Returns how many keys there were."""
-        cdef int64_t settled = 0, place, now = clock_ns(&self.t)
-        for place in range(0, self.t.h.bump, SLICE):
-            if place:
+        they are dropped, except for what was taken under this epoch. Looks at `most` places from `start`, 0 or above, on; returns
+        how many such keys there were, and the next place or -1 at the end. No take waits longer than for a slice of them."""
+        cdef int64_t settled = 0, place, now = clock_ns(&self.t), end = self.t.h.bump
+        if start < 0:
+            raise CrdtbucketError(f"places begin with 0, not {start}")
+        if most < end - start:
+            end = start + max(0, most)
+        for place in range(start, end, SLICE):
+            if place > start:
                 self.pause()
             self.enter()
-            settled += settle_suspects(&self.t, place, SLICE, cancelled, now)
+            settled += settle_suspects(&self.t, place, min(end - place, SLICE), cancelled, now)
             self.leave()
-        return settled
+        return settled, end if end < self.t.h.bump else -1
 
     @property
     def suspects(self):
@@ -150,7 +155,7 @@ cdef class _Inbox(_Outbox):
         that are full by now are left out. With None it is not known how old it is: what comes of it is suspect. Entries that
         are held stay as they are. Returns how many were restored."""
         cdef int64_t since = -1 if age is None else min(max(0, age), (1 << 62) - 1)
-        cdef int64_t i, done = 0, now = clock_ns(&self.t)
+        cdef int64_t i, first, done = 0, now = clock_ns(&self.t)
         cdef entries_t f
         if not payload.shape[0]:
             return 0
@@ -162,11 +167,14 @@ cdef class _Inbox(_Outbox):
             for i in range(origins.shape[0]):
                 if origins[i] == self.t.h.own_origin:
                     raise CrdtbucketError("a snapshot of the running epoch cannot be restored: open another epoch")
-            self.enter()
-            wire_definitions_follow(&self.t, f.definitions, f.tables.definitions)
-            for i in range(f.count):
-                done += restore_entry(&self.t, &f.entries[i], f.definitions + f.entries[i].definition, since, now)
-            self.leave()
+            for first in range(0, f.count, SLICE):
+                if first:
+                    self.pause()
+                self.enter()
+                wire_definitions_follow(&self.t, f.definitions, f.tables.definitions)
+                for i in range(first, min(first + SLICE, f.count)):
+                    done += restore_entry(&self.t, &f.entries[i], f.definitions + f.entries[i].definition, since, now)
+                self.leave()
             return done
         finally:
             free_entries(&f)

@@ -148,11 +148,19 @@ cdef class _Nodes(_Definitions):
         if shared_bursts is not None:
             self.t.h.shared_bursts = shared_bursts
         if near_ns is not None:
-            if near_ns <= 0:
-                raise CrdtbucketError(f"near_ns is {near_ns}: it must be above 0")
-            self.enter()
-            set_near(&self.t, near_ns)
-            self.leave()
+            self.move_near(near_ns)
+
+    def move_near(self, int64_t near_ns, int64_t start=0, int64_t most=1 << 62):
+        """Sets `near_ns`, as `configure` does. A longer one holds once all places have been looked at: at most `most` from `start`
+        on, 0 at first. Returns the next place, or -1 at the end."""
+        if near_ns <= 0:
+            raise CrdtbucketError(f"near_ns is {near_ns}: it must be above 0")
+        if start < 0:
+            raise CrdtbucketError(f"places begin with 0, not {start}")
+        self.enter()
+        start = set_near(&self.t, near_ns, start, max(0, most))
+        self.leave()
+        return start
 
     @property
     def near_ns(self):

@@ -1,6 +1,7 @@
 # What is to be sent.
 
 COLLECT_CHUNK = 65_536  # some 3 ms
+cdef enum: ENCODED_PLACES = 131_072  # some 2 ms where nothing is owed
 
 
 cdef class _Outbox(_Nodes):
@@ -57,10 +58,10 @@ cdef class _Outbox(_Nodes):
                 log_append(&self.t, e)
         self.leave()
 
-    def trim(self, uint64_t version):
-        """Every link that counts has acknowledged up to `version`."""
+    def trim(self, uint64_t version, int64_t most=1 << 62):
+        """Every link that counts has acknowledged up to `version`. Takes at most the `most` oldest items out of the log."""
         self.enter()
-        log_trim(&self.t, version)
+        log_trim(&self.t, version, max(0, most))
         self.leave()
 
     def encode_log(self, uint64_t after, uint64_t upto, const uint16_t[::1] positions, size_t size, int64_t since=0):
@@ -87,10 +88,11 @@ cdef class _Outbox(_Nodes):
         return self._encode(&entries[0] if entries.shape[0] else NULL, start, entries.shape[0], positions, size, since, False)
 
     def encode_table(self, int64_t start, const uint16_t[::1] positions, size_t size, int64_t since=0, bint full=False):
-        """All indebted entries from place `start` on, with `full` the full ones too: (bytes, next place or -1 at the end, entries).
-        `since` as above."""
+        """The indebted entries from place `start` on, with `full` the full ones too, of at most ENCODED_PLACES places: (bytes,
+        next place or -1 at the end, entries). `since` as above."""
         cdef int64_t end = self.t.h.bump
-        data, place, count = self._encode(NULL, start, end, positions, size, since, full)
+        data, place, count = self._encode(NULL, start, end if end - start < ENCODED_PLACES else start + ENCODED_PLACES, positions,
+                                          size, since, full)
         return data, -1 if place >= end else place, count
 
     cdef _encode(self, const uint32_t *entries, int64_t start, int64_t end, const uint16_t[::1] positions, size_t size, int64_t since,

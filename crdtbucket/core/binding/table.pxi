@@ -151,18 +151,18 @@ cdef class Table(_Sharing):
             self.t.h.origins_changed += 1
             self.t.h.released += 1
 
-    def digest(self, uint64_t first, uint64_t last, int64_t most=INT64_MAX, bint all_entries=False):
+    def digest(self, uint64_t first, uint64_t last, int64_t most=INT64_MAX, bint all_entries=False, int64_t looks=INT64_MAX):
         """Of indebted quiet entries (with `all_entries` of all) whose hash (high half) is in [first, last]: (entries, sum of fingerprints, sum of debts in ns,
-        where to continue or 0), at most about `most`."""
+        where to continue or 0), at most about `most`, and at most about `looks` are looked at."""
         cdef uint64_t total = 0, debt = 0, following = 0
         cdef int64_t count, now = clock_ns(&self.t)
         with nogil:
             table_lock(&self.t)
-            count = digest_range(&self.t, first, last, most, now, all_entries, NULL, &total, &debt, &following)
+            count = digest_range(&self.t, first, last, most, looks, now, all_entries, NULL, &total, &debt, &following)
             table_unlock(&self.t)
         return count, total, debt, following
 
-    def digest_items(self, uint64_t first, uint64_t last, int64_t most, bint all_entries=False):
+    def digest_items(self, uint64_t first, uint64_t last, int64_t most, bint all_entries=False, int64_t looks=INT64_MAX):
         """The entries of such a range, 32 bytes each: hash (16), fingerprint, debt in ns (little-endian)."""
         cdef uint64_t total = 0, debt = 0, following = 0
         cdef int64_t count, now = clock_ns(&self.t)
@@ -172,7 +172,7 @@ cdef class Table(_Sharing):
             raise MemoryError
         try:
             self.enter()
-            count = digest_range(&self.t, first, last, most, now, all_entries, items, &total, &debt, &following)
+            count = digest_range(&self.t, first, last, most, looks, now, all_entries, items, &total, &debt, &following)
             self.leave()
             count = min(count, most + DIGEST_SLACK)
             return PyBytes_FromStringAndSize(<char *>items, count * sizeof(digest_item_t))

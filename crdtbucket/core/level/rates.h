@@ -132,7 +132,7 @@ static inline void refresh_near_class(table_t *t, uint32_t e)
         bound += unpack_rate(c.c->fast[c.i]);
         rated += (c.c->fast[c.i] | c.c->slow[c.i]) != 0;
     }
-    bound = larger(bound, unpack_rate(t->cold[e].peak)) * (double)t->h->near_ns / 1e9;
+    bound = larger(bound, unpack_rate(t->cold[e].peak)) * (double)t->h->near_bound_ns / 1e9;
     bound = larger(bound, rated * reserve_most(t, &t->definitions[t->hot[e].bucket], 1.0));
     union {
         double d;

@@ -73,11 +73,12 @@ static inline int log_live(const table_t *t, uint64_t i)
            && t->cold[e].version == (uint32_t)t->log_version[i];
 }
 
-/* Every link that counts has acknowledged all versions up to `version`. */
-static void log_trim(table_t *t, uint64_t version)
+/* Every link that counts has acknowledged all versions up to `version`: at most `most` items go. */
+static void log_trim(table_t *t, uint64_t version, int64_t most)
 {
     header_t *h = t->h;
-    for (; h->log_head < h->log_tail && t->log_version[h->log_head] <= version; h->log_head++)
+    for (; most-- > 0 && h->log_head < h->log_tail && t->log_version[h->log_head] <= version;
+         h->log_head++)
         if (log_live(t, h->log_head))
             AND(t->hot[t->log_entry[h->log_head]].flags, (uint16_t)~ENTRY_IN_LOG);
     if (h->log_head == h->log_tail)

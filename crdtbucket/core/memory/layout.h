@@ -262,6 +262,7 @@ typedef struct {
     /* Read by every take, rarely written. */
     __attribute__((aligned(64))) int64_t grace_ns;
     int64_t near_ns, trust_ns;
+    int64_t near_bound_ns; /* at least `near_ns`: what `near_class` of an entry is bounded by */
     /* Until then no peer is silent, and no entry has far credit. */
     int64_t far_free_until;
     /* A node without memory serves its share until then. */

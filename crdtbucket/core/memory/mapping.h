@@ -61,7 +61,7 @@ static int table_begin(table_t *t, const plan_t *p, int64_t max_keys, const uint
     h->backed_blocks = is_shared(t) ? 0 : p->max_blocks;
     h->backed_log = 0; /* grows by what it holds: else it would be used from end to end in time */
     h->grace_ns = 15 * SECOND;
-    h->near_ns = SECOND / 2;
+    h->near_ns = h->near_bound_ns = SECOND / 2;
     h->trust_ns = INT64_MAX;
     h->far_free_until = INT64_MAX;
     h->warming_up_until = INT64_MIN;

@@ -59,31 +59,46 @@ static inline int is_quiet(const table_t *t, uint32_t e, int64_t now)
     return 1;
 }
 
+#define SLOTS_A_LOOK 32 /* slots that are empty cost as much as an entry */
+#define DIGEST_AHEAD 12
+
+/* The lines that the look at a slot some steps on will need. */
+static inline void digest_fetch(const table_t *t, int64_t slot, int64_t slots)
+{
+    slot += DIGEST_AHEAD;
+    uint64_t word = LOAD(t->index[slot < slots ? slot : slot - slots]);
+    if (word)
+        fetch_entry(t, (uint32_t)word - 1);
+}
+
 /* Sums up indebted quiet entries (with `all_entries` the others too) with hash_hi in [first, last],
- * at most `most`. `*next` becomes the place to continue with: 0 at the end of the range, else the
- * first hash_hi that was not covered. `items` may be NULL when only the sums are wanted. */
+ * at most `most`, and looks at `looks` entries at most: a little more, up to a gap. `*next` becomes
+ * the place to continue with: 0 at the end of the range, else the first hash_hi that was not
+ * covered. `items` may be NULL when only the sums are wanted. */
 static int64_t digest_range(const table_t *t, uint64_t first, uint64_t last, int64_t most,
-                            int64_t now, int all_entries, digest_item_t *items, uint64_t *sum,
-                            uint64_t *debt_sum, uint64_t *next)
+                            int64_t looks, int64_t now, int all_entries, digest_item_t *items,
+                            uint64_t *sum, uint64_t *debt_sum, uint64_t *next)
 {
     int64_t slot = home_slot(t, first), slots = t->h->index_slots, end = home_slot(t, last),
-            count = 0;
+            count = 0, looked = 0;
     *sum = *debt_sum = *next = 0;
     const int64_t start = slot;
     for (int64_t steps = 0; steps < 2 * slots; steps++, slot = slot + 1 == slots ? 0 : slot + 1) {
         uint64_t word = LOAD(t->index[slot]);
+        digest_fetch(t, slot, slots);
         int past_end = steps > end - start, wrapped = start + steps >= slots;
         if (!word) {
             if (past_end || steps == end - start)
                 /* Beyond the range and its displaced entries. */
                 break;
             /* A gap: every entry before it has a smaller hash. */
-            if (count >= most) {
+            if (count >= most || looked >= looks || steps / SLOTS_A_LOOK >= looks) {
                 *next = (uint64_t)((((u128)(slot + 1)) << 64) / (u128)slots) + 1;
                 break;
             }
             continue;
         }
+        looked++;
         uint32_t e = (uint32_t)word - 1;
         const hot_t *hot = &t->hot[e];
         if (hot->hash_hi < first || hot->hash_hi > last)

@@ -28,15 +28,21 @@ static void set_last_seen(table_t *t, node_t *n, int64_t at)
         refresh_far(t);
 }
 
-/* Moves the near horizon. A longer one raises the bound by which takes skip the prediction. */
-static void set_near(table_t *t, int64_t ns)
+/* Moves the near horizon. A longer one raises the bound by which takes skip the prediction, and is
+ * in force when that of every entry has been raised: of `most` places from `from` on, 0 at first.
+ * Returns the next place, or -1 at the end. */
+static int64_t set_near(table_t *t, int64_t ns, int64_t from, int64_t most)
 {
-    int64_t before = t->h->near_ns;
-    STORE(t->h->near_ns, ns);
-    for (int64_t e = 0; ns > before && e < t->h->bump; e++)
+    int64_t end = ns <= t->h->near_ns || t->h->bump - from <= most ? t->h->bump : from + most;
+    t->h->near_bound_ns = ns;
+    for (int64_t e = from; ns > t->h->near_ns && e < end; e++)
         if (LOAD(t->hot[e].flags) & ENTRY_RATED)
             refresh_near_class(t, (uint32_t)e);
+    if (end < t->h->bump)
+        return end;
+    STORE(t->h->near_ns, ns);
     refresh_far(t);
+    return -1;
 }
 
 /* A node is given up: what was predicted of it becomes debt, so that the level does not move, and

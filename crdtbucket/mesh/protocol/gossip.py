@@ -21,6 +21,8 @@ FLUSH_GAP_NS = 10_000_000
 """Least time between two early flushes, and between two answers to a peer."""
 SWEEP = 4096
 """Places of the table that each round looks at for entries to evict."""
+TRIMMED = 131_072
+"""Items of the log of versions that each round takes out of it at most."""
 TICK_BYTES = 1 << 20
 """After so many bytes a tick ends, and the round goes on in the next."""
 
@@ -48,6 +50,8 @@ class GossipSchedule:
         """Links that the round under way has still to go to, the next one last."""
         self._new_links: dict[str, None] = {}
         """Peers that are to get a first round."""
+        self._greeted: dict[str, None] = {}
+        """Those to which the round under way goes alone: it is their first one."""
 
     def add_first_round(self, name: str) -> None:
         """A link to this peer is up: it gets a round at once, since a joiner serves only its share
@@ -70,10 +74,11 @@ class GossipSchedule:
             self._next_round += self._interval_ns * (1 + passed)
             prepare(now)
             self._collecting = 0
+        elif self._new_links and not self._under_way:
+            self._greeted, self._new_links = self._new_links, {}
+            self._collecting = 0
         if self._under_way:
             return self._go_on(me, now)
-        if self._new_links:
-            return self._first_rounds(me(), now)
         if self._table.flush_wanted and now - self._last_send >= FLUSH_GAP_NS:
             return self._flush(now)
         return []
@@ -98,6 +103,8 @@ class GossipSchedule:
             _, self._collecting = self._table.collect_some(self._collecting)
             if self._collecting >= 0:
                 return []
+            if self._greeted:
+                return self._first_rounds(me(), now)
             self._last_send = now
             self._relays.step()
             self._out.start()
@@ -120,13 +127,12 @@ class GossipSchedule:
                 out.append((link.info.name, data))
                 size += len(data)
         if not self._unsent:
-            self._table.trim(self._acknowledged())
+            self._table.trim(self._acknowledged(), TRIMMED)
             self._table.sweep(SWEEP)
         return out
 
     def _first_rounds(self, me: NodeInfo, now: int) -> Frames:
-        names, self._new_links = self._new_links, {}
-        self._table.collect()
+        names, self._greeted = self._greeted, {}
         self._out.start()
         return [
             (link.info.name, data)

@@ -12,6 +12,8 @@ ROUNDS = 3
 """So many rounds of a peer, and a round trip, may be missing before it counts as silent."""
 STEP_NS = 50_000_000
 """The horizon moves in such steps: each move makes the table look at all of its keys."""
+MOVED_PLACES = 131_072
+"""So many places of the table are looked at in a round."""
 WINDOW_NS = 10_000_000_000
 """The longest round trip of the last one to two windows counts."""
 
@@ -23,6 +25,8 @@ class NearHorizon:
         """`interval_ns`: between two rounds of a peer."""
         self._table, self._interval_ns = table, interval_ns
         self._begun, self._longest, self._before = now, 0, 0
+        self._moving, self._place = table.near_ns, -1
+        """Where it moves to, and from which place of the table on; -1 when it is there."""
         self.follow((), now)
 
     def follow(self, round_trips: Iterable[int], now: int) -> None:
@@ -33,5 +37,7 @@ class NearHorizon:
         longest = max(self._longest, self._before)
         least = max(NEAR_NS, ROUNDS * self._interval_ns + longest)
         horizon = -(-least // STEP_NS) * STEP_NS
-        if horizon != self._table.near_ns:
-            self._table.configure(near_ns=horizon)
+        if horizon != self._moving:
+            self._moving, self._place = horizon, 0
+        if self._place >= 0:
+            self._place = self._table.move_near(horizon, self._place, MOVED_PLACES)

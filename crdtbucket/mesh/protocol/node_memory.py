@@ -24,6 +24,8 @@ WARM_UP_NS = 2_000_000_000
 """A node without memory serves its share of a key for at most so long."""
 SETTLED_NS = 1_000_000_000
 """So long after that time, what a peer without memory has restored stands."""
+SETTLED_PLACES = 131_072
+"""In a round suspect debts are settled on so many places of the table: some ten milliseconds."""
 NEVER = -(2**63)
 
 
@@ -53,6 +55,10 @@ class NodeMemory:
         """The snapshot that this node began with, while some of it is suspect."""
         self._suspect, self._suspect_since = table.suspects > 0, now
         """Whether something is: it stands after a while, unless a peer with memory answers."""
+        self._cancelled = False
+        self._settled, self._place = 0, -1
+        """How many suspect keys have been settled, and from which place of the table on the others
+        are; -1 while it is not decided what becomes of them."""
 
     def begin(self, peers: int, now: int) -> None:
         """Goes on from the record of another process; or warms up, where there are `peers` to
@@ -76,14 +82,17 @@ class NodeMemory:
 
     def round_completed(self, link: PeerState, now: int) -> None:
         """A complete round for this process has come from a peer."""
-        if self.peer_has_memory(link):
+        if self.peer_has_memory(link) and self._place < 0:
             self._settle(cancelled=True)
         if not self.complete:
             self.remember(now)
 
     def settle_when_due(self, now: int) -> None:
-        """After two seconds without a peer that knew better, suspect debts stand."""
-        if self._suspect and now - self._suspect_since >= WARM_UP_NS:
+        """After two seconds without a peer that knew better, suspect debts stand. Goes on settling
+        them, whatever was decided."""
+        if self._place >= 0:
+            self._settle_some()
+        elif self._suspect and now - self._suspect_since >= WARM_UP_NS:
             self._settle(cancelled=False)
 
     def peer_has_memory(self, link: PeerState) -> bool:
@@ -120,13 +129,22 @@ class NodeMemory:
         return restored
 
     def _settle(self, *, cancelled: bool) -> None:
-        settled = self._table.settle_suspects(cancelled)
+        self._cancelled, self._settled, self._place = cancelled, 0, 0
+        self._settle_some()
+
+    def _settle_some(self) -> None:
+        settled, self._place = self._table.settle_suspects(
+            self._cancelled, self._place, SETTLED_PLACES
+        )
+        self._settled += settled
+        if self._place >= 0:
+            return
         self._restored, self._suspect = [], False
         log.info(
             "%s: of the keys of a snapshot whose age is not known, %d %s",
             self._name,
-            settled,
+            self._settled,
             "are full or unknown to the peers, and full here"
-            if cancelled
+            if self._cancelled
             else "owe what it says: no peer has answered that knew better",
         )

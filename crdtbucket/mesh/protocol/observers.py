@@ -23,6 +23,8 @@ from crdtbucket.mesh.protocol.roster import Admits, Roster
 
 SLICE = 1024
 """An answer has about so many entries."""
+LOOKS = 65_536
+"""So many keys are looked at for them, about: few of those that are held may owe."""
 LAST = 2**64 - 1
 _ITEM = struct.Struct("<QQ16x")
 _HASH = struct.Struct("<QQ")
@@ -70,10 +72,10 @@ def _look_up(table: Table, roster: Roster, frame: wire.Frame) -> dict[str, Any]:
     fit, and how far they go. A range gives the indebted ones, hashes any that are held."""
     if frame.payload_kind == wire.RANGE and frame.items is not None:
         first, last = frame.items
-        following = table.digest(first, last, SLICE, True)[3]
+        following = table.digest(first, last, SLICE, True, LOOKS)[3]
         last = following - 1 if following else last
         found: Iterable[tuple[int, int]] = _ITEM.iter_unpack(
-            table.digest_items(first, last, SLICE, True)
+            table.digest_items(first, last, SLICE, True, LOOKS)
         )
     else:
         first, last = 0, LAST

@@ -1,8 +1,8 @@
 """Whether to believe that the running epoch was counted further than this process has counted it.
 
 It is so when an image of the machine was reverted: then each peer says so, once, and the process
-goes on under a new epoch. A peer that says so alone is not believed, nor are any two again and
-again: each new epoch needs a place at every node.
+goes on under a new epoch. Half of the peers are not believed, nor are more of them again and again:
+each new epoch needs a place at every node.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from crdtbucket.mesh.protocol.peer_state import NEVER, PeerState
 from crdtbucket.mesh.protocol.peer_warnings import BoundedPeers
 
 AGREE_NS = 60_000_000_000
-"""Two peers that say so within this time agree."""
+"""Peers that say so within this time agree."""
 GAP_NS = 60_000_000_000
 """They are not believed again before this has passed."""
 
@@ -28,8 +28,8 @@ class OwnEpoch:
         self._believed = NEVER
 
     def believed(self, peer: str, now: int) -> bool:
-        """The peer says so now. Whether to open a new epoch: two peers agree, or there is only one
-        that is connected."""
+        """The peer says so now. Whether to open a new epoch: more than half of those that are
+        connected agree."""
         self._said[peer] = now
         connected = {name for name, link in self._links.items() if link.connected}
         self._said = {
@@ -37,7 +37,7 @@ class OwnEpoch:
             for name, at in self._said.items()
             if name in connected and now - at <= AGREE_NS
         }
-        agreed = len(self._said) >= min(2, len(connected))
+        agreed = 2 * len(self._said) > len(connected)
         if agreed and now - self._believed >= GAP_NS:
             self._believed, self._said = now, {}
             return True
@@ -46,7 +46,7 @@ class OwnEpoch:
             "own_epoch",
             1,
             now,
-            "states more takes of this very process than it has made; the entry is left out, as no "
-            "other peer says so, or it was believed a moment ago",
+            "states more takes of this very process than it has made; the entry is left out, as "
+            "too few other peers say so, or they were believed a moment ago",
         )
         return False

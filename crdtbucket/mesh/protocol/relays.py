@@ -26,6 +26,8 @@ from crdtbucket.mesh.protocol.peer_state import NEVER, PeerState
 from crdtbucket.mesh.protocol.roster import Roster
 
 MS = 1_000_000
+CAUGHT_UP_ENTRIES = 65_536
+"""So many entries that came lately begin to be relayed in a round: some three milliseconds."""
 
 
 class Relays:
@@ -37,11 +39,15 @@ class Relays:
         self._directory = members.directory
         self._caught_up_ns = CAUGHT_UP * self._directory.alive_ns
         self._relayed: set[int] = set()
+        self._behind: dict[str, int] = {}
+        """Members that a peer does not see, of which not all that they sent lately is relayed yet;
+        and since when."""
         for node in roster.names():  # another process may have led before
             table.relay(node, False)
 
     def step(self) -> None:
         """Tells the table whose rates are relayed from now on; before anything is encoded."""
+        self._catch_up()
         connected = [link for link in self._links.values() if link.connected]
         unseen = {name for link in connected for name in self._visibility.unseen_by(link)}
         relayed = {self._links[name].node for name in unseen if name in self._links}
@@ -57,17 +63,29 @@ class Relays:
 
     def begin(self, names: Iterable[str], now: int) -> None:
         """A peer says that it does not see these members any more: what they sent lately, while
-        nobody relayed it, is relayed as well."""
-        for name in names:
+        nobody relayed it, is relayed as well. Of many entries some wait for the next rounds."""
+        self._behind |= {name: now for name in names if name in self._links}
+        self._catch_up()
+
+    def _catch_up(self) -> None:
+        most = CAUGHT_UP_ENTRIES
+        for name, since in list(self._behind.items()):
             link = self._links.get(name)
-            while link is not None and link.recent_entries:
+            while link is not None and link.recent_entries and most > 0:
                 at, touched = link.recent_entries.popleft()
-                if now - at <= self._caught_up_ns:
+                if since - at <= self._caught_up_ns:
                     self._table.touch(touched)
+                    most -= len(touched)
+            if link is None or not link.recent_entries:
+                del self._behind[name]
+
+    def _unseen_by(self, link: PeerState) -> tuple[str, ...]:
+        """The members that this peer does not see, and of which all is relayed that it lacks."""
+        return tuple(n for n in self._visibility.unseen_by(link) if n not in self._behind)
 
     def ages(self, link: PeerState, now: int) -> tuple[tuple[int, int], ...]:
         """(epoch, age in ms) of the members that this peer does not see, for a complete round."""
-        unseen = names = self._visibility.unseen_by(link)
+        unseen = names = self._unseen_by(link)
         if not names:
             return ()
         first = link.ages_from % len(names)
@@ -89,7 +107,7 @@ class Relays:
     def _far(self, link: PeerState, now: int) -> Iterator[tuple[int, int]]:
         """The same of processes without a link here, as far as this peer sees no other relay that
         states them."""
-        unseen = self._visibility.unseen_by(link)
+        unseen = self._unseen_by(link)
         limit = min(self._caught_up_ns, wire.MAX_AGE_MS * MS)
         for epoch, (newest, relay) in self._directory.running_elsewhere.items():
             if relay in unseen and epoch != link.info.epoch and now - newest < limit:

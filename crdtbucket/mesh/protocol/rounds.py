@@ -16,6 +16,8 @@ ROUND_BYTES = 16 * wire.MAX_PAYLOAD
 """Most payload that one round sends to one peer; what does not fit goes with the next."""
 SYNC_FRAMES = 4
 """Frames of a full sync that may be unacknowledged at a time."""
+SYNC_LOOKS = 4
+"""In a round a full sync looks at so many stretches of the table: few keys of many may owe."""
 SYNC_PATIENCE_NS = 1_000_000_000
 """After this, and two round trips, a chunk of the full sync is sent again."""
 
@@ -160,7 +162,9 @@ class Outbox:
         _, positions = self._roster.announced()
         due = [place for place, at in link.sync_waiting.items() if now - at > patience]
         out: dict[int, bytes] = {}
-        while due or (link.sync_place >= 0 and len(link.sync_waiting) < SYNC_FRAMES):
+        looks = SYNC_LOOKS
+        while due or (looks and link.sync_place >= 0 and len(link.sync_waiting) < SYNC_FRAMES):
+            looks -= not due
             place = due.pop() if due else link.sync_place
             payload, following, count = self._table.encode_table(
                 place, positions, wire.MAX_PAYLOAD, self._since(link), link.sync_full

@@ -106,7 +106,8 @@ async def test_requests_pass_until_their_tokens_are_gone(tmp_path: Path) -> None
         assert told["overallCode"] == "OVER_LIMIT"
         fields = {one["key"]: one["value"] for one in told["responseHeadersToAdd"]}
         assert fields["RateLimit-Policy"] == '"api";q=5;w=180'
-        assert (fields["Retry-After"], fields["Content-Type"]) == ("36", "application/problem+json")
+        assert 30 <= int(fields["Retry-After"]) <= 36  # less what all this took
+        assert fields["Content-Type"] == "application/problem+json"
         assert told["rawBody"]
         async with client.session.get(client.url + "/metrics") as metrics:
             text = await metrics.text()

@@ -24,8 +24,8 @@ NOTHING = Merged(0, 0, 0, 0, 0, 0, 0, False, 0, 0, 0, 0, (), (), ())  # type: ig
 class RecordingTable:
     """A table that records all calls, those of its properties left out."""
 
-    def __init__(self) -> None:
-        self.table = Table(max_keys=64, hash_key=bytes(16), virtual=True, epoch=ME.epoch)
+    def __init__(self, max_keys: int = 64) -> None:
+        self.table = Table(max_keys=max_keys, hash_key=bytes(16), virtual=True, epoch=ME.epoch)
         self.bucket = BucketCore(self.table, BucketSpec("b", 100, 100))
         self.calls: list[tuple[str, tuple[Any, ...], dict[str, Any]]] = []
         self.merges: list[Merged] = []

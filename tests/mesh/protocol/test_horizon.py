@@ -6,6 +6,7 @@ import pytest
 
 from crdtbucket._core import BucketCore, Table
 from crdtbucket.errors import CrdtbucketError
+from crdtbucket.mesh.protocol import horizon as module
 from crdtbucket.mesh.protocol.horizon import NearHorizon
 from crdtbucket.spec.bucket_spec import BucketSpec
 from crdtbucket.testing import SimulatedMesh
@@ -72,3 +73,22 @@ def test_the_horizon_of_a_table_is_a_time() -> None:
     for wrong in (0, -1):
         with pytest.raises(CrdtbucketError, match="near_ns"):
             one.configure(near_ns=wrong)
+
+
+def test_a_longer_one_takes_a_part_of_the_table_in_each_round(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """It holds once all is looked at. A shorter one holds at once, also in between."""
+    monkeypatch.setattr(module, "MOVED_PLACES", 20)
+    one = table()
+    BucketCore(one, BucketSpec("b", 10, 1)).take_many([f"k{i}" for i in range(50)])
+    horizon = NearHorizon(one, 100 * MS, 0)
+    seen = []
+    for _ in range(4):
+        horizon.follow([900 * MS], SECOND)
+        seen.append(one.near_ns // MS)
+    assert seen == [500, 500, 1200, 1200]
+    horizon.follow([1900 * MS], SECOND)
+    horizon.follow((), 30 * SECOND)
+    horizon.follow((), 60 * SECOND)
+    assert one.near_ns == 500 * MS

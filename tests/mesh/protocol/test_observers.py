@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from crdtbucket.errors import WireError
-from crdtbucket.mesh.protocol import entries, wire
+from crdtbucket.mesh.protocol import entries, observers, wire
 from crdtbucket.mesh.protocol.entries import Entry
 from crdtbucket.mesh.protocol.entry_merger import EntryMerger
 from crdtbucket.mesh.protocol.introductions import PLACES
@@ -279,3 +279,22 @@ def test_what_the_core_is_given_of_entries_of_an_observer() -> None:
     at = given.pop("at")
     assert at == table.now()
     assert given == {"node": 0, "epoch": lone_node.ME.epoch, "newer": False, "reopen": False}
+
+
+def test_an_answer_looks_at_so_many_keys_and_says_how_far_it_went(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(observers, "LOOKS", 500)  # most keys may be full
+    eu = mesh("eu")["eu"]
+    for number in range(2000):
+        eu.take("api", f"k{number}", 5)
+    eu._mesh.advance(2.0)
+    eu.take("api", "owes", 5)
+    first, seen, answers = 0, {}, 0
+    while first <= LAST:
+        answer = ask_range(eu, first)
+        assert answer.items is not None
+        seen |= read(answer)
+        first, answers = answer.items[1] + 1, answers + 1
+    assert [*seen] == [eu.bucket("api").hash("owes")]
+    assert answers >= 3

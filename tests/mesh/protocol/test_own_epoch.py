@@ -18,7 +18,7 @@ class Said:
 
     def __init__(self, connected: str) -> None:
         self.links: dict[str, Any] = {
-            name: SimpleNamespace(connected=name in connected) for name in "abc"
+            name: SimpleNamespace(connected=name in connected) for name in "abcd"
         }
         self.bounded = BoundedPeers("me")
         self.own = OwnEpoch(self.links, self.bounded)
@@ -42,9 +42,17 @@ def test_of_several_two_must_agree_and_one_alone_is_counted_as_beyond_a_bound(
     assert said.bounded.counts() == {"a": {"own_epoch": 2}}
     assert caplog.records[0].getMessage() == (
         "me: a states more takes of this very process than it has made; the entry is left out, "
-        "as no other peer says so, or it was believed a moment ago"
+        "as too few other peers say so, or they were believed a moment ago"
     )
     assert said("b", 2)
+
+
+def test_half_of_the_peers_do_not_agree() -> None:
+    said = Said("abcd")
+    assert not said("a", 0)
+    assert not said("b", 1)
+    assert not said("a", 2)
+    assert said("d", 3)
 
 
 @pytest.mark.parametrize(("after", "agree"), [(AGREE_NS, True), (AGREE_NS + 1, False)])

@@ -7,7 +7,7 @@ from array import array
 
 import pytest
 
-from crdtbucket.mesh.protocol import wire
+from crdtbucket.mesh.protocol import relays, wire
 from crdtbucket.mesh.protocol.member_directory import ALIVE_NS, CAUGHT_UP
 from crdtbucket.mesh.protocol.peer_state import NEVER, PeerState
 from crdtbucket.mesh.protocol.relays import MS, Relays
@@ -92,6 +92,28 @@ def test_what_came_lately_is_relayed_as_well_when_a_peer_does_not_see_its_sender
     assert node.table.called("touch") == ([(entries,)] if begins else [])
     node.relays.begin(["third"], NOW)
     assert node.table.called("touch") == []
+
+
+def test_what_came_lately_begins_to_be_relayed_a_part_in_each_round(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """No age is stated before all of it is: who hears the age keeps nothing for what it lacks."""
+    monkeypatch.setattr(relays, "CAUGHT_UP_ENTRIES", 2)
+    node = Node()
+    node.table.bucket.take("k", 1)
+    entries = array("I", [node.table.find(*node.table.bucket.hash("k"))] * 2)
+    node.third.completed, node.third.round_time = 1, NOW
+    node.peer.unseen = ("third",)
+    for _ in range(3):
+        node.relays.merged(node.fourth, entries, NOW)
+        node.relays.merged(node.third, entries, NOW)
+    node.relays.begin(["third"], NOW)
+    for left in (2, 1, 0):
+        assert node.table.called("touch") == [(entries,)]
+        assert node.relays.ages(node.peer, NOW) == (() if left else ((3, 0),))
+        node.relays.step()
+    assert node.table.called("touch") == []
+    assert len(node.fourth.recent_entries) == 3
 
 
 @pytest.mark.parametrize(

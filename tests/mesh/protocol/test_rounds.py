@@ -7,12 +7,15 @@ import pytest
 from crdtbucket._core import BucketCore, Table
 from crdtbucket.mesh.node_info import NodeInfo
 from crdtbucket.mesh.protocol import wire
+from crdtbucket.mesh.protocol.acknowledgements import VersionRanges
 from crdtbucket.mesh.protocol.peer_state import PeerState
 from crdtbucket.mesh.protocol.roster import Roster
-from crdtbucket.mesh.protocol.rounds import ROUND_BYTES, SYNC_FRAMES, Outbox
+from crdtbucket.mesh.protocol.rounds import ROUND_BYTES, SYNC_FRAMES, SYNC_LOOKS, Outbox
 from crdtbucket.spec.bucket_spec import BucketSpec
 
 SPEC = BucketSpec("b", 1000, 1, "1h")
+STRETCH = 131_072
+"""Places of the table that are looked at in one go."""
 
 
 class Sender:
@@ -143,6 +146,20 @@ def test_a_full_sync_is_chunked_and_waits_for_acknowledgements() -> None:
         chunks = [frame for frame in sender.round() if frame.payload]
         seen += len(chunks)
     assert seen >= 50_000 * 24 / wire.MAX_PAYLOAD
+
+
+def test_a_full_sync_looks_at_a_part_of_the_table_in_each_round() -> None:
+    """Few of the keys may owe, so that no frame is filled."""
+    sender = Sender(SYNC_LOOKS * STRETCH + 100)
+    keys = SYNC_LOOKS * STRETCH + 50
+    sender.bucket.take_many([f"k{i}" for i in range(keys)])
+    sender.table.collect()
+    sender.link.sync_full = False
+    sender.link.acked = VersionRanges(sender.table.version)
+    sender.table.set_time(10**16)
+    assert sum(frame.parts for frame in sender.round()) == 0
+    assert sender.link.sync_place == SYNC_LOOKS * STRETCH
+    assert [frame.parts for frame in sender.round()] == [1]
 
 
 def test_lost_chunks_of_a_sync_are_sent_again() -> None:
