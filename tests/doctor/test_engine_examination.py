@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from pathlib import Path
 
@@ -86,7 +87,7 @@ async def test_a_port_that_leads_nowhere(kind: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("credentials", "rights", "told"),
     [
-        ("eu-1:wrong", "", "Authorization Violation"),
+        ("eu-1:wrong", "", "authorization violation|refuses the credentials"),
         ("eu-1:right", 'publish: "x"', "permissions violation for publish"),
         ("eu-1:right", 'subscribe: "x"', "permissions violation for subscription"),
     ],
@@ -99,7 +100,7 @@ async def test_what_nats_does_not_allow(
         more = f", credentials: '{credentials}'"
         found = await examined(written(tmp_path, "nats", server.port, more))
     assert found[2].level == "wrong"
-    assert told.lower() in found[2].text.lower()
+    assert re.search(told, found[2].text.lower())
     assert "right" not in found[2].text.replace("rights", "")
 
 

@@ -138,6 +138,9 @@ class NatsEngine:
         try:
             try:
                 await within(2 * CONNECT_S, self._connect(client, server, listener))
+            except ConnectionResetError as error:
+                # What the server said before is lost when it hangs up on what came meanwhile.
+                return f"{error}: it does so where it refuses the credentials"
             except (NatsError, OSError, ValueError, asyncio.TimeoutError) as error:
                 return str(error) or type(error).__name__
             self._client = client
