@@ -913,8 +913,8 @@ MUTATIONS = (
     Mutation(
         "one_peer_agrees_with_itself",
         "core",
-        "        if (!p->peer || p->peer == source || ",
-        "        if (!p->peer || ",
+        "    if (l->peer && l->peer != m->source && ",
+        "    if (l->peer && ",
         suite("mesh/test_bad_members", "that_agree_lower"),
     ),
     Mutation(
@@ -2525,8 +2525,8 @@ MUTATIONS = (
     Mutation(
         "what_was_charged_later_is_agreed_on",
         "core",
-        "ns = p->held - least;\n",
-        "ns = INT64_MAX - least;\n",
+        "        agreed = from - (i128)ns * d->p;\n",
+        "        agreed = (i128)(least - now) * d->p + 0 * ns;\n",
         suite("mesh/test_guaranteed_share", "after_two_peers_agreed"),
     ),
     Mutation(

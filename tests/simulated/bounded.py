@@ -29,12 +29,14 @@ LONGEST = 400
 
 
 class BoundedBooks(Books):
-    """Books of the honest nodes: with the fifths that may be added, and of columns only those of
+    """Books of the honest nodes: with the fifth that may be added, and of columns only those of
     nodes that run."""
 
     def __init__(self, plan: Plan, mesh: Network, view: View) -> None:
         super().__init__(plan, mesh, view)
         self.part = FIFTHS + plan.bad, FIFTHS
+        if plan.bad > 1:
+            self.unbounded.add("main")  # what two say that a key owes less is believed
 
     def slack(self, place: Place) -> float:
         """And what the nodes believe at once of debts that are said to be lower, and what a node
