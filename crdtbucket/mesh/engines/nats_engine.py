@@ -138,11 +138,8 @@ class NatsEngine:
         try:
             try:
                 await within(2 * CONNECT_S, self._connect(client, server, listener))
-            except ConnectionResetError as error:
-                # What the server said before is lost when it hangs up on what came meanwhile.
-                return f"{error}: it does so where it refuses the credentials"
             except (NatsError, OSError, ValueError, asyncio.TimeoutError) as error:
-                return str(error) or type(error).__name__
+                return _told(error)
             self._client = client
             listener.engine_up(shown(server))
             while client.is_connected:  # it may hang while it closes, and not say that it has
@@ -163,7 +160,7 @@ class NatsEngine:
 
         async def failed(error: Exception) -> None:
             # Without a callback the library writes a traceback into the log for each.
-            self._refused = str(error) or type(error).__name__
+            self._refused = _told(error)
             if client.is_connected and self._refused not in said:
                 said.add(self._refused)
                 LOG.warning("NATS at %s: %s", shown(server), self._refused)
@@ -217,6 +214,13 @@ async def _has_room(client: Client) -> bool:
         waits -= 1
         await asyncio.sleep(WAIT_S if waits < WAITS - 1 else 0)
     return client.is_connected and client.pending_data_size <= MAX_UNSENT
+
+
+def _told(error: Exception) -> str:
+    """What an error says. What a server says is lost where it hangs up on what came meanwhile."""
+    if isinstance(error, ConnectionResetError):
+        return f"{error}: a server does so where it refuses the credentials"
+    return str(error) or type(error).__name__
 
 
 async def _close(client: Client) -> None:
