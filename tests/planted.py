@@ -2127,13 +2127,6 @@ MUTATIONS = (
         suite("mesh/test_bad_members", "that_a_peer_invents_makes"),
     ),
     Mutation(
-        "who_was_silent_is_believed_before_it_is_a_member",
-        "mesh",
-        "        if now - link.last_seen >= DEAD_NS:  # a member again",
-        "        if False:  # a member again",
-        suite("mesh/test_bad_members", "was_silent"),
-    ),
-    Mutation(
         "one_frame_makes_room_for_all_its_keys",
         "core",
         "UNLIKELY(crowded || r->gone_count >= ROOM_A_FRAME)",

@@ -10,7 +10,7 @@ from crdtbucket.errors import MeshError
 from crdtbucket.mesh.protocol import anti_entropy, wire
 from crdtbucket.mesh.protocol.entry_merger import EntryMerger
 from crdtbucket.mesh.protocol.gossip import FLUSH_GAP_NS
-from crdtbucket.mesh.protocol.membership import DEAD_NS, Membership
+from crdtbucket.mesh.protocol.membership import Membership
 from crdtbucket.mesh.protocol.node_memory import NodeMemory
 from crdtbucket.mesh.protocol.peer_state import PeerState
 from crdtbucket.mesh.protocol.protocol_node import Frames
@@ -68,9 +68,6 @@ class FrameIntake:
         if link.forgotten:
             # Its columns count already in this very frame, which it need not send again.
             self._members.pruner.returned(frame.epoch)
-        if now - link.last_seen >= DEAD_NS:  # a member again, before what it states is believed
-            link.last_seen = now
-            self._members.count(now)
         out: list[bytes] = []
         if frame.payload and frame.payload_kind == wire.ENTRIES:
             resolved = self._merger.tables_of(link, frame)
