@@ -1,5 +1,6 @@
-/* The entries of a definition that has a limit of keys of its own lie in a ring: in a large table a
- * walk over all entries would find few of them. The table's lock is held. */
+/* The entries of a definition that has a limit of keys of its own are linked in a circle, here its
+ * ring: in a large table a walk over all entries would find few of them. Whoever calls these holds
+ * the table's lock. */
 #ifndef CRDTBUCKET_MEMORY_RINGS_H
 #define CRDTBUCKET_MEMORY_RINGS_H
 

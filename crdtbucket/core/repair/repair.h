@@ -81,8 +81,10 @@ static void table_repair(table_t *t)
     repair_journal(t);
     for (int64_t i = 0; i < h->index_slots; i++)
         STORE(t->index[i], 0);
-    for (uint32_t i = 0; i < h->definitions; i++)
-        t->definitions[i].entries = 0, t->definitions[i].ring = NONE;
+    for (uint32_t i = 0; i < h->definitions; i++) {
+        t->definitions[i].entries = 0;
+        t->definitions[i].ring = NONE;
+    }
     h->free_entry = h->free_last = NONE;
     h->entries = 0;
     h->log_head = h->log_tail = 0;

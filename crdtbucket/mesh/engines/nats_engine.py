@@ -217,7 +217,8 @@ async def _has_room(client: Client) -> bool:
 
 
 def _told(error: Exception) -> str:
-    """What an error says. What a server says is lost where it hangs up on what came meanwhile."""
+    """An error in words. A server that refuses hangs up, and its answer may be lost with that: then
+    nothing but the reset is known."""
     if isinstance(error, ConnectionResetError):
         return f"{error}: a server does so where it refuses the credentials"
     return str(error) or type(error).__name__

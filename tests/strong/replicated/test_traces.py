@@ -61,7 +61,7 @@ def late_refund(rules: Rules) -> float:
     return look(world, 0)
 
 
-def idle_copy(rules: Rules) -> float:
+def used_up_long_ago(rules: Rules) -> World:
     """B used all tokens half an hour ago, eleven days ahead; A has never had the key."""
     world = World(PLAIN, (0, 10**12, 0), rules)
     world.beats()
@@ -69,19 +69,19 @@ def idle_copy(rules: Rules) -> float:
         world.take(2, 5)
     world.regions[0].receive(world.regions[1])
     world.wait(1800 * SECOND)
+    return world
+
+
+def idle_copy(rules: Rules) -> float:
+    """B's beats have gone on since."""
+    world = used_up_long_ago(rules)
     world.beats(80 * MS)
     return look(world, 0)
 
 
 def idle_copy_of_a_silent_region(rules: Rules) -> float:
-    """The same, and B's beats end with its calls."""
-    world = World(PLAIN, (0, 10**12, 0), rules)
-    world.beats()
-    for _ in range(4):
-        world.take(2, 5)
-    world.regions[0].receive(world.regions[1])
-    world.wait(1800 * SECOND)
-    return look(world, 0)
+    """B's beats ended with its calls."""
+    return look(used_up_long_ago(rules), 0)
 
 
 def clock_back_between_beats(rules: Rules) -> float:
