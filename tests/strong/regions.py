@@ -12,6 +12,7 @@ from crdtbucket.base.address import Address
 from crdtbucket.mesh.mesh_config import MeshConfig
 from crdtbucket.strong.controller.controller_settings import ControllerSettings
 from crdtbucket.strong.controller.degradation import Degradation
+from crdtbucket.strong.redis.beats import Beat, read_beat
 from crdtbucket.strong.redis.replicated import HeldEntry, read_entry
 from crdtbucket.testing.copy_queue import ReplicationFaults
 from crdtbucket.testing.replicated_member import ReplicatedMember
@@ -62,6 +63,10 @@ class RegionWorld:
         names = tuple(regions or self.servers)
         url = self.servers[at or region].url
         return RedisConfig(url=url, deadline=10.0, active_active=True, regions=names)
+
+    def beat(self, member: str, region: str) -> Beat:
+        """A region's newest beat, as a member holds it."""
+        return read_beat(self.servers[member].call("GET", f"crdtbucket:{{0}}:beat@{region}"))
 
     def entry(self, member: str, region: str = "", bucket: str = "b") -> HeldEntry | None:
         """A region's key of the one key in use, as a member holds it."""
