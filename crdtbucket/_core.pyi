@@ -166,7 +166,7 @@ class Table:
     def warming_up_until(self) -> int: ...
 
     # what is to be sent
-    def silent_before(self, began: int) -> int: ...
+    def silent_before(self, began: int, node: int) -> tuple[int, list[tuple[int, int]]]: ...
     @property
     def version(self) -> int: ...
     @property
@@ -211,6 +211,8 @@ class Table:
         relays: bytes | None = None,
         memory: bool = False,
         keeps_credit: bool = False,
+        silent: array[int] | None = None,
+        newcomer: bool = False,
         reopen: bool = True,
     ) -> Merged: ...
     def restore(

@@ -114,6 +114,24 @@ def test_the_call_that_makes_an_entry_is_no_rate() -> None:
     assert b.bucket.credit("k") == 0
 
 
+def test_the_window_of_a_rate_begins_with_the_first_call() -> None:
+    """A key that was learned from a peer is there for longer, and was asked for by nobody here."""
+    a, b = peers(2, BucketSpec("b", 1_000, 1_000))
+    b.table.configure(predict=True)
+    b.table.set_node(b.node_of(0), a.epoch, True)
+    b.epochs[a.epoch] = 0
+    b.table.set_time(DAY)
+    b.bucket.take("k", 500)
+    a.table.set_time(DAY)
+    send(b, a)
+    for now in range(DAY, DAY + 100_000 * MS, 100 * MS):
+        a.table.set_time(now)
+        a.table.collect()
+    now = calls_of(a, b, now, now + 3_000 * MS, 100 * MS, 20)
+    b.table.set_time(now + 10_500 * MS)
+    assert b.bucket.credit("k") == pytest.approx(10 * 200, rel=0.1)
+
+
 @pytest.mark.parametrize("claims", [2, 1_000])
 def test_a_silent_peer_is_granted_no_more_for_asking_more(claims: int) -> None:
     """Beside its two refill rates this node's tenth of one is a twenty-first of what is shared."""

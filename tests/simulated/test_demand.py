@@ -11,7 +11,7 @@ import pytest
 from crdtbucket.simulator.arrivals import poisson
 from crdtbucket.spec.bucket_spec import BucketSpec
 from crdtbucket.testing import SimulatedMesh
-from tests.simulated.meshes import drive, mesh_of
+from tests.simulated.meshes import drive, mesh_of, total
 
 STEP = 0.01
 
@@ -219,3 +219,20 @@ def test_a_bucket_of_one_call_denies_nobody_below_the_limit() -> None:
     demand = dict.fromkeys("ABC", 5 / 3)
     drive(mesh, demand, 20.0)  # until rates are known
     assert [refused for _, refused, _ in drive(mesh, demand, 40.0).values()] == [0, 0, 0]
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "least", "most"), [(5.0, 0.5, 2.5, 3.5), (0.5, 5.0, 2.5, 3.6)]
+)
+def test_demand_that_moves_while_a_peer_is_silent_moves_no_level(
+    before: float, after: float, least: float, most: float
+) -> None:
+    """Its credit goes on at another share. What it was before is no other one for that: with the
+    part of it that has become the peer's, two nodes would get a third, and with the part that has
+    become theirs all of the limit, as long as the silence has lasted."""
+    mesh = mesh_of(3, BucketSpec("b", 50, 5), gossip_interval=1.0)
+    drive(mesh, {"A": 5.0, "B": before, "C": 5.0}, 60.0)
+    mesh.partition("AB", "C")
+    drive(mesh, {"A": 5.0, "B": before}, 300.0)
+    for _ in range(5):
+        assert least <= total(drive(mesh, {"A": 5.0, "B": after}, 20.0)) / 20 <= most

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from itertools import combinations, pairwise
 
 import pytest
@@ -119,6 +120,39 @@ def test_a_ring_with_a_silent_peer_refills_in_time() -> None:
         pass
     drive(mesh, few, 4.0)  # 200 tokens, and 40 calls at most
     assert min(mesh[name].peek("b", "k").remaining for name in few) >= 80
+
+
+def apart(spec: BucketSpec, load: float, how: str) -> Network:
+    """Two nodes that do not hear each other, and a third that heard both and is killed."""
+    linked = [("A", "B"), ("A", "C"), ("B", "C")]
+    mesh = Network("ABC", [spec], linked=linked, latency=0.02, gossip_interval=0.1, seed=1)
+    drive(mesh, dict.fromkeys("ABC", load), 10.0)
+    cut = mesh.reset_pairs if how == "resets" else partial(mesh.cut_ways, times_out=False)
+    cut([("B", "C"), ("C", "B")])
+    mesh.die("A", ends=True)
+    return mesh
+
+
+@pytest.mark.parametrize("how", ["cut", "resets"])
+@pytest.mark.parametrize(("rate", "apart_for", "quiet"), [(100, 60.0, 0.0), (10, 600.0, 3.0)])
+def test_who_begins_anew_between_two_that_do_not_hear_each_other_denies_nobody(
+    rate: int, apart_for: float, quiet: float, how: str
+) -> None:
+    """What both took meanwhile is news to it, and has refilled; of keys that are full it has to
+    tell each of them, whose credit for the other ends with its rounds."""
+    mesh, load = apart(BucketSpec("b", 1000, rate), rate / 6, how), rate / 6
+    drive(mesh, dict.fromkeys("BC", load), apart_for)
+    mesh.back("A", None)
+    mesh.advance(quiet)
+    assert denied(drive(mesh, dict.fromkeys("ABC", load), 10.0)) == 0
+
+
+def test_what_two_took_beyond_their_credit_counts_when_one_that_begins_anew_tells_it() -> None:
+    mesh = apart(BucketSpec("b", 500, 20), 3.3, "cut")
+    drive(mesh, dict.fromkeys("BC", 20.0), 300.0)  # three quarters of the limit each
+    mesh.back("A", None)
+    # The newcomer begins with its share of a bucket that it cannot know to be empty.
+    assert total(drive(mesh, dict.fromkeys("ABC", 20.0), 20.0)) <= 20 * 20 + 0.3 * 500
 
 
 @pytest.mark.parametrize("newcomer", [40.0, 200.0])

@@ -121,8 +121,9 @@ cdef extern from "core/core.h" nogil:
     ctypedef struct merge_context_t:
         uint32_t source, source_origin
         int64_t at
-        int newer, joining, late, memory, keeps_credit, reopen
+        int newer, joining, late, memory, keeps_credit, newcomer, reopen
         const uint8_t *relays
+        const int64_t *silent
         const wire_tables_t *tables
     ctypedef struct merge_result_t:
         int64_t merged, ignored, unknown_bucket, refused_columns, capped_columns, dropped_full, gained

@@ -38,14 +38,16 @@ cdef void free_entries(entries_t *read) noexcept:
 cdef class _Inbox(_Outbox):
     def merge(self, const uint8_t[::1] payload, definitions, const uint16_t[::1] origins, *, uint32_t node, uint64_t epoch,
               int64_t at, bint newer=True, bint joining=False, bint late=False,
-              const uint8_t[::1] relays=None, bint memory=False, bint keeps_credit=False, bint reopen=True):
+              const uint8_t[::1] relays=None, bint memory=False, bint keeps_credit=False,
+              const int64_t[::1] silent=None, bint newcomer=False, bint reopen=True):
         """Merges the entries of a frame. `definitions`: (slot or -1, same, q, p) for each of the frame's, where `same` is 1 for
         the bucket's definition, 2 for its candidate's, 3 for both; `origins`: local
         origin ids at the sender's positions; `node` and `epoch` of the sender; `at` as in `set_last_seen`; `newer`: its rates count;
         `joining`: answer all that is held; `late`: it was too long under way, so only columns that are held here rise;
         `relays`: a byte for each node id, not 0 when some peer is not connected to it: columns of it that rise are sent on;
         `memory`: the sender knows the debts of the mesh, which settles what is suspect here; `keeps_credit`: its debts include
-        what it keeps for peers that were silent before this process began, so as much is owed here, up to the capacity; `reopen`: where the sender has
+        what it keeps for peers that were silent before this process began, so as much is owed here, up to the capacity; `silent`: by origin id,
+        for how long (ns) its debts include what it keeps for one; `newcomer`: it began after a peer fell silent here; `reopen`: where the sender has
         larger counts of the running epoch, a new one is opened; without, such entries are left out. Raises WireError, and changes nothing,
         when malformed. Returns `Merged`."""
         cdef int64_t most = payload.shape[0] // ENTRY_MIN_BYTES + 1, now = clock_ns(&self.t), i
@@ -55,6 +57,8 @@ cdef class _Inbox(_Outbox):
         cdef uint32_t *scratch = NULL
         if relays is not None and relays.shape[0] != MAX_NODES:
             raise CrdtbucketError(f"{MAX_NODES} bytes say which nodes are relayed, not {relays.shape[0]}")
+        if silent is not None and silent.shape[0] != MAX_ORIGINS:
+            raise CrdtbucketError(f"{MAX_ORIGINS} times say for whom credit is kept, not {silent.shape[0]}")
         if not payload.shape[0]:
             return Merged(0, 0, 0, 0, 0, 0, 0, False, 0, 0, 0, 0, clone(_UINTS, 0, False), clone(_UINTS, 0, False), ())
         memset(&out, 0, sizeof(out))
@@ -70,10 +74,11 @@ cdef class _Inbox(_Outbox):
             out.answers, out.touched, out.gone = scratch, scratch + most, scratch + 2 * most
             memset(&m, 0, sizeof(m))
             m.source, m.at, m.newer, m.joining, m.late, m.memory = node, at, newer, joining, late, memory
-            m.keeps_credit, m.reopen = keeps_credit, reopen
+            m.keeps_credit, m.newcomer, m.reopen = keeps_credit, newcomer, reopen
             m.tables = &f.tables
             m.source_origin = self.origin(node, epoch)
             m.relays = &relays[0] if relays is not None else NULL
+            m.silent = &silent[0] if silent is not None else NULL
             for i in range(0, f.count, SLICE):
                 if i:
                     self.pause()

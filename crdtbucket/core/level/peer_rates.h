@@ -138,12 +138,27 @@ GLANCES static inline double reserve_most(const table_t *t, const definition_t *
     return larger(cost, (double)d->capacity / (200.0 * (double)t->h->members));
 }
 
-/* Tokens that a silent peer took from `from` to `to`, of all whose demand counts for `claims`.
- * Before the present limit its demand counts by the largest one that held then. */
+/* The demand of all of those who share the refill with a silent peer. */
+typedef struct {
+    double claims; /* tokens/s */
+    double nodes;  /* 0: all get what they ask for, or half of it at least */
+    double got;    /* of what silent peers asked for, the part that they got until `until`, or 0 */
+    int64_t until; /* ns */
+} demand_t;
+
+/* Tokens that a silent peer took from `from` to `to`, of all whose demand counts for `claims` now:
+ * what it got before stays as it was when demand changes. Before the present limit its demand
+ * counts by the largest one that held then. */
 GLANCES static inline double far_taken(const definition_t *d, double slow, double claims,
-                                       int64_t near, int64_t from, int64_t to)
+                                       demand_t of, int64_t near, int64_t from, int64_t to)
 {
-    double seconds = seconds_granted(d, claims, near, from, to), present = seconds,
+    double before = 0;
+    if (of.got > 0 && of.until > from && (!d->earlier_count || d->earlier[0].until <= from)) {
+        int64_t upto = of.until < to ? of.until : to;
+        before = of.got * (double)(upto - from) / 1e9;
+        from = upto;
+    }
+    double seconds = before + seconds_granted(d, claims, near, from, to), present = seconds,
            rate = d->per_second;
     for (uint32_t i = d->earlier_count; i--;)
         if (d->earlier[i].of_all && d->earlier[i].until > from) {
@@ -155,11 +170,21 @@ GLANCES static inline double far_taken(const definition_t *d, double slow, doubl
     return claim(d, slow) * present + smaller(slow, CLAIM_MOST * rate) * (seconds - present);
 }
 
-/* The demand of all of those who share the refill with a silent peer. */
-typedef struct {
-    double claims; /* tokens/s */
-    double nodes;  /* 0: all get what they ask for, or half of it at least */
-} demand_t;
+/* How long before the near horizon the newest update of that age is, ns; not above 0: it is not. */
+GLANCES static inline int64_t far_ns(const header_t *h, int64_t age)
+{
+    return (age < h->trust_ns ? age : h->trust_ns) - h->near_ns;
+}
+
+/* Tokens that a column's owner gets by its demand in so long a time before the near horizon. */
+GLANCES static inline double far_granted(const header_t *h, const definition_t *d, double slow,
+                                         demand_t of, int64_t far, int64_t now)
+{
+    double demand = claim(d, slow), claims = of.claims;
+    if (of.nodes > 0) /* what is guaranteed to it is left to it */
+        claims = smaller(claims, d->per_second * demand / guaranteed_rate(d, demand, of.nodes));
+    return far_taken(d, slow, claims, of, h->near_ns, now - h->near_ns - far, now - h->near_ns);
+}
 
 /* Tokens that a column's owner took before the near horizon, when its newest update is so old
  * (`age`, ns), without those that others have `relayed` since. Its rate counts as far as its column
@@ -167,15 +192,12 @@ typedef struct {
 GLANCES static inline double far_since(const table_t *t, const definition_t *d, const column_t *c,
                                        demand_t of, int64_t age, double relayed, int64_t now)
 {
-    const header_t *h = t->h;
     const node_t *n = &t->nodes[t->origins[column_origin(c)].node];
-    int64_t far = (age < h->trust_ns ? age : h->trust_ns) - h->near_ns;
-    double slow = slow_rate(n, c), demand = claim(d, slow), claims = of.claims;
+    int64_t far = far_ns(t->h, age);
+    double slow = slow_rate(n, c);
     if (far <= 0 || slow <= 0)
         return 0;
-    if (of.nodes > 0) /* what is guaranteed to it is left to it */
-        claims = smaller(claims, d->per_second * demand / guaranteed_rate(d, demand, of.nodes));
-    double taken = far_taken(d, slow, claims, h->near_ns, now - h->near_ns - far, now - h->near_ns),
+    double taken = far_granted(t->h, d, slow, of, far, now),
            shown = larger(1.0, larger((double)column_taken(c), relayed));
     return larger(0.0, smaller(taken, shown * (double)far / 1e9) - relayed);
 }

@@ -66,7 +66,7 @@ GLANCES static inline double left_to_silent(const definition_t *d, double part, 
 GLANCES static demand_t far_demand(const table_t *t, uint32_t e, const definition_t *d,
                                    double claims)
 {
-    demand_t of = {claims, 0};
+    demand_t of = {claims, 0, t->cold[e].got, t->cold[e].rated_ns - t->h->near_ns};
     if (claims <= 2.0 * d->per_second || d->earlier_count)
         return of;
     int nodes = 1;
@@ -102,6 +102,27 @@ GLANCES static double far_sum(const table_t *t, uint32_t e, const definition_t *
         if (column_rated(&c))
             sum += column_far(t, d, &c, of, now);
     return sum;
+}
+
+/* Of what silent peers ask for, the part that they are predicted to have got so far; 0 while nobody
+ * is silent. */
+static float far_got(const table_t *t, uint32_t e, const definition_t *d, double claims,
+                     int64_t now)
+{
+    double granted = 0, asked = 0;
+    if (now < LOAD(t->h->far_free_until))
+        return 0;
+    demand_t of = far_demand(t, e, d, claims);
+    for (column_t c = {0}; column_next(t, e, &c);) {
+        const node_t *n = &t->nodes[t->origins[column_origin(&c)].node];
+        int64_t far = far_ns(t->h, age_of(n, &c, now));
+        double slow = slow_rate(n, &c);
+        if (far <= 0 || slow <= 0)
+            continue;
+        granted += far_granted(t->h, d, slow, of, far, now);
+        asked += claim(d, slow) * (double)far / 1e9;
+    }
+    return asked > 0 ? (float)smaller(1.0, granted / asked) : 0;
 }
 
 /* The most of `near_rate` (tokens/s x ns) that counts, at rates of the peers of `fast_sum`. Where

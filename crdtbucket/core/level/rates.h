@@ -48,6 +48,7 @@ static void average(table_t *t, uint32_t e, int64_t now, weights_t *round)
     prediction_t p = {0};
     if (LOAD(hot->flags) & ENTRY_RATED)
         p = predict(t, e, d, now);
+    float got = p.rated ? far_got(t, e, d, p.slow_claims + own_slow_claim(cold, d), now) : 0;
     double wanted = cost_of_class(__atomic_exchange_n(&hot->wanted, 0, __ATOMIC_RELAXED));
     float reserve = (float)reserve_tokens(t, e, d, p.slow_claims, wanted, now);
     int64_t net = entry_net(t, e);
@@ -61,7 +62,8 @@ static void average(table_t *t, uint32_t e, int64_t now, weights_t *round)
     int first = cold->weight <= 0;
     if (silent > 0 && silent < since) {
         weights_t before = {0};
-        average_step(cold, 0, 0, (double)silent, fast_ns(t), &before);
+        if (!first) /* the window begins with the first call */
+            average_step(cold, 0, 0, (double)silent, fast_ns(t), &before);
         since -= silent;
     }
     float slow = cold->slow, weight = cold->weight > 0 ? cold->weight : SEEN_NOTHING;
@@ -72,6 +74,7 @@ static void average(table_t *t, uint32_t e, int64_t now, weights_t *round)
         cold->weight = weight;
     }
     cold->reserve = reserve;
+    cold->got = got;
     cold->rated_ns = now;
 }
 

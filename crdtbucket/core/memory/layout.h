@@ -119,6 +119,8 @@ typedef struct {
     uint16_t introducer;
     /* For how long what this node was behind is made good, see guaranteed_share.h. */
     uint16_t owed;
+    /* Of what silent peers ask for, the part that they are predicted to have got until rated_ns. */
+    float got;
     columns_t columns; /* never with refunds */
 } cold_t;
 

@@ -16,9 +16,14 @@ typedef struct {
     int joining; /* the source has no memory: answer what is held */
     /* The source knows the debts of the mesh, so its entries settle what is suspect here. */
     int memory;
-    /* The debts include what the source keeps for peers that were silent before this process began,
-     * so as much is owed here. */
+    /* The debts include what the source keeps for peers that were silent before this process began;
+     * and as much is owed here, as not all of them have ended. By origin, for how long that is
+     * kept, ns; NULL: for nobody. */
     int keeps_credit;
+    const int64_t *silent;
+    /* The source began after a peer fell silent here: it does not know how much was kept for that
+     * one, nor what was refilled meanwhile. */
+    int newcomer;
     /* Too long under way: counts alone, on columns that are held. */
     int late;
     /* Larger counts of the own running epoch are believed: a new one is opened. */
@@ -54,6 +59,9 @@ typedef struct {
     /* Of both, on columns of nodes that were silent here: the credit was kept for them. */
     int64_t brings_silent;
     int64_t lacks; /* gain of mine over theirs */
+    /* Of that, tokens for which the sender's debt includes what it keeps for silent peers: at most
+     * what was refilled meanwhile. */
+    int64_t lacks_credited;
     uint32_t raised_count;
     uint32_t refused;  /* columns of others that rise by less than is advertised */
     uint32_t capped;   /* columns of the sender that rise by more than is counted */
@@ -198,6 +206,17 @@ RARELY static int explained_generation(table_t *t, const merge_context_t *m, con
     return 1;
 }
 
+/* The sender lacks tokens of a column. */
+static inline void add_lacking(const merge_context_t *m, const definition_t *d, uint32_t origin,
+                               int64_t tokens, comparison_t *g)
+{
+    add_tokens(&g->lacks, tokens);
+    if (UNLIKELY(m->silent) && m->silent[origin] > 0) {
+        double refilled = d->per_second * (double)m->silent[origin] / 1e9;
+        add_tokens(&g->lacks_credited, (double)tokens < refilled ? tokens : (int64_t)refilled);
+    }
+}
+
 /* A column that differs from the one here, if there is one. */
 static void compare_column(table_t *t, uint32_t e, const merge_context_t *m, const definition_t *d,
                            const wire_column_t *x, int64_t now, comparison_t *g)
@@ -212,8 +231,8 @@ static void compare_column(table_t *t, uint32_t e, const merge_context_t *m, con
             refunded = held ? h->refunded[at] : 0;
     int same_generation = held && x->generation == generation;
     if (held && !h->shown[at]) {
-        add_tokens(&g->lacks,
-                   gain(generation, taken, refunded, 1, x->generation, x->taken, x->refunded));
+        add_lacking(m, d, x->origin,
+                    gain(generation, taken, refunded, 1, x->generation, x->taken, x->refunded), g);
         h->shown[at] = 1;
     }
     if (held
@@ -256,7 +275,7 @@ static void compare_columns(table_t *t, uint32_t e, int64_t net, const wire_entr
                             comparison_t *g)
 {
     held_t *h = &g->held;
-    g->brings_held = g->brings_lacking = g->brings_silent = g->lacks = 0;
+    g->brings_held = g->brings_lacking = g->brings_silent = g->lacks = g->lacks_credited = 0;
     g->raised_count = g->refused = g->capped = g->ahead = 0;
     g->uncounted = 0;
     g->earlier = 0;
@@ -272,7 +291,8 @@ static void compare_columns(table_t *t, uint32_t e, int64_t net, const wire_entr
     }
     for (uint32_t at = 0; at < h->count; at++)
         if (!h->shown[at] && !t->origins[h->taken[at] >> TOKEN_BITS].tombstone)
-            add_tokens(&g->lacks, (int64_t)(h->taken[at] & TOKEN_MASK) - h->refunded[at]);
+            add_lacking(m, d, (uint32_t)(h->taken[at] >> TOKEN_BITS),
+                        (int64_t)(h->taken[at] & TOKEN_MASK) - h->refunded[at], g);
 }
 
 #endif

@@ -73,7 +73,7 @@ static uint32_t merge_place(table_t *t, const wire_entry_t *w, uint32_t guess, u
     merge_result_t *r = &out->r;
     uint32_t e = entry_holds(t, guess, w->lo, w->hi) ? guess : table_find(t, w->lo, w->hi);
     *existed = e != NONE;
-    if (!*existed && (!w->debt_ns || m->late || !brings_any(t, w, m))) {
+    if (!*existed && ((!w->debt_ns && !m->silent) || m->late || !brings_any(t, w, m))) {
         r->ignored++;
         return NONE;
     }

@@ -41,7 +41,10 @@ static i128 merged_debt(const definition_t *d, i128 debt, i128 advertised, const
                         const merge_context_t *m, const wire_definition_t *w, i128 rest)
 {
     int64_t brings = g->brings_held + g->brings_lacking;
-    i128 count = debt + token_units(d, brings), adopt = advertised + token_units(d, g->lacks), out;
+    i128 count = debt + token_units(d, brings),
+         adopt = advertised + token_units(d, g->lacks - g->lacks_credited), out;
+    if (UNLIKELY(m->newcomer && g->brings_silent > 0) && w->same)
+        return count;
     if (!w->same) {
         i128 lacking = token_units(d, g->brings_lacking);
         out = debt + token_units(d, g->brings_held) + (lacking < advertised ? lacking : advertised);

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from array import array
 from functools import partial
 
 from crdtbucket._core import Merged, Table
@@ -96,6 +97,8 @@ class EntryMerger:
             relays=self._visibility.relay_mask(),
             memory=memory,
             keeps_credit=bool(frame.flags & wire.KEEPS_CREDIT),
+            silent=self._silent(frame.silent) if frame.silent else None,
+            newcomer=bool(self._table.silent_before(link.started, link.node)[1]),
         )
         merged = merge(reopen=False)
         self.count(merged, link.info.name, now)
@@ -114,6 +117,14 @@ class EntryMerger:
                 )
         self._mismatches.stated(link.info.name, resolved, merged.mixed, now)
         return merged
+
+    def _silent(self, stated: tuple[tuple[int, int], ...]) -> array[int]:
+        """By origin, for how long (ns) a peer states credit for a silent process."""
+        kept = dict(stated)
+        out = array("q", bytes(8 * wire.MAX_ORIGINS))
+        for origin, _, epoch, _ in self._table.origins():
+            out[origin] = kept.get(epoch, 0) * 1_000_000
+        return out
 
     def merge_late(self, link: PeerState, frame: wire.Frame, now: int) -> None:
         """Takes the counts of a frame that was under way for too long, and nothing else of it: they

@@ -104,9 +104,11 @@ class Membership:
             link.restarted(peer)
         else:
             link.renumber()
-        if fresh or not link.log_kept:  # else all that the peer lacks is in the log
-            link.start_sync(self._table.version, fresh=fresh)
+        syncs = fresh or not link.log_kept  # else all that the peer lacks is in the log
         link.connected_again(peer, now, now + self._first_digest_ns)
+        if syncs:
+            _, silent = self._table.silent_before(link.started, link.node)
+            link.start_sync(self._table.version, full=bool(silent) or not fresh)
         self.detector.connected(peer, now, was=was)
         self.pruner.returned(peer.epoch)
         self.directory.running_elsewhere.pop(peer.epoch, None)  # from here on the link says so

@@ -223,10 +223,11 @@ class PeerState:
         self.tried = version, now
         return True
 
-    def start_sync(self, version: int, *, fresh: bool = False) -> None:
-        """Begins to send all keys, which covers all versions up to this one. A `fresh` process
-        predicts nothing: it gets the indebted ones."""
-        self.sync_full = not fresh
+    def start_sync(self, version: int, *, full: bool = True) -> None:
+        """Begins to send all keys, which covers all versions up to this one. A process that has
+        just begun predicts nothing: it gets the indebted ones, unless it is `full`, as somebody was
+        silent before. To him it may relay, and he predicts takes of what is full here."""
+        self.sync_full = full
         self.acked = VersionRanges(version)
         self.cursor = version
         self.sync_place = 0

@@ -48,7 +48,7 @@ class Outbox:
                 sent = sent or Sent()
                 sent.tables_version = tables_version
         received = link.received
-        keeps = wire.KEEPS_CREDIT if values.get("payload") and self._keeps(link, now) else 0
+        keeps = self._state_credit(link, values) if values.get("payload") else 0
         return wire.encode_fields(
             {
                 "epoch": self._table.epoch,
@@ -187,19 +187,24 @@ class Outbox:
             self._chunks[key] = chunk
         return self._chunks[key]
 
-    def _keeps(self, link: PeerState, now: int) -> bool:
-        """Whether something is kept for one that fell silent before the peer's process began. That
-        is not said of one whose connection ended: it is dead, mostly, and soon given up."""
-        return bool(self._since(link)) and any(
-            one.ending is None and one.last_seen < link.started
-            for one in self._links.values()
-            if now - one.last_seen > self._table.near_ns and not (one.left or one.forgotten)
+    def _state_credit(self, link: PeerState, values: dict[str, Any]) -> int:
+        """Says for whom these debts include credit: for those who fell silent before the peer's
+        process began. Returns the flag that as much is owed there. For one whose connection ended
+        it is not: that one is dead, mostly, and soon given up."""
+        _, silent = self._table.silent_before(link.started, link.node)
+        if not silent:
+            return 0
+        nodes = {one.node: one for one in self._links.values()}
+        kept = [(nodes[node], ns // 1_000_000) for node, ns in silent if node in nodes]
+        values["silent"] = tuple(
+            (one.info.epoch, min(ms, wire.MAX_SILENT_MS)) for one, ms in kept[: wire.MAX_AGES]
         )
+        return wire.KEEPS_CREDIT if any(one.ending is None for one, _ in kept) else 0
 
     def _since(self, link: PeerState) -> int:
         """Where others fell silent before a peer's process began: a time (ns) from which on they
         were not heard, so that what is encoded goes to all that lack the same. Else 0."""
-        return self._table.silent_before(link.started)
+        return self._table.silent_before(link.started, link.node)[0]
 
 
 def _rotated(gaps: list[tuple[int, int]], cursor: int) -> list[tuple[int, int]]:

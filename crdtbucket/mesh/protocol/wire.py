@@ -32,6 +32,7 @@ MAX_DEFINITIONS = 4096
 MAX_TOMBSTONES = 256
 MAX_AGES = 64
 MAX_AGE_MS = 65_535
+MAX_SILENT_MS = 2**32 - 1
 ACK_BITS = 256
 _PREFIX = struct.Struct("<2sBBI")
 _MALFORMED = (ValueError, TypeError, RecursionError, msgpack.UnpackException)
@@ -120,6 +121,9 @@ class Frame:
     """What the sender's wall clock showed at `sent`, ns since 1970."""
     mode: int | None = None
     """In which mode the sender decides, the worst one of its buckets: its place in `MODES`."""
+    silent: tuple[tuple[int, int], ...] | None = None
+    """(epoch, ms) of peers that were silent before the receiver began: for how long the debts of
+    these entries include what is kept for them."""
     payload: bytes = b""
 
 
@@ -129,7 +133,7 @@ _NUMBERS = {
     "round": 9, "part": 10, "parts": 11, "flags": 12, "tables_version": 13, "tables": 14,
     "payload_kind": 15, "members": 16, "unseen": 17, "digest": 18, "items": 19, "tombstones": 20,
     "merge_result": 21, "config": 22, "rollout": 23, "ages": 24, "wall": 25,
-    "mode": 26,
+    "mode": 26, "silent": 27,
 }  # fmt: skip
 _DEFAULTS = {f.name: f.default for f in fields(Frame)}
 
@@ -265,6 +269,7 @@ _CHECKS: dict[str, FrameCheck] = {
     "rollout": row(_natural, _u64, _natural, whole(0, max(Status)), _short),
     "ages": many(MAX_AGES, row(_epoch, whole(0, MAX_AGE_MS))),
     "mode": whole(0, 255),
+    "silent": many(MAX_AGES, row(_epoch, whole(0, MAX_SILENT_MS))),
 }
 _DECODED = {number: (name, _CHECKS[name]) for name, number in _NUMBERS.items()}
 _REQUIRED = frozenset(("epoch", "to_epoch", "seq", "sent"))

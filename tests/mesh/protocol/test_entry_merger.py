@@ -132,6 +132,8 @@ def test_what_the_core_is_given_of_a_frame() -> None:
                 "joining": False,
                 "memory": False,
                 "keeps_credit": False,
+                "silent": None,
+                "newcomer": False,
                 "reopen": False,
             }
             | differs

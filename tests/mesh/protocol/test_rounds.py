@@ -70,7 +70,7 @@ def test_a_process_that_was_there_before_gets_full_keys_with_a_full_sync(fresh: 
     sender.table.collect()
     sender.table.set_time(4 * 3_600_000_000_000)
     assert sender.bucket.debt("k") < 0
-    sender.link.start_sync(sender.table.version, fresh=fresh)
+    sender.link.start_sync(sender.table.version, full=not fresh)
     (frame,) = sender.round()
     assert (frame.payload == b"") == fresh
 

@@ -182,7 +182,7 @@ def test_field_numbers_are_the_known_ones() -> None:
     names = "epoch to_epoch seq sent echo hold ack ack_bits round part parts flags "
     names += "tables_version tables "
     names += "payload_kind members unseen digest items tombstones merge_result config rollout ages"
-    names += " wall mode"
+    names += " wall mode silent"
     assert {name: i + 1 for i, name in enumerate(names.split())} == wire._NUMBERS
 
 
