@@ -36,6 +36,7 @@ class Merged(NamedTuple):
     lowered: int
     crowded: int
     ahead: int
+    unheard: int
     answers: array[int]
     touched: array[int]
     mixed: tuple[int, ...]

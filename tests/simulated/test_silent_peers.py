@@ -8,7 +8,7 @@ from itertools import combinations, pairwise
 import pytest
 
 from crdtbucket.spec.bucket_spec import BucketSpec
-from tests.simulated.meshes import NAMES, drive, mesh_of, total
+from tests.simulated.meshes import NAMES, drive, levels, mesh_of, total
 from tests.simulated.network import Network
 
 SPEC = BucketSpec("b", 500, 100)
@@ -145,14 +145,14 @@ def test_who_begins_anew_between_two_that_do_not_hear_each_other_denies_nobody(
     mesh.back("A", None)
     mesh.advance(quiet)
     assert denied(drive(mesh, dict.fromkeys("ABC", load), 10.0)) == 0
+    assert min(levels(mesh).values()) >= 900
 
 
 def test_what_two_took_beyond_their_credit_counts_when_one_that_begins_anew_tells_it() -> None:
-    mesh = apart(BucketSpec("b", 500, 20), 3.3, "cut")
-    drive(mesh, dict.fromkeys("BC", 20.0), 300.0)  # three quarters of the limit each
+    mesh = apart(BucketSpec("b", 1000, 40), 40 / 6, "cut")
+    drive(mesh, dict.fromkeys("BC", 40.0), 150.0)  # three quarters of the limit each
     mesh.back("A", None)
-    # The newcomer begins with its share of a bucket that it cannot know to be empty.
-    assert total(drive(mesh, dict.fromkeys("ABC", 20.0), 20.0)) <= 20 * 20 + 0.3 * 500
+    assert total(drive(mesh, dict.fromkeys("ABC", 40.0), 20.0)) <= 20 * 40 + 0.05 * 1000
 
 
 @pytest.mark.parametrize("newcomer", [40.0, 200.0])

@@ -1,10 +1,10 @@
 # What is received: merges, snapshots.
 
 Merged = namedtuple("Merged", "merged ignored unknown_bucket refused_columns capped_columns dropped gained duplicate_epoch "
-                    "own_behind lowered crowded ahead answers touched mixed",
+                    "own_behind lowered crowded ahead unheard answers touched mixed",
                     module="crdtbucket._core")
 Merged.__doc__ = """What a bulk merge did: counts, whether a new epoch was opened, as the sender had larger counts of the own one (`duplicate_epoch`),
-how many entries were left out for that reason (`own_behind`), how many debts fell by much less than was advertised (`lowered`), for how many new entries the sender made room by others of its own (`crowded`), how many columns were left out as no eviction explains their generation (`ahead`), and arrays of entries to answer the sender with (`answers`) and that were merged (`touched`); `mixed`: which of the frame's definitions
+how many entries were left out for that reason (`own_behind`), how many debts fell by much less than was advertised (`lowered`), for how many new entries the sender made room by others of its own (`crowded`), how many columns were left out as no eviction explains their generation (`ahead`), how many entries of a newcomer brought takes of peers that are silent here (`unheard`), and arrays of entries to answer the sender with (`answers`) and that were merged (`touched`); `mixed`: which of the frame's definitions
 have entries in it and are of a bucket that is defined otherwise here."""
 
 
@@ -60,7 +60,7 @@ cdef class _Inbox(_Outbox):
         if silent is not None and silent.shape[0] != MAX_ORIGINS:
             raise CrdtbucketError(f"{MAX_ORIGINS} times say for whom credit is kept, not {silent.shape[0]}")
         if not payload.shape[0]:
-            return Merged(0, 0, 0, 0, 0, 0, 0, False, 0, 0, 0, 0, clone(_UINTS, 0, False), clone(_UINTS, 0, False), ())
+            return Merged(0, 0, 0, 0, 0, 0, 0, False, 0, 0, 0, 0, 0, clone(_UINTS, 0, False), clone(_UINTS, 0, False), ())
         memset(&out, 0, sizeof(out))
         self.check_origins(origins)
         memset(&f, 0, sizeof(f))
@@ -92,7 +92,7 @@ cdef class _Inbox(_Outbox):
                 refresh_far(&self.t)
             return Merged(out.r.merged, out.r.ignored, out.r.unknown_bucket, out.r.refused_columns,
                           out.r.capped_columns, out.r.dropped_full, out.r.gained, bool(out.r.duplicate_epoch),
-                          out.r.own_behind, out.r.lowered, out.r.crowded, out.r.ahead,
+                          out.r.own_behind, out.r.lowered, out.r.crowded, out.r.ahead, out.r.unheard,
                           uints(out.answers, out.r.answer_count),
                           uints(out.touched, out.r.touched_count), mixed)
         finally:

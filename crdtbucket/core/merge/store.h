@@ -20,6 +20,8 @@ typedef struct {
     int64_t crowded;
     /* Columns left out, of a generation that no eviction explains. */
     int64_t ahead;
+    /* Entries of a newcomer with takes of peers that are silent here. */
+    int64_t unheard;
     /* Nodes that had no rates here before. */
     int64_t newly_rated;
 } merge_result_t;

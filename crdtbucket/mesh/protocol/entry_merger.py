@@ -17,6 +17,8 @@ from crdtbucket.mesh.protocol.roster import ResolvedTables, Roster
 
 log = logging.getLogger("crdtbucket.mesh")
 
+OWES_NS = 3_000_000_000
+"""A newcomer that has told takes of a silent peer owes for so long what is owed here."""
 REMEMBERED_TABLES = 4
 """So many versions of the tables that a peer has announced are remembered."""
 MERGE_COUNTERS = (
@@ -101,6 +103,8 @@ class EntryMerger:
             newcomer=bool(self._table.silent_before(link.started, link.node)[1]),
         )
         merged = merge(reopen=False)
+        if merged.unheard:
+            link.owes_until = now + OWES_NS
         self.count(merged, link.info.name, now)
         if merged.own_behind and self._own_epoch.believed(link.info.name, now):
             full = merged.answers  # full no more where the first merge has counted a debt

@@ -144,6 +144,9 @@ class PeerState:
     config_seq: int = 0
     """The sequence number of the frame with these."""
 
+    owes_until: int = NEVER
+    """Until then this node's debts are the least that it owes: it began after a peer fell silent
+    here, and has told takes of that one. What they were is known here better than there."""
     sync_full: bool = True
     """Whether the full sync has full keys, too: the peer predicts takes of them, and must learn of
     those before it stops."""

@@ -48,7 +48,7 @@ class Outbox:
                 sent = sent or Sent()
                 sent.tables_version = tables_version
         received = link.received
-        keeps = self._state_credit(link, values) if values.get("payload") else 0
+        keeps = self._state_credit(link, now, values) if values.get("payload") else 0
         return wire.encode_fields(
             {
                 "epoch": self._table.epoch,
@@ -187,13 +187,13 @@ class Outbox:
             self._chunks[key] = chunk
         return self._chunks[key]
 
-    def _state_credit(self, link: PeerState, values: dict[str, Any]) -> int:
+    def _state_credit(self, link: PeerState, now: int, values: dict[str, Any]) -> int:
         """Says for whom these debts include credit: for those who fell silent before the peer's
         process began. Returns the flag that as much is owed there. For one whose connection ended
         it is not: that one is dead, mostly, and soon given up."""
         _, silent = self._table.silent_before(link.started, link.node)
         if not silent:
-            return 0
+            return wire.KEEPS_CREDIT if now < link.owes_until else 0
         nodes = {one.node: one for one in self._links.values()}
         kept = [(nodes[node], ns // 1_000_000) for node, ns in silent if node in nodes]
         values["silent"] = tuple(
