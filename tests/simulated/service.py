@@ -22,6 +22,8 @@ PART = 0.5
 """Of what it may expect, a node gets at least so much."""
 GIVEN = 0.85
 """Of what an ideal bucket gives out, the mesh gives at least so much."""
+GIVEN_BESIDE_BURSTS = 0.75
+"""The same where one goes on while others ask in bursts: it leaves room for the next one."""
 BURSTY = 0.45
 """Of the capacity, given out beyond the limit at most where bursts come again and again: what one
 was says what the next will be."""
@@ -137,13 +139,22 @@ class Service:
         limit before is owed up to the ceiling, and the matter of an earlier window."""
         capacity = self.plan.main.capacity
         ideal = IdealBucket(self.plan.main, 2**53, ppm=self.slowest)
-        ideal.charge(min(owed, capacity + self._ceiling), now)
+        ideal.charge(max(min(owed, capacity + self._ceiling), min(self._kept(), capacity)), now)
         true = IdealBucket(self.plan.main, 2**53)
         true.charge(min(owed, capacity), now)
         window = Window(now, ideal, true, self._late)
         window.forgiven = self._forgiven()
         window.owed = max(0, min(owed - capacity, self._ceiling))
         return window
+
+    def _kept(self) -> int:
+        """Tokens that the nodes owe, as they show it, when something has happened: what they kept
+        for who was silent is charged once, whether that one has taken it or not."""
+        if self.view.first < 0:
+            return 0
+        up = (node for node in self.mesh.nodes.values() if node.up)
+        most = max((node.peek("main", "key").debt for node in up), default=0)
+        return round(most / SECOND * self.rate)
 
     def _forgiven(self) -> int:
         """Tokens of debt that nodes have dropped at the ceiling so far."""
@@ -248,7 +259,8 @@ class Service:
         for_steps = 2 * cost * nodes
         ideal = window.ideal_shared if seconds < self.plan.period else window.ideal_given
         ideal += self._share_alone(window.since) * (window.ideal_given - ideal)
-        least = GIVEN * self._reached * ideal - 0.3 * capacity - for_steps
+        given_part = GIVEN_BESIDE_BURSTS if self.plan.storm and self.plan.period else GIVEN
+        least = given_part * self._reached * ideal - 0.3 * capacity - for_steps
         # In a storm, calls that need most of the bucket fill it for each other: who asks just after
         # another passes never, and the storm keeps to its half.
         large = self.plan.storm is not None and 2 * cost > capacity
