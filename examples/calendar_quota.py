@@ -1,4 +1,4 @@
-"""A plan of 1,000 calls for each month in Berlin, of which no minute may begin with more than 600.
+"""A plan of 1,000 calls in each month of Berlin's calendar, and beside it a pace of 600 a minute.
 
 python examples/calendar_quota.py
 """
@@ -18,7 +18,7 @@ limiter = Limiter(
 )
 plan = limiter.bucket("plan")
 
-# All of a month may be taken in a second; a rate beside the quota does not let it.
+# The quota alone would let a batch take all of a month in one second.
 for _ in range(2):
     batch = limiter.take_all([("plan", "acme", 400), ("pace", "acme", 400)])
     outcome = "allowed" if batch else f"denied by {batch.binding.bucket.spec.name}"
