@@ -20,14 +20,15 @@ from benchmarks.client_doors import (
 )
 from benchmarks.door_calls import NAME, awaited, bucket, spent
 from benchmarks.measure import Case, Comparison, Scale
-from benchmarks.rpc_doors import envoy, forward_auth, rpc_loop, rpc_threads
+from benchmarks.rpc_doors import envoy, envoy_quotas, forward_auth, rpc_loop, rpc_threads
 from benchmarks.surfaces import ADDRESSES, Loop, Run, in_turns, timed
 
 QUESTION = "what does a limit add to a call in a framework of RPC, models or clients?"
 UNITS = ("us a call without a limit", "us added by a limit")
 NOTE = (
     "CPU time of this process, in which both client and server are; every call is allowed; a "
-    "client's service answers at once"
+    "client's service answers at once; a call of the quota service is a report about a user who is "
+    "new, beside a stream that sends it back"
 )
 
 
@@ -133,6 +134,7 @@ def comparisons(scale: Scale) -> Iterator[Comparison]:
             "gRPC, threads": rpc_threads,
             "gRPC, event loop": partial(rpc_loop, loop),
             "Envoy's rate limit service": partial(envoy, loop),
+            "Envoy's quota service": partial(envoy_quotas, loop),
             "forward auth": partial(forward_auth, loop),
             "httpx": httpx_client,
             "httpx, event loop": partial(httpx_async_client, loop),

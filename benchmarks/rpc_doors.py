@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import tempfile
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,7 +12,7 @@ from types import SimpleNamespace
 from typing import Any
 from unittest import mock
 
-from benchmarks.door_calls import NAME, awaited, bucket, limiter
+from benchmarks.door_calls import NAME, awaited, bucket, limiter, spent
 from benchmarks.peers import PLENTY
 from benchmarks.surfaces import ADDRESSES, Loop, NullWriter, Run, timed
 from crdtbucket import Limiter
@@ -106,25 +107,74 @@ def rpc_client(loop: Loop, address: str, method: str, requests: list[bytes]) -> 
 def envoy(loop: Loop, *, limited: bool) -> Iterator[Run]:
     """Envoy's question about one user: a server that answers a constant, and ours."""
     import grpc
+
+    from crdtbucket.http.server.envoy_messages import CLASSES, METHOD, SERVICE
+
+    def question(address: str) -> bytes:
+        entries = [{"key": b"user", "value": address.encode()}]
+        asked = CLASSES["RateLimitRequest"](domain=b"edge", descriptors=[{"entries": entries}])
+        return bytes(asked.SerializeToString())
+
+    bare = None if limited else grpc.unary_unary_rpc_method_handler(say_async)
+    with envoy_server(loop, SERVICE, METHOD, bare) as address:
+        questions = [question(one) for one in ADDRESSES]
+        with rpc_client(loop, address, f"/{SERVICE}/{METHOD}", questions) as run:
+            yield run
+
+
+@contextmanager
+def envoy_quotas(loop: Loop, *, limited: bool) -> Iterator[Run]:
+    """Envoy's report about a user who is new, on a stream: a server that sends it back, and ours,
+    which assigns tokens."""
+    import grpc
     import grpc.aio
 
-    from crdtbucket.http.server import envoy_messages as messages
+    from crdtbucket.http.server.quota_messages import QUOTA_CLASSES, QUOTA_METHOD, QUOTA_SERVICE
+
+    async def echo(reports: AsyncIterator[bytes], context: Any) -> AsyncIterator[bytes]:
+        async for one in reports:
+            yield one
+
+    numbers = itertools.count()
+
+    def report() -> bytes:
+        entries = [{"key": b"user", "value": b"user-%d" % next(numbers)}]
+        usage = {"bucket_id": {"bucket": entries}, "num_requests_allowed": 1}
+        reports = QUOTA_CLASSES["RateLimitQuotaUsageReports"]
+        return bytes(reports(domain=b"edge", bucket_quota_usages=[usage]).SerializeToString())
+
+    async def all_of(address: str, calls: int) -> float:
+        async with grpc.aio.insecure_channel(address) as channel:
+            stream = channel.stream_stream(f"/{QUOTA_SERVICE}/{QUOTA_METHOD}")()
+
+            async def each(_: None) -> None:
+                await stream.write(report())
+                if await stream.read() is grpc.aio.EOF:
+                    raise AssertionError("the stream has ended")
+
+            took = await spent(each, [None], calls)
+            stream.cancel()
+            return took
+
+    bare = None if limited else grpc.stream_stream_rpc_method_handler(echo)
+    with envoy_server(loop, QUOTA_SERVICE, QUOTA_METHOD, bare) as address:
+        yield lambda calls: loop.run_until_complete(all_of(address, calls))
+
+
+@contextmanager
+def envoy_server(loop: Loop, service: str, method: str, bare: Any) -> Iterator[str]:
+    """The address of our server for Envoy, or of one that has the `bare` method alone."""
+    import grpc
+    import grpc.aio
+
     from crdtbucket.http.server.app import Api
     from crdtbucket.http.server.envoy_service import EnvoyService
     from crdtbucket.http.server.serve_settings import ServeSettings
     from crdtbucket.http.server.siblings import Siblings
 
-    def question(address: str) -> bytes:
-        entries = [{"key": b"user", "value": address.encode()}]
-        asked = messages.CLASSES["RateLimitRequest"](
-            domain=b"edge", descriptors=[{"entries": entries}]
-        )
-        return bytes(asked.SerializeToString())
-
     async def begin_bare() -> tuple[Any, str]:
         server = grpc.aio.server()
-        methods = {messages.METHOD: grpc.unary_unary_rpc_method_handler(say_async)}
-        handler = grpc.method_handlers_generic_handler(messages.SERVICE, methods)
+        handler = grpc.method_handlers_generic_handler(service, {method: bare})
         server.add_generic_rpc_handlers((handler,))
         port = server.add_insecure_port("127.0.0.1:0")
         await server.start()
@@ -133,19 +183,18 @@ def envoy(loop: Loop, *, limited: bool) -> Iterator[Run]:
     async def begin_ours(file: Path) -> tuple[Any, str]:
         settings = ServeSettings(grpc="127.0.0.1:0")
         api = Api(Limiter.from_file(file), settings, Siblings())
-        service = EnvoyService(api.descriptors, api.quotas, api.tokens, settings, shared=False)
-        service.bind()
-        await service.start()
-        return service, service.name.removeprefix("grpc://")
+        ours = EnvoyService(api.descriptors, api.quotas, api.tokens, settings, shared=False)
+        ours.bind()
+        await ours.start()
+        return ours, ours.name.removeprefix("grpc://")
 
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "limits.yaml"
         file.write_text(ENVOY)
-        server, address = loop.run_until_complete(begin_ours(file) if limited else begin_bare())
-        path = f"/{messages.SERVICE}/{messages.METHOD}"
+        begun = begin_ours(file) if bare is None else begin_bare()
+        server, address = loop.run_until_complete(begun)
         try:
-            with rpc_client(loop, address, path, [question(one) for one in ADDRESSES]) as run:
-                yield run
+            yield address
         finally:
             loop.run_until_complete(server.stop(0))
 

@@ -9,7 +9,7 @@ from tests.test_docs import rows
 
 ROOT = Path(__file__).parents[1]
 PAGE = "docs/comparison.md"
-MARK = re.compile(r"\?|\[(?:yes|no)\]\[(\w+)\]|\[part\]\[(\w+)\] (\d+)")
+MARK = re.compile(r"\[(?:yes|no)\]\[(\w+)\]|\[part\]\[(\w+)\] (\d+)")
 
 
 def test_every_mark_of_another_has_its_source() -> None:

@@ -8,6 +8,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from tests.strong.redis_server import Server, free_port
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
@@ -116,6 +118,105 @@ def test_what_is_in_flight_is_limited() -> None:
         "10 jobs done, at most 3 in flight",
         "one more is denied while three are in flight",
     ]
+
+
+def test_a_month_has_its_quota_and_a_minute_its_pace() -> None:
+    lines = run("calendar_quota.py").splitlines()
+    assert lines[:3] == [
+        "a batch of 400: allowed",
+        "a batch of 400: denied by pace",
+        "after a report: 500 of 1000 left this month",
+    ]
+    assert re.fullmatch(r"one more: denied until \d{4}-\d\d-01 00:00 in Berlin", lines[3])
+
+
+def test_important_calls_pass_before_others_and_credits_after_a_plan() -> None:
+    lines = run("priorities.py").splitlines()
+    smooth = re.fullmatch(r"of the next 10 smooth calls (\d+) pass, and of 10 more (\d+)", lines[4])
+    assert smooth is not None
+    assert min(map(int, smooth.groups())) > 0
+    assert sum(map(int, smooth.groups())) < 20
+    del lines[4]
+    assert lines == [
+        "50 of 60 batch calls pass",
+        "30 of 60 normal calls pass",
+        "20 of 60 critical calls pass",
+        "0 of 60 batch calls pass",
+        "plan pays",
+        "credits pays",
+        "nothing is left",
+    ]
+
+
+def test_a_grpc_client_is_told_when_to_come_back() -> None:
+    *lines, denied, other = run("grpc_server.py").splitlines()
+    assert lines == ["acme: HELLO"] * 3
+    assert re.fullmatch(r"acme: RESOURCE_EXHAUSTED, again in (1\d|20) s", denied)
+    assert other == "globex: HELLO"
+
+
+def test_a_view_of_the_rest_framework_is_limited() -> None:
+    *lines, denied, other = run("django_rest.py").splitlines()
+    assert lines == ["203.0.113.9 GET: 200, a list", "203.0.113.9 POST: 201, a report"]
+    assert re.fullmatch(r"203.0.113.9 GET: 429, again in (1\d|20) s", denied)
+    assert other == "203.0.113.10 GET: 200, a list"
+
+
+@pytest.mark.slow  # to import LangChain's models takes long
+def test_calls_of_a_model_wait_or_are_not_sent() -> None:
+    answers, not_sent = run("langchain_model.py").splitlines()
+    took = re.fullmatch(r"15 answers in ([\d.]+) s, 5 of them at once", answers)
+    assert took is not None
+    assert float(took[1]) >= 0.49  # ten tokens of 20 a second
+    assert not_sent.startswith("not asked: WaitTimeout")
+
+
+def test_numbers_and_denials_go_to_open_telemetry() -> None:
+    lines = run("open_telemetry.py").splitlines()
+    assert lines[0] == "a request: crdtbucket.denied"
+    assert "  ('crdtbucket.bucket', 'api')" in lines
+    assert lines[-2:] == [
+        "crdtbucket_decisions_total allowed 3",
+        "crdtbucket_decisions_total denied 1",
+    ]
+    assert "tenant-42" not in "".join(lines)  # never the key
+
+
+# These packages are large and no tools of this project's: each test is skipped until its is there.
+
+
+@pytest.mark.slow
+def test_tools_of_fastmcp_have_their_costs() -> None:
+    pytest.importorskip("fastmcp")
+    lines = run("mcp_server.py").splitlines()
+    assert lines[:3] == [
+        "search: found buckets",
+        "deep_search: found all of buckets",
+        "search: found buckets",
+    ]
+    assert re.fullmatch(r"deep_search: denied, again in (3\d|4[0-3]) s", lines[3])
+    assert lines[4] == "2 tools are listed"
+
+
+@pytest.mark.slow
+@pytest.mark.processes
+def test_tasks_of_celery_keep_to_the_limit_of_a_supplier() -> None:
+    pytest.importorskip("celery")
+    check_tasks(run("celery_tasks.py"))
+
+
+@pytest.mark.slow
+@pytest.mark.processes
+def test_tasks_of_taskiq_keep_to_the_limit_of_a_supplier() -> None:
+    pytest.importorskip("taskiq")
+    check_tasks(run("taskiq_tasks.py"))
+
+
+def check_tasks(output: str) -> None:
+    """All are done, and no sooner than four tokens of 20 a second allow."""
+    took = re.match(r"tasks \[0, 1, 2, 3, 4, 5\] are done after ([\d.]+) s\n", output)
+    assert took is not None
+    assert float(took[1]) >= 0.19
 
 
 def test_tenants_have_the_limits_of_their_plans_and_of_an_operator() -> None:

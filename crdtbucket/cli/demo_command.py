@@ -38,7 +38,8 @@ SECONDS, REDIS_SECONDS, REDIS_LEAST = 25.0, 40.0, 16.0
 )
 @click.option(
     "--console", is_flag=True,
-    help="Show the console of each region while it runs, at addresses that are printed.",
+    help="Show the console of each region while it runs, at addresses that are printed. In a "
+    "terminal of a desktop, and without --plain, a browser opens with the first.",
 )  # fmt: skip
 @click.option("--plain", is_flag=True, help="A line a second instead of a live table.")
 @click.option("--json", "json_", is_flag=True, help="Print the verdict alone, as JSON.")

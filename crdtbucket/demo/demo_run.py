@@ -132,6 +132,7 @@ class Demo:
         if consoles:
             self.view.say("")
             self.view.say(words.consoles(consoles))
+            self.view.open_page(words.console_of(consoles[REGIONS[0]]))
         trace = "the Azure LLM trace" if self.options.trace is None else str(self.options.trace)
         self.view.say("")
         self.view.say(self.course.setting(self.mode, self.accounts))

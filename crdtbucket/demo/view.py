@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import re
+import sys
+import threading
+import webbrowser
 
 from rich.console import Console, Group
 from rich.live import Live
@@ -30,6 +34,9 @@ class SilentRunView:
 
     def say(self, text: str) -> None:
         """Some words, before or after the traffic."""
+
+    def open_page(self, url: str) -> None:
+        """A page that somebody who watches may want to see."""
 
     def show(self, board: Board) -> None:
         """How things stand."""
@@ -96,6 +103,10 @@ class LiveRunView(SilentRunView):
     def say(self, text: str) -> None:
         """Print it."""
         self._console.print(text, highlight=False, markup=False)
+
+    def open_page(self, url: str) -> None:
+        """Open it in a browser, which the run does not wait for."""
+        threading.Thread(target=open_page, args=(url,), daemon=True).start()
 
     def show(self, board: Board) -> None:
         """Draw the table."""
@@ -191,3 +202,17 @@ def view_for(*, plain: bool, json: bool) -> SilentRunView:
         return SilentRunView()
     console = Console()
     return PlainRunView() if plain or not console.is_terminal else LiveRunView(console)
+
+
+def open_page(url: str) -> None:
+    """Opens a page in the default browser where there is a desktop. May take some seconds."""
+    displays = ("DISPLAY", "WAYLAND_DISPLAY")
+    if sys.platform != "darwin" and not any(map(os.environ.get, displays)):
+        return
+    try:
+        browser = webbrowser.get()
+    except webbrowser.Error:  # there is none; the address is printed
+        return
+    # A browser of this very class is one of text, such as lynx. It would take the terminal over.
+    if type(browser) is not webbrowser.GenericBrowser:
+        browser.open(url)

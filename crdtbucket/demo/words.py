@@ -69,9 +69,14 @@ def setting(file_mode: str, mode: str, delay_ms: float) -> str:
     return text
 
 
+def console_of(port: int) -> str:
+    """The address of a console."""
+    return f"http://{HOST}:{port}/console"
+
+
 def consoles(ports: dict[str, int]) -> str:
     """Where each region shows itself."""
-    places = ", ".join(f"{name} http://{HOST}:{port}/console" for name, port in ports.items())
+    places = ", ".join(f"{name} {console_of(port)}" for name, port in ports.items())
     return f"Open in a browser, before the cut: {places}"
 
 

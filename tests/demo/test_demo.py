@@ -49,7 +49,11 @@ def test_the_verdict_as_json_in_a_checkout_that_is_not_built(tmp_path: Path) -> 
 
 def test_a_region_that_stays_cut_off_fails_the_verdict(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(RegionNetwork, "heal", lambda *_: None)
-    verdict = run_demo(Options(seconds=8), SilentRunView()).verdict
+    opened: list[str] = []
+    view = SilentRunView()
+    monkeypatch.setattr(view, "open_page", opened.append)
+    verdict = run_demo(Options(seconds=8, console=True), view).verdict
+    assert [re.sub(r"\d{4,}", "PORT", url) for url in opened] == ["http://127.0.0.1:PORT/console"]
     assert not verdict.holds
     assert "no take lost" in [check.name for check in verdict.checks if not check.holds]
     assert len(set(verdict.columns)) > 1

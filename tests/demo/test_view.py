@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import io
+import queue
 import re
+import sys
+import webbrowser
 from dataclasses import replace
 
 import pytest
@@ -19,6 +22,7 @@ from crdtbucket.demo.view import (
     LiveRunView,
     PlainRunView,
     SilentRunView,
+    open_page,
     picture,
     sparkline,
     view_for,
@@ -176,3 +180,64 @@ def test_the_words_fit_and_say_the_mode() -> None:
     assert said[7] == "  2.0s us: strong -> eventual: slow"
     assert "eventual mode" not in words.setting("eventual", "eventual", 40)
     assert demo.mode == "strong"
+
+
+class FakeBrowser(webbrowser.BackgroundBrowser):
+    """Notes what it is to open."""
+
+    def __init__(self) -> None:
+        super().__init__("a browser")
+        self.opened: list[str] = []
+
+    def open(self, url: str, new: int = 0, autoraise: bool = True) -> bool:
+        self.opened.append(url)
+        return True
+
+
+URL = "http://127.0.0.1:1/console"
+
+
+@pytest.mark.parametrize(
+    ("platform", "display", "opened"),
+    [
+        ("linux", {"DISPLAY": ":0"}, [URL]),
+        ("linux", {"WAYLAND_DISPLAY": "wayland-0"}, [URL]),
+        ("linux", {"DISPLAY": ""}, []),
+        ("linux", {}, []),
+        ("darwin", {}, [URL]),
+    ],
+)
+def test_a_page_opens_where_there_is_a_desktop(
+    platform: str, display: dict[str, str], opened: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    browser = FakeBrowser()
+    monkeypatch.setattr(webbrowser, "get", lambda: browser)
+    monkeypatch.setattr(sys, "platform", platform)
+    for name in ("DISPLAY", "WAYLAND_DISPLAY"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in display.items():
+        monkeypatch.setenv(name, value)
+    open_page(URL)
+    assert browser.opened == opened
+
+
+def test_a_browser_that_would_draw_in_the_terminal_is_left_alone(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def none() -> webbrowser.BaseBrowser:
+        raise webbrowser.Error("none")
+
+    monkeypatch.setenv("DISPLAY", ":0")
+    monkeypatch.setattr(webbrowser.GenericBrowser, "open", lambda *_: pytest.fail("it is opened"))
+    for get in (lambda: webbrowser.GenericBrowser("lynx"), none):
+        monkeypatch.setattr(webbrowser, "get", get)
+        open_page(URL)
+
+
+def test_only_the_live_view_opens_a_page(monkeypatch: pytest.MonkeyPatch) -> None:
+    opened: queue.Queue[str] = queue.Queue()
+    monkeypatch.setattr("crdtbucket.demo.view.open_page", opened.put)
+    for one in (SilentRunView(), PlainRunView()):
+        one.open_page(URL)
+    LiveRunView(Console(file=io.StringIO())).open_page("http://127.0.0.1:2/console")
+    assert opened.get(timeout=60) == "http://127.0.0.1:2/console"  # and none before it

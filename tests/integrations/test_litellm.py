@@ -7,6 +7,7 @@ import contextlib
 import importlib.util
 import json
 import os
+import shutil
 import socket
 import subprocess
 import sys
@@ -125,30 +126,13 @@ def test_an_estimate_is_of_the_texts_and_of_the_longest_answer(module: Any) -> N
 
 # -- the proxy itself
 
-CONFIG = """
-model_list:
-  - model_name: good
-    litellm_params: {model: openai/gpt-4o, api_key: none, mock_response: one two three}
-  - model_name: broken
-    litellm_params: {model: openai/gpt-4o, api_key: x, mock_response: litellm.InternalServerError}
-router_settings: {num_retries: 0, disable_cooldowns: true}
-litellm_settings: {callbacks: budgets.hook}
-general_settings: {master_key: sk-test}
-"""
-BUDGETS = """
-from crdtbucket import BucketSpec, Limiter
-from crdtbucket.integrations.litellm import BudgetHook
-
-limiter = Limiter([BucketSpec("tokens", 150, 1, refill_interval="1h")])
-hook = BudgetHook(limiter.bucket("tokens"))
-"""
+EXAMPLE = ROOT / "examples/litellm"
 
 
 @contextlib.contextmanager
 def proxy(place: Path) -> Iterator[int]:
-    """The port of a proxy with this budget."""
-    (place / "config.yaml").write_text(CONFIG)
-    (place / "budgets.py").write_text(BUDGETS)
+    """The port of a proxy with the budget of the example."""
+    shutil.copytree(EXAMPLE, place, dirs_exist_ok=True)
     port = free_port()
     command = [sys.executable, "-m", "litellm.proxy.proxy_cli", "--config", "config.yaml"]
     with (place / "log").open("w") as log:
@@ -177,7 +161,7 @@ def ask(port: int, model: str, *, stream: bool = False) -> tuple[int, bytes, Any
     """Status, body and header fields of a call whose estimate is 102 tokens."""
     body = {"model": model, "max_tokens": 100, "stream": stream}
     body["messages"] = [{"role": "user", "content": "tell me"}]
-    fields = {"Authorization": "Bearer sk-test", "Content-Type": "application/json"}
+    fields = {"Authorization": "Bearer sk-example", "Content-Type": "application/json"}
     with contextlib.closing(HTTPConnection("127.0.0.1", port, timeout=60)) as connection:
         connection.request("POST", "/chat/completions", json.dumps(body), fields)
         answer = connection.getresponse()
@@ -201,12 +185,12 @@ def asked(port: int, model: str, status: int, *, stream: bool = False) -> bytes:
 def test_the_proxy_keeps_a_budget(tmp_path: Path) -> None:
     with proxy(tmp_path) as port:
         for _ in range(3):
-            asked(port, "broken", 500)  # what failed is not charged: 102 fit once only
+            asked(port, "fails", 500)  # what failed is not charged: 102 fit once only
         # The mock model uses 30 tokens a call, as it says; streamed, it counts them otherwise.
-        assert b"one two three" in asked(port, "good", 200)
-        assert b"data: [DONE]" in asked(port, "good", 200, stream=True)
+        assert b"one two three" in asked(port, "answers", 200)
+        assert b"data: [DONE]" in asked(port, "answers", 200, stream=True)
         for _ in range(5):  # until 102 do not fit, and in this hour they will not
-            status, body, fields = ask(port, "good")
+            status, body, fields = ask(port, "answers")
         assert status == 429
         assert b"quota-exceeded" in body
         assert int(fields["Retry-After"]) > 3_000

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import json
+import re
+from datetime import datetime
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -86,6 +90,19 @@ def test_pagerduty_gets_an_event_that_is_resolved_when_strong_is_back(
     assert (event["event_action"], event["routing_key"]) == (action, KEY)
     assert event["dedup_key"] == "crdtbucket eu-1 10.0.0.1:6379"  # of all events of one Redis
     assert event["payload"]["custom_details"] == notice(after, before=Mode.EVENTUAL).as_json()
+
+
+def test_the_page_shows_what_slack_and_pagerduty_get() -> None:
+    page = Path(__file__).parents[3] / "docs/configuration.md"
+    shown = [
+        json.loads(text) for text in re.findall(r"```json\n(.*?)```", page.read_text(), re.DOTALL)
+    ]
+    details = shown[1]["payload"]["custom_details"]
+    time = datetime.fromisoformat(details["time"].replace("Z", "+00:00")).timestamp()
+    said = notice(region=details["region"], reason=details["reason"], time=time)
+    key = shown[1]["routing_key"]
+    urls = ("slack+https://hooks.slack.com/x", f"pagerduty+https://{key}@events.pagerduty.com/x")
+    assert shown == [WebhookTarget.of(url).body(said) for url in urls]
 
 
 def test_an_event_is_never_longer_than_pagerduty_takes() -> None:

@@ -15,6 +15,15 @@ LEGIBLE = """[...document.querySelectorAll('.tiles dd')].every((tile) => {
   return tile.scrollWidth <= tile.clientWidth;
 })"""
 """Whether the longest text of a tile is shown whole."""
+WHOLE = """[...document.querySelectorAll('.scroll')].every((one) =>
+  one.scrollWidth <= one.clientWidth)"""
+"""Whether no column of a table is beyond its edge."""
+SPARKS = """[...document.querySelectorAll('.spark polyline')].map((one) =>
+  one.getAttribute('points'))"""
+"""The lines of the last minute, two of each bucket."""
+SPOKEN = """Partition: eu-1, us-1 | ap-1. \
+Until it heals each side limits with the last updates of the other."""
+"""Read out once: how long it has lasted changes with every second."""
 
 
 @pytest.mark.slow
@@ -43,6 +52,8 @@ async def test_a_partition_is_seen_and_no_window_is_too_narrow() -> None:
         told = await one.value("document.querySelector('#alerts .bad').textContent")
         assert told.startswith("Partition")
         assert "eu-1, us-1 | ap-1" in told
+        assert await one.value("document.getElementById('spoken').textContent") == SPOKEN
+        assert not await one.value("document.querySelector('#alerts').closest('[aria-live]')")
         cut = "document.querySelectorAll('#map .link.cut').length"
         await one.until(f"{cut} === 2")  # us-1 says that it does not hear ap-1 either
 
@@ -56,6 +67,10 @@ async def test_a_partition_is_seen_and_no_window_is_too_narrow() -> None:
         )
         assert await one.value("document.cookie") == ""  # no script reads it
 
+        bucket.take(KEY)
+        await one.until(f"{SPARKS}.some((points) => points)")
+        assert (await one.value(SPARKS))[2:] == [""] * 8  # nothing is drawn where nobody called
+
         chosen = "document.querySelector('#bucket-rows .chosen button').textContent"
         await one.press("j")
         assert await one.value(chosen) == "search"
@@ -67,6 +82,7 @@ async def test_a_partition_is_seen_and_no_window_is_too_narrow() -> None:
             await one.until(f"innerWidth === {width}")
             assert await one.value("document.documentElement.scrollWidth") == width
             assert await one.value(LEGIBLE)
+            assert await one.value(WHOLE)
             grounds.add(await one.value("getComputedStyle(document.body).backgroundColor"))
             picture = await one.picture()
             assert picture.startswith(b"\x89PNG")

@@ -34,8 +34,8 @@ BUCKETS = (
 SHAPES = {
     "wide-light": (1440, 900, False),
     "wide-dark": (1440, 900, True),
-    "narrow-light": (390, 844, False),
-    "narrow-dark": (390, 844, True),
+    "narrow-light": (360, 780, False),
+    "narrow-dark": (360, 780, True),
 }
 """Width, height, and whether the system prefers dark."""
 

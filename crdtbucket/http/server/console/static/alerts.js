@@ -1,28 +1,33 @@
-// What is wrong, in sentences, the worst first. As `crdtbucket status` says it.
+// What is wrong, in sentences, the worst first. As `crdtbucket status` says it. `spoken` is without the
+// numbers that change all the time, so that a screen reader reads a sentence once.
 
 import { LATE_S } from "./fleet.js";
 import { count, counted, seconds } from "./words.js";
 
 export function alertsOf(state, fleet) {
   const found = [];
-  const bad = (text) => found.push({ text, bad: true });
-  const warn = (text) => found.push({ text, bad: false });
+  const bad = (text, spoken = text) => found.push({ text, spoken, bad: true });
+  const warn = (text, spoken = text) => found.push({ text, spoken, bad: false });
 
   if (fleet.far.length) {
     const lags = fleet.far.map((one) => one.lag).filter((lag) => lag !== null);
     const since = lags.length ? `, for ${seconds(Math.min(...lags))}` : "";
     const near = fleet.nodes.filter((one) => !fleet.far.includes(one));
-    bad(`Partition${since}: ${names(near)} | ${names(fleet.far)}. Until it heals each side limits with the last updates of the other.`);
+    const sides = `: ${names(near)} | ${names(fleet.far)}. Until it heals each side limits with the last updates of the other.`;
+    bad(`Partition${since}${sides}`, `Partition${sides}`);
   }
   for (const bucket of state.buckets) {
     if (bucket.mode === "fallback") bad(`${bucket.name} is in fallback: the rule for an outage decides.`);
     if (state.mesh && bucket.slots === null && bucket.over_admission > bucket.bound) {
-      bad(`${bucket.name}: ${counted(bucket.over_admission, "token")} of over-admission, above what lag explains (${count(bucket.bound)}).`);
+      const above = "over-admission, above what lag explains";
+      bad(`${bucket.name}: ${counted(bucket.over_admission, "token")} of ${above} (${count(bucket.bound)}).`, `${bucket.name}: ${above}.`);
     }
   }
   for (const peer of state.peers) {
     const node = fleet.nodes.find((one) => one.name === peer.name);
-    if (peer.state === "alive" && peer.lag > LATE_S) warn(`${peer.name} lags: its last update is ${seconds(peer.lag)} old.`);
+    if (peer.state === "alive" && peer.lag > LATE_S) {
+      warn(`${peer.name} lags: its last update is ${seconds(peer.lag)} old.`, `${peer.name} lags.`);
+    }
     if ((peer.state === "suspect" || peer.state === "dead") && !fleet.far.includes(node)) {
       warn(`The link to ${peer.name} is down; others see it.`);
     }
@@ -58,7 +63,8 @@ function privately({ redis, regions, region_conflict, rollout }, warn) {
     if (mode !== "strong") warn(`Redis ${address} is slow or out of reach: mode ${mode}.`);
   }
   for (const [name, { state, late }] of Object.entries(regions)) {
-    if (state === "silent") warn(`Region ${name} is silent, ${seconds(late)} behind: its share is held back.`);
+    const silent = `Region ${name} is silent`;
+    if (state === "silent") warn(`${silent}, ${seconds(late)} behind: its share is held back.`, `${silent}.`);
   }
   if (region_conflict) warn("Two Redis have one region's name, or regions hash otherwise: see the log.");
   if (rollout && rollout.status === "halted") warn(`The roll-out of version ${rollout.version} is halted${rollout.reason ? `: ${rollout.reason}` : ""}.`);

@@ -30,13 +30,18 @@ function showNode(made, node) {
   say(made.version, version(node.config) || "–");
 }
 
+function showAlerts(alerts) {
+  alertRows.show(alerts, (one) => one.spoken);
+  say($("spoken"), alerts.map((one) => one.spoken).join(" "));
+}
+
 function show(state) {
   history.add(state.at, state.buckets);
   const fleet = fleetOf(state);
   const modes = new Set(state.buckets.map((one) => one.mode));
   const mode = WORST.find((one) => modes.has(one)) ?? "";
   const alerts = alertsOf(state, fleet);
-  alertRows.show(alerts, (one) => one.text.replace(/\d[\d.,]* (ms|s|min|h|d)\b/g, ""));
+  showAlerts(alerts);
   document.title = `${alerts.length ? `(${alerts.length}) ` : ""}${state.node} – crdtbucket`;
   say($("who"), [state.node, state.region].filter(Boolean).join(" · "));
   const ready = state.not_ready === "";
@@ -65,7 +70,7 @@ function follow() {
   if (may) stream.open();
   else {
     stream.close();
-    alertRows.show([], (one) => one.text);
+    showAlerts([]);
     live(session.admin ? "sign in to see this node" : "needs --admin-token-file");
   }
 }

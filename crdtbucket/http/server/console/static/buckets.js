@@ -126,7 +126,8 @@ export class Buckets {
     ["allowed", "denied"].forEach((field, which) => {
       const points = samples.map((one, place) =>
         `${((from + place) * 100) / (SPARK - 1)},${(19 - (18 * one[field]) / top).toFixed(1)}`);
-      lines[which].setAttribute("points", points.join(" "));
+      const any = samples.some((one) => one[field] > 0); // a red line that says "none" alarms for nothing
+      lines[which].setAttribute("points", any ? points.join(" ") : "");
     });
   }
 
