@@ -8,7 +8,7 @@ from contextlib import AsyncExitStack
 import pytest
 
 from crdtbucket.mesh.engines import engine_transport
-from crdtbucket.mesh.engines.engine_channel import CARRIES, OPENS, Envelope, open_envelope
+from crdtbucket.mesh.engines.engine_channel import CARRIES, ENDS, OPENS, Envelope, open_envelope
 from crdtbucket.mesh.engines.engine_transport import EngineTransport
 from crdtbucket.mesh.links import dialer
 from crdtbucket.mesh.links.handshake import MeshEndpoint
@@ -124,6 +124,26 @@ async def test_what_another_sends_into_a_channel_ends_it_and_is_no_frame() -> No
         assert networks[0].counters.refused == {"seal": 1}
         assert a.frames == []
         await eventually(lambda: "b" in a.linked)
+
+
+async def test_who_writes_under_another_name_reaches_no_channel() -> None:
+    """Whoever is let into the engine reads the numbers of channels, where it has no rights."""
+    broker = Broker()
+    async with AsyncExitStack() as stack:
+        a, b = RecordingNode("a"), RecordingNode("b")
+        networks = mesh(broker, a), mesh(broker, b)
+        await stack.enter_async_context(running(*networks))
+        await eventually(lambda: a.linked and b.linked)
+        exchange = networks[0]._transport._exchange  # type: ignore[attr-defined]
+        (channel,) = exchange._channels.values()
+        for kind in (CARRIES, ENDS):
+            forged = Envelope(kind, not channel.dialed, channel.number, b"forged")
+            exchange.arrived("c", forged.encode())
+        b.send("a", b"frame")
+        await eventually(lambda: a.frames)
+        assert a.frames == [("b", b"frame")]
+        assert a.ends == []
+        assert not networks[0].counters.refused
 
 
 async def test_a_frame_that_comes_twice_ends_the_link() -> None:
