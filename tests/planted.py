@@ -1738,6 +1738,13 @@ MUTATIONS = (
         (*PYTEST, "tests/simulated/test_graphs.py", "-k", "quiet and one and not chain"),
     ),
     Mutation(
+        "a_peer_that_is_there_again_waits_its_second",
+        "mesh/protocol",
+        "            link.tried = (-1, 0)",
+        "            pass",
+        suite("simulated/test_graphs", "there_again"),
+    ),
+    Mutation(
         "reserve_as_slow_as_the_calls",
         "core",
         "share = all > 0 ? own * d->per_second / all : 0;",
