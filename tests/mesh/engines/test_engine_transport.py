@@ -15,7 +15,8 @@ from crdtbucket.mesh.links.handshake import MeshEndpoint
 from crdtbucket.mesh.mesh_config import MeshConfig
 from crdtbucket.mesh.transport import mesh_network
 from crdtbucket.mesh.transport.mesh_network import MeshNetwork
-from tests.mesh.engines.memory_engine import Broker, MemoryEngine
+from crdtbucket.testing.simulation_settings import SimulationSettings
+from tests.mesh.engines.memory_engine import Broker, MemoryEngine, SimulatedBroker
 from tests.mesh.network import RecordingNode, running
 from tests.waits import eventually
 
@@ -51,6 +52,24 @@ async def test_links_outlive_the_engine_and_nothing_is_sent_late() -> None:
         a.send("b", b"new")
         await eventually(lambda: b.frames)
         assert b.frames == [("a", b"new")]
+        assert a.ends == b.ends == []
+
+
+async def test_links_outlive_a_cut_and_a_stall_of_the_simulated_network() -> None:
+    broker = SimulatedBroker(SimulationSettings(latency=0.002))
+    async with AsyncExitStack() as stack:
+        a, b = await pair(stack, broker)
+        broker.network.partition("a", "b")
+        a.send("b", b"lost")
+        ticks = a.ticks
+        await eventually(lambda: not a.outbox and a.ticks > ticks + 2)
+        assert b.frames == []
+        broker.network.heal()
+        broker.network.stall(0.5)
+        for number in range(10):
+            a.send("b", b"%d" % number)
+        await eventually(lambda: len(b.frames) == 10)
+        assert b.frames == [("a", b"%d" % number) for number in range(10)]
         assert a.ends == b.ends == []
 
 
