@@ -85,6 +85,7 @@ CLAIMS: dict[str, Claim] = {
         "convergence", "", "0% of frames lost", "floor: the network's mean one-way delay"
     ),
     "converged at 30 % loss": Claim("convergence", "", "30% of frames lost", "0% of frames lost"),
+    "NATS over WebSockets": Claim("sockets", "", "NATS, 30 nodes", "WebSockets, 30 nodes"),
     "join: ten times the keys": Claim("join", "", "1,000,000 keys", "100,000 keys"),
     "sidecar over bare aiohttp": Claim(
         "sidecar", "", "take, allowed", "aiohttp that parses and answers, no limiter"

@@ -1738,6 +1738,13 @@ MUTATIONS = (
         (*PYTEST, "tests/simulated/test_graphs.py", "-k", "quiet and one and not chain"),
     ),
     Mutation(
+        "a_peer_that_is_there_again_waits_its_second",
+        "mesh/protocol",
+        "            link.tried = (-1, 0)",
+        "            pass",
+        suite("simulated/test_graphs", "there_again"),
+    ),
+    Mutation(
         "reserve_as_slow_as_the_calls",
         "core",
         "share = all > 0 ? own * d->per_second / all : 0;",
@@ -2415,6 +2422,36 @@ MUTATIONS = (
         "            elif here and now - channel.last_seen <= self._recent_s:",
         "            else:",
         suite("mesh/engines/test_engine_transport", "no_end"),
+    ),
+    Mutation(
+        "nats_keeps_what_is_sent_while_its_server_is_gone",
+        "mesh/engines",
+        "        if client is None or not await _has_room(client):\n",
+        "        if client is None or not client.is_connected:\n\n"
+        "            async def later() -> None:\n"
+        "                while self._client is None:\n"
+        "                    await asyncio.sleep(WAIT_S)\n"
+        "                await self._send(subject, data, reply)\n\n"
+        "            self._tasks.spawn(later())\n"
+        "            return False\n"
+        "        if not await _has_room(client):\n",
+        suite("mesh/engines/test_nats_engine", "never_arrives"),
+    ),
+    Mutation(
+        "a_lost_server_of_nats_is_told_twice",
+        "mesh/engines",
+        "if client.is_connected and isinstance(error, ENDS):",
+        "if False:",
+        suite("mesh/engines/test_nats_engine", "outlive_a_server"),
+    ),
+    Mutation(
+        "whoever_has_the_number_of_a_channel_of_an_engine_reaches_it",
+        "mesh/engines",
+        "channel = self._channels.get((sender, message.number, not message.from_dialer))",
+        "end = message.number, not message.from_dialer\n"
+        "        all_ = self._channels.items()\n"
+        "        channel = next((one for (_, *key), one in all_ if (*key,) == end), None)",
+        suite("mesh/engines/test_engine_transport", "another_name"),
     ),
     Mutation(
         "a_kick_while_the_store_is_asked_is_forgotten",

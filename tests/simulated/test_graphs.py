@@ -97,6 +97,23 @@ def test_what_does_not_get_through_is_tried_once_a_second(graph: str) -> None:
     assert mesh.sent() - before <= 2 * 11 * KEYS
 
 
+@pytest.mark.parametrize("seed", range(5))
+def test_a_peer_that_is_there_again_has_all_in_two_rounds(seed: int) -> None:
+    """Though the first frames of both cross, so that neither sees yet that it is reached again."""
+    latency = 0.08
+    mesh = SimulatedMesh("AB", [SPEC], latency=latency, jitter=0.0, seed=seed)
+    mesh.advance(1.0)
+    mesh.partition("A", "B")
+    mesh.advance(1.0)
+    for node in "AB":
+        mesh[node].take("b", "k", 10)
+    mesh.advance(1.5)
+    mesh.heal()
+    mesh.advance(2 * (0.1 + latency))
+    for node in "AB":
+        assert mesh[node].columns("b", "k") == {"A": (10, 0), "B": (10, 0)}
+
+
 def test_a_link_that_was_lost_one_way_has_all_again_when_it_is_back() -> None:
     mesh = Graph("AB", None, ["AB"])
     mesh["A"].settle("b", "k", 200)

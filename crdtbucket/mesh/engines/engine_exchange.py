@@ -145,7 +145,9 @@ class EngineExchange:
         self.online.clear()
         if not self._failing:
             LOG.warning(
-                "%s is not there (%s): this node decides alone until it is; trying again",
+                "%s is not there (%s): until it is, this node decides alone, by what it predicts "
+                "for the others; it connects again by itself. See that the server runs, and that "
+                "mesh.servers and mesh.credentials are right",
                 self._engine.kind,
                 why,
             )

@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 from nats.aio.client import Client, RawCredentials
 from nats.aio.msg import Msg
 from nats.errors import Error as NatsError
+from nats.errors import StaleConnectionError
 
 from crdtbucket.base.deadline import within
 from crdtbucket.base.loaded_files import TlsFiles
@@ -32,6 +33,8 @@ WAITS, WAIT_S = 10, 0.005
 CLOSE_S = 1.0
 FIRST_PAUSE_S, LAST_PAUSE_S = 0.05, 1.0
 LOOK_S = 0.2
+ENDS = OSError, StaleConnectionError
+"""The errors after which the library closes a connection."""
 
 
 class NatsEngine:
@@ -123,29 +126,29 @@ class NatsEngine:
         while True:
             server = order[0]
             order = [*order[1:], server]
-            why = await self._serve(Client(), server, listener)
-            listener.engine_down(
-                f"{shown(server)}: {self._refused or why or 'the connection has ended'}"
-            )
-            if not why:
+            if await self._serve(Client(), server, listener):
                 pause = FIRST_PAUSE_S
                 continue
             await asyncio.sleep(pause * self._rng.uniform(0.5, 1.0))
             pause = min(2 * pause, LAST_PAUSE_S)
 
-    async def _serve(self, client: Client, server: str, listener: EngineListener) -> str:
-        """Connects, and keeps the connection until it ends. Returns why there was none."""
+    async def _serve(self, client: Client, server: str, listener: EngineListener) -> bool:
+        """Connects, and keeps the connection until it ends. Returns whether there was one."""
         try:
             try:
                 await within(2 * CONNECT_S, self._connect(client, server, listener))
             except (NatsError, OSError, ValueError, asyncio.TimeoutError) as error:
-                return _told(error)
+                listener.engine_down(f"{shown(server)}: {self._refused or _told(error)}")
+                return False
             self._client = client
             listener.engine_up(shown(server))
             while client.is_connected:  # it may hang while it closes, and not say that it has
                 with suppress(asyncio.TimeoutError):
                     await within(LOOK_S, self._closed.wait())
-            return ""
+            ended = client.last_error
+            why = "the connection has ended" if ended is None else _told(ended)
+            listener.engine_down(f"{shown(server)}: {why}")
+            return True
         finally:
             self._client = None
             await _close(client)
@@ -160,6 +163,8 @@ class NatsEngine:
 
         async def failed(error: Exception) -> None:
             # Without a callback the library writes a traceback into the log for each.
+            if client.is_connected and isinstance(error, ENDS):
+                return  # the end of the connection is reported with it
             self._refused = _told(error)
             if client.is_connected and self._refused not in said:
                 said.add(self._refused)
@@ -189,7 +194,6 @@ class NatsEngine:
             connect_timeout=int(CONNECT_S),
             ping_interval=PING_S,
             no_echo=True,
-            pending_size=0,
             tls=self._tls.now(),
             **self._login(),
         )

@@ -12,7 +12,7 @@ from crdtbucket.mesh.protocol.entry_merger import EntryMerger
 from crdtbucket.mesh.protocol.gossip import FLUSH_GAP_NS
 from crdtbucket.mesh.protocol.membership import Membership
 from crdtbucket.mesh.protocol.node_memory import NodeMemory
-from crdtbucket.mesh.protocol.peer_state import PeerState
+from crdtbucket.mesh.protocol.peer_state import UNREACHED_NS, PeerState
 from crdtbucket.mesh.protocol.protocol_node import Frames
 from crdtbucket.mesh.protocol.relays import Relays
 from crdtbucket.mesh.protocol.roster import ResolvedTables
@@ -84,6 +84,8 @@ class FrameIntake:
         """All but the payload of a frame that has been merged."""
         self._members.follow_epoch(link, frame)
         link.received.add(frame.seq)
+        if now - link.last_seen > UNREACHED_NS:
+            link.tried = (-1, 0)  # it is there again: the next round has all that it lacks
         link.last_seen = max(link.last_seen, now)
         self._table.set_node(link.node, link.info.epoch, link.connected)
         if addressed:

@@ -155,8 +155,12 @@ if own and own[FENCE] > fence then
   return answer(FENCED)
 end
 local generation, taken, refunded = argv[9] + 0, argv[10] + 0, argv[11] + 0
-if whole or fence ~= (own and own[FENCE]) or generation ~= own[GENERATION] or taken ~= own[TAKEN]
-  or refunded ~= own[REFUNDED] then
+local differs = taken + refunded > 0 -- of a process that has taken nothing, nothing is merged
+if own then
+  differs = fence ~= own[FENCE] or generation ~= own[GENERATION] or taken ~= own[TAKEN]
+    or refunded ~= own[REFUNDED]
+end
+if whole or differs then
   --@ caller.lua
 end
 

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 
+from crdtbucket.base.clock import NS_PER_SECOND as NS
 from crdtbucket.mesh.engines.engine import EngineListener
+from crdtbucket.testing.simulated_network import SimulatedNetwork
+from crdtbucket.testing.simulation_settings import SimulationSettings
 
 
 class Broker:
@@ -16,7 +20,6 @@ class Broker:
         self.nodes: list[MemoryEngine] = []
         self.drop: set[tuple[str, str]] = set()
         """Pairs (from, to) whose messages are lost."""
-        self.messages = 0
 
     def stop(self) -> None:
         """It is gone for everybody."""
@@ -29,6 +32,31 @@ class Broker:
         self.runs, self.place = True, place
         for node in self.nodes:
             node.find()
+
+    def carry(self, source: str, target: str, deliver: Callable[[], None]) -> None:
+        """Has a message delivered that goes from one node to another."""
+        asyncio.get_running_loop().call_soon(deliver)
+
+
+class SimulatedBroker(Broker):
+    """Its messages go over the network of the simulator, whose time is that of the event loop."""
+
+    def __init__(self, settings: SimulationSettings) -> None:
+        super().__init__()
+        self._ends: set[str] = set()
+        self.network = SimulatedNetwork(self._ends, settings)
+
+    def carry(self, source: str, target: str, deliver: Callable[[], None]) -> None:
+        loop, network = asyncio.get_running_loop(), self.network
+        self._ends |= {source, target}
+        network.advance_to(round(loop.time() * NS))
+        for at in network.arrivals((source, target)):
+            network.schedule(at, self._arrive, source, target, deliver)
+            loop.call_at(at / NS, network.advance_to, at)
+
+    def _arrive(self, source: str, target: str, deliver: Callable[[], None]) -> None:
+        if self.network.passes(source, target):
+            deliver()
 
 
 class MemoryEngine:
@@ -88,8 +116,7 @@ class MemoryEngine:
         self._broker.nodes.remove(self)
 
     def _later(self, other: MemoryEngine, what: str, data: bytes) -> None:
-        self._broker.messages += 1
-        asyncio.get_running_loop().call_soon(other._take, what, self.name, data)
+        self._broker.carry(self.name, other.name, lambda: other._take(what, self.name, data))
 
     def _take(self, what: str, sender: str, data: bytes) -> None:
         if self.connected and self._listener is not None:

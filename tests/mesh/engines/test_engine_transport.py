@@ -8,14 +8,15 @@ from contextlib import AsyncExitStack
 import pytest
 
 from crdtbucket.mesh.engines import engine_transport
-from crdtbucket.mesh.engines.engine_channel import CARRIES, OPENS, Envelope, open_envelope
+from crdtbucket.mesh.engines.engine_channel import CARRIES, ENDS, OPENS, Envelope, open_envelope
 from crdtbucket.mesh.engines.engine_transport import EngineTransport
 from crdtbucket.mesh.links import dialer
 from crdtbucket.mesh.links.handshake import MeshEndpoint
 from crdtbucket.mesh.mesh_config import MeshConfig
 from crdtbucket.mesh.transport import mesh_network
 from crdtbucket.mesh.transport.mesh_network import MeshNetwork
-from tests.mesh.engines.memory_engine import Broker, MemoryEngine
+from crdtbucket.testing.simulation_settings import SimulationSettings
+from tests.mesh.engines.memory_engine import Broker, MemoryEngine, SimulatedBroker
 from tests.mesh.network import RecordingNode, running
 from tests.waits import eventually
 
@@ -51,6 +52,24 @@ async def test_links_outlive_the_engine_and_nothing_is_sent_late() -> None:
         a.send("b", b"new")
         await eventually(lambda: b.frames)
         assert b.frames == [("a", b"new")]
+        assert a.ends == b.ends == []
+
+
+async def test_links_outlive_a_cut_and_a_stall_of_the_simulated_network() -> None:
+    broker = SimulatedBroker(SimulationSettings(latency=0.002))
+    async with AsyncExitStack() as stack:
+        a, b = await pair(stack, broker)
+        broker.network.partition("a", "b")
+        a.send("b", b"lost")
+        ticks = a.ticks
+        await eventually(lambda: not a.outbox and a.ticks > ticks + 2)
+        assert b.frames == []
+        broker.network.heal()
+        broker.network.stall(0.5)
+        for number in range(10):
+            a.send("b", b"%d" % number)
+        await eventually(lambda: len(b.frames) == 10)
+        assert b.frames == [("a", b"%d" % number) for number in range(10)]
         assert a.ends == b.ends == []
 
 
@@ -124,6 +143,26 @@ async def test_what_another_sends_into_a_channel_ends_it_and_is_no_frame() -> No
         assert networks[0].counters.refused == {"seal": 1}
         assert a.frames == []
         await eventually(lambda: "b" in a.linked)
+
+
+async def test_who_writes_under_another_name_reaches_no_channel() -> None:
+    """Whoever is let into the engine reads the numbers of channels, where it has no rights."""
+    broker = Broker()
+    async with AsyncExitStack() as stack:
+        a, b = RecordingNode("a"), RecordingNode("b")
+        networks = mesh(broker, a), mesh(broker, b)
+        await stack.enter_async_context(running(*networks))
+        await eventually(lambda: a.linked and b.linked)
+        exchange = networks[0]._transport._exchange  # type: ignore[attr-defined]
+        (channel,) = exchange._channels.values()
+        for kind in (CARRIES, ENDS):
+            forged = Envelope(kind, not channel.dialed, channel.number, b"forged")
+            exchange.arrived("c", forged.encode())
+        b.send("a", b"frame")
+        await eventually(lambda: a.frames)
+        assert a.frames == [("b", b"frame")]
+        assert a.ends == []
+        assert not networks[0].counters.refused
 
 
 async def test_a_frame_that_comes_twice_ends_the_link() -> None:

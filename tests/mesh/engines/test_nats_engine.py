@@ -81,7 +81,44 @@ async def test_links_outlive_a_server_that_is_killed_and_started_again(
             await frames_go(a, b)
             assert a.events == [("connected", "b")]
     assert "Traceback" not in caplog.text
-    assert not [one for one in caplog.records if one.levelno > logging.WARNING]
+    warnings = [one for one in caplog.records if one.levelno >= logging.WARNING]
+    assert len(warnings) == 2  # one of each node
+    for one in warnings:
+        assert one.levelno == logging.WARNING
+        assert "unexpected EOF" in one.getMessage()
+        assert "See that the server runs" in one.getMessage()
+
+
+async def test_what_is_sent_while_the_server_is_gone_never_arrives() -> None:
+    a, b = RecordingNode("a"), RecordingNode("b")
+    with NatsServer() as server:
+        async with AsyncExitStack() as stack:
+            meshes = mesh(a, server), mesh(b, server)
+            await linked(stack, *meshes)
+            server.kill()
+            await eventually(lambda: all(one.counters.engine_losses for one in meshes))
+            dropped = meshes[0].counters.frames_dropped
+            for number in range(10):
+                a.send("b", b"stale %d" % number)
+            await eventually(lambda: meshes[0].counters.frames_dropped >= dropped + 10)
+            server.start()
+            await frames_go(a, b)
+            assert not [frame for _, frame in b.frames if frame.startswith(b"stale")]
+
+
+async def test_a_loss_is_told_by_its_own_reason_and_not_by_a_refusal_before(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    rights = 'permissions: {publish: {deny: "cb.mesh.a.a"}}'
+    block = f'authorization {{ users = [ {{user: a, password: "right", {rights}}} ] }}'
+    with NatsServer(block) as server:
+        a = RecordingNode("a")
+        async with running(mesh(a, server, credentials="a:right")):
+            await eventually(lambda: "permissions violation" in caplog.text.lower())
+            caplog.clear()
+            server.kill()
+            await eventually(lambda: "decides alone" in caplog.text)
+    assert "permissions violation" not in caplog.text.lower()
 
 
 async def test_a_node_begins_without_its_engine(caplog: pytest.LogCaptureFixture) -> None:

@@ -21,7 +21,8 @@ from crdtbucket.mesh.links.session import Kind
 from crdtbucket.mesh.mesh_config import MeshConfig
 from crdtbucket.mesh.protocol.wire import MAX_FRAME
 from crdtbucket.mesh.transport.mesh_network import MeshNetwork
-from tests.mesh.engines.memory_engine import Broker, MemoryEngine
+from crdtbucket.testing.simulation_settings import SimulationSettings
+from tests.mesh.engines.memory_engine import Broker, MemoryEngine, SimulatedBroker
 from tests.mesh.engines.nats_server import NatsServer
 from tests.mesh.keys import KeptFile
 from tests.mesh.network import RecordingNode, running
@@ -30,6 +31,9 @@ from tests.waits import eventually
 
 SECRET = "a secret of these tests"
 NUMBERS = itertools.count()
+IN_MEMORY = ("memory", "simulated")
+"""An engine in memory whose messages arrive at once, and one over the network of the simulator."""
+NETWORK = SimulationSettings(latency=0.002)
 
 
 class Net:
@@ -37,7 +41,7 @@ class Net:
 
     def __init__(self, kind: str, servers: tuple[str, ...] = ()) -> None:
         self.kind = kind
-        self.broker = Broker()
+        self.broker = SimulatedBroker(NETWORK) if kind == "simulated" else Broker()
         self._servers = servers
         self._mesh = f"test-{next(NUMBERS)}"
         self._addresses: list[str] = []
@@ -47,7 +51,7 @@ class Net:
         settings.setdefault("secret", SECRET)
         if self.kind == "sockets":
             settings |= {"listen": "127.0.0.1:0", "peers": self._addresses}
-        elif self.kind != "memory":
+        elif self.kind not in IN_MEMORY:
             settings |= {"transport": self.kind, "servers": self._servers}
             settings |= {"mesh_name": self._mesh}
         return MeshConfig(**settings)  # type: ignore[arg-type]
@@ -62,7 +66,7 @@ class Net:
         """A network of this node that is not started; it finds the nodes that were."""
         config = self.config(**settings)
         carrier = None
-        if self.kind == "memory":
+        if self.kind in IN_MEMORY:
 
             def carrier(host, config, rng):  # type: ignore[no-untyped-def]
                 return EngineTransport(host, config, rng, MemoryEngine(self.broker, host.name))
@@ -94,7 +98,7 @@ def redis_server() -> Iterator[Server]:
         yield server
 
 
-@pytest.fixture(params=["sockets", "memory", "nats", "redis"])
+@pytest.fixture(params=["sockets", *IN_MEMORY, "nats", "redis"])
 def net(request: pytest.FixtureRequest) -> Net:
     kind: str = request.param
     if kind in ("nats", "redis"):

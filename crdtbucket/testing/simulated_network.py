@@ -1,0 +1,121 @@
+"""A network in simulated time: when a frame arrives that is sent now, and what falls due."""
+
+from __future__ import annotations
+
+import heapq
+import random
+from collections.abc import Callable, Collection, Iterable, Iterator
+from dataclasses import replace
+
+from crdtbucket.base.clock import NS_PER_SECOND as NS
+from crdtbucket.errors import CrdtbucketError
+from crdtbucket.testing.held_frames import HeldFrames
+from crdtbucket.testing.simulation_settings import SimulationSettings
+
+
+class SimulatedNetwork:
+    """The ways between named ends, their faults, and a time that passes when it is told to. It does
+    not know what the frames are: whoever sends one schedules what happens at its arrival."""
+
+    def __init__(self, ends: Collection[str], settings: SimulationSettings) -> None:
+        """`ends`: the names at both ends of ways; it may grow."""
+        self.settings = settings
+        self.random = random.Random(settings.seed)
+        self.now_ns = 0
+        self._ends = ends
+        self._queue: list[tuple[int, int, Callable[..., None], tuple[object, ...]]] = []
+        self._count = 0
+        self._groups: list[set[str]] = []
+        self._deaf: set[tuple[str, str]] = set()
+        self._held = HeldFrames()
+        self._arrived: dict[tuple[str, str], int] = {}
+
+    # ---- time ----
+
+    def advance(self, seconds: float) -> None:
+        """Lets so much time pass, 0 or more, and everything that falls due in it."""
+        if not seconds >= 0:
+            raise CrdtbucketError(f"time does not go back: seconds is {seconds!r}")
+        self.advance_to(self.now_ns + round(seconds * NS))
+
+    def advance_to(self, until: int) -> None:
+        """Lets time pass up to `until` ns since the start."""
+        queue = self._queue
+        while queue and queue[0][0] <= until:
+            at, _, act, args = heapq.heappop(queue)
+            if at > self.now_ns:
+                self.now_ns = at
+            act(*args)
+        self.now_ns = max(self.now_ns, until)
+
+    def schedule(self, at: int, act: Callable[..., None], *args: object) -> None:
+        """Something happens at `at` ns; what was scheduled first comes first."""
+        self._count += 1
+        heapq.heappush(self._queue, (at, self._count, act, args))
+
+    # ---- faults ----
+
+    def change_network(self, **changes: float) -> None:
+        """Frames that are sent from now on meet another network: `changes` are `latency`, `jitter`,
+        `loss`, `duplication` and `reordering`, as in `SimulationSettings`."""
+        self.settings = replace(self.settings, **changes)  # type: ignore[arg-type]
+
+    def partition(self, *groups: Iterable[str]) -> None:
+        """No frame passes between two of these groups; nodes that are in none see everybody.
+        Connections stay as they are, and calls get no answer: nobody can tell it from silence."""
+        sides = [set(group) for group in groups]
+        check_names(self._ends, *(name for side in sides for name in side))
+        self._groups = sides
+
+    def drop_frames(self, *ways: tuple[str, str]) -> None:
+        """Every frame from the first to the second node of each of these is lost, until `heal`."""
+        check_names(self._ends, *(name for way in ways for name in way))
+        self._deaf |= set(ways)
+
+    def stall(self, seconds: float, drain: float = 0.0, *ways: tuple[str, str]) -> None:
+        """Frames from the first to the second node of each of these, or all frames, are held for so
+        long. Then they come in their order: at once, or within `drain` seconds, so that each is a
+        little less late than the one before. None is lost."""
+        check_names(self._ends, *(name for way in ways for name in way))
+        self._held.add(ways or None, self.now_ns, round(seconds * NS), round(drain * NS))
+
+    def heal(self) -> None:
+        """Frames pass everywhere again. What stalls goes on to stall."""
+        self._groups, self._deaf = [], set()
+
+    # ---- frames ----
+
+    def cut(self, first: str, second: str) -> bool:
+        """Whether a partition lies between two nodes."""
+        if not self._groups:
+            return False
+        sides = [group for group in self._groups if first in group or second in group]
+        return len(sides) > 1
+
+    def passes(self, source: str, target: str) -> bool:
+        """Whether a frame that arrives now gets through."""
+        return not self.cut(source, target) and (source, target) not in self._deaf
+
+    def arrivals(self, way: tuple[str, str]) -> Iterator[int]:
+        """The times (ns) at which a frame that is sent now arrives: none when it is lost, two when
+        it is duplicated."""
+        settings, draw = self.settings, self.random.random
+        copies = 2 if settings.duplication and draw() < settings.duplication else 1
+        for _ in range(copies):
+            if settings.loss and draw() < settings.loss:
+                continue
+            at = self._held.arrival(way, self.now_ns + self._delay())
+            if not settings.reordering or draw() >= settings.reordering:
+                at = self._arrived[way] = max(at, self._arrived.get(way, 0))
+            yield at
+
+    def _delay(self) -> int:
+        latency, jitter = self.settings.latency, self.settings.jitter
+        return round(latency * (1 - jitter + 2 * jitter * self.random.random()) * NS)
+
+
+def check_names(known: Collection[str], *names: str) -> None:
+    """Raises `CrdtbucketError` for a name that is not known."""
+    for name in names:
+        if name not in known:
+            raise CrdtbucketError(f"no node {name!r}; there are: {', '.join(known)}")
