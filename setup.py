@@ -75,8 +75,8 @@ core = Extension(
     depends=sorted(glob("crdtbucket/core/**/*.*", recursive=True)),
     # The table is one block of memory that is read as several structs, so aliasing must not be
     # assumed away; counters that wrap must be defined behaviour. Debugging symbols stay out.
-    # Small functions become part of each caller: so a take costs 50 ns. Above this bound that happens
-    # to Cython's reading of arguments, too, in all of 160 methods.
+    # Small functions become part of each caller, which makes a take fast. With the usual bound that
+    # happens to Cython's reading of arguments, too, in all of 160 methods.
     extra_compile_args=[
         "-O3",
         "--param=early-inlining-insns=8",
