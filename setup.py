@@ -76,8 +76,8 @@ core = Extension(
     # The table is one block of memory that is read as several structs, so aliasing must not be
     # assumed away; counters that wrap must be defined behaviour. Debugging symbols stay out.
     # Small functions become part of each caller, which makes a take fast. With the usual bound that
-    # happens to Cython's reading of arguments, too, in all of 160 methods. Code between functions is
-    # not padded either: both together are 115 KB, and no take is slower for it.
+    # happens to Cython's reading of arguments, too, in all of 160 methods. Jumps and loops are not
+    # padded either. Both together save 106 KB, and no take is slower for it.
     extra_compile_args=[
         "-O3",
         "--param=early-inlining-insns=8",
