@@ -3,7 +3,6 @@ FROM python:3.13-slim AS build
 RUN apt-get update && apt-get install --yes --no-install-recommends gcc libc6-dev
 WORKDIR /source
 COPY . .
-ENV CFLAGS=-g0
 RUN python -m venv /opt/crdtbucket && /opt/crdtbucket/bin/pip install --no-cache-dir '.[cli,envoy,fast]'
 
 FROM python:3.13-slim

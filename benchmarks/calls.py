@@ -11,7 +11,6 @@ from benchmarks.measure import Case, Comparison, Scale, awaited, one_key
 from benchmarks.peers import PLENTY
 from crdtbucket import AskedOverrides, BucketSpec, Limiter, limited
 
-QUESTION = "what does a call that is built on `take` cost?"
 KEY, OTHER = "tenant-42", "tenant-43"
 RATE = f"{PLENTY}/s"
 SLOWER = 10

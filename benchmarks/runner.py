@@ -38,8 +38,6 @@ QUESTIONS = (
 )
 SCALING = ("growth_keys", "growth_nodes")
 """Those that docs/scaling.md answers."""
-UNPUBLISHED = ("calls",)
-"""Those that no page tells, for work on the code."""
 RESULTS = Path(__file__).parent / "results"
 """What the documents tell, a file for each question."""
 FORMAT = 1
@@ -98,9 +96,7 @@ def save(about: dict[str, Any], answered: dict[str, Any], folder: Path) -> Path:
 
 
 @click.command()
-@click.argument(
-    "names", nargs=-1, type=click.Choice((*QUESTIONS, *SCALING, *UNPUBLISHED)), metavar="[NAMES]..."
-)
+@click.argument("names", nargs=-1, type=click.Choice((*QUESTIONS, *SCALING)), metavar="[NAMES]...")
 @click.option("--quick", "size", flag_value="quick", help="Fewer repeats and keys.")
 @click.option("--smoke", "size", flag_value="smoke", help="Tiny counts: only that everything runs.")
 @click.option("--save", "saved", is_flag=True, help="Keep the results for `make bench-page`.")

@@ -1,4 +1,5 @@
-"""What does a limit add to a request in a web framework, and what do others add?"""
+"""What does a limit add to a request in a web framework, and what do others add? Then the calls
+that are built on a take."""
 
 from __future__ import annotations
 
@@ -12,12 +13,13 @@ from statistics import median
 from typing import Any
 from unittest import mock
 
+from benchmarks import calls
 from benchmarks.measure import Case, Comparison, Scale, failure
 from benchmarks.peers import PLENTY
 from crdtbucket import BucketSpec, Limiter
 from crdtbucket.http import FieldOptions, Limits, Rule
 
-QUESTION = "what does a limit add to a request in a web framework?"
+QUESTION = "what does a limit add to a request in a web framework, and to a call of a function?"
 ADDRESSES = [f"10.0.{n >> 8}.{n & 255}" for n in range(1_000)]
 RATE = f"{PLENTY}/day"
 EMPTY = "a middleware that decides nothing, and adds two fields"
@@ -409,7 +411,7 @@ def empty_aiohttp(app: Any) -> None:
 
 
 def comparisons(scale: Scale) -> Iterator[Comparison]:
-    """Each framework, bare and limited."""
+    """Each framework, bare and limited, and calls of one process."""
     requests = scale.pick(2_000, 1_000, 20)
     with closing(asyncio.new_event_loop()) as loop:
         on_starlette = {
@@ -441,3 +443,4 @@ def comparisons(scale: Scale) -> Iterator[Comparison]:
         yield compared("FastAPI", requests, asgi(fastapi(), loop), on_fastapi)
         yield compared("Flask", requests, wsgi(flask()), on_flask)
         yield compared("aiohttp", requests, aiohttp(loop, None), on_aiohttp)
+    yield from calls.comparisons(scale)

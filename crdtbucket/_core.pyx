@@ -1,4 +1,4 @@
-# cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True, freethreading_compatible=False, auto_pickle=False
+# cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True, freethreading_compatible=False, auto_pickle=False, binding=False, embedsignature=True, embedsignature.format=clinic
 """The compiled core: one table of keys, decisions, merges. Its rules are C headers in core/memory, core/level,
 core/merge and core/repair; core/binding checks arguments and speaks to the interpreter.
 
@@ -7,6 +7,7 @@ the table's lock; bulk calls hold only the lock.
 """
 
 from cpython.array cimport array, clone
+from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_Release, PyObject_GetBuffer
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from cpython.dict cimport PyDict_GetItemWithError
 from cpython.long cimport PyLong_AsLongLong, PyLong_AsLongLongAndOverflow, PyLong_CheckExact

@@ -6,7 +6,6 @@ python examples/celery_tasks.py
 import time
 
 from celery import Celery, Task
-from celery.contrib.testing.worker import start_worker
 
 from crdtbucket import BucketSpec, Limiter
 
@@ -25,6 +24,8 @@ def call_supplier(self: Task, number: int) -> int:
 
 def main() -> None:
     """Six tasks, in a worker of this process. Yours is the command `celery worker`."""
+    from celery.contrib.testing.worker import start_worker
+
     options = {"pool": "solo", "perform_ping_check": False, "loglevel": "ERROR"}
     with start_worker(app, **options):
         start = time.monotonic()

@@ -1761,8 +1761,8 @@ MUTATIONS = (
     Mutation(
         "nobody_knows_more_of_the_silent",
         "mesh",
-        "return wire.KEEPS_CREDIT if",
-        "return 0 if",
+        "        return wire.KEEPS_CREDIT if any(",
+        "        return 0 if any(",
         (*PYTEST, "tests/simulated/test_silent_peers.py", "-k", "joiner_that_asks"),
     ),
     Mutation(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ast
-import asyncio
+import builtins
 import contextlib
 import dataclasses
 import importlib.util
@@ -139,25 +139,9 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-async def run_blocks(path: Path, source: list[tuple[int, str]]) -> None:
-    """All blocks of a page in one namespace, `await` allowed at their top level."""
-    namespace: dict[str, Any] = {"__name__": "__main__"}
-    for line, text in source:
-        code = compile(
-            "\n" * (line - 1) + text, str(path), "exec", flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT
-        )
-        ran = eval(code, namespace)
-        if inspect.iscoroutine(ran):
-            await ran
-
-
-WHOLE = {"migrating.md"}
-"""Here each snippet is a whole program, as where one runs an event loop: who comes from one limiter
-reads one section."""
-
-
 @pytest.mark.parametrize("path", [path for path in PAGES if blocks(path, "python")], ids=named)
-def test_snippets_run(path: Path, place: Path) -> None:
+def test_each_snippet_runs_as_it_is_pasted(path: Path, place: Path) -> None:
+    """Alone, as a file of its own: with its own imports, and no `await` outside a function."""
     source = blocks(path, "python")
     ports: dict[str, str] = {}
 
@@ -170,12 +154,28 @@ def test_snippets_run(path: Path, place: Path) -> None:
             server = stack.enter_context(Server())
             here = f"{server.host}:{server.port}"
             source = [(line, text.replace(REDIS, here)) for line, text in source]
-        if path.name in WHOLE or any("asyncio.run(" in text for _, text in source):
-            for line, text in source:
-                code = compile("\n" * (line - 1) + text, str(path), "exec")
-                exec(code, {"__name__": "__main__"})
-        else:
-            asyncio.run(asyncio.wait_for(run_blocks(path, source), 100))
+        for line, text in source:
+            code = compile("\n" * (line - 1) + text, str(path), "exec")
+            exec(code, {"__name__": "__main__"})
+
+
+@pytest.mark.parametrize("path", PAGES, ids=named)
+def test_a_snippet_that_is_not_run_has_its_own_imports(path: Path) -> None:
+    """Packages that are too large for the tools: tests/integrations/test_page.py runs these where
+    they are installed."""
+    for line, text in blocks(path, "py"):
+        tree = ast.parse(text)
+        nodes = list(ast.walk(tree))
+        known = {*dir(builtins), *(node.arg for node in nodes if isinstance(node, ast.arg))}
+        for node in nodes:
+            if isinstance(node, ast.Import | ast.ImportFrom):
+                known |= {one.asname or one.name for one in node.names}
+            elif isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+                known.add(node.name)
+            elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+                known.add(node.id)
+        used = {node.id for node in nodes if isinstance(node, ast.Name)}
+        assert used <= known, f"{path.name}:{line}"
 
 
 BODY = r"((?:(?!```).*\n)*)```"

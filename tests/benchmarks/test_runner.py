@@ -88,7 +88,7 @@ def run(*arguments: str) -> str:
 
 
 @pytest.mark.usefixtures("unpinned")
-@pytest.mark.parametrize("name", [*runner.QUESTIONS, *runner.SCALING, *runner.UNPUBLISHED])
+@pytest.mark.parametrize("name", [*runner.QUESTIONS, *runner.SCALING])
 def test_every_benchmark_runs_and_reports(name: str, tmp_path: Path) -> None:
     if name == "sidecar" and shutil.which("wrk") is None:
         pytest.skip("wrk is not installed: make wrk")
@@ -130,7 +130,7 @@ def test_what_is_kept_is_a_full_pass(name: str) -> None:
 def test_every_file_with_a_question_is_run() -> None:
     folder = Path(runner.__file__).parent
     asked = {path.stem for path in folder.glob("*.py") if "\nQUESTION = " in path.read_text()}
-    assert asked == {*runner.QUESTIONS, *runner.SCALING, *runner.UNPUBLISHED}
+    assert asked == {*runner.QUESTIONS, *runner.SCALING}
 
 
 def small(monkeypatch: pytest.MonkeyPatch, *cases: Case) -> None:

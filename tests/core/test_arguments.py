@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import inspect
 import pickle
 from array import array
 from collections.abc import Callable
@@ -160,6 +161,7 @@ REFUSED: dict[str, Callable[[Table], object]] = {
     "start of the entries": lambda t: t.encode_entries(array("I", [0]), -1, NOWHERE, 1000),
     "start of the indebted": lambda t: t.encode_table(-1, NOWHERE, 1000),
     "too few positions": lambda t: t.encode_log(0, 5, array("H", [0]), 1000),
+    "positions that are bytes": lambda t: t.encode_log(0, 5, bytes(2 * ORIGINS), 1000),
     "a position too high": lambda t: t.encode_log(0, 5, array("H", [512]) * ORIGINS, 1000),
 }
 
@@ -199,6 +201,21 @@ def test_a_frame_understood_wrongly(definitions: Any, origins: list[int]) -> Non
     with pytest.raises(CrdtbucketError):
         b.table.restore(payload, definitions, ids)
     assert snapshot(b.table, b.bucket, ["k"]) == before
+
+
+def test_a_buffer_stays_while_it_is_read_and_no_longer(bucket: BucketCore) -> None:
+    positions = array("H", NOWHERE)
+    with pytest.raises(TypeError):
+        bucket.table.encode_log(0, 5, 7, 1000)  # type: ignore[arg-type]
+    bucket.table.encode_log(0, 5, positions, 1000)
+    positions.append(0)  # a BufferError while somebody holds it
+
+
+@pytest.mark.parametrize("name", ["take", "acquire", "peek", "refund", "reserve", "take_many"])
+def test_a_method_of_the_core_tells_its_arguments(name: str) -> None:
+    first, key, *_ = inspect.signature(getattr(Bucket, name)).parameters
+    assert first == "self"
+    assert key in ("key", "keys", "decision")
 
 
 @pytest.mark.parametrize("most", [-5, 0, 2**62])

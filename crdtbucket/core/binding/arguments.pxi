@@ -33,6 +33,28 @@ cdef int refuse_key(object key) except -1:
     )
 
 
+@cython.final
+cdef class _Items:
+    """The items of a buffer, which stays where it is as long as this exists. A typed memoryview does the same at ten times
+    the size."""
+
+    cdef Py_buffer view
+    cdef Py_ssize_t count
+
+    def __dealloc__(self):
+        PyBuffer_Release(&self.view)
+
+
+cdef _Items items_of(object data, Py_ssize_t size):
+    """The items, of `size` bytes each, of an object with a buffer. Raises CrdtbucketError for items of another size."""
+    cdef _Items items = _Items.__new__(_Items)
+    PyObject_GetBuffer(data, &items.view, PyBUF_SIMPLE)
+    if items.view.itemsize != size:
+        raise CrdtbucketError(f"items of {items.view.itemsize} bytes where {size} are expected")
+    items.count = items.view.len // size
+    return items
+
+
 cdef int64_t whole_tokens(object value, int64_t low, object high, str what) except -1:
     return whole_number(value, low, high, what, " tokens")
 

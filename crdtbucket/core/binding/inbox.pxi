@@ -36,10 +36,9 @@ cdef void free_entries(entries_t *read) noexcept:
     PyMem_Free(read.columns)
 
 cdef class _Inbox(_Outbox):
-    def merge(self, const uint8_t[::1] payload, definitions, const uint16_t[::1] origins, *, uint32_t node, uint64_t epoch,
+    def merge(self, payload, definitions, origins, *, uint32_t node, uint64_t epoch,
               int64_t at, bint newer=True, bint joining=False, bint late=False,
-              const uint8_t[::1] relays=None, bint memory=False, bint keeps_credit=False,
-              const int64_t[::1] silent=None, bint newcomer=False, bint reopen=True):
+              relays=None, bint memory=False, bint keeps_credit=False, silent=None, bint newcomer=False, bint reopen=True):
         """Merges the entries of a frame. `definitions`: (slot or -1, same, q, p) for each of the frame's, where `same` is 1 for
         the bucket's definition, 2 for its candidate's, 3 for both; `origins`: local
         origin ids at the sender's positions; `node` and `epoch` of the sender; `at` as in `set_last_seen`; `newer`: its rates count;
@@ -50,23 +49,24 @@ cdef class _Inbox(_Outbox):
         for how long (ns) its debts include what it keeps for one; `newcomer`: it began after a peer fell silent here; `reopen`: where the sender has
         larger counts of the running epoch, a new one is opened; without, such entries are left out. Raises WireError, and changes nothing,
         when malformed. Returns `Merged`."""
-        cdef int64_t most = payload.shape[0] // ENTRY_MIN_BYTES + 1, now = clock_ns(&self.t), i
+        cdef _Items frame = items_of(payload, 1), given, mask = None if relays is None else items_of(relays, 1)
+        cdef _Items kept = None if silent is None else items_of(silent, 8)
+        cdef int64_t most = frame.count // ENTRY_MIN_BYTES + 1, now = clock_ns(&self.t), i
         cdef merge_context_t m
         cdef merge_out_t out
         cdef entries_t f
         cdef uint32_t *scratch = NULL
-        if relays is not None and relays.shape[0] != MAX_NODES:
-            raise CrdtbucketError(f"{MAX_NODES} bytes say which nodes are relayed, not {relays.shape[0]}")
-        if silent is not None and silent.shape[0] != MAX_ORIGINS:
-            raise CrdtbucketError(f"{MAX_ORIGINS} times say for whom credit is kept, not {silent.shape[0]}")
-        if not payload.shape[0]:
+        if mask is not None and mask.count != MAX_NODES:
+            raise CrdtbucketError(f"{MAX_NODES} bytes say which nodes are relayed, not {mask.count}")
+        if kept is not None and kept.count != MAX_ORIGINS:
+            raise CrdtbucketError(f"{MAX_ORIGINS} times say for whom credit is kept, not {kept.count}")
+        if not frame.count:
             return Merged(0, 0, 0, 0, 0, 0, 0, False, 0, 0, 0, 0, 0, clone(_UINTS, 0, False), clone(_UINTS, 0, False), ())
         memset(&out, 0, sizeof(out))
-        self.check_origins(origins)
         memset(&f, 0, sizeof(f))
-        f.tables.origins, f.tables.origin = origins.shape[0], &origins[0] if origins.shape[0] else NULL
+        given = self.origins_of(origins, &f.tables)
         try:
-            self.read_entries(&payload[0], payload.shape[0], definitions, &f)
+            self.read_entries(<const uint8_t *>frame.view.buf, frame.count, definitions, &f)
             scratch = <uint32_t *>PyMem_Malloc(3 * most * sizeof(uint32_t))
             if not scratch:
                 raise MemoryError
@@ -77,8 +77,8 @@ cdef class _Inbox(_Outbox):
             m.keeps_credit, m.newcomer, m.reopen = keeps_credit, newcomer, reopen
             m.tables = &f.tables
             m.source_origin = self.origin(node, epoch)
-            m.relays = &relays[0] if relays is not None else NULL
-            m.silent = &silent[0] if silent is not None else NULL
+            m.relays = <const uint8_t *>mask.view.buf if mask is not None else NULL
+            m.silent = <const int64_t *>kept.view.buf if kept is not None else NULL
             for i in range(0, f.count, SLICE):
                 if i:
                     self.pause()
@@ -155,22 +155,22 @@ cdef class _Inbox(_Outbox):
             count += (self.t.hot[i].flags & (ENTRY_USED | ENTRY_SUSPECT)) == (ENTRY_USED | ENTRY_SUSPECT)
         return count
 
-    def restore(self, const uint8_t[::1] payload, definitions, const uint16_t[::1] origins, *, age=0):
+    def restore(self, payload, definitions, origins, *, age=0):
         """Entries of a snapshot, encoded by `encode_table`, that is `age` ns old: their debt has fallen since, and those
         that are full by now are left out. With None it is not known how old it is: what comes of it is suspect. Entries that
         are held stay as they are. Returns how many were restored."""
         cdef int64_t since = -1 if age is None else min(max(0, age), (1 << 62) - 1)
         cdef int64_t i, first, done = 0, now = clock_ns(&self.t)
+        cdef _Items frame = items_of(payload, 1), given
         cdef entries_t f
-        if not payload.shape[0]:
+        if not frame.count:
             return 0
-        self.check_origins(origins)
         memset(&f, 0, sizeof(f))
-        f.tables.origins, f.tables.origin = origins.shape[0], &origins[0] if origins.shape[0] else NULL
+        given = self.origins_of(origins, &f.tables)
         try:
-            self.read_entries(&payload[0], payload.shape[0], definitions, &f)
-            for i in range(origins.shape[0]):
-                if origins[i] == self.t.h.own_origin:
+            self.read_entries(<const uint8_t *>frame.view.buf, frame.count, definitions, &f)
+            for i in range(given.count):
+                if f.tables.origin[i] == self.t.h.own_origin:
                     raise CrdtbucketError("a snapshot of the running epoch cannot be restored: open another epoch")
             for first in range(0, f.count, SLICE):
                 if first:

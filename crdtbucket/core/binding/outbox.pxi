@@ -64,30 +64,31 @@ cdef class _Outbox(_Nodes):
         log_trim(&self.t, version, max(0, most))
         self.leave()
 
-    def encode_log(self, uint64_t after, uint64_t upto, const uint16_t[::1] positions, size_t size, int64_t since=0):
+    def encode_log(self, uint64_t after, uint64_t upto, positions, size_t size, int64_t since=0):
         """Entries with a version above `after`, at most `upto`, in at most `size` bytes: (bytes, last version covered,
         entries). `positions[origin]` is its place in the announced table, 0xffff for none. `since`: when the process began that
         they are for, local ns: the debts hold what is kept here for peers that were silent before."""
         cdef int64_t count = 0, now = clock_ns(&self.t)
         cdef size_t used
-        self.check_positions(positions)
+        cdef _Items places = self.places_of(positions)
         cdef uint8_t *out = <uint8_t *>PyMem_Malloc(size)
         if not out:
             raise MemoryError
         try:
             with nogil:
                 table_lock(&self.t)
-                used = encode_log(&self.t, &after, upto, &positions[0], since, now, out, size, &count)
+                used = encode_log(&self.t, &after, upto, <const uint16_t *>places.view.buf, since, now, out, size, &count)
                 table_unlock(&self.t)
             return PyBytes_FromStringAndSize(<char *>out, used), after, count
         finally:
             PyMem_Free(out)
 
-    def encode_entries(self, const uint32_t[::1] entries, int64_t start, const uint16_t[::1] positions, size_t size, int64_t since=0):
+    def encode_entries(self, entries, int64_t start, positions, size_t size, int64_t since=0):
         """The given entries from position `start` on, in at most `size` bytes: (bytes, next position, entries). `since` as above."""
-        return self._encode(&entries[0] if entries.shape[0] else NULL, start, entries.shape[0], positions, size, since, False)
+        cdef _Items given = items_of(entries, sizeof(uint32_t))
+        return self._encode(<const uint32_t *>given.view.buf if given.count else NULL, start, given.count, positions, size, since, False)
 
-    def encode_table(self, int64_t start, const uint16_t[::1] positions, size_t size, int64_t since=0, bint full=False):
+    def encode_table(self, int64_t start, positions, size_t size, int64_t since=0, bint full=False):
         """The indebted entries from place `start` on, with `full` the full ones too, of at most ENCODED_PLACES places: (bytes,
         next place or -1 at the end, entries). `since` as above."""
         cdef int64_t end = self.t.h.bump
@@ -95,11 +96,11 @@ cdef class _Outbox(_Nodes):
                                           size, since, full)
         return data, -1 if place >= end else place, count
 
-    cdef _encode(self, const uint32_t *entries, int64_t start, int64_t end, const uint16_t[::1] positions, size_t size, int64_t since,
+    cdef _encode(self, const uint32_t *entries, int64_t start, int64_t end, positions, size_t size, int64_t since,
                  bint full):
         cdef int64_t count = 0, now = clock_ns(&self.t), i
         cdef size_t used = 0
-        self.check_positions(positions)
+        cdef _Items places = self.places_of(positions)
         if start < 0:
             raise CrdtbucketError(f"positions start at 0, not {start}")
         if entries:
@@ -113,22 +114,31 @@ cdef class _Outbox(_Nodes):
             if start < end:
                 with nogil:
                     table_lock(&self.t)
-                    used = encode_entries(&self.t, entries, &start, end, &positions[0], since, full, now, out, size, &count)
+                    used = encode_entries(&self.t, entries, &start, end, <const uint16_t *>places.view.buf, since, full, now, out, size, &count)
                     table_unlock(&self.t)
             return PyBytes_FromStringAndSize(<char *>out, used), start, count
         finally:
             PyMem_Free(out)
 
-    cdef check_positions(self, const uint16_t[::1] positions):
+    cdef _Items places_of(self, positions):
+        """The place of each origin in the announced table."""
+        cdef _Items given = items_of(positions, sizeof(uint16_t))
+        cdef const uint16_t *place = <const uint16_t *>given.view.buf
         cdef Py_ssize_t i
-        if positions.shape[0] != MAX_ORIGINS:
+        if given.count != MAX_ORIGINS:
             raise CrdtbucketError(f"positions must have {MAX_ORIGINS} items")
         for i in range(MAX_ORIGINS):
-            if MAX_ORIGINS <= positions[i] < 0xffff:
-                raise CrdtbucketError(f"positions are below {MAX_ORIGINS}, not {positions[i]}")
+            if MAX_ORIGINS <= place[i] < 0xffff:
+                raise CrdtbucketError(f"positions are below {MAX_ORIGINS}, not {place[i]}")
+        return given
 
-    cdef check_origins(self, const uint16_t[::1] origins):
+    cdef _Items origins_of(self, origins, wire_tables_t *tables):
+        """The local origin at each of a sender's positions, which `tables` get as well."""
+        cdef _Items given = items_of(origins, sizeof(uint16_t))
+        cdef const uint16_t *origin = <const uint16_t *>given.view.buf
         cdef Py_ssize_t i
-        for i in range(origins.shape[0]):
-            if origins[i] >= MAX_ORIGINS or (origins[i] and not self.t.origins[origins[i]].used):
-                raise CrdtbucketError(f"no origin {origins[i]}")
+        for i in range(given.count):
+            if origin[i] >= MAX_ORIGINS or (origin[i] and not self.t.origins[origin[i]].used):
+                raise CrdtbucketError(f"no origin {origin[i]}")
+        tables.origins, tables.origin = given.count, origin
+        return given

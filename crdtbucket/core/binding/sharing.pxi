@@ -1,12 +1,20 @@
 # A table that several processes of a host use at once: its header, its processes, and the one that leads.
 
 
-def read_header(const uint8_t[::1] data):
+cdef bint first_bytes(data, void *into, Py_ssize_t size) except -1:
+    """Copies the first `size` bytes of a buffer, which may have no alignment; False when there are fewer."""
+    cdef _Items given = items_of(data, 1)
+    if given.count < size:
+        return False
+    memcpy(into, given.view.buf, size)
+    return True
+
+
+def read_header(data):
     """What the first bytes of a file say of a table, as a dict; None when it is none, or was never finished."""
     cdef header_t h
-    if data.shape[0] < <Py_ssize_t>sizeof(header_t):
+    if not first_bytes(data, &h, sizeof(header_t)):
         return None
-    memcpy(&h, &data[0], sizeof(header_t))  # a header has an alignment, and bytes that were read have none
     if h.magic != TABLE_MAGIC:
         return None
     return {
@@ -16,13 +24,10 @@ def read_header(const uint8_t[::1] data):
     }
 
 
-def is_ours(const uint8_t[::1] data):
+def is_ours(data):
     """Whether a file that begins with these bytes is a table, of whatever layout and state, or was to become one."""
     cdef uint64_t magic
-    if data.shape[0] < <Py_ssize_t>sizeof(magic):
-        return False
-    memcpy(&magic, &data[0], sizeof(magic))
-    return magic == TABLE_MAGIC or magic == TABLE_UNFINISHED
+    return first_bytes(data, &magic, sizeof(magic)) and (magic == TABLE_MAGIC or magic == TABLE_UNFINISHED)
 
 
 HEADER_BYTES = sizeof(header_t)
