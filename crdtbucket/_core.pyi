@@ -40,6 +40,8 @@ class Merged(NamedTuple):
     answers: array[int]
     touched: array[int]
     mixed: tuple[int, ...]
+    room: int
+    following: int
 
 HEADER_BYTES: int
 LAYOUT: int
@@ -215,6 +217,10 @@ class Table:
         silent: array[int] | None = None,
         newcomer: bool = False,
         reopen: bool = True,
+        start: int = 0,
+        most: int = ...,
+        crowded: int = 0,
+        room: int = 0,
     ) -> Merged: ...
     def restore(
         self,
@@ -236,8 +242,9 @@ class Table:
     def owing(self, place: int) -> tuple[dict[int, int], int]: ...
     def add_tombstone(self, epoch: int) -> bool: ...
     def add_tombstones(self, epochs: Iterable[int]) -> list[int]: ...
+    def prune(self, start: int = 0, most: int = ...) -> int: ...
     def remove_tombstone(self, epoch: int) -> None: ...
-    def release(self, epoch: int) -> None: ...
+    def release(self, epoch: int) -> bool: ...
     def digest(
         self,
         first: int,

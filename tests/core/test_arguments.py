@@ -155,6 +155,7 @@ REFUSED: dict[str, Callable[[Table], object]] = {
     "node that was heard": lambda t: t.set_last_seen(1024, 5),
     "node that is given up": lambda t: t.forget(2**31),
     "place from which a node is given up": lambda t: t.forget(1, -1),
+    "place from which columns are removed": lambda t: t.prune(-1),
     "node that is set": lambda t: t.set_node(1024, 5, True),
     "entry that is touched": lambda t: t.touch([0, 64]),
     "entry that is encoded": lambda t: t.encode_entries(array("I", [0, 64]), 0, NOWHERE, 1000),

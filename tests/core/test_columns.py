@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from crdtbucket.spec.bucket_spec import BucketSpec
-from tests.core.pair import peers, send
+from tests.core.pair import Peer, peers, send
 from tests.core.specs import SECOND
 
 WHOLE = BucketSpec("b", 100, 100)
@@ -91,9 +91,45 @@ class TestColumns:
         send(a, c)
         send(b, c)
         marked = c.table.add_tombstones([a.epoch, 4711, c.epoch, b.epoch])
+        assert c.table.prune() == -1
         assert marked == [a.epoch, b.epoch]
         assert c.bucket.peek("k").remaining == 55
         assert {e for _, e in c.bucket.columns("k")} == {c.epoch}
+
+    def test_columns_of_the_dead_count_no_more_at_once_and_go_some_places_at_a_time(self) -> None:
+        """Between two parts the sender says the same again, and takes go on; a second epoch that
+        dies meanwhile is removed by the next walk."""
+        a, b, c = peers(3, WHOLE)
+        keys = [f"k{i}" for i in range(10)]
+
+        def held(peer: Peer) -> int:
+            owner = c.node_of(peer.number)
+            return sum((owner, peer.epoch) in c.bucket.columns(k) for k in keys)
+
+        for peer in (a, b):
+            for key in keys:
+                peer.bucket.take(key, 10)
+            send(peer, c)
+        assert held(a) == 10
+        assert c.table.add_tombstones([a.epoch]) == [a.epoch]
+        assert c.table.prune(0, 4) == 4
+        assert held(a) == 6
+        assert not c.table.release(a.epoch)
+        send(a, c)
+        c.bucket.take("k0", 5)
+        assert held(a) == 6
+        assert c.table.add_tombstones([b.epoch]) == [b.epoch]
+        assert c.table.prune(4, 4) == 8
+        assert c.table.prune(8, 4) == -1
+        assert held(a) == 0
+        assert c.table.release(a.epoch)
+        assert held(b) == 10
+        assert not c.table.release(b.epoch)
+        assert c.table.prune() == -1
+        assert held(b) == 0
+        assert c.table.release(b.epoch)
+        assert [c.bucket.peek(k).remaining for k in keys] == [75] + [80] * 9
+        c.table.verify()
 
     def test_an_own_epoch_can_be_marked_while_keys_still_count_under_it(self) -> None:
         a, b = peers(2, WHOLE)

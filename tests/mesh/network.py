@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 
 from crdtbucket.base.clock import now_ns
 from crdtbucket.errors import NodeConflict, WireError
@@ -56,7 +56,9 @@ class RecordingNode:
     def dial_failed(self, name: str, address: str, now: int, *, refused: bool) -> None:
         self.failed_dials.append((name, address, refused))
 
-    def receive(self, name: str, frame: bytes, now: int) -> list[tuple[str, bytes]]:
+    def parts(
+        self, name: str, frame: bytes, now: int
+    ) -> Iterator[tuple[list[tuple[str, bytes]], bool]]:
         assert name in self.linked
         if frame == b"bad":
             raise WireError("bad on purpose")
@@ -64,7 +66,10 @@ class RecordingNode:
             raise ZeroDivisionError("a bug on purpose")
         if frame != b"round":
             self.frames.append((name, frame))
-        return [] if self.answer is None else self.answer(name, frame)
+        *first, last = frame.split(b"|")
+        for part in first:
+            yield [] if self.answer is None else self.answer(name, part), True
+        yield [] if self.answer is None else self.answer(name, last), False
 
     def observe(self, data: bytes, now: int, *, writes: bool) -> bytes:
         if data == b"bad":
@@ -88,8 +93,8 @@ class RecordingNode:
     def name_reported(self, conflict: NodeConflict) -> None:
         self.conflicts.append(conflict)
 
-    def leave(self, now: int) -> list[tuple[str, bytes]]:
-        return self.last_words
+    def leave(self, now: int) -> Iterator[list[tuple[str, bytes]]]:
+        yield self.last_words
 
     def known_addresses(self) -> list[str]:
         return self.addresses

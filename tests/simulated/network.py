@@ -113,7 +113,8 @@ class Network(SimulatedMesh):
         node = self.nodes[name]
         local = node.local_ns(self.now_ns)
         node.table.set_time(local)
-        self.send(node, node.node.leave(local))
+        for frames in node.node.leave(local):
+            self.send(node, frames)
         self.die(name, ends=True)
 
     # ---- what is so ----

@@ -12,6 +12,7 @@ cdef extern from "core/core.h" nogil:
     enum: VIEW_BYTES
     enum: NONE
     enum: SLICE
+    enum: TOMBSTONE_NEW
     enum: MAX_DEFINITIONS
     enum: MAX_NODES
     enum: MAX_ORIGINS
@@ -125,6 +126,7 @@ cdef extern from "core/core.h" nogil:
         const uint8_t *relays
         const int64_t *silent
         const wire_tables_t *tables
+        int64_t crowded, room
     ctypedef struct merge_result_t:
         int64_t merged, ignored, unknown_bucket, refused_columns, capped_columns, dropped_full, gained
         uint32_t answer_count, touched_count, gone_count
@@ -217,8 +219,9 @@ cdef extern from "core/core.h" nogil:
     int64_t forget_some(table_t *, uint32_t, int64_t, int64_t, int64_t)
     void shift_all(table_t *, int64_t, int64_t)
     void columns_that_owe(const table_t *, int64_t, int64_t, int64_t, int64_t *)
-    void prune_all(table_t *, uint8_t *)
+    int64_t prune_some(table_t *, int64_t, int64_t)
     void origin_return(table_t *, uint32_t)
+    int origin_release(table_t *, uint32_t)
     void drop_unknown_epochs(table_t *)
     void set_name_bytes(node_name_t *, uint32_t)
     int64_t digest_range(const table_t *, uint64_t, uint64_t, int64_t, int64_t, int64_t, int, digest_item_t *, uint64_t *,

@@ -1,11 +1,12 @@
 # What is received: merges, snapshots.
 
 Merged = namedtuple("Merged", "merged ignored unknown_bucket refused_columns capped_columns dropped gained duplicate_epoch "
-                    "own_behind lowered crowded ahead unheard answers touched mixed",
+                    "own_behind lowered crowded ahead unheard answers touched mixed room following",
                     module="crdtbucket._core")
 Merged.__doc__ = """What a bulk merge did: counts, whether a new epoch was opened, as the sender had larger counts of the own one (`duplicate_epoch`),
 how many entries were left out for that reason (`own_behind`), how many debts fell by much less than was advertised (`lowered`), for how many new entries the sender made room by others of its own (`crowded`), how many columns were left out as no eviction explains their generation (`ahead`), how many entries of a newcomer brought takes of peers that are silent here (`unheard`), and arrays of entries to answer the sender with (`answers`) and that were merged (`touched`); `mixed`: which of the frame's definitions
-have entries in it and are of a bucket that is defined otherwise here."""
+have entries in it and are of a bucket that is defined otherwise here; `room`: how many entries were evicted for new ones; and
+`following`: the entry of the frame to go on with, or -1 at its end."""
 
 
 cdef array uints(uint32_t *items, uint32_t count):
@@ -15,12 +16,12 @@ cdef array uints(uint32_t *items, uint32_t count):
     return out
 
 
-cdef tuple mixed_in(const wire_definition_t *wd, uint32_t count, const wire_entry_t *parsed, int64_t n):
-    """The definitions that entries stand under and that a bucket here has otherwise; there are hardly ever any."""
+cdef tuple mixed_in(const wire_definition_t *wd, uint32_t count, const wire_entry_t *parsed, int64_t first, int64_t end):
+    """The definitions that these entries stand under and that a bucket here has otherwise; there are hardly ever any."""
     cdef int64_t i
     cdef uint32_t at
     mixed = {at for at in range(count) if wd[at].bucket != <uint32_t>NONE and not wd[at].same and not wd[at].candidate_same}
-    return tuple(sorted(mixed & {parsed[i].definition for i in range(n)})) if mixed else ()
+    return tuple(sorted(mixed & {parsed[i].definition for i in range(first, end)})) if mixed else ()
 
 
 cdef struct entries_t:
@@ -38,7 +39,8 @@ cdef void free_entries(entries_t *read) noexcept:
 cdef class _Inbox(_Outbox):
     def merge(self, payload, definitions, origins, *, uint32_t node, uint64_t epoch,
               int64_t at, bint newer=True, bint joining=False, bint late=False,
-              relays=None, bint memory=False, bint keeps_credit=False, silent=None, bint newcomer=False, bint reopen=True):
+              relays=None, bint memory=False, bint keeps_credit=False, silent=None, bint newcomer=False, bint reopen=True,
+              int64_t start=0, int64_t most=1 << 62, int64_t crowded=0, int64_t room=0):
         """Merges the entries of a frame. `definitions`: (slot or -1, same, q, p) for each of the frame's, where `same` is 1 for
         the bucket's definition, 2 for its candidate's, 3 for both; `origins`: local
         origin ids at the sender's positions; `node` and `epoch` of the sender; `at` as in `set_last_seen`; `newer`: its rates count;
@@ -47,11 +49,12 @@ cdef class _Inbox(_Outbox):
         `memory`: the sender knows the debts of the mesh, which settles what is suspect here; `keeps_credit`: its debts include
         what it keeps for peers that were silent before this process began, so as much is owed here, up to the capacity; `silent`: by origin id,
         for how long (ns) its debts include what it keeps for one; `newcomer`: it began after a peer fell silent here; `reopen`: where the sender has
-        larger counts of the running epoch, a new one is opened; without, such entries are left out. Raises WireError, and changes nothing,
-        when malformed. Returns `Merged`."""
+        larger counts of the running epoch, a new one is opened; without, such entries are left out. Of the entries at most `most` from `start`, 0 or above, on are merged;
+        `crowded` and `room` are the sums of what earlier parts of the frame returned under these names. Raises WireError, and
+        changes nothing, when any of the frame is malformed. Returns `Merged`."""
         cdef _Items frame = items_of(payload, 1), given, mask = None if relays is None else items_of(relays, 1)
         cdef _Items kept = None if silent is None else items_of(silent, 8)
-        cdef int64_t most = frame.count // ENTRY_MIN_BYTES + 1, now = clock_ns(&self.t), i
+        cdef int64_t space = frame.count // ENTRY_MIN_BYTES + 1, now = clock_ns(&self.t), end, i
         cdef merge_context_t m
         cdef merge_out_t out
         cdef entries_t f
@@ -60,31 +63,35 @@ cdef class _Inbox(_Outbox):
             raise CrdtbucketError(f"{MAX_NODES} bytes say which nodes are relayed, not {mask.count}")
         if kept is not None and kept.count != MAX_ORIGINS:
             raise CrdtbucketError(f"{MAX_ORIGINS} times say for whom credit is kept, not {kept.count}")
+        if start < 0:
+            raise CrdtbucketError(f"entries begin with 0, not {start}")
         if not frame.count:
-            return Merged(0, 0, 0, 0, 0, 0, 0, False, 0, 0, 0, 0, 0, clone(_UINTS, 0, False), clone(_UINTS, 0, False), ())
+            return Merged(0, 0, 0, 0, 0, 0, 0, False, 0, 0, 0, 0, 0, clone(_UINTS, 0, False), clone(_UINTS, 0, False), (), 0, -1)
         memset(&out, 0, sizeof(out))
         memset(&f, 0, sizeof(f))
         given = self.origins_of(origins, &f.tables)
         try:
             self.read_entries(<const uint8_t *>frame.view.buf, frame.count, definitions, &f)
-            scratch = <uint32_t *>PyMem_Malloc(3 * most * sizeof(uint32_t))
+            scratch = <uint32_t *>PyMem_Malloc(3 * space * sizeof(uint32_t))
             if not scratch:
                 raise MemoryError
-            mixed = mixed_in(f.definitions, f.tables.definitions, f.entries, f.count)
-            out.answers, out.touched, out.gone = scratch, scratch + most, scratch + 2 * most
+            end = min(f.count, start + max(0, most)) if most < f.count else f.count
+            mixed = mixed_in(f.definitions, f.tables.definitions, f.entries, start, end)
+            out.answers, out.touched, out.gone = scratch, scratch + space, scratch + 2 * space
             memset(&m, 0, sizeof(m))
             m.source, m.at, m.newer, m.joining, m.late, m.memory = node, at, newer, joining, late, memory
             m.keeps_credit, m.newcomer, m.reopen = keeps_credit, newcomer, reopen
+            m.crowded, m.room = crowded, room
             m.tables = &f.tables
             m.source_origin = self.origin(node, epoch)
             m.relays = <const uint8_t *>mask.view.buf if mask is not None else NULL
             m.silent = <const int64_t *>kept.view.buf if kept is not None else NULL
-            for i in range(0, f.count, SLICE):
-                if i:
+            for i in range(start, end, SLICE):
+                if i > start:
                     self.pause()
                 self.enter()
                 wire_definitions_follow(&self.t, f.definitions, f.tables.definitions)
-                merge_entries(&self.t, f.entries + i, min(f.count - i, SLICE), f.definitions, &m, now, &out)
+                merge_entries(&self.t, f.entries + i, min(end - i, SLICE), f.definitions, &m, now, &out)
                 self.leave()
             for i in range(out.r.gone_count):
                 self.forget_name(out.gone[i])
@@ -94,7 +101,8 @@ cdef class _Inbox(_Outbox):
                           out.r.capped_columns, out.r.dropped_full, out.r.gained, bool(out.r.duplicate_epoch),
                           out.r.own_behind, out.r.lowered, out.r.crowded, out.r.ahead, out.r.unheard,
                           uints(out.answers, out.r.answer_count),
-                          uints(out.touched, out.r.touched_count), mixed)
+                          uints(out.touched, out.r.touched_count), mixed, out.r.gone_count,
+                          end if end < f.count else -1)
         finally:
             free_entries(&f)
             PyMem_Free(scratch)

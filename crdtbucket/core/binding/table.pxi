@@ -113,28 +113,39 @@ cdef class Table(_Sharing):
         return found, place if place < self.t.h.bump else -1
 
     def add_tombstone(self, uint64_t epoch):
-        """As `add_tombstones` of one; returns whether it has one now."""
-        return bool(self.add_tombstones((epoch,)))
+        """As `add_tombstones` of one, with all that `prune` does afterwards; returns whether it has one now. O(entries)."""
+        self.add_tombstones((epoch,))
+        self.prune()
+        cdef uint32_t origin = origin_find(&self.t, epoch)
+        return bool(origin and self.t.origins[origin].tombstone)
 
     def add_tombstones(self, epochs):
         """Columns of these dead epochs count no more, here: every live peer knows their final counts. Levels do not move. Returns
-        those that have a tombstone now: neither unknown ones nor the own one. O(entries), however many they are."""
-        cdef uint8_t gone[MAX_ORIGINS]
+        those that have a tombstone now: neither unknown ones nor the own one. What is left of their columns is removed by `prune`."""
         cdef uint32_t origin
-        memset(gone, 0, sizeof(gone))
-        found = [(epoch, origin_find(&self.t, epoch)) for epoch in epochs]
-        found = [(epoch, at) for epoch, at in found if at and at != self.t.h.own_origin]
-        if not found:
-            return []
-        for _, origin in found:
-            gone[origin] = 1
+        marked = []
+        for epoch in epochs:
+            origin = origin_find(&self.t, epoch)
+            if not origin or origin == self.t.h.own_origin:
+                continue
+            if not self.t.origins[origin].tombstone:
+                self.enter()
+                self.t.origins[origin].tombstone = TOMBSTONE_NEW
+                self.t.h.origins_changed += 1  # else a peer that has released it would be told of it, as of a new one
+                self.leave()
+            marked.append(epoch)
+        return marked
+
+    def prune(self, int64_t start=0, int64_t most=1 << 62):
+        """Removes the columns of epochs with a tombstone from at most `most` places from `start`, 0 or above, on; returns the next
+        one, or -1 when it has looked at all. What got its tombstone after 0 was looked at waits for the next time. An epoch of
+        this node with a column that there is no memory to close loses its tombstone."""
+        if start < 0:
+            raise CrdtbucketError(f"places begin with 0, not {start}")
         self.enter()
-        prune_all(&self.t, gone)
-        for _, origin in found:  # else a peer that has released it would be told of it, as of a new one
-            self.t.h.origins_changed += gone[origin] != self.t.origins[origin].tombstone
-            self.t.origins[origin].tombstone = gone[origin]
+        start = prune_some(&self.t, start, max(0, most))
         self.leave()
-        return [epoch for epoch, at in found if gone[at]]
+        return start
 
     def remove_tombstone(self, uint64_t epoch):
         """Columns of this epoch count again, as peers advertise them: the process that was taken for dead runs. It is announced
@@ -144,12 +155,10 @@ cdef class Table(_Sharing):
             origin_return(&self.t, origin)
 
     def release(self, uint64_t epoch):
-        """Forgets an epoch that has a tombstone; its id may be used again."""
+        """Forgets an epoch that has a tombstone; its id may be used again. Returns whether it has: not before `prune` has removed
+        all its columns."""
         cdef uint32_t origin = origin_find(&self.t, epoch)
-        if origin and self.t.origins[origin].tombstone:
-            self.t.origins[origin].used = 0
-            self.t.h.origins_changed += 1
-            self.t.h.released += 1
+        return bool(origin and origin_release(&self.t, origin))
 
     def digest(self, uint64_t first, uint64_t last, int64_t most=INT64_MAX, bint all_entries=False, int64_t looks=INT64_MAX):
         """Of indebted quiet entries (with `all_entries` of all) whose hash (high half) is in [first, last]: (entries, sum of fingerprints, sum of debts in ns,

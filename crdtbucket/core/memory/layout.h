@@ -212,10 +212,14 @@ typedef struct {
     uint8_t text[NAME_BYTES];
 } node_name_t;
 
+/* Of an origin whose columns count no more. They are removed part by part: those of a new tombstone
+ * by the walk over all entries that begins next. */
+enum tombstone_kind { TOMBSTONE_NONE, TOMBSTONE_PRUNED, TOMBSTONE_NEW, TOMBSTONE_IN_WALK };
+
 typedef struct {
     uint64_t epoch;
     uint16_t node;
-    uint8_t used, tombstone;
+    uint8_t used, tombstone; /* tombstone_kind */
     uint32_t generation; /* the highest that its owner stated here */
 } origin_t;
 

@@ -33,6 +33,8 @@ typedef struct {
     const wire_tables_t *tables; /* of its positions; NULL where no rates are relayed */
     /* The source is the common store, in which every node writes its own column. */
     int common;
+    /* What earlier parts of the frame came to, of `merge_result_t`. */
+    int64_t crowded, room;
     int64_t members; /* that are known, see lowering.h; filled in for a whole frame */
 } merge_context_t;
 

@@ -23,7 +23,7 @@ static uint64_t fingerprint(const table_t *t, uint32_t e)
     const hot_t *hot = &t->hot[e];
     uint64_t sum = 0;
     int64_t refunded = own_refunded(t, e);
-    if (hot->origin && entry_net(t, e) + refunded)
+    if (hot->origin && !t->origins[hot->origin].tombstone && entry_net(t, e) + refunded)
         sum += mix(mix(t->origins[hot->origin].epoch ^ hot->generation)
                    + (uint64_t)(entry_net(t, e) + refunded) * 3 + (uint64_t)refunded);
     column_t c = {0};

@@ -77,8 +77,8 @@ static uint32_t merge_place(table_t *t, const wire_entry_t *w, uint32_t guess, u
         r->ignored++;
         return NONE;
     }
-    int crowded = r->crowded >= CROWDED_A_FRAME;
-    if (!*existed && UNLIKELY(crowded || r->gone_count >= ROOM_A_FRAME)) {
+    int crowded = m->crowded + r->crowded >= CROWDED_A_FRAME;
+    if (!*existed && UNLIKELY(crowded || m->room + r->gone_count >= ROOM_A_FRAME)) {
         r->crowded += crowded;
         r->dropped_full++;
         return NONE;

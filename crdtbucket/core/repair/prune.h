@@ -27,12 +27,12 @@ static void columns_that_owe(const table_t *t, int64_t from, int64_t most, int64
     }
 }
 
-/* Drops the columns of the origins that are set in `gone`; levels do not move. Clears one of which
- * an entry counts under a column that there is no memory to close. One walk for all: each goes over
- * the whole table. */
-static void prune_all(table_t *t, uint8_t *gone)
+/* Drops the columns of the origins that are set in `gone` from the entries between two places;
+ * levels do not move. Clears one of which an entry counts under a column that there is no memory to
+ * close. */
+static void prune_places(table_t *t, uint8_t *gone, int64_t from, int64_t end)
 {
-    for (int64_t i = 0; i < t->h->bump; i++) {
+    for (int64_t i = from; i < end; i++) {
         column_t c = {0};
         int changed = 0;
         if (!(LOAD(t->hot[i].flags) & ENTRY_USED))
@@ -58,7 +58,7 @@ static int prune(table_t *t, uint32_t origin)
 {
     uint8_t gone[MAX_ORIGINS] = {0};
     gone[origin] = 1;
-    prune_all(t, gone);
+    prune_places(t, gone, 0, t->h->bump);
     return gone[origin];
 }
 
@@ -66,13 +66,51 @@ static int prune(table_t *t, uint32_t origin)
  * announced to the peers again. */
 static void origin_return(table_t *t, uint32_t origin)
 {
-    t->h->origins_changed += t->origins[origin].tombstone;
-    t->origins[origin].tombstone = 0;
+    t->h->origins_changed += t->origins[origin].tombstone != TOMBSTONE_NONE;
+    t->origins[origin].tombstone = TOMBSTONE_NONE;
+}
+
+/* Goes on with the removal of what origins with a tombstone had: from the next `most` entries from
+ * `from` on, which is 0 where a walk begins. Returns the next place, or -1 at the end. An origin
+ * with a column that cannot be closed for want of memory loses its tombstone. */
+static int64_t prune_some(table_t *t, int64_t from, int64_t most)
+{
+    uint8_t gone[MAX_ORIGINS];
+    int64_t end = most < t->h->bump - from ? from + most : t->h->bump;
+    for (uint32_t i = 0; i < MAX_ORIGINS; i++) {
+        origin_t *o = &t->origins[i];
+        if (!from && o->tombstone == TOMBSTONE_NEW)
+            o->tombstone = TOMBSTONE_IN_WALK;
+        gone[i] = o->tombstone == TOMBSTONE_IN_WALK;
+    }
+    prune_places(t, gone, from, end);
+    for (uint32_t i = 0; i < MAX_ORIGINS; i++) {
+        if (t->origins[i].tombstone != TOMBSTONE_IN_WALK)
+            continue;
+        if (!gone[i])
+            origin_return(t, i);
+        else if (end == t->h->bump)
+            t->origins[i].tombstone = TOMBSTONE_PRUNED;
+    }
+    return end < t->h->bump ? end : -1;
 }
 
 static inline int node_has_name(const table_t *t, uint32_t node)
 {
     return !node || (node < t->h->named && LOAD(t->names[node].bytes));
+}
+
+/* Forgets an epoch of which all columns are removed. Returns whether it has. */
+static int origin_release(table_t *t, uint32_t origin)
+{
+    origin_t *o = &t->origins[origin];
+    if (!o->used || o->tombstone != TOMBSTONE_PRUNED)
+        return 0;
+    STORE(o->used, 0);
+    o->tombstone = TOMBSTONE_NONE;
+    t->h->origins_changed++;
+    t->h->released++;
+    return 1;
 }
 
 /* Drops a dead epoch with its columns; levels do not move. Peers that still hold columns of it send
@@ -82,13 +120,10 @@ static int origin_drop(table_t *t, uint32_t origin)
     origin_t *o = &t->origins[origin];
     if (!o->used || origin == t->h->own_origin)
         return 0;
-    if (!o->tombstone && !prune(t, origin))
+    if (o->tombstone != TOMBSTONE_PRUNED && !prune(t, origin))
         return 0;
-    o->tombstone = 0;
-    STORE(o->used, 0);
-    t->h->origins_changed++;
-    t->h->released++;
-    return 1;
+    o->tombstone = TOMBSTONE_PRUNED;
+    return origin_release(t, origin);
 }
 
 /* Makes room before a node begins a new epoch with the table of its last one. An epoch cannot be

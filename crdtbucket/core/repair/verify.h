@@ -5,6 +5,12 @@
 #include "../level/unsent_log.h"
 #include "../memory/entries.h"
 
+/* Or what it has is still to be removed. */
+static int origin_counts(const table_t *t, uint32_t origin)
+{
+    return t->origins[origin].used && t->origins[origin].tombstone != TOMBSTONE_PRUNED;
+}
+
 static const char *verify_entry(const table_t *t, uint32_t e, uint32_t *blocks)
 {
     const hot_t *hot = &t->hot[e];
@@ -16,13 +22,13 @@ static const char *verify_entry(const table_t *t, uint32_t e, uint32_t *blocks)
         return "an entry is locked for ever";
     if (hot->bucket >= t->h->definitions || !t->definitions[hot->bucket].name_hash)
         return "an entry has no definition";
-    if (!hot->origin || !t->origins[hot->origin].used || t->origins[hot->origin].tombstone)
+    if (!hot->origin || !origin_counts(t, hot->origin))
         return "an entry counts for no epoch";
     if (refunded > TOKEN_MASK || refunded + (uint64_t)entry_net(t, e) > TOKEN_MASK)
         return "an entry counts more tokens than fit";
     while (column_next(t, e, &c)) {
         column_t first;
-        if (!t->origins[column_origin(&c)].used || t->origins[column_origin(&c)].tombstone)
+        if (!origin_counts(t, column_origin(&c)))
             return "a column is of no epoch that counts";
         if (!column_find(t, e, column_origin(&c), &first) || first.c != c.c || first.i != c.i)
             return "an epoch has two columns";

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
 from crdtbucket.errors import WireError
 from crdtbucket.mesh.links.channel import CLOSE_S, Channel, ChannelLost, Oversize
@@ -97,7 +97,7 @@ class Link:
 
     async def run(
         self,
-        on_frame: Callable[[Link, bytes], None],
+        on_frame: Callable[[Link, bytes], Awaitable[None]],
         on_other: Callable[[Link, int, bytes], None] | None = None,
     ) -> None:
         """Hand every frame to `on_frame` until the link ends; `ended_because` then says why. What
@@ -125,7 +125,7 @@ class Link:
             self._counters.frames_in += 1
             self._counters.bytes_in += len(data)
             if kind == _FRAME:
-                on_frame(self, body)
+                await on_frame(self, body)
             elif kind == _BYE:
                 self._lost(by_peer=True)
                 self.ended_because = f"the peer says {describe_bye(body)}"

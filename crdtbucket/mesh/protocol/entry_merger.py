@@ -21,6 +21,9 @@ OWES_NS = 3_000_000_000
 """A newcomer that has told takes of a silent peer owes for so long what is owed here."""
 REMEMBERED_TABLES = 4
 """So many versions of the tables that a peer has announced are remembered."""
+PART = 1024
+"""Entries of a frame that are merged in one go: one that makes room in a full table costs some us,
+and no frame may hold up the event loop."""
 MERGE_COUNTERS = (
     "merged",
     "ignored",
@@ -31,7 +34,8 @@ MERGE_COUNTERS = (
     "gained",
 )
 
-
+NO_ENTRIES = Merged(0, 0, 0, 0, 0, 0, 0, False, 0, 0, 0, 0, 0, array("I"), array("I"), (), 0, -1)
+"""What no part of a frame came to, yet."""
 LOWERED = (
     "states debts that are far lower than what is owed here, and nobody else does; they fall by no "
     "more than lag and clocks explain"
@@ -62,13 +66,21 @@ class EntryMerger:
         """The tables by which the entries of this frame are to be read, with local numbers; None
         while they have not come. Remembers those that the frame brings."""
         if frame.tables is not None:
-            link.peer_tables[frame.tables.version] = self._resolve(link, frame.tables)
-            while len(link.peer_tables) > REMEMBERED_TABLES:
-                link.peer_tables.popitem(last=False)
-        known = link.peer_tables.get(frame.tables_version)
+            self.note_tables(link, frame.tables)
+        return self.known_tables(link, frame.tables_version)
+
+    def note_tables(self, link: PeerState, tables: wire.AnnouncedTables) -> None:
+        """Remembers tables that a frame brings."""
+        link.peer_tables[tables.version] = self._resolve(link, tables)
+        while len(link.peer_tables) > REMEMBERED_TABLES:
+            link.peer_tables.popitem(last=False)
+
+    def known_tables(self, link: PeerState, version: int) -> ResolvedTables | None:
+        """The tables of this version, with local numbers; None while they have not come."""
+        known = link.peer_tables.get(version)
         if known is not None and known.key != self._roster.key:
             known = self._resolve(link, known.tables)
-            link.peer_tables[frame.tables_version] = known
+            link.peer_tables[version] = known
         return known
 
     def _resolve(self, link: PeerState, tables: wire.AnnouncedTables) -> ResolvedTables:
@@ -82,9 +94,12 @@ class EntryMerger:
         now: int,
         *,
         memory: bool,
+        after: Merged = NO_ENTRIES,
     ) -> Merged:
-        """Merges the entries of a frame that has just come. `memory`: the peer knows what the mesh
-        owes, so what it does not state of suspect debts is not owed."""
+        """Merges the next `PART` entries of a frame that came at `now`. `memory`: the peer knows
+        what the mesh owes, so what it does not state of suspect debts is not owed. `after`: what
+        the part of the frame before came to. Of the answer `crowded` and `room` are those of the
+        parts together."""
         epoch = self._table.epoch
         merge = partial(
             self._table.merge,
@@ -101,6 +116,10 @@ class EntryMerger:
             keeps_credit=bool(frame.flags & wire.KEEPS_CREDIT),
             silent=self._silent(frame.silent) if frame.silent else None,
             newcomer=bool(self._table.silent_before(link.started, link.node)[1]),
+            start=max(0, after.following),
+            most=PART,
+            crowded=after.crowded,
+            room=after.room,
         )
         merged = merge(reopen=False)
         if merged.unheard:
@@ -120,7 +139,8 @@ class EntryMerger:
                     self._table.epoch,
                 )
         self._mismatches.stated(link.info.name, resolved, merged.mixed, now)
-        return merged
+        crowded, room = after.crowded + merged.crowded, after.room + merged.room
+        return merged._replace(crowded=crowded, room=room)
 
     def _silent(self, stated: tuple[tuple[int, int], ...]) -> array[int]:
         """By origin, for how long (ns) a peer states credit for a silent process."""

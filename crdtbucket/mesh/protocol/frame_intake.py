@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 from array import array
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
-from crdtbucket._core import Table
+from crdtbucket._core import Merged, Table
 from crdtbucket.errors import MeshError
 from crdtbucket.mesh.protocol import anti_entropy, wire
-from crdtbucket.mesh.protocol.entry_merger import EntryMerger
+from crdtbucket.mesh.protocol.entry_merger import NO_ENTRIES, EntryMerger
 from crdtbucket.mesh.protocol.gossip import FLUSH_GAP_NS
 from crdtbucket.mesh.protocol.membership import Membership
 from crdtbucket.mesh.protocol.node_memory import NodeMemory
 from crdtbucket.mesh.protocol.peer_state import UNREACHED_NS, PeerState
 from crdtbucket.mesh.protocol.protocol_node import Frames
 from crdtbucket.mesh.protocol.relays import Relays
-from crdtbucket.mesh.protocol.roster import ResolvedTables
 from crdtbucket.mesh.protocol.rounds import Outbox
 
 
@@ -48,8 +47,8 @@ class FrameIntake:
         self._on_entries_without_store = entries_without_store or self._on_entries_without_store
         self._region_without_store = region_without_store or self._region_without_store
 
-    def receive(self, name: str, data: bytes, now: int) -> Frames:
-        """See `MeshNode.receive`."""
+    def parts(self, name: str, data: bytes, now: int) -> Iterator[tuple[Frames, bool]]:
+        """See `ProtocolNode.parts`."""
         link = self._members.links.get(name)
         if link is None:
             raise MeshError(f"no link to {name!r}")
@@ -61,24 +60,32 @@ class FrameIntake:
         if not link.measure(frame, now, addressed=addressed):
             self._merger.counters["stale"] += 1
             self._merger.merge_late(link, frame, now)
-            return []
+            return
         if link.received.seen(frame.seq):
             self._merger.counters["duplicates"] += 1
-            return []
+            return
         if link.forgotten:
             # Its columns count already in this very frame, which it need not send again.
             self._members.pruner.returned(frame.epoch)
+        if frame.tables is not None:
+            self._merger.note_tables(link, frame.tables)
         out: list[bytes] = []
         if frame.payload and frame.payload_kind == wire.ENTRIES:
-            resolved = self._merger.tables_of(link, frame)
-            if resolved is None:
-                return []  # its tables have not come yet: not acknowledged, so they will
-            out += self._merge(link, frame, resolved, now)
-        elif frame.tables is not None:
-            self._merger.tables_of(link, frame)
+            memory = self._memory.peer_has_memory(link)
+            merged = NO_ENTRIES
+            while True:
+                # Again for each part: in the pause a number may have become another epoch's.
+                resolved = self._merger.known_tables(link, frame.tables_version)
+                if resolved is None:
+                    return  # its tables have not come yet: not acknowledged, so they will
+                merged = self._merger.merge(link, frame, resolved, now, memory=memory, after=merged)
+                out = self._merged(link, frame, merged, now)
+                if merged.following < 0:
+                    break
+                yield [(name, answer) for answer in out], True
         self._arrived(link, frame, addressed, now)
         out += anti_entropy.respond(self._table, self._out, link, frame, now)
-        return [(name, answer) for answer in out]
+        yield [(name, answer) for answer in out], False
 
     def _arrived(self, link: PeerState, frame: wire.Frame, addressed: bool, now: int) -> None:
         """All but the payload of a frame that has been merged."""
@@ -100,11 +107,8 @@ class FrameIntake:
             unseen = self._members.visibility.unseen_by(link)
             self._relays.begin(sorted({*unseen} - {*before}), now)
 
-    def _merge(
-        self, link: PeerState, frame: wire.Frame, resolved: ResolvedTables, now: int
-    ) -> list[bytes]:
-        memory = self._memory.peer_has_memory(link)
-        merged = self._merger.merge(link, frame, resolved, now, memory=memory)
+    def _merged(self, link: PeerState, frame: wire.Frame, merged: Merged, now: int) -> list[bytes]:
+        """Passes on what a part of a frame came to, and returns frames to send at once."""
         self._relays.merged(link, merged.touched, now)
         if self._on_entries_without_store is not None and (
             frame.flags & wire.STORE_UNREACHABLE or self._region_without_store(link.info.region)

@@ -6,7 +6,7 @@ A round of many keys takes several ticks, so that none of them holds up the even
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 from crdtbucket._core import Table
 from crdtbucket.mesh.node_info import NodeInfo
@@ -83,16 +83,17 @@ class GossipSchedule:
             return self._flush(now)
         return []
 
-    def leave(self, now: int) -> Frames:
-        """The last frames: all that is not acknowledged, and goodbye."""
+    def leave(self, now: int) -> Iterator[Frames]:
+        """The last frames: all that is not acknowledged, and goodbye. Each step collects from a
+        part of the table, or makes the frames for one peer."""
+        place = 0
+        while place >= 0:
+            _, place = self._table.collect_some(place)
+            yield []
         self._out.flags |= wire.LEAVING
-        self._table.collect()
         self._out.start()
-        return [
-            (link.info.name, data)
-            for link in self._members.reachable()
-            for data in self._out.round(link, now, {})
-        ]
+        for link in self._members.reachable():
+            yield [(link.info.name, data) for data in self._out.round(link, now, {})]
 
     @property
     def _under_way(self) -> bool:

@@ -246,6 +246,7 @@ class Membership:
                 log.warning(text, self._name, link.info.name)
         for link in [one for one in self.links.values() if one.to_forget >= 0][:1]:
             link.forget_some(self._table)
+        self.pruner.prune_some()
         self._make_room(now)
 
     def _keep_log(self, link: PeerState, silent: int, now: int) -> None:

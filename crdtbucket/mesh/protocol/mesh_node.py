@@ -9,7 +9,7 @@ import logging
 import random
 import time
 from array import array
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 from crdtbucket._core import Table
 from crdtbucket.errors import NodeConflict
@@ -233,12 +233,13 @@ class MeshNode:
     # ---- in ----
 
     def receive(self, name: str, data: bytes, now: int) -> Frames:
-        """Takes a frame of the authenticated peer `name`; returns frames to send at once.
+        """All `parts` of a frame at once; returns frames to send at once."""
+        return [one for frames, _ in self.parts(name, data, now) for one in frames]
 
-        Raises WireError on a bad one, which then has changed nothing but the time at which the
-        peer was last seen.
-        """
-        return self._intake.receive(name, data, now)
+    def parts(self, name: str, data: bytes, now: int) -> Iterator[tuple[Frames, bool]]:
+        """See `ProtocolNode.parts`. A bad frame has changed nothing but the time at which the peer
+        was last seen."""
+        return self._intake.parts(name, data, now)
 
     def observe(self, data: bytes, now: int, *, writes: bool = True) -> bytes:
         """The answer to a frame of an authenticated observer, which is no member and of which
@@ -269,8 +270,8 @@ class MeshNode:
         self.members.count(now)
         self._memory.note()  # before the log loses what a member has acknowledged
 
-    def leave(self, now: int) -> Frames:
-        """The last frames: all that is not acknowledged, and goodbye."""
+    def leave(self, now: int) -> Iterator[Frames]:
+        """See `ProtocolNode.leave`."""
         return self._gossip.leave(now)
 
     def _wake(self) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Protocol
 
 from crdtbucket.errors import NodeConflict
@@ -45,8 +46,11 @@ class ProtocolNode(Protocol):
         when nobody answered in time, or when the answer does not say that the node is gone."""
         ...
 
-    def receive(self, name: str, frame: bytes, now: int) -> Frames:
-        """A frame came from peer `name`; returns frames to send. Raises `WireError`."""
+    def parts(self, name: str, frame: bytes, now: int) -> Iterator[tuple[Frames, bool]]:
+        """A frame came from the authenticated peer `name`. Each step takes in a part of it and
+        gives (frames to send, whether more of it follows). Between two steps no other frame of
+        this peer may be taken in. A frame whose parts are given up is not acknowledged, so the
+        peer sends its entries again. Raises `WireError`."""
         ...
 
     def observe(self, data: bytes, now: int, *, writes: bool) -> bytes:
@@ -70,8 +74,8 @@ class ProtocolNode(Protocol):
         """A peer says that another process has this node's name."""
         ...
 
-    def leave(self, now: int) -> Frames:
-        """The last frames to send."""
+    def leave(self, now: int) -> Iterator[Frames]:
+        """The last frames to send, in parts: all that is not acknowledged, and goodbye."""
         ...
 
     def known_addresses(self) -> list[str]:

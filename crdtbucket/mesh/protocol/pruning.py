@@ -1,7 +1,7 @@
 """Prunes old epochs: a dead one gets a tombstone when every live peer has its final counts.
 
-A tombstone says that the columns of an epoch count no more; they are removed, and levels do not
-move. Tombstones are sent to the peers, and their ids are used again after a while.
+A tombstone says that the columns of an epoch count no more; they are removed round by round, and
+levels do not move. Tombstones are sent to the peers, and their ids are used again after a while.
 """
 
 from __future__ import annotations
@@ -28,6 +28,8 @@ PASSES = 2
 then: they spread its final counts. A peer that came later was sent them with all the rest."""
 KEPT_NS = 900_000_000_000
 """A tombstone is remembered for so long."""
+PRUNED_PLACES = 131_072
+"""Columns are removed from so many places of the table in one go."""
 CROWDED = wire.MAX_ORIGINS * 7 // 8
 """From so many epochs on the oldest are pruned and released early: new nodes must find room."""
 
@@ -63,6 +65,10 @@ class Pruner:
         self._running = 0
         self.tombstones = {epoch: now for _, _, epoch, marked in table.origins() if marked}
         """Epochs with a tombstone, the oldest first, and since when, as far as that is known."""
+        self._pruning = -1
+        """Where the removal of their columns goes on, -1 where none is under way."""
+        self._marked = bool(self.tombstones)
+        """Whether an epoch got its tombstone since that began: another process may have left it."""
 
     @property
     def crowded(self) -> bool:
@@ -74,6 +80,9 @@ class Pruner:
         live = {link.info.epoch: link for link in links if link.connected and not link.left}
         known = self._table.origins()
         dead = {epoch for _, _, epoch, marked in known if not marked} - running
+        # Introductions give some up by themselves, and one may have lost it for want of memory.
+        marked = {epoch for _, _, epoch, has in known if has}
+        self.tombstones = {e: at for e, at in self.tombstones.items() if e in marked}
         self._dead = {epoch: seen for epoch, seen in self._dead.items() if epoch in dead}
         for epoch in dead:
             if epoch not in self._dead:
@@ -137,15 +146,25 @@ class Pruner:
         self._mark(settled[: max(0, known - CROWDED)], now)
 
     def _mark(self, epochs: list[int], now: int) -> None:
-        """All at once, as each time goes over the whole table."""
         for epoch in epochs:
             self._dead.pop(epoch, None)
         for epoch in self._table.add_tombstones(epochs):
             self.tombstones[epoch] = now
+            self._marked = True
+        if self._marked and self._table.places <= PRUNED_PLACES:
+            self.prune_some()
+
+    def prune_some(self) -> None:
+        """Goes on removing the columns of epochs with a tombstone."""
+        if self._pruning < 0 and self._marked:
+            self._pruning, self._marked = 0, False
+        if self._pruning >= 0:
+            self._pruning = self._table.prune(self._pruning, PRUNED_PLACES)
 
     def _release(self, epoch: int) -> None:
-        del self.tombstones[epoch]
-        self._table.release(epoch)
+        """Forgets a tombstone, unless columns of the epoch are still to be removed."""
+        if self._table.release(epoch):
+            del self.tombstones[epoch]
 
 
 def _has_spread(dead: _DeadEpoch, live: dict[int, PeerState]) -> bool:

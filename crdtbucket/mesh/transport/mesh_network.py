@@ -119,7 +119,9 @@ class MeshNetwork:
             await self._transport.refuse_new()
             await self._transport.cease()
             if not handed_over:
-                self._dispatch(self._node.leave(self._clock()))
+                for frames in self._node.leave(self._clock()):
+                    self._dispatch(frames)
+                    await asyncio.sleep(0)
         finally:
             reason = Reason.HANDOVER if handed_over else Reason.LEAVING
             links = [*self.links.all(), *self._observers]
@@ -252,16 +254,21 @@ class MeshNetwork:
         if self.links.remove(link):
             self._node.disconnected(link.peer.name, self._clock(), ended=link.ended_there)
 
-    def _receive(self, link: Link, frame: bytes) -> None:
-        if self.links.get(link.peer.name) is not link:
-            return  # its place was taken: the peer has moved on, too
-        try:
-            answers = self._node.receive(link.peer.name, frame, self._clock())
-        except WireError as error:
-            self._bad_frame(link, error)
-            return
-        self._dispatch(answers)
-        self._driver.schedule()
+    async def _receive(self, link: Link, frame: bytes) -> None:
+        """Takes in a frame; between its parts everything else of the loop has its turn."""
+        parts = self._node.parts(link.peer.name, frame, self._clock())
+        more = True
+        # Where its place was taken, the peer has moved on, too.
+        while more and self.links.get(link.peer.name) is link:
+            try:
+                answers, more = next(parts, ([], False))
+            except WireError as error:
+                self._bad_frame(link, error)
+                return
+            self._dispatch(answers)
+            self._driver.schedule()
+            if more:
+                await asyncio.sleep(0)
 
     def _bad_frame(self, link: Link, error: WireError) -> None:
         link.bad_frames += 1

@@ -61,7 +61,7 @@ class ObservingLinks:
         """The link has ended; nothing for one to a member."""
         self._links.discard(link)
 
-    def receive(self, link: Link, frame: bytes) -> None:
+    async def receive(self, link: Link, frame: bytes) -> None:
         """Answers a frame; a bad one ends the link."""
         try:
             answer = self._node.observe(frame, self._clock(), writes=self._writes(link))

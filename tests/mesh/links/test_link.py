@@ -129,8 +129,11 @@ async def test_what_was_queued_before_the_end_goes_out_though_the_peer_goes_on_t
     leaving = link_over(WebSocketChannel(ws, "", certified=False), MeshCounters())
     taken: list[bytes] = []
 
+    async def take(_: object, frame: bytes) -> None:
+        taken.append(frame)
+
     async def serve() -> None:
-        await leaving.run(lambda _, frame: taken.append(frame))
+        await leaving.run(take)
         await leaving.finish()
 
     leaving.offer(b"last words")

@@ -11,7 +11,7 @@ import pytest
 from crdtbucket._core import Merged
 from crdtbucket.mesh.protocol import wire
 from crdtbucket.mesh.protocol.entries import Entry, write
-from crdtbucket.mesh.protocol.entry_merger import REMEMBERED_TABLES, EntryMerger
+from crdtbucket.mesh.protocol.entry_merger import PART, REMEMBERED_TABLES, EntryMerger
 from crdtbucket.mesh.protocol.introductions import PLACES
 from crdtbucket.mesh.protocol.mismatches import LASTS_NS
 from crdtbucket.mesh.protocol.peer_state import PeerState
@@ -115,7 +115,7 @@ def test_what_the_core_is_given_of_a_frame() -> None:
     )
     for values, memory, differs in cases:
         node.table.calls.clear()
-        assert node.merge(**values, memory=memory) is NOTHING
+        assert node.merge(**values, memory=memory) == NOTHING
         ((_, args, given),) = [call for call in node.table.calls if call[0] == "merge"]
         payload, definitions, origins = args
         assert (payload, [row[1] for row in definitions]) == (b"entries", [1])
@@ -135,9 +135,28 @@ def test_what_the_core_is_given_of_a_frame() -> None:
                 "silent": None,
                 "newcomer": False,
                 "reopen": False,
+                "start": 0,
+                "most": PART,
+                "crowded": 0,
+                "room": 0,
             }
             | differs
         )
+
+
+def test_a_part_of_a_frame_goes_on_where_the_one_before_ended() -> None:
+    node = Node()
+    tables = node.tables(1, ("peer", 9))
+    new = frame(payload=b"entries", tables_version=1, tables=tables)
+    resolved = node.merger.tables_of(node.link, new)
+    assert resolved is not None
+    node.table.merges += [NOTHING._replace(crowded=3, room=20)]
+    before = NOTHING._replace(following=50, crowded=5, room=30, merged=7)
+    merged = node.merger.merge(node.link, new, resolved, NOW, memory=False, after=before)
+    ((_, _, given),) = [call for call in node.table.calls if call[0] == "merge"]
+    assert [given[what] for what in ("start", "crowded", "room")] == [50, 5, 30]
+    assert (merged.crowded, merged.room, merged.merged) == (8, 50, 0)
+    assert node.members.bounded.counts() == {"peer": {"entries": 3}}
 
 
 def test_a_late_frame_is_merged_as_one_that_is_late_that_brings_nothing_new() -> None:

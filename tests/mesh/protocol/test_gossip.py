@@ -64,6 +64,22 @@ def test_who_comes_while_a_first_round_is_under_way_gets_its_own() -> None:
     assert late[0][1].members is not None
 
 
+def test_who_leaves_with_many_keys_collects_some_in_each_step_and_then_goes_to_one_peer() -> None:
+    speaker = Speaker(4 * CHUNK)
+    for peer in (PEER, NodeInfo("late", "", 10, "", 0)):
+        speaker.node.connected(peer, speaker.now)
+    speaker.round()
+    before = speaker.table.version
+    speaker.take(CHUNK + 10)
+    collected, heard = [], []
+    for frames in speaker.node.leave(speaker.now):
+        collected.append(speaker.table.version - before)
+        heard.append({name for name, _ in frames})
+        assert all(wire.decode(data).flags & wire.LEAVING for _, data in frames)
+    assert collected[:2] == [CHUNK, CHUNK + 10]
+    assert heard == [set(), set(), {"peer"}, {"late"}]
+
+
 def test_each_round_takes_a_part_of_what_is_acknowledged_out_of_the_log() -> None:
     speaker = Speaker(64)
     speaker.now = SECOND

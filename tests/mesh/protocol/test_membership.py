@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from crdtbucket.mesh.protocol import membership as module
-from crdtbucket.mesh.protocol import peer_state, wire
+from crdtbucket.mesh.protocol import peer_state, pruning, wire
 from crdtbucket.mesh.protocol.handoff import member_rows
 from crdtbucket.mesh.protocol.member_directory import ALIVE_NS
 from crdtbucket.mesh.protocol.member_updates import (
@@ -145,6 +145,22 @@ def test_a_node_is_given_up_on_a_part_of_a_large_table_in_each_round(
     assert [row[0] for row in member_rows([one, two])] == []
     one.to_forget = 8  # whoever leads next is to go on with it
     assert [row[0] for row in member_rows([one, two])] == ["peer"]
+
+
+def test_columns_of_the_dead_go_from_a_part_of_a_large_table_in_each_round(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(pruning, "PRUNED_PLACES", 8)
+    members, table = membership()
+    for number in range(20):
+        table.bucket.take(f"k{number}")
+    (link,) = linked(members, PEER)
+    table.origin(members._roster.node("far"), 50)
+    members.receive(link, frame(tombstones=(50,)), 5)
+    assert table.called("prune") == []
+    for now in range(6, 11):
+        members.age(now)
+    assert table.called("prune") == [(start, 8) for start in (0, 8, 16)]
 
 
 def test_a_tombstone_of_a_peer_is_kept_from_when_it_came() -> None:

@@ -229,6 +229,49 @@ def test_columns_go_and_the_level_stays() -> None:
     assert bucket.peek("k").remaining == 50
 
 
+def test_columns_of_a_large_table_go_a_part_at_a_time_and_the_tombstone_stays_until_then(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A process that ends between two parts leaves the rest to the next one."""
+    monkeypatch.setattr(pruning, "PRUNED_PLACES", 4)
+    table = Table(max_keys=64, hash_key=bytes(16), virtual=True, epoch=5)
+    bucket = BucketCore(table, SPEC)
+    for number in range(10):
+        bucket.take(f"k{number}", 30)
+    table.open_epoch(7)
+
+    def held() -> int:
+        return sum((0, 5) in bucket.columns(f"k{number}") for number in range(10))
+
+    first = Pruner(table, 0)
+    first.advertised([5], {7}, 0)
+    assert (first.step([], {7}, 0), held()) == ((5,), 10)
+    first.prune_some()
+    assert held() == 6
+    assert first.step([], {7}, KEPT_NS + 1) == (5,)
+    pruner = Pruner(table, 0)
+    for left in (6, 2, 0, 0):
+        pruner.prune_some()
+        assert held() == left
+    assert [bucket.peek(f"k{number}").remaining for number in range(10)] == [70] * 10
+    assert pruner.step([], {7}, KEPT_NS + 1) == ()
+    assert epochs(table) == {7: False}
+
+
+def test_a_tombstone_that_is_no_more_in_the_table_is_not_advertised() -> None:
+    """Introductions gave that epoch up, or there was no memory to remove its columns."""
+    for given_up in (True, False):
+        table = table_with(5)
+        pruner = Pruner(table, 0)
+        pruner.advertised([5], {7}, 0)
+        if given_up:
+            table.release(5)
+        else:
+            table.remove_tombstone(5)
+        assert pruner.step([], {7}, 1) == ()
+        assert pruner.tombstones == {}
+
+
 def test_marks_in_the_table_are_released_in_their_time_by_a_later_life() -> None:
     table = Table(max_keys=64, hash_key=bytes(16), virtual=True, epoch=1)
     table.origin(1, 7)
@@ -326,8 +369,14 @@ class Told:
         self.known.update(dict.fromkeys(epochs, True))
         return epochs
 
-    def release(self, epoch: int) -> None:
+    places = 0
+
+    def prune(self, start: int, most: int) -> int:
+        return -1
+
+    def release(self, epoch: int) -> bool:
         del self.known[epoch]
+        return True
 
 
 def pruner_of(table: Any) -> Pruner:

@@ -55,6 +55,44 @@ from tests.waits import eventually
 # -- frames between nodes
 
 
+async def test_between_two_parts_of_a_frame_all_others_have_their_turn() -> None:
+    a, b = RecordingNode("a"), RecordingNode("b")
+    order: list[bytes] = []
+
+    def answer(name: str, part: bytes) -> list[tuple[str, bytes]]:
+        if part != b"round":
+            order.append(part)
+            asyncio.get_running_loop().call_soon(order.append, b"another")
+        return []
+
+    b.answer = answer
+    async with pair(a, b):
+        a.send("b", b"1|2|3")
+        await eventually(lambda: len(order) == 6)
+    assert order == [b"1", b"another", b"2", b"another", b"3", b"another"]
+
+
+async def test_a_frame_is_given_up_between_two_parts_when_its_link_is_no_more() -> None:
+    a, b = RecordingNode("a"), RecordingNode("b")
+    seen: list[bytes] = []
+    async with pair(a, b) as (_, mesh_b):
+
+        def answer(name: str, part: bytes) -> list[tuple[str, bytes]]:
+            seen.append(part)
+            if part == b"1":
+                link = mesh_b.links.get("a")
+                assert link is not None
+                mesh_b.links.remove(link)
+            return []
+
+        b.answer = answer
+        a.send("b", b"1|2")
+        await eventually(lambda: b"1" in seen)
+        for _ in range(5):
+            await asyncio.sleep(0)
+    assert b"2" not in seen
+
+
 async def test_two_nodes_exchange_frames_both_ways() -> None:
     a, b = RecordingNode("a"), RecordingNode("b")
     async with pair(a, b) as (mesh_a, mesh_b):
