@@ -2531,6 +2531,20 @@ MUTATIONS = (
         suite("core/test_table", "limit_of_their_own_and_leave_it"),
     ),
     Mutation(
+        "a_repair_leaves_rings_as_they_were",
+        "core/repair",
+        "        t->definitions[i].ring = NONE;\n",
+        "",
+        suite("native/test_programs", "any_instruction"),
+    ),
+    Mutation(
+        "a_repair_joins_no_ring",
+        "core/repair",
+        "        ring_join(t, e);\n",
+        "",
+        suite("native/test_programs", "any_instruction"),
+    ),
+    Mutation(
         "a_refund_forgets_the_takes_beside_it",
         "core/level",
         "    ADD(hot->word, -(uint64_t)n);",

@@ -54,6 +54,41 @@ static void prepare_idle(table_t *t)
 static void run_insert(table_t *t) { take_simply(t, slot_of(t, 0), 20, 5); }
 static void run_insert_fractional(table_t *t) { take_simply(t, slot_of(t, 1), 20, 5); }
 
+/* A bucket with its own limit of keys, which is used up by keys that are full by now; with
+ * `still_until` they were kept until then. */
+static void fill_quota(table_t *t, int64_t still_until)
+{
+    prepare_plain(t);
+    uint32_t slot = rig_define(t, NAME[2], 10, 2 * Q, 2); /* as T of a calendar bucket, not plain */
+    t->definitions[slot].quota = 4;
+    t->definitions[slot].still_until = still_until;
+    for (int k = 0; k < 4; k++)
+        take_simply(t, slot, k, 2);
+    collect_all(t);
+    log_trim(t, t->h->version, INT64_MAX);
+}
+
+static void prepare_quota(table_t *t)
+{
+    fill_quota(t, 0);
+    t->virtual_ns += 200 * SECOND;
+}
+
+static void prepare_calendar_quota(table_t *t)
+{
+    fill_quota(t, t->virtual_ns + 50 * SECOND);
+    t->virtual_ns += STILL_AFTER_NS + 200 * SECOND;
+}
+
+/* Its keys go from one ring to another. */
+static void prepare_quota_redefined(table_t *t)
+{
+    prepare_quota(t);
+    t->definitions[rig_define(t, NAME[2], 7, 2 * Q, 1)].quota = 4;
+}
+
+static void run_insert_quota(table_t *t) { take_simply(t, slot_of(t, 2), 20, 5); }
+
 static void prepare_limit(table_t *t)
 {
     prepare_plain(t);
@@ -177,6 +212,7 @@ static void renew(table_t *t, int bucket, int key)
 }
 
 static void run_redefine(table_t *t) { renew(t, 1, 2); }
+static void run_renew_quota(table_t *t) { renew(t, 2, 2); }
 
 /* A slot whose definition was replaced long ago and in which decisions were counted. */
 static void prepare_reused_slot(table_t *t)
@@ -351,6 +387,8 @@ static const operation_t OPERATIONS[] = {
     {"insert in a bucket of fractions", 64, prepare_plain, run_insert_fractional, 0, 0},
     {"first insert, which makes the regions grow", 64, prepare_empty, run_insert, 0, 0},
     {"insert at the limit: evicts", 16, prepare_limit, run_insert, 0, 0, 1},
+    {"insert at the quota of a bucket: evicts", 64, prepare_quota, run_insert_quota, 0, 0, 1},
+    {"insert at that of a calendar bucket", 64, prepare_calendar_quota, run_insert_quota, 0, 0, 1},
     {"take", 64, prepare_plain, run_take, 0, 0},
     {"take that finds the bucket full", 64, prepare_idle, run_take, 0, 0},
     {"denied take", 64, prepare_plain, run_denied, 0, 0},
@@ -367,6 +405,7 @@ static const operation_t OPERATIONS[] = {
     {"definition anew", 64, prepare_plain, run_define_anew, 0, 0},
     {"definition in a reused slot", 64, prepare_reused_slot, run_define_reused, 0, 0},
     {"renewal under a new definition", 64, prepare_redefined, run_redefine, 0, 0},
+    {"renewal in a bucket with a quota", 64, prepare_quota_redefined, run_renew_quota, 0, 0},
     {"new epoch", 64, prepare_refunded, run_open_epoch, 0, 0},
     {"renewal under a new epoch: the column closes", 64, prepare_epoch, run_close_column, 0, 0},
     {"sweep", 64, prepare_idle, run_sweep, 0, 0},

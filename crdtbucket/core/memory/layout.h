@@ -220,7 +220,7 @@ typedef struct {
     uint64_t epoch;
     uint16_t node;
     uint8_t used, tombstone; /* tombstone_kind */
-    uint32_t generation; /* the highest that its owner stated here */
+    uint32_t generation;     /* the highest that its owner stated here */
 } origin_t;
 
 /* A column as frames and the journal hold it. */
