@@ -309,9 +309,15 @@ static void run_trim(table_t *t)
 
 static void run_prune(table_t *t)
 {
+    int64_t place = 0;
     table_lock(t);
-    t->origins[life(t, 0)].tombstone = prune(t, life(t, 0));
+    t->origins[life(t, 0)].tombstone = TOMBSTONE_NEW;
     table_unlock(t);
+    while (place >= 0) {
+        table_lock(t);
+        place = prune_some(t, place, 2);
+        table_unlock(t);
+    }
 }
 
 static void run_add_origin(table_t *t)

@@ -26,6 +26,7 @@ typedef struct {
     bytes_t in;
     /* The table may hold any numbers, so that answers mean nothing. */
     int damaged;
+    int64_t place; /* where columns of the dead are removed next */
     uint32_t decisions;
     decision_t decision[SCRIPT_DECISIONS];
 } script_t;

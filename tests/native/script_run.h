@@ -115,12 +115,11 @@ static void script_mark(script_t *s)
     for (int i = 1; i <= SCRIPT_PEERS; i++)
         if (t->nodes[i].known && t->nodes[i].origin == origin)
             return; /* it lives */
-    if (t->origins[origin].tombstone) {
-        t->origins[origin].used = 0;
-        return;
-    }
     table_lock(t);
-    t->origins[origin].tombstone = prune(t, origin);
+    if (!t->origins[origin].tombstone)
+        t->origins[origin].tombstone = TOMBSTONE_NEW;
+    else if (!origin_release(t, origin))
+        s->place = prune_some(t, s->place > 0 ? s->place : 0, 10);
     table_unlock(t);
 }
 

@@ -35,7 +35,7 @@ typedef struct {
 static void view_add(const table_t *t, view_key_t *v, uint32_t origin, int64_t generation,
                      int64_t taken, int64_t refunded)
 {
-    if (!taken && !refunded)
+    if ((!taken && !refunded) || t->origins[origin].tombstone) /* it counts no more */
         return;
     int at = v->count++;
     CHECK(at < VIEW_COLUMNS, "too many columns");

@@ -79,7 +79,7 @@ static inline uint32_t advertised_columns(const encoder_t *to, uint32_t e, int64
     const table_t *t = to->t;
     const hot_t *hot = &t->hot[e];
     uint32_t count = 0, own = hot->origin, b = t->cold[e].overflow;
-    if (own && to->position[own] != UINT16_MAX) {
+    if (own && to->position[own] != UINT16_MAX && !t->origins[own].tombstone) {
         int64_t refunded = own_refunded(t, e);
         out[count++] =
             (wire_column_t){to->position[own], hot->generation, net + refunded, refunded};

@@ -5,10 +5,12 @@
 #include "../level/unsent_log.h"
 #include "../memory/entries.h"
 
-/* Or what it has is still to be removed. */
-static int origin_counts(const table_t *t, uint32_t origin)
+/* Whether an origin may have columns: it counts, or they are still to be removed. */
+static int may_have_columns(const table_t *t, uint32_t origin)
 {
-    return t->origins[origin].used && t->origins[origin].tombstone != TOMBSTONE_PRUNED;
+    const origin_t *o = &t->origins[origin];
+    int in_removal = o->tombstone == TOMBSTONE_NEW || o->tombstone == TOMBSTONE_IN_WALK;
+    return o->used && (!o->tombstone || (in_removal && origin != t->h->own_origin));
 }
 
 static const char *verify_entry(const table_t *t, uint32_t e, uint32_t *blocks)
@@ -22,13 +24,13 @@ static const char *verify_entry(const table_t *t, uint32_t e, uint32_t *blocks)
         return "an entry is locked for ever";
     if (hot->bucket >= t->h->definitions || !t->definitions[hot->bucket].name_hash)
         return "an entry has no definition";
-    if (!hot->origin || !origin_counts(t, hot->origin))
+    if (!hot->origin || !may_have_columns(t, hot->origin))
         return "an entry counts for no epoch";
     if (refunded > TOKEN_MASK || refunded + (uint64_t)entry_net(t, e) > TOKEN_MASK)
         return "an entry counts more tokens than fit";
     while (column_next(t, e, &c)) {
         column_t first;
-        if (!origin_counts(t, column_origin(&c)))
+        if (!may_have_columns(t, column_origin(&c)))
             return "a column is of no epoch that counts";
         if (!column_find(t, e, column_origin(&c), &first) || first.c != c.c || first.i != c.i)
             return "an epoch has two columns";
