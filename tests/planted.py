@@ -2197,6 +2197,13 @@ MUTATIONS = (
         suite("mesh/test_bad_members", "one_frame_makes_room"),
     ),
     Mutation(
+        "a_file_that_was_made_shorter_is_used",
+        "limiter",
+        "        if self._tables.cut_off():\n            return BEAT_S\n",
+        "",
+        suite("shared/test_cut_off", "with_an_error"),
+    ),
+    Mutation(
         "a_frame_is_merged_in_one_go",
         "mesh",
         "            most=PART,\n",

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Iterator
 
-from crdtbucket._core import Table
+from crdtbucket._core import Table, table_size
 from crdtbucket.base.hashing import shared_key
 from crdtbucket.errors import InvalidSpec, LimiterClosed, LimiterNotOpen
 from crdtbucket.mesh.mesh_config import MeshConfig
@@ -14,6 +15,7 @@ from crdtbucket.shared.table_file import open_table
 from crdtbucket.shared.table_path import DIRECTORY, path_for
 from crdtbucket.strong.redis.redis_config import RedisConfig
 
+LOG = logging.getLogger("crdtbucket")
 QUOTA_SUFFIX = "~quota"
 """What the file of the outage quotas adds to the path of the shared table. `path_for` escapes "~"
 in the names of nodes, so no node's own file is called like that."""
@@ -56,6 +58,8 @@ class Tables:
         self._process = os.getpid()
         self.file = None if shared is None else SharedFile(path_for(shared, node))
         self._quota_file: SharedFile | None = None
+        self._cut_off: set[Table] = set()
+        """Of those in files that were made shorter."""
         self._strong: Table | None = None
         self._quotas: Table | None = None
         if main is None:
@@ -114,12 +118,31 @@ class Tables:
             if isinstance(table.refusal, LimiterNotOpen):
                 table.refusal = None
 
+    def cut_off(self) -> bool:
+        """Whether the file of a shared table was made shorter. Then every decision raises
+        `SharedTableError`, and nothing may touch the table any more."""
+        for table, file in self._shared():
+            if table in self._cut_off:
+                continue
+            error = file.cut_off(table_size(self._max_keys)[0])
+            if error is not None:
+                table.refusal = error
+                self._cut_off.add(table)
+                LOG.error("%s", error)
+        return bool(self._cut_off)
+
     def close(self) -> None:
         """Ends this process' use of what it shares; what it counted stays."""
+        self.cut_off()
+        for table, file in self._shared():
+            if table not in self._cut_off:
+                table.unclaim()
+            file.close()
+
+    def _shared(self) -> Iterator[tuple[Table, SharedFile]]:
         for table, file in ((self.main, self.file), (self._quotas, self._quota_file)):
             if table is not None and file is not None and file.fd >= 0:
-                table.unclaim()
-                file.close()
+                yield table, file
 
     def _private(self, key: bytes | None) -> Table:
         return Table(max_keys=self._max_keys, hash_key=key)

@@ -64,6 +64,8 @@ class Upkeep:
 
     def beat(self) -> float:
         """Does what is due. Returns the seconds to the next beat."""
+        if self._tables.cut_off():
+            return BEAT_S
         now = self._table.now()
         delay = BEAT_S
         self._node.beat()
@@ -102,7 +104,7 @@ class Upkeep:
         self._stop.set()
         if self._thread is not None:
             self._thread.join()  # its lead of a shared table ends with it
-        elif self._node.alone:
+        elif self._node.alone and not self._tables.cut_off():
             self._table.yield_lead()
 
     def _look_after(self, table: Table) -> bool:

@@ -75,6 +75,18 @@ class SharedFile:
         except FileNotFoundError:
             return True
 
+    def cut_off(self, size: int) -> SharedTableError | None:
+        """What to raise where the file has fewer bytes than `size`; None where it has them all. The
+        kernel ends a process that touches what is gone (SIGBUS)."""
+        is_now = os.fstat(self.fd).st_size
+        if is_now >= size:
+            return None
+        return SharedTableError(
+            self.path,
+            f"was made shorter while it is used: {is_now} bytes of {size} are left",
+            "stop all processes that use it and start them again, and find what writes to it",
+        )
+
     def reopen(self) -> None:
         """In the child of a fork: a lock of its own, which is not the parent's too. Raises
         `SharedTableError`: then the file is closed here, and the parent has its lock still."""

@@ -1,0 +1,71 @@
+"""The file of a shared table is made shorter while a process uses it."""
+
+from __future__ import annotations
+
+import logging
+import multiprocessing
+import os
+import threading
+from multiprocessing.connection import Connection
+from pathlib import Path
+
+import pytest
+
+from crdtbucket import BucketSpec, Limiter
+from crdtbucket.errors import SharedTableError
+
+SPEC = BucketSpec("api", 100, 1, "1h")
+
+
+class Said(logging.Handler):
+    """The first line that is logged."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.text, self.came = "", threading.Event()
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.text = self.text or record.getMessage()
+        self.came.set()
+
+
+def _decide_later(path: str, line: Connection) -> None:
+    said = Said()
+    logging.getLogger("crdtbucket").addHandler(said)
+    with Limiter([SPEC], shared=path) as limiter:
+        line.send(bool(limiter.bucket("api").take("k", 30)))
+        said.came.wait(30)
+        try:
+            limiter.bucket("api").take("k", 30)
+        except SharedTableError as error:
+            line.send((said.text, str(error)))
+
+
+@pytest.mark.parametrize("left", [0, 8_192])
+def test_a_process_that_sees_it_first_goes_on_with_an_error_and_ends_well(
+    tmp_path: Path, left: int
+) -> None:
+    path, context = tmp_path / "table", multiprocessing.get_context("spawn")
+    line, theirs = multiprocessing.Pipe()
+    child = context.Process(target=_decide_later, args=(str(path), theirs))
+    child.start()
+    theirs.close()
+    try:
+        assert line.recv() is True
+        whole = path.stat().st_size
+        os.truncate(path, left)
+        logged, raised = line.recv()
+    finally:
+        child.join(30)
+    assert child.exitcode == 0
+    assert logged == raised
+    assert logged.startswith(
+        f"the shared table {path} was made shorter while it is used: {left} bytes of {whole} are "
+        "left: stop all processes"
+    )
+
+
+def test_a_whole_file_keeps_no_decision_from_being_made(tmp_path: Path) -> None:
+    with Limiter([SPEC], shared=str(tmp_path / "table")) as limiter:
+        assert not limiter._tables.cut_off()
+        assert limiter.bucket("api").take("k", 30)
