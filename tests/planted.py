@@ -2204,6 +2204,27 @@ MUTATIONS = (
         suite("shared/test_cut_off", "with_an_error"),
     ),
     Mutation(
+        "all_hashes_of_a_frame_are_looked_at",
+        "mesh",
+        "hashes[: MOST_BYTES // 2]",
+        "hashes",
+        suite("mesh/protocol/test_anti_entropy", "so_many_are_looked_at"),
+    ),
+    Mutation(
+        "all_items_of_a_frame_are_looked_at",
+        "mesh",
+        "theirs[:MOST_BYTES]",
+        "theirs",
+        suite("mesh/protocol/test_anti_entropy", "so_many_are_looked_at"),
+    ),
+    Mutation(
+        "items_over_all_keys_are_compared",
+        "mesh",
+        " and frame.items and not is_wide(table, *frame.items)",
+        " and frame.items",
+        suite("mesh/protocol/test_anti_entropy", "too_wide"),
+    ),
+    Mutation(
         "a_frame_is_merged_in_one_go",
         "mesh",
         "            most=PART,\n",

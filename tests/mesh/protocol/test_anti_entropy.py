@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import struct
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
 from crdtbucket._core import BucketCore, Table
 from crdtbucket.mesh.node_info import NodeInfo
-from crdtbucket.mesh.protocol import anti_entropy
-from crdtbucket.mesh.protocol.anti_entropy import LAST, SLICE, TOLERANCE_NS
+from crdtbucket.mesh.protocol import anti_entropy, wire
+from crdtbucket.mesh.protocol.anti_entropy import LAST, MOST_ITEMS, SLICE, TOLERANCE_NS
 from crdtbucket.mesh.protocol.peer_state import PeerState
 from crdtbucket.spec.bucket_spec import BucketSpec
 from crdtbucket.testing import SimulatedMesh
@@ -130,6 +132,56 @@ def test_debts_a_moment_apart_are_the_same(apart: int, sent: int) -> None:
     theirs = struct.pack("<QQQQ", lo, hi, fingerprint, debt - apart)
     send, want = anti_entropy.compare(table, 0, LAST, theirs)
     assert (len(send), len(want)) == (sent, 16 * sent)
+
+
+class Searched:
+    """A table that holds nothing, and counts what is looked for."""
+
+    def __init__(self) -> None:
+        self.found: list[tuple[int, int]] = []
+
+    def find(self, lo: int, hi: int) -> int:
+        self.found.append((lo, hi))
+        return -1
+
+    def digest_items(self, first: int, last: int, most: int) -> bytes:
+        return b""
+
+
+def test_of_the_items_and_hashes_of_a_frame_so_many_are_looked_at() -> None:
+    numbers = range(wire.MAX_PAYLOAD // 32)
+    assert len(numbers) > MOST_ITEMS
+    table: Any = Searched()
+    theirs = b"".join(struct.pack("<QQQQ", n, n, 1, 1) for n in numbers)
+    assert len(anti_entropy.compare(table, 0, LAST, theirs)[1]) == 16 * MOST_ITEMS
+    assert table.found == [(n, n) for n in range(MOST_ITEMS)]
+    table = Searched()
+    anti_entropy.wanted(table, b"".join(struct.pack("<QQ", n, n) for n in numbers))
+    assert table.found == [(n, n) for n in range(MOST_ITEMS)]
+
+
+@pytest.mark.parametrize(("most", "compared"), [(99, False), (100, True)])
+def test_items_over_too_wide_a_range_are_not_compared(
+    most: int, compared: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(anti_entropy, "MOST_COMPARED", most)
+    table, asked = filled(100), []
+    out: Any = SimpleNamespace(
+        entries=lambda peer, entries, now: [b"entries" for _ in entries],
+        frame=lambda peer, now, payload, payload_kind: asked.append(payload) or b"hashes",
+    )
+    items = wire.Frame(
+        epoch=9,
+        to_epoch=7,
+        seq=1,
+        sent=0,
+        payload_kind=wire.ITEMS,
+        items=(0, LAST),
+        payload=bytes(32),
+    )
+    frames = anti_entropy.respond(table, out, link(), items, QUIET_NS)
+    assert frames == ([b"entries"] * 100 + [b"hashes"] if compared else [])
+    assert asked == ([bytes(16)] if compared else [])
 
 
 def test_what_a_restarted_node_lost_comes_back_without_any_take() -> None:
