@@ -2204,6 +2204,20 @@ MUTATIONS = (
         suite("shared/test_cut_off", "with_an_error"),
     ),
     Mutation(
+        "peers_agree_on_a_debt_whenever_they_said_so",
+        "core",
+        "        && now - l->proposed_at <= AGREE_NS) {",
+        "        && now >= l->proposed_at) {",
+        suite("mesh/test_bad_members", "half_a_minute"),
+    ),
+    Mutation(
+        "a_peer_that_is_gone_agrees_on_a_debt",
+        "core",
+        "l->peer != m->source && t->nodes[l->peer].connected\n",
+        "l->peer != m->source\n",
+        suite("mesh/test_bad_members", "half_a_minute"),
+    ),
+    Mutation(
         "all_hashes_of_a_frame_are_looked_at",
         "mesh",
         "hashes[: MOST_BYTES // 2]",

@@ -270,6 +270,34 @@ def test_two_peers_that_agree_lower_a_debt() -> None:
         assert mesh["A"].peek("api", "k").remaining == pytest.approx(left, abs=1)
 
 
+@pytest.mark.parametrize(
+    ("apart", "gone", "left"), [(30, False, 60), (31, False, 15), (30, True, 15)]
+)
+def test_two_peers_agree_on_a_lower_debt_that_say_so_within_half_a_minute_and_are_connected(
+    apart: int, gone: bool, left: int
+) -> None:
+    """The first alone lowers it by its part of the budget."""
+    mesh = mesh_of(1, BucketSpec("api", 100, 1, "1h"))
+    mesh["A"].take("api", "k", 90)
+    key, own = mesh["A"].bucket("api").hash("k"), mesh["A"].table.epoch
+    peers = [BadMember(mesh, name, 100 + at) for at, name in enumerate(("one", "two", "three"))]
+    for peer in peers:
+        peer.link("A")
+    ((generation, taken, refunded),) = mesh["A"].bucket("api").columns("k").values()
+    shown = [("A", own, generation, taken, refunded)]
+    hour = 3600 * 10**9
+    peers[0].state("A", key, 10 * hour, shown)
+    assert mesh["A"].peek("api", "k").remaining == 15
+    for _ in range(apart):
+        mesh.advance(1.0)
+        for peer in peers:
+            peer.send("A")
+    if gone:
+        mesh["A"].node.disconnected("one", peers[0].local("A"))
+    peers[1].state("A", key, 40 * hour, shown)
+    assert mesh["A"].peek("api", "k").remaining == left
+
+
 @pytest.mark.parametrize("members", [1, 2, 3])
 def test_an_observer_lowers_no_debt(members: int) -> None:
     mesh = mesh_of(members)
