@@ -221,6 +221,7 @@ class Table:
         most: int = ...,
         crowded: int = 0,
         room: int = 0,
+        most_room: int = 0,
     ) -> Merged: ...
     def restore(
         self,

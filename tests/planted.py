@@ -2246,6 +2246,13 @@ MUTATIONS = (
         suite("mesh/protocol/test_frame_intake", "a_part_merges"),
     ),
     Mutation(
+        "a_part_of_a_frame_makes_room_for_all_its_keys",
+        "mesh",
+        "            most_room=PART_ROOM,\n",
+        "",
+        suite("mesh/protocol/test_frame_intake", "is_smaller"),
+    ),
+    Mutation(
         "each_part_of_a_frame_crowds_as_much_as_a_frame",
         "mesh",
         "            crowded=after.crowded,\n",

@@ -697,7 +697,10 @@ TOLD = [
         f"by {in_core('level/crowding.h', 'CROWDED_A_FRAME'):g} of them a frame, and",
     ),
     ("model.md", f"At most {int(in_core('merge/merge.h', 'ROOM_A_FRAME')):,} go for"),
-    ("security.md", f"{entry_merger.PART:,} are merged in one go"),
+    (
+        "security.md",
+        f"{entry_merger.PART:,} are merged in one go, and {entry_merger.PART_ROOM} that look",
+    ),
     ("model.md", f"at least {gossip.FLUSH_GAP_NS / 1e6:g} ms apart"),
     ("model.md", f"or after {node_memory.WARM_UP_NS / SECOND:g} s"),
     ("model.md", f"than {peer_state.LATE_NS / SECOND:g} s when it comes"),

@@ -126,7 +126,7 @@ cdef extern from "core/core.h" nogil:
         const uint8_t *relays
         const int64_t *silent
         const wire_tables_t *tables
-        int64_t crowded, room
+        int64_t crowded, room, most_room
     ctypedef struct merge_result_t:
         int64_t merged, ignored, unknown_bucket, refused_columns, capped_columns, dropped_full, gained
         uint32_t answer_count, touched_count, gone_count
@@ -207,7 +207,7 @@ cdef extern from "core/core.h" nogil:
                           size_t, int64_t *)
     int64_t parse_entries(const uint8_t *, size_t, const wire_tables_t *, wire_entry_t *, int64_t, wire_column_t *)
     void wire_definitions_follow(const table_t *, wire_definition_t *, uint32_t)
-    void merge_entries(table_t *, const wire_entry_t *, int64_t, const wire_definition_t *,
+    int64_t merge_entries(table_t *, const wire_entry_t *, int64_t, const wire_definition_t *,
                        const merge_context_t *, int64_t, merge_out_t *)
     int restore_entry(table_t *, const wire_entry_t *, const wire_definition_t *, int64_t, int64_t)
     int64_t settle_suspects(table_t *, int64_t, int64_t, int, int64_t)

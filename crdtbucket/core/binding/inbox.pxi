@@ -40,7 +40,7 @@ cdef class _Inbox(_Outbox):
     def merge(self, payload, definitions, origins, *, uint32_t node, uint64_t epoch,
               int64_t at, bint newer=True, bint joining=False, bint late=False,
               relays=None, bint memory=False, bint keeps_credit=False, silent=None, bint newcomer=False, bint reopen=True,
-              int64_t start=0, int64_t most=1 << 62, int64_t crowded=0, int64_t room=0):
+              int64_t start=0, int64_t most=1 << 62, int64_t crowded=0, int64_t room=0, int64_t most_room=0):
         """Merges the entries of a frame. `definitions`: (slot or -1, same, q, p) for each of the frame's, where `same` is 1 for
         the bucket's definition, 2 for its candidate's, 3 for both; `origins`: local
         origin ids at the sender's positions; `node` and `epoch` of the sender; `at` as in `set_last_seen`; `newer`: its rates count;
@@ -49,12 +49,13 @@ cdef class _Inbox(_Outbox):
         `memory`: the sender knows the debts of the mesh, which settles what is suspect here; `keeps_credit`: its debts include
         what it keeps for peers that were silent before this process began, so as much is owed here, up to the capacity; `silent`: by origin id,
         for how long (ns) its debts include what it keeps for one; `newcomer`: it began after a peer fell silent here; `reopen`: where the sender has
-        larger counts of the running epoch, a new one is opened; without, such entries are left out. Of the entries at most `most` from `start`, 0 or above, on are merged;
+        larger counts of the running epoch, a new one is opened; without, such entries are left out. Of the entries at most `most` from `start`, 0 or above, on are merged, and
+        no more once about `most_room` of them (0: any number) have looked for room in a full table;
         `crowded` and `room` are the sums of what earlier parts of the frame returned under these names. Raises WireError, and
         changes nothing, when any of the frame is malformed. Returns `Merged`."""
         cdef _Items frame = items_of(payload, 1), given, mask = None if relays is None else items_of(relays, 1)
         cdef _Items kept = None if silent is None else items_of(silent, 8)
-        cdef int64_t space = frame.count // ENTRY_MIN_BYTES + 1, now = clock_ns(&self.t), end, i
+        cdef int64_t space = frame.count // ENTRY_MIN_BYTES + 1, now = clock_ns(&self.t), end, i, done
         cdef merge_context_t m
         cdef merge_out_t out
         cdef entries_t f
@@ -76,12 +77,11 @@ cdef class _Inbox(_Outbox):
             if not scratch:
                 raise MemoryError
             end = min(f.count, start + max(0, most)) if most < f.count else f.count
-            mixed = mixed_in(f.definitions, f.tables.definitions, f.entries, start, end)
             out.answers, out.touched, out.gone = scratch, scratch + space, scratch + 2 * space
             memset(&m, 0, sizeof(m))
             m.source, m.at, m.newer, m.joining, m.late, m.memory = node, at, newer, joining, late, memory
             m.keeps_credit, m.newcomer, m.reopen = keeps_credit, newcomer, reopen
-            m.crowded, m.room = crowded, room
+            m.crowded, m.room, m.most_room = crowded, room, max(0, most_room)
             m.tables = &f.tables
             m.source_origin = self.origin(node, epoch)
             m.relays = <const uint8_t *>mask.view.buf if mask is not None else NULL
@@ -91,8 +91,12 @@ cdef class _Inbox(_Outbox):
                     self.pause()
                 self.enter()
                 wire_definitions_follow(&self.t, f.definitions, f.tables.definitions)
-                merge_entries(&self.t, f.entries + i, min(end - i, SLICE), f.definitions, &m, now, &out)
+                done = merge_entries(&self.t, f.entries + i, min(end - i, SLICE), f.definitions, &m, now, &out)
                 self.leave()
+                if done < min(end - i, SLICE):
+                    end = i + done
+                    break
+            mixed = mixed_in(f.definitions, f.tables.definitions, f.entries, start, end)
             for i in range(out.r.gone_count):
                 self.forget_name(out.gone[i])
             if out.r.newly_rated:

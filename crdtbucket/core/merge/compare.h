@@ -35,7 +35,8 @@ typedef struct {
     int common;
     /* What earlier parts of the frame came to, of `merge_result_t`. */
     int64_t crowded, room;
-    int64_t members; /* that are known, see lowering.h; filled in for a whole frame */
+    int64_t most_room; /* so many entries, about, may look for room in one go; 0: any number */
+    int64_t members;   /* that are known, see lowering.h; filled in for a whole frame */
 } merge_context_t;
 
 #define MAX_HELD (MAX_ORIGINS + 2 * INLINE_COLUMNS)

@@ -125,10 +125,11 @@ static void bulk_fetch_lines(bulk_t *b, int64_t from)
     }
 }
 
-/* Merges parsed entries. */
-static void merge_entries(table_t *t, const wire_entry_t *entries, int64_t n,
-                          const wire_definition_t *definitions, const merge_context_t *m,
-                          int64_t now, merge_out_t *out)
+/* Merges parsed entries, fewer where `m->most_room` of them have looked for room in a full table.
+ * Returns how many. */
+static int64_t merge_entries(table_t *t, const wire_entry_t *entries, int64_t n,
+                             const wire_definition_t *definitions, const merge_context_t *m,
+                             int64_t now, merge_out_t *out)
 {
     bulk_t b = {t, entries, n, {{0}}};
     comparison_t comparison;
@@ -139,13 +140,18 @@ static void merge_entries(table_t *t, const wire_entry_t *entries, int64_t n,
     bulk_fetch_slots(&b, 0);
     bulk_fetch_lines(&b, 0);
     bulk_fetch_slots(&b, MERGE_BLOCK);
-    for (int64_t from = 0; from < n; from += MERGE_BLOCK) {
+    int64_t from = 0, dropped = out->r.dropped_full, gone = out->r.gone_count;
+    for (; from < n; from += MERGE_BLOCK) {
+        int64_t looked = out->r.gone_count - gone + out->r.dropped_full - dropped;
+        if (m->most_room && looked >= m->most_room)
+            break;
         bulk_fetch_lines(&b, from + MERGE_BLOCK);
         bulk_fetch_slots(&b, from + 2 * MERGE_BLOCK);
         for (int64_t i = from; i < bulk_end(&b, from); i++)
             merge_entry(t, &entries[i], b.guesses[from / MERGE_BLOCK % 2][i - from],
                         &definitions[entries[i].definition], &whole, epochs, now, &comparison, out);
     }
+    return from < n ? from : n;
 }
 
 #endif

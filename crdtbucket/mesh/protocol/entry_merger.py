@@ -21,9 +21,10 @@ OWES_NS = 3_000_000_000
 """A newcomer that has told takes of a silent peer owes for so long what is owed here."""
 REMEMBERED_TABLES = 4
 """So many versions of the tables that a peer has announced are remembered."""
-PART = 1024
-"""Entries of a frame that are merged in one go: one that makes room in a full table costs some us,
-and no frame may hold up the event loop."""
+PART = 2048
+"""Entries of a frame that are merged in one go, as no frame may hold up the event loop."""
+PART_ROOM = 256
+"""So many of them may look for room in a full table, about: each costs a sample of it, some us."""
 MERGE_COUNTERS = (
     "merged",
     "ignored",
@@ -120,6 +121,7 @@ class EntryMerger:
             most=PART,
             crowded=after.crowded,
             room=after.room,
+            most_room=PART_ROOM,
         )
         merged = merge(reopen=False)
         if merged.unheard:

@@ -11,7 +11,12 @@ import pytest
 from crdtbucket._core import Merged
 from crdtbucket.mesh.protocol import wire
 from crdtbucket.mesh.protocol.entries import Entry, write
-from crdtbucket.mesh.protocol.entry_merger import PART, REMEMBERED_TABLES, EntryMerger
+from crdtbucket.mesh.protocol.entry_merger import (
+    PART,
+    PART_ROOM,
+    REMEMBERED_TABLES,
+    EntryMerger,
+)
 from crdtbucket.mesh.protocol.introductions import PLACES
 from crdtbucket.mesh.protocol.mismatches import LASTS_NS
 from crdtbucket.mesh.protocol.peer_state import PeerState
@@ -139,6 +144,7 @@ def test_what_the_core_is_given_of_a_frame() -> None:
                 "most": PART,
                 "crowded": 0,
                 "room": 0,
+                "most_room": PART_ROOM,
             }
             | differs
         )

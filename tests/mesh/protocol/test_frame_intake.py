@@ -10,7 +10,7 @@ import pytest
 from crdtbucket._core import BucketCore, Table
 from crdtbucket.mesh.mesh_config import MeshConfig
 from crdtbucket.mesh.protocol import entry_merger
-from crdtbucket.mesh.protocol.entry_merger import PART
+from crdtbucket.mesh.protocol.entry_merger import PART, PART_ROOM
 from crdtbucket.mesh.protocol.mesh_node import MeshNode
 from crdtbucket.spec.bucket_spec import BucketSpec
 
@@ -94,6 +94,22 @@ def test_a_part_merges_so_many_entries_and_the_last_one_acknowledges_all() -> No
         before = me.merged
     assert seen == [(PART, False, True), (100, True, False)]
     assert me.debts(keys) == [10] * keys
+
+
+def test_a_part_that_looks_for_room_in_a_full_table_is_smaller() -> None:
+    keys = 2 * PART_ROOM
+    one, me = Node("one", 11, 4_096), Node("me", 33, keys)
+    me.link(one)
+    me.get("one", one.round("me"))
+    me.bucket.take_many([f"own {i}" for i in range(keys)], 10)
+    one.bucket.take_many([f"k{i}" for i in range(keys)], 10)
+    frame = entries_of(one.round("me"))
+    looked = [
+        me.table.stats()["evicted_indebted"] + me.node.counters["dropped"]
+        for _ in me.node.parts("one", frame, me.table.now())
+    ]
+    assert looked == [PART_ROOM, keys]
+    assert me.merged + me.node.counters["dropped"] == keys
 
 
 def other_sends(one: Node, other: Node, me: Node) -> None:
