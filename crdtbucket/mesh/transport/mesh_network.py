@@ -258,8 +258,7 @@ class MeshNetwork:
         """Takes in a frame; between its parts everything else of the loop has its turn."""
         parts = self._node.parts(link.peer.name, frame, self._clock())
         more = True
-        # Where its place was taken, the peer has moved on, too.
-        while more and self.links.get(link.peer.name) is link:
+        while more and self.links.get(link.peer.name) is link:  # else the peer has moved on, too
             try:
                 answers, more = next(parts, ([], False))
             except WireError as error:
