@@ -2218,6 +2218,13 @@ MUTATIONS = (
         suite("mesh/test_bad_members", "half_a_minute"),
     ),
     Mutation(
+        "what_was_never_charged_is_held_against_refunds_for_ever",
+        "core",
+        "    if (now - l->uncounted_at > d->cap_ns)\n",
+        "    if (now < l->uncounted_at)\n",
+        suite("mesh/test_bad_members", "is_held_against"),
+    ),
+    Mutation(
         "all_hashes_of_a_frame_are_looked_at",
         "mesh",
         "hashes[: MOST_BYTES // 2]",

@@ -254,6 +254,25 @@ def test_refunds_of_what_was_never_charged_are_worth_nothing() -> None:
     assert admitted(mesh, "ABCD", 10.0, evil) <= 1.2 * (C + R * 10) + C * 0.4
 
 
+@pytest.mark.parametrize(("waited", "worth"), [(19, False), (21, True)])
+def test_what_was_never_charged_is_held_against_refunds_for_as_long_as_a_bucket_fills(
+    waited: int, worth: bool
+) -> None:
+    """Takes here keep the key owing all the while."""
+    mesh = mesh_of(2, BucketSpec("api", 100, 10, max_debt=100))
+    bad, node = linked(mesh), mesh["A"]
+    key = node.bucket("api").hash("k")
+    bad.state("A", key, 10**12, [("bad", bad.epoch, 1, 1_000, 0)])
+    for _ in range(waited):
+        mesh.advance(1.0)
+        bad.send("A")
+        node.bucket("api").settle("k", 10)
+    before = node.bucket("api").debt("k") or 0
+    bad.state("A", key, 1, [("bad", bad.epoch, 1, 1_000, 100)])
+    lowered = before - (node.bucket("api").debt("k") or 0)
+    assert (lowered > 5 * 10**9) is worth
+
+
 def test_two_peers_that_agree_lower_a_debt() -> None:
     mesh = mesh_of(1)
     mesh["A"].take("api", "k", 90)
