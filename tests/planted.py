@@ -1787,6 +1787,13 @@ MUTATIONS = (
         (*PYTEST, "tests/simulated/test_silent_peers.py", "-k", "begins_anew"),
     ),
     Mutation(
+        "unknown_refunds_lower_debts",
+        "core",
+        "    to += token_units(d, g->lacks_refunds);\n",
+        "    to += 0 * token_units(d, g->lacks_refunds);\n",
+        (*PYTEST, "tests/simulated/test_hostile.py", "-k", "does_not_know_yet"),
+    ),
+    Mutation(
         "newcomers_owe_what_they_think",
         "mesh",
         "            link.owes_until = now + OWES_NS\n",

@@ -47,6 +47,23 @@ def test_the_guaranteed_share_is_that_of_calls_that_come_in_small_bursts() -> No
     run(plan)
 
 
+def test_refunds_that_an_honest_peer_does_not_know_yet_lower_nothing() -> None:
+    """It was asked for more than is charged, and all of that is given back: with what an older
+    frame of an honest peer says of the takes, that looked like the agreement of two."""
+    plan = replace(
+        draw(1, plain=tuple(DIMENSIONS)),
+        phases=(Phase(0.0, 20.0, (0.0, 1.0, 0.0)),),
+        storm=(1, 10.0),
+        cost=5,
+        events=(
+            Event(1.021, "lie", ("takes", 78924815)),
+            Event(1.042, "lie", ("refunds", 3958590271)),
+        ),
+        seconds=2.0,
+    )
+    run(plan)
+
+
 def test_a_hostile_member_is_believed_within_its_bounds() -> None:
     """What it says of itself counts, so its acts do come."""
     played = Run(plan_of("takes", times=1))

@@ -65,6 +65,8 @@ typedef struct {
     /* Of that, tokens for which the sender's debt includes what it keeps for silent peers: at most
      * what was refilled meanwhile. */
     int64_t lacks_credited;
+    /* Refunds that the sender lacks, on columns of others. */
+    int64_t lacks_refunds;
     uint32_t raised_count;
     uint32_t refused;  /* columns of others that rise by less than is advertised */
     uint32_t capped;   /* columns of the sender that rise by more than is counted */
@@ -214,6 +216,8 @@ static inline void add_lacking(const merge_context_t *m, const definition_t *d, 
                                int64_t tokens, comparison_t *g)
 {
     add_tokens(&g->lacks, tokens);
+    if (tokens < 0 && origin != g->held.own)
+        add_tokens(&g->lacks_refunds, -tokens);
     if (UNLIKELY(m->silent) && m->silent[origin] > 0) {
         double refilled = d->per_second * (double)m->silent[origin] / 1e9;
         add_tokens(&g->lacks_credited, (double)tokens < refilled ? tokens : (int64_t)refilled);
@@ -278,7 +282,8 @@ static void compare_columns(table_t *t, uint32_t e, int64_t net, const wire_entr
                             comparison_t *g)
 {
     held_t *h = &g->held;
-    g->brings_held = g->brings_lacking = g->brings_silent = g->lacks = g->lacks_credited = 0;
+    g->brings_held = g->brings_lacking = g->brings_silent = g->lacks = g->lacks_credited =
+        g->lacks_refunds = 0;
     g->raised_count = g->refused = g->capped = g->ahead = 0;
     g->uncounted = 0;
     g->earlier = 0;

@@ -106,6 +106,9 @@ static i128 lowered_at_most(table_t *t, uint32_t e, const definition_t *d, const
     if (!l)
         return after > debt ? after : debt;
     i128 from = refunded_to(l, d, g, brings, debt, after, now), to = after > 0 ? after : 0;
+    /* What others have refunded was given back here for as much as was charged here. The sender,
+     * who does not know it yet, may have charged less of it than is refunded. */
+    to += token_units(d, g->lacks_refunds);
     if (from <= to)
         return after < from ? from : after;
     i128 agreed = from;

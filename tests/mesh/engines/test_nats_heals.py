@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from contextlib import AsyncExitStack
 
 import pytest
@@ -36,11 +37,11 @@ class CountingNode(MeshNode):
         self.ticked_at = now
         return out
 
-    def receive(self, name: str, data: bytes, now: int) -> Frames:
-        out = super().receive(name, data, now)
+    def parts(self, name: str, data: bytes, now: int) -> Iterator[tuple[Frames, bool]]:
         self.received += 1
-        self.sent += len(out)
-        return out
+        for out, more in super().parts(name, data, now):
+            self.sent += len(out)
+            yield out, more
 
 
 class Member:
