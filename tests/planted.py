@@ -1803,9 +1803,16 @@ MUTATIONS = (
     Mutation(
         "full_keys_in_no_sync_with_a_newcomer",
         "mesh",
-        "full=bool(silent) or not fresh",
-        "full=not fresh",
+        "not fresh or bool(silent) or link",
+        "not fresh or link",
         (*PYTEST, "tests/simulated/test_silent_peers.py", "-k", "begins_anew"),
+    ),
+    Mutation(
+        "the_younger_tells_no_full_keys",
+        "mesh",
+        "bool(silent) or link.started < self._began",
+        "bool(silent)",
+        (*PYTEST, "tests/mesh/protocol/test_member_links.py", "-k", "younger"),
     ),
     Mutation(
         "full_keys_make_no_entry_at_a_newcomer",

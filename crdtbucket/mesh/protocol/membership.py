@@ -58,7 +58,7 @@ class Membership:
         self, table: Table, config: MeshConfig, roster: Roster, name: str, now: int
     ) -> None:
         """`name`: of this node."""
-        self._table, self._roster, self._name = table, roster, name
+        self._table, self._roster, self._name, self._began = table, roster, name, now
         self._first_digest_ns = 2 * config.gossip_interval_ns
         self._forget_after_ns = config.forget_after_ns
         self.pruner = Pruner(table, now, config.gossip_interval_ns)
@@ -108,7 +108,8 @@ class Membership:
         link.connected_again(peer, now, now + self._first_digest_ns)
         if syncs:
             _, silent = self._table.silent_before(link.started, link.node)
-            link.start_sync(self._table.version, full=bool(silent) or not fresh)
+            full = not fresh or bool(silent) or link.started < self._began
+            link.start_sync(self._table.version, full=full)
         self.detector.connected(peer, now, was=was)
         self.pruner.returned(peer.epoch)
         self.directory.running_elsewhere.pop(peer.epoch, None)  # from here on the link says so

@@ -229,7 +229,8 @@ class PeerState:
     def start_sync(self, version: int, *, full: bool = True) -> None:
         """Begins to send all keys, which covers all versions up to this one. A process that has
         just begun predicts nothing: it gets the indebted ones, unless it is `full`, as somebody was
-        silent before. To him it may relay, and he predicts takes of what is full here."""
+        silent before: to him it may relay, and he predicts takes of what is full here. And what the
+        younger of two has taken so far it tells once, full or not."""
         self.sync_full = full
         self.acked = VersionRanges(version)
         self.cursor = version

@@ -181,6 +181,17 @@ def test_tombstones_that_stand_in_the_table_are_kept_from_now_on() -> None:
     assert members.updates.are_due(5)
 
 
+@pytest.mark.parametrize(
+    ("age", "full"), [(SECOND, False), (2 * SECOND, False), (3 * SECOND, True)]
+)
+def test_the_younger_of_two_tells_full_keys_too(age: int, full: bool) -> None:
+    """What it took before they met may have refilled by then. Others that hold the key would have
+    its column, and this peer would not."""
+    members, _ = membership()  # since the time 0
+    members.connected(replace(PEER, age_ns=age), 2 * SECOND)
+    assert members.links["peer"].sync_full == full
+
+
 def test_an_epoch_gets_its_tombstone_when_relays_have_had_time_to_say_that_it_runs() -> None:
     members, table = membership(replace(CONFIG, gossip_interval=10.0))
     table.origin(members._roster.node("far"), 50)
