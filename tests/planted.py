@@ -1824,9 +1824,16 @@ MUTATIONS = (
     Mutation(
         "the_silent_got_what_they_get_now",
         "core",
-        "    cold->got = got;\n",
-        "    (void)got;\n",
+        "    t->cold[e].got = asked > 0 ?",
+        "    t->cold[e].got = 0 ?",
         (*PYTEST, "tests/simulated/test_demand.py", "-k", "while_a_peer_is_silent"),
+    ),
+    Mutation(
+        "the_silent_got_what_they_get_since_another_asks",
+        "core",
+        "    if (UNLIKELY(m->newer && now >= LOAD(t->h->far_free_until))) {\n",
+        "    if (0) {\n",
+        (*PYTEST, "tests/simulated/test_silent_peers.py", "-k", "nobody_else_asks"),
     ),
     Mutation(
         "a_key_without_calls_has_a_rate",

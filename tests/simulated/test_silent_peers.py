@@ -122,6 +122,20 @@ def test_a_ring_with_a_silent_peer_refills_in_time() -> None:
     assert min(mesh[name].peek("b", "k").remaining for name in few) >= 80
 
 
+def test_a_newcomer_takes_no_more_than_a_bucket_of_its_own_where_nobody_else_asks() -> None:
+    """Its demand makes the silent one's share smaller: from then on, also where the key is not
+    asked for, and nobody's rate is made."""
+    mesh = Network("AB", [BucketSpec("b", 10, 33)], linked=[("A", "B")], latency=0.02, seed=1)
+    drive(mesh, {"A": 66.0}, 3.0)
+    mesh.die("A", ends=False)
+    mesh.advance(2.4)
+    mesh.come("D", ("B",), 0.0, 0.0)
+    taken = 0
+    for k in range(1, 25):
+        taken += total(drive(mesh, {"D": 66.0}, 0.1))
+        assert taken <= 10 + 33 * 0.1 * k + 2
+
+
 def apart(spec: BucketSpec, load: float, how: str) -> Network:
     """Two nodes that do not hear each other, and a third that heard both and is killed."""
     linked = [("A", "B"), ("A", "C"), ("B", "C")]

@@ -64,9 +64,9 @@ GLANCES static inline double left_to_silent(const definition_t *d, double part, 
  * Then the others share what the guarantees leave, on every node alike: their demand counts as if
  * it were larger. */
 GLANCES static demand_t far_demand(const table_t *t, uint32_t e, const definition_t *d,
-                                   double claims)
+                                   double claims, int64_t now)
 {
-    demand_t of = {claims, 0, t->cold[e].got, t->cold[e].rated_ns - t->h->near_ns};
+    demand_t of = {claims, 0, t->cold[e].got, stamp_ns(t->cold[e].got_at, now) - t->h->near_ns};
     if (claims <= 2.0 * d->per_second || d->earlier_count)
         return of;
     int nodes = 1;
@@ -96,7 +96,7 @@ GLANCES static double far_sum(const table_t *t, uint32_t e, const definition_t *
                               int64_t now)
 {
     double sum = 0;
-    demand_t of = far_demand(t, e, d, claims);
+    demand_t of = far_demand(t, e, d, claims, now);
     column_t c = {0};
     while (column_next(t, e, &c))
         if (column_rated(&c))
@@ -104,15 +104,13 @@ GLANCES static double far_sum(const table_t *t, uint32_t e, const definition_t *
     return sum;
 }
 
-/* Of what silent peers ask for, the part that they are predicted to have got so far; 0 while nobody
- * is silent. */
-static float far_got(const table_t *t, uint32_t e, const definition_t *d, double claims,
+/* Somebody's demand is about to change: of what silent peers asked for, the part that they are
+ * predicted to have got so far stays. `claims` is the demand of all nodes. */
+static void note_got(const table_t *t, uint32_t e, const definition_t *d, double claims,
                      int64_t now)
 {
     double granted = 0, asked = 0;
-    if (now < LOAD(t->h->far_free_until))
-        return 0;
-    demand_t of = far_demand(t, e, d, claims);
+    demand_t of = far_demand(t, e, d, claims, now);
     for (column_t c = {0}; column_next(t, e, &c);) {
         const node_t *n = &t->nodes[t->origins[column_origin(&c)].node];
         int64_t far = far_ns(t->h, age_of(n, &c, now));
@@ -122,7 +120,8 @@ static float far_got(const table_t *t, uint32_t e, const definition_t *d, double
         granted += far_granted(t->h, d, slow, of, far, now);
         asked += claim(d, slow) * (double)far / 1e9;
     }
-    return asked > 0 ? (float)smaller(1.0, granted / asked) : 0;
+    t->cold[e].got = asked > 0 ? (float)smaller(1.0, granted / asked) : 0;
+    t->cold[e].got_at = stamp_of(now);
 }
 
 /* The most of `near_rate` (tokens/s x ns) that counts, at rates of the peers of `fast_sum`. Where
@@ -217,7 +216,7 @@ GLANCES static i128 credit_before(const table_t *t, uint32_t e, const definition
                                   int64_t since, int64_t now)
 {
     double tokens = 0, claims = predict(t, e, d, now).slow_claims + own_slow_claim(&t->cold[e], d);
-    demand_t of = far_demand(t, e, d, claims);
+    demand_t of = far_demand(t, e, d, claims, now);
     column_t c = {0};
     while (column_next(t, e, &c))
         if (column_rated(&c)

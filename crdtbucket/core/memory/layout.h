@@ -119,8 +119,10 @@ typedef struct {
     uint16_t introducer;
     /* For how long what this node was behind is made good, see guaranteed_share.h. */
     uint16_t owed;
-    /* Of what silent peers ask for, the part that they are predicted to have got until rated_ns. */
+    /* Of what silent peers ask for, the part that they are predicted to have got until the stamp.
+     */
     float got;
+    uint32_t got_at;
     columns_t columns; /* never with refunds */
 } cold_t;
 

@@ -22,7 +22,7 @@ static i128 far_left(const table_t *t, uint32_t e, const definition_t *d, const 
                      const comparison_t *g, int64_t now)
 {
     double claims = predict(t, e, d, now).slow_claims + own_slow_claim(&t->cold[e], d), tokens = 0;
-    demand_t of = far_demand(t, e, d, claims);
+    demand_t of = far_demand(t, e, d, claims, now);
     column_t c = {0};
     while (column_next(t, e, &c))
         if (column_rated(&c)) {
