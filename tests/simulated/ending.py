@@ -156,9 +156,9 @@ class Ending:
         return held or not node.table.stats()["evicted_indebted"]
 
     def _linked(self, nodes: list[SimulatedNode]) -> bool:
-        """Whether each hears each without a relay."""
-        names = [node.name for node in nodes]
-        return all(frozenset((a, b)) in self.mesh.linked for a in names for b in names if a != b)
+        """Whether each hears each without a relay, and has heard those that are gone."""
+        names, others = [node.name for node in nodes], self.mesh.nodes
+        return all(frozenset((a, b)) in self.mesh.linked for a in names for b in others if a != b)
 
     def _check_level(self, nodes: list[SimulatedNode], place: Place) -> None:
         """No level is above what the ideal bucket has left, but for what no node here knows."""
