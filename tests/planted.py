@@ -1831,8 +1831,8 @@ MUTATIONS = (
     Mutation(
         "the_silent_got_what_they_get_since_another_asks",
         "core",
-        "    if (UNLIKELY(m->newer && now >= LOAD(t->h->far_free_until))) {\n",
-        "    if (0) {\n",
+        "        note_got(t, e, &t->definitions[t->hot[e].bucket], now);\n",
+        "",
         (*PYTEST, "tests/simulated/test_silent_peers.py", "-k", "nobody_else_asks"),
     ),
     Mutation(

@@ -46,9 +46,9 @@ cdef class _Inbox(_Outbox):
         origin ids at the sender's positions; `node` and `epoch` of the sender; `at` as in `set_last_seen`; `newer`: its rates count;
         `joining`: answer all that is held; `late`: it was too long under way, so only columns that are held here rise;
         `relays`: a byte for each node id, not 0 when some peer is not connected to it: columns of it that rise are sent on;
-        `memory`: the sender knows the debts of the mesh, which settles what is suspect here; `keeps_credit`: its debts include
-        what it keeps for peers that were silent before this process began, so as much is owed here, up to the capacity; `silent`: by origin id,
-        for how long (ns) its debts include what it keeps for one; `newcomer`: it began after a peer fell silent here; `reopen`: where the sender has
+        `memory`: the sender knows the debts of the mesh, which settles what is suspect here; `keeps_credit`: as much as
+        it states is owed here, up to the capacity; `silent`: by origin id, for how long (ns) its debts include what it keeps for a
+        peer that was silent before this process began; `newcomer`: it began after a peer fell silent here; `reopen`: where the sender has
         larger counts of the running epoch, a new one is opened; without, such entries are left out. Of the entries at most `most` from `start`, 0 or above, on are merged, and
         no more once about `most_room` of them (0: any number) have looked for room in a full table;
         `crowded` and `room` are the sums of what earlier parts of the frame returned under these names. Raises WireError, and

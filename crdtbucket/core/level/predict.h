@@ -104,26 +104,6 @@ GLANCES static double far_sum(const table_t *t, uint32_t e, const definition_t *
     return sum;
 }
 
-/* Somebody's demand is about to change: of what silent peers asked for, the part that they are
- * predicted to have got so far stays. `claims` is the demand of all nodes. */
-static void note_got(const table_t *t, uint32_t e, const definition_t *d, double claims,
-                     int64_t now)
-{
-    double granted = 0, asked = 0;
-    demand_t of = far_demand(t, e, d, claims, now);
-    for (column_t c = {0}; column_next(t, e, &c);) {
-        const node_t *n = &t->nodes[t->origins[column_origin(&c)].node];
-        int64_t far = far_ns(t->h, age_of(n, &c, now));
-        double slow = slow_rate(n, &c);
-        if (far <= 0 || slow <= 0)
-            continue;
-        granted += far_granted(t->h, d, slow, of, far, now);
-        asked += claim(d, slow) * (double)far / 1e9;
-    }
-    t->cold[e].got = asked > 0 ? (float)smaller(1.0, granted / asked) : 0;
-    t->cold[e].got_at = stamp_of(now);
-}
-
 /* The most of `near_rate` (tokens/s x ns) that counts, at rates of the peers of `fast_sum`. Where
  * all ask for less than is refilled, what the peers took longer ago than an empty bucket takes to
  * fill, beside what is asked for here, has been refilled since. */
@@ -172,6 +152,28 @@ GLANCES static prediction_t predict(const table_t *t, uint32_t e, const definiti
         out.held = left_to_silent(
             d, silent_claims / (out.slow_claims + own_slow_claim(&t->cold[e], d)), out.rated);
     return out;
+}
+
+/* Somebody's demand is about to change: of what silent peers asked for, the part that they are
+ * predicted to have got so far stays. */
+static void note_got(table_t *t, uint32_t e, const definition_t *d, int64_t now)
+{
+    double granted = 0, asked = 0;
+    if (LIKELY(now < LOAD(t->h->far_free_until)) || !(LOAD(t->hot[e].flags) & ENTRY_RATED))
+        return;
+    double claims = predict(t, e, d, now).slow_claims + own_slow_claim(&t->cold[e], d);
+    demand_t of = far_demand(t, e, d, claims, now);
+    for (column_t c = {0}; column_next(t, e, &c);) {
+        const node_t *n = &t->nodes[t->origins[column_origin(&c)].node];
+        int64_t far = far_ns(t->h, age_of(n, &c, now));
+        double slow = slow_rate(n, &c);
+        if (far <= 0 || slow <= 0)
+            continue;
+        granted += far_granted(t->h, d, slow, of, far, now);
+        asked += claim(d, slow) * (double)far / 1e9;
+    }
+    t->cold[e].got = asked > 0 ? (float)smaller(1.0, granted / asked) : 0;
+    t->cold[e].got_at = stamp_of(now);
 }
 
 /* Far credit in units, 0 while no peer is silent. */

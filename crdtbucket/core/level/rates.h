@@ -48,8 +48,7 @@ static void average(table_t *t, uint32_t e, int64_t now, weights_t *round)
     prediction_t p = {0};
     if (LOAD(hot->flags) & ENTRY_RATED)
         p = predict(t, e, d, now);
-    if (UNLIKELY(p.rated && now >= LOAD(t->h->far_free_until)))
-        note_got(t, e, d, p.slow_claims + own_slow_claim(cold, d), now);
+    note_got(t, e, d, now);
     double wanted = cost_of_class(__atomic_exchange_n(&hot->wanted, 0, __ATOMIC_RELAXED));
     float reserve = (float)reserve_tokens(t, e, d, p.slow_claims, wanted, now);
     int64_t net = entry_net(t, e);

@@ -16,10 +16,9 @@ typedef struct {
     int joining; /* the source has no memory: answer what is held */
     /* The source knows the debts of the mesh, so its entries settle what is suspect here. */
     int memory;
-    /* The debts include what the source keeps for peers that were silent before this process began;
-     * and as much is owed here, as not all of them have ended. By origin, for how long that is
-     * kept, ns; NULL: for nobody. */
-    int keeps_credit;
+    int keeps_credit; /* as much as the source states is owed here */
+    /* Peers that were silent before this process began, by origin: for how long, in ns, the debts
+     * include what the source keeps for them. NULL: for nobody. */
     const int64_t *silent;
     /* The source began after a peer fell silent here: it does not know how much was kept for that
      * one, nor what was refilled meanwhile. */

@@ -190,12 +190,10 @@ static void merge_entry(table_t *t, const wire_entry_t *w, uint32_t guess,
     if (e == NONE)
         return;
     int full_here = merge_levels(t, e, w, wd, m, now, g, r);
-    if (UNLIKELY(m->newer && now >= LOAD(t->h->far_free_until))) {
-        const definition_t *d = &t->definitions[t->hot[e].bucket];
-        note_got(t, e, d, predict(t, e, d, now).slow_claims + own_slow_claim(&t->cold[e], d), now);
-    }
-    if (m->newer)
+    if (m->newer) {
+        note_got(t, e, &t->definitions[t->hot[e].bucket], now);
         store_rates(t, e, m, w, epochs, r);
+    }
     if (UNLIKELY(w->relayed_count))
         store_relayed_rates(t, e, m, w, now, r);
     r->merged++;

@@ -227,10 +227,10 @@ class PeerState:
         return True
 
     def start_sync(self, version: int, *, full: bool = True) -> None:
-        """Begins to send all keys, which covers all versions up to this one. A process that has
-        just begun predicts nothing: it gets the indebted ones, unless it is `full`, as somebody was
-        silent before: to him it may relay, and he predicts takes of what is full here. And what the
-        younger of two has taken so far it tells once, full or not."""
+        """Begins to send all keys, which covers all versions up to this one; without `full`, those
+        alone that owe. A process that has just begun needs no others, with two exceptions: where a
+        peer was silent before, it may be the first to tell that one of them; and what the younger
+        of two has taken so far, nobody else can tell the other."""
         self.sync_full = full
         self.acked = VersionRanges(version)
         self.cursor = version

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from contextlib import AsyncExitStack
+from typing import Any
 
 import pytest
 
@@ -33,10 +34,18 @@ def mesh(broker: Broker, node: RecordingNode, called: str = "") -> MeshNetwork:
 
 
 async def pair(stack: AsyncExitStack, broker: Broker) -> tuple[RecordingNode, RecordingNode]:
-    a, b = RecordingNode("a"), RecordingNode("b")
-    await stack.enter_async_context(running(mesh(broker, a), mesh(broker, b)))
-    await eventually(lambda: a.linked and b.linked)
+    a, b, *_ = await exchanging(stack, broker)
     return a, b
+
+
+async def exchanging(stack: AsyncExitStack, broker: Broker) -> tuple[Any, ...]:
+    """Two linked nodes; and of the first its network, and the exchange that has its channel."""
+    a, b = RecordingNode("a"), RecordingNode("b")
+    networks = mesh(broker, a), mesh(broker, b)
+    await stack.enter_async_context(running(*networks))
+    await eventually(lambda: a.linked and b.linked)
+    exchange = networks[0]._transport._exchange  # type: ignore[attr-defined]
+    return a, b, networks[0], exchange
 
 
 async def test_links_outlive_the_engine_and_nothing_is_sent_late() -> None:
@@ -131,16 +140,12 @@ async def test_a_name_that_is_not_the_one_of_the_subject_is_refused_at_both_ends
 async def test_what_another_sends_into_a_channel_ends_it_and_is_no_frame() -> None:
     broker = Broker()
     async with AsyncExitStack() as stack:
-        a, b = RecordingNode("a"), RecordingNode("b")
-        networks = mesh(broker, a), mesh(broker, b)
-        await stack.enter_async_context(running(*networks))
-        await eventually(lambda: a.linked and b.linked)
-        exchange = networks[0]._transport._exchange  # type: ignore[attr-defined]
+        a, _, network, exchange = await exchanging(stack, broker)
         (channel,) = exchange._channels.values()
         forged = Envelope(CARRIES, not channel.dialed, channel.number, bytes(8 + 16) + b"\0forged")
         exchange.arrived("b", forged.encode())
         await eventually(lambda: a.ends)
-        assert networks[0].counters.refused == {"seal": 1}
+        assert network.counters.refused == {"seal": 1}
         assert a.frames == []
         await eventually(lambda: "b" in a.linked)
 
@@ -149,11 +154,7 @@ async def test_who_writes_under_another_name_reaches_no_channel() -> None:
     """Whoever is let into the engine reads the numbers of channels, where it has no rights."""
     broker = Broker()
     async with AsyncExitStack() as stack:
-        a, b = RecordingNode("a"), RecordingNode("b")
-        networks = mesh(broker, a), mesh(broker, b)
-        await stack.enter_async_context(running(*networks))
-        await eventually(lambda: a.linked and b.linked)
-        exchange = networks[0]._transport._exchange  # type: ignore[attr-defined]
+        a, b, network, exchange = await exchanging(stack, broker)
         (channel,) = exchange._channels.values()
         for kind in (CARRIES, ENDS):
             forged = Envelope(kind, not channel.dialed, channel.number, b"forged")
@@ -162,17 +163,13 @@ async def test_who_writes_under_another_name_reaches_no_channel() -> None:
         await eventually(lambda: a.frames)
         assert a.frames == [("b", b"frame")]
         assert a.ends == []
-        assert not networks[0].counters.refused
+        assert not network.counters.refused
 
 
 async def test_a_frame_that_comes_twice_ends_the_link() -> None:
     broker = Broker()
     async with AsyncExitStack() as stack:
-        a, b = RecordingNode("a"), RecordingNode("b")
-        networks = mesh(broker, a), mesh(broker, b)
-        await stack.enter_async_context(running(*networks))
-        await eventually(lambda: a.linked and b.linked)
-        exchange = networks[0]._transport._exchange  # type: ignore[attr-defined]
+        a, _, network, exchange = await exchanging(stack, broker)
         real, seen = exchange.arrived, []
 
         def twice(sender: str, data: bytes) -> None:
@@ -185,7 +182,7 @@ async def test_a_frame_that_comes_twice_ends_the_link() -> None:
 
         exchange.arrived = twice
         await eventually(lambda: a.ends)
-        assert networks[0].counters.refused == {"seal": 1}
+        assert network.counters.refused == {"seal": 1}
 
 
 async def test_calls_that_prove_nothing_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:

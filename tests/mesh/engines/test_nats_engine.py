@@ -46,9 +46,10 @@ def mesh(node: RecordingNode, *servers: NatsServer, credentials: str | None = No
     return MeshNetwork(node, config)
 
 
-async def linked(stack: AsyncExitStack, *meshes: MeshNetwork) -> None:
+async def linked(stack: AsyncExitStack, *meshes: MeshNetwork) -> tuple[MeshNetwork, ...]:
     await stack.enter_async_context(running(*meshes))
     await eventually(lambda: all(len(one.links) == len(meshes) - 1 for one in meshes))
+    return meshes
 
 
 async def frames_go(a: RecordingNode, b: RecordingNode) -> None:
@@ -72,8 +73,7 @@ async def test_links_outlive_a_server_that_is_killed_and_started_again(
     a, b = RecordingNode("a"), RecordingNode("b")
     with NatsServer() as server:
         async with AsyncExitStack() as stack:
-            meshes = mesh(a, server), mesh(b, server)
-            await linked(stack, *meshes)
+            await linked(stack, mesh(a, server), mesh(b, server))
             server.kill()
             await eventually(lambda: caplog.text.count("decides alone") == 2)
             assert a.events == [("connected", "b")]
@@ -93,8 +93,7 @@ async def test_what_is_sent_while_the_server_is_gone_never_arrives() -> None:
     a, b = RecordingNode("a"), RecordingNode("b")
     with NatsServer() as server:
         async with AsyncExitStack() as stack:
-            meshes = mesh(a, server), mesh(b, server)
-            await linked(stack, *meshes)
+            meshes = await linked(stack, mesh(a, server), mesh(b, server))
             server.kill()
             await eventually(lambda: all(one.counters.engine_losses for one in meshes))
             dropped = meshes[0].counters.frames_dropped
