@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from crdtbucket.errors import WireError
 from crdtbucket.mesh.node_info import NodeInfo
 from crdtbucket.mesh.protocol import wire
-from crdtbucket.mesh.protocol.entries import RATES, REFUNDS, Entry, read
+from crdtbucket.mesh.protocol.entries import RATES, REFUNDS, RELAYED, Entry, read
 from crdtbucket.testing import SimulatedMesh
 
 Column = tuple[str, int, int, int, int]
@@ -116,15 +116,18 @@ class BadMember:
         debt_ns: int,
         columns: Iterable[Column],
         rates: tuple[int, int] | None = None,
+        relayed: tuple[int, int] | None = None,
         **values: object,
     ) -> None:
-        """An entry of the first bucket."""
+        """An entry of the first bucket; `relayed`: the rates of all owners but this one, now."""
         listed = list(columns)
         owners = tuple((name, epoch) for name, epoch, *_ in listed)
         version = self.seq.get(name, 0) + 1
         tables = wire.AnnouncedTables(version, owners, self.definitions(name))
         rows = tuple((place, *column[2:]) for place, column in enumerate(listed))
-        payload = entry(Entry(*key, 0, debt_ns, rows), rates)
+        others = [place for place, (_, epoch) in enumerate(owners) if epoch != self.epoch]
+        told = [] if relayed is None else [(place, 0, *relayed) for place in others]
+        payload = entry(Entry(*key, 0, debt_ns, rows), rates, told)
         self.send(name, tables=tables, tables_version=version, payload=payload, **values)
 
     def columns(self, key: tuple[int, int]) -> list[Column]:
@@ -132,10 +135,16 @@ class BadMember:
         return [(*owner, *column) for owner, column in self.known.get(key, {}).items()]
 
 
-def entry(one: Entry, rates: tuple[int, int] | None = None) -> bytes:
-    """The bytes of an entry, with the sender's fast and slow rate as they are packed."""
+def entry(
+    one: Entry,
+    rates: tuple[int, int] | None = None,
+    relayed: Sequence[tuple[int, int, int, int]] = (),
+) -> bytes:
+    """The bytes of an entry, with the sender's fast and slow rate as they are packed, and those of
+    others: the owner's place, how old they are (ms), and the two."""
     refunds = any(refunded for *_, refunded in one.columns)
     flags = (REFUNDS if refunds else 0) | (RATES if rates is not None else 0)
+    flags |= RELAYED if relayed else 0
     out = struct.pack("<QQB", one.lo, one.hi, flags)
     out += varint(one.definition) + varint(one.debt_ns)
     if rates is not None:
@@ -144,6 +153,10 @@ def entry(one: Entry, rates: tuple[int, int] | None = None) -> bytes:
     for owner, generation, taken, refunded in one.columns:
         numbers = (owner, generation, taken, *((refunded,) if refunds else ()))
         out += b"".join(map(varint, numbers))
+    if relayed:
+        out += varint(len(relayed))
+        for place, age_ms, fast, slow in relayed:
+            out += varint(place) + varint(age_ms) + struct.pack("<HH", fast, slow)
     return out
 
 

@@ -115,6 +115,27 @@ def columns_of_others(attack: Attack, step: int) -> None:
             attack.bad.state(name, attack.key, 10**12, shown, ABSURD)
 
 
+def invented_members(attack: Attack, step: int) -> None:
+    """Forty members that it alone sees ask for everything, and take a part of the limit each."""
+    taken = round(RATE * (step + 1) * STEP / 40)
+    invented = [(f"x{i:02}", attack.bad.epoch + 1 + i, 1, taken, 0) for i in range(40)]
+    ages = tuple((epoch, 0) for _, epoch, *_ in invented)
+    if step % 4 == 0:
+        attack.rounds += 1
+        for name in HONEST:
+            attack.bad.state(
+                name,
+                attack.key,
+                10**12,
+                [attack.own(), *invented],
+                ABSURD,
+                ABSURD,
+                round=attack.rounds,
+                parts=1,
+                ages=ages,
+            )
+
+
 def everything(attack: Attack, step: int) -> None:
     """Now rates and takes, now debts, now refunds, in turns of a second."""
     turn = step // 20 % 3
@@ -137,6 +158,7 @@ ATTACKS: dict[str, Callable[[Attack, int], None]] = {
     "states no debts": debts,
     "refunds what was never charged": refunds,
     "raises columns of others": columns_of_others,
+    "invents members that ask for everything": invented_members,
     "all of it in turns": everything,
 }
 

@@ -236,6 +236,39 @@ def test_who_is_silent_is_one_member_more(speaks: bool, cut_off: bool) -> None:
     assert mesh["A"].peek("api", "k").remaining <= 10 + 20 / 3
 
 
+def test_whom_a_relay_alone_sees_is_no_member_that_could_answer() -> None:
+    """The hub is the only peer of a leaf, whomever it tells of: else the debts of a leaf would stay
+    too high."""
+    mesh = mesh_of(1, BucketSpec("api", 100, 1, "1h"))
+    bad, key = linked(mesh), mesh["A"].bucket("api").hash("k")
+    mesh["A"].take("api", "k", 90)
+    mesh.advance(1.0)
+    listed = [("bad", bad.epoch, 1, 1, 0), ("x", bad.epoch + 1, 1, 1, 0)]
+    bad.state("A", key, 1, listed, round=1, parts=1, ages=((bad.epoch + 1, 0),))
+    assert len(mesh["A"].table.relayed_members()) == 1
+    bad.state("A", key, 1, bad.columns(key))
+    assert mesh["A"].peek("api", "k").remaining >= 90
+
+
+def test_invented_members_take_nothing_from_what_is_guaranteed() -> None:
+    """They take all there is. What is left is half of an equal part of three, not of 43."""
+    mesh = mesh_of(2, BucketSpec("api", 10, 10))
+    bad, got = linked(mesh), 0
+    key, absurd = mesh["A"].bucket("api").hash("k"), (0xFFFF, 0xFFFF)
+    names = [f"x{i:02}" for i in range(40)]
+    ages = tuple((bad.epoch + 1 + i, 0) for i in range(40))
+    for step in range(120):
+        rows = [(x, epoch, 1, step // 5, 0) for x, (epoch, _) in zip(names, ages, strict=True)]
+        rows.insert(0, ("bad", bad.epoch, 1, 1, 0))
+        for name in "AB":
+            bad.state(name, key, 10**12, rows, absurd, absurd, round=step + 1, parts=1, ages=ages)
+            passed = mesh[name].take_burst("api", "k", 4, 1)
+            got += passed if step >= 60 else 0
+        mesh.advance(0.2)
+    assert len(mesh["A"].table.relayed_members()) == 40
+    assert got >= 0.9 * 12 * 10 / 3
+
+
 def test_refunds_of_what_was_never_charged_are_worth_nothing() -> None:
     """The bad member takes far beyond the ceiling of debt, and refunds all of it, again and
     again."""

@@ -210,6 +210,7 @@ def test_a_debt_that_came_after_two_peers_agreed_is_not_lowered() -> None:
         ("absurd rates once, then silence", "a fifth each", 0.9),
         ("takes a hundred times the limit", "one asks for twice the limit", 0.48),
         ("all of it in turns", "one asks for twice the limit", 0.5),
+        ("invents members that ask for everything", "one asks for twice the limit", 0.5),
     ],
 )
 def test_one_bad_member_of_five_adds_a_fifth_and_leaves_the_shares(

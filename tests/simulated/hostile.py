@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from contextlib import suppress
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from crdtbucket.errors import NodeConflict, WireError
 from tests.bad_member import EPOCH, BadMember, Column
@@ -78,7 +78,7 @@ class HostileMember(BadMember):
         name: str,
         debt_ns: int = 1,
         rates: tuple[int, int] | None = ABSURD,
-        **values: object,
+        **values: Any,
     ) -> None:
         """A complete round with its own column."""
         self.rounds += 1

@@ -131,6 +131,26 @@ def _ages(bad: HostileMember, name: str, rng: random.Random) -> None:
     epochs = [node.table.epoch for node in bad.mesh.nodes.values()]
     ages = tuple((one, rng.choice([0, 1, 5000, wire.MAX_AGE_MS])) for one in epochs)
     bad.round(name, ages=ages)
+    if rng.random() < 0.5:
+        _invented(bad, name, rng)
+
+
+def _invented(bad: HostileMember, name: str, rng: random.Random) -> None:
+    """Members that it alone sees, and what they ask for and take."""
+    taken, many = rng.choice([0, 1, 10**3]), rng.choice([1, 5, 60])
+    rows = [(f"x{i:02}", bad.epoch + 1000 + i, 1, taken, 0) for i in range(many)]
+    bad.rounds += 1
+    bad.state(
+        name,
+        bad.key(name),
+        MOST_DEBT_NS,
+        [bad.own(), *rows],
+        ABSURD,
+        rng.choice([ABSURD, (0, 0x4000)]),
+        round=bad.rounds,
+        parts=1,
+        ages=tuple((epoch, rng.choice([0, 500, 3000])) for _, epoch, *_ in rows),
+    )
 
 
 def _digests(bad: HostileMember, name: str, rng: random.Random) -> None:

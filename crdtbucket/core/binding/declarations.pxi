@@ -13,6 +13,8 @@ cdef extern from "core/core.h" nogil:
     enum: NONE
     enum: SLICE
     enum: TOMBSTONE_NEW
+    enum: BY_LINK
+    enum: BY_RELAYS
     enum: MAX_DEFINITIONS
     enum: MAX_NODES
     enum: MAX_ORIGINS
@@ -55,7 +57,7 @@ cdef extern from "core/core.h" nogil:
     ctypedef struct node_t:
         int64_t last_seen
         uint16_t origin
-        uint8_t known, connected, rated, relayed
+        uint8_t known, connected, rated, relayed, uncounted
     ctypedef struct origin_t:
         uint64_t epoch
         uint16_t node

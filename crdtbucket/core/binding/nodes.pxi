@@ -89,8 +89,8 @@ cdef class _Nodes(_Definitions):
         cdef node_t *n = &self.t.nodes[node]
         cdef bint changed = not n.known or n.connected != connected
         if not n.known:
-            n.known = 1
             n.last_seen = clock_ns(&self.t)
+        n.known, n.uncounted = BY_LINK, 0
         n.origin = <uint16_t>origin
         n.connected = connected
         if changed:  # a process that was killed may have stored `last_seen` without this
@@ -101,6 +101,33 @@ cdef class _Nodes(_Definitions):
         """Records that a member is not connected here directly any more. Needs no origin, so it never lacks room."""
         self.check_node(node)
         self.t.nodes[node].connected = 0
+
+    def set_relayed(self, uint32_t node, uint64_t epoch, int64_t at):
+        """Records a member without a link here, of which a relay has told all that it took up to the time `at` (local ns). Of one
+        that is known by a link, that time alone."""
+        cdef uint32_t origin = self.origin(node, epoch)
+        cdef node_t *n = &self.t.nodes[node]
+        if n.known != BY_LINK and node:
+            if not n.known:
+                n.last_seen, n.uncounted = at, 1
+            n.known, n.origin = BY_RELAYS, <uint16_t>origin
+        self.set_last_seen(node, at)
+
+    def count_relayed(self, uint32_t node, bint yes):
+        """Sets whether a member that relays alone see makes guaranteed shares smaller; not so at first."""
+        self.check_node(node)
+        self.t.nodes[node].uncounted = self.t.nodes[node].known == BY_RELAYS and not yes
+
+    def relayed_members(self):
+        """(number, running epoch, up to when it was seen, local ns) of the members that relays alone see; epoch 0: it has no place any more."""
+        cdef uint32_t i
+        cdef origin_t *o
+        cdef list found = []
+        for i in range(1, MAX_NODES):
+            if self.t.nodes[i].known == BY_RELAYS:
+                o = &self.t.origins[self.t.nodes[i].origin]
+                found.append((i, o.epoch if o.used and o.node == i else 0, self.t.nodes[i].last_seen))
+        return found
 
     def set_last_seen(self, uint32_t node, int64_t at):
         """Records that a complete round of `node` stood for the time `at` (receipt less its age, local ns)."""

@@ -17,12 +17,12 @@
 #define OWED_PARTS 1024
 #define MADE_GOOD UINT16_MAX
 
-/* The guaranteed rate of this node, `rated`: the peers that ask for the key. */
+/* The guaranteed rate of this node, `counted`: the peers that ask for the key. */
 GLANCES static inline double own_guarantee(const table_t *t, const cold_t *cold,
-                                           const definition_t *d, int rated)
+                                           const definition_t *d, int counted)
 {
     return guaranteed_rate(d, own_slow_claim(cold, d),
-                           larger((double)t->h->members, (double)rated + 1.0));
+                           larger((double)t->h->members, (double)counted + 1.0));
 }
 
 /* What honest debts explain that a node is behind its share. They have refilled after the time of
@@ -119,14 +119,14 @@ typedef struct {
 } lack_t;
 
 GLANCES static inline lack_t guarantee_lack(const table_t *t, uint32_t e, const definition_t *d,
-                                            int rated, int64_t n, int64_t now)
+                                            int counted, int64_t n, int64_t now)
 {
     const cold_t *cold = &t->cold[e];
     const hot_t *hot = &t->hot[e];
     if (LIKELY(cold->behind <= 0) || d->unpredicted || n > guaranteed_cost(d)
         || !known_to_others(t, e))
         return (lack_t){INFINITY, 0, 0};
-    double rate = own_guarantee(t, cold, d, rated), admitted = (double)admitted_since(hot),
+    double rate = own_guarantee(t, cold, d, counted), admitted = (double)admitted_since(hot),
            offered = admitted + (double)LOAD(hot->denied) + (double)n,
            behind = behind_tokens(cold, d, rate, offered, admitted, now - cold->rated_ns,
                                   asked_ns(t, cold, now)),

@@ -21,8 +21,8 @@ typedef struct {
     /* Own fast rate in past bursts, where those of the peers count, tokens/s. */
     double own_peak;
     double kept; /* tokens left to the reserves of the peers, in overload */
-    /* Peers with rates, and those of them that are not silent. */
-    int rated, not_silent;
+    /* Peers with rates, those of them that are not silent, and those that count in guarantees. */
+    int rated, not_silent, counted;
 } prediction_t;
 
 /* In overload, and the more the deeper it is: a burst is expected again, as high as it was, and the
@@ -71,7 +71,7 @@ GLANCES static demand_t far_demand(const table_t *t, uint32_t e, const definitio
         return of;
     int nodes = 1;
     for (column_t c = {0}; column_next(t, e, &c);)
-        nodes += column_rated(&c) != 0;
+        nodes += column_rated(&c) && !t->nodes[t->origins[column_origin(&c)].node].uncounted;
     of.nodes = nodes;
     for (int step = 0; step < 3; step++) {
         double own = own_slow_claim(&t->cold[e], d), guaranteed = guaranteed_rate(d, own, of.nodes),
@@ -139,6 +139,7 @@ GLANCES static prediction_t predict(const table_t *t, uint32_t e, const definiti
         slow_near += slow * (double)near;
         slow_sum += slow;
         out.rated++;
+        out.counted += !n->uncounted;
         out.not_silent += slow > 0 && age <= h->near_ns;
     }
     if (now >= LOAD(h->far_free_until))

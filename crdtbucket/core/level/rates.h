@@ -54,7 +54,7 @@ static void average(table_t *t, uint32_t e, int64_t now, weights_t *round)
     int64_t net = entry_net(t, e);
     double admitted = (double)(net - LOAD(hot->averaged_net));
     double offered = admitted + (double)__atomic_exchange_n(&hot->denied, 0, __ATOMIC_RELAXED);
-    double rate = own_guarantee(t, cold, d, p.rated),
+    double rate = own_guarantee(t, cold, d, p.counted),
            behind = behind_tokens(cold, d, rate, offered, admitted, since, asked_ns(t, cold, now));
     cold->owed = owed_after(cold, d, rate, behind, now);
     cold->behind = (float)behind;

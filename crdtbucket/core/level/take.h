@@ -148,7 +148,7 @@ static int take_slow(table_t *t, definition_t *d, uint32_t e, int64_t n, int64_t
         i128 over = conf_debt + back + token_units(d, wanted) - full;
         lack_t lack = {INFINITY, 0, 0};
         if (UNLIKELY(over > slack_units(d) && !floor
-                     && (lack = guarantee_lack(t, e, d, p.rated, n, now)).tokens <= 0))
+                     && (lack = guarantee_lack(t, e, d, p.counted, n, now)).tokens <= 0))
             over = 0;
         if (over <= slack_units(d)
             && UNLIKELY((o->wait_ns = warm_up_wait(t, d, net + n, now)) > 0)) {
@@ -341,7 +341,7 @@ static void peek(table_t *t, const definition_t *d, uint32_t e, int64_t n, int64
          over = conf_debt + back + token_units(d, n) - full;
     lack_t lack = {INFINITY, 0, 0};
     if (UNLIKELY(e != NONE && over > slack_units(d)
-                 && (lack = guarantee_lack(t, e, d, p.rated, n, now)).tokens <= 0))
+                 && (lack = guarantee_lack(t, e, d, p.counted, n, now)).tokens <= 0))
         over = 0;
     o->allowed = over <= slack_units(d);
     if (!o->allowed)

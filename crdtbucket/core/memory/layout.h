@@ -197,14 +197,20 @@ typedef struct {
     uint32_t next, before;
 } ring_t;
 
+/* What a node is known by: there is, or was, a link to it, or relays alone see it. */
+enum known_by { UNKNOWN, BY_LINK, BY_RELAYS };
+
 typedef struct {
     /* Local ns, receipt of the newest complete round less its age. */
     int64_t last_seen;
     uint16_t origin; /* its running one */
-    uint8_t known, connected, rated;
+    uint8_t known;   /* known_by */
+    uint8_t connected, rated;
     /* Some connected peer is not connected to it, so this node relays its rates. */
     uint8_t relayed;
-    uint8_t reserved[2];
+    /* No guaranteed share is smaller for it: a relay may have invented it. */
+    uint8_t uncounted;
+    uint8_t reserved;
 } node_t;
 
 /* The name of a node. It is written before the first epoch of the node is, so that an epoch in the

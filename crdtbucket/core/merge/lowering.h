@@ -79,13 +79,13 @@ static i128 refunded_to(struct lowered *l, const definition_t *d, const comparis
     return count + worthless;
 }
 
-/* This node, who speaks, and whoever else is known, also who is silent now: a lie is no better
- * believed while others cannot answer it. */
+/* This node, who speaks, and whoever else was ever linked, also who is silent now: a lie is no
+ * better believed while others cannot answer it. Whom relays alone see never answers here. */
 static int64_t members_known(const table_t *t, uint32_t source)
 {
     int64_t members = source ? 2 : 1;
     for (uint32_t i = 1; i < t->h->named; i++)
-        members += t->nodes[i].known && i != source;
+        members += t->nodes[i].known == BY_LINK && i != source;
     return members > t->h->members ? members : t->h->members;
 }
 

@@ -20,6 +20,7 @@ from crdtbucket.mesh.protocol.peer_state import PeerState
 from crdtbucket.mesh.protocol.peer_warnings import BoundedPeers
 from crdtbucket.mesh.protocol.pruning import Pruner
 from crdtbucket.mesh.protocol.roster import Roster
+from crdtbucket.mesh.protocol.unlinked import UnlinkedMembers
 from crdtbucket.mesh.protocol.visibility import Visibility
 
 log = logging.getLogger("crdtbucket.mesh")
@@ -65,6 +66,7 @@ class Membership:
         self.directory = MemberDirectory(config, name)
         self.links = self.directory.links
         self.visibility = Visibility(self.directory, roster)
+        self.unlinked = UnlinkedMembers(table, self.directory, roster, config.forget_after_ns)
         self.bounded = BoundedPeers(name)
         self.introductions = Introductions(table, self.directory, self.bounded)
         self.detector = FailureDetector(config, self.directory, roster, name)
@@ -247,6 +249,7 @@ class Membership:
                 log.warning(text, self._name, link.info.name)
         for link in [one for one in self.links.values() if one.to_forget >= 0][:1]:
             link.forget_some(self._table)
+        self.unlinked.step(now)
         self.pruner.prune_some()
         self._make_room(now)
 

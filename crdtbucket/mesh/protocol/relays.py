@@ -51,6 +51,11 @@ class Relays:
         connected = [link for link in self._links.values() if link.connected]
         unseen = {name for link in connected for name in self._visibility.unseen_by(link)}
         relayed = {self._links[name].node for name in unseen if name in self._links}
+        for epoch, (_, relay) in self._directory.running_elsewhere.items():
+            owner = self._roster.owner(epoch) if relay in unseen else None
+            if owner is not None:
+                relayed.add(self._roster.node(owner))
+        relayed.discard(0)
         for node in relayed ^ self._relayed:
             self._table.relay(node, node in relayed)
         self._relayed = relayed
@@ -125,6 +130,8 @@ class Relays:
             other = self._links.get(owner)
             if other is None or not _knows_better(other, epoch, at):
                 self._directory.relayed(epoch, at, link.info.name)
+                if other is None or other.left or other.forgotten:
+                    self._members.unlinked.seen(owner, epoch, at)
             if other is None or other is link or other.left or other.forgotten:
                 continue
             directly = other.connected and now - other.last_seen < self._directory.alive_ns

@@ -86,6 +86,7 @@ class Roster:
         if not strangers:
             return
         used = {node for _, node, _, _ in self._table.origins()}
+        used |= {node for node, _, _ in self._table.relayed_members()}
         for name, number in strangers:
             if number not in used:
                 del self._ids[name]

@@ -1,0 +1,76 @@
+"""Members to which there is no link here, and which relays see: what they take is predicted, too.
+
+In a star two leaves never see each other; the hub states the rates and ages of one to the other.
+Without a prediction each leaf would take what it finds, and all of them together half of the limit
+too much, or more. They are kept in the table, so whichever process leads next goes on with them.
+
+A relay may invent members. They take from the proportional share of this node, and not from what is
+guaranteed to it: there they count only while it knows a single peer, and then a few of them. Nobody
+else could say there how many there are.
+"""
+
+from __future__ import annotations
+
+from crdtbucket._core import Table
+from crdtbucket.mesh.protocol.member_directory import CAUGHT_UP, MemberDirectory
+from crdtbucket.mesh.protocol.peer_state import FORGOTTEN_PLACES
+from crdtbucket.mesh.protocol.roster import Roster
+
+COUNTED = 15
+"""So many members at most count for what is guaranteed to a node with a single link."""
+
+
+class UnlinkedMembers:
+    """The members that relays alone see. Times are local ns."""
+
+    def __init__(
+        self, table: Table, directory: MemberDirectory, roster: Roster, forget_after_ns: int
+    ) -> None:
+        self._table, self._directory, self._roster = table, directory, roster
+        self._forget_after_ns = forget_after_ns
+        self._going: dict[int, int] = {}
+        """Ids of those that are being given up, and from which place of the table on."""
+
+    def seen(self, name: str, epoch: int, at: int) -> None:
+        """A relay has told all that this member took up to the time `at`."""
+        node = self._roster.node(name)
+        if node not in self._going:
+            self._table.set_relayed(node, epoch, at)
+
+    def step(self, now: int) -> None:
+        """Gives up those that are gone: what was predicted of them becomes debt, part by part."""
+        counted = COUNTED if self._no_other_says() else 0
+        going, self._going = self._going, {}
+        for index, (node, epoch, at) in enumerate(self._table.relayed_members()):
+            place = going.get(node, 0 if self._is_gone(node, epoch, at, now) else -1)
+            if place < 0:
+                self._table.count_relayed(node, index < counted)
+                continue
+            self._directory.running_elsewhere.pop(epoch, None)
+            place = self._table.forget(node, place, FORGOTTEN_PLACES)
+            if place >= 0:
+                self._going[node] = place
+
+    def _no_other_says(self) -> bool:
+        """Whether this node has one link at most, also of those that are silent."""
+        links = self._directory.links
+        return sum(not self._directory.is_gone(name) for name in links) <= 1
+
+    def _is_gone(self, node: int, epoch: int, at: int, now: int) -> bool:
+        """Whether nothing came of it for so long that it is forgotten, or the relay that saw it
+        last is still there, and it is no member any more for that one. Where that one is gone, or
+        another process, it is silent here and no more."""
+        silent = now - at
+        if not epoch or silent > self._forget_after_ns:
+            return True
+        _, relay = self._directory.running_elsewhere.get(epoch, (0, ""))
+        link = self._directory.links.get(relay)
+        return (
+            silent > CAUGHT_UP * self._directory.alive_ns
+            and link is not None
+            and link.connected
+            and link.started <= at
+            and now - link.last_seen < self._directory.alive_ns
+            and link.advertised is not None
+            and self._roster.names().get(node) not in link.advertised
+        )

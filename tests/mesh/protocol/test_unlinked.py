@@ -1,0 +1,193 @@
+"""Members that relays alone see: since when, until when, and how many of them count."""
+
+from __future__ import annotations
+
+import pytest
+
+from crdtbucket._core import Table
+from crdtbucket.errors import CrdtbucketError
+from crdtbucket.mesh.protocol import unlinked
+from crdtbucket.mesh.protocol.member_directory import ALIVE_NS, CAUGHT_UP
+from crdtbucket.mesh.protocol.roster import Roster
+from crdtbucket.mesh.protocol.unlinked import COUNTED, UnlinkedMembers
+from tests.mesh.protocol.lone_node import CONFIG, ME, PEER, SECOND, frame, linked, membership, named
+
+NOW = 100 * SECOND
+FAR = 77
+SILENT = CAUGHT_UP * ALIVE_NS + 1
+"""So long after it was seen, a relay that sees it would have said so."""
+
+
+class Node:
+    """A node `me` with a link to `peer`, which relays what `far` takes."""
+
+    def __init__(self) -> None:
+        self.members, self.table = membership()
+        (self.peer,) = linked(self.members, PEER)
+        self.roster = self.members._roster
+        self.number = self.meet("far", FAR)
+        self.tell("far", FAR, NOW)
+        self.advertised("far")
+
+    @property
+    def unlinked(self) -> UnlinkedMembers:
+        return self.members.unlinked
+
+    def meet(self, name: str, epoch: int) -> int:
+        """A peer's tables show who owns this epoch."""
+        number: int = self.roster.node(name)
+        self.table.origin(number, epoch)
+        return number
+
+    def tell(self, name: str, epoch: int, at: int) -> None:
+        """The peer relays this member."""
+        self.members.directory.relayed(epoch, at, "peer")
+        self.unlinked.seen(name, epoch, at)
+
+    def advertised(self, *names: str) -> None:
+        """The peer has advertised these members."""
+        self.members.receive(self.peer, frame(members=tuple((n, "", 1, "") for n in names)), NOW)
+
+    def step(self, now: int) -> list[tuple[int, int, int]]:
+        """Who is known by relays alone after a step at this time; the peer is seen then."""
+        self.peer.last_seen = now if self.peer.connected else self.peer.last_seen
+        self.unlinked.step(now)
+        found: list[tuple[int, int, int]] = self.table.relayed_members()
+        return found
+
+
+def test_it_is_known_under_the_epoch_that_a_relay_saw_last() -> None:
+    node = Node()
+    assert node.step(NOW) == [(node.number, FAR, NOW)]
+    node.tell("far", FAR, NOW - 1)
+    assert node.step(NOW) == [(node.number, FAR, NOW)]
+    node.table.origin(node.number, 78)
+    node.tell("far", 78, NOW + 1)
+    assert node.step(NOW + 1) == [(node.number, 78, NOW + 1)]
+
+
+def test_a_link_takes_its_place() -> None:
+    node = Node()
+    linked(node.members, named("far", FAR))
+    assert node.step(NOW) == []
+    node.tell("far", FAR, NOW + 1)
+    assert node.step(NOW) == []
+
+
+def test_this_node_itself_is_none() -> None:
+    node = Node()
+    node.tell("me", ME.epoch, NOW)
+    assert [number for number, _, _ in node.step(NOW)] == [node.number]
+
+
+@pytest.mark.parametrize(
+    ("silent", "advertised", "stays"),
+    [
+        (SILENT, ("far",), True),  # the relay says that it is silent, and no more
+        (SILENT - 1, (), True),  # it may have told of it before it has advertised it
+        (SILENT, (), False),
+        (CONFIG.forget_after_ns, ("far",), True),
+        (CONFIG.forget_after_ns + 1, ("far",), False),
+    ],
+)
+def test_who_is_no_member_for_the_relay_any_more_is_given_up(
+    silent: int, advertised: tuple[str, ...], stays: bool
+) -> None:
+    node = Node()
+    node.advertised(*advertised)
+    assert bool(node.step(NOW + silent)) == stays
+    assert (FAR in node.members.directory.running_elsewhere) == stays
+
+
+@pytest.mark.parametrize("change", ["down", "silent", "anew", "gone", "another", "nothing said"])
+def test_a_relay_that_is_not_there_gives_nobody_up(change: str) -> None:
+    """Or one that is another process: it may not have met it yet."""
+    node = Node()
+    node.advertised()
+    now = NOW + SILENT
+    if change == "down":
+        node.peer.connected = False
+        node.peer.last_seen = now
+    elif change == "silent":
+        node.peer.last_seen = now - ALIVE_NS
+        node.unlinked.step(now)
+        assert node.table.relayed_members()
+        return
+    elif change == "anew":
+        node.peer.started = NOW + 1
+    elif change == "gone":
+        del node.members.links["peer"]
+    elif change == "another":
+        node.members.directory.running_elsewhere.clear()
+    else:
+        node.peer.advertised = None
+    assert node.step(now)
+
+
+def test_what_was_predicted_is_given_up_part_by_part(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody else gets its number meanwhile, and who says that it is back waits until the end."""
+    monkeypatch.setattr(unlinked, "FORGOTTEN_PLACES", 2)
+    node = Node()
+    for key in range(5):
+        node.table.bucket.take(f"{key}", 1)
+    node.advertised()
+    now = NOW + SILENT
+    assert node.step(now) == [(node.number, FAR, NOW)]
+    node.table.add_tombstone(FAR)
+    node.table.release(FAR)
+    node.tell("far", FAR, now)
+    node.roster.drop_strangers({"peer"})
+    assert "far" in node.roster.names().values()
+    assert node.step(now) == [(node.number, 0, NOW)]
+    assert node.step(now) == []
+    node.roster.drop_strangers({"peer"})
+    assert "far" not in node.roster.names().values()
+
+
+def test_who_has_lost_its_place_is_given_up() -> None:
+    node = Node()
+    node.table.add_tombstone(FAR)
+    node.table.release(FAR)
+    assert node.step(NOW) == []
+
+
+def test_they_count_while_a_single_peer_is_known_and_a_few_of_them() -> None:
+    node = Node()
+    many = [(node.meet(f"n{i}", 1000 + i), f"n{i}", 1000 + i) for i in range(COUNTED)]
+    for _, name, epoch in many:
+        node.tell(name, epoch, NOW)
+    node.table.called("count_relayed")
+    node.step(NOW)
+    counts = dict(node.table.called("count_relayed"))
+    assert list(counts.values()) == [True] * COUNTED + [False]
+    linked(node.members, named("third", 3))
+    node.step(NOW)
+    assert not any(dict(node.table.called("count_relayed")).values())
+    node.members.links["third"].left = True
+    node.step(NOW)
+    assert sum(dict(node.table.called("count_relayed")).values()) == COUNTED
+
+
+def test_the_next_process_that_leads_goes_on_with_them() -> None:
+    node = Node()
+    node.advertised()
+    next_one = UnlinkedMembers(
+        node.table,  # type: ignore[arg-type]
+        node.members.directory,
+        Roster(node.table, "me"),  # type: ignore[arg-type]
+        CONFIG.forget_after_ns,
+    )
+    node.members.directory.running_elsewhere.clear()
+    next_one.step(NOW + SILENT)
+    assert node.table.relayed_members() == [(node.number, FAR, NOW)]
+    next_one.step(NOW + CONFIG.forget_after_ns + 1)
+    assert node.table.relayed_members() == []
+
+
+def test_a_number_that_no_node_can_have_is_refused() -> None:
+    table = Table(max_keys=16, hash_key=bytes(16), virtual=True)
+    with pytest.raises(CrdtbucketError, match="node ids are below 1024, not 1024"):
+        table.count_relayed(1024, True)
+    with pytest.raises(CrdtbucketError, match="node ids are below 1024, not 1024"):
+        table.set_relayed(1024, 5, 0)
+    assert table.relayed_members() == []

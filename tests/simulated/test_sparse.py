@@ -1,0 +1,96 @@
+"""Meshes in which some pairs can never be linked: one limit, and the same part for everybody."""
+
+from __future__ import annotations
+
+import pytest
+
+from crdtbucket.spec.bucket_spec import BucketSpec
+from tests.simulated.meshes import drive, total
+from tests.simulated.network import Network
+
+SPEC = BucketSpec("b", 40, 40)
+SHAPES = {
+    "star": ("ABCD", "DA DB DC", "DA"),
+    "chain": ("ABCD", "AB BC CD", "BC"),
+    "two hubs": ("ABCDEF", "AB AC AD BE BF", "AB"),
+}
+"""Nodes, links, and the link that is cut."""
+
+
+def sparse(shape: str, gossip: float = 0.1) -> tuple[Network, str]:
+    nodes, links, cut = SHAPES[shape]
+    linked = [(pair[0], pair[1]) for pair in links.split()]
+    mesh = Network(nodes, [SPEC], linked=linked, latency=0.02, seed=1, gossip_interval=gossip)
+    return mesh, cut
+
+
+def cut(mesh: Network, first: str, second: str) -> None:
+    mesh.cut_ways([(first, second), (second, first)], times_out=False)
+
+
+@pytest.mark.parametrize("gossip", [0.1, 1.0])
+@pytest.mark.parametrize("shape", SHAPES)
+def test_everybody_gets_the_same_part_in_overload(shape: str, gossip: float) -> None:
+    """Without rates of those behind the hub, the hub gets half of what a leaf gets, as it alone
+    reckons with all."""
+    mesh, _ = sparse(shape, gossip)
+    demand = dict.fromkeys(mesh.nodes, 80.0 / len(mesh.nodes))
+    drive(mesh, demand, 10.0)
+    result = drive(mesh, demand, 15.0)
+    part = 40 * 15 / len(result)
+    assert all(0.97 * part <= got <= 1.03 * part for got, _, _ in result.values()), result
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_a_cut_link_is_no_second_limit(shape: str) -> None:
+    """Those behind the cut link were only ever told of: half of the limit more would be given out,
+    for as long as the cut lasts."""
+    mesh, pair = sparse(shape)
+    demand = dict.fromkeys(mesh.nodes, 80.0 / len(mesh.nodes))
+    drive(mesh, demand, 10.0)
+    cut(mesh, *pair)
+    assert total(drive(mesh, demand, 30.0)) <= 1.02 * 40 * 30
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_a_light_load_is_not_denied_at_the_end_of_a_cut(shape: str) -> None:
+    """What was predicted is not charged when it comes."""
+    mesh, pair = sparse(shape)
+    demand = dict.fromkeys(mesh.nodes, 30.0 / len(mesh.nodes))
+    drive(mesh, demand, 10.0)
+    cut(mesh, *pair)
+    drive(mesh, demand, 20.0)
+    mesh.mend_all()
+    assert [denied for _, denied, _ in drive(mesh, demand, 5.0).values()] == [0] * len(demand)
+
+
+def test_many_leaves_in_heavy_overload_hold_the_limit() -> None:
+    """Each is guaranteed a part of what all are, though it is linked with one of them only."""
+    leaves = "ABCDEFGHIJ"
+    linked = [("X", leaf) for leaf in leaves]
+    mesh = Network("X" + leaves, [SPEC], linked=linked, latency=0.02, seed=1)
+    demand = dict.fromkeys(mesh.nodes, 20.0)
+    drive(mesh, demand, 5.0)
+    assert total(drive(mesh, demand, 10.0)) <= 1.05 * 40 * 10
+
+
+def test_a_leaf_that_says_goodbye_leaves_its_part_to_the_others() -> None:
+    mesh, _ = sparse("star")
+    demand = dict.fromkeys("ABCD", 20.0)
+    drive(mesh, demand, 10.0)
+    mesh.leave("A")
+    rest = dict.fromkeys("BCD", 20.0)
+    drive(mesh, rest, 8.0)
+    assert total(drive(mesh, rest, 10.0)) >= 0.99 * 40 * 10
+    assert all(len(mesh[leaf].table.relayed_members()) == 1 for leaf in "BC")
+
+
+def test_a_hub_that_begins_anew_is_no_second_limit() -> None:
+    """Until it is back, the leaves keep each other's part."""
+    mesh, _ = sparse("star")
+    demand = dict.fromkeys("ABC", 30.0)
+    drive(mesh, demand, 10.0)
+    mesh.leave("D")
+    gone = total(drive(mesh, demand, 10.0))
+    mesh.back("D", None)
+    assert gone + total(drive(mesh, demand, 10.0)) <= 1.03 * 40 * 20
