@@ -187,6 +187,8 @@ class Bounded:
             return  # what was owed under a larger limit is kept, and refills for longer
         if any(not node.up for node in self.mesh.nodes.values()) or not self.view.connected():
             return  # a share is kept for who is missing
+        if any(node.table.relayed_members() for node in self._live()):
+            return  # and for those that it has invented, until they are forgotten
         wait = DEAD + 2 * self._patience()
         if wait > LONGEST * self.plan.gossip_interval:
             return
