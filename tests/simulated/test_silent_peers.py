@@ -210,3 +210,27 @@ def test_a_light_load_beside_a_silent_peer_is_denied_to_no_newcomer() -> None:
     mesh.join("D")
     mesh.partition("ABD", "C")
     assert denied(drive(mesh, dict.fromkeys("ABD", 20.0), 60.0)) == 0
+
+
+@pytest.mark.parametrize(
+    ("size", "load", "seconds"), [(2, 10.0, 60.0), (2, 16.0, 60.0), (4, 16.0, 150.0)]
+)
+def test_calls_that_move_to_the_other_side_of_a_partition_deny_nothing_at_its_end(
+    size: int, load: float, seconds: float
+) -> None:
+    """As when a region fails over to one that was not asked before: nobody knows a rate at which it
+    takes. All would be denied for as long as an empty bucket takes to fill."""
+    spec, names = BucketSpec("b", 200, 20), NAMES[:size]
+    mesh = Network(names, [spec], linked=combinations(names, 2), latency=0.02, seed=1)
+    one, other = names[: size // 2], names[size // 2 :]
+
+    def demand(there: float) -> dict[str, float]:
+        each = {**dict.fromkeys(one, 1 - there), **dict.fromkeys(other, there)}
+        return {name: 2 * part * load / size for name, part in each.items()}
+
+    drive(mesh, demand(0.0), 20.0)
+    mesh.cut_ways([way for a in one for b in other for way in ((a, b), (b, a))], times_out=False)
+    drive(mesh, demand(0.0), 5.0)
+    drive(mesh, demand(0.8), seconds)
+    mesh.mend_all()
+    assert denied(drive(mesh, demand(0.8), 12.0)) <= 1

@@ -157,7 +157,10 @@ static int merge_levels(table_t *t, uint32_t e, const wire_entry_t *w, const wir
     r->unheard += m->newcomer && g->brings_silent > 0;
     i128 rest = far > 0 && g->brings_silent > 0 ? far_left(t, e, d, m, g, now) : 0;
     i128 advertised = advertised_units(d, w, wd),
-         after = merged_debt(d, debt, advertised, g, m, wd, rest);
+         apart = UNLIKELY(g->brings_silent > 0)
+                     ? debt_apart(t, e, d, m, g, debt + far, advertised, now)
+                     : UNBOUNDED,
+         after = merged_debt(d, debt, advertised, g, m, wd, rest, apart);
     if (UNLIKELY(g->earlier))
         after = charged_at_most(d, debt, after, wd->same ? advertised : 0);
     after = lowered_at_most(t, e, d, m, g, debt, after, now, &r->lowered);

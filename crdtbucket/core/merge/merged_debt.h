@@ -35,10 +35,38 @@ static i128 far_left(const table_t *t, uint32_t e, const definition_t *d, const 
     return far_units(d, tokens);
 }
 
+#define UNBOUNDED ((i128)1 << 126)
+
+/* What is owed at most where the sender was silent, and both sides took no more in all than was
+ * refilled meanwhile: what each owes by itself, `owed` here with what is kept for silent peers, and
+ * what they took beyond the refill. By rates credit is kept for a silent peer; but it may begin to
+ * ask, or ask for more, while it is silent. */
+RARELY static i128 debt_apart(const table_t *t, uint32_t e, const definition_t *d,
+                              const merge_context_t *m, const comparison_t *g, i128 owed,
+                              i128 advertised, int64_t now)
+{
+    const node_t *source = &t->nodes[m->source];
+    int64_t apart = far_ns(t->h, now - source->last_seen), lacks = g->lacks - g->lacks_credited;
+    if (!t->h->predict || source->known != BY_LINK || m->late || apart <= 0)
+        return UNBOUNDED;
+    /* A sender that has not held the key lacks all that was ever taken on this side. */
+    double rates = own_slow_claim(&t->cold[e], d);
+    column_t c = {0};
+    while (column_next(t, e, &c)) {
+        const node_t *n = &t->nodes[t->origins[column_origin(&c)].node];
+        if (column_rated(&c) && age_of(n, &c, now) <= t->h->near_ns)
+            rates += slow_rate(n, &c);
+    }
+    double here = smaller((double)(lacks > 0 ? lacks : 0), rates * (double)apart / 1e9);
+    i128 beyond = token_units(d, g->brings_held + g->brings_lacking) + far_units(d, here)
+                  - (i128)apart * d->p;
+    return owed + advertised + (beyond > 0 ? beyond : 0);
+}
+
 /* The debt after the merge, in units, before the clamp. `debt` is signed; `rest`: credit that is
- * kept afterwards. */
+ * kept afterwards; `apart`: what is owed at most since the sender was silent. */
 static i128 merged_debt(const definition_t *d, i128 debt, i128 advertised, const comparison_t *g,
-                        const merge_context_t *m, const wire_definition_t *w, i128 rest)
+                        const merge_context_t *m, const wire_definition_t *w, i128 rest, i128 apart)
 {
     int64_t brings = g->brings_held + g->brings_lacking;
     i128 count = debt + token_units(d, brings),
@@ -48,8 +76,10 @@ static i128 merged_debt(const definition_t *d, i128 debt, i128 advertised, const
     if (!w->same) {
         i128 lacking = token_units(d, g->brings_lacking);
         out = debt + token_units(d, g->brings_held) + (lacking < advertised ? lacking : advertised);
-    } else
+    } else {
         out = count < adopt ? count : adopt;
+        out = apart < out ? apart : out;
+    }
     if (UNLIKELY(m->keeps_credit && m->newer) && w->same) {
         i128 full = full_units(d), least = adopt < full ? adopt : full;
         out = out < least ? least : out;

@@ -1,0 +1,124 @@
+"""What is owed when two sides hear each other again that took without each other."""
+
+from __future__ import annotations
+
+import pytest
+
+from crdtbucket.spec.bucket_spec import BucketSpec
+from tests.core.pair import Peer, send
+
+MS = 1_000_000
+SECOND = 1000 * MS
+T0 = 1000 * SECOND
+SPEC = BucketSpec("b", 100, 10)
+TOKEN = SECOND // 10
+
+
+class Apart:
+    """The peers `a` and `b`, whose link is silent from T0 on; then `a` tells what it has taken."""
+
+    def __init__(self, *, linked: bool = True, predict: bool = True) -> None:
+        self.a, self.b = Peer(0, SPEC), Peer(1, SPEC)
+        self.now = T0
+        for peer in (self.a, self.b):
+            peer.table.configure(near_ns=500 * MS, predict=predict)
+        self._clocks()
+        if linked:
+            self.b.table.set_node(self.b.node_of(0), self.a.epoch, True)
+            self.b.table.set_last_seen(self.b.node_of(0), T0)
+
+    def _clocks(self) -> None:
+        for peer in (self.a, self.b):
+            peer.table.set_time(self.now)
+
+    def each_second(self, seconds: int, there: int, here: int) -> None:
+        """So many tokens each second at `a`, and at `b`."""
+        for _ in range(seconds):
+            for peer, tokens in ((self.a, there), (self.b, here)):
+                if tokens:
+                    peer.bucket.take("k", tokens)
+                peer.table.collect()
+            self.now += SECOND
+            self._clocks()
+
+    def told(self, **options: object) -> int:
+        """What `b` owes after that, in tokens rounded up; 0 also where it does not hold the key."""
+        send(self.a, self.b, **options)
+        return -(-(self.b.bucket.debt("k") or 0) // TOKEN)
+
+
+@pytest.mark.parametrize("seconds", [5, 30, 300])
+@pytest.mark.parametrize(("there", "here"), [(8, 1), (1, 8), (5, 5), (9, 0)])
+def test_what_was_refilled_meanwhile_is_not_owed(there: int, here: int, seconds: int) -> None:
+    """Half a second of the silence is the near horizon, in which nothing is refilled for it."""
+    apart = Apart()
+    apart.each_second(seconds, there, here)
+    assert apart.told() <= (5 if there + here == 10 else 0)
+
+
+def test_a_long_history_that_the_sender_does_not_know_is_not_owed() -> None:
+    """It has never held the key, so it lacks all that was taken here, by the rate of which so much
+    was taken in the silence alone."""
+    apart = Apart()
+    apart.each_second(1000, 0, 4)
+    apart.b.table.set_last_seen(apart.b.node_of(0), apart.now)
+    apart.each_second(30, 4, 4)
+    assert apart.told() == 0
+
+
+def test_what_both_took_beyond_the_refill_is_owed() -> None:
+    apart = Apart()
+    apart.each_second(20, 8, 4)
+    assert 40 <= apart.told() <= 48
+
+
+@pytest.mark.parametrize("burst", ["there", "here"])
+def test_what_one_side_owes_by_itself_is_owed(burst: str) -> None:
+    apart = Apart()
+    apart.each_second(30, 2, 2)
+    (apart.a if burst == "there" else apart.b).bucket.take("k", 60)
+    assert apart.told() == 60
+
+
+def test_what_is_kept_for_silent_peers_is_owed() -> None:
+    """In overload each side keeps to its part, so that neither owes anything by itself; together
+    they have emptied the bucket long ago."""
+    apart = Apart()
+    for _ in range(200):
+        apart.a.bucket.take_burst("k", 2)
+        apart.b.bucket.take_burst("k", 2)
+        apart.b.table.collect()
+        send(apart.a, apart.b)
+        apart.now += 100 * MS
+        apart._clocks()
+        apart.b.table.set_last_seen(apart.b.node_of(0), apart.now)
+    owed = apart.b.bucket.debt("k")
+    assert owed is not None
+    assert owed > 90 * TOKEN
+    apart.each_second(20, 5, 5)
+    assert apart.told() > 80
+
+
+def test_a_peer_that_was_seen_has_no_such_time() -> None:
+    apart = Apart()
+    apart.each_second(5, 4, 4)
+    apart.b.table.set_last_seen(apart.b.node_of(0), apart.now - 500 * MS)
+    assert apart.told() == 20
+
+
+def test_nor_does_a_frame_that_was_long_under_way_say_since_when_its_sender_is_silent() -> None:
+    apart = Apart()
+    apart.a.bucket.take("k", 5)
+    send(apart.a, apart.b)
+    apart.each_second(5, 4, 4)
+    assert apart.told(late=True) == 20
+
+
+@pytest.mark.parametrize("options", [{"linked": False}, {"predict": False}])
+def test_nor_has_one_that_was_never_linked_or_where_nothing_is_predicted(
+    options: dict[str, bool],
+) -> None:
+    """Without prediction all is charged that was ever taken."""
+    apart = Apart(**options)
+    apart.each_second(5, 4, 4)
+    assert apart.told() == 20
