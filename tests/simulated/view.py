@@ -144,11 +144,13 @@ class View:
         return SILENT_NS if what == "cut" and args[0] == "times out" else 0
 
     def _told(self, name: str, ends: bool = True) -> bool:
-        """Whether all its peers are told that this node ends."""
-        return ends and all(
-            self.mesh.passes(name, other)
-            for other in self.mesh.peers(name)
-            if self.mesh.nodes[other].up
+        """Whether all its peers are told that this node ends, and by them all others that run."""
+        peers = [other for other in self.mesh.peers(name) if self.mesh.nodes[other].up]
+        if not ends or not all(self.mesh.passes(name, other) for other in peers):
+            return False
+        told = {other for peer in peers for other in self._reached(peer, but=name)}
+        return all(
+            other in told for other, node in self.mesh.nodes.items() if node.up and other != name
         )
 
     def components(self) -> list[list[str]]:
@@ -169,14 +171,16 @@ class View:
         """Whether all running nodes hear each other, by relays perhaps."""
         return len(self.components()) <= 1
 
-    def _reached(self, start: str) -> set[str]:
+    def _reached(self, start: str, but: str = "") -> set[str]:
+        """Whom news of this node reach, and not through `but`."""
         found, waiting = {start}, [start]
         while waiting:
             here = waiting.pop()
             for there in self.mesh.peers(here):
                 # A connection needs both ways.
                 flows = self.mesh.flows(here, there) and self.mesh.passes(there, here)
-                if there not in found and self.mesh.nodes[there].up and flows:
+                known = there in found or there == but
+                if not known and self.mesh.nodes[there].up and flows:
                     found.add(there)
                     waiting.append(there)
         return found
