@@ -37,11 +37,8 @@ PRIVATE = {
 
 
 STATIC = Path(page_files.__file__).parent / "static"
-VENDORED = dict(
-    reversed(line.split())
-    for line in (STATIC / "vendor" / "SHA256SUMS").read_text().splitlines()
-    if not line.startswith("#")
-)
+SUMS = (STATIC / "vendor" / "SHA256SUMS").read_text().splitlines()[1:]
+VENDORED = {name: digest for digest, name in map(str.split, SUMS)}
 """What each file of others must be."""
 
 
