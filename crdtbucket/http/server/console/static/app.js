@@ -1,6 +1,6 @@
 // The console: one state a second from the server, and the parts of the page that show it.
 
-import { alertsOf } from "./alerts.js";
+import { alertsOf, firstOf } from "./alerts.js";
 import { Buckets } from "./buckets.js";
 import { $, Rows, el, row, say } from "./dom.js";
 import { LATE_S, drawFleet, fleetOf } from "./fleet.js";
@@ -30,13 +30,14 @@ function showNode(made, node) {
   say(made.version, version(node.config) || "–");
 }
 
-function showAlerts(alerts) {
+function showAlerts(all) {
+  const alerts = firstOf(all);
   alertRows.show(alerts, (one) => one.spoken);
   say($("spoken"), alerts.map((one) => one.spoken).join(" "));
 }
 
 function show(state) {
-  history.add(state.at, state.buckets);
+  history.add(state);
   const fleet = fleetOf(state);
   const modes = new Set(state.buckets.map((one) => one.mode));
   const mode = WORST.find((one) => modes.has(one)) ?? "";

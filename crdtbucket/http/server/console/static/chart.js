@@ -44,7 +44,10 @@ export class Chart {
         { value: (_, at) => ago(at ?? 0) },
         ...lines.map(({ label, colour: name }) => ({
           label, stroke: colour(name), width: 1.5, points: { show: false },
-          value: (plot, value, place) => words(value ?? last(plot.data[place]) ?? 0),
+          value: (plot, value, place) => {
+            const known = value ?? last(plot.data[place]);
+            return known === undefined ? "–" : words(known);
+          },
         })),
       ],
       legend: {

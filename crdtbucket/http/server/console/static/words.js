@@ -26,6 +26,17 @@ export function seconds(s) {
   return s < 360_000 ? `${whole.format(s / 3600)} h` : `${whole.format(s / 86_400)} d`;
 }
 
+const NAMED = 5;
+
+export function names(some) {
+  const named = some.slice(0, NAMED).map((one) => one.name).join(", ");
+  return some.length > NAMED ? `${named} and ${some.length - NAMED} more` : named;
+}
+
+// A key as it is told from others: what cannot be seen, or turns the text around it, by its number.
+export const visible = (key) => key.replace(/\p{C}|\p{Zl}|\p{Zp}|[^\S ]|^ +| +$/gu, (part) =>
+  [...part].map((one) => `\\u{${one.codePointAt(0).toString(16)}}`).join(""));
+
 // "5 a second", "600 a minute", "10 a day": the longest unit in which it is not below one.
 export function refill(perSecond) {
   for (const [unit, length] of [["s", 1], ["min", 60], ["h", 3600], ["d", 86_400]]) {
