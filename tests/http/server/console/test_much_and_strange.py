@@ -152,6 +152,39 @@ async def test_a_page_that_cannot_show_an_update_does_not_say_that_it_is_live(
         assert "not iterable" in one.said[0]
 
 
+async def test_no_name_makes_the_page_wider_than_its_window(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    whole = ConsoleView.look
+
+    async def long(view: ConsoleView) -> tuple[dict[str, Any], dict[str, Any]]:
+        public, private = await whole(view)
+        peer = {"region": "r" * 200, "lag": 9.0, "config": None, "mode": "eventual", "unseen": []}
+        states = ("alive", "suspect", "dead", "left")
+        peers = [{**peer, "name": state[0] * 200, "state": state} for state in states]
+        return {**public, "mesh": True, "peers": peers, "not_ready": "x" * 200}, private
+
+    monkeypatch.setattr(ConsoleView, "look", long)
+    names = {"node": "n" * 200, "region": "g" * 200}
+    async with shown(Limiter([BucketSpec("b" * 200, 10, 1)], **names)) as (client, one):
+        bucket = client.limiter.bucket("b" * 200)
+        for key in ("k" * 512, "a"):
+            client.server.api.calls.weigh(bucket, key, 1, bucket.take(key).allowed)
+        await one.until("!document.getElementById('sign').hidden")
+        await sign_in(one)
+        await one.value("document.querySelector('#key-rows button').click()")
+        await one.until("document.querySelectorAll('#why-answer li').length")
+        await one.until("document.querySelectorAll('#map .node').length === 4")
+        for width in (1440, 360):
+            await one.shape(width, 800, dark=False)
+            await one.until(f"innerWidth === {width}")
+            assert await one.value("document.documentElement.scrollWidth") == width
+            inside = (
+                "[...document.querySelectorAll('#map text')].every((one) => one.getBBox().x > -9)"
+            )
+            await one.until(inside)
+
+
 async def test_the_charts_begin_anew_where_another_node_or_another_start_answers() -> None:
     async with shown(Limiter([BucketSpec("api", 10, 1)])) as (_, one):
         assert await one.value(HISTORY) == [0, 1, 0, 1, 0, 1]

@@ -18,11 +18,12 @@ const history = new History();
 const keys = new Keys();
 const rollout = new Rollout();
 const buckets = new Buckets(history, (name) => keys.of(name));
-const nodeRows = new Rows($("node-rows"), () => row(["name", "name"], ["region"], ["state"], ["lag", "n"], ["version", "name"]), showNode);
+const nodeRows = new Rows($("node-rows"), () => row(["name", "name"], ["region", "name"], ["state"], ["lag", "n"], ["version", "name"]), showNode);
 const alertRows = new Rows($("alerts"), () => ({ element: el("li") }), ({ element }, { text, bad }) => say(element, text, bad ? "bad" : ""));
 
 function showNode(made, node) {
   say(made.name, node.name + (node.self ? " (this)" : ""));
+  made.name.title = node.name;
   say(made.region, node.region || "–");
   const silent = node.state === "suspect" || node.state === "dead";
   say(made.state, node.state, silent ? "bad-text" : node.state === "left" ? "dim" : "good-text");

@@ -36,8 +36,9 @@ export class Chart {
           splits: () => Array.from({ length: this.span / step() + 1 }, (_, n) => n * step() - this.span),
         },
         {
-          ...axis, size: 46, gap: 6, space: 22, incrs: SIZES, values: (_, splits) => splits.map(words),
-          grid: { stroke: colour("line"), width: 1 },
+          ...axis, gap: 6, space: 22, incrs: SIZES, grid: { stroke: colour("line"), width: 1 },
+          values: (_, splits) => splits.map(words),
+          size: (_, told) => Math.max(46, ...(told ?? []).map((one) => 10 + 7 * one.length)),
         },
       ],
       series: [

@@ -4,7 +4,7 @@
 // what these say while it sees them. Between two nodes that it does not see nothing is known.
 
 import { svg } from "./dom.js";
-import { counted, names, seconds, version } from "./words.js";
+import { counted, cut, names, seconds, version } from "./words.js";
 
 export const LATE_S = 2;
 const HEIGHT = 280;
@@ -91,8 +91,8 @@ export function drawFleet({ nodes, links, far, self }, room, warmingUp, mode) {
     dot.append(svg("title", {}, node.name));
     picture.append(dot);
     if (node !== self && many) continue;
-    picture.append(svg("text", { x, y: low ? y + 26 : y - 29 }, node.name + (node === self ? " (this)" : "")));
-    if (nodes.length <= 12) picture.append(svg("text", { class: "small", x, y: low ? y + 39 : y - 16 }, under));
+    picture.append(svg("text", { x, y: low ? y + 26 : y - 29 }, cut(node.name, 20) + (node === self ? " (this)" : "")));
+    if (nodes.length <= 12) picture.append(svg("text", { class: "small", x, y: low ? y + 39 : y - 16 }, cut(under, 34)));
   }
   return picture;
 }

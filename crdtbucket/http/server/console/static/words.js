@@ -16,7 +16,9 @@ export function rate(n) {
 
 export const round = (n) => (n < 10 ? String(Number(n.toFixed(1))) : count(n));
 
-export const percent = (share) => `${whole.format(share * 100 + 0)}%`;
+export const percent = (share) => `${count(share * 100 + 0)}%`;
+
+export const cut = (text, most) => (text.length > most ? `${text.slice(0, most - 1)}…` : text);
 
 export function seconds(s) {
   if (s === null || s === undefined) return "–";
