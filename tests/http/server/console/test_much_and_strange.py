@@ -165,8 +165,8 @@ async def test_no_name_makes_the_page_wider_than_its_window(
         return {**public, "mesh": True, "peers": peers, "not_ready": "x" * 200}, private
 
     monkeypatch.setattr(ConsoleView, "look", long)
-    names = {"node": "n" * 200, "region": "g" * 200}
-    async with shown(Limiter([BucketSpec("b" * 200, 10, 1)], **names)) as (client, one):
+    limiter = Limiter([BucketSpec("b" * 200, 10, 1)], node="n" * 200, region="g" * 200)
+    async with shown(limiter) as (client, one):
         bucket = client.limiter.bucket("b" * 200)
         for key in ("k" * 512, "a"):
             client.server.api.calls.weigh(bucket, key, 1, bucket.take(key).allowed)
