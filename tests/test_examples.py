@@ -107,6 +107,22 @@ def test_nodes_that_follow_a_service_are_hardly_denied() -> None:
     assert denied <= 2  # a node that is denied sends nothing more
 
 
+def test_a_client_of_requests_waits_and_rests_as_long_as_the_service_asks() -> None:
+    lines = [line.partition(": ") for line in run("requests_client.py").splitlines()]
+    assert [told for _, _, told in lines[:10]] == ["200"] * 9 + ["429"]
+    assert float(lines[9][0].split()[-2]) >= 0.24  # five tokens of 20 a second
+    rest = "not sent, the service takes no requests for 2"
+    assert [told.startswith(rest) for _, _, told in lines[10:]] == [True, True]
+
+
+def test_a_client_of_httpx_waits_for_each_account_alone() -> None:
+    rests, waits = run("httpx_client.py").splitlines()
+    assert rests == "globex: 1 of 3 calls sent"
+    took = re.fullmatch(r"acme: 10 of 10 calls sent in ([\d.]+) s", waits)
+    assert took is not None
+    assert float(took[1]) >= 0.24  # five tokens of 20 a second
+
+
 def test_functions_are_limited() -> None:
     lines = run("decorator.py").splitlines()
     assert [line.partition(":")[0] for line in lines[:3]] == ["to ann@example.org"] * 3

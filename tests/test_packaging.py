@@ -24,7 +24,7 @@ KEPT = ("benchmarks", "crdtbucket", "docs", "examples", "tests", ".github")
 """Folders that an sdist has whole."""
 
 PACKAGE_DATA = (".py", ".pyi", ".lua", ".yml", ".yaml", ".json", ".csv", ".md", "py.typed")
-PACKAGE_DATA += (".css", ".html", ".js", ".svg")
+PACKAGE_DATA += (".css", ".html", ".js", ".svg", "/LICENSE", "/SHA256SUMS")
 
 
 @pytest.fixture(scope="module")

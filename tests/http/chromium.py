@@ -107,7 +107,7 @@ class Page:
 
     async def press(self, key: str) -> None:
         """One key."""
-        codes = {"Enter": (13, "\r"), "Escape": (27, "")}
+        codes = {"Enter": (13, "\r"), "Escape": (27, ""), "ArrowLeft": (37, "")}
         code, text = codes.get(key, (ord(key[0].upper()), key))
         told = {"key": key, "windowsVirtualKeyCode": code}
         await self.do("Input.dispatchKeyEvent", type="keyDown", text=text, **told)

@@ -18,7 +18,7 @@ from crdtbucket.http.server.console.console_sessions import (
 )
 from crdtbucket.http.server.console.console_view import ConsoleView
 from crdtbucket.http.server.console.explanation import explain
-from crdtbucket.http.server.console.page_files import PAGE, SAFETY, PageFiles
+from crdtbucket.http.server.console.page_files import PAGE, SAFETY, VENDOR, PageFiles
 from crdtbucket.http.server.refusal import Refusal, read
 from crdtbucket.http.server.routes import Route
 from crdtbucket.http.server.siblings import Siblings
@@ -70,6 +70,7 @@ class Console:
             Route("POST", CONSOLE + "/rollout", "Move a roll-out", self.rollout, None),
             Route("GET", CONSOLE + "/keys/{bucket}", "The heaviest keys", self.keys, None),
             Route("GET", CONSOLE + "/{name}", "A file of the page", self.file, None),
+            Route("GET", f"{CONSOLE}/{VENDOR}{{name}}", "A file of others", self.vendor, None),
             *([question] if self._siblings.address else []),
         ]
 
@@ -84,6 +85,10 @@ class Console:
     async def file(self, request: web.BaseRequest, name: str) -> web.StreamResponse:
         """A script, a style or a picture."""
         return self._files.answer(request, name)
+
+    async def vendor(self, request: web.BaseRequest, name: str) -> web.StreamResponse:
+        """What draws the charts."""
+        return self._files.answer(request, VENDOR + name)
 
     async def events(self, request: web.BaseRequest) -> web.StreamResponse:
         """The stream; with a session the private part is in it, for as long as that lasts."""

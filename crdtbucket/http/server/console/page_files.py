@@ -14,6 +14,8 @@ from aiohttp import web
 from crdtbucket.http.server.refusal import Refusal
 
 PAGE = "index.html"
+VENDOR = "vendor/"
+"""Where the files of others stand, unchanged."""
 KINDS = {
     "css": "text/css",
     "html": "text/html",
@@ -51,7 +53,12 @@ class PageFiles:
 
     def __init__(self) -> None:
         folder = resources.files(__package__) / "static"
-        self._files = {one.name: one.read_bytes() for one in folder.iterdir() if _kind(one.name)}
+        self._files = {
+            prefix + one.name: one.read_bytes()
+            for prefix in ("", VENDOR)
+            for one in folder.joinpath(prefix).iterdir()
+            if _kind(one.name)
+        }
         self._tags = {
             name: f'"{hashlib.sha256(data).hexdigest()[:24]}"' for name, data in self._files.items()
         }

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import logging
+import re
 from http.cookies import SimpleCookie
 from pathlib import Path
 from typing import Any
@@ -34,11 +36,16 @@ PRIVATE = {
 """What needs a session: method and body."""
 
 
+STATIC = Path(page_files.__file__).parent / "static"
+SUMS = (STATIC / "vendor" / "SHA256SUMS").read_text().splitlines()[1:]
+VENDORED = {name: digest for digest, name in map(str.split, SUMS)}
+"""What each file of others must be."""
+
+
 async def test_the_page_may_run_its_own_files_and_nothing_else() -> None:
-    static = Path(page_files.__file__).parent / "static"
-    names = sorted(one.name for one in static.iterdir())
+    names = [one.relative_to(STATIC) for one in STATIC.rglob("*.*")]
     async with serving() as client:
-        for path in ("/console", *(f"/console/{name}" for name in names)):
+        for path in ("/console", *sorted(f"/console/{name}" for name in names)):
             async with client.session.get(client.url + path) as answer:
                 assert answer.status == 200, path
                 policy = answer.headers["Content-Security-Policy"].split("; ")
@@ -49,11 +56,9 @@ async def test_the_page_may_run_its_own_files_and_nothing_else() -> None:
                 assert not {"unsafe-inline", "unsafe-eval", "http", "*"} & set(" ".join(policy))
                 assert answer.headers["X-Content-Type-Options"] == "nosniff"
                 text, tag = await answer.text(), answer.headers["ETag"]
+            text = re.sub(r"(?m)http://www.w3.org/2000/svg|^\s*//.*|^\* https:.*", "", text)
             for foreign in ("http://", "https://", "//cdn", " style=", " onclick=", "innerHTML"):
-                assert foreign not in text.replace("http://www.w3.org/2000/svg", ""), (
-                    path,
-                    foreign,
-                )
+                assert foreign not in text, (path, foreign)
             seen = {"If-None-Match": tag}
             async with client.session.get(client.url + path, headers=seen) as answer:
                 assert answer.status == 304
@@ -62,6 +67,21 @@ async def test_the_page_may_run_its_own_files_and_nothing_else() -> None:
         for missing in ("app.py", "..%2Fconsole_view.py", "%2e%2e", "none.js"):
             status, _, _ = await client.ask("GET", f"/console/{missing}")
             assert status == 404, missing
+
+
+async def test_files_of_others_are_served_as_they_were_published() -> None:
+    assert set(VENDORED) == {"LICENSE", "uPlot.esm.js", "uPlot.min.css"}
+    async with serving() as client:
+        for name in VENDORED.keys() - {"LICENSE"}:
+            async with client.session.get(f"{client.url}/console/vendor/{name}") as answer:
+                assert hashlib.sha256(await answer.read()).hexdigest() == VENDORED[name]
+        for missing in ("app.js", "LICENSE", "..%2Fapp.js"):
+            status, _, _ = await client.ask("GET", f"/console/vendor/{missing}")
+            assert status == 404, missing
+    assert (
+        hashlib.sha256((STATIC / "vendor" / "LICENSE").read_bytes()).hexdigest()
+        == (VENDORED["LICENSE"])
+    )
 
 
 @pytest.mark.parametrize("name", PRIVATE)

@@ -21,6 +21,20 @@ WHOLE = """[...document.querySelectorAll('.scroll')].every((one) =>
 SPARKS = """[...document.querySelectorAll('.spark polyline')].map((one) =>
   one.getAttribute('points'))"""
 """The lines of the last minute, two of each bucket."""
+SHOWN = """[...document.querySelectorAll('figcaption')].map((one) =>
+  one.querySelector('.u-value').textContent)"""
+"""Of which time each chart tells the values."""
+GRID = """(() => {
+  const canvas = document.querySelector('#rates canvas');
+  const { data } = canvas.getContext('2d').getImageData(0, 0, canvas.width, canvas.height);
+  const line = parseInt(getComputedStyle(canvas).getPropertyValue('--line').slice(1), 16);
+  for (let i = 0; i < data.length; i += 4) {
+    const [red, green, blue, opaque] = data.subarray(i, i + 4);
+    if (opaque === 255 && ((red << 16) | (green << 8) | blue) === line) return true;
+  }
+  return false;
+})()"""
+"""Whether a chart is drawn in the colours of the page."""
 SPOKEN = """Partition: eu-1, us-1 | ap-1. \
 Until it heals each side limits with the last updates of the other."""
 """Read out once: how long it has lasted changes with every second."""
@@ -76,6 +90,17 @@ async def test_a_partition_is_seen_and_no_window_is_too_narrow() -> None:
         assert await one.value(chosen) == "search"
         assert await one.value(f"document.activeElement.textContent === {chosen}")
 
+        await one.press("k")
+        await one.until(f"{SHOWN}.every((at) => at === 'now')")
+        await one.until(
+            "document.querySelector('#rates [role=img]').ariaLabel.includes('allowed from')"
+        )
+        await one.value("document.querySelector('#rates [role=img]').focus()")
+        await one.press("ArrowLeft")
+        assert await one.value(f"{SHOWN}.every((at) => / s$/.test(at))")
+        await one.value("document.activeElement.blur()")
+        assert await one.value(f"{SHOWN}.every((at) => at === 'now')")
+
         grounds = set()
         for width, height, dark in SHAPES.values():
             await one.shape(width, height, dark=dark)
@@ -83,6 +108,7 @@ async def test_a_partition_is_seen_and_no_window_is_too_narrow() -> None:
             assert await one.value("document.documentElement.scrollWidth") == width
             assert await one.value(LEGIBLE)
             assert await one.value(WHOLE)
+            assert await one.until(GRID)
             grounds.add(await one.value("getComputedStyle(document.body).backgroundColor"))
             picture = await one.picture()
             assert picture.startswith(b"\x89PNG")

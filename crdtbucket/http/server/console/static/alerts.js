@@ -2,7 +2,7 @@
 // numbers that change all the time, so that a screen reader reads a sentence once.
 
 import { LATE_S } from "./fleet.js";
-import { count, counted, seconds } from "./words.js";
+import { count, counted, names, seconds } from "./words.js";
 
 export function alertsOf(state, fleet) {
   const found = [];
@@ -45,6 +45,15 @@ export function alertsOf(state, fleet) {
   return found.sort((a, b) => b.bad - a.bad);
 }
 
+const LISTED = 10;
+
+// As many as fit above the page.
+export function firstOf(alerts) {
+  if (alerts.length <= LISTED) return alerts;
+  const text = `And ${alerts.length - LISTED} more.`;
+  return [...alerts.slice(0, LISTED), { text, spoken: text, bad: false }];
+}
+
 function versions(state, fleet, warn) {
   const split = new Map();
   for (const node of fleet.nodes) {
@@ -69,5 +78,3 @@ function privately({ redis, regions, region_conflict, rollout }, warn) {
   if (region_conflict) warn("Two Redis have one region's name, or regions hash otherwise: see the log.");
   if (rollout && rollout.status === "halted") warn(`The roll-out of version ${rollout.version} is halted${rollout.reason ? `: ${rollout.reason}` : ""}.`);
 }
-
-const names = (nodes) => nodes.map((one) => one.name).join(", ");

@@ -1,6 +1,6 @@
 // The console: one state a second from the server, and the parts of the page that show it.
 
-import { alertsOf } from "./alerts.js";
+import { alertsOf, firstOf } from "./alerts.js";
 import { Buckets } from "./buckets.js";
 import { $, Rows, el, row, say } from "./dom.js";
 import { LATE_S, drawFleet, fleetOf } from "./fleet.js";
@@ -18,11 +18,12 @@ const history = new History();
 const keys = new Keys();
 const rollout = new Rollout();
 const buckets = new Buckets(history, (name) => keys.of(name));
-const nodeRows = new Rows($("node-rows"), () => row(["name", "name"], ["region"], ["state"], ["lag", "n"], ["version", "name"]), showNode);
+const nodeRows = new Rows($("node-rows"), () => row(["name", "name"], ["region", "name"], ["state"], ["lag", "n"], ["version", "name"]), showNode);
 const alertRows = new Rows($("alerts"), () => ({ element: el("li") }), ({ element }, { text, bad }) => say(element, text, bad ? "bad" : ""));
 
 function showNode(made, node) {
   say(made.name, node.name + (node.self ? " (this)" : ""));
+  made.name.title = node.name;
   say(made.region, node.region || "–");
   const silent = node.state === "suspect" || node.state === "dead";
   say(made.state, node.state, silent ? "bad-text" : node.state === "left" ? "dim" : "good-text");
@@ -30,13 +31,14 @@ function showNode(made, node) {
   say(made.version, version(node.config) || "–");
 }
 
-function showAlerts(alerts) {
+function showAlerts(all) {
+  const alerts = firstOf(all);
   alertRows.show(alerts, (one) => one.spoken);
   say($("spoken"), alerts.map((one) => one.spoken).join(" "));
 }
 
 function show(state) {
-  history.add(state.at, state.buckets);
+  history.add(state);
   const fleet = fleetOf(state);
   const modes = new Set(state.buckets.map((one) => one.mode));
   const mode = WORST.find((one) => modes.has(one)) ?? "";

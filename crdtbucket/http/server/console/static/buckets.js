@@ -11,6 +11,8 @@ const SPARK = 60;
 
 const modeClass = (mode) => ({ fallback: "chip bad", strong: "chip good" })[mode] ?? "chip";
 
+const line = (field, colour, label = field) => ({ field, colour, label });
+
 export class Buckets {
   constructor(history, onChoice) {
     this.history = history;
@@ -21,9 +23,9 @@ export class Buckets {
     $("find").addEventListener("input", () => this.#list());
     const fraction = { words: percent, most: 1 };
     this.charts = [
-      new Chart($("chart-rates"), [{ field: "allowed", colour: "good" }, { field: "denied", colour: "bad" }], { words: round }),
-      new Chart($("chart-fill"), [{ field: "fill", colour: "mute" }, { field: "lowest", colour: "accent" }], fraction),
-      new Chart($("chart-over"), [{ field: "bound", colour: "mute" }, { field: "over", colour: "bad" }], { words: count }),
+      new Chart($("rates"), [line("allowed", "good"), line("denied", "bad")], { words: round }),
+      new Chart($("levels"), [line("fill", "mute", "mean"), line("lowest", "accent", "emptiest key")], fraction),
+      new Chart($("over"), [line("bound", "mute"), line("over", "bad", "measured")], { words: count }),
     ];
   }
 

@@ -1,108 +1,99 @@
-// A chart of the last minutes on a canvas: lines over time, a scale, and values at the pointer.
+// A chart of the last minutes: lines over time by uPlot, with their values in the caption.
+
+import uPlot from "./vendor/uPlot.esm.js";
 
 const SPANS_S = [60, 120, 300];
-const PAD = { left: 46, right: 8, top: 8, bottom: 18 };
+const SIZES = Array.from({ length: 16 }, (_, power) => [1, 2, 5].map((n) => n * 10 ** (power - 1))).flat();
+const FONT = `11px ${getComputedStyle(document.body).fontFamily}`;
+
+function ago(s) {
+  const back = Math.round(-s);
+  if (!back) return "now";
+  return back % 60 ? `-${back} s` : `-${back / 60} min`;
+}
+
+const last = (values) => values[values.length - 1];
 
 export class Chart {
-  // lines: [{field, colour}], where the colour is a variable of the style sheet.
-  constructor(canvas, lines, { words, least = 0, most = null }) {
-    Object.assign(this, { canvas, lines, words, least, most, samples: [], pointer: null });
-    canvas.setAttribute("role", "img");
-    canvas.addEventListener("pointermove", (event) => this.#point(event.offsetX));
-    canvas.addEventListener("pointerleave", () => this.#point(null));
-    new ResizeObserver(() => this.draw()).observe(canvas);
+  // lines: [{field, label, colour}], where the colour is a variable of the style sheet.
+  constructor(figure, lines, { words, most = null }) {
+    const host = figure.querySelector("div");
+    Object.assign(this, { host, lines, words, span: SPANS_S[0] });
+    const colour = (name) => () => getComputedStyle(host).getPropertyValue(`--${name}`);
+    const axis = { stroke: colour("dim"), font: FONT, ticks: { show: false } };
+    const step = () => (this.span > 60 ? 60 : 15);
+    this.plot = new uPlot({
+      width: 300,
+      height: 100,
+      padding: [8, 14, 0, 0],
+      scales: {
+        x: { time: false, range: () => [-this.span, 0] },
+        y: { range: (_, low, high) => [Math.min(0, low), most ?? 1.05 * Math.max(1, high)] },
+      },
+      axes: [
+        {
+          ...axis, size: 22, gap: 6, grid: { show: false }, values: (_, splits) => splits.map(ago),
+          splits: () => Array.from({ length: this.span / step() + 1 }, (_, n) => n * step() - this.span),
+        },
+        {
+          ...axis, gap: 6, space: 22, incrs: SIZES, grid: { stroke: colour("line"), width: 1 },
+          values: (_, splits) => splits.map(words),
+          size: (_, told) => Math.max(46, ...(told ?? []).map((one) => 10 + 7 * one.length)),
+        },
+      ],
+      series: [
+        { value: (_, at) => ago(at ?? 0) },
+        ...lines.map(({ label, colour: name }) => ({
+          label, stroke: colour(name), width: 1.5, points: { show: false },
+          value: (plot, value, place) => {
+            const known = value ?? last(plot.data[place]);
+            return known === undefined ? "–" : words(known);
+          },
+        })),
+      ],
+      legend: {
+        mount: (_, table) => figure.querySelector("figcaption").append(table),
+        markers: { stroke: (_, place) => `var(--${lines[place - 1].colour})` },
+      },
+      cursor: {
+        y: false, drag: { x: false }, sync: { key: "detail" }, points: { size: 7 },
+        bind: { click: () => null, dblclick: () => null }, // no line is hidden
+      },
+    }, [[], ...lines.map(() => [])], host);
+    host.addEventListener("keydown", (event) => this.#move({ ArrowLeft: -1, ArrowRight: 1 }[event.key]));
+    host.addEventListener("blur", () => this.plot.setCursor({ left: -10, top: -10 }, true, true));
+    new ResizeObserver(() => this.#fit()).observe(host);
   }
 
   show(samples) {
-    this.samples = samples;
-    const last = samples[samples.length - 1];
-    const told = this.lines.map(({ field }) => `${field} ${last ? this.words(last[field]) : "unknown"}`);
-    this.canvas.setAttribute("aria-label", `Now: ${told.join(", ")}`);
-    this.draw();
-  }
-
-  #point(x) {
-    this.pointer = x;
-    this.draw();
+    const now = last(samples)?.at ?? 0;
+    const seen = samples.length ? now - samples[0].at : 0;
+    this.span = SPANS_S.find((one) => one >= seen) ?? last(SPANS_S);
+    const shown = samples.filter((one) => now - one.at <= this.span);
+    const values = this.lines.map(({ field }) => shown.map((one) => one[field]));
+    this.plot.setData([shown.map((one) => one.at - now), ...values]);
+    const told = this.lines.map(({ label }, place) => {
+      const words = [Math.min(...values[place]), Math.max(...values[place])].map(this.words);
+      return `${label} from ${words.join(" to ")}`;
+    });
+    this.host.setAttribute("aria-label", shown.length ? `Since ${ago(shown[0].at - now)}: ${told.join(", ")}` : "Nothing yet");
   }
 
   draw() {
-    const { canvas, samples } = this;
-    const [width, height, dots] = [canvas.clientWidth, canvas.clientHeight, devicePixelRatio || 1];
-    if (!width || !height) return;
-    const [across, down] = [Math.round(width * dots), Math.round(height * dots)];
-    if (canvas.width !== across) canvas.width = across;
-    if (canvas.height !== down) canvas.height = down;
-    const pen = canvas.getContext("2d");
-    pen.setTransform(dots, 0, 0, dots, 0, 0);
-    pen.clearRect(0, 0, width, height);
-    const style = getComputedStyle(canvas);
-    const colour = (name) => style.getPropertyValue(`--${name}`);
-    pen.font = `11px ${style.fontFamily}`;
-
-    const values = samples.flatMap((one) => this.lines.map(({ field }) => one[field]));
-    const low = Math.min(this.least, ...values);
-    const { top, step } = scale(low, this.most ?? Math.max(...values, 1));
-    const now = samples.length ? samples[samples.length - 1].at : 0;
-    const seen = samples.length ? now - samples[0].at : 0;
-    const span = SPANS_S.find((one) => one >= seen) ?? SPANS_S[SPANS_S.length - 1];
-    const x = (at) => PAD.left + (1 - (now - at) / span) * (width - PAD.left - PAD.right);
-    const y = (v) => PAD.top + ((top - v) / (top - low || 1)) * (height - PAD.top - PAD.bottom);
-
-    pen.textBaseline = "middle";
-    pen.lineWidth = 1;
-    for (let n = Math.ceil(low / step - 1e-9) || 0; n * step <= top + step / 1e6; n += 1) {
-      const value = n * step;
-      pen.strokeStyle = colour("line");
-      line(pen, [[PAD.left, Math.round(y(value)) + 0.5], [width - PAD.right, Math.round(y(value)) + 0.5]]);
-      pen.fillStyle = colour("dim");
-      pen.textAlign = "right";
-      pen.fillText(this.words(value), PAD.left - 6, y(value));
-    }
-    for (let back = span; back >= 0; back -= span > 60 ? 60 : 15) {
-      pen.textAlign = back === span ? "left" : back ? "center" : "right";
-      const text = back % 60 ? `-${back} s` : `-${back / 60} min`;
-      pen.fillText(back ? text : "now", x(now - back), height - 7);
-    }
-    const shown = samples.filter((one) => now - one.at <= span);
-    pen.lineWidth = 1.5;
-    pen.lineJoin = "round";
-    for (const { field, colour: name } of this.lines) {
-      pen.strokeStyle = colour(name);
-      line(pen, shown.map((one) => [x(one.at), y(one[field])]));
-    }
-    if (this.pointer !== null && shown.length) this.#values(pen, shown, x, y, colour, width);
+    this.plot.redraw(false);
   }
 
-  #values(pen, shown, x, y, colour, width) {
-    const near = shown.reduce((a, b) =>
-      Math.abs(x(b.at) - this.pointer) < Math.abs(x(a.at) - this.pointer) ? b : a);
-    const at = x(near.at);
-    pen.strokeStyle = colour("mute");
-    pen.lineWidth = 1;
-    line(pen, [[at, PAD.top], [at, this.canvas.clientHeight - PAD.bottom]]);
-    const right = at < width - 110;
-    pen.textAlign = right ? "left" : "right";
-    this.lines.forEach(({ field, colour: name }, place) => {
-      pen.fillStyle = colour(name);
-      pen.beginPath();
-      pen.arc(at, y(near[field]), 3, 0, 7);
-      pen.fill();
-      pen.fillText(`${this.words(near[field])} ${field}`, at + (right ? 7 : -7), PAD.top + 7 + 14 * place);
-    });
+  // To the sample before or after the one that is pointed at.
+  #move(by) {
+    const [times] = this.plot.data;
+    if (!by || !times.length) return;
+    const place = (this.plot.cursor.idx ?? times.length - 1) + by;
+    const at = times[Math.min(Math.max(place, 0), times.length - 1)];
+    this.plot.setCursor({ left: this.plot.valToPos(at, "x"), top: 0 }, true, true);
   }
-}
 
-function line(pen, points) {
-  pen.beginPath();
-  points.forEach(([x, y], place) => (place ? pen.lineTo(x, y) : pen.moveTo(x, y)));
-  pen.stroke();
-}
-
-// The top of a scale and its step: 1, 2 or 5 times a power of ten, three or four steps.
-function scale(low, high) {
-  const span = Math.max(high - low, 1e-3);
-  const power = 10 ** Math.floor(Math.log10(span / 3));
-  const step = [1, 2, 5, 10].map((n) => n * power).find((n) => span / n <= 4);
-  return { top: Math.ceil((high - 1e-9) / step) * step || step, step };
+  #fit() {
+    const { clientWidth: width, clientHeight: height } = this.host;
+    if (width && height) this.plot.setSize({ width, height });
+  }
 }

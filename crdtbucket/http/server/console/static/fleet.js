@@ -4,31 +4,37 @@
 // what these say while it sees them. Between two nodes that it does not see nothing is known.
 
 import { svg } from "./dom.js";
-import { counted, seconds, version } from "./words.js";
+import { counted, cut, names, seconds, version } from "./words.js";
 
 export const LATE_S = 2;
 const HEIGHT = 280;
+const FEW = 24; // of more nodes the links between others are no picture
 
-// {nodes, links, far}: `far` are the nodes that nobody whom this node sees can see.
+// {nodes, links, far}: `far` are the nodes that nobody whom this node sees can see. Of more than a few
+// nodes `links` has those of this one, and those that are cut between others on its side.
 export function fleetOf(state) {
   const self = {
     name: state.node, region: state.region, state: "alive", self: true, lag: null, unseen: [],
     config: state.private ? state.private.config : null,
   };
   const nodes = [self, ...state.peers.filter((peer) => peer.state !== "left")];
-  const links = [];
-  nodes.forEach((a, place) => {
-    for (const b of nodes.slice(place + 1)) links.push({ a, b, state: linkState(a, b) });
-  });
-  const near = new Set([self]);
-  for (const node of near) {  // a set that grows while it is gone over
-    for (const { a, b, state: how } of links) {
-      if (how !== "up" && how !== "late") continue;
-      if (a === node) near.add(b);
-      if (b === node) near.add(a);
+  const far = new Set(nodes.slice(1));
+  const near = [self];
+  for (const node of near) { // a list that grows while it is gone over
+    for (const other of far) {
+      const how = linkState(node, other);
+      if ((how === "up" || how === "late") && far.delete(other)) near.push(other);
     }
   }
-  return { self, nodes, links, far: nodes.filter((node) => !near.has(node)) };
+  const links = [];
+  nodes.forEach((a, place) => {
+    for (const b of nodes.slice(place + 1)) {
+      const all = a.self || nodes.length <= FEW;
+      const state = all || !(far.has(a) || far.has(b)) ? linkState(a, b) : "unknown";
+      if (all || state === "cut") links.push({ a, b, state });
+    }
+  });
+  return { self, nodes, links, far: [...far] };
 }
 
 function linkState(a, b) {
@@ -51,24 +57,26 @@ export function drawFleet({ nodes, links, far, self }, room, warmingUp, mode) {
     put(far, width * 0.76, width, places);
   } else put(near, width / 2, width, places);
 
-  const picture = svg("svg", { viewBox: `0 0 ${width} ${HEIGHT}`, role: "img", "aria-label": inWords(nodes, far) });
+  const many = nodes.length > FEW;
+  const picture = svg("svg", { class: many && "many", viewBox: `0 0 ${width} ${HEIGHT}`, role: "img", "aria-label": inWords(nodes, far) });
   if (far.length) {
     picture.append(
       svg("line", { class: "wall", x1: width * 0.51, y1: 26, x2: width * 0.51, y2: HEIGHT - 8 }),
       svg("text", { class: "side", x: width * 0.51, y: 16 }, "partition"),
     );
   }
-  for (const { a, b, state } of links) {
+  const drawn = links.filter(({ a }) => a.self || !many);
+  for (const { a, b, state } of drawn) {
     const [from, to] = [places.get(a), places.get(b)];
     const kind = { up: "", late: "late", cut: "cut", unknown: "unknown" }[state];
     picture.append(svg("line", {
       class: `link ${a.self ? "own" : ""} ${kind}`, x1: from.x, y1: from.y, x2: to.x, y2: to.y,
     }));
   }
-  for (const { a, b, state } of links) {
+  for (const { a, b, state } of drawn) {
     const [from, to] = [places.get(a), places.get(b)];
     const [x, y] = [(from.x + to.x) / 2, (from.y + to.y) / 2];
-    if (state === "cut") picture.append(svg("path", { class: "cross", d: `M${x - 4} ${y - 4}l8 8m0-8l-8 8` }));
+    if (state === "cut" && nodes.length <= 12) picture.append(svg("path", { class: "cross", d: `M${x - 4} ${y - 4}l8 8m0-8l-8 8` }));
     if (a.self && b.lag !== null && nodes.length <= 12) {
       const cut = state === "cut";
       picture.append(svg("text", { class: cut ? "lag cut" : "lag", x, y: y - 8 }, seconds(b.lag)));
@@ -79,11 +87,12 @@ export function drawFleet({ nodes, links, far, self }, room, warmingUp, mode) {
     const kind = node.self ? `self ${warmingUp ? "warm" : ""}` : node.state;
     const low = y > HEIGHT / 2 || nodes.length === 1;
     const under = [node.region, version(node.config), node.self ? mode : node.mode].filter(Boolean).join(" · ");
-    picture.append(
-      svg("circle", { class: `node ${kind}`, cx: x, cy: y, r: nodes.length > 12 ? 6 : 10 }),
-      svg("text", { x, y: low ? y + 26 : y - 29 }, node.name + (node === self ? " (this)" : "")),
-    );
-    if (nodes.length <= 12) picture.append(svg("text", { class: "small", x, y: low ? y + 39 : y - 16 }, under));
+    const dot = svg("circle", { class: `node ${kind}`, cx: x, cy: y, r: many ? 3 : nodes.length > 12 ? 6 : 10 });
+    dot.append(svg("title", {}, node.name));
+    picture.append(dot);
+    if (node !== self && many) continue;
+    picture.append(svg("text", { x, y: low ? y + 26 : y - 29 }, cut(node.name, 20) + (node === self ? " (this)" : "")));
+    if (nodes.length <= 12) picture.append(svg("text", { class: "small", x, y: low ? y + 39 : y - 16 }, cut(under, 34)));
   }
   return picture;
 }
@@ -102,7 +111,6 @@ function put(nodes, centre, width, places) {
 }
 
 function inWords(nodes, far) {
-  const names = (some) => some.map((one) => one.name).join(", ");
   if (!far.length) return `${counted(nodes.length, "node")} without a partition: ${names(nodes)}`;
   return `A partition: ${names(nodes.filter((one) => !far.includes(one)))} do not see ${names(far)}`;
 }

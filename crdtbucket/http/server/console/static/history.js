@@ -8,11 +8,18 @@ const FAR_S = 3600;
 
 export class History {
   constructor() {
+    this.node = "";
+    this.at = 0;
     this.before = new Map();
     this.samples = new Map();
   }
 
-  add(at, buckets) {
+  add({ node, at, buckets }) {
+    if (node !== this.node || at < this.at) { // behind one address another answers, or its host was started again
+      this.before.clear();
+      this.samples.clear();
+    }
+    Object.assign(this, { node, at });
     for (const bucket of buckets) {
       const before = this.before.get(bucket.name);
       this.before.set(bucket.name, { at, bucket });

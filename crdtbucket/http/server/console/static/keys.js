@@ -2,7 +2,7 @@
 
 import { $, Rows, el, row, say } from "./dom.js";
 import { get, post, session } from "./session.js";
-import { count, counted, refill, seconds } from "./words.js";
+import { count, counted, refill, seconds, visible } from "./words.js";
 
 const EVERY_MS = 2000;
 const TOP = 12;
@@ -10,6 +10,7 @@ const TOP = 12;
 export class Keys {
   constructor() {
     this.bucket = "";
+    this.picked = null; // the key of a button, as a field for text may lack a part of it
     this.rows = new Rows($("key-rows"), (one) => this.#made(one), (made, one) => {
       say(made.asked, count(one.tokens));
       say(made.denied, count(one.denied), one.denied ? "n bad-text" : "n dim");
@@ -19,6 +20,7 @@ export class Keys {
       event.preventDefault();
       this.ask();
     });
+    $("why-key").addEventListener("input", () => { this.picked = null; });
     setInterval(() => this.#look(), EVERY_MS);
   }
 
@@ -31,7 +33,7 @@ export class Keys {
   }
 
   async ask() {
-    const [key, cost] = [$("why-key").value, Number($("why-cost").value)];
+    const [key, cost] = [this.picked ?? $("why-key").value, Number($("why-cost").value)];
     try {
       this.#answer(await post("why", { bucket: this.bucket, key, cost }));
     } catch (error) {
@@ -53,12 +55,11 @@ export class Keys {
 
   #made({ key }) {
     const made = row(["name", "name"], ["asked", "n"], ["denied", "n"], ["left", "n"], ["why"]);
-    made.name.textContent = key;
-    made.name.title = key;
+    made.name.textContent = made.name.title = visible(key);
     made.why.append(el("button", {
       type: "button",
       onclick: () => {
-        $("why-key").value = key;
+        $("why-key").value = this.picked = key;
         this.ask();
       },
     }, "why?"));

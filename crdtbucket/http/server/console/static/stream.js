@@ -24,9 +24,9 @@ export class Stream {
     const source = new EventSource(new URL("events", import.meta.url));
     this.source = source;
     source.addEventListener("node", (event) => {
+      this.onState(JSON.parse(event.data)); // first: what cannot be shown is no update
       this.last = performance.now();
       this.onLive("");
-      this.onState(JSON.parse(event.data));
     });
     source.addEventListener("end", (event) => {
       this.onLive(JSON.parse(event.data));

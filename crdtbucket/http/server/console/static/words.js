@@ -16,7 +16,9 @@ export function rate(n) {
 
 export const round = (n) => (n < 10 ? String(Number(n.toFixed(1))) : count(n));
 
-export const percent = (share) => `${whole.format(share * 100 + 0)}%`;
+export const percent = (share) => `${count(share * 100 + 0)}%`;
+
+export const cut = (text, most) => (text.length > most ? `${text.slice(0, most - 1)}…` : text);
 
 export function seconds(s) {
   if (s === null || s === undefined) return "–";
@@ -25,6 +27,17 @@ export function seconds(s) {
   if (s < 6000) return `${whole.format(s / 60)} min`;
   return s < 360_000 ? `${whole.format(s / 3600)} h` : `${whole.format(s / 86_400)} d`;
 }
+
+const NAMED = 5;
+
+export function names(some) {
+  const named = some.slice(0, NAMED).map((one) => one.name).join(", ");
+  return some.length > NAMED ? `${named} and ${some.length - NAMED} more` : named;
+}
+
+// A key as it is told from others: what cannot be seen, or turns the text around it, by its number.
+export const visible = (key) => key.replace(/\p{C}|\p{Zl}|\p{Zp}|[^\S ]|^ +| +$/gu, (part) =>
+  [...part].map((one) => `\\u{${one.codePointAt(0).toString(16)}}`).join(""));
 
 // "5 a second", "600 a minute", "10 a day": the longest unit in which it is not below one.
 export function refill(perSecond) {
