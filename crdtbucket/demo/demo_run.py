@@ -221,7 +221,8 @@ def _bucket() -> tuple[BucketSpec, str]:
 
 
 def run_demo(options: Options, view: SilentRunView) -> Result:
-    """Run it to its end. Raises `Stopped` at SIGINT or SIGTERM, `ProcessEnded`, `DemoError`."""
+    """Run it to its end. Raises `Stopped` at SIGINT, SIGTERM or SIGHUP, `ProcessEnded`,
+    `DemoError`."""
     return asyncio.run(_with_signals(Demo(options, view)))
 
 
@@ -235,8 +236,9 @@ async def _with_signals(demo: Demo) -> Result:
             running.cancel()
 
     loop = asyncio.get_running_loop()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, stop, number)
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) is not signal.SIG_IGN:  # as `nohup` has it
+            loop.add_signal_handler(number, stop, number)
     try:
         return await running
     except asyncio.CancelledError:

@@ -81,14 +81,15 @@ def in_the_middle(tmp: Path) -> Iterator[tuple[subprocess.Popen[str], list[int],
                 os.kill(pid, signal.SIGKILL)
 
 
-def test_a_signal_leaves_nothing_behind(tmp_path: Path) -> None:
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_leaves_nothing_behind(number: signal.Signals, tmp_path: Path) -> None:
     """As Ctrl-C does, of which the demos with a Redis are told."""
     with in_the_middle(tmp_path) as (program, regions, sockets):
-        program.terminate()
-        program.terminate()  # an impatient second one breaks nothing off
+        program.send_signal(number)
+        program.send_signal(number)  # an impatient second one breaks nothing off
         _, err = program.communicate(timeout=120)
-        assert program.returncode == 128 + signal.SIGTERM
-        assert err == "crdtbucket: stopped by SIGTERM\n"
+        assert program.returncode == 128 + number
+        assert err == f"crdtbucket: stopped by {number.name}\n"
         assert all(gone(pid) for pid in regions)
         assert not anybody_listens(sockets)
         assert list(tmp_path.iterdir()) == []
