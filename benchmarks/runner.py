@@ -7,6 +7,7 @@ import json
 import re
 import time
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -59,9 +60,10 @@ def answer(name: str, scale: Scale, progress: Progress) -> dict[str, Any]:
     module = importlib.import_module(f"benchmarks.{name}")
     progress.say(f"[bold]{name}[/]: {module.QUESTION}")
     start, told = time.monotonic(), []
-    for comparison in _announced(module.comparisons(scale), scale, progress):
-        told.append(report.as_json(comparison, *measure(comparison, scale)))
-        report.show(progress.console, told[-1])
+    with closing(module.comparisons(scale)) as comparisons:  # whose servers end with it
+        for comparison in _announced(comparisons, scale, progress):
+            told.append(report.as_json(comparison, *measure(comparison, scale)))
+            report.show(progress.console, told[-1])
     return {
         "name": name,
         "question": module.QUESTION,

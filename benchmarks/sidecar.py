@@ -154,8 +154,11 @@ def wrk(address: str, load: Load, seconds: float, folder: Path) -> tuple[float, 
         stderr=subprocess.STDOUT,
         text=True,
     )
-    place(run.pid, beside=True)
-    text, _ = run.communicate()
+    try:
+        place(run.pid, beside=True)
+        text, _ = run.communicate()
+    finally:
+        run.kill()
     if run.returncode:
         raise RuntimeError(f"wrk failed: {text}")
     return told(text, load)

@@ -4,24 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import os
-import shutil
-import subprocess
-import sys
-import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from benchmarks.measure import Case, Comparison, Scale
 from crdtbucket._core import BucketCore, Table
-from crdtbucket.demo.processes import free_port
 from crdtbucket.mesh.mesh_config import MeshConfig
 from crdtbucket.mesh.protocol.mesh_node import MeshNode
 from crdtbucket.mesh.transport.mesh_network import MeshNetwork
 from crdtbucket.spec.bucket_spec import BucketSpec
+from tests.mesh.engines.nats_server import NatsServer
+from tests.server_process import NotInstalled
 
 QUESTION = "what does a frame cost over WebSockets, and what over NATS?"
 LONGEST_S = 60.0
@@ -133,31 +130,11 @@ def cost(nodes: int, seconds: float) -> tuple[float, ...]:
     return found[0], found[2]
 
 
-def _program() -> str | None:
-    places = f"{os.environ['PATH']}:/usr/sbin:{Path(sys.executable).parent}"
-    return shutil.which("nats-server", path=places)
-
-
-@contextmanager
-def _nats() -> Iterator[tuple[str, int]]:
-    """A server of its own: its URL, and its process."""
-    program, port = _program(), free_port()
-    assert program is not None, "nats-server is not installed: make nats"
-    with tempfile.TemporaryFile() as log:
-        process = subprocess.Popen(
-            [program, "-a", "127.0.0.1", "-p", str(port)], stdout=log, stderr=log
-        )
-        try:
-            yield f"nats://127.0.0.1:{port}", process.pid
-        finally:
-            process.kill()
-            process.wait()
-
-
 def _over_nats(nodes: int, seconds: float) -> tuple[float, ...]:
-    with _nats() as (url, pid):
-        engine = {"transport": "nats", "servers": [url]}
-        return asyncio.run(_run(nodes, seconds, engine, pid))
+    with NatsServer() as server:
+        assert server.process is not None
+        engine = {"transport": "nats", "servers": [server.url]}
+        return asyncio.run(_run(nodes, seconds, engine, server.process.pid))
 
 
 def _over_sockets(nodes: int, seconds: float) -> tuple[float, ...]:
@@ -167,12 +144,10 @@ def _over_sockets(nodes: int, seconds: float) -> tuple[float, ...]:
 def comparisons(scale: Scale) -> Iterator[Comparison]:
     """Both carriers at each size, in one run."""
     seconds = scale.pick(10, 3, 1)
-    sizes = [n for n in (3, 10, 30) if n <= scale.pick(30, 10, 3)]
-    cases = []
-    for n in sizes:
-        cases.append(Case(f"WebSockets, {n} nodes", partial(_over_sockets, n, seconds)))
-        if _program() is not None:
-            cases.append(Case(f"NATS, {n} nodes", partial(_over_nats, n, seconds)))
+    carriers = {"WebSockets": _over_sockets}
+    with suppress(NotInstalled):
+        NatsServer().remove()
+        carriers["NATS"] = _over_nats
     yield Comparison(
         "whole nodes, idle, over two carriers",
         (
@@ -182,7 +157,12 @@ def comparisons(scale: Scale) -> Iterator[Comparison]:
             "bytes a frame",
             "ms until all count a take",
         ),
-        cases,
+        [
+            Case(f"{name}, {n} nodes", partial(over, n, seconds))
+            for n in (3, 10, 30)
+            if n <= scale.pick(30, 10, 3)
+            for name, over in carriers.items()
+        ],
         note=f"all nodes in one process, rounds every {INTERVAL_S:g} s; NATS: a server beside it, "
         "whose CPU is counted apart (no row where none is installed); bytes of sealed frames",
         repeats=scale.pick(3, 1, 1),

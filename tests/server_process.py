@@ -21,6 +21,14 @@ BOUND = 60.0
 """Seconds within which a server starts, stops and answers, or the test fails."""
 
 
+def end_by_signals() -> None:
+    """From now on SIGTERM and SIGHUP end this program as Ctrl-C does: its servers end, and their
+    folders are removed. What is ignored, as by `nohup`, stays so."""
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, signal.default_int_handler)
+
+
 class NotInstalled(FileNotFoundError):
     """The program of a server is missing on this machine."""
 

@@ -138,7 +138,7 @@ def small(monkeypatch: pytest.MonkeyPatch, *cases: Case) -> None:
     from benchmarks import take
 
     told = Comparison("a table", ("ns",), list(cases), repeats=1)
-    monkeypatch.setattr(take, "comparisons", lambda scale: iter([told]))
+    monkeypatch.setattr(take, "comparisons", lambda scale: (one for one in [told]))
 
 
 @pytest.mark.usefixtures("unpinned")

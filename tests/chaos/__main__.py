@@ -15,7 +15,7 @@ from collections.abc import AsyncIterator, Callable
 
 from tests.chaos import cancelled, engine, exact, outage, regional_load, slots, switches
 from tests.chaos.figure import Figure, Progress
-from tests.server_process import NotInstalled
+from tests.server_process import NotInstalled, end_by_signals
 
 LOG = logging.getLogger("crdtbucket.chaos")
 Part = Callable[[int, Progress], AsyncIterator[Figure]]
@@ -69,4 +69,5 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
+    end_by_signals()
     sys.exit(main())

@@ -6,7 +6,13 @@ Nothing here is timed; that is what `python -m tests.chaos` is for.
 from __future__ import annotations
 
 import itertools
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -16,7 +22,11 @@ from tests.chaos.audit import Audit
 from tests.chaos.faults import FAULTS
 from tests.chaos.fleet import HASTY, UNHURRIED, Generations
 from tests.chaos.lag import Lag
-from tests.strong.redis_server import PROGRAMS
+from tests.demo.programs import ROOT, children, gone
+from tests.mesh.engines.nats_server import NatsServer
+from tests.server_process import ServerProcess
+from tests.strong.redis_server import PROGRAMS, RESERVED, Server
+from tests.waits import until
 
 
 def balanced(books: Audit) -> bool:
@@ -102,3 +112,35 @@ def test_what_other_processes_took_is_found_wherever_it_lay_in_the_delay() -> No
     lag.note(200, 210, 10)
     spans = [(0, 130), (130, 160), (110, 120), (0, 300), (160, 200), (205, 300)]
     assert [lag.stolen_ns(*span) for span in spans] == [30, 30, 10, 40, 0, 5]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("program", "kind", "number"),
+    [
+        ("tests.chaos --only regions", Server, signal.SIGTERM),
+        ("benchmarks strong --quick", Server, signal.SIGHUP),
+        ("benchmarks sockets --quick", NatsServer, signal.SIGTERM),
+    ],
+)
+def test_a_signal_ends_the_servers_of_a_program_and_removes_their_folders(
+    program: str, kind: Callable[[], ServerProcess], number: int, tmp_path: Path
+) -> None:
+    kind().remove()  # or it is not installed
+    running = subprocess.Popen(
+        [sys.executable, "-m", *program.split()],
+        cwd=ROOT,
+        env={**os.environ, "TMPDIR": str(tmp_path)},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    try:
+        until(lambda: any(tmp_path.glob("crdtbucket-*/log")) and bool(children(running.pid)))
+        servers = children(running.pid)
+        running.send_signal(number)
+        assert running.wait(60) not in (0, -number)
+    finally:
+        running.kill()
+        running.wait()
+    until(lambda: all(map(gone, servers)))
+    assert [one.name for one in tmp_path.iterdir()] == [RESERVED.name]
