@@ -9,6 +9,7 @@ so, and was seen a moment ago: a silence of seconds before is a cut, and no end.
 from __future__ import annotations
 
 import asyncio
+import itertools
 import os
 import struct
 from contextlib import suppress
@@ -32,6 +33,8 @@ from crdtbucket.mesh.mesh_config import MeshConfig
 ASK_S = 0.5
 """Between two questions to the engine whether a peer is there; they go with frames."""
 ANNOUNCE_S = 5.0
+ALONE_AFTER = 6
+"""After so many announcements a node that has met no other one says so."""
 MAX_PLACE_BYTES = 100
 _INSTANCE = struct.Struct(">Q")
 
@@ -222,9 +225,16 @@ class EngineExchange:
         return _INSTANCE.pack(self._instance) + self._engine.place.encode()[:MAX_PLACE_BYTES]
 
     async def _announce(self) -> None:
-        while True:
+        for number in itertools.count():
             await self.online.wait()
             self._connected.clear()
+            if number == ALONE_AFTER and not self.sightings:
+                LOG.warning(
+                    "no other node has announced itself at %s yet. If others run, see that "
+                    "mesh.subject_prefix and mesh.mesh_name are theirs, and that mesh.servers are "
+                    "joined with their servers",
+                    self._engine.kind,
+                )
             await self._engine.announce(self._announcement())
             with suppress(asyncio.TimeoutError):
                 await within(ANNOUNCE_S, self._connected.wait())

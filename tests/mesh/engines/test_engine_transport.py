@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import random
 from contextlib import AsyncExitStack
 from typing import Any
@@ -10,8 +11,10 @@ import pytest
 
 from crdtbucket.mesh.engines import engine_transport
 from crdtbucket.mesh.engines.engine_channel import CARRIES, ENDS, OPENS, Envelope, open_envelope
+from crdtbucket.mesh.engines.engine_exchange import EngineExchange
 from crdtbucket.mesh.engines.engine_transport import EngineTransport
 from crdtbucket.mesh.links import dialer
+from crdtbucket.mesh.links.counters import MeshCounters
 from crdtbucket.mesh.links.handshake import MeshEndpoint
 from crdtbucket.mesh.mesh_config import MeshConfig
 from crdtbucket.mesh.transport import mesh_network
@@ -19,6 +22,7 @@ from crdtbucket.mesh.transport.mesh_network import MeshNetwork
 from crdtbucket.testing.simulation_settings import SimulationSettings
 from tests.mesh.engines.memory_engine import Broker, MemoryEngine, SimulatedBroker
 from tests.mesh.network import RecordingNode, running
+from tests.virtual_loop import virtually
 from tests.waits import eventually
 
 SECRET = "a secret of these tests"
@@ -80,6 +84,25 @@ async def test_links_outlive_a_cut_and_a_stall_of_the_simulated_network() -> Non
         await eventually(lambda: len(b.frames) == 10)
         assert b.frames == [("a", b"%d" % number) for number in range(10)]
         assert a.ends == b.ends == []
+
+
+@pytest.mark.parametrize("names", ["a", "ab"])
+@virtually
+async def test_a_node_that_meets_nobody_says_so_once(
+    names: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Another subject prefix than that of the other nodes is no error, and shows nowhere else."""
+    broker, config = Broker(), MeshConfig(secret=SECRET)
+    exchanges = [
+        EngineExchange(MemoryEngine(broker, name), config, MeshCounters(), name=name, instance=1)
+        for name in names
+    ]
+    for exchange in exchanges:
+        exchange.start()
+    await asyncio.sleep(300.0)
+    for exchange in exchanges:
+        await exchange.stop()
+    assert caplog.text.count("no other node has announced itself") == (len(names) == 1)
 
 
 async def test_a_process_that_ends_without_a_word_is_noticed_at_the_next_question() -> None:
