@@ -201,7 +201,15 @@ class RedisEngine:
         except OSError as error:
             raise unreachable(self._address, error) from error
         self._out = await RedisConnection.open(self._address, access, CONNECT_S)
-        self.place = await _run_id(self._out)
+        info = await _info(self._out)
+        run_id = re.search(r"run_id:([0-9a-f]+)", info)
+        self.place = run_id[1] if run_id else ""
+        if "role:slave" in info:
+            LOG.warning(
+                "Redis at %s is a replica: nodes at its master do not hear this one. See that "
+                "mesh.servers leads all nodes to the master",
+                self._address,
+            )
 
     async def _watch(self, subscriber: Subscriber) -> str:
         """Why the connection is to be made again; returns when it is."""
@@ -226,11 +234,11 @@ class RedisEngine:
             self._listener.arrived(sender, data)
 
 
-async def _run_id(connection: RedisConnection) -> str:
-    """The server's own id, which a restart changes; "" where this user may not ask for it."""
+async def _info(connection: RedisConnection) -> str:
+    """What the server says of itself: its id, which a restart changes, and its role; "" where this
+    user may not ask for it."""
     try:
-        answer = await ask(connection, "INFO", "server")
+        answer = await ask(connection, "INFO")
     except RedisErrorReply:
         return ""
-    found = re.search(rb"run_id:([0-9a-f]+)", answer) if isinstance(answer, bytes) else None
-    return found[1].decode() if found else ""
+    return answer.decode("latin-1") if isinstance(answer, bytes) else ""
