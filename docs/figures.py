@@ -33,6 +33,18 @@ STORE, WITHOUT = "replicated", "replicated-no-credit"
 PICTURED = "partition-30s-skewed"
 
 STORE_REGIONS = (2, 3)
+STORE_COMMAND = "crdtbucket simulate --store replicated --json"
+STORE_OTHERS = (
+    f"balanced --regions 3 --rules {STORE},replicated-every-call,replicated-slot-50ms",
+    f"balanced --regions 3 --lag 0.2 --rules {STORE}",
+    f"balanced --regions 5 --rules {STORE}",
+    *(
+        f"store-clocks --regions {regions} --duration-scale 3 --capacity 1000 --rate 200 "
+        f"--rules {STORE}"
+        for regions in STORE_REGIONS
+    ),
+)
+"""Options of the runs that differ from those of the other tables."""
 
 Rows = list[dict[str, Any]]
 
@@ -52,9 +64,14 @@ def commands(patterns: Sequence[str], seeds: int) -> list[str]:
 
 
 def store_commands() -> list[str]:
-    """The command lines behind the tables of a replicated store."""
-    start = "crdtbucket simulate --store replicated --json --regions"
-    return [f"{start} {regions}" for regions in STORE_REGIONS]
+    """The command lines behind the first tables of a replicated store."""
+    return [f"{STORE_COMMAND} --regions {regions}" for regions in STORE_REGIONS]
+
+
+def collect_stores(jobs: int) -> dict[str, Any]:
+    """What the tables of a replicated store show; of the last one the rows of each command."""
+    others = {line: collect([f"{STORE_COMMAND} {line}"], jobs)["rows"] for line in STORE_OTHERS}
+    return {**collect(store_commands(), jobs), "others": others}
 
 
 def collect(lines: Sequence[str], jobs: int) -> dict[str, Any]:
@@ -156,7 +173,11 @@ Strong mode on a Redis in each region, [as simulated](simulator.md#a-replicated-
 mesh. `without` is the over-admission when nothing is predicted for silent regions, and (in
 brackets) admitted / ideal.
 
-{tables}"""
+{tables}
+Other lags and numbers of regions, calls that look at the other regions more often or less, and
+clocks that drift three times as long, each by `{command}` and
+
+{others}"""
 
 
 def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
@@ -182,7 +203,17 @@ def _stores(store: dict[str, Any]) -> str:
     return _STORE_PART.format(
         commands="\n$ ".join(store["commands"]),
         tables="\n".join(_store_table(store["rows"], regions) for regions in STORE_REGIONS),
+        command=STORE_COMMAND,
+        others=_table(
+            ("options", "rule", "of ideal", "over %", "starved s", "share"),
+            [_other_run(line, row) for line, rows in store["others"].items() for row in rows],
+        ),
     )
+
+
+def _other_run(line: str, row: dict[str, Any]) -> list[str]:
+    _, ratio, over_admission, _, starved, share, _ = _ours(row["scenario"], [row])
+    return [f"`{line}`", f"`{row['rule']}`", ratio, over_admission, starved, share]
 
 
 def _store_table(rows: Rows, regions: int) -> str:
@@ -334,7 +365,7 @@ def main() -> None:
     if everything:
         data |= collect(commands(options.scenarios, options.seeds), options.jobs)
     if options.store or everything:
-        data["store"] = collect(store_commands(), options.jobs)
+        data["store"] = collect_stores(options.jobs)
     if not options.render:
         ROWS.write_text(json.dumps(data, separators=(",", ":")).replace("},{", "},\n{") + "\n")
     TABLE.write_text(render(json.loads(ROWS.read_text())))

@@ -14,6 +14,8 @@ NO_PREDICTION = "no-prediction"
 SHARED_BURSTS = "partition-burst-share"
 REPLICATED = "replicated"
 NO_CREDIT = "replicated-no-credit"
+EVERY_CALL = "replicated-every-call"
+SLOT_50_MS = "replicated-slot-50ms"
 
 
 def _mesh(name: str, **changes: Any) -> SimulatedRule:
@@ -23,10 +25,10 @@ def _mesh(name: str, **changes: Any) -> SimulatedRule:
     return MeshRule(name, **changes)
 
 
-def _store(name: str) -> SimulatedRule:
+def _store(name: str, **changes: Any) -> SimulatedRule:
     from crdtbucket.simulator.store_rule import ReplicatedStore
 
-    return ReplicatedStore(name, credit=name != NO_CREDIT)
+    return ReplicatedStore(name, **changes)
 
 
 RULES: dict[str, Callable[[], SimulatedRule]] = {
@@ -36,11 +38,13 @@ RULES: dict[str, Callable[[], SimulatedRule]] = {
     StaticSplit.name: StaticSplit,
     MaxOfTotals.name: MaxOfTotals,
     REPLICATED: lambda: _store(REPLICATED),
-    NO_CREDIT: lambda: _store(NO_CREDIT),
+    NO_CREDIT: lambda: _store(NO_CREDIT, credit=False),
+    EVERY_CALL: lambda: _store(EVERY_CALL, slot_us=1),
+    SLOT_50_MS: lambda: _store(SLOT_50_MS, slot_us=50_000),
 }
 STORE_RULES = (REPLICATED, NO_CREDIT)
 """The rules of a replicated store that are compared by default."""
-COMPARED = tuple(name for name in RULES if name not in (SHARED_BURSTS, *STORE_RULES))
+COMPARED = (CRDTBUCKET, NO_PREDICTION, StaticSplit.name, MaxOfTotals.name)
 """The rules of a mesh that are compared by default. `partition-burst-share` is left out: it differs
 from `crdtbucket` in partitions alone."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import heapq
+import re
 from random import Random
 
 from crdtbucket.simulator.lua_members import LuaMembers
@@ -18,6 +19,7 @@ KEY = b"crdtbucket:{simulated}"
 _START_US = 1_700_000_000_000_000
 _EVERY_NS = EVERY_MS * 1_000_000
 _BEAT = -1
+_SLOT = re.compile(r"^(local NEAR, SLACK, SLOT, TAU = \d+, \d+, )\d+", re.MULTILINE)
 Version = tuple[int, object]
 """A number that rises with time, and the copy of a key."""
 
@@ -35,9 +37,14 @@ class _Process:
 class ReplicatedStore(Nodes):
     """Every region asks its own member; there is no mesh. The newest copy of a key holds."""
 
-    def __init__(self, name: str, *, credit: bool = True) -> None:
-        """Without `credit` calls bring no beats, so that no region is ever taken for silent."""
+    def __init__(self, name: str, *, credit: bool = True, slot_us: int = 0) -> None:
+        """Without `credit` calls bring no beats, so that no region is ever taken for silent.
+        `slot_us`: one call looks at the other regions in so many us; 0: in as many as it does."""
         self.name, self._credit = name, credit
+        self._source = ReplicatedArguments.script.source
+        if slot_us:
+            self._source, found = _SLOT.subn(rf"\g<1>{slot_us}", self._source)
+            assert found == 1, "the script has no length of a slot"
 
     def start(self, scenario: Scenario, settings: Settings) -> None:
         """Begin at time 0 with empty members, the beats of each region at a random phase."""
@@ -125,7 +132,7 @@ class ReplicatedStore(Nodes):
                 KEY, cost, process.owner, 1, 1, process.taken, 0, debt_ns, others, process.beats
             )
             command = arguments.command(call)
-            reply = self._members.run(self._names[node], command, arguments.script.source, now_us)
+            reply = self._members.run(self._names[node], command, self._source, now_us)
             answer = arguments.parse(reply)
             if answer.status is not ScriptStatus.UNKNOWN:
                 break

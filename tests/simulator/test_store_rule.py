@@ -7,7 +7,13 @@ from dataclasses import replace
 import pytest
 
 from crdtbucket.simulator.arrivals import arrivals
-from crdtbucket.simulator.rule_catalogue import NO_CREDIT, REPLICATED, make_rule
+from crdtbucket.simulator.rule_catalogue import (
+    EVERY_CALL,
+    NO_CREDIT,
+    REPLICATED,
+    SLOT_50_MS,
+    make_rule,
+)
 from crdtbucket.simulator.run_settings import Settings
 from crdtbucket.simulator.scenario import Scenario
 from crdtbucket.simulator.scenario_run import Outcome, Run, simulate
@@ -100,6 +106,12 @@ def test_a_process_that_restarts_takes_the_others_nothing() -> None:
     outcome = simulate(make_rule(REPLICATED), scenario, SMALL)
     assert outcome.ratio == pytest.approx(1.0, abs=0.03)
     assert outcome.over_admission_percent < 5
+
+
+def test_calls_that_look_at_the_other_regions_less_often_know_later_what_those_took() -> None:
+    found = [run_of("balanced", 0.1, rule) for rule in (EVERY_CALL, SLOT_50_MS)]
+    assert found[0].offered == found[1].offered
+    assert found[0].over_admission_percent < found[1].over_admission_percent
 
 
 def test_the_same_arguments_give_the_same_outcome() -> None:
