@@ -17,7 +17,15 @@ import tempfile
 import time
 from collections.abc import Iterator
 
-LOOP = "while True: pass"
+from tests.server_process import end_by_signals
+
+# It ends with the program that started it, however that ends.
+LOOP = """
+import os, sys
+while os.getppid() == int(sys.argv[1]):
+    for _ in range(100_000):
+        pass
+"""
 PROCESSES = ("-m", "processes and not slow")
 PYTEST = (sys.executable, "-m", "pytest", "--quiet", "--dist", "worksteal", "--numprocesses")
 
@@ -25,7 +33,8 @@ PYTEST = (sys.executable, "-m", "pytest", "--quiet", "--dist", "worksteal", "--n
 @contextlib.contextmanager
 def busy(processors: int) -> Iterator[list[subprocess.Popen[bytes]]]:
     """As many endless loops as there are processors, one priority with the tests."""
-    loops = [subprocess.Popen([sys.executable, "-c", LOOP]) for _ in range(processors)]
+    command = [sys.executable, "-c", LOOP, str(os.getpid())]
+    loops = [subprocess.Popen(command) for _ in range(processors)]
     try:
         yield loops
     finally:
@@ -62,4 +71,5 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
+    end_by_signals()
     sys.exit(main())

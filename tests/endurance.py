@@ -26,6 +26,7 @@ from tests.histories.checker import check, smallest
 from tests.histories.cluster import Cluster, Node, descriptors, resident_bytes
 from tests.histories.plan import CUTS, FORGETFUL, KINDS, LONG, Blow, cut, draw_blow
 from tests.histories.run import NETWORKS, NODES, befall, network
+from tests.server_process import end_by_signals
 
 MINUTE_S, RELOAD_MINUTES, SETTLE_MINUTES = 60.0, 10, 15
 MOST_MB_AN_HOUR = 1.0
@@ -263,4 +264,5 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
+    end_by_signals()
     sys.exit(main())

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 
 import pytest
 
 from tests import busy
+from tests.demo.programs import ROOT, children, gone
+from tests.waits import until
 
 ALONE = "failed beside others, passed alone: tests/x.py::test_y"
 
@@ -29,3 +32,16 @@ def test_no_loop_stays() -> None:
     with busy.busy(2) as loops:
         assert [one.poll() for one in loops] == [None, None]
     assert all(isinstance(one, subprocess.Popen) and one.poll() is not None for one in loops)
+
+
+def test_nothing_outlives_the_program() -> None:
+    program = subprocess.Popen([sys.executable, "-m", "tests.busy"], cwd=ROOT)
+    try:
+        until(lambda: len(children(program.pid)) > (os.cpu_count() or 1))
+        started = children(program.pid)
+        program.terminate()
+        program.wait(60)
+    finally:
+        program.kill()
+        program.wait()
+    until(lambda: all(map(gone, started)))
