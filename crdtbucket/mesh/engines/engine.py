@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from typing import Protocol
 
+RIGHTS_FIX = "print the rules with `crdtbucket mesh permissions`"
+"""What to do where an engine does not let a node publish or subscribe."""
+
 
 class EngineListener(Protocol):
     """Called on the event loop by an engine that runs."""

@@ -16,7 +16,7 @@ from nats.errors import StaleConnectionError
 
 from crdtbucket.base.deadline import within
 from crdtbucket.base.loaded_files import TlsFiles
-from crdtbucket.mesh.engines.engine import EngineListener
+from crdtbucket.mesh.engines.engine import RIGHTS_FIX, EngineListener
 from crdtbucket.mesh.engines.subjects import Subjects
 from crdtbucket.mesh.links.background_tasks import BackgroundTasks
 from crdtbucket.mesh.links.counters import LOG
@@ -100,8 +100,7 @@ class NatsEngine:
             await client.flush(int(CONNECT_S))
         except (NatsError, OSError, asyncio.TimeoutError) as error:
             return str(error) or type(error).__name__
-        fix = "print the rules with `crdtbucket mesh permissions`"
-        return f"{self._refused}: {fix}" if self._refused else ""
+        return f"{self._refused}: {RIGHTS_FIX}" if self._refused else ""
 
     async def stop(self) -> None:
         """Closes the connection, after what it has taken. The task that keeps it does that, and
@@ -168,7 +167,8 @@ class NatsEngine:
             self._refused = _told(error)
             if client.is_connected and self._refused not in said:
                 said.add(self._refused)
-                LOG.warning("NATS at %s: %s", shown(server), self._refused)
+                fix = f": {RIGHTS_FIX}" if "permissions violation" in self._refused.lower() else ""
+                LOG.warning("NATS at %s: %s%s", shown(server), self._refused, fix)
 
         async def message(msg: Msg) -> None:
             sender = self._subjects.sender(msg.subject)

@@ -12,7 +12,7 @@ from crdtbucket.base.address import Address
 from crdtbucket.base.deadline import within
 from crdtbucket.base.loaded_files import TlsFiles
 from crdtbucket.errors import CrdtbucketError, RedisUnavailable
-from crdtbucket.mesh.engines.engine import EngineListener
+from crdtbucket.mesh.engines.engine import RIGHTS_FIX, EngineListener
 from crdtbucket.mesh.engines.subjects import Subjects
 from crdtbucket.mesh.links.background_tasks import BackgroundTasks
 from crdtbucket.mesh.links.counters import LOG
@@ -50,8 +50,8 @@ class Subscriber(asyncio.Protocol):
         for pattern in patterns:
             reply = await self._ask("PSUBSCRIBE", pattern)
             if isinstance(reply, RedisErrorReply):
-                fix = "print the rules with `crdtbucket mesh permissions`"
-                text = f"Redis at {address} does not let this node read {pattern} ({reply}): {fix}"
+                text = f"Redis at {address} does not let this node read {pattern} ({reply})"
+                text += f": {RIGHTS_FIX}"
                 raise RedisUnavailable(text, "auth")
             if isinstance(reply, RedisUnavailable):
                 raise reply
@@ -140,7 +140,7 @@ class RedisEngine:
         try:
             await ask(out, "PUBLISH", self._subjects.to(self._subjects.node), b"")
         except CrdtbucketError as error:
-            return f"{error}: print the rules with `crdtbucket mesh permissions`"
+            return f"{error}: {RIGHTS_FIX}"
         return ""
 
     async def stop(self) -> None:
@@ -161,7 +161,9 @@ class RedisEngine:
         def answered(reply: object) -> None:
             if isinstance(reply, RedisErrorReply):
                 if self._said != reply.code:
-                    LOG.warning("Redis at %s did not take a message: %s", self._address, reply)
+                    fix = f": {RIGHTS_FIX}" if reply.code == "NOPERM" else ""
+                    text = "Redis at %s did not take a message: %s%s"
+                    LOG.warning(text, self._address, reply, fix)
                 self._said = reply.code
             elif reply == 0 and name and self._listener is not None:
                 self._listener.nobody(name)

@@ -140,3 +140,20 @@ async def test_a_node_without_the_right_to_listen_says_so(
                 lambda: "permissions violation for subscription" in caplog.text.lower()
             )
     assert "Traceback" not in caplog.text
+    assert all(
+        "`crdtbucket mesh permissions`" in one.message
+        for one in caplog.records
+        if "violation" in one.message
+    )
+
+
+async def test_a_node_that_may_publish_no_longer_says_so(caplog: pytest.LogCaptureFixture) -> None:
+    with Server() as server:
+        server.call("ACL", "SETUSER", "a", "on", ">a-password", "+@all", "&*")
+        _, one = mesh("redis", server.port, "a", "a")
+        async with running(one):
+            await eventually(lambda: one.counters.engine_connections)
+            server.call("ACL", "SETUSER", "a", "-publish")
+            one._transport._exchange.engine_up("again")  # type: ignore[attr-defined]
+            await eventually(lambda: "did not take a message" in caplog.text)
+    assert "`crdtbucket mesh permissions`" in caplog.text
