@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 
@@ -34,14 +33,15 @@ def test_no_loop_stays() -> None:
     assert all(isinstance(one, subprocess.Popen) and one.poll() is not None for one in loops)
 
 
-def test_nothing_outlives_the_program() -> None:
-    program = subprocess.Popen([sys.executable, "-m", "tests.busy"], cwd=ROOT)
-    try:
-        until(lambda: len(children(program.pid)) > (os.cpu_count() or 1))
-        started = children(program.pid)
-        program.terminate()
-        program.wait(60)
-    finally:
+def test_no_loop_outlives_a_program_that_is_killed() -> None:
+    text = "import sys; from tests.busy import busy\nwith busy(2):\n print(flush=True); input()"
+    program = subprocess.Popen(
+        [sys.executable, "-c", text], cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    )
+    with program:
+        assert program.stdout is not None
+        program.stdout.readline()
+        loops = children(program.pid)
         program.kill()
-        program.wait()
-    until(lambda: all(map(gone, started)))
+    assert len(loops) == 2
+    until(lambda: all(map(gone, loops)))
