@@ -845,7 +845,7 @@ MUTATIONS = (
         "mesh",
         "        if self.established(now):\n            self._members",
         "        if False:\n            self._members",
-        suite("mesh/protocol/test_own_name", "stops_nobody"),
+        suite("mesh/protocol/test_own_name", "stranger"),
     ),
     Mutation(
         "of_two_processes_of_one_name_the_older_stops_the_one_that_all_are_linked_with",
@@ -853,6 +853,20 @@ MUTATIONS = (
         "    return not info.established, info.began, info.epoch\n",
         "    return False, info.began, info.epoch\n",
         suite("mesh/protocol/test_own_name", "established_goes_on"),
+    ),
+    Mutation(
+        "of_two_processes_of_one_name_that_have_links_nobody_relays_the_takes",
+        "mesh",
+        "epoch not in (None, here.info.epoch)",
+        "False",
+        suite("mesh/test_one_name", "share_the_limit"),
+    ),
+    Mutation(
+        "a_peer_says_where_a_linked_member_is_to_be_called",
+        "mesh",
+        "heard = by not in",
+        "heard = False and by not in",
+        suite("mesh/protocol/test_member_directory", "speaks_for_itself"),
     ),
     Mutation(
         "processes_of_one_name_that_began_at_the_same_time_all_go_on",
@@ -2409,8 +2423,8 @@ MUTATIONS = (
     Mutation(
         "only_the_told_are_not_heard",
         "mesh",
-        "missing = () if link.advertised is None else self._links.keys() - link.advertised",
-        "missing = self._links.keys() - self._links.keys()",
+        "missing = {name for name in self._links if not self._may_see(link, name)}",
+        "missing: set[str] = set()",
         suite("simulated/test_graphs", "never_tells"),
     ),
     Mutation(

@@ -124,7 +124,7 @@ def dies(members: Membership, begun: int) -> bool:
     for now in range(begun, begun + 12 * SECOND, SECOND):
         members.detector.dial_failed("peer", "", now, refused=True)
         for link in members.reachable():
-            link.last_seen, link.advertised = now, frozenset()
+            link.last_seen, link.advertised = now, {}
         members.age(now)
     return members.links["peer"].forgotten
 
