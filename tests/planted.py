@@ -869,6 +869,20 @@ MUTATIONS = (
         suite("mesh/protocol/test_member_directory", "speaks_for_itself"),
     ),
     Mutation(
+        "a_peer_that_changes_its_epoch_has_the_whole_table_walked_through",
+        "mesh",
+        "        if at_once:\n            self._table.prune()",
+        "        if True:\n            self._table.prune()",
+        suite("mesh/protocol/test_introductions", "a_part_at_a_time"),
+    ),
+    Mutation(
+        "a_linked_peer_waits_for_its_place_in_a_large_table",
+        "mesh",
+        "            self._drop(epoch, at_once=True)\n",
+        "            self._drop(epoch)\n",
+        suite("mesh/protocol/test_introductions", "at_once"),
+    ),
+    Mutation(
         "processes_of_one_name_that_began_at_the_same_time_all_go_on",
         "mesh",
         "    return not info.established, info.began, info.epoch\n",

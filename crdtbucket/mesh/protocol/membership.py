@@ -68,7 +68,7 @@ class Membership:
         self.visibility = Visibility(self.directory, roster)
         self.unlinked = UnlinkedMembers(table, self.directory, roster, config.forget_after_ns)
         self.bounded = BoundedPeers(name)
-        self.introductions = Introductions(table, self.directory, self.bounded)
+        self.introductions = Introductions(table, self.directory, self.bounded, self.pruner)
         self.detector = FailureDetector(config, self.directory, roster, name)
         self.updates = MemberUpdates(
             table, self.directory, roster, self.pruner, self.introductions, self.bounded, now
