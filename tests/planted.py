@@ -883,6 +883,27 @@ MUTATIONS = (
         suite("mesh/protocol/test_introductions", "at_once"),
     ),
     Mutation(
+        "two_addresses_keep_a_third_out",
+        "mesh",
+        "            if len(most) < held + 2:\n",
+        "            if True:\n",
+        suite("mesh/sockets/test_admission", "keep_a_third_out"),
+    ),
+    Mutation(
+        "connections_that_have_not_authenticated_have_no_limit",
+        "mesh",
+        "        if sum(map(len, self._unproven.values())) >= MAX_UNPROVEN:\n",
+        "        if False:\n",
+        suite("mesh/sockets/test_admission", "as_few"),
+    ),
+    Mutation(
+        "one_address_has_all_places",
+        "mesh",
+        "        if held >= MAX_UNPROVEN_PER_ADDRESS:\n",
+        "        if False:\n",
+        suite("mesh/sockets/test_admission", "so_many_places"),
+    ),
+    Mutation(
         "processes_of_one_name_that_began_at_the_same_time_all_go_on",
         "mesh",
         "    return not info.established, info.began, info.epoch\n",
