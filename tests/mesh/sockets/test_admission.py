@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+from unittest import mock
 
 import pytest
 
+from crdtbucket.mesh.links.counters import MeshCounters, Refusals
 from crdtbucket.mesh.sockets import admission
 from crdtbucket.mesh.transport.mesh_network import MeshNetwork
 from tests.mesh.network import RecordingNode, config, running
@@ -87,3 +89,13 @@ async def test_an_address_has_so_many_places_at_most() -> None:
             await door.knock("127.0.0.2")
         await eventually(lambda: door.refused == {"too_many_from_address": 2})
         door.close()
+
+
+def test_those_that_have_authenticated_count_among_all_connections() -> None:
+    door = admission.Admission(2, Refusals(MeshCounters()))
+    for number in range(6):  # for two peers, and four that have not authenticated
+        assert door.reason_against("127.0.0.9") is None
+        connection = mock.Mock(source=f"127.0.0.{number}")
+        door.accepted(connection)
+        door.proven(connection)
+    assert door.reason_against("127.0.0.9") == "too_many_connections"
