@@ -988,6 +988,20 @@ MUTATIONS = (
         suite("mesh/links/test_signed_handshake", "two_meshes"),
     ),
     Mutation(
+        "members_of_one_address_leave_no_place_to_others",
+        "mesh",
+        "            old = self.links.crowding(channel.remote)\n",
+        "",
+        suite("mesh/transport/test_mesh_network", "leave_a_place"),
+    ),
+    Mutation(
+        "a_full_node_dials_nobody_whoever_crowds_it",
+        "mesh",
+        " and not self._host.links.crowded:",
+        ":",
+        suite("mesh/transport/test_mesh_network", "leave_a_place"),
+    ),
+    Mutation(
         "processes_of_one_name_that_began_at_the_same_time_all_go_on",
         "mesh",
         "    return not info.established, info.began, info.epoch\n",

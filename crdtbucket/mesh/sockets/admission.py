@@ -8,7 +8,6 @@ may send only 16 KiB until then. A refusal costs one small object and no task.
 from __future__ import annotations
 
 import asyncio
-import ipaddress
 import ssl
 from collections.abc import Callable
 from typing import cast
@@ -16,6 +15,7 @@ from typing import cast
 from aiohttp.web import RequestHandler, Server
 
 from crdtbucket.base.accepting import secured_by_tls
+from crdtbucket.base.address import source_of
 from crdtbucket.base.loaded_files import TlsFiles
 from crdtbucket.mesh.links.counters import Refusals
 from crdtbucket.mesh.links.handshake import HANDSHAKE_S
@@ -218,19 +218,6 @@ class AcceptedConnection(asyncio.Protocol):
 
     def _expire(self) -> None:
         self.refuse("handshake_timeout", f"not authenticated within {HANDSHAKE_S:g} s")
-
-
-def source_of(host: str) -> str:
-    """What counts as one address: an IPv4 address, or the /64 network that one IPv6 host owns."""
-    try:
-        address = ipaddress.ip_address(host.partition("%")[0])
-    except ValueError:
-        return host
-    if isinstance(address, ipaddress.IPv6Address):
-        if address.ipv4_mapped is not None:
-            return str(address.ipv4_mapped)
-        return str(ipaddress.ip_network((address, 64), strict=False))
-    return host
 
 
 def admission_factory(
