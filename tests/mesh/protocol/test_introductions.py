@@ -259,3 +259,28 @@ def test_a_linked_peer_gets_its_place_at_once_in_a_large_table_too(
     node = Large(monkeypatch)
     node.introductions.claimed(2, 13)  # another one told that it is node 0's
     assert node.epochs == {10, 12}
+
+
+def test_a_large_table_that_is_full_makes_room_for_a_linked_peer_at_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    node = Large(monkeypatch)
+    for epoch in range(100, 100 + wire.MAX_ORIGINS - 5):
+        node.table.origin(0, epoch)
+    node.introductions.claimed(2, 60)
+    node.table.origin(2, 60)
+    assert 13 not in node.epochs
+
+
+def test_in_a_large_table_whoever_has_most_makes_room_a_part_at_a_time(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    node = Large(monkeypatch)
+    monkeypatch.setattr(module, "PLACES", 3)
+    assert not node.admits("b", 20)
+    node.introductions.step({7}, 0)
+    for left in (10, 6, 2, 0):
+        assert node.held == left
+        node.pruner.prune_some()
+    assert node.epochs == {10, 12}
+    assert node.admits("b", 20)
