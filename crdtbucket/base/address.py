@@ -81,6 +81,19 @@ def is_loopback(host: str) -> bool:
         return False  # a name may resolve to anything
 
 
+def source_of(host: str) -> str:
+    """What counts as one address: an IPv4 address, or the /64 network that one IPv6 host owns."""
+    try:
+        address = ipaddress.ip_address(host.partition("%")[0])
+    except ValueError:
+        return host
+    if isinstance(address, ipaddress.IPv6Address):
+        if address.ipv4_mapped is not None:
+            return str(address.ipv4_mapped)
+        return str(ipaddress.ip_network((address, 64), strict=False))
+    return host
+
+
 def _is_ipv6(host: str) -> bool:
     try:
         ipaddress.IPv6Address(host)

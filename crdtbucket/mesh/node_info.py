@@ -20,6 +20,6 @@ class NodeInfo:
     age_ns: int
     """How long its process has run (ns)."""
     established: bool = False
-    """Whether more than half of the members that it knows are linked with it."""
+    """Whether any peer is linked with it."""
     began: int = 0
     """When its process began by its wall clock, ns since 1970; it never changes. 0: long ago."""

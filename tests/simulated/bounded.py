@@ -144,8 +144,7 @@ class Bounded:
                 self.view.broken(
                     "places", f"{node.name}: {len(origins)} epochs, {len(known)} members"
                 )
-            most = len(self.plan.nodes) - 1 > self.plan.bad  # of its peers are honest
-            if self.strict and most and node.table.refusal is not None:
+            if self.strict and node.table.refusal is not None:
                 self.view.broken("name", f"{node.name} gave its name up: {node.table.refusal}")
             dead = {epoch for _, _, epoch, gone in origins if gone} & running
             if dead and self.strict:

@@ -14,7 +14,7 @@ from tests.simulated.bounded import Bounded
 from tests.simulated.drawing import DIMENSIONS, draw
 from tests.simulated.lies import ACTS
 from tests.simulated.plan import Event, Phase, Plan
-from tests.simulated.run import Run, run
+from tests.simulated.run import Run, play, run
 from tests.simulated.view import Broken
 
 
@@ -62,6 +62,11 @@ def test_refunds_that_an_honest_peer_does_not_know_yet_lower_nothing() -> None:
         seconds=2.0,
     )
     run(plan)
+
+
+def test_of_two_honest_nodes_neither_stops_for_a_silent_member_that_claims_its_name() -> None:
+    """Of the two members that each knew one was linked, and that was not most of them."""
+    play(776656)
 
 
 def test_a_hostile_member_is_believed_within_its_bounds() -> None:

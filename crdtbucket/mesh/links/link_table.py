@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import enum
+from collections import Counter
 
+from crdtbucket.base.address import source_of
 from crdtbucket.mesh.links.link import Link
 from crdtbucket.mesh.node_info import NodeInfo
 
@@ -43,6 +45,24 @@ class LinkTable:
     def all(self) -> list[Link]:
         """All links, in no order that means anything."""
         return [link for _, link in self._links.values()]
+
+    @property
+    def crowded(self) -> bool:
+        """Whether some address has more than one link."""
+        return any(count > 1 for count in self._by_source().values())
+
+    def crowding(self, host: str) -> Link | None:
+        """Which link gives way to one of this host where there is no room: the newest one of the
+        address that has most, if that of the host has fewer by two at least."""
+        held, source = self._by_source(), source_of(host)
+        most = max(held, key=lambda one: held[one], default="")
+        if not source or held[most] < held[source] + 2:
+            return None
+        made = [entry for entry in self._links.values() if entry[1].source == most]
+        return max(made, key=lambda entry: entry[0])[1]
+
+    def _by_source(self) -> Counter[str]:
+        return Counter(link.source for link in self.all())
 
     def serial(self) -> int:
         """The number of the newest link: a listener takes it before it sends its hello."""

@@ -13,6 +13,7 @@ from crdtbucket._core import Table
 from crdtbucket.mesh.protocol import wire
 from crdtbucket.mesh.protocol.member_directory import MemberDirectory
 from crdtbucket.mesh.protocol.peer_warnings import BoundedPeers
+from crdtbucket.mesh.protocol.pruning import Pruner
 from crdtbucket.mesh.protocol.roster import Admits
 
 PLACES = 384
@@ -25,8 +26,11 @@ OBSERVERS = "an observer"
 class Introductions:
     """The epochs that peers introduced to the node with this table. Times are local ns."""
 
-    def __init__(self, table: Table, directory: MemberDirectory, bounded: BoundedPeers) -> None:
+    def __init__(
+        self, table: Table, directory: MemberDirectory, bounded: BoundedPeers, pruner: Pruner
+    ) -> None:
         self._table, self._directory, self._bounded = table, directory, bounded
+        self._pruner = pruner
         self._by: dict[int, str] = {}
         """Who introduced an epoch, the oldest first."""
         self._ran: set[int] = set()
@@ -57,14 +61,15 @@ class Introductions:
 
     def claimed(self, node: int, epoch: int) -> None:
         """The linked peer with this id runs under this epoch, which has a reserved place, whatever
-        others told of it. When the table is full, what was introduced gives way."""
+        others told of it. When the table is full, what was introduced gives way, at once: else a
+        peer that tells of more would take the place first."""
         owners = {known: owner for _, owner, known, _ in self._table.origins()}
         if epoch in self._by and owners.get(epoch, node) != node:
-            self._drop(epoch)
+            self._drop(epoch, at_once=True)
         elif epoch in self._by:
             self._remove(epoch)
         elif epoch not in owners and len(owners) >= wire.MAX_ORIGINS - 1:
-            self._drop_newest({epoch})
+            self._drop_newest({epoch}, at_once=True)
 
     def step(self, running: Collection[int], now: int) -> bool:
         """Once a second: what is gone gives its place back. When a peer that has not used up its
@@ -88,13 +93,13 @@ class Introductions:
             )
         return bool(refused)
 
-    def _drop_newest(self, running: Collection[int]) -> None:
+    def _drop_newest(self, running: Collection[int], *, at_once: bool = False) -> None:
         """The newest epoch of the peer that has introduced most gives its place up, if nobody is
         known to run under it."""
         most = max(self._held, key=lambda peer: self._held[peer], default="")
         found = [epoch for epoch, peer in self._by.items() if peer == most and epoch not in running]
         if found:
-            self._drop(found[-1])
+            self._drop(found[-1], at_once=at_once)
 
     def _drop_newest_told(self, peer: str) -> bool:
         """The same of what this peer only told of: an honest one passes on what it was told.
@@ -104,13 +109,12 @@ class Introductions:
         for epoch in reversed(told):
             if epoch not in running:
                 self._drop(epoch)
-                return epoch not in self._by
+                return True
         return False
 
-    def _drop(self, epoch: int) -> None:
-        if self._table.add_tombstone(epoch):
-            self._table.release(epoch)
-            self._remove(epoch)
+    def _drop(self, epoch: int, *, at_once: bool = False) -> None:
+        self._remove(epoch)
+        self._pruner.give_up(epoch, at_once=at_once)
 
     def _admit(self, peer: str, name: str, epoch: int, share: int) -> bool:
         member = self._directory.known.get(name)

@@ -56,8 +56,12 @@ class MemberDirectory:
             self._introduced_by.pop(name, None)
         elif known is None:
             self._introduced_by[name] = by
-        if known is not None and not address:
-            address = known[3]  # a node that does not know where it is reached takes nothing back
+        if known is not None:
+            # Where it has a link here it speaks for itself; and a node that does not know where it
+            # is reached takes nothing back.
+            link = self.links.get(name)
+            heard = by not in ("", name) and link is not None and link.connected
+            region, epoch, address = known[1:] if heard else (region, epoch, address or known[3])
         self.known[name] = (name, region, epoch, address)
         self._advertised_at[name] = now
         return True

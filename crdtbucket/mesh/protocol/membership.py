@@ -68,7 +68,7 @@ class Membership:
         self.visibility = Visibility(self.directory, roster)
         self.unlinked = UnlinkedMembers(table, self.directory, roster, config.forget_after_ns)
         self.bounded = BoundedPeers(name)
-        self.introductions = Introductions(table, self.directory, self.bounded)
+        self.introductions = Introductions(table, self.directory, self.bounded, self.pruner)
         self.detector = FailureDetector(config, self.directory, roster, name)
         self.updates = MemberUpdates(
             table, self.directory, roster, self.pruner, self.introductions, self.bounded, now
@@ -115,7 +115,7 @@ class Membership:
         self.detector.connected(peer, now, was=was)
         self.pruner.returned(peer.epoch)
         self.directory.running_elsewhere.pop(peer.epoch, None)  # from here on the link says so
-        self.visibility.changed(links=True)
+        self.visibility.changed()
         self._table.set_node(link.node, peer.epoch, True)
         self.directory.learn(_member(peer), now)
         self.count(now)
@@ -137,6 +137,7 @@ class Membership:
             return
         self._table.set_node(link.node, frame.epoch, link.connected)
         link.info = replace(link.info, epoch=frame.epoch)
+        self.visibility.changed()
 
     def disconnected(self, link: PeerState, now: int, *, ended: bool = False) -> None:
         """The link is down. `ended`: the peer's side closed or reset it."""

@@ -1,10 +1,14 @@
 """Decides whether this node goes on when another process says that it has the node's name.
 
-The one that most members are linked with goes on, else the one whose process began first by its
-wall clock. Both judge by what each has said in the handshake, and when a process began never
-changes: so they agree, and so do any number of processes of one name. But that is what the other
-one says of itself: so a node that most members are linked with goes on in any case, and nobody
-refuses for longer than it meets the other one.
+A process that any peer is linked with goes on: its takes are counted by that peer, and relayed to
+those that are linked with the other process, so the limit holds as if both had names of their own.
+No statement changes that, neither of the other process, which may be a bad member, nor of peers,
+whose names may be invented.
+
+Of those without a link one goes on: the one whose process began first by its wall clock, unless
+somebody is linked with the other one. Both judge by what each has said in the handshake, and when a
+process began never changes: so they agree, and so do any number of processes of one name. Nobody
+refuses for longer than it meets the other one, or once a peer is linked.
 """
 
 from __future__ import annotations
@@ -57,7 +61,7 @@ class OwnName:
             self._yield("a peer", conflict, now)
 
     def look(self, now: int) -> None:
-        """Serves again when the other process is gone, or most members are linked with this one."""
+        """Serves again when the other process is gone, or a peer is linked with this one."""
         if not self._met or not isinstance(self._table.refusal, NodeConflict):
             return
         if now - self._met < MET_NS and not self.established(now):
@@ -68,11 +72,9 @@ class OwnName:
         log.warning("%s serves again: the other process of this name was not met again", self._name)
 
     def established(self, now: int) -> bool:
-        """Whether more than half of the other members that this node knows are linked here. Safe
-        in any thread."""
+        """Whether any peer is linked with this process and not silent. Safe in any thread."""
         links = list(self._members.links.values())
-        alive = sum(self._members.status(link, now) == "alive" for link in links)
-        return 2 * alive > self._members.known() - 1
+        return any(self._members.status(link, now) == "alive" for link in links)
 
     def _yield(self, who: str, conflict: NodeConflict, now: int) -> None:
         if self.established(now):
@@ -81,8 +83,8 @@ class OwnName:
                 "own_name",
                 1,
                 now,
-                f"says that it, or another process, is called {self._name!r}: most members are "
-                "linked with this one, which goes on",
+                f"says that it, or another process, is called {self._name!r}: peers are linked "
+                "with this one, which goes on",
             )
             return
         if self._table.refusal is None:

@@ -120,8 +120,8 @@ class PeerState:
     """Entries that are to be sent to it in answer to its own."""
     answered_at: int = NEVER
 
-    advertised: frozenset[str] | None = None
-    """The members that it has advertised; None before the first time."""
+    advertised: dict[str, int] | None = None
+    """The members that it has advertised, and the epoch of each; None before the first time."""
     unseen: tuple[str, ...] = ()
     """Those of them that it does not see itself."""
     ages_from: int = 0

@@ -65,6 +65,8 @@ class Pruner:
         self._running = 0
         self.tombstones = {epoch: now for _, _, epoch, marked in table.origins() if marked}
         """Epochs with a tombstone, the oldest first, and since when, as far as that is known."""
+        self._given_up: list[int] = []
+        """Epochs that lose their places, and of which columns are still to be removed."""
         self._pruning = -1
         """Where the removal of their columns goes on, -1 where none is under way."""
         self._marked = bool(self.tombstones)
@@ -97,7 +99,7 @@ class Pruner:
             epoch: one.settles for epoch, one in self._dead.items() if one.settles is not None
         }
         self._mark([epoch for epoch, settles in waited.items() if now >= settles], now)
-        self._running = len(known) - len(self._dead) - len(self.tombstones)
+        self._running = len(known) - len(dead) - len(marked)
         self._make_room(len(known), now)
         for epoch in [e for e, at in self.tombstones.items() if now - at > KEPT_NS]:
             self._release(epoch)
@@ -125,8 +127,22 @@ class Pruner:
 
     def returned(self, epoch: int) -> None:
         """A process that was taken for dead runs: its columns count again."""
-        if self.tombstones.pop(epoch, None) is not None:
-            self._table.remove_tombstone(epoch)
+        if epoch in self._given_up:
+            self._given_up.remove(epoch)
+        elif self.tombstones.pop(epoch, None) is None:
+            return
+        self._table.remove_tombstone(epoch)
+
+    def give_up(self, epoch: int, *, at_once: bool) -> None:
+        """This epoch loses its place, as if it had never been known, and no peer is told: at once,
+        which walks through the whole table, or when its columns are removed."""
+        if self._table.add_tombstones([epoch]):
+            self._given_up.append(epoch)
+        if at_once:
+            self._table.prune()
+            self._release_given_up()
+        else:
+            self._remove_columns()
 
     def seen_running(self, epoch: int, at: int) -> None:
         """A peer saw this process at the time `at`: if it was taken for dead before that, its
@@ -151,15 +167,25 @@ class Pruner:
         for epoch in self._table.add_tombstones(epochs):
             self.tombstones[epoch] = now
             self._marked = True
-        if self._marked and self._table.places <= PRUNED_PLACES:
+        self._remove_columns()
+
+    def _remove_columns(self) -> None:
+        """At once where the table is small, else with the next rounds."""
+        if self._table.places <= PRUNED_PLACES:
             self.prune_some()
 
     def prune_some(self) -> None:
         """Goes on removing the columns of epochs with a tombstone."""
-        if self._pruning < 0 and self._marked:
+        if self._pruning < 0 and (self._marked or self._given_up):
+            if self._given_up:  # one may have lost its tombstone for want of memory
+                self._given_up = self._table.add_tombstones(self._given_up)
             self._pruning, self._marked = 0, False
         if self._pruning >= 0:
             self._pruning = self._table.prune(self._pruning, PRUNED_PLACES)
+            self._release_given_up()
+
+    def _release_given_up(self) -> None:
+        self._given_up = [epoch for epoch in self._given_up if not self._table.release(epoch)]
 
     def _release(self, epoch: int) -> None:
         """Forgets a tombstone, unless columns of the epoch are still to be removed."""

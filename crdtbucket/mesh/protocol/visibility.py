@@ -20,15 +20,14 @@ class Visibility:
         """What `relay_mask` returns; None when that may have changed."""
         self._numbered = -1
         """The state of the roster for which the mask holds."""
-        self._unseen_by: dict[str, tuple[frozenset[str] | None, Names, Names]] = {}
+        self._unseen_by: dict[str, tuple[dict[str, int] | None, Names, Names]] = {}
         """By peer: what it advertised, whom of these it did not see, and what `unseen_by` returns
         for that."""
 
-    def changed(self, *, links: bool = False) -> None:
-        """A link is up or down; `links`: there is one more, or another process behind one."""
+    def changed(self) -> None:
+        """A link is up or down, or another process or epoch is behind one."""
         self._mask = None
-        if links:
-            self._unseen_by.clear()
+        self._unseen_by.clear()
 
     def update(self, link: PeerState, frame: wire.Frame) -> None:
         """Takes from a frame which members the peer advertises, and which of them it does not
@@ -36,31 +35,39 @@ class Visibility:
         if frame.unseen is not None and frame.unseen != link.unseen:
             link.unseen, self._mask = frame.unseen, None
         if frame.members is not None:
-            advertised = frozenset(name for name, _, _, _ in frame.members)
+            advertised = {name: epoch for name, _, epoch, _ in frame.members}
             if advertised != link.advertised:
                 link.advertised, self._mask = advertised, None
 
     def unseen_by(self, link: PeerState) -> Names:
         """Members with a link here that this peer does not see: it says so, or it has advertised
-        its members and not these. It may have no link to them, and so learn of them late."""
+        its members and not these, or another process of that name. It may have no link to them, and
+        so learn of them late."""
         advertised, unseen, names = self._unseen_by.get(link.info.name, (None, (), ()))
         if advertised is not link.advertised or unseen is not link.unseen:
-            missing = () if link.advertised is None else self._links.keys() - link.advertised
-            names = (*link.unseen, *sorted({*missing} - {link.info.name, *link.unseen}))
+            missing = {name for name in self._links if not self._may_see(link, name)}
+            names = (*link.unseen, *sorted(missing - {link.info.name, *link.unseen}))
             self._unseen_by[link.info.name] = link.advertised, link.unseen, names
         return names
 
     def relay_mask(self) -> bytes:
-        """A byte for each node id, not 0 when some connected peer does not see that node: it says
-        so, or it has never advertised it."""
+        """A byte for each node id, not 0 when some connected peer does not see that node, as in
+        `unseen_by`."""
         if self._mask is None or self._numbered != self._roster.changes:
             self._numbered = self._roster.changes
             mask = bytearray(b"\1") * MAX_NODES  # nobody sees a node without a name
             links = [link for link in self._links.values() if link.connected]
             for number, name in self._roster.names().items():
                 mask[number] = not all(
-                    name == link.info.name or may_see(link.advertised, link.unseen, name)
-                    for link in links
+                    name == link.info.name or self._may_see(link, name) for link in links
                 )
             self._mask = bytes(mask)
         return self._mask
+
+    def _may_see(self, link: PeerState, name: str) -> bool:
+        """Whether a peer may see the member, and not another process that has its name: that one
+        has no link here."""
+        here, epoch = self._links.get(name), (link.advertised or {}).get(name)
+        if here is not None and here.connected and epoch not in (None, here.info.epoch):
+            return False
+        return may_see(link.advertised, link.unseen, name)

@@ -8,7 +8,6 @@ may send only 16 KiB until then. A refusal costs one small object and no task.
 from __future__ import annotations
 
 import asyncio
-import ipaddress
 import ssl
 from collections.abc import Callable
 from typing import cast
@@ -16,6 +15,7 @@ from typing import cast
 from aiohttp.web import RequestHandler, Server
 
 from crdtbucket.base.accepting import secured_by_tls
+from crdtbucket.base.address import source_of
 from crdtbucket.base.loaded_files import TlsFiles
 from crdtbucket.mesh.links.counters import Refusals
 from crdtbucket.mesh.links.handshake import HANDSHAKE_S
@@ -33,30 +33,38 @@ class Admission:
         self.refusals = refusals
         self.connections: set[AcceptedConnection] = set()
         self._max_open = max_peers + MAX_UNPROVEN
-        self._unproven: dict[str, int] = {}
+        self._unproven: dict[str, dict[AcceptedConnection, None]] = {}
+        """By address, the oldest first."""
 
     def reason_against(self, source: str) -> str | None:
-        """Why a connection from `source` is not accepted now; None when it is."""
+        """Why a connection from `source` is not accepted now; None when it is. Where there is no
+        room for more that have not authenticated, the oldest of the address with most of them gives
+        way to one of an address that has fewer: a few addresses cannot keep all others out."""
+        held = len(self._unproven.get(source, ()))
+        if held >= MAX_UNPROVEN_PER_ADDRESS:
+            return "too_many_from_address"
+        if sum(map(len, self._unproven.values())) >= MAX_UNPROVEN:
+            most = max(self._unproven.values(), key=len)
+            if len(most) < held + 2:
+                return "too_many_unproven"
+            oldest = next(iter(most))
+            oldest.refuse("crowded_out", "a connection from another address took its place")
+            oldest.leave()
         if len(self.connections) >= self._max_open:
             return "too_many_connections"
-        if sum(self._unproven.values()) >= MAX_UNPROVEN:
-            return "too_many_unproven"
-        if self._unproven.get(source, 0) >= MAX_UNPROVEN_PER_ADDRESS:
-            return "too_many_from_address"
         return None
 
     def accepted(self, connection: AcceptedConnection) -> None:
         """Counts a connection that was accepted, as one that has not authenticated."""
         self.connections.add(connection)
-        self._unproven[connection.source] = self._unproven.get(connection.source, 0) + 1
+        self._unproven.setdefault(connection.source, {})[connection] = None
 
     def proven(self, connection: AcceptedConnection) -> None:
         """The connection has authenticated, or is gone: it no longer counts as one that has not."""
-        left = self._unproven.get(connection.source, 0) - 1
-        if left > 0:
-            self._unproven[connection.source] = left
-        else:
-            self._unproven.pop(connection.source, None)
+        held = self._unproven[connection.source]
+        del held[connection]
+        if not held:
+            del self._unproven[connection.source]
 
 
 class AcceptedConnection(asyncio.Protocol):
@@ -129,7 +137,7 @@ class AcceptedConnection(asyncio.Protocol):
         if self._bytes and not (self._requested or self._refused):
             # The HTTP server has answered already, if it was a request at all.
             self._refuse_once("http", "it sent no request of this protocol")
-        self._leave()
+        self.leave()
         if self._inner is not None:
             del self._by_handler[self._inner]
             self._inner.connection_lost(exc)
@@ -167,6 +175,12 @@ class AcceptedConnection(asyncio.Protocol):
         if self._transport is not None:
             self._transport.abort()
 
+    def leave(self) -> None:
+        """It counts no more."""
+        if self in self._admission.connections:
+            self._admission.connections.discard(self)
+            self.prove()
+
     async def settled(self) -> None:
         """Wait until no TLS handshake runs here; soon after `cut`."""
         if self._securing is not None:
@@ -190,11 +204,11 @@ class AcceptedConnection(asyncio.Protocol):
         except (OSError, ssl.SSLError) as error:
             self.refuse("tls", f"TLS failed: {error}")
             release(error)
-            self._leave()
+            self.leave()
             return
         if secured is None or secured.is_closing() or self._refused:
             transport.abort()
-            self._leave()
+            self.leave()
             return
         self._transport = secured
         self._serve(secured)
@@ -204,24 +218,6 @@ class AcceptedConnection(asyncio.Protocol):
 
     def _expire(self) -> None:
         self.refuse("handshake_timeout", f"not authenticated within {HANDSHAKE_S:g} s")
-
-    def _leave(self) -> None:
-        if self in self._admission.connections:
-            self._admission.connections.discard(self)
-            self.prove()
-
-
-def source_of(host: str) -> str:
-    """What counts as one address: an IPv4 address, or the /64 network that one IPv6 host owns."""
-    try:
-        address = ipaddress.ip_address(host.partition("%")[0])
-    except ValueError:
-        return host
-    if isinstance(address, ipaddress.IPv6Address):
-        if address.ipv4_mapped is not None:
-            return str(address.ipv4_mapped)
-        return str(ipaddress.ip_network((address, 64), strict=False))
-    return host
 
 
 def admission_factory(

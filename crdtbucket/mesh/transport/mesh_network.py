@@ -204,8 +204,10 @@ class MeshNetwork:
         if verdict is LinkVerdict.DUPLICATE:
             raise HandshakeError(Reason.DUPLICATE, "it is linked already", peer)
         if old is None and len(self.links) >= self.max_peers:
-            raise HandshakeError(Reason.BUSY, f"there are {self.max_peers} peers already", peer)
-        if old is not None and verdict is LinkVerdict.REPLACE:
+            old = self.links.crowding(channel.remote)
+            if old is None:
+                raise HandshakeError(Reason.BUSY, f"there are {self.max_peers} peers already", peer)
+        if old is not None and verdict is not LinkVerdict.OTHER_PROCESS:
             self._drop(old)
         # Of two processes the node decides which it believes.
         self._names.introduce(peer, shake.me)

@@ -95,7 +95,7 @@ class Around:
         self.detector = FailureDetector(config, directory, roster, "me")
         for name in (*seen, "lost"):
             self.links[name] = PeerState(NodeInfo(name, "r", 1, f"{name}:1", 0), 1, 0)
-            self.links[name].advertised = frozenset()
+            self.links[name].advertised = {}
             self.detector.connected(self.links[name].info, 0, was=False)
 
     def lose(self, name: str = "lost", now: int = 0, *, ended: bool = True) -> PeerState:
@@ -180,7 +180,7 @@ def test_another_process_at_its_address_is_as_good_as_a_refusal() -> None:
 
 def test_whom_a_peer_may_see_is_not_dead() -> None:
     around = lost("a")
-    around.links["a"].advertised = frozenset({"lost"})
+    around.links["a"].advertised = {"lost": 1}
     assert not around.dead()
     around.links["a"].unseen = ("lost",)
     assert around.dead()

@@ -7,22 +7,25 @@ from typing import Any
 
 import pytest
 
-from crdtbucket._core import Table
+from crdtbucket._core import BucketCore, Table
 from crdtbucket.mesh.protocol import introductions as module
-from crdtbucket.mesh.protocol import wire
+from crdtbucket.mesh.protocol import pruning, wire
 from crdtbucket.mesh.protocol.introductions import Introductions
 from crdtbucket.mesh.protocol.peer_warnings import BoundedPeers
+from crdtbucket.mesh.protocol.pruning import Pruner
+from crdtbucket.spec.bucket_spec import BucketSpec
 
 
 class Node:
     """A node with two connected peers, each of which may introduce three epochs of six."""
 
-    def __init__(self) -> None:
-        self.table = Table(max_keys=16, hash_key=bytes(16), virtual=True, epoch=7)
+    def __init__(self, epoch: int = 7) -> None:
+        self.table = Table(max_keys=16, hash_key=bytes(16), virtual=True, epoch=epoch)
         links = {name: SimpleNamespace(connected=name != "c") for name in "abc"}
         self.directory: Any = SimpleNamespace(links=links, known={}, running=lambda own: {11})
         self.bounded = BoundedPeers("me")
-        self.introductions = Introductions(self.table, self.directory, self.bounded)
+        self.pruner = Pruner(self.table, 0)
+        self.introductions = Introductions(self.table, self.directory, self.bounded, self.pruner)
 
     def admits(self, peer: str, epoch: int, name: str = "far") -> bool:
         """As when a peer's tables are read: an epoch that is admitted is in the table."""
@@ -183,3 +186,101 @@ def test_what_a_peer_only_told_of_gives_way_to_an_epoch_of_its_own() -> None:
     followed = [node.introductions.follow("a", epoch) for epoch in (20, 21, 22)]
     assert followed == [True, True, False]
     assert node.epochs == {11}
+
+
+class Large(Node):
+    """Its table is walked through a part at a time. Peer `a` told of 12 and of 13, which has a
+    column on each key."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        super().__init__(13)
+        monkeypatch.setattr(pruning, "PRUNED_PLACES", 4)
+        self.bucket = BucketCore(self.table, BucketSpec("b", 100, 1, "1h"))
+        for number in range(10):
+            self.bucket.take(f"k{number}", 30)
+        self.table.open_epoch(7)
+        self.admits("a", 10)
+        self.admits("a", 12)
+        assert self.introductions.by("a")("far", 13)
+
+    @property
+    def held(self) -> int:
+        return sum((0, 13) in self.bucket.columns(f"k{number}") for number in range(10))
+
+
+def test_what_gives_way_in_a_large_table_goes_a_part_at_a_time(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A bad peer may change its epoch with every frame: another one comes after the first part."""
+    node = Large(monkeypatch)
+    assert node.introductions.follow("a", 20)
+    assert node.held == 10
+    assert node.pruner.step([], {7, 10, 12}, 0) == ()  # no peer is told
+    node.pruner.prune_some()
+    assert node.introductions.follow("a", 21)
+    for left in (2, 0):
+        assert node.epochs == {10, 12, 13}
+        node.pruner.prune_some()
+        assert node.held == left
+    assert node.epochs == {10, 12}
+    for _ in range(3):
+        node.pruner.prune_some()
+    assert node.epochs == {10}
+    assert [node.bucket.peek(f"k{number}").remaining for number in range(10)] == [70] * 10
+
+
+def test_what_gives_way_and_runs_after_all_keeps_its_place(monkeypatch: pytest.MonkeyPatch) -> None:
+    node = Large(monkeypatch)
+    node.introductions.follow("a", 20)
+    node.pruner.returned(13)
+    for _ in range(6):
+        node.pruner.prune_some()
+    assert node.held == 10
+    assert node.epochs == {10, 12, 13}
+
+
+def test_the_process_that_leads_next_goes_on_with_what_gives_way(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    node = Large(monkeypatch)
+    node.introductions.follow("a", 20)
+    node.pruner.prune_some()
+    later = Pruner(node.table, 0)
+    for _ in range(3):
+        later.prune_some()
+    assert node.held == 0
+    later.step([], {7, 10, 12}, pruning.KEPT_NS + 1)
+    assert node.epochs == {10, 12}
+
+
+def test_a_linked_peer_gets_its_place_at_once_in_a_large_table_too(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    node = Large(monkeypatch)
+    node.introductions.claimed(2, 13)  # another one told that it is node 0's
+    assert node.epochs == {10, 12}
+
+
+def test_a_large_table_that_is_full_makes_room_for_a_linked_peer_at_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    node = Large(monkeypatch)
+    for epoch in range(100, 100 + wire.MAX_ORIGINS - 5):
+        node.table.origin(0, epoch)
+    node.introductions.claimed(2, 60)
+    node.table.origin(2, 60)
+    assert 13 not in node.epochs
+
+
+def test_in_a_large_table_whoever_has_most_makes_room_a_part_at_a_time(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    node = Large(monkeypatch)
+    monkeypatch.setattr(module, "PLACES", 3)
+    assert not node.admits("b", 20)
+    node.introductions.step({7}, 0)
+    for left in (10, 6, 2, 0):
+        assert node.held == left
+        node.pruner.prune_some()
+    assert node.epochs == {10, 12}
+    assert node.admits("b", 20)

@@ -179,6 +179,21 @@ def six_places(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(wire, "MAX_MEMBERS", 6)
 
 
+def test_whoever_has_a_link_here_speaks_for_itself() -> None:
+    """Else one bad peer says where it is to be called, and under which epoch it runs."""
+    directory = Directory()
+    directory.advertise("a")
+    link = directory.link("a", connected=True)
+    elsewhere = ("a", "there", 5, "elsewhere:1")
+    assert directory.learn(elsewhere, 1, "bad")
+    assert directory.known["a"] == ("a", "", ord("a"), "at a")
+    assert directory.learn(elsewhere, 1, "a")
+    assert directory.known["a"] == elsewhere
+    link.connected = False
+    directory.learn(("a", "", 6, "at last:1"), 1, "bad")
+    assert directory.known["a"] == ("a", "", 6, "at last:1")
+
+
 @pytest.mark.usefixtures("six_places")
 def test_who_is_silent_makes_room_the_one_first_that_was_advertised_longest_ago() -> None:
     directory = Directory()

@@ -85,16 +85,16 @@ def test_a_link_shows_that_its_process_runs_whatever_was_said_of_it() -> None:
     members.directory.expire(SECOND)
 
 
-@pytest.mark.parametrize(("owner", "dropped"), [("peer", []), ("far", [(9,)])])
+@pytest.mark.parametrize(("owner", "dropped"), [("peer", []), ("far", [([9],)])])
 def test_an_epoch_that_a_third_has_introduced_is_its_owners_when_it_is_linked(
-    owner: str, dropped: list[tuple[int]]
+    owner: str, dropped: list[tuple[list[int]]]
 ) -> None:
     members, table = membership()
     linked(members, named("third", 3))
     assert members.introductions.by("third")(owner, 9)
     table.origin(members._roster.node(owner), 9)
     (link,) = linked(members, PEER)
-    assert table.called("add_tombstone") == dropped
+    assert table.called("add_tombstones") == dropped
     assert (link.node, 9) in {(node, epoch) for _, node, epoch, _ in table.origins()}
 
 
@@ -124,7 +124,7 @@ def dies(members: Membership, begun: int) -> bool:
     for now in range(begun, begun + 12 * SECOND, SECOND):
         members.detector.dial_failed("peer", "", now, refused=True)
         for link in members.reachable():
-            link.last_seen, link.advertised = now, frozenset()
+            link.last_seen, link.advertised = now, {}
         members.age(now)
     return members.links["peer"].forgotten
 
@@ -206,7 +206,7 @@ def test_a_new_epoch_of_a_peer_is_its_own_whatever_a_third_said_of_it() -> None:
     assert members.introductions.by("third")("far", 40)
     table.origin(members._roster.node("far"), 40)
     members.check_epoch(link, 40)
-    assert table.called("add_tombstone") == [(40,)]
+    assert table.called("add_tombstones") == [([40],)]
     members.follow_epoch(link, frame(epoch=40))
     assert members._roster.owner(40) == "peer"
 

@@ -68,7 +68,7 @@ def test_whom_a_peer_has_not_told_of_it_does_not_see() -> None:
     link, epoch = node.links["A"], mesh["C"].table.epoch
     assert node.members.visibility.unseen_by(link) == ()
     assert node._relays.ages(link, now) == ()
-    link.advertised = frozenset("AB")
+    link.advertised = dict.fromkeys("AB", mesh["B"].table.epoch)
     assert node.members.visibility.unseen_by(link) == ("C",)
     assert [row[0] for row in node._relays.ages(link, now)] == [epoch]
     link.unseen = ("C", "D")

@@ -33,10 +33,14 @@ class Node:
         return link
 
     def says(
-        self, name: str, members: Iterable[str] | None = None, unseen: str | None = None
+        self,
+        name: str,
+        members: Iterable[str] | None = None,
+        unseen: str | None = None,
+        epoch: int = 9,
     ) -> None:
-        """What a peer advertises; None: nothing of it."""
-        rows = None if members is None else tuple((one, "", 9, "") for one in members)
+        """What a peer advertises, the members under this epoch; None: nothing of it."""
+        rows = None if members is None else tuple((one, "", epoch, "") for one in members)
         names = None if unseen is None else tuple(unseen)
         frame = wire.Frame(epoch=9, to_epoch=7, seq=1, sent=0, members=rows, unseen=names)
         self.visibility.update(self.links[name], frame)
@@ -68,9 +72,25 @@ def test_a_peer_does_not_see_whom_it_says_and_whom_it_does_not_know() -> None:
     node.links["d"] = node.link("d")
     assert node.unseen_by("a") == "c"  # the answer is kept
     node.visibility.changed()
-    assert node.unseen_by("a") == "c"
-    node.visibility.changed(links=True)
     assert node.unseen_by("a") == "cd"
+
+
+def test_whoever_sees_another_process_of_a_name_does_not_see_the_one_that_is_linked_here() -> None:
+    node = Node()
+    for name in "abc":
+        node.says(name, ("me", *"abcx"))
+    assert node.relayed == ""
+    node.says("a", "bx", epoch=8)  # nobody is linked with x here
+    assert node.unseen_by("a") == "bc"
+    node.says("a", "abcx", epoch=8)
+    assert node.unseen_by("a") == "bc"
+    assert node.relayed == "bcme"
+    node.links["c"].connected = False
+    node.visibility.changed()
+    assert node.unseen_by("a") == "b"  # nothing comes of c here, either
+    node.links["b"].info = replace(node.links["b"].info, epoch=8)
+    node.visibility.changed()
+    assert node.unseen_by("a") == ""
 
 
 def test_whom_some_connected_peer_does_not_see_is_relayed() -> None:

@@ -15,6 +15,7 @@ import threading
 import time
 import weakref
 from collections.abc import AsyncIterator
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import cast
@@ -23,6 +24,7 @@ import aiohttp
 import pytest
 from cryptography.hazmat.primitives import serialization
 
+from crdtbucket.base.address import source_of
 from crdtbucket.errors import MeshError, WireError
 from crdtbucket.limiter.background import Background
 from crdtbucket.mesh.links import dialer, link
@@ -266,6 +268,33 @@ async def test_links_are_made_up_to_max_peers() -> None:
         async with running(*(MeshNetwork(leaf, config(mesh.address)) for leaf in leaves)):
             await eventually(lambda: mesh.counters.refused.get("busy"))
             assert len(hub.linked) == 1
+
+
+@pytest.mark.parametrize("hub_dials", [False, True])
+async def test_members_of_one_address_leave_a_place_for_one_of_another(
+    hub_dials: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A bad member has as many names as it likes."""
+    hub = RecordingNode("hub")
+    mesh = MeshNetwork(hub, config(max_peers=2))
+    async with running(mesh):
+        elsewhere = partial(aiohttp.TCPConnector, local_addr=("127.0.0.2", 0))
+        with monkeypatch.context() as patched:
+            patched.setattr(aiohttp, "TCPConnector", elsewhere)
+            crowd = [MeshNetwork(RecordingNode(name), config(mesh.address)) for name in "abc"]
+            await asyncio.gather(*(one.start() for one in crowd))
+            await eventually(lambda: len(hub.linked) == 2)
+            await eventually(lambda: mesh.counters.refused.get("busy"))
+        honest = RecordingNode("honest")
+        late = MeshNetwork(honest, config(*([] if hub_dials else [mesh.address])))
+        async with running(late):
+            hub.addresses = [late.address] if hub_dials else []
+            await eventually(lambda: "honest" in hub.linked)
+            refused = mesh.counters.refused["busy"]
+            await eventually(lambda: mesh.counters.refused["busy"] >= refused + 2)
+            assert len(hub.linked) == 2
+            assert "honest" in hub.linked
+        await asyncio.gather(*(one.stop() for one in crowd))
 
 
 class Crowded(RecordingNode):
@@ -1069,7 +1098,7 @@ def test_an_address_without_host_gets_the_one_it_was_met_at(
     ],
 )
 def test_what_counts_as_one_address(host: str, source: str) -> None:
-    assert admission.source_of(host) == source
+    assert source_of(host) == source
 
 
 async def test_a_mesh_that_stops_begins_no_dial(monkeypatch: pytest.MonkeyPatch) -> None:
