@@ -134,11 +134,12 @@ class CoreNode:
     def state_rates(
         self, now: int, debt: int = 0, owner: str = NOBODY, rate: int = ONE_TOKEN_A_SECOND
     ) -> None:
-        """Hears a silent peer state its rates; an entry that is made by this is full."""
+        """Hears a silent peer state its rates; an entry that is made by this is full. There never
+        was a link to it: else what was refilled in its silence would not be owed at the end, which
+        tests/core/test_apart.py is about, and the model knows no such time."""
         node = PHANTOM if owner == NOBODY else self.id_of(owner)
         epoch = PHANTOM_EPOCH if owner == NOBODY else PHANTOM_EPOCH - node
-        self.at(LONG_AGO)
-        self.table.set_node(node, epoch, False)
+        self.table.set_relayed(node, epoch, LONG_AGO)
         self.at(now)
         lo, hi = self.bucket.hash(KEY)
         rates = struct.pack("<HH", 0, rate)
