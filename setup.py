@@ -122,7 +122,6 @@ core = Extension(
     extra_compile_args=[
         "-O3",
         "--param=early-inlining-insns=11",
-        *("-fno-align-jumps", "-fno-align-loops", "-fno-align-labels"),
         "-g0",
         "-DNDEBUG",
         "-fno-strict-aliasing",
