@@ -118,10 +118,12 @@ core = Extension(
     # assumed away; counters that wrap must be defined behaviour. Debugging symbols stay out, and so
     # do the assertions of Python's headers, also where CFLAGS replace the interpreter's own flags.
     # Small functions become part of each caller, which makes a take fast. With the usual bound that
-    # happens to Cython's reading of arguments, too, in all of 160 methods, and costs 49 KB.
+    # happens to Cython's reading of arguments, too, in all of 160 methods, and costs 49 KB. Targets
+    # of jumps are not padded, which saves 20 KB; loops are: without that a take is 2 % slower.
     extra_compile_args=[
         "-O3",
         "--param=early-inlining-insns=11",
+        "-fno-align-jumps",
         "-g0",
         "-DNDEBUG",
         "-fno-strict-aliasing",
