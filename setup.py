@@ -52,7 +52,9 @@ def mark_cold(source):
     )
     cold = re.compile(rf"^static (?!__attr)(?=[^(;\n]*\b__pyx_(?:{names})\()", re.MULTILINE)
     path = Path(source)
-    path.write_text(cold.sub("static __attribute__((cold)) ", path.read_text()))
+    marked = cold.sub("static __attribute__((cold)) ", text := path.read_text())
+    if marked != text:  # one that is newer would be compiled again
+        path.write_text(marked)
 
 
 class SameBytes(sdist):
