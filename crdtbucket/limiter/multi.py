@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from operator import index
-from typing import TYPE_CHECKING, SupportsIndex
+from typing import TYPE_CHECKING, Any, SupportsIndex
 
 from crdtbucket._core import AllDecision, AllReservation, Decision, MultiCore, take_all
 from crdtbucket.errors import AcquireRequired, InvalidCost, UnknownBucket
@@ -60,6 +60,19 @@ class Multi(MultiCore):
     _in_force: InForce
     """Has the buckets by name."""
 
+    if not TYPE_CHECKING:  # a checker would believe in every attribute
+
+        def __getattr__(self, name: str) -> Any:
+            """Says where a method of a bucket is."""
+            if name.startswith("_") or not hasattr(Bucket, name):
+                raise AttributeError(f"a limiter has no attribute {name!r}", name=name, obj=self)
+            raise AttributeError(
+                f"a limiter has no {name!r}, its buckets have: limiter.bucket(name).{name}(...); "
+                f"there are: {', '.join(self._in_force.buckets)}",
+                name=name,
+                obj=self,
+            )
+
     async def acquire_all(self, wanted: Iterable[Wanted]) -> AllDecision:
         """`take_all` in whatever modes the buckets are; never waits for tokens.
 
@@ -101,6 +114,8 @@ class Multi(MultiCore):
 
         Raises `InvalidCost` for a denied one.
         """
+        if not isinstance(answer, AllDecision):
+            raise InvalidCost(f"answer is {answer!r}: pass what take_all or acquire_all returned")
         if not answer:
             raise InvalidCost("a denied decision took nothing that could be refunded")
         each = dict.fromkeys(answer.decisions)
@@ -115,7 +130,8 @@ class Multi(MultiCore):
 
     def _each(self, wanted: Iterable[Wanted]) -> list[Asked]:
         """What is asked for in turn, a bucket for each item. Everything is checked."""
-        parts, sizes = self._asked(items := list(wanted))
+        items = list(wanted) if isinstance(wanted, Iterable) else wanted
+        parts, sizes = self._asked(items)
         if len(parts) > len(items):
             name = items[next(place for place, size in enumerate(sizes) if size > 1)][0]
             raise UnknownBucket(name, (one.spec.name for one in self._in_force.group(name)))

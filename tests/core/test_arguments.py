@@ -13,7 +13,7 @@ import pytest
 
 from crdtbucket import Bucket, Limiter
 from crdtbucket._core import BucketCore, Decision, Table
-from crdtbucket.errors import CrdtbucketError, InvalidCost, InvalidKey
+from crdtbucket.errors import CrdtbucketError, InvalidCost, InvalidKey, ReservationError
 from crdtbucket.spec.bucket_spec import BucketSpec
 from tests.core.pair import ORIGINS, Peer, snapshot
 from tests.core.specs import bucket_of
@@ -291,3 +291,14 @@ def test_a_table_that_nobody_has_given_anything_is_one() -> None:
     assert table.stats()["keys"] == 0
     table.__init__()  # type: ignore[misc]
     assert table.now() > 0
+
+
+def test_a_bucket_without_a_book_reserves_nothing(bucket: BucketCore) -> None:
+    with pytest.raises(ReservationError, match="reservations"):
+        bucket.reserve("k", 1)
+
+
+@pytest.mark.parametrize("keys", [None, 3, 3.5])
+def test_keys_that_are_no_sequence(bucket: BucketCore, keys: Any) -> None:
+    with pytest.raises(TypeError, match=f"keys is {keys}"):
+        bucket.take_many(keys)

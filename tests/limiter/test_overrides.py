@@ -25,7 +25,7 @@ from crdtbucket import (
     RedisConfig,
     ReservationDenied,
 )
-from crdtbucket._core import BucketCore, Table
+from crdtbucket._core import BucketCore, ReservationBook, Table
 from crdtbucket.config import Config
 from crdtbucket.reconcile.buckets import BucketIndex
 from crdtbucket.spec.overrides import Choice
@@ -147,6 +147,7 @@ def test_the_override_of_a_key_is_chosen_once_a_call(call: Callable[[BucketCore]
     table = Table(virtual=True)
     bucket = BucketCore(table, BucketSpec("api", 10, 1))
     other = BucketCore(table, BucketSpec("gold", 20, 1))
+    other.reservations = ReservationBook(other)
     asked: list[object] = []
 
     def choose(key: object) -> BucketCore:

@@ -128,6 +128,8 @@ cdef class BucketCore(_Replica):
             other = self.choose(key)
             if other is not self:
                 return other.reserve(key, estimate, ttl)
+        if self.reservations is None:
+            raise ReservationError("this bucket keeps no reservations: set `reservations` to a ReservationBook of it")
         return new_reservation(self.reservations, key, estimate, ttl_ns(ttl))
 
     cdef int64_t give_back(self, uint64_t lo, uint64_t hi, uint32_t generation, uint16_t origin,

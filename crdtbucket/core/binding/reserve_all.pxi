@@ -21,7 +21,7 @@ cdef class AllReservation:
     def __init__(self, MultiCore multi not None, acquire, wanted, ttl):
         """`acquire`: the AllDecision of what `multi._asked` has found, in whatever modes. Nothing is taken yet."""
         self.multi, self.acquire = multi, acquire
-        self.wanted = tuple(wanted)
+        self.wanted = all_of(wanted)
         self.ttl_ns = ttl_ns(ttl)
         self.reservations = ()
 

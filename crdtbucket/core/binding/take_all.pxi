@@ -94,7 +94,7 @@ cdef class MultiCore:
         What names the same key counts together. All arguments are checked before anything is taken. Raises as `take` and `bucket`,
         `InvalidKey` when nothing is asked for, and `AcquireRequired` for a strong bucket.
         """
-        return self.take_named(tuple(wanted), None)
+        return self.take_named(all_of(wanted), None)
 
     def _asked(self, wanted):
         """(bucket that decides, key, cost[, floor]) of each (name, key[, cost[, floor]]) in `wanted`, and how many of these each of
@@ -102,7 +102,7 @@ cdef class MultiCore:
         cdef dict buckets = self._in_force.buckets
         cdef list parts = [], sizes = []
         cdef tuple row
-        for item in wanted:
+        for item in all_of(wanted):
             row = row_of(item)
             name, rest = row[0], row[2:] or (_ONE,)
             bucket = buckets.get(name) if type(name) is str else None
@@ -140,6 +140,19 @@ cdef class MultiCore:
         return take_all(parts)
 
 
+cdef inline tuple all_of(wanted):
+    """What is asked for, as a tuple. Raises TypeError."""
+    return tuple(wanted if type(wanted) is list or type(wanted) is tuple else iterated(wanted))
+
+
+cdef object iterated(wanted):
+    try:
+        return iter(wanted)
+    except TypeError:
+        raise TypeError(f"wanted is {wanted!r}: pass a list of (bucket, key), (bucket, key, cost) or (bucket, key, cost, floor)"
+                        ) from None
+
+
 cdef inline tuple row_of(item):
     """What is asked for as a tuple, which nobody changes meanwhile. Raises InvalidKey."""
     cdef tuple row = tuple(item) if isinstance(item, (tuple, list)) else ()  # a tuple is its own
@@ -160,7 +173,7 @@ def take_all(wanted):
     costs of one key add up. Returns an AllDecision. When one is denied, the one that waits longest counts as denied.
     All arguments are checked before anything is taken. Raises as `take`, TypeError for buckets of several tables, and
     AcquireRequired for one that does not decide in this process."""
-    cdef tuple rows = rows_of(tuple(wanted))
+    cdef tuple rows = rows_of(all_of(wanted))
     cdef call_t call
     cdef Py_ssize_t i
     if not rows:

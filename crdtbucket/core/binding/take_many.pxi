@@ -9,8 +9,11 @@ cdef take_keys(BucketCore bucket, keys, costs):
     """`BucketCore.take_many`."""
     if bucket.table.refusal is not None:
         raise bucket.table.refusal
-    if isinstance(keys, (str, bytes)):
-        raise InvalidKey(f"keys is one key, {keys!r}: pass a sequence of keys")
+    if type(keys) is not list and type(keys) is not tuple:
+        if isinstance(keys, (str, bytes)):
+            raise InvalidKey(f"keys is one key, {keys!r}: pass a sequence of keys")
+        if not hasattr(keys, "__iter__") and not hasattr(keys, "__getitem__"):
+            raise TypeError(f"keys is {keys!r}: pass a sequence of keys")
     cdef tuple all_keys = tuple(keys)
     cdef Py_ssize_t count = len(all_keys)
     if hasattr(costs, "__iter__"):
