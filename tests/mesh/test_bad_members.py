@@ -244,7 +244,9 @@ def test_whom_a_relay_alone_sees_is_no_member_that_could_answer() -> None:
     mesh["A"].take("api", "k", 90)
     mesh.advance(1.0)
     listed = [("bad", bad.epoch, 1, 1, 0), ("x", bad.epoch + 1, 1, 1, 0)]
-    bad.state("A", key, 1, listed, round=1, parts=1, ages=((bad.epoch + 1, 0),))
+    for number in (1, 2):
+        bad.state("A", key, 1, listed, round=number, parts=1, ages=((bad.epoch + 1, 0),))
+        mesh.advance(1.0)
     assert len(mesh["A"].table.relayed_members()) == 1
     bad.state("A", key, 1, bad.columns(key))
     assert mesh["A"].peek("api", "k").remaining >= 90

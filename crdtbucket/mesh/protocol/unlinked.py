@@ -28,25 +28,30 @@ class UnlinkedMembers:
     ) -> None:
         self._table, self._directory, self._roster = table, directory, roster
         self._forget_after_ns = forget_after_ns
+        self._first: dict[int, int] = {}
+        """When each was seen first, by its epoch."""
         self._going: dict[int, int] = {}
         """Ids of those that are being given up, and from which place of the table on."""
 
     def seen(self, name: str, epoch: int, at: int) -> None:
-        """A relay has told all that this member took up to the time `at`."""
-        node = self._roster.node(name)
-        if node not in self._going:
+        """A relay has told all that this member took up to the time `at`. One that has just ended
+        is told of as well, for as long as it is not silent: nothing is predicted of it."""
+        first, node = self._first.setdefault(epoch, at), self._roster.node(name)
+        if at - first >= self._table.near_ns and node not in self._going:
             self._table.set_relayed(node, epoch, at)
 
     def step(self, now: int) -> None:
         """Gives up those that are gone: what was predicted of them becomes debt, part by part."""
         counted = COUNTED if self._no_other_says() else 0
+        running = self._directory.running_elsewhere
+        self._first = {epoch: at for epoch, at in self._first.items() if epoch in running}
         going, self._going = self._going, {}
         for index, (node, epoch, at) in enumerate(self._table.relayed_members()):
             place = going.get(node, 0 if self._is_gone(node, epoch, at, now) else -1)
             if place < 0:
                 self._table.count_relayed(node, index < counted)
                 continue
-            self._directory.running_elsewhere.pop(epoch, None)
+            running.pop(epoch, None)
             place = self._table.forget(node, place, FORGOTTEN_PLACES)
             if place >= 0:
                 self._going[node] = place

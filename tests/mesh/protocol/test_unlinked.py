@@ -40,9 +40,10 @@ class Node:
         return number
 
     def tell(self, name: str, epoch: int, at: int) -> None:
-        """The peer relays this member."""
-        self.members.directory.relayed(epoch, at, "peer")
-        self.unlinked.seen(name, epoch, at)
+        """The peer relays this member, for longer than one that has just ended."""
+        for seen in (at - self.table.near_ns, at):
+            self.members.directory.relayed(epoch, seen, "peer")
+            self.unlinked.seen(name, epoch, seen)
 
     def advertised(self, *names: str) -> None:
         """The peer has advertised these members."""
@@ -64,6 +65,20 @@ def test_it_is_known_under_the_epoch_that_a_relay_saw_last() -> None:
     node.table.origin(node.number, 78)
     node.tell("far", 78, NOW + 1)
     assert node.step(NOW + 1) == [(node.number, 78, NOW + 1)]
+
+
+def test_one_that_has_just_ended_is_not_predicted() -> None:
+    """Each relay states its age for as long as it is not silent, as the last round came there."""
+    node = Node()
+    number = node.meet("ended", 78)
+    for seen in (NOW, NOW + 1, NOW + node.table.near_ns - 1):
+        node.unlinked.seen("ended", 78, seen)
+    assert [known for known, _, _ in node.step(NOW)] == [node.number]
+    node.members.directory.relayed(78, NOW + node.table.near_ns, "peer")
+    node.unlinked.seen("ended", 78, NOW + node.table.near_ns)
+    assert [known for known, _, _ in node.step(NOW)] == [node.number]  # nobody saw it meanwhile
+    node.unlinked.seen("ended", 78, NOW + 2 * node.table.near_ns)
+    assert [known for known, _, _ in node.step(NOW)] == [node.number, number]
 
 
 def test_a_link_takes_its_place() -> None:
