@@ -2192,7 +2192,7 @@ MUTATIONS = (
     Mutation(
         "relayed_rates_of_whoever_is_heard",
         "core",
-        "n->known && !n->connected\n",
+        "n->known_by && !n->connected\n",
         "n->known\n",
         suite("core/test_relayed", "heard_here"),
     ),
@@ -2486,8 +2486,8 @@ MUTATIONS = (
     Mutation(
         "a_relay_that_began_anew_gives_members_up",
         "mesh",
-        "            and link.started <= at\n",
-        "",
+        "link.info.name == relay and link.started <= at for",
+        "link.info.name == relay for",
         suite("mesh/protocol/test_unlinked", "not_there"),
     ),
     Mutation(
@@ -2500,7 +2500,7 @@ MUTATIONS = (
     Mutation(
         "members_that_a_peer_invents_take_from_what_is_guaranteed",
         "core",
-        "        out.counted += !n->uncounted;\n",
+        "        out.counted += !n->unproven;\n",
         "        out.counted++;\n",
         suite("mesh/test_bad_members", "invented_members"),
     ),
@@ -2526,6 +2526,13 @@ MUTATIONS = (
         suite("core/test_apart", "owes_by_itself"),
     ),
     Mutation(
+        "a_burst_behind_credit_is_forgiven",
+        "core",
+        "        || knows_this_side(t, g, now))\n",
+        "        || (0 && knows_this_side(t, g, now)))\n",
+        suite("core/test_apart", "may_keep_credit"),
+    ),
+    Mutation(
         "a_long_history_is_what_was_taken_in_a_silence",
         "core",
         "smaller((double)(lacks > 0 ? lacks : 0), rates * (double)apart / 1e9)",
@@ -2535,8 +2542,8 @@ MUTATIONS = (
     Mutation(
         "whom_a_relay_alone_sees_could_answer",
         "core",
-        "t->nodes[i].known == BY_LINK && i != source",
-        "t->nodes[i].known && i != source",
+        "t->nodes[i].known_by == BY_LINK && i != source",
+        "t->nodes[i].known_by && i != source",
         suite("mesh/test_bad_members", "alone_sees"),
     ),
     Mutation(

@@ -23,6 +23,7 @@ class Apart:
         for peer in (self.a, self.b):
             peer.table.configure(near_ns=500 * MS, predict=predict)
         self._clocks()
+        self.b.epochs[self.a.epoch] = 0
         if linked:
             self.b.table.set_node(self.b.node_of(0), self.a.epoch, True)
             self.b.table.set_last_seen(self.b.node_of(0), T0)
@@ -97,6 +98,27 @@ def test_what_is_kept_for_silent_peers_is_owed() -> None:
     assert owed > 90 * TOKEN
     apart.each_second(20, 5, 5)
     assert apart.told() > 80
+
+
+def test_a_sender_that_knows_takes_of_this_side_may_keep_credit_for_them() -> None:
+    """So it may have taken more than it advertises: what it keeps is no part of that."""
+    apart = Apart()
+    apart.b.bucket.take("k", 1)
+    send(apart.b, apart.a)
+    apart.each_second(5, 4, 4)
+    assert apart.told() == 20
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_refunds_of_this_node_are_no_takes_that_the_sender_knows(known: bool) -> None:
+    apart = Apart()
+    decision = apart.b.bucket.take("k", 4)
+    apart.b.bucket.take("k", 4)
+    apart.b.bucket.refund(decision)
+    if known:
+        send(apart.b, apart.a)
+    apart.each_second(5, 4, 4)
+    assert apart.told() == (20 if known else 0)
 
 
 def test_a_peer_that_was_seen_has_no_such_time() -> None:

@@ -87,10 +87,10 @@ cdef class _Nodes(_Definitions):
         """Records a member: its running epoch, and whether it is connected here directly. Returns its origin id."""
         cdef uint32_t origin = self.origin(node, epoch)
         cdef node_t *n = &self.t.nodes[node]
-        cdef bint changed = not n.known or n.connected != connected
-        if not n.known:
+        cdef bint changed = not n.known_by or n.connected != connected
+        if not n.known_by:
             n.last_seen = clock_ns(&self.t)
-        n.known, n.uncounted = BY_LINK, 0
+        n.known_by, n.unproven = BY_LINK, 0
         n.origin = <uint16_t>origin
         n.connected = connected
         if changed:  # a process that was killed may have stored `last_seen` without this
@@ -107,16 +107,17 @@ cdef class _Nodes(_Definitions):
         that is known by a link, that time alone."""
         cdef uint32_t origin = self.origin(node, epoch)
         cdef node_t *n = &self.t.nodes[node]
-        if n.known != BY_LINK and node:
-            if not n.known:
-                n.last_seen, n.uncounted = at, 1
-            n.known, n.origin = BY_RELAYS, <uint16_t>origin
+        if n.known_by != BY_LINK and node:
+            if not n.known_by:
+                n.last_seen, n.unproven = at, 1
+            n.known_by = BY_RELAYS
+            n.origin = <uint16_t>origin if at >= n.last_seen else n.origin
         self.set_last_seen(node, at)
 
     def count_relayed(self, uint32_t node, bint yes):
         """Sets whether a member that relays alone see makes guaranteed shares smaller; not so at first."""
         self.check_node(node)
-        self.t.nodes[node].uncounted = self.t.nodes[node].known == BY_RELAYS and not yes
+        self.t.nodes[node].unproven = self.t.nodes[node].known_by == BY_RELAYS and not yes
 
     def relayed_members(self):
         """(number, running epoch, up to when it was seen, local ns) of the members that relays alone see; epoch 0: it has no place any more."""
@@ -124,7 +125,7 @@ cdef class _Nodes(_Definitions):
         cdef origin_t *o
         cdef list found = []
         for i in range(1, MAX_NODES):
-            if self.t.nodes[i].known == BY_RELAYS:
+            if self.t.nodes[i].known_by == BY_RELAYS:
                 o = &self.t.origins[self.t.nodes[i].origin]
                 found.append((i, o.epoch if o.used and o.node == i else 0, self.t.nodes[i].last_seen))
         return found
@@ -152,7 +153,7 @@ cdef class _Nodes(_Definitions):
         cdef int64_t place = forget_some(&self.t, node, clock_ns(&self.t), start, max(0, most))
         self.t.nodes[node].connected = 0
         if place < 0:
-            self.t.nodes[node].known = 0
+            self.t.nodes[node].known_by = 0
             refresh_far(&self.t)
         self.leave()
         return place
@@ -202,7 +203,7 @@ cdef class _Nodes(_Definitions):
         if now < self.t.h.far_free_until:
             return 0, silent
         for i in range(1, MAX_NODES):
-            if (i != node and self.t.nodes[i].known and self.t.nodes[i].rated and self.t.nodes[i].last_seen + near <= now
+            if (i != node and self.t.nodes[i].known_by and self.t.nodes[i].rated and self.t.nodes[i].last_seen + near <= now
                     and self.t.nodes[i].last_seen < began):
                 latest = max(latest, self.t.nodes[i].last_seen)
                 silent.append((i, now - near - self.t.nodes[i].last_seen))

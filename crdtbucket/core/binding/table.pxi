@@ -61,7 +61,7 @@ cdef class Table(_Sharing):
         cdef uint32_t i
         self.enter()
         for i in range(1, MAX_NODES):
-            if self.t.nodes[i].known:
+            if self.t.nodes[i].known_by:
                 forget_node(&self.t, i, clock_ns(&self.t))
             memset(&self.t.nodes[i], 0, sizeof(node_t))
         self.t.h.warming_up_until = -(1 << 63)

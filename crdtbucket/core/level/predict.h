@@ -71,7 +71,7 @@ GLANCES static demand_t far_demand(const table_t *t, uint32_t e, const definitio
         return of;
     int nodes = 1;
     for (column_t c = {0}; column_next(t, e, &c);)
-        nodes += column_rated(&c) && !t->nodes[t->origins[column_origin(&c)].node].uncounted;
+        nodes += column_rated(&c) && !t->nodes[t->origins[column_origin(&c)].node].unproven;
     of.nodes = nodes;
     for (int step = 0; step < 3; step++) {
         double own = own_slow_claim(&t->cold[e], d), guaranteed = guaranteed_rate(d, own, of.nodes),
@@ -139,7 +139,7 @@ GLANCES static prediction_t predict(const table_t *t, uint32_t e, const definiti
         slow_near += slow * (double)near;
         slow_sum += slow;
         out.rated++;
-        out.counted += !n->uncounted;
+        out.counted += !n->unproven;
         out.not_silent += slow > 0 && age <= h->near_ns;
     }
     if (now >= LOAD(h->far_free_until))

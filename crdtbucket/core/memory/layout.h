@@ -198,18 +198,18 @@ typedef struct {
 } ring_t;
 
 /* What a node is known by: there is, or was, a link to it, or relays alone see it. */
-enum known_by { UNKNOWN, BY_LINK, BY_RELAYS };
+enum known { UNKNOWN, BY_LINK, BY_RELAYS };
 
 typedef struct {
     /* Local ns, receipt of the newest complete round less its age. */
     int64_t last_seen;
     uint16_t origin; /* its running one */
-    uint8_t known;   /* known_by */
+    uint8_t known_by;
     uint8_t connected, rated;
     /* Some connected peer is not connected to it, so this node relays its rates. */
     uint8_t relayed;
     /* No guaranteed share is smaller for it: a relay may have invented it. */
-    uint8_t uncounted;
+    uint8_t unproven;
     uint8_t reserved;
 } node_t;
 

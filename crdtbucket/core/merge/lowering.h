@@ -85,7 +85,7 @@ static int64_t members_known(const table_t *t, uint32_t source)
 {
     int64_t members = source ? 2 : 1;
     for (uint32_t i = 1; i < t->h->named; i++)
-        members += t->nodes[i].known == BY_LINK && i != source;
+        members += t->nodes[i].known_by == BY_LINK && i != source;
     return members > t->h->members ? members : t->h->members;
 }
 

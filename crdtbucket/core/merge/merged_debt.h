@@ -37,19 +37,35 @@ static i128 far_left(const table_t *t, uint32_t e, const definition_t *d, const 
 
 #define UNBOUNDED ((i128)1 << 126)
 
-/* What is owed at most where the sender was silent, and both sides took no more in all than was
- * refilled meanwhile: what each owes by itself, `owed` here with what is kept for silent peers, and
- * what they took beyond the refill. By rates credit is kept for a silent peer; but it may begin to
- * ask, or ask for more, while it is silent. */
+/* Whether the sender of an entry knows a take of this node, or of one that is seen here: then it
+ * may keep credit for this side. */
+static int knows_this_side(const table_t *t, const comparison_t *g, int64_t now)
+{
+    const held_t *h = &g->held;
+    for (uint32_t i = 0; i < h->count; i++) {
+        uint32_t origin = (uint32_t)(h->taken[i] >> TOKEN_BITS);
+        /* Of two with my origin the first has my refunds. */
+        int counts = origin && (origin != h->own || i == h->count - 1);
+        if (counts && h->shown[i] && !is_silent(t, t->origins[origin].node, now))
+            return 1;
+    }
+    return 0;
+}
+
+/* What is owed at most where the sender was silent and keeps nothing for this side: what each side
+ * owes by itself, `owed` here with what is kept for silent peers, and what both took beyond the
+ * refill of that time. Credit goes by rates that were known before, and calls may move to nodes
+ * that were not asked then. */
 RARELY static i128 debt_apart(const table_t *t, uint32_t e, const definition_t *d,
                               const merge_context_t *m, const comparison_t *g, i128 owed,
                               i128 advertised, int64_t now)
 {
     const node_t *source = &t->nodes[m->source];
-    int64_t apart = far_ns(t->h, now - source->last_seen), lacks = g->lacks - g->lacks_credited;
-    if (!t->h->predict || source->known != BY_LINK || m->late || apart <= 0)
+    int64_t apart = now - source->last_seen - t->h->near_ns, lacks = g->lacks - g->lacks_credited;
+    if (!t->h->predict || source->known_by != BY_LINK || m->late || apart <= 0
+        || knows_this_side(t, g, now))
         return UNBOUNDED;
-    /* A sender that has not held the key lacks all that was ever taken on this side. */
+    /* The sender lacks all that was ever taken on this side. */
     double rates = own_slow_claim(&t->cold[e], d);
     column_t c = {0};
     while (column_next(t, e, &c)) {

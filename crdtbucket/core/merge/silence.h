@@ -10,7 +10,7 @@ static void refresh_far(table_t *t)
 {
     int64_t until = INT64_MAX;
     for (int i = 1; i < MAX_NODES; i++)
-        if (t->nodes[i].known && t->nodes[i].rated && t->nodes[i].last_seen + t->h->near_ns < until)
+        if (t->nodes[i].known_by && t->nodes[i].rated && t->nodes[i].last_seen + t->h->near_ns < until)
             until = t->nodes[i].last_seen + t->h->near_ns;
     STORE(t->h->far_free_until, until);
 }
@@ -24,7 +24,7 @@ static void set_last_seen(table_t *t, node_t *n, int64_t at)
     if (at <= n->last_seen)
         return;
     n->last_seen = at;
-    if (was_first && n->known && n->rated)
+    if (was_first && n->known_by && n->rated)
         refresh_far(t);
 }
 

@@ -146,7 +146,7 @@ static int is_relayed_update(const table_t *t, const merge_context_t *m, uint32_
 {
     uint32_t node = t->origins[origin].node;
     const node_t *n = &t->nodes[node];
-    return origin && node && node != m->source && n->known && !n->connected
+    return origin && node && node != m->source && n->known_by && !n->connected
            && !t->origins[origin].tombstone && now - at <= t->h->near_ns;
 }
 

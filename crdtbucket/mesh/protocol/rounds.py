@@ -194,12 +194,14 @@ class Outbox:
         _, silent = self._table.silent_before(link.started, link.node)
         if not silent:
             return wire.KEEPS_CREDIT if now < link.owes_until else 0
-        nodes = {one.node: one for one in self._links.values()}
-        kept = [(nodes[node], ns // 1_000_000) for node, ns in silent if node in nodes]
+        epochs = {node: epoch for node, epoch, _ in self._table.relayed_members() if epoch}
+        epochs |= {one.node: one.info.epoch for one in self._links.values()}
+        ended = {one.node for one in self._links.values() if one.ending is not None}
+        kept = [(node, ns // 1_000_000) for node, ns in silent if node in epochs]
         values["silent"] = tuple(
-            (one.info.epoch, min(ms, wire.MAX_SILENT_MS)) for one, ms in kept[: wire.MAX_AGES]
+            (epochs[node], min(ms, wire.MAX_SILENT_MS)) for node, ms in kept[: wire.MAX_AGES]
         )
-        return wire.KEEPS_CREDIT if any(one.ending is None for one, _ in kept) else 0
+        return wire.KEEPS_CREDIT if any(node not in ended for node, _ in kept) else 0
 
     def _since(self, link: PeerState) -> int:
         """Where others fell silent before a peer's process began: a time (ns) from which on they

@@ -16,6 +16,8 @@ from crdtbucket.mesh.protocol.member_directory import CAUGHT_UP, MemberDirectory
 from crdtbucket.mesh.protocol.peer_state import FORGOTTEN_PLACES
 from crdtbucket.mesh.protocol.roster import Roster
 
+MEETS_NS = 15_000_000_000
+"""A process that has run for so long has met all members that it will."""
 COUNTED = 15
 """So many members at most count for what is guaranteed to a node with a single link."""
 
@@ -62,20 +64,26 @@ class UnlinkedMembers:
         return sum(not self._directory.is_gone(name) for name in links) <= 1
 
     def _is_gone(self, node: int, epoch: int, at: int, now: int) -> bool:
-        """Whether nothing came of it for so long that it is forgotten, or the relay that saw it
-        last is still there, and it is no member any more for that one. Where that one is gone, or
-        another process, it is silent here and no more."""
-        silent = now - at
+        """Whether nothing came of it for so long that it is forgotten, or it is no member any more:
+        for the relay that saw it last, if that one's process is still there, or for all peers, once
+        they have had time to meet it. Where one of them is silent itself, so may it be."""
+        silent, directory = now - at, self._directory
         if not epoch or silent > self._forget_after_ns:
             return True
-        _, relay = self._directory.running_elsewhere.get(epoch, (0, ""))
-        link = self._directory.links.get(relay)
-        return (
-            silent > CAUGHT_UP * self._directory.alive_ns
-            and link is not None
-            and link.connected
-            and link.started <= at
-            and now - link.last_seen < self._directory.alive_ns
+        if silent <= CAUGHT_UP * directory.alive_ns:
+            return False
+        _, relay = directory.running_elsewhere.get(epoch, (0, ""))
+        name = self._roster.names().get(node)
+        links = [link for peer, link in directory.links.items() if not directory.is_gone(peer)]
+        deny = [
+            link
+            for link in links
+            if link.connected
+            and now - link.last_seen < directory.alive_ns
             and link.advertised is not None
-            and self._roster.names().get(node) not in link.advertised
-        )
+            and name not in link.advertised
+        ]
+        if any(link.info.name == relay and link.started <= at for link in deny):
+            return True
+        met = all(now - link.started >= MEETS_NS for link in deny)
+        return bool(links) and len(deny) == len(links) and met

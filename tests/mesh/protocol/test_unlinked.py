@@ -9,7 +9,7 @@ from crdtbucket.errors import CrdtbucketError
 from crdtbucket.mesh.protocol import unlinked
 from crdtbucket.mesh.protocol.member_directory import ALIVE_NS, CAUGHT_UP
 from crdtbucket.mesh.protocol.roster import Roster
-from crdtbucket.mesh.protocol.unlinked import COUNTED, UnlinkedMembers
+from crdtbucket.mesh.protocol.unlinked import COUNTED, MEETS_NS, UnlinkedMembers
 from tests.mesh.protocol.lone_node import CONFIG, ME, PEER, SECOND, frame, linked, membership, named
 
 NOW = 100 * SECOND
@@ -114,7 +114,7 @@ def test_who_is_no_member_for_the_relay_any_more_is_given_up(
     assert (FAR in node.members.directory.running_elsewhere) == stays
 
 
-@pytest.mark.parametrize("change", ["down", "silent", "anew", "gone", "another", "nothing said"])
+@pytest.mark.parametrize("change", ["down", "silent", "anew", "gone", "nothing said"])
 def test_a_relay_that_is_not_there_gives_nobody_up(change: str) -> None:
     """Or one that is another process: it may not have met it yet."""
     node = Node()
@@ -132,11 +132,29 @@ def test_a_relay_that_is_not_there_gives_nobody_up(change: str) -> None:
         node.peer.started = NOW + 1
     elif change == "gone":
         del node.members.links["peer"]
-    elif change == "another":
-        node.members.directory.running_elsewhere.clear()
     else:
         node.peer.advertised = None
     assert node.step(now)
+
+
+@pytest.mark.parametrize("relay", ["anew", "another"])
+def test_who_is_no_member_for_anybody_is_given_up(relay: str) -> None:
+    """It ended while the only relay was away; or another peer saw it last, and all have met since
+    whom they will meet."""
+    node = Node()
+    node.advertised()
+    node.peer.started = NOW + 1
+    if relay == "another":
+        node.members.directory.relayed(FAR, NOW + 1, "third")
+    assert node.step(NOW + MEETS_NS)
+    (third,) = linked(node.members, named("third", 3))
+    third.last_seen, third.started, third.advertised = NOW + MEETS_NS + 1, 0, {"far": FAR}
+    assert node.step(NOW + MEETS_NS + 1)
+    third.advertised = {"me": ME.epoch}
+    third.connected = False
+    assert node.step(NOW + MEETS_NS + 1)
+    third.connected = True
+    assert node.step(NOW + MEETS_NS + 1) == []
 
 
 def test_what_was_predicted_is_given_up_part_by_part(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -193,6 +211,7 @@ def test_the_next_process_that_leads_goes_on_with_them() -> None:
         CONFIG.forget_after_ns,
     )
     node.members.directory.running_elsewhere.clear()
+    node.peer.connected = False
     next_one.step(NOW + SILENT)
     assert node.table.relayed_members() == [(node.number, FAR, NOW)]
     next_one.step(NOW + CONFIG.forget_after_ns + 1)
