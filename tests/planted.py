@@ -2193,7 +2193,7 @@ MUTATIONS = (
         "relayed_rates_of_whoever_is_heard",
         "core",
         "n->known_by && !n->connected\n",
-        "n->known\n",
+        "n->known_by\n",
         suite("core/test_relayed", "heard_here"),
     ),
     Mutation(

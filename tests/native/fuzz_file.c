@@ -132,7 +132,7 @@ static void begin_epoch(table_t *t)
 {
     table_lock(t);
     for (uint32_t i = 1; i < MAX_NODES; i++) {
-        if (t->nodes[i].known)
+        if (t->nodes[i].known_by)
             forget_node(t, i, clock_ns(t));
         memset(&t->nodes[i], 0, sizeof t->nodes[i]);
     }

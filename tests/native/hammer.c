@@ -379,7 +379,7 @@ int main(int argc, char **argv)
     }
     told = mmap(NULL, sizeof *told, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
     rig_create(&t, MAX_KEYS);
-    t.nodes[PEER].known = 1;
+    t.nodes[PEER].known_by = BY_LINK;
     t.nodes[PEER].last_seen = NOW;
     rig_define(&t, NAME[HOT], HOT_CAPACITY, SECOND / 1000, 1);
     rig_define(&t, NAME[WIDE], INT64_C(1) << 30, SECOND, 1);

@@ -28,7 +28,7 @@ static void add_peer(table_t *t, int lives)
 {
     for (int i = 0; i < lives; i++)
         origin_add(t, PEER, PEER_EPOCH + (uint64_t)i);
-    t->nodes[PEER].known = 1;
+    t->nodes[PEER].known_by = BY_LINK;
     t->nodes[PEER].last_seen = t->virtual_ns;
 }
 

@@ -40,7 +40,7 @@ static void script_fill(table_t *t)
         for (uint32_t life = 0; life < 2; life++)
             t->nodes[peer] =
                 (node_t){.last_seen = NOW,
-                         .known = 1,
+                         .known_by = BY_LINK,
                          .connected = peer > 1,
                          .origin = (uint16_t)origin_add(t, peer, SCRIPT_EPOCH(peer, life))};
 }
@@ -249,9 +249,9 @@ static uint32_t script_join(table_t *t, uint32_t peer, uint64_t epoch)
     uint32_t origin = origin_find(t, epoch);
     if (!origin)
         origin = origin_add(t, peer, epoch);
-    if (!n->known)
+    if (!n->known_by)
         n->last_seen = clock_ns(t);
-    n->known = 1;
+    n->known_by = BY_LINK;
     n->origin = (uint16_t)origin;
     t->origins[origin].tombstone = 0; /* it is back */
     return origin;
@@ -264,7 +264,7 @@ static void script_receive(script_t *s)
     table_t *t = s->t;
     uint16_t origins[MAX_ORIGINS];
     uint32_t how = choose(&s->in, 128), peer = 1 + how % SCRIPT_PEERS;
-    if (!t->nodes[peer].known)
+    if (!t->nodes[peer].known_by)
         script_join(t, peer, SCRIPT_EPOCH(peer, 1));
     merge_context_t m = {.source = peer,
                          .source_origin = t->nodes[peer].origin,

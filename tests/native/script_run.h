@@ -95,7 +95,7 @@ static void script_peer(script_t *s)
     table_lock(t);
     if (how == 15) {
         forget_node(t, peer, clock_ns(t));
-        n->connected = n->known = 0;
+        n->connected = n->known_by = 0;
     } else {
         script_join(t, peer, epoch);
         n->connected = how & 1;
@@ -113,7 +113,7 @@ static void script_mark(script_t *s)
     if (!t->origins[origin].used || origin == t->h->own_origin)
         return;
     for (int i = 1; i <= SCRIPT_PEERS; i++)
-        if (t->nodes[i].known && t->nodes[i].origin == origin)
+        if (t->nodes[i].known_by && t->nodes[i].origin == origin)
             return; /* it lives */
     table_lock(t);
     if (!t->origins[origin].tombstone)

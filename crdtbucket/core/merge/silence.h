@@ -10,7 +10,8 @@ static void refresh_far(table_t *t)
 {
     int64_t until = INT64_MAX;
     for (int i = 1; i < MAX_NODES; i++)
-        if (t->nodes[i].known_by && t->nodes[i].rated && t->nodes[i].last_seen + t->h->near_ns < until)
+        if (t->nodes[i].known_by && t->nodes[i].rated
+            && t->nodes[i].last_seen + t->h->near_ns < until)
             until = t->nodes[i].last_seen + t->h->near_ns;
     STORE(t->h->far_free_until, until);
 }
