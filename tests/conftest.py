@@ -45,6 +45,14 @@ def time() -> VirtualTime:
     return VirtualTime()
 
 
+@pytest.fixture
+def nobody_handles_hangups() -> Iterator[None]:
+    """SIGHUP ends a program, also where the suite runs under nohup, which has it ignored by all."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGHUP, before)
+
+
 @pytest.hookimpl(wrapper=True, tryfirst=True)
 def pytest_collection() -> Iterator[None]:
     """What is imported and collected stays until the end, so no collector has to look at it: that

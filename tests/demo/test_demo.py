@@ -81,6 +81,7 @@ def in_the_middle(tmp: Path) -> Iterator[tuple[subprocess.Popen[str], list[int],
                 os.kill(pid, signal.SIGKILL)
 
 
+@pytest.mark.usefixtures("nobody_handles_hangups")
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
 def test_a_signal_leaves_nothing_behind(number: signal.Signals, tmp_path: Path) -> None:
     """As Ctrl-C does, of which the demos with a Redis are told."""

@@ -16,6 +16,8 @@ from crdtbucket.errors import Problem
 from crdtbucket.rollout.watching import FileWatch, content_of
 from tests.waits import eventually, until
 
+pytestmark = pytest.mark.usefixtures("nobody_handles_hangups")
+
 BUCKET = "services:\n  api:\n    bucket: {capacity: %d, refill_rate: 1, refill_interval: 1d}\n"
 
 
@@ -133,14 +135,6 @@ def test_what_is_refused_is_logged_once(path: Path, caplog: pytest.LogCaptureFix
 
 
 # ---- its thread, and the signal ----
-
-
-@pytest.fixture(autouse=True)
-def nobody_handles_the_signal() -> Iterator[None]:
-    """Also where the suite runs under nohup, which has it ignored."""
-    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
-    yield
-    signal.signal(signal.SIGHUP, before)
 
 
 @pytest.fixture

@@ -115,6 +115,7 @@ def test_what_other_processes_took_is_found_wherever_it_lay_in_the_delay() -> No
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("nobody_handles_hangups")
 @pytest.mark.parametrize(
     ("program", "kind", "number"),
     [
