@@ -129,7 +129,7 @@ class Books:
         guaranteed = max(1, self.spec(place).capacity // 20)  # a call passes whatever the level is
         calls = 1 + node.bucket(place[0]).counters()["guaranteed"]
         least = -guaranteed * calls - sum(self.ledger.refunded[place].values()) - EPSILON
-        least -= min(self.spec(place).capacity, self._most_room(place))
+        least -= min(self.spec(place).capacity, self._most_room(place)) + self.at_once(place)
         if alone < least and not node.table.stats()["evicted_indebted"]:
             self.view.broken("alone", f"{node.name} {place} has taken to {alone:.3f} by itself")
         level = self.ideal(place).level(self.mesh.now_ns)
@@ -156,6 +156,10 @@ class Books:
         rounded = 2 * self.spec(place).rate_per_second / SECOND  # clocks show whole nanoseconds
         refunded = sum(self.ledger.refunded[place].values())
         return self._credit(place) + refunded + rounded + EPSILON
+
+    def at_once(self, place: Place) -> float:
+        """Tokens that a node may believe at once to be owed less."""
+        return 0.0
 
     def _most_room(self, place: Place) -> float:
         """Looks at what nodes keep free for silent peers now; the most that it ever saw."""

@@ -42,9 +42,11 @@ class BoundedBooks(Books):
         """And what the nodes believe at once of debts that are said to be lower, and what a node
         takes out of the room that it alone keeps for a bad member: the others take that for full.
         """
-        capacity = self.spec(place).capacity
-        room = min(capacity, self._most_room(place))
-        return super().slack(place) + self.plan.bad / FIFTHS * capacity + room
+        room = min(self.spec(place).capacity, self._most_room(place))
+        return super().slack(place) + self.at_once(place) + room
+
+    def at_once(self, place: Place) -> float:
+        return self.plan.bad / FIFTHS * self.spec(place).capacity
 
     def columns(self, node: SimulatedNode, place: Place) -> dict[Owner, Column]:
         running = {(n.name, n.table.epoch) for n in self.mesh.nodes.values() if n.up}
