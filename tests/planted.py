@@ -864,8 +864,8 @@ MUTATIONS = (
     Mutation(
         "a_peer_says_where_a_linked_member_is_to_be_called",
         "mesh",
-        "heard = by not in",
-        "heard = False and by not in",
+        "linked = by not in",
+        "linked = False and by not in",
         suite("mesh/protocol/test_member_directory", "speaks_for_itself"),
     ),
     Mutation(

@@ -60,8 +60,8 @@ class MemberDirectory:
             # Where it has a link here it speaks for itself; and a node that does not know where it
             # is reached takes nothing back.
             link = self.links.get(name)
-            heard = by not in ("", name) and link is not None and link.connected
-            region, epoch, address = known[1:] if heard else (region, epoch, address or known[3])
+            linked = by not in ("", name) and link is not None and link.connected
+            region, epoch, address = known[1:] if linked else (region, epoch, address or known[3])
         self.known[name] = (name, region, epoch, address)
         self._advertised_at[name] = now
         return True

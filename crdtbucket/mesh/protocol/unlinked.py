@@ -44,7 +44,7 @@ class UnlinkedMembers:
 
     def step(self, now: int) -> None:
         """Gives up those that are gone: what was predicted of them becomes debt, part by part."""
-        counted = COUNTED if self._no_other_says() else 0
+        counted = COUNTED if self._knows_one_peer() else 0
         running = self._directory.running_elsewhere
         self._first = {epoch: at for epoch, at in self._first.items() if epoch in running}
         going, self._going = self._going, {}
@@ -58,8 +58,8 @@ class UnlinkedMembers:
             if place >= 0:
                 self._going[node] = place
 
-    def _no_other_says(self) -> bool:
-        """Whether this node has one link at most, also of those that are silent."""
+    def _knows_one_peer(self) -> bool:
+        """Whether there is one link at most, those of silent peers included."""
         links = self._directory.links
         return sum(not self._directory.is_gone(name) for name in links) <= 1
 
@@ -75,7 +75,7 @@ class UnlinkedMembers:
         _, relay = directory.running_elsewhere.get(epoch, (0, ""))
         name = self._roster.names().get(node)
         links = [link for peer, link in directory.links.items() if not directory.is_gone(peer)]
-        deny = [
+        lacking = [
             link
             for link in links
             if link.connected
@@ -83,7 +83,7 @@ class UnlinkedMembers:
             and link.advertised is not None
             and name not in link.advertised
         ]
-        if any(link.info.name == relay and link.started <= at for link in deny):
+        if any(link.info.name == relay and link.started <= at for link in lacking):
             return True
-        met = all(now - link.started >= MEETS_NS for link in deny)
-        return bool(links) and len(deny) == len(links) and met
+        met = all(now - link.started >= MEETS_NS for link in lacking)
+        return bool(links) and len(lacking) == len(links) and met
