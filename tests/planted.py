@@ -2505,6 +2505,20 @@ MUTATIONS = (
         suite("mesh/test_bad_members", "invented_members"),
     ),
     Mutation(
+        "whom_one_peer_sees_counts_in_what_is_guaranteed",
+        "mesh",
+        "if seen[name] >= 2}",
+        "if seen[name] >= 1}",
+        suite("mesh/protocol/test_unlinked", "two_peers_see_counts"),
+    ),
+    Mutation(
+        "nobody_counts_in_the_middle_of_a_chain",
+        "mesh",
+        "node in twice or (not dense and index < COUNTED)",
+        "node in twice",
+        suite("mesh/protocol/test_unlinked", "no_two_peers"),
+    ),
+    Mutation(
         "what_was_refilled_in_a_silence_is_owed",
         "core",
         "        out = apart < out ? apart : out;\n",

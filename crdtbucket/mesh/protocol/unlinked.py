@@ -5,11 +5,14 @@ Without a prediction each leaf would take what it finds, and all of them togethe
 too much, or more. They are kept in the table, so whichever process leads next goes on with them.
 
 A relay may invent members. They take from the proportional share of this node, and not from what is
-guaranteed to it: there they count only while it knows a single peer, and then a few of them. Nobody
-else could say there how many there are.
+guaranteed to it: there a member counts if two peers see it themselves. Where no two peers see each
+other, as in a chain, or there is a single one, a few of the others count as well, since nobody else
+could say how many there are.
 """
 
 from __future__ import annotations
+
+from collections import Counter
 
 from crdtbucket._core import Table
 from crdtbucket.mesh.protocol.member_directory import CAUGHT_UP, MemberDirectory
@@ -19,7 +22,8 @@ from crdtbucket.mesh.protocol.roster import Roster
 MEETS_NS = 15_000_000_000
 """A process that has run for so long has met all members that it will."""
 COUNTED = 15
-"""So many members at most count for what is guaranteed to a node with a single link."""
+"""So many members at most count for what is guaranteed to a node of which no two peers see each
+other."""
 
 
 class UnlinkedMembers:
@@ -44,24 +48,32 @@ class UnlinkedMembers:
 
     def step(self, now: int) -> None:
         """Gives up those that are gone: what was predicted of them becomes debt, part by part."""
-        counted = COUNTED if self._knows_one_peer() else 0
         running = self._directory.running_elsewhere
         self._first = {epoch: at for epoch, at in self._first.items() if epoch in running}
         going, self._going = self._going, {}
-        for index, (node, epoch, at) in enumerate(self._table.relayed_members()):
+        members = self._table.relayed_members()
+        twice, dense = self._seen() if members else (set(), False)
+        for index, (node, epoch, at) in enumerate(members):
             place = going.get(node, 0 if self._is_gone(node, epoch, at, now) else -1)
             if place < 0:
-                self._table.count_relayed(node, index < counted)
+                counts = node in twice or (not dense and index < COUNTED)
+                self._table.count_relayed(node, counts)
                 continue
             running.pop(epoch, None)
             place = self._table.forget(node, place, FORGOTTEN_PLACES)
             if place >= 0:
                 self._going[node] = place
 
-    def _knows_one_peer(self) -> bool:
-        """Whether there is one link at most, those of silent peers included."""
+    def _seen(self) -> tuple[set[int], bool]:
+        """Ids of the members that two peers see themselves, and whether any two peers see each
+        other; of silent peers by what they said last."""
         links = self._directory.links
-        return sum(not self._directory.is_gone(name) for name in links) <= 1
+        peers = {name for name in links if not self._directory.is_gone(name)}
+        seen: Counter[str] = Counter()
+        for name in peers:
+            seen.update({*(links[name].advertised or ())} - {name, *links[name].unseen})
+        twice = {node for node, name in self._roster.names().items() if seen[name] >= 2}
+        return twice, any(seen[name] for name in peers)
 
     def _is_gone(self, node: int, epoch: int, at: int, now: int) -> bool:
         """Whether nothing came of it for so long that it is forgotten, or it is no member any more:

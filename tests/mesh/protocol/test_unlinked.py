@@ -184,21 +184,44 @@ def test_who_has_lost_its_place_is_given_up() -> None:
     assert node.step(NOW) == []
 
 
-def test_they_count_while_a_single_peer_is_known_and_a_few_of_them() -> None:
-    node = Node()
-    many = [(node.meet(f"n{i}", 1000 + i), f"n{i}", 1000 + i) for i in range(COUNTED)]
-    for _, name, epoch in many:
-        node.tell(name, epoch, NOW)
+def counting(node: Node) -> int:
+    """How many of those that relays alone see count for what is guaranteed."""
     node.table.called("count_relayed")
     node.step(NOW)
-    counts = dict(node.table.called("count_relayed"))
-    assert list(counts.values()) == [True] * COUNTED + [False]
-    linked(node.members, named("third", 3))
-    node.step(NOW)
-    assert not any(dict(node.table.called("count_relayed")).values())
-    node.members.links["third"].left = True
-    node.step(NOW)
-    assert sum(dict(node.table.called("count_relayed")).values()) == COUNTED
+    return sum(dict(node.table.called("count_relayed")).values())
+
+
+def test_a_few_count_while_no_two_peers_see_each_other() -> None:
+    """So it is for a node with a single peer, and in the middle of a chain."""
+    node = Node()
+    for i in range(COUNTED):
+        node.meet(f"n{i}", 1000 + i)
+        node.tell(f"n{i}", 1000 + i, NOW)
+    assert counting(node) == COUNTED
+    (third,) = linked(node.members, named("third", 3))
+    third.advertised = {"third": 3, "me": ME.epoch}
+    assert counting(node) == COUNTED
+    third.advertised = {"peer": PEER.epoch, "third": 3}
+    assert counting(node) == 0
+    third.unseen = ("peer",)
+    assert counting(node) == COUNTED
+    third.unseen = ()
+    third.left = True
+    assert counting(node) == COUNTED
+
+
+def test_whom_two_peers_see_counts() -> None:
+    """Both hubs of two stars see every leaf. A silent hub counts by what it said last."""
+    node = Node()
+    node.peer.advertised = {"third": 3, "far": FAR}
+    (third,) = linked(node.members, named("third", 3))
+    assert counting(node) == 0
+    third.advertised = {"far": FAR}
+    assert counting(node) == 1
+    third.connected = False
+    assert counting(node) == 1
+    third.unseen = ("far",)
+    assert counting(node) == 0
 
 
 def test_the_next_process_that_leads_goes_on_with_them() -> None:
