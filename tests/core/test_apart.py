@@ -100,25 +100,46 @@ def test_what_is_kept_for_silent_peers_is_owed() -> None:
     assert apart.told() > 80
 
 
-def test_a_sender_that_knows_takes_of_this_side_may_keep_credit_for_them() -> None:
-    """So it may have taken more than it advertises: what it keeps is no part of that."""
+@pytest.mark.parametrize("burst", [0, 60])
+def test_what_a_sender_keeps_for_this_side_hides_nothing_that_it_owes(burst: int) -> None:
+    """It has seen this side ask for much, so what it takes itself is hidden by what it keeps. Calls
+    have moved there, and this side has seen it ask for little."""
     apart = Apart()
-    apart.b.bucket.take("k", 1)
-    send(apart.b, apart.a)
-    apart.each_second(5, 4, 4)
-    assert apart.told() == 20
+    apart.a.epochs[apart.b.epoch] = 1
+    apart.a.table.set_node(apart.a.node_of(1), apart.b.epoch, True)
+    for _ in range(100):
+        apart.each_second(1, 1, 4)
+        apart.a.table.set_last_seen(apart.a.node_of(1), apart.now)
+        apart.b.table.set_last_seen(apart.b.node_of(0), apart.now)
+        send(apart.a, apart.b)
+        send(apart.b, apart.a)
+    apart.each_second(200, 5, 1)
+    if burst:
+        apart.a.bucket.take("k", burst)
+    assert (apart.a.bucket.debt("k") or 0) < 0
+    assert apart.told() == burst
 
 
 @pytest.mark.parametrize("known", [True, False])
-def test_refunds_of_this_node_are_no_takes_that_the_sender_knows(known: bool) -> None:
+def test_a_sender_that_knew_this_side_lacks_just_what_was_taken_meanwhile(known: bool) -> None:
+    """Of one that did not, what is asked for now says how much that was."""
+    apart = Apart()
+    apart.b.bucket.take("k", 1)
+    if known:
+        send(apart.b, apart.a)
+    apart.each_second(10, 9, 9)
+    apart.each_second(120, 9, 1)
+    assert (apart.told() > 80) == known
+
+
+def test_refunds_of_this_node_are_no_takes_that_the_sender_knows() -> None:
     apart = Apart()
     decision = apart.b.bucket.take("k", 4)
     apart.b.bucket.take("k", 4)
     apart.b.bucket.refund(decision)
-    if known:
-        send(apart.b, apart.a)
-    apart.each_second(5, 4, 4)
-    assert apart.told() == (20 if known else 0)
+    apart.each_second(10, 9, 9)
+    apart.each_second(120, 9, 1)
+    assert apart.told() < 80
 
 
 def test_a_peer_that_was_seen_has_no_such_time() -> None:

@@ -21,6 +21,8 @@ static uint8_t *write_entry(uint8_t *out, const wire_entry_t *w)
     out[16] = w->flags;
     out = write_number(out + 17, w->definition);
     out = write_number(out, (uint64_t)w->debt_ns);
+    if (w->flags & WIRE_HIDDEN)
+        out = write_number(out, (uint64_t)w->hidden_ns);
     if (w->flags & WIRE_RATES) {
         memcpy(out, &w->fast, 2);
         memcpy(out + 2, &w->slow, 2);

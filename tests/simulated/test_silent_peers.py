@@ -234,6 +234,28 @@ def test_calls_that_move_to_the_other_side_of_a_partition_deny_nothing_at_its_en
     assert denied(drive(mesh, demand(0.8), 8.0)) <= 1
 
 
+@pytest.mark.parametrize(("size", "seconds"), [(2, 60.0), (2, 200.0), (4, 60.0)])
+def test_calls_that_move_to_a_side_that_was_asked_for_less_deny_nothing_at_the_end(
+    size: int, seconds: float
+) -> None:
+    """Each side keeps credit for the other by what that was asked for before: one too little, the
+    other too much, and what it keeps hides what it owes by itself."""
+    spec, names = BucketSpec("b", 200, 20), NAMES[:size]
+    mesh = Network(names, [spec], linked=combinations(names, 2), latency=0.02, seed=1)
+    one, other = names[: size // 2], names[size // 2 :]
+
+    def demand(there: float) -> dict[str, float]:
+        each = {**dict.fromkeys(one, 1 - there), **dict.fromkeys(other, there)}
+        return {name: 0.8 * 20 * 2 * part / size for name, part in each.items()}
+
+    drive(mesh, demand(0.2), 20.0)
+    mesh.cut_ways([way for a in one for b in other for way in ((a, b), (b, a))], times_out=False)
+    drive(mesh, demand(0.2), 5.0)
+    drive(mesh, demand(0.8), seconds)
+    mesh.mend_all()
+    assert denied(drive(mesh, demand(0.8), 8.0)) <= 1
+
+
 @pytest.mark.parametrize("seconds", [20.0, 100.0])
 @pytest.mark.parametrize("size", [2, 4])
 def test_a_burst_at_the_end_of_a_partition_is_charged_where_a_light_load_was_known(

@@ -244,6 +244,21 @@ static inline int64_t advertised_debt(const table_t *t, uint32_t e, int64_t net,
     return (int64_t)units_to_ns(d, debt < 0 ? 0 : debt > cap ? cap : debt);
 }
 
+/* What this node owes by itself beyond what it advertises, in ns: what it keeps for silent peers
+ * has hidden it. At most what it keeps, and exactly that much as long as its bucket was not full.
+ */
+static inline int64_t hidden_debt(const table_t *t, uint32_t e, int64_t net, int64_t advertised,
+                                  int64_t now)
+{
+    const definition_t *d = &t->definitions[t->hot[e].bucket];
+    i128 far = entry_far(t, e, d, now), cap = cap_units(d);
+    if (LIKELY(!far))
+        return 0;
+    i128 alone = debt_units(d, LOAD(t->hot[e].base), net, now) + far;
+    int64_t ns = (int64_t)units_to_ns(d, alone < 0 ? 0 : alone > cap ? cap : alone);
+    return ns > advertised ? ns - advertised : 0;
+}
+
 /* The limit is lowered while peers are silent: from now on they are predicted at what the old limit
  * granted of their demand. That share cannot be computed later, when the demand has changed. */
 static inline void keep_granted(const table_t *t, uint32_t e, const definition_t *old, int64_t now)

@@ -12,7 +12,7 @@ static inline size_t entry_space(const table_t *t, uint32_t e)
     size_t columns = INLINE_COLUMNS + 1;
     for (uint32_t b = t->cold[e].overflow; b != NONE; b = t->blocks[b].next)
         columns += INLINE_COLUMNS;
-    return 17 + 3 + 10 + 4 + 3 + columns * (2 + 5 + 8 + 8)
+    return 17 + 3 + 10 + 10 + 4 + 3 + columns * (2 + 5 + 8 + 8)
            + (t->h->relayed ? 2 + columns * (2 + 3 + 4) : 0);
 }
 
@@ -146,7 +146,8 @@ static uint8_t *put_entry(encoder_t *to, uint32_t e, uint8_t *out)
     const table_t *t = to->t;
     const hot_t *hot = &t->hot[e];
     wire_column_t columns[MAX_COLUMNS + INLINE_COLUMNS];
-    int64_t net = entry_net(t, e), debt = advertised_debt(t, e, net, to->since, to->now);
+    int64_t net = entry_net(t, e), debt = advertised_debt(t, e, net, to->since, to->now),
+            hidden = hidden_debt(t, e, net, debt, to->now);
     uint32_t count = advertised_columns(to, e, net, columns);
     int refunds = t->cold[e].overflow != NONE && any_refunds(columns, count);
     uint16_t fast, slow;
@@ -157,9 +158,11 @@ static uint8_t *put_entry(encoder_t *to, uint32_t e, uint8_t *out)
     memcpy(out, &hot->hash_lo, 8);
     memcpy(out + 8, &hot->hash_hi, 8);
     out[16] = (uint8_t)((refunds ? WIRE_REFUNDS : 0) | (rates ? WIRE_RATES : 0)
-                        | (others ? WIRE_RELAYED : 0));
+                        | (others ? WIRE_RELAYED : 0) | (hidden ? WIRE_HIDDEN : 0));
     out = put_varint(out + 17, hot->bucket);
     out = put_varint(out, (uint64_t)debt);
+    if (UNLIKELY(hidden))
+        out = put_varint(out, (uint64_t)hidden);
     if (rates) {
         memcpy(out, &fast, 2);
         memcpy(out + 2, &slow, 2);

@@ -38,7 +38,7 @@ static i128 far_left(const table_t *t, uint32_t e, const definition_t *d, const 
 #define UNBOUNDED ((i128)1 << 126)
 
 /* Whether the sender of an entry knows a take of this node, or of one that is seen here: then it
- * may keep credit for this side. */
+ * lacks no more than what was taken on this side in its silence. */
 static int knows_this_side(const table_t *t, const comparison_t *g, int64_t now)
 {
     const held_t *h = &g->held;
@@ -52,31 +52,33 @@ static int knows_this_side(const table_t *t, const comparison_t *g, int64_t now)
     return 0;
 }
 
-/* What is owed at most where the sender was silent and keeps nothing for this side: what each side
- * owes by itself, `owed` here with what is kept for silent peers, and what both took beyond the
- * refill of that time. Credit goes by rates that were known before, and calls may move to nodes
- * that were not asked then. */
+/* What is owed at most where the sender was silent: what each side owes by itself, `here` and
+ * `there` with what either keeps for silent peers, and what both took beyond the refill of that
+ * time. Credit goes by rates that were known before, and calls may move to nodes that were not
+ * asked then. */
 RARELY static i128 debt_apart(const table_t *t, uint32_t e, const definition_t *d,
-                              const merge_context_t *m, const comparison_t *g, i128 owed,
-                              i128 advertised, int64_t now)
+                              const merge_context_t *m, const comparison_t *g, i128 here,
+                              i128 there, int64_t now)
 {
     const node_t *source = &t->nodes[m->source];
     int64_t apart = now - source->last_seen - t->h->near_ns, lacks = g->lacks - g->lacks_credited;
-    if (!t->h->predict || source->known_by != BY_LINK || m->late || apart <= 0
-        || knows_this_side(t, g, now))
+    if (!t->h->predict || source->known_by != BY_LINK || m->late || apart <= 0)
         return UNBOUNDED;
-    /* The sender lacks all that was ever taken on this side. */
-    double rates = own_slow_claim(&t->cold[e], d);
-    column_t c = {0};
-    while (column_next(t, e, &c)) {
-        const node_t *n = &t->nodes[t->origins[column_origin(&c)].node];
-        if (column_rated(&c) && age_of(n, &c, now) <= t->h->near_ns)
-            rates += slow_rate(n, &c);
+    double taken = (double)(lacks > 0 ? lacks : 0);
+    if (!knows_this_side(t, g, now)) {
+        /* It lacks all that was ever taken on this side. */
+        double rates = own_slow_claim(&t->cold[e], d);
+        column_t c = {0};
+        while (column_next(t, e, &c)) {
+            const node_t *n = &t->nodes[t->origins[column_origin(&c)].node];
+            if (column_rated(&c) && age_of(n, &c, now) <= t->h->near_ns)
+                rates += slow_rate(n, &c);
+        }
+        taken = smaller(taken, rates * (double)apart / 1e9);
     }
-    double here = smaller((double)(lacks > 0 ? lacks : 0), rates * (double)apart / 1e9);
-    i128 beyond = token_units(d, g->brings_held + g->brings_lacking) + far_units(d, here)
+    i128 beyond = token_units(d, g->brings_held + g->brings_lacking) + far_units(d, taken)
                   - (i128)apart * d->p;
-    return owed + advertised + (beyond > 0 ? beyond : 0);
+    return here + there + (beyond > 0 ? beyond : 0);
 }
 
 /* The debt after the merge, in units, before the clamp. `debt` is signed; `rest`: credit that is

@@ -1,8 +1,9 @@
 /* Entries on the wire. All integers are LEB128 varints but for the hash (16 bytes) and the rates (2
  * bytes each):
  *
- *   hash, flags, definition, debt in ns (rounded up), [fast rate, slow rate], columns, { origin,
- * generation, taken, [refunded] }*, [nodes, { origin, age in ms, fast rate, slow rate }*]
+ *   hash, flags, definition, debt in ns (rounded up), [hidden debt in ns], [fast rate, slow rate],
+ * columns, { origin, generation, taken, [refunded] }*, [nodes, { origin, age in ms, fast rate, slow
+ * rate }*]
  *
  * `definition` and `origin` are positions in the tables of the frame or the link. See docs/wire.md.
  */
@@ -13,7 +14,13 @@
 
 #include "../memory/layout.h"
 
-enum wire_flags { WIRE_REFUNDS = 1, WIRE_RATES = 2, WIRE_RELAYED = 4, WIRE_KNOWN = 7 };
+enum wire_flags {
+    WIRE_REFUNDS = 1,
+    WIRE_RATES = 2,
+    WIRE_RELAYED = 4,
+    WIRE_HIDDEN = 8,
+    WIRE_KNOWN = 15
+};
 
 #define ENTRY_MIN_BYTES 20
 #define COLUMN_MIN_BYTES 3
@@ -22,6 +29,7 @@ typedef struct {
     uint64_t lo, hi;
     uint32_t definition, columns;
     int64_t debt_ns;
+    int64_t hidden_ns; /* see `hidden_debt` */
     uint16_t fast, slow;
     uint16_t relayed_count; /* nodes whose rates come with it */
     uint8_t flags;
@@ -127,7 +135,7 @@ static const uint8_t *skip_relayed(const uint8_t *in, const uint8_t *end,
 static const uint8_t *get_entry(const uint8_t *in, const uint8_t *end, const wire_tables_t *tables,
                                 wire_column_t *column, wire_entry_t *e)
 {
-    uint64_t definition, debt, columns;
+    uint64_t definition, debt, columns, hidden = 0;
     if (end - in < ENTRY_MIN_BYTES)
         return NULL;
     memcpy(&e->lo, in, 8);
@@ -140,6 +148,10 @@ static const uint8_t *get_entry(const uint8_t *in, const uint8_t *end, const wir
         return NULL;
     e->definition = (uint32_t)definition;
     e->debt_ns = (int64_t)debt;
+    if (e->flags & WIRE_HIDDEN
+        && (!(in = get_varint(in, end, &hidden)) || !hidden || hidden >= UINT64_C(1) << 62))
+        return NULL;
+    e->hidden_ns = (int64_t)hidden;
     e->fast = e->slow = 0;
     if (e->flags & WIRE_RATES) {
         if (end - in < 4)

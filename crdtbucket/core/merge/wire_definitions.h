@@ -47,14 +47,13 @@ static inline const wire_definition_t *wire_definition_for(const wire_definition
     return its;
 }
 
-/* The advertised debt in units of this node, at most T * (C + D). Under another definition its
+/* A debt on the wire in units of this node, at most T * (C + D). Under another definition its
  * tokens are kept, at our T. */
-static inline i128 advertised_units(const definition_t *d, const wire_entry_t *w,
-                                    const wire_definition_t *wd)
+static inline i128 stated_units(const definition_t *d, int64_t ns, const wire_definition_t *wd)
 {
-    i128 cap = cap_units(d), units = (i128)w->debt_ns * d->p;
+    i128 cap = cap_units(d), units = (i128)ns * d->p;
     if (!wd->same) {
-        double tokens = (double)w->debt_ns * (double)wd->p / (double)wd->q,
+        double tokens = (double)ns * (double)wd->p / (double)wd->q,
                most = (double)d->capacity + (double)d->max_debt;
         units = tokens < most ? (i128)(tokens * (double)d->q) : cap;
     }

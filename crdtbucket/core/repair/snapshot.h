@@ -40,7 +40,7 @@ static int restore_entry(table_t *t, const wire_entry_t *w, const wire_definitio
             c.block->refunded[c.i] = (uint64_t)x->refunded;
     }
     base_move(t, &t->hot[e], level_time(d, now),
-              base_for(d, advertised_units(d, &aged, wd), 0, now));
+              base_for(d, stated_units(d, aged.debt_ns, wd), 0, now));
     if (age < 0)
         OR(t->hot[e].flags, ENTRY_SUSPECT);
     return 1;

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from crdtbucket.errors import WireError
 
-REFUNDS, RATES, RELAYED = 1, 2, 4
+REFUNDS, RATES, RELAYED, HIDDEN = 1, 2, 4, 8
 MAX_COLUMNS = 512
 MAX_AGE_MS = 65_535
 MAX_TOKENS = 2**55 - 1
@@ -37,10 +37,14 @@ def read(payload: bytes, definitions: int, origins: int) -> Iterator[Entry]:
         if len(payload) - at < _HEAD.size:
             raise WireError("an entry is cut off")
         lo, hi, flags = _HEAD.unpack_from(payload, at)
-        if flags & ~(REFUNDS | RATES | RELAYED):
+        if flags & ~(REFUNDS | RATES | RELAYED | HIDDEN):
             raise WireError("an entry with unknown flags")
         definition, at = _varint(payload, at + _HEAD.size, definitions - 1)
         debt, at = _varint(payload, at, MAX_DEBT_NS)
+        if flags & HIDDEN:
+            hidden, at = _varint(payload, at, MAX_DEBT_NS)
+            if not hidden:
+                raise WireError("an entry that hides no debt")
         at += 4 if flags & RATES else 0
         count, at = _varint(payload, at, MAX_COLUMNS)
         columns = []

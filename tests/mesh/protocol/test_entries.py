@@ -75,6 +75,20 @@ def test_the_core_reads_what_is_written_and_writes_the_same(entry: Entry) -> Non
     assert back.debt_ns <= entry.debt_ns
 
 
+def test_a_hidden_debt_is_read_over() -> None:
+    """An observer has nothing to hide, and counts by what is advertised."""
+    data = bytes(16) + b"\x08\x00\x05\x07\x00"
+    assert read(data) == [Entry(0, 0, 0, 5, ())]
+    with pytest.raises(WireError, match="hides no debt"):
+        read(data[:19] + b"\x00\x00")
+    table = Table(max_keys=16, hash_key=bytes(16), virtual=True, epoch=17)
+    options = {"node": 0, "epoch": 17, "at": 0, "newer": False}
+    assert table.merge(data, [(-1, False, 1, 1)], array("H"), **options).unknown_bucket == 1
+    for wrong in (data[:19] + b"\x00\x00", data[:19] + b"\xff" * 8 + b"\x40\x00", data[:19]):
+        with pytest.raises(WireError, match="malformed"):
+            table.merge(wrong, [(-1, False, 1, 1)], array("H"), **options)
+
+
 @given(st.binary(max_size=60))
 def test_any_bytes_are_entries_or_one_error(data: bytes) -> None:
     try:
