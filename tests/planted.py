@@ -1913,6 +1913,13 @@ MUTATIONS = (
         (*PYTEST, "tests/simulated/test_silent_peers.py", "-k", "joiner_that_asks"),
     ),
     Mutation(
+        "who_is_seen_here_is_owed_for_as_well",
+        "mesh",
+        "return not frame.silent or not seen.issuperset(",
+        "return not frame.silent or seen.issuperset(",
+        suite("mesh/protocol/test_entry_merger", "seen_here_is_not_owed"),
+    ),
+    Mutation(
         "all_that_a_sender_lacks_is_owed_by_a_newcomer",
         "core",
         "    if (UNLIKELY(m->silent) && m->silent[origin] > 0) {\n",
@@ -2528,8 +2535,8 @@ MUTATIONS = (
     Mutation(
         "what_is_kept_for_silent_peers_is_forgotten_at_the_end",
         "core",
-        "debt_apart(t, e, d, m, g, debt + far,",
-        "debt_apart(t, e, d, m, g, debt > 0 ? debt : 0,",
+        "debt_apart(t, e, d, m, w, g, debt + far,",
+        "debt_apart(t, e, d, m, w, g, debt > 0 ? debt : 0,",
         suite("core/test_apart", "is_kept"),
     ),
     Mutation(
@@ -2556,15 +2563,22 @@ MUTATIONS = (
     Mutation(
         "a_long_history_is_what_was_taken_in_a_silence",
         "core",
-        "    if (!knows_this_side(t, g, now)) {\n",
-        "    if (0 && !knows_this_side(t, g, now)) {\n",
+        "    if (!knows_this_side(t, g, now)) /*",
+        "    if (0 && !knows_this_side(t, g, now)) /*",
         suite("core/test_apart", "long_history"),
+    ),
+    Mutation(
+        "who_asks_for_too_much_together_owes_nothing",
+        "core",
+        "    if (asked_here + asked_there > DENIES_SOME * d->per_second)\n",
+        "    if (0)\n",
+        suite("core/test_apart", "all_is_charged"),
     ),
     Mutation(
         "what_is_asked_for_now_was_taken_in_a_silence",
         "core",
-        "    if (!knows_this_side(t, g, now)) {\n",
-        "    if (1 || !knows_this_side(t, g, now)) {\n",
+        "    if (!knows_this_side(t, g, now)) /*",
+        "    if (1 || !knows_this_side(t, g, now)) /*",
         suite("core/test_apart", "knew_this_side"),
     ),
     Mutation(

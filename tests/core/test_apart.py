@@ -120,6 +120,14 @@ def test_what_a_sender_keeps_for_this_side_hides_nothing_that_it_owes(burst: int
     assert apart.told() == burst
 
 
+def test_where_both_ask_for_more_than_is_refilled_all_is_charged() -> None:
+    """They have asked for so much lately; what was refilled before that is of no use."""
+    apart = Apart()
+    apart.each_second(600, 1, 1)
+    apart.each_second(150, 9, 9)
+    assert apart.told() > 90
+
+
 @pytest.mark.parametrize("known", [True, False])
 def test_a_sender_that_knew_this_side_lacks_just_what_was_taken_meanwhile(known: bool) -> None:
     """Of one that did not, what is asked for now says how much that was."""

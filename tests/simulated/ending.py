@@ -65,8 +65,10 @@ class Ending:
         # are not told when nodes meet: who has evicted one, and who has a column in one that others
         # owe for, hears and is heard of its history when anti-entropy finds it.
         evicted = any(node.table.stats()["evicted_full"] for node in self._live())
+        # Who does not hold a key leaves out what comes of it while it is full.
+        ignored = any(node.node.counters["ignored"] for node in self._live())
         met = self.plan.has("return", "come", "cut", "pause", "stall")
-        late = self.plan.loss[0] or self.view.hops > 1 or evicted or met
+        late = self.plan.loss[0] or self.view.hops > 1 or evicted or ignored or met
         # Who has ended is given up in the first of two such times, and charged for what it may have
         # taken unseen; others may know that it has not.
         wait = (2 * self.view.hops * max(PASS, 2 * self.round) + 2.0) * (1 + self.plan.has("die"))

@@ -158,7 +158,7 @@ static int merge_levels(table_t *t, uint32_t e, const wire_entry_t *w, const wir
     i128 rest = far > 0 && g->brings_silent > 0 ? far_left(t, e, d, m, g, now) : 0;
     i128 advertised = stated_units(d, w->debt_ns, wd),
          apart = UNLIKELY(g->brings_silent > 0)
-                     ? debt_apart(t, e, d, m, g, debt + far,
+                     ? debt_apart(t, e, d, m, w, g, debt + far,
                                   advertised + stated_units(d, w->hidden_ns, wd), now)
                      : UNBOUNDED,
          after = merged_debt(d, debt, advertised, g, m, wd, rest, apart);

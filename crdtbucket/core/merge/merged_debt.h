@@ -52,32 +52,36 @@ static int knows_this_side(const table_t *t, const comparison_t *g, int64_t now)
     return 0;
 }
 
+/* Demand of both sides at which somebody is denied in any case, in refill rates: rates waver. */
+#define DENIES_SOME 1.25
+
 /* What is owed at most where the sender was silent: what each side owes by itself, `here` and
  * `there` with what either keeps for silent peers, and what both took beyond the refill of that
  * time. Credit goes by rates that were known before, and calls may move to nodes that were not
- * asked then. */
+ * asked then. Where both ask for more than is refilled now, they did so lately: all is charged. */
 RARELY static i128 debt_apart(const table_t *t, uint32_t e, const definition_t *d,
-                              const merge_context_t *m, const comparison_t *g, i128 here,
-                              i128 there, int64_t now)
+                              const merge_context_t *m, const wire_entry_t *w,
+                              const comparison_t *g, i128 here, i128 there, int64_t now)
 {
     const node_t *source = &t->nodes[m->source];
-    int64_t apart = now - source->last_seen - t->h->near_ns, lacks = g->lacks - g->lacks_credited;
+    int64_t apart = now - source->last_seen - t->h->near_ns, lacks = g->lacks - g->lacks_credited,
+            brings = g->brings_held + g->brings_lacking;
     if (!t->h->predict || source->known_by != BY_LINK || m->late || apart <= 0)
         return UNBOUNDED;
-    double taken = (double)(lacks > 0 ? lacks : 0);
-    if (!knows_this_side(t, g, now)) {
-        /* It lacks all that was ever taken on this side. */
-        double rates = own_slow_claim(&t->cold[e], d);
-        column_t c = {0};
-        while (column_next(t, e, &c)) {
-            const node_t *n = &t->nodes[t->origins[column_origin(&c)].node];
-            if (column_rated(&c) && age_of(n, &c, now) <= t->h->near_ns)
-                rates += slow_rate(n, &c);
-        }
-        taken = smaller(taken, rates * (double)apart / 1e9);
+    double seconds = (double)apart / 1e9, asked_here = own_slow_claim(&t->cold[e], d),
+           asked_there = larger(unpack_rate(w->slow), (double)brings / seconds),
+           taken = (double)(lacks > 0 ? lacks : 0);
+    column_t c = {0};
+    while (column_next(t, e, &c)) {
+        const node_t *n = &t->nodes[t->origins[column_origin(&c)].node];
+        if (column_rated(&c) && age_of(n, &c, now) <= t->h->near_ns)
+            asked_here += slow_rate(n, &c);
     }
-    i128 beyond = token_units(d, g->brings_held + g->brings_lacking) + far_units(d, taken)
-                  - (i128)apart * d->p;
+    if (asked_here + asked_there > DENIES_SOME * d->per_second)
+        return UNBOUNDED;
+    if (!knows_this_side(t, g, now)) /* it lacks all that was ever taken on this side */
+        taken = smaller(taken, asked_here * seconds);
+    i128 beyond = token_units(d, brings) + far_units(d, taken) - (i128)apart * d->p;
     return here + there + (beyond > 0 ? beyond : 0);
 }
 

@@ -57,7 +57,7 @@ class EntryMerger:
     def __init__(self, table: Table, roster: Roster, members: Membership, name: str) -> None:
         self._table, self._roster, self._name = table, roster, name
         self._visibility, self._introductions = members.visibility, members.introductions
-        self._bounded = members.bounded
+        self._peers, self._bounded = members.links, members.bounded
         self._own_epoch = OwnEpoch(members.links, members.bounded)
         self._warnings = PeerWarnings()
         self._mismatches = Mismatches(table, name, self._warnings)
@@ -114,7 +114,7 @@ class EntryMerger:
             joining=bool(frame.flags & wire.JOINING),
             relays=self._visibility.relay_mask(),
             memory=memory,
-            keeps_credit=bool(frame.flags & wire.KEEPS_CREDIT),
+            keeps_credit=bool(frame.flags & wire.KEEPS_CREDIT) and self._lacks_one(frame, now),
             silent=self._silent(frame.silent) if frame.silent else None,
             newcomer=bool(self._table.silent_before(link.started, link.node)[1]),
             start=max(0, after.following),
@@ -143,6 +143,16 @@ class EntryMerger:
         self._mismatches.stated(link.info.name, resolved, merged.mixed, now)
         crowded, room = after.crowded + merged.crowded, after.room + merged.room
         return merged._replace(crowded=crowded, room=room)
+
+    def _lacks_one(self, frame: wire.Frame, now: int) -> bool:
+        """Whether one of the silent processes for whom a peer keeps credit is silent here, too. A
+        node that sees all of them itself knows what they take."""
+        seen = {
+            link.info.epoch
+            for link in self._peers.values()
+            if link.connected and now - link.last_seen < self._table.near_ns
+        }
+        return not frame.silent or not seen.issuperset(epoch for epoch, _ in frame.silent)
 
     def _silent(self, stated: tuple[tuple[int, int], ...]) -> array[int]:
         """By origin, for how long (ns) a peer states credit for a silent process."""

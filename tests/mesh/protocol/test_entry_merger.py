@@ -150,6 +150,28 @@ def test_what_the_core_is_given_of_a_frame() -> None:
         )
 
 
+@pytest.mark.parametrize(
+    ("silent", "seen", "owes"),
+    [
+        (((3, 500),), 0, False),
+        (((3, 500),), None, True),  # it is silent here, too
+        (((3, 500), (4, 500)), 0, True),
+        (((4, 500),), 0, True),  # an earlier process of that name
+        ((), 0, True),  # what this one has just told is taken at its word
+    ],
+)
+def test_what_a_peer_keeps_for_nodes_that_are_seen_here_is_not_owed(
+    silent: tuple[tuple[int, int], ...], seen: int | None, owes: bool
+) -> None:
+    """Else a newcomer in the middle of a chain owes what its neighbours keep for each other."""
+    node = Node()
+    near = node.table.near_ns
+    node.third.last_seen = NOW - (near if seen is None else near - 1)
+    node.merge(flags=wire.KEEPS_CREDIT, silent=silent)
+    ((_, _, given),) = [call for call in node.table.calls if call[0] == "merge"]
+    assert given["keeps_credit"] == owes
+
+
 def test_a_part_of_a_frame_goes_on_where_the_one_before_ended() -> None:
     node = Node()
     tables = node.tables(1, ("peer", 9))
