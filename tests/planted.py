@@ -1913,6 +1913,13 @@ MUTATIONS = (
         (*PYTEST, "tests/simulated/test_silent_peers.py", "-k", "joiner_that_asks"),
     ),
     Mutation(
+        "keys_stay_where_relays_are_slow",
+        "core",
+        "now - t->h->near_ns >= LOAD(t->h->far_free_until))",
+        "now >= LOAD(t->h->far_free_until))",
+        suite("simulated/test_sparse", "idle_keys"),
+    ),
+    Mutation(
         "who_is_seen_here_is_owed_for_as_well",
         "mesh",
         "return not frame.silent or not seen.issuperset(",

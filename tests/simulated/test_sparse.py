@@ -118,3 +118,12 @@ def test_a_leaf_that_ends_while_the_hub_is_away_leaves_its_part_soon() -> None:
     rest = dict.fromkeys("BC", 30.0)
     drive(mesh, rest, 20.0)
     assert total(drive(mesh, rest, 10.0)) >= 0.99 * 40 * 10
+
+
+def test_idle_keys_leave_also_at_the_ends_of_long_ways() -> None:
+    """What comes by three relays is about as old as the age at which a node counts as silent."""
+    linked = [(pair[0], pair[1]) for pair in ("AB", "AC", "BD", "AE")]
+    mesh = Network("ABCDE", [SPEC], linked=linked, latency=0.15, jitter=0.0, gossip_interval=0.1)
+    drive(mesh, dict.fromkeys("ABCDE", 4.0), 4.0)
+    mesh.advance(40.0)
+    assert [len(node.table) for node in mesh.nodes.values()] == [0] * 5

@@ -11,13 +11,13 @@ static inline int is_full(const table_t *t, uint32_t e, uint64_t word, int64_t n
     return debt_units(&t->definitions[hot->bucket], LOAD(hot->base), net_of(word), now) <= 0;
 }
 
-/* Full, acknowledged by every live link, idle for the grace, and no silent peer's rates are kept in
- * it. */
+/* Full, acknowledged by every live link, idle for the grace, and no rates are kept in it of a peer
+ * that has been silent for a while: whom several relays lead to may seem so between two rounds. */
 static inline int is_evictable(const table_t *t, uint32_t e, uint64_t word, int64_t now)
 {
     uint16_t flags = LOAD(t->hot[e].flags);
     return (flags & ENTRY_USED) && !(flags & ENTRY_IN_LOG) && !is_attempted(t, e)
-           && !((flags & ENTRY_RATED) && now >= LOAD(t->h->far_free_until))
+           && !((flags & ENTRY_RATED) && now - t->h->near_ns >= LOAD(t->h->far_free_until))
            && now - t->cold[e].rated_ns > t->h->grace_ns && is_full(t, e, word, now);
 }
 
