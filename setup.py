@@ -37,8 +37,8 @@ COLD_METHODS = """
 MADE_IN_CALLS = "Decision Reservation _Items __aenter__ __aexit__"  # the types that are not cold
 
 
-def mark_cold(source):
-    """Says in this C file of Cython which functions are cold; one that is marked stays as it is."""
+def mark_cold(text):
+    """Says in this C code of Cython which functions are cold; one that is marked stays as it is."""
     classes, methods, types = (
         "|".join(names.split()) for names in (COLD_CLASSES, COLD_METHODS, MADE_IN_CALLS)
     )
@@ -51,10 +51,24 @@ def mark_cold(source):
         )
     )
     cold = re.compile(rf"^static (?!__attr)(?=[^(;\n]*\b__pyx_(?:{names})\()", re.MULTILINE)
-    path = Path(source)
-    marked = cold.sub("static __attribute__((cold)) ", text := path.read_text())
-    if marked != text:  # one that is newer would be compiled again
-        path.write_text(marked)
+    return cold.sub("static __attribute__((cold)) ", text)
+
+
+def show_calls(text):
+    """A wrong call's error shows the right one, where Cython would name the method alone.
+
+    Each method's docstring begins with its signature and is passed as the name; `call_shape` of
+    core/binding/text.h reads it where such an error is raised.
+    """
+    named = (
+        r"(__Pyx_RaiseArgtupleInvalid\(|__Pyx_ParseKeywords\([^;]*, |__Pyx_RaiseKeywordRequired\()"
+    )
+    methods = re.split(r"^(?=PyDoc_STRVAR)", text, flags=re.MULTILINE)
+    for i, method in enumerate(methods):
+        if doc := re.match(r'PyDoc_STRVAR\((\w+), "(\w+)\(', method):
+            methods[i] = re.sub(rf'{named}"{doc[2]}"', rf"\1{doc[1]}", method)
+    formats = r'(PyExc_TypeError,\s*)"%(?:\.200)?s\(\) ([^;]*?)\b(func(?:tion)?_name)\b'
+    return re.sub(formats, r'\1"%s \2call_shape(\3)', "".join(methods))
 
 
 class SameBytes(sdist):
@@ -103,10 +117,13 @@ class NeedsACompiler(build_ext):
         super().run()
 
     def build_extension(self, ext):
-        """Compiles what Cython makes of the core, with its cold functions marked."""
+        """Compiles what Cython makes of the core, changed by the functions above."""
         ext.sources = cythonize([ext], force=self.force)[0].sources
-        for source in ext.sources:
-            mark_cold(source)
+        for path in map(Path, ext.sources):
+            text = path.read_text()
+            changed = show_calls(mark_cold(text))
+            if changed != text:  # one that is newer would be compiled again
+                path.write_text(changed)
         super().build_extension(ext)
 
 

@@ -109,16 +109,51 @@ def finished(made: Any) -> Any:
     return asyncio.run(awaited()) if inspect.isawaitable(made) else made
 
 
-@pytest.mark.parametrize(
-    "method",
-    ["take", "peek", "acquire", "wait", "take_many", "settle", "refund", "reserve", "reset"],
-)
+COMPILED = {
+    "take": "take(key, cost=1, floor=0)",
+    "peek": "peek(key, cost=1, floor=0)",
+    "take_many": "take_many(keys, costs=1)",
+    "take_burst": "take_burst(key, calls, cost=1)",
+    "settle": "settle(key, tokens)",
+    "refund": "refund(decision, tokens=None)",
+    "reserve": "reserve(key, estimate, ttl=60.0)",
+    "reset": "reset(key)",
+}
+
+
 @pytest.mark.parametrize("arguments", [((), {}), ((1,) * 9, {}), (("k",), {"nothing": 1})])
-def test_too_few_and_too_many_arguments_name_the_method(
+@pytest.mark.parametrize("method", COMPILED)
+def test_too_few_and_too_many_arguments_show_the_call(
     method: str, arguments: tuple[tuple[Any, ...], dict[str, Any]]
 ) -> None:
-    with pytest.raises(TypeError, match=rf"\b{re.escape(method)}\(\)"):
-        finished(getattr(World().bucket, method)(*arguments[0], **arguments[1]))
+    with pytest.raises(TypeError, match=f"^{re.escape(COMPILED[method])} (takes|got)"):
+        getattr(World().bucket, method)(*arguments[0], **arguments[1])
+
+
+@pytest.mark.parametrize("method", ["acquire", "wait", "wait_sync", "slot", "acquire_many"])
+def test_a_method_that_is_not_compiled_names_what_is_missing(method: str) -> None:
+    with pytest.raises(TypeError, match=rf"Bucket\.{method}\(\) missing .*'keys?'"):
+        getattr(World().bucket, method)()
+
+
+def test_calls_of_all_compiled_methods_are_shown_by_their_errors() -> None:
+    """No method of these objects that is compiled answers with its name alone."""
+    world = World()
+    shown = 0
+    for made in (world.bucket, world.decision, world.bucket.reserve("k", 1)):
+        for name in dir(made):
+            text = getattr(getattr(made, name), "__text_signature__", None)
+            if (
+                name.startswith("__")
+                or text is None
+                or inspect.isfunction(getattr(type(made), name))
+            ):
+                continue
+            call = re.escape(f"{name}({text.removeprefix('($self').removeprefix(', ')}")
+            with pytest.raises(TypeError, match=f"^{call} takes"):
+                getattr(made, name)(*[1] * 12)
+            shown += 1
+    assert shown > len(COMPILED)
 
 
 def test_what_nobody_has_is_missing_as_ever() -> None:

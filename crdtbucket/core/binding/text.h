@@ -1,9 +1,10 @@
-/* The text of a key, in place. */
+/* The text of a key, in place, and that of a call in an error. */
 #ifndef CRDTBUCKET_BINDING_TEXT_H
 #define CRDTBUCKET_BINDING_TEXT_H
 
 #include <Python.h>
 #include <stdint.h>
+#include <string.h>
 
 #include "../memory/atomics.h"
 
@@ -27,6 +28,23 @@ static inline int text_view(PyObject *key, const uint8_t **data, Py_ssize_t *siz
     *data = (const uint8_t *)PyBytes_AS_STRING(key);
     *size = PyBytes_GET_SIZE(key);
     return 1;
+}
+
+/* How a method is called, "take(key, cost=1, floor=0)", out of its docstring "take($self, key,
+ * cost=1, floor=0)\n--\n..."; of a mere name that with "()". setup.py has Cython's errors call it.
+ * The text is valid until the next call; the GIL is held. */
+__attribute__((noinline, unused)) static const char *call_shape(const char *doc)
+{
+    static char shape[160];
+    const char *read = doc;
+    size_t n = 0;
+    for (; *read && *read != '\n' && n < sizeof shape - 3; read++)
+        if (*read == '$')
+            read += read[5] == ',' ? 6 : 4; /* "$self, " or "$self" */
+        else
+            shape[n++] = *read;
+    memcpy(shape + n, *read ? "" : "()", *read ? 1 : 3);
+    return shape;
 }
 
 #endif
