@@ -71,6 +71,14 @@ def show_calls(text):
     return re.sub(formats, r'\1"%s \2call_shape(\3)', "".join(methods))
 
 
+def rewrite(path):
+    """Changes this C file of Cython by both; one that is newer would be compiled again."""
+    text = path.read_text()
+    changed = show_calls(mark_cold(text))
+    if changed != text:
+        path.write_text(changed)
+
+
 class SameBytes(sdist):
     """Equal files make an equal archive: no time, owner or umask of a machine is in it."""
 
@@ -117,13 +125,10 @@ class NeedsACompiler(build_ext):
         super().run()
 
     def build_extension(self, ext):
-        """Compiles what Cython makes of the core, changed by the functions above."""
+        """Compiles what Cython makes of the core, rewritten."""
         ext.sources = cythonize([ext], force=self.force)[0].sources
-        for path in map(Path, ext.sources):
-            text = path.read_text()
-            changed = show_calls(mark_cold(text))
-            if changed != text:  # one that is newer would be compiled again
-                path.write_text(changed)
+        for source in ext.sources:
+            rewrite(Path(source))
         super().build_extension(ext)
 
 

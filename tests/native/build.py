@@ -81,11 +81,12 @@ def build_core(place: Path, command: list[str], name: str, flags: tuple[str, ...
         shutil.copytree(ROOT / folder, place / folder, ignore=ignored, dirs_exist_ok=True)
     shutil.copy(ROOT / "pyproject.toml", place)
     with mock.patch("setuptools.setup") as setup:
-        runpy.run_path(str(ROOT / "setup.py"))
+        functions = runpy.run_path(str(ROOT / "setup.py"))
     (core,) = setup.call_args.kwargs["ext_modules"]
     source, include = place / "_core.c", f"-I{place}/crdtbucket"
     cython = [sys.executable, "-m", "cython", "-3", str(ROOT / core.sources[0]), "-o", str(source)]
     subprocess.run(cython, check=True)
+    functions["rewrite"](source)
     compiled = [*command, "-shared", "-fPIC", *core.extra_compile_args, *flags, include]
     target = place / "crdtbucket" / name
     subprocess.run([*compiled, source, *core.extra_link_args, "-o", target], check=True)
