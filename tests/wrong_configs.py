@@ -27,10 +27,18 @@ WRONG: dict[str, tuple[str, list[str]]] = {
         ],
     ),
     "unknown_at_the_top": (
-        "redis: {url: redis://a}\nlimits: {}\n",
+        (
+            "redis: {url: redis://a}\nlimits: {}\nstate_dir: /var/lib/limits\non_outage: deny\n"
+            "limit: 5/s\nsecret: x\nconsistency: strong\n"
+        ),
         [
             "1:1: redis: unknown key 'redis' (write it as rating.bucket_backend.connection)",
             "2:1: limits: unknown key 'limits' (write it as services)",
+            "3:1: state_dir: unknown key 'state_dir' (write it as mesh.state_dir)",
+            "4:1: on_outage: unknown key 'on_outage' (write it as rating.on_outage)",
+            "5:1: limit: unknown key 'limit' (write it as services.NAME.limit)",
+            "6:1: secret: unknown key 'secret' (write it as mesh.secret)",
+            "7:1: consistency: unknown key 'consistency' (write it as rating.consistency)",
         ],
     ),
     "one_level_too_high": (

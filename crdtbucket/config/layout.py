@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from crdtbucket.config.mesh_section import MeshSection
+from crdtbucket.config.model import RatingSection, RuleSection
 from crdtbucket.config.source import Source, YamlNode, unknown_key
 
 ROOT = "openclaw"
@@ -16,13 +18,12 @@ IDENTITY = ("node", "region", "version", "shared")
 MAPPINGS = ("rating", "services", "defaults", "mesh", "rollout", "envoy")
 SECTIONS = (*MAPPINGS, *IDENTITY)
 ELSEWHERE = {
+    **{name: f"services.NAME.{name}" for name in RuleSection.model_fields},
+    **{name: f"mesh.{name}" for name in MeshSection.model_fields},
+    **{name: f"rating.{name}" for name in RatingSection.model_fields},
     "buckets": "services",
-    "consistency": "rating.consistency",
     "limits": "services",
-    "listen": "mesh.listen",
-    "peers": "mesh.peers",
     "redis": "rating.bucket_backend.connection",
-    "secret": "mesh.secret",
 }
 """Where that belongs which is looked for at the top."""
 

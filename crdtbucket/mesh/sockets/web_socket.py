@@ -21,6 +21,7 @@ from crdtbucket.mesh.links.session import MAX_SEALED
 PATH = "/crdtbucket/mesh"
 # The library refuses a message of exactly its limit too.
 MAX_MESSAGE = MAX_SEALED + 1
+NO_NODE = "as nothing of a mesh does: is this the port that mesh.listen of a node names?"
 _BINARY = WSMsgType.BINARY  # up to Python 3.11 a function looks it up
 _SILENCE = {errno.ETIMEDOUT, errno.EHOSTUNREACH, errno.ENETUNREACH, errno.EHOSTDOWN, errno.ENETDOWN}
 _REFUSALS = {errno.ECONNREFUSED, errno.ECONNRESET, errno.ECONNABORTED, errno.EPIPE}
@@ -156,6 +157,10 @@ def is_silence(error: BaseException | None) -> bool:
 
 def _words(error: Exception) -> str:
     """Why a call failed; of a connection that was not made, what the system says."""
+    if isinstance(error, aiohttp.WSServerHandshakeError):
+        return f"it answers HTTP with status {error.status}, {NO_NODE}"
+    if isinstance(error, ServerDisconnectedError):
+        return f"it closed the connection without an answer, {NO_NODE}"
     if isinstance(error, aiohttp.ClientConnectorError) and not isinstance(
         error, aiohttp.ClientSSLError
     ):

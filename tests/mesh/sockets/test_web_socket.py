@@ -120,6 +120,29 @@ async def test_a_dial_that_is_refused_leaves_no_error_behind() -> None:
         assert not left
 
 
+@pytest.mark.parametrize(
+    ("answer", "says"),
+    [
+        (
+            b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n",
+            "HTTP with status 404, as nothing",
+        ),
+        (b"", "closed the connection without an answer, as nothing of a mesh"),
+    ],
+    ids=["HTTP", "another protocol"],
+)
+async def test_a_dial_to_what_is_no_node_says_so(answer: bytes, says: str) -> None:
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(answer)
+        writer.close()
+
+    async with await asyncio.start_server(serve, "127.0.0.1", 0) as server, http_session() as http:
+        port = server.sockets[0].getsockname()[1]
+        with pytest.raises(ChannelLost, match=f"{says}.*mesh.listen"):
+            await connect(http, f"127.0.0.1:{port}", None)
+
+
 async def test_who_does_not_speak_tls_leaves_no_error_behind(tmp_path: Path) -> None:
     authority = Authority(tmp_path, "ca")
     mesh = MeshNetwork(RecordingNode("a"), config(**authority.issue("a"), tls_ca=authority.file))
