@@ -267,6 +267,14 @@ def test_workflows_run_what_there_is(path: Path) -> None:
         assert set(job.get("needs", [])) <= set(jobs)
 
 
+@pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: path.stem)
+def test_actions_are_named_by_their_content_as_a_tag_can_be_moved(path: Path) -> None:
+    used = set(re.findall(r"uses: (\S+)", path.read_text()))
+    named = {one for one in used if re.search("@[0-9a-f]{40}$", one)}
+    assert named
+    assert used - named <= {"pypa/gh-action-pypi-publish@release/v1"}
+
+
 def test_only_publishing_may_write_to_the_index() -> None:
     release = YAML(typ="safe").load(ROOT / ".github" / "workflows" / "release.yml")
     trusted = [
