@@ -39,6 +39,7 @@ def section_of(field: FieldInfo) -> tuple[type[Section] | None, bool]:
     options = [get_args(one)[0] if get_origin(one) is Annotated else one for one in options]
     many = [one for one in options if get_origin(one) in (dict, list)]
     for option in (*options, *(get_args(one)[-1] for one in many)):
-        if isinstance(option, type) and issubclass(option, Section):
+        # In Python 3.10 `list[str]` is an instance of `type`, too.
+        if not get_origin(option) and isinstance(option, type) and issubclass(option, Section):
             return option, bool(many)
     return None, False

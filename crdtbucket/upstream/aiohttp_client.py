@@ -2,9 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
+
 from aiohttp import ClientHandlerType, ClientMiddlewareType, ClientRequest, ClientResponse
 
+from crdtbucket.errors import WaitTimeout
 from crdtbucket.upstream.upstream import Upstream
+
+
+class _AsyncioTimeout(WaitTimeout, asyncio.TimeoutError):
+    """As what aiohttp lets a time-out pass in Python 3.10, where asyncio's is a class of its own;
+    of any other OSError it makes a `ClientOSError`."""
 
 
 def upstream_middleware(upstream: Upstream) -> ClientMiddlewareType:
@@ -12,7 +20,10 @@ def upstream_middleware(upstream: Upstream) -> ClientMiddlewareType:
     anything is sent."""
 
     async def waiting(request: ClientRequest, handler: ClientHandlerType) -> ClientResponse:
-        call = await upstream.wait(request)
+        try:
+            call = await upstream.wait(request)
+        except WaitTimeout as error:
+            raise _AsyncioTimeout(str(error), error.decision) from None
         response = await handler(request)
         call.answered(response.status, response.headers.items())
         return response
