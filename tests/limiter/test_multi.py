@@ -488,6 +488,8 @@ def test_one_take_takes_of_every_rate() -> None:
     assert [one.bucket.spec.name for one in answer.decisions] == ["api:1", "api:2"]
     assert not limiter.take_all([("api", "k", 8)])
     assert limiter.bucket("api:1").peek("k").remaining == 92
+    with pytest.raises(UnknownBucket, match=r"take_all\(\[\('api', key\)\]\)"):
+        limiter.bucket("api")
     assert limiter.refund_all(answer) == 16
 
 
