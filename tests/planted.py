@@ -955,8 +955,8 @@ MUTATIONS = (
     Mutation(
         "an_observer_writes",
         "mesh",
-        "return not self._keys.is_observers(link.identity.used)",
-        "return True",
+        "lambda link: not self._keys.is_observers(link.identity.used),",
+        "lambda link: True,",
         suite("mesh/test_roles", "neither_writes"),
     ),
     Mutation(

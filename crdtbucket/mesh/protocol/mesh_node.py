@@ -21,7 +21,8 @@ from crdtbucket.mesh.protocol.entry_merger import EntryMerger
 from crdtbucket.mesh.protocol.frame_intake import FrameIntake
 from crdtbucket.mesh.protocol.gossip import GossipSchedule
 from crdtbucket.mesh.protocol.horizon import NearHorizon
-from crdtbucket.mesh.protocol.membership import FleetRow, Membership
+from crdtbucket.mesh.protocol.member_updates import FleetRow
+from crdtbucket.mesh.protocol.membership import Membership
 from crdtbucket.mesh.protocol.node_memory import NodeMemory
 from crdtbucket.mesh.protocol.observers import Observers
 from crdtbucket.mesh.protocol.own_name import OwnName
@@ -138,10 +139,6 @@ class MeshNode:
 
     # ---- what is known ----
 
-    def names(self) -> dict[int, str]:
-        """Names of the nodes that this one knows of, by their ids in the table."""
-        return self.roster.names()
-
     def region_of(self, name: str) -> str:
         """The region of a node, as it says itself or a peer says of it; "" where nobody does."""
         link, member = self.links.get(name), self.members.directory.known.get(name)
@@ -183,16 +180,16 @@ class MeshNode:
     # ---- what peers get to know ----
 
     def advertise(self, config: wire.Config | None, rollout: wire.Rollout | None) -> None:
-        """From now on peers are told which configuration this node runs (version, hash, stage), and
+        """From now on peers learn which configuration this node runs (version, hash, stage), and
         the state of the newest version that it has."""
         self.members.updates.advertise(config, rollout)
 
     def advertise_mode(self, mode: Mode) -> None:
-        """From now on peers are told that this node decides in this mode."""
+        """From now on this node advertises that it decides in this mode."""
         self.members.updates.mode = MODES.index(mode)
 
     def follow_wall(self, machine_ns: int, now: int) -> int:
-        """Peers are told from now on what the machine's wall clock shows (ns since 1970). Returns
+        """Peers learn from now on what the machine's wall clock shows (ns since 1970). Returns
         by how much it is to be moved (ns), so that it is in the middle of all."""
         self.members.updates.follow_wall(machine_ns - now)
         alive = [link for link in list(self.links.values()) if link.connected]
@@ -209,7 +206,7 @@ class MeshNode:
         return moved
 
     def advertise_store(self, *, reachable: bool) -> None:
-        """From now on peers are told whether this node reaches the common store."""
+        """From now on this node advertises whether it reaches the common store."""
         flag = wire.STORE_UNREACHABLE
         self._out.flags = self._out.flags & ~flag | (0 if reachable else flag)
 

@@ -193,7 +193,7 @@ def observable(node: SimulatedNode) -> Any:
         sorted(node.node.links),
         node.node.members.advertised(node.node.info, now),
         node.node.known(),
-        node.node.names(),
+        node.node.roster.names(),
         node.table.origins(),
         node.table.version,
     )
