@@ -547,9 +547,9 @@ MUTATIONS = (
         (*PYTEST, "tests/shared/test_leader_view.py", "-k", "other or another"),
     ),
     Mutation(
-        "marks_are_forgotten_between_lives",
+        "tombstones_are_forgotten_between_epochs",
         "mesh",
-        "= {epoch: now for _, _, epoch, marked in table.origins() if marked}",
+        "= {epoch: now for _, _, epoch, gone in table.origins() if gone}",
         "= {}",
         (*PYTEST, "tests/mesh/protocol/test_pruning.py"),
     ),
@@ -2479,7 +2479,7 @@ MUTATIONS = (
     Mutation(
         "what_a_peer_was_told_takes_the_place_of_its_own_epoch",
         "mesh",
-        "        if not fits and not self._drop_newest_told(peer):\n",
+        "        if not fits and not self._drop_newest_advertised(peer):\n",
         "        if not fits:\n",
         suite("mesh/test_bad_members", "relays_invented"),
     ),

@@ -75,7 +75,7 @@ class SimulatedNode:
 
     def columns(self, bucket: str, key: str | bytes) -> dict[str, tuple[int, int]]:
         """What is counted here for the key: {node: (taken, refunded)}, a node's epochs summed."""
-        names = self.node.roster.names()
+        names = self.node.names()
         out: dict[str, tuple[int, int]] = {}
         core = self.bucket(bucket)
         core = core.of(key) if isinstance(core, Bucket) else core

@@ -18,7 +18,7 @@ from crdtbucket.mesh.protocol.roster import ResolvedTables, Roster
 log = logging.getLogger("crdtbucket.mesh")
 
 OWES_NS = 3_000_000_000
-"""A newcomer that has told takes of a silent peer owes for so long what is owed here."""
+"""For so long a newcomer that has sent takes of a silent peer owes what is owed here."""
 REMEMBERED_TABLES = 4
 """So many versions of the tables that a peer has announced are remembered."""
 PART = 2048
@@ -124,7 +124,7 @@ class EntryMerger:
             most_room=PART_ROOM,
         )
         merged = merge(reopen=False)
-        if merged.unheard:
+        if merged.of_silent:
             link.owes_until = now + OWES_NS
         self.count(merged, link.info.name, now)
         if merged.own_behind and self._own_epoch.believed(link.info.name, now):

@@ -139,6 +139,10 @@ class MeshNode:
 
     # ---- what is known ----
 
+    def names(self) -> dict[int, str]:
+        """Names of the nodes that this one knows of, by their ids in the table."""
+        return self.roster.names()
+
     def region_of(self, name: str) -> str:
         """The region of a node, as it says itself or a peer says of it; "" where nobody does."""
         link, member = self.links.get(name), self.members.directory.known.get(name)

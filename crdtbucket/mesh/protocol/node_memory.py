@@ -47,7 +47,7 @@ class NodeMemory:
         now = table.now()
         self._shared = shared
         self._record = load(table.read_handoff()) if shared else None
-        self.started = now if self._record is None else self._record.born
+        self.started = now if self._record is None else self._record.began
         """When this node began, in whichever of the processes that share the table."""
         self.complete = False
         """Whether a complete round for this process has come, so that levels are the mesh's."""

@@ -82,7 +82,7 @@ def test_what_found_no_place_is_said_once_a_second(caplog: pytest.LogCaptureFixt
     assert node.bounded.counts() == {"a": {"epochs": 2}}
     (said,) = caplog.messages
     assert said.startswith(
-        "me: a tells of more epochs than its part of the places, 3 of 6; what was"
+        "me: a advertises more epochs than its part of the places, 3 of 6; what was"
     )
     assert said.endswith("counted under those beyond is left out until there is room")
     assert not node.introductions.step((), 1)

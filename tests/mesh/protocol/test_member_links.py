@@ -228,7 +228,7 @@ def test_a_new_epoch_of_the_same_process_takes_a_place_of_its_peers_part(
     assert str(refused.value) == "it has gone on under more epochs than there are places for"
     members.introductions.step((), 0)
     assert members.bounded.counts() == {"peer": {"epochs": 1}}
-    assert caplog.messages[0].startswith("me: peer tells of more epochs than its part")
+    assert caplog.messages[0].startswith("me: peer advertises more epochs than its part")
 
 
 def test_an_older_frame_does_not_bring_an_epoch_back() -> None:

@@ -193,7 +193,7 @@ def observable(node: SimulatedNode) -> Any:
         sorted(node.node.links),
         node.node.members.advertised(node.node.info, now),
         node.node.known(),
-        node.node.roster.names(),
+        node.node.names(),
         node.table.origins(),
         node.table.version,
     )
