@@ -126,7 +126,7 @@ def test_what_is_gone_gives_its_place_back() -> None:
     assert [node.admits("a", epoch) for epoch in range(14, 18)] == [True, True, True, False]
 
 
-def test_the_epoch_of_a_linked_peer_has_a_place_whoever_told_of_it() -> None:
+def test_the_epoch_of_a_linked_peer_has_a_place_whoever_advertised_it() -> None:
     node = Node()
     for epoch in (10, 11, 12):
         node.admits("a", epoch)
@@ -179,7 +179,7 @@ def test_a_peer_that_goes_on_under_another_epoch_introduces_the_one_before() -> 
     assert not node.introductions.follow("b", 25)  # all places of members are taken, too
 
 
-def test_what_a_peer_only_told_of_gives_way_to_an_epoch_of_its_own() -> None:
+def test_what_a_peer_only_advertised_gives_way_to_an_epoch_of_its_own() -> None:
     """The newest first, and not one under which somebody runs, as 11 here."""
     node = Node()
     assert [node.admits("a", epoch) for epoch in (10, 11, 12)] == [True] * 3

@@ -218,7 +218,7 @@ def test_the_lag_of_a_peer_is_the_age_of_its_newest_complete_round() -> None:
     assert node.members.lags(local(mesh, "B")) == {}
 
 
-def test_a_peer_silent_beyond_the_hold_is_told_all_when_it_is_back() -> None:
+def test_a_peer_silent_beyond_the_hold_is_sent_all_when_it_is_back() -> None:
     mesh = mesh_of()
     mesh.advance(1.0)
     mesh.partition(["A"], ["B"])

@@ -361,7 +361,7 @@ async def test_rotation_old_and_new_secrets_link() -> None:
 
 
 async def test_two_processes_with_one_name_are_both_told() -> None:
-    one, two = RecordingNode("twin", epoch=1), RecordingNode("twin", epoch=2)
+    one, two = RecordingNode("same", epoch=1), RecordingNode("same", epoch=2)
     mesh_one = MeshNetwork(one, config())
     async with running(mesh_one):
         mesh_two = MeshNetwork(two, config(mesh_one.address))
@@ -371,12 +371,12 @@ async def test_two_processes_with_one_name_are_both_told() -> None:
 
 
 async def test_a_name_that_is_used_is_logged_once(caplog: pytest.LogCaptureFixture) -> None:
-    one, two = RecordingNode("twin", epoch=1), RecordingNode("twin", epoch=2)
+    one, two = RecordingNode("same", epoch=1), RecordingNode("same", epoch=2)
     mesh_one = MeshNetwork(one, config())
     async with running(mesh_one), running(MeshNetwork(two, config(mesh_one.address))):
         await eventually(lambda: len(one.conflicts) >= 3)
-    starts = ["refused a peer, 'twin'", "no link with 'twin'"]  # one line of each process
-    assert [one.partition(" at ")[0] for one in caplog.messages if "'twin'" in one] == starts
+    starts = ["refused a peer, 'same'", "no link with 'same'"]  # one line of each process
+    assert [one.partition(" at ")[0] for one in caplog.messages if "'same'" in one] == starts
 
 
 @pytest.mark.parametrize("silent_s", [0.0, 5.0])
@@ -803,7 +803,9 @@ async def test_a_flood_of_connections_is_refused_without_a_stall() -> None:
         await flood.wait()
 
 
-async def test_after_a_flood_the_door_is_open_again(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_after_a_flood_connections_are_admitted_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setattr(admission, "HANDSHAKE_S", 0.3)
     monkeypatch.setattr(admission, "MAX_UNPROVEN_PER_ADDRESS", 2)
     a = RecordingNode("a")
