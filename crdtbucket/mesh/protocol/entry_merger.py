@@ -15,7 +15,7 @@ from crdtbucket.mesh.protocol.peer_state import PeerState
 from crdtbucket.mesh.protocol.peer_warnings import PeerWarnings
 from crdtbucket.mesh.protocol.roster import ResolvedTables, Roster
 
-log = logging.getLogger("crdtbucket.mesh")
+LOG = logging.getLogger("crdtbucket.mesh")
 
 OWES_NS = 3_000_000_000
 """For so long a newcomer that has sent takes of a silent peer owes what is owed here."""
@@ -133,7 +133,7 @@ class EntryMerger:
             merged = merged._replace(answers=full + merged.answers)
             self.count(merged, link.info.name, now)
             if merged.duplicate_epoch:
-                log.warning(
+                LOG.warning(
                     "%s: a peer has larger counts of epoch %x than this process; it goes on under "
                     "the new epoch %x",
                     self._name,

@@ -23,7 +23,7 @@ from crdtbucket.mesh.protocol.roster import Roster
 from crdtbucket.mesh.protocol.unlinked import UnlinkedMembers
 from crdtbucket.mesh.protocol.visibility import Visibility
 
-log = logging.getLogger("crdtbucket.mesh")
+LOG = logging.getLogger("crdtbucket.mesh")
 
 DEAD_NS = 15_000_000_000
 """A peer that was not seen for so long is dead; still a member until `forget_after`."""
@@ -141,7 +141,7 @@ class Membership:
         self.updates.receive(link, frame, now)
         if frame.flags & wire.LEAVING and not link.left:
             link.left = True
-            log.info("%s: %s left", self._name, link.info.name)
+            LOG.info("%s: %s left", self._name, link.info.name)
             self._drop(link)
             self.count(now)
 
@@ -285,7 +285,7 @@ class Membership:
         """The peer is gone for good; `why` is logged."""
         link.forgotten = True
         self._drop(link)
-        log.warning("%s: %s %s", self._name, link.info.name, why)
+        LOG.warning("%s: %s %s", self._name, link.info.name, why)
 
     def _drop(self, link: PeerState) -> None:
         link.log_kept = False

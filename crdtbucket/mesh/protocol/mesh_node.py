@@ -33,7 +33,7 @@ from crdtbucket.mesh.protocol.rounds import Outbox
 from crdtbucket.mesh.protocol.wall_clocks import wall_moved
 from crdtbucket.spec.mode import MODES, Mode
 
-log = logging.getLogger("crdtbucket.mesh")
+LOG = logging.getLogger("crdtbucket.mesh")
 
 
 class MeshNode:
@@ -111,7 +111,7 @@ class MeshNode:
         self.members.connected(peer, now)
         self._gossip.add_first_round(peer.name)
         self._wake()
-        log.debug("%s: link to %s (%s) is up", self.name, peer.name, peer.region or "no region")
+        LOG.debug("%s: link to %s (%s) is up", self.name, peer.name, peer.region or "no region")
 
     def duplicate_name(self, peer: NodeInfo, me: NodeInfo) -> NodeConflict:
         """Another process runs under this node's name: see `OwnName`. `me`: how this node
@@ -129,7 +129,7 @@ class MeshNode:
         if link is None or not link.connected:
             return
         self.members.disconnected(link, now, ended=ended)
-        log.debug("%s: link to %s is down", self.name, name)
+        LOG.debug("%s: link to %s is down", self.name, name)
 
     def dial_failed(self, name: str, address: str, now: int, *, refused: bool) -> None:
         """A dial made no link. `name`: of the node last met at this address, "" for none.
@@ -199,7 +199,7 @@ class MeshNode:
         alive = [link for link in list(self.links.values()) if link.connected]
         moved = wall_moved(link.wall_ahead for link in alive if link.wall_ahead is not None)
         if bool(moved) != bool(self.wall_moved_ns):
-            log.warning(
+            LOG.warning(
                 "%s: the wall clock is %s; calendar quotas go by the peers'",
                 self.name,
                 f"{abs(moved) / 1e9:.1f} s {'behind' if moved > 0 else 'ahead of'} most peers'"

@@ -14,7 +14,7 @@ from crdtbucket._core import Table
 from crdtbucket.mesh.protocol import wire
 from crdtbucket.mesh.protocol.peer_state import PeerState
 
-log = logging.getLogger("crdtbucket.mesh")
+LOG = logging.getLogger("crdtbucket.mesh")
 
 SETTLED_NS = 30_000_000_000
 """An epoch gets no tombstone before it has been dead for so long; and, where it has a column on a
@@ -154,7 +154,7 @@ class Pruner:
     def _make_room(self, known: int, now: int) -> None:
         crowded = known > CROWDED
         if crowded and not self._crowded:
-            log.warning("%d epochs are known: from here on old ones are pruned early", known)
+            LOG.warning("%d epochs are known: from here on old ones are pruned early", known)
         self._crowded = crowded
         for epoch in list(self.tombstones)[: max(0, known - CROWDED)]:
             self._release(epoch)
