@@ -566,7 +566,7 @@ MUTATIONS = (
         "int64_t brings = g->brings_held + g->brings_lacking;",
         "int64_t brings = g->brings_held;\n"
         "    if (g->brings_lacking > brings)\n        brings = g->brings_lacking;",
-        suite("test_core_contract", "two_takes_heard_at_once"),
+        suite("test_core_contract", "two_takes_merged_at_once"),
     ),
     Mutation(
         "no_advance",
@@ -594,7 +594,7 @@ MUTATIONS = (
         "core",
         "if (!held || yb != xb)",
         "if (!held)",
-        suite("test_core_contract", "new_birth_counts_whole"),
+        suite("test_core_contract", "new_generation_counts_whole"),
     ),
     Mutation(
         "own_columns_stripped",
@@ -2036,7 +2036,7 @@ MUTATIONS = (
         "core",
         "& (ENTRY_USED | ENTRY_SUSPECT)) != ENTRY_USED)",
         "& ENTRY_USED) != ENTRY_USED)",
-        (*PYTEST, "tests/mesh/test_snapshot.py", "-k", "told_to_nobody"),
+        (*PYTEST, "tests/mesh/test_snapshot.py", "-k", "sent_to_nobody"),
     ),
     Mutation(
         "suspects_believed_at_once",
@@ -2079,7 +2079,7 @@ MUTATIONS = (
         "core",
         "        own.c->known[own.i] = (uint64_t)column_net(&own);\n",
         "",
-        suite("core/test_relayed", "newest_news"),
+        suite("core/test_relayed", "newest_update"),
     ),
     Mutation(
         "relayed_before_the_newest_round",
@@ -2208,7 +2208,7 @@ MUTATIONS = (
         "core",
         "n->known_by && !n->connected\n",
         "n->known_by\n",
-        suite("core/test_relayed", "heard_here"),
+        suite("core/test_relayed", "linked_here"),
     ),
     Mutation(
         "one_horizon_for_all_meshes",

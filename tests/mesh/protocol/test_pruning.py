@@ -188,7 +188,7 @@ def test_marks_are_bounded_and_their_ids_are_used_again() -> None:
     assert len(table.origins()) <= CROWDED + 1
 
 
-def test_a_mark_is_forgotten_when_it_is_old() -> None:
+def test_a_tombstone_is_forgotten_when_it_is_old() -> None:
     table = table_with(5)
     pruner = Pruner(table, 0)
     pruner.advertised([5], {7}, 0)
