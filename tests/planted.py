@@ -915,14 +915,14 @@ MUTATIONS = (
         "mesh",
         "if self._bytes > MAX_UNPROVEN_BYTES:",
         "if False:",
-        suite("mesh/transport/test_mesh_network", "much_before"),
+        suite("mesh/transport/test_strangers", "much_before"),
     ),
     Mutation(
         "an_outsider_has_all_the_time",
         "mesh",
         "loop.call_later(HANDSHAKE_S, self._expire)",
         "loop.call_later(3600, self._expire)",
-        suite("mesh/transport/test_mesh_network", "drip"),
+        suite("mesh/transport/test_strangers", "drip"),
     ),
     Mutation(
         "peers_have_no_limit",
@@ -950,7 +950,7 @@ MUTATIONS = (
         "mesh",
         "stuck_s=STUCK_S)",
         "stuck_s=3600)",
-        suite("mesh/transport/test_mesh_network", "stops_reading"),
+        suite("mesh/transport/test_bad_frames", "stops_reading"),
     ),
     Mutation(
         "an_observer_writes",
