@@ -36,7 +36,7 @@ class Merged(NamedTuple):
     lowered: int
     crowded: int
     ahead: int
-    unheard: int
+    of_silent: int
     answers: array[int]
     touched: array[int]
     mixed: tuple[int, ...]

@@ -547,9 +547,9 @@ MUTATIONS = (
         (*PYTEST, "tests/shared/test_leader_view.py", "-k", "other or another"),
     ),
     Mutation(
-        "marks_are_forgotten_between_lives",
+        "tombstones_are_forgotten_between_epochs",
         "mesh",
-        "= {epoch: now for _, _, epoch, marked in table.origins() if marked}",
+        "= {epoch: now for _, _, epoch, gone in table.origins() if gone}",
         "= {}",
         (*PYTEST, "tests/mesh/protocol/test_pruning.py"),
     ),
@@ -566,7 +566,7 @@ MUTATIONS = (
         "int64_t brings = g->brings_held + g->brings_lacking;",
         "int64_t brings = g->brings_held;\n"
         "    if (g->brings_lacking > brings)\n        brings = g->brings_lacking;",
-        suite("test_core_contract", "two_takes_heard_at_once"),
+        suite("test_core_contract", "two_takes_merged_at_once"),
     ),
     Mutation(
         "no_advance",
@@ -594,7 +594,7 @@ MUTATIONS = (
         "core",
         "if (!held || yb != xb)",
         "if (!held)",
-        suite("test_core_contract", "new_birth_counts_whole"),
+        suite("test_core_contract", "new_generation_counts_whole"),
     ),
     Mutation(
         "own_columns_stripped",
@@ -915,14 +915,14 @@ MUTATIONS = (
         "mesh",
         "if self._bytes > MAX_UNPROVEN_BYTES:",
         "if False:",
-        suite("mesh/transport/test_mesh_network", "much_before"),
+        suite("mesh/transport/test_strangers", "much_before"),
     ),
     Mutation(
         "an_outsider_has_all_the_time",
         "mesh",
         "loop.call_later(HANDSHAKE_S, self._expire)",
         "loop.call_later(3600, self._expire)",
-        suite("mesh/transport/test_mesh_network", "drip"),
+        suite("mesh/transport/test_strangers", "drip"),
     ),
     Mutation(
         "peers_have_no_limit",
@@ -950,13 +950,13 @@ MUTATIONS = (
         "mesh",
         "stuck_s=STUCK_S)",
         "stuck_s=3600)",
-        suite("mesh/transport/test_mesh_network", "stops_reading"),
+        suite("mesh/transport/test_bad_frames", "stops_reading"),
     ),
     Mutation(
         "an_observer_writes",
         "mesh",
-        "return not self._keys.is_observers(link.identity.used)",
-        "return True",
+        "lambda link: not self._keys.is_observers(link.identity.used),",
+        "lambda link: True,",
         suite("mesh/test_roles", "neither_writes"),
     ),
     Mutation(
@@ -2036,7 +2036,7 @@ MUTATIONS = (
         "core",
         "& (ENTRY_USED | ENTRY_SUSPECT)) != ENTRY_USED)",
         "& ENTRY_USED) != ENTRY_USED)",
-        (*PYTEST, "tests/mesh/test_snapshot.py", "-k", "told_to_nobody"),
+        (*PYTEST, "tests/mesh/test_snapshot.py", "-k", "sent_to_nobody"),
     ),
     Mutation(
         "suspects_believed_at_once",
@@ -2079,7 +2079,7 @@ MUTATIONS = (
         "core",
         "        own.c->known[own.i] = (uint64_t)column_net(&own);\n",
         "",
-        suite("core/test_relayed", "newest_news"),
+        suite("core/test_relayed", "newest_update"),
     ),
     Mutation(
         "relayed_before_the_newest_round",
@@ -2208,7 +2208,7 @@ MUTATIONS = (
         "core",
         "n->known_by && !n->connected\n",
         "n->known_by\n",
-        suite("core/test_relayed", "heard_here"),
+        suite("core/test_relayed", "linked_here"),
     ),
     Mutation(
         "one_horizon_for_all_meshes",
@@ -2479,7 +2479,7 @@ MUTATIONS = (
     Mutation(
         "what_a_peer_was_told_takes_the_place_of_its_own_epoch",
         "mesh",
-        "        if not fits and not self._drop_newest_told(peer):\n",
+        "        if not fits and not self._drop_newest_advertised(peer):\n",
         "        if not fits:\n",
         suite("mesh/test_bad_members", "relays_invented"),
     ),

@@ -75,7 +75,7 @@ def test_a_history_in_which_all_is_counted_is_valid(how: str) -> None:
     assert rules(one) == []
 
 
-def test_a_process_that_is_killed_takes_with_it_what_nobody_had_heard() -> None:
+def test_a_process_that_is_killed_takes_with_it_what_nobody_had_merged() -> None:
     one = history(KILLED)
     one.pauses.append(both(30.0, a=3, b=3))
     assert rules(one) == []

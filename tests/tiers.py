@@ -74,7 +74,7 @@ SLOW = (
     "tests/mesh/test_fleet.py::test_a_version_by_stages_admits_no_more_than_the_larger_limit",
     "tests/mesh/test_fleet.py::test_as_many_buckets_as_there_may_be",
     "tests/mesh/test_takeover.py::test_whenever_the_leader_dies_the_next_one_can_go_on",
-    "tests/mesh/transport/test_mesh_network.py::test_a_peer_that_was_cut_off",
+    "tests/mesh/transport/test_bad_frames.py::test_a_peer_that_was_cut_off",
     "tests/model/test_model.py::test_planted_bug_is_found",
     "tests/native/",
     "tests/reconcile/test_command.py::test_a_dry_run_as_json",

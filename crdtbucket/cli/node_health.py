@@ -27,12 +27,12 @@ class ConfigReport:
         if not isinstance(answer, Mapping) or not answer.get("hash"):
             return None
         stage = answer.get("stage")
-        newest = _mapping(rollout)
-        status = _text(newest.get("status"))
-        number = int(_number(newest.get("version")) or 0)
+        newest = mapping_of(rollout)
+        status = text_of(newest.get("status"))
+        number = int(number_of(newest.get("version")) or 0)
         return cls(
-            int(_number(answer.get("version")) or 0),
-            _text(answer.get("hash")),
+            int(number_of(answer.get("version")) or 0),
+            text_of(answer.get("hash")),
             f"stage {printable(str(stage))}" if stage else "",
             {"halted": "halted", "rolled back": f"({number} rolled back)"}.get(status, ""),
         )
@@ -105,45 +105,51 @@ class NodeReport:
         """From the answer of `GET /admin/status`."""
         return cls(
             url,
-            _text(answer.get("node")) or url,
-            _text(answer.get("region")),
+            text_of(answer.get("node")) or url,
+            text_of(answer.get("region")),
             answer.get("warming_up") is True,
             answer.get("ready") if isinstance(answer.get("ready"), bool) else None,
-            _text(answer.get("not_ready")),
+            text_of(answer.get("not_ready")),
             ConfigReport.of(answer.get("config"), answer.get("rollout")),
-            {_text(one.get("name")): _text(one.get("mode")) for one in _list(answer, "buckets")},
-            {_text(name): _text(mode) for name, mode in _mapping(answer.get("redis")).items()},
+            {
+                text_of(one.get("name")): text_of(one.get("mode"))
+                for one in _list(answer, "buckets")
+            },
+            {
+                text_of(name): text_of(mode)
+                for name, mode in mapping_of(answer.get("redis")).items()
+            },
             tuple(
                 PeerReport(
-                    _text(one.get("name")),
-                    _text(one.get("state")),
-                    _number(one.get("lag")),
+                    text_of(one.get("name")),
+                    text_of(one.get("state")),
+                    number_of(one.get("lag")),
                     ConfigReport.of(one.get("config"), one.get("rollout")),
-                    _text(one.get("fingerprint")),
+                    text_of(one.get("fingerprint")),
                 )
                 for one in _list(answer, "peers")
             ),
             answer.get("alone") is True,
-            _text(answer.get("last_failure")),
+            text_of(answer.get("last_failure")),
             tuple(
-                RegionReport(_text(region), _text(one.get("state")), _number(one.get("late")))
-                for region, one in _mapping(answer.get("regions")).items()
+                RegionReport(text_of(region), text_of(one.get("state")), number_of(one.get("late")))
+                for region, one in mapping_of(answer.get("regions")).items()
                 if isinstance(one, Mapping)
             ),
             answer.get("region_conflict") is True,
-            _text(_mapping(answer.get("config")).get("fault")),
-            _halted(_mapping(answer.get("rollout"))),
-            _text(_mapping(answer.get("identity")).get("policy")),
-            _text(_mapping(answer.get("identity")).get("fingerprint")),
-            _mapping(answer.get("identity")).get("operators") != [],
+            text_of(mapping_of(answer.get("config")).get("fault")),
+            _halted(mapping_of(answer.get("rollout"))),
+            text_of(mapping_of(answer.get("identity")).get("policy")),
+            text_of(mapping_of(answer.get("identity")).get("fingerprint")),
+            mapping_of(answer.get("identity")).get("operators") != [],
         )
 
 
 def _halted(rollout: Mapping[str, Any]) -> str:
     if rollout.get("status") != "halted":
         return ""
-    reason = _text(rollout.get("reason"))
-    version = int(_number(rollout.get("version")) or 0)
+    reason = text_of(rollout.get("reason"))
+    version = int(number_of(rollout.get("version")) or 0)
     return f"the roll-out of version {version} is halted{f' ({reason})' if reason else ''}"
 
 
@@ -251,7 +257,8 @@ def _split(nodes: Iterable[NodeReport]) -> Iterable[str]:
         yield f"version split: {'; '.join(parts)}"
 
 
-def _mapping(value: Any) -> Mapping[str, Any]:
+def mapping_of(value: Any) -> Mapping[str, Any]:
+    """The mapping that a node sent; an empty one in place of anything else."""
     return value if isinstance(value, Mapping) else {}
 
 
@@ -260,9 +267,11 @@ def _list(answer: Mapping[str, Any], name: str) -> list[Mapping[str, Any]]:
     return [one for one in value if isinstance(one, Mapping)] if isinstance(value, list) else []
 
 
-def _text(value: Any) -> str:
+def text_of(value: Any) -> str:
+    """The text that a node sent, safe to show; "" in place of anything else."""
     return printable(value) if isinstance(value, str) else ""
 
 
-def _number(value: Any) -> float | None:
+def number_of(value: Any) -> float | None:
+    """The number that a node sent; None in place of anything else."""
     return value if isinstance(value, (int, float)) and not isinstance(value, bool) else None

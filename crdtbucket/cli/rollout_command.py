@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from crdtbucket.cli.node_health import mapping_of, number_of, text_of
 from crdtbucket.cli.node_options import NodeOptions, node_options
 from crdtbucket.cli.signing_options import SigningOptions, signing_options
 from crdtbucket.cli.terminal_text import printable, seconds
@@ -80,35 +81,29 @@ def _signed(action: str, state: Any, signing: SigningOptions) -> CommandOrder:
 
 def in_words(state: Mapping[str, Any]) -> Iterator[str]:
     """How a roll-out stands, in lines."""
-    reason = _text(state, "reason")
+    reason = text_of(state.get("reason"))
     yield (
         f"version {_number(state, 'version'):.0f} after {_number(state, 'before'):.0f}: "
-        f"{_text(state, 'status')}{f' ({reason})' if reason else ''}"
+        f"{text_of(state.get('status'))}{f' ({reason})' if reason else ''}"
     )
-    hold = state.get("hold")
-    last = f" of {seconds(hold)}" if isinstance(hold, (int, float)) else ", until the command"
+    hold = number_of(state.get("hold"))
+    last = ", until the command" if hold is None else f" of {seconds(hold)}"
     yield (
         f"  stage {_number(state, 'stage'):.0f} of {_number(state, 'stages'):.0f}: "
-        f"{_text(state, 'reach')}; for {seconds(_number(state, 'since'))}{last}"
+        f"{text_of(state.get('reach'))}; for {seconds(_number(state, 'since'))}{last}"
     )
     yield f"  on this node: {_number(state, 'percent'):.0f}% of the keys"
-    buckets = state.get("buckets")
-    for name, sides in buckets.items() if isinstance(buckets, Mapping) else ():
+    for name, sides in mapping_of(state.get("buckets")).items():
         counts = [f"{side} {_side(sides.get(side))}" for side in ("old", "new")]
         yield f"  {printable(str(name))}: {', '.join(counts)}"
 
 
 def _side(side: Any) -> str:
-    counts = side if isinstance(side, Mapping) else {}
+    counts = mapping_of(side)
     admitted, denied = _number(counts, "admitted"), _number(counts, "denied")
     share = denied / (admitted + denied) if admitted + denied else 0.0
     return f"{admitted:,.0f} admitted and {denied:,.0f} denied ({share:.0%})"
 
 
-def _text(state: Mapping[str, Any], field: str) -> str:
-    return printable(str(state.get(field) or ""))
-
-
 def _number(state: Mapping[str, Any], field: str) -> float:
-    value = state.get(field)
-    return value if isinstance(value, (int, float)) and not isinstance(value, bool) else 0
+    return number_of(state.get(field)) or 0

@@ -48,7 +48,10 @@ def status(nodes: NodesOptions, json_: bool, max_lag: float) -> None:
     wrong = [one for one in answers.values() if isinstance(one, str)] + faults(seen, max_lag)
     notes = strangers(seen) + unprotected(seen)
     if json_:
-        asked = [{"url": url, **_as_dict(one)} for url, one in answers.items()]
+        asked = [
+            {"url": url, **({"error": one} if isinstance(one, str) else one)}
+            for url, one in answers.items()
+        ]
         click.echo(json.dumps({"ok": not wrong, "wrong": wrong, "notes": notes, "nodes": asked}))
     else:
         _print(seen, wrong, notes)
@@ -64,10 +67,6 @@ async def _status(node: NodeClient) -> Answer:
         return await node.status()
     except Unreachable as error:
         return str(error)
-
-
-def _as_dict(answer: Answer) -> Mapping[str, Any]:
-    return {"error": answer} if isinstance(answer, str) else answer
 
 
 def _print(nodes: list[NodeReport], wrong: list[str], notes: list[str]) -> None:

@@ -60,7 +60,7 @@ class Config:
     region: str | None = None
     enabled: bool = True
     version: int = 0
-    """Which version of the definitions this is, counted up by whoever writes them; 0: not told."""
+    """Which version of the definitions this is, counted up by whoever writes them; 0: none."""
     shared: str | None = None
     """The file of a table that processes share, "auto", or None for a table of each process."""
     rollout: RolloutPlan | None = None

@@ -56,7 +56,7 @@ class MeshSection(Section):
     listen: str | None = None
     """where peers connect; see [MeshConfig](api.md#meshconfig) for this and the rest"""
     advertise: str | None = None
-    """the address that other nodes are told to call, where it is another"""
+    """the address that is advertised to other nodes, where it is another"""
     peers: Addresses | None = None
     """nodes to call: a list, or text with commas"""
     secret: Secrets | None = Field(default=None, repr=False)

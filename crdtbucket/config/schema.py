@@ -106,12 +106,9 @@ def meanings(section: type[Section]) -> dict[str, str]:
 def is_span(field: FieldInfo) -> bool:
     """Whether a key holds seconds, which a file gives as text with a unit; or a word in their
     place."""
-    checks = [check for one in get_args(field.annotation) for check in _metadata(one)]
+    kinds = get_args(field.annotation)
+    checks = [check for one in kinds for check in getattr(one, "__metadata__", ())]
     return SECONDS in checks or SECONDS_OR_NEVER in checks
-
-
-def _metadata(annotation: Any) -> tuple[Any, ...]:
-    return getattr(annotation, "__metadata__", ())
 
 
 def reference() -> Iterator[tuple[str, Any, str]]:

@@ -1,4 +1,4 @@
-"""The values of a configuration: what is read, what is refused, and what editors are told of it."""
+"""The values of a configuration: what is read, what is refused, and their JSON Schema."""
 
 from __future__ import annotations
 

@@ -3,6 +3,7 @@
 #define CRDTBUCKET_CORE_H
 
 #include "level/give_back.h"
+#include "level/peek.h"
 #include "level/survey.h"
 #include "level/take_many.h"
 #include "memory/mapping.h"

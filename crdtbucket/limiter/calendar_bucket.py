@@ -82,8 +82,9 @@ class CalendarBucket(Bucket):
         with self._lock:
             now, period = self.table.now(), self.period
             wall = self._wall(now)
-            if not anew and self._is_present(wall) and not self._has_moved(wall, now):
-                return self._present[2]
+            begin, end, present = self._present
+            if not anew and begin <= wall < end and not self._has_moved(wall, now):
+                return present
             parts = self.parts
             for number, ends in self._periods(wall, now):
                 parts[number % len(parts)].begin(PartSpec(self.spec, number), ends, self._least)
@@ -127,10 +128,6 @@ class CalendarBucket(Bucket):
 
     def _has_moved(self, wall: int, now: int) -> bool:
         return now - self._looked >= MOVED_GAP_NS and abs(wall - now - self._ahead) >= MOVED_NS
-
-    def _is_present(self, wall: int) -> bool:
-        begin, end, _ = self._present
-        return begin <= wall < end
 
 
 class CalendarPart(Bucket):

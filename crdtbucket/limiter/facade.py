@@ -223,12 +223,11 @@ class Limiter(Multi):
         """Brings another configuration into force: buckets are added, changed and removed.
 
         Without `config` the limiter's own file is read again. One with stages begins its `rollout`;
-        any other holds at once. Usage stays: what a key owes in
-        tokens is owed under the new capacity and rate too. A `Bucket` that is held goes on under
-        its new definition, and one that was removed under its last. Callers that wait look again.
-        From any thread. Raises `ConfigError` with every fault, and has then changed nothing: names,
-        the mesh, Redis, when modes change, and whether a bucket is strong stay for the limiter's
-        life.
+        any other holds at once. Usage stays: what a key owes in tokens is owed under the new
+        capacity and rate too. A `Bucket` that is held goes on under its new definition, and one
+        that was removed under its last. Callers that wait look again. From any thread. Raises
+        `ConfigError` with every fault, and has then changed nothing: names, the mesh, Redis, when
+        modes change, and whether a bucket is strong stay for the limiter's life.
         """
         if config is None:
             self._reload.change_to_file()

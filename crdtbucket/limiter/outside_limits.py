@@ -64,10 +64,6 @@ class OutsideLimits:
             found = self._of.setdefault(bucket, BucketOverrides(self.define, self._in_force.lock))
         return found
 
-    def deciding(self, bucket: str) -> Iterable[Bucket]:
-        """The buckets of the limits that keys of one bucket have; it is named as for `of`."""
-        return self.of(bucket).deciding()
-
     def connect(self, specs: Iterable[BucketSpec], buckets: Mapping[str, Bucket]) -> None:
         """Connects each bucket with those of its overrides; `buckets` has all of them by key."""
         for spec in specs:

@@ -60,7 +60,7 @@ class MeshConfig:
     listen: str = "127.0.0.1:7946"
     """Where peers connect, "host:port"; port 0 takes a free one."""
     advertise: str | None = None
-    """The address that other nodes are told to call, where it differs from `listen`."""
+    """The address that is advertised to other nodes, where it differs from `listen`."""
     peers: Sequence[str] = ()
     """Nodes to call: "host:port", or "dns+host:port" for every address of a name."""
     secret: Secret | Sequence[Secret] | None = field(default=None, repr=False)

@@ -55,7 +55,7 @@ def load(table: Table, roster: Roster, data: bytes, boot: bytes | None = None) -
         epoch, origins, definitions, chunks, (made_in, made) = rest
         if type(form) is not int or type(made_in) is not bytes or type(made) is not int:
             raise MeshError("not a snapshot: its time is none")
-        tables = wire.check_tables((1, origins, definitions))
+        tables = wire.check_tables("tables", (1, origins, definitions))
         if epoch == table.epoch:
             raise MeshError("a snapshot of the running epoch cannot be restored")
         age = _age(made_in, made, boot_id() if boot is None else boot, table.now())

@@ -118,7 +118,7 @@ METRICS: tuple[MetricSpec, ...] = (
         ("table_inserted_total", "inserted", "Keys added."),
         ("table_refused_keys_total", "refused_full", "New keys that found no room."),
         ("table_forgotten_nodes_total", "forgotten", "Nodes given up."),
-        ("table_changes_total", "version", "Changes of keys that peers are told of."),
+        ("table_changes_total", "version", "Changes of keys that are sent to peers."),
         (
             "table_unlogged_changes_total",
             "unlogged",

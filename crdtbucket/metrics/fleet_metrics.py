@@ -129,7 +129,7 @@ FLEET: tuple[MetricSpec, ...] = (
     *STRONG.plain(
         ("strong_settled_keys_total", "settled_keys", "Keys settled after they were cut off."),
         ("strong_settled_tokens_total", "settled_tokens", "Tokens that settling brought."),
-        ("strong_unsettled_keys", "unsettled", "Keys that Redis is still to be told of."),
+        ("strong_unsettled_keys", "unsettled", "Keys with charges that Redis has not got yet."),
         ("strong_denied_here_total", "denied_here", "Denials without asking Redis again."),
         (
             "strong_unclaimed_charges_total",

@@ -118,7 +118,7 @@ class InForce:
     def held_keys(self, bucket: Bucket) -> Iterator[str | bytes]:
         """Keys of a bucket, and of its overrides, that are held here."""
         overrides = (self.known(override.key) for _, override in bucket.spec.overrides)
-        every = (bucket, *overrides, *self.outside.deciding(bucket.spec.key))
+        every = (bucket, *overrides, *self.outside.of(bucket.spec.key).deciding())
         by_name = {one.spec.name: one for one in every if one is not None}
         for name, key in list(bucket.table.names.values()):  # a copy: other threads go on taking
             one = by_name.get(name)

@@ -10,7 +10,8 @@ class Mode(str, Enum):
     """How this node and the others share a bucket at the moment; equal to its plain string.
 
     `strong`: a common store and this node's own level both agreed. `eventual`: decided in this
-    process from what the mesh has told. `fallback`: decided by the reduced quota of an outage.
+    process from what it knows through the mesh. `fallback`: decided by the reduced quota of an
+    outage.
     """
 
     STRONG = "strong"

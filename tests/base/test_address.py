@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from crdtbucket.base.address import Address, read_address
+from crdtbucket.base.address import Address, read_address, source_of
 
 HOSTS = st.one_of(
     st.from_regex(r"[a-z0-9]([a-z0-9.-]{0,20}[a-z0-9])?", fullmatch=True),
@@ -70,3 +70,16 @@ def test_faults(text: str, fault: str) -> None:
 
 def test_a_socket_is_shown_by_its_path() -> None:
     assert str(Address(path="/run/redis.sock")) == "/run/redis.sock"
+
+
+@pytest.mark.parametrize(
+    ("host", "source"),
+    [
+        ("10.0.0.1", "10.0.0.1"),
+        ("::ffff:10.0.0.1", "10.0.0.1"),
+        ("2001:db8::1", "2001:db8::/64"),
+        ("2001:db8::2%eth0", "2001:db8::/64"),
+    ],
+)
+def test_what_counts_as_one_address(host: str, source: str) -> None:
+    assert source_of(host) == source

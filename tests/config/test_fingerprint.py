@@ -107,7 +107,7 @@ def test_the_regions_of_a_replicated_redis_are_in_it_in_any_order(tmp_path: Path
     assert hash_of("[eu, us]") != load(tmp_path, BASE).hash
 
 
-def test_the_order_of_plans_is_in_it(tmp_path: Path) -> None:
+def test_the_order_of_overrides_is_in_it(tmp_path: Path) -> None:
     plans = "  a: {limit: 1/s, keys: {'a*': 2/s, '*b': 3/s}}\n"
     other = "  a: {limit: 1/s, keys: {'*b': 3/s, 'a*': 2/s}}\n"
     assert load(tmp_path, BASE + plans).hash != load(tmp_path, BASE + other).hash

@@ -48,7 +48,7 @@ def test_the_quota_is_what_a_node_grants_in_an_outage(
     assert found.cut_off is None
 
 
-def test_what_is_left_when_nobody_hears_another(tmp_path: Path) -> None:
+def test_what_is_left_when_nobody_receives_from_another(tmp_path: Path) -> None:
     found = one(tmp_path, "services: {a: {limit: 20/s burst 100}}\n", 5)
     assert found.fleets[0].cut_off == Share(500, 100.0)
     assert found.fleets[0].split == Share(20, 4.0)

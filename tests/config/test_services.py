@@ -110,7 +110,7 @@ def test_what_is_in_no_place_has_the_defaults_of_a_bucket(tmp_path: Path) -> Non
 # -- plans
 
 
-def test_keys_have_plans_in_the_order_of_the_file(tmp_path: Path) -> None:
+def test_keys_have_overrides_in_the_order_of_the_file(tmp_path: Path) -> None:
     text = """
 defaults: {on_outage: deny}
 services:
@@ -137,7 +137,7 @@ services:
     assert [plan.on_outage for _, plan in spec.overrides] == ["deny", "allow", "deny", "deny"]
 
 
-def test_a_limiter_of_the_file_keeps_the_plans_and_shadows(tmp_path: Path) -> None:
+def test_a_limiter_of_the_file_keeps_the_overrides_and_shadows(tmp_path: Path) -> None:
     file = tmp_path / "crdtbucket.yaml"
     file.write_text(
         "rating: {consistency: strong}\n"  # without a Redis: eventual, plans included
@@ -152,7 +152,7 @@ def test_a_limiter_of_the_file_keeps_the_plans_and_shadows(tmp_path: Path) -> No
     assert list(granted.values()) == [2, 5, 9, 9]
 
 
-def test_a_plan_may_be_called_like_a_key_of_the_file(tmp_path: Path) -> None:
+def test_an_override_may_be_called_like_a_key_of_the_file(tmp_path: Path) -> None:
     text = "services: {a: {limit: 1/s, keys: {bucket: 2/s, limit: 3/s, keys: 4/s}}}\n"
     (spec,) = buckets(tmp_path, text)
     assert [(glob, plan.capacity) for glob, plan in spec.overrides] == [
@@ -160,7 +160,7 @@ def test_a_plan_may_be_called_like_a_key_of_the_file(tmp_path: Path) -> None:
     ]  # fmt: skip
 
 
-def test_services_of_the_article_can_have_plans(tmp_path: Path) -> None:
+def test_services_of_the_article_can_have_overrides(tmp_path: Path) -> None:
     (spec,) = buckets(tmp_path, SERVICES + "    keys: {'tenant-*': 100/s}\n")
     assert spec.overrides[0][1].name == f"{NAME}[tenant-*]"
 

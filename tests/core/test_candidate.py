@@ -54,7 +54,7 @@ def test_a_share_of_the_keys_moves_and_a_larger_one_has_them_all() -> None:
     assert before == set(NAMES)
 
 
-def test_the_same_keys_move_on_every_node_and_in_every_life() -> None:
+def test_the_same_keys_move_on_every_node_and_in_every_epoch() -> None:
     assert moved(staged(0.3)) == moved(staged(0.3)) == moved(peer_with(0.3).bucket)
 
 

@@ -69,7 +69,7 @@ class TestColumns:
             assert len(kept) >= 16
             assert sink.bucket.peek(key).remaining <= 100_000 - 5 * len(kept)
 
-    def test_marked_columns_vanish_and_the_level_stays(self) -> None:
+    def test_columns_with_a_tombstone_vanish_and_the_level_stays(self) -> None:
         a, b, c = peers(3, WHOLE)
         a.bucket.take("k", 30)
         send(a, b)
@@ -83,7 +83,7 @@ class TestColumns:
         send(b, c)
         assert c.bucket.peek("k").remaining == 60
 
-    def test_several_are_marked_at_once(self) -> None:
+    def test_several_tombstones_are_added_at_once(self) -> None:
         """But for the own epoch, and for what is not known."""
         a, b, c = peers(3, WHOLE)
         for peer, tokens in ((a, 30), (b, 10), (c, 5)):
@@ -131,7 +131,7 @@ class TestColumns:
         assert [c.bucket.peek(k).remaining for k in keys] == [75] + [80] * 9
         c.table.verify()
 
-    def test_an_own_epoch_can_be_marked_while_keys_still_count_under_it(self) -> None:
+    def test_an_own_epoch_can_have_a_tombstone_while_keys_still_count_under_it(self) -> None:
         a, b = peers(2, WHOLE)
         old = a.epoch
         a.bucket.take("k", 30)

@@ -91,7 +91,7 @@ def test_it_counts_when_the_slots_of_definitions_have_been_used_again() -> None:
     assert (merged.refused_columns, merged.capped_columns) == (0, 0)
 
 
-def test_a_limit_that_was_gone_before_the_owner_was_heard_explains_nothing() -> None:
+def test_a_limit_that_was_gone_before_the_owner_was_seen_explains_nothing() -> None:
     a, b = apart()
     at(30, a, b)
     for one in (a, b):

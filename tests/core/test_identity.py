@@ -58,7 +58,7 @@ class TestOwnEpoch:
         assert not send(b, a).duplicate_epoch
         assert a.epoch == epoch
 
-    def test_an_entry_made_anew_starts_a_higher_birth(self) -> None:
+    def test_an_entry_made_anew_starts_a_higher_generation(self) -> None:
         a, b = peers(2, WHOLE)
         a.bucket.take("k", 40)
         send(a, b)
@@ -111,7 +111,7 @@ class TestRestore:
         assert list(b.bucket.columns("k").values()) == [(1, 60, 20)]
         assert b.bucket.peek("k").remaining == 60
 
-    def test_columns_of_a_marked_epoch_are_left_out(self) -> None:
+    def test_columns_of_an_epoch_with_a_tombstone_are_left_out(self) -> None:
         """Its id means another epoch once it is released, whose column that would be."""
         a, b = peers(2, WHOLE)
         a.bucket.take("k", 60)

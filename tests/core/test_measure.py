@@ -137,7 +137,7 @@ def test_definitions_come_and_change_beside_surveys() -> None:
 
 
 class TestExcess:
-    def test_what_news_brings_beyond_the_capacity_is_kept_for_a_minute_or_two(self) -> None:
+    def test_what_an_update_brings_beyond_the_capacity_is_kept_for_a_minute_or_two(self) -> None:
         a, b = peers(2, SPEC)
         a.bucket.take("k", 90)
         b.bucket.take("k", 40)
@@ -174,7 +174,7 @@ class TestExcess:
         assert a.bucket.counters()["over_admission"] == 120
         assert a.bucket.counters()["forgiven"] == 180
 
-    def test_no_news_no_take_and_no_settle_is_any(self) -> None:
+    def test_no_update_no_take_and_no_settle_is_any(self) -> None:
         a, b = peers(2, SPEC)
         a.bucket.take("k", 60)
         b.bucket.take("k", 40)

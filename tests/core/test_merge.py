@@ -309,7 +309,7 @@ def test_counts_that_come_late_raise_only_what_is_held() -> None:
     assert len(b.table) == 1
 
 
-def test_a_late_count_of_another_birth_is_history() -> None:
+def test_a_late_count_of_another_generation_is_history() -> None:
     a, b = peers(2, WHOLE)
     for peer in (a, b):
         peer.bucket.take("k", 20)

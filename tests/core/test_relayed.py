@@ -95,7 +95,7 @@ def test_more_than_was_predicted_leaves_no_credit_and_no_debt() -> None:
     assert trio.credit() == 0
 
 
-def test_what_came_before_the_newest_news_of_the_owner_counts_no_more() -> None:
+def test_what_came_before_the_newest_update_of_the_owner_counts_no_more() -> None:
     trio = Trio()
     for _ in range(20):
         trio.pass_time(500 * MS)
@@ -106,7 +106,7 @@ def test_what_came_before_the_newest_news_of_the_owner_counts_no_more() -> None:
     assert trio.credit() > 0.8 * 9.5 * RATE
 
 
-def test_a_round_without_the_key_is_news_too() -> None:
+def test_a_round_without_the_key_is_an_update_too() -> None:
     trio = Trio()
     for _ in range(20):
         trio.pass_time(500 * MS)
@@ -205,13 +205,13 @@ class TestRates:
         trio.pass_time(SECOND)
         assert trio.credit() - credit == pytest.approx(1000, rel=1e-3)  # all of the refill
 
-    def test_not_of_a_node_that_is_heard_here(self, trio: Trio) -> None:
+    def test_not_of_a_node_that_is_linked_here(self, trio: Trio) -> None:
         trio.b.table.set_node(trio.b.node_of(2), trio.c.epoch, True)
         self.go_on(trio, 900, 20)
         expected = unrelayed(trio, 20 * SECOND)
         assert trio.credit() == pytest.approx(expected)
 
-    def test_not_where_the_relay_itself_has_not_heard_it_lately(self, trio: Trio) -> None:
+    def test_not_where_the_relay_itself_has_not_seen_it_lately(self, trio: Trio) -> None:
         trio.pass_time(20 * SECOND)
         credit = trio.credit()
         assert credit > 1000
@@ -244,7 +244,7 @@ class TestRates:
         trio.pass_time(60 * SECOND)
         assert trio.credit() == 0
 
-    def test_one_life_of_a_node_has_rates_at_a_time(self, trio: Trio) -> None:
+    def test_one_epoch_of_a_node_has_rates_at_a_time(self, trio: Trio) -> None:
         trio.c = Peer(2, SPEC, epoch=77)
         trio.at(trio.now)
         self.go_on(trio, 500, 600)

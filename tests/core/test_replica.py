@@ -78,7 +78,7 @@ class TestStating:
         one.take("k", 50)
         assert one.open_call("other", 1) is None
 
-    def test_all_columns_are_stated_but_for_marked_ones(self) -> None:
+    def test_all_columns_are_stated_but_for_those_with_a_tombstone(self) -> None:
         one = bucket()
         place = one.hash("k")
         assert one.advertised(*place) is None
@@ -239,7 +239,7 @@ def suspect_bucket() -> BucketCore:
     return new
 
 
-def test_a_suspect_key_states_what_was_taken_in_this_life_to_the_store() -> None:
+def test_a_suspect_key_states_what_was_taken_in_this_epoch_to_the_store() -> None:
     """Its columns are facts; how much of them is left to pay, the store knows better."""
     bucket = suspect_bucket()
     bucket.take("k", 5)

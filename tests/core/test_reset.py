@@ -61,7 +61,7 @@ def test_a_take_that_was_reset_is_not_given_back_again() -> None:
     assert bucket.peek("k").remaining == 70
 
 
-def test_the_other_nodes_hear_of_it() -> None:
+def test_the_other_nodes_learn_of_it() -> None:
     a, b = peers(2, SLOW)
     a.bucket.take("k", 60)
     send(a, b)

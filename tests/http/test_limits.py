@@ -221,7 +221,7 @@ def test_an_impossible_cost_of_a_later_rule_takes_nothing(limiter: Limiter) -> N
     assert left(limits, "tenant", "203.0.113.9") == 10
 
 
-def test_plans_and_shadows() -> None:
+def test_overrides_and_shadows() -> None:
     plan = BucketSpec("premium", 5, 1, "1h")
     shadow = BucketSpec("next", 1, 1, "1h", shadow=True)
     api = BucketSpec("api", 2, 1, "1h", overrides=[("premium-*", plan)])

@@ -328,7 +328,7 @@ async def test_after_a_reboot_a_snapshot_stands_when_nobody_answers(
         assert second.bucket("api").peek("tenant").remaining == 30
 
 
-async def test_nodes_whose_plans_differ_count_each_plan_for_itself() -> None:
+async def test_nodes_whose_overrides_differ_count_each_override_for_itself() -> None:
     def planned(capacity: int) -> BucketSpec:
         plan = BucketSpec("any", capacity, 1, "1h")
         return replace(SPEC, overrides=[("gold-*", plan)])

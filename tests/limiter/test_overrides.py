@@ -159,7 +159,7 @@ def test_the_override_of_a_key_is_chosen_once_a_call(call: Callable[[BucketCore]
     assert asked == ["gold"]
 
 
-def test_a_bucket_without_plans_pays_nothing() -> None:
+def test_a_bucket_without_overrides_pays_nothing() -> None:
     bucket = Limiter([BucketSpec("api", 10, 1)]).bucket("api")
     assert type(bucket) is Bucket
     for name in ("take", "peek", "settle", "refund", "reserve", "take_many", "take_burst"):
@@ -167,7 +167,7 @@ def test_a_bucket_without_plans_pays_nothing() -> None:
     assert bucket.of("a") is bucket
 
 
-def test_every_method_that_names_a_key_knows_plans() -> None:
+def test_every_method_that_names_a_key_knows_overrides() -> None:
     of_this_bucket_alone = {"hash", "columns", "debt", "credit", "acquire_many"}
     # These know a key by its hash, or are called for the bucket that decides.
     inside = {"open_call", "close_call", "take_as", "own", "void", "advertised", "adopt"}
@@ -206,7 +206,7 @@ def test_take_many_checks_all_before_it_takes(bucket: Bucket) -> None:
 # ---- the bucket of a key, and how it is shown ----
 
 
-def test_a_plan_is_a_bucket_with_a_name(limiter: Limiter, bucket: Bucket) -> None:
+def test_an_override_is_a_bucket_with_a_name(limiter: Limiter, bucket: Bucket) -> None:
     assert list(limiter.buckets) == ["api", "api[gold-?]", "api[gold-7]", "api[solo]", "api[s*]"]
     assert bucket.of("gold-7") is limiter.bucket("api[gold-?]")
     assert bucket.of(b"solo") is limiter.bucket("api[solo]")
@@ -216,7 +216,7 @@ def test_a_plan_is_a_bucket_with_a_name(limiter: Limiter, bucket: Bucket) -> Non
     assert decision.bucket.spec.name == "api[gold-?]"
 
 
-def test_stats_and_keys_tell_plans_apart(limiter: Limiter, bucket: Bucket) -> None:
+def test_stats_and_keys_tell_overrides_apart(limiter: Limiter, bucket: Bucket) -> None:
     for key in ["gold-1", "gold-2", "solo", "other"]:
         bucket.take(key)
     bucket.take("solo", 5)
@@ -234,7 +234,7 @@ def test_stats_and_keys_tell_plans_apart(limiter: Limiter, bucket: Bucket) -> No
     assert sorted(limiter.keys("api[gold-?]")) == ["gold-1", "gold-2"]
 
 
-def test_a_refund_finds_its_plan_and_no_other_bucket(time: VirtualTime) -> None:
+def test_a_refund_finds_its_override_and_no_other_bucket(time: VirtualTime) -> None:
     limiter = limiter_in(time, SPEC, BucketSpec("b", 10, 1))
     bucket, other = limiter.bucket("api"), limiter.bucket("b")
     assert bucket.refund(bucket.take("gold-1", 4), 3) == 3
@@ -245,7 +245,7 @@ def test_a_refund_finds_its_plan_and_no_other_bucket(time: VirtualTime) -> None:
         other.refund(bucket.take("gold-1"))
 
 
-def test_plans_that_change_leave_what_is_out_refundable(limiter: Limiter) -> None:
+def test_overrides_that_change_leave_what_is_out_refundable(limiter: Limiter) -> None:
     bucket = limiter.bucket("api")
     assert isinstance(bucket, Bucket)
     decision = bucket.take("gold-1", 9)
@@ -256,7 +256,7 @@ def test_plans_that_change_leave_what_is_out_refundable(limiter: Limiter) -> Non
     assert limiter.bucket("api[gold-?]").peek("gold-1").remaining == 20
 
 
-def test_who_waits_stands_in_the_line_of_the_plan(time: VirtualTime, bucket: Bucket) -> None:
+def test_who_waits_stands_in_the_line_of_the_override(time: VirtualTime, bucket: Bucket) -> None:
     bucket.take("solo", 5)
     bucket.take("other", 10)
 
@@ -274,7 +274,7 @@ def test_who_waits_stands_in_the_line_of_the_plan(time: VirtualTime, bucket: Buc
     assert time.run(main()) == [(2, 5), (2, 10), (4, 5)]
 
 
-def test_reservations_are_of_the_plan(bucket: Bucket) -> None:
+def test_reservations_are_of_the_override(bucket: Bucket) -> None:
     with bucket.reserve("gold-1", 12) as reservation:
         assert bucket.of("gold-1").reservations.held == 1
         assert bucket.reservations.held == 0
@@ -282,7 +282,7 @@ def test_reservations_are_of_the_plan(bucket: Bucket) -> None:
     assert bucket.peek("gold-1").remaining == 18
 
 
-def test_a_reset_is_of_the_plan(bucket: Bucket) -> None:
+def test_a_reset_is_of_the_override(bucket: Bucket) -> None:
     for key in KEYS:
         cost = bucket.peek(key).limit
         assert bucket.take(key, cost)
@@ -290,14 +290,14 @@ def test_a_reset_is_of_the_plan(bucket: Bucket) -> None:
         assert bucket.peek(key).remaining == cost
 
 
-def test_a_closed_limiter_decides_under_no_plan(limiter: Limiter, bucket: Bucket) -> None:
+def test_a_closed_limiter_decides_under_no_override(limiter: Limiter, bucket: Bucket) -> None:
     limiter.close()
     for key in ("gold-1", "other"):
         with pytest.raises(LimiterClosed):
             bucket.take(key)
 
 
-def test_a_shadow_is_one_for_all_its_plans() -> None:
+def test_a_shadow_is_one_for_all_its_overrides() -> None:
     override = BucketSpec("x", 5, 1)
     bucket = Limiter([BucketSpec("api", 10, 1, overrides=[("a", override)], shadow=True)]).bucket(
         "api"
@@ -321,7 +321,7 @@ def moved(time: VirtualTime, limiter: Limiter, glob: str) -> None:
     limiter.reload(Config("f.yaml", (BucketSpec("api", 5, 1, "1m", overrides=overrides),)))
 
 
-def test_a_key_that_changes_its_plan_leaves_its_debt_there_and_finds_it_again(
+def test_a_key_that_changes_its_override_leaves_its_debt_there_and_finds_it_again(
     time: VirtualTime,
 ) -> None:
     limiter = limiter_in(time)
@@ -338,7 +338,7 @@ def test_a_key_that_changes_its_plan_leaves_its_debt_there_and_finds_it_again(
     assert bucket.peek("a1").remaining == 7
 
 
-def test_moving_a_key_back_and_forth_gives_out_the_sum_of_its_plans_and_no_more(
+def test_moving_a_key_back_and_forth_gives_out_the_sum_of_its_overrides_and_no_more(
     time: VirtualTime,
 ) -> None:
     limiter = limiter_in(time)
@@ -350,7 +350,7 @@ def test_moving_a_key_back_and_forth_gives_out_the_sum_of_its_plans_and_no_more(
     assert taken == 10 + 20
 
 
-def test_in_a_mesh_a_moved_key_is_charged_once_under_each_plan() -> None:
+def test_in_a_mesh_a_moved_key_is_charged_once_under_each_override() -> None:
     first = [("a*", BucketSpec("x", 10, 1, "1h")), ("*1", BucketSpec("x", 20, 1, "1h"))]
     mesh = SimulatedMesh("ABC", [BucketSpec("api", 5, 1, "1h", overrides=first)], latency=0.01)
     assert mesh["A"].take("api", "a1", 8)
@@ -368,12 +368,12 @@ def test_in_a_mesh_a_moved_key_is_charged_once_under_each_plan() -> None:
 # ---- building ----
 
 
-def test_names_of_plans_are_names_of_buckets() -> None:
+def test_names_of_overrides_are_names_of_buckets() -> None:
     with pytest.raises(InvalidSpec, match="two buckets are called 'api\\[solo\\]'"):
         Limiter([SPEC, BucketSpec("api[solo]", 1, 1)])
 
 
-def test_buckets_and_plans_are_so_many_that_a_frame_holds_them() -> None:
+def test_buckets_and_overrides_are_so_many_that_a_frame_holds_them() -> None:
     overrides = [(f"k{n}", BucketSpec("x", 5, 1)) for n in range(500)]
     Limiter([BucketSpec("a", 1, 1, overrides=overrides)])
     with pytest.raises(InvalidSpec, match="at most 1000 buckets and overrides"):
@@ -381,7 +381,7 @@ def test_buckets_and_plans_are_so_many_that_a_frame_holds_them() -> None:
 
 
 @pytest.mark.parametrize(("own", "general"), [("strong", "eventual"), (None, "strong")])
-def test_the_plans_of_a_strong_bucket_are_strong(own: Any, general: str) -> None:
+def test_the_overrides_of_a_strong_bucket_are_strong(own: Any, general: str) -> None:
     spec = BucketSpec("api", 10, 1, consistency=own, overrides=[("gold-?", BucketSpec("x", 20, 1))])
     redis = RedisConfig(url="redis://127.0.0.1:1")
     bucket = Limiter([spec], node="n", redis=redis, consistency=general).bucket("api")
@@ -394,7 +394,7 @@ def test_the_plans_of_a_strong_bucket_are_strong(own: Any, general: str) -> None
         bucket.take_many(["gold-1", "other"])
 
 
-def test_the_plans_of_an_eventual_bucket_are_eventual() -> None:
+def test_the_overrides_of_an_eventual_bucket_are_eventual() -> None:
     spec = BucketSpec("api", 10, 1, consistency="eventual", overrides=SPEC.overrides)
     strong = BucketSpec("s", 10, 1)
     redis = RedisConfig(url="redis://127.0.0.1:1")
@@ -403,7 +403,7 @@ def test_the_plans_of_an_eventual_bucket_are_eventual() -> None:
     assert not limiter.bucket("s").immediate
 
 
-def test_a_table_of_one_s_own_takes_plans_too() -> None:
+def test_a_table_of_one_s_own_takes_overrides_too() -> None:
     table = Table(virtual=True)
     bucket = Bucket(table, BucketSpec("api", 10, 1))
     assert bucket.take("gold-1").limit == 10
@@ -411,7 +411,7 @@ def test_a_table_of_one_s_own_takes_plans_too() -> None:
     assert bucket.take("gold-1").limit == 20
 
 
-def test_a_simulated_mesh_shares_the_limit_of_a_plan() -> None:
+def test_a_simulated_mesh_shares_the_limit_of_an_override() -> None:
     mesh = SimulatedMesh(["eu", "us"], [SPEC])
     assert mesh["eu"].take("api", "gold-1", 12)
     mesh.advance(1)
@@ -422,7 +422,7 @@ def test_a_simulated_mesh_shares_the_limit_of_a_plan() -> None:
     assert us.peek("api", "other").limit == 10
 
 
-def test_reconciliation_knows_plans() -> None:
+def test_reconciliation_knows_overrides() -> None:
     spec = BucketSpec("api", 10, 1, consistency="strong", overrides=[("a", BucketSpec("x", 5, 1))])
     config = Config("file", redis=RedisConfig(url="redis://127.0.0.1:1"), buckets=(spec,))
     buckets = BucketIndex(config, MeshConfig(secret="a secret of this test"))

@@ -136,3 +136,21 @@ async def pair(
         async with running(mesh_b):
             await eventually(lambda: b.info.name in a.linked and a.info.name in b.linked)
             yield mesh_a, mesh_b
+
+
+async def read_until_closed(reader: asyncio.StreamReader) -> bytes:
+    try:
+        return await reader.read()
+    except ConnectionResetError:
+        return b""
+
+
+async def say(mesh: MeshNetwork, said: bytes, *, and_end: bool = False) -> None:
+    """A stranger says this, and is there until the node ends the connection."""
+    host, port = mesh.address.split(":")
+    reader, writer = await asyncio.open_connection(host, int(port))
+    writer.write(said)
+    if and_end:
+        writer.write_eof()
+    await asyncio.wait_for(read_until_closed(reader), 60)
+    writer.close()

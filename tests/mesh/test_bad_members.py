@@ -96,7 +96,7 @@ def test_who_has_not_used_up_its_part_finds_room_soon() -> None:
     assert set(mesh["A"].node.bounded) == {"first", "second"}
 
 
-def test_an_epoch_that_was_told_of_under_a_wrong_name_is_its_owners_when_it_is_linked() -> None:
+def test_an_epoch_advertised_under_a_wrong_name_is_its_owners_when_it_is_linked() -> None:
     mesh = mesh_of(2)
     bad = linked(mesh)
     for name in "AB":

@@ -128,7 +128,7 @@ def test_a_time_that_is_yet_to_come_is_of_no_known_age() -> None:
     assert restored(data, HOUR - 1)[0].suspects == 1
 
 
-def test_what_is_suspect_is_told_to_nobody_until_it_stands() -> None:
+def test_what_is_suspect_is_sent_to_nobody_until_it_stands() -> None:
     table, bucket = restored(saved(), 0, b"another")
     bucket.take("key 0", 1)
     _, positions = Roster(table, "me").announced()

@@ -38,7 +38,7 @@ def test_a_second_process_of_the_name_is_refused(tmp_path: Path) -> None:
     StateDir(tmp_path, "eu-1").open()
 
 
-def test_lives_are_counted_and_an_epoch_is_never_used_twice(tmp_path: Path) -> None:
+def test_epochs_are_counted_and_an_epoch_is_never_used_twice(tmp_path: Path) -> None:
     state = StateDir(tmp_path, "eu-1")
     state.open()
     assert state.begin_epoch(7) == 1
@@ -47,7 +47,7 @@ def test_lives_are_counted_and_an_epoch_is_never_used_twice(tmp_path: Path) -> N
         state.begin_epoch(8)
 
 
-def test_a_damaged_life_says_what_to_do(tmp_path: Path) -> None:
+def test_a_damaged_file_of_the_epoch_says_what_to_do(tmp_path: Path) -> None:
     state = StateDir(tmp_path, "eu-1")
     state.open()
     state.begin_epoch(7)

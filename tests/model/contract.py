@@ -25,7 +25,7 @@ class RulesContract:
         hold(name, type(self).factory, size)
 
     @SIZES
-    def test_join_is_semilattice(self, size: int) -> None:
+    def test_merge_is_a_semilattice(self, size: int) -> None:
         self.hold("join_is_semilattice", size)
 
     @SIZES
@@ -132,7 +132,7 @@ class EdgeTraces:
         world.run([("tell", 2, 0), ("tell", 2, 1), ("sync",)])
         assert world.levels() == [90, 90, 90]
 
-    def test_e_old_birth_by_relay_after_eviction(self) -> None:
+    def test_e_old_generation_by_relay_after_eviction(self) -> None:
         world = self.world(("take", 0, 70), ("send", 0), ("sync",), ("advance", SECOND))
         world.run([("evict", 0), ("evict", 1), ("take", 0, 5)])
         world.run([("deliver", 0, 1, True), ("tell", 2, 1), ("tell", 0, 1)])
@@ -140,7 +140,7 @@ class EdgeTraces:
         world.run([("tell", 1, 0), ("sync",)])
         assert world.levels() == [95, 95, 95]
 
-    def test_f_takes_of_both_lives_count(self) -> None:
+    def test_f_takes_of_both_epochs_count(self) -> None:
         world = self.world(("take", 0, 20), ("sync",), ("restart", 0), ("take", 0, 20), ("sync",))
         assert world.levels() == [60, 60, 60]
 

@@ -161,7 +161,7 @@ async def test_members_are_found_by_what_the_first_one_knows(
         assert report.complete
 
 
-async def test_columns_of_a_marked_epoch_are_nobodys_lack(path: Path) -> None:
+async def test_columns_of_an_epoch_with_a_tombstone_are_nobodys_lack(path: Path) -> None:
     async with nodes(path, "a", "b") as (a, b):
         async with nodes(path, "dead") as (dead,):
             dead.bucket("api").take("k", 50)

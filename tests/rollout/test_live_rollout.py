@@ -235,7 +235,7 @@ def test_new_buckets_come_with_the_first_stage_that_is_here_and_old_ones_go_at_t
         assert list(node.reload.buckets) == ["api", "come"]
 
 
-def test_plans_change_by_their_keys_and_come_at_the_end() -> None:
+def test_overrides_change_by_their_keys_and_come_at_the_end() -> None:
     def api(*plans: tuple[str, int], capacity: int = 1_000) -> BucketSpec:
         return BucketSpec(
             "api", capacity, 1_000, overrides=[(g, BucketSpec("p", n, 5)) for g, n in plans]

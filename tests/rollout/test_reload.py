@@ -334,7 +334,7 @@ MESH = MeshConfig(listen="127.0.0.1:0", secret="0123456789abcdef")
 REDIS = RedisConfig(url="redis://user:hunter2hunter2@127.0.0.1:1/0")
 
 
-def test_what_holds_for_life_is_named_with_all_else_that_is_wrong() -> None:
+def test_what_holds_until_a_restart_is_named_with_all_else_that_is_wrong() -> None:
     limiter = Limiter([API], node="eu-1", region="eu", mesh=MESH)
     mesh = MeshConfig(listen="127.0.0.1:7999", secret="another secret, of 16", peers=["a:1"])
     fixed = {"node": "eu-2", "region": "us", "shared": "auto"}
@@ -401,7 +401,7 @@ def test_no_secret_is_in_a_refusal() -> None:
     assert "hunter2" not in str(caught.value)
 
 
-def test_the_regions_of_a_replicated_redis_hold_for_life() -> None:
+def test_the_regions_of_a_replicated_redis_hold_until_a_restart() -> None:
     two, three = (
         RedisConfig(host="redis", active_active=True, regions=("eu", "us", "ap")[:n])
         for n in (2, 3)
@@ -411,7 +411,7 @@ def test_the_regions_of_a_replicated_redis_hold_for_life() -> None:
     assert refused(limiter, config_of(API, redis=three)) == ["rating.bucket_backend.regions"]
 
 
-def test_modes_hold_for_life() -> None:
+def test_modes_hold_until_a_restart() -> None:
     limiter = Limiter([API])
     limiter.reload(config_of(API))
     modes = ControllerSettings(outage_after=2.0)
@@ -456,7 +456,7 @@ def api_with(capacity: int, **plans: int) -> BucketSpec:
     return BucketSpec("api", capacity, 1, "1d", overrides=specs)
 
 
-def test_plans_come_change_and_go() -> None:
+def test_overrides_come_change_and_go() -> None:
     limiter = Limiter([api_with(10)])
     held = limiter.bucket("api")
     assert held.take("gold", 10)
@@ -474,7 +474,7 @@ def test_plans_come_change_and_go() -> None:
     assert held.peek("gold").remaining == 40
 
 
-def test_plans_of_a_strong_bucket_are_strong() -> None:
+def test_overrides_of_a_strong_bucket_are_strong() -> None:
     limiter = Limiter([api_with(10)], node="n", redis=REDIS, consistency="strong")
     held = limiter.bucket("api")
     limiter.reload(config_of(api_with(10, gold=100), redis=REDIS, consistency=Mode.STRONG))
@@ -486,14 +486,14 @@ def test_plans_of_a_strong_bucket_are_strong() -> None:
     assert refused(limiter, config) == ["services.api.consistency"] * 2
 
 
-def test_a_plan_may_not_be_called_like_a_bucket() -> None:
+def test_an_override_may_not_be_called_like_a_bucket() -> None:
     limiter = Limiter([API])
     config = config_of(api_with(10, gold=100), BucketSpec("api[gold]", 5, 5))
     assert refused(limiter, config) == ["services.api[gold]"]
 
 
 @virtually
-async def test_who_waits_has_the_plan_that_comes(time: VirtualTime) -> None:
+async def test_who_waits_has_the_override_that_comes(time: VirtualTime) -> None:
     limiter = limiter_in(time, api_with(10))
     bucket = limiter.bucket("api")
     bucket.take("gold", 10)

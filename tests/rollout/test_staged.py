@@ -148,7 +148,7 @@ def test_each_move_says_why_and_begins_a_stage_anew() -> None:
 
 
 @given(positions, positions, positions)
-def test_the_join_is_a_semilattice(a: Position, b: Position, c: Position) -> None:
+def test_the_merge_is_a_semilattice(a: Position, b: Position, c: Position) -> None:
     assert a.merged(b) == b.merged(a)
     assert a.merged(b).merged(c) == a.merged(b.merged(c))
     assert a.merged(a) == a

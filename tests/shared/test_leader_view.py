@@ -58,7 +58,7 @@ def test_what_one_process_shows_another_reads_with_the_time_since(path: str) -> 
     assert [row[0] for row in view["fleet"]] == ["me", *view["peers"]]
 
 
-def test_a_view_of_an_earlier_life_is_none(path: str) -> None:
+def test_a_view_of_an_earlier_epoch_is_none(path: str) -> None:
     file, table = opened(path, virtual=True)
     leader_view.publish(table, *stats_of(3))
     del table

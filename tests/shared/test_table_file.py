@@ -533,7 +533,7 @@ def test_an_epoch_whose_owner_is_not_known_goes_and_the_level_stays(path: str) -
 
 
 @pytest.mark.parametrize("names", [(), ("b",)])
-def test_a_node_that_begins_again_and_again_finds_room_for_its_life(
+def test_a_node_that_begins_again_and_again_finds_room_for_its_epoch(
     path: str, names: tuple[str, ...]
 ) -> None:
     named(path, *names)

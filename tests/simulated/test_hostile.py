@@ -78,15 +78,15 @@ def test_a_hostile_member_is_believed_within_its_bounds() -> None:
     assert min(seen) > 0
 
 
-def _marked(pruner: Pruner, epochs: tuple[int, ...], running: set[int], now: int) -> None:
+def _with_tombstones(pruner: Pruner, epochs: tuple[int, ...], running: set[int], now: int) -> None:
     """Believes tombstones, whoever runs."""
-    pruner._mark([*epochs], now)
+    pruner._add_tombstones([*epochs], now)
 
 
 BROKEN = {
     "epoch": ("running epoch", OwnEpoch, "believed", lambda *_: True),
     "name": ("name", OwnName, "established", lambda *_: False),
-    "columns": ("tombstones", Pruner, "advertised", _marked),
+    "columns": ("tombstones", Pruner, "advertised", _with_tombstones),
 }
 """By rule: what is stated, and the bound that is gone."""
 

@@ -53,7 +53,7 @@ def test_d_each_of_two_lacks_an_old_column() -> None:
     assert lowest_level(mesh, 1.0) >= 90
 
 
-def test_e_old_birth_by_relay_after_eviction() -> None:
+def test_e_old_generation_by_relay_after_eviction() -> None:
     mesh = mesh_of()
     mesh["A"].take("b", "k", 70)
     mesh.advance(1.0)
@@ -65,7 +65,7 @@ def test_e_old_birth_by_relay_after_eviction() -> None:
     assert lowest_level(mesh, 3.0) >= 95
 
 
-def test_f_takes_of_both_lives_count() -> None:
+def test_f_takes_of_both_epochs_count() -> None:
     mesh = mesh_of(spec=STILL)
     mesh["A"].take("b", "k", 20)
     mesh.advance(1.0)

@@ -99,14 +99,14 @@ def test_what_is_remembered_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
         ([(f"a{n}", SPEC) for n in range(1001)], "at most 1000"),
     ],
 )
-def test_wrong_plans_name_the_fix(overrides: Any, hint: str) -> None:
+def test_wrong_overrides_name_the_fix(overrides: Any, hint: str) -> None:
     with pytest.raises(InvalidSpec) as caught:
         BucketSpec("api", 10, 1, overrides=overrides)
     assert hint in str(caught.value)
     assert caught.value.field in ("overrides", "name")
 
 
-def test_a_plan_is_a_definition_of_its_own_named_after_its_bucket() -> None:
+def test_an_override_is_a_definition_of_its_own_named_after_its_bucket() -> None:
     spec = BucketSpec.parse(
         "api",
         "10/s",
@@ -119,7 +119,7 @@ def test_a_plan_is_a_definition_of_its_own_named_after_its_bucket() -> None:
     assert first.shadow
 
 
-def test_a_plan_has_the_consistency_and_the_outage_policy_of_its_bucket() -> None:
+def test_an_override_has_the_consistency_and_the_outage_policy_of_its_bucket() -> None:
     overrides = [("b", replace(SPEC, consistency="strong")), ("c", replace(SPEC, on_outage="deny"))]
     spec = BucketSpec("api", 10, 1, consistency="strong", on_outage="allow", overrides=overrides)
     (_, first), (_, second) = spec.overrides
@@ -129,7 +129,7 @@ def test_a_plan_has_the_consistency_and_the_outage_policy_of_its_bucket() -> Non
     assert eventual.overrides == spec.overrides
 
 
-def test_a_renamed_bucket_renames_its_plans_and_nothing_else_changes() -> None:
+def test_a_renamed_bucket_renames_its_overrides_and_nothing_else_changes() -> None:
     spec = BucketSpec("api", 10, 1, overrides=[("b*", SPEC)])
     assert replace(replace(spec, name="x"), name="api") == spec
     assert replace(spec, name="x").overrides[0][1].name == "x[b*]"

@@ -1,4 +1,4 @@
-# A bucket's half of a talk with a common store that decides.
+# What a bucket does for a common store that decides: it advertises its column, and counts what the store allowed.
 
 
 cdef class BucketCore

@@ -154,7 +154,7 @@ static int merge_levels(table_t *t, uint32_t e, const wire_entry_t *w, const wir
     }
     r->capped_columns += g->capped;
     r->ahead += g->ahead;
-    r->unheard += m->newcomer && g->brings_silent > 0;
+    r->of_silent += m->newcomer && g->brings_silent > 0;
     i128 rest = far > 0 && g->brings_silent > 0 ? far_left(t, e, d, m, g, now) : 0;
     i128 advertised = stated_units(d, w->debt_ns, wd),
          apart = UNLIKELY(g->brings_silent > 0)

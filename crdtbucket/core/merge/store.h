@@ -21,7 +21,7 @@ typedef struct {
     /* Columns left out, of a generation that no eviction explains. */
     int64_t ahead;
     /* Entries of a newcomer with takes of peers that are silent here. */
-    int64_t unheard;
+    int64_t of_silent;
     /* Nodes that had no rates here before. */
     int64_t newly_rated;
 } merge_result_t;

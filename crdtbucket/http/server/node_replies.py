@@ -128,7 +128,7 @@ class PeerInfo(Reply):
         list[str], Field(description="Members that it says it does not see itself.")
     ] = []
     mode: Annotated[
-        Literal["strong", "eventual", "fallback"] | None,
+        ModeName | None,
         Field(description="The worst mode of its buckets; null where it has sent none."),
     ] = None
 

@@ -45,7 +45,7 @@ class Engine(Protocol):
         ...
 
     def start(self, listener: EngineListener) -> None:
-        """Begins to connect; the listener is told what becomes of it."""
+        """Begins to connect; `listener` is called when that succeeds, and when it fails."""
         ...
 
     async def publish(self, to: str, data: bytes, *, asks: bool) -> bool:

@@ -103,7 +103,7 @@ class EngineChannel:
             await self._exchange.post(self, ENDS, b"")
 
     def abort(self) -> None:
-        """Ends it without a word: whoever sends here after this is told."""
+        """Ends it without a message; one that is sent here after this is answered with an end."""
         self.end("closed", by_peer=False)
 
     # -- for the exchange

@@ -208,8 +208,8 @@ class RedisEngine:
         self.place = run_id[1] if run_id else ""
         if "role:slave" in info:
             LOG.warning(
-                "Redis at %s is a replica: nodes at its master do not hear this one. See that "
-                "mesh.servers leads all nodes to the master",
+                "Redis at %s is a replica: frames of nodes at its master do not come here. See "
+                "that mesh.servers leads all nodes to the master",
                 self._address,
             )
 

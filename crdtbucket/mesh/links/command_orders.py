@@ -23,7 +23,7 @@ from crdtbucket.rollout.staged import MAX_STAGES, Position, Status
 
 MAX_COMMANDS = 64
 """That are remembered: those with the highest counters, one about each version and each key. A
-node that is told all of them at once checks as many signatures, of some 0.2 ms each."""
+node that gets all of them at once checks as many signatures, of some 0.2 ms each."""
 MAX_BUCKET, MAX_KEY = 800, 512
 """Bytes of the name of a bucket, and of a key, in UTF-8."""
 RESET, ROLLOUT = "reset", "rollout"

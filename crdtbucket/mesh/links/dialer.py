@@ -19,8 +19,8 @@ from crdtbucket.mesh.links.session import QUIET, HandshakeError, Reason
 
 FIRST_PAUSE_S = 0.1
 LAST_PAUSE_S = 5.0
-# How long an address is left alone that turned out to be this node's own.
 OWN_PAUSE_S = 60.0
+"""An address that turned out to be this node's own is left alone for so long."""
 
 
 class Connector(Protocol):
@@ -132,9 +132,8 @@ class Dialer:
             if target.name and self._host.links.get(target.name) is not None:
                 target.wake.clear()
                 await target.wake.wait()
-                pause = (
-                    target.backoff.next()
-                )  # both ends lost it: they start at different times, so that one dial wins
+                # Both ends have lost it. They begin at different times, so that one dial wins.
+                pause = target.backoff.next()
             else:
                 target.hurry.clear()
                 pause = await self._dial(target)

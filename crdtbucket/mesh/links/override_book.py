@@ -20,7 +20,7 @@ from crdtbucket.mesh.links.override_orders import SHARDS, OverrideOrder
 MAX_OVERRIDES = 100_000
 """Keys about which there is an order, those whose limit was taken away included."""
 MOST_FRESH = 1_000
-"""New orders that are kept to be sent; of more the digests tell."""
+"""New orders that are kept to be sent; beyond that the digests show them."""
 
 
 class OverrideBook(OrderBook[OverrideOrder]):

@@ -1,7 +1,7 @@
 """Passes the limits that operators give to keys on, to all linked peers.
 
 A new order goes to every linked peer at once. When a link begins, and then every so often, both
-ends tell the digests of their shards, and each asks the other for the shards that differ, some at a
+ends send the digests of their shards, and each asks the other for the shards that differ, some at a
 time and each shard of one peer only: so a node that comes late gets everything once, and what a
 link has lost comes later. Signatures are checked page by page between other work.
 """
@@ -31,7 +31,7 @@ COMPARE_S = 10.0
 SHARDS_AT_ONCE = 2
 """That are asked for and have not come, of all peers."""
 MOST_AT_ONCE = 600
-"""New orders that are sent as they are; of more the digests tell."""
+"""New orders that are sent as they are; beyond that the digests show them."""
 MAX_WAITING = 512
 """Frames that came and were not looked at yet; what is beyond comes again."""
 
@@ -51,7 +51,7 @@ class AskedShard:
 
 
 class OverrideSpread:
-    """What one node tells its linked peers of limits, and what it asks them. On one event loop."""
+    """What one node sends its linked peers of limits, and what it asks them. On one event loop."""
 
     KIND = Kind.OVERRIDES
 
@@ -70,7 +70,7 @@ class OverrideSpread:
         self._on_forged = on_forged
         self._waiting: deque[tuple[Link, tuple[object, ...]]] = deque()
         self._working = False
-        self._told_at = 0.0
+        self._compared_at = 0.0
         self._theirs: dict[Link, tuple[int, ...]] = {}
         """The digests that came over a link last."""
         self._wanted: dict[Link, deque[int]] = {}
@@ -99,7 +99,7 @@ class OverrideSpread:
             self._send(link, ("digests", _DIGESTS.pack(*self._book.digests)))
 
     def receive(self, link: Link, data: bytes) -> None:
-        """A peer tells something of limits. Raises `WireError` for what is not in the language."""
+        """A message about limits has come from a peer. Raises `WireError` for a malformed one."""
         try:
             message = unpack(data)
         except ValueError as error:
@@ -113,7 +113,7 @@ class OverrideSpread:
             self._tasks.spawn(self._work())
 
     def look(self) -> None:
-        """Tells what is new, and digests when it is time; called every second or so."""
+        """Sends what is new, and digests when it is time; called every second or so."""
         now = asyncio.get_running_loop().time()
         self._send_fresh()
         for gone in self._theirs.keys() - set(self._links.all()):
@@ -124,8 +124,8 @@ class OverrideSpread:
         for shard, asked in list(self._asked.items()):
             if asked.link not in self._theirs or now - asked.since > COMPARE_S:
                 del self._asked[shard]
-        if now - self._told_at >= COMPARE_S:
-            self._told_at = now
+        if now - self._compared_at >= COMPARE_S:
+            self._compared_at = now
             for link in self._links.all():
                 self.begin(link)
         self._ask()
@@ -133,7 +133,7 @@ class OverrideSpread:
     def _send_fresh(self) -> None:
         fresh = self._book.fresh()
         if len(fresh) > MOST_AT_ONCE:
-            self._told_at, fresh = -COMPARE_S, []
+            self._compared_at, fresh = -COMPARE_S, []
         links = self._links.all()
         for page in _pages(fresh):
             packed = pack(("orders", page))

@@ -8,7 +8,7 @@ from crdtbucket._core import Table
 from crdtbucket.mesh.protocol.clock_watch import OwnClock, jump
 from crdtbucket.mesh.protocol.membership import Membership
 
-log = logging.getLogger("crdtbucket.mesh")
+LOG = logging.getLogger("crdtbucket.mesh")
 
 
 class ClockJumps:
@@ -38,7 +38,7 @@ class ClockJumps:
                         "shows no such jump: levels stay as they are",
                     )
             return
-        log.warning(
+        LOG.warning(
             "%s: the clock jumped by %.3f s against the peers'; levels stay where they were",
             self._name,
             by / 1e9,

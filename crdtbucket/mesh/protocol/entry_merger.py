@@ -15,10 +15,10 @@ from crdtbucket.mesh.protocol.peer_state import PeerState
 from crdtbucket.mesh.protocol.peer_warnings import PeerWarnings
 from crdtbucket.mesh.protocol.roster import ResolvedTables, Roster
 
-log = logging.getLogger("crdtbucket.mesh")
+LOG = logging.getLogger("crdtbucket.mesh")
 
 OWES_NS = 3_000_000_000
-"""A newcomer that has told takes of a silent peer owes for so long what is owed here."""
+"""For so long a newcomer that has sent takes of a silent peer owes what is owed here."""
 REMEMBERED_TABLES = 4
 """So many versions of the tables that a peer has announced are remembered."""
 PART = 2048
@@ -124,7 +124,7 @@ class EntryMerger:
             most_room=PART_ROOM,
         )
         merged = merge(reopen=False)
-        if merged.unheard:
+        if merged.of_silent:
             link.owes_until = now + OWES_NS
         self.count(merged, link.info.name, now)
         if merged.own_behind and self._own_epoch.believed(link.info.name, now):
@@ -133,7 +133,7 @@ class EntryMerger:
             merged = merged._replace(answers=full + merged.answers)
             self.count(merged, link.info.name, now)
             if merged.duplicate_epoch:
-                log.warning(
+                LOG.warning(
                     "%s: a peer has larger counts of epoch %x than this process; it goes on under "
                     "the new epoch %x",
                     self._name,

@@ -26,7 +26,7 @@ Row = tuple[str, str, int, str, bool]
 class HandoffRecord:
     """The state that one process wrote for the next one."""
 
-    born: int
+    began: int
     """When the node began, ns of the table's clock."""
     memory: bool
     """Whether it had an update from the mesh, so that the levels in the table are the mesh's."""
@@ -47,7 +47,7 @@ class HandoffRecord:
 
 def dump(noted: HandoffRecord) -> bytes:
     """The record as bytes, with a checksum."""
-    packed = pack((FORMAT, noted.born, noted.memory, noted.members))
+    packed = pack((FORMAT, noted.began, noted.memory, noted.members))
     return zlib.crc32(packed).to_bytes(4, "big") + packed
 
 

@@ -1,7 +1,7 @@
 """Which peer introduced which epoch: each peer may fill its part of the places for epochs alone.
 
 There are places for 511 epochs. The running epoch of this node and those of linked peers always
-have one; all that peers tell of other nodes, dead or alive, shares what is left.
+have one; all that peers advertise of other nodes, dead or alive, shares what is left.
 """
 
 from __future__ import annotations
@@ -49,9 +49,9 @@ class Introductions:
     def follow(self, peer: str, before: int) -> bool:
         """A linked peer goes on under another epoch. Its reserved place goes with it, and the epoch
         `before` is one that it has introduced. Where its part is used up, the newest one that it
-        only told of gives way; False when it ran under all of them itself."""
+        only advertised gives way; False when it ran under all of them itself."""
         fits = self._held[peer] < self._share() and len(self._by) < MEMBER_PLACES
-        if not fits and not self._drop_newest_told(peer):
+        if not fits and not self._drop_newest_advertised(peer):
             self._refused[peer] += 1
             return False
         if before not in self._by:
@@ -61,8 +61,8 @@ class Introductions:
 
     def claimed(self, node: int, epoch: int) -> None:
         """The linked peer with this id runs under this epoch, which has a reserved place, whatever
-        others told of it. When the table is full, what was introduced gives way, at once: else a
-        peer that tells of more would take the place first."""
+        others advertise of it. When the table is full, what was introduced gives way, at once: else
+        a peer that advertises more would take the place first."""
         owners = {known: owner for _, owner, known, _ in self._table.origins()}
         if epoch in self._by and owners.get(epoch, node) != node:
             self._drop(epoch, at_once=True)
@@ -88,7 +88,7 @@ class Introductions:
                 "epochs",
                 times,
                 now,
-                f"tells of more epochs than its part of the places, {self._share()} of {PLACES}; "
+                f"advertises more epochs than its part of the places, {self._share()} of {PLACES}; "
                 "what was counted under those beyond is left out until there is room",
             )
         return bool(refused)
@@ -101,12 +101,13 @@ class Introductions:
         if found:
             self._drop(found[-1], at_once=at_once)
 
-    def _drop_newest_told(self, peer: str) -> bool:
-        """The same of what this peer only told of: an honest one passes on what it was told.
+    def _drop_newest_advertised(self, peer: str) -> bool:
+        """The same for what this peer only advertised: an honest one passes on what it got.
         Returns whether there is a place now."""
-        told = [epoch for epoch, by in self._by.items() if by == peer and epoch not in self._ran]
-        running = self._directory.running(self._table.epoch) if told else ()
-        for epoch in reversed(told):
+        its = [epoch for epoch, by in self._by.items() if by == peer]
+        advertised = [epoch for epoch in its if epoch not in self._ran]
+        running = self._directory.running(self._table.epoch) if advertised else ()
+        for epoch in reversed(advertised):
             if epoch not in running:
                 self._drop(epoch)
                 return True

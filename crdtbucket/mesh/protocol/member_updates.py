@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 from crdtbucket._core import Table
 from crdtbucket.mesh.protocol import wire
@@ -23,6 +23,20 @@ chain each node waits for the updates of the one before."""
 REPEATED_MEMBERS = 64
 """Of more members the updates are repeated as many times more seldom, so that what a link carries
 does not grow with the mesh."""
+
+
+class FleetRow(NamedTuple):
+    """What a node runs, as far as it is known."""
+
+    name: str
+    region: str
+    state: str
+    config: wire.Config | None
+    rollout: wire.Rollout | None
+    unseen: tuple[str, ...] = ()
+    """Members that it says it does not see itself."""
+    mode: int | None = None
+    """The number of the worst mode of its buckets; None while it has not said."""
 
 
 class MemberUpdates:
@@ -54,7 +68,7 @@ class MemberUpdates:
         """How far the wall clock of this node is ahead of local time; None for none."""
 
     def advertise(self, config: wire.Config | None, rollout: wire.Rollout | None) -> None:
-        """From now on peers are told this of the configuration that the node runs, and of the
+        """From now on this node advertises this of the configuration that it runs, and of the
         newest version that it has."""
         self.config, self.rollout = config, rollout
 
@@ -70,8 +84,8 @@ class MemberUpdates:
         """Takes what a frame says of members, configurations and dead epochs."""
         if frame.members:
             self._learn(link, frame.members, frame.unseen or (), now)
-        told = frame.config is not None or frame.mode is not None
-        if told and frame.seq > link.config_seq:
+        has_config = frame.config is not None or frame.mode is not None
+        if has_config and frame.seq > link.config_seq:
             link.config, link.rollout, link.mode = frame.config, frame.rollout, frame.mode
             link.config_seq = frame.seq
         if frame.wall is not None and self.wall_ahead is not None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterable
 from dataclasses import replace
-from typing import Any, NamedTuple
+from typing import Any
 
 from crdtbucket._core import Table
 from crdtbucket.errors import NodeConflict, WireError
@@ -15,7 +15,7 @@ from crdtbucket.mesh.protocol import wire
 from crdtbucket.mesh.protocol.failure_detector import FailureDetector
 from crdtbucket.mesh.protocol.introductions import Introductions
 from crdtbucket.mesh.protocol.member_directory import MemberDirectory
-from crdtbucket.mesh.protocol.member_updates import MemberUpdates
+from crdtbucket.mesh.protocol.member_updates import FleetRow, MemberUpdates
 from crdtbucket.mesh.protocol.peer_state import PeerState
 from crdtbucket.mesh.protocol.peer_warnings import BoundedPeers
 from crdtbucket.mesh.protocol.pruning import Pruner
@@ -23,7 +23,7 @@ from crdtbucket.mesh.protocol.roster import Roster
 from crdtbucket.mesh.protocol.unlinked import UnlinkedMembers
 from crdtbucket.mesh.protocol.visibility import Visibility
 
-log = logging.getLogger("crdtbucket.mesh")
+LOG = logging.getLogger("crdtbucket.mesh")
 
 DEAD_NS = 15_000_000_000
 """A peer that was not seen for so long is dead; still a member until `forget_after`."""
@@ -36,20 +36,6 @@ reached again."""
 GONE = 128
 """So many peers that left or are forgotten are remembered: names that come and go would use up all
 numbers."""
-
-
-class FleetRow(NamedTuple):
-    """What a node runs, as far as it is known."""
-
-    name: str
-    region: str
-    state: str
-    config: wire.Config | None
-    rollout: wire.Rollout | None
-    unseen: tuple[str, ...] = ()
-    """Members that it says it does not see itself."""
-    mode: int | None = None
-    """The number of the worst mode of its buckets; None while it has not said."""
 
 
 class Membership:
@@ -155,12 +141,12 @@ class Membership:
         self.updates.receive(link, frame, now)
         if frame.flags & wire.LEAVING and not link.left:
             link.left = True
-            log.info("%s: %s left", self._name, link.info.name)
+            LOG.info("%s: %s left", self._name, link.info.name)
             self._drop(link)
             self.count(now)
 
     def prepare_updates(self, me: Callable[[], NodeInfo], now: int) -> None:
-        """Looks once a second at what peers are to be told."""
+        """Collects once a second what is to be advertised to the peers."""
         if self.updates.are_due(now):
             self.updates.prepare(self.advertised(me(), now), now)
 
@@ -241,13 +227,11 @@ class Membership:
             if link.left or link.forgotten:
                 continue
             if silent > self._forget_after_ns:
-                self.forget(link)
-                text = "%s: %s was silent for %.0f s and is forgotten"
-                log.warning(text, self._name, link.info.name, silent / 1e9)
+                self.forget(link, f"was silent for {silent / 1e9:.0f} s and is forgotten")
             elif self.detector.is_dead(link, now):
-                self.forget(link)
-                text = "%s: %s is dead and forgotten: its connection ended, and dials are refused"
-                log.warning(text, self._name, link.info.name)
+                self.forget(
+                    link, "is dead and forgotten: its connection ended, and dials are refused"
+                )
         for link in [one for one in self.links.values() if one.to_forget >= 0][:1]:
             link.forget_some(self._table)
         self.unlinked.step(now)
@@ -256,7 +240,7 @@ class Membership:
 
     def _keep_log(self, link: PeerState, silent: int, now: int) -> None:
         """Gives up the log of versions for a peer that is not reached for long. A full sync begins,
-        since it may hear this node all the same; and another one when it is reached again."""
+        since frames may arrive there all the same; and another one when it is reached again."""
         alive_ns = self.directory.alive_ns
         unreached = 0 if link.reached is None else now - link.reached
         if link.log_kept and max(silent, unreached) > HOLD_NS:
@@ -290,15 +274,18 @@ class Membership:
         ]
         for link in sorted(silent, key=lambda link: link.last_seen):
             if not self.detector.seen_by_any(link, now, DEAD_NS):
-                self.forget(link)
-                text = "%s: %s was silent for %.0f s and is forgotten: other nodes need its place"
-                log.warning(text, self._name, link.info.name, (now - link.last_seen) / 1e9)
+                silent_s = (now - link.last_seen) / 1e9
+                why = (
+                    f"was silent for {silent_s:.0f} s and is forgotten: other nodes need its place"
+                )
+                self.forget(link, why)
                 return
 
-    def forget(self, link: PeerState) -> None:
-        """The peer is gone for good."""
+    def forget(self, link: PeerState, why: str) -> None:
+        """The peer is gone for good; `why` is logged."""
         link.forgotten = True
         self._drop(link)
+        LOG.warning("%s: %s %s", self._name, link.info.name, why)
 
     def _drop(self, link: PeerState) -> None:
         link.log_kept = False

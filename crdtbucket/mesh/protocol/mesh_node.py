@@ -21,7 +21,8 @@ from crdtbucket.mesh.protocol.entry_merger import EntryMerger
 from crdtbucket.mesh.protocol.frame_intake import FrameIntake
 from crdtbucket.mesh.protocol.gossip import GossipSchedule
 from crdtbucket.mesh.protocol.horizon import NearHorizon
-from crdtbucket.mesh.protocol.membership import FleetRow, Membership
+from crdtbucket.mesh.protocol.member_updates import FleetRow
+from crdtbucket.mesh.protocol.membership import Membership
 from crdtbucket.mesh.protocol.node_memory import NodeMemory
 from crdtbucket.mesh.protocol.observers import Observers
 from crdtbucket.mesh.protocol.own_name import OwnName
@@ -32,7 +33,7 @@ from crdtbucket.mesh.protocol.rounds import Outbox
 from crdtbucket.mesh.protocol.wall_clocks import wall_moved
 from crdtbucket.spec.mode import MODES, Mode
 
-log = logging.getLogger("crdtbucket.mesh")
+LOG = logging.getLogger("crdtbucket.mesh")
 
 
 class MeshNode:
@@ -110,7 +111,7 @@ class MeshNode:
         self.members.connected(peer, now)
         self._gossip.add_first_round(peer.name)
         self._wake()
-        log.debug("%s: link to %s (%s) is up", self.name, peer.name, peer.region or "no region")
+        LOG.debug("%s: link to %s (%s) is up", self.name, peer.name, peer.region or "no region")
 
     def duplicate_name(self, peer: NodeInfo, me: NodeInfo) -> NodeConflict:
         """Another process runs under this node's name: see `OwnName`. `me`: how this node
@@ -128,7 +129,7 @@ class MeshNode:
         if link is None or not link.connected:
             return
         self.members.disconnected(link, now, ended=ended)
-        log.debug("%s: link to %s is down", self.name, name)
+        LOG.debug("%s: link to %s is down", self.name, name)
 
     def dial_failed(self, name: str, address: str, now: int, *, refused: bool) -> None:
         """A dial made no link. `name`: of the node last met at this address, "" for none.
@@ -183,22 +184,22 @@ class MeshNode:
     # ---- what peers get to know ----
 
     def advertise(self, config: wire.Config | None, rollout: wire.Rollout | None) -> None:
-        """From now on peers are told which configuration this node runs (version, hash, stage), and
+        """From now on peers learn which configuration this node runs (version, hash, stage), and
         the state of the newest version that it has."""
         self.members.updates.advertise(config, rollout)
 
     def advertise_mode(self, mode: Mode) -> None:
-        """From now on peers are told that this node decides in this mode."""
+        """From now on this node advertises that it decides in this mode."""
         self.members.updates.mode = MODES.index(mode)
 
     def follow_wall(self, machine_ns: int, now: int) -> int:
-        """Peers are told from now on what the machine's wall clock shows (ns since 1970). Returns
+        """Peers learn from now on what the machine's wall clock shows (ns since 1970). Returns
         by how much it is to be moved (ns), so that it is in the middle of all."""
         self.members.updates.follow_wall(machine_ns - now)
         alive = [link for link in list(self.links.values()) if link.connected]
         moved = wall_moved(link.wall_ahead for link in alive if link.wall_ahead is not None)
         if bool(moved) != bool(self.wall_moved_ns):
-            log.warning(
+            LOG.warning(
                 "%s: the wall clock is %s; calendar quotas go by the peers'",
                 self.name,
                 f"{abs(moved) / 1e9:.1f} s {'behind' if moved > 0 else 'ahead of'} most peers'"
@@ -209,7 +210,7 @@ class MeshNode:
         return moved
 
     def advertise_store(self, *, reachable: bool) -> None:
-        """From now on peers are told whether this node reaches the common store."""
+        """From now on this node advertises whether it reaches the common store."""
         flag = wire.STORE_UNREACHABLE
         self._out.flags = self._out.flags & ~flag | (0 if reachable else flag)
 

@@ -14,11 +14,11 @@ from crdtbucket.mesh import snapshot
 from crdtbucket.mesh.protocol import wire
 from crdtbucket.mesh.protocol.handoff import HandoffRecord, dump, load, member_rows
 from crdtbucket.mesh.protocol.membership import Membership
-from crdtbucket.mesh.protocol.peer_state import PeerState
+from crdtbucket.mesh.protocol.peer_state import NEVER, PeerState
 from crdtbucket.mesh.protocol.roster import Roster
 from crdtbucket.mesh.protocol.rounds import Outbox
 
-log = logging.getLogger("crdtbucket.mesh")
+LOG = logging.getLogger("crdtbucket.mesh")
 
 WARM_UP_NS = 2_000_000_000
 """A node without memory serves its share of a key for at most so long."""
@@ -26,7 +26,6 @@ SETTLED_NS = 1_000_000_000
 """So long after that time, what a peer without memory has restored stands."""
 SETTLED_PLACES = 131_072
 """In a round suspect debts are settled on so many places of the table: some ten milliseconds."""
-NEVER = -(2**63)
 
 
 class NodeMemory:
@@ -47,7 +46,7 @@ class NodeMemory:
         now = table.now()
         self._shared = shared
         self._record = load(table.read_handoff()) if shared else None
-        self.started = now if self._record is None else self._record.born
+        self.started = now if self._record is None else self._record.began
         """When this node began, in whichever of the processes that share the table."""
         self.complete = False
         """Whether a complete round for this process has come, so that levels are the mesh's."""
@@ -140,7 +139,7 @@ class NodeMemory:
         if self._place >= 0:
             return
         self._restored, self._suspect = [], False
-        log.info(
+        LOG.info(
             "%s: of the keys of a snapshot whose age is not known, %d %s",
             self._name,
             self._settled,

@@ -88,12 +88,13 @@ def _look_up(table: Table, roster: Roster, frame: wire.Frame) -> dict[str, Any]:
     )
     if upto < len(held):
         last = held[upto][0] - 1
+    tombstones = tuple(epoch for _, _, epoch, gone in table.origins() if gone)
     return {
         "payload": payload,
         "tables_version": tables.version,
         "tables": tables,
         "items": (min(first, last), last),
-        "tombstones": _tombstones(table) or None,
+        "tombstones": tombstones[: wire.MAX_TOMBSTONES] or None,
     }
 
 
@@ -115,7 +116,3 @@ def _merge(table: Table, roster: Roster, frame: wire.Frame, admits: Admits) -> M
         newer=False,
         reopen=False,
     )
-
-
-def _tombstones(table: Table) -> tuple[int, ...]:
-    return tuple(epoch for _, _, epoch, gone in table.origins() if gone)[: wire.MAX_TOMBSTONES]

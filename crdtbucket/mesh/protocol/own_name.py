@@ -21,7 +21,7 @@ from crdtbucket.errors import NodeConflict
 from crdtbucket.mesh.node_info import NodeInfo
 from crdtbucket.mesh.protocol.membership import Membership
 
-log = logging.getLogger("crdtbucket.mesh")
+LOG = logging.getLogger("crdtbucket.mesh")
 
 MET_NS = 30_000_000_000
 """A node that refuses to serve begins again when the other process was not met for so long."""
@@ -69,7 +69,7 @@ class OwnName:
         self._met = 0
         self._table.refusal = None
         self._table.refused = False
-        log.warning("%s serves again: the other process of this name was not met again", self._name)
+        LOG.warning("%s serves again: the other process of this name was not met again", self._name)
 
     def established(self, now: int) -> bool:
         """Whether any peer is linked with this process and not silent. Safe in any thread."""
@@ -88,7 +88,7 @@ class OwnName:
             )
             return
         if self._table.refusal is None:
-            log.error("%s serves no more: %s", self._name, conflict)
+            LOG.error("%s serves no more: %s", self._name, conflict)
         self._met = now
         self._table.refusal = conflict
         self._table.refused = True  # the other processes that share the table refuse, too

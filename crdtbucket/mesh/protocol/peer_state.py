@@ -36,7 +36,6 @@ was held up, or this node or the peer was paused."""
 UNREACHED_NS = 1_000_000_000
 """When the newest frame that a peer has acknowledged is older than this and a round trip, frames
 may not be reaching it."""
-
 FORGOTTEN_PLACES = 2**17
 """In a round a node is given up on so many places of the table: some ten milliseconds."""
 
@@ -85,7 +84,6 @@ class PeerState:
     age: int = 0
     """How old its last frame was when it came."""
     clock: ClockOffset = field(default_factory=ClockOffset)
-
     wall_ahead: int | None = None
     """How far its wall clock is ahead of this node's (ns); None while it has not said."""
 
@@ -125,7 +123,7 @@ class PeerState:
     unseen: tuple[str, ...] = ()
     """Those of them that it does not see itself."""
     ages_from: int = 0
-    """From which of these on the next round tells it ages, when they do not all fit."""
+    """The next round states ages from this one of them on, when they do not all fit."""
     relayed_at: int = NEVER
     """Up to this time other peers have relayed all that it counted."""
     relay: str = ""
@@ -146,7 +144,7 @@ class PeerState:
 
     owes_until: int = NEVER
     """Until then this node's debts are the least that it owes: it began after a peer fell silent
-    here, and has told takes of that one. What they were is known here better than there."""
+    here, and has sent takes of that one. What they were is known here better than there."""
     sync_full: bool = True
     """Whether the full sync has full keys, too: the peer predicts takes of them, and must learn of
     those before it stops."""
@@ -202,7 +200,7 @@ class PeerState:
             self.forget_some(table)
 
     def forget_some(self, table: Table) -> None:
-        """Goes on with that."""
+        """Goes on giving it up, in the next part of the table."""
         self.to_forget = table.forget(self.node, self.to_forget, FORGOTTEN_PLACES)
 
     def renumber(self) -> None:
@@ -229,13 +227,11 @@ class PeerState:
     def start_sync(self, version: int, *, full: bool = True) -> None:
         """Begins to send all keys, which covers all versions up to this one; without `full`, those
         alone that owe. A process that has just begun needs no others, with two exceptions: where a
-        peer was silent before, it may be the first to tell that one of them; and what the younger
-        of two has taken so far, nobody else can tell the other."""
-        self.sync_full = full
+        peer was silent before, it may be the first to send them to that one; and only the younger
+        of two can send the other what it has taken so far."""
+        self.sync_full, self.cursor = full, version
         self.acked = VersionRanges(version)
-        self.cursor = version
-        self.sync_place = 0
-        self.sync_waiting = {}
+        self.sync_place, self.sync_waiting = 0, {}
 
     def acknowledge(self, frame: wire.Frame) -> None:
         """Takes the acknowledgements in a frame of the peer."""
@@ -289,11 +285,11 @@ class PeerState:
         up to which the round tells all that the peer counted."""
         if not frame.parts or frame.round <= self.completed:
             return None
+        if frame.round < self.round:
+            return None
         if frame.round > self.round:
             self.round, self.round_parts, self.round_at = frame.round, set(), at
             self.round_ages = ()
-        if frame.round < self.round:
-            return None
         self.round_parts.add(frame.part)
         if frame.ages is not None:
             self.round_ages = frame.ages

@@ -14,7 +14,7 @@ from crdtbucket._core import Table
 from crdtbucket.mesh.protocol import wire
 from crdtbucket.mesh.protocol.peer_state import PeerState
 
-log = logging.getLogger("crdtbucket.mesh")
+LOG = logging.getLogger("crdtbucket.mesh")
 
 SETTLED_NS = 30_000_000_000
 """An epoch gets no tombstone before it has been dead for so long; and, where it has a column on a
@@ -63,13 +63,13 @@ class Pruner:
         """What it has found: the longest time to full of a bucket, by epoch."""
         self._crowded = False
         self._running = 0
-        self.tombstones = {epoch: now for _, _, epoch, marked in table.origins() if marked}
+        self.tombstones = {epoch: now for _, _, epoch, gone in table.origins() if gone}
         """Epochs with a tombstone, the oldest first, and since when, as far as that is known."""
         self._given_up: list[int] = []
         """Epochs that lose their places, and of which columns are still to be removed."""
         self._pruning = -1
         """Where the removal of their columns goes on, -1 where none is under way."""
-        self._marked = bool(self.tombstones)
+        self._is_new = bool(self.tombstones)
         """Whether an epoch got its tombstone since that began: another process may have left it."""
 
     @property
@@ -81,10 +81,10 @@ class Pruner:
         """Prunes what can be pruned, and releases old tombstones; returns those to advertise."""
         live = {link.info.epoch: link for link in links if link.connected and not link.left}
         known = self._table.origins()
-        dead = {epoch for _, _, epoch, marked in known if not marked} - running
+        dead = {epoch for _, _, epoch, gone in known if not gone} - running
         # Introductions give some up by themselves, and one may have lost it for want of memory.
-        marked = {epoch for _, _, epoch, has in known if has}
-        self.tombstones = {e: at for e, at in self.tombstones.items() if e in marked}
+        with_tombstone = {epoch for _, _, epoch, gone in known if gone}
+        self.tombstones = {e: at for e, at in self.tombstones.items() if e in with_tombstone}
         self._dead = {epoch: seen for epoch, seen in self._dead.items() if epoch in dead}
         for epoch in dead:
             if epoch not in self._dead:
@@ -98,8 +98,8 @@ class Pruner:
         waited = {
             epoch: one.settles for epoch, one in self._dead.items() if one.settles is not None
         }
-        self._mark([epoch for epoch, settles in waited.items() if now >= settles], now)
-        self._running = len(known) - len(dead) - len(marked)
+        self._add_tombstones([epoch for epoch, settles in waited.items() if now >= settles], now)
+        self._running = len(known) - len(dead) - len(with_tombstone)
         self._make_room(len(known), now)
         for epoch in [e for e, at in self.tombstones.items() if now - at > KEPT_NS]:
             self._release(epoch)
@@ -123,7 +123,8 @@ class Pruner:
 
     def advertised(self, epochs: Iterable[int], running: set[int], now: int) -> None:
         """A peer advertises tombstones of these epochs; not believed of one that runs."""
-        self._mark([e for e in epochs if e not in running and e not in self.tombstones], now)
+        known = running | self.tombstones.keys()
+        self._add_tombstones([epoch for epoch in epochs if epoch not in known], now)
 
     def returned(self, epoch: int) -> None:
         """A process that was taken for dead runs: its columns count again."""
@@ -153,20 +154,20 @@ class Pruner:
     def _make_room(self, known: int, now: int) -> None:
         crowded = known > CROWDED
         if crowded and not self._crowded:
-            log.warning("%d epochs are known: from here on old ones are pruned early", known)
+            LOG.warning("%d epochs are known: from here on old ones are pruned early", known)
         self._crowded = crowded
         for epoch in list(self.tombstones)[: max(0, known - CROWDED)]:
             self._release(epoch)
             known -= 1
         settled = [e for e, dead in self._dead.items() if now - dead.since >= self._settled_ns]
-        self._mark(settled[: max(0, known - CROWDED)], now)
+        self._add_tombstones(settled[: max(0, known - CROWDED)], now)
 
-    def _mark(self, epochs: list[int], now: int) -> None:
+    def _add_tombstones(self, epochs: list[int], now: int) -> None:
         for epoch in epochs:
             self._dead.pop(epoch, None)
         for epoch in self._table.add_tombstones(epochs):
             self.tombstones[epoch] = now
-            self._marked = True
+            self._is_new = True
         self._remove_columns()
 
     def _remove_columns(self) -> None:
@@ -176,10 +177,10 @@ class Pruner:
 
     def prune_some(self) -> None:
         """Goes on removing the columns of epochs with a tombstone."""
-        if self._pruning < 0 and (self._marked or self._given_up):
+        if self._pruning < 0 and (self._is_new or self._given_up):
             if self._given_up:  # one may have lost its tombstone for want of memory
                 self._given_up = self._table.add_tombstones(self._given_up)
-            self._pruning, self._marked = 0, False
+            self._pruning, self._is_new = 0, False
         if self._pruning >= 0:
             self._pruning = self._table.prune(self._pruning, PRUNED_PLACES)
             self._release_given_up()

@@ -119,8 +119,8 @@ class Relays:
                 yield epoch, -(-max(0, now - newest) // MS)
 
     def round_completed(self, link: PeerState, round_time: int, now: int) -> None:
-        """A complete round of this peer tells all up to `round_time`. The ages that came with it
-        are believed of members that are silent here, and never make any of them older."""
+        """A complete round of this peer covers all up to `round_time`. The ages that came with
+        it are believed of members that are silent here, and never make any of them older."""
         for epoch, age in link.round_ages:
             at = round_time - age * MS
             self._members.pruner.seen_running(epoch, at)

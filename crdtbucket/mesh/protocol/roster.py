@@ -155,7 +155,7 @@ class Roster:
         known: dict[int, tuple[int, int]],
         admits: Admits,
     ) -> int:
-        """The number of an epoch that a peer tells of, 0 when it is not followed. `known`: number
+        """The number of an epoch that a peer advertises, 0 when it is not followed. `known`: number
         and owner of those that have one; a new one is added."""
         origin, owner = known.get(epoch, (0, -1))
         if origin:

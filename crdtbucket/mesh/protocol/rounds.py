@@ -204,8 +204,8 @@ class Outbox:
         return wire.KEEPS_CREDIT if any(node not in ended for node, _ in kept) else 0
 
     def _since(self, link: PeerState) -> int:
-        """Where others fell silent before a peer's process began: a time (ns) from which on they
-        were not heard, so that what is encoded goes to all that lack the same. Else 0."""
+        """Where others fell silent before a peer's process began: a time (ns) from which on
+        they sent nothing here, so that what is encoded goes to all that lack the same. Else 0."""
         return self._table.silent_before(link.started, link.node)[0]
 
 

@@ -40,8 +40,8 @@ class UnlinkedMembers:
         """Ids of those that are being given up, and from which place of the table on."""
 
     def seen(self, name: str, epoch: int, at: int) -> None:
-        """A relay has told all that this member took up to the time `at`. One that has just ended
-        is told of as well, for as long as it is not silent: nothing is predicted of it."""
+        """A relay has passed on all that this member took up to the time `at`. It does so for one
+        that has just ended as well, until that is silent: nothing is predicted of that one."""
         first, node = self._first.setdefault(epoch, at), self._roster.node(name)
         if at - first >= self._table.near_ns and node not in self._going:
             self._table.set_relayed(node, epoch, at)

@@ -227,11 +227,6 @@ def _checked(header: dict[Any, Any]) -> dict[str, Any]:
     return values
 
 
-def check_tables(value: object) -> AnnouncedTables:
-    """Checks an untrusted (version, origins, definitions). Raises WireError."""
-    return _tables("tables", value)
-
-
 _u64, _epoch, _natural = whole(0, _U64), whole(1, _U64), whole(0, _I63)
 _positive, _short = whole(1, _I63), whole(0, 65_535)
 _name = text(MAX_NAME)
@@ -242,7 +237,8 @@ _table_rows = row(
 )
 
 
-def _tables(name: str, value: object) -> AnnouncedTables:
+def check_tables(name: str, value: object) -> AnnouncedTables:
+    """Checks an untrusted (version, origins, definitions), the field `name`. Raises WireError."""
     version, origins, definitions = _table_rows(name, value)
     if len({epoch for _, epoch in origins}) != len(origins):
         raise WireError("an epoch stands twice")
@@ -258,7 +254,7 @@ _RANGES = {
 _CHECKS: dict[str, FrameCheck] = {
     **{name: whole(*limits) for name, limits in _RANGES.items()},
     "ack_bits": bits(ACK_BITS),
-    "tables": _tables,
+    "tables": check_tables,
     "members": many(MAX_MEMBERS, row(_name, _name, _epoch, _name)),
     "unseen": many(MAX_MEMBERS, _name),
     "digest": rising(row(_u64, _u64, _u64, _u64, _u64)),

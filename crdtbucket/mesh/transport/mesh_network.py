@@ -58,9 +58,9 @@ class MeshNetwork:
         commands: CommandBook | None = None,
     ) -> None:
         """`carrier` makes the transport, if not the one that `config` asks for. `hash_key` replaces
-        the key of the hash of bucket keys that `config` alone stands for. `peer_keys`, `overrides`,
-        `commands`: which key belongs to which name, the limits and the commands of operators; None:
-        there are none. Raises `MeshError`."""
+        the key that `config` gives for the hash of bucket keys. `peer_keys`: which key belongs to
+        which name. `overrides`, `commands`: limits and commands of operators. None: there are none.
+        Raises `MeshError`."""
         self.counters = MeshCounters()
         self.links = LinkTable(node.info.name)
         self.pending_dials = PendingDials()
@@ -79,16 +79,18 @@ class MeshNetwork:
             self._tasks,
             self._bad_frame,
         )
-        self._node = node
-        self._config = config
-        self._clock = clock_ns
-        self._hash_key = hash_key
-        self._keys = Keyring(config, hash_key)
+        self._node, self._config, self._clock = node, config, clock_ns
+        self._hash_key, self._keys = hash_key, Keyring(config, hash_key)
         self.instance = int.from_bytes(os.urandom(8), "big")
         self._names = UsedNames(node, clock_ns)
         self._carrier = carrier_of(config) if carrier is None else carrier
         self._observers = ObservingLinks(
-            node, clock_ns, self.counters, self.refusals, self._tasks, self._observer_writes
+            node,
+            clock_ns,
+            self.counters,
+            self.refusals,
+            self._tasks,
+            lambda link: not self._keys.is_observers(link.identity.used),
         )
         self._driver = Driver(node, clock_ns, self.refusals, self._dispatch)
         self._running = False
@@ -125,12 +127,11 @@ class MeshNetwork:
         finally:
             reason = Reason.HANDOVER if handed_over else Reason.LEAVING
             links = [*self.links.all(), *self._observers]
-            closing = [link.close(reason, "this process ends") for link in links]
-            await asyncio.gather(*closing)
+            await asyncio.gather(*(link.close(reason, "this process ends") for link in links))
             await self._transport.stop()
             await self._tasks.end()
             how = "goes on in another process" if handed_over else "has left"
-            LOG.info("node %s %s", self._node.info.name, how)
+            LOG.info("node %s %s", self.name, how)
 
     def renew(self, config: MeshConfig) -> None:
         """Secrets and keys are those of `config` from now on; from any thread. Links that were made
@@ -150,8 +151,7 @@ class MeshNetwork:
             used = link.identity.used
             known = keys.accepts(used) or (link in self._observers and keys.is_observers(used))
             if not (known and self.peer_keys.holds(link.identity)):
-                text = "the secret or the key that it was made with holds no more"
-                self._tasks.spawn(link.close(Reason.RENEWED, text))
+                self._tasks.spawn(link.close(Reason.RENEWED, "its secret or key holds no more"))
 
     @property
     def name(self) -> str:
@@ -276,9 +276,6 @@ class MeshNetwork:
         self.refusals.add("frame", f"refused a frame of {link.peer.name}: {error}")
         if link.bad_frames >= BAD_FRAMES:
             self._tasks.spawn(link.close(Reason.BAD_FRAMES, f"{BAD_FRAMES} bad frames"))
-
-    def _observer_writes(self, link: Link) -> bool:
-        return not self._keys.is_observers(link.identity.used)
 
     def _dispatch(self, frames: Frames) -> None:
         for name, frame in frames:

@@ -65,7 +65,7 @@ async def status_of(client: Asker, path: str) -> int:
     return status
 
 
-async def test_a_node_is_ready_when_it_has_heard_the_mesh() -> None:
+async def test_a_node_is_ready_when_it_has_received_from_the_mesh() -> None:
     ports = [free_port(), free_port()]
     async with serving(node("eu-1", ports[0], ports[1])) as one:
         status, problem, _ = await one.ask("GET", "/readyz")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import random
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from typing import Any
@@ -11,6 +12,7 @@ import pytest
 
 from crdtbucket.mesh.links import dialer
 from crdtbucket.mesh.links.channel import Oversize
+from crdtbucket.mesh.links.dialer import Backoff
 from crdtbucket.mesh.mesh_config import MeshConfig
 from crdtbucket.mesh.sockets import web_socket
 from crdtbucket.mesh.transport import mesh_network
@@ -161,3 +163,12 @@ def test_errors_of_a_network_that_gives_nothing_back_are_silence() -> None:
     assert web_socket.is_refusal(refused)
     assert not web_socket.is_refusal(OSError(24, "Too many open files"))
     assert not Oversize("above the limit").by_peer
+
+
+def test_backoff_grows_to_five_seconds_and_starts_over() -> None:
+    backoff = Backoff(random.Random(1))
+    pauses = [backoff.next() for _ in range(10)]
+    assert 0.05 <= pauses[0] <= 0.1
+    assert all(2.5 <= pause <= 5 for pause in pauses[6:])
+    backoff.reset()
+    assert backoff.next() <= 0.1

@@ -109,7 +109,7 @@ def time() -> VirtualTime:
 
 
 @virtually
-async def test_a_new_order_is_told_to_every_linked_peer_at_once(time: VirtualTime) -> None:
+async def test_a_new_order_is_sent_to_every_linked_peer_at_once(time: VirtualTime) -> None:
     a, b, c = nodes = Node("a"), Node("b"), Node("c")
     a.link(b)
     a.link(c)

@@ -173,9 +173,9 @@ async def test_that_the_own_name_is_used_is_believed_of_the_own_key_alone(
         MeshConfig(secret="a secret that all members share"),
         peer_keys=PeerKeys("a", "pinned", KEY_A),
     )
-    twin = NodeInfo("a", "eu", 9, "", 2**63)
+    namesake = NodeInfo("a", "eu", 9, "", 2**63)
     with pytest.raises(HandshakeError) as caught:
-        await handshake_as_dialer(Scripted(twin, key, shown=shown.public), host)  # type: ignore[arg-type]
+        await handshake_as_dialer(Scripted(namesake, key, shown=shown.public), host)  # type: ignore[arg-type]
     assert caught.value.reason is reason
 
 

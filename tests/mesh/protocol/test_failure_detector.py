@@ -64,7 +64,7 @@ def test_more_than_half_must_be_seen_or_one_alone_be_missing() -> None:
     assert decided == {(1, 1), (2, 1), (3, 1), (3, 2)}
 
 
-def test_who_has_told_nothing_may_see_anybody() -> None:
+def test_a_peer_that_has_advertised_nothing_may_see_anybody() -> None:
     assert may_see(None, (), "a")
     assert may_see({"a", "b"}, ("b",), "a")
     assert not may_see({"a", "b"}, ("b",), "b")

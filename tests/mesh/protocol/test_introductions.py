@@ -82,7 +82,7 @@ def test_what_found_no_place_is_said_once_a_second(caplog: pytest.LogCaptureFixt
     assert node.bounded.counts() == {"a": {"epochs": 2}}
     (said,) = caplog.messages
     assert said.startswith(
-        "me: a tells of more epochs than its part of the places, 3 of 6; what was"
+        "me: a advertises more epochs than its part of the places, 3 of 6; what was"
     )
     assert said.endswith("counted under those beyond is left out until there is room")
     assert not node.introductions.step((), 1)
@@ -126,7 +126,7 @@ def test_what_is_gone_gives_its_place_back() -> None:
     assert [node.admits("a", epoch) for epoch in range(14, 18)] == [True, True, True, False]
 
 
-def test_the_epoch_of_a_linked_peer_has_a_place_whoever_told_of_it() -> None:
+def test_the_epoch_of_a_linked_peer_has_a_place_whoever_advertised_it() -> None:
     node = Node()
     for epoch in (10, 11, 12):
         node.admits("a", epoch)
@@ -179,7 +179,7 @@ def test_a_peer_that_goes_on_under_another_epoch_introduces_the_one_before() -> 
     assert not node.introductions.follow("b", 25)  # all places of members are taken, too
 
 
-def test_what_a_peer_only_told_of_gives_way_to_an_epoch_of_its_own() -> None:
+def test_what_a_peer_only_advertised_gives_way_to_an_epoch_of_its_own() -> None:
     """The newest first, and not one under which somebody runs, as 11 here."""
     node = Node()
     assert [node.admits("a", epoch) for epoch in (10, 11, 12)] == [True] * 3

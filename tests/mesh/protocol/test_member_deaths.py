@@ -47,7 +47,7 @@ def test_calls_are_of_the_peer_by_its_name_or_its_address() -> None:
         assert (ending.refused is not None) == expected
 
 
-def test_a_member_that_is_only_told_of_counts_in_the_majority() -> None:
+def test_a_member_that_is_only_advertised_counts_in_the_majority() -> None:
     """A leaf of a star that loses its hub has lost everybody."""
     members, _ = membership()
     members.connected(PEER, 0)

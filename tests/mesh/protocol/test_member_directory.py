@@ -27,7 +27,7 @@ def test_who_a_silent_peer_sees_is_not_taken_for_dead() -> None:
     members.receive(members.links["peer"], frame(members=(("third", "", 3, ""),), unseen=()), 0)
     members.age(DEAD_NS)
     assert 3 in members.directory.running(ME.epoch)
-    members.forget(members.links["peer"])
+    members.forget(members.links["peer"], "is gone")
     assert 3 not in members.directory.running(ME.epoch)
 
 

@@ -32,15 +32,15 @@ from tests.mesh.protocol.lone_node import (
 def test_a_second_process_of_a_name_is_refused_while_the_first_is_seen(interval: int) -> None:
     members, _ = membership(replace(CONFIG, gossip_interval=interval / SECOND))
     (link,) = linked(members, PEER)
-    link.last_seen, twin = 5, replace(PEER, epoch=10)
+    link.last_seen, namesake = 5, replace(PEER, epoch=10)
     gone = 5 + max(ALIVE_NS, 3 * interval)
     with pytest.raises(NodeConflict) as conflict:
-        members.connected(twin, gone - 1)
+        members.connected(namesake, gone - 1)
     said = "two running processes are called 'peer': give each node its own name"
     assert str(conflict.value) == said
     assert members.links["peer"].info == PEER
-    members.connected(twin, gone)
-    assert members.links["peer"].info == twin
+    members.connected(namesake, gone)
+    assert members.links["peer"].info == namesake
 
 
 def test_a_process_that_follows_one_that_said_goodbye_is_welcome_at_once() -> None:
@@ -228,7 +228,7 @@ def test_a_new_epoch_of_the_same_process_takes_a_place_of_its_peers_part(
     assert str(refused.value) == "it has gone on under more epochs than there are places for"
     members.introductions.step((), 0)
     assert members.bounded.counts() == {"peer": {"epochs": 1}}
-    assert caplog.messages[0].startswith("me: peer tells of more epochs than its part")
+    assert caplog.messages[0].startswith("me: peer advertises more epochs than its part")
 
 
 def test_an_older_frame_does_not_bring_an_epoch_back() -> None:

@@ -42,7 +42,7 @@ def test_a_process_too_many_is_refused_and_leaves_nothing() -> None:
     assert members.links["peer"].connected
 
 
-def test_a_mesh_forgets_a_dead_node_that_a_newcomer_was_told_of() -> None:
+def test_a_mesh_forgets_a_dead_node_that_was_advertised_to_a_newcomer() -> None:
     mesh = SimulatedMesh(
         ["a", "b", "c", "d"], [BucketSpec("b", 10, 1)], forget_after=20.0, down=["c"]
     )

@@ -48,7 +48,7 @@ def test_only_who_sees_a_member_is_believed() -> None:
     assert members.directory.known["third"] == row
 
 
-def test_updates_are_told_when_they_change_and_again_after_a_while() -> None:
+def test_updates_are_sent_when_they_change_and_again_after_a_while() -> None:
     members, _ = membership()
     members.connected(PEER, 0)
     link = members.links["peer"]
@@ -66,7 +66,7 @@ def test_updates_are_told_when_they_change_and_again_after_a_while() -> None:
     assert members.updates.due_for(link, REPEAT_NS)["members"][-1][0] == "third"
 
 
-def test_updates_that_are_lost_are_told_again_soon() -> None:
+def test_updates_that_are_lost_are_sent_again_soon() -> None:
     """Until they are acknowledged, or nothing comes from the peer for long."""
     members, _ = membership()
     members.connected(PEER, 0)
@@ -87,7 +87,7 @@ def test_updates_that_are_lost_are_told_again_soon() -> None:
     assert members.updates.due_for(link, REPEAT_NS + again) == sent
 
 
-def test_an_address_that_is_known_only_later_is_told() -> None:
+def test_an_address_that_is_known_only_later_is_sent() -> None:
     table = Table(max_keys=64, hash_key=bytes(16), virtual=True, epoch=ME.epoch)
     node = MeshNode(table, MeshConfig(), name="me", seed=1)
     node.connected(PEER, table.now())

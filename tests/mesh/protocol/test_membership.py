@@ -12,8 +12,9 @@ from crdtbucket.mesh.protocol.handoff import member_rows
 from crdtbucket.mesh.protocol.member_directory import ALIVE_NS
 from crdtbucket.mesh.protocol.member_updates import (
     GOSSIP_NS,
+    FleetRow,
 )
-from crdtbucket.mesh.protocol.membership import DEAD_NS, HOLD_NS, REACHED_NS, FleetRow
+from crdtbucket.mesh.protocol.membership import DEAD_NS, HOLD_NS, REACHED_NS
 from crdtbucket.mesh.protocol.peer_state import FORGOTTEN_PLACES
 from crdtbucket.mesh.protocol.pruning import CROWDED
 from tests.mesh.protocol.lone_node import (

@@ -218,7 +218,7 @@ def test_the_lag_of_a_peer_is_the_age_of_its_newest_complete_round() -> None:
     assert node.members.lags(local(mesh, "B")) == {}
 
 
-def test_a_peer_silent_beyond_the_hold_is_told_all_when_it_is_back() -> None:
+def test_a_peer_silent_beyond_the_hold_is_sent_all_when_it_is_back() -> None:
     mesh = mesh_of()
     mesh.advance(1.0)
     mesh.partition(["A"], ["B"])
@@ -303,7 +303,7 @@ def test_the_first_frame_of_one_who_was_taken_for_dead_counts() -> None:
     mesh.advance(3.0)
     members, epoch = mesh["A"].node.members, mesh["B"].table.epoch
     mesh["B"].take("b", "k", 50)
-    members.forget(members.links["B"])
+    members.forget(members.links["B"], "is gone")
     told = wire.Frame(epoch=mesh["C"].table.epoch, to_epoch=0, seq=1, sent=0, tombstones=(epoch,))
     members.receive(members.links["C"], told, local(mesh, "A"))
     assert members.links["B"].forgotten

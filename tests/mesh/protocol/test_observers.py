@@ -134,7 +134,7 @@ def test_answers_name_the_members_the_configuration_and_the_tombstones() -> None
     assert ask_range(eu).ack == 7
 
 
-def test_what_is_told_is_merged_like_what_is_relayed() -> None:
+def test_what_an_observer_sends_is_merged_like_what_is_relayed() -> None:
     simulated = mesh("eu", "us")
     simulated.advance(1)
     simulated.partition(["eu"], ["us"])

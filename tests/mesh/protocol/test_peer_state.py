@@ -124,7 +124,7 @@ def test_tables_and_chunks_of_a_sync_are_settled_too() -> None:
     assert (peer.tables_acked, peer.synced) == (3, True)
 
 
-def test_a_new_life_forgets_what_was_agreed_but_not_the_sequence() -> None:
+def test_a_new_epoch_forgets_what_was_agreed_but_not_the_sequence() -> None:
     peer = link()
     peer.expect(Sent(0, 9, tables_version=4))
     peer.acknowledge(frame(ack=1))

@@ -44,7 +44,7 @@ def passed(peer: PeerState) -> PeerState:
     return peer
 
 
-def test_a_dead_epoch_is_marked_after_its_time_and_its_passes() -> None:
+def test_a_dead_epoch_has_a_tombstone_after_its_time_and_its_passes() -> None:
     table, peer = table_with(9, 5), link()
     pruner, settled = Pruner(table, 0), SETTLED_NS + longest_ns()
     running = {7, 9}
@@ -164,7 +164,7 @@ def test_a_running_epoch_is_never_believed_dead() -> None:
     assert list(pruner.tombstones) == [5]
 
 
-def test_a_marked_epoch_that_is_seen_again_counts() -> None:
+def test_an_epoch_with_a_tombstone_that_is_seen_again_counts() -> None:
     table = table_with(5)
     pruner = Pruner(table, 0)
     pruner.advertised([5], {7}, 0)
@@ -188,7 +188,7 @@ def test_marks_are_bounded_and_their_ids_are_used_again() -> None:
     assert len(table.origins()) <= CROWDED + 1
 
 
-def test_a_mark_is_forgotten_when_it_is_old() -> None:
+def test_a_tombstone_is_forgotten_when_it_is_old() -> None:
     table = table_with(5)
     pruner = Pruner(table, 0)
     pruner.advertised([5], {7}, 0)
@@ -272,7 +272,7 @@ def test_a_tombstone_that_is_no_more_in_the_table_is_not_advertised() -> None:
         assert pruner.tombstones == {}
 
 
-def test_marks_in_the_table_are_released_in_their_time_by_a_later_life() -> None:
+def test_tombstones_in_the_table_are_released_in_their_time_by_a_later_epoch() -> None:
     table = Table(max_keys=64, hash_key=bytes(16), virtual=True, epoch=1)
     table.origin(1, 7)
     assert table.add_tombstone(7)

@@ -60,7 +60,7 @@ def test_a_relay_states_the_age_of_a_member_that_a_peer_does_not_see() -> None:
     assert newest(mesh, "A", "B") <= 0.15
 
 
-def test_whom_a_peer_has_not_told_of_it_does_not_see() -> None:
+def test_a_peer_does_not_see_a_member_that_it_has_not_advertised() -> None:
     """What C said before goes on then, as with one of whom it is said."""
     mesh = mesh_of()
     mesh.advance(1.0)
@@ -239,7 +239,7 @@ def test_who_left_has_no_age() -> None:
         assert mesh["B"].node._relays.ages(mesh["B"].node.links["A"], now) == ()
 
 
-def test_no_age_is_told_on_that_a_frame_cannot_state() -> None:
+def test_no_age_is_passed_on_that_a_frame_cannot_state() -> None:
     mesh = mesh_of("AB", gossip_interval=10.0)
     node = mesh["A"].node
     mesh.advance(1.0)

@@ -122,7 +122,7 @@ def relayed(members: Membership, name: str) -> bool:
     return any(link.connected and name in link.unseen for link in members.links.values())
 
 
-def test_unseen_members_are_told_and_relayed_for() -> None:
+def test_unseen_members_are_advertised_and_relayed_for() -> None:
     members, _ = membership()
     members.connected(PEER, 0)
     link = members.links["peer"]

@@ -232,7 +232,7 @@ async def test_links_are_made_up_to_max_peers(net: Net) -> None:
 
 
 async def test_two_processes_with_one_name_are_both_told(net: Net) -> None:
-    one, two = RecordingNode("twin", epoch=1), RecordingNode("twin", epoch=2)
+    one, two = RecordingNode("same", epoch=1), RecordingNode("same", epoch=2)
     async with AsyncExitStack() as stack:
         await net.start(stack, one, two)
         await eventually(lambda: one.conflicts and two.conflicts)
@@ -273,11 +273,11 @@ async def test_a_stranger_with_the_secret_gets_no_link_under_a_pinned_name(net: 
 
 
 async def test_a_name_is_used_twice_where_two_processes_have_one_key(net: Net) -> None:
-    one, two = RecordingNode("twin", epoch=1), RecordingNode("twin", epoch=2)
+    one, two = RecordingNode("same", epoch=1), RecordingNode("same", epoch=2)
     key = NodeKey.make()
     async with AsyncExitStack() as stack:
         for node in (one, two):
-            keys = PeerKeys("twin", "pinned", key, pins=KeptFile())
+            keys = PeerKeys("same", "pinned", key, pins=KeptFile())
             await net.start(stack, node, keys=keys)
         await eventually(lambda: one.conflicts and two.conflicts)
 
