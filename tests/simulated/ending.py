@@ -135,9 +135,11 @@ class Ending:
             forgiven = sum(node.bucket(place[0]).counters()["forgiven"] for node in self._live())
             refunded = sum(self.books.ledger.refunded[place].values())
             more += min(forgiven, refunded) / spec.rate_per_second
-        if self.view.mistaken >= 0 or not self._linked(nodes):
-            # Credit for who is never heard, and what was kept for who was given up: that is charged
-            # to the others, and this one, who alone knows better, is not believed by itself.
+        view = self.view
+        if view.mistaken >= 0 or view.began_beside_silent or not self._linked(nodes):
+            # Credit for who is never heard, and what was kept for who was given up, or is owed by
+            # a newcomer: that is charged to the others, and this one, who alone knows better, is
+            # not believed by itself.
             more += self.books.slack(place) / spec.rate_per_second
         drift = max(1e-3, self.plan.drift) if self.plan.has("come") else self.plan.drift
         explained = 0.001 + self.view.hops * self.plan.one_way + drift * self.mesh.now_ns / SECOND

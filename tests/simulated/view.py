@@ -56,6 +56,8 @@ class View:
         self.mistaken = -1
         """When somebody was last heard again that others had given up although it was running, ns:
         nothing was kept for what it took meanwhile."""
+        self.began_beside_silent = False
+        """Whether a process began while others were silent: it owes what is kept for these."""
         self._cuts = self._cut = self._resets = 0
         """Cuts that are not mended, since when there are any, ns, and how many of them reset."""
         self._hops = 0
@@ -89,6 +91,8 @@ class View:
             self._cuts_change(now, args[0], 1 if what == "cut" else -1)
         elif what in ("come", "return") and self._joins(what, args):
             self._heard_again(now)
+        if what in ("come", "return") and (self._cuts or self.gone_silently):
+            self.began_beside_silent = True
         over = now + self._lasts(what, args)
         if what in ("pause", "stall") and over - now >= self.plan.forget_after * SECOND:
             self.mistaken = max(self.mistaken, over)
@@ -109,11 +113,11 @@ class View:
     def _heard_again(self, now: int) -> None:
         """A way is open again, or a node comes that may relay. A device that answers for a node
         with resets makes it look dead after a while to who has no relay to it; any other silence,
-        after `forget_after`."""
+        after `forget_after`, which may have begun a round before."""
         given_up = round(self.plan.forget_after * SECOND)
         if self._resets and not self.connected():
             given_up = min(given_up, RESET_IS_DEAD_NS)
-        if self._cuts and now - self._cut >= given_up:
+        if self._cuts and now - self._cut + round(self.plan.gossip_interval * SECOND) >= given_up:
             self.mistaken = max(self.mistaken, now)
 
     def forgotten(self, since: int) -> bool:
