@@ -43,6 +43,7 @@ STORE_OTHERS = (
         f"--rules {STORE}"
         for regions in STORE_REGIONS
     ),
+    f"store-clocks --regions 2 --rules {STORE},replicated-no-adoption",
 )
 """Options of the runs that differ from those of the other tables."""
 
