@@ -16,6 +16,7 @@ LATER = ("time", 20_000)
 TAKES = [("call", n, n, 3, 0, False) for n in range(3)]
 """In each region, by a process of its own."""
 OLD_LEVEL = [TAKES[0], LATER, TAKES[0], ("torn", 0, 0, -2, 2), LATER]
+SEEN = [TAKES[1], ("copy", 0, 1, -1), LATER, TAKES[0], ("time", 2_000_000)]
 TOLD: dict[str, list[Any]] = {
     "each copy is merged again, and once": [
         TAKES[0], ("copy", 1, 0, -1), *[LATER, ("call", 1, 1, 1, 0, False)] * 2,
@@ -40,6 +41,15 @@ TOLD: dict[str, list[Any]] = {
         ("fence", 0, 1), ("fence", 0, 1), TAKES[0], ("copy", 1, 0, -1), LATER, TAKES[1],
         ("generation", 0), ("fence", 0, -1), ("call", 2, 0, 1, 0, False), ("copy", 1, 2, -1), LATER,
         TAKES[1],
+    ],
+    "what is predicted keeps its tokens under another definition": [
+        *SEEN, ("know", 0, 1, 0, 2_000_000), LATER, TAKES[0], ("define", 1), LATER, TAKES[0],
+    ],
+    "a caller without new beats tells no silence": [
+        *SEEN, ("know", 0, 1, 0, 0), ("time", 5_000_000), TAKES[0],
+    ],
+    "a region of which no beat ever came is not silent": [
+        TAKES[2], ("copy", 0, 2, -1), *SEEN, ("know", 0, 1, 0, 2_000_000), LATER, TAKES[0],
     ],
 }  # fmt: skip
 
