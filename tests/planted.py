@@ -684,6 +684,14 @@ MUTATIONS = (
         (*PYTEST, "tests/mesh/protocol/test_peer_state.py"),
     ),
     Mutation(
+        "what_comes_late_is_acknowledged",
+        "mesh",
+        "            self._merger.merge_late(link, frame, now)\n",
+        "            self._merger.merge_late(link, frame, now)\n"
+        "            link.received.add(frame.seq)\n",
+        suite("mesh/protocol/test_mesh_node", "too_long_under_way"),
+    ),
+    Mutation(
         "a_debt_that_comes_late_is_adopted",
         "core",
         "out = count < adopt || m->late ? count : adopt;",
