@@ -43,6 +43,7 @@ STORE_OTHERS = (
         f"--rules {STORE}"
         for regions in STORE_REGIONS
     ),
+    f"store-clocks --regions 2 --rules {STORE},replicated-no-adoption",
 )
 """Options of the runs that differ from those of the other tables."""
 
@@ -174,8 +175,9 @@ mesh. `without` is the over-admission when nothing is predicted for silent regio
 brackets) admitted / ideal.
 
 {tables}
-Other lags and numbers of regions, calls that look at the other regions more often or less, and
-clocks that drift three times as long, each by `{command}` and
+Other lags and numbers of regions, calls that look at the other regions more often or less, clocks
+that drift three times as long, and what drift does where no level of another region is adopted,
+each by `{command}` and
 
 {others}"""
 

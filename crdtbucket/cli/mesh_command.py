@@ -47,3 +47,6 @@ def permissions(file: str, form: str | None, nodes: tuple[str, ...]) -> None:
         raise click.UsageError(f"{file} names no node: give each with --node NAME")
     rules = nats_rules if form == "nats" else redis_rules
     click.echo(rules([subjects_of(settings, name) for name in dict.fromkeys(names)]))
+    if not nodes:
+        text = f"crdtbucket: these are the rules for {names[0]} alone; name all nodes with --node"
+        click.echo(text, err=True)

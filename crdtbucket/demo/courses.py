@@ -17,7 +17,15 @@ from crdtbucket.demo.happened import Happened, RedisOutage, RegionCut
 from crdtbucket.demo.modes import ACTS, PATIENCE, REGIONAL_PATIENCE
 from crdtbucket.demo.processes import Report, free_port
 from crdtbucket.demo.region_stores import RegionStores
-from crdtbucket.demo.traffic import CUT_REGION, REGIONS, Phase, Traffic, phases, redis_phases
+from crdtbucket.demo.traffic import (
+    CUT_REGION,
+    REGIONS,
+    Phase,
+    Traffic,
+    phases,
+    redis_phases,
+    stall_phases,
+)
 from crdtbucket.spec.bucket_spec import BucketSpec
 from crdtbucket.spec.mode import Mode
 from crdtbucket.strong.controller.degradation import Degradation
@@ -146,11 +154,14 @@ class EngineCourse(CutCourse):
         """How they are linked."""
         return words.nats_setting(DELAY_S * 1000)
 
+    def parts(self, seconds: float) -> list[Phase]:
+        """A burst, a cut, the time after it, and a stall."""
+        return stall_phases(seconds)
+
     async def happen(self, network: DemoNetwork, traffic: Traffic, start_ns: int) -> None:
-        """Cuts, heals, and stalls a server in the middle of the time after that."""
+        """Cuts, heals, and stalls a server."""
         await super().happen(network, traffic, start_ns)
-        phase = traffic.named("healed")
-        await until(start_ns + (phase.start_ns + phase.end_ns) // 2)
+        await until(start_ns + traffic.named("stalled").start_ns)
         await self._network.stall(STALL_S)
 
 

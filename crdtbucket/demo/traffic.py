@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import resources
 from pathlib import Path
 
@@ -80,6 +80,14 @@ def phases(seconds: float) -> list[Phase]:
         ("cut", 0.62, 0.82), ("healed", 0.82, 1.0),
     )  # fmt: skip
     return _parts(seconds, marks)
+
+
+def stall_phases(seconds: float) -> list[Phase]:
+    """The same, and in the middle of the time after the cut something stands still."""
+    *before, last = phases(seconds)
+    middle_ns = (last.start_ns + last.end_ns) // 2
+    stalled = replace(last, name="stalled", start_ns=middle_ns)
+    return [*before, replace(last, end_ns=middle_ns), stalled]
 
 
 def _parts(seconds: float, marks: Sequence[tuple[str, float, float]]) -> list[Phase]:

@@ -19,7 +19,7 @@ from crdtbucket.demo.words import BANNERS, verdict_lines
 
 _STYLES = {
     "normal": "green", "burst": "bold yellow", "cut": "bold red", "healed": "bold cyan",
-    "slow": "bold yellow", "gone": "bold red", "back": "bold cyan",
+    "stalled": "bold yellow", "slow": "bold yellow", "gone": "bold red", "back": "bold cyan",
 }  # fmt: skip
 _MODE_STYLES = {"strong": "green", "eventual": "yellow", "fallback": "bold red"}
 _BARS = " ▁▂▃▄▅▆▇█"

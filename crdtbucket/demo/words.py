@@ -19,6 +19,7 @@ BANNERS = {
     "burst": f"a burst: {BURST:g} times the traffic",
     "cut": f"{CUT_REGION} is cut off; each side leaves the other its usual share",
     "healed": f"{CUT_REGION} is back",
+    "stalled": "the server of the others stands still for a second",
     "slow": f"Redis answers {2000 * SLOW_S:g} ms late: the regions go on in the mesh alone",
     "gone": "Redis is gone: each region gives out its own small share",
     "back": "Redis is back: what it missed is settled, then it decides again",
@@ -54,8 +55,8 @@ Three processes share a bucket of {spec.capacity:,} tokens, refilled {rate:,.0f}
 
 Traffic: calls of a real LLM service, {shares}. A token of the
 bucket pays for a block of {BLOCK} tokens of the model.
-How to read it: rates are tokens in the last second. `lag` is the age in seconds
-of the oldest take of another region that this one did not know of."""
+How to read it: rates are tokens in the last second. `lag`, where it is shown, is the
+age in seconds of the oldest take of another region that this one did not know of."""
 
 
 def setting(file_mode: str, mode: str, delay_ms: float) -> str:

@@ -91,9 +91,9 @@ def run_all(jobs: Sequence[AnyJob], processes: int) -> Iterator[Outcome]:
     except BaseException:  # an interrupt as well, and a caller that wants no more
         for worker in set(active_children()) - others:
             worker.terminate()  # what they have begun would keep this process from ending
-        raise
-    finally:
         pool.shutdown(wait=False, cancel_futures=True)
+        raise
+    pool.shutdown()  # one that is left to end beside the interpreter writes a traceback at times
 
 
 @contextlib.contextmanager

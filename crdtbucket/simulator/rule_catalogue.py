@@ -14,6 +14,7 @@ NO_PREDICTION = "no-prediction"
 SHARED_BURSTS = "partition-burst-share"
 REPLICATED = "replicated"
 NO_CREDIT = "replicated-no-credit"
+NO_ADOPTION = "replicated-no-adoption"
 EVERY_CALL = "replicated-every-call"
 SLOT_50_MS = "replicated-slot-50ms"
 
@@ -39,6 +40,7 @@ RULES: dict[str, Callable[[], SimulatedRule]] = {
     MaxOfTotals.name: MaxOfTotals,
     REPLICATED: lambda: _store(REPLICATED),
     NO_CREDIT: lambda: _store(NO_CREDIT, credit=False),
+    NO_ADOPTION: lambda: _store(NO_ADOPTION, adoption=False),
     EVERY_CALL: lambda: _store(EVERY_CALL, slot_us=1),
     SLOT_50_MS: lambda: _store(SLOT_50_MS, slot_us=50_000),
 }

@@ -20,6 +20,7 @@ _START_US = 1_700_000_000_000_000
 _EVERY_NS = EVERY_MS * 1_000_000
 _BEAT = -1
 _SLOT = re.compile(r"^(local NEAR, SLACK, SLOT, TAU = \d+, \d+, )\d+", re.MULTILINE)
+_ADOPTS = re.compile(r"(?<=local adopts = )consistent .*(?=\n)")
 Version = tuple[int, object]
 """A number that rises with time, and the copy of a key."""
 
@@ -37,14 +38,18 @@ class _Process:
 class ReplicatedStore(Nodes):
     """Every region asks its own member; there is no mesh. The newest copy of a key holds."""
 
-    def __init__(self, name: str, *, credit: bool = True, slot_us: int = 0) -> None:
+    def __init__(
+        self, name: str, *, credit: bool = True, adoption: bool = True, slot_us: int = 0
+    ) -> None:
         """Without `credit` calls bring no beats, so that no region is ever taken for silent.
+        Without `adoption` copies only add what they count, and their levels lower none.
         `slot_us`: one call looks at the other regions in so many us; 0: in as many as it does."""
         self.name, self._credit = name, credit
         self._source = ReplicatedArguments.script.source
         if slot_us:
-            self._source, found = _SLOT.subn(rf"\g<1>{slot_us}", self._source)
-            assert found == 1, "the script has no length of a slot"
+            self._change(_SLOT, rf"\g<1>{slot_us}")
+        if not adoption:
+            self._change(_ADOPTS, "false")
 
     def start(self, scenario: Scenario, settings: Settings) -> None:
         """Begin at time 0 with empty members, the beats of each region at a random phase."""
@@ -123,6 +128,10 @@ class ReplicatedStore(Nodes):
         return self._members.fields(name, self._regions[node].key(key), self._time_us(node))
 
     # -- inside
+
+    def _change(self, pattern: re.Pattern[str], to: str) -> None:
+        self._source, found = pattern.subn(to, self._source)
+        assert found == 1, f"the script has {found} places that match {pattern.pattern}"
 
     def _call(self, node: int, now_us: int, cost: int) -> bool:
         process, arguments = self._processes[node], self._arguments[node]

@@ -309,6 +309,20 @@ def test_counts_that_come_late_raise_only_what_is_held() -> None:
     assert len(b.table) == 1
 
 
+def test_a_debt_that_comes_late_lowers_none() -> None:
+    a, b = peers(2, WHOLE)
+    a.bucket.take("k", 20)
+    send(a, b)
+    a.table.set_time(SECOND // 10)  # it has refilled 10
+    a.bucket.take("k", 1)
+    a.table.collect()
+    payload = a.payload()
+    b.hear(a, payload, late=True, newer=False)
+    assert b.bucket.debt("k") == 21 * SECOND // 100
+    b.hear(a, payload)
+    assert b.bucket.debt("k") == a.bucket.debt("k") == 11 * SECOND // 100
+
+
 def test_a_late_count_of_another_generation_is_history() -> None:
     a, b = peers(2, WHOLE)
     for peer in (a, b):

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 
@@ -58,10 +59,10 @@ class Trio:
         send(self.c, self.a)
         self.pass_on()
 
-    def pass_on(self) -> None:
+    def pass_on(self, **options: Any) -> None:
         """`a` says what it knows, `c` nothing."""
         self.a.table.touch(array("I", [self.a.table.find(*self.a.bucket.hash("k"))]))
-        send(self.a, self.b)
+        send(self.a, self.b, **options)
 
     def credit(self) -> float:
         return float(self.b.bucket.credit("k"))
@@ -217,6 +218,15 @@ class TestRates:
         assert credit > 1000
         trio.pass_on()
         assert trio.credit() == credit
+
+    def test_not_in_a_frame_that_was_long_under_way(self, trio: Trio) -> None:
+        trio.pass_time(20 * SECOND)
+        trio.c.bucket.take("k", 1)
+        trio.a.table.set_last_seen(trio.a.node_of(2), trio.now)
+        send(trio.c, trio.a)
+        credit = trio.credit()
+        trio.pass_on(late=True, newer=False)
+        assert trio.credit() == pytest.approx(credit - 1)
 
     def test_not_with_a_silence_for_which_nothing_was_kept(self, trio: Trio) -> None:
         """Else a bucket that stood full would be short of tokens at once."""

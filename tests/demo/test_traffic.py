@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from array import array
+from dataclasses import replace
 from importlib import resources
 from itertools import pairwise
 from pathlib import Path
@@ -22,6 +23,7 @@ from crdtbucket.demo.traffic import (
     phases,
     plan,
     redis_phases,
+    stall_phases,
 )  # fmt: skip
 from crdtbucket.simulator.simulation_errors import TraceError
 from crdtbucket.simulator.trace import Trace
@@ -82,6 +84,13 @@ def test_phases_follow_on_each_other_to_the_end() -> None:
     assert all(a.end_ns == b.start_ns for a, b in pairwise(parts))
     burst = parts[1]
     assert burst.start_ns + burst.end_ns == 25 * NS_PER_SECOND  # in the middle
+
+
+def test_the_stall_begins_in_the_middle_of_the_time_after_the_cut() -> None:
+    *before, healed, stalled = stall_phases(25)
+    assert [*before, replace(healed, end_ns=stalled.end_ns)] == phases(25)
+    assert stalled.start_ns == healed.end_ns
+    assert stalled.start_ns - healed.start_ns == stalled.end_ns - stalled.start_ns
 
 
 @pytest.mark.parametrize("seconds", [8, 25, 100])

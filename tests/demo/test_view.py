@@ -17,7 +17,7 @@ from crdtbucket.demo import words
 from crdtbucket.demo.board import Board, Row
 from crdtbucket.demo.demo_run import Demo, Options
 from crdtbucket.demo.modes import Switch
-from crdtbucket.demo.traffic import phases, redis_phases
+from crdtbucket.demo.traffic import redis_phases, stall_phases
 from crdtbucket.demo.view import (
     LiveRunView,
     PlainRunView,
@@ -30,7 +30,7 @@ from crdtbucket.demo.view import (
 
 
 def a_board(name: str = "cut", **more: object) -> Board:
-    phase = next(one for one in phases(25) if one.name == name)
+    phase = next(one for one in stall_phases(25) if one.name == name)
     rows = (
         Row("eu", 8_936.0, 1_049.0, 10_000, 0.1, 2, 2, False),
         Row("us", 1_000.0, 400.0, 6_498, 4.0, 0, 2, name == "cut"),
@@ -138,7 +138,7 @@ def test_plain_lines_have_the_mode_and_say_a_change_once(
 
 
 def test_every_phase_has_words_and_a_colour() -> None:
-    for part in (*phases(25), *redis_phases(40)):
+    for part in (*stall_phases(25), *redis_phases(40)):
         phase = a_board("normal", phase=part)
         picture(phase)
         assert words.BANNERS[part.name]

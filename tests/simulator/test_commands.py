@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from multiprocessing import active_children
 from pathlib import Path
 from typing import Any
 
@@ -54,7 +55,9 @@ def test_json_is_a_list_of_objects_and_the_same_each_time() -> None:
 
 def test_processes_print_what_one_process_prints() -> None:
     arguments = ["simulate", "hot", "skewed", *FAST, "--json"]
+    others = active_children()
     two = _run(*arguments, "--jobs", "2")
+    assert active_children() == others  # none is left to end with the interpreter
     assert two.exit_code == 0
     assert two.stdout == _run(*arguments).stdout
 

@@ -9,6 +9,7 @@ import pytest
 from crdtbucket.simulator.arrivals import arrivals
 from crdtbucket.simulator.rule_catalogue import (
     EVERY_CALL,
+    NO_ADOPTION,
     NO_CREDIT,
     REPLICATED,
     SLOT_50_MS,
@@ -112,6 +113,13 @@ def test_calls_that_look_at_the_other_regions_less_often_know_later_what_those_t
     found = [run_of("balanced", 0.1, rule) for rule in (EVERY_CALL, SLOT_50_MS)]
     assert found[0].offered == found[1].offered
     assert found[0].over_admission_percent < found[1].over_admission_percent
+
+
+def test_without_adoption_the_region_whose_clock_is_slower_starves() -> None:
+    scenario = replace(ALL_SCENARIOS["balanced"](SMALL, 0.25), drift_ppm={0: -20_000, 1: 20_000})
+    found = [simulate(make_rule(rule), scenario, SMALL) for rule in (REPLICATED, NO_ADOPTION)]
+    assert found[0].offered == found[1].offered
+    assert found[0].starved_seconds < 1 < 2 < found[1].starved_seconds
 
 
 def test_the_same_arguments_give_the_same_outcome() -> None:

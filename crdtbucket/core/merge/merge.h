@@ -198,7 +198,7 @@ static void merge_entry(table_t *t, const wire_entry_t *w, uint32_t guess,
         note_got(t, e, &t->definitions[t->hot[e].bucket], now);
         store_rates(t, e, m, w, epochs, r);
     }
-    if (UNLIKELY(w->relayed_count))
+    if (UNLIKELY(w->relayed_count) && !m->late)
         store_relayed_rates(t, e, m, w, now, r);
     r->merged++;
     if (m->joining || (existed && full_here))

@@ -99,7 +99,8 @@ static i128 merged_debt(const definition_t *d, i128 debt, i128 advertised, const
         i128 lacking = token_units(d, g->brings_lacking);
         out = debt + token_units(d, g->brings_held) + (lacking < advertised ? lacking : advertised);
     } else {
-        out = count < adopt ? count : adopt;
+        /* What was long under way tells of takes, and no more of the debt. */
+        out = count < adopt || m->late ? count : adopt;
         out = apart < out ? apart : out;
     }
     if (UNLIKELY(m->keeps_credit && m->newer) && w->same) {

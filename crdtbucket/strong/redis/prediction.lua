@@ -9,13 +9,10 @@ end
 
 -- It is added up call by call, at the share of the moment of all that is offered, live.
 if silence then
-  local function decay(time)
-    --@ decay.lua
-    return left
-  end
-
   local function rate(tokens, born, at)
-    return tokens / (TAU / 1000000 * (1 - decay(max(at - born, 500000))))
+    local time = max(at - born, 500000)
+    --@ decay.lua
+    return tokens / (TAU / 1000000 * (1 - left))
   end
 
   local rates = {}
@@ -23,42 +20,47 @@ if silence then
   local own = rate(offered + cost, born, us)
   local sum = own
   for i = 1, regions do
-    copies[i] = redis.call('HGET', KEYS[i + 1], 'level')
-    if copies[i] then
-      local its_s, its_us, _, _, _, _, _, _, _, _, tokens, _, its_born = match(copies[i], LEVEL)
+    local copy = redis.call('HGET', KEYS[i + 1], 'level')
+    copies[i] = copy
+    if copy then
+      local its_s, its_us, tokens, its_born = match(copy, OFFERED_OF)
       if not its_s then
-        fail('the copy ' .. KEYS[i + 1] .. ' has no level of a region: ' .. copies[i])
+        fail('the copy ' .. KEYS[i + 1] .. ' has no level of a region: ' .. copy)
       end
       local its_at = its_s * 1000000 + its_us
-      local left = tokens / 1000 * decay(max(0, stamps[i] - its_at))
-      local one = rate(left, tonumber(its_born), its_at)
-      rates[sub(KEYS[i + 1], at_name)], sum = one, sum + one
+      local time = max(0, stamps[i] - its_at)
+      --@ decay.lua
+      local one = rate(tokens / 1000 * left, its_born, its_at)
+      rates[i], sum = one, sum + one
     end
   end
   share = sum > 0 and own / sum or 1
-  for name, late in pairs(silent) do
-    local one = rates[name] or 0
-    if one > 0 then
+  for i, one in pairs(rates) do
+    local name = sub(KEYS[i + 1], at_name)
+    local late = silent[name]
+    if late and one > 0 then
       local time = level and min(elapsed, late) or late
       local more = floor(min(one * q / p, one / sum * NS) * time / 1000000)
-      local used, when = unpack(far[name] or {0, us})
-      far[name] = {min(FARTHEST, used + more), when}
+      local held = far[name]
+      if held then
+        held[1] = min(FARTHEST, held[1] + more)
+      else
+        far[name] = {min(FARTHEST, more), us}
+      end
     end
   end
 end
 
 -- A region that was removed, or is forgotten, is predicted no longer: what it was predicted to have
 -- used becomes debt.
-local named = {}
-for i = 1, regions do
-  named[sub(KEYS[i + 1], at_name)] = true
-end
 for name, one in pairs(far) do
-  if not named[name] or forgotten[name] then
+  if silent[name] then
+    if us - one[2] < UNMERGED - GRACE or us - one[2] > UNMERGED then
+      one[2] = us -- but where its key was merged within the last second
+    end
+  elseif forgotten[name] or not is_region(name) then
     ns, far[name] = ns + one[1], nil
     s, ns = s + floor(ns / NS), ns % NS
-  elseif silent[name] and not (us - one[2] >= UNMERGED - GRACE and us - one[2] <= UNMERGED) then
-    one[2] = us -- but where its key was merged within the last second
   end
 end
 --@ credit.lua

@@ -30,6 +30,7 @@ local DENIED, ALLOWED, UNKNOWN, FENCED = 0, 1, 2, 3
 local GENERATION, TAKEN, REFUNDED, BASE, VERSION, HOME, FENCE, SEEN = 1, 2, 3, 4, 5, 6, 7, 8
 local RECORD = '^(%d+) (%d+) (%d+) (%d+) (%d+) (%d+) (%S+) (%d+) (%d+)$'
 local LEVEL = '^(%d+) (%d+) (-?%d+) (%d+) (%d+) (%d+) (%d+) (%d+) (%d+) (%d+) (%d+) (%S+) (%d+)|(.*)$'
+local OFFERED_OF = '^(%d+) (%d+) %S+ %S+ %S+ %S+ %S+ %S+ %S+ %S+ (%d+) %S+ (%d+)|'
 local VERSION_OF = '^(%d+) (%d+) %S+ %S+ %S+ %S+ %S+ %S+ (%d+)'
 local NEAR, SLACK, SLOT, TAU = 500000, 1000000, 10000, 30000000 -- us
 local GRACE, UNMERGED = 1000000, 10000000 -- us that credit is kept: after a merge, and without one
@@ -112,6 +113,14 @@ if regions > 0 and us > tonumber(match(argv[17], '^%d+')) then
   --@ lateness.lua
   silence = next(silent) ~= nil
 end
+local function is_region(name)
+  for i = 1, regions do
+    if sub(KEYS[i + 1], at_name) == name then
+      return true
+    end
+  end
+end
+
 if silence or far_text ~= '' then
   --@ prediction.lua
 elseif not level then

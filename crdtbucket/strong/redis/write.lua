@@ -53,7 +53,7 @@ end
 local list = ''
 if far ~= none then
   for name, one in pairs(far) do
-    list = list .. format('%s %.0f %.0f ', name, one[1], one[2])
+    list = list .. name .. format(' %d %d ', one[1], one[2])
   end
 end
 offered = floor(offered * 1000 + 0.5)

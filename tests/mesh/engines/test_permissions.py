@@ -38,6 +38,16 @@ def printed(tmp_path: Path, kind: str) -> str:
     return done.output
 
 
+def test_rules_without_names_are_those_of_one_node_which_is_told(tmp_path: Path) -> None:
+    path = tmp_path / "crdtbucket.yaml"
+    path.write_text(FILE.replace("KIND", "nats"))
+    done = CliRunner().invoke(cli, ["mesh", "permissions", str(path)])
+    assert done.stdout.count("user:") == 1
+    assert done.stderr == (
+        "crdtbucket: these are the rules for eu-1 alone; name all nodes with --node\n"
+    )
+
+
 def mesh(kind: str, port: int, name: str, user: str) -> tuple[RecordingNode, MeshNetwork]:
     node = RecordingNode(name)
     config = MeshConfig(

@@ -86,6 +86,7 @@ def test_one_process_writes_and_the_others_read(server: RegionServer) -> None:
     assert fleet.beat(0, nodes=3) == first
     fleet.t += MS
     assert fleet.beat(0, nodes=3).own.version == first.own.version + 100
+    assert server.line.ask("PTTL", fleet.key(0, 0)) > 23 * HOUR // MS
 
 
 def test_who_does_not_know_how_many_nodes_there_are_leaves_their_number(
@@ -129,6 +130,29 @@ def test_what_a_third_region_heard_counts(server: RegionServer) -> None:
     fleet.run(5)
     assert all(one.silent() == frozenset() for one in fleet.known)
     assert fleet.late(0, 1) <= 250 * MS
+
+
+def test_a_clock_that_is_set_back_is_followed_by_way_of_a_third_region(
+    server: RegionServer,
+) -> None:
+    fleet = Fleet(server)
+    fleet.cut = {(0, 1), (1, 0)}
+    fleet.run(1)
+    fleet.offsets[1] -= HOUR
+    fleet.run(1)
+    assert [one.silent() for one in fleet.known] == [frozenset()] * 3
+
+
+def test_a_clock_that_drifts_is_followed_by_way_of_a_third_region(server: RegionServer) -> None:
+    """1,000 ppm for 30 s."""
+    fleet = Fleet(server)
+    fleet.cut = {(0, 1), (1, 0)}
+    fleet.run(1)
+    before = fleet.late(0, 1)
+    for _ in range(30):
+        fleet.offsets[0] += MS
+        fleet.run(1)
+    assert abs(fleet.late(0, 1) - before) <= 2 * MS
 
 
 def test_an_older_beat_changes_nothing(server: RegionServer) -> None:

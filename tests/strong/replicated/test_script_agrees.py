@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, event, example, given, settings
+from hypothesis import HealthCheck, event, given, settings
 from hypothesis import strategies as st
 
 from crdtbucket.spec.bucket_spec import BucketSpec
@@ -17,12 +17,12 @@ from crdtbucket.strong.redis.replicated import ReplicatedArguments
 from crdtbucket.strong.redis.script import Column, ScriptCall, owner_name
 from tests.strong.histories import BEYOND, KEY, OWNERS, Process, small, specs, tokens
 from tests.strong.redis_server import PROGRAMS, Server
+from tests.strong.replicated.examples import HOUR_US, told
 from tests.strong.replicated.region_server import RegionServer
 from tests.strong.replicated.region_twin import Hash, Known, Run, expires_ms
 
 NAMES = ("A", "B", "C")
 START_US = 1_700_000_000_000_000
-HOUR_US = 3_600_000_000
 
 
 @pytest.fixture(scope="module", params=PROGRAMS)
@@ -264,13 +264,7 @@ ordinary = st.builds(
 definition = st.tuples(st.one_of(ordinary, specs()), st.sampled_from([1, 1_500, 3_600_000]))
 
 
-PLAIN = (BucketSpec("b", 20, 1, max_debt=20), 3_600_000)
-CHANGES = [("call", 0, 0, 3, 0, False), ("copy", 1, 0, -1)] + [
-    ("time", 20_000), ("call", 1, 1, 1, 0, False)
-] * 2  # fmt: skip
-
-
-@example([PLAIN, PLAIN], [0, 0, 0], 0, CHANGES * 3)  # each copy is merged again, and once
+@told
 @given(
     st.lists(definition, min_size=2, max_size=2),
     st.lists(st.integers(-HOUR_US, HOUR_US), min_size=3, max_size=3),
