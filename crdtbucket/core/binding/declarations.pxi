@@ -120,7 +120,7 @@ cdef extern from "core/core.h" nogil:
         const uint16_t *origin
     ctypedef struct wire_entry_t:
         uint64_t lo, hi
-        uint32_t definition
+        uint32_t definition, columns
     ctypedef struct merge_context_t:
         uint32_t source, source_origin
         int64_t at
