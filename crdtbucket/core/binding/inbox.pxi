@@ -1,10 +1,10 @@
 # What is received: merges, snapshots.
 
 Merged = namedtuple("Merged", "merged ignored unknown_bucket refused_columns capped_columns dropped gained duplicate_epoch "
-                    "own_behind lowered crowded ahead of_silent answers touched mixed room following",
+                    "own_behind lowered adopted crowded ahead of_silent answers touched mixed room following",
                     module="crdtbucket._core")
 Merged.__doc__ = """What a bulk merge did: counts, whether a new epoch was opened, as the sender had larger counts of the own one (`duplicate_epoch`),
-how many entries were left out for that reason (`own_behind`), how many debts fell by much less than was advertised (`lowered`), for how many new entries the sender made room by others of its own (`crowded`), how many columns were left out as no eviction explains their generation (`ahead`), how many entries of a newcomer brought takes of peers that are silent here (`of_silent`), and arrays of entries to answer the sender with (`answers`) and that were merged (`touched`); `mixed`: which of the frame's definitions
+how many entries were left out for that reason (`own_behind`), how many debts fell by much less than was advertised (`lowered`), by how many tokens debts fell as the sender owes less (`adopted`), for how many new entries the sender made room by others of its own (`crowded`), how many columns were left out as no eviction explains their generation (`ahead`), how many entries of a newcomer brought takes of peers that are silent here (`of_silent`), and arrays of entries to answer the sender with (`answers`) and that were merged (`touched`); `mixed`: which of the frame's definitions
 have entries in it and are of a bucket that is defined otherwise here; `room`: how many entries were evicted for new ones; and
 `following`: the entry of the frame to go on with, or -1 at its end."""
 
@@ -75,7 +75,7 @@ cdef class _Inbox(_Outbox):
         if start < 0:
             raise CrdtbucketError(f"entries begin with 0, not {start}")
         if not frame.count:
-            return Merged(0, 0, 0, 0, 0, 0, 0, False, 0, 0, 0, 0, 0, clone(_UINTS, 0, False), clone(_UINTS, 0, False), (), 0, -1)
+            return Merged(0, 0, 0, 0, 0, 0, 0, False, 0, 0, 0, 0, 0, 0, clone(_UINTS, 0, False), clone(_UINTS, 0, False), (), 0, -1)
         memset(&out, 0, sizeof(out))
         memset(&f, 0, sizeof(f))
         given = self.origins_of(origins, &f.tables)
@@ -111,7 +111,7 @@ cdef class _Inbox(_Outbox):
                 refresh_far(&self.t)
             return Merged(out.r.merged, out.r.ignored, out.r.unknown_bucket, out.r.refused_columns,
                           out.r.capped_columns, out.r.dropped_full, out.r.gained, bool(out.r.duplicate_epoch),
-                          out.r.own_behind, out.r.lowered, out.r.crowded, out.r.ahead, out.r.of_silent,
+                          out.r.own_behind, out.r.lowered, out.r.adopted, out.r.crowded, out.r.ahead, out.r.of_silent,
                           uints(out.answers, out.r.answer_count),
                           uints(out.touched, out.r.touched_count), mixed, out.r.gone_count,
                           end if end < f.count else -1)
