@@ -104,7 +104,8 @@ def test_of_entries_with_many_columns_fewer_are_merged_in_one_go(
         if node is not sender:
             send(node, sender)
     sender.table.collect()
-    payload, following, seen = sender.payload(), 0, []
+    payload, following = sender.payload(), 0
+    seen: list[int] = []
     while following >= 0 and len(seen) < 30:
         following = receiver.hear(sender, payload, start=following, most=most).following
         seen.append(following)
