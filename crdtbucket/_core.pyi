@@ -34,6 +34,7 @@ class Merged(NamedTuple):
     duplicate_epoch: bool
     own_behind: int
     lowered: int
+    adopted: int
     crowded: int
     ahead: int
     of_silent: int

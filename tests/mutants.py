@@ -48,6 +48,7 @@ TESTS = {
     "mesh/protocol/relays": "mesh/protocol/test_relay_rules",
     "mesh/protocol/roster": "mesh/protocol/test_roster",
     "mesh/protocol/travel_times": "mesh/protocol/test_travel_times",
+    "mesh/protocol/unlinked": "mesh/protocol/test_unlinked",
     "mesh/protocol/visibility": "mesh/protocol/test_visibility",
     "mesh/protocol/wall_clocks": "mesh/protocol/test_wall_clocks",
     "rollout/staged": "rollout/test_staged",

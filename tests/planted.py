@@ -2478,6 +2478,13 @@ MUTATIONS = (
         suite("mesh/test_bad_members", "is_held_against"),
     ),
     Mutation(
+        "an_observer_brings_as_much_as_a_member",
+        "mesh",
+        "len(frame.payload) > wire.MAX_ASKED:",
+        "len(frame.payload) > wire.MAX_FRAME:",
+        suite("mesh/protocol/test_observers", "holds_nobody_up"),
+    ),
+    Mutation(
         "all_hashes_of_a_frame_are_looked_at",
         "mesh",
         "hashes[: MOST_BYTES // 2]",

@@ -47,6 +47,7 @@ def mesh_stats(mesh: MeshNetwork, machine: MeshNode, now: int) -> dict[str, Any]
             **machine.counters,
             "entries_sent": machine.entries_sent,
             "bounded": machine.bounded,
+            "adopted": machine.members.bounded.adopted(),
             "wall_clock_moved": machine.wall_moved_ns / NS_PER_SECOND,
         },
     }

@@ -45,6 +45,12 @@ FLEET: tuple[MetricSpec, ...] = (
         ("peer", "bound"),
     ),
     MESH.by(
+        "mesh_adopted_tokens_total",
+        "Tokens by which debts fell as a peer owes less, beside refunds.",
+        "peer",
+        lambda mesh: mesh.get("adopted", {}),
+    ),
+    MESH.by(
         "mesh_entries_total",
         "Entries received: merged, ignored (full there, unknown here), or of an unknown bucket.",
         "result",

@@ -463,3 +463,16 @@ def test_what_a_merge_forgives_stays_at_the_end_of_its_range() -> None:
         one.bucket.settle("k", 200)
     send(b, a)
     assert a.bucket.counters()["forgiven"] == 2**63 - 1
+
+
+def test_what_a_debt_falls_by_as_the_sender_owes_less_is_counted_but_no_refunds() -> None:
+    """Half of what is owed here has refilled by the sender's clock, and it has taken one since."""
+    sender, receiver = peers(2, WHOLE)
+    decision = sender.bucket.take("k", 40)
+    assert send(sender, receiver).adopted == 0
+    sender.table.set_time(SECOND // 5)
+    sender.bucket.take("k", 1)
+    assert send(sender, receiver).adopted == 40 - 20 - 1
+    assert receiver.bucket.debt("k") == 21 * SECOND // 100
+    assert sender.bucket.refund(decision)
+    assert send(sender, receiver).adopted == 0

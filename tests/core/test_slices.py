@@ -10,6 +10,7 @@ from crdtbucket._core import BucketCore, Table
 from crdtbucket.mesh import snapshot
 from crdtbucket.mesh.protocol.roster import Roster
 from crdtbucket.spec.bucket_spec import BucketSpec
+from tests.core.pair import peers, send
 
 SPEC = BucketSpec("b", 100, 1, "1h")
 LAST = 2**64 - 1
@@ -88,3 +89,27 @@ def test_no_slice_begins_before_the_table(place: int) -> None:
     for slice_from in (bucket.reset_some, lambda at: table.settle_suspects(True, at)):
         with pytest.raises(Exception, match="places begin with 0"):
             slice_from(place)
+
+
+@pytest.mark.parametrize(("columns", "most", "ends"), [(1, 10, [10, 20, -1]), (40, 10, [2, 4, 6])])
+def test_of_entries_with_many_columns_fewer_are_merged_in_one_go(
+    columns: int, most: int, ends: list[int]
+) -> None:
+    """The columns cost more than the entries do."""
+    nodes = peers(columns + 1, SPEC)
+    sender, receiver = nodes[0], nodes[-1]
+    for node in nodes[:-1]:
+        for key in range(25):
+            node.bucket.take(f"{key}")
+        if node is not sender:
+            send(node, sender)
+    sender.table.collect()
+    payload, following = sender.payload(), 0
+    seen: list[int] = []
+    while following >= 0 and len(seen) < 30:
+        following = receiver.hear(sender, payload, start=following, most=most).following
+        seen.append(following)
+    assert seen[: len(ends)] == ends
+    assert seen[-1] == -1
+    assert receiver.bucket.columns("0").keys() == receiver.bucket.columns("24").keys()
+    assert len(receiver.bucket.columns("0")) == columns

@@ -215,6 +215,9 @@ def test_debts_that_one_peer_states_lower_add_a_fifth_at_most(honest: str) -> No
     total = admitted(mesh, honest, 10.0, evil)
     assert total <= 1.2 * (C + R * 10) + C * 0.1 * len(honest)
     assert all(mesh[name].node.bounded["bad"]["debt"] > 10 for name in honest)
+    for name in honest:
+        adopted = mesh[name].node.members.bounded.adopted()
+        assert adopted["bad"] > 2 * sum(adopted[one] for one in adopted.keys() - {"bad"})
 
 
 @pytest.mark.parametrize("speaks", [False, True])

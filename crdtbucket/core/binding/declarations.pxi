@@ -120,7 +120,7 @@ cdef extern from "core/core.h" nogil:
         const uint16_t *origin
     ctypedef struct wire_entry_t:
         uint64_t lo, hi
-        uint32_t definition
+        uint32_t definition, columns
     ctypedef struct merge_context_t:
         uint32_t source, source_origin
         int64_t at
@@ -133,7 +133,7 @@ cdef extern from "core/core.h" nogil:
         int64_t merged, ignored, unknown_bucket, refused_columns, capped_columns, dropped_full, gained
         uint32_t answer_count, touched_count, gone_count
         int duplicate_epoch
-        int64_t own_behind, lowered, crowded, ahead, of_silent, newly_rated
+        int64_t own_behind, lowered, adopted, crowded, ahead, of_silent, newly_rated
     ctypedef struct merge_out_t:
         uint32_t *answers
         uint32_t *touched

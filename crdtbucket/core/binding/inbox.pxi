@@ -1,10 +1,10 @@
 # What is received: merges, snapshots.
 
 Merged = namedtuple("Merged", "merged ignored unknown_bucket refused_columns capped_columns dropped gained duplicate_epoch "
-                    "own_behind lowered crowded ahead of_silent answers touched mixed room following",
+                    "own_behind lowered adopted crowded ahead of_silent answers touched mixed room following",
                     module="crdtbucket._core")
 Merged.__doc__ = """What a bulk merge did: counts, whether a new epoch was opened, as the sender had larger counts of the own one (`duplicate_epoch`),
-how many entries were left out for that reason (`own_behind`), how many debts fell by much less than was advertised (`lowered`), for how many new entries the sender made room by others of its own (`crowded`), how many columns were left out as no eviction explains their generation (`ahead`), how many entries of a newcomer brought takes of peers that are silent here (`of_silent`), and arrays of entries to answer the sender with (`answers`) and that were merged (`touched`); `mixed`: which of the frame's definitions
+how many entries were left out for that reason (`own_behind`), how many debts fell by much less than was advertised (`lowered`), by how many tokens debts fell as the sender owes less (`adopted`), for how many new entries the sender made room by others of its own (`crowded`), how many columns were left out as no eviction explains their generation (`ahead`), how many entries of a newcomer brought takes of peers that are silent here (`of_silent`), and arrays of entries to answer the sender with (`answers`) and that were merged (`touched`); `mixed`: which of the frame's definitions
 have entries in it and are of a bucket that is defined otherwise here; `room`: how many entries were evicted for new ones; and
 `following`: the entry of the frame to go on with, or -1 at its end."""
 
@@ -36,6 +36,14 @@ cdef void free_entries(entries_t *read) noexcept:
     PyMem_Free(read.entries)
     PyMem_Free(read.columns)
 
+cdef int64_t part_end(const entries_t *f, int64_t start, int64_t most) noexcept:
+    """Where a part ends that begins at `start`: after `most` entries, or once they have as many columns as 8 for each of these."""
+    cdef int64_t end = start, left = 8 * most if most < 1 << 58 else INT64_MAX
+    while end < f.count and end - start < most and left > 0:
+        left -= f.entries[end].columns
+        end += 1
+    return end
+
 cdef class _Inbox(_Outbox):
     def merge(self, payload, definitions, origins, *, uint32_t node, uint64_t epoch,
               int64_t at, bint newer=True, bint joining=False, bint late=False,
@@ -49,8 +57,8 @@ cdef class _Inbox(_Outbox):
         `memory`: the sender knows the debts of the mesh, which settles what is suspect here; `keeps_credit`: as much as
         it states is owed here, up to the capacity; `silent`: by origin id, for how long (ns) its debts include what it keeps for a
         peer that was silent before this process began; `newcomer`: it began after a peer fell silent here; `reopen`: where the sender has
-        larger counts of the running epoch, a new one is opened; without, such entries are left out. Of the entries at most `most` from `start`, 0 or above, on are merged, and
-        no more once about `most_room` of them (0: any number) have looked for room in a full table;
+        larger counts of the running epoch, a new one is opened; without, such entries are left out. Of the entries at most `most` from `start`, 0 or above, on are merged, no
+        more once they have 8 * `most` columns, and none once about `most_room` of them (0: any number) have looked for room in a full table;
         `crowded` and `room` are the sums of what earlier parts of the frame returned under these names. Raises WireError, and
         changes nothing, when any of the frame is malformed. Returns `Merged`."""
         cdef _Items frame = items_of(payload, 1), given, mask = None if relays is None else items_of(relays, 1)
@@ -67,7 +75,7 @@ cdef class _Inbox(_Outbox):
         if start < 0:
             raise CrdtbucketError(f"entries begin with 0, not {start}")
         if not frame.count:
-            return Merged(0, 0, 0, 0, 0, 0, 0, False, 0, 0, 0, 0, 0, clone(_UINTS, 0, False), clone(_UINTS, 0, False), (), 0, -1)
+            return Merged(0, 0, 0, 0, 0, 0, 0, False, 0, 0, 0, 0, 0, 0, clone(_UINTS, 0, False), clone(_UINTS, 0, False), (), 0, -1)
         memset(&out, 0, sizeof(out))
         memset(&f, 0, sizeof(f))
         given = self.origins_of(origins, &f.tables)
@@ -76,7 +84,7 @@ cdef class _Inbox(_Outbox):
             scratch = <uint32_t *>PyMem_Malloc(3 * space * sizeof(uint32_t))
             if not scratch:
                 raise MemoryError
-            end = min(f.count, start + max(0, most)) if most < f.count else f.count
+            end = part_end(&f, start, most)
             out.answers, out.touched, out.gone = scratch, scratch + space, scratch + 2 * space
             memset(&m, 0, sizeof(m))
             m.source, m.at, m.newer, m.joining, m.late, m.memory = node, at, newer, joining, late, memory
@@ -103,7 +111,7 @@ cdef class _Inbox(_Outbox):
                 refresh_far(&self.t)
             return Merged(out.r.merged, out.r.ignored, out.r.unknown_bucket, out.r.refused_columns,
                           out.r.capped_columns, out.r.dropped_full, out.r.gained, bool(out.r.duplicate_epoch),
-                          out.r.own_behind, out.r.lowered, out.r.crowded, out.r.ahead, out.r.of_silent,
+                          out.r.own_behind, out.r.lowered, out.r.adopted, out.r.crowded, out.r.ahead, out.r.of_silent,
                           uints(out.answers, out.r.answer_count),
                           uints(out.touched, out.r.touched_count), mixed, out.r.gone_count,
                           end if end < f.count else -1)

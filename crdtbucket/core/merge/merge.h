@@ -131,6 +131,16 @@ static i128 clamp_merged(const table_t *t, hot_t *hot, definition_t *d, i128 deb
     return after;
 }
 
+/* Counts by how much a debt fell as the sender owes less. What is brought below zero is refunds. */
+static inline void count_adopted(const definition_t *d, const comparison_t *g, i128 debt,
+                                 i128 after, merge_result_t *r)
+{
+    int64_t brings = g->brings_lacking + g->brings_held;
+    i128 kept = debt + (brings < 0 ? token_units(d, brings) : 0), owed = after > 0 ? after : 0;
+    if (UNLIKELY(owed < kept))
+        add_tokens(&r->adopted, (int64_t)((kept - owed) / d->q));
+}
+
 /* Merges the columns and the debt of a wire entry into an entry that is current. Returns whether to
  * answer the sender, who advertises a debt, that the key is full here. */
 static int merge_levels(table_t *t, uint32_t e, const wire_entry_t *w, const wire_definition_t *wd,
@@ -166,6 +176,7 @@ static int merge_levels(table_t *t, uint32_t e, const wire_entry_t *w, const wir
         after = charged_at_most(d, debt, after, wd->same ? advertised : 0);
     after = lowered_at_most(t, e, d, m, g, debt, after, now, &r->lowered);
     after = clamp_merged(t, hot, d, debt, after, least, now);
+    count_adopted(d, g, debt, after, r);
     journal_t *j = t->journal;
     j->entry = e;
     j->base = after == debt ? base : base_for(d, after, net, now);

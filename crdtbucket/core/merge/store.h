@@ -16,6 +16,8 @@ typedef struct {
     int64_t own_behind;
     /* Entries that would have lowered a debt much further than is believed. */
     int64_t lowered;
+    /* Tokens by which debts fell as the sender owes less, beside refunds. */
+    int64_t adopted;
     /* New entries for which the sender made room by others of its own. */
     int64_t crowded;
     /* Columns left out, of a generation that no eviction explains. */

@@ -20,7 +20,7 @@ SLICE = 1024
 """Entries of a slice, about."""
 MOST_PLACES = 2**19
 """A slice goes over so many places of the table at most, used or not."""
-MOST_ITEMS = 4096
+MOST_ITEMS = 2048
 """Items in an answer; what a slice holds beyond that is compared in a later pass."""
 MOST_COMPARED = 65_536
 """Where a peer's digest goes over more entries here, it is not answered: it holds few, and will

@@ -35,7 +35,7 @@ MERGE_COUNTERS = (
     "gained",
 )
 
-NO_ENTRIES = Merged(0, 0, 0, 0, 0, 0, 0, False, 0, 0, 0, 0, 0, array("I"), array("I"), (), 0, -1)
+NO_ENTRIES = Merged(0, 0, 0, 0, 0, 0, 0, False, 0, 0, 0, 0, 0, 0, array("I"), array("I"), (), 0, -1)
 """What no part of a frame came to, yet."""
 LOWERED = (
     "states debts that are far lower than what is owed here, and nobody else does; they fall by no "
@@ -196,6 +196,7 @@ class EntryMerger:
             ("generations", merged.ahead, AHEAD),
         ):
             self._bounded.count(who, bound, times, now, text)
+        self._bounded.lowered(who, merged.adopted)
         if merged.refused_columns:
             self._warnings.repeated(
                 who,

@@ -63,6 +63,7 @@ class BoundedPeers:
         self._name = name
         self._warnings = PeerWarnings()
         self._counts: dict[str, Counter[str]] = {}
+        self._adopted: Counter[str] = Counter()
 
     def count(self, peer: str, bound: str, times: int, now: int, text: str) -> None:
         """The peer went beyond `bound` so many times; `text`: what it did, and what follows."""
@@ -71,6 +72,16 @@ class BoundedPeers:
         known = peer in self._counts or len(self._counts) < MOST_PEERS
         self._counts.setdefault(peer if known else OTHERS, Counter())[bound] += times
         self._warnings.repeated(peer, bound, now, times, f"{self._name}: {peer} {text}")
+
+    def lowered(self, peer: str, tokens: int) -> None:
+        """Debts fell by so many tokens, as the peer owes less."""
+        if tokens:
+            known = peer in self._adopted or len(self._adopted) < MOST_PEERS
+            self._adopted[peer if known else OTHERS] += tokens
+
+    def adopted(self) -> dict[str, int]:
+        """Tokens, by peer, by which debts fell; any thread may ask."""
+        return dict(self._adopted)
 
     def counts(self) -> dict[str, dict[str, int]]:
         """By peer and bound; any thread may ask."""

@@ -17,7 +17,7 @@ SECOND = 1_000_000_000
 CONFIG = MeshConfig(peers=["127.0.0.1:1", "127.0.0.1:2"], forget_after=100.0)
 ME = NodeInfo("me", "eu", 7, "10.0.0.1:1", 0)
 PEER = NodeInfo("peer", "us", 9, "10.0.0.2:1", 0)
-NOTHING = Merged(0, 0, 0, 0, 0, 0, 0, False, 0, 0, 0, 0, 0, (), (), (), 0, -1)  # type: ignore[arg-type]
+NOTHING = Merged(0, 0, 0, 0, 0, 0, 0, False, 0, 0, 0, 0, 0, 0, (), (), (), 0, -1)  # type: ignore[arg-type]
 """What a merge returns that has found nothing."""
 
 

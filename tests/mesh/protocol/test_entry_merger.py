@@ -231,6 +231,7 @@ def test_what_a_merge_has_done_is_counted(late: bool) -> None:
         lowered=8,
         crowded=9,
         ahead=10,
+        adopted=11,
     )
     read(node, node.link, 1, brought=1)
     merge_one: Callable[[Merged], object] = (
@@ -253,6 +254,7 @@ def test_what_a_merge_has_done_is_counted(late: bool) -> None:
     assert node.merger.counters == expected
     bounds = {"debt": 16, "entries": 18, "generations": 20}
     assert node.members.bounded.counts() == {"peer": bounds}
+    assert node.members.bounded.adopted() == {"peer": 22}
 
 
 BOUNDS = {

@@ -68,6 +68,14 @@ def test_it_counts_by_peer_and_bound_and_says_who_did_what(
     assert [record.getMessage() for record in caplog.records] == lines
 
 
+def test_it_counts_tokens_by_peer(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(peer_warnings, "MOST_PEERS", 2)
+    bounded = BoundedPeers("me")
+    for peer, tokens in (("a", 5), ("none", 0), ("b", 1), ("c", 2), ("d", 3), ("a", 1)):
+        bounded.lowered(peer, tokens)
+    assert bounded.adopted() == {"a": 6, "b": 1, OTHERS: 5}
+
+
 def test_repeats_are_summed_up_in_the_next_line(caplog: pytest.LogCaptureFixture) -> None:
     bounded = BoundedPeers("me")
     for now in (0, 1, REPEAT_NS):

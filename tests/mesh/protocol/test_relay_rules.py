@@ -70,6 +70,30 @@ def test_the_table_learns_whose_rates_are_relayed_when_that_changes() -> None:
     ]
 
 
+@pytest.mark.parametrize("owner", ["far", "third", "me", ""])
+def test_the_rates_of_who_is_seen_by_a_relay_alone_are_relayed_to_who_does_not_see_that(
+    owner: str,
+) -> None:
+    """In a chain the next node knows of it from here alone. Nobody relays this node itself, nor an
+    epoch that is nobody's any more."""
+    node = Node()
+    number = node.members._roster.node(owner) if owner else 0
+    if owner:
+        node.table.origin(number, FAR)
+    node.elsewhere[FAR] = NOW, "fourth"
+    node.elsewhere[78] = NOW, "peer"
+    node.table.called("relay")
+    node.peer.unseen = ("third",)
+    node.relays.step()
+    assert node.table.called("relay") == [(node.third.node, True)]
+    node.peer.unseen = ("fourth",)
+    node.relays.step()
+    wanted = {node.fourth.node, number} - {0}
+    changes = {(one, True) for one in wanted - {node.third.node}}
+    gone = set() if node.third.node in wanted else {(node.third.node, False)}
+    assert set(node.table.called("relay")) == changes | gone
+
+
 @pytest.mark.parametrize(
     ("ago", "touched", "relayed", "begins"),
     [
@@ -263,6 +287,8 @@ def test_a_process_is_noted_as_running_elsewhere_when_no_link_shows_more(
         setattr(node.third, one, one != "connected")
     node.round((epoch, age))
     assert node.elsewhere == ({epoch: (NOW - age * MS, "peer")} if noted else {})
+    without_link = noted and change in ("left", "forgotten")
+    assert node.members.unlinked._first == ({epoch: NOW - age * MS} if without_link else {})
 
 
 def test_a_process_of_a_node_that_has_no_link_is_noted() -> None:
@@ -270,3 +296,4 @@ def test_a_process_of_a_node_that_has_no_link_is_noted() -> None:
     node.table.origin(node.members._roster.node("far"), FAR)
     node.round((FAR, 5), (3, 0))
     assert node.elsewhere == {FAR: (NOW - 5 * MS, "peer")}
+    assert node.members.unlinked._first == {FAR: NOW - 5 * MS}

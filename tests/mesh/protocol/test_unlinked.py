@@ -157,6 +157,27 @@ def test_who_is_no_member_for_anybody_is_given_up(relay: str) -> None:
     assert node.step(NOW + MEETS_NS + 1) == []
 
 
+@pytest.mark.parametrize("lacks", ["peer", "third"])
+def test_of_two_peers_the_relay_alone_gives_it_up(lacks: str) -> None:
+    """The other one may never have met it."""
+    node = Node()
+    (third,) = linked(node.members, named("third", 3))
+    third.last_seen, third.started = NOW + SILENT, NOW
+    node.peer.started = NOW
+    for link in (node.peer, third):
+        link.advertised = {"me": ME.epoch} if link.info.name == lacks else {"far": FAR}
+    assert bool(node.step(NOW + SILENT)) == (lacks == "third")
+
+
+def test_a_peer_that_is_gone_is_not_asked() -> None:
+    node = Node()
+    node.advertised()
+    node.peer.started = NOW + 1
+    (third,) = linked(node.members, named("third", 3))
+    third.connected, third.left = False, True
+    assert node.step(NOW + 1 + MEETS_NS) == []
+
+
 def test_what_was_predicted_is_given_up_part_by_part(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nobody else gets its number meanwhile, and who says that it is back waits until the end."""
     monkeypatch.setattr(unlinked, "FORGOTTEN_PLACES", 2)
