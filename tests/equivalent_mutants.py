@@ -133,13 +133,13 @@ EQUIVALENT: dict[str, dict[str, str]] = {
     )
     | changed(
         ROUNDED,
-        "log.warning(text, self._name, link.info.name, silent / 1e9)",
-        "log.warning(text, self._name, link.info.name, silent / 1000000001.0)",
+        'self.forget(link, f"was silent for {silent / 1e9:.0f} s and is forgotten")',
+        'self.forget(link, f"was silent for {silent / 1000000001.0:.0f} s and is forgotten")',
     )
     | changed(
         ROUNDED,
-        "log.warning(text, self._name, link.info.name, (now - link.last_seen) / 1e9)",
-        "log.warning(text, self._name, link.info.name, (now - link.last_seen) / 1000000001.0)",
+        "silent_s = (now - link.last_seen) / 1e9",
+        "silent_s = (now - link.last_seen) / 1000000001.0",
     )
     | changed(
         "A nanosecond is shorter than any time that it is compared with.",
