@@ -1984,6 +1984,13 @@ MUTATIONS = (
         (*PYTEST, "tests/simulated/test_silent_peers.py", "-k", "joiner_that_asks"),
     ),
     Mutation(
+        "all_that_a_silent_peer_takes_is_held_back",
+        "core",
+        "silent_near = h->near_ns < d->full_ns ? h->near_ns : d->full_ns;",
+        "silent_near = h->near_ns;",
+        suite("simulated/test_silent_peers", "bursts_get_their_part"),
+    ),
+    Mutation(
         "keys_stay_where_relays_are_slow",
         "core",
         "now - t->h->near_ns >= LOAD(t->h->far_free_until))",

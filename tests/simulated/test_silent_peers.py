@@ -272,3 +272,38 @@ def test_a_burst_at_the_end_of_a_partition_is_charged_where_a_light_load_was_kno
     mesh.mend_all()
     mesh.advance(2.0)
     assert max(levels(mesh).values()) <= 60  # 10 were left, and 40 are refilled
+
+
+@pytest.mark.parametrize(
+    ("spec", "gossip", "every"),
+    [
+        (BucketSpec("b", 100, 100), 1.0, 0.5),
+        (BucketSpec("b", 100, 33), 3.0, 1.0),
+        (BucketSpec("b", 60, 100), 0.1, 0.5),
+    ],
+)
+def test_bursts_get_their_part_from_a_bucket_that_fills_before_a_peer_counts_as_silent(
+    spec: BucketSpec, gossip: float, every: float
+) -> None:
+    """What a silent peer takes in the near horizon is held back. Of a bucket that fills within that
+    time, most has been refilled; with all of it held back each side gets three quarters of its
+    part."""
+    mesh = Network(
+        "AB", [spec], linked=[("A", "B")], latency=0.02, jitter=0.0, seed=3, gossip_interval=gossip
+    )
+    asked = round(spec.rate_per_second * every)
+
+    def bursts(seconds: float) -> dict[str, int]:
+        got = dict.fromkeys("AB", 0)
+        for _ in range(round(seconds / every)):
+            for name in got:
+                got[name] += mesh[name].take_burst("b", "k", asked, 1)
+            mesh.advance(every)
+        return got
+
+    bursts(20.0)
+    mesh.cut_ways([("A", "B"), ("B", "A")], times_out=False)
+    bursts(10.0)
+    part = spec.rate_per_second * 30.0 / 2
+    got = bursts(30.0)
+    assert all(0.9 * part <= one <= 1.1 * part for one in got.values()), (got, part)

@@ -148,9 +148,11 @@ class View:
         return SILENT_NS if what == "cut" and args[0] == "times out" else 0
 
     def _told(self, name: str, ends: bool = True) -> bool:
-        """Whether all its peers are told that this node ends, and by them all others that run."""
+        """Whether all its peers are told that this node ends, and by them all others that run. That
+        dials are refused is told by the other way."""
         peers = [other for other in self.mesh.peers(name) if self.mesh.nodes[other].up]
-        if not ends or not all(self.mesh.passes(name, other) for other in peers):
+        pairs = [way for other in peers for way in ((name, other), (other, name))]
+        if not ends or not all(self.mesh.passes(*way) for way in pairs):
             return False
         told = {other for peer in peers for other in self._reached(peer, but=name)}
         return all(

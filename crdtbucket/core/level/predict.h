@@ -122,6 +122,9 @@ GLANCES static prediction_t predict(const table_t *t, uint32_t e, const definiti
     prediction_t out = {0};
     const header_t *h = t->h;
     double near_rate = 0, slow_near = 0, slow_sum = 0, silent_claims = 0;
+    /* What a silent peer took longer ago than the bucket takes to fill has been refilled, as far as
+     * the far credit grants it. */
+    int64_t silent_near = h->near_ns < d->full_ns ? h->near_ns : d->full_ns;
     if (!h->predict || !(LOAD(t->hot[e].flags) & ENTRY_RATED))
         return out;
     column_t c = {0};
@@ -129,7 +132,7 @@ GLANCES static prediction_t predict(const table_t *t, uint32_t e, const definiti
         if (!column_rated(&c))
             continue;
         const node_t *n = &t->nodes[t->origins[column_origin(&c)].node];
-        int64_t age = age_of(n, &c, now), near = age < h->near_ns ? age : h->near_ns;
+        int64_t age = age_of(n, &c, now), near = age < h->near_ns ? age : silent_near;
         double slow = slow_rate(n, &c), fast = fast_rate(t, n, &c, slow, age);
         out.slow_claims += claim(d, slow);
         silent_claims += age > h->near_ns ? claim(d, slow) : 0;
