@@ -1991,6 +1991,13 @@ MUTATIONS = (
         suite("simulated/test_silent_peers", "bursts_get_their_part"),
     ),
     Mutation(
+        "what_is_repaired_again_and_again_is_in_no_digest",
+        "core",
+        "if (c.c->fast[c.i] && now - stamp_ns",
+        "if (c.c->last_seen[c.i] && now - stamp_ns",
+        suite("core/test_digest", "idle_peer_repeats"),
+    ),
+    Mutation(
         "keys_stay_where_relays_are_slow",
         "core",
         "now - t->h->near_ns >= LOAD(t->h->far_free_until))",

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from crdtbucket.spec.bucket_spec import BucketSpec
-from tests.core.pair import Peer, peers, send
+from tests.core.pair import Peer, peers, send, send_all
 from tests.core.specs import SECOND
 
 SPEC = BucketSpec("b", 100, 1)
@@ -151,3 +151,22 @@ def test_an_empty_or_backward_range_is_empty() -> None:
     assert peer.table.digest(5, 4) == (0, 0, 0, 0)
     assert rows(peer, LAST, 0) == []
     assert Peer(1, SPEC).table.digest(0, LAST) == (0, 0, 0, 0)
+
+
+@pytest.mark.parametrize("asked", [True, False])
+def test_what_an_idle_peer_repeats_is_quiet(asked: bool) -> None:
+    """Two that repair each other again and again would keep the key out of each other's digests,
+    and out of those of a third, which alone has what one of them lacks."""
+    idle, busy = peers(2, SPEC)
+    for node in (idle, busy):
+        node.table.set_time(SECOND)
+    busy.bucket.take("k", 90)
+    send(busy, idle)
+    for at in (12, 24) if not asked else (2,):
+        for node in (idle, busy):
+            node.table.set_time(at * SECOND)
+        if asked:
+            busy.bucket.take("k", 1)
+            busy.table.collect()
+        send_all(busy, idle)
+    assert len(rows(idle)) == (0 if asked else 1)

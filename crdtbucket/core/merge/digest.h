@@ -45,8 +45,9 @@ typedef struct {
 
 #define QUIET_NS (3 * SECOND)
 
-/* Neither attempted here nor updated lately. What is in flight differs on all nodes, and needs no
- * repair. */
+/* Neither attempted here lately, nor told of by a peer that is asked for it. What is in flight
+ * differs on all nodes, and needs no repair. An idle peer only repairs: while two others do so
+ * again and again, this node may find out what it lacks itself. */
 static inline int is_quiet(const table_t *t, uint32_t e, int64_t now)
 {
     if ((LOAD(t->hot[e].flags) & (ENTRY_IN_LOG | ENTRY_SUSPECT)) || is_attempted(t, e)
@@ -54,7 +55,7 @@ static inline int is_quiet(const table_t *t, uint32_t e, int64_t now)
         return 0;
     column_t c = {0};
     while (column_next(t, e, &c))
-        if (c.c->last_seen[c.i] && now - stamp_ns(c.c->last_seen[c.i], now) < QUIET_NS)
+        if (c.c->fast[c.i] && now - stamp_ns(c.c->last_seen[c.i], now) < QUIET_NS)
             return 0;
     return 1;
 }
