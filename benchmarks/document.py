@@ -81,6 +81,8 @@ def render(template: str, results: Results) -> str:
         kind, what = match[1], match[2] or ""
         if kind == "tables":
             return markdown(shown(what, results))
+        if kind == "every":
+            return markdown(results.comparisons(what))
         if kind == "question":
             return _sentence(results.files[what]["answer"]["question"])
         if kind == "picture":
