@@ -72,7 +72,8 @@ def show_calls(text):
 
 
 def rewrite(path):
-    """Changes this C file of Cython by both; one that is newer would be compiled again."""
+    """Applies both changes to this C file of Cython, and leaves one that has them as it is: a newer
+    file would be compiled again."""
     text = path.read_text()
     changed = show_calls(mark_cold(text))
     if changed != text:

@@ -2494,8 +2494,8 @@ MUTATIONS = (
     Mutation(
         "an_observer_brings_as_much_as_a_member",
         "mesh",
-        "len(frame.payload) > wire.MAX_ASKED:",
-        "len(frame.payload) > wire.MAX_FRAME:",
+        "size, most = len(frame.payload), wire.MAX_OBSERVER_PAYLOAD",
+        "size, most = len(frame.payload), wire.MAX_FRAME",
         suite("mesh/protocol/test_observers", "holds_nobody_up"),
     ),
     Mutation(

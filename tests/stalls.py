@@ -1,10 +1,10 @@
 """How long one frame of a bad member holds up the event loop: python -m tests.stalls [KEYS].
 
 A node holds a million keys, and a peer sends the frames that make it work most. Each is merged in
-parts, as by a running mesh, which gives the loop back between two of them. Printed is the longest
-part, in ms of the processor, where the frame came three times and took least. The exit status is 1
-when a part takes more than `PART_MS`, or a round of that node, in which it tells what has changed,
-more than `ROUND_MS`.
+parts, as in a running mesh, where the event loop does other work between two parts. The command
+sends each frame three times and prints the longest part of the quickest of them, in ms of processor
+time. It also prints the longest round, in which the node sends what has changed. The exit status is
+1 when a part takes more than `PART_MS`, or a round more than `ROUND_MS`.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ Fields = dict[str, Any]
 
 
 class Victim:
-    """A node with so many keys, all of which have changed, and room for `spare` more."""
+    """The node under attack: `keys` keys, all of which have changed, and room for `spare` more."""
 
     def __init__(self, keys: int, spare: int) -> None:
         self.rng = random.Random(3)
@@ -113,7 +113,7 @@ class Victim:
         return {"members": tuple((f"m{epoch}", "", epoch, f"m{epoch}:1") for epoch in known)}
 
     def widest(self) -> int:
-        """Of a range that is still answered."""
+        """The end of the widest range of hashes that is still answered."""
         return min(2**64 - 1, 2**64 * MOST_COMPARED // max(1, len(self.table)) - 1)
 
 
@@ -132,18 +132,18 @@ def frames(victim: Victim) -> dict[str, Callable[[], Fields]]:
 
 
 def questions(victim: Victim) -> dict[str, Callable[[], Fields]]:
-    """Of an observer."""
-    hashes, columns = wire.MAX_ASKED // 16, 100
+    """The frames of an observer that cost most."""
+    most, columns = wire.MAX_OBSERVER_PAYLOAD, 100
     return {
         "range": lambda: {"payload_kind": wire.RANGE, "items": (0, 2**64 - 1)},
-        "hashes": lambda: victim.wanted(victim.held(hashes)),
-        "entries": lambda: victim.entries(victim.held(wire.MAX_ASKED // 30)),
-        "columns": lambda: victim.entries(victim.held(wire.MAX_ASKED // (5 * columns)), columns),
+        "hashes": lambda: victim.wanted(victim.held(most // 16)),
+        "entries": lambda: victim.entries(victim.held(most // 30)),
+        "columns": lambda: victim.entries(victim.held(most // (5 * columns)), columns),
     }
 
 
 def rows(keys: int) -> Iterator[tuple[str, float, float]]:
-    """What is done, how long it takes, and how long it may."""
+    """What is done, the ms that it takes, and the ms that it may take."""
     for spare, full in ((keys // 16, ""), (0, ", table full")):
         victim = Victim(keys, spare)
         for name, make in frames(victim).items():

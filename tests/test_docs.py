@@ -706,7 +706,7 @@ TOLD = [
     ),
     ("security.md", f"or fewer with {8 * entry_merger.PART:,} columns;"),
     ("security.md", f"at most {anti_entropy.MOST_ITEMS:,} items or hashes"),
-    ("security.md", f"frame brings {wire.MAX_ASKED >> 10} KiB"),
+    ("security.md", f"frame brings {wire.MAX_OBSERVER_PAYLOAD >> 10} KiB"),
     ("security.md", f"there to a {2 * (unlinked.COUNTED + 2)}th of"),
     ("model.md", f"at least {gossip.FLUSH_GAP_NS / 1e6:g} ms apart"),
     ("model.md", f"or after {node_memory.WARM_UP_NS / SECOND:g} s"),

@@ -46,7 +46,7 @@ FLEET: tuple[MetricSpec, ...] = (
     ),
     MESH.by(
         "mesh_adopted_tokens_total",
-        "Tokens by which debts fell as a peer owes less, beside refunds.",
+        "Tokens by which debts fell because a peer owes less, without refunds.",
         "peer",
         lambda mesh: mesh.get("adopted", {}),
     ),

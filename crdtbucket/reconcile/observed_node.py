@@ -205,7 +205,7 @@ class ObservedNode:
         for place, (bucket, columns, owed) in updates.items():
             space = ENTRY_BYTES + COLUMN_BYTES * len(columns)
             crowded = len(owners.keys() | columns.keys()) > MOST_OWNERS
-            if out and (crowded or len(out) + space > wire.MAX_ASKED):
+            if out and (crowded or len(out) + space > wire.MAX_OBSERVER_PAYLOAD):
                 yield bytes(out), tuple(owners)
                 out, owners = bytearray(), {}
             numbered = [

@@ -93,7 +93,7 @@ def run_all(jobs: Sequence[AnyJob], processes: int) -> Iterator[Outcome]:
             worker.terminate()  # what they have begun would keep this process from ending
         pool.shutdown(wait=False, cancel_futures=True)
         raise
-    pool.shutdown()  # one that is left to end beside the interpreter writes a traceback at times
+    pool.shutdown()  # a process that ends while the interpreter does may write a traceback
 
 
 @contextlib.contextmanager

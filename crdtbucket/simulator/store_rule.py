@@ -42,7 +42,7 @@ class ReplicatedStore(Nodes):
         self, name: str, *, credit: bool = True, adoption: bool = True, slot_us: int = 0
     ) -> None:
         """Without `credit` calls bring no beats, so that no region is ever taken for silent.
-        Without `adoption` copies only add what they count, and their levels lower none.
+        Without `adoption` copies only add what they count: no level is lowered to theirs.
         `slot_us`: one call looks at the other regions in so many us; 0: in as many as it does."""
         self.name, self._credit = name, credit
         self._source = ReplicatedArguments.script.source

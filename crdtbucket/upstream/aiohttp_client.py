@@ -11,8 +11,11 @@ from crdtbucket.upstream.upstream import Upstream
 
 
 class _AsyncioTimeout(WaitTimeout, asyncio.TimeoutError):
-    """As what aiohttp lets a time-out pass in Python 3.10, where asyncio's is a class of its own;
-    of any other OSError it makes a `ClientOSError`."""
+    """A `WaitTimeout` that aiohttp passes on to the caller in Python 3.10, too.
+
+    There `asyncio.TimeoutError` is not the built-in `TimeoutError`, and aiohttp turns any other
+    `OSError` of a middleware into a `ClientOSError`.
+    """
 
 
 def upstream_middleware(upstream: Upstream) -> ClientMiddlewareType:

@@ -2,6 +2,8 @@
 
 
 cdef class _BucketState(_Replica):
+    """The part of a bucket that is read: its keys' columns and debts, and its counters."""
+
     def columns(self, object key):
         """What is counted for the key: {(node id, epoch): (generation, taken, refunded)}."""
         cdef uint64_t lo = 0, hi = 0

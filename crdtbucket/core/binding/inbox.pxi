@@ -4,7 +4,7 @@ Merged = namedtuple("Merged", "merged ignored unknown_bucket refused_columns cap
                     "own_behind lowered adopted crowded ahead of_silent answers touched mixed room following",
                     module="crdtbucket._core")
 Merged.__doc__ = """What a bulk merge did: counts, whether a new epoch was opened, as the sender had larger counts of the own one (`duplicate_epoch`),
-how many entries were left out for that reason (`own_behind`), how many debts fell by much less than was advertised (`lowered`), by how many tokens debts fell as the sender owes less (`adopted`), for how many new entries the sender made room by others of its own (`crowded`), how many columns were left out as no eviction explains their generation (`ahead`), how many entries of a newcomer brought takes of peers that are silent here (`of_silent`), and arrays of entries to answer the sender with (`answers`) and that were merged (`touched`); `mixed`: which of the frame's definitions
+how many entries were left out for that reason (`own_behind`), how many debts fell by much less than was advertised (`lowered`), by how many tokens debts fell because the sender owes less (`adopted`), for how many new entries the sender made room by others of its own (`crowded`), how many columns were left out as no eviction explains their generation (`ahead`), how many entries of a newcomer brought takes of peers that are silent here (`of_silent`), and arrays of entries to answer the sender with (`answers`) and that were merged (`touched`); `mixed`: which of the frame's definitions
 have entries in it and are of a bucket that is defined otherwise here; `room`: how many entries were evicted for new ones; and
 `following`: the entry of the frame to go on with, or -1 at its end."""
 
@@ -37,7 +37,7 @@ cdef void free_entries(entries_t *read) noexcept:
     PyMem_Free(read.columns)
 
 cdef int64_t part_end(const entries_t *f, int64_t start, int64_t most) noexcept:
-    """Where a part ends that begins at `start`: after `most` entries, or once they have as many columns as 8 for each of these."""
+    """Where the part that begins at `start` ends: after `most` entries, or sooner, once they have 8 * `most` columns together."""
     cdef int64_t end = start, left = 8 * most if most < 1 << 58 else INT64_MAX
     while end < f.count and end - start < most and left > 0:
         left -= f.entries[end].columns
@@ -57,8 +57,8 @@ cdef class _Inbox(_Outbox):
         `memory`: the sender knows the debts of the mesh, which settles what is suspect here; `keeps_credit`: as much as
         it states is owed here, up to the capacity; `silent`: by origin id, for how long (ns) its debts include what it keeps for a
         peer that was silent before this process began; `newcomer`: it began after a peer fell silent here; `reopen`: where the sender has
-        larger counts of the running epoch, a new one is opened; without, such entries are left out. Of the entries at most `most` from `start`, 0 or above, on are merged, no
-        more once they have 8 * `most` columns, and none once about `most_room` of them (0: any number) have looked for room in a full table;
+        larger counts of the running epoch, a new one is opened; without, such entries are left out. The entries from `start`, 0 or above, on are merged: at most `most`, fewer
+        where they have 8 * `most` columns, and no more once about `most_room` of them (0: any number) have looked for room in a full table;
         `crowded` and `room` are the sums of what earlier parts of the frame returned under these names. Raises WireError, and
         changes nothing, when any of the frame is malformed. Returns `Merged`."""
         cdef _Items frame = items_of(payload, 1), given, mask = None if relays is None else items_of(relays, 1)

@@ -12,8 +12,8 @@ cdef struct part_t:
 
 
 cdef int take_parts(part_t *part, Py_ssize_t parts) except -1:
-    """Takes all of the parts or none, and leaves the outcome of each. What would be denied, as it seems, is asked first, so that
-    hardly ever is anything taken for it that has to be given back."""
+    """Takes all of the parts or none, and leaves the outcome of each. The part that would probably be denied is taken first, so
+    that tokens of the others are hardly ever taken in vain."""
     cdef int64_t now = clock_ns((<BucketCore>part[0].bucket).t)
     cdef Py_ssize_t first = 0, taken = 0, i, at
     cdef bint looked = parts > 1 and not all_fit(part, parts, now)

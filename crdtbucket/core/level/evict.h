@@ -11,8 +11,9 @@ static inline int is_full(const table_t *t, uint32_t e, uint64_t word, int64_t n
     return debt_units(&t->definitions[hot->bucket], LOAD(hot->base), net_of(word), now) <= 0;
 }
 
-/* Full, acknowledged by every live link, idle for the grace, and no rates are kept in it of a peer
- * that has been silent for a while: whom several relays lead to may seem so between two rounds. */
+/* Full, acknowledged by every live link, idle for the grace, and without rates of a peer that has
+ * been silent for another near horizon: a member behind several relays is often silent for a
+ * moment, between two rounds. */
 static inline int is_evictable(const table_t *t, uint32_t e, uint64_t word, int64_t now)
 {
     uint16_t flags = LOAD(t->hot[e].flags);

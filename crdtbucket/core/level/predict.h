@@ -247,9 +247,8 @@ static inline int64_t advertised_debt(const table_t *t, uint32_t e, int64_t net,
     return (int64_t)units_to_ns(d, debt < 0 ? 0 : debt > cap ? cap : debt);
 }
 
-/* What this node owes by itself beyond what it advertises, in ns: what it keeps for silent peers
- * has hidden it. At most what it keeps, and exactly that much as long as its bucket was not full.
- */
+/* What this node owes by itself beyond its advertised debt, in ns: the far credit has hidden it. At
+ * most the far credit, and all of that while the bucket has not been full. */
 static inline int64_t hidden_debt(const table_t *t, uint32_t e, int64_t net, int64_t advertised,
                                   int64_t now)
 {

@@ -131,7 +131,8 @@ static i128 clamp_merged(const table_t *t, hot_t *hot, definition_t *d, i128 deb
     return after;
 }
 
-/* Counts by how much a debt fell as the sender owes less. What is brought below zero is refunds. */
+/* Counts the tokens by which a debt fell because the sender owes less. Columns that bring less than
+ * nothing bring refunds, which are not counted. */
 static inline void count_adopted(const definition_t *d, const comparison_t *g, i128 debt,
                                  i128 after, merge_result_t *r)
 {

@@ -37,8 +37,8 @@ static i128 far_left(const table_t *t, uint32_t e, const definition_t *d, const 
 
 #define UNBOUNDED ((i128)1 << 126)
 
-/* Whether the sender of an entry knows a take of this node, or of one that is seen here: then it
- * lacks no more than what was taken on this side in its silence. */
+/* Whether the sender of an entry has merged takes of this node, or of one that is seen here: then
+ * it lacks only what was taken on this side in its silence. */
 static int knows_this_side(const table_t *t, const comparison_t *g, int64_t now)
 {
     const held_t *h = &g->held;
@@ -52,13 +52,15 @@ static int knows_this_side(const table_t *t, const comparison_t *g, int64_t now)
     return 0;
 }
 
-/* Demand of both sides at which somebody is denied in any case, in refill rates: rates waver. */
+/* Demand of both sides together, in refill rates, at which calls are denied in any case. It is
+ * above 1, since measured rates vary. */
 #define DENIES_SOME 1.25
 
 /* What is owed at most where the sender was silent: what each side owes by itself, `here` and
  * `there` with what either keeps for silent peers, and what both took beyond the refill of that
- * time. Credit goes by rates that were known before, and calls may move to nodes that were not
- * asked then. Where both ask for more than is refilled now, they did so lately: all is charged. */
+ * time. Credit follows the rates that were known before, and calls may move to nodes that were not
+ * asked then. Where both sides ask now for more than is refilled, there is no bound: they have
+ * asked for as much lately, so what was refilled earlier in the silence is gone. */
 RARELY static i128 debt_apart(const table_t *t, uint32_t e, const definition_t *d,
                               const merge_context_t *m, const wire_entry_t *w,
                               const comparison_t *g, i128 here, i128 there, int64_t now)
@@ -99,7 +101,7 @@ static i128 merged_debt(const definition_t *d, i128 debt, i128 advertised, const
         i128 lacking = token_units(d, g->brings_lacking);
         out = debt + token_units(d, g->brings_held) + (lacking < advertised ? lacking : advertised);
     } else {
-        /* What was long under way tells of takes, and no more of the debt. */
+        /* A frame that was long under way brings takes; the debt in it is out of date. */
         out = count < adopt || m->late ? count : adopt;
         out = apart < out ? apart : out;
     }

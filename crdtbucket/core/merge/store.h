@@ -16,7 +16,7 @@ typedef struct {
     int64_t own_behind;
     /* Entries that would have lowered a debt much further than is believed. */
     int64_t lowered;
-    /* Tokens by which debts fell as the sender owes less, beside refunds. */
+    /* Tokens by which debts fell because the sender owes less, without refunds. */
     int64_t adopted;
     /* New entries for which the sender made room by others of its own. */
     int64_t crowded;

@@ -18,7 +18,7 @@ from crdtbucket.mesh.protocol.roster import ResolvedTables, Roster
 LOG = logging.getLogger("crdtbucket.mesh")
 
 OWES_NS = 3_000_000_000
-"""For so long a newcomer that has sent takes of a silent peer owes what is owed here."""
+"""A newcomer that has sent takes of a silent peer owes at least what is owed here, for so long."""
 REMEMBERED_TABLES = 4
 """So many versions of the tables that a peer has announced are remembered."""
 PART = 2048
@@ -145,8 +145,8 @@ class EntryMerger:
         return merged._replace(crowded=crowded, room=room)
 
     def _lacks_one(self, frame: wire.Frame, now: int) -> bool:
-        """Whether one of the silent processes for whom a peer keeps credit is silent here, too. A
-        node that sees all of them itself knows what they take."""
+        """Whether a process for which the peer keeps credit is silent here, too, or the peer names
+        none. A node that sees all of them itself knows what they take."""
         seen = {
             link.info.epoch
             for link in self._peers.values()
@@ -196,7 +196,7 @@ class EntryMerger:
             ("generations", merged.ahead, AHEAD),
         ):
             self._bounded.count(who, bound, times, now, text)
-        self._bounded.lowered(who, merged.adopted)
+        self._bounded.count_adopted(who, merged.adopted)
         if merged.refused_columns:
             self._warnings.repeated(
                 who,

@@ -43,10 +43,9 @@ class Observers:
         """The answer to a frame, of the node `me`. `writes`: it may bring entries. Raises WireError
         on a bad one, which then has changed nothing."""
         frame = wire.decode(data)
-        if len(frame.payload) > wire.MAX_ASKED:
-            raise WireError(
-                f"an observer's payload of {len(frame.payload)} bytes, at most {wire.MAX_ASKED}"
-            )
+        size, most = len(frame.payload), wire.MAX_OBSERVER_PAYLOAD
+        if size > most:
+            raise WireError(f"an observer's payload of {size} bytes, at most {most}")
         if frame.payload_kind == wire.ENTRIES and not writes:
             raise WireError("entries of one who may only look")
         if frame.payload_kind == wire.ENTRIES:

@@ -73,14 +73,14 @@ class BoundedPeers:
         self._counts.setdefault(peer if known else OTHERS, Counter())[bound] += times
         self._warnings.repeated(peer, bound, now, times, f"{self._name}: {peer} {text}")
 
-    def lowered(self, peer: str, tokens: int) -> None:
-        """Debts fell by so many tokens, as the peer owes less."""
+    def count_adopted(self, peer: str, tokens: int) -> None:
+        """Debts fell by so many tokens because the peer owes less."""
         if tokens:
             known = peer in self._adopted or len(self._adopted) < MOST_PEERS
             self._adopted[peer if known else OTHERS] += tokens
 
     def adopted(self) -> dict[str, int]:
-        """Tokens, by peer, by which debts fell; any thread may ask."""
+        """By peer, the tokens by which debts fell because it owes less; any thread may ask."""
         return dict(self._adopted)
 
     def counts(self) -> dict[str, dict[str, int]]:

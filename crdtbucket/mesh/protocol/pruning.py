@@ -69,8 +69,8 @@ class Pruner:
         """Epochs that lose their places, and of which columns are still to be removed."""
         self._pruning = -1
         """Where the removal of their columns goes on, -1 where none is under way."""
-        self._is_new = bool(self.tombstones)
-        """Whether an epoch got its tombstone since that began: another process may have left it."""
+        self._unpruned = bool(self.tombstones)
+        """Whether an epoch got its tombstone since that began; another process may have left it."""
 
     @property
     def crowded(self) -> bool:
@@ -167,7 +167,7 @@ class Pruner:
             self._dead.pop(epoch, None)
         for epoch in self._table.add_tombstones(epochs):
             self.tombstones[epoch] = now
-            self._is_new = True
+            self._unpruned = True
         self._remove_columns()
 
     def _remove_columns(self) -> None:
@@ -177,10 +177,10 @@ class Pruner:
 
     def prune_some(self) -> None:
         """Goes on removing the columns of epochs with a tombstone."""
-        if self._pruning < 0 and (self._is_new or self._given_up):
+        if self._pruning < 0 and (self._unpruned or self._given_up):
             if self._given_up:  # one may have lost its tombstone for want of memory
                 self._given_up = self._table.add_tombstones(self._given_up)
-            self._pruning, self._is_new = 0, False
+            self._pruning, self._unpruned = 0, False
         if self._pruning >= 0:
             self._pruning = self._table.prune(self._pruning, PRUNED_PLACES)
             self._release_given_up()

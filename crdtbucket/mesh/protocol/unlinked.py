@@ -22,8 +22,8 @@ from crdtbucket.mesh.protocol.roster import Roster
 MEETS_NS = 15_000_000_000
 """A process that has run for so long has met all members that it will."""
 COUNTED = 15
-"""So many members at most count for what is guaranteed to a node of which no two peers see each
-other."""
+"""Where no two peers of a node see each other, so many members that it is not linked with count at
+most in what is guaranteed to it."""
 
 
 class UnlinkedMembers:
@@ -40,8 +40,8 @@ class UnlinkedMembers:
         """Ids of those that are being given up, and from which place of the table on."""
 
     def seen(self, name: str, epoch: int, at: int) -> None:
-        """A relay has passed on all that this member took up to the time `at`. It does so for one
-        that has just ended as well, until that is silent: nothing is predicted of that one."""
+        """A relay has passed on all that this member took up to the time `at`. Nothing is predicted
+        of it before relays have done so for the near horizon: it may have just ended."""
         first, node = self._first.setdefault(epoch, at), self._roster.node(name)
         if at - first >= self._table.near_ns and node not in self._going:
             self._table.set_relayed(node, epoch, at)

@@ -23,8 +23,8 @@ VERSION = 1
 MAX_HEADER = 262_144
 """Bytes of a header at most: the largest tables fit, with all other fields but lists of members."""
 MAX_PAYLOAD = 196_608
-MAX_ASKED = 32_768
-"""Bytes of a payload of an observer: its frames are not worked on in parts."""
+MAX_OBSERVER_PAYLOAD = 32_768
+"""Bytes of a payload from an observer at most: its frames are merged and answered in one go."""
 MAX_FRAME = MAX_HEADER + MAX_PAYLOAD
 """Bytes of a frame at most, its authentication not counted."""
 MAX_NAME = 200

@@ -254,18 +254,17 @@ def test_wrong_frames_change_nothing() -> None:
 
 
 @pytest.mark.parametrize("kind", [wire.WANT, wire.ENTRIES])
-def test_an_answer_holds_nobody_up(kind: int) -> None:
-    """A frame of a member may be fifteen times as large, and is merged in parts."""
+def test_a_frame_of_an_observer_holds_nobody_up(kind: int) -> None:
+    """It is answered in one go; a larger one of a member is merged in parts."""
     eu = mesh("eu")["eu"]
     tables = wire.AnnouncedTables(1, (), ())
     frame = wire.Frame(epoch=1, to_epoch=0, seq=1, sent=0, tables=tables, payload_kind=kind)
-    large = dataclasses.replace(frame, payload=bytes(wire.MAX_ASKED + 16))
+    most = dataclasses.replace(frame, payload=bytes(wire.MAX_OBSERVER_PAYLOAD))
+    large = dataclasses.replace(frame, payload=bytes(wire.MAX_OBSERVER_PAYLOAD + 16))
     with pytest.raises(WireError, match=r"^an observer's payload of 32784 bytes"):
         eu.node.observe(wire.encode(large), eu.table.now())
     if kind == wire.WANT:
-        eu.node.observe(
-            wire.encode(dataclasses.replace(frame, payload=bytes(wire.MAX_ASKED))), eu.table.now()
-        )
+        eu.node.observe(wire.encode(most), eu.table.now())
 
 
 def test_epochs_that_observers_state_take_places_of_one_part() -> None:

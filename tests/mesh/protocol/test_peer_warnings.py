@@ -68,11 +68,11 @@ def test_it_counts_by_peer_and_bound_and_says_who_did_what(
     assert [record.getMessage() for record in caplog.records] == lines
 
 
-def test_it_counts_tokens_by_peer(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_it_counts_by_peer_the_tokens_by_which_debts_fell(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(peer_warnings, "MOST_PEERS", 2)
     bounded = BoundedPeers("me")
     for peer, tokens in (("a", 5), ("none", 0), ("b", 1), ("c", 2), ("d", 3), ("a", 1)):
-        bounded.lowered(peer, tokens)
+        bounded.count_adopted(peer, tokens)
     assert bounded.adopted() == {"a": 6, "b": 1, OTHERS: 5}
 
 
