@@ -52,7 +52,7 @@ class UnlinkedMembers:
         self._first = {epoch: at for epoch, at in self._first.items() if epoch in running}
         going, self._going = self._going, {}
         members = self._table.relayed_members()
-        twice, dense = self._seen() if members else (set(), False)
+        twice, dense = self._seen_by_peers() if members else (set(), False)
         for index, (node, epoch, at) in enumerate(members):
             place = going.get(node, 0 if self._is_gone(node, epoch, at, now) else -1)
             if place < 0:
@@ -64,7 +64,7 @@ class UnlinkedMembers:
             if place >= 0:
                 self._going[node] = place
 
-    def _seen(self) -> tuple[set[int], bool]:
+    def _seen_by_peers(self) -> tuple[set[int], bool]:
         """Ids of the members that two peers see themselves, and whether any two peers see each
         other; of silent peers by what they said last."""
         links = self._directory.links
