@@ -78,7 +78,7 @@ class UnknownBucket(CrdtbucketError, KeyError):
     def __str__(self) -> str:
         if not self.names:
             return f"no bucket {self.name!r}: none is defined"
-        several = f"; of several rates at once: take_all([({self.name!r}, key)])"
+        several = f"; to take from all of its rates: take_all([({self.name!r}, key)])"
         hint = several if f"{self.name}:1" in self.names else ""
         return f"no bucket {self.name!r}; there are: {', '.join(self.names)}{hint}"
 

@@ -21,7 +21,7 @@ from crdtbucket.mesh.links.session import MAX_SEALED
 PATH = "/crdtbucket/mesh"
 # The library refuses a message of exactly its limit too.
 MAX_MESSAGE = MAX_SEALED + 1
-NO_NODE = "as nothing of a mesh does: is this the port that mesh.listen of a node names?"
+NO_NODE = "as no node of a mesh does: is this the port that mesh.listen of a node names?"
 _BINARY = WSMsgType.BINARY  # up to Python 3.11 a function looks it up
 _SILENCE = {errno.ETIMEDOUT, errno.EHOSTUNREACH, errno.ENETUNREACH, errno.EHOSTDOWN, errno.ENETDOWN}
 _REFUSALS = {errno.ECONNREFUSED, errno.ECONNRESET, errno.ECONNABORTED, errno.EPIPE}
