@@ -25,7 +25,7 @@ ELSEWHERE = {
     "limits": "services",
     "redis": "rating.bucket_backend.connection",
 }
-"""Where that belongs which is looked for at the top."""
+"""Where keys belong that are written at the top by mistake."""
 
 
 @dataclass

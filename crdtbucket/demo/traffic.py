@@ -83,7 +83,7 @@ def phases(seconds: float) -> list[Phase]:
 
 
 def stall_phases(seconds: float) -> list[Phase]:
-    """The same, and in the middle of the time after the cut something stands still."""
+    """The phases of a cut, where a stall begins in the middle of the time after it."""
     *before, last = phases(seconds)
     middle_ns = (last.start_ns + last.end_ns) // 2
     stalled = replace(last, name="stalled", start_ns=middle_ns)

@@ -29,7 +29,7 @@ class LiveRollout:
     """
 
     def __init__(self, in_force: InForce, store: RolloutStore, node: LocalNode) -> None:
-        """`in_force` brings definitions into force, and lends its lock. `node` has the peers."""
+        """`in_force` brings definitions into force and lends its lock; `node` informs the peers."""
         self._in_force = in_force
         self._store = store
         self._table = in_force.tables.main

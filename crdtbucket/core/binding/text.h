@@ -30,9 +30,9 @@ static inline int text_view(PyObject *key, const uint8_t **data, Py_ssize_t *siz
     return 1;
 }
 
-/* How a method is called, "take(key, cost=1, floor=0)", out of its docstring "take($self, key,
- * cost=1, floor=0)\n--\n..."; of a mere name that with "()". setup.py has Cython's errors call it.
- * The text is valid until the next call; the GIL is held. */
+/* How a method is called, "take(key, cost=1, floor=0)", read from its docstring "take($self, key,
+ * cost=1, floor=0)\n--\n...". A name without a docstring gets "()". setup.py has Cython's errors
+ * call it. The text is valid until the next call; the GIL is held. */
 __attribute__((noinline, unused)) static const char *call_shape(const char *doc)
 {
     static char shape[160];

@@ -176,7 +176,7 @@ def test_an_epoch_with_a_tombstone_that_is_seen_again_counts() -> None:
     assert 5 in {epoch for _, _, epoch, _ in table.origins()}
 
 
-def test_marks_are_bounded_and_their_ids_are_used_again() -> None:
+def test_tombstones_are_bounded_and_their_ids_are_used_again() -> None:
     table = table_with()
     pruner = Pruner(table, 0)
     for epoch in range(100, 100 + 4 * wire.MAX_ORIGINS):

@@ -1,4 +1,4 @@
-"""Short histories of single rules, in which the script and its twin must agree."""
+"""Short histories of one rule each, for which the script and its model must agree."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ TAKES = [("call", n, n, 3, 0, False) for n in range(3)]
 """In each region, by a process of its own."""
 OLD_LEVEL = [TAKES[0], LATER, TAKES[0], ("torn", 0, 0, -2, 2), LATER]
 SEEN = [TAKES[1], ("copy", 0, 1, -1), LATER, TAKES[0], ("time", 2_000_000)]
-TOLD: dict[str, list[Any]] = {
+EXAMPLES: dict[str, list[Any]] = {
     "each copy is merged again, and once": [
         TAKES[0], ("copy", 1, 0, -1), *[LATER, ("call", 1, 1, 1, 0, False)] * 2,
     ] * 3,
@@ -45,7 +45,7 @@ TOLD: dict[str, list[Any]] = {
     "what is predicted keeps its tokens under another definition": [
         *SEEN, ("know", 0, 1, 0, 2_000_000), LATER, TAKES[0], ("define", 1), LATER, TAKES[0],
     ],
-    "a caller without new beats tells no silence": [
+    "a caller without new beats makes nobody silent": [
         *SEEN, ("know", 0, 1, 0, 0), ("time", 5_000_000), TAKES[0],
     ],
     "a region of which no beat ever came is not silent": [
@@ -54,8 +54,8 @@ TOLD: dict[str, list[Any]] = {
 }  # fmt: skip
 
 
-def told(test: Callable[..., None]) -> Callable[..., None]:
+def on_examples(test: Callable[..., None]) -> Callable[..., None]:
     """Runs a test of definitions, clock offsets, forget_after and operations on all of these."""
-    for ops in TOLD.values():
+    for ops in EXAMPLES.values():
         test = example([PLAIN, FAST], [0, 0, 0], 0, ops)(test)
     return test

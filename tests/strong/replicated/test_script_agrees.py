@@ -17,7 +17,7 @@ from crdtbucket.strong.redis.replicated import ReplicatedArguments
 from crdtbucket.strong.redis.script import Column, ScriptCall, owner_name
 from tests.strong.histories import BEYOND, KEY, OWNERS, Process, small, specs, tokens
 from tests.strong.redis_server import PROGRAMS, Server
-from tests.strong.replicated.examples import HOUR_US, told
+from tests.strong.replicated.examples import HOUR_US, on_examples
 from tests.strong.replicated.region_server import RegionServer
 from tests.strong.replicated.region_twin import Hash, Known, Run, expires_ms
 
@@ -264,7 +264,7 @@ ordinary = st.builds(
 definition = st.tuples(st.one_of(ordinary, specs()), st.sampled_from([1, 1_500, 3_600_000]))
 
 
-@told
+@on_examples
 @given(
     st.lists(definition, min_size=2, max_size=2),
     st.lists(st.integers(-HOUR_US, HOUR_US), min_size=3, max_size=3),
