@@ -45,9 +45,10 @@ typedef struct {
 
 #define QUIET_NS (3 * SECOND)
 
-/* Neither attempted here lately, nor told of by a peer that is asked for it. What is in flight
- * differs on all nodes, and needs no repair. An idle peer only repairs: while two others do so
- * again and again, this node may find out what it lacks itself. */
+/* Neither attempted here lately, nor updated lately by a peer whose callers ask for the key: what
+ * is in flight differs on all nodes, and needs no repair. Updates of an idle peer are repairs. They
+ * do not count, else two that repair each other again and again would hide the key from this node.
+ */
 static inline int is_quiet(const table_t *t, uint32_t e, int64_t now)
 {
     if ((LOAD(t->hot[e].flags) & (ENTRY_IN_LOG | ENTRY_SUSPECT)) || is_attempted(t, e)
