@@ -2005,6 +2005,13 @@ MUTATIONS = (
         suite("simulated/test_sparse", "idle_keys"),
     ),
     Mutation(
+        "keys_that_only_peers_ask_for_are_evicted",
+        "core",
+        "           && !((flags & ENTRY_RATED) && is_asked_elsewhere(t, e, t->h->grace_ns, now))\n",
+        "",
+        suite("simulated/test_links", "other_side_asked_for_is"),
+    ),
+    Mutation(
         "who_is_seen_here_is_owed_for_as_well",
         "mesh",
         "return not frame.silent or not seen.issuperset(",

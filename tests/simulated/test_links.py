@@ -137,3 +137,16 @@ def test_a_way_that_is_cut_for_long_hides_nobody_who_is_heard() -> None:
     drive(mesh, asks, 65.0)
     drive(mesh, {"B": 100.0}, 10.0)
     assert total(drive(mesh, {"B": 150.0}, 20.0)) >= 0.95 * 20 * 100
+
+
+@pytest.mark.parametrize("before", [30.0, 30.5])
+def test_a_key_that_only_the_other_side_asked_for_is_predicted(before: float) -> None:
+    """Idle for long here, and full, it could be evicted between the last update and the silence:
+    nobody would state its rates again, and each side would take the limit for the whole cut."""
+    mesh = mesh_of(2, BucketSpec("b", 20, 20))
+    drive(mesh, {"A": 16.0}, before)
+    mesh.partition("A", "B")
+    drive(mesh, {"A": 16.0}, 3.0)
+    both = {"A": 16.0, "B": 20.0}
+    drive(mesh, both, 10.0)
+    assert total(drive(mesh, both, 10.0)) <= 1.5 * 20 * 10

@@ -11,14 +11,16 @@ static inline int is_full(const table_t *t, uint32_t e, uint64_t word, int64_t n
     return debt_units(&t->definitions[hot->bucket], LOAD(hot->base), net_of(word), now) <= 0;
 }
 
-/* Full, acknowledged by every live link, idle for the grace, and without rates of a peer that has
- * been silent for another near horizon: a member behind several relays is often silent for a
- * moment, between two rounds. */
+/* Full, acknowledged by every live link, idle for the grace here and on the peers, and without
+ * rates of a peer that has been silent for another near horizon: a member behind several relays is
+ * often silent for a moment, between two rounds. Rates of a peer whose callers ask for the key
+ * stay: by them its takes are predicted once it is silent, when it cannot state them again. */
 static inline int is_evictable(const table_t *t, uint32_t e, uint64_t word, int64_t now)
 {
     uint16_t flags = LOAD(t->hot[e].flags);
     return (flags & ENTRY_USED) && !(flags & ENTRY_IN_LOG) && !is_attempted(t, e)
            && !((flags & ENTRY_RATED) && now - t->h->near_ns >= LOAD(t->h->far_free_until))
+           && !((flags & ENTRY_RATED) && is_asked_elsewhere(t, e, t->h->grace_ns, now))
            && now - t->cold[e].rated_ns > t->h->grace_ns && is_full(t, e, word, now);
 }
 

@@ -61,6 +61,16 @@ GLANCES static inline int column_next(const table_t *t, uint32_t e, column_t *c)
     }
 }
 
+/* Whether a peer whose callers ask for the key has updated the entry within the last `ns`. */
+static inline int is_asked_elsewhere(const table_t *t, uint32_t e, int64_t ns, int64_t now)
+{
+    column_t c = {0};
+    while (column_next(t, e, &c))
+        if (c.c->fast[c.i] && now - stamp_ns(c.c->last_seen[c.i], now) < ns)
+            return 1;
+    return 0;
+}
+
 static inline int column_find(const table_t *t, uint32_t e, uint32_t origin, column_t *c)
 {
     *c = (column_t){0};

@@ -51,14 +51,8 @@ typedef struct {
  */
 static inline int is_quiet(const table_t *t, uint32_t e, int64_t now)
 {
-    if ((LOAD(t->hot[e].flags) & (ENTRY_IN_LOG | ENTRY_SUSPECT)) || is_attempted(t, e)
-        || now - t->cold[e].rated_ns < QUIET_NS)
-        return 0;
-    column_t c = {0};
-    while (column_next(t, e, &c))
-        if (c.c->fast[c.i] && now - stamp_ns(c.c->last_seen[c.i], now) < QUIET_NS)
-            return 0;
-    return 1;
+    return !(LOAD(t->hot[e].flags) & (ENTRY_IN_LOG | ENTRY_SUSPECT)) && !is_attempted(t, e)
+           && now - t->cold[e].rated_ns >= QUIET_NS && !is_asked_elsewhere(t, e, QUIET_NS, now);
 }
 
 #define SLOTS_A_LOOK 32 /* slots that are empty cost as much as an entry */
