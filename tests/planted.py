@@ -2618,6 +2618,13 @@ MUTATIONS = (
         suite("mesh/test_bad_members", "invented_members"),
     ),
     Mutation(
+        "how_many_nodes_there_are_is_not_looked_at",
+        "mesh",
+        "self._table.configure(members=max(live, self._expected, self._least))",
+        "self._table.configure(members=max(live, self._expected))",
+        suite("mesh/protocol/test_membership", "configuration_says_at_least"),
+    ),
+    Mutation(
         "whom_one_peer_sees_counts_in_what_is_guaranteed",
         "mesh",
         "if seen[name] >= 2}",

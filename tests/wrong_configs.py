@@ -68,10 +68,10 @@ WRONG: dict[str, tuple[str, list[str]]] = {
         [
             (
                 "2:3: mesh.gossip: unknown key 'gossip' (known here: advertise, allowed_keys, "
-                "credentials, ended_is_dead, forget_after, gossip_interval, hash_secret, identity, "
-                "identity_key, listen, max_peers, mesh_name, observer_secret, operator_keys, "
-                "partition_burst, partition_trust, peers, secret, servers, state_dir, "
-                "subject_prefix, tls, transport)"
+                "credentials, ended_is_dead, expected_nodes, forget_after, gossip_interval, "
+                "hash_secret, identity, identity_key, listen, max_peers, mesh_name, "
+                "observer_secret, operator_keys, partition_burst, partition_trust, peers, secret, "
+                "servers, state_dir, subject_prefix, tls, transport)"
             ),
         ],
     ),

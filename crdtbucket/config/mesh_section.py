@@ -92,6 +92,9 @@ class MeshSection(Section):
     """folder for this node's epoch and snapshots; without one nothing is kept"""
     max_peers: Annotated[int, whole("max_peers", 1, 1024)] | None = None
     """connections to peers, at most"""
+    expected_nodes: Annotated[int, whole("expected_nodes", 1, 1024)] | None = None
+    """how many nodes the mesh has at least, where many are
+    [reached through one other](transports.md#nodes-that-cannot-all-be-linked)"""
 
 
 _TLS = {f"tls_{name}": f"tls.{name}" for name in MeshTlsSection.model_fields}

@@ -108,6 +108,9 @@ class MeshConfig:
     """Directory for this node's epoch and snapshots; None keeps nothing."""
     max_peers: int = 64
     """Connections to peers, 1 to 1024."""
+    expected_nodes: int = 1
+    """How many nodes the mesh has at least, this one included, 1 to 1024: where many of them are
+    reached through one other each, what is guaranteed to each goes by this number."""
 
     def __post_init__(self) -> None:
         # Lists become tuples, so that a frozen value really is one.
@@ -258,6 +261,7 @@ class MeshConfig:
         if self.partition_trust is not None:
             yield from seconds_problem("mesh.partition_trust", self.partition_trust, 0.0, _MONTH_S)
         yield from whole_problem("mesh.max_peers", self.max_peers, 1, 1024)
+        yield from whole_problem("mesh.expected_nodes", self.expected_nodes, 1, 1024)
 
 
 def _address_problem(name: str, address: str, lowest_port: int = 1) -> Iterator[Problem]:

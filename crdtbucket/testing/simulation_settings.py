@@ -39,6 +39,7 @@ class SimulationSettings:
     partition_burst: Literal["whole", "share"] = "whole"
     forget_after: float = 900.0
     ended_is_dead: float | Literal["never"] = 10.0
+    expected_nodes: int = 1
     prediction: bool = True
     """False switches the prediction of peers off, for comparison."""
     max_keys: int = 10_000
@@ -61,5 +62,6 @@ class SimulationSettings:
             partition_trust=self.partition_trust,
             partition_burst=self.partition_burst,
             forget_after=self.forget_after,
+            expected_nodes=self.expected_nodes,
             ended_is_dead=self.ended_is_dead,
         )

@@ -86,6 +86,25 @@ def test_a_large_sparse_mesh_in_heavy_overload_holds_the_limit(shape: str) -> No
     assert total(drive(mesh, demand, 6.0)) <= 1.05 * 40 * 6
 
 
+@pytest.mark.slow
+def test_cliques_behind_one_gateway_each_hold_the_limit_when_their_number_is_known() -> None:
+    """A gateway that alone sees others cannot be told from a member that invents them: each node
+    counts its own clique, and is guaranteed a quarter of the limit at least."""
+    cliques = ["Aabc", "Bdef", "Cghi", "Djkl"]
+    linked = [pair for clique in cliques for pair in itertools.combinations(clique, 2)]
+    linked += itertools.combinations("ABCD", 2)
+    names = "".join(cliques)
+
+    def admitted(expected: int) -> float:
+        mesh = Network(names, [SPEC], linked=linked, latency=0.02, seed=1, expected_nodes=expected)
+        demand = dict.fromkeys(names, 20.0)
+        drive(mesh, demand, 12.0)
+        return total(drive(mesh, demand, 6.0)) / 40 / 6
+
+    assert admitted(1) > 1.3
+    assert admitted(len(names)) <= 1.05
+
+
 def test_a_leaf_that_says_goodbye_leaves_its_part_to_the_others() -> None:
     mesh, _ = sparse("star")
     demand = dict.fromkeys("ABCD", 20.0)

@@ -52,13 +52,14 @@ class Membership:
         self.directory = MemberDirectory(config, name)
         self.links = self.directory.links
         self.visibility = Visibility(self.directory, roster)
-        self.unlinked = UnlinkedMembers(table, self.directory, roster, config.forget_after_ns)
+        self.unlinked = UnlinkedMembers(table, self.directory, roster, config)
         self.bounded = BoundedPeers(name)
         self.introductions = Introductions(table, self.directory, self.bounded, self.pruner)
         self.detector = FailureDetector(config, self.directory, roster, name)
         self.updates = MemberUpdates(
             table, self.directory, roster, self.pruner, self.introductions, self.bounded, now
         )
+        self._least = config.expected_nodes
         self._expected = 1 + config.expected_peers
         """Members that there are at least, with this node, until it has an update from the mesh."""
 
@@ -199,13 +200,13 @@ class Membership:
     def known(self) -> int:
         """Members that share the limits, this node and silent ones included."""
         gone = sum(link.left or link.forgotten for link in self.links.values())
-        return max(1 + len(self.links) - gone, self._expected)
+        return max(1 + len(self.links) - gone, self._expected, self._least)
 
     def count(self, now: int) -> None:
         """Tells the table how many members share the limits."""
         states = [self.status(link, now) for link in self.links.values()]
         live = 1 + states.count("alive") + states.count("suspect")
-        self._table.configure(members=max(live, self._expected))
+        self._table.configure(members=max(live, self._expected, self._least))
 
     def expect(self, members: int, now: int) -> None:
         """There are at least so many members, linked or not, this node included."""

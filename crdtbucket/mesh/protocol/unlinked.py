@@ -7,17 +7,21 @@ too much, or more. They are kept in the table, so whichever process leads next g
 A relay may invent members. They take from the proportional share of this node, and not from what is
 guaranteed to it: there a member counts if two peers see it themselves. Where no two peers see each
 other, as in a chain, or there is a single one, a few of the others count as well, since nobody else
-could say how many there are.
+could say how many there are. `mesh.expected_nodes` says it for all.
 """
 
 from __future__ import annotations
 
+import logging
 from collections import Counter
 
 from crdtbucket._core import Table
+from crdtbucket.mesh.mesh_config import MeshConfig
 from crdtbucket.mesh.protocol.member_directory import CAUGHT_UP, MemberDirectory
 from crdtbucket.mesh.protocol.peer_state import FORGOTTEN_PLACES
 from crdtbucket.mesh.protocol.roster import Roster
+
+LOG = logging.getLogger("crdtbucket.mesh")
 
 MEETS_NS = 15_000_000_000
 """A process that has run for so long has met all members that it will."""
@@ -26,14 +30,20 @@ COUNTED = 15
 most in what is guaranteed to it."""
 
 
+UNSURE_NS = 60_000_000_000
+"""Whom one peer alone sees for so long is no newcomer that has yet to be met."""
+
+
 class UnlinkedMembers:
     """The members that relays alone see. Times are local ns."""
 
     def __init__(
-        self, table: Table, directory: MemberDirectory, roster: Roster, forget_after_ns: int
+        self, table: Table, directory: MemberDirectory, roster: Roster, config: MeshConfig
     ) -> None:
         self._table, self._directory, self._roster = table, directory, roster
-        self._forget_after_ns = forget_after_ns
+        self._forget_after_ns = config.forget_after_ns
+        self._expected = config.expected_nodes
+        """Nodes that there are at least; 0 once it was said that there seem to be more."""
         self._first: dict[int, int] = {}
         """When each was seen first, by its epoch."""
         self._going: dict[int, int] = {}
@@ -58,11 +68,25 @@ class UnlinkedMembers:
             if place < 0:
                 counts = node in twice or (not dense and index < COUNTED)
                 self._table.count_relayed(node, counts)
+                if not counts and now - self._first.get(epoch, now) > UNSURE_NS:
+                    self._warn(len(members))
                 continue
             running.pop(epoch, None)
             place = self._table.forget(node, place, FORGOTTEN_PLACES)
             if place >= 0:
                 self._going[node] = place
+
+    def _warn(self, unlinked: int) -> None:
+        """Says once that some do not count in what is guaranteed, and what to do."""
+        if 0 < self._expected <= unlinked + len(self._directory.links):
+            self._expected = 0
+            LOG.warning(
+                "%s: some of %d members without a link here are seen by one peer alone, which may "
+                "invent them. In heavy overload each node may be given more than its part: set "
+                "mesh.expected_nodes to how many nodes there are",
+                self._roster.names()[0],
+                unlinked,
+            )
 
     def _seen_by_peers(self) -> tuple[set[int], bool]:
         """Ids of the members that two peers see themselves, and whether any two peers see each

@@ -340,3 +340,11 @@ def test_where_epochs_run_out_the_one_that_is_silent_for_longest_is_forgotten_if
         assert caplog.messages[-1] == said + "is forgotten: other nodes need its place"
     members.age(now)
     assert [link.forgotten for link in (a, d, e, f, g)] == [True, True, False, False, False]
+
+
+def test_there_are_as_many_nodes_as_the_configuration_says_at_least() -> None:
+    members, table = membership(replace(CONFIG, expected_nodes=9))
+    members.expect(1, 0)
+    assert (members.known(), table.called("configure")[-1]) == (9, (9,))
+    members.expect(12, 0)
+    assert (members.known(), table.called("configure")[-1]) == (12, (12,))

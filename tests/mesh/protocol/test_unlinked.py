@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from crdtbucket._core import Table
 from crdtbucket.errors import CrdtbucketError
+from crdtbucket.mesh.mesh_config import MeshConfig
 from crdtbucket.mesh.protocol import unlinked
 from crdtbucket.mesh.protocol.member_directory import ALIVE_NS, CAUGHT_UP
 from crdtbucket.mesh.protocol.roster import Roster
-from crdtbucket.mesh.protocol.unlinked import COUNTED, MEETS_NS, UnlinkedMembers
+from crdtbucket.mesh.protocol.unlinked import COUNTED, MEETS_NS, UNSURE_NS, UnlinkedMembers
 from tests.mesh.protocol.lone_node import CONFIG, ME, PEER, SECOND, frame, linked, membership, named
 
 NOW = 100 * SECOND
@@ -21,8 +24,8 @@ SILENT = CAUGHT_UP * ALIVE_NS + 1
 class Node:
     """A node `me` with a link to `peer`, which relays what `far` takes."""
 
-    def __init__(self) -> None:
-        self.members, self.table = membership()
+    def __init__(self, config: MeshConfig = CONFIG) -> None:
+        self.members, self.table = membership(config)
         (self.peer,) = linked(self.members, PEER)
         self.roster = self.members._roster
         self.number = self.meet("far", FAR)
@@ -245,6 +248,25 @@ def test_whom_two_peers_see_counts() -> None:
     assert counting(node) == 0
 
 
+@pytest.mark.parametrize("expected", [1, 3, 4])
+def test_of_members_that_do_not_count_is_said_what_to_do_once(
+    expected: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Unless it is known how many nodes there are, or all may be newcomers that are met soon."""
+    node = Node(replace(CONFIG, expected_nodes=expected))
+    node.advertised("far", "third")
+    (third,) = linked(node.members, named("third", 3))
+    later = NOW + UNSURE_NS
+    node.tell("far", FAR, later)
+    node.step(NOW + UNSURE_NS - node.table.near_ns)
+    assert not caplog.records
+    for now in (later + 1, later + 2):
+        third.last_seen = now
+        node.step(now)
+    said = [record.message for record in caplog.records if "mesh.expected_nodes" in record.message]
+    assert len(said) == (expected < 4)
+
+
 def test_the_next_process_that_leads_goes_on_with_them() -> None:
     node = Node()
     node.advertised()
@@ -252,7 +274,7 @@ def test_the_next_process_that_leads_goes_on_with_them() -> None:
         node.table,  # type: ignore[arg-type]
         node.members.directory,
         Roster(node.table, "me"),  # type: ignore[arg-type]
-        CONFIG.forget_after_ns,
+        CONFIG,
     )
     node.members.directory.running_elsewhere.clear()
     node.peer.connected = False
