@@ -2620,8 +2620,8 @@ MUTATIONS = (
     Mutation(
         "how_many_nodes_there_are_is_not_looked_at",
         "mesh",
-        "self._table.configure(members=max(live, self._expected, self._least))",
-        "self._table.configure(members=max(live, self._expected))",
+        "        self._expected = max(members, self._least)\n",
+        "        self._expected = members\n",
         suite("mesh/protocol/test_membership", "configuration_says_at_least"),
     ),
     Mutation(

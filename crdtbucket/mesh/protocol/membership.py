@@ -60,8 +60,9 @@ class Membership:
             table, self.directory, roster, self.pruner, self.introductions, self.bounded, now
         )
         self._least = config.expected_nodes
-        self._expected = 1 + config.expected_peers
-        """Members that there are at least, with this node, until it has an update from the mesh."""
+        """Members that there are at least, with this node, as the configuration says."""
+        self._expected = max(1 + config.expected_peers, self._least)
+        """The same as far as is known: more until this node has an update from the mesh."""
 
     # ---- links ----
 
@@ -200,17 +201,17 @@ class Membership:
     def known(self) -> int:
         """Members that share the limits, this node and silent ones included."""
         gone = sum(link.left or link.forgotten for link in self.links.values())
-        return max(1 + len(self.links) - gone, self._expected, self._least)
+        return max(1 + len(self.links) - gone, self._expected)
 
     def count(self, now: int) -> None:
         """Tells the table how many members share the limits."""
         states = [self.status(link, now) for link in self.links.values()]
         live = 1 + states.count("alive") + states.count("suspect")
-        self._table.configure(members=max(live, self._expected, self._least))
+        self._table.configure(members=max(live, self._expected))
 
     def expect(self, members: int, now: int) -> None:
         """There are at least so many members, linked or not, this node included."""
-        self._expected = members
+        self._expected = max(members, self._least)
         self.count(now)
 
     # ---- silence ----
