@@ -106,6 +106,16 @@ def test_a_storm_of_retries_buys_no_share(storm: int) -> None:
     assert sum(seen.admitted.values()) == pytest.approx(15 * 100, rel=0.02)
 
 
+@pytest.mark.parametrize("storm", [20, 200])
+def test_a_storm_that_is_over_is_remembered_for_no_longer_than_twice_the_limit(storm: int) -> None:
+    """A small bucket holds what is refilled in a round: what was left to the storm was lost."""
+    mesh = mesh_of(2, BucketSpec("b", 10, 33), latency=0.02, gossip_interval=0.3)
+    run(mesh, 10, at_random({"A": storm * 33.0}, 1))
+    run(mesh, 2, at_random({"B": 33.0}, 2))
+    seen = run(mesh, 10, at_random({"B": 33.0}, 3))
+    assert seen.denied - seen.ideal_denied <= 0.06 * sum(seen.offered.values())
+
+
 @pytest.mark.parametrize(("size", "capacity"), [(2, 20), (3, 20), (5, 5), (5, 10)])
 def test_who_asks_once_a_second_beside_a_storm_does_not_wait_long(size: int, capacity: int) -> None:
     mesh = mesh_of(size, BucketSpec("b", capacity, 10), latency=0.04)

@@ -109,11 +109,10 @@ GLANCES static inline double fast_rate(const table_t *t, const node_t *n, const 
 }
 
 /* What is left at `now` of a peak of `since`. */
-GLANCES static inline double remembered(uint16_t peak, int64_t since, int64_t now)
+GLANCES static inline double remembered(double peak, int64_t since, int64_t now)
 {
-    return peak && now - since < 40 * PEAK_NS
-               ? unpack_rate(peak) * exp((double)(since - now) / PEAK_NS)
-               : 0.0;
+    return peak > 0 && now - since < 40 * PEAK_NS ? peak * exp((double)(since - now) / PEAK_NS)
+                                                  : 0.0;
 }
 
 /* A cost in a byte, rounded up by a quarter at most: four classes from each power of two to the

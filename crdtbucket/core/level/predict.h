@@ -39,13 +39,16 @@ GLANCES static inline void foresee_overload(const table_t *t, uint32_t e, const 
     }
     p->kept = p->overload
               * smaller(p->not_silent * reserve_most(t, d, 1.0), ((double)d->capacity - 1.0) / 4.0);
-    double peak = p->overload * remembered(cold->peak, stamp_ns(cold->peak_at, now), now),
-           tokens = peak * p->slow_ns / 1e9;
+    int64_t since = stamp_ns(cold->peak_at, now);
+    double peak = unpack_rate(cold->peak),
+           tokens = p->overload * remembered(peak, since, now) * p->slow_ns / 1e9;
     if (tokens > p->near) {
+        /* It fades in shares from what it counted for: a storm is not remembered for longer. */
+        double claimed = smaller(peak, CLAIM_MOST * d->per_second * p->rated);
         p->near = tokens;
         p->near_ns = p->slow_ns;
-        p->fast_claims = smaller(peak, CLAIM_MOST * d->per_second * p->rated);
-        p->own_peak = p->overload * remembered(cold->own_peak, cold->rated_ns, now);
+        p->fast_claims = p->overload * remembered(claimed, since, now);
+        p->own_peak = p->overload * remembered(unpack_rate(cold->own_peak), cold->rated_ns, now);
     }
 }
 

@@ -15,8 +15,8 @@ typedef struct {
     double ns, fast, slow, peak;
 } weights_t;
 
-static inline void average_step(cold_t *c, double offered, double admitted, double ns,
-                                double fast_ns, weights_t *known)
+static inline void average_step(cold_t *c, const definition_t *d, double offered, double admitted,
+                                double ns, double fast_ns, weights_t *known)
 {
     if (ns <= 0)
         return;
@@ -26,7 +26,8 @@ static inline void average_step(cold_t *c, double offered, double admitted, doub
     double w = known->fast, wl = known->slow, seconds = ns / 1e9;
     double fast = unpack_rate(c->fast), granted = unpack_rate(c->granted);
     c->fast = pack_rate(fast + w * (offered / seconds - fast));
-    c->own_peak = pack_rate(larger(known->peak * unpack_rate(c->own_peak), unpack_rate(c->fast)));
+    c->own_peak =
+        pack_rate(larger(known->peak * unpack_rate(c->own_peak), claim(d, unpack_rate(c->fast))));
     c->granted = pack_rate(granted + w * (admitted / seconds - granted));
     c->slow += (float)(wl * (offered / seconds - c->slow));
     c->weight += (float)(wl * (1.0 - c->weight));
@@ -63,11 +64,11 @@ static void average(table_t *t, uint32_t e, int64_t now, weights_t *round)
     if (silent > 0 && silent < since) {
         weights_t before = {0};
         if (!first) /* the window begins with the first call */
-            average_step(cold, 0, 0, (double)silent, fast_ns(t), &before);
+            average_step(cold, d, 0, 0, (double)silent, fast_ns(t), &before);
         since -= silent;
     }
     float slow = cold->slow, weight = cold->weight > 0 ? cold->weight : SEEN_NOTHING;
-    average_step(cold, offered, admitted, (double)since, fast_ns(t), round);
+    average_step(cold, d, offered, admitted, (double)since, fast_ns(t), round);
     /* The call that makes an entry shows no rate yet: the window begins after it. */
     if (UNLIKELY(first)) {
         cold->slow = slow;
@@ -112,15 +113,17 @@ static inline void advertised_rates(const table_t *t, uint32_t e, int64_t now, f
 static inline void note_peak(table_t *t, uint32_t e, int64_t now)
 {
     cold_t *cold = &t->cold[e];
-    double sum = 0, before = remembered(cold->peak, stamp_ns(cold->peak_at, now), now);
+    double sum = 0, before = remembered(unpack_rate(cold->peak), stamp_ns(cold->peak_at, now), now);
     column_t c = {0};
     while (column_next(t, e, &c)) {
         const node_t *n = &t->nodes[t->origins[column_origin(&c)].node];
         if (c.c->fast[c.i])
             sum += fast_rate(t, n, &c, slow_rate(n, &c), age_of(n, &c, now));
     }
-    cold->peak = pack_rate(larger(before, sum));
-    cold->peak_at = stamp_of(now);
+    if (sum >= before) {
+        cold->peak = pack_rate(sum);
+        cold->peak_at = stamp_of(now);
+    }
 }
 
 /* A power of two that bounds `near` for this entry for any age, so that a take can often skip the
