@@ -1,7 +1,8 @@
 """Which peer introduced which epoch: each peer may fill its part of the places for epochs alone.
 
 There are places for 511 epochs. The running epoch of this node and those of linked peers always
-have one; all that peers advertise of other nodes, dead or alive, shares what is left.
+have one; what peers advertise of other nodes, dead or alive, shares what is left with what this
+node remembers of earlier times.
 """
 
 from __future__ import annotations
@@ -21,6 +22,9 @@ PLACES = 384
 MEMBER_PLACES = 448
 """Up to so many, where the epoch is that of a member whom somebody sees."""
 OBSERVERS = "an observer"
+MEMORY = "this node's memory"
+"""What nobody introduced: it came with a snapshot or from an earlier process, or its process was
+linked before."""
 
 
 class Introductions:
@@ -43,6 +47,7 @@ class Introductions:
 
     def by(self, peer: str) -> Admits:
         """Which epochs the peer, or `OBSERVERS`, may introduce now."""
+        self._remember()
         share = self._share()
         return lambda name, epoch: self._admit(peer, name, epoch, share)
 
@@ -50,6 +55,7 @@ class Introductions:
         """A linked peer goes on under another epoch. Its reserved place goes with it, and the epoch
         `before` is one that it has introduced. Where its part is used up, the newest one that it
         only advertised gives way; False when it ran under all of them itself."""
+        self._remember()
         fits = self._held[peer] < self._share() and len(self._by) < MEMBER_PLACES
         if not fits and not self._drop_newest_advertised(peer):
             self._refused[peer] += 1
@@ -63,22 +69,33 @@ class Introductions:
         """The linked peer with this id runs under this epoch, which has a reserved place, whatever
         others advertise of it. When the table is full, what was introduced gives way, at once: else
         a peer that advertises more would take the place first."""
+        self._remember()
         owners = {known: owner for _, owner, known, _ in self._table.origins()}
         if epoch in self._by and owners.get(epoch, node) != node:
             self._drop(epoch, at_once=True)
         elif epoch in self._by:
             self._remove(epoch)
         elif epoch not in owners and len(owners) >= wire.MAX_ORIGINS - 1:
-            self._drop_newest({epoch}, at_once=True)
+            self._remove_gone()
+            self._drop_newest((), at_once=True)
+
+    def _remove_gone(self) -> None:
+        held = {epoch for _, _, epoch, _ in self._table.origins()} if self._by else set()
+        for epoch in self._by.keys() - held:
+            self._remove(epoch)
+
+    def _remember(self) -> None:
+        links = self._directory.links.values()
+        reserved = {link.info.epoch for link in links if link.connected} | {self._table.epoch}
+        for _, _, epoch, gone in self._table.origins():
+            if not gone and epoch not in self._by and epoch not in reserved:
+                self._add(epoch, MEMORY)
 
     def step(self, running: Collection[int], now: int) -> bool:
         """Once a second: what is gone gives its place back. When a peer that has not used up its
         part found no place, the newest epoch of the one that has most goes. Returns whether anybody
         found none since the last time, and may find one now."""
-        if self._by:
-            held = {epoch for _, _, epoch, _ in self._table.origins()}
-            for epoch in self._by.keys() - held:
-                self._remove(epoch)
+        self._remove_gone()
         if self._wanted:
             self._drop_newest(running)
         refused, self._refused, self._wanted = self._refused, Counter(), False

@@ -21,11 +21,27 @@ class Node:
 
     def __init__(self, epoch: int = 7) -> None:
         self.table = Table(max_keys=16, hash_key=bytes(16), virtual=True, epoch=epoch)
-        links = {name: SimpleNamespace(connected=name != "c") for name in "abc"}
-        self.directory: Any = SimpleNamespace(links=links, known={}, running=lambda own: {11})
+        self.directory: Any = SimpleNamespace(links={}, known={}, running=lambda own: {11})
+        for place, name in enumerate("abc", 1):
+            self.link(name, place)
+        self.directory.links["c"].connected = False
         self.bounded = BoundedPeers("me")
         self.pruner = Pruner(self.table, 0)
         self.introductions = Introductions(self.table, self.directory, self.bounded, self.pruner)
+
+    def link(self, name: str, epoch: int) -> None:
+        info = SimpleNamespace(epoch=epoch)
+        self.directory.links[name] = SimpleNamespace(connected=True, info=info)
+
+    @property
+    def free(self) -> int:
+        return wire.MAX_ORIGINS - 1 - len(self.table.origins())
+
+    def fill(self, left: int) -> None:
+        """With the epochs of linked peers, but for so many places."""
+        for epoch in range(100, 100 + self.free - left):
+            self.link(f"linked {epoch}", epoch)
+            self.table.origin(0, epoch)
 
     def admits(self, peer: str, epoch: int, name: str = "far") -> bool:
         """As when a peer's tables are read: an epoch that is admitted is in the table."""
@@ -148,16 +164,46 @@ def test_a_full_table_makes_room_for_a_linked_peer() -> None:
     node = Node()
     for epoch in (10, 11, 12):
         node.admits("a", epoch)
-    for epoch in range(100, 100 + wire.MAX_ORIGINS - 6):
-        node.table.origin(0, epoch)
+    node.fill(1)
     node.introductions.claimed(2, 60)
     assert {10, 11, 12} <= node.epochs  # one place is left
     node.table.origin(2, 60)
     node.introductions.claimed(2, 60)
     assert {10, 11, 12} <= node.epochs  # it has one
+    node.link("d", 60)
+    node.introductions.by("b")("far", 13)  # for which there is no room
     node.introductions.claimed(2, 61)
     assert node.epochs & {10, 11, 12} == {10, 11}
     node.table.origin(2, 61)
+
+
+def test_what_a_node_remembers_has_its_part_of_the_places_and_makes_room_as_others_do() -> None:
+    """Else peers filled the table beside a large snapshot, and a linked peer found no place."""
+    node = Node()
+    for epoch in range(40, 44):
+        node.table.origin(3, epoch)
+    assert [node.admits("a", epoch) for epoch in (10, 11, 12)] == [True, True, False]
+    assert node.introductions.step({43}, 0)
+    assert node.epochs == {40, 41, 43, 10, 11}
+    assert node.admits("a", 12)
+    for epoch in range(50, 50 + node.free):
+        node.table.origin(3, epoch)
+    node.introductions.claimed(2, 4)
+    assert node.table.origin(2, 4)
+
+
+def test_an_epoch_whose_link_is_gone_is_remembered() -> None:
+    node = Node()
+    for link in node.directory.links.values():
+        node.table.origin(1, link.info.epoch)
+    assert [node.admits("a", epoch) for epoch in (10, 11, 12)] == [True] * 3
+    node.directory.links["b"].connected = False
+    assert node.admits("a", 13)
+    assert not node.admits("a", 14)
+    node.introductions.claimed(1, 2)  # it is linked again
+    node.directory.links["b"].connected = True
+    assert node.admits("b", 14)
+    assert not node.admits("b", 15)
 
 
 def test_a_peer_that_goes_on_under_another_epoch_introduces_the_one_before() -> None:
@@ -198,10 +244,10 @@ class Large(Node):
         self.bucket = BucketCore(self.table, BucketSpec("b", 100, 1, "1h"))
         for number in range(10):
             self.bucket.take(f"k{number}", 30)
-        self.table.open_epoch(7)
         self.admits("a", 10)
         self.admits("a", 12)
         assert self.introductions.by("a")("far", 13)
+        self.table.open_epoch(7)
 
     @property
     def held(self) -> int:
@@ -265,8 +311,7 @@ def test_a_large_table_that_is_full_makes_room_for_a_linked_peer_at_once(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     node = Large(monkeypatch)
-    for epoch in range(100, 100 + wire.MAX_ORIGINS - 5):
-        node.table.origin(0, epoch)
+    node.fill(0)
     node.introductions.claimed(2, 60)
     node.table.origin(2, 60)
     assert 13 not in node.epochs
