@@ -116,6 +116,21 @@ def test_a_leaf_that_says_goodbye_leaves_its_part_to_the_others() -> None:
     assert all(len(mesh[leaf].table.relayed_members()) == 1 for leaf in "BC")
 
 
+def test_a_leaf_that_comes_back_and_is_idle_leaves_its_part_to_the_others() -> None:
+    """No entry names its new process, and what relays state of that one has to be known by its
+    name: the part of the old one was kept until that was forgotten, and its keys as well."""
+    mesh, _ = sparse("star")
+    drive(mesh, dict.fromkeys("ABCD", 20.0), 10.0)
+    mesh.die("A", ends=True)
+    mesh.advance(0.5)
+    mesh.back("A", None)
+    mesh.advance(5.0)
+    assert [mesh[leaf].bucket("b").credit("k") for leaf in "BC"] == [0, 0]
+    rest = dict.fromkeys("BCD", 20.0)
+    drive(mesh, rest, 2.0)
+    assert total(drive(mesh, rest, 10.0)) >= 0.98 * 40 * 10
+
+
 def test_a_hub_that_begins_anew_is_no_second_limit() -> None:
     """Until it is back, the leaves keep each other's part."""
     mesh, _ = sparse("star")

@@ -121,6 +121,7 @@ class Relays:
     def round_completed(self, link: PeerState, round_time: int, now: int) -> None:
         """A complete round of this peer covers all up to `round_time`. The ages that came with
         it are believed of members that are silent here, and never make any of them older."""
+        self._introduce(link)
         for epoch, age in link.round_ages:
             at = round_time - age * MS
             self._members.pruner.seen_running(epoch, at)
@@ -139,6 +140,16 @@ class Relays:
                 other.relayed_at, other.relay = at, link.info.name
                 self._table.set_last_seen(other.node, at)
         link.round_ages = ()
+
+    def _introduce(self, link: PeerState) -> None:
+        """A process that this peer states the age of, and that has taken nothing since it began, is
+        in no entry: it is known as the member that runs under that epoch."""
+        unknown = {epoch for epoch, _ in link.round_ages if self._roster.owner(epoch) is None}
+        members = [(m[0], m[2]) for m in self._directory.known.values() if m[2] in unknown]
+        if members:
+            admits = self._members.introductions.by(link.info.name)
+            for name, epoch in members:
+                self._roster.introduce(name, epoch, admits)
 
 
 def _knows_better(link: PeerState, epoch: int, at: int) -> bool:

@@ -160,15 +160,20 @@ class Roster:
         origin, owner = known.get(epoch, (0, -1))
         if origin:
             return origin if self._ids.get(name) == owner else 0
+        origin = self.introduce(name, epoch, admits)
+        if origin:
+            known[epoch] = origin, self._ids[name]
+        return origin
+
+    def introduce(self, name: str, epoch: int, admits: Admits) -> int:
+        """The number of an epoch that is new here and that a peer advertises; 0 when it is not
+        followed."""
         if not admits(name, epoch):
             return 0
         try:
-            node = self.node(name)
-            origin = self._table.origin(node, epoch)
+            return self._table.origin(self.node(name), epoch)
         except WireError:  # every place, or every number of a name, is in use
             return 0
-        known[epoch] = origin, node
-        return origin
 
     def retry(self) -> None:
         """Tables of peers are resolved again: there may be room for what found none."""
