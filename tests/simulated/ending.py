@@ -193,6 +193,8 @@ class Ending:
             return  # what comes late is charged where it has been refilled already
         if self.plan.forget_after < 900 and not self.plan.has("save"):
             return  # what a forgotten node may have taken is charged
+        if self.plan.storm and self.plan.has("return"):
+            return  # a new process that asks for much owes all that it took before it was linked
         began = {e.args[0] for e in self.plan.events if e.what in ("come", "return")}
         if self.view.gone_silently and node.name in began:
             return  # it owes what older nodes keep for the silent ones

@@ -273,6 +273,8 @@ class Service:
         # Bursts claim what they ask for while they last, of what is given in that time.
         peak = 1 / BURST_PART if self.plan.period else 1.0
         claims = {n: min(o * peak, CLAIM * self.rate * seconds) for n, o in window.offered.items()}
+        if self.plan.arrivals[0] == "even" and 2 * cost > capacity:
+            return  # calls in step: who asks just after another passes never, in one bucket neither
         for name, offered in window.offered.items():
             due = min(offered, window.ideal_shared * claims[name] / max(1, sum(claims.values())))
             least = PART * due - 0.1 * capacity - for_steps - 3 * due**0.5
