@@ -912,6 +912,20 @@ MUTATIONS = (
         suite("mesh/protocol/test_introductions", "a_part_at_a_time"),
     ),
     Mutation(
+        "what_a_node_remembers_takes_no_place",
+        "mesh",
+        "if not gone and epoch not in self._by and",
+        "if False and epoch not in self._by and",
+        suite("mesh/protocol/test_introductions", "remembers or remembered"),
+    ),
+    Mutation(
+        "an_idle_process_behind_a_relay_is_nobodys",
+        "mesh",
+        "        self._introduce(link)\n        for epoch, age",
+        "        for epoch, age",
+        suite("simulated/test_sparse", "comes_back_and_is_idle"),
+    ),
+    Mutation(
         "a_linked_peer_waits_for_its_place_in_a_large_table",
         "mesh",
         "            self._drop(epoch, at_once=True)\n",
@@ -2364,6 +2378,13 @@ MUTATIONS = (
         "    return smaller(rate, CLAIM_MOST * d->per_second);",
         "    return d->per_second > 0 ? rate : 0.0;",
         suite("mesh/test_guaranteed_share", "as_far_as_its_column"),
+    ),
+    Mutation(
+        "a_storm_is_remembered_in_shares",
+        "core",
+        "double claimed = smaller(peak, CLAIM_MOST * d->per_second * p->rated);",
+        "double claimed = peak;",
+        suite("simulated/test_demand", "storm_that_is_over"),
     ),
     Mutation(
         "nothing_left_to_the_reserves_of_others",
