@@ -1110,9 +1110,16 @@ MUTATIONS = (
     Mutation(
         "one_peer_agrees_with_itself",
         "core",
-        "    if (l->peer && l->peer != m->source && ",
-        "    if (l->peer && ",
+        "    if (m->source && l->peer && l->peer != m->source && ",
+        "    if (m->source && l->peer && ",
         suite("mesh/test_bad_members", "that_agree_lower"),
+    ),
+    Mutation(
+        "an_observer_agrees_with_a_peer",
+        "core",
+        "    if (m->source && l->peer && ",
+        "    if (l->peer && ",
+        suite("mesh/test_bad_members", "observer_lowers_no_debt"),
     ),
     Mutation(
         "refunds_of_what_was_not_charged",

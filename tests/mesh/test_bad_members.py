@@ -355,20 +355,28 @@ def test_two_peers_agree_on_a_lower_debt_that_say_so_within_half_a_minute_and_ar
     assert mesh["A"].peek("api", "k").remaining == left
 
 
+@pytest.mark.parametrize("peer", [False, True])
 @pytest.mark.parametrize("members", [1, 2, 3])
-def test_an_observer_lowers_no_debt(members: int) -> None:
+def test_an_observer_lowers_no_debt(members: int, peer: bool) -> None:
+    """It does not agree with a peer, either: a bad member may show the members' secret as one."""
     mesh = mesh_of(members)
     mesh["A"].take("api", "k", 90)
     node, key = mesh["A"], mesh["A"].bucket("api").hash("k")
     bad = BadMember(mesh)
     ((generation, taken, refunded),) = node.bucket("api").columns("k").values()
+    row = [("A", node.table.epoch, generation, taken, refunded)]
+    if peer:
+        bad.link("A")
+        BadMember(mesh, "of which nothing comes", 100).link("A")
+        bad.state("A", key, 1, row)
+    before = mesh["A"].peek("api", "k").remaining
+    assert (before > 10) is peer
     for _ in range(20):
-        row = [("A", node.table.epoch, generation, taken, refunded)]
         values = tables(bad, "A", [(name, epoch) for name, epoch, *_ in row])
         payload = write(Entry(*key, 0, 1, ((0, generation, taken, refunded),)))
         frame = wire.Frame(epoch=9, to_epoch=0, seq=1, sent=0, payload=payload, **values)  # type: ignore[arg-type]
         node.node.observe(wire.encode(frame), node.local_ns(mesh.now_ns))
-    assert mesh["A"].peek("api", "k").remaining == 10
+    assert mesh["A"].peek("api", "k").remaining == before
 
 
 def test_a_column_under_a_new_generation_rises_no_faster() -> None:

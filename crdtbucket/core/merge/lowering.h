@@ -112,7 +112,7 @@ static i128 lowered_at_most(table_t *t, uint32_t e, const definition_t *d, const
     if (from <= to)
         return after < from ? from : after;
     i128 agreed = from;
-    if (l->peer && l->peer != m->source && t->nodes[l->peer].connected
+    if (m->source && l->peer && l->peer != m->source && t->nodes[l->peer].connected
         && now - l->proposed_at <= AGREE_NS) {
         int64_t least = l->proposed > now ? l->proposed : now,
                 ns = l->held > least ? l->held - least : 0;
