@@ -2389,8 +2389,8 @@ MUTATIONS = (
     Mutation(
         "a_storm_is_remembered_in_shares",
         "core",
-        "double claimed = smaller(peak, CLAIM_MOST * d->per_second * p->rated);",
-        "double claimed = peak;",
+        "double claimed = smaller(peak, CLAIM_PEAK * d->per_second * p->rated),",
+        "double claimed = peak,",
         suite("simulated/test_demand", "storm_that_is_over"),
     ),
     Mutation(

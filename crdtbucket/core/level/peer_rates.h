@@ -22,6 +22,9 @@ static inline double smaller(double a, double b) { return a < b ? a : b; }
 #define SEEN_LEAST 0.0083
 /* Refill rates that the demand of one node counts for in shares: a storm buys no more. */
 #define CLAIM_MOST 2.0
+/* The same of a burst that is remembered: for two seconds it counts in full, and then it fades,
+ * however high it was. */
+#define CLAIM_PEAK 3.0
 
 /* The time constant of fast rates. A fast rate stands until the next update: where updates are slow
  * to come, one call must not count for as many as fit between two of them. */

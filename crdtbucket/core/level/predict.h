@@ -43,11 +43,11 @@ GLANCES static inline void foresee_overload(const table_t *t, uint32_t e, const 
     double peak = unpack_rate(cold->peak),
            tokens = p->overload * remembered(peak, since, now) * p->slow_ns / 1e9;
     if (tokens > p->near) {
-        /* It fades in shares from what it counted for: a storm is not remembered for longer. */
-        double claimed = smaller(peak, CLAIM_MOST * d->per_second * p->rated);
+        double claimed = smaller(peak, CLAIM_PEAK * d->per_second * p->rated),
+               most = CLAIM_MOST * d->per_second * p->rated;
         p->near = tokens;
         p->near_ns = p->slow_ns;
-        p->fast_claims = p->overload * remembered(claimed, since, now);
+        p->fast_claims = smaller(p->overload * remembered(claimed, since, now), most);
         p->own_peak = p->overload * remembered(unpack_rate(cold->own_peak), cold->rated_ns, now);
     }
 }

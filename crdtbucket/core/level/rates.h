@@ -26,8 +26,8 @@ static inline void average_step(cold_t *c, const definition_t *d, double offered
     double w = known->fast, wl = known->slow, seconds = ns / 1e9;
     double fast = unpack_rate(c->fast), granted = unpack_rate(c->granted);
     c->fast = pack_rate(fast + w * (offered / seconds - fast));
-    c->own_peak =
-        pack_rate(larger(known->peak * unpack_rate(c->own_peak), claim(d, unpack_rate(c->fast))));
+    c->own_peak = pack_rate(larger(known->peak * unpack_rate(c->own_peak),
+                                   smaller(unpack_rate(c->fast), CLAIM_PEAK * d->per_second)));
     c->granted = pack_rate(granted + w * (admitted / seconds - granted));
     c->slow += (float)(wl * (offered / seconds - c->slow));
     c->weight += (float)(wl * (1.0 - c->weight));
