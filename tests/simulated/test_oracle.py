@@ -70,6 +70,20 @@ def test_a_relay_that_comes_brings_back_whom_others_had_given_up(how: str, given
     assert not mistaken(how, given_up - 1.0, "A", "C")
 
 
+def test_who_was_given_up_stays_so_until_all_ways_are_open() -> None:
+    plan = replace(draw(0), forget_after=60.0)
+    mesh = Network("ABC", [plan.main], linked=["AB", "AC", "BC"], seed=1)
+    view = View(plan, mesh)
+    for how in ("resets", "silent"):
+        view.happens("cut", (how, WAYS))
+    mesh.cut_ways(WAYS, times_out=False)
+    mesh.advance(20.0)
+    view.happens("mend", ("resets", WAYS))
+    mesh.advance(20.0)
+    view.happens("mend", ("silent", WAYS))
+    assert view.mistaken == mesh.now_ns
+
+
 @pytest.mark.parametrize("beside", ["AB", "C"])
 def test_who_comes_to_one_part_alone_brings_back_nobody(beside: str) -> None:
     assert not mistaken("resets", 30.0, *beside)

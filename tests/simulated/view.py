@@ -117,7 +117,9 @@ class View:
         given_up = round(self.plan.forget_after * SECOND)
         if self._resets and not self.connected():
             given_up = min(given_up, RESET_IS_DEAD_NS)
-        if self._cuts and now - self._cut + round(self.plan.gossip_interval * SECOND) >= given_up:
+        long = now - self._cut + round(self.plan.gossip_interval * SECOND) >= given_up
+        # Who was given up stays so until the last way that is cut is open again.
+        if self._cuts and (long or self.mistaken >= self._cut):
             self.mistaken = max(self.mistaken, now)
 
     def forgotten(self, since: int) -> bool:
