@@ -3142,6 +3142,13 @@ MUTATIONS = (
         suite("mesh/test_guaranteed_share", "waited_for"),
     ),
     Mutation(
+        "the_history_of_who_was_forgotten_is_owed",
+        "core",
+        "smaller((double)g->brings_lacking, DENIES_SOME * rate * seconds),",
+        "(double)g->brings_lacking + 0 * rate,",
+        suite("simulated/test_deaths", "resets_no_more"),
+    ),
+    Mutation(
         "what_was_charged_later_is_agreed_on",
         "core",
         "        agreed = from - (i128)ns * d->p;\n",

@@ -271,6 +271,20 @@ def test_connections_that_are_reset_one_by_one_leave_no_false_majority(
     assert mesh["n0"].node.known() == left + lost
 
 
+@pytest.mark.parametrize(("names", "load"), [("AB", 0.2), ("AB", 0.8), ("ABC", 0.5)])
+def test_a_light_load_is_not_denied_when_a_device_resets_no_more(names: str, load: float) -> None:
+    """All that was taken meanwhile, and before, was owed at the heal: all calls were denied for ten
+    seconds. Who is forgotten has been silent since it was seen, and nobody holds its columns."""
+    mesh = Network(names, [BucketSpec("b", 100, 10)], linked=[*combinations(names, 2)], seed=1)
+    demand = dict.fromkeys(names, 10 * load / len(names))
+    drive(mesh, demand, 60.0)
+    mesh.reset_pairs([("A", name) for name in names[1:]])
+    drive(mesh, demand, 120.0)
+    mesh.mend_all()
+    healed = drive(mesh, demand, 20.0)
+    assert sum(denied for _, denied, _ in healed.values()) == 0
+
+
 def test_what_an_isolated_node_costs_behind_a_device_that_refuses_for_it() -> None:
     """Its share of the refill for as long, and no more: the figure in docs/security.md."""
     settings = Settings(seed=1)

@@ -70,6 +70,7 @@ cdef class _Nodes(_Definitions):
         if text and at.bytes:
             raise CrdtbucketError(f"node {node} has a name already")
         if text:
+            self.t.nodes[node].last_seen = 0  # of the node that had the number before
             memcpy(at.text, PyBytes_AS_STRING(text), len(text))
         set_name_bytes(at, len(text))
 
@@ -88,7 +89,7 @@ cdef class _Nodes(_Definitions):
         cdef uint32_t origin = self.origin(node, epoch)
         cdef node_t *n = &self.t.nodes[node]
         cdef bint changed = not n.known_by or n.connected != connected
-        if not n.known_by:
+        if not n.known_by and not n.last_seen:  # one that was forgotten has been silent since then
             n.last_seen = clock_ns(&self.t)
         n.known_by, n.unproven = BY_LINK, 0
         n.origin = <uint16_t>origin

@@ -58,20 +58,23 @@ static int knows_this_side(const table_t *t, const comparison_t *g, int64_t now)
 
 /* What is owed at most where the sender was silent: what each side owes by itself, `here` and
  * `there` with what either keeps for silent peers, and what both took beyond the refill of that
- * time. Credit follows the rates that were known before, and calls may move to nodes that were not
- * asked then. Where both sides ask now for more than is refilled, there is no bound: they have
- * asked for as much lately, so what was refilled earlier in the silence is gone. */
+ * time. Of a column that is not held here, since its owner was forgotten, so much was taken then as
+ * its rate explains; the rest is history. Credit follows the rates that were known before, and
+ * calls may move to nodes that were not asked then. Where both sides ask now for more than is
+ * refilled, there is no bound: they have asked for as much lately, so what was refilled earlier in
+ * the silence is gone. */
 RARELY static i128 debt_apart(const table_t *t, uint32_t e, const definition_t *d,
                               const merge_context_t *m, const wire_entry_t *w,
                               const comparison_t *g, i128 here, i128 there, int64_t now)
 {
     const node_t *source = &t->nodes[m->source];
-    int64_t apart = now - source->last_seen - t->h->near_ns, lacks = g->lacks - g->lacks_credited,
-            brings = g->brings_held + g->brings_lacking;
+    int64_t apart = now - source->last_seen - t->h->near_ns, lacks = g->lacks - g->lacks_credited;
     if (!t->h->predict || source->known_by != BY_LINK || m->late || apart <= 0)
         return UNBOUNDED;
     double seconds = (double)apart / 1e9, asked_here = own_slow_claim(&t->cold[e], d),
-           asked_there = larger(unpack_rate(w->slow), (double)brings / seconds),
+           rate = unpack_rate(w->slow), held = (double)g->brings_held,
+           asked_there = larger(rate, held / seconds),
+           brings = held + smaller((double)g->brings_lacking, DENIES_SOME * rate * seconds),
            taken = (double)(lacks > 0 ? lacks : 0);
     column_t c = {0};
     while (column_next(t, e, &c)) {
@@ -83,7 +86,7 @@ RARELY static i128 debt_apart(const table_t *t, uint32_t e, const definition_t *
         return UNBOUNDED;
     if (!knows_this_side(t, g, now)) /* it lacks all that was ever taken on this side */
         taken = smaller(taken, asked_here * seconds);
-    i128 beyond = token_units(d, brings) + far_units(d, taken) - (i128)apart * d->p;
+    i128 beyond = far_units(d, brings + taken) - (i128)apart * d->p;
     return here + there + (beyond > 0 ? beyond : 0);
 }
 
