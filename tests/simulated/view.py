@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -53,6 +53,8 @@ class View:
         self.first = -1
         """When something first happened, ns."""
         self.gone_silently: set[str] = set()
+        self._ended: dict[str, int] = {}
+        """When nodes ended, ns."""
         self.mistaken = -1
         """When somebody was last heard again that others had given up although it was running, ns:
         nothing was kept for what it took meanwhile."""
@@ -99,7 +101,14 @@ class View:
         self.disturbed = max(self.disturbed, over)
         if what in ("die", "leave") and not self._told(args[0], *args[1:]):
             self.gone_silently.add(args[0])
+        if what in ("die", "leave"):
+            # Who has just ended is not given up yet, and who goes now will tell nobody.
+            lately = [name for name, at in self._ended.items() if now - at < ENDED_NS]
+            self.gone_silently |= {n for n in lately if not self._told(n, next_to_go=args[0])}
+        if what == "die":
+            self._ended[args[0]] = now
         elif what == "return":
+            self._ended.pop(args[0], None)
             self.gone_silently.discard(args[0])
 
     def _cuts_change(self, now: int, how: str, by: int) -> None:
@@ -149,17 +158,19 @@ class View:
             return ENDED_NS
         return SILENT_NS if what == "cut" and args[0] == "times out" else 0
 
-    def _told(self, name: str, ends: bool = True) -> bool:
+    def _told(self, name: str, ends: bool = True, *, next_to_go: str = "") -> bool:
         """Whether all its peers are told that this node ends, and by them all others that run. That
-        dials are refused is told by the other way."""
-        peers = [other for other in self.mesh.peers(name) if self.mesh.nodes[other].up]
+        dials are refused is told by the other way. `next_to_go` tells nobody, and need not know."""
+        gone = {name, next_to_go}
+        peers = [
+            one for one in self.mesh.peers(name) if self.mesh.nodes[one].up and one not in gone
+        ]
         pairs = [way for other in peers for way in ((name, other), (other, name))]
         if not ends or not all(self.mesh.passes(*way) for way in pairs):
             return False
-        told = {other for peer in peers for other in self._reached(peer, but=name)}
-        return all(
-            other in told for other, node in self.mesh.nodes.items() if node.up and other != name
-        )
+        told = {other for peer in peers for other in self._reached(peer, gone)}
+        up = {other for other, node in self.mesh.nodes.items() if node.up}
+        return up - gone <= told
 
     def components(self) -> list[list[str]]:
         """The running nodes, in parts all of which hear each other, by relays perhaps."""
@@ -179,15 +190,15 @@ class View:
         """Whether all running nodes hear each other, by relays perhaps."""
         return len(self.components()) <= 1
 
-    def _reached(self, start: str, but: str = "") -> set[str]:
-        """Whom news of this node reach, and not through `but`."""
+    def _reached(self, start: str, but: Collection[str] = ()) -> set[str]:
+        """Whom updates of this node reach, and not through `but`."""
         found, waiting = {start}, [start]
         while waiting:
             here = waiting.pop()
             for there in self.mesh.peers(here):
                 # A connection needs both ways.
                 flows = self.mesh.flows(here, there) and self.mesh.passes(there, here)
-                known = there in found or there == but
+                known = there in found or there in but
                 if not known and self.mesh.nodes[there].up and flows:
                     found.add(there)
                     waiting.append(there)
