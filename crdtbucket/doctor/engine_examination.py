@@ -47,7 +47,7 @@ async def examine_engine(config: Config, mesh: MeshConfig, timeout: float) -> li
 async def _peers(config: Config, mesh: MeshConfig, timeout: float) -> list[Diagnosis]:
     name = f"doctor@{socket.gethostname()}"[:100]
     engine = EngineCaller(engine_of(mesh, name, random.Random()), mesh, name)
-    async with Observer.of(config, mesh, name, timeout, engine) as caller:
+    async with Observer(config, mesh, name, timeout, engine) as caller:
         if why := await engine.enter(timeout):
             text = (
                 f"peers cannot be asked under the name {name!r} ({why}); "

@@ -95,7 +95,7 @@ async def _mesh_port(
     if not _in_use(fault):
         return found
     if not running:
-        async with Observer.of(config, mesh, "doctor", timeout) as caller:
+        async with Observer(config, mesh, "doctor", timeout) as caller:
             try:
                 peer = await caller.call(own_address(mesh))
             except ObservationFailed:

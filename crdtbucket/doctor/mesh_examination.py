@@ -37,7 +37,7 @@ async def examine_mesh(config: Config, mesh: MeshConfig, timeout: float) -> list
         found.append(one)
         addresses += resolved
     name = f"doctor@{socket.gethostname()}"[:100]
-    async with Observer.of(config, mesh, name, timeout) as caller:
+    async with Observer(config, mesh, name, timeout) as caller:
         examined = await asyncio.gather(
             *(_peer(one, caller, config, context, timeout) for one in dict.fromkeys(addresses))
         )
