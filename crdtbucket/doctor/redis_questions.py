@@ -121,11 +121,15 @@ class RedisQuestions:
     async def clock(self) -> Sequence[Answer]:
         """How far its clock is off from this host's."""
         before = time.time()
+        theirs_us = await self.time_us()
+        return [clock_answer(theirs_us / 1e6, before, time.time())]
+
+    async def time_us(self) -> int:
+        """The time that it has, us."""
         reply = await asked(self.connection, "TIME")
-        after = time.time()
         if not isinstance(reply, list) or len(reply) != 2:
             raise _error(reply, "TIME")
-        return [clock_answer(int(reply[0]) + int(reply[1]) / 1e6, before, after)]
+        return int(reply[0]) * 1_000_000 + int(reply[1])
 
     async def latency(self) -> Sequence[Answer]:
         """How long decisions take."""

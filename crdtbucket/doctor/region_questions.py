@@ -7,7 +7,6 @@ from collections.abc import Iterator, Sequence
 from crdtbucket.base.counted import counted
 from crdtbucket.doctor.diagnosis import Diagnosis, note
 from crdtbucket.doctor.redis_questions import Answer, RedisQuestions
-from crdtbucket.errors import RedisReplyError
 from crdtbucket.strong.redis.beats import Beat, read_beat
 from crdtbucket.strong.redis.redis_connection import ask
 from crdtbucket.strong.redis.regions import ASSUMPTIONS, Regions
@@ -33,10 +32,7 @@ async def region_ages(asked: RedisQuestions) -> Sequence[Answer]:
     regions = asked.regions
     assert regions is not None, "asked of a replicated Redis"
     own = await _beat(asked, regions.own)
-    reply = await ask(asked.connection, "TIME")
-    if not isinstance(reply, list) or len(reply) != 2:
-        raise RedisReplyError("TIME was answered with something else: is it really a Redis?")
-    now_us = int(reply[0]) * US_PER_SECOND + int(reply[1])
+    now_us = await asked.time_us()
     if own is None or now_us - own.stamp_us > FRESH_US:
         return [await _unattended(asked, region) for region in regions.others]
     return [_age(region, own, now_us) for region in regions.others]
