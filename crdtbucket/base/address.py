@@ -87,11 +87,16 @@ def source_of(host: str) -> str:
         address = ipaddress.ip_address(host.partition("%")[0])
     except ValueError:
         return host
-    if isinstance(address, ipaddress.IPv6Address):
-        if address.ipv4_mapped is not None:
-            return str(address.ipv4_mapped)
-        return str(ipaddress.ip_network((address, 64), strict=False))
-    return host
+    mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
+    return household(mapped or address)
+
+
+def household(address: ipaddress.IPv4Address | ipaddress.IPv6Address) -> str:
+    """An IPv4 address, or the /64 network of an IPv6 address: a household gets one at least, and by
+    single addresses it would count as 2^64."""
+    if isinstance(address, ipaddress.IPv4Address):
+        return str(address)
+    return str(ipaddress.ip_network((int(address), 64), strict=False))
 
 
 def _is_ipv6(host: str) -> bool:

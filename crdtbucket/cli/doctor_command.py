@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import sys
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
@@ -11,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from crdtbucket.cli.node_options import ask_all, token_of, token_options
-from crdtbucket.cli.options import FiniteRange
+from crdtbucket.cli.options import FiniteRange, say
 from crdtbucket.cli.terminal_text import printable
 
 if TYPE_CHECKING:
@@ -75,12 +74,8 @@ def doctor(
 
     found = asyncio.run(examined())
     well = all(one["level"] != "wrong" for _, checks in found for one in checks)
-    if json_:
-        rows = [{"node": name, **one} for name, checks in found for one in checks]
-        click.echo(json.dumps({"ok": well, "checks": rows}))
-    else:
-        for line in _lines(found):
-            click.echo(line)
+    rows = [{"node": name, **one} for name, checks in found for one in checks]
+    say({"ok": well, "checks": rows}, json_, _lines(found))
     sys.exit(0 if well else WRONG)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 from typing import TYPE_CHECKING, Any
@@ -11,7 +10,7 @@ import click
 
 from crdtbucket.cli.command_group import CommandGroup
 from crdtbucket.cli.node_options import NodesOptions, nodes_options
-from crdtbucket.cli.options import with_options
+from crdtbucket.cli.options import say, with_options
 from crdtbucket.cli.signing_options import SigningOptions, signing_options
 
 if TYPE_CHECKING:
@@ -143,10 +142,6 @@ def _order(
         return TAKEN[0] if answer.get("new") is True else TAKEN[1]
 
     answers = nodes.ask(given)
-    if json_:
-        click.echo(json.dumps(answers))
-    else:
-        for url, answer in answers.items():
-            click.echo(f"{url}: {answer}")
+    say(answers, json_, (f"{url}: {answer}" for url, answer in answers.items()))
     if not any(answer in TAKEN for answer in answers.values()):
         sys.exit(2)

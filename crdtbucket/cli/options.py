@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import json
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, TypeVar
 
 import click
@@ -32,6 +33,12 @@ def with_options(*options: Callable[[F], F]) -> Callable[[F], F]:
         return command
 
     return decorated
+
+
+def say(document: Any, json_: bool, lines: Iterable[str]) -> None:
+    """Prints the document as JSON, or the lines for people."""
+    for line in [json.dumps(document)] if json_ else lines:
+        click.echo(line)
 
 
 def gathered(kind: type, name: str) -> Callable[[F], F]:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from crdtbucket.cli.command_group import CommandGroup
 from crdtbucket.cli.node_options import NodeOptions, node_options
+from crdtbucket.cli.options import say
 from crdtbucket.cli.signing_options import SigningOptions, signing_options
 from crdtbucket.cli.terminal_text import printable
 from crdtbucket.spec.bucket_spec import canonical_name
@@ -45,14 +45,9 @@ def listing(bucket: str | None, node: NodeOptions, json_: bool) -> None:
                 return found
 
     found = node.ask(all_pages)
-    if json_:
-        click.echo(json.dumps(found))
-        return
-    for one in found:
-        said = (printable(str(one.get(name))) for name in ("bucket", "key", "limit"))
-        click.echo("  ".join(said))
-    if not found:
-        click.echo("no limit is given to any key")
+    names = ("bucket", "key", "limit")
+    lines = ("  ".join(printable(str(one.get(name))) for name in names) for one in found)
+    say(found, json_, lines if found else ["no limit is given to any key"])
 
 
 @overrides.command("set")
@@ -100,7 +95,4 @@ def _change(
         order = signed.as_text()
 
     answer = node.ask(lambda asked: asked.override(bucket, key, limit, order))
-    if json_:
-        click.echo(json.dumps(answer))
-    else:
-        click.echo("taken" if answer.get("new") is True else "it was so already")
+    say(answer, json_, ["taken" if answer.get("new") is True else "it was so already"])

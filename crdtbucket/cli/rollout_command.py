@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
@@ -11,6 +10,7 @@ import click
 
 from crdtbucket.cli.node_health import mapping_of, number_of, text_of
 from crdtbucket.cli.node_options import NodeOptions, node_options
+from crdtbucket.cli.options import say
 from crdtbucket.cli.signing_options import SigningOptions, signing_options
 from crdtbucket.cli.terminal_text import printable, seconds
 from crdtbucket.errors import CrdtbucketError
@@ -52,11 +52,7 @@ def rollout(action: str, signing: SigningOptions, node: NodeOptions, json_: bool
         return (await asked.status()).get("rollout")
 
     answer = node.ask(moved)
-    if json_:
-        click.echo(json.dumps(answer))
-    else:
-        for line in in_words(answer) if isinstance(answer, Mapping) else [NONE]:
-            click.echo(line)
+    say(answer, json_, in_words(answer) if isinstance(answer, Mapping) else [NONE])
     stopped = isinstance(answer, Mapping) and answer.get("status") in ("halted", "rolled back")
     sys.exit(STOPPED if action == "status" and stopped else 0)
 

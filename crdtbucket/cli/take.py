@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from typing import Any
 
@@ -10,6 +9,7 @@ import click
 
 from crdtbucket.base.counted import counted
 from crdtbucket.cli.node_options import NodeOptions, node_options
+from crdtbucket.cli.options import say, with_options
 from crdtbucket.cli.signing_options import SigningOptions, signing_options
 from crdtbucket.cli.terminal_text import printable, seconds
 from crdtbucket.spec.bucket_spec import canonical_name
@@ -18,30 +18,32 @@ from crdtbucket.spec.mode import Mode
 DENIED = 1
 
 
+_decision = with_options(
+    click.argument("bucket"),
+    click.argument("key"),
+    click.argument("cost", type=click.IntRange(1), default=1),
+    node_options,
+)
+
+
 @click.command()
-@click.argument("bucket")
-@click.argument("key")
-@click.argument("cost", type=click.IntRange(1), default=1)
-@node_options
-def take(bucket: str, key: str, cost: int, node: NodeOptions, json_: bool) -> None:
+@_decision
+def take(**asked: Any) -> None:
     """Take COST tokens (1 by default) of KEY in BUCKET, as a service's call would.
 
     Exit status: 0 when they were there, 1 when it was denied, 2 for an error.
     """
-    _decide("take", bucket, key, cost, node, json_)
+    _decide("take", **asked)
 
 
 @click.command()
-@click.argument("bucket")
-@click.argument("key")
-@click.argument("cost", type=click.IntRange(1), default=1)
-@node_options
-def peek(bucket: str, key: str, cost: int, node: NodeOptions, json_: bool) -> None:
+@_decision
+def peek(**asked: Any) -> None:
     """Ask whether KEY in BUCKET has COST tokens (1 by default), and take nothing.
 
     Exit status: 0 when they are there, 1 when a take would be denied, 2 for an error.
     """
-    _decide("peek", bucket, key, cost, node, json_)
+    _decide("peek", **asked)
 
 
 @click.command()
@@ -57,16 +59,13 @@ def reset(bucket: str, key: str, signing: SigningOptions, node: NodeOptions, jso
     audit log. Needs the admin token.
     """
     order = None if signing.key_file is None else _signed_reset(bucket, key, signing)
-
     answer = node.ask(lambda n: n.reset(bucket, key) if order is None else n.order(order))
-    if json_:
-        click.echo(json.dumps(answer))
-        return
     if order is not None:
-        click.echo("reset: taken, and passed on" if answer.get("new") is True else "held already")
-        return
-    left = f"{answer['remaining']:,} of {answer['limit']:,} left"
-    click.echo(f"reset: {counted(answer['given_back'], 'token')} came back, {left}")
+        words = "reset: taken, and passed on" if answer.get("new") is True else "held already"
+    else:
+        left = f"{answer['remaining']:,} of {answer['limit']:,} left"
+        words = f"reset: {counted(answer['given_back'], 'token')} came back, {left}"
+    say(answer, json_, [words])
 
 
 def _signed_reset(bucket: str, key: str, signing: SigningOptions) -> str:
@@ -79,7 +78,7 @@ def _signed_reset(bucket: str, key: str, signing: SigningOptions) -> str:
 
 def _decide(what: str, bucket: str, key: str, cost: int, node: NodeOptions, json_: bool) -> None:
     decision = node.ask(lambda asked: asked.decide(what, bucket, key, cost))
-    click.echo(json.dumps(decision) if json_ else in_words(decision))
+    say(decision, json_, [in_words(decision)])
     sys.exit(0 if decision["allowed"] else DENIED)
 
 

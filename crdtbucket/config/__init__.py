@@ -108,28 +108,30 @@ def load_config(path: str | os.PathLike[str], env: Mapping[str, str] | None = No
     source = Source(str(file))
     tree = read_tree(file, source)
     expand(tree, os.environ if env is None else env, file.parent, source)
-    layout = arrange(tree, source)
-    rating = validate(RatingSection, layout.rating, source)
-    identity = validate(IdentitySection, layout.identity, source)
-    buckets = bucket_specs(layout.services, layout.defaults, source)
-    mesh = mesh_config(layout.mesh, source) if layout.mesh else None
-    rollout = validate(RolloutSection, layout.rollout, source) if layout.rollout else None
-    envoy = validate(EnvoySection, layout.envoy, source) if layout.envoy else None
-    redis = _redis(rating, layout.rating, source) if rating else None
-    modes = _modes(rating, layout.rating, source) if rating else ControllerSettings()
-    if layout.rollout and identity and not identity.version:
+    found = arrange(tree, source)
+    services, mesh_node, rollout_node = (found.get(one) for one in ("services", "mesh", "rollout"))
+    envoy_node = found.get("envoy")
+    rating = validate(RatingSection, found["rating"], source)
+    identity = validate(IdentitySection, found["identity"], source)
+    buckets = bucket_specs(services, found.get("defaults"), source)
+    mesh = mesh_config(mesh_node, source) if mesh_node else None
+    rollout = validate(RolloutSection, rollout_node, source) if rollout_node else None
+    envoy = validate(EnvoySection, envoy_node, source) if envoy_node else None
+    redis = _redis(rating, found["rating"], source) if rating else None
+    modes = _modes(rating, found["rating"], source) if rating else ControllerSettings()
+    if rollout_node and identity and not identity.version:
         fix = "add version: with a whole number that is higher than the last one"
-        source.report_at(layout.rollout, "needs a version, so that nodes know which is newer", fix)
+        source.report_at(rollout_node, "needs a version, so that nodes know which is newer", fix)
     consistency = Mode.EVENTUAL if rating is None else Mode(rating.consistency)
-    if envoy is not None and layout.envoy is not None and not source.problems:
-        check_buckets(envoy.rules, buckets, consistency, layout.envoy, source)
-    if mesh is not None and redis is not None and layout.mesh is not None:
-        _same_hash(mesh, redis, layout.mesh, source)
+    if envoy is not None and envoy_node is not None and not source.problems:
+        check_buckets(envoy.rules, buckets, consistency, envoy_node, source)
+    if mesh is not None and redis is not None and mesh_node is not None:
+        _same_hash(mesh, redis, mesh_node, source)
     if redis is not None and redis.active_active and identity and identity.region:
-        _one_of_regions(identity.region, redis, layout.identity, source)
-    if redis is not None and rating and identity and layout.services is not None:
+        _one_of_regions(identity.region, redis, found["identity"], source)
+    if redis is not None and rating and identity and services is not None:
         shared = identity.shared is not None
-        _strong_slots(buckets, consistency, shared, redis, layout.services, source)
+        _strong_slots(buckets, consistency, shared, redis, services, source)
     if source.problems or rating is None or identity is None:
         raise ConfigError(sorted(source.problems, key=lambda p: (p.line, p.column)))
     return Config(

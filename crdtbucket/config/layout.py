@@ -7,8 +7,6 @@ the top and `openclaw.rating` are read as one. `services` and `defaults` may als
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from crdtbucket.config.mesh_section import MeshSection
 from crdtbucket.config.model import RatingSection, RuleSection
 from crdtbucket.config.source import Source, YamlNode, unknown_key
@@ -28,21 +26,10 @@ ELSEWHERE = {
 """Where keys belong that are written at the top by mistake."""
 
 
-@dataclass
-class Layout:
-    """The parts of a file, each with the places that it came from."""
-
-    rating: YamlNode
-    identity: YamlNode
-    services: YamlNode | None = None
-    defaults: YamlNode | None = None
-    mesh: YamlNode | None = None
-    rollout: YamlNode | None = None
-    envoy: YamlNode | None = None
-
-
-def arrange(tree: YamlNode, source: Source) -> Layout:
-    """Find the sections; unknown keys, wrong types and values given twice go to `source`."""
+def arrange(tree: YamlNode, source: Source) -> dict[str, YamlNode]:
+    """The sections that a file has, by name, each with the places that it came from: `rating` and
+    `identity`, which has all keys of `IDENTITY`, in any case. Unknown keys, wrong types and values
+    given twice go to `source`."""
     found: dict[str, YamlNode] = {}
     if _is_mapping(tree, source):
         inner = tree.entries.get(ROOT)
@@ -54,9 +41,9 @@ def arrange(tree: YamlNode, source: Source) -> Layout:
         if rating is not None and name in rating.entries:
             # `services` under `rating` is one reading of indentation that was lost.
             _add(found, name, rating.value.pop(name), source)
-    identity = YamlNode({key: found[key] for key in IDENTITY if key in found}, "", 1, 1, 1, 1)
-    sections = {name: found.get(name) for name in MAPPINGS if name != "rating"}
-    return Layout(rating or YamlNode({}, "rating", 1, 1, 1, 1), identity, **sections)
+    identity = {key: found.pop(key) for key in IDENTITY if key in found}
+    blank = YamlNode({}, "rating", 1, 1, 1, 1)
+    return {"rating": blank, **found, "identity": YamlNode(identity, "", 1, 1, 1, 1)}
 
 
 def _collect(

@@ -18,16 +18,15 @@ _RECENT_NS = 1_200_000_000
 
 @dataclass(frozen=True)
 class DecidedCall:
-    """One call as it was decided. `at_ns` is at most `error_ns` late; `room` is in tokens;
-    `known`: tokens that each region had taken, as far as the deciding one knew when it was asked;
-    `mode`: under which rule it was decided."""
+    """One call as it was decided. `at_ns` is at most `error_ns` late; `known`: tokens that each
+    region had taken, as far as the deciding one knew when it was asked; `mode`: under which rule it
+    was decided."""
 
     at_ns: int
     region: int
     cost: int
     allowed: bool
     error_ns: int
-    room: float
     known: tuple[int, ...]
     mode: str = Mode.EVENTUAL.value
 
@@ -59,7 +58,7 @@ class Accounts:
         """The largest room below full that was seen anywhere, tokens."""
         self.switches: list[Switch] = []
         """All changes of mode, as they were reported."""
-        self._raw: list[tuple[int, int, int, bool, int, float, dict[str, int], str]] = []
+        self._raw: list[tuple[int, int, int, bool, int, dict[str, int], str]] = []
 
     def report(self, region: int, report: Report) -> None:
         """Take down a report of a region."""
@@ -69,7 +68,7 @@ class Accounts:
             account.epochs.append(report["epoch"])
         self.switches += [Switch(at, region, *told) for at, *told in report["switches"]]
         for at, error, cost, allowed, room, known, mode in report["calls"]:
-            self._raw.append((at, region, cost, bool(allowed), error, room, known, mode))
+            self._raw.append((at, region, cost, bool(allowed), error, known, mode))
             account.times.append(at)
             account.offered.append(_last(account.offered) + cost)
             account.admitted.append(_last(account.admitted) + cost * allowed)
@@ -86,8 +85,8 @@ class Accounts:
     def decided(self) -> list[DecidedCall]:
         """All calls in the order of time."""
         return [
-            DecidedCall(at, region, cost, allowed, error, room, self.by_region(known), mode)
-            for at, region, cost, allowed, error, room, known, mode in sorted(
+            DecidedCall(at, region, cost, allowed, error, self.by_region(known), mode)
+            for at, region, cost, allowed, error, known, mode in sorted(
                 self._raw, key=lambda row: row[:2]
             )
         ]

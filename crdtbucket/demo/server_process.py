@@ -36,10 +36,6 @@ class ServerProcess(ABC):
     def __init__(self) -> None:
         self._process: asyncio.subprocess.Process | None = None
 
-    async def kill(self) -> None:
-        """Ends it without a word (kill -9). Nothing when it does not run."""
-        await self._end()
-
     async def _begin(self, arguments: Sequence[str], settings: Sequence[str]) -> None:
         """Returns when it answers. `settings`: the lines of its configuration, which it reads from
         stdin: a password on the command line is everybody's. Raises `DemoError` with what it
@@ -57,7 +53,7 @@ class ServerProcess(ABC):
         deadline = asyncio.get_running_loop().time() + START_S
         while not await self._answers():
             if process.returncode is not None or asyncio.get_running_loop().time() > deadline:
-                said = await self._end() or "it printed nothing"
+                said = await self.kill() or "it printed nothing"
                 raise DemoError(f"{self.program} does not start: {said}")
             await asyncio.sleep(_POLL_S)
 
@@ -65,8 +61,8 @@ class ServerProcess(ABC):
     async def _answers(self) -> bool:
         """Whether it serves."""
 
-    async def _end(self) -> str:
-        """Kills it; what it has printed."""
+    async def kill(self) -> str:
+        """Ends it without a word (kill -9); what it has printed. Nothing when it does not run."""
         process, self._process = self._process, None
         if process is None:
             return ""

@@ -9,7 +9,6 @@ from dataclasses import replace
 from crdtbucket.base.counted import counted
 from crdtbucket.config import Config, load_config
 from crdtbucket.doctor.diagnosis import Diagnosis, ok, wrong
-from crdtbucket.doctor.engine_examination import examine_engine
 from crdtbucket.doctor.host_examination import examine_host
 from crdtbucket.doctor.mesh_examination import examine_mesh
 from crdtbucket.doctor.redis_examination import examine_redis
@@ -45,10 +44,8 @@ async def examine(
     parts = [examine_host(config, listen, timeout, running=running)]
     if config.redis is not None:
         parts.append(examine_redis(config.redis, config.modes, timeout, config.region))
-    if config.mesh is not None and config.mesh.transport == "sockets":
+    if config.mesh is not None:
         parts.append(examine_mesh(config, config.mesh, timeout))
-    elif config.mesh is not None:
-        parts.append(examine_engine(config, config.mesh, timeout))
     found = await asyncio.gather(*parts)
     return [_file(config), *(one for part in found for one in part)]
 

@@ -35,7 +35,7 @@ async def examine_host(
 ) -> list[Diagnosis]:
     """`listen`: addresses, "host:port", that a server wants besides that of the mesh. `running`:
     whether this process is the node of the file, and holds its ports and its table itself."""
-    found = [_port(address) for address in listen]
+    found = [_port_answer(address, _port_fault(address)) for address in listen]
     mesh = config.mesh
     if mesh is not None:
         if mesh.transport == "sockets":
@@ -48,11 +48,6 @@ async def examine_host(
     held = _resident() if running else 0
     found.append(memory_answer(needed, available_memory(), held))
     return found
-
-
-def _port(address: str) -> Diagnosis:
-    """Whether an address can be listened on."""
-    return _port_answer(address, _port_fault(address))
 
 
 def _port_fault(address: str) -> ValueError | OSError | None:
@@ -95,7 +90,7 @@ async def _mesh_port(
     if not _in_use(fault):
         return found
     if not running:
-        async with Observer.of(config, mesh, "doctor", timeout) as caller:
+        async with Observer(config, mesh, "doctor", timeout) as caller:
             try:
                 peer = await caller.call(own_address(mesh))
             except ObservationFailed:

@@ -1,11 +1,14 @@
-"""Whether the peers of a configuration can be reached, prove its secret, and run what it says."""
+"""Whether the peers of a configuration can be reached, prove its secret, and run what it says; and
+where a message engine is between them, whether that is there, and what it allows."""
 
 from __future__ import annotations
 
 import asyncio
+import random
 import socket
 import ssl
 from contextlib import suppress
+from urllib.parse import urlsplit
 
 from crdtbucket.base.address import Address, split_address, why_unreachable
 from crdtbucket.base.deadline import within
@@ -13,6 +16,8 @@ from crdtbucket.config import Config
 from crdtbucket.doctor.diagnosis import Diagnosis, note, ok, reach, wrong
 from crdtbucket.doctor.peer_examination import Examined, all_of, examine_peer
 from crdtbucket.errors import MeshError
+from crdtbucket.mesh.engines.engine_caller import ANNOUNCED_S, EngineCaller
+from crdtbucket.mesh.engines.engines import engine_of
 from crdtbucket.mesh.mesh_config import DNS_PREFIX, MeshConfig
 from crdtbucket.mesh.sockets.discovery import resolve_all
 from crdtbucket.mesh.sockets.mesh_tls import dialer_context
@@ -20,9 +25,18 @@ from crdtbucket.reconcile.asked_fleet import own_address
 from crdtbucket.reconcile.observed_node import ObservationFailed
 from crdtbucket.reconcile.observer import Observer
 
+PORTS = {"nats": 4222, "redis": 6379}
+
 
 async def examine_mesh(config: Config, mesh: MeshConfig, timeout: float) -> list[Diagnosis]:
-    """Every peer of the file. `timeout` (s) bounds each step."""
+    """Every peer of the file; or its message engine, and every node that announces itself there.
+    `timeout` (s) bounds each step but the wait for announcements."""
+    name = f"doctor@{socket.gethostname()}"[:100]
+    of_way = _sockets if mesh.transport == "sockets" else _engine
+    return await of_way(config, mesh, name, timeout)
+
+
+async def _sockets(config: Config, mesh: MeshConfig, name: str, timeout: float) -> list[Diagnosis]:
     try:
         context = dialer_context(mesh)
     except MeshError as error:
@@ -36,8 +50,7 @@ async def examine_mesh(config: Config, mesh: MeshConfig, timeout: float) -> list
         one, resolved = await _resolved(peer, timeout)
         found.append(one)
         addresses += resolved
-    name = f"doctor@{socket.gethostname()}"[:100]
-    async with Observer.of(config, mesh, name, timeout) as caller:
+    async with Observer(config, mesh, name, timeout) as caller:
         examined = await asyncio.gather(
             *(_peer(one, caller, config, context, timeout) for one in dict.fromkeys(addresses))
         )
@@ -94,3 +107,50 @@ def _explain(error: Exception, timeout: float) -> str:
         why = why_unreachable(error)
         return f"it cannot be reached ({why}): start the node, or correct mesh.peers"
     return f"no answer within {timeout:g} s: is the host up, and no firewall between?"
+
+
+async def _engine(config: Config, mesh: MeshConfig, name: str, timeout: float) -> list[Diagnosis]:
+    """Each server by itself, then the engine as the node of the file, then its nodes."""
+    kind, found = mesh.transport, []
+    for server in mesh.servers:
+        parts = urlsplit(server)
+        address = Address(parts.hostname or "", parts.port or PORTS[kind])
+        way = reach(f"engine {address}", address, None, timeout, _explain_server)
+        found += [step async for step in way]
+    subject, node = f"engine {kind}", config.node or "doctor"
+    try:
+        caller = EngineCaller(engine_of(mesh, node, random.Random()), mesh, node)
+    except MeshError as error:
+        return [*found, wrong(subject, error)]
+    try:
+        why = await caller.enter(timeout)
+    finally:
+        await caller.close()
+    if why:
+        return [*found, wrong(subject, why)]
+    text = f"lets node {node!r} in, publish under its name, and receive from its peers"
+    return [*found, ok(subject, text), *await _announced(config, mesh, name, timeout)]
+
+
+async def _announced(
+    config: Config, mesh: MeshConfig, name: str, timeout: float
+) -> list[Diagnosis]:
+    engine = EngineCaller(engine_of(mesh, name, random.Random()), mesh, name)
+    async with Observer(config, mesh, name, timeout, engine) as caller:
+        if why := await engine.enter(timeout):
+            text = (
+                f"peers cannot be asked under the name {name!r} ({why}); "
+                "`crdtbucket status` shows them as each node sees them"
+            )
+            return [note("mesh", text)]
+        nodes = await engine.nodes()
+        calls = [examine_peer(f"peer {one}", one, caller, config) for one in nodes]
+        found = all_of(await asyncio.gather(*calls))
+    if not nodes:
+        return [note("mesh", f"no node announced itself within {ANNOUNCED_S:g} s")]
+    return found
+
+
+def _explain_server(error: Exception) -> str:
+    why = str(error) or "no answer in time"
+    return f"cannot be reached ({why}): start it, or correct mesh.servers"

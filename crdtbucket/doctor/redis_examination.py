@@ -11,7 +11,7 @@ from crdtbucket.base.address import Address
 from crdtbucket.base.deadline import within
 from crdtbucket.doctor.diagnosis import Diagnosis, ok, reach, wrong
 from crdtbucket.doctor.redis_questions import QUESTIONS, Question, RedisQuestions
-from crdtbucket.doctor.region_questions import BeatQuestions, examine_regions
+from crdtbucket.doctor.region_questions import examine_regions, region_ages
 from crdtbucket.errors import ConfigError, CrdtbucketError, InvalidSpec, RedisUnavailable
 from crdtbucket.strong.controller.controller_settings import ControllerSettings
 from crdtbucket.strong.redis.access import server_access, tls_context
@@ -77,10 +77,8 @@ async def _server(
     asks = "with its password" if access.password is not None else "without a password"
     found.append(ok(f"{subject} password", f"{user} is let in {asks}"))
     questions = RedisQuestions(connection, primary, config, modes, timeout / 3, regions)
-    asked: list[Question] = [partial(one, questions) for one in QUESTIONS]
-    if regions is not None:
-        beats = BeatQuestions(connection, primary, config.prefix.encode(), regions)
-        asked.append(beats.ages)
+    every = QUESTIONS if regions is None else (*QUESTIONS, region_ages)
+    asked: list[Question] = [partial(one, questions) for one in every]
     try:
         async for one in _answers(asked, subject, timeout):
             found.append(one)

@@ -6,6 +6,7 @@ import asyncio
 import re
 import time
 from collections.abc import Callable, Coroutine, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from crdtbucket._core import Table
@@ -42,29 +43,28 @@ Answer = tuple[str, Level, str]
 Question = Callable[[], Coroutine[Any, Any, Sequence[Answer]]]
 
 
+@dataclass(eq=False)
 class RedisQuestions:
     """Asked over one connection; each method raises `CrdtbucketError` when that ends."""
 
-    def __init__(
-        self,
-        connection: RedisConnection,
-        primary: Primary,
-        config: RedisConfig,
-        modes: ControllerSettings,
-        seconds: float,
-        regions: Regions | None,
-    ) -> None:
-        """`seconds`: for how long latency is measured, about. `regions`: of a replicated Redis."""
-        self._seconds = seconds
-        self._connection, self._address = connection, primary.address
-        self._config, self._modes = config, modes
-        registry = Registry(config.prefix, "doctor", Table(max_keys=16), regions=regions)
-        self._arguments, self._call = registry.probe(primary.ranges)
-        self._more = MORE_COMMANDS if regions is not None else {}
+    connection: RedisConnection
+    primary: Primary
+    config: RedisConfig
+    modes: ControllerSettings
+    seconds: float
+    """For how long latency is measured, about."""
+    regions: Regions | None
+    """Of a replicated Redis."""
+
+    def __post_init__(self) -> None:
+        prefix, table = self.config.prefix, Table(max_keys=16)
+        registry = Registry(prefix, "doctor", table, regions=self.regions)
+        self._arguments, self._call = registry.probe(self.primary.ranges)
+        self._more = MORE_COMMANDS if self.regions is not None else {}
 
     async def facts(self) -> Sequence[Answer]:
         """What it says of itself: version, role, replicas, and whether it forgets keys."""
-        reply = await asked(self._connection, "INFO")
+        reply = await asked(self.connection, "INFO")
         if isinstance(reply, RedisErrorReply):
             text = "INFO is not allowed to this user: version, role and memory are unknown"
             return [("facts", "note", text)]
@@ -96,12 +96,12 @@ class RedisQuestions:
         }  # fmt: skip
         denied = []
         for name, words in commands.items():
-            reply = await asked(self._connection, *name.split(), *words)
+            reply = await asked(self.connection, *name.split(), *words)
             if not isinstance(reply, RedisErrorReply):
                 if isinstance(reply, CrdtbucketError):
                     raise reply
             elif is_denied(reply.message) and "key" in reply.message:
-                return [("rights", "wrong", explained(self._address, reply))]
+                return [("rights", "wrong", explained(self.primary.address, reply))]
             elif is_denied(reply.message) or "unknown command" in reply.message:
                 denied.append(name)
         if not denied:
@@ -114,29 +114,33 @@ class RedisQuestions:
         """Whether its script decides: a call on a key of its own, which is gone after a minute."""
         reply, _ = await self._ask(self._arguments.eval_command(self._call))
         if isinstance(reply, RedisErrorReply):
-            return [("script", "wrong", explained(self._address, reply))]
+            return [("script", "wrong", explained(self.primary.address, reply))]
         self._arguments.parse(reply)
         return [("script", "ok", "it decides")]
 
     async def clock(self) -> Sequence[Answer]:
         """How far its clock is off from this host's."""
         before = time.time()
-        reply = await asked(self._connection, "TIME")
-        after = time.time()
+        theirs_us = await self.time_us()
+        return [clock_answer(theirs_us / 1e6, before, time.time())]
+
+    async def time_us(self) -> int:
+        """The time that it has, us."""
+        reply = await asked(self.connection, "TIME")
         if not isinstance(reply, list) or len(reply) != 2:
             raise _error(reply, "TIME")
-        return [clock_answer(int(reply[0]) + int(reply[1]) / 1e6, before, after)]
+        return int(reply[0]) * 1_000_000 + int(reply[1])
 
     async def latency(self) -> Sequence[Answer]:
         """How long decisions take."""
         samples: list[int] = []
-        until = now_ns() + round(self._seconds * NS_PER_SECOND)
+        until = now_ns() + round(self.seconds * NS_PER_SECOND)
         while len(samples) < CALLS and (len(samples) < LEAST_CALLS or now_ns() < until):
             reply, latency_ns = await self._ask(self._arguments.command(self._call))
             if isinstance(reply, RedisErrorReply):
                 return []  # the script was found not to decide
             samples.append(latency_ns)
-        return [latency_answer(samples, self._modes.latency_limit, self._config.deadline)]
+        return [latency_answer(samples, self.modes.latency_limit, self.config.deadline)]
 
     async def _ask(self, command: bytes) -> tuple[object, int]:
         """The reply, and what it took without the time for which it lay unread here."""
@@ -146,7 +150,7 @@ class RedisQuestions:
             if not future.done():
                 future.set_result((reply, batch.latency_ns))
 
-        batch = self._connection.send(command, replied)
+        batch = self.connection.send(command, replied)
         reply, latency_ns = await future
         if isinstance(reply, CrdtbucketError) and not isinstance(reply, RedisErrorReply):
             raise reply

@@ -6,13 +6,12 @@ from collections.abc import Iterator, Sequence
 
 from crdtbucket.base.counted import counted
 from crdtbucket.doctor.diagnosis import Diagnosis, note
-from crdtbucket.doctor.redis_questions import Answer
-from crdtbucket.errors import RedisReplyError
+from crdtbucket.doctor.redis_questions import Answer, RedisQuestions
 from crdtbucket.strong.redis.beats import Beat, read_beat
-from crdtbucket.strong.redis.redis_connection import RedisConnection, ask
+from crdtbucket.strong.redis.redis_connection import ask
 from crdtbucket.strong.redis.regions import ASSUMPTIONS, Regions
 from crdtbucket.strong.redis.replicated import SILENT_US
-from crdtbucket.strong.redis.topology import Primary, first_within
+from crdtbucket.strong.redis.topology import first_within
 
 FRESH_US = 2_000_000
 """An own beat that is older was written by nodes that run no more."""
@@ -27,42 +26,31 @@ def examine_regions(regions: Regions) -> Iterator[Diagnosis]:
     yield from (note("redis regions", one) for one in ASSUMPTIONS)
 
 
-class BeatQuestions:
-    """Asked over one connection. They only read: the doctor is no node, and writes no beat."""
+async def region_ages(asked: RedisQuestions) -> Sequence[Answer]:
+    """How old the beat of each region is, as the nodes of the own region see it. It only reads: the
+    doctor is no node, and writes no beat."""
+    regions = asked.regions
+    assert regions is not None, "asked of a replicated Redis"
+    own = await _beat(asked, regions.own)
+    now_us = await asked.time_us()
+    if own is None or now_us - own.stamp_us > FRESH_US:
+        return [await _unattended(asked, region) for region in regions.others]
+    return [_age(region, own, now_us) for region in regions.others]
 
-    def __init__(
-        self, connection: RedisConnection, primary: Primary, prefix: bytes, regions: Regions
-    ) -> None:
-        self._connection, self._primary = connection, primary
-        self._prefix, self._regions = prefix, regions
 
-    async def ages(self) -> Sequence[Answer]:
-        """How old the beat of each region is, as the nodes of the own region see it."""
-        own = await self._beat(self._regions.own)
-        reply = await ask(self._connection, "TIME")
-        if not isinstance(reply, list) or len(reply) != 2:
-            raise RedisReplyError("TIME was answered with something else: is it really a Redis?")
-        now_us = int(reply[0]) * US_PER_SECOND + int(reply[1])
-        if own is None or now_us - own.stamp_us > FRESH_US:
-            return [await self._unattended(region) for region in self._regions.others]
-        return [_age(region, own, now_us) for region in self._regions.others]
+async def _unattended(asked: RedisQuestions, region: bytes) -> Answer:
+    there = await _beat(asked, region) is not None
+    what = "a beat of it has come" if there else "no beat of it has come"
+    text = f"{what}; how old it is, is known once a node of this region runs"
+    return f"region {region.decode()}", "note", text
 
-    async def _unattended(self, region: bytes) -> Answer:
-        there = await self._beat(region) is not None
-        what = "a beat of it has come" if there else "no beat of it has come"
-        text = f"{what}; how old it is, is known once a node of this region runs"
-        return f"region {region.decode()}", "note", text
 
-    async def _beat(self, region: bytes) -> Beat | None:
-        reply = await ask(self._connection, "GET", self._key(region))
-        if reply is None:
-            return None
-        return read_beat(reply)
-
-    def _key(self, region: bytes) -> bytes:
-        tags = (b"%s{%d}" % (self._prefix, number) for number in range(10**7))
-        tag = first_within(self._primary.ranges, tags)
-        return b"%s:beat@%s" % (tag, region)
+async def _beat(asked: RedisQuestions, region: bytes) -> Beat | None:
+    prefix = asked.config.prefix.encode()
+    tags = (b"%s{%d}" % (prefix, number) for number in range(10**7))
+    tag = first_within(asked.primary.ranges, tags)
+    reply = await ask(asked.connection, "GET", b"%s:beat@%s" % (tag, region))
+    return None if reply is None else read_beat(reply)
 
 
 def _age(region: bytes, own: Beat, now_us: int) -> Answer:

@@ -7,13 +7,13 @@ import ipaddress
 from collections.abc import Iterable
 from typing import NamedTuple, TypeAlias
 
+from crdtbucket.base.address import household
 from crdtbucket.errors import InvalidKey, InvalidSpec
 
 UNIX = "unix"
 """Among trusted proxies: a peer that connects through a Unix socket, and so has no address."""
 TEST_CLIENT = "testclient"
 """The peer that Starlette's `TestClient` gives, which is no address; no server gives it."""
-IPV6_PREFIX = 64
 LONGEST = 100
 """No text of an address has more characters; longer ones are not read, nor kept in a cache."""
 CACHED = 16_384
@@ -111,14 +111,7 @@ def _parsed(text: str) -> _Known | None:
     except ValueError:
         return None
     mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
-    return _Known(mapped or address, _grouped(mapped or address))
-
-
-def _grouped(address: Address) -> str:
-    # A household gets a /64 at least: by single addresses it would have 2^64 buckets.
-    if isinstance(address, ipaddress.IPv4Address):
-        return str(address)
-    return str(ipaddress.ip_network((int(address), IPV6_PREFIX), strict=False))
+    return _Known(mapped or address, household(mapped or address))
 
 
 @functools.lru_cache(maxsize=CACHED)

@@ -153,11 +153,11 @@ METRICS: tuple[MetricSpec, ...] = (
         read.fields(applied="reloads", refused="refused"),
     ),
     *CONFIG.plain(("config_version", "version", "Version of the configuration that runs.")),
-    MetricSpec(
+    ROLLOUT.by(
         "rollout_status",
         "1 for how the newest version stands (running, done, halted, rolled_back), else 0.",
+        "status",
         read.rollout_status,
-        ("status",),
     ),
     *ROLLOUT.plain(
         ("rollout_stage", "stage", "The stage that its roll-out is at, from 1."),

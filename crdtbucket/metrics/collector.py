@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from prometheus_client import REGISTRY, CollectorRegistry
@@ -28,21 +30,22 @@ LEVELS = ("empty", "debt", "highest_debt")
 NO_LEVEL = (0, 0.0, 0.0)
 
 
-class LimiterCollector(Collector):
-    """What a Prometheus registry asks for the numbers of one limiter."""
+@dataclass(eq=False)
+class CatalogueCollector(Collector):
+    """What a Prometheus registry asks for some metrics."""
 
-    def __init__(self, limiter: Limiter) -> None:
-        """Reads nothing before the first scrape."""
-        self._limiter = limiter
+    metrics: Sequence[MetricSpec]
+    stats: Callable[[], Stats]
+    """Is asked at each scrape, in any thread."""
 
     def describe(self) -> Iterator[Metric]:
         """Every metric's name and help, without numbers."""
-        return (family(metric, None) for metric in METRICS)
+        return (family(metric, None) for metric in self.metrics)
 
     def collect(self) -> Iterator[Metric]:
-        """Every metric as it stands at this moment; any thread may ask. As `surveyed`."""
-        stats = surveyed(self._limiter)
-        return (family(metric, stats) for metric in METRICS)
+        """Every metric as it stands at this moment."""
+        stats = self.stats()
+        return (family(metric, stats) for metric in self.metrics)
 
 
 def surveyed(limiter: Limiter) -> dict[str, Any]:
@@ -68,12 +71,12 @@ def surveyed(limiter: Limiter) -> dict[str, Any]:
     return stats
 
 
-def register(limiter: Limiter, registry: CollectorRegistry = REGISTRY) -> LimiterCollector:
+def register(limiter: Limiter, registry: CollectorRegistry = REGISTRY) -> CatalogueCollector:
     """Show a limiter's numbers in `registry`; `registry.unregister` takes what is returned.
 
     A registry shows one limiter: `CrdtbucketError` for a second one.
     """
-    collector = LimiterCollector(limiter)
+    collector = CatalogueCollector(METRICS, partial(surveyed, limiter))
     try:
         registry.register(collector)
     except ValueError as error:

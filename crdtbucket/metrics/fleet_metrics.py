@@ -11,14 +11,14 @@ MESH = StatsPart("mesh")
 ENDPOINT = StatsPart("redis", "endpoint")
 STRONG = StatsPart("strong")
 REGION = StatsPart("regions", "region")
+PEER = StatsPart("lag", "peer")
 
 FLEET: tuple[MetricSpec, ...] = (
-    MetricSpec("peers", "Nodes known, by what is known of them.", read.peers, ("state",)),
-    MetricSpec(
+    StatsPart("peers").by("peers", "Nodes known, by what is known of them.", "state", read.peers),
+    PEER.one(
         "replication_lag_seconds",
         "How old the newest complete round of a peer is, the time that it travelled included.",
-        lambda stats: [((name,), lag) for name, lag in stats.get("lag", {}).items()],
-        ("peer",),
+        lambda lag: lag,
     ),
     MESH.by(
         "mesh_frames_total",
@@ -151,17 +151,18 @@ FLEET: tuple[MetricSpec, ...] = (
         "state",
         read.region_state,
     ),
-    MetricSpec(
-        "region_late_seconds",
-        "How far the updates of another region are behind; none before its first beat.",
-        read.region_late,
-        ("region",),
+    *REGION.plain(
+        (
+            "region_late_seconds",
+            "late",
+            "How far the updates of another region are behind; none before its first beat.",
+        ),
+        ("region_nodes", "nodes", "Processes of other regions."),
     ),
-    *REGION.plain(("region_nodes", "nodes", "Processes of other regions.")),
-    MetricSpec(
+    STRONG.one(
         "region_conflict",
         "1 while two servers have one region's name, or regions hash keys otherwise.",
-        read.region_conflict,
+        lambda strong: strong.get("region_conflict"),
     ),
 )
 """A part of `crdtbucket.metrics.catalogue.METRICS`."""

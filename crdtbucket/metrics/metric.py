@@ -52,12 +52,14 @@ class StatsPart:
     label: str = ""
 
     def one(self, name: str, text: str, of: Of, *, histogram: bool = False) -> MetricSpec:
-        """One number, or of a histogram its pair."""
+        """One number, or of a histogram its pair; what is None has no sample."""
         labels = (self.label,) if self.label else ()
         return MetricSpec(
             name,
             text,
-            lambda stats: [(key, of(one)) for key, one in self._each(stats)],
+            lambda stats: [
+                (key, number) for key, one in self._each(stats) if (number := of(one)) is not None
+            ],
             labels,
             histogram,
         )
@@ -102,12 +104,6 @@ def region_state(one: Mapping[str, Any]) -> dict[str, int]:
     return {state: int(state == one["state"]) for state in REGION_STATES}
 
 
-def region_late(stats: Stats) -> Iterable[Sample]:
-    """Seconds that other regions are behind, of those that were ever seen."""
-    regions = stats.get("regions", {}).items()
-    return [((name,), one["late"]) for name, one in regions if one["late"] is not None]
-
-
 def decisions(stats: Stats) -> Iterable[Sample]:
     """Decisions of each bucket, by what they were and the mode."""
     return [
@@ -136,18 +132,15 @@ def lag_bound(stats: Stats) -> Iterable[Sample]:
     ]
 
 
-def peers(stats: Stats) -> Iterable[Sample]:
+def peers(states: Mapping[str, str]) -> dict[str, int]:
     """How many peers are in each state."""
-    states = Counter(stats["peers"].values()) if "peers" in stats else None
-    return [((state,), states[state]) for state in PEER_STATES] if states is not None else []
+    counts = Counter(states.values())
+    return {state: counts[state] for state in PEER_STATES}
 
 
-def rollout_status(stats: Stats) -> Iterable[Sample]:
-    """How a roll-out stands."""
-    if "rollout" not in stats:
-        return []
-    names = [str(one) for one in Status]
-    return [((name.replace(" ", "_"),), int(name == stats["rollout"]["status"])) for name in names]
+def rollout_status(rollout: Mapping[str, Any]) -> dict[str, int]:
+    """1 for how a roll-out stands, 0 for the others."""
+    return {str(one).replace(" ", "_"): int(str(one) == rollout["status"]) for one in Status}
 
 
 def rollout_decisions(stats: Stats) -> Iterable[Sample]:
@@ -165,12 +158,6 @@ def bounded(stats: Stats) -> Iterable[Sample]:
     """What peers stated beyond a bound."""
     peers = stats.get("mesh", {}).get("bounded", {})
     return [((peer, bound), n) for peer, bounds in peers.items() for bound, n in bounds.items()]
-
-
-def region_conflict(stats: Stats) -> Iterable[Sample]:
-    """Whether regions contradict each other, where Redis is replicated."""
-    found = stats.get("strong", {}).get("region_conflict")
-    return [] if found is None else [((), found)]
 
 
 def config_info(stats: Stats) -> Iterable[Sample]:

@@ -51,7 +51,7 @@ async def reconcile(
     engine = None
     if mesh.transport != "sockets":
         engine = EngineCaller(engine_of(mesh, name, random.Random()), mesh, name)
-    async with Observer.of(config, mesh, name, timeout, engine) as caller:
+    async with Observer(config, mesh, name, timeout, engine) as caller:
         meeting = _Meeting(caller, report)
         if engine is None:
             nodes = await meeting.meet(mesh, peers)

@@ -36,44 +36,6 @@ class ObservationFailed(MeshError):
     """A node did not answer, or not as it should; it is not asked again in this run."""
 
 
-class ObserverLink:
-    """Sends a frame and receives the one that answers it, one after the other."""
-
-    def __init__(self, channel: Channel, shake: Handshake, epoch: int) -> None:
-        self._channel, self._shake = channel, shake
-        self.epoch = epoch
-        """The node's running epoch, as it said last."""
-        self._seq = 0
-
-    async def ask(self, timeout: float, **values: Any) -> wire.Frame:
-        """The answer to a frame, within `timeout` s. Raises `ObservationFailed`."""
-        try:
-            return await within(timeout, self._ask(values))
-        except asyncio.TimeoutError as error:
-            raise ObservationFailed(f"no answer within {timeout:g} s") from error
-        except (ChannelLost, WireError) as error:
-            raise ObservationFailed(str(error)) from error
-
-    async def _ask(self, values: dict[str, Any]) -> wire.Frame:
-        self._seq += 1
-        asked = wire.Frame(
-            epoch=OBSERVER, to_epoch=self.epoch, seq=self._seq, sent=now_ns(), **values
-        )
-        await self._channel.send(self._shake.session.seal(Kind.FRAME, wire.encode(asked)))
-        while True:
-            kind, body = self._shake.session.open(await self._channel.receive())
-            if kind == Kind.BYE:
-                raise ChannelLost(f"it says {describe_bye(body)}")
-            frame = wire.decode(body)
-            if frame.ack == self._seq:
-                self.epoch = frame.epoch
-                return frame
-
-    async def close(self) -> None:
-        """Closes the channel."""
-        await self._channel.close()
-
-
 @dataclass
 class RangeAnswer:
     """What one answer said: keys by their hashes, and the last hash (high half) that it covers."""
@@ -100,10 +62,13 @@ class ObservedNode:
 
     address: str
     name: str
-    instance: int
-    line: ObserverLink
+    epoch: int
+    """Of its running process, as it said last."""
+    channel: Channel
+    shake: Handshake
     buckets: BucketIndex
     timeout: float
+    """Seconds within which it answers."""
     members: dict[str, str] = field(default_factory=dict)
     """Addresses by name of the members that it knows, itself among them."""
     tombstones: set[int] = field(default_factory=set)
@@ -114,14 +79,43 @@ class ObservedNode:
     """Of the key that it has proved."""
     clock: int = 0
     """Its clock (ns) when it sent its last answer."""
+    _seq: int = 0
+
+    @property
+    def instance(self) -> int:
+        """Tells its process from any other one."""
+        return self.shake.peer_instance
+
+    async def ask(self, **values: Any) -> wire.Frame:
+        """The answer to a frame. Raises `ObservationFailed`."""
+        try:
+            return await within(self.timeout, self._ask(values))
+        except asyncio.TimeoutError as error:
+            raise ObservationFailed(f"no answer within {self.timeout:g} s") from error
+        except (ChannelLost, WireError) as error:
+            raise ObservationFailed(str(error)) from error
+
+    async def _ask(self, values: dict[str, Any]) -> wire.Frame:
+        self._seq += 1
+        asked = wire.Frame(
+            epoch=OBSERVER, to_epoch=self.epoch, seq=self._seq, sent=now_ns(), **values
+        )
+        await self.channel.send(self.shake.session.seal(Kind.FRAME, wire.encode(asked)))
+        while True:
+            kind, body = self.shake.session.open(await self.channel.receive())
+            if kind == Kind.BYE:
+                raise ChannelLost(f"it says {describe_bye(body)}")
+            frame = wire.decode(body)
+            if frame.ack == self._seq:
+                self.epoch = frame.epoch
+                return frame
 
     async def look(self, first: int) -> RangeAnswer:
         """Its indebted keys in the order of hashes from `first` on, as many as one answer has.
 
         Raises `ObservationFailed`.
         """
-        asked = {"payload_kind": wire.RANGE, "items": (first, LAST)}
-        seen = self._read(await self.line.ask(self.timeout, **asked))
+        seen = self._read(await self.ask(payload_kind=wire.RANGE, items=(first, LAST)))
         if seen.upto < first:
             raise ObservationFailed("its answer covers nothing of what was asked")
         return seen
@@ -129,7 +123,7 @@ class ObservedNode:
     @property
     def owner(self) -> Owner:
         """Its running process."""
-        return self.name, self.line.epoch
+        return self.name, self.epoch
 
     async def have(self, places: Iterable[Place]) -> dict[Place, tuple[ReconciledBucket, HeldKey]]:
         """The ones of these keys that it holds, full ones too. Raises `ObservationFailed`."""
@@ -151,8 +145,7 @@ class ObservedNode:
 
     async def _want(self, places: list[Place]) -> RangeAnswer:
         payload = b"".join(_HASH.pack(*place) for place in places)
-        asked = {"payload_kind": wire.WANT, "payload": payload}
-        return self._read(await self.line.ask(self.timeout, **asked))
+        return self._read(await self.ask(payload_kind=wire.WANT, payload=payload))
 
     async def send(self, updates: Mapping[Place, KeyUpdate]) -> MergeOutcome:
         """Sends it these keys, each with its columns and the tokens owed.
@@ -162,9 +155,7 @@ class ObservedNode:
         total = MergeOutcome(0, 0, 0)
         for payload, origins in self._frames(updates):
             tables = wire.AnnouncedTables(1, origins, self.buckets.definitions)
-            answer = await self.line.ask(
-                self.timeout, payload=payload, tables_version=1, tables=tables
-            )
+            answer = await self.ask(payload=payload, tables_version=1, tables=tables)
             if answer.merge_result is None:
                 raise ObservationFailed("it did not say what it merged")
             total = MergeOutcome(*(a + b for a, b in zip(total, answer.merge_result, strict=True)))

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import os
-from typing import Protocol
 
 from crdtbucket.base.deadline import within
 from crdtbucket.base.hashing import shared_key
 from crdtbucket.config import Config
 from crdtbucket.errors import WireError
+from crdtbucket.mesh.engines.engine_caller import EngineCaller
 from crdtbucket.mesh.links.channel import Channel, ChannelLost
 from crdtbucket.mesh.links.handshake import handshake_as_observer
 from crdtbucket.mesh.links.hello import NONCE_BYTES, Role
@@ -21,19 +21,7 @@ from crdtbucket.mesh.mesh_config import MeshConfig
 from crdtbucket.mesh.node_info import NodeInfo
 from crdtbucket.mesh.sockets.socket_caller import SocketCaller
 from crdtbucket.reconcile.buckets import BucketIndex
-from crdtbucket.reconcile.observed_node import ObservationFailed, ObservedNode, ObserverLink
-
-
-class Caller(Protocol):
-    """Makes channels to nodes, of one carrier."""
-
-    async def connect(self, address: str) -> Channel:
-        """A channel to the node at this address. Raises `ChannelLost`."""
-        ...
-
-    async def close(self) -> None:
-        """Ends what is left; channels were closed before."""
-        ...
+from crdtbucket.reconcile.observed_node import ObservationFailed, ObservedNode
 
 
 class Observer:
@@ -41,44 +29,30 @@ class Observer:
 
     def __init__(
         self,
-        config: MeshConfig,
-        buckets: BucketIndex,
-        name: str,
-        timeout: float,
-        hash_key: bytes | None = None,
-        caller: Caller | None = None,
-    ) -> None:
-        """`name`: what the nodes write into their logs. `timeout` (s): for each answer.
-        `hash_key`: of the hash of bucket keys, where it is not that of the mesh alone. `caller`:
-        where nodes are not called over sockets; it is closed with this."""
-        self.buckets = buckets
-        self._timeout = timeout
-        self._keys = Keyring(config, hash_key)
-        self._peer_keys = observer_keys(config)
-        self._cluster = config.mesh_name
-        self._caller = SocketCaller(config) if caller is None else caller
-        self._me = NodeInfo(name, "", 1, "", 0)
-        self._instance = int.from_bytes(os.urandom(8), "big")
-        self._lines: list[ObserverLink] = []
-
-    @classmethod
-    def of(
-        cls,
         config: Config,
         mesh: MeshConfig,
         name: str,
         timeout: float,
-        caller: Caller | None = None,
-    ) -> Observer:
-        """One that hashes the keys of the file's buckets as its nodes do."""
-        key = shared_key(mesh, config.redis)
-        return cls(mesh, BucketIndex(config, mesh), name, timeout, key, caller)
+        caller: EngineCaller | None = None,
+    ) -> None:
+        """`config`: has the buckets, whose keys are hashed as its nodes do. `name`: what the nodes
+        write into their logs. `timeout` (s): for each answer. `caller`: where nodes are not called
+        over sockets; it is closed with this."""
+        self.buckets = BucketIndex(config, mesh)
+        self._timeout = timeout
+        self._keys = Keyring(mesh, shared_key(mesh, config.redis))
+        self._peer_keys = observer_keys(mesh)
+        self._cluster = mesh.mesh_name
+        self._caller = SocketCaller(mesh) if caller is None else caller
+        self._me = NodeInfo(name, "", 1, "", 0)
+        self._instance = int.from_bytes(os.urandom(8), "big")
+        self._channels: list[Channel] = []
 
     async def __aenter__(self) -> Observer:
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        await asyncio.gather(*(line.close() for line in self._lines))
+        await asyncio.gather(*(channel.close() for channel in self._channels))
         await self._caller.close()
 
     async def call(self, address: str) -> ObservedNode:
@@ -109,10 +83,9 @@ class Observer:
         except BaseException:
             await channel.close()
             raise
-        line = ObserverLink(channel, shake, info.epoch)
-        self._lines.append(line)
+        self._channels.append(channel)
         peer = ObservedNode(
-            address, info.name, shake.peer_instance, line, self.buckets, self._timeout
+            address, info.name, info.epoch, channel, shake, self.buckets, self._timeout
         )
         if shake.signed and shake.peer_key is not None:
             peer.fingerprint = fingerprint_of(shake.peer_key)

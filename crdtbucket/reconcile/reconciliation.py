@@ -11,40 +11,20 @@ import asyncio
 import time
 from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import replace
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
 
 from crdtbucket.errors import CrdtbucketError
 from crdtbucket.reconcile.buckets import KeyUpdate, Place, ReconciledBucket
 from crdtbucket.reconcile.findings import Holder, Report
 from crdtbucket.reconcile.merging import HeldKey, MergedKey, Owner, merge_key
-from crdtbucket.reconcile.observed_node import LAST, WANTED, MergeOutcome, ObservedNode, RangeAnswer
+from crdtbucket.reconcile.observed_node import LAST, WANTED, ObservedNode, RangeAnswer
 from crdtbucket.reconcile.records import Records
 
 T = TypeVar("T")
 P = TypeVar("P", ObservedNode, Records)
 Keys = dict[Place, tuple[ReconciledBucket, HeldKey]]
-
-
-class Party(Protocol):
-    """What nodes and Redis have in common; each method raises `CrdtbucketError`."""
-
-    @property
-    def owner(self) -> Owner | None:
-        """The running process of a node, which knows its own takes best."""
-        ...
-
-    @property
-    def tombstones(self) -> set[int]:
-        """Epochs whose columns count no more."""
-        ...
-
-    async def have(self, places: Mapping[Place, ReconciledBucket]) -> Keys:
-        """Those of these keys that it holds."""
-        ...
-
-    async def send(self, updates: Mapping[Place, KeyUpdate]) -> MergeOutcome:
-        """Sends it these keys."""
-        ...
+Party = ObservedNode | Records
+"""Who has keys: each of its methods raises `CrdtbucketError`."""
 
 
 class Reconciliation:

@@ -6,11 +6,33 @@ import heapq
 import random
 from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import replace
+from typing import NamedTuple
 
 from crdtbucket.base.clock import NS_PER_SECOND as NS
 from crdtbucket.errors import CrdtbucketError
-from crdtbucket.testing.held_frames import HeldFrames
 from crdtbucket.testing.simulation_settings import SimulationSettings
+
+
+class Stall(NamedTuple):
+    """Some ways stall once: what is sent on them is held, and then arrives late. Times are ns."""
+
+    ways: frozenset[tuple[str, str]] | None
+    """(source, target) of each; None for all."""
+    since: int
+    held: int
+    """From `since` on nothing comes out for so long."""
+    drain: int
+    """In so much time after that, all comes out that is due until then, in its order and evenly
+    spread; 0: what was held comes out at once."""
+
+    @property
+    def until(self) -> int:
+        """From then on frames take as long as ever."""
+        return self.since + self.held + self.drain
+
+    def holds(self, way: tuple[str, str], at: int) -> bool:
+        """Whether a frame that would arrive at `at` comes late."""
+        return self.since <= at < self.until and (self.ways is None or way in self.ways)
 
 
 class SimulatedNetwork:
@@ -27,7 +49,7 @@ class SimulatedNetwork:
         self._count = 0
         self._groups: list[set[str]] = []
         self._deaf: set[tuple[str, str]] = set()
-        self._held = HeldFrames()
+        self._stalls: list[Stall] = []
         self._arrived: dict[tuple[str, str], int] = {}
 
     # ---- time ----
@@ -77,7 +99,9 @@ class SimulatedNetwork:
         long. Then they come in their order: at once, or within `drain` seconds, so that each is a
         little less late than the one before. None is lost."""
         check_names(self._ends, *(name for way in ways for name in way))
-        self._held.add(ways or None, self.now_ns, round(seconds * NS), round(drain * NS))
+        now, stalled = self.now_ns, frozenset(ways) or None
+        self._stalls = [stall for stall in self._stalls if stall.until > now]
+        self._stalls.append(Stall(stalled, now, round(seconds * NS), round(drain * NS)))
 
     def heal(self) -> None:
         """Frames pass everywhere again. What stalls goes on to stall."""
@@ -104,14 +128,19 @@ class SimulatedNetwork:
         for _ in range(copies):
             if settings.loss and draw() < settings.loss:
                 continue
-            at = self._held.arrival(way, self.now_ns + self._delay())
+            at = self._arrival(way)
             if not settings.reordering or draw() >= settings.reordering:
                 at = self._arrived[way] = max(at, self._arrived.get(way, 0))
             yield at
 
-    def _delay(self) -> int:
+    def _arrival(self, way: tuple[str, str]) -> int:
         latency, jitter = self.settings.latency, self.settings.jitter
-        return round(latency * (1 - jitter + 2 * jitter * self.random.random()) * NS)
+        at = self.now_ns + round(latency * (1 - jitter + 2 * jitter * self.random.random()) * NS)
+        for stall in self._stalls:
+            if stall.holds(way, at):
+                passed = (at - stall.since) * stall.drain // (stall.held + stall.drain)
+                at = stall.since + stall.held + passed
+        return at
 
 
 def check_names(known: Collection[str], *names: str) -> None:

@@ -129,7 +129,7 @@ def test_an_eventual_decision_may_pass_the_limit_by_what_it_had_not_heard() -> N
 def test_fallback_is_held_to_the_shares_of_all_and_no_more() -> None:
     # A tenth of 100 and of 10 a second for each of two.
     def away(at: float, region: int, cost: int) -> DecidedCall:
-        return DecidedCall(round(at * S), region, cost, True, 0, 0.0, (0, 0), "fallback")
+        return DecidedCall(round(at * S), region, cost, True, 0, (0, 0), "fallback")
 
     settings = Settings.of_bucket(SPEC, regions=2)
     assert fallback_limit([away(0, 0, 10), away(0, 1, 10)], settings, 0.1).holds

@@ -140,7 +140,7 @@ def test_admitting_too_little_fails() -> None:
 
 
 def admission(at: int, region: int, cost: int, known: tuple[int, ...]) -> DecidedCall:
-    return DecidedCall(at, region, cost, True, 0, 0.0, known)
+    return DecidedCall(at, region, cost, True, 0, known)
 
 
 def test_the_best_informed_of_late_speaks_for_all() -> None:
@@ -154,7 +154,7 @@ def test_the_best_informed_of_late_speaks_for_all() -> None:
 
 
 def strong(at: int, region: int, cost: int, waited: int = 0) -> DecidedCall:
-    return DecidedCall(at, region, cost, True, waited, 0.0, (0, 0), "strong")
+    return DecidedCall(at, region, cost, True, waited, (0, 0), "strong")
 
 
 def test_redis_has_not_heard_what_was_taken_without_it_until_its_taker_asks() -> None:

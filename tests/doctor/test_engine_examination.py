@@ -11,7 +11,7 @@ import pytest
 from crdtbucket import Limiter
 from crdtbucket.config import load_config
 from crdtbucket.doctor.diagnosis import Diagnosis
-from crdtbucket.doctor.engine_examination import examine_engine
+from crdtbucket.doctor.mesh_examination import examine_mesh
 from crdtbucket.mesh.engines import engine_caller, engine_exchange
 from tests.mesh.engines.nats_server import NatsServer
 from tests.strong.redis_server import BOUND, Server, free_port
@@ -33,7 +33,7 @@ def written(folder: Path, kind: str, port: int, more: str = "") -> Path:
 async def examined(path: Path) -> list[Diagnosis]:
     config = load_config(path)
     assert config.mesh is not None
-    return await examine_engine(config, config.mesh, 20.0)
+    return await examine_mesh(config, config.mesh, 20.0)
 
 
 @pytest.fixture

@@ -11,7 +11,6 @@ from crdtbucket import Limiter, MeshConfig
 from crdtbucket.config import load_config
 from crdtbucket.errors import ConfigError
 from crdtbucket.mesh.transport.mesh_network import MeshNetwork
-from crdtbucket.reconcile.buckets import BucketIndex
 from crdtbucket.reconcile.merging import Columns
 from crdtbucket.reconcile.observed_node import ObservationFailed
 from crdtbucket.reconcile.observer import Observer
@@ -40,12 +39,11 @@ async def test_an_observer_reads_and_neither_writes_nor_becomes_a_member(tmp_pat
         a.bucket("api").take("k", 30)
         columns: Columns = {("x", 7): (1, 50, 0)}
         for secret in (OBSERVERS, MEMBERS):
-            index = BucketIndex(load_config(path), config(secret))
-            async with Observer(config(secret), index, "looks", 5.0) as observer:
+            async with Observer(load_config(path), config(secret), "looks", 5.0) as observer:
                 node = await observer.call(a.address)
                 ((place, (_, held)),) = (await node.look(0)).keys.items()
                 assert [column[1] for column in held.columns.values()] == [30]
-                update = {place: (index.by_key["api"], columns, Fraction(80))}
+                update = {place: (observer.buckets.by_key["api"], columns, Fraction(80))}
                 if secret == MEMBERS:  # who has that could be a member just as well
                     assert (await node.send(update)).merged == 1
                 else:

@@ -15,7 +15,7 @@ from crdtbucket import BucketSpec, CrdtbucketError, Limiter, MeshConfig, RedisCo
 from crdtbucket._core import Table
 from crdtbucket.config import Config
 from crdtbucket.metrics.catalogue import METRICS, PREFIX
-from crdtbucket.metrics.collector import LimiterCollector, register
+from crdtbucket.metrics.collector import CatalogueCollector, register
 from crdtbucket.metrics.metric import PEER_STATES
 from crdtbucket.rollout.staged import RolloutPlan, Stage
 from tests.test_docs import rows
@@ -302,7 +302,7 @@ def kind_of(family: Metric) -> str:
 
 
 def test_names_and_help_keep_the_conventions() -> None:
-    described = list(LimiterCollector(Limiter([])).describe())
+    described = list(CatalogueCollector(METRICS, dict).describe())
     assert len({family.name for family in described}) == len(METRICS) == len(described)
     for metric, family in zip(METRICS, described, strict=True):
         assert family.name == PREFIX + metric.name.removesuffix("_total")

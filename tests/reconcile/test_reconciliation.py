@@ -12,13 +12,11 @@ from typing import Any
 import pytest
 
 from crdtbucket import Limiter, MeshConfig
-from crdtbucket.base.hashing import PUBLIC_KEY
 from crdtbucket.config import load_config
 from crdtbucket.errors import ConfigError
 from crdtbucket.mesh.links.link import Link
 from crdtbucket.mesh.links.session import Handshake
 from crdtbucket.mesh.transport import mesh_network, observing_links
-from crdtbucket.reconcile.buckets import BucketIndex
 from crdtbucket.reconcile.observed_node import ObservationFailed
 from crdtbucket.reconcile.observer import Observer
 from crdtbucket.testing.fault_proxy import FaultProxy
@@ -390,15 +388,11 @@ async def test_observers_are_few_and_no_members(path: Path) -> None:
     assert config.mesh is not None
     async with nodes(path, "a") as (a,), AsyncExitStack() as stack:
         for _ in range(observing_links.MAX_OBSERVERS):
-            caller = await stack.enter_async_context(
-                Observer(config.mesh, BucketIndex(config, config.mesh), "a", 60.0, PUBLIC_KEY)
-            )
+            caller = await stack.enter_async_context(Observer(config, config.mesh, "a", 60.0))
             peer = await caller.call(a.address)
             assert peer.name == "a"
             assert peer.members.keys() == {"a"}
-        one_more = await stack.enter_async_context(
-            Observer(config.mesh, BucketIndex(config, config.mesh), "a", 60.0, PUBLIC_KEY)
-        )
+        one_more = await stack.enter_async_context(Observer(config, config.mesh, "a", 60.0))
         with pytest.raises(ObservationFailed, match="as many"):
             await one_more.call(a.address)
         assert a.stats()["peers"] == {}
@@ -406,12 +400,10 @@ async def test_observers_are_few_and_no_members(path: Path) -> None:
         assert len(mesh.links) == 0
         await stack.aclose()
         await eventually(lambda: not list(mesh._observers))
-        async with Observer(
-            config.mesh, BucketIndex(config, config.mesh), "a", 60.0, PUBLIC_KEY
-        ) as again:
+        async with Observer(config, config.mesh, "a", 60.0) as again:
             peer = await again.call(a.address)
             with pytest.raises(ObservationFailed, match="bad frames"):
-                await peer.line.ask(60.0, payload=b"x")
+                await peer.ask(payload=b"x")
         assert mesh.counters.refused == {"busy": 1, "frame": 1}
 
 

@@ -131,7 +131,8 @@ class Network(SimulatedMesh):
 
     def flows(self, source: str, target: str) -> bool:
         """The same, and in time."""
-        return self.passes(source, target) and not self._held.holds((source, target), self.now_ns)
+        way, now = (source, target), self.now_ns
+        return self.passes(*way) and not any(stall.holds(way, now) for stall in self._stalls)
 
     # ---- frames ----
 
@@ -225,7 +226,7 @@ class Network(SimulatedMesh):
     def _say_end(self, here: str, there: str, line: Connection | None) -> None:
         """A FIN or a reset goes from here to there, after all frames, if it comes through."""
         if line is not None and self.passes(here, there):
-            due = self._held.arrival((here, there), self.now_ns + self._delay())
+            due = self._arrival((here, there))
             at = max(due, self._arrived.get((here, there), 0))
             self.schedule(at, self._end_comes, here, there, line)
 

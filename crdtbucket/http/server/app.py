@@ -26,13 +26,13 @@ from crdtbucket.http.server.quota_server import QuotaServer
 from crdtbucket.http.server.refusal import Refusal, refusal_of
 from crdtbucket.http.server.routes import Route, RouteTable
 from crdtbucket.http.server.serve_settings import ServeSettings
-from crdtbucket.http.server.server_metrics import COUNTS, ServerMetrics
+from crdtbucket.http.server.server_metrics import COUNTS, SERVER, ServerMetrics
 from crdtbucket.http.server.siblings import Siblings
 from crdtbucket.http.server.slot_calls import SlotCalls
 from crdtbucket.http.server.tokens import Tokens
 from crdtbucket.http.server.views import DRAINING, Views
 from crdtbucket.limiter.facade import Limiter
-from crdtbucket.metrics.collector import register
+from crdtbucket.metrics.collector import CatalogueCollector, register
 
 LOG = logging.getLogger("crdtbucket.http")
 OPENAPI = "/openapi.json"
@@ -52,7 +52,7 @@ class Api:
         self.descriptors = DescriptorLimits(limiter, settings, self.calls.weigh)
         self.quotas = QuotaServer(limiter, self.descriptors, self.calls.weigh)
         self.metrics = ServerMetrics(self.connections, self.calls, self.descriptors, self.quotas)
-        self.registry.register(self.metrics)
+        self.registry.register(CatalogueCollector(SERVER, self.metrics.stats))
         self.views = Views(limiter, self.calls, self.registry, self.metrics, siblings)
         self.admin = Admin(limiter, self.views, settings, siblings)
         self.console = Console(limiter, self.calls, self.views, self.admin, self.tokens, siblings)

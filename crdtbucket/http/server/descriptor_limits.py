@@ -225,14 +225,14 @@ def text_of(raw: bytes) -> str:
 
 def _check(domain: str, descriptors: Sequence[Descriptor]) -> None:
     if not domain:
-        raise Refusal(400, "domain: is empty", [("domain", "is empty")])
+        raise Refusal.of_field("domain", "is empty")
     if not 1 <= len(descriptors) <= MAX_DESCRIPTORS:
         text = f"there are {len(descriptors)}: send 1 to {MAX_DESCRIPTORS}"
-        raise Refusal(400, f"descriptors: {text}", [("descriptors", text)])
+        raise Refusal.of_field("descriptors", text)
     for number, one in enumerate(descriptors):
         place = f"descriptors.{number}.entries"
         if not 1 <= len(one.entries) <= MAX_ENTRIES:
             text = f"there are {len(one.entries)}: send 1 to {MAX_ENTRIES}"
-            raise Refusal(400, f"{place}: {text}", [(place, text)])
+            raise Refusal.of_field(place, text)
         if not all(name for name, _ in one.entries):
-            raise Refusal(400, f"{place}: a key is empty", [(place, "a key is empty")])
+            raise Refusal.of_field(place, "a key is empty")

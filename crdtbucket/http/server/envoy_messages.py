@@ -120,8 +120,7 @@ def read_request(raw: bytes) -> tuple[str, list[Descriptor]]:
     for number, one in enumerate(request.descriptors):
         if one.is_negative_hits:
             place = f"descriptors.{number}.is_negative_hits"
-            fix = "tokens are given back over HTTP: /v1/refund"
-            raise Refusal(400, f"{place}: {fix}", [(place, fix)])
+            raise Refusal.of_field(place, "tokens are given back over HTTP: /v1/refund")
         own = one.hits_addend.value if one.HasField("hits_addend") else None
         cost = (request.hits_addend or 1) if own is None else own
         entries = tuple((text_of(entry.key), text_of(entry.value)) for entry in one.entries)

@@ -233,4 +233,4 @@ def _floor(texts: list[str]) -> Any:
 
 
 def _refuse(name: str, why: str) -> NoReturn:
-    raise Refusal(400, f"{name}: {why}", [(name, why)])
+    raise Refusal.of_field(name, why)

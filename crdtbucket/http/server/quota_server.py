@@ -109,7 +109,7 @@ class QuotaServer:
         any more, and notes what it will want. Raises `Refusal` for a stream without a domain."""
         stream.domain = stream.domain or domain
         if not stream.domain:
-            raise Refusal(400, "domain: is empty", [("domain", "is empty")])
+            raise Refusal.of_field("domain", "is empty")
         self._note_rules()
         now = self._clock()
         for usage in usages:

@@ -26,6 +26,7 @@ IDLE_NS = 60 * NS_PER_SECOND
 LEAST_RATE = 1e-6
 AT_ONCE = 200
 """Bucket ids or keys that are dealt with at a time: other calls are answered in between."""
+OLDEST, NEWEST = 0, -1
 
 BucketId = tuple[tuple[bytes, bytes], ...]
 """Names and values, in the order of their bytes."""
@@ -138,7 +139,8 @@ class QuotaSubscription:
         self.reported_at = now
         if requests:
             self.used_at = now
-        unpaid = self._use(usage.allowed)
+        # Oldest first, as they were used.
+        unpaid = usage.allowed - sum(one.tokens for one in self._taken_out(usage.allowed, OLDEST))
         self._give_back(self.unreported - self._usable(now))
         if self._sent:
             since, tokens = self._sent[-1]
@@ -203,17 +205,6 @@ class QuotaSubscription:
         self._sent.clear()
         self._left = 0.0
 
-    def _use(self, tokens: int) -> int:
-        # Oldest first, as they were used.
-        while tokens and self._paid:
-            first = self._paid[0]
-            used = min(tokens, first.tokens)
-            first.tokens -= used
-            tokens -= used
-            if not first.tokens:
-                self._paid.popleft()
-        return tokens
-
     def _usable(self, now: int) -> int:
         """The most that the Envoy may use, unreported, from now on without a new assignment."""
         while len(self._sent) > 1 and self._sent[1][0] <= now - APPLIED_NS:
@@ -221,15 +212,17 @@ class QuotaSubscription:
         return sum(tokens for _, tokens in self._sent)
 
     def _give_back(self, tokens: int) -> None:
-        for one in self._unused(tokens):
+        for one in self._taken_out(tokens, NEWEST):
             one.decision.bucket.refund(one.decision, one.tokens)
 
-    def _unused(self, tokens: int) -> Iterator[_Paid]:
-        while tokens > 0:
-            last = self._paid[-1]
-            unused = min(tokens, last.tokens)
-            last.tokens -= unused
-            tokens -= unused
-            if not last.tokens:
-                self._paid.pop()
-            yield _Paid(last.decision, unused)
+    def _taken_out(self, tokens: int, end: int) -> Iterator[_Paid]:
+        """Takes so many tokens out of those that are paid for, as far as there are any, from the
+        oldest or the newest take on."""
+        while tokens > 0 and self._paid:
+            paid = self._paid[end]
+            part = min(tokens, paid.tokens)
+            paid.tokens -= part
+            tokens -= part
+            if not paid.tokens:
+                del self._paid[end]
+            yield _Paid(paid.decision, part)

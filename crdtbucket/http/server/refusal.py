@@ -56,6 +56,11 @@ class Refusal(Exception):
         self.errors = tuple(errors)[:MAX_FAULTS]
         self.headers = dict(headers or {})
 
+    @classmethod
+    def of_field(cls, name: str, why: str) -> Refusal:
+        """400 for one field or parameter of a request."""
+        return cls(400, f"{name}: {why}", [(name, why)])
+
     def response(self) -> JsonAnswer:
         """As application/problem+json."""
         document: dict[str, Any] = {
@@ -80,7 +85,7 @@ def check_query(request: web.BaseRequest, known: Collection[str]) -> None:
     unknown = request.query.keys() - set(known)
     if unknown:
         fault = f"there is no such parameter; there are: {', '.join(sorted(known))}"
-        raise Refusal(400, f"{min(unknown)}: {fault}", [(min(unknown), fault)])
+        raise Refusal.of_field(min(unknown), fault)
 
 
 def whole_parameter(request: web.BaseRequest, name: str, default: int, most: int) -> int:
@@ -88,8 +93,7 @@ def whole_parameter(request: web.BaseRequest, name: str, default: int, most: int
     text = request.query.get(name, str(default))
     digits = text.isascii() and text.isdigit() and len(text) <= 10
     if not (digits and 1 <= int(text) <= most):
-        fault = f"write a whole number from 1 to {most}"
-        raise Refusal(400, f"{name}: {fault}", [(name, fault)])
+        raise Refusal.of_field(name, f"write a whole number from 1 to {most}")
     return int(text)
 
 

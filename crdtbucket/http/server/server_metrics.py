@@ -3,18 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
-
-from prometheus_client.metrics_core import Metric
-from prometheus_client.registry import Collector
 
 from crdtbucket.base.histogram import Histogram
 from crdtbucket.http.server.calls import Calls
 from crdtbucket.http.server.connections import Connections
 from crdtbucket.http.server.descriptor_limits import DescriptorLimits
 from crdtbucket.http.server.quota_server import QuotaServer
-from crdtbucket.metrics.collector import family
 from crdtbucket.metrics.metric import MetricSpec, Read, Sample, Stats
 
 
@@ -85,7 +81,7 @@ COUNTS = "/internal/counts"
 """Where the workers of one server read what each of them counts."""
 
 
-class ServerMetrics(Collector):
+class ServerMetrics:
     """The counters of a server."""
 
     def __init__(
@@ -110,17 +106,12 @@ class ServerMetrics(Collector):
         self.requests[path, str(status)] += 1
         self._times[path].add(ns)
 
-    def describe(self) -> Iterator[Metric]:
-        """Every metric's name and help, without numbers."""
-        return (family(metric, None) for metric in SERVER)
-
-    def collect(self) -> Iterator[Metric]:
-        """Every metric as it stands at this moment; any thread may ask."""
-        stats = _sum([self.counts(), *self._others])
-        return (family(figure, stats) for figure in SERVER)
+    def stats(self) -> dict[str, Any]:
+        """What this process and the other workers count, as the metrics read it."""
+        return _sum([self.counts(), *self._others])
 
     def add_up(self, others: list[dict[str, Any]]) -> None:
-        """From now on `collect` adds these `counts` of other workers."""
+        """From now on `stats` adds these `counts` of other workers."""
         self._others = others
 
     def counts(self) -> dict[str, Any]:

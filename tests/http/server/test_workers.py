@@ -19,10 +19,11 @@ from aiohttp import web
 from crdtbucket.http.server.connections import Connections
 from crdtbucket.http.server.listening import Listening
 from crdtbucket.http.server.serve_settings import ServeSettings
-from crdtbucket.http.server.server_metrics import ServerMetrics
+from crdtbucket.http.server.server_metrics import SERVER, ServerMetrics
 from crdtbucket.http.server.siblings import CANNOT, Siblings
 from crdtbucket.http.server.workers import WorkerPool
 from crdtbucket.limiter.facade import Limiter
+from crdtbucket.metrics.collector import CatalogueCollector
 from tests.http.test_serve import Process, started
 from tests.waits import eventually
 
@@ -293,7 +294,7 @@ def test_counts_of_workers_are_added_up() -> None:
     one.add_up([other.counts()])
     found = {
         (sample.name, *sample.labels.values()): sample.value
-        for metric in one.collect()
+        for metric in CatalogueCollector(SERVER, one.stats).collect()
         for sample in metric.samples
     }
     assert found["crdtbucket_http_requests_total", "/a", "200"] == 2
