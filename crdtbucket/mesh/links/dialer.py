@@ -44,21 +44,23 @@ class Connector(Protocol):
 
 
 class Backoff:
-    """Pauses that double from 0.1 to 5 s, each drawn between half and the whole of that."""
+    """Pauses that double from `first` to `last` s, each drawn from its upper half."""
 
-    def __init__(self, rng: random.Random) -> None:
-        self._rng = rng
-        self._pause = FIRST_PAUSE_S
+    def __init__(
+        self, rng: random.Random, first: float = FIRST_PAUSE_S, last: float = LAST_PAUSE_S
+    ) -> None:
+        self._rng, self._first, self._last = rng, first, last
+        self._pause = first
 
     def next(self) -> float:
         """The pause before the next attempt (s)."""
         pause = self._pause
-        self._pause = min(2 * pause, LAST_PAUSE_S)
+        self._pause = min(2 * pause, self._last)
         return pause * self._rng.uniform(0.5, 1.0)
 
     def reset(self) -> None:
         """Start over after a success."""
-        self._pause = FIRST_PAUSE_S
+        self._pause = self._first
 
 
 class DialTarget:
