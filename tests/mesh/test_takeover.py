@@ -354,6 +354,7 @@ async def killed(mesh: MeshNetwork) -> None:
     await mesh._transport.refuse_new()
     for link in mesh.links.all():
         link.abort("killed")
+    await mesh._dialer.stop()
     await mesh._transport.stop()
     await mesh._tasks.end()
 

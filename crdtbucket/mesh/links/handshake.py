@@ -77,8 +77,8 @@ class PendingDials:
 class MeshEndpoint(Protocol):
     """The node for which the handshake makes links."""
 
+    name: str
     links: LinkTable
-    pending_dials: PendingDials
     max_peers: int
     counters: MeshCounters
     refusals: Refusals
@@ -86,17 +86,16 @@ class MeshEndpoint(Protocol):
     instance: int
     """Random 64 bits of this process."""
 
-    @property
-    def name(self) -> str:
-        """The name of this node."""
-        ...
-
     def handshake(self, *, dialer: bool, lossy: bool) -> Handshake:
         """A fresh handshake; `lossy`: for a carrier that may lose messages."""
         ...
 
     def conflict_reported(self, error: HandshakeError) -> None:
         """A peer says that another process uses this node's name."""
+        ...
+
+    def found(self, hurry: str = "") -> None:
+        """The transport knows other addresses than before. `hurry`: one that answers now."""
         ...
 
     def dial_failed(self, name: str, address: str, *, refused: bool) -> None:
@@ -171,7 +170,7 @@ def refused_as_listener(host: MeshEndpoint, error: HandshakeError, place: str) -
     host.refusals.add(error.reason.name.lower(), f"refused a peer, {who}{place}: {error}")
 
 
-async def handshake_as_dialer(channel: Channel, host: MeshEndpoint) -> Link:
+async def handshake_as_dialer(channel: Channel, host: MeshEndpoint, pending: PendingDials) -> Link:
     """The link with the node that was dialled; raises as `handshake_as_listener`."""
     shake = host.handshake(dialer=True, lossy=channel.lossy)
     await channel.send(shake.hello)
@@ -182,7 +181,7 @@ async def handshake_as_dialer(channel: Channel, host: MeshEndpoint) -> Link:
         linked = host.links.get(peer.name)
         if linked is not None and linked.instance == shake.peer_instance:
             raise HandshakeError(Reason.DUPLICATE, "it is linked already", peer)
-        with host.pending_dials.begin(peer):
+        with pending.begin(peer):
             await _prove(channel, shake, peer)
             identity = _identity(shake, peer, channel)
             return host.admit(channel, shake, identity, dialed=True, serial=0)

@@ -32,6 +32,6 @@ def carrier_of(config: MeshConfig) -> TransportFactory:
     load_engine(config)
 
     def over_engine(host: MeshEndpoint, config: MeshConfig, rng: random.Random) -> Transport:
-        return EngineTransport(host, config, rng, engine_of(config, host.name, rng))
+        return EngineTransport(host, config, engine_of(config, host.name, rng))
 
     return over_engine
