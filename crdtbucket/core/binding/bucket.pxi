@@ -52,10 +52,7 @@ cdef class BucketCore(_BucketState):
         self.locate(key, &lo, &hi)
         prefetch_slot(self.t, hi)
         slot = self.fitting(hi, n)
-        if floor is _ZERO:
-            self.decide(key, lo, hi, &slot, n, clock_ns(self.t), &o)
-        else:
-            self.decide_above(key, lo, hi, &slot, n, self.floor_of(floor, slot, n), clock_ns(self.t), &o)
+        self.decide(key, lo, hi, &slot, n, 0 if floor is _ZERO else self.floor_of(floor, slot, n), clock_ns(self.t), &o)
         self.count(slot, o.allowed, n)
         return self.answer(key, n, slot, &o)
 
@@ -266,7 +263,7 @@ cdef class BucketCore(_BucketState):
         self.locate(key, &lo, &hi)
         slot = self.fitting(hi, n)
         for i in range(most):
-            if self.decide(key, lo, hi, &slot, n, now, &o) or self.t.definitions[slot].shadow:
+            if self.decide(key, lo, hi, &slot, n, 0, now, &o) or self.t.definitions[slot].shadow:
                 allowed += 1
             self.count(slot, o.allowed, n)
         return allowed
