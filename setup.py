@@ -34,7 +34,8 @@ COLD_METHODS = """
     set_node settle_suspects slot_of spec_of stage started stats table_damage
     table_size unstage _made _replace
 """
-MADE_IN_CALLS = "Decision Reservation _Items __aenter__ __aexit__"  # the types that are not cold
+# Types that are not cold.
+MADE_IN_CALLS = "Decision Reservation _Items _Scratch __aenter__ __aexit__"
 
 
 def mark_cold(text):
