@@ -592,8 +592,8 @@ MUTATIONS = (
     Mutation(
         "birth_ignored",
         "core",
-        "if (!held || yb != xb)",
-        "if (!held)",
+        "if (!y || y->generation != x->generation)",
+        "if (!y)",
         suite("test_core_contract", "new_generation_counts_whole"),
     ),
     Mutation(
@@ -1208,8 +1208,8 @@ MUTATIONS = (
     Mutation(
         "columns_raised_by_anybody",
         "core",
-        "    if (same_generation && taken > x->taken)\n        rising->taken = taken;",
-        "    if (same_generation)\n        rising->taken = x->taken + (x->taken > taken);",
+        "    if (same_generation && mine.taken > x->taken)\n        rising->taken = mine.taken;",
+        "    if (same_generation)\n        rising->taken = x->taken + (x->taken > mine.taken);",
         suite(
             "core/test_merge", "joiner or large_frame or late or newcomer or refund_that or relay"
         ),
