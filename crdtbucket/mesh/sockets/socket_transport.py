@@ -9,8 +9,8 @@ from crdtbucket.base.address import is_loopback, split_address
 from crdtbucket.mesh.links.background_tasks import BackgroundTasks
 from crdtbucket.mesh.links.counters import LOG
 from crdtbucket.mesh.links.handshake import MeshEndpoint
+from crdtbucket.mesh.links.mesh_tls import dialer_context, followed, listener_context
 from crdtbucket.mesh.mesh_config import MeshConfig
-from crdtbucket.mesh.sockets import mesh_tls
 from crdtbucket.mesh.sockets.discovery import Discovered, providers
 from crdtbucket.mesh.sockets.listener import Listener
 from crdtbucket.mesh.sockets.web_socket import WebSocketChannel, connect, http_session
@@ -24,8 +24,8 @@ class SocketTransport:
         self.address = ""
         self._host = host
         self._config = config
-        self._listener = Listener(host, mesh_tls.listener_tls(config))
-        self._tls = mesh_tls.dialer_tls(config)
+        self._listener = Listener(host, followed(config, listener_context))
+        self._tls = followed(config, dialer_context)
         self._discovered = Discovered(providers(config.peers), rng)
         self._tasks = BackgroundTasks()
 
