@@ -11,7 +11,7 @@ from crdtbucket.mesh.links.counters import LOG
 from crdtbucket.mesh.links.handshake import MeshEndpoint
 from crdtbucket.mesh.links.mesh_tls import dialer_context, followed, listener_context
 from crdtbucket.mesh.mesh_config import MeshConfig
-from crdtbucket.mesh.sockets.discovery import Discovered, providers
+from crdtbucket.mesh.sockets.discovery import Discovered
 from crdtbucket.mesh.sockets.listener import Listener
 from crdtbucket.mesh.sockets.web_socket import WebSocketChannel, connect, http_session
 
@@ -24,9 +24,10 @@ class SocketTransport:
         self.address = ""
         self._host = host
         self._config = config
+        self._rng = rng
         self._listener = Listener(host, followed(config, listener_context))
         self._tls = followed(config, dialer_context)
-        self._discovered = Discovered(providers(config.peers), rng)
+        self._discovered = Discovered(config.peers)
         self._tasks = BackgroundTasks()
 
     async def start(self) -> None:
@@ -35,7 +36,7 @@ class SocketTransport:
         port = await self._listener.start(host, port)  # the last step that can fail
         self.address = self._config.advertise or _advertised(host, port)
         self._http = http_session()
-        for search in self._discovered.searches(self._host.found):
+        for search in self._discovered.searches(self._rng, self._host.found):
             self._tasks.spawn(search)
         LOG.info("listening on %s:%d", host, port)
 
