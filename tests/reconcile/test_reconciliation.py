@@ -14,6 +14,8 @@ import pytest
 from crdtbucket import Limiter, MeshConfig
 from crdtbucket.config import load_config
 from crdtbucket.errors import ConfigError
+from crdtbucket.mesh.links.channel import Channel
+from crdtbucket.mesh.links.hello import Role
 from crdtbucket.mesh.links.link import Link
 from crdtbucket.mesh.links.session import Handshake
 from crdtbucket.mesh.transport import mesh_network, observing_links
@@ -276,15 +278,21 @@ async def test_a_node_that_does_not_answer_is_given_up_in_time(
             Link, "offer", lambda link, data: None if link in mute else offer(link, data)
         )
         mute: set[Link] = set()
-        real = mesh_network.MeshNetwork.admit_observer
+        real = mesh_network.MeshNetwork.admit
 
-        def admit(mesh: mesh_network.MeshNetwork, *args: Any) -> Link:
-            link = real(mesh, *args)
-            if mesh is limiters[2]._node.mesh:
+        def admit(
+            mesh: mesh_network.MeshNetwork,
+            channel: Channel,
+            shake: Handshake,
+            *args: Any,
+            **how: Any,
+        ) -> Link:
+            link = real(mesh, channel, shake, *args, **how)
+            if mesh is limiters[2]._node.mesh and shake.peer_role is Role.OBSERVER:
                 mute.add(link)
             return link
 
-        monkeypatch.setattr(mesh_network.MeshNetwork, "admit_observer", admit)
+        monkeypatch.setattr(mesh_network.MeshNetwork, "admit", admit)
         # The other two answer on a busy machine, too.
         report = await run(path, limiters, timeout=3.0)
         assert holder(report, limiters[2].address).error == "no answer within 3 s"

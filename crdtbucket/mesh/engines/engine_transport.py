@@ -13,14 +13,7 @@ from crdtbucket.mesh.engines.engine_exchange import EngineExchange
 from crdtbucket.mesh.engines.subjects import decode_name, encode_name
 from crdtbucket.mesh.links.background_tasks import BackgroundTasks
 from crdtbucket.mesh.links.channel import ChannelLost
-from crdtbucket.mesh.links.counters import LOG
-from crdtbucket.mesh.links.handshake import (
-    HANDSHAKE_S,
-    MeshEndpoint,
-    handshake_as_listener,
-    refused_as_listener,
-)
-from crdtbucket.mesh.links.session import HandshakeError
+from crdtbucket.mesh.links.handshake import HANDSHAKE_S, MeshEndpoint, answered
 from crdtbucket.mesh.mesh_config import MeshConfig
 
 MAX_HANDSHAKES = 64
@@ -128,24 +121,17 @@ class EngineTransport:
     async def _answer(self, channel: EngineChannel) -> None:
         name = channel.peer_name
         place = f"{self._kind}:{encode_name(name)}"
+        link = None
         try:
-            link = await within(HANDSHAKE_S, handshake_as_listener(channel, self._host))
-        except HandshakeError as error:
-            refused_as_listener(self._host, error, place)
-            await channel.close()
-            return
+            link = await within(HANDSHAKE_S, answered(channel, self._host, place))
         except asyncio.TimeoutError:
             text = f"refused a call of {place}: not authenticated within {HANDSHAKE_S:g} s"
             self._host.refusals.add("handshake_timeout", text)
-            await channel.close()
-            return
         except WireError as error:
             self._host.refusals.add("malformed", f"refused a call of {place}: {error}")
-            await channel.close()
-            return
-        except ChannelLost as error:
-            LOG.debug("%s hung up during the handshake: %s", place, error)
-            return
         finally:
             self._handshakes.remove(name)
-        await self._host.serve(link)
+        if link is None:
+            await channel.close()
+        else:
+            await self._host.serve(link)

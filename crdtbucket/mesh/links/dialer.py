@@ -17,9 +17,10 @@ from crdtbucket.mesh.links.handshake import (
     MeshEndpoint,
     PendingDials,
     handshake_as_dialer,
+    report,
 )
 from crdtbucket.mesh.links.link import Link
-from crdtbucket.mesh.links.session import QUIET, HandshakeError, Reason
+from crdtbucket.mesh.links.session import HandshakeError, Reason
 
 FIRST_PAUSE_S = 0.1
 LAST_PAUSE_S = 5.0
@@ -179,19 +180,11 @@ class Dialer:
         known = "" if error.peer is None or error.reason is Reason.KEY else error.peer.name
         self._host.dial_failed(known, "", refused=False)
         target.name = error.peer.name if error.peer is not None else target.name
-        who = f"{error.peer.name!r} at " if error.peer is not None else ""
-        if error.from_peer and error.reason is Reason.CONFLICT:
-            self._host.conflict_reported(error)
+        if text := report(self._host, error, "no link with", target.address):
+            self._count_failure(text)
         if error.reason is Reason.SELF:
-            LOG.debug("%s is this node itself", target.address)
             target.name = ""
             return OWN_PAUSE_S
-        if error.reason in QUIET:
-            LOG.debug("no link with %s%s: %s", who, target.address, error)
-            return target.backoff.next()
-        text = f"no link with {who}{target.address}: {error}"
-        self._count_failure(text)
-        self._host.refusals.add(error.reason.name.lower(), text)
         return target.backoff.next()
 
     def _failed(self, target: DialTarget, why: str, *, refused: bool) -> float:

@@ -19,7 +19,7 @@ from crdtbucket.mesh.links.channel import Channel
 from crdtbucket.mesh.links.command_orders import CommandBook
 from crdtbucket.mesh.links.counters import LOG, MeshCounters, Refusals
 from crdtbucket.mesh.links.dialer import Dialer
-from crdtbucket.mesh.links.hello import NONCE_BYTES
+from crdtbucket.mesh.links.hello import NONCE_BYTES, Role
 from crdtbucket.mesh.links.keyring import Keyring
 from crdtbucket.mesh.links.link import Link
 from crdtbucket.mesh.links.link_table import LinkTable, LinkVerdict
@@ -195,6 +195,8 @@ class MeshNetwork:
         # A peer that took our proof may have linked us already, and is to receive the goodbye.
         if not (self._running or dialed):
             raise HandshakeError(Reason.LEAVING, "this node is shutting down", peer)
+        if not dialed and shake.peer_role is Role.OBSERVER:
+            return self._observers.admit(channel, shake, identity)
         if self._keys.is_observers(identity.used):
             text = "it has the secret of observers, and wants to be a member"
             raise HandshakeError(Reason.ROLE, text, peer)
@@ -223,12 +225,6 @@ class MeshNetwork:
         LOG.info("linked with %s (region %r) at %s", peer.name, peer.region, peer.address or "?")
         self._driver.schedule()
         return link
-
-    def admit_observer(self, channel: Channel, shake: Handshake, identity: PeerIdentity) -> Link:
-        """Make an authenticated channel a link to an observer; raises `HandshakeError`."""
-        if not self._running:
-            raise HandshakeError(Reason.LEAVING, "this node is shutting down", identity.info)
-        return self._observers.admit(channel, shake, identity)
 
     async def serve(self, link: Link) -> None:
         """Run a link until it ends; whatever a peer does, nothing is raised."""
