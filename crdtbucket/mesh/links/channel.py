@@ -38,33 +38,26 @@ class Channel(Protocol):
     @property
     def remote(self) -> str:
         """The host at the other end, "" where the carrier has none."""
-        ...
 
     @property
     def certified(self) -> bool:
         """Whether the carrier itself has proved that the other end belongs to the mesh."""
-        ...
 
     @property
     def certified_names(self) -> tuple[str, ...]:
         """The names (DNS) in the certificate of the other end, if the carrier has checked one."""
-        ...
 
     async def send(self, data: bytes) -> None:
         """Sends a message; waits while the other end takes nothing. Raises `ChannelLost`."""
-        ...
 
     async def receive(self) -> bytes:
         """The next message. Raises `ChannelLost`, `Oversize`, or `WireError` for what is none."""
-        ...
 
     async def close(self) -> None:
         """Ends it properly where the other end answers soon, else at once."""
-        ...
 
     def abort(self) -> None:
         """Ends it at once; `receive` then raises."""
-        ...
 
 
 class Transport(Protocol):

@@ -15,7 +15,6 @@ class TransportFactory(Protocol):
 
     def __call__(self, host: MeshEndpoint, config: MeshConfig, rng: random.Random, /) -> Transport:
         """Raises `MeshError` for settings that cannot be used."""
-        ...
 
 
 def carrier_of(config: MeshConfig) -> TransportFactory:
