@@ -210,7 +210,7 @@ class Supervisor:
         call = replace(call, taken=self._probes, fence=self._link.fence)
         reply = await self._in_time(arguments, arguments.command(call))
         if isinstance(reply, RedisErrorReply) and reply.code == "NOSCRIPT":
-            reply = await self._in_time(arguments, arguments.eval_command(call))
+            reply = await self._in_time(arguments, arguments.command(call, source=True))
         return isinstance(reply, script.ScriptAnswer)
 
     async def _in_time(self, arguments: script.Arguments, command: bytes) -> object:
