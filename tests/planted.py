@@ -1259,7 +1259,7 @@ MUTATIONS = (
     Mutation(
         "script_charges_what_was_refilled",
         "strong",
-        "if brought > 0 then",
+        "if more > 0 then",
         "if false then",
         suite("strong/redis/test_script", "the_script and long"),
     ),
@@ -1294,8 +1294,8 @@ MUTATIONS = (
     Mutation(
         "script_adopts_another_definition",
         "strong",
-        "  if comparable then\n",
-        "  if true then\n",
+        "if comparable then\n",
+        "if true then\n",
         HISTORIES,
     ),
     Mutation(
@@ -1357,8 +1357,8 @@ MUTATIONS = (
     Mutation(
         "the_share_of_a_silent_region_is_not_held_back",
         "strong",
-        "if hold > 0 then\n",
-        "if false then\n",
+        "local used_ns = ns + hold\n",
+        "local used_ns = ns\n",
         suite("strong/replicated/test_script_stories", "redis-server and overload"),
     ),
     Mutation(
@@ -1406,7 +1406,7 @@ MUTATIONS = (
     Mutation(
         "script_keeps_every_record",
         "strong",
-        "if size > MANY and one[SEEN] < oldest then",
+        "if created and redis.call('HLEN', key) - 1 > MANY then",
         "if false then",
         suite("strong/redis/test_script", "the_script and records"),
     ),
