@@ -27,7 +27,7 @@ OLDEST_IN_A_ZIP = 315_532_800  # 1980, in seconds: a wheel can hold no earlier t
 # method, so it is said in the C that Cython has written.
 COLD_CLASSES = "_Definitions _Memory _Sharing"
 COLD_METHODS = """
-    __cinit__ __reduce__ __repr__ add_tombstone add_tombstones adopt as_dict begin_epoch binding
+    __cinit__ __reduce__ __repr__ add_tombstones adopt as_dict begin_epoch binding
     check_node columns configure counters credit debt decided define describe encode_table is_ours
     iterated loaded_decision name_node node_names open_epoch origin origins read_header redirect
     refuse_key release relay remove_tombstone reset_all reset_some restore set_disconnected

@@ -25,6 +25,7 @@ from crdtbucket.testing.fault_proxy import FaultProxy
 from tests.reconcile.fleet import SECRET, Counts, config_file, counts, holder, nodes, recorded, run
 from tests.strong.redis.test_topology import cluster
 from tests.strong.redis_server import Server, free_port
+from tests.tombstones import add_tombstone
 from tests.waits import eventually
 
 
@@ -168,7 +169,7 @@ async def test_columns_of_an_epoch_with_a_tombstone_are_nobodys_lack(path: Path)
             await run(path, [a, b, dead])
             epoch = dead._tables.main.epoch
         assert counts(a, "api", "k") == counts(b, "api", "k") != {}
-        assert a._tables.main.add_tombstone(epoch)
+        assert add_tombstone(a._tables.main, epoch)
         assert counts(a, "api", "k") == {}
         report = await run(path, [a, b])
         assert (report.keys, report.differing_keys) == (1, 0)

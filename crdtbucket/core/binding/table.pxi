@@ -109,13 +109,6 @@ cdef class Table(_Sharing):
         place += SLICE
         return found, place if place < self.t.h.bump else -1
 
-    def add_tombstone(self, uint64_t epoch):
-        """As `add_tombstones` of one, with all that `prune` does afterwards; returns whether it has one now. O(entries)."""
-        self.add_tombstones((epoch,))
-        self.prune()
-        cdef uint32_t origin = origin_find(&self.t, epoch)
-        return bool(origin and self.t.origins[origin].tombstone)
-
     def add_tombstones(self, epochs):
         """Columns of these dead epochs count no more, here: every live peer knows their final counts. Levels do not move. Returns
         those that have a tombstone now: neither unknown ones nor the own one. What is left of their columns is removed by `prune`."""
