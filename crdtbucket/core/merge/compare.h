@@ -182,13 +182,6 @@ static inline void held_open(held_t *h, const table_t *t, uint32_t e, int64_t ne
     h->place[h->own] = (uint16_t)at;
 }
 
-/* Whether a node has been silent here beyond the near horizon, so that credit is kept for it. This
- * node itself never is. */
-static inline int is_silent(const table_t *t, uint32_t node, int64_t now)
-{
-    return node && now - t->nodes[node].last_seen > t->h->near_ns;
-}
-
 /* More entries than a process makes in a second; a generation counts those that it made. */
 #define ENTRIES_A_SECOND 1e6
 
