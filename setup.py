@@ -35,7 +35,7 @@ COLD_METHODS = """
     table_size unstage _made _replace
 """
 # Types that are not cold.
-MADE_IN_CALLS = "Decision Reservation _Items _Scratch __aenter__ __aexit__"
+MADE_IN_CALLS = "Decision Reservation _Entries _Items _Scratch __aenter__ __aexit__"
 
 
 def mark_cold(text):
