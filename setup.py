@@ -27,14 +27,15 @@ OLDEST_IN_A_ZIP = 315_532_800  # 1980, in seconds: a wheel can hold no earlier t
 # method, so it is said in the C that Cython has written.
 COLD_CLASSES = "_Definitions _Memory _Sharing"
 COLD_METHODS = """
-    __cinit__ __reduce__ __repr__ add_tombstone add_tombstones adopt as_dict begin_epoch binding
+    __cinit__ __reduce__ __repr__ add_tombstones adopt as_dict begin_epoch binding
     check_node columns configure counters credit debt decided define describe encode_table is_ours
     iterated loaded_decision name_node node_names open_epoch origin origins read_header redirect
     refuse_key release relay remove_tombstone reset_all reset_some restore set_disconnected
     set_node settle_suspects slot_of spec_of stage started stats table_damage
     table_size unstage _made _replace
 """
-MADE_IN_CALLS = "Decision Reservation _Items __aenter__ __aexit__"  # the types that are not cold
+# Types that are not cold.
+MADE_IN_CALLS = "Decision Reservation _Entries _Items _Scratch __aenter__ __aexit__"
 
 
 def mark_cold(text):

@@ -22,6 +22,7 @@ from crdtbucket.spec.bucket_spec import BucketSpec
 from tests.model.bucket import Definition
 from tests.model.node import NOBODY, Ledger, Ns
 from tests.model.world import SECOND
+from tests.tombstones import add_tombstone
 
 KEY = "k"
 PHANTOM, PHANTOM_EPOCH, LONG_AGO = 255, 2**64 - 1, -100_000 * SECOND
@@ -393,7 +394,7 @@ class CoreNode:
     def strip(self, column: tuple[str, int]) -> None:
         name, epoch = column
         self.table.origin(self.id_of(name), epoch)
-        self.table.add_tombstone(epoch)
+        add_tombstone(self.table, epoch)
 
     def change_definition(self, definition: Definition, now: int) -> None:
         self.waste(now)

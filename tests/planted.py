@@ -592,8 +592,8 @@ MUTATIONS = (
     Mutation(
         "birth_ignored",
         "core",
-        "if (!held || yb != xb)",
-        "if (!held)",
+        "if (!y || y->generation != x->generation)",
+        "if (!y)",
         suite("test_core_contract", "new_generation_counts_whole"),
     ),
     Mutation(
@@ -1208,8 +1208,8 @@ MUTATIONS = (
     Mutation(
         "columns_raised_by_anybody",
         "core",
-        "    if (same_generation && taken > x->taken)\n        rising->taken = taken;",
-        "    if (same_generation)\n        rising->taken = x->taken + (x->taken > taken);",
+        "    if (same_generation && mine.taken > x->taken)\n        rising->taken = mine.taken;",
+        "    if (same_generation)\n        rising->taken = x->taken + (x->taken > mine.taken);",
         suite(
             "core/test_merge", "joiner or large_frame or late or newcomer or refund_that or relay"
         ),
@@ -1259,7 +1259,7 @@ MUTATIONS = (
     Mutation(
         "script_charges_what_was_refilled",
         "strong",
-        "if brought > 0 then",
+        "if more > 0 then",
         "if false then",
         suite("strong/redis/test_script", "the_script and long"),
     ),
@@ -1294,8 +1294,8 @@ MUTATIONS = (
     Mutation(
         "script_adopts_another_definition",
         "strong",
-        "  if comparable then\n",
-        "  if true then\n",
+        "if comparable then\n",
+        "if true then\n",
         HISTORIES,
     ),
     Mutation(
@@ -1357,8 +1357,8 @@ MUTATIONS = (
     Mutation(
         "the_share_of_a_silent_region_is_not_held_back",
         "strong",
-        "if hold > 0 then\n",
-        "if false then\n",
+        "local used_ns = ns + hold\n",
+        "local used_ns = ns\n",
         suite("strong/replicated/test_script_stories", "redis-server and overload"),
     ),
     Mutation(
@@ -1406,7 +1406,7 @@ MUTATIONS = (
     Mutation(
         "script_keeps_every_record",
         "strong",
-        "if size > MANY and one[SEEN] < oldest then",
+        "if created and redis.call('HLEN', key) - 1 > MANY then",
         "if false then",
         suite("strong/redis/test_script", "the_script and records"),
     ),

@@ -27,7 +27,7 @@ LAYERS = [
     "errors base spec.mode",
     "spec _core http.fields",
     """mesh.protocol mesh.node_info mesh.engine_settings mesh.identity_settings mesh.mesh_config
-    mesh.snapshot mesh.state_dir mesh.state_file mesh.tls_files config rollout.staged
+    mesh.snapshot mesh.state_dir mesh.state_file config rollout.staged
     strong reconcile.merging reconcile.findings""",
     """limiter.background rollout.watching shared metrics
     mesh.links mesh.sockets mesh.engines mesh.transport

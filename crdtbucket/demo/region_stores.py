@@ -78,7 +78,7 @@ class RegionStores:
         arguments = self._arguments[region]
         call = ScriptCall(key, 0, _OBSERVER, 1, 1, 0, 0, 0)
         async with self._replicator.members[region].asking() as connection:
-            waiting = sent(connection, arguments.eval_command(call))
+            waiting = sent(connection, arguments.command(call, source=True))
             reply = await asyncio.wait_for(waiting, ANSWER_S)
             if isinstance(reply, CrdtbucketError):
                 raise reply

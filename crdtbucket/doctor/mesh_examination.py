@@ -18,9 +18,9 @@ from crdtbucket.doctor.peer_examination import Examined, all_of, examine_peer
 from crdtbucket.errors import MeshError
 from crdtbucket.mesh.engines.engine_caller import ANNOUNCED_S, EngineCaller
 from crdtbucket.mesh.engines.engines import engine_of
+from crdtbucket.mesh.links.mesh_tls import dialer_context
 from crdtbucket.mesh.mesh_config import DNS_PREFIX, MeshConfig
 from crdtbucket.mesh.sockets.discovery import resolve_all
-from crdtbucket.mesh.sockets.mesh_tls import dialer_context
 from crdtbucket.reconcile.asked_fleet import own_address
 from crdtbucket.reconcile.observed_node import ObservationFailed
 from crdtbucket.reconcile.observer import Observer

@@ -112,7 +112,7 @@ class RedisQuestions:
 
     async def decides(self) -> Sequence[Answer]:
         """Whether its script decides: a call on a key of its own, which is gone after a minute."""
-        reply, _ = await self._ask(self._arguments.eval_command(self._call))
+        reply, _ = await self._ask(self._arguments.command(self._call, source=True))
         if isinstance(reply, RedisErrorReply):
             return [("script", "wrong", explained(self.primary.address, reply))]
         self._arguments.parse(reply)

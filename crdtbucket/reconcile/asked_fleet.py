@@ -12,7 +12,7 @@ from crdtbucket.errors import ConfigError, Problem, RedisUnavailable
 from crdtbucket.mesh.engines.engine_caller import ANNOUNCED_S, EngineCaller
 from crdtbucket.mesh.engines.engines import engine_of
 from crdtbucket.mesh.mesh_config import DNS_PREFIX, MeshConfig
-from crdtbucket.mesh.sockets.discovery import providers
+from crdtbucket.mesh.sockets.discovery import Discovered
 from crdtbucket.reconcile.buckets import BucketIndex
 from crdtbucket.reconcile.findings import Holder, Report
 from crdtbucket.reconcile.observed_node import ObservationFailed, ObservedNode
@@ -93,7 +93,7 @@ class _Meeting:
 
     async def meet(self, mesh: MeshConfig, peers: Sequence[str]) -> list[ObservedNode]:
         """All that could be met, by name; the report has the others."""
-        found = [a for one in providers(peers or mesh.peers) for a in await one.addresses()]
+        found = await Discovered(peers or mesh.peers).ask()
         failed = await self._call(found)
         if not peers:
             # The node whose file this is, if it runs here; if not, others name it.

@@ -153,7 +153,7 @@ class Records:
         connection = self._server(name)
         reply = await sent(connection, arguments.command(call))
         if isinstance(reply, RedisErrorReply) and reply.code == "NOSCRIPT":
-            reply = await sent(connection, arguments.eval_command(call))
+            reply = await sent(connection, arguments.command(call, source=True))
         status = arguments.parse(_good(reply)).status
         if status is not ScriptStatus.ALLOWED:
             raise RedisReplyError(f"a settle of nothing ended as {status.name}")

@@ -115,15 +115,9 @@ class Dispatcher:
         self, bucket: BucketCore, key: str | bytes, cost: int
     ) -> Decision | asyncio.Future[Decision | None]:
         """A decision that is made at once, or the future of one. Raises as `take`."""
-        connection, usable = self._link.connection, self.usable()
-        if connection and usable and (self._waiting or not connection.has_room(self._window.size)):
-            return self.queue.add(partial(self._opened, bucket, key, cost))
-        opened = self._opened(bucket, key, cost, usable)
-        if isinstance(opened, Decision):
-            self._unyielded += 1
-            return opened
-        self._unyielded = 0
-        return self.send(opened)
+        begun = self.queue.submit(partial(self._opened, bucket, key, cost))
+        self._unyielded = self._unyielded + 1 if isinstance(begun, Decision) else 0
+        return begun
 
     def abandon(
         self, future: asyncio.Future[Decision | None], give_back: Callable[[Decision], None]
@@ -147,17 +141,15 @@ class Dispatcher:
 
     # ---- requests ----
 
-    def send(self, request: SentRequest) -> asyncio.Future[Decision | None]:
-        """Sends a request. The future ends within the deadline."""
-        future: asyncio.Future[Decision | None] = asyncio.get_running_loop().create_future()
-        self.send_for(request, future)
-        return future
-
-    def send_for(self, request: SentRequest, future: asyncio.Future[Decision | None]) -> None:
-        """As of `Room`."""
+    def send(
+        self, request: SentRequest, future: asyncio.Future[Decision | None] | None = None
+    ) -> asyncio.Future[Decision | None]:
+        """As of `Room`. The future ends within the deadline."""
+        future = future or asyncio.get_running_loop().create_future()
         pending = PendingRequest(self, request, future)
         self._deadlines.add(pending)
         self._transmit(pending)
+        return future
 
     def take_over(self, pending: PendingRequest, asking: bool) -> None:
         """Sends what another server did not decide; its deadline stays. `asking`: the slot is

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any, Protocol
 
 from crdtbucket.base.clock import NS_PER_SECOND
+from crdtbucket.base.forks import ForkLock
 from crdtbucket.base.histogram import Histogram
 from crdtbucket.spec.mode import Mode
 from crdtbucket.strong.controller.mode_controller import Change, Controller
@@ -40,6 +41,7 @@ class EndpointHealth:
     ) -> None:
         self.controller = controller
         self.now = now
+        self._lock = ForkLock()
         self._link = link
         self._listener = listener
         self._latency = Histogram()
@@ -72,8 +74,8 @@ class EndpointHealth:
         self, latency_ns: int, *, late: bool, wrote: bool = True, answers: int = 1
     ) -> None:
         """A good answer came; `late`, `wrote` and `answers` as of `Controller.answered`."""
-        change = self.controller.answered(
-            self.now(), latency_ns, late=late, wrote=wrote, answers=answers
+        change = self._told(
+            self.controller.answered, latency_ns, late=late, wrote=wrote, answers=answers
         )
         if change is not None or self.controller.slow is not self._slow:
             self.note(change)
@@ -83,13 +85,13 @@ class EndpointHealth:
     ) -> None:
         """A request of a thread was answered in time. What follows from that is done by `on_loop`,
         on the event loop."""
-        change = self.controller.answered(self.now(), latency_ns, wrote=wrote)
+        change = self._told(self.controller.answered, latency_ns, wrote=wrote)
         if change is not None or self.controller.slow is not self._slow:
             on_loop(lambda: self.note(change))
 
     def timed_out(self) -> None:
         """A request passed its deadline without an answer."""
-        self.note(self.controller.timed_out(self.now()))
+        self.note(self._told(self.controller.timed_out))
 
     def fail(self, failure: Failure, why: str) -> None:
         """A request certainly got no good answer."""
@@ -99,7 +101,7 @@ class EndpointHealth:
             LOG.error("%s", why)
         else:
             LOG.debug("%s: %s", self._link.address, why)
-        self.note(self.controller.failed(self.now(), failure, why))
+        self.note(self._told(self.controller.failed, failure, why))
 
     def refused(self, error: RedisErrorReply, latency_ns: int, *, late: bool) -> None:
         """The server answered with an error, which was not redirected. `late`: after the
@@ -113,11 +115,29 @@ class EndpointHealth:
 
     def moved(self) -> None:
         """The endpoint has another server: what is known of the old one does not count."""
-        self.controller.moved(self.now())
+        self._told(self.controller.moved)
 
     def tick(self) -> None:
         """Looks at what the passing of time alone has changed."""
-        self.note(self.controller.tick(self.now()))
+        self.note(self._told(self.controller.tick))
+
+    def next_tick(self, now: int) -> int | None:
+        """As of `Controller`."""
+        with self._lock:
+            return self.controller.next_tick(now)
+
+    def probe(self) -> bool:
+        """As of `Controller`."""
+        with self._lock:
+            return self.controller.probe(self.now())
+
+    def _told(
+        self, report: Callable[..., Change | None], *args: Any, **named: Any
+    ) -> Change | None:
+        """Reports to the controller. Threads report, too: one at a time, so that the time does not
+        go back."""
+        with self._lock:
+            return report(self.now(), *args, **named)
 
     def note(self, change: Change | None) -> None:
         """Passes a change of mode on, and logs when the server becomes slow or is so no longer."""

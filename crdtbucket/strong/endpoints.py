@@ -13,8 +13,7 @@ from crdtbucket.base.address import Address
 from crdtbucket.errors import RedisUnavailable
 from crdtbucket.spec.mode import Mode, worst
 from crdtbucket.strong.controller.controller_settings import ControllerSettings
-from crdtbucket.strong.controller.mode_controller import Change
-from crdtbucket.strong.controller.shared_controller import SharedController
+from crdtbucket.strong.controller.mode_controller import Change, Controller
 from crdtbucket.strong.deadlines import PendingRequest
 from crdtbucket.strong.endpoint import Endpoint
 from crdtbucket.strong.ledger import Ledger
@@ -181,7 +180,7 @@ class Endpoints:
             server_access(self._config, self._tls, f"crdtbucket:{self._registry.node}"),
             self._config,
             self._ledger,
-            SharedController(self._modes, now, self._degraded),
+            Controller(self._modes, now, self._degraded),
             self._registry.probe(ranges),
             self,
         )

@@ -121,7 +121,7 @@ class RegionWatch:
 
     def _refused(self, connection: RedisConnection, error: RedisErrorReply) -> None:
         if error.code == "NOSCRIPT":
-            self._send(connection, self._arguments.eval_command(self._nodes()))
+            self._send(connection, self._arguments.command(self._nodes(), source=True))
         elif error.code in ELSEWHERE:
             self._tag += 1
             self._arguments = self._of_tag(self._tag)

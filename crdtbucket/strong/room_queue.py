@@ -26,11 +26,10 @@ class Room(Protocol):
     def full(self) -> bool:
         """Whether as many are in flight as may be."""
 
-    def send(self, request: SentRequest) -> asyncio.Future[Decision | None]:
-        """Sends a request, and returns the future of its decision."""
-
-    def send_for(self, request: SentRequest, future: asyncio.Future[Decision | None]) -> None:
-        """Sends a request whose decision goes to this future."""
+    def send(
+        self, request: SentRequest, future: asyncio.Future[Decision | None] | None = None
+    ) -> asyncio.Future[Decision | None]:
+        """Sends a request, and returns the future of its decision: this one, or a new one."""
 
 
 class QueuedRequest(NamedTuple):
@@ -59,16 +58,12 @@ class RoomQueue:
         """A decision that is made at once, or the future of one that is asked for, or waits."""
         usable = self._room.usable()
         if usable and (self.requests or self._room.full()):
-            return self.add(opened)
+            future: asyncio.Future[Decision | None] = asyncio.get_running_loop().create_future()
+            self.requests.append(QueuedRequest(opened, future, now_ns()))
+            self._timer.arm()
+            return future
         found = opened(usable)
         return found if isinstance(found, Decision) else self._room.send(found)
-
-    def add(self, opened: Opened) -> asyncio.Future[Decision | None]:
-        """A new one at the end, and the future of its decision."""
-        future: asyncio.Future[Decision | None] = asyncio.get_running_loop().create_future()
-        self.requests.append(QueuedRequest(opened, future, now_ns()))
-        self._timer.arm()
-        return future
 
     def admit(self) -> None:
         """Sends them while there is room, and decides them here when the server is not in use any
@@ -94,7 +89,7 @@ class RoomQueue:
         if isinstance(opened, Decision):
             queued.future.set_result(opened)
         else:
-            self._room.send_for(opened, queued.future)
+            self._room.send(opened, queued.future)
 
     def _waited_since(self) -> int:
         return max(self.requests[0].since_ns, self._answered_ns)

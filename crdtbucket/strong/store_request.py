@@ -145,9 +145,8 @@ class StoreRequest:
 
     def command(self, beats: bytes, source: bool) -> bytes:
         """As of `SentRequest`, like those that follow."""
-        call, arguments = self.call, self.rules.arguments
-        call.beats = beats
-        return arguments.eval_command(call) if source else arguments.command(call)
+        self.call.beats = beats
+        return self.rules.arguments.command(self.call, source)
 
     def parse(self, reply: object) -> ScriptAnswer:
         return self.rules.arguments.parse(reply)

@@ -58,13 +58,12 @@ class Supervisor:
         self._link = link
         self._dispatcher = dispatcher
         self._health: EndpointHealth = dispatcher.health
-        self._controller = dispatcher.health.controller
         self._resync = resync
         self._config = config
         self._probe = probe
         self._probes = 0
         # While decisions wait for it, a server that does not even connect is found out in time.
-        self._quickly = min(config.connect_timeout, self._controller.outage_after)
+        self._quickly = min(config.connect_timeout, self._health.controller.outage_after)
         self._look_at = 0
         self._was_replica = False
         self._awake = asyncio.Event()
@@ -88,28 +87,28 @@ class Supervisor:
 
     async def run(self) -> None:
         """Connects, probes, settles; until cancelled."""
-        health, controller = self._health, self._controller
+        health = self._health
         while True:
             now = health.now()
-            due = controller.next_tick(now)
+            due = health.next_tick(now)
             if due is not None and due <= now:
                 # The server is silent, unless there is an answer that nobody has read. A silence
                 # that begins while that is looked for is another one.
                 await asyncio.sleep(LOOK_S)
-                due = controller.next_tick(now)
+                due = health.next_tick(now)
                 if due is not None and due <= now:
                     health.tick()
                 now = health.now()
             with self._ledger.lock:  # threads keep their accounts meanwhile
                 self._unsettled.carry()
-            if controller.mode is Mode.STRONG:
+            if health.mode is Mode.STRONG:
                 if self._link.connection is None:
                     await self.connect()
                 elif self._resync.due and now >= self._resync.at and self._dispatcher.usable():
                     await self._resync.settle()
                 elif now >= self._look_at:
                     await self._look_at_memory(now)
-            elif controller.probe(now):
+            elif health.probe():
                 await self._try()
             await self._rest()
 
@@ -211,7 +210,7 @@ class Supervisor:
         call = replace(call, taken=self._probes, fence=self._link.fence)
         reply = await self._in_time(arguments, arguments.command(call))
         if isinstance(reply, RedisErrorReply) and reply.code == "NOSCRIPT":
-            reply = await self._in_time(arguments, arguments.eval_command(call))
+            reply = await self._in_time(arguments, arguments.command(call, source=True))
         return isinstance(reply, script.ScriptAnswer)
 
     async def _in_time(self, arguments: script.Arguments, command: bytes) -> object:
@@ -253,7 +252,7 @@ class Supervisor:
     async def _rest(self) -> None:
         """Until there is something to do again."""
         now = self._health.now()
-        due = self._controller.next_tick(now)
+        due = self._health.next_tick(now)
         delay = 1.0 if due is None else max(0.0, (due - now) / NS_PER_SECOND)
         if self._link.connection is None and self._health.mode is Mode.STRONG:
             delay = min(delay, RECONNECT_S)

@@ -115,11 +115,8 @@ class Threads:
     ) -> Decision | None:
         started, left, source = now_ns(), self._deadline_ns, False
         while left > 0:
-            arguments, call = request.rules.arguments, request.call
-            call.beats = endpoint.link.beats
-            command = arguments.eval_command(call) if source else arguments.command(call)
             try:
-                reply = connection.ask(command, left)
+                reply = connection.ask(request.command(endpoint.link.beats, source), left)
             except (TimeoutError, RedisConnectionLost) as error:
                 return self._lost(endpoint, request, error)
             except BaseException as error:  # such as KeyboardInterrupt: nobody waits any more

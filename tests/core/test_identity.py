@@ -10,6 +10,7 @@ from crdtbucket.errors import CrdtbucketError, WireError
 from crdtbucket.spec.bucket_spec import BucketSpec
 from tests.core.pair import Peer, peers, send
 from tests.core.specs import SECOND
+from tests.tombstones import add_tombstone
 
 WHOLE = BucketSpec("b", 100, 100)
 
@@ -117,7 +118,7 @@ class TestRestore:
         a.bucket.take("k", 60)
         payload, places = self.saved(a)
         ids = b.understood(places)
-        assert b.table.add_tombstone(a.epoch)
+        assert add_tombstone(b.table, a.epoch)
         assert b.table.restore(payload, a.definitions_for(b), ids) == 1
         assert b.bucket.peek("k").remaining == 40
         b.table.release(a.epoch)

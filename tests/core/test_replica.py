@@ -12,6 +12,7 @@ from crdtbucket.errors import CostExceedsCapacity, InvalidKey, LimiterClosed, Wi
 from crdtbucket.spec.bucket_spec import BucketSpec
 from crdtbucket.spec.mode import Mode
 from tests.core.specs import SECOND, bucket_of, virtual_table
+from tests.tombstones import add_tombstone
 
 SPEC = BucketSpec("b", 100, 10)
 
@@ -86,7 +87,7 @@ class TestStating:
         first, second = one.table.origin(3, 33), one.table.origin(4, 44)
         assert one.adopt(*place, 0, True, [(first, 1, 7, 2), (second, 5, 1, 0)])
         assert one.advertised(*place) == (1, 0, 0, 0, [(4, 44, 5, 1, 0), (3, 33, 1, 7, 2)])
-        one.table.add_tombstone(33)
+        add_tombstone(one.table, 33)
         assert one.advertised(*place) == (1, 0, 0, 0, [(4, 44, 5, 1, 0)])
 
 

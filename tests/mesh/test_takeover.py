@@ -17,6 +17,7 @@ from crdtbucket.spec.bucket_spec import BucketSpec
 from crdtbucket.testing import SimulatedMesh, SimulatedNode
 from tests.mesh.network import running
 from tests.strong.redis_server import free_port
+from tests.tombstones import add_tombstone
 from tests.waits import eventually
 
 STILL = BucketSpec("b", 1000, 1, "1h")
@@ -232,7 +233,7 @@ def test_marks_of_dead_epochs_are_given_up_in_time_by_whoever_took_over() -> Non
     mesh["A"].bucket("b").reset("k")
     epochs = {epoch for _, _, epoch, _ in mesh["A"].table.origins()}
     (dead,) = epochs - {mesh[name].node.info.epoch for name in "AB"} - {0}
-    mesh["A"].table.add_tombstone(dead)
+    add_tombstone(mesh["A"].table, dead)
     host.leader_dies()
     host.another_leads()
     assert dead in mesh["A"].node.members.pruner.tombstones
@@ -354,6 +355,7 @@ async def killed(mesh: MeshNetwork) -> None:
     await mesh._transport.refuse_new()
     for link in mesh.links.all():
         link.abort("killed")
+    await mesh._dialer.stop()
     await mesh._transport.stop()
     await mesh._tasks.end()
 

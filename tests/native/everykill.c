@@ -114,7 +114,7 @@ static void take_meanwhile(table_t *t, int64_t told[BUCKETS][KEYS])
             key_hash(NAME[b], k, &lo, &hi);
             uint32_t e = table_find(t, lo, hi);
             if (entry_open(t, e, lo, hi, slot, &word)
-                && take(t, &t->definitions[slot], e, 1, clock_ns(t), word, &o) == ALLOWED)
+                && take(t, &t->definitions[slot], e, 1, 0, clock_ns(t), word, &o) == ALLOWED)
                 told[b][k]++;
         }
     }

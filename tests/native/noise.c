@@ -204,8 +204,7 @@ static long noise_in_tables(long rounds)
         CHECK(mmap(around + (32 << 20), size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, fd, 0)
                   != MAP_FAILED,
               "no map");
-        plan_t plan = plan_table(128);
-        table_attach(&t, around + (32 << 20), &plan, 128);
+        table_attach(&t, around + (32 << 20), 128);
         t.virtual_ns = NOW;
         flip_bits(&t);
         alarm(20);

@@ -110,7 +110,7 @@ static int rig_take(table_t *t, uint64_t name, uint32_t *follow, int key, int64_
     key_hash(name, key, &lo, &hi);
     e = table_find(t, lo, hi);
     for (*locked = 0; !entry_open(t, e, lo, hi, slot, &word)
-                      || take(t, d, e, n, clock_ns(t), word, o) == NEEDS_LOCK;) {
+                      || take(t, d, e, n, 0, clock_ns(t), word, o) == NEEDS_LOCK;) {
         ++*locked;
         table_lock(t);
         /* A process would define its bucket again. */

@@ -80,7 +80,7 @@ static void script_take(script_t *s)
     x.left = script_cost(s, d);
     int64_t now = clock_ns(t);
     for (int locked = 0; (e = entry_at_hand(t, x.lo, x.hi, x.slot, &word)) == NONE
-                         || take(t, d, e, x.left, now, word, &x.o) == NEEDS_LOCK;
+                         || take(t, d, e, x.left, 0, now, word, &x.o) == NEEDS_LOCK;
          locked++) {
         CHECK(locked < 3, "a key is stuck");
         table_lock(t);

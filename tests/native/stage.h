@@ -49,34 +49,30 @@ static char *stage_region(const stage_t *s, int i)
 
 static void stage_map(stage_t *s, int fd)
 {
-    plan_t p = plan_table(STAGE_KEYS), apart = p;
-    size_t header = 0, *from[] = {&header,    &p.journal,     &p.definitions, &p.nodes, &p.origins,
-                                  &p.workers, &p.flush,       &p.attempts,    &p.index, &p.names,
-                                  &p.handoff, &p.view,        &p.counts,      &p.hot,   &p.cold,
-                                  &p.rings,   &p.log_version, &p.log_entry,   &p.blocks};
-    size_t *to[] = {
-        &header,        &apart.journal,     &apart.definitions, &apart.nodes, &apart.origins,
-        &apart.workers, &apart.flush,       &apart.attempts,    &apart.index, &apart.names,
-        &apart.handoff, &apart.view,        &apart.counts,      &apart.hot,   &apart.cold,
-        &apart.rings,   &apart.log_version, &apart.log_entry,   &apart.blocks};
-    int regions = (int)(sizeof from / sizeof *from);
+    table_t *t = &s->t;
+    void *regions[] = {&t->h,       &t->journal,     &t->definitions, &t->nodes, &t->origins,
+                       &t->workers, &t->flush,       &t->attempts,    &t->index, &t->names,
+                       &t->handoff, &t->view,        &t->all_counts,  &t->hot,   &t->cold,
+                       &t->rings,   &t->log_version, &t->log_entry,   &t->blocks};
     char *around = mmap(NULL, STAGE_REGIONS * STAGE_APART, PROT_NONE,
                         MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     CHECK(around != MAP_FAILED, "no addresses: errno %d (is there a limit on virtual memory?)",
           errno);
     memset(s, 0, sizeof *s);
     s->t = (table_t){.fd = -1, .is_virtual = 1};
-    for (int i = 0; i < regions; i++) {
-        size_t end = i + 1 < regions ? *from[i + 1] : p.size;
-        s->size[i] = end - *from[i];
+    size_t begin[STAGE_REGIONS + 1] = {[STAGE_REGIONS] = lay_out(t, NULL, STAGE_KEYS).size};
+    for (int i = 0; i < STAGE_REGIONS; i++)
+        begin[i] = (size_t)(uintptr_t)*(char **)regions[i];
+    for (int i = 0; i < STAGE_REGIONS; i++) {
+        s->size[i] = begin[i + 1] - begin[i];
         char *at = around + STAGE_APART / 2 + (size_t)i * STAGE_APART;
         CHECK(mmap(at, s->size[i], PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_FIXED, fd,
-                   (off_t)*from[i])
+                   (off_t)begin[i])
                   == at,
               "errno %d", errno);
-        *to[i] = (size_t)i * STAGE_APART;
+        *(char **)regions[i] = at;
     }
-    table_attach(&s->t, around + STAGE_APART / 2, &apart, STAGE_KEYS);
+    t->counts = t->all_counts;
 }
 
 /* The table as `fill` leaves it. */

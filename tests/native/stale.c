@@ -50,7 +50,8 @@ static void go_on(stopped_t *s, const char *what)
 {
     hot_t *hot = &s->t.hot[s->entry], before = *hot;
     outcome_t o = {0};
-    int got = take(&s->t, &s->t.definitions[s->small], s->entry, 1, clock_ns(&s->t), s->word, &o);
+    int got =
+        take(&s->t, &s->t.definitions[s->small], s->entry, 1, 0, clock_ns(&s->t), s->word, &o);
     CHECK(got == NEEDS_LOCK, "%s: it decided %d", what, got);
     CHECK(!memcmp(hot, &before, sizeof before), "%s: it changed the entry", what);
     rig_destroy(&s->t);

@@ -14,6 +14,8 @@ import pytest
 from crdtbucket import Limiter, MeshConfig
 from crdtbucket.config import load_config
 from crdtbucket.errors import ConfigError
+from crdtbucket.mesh.links.channel import Channel
+from crdtbucket.mesh.links.hello import Role
 from crdtbucket.mesh.links.link import Link
 from crdtbucket.mesh.links.session import Handshake
 from crdtbucket.mesh.transport import mesh_network, observing_links
@@ -23,6 +25,7 @@ from crdtbucket.testing.fault_proxy import FaultProxy
 from tests.reconcile.fleet import SECRET, Counts, config_file, counts, holder, nodes, recorded, run
 from tests.strong.redis.test_topology import cluster
 from tests.strong.redis_server import Server, free_port
+from tests.tombstones import add_tombstone
 from tests.waits import eventually
 
 
@@ -166,7 +169,7 @@ async def test_columns_of_an_epoch_with_a_tombstone_are_nobodys_lack(path: Path)
             await run(path, [a, b, dead])
             epoch = dead._tables.main.epoch
         assert counts(a, "api", "k") == counts(b, "api", "k") != {}
-        assert a._tables.main.add_tombstone(epoch)
+        assert add_tombstone(a._tables.main, epoch)
         assert counts(a, "api", "k") == {}
         report = await run(path, [a, b])
         assert (report.keys, report.differing_keys) == (1, 0)
@@ -276,15 +279,21 @@ async def test_a_node_that_does_not_answer_is_given_up_in_time(
             Link, "offer", lambda link, data: None if link in mute else offer(link, data)
         )
         mute: set[Link] = set()
-        real = mesh_network.MeshNetwork.admit_observer
+        real = mesh_network.MeshNetwork.admit
 
-        def admit(mesh: mesh_network.MeshNetwork, *args: Any) -> Link:
-            link = real(mesh, *args)
-            if mesh is limiters[2]._node.mesh:
+        def admit(
+            mesh: mesh_network.MeshNetwork,
+            channel: Channel,
+            shake: Handshake,
+            *args: Any,
+            **how: Any,
+        ) -> Link:
+            link = real(mesh, channel, shake, *args, **how)
+            if mesh is limiters[2]._node.mesh and shake.peer_role is Role.OBSERVER:
                 mute.add(link)
             return link
 
-        monkeypatch.setattr(mesh_network.MeshNetwork, "admit_observer", admit)
+        monkeypatch.setattr(mesh_network.MeshNetwork, "admit", admit)
         # The other two answer on a busy machine, too.
         report = await run(path, limiters, timeout=3.0)
         assert holder(report, limiters[2].address).error == "no answer within 3 s"

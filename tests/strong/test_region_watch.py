@@ -64,7 +64,7 @@ def beat(late_us: int, nodes: int = 4) -> bytes:
 
 def words(tag: int, *, source: bool = False) -> bytes:
     arguments = BeatArguments(REGIONS, b"p:", b"%d" % tag)
-    return arguments.eval_command(3) if source else arguments.command(3)
+    return arguments.command(3, source)
 
 
 def test_one_beat_at_a_time_and_its_words_are_those_of_every_call(

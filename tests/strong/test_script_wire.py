@@ -59,7 +59,10 @@ def test_a_call_is_the_command_that_it_says(
     call = ScriptCall(
         key, cost, own.owner, fence, own.generation, own.taken, own.refunded, debt, rest
     )
-    for command, name in ((made.command(call), b"EVALSHA"), (made.eval_command(call), b"EVAL")):
+    for command, name in (
+        (made.command(call), b"EVALSHA"),
+        (made.command(call, source=True), b"EVAL"),
+    ):
         got = words(command)
         assert got[0] == name
         assert got[2:4] == [b"1", key]

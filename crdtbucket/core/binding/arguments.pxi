@@ -45,6 +45,25 @@ cdef class _Items:
         PyBuffer_Release(&self.view)
 
 
+@cython.final
+@cython.freelist(8)
+cdef class _Scratch:
+    """Memory that is there as long as this exists."""
+    cdef void *at
+
+    def __dealloc__(self):
+        PyMem_Free(self.at)
+
+
+cdef _Scratch scratch(size_t size):
+    """Memory of a size. Raises MemoryError."""
+    cdef _Scratch made = _Scratch.__new__(_Scratch)
+    made.at = PyMem_Malloc(size)
+    if made.at is NULL:
+        raise MemoryError
+    return made
+
+
 cdef _Items items_of(object data, Py_ssize_t size):
     """The items, of `size` bytes each, of an object with a buffer. Raises CrdtbucketError for items of another size."""
     cdef _Items items = _Items.__new__(_Items)

@@ -26,10 +26,8 @@ cdef class BucketCore(_BucketState):
     def spec_of(self, object key):
         """The definition that decides on a key."""
         cdef uint64_t lo = 0, hi = 0
-        if self.choose is not None:
-            other = self.choose(key)
-            if other is not self:
-                return other.spec_of(key)
+        if self.choose is not None and (other := self.choose(key)) is not self:
+            return other.spec_of(key)
         if self.candidate is None:
             return self.spec
         self.locate(key, &lo, &hi)
@@ -39,10 +37,8 @@ cdef class BucketCore(_BucketState):
         """Takes `cost` tokens (1 to the capacity) of `key` (str or bytes, 1 to 512 bytes; a str is its UTF-8). In process,
         no I/O. `floor`: the share of the capacity that has to be left, 0 up to 1, or a priority: "critical", "normal",
         "batch" or "smooth". Returns a Decision. Raises InvalidKey, InvalidCost, CostExceedsCapacity."""
-        if self.choose is not None:
-            other = self.choose(key)
-            if other is not self:
-                return other.take(key, cost, floor)
+        if self.choose is not None and (other := self.choose(key)) is not self:
+            return other.take(key, cost, floor)
         cdef uint64_t lo = 0, hi = 0
         cdef outcome_t o
         cdef int64_t n = self.cost_of(cost)
@@ -52,19 +48,14 @@ cdef class BucketCore(_BucketState):
         self.locate(key, &lo, &hi)
         prefetch_slot(self.t, hi)
         slot = self.fitting(hi, n)
-        if floor is _ZERO:
-            self.decide(key, lo, hi, &slot, n, clock_ns(self.t), &o)
-        else:
-            self.decide_above(key, lo, hi, &slot, n, self.floor_of(floor, slot, n), clock_ns(self.t), &o)
+        self.decide(key, lo, hi, &slot, n, 0 if floor is _ZERO else self.floor_of(floor, slot, n), clock_ns(self.t), &o)
         self.count(slot, o.allowed, n)
         return self.answer(key, n, slot, &o)
 
     def peek(self, object key, object cost=1, object floor=0):
         """The Decision that a take would get now; nothing changes."""
-        if self.choose is not None:
-            other = self.choose(key)
-            if other is not self:
-                return other.peek(key, cost, floor)
+        if self.choose is not None and (other := self.choose(key)) is not self:
+            return other.peek(key, cost, floor)
         cdef uint64_t lo = 0, hi = 0
         cdef outcome_t o
         cdef int64_t n = self.cost_of(cost)
@@ -124,10 +115,8 @@ cdef class BucketCore(_BucketState):
         Entering raises `ReservationDenied` when they are not there, and as `take`. `ttl`: seconds (above 0) after which the
         estimate goes back; at most a second late while the limiter is open, else when a reservation of this bucket is next used.
         See `Reservation`."""
-        if self.choose is not None:
-            other = self.choose(key)
-            if other is not self:
-                return other.reserve(key, estimate, ttl)
+        if self.choose is not None and (other := self.choose(key)) is not self:
+            return other.reserve(key, estimate, ttl)
         if self.reservations is None:
             raise ReservationError("this bucket keeps no reservations: set `reservations` to a ReservationBook of it")
         return new_reservation(self.reservations, key, estimate, ttl_ns(ttl))
@@ -153,10 +142,8 @@ cdef class BucketCore(_BucketState):
     def reset(self, object key):
         """Gives `key` back what it lacks, but no more than was taken here and not given back: peers learn of it as of any
         refund. Returns the tokens that came back. What only others have taken is theirs to give back."""
-        if self.choose is not None:
-            other = self.choose(key)
-            if other is not self:
-                return other.reset(key)
+        if self.choose is not None and (other := self.choose(key)) is not self:
+            return other.reset(key)
         cdef uint64_t lo = 0, hi = 0
         cdef int64_t n, now = clock_ns(self.t)
         cdef uint32_t e, slot
@@ -219,10 +206,8 @@ cdef class BucketCore(_BucketState):
     def settle(self, object key, object tokens):
         """Charges `tokens` (1 to 2^62) to `key` whatever its level: the true cost of something already served. May go into
         debt, down to `max_debt` below empty; what would go beyond is forgiven. Returns the tokens charged."""
-        if self.choose is not None:
-            other = self.choose(key)
-            if other is not self:
-                return other.settle(key, tokens)
+        if self.choose is not None and (other := self.choose(key)) is not self:
+            return other.settle(key, tokens)
         cdef uint64_t lo = 0, hi = 0
         cdef int64_t n = whole_tokens(tokens, 1, MAX_SETTLE, "settle"), now = clock_ns(self.t), charged
         cdef uint32_t e, gone, slot
@@ -252,10 +237,8 @@ cdef class BucketCore(_BucketState):
     def take_burst(self, object key, object calls, object cost=1):
         """`calls` (0 to 1,000,000) takes of `cost` at one moment, in one call: returns how many were allowed. Raises as `take`,
         and InvalidCost for another number of calls: all of them are decided before any other call."""
-        if self.choose is not None:
-            other = self.choose(key)
-            if other is not self:
-                return other.take_burst(key, calls, cost)
+        if self.choose is not None and (other := self.choose(key)) is not self:
+            return other.take_burst(key, calls, cost)
         cdef uint64_t lo = 0, hi = 0
         cdef outcome_t o
         cdef int64_t most = whole_number(calls, 0, MAX_BURST, "calls", "")
@@ -266,7 +249,7 @@ cdef class BucketCore(_BucketState):
         self.locate(key, &lo, &hi)
         slot = self.fitting(hi, n)
         for i in range(most):
-            if self.decide(key, lo, hi, &slot, n, now, &o) or self.t.definitions[slot].shadow:
+            if self.decide(key, lo, hi, &slot, n, 0, now, &o) or self.t.definitions[slot].shadow:
                 allowed += 1
             self.count(slot, o.allowed, n)
         return allowed

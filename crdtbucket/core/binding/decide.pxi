@@ -183,28 +183,14 @@ cdef class _Decider:
             if len(self.table.names) < self.table.max_names:
                 self.table.names[e] = (self.spec.name, key)
 
-    cdef inline int decide(self, object key, uint64_t lo, uint64_t hi, uint32_t *slot, int64_t n, int64_t now,
+    cdef inline int decide(self, object key, uint64_t lo, uint64_t hi, uint32_t *slot, int64_t n, int64_t floor, int64_t now,
                            outcome_t *o) except -2:
-        """`slot` is the definition's; it may be another one afterwards."""
+        """A take that leaves `floor` tokens to others. `slot` is the definition's; it may be another one afterwards."""
         cdef uint64_t word
         cdef uint32_t e
         while True:
             e = entry_at_hand(self.t, lo, hi, slot[0], &word)
-            if e != <uint32_t>NONE and take(self.t, &self.t.definitions[slot[0]], e, n, now, word, o) != NEEDS_LOCK:
-                break
-            if self.new_entry(lo, hi, slot, n, now, &e, o) == DENIED:
-                return o.allowed
-        self.note_name(e, key)
-        return o.allowed
-
-    cdef int decide_above(self, object key, uint64_t lo, uint64_t hi, uint32_t *slot, int64_t n, int64_t floor, int64_t now,
-                          outcome_t *o) except -2:
-        """As `decide`, for a take that leaves `floor` tokens to others."""
-        cdef uint64_t word
-        cdef uint32_t e
-        while True:
-            e = entry_at_hand(self.t, lo, hi, slot[0], &word)
-            if e != <uint32_t>NONE and take_above(self.t, &self.t.definitions[slot[0]], e, n, floor, now, word, o) != NEEDS_LOCK:
+            if e != <uint32_t>NONE and take(self.t, &self.t.definitions[slot[0]], e, n, floor, now, word, o) != NEEDS_LOCK:
                 break
             if self.new_entry(lo, hi, slot, n, now, &e, o) == DENIED:
                 return o.allowed

@@ -1,29 +1,14 @@
 # What the binding uses of the headers.
 
 cdef extern from "core/core.h" nogil:
-    enum: SHARED_TABLES
-    enum: SURVEY_CHUNK
-    enum: TABLE_LAYOUT
+    enum:
+        TABLE_LAYOUT, SHARED_TABLES, NAME_BYTES, HANDOFF_BYTES, VIEW_BYTES
+        MAX_WORKERS, MAX_DEFINITIONS, MAX_NODES, MAX_ORIGINS
+        NONE, SLICE, SURVEY_CHUNK, DIGEST_SLACK
+        BY_LINK, BY_RELAYS, TOMBSTONE_NEW
+        ENTRY_USED, ENTRY_NAMED, ENTRY_SUSPECT, ENTRY_MIN_BYTES, COLUMN_MIN_BYTES
     const uint64_t TABLE_MAGIC
     const uint64_t TABLE_UNFINISHED
-    enum: MAX_WORKERS
-    enum: NAME_BYTES
-    enum: HANDOFF_BYTES
-    enum: VIEW_BYTES
-    enum: NONE
-    enum: SLICE
-    enum: TOMBSTONE_NEW
-    enum: BY_LINK
-    enum: BY_RELAYS
-    enum: MAX_DEFINITIONS
-    enum: MAX_NODES
-    enum: MAX_ORIGINS
-    enum: DIGEST_SLACK
-    enum: ENTRY_USED
-    enum: ENTRY_NAMED
-    enum: ENTRY_SUSPECT
-    enum: ENTRY_MIN_BYTES
-    enum: COLUMN_MIN_BYTES
     int ALLOWED, DENIED, NEEDS_LOCK
 
     ctypedef struct hot_t:
@@ -49,7 +34,7 @@ cdef extern from "core/core.h" nogil:
         uint32_t next
         uint16_t allow_when_full, shadow
         uint32_t unpredicted
-        int64_t replaced_ns, staged_ns
+        int64_t staged_ns
         uint64_t candidate_below
         uint32_t candidate, staged, earlier_count, ring
         earlier_t earlier[4]
@@ -71,10 +56,10 @@ cdef extern from "core/core.h" nogil:
         uint64_t pid_space, time_space, owner, size
         uint64_t hash_key[2]
         int64_t leader
-        int64_t max_keys, grace_ns, near_ns, trust_ns, far_free_until, warming_up_since, warming_up_until, averaged_ns, members
+        int64_t max_keys, grace_ns, near_ns, trust_ns, far_free_until, warming_up_since, warming_up_until, members
         int64_t open_tokens
         uint64_t version, spare_epoch
-        int64_t entries, bump, blocks_used
+        int64_t entries, bump
         uint32_t generations, definitions, defined, own_origin, predict, shared_bursts, flush_wanted, origins_changed, released, repairs, handoff, refused, named, relayed
         int64_t handoff_bytes[2]
         int64_t view_bytes[2]
@@ -178,9 +163,8 @@ cdef extern from "core/core.h" nogil:
     int entry_for_take(table_t *, definition_t *, uint32_t, uint64_t, uint64_t, int64_t, int64_t, uint32_t *, uint32_t *)
     int64_t warm_up_wait(const table_t *, const definition_t *, int64_t, int64_t)
     int entry_renew(table_t *, uint32_t, uint32_t, int64_t)
-    int take(table_t *, definition_t *, uint32_t, int64_t, int64_t, uint64_t, outcome_t *)
+    int take(table_t *, definition_t *, uint32_t, int64_t, int64_t, int64_t, uint64_t, outcome_t *)
     int fits_at_sight(const table_t *, uint64_t, uint64_t, uint32_t, int64_t, int64_t)
-    int take_above(table_t *, definition_t *, uint32_t, int64_t, int64_t, int64_t, uint64_t, outcome_t *)
     uint32_t entry_at_hand(const table_t *, uint64_t, uint64_t, uint32_t, uint64_t *)
     int64_t entry_net(const table_t *, uint32_t)
     uint32_t definition_newest(const table_t *, uint32_t)
@@ -250,7 +234,7 @@ cdef extern from "core/core.h" nogil:
         uint32_t slot
         uint64_t salt
         take_item_t *items
-        int64_t count, at, now, hashed
+        int64_t count, at, now
         int stopped
         signed char *allowed
         int64_t *remaining

@@ -24,19 +24,18 @@ cdef tuple mixed_in(const wire_definition_t *wd, uint32_t count, const wire_entr
     return tuple(sorted(mixed & {parsed[i].definition for i in range(first, end)})) if mixed else ()
 
 
-cdef struct entries_t:
-    wire_definition_t *definitions
-    wire_entry_t *entries
-    wire_column_t *columns
-    wire_tables_t tables
-    int64_t count
+@cython.final
+cdef class _Entries:
+    """The entries of a frame, and what their positions mean here."""
+    cdef _Items payload, origins
+    cdef _Scratch definition, entry, column
+    cdef wire_definition_t *definitions
+    cdef wire_entry_t *entries
+    cdef wire_tables_t tables
+    cdef int64_t count
 
-cdef void free_entries(entries_t *read) noexcept:
-    PyMem_Free(read.definitions)
-    PyMem_Free(read.entries)
-    PyMem_Free(read.columns)
 
-cdef int64_t part_end(const entries_t *f, int64_t start, int64_t most) noexcept:
+cdef int64_t part_end(_Entries f, int64_t start, int64_t most) noexcept:
     """Where the part that begins at `start` ends: after `most` entries, or sooner, once they have 8 * `most` columns together."""
     cdef int64_t end = start, left = 8 * most if most < 1 << 58 else INT64_MAX
     while end < f.count and end - start < most and left > 0:
@@ -61,79 +60,73 @@ cdef class _Inbox(_Outbox):
         where they have 8 * `most` columns, and no more once about `most_room` of them (0: any number) have looked for room in a full table;
         `crowded` and `room` are the sums of what earlier parts of the frame returned under these names. Raises WireError, and
         changes nothing, when any of the frame is malformed. Returns `Merged`."""
-        cdef _Items frame = items_of(payload, 1), given, mask = None if relays is None else items_of(relays, 1)
+        cdef _Items mask = None if relays is None else items_of(relays, 1)
         cdef _Items kept = None if silent is None else items_of(silent, 8)
-        cdef int64_t space = frame.count // ENTRY_MIN_BYTES + 1, now = clock_ns(&self.t), end, i, done
+        cdef int64_t now = clock_ns(&self.t), end, i, done
         cdef merge_context_t m
         cdef merge_out_t out
-        cdef entries_t f
-        cdef uint32_t *scratch = NULL
+        cdef _Entries f
+        cdef _Scratch places
         if mask is not None and mask.count != MAX_NODES:
             raise CrdtbucketError(f"{MAX_NODES} bytes say which nodes are relayed, not {mask.count}")
         if kept is not None and kept.count != MAX_ORIGINS:
             raise CrdtbucketError(f"{MAX_ORIGINS} times say for whom credit is kept, not {kept.count}")
         if start < 0:
             raise CrdtbucketError(f"entries begin with 0, not {start}")
-        if not frame.count:
-            return Merged(0, 0, 0, 0, 0, 0, 0, False, 0, 0, 0, 0, 0, 0, clone(_UINTS, 0, False), clone(_UINTS, 0, False), (), 0, -1)
         memset(&out, 0, sizeof(out))
-        memset(&f, 0, sizeof(f))
-        given = self.origins_of(origins, &f.tables)
-        try:
-            self.read_entries(<const uint8_t *>frame.view.buf, frame.count, definitions, &f)
-            scratch = <uint32_t *>PyMem_Malloc(3 * space * sizeof(uint32_t))
-            if not scratch:
-                raise MemoryError
-            end = part_end(&f, start, most)
-            out.answers, out.touched, out.gone = scratch, scratch + space, scratch + 2 * space
-            memset(&m, 0, sizeof(m))
-            m.source, m.at, m.newer, m.joining, m.late, m.memory = node, at, newer, joining, late, memory
-            m.keeps_credit, m.newcomer, m.reopen = keeps_credit, newcomer, reopen
-            m.crowded, m.room, m.most_room = crowded, room, max(0, most_room)
-            m.tables = &f.tables
-            m.source_origin = self.origin(node, epoch)
-            m.relays = <const uint8_t *>mask.view.buf if mask is not None else NULL
-            m.silent = <const int64_t *>kept.view.buf if kept is not None else NULL
-            for i in range(start, end, SLICE):
-                if i > start:
-                    self.pause()
-                self.enter()
-                wire_definitions_follow(&self.t, f.definitions, f.tables.definitions)
-                done = merge_entries(&self.t, f.entries + i, min(end - i, SLICE), f.definitions, &m, now, &out)
-                self.leave()
-                if done < min(end - i, SLICE):
-                    end = i + done
-                    break
-            mixed = mixed_in(f.definitions, f.tables.definitions, f.entries, start, end)
-            for i in range(out.r.gone_count):
-                self.forget_name(out.gone[i])
-            if out.r.newly_rated:
-                refresh_far(&self.t)
-            return Merged(out.r.merged, out.r.ignored, out.r.unknown_bucket, out.r.refused_columns,
-                          out.r.capped_columns, out.r.dropped_full, out.r.gained, bool(out.r.duplicate_epoch),
-                          out.r.own_behind, out.r.lowered, out.r.adopted, out.r.crowded, out.r.ahead, out.r.of_silent,
-                          uints(out.answers, out.r.answer_count),
-                          uints(out.touched, out.r.touched_count), mixed, out.r.gone_count,
-                          end if end < f.count else -1)
-        finally:
-            free_entries(&f)
-            PyMem_Free(scratch)
+        f = self.read_entries(payload, definitions, origins)
+        places = scratch(3 * f.count * sizeof(uint32_t))
+        out.answers = <uint32_t *>places.at
+        out.touched, out.gone = out.answers + f.count, out.answers + 2 * f.count
+        end = part_end(f, start, most)
+        memset(&m, 0, sizeof(m))
+        m.source, m.at, m.newer, m.joining, m.late, m.memory = node, at, newer, joining, late, memory
+        m.keeps_credit, m.newcomer, m.reopen = keeps_credit, newcomer, reopen
+        m.crowded, m.room, m.most_room = crowded, room, max(0, most_room)
+        m.tables = &f.tables
+        m.source_origin = self.origin(node, epoch)
+        m.relays = <const uint8_t *>mask.view.buf if mask is not None else NULL
+        m.silent = <const int64_t *>kept.view.buf if kept is not None else NULL
+        for i in range(start, end, SLICE):
+            if i > start:
+                self.pause()
+            self.enter()
+            wire_definitions_follow(&self.t, f.definitions, f.tables.definitions)
+            done = merge_entries(&self.t, f.entries + i, min(end - i, SLICE), f.definitions, &m, now, &out)
+            self.leave()
+            if done < min(end - i, SLICE):
+                end = i + done
+                break
+        mixed = mixed_in(f.definitions, f.tables.definitions, f.entries, start, end)
+        for i in range(out.r.gone_count):
+            self.forget_name(out.gone[i])
+        if out.r.newly_rated:
+            refresh_far(&self.t)
+        return Merged(out.r.merged, out.r.ignored, out.r.unknown_bucket, out.r.refused_columns,
+                      out.r.capped_columns, out.r.dropped_full, out.r.gained, bool(out.r.duplicate_epoch),
+                      out.r.own_behind, out.r.lowered, out.r.adopted, out.r.crowded, out.r.ahead, out.r.of_silent,
+                      uints(out.answers, out.r.answer_count),
+                      uints(out.touched, out.r.touched_count), mixed, out.r.gone_count,
+                      end if end < f.count else -1)
 
-    cdef int read_entries(self, const uint8_t *data, int64_t size, definitions, entries_t *f) except -1:
-        """Reads entries with the definitions that they name, and the origins in `f`; `free_entries` is due afterwards, also where
-        this raises. Raises WireError for malformed ones."""
-        cdef int64_t most = size // ENTRY_MIN_BYTES + 1
+    cdef _Entries read_entries(self, payload, definitions, origins):
+        """Reads entries with the definitions that they name. Raises WireError for malformed ones."""
+        cdef _Entries f = _Entries.__new__(_Entries)
+        cdef int64_t most
+        f.payload = items_of(payload, 1)
+        f.origins = self.origins_of(origins, &f.tables)
+        most = f.payload.count // ENTRY_MIN_BYTES + 1
         f.tables.definitions = len(definitions)
-        f.definitions = <wire_definition_t *>PyMem_Malloc((f.tables.definitions + 1) * sizeof(wire_definition_t))
-        f.entries = <wire_entry_t *>PyMem_Malloc(most * sizeof(wire_entry_t))
-        f.columns = <wire_column_t *>PyMem_Malloc((size // COLUMN_MIN_BYTES + 1) * sizeof(wire_column_t))
-        if not f.definitions or not f.entries or not f.columns:
-            raise MemoryError
+        f.definition = scratch(f.tables.definitions * sizeof(wire_definition_t))
+        f.entry = scratch(most * sizeof(wire_entry_t))
+        f.column = scratch((f.payload.count // COLUMN_MIN_BYTES + 1) * sizeof(wire_column_t))
+        f.definitions, f.entries = <wire_definition_t *>f.definition.at, <wire_entry_t *>f.entry.at
         self.read_definitions(definitions, f.definitions)
-        f.count = parse_entries(data, size, &f.tables, f.entries, most, f.columns)
+        f.count = parse_entries(<const uint8_t *>f.payload.view.buf, f.payload.count, &f.tables, f.entries, most,
+                                <wire_column_t *>f.column.at)
         if f.count < 0:
             raise WireError("malformed entries")
-        return 0
+        return f
 
     cdef read_definitions(self, definitions, wire_definition_t *wd):
         cdef uint32_t i = 0
@@ -181,25 +174,16 @@ cdef class _Inbox(_Outbox):
         are held stay as they are. Returns how many were restored."""
         cdef int64_t since = -1 if age is None else min(max(0, age), (1 << 62) - 1)
         cdef int64_t i, first, done = 0, now = clock_ns(&self.t)
-        cdef _Items frame = items_of(payload, 1), given
-        cdef entries_t f
-        if not frame.count:
-            return 0
-        memset(&f, 0, sizeof(f))
-        given = self.origins_of(origins, &f.tables)
-        try:
-            self.read_entries(<const uint8_t *>frame.view.buf, frame.count, definitions, &f)
-            for i in range(given.count):
-                if f.tables.origin[i] == self.t.h.own_origin:
-                    raise CrdtbucketError("a snapshot of the running epoch cannot be restored: open another epoch")
-            for first in range(0, f.count, SLICE):
-                if first:
-                    self.pause()
-                self.enter()
-                wire_definitions_follow(&self.t, f.definitions, f.tables.definitions)
-                for i in range(first, min(first + SLICE, f.count)):
-                    done += restore_entry(&self.t, &f.entries[i], f.definitions + f.entries[i].definition, since, now)
-                self.leave()
-            return done
-        finally:
-            free_entries(&f)
+        cdef _Entries f = self.read_entries(payload, definitions, origins)
+        for i in range(f.origins.count):
+            if f.tables.origin[i] == self.t.h.own_origin:
+                raise CrdtbucketError("a snapshot of the running epoch cannot be restored: open another epoch")
+        for first in range(0, f.count, SLICE):
+            if first:
+                self.pause()
+            self.enter()
+            wire_definitions_follow(&self.t, f.definitions, f.tables.definitions)
+            for i in range(first, min(first + SLICE, f.count)):
+                done += restore_entry(&self.t, &f.entries[i], f.definitions + f.entries[i].definition, since, now)
+            self.leave()
+        return done

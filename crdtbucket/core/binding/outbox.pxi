@@ -71,17 +71,12 @@ cdef class _Outbox(_Nodes):
         cdef int64_t count = 0, now = clock_ns(&self.t)
         cdef size_t used
         cdef _Items places = self.places_of(positions)
-        cdef uint8_t *out = <uint8_t *>PyMem_Malloc(size)
-        if not out:
-            raise MemoryError
-        try:
-            with nogil:
-                table_lock(&self.t)
-                used = encode_log(&self.t, &after, upto, <const uint16_t *>places.view.buf, since, now, out, size, &count)
-                table_unlock(&self.t)
-            return PyBytes_FromStringAndSize(<char *>out, used), after, count
-        finally:
-            PyMem_Free(out)
+        cdef _Scratch out = scratch(size)
+        with nogil:
+            table_lock(&self.t)
+            used = encode_log(&self.t, &after, upto, <const uint16_t *>places.view.buf, since, now, <uint8_t *>out.at, size, &count)
+            table_unlock(&self.t)
+        return PyBytes_FromStringAndSize(<char *>out.at, used), after, count
 
     def encode_entries(self, entries, int64_t start, positions, size_t size, int64_t since=0):
         """The given entries from position `start` on, in at most `size` bytes: (bytes, next position, entries). `since` as above."""
@@ -107,18 +102,14 @@ cdef class _Outbox(_Nodes):
             for i in range(start, end):
                 if entries[i] >= self.t.h.bump:
                     raise CrdtbucketError(f"no entry {entries[i]}")
-        cdef uint8_t *out = <uint8_t *>PyMem_Malloc(size)
-        if not out:
-            raise MemoryError
-        try:
-            if start < end:
-                with nogil:
-                    table_lock(&self.t)
-                    used = encode_entries(&self.t, entries, &start, end, <const uint16_t *>places.view.buf, since, full, now, out, size, &count)
-                    table_unlock(&self.t)
-            return PyBytes_FromStringAndSize(<char *>out, used), start, count
-        finally:
-            PyMem_Free(out)
+        cdef _Scratch out = scratch(size)
+        if start < end:
+            with nogil:
+                table_lock(&self.t)
+                used = encode_entries(&self.t, entries, &start, end, <const uint16_t *>places.view.buf, since, full, now,
+                                      <uint8_t *>out.at, size, &count)
+                table_unlock(&self.t)
+        return PyBytes_FromStringAndSize(<char *>out.at, used), start, count
 
     cdef _Items places_of(self, positions):
         """The place of each origin in the announced table."""

@@ -163,30 +163,24 @@ cdef class _Replica(_Decider):
         cdef int64_t now = clock_ns(self.t)
         cdef uint32_t e, count = 0
         cdef int known
-        cdef comparison_t *scratch
         cdef wire_column_t *wire
         columns = tuple(columns)
         if len(columns) > MAX_ORIGINS:
             raise WireError(f"{len(columns)} columns of one key, at most {MAX_ORIGINS} can be told apart")
-        scratch = <comparison_t *>PyMem_Calloc(1, sizeof(comparison_t))
-        wire = <wire_column_t *>PyMem_Malloc((len(columns) + 1) * sizeof(wire_column_t))
-        try:
-            if not scratch or not wire:
-                raise MemoryError
-            for origin, generation, taken, refunded in columns:
-                if not (0 < origin < MAX_ORIGINS and 0 <= refunded <= taken <= MAX_COST):
-                    raise WireError(f"({origin}, {generation}, {taken}, {refunded}) is no column")
-                wire[count].origin, wire[count].generation = origin, generation
-                wire[count].taken, wire[count].refunded = taken, refunded
-                count += 1
-            self.table.enter()
-            known = self.current(lo, hi, now, &e)
-            if known:
-                adopt(self.t, e, debt, same, wire, count, scratch, now)
-            self.table.leave()
-        finally:
-            PyMem_Free(scratch)
-            PyMem_Free(wire)
+        cdef _Scratch room = scratch(len(columns) * sizeof(wire_column_t)), comparison = scratch(sizeof(comparison_t))
+        wire = <wire_column_t *>room.at
+        memset(comparison.at, 0, sizeof(comparison_t))
+        for origin, generation, taken, refunded in columns:
+            if not (0 < origin < MAX_ORIGINS and 0 <= refunded <= taken <= MAX_COST):
+                raise WireError(f"({origin}, {generation}, {taken}, {refunded}) is no column")
+            wire[count].origin, wire[count].generation = origin, generation
+            wire[count].taken, wire[count].refunded = taken, refunded
+            count += 1
+        self.table.enter()
+        known = self.current(lo, hi, now, &e)
+        if known:
+            adopt(self.t, e, debt, same, wire, count, <comparison_t *>comparison.at, now)
+        self.table.leave()
         return bool(known)
 
     def shortage(self, uint64_t lo, uint64_t hi, int64_t cost):

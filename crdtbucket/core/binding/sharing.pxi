@@ -193,15 +193,10 @@ cdef class _Sharing(_Inbox):
     def read_view(self):
         """What the process that leads showed last in this epoch of the node, whole; b"" for nothing."""
         cdef int64_t got = -1
-        cdef uint8_t *copy
+        cdef _Scratch copy
         if not self.t.h.view_bytes[0] and not self.t.h.view_bytes[1]:
             return b""
-        copy = <uint8_t *>PyMem_Malloc(VIEW_BYTES)
-        if not copy:
-            raise MemoryError
-        try:
-            while got < 0:  # the leader shows one a second
-                got = view_copy(&self.t, copy)
-            return PyBytes_FromStringAndSize(<const char *>copy, got)
-        finally:
-            PyMem_Free(copy)
+        copy = scratch(VIEW_BYTES)
+        while got < 0:  # the leader shows one a second
+            got = view_copy(&self.t, <uint8_t *>copy.at)
+        return PyBytes_FromStringAndSize(<const char *>copy.at, got)

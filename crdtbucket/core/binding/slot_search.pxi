@@ -60,7 +60,7 @@ cdef class SlotSearch:
                 bucket.look(lo, hi, &slot, n, now, &o)
             if o.allowed:
                 name = self.name(key, number_at(&slots, i))
-                if bucket.decide(name, lo, hi, &slot, n, now, &o):  # unless another process was quicker
+                if bucket.decide(name, lo, hi, &slot, n, 0, now, &o):  # unless another process was quicker
                     bucket.count(slot, True, n)
                     self.remember(key, place_at(&slots, i) + 1)
                     return bucket.in_mode(bucket.answer(name, n, slot, &o), mode)

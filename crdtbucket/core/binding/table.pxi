@@ -79,16 +79,13 @@ cdef class Table(_Sharing):
     def sweep(self, int64_t most=4096):
         """Looks at the next `most` entries and evicts full ones that were sent and are idle. Returns how many."""
         most = max(0, min(most, self.t.h.bump))
-        cdef uint32_t *gone = <uint32_t *>PyMem_Malloc(most * sizeof(uint32_t))
+        cdef _Scratch gone = scratch(most * sizeof(uint32_t))
         cdef int64_t n, i
-        if not gone:
-            raise MemoryError
         self.enter()
-        n = sweep(&self.t, most, clock_ns(&self.t), gone)
+        n = sweep(&self.t, most, clock_ns(&self.t), <uint32_t *>gone.at)
         self.leave()
         for i in range(n):
-            self.forget_name(gone[i])
-        PyMem_Free(gone)
+            self.forget_name((<uint32_t *>gone.at)[i])
         return n
 
     def shift(self, int64_t ns):
@@ -111,13 +108,6 @@ cdef class Table(_Sharing):
         found = {self.t.origins[i].epoch: longest[i] for i in range(1, MAX_ORIGINS) if longest[i] and self.t.origins[i].used}
         place += SLICE
         return found, place if place < self.t.h.bump else -1
-
-    def add_tombstone(self, uint64_t epoch):
-        """As `add_tombstones` of one, with all that `prune` does afterwards; returns whether it has one now. O(entries)."""
-        self.add_tombstones((epoch,))
-        self.prune()
-        cdef uint32_t origin = origin_find(&self.t, epoch)
-        return bool(origin and self.t.origins[origin].tombstone)
 
     def add_tombstones(self, epochs):
         """Columns of these dead epochs count no more, here: every live peer knows their final counts. Levels do not move. Returns
@@ -176,17 +166,11 @@ cdef class Table(_Sharing):
         cdef uint64_t total = 0, debt = 0, following = 0
         cdef int64_t count, now = clock_ns(&self.t)
         most = max(0, min(most, self.t.h.max_keys))
-        cdef digest_item_t *items = <digest_item_t *>PyMem_Malloc((most + DIGEST_SLACK) * sizeof(digest_item_t))
-        if not items:
-            raise MemoryError
-        try:
-            self.enter()
-            count = digest_range(&self.t, first, last, most, looks, now, all_entries, items, &total, &debt, &following)
-            self.leave()
-            count = min(count, most + DIGEST_SLACK)
-            return PyBytes_FromStringAndSize(<char *>items, count * sizeof(digest_item_t))
-        finally:
-            PyMem_Free(items)
+        cdef _Scratch items = scratch((most + DIGEST_SLACK) * sizeof(digest_item_t))
+        self.enter()
+        count = digest_range(&self.t, first, last, most, looks, now, all_entries, <digest_item_t *>items.at, &total, &debt, &following)
+        self.leave()
+        return PyBytes_FromStringAndSize(<char *>items.at, min(count, most + DIGEST_SLACK) * sizeof(digest_item_t))
 
     def hashes(self, entries):
         """(name hash of the bucket, low and high half of the key's hash) of each of these entries that is still in use."""
@@ -224,25 +208,21 @@ cdef class Table(_Sharing):
         cdef int64_t places = self.t.h.bump, now = clock_ns(&self.t), at = self.surveyed, done
         cdef uint32_t i, count = self.t.h.definitions
         cdef double share = 1.0
-        cdef survey_t *s = <survey_t *>PyMem_Calloc(count + 1, sizeof(survey_t))
-        if not s:
-            raise MemoryError
+        cdef _Scratch room = scratch(count * sizeof(survey_t))
+        cdef survey_t *s = <survey_t *>room.at
         most = max(1, min(most, places))
-        try:
-            survey_open(&self.t, s, count)
-            if places:
-                share = <double>most / <double>places
-                self.surveyed = (at + most) % places
-                for done in range(0, most, SURVEY_CHUNK):
-                    with nogil:
-                        table_lock(&self.t)
-                        survey_places(&self.t, at + done, min(most - done, SURVEY_CHUNK), now, s, count)
-                        table_unlock(&self.t)
-                        let_others_in(&self.t)
-            return {self.t.definitions[i].name_hash: (round(s[i].empty / share), s[i].debt / share, s[i].highest)
-                    for i in range(count) if s[i].owner == i}
-        finally:
-            PyMem_Free(s)
+        survey_open(&self.t, s, count)
+        if places:
+            share = <double>most / <double>places
+            self.surveyed = (at + most) % places
+            for done in range(0, most, SURVEY_CHUNK):
+                with nogil:
+                    table_lock(&self.t)
+                    survey_places(&self.t, at + done, min(most - done, SURVEY_CHUNK), now, s, count)
+                    table_unlock(&self.t)
+                    let_others_in(&self.t)
+        return {self.t.definitions[i].name_hash: (round(s[i].empty / share), s[i].debt / share, s[i].highest)
+                for i in range(count) if s[i].owner == i}
 
     def stats(self):
         """Counters of the table: a dict of integers."""

@@ -80,7 +80,7 @@ cdef int take_item(BucketCore bucket, object key, many_t *m) except -1:
     cdef take_item_t *item = &m.items[m.at]
     cdef uint32_t slot = definition_for(bucket.t, bucket.slot, item.hi)
     memset(&o, 0, sizeof(o))
-    bucket.decide(key, item.lo, item.hi, &slot, item.cost, m.now, &o)
+    bucket.decide(key, item.lo, item.hi, &slot, item.cost, 0, m.now, &o)
     item.unnamed, item.side = 0, slot != bucket.slot
     many_store(m, &bucket.t.definitions[slot], item.side, &o)
     m.slot = bucket.slot

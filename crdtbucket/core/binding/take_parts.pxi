@@ -69,10 +69,7 @@ cdef void look_at_part(part_t *part, int64_t now) noexcept:
 cdef int take_part(part_t *part, int64_t now) except -1:
     """One take. 0 when it is denied, and its bucket is no shadow."""
     cdef BucketCore bucket = <BucketCore>part.bucket
-    if part.floor:
-        bucket.decide_above(<object>part.key, part.lo, part.hi, &part.slot, part.cost, part.floor, now, &part.o)
-    else:
-        bucket.decide(<object>part.key, part.lo, part.hi, &part.slot, part.cost, now, &part.o)
+    bucket.decide(<object>part.key, part.lo, part.hi, &part.slot, part.cost, part.floor, now, &part.o)
     return part.o.allowed or is_shadow(part)
 
 

@@ -70,8 +70,7 @@ static uint32_t who_pays(const table_t *t, const sample_t *s, uint32_t introduce
 static int hand_over(table_t *t, sample_t *s, uint32_t e)
 {
     cold_t *cold = &t->cold[e];
-    column_t c = {0};
-    while (c.blocks <= 2 && column_next(t, e, &c)) {
+    for (column_t c = {0}; c.blocks <= 2 && column_next(t, e, &c);) {
         uint32_t node = t->origins[column_origin(&c)].node;
         if (node && node != cold->introducer && c.c->last_seen[c.i] && column_taken(&c)
             && t->nodes[node].connected && crowding(t, s, node) < s->seen) {

@@ -12,10 +12,7 @@ static int refund(table_t *t, definition_t *d, uint32_t e, int64_t n, int64_t no
     column_t c;
     i128 least = entry_least(t, e, d, now);
     advance(t, e, d, least, now);
-    if (!column_find(t, e, hot->origin, &c)) {
-        if (!column_new(t, e, hot->origin, 1, &c))
-            return 0;
-    } else if (!column_widen(t, e, &c))
+    if (!own_refunds(t, e, &c))
         return 0;
     ADD(c.block->refunded[c.i], (uint64_t)n);
     ADD(hot->averaged_net, -n);

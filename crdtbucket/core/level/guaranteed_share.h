@@ -103,8 +103,7 @@ GLANCES static inline int64_t asked_ns(const table_t *t, const cold_t *cold, int
 /* Whether the key has a column of another node. */
 GLANCES static inline int known_to_others(const table_t *t, uint32_t e)
 {
-    column_t c = {0};
-    while (column_next(t, e, &c))
+    for (column_t c = {0}; column_next(t, e, &c);)
         if (t->origins[column_origin(&c)].node)
             return 1;
     return 0;

@@ -211,4 +211,11 @@ GLANCES static inline double column_far(const table_t *t, const definition_t *d,
     return far_since(t, d, c, of, age_of(n, c, now), (double)relayed_tokens(n, c), now);
 }
 
+/* Whether a node has been silent here beyond the near horizon, so that credit is kept for it. This
+ * node itself never is. */
+static inline int is_silent(const table_t *t, uint32_t node, int64_t now)
+{
+    return node && now - t->nodes[node].last_seen > t->h->near_ns;
+}
+
 #endif

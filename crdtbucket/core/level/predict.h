@@ -100,8 +100,7 @@ GLANCES static double far_sum(const table_t *t, uint32_t e, const definition_t *
 {
     double sum = 0;
     demand_t of = far_demand(t, e, d, claims, now);
-    column_t c = {0};
-    while (column_next(t, e, &c))
+    for (column_t c = {0}; column_next(t, e, &c);)
         if (column_rated(&c))
             sum += column_far(t, d, &c, of, now);
     return sum;
@@ -130,8 +129,7 @@ GLANCES static prediction_t predict(const table_t *t, uint32_t e, const definiti
     int64_t silent_near = h->near_ns < d->full_ns ? h->near_ns : d->full_ns;
     if (!h->predict || !(LOAD(t->hot[e].flags) & ENTRY_RATED))
         return out;
-    column_t c = {0};
-    while (column_next(t, e, &c)) {
+    for (column_t c = {0}; column_next(t, e, &c);) {
         if (!column_rated(&c))
             continue;
         const node_t *n = &t->nodes[t->origins[column_origin(&c)].node];
@@ -226,8 +224,7 @@ GLANCES static i128 credit_before(const table_t *t, uint32_t e, const definition
 {
     double tokens = 0, claims = predict(t, e, d, now).slow_claims + own_slow_claim(&t->cold[e], d);
     demand_t of = far_demand(t, e, d, claims, now);
-    column_t c = {0};
-    while (column_next(t, e, &c))
+    for (column_t c = {0}; column_next(t, e, &c);)
         if (column_rated(&c)
             && now - age_of(&t->nodes[t->origins[column_origin(&c)].node], &c, now) < since)
             tokens += column_far(t, d, &c, of, now);

@@ -114,8 +114,7 @@ static inline void note_peak(table_t *t, uint32_t e, int64_t now)
 {
     cold_t *cold = &t->cold[e];
     double sum = 0, before = remembered(unpack_rate(cold->peak), stamp_ns(cold->peak_at, now), now);
-    column_t c = {0};
-    while (column_next(t, e, &c)) {
+    for (column_t c = {0}; column_next(t, e, &c);) {
         const node_t *n = &t->nodes[t->origins[column_origin(&c)].node];
         if (c.c->fast[c.i])
             sum += fast_rate(t, n, &c, slow_rate(n, &c), age_of(n, &c, now));
@@ -132,8 +131,7 @@ static inline void refresh_near_class(table_t *t, uint32_t e)
 {
     double bound = 0;
     int rated = 0;
-    column_t c = {0};
-    while (column_next(t, e, &c)) {
+    for (column_t c = {0}; column_next(t, e, &c);) {
         bound += unpack_rate(c.c->fast[c.i]);
         rated += (c.c->fast[c.i] | c.c->slow[c.i]) != 0;
     }

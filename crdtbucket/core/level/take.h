@@ -278,30 +278,18 @@ static int entry_for_take(table_t *t, definition_t *d, uint32_t bucket, uint64_t
     return *entry == NONE ? DENIED : ALLOWED;
 }
 
-/* NEEDS_LOCK: the entry has become another since `word` was read. */
-static inline int take(table_t *t, definition_t *d, uint32_t e, int64_t n, int64_t now,
-                       uint64_t word, outcome_t *o)
+/* A take that leaves `floor` tokens to others. NEEDS_LOCK: the entry has become another since
+ * `word` was read. */
+static inline int take(table_t *t, definition_t *d, uint32_t e, int64_t n, int64_t floor,
+                       int64_t now, uint64_t word, outcome_t *o)
 {
     hot_t *hot = &t->hot[e];
     o->entry = e;
     /* When the entry changes to another revision meanwhile, the take is not decided. */
     o->generation = LOAD(hot->generation);
     o->origin = LOAD(hot->origin);
-    o->allowed = take_level(t, d, e, n, now, word, o);
-    if (LIKELY(o->allowed >= 0))
-        count_offered(t, d, e, n, o->allowed);
-    return o->allowed;
-}
-
-/* A take that leaves `floor` tokens to others, as `take` else. */
-static int take_above(table_t *t, definition_t *d, uint32_t e, int64_t n, int64_t floor,
-                      int64_t now, uint64_t word, outcome_t *o)
-{
-    hot_t *hot = &t->hot[e];
-    o->entry = e;
-    o->generation = LOAD(hot->generation);
-    o->origin = LOAD(hot->origin);
-    o->allowed = take_slow(t, d, e, n, floor, now, word, o);
+    o->allowed = UNLIKELY(floor) ? take_slow(t, d, e, n, floor, now, word, o)
+                                 : take_level(t, d, e, n, now, word, o);
     if (LIKELY(o->allowed >= 0))
         count_offered(t, d, e, n, o->allowed);
     return o->allowed;

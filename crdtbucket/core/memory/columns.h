@@ -64,8 +64,7 @@ GLANCES static inline int column_next(const table_t *t, uint32_t e, column_t *c)
 /* Whether a peer whose callers ask for the key has updated the entry within the last `ns`. */
 static inline int is_asked_elsewhere(const table_t *t, uint32_t e, int64_t ns, int64_t now)
 {
-    column_t c = {0};
-    while (column_next(t, e, &c))
+    for (column_t c = {0}; column_next(t, e, &c);)
         if (c.c->fast[c.i] && now - stamp_ns(c.c->last_seen[c.i], now) < ns)
             return 1;
     return 0;
@@ -180,6 +179,13 @@ static inline int64_t own_refunded(const table_t *t, uint32_t e)
     if (t->cold[e].overflow == NONE || !column_find(t, e, t->hot[e].origin, &c))
         return 0;
     return column_refunded(&c);
+}
+
+/* That column, which is made where there is none. 0 when memory is at its limit. */
+static inline int own_refunds(table_t *t, uint32_t e, column_t *c)
+{
+    uint32_t own = t->hot[e].origin;
+    return column_find(t, e, own, c) ? column_widen(t, e, c) : column_new(t, e, own, 1, c);
 }
 
 static inline uint32_t column_generation(const column_t *c) { return c->c->generation[c->i]; }

@@ -19,30 +19,12 @@ static inline void advise_huge(char *start, size_t bytes)
         advise_huge_pages(start, bytes);
 }
 
-static void table_attach(table_t *t, char *m, const plan_t *p, int64_t max_keys)
+static void table_attach(table_t *t, char *m, int64_t max_keys)
 {
-    advise_huge(m + p->index, (size_t)p->slots * 8);
-    advise_huge(m + p->hot, (size_t)max_keys * sizeof(hot_t));
-    advise_huge(m + p->cold, (size_t)max_keys * sizeof(cold_t));
-    t->h = (header_t *)m;
-    t->journal = (journal_t *)(m + p->journal);
-    t->definitions = (definition_t *)(m + p->definitions);
-    t->nodes = (node_t *)(m + p->nodes);
-    t->view = (uint8_t *)m + p->view;
-    t->origins = (origin_t *)(m + p->origins);
-    t->workers = (worker_t *)(m + p->workers);
-    t->names = (node_name_t *)(m + p->names);
-    t->handoff = (uint8_t *)m + p->handoff;
-    t->all_counts = t->counts = (counts_t *)(m + p->counts);
-    t->flush = (uint32_t *)(m + p->flush);
-    t->attempts = (uint64_t *)(m + p->attempts);
-    t->index = (uint64_t *)(m + p->index);
-    t->hot = (hot_t *)(m + p->hot);
-    t->cold = (cold_t *)(m + p->cold);
-    t->rings = (ring_t *)(m + p->rings);
-    t->log_version = (uint64_t *)(m + p->log_version);
-    t->log_entry = (uint32_t *)(m + p->log_entry);
-    t->blocks = (block_t *)(m + p->blocks);
+    plan_t p = lay_out(t, m, max_keys);
+    advise_huge((char *)t->index, (size_t)p.slots * 8);
+    advise_huge((char *)t->hot, (size_t)max_keys * sizeof(hot_t));
+    advise_huge((char *)t->cold, (size_t)max_keys * sizeof(cold_t));
 }
 
 static int table_begin(table_t *t, const plan_t *p, int64_t max_keys, const uint64_t hash_key[2])
@@ -86,7 +68,7 @@ static int table_open(table_t *t, int64_t max_keys, const uint64_t hash_key[2], 
         return errno;
     t->memory = m;
     t->is_virtual = is_virtual;
-    table_attach(t, (char *)(((uintptr_t)m + HUGE_PAGE - 1) & ~(uintptr_t)(HUGE_PAGE - 1)), &p,
+    table_attach(t, (char *)(((uintptr_t)m + HUGE_PAGE - 1) & ~(uintptr_t)(HUGE_PAGE - 1)),
                  max_keys);
     return table_begin(t, &p, max_keys, hash_key);
 }
@@ -103,7 +85,7 @@ static int table_map(table_t *t, int fd, int64_t max_keys, int is_virtual)
     t->size = p.size;
     t->fd = fd;
     t->is_virtual = is_virtual;
-    table_attach(t, m, &p, max_keys);
+    table_attach(t, m, max_keys);
     return 0;
 }
 

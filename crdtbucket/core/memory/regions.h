@@ -68,18 +68,17 @@ static inline int only_here(const table_t *t) { return LIKELY(!is_shared(t)); }
 #define HUGE_PAGE ((size_t)2 << 20)
 #define PAGE ((size_t)4096)
 
-static inline size_t place(size_t *offset, size_t bytes)
+/* The next region of a table whose memory begins at `m`. */
+static inline void *place(char *m, size_t *offset, size_t bytes)
 {
     size_t step = bytes >= HUGE_PAGE ? HUGE_PAGE : PAGE; /* where huge pages can begin */
-    size_t at = *offset = (*offset + step - 1) & ~(step - 1);
-    *offset += bytes;
-    return at;
+    size_t at = (*offset + step - 1) & ~(step - 1);
+    *offset = at + bytes;
+    return (void *)((uintptr_t)m + at);
 }
 
-/* Offsets of the regions that are not in the header's own page. */
 typedef struct {
-    size_t journal, definitions, nodes, origins, workers, flush, attempts, index, begun, names,
-        handoff, view, counts, hot, cold, rings, log_version, log_entry, blocks, size;
+    size_t begun, size; /* bytes that are used from the start, and all */
     int64_t slots, max_blocks;
 } plan_t;
 
@@ -87,34 +86,41 @@ typedef struct {
  * are to be had. */
 static inline int64_t log_slots(int64_t max_keys) { return 2 * max_keys + 64; }
 
-static plan_t plan_table(int64_t max_keys)
+/* Leads `t` to the regions of a table whose memory begins at `m`. */
+static plan_t lay_out(table_t *t, char *m, int64_t max_keys)
 {
     plan_t p = {.slots = max_keys + max_keys / 4 + 16};
     size_t at = 0;
     p.max_blocks = max_keys * BLOCKS_A_KEY < UINT32_MAX ? max_keys * BLOCKS_A_KEY : UINT32_MAX - 1;
-    place(&at, sizeof(header_t));
-    p.journal = place(&at, sizeof(journal_t));
-    p.definitions = place(&at, sizeof(definition_t) * MAX_DEFINITIONS);
-    p.nodes = place(&at, sizeof(node_t) * MAX_NODES);
-    p.origins = place(&at, sizeof(origin_t) * MAX_ORIGINS);
-    p.workers = place(&at, sizeof(worker_t) * MAX_WORKERS);
-    p.flush = place(&at, sizeof(uint32_t) * FLUSH_SLOTS);
-    p.attempts = place(&at, ((size_t)max_keys + 63) / 64 * 8);
-    p.index = place(&at, (size_t)p.slots * 8);
+    t->h = place(m, &at, sizeof(header_t));
+    t->journal = place(m, &at, sizeof(journal_t));
+    t->definitions = place(m, &at, sizeof(definition_t) * MAX_DEFINITIONS);
+    t->nodes = place(m, &at, sizeof(node_t) * MAX_NODES);
+    t->origins = place(m, &at, sizeof(origin_t) * MAX_ORIGINS);
+    t->workers = place(m, &at, sizeof(worker_t) * MAX_WORKERS);
+    t->flush = place(m, &at, sizeof(uint32_t) * FLUSH_SLOTS);
+    t->attempts = place(m, &at, ((size_t)max_keys + 63) / 64 * 8);
+    t->index = place(m, &at, (size_t)p.slots * 8);
     /* What lies before is used from the start. */
     p.begun = at;
-    p.names = place(&at, sizeof(node_name_t) * MAX_NODES);
-    p.handoff = place(&at, 2 * HANDOFF_BYTES);
-    p.view = place(&at, 2 * VIEW_BYTES);
-    p.counts = place(&at, sizeof(counts_t) * MAX_DEFINITIONS * MAX_WORKERS);
-    p.hot = place(&at, (size_t)max_keys * sizeof(hot_t));
-    p.cold = place(&at, (size_t)max_keys * sizeof(cold_t));
-    p.rings = place(&at, (size_t)max_keys * sizeof(ring_t));
-    p.log_version = place(&at, (size_t)log_slots(max_keys) * 8);
-    p.log_entry = place(&at, (size_t)log_slots(max_keys) * 4);
-    p.blocks = place(&at, (size_t)p.max_blocks * sizeof(block_t));
+    t->names = place(m, &at, sizeof(node_name_t) * MAX_NODES);
+    t->handoff = place(m, &at, 2 * HANDOFF_BYTES);
+    t->view = place(m, &at, 2 * VIEW_BYTES);
+    t->all_counts = t->counts = place(m, &at, sizeof(counts_t) * MAX_DEFINITIONS * MAX_WORKERS);
+    t->hot = place(m, &at, (size_t)max_keys * sizeof(hot_t));
+    t->cold = place(m, &at, (size_t)max_keys * sizeof(cold_t));
+    t->rings = place(m, &at, (size_t)max_keys * sizeof(ring_t));
+    t->log_version = place(m, &at, (size_t)log_slots(max_keys) * 8);
+    t->log_entry = place(m, &at, (size_t)log_slots(max_keys) * 4);
+    t->blocks = place(m, &at, (size_t)p.max_blocks * sizeof(block_t));
     p.size = (at + PAGE - 1) & ~(PAGE - 1);
     return p;
+}
+
+static inline plan_t plan_table(int64_t max_keys)
+{
+    table_t nowhere;
+    return lay_out(&nowhere, NULL, max_keys);
 }
 
 #endif

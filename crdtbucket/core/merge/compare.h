@@ -3,6 +3,9 @@
 #ifndef CRDTBUCKET_MERGE_COMPARE_H
 #define CRDTBUCKET_MERGE_COMPARE_H
 
+#include <stddef.h>
+#include <string.h>
+
 #include "../level/earlier_limits.h"
 #include "../level/peer_rates.h"
 #include "../memory/columns.h"
@@ -27,8 +30,7 @@ typedef struct {
     int late;
     /* Larger counts of the own running epoch are believed: a new one is opened. */
     int reopen;
-    const uint8_t
-        *relays; /* by node: some peer is not connected to it; NULL: all are connected to all */
+    const uint8_t *relays;       /* by node: whether some peer is not connected to it; NULL: none */
     const wire_tables_t *tables; /* of its positions; NULL where no rates are relayed */
     /* The source is the common store, in which every node writes its own column. */
     int common;
@@ -52,8 +54,7 @@ typedef struct {
     uint32_t count, own; /* mine is the last one, its origin is `own` */
 } held_t;
 
-/* Tokens that a wire entry and the columns here have over one another, and the columns that rise.
- */
+/* What a wire entry and the columns here have over one another, and the columns that rise. */
 typedef struct {
     /* Gains of the merged columns over mine: on columns that I hold (same generation), and on
      * others. */
@@ -64,15 +65,14 @@ typedef struct {
     /* Of that, tokens for which the sender's debt includes what it keeps for silent peers: at most
      * what was refilled meanwhile. */
     int64_t lacks_credited;
-    /* Refunds that the sender lacks, on columns of others. */
-    int64_t lacks_refunds;
+    int64_t lacks_refunds; /* refunds that the sender lacks, on columns of others */
     uint32_t raised_count;
     uint32_t refused;  /* columns of others that rise by less than is advertised */
     uint32_t capped;   /* columns of the sender that rise by more than is counted */
     uint32_t ahead;    /* columns of a generation that no eviction explains */
     int64_t uncounted; /* tokens of these rises that are not counted */
     int earlier;       /* a rise that the definition of now does not explain */
-    /* Under another definition, whose capacity is not known here. */
+    /* All above is of one entry. Under another definition, whose capacity is not known here: */
     int mixed;
     wire_column_t *raised; /* in the journal, which is to say them to a repair */
     held_t held;
@@ -83,13 +83,13 @@ static inline uint64_t packed(uint32_t origin, int64_t taken)
     return (uint64_t)origin << TOKEN_BITS | (uint64_t)taken;
 }
 
-/* Tokens in (generation, taken, refunded) that a holder of the other has not counted. */
-static inline int64_t gain(uint32_t xb, int64_t xp, int64_t xn, int held, uint32_t yb, int64_t yp,
-                           int64_t yn)
+/* Tokens in a column that a holder of the other, or with NULL of none, has not counted. */
+static inline int64_t gain(const wire_column_t *x, const wire_column_t *y)
 {
-    if (!held || yb != xb)
-        return xp - xn;
-    return (xp > yp ? xp - yp : 0) - (xn > yn ? xn - yn : 0);
+    if (!y || y->generation != x->generation)
+        return x->taken - x->refunded;
+    return (x->taken > y->taken ? x->taken - y->taken : 0)
+           - (x->refunded > y->refunded ? x->refunded - y->refunded : 0);
 }
 
 #define MOST_TOKENS (INT64_C(1) << 61)
@@ -182,13 +182,6 @@ static inline void held_open(held_t *h, const table_t *t, uint32_t e, int64_t ne
     h->place[h->own] = (uint16_t)at;
 }
 
-/* Whether a node has been silent here beyond the near horizon, so that credit is kept for it. This
- * node itself never is. */
-static inline int is_silent(const table_t *t, uint32_t node, int64_t now)
-{
-    return node && now - t->nodes[node].last_seen > t->h->near_ns;
-}
-
 /* More entries than a process makes in a second; a generation counts those that it made. */
 #define ENTRIES_A_SECOND 1e6
 
@@ -232,18 +225,18 @@ static void compare_column(table_t *t, uint32_t e, const merge_context_t *m, con
     int held = at < h->count && h->taken[at] >> TOKEN_BITS == x->origin;
     if (!x->origin || t->origins[x->origin].tombstone)
         return;
-    uint32_t generation = held ? h->generation[at] : 0;
-    int64_t taken = held ? (int64_t)(h->taken[at] & TOKEN_MASK) : 0,
-            refunded = held ? h->refunded[at] : 0;
-    int same_generation = held && x->generation == generation;
+    wire_column_t mine = {0};
+    if (held)
+        mine = (wire_column_t){x->origin, h->generation[at], (int64_t)(h->taken[at] & TOKEN_MASK),
+                               h->refunded[at]};
+    int same_generation = held && x->generation == mine.generation;
     if (held && !h->shown[at]) {
-        add_lacking(m, d, x->origin,
-                    gain(generation, taken, refunded, 1, x->generation, x->taken, x->refunded), g);
+        add_lacking(m, d, x->origin, gain(&mine, x), g);
         h->shown[at] = 1;
     }
     if (held
-        && (x->generation < generation
-            || (same_generation && x->taken <= taken && x->refunded <= refunded)))
+        && (x->generation < mine.generation
+            || (same_generation && x->taken <= mine.taken && x->refunded <= mine.refunded)))
         return;
     /* Never larger there than here; history, for all I know. */
     if (x->origin == h->own || (m->late && !same_generation))
@@ -251,8 +244,8 @@ static void compare_column(table_t *t, uint32_t e, const merge_context_t *m, con
     if (!trusted(t, m, x->origin)) {
         /* Their level contains refunds that will be counted here when the owner advertises them;
          * they must not count twice. */
-        if (same_generation && x->refunded > refunded)
-            add_tokens(&g->lacks, x->refunded - refunded);
+        if (same_generation && x->refunded > mine.refunded)
+            add_tokens(&g->lacks, x->refunded - mine.refunded);
         return;
     }
     if (UNLIKELY(!same_generation && !m->common && !explained_generation(t, m, x, now))) {
@@ -261,12 +254,11 @@ static void compare_column(table_t *t, uint32_t e, const merge_context_t *m, con
     }
     wire_column_t *rising = &g->raised[g->raised_count];
     *rising = *x;
-    if (same_generation && taken > x->taken)
-        rising->taken = taken;
-    if (same_generation && refunded > x->refunded)
-        rising->refunded = refunded;
-    int64_t brought =
-        gain(x->generation, rising->taken, rising->refunded, held, generation, taken, refunded);
+    if (same_generation && mine.taken > x->taken)
+        rising->taken = mine.taken;
+    if (same_generation && mine.refunded > x->refunded)
+        rising->refunded = mine.refunded;
+    int64_t brought = gain(rising, held ? &mine : NULL);
     if (held && !m->common && !g->mixed)
         brought = believed(t, e, d, m, rising, brought, now, g);
     g->raised_count++;
@@ -281,11 +273,7 @@ static void compare_columns(table_t *t, uint32_t e, int64_t net, const wire_entr
                             comparison_t *g)
 {
     held_t *h = &g->held;
-    g->brings_held = g->brings_lacking = g->brings_silent = g->lacks = g->lacks_credited =
-        g->lacks_refunds = 0;
-    g->raised_count = g->refused = g->capped = g->ahead = 0;
-    g->uncounted = 0;
-    g->earlier = 0;
+    memset(g, 0, offsetof(comparison_t, mixed));
     g->raised = t->journal->column;
     held_open(h, t, e, net);
     for (const wire_column_t *x = w->column; x < w->column + w->columns; x++) {

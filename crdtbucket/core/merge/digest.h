@@ -26,8 +26,7 @@ static uint64_t fingerprint(const table_t *t, uint32_t e)
     if (hot->origin && !t->origins[hot->origin].tombstone && entry_net(t, e) + refunded)
         sum += mix(mix(t->origins[hot->origin].epoch ^ hot->generation)
                    + (uint64_t)(entry_net(t, e) + refunded) * 3 + (uint64_t)refunded);
-    column_t c = {0};
-    while (column_next(t, e, &c)) {
+    for (column_t c = {0}; column_next(t, e, &c);) {
         uint32_t origin = column_origin(&c);
         if (origin == hot->origin || t->origins[origin].tombstone || !column_taken(&c))
             continue;

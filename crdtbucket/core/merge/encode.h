@@ -97,8 +97,7 @@ static uint32_t relayed_rates(const encoder_t *to, uint32_t e, wire_rates_t *out
 {
     const table_t *t = to->t;
     uint32_t count = 0;
-    column_t c = {0};
-    while (column_next(t, e, &c) && count < MAX_COLUMNS) {
+    for (column_t c = {0}; column_next(t, e, &c) && count < MAX_COLUMNS;) {
         uint32_t origin = column_origin(&c);
         const node_t *n = &t->nodes[t->origins[origin].node];
         int64_t age = age_of(n, &c, to->now);

@@ -23,8 +23,7 @@ static i128 far_left(const table_t *t, uint32_t e, const definition_t *d, const 
 {
     double claims = predict(t, e, d, now).slow_claims + own_slow_claim(&t->cold[e], d), tokens = 0;
     demand_t of = far_demand(t, e, d, claims, now);
-    column_t c = {0};
-    while (column_next(t, e, &c))
+    for (column_t c = {0}; column_next(t, e, &c);)
         if (column_rated(&c)) {
             uint32_t node = t->origins[column_origin(&c)].node;
             int64_t age = age_of(&t->nodes[node], &c, now), sent = now - m->at;
@@ -76,8 +75,7 @@ RARELY static i128 debt_apart(const table_t *t, uint32_t e, const definition_t *
            asked_there = larger(rate, held / seconds),
            brings = held + smaller((double)g->brings_lacking, DENIES_SOME * rate * seconds),
            taken = (double)(lacks > 0 ? lacks : 0);
-    column_t c = {0};
-    while (column_next(t, e, &c)) {
+    for (column_t c = {0}; column_next(t, e, &c);) {
         const node_t *n = &t->nodes[t->origins[column_origin(&c)].node];
         if (column_rated(&c) && age_of(n, &c, now) <= t->h->near_ns)
             asked_here += slow_rate(n, &c);

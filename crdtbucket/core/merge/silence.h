@@ -58,7 +58,7 @@ static int64_t forget_some(table_t *t, uint32_t node, int64_t now, int64_t from,
         if (!(LOAD(t->hot[e].flags) & ENTRY_RATED))
             continue;
         while (!rated && column_next(t, e, &c))
-            rated = t->origins[column_origin(&c)].node == node && (c.c->fast[c.i] | c.c->slow[c.i]);
+            rated = t->origins[column_origin(&c)].node == node && column_rated(&c);
         if (!rated)
             continue;
         follow_definition(t, e, now);

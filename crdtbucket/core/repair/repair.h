@@ -39,8 +39,7 @@ static void repair_blocks(table_t *t)
 static void repair_columns(table_t *t, uint32_t e)
 {
     columns_t *inside = &t->cold[e].columns;
-    column_t c = {0};
-    while (column_next(t, e, &c)) {
+    for (column_t c = {0}; column_next(t, e, &c);) {
         uint32_t origin = column_origin(&c);
         if (t->origins[origin].tombstone)
             STORE(c.c->taken[c.i], 0);

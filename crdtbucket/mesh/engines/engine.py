@@ -13,23 +13,18 @@ class EngineListener(Protocol):
 
     def engine_up(self, server: str) -> None:
         """The engine is connected with this server (a text for people), and subscribed."""
-        ...
 
     def engine_down(self, why: str) -> None:
         """The engine is not connected any more, or an attempt to connect has failed."""
-        ...
 
     def arrived(self, sender: str, data: bytes) -> None:
         """A message to this node, in the subject of that sender."""
-        ...
 
     def announced(self, sender: str, data: bytes) -> None:
         """An announcement, in the subject of that sender."""
-        ...
 
     def nobody(self, name: str) -> None:
         """The engine says that no node of this name is subscribed, as far as it can see."""
-        ...
 
 
 class Engine(Protocol):
@@ -42,26 +37,20 @@ class Engine(Protocol):
     @property
     def place(self) -> str:
         """Names the server that it is connected with now, the same at every client; "" at none."""
-        ...
 
     def start(self, listener: EngineListener) -> None:
         """Begins to connect; `listener` is called when that succeeds, and when it fails."""
-        ...
 
     async def publish(self, to: str, data: bytes, *, asks: bool) -> bool:
         """Sends `data` to a node; whether it has left. `asks`: the engine is to say so when nobody
         listens there (`nobody`). Raises nothing."""
-        ...
 
     async def announce(self, data: bytes) -> None:
         """Sends `data` to all nodes, this one left out. Raises nothing."""
-        ...
 
     async def verify(self) -> str:
         """What this node may not do there, or what the server is too small for; "" for nothing.
         It is to be connected."""
-        ...
 
     async def stop(self) -> None:
         """Sends what has left here already, and ends."""
-        ...

@@ -53,11 +53,9 @@ class ExchangeHost(Protocol):
 
     def called(self, channel: EngineChannel) -> bool:
         """Somebody dials, and the first message waits; False: the call is not taken."""
-        ...
 
     def sighted(self, name: str) -> None:
         """A node has announced itself, or another process that has this node's name."""
-        ...
 
 
 class EngineExchange:

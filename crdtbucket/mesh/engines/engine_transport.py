@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import random
 from collections.abc import Sequence
 
 from crdtbucket.base.deadline import within
@@ -14,15 +13,7 @@ from crdtbucket.mesh.engines.engine_exchange import EngineExchange
 from crdtbucket.mesh.engines.subjects import decode_name, encode_name
 from crdtbucket.mesh.links.background_tasks import BackgroundTasks
 from crdtbucket.mesh.links.channel import ChannelLost
-from crdtbucket.mesh.links.counters import LOG
-from crdtbucket.mesh.links.dialer import Dialer
-from crdtbucket.mesh.links.handshake import (
-    HANDSHAKE_S,
-    MeshEndpoint,
-    handshake_as_listener,
-    refused_as_listener,
-)
-from crdtbucket.mesh.links.session import HandshakeError
+from crdtbucket.mesh.links.handshake import HANDSHAKE_S, MeshEndpoint, answered
 from crdtbucket.mesh.mesh_config import MeshConfig
 
 MAX_HANDSHAKES = 64
@@ -34,22 +25,18 @@ FRESH_S = 60.0
 
 
 class EngineTransport:
-    """Links over an engine; see `Transport`. It is also the `Connector` and `ExchangeHost`."""
+    """Channels over an engine; see `Transport`. It is also the `ExchangeHost`."""
 
-    def __init__(
-        self, host: MeshEndpoint, config: MeshConfig, rng: random.Random, engine: Engine
-    ) -> None:
+    def __init__(self, host: MeshEndpoint, config: MeshConfig, engine: Engine) -> None:
         self.address = f"{engine.kind}:{encode_name(host.name)}"
         self._host = host
         self._kind = engine.kind
         self._exchange = EngineExchange(
             engine, config, host.counters, self, name=host.name, instance=host.instance
         )
-        self._dialer = Dialer(host, self, rng)
         self._tasks = BackgroundTasks()
         self._handshakes: list[str] = []
         """Who dials at the moment, by name, once for each dial."""
-        self._known: Sequence[str] = ()
         self._running = False
 
     async def start(self) -> None:
@@ -57,26 +44,21 @@ class EngineTransport:
         self._running = True
         self._exchange.start()
 
-    def aim(self, known: Sequence[str]) -> None:
-        """Dials these members too, if they are of this engine."""
-        self._known = [one for one in known if one.startswith(f"{self._kind}:")]
-        self._update()
-
-    def lost(self, name: str) -> None:
-        """Dials this node again."""
-        self._dialer.lost(name)
+    def wanted(self, known: Sequence[str]) -> list[str]:
+        """The nodes that announce themselves, and members, if they are of this engine."""
+        now = asyncio.get_running_loop().time()
+        fresh = [n for n, one in self._exchange.sightings.items() if now - one.at < FRESH_S]
+        found = [f"{self._kind}:{encode_name(name)}" for name in fresh]
+        found += [one for one in known if one.startswith(f"{self._kind}:")]
+        own = self.address if self._host.name not in fresh else ""
+        return [one for one in dict.fromkeys(found) if one != own]
 
     async def refuse_new(self) -> None:
         """Takes no more calls."""
         self._running = False
 
-    async def cease(self) -> None:
-        """Waits for verdicts on its proofs, at most a second."""
-        await self._dialer.cease()
-
     async def stop(self) -> None:
         """Ends what is left, and the connection with the engine."""
-        await self._dialer.stop()
         await self._tasks.end()
         await self._exchange.stop()
 
@@ -109,14 +91,14 @@ class EngineTransport:
 
     def sighted(self, name: str) -> None:
         """Dials a node at once that is here and has no link, or has it dial."""
-        self._update()
         address = f"{self._kind}:{encode_name(name)}"
         if not self._running or self._host.links.get(name) is not None:
-            return
-        if self.first_pause(address):
+            self._host.found()
+        elif self.first_pause(address):
+            self._host.found()
             self._tasks.spawn(self._exchange.invite(name))
         else:
-            self._dialer.hurry(address)
+            self._host.found(address)
 
     def called(self, channel: EngineChannel) -> bool:
         """Takes a call, as long as not too many have to prove themselves."""
@@ -136,37 +118,20 @@ class EngineTransport:
 
     # -- inside
 
-    def _update(self) -> None:
-        if not self._running:
-            return  # a dial begun now would outlive the dialer
-        now = asyncio.get_running_loop().time()
-        fresh = [n for n, one in self._exchange.sightings.items() if now - one.at < FRESH_S]
-        wanted = [*(f"{self._kind}:{encode_name(name)}" for name in fresh), *self._known]
-        own = self.address if self._host.name not in fresh else ""
-        unique = [one for one in dict.fromkeys(wanted) if one != own]
-        self._dialer.update(unique[: 4 * self._host.max_peers])
-
     async def _answer(self, channel: EngineChannel) -> None:
         name = channel.peer_name
         place = f"{self._kind}:{encode_name(name)}"
+        link = None
         try:
-            link = await within(HANDSHAKE_S, handshake_as_listener(channel, self._host))
-        except HandshakeError as error:
-            refused_as_listener(self._host, error, place)
-            await channel.close()
-            return
+            link = await within(HANDSHAKE_S, answered(channel, self._host, place))
         except asyncio.TimeoutError:
             text = f"refused a call of {place}: not authenticated within {HANDSHAKE_S:g} s"
             self._host.refusals.add("handshake_timeout", text)
-            await channel.close()
-            return
         except WireError as error:
             self._host.refusals.add("malformed", f"refused a call of {place}: {error}")
-            await channel.close()
-            return
-        except ChannelLost as error:
-            LOG.debug("%s hung up during the handshake: %s", place, error)
-            return
         finally:
             self._handshakes.remove(name)
-        await self._host.serve(link)
+        if link is None:
+            await channel.close()
+        else:
+            await self._host.serve(link)

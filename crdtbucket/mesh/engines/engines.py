@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import random
-import ssl
-from functools import partial
 
 from crdtbucket.base.loaded_files import LoadedFiles, TlsFiles
 from crdtbucket.errors import MeshError
 from crdtbucket.mesh.engines.engine import Engine
 from crdtbucket.mesh.engines.subjects import Subjects
 from crdtbucket.mesh.links.counters import LOG
+from crdtbucket.mesh.links.mesh_tls import engine_context, followed
 from crdtbucket.mesh.mesh_config import MeshConfig
-from crdtbucket.mesh.tls_files import load_tls_files
 from crdtbucket.strong.redis.redis_config import RedisConfig
 
 INSTALL = "pip install 'crdtbucket[nats]'"
@@ -68,16 +66,4 @@ def _client_tls(config: MeshConfig, scheme: str) -> TlsFiles:
     """How the engine is called. Raises `MeshError`."""
     if not any(server.startswith(f"{scheme}://") for server in config.servers):
         return LoadedFiles((), lambda: None, LOG)
-    return LoadedFiles(config.tls_files, partial(_client_context, config), LOG)
-
-
-def _client_context(config: MeshConfig) -> ssl.SSLContext:
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
-    if not config.tls_verify_peer:
-        context.check_hostname = False
-        context.verify_mode = ssl.CERT_NONE
-    elif config.tls_ca is None:
-        context.load_default_certs()
-    load_tls_files(context, config, "the engine's certificate")
-    return context
+    return followed(config, engine_context)

@@ -20,6 +20,7 @@ from crdtbucket.mesh.engines.engine import RIGHTS_FIX, EngineListener
 from crdtbucket.mesh.engines.subjects import Subjects
 from crdtbucket.mesh.links.background_tasks import BackgroundTasks
 from crdtbucket.mesh.links.counters import LOG
+from crdtbucket.mesh.links.dialer import Backoff
 
 CONNECT_S = 3.0
 LEAST_PAYLOAD = 512 * 1024
@@ -121,15 +122,14 @@ class NatsEngine:
     async def _keep(self, listener: EngineListener) -> None:
         order = list(self._servers)
         self._rng.shuffle(order)
-        pause = FIRST_PAUSE_S
+        backoff = Backoff(self._rng, FIRST_PAUSE_S, LAST_PAUSE_S)
         while True:
             server = order[0]
             order = [*order[1:], server]
             if await self._serve(Client(), server, listener):
-                pause = FIRST_PAUSE_S
-                continue
-            await asyncio.sleep(pause * self._rng.uniform(0.5, 1.0))
-            pause = min(2 * pause, LAST_PAUSE_S)
+                backoff.reset()
+            else:
+                await asyncio.sleep(backoff.next())
 
     async def _serve(self, client: Client, server: str, listener: EngineListener) -> bool:
         """Connects, and keeps the connection until it ends. Returns whether there was one."""

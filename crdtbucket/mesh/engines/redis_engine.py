@@ -6,9 +6,8 @@ import asyncio
 import random
 import re
 from collections.abc import Callable
-from typing import cast
+from contextlib import suppress
 
-from crdtbucket.base.address import Address
 from crdtbucket.base.deadline import within
 from crdtbucket.base.loaded_files import TlsFiles
 from crdtbucket.errors import CrdtbucketError, RedisUnavailable
@@ -16,11 +15,16 @@ from crdtbucket.mesh.engines.engine import RIGHTS_FIX, EngineListener
 from crdtbucket.mesh.engines.subjects import Subjects
 from crdtbucket.mesh.links.background_tasks import BackgroundTasks
 from crdtbucket.mesh.links.counters import LOG
-from crdtbucket.strong.redis.access import Access, server_access
-from crdtbucket.strong.redis.login import check, handshake, unreachable
+from crdtbucket.mesh.links.dialer import Backoff
+from crdtbucket.strong.redis.access import server_access
 from crdtbucket.strong.redis.redis_config import RedisConfig
-from crdtbucket.strong.redis.redis_connection import RedisConnection, RedisConnectionLost, ask
-from crdtbucket.strong.redis.resp import NOTHING, GarbledReply, RedisErrorReply, ReplyReader, encode
+from crdtbucket.strong.redis.redis_connection import (
+    RedisConnection,
+    RedisConnectionLost,
+    ask,
+    asked,
+)
+from crdtbucket.strong.redis.resp import RedisErrorReply, ReplyReader, encode
 
 CONNECT_S = 3.0
 PING_S = 2.0
@@ -28,71 +32,23 @@ PING_S = 2.0
 FIRST_PAUSE_S, LAST_PAUSE_S = 0.05, 1.0
 
 
-class Subscriber(asyncio.Protocol):
-    """A connection that is subscribed to patterns; it is closed by `abort`, or by the server."""
+class MessageReader(ReplyReader):
+    """The replies of a connection that is subscribed, without the messages of its channels."""
 
-    def __init__(self, address: Address, received: Callable[[str, bytes], None]) -> None:
+    __slots__ = ("_received",)
+
+    def __init__(self, received: Callable[[str, bytes], None]) -> None:
         """`received(channel, data)` is called with every message."""
-        self.ended: asyncio.Future[str] = asyncio.get_running_loop().create_future()
-        """Why it has ended, once it has."""
-        self._address = address
+        super().__init__()
         self._received = received
-        self._reader = ReplyReader()
-        self._transport: asyncio.Transport | None = None
-        self._replies: asyncio.Queue[object] = asyncio.Queue()
 
-    async def open(self, access: Access, patterns: tuple[str, ...]) -> None:
-        """Connects, logs in, and subscribes. Raises `RedisUnavailable` and `OSError`."""
-        loop, address = asyncio.get_running_loop(), self._address
-        await loop.create_connection(lambda: self, address.host, address.port, ssl=access.tls)
-        for step in handshake(access, ()):
-            check(address, access, step, await self._ask(*step))
-        for pattern in patterns:
-            reply = await self._ask("PSUBSCRIBE", pattern)
-            if isinstance(reply, RedisErrorReply):
-                text = f"Redis at {address} does not let this node read {pattern} ({reply})"
-                text += f": {RIGHTS_FIX}"
-                raise RedisUnavailable(text, "auth")
-            if isinstance(reply, RedisUnavailable):
-                raise reply
-
-    async def ping(self) -> None:
-        """Returns when the server has answered, or the connection has ended."""
-        await self._ask("PING")
-
-    def abort(self) -> None:
-        """Ends it at once."""
-        if self._transport is not None:
-            self._transport.abort()
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = cast(asyncio.Transport, transport)
-
-    def data_received(self, data: bytes) -> None:
-        try:
-            self._reader.feed(data)
-            while (reply := self._reader.next()) is not NOTHING:
-                if isinstance(reply, list) and len(reply) == 4 and reply[0] == b"pmessage":
-                    self._received(reply[2].decode("latin-1"), reply[3])
-                else:
-                    self._replies.put_nowait(reply)
-        except GarbledReply as error:
-            self._end(f"it sent {error}")
-            self.abort()
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        self._end(f"the connection has ended{f' ({exc})' if exc else ''}")
-        lost = RedisConnectionLost(f"Redis at {self._address} closed the connection")
-        self._replies.put_nowait(lost)
-
-    async def _ask(self, *words: str | int) -> object:
-        assert self._transport is not None
-        self._transport.write(encode(*words))
-        return await self._replies.get()
-
-    def _end(self, why: str) -> None:
-        if not self.ended.done():
-            self.ended.set_result(why)
+    def next(self) -> object:
+        """As of `ReplyReader`."""
+        while True:
+            reply = super().next()
+            if not (isinstance(reply, list) and len(reply) == 4 and reply[0] == b"pmessage"):
+                return reply
+            self._received(reply[2].decode("latin-1"), reply[3])
 
 
 class RedisEngine:
@@ -113,6 +69,7 @@ class RedisEngine:
         self._config, self._tls = config, tls
         self._subjects = subjects
         self._rng = rng
+        self._in: RedisConnection | None = None
         self._out: RedisConnection | None = None
         self._listener: EngineListener | None = None
         self._tasks = BackgroundTasks()
@@ -175,33 +132,44 @@ class RedisEngine:
         return True
 
     async def _keep(self, listener: EngineListener) -> None:
-        pause = FIRST_PAUSE_S
+        backoff = Backoff(self._rng, FIRST_PAUSE_S, LAST_PAUSE_S)
         while True:
-            subscriber = Subscriber(self._address, self._take)
+            lost = asyncio.Event()
             try:
                 try:
-                    await within(CONNECT_S, self._connect(subscriber))
-                except (CrdtbucketError, OSError, asyncio.TimeoutError) as error:
+                    await within(CONNECT_S, self._connect(lost))
+                except (CrdtbucketError, asyncio.TimeoutError) as error:
                     why = str(error) or f"no answer within {CONNECT_S:g} s"
                 else:
-                    pause = FIRST_PAUSE_S
+                    backoff.reset()
                     listener.engine_up(str(self._address))
-                    why = await self._watch(subscriber)
+                    why = await self._watch(lost)
             finally:
-                subscriber.abort()
-                if self._out is not None:
-                    self._out.abort()
-                self._out, self.place = None, ""
+                for connection in (self._in, self._out):
+                    if connection is not None:
+                        connection.abort()
+                self._in, self._out, self.place = None, None, ""
             listener.engine_down(f"{self._address}: {why}")
-            await asyncio.sleep(pause * self._rng.uniform(0.5, 1.0))
-            pause = min(2 * pause, LAST_PAUSE_S)
+            await asyncio.sleep(backoff.next())
 
-    async def _connect(self, subscriber: Subscriber) -> None:
+    async def _connect(self, lost: asyncio.Event) -> None:
+        """Connects twice, and subscribes. `lost` is set when the connection that is subscribed has
+        ended."""
         access = server_access(self._config, self._tls.now(), f"crdtbucket-{self._subjects.node}")
-        try:
-            await subscriber.open(access, (self._subjects.inbox, self._subjects.announcements))
-        except OSError as error:
-            raise unreachable(self._address, error) from error
+        self._in = await RedisConnection.open(
+            self._address,
+            access,
+            CONNECT_S,
+            reader=MessageReader(self._take),
+            on_lost=lambda *_: lost.set(),
+        )
+        for pattern in (self._subjects.inbox, self._subjects.announcements):
+            reply = await asked(self._in, "PSUBSCRIBE", pattern)
+            if isinstance(reply, RedisErrorReply):
+                text = f"Redis at {self._address} does not let this node read {pattern} ({reply})"
+                raise RedisUnavailable(f"{text}: {RIGHTS_FIX}", "auth")
+            if isinstance(reply, RedisUnavailable):
+                raise reply
         self._out = await RedisConnection.open(self._address, access, CONNECT_S)
         info = await _info(self._out)
         run_id = re.search(r"run_id:([0-9a-f]+)", info)
@@ -213,17 +181,18 @@ class RedisEngine:
                 self._address,
             )
 
-    async def _watch(self, subscriber: Subscriber) -> str:
-        """Why the connection is to be made again; returns when it is."""
+    async def _watch(self, lost: asyncio.Event) -> str:
+        """Why the connections are to be made again; returns when they are."""
         while True:
-            await asyncio.wait({subscriber.ended}, timeout=PING_S)
-            if subscriber.ended.done():
-                return subscriber.ended.result()
+            with suppress(asyncio.TimeoutError):
+                await within(PING_S, lost.wait())
+            if self._in is None or self._in.closed:
+                return "the connection has ended"
             if self._out is None or self._out.closed:
                 return "the connection that publishes has ended"
-            try:
-                await within(PING_S, subscriber.ping())
-            except asyncio.TimeoutError:
+            pong = asked(self._in, "PING")
+            await asyncio.wait({pong}, timeout=PING_S)
+            if not pong.done():
                 return f"no answer within {PING_S:g} s"
 
     def _take(self, channel: str, data: bytes) -> None:

@@ -38,63 +38,57 @@ class Channel(Protocol):
     @property
     def remote(self) -> str:
         """The host at the other end, "" where the carrier has none."""
-        ...
 
     @property
     def certified(self) -> bool:
         """Whether the carrier itself has proved that the other end belongs to the mesh."""
-        ...
 
     @property
     def certified_names(self) -> tuple[str, ...]:
         """The names (DNS) in the certificate of the other end, if the carrier has checked one."""
-        ...
 
     async def send(self, data: bytes) -> None:
         """Sends a message; waits while the other end takes nothing. Raises `ChannelLost`."""
-        ...
 
     async def receive(self) -> bytes:
         """The next message. Raises `ChannelLost`, `Oversize`, or `WireError` for what is none."""
-        ...
 
     async def close(self) -> None:
         """Ends it properly where the other end answers soon, else at once."""
-        ...
 
     def abort(self) -> None:
         """Ends it at once; `receive` then raises."""
-        ...
 
 
 class Transport(Protocol):
-    """Finds peers and makes links with them, which it gives to a `MeshEndpoint`."""
+    """Finds peers and makes channels to them. What dials this node becomes a link, which it gives
+    to its `MeshEndpoint`."""
 
     @property
     def address(self) -> str:
         """Where others find this node, once started; ":port" when only they can see the host."""
-        ...
 
     async def start(self) -> None:
-        """Begins to take calls, and to dial. Raises `MeshError` when it cannot."""
-        ...
+        """Begins to take calls, and to look for peers. Raises `MeshError` when it cannot."""
 
-    def aim(self, known: Sequence[str]) -> None:
-        """Dials these addresses from now on, which members gave, and those that it finds itself."""
-        ...
+    def wanted(self, known: Sequence[str]) -> list[str]:
+        """The addresses to dial, each once and the own one left out: those that it has found, and
+        those that members gave (`known`)."""
 
-    def lost(self, name: str) -> None:
-        """The link to this node has ended: it is dialled again."""
-        ...
+    def may_dial(self, address: str) -> bool:
+        """Whether this address is to be dialled; if not, that is counted and logged here."""
+
+    def first_pause(self, address: str) -> float:
+        """For how long (s) a new address is left alone: its node may dial."""
+
+    async def ready(self) -> None:
+        """Returns when a dial can succeed, for all that is known here."""
+
+    async def connect(self, address: str) -> Channel:
+        """A channel to what is at this address. Raises `ChannelLost`."""
 
     async def refuse_new(self) -> None:
-        """Accepts no more calls, and begins no more dials."""
-        ...
-
-    async def cease(self) -> None:
-        """Dials nobody any more. A peer that has our proof gets a second to answer it."""
-        ...
+        """Accepts no more calls."""
 
     async def stop(self) -> None:
-        """Ends all that is left at once; links were closed before."""
-        ...
+        """Ends all that is left at once; links and dials were ended before."""

@@ -7,15 +7,20 @@ import logging
 import random
 from collections.abc import Collection, Iterable
 from contextlib import suppress
-from typing import Protocol
 
 from crdtbucket.base.deadline import within
 from crdtbucket.errors import WireError
-from crdtbucket.mesh.links.channel import CLOSE_S, Channel, ChannelLost
+from crdtbucket.mesh.links.channel import CLOSE_S, ChannelLost, Transport
 from crdtbucket.mesh.links.counters import LOG
-from crdtbucket.mesh.links.handshake import HANDSHAKE_S, MeshEndpoint, handshake_as_dialer
+from crdtbucket.mesh.links.handshake import (
+    HANDSHAKE_S,
+    MeshEndpoint,
+    PendingDials,
+    handshake_as_dialer,
+    report,
+)
 from crdtbucket.mesh.links.link import Link
-from crdtbucket.mesh.links.session import QUIET, HandshakeError, Reason
+from crdtbucket.mesh.links.session import HandshakeError, Reason
 
 FIRST_PAUSE_S = 0.1
 LAST_PAUSE_S = 5.0
@@ -23,42 +28,24 @@ OWN_PAUSE_S = 60.0
 """An address that turned out to be this node's own is left alone for so long."""
 
 
-class Connector(Protocol):
-    """Makes channels to addresses, of one carrier."""
-
-    def may_dial(self, address: str) -> bool:
-        """Whether this address is to be dialled; if not, that is counted and logged here."""
-        ...
-
-    def first_pause(self, address: str) -> float:
-        """For how long (s) a new address is left alone: its node may dial."""
-        ...
-
-    async def ready(self) -> None:
-        """Returns when a dial can succeed, for all that is known here."""
-        ...
-
-    async def connect(self, address: str) -> Channel:
-        """A channel to what is at this address. Raises `ChannelLost`."""
-        ...
-
-
 class Backoff:
-    """Pauses that double from 0.1 to 5 s, each drawn between half and the whole of that."""
+    """Pauses that double from `first` to `last` s, each drawn from its upper half."""
 
-    def __init__(self, rng: random.Random) -> None:
-        self._rng = rng
-        self._pause = FIRST_PAUSE_S
+    def __init__(
+        self, rng: random.Random, first: float = FIRST_PAUSE_S, last: float = LAST_PAUSE_S
+    ) -> None:
+        self._rng, self._first, self._last = rng, first, last
+        self._pause = first
 
     def next(self) -> float:
         """The pause before the next attempt (s)."""
         pause = self._pause
-        self._pause = min(2 * pause, LAST_PAUSE_S)
+        self._pause = min(2 * pause, self._last)
         return pause * self._rng.uniform(0.5, 1.0)
 
     def reset(self) -> None:
         """Start over after a success."""
-        self._pause = FIRST_PAUSE_S
+        self._pause = self._first
 
 
 class DialTarget:
@@ -78,11 +65,12 @@ class DialTarget:
 class Dialer:
     """Dials all addresses of `update`; where a link has ended, it dials again."""
 
-    def __init__(self, host: MeshEndpoint, connector: Connector, rng: random.Random) -> None:
+    def __init__(self, host: MeshEndpoint, transport: Transport, rng: random.Random) -> None:
         self._host = host
-        self._connector = connector
+        self._transport = transport
         self._rng = rng
         self._targets: dict[str, tuple[DialTarget, asyncio.Task[None]]] = {}
+        self.pending = PendingDials()
         self._serving: set[asyncio.Future[None]] = set()
 
     def update(self, addresses: Iterable[str]) -> None:
@@ -92,7 +80,7 @@ class Dialer:
             _, task = self._targets.pop(address)
             task.cancel()
         for address in sorted(wanted - self._targets.keys()):
-            if self._connector.may_dial(address):
+            if self._transport.may_dial(address):
                 target = DialTarget(address, self._rng)
                 task = asyncio.create_task(self._keep_dialling(target), name=f"mesh dial {address}")
                 self._targets[address] = (target, task)
@@ -114,7 +102,7 @@ class Dialer:
 
     async def cease(self) -> None:
         """Dials nobody any more. A listener that has our proof gets a second to answer it."""
-        verdicts = asyncio.ensure_future(self._host.pending_dials.end())
+        verdicts = asyncio.ensure_future(self.pending.end())
         await asyncio.wait({verdicts}, timeout=CLOSE_S)
         tasks = [verdicts, *(task for _, task in self._targets.values())]
         self._targets.clear()
@@ -127,7 +115,7 @@ class Dialer:
         await _cancelled(tasks)
 
     async def _keep_dialling(self, target: DialTarget) -> None:
-        await self._pause(target, self._connector.first_pause(target.address))
+        await self._pause(target, self._transport.first_pause(target.address))
         while True:
             if target.name and self._host.links.get(target.name) is not None:
                 target.wake.clear()
@@ -147,7 +135,7 @@ class Dialer:
         """One attempt; returns the pause before the next (s)."""
         if len(self._host.links) >= self._host.max_peers and not self._host.links.crowded:
             return LAST_PAUSE_S
-        await self._connector.ready()
+        await self._transport.ready()
         try:
             link = await within(HANDSHAKE_S, self._attempt(target.address))
         except HandshakeError as error:
@@ -166,9 +154,9 @@ class Dialer:
         return 0.0
 
     async def _attempt(self, address: str) -> Link:
-        channel = await self._connector.connect(address)
+        channel = await self._transport.connect(address)
         try:
-            link = await handshake_as_dialer(channel, self._host)
+            link = await handshake_as_dialer(channel, self._host, self.pending)
         except BaseException:
             # Cancelled too: a channel that nobody serves must not stay open.
             await channel.close()
@@ -192,19 +180,11 @@ class Dialer:
         known = "" if error.peer is None or error.reason is Reason.KEY else error.peer.name
         self._host.dial_failed(known, "", refused=False)
         target.name = error.peer.name if error.peer is not None else target.name
-        who = f"{error.peer.name!r} at " if error.peer is not None else ""
-        if error.from_peer and error.reason is Reason.CONFLICT:
-            self._host.conflict_reported(error)
+        if text := report(self._host, error, "no link with", target.address):
+            self._count_failure(text)
         if error.reason is Reason.SELF:
-            LOG.debug("%s is this node itself", target.address)
             target.name = ""
             return OWN_PAUSE_S
-        if error.reason in QUIET:
-            LOG.debug("no link with %s%s: %s", who, target.address, error)
-            return target.backoff.next()
-        text = f"no link with {who}{target.address}: {error}"
-        self._count_failure(text)
-        self._host.refusals.add(error.reason.name.lower(), text)
         return target.backoff.next()
 
     def _failed(self, target: DialTarget, why: str, *, refused: bool) -> float:

@@ -14,7 +14,7 @@ from dataclasses import replace
 from typing import Protocol
 
 from crdtbucket.errors import WireError
-from crdtbucket.mesh.links.channel import Channel, ChannelLost
+from crdtbucket.mesh.links.channel import Channel, ChannelLost, Oversize
 from crdtbucket.mesh.links.counters import LOG, MeshCounters, Refusals
 from crdtbucket.mesh.links.hello import Role
 from crdtbucket.mesh.links.link import Link, describe_bye
@@ -77,8 +77,8 @@ class PendingDials:
 class MeshEndpoint(Protocol):
     """The node for which the handshake makes links."""
 
+    name: str
     links: LinkTable
-    pending_dials: PendingDials
     max_peers: int
     counters: MeshCounters
     refusals: Refusals
@@ -86,22 +86,17 @@ class MeshEndpoint(Protocol):
     instance: int
     """Random 64 bits of this process."""
 
-    @property
-    def name(self) -> str:
-        """The name of this node."""
-        ...
-
     def handshake(self, *, dialer: bool, lossy: bool) -> Handshake:
         """A fresh handshake; `lossy`: for a carrier that may lose messages."""
-        ...
 
     def conflict_reported(self, error: HandshakeError) -> None:
         """A peer says that another process uses this node's name."""
-        ...
+
+    def found(self, hurry: str = "") -> None:
+        """The transport knows other addresses than before. `hurry`: one that answers now."""
 
     def dial_failed(self, name: str, address: str, *, refused: bool) -> None:
         """A dial made no link: see `ProtocolNode.dial_failed`."""
-        ...
 
     def admit(
         self,
@@ -112,17 +107,11 @@ class MeshEndpoint(Protocol):
         dialed: bool,
         serial: int,
     ) -> Link:
-        """Makes the channel a link, which is in the table and sends. Raises `HandshakeError`
-        when there is to be none."""
-        ...
-
-    def admit_observer(self, channel: Channel, shake: Handshake, identity: PeerIdentity) -> Link:
-        """Makes the channel a link that sends and is in no table; raises as `admit`."""
-        ...
+        """Makes the channel a link that sends, and that is in the table unless it is an observer's.
+        Raises `HandshakeError` when there is to be none."""
 
     async def serve(self, link: Link) -> None:
         """Runs a link until it ends; whatever a peer does, nothing is raised."""
-        ...
 
 
 async def handshake_as_listener(channel: Channel, host: MeshEndpoint) -> Link:
@@ -151,8 +140,6 @@ async def handshake_as_listener(channel: Channel, host: MeshEndpoint) -> Link:
             raise _refusal(shake, body, peer)
         shake.check_proof(body, peer)
         identity = _identity(shake, reachable(peer, channel.remote), channel)
-        if shake.peer_role is Role.OBSERVER:
-            return host.admit_observer(channel, shake, identity)
         return host.admit(channel, shake, identity, dialed=False, serial=serial)
     except HandshakeError as error:
         if not error.from_peer:
@@ -160,18 +147,35 @@ async def handshake_as_listener(channel: Channel, host: MeshEndpoint) -> Link:
         raise
 
 
-def refused_as_listener(host: MeshEndpoint, error: HandshakeError, place: str) -> None:
-    """Counts and logs that whoever dialled from `place` gets no link."""
+async def answered(channel: Channel, host: MeshEndpoint, place: str) -> Link | None:
+    """The link with the node that dialled from `place`; None where there is to be none, which is
+    counted and logged. Raises `WireError` and `Oversize` for what is no handshake."""
+    try:
+        return await handshake_as_listener(channel, host)
+    except HandshakeError as error:
+        report(host, error, "refused a peer,", place)
+    except Oversize:
+        raise
+    except ChannelLost as error:
+        LOG.debug("%s hung up during the handshake: %s", place, error)
+    return None
+
+
+def report(host: MeshEndpoint, error: HandshakeError, what: str, place: str) -> str:
+    """Counts and logs that there is no link with what is at `place`, which begins with `what`.
+    Returns what was logged; "" for what is a normal part of two nodes finding each other."""
     who = f"{error.peer.name!r} at " if error.peer is not None else ""
+    text = f"{what} {who}{place}: {error}"
     if error.from_peer and error.reason is Reason.CONFLICT:
         host.conflict_reported(error)
     if error.reason in QUIET:
-        LOG.debug("no link with %s%s: %s", who, place, error)
-        return
-    host.refusals.add(error.reason.name.lower(), f"refused a peer, {who}{place}: {error}")
+        LOG.debug("%s", text)
+        return ""
+    host.refusals.add(error.reason.name.lower(), text)
+    return text
 
 
-async def handshake_as_dialer(channel: Channel, host: MeshEndpoint) -> Link:
+async def handshake_as_dialer(channel: Channel, host: MeshEndpoint, pending: PendingDials) -> Link:
     """The link with the node that was dialled; raises as `handshake_as_listener`."""
     shake = host.handshake(dialer=True, lossy=channel.lossy)
     await channel.send(shake.hello)
@@ -182,7 +186,7 @@ async def handshake_as_dialer(channel: Channel, host: MeshEndpoint) -> Link:
         linked = host.links.get(peer.name)
         if linked is not None and linked.instance == shake.peer_instance:
             raise HandshakeError(Reason.DUPLICATE, "it is linked already", peer)
-        with host.pending_dials.begin(peer):
+        with pending.begin(peer):
             await _prove(channel, shake, peer)
             identity = _identity(shake, peer, channel)
             return host.admit(channel, shake, identity, dialed=True, serial=0)

@@ -6,8 +6,8 @@ import asyncio
 import logging
 import random
 import socket
-from collections.abc import Callable, Coroutine, Iterable, Sequence
-from typing import Any, Protocol
+from collections.abc import Callable, Coroutine, Iterable
+from typing import Any
 
 from crdtbucket.base.address import split_address
 from crdtbucket.base.deadline import within
@@ -18,26 +18,6 @@ REFRESH_S = 10.0
 RESOLVE_S = 5.0
 
 Resolver = Callable[[str, int], Coroutine[Any, Any, list[str]]]
-
-
-class Discovery(Protocol):
-    """A source of addresses to call; asked again every `REFRESH_S` seconds or so."""
-
-    async def addresses(self) -> list[str]:
-        """ "host:port" of every node known now, oneself perhaps among them; never raises for a
-        source that is down, but answers with what it said last."""
-        ...
-
-
-class StaticDiscovery:
-    """Addresses that do not change."""
-
-    def __init__(self, addresses: Iterable[str]) -> None:
-        self._addresses = list(addresses)
-
-    async def addresses(self) -> list[str]:
-        """The addresses given."""
-        return list(self._addresses)
 
 
 class DnsDiscovery:
@@ -86,35 +66,37 @@ async def resolve_all(host: str, port: int) -> list[str]:
     return sorted(f"[{one}]:{port}" if ":" in one else f"{one}:{port}" for one in hosts)
 
 
-def providers(peers: Iterable[str]) -> list[Discovery]:
-    """Sources for `MeshConfig.peers`: one for all plain addresses, one for each "dns+" name."""
-    names = [peer[len(DNS_PREFIX) :] for peer in peers if peer.startswith(DNS_PREFIX)]
-    fixed = [peer for peer in peers if not peer.startswith(DNS_PREFIX)]
-    found: list[Discovery] = [StaticDiscovery(fixed)] if fixed else []
-    return found + [DnsDiscovery(*split_address(name)) for name in names]
-
-
 class Discovered:
-    """The addresses that several sources name, each asked again every `REFRESH_S` seconds or so."""
+    """The addresses that `MeshConfig.peers` names: plain ones, and all of each "dns+" name, which
+    are asked for again every `REFRESH_S` seconds or so."""
 
-    def __init__(self, sources: Sequence[Discovery], rng: random.Random) -> None:
-        self._found: list[list[str]] = [[] for _ in sources]
-        self._sources, self._rng = sources, rng
+    def __init__(self, peers: Iterable[str]) -> None:
+        self._fixed = [peer for peer in peers if not peer.startswith(DNS_PREFIX)]
+        names = [peer[len(DNS_PREFIX) :] for peer in peers if peer.startswith(DNS_PREFIX)]
+        self._names = [DnsDiscovery(*split_address(name)) for name in names]
+        self._found: list[list[str]] = [[] for _ in names]
 
     @property
     def addresses(self) -> list[str]:
-        """All addresses, in the order of the sources."""
-        return [address for found in self._found for address in found]
+        """All that are known now, oneself perhaps among them."""
+        return [*self._fixed, *(address for found in self._found for address in found)]
 
-    def searches(self, changed: Callable[[], None]) -> list[Coroutine[Any, Any, None]]:
-        """A task for each source, which runs for ever and calls `changed` after each answer."""
-        return [self._search(number, changed) for number in range(len(self._sources))]
+    async def ask(self) -> list[str]:
+        """Asks for all names, and returns all addresses."""
+        self._found = [await name.addresses() for name in self._names]
+        return self.addresses
 
-    async def _search(self, number: int, changed: Callable[[], None]) -> None:
+    def searches(
+        self, rng: random.Random, changed: Callable[[], None]
+    ) -> list[Coroutine[Any, Any, None]]:
+        """A task for each name, which runs for ever and calls `changed` after each answer."""
+        return [self._search(number, rng, changed) for number in range(len(self._names))]
+
+    async def _search(self, number: int, rng: random.Random, changed: Callable[[], None]) -> None:
         while True:
-            self._found[number] = await self._sources[number].addresses()
+            self._found[number] = await self._names[number].addresses()
             changed()
-            await asyncio.sleep(refresh_delay(self._rng))
+            await asyncio.sleep(refresh_delay(rng))
 
 
 def refresh_delay(rng: random.Random) -> float:

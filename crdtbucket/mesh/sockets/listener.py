@@ -22,10 +22,9 @@ from aiohttp.web import (
 from crdtbucket.base.accepting import stop_accepting
 from crdtbucket.base.loaded_files import TlsFiles
 from crdtbucket.errors import MeshError, WireError
-from crdtbucket.mesh.links.channel import ChannelLost, Oversize
+from crdtbucket.mesh.links.channel import Oversize
 from crdtbucket.mesh.links.counters import LOG
-from crdtbucket.mesh.links.handshake import MeshEndpoint, handshake_as_listener, refused_as_listener
-from crdtbucket.mesh.links.session import HandshakeError
+from crdtbucket.mesh.links.handshake import MeshEndpoint, answered
 from crdtbucket.mesh.sockets.admission import AcceptedConnection, Admission, admission_factory
 from crdtbucket.mesh.sockets.web_socket import MAX_MESSAGE, PATH, WebSocketChannel
 
@@ -152,20 +151,14 @@ class Listener:
 
     async def _shake_hands(self, channel: WebSocketChannel, connection: AcceptedConnection) -> None:
         try:
-            link = await handshake_as_listener(channel, self._host)
-        except HandshakeError as error:
-            refused_as_listener(self._host, error, connection.remote)
-            return
+            link = await answered(channel, self._host, connection.remote)
         except (Oversize, WireError) as error:
-            connection.refuse(
-                "oversize" if isinstance(error, Oversize) else "malformed", str(error)
-            )
+            reason = "oversize" if isinstance(error, Oversize) else "malformed"
+            connection.refuse(reason, str(error))
             return
-        except ChannelLost as error:
-            LOG.debug("%s hung up during the handshake: %s", connection.remote, error)
-            return
-        connection.prove()
-        await self._host.serve(link)
+        if link is not None:
+            connection.prove()
+            await self._host.serve(link)
 
 
 def _bound_socket(

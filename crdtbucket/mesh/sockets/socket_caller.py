@@ -6,8 +6,8 @@ import aiohttp
 
 from crdtbucket.base.address import is_loopback, split_address
 from crdtbucket.mesh.links.channel import Channel, ChannelLost
+from crdtbucket.mesh.links.mesh_tls import dialer_context, followed
 from crdtbucket.mesh.mesh_config import MeshConfig
-from crdtbucket.mesh.sockets.mesh_tls import dialer_tls
 from crdtbucket.mesh.sockets.web_socket import connect, http_session
 
 
@@ -16,7 +16,7 @@ class SocketCaller:
 
     def __init__(self, config: MeshConfig) -> None:
         """Raises `MeshError` for files of TLS that cannot be used."""
-        self._tls = dialer_tls(config)
+        self._tls = followed(config, dialer_context)
         self._authenticated = bool(config.secrets) or (
             config.tls_cert is not None and config.tls_verify_peer
         )

@@ -8,63 +8,49 @@ from collections.abc import Sequence
 from crdtbucket.base.address import is_loopback, split_address
 from crdtbucket.mesh.links.background_tasks import BackgroundTasks
 from crdtbucket.mesh.links.counters import LOG
-from crdtbucket.mesh.links.dialer import Dialer
 from crdtbucket.mesh.links.handshake import MeshEndpoint
+from crdtbucket.mesh.links.mesh_tls import dialer_context, followed, listener_context
 from crdtbucket.mesh.mesh_config import MeshConfig
-from crdtbucket.mesh.sockets import mesh_tls
-from crdtbucket.mesh.sockets.discovery import Discovered, providers
+from crdtbucket.mesh.sockets.discovery import Discovered
 from crdtbucket.mesh.sockets.listener import Listener
 from crdtbucket.mesh.sockets.web_socket import WebSocketChannel, connect, http_session
 
 
 class SocketTransport:
-    """WebSockets between nodes, one for a pair; see `Transport`. It is also the `Connector`."""
+    """WebSockets between nodes, one for a pair; see `Transport`."""
 
     def __init__(self, host: MeshEndpoint, config: MeshConfig, rng: random.Random) -> None:
         """Raises `MeshError` for certificates that cannot be used."""
         self.address = ""
         self._host = host
         self._config = config
-        self._listener = Listener(host, mesh_tls.listener_tls(config))
-        self._dialer = Dialer(host, self, rng)
-        self._tls = mesh_tls.dialer_tls(config)
-        self._discovered = Discovered(providers(config.peers), rng)
-        self._known: Sequence[str] = ()
+        self._rng = rng
+        self._listener = Listener(host, followed(config, listener_context))
+        self._tls = followed(config, dialer_context)
+        self._discovered = Discovered(config.peers)
         self._tasks = BackgroundTasks()
-        self._running = False
 
     async def start(self) -> None:
-        """Listens, dials the peers of the file, and asks the sources of addresses."""
+        """Listens, and asks the sources of addresses."""
         host, port = split_address(self._config.listen)
         port = await self._listener.start(host, port)  # the last step that can fail
         self.address = self._config.advertise or _advertised(host, port)
         self._http = http_session()
-        self._running = True
-        for search in self._discovered.searches(self._update):
+        for search in self._discovered.searches(self._rng, self._host.found):
             self._tasks.spawn(search)
         LOG.info("listening on %s:%d", host, port)
 
-    def aim(self, known: Sequence[str]) -> None:
-        """Dials these too, after those that were configured."""
-        self._known = known
-        self._update()
-
-    def lost(self, name: str) -> None:
-        """Dials this node again."""
-        self._dialer.lost(name)
+    def wanted(self, known: Sequence[str]) -> list[str]:
+        """Those that were configured, and then these: gossip may name any number of places."""
+        found = [*self._discovered.addresses, *known]
+        return [one for one in dict.fromkeys(found) if one != self.address]
 
     async def refuse_new(self) -> None:
         """Closes the listening socket."""
-        self._running = False
         await self._listener.refuse_new()
 
-    async def cease(self) -> None:
-        """Waits for verdicts on its proofs, at most a second."""
-        await self._dialer.cease()
-
     async def stop(self) -> None:
-        """Ends dials, connections and searches."""
-        await self._dialer.stop()
+        """Ends connections and searches."""
         await self._http.close()
         await self._listener.stop()
         await self._tasks.end()
@@ -97,14 +83,6 @@ class SocketTransport:
     async def connect(self, address: str) -> WebSocketChannel:
         """A WebSocket to this address."""
         return await connect(self._http, address, self._tls.now())
-
-    def _update(self) -> None:
-        if not self._running:
-            return  # a dial begun now would outlive the dialer
-        wanted = [*self._discovered.addresses, *self._known]
-        # Gossip may name any number of places; what is configured comes first.
-        unique = [one for one in dict.fromkeys(wanted) if one != self.address]
-        self._dialer.update(unique[: 4 * self._host.max_peers])
 
 
 def _advertised(host: str, port: int) -> str:

@@ -15,7 +15,6 @@ class TransportFactory(Protocol):
 
     def __call__(self, host: MeshEndpoint, config: MeshConfig, rng: random.Random, /) -> Transport:
         """Raises `MeshError` for settings that cannot be used."""
-        ...
 
 
 def carrier_of(config: MeshConfig) -> TransportFactory:
@@ -32,6 +31,6 @@ def carrier_of(config: MeshConfig) -> TransportFactory:
     load_engine(config)
 
     def over_engine(host: MeshEndpoint, config: MeshConfig, rng: random.Random) -> Transport:
-        return EngineTransport(host, config, rng, engine_of(config, host.name, rng))
+        return EngineTransport(host, config, engine_of(config, host.name, rng))
 
     return over_engine

@@ -18,8 +18,8 @@ from crdtbucket.mesh.links.background_tasks import BackgroundTasks
 from crdtbucket.mesh.links.channel import Channel
 from crdtbucket.mesh.links.command_orders import CommandBook
 from crdtbucket.mesh.links.counters import LOG, MeshCounters, Refusals
-from crdtbucket.mesh.links.handshake import PendingDials
-from crdtbucket.mesh.links.hello import NONCE_BYTES
+from crdtbucket.mesh.links.dialer import Dialer
+from crdtbucket.mesh.links.hello import NONCE_BYTES, Role
 from crdtbucket.mesh.links.keyring import Keyring
 from crdtbucket.mesh.links.link import Link
 from crdtbucket.mesh.links.link_table import LinkTable, LinkVerdict
@@ -61,12 +61,12 @@ class MeshNetwork:
         the key that `config` gives for the hash of bucket keys. `peer_keys`: which key belongs to
         which name. `overrides`, `commands`: limits and commands of operators. None: there are none.
         Raises `MeshError`."""
+        self.name = node.info.name
         self.counters = MeshCounters()
-        self.links = LinkTable(node.info.name)
-        self.pending_dials = PendingDials()
+        self.links = LinkTable(self.name)
         self.max_peers = config.max_peers
         self.refusals = Refusals(self.counters)
-        self.peer_keys = PeerKeys(node.info.name) if peer_keys is None else peer_keys
+        self.peer_keys = PeerKeys(self.name) if peer_keys is None else peer_keys
         self.address = ""
         """The address that others dial, once started; ":port" when only they can see the host."""
         self._tasks = BackgroundTasks()
@@ -83,6 +83,7 @@ class MeshNetwork:
         self._hash_key, self._keys = hash_key, Keyring(config, hash_key)
         self.instance = int.from_bytes(os.urandom(8), "big")
         self._names = UsedNames(node, clock_ns)
+        self.conflict_reported = self._names.reported
         self._carrier = carrier_of(config) if carrier is None else carrier
         self._observers = ObservingLinks(
             node,
@@ -101,13 +102,14 @@ class MeshNetwork:
             raise MeshError("this mesh was started before: make a new one")
         self._loop = asyncio.get_running_loop()
         self._transport = self._carrier(self, self._config, random.Random())
+        self._dialer = Dialer(self, self._transport, random.Random())
         await self._transport.start()  # the last step that can fail
         self.address = self._transport.address
         self._running = True
         self._driver.start()
         self.orders.start()
         self._tasks.spawn(self._watch())
-        LOG.info("node %s can be found at %s", self._node.info.name, self.address)
+        LOG.info("node %s can be found at %s", self.name, self.address)
 
     async def stop(self, *, handed_over: bool = False) -> None:
         """Says goodbye to all peers at once, and closes; within two seconds or so. `handed_over`:
@@ -119,7 +121,7 @@ class MeshNetwork:
         self._driver.stop()
         try:
             await self._transport.refuse_new()
-            await self._transport.cease()
+            await self._dialer.cease()
             if not handed_over:
                 for frames in self._node.leave(self._clock()):
                     self._dispatch(frames)
@@ -128,6 +130,7 @@ class MeshNetwork:
             reason = Reason.HANDOVER if handed_over else Reason.LEAVING
             links = [*self.links.all(), *self._observers]
             await asyncio.gather(*(link.close(reason, "this process ends") for link in links))
+            await self._dialer.stop()
             await self._transport.stop()
             await self._tasks.end()
             how = "goes on in another process" if handed_over else "has left"
@@ -153,11 +156,6 @@ class MeshNetwork:
             if not (known and self.peer_keys.holds(link.identity)):
                 self._tasks.spawn(link.close(Reason.RENEWED, "its secret or key holds no more"))
 
-    @property
-    def name(self) -> str:
-        """The name of this node."""
-        return self._node.info.name
-
     def handshake(self, *, dialer: bool, lossy: bool) -> Handshake:
         """A fresh handshake in this node's name."""
         info = self._node.info
@@ -172,9 +170,12 @@ class MeshNetwork:
             cluster=self._config.mesh_name,
         )
 
-    def conflict_reported(self, error: HandshakeError) -> None:
-        """A peer says that this node's name is used by another process."""
-        self._names.reported(error)
+    def found(self, hurry: str = "") -> None:
+        """Dials what the transport and gossip know now, `hurry` at once."""
+        if self._running:  # a dial begun later would outlive the dialer
+            known = [one for one in self._node.known_addresses() if one]
+            self._dialer.update(self._transport.wanted(known)[: 4 * self.max_peers])
+            self._dialer.hurry(hurry)
 
     def dial_failed(self, name: str, address: str, *, refused: bool) -> None:
         """A dial made no link."""
@@ -194,6 +195,8 @@ class MeshNetwork:
         # A peer that took our proof may have linked us already, and is to receive the goodbye.
         if not (self._running or dialed):
             raise HandshakeError(Reason.LEAVING, "this node is shutting down", peer)
+        if not dialed and shake.peer_role is Role.OBSERVER:
+            return self._observers.admit(channel, shake, identity)
         if self._keys.is_observers(identity.used):
             text = "it has the secret of observers, and wants to be a member"
             raise HandshakeError(Reason.ROLE, text, peer)
@@ -223,12 +226,6 @@ class MeshNetwork:
         self._driver.schedule()
         return link
 
-    def admit_observer(self, channel: Channel, shake: Handshake, identity: PeerIdentity) -> Link:
-        """Make an authenticated channel a link to an observer; raises `HandshakeError`."""
-        if not self._running:
-            raise HandshakeError(Reason.LEAVING, "this node is shutting down", identity.info)
-        return self._observers.admit(channel, shake, identity)
-
     async def serve(self, link: Link) -> None:
         """Run a link until it ends; whatever a peer does, nothing is raised."""
         name = link.peer.name
@@ -248,7 +245,7 @@ class MeshNetwork:
             if self.links.get(name) is link:
                 self._drop(link)
                 LOG.info("the link with %s has ended: %s", name, link.ended_because or "cancelled")
-                self._transport.lost(name)
+                self._dialer.lost(name)
             self._observers.remove(link)
             await link.finish()
 
@@ -289,8 +286,7 @@ class MeshNetwork:
         while True:
             self._give_up_links()
             self.orders.look()
-            if self._running:
-                self._transport.aim([one for one in self._node.known_addresses() if one])
+            self.found()
             await asyncio.sleep(WATCH_S)
 
     def _give_up_links(self) -> None:

@@ -7,12 +7,8 @@ if valid then
   if gone_s < 0 or (gone_s == 0 and gone_us < 0) then
     changed = true -- the clock was set back: the debt stands still once, and goes on from here
   else
-    s, ns = s - gone_s, ns - gone_us * 1000
-    if ns < 0 then
-      s, ns = s - 1, ns + NS
-    elseif ns >= NS then
-      s, ns = s + 1, ns - NS
-    end
+    ns = ns - gone_us * 1000
+    s, ns = s - gone_s + floor(ns / NS), ns % NS
   end
   if old_q ~= argv[3] or old_p ~= argv[4] then
     comparable = false

@@ -89,18 +89,15 @@ class BeatArguments:
             b"%b{%b}:beat@%b" % (prefix, tag, region) for region in (regions.own, *regions.others)
         )
 
-    def command(self, nodes: int) -> bytes:
-        """The bytes of EVALSHA. `nodes`: how many nodes this region has; 0 where this process has
-        not counted them yet, so that what another one wrote is left."""
-        return self._any(b"EVALSHA", self.script.sha.encode(), nodes)
+    def command(self, nodes: int, source: bool = False) -> bytes:
+        """The bytes of EVALSHA, or with `source` of EVAL, for a server that lacks the script.
 
-    def eval_command(self, nodes: int) -> bytes:
-        """The bytes of EVAL with the source, for a server that does not have the script."""
-        return self._any(b"EVAL", self.script.source.encode(), nodes)
-
-    def _any(self, command: bytes, script: bytes, nodes: int) -> bytes:
+        `nodes`: how many nodes this region has; 0 where this process has not counted them yet, so
+        that what another one wrote is left.
+        """
+        script = (b"EVAL", self.script.source) if source else (b"EVALSHA", self.script.sha)
         texts = (self.regions.own, b"%d" % nodes, *self.regions.others)
-        texts = (command, script, b"%d" % len(self.keys), *self.keys, *texts)
+        texts = (script[0], script[1].encode(), b"%d" % len(self.keys), *self.keys, *texts)
         return b"*%d\r\n%b" % (len(texts), words(*texts))
 
     def parse(self, reply: object) -> RegionBeats:

@@ -30,31 +30,13 @@ if whole then
     end
   end
 
-  count(total(brings))
-  --@ first_sight.lua
-
-  local adopts = comparable
-  if adopts then
-    here_s, here_ns, here_rest = s, ns, rest
-    s, ns, rest = stated_s, stated_ns, 0
-    count(0)
-    count(total(lacks))
-    adopts = not lower(here_s, here_ns, here_rest)
-    changed = changed or adopts
-  end
+  --@ covered.lua
 else
   local more = value(column)
   if own and own[GENERATION] >= generation then
     more = own[GENERATION] == generation and gain(column, own) or 0
   end
-  if more > 0 then
-    local its_s, its_ns, its_rest = span(min(more, ceiling))
-    local short = (its_s - stated_s) * NS + its_ns - stated_ns
-    local owes = stated_s + stated_ns > 0
-    if own and (short > 0 or (short == 0 and its_rest > 0)) or not own and owes then
-      return answer(UNKNOWN)
-    end
-  end
+  --@ unknown.lua
   if own then
     merge(owner, column)
     count(more)

@@ -3,28 +3,21 @@ local cost_s, cost_ns, cost_rest = span(cost)
 -- A cost passes when it is too much by less than a whole ns.
 local room_s, room_ns, room_rest = full_s - cost_s, full_ns - cost_ns, full_rest - cost_rest
 
--- The time by which the cost is too much for the debt and what is held for silent regions.
-local used_s, used_ns, used_rest = s, ns, rest
-if hold > 0 then
-  used_ns = ns + hold
-  used_s, used_ns = s + floor(used_ns / NS), used_ns % NS
+local function fits(s, ns, rest)
+  if s < 0 then
+    s, ns, rest = 0, 0, 0
+  end
+  local over = (s - room_s) * NS + ns - room_ns
+  return over + floor((rest - room_rest) / p) <= 0
 end
-if used_s < 0 then
-  used_s, used_ns, used_rest = 0, 0, 0
-end
-local over = (used_s - room_s) * NS + used_ns - room_ns
-local passed = over + floor((used_rest - room_rest) / p) <= 0
+
+-- Beside the debt and what is held for silent regions.
+local used_ns = ns + hold
+local passed = fits(s + floor(used_ns / NS), used_ns % NS, rest)
 if silence then
   local size = max(cost, capacity / (200 * (regions + 1)))
   kept = level and min(size, reserve + share * (elapsed * 1000) / (q / p)) or size
-  if not passed and kept >= cost then
-    used_s, used_ns, used_rest = s, ns, rest
-    if s < 0 then
-      used_s, used_ns, used_rest = 0, 0, 0
-    end
-    over = (used_s - room_s) * NS + used_ns - room_ns
-    passed = over + floor((used_rest - room_rest) / p) <= 0
-  end
+  passed = passed or kept >= cost and fits(s, ns, rest)
 end
 
 if passed then

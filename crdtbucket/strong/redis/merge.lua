@@ -68,10 +68,9 @@ for _, i in ipairs(brought) do
   local merged, age = peers[from], beaten - bases[i] - its_at - SLACK
   if stamps[i] > 0 and age > 0 and not (merged and its_at < merged[2]) then
     local age_us = age % 1000000
-    stated_s, stated_ns = stated_s - (age - age_us) / 1000000, stated_ns - age_us * 1000
-    if stated_ns < 0 then
-      stated_s, stated_ns = stated_s - 1, stated_ns + NS
-    end
+    stated_ns = stated_ns - age_us * 1000
+    stated_s = stated_s - (age - age_us) / 1000000 + floor(stated_ns / NS)
+    stated_ns = stated_ns % NS
   end
   local low_s, low_ns = level and 0 or least_s, level and 0 or least_ns
   if stated_s < low_s or stated_s == low_s and stated_ns < low_ns then
@@ -87,10 +86,8 @@ for _, i in ipairs(brought) do
     -- Of another definition: no more is charged at first sight than it states.
     s, ns, rest = stated_s, stated_ns, stated_rest
     --@ rescale.lua
-    s, ns, rest = here_s + s, here_ns + ns, here_rest
-    if ns >= NS then
-      s, ns = s + 1, ns - NS
-    end
+    ns, rest = here_ns + ns, here_rest
+    s, ns = here_s + s + floor(ns / NS), ns % NS
     count(0)
     local limit_s, limit_ns, limit_rest = s, ns, rest
     s, ns, rest = here_s, here_ns, here_rest

@@ -42,13 +42,13 @@ class RedisConnectionLost(RedisUnavailable):
 class RedisConnection(asyncio.Protocol):
     """Made by `open`. Use it on its event loop only."""
 
-    def __init__(self, address: Address) -> None:
+    def __init__(self, address: Address, reader: ReplyReader | None = None) -> None:
         self.address = address
         self._on_lost: OnLost | None = None
         self._on_read: OnRead | None = None
         self._loop = asyncio.get_running_loop()
         self._transport: asyncio.Transport | None = None
-        self._reader = ReplyReader()
+        self._reader = ReplyReader() if reader is None else reader
         self._calls: deque[tuple[OnReply, Batch]] = deque()
         self._gathered: list[bytes] = []
         self._batch = Batch()
@@ -69,16 +69,18 @@ class RedisConnection(asyncio.Protocol):
         timeout: float,
         *,
         scripts: Sequence[str] = (),
+        reader: ReplyReader | None = None,
         on_lost: OnLost | None = None,
         on_read: OnRead | None = None,
     ) -> RedisConnection:
         """Connects, logs in, chooses the database and loads `scripts`, all within `timeout` s.
 
+        `reader`: of what comes, where that is more than replies.
         `on_lost` is called once when the connection has ended, by either side, after every open
         call has got that error; `on_read` after the replies of one read, if there were any, have
         been handed out. Raises `RedisUnavailable`.
         """
-        connection = cls(address)
+        connection = cls(address, reader)
         try:
             await within(timeout, connection._start(access, scripts))
             connection._check_open()

@@ -140,19 +140,13 @@ end
 
 local function answer(status)
   local own = records[owner]
-  local up_s, up_ns = s, ns
+  local up_s, up_ns, hold_ns = s, rest > 0 and ns + 1 or ns, hold % NS
   if s < 0 then
     up_s, up_ns = 0, 0
-  elseif rest > 0 then
-    up_ns = ns + 1
-    if up_ns == NS then
-      up_s, up_ns = s + 1, 0
-    end
   end
-  local hold_ns = hold % NS
   return {
-    status, up_s, up_ns, own and own[TAKEN] or 0, own and own[REFUNDED] or 0,
-    (hold - hold_ns) / NS, hold_ns,
+    status, up_s + floor(up_ns / NS), up_ns % NS, own and own[TAKEN] or 0,
+    own and own[REFUNDED] or 0, (hold - hold_ns) / NS, hold_ns,
   }
 end
 
@@ -198,11 +192,4 @@ if next(raised) or level and changed then
   --@ write.lua
 end
 
-local out = answer(status)
-if whole then
-  for name, one in pairs(records) do
-    local size = #out
-    out[size + 1], out[size + 2], out[size + 3], out[size + 4] = name, one[1], one[2], one[3]
-  end
-end
-return out
+--@ whole_answer.lua

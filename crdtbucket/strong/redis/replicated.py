@@ -74,19 +74,12 @@ class ReplicatedArguments(Arguments):
         self._region = words(regions.own, b"%d" % (forget_after_ms * 1000))
         self._no_beats = beat_words(0, [(0, 0)] * len(regions.others))
 
-    def command(self, call: ScriptCall) -> bytes:
-        """The bytes of EVALSHA. Raises `ValueError` when a number of the call is out of range."""
-        return self._any(self._by_sha, call)
-
-    def parse(self, reply: object) -> ScriptAnswer:
-        """The answer in a reply to one of these. Raises `RedisReplyError` for anything else."""
-        return script.parse(reply, hold=True)
-
-    def _any(self, script: bytes, call: ScriptCall) -> bytes:
+    def command(self, call: ScriptCall, source: bool = False) -> bytes:
+        """As of `Arguments`."""
         others = call.others or ()
         return b"*%d\r\n%b%b%b%b%b$1\r\n%d\r\n%b%b%b" % (
             self._sizes + 5 * len(others),
-            script,
+            self._by_source if source else self._by_sha,
             words(*self.regions.keys(call.key)),
             self._fixed,
             words(b"%d" % call.cost, call.owner),
@@ -96,6 +89,10 @@ class ReplicatedArguments(Arguments):
             call.beats or self._no_beats,
             b"".join(column_words(one) + words(one.home or _UNKNOWN_HOME) for one in others),
         )
+
+    def parse(self, reply: object) -> ScriptAnswer:
+        """As of `Arguments`."""
+        return script.parse(reply, hold=True)
 
 
 class HeldEntry(NamedTuple):

@@ -96,14 +96,10 @@ count(0)
 
 local function answer(status)
   local own = records[owner]
-  local up_s, up_ns = s, ns
-  if rest > 0 then
-    up_ns = ns + 1
-    if up_ns == NS then
-      up_s, up_ns = s + 1, 0
-    end
-  end
-  return {status, up_s, up_ns, own and own[TAKEN] or 0, own and own[REFUNDED] or 0}
+  local up_ns = rest > 0 and ns + 1 or ns
+  return {
+    status, s + floor(up_ns / NS), up_ns % NS, own and own[TAKEN] or 0, own and own[REFUNDED] or 0,
+  }
 end
 
 -- What the caller brings: every record becomes the merge of itself and its column.
@@ -165,36 +161,15 @@ if whole then
     list[#list + 1] = merge(name, one)
   end
 
-  -- The debt here and what the caller brings.
-  count(total(brings))
-  --@ first_sight.lua
-
-  -- Or the debt that the caller states and what it lacks. Either one covers everything, so the
-  -- smaller one holds.
-  -- Levels of another definition are not compared.
-  if comparable then
-    here_s, here_ns, here_rest = s, ns, rest
-    s, ns, rest = stated_s, stated_ns, 0
-    count(0)
-    count(total(lacks))
-    changed = not lower(here_s, here_ns, here_rest) or changed
-  end
+  --@ covered.lua
 else
-  local brought = gain(column, own)
+  local more = gain(column, own)
   if own and column[GENERATION] < own[GENERATION] then
-    brought = 0
+    more = 0
   end
-  if brought > 0 then
-    -- refill has paid a part of what was taken long ago: only levels say how much
-    local more_s, more_ns, more_rest = span(min(brought, ceiling))
-    local short = (more_s - stated_s) * NS + more_ns - stated_ns
-    local owes = stated_s + stated_ns > 0
-    if own and (short > 0 or (short == 0 and more_rest > 0)) or not own and owes then
-      return answer(UNKNOWN)
-    end
-  end
+  --@ unknown.lua
   merge(owner, column)
-  count(own and brought or 0)
+  count(own and more or 0)
 end
 
 -- The decision. A cost passes when it is too much by less than a whole ns.
@@ -231,24 +206,14 @@ if changed or next(raised) then
   redis.call('PEXPIRE', key, s * 1000 + floor(ns / 1000000) + 1 + argv[5])
 end
 
-if created then
-  local size, oldest = 0, now_s - argv[5] / 1000
-  for _ in pairs(records) do
-    size = size + 1
-  end
+if created and redis.call('HLEN', key) - 1 > MANY then -- all have been read
+  local oldest = now_s - argv[5] / 1000
   for name, one in pairs(records) do
-    if size > MANY and one[SEEN] < oldest then
+    if one[SEEN] < oldest then
       redis.call('HDEL', key, name)
       records[name] = nil
     end
   end
 end
 
-local out = answer(status)
-if whole then
-  for name, one in pairs(records) do
-    local n = #out
-    out[n + 1], out[n + 2], out[n + 3], out[n + 4] = name, one[1], one[2], one[3]
-  end
-end
-return out
+--@ whole_answer.lua

@@ -140,10 +140,13 @@ class Arguments:
         fixed = (self.capacity, max_debt, self.q, self.p, retention_ms)
         self._fixed = words(*(b"%d" % number for number in fixed))
 
-    def command(self, call: ScriptCall) -> bytes:
-        """The bytes of EVALSHA. Raises `ValueError` when a number of the call is out of range."""
-        if call.others is not None:
-            return self._any(self._by_sha, call)
+    def command(self, call: ScriptCall, source: bool = False) -> bytes:
+        """The bytes of EVALSHA, or with `source` of EVAL, for a server that lacks the script.
+
+        Raises `ValueError` when a number of the call is out of range.
+        """
+        if source or call.others is not None:
+            return self._any(self._by_source if source else self._by_sha, call)
         key, owner = call.key, call.owner
         return b"%b$%d\r\n%b\r\n%b$16\r\n%016d\r\n$%d\r\n%b\r\n%b$1\r\n0\r\n" % (
             self._plain,
@@ -155,10 +158,6 @@ class Arguments:
             owner,
             call_numbers(call),
         )
-
-    def eval_command(self, call: ScriptCall) -> bytes:
-        """The bytes of EVAL with the source, for a server that does not have the script."""
-        return self._any(self._by_source, call)
 
     def parse(self, reply: object) -> ScriptAnswer:
         """The answer in a reply to one of these. Raises `RedisReplyError` for anything else."""

@@ -27,7 +27,7 @@ ME = NodeInfo("ops", "", 1, "", 0)
 
 def network(broker: Broker, node: RecordingNode) -> MeshNetwork:
     def carrier(host, config, rng):  # type: ignore[no-untyped-def]
-        return EngineTransport(host, config, rng, MemoryEngine(broker, host.name))
+        return EngineTransport(host, config, MemoryEngine(broker, host.name))
 
     return MeshNetwork(node, MESH, carrier=carrier)
 

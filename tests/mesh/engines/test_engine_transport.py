@@ -32,7 +32,7 @@ def mesh(broker: Broker, node: RecordingNode, called: str = "") -> MeshNetwork:
     """A network over the broker; `called`: as whom it writes there, if not under its name."""
 
     def carrier(host: MeshEndpoint, config: MeshConfig, rng: random.Random) -> EngineTransport:
-        return EngineTransport(host, config, rng, MemoryEngine(broker, called or host.name))
+        return EngineTransport(host, config, MemoryEngine(broker, called or host.name))
 
     return MeshNetwork(node, MeshConfig(secret=SECRET), carrier=carrier)
 

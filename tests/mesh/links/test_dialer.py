@@ -126,7 +126,7 @@ async def test_a_failed_call_is_told_until_a_link_is_made_or_nobody_is_called() 
         assert mesh_a.counters.last_failure == ""
         await mesh_b.stop()
         await eventually(lambda: mesh_a.counters.last_failure)
-        mesh_a._transport._dialer.update([])  # type: ignore[union-attr]
+        mesh_a._dialer.update([])
         assert mesh_a.counters.last_failure == ""
 
 

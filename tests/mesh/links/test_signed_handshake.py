@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import os
+from typing import Any
 
 import pytest
 
 from crdtbucket.errors import WireError
 from crdtbucket.mesh.links import hello as hello_message
-from crdtbucket.mesh.links.handshake import handshake_as_dialer
+from crdtbucket.mesh.links.handshake import PendingDials, handshake_as_dialer
 from crdtbucket.mesh.links.hello import MAX_HELLO, Role
 from crdtbucket.mesh.links.keyring import Keyring
 from crdtbucket.mesh.links.node_key import NodeKey
@@ -174,8 +175,9 @@ async def test_that_the_own_name_is_used_is_believed_of_the_own_key_alone(
         peer_keys=PeerKeys("a", "pinned", KEY_A),
     )
     namesake = NodeInfo("a", "eu", 9, "", 2**63)
+    channel: Any = Scripted(namesake, key, shown=shown.public)
     with pytest.raises(HandshakeError) as caught:
-        await handshake_as_dialer(Scripted(namesake, key, shown=shown.public), host)  # type: ignore[arg-type]
+        await handshake_as_dialer(channel, host, PendingDials())
     assert caught.value.reason is reason
 
 

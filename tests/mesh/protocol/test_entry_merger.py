@@ -30,6 +30,7 @@ from tests.mesh.protocol.lone_node import (
     membership,
     named,
 )
+from tests.tombstones import add_tombstone
 
 NOW = 100 * SECOND
 
@@ -88,7 +89,7 @@ def test_tables_are_read_again_when_numbers_here_have_changed() -> None:
     assert before is not None
     assert [bool(origin) for origin in before.origins] == [True, True]
     assert node.merger.tables_of(node.link, frame(tables_version=1)) is before
-    node.table.add_tombstone(50)
+    add_tombstone(node.table, 50)
     node.table.release(50)
     again = node.merger.tables_of(node.link, frame(tables_version=1))
     assert again is not None

@@ -14,6 +14,7 @@ from crdtbucket.mesh.protocol.introductions import Introductions
 from crdtbucket.mesh.protocol.peer_warnings import BoundedPeers
 from crdtbucket.mesh.protocol.pruning import Pruner
 from crdtbucket.spec.bucket_spec import BucketSpec
+from tests.tombstones import add_tombstone
 
 
 class Node:
@@ -51,7 +52,7 @@ class Node:
         return admitted
 
     def dead(self, epoch: int) -> None:
-        self.table.add_tombstone(epoch)
+        add_tombstone(self.table, epoch)
         self.table.release(epoch)
 
     @property

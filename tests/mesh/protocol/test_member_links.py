@@ -26,6 +26,7 @@ from tests.mesh.protocol.lone_node import (
     membership,
     named,
 )
+from tests.tombstones import add_tombstone
 
 
 @pytest.mark.parametrize("interval", [SECOND // 10, 10 * SECOND])
@@ -74,7 +75,7 @@ def test_a_link_shows_that_its_process_runs_whatever_was_said_of_it() -> None:
     members, table = membership()
     node = members._roster.node("peer")
     table.origin(node, 9)
-    table.add_tombstone(9)
+    add_tombstone(table, 9)
     members.pruner.tombstones = {9: 0}
     members.directory.relayed(9, 0, "third")
     linked(members, PEER)
@@ -174,7 +175,7 @@ def test_tombstones_that_stand_in_the_table_are_kept_from_now_on() -> None:
     table: Any = RecordingTable()
     roster = Roster(table, "me")
     table.origin(roster.node("far"), 50)
-    table.add_tombstone(50)
+    add_tombstone(table, 50)
     members = Membership(table, CONFIG, roster, "me", 5)
     assert members.pruner.tombstones == {50: 5}
     assert not members.updates.are_due(4)

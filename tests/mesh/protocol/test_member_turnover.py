@@ -23,6 +23,7 @@ from tests.mesh.protocol.lone_node import (
     frame,
     membership,
 )
+from tests.tombstones import add_tombstone
 
 
 def test_a_process_too_many_is_refused_and_leaves_nothing() -> None:
@@ -36,7 +37,7 @@ def test_a_process_too_many_is_refused_and_leaves_nothing() -> None:
     with pytest.raises(WireError):
         members.connected(NodeInfo("n0", "", 9, "", 0), ALIVE_NS)
     assert members.links["n0"].info.epoch == 100
-    table.table.add_tombstone(101)
+    add_tombstone(table.table, 101)
     table.table.release(101)
     members.connected(PEER, 0)
     assert members.links["peer"].connected
@@ -61,7 +62,7 @@ def test_names_may_come_and_go_for_ever() -> None:
     for i in range(2_000):
         members.connected(NodeInfo(f"pod-{i}", "", 100 + i, "", 0), now)
         members.disconnected(members.links[f"pod-{i}"], now)
-        table.table.add_tombstone(100 + i)
+        add_tombstone(table.table, 100 + i)
         table.table.release(100 + i)
         now += CONFIG.forget_after_ns
         members.age(now)

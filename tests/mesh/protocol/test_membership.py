@@ -27,6 +27,7 @@ from tests.mesh.protocol.lone_node import (
     membership,
     named,
 )
+from tests.tombstones import add_tombstone
 
 
 def test_status_by_silence() -> None:
@@ -97,7 +98,7 @@ def test_a_link_that_is_down_needs_no_room() -> None:
     """The epoch of a peer may have been given up while the link stood, and the table be full."""
     members, table = membership()
     members.connected(PEER, 0)
-    table.table.add_tombstone(PEER.epoch)
+    add_tombstone(table.table, PEER.epoch)
     table.table.release(PEER.epoch)
     for i in range(wire.MAX_ORIGINS - 2):
         table.table.origin(1, 1000 + i)

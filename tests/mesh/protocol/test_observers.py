@@ -16,6 +16,7 @@ from crdtbucket.mesh.protocol.observers import SLICE, Observers
 from crdtbucket.spec.bucket_spec import BucketSpec
 from crdtbucket.testing import SimulatedMesh, SimulatedNode
 from tests.mesh.protocol import lone_node
+from tests.tombstones import add_tombstone
 
 LAST = 2**64 - 1
 SPEC = BucketSpec("api", 1000, 10)
@@ -129,7 +130,7 @@ def test_answers_name_the_members_the_configuration_and_the_tombstones() -> None
     assert answer.tombstones is None
     epoch = 99
     eu.table.origin(1, epoch)
-    assert eu.table.add_tombstone(epoch)
+    assert add_tombstone(eu.table, epoch)
     assert ask_range(eu).tombstones == (epoch,)
     assert ask_range(eu).ack == 7
 

@@ -13,6 +13,7 @@ from crdtbucket.mesh.protocol.peer_state import PeerState
 from crdtbucket.mesh.protocol.pruning import CROWDED, KEPT_NS, PASSES, ROUNDS, SETTLED_NS, Pruner
 from crdtbucket.spec.bucket_spec import BucketSpec
 from crdtbucket.testing import SimulatedMesh
+from tests.tombstones import add_tombstone
 
 NS = 10**9
 SPEC = BucketSpec("b", 100, 100)
@@ -275,7 +276,7 @@ def test_a_tombstone_that_is_no_more_in_the_table_is_not_advertised() -> None:
 def test_tombstones_in_the_table_are_released_in_their_time_by_a_later_epoch() -> None:
     table = Table(max_keys=64, hash_key=bytes(16), virtual=True, epoch=1)
     table.origin(1, 7)
-    assert table.add_tombstone(7)
+    assert add_tombstone(table, 7)
     pruner = Pruner(table, 0)
     assert pruner.tombstones == {7: 0}
     pruner.step([], {1}, KEPT_NS + 1)

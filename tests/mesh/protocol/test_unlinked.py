@@ -14,6 +14,7 @@ from crdtbucket.mesh.protocol.member_directory import ALIVE_NS, CAUGHT_UP
 from crdtbucket.mesh.protocol.roster import Roster
 from crdtbucket.mesh.protocol.unlinked import COUNTED, MEETS_NS, UNSURE_NS, UnlinkedMembers
 from tests.mesh.protocol.lone_node import CONFIG, ME, PEER, SECOND, frame, linked, membership, named
+from tests.tombstones import add_tombstone
 
 NOW = 100 * SECOND
 FAR = 77
@@ -190,7 +191,7 @@ def test_what_was_predicted_is_given_up_part_by_part(monkeypatch: pytest.MonkeyP
     node.advertised()
     now = NOW + SILENT
     assert node.step(now) == [(node.number, FAR, NOW)]
-    node.table.add_tombstone(FAR)
+    add_tombstone(node.table, FAR)
     node.table.release(FAR)
     node.tell("far", FAR, now)
     node.roster.drop_strangers({"peer"})
@@ -203,7 +204,7 @@ def test_what_was_predicted_is_given_up_part_by_part(monkeypatch: pytest.MonkeyP
 
 def test_who_has_lost_its_place_is_given_up() -> None:
     node = Node()
-    node.table.add_tombstone(FAR)
+    add_tombstone(node.table, FAR)
     node.table.release(FAR)
     assert node.step(NOW) == []
 

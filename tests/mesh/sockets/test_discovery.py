@@ -12,10 +12,8 @@ import pytest
 from crdtbucket.mesh.sockets import discovery
 from crdtbucket.mesh.sockets.discovery import (
     REFRESH_S,
-    Discovery,
+    Discovered,
     DnsDiscovery,
-    StaticDiscovery,
-    providers,
     refresh_delay,
 )
 
@@ -35,18 +33,15 @@ class Resolver:
         return answer
 
 
-@pytest.mark.parametrize(
-    "source",
-    [
-        StaticDiscovery(["10.0.0.1:1", "10.0.0.2:1"]),
-        DnsDiscovery("nodes", 1, Resolver(["10.0.0.1:1", "10.0.0.2:1"])),
-    ],
-)
-async def test_contract_the_caller_owns_the_answer(source: Discovery) -> None:
+async def test_the_caller_owns_the_answer() -> None:
+    source = DnsDiscovery("nodes", 1, Resolver(["10.0.0.1:1", "10.0.0.2:1"]))
     first = await source.addresses()
     assert first == ["10.0.0.1:1", "10.0.0.2:1"]
     first.clear()
     assert await source.addresses() == ["10.0.0.1:1", "10.0.0.2:1"]
+    plain = Discovered(["10.0.0.1:1"])
+    (await plain.ask()).clear()
+    assert plain.addresses == ["10.0.0.1:1"]
 
 
 @pytest.mark.parametrize(
@@ -90,20 +85,27 @@ async def test_every_address_of_a_name_is_found(monkeypatch: pytest.MonkeyPatch)
         ]
 
     monkeypatch.setattr(asyncio.get_running_loop(), "getaddrinfo", getaddrinfo)
-    (source,) = providers(["dns+nodes.example:7946"])
-    assert await source.addresses() == ["10.0.0.1:7946", "10.0.0.2:7946", "[fd00::1]:7946"]
+    found = await Discovered(["dns+nodes.example:7946"]).ask()
+    assert found == ["10.0.0.1:7946", "10.0.0.2:7946", "[fd00::1]:7946"]
 
 
 async def test_the_systems_resolver_knows_localhost() -> None:
-    (source,) = providers(["dns+localhost:7946"])
-    assert {"127.0.0.1:7946", "[::1]:7946"} & set(await source.addresses())
+    found = await Discovered(["dns+localhost:7946"]).ask()
+    assert {"127.0.0.1:7946", "[::1]:7946"} & set(found)
 
 
-async def test_peers_become_one_static_source_and_one_for_each_name() -> None:
-    sources = providers(["a:1", "dns+b:2", "c:3", "dns+d:4"])
-    assert len(sources) == 3
-    assert await sources[0].addresses() == ["a:1", "c:3"]
-    assert providers([]) == []
+async def test_plain_peers_are_known_at_once_and_names_when_they_have_answered(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def resolved(host: str, port: int) -> list[str]:
+        return [f"{host}.1:{port}", f"{host}.2:{port}"]
+
+    monkeypatch.setattr(discovery, "resolve_all", resolved)
+    peers = Discovered(["a:1", "dns+b:2", "c:3", "dns+d:4"])
+    assert peers.addresses == ["a:1", "c:3"]
+    assert await peers.ask() == ["a:1", "c:3", "b.1:2", "b.2:2", "d.1:4", "d.2:4"]
+    assert len([one.close() for one in peers.searches(random.Random(0), list)]) == 2
+    assert Discovered([]).addresses == []
 
 
 def test_refreshes_are_spread() -> None:

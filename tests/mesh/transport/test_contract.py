@@ -69,7 +69,7 @@ class Net:
         if self.kind in IN_MEMORY:
 
             def carrier(host, config, rng):  # type: ignore[no-untyped-def]
-                return EngineTransport(host, config, rng, MemoryEngine(self.broker, host.name))
+                return EngineTransport(host, config, MemoryEngine(self.broker, host.name))
 
         return MeshNetwork(node, config, carrier=carrier, peer_keys=keys)
 

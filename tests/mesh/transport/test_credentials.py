@@ -10,11 +10,12 @@ import pytest
 from cryptography.hazmat.primitives import serialization
 
 from crdtbucket.errors import MeshError
+from crdtbucket.mesh.links import mesh_tls
 from crdtbucket.mesh.links.link import Link
 from crdtbucket.mesh.links.peer_keys import PeerKeys
 from crdtbucket.mesh.mesh_config import MeshConfig
 from crdtbucket.mesh.protocol.wire import MAX_FRAME
-from crdtbucket.mesh.sockets import admission, mesh_tls
+from crdtbucket.mesh.sockets import admission
 from crdtbucket.mesh.transport.mesh_network import MeshNetwork
 from tests.certificates import Authority
 from tests.mesh.network import RecordingNode, config, pair, running, say

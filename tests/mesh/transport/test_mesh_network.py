@@ -214,9 +214,10 @@ async def test_a_node_that_leaves_waits_a_second_for_answers_and_sends_no_more_p
     mesh = MeshNetwork(RecordingNode("alone"), config())
     peer = NodeInfo("mute", "", 1, "", 0)
     async with running(mesh):
-        with mesh.pending_dials.begin(peer):
+        pending = mesh._dialer.pending
+        with pending.begin(peer):
             await mesh.stop()
-        with pytest.raises(HandshakeError) as refused, mesh.pending_dials.begin(peer):
+        with pytest.raises(HandshakeError) as refused, pending.begin(peer):
             raise AssertionError
         assert refused.value.reason is Reason.LEAVING
 
@@ -344,13 +345,15 @@ def test_mesh_in_a_thread_raises_in_the_caller() -> None:
 
 
 async def test_a_mesh_that_stops_begins_no_dial(monkeypatch: pytest.MonkeyPatch) -> None:
-    mesh = MeshNetwork(RecordingNode("alone"), config())
+    node = RecordingNode("alone")
+    mesh = MeshNetwork(node, config())
     await mesh.start()
     stopping = asyncio.create_task(mesh.stop())
     await asyncio.sleep(0)
-    mesh._transport.aim(["127.0.0.1:9"])  # what gossip does while the dialer stops
+    node.addresses = ["127.0.0.1:9"]
+    mesh.found()  # what gossip and sources of addresses do while the dialer stops
     await stopping
-    assert not mesh._transport._dialer._targets
+    assert not mesh._dialer._targets
 
 
 async def test_a_taken_port_is_a_clear_error() -> None:

@@ -47,7 +47,7 @@ def test_the_words_of_a_plain_call() -> None:
     assert rest[8:10] == [b"3", A]
     assert [int(word) for word in rest[10:17]] == [4, 5, 6, 7, 8, 9, 0]
     assert rest[17:] == [b"eu", b"900000000", b"4503599627870496 0 0 0"]
-    name, source, *same = words(HERE.eval_command(call))
+    name, source, *same = words(HERE.command(call, source=True))
     assert (name, source, same) == (b"EVAL", HERE.script.source.encode(), rest)
 
 
@@ -96,7 +96,7 @@ def test_two_regions_charge_each_other(line: Line) -> None:
 
     def run(arguments: ReplicatedArguments, owner: bytes, cost: int, taken: int = 0):
         call = ScriptCall(KEY, cost, owner, 1, 1, taken, 0, 0)
-        (reply,) = line.talk(arguments.eval_command(call))
+        (reply,) = line.talk(arguments.command(call, source=True))
         return arguments.parse(reply)
 
     assert run(HERE, A, 4).status is ScriptStatus.ALLOWED
@@ -147,7 +147,7 @@ def test_what_is_not_of_a_region_is_left_alone(line: Line, wrong: tuple[bytes | 
     line.ask("FLUSHALL")
     line.ask(*wrong)
     before = line.ask("DUMP", wrong[1])
-    (reply,) = line.talk(HERE.eval_command(ScriptCall(KEY, 1, A, 1, 1, 0, 0, 0)))
+    (reply,) = line.talk(HERE.command(ScriptCall(KEY, 1, A, 1, 1, 0, 0, 0), source=True))
     assert isinstance(reply, hiredis.ReplyError)
     assert str(reply).startswith("CRDTBUCKET ")
     assert line.ask("DUMP", wrong[1]) == before

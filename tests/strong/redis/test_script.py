@@ -183,7 +183,7 @@ class TestKeys:
         plain = Arguments(PLAIN, 100)
         (reply,) = line.talk(plain.command(call(cost=3)))
         assert str(reply).startswith("NOSCRIPT")
-        (reply,) = line.talk(plain.eval_command(call(cost=3)))
+        (reply,) = line.talk(plain.command(call(cost=3), source=True))
         assert parse(reply).taken == 3
         assert parse(self.ask(line, call(cost=3, taken=3))).taken == 6
 

@@ -1,0 +1,78 @@
+"""TLS contexts of the mesh from certificate files: of peers, and of calls to a message engine.
+
+They are of the files as these are when a connection begins; one that exists keeps what it has."""
+
+from __future__ import annotations
+
+import ssl
+from collections.abc import Callable
+from functools import partial
+
+from crdtbucket.base.loaded_files import LoadedFiles, TlsFiles, load_authorities, load_key_pair
+from crdtbucket.errors import MeshError
+from crdtbucket.mesh.links.counters import LOG
+from crdtbucket.mesh.mesh_config import MeshConfig
+
+PEERS = "the mesh's certificates"
+
+
+def followed(config: MeshConfig, make: Callable[[MeshConfig], ssl.SSLContext | None]) -> TlsFiles:
+    """What `make` makes of the files as they are now. Raises `MeshError` for a file that fails."""
+    return LoadedFiles(config.tls_files, partial(make, config), LOG)
+
+
+def listener_context(config: MeshConfig) -> ssl.SSLContext | None:
+    """How peers are served; None without certificates. Raises `MeshError` for a file that fails.
+
+    Both ends are ours, so TLS 1.3 only."""
+    if config.tls_cert is None:
+        return None
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = ssl.TLSVersion.TLSv1_3
+    _load(context, config, PEERS)
+    if config.mutual_tls:
+        context.verify_mode = ssl.CERT_REQUIRED
+    return context
+
+
+def dialer_context(config: MeshConfig) -> ssl.SSLContext | None:
+    """How peers are called; None without certificates. Raises `MeshError` for a file that fails.
+
+    With `tls_ca` a peer is whoever that authority signed, under any host name: peers are called by
+    addresses that change. Without it the system's authorities must vouch for the name called.
+    """
+    if config.tls_cert is None:
+        return None
+    context = _client_context(config, PEERS, names=config.tls_ca is None)
+    context.minimum_version = ssl.TLSVersion.TLSv1_3
+    return context
+
+
+def engine_context(config: MeshConfig) -> ssl.SSLContext:
+    """How an engine is called. Raises `MeshError` for a file that fails."""
+    context = _client_context(config, "the engine's certificate", names=True)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    return context
+
+
+def _client_context(config: MeshConfig, signed: str, *, names: bool) -> ssl.SSLContext:
+    """`names`: whether a certificate has to be for the host that is called."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname = names and config.tls_verify_peer
+    if not config.tls_verify_peer:
+        context.verify_mode = ssl.CERT_NONE
+    elif config.tls_ca is None:
+        context.load_default_certs()
+    _load(context, config, signed)
+    return context
+
+
+def _load(context: ssl.SSLContext, config: MeshConfig, signed: str) -> None:
+    """The node's own certificate and key, and the authorities of the others, as far as they are
+    given; these have `signed`."""
+    cert, key, authorities = config.tls_cert, config.tls_key, config.tls_ca
+    if cert is not None and key is not None:
+        named = f"mesh.tls.cert {cert!r} with mesh.tls.key {key!r}"
+        load_key_pair(context, cert, key, named, MeshError)
+    if authorities is not None:
+        load_authorities(context, authorities, f"mesh.tls.ca {authorities!r}", signed, MeshError)

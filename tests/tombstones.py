@@ -1,0 +1,12 @@
+"""A dead epoch counts no more, at once: what the mesh does in many steps."""
+
+from __future__ import annotations
+
+from crdtbucket import _core
+
+
+def add_tombstone(table: _core.Table, epoch: int) -> bool:
+    """Gives the epoch a tombstone, and removes its columns. Returns whether it has one now."""
+    table.add_tombstones((epoch,))
+    table.prune()
+    return any(has for _, _, one, has in table.origins() if one == epoch)
