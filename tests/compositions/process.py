@@ -136,6 +136,10 @@ class LibraryProcess(_Forked):
         """`life`: `live`, or what does it somewhere else."""
         super().__init__(log)
         self._config, self._watch, self.life = config, watch, life
+        self.gap = 0.0
+        """Seconds between two calls that it makes from its start on, on average; 0: no calls."""
+        self.loads: list[list[tuple[float, int]]] = []
+        """From each start on: when a call of a load was answered, and how many tokens it got."""
         self._asks: Connection | None = None
         self._answers: asyncio.Queue[dict[str, Any] | None] = asyncio.Queue()
         self._reader: asyncio.Task[None] | None = None
@@ -148,9 +152,12 @@ class LibraryProcess(_Forked):
         asked_over.close()
         says.close()
         self._answers = asyncio.Queue()
+        self.loads.append([])
         self._reader = asyncio.create_task(self._read(answers))
         if "open" not in await self._next():
             raise self.failed("the process did not open its limiter")
+        if self.gap:
+            await self.load(self.gap)
 
     async def _read(self, answers: Connection) -> None:
         lines = asyncio.StreamReader()
@@ -162,6 +169,7 @@ class LibraryProcess(_Forked):
                 said = json.loads(line)
                 if "granted" in said:
                     self.granted += said["granted"]
+                    self.loads[-1].append((said["at"], said["granted"]))
                 else:
                     self._answers.put_nowait(said)
             transport.close()
