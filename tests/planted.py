@@ -270,7 +270,7 @@ MUTATIONS = (
         "http",
         "            if not self._listeners and self._looking is not None:",
         "            if not self._listeners and self._looking is None:",
-        suite("http/server/console/test_console_feed", "who_goes_is_noticed"),
+        suite("http/server/console/test_console_feed", "that_leaves_is_noticed"),
     ),
     Mutation(
         "calls_ask_for_no_token",
@@ -558,7 +558,7 @@ MUTATIONS = (
         "mesh",
         '        if int.from_bytes(data[:4], "big") != zlib.crc32(packed):\n',
         "        if False:\n",
-        (*PYTEST, "tests/mesh/test_takeover.py", "-k", "notes_that_cannot_be_read"),
+        (*PYTEST, "tests/mesh/test_takeover.py", "-k", "handoff_that_cannot_be_read"),
     ),
     Mutation(
         "maximum_for_sum",
@@ -790,7 +790,7 @@ MUTATIONS = (
         "        return any(may_see(one.advertised, one.unseen, name) "
         "for one in self._alive(now))\n",
         "        return False\n",
-        suite("simulated/test_deaths", "heard_by_a_third"),
+        suite("simulated/test_deaths", "a_third_one_sees"),
     ),
     Mutation(
         "dead_by_a_minority",
@@ -811,7 +811,7 @@ MUTATIONS = (
         "mesh",
         "        if now - link.relayed_at < within:\n            return True\n",
         "",
-        suite("simulated/test_deaths", "whom_relays_hear or relay_heard_lately"),
+        suite("simulated/test_deaths", "relays_see_is_not_dead or relay_saw_lately"),
     ),
     Mutation(
         "relays_count_after_they_are_cut_off",
@@ -1219,7 +1219,7 @@ MUTATIONS = (
         "mesh",
         "            if other is None or not _knows_better(other, epoch, at):\n",
         "            if other is None:\n",
-        (*PYTEST, "tests/simulated/test_returned.py", "-k", "later_life"),
+        (*PYTEST, "tests/simulated/test_returned.py", "-k", "later_epoch"),
     ),
     Mutation(
         "a_mark_outlives_who_returned",
@@ -1761,7 +1761,7 @@ MUTATIONS = (
         "strong",
         "math.max(using, share), print",
         "share, print",
-        suite("strong/redis/test_registry", "given_up_when_that_is_heard"),
+        suite("strong/redis/test_registry", "given_up_when_peers_know"),
     ),
     Mutation(
         "blind_to_the_expected_nodes",
@@ -1775,21 +1775,21 @@ MUTATIONS = (
         "strong",
         "            ledger.unsettled.resume(previous.rows)\n",
         "",
-        suite("strong/test_unsettled", "told_the_difference"),
+        suite("strong/test_unsettled", "sent_the_difference"),
     ),
     Mutation(
         "decisions_before_the_debts_of_the_previous_epoch",
         "strong",
         "                await endpoint.supervisor.settle_briefly()\n",
         "                pass\n",
-        suite("strong/test_unsettled", "next_life_settles"),
+        suite("strong/test_unsettled", "next_epoch_settles"),
     ),
     Mutation(
         "another_server_taken_for_that_of_the_previous_epoch",
         "strong",
         '        return "" if self._met is None else self._met.get(str(address))\n',
         '        return ""\n',
-        suite("strong/test_unsettled", "lost_what_the_last_life_had_told"),
+        suite("strong/test_unsettled", "lost_what_the_previous_epoch_had_sent"),
     ),
     Mutation(
         "only_seeds_asked_for_a_cluster",
@@ -1810,7 +1810,7 @@ MUTATIONS = (
         "strong",
         "        if same and (found.evicted or 0) > (before.evicted or 0):\n",
         "        if same and (found.evicted or 0) < (before.evicted or 0):\n",
-        suite("strong/redis/test_server_facts", "told_again_by_all"),
+        suite("strong/redis/test_server_facts", "sent_again_by_all"),
     ),
     Mutation(
         "a_policy_for_keys_that_expire_taken_for_harmless",
@@ -1918,7 +1918,7 @@ MUTATIONS = (
         "core",
         "    if (UNLIKELY(g->earlier))\n",
         "    if (0)\n",
-        (*PYTEST, "tests/core/test_earlier.py", "-k", "empties_the_smaller"),
+        (*PYTEST, "tests/core/test_earlier.py", "-k", "empty_the_smaller"),
     ),
     Mutation(
         "credit_at_the_rate_of_now",
@@ -2037,7 +2037,7 @@ MUTATIONS = (
         "mesh",
         "return not frame.silent or not seen.issuperset(",
         "return not frame.silent or seen.issuperset(",
-        suite("mesh/protocol/test_entry_merger", "seen_here_is_not_owed"),
+        suite("mesh/protocol/test_entry_merger", "seen_here_is_no_debt"),
     ),
     Mutation(
         "all_that_a_sender_lacks_is_owed_by_a_newcomer",
@@ -2342,7 +2342,7 @@ MUTATIONS = (
         "",
         "    DONE = 1\n    HALTED = 2\n    ROLLED_BACK = 3\n",
         "    DONE = 3\n    HALTED = 1\n    ROLLED_BACK = 2\n",
-        suite("rollout/test_staged", "more_cautious_one_holds or then_changes"),
+        suite("rollout/test_staged", "commands_at_once or then_changes"),
     ),
     Mutation(
         "denials_before_the_stage_count",
@@ -2685,7 +2685,7 @@ MUTATIONS = (
         "core",
         "    return here + there + (beyond > 0 ? beyond : 0);\n",
         "    return here + (beyond > 0 ? beyond : 0);\n",
-        suite("core/test_apart", "owes_by_itself"),
+        suite("core/test_apart", "one_side_alone"),
     ),
     Mutation(
         "a_burst_behind_credit_is_forgiven",
@@ -2748,7 +2748,7 @@ MUTATIONS = (
         "mesh",
         "missing = {name for name in self._links if not self._may_see(link, name)}",
         "missing: set[str] = set()",
-        suite("simulated/test_graphs", "never_tells"),
+        suite("simulated/test_graphs", "does_not_advertise_whom"),
     ),
     Mutation(
         "slow_rounds_are_not_waited_for",
@@ -2762,7 +2762,7 @@ MUTATIONS = (
         "mesh",
         "                del self.running_elsewhere[epoch]\n",
         "                pass\n",
-        suite("simulated/test_graphs", "not_told_of_for_ever"),
+        suite("simulated/test_graphs", "not_relayed_for_ever"),
     ),
     Mutation(
         "what_is_not_quiet_is_not_asked_for",
@@ -3125,7 +3125,7 @@ MUTATIONS = (
         "core",
         "    return guaranteed < (double)wait ? ",
         "    return guaranteed < 0 ? ",
-        suite("mesh/test_guaranteed_share", "lives_on"),
+        suite("mesh/test_guaranteed_share", "left_its_guaranteed_share"),
     ),
     Mutation(
         "any_generation_is_believed",
@@ -3328,7 +3328,7 @@ MUTATIONS = (
         "strong",
         "if argv[2] ~= '' and not whole and tonumber(argv[2]) ~= born then",
         "if argv[2] ~= '' and not whole and not born then",
-        suite("strong/test_strong_slots", "the_script_and_its_twin_agree"),
+        suite("strong/test_strong_slots", "the_script_and_its_python_model_agree"),
     ),
     Mutation(
         "whoever_gets_no_turn_holds_a_slot_that_was_not_asked_for",

@@ -15,7 +15,7 @@ ALONE = "failed beside others, passed alone: tests/x.py::test_y"
 
 
 @pytest.mark.parametrize("status", [0, 1])
-def test_each_run_is_told(
+def test_each_run_is_reported(
     status: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     stand_in = f"import sys; print({ALONE!r}); sys.exit({status})"

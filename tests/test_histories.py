@@ -154,7 +154,7 @@ def test_an_epoch_belongs_to_one_process() -> None:
     assert rules(one) == ["an epoch is used again"]
 
 
-def test_nodes_that_never_agree_are_told_with_the_column() -> None:
+def test_nodes_that_never_agree_are_reported_with_the_column() -> None:
     one = history()
     reads = [read(0, 90.0, a=3), read(1, 90.0, a=3, b=5)]
     one.pauses.append(Pause(30.0, 31.0, None, reads))

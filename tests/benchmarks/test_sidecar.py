@@ -61,7 +61,7 @@ def test_a_load_has_all_keys() -> None:
     assert len({str(body) for body in sidecar.described().bodies}) == sidecar.KEYS
 
 
-def test_a_server_that_ends_at_once_is_told() -> None:
+def test_a_server_that_ends_at_once_is_reported() -> None:
     with (
         pytest.raises(RuntimeError, match=r"platform .*does not answer"),
         sidecar.started(free_port(), "platform"),

@@ -50,14 +50,14 @@ class Apart:
 
 @pytest.mark.parametrize("seconds", [5, 30, 300])
 @pytest.mark.parametrize(("there", "here"), [(8, 1), (1, 8), (5, 5), (9, 0)])
-def test_what_was_refilled_meanwhile_is_not_owed(there: int, here: int, seconds: int) -> None:
+def test_what_was_refilled_meanwhile_is_no_debt(there: int, here: int, seconds: int) -> None:
     """Half a second of the silence is the near horizon, in which nothing is refilled for it."""
     apart = Apart()
     apart.each_second(seconds, there, here)
     assert apart.told() <= (5 if there + here == 10 else 0)
 
 
-def test_a_long_history_that_the_sender_does_not_know_is_not_owed() -> None:
+def test_a_long_history_that_the_sender_does_not_know_is_no_debt() -> None:
     """It has never held the key, so it lacks all that was taken here, by the rate of which so much
     was taken in the silence alone."""
     apart = Apart()
@@ -67,21 +67,21 @@ def test_a_long_history_that_the_sender_does_not_know_is_not_owed() -> None:
     assert apart.told() == 0
 
 
-def test_what_both_took_beyond_the_refill_is_owed() -> None:
+def test_what_both_took_beyond_the_refill_is_debt() -> None:
     apart = Apart()
     apart.each_second(20, 8, 4)
     assert 40 <= apart.told() <= 48
 
 
 @pytest.mark.parametrize("burst", ["there", "here"])
-def test_what_one_side_owes_by_itself_is_owed(burst: str) -> None:
+def test_the_debt_of_one_side_alone_stays(burst: str) -> None:
     apart = Apart()
     apart.each_second(30, 2, 2)
     (apart.a if burst == "there" else apart.b).bucket.take("k", 60)
     assert apart.told() == 60
 
 
-def test_what_is_kept_for_silent_peers_is_owed() -> None:
+def test_what_is_kept_for_silent_peers_counts_as_debt() -> None:
     """In overload each side keeps to its part, so that neither owes anything by itself; together
     they have emptied the bucket long ago."""
     apart = Apart()
@@ -101,7 +101,7 @@ def test_what_is_kept_for_silent_peers_is_owed() -> None:
 
 
 @pytest.mark.parametrize("burst", [0, 60])
-def test_what_a_sender_keeps_for_this_side_hides_nothing_that_it_owes(burst: int) -> None:
+def test_what_a_sender_keeps_for_this_side_hides_nothing_of_its_debt(burst: int) -> None:
     """It has seen this side ask for much, so what it takes itself is hidden by what it keeps. Calls
     have moved there, and this side has seen it ask for little."""
     apart = Apart()

@@ -162,7 +162,7 @@ def test_a_late_message_changes_nothing() -> None:
     assert (b.bucket.debt("k"), b.bucket.columns("k")) == before
 
 
-def test_what_a_peer_owes_that_keeps_credit_credit_is_owed_here_up_to_the_capacity() -> None:
+def test_the_debt_of_a_peer_that_keeps_credit_counts_here_up_to_the_capacity() -> None:
     a, b, c = peers(3, WHOLE)
     a.bucket.take("k", 60)
     send(a, b)
@@ -465,7 +465,7 @@ def test_what_a_merge_forgives_stays_at_the_end_of_its_range() -> None:
     assert a.bucket.counters()["forgiven"] == 2**63 - 1
 
 
-def test_what_a_debt_falls_by_as_the_sender_owes_less_is_counted_but_no_refunds() -> None:
+def test_what_a_debt_falls_by_as_the_sender_states_less_is_counted_but_no_refunds() -> None:
     """Half of what is owed here has refilled by the sender's clock, and it has taken one since."""
     sender, receiver = peers(2, WHOLE)
     decision = sender.bucket.take("k", 40)

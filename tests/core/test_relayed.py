@@ -185,7 +185,9 @@ class TestRates:
         trio.pass_time(10 * SECOND)
         assert trio.credit() == pytest.approx(9.5 * 900, rel=0.05)
 
-    def test_news_by_a_relay_end_what_was_predicted_for_the_time_before(self, trio: Trio) -> None:
+    def test_an_entry_by_a_relay_ends_what_was_predicted_for_the_time_before(
+        self, trio: Trio
+    ) -> None:
         trio.pass_time(30 * SECOND)
         before = trio.credit()
         assert before > 20 * RATE

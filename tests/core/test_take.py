@@ -123,7 +123,7 @@ class TestCaution:
         bucket.table.set_time(2 * SECOND)
         assert bucket.take("k", 100)
 
-    def test_it_ends_when_it_is_told(self) -> None:
+    def test_a_shortage_ends_when_its_denial_said(self) -> None:
         bucket = bucket_of(SPEC)
         bucket.table.configure(members=4, warming_up_until=2 * SECOND)
         assert not bucket.peek("k", 26)

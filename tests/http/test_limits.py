@@ -117,7 +117,7 @@ def test_a_key_that_is_too_long_counts_by_its_digest(limiter: Limiter) -> None:
     assert len(str(verdicts[0].decisions[0].key)) == 64
 
 
-def test_what_cannot_work_is_told_at_once(limiter: Limiter) -> None:
+def test_what_cannot_work_is_refused_at_once(limiter: Limiter) -> None:
     async def slow(_: Request) -> str:
         return "k"
 
@@ -179,7 +179,7 @@ def test_a_request_must_pass_every_rule(limiter: Limiter) -> None:
     assert left(limits, "tenant", "t-1") == 4
 
 
-def test_the_longest_wait_is_told(limiter: Limiter) -> None:
+def test_the_longest_wait_is_reported(limiter: Limiter) -> None:
     limits = Limits(
         limiter, [Rule("api", cost=3), Rule("tenant", cost=6)], fields=FieldOptions(legacy=True)
     )

@@ -181,7 +181,7 @@ def test_what_the_store_denies_is_admitted_and_charged_nowhere() -> None:
 
 
 @pytest.mark.parametrize("mode", [Mode.EVENTUAL, Mode.FALLBACK])
-def test_a_decision_without_the_store_takes_nothing_and_owes_nothing(mode: Mode) -> None:
+def test_a_decision_without_the_store_takes_nothing_and_leaves_no_debt(mode: Mode) -> None:
     strong = Strong()
     first = strong.ledger.decide_here(strong.bucket, KEY, 5, mode)
     assert not first.shadowed

@@ -53,7 +53,7 @@ def test_one_of_two_users_in_a_process_ends_its_use_alone(path: str) -> None:
     second.close()
 
 
-def test_what_was_taken_is_owed_after_a_restart_of_all(path: str) -> None:
+def test_what_was_taken_is_debt_after_a_restart_of_all(path: str) -> None:
     with Limiter([SPEC], shared=path) as limiter:
         assert limiter.bucket("api").take("k", 999_999)
     with Limiter([SPEC], shared=path) as again:
@@ -134,7 +134,7 @@ def test_a_table_of_another_node_is_refused(path: str) -> None:
     Limiter([SPEC], node="b", shared=path).close()  # nobody uses it any more
 
 
-def test_a_file_that_was_removed_is_told(path: str, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_file_that_was_removed_is_reported(path: str, caplog: pytest.LogCaptureFixture) -> None:
     async def main() -> None:
         mesh = MeshConfig(listen="127.0.0.1:0", secret=SECRET)
         limiter = Limiter([SPEC], node="a", mesh=mesh, shared=path)

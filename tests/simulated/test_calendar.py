@@ -129,7 +129,7 @@ steps = st.one_of(
 
 
 @given(st.lists(steps, max_size=8), st.integers(0, 999))
-def test_no_history_admits_more_of_a_period_than_was_unheard(
+def test_no_history_admits_more_of_a_period_than_was_not_merged(
     history: list[tuple[object, ...]], seed: int
 ) -> None:
     here = world(seed, before=8.0)
@@ -161,7 +161,7 @@ def test_a_quota_is_that_of_one_counter_and_is_back_everywhere_at_midnight() -> 
     assert here.left() == [LIMIT - 6] * 3
 
 
-def test_what_is_heard_of_after_midnight_counts_for_the_day_before() -> None:
+def test_what_is_merged_after_midnight_counts_for_the_day_before() -> None:
     here = world()
     here.cut()
     here.mesh.advance(HEARD)

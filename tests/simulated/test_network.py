@@ -87,7 +87,7 @@ def test_a_device_ends_connections_at_once_and_refuses_for_the_other_end() -> No
 
 
 @pytest.mark.parametrize("ends", [True, False])
-def test_a_killed_process_is_told_of_and_a_lost_host_is_not(ends: bool) -> None:
+def test_peers_learn_of_a_killed_process_and_not_of_a_lost_host(ends: bool) -> None:
     mesh = network()
     refused = refusals(mesh)
     mesh.die("C", ends=ends)

@@ -131,7 +131,7 @@ steps = st.one_of(
 
 
 @given(st.lists(steps, max_size=8), st.integers(0, 999))
-def test_no_history_leaks_a_slot_or_admits_more_than_was_unheard(
+def test_no_history_leaks_a_slot_or_admits_more_than_was_not_merged(
     history: list[tuple[object, ...]], seed: int
 ) -> None:
     here = world(seed)
@@ -155,7 +155,7 @@ def use(here: World, node: str, seconds: float) -> None:
         here.holds[-1].released = here.now
 
 
-def test_a_history_in_which_all_have_heard_of_all_is_that_of_one_counter() -> None:
+def test_a_history_in_which_all_have_merged_all_is_that_of_one_counter() -> None:
     here = world(spec=BucketSpec.concurrency("llm", SLOTS, ttl="60s"))
     turns = ["a", "b", "c", "a", "a", "b", None, "c", "b", None, None, "a", "c", None, "b", "c"]
     for node in turns:

@@ -319,7 +319,7 @@ async def test_the_doctor_tells_of_each_region() -> None:
         assert (missing.level, "region is missing" in missing.text) == ("wrong", True)
 
 
-async def test_the_rights_that_are_told_are_all_that_a_user_needs() -> None:
+async def test_the_documented_rights_are_all_that_a_user_needs() -> None:
     text = (Path(__file__).parents[2] / "docs" / "modes.md").read_text()
     for_all = re.search(r"An ACL user needs(.*?); in\s+a\s+cluster", text, re.DOTALL)
     for_regions = re.search(r"a-redis-in-each-region\) (`GET`.*?)\.", text)

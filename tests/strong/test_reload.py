@@ -34,7 +34,7 @@ def config_of(*specs: BucketSpec, **more: Any) -> Config:
     )
 
 
-async def test_redis_decides_by_the_new_definition_and_keeps_what_is_owed(server: Server) -> None:
+async def test_redis_decides_by_the_new_definition_and_keeps_the_debt(server: Server) -> None:
     wide, narrow = BucketSpec("b", 200, 1, "1h"), BucketSpec("b", 100, 1, "2h")
     async with opened(server.url, wide) as one, opened(server.url, wide, node="n2") as two:
         held = one.bucket("b")

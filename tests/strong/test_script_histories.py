@@ -95,7 +95,7 @@ class Both:
     st.lists(histories.op, min_size=12, max_size=40),
 )
 @settings(suppress_health_check=list(HealthCheck))
-def test_script_and_twin_answer_and_keep_the_same(
+def test_script_and_its_python_model_answer_and_keep_the_same(
     redis: TimedRedis, definitions: list[Arguments], ops: list[Any]
 ) -> None:
     both = Both(redis)
@@ -184,5 +184,7 @@ class Alone:
 
 
 @given(histories.specs(), st.lists(single, min_size=8, max_size=40))
-def test_the_core_and_the_twin_of_one_node_agree(spec: BucketSpec, ops: list[Any]) -> None:
+def test_the_core_and_the_python_model_of_the_script_agree_for_one_node(
+    spec: BucketSpec, ops: list[Any]
+) -> None:
     Alone(spec).run(ops)

@@ -209,7 +209,7 @@ def test_r_a_flush_then_two_settles_at_once(store: Backend) -> None:
     one.check()
 
 
-def test_r_a_flush_after_days_charges_what_is_owed(store: Backend) -> None:
+def test_r_a_flush_after_days_charges_the_debt(store: Backend) -> None:
     one = Books(store, EDGE)
     first, second, _ = one.nodes
     for _ in range(40):

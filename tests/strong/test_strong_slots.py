@@ -325,7 +325,7 @@ async def test_in_a_cluster_a_hold_goes_where_its_key_is() -> None:
 
 
 @pytest.mark.parametrize("program", PROGRAMS)
-def test_the_script_and_its_twin_agree(program: str) -> None:
+def test_the_script_and_its_python_model_agree(program: str) -> None:
     timed, redis_key = SLOT_SCRIPT.source, b"crdtbucket:{llm:0}:slots"
     for old, new in REPLACED.items():
         assert timed.count(old) == 1

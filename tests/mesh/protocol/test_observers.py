@@ -178,7 +178,9 @@ def test_more_than_the_limit_allows_is_refused_and_said(caplog: pytest.LogCaptur
 
 
 @pytest.mark.parametrize(("told", "merged"), [(50, 1), (500, 0)])
-def test_own_counts_that_are_told_otherwise_change_nothing(told: int, merged: int) -> None:
+def test_own_counts_that_an_observer_states_otherwise_change_nothing(
+    told: int, merged: int
+) -> None:
     eu = mesh("eu")["eu"]
     eu.take("api", "k", 100)
     epoch = eu.table.epoch

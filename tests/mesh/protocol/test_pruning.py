@@ -64,7 +64,7 @@ def test_where_rounds_are_slow_twelve_of_them_are_waited_for() -> None:
     assert pruner.step([peer], {7, 9}, settled) == (5,)
 
 
-def test_the_longest_time_to_full_of_what_owes_is_waited_for() -> None:
+def test_the_longest_time_to_full_of_indebted_keys_is_waited_for() -> None:
     table, peer = table_with(9, 5), link()
     slow = BucketCore(table, BucketSpec("slow", 100, 1, "1h"))
     pruner = Pruner(table, 0)
@@ -146,7 +146,7 @@ def test_every_live_peer_must_have_passed_but_no_dead_one() -> None:
     assert pruner.step([one, passed(other), gone], {7, 9}, late) == (5,)
 
 
-def test_an_epoch_that_comes_back_to_life_starts_again() -> None:
+def test_an_epoch_that_is_seen_again_starts_again() -> None:
     table, peer = table_with(9, 5), link()
     pruner, settled = Pruner(table, 0), SETTLED_NS + longest_ns()
     pruner.step([peer], {7, 9}, 0)

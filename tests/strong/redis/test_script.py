@@ -109,7 +109,7 @@ class TestGolden:
         check(case, redis)
 
     @by_name
-    def test_the_twin(self, case: Case) -> None:
+    def test_the_python_model(self, case: Case) -> None:
         check(case, Twin(), higher_ns=3)
 
     @pytest.mark.parametrize("case", [c for c in CASES if c.single], ids=lambda case: case.name)

@@ -288,7 +288,7 @@ def test_denied_calls_are_counted_as_offered() -> None:
     assert level.offered - offered == pytest.approx(800_000, rel=0.02)
 
 
-def test_a_denied_caller_is_told_what_silent_regions_hold() -> None:
+def test_a_denied_caller_learns_what_silent_regions_hold() -> None:
     play = cut_off()
     play.cut = apart
     for _ in range(40):

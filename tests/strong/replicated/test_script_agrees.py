@@ -272,7 +272,7 @@ definition = st.tuples(st.one_of(ordinary, specs()), st.sampled_from([1, 1_500, 
     st.lists(op, min_size=20, max_size=60),
 )
 @settings(suppress_health_check=list(HealthCheck), deadline=None)
-def test_script_and_twin_answer_and_keep_the_same(
+def test_script_and_its_python_model_answer_and_keep_the_same(
     server: RegionServer, definitions: list[Any], offsets: list[int], forget: int, ops: list[Any]
 ) -> None:
     Both(server, definitions, offsets, forget).run(ops)
