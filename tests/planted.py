@@ -245,7 +245,7 @@ MUTATIONS = (
         suite("spec/test_descriptor_rule", "spell"),
     ),
     Mutation(
-        "a_span_tells_the_key",
+        "a_span_has_the_key",
         "metrics",
         '"crdtbucket.bucket": decision.bucket.spec.name,',
         '"crdtbucket.bucket": f"{decision.bucket.spec.name} {decision.key!r}",',
@@ -308,7 +308,7 @@ MUTATIONS = (
         suite("simulator/test_store_rule", "arrives_when_it_is_healed"),
     ),
     Mutation(
-        "one_region_s_redis_excuses_what_the_mesh_told",
+        "one_region_s_redis_excuses_what_the_mesh_delivered",
         "demo",
         "if happened.ratio is not None:\n            bounds",
         "if True:\n            bounds",
@@ -343,7 +343,7 @@ MUTATIONS = (
         suite("strong/redis/test_region_claim", "old_copy"),
     ),
     Mutation(
-        "names_are_forgotten_between_lives",
+        "names_are_forgotten_between_epochs",
         "core",
         "    int alone = t->h->named <= 1;\n",
         "    t->h->named = 0;\n    int alone = 0;\n",
@@ -357,7 +357,7 @@ MUTATIONS = (
         suite("shared/test_table_file", "owner_is_not_known"),
     ),
     Mutation(
-        "no_room_is_made_for_a_new_life",
+        "no_room_is_made_for_a_new_epoch",
         "core",
         "pass < 3; pass++",
         "pass < 0; pass++",
@@ -554,7 +554,7 @@ MUTATIONS = (
         (*PYTEST, "tests/mesh/protocol/test_pruning.py"),
     ),
     Mutation(
-        "damaged_notes_are_believed",
+        "a_damaged_handoff_is_believed",
         "mesh",
         '        if int.from_bytes(data[:4], "big") != zlib.crc32(packed):\n',
         "        if False:\n",
@@ -590,7 +590,7 @@ MUTATIONS = (
         suite("test_core_contract", "not_counted_twice"),
     ),
     Mutation(
-        "birth_ignored",
+        "generation_ignored",
         "core",
         "if (!y || y->generation != x->generation)",
         "if (!y)",
@@ -783,7 +783,7 @@ MUTATIONS = (
         suite("simulated/test_deaths", "stands_still"),
     ),
     Mutation(
-        "dead_although_a_third_hears_it",
+        "dead_although_a_third_node_sees_it",
         "mesh",
         # Either of the two would save it, so the bug takes out both.
         "        if now - link.relayed_at < within:\n            return True\n"
@@ -807,7 +807,7 @@ MUTATIONS = (
         suite("simulated/test_deaths", "keeps_from_most"),
     ),
     Mutation(
-        "dead_although_relays_hear_it",
+        "dead_although_relays_see_it",
         "mesh",
         "        if now - link.relayed_at < within:\n            return True\n",
         "",
@@ -1157,7 +1157,7 @@ MUTATIONS = (
         suite("mesh/test_bad_members", "digest_over_many_keys"),
     ),
     Mutation(
-        "columns_that_owe_are_pruned",
+        "columns_of_indebted_keys_are_pruned",
         "core",
         "            if (longest[column_origin(&c)] < d->cap_ns)\n",
         "            if (0)\n",
@@ -1199,7 +1199,7 @@ MUTATIONS = (
         (*PYTEST, "tests/core/test_identity.py"),
     ),
     Mutation(
-        "told_of_once_is_running_for_long",
+        "advertised_once_is_running_for_long",
         "mesh",
         "            if any(may_see(link.advertised, link.unseen, name) for link in peers)\n",
         "",
@@ -1215,14 +1215,14 @@ MUTATIONS = (
         ),
     ),
     Mutation(
-        "ages_of_a_later_life_are_not_told_on",
+        "ages_of_a_later_epoch_are_not_relayed",
         "mesh",
         "            if other is None or not _knows_better(other, epoch, at):\n",
         "            if other is None:\n",
         (*PYTEST, "tests/simulated/test_returned.py", "-k", "later_epoch"),
     ),
     Mutation(
-        "a_mark_outlives_who_returned",
+        "a_tombstone_stays_though_its_epoch_is_seen_again",
         "mesh",
         "            self._members.pruner.seen_running(epoch, at)\n",
         "",
@@ -1390,7 +1390,7 @@ MUTATIONS = (
         suite("strong/replicated/test_script_agrees", "redis-server"),
     ),
     Mutation(
-        "a_replay_passes_for_news",
+        "a_replay_passes_for_a_new_beat",
         "strong",
         "local base = known and min(known.base, ahead) or ahead",
         "local base = ahead",
@@ -1439,7 +1439,7 @@ MUTATIONS = (
         suite("strong/controller/test_mode_controller", "come_together"),
     ),
     Mutation(
-        "late_answers_told_as_those_before",
+        "late_answers_reported_with_those_in_time",
         "strong",
         "if batch is not self._batch or late is not self._late:",
         "if batch is not self._batch:",
@@ -1757,7 +1757,7 @@ MUTATIONS = (
         suite("strong/redis/test_registry", "never_more_than_the_whole"),
     ),
     Mutation(
-        "a_share_given_up_before_that_is_heard",
+        "a_share_is_given_up_before_peers_know",
         "strong",
         "math.max(using, share), print",
         "share, print",
@@ -1956,21 +1956,21 @@ MUTATIONS = (
         (*PYTEST, "tests/simulated/test_graphs.py", "-k", "quiet and chain and 4"),
     ),
     Mutation(
-        "news_is_not_sent_on",
+        "updates_are_not_sent_on",
         "core",
         "        update |= m->relays && m->relays[node];\n",
         "",
         (*PYTEST, "tests/simulated/test_graphs.py", "-k", "quiet and chain and 4"),
     ),
     Mutation(
-        "only_who_is_told_unseen_is_relayed",
+        "only_members_that_a_peer_advertises_as_unseen_are_relayed",
         "mesh",
         "advertised is None or (name in advertised and name not in unseen)",
         "advertised is None or name not in unseen",
         (*PYTEST, "tests/mesh/protocol/test_visibility.py", "-k", "has_not_seen"),
     ),
     Mutation(
-        "who_hears_nothing_is_waited_for",
+        "a_peer_that_gets_nothing_is_waited_for",
         "mesh",
         "if link.log_kept and max(silent, unreached) > HOLD_NS:",
         "if link.log_kept and silent > HOLD_NS:",
@@ -2033,21 +2033,21 @@ MUTATIONS = (
         suite("simulated/test_links", "other_side_asked_for_is"),
     ),
     Mutation(
-        "who_is_seen_here_is_owed_for_as_well",
+        "what_is_kept_for_nodes_that_are_seen_here_is_debt",
         "mesh",
         "return not frame.silent or not seen.issuperset(",
         "return not frame.silent or seen.issuperset(",
         suite("mesh/protocol/test_entry_merger", "seen_here_is_no_debt"),
     ),
     Mutation(
-        "all_that_a_sender_lacks_is_owed_by_a_newcomer",
+        "all_that_a_sender_lacks_is_debt_of_a_newcomer",
         "core",
         "    if (UNLIKELY(m->silent) && m->silent[origin] > 0) {\n",
         "    if (0) {\n",
         (*PYTEST, "tests/simulated/test_silent_peers.py", "-k", "begins_anew"),
     ),
     Mutation(
-        "nothing_that_a_sender_lacks_is_owed_by_a_newcomer",
+        "what_a_sender_lacks_is_debt_though_it_was_refilled",
         "core",
         "(double)tokens < refilled ? tokens : (int64_t)refilled",
         "tokens + 0 * (int64_t)refilled",
@@ -2068,7 +2068,7 @@ MUTATIONS = (
         (*PYTEST, "tests/simulated/test_hostile.py", "-k", "does_not_know_yet"),
     ),
     Mutation(
-        "newcomers_owe_what_they_think",
+        "newcomers_do_not_state_that_they_keep_credit",
         "mesh",
         "            link.owes_until = now + OWES_NS\n",
         "            pass\n",
@@ -2082,7 +2082,7 @@ MUTATIONS = (
         (*PYTEST, "tests/simulated/test_silent_peers.py", "-k", "begins_anew"),
     ),
     Mutation(
-        "the_younger_tells_no_full_keys",
+        "the_younger_sends_no_full_keys",
         "mesh",
         "bool(silent) or link.started < self._began",
         "bool(silent)",
@@ -2131,7 +2131,7 @@ MUTATIONS = (
         (*PYTEST, "tests/mesh/protocol/test_membership.py", "-k", "log_is_kept"),
     ),
     Mutation(
-        "told_and_taken_for_dead",
+        "advertised_and_taken_for_dead",
         "mesh",
         "return epochs | advertised | self.running_elsewhere.keys() | {own_epoch}",
         "return epochs | {own_epoch}",
@@ -2145,7 +2145,7 @@ MUTATIONS = (
         (*PYTEST, "tests/mesh/test_snapshot.py", "-k", "within_a_boot"),
     ),
     Mutation(
-        "suspects_are_told",
+        "suspects_are_sent",
         "core",
         "& (ENTRY_USED | ENTRY_SUSPECT)) != ENTRY_USED)",
         "& ENTRY_USED) != ENTRY_USED)",
@@ -2202,7 +2202,7 @@ MUTATIONS = (
         suite("core/test_relayed", "round_without"),
     ),
     Mutation(
-        "relayed_counts_one_life",
+        "relayed_counts_one_epoch",
         "core",
         "    rated.c->known[i] += (uint64_t)(column_net(&rated) - before - brought);",
         "    ;",
@@ -2244,7 +2244,7 @@ MUTATIONS = (
         suite("simulated/test_invariants", "do_not_answer_each_other"),
     ),
     Mutation(
-        "late_news_spend_all_of_the_credit",
+        "late_frames_end_all_of_the_prediction",
         "core",
         "sent < age ? sent : age, 0, now)",
         "sent < age ? 0 : age, 0, now)",
@@ -2265,21 +2265,21 @@ MUTATIONS = (
         suite("test_core_contract", "credit_hides_no_burst"),
     ),
     Mutation(
-        "ages_believed_of_whoever_is_heard",
+        "relayed_ages_believed_of_linked_members",
         "mesh",
         "            if not directly and at > other.relayed_at:\n",
         "            if at > other.relayed_at:\n",
         suite("mesh/protocol/test_relays", "speaks_for_itself"),
     ),
     Mutation(
-        "ages_stated_of_whoever_is_silent",
+        "ages_stated_of_members_that_are_silent",
         "mesh",
         "            if 0 <= age < self._table.near_ns:\n",
         "            if 0 <= age < 2**60:\n",
         suite("mesh/protocol/test_relays", "does_not_see_either"),
     ),
     Mutation(
-        "ages_before_their_news",
+        "ages_believed_before_their_entries",
         "mesh",
         "                if since - at <= self._caught_up_ns:\n"
         "                    self._table.touch(touched)\n"
@@ -2288,7 +2288,7 @@ MUTATIONS = (
         suite("mesh/protocol/test_relays", "before_it_was_relayed"),
     ),
     Mutation(
-        "ages_while_their_news_wait",
+        "ages_sent_while_their_entries_wait",
         "mesh",
         "if n not in self._behind)",
         ")",
@@ -2317,7 +2317,7 @@ MUTATIONS = (
         suite("core/test_relayed", "nothing_was_kept"),
     ),
     Mutation(
-        "relayed_rates_of_whoever_is_heard",
+        "relayed_rates_of_linked_members",
         "core",
         "n->known_by && !n->connected\n",
         "n->known_by\n",
@@ -2604,7 +2604,7 @@ MUTATIONS = (
         suite("mesh/protocol/test_membership", "in_each_round"),
     ),
     Mutation(
-        "what_a_peer_was_told_takes_the_place_of_its_own_epoch",
+        "what_a_peer_only_advertised_keeps_its_own_epoch_out",
         "mesh",
         "        if not fits and not self._drop_newest_advertised(peer):\n",
         "        if not fits:\n",
@@ -2632,7 +2632,7 @@ MUTATIONS = (
         suite("mesh/protocol/test_unlinked", "not_there"),
     ),
     Mutation(
-        "a_name_goes_while_its_prediction_is_given_up",
+        "a_name_is_removed_while_its_prediction_is_given_up",
         "mesh",
         "        used |= {node for node, _, _ in self._table.relayed_members()}\n",
         "",
@@ -2667,7 +2667,7 @@ MUTATIONS = (
         suite("mesh/protocol/test_unlinked", "no_two_peers"),
     ),
     Mutation(
-        "what_was_refilled_in_a_silence_is_owed",
+        "what_was_refilled_in_a_silence_is_debt",
         "core",
         "        out = apart < out ? apart : out;\n",
         "",
@@ -2709,7 +2709,7 @@ MUTATIONS = (
         suite("core/test_apart", "long_history"),
     ),
     Mutation(
-        "who_asks_for_too_much_together_owes_nothing",
+        "sides_that_ask_for_too_much_together_have_no_debt",
         "core",
         "    if (asked_here + asked_there > DENIES_SOME * d->per_second)\n",
         "    if (0)\n",
@@ -2737,14 +2737,14 @@ MUTATIONS = (
         suite("simulated/test_graphs", "ends_of_a_chain and 4"),
     ),
     Mutation(
-        "lost_news_of_members_wait",
+        "lost_updates_of_members_wait",
         "mesh",
         "if acknowledged or now < link.updates_lost or not link.log_kept:",
         "if True:",
         suite("simulated/test_graphs", "slow_chain"),
     ),
     Mutation(
-        "only_the_told_are_not_heard",
+        "only_members_that_a_peer_advertises_are_seen_there",
         "mesh",
         "missing = {name for name in self._links if not self._may_see(link, name)}",
         "missing: set[str] = set()",
@@ -2758,7 +2758,7 @@ MUTATIONS = (
         suite("mesh/protocol/test_pruning", "rounds_are_slow"),
     ),
     Mutation(
-        "ages_that_a_relay_told_are_kept_for_ever",
+        "ages_that_a_relay_stated_are_kept_for_ever",
         "mesh",
         "                del self.running_elsewhere[epoch]\n",
         "                pass\n",
@@ -2801,7 +2801,7 @@ MUTATIONS = (
         suite("mesh/links/test_session", "lose_frames"),
     ),
     Mutation(
-        "a_link_outlives_the_secret_that_made_it",
+        "a_link_stays_when_its_secret_was_replaced",
         "mesh/transport",
         "if not (known and self.peer_keys.holds(link.identity)):",
         "if not self.peer_keys.holds(link.identity):",
@@ -2957,7 +2957,7 @@ MUTATIONS = (
         suite("mesh/engines/test_nats_engine", "never_arrives"),
     ),
     Mutation(
-        "a_lost_server_of_nats_is_told_twice",
+        "a_lost_server_of_nats_is_logged_twice",
         "mesh/engines",
         "if client.is_connected and isinstance(error, ENDS):",
         "if False:",
@@ -3086,7 +3086,7 @@ MUTATIONS = (
         suite("mesh/test_bad_members", "push_out_their_own"),
     ),
     Mutation(
-        "who_comes_first_with_a_key_has_it_go",
+        "a_key_stays_with_the_peer_that_introduced_it_first",
         "core",
         "(pays && hand_over(t, s, e))",
         "(pays > RELAYED + 1 && hand_over(t, s, e))",
@@ -3114,7 +3114,7 @@ MUTATIONS = (
         suite("mesh/test_guaranteed_share", "waited_long"),
     ),
     Mutation(
-        "bursts_beyond_the_capacity_are_owed",
+        "bursts_beyond_the_capacity_are_debt",
         "core",
         "smaller(larger(1.0, offered), larger((double)guaranteed_cost(d), while_asked))",
         "larger(1.0, offered + 0.0 * while_asked)",

@@ -73,13 +73,13 @@ def test_counters() -> None:
 
 def test_a_refusal_stops_everything() -> None:
     bucket = bucket_of(SPEC)
-    bucket.table.refusal = CrdtbucketError("twin")
+    bucket.table.refusal = CrdtbucketError("duplicate name")
     for call in (bucket.take, bucket.peek):
-        with pytest.raises(CrdtbucketError, match="twin"):
+        with pytest.raises(CrdtbucketError, match="duplicate name"):
             call("k")
-    with pytest.raises(CrdtbucketError, match="twin"):
+    with pytest.raises(CrdtbucketError, match="duplicate name"):
         bucket.take_many(["k"])
-    with pytest.raises(CrdtbucketError, match="twin"):
+    with pytest.raises(CrdtbucketError, match="duplicate name"):
         bucket.settle("k", 1)
     assert len(bucket.table) == 0
 

@@ -58,11 +58,14 @@ def test_by_default_each_address_has_its_bucket(limiter: Limiter) -> None:
     verdicts = ask(limits, *[request()] * 4, request(peer="203.0.113.10"))
     assert [v.allowed for v in verdicts] == [True, True, True, False, True]
     assert left(limits, "api", "203.0.113.10") == 2
-    assert verdicts[0].fields == {"RateLimit-Policy": '"api";q=3;w=10800', **told("api", 2, 3600)}
+    assert verdicts[0].fields == {
+        "RateLimit-Policy": '"api";q=3;w=10800',
+        **rates("api", 2, 3600),
+    }
     assert verdicts[3].fields["Retry-After"] == "3600"
 
 
-def told(name: str, left: int, t: int) -> dict[str, str]:
+def rates(name: str, left: int, t: int) -> dict[str, str]:
     return {"RateLimit": f'"{name}";r={left};t={t}'}
 
 

@@ -148,9 +148,9 @@ async def test_a_second_process_of_one_name_refuses_to_serve_and_the_first_goes_
 ) -> None:
     """Also where no peer has ever answered the first one, which so has no memory."""
     async with node("eu-1", *peers) as old:
-        twin = node("eu-1", old.address)
-        async with twin:
-            bucket = twin.bucket("ai-agent-inference")
+        duplicate = node("eu-1", old.address)
+        async with duplicate:
+            bucket = duplicate.bucket("ai-agent-inference")
 
             def refuses() -> bool:
                 try:

@@ -220,7 +220,7 @@ def test_a_peer_with_more_stages_is_understood() -> None:
 
 steps = st.lists(
     st.one_of(
-        st.tuples(st.just("tell"), st.integers(0, 2), st.integers(0, 2)),
+        st.tuples(st.just("gossip"), st.integers(0, 2), st.integers(0, 2)),
         st.tuples(st.just("wait"), st.integers(1, HOLD), st.none()),
         st.tuples(st.sampled_from(["advance", "halt", "rollback"]), st.integers(0, 2), st.none()),
     ),
@@ -240,7 +240,7 @@ def test_in_any_order_of_messages_and_commands_all_end_equal(
             now += who
             for node in nodes:
                 node.tick(now, {})
-        elif what == "tell":
+        elif what == "gossip":
             nodes[other].receive(before[who], now)
         else:
             try:
@@ -313,7 +313,7 @@ def test_of_what_peers_say_only_a_halt_by_themselves_since_the_last_order_holds(
 
 signed_steps = st.lists(
     st.one_of(
-        st.tuples(st.just("tell"), st.integers(0, 2), st.integers(0, 2)),
+        st.tuples(st.just("gossip"), st.integers(0, 2), st.integers(0, 2)),
         st.tuples(st.just("wait"), st.integers(1, HOLD), st.none()),
         st.tuples(st.just("halt"), st.integers(0, 2), st.none()),
         st.tuples(st.just("obey"), st.integers(0, 2), st.integers(0, 3)),
@@ -338,7 +338,7 @@ def test_however_orders_and_halts_travel_all_are_where_the_last_order_says(
             now += who
             for node in nodes:
                 node.tick(now, {})
-        elif what == "tell":
+        elif what == "gossip":
             nodes[other].receive_halt(nodes[who].position, now)
         elif what == "obey":
             nodes[who].obey(orders[other], now)

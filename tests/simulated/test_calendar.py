@@ -64,10 +64,10 @@ class World(CutMesh):
         assert isinstance(bucket, CalendarBucket)
         return bucket
 
-    def unheard(self, node: str, take: Take) -> bool:
+    def not_merged(self, node: str, take: Take) -> bool:
         if take.process is self.bucket(node):
             return False
-        return take.lost or self.unheard_by(node, take.at, HEARD)
+        return take.lost or self.not_merged_by(node, take.at, HEARD)
 
     def take(self, node: str, tokens: int) -> bool:
         if not self.mesh[node].up:
@@ -77,8 +77,8 @@ class World(CutMesh):
         if not bucket.take(KEY, tokens):
             return False
         here = [one for one in self.takes if one.period == number]
-        unheard = sum(one.tokens for one in here if self.unheard(node, one))
-        assert sum(one.tokens for one in here) + tokens <= LIMIT + unheard
+        not_merged = sum(one.tokens for one in here if self.not_merged(node, one))
+        assert sum(one.tokens for one in here) + tokens <= LIMIT + not_merged
         self.takes.append(Take(node, bucket, number, tokens, self.now))
         return True
 
@@ -91,7 +91,7 @@ class World(CutMesh):
             process = self.bucket(node)
             for one in self.takes:
                 if one.process is process:
-                    one.lost |= self.unheard_by(None, one.at, HEARD)
+                    one.lost |= self.not_merged_by(None, one.at, HEARD)
             self.mesh.crash(node)
 
     def left(self) -> list[int]:

@@ -20,14 +20,14 @@ def network(linked: list[tuple[str, str]] = ALL, **options: Any) -> Network:
 def refusals(mesh: Network) -> list[tuple[str, str]]:
     """Filled with (who called, who was called) of every dial that is refused from now on."""
     found: list[tuple[str, str]] = []
-    told = mesh._dial_failed
+    dial_failed = mesh._dial_failed
 
-    def hear(here: str, there: str, *, refused: bool) -> None:
+    def note_refusal(here: str, there: str, *, refused: bool) -> None:
         if refused:
             found.append((here, there))
-        told(here, there, refused=refused)
+        dial_failed(here, there, refused=refused)
 
-    mesh._dial_failed = hear  # type: ignore[method-assign]
+    mesh._dial_failed = note_refusal  # type: ignore[method-assign]
     return found
 
 

@@ -11,7 +11,7 @@ import pytest
 
 from crdtbucket.spec.bucket_spec import BucketSpec
 from crdtbucket.strong.redis.script import ScriptStatus
-from tests.strong.replicated.region_twin import LEVEL, Rules
+from tests.strong.replicated.region_model import LEVEL, Rules
 from tests.strong.replicated.regions import MS, NAMES, SECOND, World
 
 SPEC = BucketSpec("b", 20, 20, max_debt=20)

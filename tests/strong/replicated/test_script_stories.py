@@ -1,4 +1,4 @@
-"""The script does, call by call on real servers, what its twin does in every story of regions.
+"""In every story of regions the script does on real servers what its model does, call by call.
 
 The stories are of single rules, so they find what histories drawn at random seldom come to.
 """
@@ -16,8 +16,8 @@ from crdtbucket.strong.redis.beats import Beat, RegionBeat, RegionBeats
 from crdtbucket.strong.redis.script import ScriptAnswer, ScriptCall
 from tests.strong.redis_server import PROGRAMS, Server
 from tests.strong.replicated import test_prediction, test_traces
+from tests.strong.replicated.region_model import Hash, Rules
 from tests.strong.replicated.region_server import RegionServer
-from tests.strong.replicated.region_twin import Hash, Rules
 from tests.strong.replicated.regions import KEY, Region
 from tests.strong.replicated.test_properties import anything, counts_every_take_once, offsets
 
