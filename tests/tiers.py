@@ -194,6 +194,7 @@ SLOW = (
     "tests/strong/test_world.py::test_two_of_five_without_redis",
     "tests/test_budget.py::test_beyond_the_budget[-12",
     "tests/test_budget.py::test_beyond_the_budget[@",
+    "tests/test_compositions.py::test_a_load_goes_on",
     "tests/test_compositions.py::test_cell",
     "tests/test_compositions.py::test_what_is_forgotten_is_seen",
     "tests/test_docs.py::test_the_quick_command_prints",

@@ -79,11 +79,12 @@ class Member:
         due = time.monotonic()
         while True:
             allowed = (await self._bucket.acquire(KEY)).allowed
-            say({"granted": int(allowed), "at": time.monotonic()})
+            now = time.monotonic()
+            say({"granted": int(allowed), "at": now, "late": now - due})
             # At random: calls of equal gaps meet the tokens of a bucket always or never. A caller
             # that a busy machine has held up makes up for it.
             due += random.expovariate(1 / gap)
-            await asyncio.sleep(max(0.0, due - time.monotonic()))
+            await asyncio.sleep(max(0.0, due - now))
 
     async def rest(self) -> dict[str, Any]:
         """Ends the load."""
