@@ -533,6 +533,13 @@ MUTATIONS = (
         (*PYTEST, "tests/limiter/test_runtime.py", "-k", "nothing_of_the_parents"),
     ),
     Mutation(
+        "a_leader_that_closes_gives_up_the_lead_before_the_name",
+        "shared",
+        "                await off_loop(self._release)\n",
+        "",
+        suite("shared/test_shared_limiter", "gives_its_name_back"),
+    ),
+    Mutation(
         "the_leader_shows_nothing",
         "",
         "            self._show()\n",
