@@ -1317,7 +1317,7 @@ MUTATIONS = (
         "strong",
         "s * 1000 + floor(ns / 1000000) + 1 + argv[5]",
         "1 + argv[5]",
-        suite("strong/redis/test_script", "lives_until"),
+        suite("strong/redis/test_script", "kept_until"),
     ),
     Mutation(
         "regions_take_a_torn_copy_for_merged",

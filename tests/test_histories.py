@@ -97,7 +97,7 @@ def test_a_process_that_is_killed_later_has_lost_nothing_before() -> None:
     assert rules(one) == ["tokens are lost"]
 
 
-def test_what_all_had_agreed_on_outlives_a_kill() -> None:
+def test_what_all_had_agreed_on_is_kept_over_a_kill() -> None:
     one = history(KILLED)
     one.pauses.append(both(30.0, a=3))
     assert rules(one) == ["tokens are lost"]

@@ -250,7 +250,7 @@ def test_whom_two_peers_see_counts() -> None:
 
 
 @pytest.mark.parametrize("expected", [1, 3, 4])
-def test_of_members_that_do_not_count_is_said_what_to_do_once(
+def test_of_members_that_do_not_count_the_log_says_once_what_to_do(
     expected: int, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Unless it is known how many nodes there are, or all may be newcomers that are met soon."""

@@ -188,7 +188,7 @@ class TestKeys:
         assert parse(self.ask(line, call(cost=3, taken=3))).taken == 6
 
     @pytest.mark.parametrize("cost", [1, 60, 100])
-    def test_a_key_lives_until_it_is_full_and_then_the_retention(
+    def test_a_key_is_kept_until_it_is_full_and_then_for_the_retention(
         self, line: Line, cost: int
     ) -> None:
         kept = Arguments(PLAIN, 100, retention_ms=5_000)
