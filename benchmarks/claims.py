@@ -99,7 +99,7 @@ CLAIMS: dict[str, Claim] = {
 """By the name that the templates use."""
 
 
-def told(name: str, results: Results) -> str:
+def written(name: str, results: Results) -> str:
     """The ratio in two digits."""
     ratio = CLAIMS[name].ratio(results)
     digits = max(0, 1 - math.floor(math.log10(ratio)))

@@ -44,7 +44,7 @@ def _comparison(keys: list[str], regions: int) -> Comparison:
         with stopwatch() as elapsed:
             for frame in cut:
                 with suppress(WireError):
-                    receiver.hear(sender, frame)
+                    receiver.merge(sender, frame)
             return both(elapsed(), count, size)
 
     def pack() -> tuple[float, ...]:

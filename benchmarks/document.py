@@ -88,7 +88,7 @@ def render(template: str, results: Results) -> str:
         if kind == "picture":
             return f"![{_sentence(PICTURES[what][2])}](img/{image(what)})"
         if kind == "ratio":
-            return claims.told(what, results)
+            return claims.written(what, results)
         return {"machines": machines, "versions": versions}[kind](results)
 
     return PLACE.sub(fill, template)

@@ -57,14 +57,14 @@ class Held:
             raise AssertionError(f"{written} of {changed} entries were written")
         return spent
 
-    def hear(self, changed: int) -> float:
+    def receive(self, changed: int) -> float:
         """Ns to read and merge as many entries of a peer."""
         peer = Side(1, changed, 2)
         peer.take(self.some(changed))
         frames, merged = list(peer.frames(0)), 0
         with stopwatch() as elapsed:
             for frame, _ in frames:
-                merged += self.side.hear(peer, frame).merged
+                merged += self.side.merge(peer, frame).merged
             spent = elapsed()
         if merged != changed:
             raise AssertionError(f"{merged} of {changed} entries were merged")
@@ -72,11 +72,11 @@ class Held:
 
     def round(self, changed: int) -> Values:
         """Ns a changed key: sent, received."""
-        return self.send(changed) / changed, self.hear(changed) / changed
+        return self.send(changed) / changed, self.receive(changed) / changed
 
     def whole_round(self, changed: int) -> Values:
         """Ms: sent, received."""
-        return self.send(changed) / 1e6, self.hear(changed) / 1e6
+        return self.send(changed) / 1e6, self.receive(changed) / 1e6
 
     def upkeep(self) -> Values:
         """Us: what a round sweeps, and the digest for a link."""

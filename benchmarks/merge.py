@@ -51,10 +51,10 @@ class Exchange:
 
     def merge(self, frames: list[tuple[bytes, int]]) -> float:
         """Ns an entry."""
-        hear, sender, merged = self.receiver.hear, self.sender, 0
+        merge, sender, merged = self.receiver.merge, self.sender, 0
         with stopwatch() as elapsed:
             for frame, _ in frames:
-                merged += hear(sender, frame).merged
+                merged += merge(sender, frame).merged
             spent = elapsed()
         if merged != self.asked:
             raise AssertionError(f"{merged} of {self.asked} entries were merged")
@@ -63,21 +63,21 @@ class Exchange:
     def find(self, frames: list[tuple[bytes, int]]) -> float:
         """Ns an entry: it is looked for, and its memory fetched; that its bucket is unknown is
         seen only then."""
-        hear, sender, found = self.receiver.hear, self.sender, 0
+        merge, sender, found = self.receiver.merge, self.sender, 0
         with stopwatch() as elapsed:
             for frame, _ in frames:
-                found += hear(sender, frame, UNKNOWN).unknown_bucket
+                found += merge(sender, frame, UNKNOWN).unknown_bucket
             spent = elapsed()
         return spent / found
 
     def read(self, frames: list[tuple[bytes, int]]) -> float:
         """Ns an entry: all are read and checked; the last one is cut off, so nothing is merged."""
-        hear, sender = self.receiver.hear, self.sender
+        merge, sender = self.receiver.merge, self.sender
         cut = [frame[:-1] for frame, _ in frames]
         with stopwatch() as elapsed:
             for frame in cut:
                 with suppress(WireError):
-                    hear(sender, frame)
+                    merge(sender, frame)
             return elapsed() / self.asked
 
 

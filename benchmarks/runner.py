@@ -32,7 +32,7 @@ QUESTIONS = (
     "join",
     "accuracy",
     "surfaces",
-    "doors",
+    "integrations",
     "sidecar",
     "scrape",
     "growth",

@@ -81,7 +81,7 @@ class Peer:
     arrived: int = 0
     echo: int | None = None
     on_way: deque[tuple[int, int]] = field(default_factory=deque)
-    told_tables: bool = False
+    sent_tables: bool = False
 
 
 class Fleet:
@@ -140,7 +140,7 @@ class Fleet:
             while self._due and self._due[0][0] <= self.now:
                 at, number = heapq.heappop(self._due)
                 heapq.heappush(self._due, (at + INTERVAL_NS, number))
-                self._hear(self.peers[number])
+                self._receive(self.peers[number])
             while self.node.next_tick(self.now) <= self.now:
                 self._sent(self.cpu.around(self.node.tick, self.now))
 
@@ -160,14 +160,14 @@ class Fleet:
 
     # ---- frames ----
 
-    def _hear(self, peer: Peer) -> None:
+    def _receive(self, peer: Peer) -> None:
         while peer.on_way and peer.on_way[0][0] <= self.now - 2 * ONE_WAY_NS:
             peer.echo, peer.arrived = peer.on_way.popleft()
         peer.seq += 1
         peer.rounds += 1
-        payload = self._says(peer)
-        tables = self.tables if payload and not peer.told_tables else None
-        peer.told_tables |= bool(payload)
+        payload = self._payload_of(peer)
+        tables = self.tables if payload and not peer.sent_tables else None
+        peer.sent_tables |= bool(payload)
         frame = wire.Frame(
             epoch=peer.epoch,
             to_epoch=self.table.epoch,
@@ -187,7 +187,7 @@ class Fleet:
         data = wire.encode(frame)
         self._sent(self.cpu.around(self.node.receive, peer.name, data, self.now))
 
-    def _says(self, peer: Peer) -> bytes:
+    def _payload_of(self, peer: Peer) -> bytes:
         if self.load == "hot":
             return self.hot_entry()
         if self.load == "changing":

@@ -161,10 +161,10 @@ def wrk(address: str, load: Load, seconds: float, folder: Path) -> tuple[float, 
         run.kill()
     if run.returncode:
         raise RuntimeError(f"wrk failed: {text}")
-    return told(text, load)
+    return parsed(text, load)
 
 
-def told(text: str, load: Load) -> tuple[float, ...]:
+def parsed(text: str, load: Load) -> tuple[float, ...]:
     """The same, out of what wrk printed."""
     requests = int(_found(r"(\d+) requests in", text)[0])
     refused = re.search(r"Non-2xx or 3xx responses: (\d+)", text)
@@ -221,7 +221,7 @@ def by_workers(scale: Scale, folder: Path) -> Comparison:
     )
 
 
-def by_door(scale: Scale, bare: Started, ours: Started, folder: Path) -> Comparison:
+def by_question(scale: Scale, bare: Started, ours: Started, folder: Path) -> Comparison:
     """What each kind of question takes."""
     seconds = scale.pick(2, 1, 1)
 
@@ -230,7 +230,7 @@ def by_door(scale: Scale, bare: Started, ours: Started, folder: Path) -> Compari
         each = wrk(server.address, load, seconds, folder)[1]
         return ((cpu_seconds(server.process) - before) / (each * seconds) * 1e6,)
 
-    doors = {
+    questions = {
         "aiohttp that parses and answers, no limiter": (bare, single("plenty")),
         "take, allowed": (ours, single("plenty")),
         "take, denied": (ours, single("spent", denied=True)),
@@ -240,14 +240,14 @@ def by_door(scale: Scale, bare: Started, ours: Started, folder: Path) -> Compari
     return Comparison(
         "a decision each",
         ("us of the server's CPU a request",),
-        [Case(name, partial(run, *door)) for name, door in doors.items()],
+        [Case(name, partial(run, *question)) for name, question in questions.items()],
         note=f"{CONNECTIONS} connections, keep-alive, {KEYS:,} keys; one process",
         repeats=scale.pick(7, 3, 1),
     )
 
 
 def comparisons(scale: Scale) -> Iterator[Comparison]:
-    """One decision a request, allowed and denied, and a hundred; each door; several workers."""
+    """One decision a request, allowed and denied, and a hundred; each question; several workers."""
     title = f"{CONNECTIONS} connections, keep-alive, {KEYS:,} keys"
     units = ("decisions a second", "requests a second", "ms, median", "ms, p99")
     if shutil.which("wrk") is None:
@@ -280,5 +280,5 @@ def comparisons(scale: Scale) -> Iterator[Comparison]:
             note="wall time; the server and wrk on a core each where there are two; one process",
             repeats=scale.pick(7, 3, 1),
         )
-        yield by_door(scale, bare, ours, folder)
+        yield by_question(scale, bare, ours, folder)
         yield by_workers(scale, folder)

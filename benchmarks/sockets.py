@@ -77,7 +77,7 @@ class Mesh:
         await asyncio.gather(*(mesh.stop() for mesh in self.networks))
 
     @property
-    def heard(self) -> int:
+    def received(self) -> int:
         """Frames that all of them have received."""
         return sum(machine.counters["frames"] for machine in self.machines)
 
@@ -99,10 +99,10 @@ async def _run(
         for _ in range(nodes):
             await mesh.add()
         await mesh.linked()
-        frames, sent, spent = mesh.heard, mesh.sent, time.process_time()
+        frames, sent, spent = mesh.received, mesh.sent, time.process_time()
         theirs = _cpu_of(server)
         await asyncio.sleep(seconds)
-        frames, sent = mesh.heard - frames, mesh.sent - sent
+        frames, sent = mesh.received - frames, mesh.sent - sent
         spent, theirs = time.process_time() - spent, _cpu_of(server) - theirs
         took = [await mesh.converged(f"key {number}") for number in range(5)]
     finally:

@@ -340,8 +340,8 @@ class NullWriter:
         """The length is not known."""
 
 
-def aiohttp(loop: Loop, door: Callable[[Any], None] | None) -> Run:
-    """Requests through an aiohttp application with a middleware that `door` adds, from the request
+def aiohttp(loop: Loop, middleware: Callable[[Any], None] | None) -> Run:
+    """Requests through an aiohttp application to which `middleware` adds one, from the request
     to its written response."""
     from aiohttp import web
     from aiohttp.test_utils import make_mocked_request
@@ -357,7 +357,7 @@ def aiohttp(loop: Loop, door: Callable[[Any], None] | None) -> Run:
         await response.write_eof()
         if response.status != 200:
             raise AssertionError(f"an answer of status {response.status}")
-        if door is not None:
+        if middleware is not None:
             del request[KEY]  # a server's request ends with its answer, and this one comes again
 
     async def all_of(requests: int) -> float:
@@ -370,8 +370,8 @@ def aiohttp(loop: Loop, door: Callable[[Any], None] | None) -> Run:
 
     app = web.Application()
     app.router.add_get("/", home)
-    if door is not None:
-        door(app)
+    if middleware is not None:
+        middleware(app)
     app.freeze()
     made = []
     for address in ADDRESSES:

@@ -78,7 +78,7 @@ class Side:
         self.acknowledged = self.table.version
         self.table.trim(self.acknowledged)
 
-    def hear(
+    def merge(
         self,
         sender: Side,
         frame: bytes,
@@ -99,9 +99,9 @@ def exchange(sender: Side, receiver: Side, keys: Sequence[str]) -> None:
     """The sender takes of the keys, and the receiver hears of it."""
     sender.take(keys)
     for frame, _ in sender.frames(sender.acknowledged):
-        heard = receiver.hear(sender, frame)
-        if heard.dropped or heard.refused_columns or heard.ignored:
-            raise AssertionError(f"not all that was sent was kept: {heard[:6]}")
+        merged = receiver.merge(sender, frame)
+        if merged.dropped or merged.refused_columns or merged.ignored:
+            raise AssertionError(f"not all that was sent was kept: {merged[:6]}")
     sender.acknowledge()
 
 

@@ -166,7 +166,7 @@ class CoreNode:
             for owner in self.owners - before:
                 self.state_rates(now, self.signed(now), owner)
 
-    def hear(self, owner: str) -> None:
+    def see(self, owner: str) -> None:
         self.table.set_node(self.id_of(owner), PHANTOM_EPOCH - self.id_of(owner), False)
         self.table.set_last_seen(self.id_of(owner), 2**60)
 

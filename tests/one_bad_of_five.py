@@ -1,7 +1,7 @@
 """What one bad member of five adds and denies: python -m tests.one_bad_of_five prints the table.
 
 Four honest nodes with the real core and protocol, in a network in memory, and a fifth member that
-admits what it likes at its own door and sends the worst frames that it can. Only what the honest
+admits what it likes and sends the worst frames that it can. Only what the honest
 nodes admit is counted.
 """
 

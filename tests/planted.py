@@ -245,7 +245,7 @@ MUTATIONS = (
         suite("spec/test_descriptor_rule", "spell"),
     ),
     Mutation(
-        "a_span_tells_the_key",
+        "a_span_has_the_key",
         "metrics",
         '"crdtbucket.bucket": decision.bucket.spec.name,',
         '"crdtbucket.bucket": f"{decision.bucket.spec.name} {decision.key!r}",',
@@ -270,7 +270,7 @@ MUTATIONS = (
         "http",
         "            if not self._listeners and self._looking is not None:",
         "            if not self._listeners and self._looking is None:",
-        suite("http/server/console/test_console_feed", "who_goes_is_noticed"),
+        suite("http/server/console/test_console_feed", "that_leaves_is_noticed"),
     ),
     Mutation(
         "calls_ask_for_no_token",
@@ -308,7 +308,7 @@ MUTATIONS = (
         suite("simulator/test_store_rule", "arrives_when_it_is_healed"),
     ),
     Mutation(
-        "one_region_s_redis_excuses_what_the_mesh_told",
+        "one_region_s_redis_excuses_what_the_mesh_delivered",
         "demo",
         "if happened.ratio is not None:\n            bounds",
         "if True:\n            bounds",
@@ -343,7 +343,7 @@ MUTATIONS = (
         suite("strong/redis/test_region_claim", "old_copy"),
     ),
     Mutation(
-        "names_are_forgotten_between_lives",
+        "names_are_forgotten_between_epochs",
         "core",
         "    int alone = t->h->named <= 1;\n",
         "    t->h->named = 0;\n    int alone = 0;\n",
@@ -357,7 +357,7 @@ MUTATIONS = (
         suite("shared/test_table_file", "owner_is_not_known"),
     ),
     Mutation(
-        "no_room_is_made_for_a_new_life",
+        "no_room_is_made_for_a_new_epoch",
         "core",
         "pass < 3; pass++",
         "pass < 0; pass++",
@@ -533,6 +533,13 @@ MUTATIONS = (
         (*PYTEST, "tests/limiter/test_runtime.py", "-k", "nothing_of_the_parents"),
     ),
     Mutation(
+        "a_leader_that_closes_gives_up_the_lead_before_the_name",
+        "shared",
+        "                await off_loop(self._release)\n",
+        "",
+        suite("shared/test_shared_limiter", "gives_its_name_back"),
+    ),
+    Mutation(
         "the_leader_shows_nothing",
         "",
         "            self._show()\n",
@@ -554,11 +561,11 @@ MUTATIONS = (
         (*PYTEST, "tests/mesh/protocol/test_pruning.py"),
     ),
     Mutation(
-        "damaged_notes_are_believed",
+        "a_damaged_handoff_is_believed",
         "mesh",
         '        if int.from_bytes(data[:4], "big") != zlib.crc32(packed):\n',
         "        if False:\n",
-        (*PYTEST, "tests/mesh/test_takeover.py", "-k", "notes_that_cannot_be_read"),
+        (*PYTEST, "tests/mesh/test_takeover.py", "-k", "handoff_that_cannot_be_read"),
     ),
     Mutation(
         "maximum_for_sum",
@@ -590,7 +597,7 @@ MUTATIONS = (
         suite("test_core_contract", "not_counted_twice"),
     ),
     Mutation(
-        "birth_ignored",
+        "generation_ignored",
         "core",
         "if (!y || y->generation != x->generation)",
         "if (!y)",
@@ -783,14 +790,14 @@ MUTATIONS = (
         suite("simulated/test_deaths", "stands_still"),
     ),
     Mutation(
-        "dead_although_a_third_hears_it",
+        "dead_although_a_third_node_sees_it",
         "mesh",
         # Either of the two would save it, so the bug takes out both.
         "        if now - link.relayed_at < within:\n            return True\n"
         "        return any(may_see(one.advertised, one.unseen, name) "
         "for one in self._alive(now))\n",
         "        return False\n",
-        suite("simulated/test_deaths", "heard_by_a_third"),
+        suite("simulated/test_deaths", "a_third_one_sees"),
     ),
     Mutation(
         "dead_by_a_minority",
@@ -807,11 +814,11 @@ MUTATIONS = (
         suite("simulated/test_deaths", "keeps_from_most"),
     ),
     Mutation(
-        "dead_although_relays_hear_it",
+        "dead_although_relays_see_it",
         "mesh",
         "        if now - link.relayed_at < within:\n            return True\n",
         "",
-        suite("simulated/test_deaths", "whom_relays_hear or relay_heard_lately"),
+        suite("simulated/test_deaths", "relays_see_is_not_dead or relay_saw_lately"),
     ),
     Mutation(
         "relays_count_after_they_are_cut_off",
@@ -1157,7 +1164,7 @@ MUTATIONS = (
         suite("mesh/test_bad_members", "digest_over_many_keys"),
     ),
     Mutation(
-        "columns_that_owe_are_pruned",
+        "columns_of_indebted_keys_are_pruned",
         "core",
         "            if (longest[column_origin(&c)] < d->cap_ns)\n",
         "            if (0)\n",
@@ -1199,7 +1206,7 @@ MUTATIONS = (
         (*PYTEST, "tests/core/test_identity.py"),
     ),
     Mutation(
-        "told_of_once_is_running_for_long",
+        "advertised_once_is_running_for_long",
         "mesh",
         "            if any(may_see(link.advertised, link.unseen, name) for link in peers)\n",
         "",
@@ -1215,14 +1222,14 @@ MUTATIONS = (
         ),
     ),
     Mutation(
-        "ages_of_a_later_life_are_not_told_on",
+        "ages_of_a_later_epoch_are_not_relayed",
         "mesh",
         "            if other is None or not _knows_better(other, epoch, at):\n",
         "            if other is None:\n",
-        (*PYTEST, "tests/simulated/test_returned.py", "-k", "later_life"),
+        (*PYTEST, "tests/simulated/test_returned.py", "-k", "later_epoch"),
     ),
     Mutation(
-        "a_mark_outlives_who_returned",
+        "a_tombstone_stays_though_its_epoch_is_seen_again",
         "mesh",
         "            self._members.pruner.seen_running(epoch, at)\n",
         "",
@@ -1310,7 +1317,7 @@ MUTATIONS = (
         "strong",
         "s * 1000 + floor(ns / 1000000) + 1 + argv[5]",
         "1 + argv[5]",
-        suite("strong/redis/test_script", "lives_until"),
+        suite("strong/redis/test_script", "kept_until"),
     ),
     Mutation(
         "regions_take_a_torn_copy_for_merged",
@@ -1390,7 +1397,7 @@ MUTATIONS = (
         suite("strong/replicated/test_script_agrees", "redis-server"),
     ),
     Mutation(
-        "a_replay_passes_for_news",
+        "a_replay_passes_for_a_new_beat",
         "strong",
         "local base = known and min(known.base, ahead) or ahead",
         "local base = ahead",
@@ -1439,7 +1446,7 @@ MUTATIONS = (
         suite("strong/controller/test_mode_controller", "come_together"),
     ),
     Mutation(
-        "late_answers_told_as_those_before",
+        "late_answers_reported_with_those_in_time",
         "strong",
         "if batch is not self._batch or late is not self._late:",
         "if batch is not self._batch:",
@@ -1757,11 +1764,11 @@ MUTATIONS = (
         suite("strong/redis/test_registry", "never_more_than_the_whole"),
     ),
     Mutation(
-        "a_share_given_up_before_that_is_heard",
+        "a_share_is_given_up_before_peers_know",
         "strong",
         "math.max(using, share), print",
         "share, print",
-        suite("strong/redis/test_registry", "given_up_when_that_is_heard"),
+        suite("strong/redis/test_registry", "given_up_when_peers_know"),
     ),
     Mutation(
         "blind_to_the_expected_nodes",
@@ -1775,21 +1782,21 @@ MUTATIONS = (
         "strong",
         "            ledger.unsettled.resume(previous.rows)\n",
         "",
-        suite("strong/test_unsettled", "told_the_difference"),
+        suite("strong/test_unsettled", "sent_the_difference"),
     ),
     Mutation(
         "decisions_before_the_debts_of_the_previous_epoch",
         "strong",
         "                await endpoint.supervisor.settle_briefly()\n",
         "                pass\n",
-        suite("strong/test_unsettled", "next_life_settles"),
+        suite("strong/test_unsettled", "next_epoch_settles"),
     ),
     Mutation(
         "another_server_taken_for_that_of_the_previous_epoch",
         "strong",
         '        return "" if self._met is None else self._met.get(str(address))\n',
         '        return ""\n',
-        suite("strong/test_unsettled", "lost_what_the_last_life_had_told"),
+        suite("strong/test_unsettled", "lost_what_the_previous_epoch_had_sent"),
     ),
     Mutation(
         "only_seeds_asked_for_a_cluster",
@@ -1810,7 +1817,7 @@ MUTATIONS = (
         "strong",
         "        if same and (found.evicted or 0) > (before.evicted or 0):\n",
         "        if same and (found.evicted or 0) < (before.evicted or 0):\n",
-        suite("strong/redis/test_server_facts", "told_again_by_all"),
+        suite("strong/redis/test_server_facts", "sent_again_by_all"),
     ),
     Mutation(
         "a_policy_for_keys_that_expire_taken_for_harmless",
@@ -1918,7 +1925,7 @@ MUTATIONS = (
         "core",
         "    if (UNLIKELY(g->earlier))\n",
         "    if (0)\n",
-        (*PYTEST, "tests/core/test_earlier.py", "-k", "empties_the_smaller"),
+        (*PYTEST, "tests/core/test_earlier.py", "-k", "empty_the_smaller"),
     ),
     Mutation(
         "credit_at_the_rate_of_now",
@@ -1956,21 +1963,21 @@ MUTATIONS = (
         (*PYTEST, "tests/simulated/test_graphs.py", "-k", "quiet and chain and 4"),
     ),
     Mutation(
-        "news_is_not_sent_on",
+        "updates_are_not_sent_on",
         "core",
         "        update |= m->relays && m->relays[node];\n",
         "",
         (*PYTEST, "tests/simulated/test_graphs.py", "-k", "quiet and chain and 4"),
     ),
     Mutation(
-        "only_who_is_told_unseen_is_relayed",
+        "only_members_that_a_peer_advertises_as_unseen_are_relayed",
         "mesh",
         "advertised is None or (name in advertised and name not in unseen)",
         "advertised is None or name not in unseen",
         (*PYTEST, "tests/mesh/protocol/test_visibility.py", "-k", "has_not_seen"),
     ),
     Mutation(
-        "who_hears_nothing_is_waited_for",
+        "a_peer_that_gets_nothing_is_waited_for",
         "mesh",
         "if link.log_kept and max(silent, unreached) > HOLD_NS:",
         "if link.log_kept and silent > HOLD_NS:",
@@ -2033,21 +2040,21 @@ MUTATIONS = (
         suite("simulated/test_links", "other_side_asked_for_is"),
     ),
     Mutation(
-        "who_is_seen_here_is_owed_for_as_well",
+        "what_is_kept_for_nodes_that_are_seen_here_is_debt",
         "mesh",
         "return not frame.silent or not seen.issuperset(",
         "return not frame.silent or seen.issuperset(",
-        suite("mesh/protocol/test_entry_merger", "seen_here_is_not_owed"),
+        suite("mesh/protocol/test_entry_merger", "seen_here_is_no_debt"),
     ),
     Mutation(
-        "all_that_a_sender_lacks_is_owed_by_a_newcomer",
+        "all_that_a_sender_lacks_is_debt_of_a_newcomer",
         "core",
         "    if (UNLIKELY(m->silent) && m->silent[origin] > 0) {\n",
         "    if (0) {\n",
         (*PYTEST, "tests/simulated/test_silent_peers.py", "-k", "begins_anew"),
     ),
     Mutation(
-        "nothing_that_a_sender_lacks_is_owed_by_a_newcomer",
+        "what_a_sender_lacks_is_debt_though_it_was_refilled",
         "core",
         "(double)tokens < refilled ? tokens : (int64_t)refilled",
         "tokens + 0 * (int64_t)refilled",
@@ -2068,7 +2075,7 @@ MUTATIONS = (
         (*PYTEST, "tests/simulated/test_hostile.py", "-k", "does_not_know_yet"),
     ),
     Mutation(
-        "newcomers_owe_what_they_think",
+        "newcomers_do_not_state_that_they_keep_credit",
         "mesh",
         "            link.owes_until = now + OWES_NS\n",
         "            pass\n",
@@ -2082,7 +2089,7 @@ MUTATIONS = (
         (*PYTEST, "tests/simulated/test_silent_peers.py", "-k", "begins_anew"),
     ),
     Mutation(
-        "the_younger_tells_no_full_keys",
+        "the_younger_sends_no_full_keys",
         "mesh",
         "bool(silent) or link.started < self._began",
         "bool(silent)",
@@ -2131,7 +2138,7 @@ MUTATIONS = (
         (*PYTEST, "tests/mesh/protocol/test_membership.py", "-k", "log_is_kept"),
     ),
     Mutation(
-        "told_and_taken_for_dead",
+        "advertised_and_taken_for_dead",
         "mesh",
         "return epochs | advertised | self.running_elsewhere.keys() | {own_epoch}",
         "return epochs | {own_epoch}",
@@ -2145,7 +2152,7 @@ MUTATIONS = (
         (*PYTEST, "tests/mesh/test_snapshot.py", "-k", "within_a_boot"),
     ),
     Mutation(
-        "suspects_are_told",
+        "suspects_are_sent",
         "core",
         "& (ENTRY_USED | ENTRY_SUSPECT)) != ENTRY_USED)",
         "& ENTRY_USED) != ENTRY_USED)",
@@ -2202,7 +2209,7 @@ MUTATIONS = (
         suite("core/test_relayed", "round_without"),
     ),
     Mutation(
-        "relayed_counts_one_life",
+        "relayed_counts_one_epoch",
         "core",
         "    rated.c->known[i] += (uint64_t)(column_net(&rated) - before - brought);",
         "    ;",
@@ -2244,7 +2251,7 @@ MUTATIONS = (
         suite("simulated/test_invariants", "do_not_answer_each_other"),
     ),
     Mutation(
-        "late_news_spend_all_of_the_credit",
+        "late_frames_end_all_of_the_prediction",
         "core",
         "sent < age ? sent : age, 0, now)",
         "sent < age ? 0 : age, 0, now)",
@@ -2265,21 +2272,21 @@ MUTATIONS = (
         suite("test_core_contract", "credit_hides_no_burst"),
     ),
     Mutation(
-        "ages_believed_of_whoever_is_heard",
+        "relayed_ages_believed_of_linked_members",
         "mesh",
         "            if not directly and at > other.relayed_at:\n",
         "            if at > other.relayed_at:\n",
         suite("mesh/protocol/test_relays", "speaks_for_itself"),
     ),
     Mutation(
-        "ages_stated_of_whoever_is_silent",
+        "ages_stated_of_members_that_are_silent",
         "mesh",
         "            if 0 <= age < self._table.near_ns:\n",
         "            if 0 <= age < 2**60:\n",
         suite("mesh/protocol/test_relays", "does_not_see_either"),
     ),
     Mutation(
-        "ages_before_their_news",
+        "ages_believed_before_their_entries",
         "mesh",
         "                if since - at <= self._caught_up_ns:\n"
         "                    self._table.touch(touched)\n"
@@ -2288,7 +2295,7 @@ MUTATIONS = (
         suite("mesh/protocol/test_relays", "before_it_was_relayed"),
     ),
     Mutation(
-        "ages_while_their_news_wait",
+        "ages_sent_while_their_entries_wait",
         "mesh",
         "if n not in self._behind)",
         ")",
@@ -2317,7 +2324,7 @@ MUTATIONS = (
         suite("core/test_relayed", "nothing_was_kept"),
     ),
     Mutation(
-        "relayed_rates_of_whoever_is_heard",
+        "relayed_rates_of_linked_members",
         "core",
         "n->known_by && !n->connected\n",
         "n->known_by\n",
@@ -2342,7 +2349,7 @@ MUTATIONS = (
         "",
         "    DONE = 1\n    HALTED = 2\n    ROLLED_BACK = 3\n",
         "    DONE = 3\n    HALTED = 1\n    ROLLED_BACK = 2\n",
-        suite("rollout/test_staged", "more_cautious_one_holds or then_changes"),
+        suite("rollout/test_staged", "commands_at_once or then_changes"),
     ),
     Mutation(
         "denials_before_the_stage_count",
@@ -2604,7 +2611,7 @@ MUTATIONS = (
         suite("mesh/protocol/test_membership", "in_each_round"),
     ),
     Mutation(
-        "what_a_peer_was_told_takes_the_place_of_its_own_epoch",
+        "what_a_peer_only_advertised_keeps_its_own_epoch_out",
         "mesh",
         "        if not fits and not self._drop_newest_advertised(peer):\n",
         "        if not fits:\n",
@@ -2632,7 +2639,7 @@ MUTATIONS = (
         suite("mesh/protocol/test_unlinked", "not_there"),
     ),
     Mutation(
-        "a_name_goes_while_its_prediction_is_given_up",
+        "a_name_is_removed_while_its_prediction_is_given_up",
         "mesh",
         "        used |= {node for node, _, _ in self._table.relayed_members()}\n",
         "",
@@ -2667,7 +2674,7 @@ MUTATIONS = (
         suite("mesh/protocol/test_unlinked", "no_two_peers"),
     ),
     Mutation(
-        "what_was_refilled_in_a_silence_is_owed",
+        "what_was_refilled_in_a_silence_is_debt",
         "core",
         "        out = apart < out ? apart : out;\n",
         "",
@@ -2685,7 +2692,7 @@ MUTATIONS = (
         "core",
         "    return here + there + (beyond > 0 ? beyond : 0);\n",
         "    return here + (beyond > 0 ? beyond : 0);\n",
-        suite("core/test_apart", "owes_by_itself"),
+        suite("core/test_apart", "one_side_alone"),
     ),
     Mutation(
         "a_burst_behind_credit_is_forgiven",
@@ -2709,7 +2716,7 @@ MUTATIONS = (
         suite("core/test_apart", "long_history"),
     ),
     Mutation(
-        "who_asks_for_too_much_together_owes_nothing",
+        "sides_that_ask_for_too_much_together_have_no_debt",
         "core",
         "    if (asked_here + asked_there > DENIES_SOME * d->per_second)\n",
         "    if (0)\n",
@@ -2737,18 +2744,18 @@ MUTATIONS = (
         suite("simulated/test_graphs", "ends_of_a_chain and 4"),
     ),
     Mutation(
-        "lost_news_of_members_wait",
+        "lost_updates_of_members_wait",
         "mesh",
         "if acknowledged or now < link.updates_lost or not link.log_kept:",
         "if True:",
         suite("simulated/test_graphs", "slow_chain"),
     ),
     Mutation(
-        "only_the_told_are_not_heard",
+        "only_members_that_a_peer_advertises_are_seen_there",
         "mesh",
         "missing = {name for name in self._links if not self._may_see(link, name)}",
         "missing: set[str] = set()",
-        suite("simulated/test_graphs", "never_tells"),
+        suite("simulated/test_graphs", "does_not_advertise_whom"),
     ),
     Mutation(
         "slow_rounds_are_not_waited_for",
@@ -2758,11 +2765,11 @@ MUTATIONS = (
         suite("mesh/protocol/test_pruning", "rounds_are_slow"),
     ),
     Mutation(
-        "ages_that_a_relay_told_are_kept_for_ever",
+        "ages_that_a_relay_stated_are_kept_for_ever",
         "mesh",
         "                del self.running_elsewhere[epoch]\n",
         "                pass\n",
-        suite("simulated/test_graphs", "not_told_of_for_ever"),
+        suite("simulated/test_graphs", "not_relayed_for_ever"),
     ),
     Mutation(
         "what_is_not_quiet_is_not_asked_for",
@@ -2801,7 +2808,7 @@ MUTATIONS = (
         suite("mesh/links/test_session", "lose_frames"),
     ),
     Mutation(
-        "a_link_outlives_the_secret_that_made_it",
+        "a_link_stays_when_its_secret_was_replaced",
         "mesh/transport",
         "if not (known and self.peer_keys.holds(link.identity)):",
         "if not self.peer_keys.holds(link.identity):",
@@ -2957,7 +2964,7 @@ MUTATIONS = (
         suite("mesh/engines/test_nats_engine", "never_arrives"),
     ),
     Mutation(
-        "a_lost_server_of_nats_is_told_twice",
+        "a_lost_server_of_nats_is_logged_twice",
         "mesh/engines",
         "if client.is_connected and isinstance(error, ENDS):",
         "if False:",
@@ -3086,7 +3093,7 @@ MUTATIONS = (
         suite("mesh/test_bad_members", "push_out_their_own"),
     ),
     Mutation(
-        "who_comes_first_with_a_key_has_it_go",
+        "a_key_stays_with_the_peer_that_introduced_it_first",
         "core",
         "(pays && hand_over(t, s, e))",
         "(pays > RELAYED + 1 && hand_over(t, s, e))",
@@ -3114,7 +3121,7 @@ MUTATIONS = (
         suite("mesh/test_guaranteed_share", "waited_long"),
     ),
     Mutation(
-        "bursts_beyond_the_capacity_are_owed",
+        "bursts_beyond_the_capacity_are_debt",
         "core",
         "smaller(larger(1.0, offered), larger((double)guaranteed_cost(d), while_asked))",
         "larger(1.0, offered + 0.0 * while_asked)",
@@ -3125,7 +3132,7 @@ MUTATIONS = (
         "core",
         "    return guaranteed < (double)wait ? ",
         "    return guaranteed < 0 ? ",
-        suite("mesh/test_guaranteed_share", "lives_on"),
+        suite("mesh/test_guaranteed_share", "left_its_guaranteed_share"),
     ),
     Mutation(
         "any_generation_is_believed",
@@ -3328,7 +3335,7 @@ MUTATIONS = (
         "strong",
         "if argv[2] ~= '' and not whole and tonumber(argv[2]) ~= born then",
         "if argv[2] ~= '' and not whole and not born then",
-        suite("strong/test_strong_slots", "the_script_and_its_twin_agree"),
+        suite("strong/test_strong_slots", "the_script_and_its_python_model_agree"),
     ),
     Mutation(
         "whoever_gets_no_turn_holds_a_slot_that_was_not_asked_for",

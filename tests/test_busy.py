@@ -15,7 +15,7 @@ ALONE = "failed beside others, passed alone: tests/x.py::test_y"
 
 
 @pytest.mark.parametrize("status", [0, 1])
-def test_each_run_is_told(
+def test_each_run_is_reported(
     status: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     stand_in = f"import sys; print({ALONE!r}); sys.exit({status})"
@@ -33,7 +33,7 @@ def test_no_loop_stays() -> None:
     assert all(isinstance(one, subprocess.Popen) and one.poll() is not None for one in loops)
 
 
-def test_no_loop_outlives_a_program_that_is_killed() -> None:
+def test_no_loop_goes_on_after_its_program_was_killed() -> None:
     text = "import sys; from tests.busy import busy\nwith busy(2):\n print(flush=True); input()"
     program = subprocess.Popen(
         [sys.executable, "-c", text], cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE

@@ -10,7 +10,20 @@ import pytest
 from crdtbucket import CrdtbucketError, Limiter
 from tests.compositions.events import CELLS, EVENTS, FEATURES, absent, play
 from tests.compositions.fleet import EXACT, Bound, Feature, Fleet
-from tests.compositions.process import Failed
+from tests.compositions.loaded import (
+    HEAVY,
+    LIGHT,
+    LOADED_EVENTS,
+    REFILL,
+    SPARSE,
+    UNSEEN_S,
+    Figures,
+    Limit,
+    LoadedFleet,
+    measure,
+    play_loaded,
+)
+from tests.compositions.process import Answered, Failed
 
 
 @pytest.mark.timeout(400)
@@ -44,6 +57,51 @@ async def test_what_is_forgotten_is_seen(
 
     with pytest.raises(AssertionError, match=r"\d+ of 300.* were granted"):
         await play(Fleet(FEATURES[feature], tmp_path), everything_forgotten)
+
+
+# -- nodes that cannot all be linked, while their callers go on asking
+
+
+@pytest.mark.timeout(400)
+@pytest.mark.parametrize(
+    ("feature", "event", "load"), [("chain", "hub_killed", HEAVY), ("hubs", "link_cut", LIGHT)]
+)
+async def test_a_load_goes_on(feature: str, event: str, load: float, tmp_path: Path) -> None:
+    fleet = LoadedFleet(Fleet(SPARSE[feature], tmp_path), load)
+    await play_loaded(fleet, LOADED_EVENTS[event])
+
+
+def answered(second: float, *granted: int, late: float = 0.0) -> list[Answered]:
+    return [Answered(second + number / 1000, tokens, late) for number, tokens in enumerate(granted)]
+
+
+def test_what_all_callers_were_given_is_measured() -> None:
+    limits = [Limit(0.0, 100, 10), Limit(20.0, 200, 20)]
+    one = answered(10.0, 90, 0, 0) + answered(12.0, 0, 40) + answered(21.0, 0)
+    figures = measure(limits, [one, answered(12.5, 10, late=0.25), []])
+    assert figures.over == pytest.approx(90 + 40 + 10 - 2.5 * 10 - 100)
+    assert figures.used == pytest.approx(140 / (100 + 2.5 * 10 + 8.5 * 20))
+    assert figures.denied == 1  # at 21 s, when all has been refilled
+    assert figures.starved == pytest.approx(2.0)
+    assert figures.late == 0.25
+
+
+@pytest.mark.parametrize(
+    ("over", "used", "denied", "starved", "load", "wrong"),
+    [
+        (REFILL * UNSEEN_S, 0.9, 7, 3.0, HEAVY, ""),
+        (REFILL * UNSEEN_S + 1, 0.9, 0, 0.0, HEAVY, "more was granted than the limit"),
+        (REFILL * UNSEEN_S + 1, 0.4, 0, 0.0, LIGHT, "more was granted than the limit"),
+        (0.0, 0.7, 0, 0.0, HEAVY, "less was granted than the limit"),
+        (0.0, 0.9, 0, 3.1, HEAVY, "a process was starved"),
+        (0.0, 0.4, 0, 0.0, LIGHT, ""),
+        (0.0, 0.4, 1, 0.0, LIGHT, "a call within the limit was denied"),
+    ],
+)
+def test_what_must_not_be_under_a_load(
+    over: float, used: float, denied: int, starved: float, load: float, wrong: str
+) -> None:
+    assert Figures(over, used, denied, starved, late=0.0).wrong(load) == wrong
 
 
 # -- what cannot be put together is refused, with what to do

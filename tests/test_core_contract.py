@@ -141,21 +141,21 @@ def test_a_cost_of_all_that_is_left_passes(factory: Any) -> None:
 def test_a_new_generation_counts_whole(factory: Any) -> None:
     """A took 70, was full, forgot the key, took 5: who holds the 70 loses 5."""
     world = World(factory, 2).run([("take", 0, 70), ("sync",), ("advance", SECOND), ("evict", 0)])
-    world.run([("take", 0, 5), ("tell", 0, 1)])
+    world.run([("take", 0, 5), ("push", 0, 1)])
     assert world.nodes["B"].columns()["A", 1] == (2, 5, 0)
     assert world.level("B") == 95
 
 
 def test_two_takes_merged_at_once_are_added() -> None:
-    world = World(CoreNode, 3).run([("take", 0, 20), ("take", 2, 10), ("tell", 0, 1)])
-    world.run([("take", 0, 15), ("tell", 2, 0), ("tell", 0, 1)])
+    world = World(CoreNode, 3).run([("take", 0, 20), ("take", 2, 10), ("push", 0, 1)])
+    world.run([("take", 0, 15), ("push", 2, 0), ("push", 0, 1)])
     assert world.level("B") == 100 - 20 - 15 - 10
 
 
 def test_what_the_sender_has_merged_of_me_is_not_counted_twice() -> None:
     """B took 60 of which A never saw, and was full again: A adopts what B states."""
     world = World(CoreNode, 2).run([("take", 1, 60), ("advance", 5 * SECOND), ("take", 0, 40)])
-    world.run([("tell", 0, 1), ("tell", 1, 0)])
+    world.run([("push", 0, 1), ("push", 1, 0)])
     assert world.levels() == [60, 60]
 
 

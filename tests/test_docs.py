@@ -395,7 +395,7 @@ TALK += [
 
 
 @pytest.mark.parametrize("kind", TOLD_KINDS, ids=lambda k: k.__name__)
-def test_every_public_attribute_is_told(kind: type) -> None:
+def test_every_public_attribute_is_documented(kind: type) -> None:
     inside = {"table", "waiters", "reservations", "count", "index", *TALK}
     told = (ROOT / "docs" / "api.md").read_text()
     for name in dir(kind):
@@ -464,7 +464,7 @@ def stat_keys(stats: dict[str, Any]) -> set[str]:
     return found
 
 
-async def test_stats_have_the_keys_that_are_told() -> None:
+async def test_stats_have_the_documented_keys() -> None:
     mesh = MeshConfig(listen="127.0.0.1:0")
     nobody = f"redis://127.0.0.1:{free_port()}"
     spec = BucketSpec("api", 1, 1, consistency="strong")
@@ -518,7 +518,7 @@ async def test_the_arithmetic_of_the_quota(row: list[str]) -> None:
         table.set_time(table.now() + 1_000_000_000)
 
 
-async def test_the_rights_that_are_told_are_all_that_a_redis_user_needs() -> None:
+async def test_the_documented_rights_are_all_that_a_redis_user_needs() -> None:
     text = (ROOT / "docs" / "modes.md").read_text()
     told = re.search(r"An ACL user needs(.*?); in\s+a\s+cluster", text, re.DOTALL)
     assert told is not None
@@ -643,7 +643,7 @@ def test_accuracy_is_what_the_rows_say_and_nobody_edited_it() -> None:
     assert tool.PICTURE.read_bytes()[:4] == b"\x89PNG"
 
 
-def test_options_are_told() -> None:
+def test_options_are_documented() -> None:
     told = (ROOT / "docs" / "simulator.md").read_text()
     for name in ("simulate", "replay"):
         command = cli.get_command(click.Context(cli), name)

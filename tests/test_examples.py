@@ -165,7 +165,7 @@ def test_important_calls_pass_before_others_and_credits_after_a_plan() -> None:
     ]
 
 
-def test_a_grpc_client_is_told_when_to_come_back() -> None:
+def test_a_grpc_client_learns_when_to_come_back() -> None:
     *lines, denied, other = run("grpc_server.py").splitlines()
     assert lines == ["acme: HELLO"] * 3
     assert re.fullmatch(r"acme: RESOURCE_EXHAUSTED, again in (1\d|20) s", denied)

@@ -97,7 +97,7 @@ def test_a_process_that_is_killed_later_has_lost_nothing_before() -> None:
     assert rules(one) == ["tokens are lost"]
 
 
-def test_what_all_had_agreed_on_outlives_a_kill() -> None:
+def test_what_all_had_agreed_on_is_kept_over_a_kill() -> None:
     one = history(KILLED)
     one.pauses.append(both(30.0, a=3))
     assert rules(one) == ["tokens are lost"]
@@ -154,7 +154,7 @@ def test_an_epoch_belongs_to_one_process() -> None:
     assert rules(one) == ["an epoch is used again"]
 
 
-def test_nodes_that_never_agree_are_told_with_the_column() -> None:
+def test_nodes_that_never_agree_are_reported_with_the_column() -> None:
     one = history()
     reads = [read(0, 90.0, a=3), read(1, 90.0, a=3, b=5)]
     one.pauses.append(Pause(30.0, 31.0, None, reads))

@@ -32,7 +32,7 @@ def test_what_is_named_is_there(name: str) -> None:
 
 
 def test_place_and_names_decide() -> None:
-    assert tiers(FILE, "test_an_outage_is_told[silent]", {"socket"}) == ["slow", "processes"]
+    assert tiers(FILE, "test_an_outage_is_reported[silent]", {"socket"}) == ["slow", "processes"]
     assert tiers(FILE, "test_what_other_processes_took_is_known", set()) == []
 
 

@@ -162,7 +162,9 @@ class LocalNode:
             return make()
         from crdtbucket.shared.leadership import Leadership
 
-        return Leadership(self._table, file, make, self.tell_address, self.fail, self._show)
+        return Leadership(
+            self._table, file, make, self.tell_address, self.fail, self._show, self.saved.release
+        )
 
     def order(self, text: str) -> bool:
         """Gives the mesh an operator's order; False where it holds already. Raises `MeshError`."""
@@ -195,10 +197,8 @@ class LocalNode:
             self.mesh.renew(mesh)
 
     def view(self) -> dict[str, Any] | None:
-        """What the process that leads shows of the mesh to the others of its table.
-
-        None in the one that leads, or has no mesh, and before there is any.
-        """
+        """What the process that leads shows of the mesh to the others of its table. None in the one
+        that leads, or has no mesh, and before there is any."""
         if self.alone or self._file is None or self.mesh is not None:
             return None
         from crdtbucket.shared import leader_view

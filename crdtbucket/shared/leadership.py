@@ -38,16 +38,19 @@ class Leadership:
         started: Callable[[], None],
         failed: Callable[[], None],
         show: Callable[[], None],
+        release: Callable[[], None],
     ) -> None:
         """`make` makes the mesh, which is started at once. Then `started` is called, or `failed`
         where the start did not succeed: whichever process leads next makes another mesh. `show`
-        writes what is known of the mesh into the table; it is called every second."""
+        writes what is known of the mesh into the table; it is called every second. `release` gives
+        back what only one process may hold, which takes as long as the disk does."""
         self._table = table
         self._file = file
         self._make = make
         self._started = started
         self._failed = failed
         self._show = show
+        self._release = release
         self._mesh: MeshNetwork | None = None
         self._task: asyncio.Task[None] | None = None
         self._fault = ""
@@ -64,9 +67,12 @@ class Leadership:
         if self._task is not None:
             self._task.cancel()
             await asyncio.wait([self._task])
-        if self._mesh is not None:
-            await self._mesh.stop(handed_over=not self._file.alone())
-        self._table.yield_lead()
+        try:
+            if self._mesh is not None:
+                await self._mesh.stop(handed_over=not self._file.alone())
+                await off_loop(self._release)
+        finally:
+            self._table.yield_lead()
 
     async def _begin(self) -> None:
         try:

@@ -12,7 +12,7 @@ from benchmarks.measure import Case, Comparison
 SMOKE = measure.SCALES["smoke"]
 
 
-def test_the_cases_take_turns_and_the_middle_is_told() -> None:
+def test_the_cases_take_turns_and_the_median_is_reported() -> None:
     order: list[str] = []
     values = {"a": iter([9.0, 1.0, 2.0]), "b": iter([10.0, 60.0, 20.0])}
 

@@ -142,7 +142,7 @@ def small(monkeypatch: pytest.MonkeyPatch, *cases: Case) -> None:
 
 
 @pytest.mark.usefixtures("unpinned")
-def test_a_peer_that_fails_is_told_and_ends_nothing(
+def test_a_peer_that_fails_is_reported_and_ends_nothing(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     def broken() -> tuple[float, ...]:
@@ -190,7 +190,7 @@ def test_a_peer_that_is_not_installed_is_shown_as_missing(
     assert peers.attempt(lambda: peers.Awaiting(peers.ALLOWED)) == "aiolimiter is not installed"
 
 
-def test_a_peer_that_cannot_be_set_up_is_told() -> None:
+def test_a_peer_that_cannot_be_set_up_is_reported() -> None:
     def broken() -> None:
         raise TypeError("no such option")
 
@@ -199,7 +199,9 @@ def test_a_peer_that_cannot_be_set_up_is_told() -> None:
 
 
 @pytest.mark.usefixtures("unpinned")
-def test_without_a_redis_its_rows_are_told_to_be_skipped(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_a_redis_the_report_says_that_its_rows_were_skipped(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setattr(strong, "PROGRAMS", [])
     monkeypatch.setattr(workers, "PROGRAMS", [])
     reason = "no redis-server is installed: make redis"
@@ -210,7 +212,9 @@ def test_without_a_redis_its_rows_are_told_to_be_skipped(monkeypatch: pytest.Mon
 
 
 @pytest.mark.usefixtures("unpinned")
-def test_without_wrk_the_sidecar_is_told_to_be_skipped(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_wrk_the_report_says_that_the_sidecar_was_skipped(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setattr(sidecar.shutil, "which", lambda name: None)
     assert "wrk is not installed: make wrk" in run("sidecar", "--smoke")
 

@@ -7,7 +7,7 @@ import sys
 import pytest
 
 from benchmarks import sidecar
-from benchmarks.sidecar import Load, batched, single, told
+from benchmarks.sidecar import Load, batched, parsed, single
 from tests.strong.redis_server import free_port
 
 PRINTED = """\
@@ -29,9 +29,19 @@ REFUSED = PRINTED.replace("Requests/sec", "  Non-2xx or 3xx responses: 16083\nRe
 
 
 def test_figures_are_read_in_their_units() -> None:
-    assert told(PRINTED, single("plenty")) == (7658.14, 7658.14, 0.98, pytest.approx(0.843))
-    assert told(PRINTED, batched("plenty")) == (765814.0, 7658.14, 0.98, pytest.approx(0.843))
-    assert told(REFUSED, single("spent", denied=True))[0] == 7658.14
+    assert parsed(PRINTED, single("plenty")) == (
+        7658.14,
+        7658.14,
+        0.98,
+        pytest.approx(0.843),
+    )
+    assert parsed(PRINTED, batched("plenty")) == (
+        765814.0,
+        7658.14,
+        0.98,
+        pytest.approx(0.843),
+    )
+    assert parsed(REFUSED, single("spent", denied=True))[0] == 7658.14
 
 
 @pytest.mark.parametrize(
@@ -45,12 +55,12 @@ def test_figures_are_read_in_their_units() -> None:
 )
 def test_answers_that_should_not_be_are_no_measurement(text: str, load: Load) -> None:
     with pytest.raises(AssertionError, match="Requests/sec"):
-        told(text, load)
+        parsed(text, load)
 
 
 def test_something_else_is_shown_as_it_is() -> None:
     with pytest.raises(AssertionError, match="unable to connect"):
-        told("unable to connect to 127.0.0.1", single("plenty"))
+        parsed("unable to connect to 127.0.0.1", single("plenty"))
 
 
 def test_a_load_has_all_keys() -> None:
@@ -61,7 +71,7 @@ def test_a_load_has_all_keys() -> None:
     assert len({str(body) for body in sidecar.described().bodies}) == sidecar.KEYS
 
 
-def test_a_server_that_ends_at_once_is_told() -> None:
+def test_a_server_that_ends_at_once_is_reported() -> None:
     with (
         pytest.raises(RuntimeError, match=r"platform .*does not answer"),
         sidecar.started(free_port(), "platform"),

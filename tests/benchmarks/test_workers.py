@@ -34,7 +34,7 @@ def raises(given: str, limit: Limit) -> Callable[[], Any]:
 @pytest.mark.parametrize(
     ("join", "message"), [(raises, "Named: /"), (dies, "ended without an answer")]
 )
-def test_a_process_that_fails_is_told_and_the_others_end(
+def test_a_process_that_fails_is_reported_and_the_others_end(
     join: Callable[[Any, Limit], Callable[[], Any]],
     message: str,
     monkeypatch: pytest.MonkeyPatch,
@@ -67,7 +67,7 @@ def test_the_shared_table_is_asked_where_there_is_one(
         assert ((OURS_SHARED, "this version has none") in told.missing) is not there
 
 
-def test_the_shared_table_is_told_by_the_argument_of_the_limiter(
+def test_the_report_of_a_shared_table_names_the_argument_of_the_limiter(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     class WithShared:

@@ -153,7 +153,7 @@ class Fleet:
     @property
     def ready(self) -> bool:
         """Whether all are strong, and hear each other where there is a mesh."""
-        return self.strong and all(_hears(one, len(self.clients)) for one in self.clients)
+        return self.strong and all(_linked(one, len(self.clients)) for one in self.clients)
 
     @property
     def settled(self) -> bool:
@@ -246,7 +246,7 @@ def linked(clients: Sequence[Client]) -> MeshConfig:
     return MeshConfig(listen="127.0.0.1:0", peers=peers, secret=SECRET)
 
 
-def _hears(client: Client, nodes: int) -> bool:
+def _linked(client: Client, nodes: int) -> bool:
     stats = client.limiter.stats()
     alive = [state for state in stats.get("peers", {}).values() if state == "alive"]
     return not stats["warming_up"] and ("peers" not in stats or len(alive) == nodes - 1)

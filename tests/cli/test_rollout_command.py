@@ -134,7 +134,7 @@ async def test_a_deliberate_roll_out_is_no_version_split() -> None:
         assert "WRONG  version split: eu-1, ap-1 on 2 bb; us-1 on 1 aa" in done.output
 
 
-async def test_a_version_that_was_rolled_back_is_told_beside_the_one_that_runs() -> None:
+async def test_a_version_that_was_rolled_back_is_shown_beside_the_one_that_runs() -> None:
     back = {"version": 2, "hash": "bb", "status": "rolled back"}
     config = {"version": 1, "hash": "aa", "stage": ""}
     peer = {"name": "us-1", "state": "alive", "config": config, "rollout": back}

@@ -125,7 +125,7 @@ async def test_a_reset_that_says_nothing() -> None:
         assert "does not say what came back" in str(done.exception)
 
 
-async def test_an_unknown_bucket_is_told_with_the_names_there_are() -> None:
+async def test_an_unknown_bucket_is_reported_with_the_names_there_are() -> None:
     answer = problem(404, "no bucket 'apj'; there are: api, login")
     async with fake_node(POST_v1_take=answer) as node:
         done = await run("take", "apj", "k", "--url", node.url)

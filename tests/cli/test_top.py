@@ -155,7 +155,7 @@ async def test_a_live_view_that_is_ended_by_a_signal_leaves_the_terminal_as_it_w
         assert await Terminal().run(*words, then=then) == 0
 
 
-async def test_the_live_view_outlives_a_node_that_is_away() -> None:
+async def test_the_live_view_goes_on_when_a_node_is_unreachable() -> None:
     async def then(terminal: Terminal) -> None:
         await eventually(lambda: "tenant-42" in terminal.shown)
         node.answers["GET /v1/buckets"] = lambda: problem(503, "it is closing")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import itertools
 import random
 import sys
 import tempfile
@@ -11,9 +12,37 @@ import time
 import traceback
 from pathlib import Path
 
-from tests.compositions.events import CELLS, EVENTS, FEATURES, play
+from tests.compositions.events import CELLS, EVENTS, FEATURES, cells, play
 from tests.compositions.fleet import Fleet
+from tests.compositions.loaded import (
+    BRIEFLY_S,
+    HEAVY,
+    LIGHT,
+    LOADED_EVENTS,
+    LONG_S,
+    SPARSE,
+    LoadedFleet,
+    play_loaded,
+)
 from tests.compositions.process import Failed
+
+Cell = tuple[str, str, float, float]
+"""A feature, an event, the load, which is 0 where tokens are counted one by one, and for how many
+seconds a fault lasts under a load."""
+EXACT_CELLS: list[Cell] = [(*names, 0.0, 0.0) for names in (*CELLS, *cells(SPARSE))]
+LOADED_CELLS: list[Cell] = [
+    *itertools.product(SPARSE, LOADED_EVENTS, (HEAVY, LIGHT), (BRIEFLY_S, LONG_S))
+]
+
+
+async def play_cell(cell: Cell, folder: Path) -> None:
+    """Raises what is wrong."""
+    feature, event, load, apart = cell
+    fleet = Fleet((FEATURES | SPARSE)[feature], folder)
+    if load:
+        await play_loaded(LoadedFleet(fleet, load, apart), LOADED_EVENTS[event])
+    else:
+        await play(fleet, EVENTS[event])
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -28,16 +57,16 @@ def main(arguments: list[str] | None = None) -> int:
     end = time.monotonic() + 60 * options.minutes
     played, failed = 0, 0
     while not played or time.monotonic() < end:
-        feature, event = rng.choice(CELLS)
+        cell = rng.choice(rng.choice((EXACT_CELLS, LOADED_CELLS)))
         with tempfile.TemporaryDirectory(prefix="crdtbucket-cell-") as folder:
             try:
-                asyncio.run(play(Fleet(FEATURES[feature], Path(folder)), EVENTS[event]))
+                asyncio.run(play_cell(cell, Path(folder)))
             except Failed as error:
                 failed += 1
-                print(f"{feature}, {event}: {error}", flush=True)
+                print(f"{cell}: {error}", flush=True)
             except Exception:  # noqa: BLE001 - a search for hours goes on whatever breaks
                 failed += 1
-                print(f"{feature}, {event}:\n{traceback.format_exc()}", flush=True)
+                print(f"{cell}:\n{traceback.format_exc()}", flush=True)
         played += 1
         print(f"{played} cells, {failed} failed", file=sys.stderr, flush=True)
     print(f"{played} cells, {failed} failed")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 
 from tests.compositions.fleet import CAPACITY, EXACT, Bound, Feature, Fleet
 from tests.compositions.process import LibraryProcess, Process
@@ -251,13 +251,17 @@ def absent(feature: Feature, event: Event) -> str:
     return ""
 
 
-CELLS = [
-    (name, event)
-    for name, feature in FEATURES.items()
-    for event in EVENTS
-    if not absent(feature, EVENTS[event])
-]
-"""What is played: a feature and an event, by their names."""
+def cells(features: Mapping[str, Feature]) -> list[tuple[str, str]]:
+    """What is played of these: a feature and an event, by their names."""
+    return [
+        (name, event)
+        for name, feature in features.items()
+        for event in EVENTS
+        if not absent(feature, EVENTS[event])
+    ]
+
+
+CELLS = cells(FEATURES)
 
 
 async def play(fleet: Fleet, event: Event) -> None:

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import json
 import shutil
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from tests.compositions.process import BOUND_S, Failed, LibraryProcess, Process, ServeProcess
+from tests.histories.network import ProxiedNetwork
+from tests.histories.plan import Pair
 from tests.strong.redis_server import Server, free_port
 
 CAPACITY = 300
@@ -23,7 +26,7 @@ rating:
   fallback_ratio: {ratio}
   {backend}
   modes: {modes}
-services: {{api: {{limit: 1/hour burst {capacity}}}}}
+services: {{api: {{limit: {refill} burst {capacity}}}}}
 {mesh}
 """
 BACKEND = "bucket_backend: {{type: redis, deadline: 5s, connection: {{url: {url}}}}}"
@@ -45,6 +48,14 @@ class Feature:
     strong: bool = False
     watch: bool = False
     serve: bool = False
+    links: tuple[Pair, ...] | None = None
+    """The pairs of nodes that can reach each other; None: all."""
+
+    def neighbours(self, node: int) -> set[int]:
+        """The nodes that a node is linked with."""
+        if self.links is None:
+            return set(range(self.nodes)) - {node}
+        return {sum(pair) - node for pair in self.links if node in pair}
 
     @property
     def peeks_know(self) -> bool:
@@ -77,7 +88,10 @@ class Fleet:
 
     def __init__(self, feature: Feature, folder: Path) -> None:
         self.feature = feature
-        self.capacity = CAPACITY
+        self.capacity, self.refill = CAPACITY, "1/hour"
+        self.network = None
+        if feature.links is not None:
+            self.network = ProxiedNetwork(feature.nodes, feature.links)
         self.redis = Server() if feature.strong else None
         self._folder = folder
         self._version = 1
@@ -85,7 +99,6 @@ class Fleet:
         self._reverse = False
         self.nodes: list[list[Process]] = []
         for node in range(feature.nodes):
-            self.write(node)
             self.nodes.append([self._process(node, i) for i in range(feature.processes)])
 
     @property
@@ -109,17 +122,15 @@ class Fleet:
     def write(self, node: int) -> None:
         """The configuration of a node as it should be now."""
         feature = self.feature
-        peers = [f"127.0.0.1:{p}" for i, p in enumerate(self._ports) if i != node]
+        mesh = {
+            "listen": f"127.0.0.1:{self._ports[node]}",
+            "peers": [f"127.0.0.1:{p}" for i, p in enumerate(self._ports) if i != node],
+            "secret": SECRET,
+            "state_dir": str(self._folder / "state"),
+            **({} if self.network is None else self.network.mesh(node)),
+        }
         if self._reverse:
-            peers.reverse()
-        mesh = ", ".join(
-            [
-                f'listen: "127.0.0.1:{self._ports[node]}"',
-                f"peers: {peers}",
-                f'secret: "{SECRET}"',
-                f'state_dir: "{self._folder / "state"}"',
-            ]
-        )
+            mesh["peers"].reverse()
         text = CONFIG.format(
             node=f"node-{node}",
             version=self._version,
@@ -129,22 +140,25 @@ class Fleet:
             backend="" if self.redis is None else BACKEND.format(url=self.redis.url),
             modes=MODES,
             capacity=self.capacity,
-            mesh=f"mesh: {{{mesh}}}" if feature.mesh else "",
+            refill=self.refill,
+            mesh=f"mesh: {json.dumps(mesh)}" if feature.mesh else "",
         )
         self._config(node).write_text(text)
 
-    def redefine(self, capacity: int) -> None:
-        """Another capacity in the file of each node."""
-        self.capacity = capacity
+    def redefine(self, capacity: int, refill: str = "1/hour") -> None:
+        """Another limit in the file of each node."""
+        self.capacity, self.refill = capacity, refill
         self._version += 1
+        self._write_all()
+
+    def _write_all(self) -> None:
         for node in range(self.feature.nodes):
             self.write(node)
 
     def reverse_peers(self) -> None:
         """Each node dials its peers in the opposite order from its next start on."""
         self._reverse = not self._reverse
-        for node in range(self.feature.nodes):
-            self.write(node)
+        self._write_all()
 
     def forget(self) -> None:
         """Deletes all that outlives the processes."""
@@ -169,6 +183,9 @@ class Fleet:
         try:
             if self.redis is not None:
                 self.redis.start()
+            if self.network is not None:
+                await self.network.start()
+            self._write_all()
             await asyncio.gather(*(one.start() for one in self.processes))
             await self.serve()
         except BaseException:
@@ -181,6 +198,8 @@ class Fleet:
 
     async def _end(self) -> None:
         await asyncio.gather(*(one.kill() for one in self.processes))
+        if self.network is not None:
+            await self.network.stop()
         if self.redis is not None:
             self.redis.remove()
 
@@ -202,19 +221,20 @@ class Fleet:
             ready = not self.feature.strong or all(look["mode"] == "strong" for look in looks)
             if self.feature.mesh:
                 per_node = zip(*[iter(looks)] * self.feature.processes, strict=True)
-                ready &= all(self._linked(node) for node in per_node)
+                ready &= all(itertools.starmap(self._linked, enumerate(per_node)))
             return ready
 
         await self.until(all_do, lambda: f"not every process serves: {seen}")
 
-    def _linked(self, looks: Sequence[dict[str, object]]) -> bool:
-        """Whether the process of a node that speaks to the peers has all of them."""
+    def _linked(self, node: int, looks: Sequence[dict[str, object]]) -> bool:
+        """Whether the process of a node that speaks to the peers is linked with all that it can
+        reach."""
         for look in looks:
             peers = look["peers"]
             assert isinstance(peers, dict)
             if look["leading"]:
-                alive = sum(state == "alive" for state in peers.values())
-                return alive == self.feature.nodes - 1
+                near = self.feature.neighbours(node)
+                return all(peers.get(f"node-{other}") == "alive" for other in near)
         return False
 
     async def agree(self, bound: Bound = EXACT) -> None:

@@ -15,6 +15,7 @@ import json
 import logging
 import multiprocessing
 import os
+import random
 import sys
 import time
 from collections.abc import Callable
@@ -70,15 +71,20 @@ class Member:
         return {"granted": sum(one.allowed for one in done)}
 
     async def load(self, gap: float) -> dict[str, Any]:
-        """Goes on with calls in the background; each grant is told at once."""
+        """Goes on with calls in the background; each answer is written at once, with its time."""
         self._load = asyncio.create_task(self._go_on(gap))
         return {}
 
     async def _go_on(self, gap: float) -> None:
+        due = time.monotonic()
         while True:
-            if (await self._bucket.acquire(KEY)).allowed:
-                say({"granted": 1})
-            await asyncio.sleep(gap)
+            allowed = (await self._bucket.acquire(KEY)).allowed
+            now = time.monotonic()
+            say({"granted": int(allowed), "at": now, "late": now - due})
+            # At random: calls of equal gaps meet the tokens of a bucket always or never. A caller
+            # that a busy machine has held up makes up for it.
+            due += random.expovariate(1 / gap)
+            await asyncio.sleep(max(0.0, due - now))
 
     async def rest(self) -> dict[str, Any]:
         """Ends the load."""

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from multiprocessing.connection import Connection
 from multiprocessing.context import ForkServerProcess
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import aiohttp
 
@@ -41,6 +41,16 @@ BOUND_S = 60.0
 
 class Failed(AssertionError):
     """A process did not do what it was asked for; with the end of its log."""
+
+
+class Answered(NamedTuple):
+    """One call of a load."""
+
+    at: float
+    granted: int
+    """Tokens."""
+    late: float
+    """Seconds from when it was to be made to its answer."""
 
 
 class Process(Protocol):
@@ -136,6 +146,10 @@ class LibraryProcess(_Forked):
         """`life`: `live`, or what does it somewhere else."""
         super().__init__(log)
         self._config, self._watch, self.life = config, watch, life
+        self.gap = 0.0
+        """Seconds between two calls that it makes from its start on, on average; 0: no calls."""
+        self.loads: list[list[Answered]] = []
+        """The calls of a load, from each start on."""
         self._asks: Connection | None = None
         self._answers: asyncio.Queue[dict[str, Any] | None] = asyncio.Queue()
         self._reader: asyncio.Task[None] | None = None
@@ -148,9 +162,12 @@ class LibraryProcess(_Forked):
         asked_over.close()
         says.close()
         self._answers = asyncio.Queue()
+        self.loads.append([])
         self._reader = asyncio.create_task(self._read(answers))
         if "open" not in await self._next():
             raise self.failed("the process did not open its limiter")
+        if self.gap:
+            await self.load(self.gap)
 
     async def _read(self, answers: Connection) -> None:
         lines = asyncio.StreamReader()
@@ -162,6 +179,7 @@ class LibraryProcess(_Forked):
                 said = json.loads(line)
                 if "granted" in said:
                     self.granted += said["granted"]
+                    self.loads[-1].append(Answered(said["at"], said["granted"], said["late"]))
                 else:
                     self._answers.put_nowait(said)
             transport.close()

@@ -88,7 +88,9 @@ def test_what_becomes_of_a_bucket(
 
 
 @pytest.mark.parametrize(("capacity", "used", "left"), [(200, 100, 100), (50, 25, 25)])
-def test_usage_becomes_what_is_told(tmp_path: Path, capacity: int, used: int, left: int) -> None:
+def test_usage_is_converted_from_the_old_definition_to_the_new(
+    tmp_path: Path, capacity: int, used: int, left: int
+) -> None:
     old = load(tmp_path, BASE).buckets[0]
     new = load(tmp_path, BASE.replace("capacity: 100", f"capacity: {capacity}")).buckets[0]
     table = Table(max_keys=16, virtual=True)

@@ -275,7 +275,7 @@ def test_the_keys_are_the_fields_of_the_settings() -> None:
     } == set(below.values())
 
 
-def test_the_defaults_that_are_told_are_those_of_the_code(load: Load) -> None:
+def test_the_documented_defaults_are_those_of_the_code(load: Load) -> None:
     lines = {"rating.bucket_backend.connection.host": "h"}
     for key, default, *_ in rows("docs/configuration.md", "Configuration files"):
         has_default = not default.startswith("|")  # that is what an empty cell leaves
@@ -295,7 +295,7 @@ def test_the_defaults_that_are_told_are_those_of_the_code(load: Load) -> None:
     assert dataclasses.replace(config, redis=None, path=blank.path) == blank
 
 
-def test_the_urls_that_are_told_can_be_used() -> None:
+def test_the_documented_urls_can_be_used() -> None:
     told = [row[0].strip("`") for row in rows("docs/configuration.md", "Where Redis is")]
     for url in told:
         assert RedisConfig(url=url.replace("...", "host")).url
@@ -375,7 +375,7 @@ def test_death_may_be_never_believed(
     assert mesh.ended_is_dead_ns == nanoseconds
 
 
-def test_a_word_that_is_no_time_is_told_of_never(load: Load) -> None:
+def test_an_error_about_a_word_that_is_no_time_mentions_never(load: Load) -> None:
     with pytest.raises(ConfigError, match=r"ended_is_dead: is .soon. .write a number .*, or never"):
         load("mesh: {ended_is_dead: soon}\n")
 
@@ -455,7 +455,7 @@ def test_wrong_configurations_say_where_what_and_how(load: Load, case: str, tmp_
         assert problem.column >= 1
 
 
-def test_every_fault_is_told_at_once(load: Load) -> None:
+def test_all_faults_of_a_file_are_reported_together(load: Load) -> None:
     wrong = "nod: a\n{RATING}{SERVICES}mesh:\n  listen: here\n  max_peers: 0\n"
     wrong = wrong.format(
         RATING="rating:\n  consistency: weak\n",

@@ -94,12 +94,12 @@ class Column(NamedTuple):
         return self.taken - self.refunded
 
 
-def gain(news: Column, known: Column | None) -> int:
-    """Tokens in `news` that a holder of `known` has not counted."""
-    if known is None or known.generation != news.generation:
-        return news.net
-    taken = max(0, news.taken - known.taken)
-    return taken - max(0, news.refunded - known.refunded)
+def gain(stated: Column, known: Column | None) -> int:
+    """Tokens in `stated` that a holder of `known` has not counted."""
+    if known is None or known.generation != stated.generation:
+        return stated.net
+    taken = max(0, stated.taken - known.taken)
+    return taken - max(0, stated.refunded - known.refunded)
 
 
 def joined(a: Column, b: Column | None) -> Column:
@@ -152,16 +152,16 @@ class Member:
         known = {k: c for k, c in self.columns.items() if places is None or k in places}
         return Statement(known, Fraction(math.ceil(self.debt(now))))
 
-    def hear(self, news: Statement, now: int) -> None:
-        if not self.held and not news.debt:
+    def merge(self, stated: Statement, now: int) -> None:
+        if not self.held and not stated.debt:
             return
         self.create(now)
-        mine, theirs = self.columns, news.columns
+        mine, theirs = self.columns, stated.columns
         both = {k: joined(c, mine.get(k)) for k, c in theirs.items()}
         brings = sum(gain(c, mine.get(k)) for k, c in both.items())
         lacks = sum(gain(c, theirs.get(k)) for k, c in mine.items())
         count = self.debt(now) + self.rate.emission * brings
-        adopt = news.debt + self.rate.emission * lacks
+        adopt = stated.debt + self.rate.emission * lacks
         self.columns = {**mine, **both}
         self.tat = now + min(count, adopt)
         self.tat = now + self.debt(now)

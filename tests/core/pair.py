@@ -73,7 +73,7 @@ class Peer:
         assert covered == self.table.version
         return bytes(data)
 
-    def hear(self, sender: Peer, payload: bytes, **options: Any) -> Any:
+    def merge(self, sender: Peer, payload: bytes, **options: Any) -> Any:
         _, places = sender.announced()
         return self.table.merge(
             payload,
@@ -90,14 +90,14 @@ def send(sender: Peer, receiver: Peer, after: int = 0, **options: Any) -> Any:
     """A round: everything above version `after` in the sender's log is merged by the receiver."""
     sender.table.collect()
     payload = sender.payload(after)
-    return receiver.hear(sender, payload, **options) if payload else None
+    return receiver.merge(sender, payload, **options) if payload else None
 
 
 def send_all(sender: Peer, receiver: Peer, **options: Any) -> Any:
     """As a joiner gets it: all indebted entries."""
     positions, _ = sender.announced()
     payload, _, _ = sender.table.encode_table(0, positions, SIZE)
-    return receiver.hear(sender, bytes(payload), **options) if payload else None
+    return receiver.merge(sender, bytes(payload), **options) if payload else None
 
 
 def peers(count: int, spec: BucketSpec, **options: Any) -> list[Peer]:

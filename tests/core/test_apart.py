@@ -42,7 +42,7 @@ class Apart:
             self.now += SECOND
             self._clocks()
 
-    def told(self, **options: object) -> int:
+    def merged_debt(self, **options: object) -> int:
         """What `b` owes after that, in tokens rounded up; 0 also where it does not hold the key."""
         send(self.a, self.b, **options)
         return -(-(self.b.bucket.debt("k") or 0) // TOKEN)
@@ -50,38 +50,38 @@ class Apart:
 
 @pytest.mark.parametrize("seconds", [5, 30, 300])
 @pytest.mark.parametrize(("there", "here"), [(8, 1), (1, 8), (5, 5), (9, 0)])
-def test_what_was_refilled_meanwhile_is_not_owed(there: int, here: int, seconds: int) -> None:
+def test_what_was_refilled_meanwhile_is_no_debt(there: int, here: int, seconds: int) -> None:
     """Half a second of the silence is the near horizon, in which nothing is refilled for it."""
     apart = Apart()
     apart.each_second(seconds, there, here)
-    assert apart.told() <= (5 if there + here == 10 else 0)
+    assert apart.merged_debt() <= (5 if there + here == 10 else 0)
 
 
-def test_a_long_history_that_the_sender_does_not_know_is_not_owed() -> None:
+def test_a_long_history_that_the_sender_does_not_know_is_no_debt() -> None:
     """It has never held the key, so it lacks all that was taken here, by the rate of which so much
     was taken in the silence alone."""
     apart = Apart()
     apart.each_second(1000, 0, 4)
     apart.b.table.set_last_seen(apart.b.node_of(0), apart.now)
     apart.each_second(30, 4, 4)
-    assert apart.told() == 0
+    assert apart.merged_debt() == 0
 
 
-def test_what_both_took_beyond_the_refill_is_owed() -> None:
+def test_what_both_took_beyond_the_refill_is_debt() -> None:
     apart = Apart()
     apart.each_second(20, 8, 4)
-    assert 40 <= apart.told() <= 48
+    assert 40 <= apart.merged_debt() <= 48
 
 
 @pytest.mark.parametrize("burst", ["there", "here"])
-def test_what_one_side_owes_by_itself_is_owed(burst: str) -> None:
+def test_the_debt_of_one_side_alone_stays(burst: str) -> None:
     apart = Apart()
     apart.each_second(30, 2, 2)
     (apart.a if burst == "there" else apart.b).bucket.take("k", 60)
-    assert apart.told() == 60
+    assert apart.merged_debt() == 60
 
 
-def test_what_is_kept_for_silent_peers_is_owed() -> None:
+def test_what_is_kept_for_silent_peers_counts_as_debt() -> None:
     """In overload each side keeps to its part, so that neither owes anything by itself; together
     they have emptied the bucket long ago."""
     apart = Apart()
@@ -97,11 +97,11 @@ def test_what_is_kept_for_silent_peers_is_owed() -> None:
     assert owed is not None
     assert owed > 90 * TOKEN
     apart.each_second(20, 5, 5)
-    assert apart.told() > 80
+    assert apart.merged_debt() > 80
 
 
 @pytest.mark.parametrize("burst", [0, 60])
-def test_what_a_sender_keeps_for_this_side_hides_nothing_that_it_owes(burst: int) -> None:
+def test_what_a_sender_keeps_for_this_side_hides_nothing_of_its_debt(burst: int) -> None:
     """It has seen this side ask for much, so what it takes itself is hidden by what it keeps. Calls
     have moved there, and this side has seen it ask for little."""
     apart = Apart()
@@ -117,7 +117,7 @@ def test_what_a_sender_keeps_for_this_side_hides_nothing_that_it_owes(burst: int
     if burst:
         apart.a.bucket.take("k", burst)
     assert (apart.a.bucket.debt("k") or 0) < 0
-    assert apart.told() == burst
+    assert apart.merged_debt() == burst
 
 
 def test_where_both_ask_for_more_than_is_refilled_all_is_charged() -> None:
@@ -125,7 +125,7 @@ def test_where_both_ask_for_more_than_is_refilled_all_is_charged() -> None:
     apart = Apart()
     apart.each_second(600, 1, 1)
     apart.each_second(150, 9, 9)
-    assert apart.told() > 90
+    assert apart.merged_debt() > 90
 
 
 @pytest.mark.parametrize("known", [True, False])
@@ -137,7 +137,7 @@ def test_a_sender_that_knew_this_side_lacks_just_what_was_taken_meanwhile(known:
         send(apart.b, apart.a)
     apart.each_second(10, 9, 9)
     apart.each_second(120, 9, 1)
-    assert (apart.told() > 80) == known
+    assert (apart.merged_debt() > 80) == known
 
 
 def test_refunds_of_this_node_are_no_takes_that_the_sender_knows() -> None:
@@ -147,14 +147,14 @@ def test_refunds_of_this_node_are_no_takes_that_the_sender_knows() -> None:
     apart.b.bucket.refund(decision)
     apart.each_second(10, 9, 9)
     apart.each_second(120, 9, 1)
-    assert apart.told() < 80
+    assert apart.merged_debt() < 80
 
 
 def test_a_peer_that_was_seen_has_no_such_time() -> None:
     apart = Apart()
     apart.each_second(5, 4, 4)
     apart.b.table.set_last_seen(apart.b.node_of(0), apart.now - 500 * MS)
-    assert apart.told() == 20
+    assert apart.merged_debt() == 20
 
 
 def test_nor_does_a_frame_that_was_long_under_way_say_since_when_its_sender_is_silent() -> None:
@@ -162,7 +162,7 @@ def test_nor_does_a_frame_that_was_long_under_way_say_since_when_its_sender_is_s
     apart.a.bucket.take("k", 5)
     send(apart.a, apart.b)
     apart.each_second(5, 4, 4)
-    assert apart.told(late=True) == 20
+    assert apart.merged_debt(late=True) == 20
 
 
 @pytest.mark.parametrize("options", [{"linked": False}, {"predict": False}])
@@ -172,4 +172,4 @@ def test_nor_has_one_that_was_never_linked_or_where_nothing_is_predicted(
     """Without prediction all is charged that was ever taken."""
     apart = Apart(**options)
     apart.each_second(5, 4, 4)
-    assert apart.told() == 20
+    assert apart.merged_debt() == 20

@@ -99,7 +99,7 @@ def test_keys_that_are_none(bucket: BucketCore, key: Any) -> None:
     assert snapshot(bucket.table, bucket, ["k"]) == before
 
 
-def test_nobody_is_told_to_make_one_key_for_all_who_have_none(bucket: BucketCore) -> None:
+def test_no_error_advises_one_key_for_all_who_have_none(bucket: BucketCore) -> None:
     with pytest.raises(InvalidKey, match="key is None: name what is limited"):
         bucket.take(None)  # type: ignore[arg-type]
     with pytest.raises(InvalidKey, match=r"not int: pass str\(key\)"):

@@ -392,12 +392,12 @@ def test_mixed_versions_merge_soundly(history: list[tuple[Any, ...]]) -> None:
             q, p = peer.bucket.spec_of(name).emission
             owed = Fraction(peer.bucket.peek(name).debt * p, q)
             own = [(at, tokens) for who, at, tokens in takes if who == number]
-            assert least_owed(own, now) - Fraction(1, 1000) <= owed <= total + Fraction(1, 1000)
+            assert least_debt(own, now) - Fraction(1, 1000) <= owed <= total + Fraction(1, 1000)
             if owed:
                 assert sum(p for _, p, _ in peer.bucket.columns(name).values()) == total
 
 
-def least_owed(takes: list[tuple[int, int]], now: int) -> Fraction:
+def least_debt(takes: list[tuple[int, int]], now: int) -> Fraction:
     owed, before = Fraction(0), 0
     for at, tokens in [*takes, (now, 0)]:
         owed = max(Fraction(0), owed - Fraction((at - before) * 100, SECOND)) + tokens

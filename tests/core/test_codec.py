@@ -62,13 +62,13 @@ class Receiver:
     def looks(self) -> Any:
         return snapshot(self.peer.table, self.bucket, KEYS)
 
-    def hear(self, payload: bytes) -> Any:
+    def merge(self, payload: bytes) -> Any:
         definitions = [(0, True, *SPEC.emission)]
         return self.peer.table.merge(payload, definitions, self.ids, node=1, epoch=1000, at=0)
 
     def refuses(self, payload: bytes) -> None:
         with pytest.raises(WireError):
-            self.hear(payload)
+            self.merge(payload)
         assert self.looks() == self.before
 
     def key(self, name: str = "k") -> tuple[int, int]:
@@ -116,7 +116,7 @@ def test_columns_stand_in_the_order_of_their_places(count: int) -> None:
 
 def test_what_was_written_by_hand_is_read(receiver: Receiver) -> None:
     columns = [(0, 1, 30, 0), (2, 7, 8, 3)]
-    merged = receiver.hear(entry(receiver.key("other"), columns, flags=REFUNDS, debt=35 * 10**7))
+    merged = receiver.merge(entry(receiver.key("other"), columns, flags=REFUNDS, debt=35 * 10**7))
     assert (merged.merged, merged.gained) == (1, 35)
     found = {epoch: c for (_, epoch), c in receiver.bucket.columns("other").items()}
     assert found == {1000: (1, 30, 0), 1002: (7, 8, 3)}
@@ -125,7 +125,7 @@ def test_what_was_written_by_hand_is_read(receiver: Receiver) -> None:
 
 def test_each_half_of_a_column_only_grows(receiver: Receiver) -> None:
     for taken, back, known in ((30, 10, (30, 10)), (50, 5, (50, 10)), (40, 20, (50, 20))):
-        receiver.hear(entry(receiver.key("other"), [(0, 1, taken, back)], flags=REFUNDS))
+        receiver.merge(entry(receiver.key("other"), [(0, 1, taken, back)], flags=REFUNDS))
         assert receiver.bucket.columns("other") == {(1, 1000): (1, *known)}
 
 
@@ -157,10 +157,10 @@ class TestDamage:
     def setup_method(self) -> None:
         self.sender, self.payload = payload_of_three()
 
-    def heard_by(self, payload: bytes) -> tuple[Receiver, Any, bool]:
+    def merged(self, payload: bytes) -> tuple[Receiver, Any, bool]:
         receiver = Receiver()
         try:
-            return receiver, receiver.hear(payload), True
+            return receiver, receiver.merge(payload), True
         except WireError:
             assert receiver.looks() == receiver.before
             return receiver, None, False
@@ -175,7 +175,7 @@ class TestDamage:
         return set(lengths)
 
     def test_every_prefix_is_refused_but_between_entries(self) -> None:
-        accepted = {n for n in range(len(self.payload) + 1) if self.heard_by(self.payload[:n])[2]}
+        accepted = {n for n in range(len(self.payload) + 1) if self.merged(self.payload[:n])[2]}
         assert accepted == self.ends()
 
     def test_every_bit_flip_is_refused_or_an_entry(self) -> None:
@@ -184,7 +184,7 @@ class TestDamage:
         for bit in range(8 * len(self.payload)):
             damaged = bytearray(self.payload)
             damaged[bit // 8] ^= 1 << bit % 8
-            receiver, merged, accepted = self.heard_by(bytes(damaged))
+            receiver, merged, accepted = self.merged(bytes(damaged))
             refused += not accepted
             if not accepted:
                 continue
@@ -199,9 +199,9 @@ class TestDamage:
     @given(data=st.binary(max_size=200), at=st.integers(0, 100))
     def test_noise(self, data: bytes, at: int) -> None:
         _, payload = payload_of_three()
-        self.heard_by(data)
-        self.heard_by(payload[:at] + data)
-        self.heard_by(payload[:at] + data + payload[at:])
+        self.merged(data)
+        self.merged(payload[:at] + data)
+        self.merged(payload[:at] + data + payload[at:])
 
 
 class TestLies:
@@ -232,7 +232,7 @@ class TestLies:
 
     def test_the_ends_of_the_ranges_are_read(self, receiver: Receiver) -> None:
         columns = [(0, 2**32 - 1, 2**55 - 1, 0), (1, 0, 2**55 - 1, 2**55 - 1)]
-        receiver.hear(entry(receiver.key("other"), columns, flags=REFUNDS, debt=2**62 - 1))
+        receiver.merge(entry(receiver.key("other"), columns, flags=REFUNDS, debt=2**62 - 1))
         assert receiver.bucket.debt("other") == 2 * SECOND
         found = {epoch: c for (_, epoch), c in receiver.bucket.columns("other").items()}
         assert found == {1000: (2**32 - 1, 2**55 - 1, 0), 1001: (0, 2**55 - 1, 2**55 - 1)}
@@ -240,7 +240,7 @@ class TestLies:
             receiver.peer.table.touch([receiver.peer.table.find(*receiver.key("other"))])
             other = Peer(2, SPEC)
             send(receiver.peer, other)
-            receiver.hear(entry(receiver.key("other"), columns, flags=REFUNDS, debt=2**62 - 1))
+            receiver.merge(entry(receiver.key("other"), columns, flags=REFUNDS, debt=2**62 - 1))
         assert other.bucket.debt("other") == 2 * SECOND
 
     def test_varints_that_are_longer_than_they_need_or_than_64_bits(
@@ -248,7 +248,7 @@ class TestLies:
     ) -> None:
         head = struct.pack("<QQB", *receiver.key(), 0)
         plain = head + b"\x00\x05\x01\x00\x01\x05"
-        receiver.hear(plain)
+        receiver.merge(plain)
         receiver = Receiver()
         head = struct.pack("<QQB", *receiver.key(), 0)
         for tail in (
@@ -302,17 +302,17 @@ class TestLies:
         for age in (b"\x00", b"\xff\xff\x03"):
             for rates in (b"\x00\x00\xff\xff", b"\xff\xff\xff\xff", b"\x00\x00\x00\x00"):
                 tail = b"\x02\x00" + age + rates + b"\x01" + age + rates
-                receiver.hear(entry(receiver.key("other"), [(0, 1, 30)], flags=RELAYED) + tail)
+                receiver.merge(entry(receiver.key("other"), [(0, 1, 30)], flags=RELAYED) + tail)
                 assert receiver.bucket.debt("other") == 10**8
 
     def test_a_good_entry_before_a_bad_one_is_not_merged(self, receiver: Receiver) -> None:
         good = entry(receiver.key("other"), [(0, 1, 30)])
         receiver.refuses(good + good[:-1])
-        assert receiver.hear(good).merged == 1
+        assert receiver.merge(good).merged == 1
 
     def test_any_rates_are_read_and_never_move_a_level(self, receiver: Receiver) -> None:
         for rates in (b"\x00\x00\xff\xff", b"\xff\xff\xff\xff", b"\x01\x00\x01\x00"):
-            receiver.hear(entry(receiver.key("other"), [(0, 1, 30)], flags=RATES, rates=rates))
+            receiver.merge(entry(receiver.key("other"), [(0, 1, 30)], flags=RATES, rates=rates))
         assert receiver.bucket.debt("other") == 10**8
 
 
@@ -327,7 +327,7 @@ def test_a_size_limit_cuts_between_entries_and_goes_on() -> None:
         data, reached, count = a.table.encode_log(after, a.table.version, positions, 1_000)
         assert len(data) <= 1_000
         assert reached > after
-        b.hear(a, bytes(data))
+        b.merge(a, bytes(data))
         after, frames, entries = reached, frames + 1, entries + count
     assert entries == 300
     assert frames > 5

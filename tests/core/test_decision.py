@@ -18,7 +18,7 @@ from tests.core.specs import ODD, bucket_of
 SPEC = BucketSpec("api", 100, 10)
 
 
-def told(decision: Decision) -> dict[str, Any]:
+def fields(decision: Decision) -> dict[str, Any]:
     names = """allowed shadowed cost key limit remaining retry_after reset_after mode retry_after_ns
     debt"""
     return {name: getattr(decision, name) for name in names.split()}
@@ -52,13 +52,13 @@ def test_a_pickle_keeps_all_but_the_bucket(name: str, key: str | bytes, protocol
     bucket = bucket_of(ODD[name])
     for decision in (bucket.take(key), bucket.take(key, ODD[name].capacity), bucket.peek(key)):
         loaded = pickle.loads(pickle.dumps(decision, protocol))
-        assert told(loaded) == told(decision)
+        assert fields(loaded) == fields(decision)
         assert bool(loaded) == bool(decision)
         assert repr(loaded) == repr(decision)
         assert loaded.as_dict() == decision.as_dict()
         assert type(loaded.mode) is Mode
         again = pickle.loads(pickle.dumps(loaded, protocol))
-        assert told(again) == told(decision)
+        assert fields(again) == fields(decision)
 
 
 def test_a_shadow_s_decision_is_pickled_too() -> None:

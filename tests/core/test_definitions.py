@@ -50,7 +50,7 @@ def test_nobody_waits_while_a_definition_is_read() -> None:
     assert not any(waited)
 
 
-def test_a_life_of_changes_uses_up_no_slots() -> None:
+def test_many_changes_use_up_no_slots_of_definitions() -> None:
     bucket = bucket_of(FAST)
     for change in range(3 * SLOTS):
         bucket.table.set_time(change * MINUTE)
@@ -112,7 +112,7 @@ def test_counters_go_on() -> None:
     assert (counters["allowed"], counters["denied"], counters["granted"]) == (2, 1, 70)
 
 
-def test_peers_are_told_when_a_slot_changes_hands() -> None:
+def test_peers_learn_when_a_slot_gets_another_definition() -> None:
     bucket = bucket_of(FAST)
     roster = Roster(bucket.table, "a")
     tables, _ = roster.announced()

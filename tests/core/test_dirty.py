@@ -201,7 +201,7 @@ def test_no_take_is_lost_whatever_is(steps: list[tuple[str, int, int]]) -> None:
     def deliver(link: int) -> None:
         payload, version = source.payload(acknowledged[link]), source.table.version
         if payload:
-            sinks[link].hear(source, payload, newer=False)
+            sinks[link].merge(source, payload, newer=False)
         acknowledged[link] = version
         source.table.trim(min(acknowledged))
 

@@ -45,7 +45,7 @@ def test_what_was_taken_under_a_limit_that_was_lowered_is_believed() -> None:
     assert b.bucket.columns("k")[1, a.epoch] == a.bucket.columns("k")[0, a.epoch]
 
 
-def test_news_of_a_larger_limit_empties_the_smaller_one_and_no_more() -> None:
+def test_takes_under_a_larger_limit_empty_the_smaller_one_and_no_more() -> None:
     """Each lacks what the other took. At the rate of now it would keep both out for 1,000 s."""
     a, b = apart()
     for node in (a, b):

@@ -121,7 +121,7 @@ def test_the_tokens_of_a_floor_are_counted_as_the_core_counts_them(
             bucket.peek(KEY, capacity - kept + 1, share)
 
 
-def test_the_priorities_are_those_that_are_told() -> None:
+def test_the_priorities_are_the_documented_ones() -> None:
     assert PRIORITIES == {"critical": 0.0, "normal": 0.2, "batch": 0.5, "smooth": 0.2}
 
 

@@ -66,7 +66,7 @@ def test_a_table_beyond_the_limit_of_a_look_is_looked_at_in_turns() -> None:
     assert bucket.table.survey(64)[bucket.name_hash] == (10, 1300, 100)
 
 
-def test_a_clock_that_goes_back_shows_no_more_than_the_ceiling_and_no_key_that_went() -> None:
+def test_a_clock_that_goes_back_shows_no_more_than_the_ceiling_and_no_evicted_key() -> None:
     bucket = bucket_of(SPEC)
     table = bucket.table
     bucket.take("gone", 50)

@@ -65,7 +65,7 @@ class World:
             if not stated.debt:
                 # a clamp leaves less than 1 ns too much, and at that very ns it is stated as 1
                 stated = stated._replace(debt=Fraction(max(self.peers[a].bucket.debt("k") or 0, 0)))
-            self.members[b].hear(stated, self.now)
+            self.members[b].merge(stated, self.now)
             send(self.peers[a], self.peers[b], newer=False)
             self.messages += 1
 
@@ -158,11 +158,11 @@ def test_a_late_message_changes_nothing() -> None:
     a.bucket.take("k", 30)
     send(a, b)
     before = b.bucket.debt("k"), b.bucket.columns("k")
-    b.hear(a, old)
+    b.merge(a, old)
     assert (b.bucket.debt("k"), b.bucket.columns("k")) == before
 
 
-def test_what_a_peer_owes_that_keeps_credit_credit_is_owed_here_up_to_the_capacity() -> None:
+def test_the_debt_of_a_peer_that_keeps_credit_counts_here_up_to_the_capacity() -> None:
     a, b, c = peers(3, WHOLE)
     a.bucket.take("k", 60)
     send(a, b)
@@ -266,7 +266,7 @@ def test_an_owner_that_took_more_than_its_limit_is_counted_and_charged_up_to_tha
     assert b.bucket.debt("k") == 2 * SECOND  # the ceiling: so much the sender says is owed
 
 
-def one_heard_of_a() -> list[Peer]:
+def one_merged_a_take_of_a() -> list[Peer]:
     """Three peers; the second one has heard from the first that it took a token."""
     a, b, c = peers(3, WHOLE)
     for peer in (a, b, c):
@@ -277,7 +277,7 @@ def one_heard_of_a() -> list[Peer]:
 
 
 def test_a_relay_raises_a_column_by_what_the_limit_explains() -> None:
-    a, b, c = one_heard_of_a()
+    a, b, c = one_merged_a_take_of_a()
     liar = liar_for(a, 1_000_000)
     merged = lie(liar, b, c)
     assert (merged.refused_columns, merged.capped_columns) == (1, 0)
@@ -285,7 +285,7 @@ def test_a_relay_raises_a_column_by_what_the_limit_explains() -> None:
 
 
 def test_relays_raise_a_column_in_many_steps_by_no_more() -> None:
-    a, b, c = one_heard_of_a()
+    a, b, c = one_merged_a_take_of_a()
     for stated in range(50, 2_000, 50):
         lie(liar_for(a, stated), b, c)
     assert b.bucket.columns("k")[1, a.epoch] == (1, 1 + MOST, 0)
@@ -302,7 +302,7 @@ def test_counts_that_come_late_raise_only_what_is_held() -> None:
     a.bucket.take("k", 20)
     a.bucket.take("other", 30)
     a.table.collect()
-    merged = b.hear(a, a.payload(), late=True, newer=False)
+    merged = b.merge(a, a.payload(), late=True, newer=False)
     assert (merged.merged, merged.ignored) == (1, 1)
     assert b.bucket.columns("k")[1, a.epoch][1] == 40
     assert b.bucket.peek("k").remaining == 60
@@ -317,9 +317,9 @@ def test_a_debt_that_comes_late_lowers_none() -> None:
     a.bucket.take("k", 1)
     a.table.collect()
     payload = a.payload()
-    b.hear(a, payload, late=True, newer=False)
+    b.merge(a, payload, late=True, newer=False)
     assert b.bucket.debt("k") == 21 * SECOND // 100
-    b.hear(a, payload)
+    b.merge(a, payload)
     assert b.bucket.debt("k") == a.bucket.debt("k") == 11 * SECOND // 100
 
 
@@ -330,7 +330,7 @@ def test_a_late_count_of_another_generation_is_history() -> None:
     send(b, a)
     before = b.bucket.debt("k"), b.bucket.columns("k")
     a.table.collect()
-    b.hear(a, a.payload(), late=True, newer=False)
+    b.merge(a, a.payload(), late=True, newer=False)
     assert (b.bucket.debt("k"), b.bucket.columns("k")) == before
 
 
@@ -414,7 +414,7 @@ def test_a_large_frame_is_merged_as_its_entries_one_by_one() -> None:
         positions, _ = a.announced()
         one, _, count = a.table.encode_log(version, version + 1, positions, 1 << 16)
         assert count == 1
-        c.hear(a, bytes(one))
+        c.merge(a, bytes(one))
     for key in keys:
         assert b.bucket.debt(key) == c.bucket.debt(key)
         net = [sorted(p for _, p, _ in x.bucket.columns(key).values()) for x in (b, c)]
@@ -465,7 +465,7 @@ def test_what_a_merge_forgives_stays_at_the_end_of_its_range() -> None:
     assert a.bucket.counters()["forgiven"] == 2**63 - 1
 
 
-def test_what_a_debt_falls_by_as_the_sender_owes_less_is_counted_but_no_refunds() -> None:
+def test_what_a_debt_falls_by_as_the_sender_states_less_is_counted_but_no_refunds() -> None:
     """Half of what is owed here has refilled by the sender's clock, and it has taken one since."""
     sender, receiver = peers(2, WHOLE)
     decision = sender.bucket.take("k", 40)

@@ -12,7 +12,7 @@ DAY = 86_400_000 * MS
 SPEC = BucketSpec("b", 1000, 100)
 
 
-def heard(peer: Peer, now: int) -> None:
+def seen_round(peer: Peer, now: int) -> None:
     """A complete round of node 0, 100 ms after it was sent."""
     peer.table.set_time(now)
     peer.table.set_last_seen(peer.node_of(0), now - 100 * MS)
@@ -24,7 +24,7 @@ def test_a_rate_that_was_not_stated_again_is_forgotten_for_good(days: int) -> No
     a, b = Peer(0, SPEC), Peer(1, SPEC)
     b.table.configure(predict=True)
     for now in range(DAY, DAY + 2000 * MS, 100 * MS):
-        heard(b, now)
+        seen_round(b, now)
         a.table.set_time(now)
         b.bucket.take("k", 5)
         b.table.collect()
@@ -32,7 +32,7 @@ def test_a_rate_that_was_not_stated_again_is_forgotten_for_good(days: int) -> No
         send(a, b)
     assert b.bucket.peek("k", 500).allowed is False
     for now in range((1 + days) * DAY, (1 + days) * DAY + 10_000 * MS, 100 * MS):
-        heard(b, now)
+        seen_round(b, now)
         b.bucket.take("k", 5)  # its entry is never idle, so never evicted
         b.table.collect()
     assert b.bucket.peek("k", 900).allowed
@@ -46,7 +46,7 @@ def test_a_credit_survives_a_rate_at_which_it_would_be_centuries(silence: int) -
     b.table.configure(predict=True)
     b.table.set_node(b.node_of(0), a.epoch, True)
     for now in range(DAY, DAY + 2000 * MS, 100 * MS):
-        heard(b, now)
+        seen_round(b, now)
         a.table.set_time(now)
         b.bucket.take("k", 1)
         b.table.collect()
@@ -139,7 +139,7 @@ def test_a_silent_peer_is_granted_no_more_for_asking_more(claims: int) -> None:
     b.table.configure(predict=True)
     b.table.set_node(b.node_of(0), a.epoch, True)
     for now in range(DAY, DAY + 30_000 * MS, 100 * MS):
-        heard(b, now)
+        seen_round(b, now)
         a.table.set_time(now)
         b.bucket.take("k", 1)
         b.table.collect()

@@ -70,9 +70,9 @@ class Trio:
 
 def unrelayed(trio: Trio, silence: int) -> float:
     """What the credit would be if nobody told of the silent peer."""
-    twin = Trio()
-    twin.pass_time(silence)
-    return twin.credit()
+    trio = Trio()
+    trio.pass_time(silence)
+    return trio.credit()
 
 
 @pytest.mark.parametrize("tokens", [1, 7, 300])
@@ -127,7 +127,7 @@ def refund(trio: Trio) -> int:
     return 500 - int(trio.c.bucket.refund(decision, 200))
 
 
-def new_birth(trio: Trio) -> int:
+def new_generation(trio: Trio) -> int:
     trio.c.bucket.take("k", 300)
     trio.relay()
     fresh = Peer(2, SPEC, epoch=trio.c.epoch)
@@ -148,7 +148,7 @@ def new_epoch(trio: Trio) -> int:
     return 500
 
 
-@pytest.mark.parametrize("takes", [refund, new_birth, new_epoch])
+@pytest.mark.parametrize("takes", [refund, new_generation, new_epoch])
 def test_relayed_counts_over(takes: Callable[[Trio], int]) -> None:
     """... refunds, a key that its owner made anew, and a process of it that was started again."""
     trio = Trio()
@@ -185,7 +185,9 @@ class TestRates:
         trio.pass_time(10 * SECOND)
         assert trio.credit() == pytest.approx(9.5 * 900, rel=0.05)
 
-    def test_news_by_a_relay_end_what_was_predicted_for_the_time_before(self, trio: Trio) -> None:
+    def test_an_entry_by_a_relay_ends_what_was_predicted_for_the_time_before(
+        self, trio: Trio
+    ) -> None:
         trio.pass_time(30 * SECOND)
         before = trio.credit()
         assert before > 20 * RATE

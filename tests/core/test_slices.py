@@ -107,7 +107,7 @@ def test_of_entries_with_many_columns_fewer_are_merged_in_one_go(
     payload, following = sender.payload(), 0
     seen: list[int] = []
     while following >= 0 and len(seen) < 30:
-        following = receiver.hear(sender, payload, start=following, most=most).following
+        following = receiver.merge(sender, payload, start=following, most=most).following
         seen.append(following)
     assert seen[: len(ends)] == ends
     assert seen[-1] == -1

@@ -112,7 +112,7 @@ class TestAtTheLimit:
         stats = table.stats()
         assert (stats["evicted_full"], stats["evicted_indebted"], stats["keys"]) == (2, 4, 16)
 
-    def test_least_debt_goes_first_as_time_to_full(self) -> None:
+    def test_the_key_with_the_least_time_to_full_is_evicted_first(self) -> None:
         table = virtual_table(16)
         fast, slow = BucketCore(table, SPEC), BucketCore(table, BucketSpec("slow", 100, 1))
         slow.take("slow", 2)  # 2 s
@@ -137,7 +137,7 @@ class TestAtTheLimit:
             assert not bucket.take(key)
         assert len(bucket.table) == 200
 
-    def test_none_that_owes_goes_while_a_full_one_is_left(self) -> None:
+    def test_no_indebted_key_is_evicted_while_a_full_one_is_left(self) -> None:
         bucket = bucket_of(SPEC, 250)
         rng = random.Random(2)
         now = 0
@@ -270,7 +270,7 @@ class TestSweep:
         assert table.sweep() == 1
         assert bucket.columns("k") == {}
 
-    def test_a_key_that_owes_stays(self) -> None:
+    def test_an_indebted_key_is_not_evicted(self) -> None:
         bucket = bucket_of(BucketSpec("b", 100, 1))
         bucket.take("k", 100)
         clean(bucket.table)

@@ -73,13 +73,13 @@ def test_counters() -> None:
 
 def test_a_refusal_stops_everything() -> None:
     bucket = bucket_of(SPEC)
-    bucket.table.refusal = CrdtbucketError("twin")
+    bucket.table.refusal = CrdtbucketError("duplicate name")
     for call in (bucket.take, bucket.peek):
-        with pytest.raises(CrdtbucketError, match="twin"):
+        with pytest.raises(CrdtbucketError, match="duplicate name"):
             call("k")
-    with pytest.raises(CrdtbucketError, match="twin"):
+    with pytest.raises(CrdtbucketError, match="duplicate name"):
         bucket.take_many(["k"])
-    with pytest.raises(CrdtbucketError, match="twin"):
+    with pytest.raises(CrdtbucketError, match="duplicate name"):
         bucket.settle("k", 1)
     assert len(bucket.table) == 0
 
@@ -123,7 +123,7 @@ class TestCaution:
         bucket.table.set_time(2 * SECOND)
         assert bucket.take("k", 100)
 
-    def test_it_ends_when_it_is_told(self) -> None:
+    def test_a_shortage_ends_when_its_denial_said(self) -> None:
         bucket = bucket_of(SPEC)
         bucket.table.configure(members=4, warming_up_until=2 * SECOND)
         assert not bucket.peek("k", 26)

@@ -96,7 +96,7 @@ def test_a_signal_leaves_nothing_behind(number: signal.Signals, tmp_path: Path) 
         assert list(tmp_path.iterdir()) == []
 
 
-def test_a_region_that_dies_is_told_and_ends_the_demo(tmp_path: Path) -> None:
+def test_a_region_that_dies_is_reported_and_ends_the_demo(tmp_path: Path) -> None:
     with in_the_middle(tmp_path) as (program, regions, sockets):
         os.kill(regions[1], signal.SIGKILL)
         out, err = program.communicate(timeout=120)
@@ -123,7 +123,7 @@ def test_a_reader_that_goes_away_leaves_nothing_behind(tmp_path: Path) -> None:
         assert not anybody_listens(sockets)
 
 
-def test_a_trace_that_cannot_be_read_is_told(tmp_path: Path) -> None:
+def test_a_trace_that_cannot_be_read_is_reported(tmp_path: Path) -> None:
     file = tmp_path / "calls.csv"
     file.write_text("a,b\n1,2\n")
     program = start("--trace", str(file), tmp=tmp_path)

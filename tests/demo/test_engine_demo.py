@@ -39,7 +39,7 @@ def test_two_runs_at_once_are_refused() -> None:
     assert "give one of them" in done.output
 
 
-def test_a_machine_without_the_server_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_machine_without_the_server_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(server_process.shutil, "which", lambda *_, **__: None)
     with pytest.raises(DemoError, match="nats-server is not installed"):
         NatsProcess()

@@ -27,7 +27,7 @@ def test_modes_that_follow_have_their_delays() -> None:
     assert found.delays == {"slow": 1, "gone": 1, "back": 3}
 
 
-def test_each_region_is_looked_at_by_itself_whatever_the_order_of_what_was_told() -> None:
+def test_each_region_is_looked_at_by_itself_whatever_the_order_of_its_reports() -> None:
     told = switches(1, *RIGHT)[::-1] + switches(0, *RIGHT[:2])
     first, second = follow(told, ACTS_NS, 2)
     assert first.fault() == (
@@ -47,7 +47,7 @@ def test_each_region_is_looked_at_by_itself_whatever_the_order_of_what_was_told(
         ([*RIGHT, (34, "eventual")], "eventual at the end of back and not strong"),
     ],
 )
-def test_a_mode_that_is_not_reached_before_the_next_act_is_told(
+def test_a_mode_that_is_not_reached_before_the_next_act_is_reported(
     changes: list[tuple[float, str]], fault: str
 ) -> None:
     (found,) = follow(switches(0, *changes), ACTS_NS, 1)

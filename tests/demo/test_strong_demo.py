@@ -143,7 +143,7 @@ def interrupt(program: subprocess.Popen[str], phase: str) -> None:
     assert not anybody_listens(sockets)
 
 
-def test_a_redis_that_does_not_answer_is_told_at_once(tmp_path: Path) -> None:
+def test_a_redis_that_does_not_answer_is_reported_at_once(tmp_path: Path) -> None:
     port = free_port()
     program = start("--redis", f"redis://user:s3cret@127.0.0.1:{port}", tmp=tmp_path)
     out, err = program.communicate(timeout=120)
@@ -161,7 +161,7 @@ def test_a_redis_that_does_not_answer_is_told_at_once(tmp_path: Path) -> None:
         ("rediss://a", "without TLS"),
     ],
 )
-def test_a_redis_that_cannot_be_used_is_told(url: str, message: str, tmp_path: Path) -> None:
+def test_a_redis_that_cannot_be_used_is_reported(url: str, message: str, tmp_path: Path) -> None:
     program = start("--redis", url, tmp=tmp_path)
     _, err = program.communicate(timeout=120)
     assert program.returncode == 1

@@ -110,7 +110,7 @@ def test_a_strong_decision_may_not_pass_the_limit_unless_something_was_taken_wit
     assert failed(a_run(eu=away, us=over)) == []
 
 
-def test_an_empty_redis_is_no_excuse_for_what_the_mesh_has_told() -> None:
+def test_an_empty_redis_is_no_excuse_for_what_the_mesh_has_delivered() -> None:
     late = 31 * S
     eu = [[late, 60, 1, "strong", [0, 0]]]
     # Redis has come back and does not know r1 yet, which has not heard of r0 either.
@@ -119,7 +119,7 @@ def test_an_empty_redis_is_no_excuse_for_what_the_mesh_has_told() -> None:
     assert failed(a_run(eu=eu, us=us)) == ["limit, strong"]
 
 
-def test_an_eventual_decision_may_pass_the_limit_by_what_it_had_not_heard() -> None:
+def test_an_eventual_decision_may_pass_the_limit_by_what_it_had_not_merged() -> None:
     over = [[S, 90, 1, "eventual", [0, 0]]]
     assert failed(a_run(us=over)) == []
     over[0][4] = [60, 0]
@@ -185,7 +185,7 @@ def test_each_region_s_redis_must_hold_every_token() -> None:
         assert f"Redis holds [60, 40, 0, 0]; {wrong}" in str(found.checks)
 
 
-def test_each_region_s_redis_excuses_nothing_that_the_mesh_has_not_told() -> None:
+def test_each_region_s_redis_excuses_nothing_that_the_mesh_has_not_delivered() -> None:
     # Not heard by the mesh, and strong: with one Redis the bound would be what that had not heard.
     found = in_regions([60, 40], [60, 40])
     assert found.limits["limit, links up"].bound_percent == 60

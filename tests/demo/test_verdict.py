@@ -64,7 +64,7 @@ def test_one_limit_kept_holds() -> None:
     assert found.limits[LINKED].over_admission_percent == pytest.approx(-10)
 
 
-def test_more_than_the_limit_is_allowed_as_far_as_it_was_unheard() -> None:
+def test_more_than_the_limit_is_allowed_as_far_as_it_was_not_merged() -> None:
     calls = [[S, 90, 1, [0, 0]]]
     found = verdict(report(0, [[0, 90, 1, [0, 0]]], [90, 90]), report(1, calls, [90, 90]))
     assert found.limits[LINKED].over_admission_percent == pytest.approx(70)
@@ -72,7 +72,7 @@ def test_more_than_the_limit_is_allowed_as_far_as_it_was_unheard() -> None:
     assert failed(found) == []
 
 
-def test_more_than_the_limit_though_it_was_heard_fails() -> None:
+def test_more_than_the_limit_though_it_was_merged_fails() -> None:
     calls = [[S, 90, 1, [90, 0]]]
     found = verdict(report(0, [[0, 90, 1, [0, 0]]], [90, 90]), report(1, calls, [90, 90]))
     assert failed(found) == ["limit, links up"]
@@ -157,7 +157,7 @@ def strong(at: int, region: int, cost: int, waited: int = 0) -> DecidedCall:
     return DecidedCall(at, region, cost, True, waited, (0, 0), "strong")
 
 
-def test_redis_has_not_heard_what_was_taken_without_it_until_its_taker_asks() -> None:
+def test_redis_does_not_know_what_was_taken_without_it_until_its_taker_asks() -> None:
     unsent = UnsentTakes(2)
     assert unsent.admitted(strong(0, 0, 50)) == 0
     assert unsent.admitted(admission(1, 0, 7, (0, 0))) is None
@@ -181,7 +181,7 @@ def test_an_empty_redis_says_nothing_until_everybody_has_asked() -> None:
     assert unsent.admitted(strong(3, 1, 5)) == 0
 
 
-def test_own_calls_that_were_decided_while_one_waited_are_unheard_too() -> None:
+def test_own_calls_that_were_decided_while_one_waited_are_unknown_to_redis_too() -> None:
     unknown = UnknownTakes(2, GOSSIP)
     assert unknown.admitted(strong(0, 0, 30)) == 0
     assert unknown.admitted(strong(3 * GOSSIP, 0, 5, waited=4 * GOSSIP)) == 30
@@ -196,7 +196,7 @@ def test_a_restarted_process_is_the_same_region() -> None:
     assert accounts.total_admitted(0) == 15
 
 
-def test_lag_is_the_age_of_the_oldest_take_that_was_not_heard() -> None:
+def test_lag_is_the_age_of_the_oldest_take_that_was_not_merged() -> None:
     accounts = Accounts(["r0", "r1"])
     calls = [[97 * S, 10, 1, [0, 0]], [98 * S, 10, 1, [10, 0]], [99 * S, 10, 1, [20, 0]]]
     accounts.report(0, report(0, calls, [30, 0]))

@@ -37,7 +37,7 @@ async def examined(path: Path) -> list[Diagnosis]:
 
 
 @pytest.fixture
-def heard_soon(monkeypatch: pytest.MonkeyPatch) -> None:
+def announced_soon(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nodes announce themselves all the time, and are waited for as long as a test needs."""
     monkeypatch.setattr(engine_exchange, "ANNOUNCE_S", 0.05)
     monkeypatch.setattr(engine_caller, "ANNOUNCED_S", 0.3)
@@ -45,7 +45,7 @@ def heard_soon(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize("kind", ["nats", "redis"])
 async def test_an_engine_that_is_in_order_and_all_nodes_there(
-    kind: str, tmp_path: Path, heard_soon: None
+    kind: str, tmp_path: Path, announced_soon: None
 ) -> None:
     with NatsServer() if kind == "nats" else Server() as server:
         path = written(tmp_path, kind, server.port)

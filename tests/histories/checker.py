@@ -167,7 +167,7 @@ class _Columns:
         enough for others to hear of it. A process that finds a snapshot of another boot drops what
         no peer confirms, so it knows nothing for certain before all have agreed; nor does the next
         process of its node, where the first was killed before it kept a snapshot of its own."""
-        floor = agreed + self._heard(before, pause.healed)
+        floor = agreed + self._merged_in_calm(before, pause.healed)
         begun = [self._running(node, pause.healed) for node in range(self._history.nodes)]
         for read in self._history.reads:
             life = begun[read.node]
@@ -185,16 +185,16 @@ class _Columns:
             for one in self._history.lives
         )
 
-    def _heard(self, begin: float, end: float) -> Counter[Place]:
-        heard: Counter[Place] = Counter()
+    def _merged_in_calm(self, begin: float, end: float) -> Counter[Place]:
+        merged: Counter[Place] = Counter()
         calms = [(one, until) for one, until in calm(self._history) if begin < one < end]
         for start, until in calms:
             told = until - SETTLED_S - longest(self._history.calls, start, until)
             for call in self._history.calls:
                 known = call.begin >= start and call.end is not None and call.end <= told
                 if call.bucket == WIDE and known and call.outcome == ADMITTED:
-                    heard[call.key, call.epoch] += call.cost
-        return heard
+                    merged[call.key, call.epoch] += call.cost
+        return merged
 
     def _running(self, node: int, at: float) -> Life | None:
         for life in self._history.lives:

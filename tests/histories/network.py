@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any, Protocol
 
 from crdtbucket.demo.demo_network import NOWHERE
@@ -53,13 +53,15 @@ class ProxiedNetwork:
         "delay), and all nodes have one monotonic clock (only the wall clock is moved)"
     )
 
-    def __init__(self, nodes: int) -> None:
+    def __init__(self, nodes: int, links: Collection[Pair] | None = None) -> None:
+        """`links`: the pairs that have a way to each other. None: all."""
         self._ports = [free_port() for _ in range(nodes)]
         self._proxies = {
             (caller, called): FaultProxy(port, seed=caller)
             for caller in range(nodes)
             for called, port in enumerate(self._ports)
             if caller != called
+            and (links is None or (caller, called) in links or (called, caller) in links)
         }
 
     async def start(self) -> None:

@@ -207,9 +207,9 @@ async def test_a_strong_bucket_is_decided_by_redis(tmp_path: Path) -> None:
     with Server() as redis:
         nodes = [Limiter.from_file(file, node=node, redis=redis.url) for node in ("a", "b")]
         async with nodes[0], nodes[1]:
-            doors = [DescriptorLimits(one, ServeSettings(), lambda *_: None) for one in nodes]
+            services = [DescriptorLimits(one, ServeSettings(), lambda *_: None) for one in nodes]
             pair = [Descriptor((("route", "api"), ("user", "u")), cost) for cost in (2, 1)]
-            answers = [await doors[number % 2].decide("edge", pair) for number in range(14)]
+            answers = [await services[number % 2].decide("edge", pair) for number in range(14)]
     decisions = [one.statuses[0].decision for one in answers]
     assert {one.mode for one in decisions if one is not None} == {Mode.STRONG}
     # In eventual mode these two, which know nothing of each other, would admit twice as much.

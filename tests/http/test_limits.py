@@ -58,11 +58,14 @@ def test_by_default_each_address_has_its_bucket(limiter: Limiter) -> None:
     verdicts = ask(limits, *[request()] * 4, request(peer="203.0.113.10"))
     assert [v.allowed for v in verdicts] == [True, True, True, False, True]
     assert left(limits, "api", "203.0.113.10") == 2
-    assert verdicts[0].fields == {"RateLimit-Policy": '"api";q=3;w=10800', **told("api", 2, 3600)}
+    assert verdicts[0].fields == {
+        "RateLimit-Policy": '"api";q=3;w=10800',
+        **rates("api", 2, 3600),
+    }
     assert verdicts[3].fields["Retry-After"] == "3600"
 
 
-def told(name: str, left: int, t: int) -> dict[str, str]:
+def rates(name: str, left: int, t: int) -> dict[str, str]:
     return {"RateLimit": f'"{name}";r={left};t={t}'}
 
 
@@ -117,7 +120,7 @@ def test_a_key_that_is_too_long_counts_by_its_digest(limiter: Limiter) -> None:
     assert len(str(verdicts[0].decisions[0].key)) == 64
 
 
-def test_what_cannot_work_is_told_at_once(limiter: Limiter) -> None:
+def test_what_cannot_work_is_refused_at_once(limiter: Limiter) -> None:
     async def slow(_: Request) -> str:
         return "k"
 
@@ -179,7 +182,7 @@ def test_a_request_must_pass_every_rule(limiter: Limiter) -> None:
     assert left(limits, "tenant", "t-1") == 4
 
 
-def test_the_longest_wait_is_told(limiter: Limiter) -> None:
+def test_the_longest_wait_is_reported(limiter: Limiter) -> None:
     limits = Limits(
         limiter, [Rule("api", cost=3), Rule("tenant", cost=6)], fields=FieldOptions(legacy=True)
     )

@@ -55,7 +55,7 @@ def same(expected: Any, answer: Any) -> bool:
     return bool(expected == answer)
 
 
-async def test_the_examples_answer_what_is_told(tmp_path: Path) -> None:
+async def test_the_examples_answer_as_documented(tmp_path: Path) -> None:
     blocks = [(match[1], match[2].splitlines()) for match in FENCE.finditer(TEXT)]
     pairs = [
         (asked, told)
@@ -78,7 +78,7 @@ async def test_the_examples_answer_what_is_told(tmp_path: Path) -> None:
                 last_id = answer.get("id", last_id)
 
 
-async def test_every_endpoint_is_told() -> None:
+async def test_every_endpoint_is_documented() -> None:
     async with serving() as client:
         routes = [f"{one.method} {one.path}" for one in client.server.api.routes]
         told = [row[0].strip("`") for row in rows(PAGE, "Endpoints")]
@@ -90,7 +90,7 @@ async def test_every_endpoint_is_told() -> None:
         assert statuses | {405, 417, 500, 503} == told_statuses
 
 
-def test_every_option_is_told_with_its_default() -> None:
+def test_every_option_is_documented_with_its_default() -> None:
     command = cli.get_command(click.Context(cli), "serve")
     assert command is not None
     told = {row[0].strip("`"): row[1].strip("`") for row in rows(PAGE, "crdtbucket serve")}
@@ -102,7 +102,7 @@ def test_every_option_is_told_with_its_default() -> None:
             assert told[one.opts[0]] == str(default)
 
 
-def test_metrics_are_told() -> None:
+def test_metrics_are_documented() -> None:
     told = [[cell.replace("`", "") for cell in row] for row in rows(PAGE, "Metrics of the server")]
     assert told == [
         [PREFIX + one.name, one.kind, ", ".join(one.labels) or "none", one.help] for one in SERVER

@@ -31,7 +31,7 @@ def server(**options: Any) -> Any:
     return made
 
 
-async def test_calls_of_tools_take_and_are_told_when_to_come_back() -> None:
+async def test_calls_of_tools_take_and_learn_when_to_come_back() -> None:
     async with fastmcp.Client(server()) as client:
         for n in range(2):
             assert (await client.call_tool("add", {"a": n, "b": 1})).data == n + 1

@@ -11,7 +11,7 @@ from crdtbucket.integrations.langchain import BucketRateLimiter
 from tests.virtual_loop import VirtualTime, virtually
 
 
-def test_who_does_not_wait_is_told_whether_there_are_tokens() -> None:
+def test_a_caller_that_does_not_wait_learns_whether_there_are_tokens() -> None:
     bucket = VirtualTime().bucket(capacity=3, rate=1)
     limiter = BucketRateLimiter(bucket, cost=1, timeout=0)
     assert [limiter.acquire(blocking=False) for _ in range(2)] == [True, True]

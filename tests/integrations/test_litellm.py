@@ -76,7 +76,7 @@ async def test_what_a_call_used_is_charged_in_place_of_its_estimate(module: Any)
     assert bucket.peek("k").remaining == 40
 
 
-async def test_calls_of_one_id_and_one_that_is_denied_are_told_apart(module: Any) -> None:
+async def test_calls_of_one_id_and_one_that_is_denied_are_kept_apart(module: Any) -> None:
     bucket = budget()
     hook = module.BudgetHook(bucket)
     await begin(hook, "same", 60)

@@ -148,9 +148,9 @@ async def test_a_second_process_of_one_name_refuses_to_serve_and_the_first_goes_
 ) -> None:
     """Also where no peer has ever answered the first one, which so has no memory."""
     async with node("eu-1", *peers) as old:
-        twin = node("eu-1", old.address)
-        async with twin:
-            bucket = twin.bucket("ai-agent-inference")
+        duplicate = node("eu-1", old.address)
+        async with duplicate:
+            bucket = duplicate.bucket("ai-agent-inference")
 
             def refuses() -> bool:
                 try:
@@ -163,7 +163,7 @@ async def test_a_second_process_of_one_name_refuses_to_serve_and_the_first_goes_
         assert old.bucket("ai-agent-inference").take(KEY)
 
 
-async def test_a_port_in_use_is_told_and_can_be_tried_again() -> None:
+async def test_a_port_in_use_is_reported_and_can_be_tried_again() -> None:
     async with node("eu-1") as eu:
         address = eu.address
         other = node("us-1", listen=address)
@@ -269,7 +269,7 @@ async def test_a_node_whose_peers_are_silent_says_that_it_warms_up() -> None:
         assert not eu.stats()["warming_up"]
 
 
-async def test_a_limiter_with_a_state_directory_remembers_what_is_owed(tmp_path: Path) -> None:
+async def test_a_limiter_with_a_state_directory_remembers_its_debts(tmp_path: Path) -> None:
     spec = BucketSpec("api", capacity=100, refill_rate=1, refill_interval="1h")
 
     def limiter() -> Limiter:

@@ -21,7 +21,7 @@ from crdtbucket.strong.redis.script import Arguments, ScriptAnswer, ScriptStatus
 from crdtbucket.strong.store_request import StoreRequest
 from crdtbucket.strong.store_rules import RuleBook, Rules
 from tests.naive_limits import NaiveLimit
-from tests.strong.backends import Twin
+from tests.strong.backends import TimedModel
 from tests.virtual_loop import VirtualTime
 
 KEY = "a"
@@ -150,7 +150,7 @@ class Strong:
         self.ledger = Ledger(
             self.table, Roster(self.table, "n"), "n", RuleBook({self.bucket: rules})
         )
-        self.redis = Twin()
+        self.redis = TimedModel()
 
     def acquire(self, cost: int) -> Decision:
         ask = self.ledger.open(self.bucket, KEY, cost, 1)
@@ -181,7 +181,7 @@ def test_what_the_store_denies_is_admitted_and_charged_nowhere() -> None:
 
 
 @pytest.mark.parametrize("mode", [Mode.EVENTUAL, Mode.FALLBACK])
-def test_a_decision_without_the_store_takes_nothing_and_owes_nothing(mode: Mode) -> None:
+def test_a_decision_without_the_store_takes_nothing_and_leaves_no_debt(mode: Mode) -> None:
     strong = Strong()
     first = strong.ledger.decide_here(strong.bucket, KEY, 5, mode)
     assert not first.shadowed

@@ -56,7 +56,7 @@ def test_it_returns_when_the_refill_is_there() -> None:
     assert all(bucket.wait_sync("k", timeout=BOUND).allowed for _ in range(4))
 
 
-def test_what_takes_too_long_is_told_at_once() -> None:
+def test_a_wait_beyond_its_timeout_is_refused_at_once() -> None:
     bucket = Limiter([DAILY]).bucket("api")
     bucket.take("k", 5)
     with pytest.raises(WaitTimeout, match="or more") as caught:

@@ -229,7 +229,7 @@ async def test_tokens_that_come_at_the_timeout_are_in_time(crowd: Crowd) -> None
 
 @pytest.mark.parametrize("timeout", [0, -1, 0.4999])
 @virtually
-async def test_a_wait_in_vain_is_told_at_once(timeout: float, crowd: Crowd) -> None:
+async def test_a_wait_in_vain_is_refused_at_once(timeout: float, crowd: Crowd) -> None:
     crowd.drain()
     with pytest.raises(WaitTimeout) as caught:
         await crowd.bucket.wait(KEY, 5, timeout)
@@ -318,7 +318,7 @@ async def test_what_is_held_back_for_others_is_looked_at_with_their_next_updates
 
 
 @virtually
-async def test_impossible_costs_and_bad_arguments_are_told_at_once(crowd: Crowd) -> None:
+async def test_impossible_costs_and_bad_arguments_are_refused_at_once(crowd: Crowd) -> None:
     for drained in (False, True):
         if drained:
             crowd.drain()

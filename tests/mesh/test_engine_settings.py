@@ -42,7 +42,7 @@ def test_a_mesh_on_an_engine_expects_a_peer_and_shows_no_secret() -> None:
         ({"transport": "sockets"}, "mesh.servers: is for a mesh on an engine"),
     ],
 )
-def test_what_is_wrong_is_told(settings: dict[str, Any], told: str) -> None:
+def test_what_is_wrong_is_reported(settings: dict[str, Any], told: str) -> None:
     with pytest.raises(ConfigError) as wrong:
         MeshConfig(**{**NATS, **settings})
     assert told in str(wrong.value)

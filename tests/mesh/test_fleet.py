@@ -49,7 +49,7 @@ def test_a_lost_frame_is_made_good() -> None:
     assert runs(mesh, "B")["A"] == (1, 2, 0)
 
 
-def test_who_tells_none_is_known_without() -> None:
+def test_a_node_that_advertises_no_configuration_is_shown_without() -> None:
     mesh = mesh_of(2)
     mesh["A"].node.advertise((1, 2, 0), None)
     mesh.advance(2.5)
@@ -72,7 +72,7 @@ def test_an_older_frame_that_comes_later_undoes_nothing() -> None:
     assert link.config == (3, 4, 0)
 
 
-def test_a_new_process_tells_its_own() -> None:
+def test_a_new_process_advertises_its_own_configuration() -> None:
     mesh = mesh_of(2)
     mesh["A"].node.advertise((1, 2, 0), None)
     mesh.advance(2.5)

@@ -223,7 +223,7 @@ def test_one_bad_member_of_five_adds_a_fifth_and_leaves_the_shares(
 
 
 @pytest.mark.parametrize("cost", [1, C // 20])
-def test_a_node_that_lives_on_its_guaranteed_share_says_when_the_next_call_passes(
+def test_a_node_that_is_left_its_guaranteed_share_says_when_the_next_call_passes(
     cost: int,
 ) -> None:
     """By the level it would be the time in which the largest debt refills."""

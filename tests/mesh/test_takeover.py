@@ -108,7 +108,7 @@ def test_no_take_is_lost_and_none_counts_twice(seen: bool) -> None:
     assert mesh["A"].table.stats()["refused_columns"] == 0
 
 
-def test_who_takes_over_goes_on_without_caution_and_counts_the_silent() -> None:
+def test_a_process_that_takes_over_does_not_warm_up_and_counts_the_silent() -> None:
     mesh = mesh_of()
     host = Host(mesh)
     born = mesh["A"].table.now() - mesh["A"].node.info.age_ns
@@ -223,7 +223,7 @@ def test_a_node_that_was_warming_up_stays_it_under_the_next_leader() -> None:
     assert mesh["A"].table.warming_up_until > mesh["A"].table.now()
 
 
-def test_marks_of_dead_epochs_are_given_up_in_time_by_whoever_took_over() -> None:
+def test_tombstones_of_dead_epochs_are_given_up_in_time_by_the_next_leader() -> None:
     mesh = mesh_of(2)
     host = Host(mesh)
     mesh["B"].take("b", "k", 5)
@@ -264,7 +264,7 @@ def test_whenever_the_leader_dies_the_next_one_can_go_on(seed: int) -> None:
     assert states(mesh) == {"alive"}
 
 
-def test_the_notes_are_written_when_something_changed_and_not_else(
+def test_the_handoff_is_written_when_something_changed_and_not_else(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     writes: list[handoff.HandoffRecord] = []
@@ -305,7 +305,7 @@ BAD = {
 
 
 @pytest.mark.parametrize("kind", BAD)
-def test_of_notes_that_cannot_be_read_there_is_a_warning(
+def test_of_a_handoff_that_cannot_be_read_there_is_a_warning(
     kind: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     with caplog.at_level(logging.WARNING):
@@ -313,7 +313,7 @@ def test_of_notes_that_cannot_be_read_there_is_a_warning(
     assert "the hand-over record in the shared table cannot be used" in caplog.text
 
 
-def test_notes_are_read_as_they_were_written() -> None:
+def test_a_handoff_is_read_as_it_was_written() -> None:
     noted = handoff.HandoffRecord(5, True, (("B", "eu", 7, "127.0.0.1:1", True),))
     assert handoff.load(handoff.dump(noted)) == noted
     assert handoff.load(b"") is None
@@ -321,7 +321,7 @@ def test_notes_are_read_as_they_were_written() -> None:
 
 @pytest.mark.parametrize("lost", [b"", b"\xff" * 9])
 @pytest.mark.parametrize("order", ["BC", "CB"])
-def test_whose_notes_are_lost_goes_on_and_asks_the_peers(lost: bytes, order: str) -> None:
+def test_a_leader_whose_handoff_is_lost_goes_on_and_asks_the_peers(lost: bytes, order: str) -> None:
     mesh = mesh_of()
     host = Host(mesh)
     for name in "ABC":

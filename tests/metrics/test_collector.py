@@ -71,8 +71,8 @@ def decisions(bucket: str, decision: str) -> tuple[str, frozenset[tuple[str, str
     return named("decisions_total", bucket=bucket, decision=decision, mode="eventual")
 
 
-class Told:
-    """A limiter that says what it is told to."""
+class GivenStats:
+    """A limiter with these stats."""
 
     def __init__(self, limiter: Limiter, stats: dict[str, Any]) -> None:
         self.buckets = limiter.buckets
@@ -153,7 +153,7 @@ async def test_what_peers_may_have_admitted_in_the_lag_bounds_the_over_admission
     assert scraped(limiter)[named("over_admission_bound_tokens", bucket="api")] == 0
     stats["lag"] = {"us-1": 0.25, "us-2": 3.5}
     stats["longest_lag"] = {"us-1": 0.5, "us-2": 4.0}
-    now = scraped(Told(limiter, stats))
+    now = scraped(GivenStats(limiter, stats))
     assert now[named("over_admission_bound_tokens", bucket="api")] == 2 * 1 + 1 * 4.5
     assert now[named("replication_lag_seconds", peer="us-2")] == 3.5
 
@@ -162,8 +162,8 @@ def test_the_configuration_that_runs_is_shown() -> None:
     limiter = Limiter([BucketSpec("api", 1, 1)])
     stats = limiter.stats()
     stats.pop("config", None)
-    assert not [name for name, _ in scraped(Told(limiter, dict(stats))) if "config" in name]
-    now = scraped(Told(limiter, {**limiter.stats(), "config": {**CONFIG, "version": 7}}))
+    assert not [name for name, _ in scraped(GivenStats(limiter, dict(stats))) if "config" in name]
+    now = scraped(GivenStats(limiter, {**limiter.stats(), "config": {**CONFIG, "version": 7}}))
     labels = {"version": "7", "hash": "0123456789abcdef", "stage": "eu"}
     assert now[named("config_info", **labels)] == 1
     assert now[named("config_version")] == 7
@@ -214,7 +214,7 @@ async def test_every_number_of_the_stats_is_shown_once() -> None:
     stats |= {"redis": {"10.0.0.1:6379": ENDPOINT}, "strong": STRONG}
     stats |= {"lag": {"us-1": 9030.5}, "config": {**CONFIG, "version": 9031}}
     wanted = sorted(numbers({**stats, "buckets": without_sums(stats["buckets"])}))
-    now = scraped(Told(limiter, stats))
+    now = scraped(GivenStats(limiter, stats))
     assert stats["longest_lag"] == {}  # shown by the bound that is reckoned from it
     values = sorted(value for value in now.values() if value >= 1000)
     assert len(wanted) > 50
@@ -240,7 +240,7 @@ async def test_the_other_regions_of_a_replicated_redis_are_shown() -> None:
         "us": {"state": "silent", "late": 12.5, "nodes": 3},
         "ap": {"state": "unknown", "late": None, "nodes": 0},
     }
-    now = scraped(Told(limiter, stats))
+    now = scraped(GivenStats(limiter, stats))
     states = {state: now[named("region_state", region="us", state=state)] for state in
               ("seen", "silent", "unknown")}  # fmt: skip
     assert states == {"seen": 0, "silent": 1, "unknown": 0}
@@ -253,7 +253,7 @@ async def test_the_other_regions_of_a_replicated_redis_are_shown() -> None:
 async def test_peers_are_counted_by_state() -> None:
     limiter, stats = await mesh_stats()
     stats["peers"] = {"a": "alive", "b": "dead", "c": "alive"}
-    now = scraped(Told(limiter, stats))
+    now = scraped(GivenStats(limiter, stats))
     counts = {state: now[named("peers", state=state)] for state in PEER_STATES}
     assert counts == {"alive": 2, "suspect": 0, "dead": 1, "left": 0}
 
@@ -262,7 +262,7 @@ async def test_strong_mode_is_shown_for_each_endpoint_and_bucket() -> None:
     limiter, stats = await mesh_stats()
     stats["redis"] = {"10.0.0.1:6379": ENDPOINT, "10.0.0.2:6379": {**ENDPOINT, "mode": "strong"}}
     stats["buckets"]["api"]["mode"] = "fallback"
-    now = scraped(Told(limiter, stats))
+    now = scraped(GivenStats(limiter, stats))
     assert now[named("fallback_active", bucket="api")] == 1
     modes = {mode: now[named("mode", bucket="api", mode=mode)] for mode in ("strong", "fallback")}
     assert modes == {"strong": 0, "fallback": 1}

@@ -6,31 +6,31 @@ from dataclasses import replace
 from fractions import Fraction
 
 from .bucket import Definition
-from .node import Column, Columns, Entry, Message, ModelNode, News, Ns
+from .node import Column, Columns, Entry, Gains, Message, ModelNode, Ns
 from .world import MILLISECOND
 
 
 class ScalarMaximum(ModelNode):
     """One total a key, merged by maximum."""
 
-    def heard_debt(self, entry: Entry, theirs: Columns, message: Message, debt: Ns) -> Ns:
+    def merged_debt(self, entry: Entry, theirs: Columns, message: Message, debt: Ns) -> Ns:
         mine = sum(c.taken for c in entry.columns.values())
-        news = max(0, sum(c.taken for c in theirs.values()) - mine)
-        return debt + self.definition.emission * news
+        gains = max(0, sum(c.taken for c in theirs.values()) - mine)
+        return debt + self.definition.emission * gains
 
 
 class NoAdoption(ModelNode):
-    def least(self, debt: Ns, news: News) -> Ns:
-        return debt + news.gained
+    def least(self, debt: Ns, gains: Gains) -> Ns:
+        return debt + gains.gained
 
 
 class BurstHidden(ModelNode):
-    def least(self, debt: Ns, news: News) -> Ns:
-        return min(debt + news.gained, news.stated + news.unseen)
+    def least(self, debt: Ns, gains: Gains) -> Ns:
+        return min(debt + gains.gained, gains.stated + gains.unseen)
 
 
 class AnybodySpendsTheCredit(ModelNode):
-    """The floor at the end of a partition fires on news of nodes that were never silent."""
+    """The floor at the end of a partition fires on gains of nodes that were never silent."""
 
     def is_silent(self, owner: str) -> bool:
         return owner != self.name
@@ -39,8 +39,8 @@ class AnybodySpendsTheCredit(ModelNode):
 class OneSpendsTheCreditOfAll(ModelNode):
     """The first silent node that is seen again takes the credit of the others with it."""
 
-    def least(self, debt: Ns, news: News) -> Ns:
-        return super().least(debt, news._replace(rest=0))
+    def least(self, debt: Ns, gains: Gains) -> Ns:
+        return super().least(debt, gains._replace(rest=0))
 
 
 class NoAdvance(ModelNode):
@@ -95,8 +95,8 @@ class GenerationsMixed(ModelNode):
 
 
 class NewGenerationCountsTheDifference(ModelNode):
-    def gain(self, news: Column, known: Column | None) -> int:
-        return super().gain(news, known._replace(generation=news.generation) if known else None)
+    def gain(self, column: Column, known: Column | None) -> int:
+        return super().gain(column, known._replace(generation=column.generation) if known else None)
 
 
 class LastWriterWins(ModelNode):
@@ -186,9 +186,9 @@ class SnapshotAdoptsOutright(ModelNode):
         super().restore(snapshot, now)
         self.restored = True
 
-    def least(self, debt: Ns, news: News) -> Ns:
+    def least(self, debt: Ns, gains: Gains) -> Ns:
         outright, self.restored = self.restored, False
-        return news.stated + news.unseen if outright else super().least(debt, news)
+        return gains.stated + gains.unseen if outright else super().least(debt, gains)
 
 
 class SnapshotWithoutDebt(ModelNode):

@@ -58,7 +58,7 @@ def mixed_definitions_never_adopt(
     for step in history:
         before = {n: node.debt_ns(world.clock(n)) for n, node in world.nodes.items()}
         world.step(step)
-        if step[0] in ("deliver", "tell") and len(set(world.definitions.values())) == size:
+        if step[0] in ("deliver", "push") and len(set(world.definitions.values())) == size:
             for name, node in world.nodes.items():
                 assert node.debt_ns(world.clock(name)) >= before[name]
         forgiven = sum(
@@ -110,7 +110,7 @@ def credit_is_worth_nothing_to_others(
         world.step(step)
         if not world.far["A"]:
             return  # all were heard
-        for name in world.names[1:] if step[0] in ("deliver", "tell") else ():
+        for name in world.names[1:] if step[0] in ("deliver", "push") else ():
             assert world.level(name) <= world.highest(name) + world.amount(world.unseen(name))
 
 

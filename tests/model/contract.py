@@ -123,21 +123,21 @@ class EdgeTraces:
     def test_b_c_restart_costs_no_history(self, wall_clock: int) -> None:
         world = self.full_with_history().run([("restart", 0)])
         world.offsets["A"] += wall_clock
-        world.run([("take", 0, 1), ("tell", 1, 0), ("tell", 0, 1), ("tell", 2, 0), ("sync",)])
+        world.run([("take", 0, 1), ("push", 1, 0), ("push", 0, 1), ("push", 2, 0), ("sync",)])
         assert world.levels() == [99, 99, 99]
 
     def test_d_each_of_two_lacks_an_old_column(self) -> None:
-        world = self.world(("take", 0, 60), ("tell", 0, 2), ("advance", 5 * SECOND))
-        world.run([("take", 1, 60), ("tell", 1, 2), ("advance", 5 * SECOND), ("take", 2, 10)])
-        world.run([("tell", 2, 0), ("tell", 2, 1), ("sync",)])
+        world = self.world(("take", 0, 60), ("push", 0, 2), ("advance", 5 * SECOND))
+        world.run([("take", 1, 60), ("push", 1, 2), ("advance", 5 * SECOND), ("take", 2, 10)])
+        world.run([("push", 2, 0), ("push", 2, 1), ("sync",)])
         assert world.levels() == [90, 90, 90]
 
     def test_e_old_generation_by_relay_after_eviction(self) -> None:
         world = self.world(("take", 0, 70), ("send", 0), ("sync",), ("advance", SECOND))
         world.run([("evict", 0), ("evict", 1), ("take", 0, 5)])
-        world.run([("deliver", 0, 1, True), ("tell", 2, 1), ("tell", 0, 1)])
+        world.run([("deliver", 0, 1, True), ("push", 2, 1), ("push", 0, 1)])
         assert world.level("A") == 95
-        world.run([("tell", 1, 0), ("sync",)])
+        world.run([("push", 1, 0), ("sync",)])
         assert world.levels() == [95, 95, 95]
 
     def test_f_takes_of_both_epochs_count(self) -> None:
@@ -148,7 +148,7 @@ class EdgeTraces:
         world = self.world(("take", 0, 20), ("snapshot", 0), ("advance", SECOND), ("take", 0, 30))
         world.run([("sync",), ("restore", 0), ("take", 0, 60)])
         assert world.level("A") == 20
-        world.run([("tell", 1, 0), ("sync",)])
+        world.run([("push", 1, 0), ("sync",)])
         assert world.levels() == [10, 10, 10]
 
     def test_g_restored_debt_is_a_bound_like_any_other(self) -> None:
@@ -160,7 +160,7 @@ class EdgeTraces:
     def test_g_restored_snapshot_costs_no_history(self) -> None:
         """... nor given up for a peer's word, which would charge what that peer has forgotten."""
         world = self.full_with_history().run([("snapshot", 0), ("evict", 1), ("take", 1, 1)])
-        world.run([("restore", 0), ("tell", 1, 0)])
+        world.run([("restore", 0), ("push", 1, 0)])
         assert world.level("A") == 99
 
     def test_h_late_letter_at_first_sight(self) -> None:
@@ -173,7 +173,7 @@ class EdgeTraces:
         world.run([("advance", 3 * SECOND), ("take", 1, 30), ("sync",)])
         (dead,) = [c for c in world.nodes["B"].columns() if c[0] == "A"]
         for _ in range(10):
-            world.run([("prune", 1, 0), ("tell", 1, 0), ("send", 2), ("deliver", 0, 1, False)])
+            world.run([("prune", 1, 0), ("push", 1, 0), ("send", 2), ("deliver", 0, 1, False)])
             world.run([("sync",)])
             assert world.levels() == [70, 70, 70]
         assert not any(dead in node.columns() for node in world.nodes.values())

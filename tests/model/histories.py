@@ -46,7 +46,7 @@ STEPS: dict[str, st.SearchStrategy[Step]] = {
     "advance": st.tuples(st.just("advance"), GAPS),
     "send": st.tuples(st.just("send"), NODE),
     "deliver": st.tuples(st.just("deliver"), st.integers(0, 10), NODE, st.booleans()),
-    "tell": st.tuples(st.just("tell"), NODE, NODE),
+    "push": st.tuples(st.just("push"), NODE, NODE),
     "sync": st.just(("sync",)),
     "far": st.tuples(st.just("far"), NODE, st.sampled_from([0, 1, 20, 60, 100, 200])),
     "refund": st.tuples(st.just("refund"), st.integers(0, 3)),
@@ -57,7 +57,7 @@ STEPS: dict[str, st.SearchStrategy[Step]] = {
     "restore": st.tuples(st.just("restore"), st.just(0)),
     "prune": st.tuples(st.just("prune"), NODE, st.integers(0, 3)),
 }
-TALK = ("take", "advance", "send", "deliver", "tell", "sync")
+TALK = ("take", "advance", "send", "deliver", "push", "sync")
 
 
 def histories(*more: str, longest: int = 28) -> st.SearchStrategy[list[Step]]:

@@ -44,7 +44,7 @@ class Entry:
     owned: bool = False  # the own column in it was made by this very entry
 
 
-class News(NamedTuple):
+class Gains(NamedTuple):
     """What a message says, in ns of debt."""
 
     gained: Ns
@@ -197,11 +197,11 @@ class ModelNode:
             return max(a, b)
         return Column(a.generation, max(a.taken, b.taken), max(a.refunded, b.refunded))
 
-    def gain(self, news: Column, known: Column | None) -> int:
-        """Tokens in `news` that a holder of `known` has not counted."""
-        if known is None or known.generation != news.generation:
-            return news.taken - news.refunded
-        return max(0, news.taken - known.taken) - max(0, news.refunded - known.refunded)
+    def gain(self, column: Column, known: Column | None) -> int:
+        """Tokens in `column` that a holder of `known` has not counted."""
+        if known is None or known.generation != column.generation:
+            return column.taken - column.refunded
+        return max(0, column.taken - known.taken) - max(0, column.refunded - known.refunded)
 
     def merge(self, message: object, now: int) -> bool:
         """Hears an entry; true when the sender should be answered with the own one."""
@@ -213,7 +213,7 @@ class ModelNode:
                 return False
             self.entry = Entry({}, now)
         theirs = {k: c for k, c in message.columns.items() if k not in self.marks}
-        debt = self.heard_debt(self.entry, theirs, message, self.advance(now))
+        debt = self.merged_debt(self.entry, theirs, message, self.advance(now))
         doubt = self.doubts(self.entry, theirs)
         for key, column in theirs.items():
             mine = self.entry.columns.get(key)
@@ -228,7 +228,7 @@ class ModelNode:
     def ignores(self, message: Message) -> bool:
         return message.stated == 0
 
-    def heard_debt(self, entry: Entry, theirs: Columns, message: Message, debt: Ns) -> Ns:
+    def merged_debt(self, entry: Entry, theirs: Columns, message: Message, debt: Ns) -> Ns:
         """The debt after `theirs`: the lesser of two upper bounds; a count across definitions."""
         emission, mine = self.definition.emission, entry.columns
         joined = {k: c if k not in mine else self.join(mine[k], c) for k, c in theirs.items()}
@@ -243,21 +243,21 @@ class ModelNode:
             beyond: Ns = first_sight - stated
             self.forgiven += max(0, beyond)
             return debt + counted + min(first_sight, stated)
-        news = emission * sum(gains.values())
+        brought = emission * sum(gains.values())
         unseen = emission * sum(self.gain(c, theirs.get(k)) for k, c in mine.items())
         silent = emission * sum(g for (owner, _), g in gains.items() if self.is_silent(owner))
         raised = {owner for (owner, e), c in joined.items() if mine.get((owner, e)) != c}
         rest = emission * self.far * len(self.owners - raised)
-        return self.least(debt, News(news, stated, unseen, silent, rest))
+        return self.least(debt, Gains(brought, stated, unseen, silent, rest))
 
     def is_silent(self, owner: str) -> bool:
         return owner not in (self.name, *self.live)
 
-    def least(self, debt: Ns, news: News) -> Ns:
-        seen = min(debt + news.gained, news.stated + news.unseen)
-        if debt < 0 < news.silent and news.stated > 0:
+    def least(self, debt: Ns, gains: Gains) -> Ns:
+        seen = min(debt + gains.gained, gains.stated + gains.unseen)
+        if debt < 0 < gains.silent and gains.stated > 0:
             # The credit must not hide a burst of those that it was kept for.
-            floor = min(news.stated, news.silent, news.stated + news.unseen) - news.rest
+            floor = min(gains.stated, gains.silent, gains.stated + gains.unseen) - gains.rest
             seen = max(seen, floor)
         return seen
 
@@ -317,7 +317,7 @@ class ModelNode:
         """Keeps a credit of so many tokens for each of these silent peers, and for no others."""
         self.far, self.owners = tokens, set(owners)
 
-    def hear(self, owner: str) -> None:
+    def see(self, owner: str) -> None:
         """This peer is seen from now on."""
         self.live.add(owner)
 

@@ -14,7 +14,7 @@ from .world import MILLISECOND, PLAIN, SECOND, Factory, Step, World
 
 
 # --- columns ---
-def heard_columns(world: World, order: list[Any]) -> dict[Any, Any]:
+def merged_columns(world: World, order: list[Any]) -> dict[Any, Any]:
     """What a fresh holder of the key knows of others after these messages."""
     name = f"holder {next(world.epochs)}"
     node = world.factory(name, PLAIN, world.epochs)
@@ -32,14 +32,14 @@ def join_is_semilattice(factory: Factory, size: int, history: list[Step], data: 
     if not letters:
         return
     a, b, c = (data.draw(st.sampled_from(letters)) for _ in range(3))
-    columns = heard_columns(world, [a, b, c])
-    assert heard_columns(world, [c, b, a]) == columns
-    assert heard_columns(world, [a, a, b, b, c, a]) == columns
+    columns = merged_columns(world, [a, b, c])
+    assert merged_columns(world, [c, b, a]) == columns
+    assert merged_columns(world, [a, a, b, b, c, a]) == columns
     relay = factory("relay", PLAIN, world.epochs)
     relay.take(1, world.now)
     relay.merge(b, world.now)
     relay.merge(c, world.now)
-    relayed = heard_columns(world, [a, relay.message(world.now)])
+    relayed = merged_columns(world, [a, relay.message(world.now)])
     assert {k: v for k, v in relayed.items() if k[0] != "relay"} == columns
 
 
@@ -54,7 +54,7 @@ def same_messages_same_columns(
     world = World(factory, size).run(history)
     order = [letter.content for letter in world.letters]
     other = rng.sample(order * 2, 2 * len(order))
-    assert heard_columns(world, order) == heard_columns(world, other)
+    assert merged_columns(world, order) == merged_columns(world, other)
 
 
 # --- the level against the ideal bucket ---
@@ -184,7 +184,7 @@ def credit_hides_no_burst(
     credit = world.nodes["A"].credit_ns(world.clock("A"))
     held = world.nodes["A"].debt_ns(world.clock("A"))
     stated = world.nodes["B"].debt_ns(world.clock("B"))
-    world.step(("tell", 1, 0))
+    world.step(("push", 1, 0))
     news = PLAIN.emission * world.amount(world.own["B"])
     counted = held - credit + news
     expected = max(min(counted, stated + PLAIN.emission), min(stated, news) if credit else 0, 0)
@@ -216,14 +216,14 @@ def credit_is_spent_by_those_it_was_kept_for(
     world = World(factory, 3)
     owners = (2,) if live else owners
     world.run([("take", 0, 1), ("far", 0, far, owners), ("advance", idle * MILLISECOND)])
-    world.run([("hear", 0, 1)] if live else [])
-    world.run([("take", 2, told), ("tell", 2, 1)] if told else [])
+    world.run([("see", 0, 1)] if live else [])
+    world.run([("take", 2, told), ("push", 2, 1)] if told else [])
     world.run([("take", 1, older), ("advance", SECOND)] if older else [])
     world.run([("take", 1, burst)])
     node, now = world.nodes["A"], world.clock("A")
     held = node.debt_ns(now) - node.credit_ns(now)
     stated = world.nodes["B"].debt_ns(world.clock("B"))
-    world.step(("tell", 1, 0))
+    world.step(("push", 1, 0))
     own, relayed = (PLAIN.emission * world.amount(world.own[name]) for name in "BC")
     adopted = stated + PLAIN.emission
     expected = min(held + own + relayed, adopted)

@@ -40,7 +40,7 @@ class NodeUnderTest(Protocol):
     def forget(self, column: tuple[str, int]) -> None: ...
     def change_definition(self, definition: Definition, now: int) -> None: ...
     def set_far(self, tokens: Ns, owners: Iterable[str] = ...) -> None: ...
-    def hear(self, owner: str) -> None: ...
+    def see(self, owner: str) -> None: ...
     def columns(self) -> dict[tuple[str, int], tuple[int, int, int]]: ...
     def ledger(self) -> Ledger: ...
 
@@ -198,7 +198,7 @@ class World:
         if name != letter.source and not late:
             self.deliver(letter, name)
 
-    def do_tell(self, source: int, target: int) -> None:
+    def do_push(self, source: int, target: int) -> None:
         """A letter that arrives at once."""
         content = self.nodes[self.name(source)].message(self.clock(self.name(source)))
         if content is not None and self.name(source) != self.name(target):
@@ -220,8 +220,8 @@ class World:
         self.far[name] = tokens * max(1, len(owners))
         self.nodes[name].set_far(tokens, [self.name(owner) for owner in owners] or [NOBODY])
 
-    def do_hear(self, node: int, owner: int) -> None:
-        self.nodes[self.name(node)].hear(self.name(owner))
+    def do_see(self, node: int, owner: int) -> None:
+        self.nodes[self.name(node)].see(self.name(owner))
 
     def do_evict(self, node: int) -> None:
         """Only what is full and sent on all live links is evicted."""

@@ -188,7 +188,7 @@ static void run_adopt_less(table_t *t)
 }
 
 /* Larger counts of the running epoch: another one opens. */
-static void run_twin(table_t *t)
+static void run_duplicate_name(table_t *t)
 {
     statement_t s = {slot_of(t, 0), 1, 20 * Q, 1, {{t->h->own_origin, 99, 40, 0}}};
     rig_merge(t, &s, 1);
@@ -406,7 +406,7 @@ static const operation_t OPERATIONS[] = {
     {"merge of refunds: columns move", 64, prepare_merged, run_merge_refunds, 0, 0},
     {"merge that adds blocks", 64, prepare_merged, run_merge_overflow, 0, 0},
     {"merge that adopts a smaller debt", 64, prepare_merged, run_adopt_less, 0, 0},
-    {"merge of a twin's counts", 64, prepare_plain, run_twin, 0, 0},
+    {"merge of a duplicate name's counts", 64, prepare_plain, run_duplicate_name, 0, 0},
     {"definition of a new bucket", 64, prepare_plain, run_define_fresh, 0, 0},
     {"definition anew", 64, prepare_plain, run_define_anew, 0, 0},
     {"definition in a reused slot", 64, prepare_reused_slot, run_define_reused, 0, 0},

@@ -41,7 +41,7 @@ async def found_all(config: Config, count: int) -> Report:
 
 
 @pytest.mark.parametrize("kind", ["nats", "redis"])
-async def test_all_nodes_at_an_engine_are_asked_and_told(
+async def test_all_nodes_at_an_engine_are_asked_and_sent_what_they_lack(
     kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(engine_exchange, "ANNOUNCE_S", 0.05)
@@ -64,7 +64,7 @@ async def test_all_nodes_at_an_engine_are_asked_and_told(
 
 
 @pytest.mark.parametrize("kind", ["nats", "redis"])
-async def test_an_engine_without_nodes_and_one_that_is_gone_are_told(
+async def test_an_engine_without_nodes_and_one_that_is_gone_are_reported(
     kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(engine_caller, "ANNOUNCED_S", 0.0)

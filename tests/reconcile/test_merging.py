@@ -48,7 +48,9 @@ def test_the_order_of_the_holders_does_not_matter(found: list[HeldKey], random: 
 
 
 @given(several)
-def test_who_holds_the_join_lacks_nothing_and_is_charged_nothing(found: list[HeldKey]) -> None:
+def test_a_holder_of_the_merged_columns_lacks_nothing_and_is_charged_nothing(
+    found: list[HeldKey],
+) -> None:
     first = joined(found)
     brought = [HeldKey(first.columns, first.debt) for _ in found]
     again = joined(brought)
@@ -71,7 +73,9 @@ def test_nothing_is_lowered(found: list[HeldKey]) -> None:
 
 
 @given(several)
-def test_a_holder_with_columns_lacks_what_raises_it_to_the_join(found: list[HeldKey]) -> None:
+def test_a_holder_with_columns_lacks_what_raises_it_to_the_merged_ones(
+    found: list[HeldKey],
+) -> None:
     together = joined(found)
     for one in found:
         raised = {o: highest(c, one.columns.get(o)) for o, c in together.columns.items()}
@@ -116,14 +120,14 @@ def test_a_level_of_another_definition_is_not_adopted() -> None:
     assert joined([other]).owed == 0
 
 
-def test_who_was_full_lacks_no_more_than_is_owed() -> None:
+def test_a_holder_that_was_full_lacks_no_more_than_the_debt() -> None:
     found = joined([held(7, a=1_000_000)])
     assert found.lack(None) == Lack(7)
     assert found.charge(None) == 7
     assert not joined([held(0, a=1_000_000)]).lack(None)
 
 
-def test_a_node_is_told_of_its_running_process_what_it_said_itself() -> None:
+def test_of_its_running_process_a_node_is_sent_what_it_stated_itself() -> None:
     found = joined([held(20, a=10), held(20, a=15, b=5)])
     behind = as_sent(found, held(20, a=10), A)
     assert behind.columns == {A: (1, 10, 0), ("b", 1): (1, 5, 0)}

@@ -48,7 +48,7 @@ async def spend(limiters: list[Limiter], key: str = "k") -> None:
         assert await limiter.bucket("strong").acquire(key, 200 + number)
 
 
-async def test_everybody_is_brought_to_the_join_and_a_second_run_finds_nothing(
+async def test_all_are_brought_to_the_merged_columns_and_a_second_run_finds_nothing(
     path: Path, server: Server
 ) -> None:
     async with nodes(path, "a", "b", "c") as limiters:
@@ -133,7 +133,9 @@ async def test_over_admission_in_a_long_cut_is_found_charged_and_forgiven(path: 
             assert 1990 < debt / 60e9 <= 2000
 
 
-async def test_linked_nodes_tell_each_other_and_the_rest_is_told(path: Path) -> None:
+async def test_linked_nodes_pass_on_what_one_is_sent_and_only_the_others_are_sent_the_rest(
+    path: Path,
+) -> None:
     async with nodes(path, "a", "lonely") as (a, lonely), nodes(path, "b", b=[a.address]) as (b,):
         await eventually(lambda: a.stats()["peers"] == {"b": "alive"})
         a.bucket("api").take("k", 10)
@@ -419,7 +421,9 @@ async def test_observers_are_few_and_no_members(path: Path) -> None:
 # -- a mesh that is cut, and a cluster
 
 
-async def test_a_cut_mesh_is_told_and_heals_without_charging_twice(path: Path) -> None:
+async def test_a_cut_mesh_is_sent_what_it_lacks_and_heals_without_charging_twice(
+    path: Path,
+) -> None:
     async with AsyncExitStack() as stack:
         ports = [free_port(), free_port()]
         proxies = [FaultProxy(port) for port in ports]
@@ -469,7 +473,7 @@ async def test_a_cut_mesh_is_told_and_heals_without_charging_twice(path: Path) -
             assert one.stats()["peers"].keys() == {"a", "b"} - {one.node}
 
 
-async def test_a_cluster_is_read_and_told_on_every_primary(tmp_path: Path) -> None:
+async def test_a_cluster_is_read_and_written_on_every_primary(tmp_path: Path) -> None:
     async with cluster("redis-server") as servers:
         url = f"redis+cluster://{servers[0].host}:{servers[0].port}"
         path = config_file(tmp_path, url)

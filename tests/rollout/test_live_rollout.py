@@ -556,7 +556,7 @@ def test_who_gets_the_file_late_is_at_the_stage_of_the_others_at_once() -> None:
     assert fleet.reached() == {"eu": 200, "us": 200, "ap": 200}
 
 
-def test_a_partition_ends_in_the_more_cautious_of_what_was_commanded() -> None:
+def test_a_partition_in_which_both_sides_commanded_ends_in_the_command_that_halts() -> None:
     fleet = Fleet()
     fleet.load(version(2, NEW, plan=BY_COMMAND))
     fleet.wait(2)

@@ -273,7 +273,7 @@ def test_a_damaged_file_is_written_anew(tmp_path: Path, content: bytes) -> None:
     assert file.exchange(position, its) == position
 
 
-def test_a_file_that_cannot_be_used_is_told_once(
+def test_a_file_that_cannot_be_used_is_reported_once(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     file = HostRollout(str(tmp_path / "table"))

@@ -65,7 +65,7 @@ def test_a_stage_reaches_a_part_of_the_keys_in_its_regions() -> None:
     assert one.percent == 0
 
 
-def test_stages_are_told_in_words() -> None:
+def test_stages_are_described_in_words() -> None:
     assert [str(stage) for stage in STAGES] == [
         "10% of the keys in eu",
         "50% of the keys in eu, us",
@@ -168,7 +168,7 @@ def test_version_then_changes_then_caution_then_stage_holds() -> None:
         assert lower.merged(higher) is higher
 
 
-def test_of_two_commands_at_once_the_more_cautious_one_holds() -> None:
+def test_of_two_commands_at_once_the_one_that_halts_holds() -> None:
     nodes = [rollout() for _ in range(4)]
     for node, command in zip(nodes, ("advance", "halt", "rollback", "advance"), strict=True):
         getattr(node, command)(0)
@@ -200,7 +200,7 @@ def test_who_learns_of_a_stage_holds_it_as_long_as_any() -> None:
     assert one.position.stage == 2
 
 
-def test_no_number_of_changes_that_a_peer_tells_is_passed() -> None:
+def test_a_number_of_changes_that_a_peer_advertises_is_not_passed() -> None:
     """A larger one would make frames that no node reads."""
     one = rollout()
     one.receive(replace(FIRST, changes=2**63 - 1), 1)
@@ -220,7 +220,7 @@ def test_a_peer_with_more_stages_is_understood() -> None:
 
 steps = st.lists(
     st.one_of(
-        st.tuples(st.just("tell"), st.integers(0, 2), st.integers(0, 2)),
+        st.tuples(st.just("gossip"), st.integers(0, 2), st.integers(0, 2)),
         st.tuples(st.just("wait"), st.integers(1, HOLD), st.none()),
         st.tuples(st.sampled_from(["advance", "halt", "rollback"]), st.integers(0, 2), st.none()),
     ),
@@ -240,7 +240,7 @@ def test_in_any_order_of_messages_and_commands_all_end_equal(
             now += who
             for node in nodes:
                 node.tick(now, {})
-        elif what == "tell":
+        elif what == "gossip":
             nodes[other].receive(before[who], now)
         else:
             try:
@@ -281,7 +281,7 @@ def test_an_order_puts_it_anywhere_once_and_an_earlier_one_nowhere() -> None:
     assert one.obey(ordered(12, Status.ROLLED_BACK, 2), 9)
 
 
-def test_of_two_orders_with_one_counter_the_more_cautious_holds_whichever_came_first() -> None:
+def test_of_two_orders_with_one_counter_the_one_that_halts_holds_whichever_came_first() -> None:
     """As that one is passed on to all nodes, each has to be where it says."""
     on, back = ordered(10, Status.RUNNING, 2), ordered(10, Status.ROLLED_BACK, 1)
     for first, second in ((on, back), (back, on)):
@@ -313,7 +313,7 @@ def test_of_what_peers_say_only_a_halt_by_themselves_since_the_last_order_holds(
 
 signed_steps = st.lists(
     st.one_of(
-        st.tuples(st.just("tell"), st.integers(0, 2), st.integers(0, 2)),
+        st.tuples(st.just("gossip"), st.integers(0, 2), st.integers(0, 2)),
         st.tuples(st.just("wait"), st.integers(1, HOLD), st.none()),
         st.tuples(st.just("halt"), st.integers(0, 2), st.none()),
         st.tuples(st.just("obey"), st.integers(0, 2), st.integers(0, 3)),
@@ -338,7 +338,7 @@ def test_however_orders_and_halts_travel_all_are_where_the_last_order_says(
             now += who
             for node in nodes:
                 node.tick(now, {})
-        elif what == "tell":
+        elif what == "gossip":
             nodes[other].receive_halt(nodes[who].position, now)
         elif what == "obey":
             nodes[who].obey(orders[other], now)
@@ -412,7 +412,7 @@ def test_where_no_key_is_left_it_compares_with_the_time_before() -> None:
     assert one.tick(1, counts((6_000, 5_000), (70, 30)))
 
 
-def test_it_halts_by_itself_only_if_it_was_told_to() -> None:
+def test_it_halts_by_itself_only_if_that_is_configured() -> None:
     one = rollout(replace(PLAN, denied_ratio_rise=None))
     one.tick(0, counts((0, 0), (0, 0)))
     assert not one.tick(1, counts((1_000, 0), (0, 1_000)))

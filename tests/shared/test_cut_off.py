@@ -16,7 +16,7 @@ from crdtbucket.errors import SharedTableError
 SPEC = BucketSpec("api", 100, 1, "1h")
 
 
-class Said(logging.Handler):
+class FirstLine(logging.Handler):
     """The first line that is logged."""
 
     text = ""
@@ -26,8 +26,8 @@ class Said(logging.Handler):
 
 
 def _decide_later(path: str, line: Connection) -> None:
-    said = Said()
-    logging.getLogger("crdtbucket").addHandler(said)
+    first = FirstLine()
+    logging.getLogger("crdtbucket").addHandler(first)
     limiter = Limiter([SPEC], shared=path)  # nothing runs, which would touch the table meanwhile
     line.send(bool(limiter.bucket("api").take("k", 30)))
     line.recv()
@@ -35,7 +35,7 @@ def _decide_later(path: str, line: Connection) -> None:
     try:
         limiter.bucket("api").take("k", 30)
     except SharedTableError as error:
-        line.send((said.text, str(error)))
+        line.send((first.text, str(error)))
     limiter.close()
 
 

@@ -7,6 +7,7 @@ import logging
 import multiprocessing
 import os
 import signal
+import time
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,9 @@ import pytest
 from crdtbucket import BucketSpec, Limiter, MeshConfig
 from crdtbucket.config import load_config
 from crdtbucket.errors import MeshError, SharedTableError
+from crdtbucket.limiter.saved_state import SavedState
 from crdtbucket.mesh.transport.mesh_network import MeshNetwork
+from crdtbucket.shared.leadership import ASK_S
 from crdtbucket.shared.table_path import path_for
 from tests.strong.redis_server import free_port
 from tests.waits import eventually
@@ -53,7 +56,7 @@ def test_one_of_two_users_in_a_process_ends_its_use_alone(path: str) -> None:
     second.close()
 
 
-def test_what_was_taken_is_owed_after_a_restart_of_all(path: str) -> None:
+def test_what_was_taken_is_debt_after_a_restart_of_all(path: str) -> None:
     with Limiter([SPEC], shared=path) as limiter:
         assert limiter.bucket("api").take("k", 999_999)
     with Limiter([SPEC], shared=path) as again:
@@ -124,6 +127,28 @@ async def test_who_could_not_lead_at_once_leads_later(
         await eventually(lambda: follower.stats()["shared"]["leading"], "it leads")
 
 
+async def test_a_leader_that_closes_gives_its_name_back_before_the_lead(
+    path: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """However long the disk takes: whoever leads next would find the name in use, and say so."""
+    mesh = MeshConfig(listen="127.0.0.1:0", secret=SECRET, state_dir=tmp_path / "state")
+    save = SavedState.save
+
+    def save_slowly(saved: SavedState) -> None:
+        time.sleep(3 * ASK_S)
+        save(saved)
+
+    async with (
+        Limiter([SPEC], node="a", mesh=mesh, shared=path) as leader,
+        Limiter([SPEC], node="a", mesh=mesh, shared=path) as follower,
+    ):
+        with monkeypatch.context() as slow:
+            slow.setattr(SavedState, "save", save_slowly)
+            await leader.aclose()
+        await eventually(lambda: follower.stats()["shared"]["leading"], "it leads")
+    assert "cannot lead" not in caplog.text
+
+
 def test_a_table_of_another_node_is_refused(path: str) -> None:
     first = Limiter([SPEC], node="a", shared=path)
     with pytest.raises(SharedTableError, match=r"another node: give each node its own file"):
@@ -134,7 +159,7 @@ def test_a_table_of_another_node_is_refused(path: str) -> None:
     Limiter([SPEC], node="b", shared=path).close()  # nobody uses it any more
 
 
-def test_a_file_that_was_removed_is_told(path: str, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_file_that_was_removed_is_reported(path: str, caplog: pytest.LogCaptureFixture) -> None:
     async def main() -> None:
         mesh = MeshConfig(listen="127.0.0.1:0", secret=SECRET)
         limiter = Limiter([SPEC], node="a", mesh=mesh, shared=path)

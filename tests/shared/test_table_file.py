@@ -235,7 +235,7 @@ def test_another_users_file(path: str) -> None:
         SharedFile(path)
 
 
-def test_a_full_file_system_is_told_at_once(path: str) -> None:
+def test_a_full_file_system_is_reported_at_once(path: str) -> None:
     def work() -> object:
         resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 20, 1 << 20))
         return opened(path)
@@ -515,7 +515,7 @@ def test_names_that_cannot_be_given(node: int, name: str, wrong: str) -> None:
         table.name_node(node, name)
 
 
-def test_an_epoch_whose_owner_is_not_known_goes_and_the_level_stays(path: str) -> None:
+def test_an_epoch_whose_owner_is_not_known_is_removed_and_the_level_stays(path: str) -> None:
     level = named(path, "b", "c")
     file, table = opened(path)
     bucket = BucketCore(table, SPEC)

@@ -18,7 +18,7 @@ NEAR = 0.5
 """Silence up to this grants no credit, in seconds."""
 EPSILON = 0.001
 LOSSY = 3.0
-"""Where frames are lost, a node may be unheard for so long, in seconds."""
+"""Where frames are lost, a node may be not_merged for so long, in seconds."""
 
 Column = tuple[int, int, int]
 """(generation of the entry, taken, refunded)."""
@@ -139,7 +139,7 @@ class Books:
         passed, self._passed[process] = self._passed.get(process, 0), calls
         if level >= 0 or calls > passed:
             return  # a guaranteed call passes also where a settlement has left a large debt
-        allowance = self.unheard(place, columns) + self.slack(place)
+        allowance = self.not_merged(place, columns) + self.slack(place)
         now = self.mesh.now_ns
         up = [n for n in self.mesh.nodes.values() if n.up and n.suspended_until <= now]
         allowance += guaranteed * sum(n.bucket(place[0]).counters()["guaranteed"] for n in up)
@@ -148,7 +148,7 @@ class Books:
                 "admitted", f"{node.name} {place} at {level:.3f}, allowed {-allowance:.3f}"
             )
 
-    def unheard(self, place: Place, columns: dict[Owner, Column]) -> int:
+    def not_merged(self, place: Place, columns: dict[Owner, Column]) -> int:
         """Tokens taken anywhere, ever, that these columns do not show."""
         return sum(
             max(0, taken - columns.get(owner, (0, 0, 0))[1])
@@ -156,7 +156,7 @@ class Books:
         )
 
     def slack(self, place: Place) -> float:
-        """By how much a level may be above the ideal beside what is unheard: credit, refunds."""
+        """By how much a level may be above the ideal beside what is not_merged: credit, refunds."""
         rounded = 2 * self.spec(place).rate_per_second / SECOND  # clocks show whole nanoseconds
         refunded = sum(self.ledger.refunded[place].values())
         return self._credit(place) + refunded + rounded + EPSILON

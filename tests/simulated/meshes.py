@@ -88,7 +88,7 @@ class CutMesh:
     def now(self) -> float:
         return self.mesh.now_ns / 1e9
 
-    def unheard_by(self, node: str | None, at: float, within: float) -> bool:
+    def not_merged_by(self, node: str | None, at: float, within: float) -> bool:
         """Whether `node` (None: a node that was up all the time) may not have heard of what another
         one did then. `within`: the time in which all that are connected have heard of it."""
         memory = 0.0 if node is None else self.memory_since.get(node, 0.0)

@@ -64,10 +64,10 @@ class World(CutMesh):
         assert isinstance(bucket, CalendarBucket)
         return bucket
 
-    def unheard(self, node: str, take: Take) -> bool:
+    def not_merged(self, node: str, take: Take) -> bool:
         if take.process is self.bucket(node):
             return False
-        return take.lost or self.unheard_by(node, take.at, HEARD)
+        return take.lost or self.not_merged_by(node, take.at, HEARD)
 
     def take(self, node: str, tokens: int) -> bool:
         if not self.mesh[node].up:
@@ -77,8 +77,8 @@ class World(CutMesh):
         if not bucket.take(KEY, tokens):
             return False
         here = [one for one in self.takes if one.period == number]
-        unheard = sum(one.tokens for one in here if self.unheard(node, one))
-        assert sum(one.tokens for one in here) + tokens <= LIMIT + unheard
+        not_merged = sum(one.tokens for one in here if self.not_merged(node, one))
+        assert sum(one.tokens for one in here) + tokens <= LIMIT + not_merged
         self.takes.append(Take(node, bucket, number, tokens, self.now))
         return True
 
@@ -91,7 +91,7 @@ class World(CutMesh):
             process = self.bucket(node)
             for one in self.takes:
                 if one.process is process:
-                    one.lost |= self.unheard_by(None, one.at, HEARD)
+                    one.lost |= self.not_merged_by(None, one.at, HEARD)
             self.mesh.crash(node)
 
     def left(self) -> list[int]:
@@ -129,7 +129,7 @@ steps = st.one_of(
 
 
 @given(st.lists(steps, max_size=8), st.integers(0, 999))
-def test_no_history_admits_more_of_a_period_than_was_unheard(
+def test_no_history_admits_more_of_a_period_than_was_not_merged(
     history: list[tuple[object, ...]], seed: int
 ) -> None:
     here = world(seed, before=8.0)
@@ -161,7 +161,7 @@ def test_a_quota_is_that_of_one_counter_and_is_back_everywhere_at_midnight() -> 
     assert here.left() == [LIMIT - 6] * 3
 
 
-def test_what_is_heard_of_after_midnight_counts_for_the_day_before() -> None:
+def test_what_is_merged_after_midnight_counts_for_the_day_before() -> None:
     here = world()
     here.cut()
     here.mesh.advance(HEARD)

@@ -108,7 +108,7 @@ def warned(records: list[logging.LogRecord], words: str) -> list[str]:
     return [r.getMessage() for r in records if words in r.getMessage()]
 
 
-def test_what_a_peer_cannot_have_taken_is_told_once(caplog: pytest.LogCaptureFixture) -> None:
+def test_what_a_peer_cannot_have_taken_is_logged_once(caplog: pytest.LogCaptureFixture) -> None:
     """One node had a larger limit while it was cut off, and no other has heard of that."""
     mesh = SimulatedMesh(NAMES[:2], [SMALL], latency=0.04, seed=7)
     calls = Load(mesh, SMALL)
@@ -142,7 +142,7 @@ def mixed() -> tuple[SimulatedMesh, Load]:
     return mesh, Load(mesh, SMALL)
 
 
-def test_different_definitions_are_told_once_a_peer_and_bucket(
+def test_different_definitions_are_logged_once_a_peer_and_bucket(
     mixed: tuple[SimulatedMesh, Load], caplog: pytest.LogCaptureFixture
 ) -> None:
     _, calls = mixed
@@ -158,7 +158,7 @@ def test_different_definitions_are_told_once_a_peer_and_bucket(
     assert "reload the one that is behind" in here
 
 
-def test_different_definitions_are_told_again_when_they_change(
+def test_different_definitions_are_logged_again_when_they_change(
     mixed: tuple[SimulatedMesh, Load], caplog: pytest.LogCaptureFixture
 ) -> None:
     mesh, calls = mixed

@@ -100,7 +100,7 @@ def test_who_comes_back_in_time_is_not_forgotten_and_who_comes_later_counts_agai
         assert mesh["A"].columns("b", "k")["C"][0] == 12
 
 
-def test_who_is_heard_by_a_third_is_not_dead() -> None:
+def test_a_node_that_a_third_one_sees_is_not_dead() -> None:
     mesh = mesh_of(4, SPEC)
     mesh.sever("A", "D")  # B and C hear both
     mesh.advance(60)
@@ -131,7 +131,7 @@ def graph(nodes: str, linked: Iterable[str]) -> Network:
     ],
     ids=["a broken pair", "ring of 4", "ring of 6", "chain of 5"],
 )
-def test_a_death_is_noticed_where_relays_hear_the_others(
+def test_a_death_is_noticed_where_relays_see_the_others(
     nodes: str, linked: list[str], witnesses: str
 ) -> None:
     """The last node is killed. Those that were linked with it hear few of the others themselves,
@@ -145,7 +145,7 @@ def test_a_death_is_noticed_where_relays_hear_the_others(
     assert total(drive(mesh, even(survivors, 2.0), 20)) >= 0.98 * 20 * SPEC.rate_per_second
 
 
-def test_whom_relays_hear_is_not_dead() -> None:
+def test_a_node_that_relays_see_is_not_dead() -> None:
     """A device resets the connection of one pair in a ring, and refuses its calls: each of the two
     goes on hearing of the other through all the rest."""
     mesh = graph("ABCDE", ring("ABCDE"))
@@ -166,7 +166,7 @@ def test_a_death_is_noticed_by_whom_a_device_keeps_from_most() -> None:
     assert forgotten(mesh, "A", "ABCDE") == {"E"}
 
 
-def test_whom_a_relay_heard_lately_is_not_dead() -> None:
+def test_a_node_that_a_relay_saw_lately_is_not_dead() -> None:
     """The way to D is broken for A, and D stands still for a while: only a silence as long as for
     everybody else is a death."""
     mesh = mesh_of(4, SPEC)

@@ -64,7 +64,7 @@ GRAPHS = {
 
 
 @pytest.mark.parametrize("graph", GRAPHS)
-def test_news_gets_through_and_then_it_is_quiet(graph: str) -> None:
+def test_updates_get_through_and_then_it_is_quiet(graph: str) -> None:
     nodes, links, lost = GRAPHS[graph]
     mesh = Graph(nodes, links, lost)
     mesh.advance(3.0)  # who does not hear whom is told
@@ -181,7 +181,7 @@ def test_a_slow_chain_that_loses_frames_takes_nobody_for_dead(seed: int) -> None
             assert not any(marked for *_, marked in node.table.origins())
 
 
-def test_who_never_tells_whom_it_hears_is_told_that_others_run(
+def test_a_node_that_does_not_advertise_whom_it_sees_learns_that_others_run(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Its greeting names only the one that it is linked with."""
@@ -197,7 +197,7 @@ def test_who_never_tells_whom_it_hears_is_told_that_others_run(
     assert mesh["C"].table.epoch in mesh["A"].node.members.directory.running_elsewhere
 
 
-def test_an_end_that_died_is_not_told_of_for_ever() -> None:
+def test_the_age_of_an_end_that_died_is_not_relayed_for_ever() -> None:
     mesh = Graph("ABCD", ["AB", "BC", "CD"], forget_after=5.0)
     for _ in range(20):
         mesh["D"].take("b", "k", 15)

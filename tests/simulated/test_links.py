@@ -71,7 +71,7 @@ def test_what_a_relay_knows_of_an_idle_node_counts() -> None:
     assert denied(drive(mesh, {"A": 80.0}, SECONDS)) == 0
 
 
-def test_a_relay_tells_rates_so_that_shares_stay_fair() -> None:
+def test_a_relay_passes_rates_on_so_that_shares_stay_fair() -> None:
     """... when demand moves after the cut: C, unseen by A, wants three times as much as A. What is
     guaranteed to A and B, up to half of a third, gives them somewhat more than that."""
     mesh = mesh_of(3, SPEC)
@@ -129,7 +129,7 @@ def weights(rng: random.Random, names: str) -> dict[str, float]:
     return {name: weight / sum(drawn.values()) for name, weight in drawn.items()}
 
 
-def test_a_way_that_is_cut_for_long_hides_nobody_who_is_heard() -> None:
+def test_a_way_that_is_cut_for_long_hides_nobody_whom_others_see() -> None:
     """A hears nothing and goes on to send. B knows then that it asks for nothing any more."""
     mesh, asks = mesh_of(2, SPEC), {"A": 40.0, "B": 20.0}
     drive(mesh, asks, 10.0)

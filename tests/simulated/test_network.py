@@ -20,14 +20,14 @@ def network(linked: list[tuple[str, str]] = ALL, **options: Any) -> Network:
 def refusals(mesh: Network) -> list[tuple[str, str]]:
     """Filled with (who called, who was called) of every dial that is refused from now on."""
     found: list[tuple[str, str]] = []
-    told = mesh._dial_failed
+    dial_failed = mesh._dial_failed
 
-    def hear(here: str, there: str, *, refused: bool) -> None:
+    def note_refusal(here: str, there: str, *, refused: bool) -> None:
         if refused:
             found.append((here, there))
-        told(here, there, refused=refused)
+        dial_failed(here, there, refused=refused)
 
-    mesh._dial_failed = hear  # type: ignore[method-assign]
+    mesh._dial_failed = note_refusal  # type: ignore[method-assign]
     return found
 
 
@@ -87,7 +87,7 @@ def test_a_device_ends_connections_at_once_and_refuses_for_the_other_end() -> No
 
 
 @pytest.mark.parametrize("ends", [True, False])
-def test_a_killed_process_is_told_of_and_a_lost_host_is_not(ends: bool) -> None:
+def test_peers_learn_of_a_killed_process_and_not_of_a_lost_host(ends: bool) -> None:
     mesh = network()
     refused = refusals(mesh)
     mesh.die("C", ends=ends)

@@ -11,7 +11,7 @@ SECOND = 10**9
 WAYS = [("A", "B"), ("B", "A")]
 
 
-def news(before: int, tokens: list[int]) -> int:
+def unexpected(before: int, tokens: list[int]) -> int:
     """Unexpected at the end: B takes 10 a second for so many seconds, and then these, once a
     second, while it is cut off."""
     plan = draw(0)
@@ -30,16 +30,16 @@ def news(before: int, tokens: list[int]) -> int:
 
 
 def test_what_goes_on_as_before_is_expected() -> None:
-    assert news(10, [10] * 20) <= 20
+    assert unexpected(10, [10] * 20) <= 20
 
 
 def test_what_rises_is_not() -> None:
-    assert 300 <= news(10, [10] * 10 + [40] * 10) <= 320
+    assert 300 <= unexpected(10, [10] * 10 + [40] * 10) <= 320
 
 
 def test_what_falls_brings_nothing() -> None:
-    assert news(10, [0] * 20) == 0
+    assert unexpected(10, [0] * 20) == 0
 
 
 def test_a_rate_of_the_first_calls_is_not_known() -> None:
-    assert news(1, [10] * 20) == 200
+    assert unexpected(1, [10] * 20) == 200

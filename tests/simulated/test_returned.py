@@ -61,7 +61,7 @@ def counted(mesh: Network, seconds: int) -> None:
 
 @pytest.mark.parametrize("ends", [False, True])
 @pytest.mark.parametrize("linked", [TRIANGLE, SQUARE])
-def test_a_later_life_behind_a_cut_way_is_counted(linked: tuple[str, ...], ends: bool) -> None:
+def test_a_later_epoch_behind_a_cut_way_is_counted(linked: tuple[str, ...], ends: bool) -> None:
     """C returns while A can reach it over relays only: A's link is to the life before, which A has
     taken for dead where its end was told."""
     mesh = Network("ABCD"[: len(linked)], [QUICK, HOUR], linked=linked, latency=0.02, seed=1)
@@ -78,7 +78,9 @@ def test_a_later_life_behind_a_cut_way_is_counted(linked: tuple[str, ...], ends:
 
 
 @pytest.mark.parametrize("linked", [TRIANGLE, SQUARE])
-def test_whom_relays_hear_is_counted_however_long_a_way_is_cut(linked: tuple[str, ...]) -> None:
+def test_a_node_that_relays_see_is_counted_however_long_a_way_is_cut(
+    linked: tuple[str, ...],
+) -> None:
     """A has forgotten it for its silence."""
     nodes = "ABCD"[: len(linked)]
     mesh = Network(nodes, [QUICK, HOUR], linked=linked, latency=0.02, seed=1, forget_after=90.0)

@@ -61,7 +61,7 @@ def test_one_plan_is_shown_and_run(capsys: pytest.CaptureFixture[str]) -> None:
     assert shown.endswith("holds\n")
 
 
-def test_a_failing_seed_is_told_with_its_small_plan(
+def test_a_failing_seed_is_printed_with_its_smallest_plan(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     breaks_by("pause", monkeypatch)

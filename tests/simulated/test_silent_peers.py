@@ -149,7 +149,7 @@ def apart(spec: BucketSpec, load: float, how: str) -> Network:
 
 @pytest.mark.parametrize("how", ["cut", "resets"])
 @pytest.mark.parametrize(("rate", "apart_for", "quiet"), [(100, 60.0, 0.0), (10, 600.0, 3.0)])
-def test_who_begins_anew_between_two_that_do_not_hear_each_other_denies_nobody(
+def test_a_node_that_begins_anew_between_two_that_do_not_see_each_other_denies_nobody(
     rate: int, apart_for: float, quiet: float, how: str
 ) -> None:
     """What both took meanwhile is news to it, and has refilled; of keys that are full it has to
@@ -162,7 +162,7 @@ def test_who_begins_anew_between_two_that_do_not_hear_each_other_denies_nobody(
     assert min(levels(mesh).values()) >= 900
 
 
-def test_what_two_took_beyond_their_credit_counts_when_one_that_begins_anew_tells_it() -> None:
+def test_what_two_took_beyond_their_credit_counts_when_one_that_begins_anew_relays_it() -> None:
     mesh = apart(BucketSpec("b", 1000, 40), 40 / 6, "cut")
     drive(mesh, dict.fromkeys("BC", 40.0), 150.0)  # three quarters of the limit each
     mesh.back("A", None)
@@ -170,7 +170,7 @@ def test_what_two_took_beyond_their_credit_counts_when_one_that_begins_anew_tell
 
 
 @pytest.mark.parametrize("newcomer", [40.0, 200.0])
-def test_who_joins_beside_a_silent_peer_leaves_the_others_their_share(newcomer: float) -> None:
+def test_a_joiner_beside_a_silent_peer_leaves_the_others_their_share(newcomer: float) -> None:
     mesh = mesh_of(3, BucketSpec("b", 100, 50))
     demand = {"A": 40.0, "B": 40.0}
     drive(mesh, {**demand, "C": 40.0}, 5.0)
@@ -189,7 +189,7 @@ def test_who_joins_beside_a_silent_peer_leaves_the_others_their_share(newcomer: 
     assert total(result) <= 1.05 * 50 * seconds * rest
 
 
-def test_a_newcomer_owes_no_more_when_the_others_give_the_silent_one_up() -> None:
+def test_a_joiner_has_no_more_debt_when_the_others_give_the_silent_one_up() -> None:
     mesh = mesh_of(3, BucketSpec("b", 100, 50), forget_after=30.0)
     drive(mesh, dict.fromkeys("ABC", 40.0), 5.0)
     mesh.partition("AB", "C")

@@ -64,11 +64,11 @@ class World(CutMesh):
     def live(self) -> list[Hold]:
         return [hold for hold in self.holds if hold.live(self.now)]
 
-    def unheard(self, node: str, hold: Hold) -> bool:
+    def not_merged(self, node: str, hold: Hold) -> bool:
         """Whether `node` may not have heard of a hold of another one."""
         if hold.process is self.bucket(node):
             return False
-        return hold.lost or self.unheard_by(node, hold.begin, CONNECTED)
+        return hold.lost or self.not_merged_by(node, hold.begin, CONNECTED)
 
     def acquire(self, node: str, ttl: float = TTL) -> bool:
         if not self.mesh[node].up:
@@ -79,7 +79,7 @@ class World(CutMesh):
             slot.__enter__()
         except SlotDenied:
             return False
-        blind = any(self.unheard(node, hold) for hold in before)
+        blind = any(self.not_merged(node, hold) for hold in before)
         self.holds.append(Hold(node, self.now, self.now + ttl, slot, process, blind))
         self.check()
         return True
@@ -97,7 +97,7 @@ class World(CutMesh):
             return
         for hold in self.live():
             if hold.process is self.bucket(node):
-                hold.lost = self.unheard_by(None, hold.begin, CONNECTED)
+                hold.lost = self.not_merged_by(None, hold.begin, CONNECTED)
         self.mesh.crash(node)
 
     def check(self) -> None:
@@ -131,7 +131,7 @@ steps = st.one_of(
 
 
 @given(st.lists(steps, max_size=8), st.integers(0, 999))
-def test_no_history_leaks_a_slot_or_admits_more_than_was_unheard(
+def test_no_history_leaks_a_slot_or_admits_more_than_was_not_merged(
     history: list[tuple[object, ...]], seed: int
 ) -> None:
     here = world(seed)
@@ -155,7 +155,7 @@ def use(here: World, node: str, seconds: float) -> None:
         here.holds[-1].released = here.now
 
 
-def test_a_history_in_which_all_have_heard_of_all_is_that_of_one_counter() -> None:
+def test_a_history_in_which_all_have_merged_all_is_that_of_one_counter() -> None:
     here = world(spec=BucketSpec.concurrency("llm", SLOTS, ttl="60s"))
     turns = ["a", "b", "c", "a", "a", "b", None, "c", "b", None, None, "a", "c", None, "b", "c"]
     for node in turns:

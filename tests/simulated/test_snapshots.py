@@ -49,7 +49,7 @@ def test_what_others_have_seen_refill_and_be_taken_anew_counts_once(rebooted: bo
 
 
 @pytest.mark.parametrize("rebooted", [False, True])
-def test_what_is_owed_is_owed_after_a_restart(rebooted: bool) -> None:
+def test_a_debt_is_kept_over_a_restart(rebooted: bool) -> None:
     mesh = used_up()
     mesh.crash("A")
     mesh.advance(60.0)

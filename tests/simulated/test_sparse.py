@@ -142,7 +142,7 @@ def test_a_hub_that_begins_anew_is_no_second_limit() -> None:
     assert gone + total(drive(mesh, demand, 10.0)) <= 40 * 20 + 40
 
 
-def test_a_leaf_that_ends_while_the_hub_is_away_leaves_its_part_soon() -> None:
+def test_a_leaf_that_ends_while_the_hub_is_down_leaves_its_part_soon() -> None:
     """Nobody says that it has ended; the hub, once it is back, does not meet it."""
     mesh, _ = sparse("star")
     drive(mesh, dict.fromkeys("ABC", 30.0), 10.0)

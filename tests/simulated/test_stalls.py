@@ -14,7 +14,7 @@ SPEC = BucketSpec("b", 500, 100)
 
 
 @pytest.mark.parametrize("drain", [0.0, 3.0, 6.0])
-def test_late_news_in_overload_admits_the_limit(drain: float) -> None:
+def test_late_frames_in_overload_admit_the_limit(drain: float) -> None:
     mesh = mesh_of(3, SPEC, latency=0.08)
     demand = dict.fromkeys(NAMES[:3], 2.0 * 100 / 3)
     drive(mesh, demand, 10.0)
@@ -29,7 +29,7 @@ def test_late_news_in_overload_admits_the_limit(drain: float) -> None:
 @pytest.mark.parametrize("held", [3.0, 8.0])
 @pytest.mark.parametrize("drain", [0.0, 6.0])
 @pytest.mark.parametrize("capacity", [25, 500])
-def test_late_news_under_a_light_load_denies_nothing(
+def test_late_frames_under_a_light_load_deny_nothing(
     held: float, drain: float, capacity: int
 ) -> None:
     """Nor where the credit of those three seconds is more than the bucket: what comes of them first

@@ -161,7 +161,9 @@ def test_l_a_hot_peer_is_killed_and_its_traffic_moves() -> None:
 
 
 @pytest.mark.parametrize("breaks", [True, False], ids=["the links end", "the links are silent"])
-def test_who_was_forgotten_and_marked_counts_when_it_comes_back(breaks: bool) -> None:
+def test_a_node_that_was_forgotten_and_has_a_tombstone_counts_when_it_comes_back(
+    breaks: bool,
+) -> None:
     """Under the same epoch, after a partition that was longer than a node is remembered."""
     mesh = mesh_of(3, forget_after=30.0)
     drive(mesh, {"A": 80.0, "B": 60.0, "C": 60.0}, 5.0)

@@ -91,20 +91,22 @@ class View:
             self.first = now
         if what in ("cut", "mend"):
             self._cuts_change(now, args[0], 1 if what == "cut" else -1)
-        elif what in ("come", "return") and self._joins(what, args):
-            self._heard_again(now)
+        elif what in ("come", "return") and self._links_parts(what, args):
+            self._way_opens(now)
         if what in ("come", "return") and (self._cuts or self.gone_silently):
             self.began_beside_silent = True
         over = now + self._lasts(what, args)
         if what in ("pause", "stall") and over - now >= self.plan.forget_after * SECOND:
             self.mistaken = max(self.mistaken, over)
         self.disturbed = max(self.disturbed, over)
-        if what in ("die", "leave") and not self._told(args[0], *args[1:]):
+        if what in ("die", "leave") and not self._end_is_known(args[0], *args[1:]):
             self.gone_silently.add(args[0])
         if what in ("die", "leave"):
             # Who has just ended is not given up yet, and who goes now will tell nobody.
             lately = [name for name, at in self._ended.items() if now - at < ENDED_NS]
-            self.gone_silently |= {n for n in lately if not self._told(n, next_to_go=args[0])}
+            self.gone_silently |= {
+                n for n in lately if not self._end_is_known(n, next_to_go=args[0])
+            }
         if what == "die":
             self._ended[args[0]] = now
         elif what == "return":
@@ -113,13 +115,13 @@ class View:
 
     def _cuts_change(self, now: int, how: str, by: int) -> None:
         if by < 0:
-            self._heard_again(now)
+            self._way_opens(now)
         if not self._cuts:
             self._cut = now
         self._cuts += by
         self._resets += by if how == "resets" else 0
 
-    def _heard_again(self, now: int) -> None:
+    def _way_opens(self, now: int) -> None:
         """A way is open again, or a node comes that may relay. A device that answers for a node
         with resets makes it look dead after a while to who has no relay to it; any other silence,
         after `forget_after`, which may have begun a round before."""
@@ -137,7 +139,7 @@ class View:
         long = self.plan.forget_after * SECOND
         return self.mistaken > since or (self._cuts > 0 and self.mesh.now_ns - self._cut >= long)
 
-    def _joins(self, what: str, args: tuple[Any, ...]) -> bool:
+    def _links_parts(self, what: str, args: tuple[Any, ...]) -> bool:
         """Whether a node that comes is linked with several parts that do not hear each other."""
         beside = set(args[1] if what == "come" else self.mesh.peers(args[0]))
         return sum(not beside.isdisjoint(part) for part in self.components()) > 1
@@ -158,7 +160,7 @@ class View:
             return ENDED_NS
         return SILENT_NS if what == "cut" and args[0] == "times out" else 0
 
-    def _told(self, name: str, ends: bool = True, *, next_to_go: str = "") -> bool:
+    def _end_is_known(self, name: str, ends: bool = True, *, next_to_go: str = "") -> bool:
         """Whether all its peers are told that this node ends, and by them all others that run. That
         dials are refused is told by the other way. `next_to_go` tells nobody, and need not know."""
         gone = {name, next_to_go}

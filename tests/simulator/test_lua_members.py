@@ -83,7 +83,7 @@ def test_copies_are_of_one_moment_and_are_held_elsewhere_once_they_are_delivered
     assert asked(members, arguments, a_call(0, 0), START_US, "a").taken == 7
 
 
-def test_an_error_of_a_script_is_told() -> None:
+def test_an_error_of_a_script_is_reported() -> None:
     members = LuaMembers(["a"])
     with pytest.raises(SimulationError, match="CRDTBUCKET no such thing"):
         members.run("a", command(b"1"), "error({err = 'CRDTBUCKET no such thing'})", START_US)

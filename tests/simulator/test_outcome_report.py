@@ -71,7 +71,7 @@ def test_a_scenario_is_named_once_and_a_row_fits_in_80_columns() -> None:
     assert max(map(len, lines)) <= 80
 
 
-def test_notes_tell_what_a_replay_left_out(capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_remarks_say_what_a_replay_left_out(capsys: pytest.CaptureFixture[str]) -> None:
     outcome = Replayed(
         "replay", "crdtbucket", 1, 2_000, 1_000, 1.0, 0.0, None, 0.0, 0, 1.0, 1.0,
         calls_offered=20, calls_admitted=10, too_large=3, too_large_tokens=9_000, free=2,

@@ -90,7 +90,7 @@ def test_a_light_load_is_never_denied(name: str) -> None:
     assert run_of(name, 0.5, regions=regions).denied_light == 0
 
 
-def test_without_beats_the_late_news_of_a_cut_deny_a_light_load() -> None:
+def test_without_beats_late_copies_after_a_cut_deny_a_light_load() -> None:
     assert run_of("apart-60s-light-50", 0.5, NO_CREDIT).denied_light > 0
 
 

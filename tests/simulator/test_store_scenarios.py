@@ -38,7 +38,7 @@ def test_every_scenario_works_for_any_number_of_regions(name: str, regions: int)
         assert set(scenario.drift_ppm) <= set(range(regions))
 
 
-def test_who_hears_nobody_only_one_or_all_but_one() -> None:
+def test_a_node_that_sees_nobody_one_peer_or_all_but_one() -> None:
     settings = Settings(regions=3)
 
     def cut(name: str) -> object:

@@ -1,4 +1,4 @@
-"""The script on real servers whose time a test sets, and its twin: two stores behind one protocol.
+"""Two stores behind one protocol: the script on real servers whose time a test sets, and its model.
 
 The script's call of TIME becomes a look at a key that the test writes, and its PEXPIRE a note of
 the time to live, by which keys are removed as the test's time passes. All else runs as it is.
@@ -17,7 +17,7 @@ import hiredis
 
 from crdtbucket.strong.redis.script import SHA, SOURCE, Arguments, ScriptAnswer, ScriptCall, parse
 from tests.strong.redis_server import BOUND, Server
-from tests.strong.twin import Entry, Record, RedisTwin
+from tests.strong.script_model import Entry, Record, ScriptModel
 
 REPLACED = {
     "redis.call('TIME')": "redis.call('HMGET', 'test:time', 's', 'us')",
@@ -153,8 +153,8 @@ class TimedRedis:
                 del self._expires[key]
 
 
-class Twin(RedisTwin):
-    """The twin at the time `now_us`."""
+class TimedModel(ScriptModel):
+    """The model at the time `now_us`."""
 
     def __init__(self) -> None:
         self.now_us = START_US

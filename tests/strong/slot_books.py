@@ -27,7 +27,7 @@ START_US = 1_700_000_000_000_000
 TTL_S = 10
 
 
-class SlotTwin:
+class SlotScriptModel:
     """What the script for slots keeps of one key and answers, written once more."""
 
     def __init__(self) -> None:
@@ -128,7 +128,7 @@ class SlotBooks:
     def __init__(
         self, slots: int, nodes: int, after: Callable[[], None], on_outage: Any = "quota"
     ) -> None:
-        self.redis = SlotTwin()
+        self.redis = SlotScriptModel()
         self.slots = slots
         self.nodes = [SlotNode(f"n{i}", 2 * i + 1, slots, nodes, on_outage) for i in range(nodes)]
         self.calls: list[Called] = []
@@ -191,8 +191,8 @@ class SlotBooks:
         if done:
             self.redis.run(done[n % len(done)].request.call)
 
-    def hear(self, n: int) -> None:
-        """A node hears the first answer that is on its way to it."""
+    def receive(self, n: int) -> None:
+        """A node receives the first answer that is on its way to it."""
         node = self.nodes[n % len(self.nodes)]
         mine = [one for one in self.calls if one.node is node and not one.given_up]
         if mine and mine[0].answer is not None:
@@ -256,7 +256,7 @@ class SlotBooks:
             while self.calls:
                 for n in range(len(self.nodes)):
                     self.run(n)
-                    self.hear(n)
+                    self.receive(n)
                 self.after()
             for n in range(len(self.nodes)):
                 self.settle(n)
@@ -267,5 +267,5 @@ def listed(*names: str) -> st.SearchStrategy[list[tuple[str, int]]]:
     return st.lists(st.tuples(st.sampled_from(names), st.integers(0, 11)), min_size=10, max_size=60)
 
 
-COMMON = ("ask", "ask", "ask", "run", "run", "hear", "hear", "release", "wait", "settle")
+COMMON = ("ask", "ask", "ask", "run", "run", "receive", "receive", "release", "wait", "settle")
 FAULTS = (*COMMON, "twice", "again", "lose", "find")

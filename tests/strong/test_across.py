@@ -137,7 +137,7 @@ def test_an_interrupted_thread_gives_the_work_up(
     assert work.cancelled
 
 
-def test_a_blocked_thread_hears_that_the_loop_has_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_blocked_thread_learns_that_the_loop_has_ended(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(across, "LOOK_AGAIN_S", 0.01)
     loop = asyncio.new_event_loop()
     work = Work()
@@ -150,7 +150,7 @@ def test_a_blocked_thread_hears_that_the_loop_has_ended(monkeypatch: pytest.Monk
     ended.join()
 
 
-def test_a_blocked_thread_hears_that_its_work_was_cancelled() -> None:
+def test_a_blocked_thread_learns_that_its_work_was_cancelled() -> None:
     async def live() -> None:
         loops.append(asyncio.get_running_loop())
         running.set()

@@ -54,7 +54,7 @@ async def test_cancelled_callers_leave_no_reply_and_no_token_behind() -> None:
 
 
 @pytest.mark.parametrize("fault", ["refused", "silent"])
-async def test_an_outage_is_told(fault: str) -> None:
+async def test_an_outage_is_reported(fault: str) -> None:
     assert await switches.outage(switches.OUTAGES[fault]) < 60
 
 
@@ -89,7 +89,7 @@ async def test_after_a_fault_of_the_replication_every_member_holds_what_was_cons
 
 
 @pytest.mark.processes
-async def test_regions_that_do_not_hear_each_other_keep_one_limit_and_deny_no_light_load() -> None:
+async def test_regions_that_do_not_see_each_other_keep_one_limit_and_deny_no_light_load() -> None:
     spec = BucketSpec("shared", 2_000, 400)
     twice = await regional_load.run(2.0, 3.0, spec=spec, before=4.0, after=2.0, modes=UNHURRIED)
     assert 0.85 <= twice.ratio <= 1.25, twice  # 1.43 where nobody is taken to use anything

@@ -11,7 +11,7 @@ from crdtbucket.spec.bucket_spec import BucketSpec
 from crdtbucket.spec.mode import Mode
 from crdtbucket.strong.redis.script import ScriptAnswer, ScriptStatus
 from crdtbucket.strong.store_request import StoreRequest
-from tests.strong.backends import Twin
+from tests.strong.backends import TimedModel
 from tests.strong.books import KEY, Books, Node
 
 WIDE = BucketSpec("b", 1_000_000, 100)
@@ -21,7 +21,7 @@ class Lines:
     """One node with a connection for its loop and one for each of some threads."""
 
     def __init__(self, threads: int, *, count: bool = True) -> None:
-        self.books = Books(Twin(), WIDE, count=1)
+        self.books = Books(TimedModel(), WIDE, count=1)
         self.node: Node = self.books.nodes[0]
         if count:
             self.node.ledger.in_flight.count_by_key()

@@ -373,7 +373,7 @@ def test_charges_of_nobody_and_settled_keys_are_counted() -> None:
     assert counters["settled_tokens"] == 5
 
 
-def test_a_record_of_an_earlier_life_of_the_key_or_the_process_is_not_compared() -> None:
+def test_a_record_of_an_earlier_generation_or_epoch_is_not_compared() -> None:
     book = Book()
     book.take(2)
     for change in ("generation", "epoch"):

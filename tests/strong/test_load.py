@@ -131,7 +131,7 @@ async def test_who_waits_for_room_may_give_up(server: Server) -> None:
         assert taken < 1_500  # most of those who gave up were never asked for
 
 
-async def test_who_waits_for_room_hears_of_the_end(server: Server) -> None:
+async def test_a_caller_that_waits_for_room_learns_of_the_end(server: Server) -> None:
     async with opened(server.url, WIDE) as limiter:
         bucket = limiter.bucket("b")
         await bucket.acquire("k")

@@ -88,7 +88,7 @@ async def test_one_secret_for_the_purpose_is_one_limit(server: Server) -> None:
         assert [await drain(one, 100) for one in several] == [500, 500, 0]
 
 
-async def test_a_key_with_a_given_limit_has_one_limit_in_redis_and_owes_there_what_it_owed(
+async def test_a_key_with_a_given_limit_has_one_limit_in_redis_and_keeps_its_debt_there(
     server: Server,
 ) -> None:
     async with limiter(server, "n1") as one, limiter(server, "n2") as two:

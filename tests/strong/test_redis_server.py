@@ -54,7 +54,7 @@ def test_errors_of_the_server_are_raised(server: Server) -> None:
         server.call("NOSUCH")
 
 
-def test_options_reach_it_and_bad_ones_are_told() -> None:
+def test_options_reach_it_and_bad_ones_are_reported() -> None:
     with Server("requirepass secret") as server, pytest.raises(hiredis.ReplyError, match="NOAUTH"):
         server.call("GET", "a")
     with pytest.raises(RuntimeError, match="nosuchoption"), Server("nosuchoption 1"):

@@ -140,7 +140,7 @@ def test_nothing_is_sent_without_a_connection(watch: RegionWatch, link: Link) ->
     watch.beat()
 
 
-def test_silence_is_told_once_and_so_is_its_end(
+def test_silence_is_reported_once_and_so_is_its_end(
     watch: RegionWatch, link: Link, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO, "crdtbucket.strong")
@@ -154,7 +154,7 @@ def test_silence_is_told_once_and_so_is_its_end(
     assert watch.silent() == frozenset()
 
 
-def test_a_region_of_which_nothing_ever_comes_is_told_after_a_minute(
+def test_a_region_of_which_nothing_ever_comes_is_reported_after_a_minute(
     watch: RegionWatch, link: Link, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO, "crdtbucket.strong")
@@ -174,7 +174,7 @@ def test_a_region_of_which_nothing_ever_comes_is_told_after_a_minute(
 @pytest.mark.parametrize(
     "reply", [RedisErrorReply("OOM command not allowed"), 17, b"a text that is no beat"]
 )
-def test_what_fails_is_told_once_and_tried_again(
+def test_what_fails_is_reported_once_and_tried_again(
     watch: RegionWatch, link: Link, reply: object, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO, "crdtbucket.strong")

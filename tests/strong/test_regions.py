@@ -294,32 +294,32 @@ async def test_the_doctor_tells_of_each_region() -> None:
         modes = ControllerSettings(latency_limit=20.0, outage_after=30.0)
         config = world.config("eu")
 
-        async def told() -> dict[str, Diagnosis]:
+        async def diagnoses() -> dict[str, Diagnosis]:
             found = await examine_redis(config, modes, 20.0, "eu")
             assert [one.subject for one in found[:7]] == ["redis regions"] * 7
             return {one.subject.rpartition(" ")[2]: one for one in found[7:]}
 
-        assert (await told())["us"].text.startswith("no beat of it has come")
+        assert (await diagnoses())["us"].text.startswith("no beat of it has come")
         async with world.opened("eu") as eu, world.opened("us"):
             await eventually(lambda: state(eu, "us") == "seen")
-            found, deadline = await told(), time.monotonic() + BOUND
+            found, deadline = await diagnoses(), time.monotonic() + BOUND
             while found["us"].level != "ok":  # on a busy machine it is silent now and then
                 assert time.monotonic() < deadline, found["us"].text
-                found = await told()
+                found = await diagnoses()
             assert found["script"].level == "ok"
             assert found["us"].text.endswith("behind, 1 node")
             assert found["ap"].level == "note"
             assert found["ap"].text.startswith("unknown")
             world.replicator.cut(("eu", "us"))
             await eventually(lambda: state(eu, "us") == "silent")
-            found = await told()
+            found = await diagnoses()
             assert found["us"].level == "wrong"
             assert "silent" in found["us"].text
         (missing,) = [one for one in await examine_redis(config, modes, 20.0) if one.text]
         assert (missing.level, "region is missing" in missing.text) == ("wrong", True)
 
 
-async def test_the_rights_that_are_told_are_all_that_a_user_needs() -> None:
+async def test_the_documented_rights_are_all_that_a_user_needs() -> None:
     text = (Path(__file__).parents[2] / "docs" / "modes.md").read_text()
     for_all = re.search(r"An ACL user needs(.*?); in\s+a\s+cluster", text, re.DOTALL)
     for_regions = re.search(r"a-redis-in-each-region\) (`GET`.*?)\.", text)

@@ -16,7 +16,7 @@ from crdtbucket.strong.quota import Quota
 from crdtbucket.strong.redis.script import Arguments
 from crdtbucket.strong.store import Store
 from crdtbucket.strong.store_rules import Rules
-from tests.strong.backends import Twin as TwinBackend
+from tests.strong.backends import TimedModel
 from tests.strong.books import Books, Node
 from tests.strong.redis_server import PATIENT, Server
 from tests.strong.test_strong_bucket import opened
@@ -34,7 +34,7 @@ def config_of(*specs: BucketSpec, **more: Any) -> Config:
     )
 
 
-async def test_redis_decides_by_the_new_definition_and_keeps_what_is_owed(server: Server) -> None:
+async def test_redis_decides_by_the_new_definition_and_keeps_the_debt(server: Server) -> None:
     wide, narrow = BucketSpec("b", 200, 1, "1h"), BucketSpec("b", 100, 1, "2h")
     async with opened(server.url, wide) as one, opened(server.url, wide, node="n2") as two:
         held = one.bucket("b")
@@ -172,7 +172,7 @@ def rules_of(node: Node, spec: BucketSpec) -> Rules:
 def test_an_answer_in_the_old_definition_lowers_no_level(before: str, after: str) -> None:
     """60 tokens of debt are 60 ms in one definition and 60 hours in the other."""
     old, new = (BucketSpec("b", 100, 1, each) for each in (before, after))
-    world = Books(TwinBackend(), old, count=1)
+    world = Books(TimedModel(), old, count=1)
     (node,) = world.nodes
     world.take(node, 60)
     for cost in (0, 10):

@@ -103,7 +103,7 @@ async def until_fallback(bucket: Bucket, keys: list[str]) -> None:
         await asyncio.sleep(0.005)
 
 
-async def test_a_node_of_a_cluster_that_is_taken_for_a_single_server_is_told(
+async def test_a_node_of_a_cluster_that_is_taken_for_a_single_server_is_reported(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     async with cluster() as nodes:

@@ -1,4 +1,4 @@
-"""The script, its twin in fractions and the compiled core answer alike, whatever happens."""
+"""The script, its model in fractions and the compiled core answer alike, whatever happens."""
 
 from __future__ import annotations
 
@@ -16,9 +16,8 @@ from hypothesis import strategies as st
 from crdtbucket.spec.bucket_spec import BucketSpec
 from crdtbucket.strong.redis.script import Arguments, ScriptCall, ScriptStatus, owner_name
 from tests.core.specs import bucket_of
-from tests.strong import histories
-from tests.strong import twin as twin_module
-from tests.strong.backends import START_US, TimedRedis, Twin
+from tests.strong import histories, script_model
+from tests.strong.backends import START_US, TimedModel, TimedRedis
 from tests.strong.histories import KEY, History
 
 NS = 1_000_000_000
@@ -30,19 +29,19 @@ class Both:
     """Every call on both, and all that is seen of them compared."""
 
     def __init__(self, redis: TimedRedis) -> None:
-        self.redis, self.twin = redis, Twin()
+        self.redis, self.model = redis, TimedModel()
         redis.now_us = START_US
         redis.flush()
 
     def ask(self, arguments: Arguments, call: ScriptCall) -> tuple[int, int]:
         with self.definition_changed(arguments):
-            expected = self.twin.run(arguments, call)
+            expected = self.model.run(arguments, call)
         answer = self.redis.run(arguments, call)
         assert answer[:4] == expected[:4], call
         assert len(answer.columns) == len(expected.columns)
         assert set(answer.columns) == set(expected.columns)
         stored = self.redis.stored(KEY)
-        assert stored == self.twin.stored(KEY)
+        assert stored == self.model.stored(KEY)
         if stored is not None and len(stored.records) > 64:
             event("more records than are kept")
         event(f"status {answer.status.name}")
@@ -52,14 +51,14 @@ class Both:
     @contextlib.contextmanager
     def definition_changed(self, arguments: Arguments) -> Iterator[None]:
         """The script changes a debt to another rate in doubles. A call that is refused shows what
-        came of it, which is checked and then holds for the twin as well."""
-        held = self.twin.held(KEY)
+        came of it, which is checked and then holds for the model as well."""
+        held = self.model.held(KEY)
         if held is None or held.emission == Fraction(arguments.q, arguments.p):
             yield
             return
         refused = self.redis.run(arguments, ScriptCall(KEY, 0, PROBE, 1, 1, 1, 0, 1))
         assert refused.status is ScriptStatus.UNKNOWN
-        exact = twin_module.rescaled
+        exact = script_model.rescaled
 
         def shown(debt: Fraction, old: Fraction, new: Fraction) -> Fraction:
             least = exact(debt, old, new)
@@ -68,26 +67,26 @@ class Both:
                 return Fraction(refused.debt_ns)
             ceiling = new * (arguments.capacity + arguments.max_debt)
             assert refused.debt_ns == math.ceil(ceiling)
-            assert least * (1 + SLACK) + 1 >= twin_module.LONGEST_NS
-            return Fraction(twin_module.LONGEST_NS)
+            assert least * (1 + SLACK) + 1 >= script_model.LONGEST_NS
+            return Fraction(script_model.LONGEST_NS)
 
         event("another rate")
-        with mock.patch.object(twin_module, "rescaled", shown):
+        with mock.patch.object(script_model, "rescaled", shown):
             yield
 
     def move(self, us: int) -> None:
-        now = max(0, self.twin.now_us + us)
-        self.redis.now_us = self.twin.now_us = now
+        now = max(0, self.model.now_us + us)
+        self.redis.now_us = self.model.now_us = now
 
     def flush(self) -> None:
         self.redis.flush()
-        self.twin.flush()
+        self.model.flush()
 
     def forget(self, owner: bytes) -> None:
-        held = self.twin.held(KEY)
+        held = self.model.held(KEY)
         if held is not None and owner in held.records:
             self.redis.forget(KEY, owner)
-            self.twin.forget(KEY, owner)
+            self.model.forget(KEY, owner)
 
 
 @given(
@@ -95,7 +94,7 @@ class Both:
     st.lists(histories.op, min_size=12, max_size=40),
 )
 @settings(suppress_health_check=list(HealthCheck))
-def test_script_and_twin_answer_and_keep_the_same(
+def test_script_and_its_python_model_answer_and_keep_the_same(
     redis: TimedRedis, definitions: list[Arguments], ops: list[Any]
 ) -> None:
     both = Both(redis)
@@ -112,12 +111,12 @@ single = st.one_of(
 
 
 class Alone:
-    """One node's core, and a twin that is told by plain calls what the core counted."""
+    """One node's core, and a model that is told by plain calls what the core counted."""
 
     def __init__(self, spec: BucketSpec) -> None:
         self.core = bucket_of(spec)
         self.arguments = Arguments(spec, spec.max_debt)
-        self.twin = Twin()
+        self.model = TimedModel()
         self.taken = self.refunded = 0
         self.latest: Any = None
         self.steps = 0
@@ -131,7 +130,7 @@ class Alone:
         for name, value in ops:
             self.steps += 1
             if name == "time":
-                self.twin.now_us += value
+                self.model.now_us += value
                 self.core.table.set_time(self.core.table.now() + value * 1000)
             elif name == "take":
                 if not self.take(min(value, self.arguments.capacity)):
@@ -153,7 +152,7 @@ class Alone:
         status = self.call(cost, stated)
         if bool(decision) != (status is ScriptStatus.ALLOWED):
             assert not self.exact
-            entry, emission = self.twin.held(KEY), Fraction(self.arguments.q, self.arguments.p)
+            entry, emission = self.model.held(KEY), Fraction(self.arguments.q, self.arguments.p)
             over = entry.debt - emission * self.arguments.capacity
             over += 0 if status is ScriptStatus.ALLOWED else emission * cost
             assert abs(over) <= self.steps + 1
@@ -167,22 +166,24 @@ class Alone:
         plain = ScriptCall(
             KEY, cost, histories.OWNERS[0], 1, 1, self.taken, self.refunded, debt_ns=stated
         )
-        answer = self.twin.run(self.arguments, plain)
+        answer = self.model.run(self.arguments, plain)
         if answer.status is ScriptStatus.UNKNOWN:
-            answer = self.twin.run(self.arguments, dataclasses.replace(plain, others=()))
+            answer = self.model.run(self.arguments, dataclasses.replace(plain, others=()))
             event("sent whole")
         self.taken += cost if answer.status is ScriptStatus.ALLOWED else 0
         assert (answer.taken, answer.refunded) in ((self.taken, self.refunded), (0, 0))
         return answer.status
 
     def compare(self) -> None:
-        held = self.twin.stored(KEY)
-        debt = held.debt - (self.twin.now_us - held.at_us) * 1000 if held else Fraction(0)
+        held = self.model.stored(KEY)
+        debt = held.debt - (self.model.now_us - held.at_us) * 1000 if held else Fraction(0)
         low = math.ceil(max(debt, Fraction(0))) - self.debt
         # A clamp leaves the core's debt too large by less than a ns, other steps too small.
         assert low == 0 if self.exact else -1 <= low <= self.steps
 
 
 @given(histories.specs(), st.lists(single, min_size=8, max_size=40))
-def test_the_core_and_the_twin_of_one_node_agree(spec: BucketSpec, ops: list[Any]) -> None:
+def test_the_core_and_the_python_model_of_the_script_agree_for_one_node(
+    spec: BucketSpec, ops: list[Any]
+) -> None:
     Alone(spec).run(ops)

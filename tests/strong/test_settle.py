@@ -21,7 +21,7 @@ from crdtbucket.strong.redis.topology import slot
 from crdtbucket.strong.store_request import StoreRequest
 from crdtbucket.strong.store_rules import RuleBook, Rules
 from tests.strong import backends, books, golden
-from tests.strong.backends import Backend, Twin
+from tests.strong.backends import Backend, TimedModel
 from tests.strong.books import KEY, Books, Node
 from tests.strong.golden import A, B
 from tests.strong.redis_server import PROGRAMS
@@ -32,10 +32,10 @@ SMALL = BucketSpec("b", 20, 10)
 EDGE = BucketSpec("b", 100, 100)
 
 
-@pytest.fixture(params=[*PROGRAMS, "twin"])
+@pytest.fixture(params=[*PROGRAMS, "model"])
 def store(request: pytest.FixtureRequest) -> Iterator[Backend]:
-    if request.param == "twin":
-        yield Twin()
+    if request.param == "model":
+        yield TimedModel()
         return
     with backends.timed(request.param) as redis:
         yield redis
@@ -50,7 +50,7 @@ def test_settle_exact(ops: list[Any]) -> None:
         debt = stored.debt if stored else 0
         assert debt == 10 * MS * sum(one.charged().values())
 
-    one = Books(Twin(), LARGE, after_run=level_is_what_is_charged)
+    one = Books(TimedModel(), LARGE, after_run=level_is_what_is_charged)
     one.run(ops)
     one.settle_all()
     one.check()
@@ -66,7 +66,7 @@ def test_settle_exact(ops: list[Any]) -> None:
 @pytest.mark.parametrize("spec", [SMALL, LARGE], ids=["small", "large"])
 @given(ops=st.lists(books.times, min_size=6, max_size=40))
 def test_settle_exact_while_time_passes(spec: BucketSpec, ops: list[Any]) -> None:
-    one = Books(Twin(), spec)
+    one = Books(TimedModel(), spec)
     one.run(ops)
     one.settle_all()
     one.check()
@@ -74,7 +74,7 @@ def test_settle_exact_while_time_passes(spec: BucketSpec, ops: list[Any]) -> Non
 
 @given(st.lists(books.times, min_size=6, max_size=30))
 def test_settle_changes_nothing_twice(ops: list[Any]) -> None:
-    one = Books(Twin(), SMALL)
+    one = Books(TimedModel(), SMALL)
     one.run(ops)
     for _ in range(2):
         one.settle_all()
@@ -92,8 +92,8 @@ def debt(store: Backend, key: bytes) -> Fraction:
     return max(Fraction(0), stored.debt - passed)
 
 
-class Watched(Twin):
-    """A twin that checks what a call whose record is missing may charge."""
+class Watched(TimedModel):
+    """A model that checks what a call whose record is missing may charge."""
 
     def run(self, arguments: Arguments, call: ScriptCall) -> Any:
         held = self.held(call.key)
@@ -209,7 +209,7 @@ def test_r_a_flush_then_two_settles_at_once(store: Backend) -> None:
     one.check()
 
 
-def test_r_a_flush_after_days_charges_what_is_owed(store: Backend) -> None:
+def test_r_a_flush_after_days_charges_the_debt(store: Backend) -> None:
     one = Books(store, EDGE)
     first, second, _ = one.nodes
     for _ in range(40):
@@ -303,7 +303,7 @@ SPEC = BucketSpec("b", 10, 1, "1s")
 
 
 def test_a_denial_waits_for_what_is_held_back_for_silent_regions() -> None:
-    node = Books(Twin(), SPEC).nodes[0]
+    node = Books(TimedModel(), SPEC).nodes[0]
     waits = []
     for hold_ns in (0, 3_000_000_000):
         asked = node.ledger.open(node.bucket, KEY, 1, node.fence)

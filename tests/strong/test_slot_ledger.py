@@ -88,7 +88,7 @@ def test_what_redis_has_lost_is_all_that_comes_on_top_until_it_is_recorded_again
 
 def test_a_node_that_asks_records_first_what_redis_has_lost() -> None:
     one = SlotBooks(2, 2, nothing)
-    one.play([("ask", 0), ("run", 0), ("hear", 0), ("flush", 0), ("ask", 0), ("run", 0)])
+    one.play([("ask", 0), ("run", 0), ("receive", 0), ("flush", 0), ("ask", 0), ("run", 0)])
     one.quiet()
     one.play([("ask", 0), ("ask", 1)])
     one.quiet()
@@ -196,7 +196,7 @@ class OneNode(SlotNode):
     def pass_ns(self, ns: int) -> None:
         self.table.set_time(self.table.now() + ns)
 
-    def told(
+    def answered(
         self, request: SlotRequest, number: int = 0, *, born: int = BORN, wanted: bool = True
     ) -> Decision | SlotRequest | None:
         """The answer that a slot is held, or, without a hold, that all is recorded."""
@@ -205,7 +205,7 @@ class OneNode(SlotNode):
     def stored(self, number: int = 0) -> SlotHold:
         """A hold that Redis admitted."""
         hold = self.new()
-        assert self.told(self.ledger.open(hold), number) is not None
+        assert self.answered(self.ledger.open(hold), number) is not None
         return hold
 
 
@@ -237,7 +237,7 @@ def test_each_hold_has_an_id_and_is_asked_for_with_its_ttl() -> None:
 def test_what_redis_admits_is_held_and_what_it_denies_waits_as_it_says() -> None:
     node = OneNode()
     hold = node.new()
-    decision = node.told(node.ledger.open(hold), 3)
+    decision = node.answered(node.ledger.open(hold), 3)
     assert isinstance(decision, Decision)
     assert (decision.allowed, decision.key, decision.mode) == (True, "k#3", Mode.STRONG)
     assert (hold.number, hold.stored, list(node.ledger.held())) == (3, True, [node.item])
@@ -248,7 +248,7 @@ def test_what_redis_admits_is_held_and_what_it_denies_waits_as_it_says() -> None
         assert isinstance(decision, Decision)
         assert (decision.allowed, decision.key, decision.mode) == (False, "k", Mode.STRONG)
         assert decision.retry_after == pytest.approx(wait)
-    assert node.told(node.ledger.open(other := node.new()), 1, wanted=False) is None
+    assert node.answered(node.ledger.open(other := node.new()), 1, wanted=False) is None
     assert node.ledger.release(other) is None  # nobody held it
 
 
@@ -280,14 +280,14 @@ def test_what_was_decided_without_redis_is_recorded_with_the_next_request() -> N
     row = SlotRow(hold.id, TTL_MS, hold.number)
     assert request.call == SlotCall(node.name, 4, None, asked.id, TTL_MS, [], [row])
     assert (request.rows, hold.asked) == ([hold], True)
-    node.told(request, 1)
+    node.answered(request, 1)
     assert (hold.stored, asked.stored, node.ledger.pending) == (True, True, {})
     assert node.ledger.open(node.new()).call == SlotCall(
         node.name, 4, BORN, b"%016x:3" % node.table.epoch, TTL_MS
     )
     assert not node.ledger.lacking(request)
     # A record that began later has lost what was in the one before.
-    node.told(node.ledger.open(last := node.new()), 2, born=BORN + 1)
+    node.answered(node.ledger.open(last := node.new()), 2, born=BORN + 1)
     assert (hold.stored, asked.stored, last.stored) == (False, False, True)
     assert (len(node.due), list(node.ledger.pending)) == (2, [node.item])
 
@@ -311,7 +311,7 @@ def test_what_redis_cannot_compare_is_sent_whole() -> None:
     assert isinstance(again, SlotRequest)
     assert (again.call.gone, again.call.live, again.hold) == ([hold.id], [], None)
     assert list(node.ledger.pending) == [node.item]
-    assert node.told(again) is None
+    assert node.answered(again) is None
     assert node.ledger.pending == {}
     assert node.ledger.settle(node.item) is None  # nothing is left to be freed
 
@@ -373,7 +373,7 @@ def test_nothing_is_kept_of_a_key_that_nobody_holds() -> None:
     assert len(empty) == 5
     released = node.ledger.release(node.stored())
     assert released is not None
-    node.told(released, born=0)
+    node.answered(released, born=0)
     assert kept() == empty
     late = node.stored()
     node.pass_ns(TTL_S * SECOND)
@@ -391,7 +391,7 @@ def test_nothing_is_kept_of_a_key_that_nobody_holds() -> None:
     node.ledger.give_up(request, Mode.FALLBACK)
     settling = node.ledger.settle(node.item)
     assert settling is not None
-    node.told(settling)
+    node.answered(settling)
     assert kept() == empty
     node.ledger.give_up(node.ledger.open(node.new()), Mode.FALLBACK, False)
     node.pass_ns(TTL_S * SECOND)
@@ -426,5 +426,5 @@ def test_so_many_are_freed_at_once_and_the_rest_stays_due() -> None:
         settling = node.ledger.settle(node.item)
         assert settling is not None
         assert len(settling.call.gone) == len(settling.gone) == count
-        node.told(settling)
+        node.answered(settling)
     assert node.ledger.pending == {}

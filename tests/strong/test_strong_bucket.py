@@ -91,7 +91,7 @@ def planned(**more: Any) -> BucketSpec:
 # ---- decisions ----
 
 
-async def test_two_limiters_share_the_limit_of_a_plan_exactly(server: Server) -> None:
+async def test_two_limiters_share_the_limit_of_an_override_exactly(server: Server) -> None:
     async with (
         opened(server.url, planned()) as one,
         opened(server.url, planned(), node="n2") as two,
@@ -117,7 +117,7 @@ async def test_two_limiters_share_the_limit_of_a_plan_exactly(server: Server) ->
     assert sum(taken for taken, _ in records(server, "b[small-*]").values()) == 40
 
 
-async def test_a_plan_refunds_waits_and_reserves_before_the_store(server: Server) -> None:
+async def test_an_override_refunds_waits_and_reserves_before_the_store(server: Server) -> None:
     plan = BucketSpec("any", 20, 10)
     spec = BucketSpec("b", 200, 1, "1h", overrides=[("small-*", plan)])
     async with opened(server.url, spec) as limiter:
@@ -290,7 +290,7 @@ def test_from_threads_without_an_event_loop(server: Server) -> None:
         bucket.acquire_sync(KEY)
 
 
-def test_from_such_threads_a_key_has_its_plan(server: Server) -> None:
+def test_from_such_threads_a_key_has_its_override(server: Server) -> None:
     spec = BucketSpec("b", 10, 1, "1h", overrides=[("big-*", BucketSpec("p", 100, 1, "1h"))])
     with Limiter([spec], node="n1", consistency="strong", **server.patient()) as limiter:
         bucket = limiter.bucket("b")
@@ -422,7 +422,7 @@ async def test_without_redis_at_the_start_it_falls_back_and_returns() -> None:
         server.remove()
 
 
-async def test_a_server_that_restarted_empty_is_told_of_all_that_is_owed() -> None:
+async def test_a_server_that_restarted_empty_is_sent_the_whole_debt() -> None:
     with Server() as server:
         async with opened(server.url, modes=EAGER) as limiter:
             bucket = limiter.bucket("b")
@@ -433,7 +433,7 @@ async def test_a_server_that_restarted_empty_is_told_of_all_that_is_owed() -> No
             await eventually(lambda: records(server) == {"n1": (2100, 0)})
 
 
-async def test_a_server_that_was_flushed_is_told_of_all_that_is_owed(server: Server) -> None:
+async def test_a_server_that_was_flushed_is_sent_the_whole_debt(server: Server) -> None:
     async with opened(server.url) as limiter:
         bucket = limiter.bucket("b")
         for i in range(300):

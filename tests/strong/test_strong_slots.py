@@ -38,7 +38,7 @@ from tests.http.serving import serving
 from tests.strong.backends import REPLACED, Line
 from tests.strong.redis_groups import cluster
 from tests.strong.redis_server import EAGER, PROGRAMS, Server
-from tests.strong.slot_books import SlotTwin
+from tests.strong.slot_books import SlotScriptModel
 from tests.strong.test_resharding import begin_move, end_move
 from tests.waits import eventually
 
@@ -325,7 +325,7 @@ async def test_in_a_cluster_a_hold_goes_where_its_key_is() -> None:
 
 
 @pytest.mark.parametrize("program", PROGRAMS)
-def test_the_script_and_its_twin_agree(program: str) -> None:
+def test_the_script_and_its_python_model_agree(program: str) -> None:
     timed, redis_key = SLOT_SCRIPT.source, b"crdtbucket:{llm:0}:slots"
     for old, new in REPLACED.items():
         assert timed.count(old) == 1
@@ -351,23 +351,23 @@ def test_the_script_and_its_twin_agree(program: str) -> None:
         @settings(max_examples=20, suppress_health_check=list(HealthCheck), phases=[Phase.generate])
         @given(st.lists(calls, min_size=1, max_size=12))
         def agree(history: list[Any]) -> None:
-            twin, ends = SlotTwin(), 0
+            model, ends = SlotScriptModel(), 0
             line.ask("FLUSHALL")
             for passed, slots, name, ttl, gone, live, kind in history:
-                twin.now_us += passed
-                twin.expire()
-                if twin.now_us // 1000 >= ends:
+                model.now_us += passed
+                model.expire()
+                if model.now_us // 1000 >= ends:
                     line.ask("DEL", redis_key)
-                born = {"none": None, "known": twin.born or None, "other": twin.born + 1}[kind]
+                born = {"none": None, "known": model.born or None, "other": model.born + 1}[kind]
                 call = SlotCall(redis_key, slots, born, name, ttl, gone, live)
-                second, us = divmod(twin.now_us, 1_000_000)
+                second, us = divmod(model.now_us, 1_000_000)
                 command = call.command().replace(SLOT_SCRIPT.sha.encode(), sha)
                 line.ask("HSET", "test:time", "s", second, "us", us)
                 line.ask("DEL", "test:ttl")
                 (reply,) = line.talk(command)
                 left = line.ask("HGET", "test:ttl", redis_key)
-                ends = ends if left is None else twin.now_us // 1000 + int(left)
-                assert parse_slots(reply) == twin.run(call)
+                ends = ends if left is None else model.now_us // 1000 + int(left)
+                assert parse_slots(reply) == model.run(call)
 
         agree()
         line.ask("DEL", redis_key)

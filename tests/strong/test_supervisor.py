@@ -17,7 +17,7 @@ STILL = BucketSpec("b", 100_000, 1, "1h", consistency="strong")
 BOUND_S = 60.0
 
 
-class Door:
+class MovedAddress:
     """An address that leads to one server, and later to another; connections that stand, stay."""
 
     def __init__(self, server: Server) -> None:
@@ -37,7 +37,7 @@ class Door:
         await asyncio.gather(_pipe(reader, other_writer), _pipe(other_reader, writer))
 
     @contextlib.asynccontextmanager
-    async def open(self) -> AsyncIterator[Door]:
+    async def open(self) -> AsyncIterator[MovedAddress]:
         listener = await asyncio.start_server(self._serve, "127.0.0.1", 0)
         self.port = listener.sockets[0].getsockname()[1]
         try:
@@ -64,15 +64,15 @@ async def test_a_primary_that_became_a_replica_is_left_for_what_its_address_lead
     with Server() as first, Server() as second:
         second.call("REPLICAOF", first.host, first.port)
         await eventually(lambda: linked(second))
-        async with Door(first).open() as door:
-            config = RedisConfig(host="127.0.0.1", port=door.port, deadline=10.0)
+        async with MovedAddress(first).open() as address:
+            config = RedisConfig(host="127.0.0.1", port=address.port, deadline=10.0)
             modes = ControllerSettings(latency_limit=5.0, outage_after=5.1)
             how = Degradation(modes=modes, on_mode_change=told.append)
             async with Limiter([STILL], node="n1", redis=config, degradation=how) as limiter:
                 bucket = limiter.bucket("b")
                 consumed = sum([(await bucket.acquire("k")).allowed for _ in range(50)])
                 second.call("REPLICAOF", "NO", "ONE")
-                door.leads_to = second
+                address.leads_to = second
                 first.call("REPLICAOF", second.host, second.port)
                 deadline, mode = time.monotonic() + BOUND_S, Mode.FALLBACK
                 while mode is not Mode.STRONG:

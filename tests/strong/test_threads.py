@@ -314,7 +314,7 @@ def _ended(child: int, status: list[int]) -> bool:
     return bool(done)
 
 
-def test_a_forked_child_is_told_what_to_do(server: Server) -> None:
+def test_a_forked_child_is_refused_with_the_fix(server: Server) -> None:
     with limiter(server.url) as one:
         bucket = one.bucket("b")
         warm(bucket)
@@ -331,7 +331,7 @@ def test_a_forked_child_is_told_what_to_do(server: Server) -> None:
         assert bucket.acquire_sync("k").remaining == 1_999
 
 
-def test_a_forked_child_is_told_on_its_own_event_loop_too(server: Server) -> None:
+def test_a_forked_child_is_refused_on_its_own_event_loop_too(server: Server) -> None:
     with limiter(server.url) as one:
         bucket = one.bucket("b")
         warm(bucket)

@@ -64,7 +64,7 @@ async def settled(one: Limiter) -> None:
     )
 
 
-async def test_the_next_life_settles_what_was_taken_in_an_outage_exactly(tmp_path: Path) -> None:
+async def test_the_next_epoch_settles_what_was_taken_in_an_outage_exactly(tmp_path: Path) -> None:
     """Redis comes back empty: what it knew is owed again, too."""
     with Server() as server:
         consumed = await close_in_fallback(limiter(server, tmp_path), server)
@@ -80,7 +80,7 @@ async def test_the_next_life_settles_what_was_taken_in_an_outage_exactly(tmp_pat
             assert await charged(server) == consumed + 7
 
 
-async def test_a_redis_that_kept_its_records_is_told_the_difference(tmp_path: Path) -> None:
+async def test_a_redis_that_kept_its_records_is_sent_the_difference(tmp_path: Path) -> None:
     with Server() as server:
         async with limiter(server, tmp_path) as one:
             bucket = one.bucket("b")
@@ -98,7 +98,7 @@ async def test_a_redis_that_kept_its_records_is_told_the_difference(tmp_path: Pa
             assert await charged(server) == consumed
 
 
-async def test_a_server_that_lost_what_the_last_life_had_told_is_told_again(
+async def test_a_server_that_lost_what_the_previous_epoch_had_sent_is_sent_it_again(
     tmp_path: Path,
 ) -> None:
     with Server() as server:
@@ -111,7 +111,7 @@ async def test_a_server_that_lost_what_the_last_life_had_told_is_told_again(
             assert await charged(server) == 20
 
 
-async def test_what_one_life_cannot_settle_the_one_after_it_does(tmp_path: Path) -> None:
+async def test_what_one_epoch_cannot_settle_the_next_one_does(tmp_path: Path) -> None:
     with Server() as server:
         consumed = await close_in_fallback(limiter(server, tmp_path), server)
         async with limiter(server, tmp_path) as one:  # Redis is still gone
@@ -123,7 +123,7 @@ async def test_what_one_life_cannot_settle_the_one_after_it_does(tmp_path: Path)
         assert await charged(server) == consumed
 
 
-async def test_a_bucket_that_is_no_longer_defined_owes_nothing(tmp_path: Path) -> None:
+async def test_a_bucket_that_is_no_longer_defined_has_no_debt(tmp_path: Path) -> None:
     other = BucketSpec("other", 10, 1, consistency="strong")
     with Server() as server:
         await close_in_fallback(limiter(server, tmp_path), server)

@@ -27,7 +27,7 @@ def test_five_strong_nodes_admit_what_redis_alone_would(rtt: float) -> None:
     assert 0.995 <= sum(world.admitted) / ideal <= 1.0
 
 
-def test_a_peer_that_tells_redis_of_a_lost_call_before_it_runs_makes_nobody_a_twin() -> None:
+def test_a_peer_that_settles_a_lost_call_before_it_runs_makes_no_duplicate_name() -> None:
     world = World(3, SPEC, rtt=0.002)
     for number in range(3):
         world.load(number, 40, COST, 8.0)
@@ -72,7 +72,7 @@ def test_two_of_five_without_redis_do_not_double_the_limit(on_outage: OnOutage) 
     assert not any(node.ledger.unsettled.pending for node in world.nodes)
 
 
-def test_redis_may_tell_peers_of_a_take_before_its_taker_has_the_answer() -> None:
+def test_peers_may_read_a_take_from_redis_before_its_taker_has_the_answer() -> None:
     world = World(3, SPEC, rtt=0.002)
     world.nodes[0].rtt_ns = 1_000_000_000
     epochs = [node.sim.table.epoch for node in world.nodes]

@@ -16,7 +16,7 @@ from crdtbucket.strong.redis.script import Arguments, ScriptAnswer
 from crdtbucket.strong.store_request import StoreRequest
 from crdtbucket.strong.store_rules import RuleBook, Rules
 from crdtbucket.testing import SimulatedMesh, SimulatedNode
-from tests.strong.twin import RedisTwin
+from tests.strong.script_model import ScriptModel
 
 NS = 1_000_000_000
 SETTLE_NS = NS // 10
@@ -107,9 +107,9 @@ class StrongNode:
 
         def run() -> None:
             answer = self.world.redis.run(self.arguments, ask.call)
-            self.world.later(half, hear, answer)
+            self.world.later(half, receive, answer)
 
-        def hear(answer: ScriptAnswer) -> None:
+        def receive(answer: ScriptAnswer) -> None:
             self._present()
             if fence != self.fence:
                 return
@@ -160,7 +160,7 @@ class World:
         self.spec, self.rtt_ns = spec, round(rtt * NS)
         names = [f"n{i}" for i in range(nodes)]
         self.mesh = SimulatedMesh(names, [spec], seed=seed)
-        self.redis = RedisTwin(lambda: 1_700_000_000_000_000 + self.mesh.now_ns // 1_000)
+        self.redis = ScriptModel(lambda: 1_700_000_000_000_000 + self.mesh.now_ns // 1_000)
         self.nodes = [StrongNode(self, self.mesh[name], on_outage) for name in names]
         self.random = random.Random(seed)
         self.admitted = [0] * nodes

@@ -160,7 +160,7 @@ async def test_a_reset_ends_connections_and_new_ones_are_carried() -> None:
             assert await again.readexactly(1) == b"y"
 
 
-async def test_a_reset_is_told_as_one_to_both_ends() -> None:
+async def test_a_reset_arrives_as_one_at_both_ends() -> None:
     heard: asyncio.Future[Exception | None] = asyncio.get_running_loop().create_future()
 
     met = asyncio.Event()
@@ -314,7 +314,7 @@ async def test_a_reply_stalls_and_goes_on_where_it_stopped(size: int) -> None:
         assert await asyncio.wait_for(reader.readexactly(len(rest)), 60) == rest
 
 
-async def test_an_end_is_told_late_when_closing_is_slow() -> None:
+async def test_an_end_arrives_late_when_closing_is_slow() -> None:
     async with proxied() as proxy, call(proxy) as (reader, writer):
         proxy.there.close_delay = 0.1
         before = asyncio.get_running_loop().time()

@@ -61,7 +61,7 @@ async def test_each_region_s_own_keys_are_copied_and_no_others() -> None:
         assert fields(servers["ap"], "{k}@eu") == {b"level": b"1"}
 
 
-async def test_a_cut_pair_hears_nothing_of_each_other_and_the_third_hears_both() -> None:
+async def test_a_cut_pair_gets_nothing_of_each_other_and_the_third_gets_both() -> None:
     async with three() as (servers, replicator):
         replicator.cut(("eu", "us"))
         for region in ("eu", "us"):
@@ -74,7 +74,7 @@ async def test_a_cut_pair_hears_nothing_of_each_other_and_the_third_hears_both()
         assert await replicator.differences() == []
 
 
-async def test_a_region_whose_clock_was_set_back_hears_and_is_not_heard() -> None:
+async def test_a_region_whose_clock_was_set_back_gets_copies_and_its_own_are_ignored() -> None:
     async with three() as (servers, replicator):
         replicator.disregard("eu")
         servers["eu"].call("HSET", "k@eu", "level", 1)
@@ -160,7 +160,7 @@ async def test_a_member_that_refuses_writes_gets_the_copies_later() -> None:
         assert fields(servers["us"], "k@eu") == {b"level": b"1"}
 
 
-async def test_an_error_of_a_server_is_told() -> None:
+async def test_an_error_of_a_server_is_reported() -> None:
     with pytest.raises(ValueError, match="only hashes and strings"):  # noqa: PT012 - the end may tell it, too
         async with three() as (servers, replicator):
             servers["eu"].call("RPUSH", "k@eu", "no hash")

@@ -69,7 +69,9 @@ async def test_a_pause_stops_those_that_wait_already(time: VirtualTime) -> None:
 
 
 @virtually
-async def test_a_pause_that_is_longer_than_the_patience_is_told_at_once(time: VirtualTime) -> None:
+async def test_a_pause_that_is_longer_than_the_patience_is_refused_at_once(
+    time: VirtualTime,
+) -> None:
     world = World(time, timeout=5)
     await world.call(429, RETRY)
     with pytest.raises(WaitTimeout, match=r"takes no requests for 20\.000 s more"):

@@ -265,7 +265,7 @@ def state(limits: Limits) -> str:
     return repr(limits.limiter).rpartition(", ")[2].rstrip(")")
 
 
-async def test_the_limiter_lives_as_long_as_the_application() -> None:
+async def test_the_limiter_is_open_as_long_as_the_application() -> None:
     async def app(scope: Message, receive: Any, send: Any) -> None:
         assert await receive() == {"type": "lifespan.startup"}
         seen.append(state(limits))

@@ -75,7 +75,7 @@ def test_a_denied_websocket_is_not_accepted() -> None:
     assert heard == ["/ws"]
 
 
-def test_with_middleware_both_policies_are_told() -> None:
+def test_with_middleware_both_policies_are_in_the_headers() -> None:
     app = application()
     limits = Limits(Limiter([ALL]), Rule("all", lambda _: "k"))
     app.add_middleware(ASGILimitMiddleware, limits=limits)

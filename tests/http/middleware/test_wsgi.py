@@ -213,7 +213,7 @@ def test_a_limiter_that_does_not_open_is_an_error_each_time() -> None:
             Answered(app)
 
 
-def test_a_process_forked_later_is_told() -> None:
+def test_a_process_forked_later_is_refused_with_the_fix() -> None:
     # Opened by nobody, so that no thread of a limiter runs here while the process forks.
     app = WSGILimitMiddleware(hello, limits_of, open_limiter=False)
     fresh = WSGILimitMiddleware(hello, limits_of, open_limiter=False)

@@ -126,10 +126,10 @@ async def test_the_status_tells_what_peers_run(tmp_path: Path) -> None:
         limiters.append(Limiter.from_file(path))
     async with limiters[1], serving(limiters[0], admin_token=TOKEN) as client:
 
-        def told() -> bool:
+        def advertised() -> bool:
             return any(row["version"] == 2 for row in limiters[0].fleet())
 
-        await eventually(told)
+        await eventually(advertised)
         _, answer, _ = await client.ask("GET", "/admin/status", headers=HEADERS)
         (peer,) = answer["peers"]
         assert (peer["name"], peer["state"], peer["config"]["version"]) == ("node-1", "alive", 2)

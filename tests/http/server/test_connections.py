@@ -284,7 +284,7 @@ def test_services_of_this_host_may_have_all_places() -> None:
     ]
 
 
-async def test_a_client_that_waits_for_a_word_is_told_to_go_on() -> None:
+async def test_a_client_that_waits_for_100_continue_gets_it() -> None:
     async with serving() as client:
         reader, writer = await client.connect()
         writer.write(HEAD + b"Expect: 100-continue\r\n" + LENGTH)

@@ -107,7 +107,7 @@ async def test_all_descriptors_have_their_tokens_or_none_takes_any(asker: Asker)
     assert asker.left("api", "u") == 6
 
 
-async def test_no_hits_only_ask_whether_any_token_is_left(asker: Asker) -> None:
+async def test_a_request_without_hits_only_asks_whether_any_token_is_left(asker: Asker) -> None:
     for _ in range(3):
         assert codes(await asker.ask(user("u", 0))) == ["OK"]
     assert asker.left("api", "u") == 10
@@ -160,7 +160,7 @@ async def test_a_floor_leaves_tokens_to_more_important_descriptors(asker: Asker)
     assert codes(await asker.ask(of_tenant("user"))) == ["OVER_LIMIT"]
 
 
-async def test_a_shadow_denies_nothing_and_is_not_told(asker: Asker) -> None:
+async def test_a_shadow_denies_nothing_and_is_in_no_answer(asker: Asker) -> None:
     for cost in (3, 3, 0, 6):
         answer = await asker.ask(Descriptor((("tried", "u"),), cost))
         assert (codes(answer), answer.fields) == (["OK"], {})
@@ -245,7 +245,7 @@ async def test_without_a_file_nothing_is_limited() -> None:
         ("999999999 per 7s", (2**32 - 1, "YEAR")),
     ],
 )
-async def test_a_limit_is_told_in_a_unit_that_envoy_knows(
+async def test_a_limit_is_stated_in_a_unit_that_envoy_knows(
     tmp_path: Path, rate: str, told: tuple[int, str]
 ) -> None:
     text = f"services: {{a: {{limit: {rate}}}}}\n"

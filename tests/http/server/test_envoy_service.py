@@ -1,4 +1,4 @@
-"""Envoy's rate limit service over gRPC, and its twin in JSON."""
+"""Envoy's rate limit service over gRPC, and the same in JSON."""
 
 from __future__ import annotations
 
@@ -141,16 +141,16 @@ async def test_json_says_the_same(tmp_path: Path, own: dict[str, Any], status: i
             assert (answer.status, answer.content_type) == (status, "application/json")
             told = await answer.json()
             headers = answer.headers
-        twin_of = {"entries": [DESCRIPTOR["entries"][0], {"key": "user", "value": "twin"}]}
+        descriptor = {"entries": [DESCRIPTOR["entries"][0], {"key": "user", "value": "other"}]}
         if own:
-            twin_of["hits_addend"] = {"value": int(*own.values())}
-        one = {"domain": "edge", "hits_addend": 2, "descriptors": [twin_of]}
-        twin = await asked(channel, raw_of(one))
-        assert twin.pop("rawBody") == ""  # 6 could never be had: there is no denial to explain
+            descriptor["hits_addend"] = {"value": int(*own.values())}
+        one = {"domain": "edge", "hits_addend": 2, "descriptors": [descriptor]}
+        second = await asked(channel, raw_of(one))
+        assert second.pop("rawBody") == ""  # 6 could never be had: there is no denial to explain
         for reset in told["statuses"]:
             seconds = float(reset["durationUntilReset"].removesuffix("s"))
             reset["durationUntilReset"] = int(seconds)
-        assert told == twin
+        assert told == second
         for field in told["responseHeadersToAdd"]:
             assert headers[field["key"]] == field["value"]
 

@@ -156,7 +156,7 @@ async def test_what_cannot_be_asked_is_refused(query: str, status: int, word: st
         assert client.limiter.keys("api") == []
 
 
-async def test_a_proxy_that_names_no_client_is_told_so() -> None:
+async def test_a_proxy_that_names_no_client_gets_an_error_that_says_so() -> None:
     async with serving() as client:
         status, _, body = await decided(client, "bucket=api", Accept="*/*")
         assert status == 400

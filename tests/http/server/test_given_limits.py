@@ -74,7 +74,7 @@ async def test_limits_are_given_listed_and_taken_away(caplog: pytest.LogCaptureF
         ("POST", "/api/a", {}, 405, "other methods"),
     ],
 )
-async def test_what_is_wrong_is_told(
+async def test_what_is_wrong_is_reported(
     method: str, path: str, body: Any, status: int, said: str
 ) -> None:
     async with serving(admin_token=TOKEN) as client:

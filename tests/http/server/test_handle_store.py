@@ -17,7 +17,7 @@ def test_until_its_time_an_item_is_found() -> None:
     assert handles.get("unknown", 0) is None
 
 
-def test_without_room_what_would_end_first_goes() -> None:
+def test_without_room_the_handle_that_would_end_first_is_dropped() -> None:
     handles: HandleStore[str] = HandleStore(2)
     long = handles.put("long", 100, 0)
     short = handles.put("short", 50, 0)

@@ -145,6 +145,6 @@ async def test_a_name_can_be_allowed() -> None:
             assert answer[0] == status
 
 
-def test_a_wrong_name_is_told_before_anything_starts() -> None:
+def test_a_wrong_name_is_reported_before_anything_starts() -> None:
     with pytest.raises(InvalidSpec, match="host name or an address without a port"):
         ServeSettings(allowed_hosts=("edge:80",))

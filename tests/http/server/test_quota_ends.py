@@ -326,7 +326,7 @@ async def test_a_bug_of_a_tick_is_logged_and_ends_nothing(
 
 
 @pytest.mark.parametrize("turns", range(8))
-async def test_ticks_end_when_they_are_told_to_at_whatever_moment(turns: int) -> None:
+async def test_ticks_end_when_they_are_cancelled_at_whatever_moment(turns: int) -> None:
     node = VirtualNode(api())
     SimulatedEnvoy(node).request()
     running = asyncio.ensure_future(node.server.run())

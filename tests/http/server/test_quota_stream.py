@@ -182,7 +182,7 @@ async def test_streams_end_with_the_server(tmp_path: Path) -> None:
         assert await stream.code() is grpc.StatusCode.OK
 
 
-async def test_what_is_wrong_ends_the_stream_and_is_told(
+async def test_what_is_wrong_ends_the_stream_and_is_reported(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     async with served(tmp_path, token=TOKEN) as (client, channel):

@@ -128,7 +128,7 @@ def test_files_that_cannot_be_loaded(authority: Authority, tmp_path: Path) -> No
         served_context(files["tls_cert"], authority.issue("other")["tls_key"])
 
 
-def test_clients_that_greet_before_the_server_looks_are_served_under_uvloop(
+def test_clients_whose_hello_is_there_before_the_server_looks_are_served_under_uvloop(
     authority: Authority,
 ) -> None:
     """It hands out what has come before the next task runs."""

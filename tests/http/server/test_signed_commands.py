@@ -49,7 +49,7 @@ async def test_what_is_not_signed_is_refused_and_what_an_operator_signed_is_done
         def reset(counter: int, bucket: str = "api", by: NodeKey = operator) -> str:
             return CommandOrder.reset(by, "mesh", bucket, "k", counter).as_text()
 
-        def owed() -> int:
+        def debt() -> int:
             found = limiter.bucket("api").peek("k")
             return found.limit - found.remaining
 
@@ -63,7 +63,7 @@ async def test_what_is_not_signed_is_refused_and_what_an_operator_signed_is_done
             assert (status, "mesh.operator_keys" in said, "--key FILE" in said) == (409, True, True)
         unsigned_said = said
         assert limiter.rollout.position == at
-        assert owed() == 30
+        assert debt() == 30
         for order, told in (
             (reset(1, by=stranger), "list it in mesh.operator_keys"),
             (reset(1, bucket="apy"), "no bucket 'apy'"),
@@ -72,10 +72,10 @@ async def test_what_is_not_signed_is_refused_and_what_an_operator_signed_is_done
             status, said = await ask("order", order=order)
             assert (status, told in said) == (409, True), said
         assert await ask("order", order=reset(1)) == (200, "True")
-        assert owed() == 0
+        assert debt() == 0
         limiter.bucket("api").take("k", 30)
         assert await ask("order", order=reset(1)) == (200, "False")
-        assert owed() == 30
+        assert debt() == 30
         to = Position(*at.of, 0, Status.RUNNING, 1)
         order = CommandOrder.rollout(operator, "mesh", to, 5).as_text()
         assert await ask("order", order=order) == (200, "True")

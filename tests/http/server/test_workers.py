@@ -150,7 +150,7 @@ async def test_a_worker_that_cannot_be_replaced_yet_ends_nobody(
         await taken_by_all(server, 2)
 
 
-def test_no_alarm_for_a_worker_outlives_the_pool() -> None:
+def test_no_alarm_for_a_worker_is_left_after_the_pool() -> None:
     of_the_test_run = signal.setitimer(signal.ITIMER_REAL, 60)
     try:
         assert WorkerPool([], lambda: Limiter([]), ServeSettings()).run() == 0

@@ -59,7 +59,7 @@ async def test_two_observers_of_one_name_do_not_end_each_other_s_calls() -> None
             await caller.close()
 
 
-async def test_a_node_that_is_not_there_is_told_at_once() -> None:
+async def test_a_node_that_is_not_there_is_reported_at_once() -> None:
     caller = await entered(Broker())
     channel = await caller.connect("memory:eu-1")
     with pytest.raises(ChannelLost, match="nobody of this name"):
@@ -69,7 +69,7 @@ async def test_a_node_that_is_not_there_is_told_at_once() -> None:
     await caller.close()
 
 
-async def test_an_engine_that_is_not_there_is_told() -> None:
+async def test_an_engine_that_is_not_there_is_reported() -> None:
     broker = Broker()
     broker.runs = False
     caller = EngineCaller(MemoryEngine(broker, ME.name), MESH, ME.name)

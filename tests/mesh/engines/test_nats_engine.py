@@ -60,7 +60,7 @@ async def test_what_is_sent_while_the_server_is_gone_never_arrives() -> None:
             assert not [frame for _, frame in b.frames if frame.startswith(b"stale")]
 
 
-async def test_a_loss_is_told_by_its_own_reason_and_not_by_a_refusal_before(
+async def test_a_loss_is_reported_with_its_own_reason_and_not_with_a_refusal_before(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     rights = 'permissions: {publish: {deny: "cb.mesh.a.a"}}'

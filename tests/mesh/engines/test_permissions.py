@@ -38,7 +38,7 @@ def printed(tmp_path: Path, kind: str) -> str:
     return done.output
 
 
-def test_rules_without_names_are_those_of_one_node_which_is_told(tmp_path: Path) -> None:
+def test_rules_without_names_are_those_of_one_node_and_it_says_so(tmp_path: Path) -> None:
     path = tmp_path / "crdtbucket.yaml"
     path.write_text(FILE.replace("KIND", "nats"))
     done = CliRunner().invoke(cli, ["mesh", "permissions", str(path)])

@@ -14,7 +14,7 @@ from crdtbucket.mesh.mesh_config import MeshConfig
 from tests.strong.redis_server import Server
 
 
-async def test_a_node_that_a_failover_has_left_at_a_replica_is_told(
+async def test_a_node_that_a_failover_has_left_at_a_replica_is_warned(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     """Its peers are at the new master, and what it publishes does not get there."""

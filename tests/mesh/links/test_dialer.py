@@ -114,7 +114,7 @@ async def test_a_peer_that_answers_and_refuses_is_there() -> None:
     await mesh_b.stop()
 
 
-async def test_a_failed_call_is_told_until_a_link_is_made_or_nobody_is_called() -> None:
+async def test_a_failed_dial_is_shown_until_a_link_is_made_or_nobody_is_dialled() -> None:
     a, b = RecordingNode("a"), RecordingNode("b")
     port = free_port()
     mesh_b = MeshNetwork(b, MeshConfig(listen=f"127.0.0.1:{port}", secret=SECRET))

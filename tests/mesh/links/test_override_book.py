@@ -214,7 +214,7 @@ def plain(key: str, counter: int = 1, limit: str | None = "5/s") -> OverrideOrde
     return OverrideOrder("api", key, counter, limit, b"", b"")
 
 
-def test_each_new_order_is_told_and_the_digests_are_those_of_what_holds() -> None:
+def test_each_new_order_is_passed_on_and_the_digests_are_those_of_what_holds() -> None:
     told: list[list[OverrideOrder]] = []
     calls: list[None] = []
     held = OverrideBook([OPERATOR.fingerprint], "mesh", told.append)

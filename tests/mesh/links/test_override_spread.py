@@ -204,7 +204,7 @@ async def test_very_many_new_orders_are_fetched_and_not_pushed(
 
 
 @virtually
-async def test_frames_that_no_honest_peer_sends_are_told(time: VirtualTime) -> None:
+async def test_frames_that_no_honest_peer_sends_are_reported(time: VirtualTime) -> None:
     node, peer = Node("a"), Node("b")
     node.link(peer)
     link = cast("Link", node.links[0])

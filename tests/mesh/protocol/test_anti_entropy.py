@@ -74,7 +74,7 @@ def test_a_pass_covers_every_hash_once() -> None:
     assert peer.passes == 1
 
 
-def test_a_slice_is_a_small_part_of_the_table_also_where_no_key_owes() -> None:
+def test_a_slice_is_a_small_part_of_the_table_also_where_no_key_is_in_debt() -> None:
     """Else one digest would go over all keys, under the table's lock, for each link and round."""
     table, peer = filled(20_000), link()
     full_by = 10 * 3600 * 10**9

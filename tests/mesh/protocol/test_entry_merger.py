@@ -98,7 +98,7 @@ def test_tables_are_read_again_when_numbers_here_have_changed() -> None:
     assert node.merger.tables_of(node.link, frame(tables_version=1)) is again
 
 
-def test_epochs_that_a_peer_tells_of_take_places_of_its_own_part() -> None:
+def test_epochs_that_a_peer_advertises_take_places_of_its_own_part() -> None:
     node = Node()
     many = tuple((f"n{i}", 1000 + i) for i in range(PLACES))
     node.merger.tables_of(node.link, frame(tables=node.tables(1, *many)))
@@ -161,7 +161,7 @@ def test_what_the_core_is_given_of_a_frame() -> None:
         ((), 0, True),  # what this one has just told is taken at its word
     ],
 )
-def test_what_a_peer_keeps_for_nodes_that_are_seen_here_is_not_owed(
+def test_what_a_peer_keeps_for_nodes_that_are_seen_here_is_no_debt(
     silent: tuple[tuple[int, int], ...], seen: int | None, owes: bool
 ) -> None:
     """Else a newcomer in the middle of a chain owes what its neighbours keep for each other."""

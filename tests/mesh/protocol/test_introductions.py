@@ -255,7 +255,7 @@ class Large(Node):
         return sum((0, 13) in self.bucket.columns(f"k{number}") for number in range(10))
 
 
-def test_what_gives_way_in_a_large_table_goes_a_part_at_a_time(
+def test_what_gives_way_in_a_large_table_is_removed_a_part_at_a_time(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """A bad peer may change its epoch with every frame: another one comes after the first part."""

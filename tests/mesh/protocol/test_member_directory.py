@@ -44,7 +44,7 @@ def test_what_peers_say_of_others_is_known_within_bounds() -> None:
     assert len(members.directory.known) == wire.MAX_MEMBERS - 1
 
 
-def test_what_others_tell_ends_when_nobody_sees_the_member_any_more() -> None:
+def test_what_others_advertise_ends_when_nobody_sees_the_member_any_more() -> None:
     members, _ = membership()
     members.connected(PEER, 0)
     link = members.links["peer"]

@@ -185,7 +185,7 @@ def test_tombstones_that_stand_in_the_table_are_kept_from_now_on() -> None:
 @pytest.mark.parametrize(
     ("age", "full"), [(SECOND, False), (2 * SECOND, False), (3 * SECOND, True)]
 )
-def test_the_younger_of_two_tells_full_keys_too(age: int, full: bool) -> None:
+def test_the_younger_of_two_sends_full_keys_too(age: int, full: bool) -> None:
     """What it took before they met may have refilled by then. Others that hold the key would have
     its column, and this peer would not."""
     members, _ = membership()  # since the time 0

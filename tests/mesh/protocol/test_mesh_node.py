@@ -263,7 +263,7 @@ def test_a_newcomer_warms_up_until_it_has_seen() -> None:
     assert not mesh["B"].take("b", "k", 1).allowed
 
 
-def test_the_younger_of_two_with_one_name_tells_its_owner() -> None:
+def test_the_younger_of_two_with_one_name_reports_it_to_its_owner() -> None:
     mesh = mesh_of()
     mesh.advance(1.0)
     told: list[NodeConflict] = []

@@ -52,7 +52,7 @@ def test_another_capacity_at_the_same_rate(caplog: pytest.LogCaptureFixture) -> 
     assert "20 tokens a second there, with another capacity (definition" in caplog.text
 
 
-def test_what_passes_is_not_told(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_difference_that_passes_is_not_logged(caplog: pytest.LogCaptureFixture) -> None:
     seen, table = compared()
     both = announced(table, BucketSpec("api", 100, 50), HERE)
     for now in (0, LASTS_NS - 1):
@@ -62,7 +62,7 @@ def test_what_passes_is_not_told(caplog: pytest.LogCaptureFixture) -> None:
     assert caplog.text == ""
 
 
-def test_it_is_told_again_when_it_changes(caplog: pytest.LogCaptureFixture) -> None:
+def test_it_is_logged_again_when_it_changes(caplog: pytest.LogCaptureFixture) -> None:
     seen, table = compared()
     for start, rate in ((0, 50), (2 * LASTS_NS, 60), (4 * LASTS_NS, 60)):
         other = announced(table, BucketSpec("api", 100, rate))
@@ -117,7 +117,7 @@ def test_a_new_difference_keeps_nobody_from_telling_of_an_old_one(
     assert "60 tokens a second there (definition" in line
 
 
-def test_it_is_told_again_when_it_changes_here(caplog: pytest.LogCaptureFixture) -> None:
+def test_it_is_logged_again_when_it_changes_here(caplog: pytest.LogCaptureFixture) -> None:
     warnings, other = PeerWarnings(), BucketSpec("api", 100, 50)
     for rate in (20, 30):
         table = Table(max_keys=16, hash_key=bytes(16), virtual=True)

@@ -43,8 +43,8 @@ def read(frame: wire.Frame) -> dict[tuple[int, int], Entry]:
     return {(one.lo, one.hi): one for one in found}
 
 
-def tell(node: SimulatedNode, key: str, debt_ns: int, **counts: int) -> wire.Frame:
-    """Tells a node what members, by name, have taken of a key in their running lives."""
+def state(node: SimulatedNode, key: str, debt_ns: int, **counts: int) -> wire.Frame:
+    """Sends a node what members, by name, have taken of a key in their running epochs."""
     found = node._mesh
     owners = tuple((name, found[name].table.epoch) for name in counts)
     columns = tuple((i, 1, taken, 0) for i, taken in enumerate(counts.values()))
@@ -142,11 +142,11 @@ def test_what_an_observer_sends_is_merged_like_what_is_relayed() -> None:
     simulated.advance(2)
     eu = simulated["eu"]
     eu.take("api", "k", 100)
-    answer = tell(eu, "k", SPEC.emission[0] * 400, us=300)
+    answer = state(eu, "k", SPEC.emission[0] * 400, us=300)
     assert answer.merge_result == (1, 0, 0)
     assert eu.columns("api", "k") == {"eu": (100, 0), "us": (300, 0)}
     assert eu.peek("api", "k").remaining == 600
-    assert tell(eu, "k", SPEC.emission[0] * 400, us=300).merge_result == (1, 0, 0)
+    assert state(eu, "k", SPEC.emission[0] * 400, us=300).merge_result == (1, 0, 0)
     assert eu.peek("api", "k").remaining == 600
 
 
@@ -155,7 +155,7 @@ def test_nothing_is_believed_of_a_peer_that_is_connected() -> None:
     simulated.advance(1)
     eu = simulated["eu"]
     eu.take("api", "k", 100)
-    tell(eu, "k", SPEC.emission[0] * 400, us=300)
+    state(eu, "k", SPEC.emission[0] * 400, us=300)
     assert eu.columns("api", "k") == {"eu": (100, 0)}
     assert eu.peek("api", "k").remaining == 900
 
@@ -166,23 +166,25 @@ def test_more_than_the_limit_allows_is_refused_and_said(caplog: pytest.LogCaptur
     simulated.advance(1)
     simulated.partition(["eu"], ["us"])
     simulated.advance(2)
-    answer = tell(simulated["eu"], "k", SPEC.emission[0] * 900, us=10**6)
+    answer = state(simulated["eu"], "k", SPEC.emission[0] * 900, us=10**6)
     assert answer.merge_result == (1, 1, 0)
     taken, refunded = simulated["eu"].columns("api", "k")["us"]
     most = 2 * SPEC.capacity + 4 * SPEC.capacity + 1.25 * SPEC.rate_per_second * (2 + 5)
     assert 10 < taken < most, "the plausible part is counted"
     assert refunded == 0
-    tell(simulated["eu"], "k", SPEC.emission[0] * 900, us=10**6)
+    state(simulated["eu"], "k", SPEC.emission[0] * 900, us=10**6)
     (said,) = caplog.messages
     assert said.startswith("eu: an observer relays counts of other nodes that no limit known here")
 
 
 @pytest.mark.parametrize(("told", "merged"), [(50, 1), (500, 0)])
-def test_own_counts_that_are_told_otherwise_change_nothing(told: int, merged: int) -> None:
+def test_own_counts_that_an_observer_states_otherwise_change_nothing(
+    told: int, merged: int
+) -> None:
     eu = mesh("eu")["eu"]
     eu.take("api", "k", 100)
     epoch = eu.table.epoch
-    assert tell(eu, "k", 1, eu=told).merge_result == (merged, 0, 0)
+    assert state(eu, "k", 1, eu=told).merge_result == (merged, 0, 0)
     assert eu.table.epoch == epoch
     assert eu.columns("api", "k") == {"eu": (100, 0)}
 
@@ -212,7 +214,7 @@ def test_an_observer_is_no_member_and_leaves_nothing_behind() -> None:
         ask_range(node)
         payload = b"".join(half.to_bytes(8, "little") for half in place)
         ask(node, payload_kind=wire.WANT, payload=payload)
-        tell(node, "k1", 1, eu=5)
+        state(node, "k1", 1, eu=5)
     assert [observable(node) for node in (eu, us)] == before
 
 

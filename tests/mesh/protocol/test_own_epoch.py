@@ -13,7 +13,7 @@ from crdtbucket.mesh.protocol.peer_warnings import BoundedPeers
 NOW = 10**15
 
 
-class Said:
+class Linked:
     """A node with links to these peers."""
 
     def __init__(self, connected: str) -> None:
@@ -28,7 +28,7 @@ class Said:
 
 
 def test_the_only_peer_is_believed() -> None:
-    said = Said("a")
+    said = Linked("a")
     assert said("a", 0)
     assert said.bounded.counts() == {}
 
@@ -36,7 +36,7 @@ def test_the_only_peer_is_believed() -> None:
 def test_of_several_two_must_agree_and_one_alone_is_counted_as_beyond_a_bound(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    said = Said("abc")
+    said = Linked("abc")
     assert not said("a", 0)
     assert not said("a", 1)
     assert said.bounded.counts() == {"a": {"own_epoch": 2}}
@@ -48,7 +48,7 @@ def test_of_several_two_must_agree_and_one_alone_is_counted_as_beyond_a_bound(
 
 
 def test_half_of_the_peers_do_not_agree() -> None:
-    said = Said("abcd")
+    said = Linked("abcd")
     assert not said("a", 0)
     assert not said("b", 1)
     assert not said("a", 2)
@@ -57,13 +57,13 @@ def test_half_of_the_peers_do_not_agree() -> None:
 
 @pytest.mark.parametrize(("after", "agree"), [(AGREE_NS, True), (AGREE_NS + 1, False)])
 def test_two_agree_that_say_so_within_a_while(after: int, agree: bool) -> None:
-    said = Said("ab")
+    said = Linked("ab")
     said("a", 0)
     assert said("b", after) is agree
 
 
 def test_a_peer_that_is_not_connected_any_more_agrees_with_nobody() -> None:
-    said = Said("abc")
+    said = Linked("abc")
     said("a", 0)
     said.links["a"].connected = False
     assert not said("b", 1)
@@ -71,7 +71,7 @@ def test_a_peer_that_is_not_connected_any_more_agrees_with_nobody() -> None:
 
 @pytest.mark.parametrize(("after", "again"), [(GAP_NS - 1, False), (GAP_NS, True)])
 def test_they_are_not_believed_again_and_again(after: int, again: bool) -> None:
-    said = Said("ab")
+    said = Linked("ab")
     said("a", 0)
     assert said("b", 1)
     said("a", 1 + after)
@@ -79,7 +79,7 @@ def test_they_are_not_believed_again_and_again(after: int, again: bool) -> None:
 
 
 def test_who_was_believed_must_say_it_anew() -> None:
-    said = Said("ab")
+    said = Linked("ab")
     said("a", 0)
     assert said("b", 1)
     assert not said("a", 1 + AGREE_NS)

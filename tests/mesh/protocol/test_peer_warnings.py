@@ -83,7 +83,7 @@ def test_repeats_are_summed_up_in_the_next_line(caplog: pytest.LogCaptureFixture
     assert caplog.records[-1].getMessage() == "me: a is early (7 more since the last such line)"
 
 
-def test_names_may_be_invented_so_only_some_are_told_apart(
+def test_names_may_be_invented_so_only_some_are_counted_apart(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(peer_warnings, "MOST_PEERS", 2)

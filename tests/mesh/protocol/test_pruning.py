@@ -64,7 +64,7 @@ def test_where_rounds_are_slow_twelve_of_them_are_waited_for() -> None:
     assert pruner.step([peer], {7, 9}, settled) == (5,)
 
 
-def test_the_longest_time_to_full_of_what_owes_is_waited_for() -> None:
+def test_the_longest_time_to_full_of_indebted_keys_is_waited_for() -> None:
     table, peer = table_with(9, 5), link()
     slow = BucketCore(table, BucketSpec("slow", 100, 1, "1h"))
     pruner = Pruner(table, 0)
@@ -146,7 +146,7 @@ def test_every_live_peer_must_have_passed_but_no_dead_one() -> None:
     assert pruner.step([one, passed(other), gone], {7, 9}, late) == (5,)
 
 
-def test_an_epoch_that_comes_back_to_life_starts_again() -> None:
+def test_an_epoch_that_is_seen_again_starts_again() -> None:
     table, peer = table_with(9, 5), link()
     pruner, settled = Pruner(table, 0), SETTLED_NS + longest_ns()
     pruner.step([peer], {7, 9}, 0)
@@ -353,7 +353,7 @@ def test_what_is_advertised_again_is_not_remembered_for_longer() -> None:
     assert pruner.step([], {7}, KEPT_NS + 1) == ()
 
 
-class Told:
+class KnownEpochs:
     """A table of which only epochs are known, and what each look at a part of its keys finds."""
 
     def __init__(self, *known: int, marked: tuple[int, ...] = ()) -> None:
@@ -385,7 +385,7 @@ def pruner_of(table: Any) -> Pruner:
 
 
 def test_the_longest_time_to_full_that_any_part_of_the_keys_shows_is_waited_for() -> None:
-    table = Told(5)
+    table = KnownEpochs(5)
     table.looks = [({5: 70}, 3), ({5: 20}, -1)]
     pruner = pruner_of(table)
     for now in (0, SETTLED_NS, SETTLED_NS + 69):
@@ -395,7 +395,7 @@ def test_the_longest_time_to_full_that_any_part_of_the_keys_shows_is_waited_for(
 
 @pytest.mark.parametrize("looks", [(70, 10**9), (10**9, 70)])
 def test_of_several_looks_that_one_counts_which_ends_the_wait_first(looks: tuple[int, int]) -> None:
-    table = Told(5)
+    table = KnownEpochs(5)
     table.looks = [({5: longest}, -1) for longest in looks]
     pruner = pruner_of(table)
     for now in (0, SETTLED_NS, SETTLED_NS + 1):
@@ -406,7 +406,7 @@ def test_of_several_looks_that_one_counts_which_ends_the_wait_first(looks: tuple
 
 def test_an_epoch_that_gets_its_tombstone_is_counted_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pruning, "CROWDED", 1)
-    pruner = pruner_of(Told(9, 5))
+    pruner = pruner_of(KnownEpochs(9, 5))
     for now in (0, SETTLED_NS):
         pruner.step([], {7, 9}, now)
         assert pruner.crowded
@@ -416,7 +416,7 @@ def test_room_is_made_for_as_many_as_there_are_too_many_after_the_tombstones_wen
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(pruning, "CROWDED", 3)
-    table, peer = Told(30, 20, 10, marked=(40,)), link(epoch=7)
+    table, peer = KnownEpochs(30, 20, 10, marked=(40,)), link(epoch=7)
     pruner = pruner_of(table)
     pruner.step([peer], {7}, 0)
     assert table.known == {7: False, 30: False, 20: False, 10: False}

@@ -30,7 +30,7 @@ class Node:
         (self.peer,) = linked(self.members, PEER)
         self.roster = self.members._roster
         self.number = self.meet("far", FAR)
-        self.tell("far", FAR, NOW)
+        self.relay("far", FAR, NOW)
         self.advertised("far")
 
     @property
@@ -43,7 +43,7 @@ class Node:
         self.table.origin(number, epoch)
         return number
 
-    def tell(self, name: str, epoch: int, at: int) -> None:
+    def relay(self, name: str, epoch: int, at: int) -> None:
         """The peer relays this member, for longer than one that has just ended."""
         for seen in (at - self.table.near_ns, at):
             self.members.directory.relayed(epoch, seen, "peer")
@@ -64,10 +64,10 @@ class Node:
 def test_it_is_known_under_the_epoch_that_a_relay_saw_last() -> None:
     node = Node()
     assert node.step(NOW) == [(node.number, FAR, NOW)]
-    node.tell("far", FAR, NOW - 1)
+    node.relay("far", FAR, NOW - 1)
     assert node.step(NOW) == [(node.number, FAR, NOW)]
     node.table.origin(node.number, 78)
-    node.tell("far", 78, NOW + 1)
+    node.relay("far", 78, NOW + 1)
     assert node.step(NOW + 1) == [(node.number, 78, NOW + 1)]
 
 
@@ -89,13 +89,13 @@ def test_a_link_takes_its_place() -> None:
     node = Node()
     linked(node.members, named("far", FAR))
     assert node.step(NOW) == []
-    node.tell("far", FAR, NOW + 1)
+    node.relay("far", FAR, NOW + 1)
     assert node.step(NOW) == []
 
 
 def test_this_node_itself_is_none() -> None:
     node = Node()
-    node.tell("me", ME.epoch, NOW)
+    node.relay("me", ME.epoch, NOW)
     assert [number for number, _, _ in node.step(NOW)] == [node.number]
 
 
@@ -193,7 +193,7 @@ def test_what_was_predicted_is_given_up_part_by_part(monkeypatch: pytest.MonkeyP
     assert node.step(now) == [(node.number, FAR, NOW)]
     add_tombstone(node.table, FAR)
     node.table.release(FAR)
-    node.tell("far", FAR, now)
+    node.relay("far", FAR, now)
     node.roster.drop_strangers({"peer"})
     assert "far" in node.roster.names().values()
     assert node.step(now) == [(node.number, 0, NOW)]
@@ -221,7 +221,7 @@ def test_a_few_count_while_no_two_peers_see_each_other() -> None:
     node = Node()
     for i in range(COUNTED):
         node.meet(f"n{i}", 1000 + i)
-        node.tell(f"n{i}", 1000 + i, NOW)
+        node.relay(f"n{i}", 1000 + i, NOW)
     assert counting(node) == COUNTED
     (third,) = linked(node.members, named("third", 3))
     third.advertised = {"third": 3, "me": ME.epoch}
@@ -250,7 +250,7 @@ def test_whom_two_peers_see_counts() -> None:
 
 
 @pytest.mark.parametrize("expected", [1, 3, 4])
-def test_of_members_that_do_not_count_is_said_what_to_do_once(
+def test_of_members_that_do_not_count_the_log_says_once_what_to_do(
     expected: int, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Unless it is known how many nodes there are, or all may be newcomers that are met soon."""
@@ -258,7 +258,7 @@ def test_of_members_that_do_not_count_is_said_what_to_do_once(
     node.advertised("far", "third")
     (third,) = linked(node.members, named("third", 3))
     later = NOW + UNSURE_NS
-    node.tell("far", FAR, later)
+    node.relay("far", FAR, later)
     node.step(NOW + UNSURE_NS - node.table.near_ns)
     assert not caplog.records
     for now in (later + 1, later + 2):

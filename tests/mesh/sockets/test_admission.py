@@ -14,7 +14,7 @@ from tests.mesh.network import RecordingNode, config, running
 from tests.waits import eventually
 
 
-class Door:
+class Outsiders:
     """A listener with few places, for which nothing expires, and what outsiders have open there."""
 
     def __init__(self, mesh: MeshNetwork) -> None:
@@ -57,45 +57,45 @@ async def test_two_addresses_cannot_keep_a_third_out() -> None:
     """They held all places, each for as long as a handshake may take, and then took them again."""
     node = RecordingNode("a")
     async with running(mesh := MeshNetwork(node, config())):
-        door = Door(mesh)
+        outsiders = Outsiders(mesh)
         for source in ("127.0.0.2", "127.0.0.3", "127.0.0.2", "127.0.0.3"):
-            await door.knock(source)
+            await outsiders.knock(source)
         async with running(MeshNetwork(RecordingNode("b"), config(mesh.address))):
             await eventually(lambda: node.linked)
-        assert await door.ended(0)  # the oldest one of an address that has most
-        assert door.refused["crowded_out"] == 1
-        door.close()
+        assert await outsiders.ended(0)  # the oldest one of an address that has most
+        assert outsiders.refused["crowded_out"] == 1
+        outsiders.close()
 
 
 async def test_an_address_does_not_crowd_out_others_that_have_as_few() -> None:
     async with running(mesh := MeshNetwork(RecordingNode("a"), config())):
-        door = Door(mesh)
+        outsiders = Outsiders(mesh)
         for source in ("127.0.0.2", "127.0.0.3", "127.0.0.2", "127.0.0.3"):
-            await door.knock(source)
+            await outsiders.knock(source)
         for _ in range(2):
-            await door.knock("127.0.0.2")  # it has as many as the others
-        await eventually(lambda: door.refused == {"too_many_unproven": 2})
-        await door.knock("127.0.0.4")
-        await eventually(lambda: door.refused["crowded_out"] == 1)
-        await door.knock("127.0.0.4")  # all others have one or two: it has one already
-        await eventually(lambda: door.refused["too_many_unproven"] == 3)
-        door.close()
+            await outsiders.knock("127.0.0.2")  # it has as many as the others
+        await eventually(lambda: outsiders.refused == {"too_many_unproven": 2})
+        await outsiders.knock("127.0.0.4")
+        await eventually(lambda: outsiders.refused["crowded_out"] == 1)
+        await outsiders.knock("127.0.0.4")  # all others have one or two: it has one already
+        await eventually(lambda: outsiders.refused["too_many_unproven"] == 3)
+        outsiders.close()
 
 
 async def test_an_address_has_so_many_places_at_most() -> None:
     async with running(mesh := MeshNetwork(RecordingNode("a"), config())):
-        door = Door(mesh)
+        outsiders = Outsiders(mesh)
         for _ in range(5):
-            await door.knock("127.0.0.2")
-        await eventually(lambda: door.refused == {"too_many_from_address": 2})
-        door.close()
+            await outsiders.knock("127.0.0.2")
+        await eventually(lambda: outsiders.refused == {"too_many_from_address": 2})
+        outsiders.close()
 
 
 def test_those_that_have_authenticated_count_among_all_connections() -> None:
-    door = admission.Admission(2, Refusals(MeshCounters()))
+    checks = admission.Admission(2, Refusals(MeshCounters()))
     for number in range(6):  # for two peers, and four that have not authenticated
-        assert door.reason_against("127.0.0.9") is None
+        assert checks.reason_against("127.0.0.9") is None
         connection = mock.Mock(source=f"127.0.0.{number}")
-        door.accepted(connection)
-        door.proven(connection)
-    assert door.reason_against("127.0.0.9") == "too_many_connections"
+        checks.accepted(connection)
+        checks.proven(connection)
+    assert checks.reason_against("127.0.0.9") == "too_many_connections"

@@ -157,7 +157,9 @@ async def test_who_does_not_speak_tls_leaves_no_error_behind(tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize("library", ["asyncio", "uvloop"])
-def test_who_greets_before_the_listener_looks_gets_tls(library: str, tmp_path: Path) -> None:
+def test_a_client_whose_hello_is_there_before_the_listener_looks_gets_tls(
+    library: str, tmp_path: Path
+) -> None:
     """uvloop hands out what has come before the next task runs."""
     authority = Authority(tmp_path, "ca")
     mesh = MeshNetwork(RecordingNode("a"), config(**authority.issue("a"), tls_ca=authority.file))

@@ -231,7 +231,7 @@ async def test_links_are_made_up_to_max_peers(net: Net) -> None:
         assert len(hub.linked) == 1
 
 
-async def test_two_processes_with_one_name_are_both_told(net: Net) -> None:
+async def test_two_processes_with_one_name_are_both_reported(net: Net) -> None:
     one, two = RecordingNode("same", epoch=1), RecordingNode("same", epoch=2)
     async with AsyncExitStack() as stack:
         await net.start(stack, one, two)

@@ -64,7 +64,7 @@ async def test_rotation_old_and_new_secrets_link() -> None:
         await eventually(lambda: a.frames)
 
 
-async def test_two_processes_with_one_name_are_both_told() -> None:
+async def test_two_processes_with_one_name_are_both_reported() -> None:
     one, two = RecordingNode("same", epoch=1), RecordingNode("same", epoch=2)
     mesh_one = MeshNetwork(one, config())
     async with running(mesh_one):

@@ -186,12 +186,12 @@ async def test_a_node_that_leaves_before_its_first_call_is_answered_says_goodbye
     answer = asyncio.Event()
     send = link.Link._send_one
 
-    async def send_when_told(one: link.Link, kind: Kind, body: bytes) -> None:
+    async def send_on_request(one: link.Link, kind: Kind, body: bytes) -> None:
         if kind is Kind.ACCEPT:
             await answer.wait()
         await send(one, kind, body)
 
-    monkeypatch.setattr(link.Link, "_send_one", send_when_told)
+    monkeypatch.setattr(link.Link, "_send_one", send_on_request)
     monkeypatch.setattr(dialer, "CLOSE_S", 60.0)  # a busy machine may need more than a second
     a, b = RecordingNode("a"), RecordingNode("b")
     b.last_words = [("a", b"goodbye")]

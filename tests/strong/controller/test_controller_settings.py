@@ -54,7 +54,7 @@ def test_spans_have_a_range(name: str) -> None:
         ({"probe_interval": 2}, "longest_probe_interval"),
     ],
 )
-def test_what_makes_no_sense_is_told_by_field(fields: dict[str, Any], fault: str) -> None:
+def test_what_makes_no_sense_is_reported_by_field(fields: dict[str, Any], fault: str) -> None:
     with pytest.raises(InvalidSpec) as caught:
         ControllerSettings(**fields)
     assert caught.value.field == fault

@@ -45,7 +45,7 @@ def test_a_fleet_may_be_one_process_or_a_million_and_a_webhook_an_address(nodes:
           for number in (0, -1, 10**7, 1.5, "3")],
     ],
 )  # fmt: skip
-def test_anything_else_is_told_by_field(fields: dict[str, Any], fault: str) -> None:
+def test_anything_else_is_reported_by_field(fields: dict[str, Any], fault: str) -> None:
     with pytest.raises(InvalidSpec) as caught:
         Degradation(**fields)
     assert caught.value.field == fault

@@ -194,7 +194,7 @@ def test_an_idle_endpoint_never_switches_by_itself() -> None:
     assert world.controller.tick(20 * MINUTE) is None
 
 
-def test_silence_is_told_by_time_alone() -> None:
+def test_silence_is_detected_by_time_alone() -> None:
     controller = Controller(ControllerSettings(), 0)
     controller.asked(S)
     assert controller.next_tick(S) == S + 500 * MS

@@ -125,7 +125,7 @@ def test_refusals_of_one_moment_are_one_and_another_failure_ends_the_row() -> No
     assert seen.found(4 * SPACED)
 
 
-def test_an_outage_is_told_in_a_sentence() -> None:
+def test_an_outage_is_described_in_a_sentence() -> None:
     seen = watch(500_000_000)
     seen.asked(0)
     assert seen.found(1_250_000_000) == "no answer for 1.25 s to the calls made"

@@ -193,7 +193,7 @@ async def test_what_is_no_web_server_is_one_warning(
     assert "hunter2" not in caplog.text
 
 
-async def test_the_queue_is_bounded_and_the_oldest_goes(receiver: Receiver) -> None:
+async def test_the_queue_is_bounded_and_drops_the_oldest(receiver: Receiver) -> None:
     receiver.hang.clear()
     webhook = Webhook(receiver.url)
     webhook.post(notice(reason="first"))

@@ -123,7 +123,7 @@ def test_a_region_whose_beats_do_not_come_is_silent(server: RegionServer) -> Non
     assert fleet.known[0].silent() == frozenset()
 
 
-def test_what_a_third_region_heard_counts(server: RegionServer) -> None:
+def test_what_a_third_region_has_seen_counts(server: RegionServer) -> None:
     fleet = Fleet(server)
     fleet.run(1)
     fleet.cut = {(0, 1), (1, 0)}

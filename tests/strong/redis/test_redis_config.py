@@ -153,7 +153,7 @@ def test_a_url_says_where_and_as_whom(url: str, target: RedisTarget) -> None:
 
 
 @pytest.mark.parametrize(("url", "fault"), BAD_URLS)
-def test_a_wrong_url_is_told_without_its_secrets(url: str, fault: str) -> None:
+def test_a_wrong_url_is_reported_without_its_secrets(url: str, fault: str) -> None:
     with pytest.raises(ValueError, match=fault) as caught:
         parse_url(url)
     assert "hunter" not in str(caught.value)
@@ -179,14 +179,14 @@ def test_credentials_survive_their_encoding(username: str, password: str) -> Non
 
 
 @pytest.mark.parametrize(("fields", "fault"), WRONG)
-def test_a_wrong_field_is_told_with_its_fix(fields: dict[str, Any], fault: str) -> None:
+def test_a_wrong_field_is_reported_with_its_fix(fields: dict[str, Any], fault: str) -> None:
     with pytest.raises(ConfigError) as caught:
         RedisConfig(**fields)
     assert fault in str(caught.value)
     assert all(problem.fix for problem in caught.value.problems)
 
 
-def test_all_faults_are_told_at_once() -> None:
+def test_all_faults_are_reported_together() -> None:
     with pytest.raises(ConfigError) as caught:
         RedisConfig(port=0, deadline=0.0, db=-1)
     paths = {problem.path for problem in caught.value.problems}
@@ -237,7 +237,7 @@ def test_addresses_read_as_they_are_written() -> None:
     assert str(Address(path="/run/s")) == "/run/s"
 
 
-def test_a_missing_certificate_is_told_by_field(tmp_path: Any) -> None:
+def test_a_missing_certificate_is_reported_by_field(tmp_path: Any) -> None:
     assert tls_context(RedisConfig(host="h")) is None
     missing = str(tmp_path / "none.pem")
     with pytest.raises(ConfigError, match=r"redis\.tls_ca: '.*none\.pem' cannot be loaded"):

@@ -265,7 +265,7 @@ async def test_the_oldest_call_is_known() -> None:
     assert connection.oldest_ns >= first
 
 
-async def test_congestion_is_told() -> None:
+async def test_congestion_is_reported() -> None:
     connection, _ = wired()
     assert not connection.congested
     connection.pause_writing()
@@ -349,7 +349,7 @@ async def test_ask_raises_what_redis_answers_and_refuses_depth() -> None:
 # -- the end
 
 
-async def test_a_loss_tells_every_open_call_in_order_then_the_owner() -> None:
+async def test_a_loss_is_reported_to_every_open_call_in_order_and_then_to_the_owner() -> None:
     got: list[object] = []
     async with fake() as server:
         async with connected(server, on_lost=lambda *_: got.append("owner")) as connection:
@@ -429,7 +429,7 @@ async def test_garbage_ends_the_connection_with_the_reason(stream: bytes, told: 
         assert got[0].kind == "script"
 
 
-async def test_garbage_tells_the_calls_behind_it() -> None:
+async def test_garbage_is_reported_to_the_calls_behind_it() -> None:
     got: list[object] = []
     connection, wire = wired()
     for _ in range(3):
@@ -512,7 +512,7 @@ async def test_the_handshake_is_one_write_and_holds_what_was_asked() -> None:
             ]
 
 
-async def test_wrong_passwords_and_rights_are_told_without_the_secret() -> None:
+async def test_wrong_passwords_and_rights_are_reported_without_the_secret() -> None:
     rules = ("requirepass right", "user poor on >poor ~* +ping +auth", "user off off >off +@all")
     with Server(*rules) as server:
         cases = [

@@ -33,7 +33,7 @@ def claim(table: Table, region: str = "eu") -> RegionClaim:
     return RegionClaim("crdtbucket:", Regions(region, ["eu", "us"]), table)
 
 
-async def test_servers_that_overwrite_each_other_are_told(
+async def test_servers_that_overwrite_each_other_are_reported(
     shared: Server, caplog: pytest.LogCaptureFixture
 ) -> None:
     table = Table(max_keys=16, virtual=True)
@@ -76,7 +76,7 @@ async def test_a_server_that_does_not_say_which_it_is_is_not_claimed(shared: Ser
         assert shared.call("EXISTS", "crdtbucket:{server}@eu") == 0
 
 
-async def test_regions_that_hash_keys_otherwise_are_told(shared: Server) -> None:
+async def test_regions_that_hash_keys_otherwise_are_reported(shared: Server) -> None:
     async with connected(shared) as connection:
         eu = claim(Table(max_keys=16, virtual=True, hash_key=b"a" * 16))
         us = claim(Table(max_keys=16, virtual=True, hash_key=b"b" * 16), "us")

@@ -214,7 +214,7 @@ async def lose_the_answer(connection: RedisConnection, one: Registry) -> None:
     vars(one).update({name: before[name] for name in ("_granted", "here", "seen")})
 
 
-async def test_a_share_is_given_up_when_that_is_heard_and_not_before(
+async def test_a_share_is_given_up_when_peers_know_of_the_change_and_not_before(
     connection: RedisConnection,
 ) -> None:
     at = prefix()
@@ -225,7 +225,7 @@ async def test_a_share_is_given_up_when_that_is_heard_and_not_before(
     assert (one.sharing(1), other.sharing(1)) == (1, NOTHING)
 
 
-async def test_shares_are_even_once_all_have_heard_of_each_other(
+async def test_shares_are_even_once_all_know_of_each_other(
     connection: RedisConnection,
 ) -> None:
     at = prefix()

@@ -93,7 +93,7 @@ def test_a_reply_with_one_wrong_byte_is_no_more_than_an_error(
      b"HTTP/1.1 400\r\n"],
     ids=lambda stream: repr(stream[:20]),
 )  # fmt: skip
-def test_what_is_no_protocol_is_told_as_such(stream: bytes) -> None:
+def test_what_is_no_protocol_is_reported_as_such(stream: bytes) -> None:
     with pytest.raises(GarbledReply):
         read(ReplyReader(), stream, len(stream))
 

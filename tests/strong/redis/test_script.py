@@ -1,4 +1,4 @@
-"""The script's rules: golden cases on real servers, on the twin and on the core; its keys."""
+"""The script's rules: golden cases on real servers, on the model and on the core; its keys."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ from crdtbucket.strong.redis.script import (
 )
 from tests.core.specs import bucket_of
 from tests.strong import backends, golden
-from tests.strong.backends import Backend, Line, TimedRedis, Twin
+from tests.strong.backends import Backend, Line, TimedModel, TimedRedis
 from tests.strong.golden import ALLOWED, CASES, DENIED, KEY, NS, PLAIN, A, B, Case
 from tests.strong.redis_server import PROGRAMS, Server
 
-STORES = [*PROGRAMS, "twin"]
+STORES = [*PROGRAMS, "model"]
 by_name = pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 
 
@@ -109,8 +109,8 @@ class TestGolden:
         check(case, redis)
 
     @by_name
-    def test_the_twin(self, case: Case) -> None:
-        check(case, Twin(), higher_ns=3)
+    def test_the_python_model(self, case: Case) -> None:
+        check(case, TimedModel(), higher_ns=3)
 
     @pytest.mark.parametrize("case", [c for c in CASES if c.single], ids=lambda case: case.name)
     def test_the_core(self, case: Case) -> None:
@@ -188,7 +188,7 @@ class TestKeys:
         assert parse(self.ask(line, call(cost=3, taken=3))).taken == 6
 
     @pytest.mark.parametrize("cost", [1, 60, 100])
-    def test_a_key_lives_until_it_is_full_and_then_the_retention(
+    def test_a_key_is_kept_until_it_is_full_and_then_for_the_retention(
         self, line: Line, cost: int
     ) -> None:
         kept = Arguments(PLAIN, 100, retention_ms=5_000)
@@ -273,8 +273,8 @@ def test_x_with_the_servers_own_clock(server: Server) -> None:
 
 @pytest.mark.parametrize("name", STORES)
 def test_t_a_clock_off_by_an_hour(name: str, request: pytest.FixtureRequest) -> None:
-    if name == "twin":
-        hour_off(Twin())
+    if name == "model":
+        hour_off(TimedModel())
         return
     with backends.timed(name) as redis:
         hour_off(redis)

@@ -61,7 +61,7 @@ async def test_a_server_tells_what_is_asked(program: str) -> None:
         connection.abort()
 
 
-async def test_a_user_who_may_not_ask_is_told_nothing() -> None:
+async def test_a_user_who_may_not_ask_gets_no_facts() -> None:
     refuse = b"-NOPERM no permissions to run the 'info' command\r\n"
     async with fake(lambda c: refuse if c[0] == b"INFO" else friendly(c)) as server:
         connection = await RedisConnection.open(server.address, Access(), 5.0)
@@ -111,7 +111,7 @@ async def test_a_policy_that_changes_later_is_seen(
     assert "allkeys-lfu" in caplog.text
 
 
-async def test_what_was_evicted_is_told_again_by_all_who_know_it(
+async def test_what_redis_evicted_is_sent_again_by_all_who_know_it(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Nobody asks for these keys any more."""

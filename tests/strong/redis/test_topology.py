@@ -140,7 +140,7 @@ async def test_the_sentinels_primary_is_asked_for_its_role() -> None:
         (b"+OK\r\n", "something else", "script"),
     ],
 )
-async def test_a_sentinel_that_names_nobody_is_told(reply: bytes, told: str, kind: str) -> None:
+async def test_a_sentinel_that_names_nobody_is_reported(reply: bytes, told: str, kind: str) -> None:
     with pytest.raises(RedisUnavailable, match=told) as caught:
         await sentinel_says(reply)
     assert caught.value.kind == kind
@@ -304,7 +304,7 @@ async def test_a_node_without_a_name_is_where_it_was_asked(host: bytes) -> None:
         (b"*1\r\n" + entry(0, 5, b":1\r\n"), "something else", "script"),
     ],
 )
-async def test_a_cluster_that_says_something_else_is_told(
+async def test_a_cluster_that_answers_something_else_is_reported(
     reply: bytes, told: str, kind: str
 ) -> None:
     with pytest.raises(RedisUnavailable, match=told) as caught:

@@ -15,7 +15,7 @@ from crdtbucket.strong.redis.replicated import ReplicatedArguments
 from crdtbucket.strong.redis.script import ScriptAnswer, ScriptCall
 from tests.strong.backends import REPLACED, Line
 from tests.strong.redis_server import Server
-from tests.strong.replicated.region_twin import LEVEL, NS, PEERS, Hash, Level, Peers, Record
+from tests.strong.replicated.region_model import LEVEL, NS, PEERS, Hash, Level, Peers, Record
 
 
 def timed(script: LuaScript) -> LuaScript:
@@ -116,7 +116,7 @@ def written(name: bytes, one: object) -> tuple[bytes, bytes]:
 
 
 def parsed(name: bytes, text: bytes) -> tuple[bytes, Level | Peers | Record]:
-    """A field as the twin has it."""
+    """A field as the model has it."""
     if name == LEVEL:
         numbers, _, far = text.partition(b"|")
         s, us, debt_s, ns, rest, q, p, made, version, total, offered, reserve, born = (

@@ -19,7 +19,7 @@ from crdtbucket.strong.redis.script import (
     owner_name,
 )
 from tests.strong.histories import Process
-from tests.strong.replicated.region_twin import (
+from tests.strong.replicated.region_model import (
     LEVEL,
     Hash,
     Known,
@@ -249,14 +249,14 @@ class World:
             answer = region.run(self.t, call)
         return answer
 
-    def hear(self, one: RegionalProcess, answer: ScriptAnswer) -> None:
+    def receive(self, one: RegionalProcess, answer: ScriptAnswer) -> None:
         more = max(answer.taken - one.taken, 0), max(answer.refunded - one.refunded, 0)
         self._book(one, *more)
 
     def take(self, i: int, cost: int) -> bool:
         one = self.processes[i]
         answer = self.call(one, cost)
-        self.hear(one, answer)
+        self.receive(one, answer)
         if answer.status is ScriptStatus.ALLOWED and cost:
             self._count(cost)
             self.admitted += cost
@@ -290,7 +290,7 @@ class World:
             self._advance(one)
             more = self.unit * (other.taken - other.refunded)
             stated = -(-min(one.debt + more, self.most) // 1)
-            self.hear(one, self.call(one, 0, (other.column,), stated))
+            self.receive(one, self.call(one, 0, (other.column,), stated))
 
     def push_late(self, back: int) -> None:
         """What a process pushed before comes once more, after all that came since; nobody waits
@@ -302,7 +302,7 @@ class World:
     def restart(self, i: int) -> None:
         """An orderly end, and a new process in its place."""
         one = self.processes[i]
-        self.hear(one, self.call(one, 0))
+        self.receive(one, self.call(one, 0))
         self.dead.append(one)
         self.processes[i] = self.started_in(one.region)
 

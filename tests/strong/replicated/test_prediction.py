@@ -11,7 +11,7 @@ import pytest
 
 from crdtbucket.spec.bucket_spec import BucketSpec
 from crdtbucket.strong.redis.script import ScriptStatus
-from tests.strong.replicated.region_twin import LEVEL, Rules
+from tests.strong.replicated.region_model import LEVEL, Rules
 from tests.strong.replicated.regions import MS, NAMES, SECOND, World
 
 SPEC = BucketSpec("b", 20, 20, max_debt=20)
@@ -288,7 +288,7 @@ def test_denied_calls_are_counted_as_offered() -> None:
     assert level.offered - offered == pytest.approx(800_000, rel=0.02)
 
 
-def test_a_denied_caller_is_told_what_silent_regions_hold() -> None:
+def test_a_denied_caller_learns_what_silent_regions_hold() -> None:
     play = cut_off()
     play.cut = apart
     for _ in range(40):

@@ -8,7 +8,7 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.strong.replicated.region_twin import Rules
+from tests.strong.replicated.region_model import Rules
 from tests.strong.replicated.regions import HOUR, MS, PLAIN, WIDE, World
 
 process, region = st.integers(0, 3), st.integers(0, 2)

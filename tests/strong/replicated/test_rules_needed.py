@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from tests.strong.replicated.region_twin import Rules
+from tests.strong.replicated.region_model import Rules
 from tests.strong.replicated.regions import HOUR
 from tests.strong.replicated.test_properties import charges_no_history, is_never_above
 

@@ -1,4 +1,4 @@
-"""The script for a replicated Redis and its twin in fractions agree on real servers."""
+"""The script for a replicated Redis and its model in fractions agree on real servers."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from crdtbucket.strong.redis.script import Column, ScriptCall, owner_name
 from tests.strong.histories import BEYOND, KEY, OWNERS, Process, small, specs, tokens
 from tests.strong.redis_server import PROGRAMS, Server
 from tests.strong.replicated.examples import HOUR_US, on_examples
+from tests.strong.replicated.region_model import Hash, Known, Run, expires_ms
 from tests.strong.replicated.region_server import RegionServer
-from tests.strong.replicated.region_twin import Hash, Known, Run, expires_ms
 
 NAMES = ("A", "B", "C")
 START_US = 1_700_000_000_000_000
@@ -32,7 +32,7 @@ def server(request: pytest.FixtureRequest) -> Iterator[RegionServer]:
 
 
 class Member:
-    """One region's member as the twin has it, and every state of its key."""
+    """One region's member as the model has it, and every state of its key."""
 
     def __init__(self, name: str, offset_us: int) -> None:
         self.name, self.offset_us = name.encode(), offset_us
@@ -52,7 +52,7 @@ class Member:
 
 
 class Both:
-    """Three members, each call on the server and on the twin."""
+    """Three members, each call on the server and on the model."""
 
     def __init__(
         self, server: RegionServer, definitions: list[Any], offsets: list[int], forget_ms: int
@@ -272,7 +272,7 @@ definition = st.tuples(st.one_of(ordinary, specs()), st.sampled_from([1, 1_500, 
     st.lists(op, min_size=20, max_size=60),
 )
 @settings(suppress_health_check=list(HealthCheck), deadline=None)
-def test_script_and_twin_answer_and_keep_the_same(
+def test_script_and_its_python_model_answer_and_keep_the_same(
     server: RegionServer, definitions: list[Any], offsets: list[int], forget: int, ops: list[Any]
 ) -> None:
     Both(server, definitions, offsets, forget).run(ops)

@@ -1,4 +1,4 @@
-"""The script does, call by call on real servers, what its twin does in every story of regions.
+"""In every story of regions the script does on real servers what its model does, call by call.
 
 The stories are of single rules, so they find what histories drawn at random seldom come to.
 """
@@ -16,15 +16,15 @@ from crdtbucket.strong.redis.beats import Beat, RegionBeat, RegionBeats
 from crdtbucket.strong.redis.script import ScriptAnswer, ScriptCall
 from tests.strong.redis_server import PROGRAMS, Server
 from tests.strong.replicated import test_prediction, test_traces
+from tests.strong.replicated.region_model import Hash, Rules
 from tests.strong.replicated.region_server import RegionServer
-from tests.strong.replicated.region_twin import Hash, Rules
 from tests.strong.replicated.regions import KEY, Region
 from tests.strong.replicated.test_properties import anything, counts_every_take_once, offsets
 
 TRACES = {trace.__name__: trace for trace, off, _ in test_traces.TRACES if not off}
 PREDICTED = {trace.__name__: trace for trace, off, *_ in test_prediction.TRACES if off is None}
 TOLD = (
-    test_prediction.test_a_denied_caller_is_told_what_silent_regions_hold,
+    test_prediction.test_a_denied_caller_learns_what_silent_regions_hold,
     test_prediction.test_a_region_that_is_removed_is_predicted_no_longer,
     test_prediction.test_a_region_that_is_silent_for_too_long_is_predicted_no_longer,
     test_prediction.test_denied_calls_are_counted_as_offered,
@@ -87,7 +87,7 @@ def test_the_script_agrees_in_every_story(trace: str, server: RegionServer) -> N
 
 
 @pytest.mark.parametrize("story", TOLD, ids=lambda story: story.__name__)
-def test_the_script_agrees_in_what_else_is_told(
+def test_the_script_agrees_in_all_other_fields_of_its_answers(
     story: Callable[[], None], server: RegionServer
 ) -> None:
     with checked(server):

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from crdtbucket.strong.redis.script import ScriptStatus
-from tests.strong.replicated.region_twin import LEVEL, Rules
+from tests.strong.replicated.region_model import LEVEL, Rules
 from tests.strong.replicated.regions import HOUR, MS, NAMES, PLAIN, SECOND, WIDE, Region, World
 from tests.strong.replicated.test_properties import with_history
 

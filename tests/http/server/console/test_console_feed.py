@@ -48,7 +48,7 @@ async def test_all_listeners_share_one_look_and_nobody_costs_none() -> None:
             assert feed.looking
 
 
-async def test_a_listener_gets_each_look_and_who_goes_is_noticed() -> None:
+async def test_a_listener_gets_each_look_and_a_listener_that_leaves_is_noticed() -> None:
     async with serving() as client:
         looks = counted(client, 0.01)
         feed = client.server.api.console.feed

@@ -40,7 +40,7 @@ def test_a_denial_says_what_would_pass_and_when_and_who_took() -> None:
     assert bucket.peek("a").remaining == 3  # nothing was taken for the answer
 
 
-def test_a_key_in_debt_is_told() -> None:
+def test_a_key_in_debt_is_explained() -> None:
     limiter = Limiter([BucketSpec("api", 10, 1, "1d", max_debt=100)])
     limiter.bucket("api").take("a", 10)
     limiter.bucket("api").settle("a", 30)

@@ -87,7 +87,7 @@ async def shown(limiter: Limiter) -> AsyncIterator[tuple[Asker, Page]]:
         yield client, one
 
 
-async def test_keys_are_told_apart_whatever_is_in_them() -> None:
+async def test_keys_are_shown_apart_whatever_is_in_them() -> None:
     async with shown(Limiter([BucketSpec("api", 100, 1)])) as (client, one):
         bucket = client.limiter.bucket("api")
         for cost, key in enumerate(STRANGE, start=20):

@@ -1,4 +1,4 @@
-"""What the benchmarks of doors share: a bucket that every call takes from, and timed coroutines."""
+"""What these benchmarks share: a bucket that every call takes from, and timed coroutines."""
 
 from __future__ import annotations
 

@@ -43,7 +43,7 @@ class Entry:
     most: Fraction = Fraction(0)
 
 
-class RedisTwin:
+class ScriptModel:
     """What `script.lua` does, on keys that are kept here. Calls run one after another, as there."""
 
     def __init__(self, clock_us: Callable[[], int]) -> None:
@@ -64,7 +64,7 @@ class RedisTwin:
 
         before = {owner: copy.copy(record) for owner, record in entry.records.items()}
         comparable = held is None or held.emission == entry.emission
-        adopted = _hear(entry, arguments, call, comparable)
+        adopted = _merge(entry, arguments, call, comparable)
         status = _decide(entry, arguments, call)
         changed = {e: r for e, r in entry.records.items() if before.get(e) != r}
         for record in changed.values():
@@ -163,7 +163,7 @@ def _must_compare(own: Record | None, arguments: Arguments, call: ScriptCall) ->
     return brings > 0 and _emission(arguments) * min(brings, most) > call.debt_ns
 
 
-def _hear(entry: Entry, arguments: Arguments, call: ScriptCall, comparable: bool) -> bool:
+def _merge(entry: Entry, arguments: Arguments, call: ScriptCall, comparable: bool) -> bool:
     """The caller's news raise the records and the debt; whether the caller's level was adopted."""
     own = Column(call.owner, call.generation, call.taken, call.refunded)
     columns = {column.owner: column for column in (own, *(call.others or ()))}

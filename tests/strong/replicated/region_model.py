@@ -154,7 +154,7 @@ class Run:
         self._read(held)
         self._predict()
         self._look(held)
-        status = self._hear()
+        status = self._merge_call()
         if status is None:
             status = self._decide()
             written = self._written(held)
@@ -423,7 +423,7 @@ class Run:
 
     # ---- the caller ----
 
-    def _hear(self) -> ScriptStatus | None:
+    def _merge_call(self) -> ScriptStatus | None:
         call, made, token = self.call, self.arguments, self.emission
         own = self.records.get(call.owner)
         if own and own.fence > call.fence:
@@ -448,7 +448,7 @@ class Run:
                 self._set_base(call.owner, brought)
                 self.forgiven = token * brought
         else:
-            self._hear_all(column)
+            self._merge_all(column)
         for name, (_, when) in list(self.far.items()):
             gone = self.now_us - when > UNMERGED_US
             if name not in self.silent and (gone or not self.rules.keeps_credit):
@@ -457,7 +457,7 @@ class Run:
         self.debt = self._clamped(self.debt)
         return None
 
-    def _hear_all(self, column: Record) -> None:
+    def _merge_all(self, column: Record) -> None:
         call, token = self.call, self.emission
         now_s = self.now_us // 1_000_000
         columns: dict[bytes, Record] = {call.owner: column}

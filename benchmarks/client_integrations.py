@@ -1,4 +1,4 @@
-"""Doors of clients, whose service answers at once."""
+"""Integrations of clients, whose service answers at once."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from benchmarks.door_calls import NAME, awaited, limiter
+from benchmarks.integration_calls import NAME, awaited, limiter
 from benchmarks.surfaces import Loop, Run, timed
 from crdtbucket.upstream.upstream import Upstream
 

@@ -12,15 +12,15 @@ from importlib.util import find_spec
 from types import SimpleNamespace
 from typing import Any
 
-from benchmarks.client_doors import (
+from benchmarks.client_integrations import (
     aiohttp_client,
     httpx_async_client,
     httpx_client,
     requests_client,
 )
-from benchmarks.door_calls import NAME, awaited, bucket, spent
+from benchmarks.integration_calls import NAME, awaited, bucket, spent
 from benchmarks.measure import Case, Comparison, Scale
-from benchmarks.rpc_doors import envoy, envoy_quotas, forward_auth, rpc_loop, rpc_threads
+from benchmarks.rpc_integrations import envoy, envoy_quotas, forward_auth, rpc_loop, rpc_threads
 from benchmarks.surfaces import ADDRESSES, Loop, Run, in_turns, timed
 
 QUESTION = "what does a limit add to a call in a framework of RPC, models or clients?"
@@ -131,7 +131,7 @@ def comparisons(scale: Scale) -> Iterator[Comparison]:
     """One table, with a row for each framework."""
     calls = scale.pick(2_000, 500, 10)
     with closing(asyncio.new_event_loop()) as loop, ExitStack() as servers:
-        doors: dict[str, Callable[..., Any]] = {
+        integrations: dict[str, Callable[..., Any]] = {
             "Django REST framework": rest_framework,
             "gRPC, threads": rpc_threads,
             "gRPC, event loop": partial(rpc_loop, loop),
@@ -149,12 +149,12 @@ def comparisons(scale: Scale) -> Iterator[Comparison]:
         # These two are no tools of this project's.
         absent = [name for name in ("LiteLLM", "FastMCP") if find_spec(name.lower()) is None]
         cases = []
-        for name, door in doors.items():
+        for name, integration in integrations.items():
             if name in absent:
                 continue
             bare, limited = (
                 servers.enter_context(made) if isinstance(made, AbstractContextManager) else made
-                for made in (door(limited=False), door(limited=True))
+                for made in (integration(limited=False), integration(limited=True))
             )
             cases.append(Case(name, partial(beside, bare, limited, calls)))
         missing = [(one, f"cannot be: {one.lower()} is not installed") for one in absent]

@@ -1,4 +1,4 @@
-"""Doors of gRPC and of proxies: a server and its client are in this process."""
+"""Integrations of gRPC and of proxies: a server and its client are in this process."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from types import SimpleNamespace
 from typing import Any
 from unittest import mock
 
-from benchmarks.door_calls import NAME, awaited, bucket, limiter, spent
+from benchmarks.integration_calls import NAME, awaited, bucket, limiter, spent
 from benchmarks.peers import PLENTY
 from benchmarks.surfaces import ADDRESSES, Loop, NullWriter, Run, timed
 from crdtbucket import Limiter

@@ -1,0 +1,222 @@
+"""What happens to nodes that cannot all be linked, while their callers go on asking."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from dataclasses import dataclass
+
+from tests.compositions.events import forked, rolling_deploy
+from tests.compositions.fleet import Feature, Fleet
+from tests.compositions.process import Answered, Failed, LibraryProcess
+
+CAPACITY, REFILL = 240, 80
+"""Tokens, and tokens a second."""
+HEAVY, LIGHT = 3.0, 0.5
+"""What all callers ask for together, as a multiple of the refill."""
+CALM_S = 3.0
+"""Seconds of load before an event, and after it."""
+BRIEFLY_S, LONG_S = 3.0, 13.0
+"""Seconds for which a link is cut or a host is down: before and after a host counts as dead."""
+UNSEEN_S = 1.0
+"""What is refilled in so many seconds may be granted beyond the limit: when a silence begins, and
+when it ends, each side goes for half a second by what it has seen of the other."""
+STARVED_S = 3.0
+"""No process is denied every call for longer."""
+LEAST_USED = 0.8
+"""In overload at least this share of the limit is granted, though the share of a host that is down
+is kept for it."""
+SPARSE = {
+    "chain": Feature(4, 2, shared=True, mesh=True, links=((0, 1), (1, 2), (2, 3))),
+    "hubs": Feature(6, 2, shared=True, mesh=True, links=((0, 1), (0, 2), (0, 3), (1, 4), (1, 5))),
+}
+"""Hosts with two processes each. In both, what leaves or comes to node 0 passes node 1."""
+
+
+@dataclass(frozen=True)
+class Limit:
+    """What a bucket holds and refills from a time on."""
+
+    at: float
+    capacity: int = CAPACITY
+    refill: int = REFILL
+    """Tokens a second."""
+
+
+@dataclass(frozen=True)
+class Figures:
+    """What all callers together were given."""
+
+    over: float
+    """Tokens beyond the capacity and the refill, in the worst window."""
+    used: float
+    """What was granted, as a share of the capacity and the refill."""
+    denied: int
+    """Calls that were denied though half of the capacity was free."""
+    starved: float
+    """For so many seconds a process was denied every call, at most."""
+    late: float
+    """For so many seconds the machine kept a caller waiting, at most."""
+
+    def wrong(self, load: float) -> str:
+        """What must not be under this load; "" when all is as it should."""
+        if self.over > REFILL * (UNSEEN_S + self.late):
+            return "more was granted than the limit"
+        if load <= LIGHT:
+            return "a call within the limit was denied" if self.denied else ""
+        if self.starved > STARVED_S + self.late:
+            return "a process was starved"
+        return "" if self.used >= LEAST_USED else "less was granted than the limit"
+
+
+def measure(limits: Sequence[Limit], loads: Iterable[Sequence[Answered]]) -> Figures:
+    """`loads`: of each process, from a start to its end."""
+    loads = [load for load in loads if load]
+    calls = sorted(call for load in loads for call in load)
+    (limit, *later), at = limits, calls[0].at
+    level = over = 0.0
+    refilled, granted, denied = float(limit.capacity), 0, 0
+    for call in calls:
+        while later and later[0].at <= call.at:
+            limit = later.pop(0)
+        refill = limit.refill * (call.at - at)
+        at, refilled, granted = call.at, refilled + refill, granted + call.granted
+        level = max(0.0, level - refill)
+        denied += not call.granted and level <= limit.capacity / 2
+        level += call.granted
+        if call.granted:
+            over = max(over, level - limit.capacity)
+    late = max(call.late for call in calls)
+    return Figures(over, granted / refilled, denied, max(map(_starved, loads)), late)
+
+
+def _starved(load: Sequence[Answered]) -> float:
+    longest, since = 0.0, None
+    for call in load:
+        if since is not None:
+            longest = max(longest, call.at - since)
+        since = None if call.granted else call.at if since is None else since
+    return longest
+
+
+class LoadedFleet:
+    """The processes of a feature, each of which makes calls whenever it runs."""
+
+    def __init__(self, fleet: Fleet, load: float, apart: float = BRIEFLY_S) -> None:
+        """`load`: what all ask for, as a multiple of the refill. `apart`: seconds for which a fault
+        lasts."""
+        self.fleet, self.load, self.apart = fleet, load, apart
+        self.limits = [Limit(0.0)]
+        fleet.capacity, fleet.refill = CAPACITY, f"{REFILL}/s"
+        self.processes = [one for one in fleet.processes if isinstance(one, LibraryProcess)]
+        self._gap = len(self.processes) / (load * REFILL)
+
+    async def begin(self) -> None:
+        """Calls are made from now on, also by processes that start later."""
+        for one in self.processes:
+            one.gap = self._gap
+            await one.load(self._gap)
+
+    async def redefine(self, times: int) -> None:
+        """All processes get a limit that is so many times the first one."""
+        limit = Limit(time.monotonic(), times * CAPACITY, times * REFILL)
+        if times > 1:
+            self.limits.append(limit)
+        self.fleet.redefine(limit.capacity, f"{limit.refill}/s")
+        for one in self.processes:
+            await one.reload()
+        if times == 1:
+            self.limits.append(Limit(time.monotonic()))
+
+
+async def leader_killed(loaded: LoadedFleet) -> None:
+    """kill -9 of the process that speaks to the peers for a host; another one follows it."""
+    host = loaded.fleet.nodes[1]
+    looks = [await one.look() for one in host]
+    leader = next(one for one, look in zip(host, looks, strict=True) if look["leading"])
+    others = [one for one in host if one is not leader]
+    await leader.kill()
+
+    async def followed() -> bool:
+        return any([(await one.look())["leading"] for one in others])
+
+    await loaded.fleet.until(followed, lambda: "nobody followed the leader")
+    await leader.start()
+
+
+async def hub_killed(loaded: LoadedFleet) -> None:
+    """kill -9 of all processes of a host through which others reach each other; it comes back."""
+    host = loaded.fleet.nodes[1]
+    await asyncio.gather(*(one.kill() for one in host))
+    await asyncio.sleep(loaded.apart)
+    await asyncio.gather(*(one.start() for one in host))
+
+
+async def hosts_replaced(loaded: LoadedFleet) -> None:
+    """One host after another ends in order and starts again."""
+    await rolling_deploy(loaded.fleet)
+
+
+async def processes_replaced(loaded: LoadedFleet) -> None:
+    """One process after another ends in order and starts again; on its host another one serves."""
+    for one in loaded.processes:
+        await one.close()
+        await one.start()
+
+
+async def limit_changed(loaded: LoadedFleet) -> None:
+    """The limit is doubled, and is what it was again."""
+    await loaded.redefine(2)
+    await asyncio.sleep(loaded.apart)
+    await loaded.redefine(1)
+
+
+async def link_cut(loaded: LoadedFleet) -> None:
+    """Nothing passes the link between nodes 0 and 1 for a while, and nobody is told."""
+    network = loaded.fleet.network
+    assert network is not None
+    network.block(frozenset([(0, 1), (1, 0)]))
+    await asyncio.sleep(loaded.apart)
+    network.block(frozenset())
+
+
+async def workers_forked(loaded: LoadedFleet) -> None:
+    """A child of each process may not decide, and disturbs nobody."""
+    await forked(loaded.fleet)
+
+
+LoadedEvent = Callable[[LoadedFleet], Awaitable[None]]
+LOADED_EVENTS: dict[str, LoadedEvent] = {
+    event.__name__: event
+    for event in (
+        leader_killed,
+        hub_killed,
+        hosts_replaced,
+        processes_replaced,
+        limit_changed,
+        link_cut,
+        workers_forked,
+    )
+}
+
+
+async def play_loaded(loaded: LoadedFleet, event: LoadedEvent) -> Figures:
+    """Calls, an event, and more calls. Raises `Failed` when that is not how it should be, or a
+    process does not serve again."""
+    async with loaded.fleet as fleet:
+        await loaded.begin()
+        await asyncio.sleep(CALM_S)
+        await event(loaded)
+        await fleet.serve()
+        before = [one.granted for one in loaded.processes]
+        await asyncio.sleep(CALM_S)
+
+        async def all_served() -> bool:
+            return all(a < b.granted for a, b in zip(before, loaded.processes, strict=True))
+
+        await fleet.until(all_served, lambda: "not every process is granted calls")
+    figures = measure(loaded.limits, (load for one in loaded.processes for load in one.loads))
+    if wrong := figures.wrong(loaded.load):
+        raise Failed(f"{wrong}: {figures}")
+    return figures
