@@ -926,6 +926,13 @@ MUTATIONS = (
         suite("mesh/protocol/test_introductions", "remembers or remembered"),
     ),
     Mutation(
+        "who_relays_see_no_longer_is_advertised",
+        "mesh",
+        "            self.given_up.add(name)\n",
+        "            pass\n",
+        suite("simulated/test_sparse", "far_away"),
+    ),
+    Mutation(
         "an_idle_process_behind_a_relay_is_nobodys",
         "mesh",
         "        self._introduce(link)\n        for epoch, age",

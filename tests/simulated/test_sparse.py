@@ -154,6 +154,22 @@ def test_a_leaf_that_ends_while_the_hub_is_down_leaves_its_part_soon() -> None:
     assert total(drive(mesh, rest, 10.0)) >= 0.99 * 40 * 10
 
 
+@pytest.mark.parametrize("shape", ["chain", "two hubs"])
+def test_a_leaf_that_died_leaves_its_part_also_to_those_who_are_far_away(shape: str) -> None:
+    """Who goes on to advertise it makes those behind keep its part, while all others take it: they
+    would get nothing for ten seconds, and half of their part for longer."""
+    mesh, _ = sparse(shape)
+    demand = dict.fromkeys(mesh.nodes, 80.0 / len(mesh.nodes))
+    drive(mesh, demand, 10.0)
+    gone = list(mesh.nodes)[-1]
+    mesh.die(gone, ends=True)
+    del demand[gone]
+    drive(mesh, demand, 14.0)  # it counts as dead after ten
+    result = drive(mesh, demand, 5.0)
+    part = 40 * 5 / len(result)
+    assert all(got >= 0.9 * part for got, _, _ in result.values()), result
+
+
 def test_idle_keys_leave_also_at_the_ends_of_long_ways() -> None:
     """What comes by three relays is about as old as the age at which a node counts as silent."""
     linked = [(pair[0], pair[1]) for pair in ("AB", "AC", "BD", "AE")]

@@ -40,6 +40,9 @@ class MemberDirectory:
         """When somebody that sees them itself last advertised them."""
         self._introduced_by: dict[str, str] = {}
         """Which peer advertised a member first that was never linked here, the oldest first."""
+        self.given_up: set[str] = set()
+        """Members that are not advertised any more, since relays see them no longer: peers behind
+        this node would keep their part for them. They still count as members."""
         self.running_elsewhere: dict[int, tuple[int, str]] = {}
         """Epochs of processes without a link here that relays see: as of when, and the relay."""
 
@@ -64,13 +67,20 @@ class MemberDirectory:
             region, epoch, address = known[1:] if linked else (region, epoch, address or known[3])
         self.known[name] = (name, region, epoch, address)
         self._advertised_at[name] = now
+        self.given_up.discard(name)
         return True
 
     def forget(self, name: str) -> None:
         """This member is gone."""
         self.known.pop(name, None)
+        self.given_up.discard(name)
         self._advertised_at.pop(name, None)
         self._introduced_by.pop(name, None)
+
+    def give_up(self, name: str) -> None:
+        """Nothing comes of this member any more, which has no link here."""
+        if name in self.known and name not in self.links:
+            self.given_up.add(name)
 
     def expire(self, now: int) -> None:
         """Forgets the members, and the epochs behind relays, of which nothing new has come for

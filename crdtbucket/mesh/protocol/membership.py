@@ -192,8 +192,8 @@ class Membership:
 
     def advertised(self, me: NodeInfo, now: int) -> dict[str, Any]:
         """The members, and those that are silent here, as fields of a frame."""
-        known = self.directory.known
-        links = self.links.items()
+        gone, links = self.directory.given_up, self.links.items()
+        known = {name: row for name, row in self.directory.known.items() if name not in gone}
         alive = {name for name, link in links if self.status(link, now) == "alive"}
         unseen = tuple(name for name in known if name not in alive)
         return {"members": (_member(me), *known.values())[: wire.MAX_MEMBERS], "unseen": unseen}

@@ -70,6 +70,7 @@ class UnlinkedMembers:
                     self._warn(len(members))
                 continue
             running.pop(epoch, None)
+            self._directory.give_up(self._roster.names().get(node, ""))
             place = self._table.forget(node, place, FORGOTTEN_PLACES)
             if place >= 0:
                 self._going[node] = place
