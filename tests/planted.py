@@ -3158,8 +3158,8 @@ MUTATIONS = (
     Mutation(
         "the_history_of_who_was_forgotten_is_owed",
         "core",
-        "smaller((double)g->brings_lacking, DENIES_SOME * rate * seconds),",
-        "(double)g->brings_lacking + 0 * rate,",
+        "    if (source->forgotten)\n",
+        "    if (source->forgotten && rate < 0)\n",
         suite("simulated/test_deaths", "resets_no_more"),
     ),
     Mutation(

@@ -167,7 +167,7 @@ def test_a_leaf_that_died_leaves_its_part_also_to_those_who_are_far_away(shape: 
     drive(mesh, demand, 14.0)  # it counts as dead after ten
     result = drive(mesh, demand, 5.0)
     part = 40 * 5 / len(result)
-    assert all(got >= 0.9 * part for got, _, _ in result.values()), result
+    assert all(got >= 0.85 * part for got, _, _ in result.values()), result
 
 
 def test_idle_keys_leave_also_at_the_ends_of_long_ways() -> None:

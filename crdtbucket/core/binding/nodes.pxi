@@ -84,13 +84,15 @@ cdef class _Nodes(_Definitions):
         if node >= MAX_NODES:
             raise CrdtbucketError(f"node ids are below {MAX_NODES}, not {node}")
 
-    def set_node(self, uint32_t node, uint64_t epoch, bint connected):
-        """Records a member: its running epoch, and whether it is connected here directly. Returns its origin id."""
+    def set_node(self, uint32_t node, uint64_t epoch, bint connected, bint forgotten=False):
+        """Records a member: its running epoch, and whether it is connected here directly. `forgotten`: it is the process that was
+        forgotten, which has been silent since it was seen. Returns its origin id."""
         cdef uint32_t origin = self.origin(node, epoch)
         cdef node_t *n = &self.t.nodes[node]
         cdef bint changed = not n.known_by or n.connected != connected
-        if not n.known_by and not n.last_seen:  # one that was forgotten has been silent since then
-            n.last_seen = clock_ns(&self.t)
+        if not n.known_by:
+            n.forgotten = forgotten and n.last_seen > 0
+            n.last_seen = n.last_seen if n.forgotten else clock_ns(&self.t)
         n.known_by, n.unproven = BY_LINK, 0
         n.origin = <uint16_t>origin
         n.connected = connected

@@ -117,7 +117,8 @@ typedef struct {
     uint8_t relayed;
     /* No guaranteed share is smaller for it: a relay may have invented it. */
     uint8_t unproven;
-    uint8_t reserved;
+    /* It was forgotten, and no round of it has come since: its columns may be gone. */
+    uint8_t forgotten;
 } node_t;
 
 /* The name of a node. It is written before the first epoch of the node is, so that an epoch in the

@@ -88,6 +88,7 @@ class Membership:
         self._table.origin(node, peer.epoch)
         was = link is not None and link.connected
         fresh = link is None or restarted
+        forgotten = link is not None and link.forgotten and not restarted
         if link is None:
             link = self.links[peer.name] = PeerState(peer, node, now)
         elif restarted:
@@ -104,7 +105,7 @@ class Membership:
         self.pruner.returned(peer.epoch)
         self.directory.running_elsewhere.pop(peer.epoch, None)  # from here on the link says so
         self.visibility.changed()
-        self._table.set_node(link.node, peer.epoch, True)
+        self._table.set_node(link.node, peer.epoch, True, forgotten)
         self.directory.learn(_member(peer), now)
         self.count(now)
 

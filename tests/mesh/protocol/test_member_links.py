@@ -80,10 +80,21 @@ def test_a_link_shows_that_its_process_runs_whatever_was_said_of_it() -> None:
     members.directory.relayed(9, 0, "third")
     linked(members, PEER)
     assert table.called("remove_tombstone") == [(9,)]
-    assert table.called("set_node") == [(node, 9, True)]
+    assert table.called("set_node") == [(node, 9, True, False)]
     assert members.directory.running_elsewhere == {}
     assert members.directory.known["peer"] == ("peer", "us", 9, "10.0.0.2:1")
     members.directory.expire(SECOND)
+
+
+@pytest.mark.parametrize(("epoch", "silent"), [(9, True), (10, False)])
+def test_the_process_that_was_forgotten_has_been_silent_and_another_one_has_not(
+    epoch: int, silent: bool
+) -> None:
+    members, table = membership()
+    (link,) = linked(members, PEER)
+    link.connected, link.forgotten = False, True
+    members.connected(replace(PEER, epoch=epoch), SECOND)
+    assert table.called("set_node")[-1] == (link.node, epoch, True, silent)
 
 
 @pytest.mark.parametrize(("owner", "dropped"), [("peer", []), ("far", [([9],)])])
