@@ -27,10 +27,10 @@ static inline void undo_note(table_t *t, const void *word, uint32_t bytes)
     STORE(u->noted, noted + 1);
 }
 
-#define ALTER(t, x, v)                               \
-    do {                                             \
-        undo_note(t, &(x), (uint32_t)sizeof(x));     \
-        STORE(x, v);                                 \
+#define ALTER(t, x, v)                           \
+    do {                                         \
+        undo_note(t, &(x), (uint32_t)sizeof(x)); \
+        STORE(x, v);                             \
     } while (0)
 
 /* A change of more words than can be noted begins. */
