@@ -211,6 +211,33 @@ EQUIVALENT: dict[str, dict[str, str]] = {
         "self._since = 0 => self._since = None": UNREAD,
         "self._since = 0 => self._since = 1": UNREAD,
     },
+    "mesh/protocol/unlinked": changed(
+        "Without members nobody asks.",
+        "twice, dense = self._seen_by_peers() if members else (set(), False)",
+        "twice, dense = self._seen_by_peers() if (members) or True else (set(), False)",
+        "twice, dense = self._seen_by_peers() if members else (set(), True)",
+    )
+    | changed(
+        "Any place below 0 says that it is not being given up.",
+        "place = going.get(node, 0 if self._is_gone(node, epoch, at, now) else -1)",
+        "place = going.get(node, 0 if self._is_gone(node, epoch, at, now) else -2)",
+    )
+    | changed(
+        "No part ends at the first place.",
+        "if place >= 0:",
+        "if place > 0:",
+        "if place >= 1:",
+    )
+    | changed(
+        UNREAD,
+        '_, relay = directory.running_elsewhere.get(epoch, (0, ""))',
+        '_, relay = directory.running_elsewhere.get(epoch, (1, ""))',
+    )
+    | changed(
+        "No peer has such a name.",
+        '_, relay = directory.running_elsewhere.get(epoch, (0, ""))',
+        '_, relay = directory.running_elsewhere.get(epoch, (0, "XXXX"))',
+    ),
     "mesh/protocol/visibility": changed(
         UNREAD,
         "self._numbered = -1",

@@ -2,7 +2,8 @@
 
 Each mutant is tried in a child of the process that has imported and collected everything, so it
 costs what its tests cost and no more. The quickest tests come first, and the first that fails ends
-it. A mutant that ends its process or uses many times the processor time counts as noticed.
+it. A mutant counts as noticed, too, when it ends its process, uses many times the processor time,
+or waits for ever. None of these depends on how busy the machine is.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import resource
 import signal
 import sys
 import time
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -20,8 +22,10 @@ from _pytest.runner import runtestprotocol
 from hypothesis import Phase, settings
 
 TASK, RESULTS = Path("task.json"), Path("results.json")
-REAL_SECONDS = 300
-"""A mutant that waits for ever uses no processor time."""
+LOOKS, LOOK_S = 8, 0.25
+"""A process that is asleep at so many looks, so far apart, and has used no processor time between
+them waits for ever: these tests wait for nothing, and one that cannot get a processor is not
+asleep."""
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -51,12 +55,15 @@ def pytest_runtestloop(session: pytest.Session) -> bool:
     order = sorted(range(len(seconds)), key=seconds.__getitem__)
     items = [session.items[number] for number in order]
     limit = 2 + round(5 * sum(seconds))
-    running: dict[int, str] = {}
+    running: dict[int, _Child] = {}
     results: dict[str, bool] = {}
 
     def wait() -> None:
-        pid, status = os.wait()
-        results[running.pop(pid)] = status != 0
+        while not (ended := os.waitpid(-1, os.WNOHANG))[0]:
+            time.sleep(0.005)
+            for pid, child in running.items():
+                child.look(pid)
+        results[running.pop(ended[0]).mutant] = ended[1] != 0
 
     for mutant in json.loads(TASK.read_text()):
         if len(running) >= (os.cpu_count() or 1):
@@ -64,11 +71,33 @@ def pytest_runtestloop(session: pytest.Session) -> bool:
         pid = os.fork()
         if not pid:
             _try(mutant, items, limit)
-        running[pid] = mutant
+        running[pid] = _Child(mutant)
     while running:
         wait()
     RESULTS.write_text(json.dumps(results))
     return True
+
+
+@dataclass
+class _Child:
+    """A process that tries a mutant."""
+
+    mutant: str
+    looked: float = 0.0
+    used: str = ""
+    asleep: int = 0
+    """So many looks in a row have found that it waits."""
+
+    def look(self, pid: int) -> None:
+        """Ends it when it waits for ever."""
+        if time.monotonic() - self.looked < LOOK_S:
+            return
+        self.looked = time.monotonic()
+        state, *fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        before, self.used = self.used, " ".join(fields[10:12])  # ticks in its code and the kernel's
+        self.asleep = self.asleep + 1 if state == "S" and self.used == before else 0
+        if self.asleep == LOOKS:
+            os.kill(pid, signal.SIGKILL)
 
 
 def _failed(items: list[pytest.Item], number: int) -> bool:
@@ -92,8 +121,6 @@ def _measured(items: list[pytest.Item]) -> list[float]:
 def _try(mutant: str, items: list[pytest.Item], limit: int) -> None:
     """Ends this process: with 0 when no test fails."""
     resource.setrlimit(resource.RLIMIT_CPU, (limit, limit))
-    signal.signal(signal.SIGALRM, signal.SIG_DFL)
-    signal.alarm(REAL_SECONDS)
     status = 1
     try:
         os.environ["MUTANT_UNDER_TEST"] = mutant

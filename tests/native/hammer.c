@@ -221,7 +221,7 @@ static void lose_one(hammer_worker_t *w)
 /* Neither follows a lock whose holder is gone: an emulator does not pass set_robust_list on. */
 #if defined(__SANITIZE_THREAD__) || defined(EMULATED)
     table_lock(&w->t);
-    table_repair(&w->t);
+    table_rebuild(&w->t);
     table_unlock(&w->t);
     return;
 #endif

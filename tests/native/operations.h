@@ -101,6 +101,15 @@ static void prepare_limit(table_t *t)
     collect_all(t);
 }
 
+/* No peer knows of the last takes. */
+static void prepare_unsent_limit(table_t *t)
+{
+    prepare_limit(t);
+    log_trim(t, t->h->version, INT64_MAX);
+    for (int k = 0; k < 16; k++)
+        take_simply(t, slot_of(t, 0), k, 1);
+}
+
 static void run_take(table_t *t) { take_simply(t, slot_of(t, 0), 5, 4); }
 static void run_denied(table_t *t) { take_simply(t, slot_of(t, 0), 5, 100); }
 
@@ -393,6 +402,7 @@ static const operation_t OPERATIONS[] = {
     {"insert in a bucket of fractions", 64, prepare_plain, run_insert_fractional, 0, 0},
     {"first insert, which makes the regions grow", 64, prepare_empty, run_insert, 0, 0},
     {"insert at the limit: evicts", 16, prepare_limit, run_insert, 0, 0, 1},
+    {"insert at the limit: evicts the unsent", 16, prepare_unsent_limit, run_insert, 0, 0, 1},
     {"insert at the quota of a bucket: evicts", 64, prepare_quota, run_insert_quota, 0, 0, 1},
     {"insert at that of a calendar bucket", 64, prepare_calendar_quota, run_insert_quota, 0, 0, 1},
     {"take", 64, prepare_plain, run_take, 0, 0},

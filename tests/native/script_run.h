@@ -170,7 +170,7 @@ static void script_upkeep(script_t *s)
     case 5:
     /* As if one had been killed: all of it follows from the entries. */
     case 8:
-        table_repair(t);
+        table_rebuild(t);
         break;
     case 6:
         first = choose_word(&s->in, 8);

@@ -62,6 +62,20 @@ def test_a_kill_or_a_take_at_any_instruction_leaves_a_whole_table(tmp_path: Path
     assert sum(int(line.split()[-2]) for line in operations) > 100, "hardly a take came between"
 
 
+@TRACED
+def test_a_kill_in_a_change_of_more_words_than_are_noted_leaves_a_whole_table(
+    tmp_path: Path,
+) -> None:
+    program = built("everykill", tmp_path, (*OPTIMIZED, "-DUNDO_WORDS=7"))
+    run = subprocess.run(
+        [program, "--only", "evicts"], capture_output=True, text=True, check=False
+    )  # fmt: skip
+    if run.returncode == 77:
+        pytest.skip(f"processes cannot be traced here: {run.stderr.strip()}")
+    assert run.returncode == 0, run.stderr
+    assert int(run.stdout.splitlines()[-1].split()[0]) > 100, "hardly a state was judged"
+
+
 @pytest.mark.parametrize("how", FLAGS)
 def test_every_token_is_accounted_for(how: str, tmp_path: Path) -> None:
     """Threads and processes do everything at once, on a clock that stands still and on one that

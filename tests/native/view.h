@@ -134,7 +134,7 @@ static const char *judge(const view_t *before, const view_t *after, const view_t
             if (!same_key(x, z) && !same_key(y, z)
                 && !(returned && taken_and_returned(x, z, returned)))
                 return "a key is neither as before nor as after";
-            if (z->exists && same_key(x, z) && x->unsent && y->unsent && !z->unsent)
+            if (z->exists && same_key(x, z) && x->unsent && (y->unsent || !y->exists) && !z->unsent)
                 return "what was to be sent is forgotten";
         }
     }

@@ -27,6 +27,7 @@ static inline int is_evictable(const table_t *t, uint32_t e, uint64_t word, int6
 /* Removes an entry as it was when `word` was read; 0 when it was taken from since. */
 static int evict(table_t *t, uint32_t e, uint64_t word, int64_t now)
 {
+    t->journal->undo.busy = e;
     if (!CAS(t->hot[e].word, word, word | BUSY))
         return 0;
     if (is_full(t, e, word, now))

@@ -108,13 +108,9 @@ static void redefine(table_t *t, uint32_t e, uint32_t bucket, int64_t now)
         ADD_SATURATED(new->forgiven, (int64_t)((units - cap) / new->q));
         units = cap;
     }
-    old->entries--;
-    new->entries++;
-    ring_leave(t, e);
     j->bucket = (uint16_t)bucket;
     j->base = base_for(new, units, net_of(j->word), now);
     rewrite_end(t);
-    ring_join(t, e);
 }
 
 /* The entry counts for this definition and the running epoch. */

@@ -13,6 +13,7 @@ static void log_compact(table_t *t)
 {
     header_t *h = t->h;
     uint64_t out = 0;
+    change_many(t);
     for (uint64_t i = h->log_head; i < h->log_tail; i++) {
         uint32_t e = t->log_entry[i];
         if ((LOAD(t->hot[e].flags) & ENTRY_IN_LOG)
@@ -23,6 +24,7 @@ static void log_compact(table_t *t)
     }
     h->log_head = 0;
     h->log_tail = out;
+    change_end(t);
 }
 
 /* Room for one more. Where half of the log is alive, it grows; 0 when all of it is, and the file
@@ -46,8 +48,9 @@ static int log_append(table_t *t, uint32_t e)
         return 0;
     }
     t->log_version[h->log_tail] = ++h->version;
-    t->log_entry[h->log_tail++] = e;
-    t->cold[e].version = (uint32_t)h->version;
+    t->log_entry[h->log_tail] = e;
+    STORE(h->log_tail, h->log_tail + 1);
+    STORE(t->cold[e].version, (uint32_t)h->version);
     OR(t->hot[e].flags, ENTRY_IN_LOG);
     return 1;
 }
@@ -81,8 +84,10 @@ static void log_trim(table_t *t, uint64_t version, int64_t most)
          h->log_head++)
         if (log_live(t, h->log_head))
             AND(t->hot[t->log_entry[h->log_head]].flags, (uint16_t)~ENTRY_IN_LOG);
-    if (h->log_head == h->log_tail)
-        h->log_head = h->log_tail = 0;
+    if (h->log_head == h->log_tail) {
+        STORE(h->log_head, 0);
+        STORE(h->log_tail, 0);
+    }
 }
 
 /* An attempt gets a version and rates. */

@@ -6,6 +6,7 @@
 
 #include "backing.h"
 #include "entry_word.h"
+#include "undo.h"
 
 typedef struct {
     columns_t *c;
@@ -84,13 +85,14 @@ static inline uint32_t block_new(table_t *t)
     header_t *h = t->h;
     uint32_t b = h->free_block;
     if (b != NONE)
-        h->free_block = t->blocks[b].next;
+        ALTER(t, h->free_block, t->blocks[b].next);
     else if (h->blocks_bump < h->backed_blocks
              || (h->blocks_bump < h->max_blocks && back_blocks(t)))
-        b = (uint32_t)h->blocks_bump++;
+        ALTER(t, h->blocks_bump, (b = (uint32_t)h->blocks_bump) + INT64_C(1));
     else
         return NONE;
-    h->blocks_used++;
+    ALTER(t, h->blocks_used, h->blocks_used + 1);
+    undo_note(t, &t->blocks[b].next, sizeof t->blocks[b].next);
     memset(&t->blocks[b], 0, sizeof(block_t));
     t->blocks[b].next = NONE;
     return b;
@@ -117,7 +119,8 @@ static inline int column_slot(table_t *t, uint32_t e, int refunds, column_t *c)
     if (b == NONE)
         return 0;
     STORE(t->blocks[b].next, cold->overflow);
-    STORE(cold->overflow, b);
+    ALTER(t, cold->overflow, b);
+    change_end(t);
     *c = (column_t){&t->blocks[b].columns, &t->blocks[b], 0, 0};
     return 1;
 }
@@ -151,24 +154,26 @@ static inline int column_widen(table_t *t, uint32_t e, column_t *c)
     wide.c->fast[wide.i] = c->c->fast[c->i];
     wide.c->slow[wide.i] = c->c->slow[c->i];
     wide.c->known[wide.i] = c->c->known[c->i];
-    STORE(wide.c->taken[wide.i], c->c->taken[c->i]);
-    STORE(c->c->taken[c->i], 0);
+    ALTER(t, wide.c->taken[wide.i], c->c->taken[c->i]);
+    ALTER(t, c->c->taken[c->i], 0);
+    change_end(t);
     *c = wide;
     return 1;
 }
 
-static inline void columns_free(table_t *t, uint32_t e)
+/* A part of a change: the blocks of an entry are free. */
+static inline void blocks_free(table_t *t, uint32_t e)
 {
-    uint32_t b = t->cold[e].overflow;
-    while (b != NONE) {
-        uint32_t next = t->blocks[b].next;
-        t->blocks[b].next = t->h->free_block;
-        t->h->free_block = b;
-        t->h->blocks_used--;
-        b = next;
-    }
-    t->cold[e].overflow = NONE;
-    memset(&t->cold[e].columns, 0, sizeof(columns_t));
+    uint32_t first = t->cold[e].overflow, last = NONE;
+    int64_t count = 0;
+    for (uint32_t b = first; b != NONE; b = t->blocks[b].next, count++)
+        last = b;
+    if (!count)
+        return;
+    ALTER(t, t->blocks[last].next, t->h->free_block);
+    ALTER(t, t->h->free_block, first);
+    ALTER(t, t->h->blocks_used, t->h->blocks_used - count);
+    ALTER(t, t->cold[e].overflow, NONE);
 }
 
 /* Refunds of the own running column: kept in a column of its own origin, whose `taken` is unused.

@@ -15,24 +15,24 @@ static inline uint32_t entry_free_one(table_t *t)
     header_t *h = t->h;
     uint32_t e = h->free_entry;
     if (e != NONE) {
-        h->free_entry = (uint32_t)t->hot[e].hash_lo;
+        ALTER(t, h->free_entry, (uint32_t)t->hot[e].hash_lo);
         if (h->free_entry == NONE)
-            h->free_last = NONE;
+            ALTER(t, h->free_last, NONE);
     } else if (h->bump < h->backed_entries || (h->bump < h->max_keys && back_entries(t)))
-        e = (uint32_t)h->bump++;
+        ALTER(t, h->bump, (e = (uint32_t)h->bump) + INT64_C(1));
     return e;
 }
 
 static inline void entry_free(table_t *t, uint32_t e)
 {
     header_t *h = t->h;
-    STORE(t->hot[e].hash_lo, NONE);
-    STORE(t->hot[e].hash_hi, 0);
+    ALTER(t, t->hot[e].hash_lo, NONE);
+    ALTER(t, t->hot[e].hash_hi, 0);
     if (h->free_last == NONE)
-        h->free_entry = e;
+        ALTER(t, h->free_entry, e);
     else
-        t->hot[h->free_last].hash_lo = e;
-    h->free_last = e;
+        ALTER(t, t->hot[h->free_last].hash_lo, e);
+    ALTER(t, h->free_last, e);
 }
 
 /* `base`: at which the debt of the new entry is 0. */
@@ -46,13 +46,14 @@ static inline uint32_t entry_insert(table_t *t, uint64_t lo, uint64_t hi, uint32
     hot_t *hot = &t->hot[e];
     cold_t *cold = &t->cold[e];
     uint64_t revision = (LOAD(hot->word) + REVISION_ONE) & REVISION_MASK;
+    t->journal->undo.busy = e;
     STORE(hot->word, revision | BUSY);
     memset(cold, 0, sizeof *cold);
     cold->overflow = NONE;
     cold->rated_ns = now;
     cold->reserve = -1.0f; /* the reserve starts full */
     h->generations++;
-    STORE(hot->hash_lo, lo);
+    ALTER(t, hot->hash_lo, lo);
     STORE(hot->hash_hi, hi);
     STORE(hot->base, base);
     STORE(hot->averaged_net, 0);
@@ -63,29 +64,32 @@ static inline uint32_t entry_insert(table_t *t, uint64_t lo, uint64_t hi, uint32
     STORE(hot->origin, (uint16_t)h->own_origin);
     STORE(hot->near_class, 0);
     STORE(hot->wanted, 0);
-    STORE(hot->flags, ENTRY_USED);
+    ALTER(t, hot->flags, ENTRY_USED);
+    index_insert(t, e);
+    ALTER(t, h->entries, h->entries + 1);
+    ALTER(t, t->definitions[bucket].entries, t->definitions[bucket].entries + 1);
+    ring_join(t, e);
+    h->inserted++;
+    change_end(t);
     /* From here on it can be taken from: a repair keeps it. */
     STORE(hot->word, revision);
-    index_insert(t, e);
-    h->entries++;
-    h->inserted++;
-    t->definitions[bucket].entries++;
-    ring_join(t, e);
     return e;
 }
 
 /* The entry is BUSY: nobody takes from it any more. */
 static inline void entry_remove(table_t *t, uint32_t e)
 {
-    STORE(t->hot[e].flags, 0);
-    IN_ORDER();
-    clear_attempted(t, e);
+    definition_t *d = &t->definitions[t->hot[e].bucket];
+    ALTER(t, t->hot[e].flags, 0);
     index_remove(t, e);
-    columns_free(t, e);
+    blocks_free(t, e);
     ring_leave(t, e);
-    t->definitions[t->hot[e].bucket].entries--;
+    ALTER(t, d->entries, d->entries - 1);
     entry_free(t, e);
-    t->h->entries--;
+    ALTER(t, t->h->entries, t->h->entries - 1);
+    change_end(t);
+    /* Now: a removal that is taken back must not have forgotten what is to be sent. */
+    clear_attempted(t, e);
 }
 
 /* ---- origins ---- */

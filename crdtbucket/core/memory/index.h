@@ -4,6 +4,7 @@
 #define CRDTBUCKET_MEMORY_INDEX_H
 
 #include "entry_word.h"
+#include "undo.h"
 
 static inline int64_t home_slot(const table_t *t, uint64_t hash_hi)
 {
@@ -56,7 +57,8 @@ static inline void index_insert(table_t *t, uint32_t i)
     while (t->index[slot])
         if (++slot == slots)
             slot = 0;
-    STORE(t->index[slot], (t->hot[i].hash_lo & UINT64_C(0xffffffff00000000)) | ((uint64_t)i + 1));
+    uint64_t tag = t->hot[i].hash_lo & UINT64_C(0xffffffff00000000);
+    ALTER(t, t->index[slot], tag | ((uint64_t)i + 1));
 }
 
 static inline void index_remove(table_t *t, uint32_t i)
@@ -80,11 +82,11 @@ static inline void index_remove(table_t *t, uint32_t i)
         if (from_hole < 0)
             from_hole += slots;
         if (from_home >= from_hole) {
-            STORE(t->index[hole], word);
+            ALTER(t, t->index[hole], word);
             hole = slot;
         }
     }
-    STORE(t->index[hole], 0);
+    ALTER(t, t->index[hole], 0);
 }
 
 static inline void prefetch_slot(const table_t *t, uint64_t hi)

@@ -3,6 +3,7 @@
 #define CRDTBUCKET_MEMORY_JOURNAL_H
 
 #include "columns.h"
+#include "rings.h"
 
 /* What is to happen stands there: from here on it will. */
 static inline void journal_write(journal_t *j, uint32_t kind)
@@ -33,6 +34,20 @@ static inline int column_store(table_t *t, uint32_t e, const wire_column_t *x)
     return column_raise(t, e, x, &c, column_find(t, e, x->origin, &c));
 }
 
+/* The entry counts for another definition. */
+static inline void entry_move(table_t *t, uint32_t e, uint16_t bucket)
+{
+    definition_t *old = &t->definitions[t->hot[e].bucket], *new = &t->definitions[bucket];
+    if (old == new)
+        return;
+    ALTER(t, old->entries, old->entries - 1);
+    ALTER(t, new->entries, new->entries + 1);
+    ring_leave(t, e);
+    ALTER(t, t->hot[e].bucket, bucket);
+    ring_join(t, e);
+    change_end(t);
+}
+
 /* Finishes a rewrite that stands in the journal, for the first or a second time, and lets takes
  * continue. 0 when memory is at its limit. */
 static inline int rewrite_apply(table_t *t)
@@ -44,7 +59,7 @@ static inline int rewrite_apply(table_t *t)
         done &= column_store(t, j->entry, &j->column[i]);
     STORE(hot->base, j->base);
     STORE(hot->averaged_net, j->averaged_net);
-    STORE(hot->bucket, j->bucket);
+    entry_move(t, j->entry, j->bucket);
     STORE(hot->origin, j->origin);
     STORE(hot->generation, j->generation);
     /* Its old decisions were in other units, or of another epoch. */
@@ -60,6 +75,7 @@ static inline journal_t *rewrite_begin(table_t *t, uint32_t e)
 {
     journal_t *j = t->journal;
     hot_t *hot = &t->hot[e];
+    j->undo.busy = e;
     uint64_t word = OR(hot->word, BUSY);
     j->entry = e;
     j->base = LOAD(hot->base);

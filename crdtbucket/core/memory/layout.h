@@ -150,6 +150,27 @@ typedef struct {
  * it. */
 enum journal_kind { JOURNAL_NONE, JOURNAL_MERGE, JOURNAL_REWRITE, JOURNAL_DEFINE };
 
+/* A word as it was: where it stands, from the table's start. */
+typedef struct {
+    uint64_t at, old;
+    uint64_t bytes;
+} undo_word_t;
+
+#ifndef UNDO_WORDS
+#define UNDO_WORDS 256
+#endif
+/* Instead of taking a change back, all that follows from the entries is to be computed anew: until
+ * the change ends, or until that is done. */
+enum { REBUILD_UNTIL_END = 1, REBUILD_UNTIL_DONE };
+
+/* What the change that is being made has overwritten, see undo.h. */
+typedef struct {
+    uint32_t noted, rebuild;
+    /* The entry that was made BUSY last. */
+    uint32_t busy, reserved;
+    undo_word_t word[UNDO_WORDS];
+} undo_t;
+
 typedef struct {
     uint32_t kind;
     uint32_t entry;
@@ -169,6 +190,7 @@ typedef struct {
     uint32_t defined;
     counts_t past; /* of the successor, with what was counted in the slot */
     definition_t made;
+    undo_t undo;
 } journal_t;
 
 typedef struct {

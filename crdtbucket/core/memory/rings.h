@@ -4,7 +4,7 @@
 #ifndef CRDTBUCKET_MEMORY_RINGS_H
 #define CRDTBUCKET_MEMORY_RINGS_H
 
-#include "regions.h"
+#include "undo.h"
 
 static inline int has_ring(const table_t *t, const definition_t *d)
 {
@@ -17,11 +17,17 @@ static inline void ring_join(table_t *t, uint32_t e)
     definition_t *d = &t->definitions[t->hot[e].bucket];
     if (!has_ring(t, d))
         return;
-    if (d->ring == NONE)
-        t->rings[d->ring = e].before = e;
+    undo_note(t, &t->rings[e], sizeof(ring_t));
+    IN_ORDER();
+    if (d->ring == NONE) {
+        t->rings[e] = (ring_t){e, e};
+        ALTER(t, d->ring, e);
+        return;
+    }
     uint32_t last = t->rings[d->ring].before;
     t->rings[e] = (ring_t){d->ring, last};
-    t->rings[last].next = t->rings[d->ring].before = e;
+    ALTER(t, t->rings[last].next, e);
+    ALTER(t, t->rings[d->ring].before, e);
 }
 
 static inline void ring_leave(table_t *t, uint32_t e)
@@ -30,10 +36,10 @@ static inline void ring_leave(table_t *t, uint32_t e)
     if (!has_ring(t, d))
         return;
     ring_t *r = &t->rings[e];
-    t->rings[r->before].next = r->next;
-    t->rings[r->next].before = r->before;
+    ALTER(t, t->rings[r->before].next, r->next);
+    ALTER(t, t->rings[r->next].before, r->before);
     if (d->ring == e)
-        d->ring = r->next == e ? NONE : r->next;
+        ALTER(t, d->ring, r->next == e ? NONE : r->next);
 }
 
 #endif

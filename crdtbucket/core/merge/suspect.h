@@ -23,7 +23,9 @@ static void suspect_cancel(table_t *t, uint32_t e, int64_t now)
     i128 debt = debt_units(d, base, net, now), own = token_units(d, net > 0 ? net : 0);
     if (debt > own)
         base_move(t, hot, base, base_for(d, own, net, now));
-    columns_free(t, e);
+    blocks_free(t, e);
+    change_end(t);
+    memset(&t->cold[e].columns, 0, sizeof(columns_t));
     refresh_near_class(t, e);
     unsuspect(t, e);
 }

@@ -57,8 +57,6 @@ static void repair_journal(table_t *t)
     hot_t *hot = &t->hot[j->entry];
     if (j->kind == JOURNAL_DEFINE)
         define_apply(t);
-    else if (j->kind != JOURNAL_NONE)
-        repair_columns(t, j->entry);
     if (j->kind == JOURNAL_REWRITE && (LOAD(hot->word) & BUSY))
         rewrite_apply(t);
     else if (j->kind == JOURNAL_MERGE) {
@@ -73,11 +71,14 @@ static void repair_journal(table_t *t)
 
 /* Computes everything anew that follows from the entries. Takes continue meanwhile; a take that
  * finds no entry waits for the lock. */
-static void table_repair(table_t *t)
+static void table_rebuild(table_t *t)
 {
     header_t *h = t->h;
+    undo_t *u = &t->journal->undo;
+    uint32_t rewritten = t->journal->kind == JOURNAL_REWRITE ? t->journal->entry : NONE;
+    STORE(u->rebuild, REBUILD_UNTIL_DONE);
+    u->noted = u->busy = 0; /* a file may say anything */
     repair_blocks(t);
-    repair_journal(t);
     for (int64_t i = 0; i < h->index_slots; i++)
         STORE(t->index[i], 0);
     for (uint32_t i = 0; i < h->definitions; i++) {
@@ -94,7 +95,8 @@ static void table_repair(table_t *t)
             entry_free(t, e);
             continue;
         }
-        AND(t->hot[e].word, ~BUSY);
+        if (e != rewritten)
+            AND(t->hot[e].word, ~BUSY);
         repair_columns(t, e);
         index_insert(t, e);
         h->entries++;
@@ -103,6 +105,23 @@ static void table_repair(table_t *t)
         if ((LOAD(t->hot[e].flags) & ENTRY_IN_LOG) && !log_append(t, e))
             AND(t->hot[e].flags, (uint16_t)~ENTRY_IN_LOG);
     }
+    repair_journal(t);
+    STORE(u->noted, 0);
+    STORE(u->rebuild, 0);
+}
+
+/* Takes back or finishes the one change that was being made, in the same time in a table of any
+ * size. All is computed anew only where that change was too large to be noted. */
+static void table_repair(table_t *t)
+{
+    if (!change_undo(t)) {
+        table_rebuild(t);
+        return;
+    }
+    repair_journal(t);
+    hot_t *hot = &t->hot[t->journal->undo.busy];
+    if (LOAD(hot->flags) & ENTRY_USED)
+        AND(hot->word, ~BUSY);
 }
 
 #endif

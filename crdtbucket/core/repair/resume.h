@@ -154,7 +154,7 @@ static const char *table_resume(table_t *t, int64_t max_keys)
     if (mutex_init(&t->h->lock, 1) || mutex_init(&t->h->lead, 1))
         return "its locks cannot be made";
     table_lock(t);
-    table_repair(t);
+    table_rebuild(t);
     /* Again: the journal has changed them. */
     if (!(wrong = definitions_fault(t)) && !(wrong = entries_fault(t)))
         wrong = table_verify(t);

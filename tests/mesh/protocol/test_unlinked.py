@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -266,6 +267,23 @@ def test_of_members_that_do_not_count_the_log_says_once_what_to_do(
         node.step(now)
     said = [record.message for record in caplog.records if "mesh.expected_nodes" in record.message]
     assert len(said) == (expected < 4)
+    assert all(text.startswith("me: some of 1 members without a link here") for text in said)
+
+
+def test_for_the_next_process_that_leads_they_are_newcomers(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """It has not seen how long one peer alone has seen them."""
+    node = Node(replace(CONFIG, expected_nodes=3))
+    node.advertised("far", "third")
+    linked(node.members, named("third", 3))
+    table: Any = node.table
+    next_one = UnlinkedMembers(
+        table, node.members.directory, Roster(table, "me"), replace(CONFIG, expected_nodes=3)
+    )
+    next_one.step(NOW + UNSURE_NS + 1)
+    assert node.table.relayed_members() == [(node.number, FAR, NOW)]
+    assert not caplog.records
 
 
 def test_the_next_process_that_leads_goes_on_with_them() -> None:

@@ -1,0 +1,79 @@
+/* Changes of what leads to entries: the index, the lists of what is free, rings and counts. A word
+ * of them is noted before it is overwritten, so that a repair takes back a change that was not
+ * ended. Whoever calls these holds the table's lock, and ends one change before the next one
+ * begins. */
+#ifndef CRDTBUCKET_MEMORY_UNDO_H
+#define CRDTBUCKET_MEMORY_UNDO_H
+
+#include <string.h>
+
+#include "regions.h"
+
+/* Notes a word that is overwritten next. */
+static inline void undo_note(table_t *t, const void *word, uint32_t bytes)
+{
+    if (only_here(t))
+        return;
+    undo_t *u = &t->journal->undo;
+    uint32_t noted = u->noted;
+    if (UNLIKELY(noted == UNDO_WORDS)) {
+        if (!u->rebuild)
+            STORE(u->rebuild, REBUILD_UNTIL_END);
+        return;
+    }
+    uint64_t old = 0;
+    memcpy(&old, word, bytes);
+    u->word[noted] = (undo_word_t){(uint64_t)((const char *)word - (const char *)t->h), old, bytes};
+    STORE(u->noted, noted + 1);
+}
+
+#define ALTER(t, x, v)                           \
+    do {                                         \
+        undo_note(t, &(x), (uint32_t)sizeof(x)); \
+        STORE(x, v);                             \
+    } while (0)
+
+/* A change of more words than can be noted begins. */
+static inline void change_many(table_t *t)
+{
+    if (!only_here(t) && !t->journal->undo.rebuild)
+        STORE(t->journal->undo.rebuild, REBUILD_UNTIL_END);
+}
+
+/* All of a change stands: it is not taken back any more. */
+static inline void change_end(table_t *t)
+{
+    if (only_here(t))
+        return;
+    undo_t *u = &t->journal->undo;
+    IN_ORDER();
+    STORE(u->noted, 0);
+    if (UNLIKELY(u->rebuild == REBUILD_UNTIL_END))
+        STORE(u->rebuild, 0);
+}
+
+/* Takes back a change that was not ended, the last word first. 0 when not all of it was noted. */
+static int change_undo(table_t *t)
+{
+    undo_t *u = &t->journal->undo;
+    if (u->rebuild)
+        return 0;
+    for (uint32_t i = u->noted; i-- > 0;) {
+        char *word = (char *)t->h + u->word[i].at;
+        uint64_t old = u->word[i].old;
+        switch (u->word[i].bytes) {
+        case 8:
+            STORE(*(uint64_t *)word, old);
+            break;
+        case 4:
+            STORE(*(uint32_t *)word, (uint32_t)old);
+            break;
+        default:
+            STORE(*(uint16_t *)word, (uint16_t)old);
+        }
+    }
+    STORE(u->noted, 0);
+    return 1;
+}
+
+#endif
