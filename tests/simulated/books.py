@@ -202,6 +202,7 @@ class Books:
                 if new is None and (
                     self._began_anew(owner, place, old)
                     or (self._parted and marked.get(owner[1], -1) >= before[0])
+                    or (self._parted and self.plan.forget_after < 900)  # its owner was forgotten
                     or self.view.mistaken >= 0  # it was marked, until it was heard again
                 ):
                     continue
