@@ -100,7 +100,8 @@ class Held:
         with stopwatch() as elapsed:
             size = sum(map(len, snapshot.dump(table, roster)))
             saved = elapsed()
-            table.add_tombstone(DEAD_EPOCH)
+            table.add_tombstones((DEAD_EPOCH,))
+            table.prune()
             pruned = elapsed() - saved
         table.release(DEAD_EPOCH)
         gc.collect()
