@@ -22,8 +22,8 @@ static inline double smaller(double a, double b) { return a < b ? a : b; }
 #define SEEN_LEAST 0.0083
 /* Refill rates that the demand of one node counts for in shares: a storm buys no more. */
 #define CLAIM_MOST 2.0
-/* The same of a burst that is remembered: for two seconds it counts in full, and then it fades,
- * however high it was. */
+/* Refill rates at which a remembered burst of one node begins to fade in shares, however high it
+ * was: so it counts for CLAIM_MOST for two more seconds. */
 #define CLAIM_PEAK 3.0
 
 /* The time constant of fast rates. A fast rate stands until the next update: where updates are slow

@@ -85,6 +85,8 @@ class Introductions:
             self._remove(epoch)
 
     def _remember(self) -> None:
+        """Counts the epochs that nobody introduced, but for those with a reserved place, and those
+        whose columns are being removed."""
         links = self._directory.links.values()
         reserved = {link.info.epoch for link in links if link.connected} | {self._table.epoch}
         for _, _, epoch, gone in self._table.origins():
