@@ -2688,6 +2688,13 @@ MUTATIONS = (
         suite("core/test_apart", "refilled_meanwhile"),
     ),
     Mutation(
+        "what_rounding_owes_is_a_debt",
+        "core",
+        "return debt <= slack_units(d) ? 0 : (int64_t)units_to_ns(d, debt > cap ? cap : debt);",
+        "return debt <= 0 ? 0 : (int64_t)units_to_ns(d, debt > cap ? cap : debt);",
+        suite("core/test_apart", "fills_a_bucket"),
+    ),
+    Mutation(
         "what_is_kept_for_silent_peers_is_forgotten_at_the_end",
         "core",
         "debt_apart(t, e, d, m, w, g, debt + far,",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from crdtbucket.spec.bucket_spec import BucketSpec
-from tests.core.pair import Peer, send
+from tests.core.pair import SIZE, Peer, send
 
 MS = 1_000_000
 SECOND = 1000 * MS
@@ -17,8 +17,10 @@ TOKEN = SECOND // 10
 class Apart:
     """The peers `a` and `b`, whose link is silent from T0 on; then `a` tells what it has taken."""
 
-    def __init__(self, *, linked: bool = True, predict: bool = True) -> None:
-        self.a, self.b = Peer(0, SPEC), Peer(1, SPEC)
+    def __init__(
+        self, *, linked: bool = True, predict: bool = True, spec: BucketSpec = SPEC
+    ) -> None:
+        self.a, self.b = Peer(0, spec), Peer(1, spec)
         self.now = T0
         for peer in (self.a, self.b):
             peer.table.configure(near_ns=500 * MS, predict=predict)
@@ -177,3 +179,28 @@ def test_nor_has_one_that_was_never_linked_or_where_nothing_is_predicted(
     apart = Apart(**options)
     apart.each_second(5, 4, 4)
     assert apart.merged_debt() == 20
+
+
+def test_what_fills_a_bucket_up_to_its_credit_is_no_debt_for_a_newcomer() -> None:
+    """At a rate that is no whole number of ns the level, which is stored in whole ones, lies up to
+    one above the credit."""
+    spec = BucketSpec("b", 20, 67)
+    apart, third = Apart(spec=spec), Peer(2, spec)
+    third.table.set_time(T0)
+    third.bucket.take("k")
+    send(third, apart.b)
+    for _ in range(20):
+        apart.each_second(1, 10, 10)
+        apart.b.table.set_last_seen(apart.b.node_of(0), apart.now)
+        send(apart.a, apart.b)
+    for _ in range(20):
+        apart.each_second(1, 0, 0)
+        for peer in (third, newcomer := Peer(3, spec)):
+            peer.table.set_time(apart.now)
+        send(third, apart.b)  # what it knows since long moves the level up to the credit
+        positions, _ = apart.b.announced()
+        payload, _, count = apart.b.table.encode_log(
+            0, apart.b.table.version, positions, SIZE, apart.now
+        )
+        merged = newcomer.merge(apart.b, payload)
+        assert (count, merged.ignored, merged.merged) == (1, 1, 0)

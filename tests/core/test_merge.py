@@ -18,6 +18,8 @@ from tests.core.specs import SECOND, rate_of
 
 WHOLE = BucketSpec("b", 100, 100)
 ODD = BucketSpec("b", 100, 7)
+DEBT_AT = 18
+"""The debt stands behind the hash of the key, the flags and the bucket; one byte up to 127 ns."""
 
 
 class World:
@@ -62,9 +64,10 @@ class World:
         if a != b and self.members[a].held:
             self.peers[a].bucket.table.touch([0])
             stated = self.members[a].statement(self.now)
-            if not stated.debt:
-                # a clamp leaves less than 1 ns too much, and at that very ns it is stated as 1
-                stated = stated._replace(debt=Fraction(max(self.peers[a].bucket.debt("k") or 0, 0)))
+            if stated.debt <= 1:
+                # Less than 1 ns is stated as nothing, and a clamp leaves less than 1 ns too much.
+                self.peers[a].table.collect()
+                stated = stated._replace(debt=Fraction(self.peers[a].payload()[DEBT_AT]))
             self.members[b].merge(stated, self.now)
             send(self.peers[a], self.peers[b], newer=False)
             self.messages += 1

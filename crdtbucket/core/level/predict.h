@@ -231,7 +231,15 @@ GLANCES static i128 credit_before(const table_t *t, uint32_t e, const definition
     return far_units(d, tokens);
 }
 
-/* The debt as it is advertised: in ns, rounded up, from 0 to the ceiling. `since`: when the process
+/* A debt as it is stated to others: in ns, rounded up, from 0 to the ceiling. What the rounding of
+ * the stored level alone may owe is none, else two full nodes would answer each other for ever. */
+static inline int64_t stated_ns(const definition_t *d, i128 debt)
+{
+    i128 cap = cap_units(d);
+    return debt <= slack_units(d) ? 0 : (int64_t)units_to_ns(d, debt > cap ? cap : debt);
+}
+
+/* The debt as it is advertised, see `stated_ns`. `since`: when the process
  * began that it is advertised to, local ns. It keeps no credit for those who were silent before, so
  * what this node keeps for them is part of its debt: else it would be told that this bucket is full
  * as long as the credit lasts, whatever is taken from it. Who has been there for longer counts by
@@ -240,11 +248,11 @@ static inline int64_t advertised_debt(const table_t *t, uint32_t e, int64_t net,
                                       int64_t now)
 {
     const definition_t *d = &t->definitions[t->hot[e].bucket];
-    i128 debt = debt_units(d, LOAD(t->hot[e].base), net, now), cap = cap_units(d);
+    i128 debt = debt_units(d, LOAD(t->hot[e].base), net, now);
     if (UNLIKELY(since > 0 && now >= LOAD(t->h->far_free_until)
                  && LOAD(t->hot[e].flags) & ENTRY_RATED))
         debt += credit_before(t, e, d, since, now);
-    return (int64_t)units_to_ns(d, debt < 0 ? 0 : debt > cap ? cap : debt);
+    return stated_ns(d, debt);
 }
 
 /* What this node owes by itself beyond its advertised debt, in ns: the far credit has hidden it. At
@@ -253,11 +261,10 @@ static inline int64_t hidden_debt(const table_t *t, uint32_t e, int64_t net, int
                                   int64_t now)
 {
     const definition_t *d = &t->definitions[t->hot[e].bucket];
-    i128 far = entry_far(t, e, d, now), cap = cap_units(d);
+    i128 far = entry_far(t, e, d, now);
     if (LIKELY(!far))
         return 0;
-    i128 alone = debt_units(d, LOAD(t->hot[e].base), net, now) + far;
-    int64_t ns = (int64_t)units_to_ns(d, alone < 0 ? 0 : alone > cap ? cap : alone);
+    int64_t ns = stated_ns(d, debt_units(d, LOAD(t->hot[e].base), net, now) + far);
     return ns > advertised ? ns - advertised : 0;
 }
 
