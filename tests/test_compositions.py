@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -84,6 +85,14 @@ def test_what_all_callers_were_given_is_measured() -> None:
     assert figures.denied == 1  # at 21 s, when all has been refilled
     assert figures.starved == pytest.approx(2.0)
     assert figures.late == 0.25
+    assert figures.repaid == 0.0
+
+
+def test_what_is_owed_beyond_a_lowered_limit_starves_nobody() -> None:
+    """Of 90 tokens 80 are owed when the limit is lowered to 20: 60 of them are refilled first."""
+    limits = [Limit(0.0, 100, 10), Limit(11.0, 20, 10)]
+    figures = measure(limits, [answered(10.0, 90) + answered(11.0, 0)])
+    assert figures.repaid == pytest.approx(60 / 10)
 
 
 @pytest.mark.parametrize(
@@ -101,7 +110,9 @@ def test_what_all_callers_were_given_is_measured() -> None:
 def test_what_must_not_be_under_a_load(
     over: float, used: float, denied: int, starved: float, load: float, wrong: str
 ) -> None:
-    assert Figures(over, used, denied, starved, late=0.0).wrong(load) == wrong
+    figures = Figures(over, used, denied, starved, late=0.0, repaid=0.0)
+    assert figures.wrong(load) == wrong
+    assert replace(figures, repaid=0.2).wrong(load) == wrong.replace("a process was starved", "")
 
 
 # -- what cannot be put together is refused, with what to do

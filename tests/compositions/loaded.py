@@ -58,6 +58,8 @@ class Figures:
     """For so many seconds a process was denied every call, at most."""
     late: float
     """For so many seconds the machine kept a caller waiting, at most."""
+    repaid: float
+    """For so many seconds nothing is due, since a limit was lowered below what is owed."""
 
     def wrong(self, load: float) -> str:
         """What must not be under this load; "" when all is as it should."""
@@ -65,7 +67,7 @@ class Figures:
             return "more was granted than the limit"
         if load <= LIGHT:
             return "a call within the limit was denied" if self.denied else ""
-        if self.starved > STARVED_S + self.late:
+        if self.starved > STARVED_S + self.late + self.repaid:
             return "a process was starved"
         return "" if self.used >= LEAST_USED else "less was granted than the limit"
 
@@ -75,20 +77,23 @@ def measure(limits: Sequence[Limit], loads: Iterable[Sequence[Answered]]) -> Fig
     loads = [load for load in loads if load]
     calls = sorted(call for load in loads for call in load)
     (limit, *later), at = limits, calls[0].at
-    level = over = 0.0
+    level = over = repaid = 0.0
     refilled, granted, denied = float(limit.capacity), 0, 0
     for call in calls:
+        changed = bool(later) and later[0].at <= call.at
         while later and later[0].at <= call.at:
             limit = later.pop(0)
         refill = limit.refill * (call.at - at)
         at, refilled, granted = call.at, refilled + refill, granted + call.granted
         level = max(0.0, level - refill)
+        if changed:
+            repaid = max(repaid, (level - limit.capacity) / limit.refill)
         denied += not call.granted and level <= limit.capacity / 2
         level += call.granted
         if call.granted:
             over = max(over, level - limit.capacity)
     late = max(call.late for call in calls)
-    return Figures(over, granted / refilled, denied, max(map(_starved, loads)), late)
+    return Figures(over, granted / refilled, denied, max(map(_starved, loads)), late, repaid)
 
 
 def _starved(load: Sequence[Answered]) -> float:
