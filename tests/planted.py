@@ -844,9 +844,23 @@ MUTATIONS = (
     Mutation(
         "the_dead_are_waited_for",
         "mesh",
-        "elif self.detector.is_dead(link, now):",
-        "elif False:",
+        "if self.is_dead(link, now):",
+        "if False:",
         suite("simulated/test_deaths", "new_names"),
+    ),
+    Mutation(
+        "whom_a_relay_saw_go_is_waited_for",
+        "mesh",
+        "if self._relay_lost(link, now):",
+        "if False:",
+        suite("simulated/test_deaths", "only_a_relay"),
+    ),
+    Mutation(
+        "another_process_of_a_relay_knows_who_went",
+        "mesh",
+        "            and relay.started <= link.relayed_at\n",
+        "",
+        suite("mesh/protocol/test_failure_detector", "may_be_running"),
     ),
     Mutation(
         "gone_peers_are_never_dropped",

@@ -300,3 +300,22 @@ def test_what_an_isolated_node_costs_behind_a_device_that_refuses_for_it() -> No
 def test_a_joiner_must_have_a_name_of_its_own() -> None:
     with pytest.raises(Exception, match="there is a node 'A' already"):
         mesh_of(2).join("A")
+
+
+@pytest.mark.parametrize("how", ["leave", "die"])
+def test_who_is_gone_is_gone_also_for_a_node_that_only_a_relay_told_of_it(how: str) -> None:
+    """A and C are cut off from each other, and B sees both. B has seen C go: A keeps C's part no
+    longer than a relay needs to say so."""
+    mesh = graph("ABC", ["AB", "AC", "BC"])
+    drive(mesh, {"A": 10.0, "B": 10.0, "C": 60.0}, 5.0)
+    mesh.cut_ways([("A", "C"), ("C", "A")], times_out=True)
+    drive(mesh, {"A": 10.0, "B": 10.0, "C": 60.0}, 8.0)
+    if how == "leave":
+        mesh.leave("C")
+    else:
+        mesh.die("C", ends=True)
+    drive(mesh, {"A": 10.0, "B": 10.0}, 5.0 + DEAD_S * (how == "die"))
+    assert forgotten(mesh, "A") == {"C"}
+    result = drive(mesh, {"A": 100.0, "B": 100.0}, 10.0)
+    assert all(got >= 0.45 * 100 * 10 for got, _, _ in result.values()), result
+    assert total(result) <= SPEC.capacity + 1.02 * 100 * 10

@@ -10,6 +10,8 @@ a peer counts as dead when all of this holds:
 4. this node sees more than half of the members since then, directly or through relays; or this
    peer is the only one that is missing.
 
+Where the connection did not end, a relay may have seen how the peer went: see `_relay_lost`.
+
 A device that resets connections and refuses dials looks the same from one node. Rules 3 and 4 are
 for that: the smaller side of a partition, and a node that is alone, declare nobody dead. Relays
 count in both rules: in a ring or a chain, and beside a broken pair, few members are connected here.
@@ -100,6 +102,14 @@ class FailureDetector:
 
     # ---- what follows ----
 
+    def gone(self, link: PeerState, now: int) -> str:
+        """Why this silent peer is to be forgotten now; "" where it is not."""
+        if self.is_dead(link, now):
+            return "is dead and forgotten: its connection ended, and dials are refused"
+        if self._relay_lost(link, now):
+            return f"is forgotten: {link.relay}, which saw it last, saw it go"
+        return ""
+
     def is_dead(self, link: PeerState, now: int) -> bool:
         """Whether all the rules above hold for this peer."""
         period, ending = self._period_ns, link.ending
@@ -109,6 +119,22 @@ class FailureDetector:
             return False
         missing, seen = self._members(now), self._seen_since(ending.since, now)
         return is_majority(1 + len(seen), len(missing - seen))
+
+    def _relay_lost(self, link: PeerState, now: int) -> bool:
+        """Whether the relay that saw this silent peer after this node did says that it is no member
+        any more, since it heard a goodbye or saw it die; and nobody else sees it. Of a peer that
+        the relay hears no more, it would say that it is unseen. Another process of the relay has
+        never known it."""
+        relay = self._links.get(link.relay)
+        return (
+            relay is not None
+            and relay.advertised is not None
+            and link.info.name not in relay.advertised
+            and relay.started <= link.relayed_at
+            and link.relayed_at > link.last_seen
+            and relay in self._alive(now)
+            and not self.seen_by_any(link, now, CAUGHT_UP * self._directory.alive_ns)
+        )
 
     def seen_by_any(self, link: PeerState, now: int, within: int) -> bool:
         """Whether a peer that is seen here may see this member, or a relay has seen it within

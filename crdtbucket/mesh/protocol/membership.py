@@ -231,10 +231,8 @@ class Membership:
                 continue
             if silent > self._forget_after_ns:
                 self.forget(link, f"was silent for {silent / 1e9:.0f} s and is forgotten")
-            elif self.detector.is_dead(link, now):
-                self.forget(
-                    link, "is dead and forgotten: its connection ended, and dials are refused"
-                )
+            elif why := self.detector.gone(link, now):
+                self.forget(link, why)
         for link in [one for one in self.links.values() if one.to_forget >= 0][:1]:
             link.forget_some(self._table)
         self.unlinked.step(now)

@@ -268,3 +268,55 @@ def test_who_comes_back_takes_its_own_place() -> None:
     around.lose("b", 1)
     around.detector.connected(around.links["b"].info, 2, was=False)
     assert set(around.detector._places.empty(2)) == {"a"}
+
+
+# ---- what a relay saw ----
+
+
+LATER = SECOND + 4 * ALIVE
+"""By then the relay has said how the peer is."""
+
+
+def relayed() -> Around:
+    """A silent peer without an end, which the relay "a" saw later, and does not advertise now."""
+    around = Around("a", "b")
+    lost = around.lose(ended=False)
+    lost.relayed_at, lost.relay = SECOND, "a"
+    around.see(LATER - 1, "a", "b")
+    around.links["a"].started = SECOND
+    return around
+
+
+def test_whom_the_relay_that_saw_it_last_does_not_advertise_any_more_is_gone() -> None:
+    around = relayed()
+    lost = around.links["lost"]
+    assert around.detector.gone(lost, LATER) == "is forgotten: a, which saw it last, saw it go"
+    lost.ending = EndedConnection(0)
+    around.refuse(LATER - 1)
+    assert around.detector.gone(lost, LATER).startswith("is dead and forgotten")
+
+
+@pytest.mark.parametrize(
+    ("name", "field", "value"),
+    [
+        ("a", "advertised", None),  # it has said nothing yet
+        ("a", "advertised", {"lost": 1}),
+        ("a", "started", SECOND + 1),  # another process, which has never known it
+        ("a", "last_seen", LATER - ALIVE),
+        ("a", "left", True),
+        ("b", "advertised", {"lost": 1}),
+        ("lost", "relay", ""),
+        ("lost", "last_seen", SECOND),  # this node saw it as late
+        ("lost", "relayed_at", SECOND + 1),  # the relay has not said yet how it is
+    ],
+)
+def test_otherwise_it_may_be_running(name: str, field: str, value: object) -> None:
+    around = relayed()
+    setattr(around.links[name], field, value)
+    assert around.detector.gone(around.links["lost"], LATER) == ""
+
+
+def test_whom_the_relay_hears_no_more_it_says_nothing_of() -> None:
+    around = relayed()
+    around.links["a"].advertised, around.links["a"].unseen = {"lost": 1}, ("lost",)
+    assert around.detector.gone(around.links["lost"], LATER) == ""
