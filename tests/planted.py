@@ -590,6 +590,13 @@ MUTATIONS = (
         suite("test_core_contract", "error_at_most_in_flight or stated_debt"),
     ),
     Mutation(
+        "each_silent_peer_has_a_refill_of_its_own",
+        "core",
+        "g->lacks_credited = most < g->refilled ? most : g->refilled;",
+        "g->lacks_credited = most;",
+        suite("core/test_merge", "all_silent_peers"),
+    ),
+    Mutation(
         "no_adoption",
         "core",
         "out = count < adopt || m->late ? count : adopt;",
@@ -2070,15 +2077,15 @@ MUTATIONS = (
     Mutation(
         "all_that_a_sender_lacks_is_debt_of_a_newcomer",
         "core",
-        "    if (UNLIKELY(m->silent) && m->silent[origin] > 0) {\n",
-        "    if (0) {\n",
+        "    if (UNLIKELY(m->silent) && m->silent[origin] > 0)\n",
+        "    if (0)\n",
         (*PYTEST, "tests/simulated/test_silent_peers.py", "-k", "begins_anew"),
     ),
     Mutation(
         "what_a_sender_lacks_is_debt_though_it_was_refilled",
         "core",
-        "(double)tokens < refilled ? tokens : (int64_t)refilled",
-        "tokens + 0 * (int64_t)refilled",
+        "g->refilled = most > g->refilled ? most : g->refilled;",
+        "g->refilled = most = MOST_TOKENS;",
         (*PYTEST, "tests/mesh/test_takeover.py", "-k", "whenever_the_leader_dies"),
     ),
     Mutation(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from array import array
 from fractions import Fraction
 from typing import Any
 
@@ -13,7 +14,7 @@ from hypothesis import strategies as st
 
 from crdtbucket.spec.bucket_spec import BucketSpec
 from tests.core.oracle import Member
-from tests.core.pair import SIZE, Peer, peers, send, send_all
+from tests.core.pair import ORIGINS, SIZE, Peer, peers, send, send_all
 from tests.core.specs import SECOND, rate_of
 
 WHOLE = BucketSpec("b", 100, 100)
@@ -479,3 +480,19 @@ def test_what_a_debt_falls_by_as_the_sender_states_less_is_counted_but_no_refund
     assert receiver.bucket.debt("k") == 21 * SECOND // 100
     assert sender.bucket.refund(decision)
     assert send(sender, receiver).adopted == 0
+
+
+def test_what_is_kept_for_all_silent_peers_is_no_more_than_one_bucket_refills() -> None:
+    """A newcomer knows takes of two peers that are silent for the sender, for five and for four
+    seconds. Of these 80 tokens 50 at most can be in the sender's debt."""
+    spec = BucketSpec("b", 200, 10)
+    one, two, sender, newcomer = peers(4, spec)
+    for peer in (one, two):
+        peer.bucket.take("k", 40)
+        send(peer, newcomer)
+    sender.bucket.take("k", 30)
+    kept = array("q", [0]) * ORIGINS
+    for origin, _, epoch, _ in newcomer.table.origins():
+        kept[origin] = {one.epoch: 5, two.epoch: 4}.get(epoch, 0) * SECOND
+    send(sender, newcomer, silent=kept)
+    assert newcomer.bucket.debt("k") == (30 + 80 - 50) * SECOND // 10

@@ -62,9 +62,9 @@ typedef struct {
     /* Of both, on columns of nodes that were silent here: the credit was kept for them. */
     int64_t brings_silent;
     int64_t lacks; /* gain of mine over theirs */
-    /* Of that, tokens for which the sender's debt includes what it keeps for silent peers: at most
-     * what was refilled meanwhile. */
-    int64_t lacks_credited;
+    /* Of that, tokens that are in the sender's debt already, since it keeps credit for the silent:
+     * for each, and for all, at most what was refilled meanwhile: `refilled` in the longest. */
+    int64_t lacks_credited, refilled;
     int64_t lacks_refunds; /* refunds that the sender lacks, on columns of others */
     uint32_t raised_count;
     uint32_t refused;  /* columns of others that rise by less than is advertised */
@@ -203,6 +203,15 @@ RARELY static int explained_generation(table_t *t, const merge_context_t *m, con
     return 1;
 }
 
+/* The sender lacks tokens of a column whose owner is silent for it. */
+RARELY static void add_credited(double refilled, int64_t tokens, comparison_t *g)
+{
+    int64_t most = (int64_t)smaller(refilled, (double)MOST_TOKENS);
+    g->refilled = most > g->refilled ? most : g->refilled;
+    most = g->lacks_credited + (tokens < most ? tokens : most);
+    g->lacks_credited = most < g->refilled ? most : g->refilled;
+}
+
 /* The sender lacks tokens of a column. */
 static inline void add_lacking(const merge_context_t *m, const definition_t *d, uint32_t origin,
                                int64_t tokens, comparison_t *g)
@@ -210,10 +219,8 @@ static inline void add_lacking(const merge_context_t *m, const definition_t *d, 
     add_tokens(&g->lacks, tokens);
     if (tokens < 0 && origin != g->held.own)
         add_tokens(&g->lacks_refunds, -tokens);
-    if (UNLIKELY(m->silent) && m->silent[origin] > 0) {
-        double refilled = d->per_second * (double)m->silent[origin] / 1e9;
-        add_tokens(&g->lacks_credited, (double)tokens < refilled ? tokens : (int64_t)refilled);
-    }
+    if (UNLIKELY(m->silent) && m->silent[origin] > 0)
+        add_credited(d->per_second * (double)m->silent[origin] / 1e9, tokens, g);
 }
 
 /* A column that differs from the one here, if there is one. */
