@@ -2804,7 +2804,7 @@ MUTATIONS = (
         "mesh",
         "                del self.running_elsewhere[epoch]\n",
         "                pass\n",
-        suite("simulated/test_graphs", "not_relayed_for_ever"),
+        suite("mesh/protocol/test_member_directory", "nobody_advertises"),
     ),
     Mutation(
         "what_is_not_quiet_is_not_asked_for",
