@@ -2112,16 +2112,30 @@ MUTATIONS = (
     Mutation(
         "full_keys_in_no_sync_with_a_newcomer",
         "mesh",
-        "not fresh or bool(silent) or link",
-        "not fresh or link",
-        (*PYTEST, "tests/simulated/test_silent_peers.py", "-k", "begins_anew"),
+        "full = not fresh or bool(silent) or apart",
+        "full = not fresh or apart",
+        suite("mesh/protocol/test_member_links", "newcomer_gets_full_keys"),
+    ),
+    Mutation(
+        "who_is_met_has_taken_all_just_now",
+        "mesh",
+        "self._table.set_node(link.node, peer.epoch, True, both_ran)",
+        "self._table.set_node(link.node, peer.epoch, True)",
+        suite("simulated/test_silent_peers", "long_time"),
+    ),
+    Mutation(
+        "the_elder_sends_no_full_keys",
+        "mesh",
+        " or now - both_ran > self.directory.alive_ns",
+        "",
+        suite("mesh/protocol/test_member_links", "before_they_met"),
     ),
     Mutation(
         "the_younger_sends_no_full_keys",
         "mesh",
-        "bool(silent) or link.started < self._began",
-        "bool(silent)",
-        (*PYTEST, "tests/mesh/protocol/test_member_links.py", "-k", "younger"),
+        "apart = link.started < self._began or now",
+        "apart = now",
+        (*PYTEST, "tests/mesh/protocol/test_member_links.py", "-k", "before_they_met"),
     ),
     Mutation(
         "full_keys_make_no_entry_at_a_newcomer",
@@ -3235,8 +3249,8 @@ MUTATIONS = (
     Mutation(
         "the_history_of_who_was_forgotten_is_owed",
         "core",
-        "    if (source->forgotten)\n",
-        "    if (source->forgotten && rate < 0)\n",
+        "    if (source->unmet)\n",
+        "    if (source->unmet && rate < 0)\n",
         suite("simulated/test_deaths", "resets_no_more"),
     ),
     Mutation(

@@ -84,6 +84,11 @@ class Network(SimulatedMesh):
         self._resetting.clear()
         self.heal()
 
+    def link(self, first: str, second: str) -> None:
+        """Two nodes that run already learn of each other."""
+        self.linked.add(frozenset((first, second)))
+        self._dial_all(first)
+
     def come(self, name: str, linked: Iterable[str], offset: float, ppm: float) -> None:
         """A process under a name that was never there; it dials these nodes."""
         self.nodes[name] = SimulatedNode(self, name, round(offset * NS), ppm)

@@ -307,3 +307,32 @@ def test_bursts_get_their_part_from_a_bucket_that_fills_before_a_peer_counts_as_
     part = spec.rate_per_second * 30.0 / 2
     got = bursts(30.0)
     assert all(0.9 * part <= one <= 1.1 * part for one in got.values()), (got, part)
+
+
+@pytest.mark.parametrize("load", [0.6, 0.95])
+@pytest.mark.parametrize("met", [True, False])
+def test_who_meets_after_a_long_time_owes_nothing_that_was_refilled(met: bool, load: float) -> None:
+    """Two nodes that have run apart for so long that neither remembers the other, or that have
+    never met: what each has taken in all its life was refilled long ago."""
+    mesh = Network("AB", [BucketSpec("b", 100, 10)], linked=(), forget_after=30.0, seed=1)
+    demand = dict.fromkeys("AB", 5.0 * load)
+    if met:
+        mesh.link("A", "B")
+        drive(mesh, demand, 10.0)
+        mesh.cut_ways([("A", "B"), ("B", "A")], times_out=True)
+    drive(mesh, demand, 200.0)
+    if met:
+        mesh.mend_all()
+    else:
+        mesh.link("A", "B")
+    assert denied(drive(mesh, demand, 20.0)) == 0
+    mesh.advance(1.0)
+    assert min(mesh[name].peek("b", "k").remaining for name in "AB") >= 80
+
+
+def test_what_two_took_beyond_the_refill_before_they_met_is_owed() -> None:
+    mesh = Network("AB", [BucketSpec("b", 100, 10)], linked=(), seed=1)
+    drive(mesh, dict.fromkeys("AB", 9.0), 30.0)
+    mesh.link("A", "B")
+    mesh.advance(2.0)
+    assert max(mesh[name].peek("b", "k").remaining for name in "AB") <= 0

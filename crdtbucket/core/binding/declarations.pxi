@@ -42,7 +42,7 @@ cdef extern from "core/core.h" nogil:
     ctypedef struct node_t:
         int64_t last_seen
         uint16_t origin
-        uint8_t known_by, connected, rated, relayed, unproven, forgotten
+        uint8_t known_by, connected, rated, relayed, unproven, unmet
     ctypedef struct origin_t:
         uint64_t epoch
         uint16_t node

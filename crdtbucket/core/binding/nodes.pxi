@@ -84,15 +84,17 @@ cdef class _Nodes(_Definitions):
         if node >= MAX_NODES:
             raise CrdtbucketError(f"node ids are below {MAX_NODES}, not {node}")
 
-    def set_node(self, uint32_t node, uint64_t epoch, bint connected, bint forgotten=False):
-        """Records a member: its running epoch, and whether it is connected here directly. `forgotten`: it is the process that was
-        forgotten, which has been silent since it was seen. Returns its origin id."""
+    def set_node(self, uint32_t node, uint64_t epoch, bint connected, both_ran=None):
+        """Records a member: its running epoch, and whether it is connected here directly. `both_ran`: since when (local ns) this
+        process and that one have run. One that is met for the first time, or again after it was forgotten, has been silent since
+        then, or since it was seen. Returns its origin id."""
         cdef uint32_t origin = self.origin(node, epoch)
         cdef node_t *n = &self.t.nodes[node]
         cdef bint changed = not n.known_by or n.connected != connected
+        cdef int64_t now = clock_ns(&self.t)
         if not n.known_by:
-            n.forgotten = forgotten and n.last_seen > 0
-            n.last_seen = n.last_seen if n.forgotten else clock_ns(&self.t)
+            n.unmet = both_ran is not None
+            n.last_seen = now if both_ran is None else min(now, max(n.last_seen, both_ran))
         n.known_by, n.unproven = BY_LINK, 0
         n.origin = <uint16_t>origin
         n.connected = connected

@@ -117,8 +117,9 @@ typedef struct {
     uint8_t relayed;
     /* No guaranteed share is smaller for it: a relay may have invented it. */
     uint8_t unproven;
-    /* It was forgotten, and no round of it has come since: its columns may be gone. */
-    uint8_t forgotten;
+    /* It was met, or met again after it was forgotten, and no round of it has come since: its
+     * columns that are not here may be of any age. */
+    uint8_t unmet;
 } node_t;
 
 /* The name of a node. It is written before the first epoch of the node is, so that an epoch in the

@@ -57,7 +57,7 @@ static int knows_this_side(const table_t *t, const comparison_t *g, int64_t now)
 
 /* What is owed at most where the sender was silent: what each side owes by itself, `here` and
  * `there` with what either keeps for silent peers, and what both took beyond the refill of that
- * time. Of a column that is not held here any more, since its owner was forgotten, so much was
+ * time. Of a column that is not held here, since its owner was forgotten or never met, so much was
  * taken then as its rate explains; the rest is history. Credit follows the rates that were known
  * before, and calls may move to nodes that were not asked then. Where both sides ask now for more
  * than is refilled, there is no bound: they have asked for as much lately, so what was refilled
@@ -73,7 +73,7 @@ RARELY static i128 debt_apart(const table_t *t, uint32_t e, const definition_t *
     double seconds = (double)apart / 1e9, asked_here = own_slow_claim(&t->cold[e], d),
            rate = unpack_rate(w->slow), lacking = (double)g->brings_lacking,
            taken = (double)(lacks > 0 ? lacks : 0);
-    if (source->forgotten)
+    if (source->unmet)
         lacking = smaller(lacking, DENIES_SOME * rate * seconds);
     double brings = (double)g->brings_held + lacking, asked_there = larger(rate, brings / seconds);
     for (column_t c = {0}; column_next(t, e, &c);) {

@@ -25,7 +25,7 @@ static void set_last_seen(table_t *t, node_t *n, int64_t at)
     if (at <= n->last_seen)
         return;
     n->last_seen = at;
-    n->forgotten = 0;
+    n->unmet = 0;
     if (was_first && n->known_by && n->rated)
         refresh_far(t);
 }

@@ -88,7 +88,6 @@ class Membership:
         self._table.origin(node, peer.epoch)
         was = link is not None and link.connected
         fresh = link is None or restarted
-        forgotten = link is not None and link.forgotten and not restarted
         if link is None:
             link = self.links[peer.name] = PeerState(peer, node, now)
         elif restarted:
@@ -97,15 +96,17 @@ class Membership:
             link.renumber()
         syncs = fresh or not link.log_kept  # else all that the peer lacks is in the log
         link.connected_again(peer, now, now + self._first_digest_ns)
+        both_ran = max(link.started, self._began)
         if syncs:
             _, silent = self._table.silent_before(link.started, link.node)
-            full = not fresh or bool(silent) or link.started < self._began
+            apart = link.started < self._began or now - both_ran > self.directory.alive_ns
+            full = not fresh or bool(silent) or apart
             link.start_sync(self._table.version, full=full)
         self.detector.connected(peer, now, was=was)
         self.pruner.returned(peer.epoch)
         self.directory.running_elsewhere.pop(peer.epoch, None)  # from here on the link says so
         self.visibility.changed()
-        self._table.set_node(link.node, peer.epoch, True, forgotten)
+        self._table.set_node(link.node, peer.epoch, True, both_ran)
         self.directory.learn(_member(peer), now)
         self.count(now)
 

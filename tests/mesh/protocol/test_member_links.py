@@ -80,21 +80,22 @@ def test_a_link_shows_that_its_process_runs_whatever_was_said_of_it() -> None:
     members.directory.relayed(9, 0, "third")
     linked(members, PEER)
     assert table.called("remove_tombstone") == [(9,)]
-    assert table.called("set_node") == [(node, 9, True, False)]
+    assert table.called("set_node") == [(node, 9, True, 0)]
     assert members.directory.running_elsewhere == {}
     assert members.directory.known["peer"] == ("peer", "us", 9, "10.0.0.2:1")
     members.directory.expire(SECOND)
 
 
-@pytest.mark.parametrize(("epoch", "silent"), [(9, True), (10, False)])
-def test_the_process_that_was_forgotten_has_been_silent_and_another_one_has_not(
-    epoch: int, silent: bool
+@pytest.mark.parametrize("epoch", [9, 10])
+@pytest.mark.parametrize(("age", "both_ran"), [(4 * SECOND, 0), (SECOND, 2 * SECOND)])
+def test_who_is_met_has_taken_unseen_since_both_have_run(
+    epoch: int, age: int, both_ran: int
 ) -> None:
-    members, table = membership()
+    members, table = membership()  # since the time 0
     (link,) = linked(members, PEER)
     link.connected, link.forgotten = False, True
-    members.connected(replace(PEER, epoch=epoch), SECOND)
-    assert table.called("set_node")[-1] == (link.node, epoch, True, silent)
+    members.connected(replace(PEER, epoch=epoch, age_ns=age), 3 * SECOND)
+    assert table.called("set_node")[-1] == (link.node, epoch, True, both_ran)
 
 
 @pytest.mark.parametrize(("owner", "dropped"), [("peer", []), ("far", [([9],)])])
@@ -194,14 +195,29 @@ def test_tombstones_that_stand_in_the_table_are_kept_from_now_on() -> None:
 
 
 @pytest.mark.parametrize(
-    ("age", "full"), [(SECOND, False), (2 * SECOND, False), (3 * SECOND, True)]
+    ("now", "age", "full"),
+    [
+        (SECOND, SECOND, False),
+        (SECOND, 2 * SECOND, True),  # this process is the younger one
+        (9 * SECOND, SECOND, False),
+        (9 * SECOND, 2 * SECOND, True),
+    ],
 )
-def test_the_younger_of_two_sends_full_keys_too(age: int, full: bool) -> None:
-    """What it took before they met may have refilled by then. Others that hold the key would have
-    its column, and this peer would not."""
+def test_who_may_have_taken_before_they_met_sends_full_keys_too(
+    now: int, age: int, full: bool
+) -> None:
+    """What it took has refilled by then. Others that hold the key would have its column, and this
+    peer would not; and when its column comes later, it would be taken for what it took just now."""
     members, _ = membership()  # since the time 0
-    members.connected(replace(PEER, age_ns=age), 2 * SECOND)
+    members.connected(replace(PEER, age_ns=age), now)
     assert members.links["peer"].sync_full == full
+
+
+def test_a_newcomer_gets_full_keys_too_where_it_may_bring_takes_of_a_silent_peer() -> None:
+    members, table = membership()
+    table.silent_before = lambda *_: (1, [(5, SECOND)])
+    members.connected(PEER, 0)
+    assert members.links["peer"].sync_full
 
 
 def test_an_epoch_gets_its_tombstone_when_relays_have_had_time_to_say_that_it_runs() -> None:
