@@ -48,6 +48,20 @@ MUTATIONS = (
         suite("test_outside", "fields"),
     ),
     Mutation(
+        "a_mode_has_the_number_of_another_on_the_wire",
+        "spec",
+        "MODES = (Mode.STRONG, Mode.EVENTUAL, Mode.FALLBACK)",
+        "MODES = (Mode.STRONG, Mode.FALLBACK, Mode.EVENTUAL)",
+        suite("spec/test_mode", "numbers_on_the_wire"),
+    ),
+    Mutation(
+        "the_http_api_does_not_have_a_mode",
+        "http",
+        'ModeName = Literal["strong", "eventual", "fallback"]',
+        'ModeName = Literal["strong", "eventual"]',
+        suite("spec/test_mode", "list_every_mode"),
+    ),
+    Mutation(
         "an_older_order_about_a_limit_holds_again",
         "mesh",
         'return self.counter, self.limit is None, self.limit or ""',
