@@ -55,6 +55,13 @@ MUTATIONS = (
         suite("spec/test_mode", "numbers_on_the_wire"),
     ),
     Mutation(
+        "a_field_of_a_frame_is_in_no_golden_file",
+        "mesh",
+        '    payload: bytes = b""\n\n\n# Append-only',
+        '    later: int = 0\n    payload: bytes = b""\n\n\n# Append-only',
+        suite("mesh/protocol/test_wire", "every_field_is_in_a_golden_file"),
+    ),
+    Mutation(
         "the_http_api_does_not_have_a_mode",
         "http",
         'ModeName = Literal["strong", "eventual", "fallback"]',
