@@ -62,6 +62,27 @@ MUTATIONS = (
         suite("mesh/protocol/test_wire", "every_field_is_in_a_golden_file"),
     ),
     Mutation(
+        "a_port_alone_hides_all_other_faults_of_the_mesh",
+        "config",
+        "return str(value) if type(value) is int else value",
+        "return value",
+        suite("config/test_command", "port_alone"),
+    ),
+    Mutation(
+        "a_wrong_field_of_a_request_is_named_without_the_right_one",
+        "http",
+        'known = "" if below else f"; {did_you_mean(str(name), kind.model_fields)}"',
+        'known = ""',
+        suite("http/server/test_calls", "words_of_this_api"),
+    ),
+    Mutation(
+        "an_address_where_nobody_listens_is_reported_without_a_hint",
+        "cli",
+        '": is `crdtbucket serve` running there?" * nobody',
+        '""',
+        suite("cli/test_node_client", "nobody_listens"),
+    ),
+    Mutation(
         "the_http_api_does_not_have_a_mode",
         "http",
         'ModeName = Literal["strong", "eventual", "fallback"]',
