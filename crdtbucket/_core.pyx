@@ -34,7 +34,7 @@ from crdtbucket.errors import (
     WrongKind,
 )
 from crdtbucket.spec import bucket_spec, priority
-from crdtbucket.spec.mode import Mode
+from crdtbucket.spec.mode import COUNTED as _COUNTED, Mode
 from crdtbucket.spec.reservation_state import ReservationState
 
 import cython

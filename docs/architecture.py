@@ -15,9 +15,9 @@ GROUND = ("base", "spec", "errors")
 """What every side may use is not drawn: its arrows would hide the others."""
 
 BOTH_WAYS = """\
-Layers are those of modules: a folder may have a low one (a rule, a plan, the base of a class)
-beside one that brings everything together. So these folders point at each other, though no two
-modules do:
+The layers are layers of modules, not of folders: a folder may have a low module (a rule, a plan,
+the base of a class) beside one that brings everything together. So the folders of this table import
+each other, although no two modules do:
 
 | folders | the first uses of the second | the second uses of the first |
 |---|---|---|"""

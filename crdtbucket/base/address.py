@@ -59,7 +59,8 @@ def split_address(address: str) -> tuple[str, int]:
         raise ValueError(f"is {address!r}, not text")
     host, colon, port = address.rpartition(":")
     if not colon or not port.isascii() or not port.isdigit():
-        raise ValueError(f"is {address!r}, which has no port")
+        missing = "host" if address.isdigit() else "port"
+        raise ValueError(f"is {address!r}, which has no {missing}")
     if int(port) > 65_535:
         raise ValueError(f"is {address!r}, whose port is above 65535")
     if host.startswith("[") and host.endswith("]"):

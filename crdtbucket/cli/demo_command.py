@@ -53,7 +53,7 @@ def demo(
     plain: bool,
     json_: bool,
 ) -> None:
-    """Three real processes share one limit through a burst, a cut and a heal.
+    """Three real processes share one limit, also while the network between them is cut.
 
     They are regions on this machine's loopback interface, with real LLM calls as their traffic.
     With --redis they ask it in strong mode, and it becomes slow, is gone, and comes back; with

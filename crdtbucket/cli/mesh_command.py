@@ -9,7 +9,7 @@ from crdtbucket.cli.command_group import CommandGroup
 
 @click.group(cls=CommandGroup)
 def mesh() -> None:
-    """What a mesh needs from others."""
+    """What a mesh needs from the message engine that carries its frames."""
 
 
 @mesh.command()

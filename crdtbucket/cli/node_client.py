@@ -216,7 +216,8 @@ def _reason(error: aiohttp.ClientConnectorError) -> str:
     cause = error.os_error
     if isinstance(cause, ssl.SSLError):  # its number is none of the system's
         return f"TLS fails ({cause.reason or cause}): does it serve http:// there?"
-    return why_unreachable(cause)
+    nobody = isinstance(cause, (ConnectionRefusedError, FileNotFoundError))
+    return why_unreachable(cause) + ": is `crdtbucket serve` running there?" * nobody
 
 
 def _problem(answer: Any) -> str:

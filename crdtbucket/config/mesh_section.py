@@ -10,6 +10,7 @@ from crdtbucket.config.check import as_keys, masked, report_problem, validate
 from crdtbucket.config.section import Section
 from crdtbucket.config.source import Source, YamlNode
 from crdtbucket.config.values import (
+    Address,
     Addresses,
     Fingerprints,
     Seconds,
@@ -53,9 +54,9 @@ class MeshSection(Section):
     """begins the subjects at an engine: letters, digits, - and _"""
     mesh_name: str | None = None
     """tells this mesh from others on one engine: letters, digits, - and _"""
-    listen: str | None = None
+    listen: Address | None = None
     """where peers connect; see [MeshConfig](api.md#meshconfig) for this and the rest"""
-    advertise: str | None = None
+    advertise: Address | None = None
     """the address that is advertised to other nodes, where it is another"""
     peers: Addresses | None = None
     """nodes to call: a list, or text with commas"""

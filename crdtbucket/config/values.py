@@ -150,11 +150,16 @@ def _fingerprints(value: Any) -> Any:
     return value
 
 
+def _address(value: Any) -> Any:
+    """A port alone as text: what is wrong with that is said together with all other faults."""
+    return str(value) if type(value) is int else value
+
+
 def _addresses(value: Any) -> Any:
     """A list as it is; text, as an environment variable gives it, is split at the commas."""
     if isinstance(value, str):
         return [part.strip() for part in value.split(",") if part.strip()]
-    return value
+    return [_address(one) for one in value] if isinstance(value, list) else value
 
 
 # So that the pattern stays short, a unit with a capital is any word.
@@ -197,6 +202,7 @@ Ratio = Annotated[float, ValueCheck(_ratio, _PART)]
 FloorValue = Annotated[float | Priority, ValueCheck(_floor, _FLOOR)]
 SecretText = Annotated[str, ValueCheck(_secret_text, _TEXT)]
 Secrets = Annotated[str | list[str], ValueCheck(_secrets, _TEXTS)]
+Address = Annotated[str, ValueCheck(_address, _TEXT)]
 Addresses = Annotated[list[str], ValueCheck(_addresses, _TEXTS)]
 _KEYS = {"type": "object", "additionalProperties": _TEXTS}
 Fingerprints = Annotated[dict[str, str | list[str]], ValueCheck(_fingerprints, _KEYS)]

@@ -39,6 +39,11 @@ FORKED = (
     "that, in each process, with shared= so that all have one table"
 )
 
+CLOSED = (
+    "the limiter is closed, and none is opened twice: decide before its `with` block ends, or make "
+    "another limiter"
+)
+
 
 class Runtime:
     """Owns what runs beside the decisions: the mesh, the side of Redis, upkeep, the file's watch.
@@ -200,7 +205,7 @@ class Runtime:
     def _end(self) -> None:
         self.state = RuntimeState.CLOSED
         # First of all: peers would never learn of what is taken after the last message to them.
-        self._tables.refuse(LimiterClosed("the limiter is closed"))
+        self._tables.refuse(LimiterClosed(CLOSED))
         self._node.end()
         self._in_force.wake_waiters()
         self._upkeep.stop()
@@ -215,6 +220,6 @@ class Runtime:
         # No goodbye, no snapshot, nothing to stop: all of that is the parent's.
         self.state = RuntimeState.CLOSED
         self._node.end()
-        self._tables.refuse(LimiterClosed("the limiter is closed"))
+        self._tables.refuse(LimiterClosed(CLOSED))
         self._tables.close()
         self._reload.stop_watch()

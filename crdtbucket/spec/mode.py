@@ -11,7 +11,7 @@ class Mode(str, Enum):
 
     `strong`: a common store and this node's own level both agreed. `eventual`: decided in this
     process from what it knows through the mesh. `fallback`: decided by the reduced quota of an
-    outage.
+    outage. They stand in order, a worse one later.
     """
 
     STRONG = "strong"
@@ -24,9 +24,13 @@ class Mode(str, Enum):
 
 
 MODES = (Mode.STRONG, Mode.EVENTUAL, Mode.FALLBACK)
-"""By their numbers on the wire, which stay; a worse one later."""
+"""By their numbers on the wire, which stay: a new one comes last, however good it is."""
+COUNTED = (Mode.STRONG, Mode.FALLBACK)
+"""Those whose decisions the core counts apart, by their place in `counts_t`; all others that it
+counts were made in eventual mode."""
+_ORDER = tuple(Mode)
 
 
 def worst(modes: Iterable[Mode]) -> Mode:
     """The one of these that is furthest from strong."""
-    return max(modes, key=MODES.index)
+    return max(modes, key=_ORDER.index)

@@ -191,17 +191,17 @@ class StrongSide:
         what = f"{counted(tokens, 'token')} of {counted(keys, 'key')}"
         if self._state_dir:
             LOG.info(
-                "closed; %s are not settled with Redis: they are kept in %s, and settled when this "
-                "node starts again",
+                "closed; not settled with Redis: %s, kept in %s and settled when this node starts "
+                "again",
                 what,
                 self._state_dir,
             )
         else:
-            fix = "With mesh.state_dir they would be kept, and settled when this node starts again"
+            fix = "With mesh.state_dir it would be kept, and settled when this node starts again"
             if self._table is not self._tables.main:
                 fix = "A process that shares a table keeps none: close it while Redis is reached"
             LOG.warning(
-                "closed; %s are not settled with Redis, which will never charge them. %s", what, fix
+                "closed; not settled with Redis, which will never charge it: %s. %s", what, fix
             )
 
     def _wake(self) -> None:
@@ -230,10 +230,9 @@ class StrongSide:
             return
         ratio = float(how.fallback_ratio)
         LOG.warning(
-            "Redis did not say how many processes share the limits, so that is not known: each "
-            "that starts now may grant %g of every limit, N of them N x %g, which is more than the "
-            "limit with more than %d. Set expected_nodes to how many there are",
-            ratio,
+            "Redis has not said how many processes share the limits. While it is unreachable, each "
+            "process that starts now may grant %g of every limit, and more than %d of them grant "
+            "too much. Set expected_nodes to the number of processes",
             ratio,
             int(1 / ratio),
         )

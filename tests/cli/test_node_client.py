@@ -18,6 +18,9 @@ from tests.certificates import Authority
 from tests.cli.fake_node import TOKEN, fake_node, problem
 from tests.strong.redis_server import free_port
 
+SERVES = "is `crdtbucket serve` running there?"
+REFUSED = f"Connection refused: {SERVES}"
+
 
 async def fault(url: str, timeout: float = 5.0) -> str:
     """What is said of a call of `status` that fails; always one line."""
@@ -29,7 +32,7 @@ async def fault(url: str, timeout: float = 5.0) -> str:
 
 
 async def test_nobody_listens() -> None:
-    assert await fault(f"http://127.0.0.1:{free_port()}") == " is not reachable: Connection refused"
+    assert await fault(f"http://127.0.0.1:{free_port()}") == f" is not reachable: {REFUSED}"
 
 
 async def test_a_host_that_is_none() -> None:
@@ -68,7 +71,7 @@ async def test_a_socket_of_this_machine(tmp_path: Path) -> None:
             assert await asked.status() == {"node": "eu-1"}
         assert node.calls == [("GET /admin/status", None)]
     nobody = f"unix:{tmp_path}/another.sock"
-    assert await fault(nobody) == " is not reachable: No such file or directory"
+    assert await fault(nobody) == f" is not reachable: No such file or directory: {SERVES}"
 
 
 async def test_a_node_without_an_admin_side_shows_what_others_may_see() -> None:
@@ -178,4 +181,4 @@ def test_the_command_line_says_it_in_one_line_with_status_2() -> None:
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 2
     assert done.stdout == ""
-    assert done.stderr == f"crdtbucket: {url} is not reachable: Connection refused\n"
+    assert done.stderr == f"crdtbucket: {url} is not reachable: {REFUSED}\n"

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from tests.cli.fake_node import TOKEN, fake_node, problem, run
+from tests.cli.test_node_client import REFUSED
 from tests.http.serving import serving
 from tests.strong.redis_server import free_port
 
@@ -124,9 +125,9 @@ async def test_a_node_out_of_reach_is_wrong_and_the_others_are_shown() -> None:
         done = await run(*words, "--json", CRDTBUCKET_TOKEN=TOKEN)
         told = json.loads(done.output)
         assert (done.exit_code, told["ok"]) == (1, False)
-        assert told["wrong"] == [f"{gone} is not reachable: Connection refused"]
+        assert told["wrong"] == [f"{gone} is not reachable: {REFUSED}"]
         assert told["nodes"] == [
-            {"url": gone, "error": f"{gone} is not reachable: Connection refused"},
+            {"url": gone, "error": f"{gone} is not reachable: {REFUSED}"},
             {"url": node.url, **WELL},
         ]
 

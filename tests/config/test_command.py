@@ -43,6 +43,17 @@ def test_check_tells_every_fault_with_its_place_and_fix() -> None:
     assert "hunter2" not in result.output
 
 
+def test_a_port_alone_does_not_hide_the_other_faults() -> None:
+    Path("port.yaml").write_text("mesh:\n  listen: 7946\n  secret: short\n  peers: [7947]\n")
+    lines = run("check", "port.yaml").output.splitlines()
+    assert [line.split(" ")[1] for line in lines] == [
+        "mesh.listen:",
+        "mesh.secret:",
+        "mesh.peers[0]:",
+    ]
+    assert "is '7946', which has no host (write \"host:port\"" in lines[0]
+
+
 def test_check_of_files_that_are_fine_has_status_0() -> None:
     assert run("check", "old.yaml", "new.yaml").exit_code == 0
 

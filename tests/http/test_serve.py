@@ -181,7 +181,7 @@ async def test_the_token_comes_from_a_file(tmp_path: Path) -> None:
 
 
 WRONG = [
-    (["--listen", "7980"], "an address to listen on is '7980', which has no port"),
+    (["--listen", "7980"], "an address to listen on is '7980', which has no host"),
     (["--listen", "unix:/nowhere/at/all"], "cannot listen on 'unix:/nowhere/at/all'"),
     (["--admin-token-file", "short"], "the admin token is too short to be a secret"),
     (["--admin-token-file", "binary"], "the admin token must be ASCII text"),

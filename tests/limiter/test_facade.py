@@ -324,6 +324,8 @@ def test_every_decision_of_a_closed_limiter_says_so() -> None:
     for call in calls:
         with pytest.raises(LimiterClosed):
             call()
+    with pytest.raises(LimiterClosed, match="decide before its `with` block ends"):
+        bucket.take("a")
     assert limiter.stats()["table"]["keys"] == 0
 
 

@@ -94,6 +94,7 @@ def kinds() -> dict[str, Frame]:
         "merge_result": Frame(**base, seq=11, ack=10, merge_result=(1, 0, 2**62)),
         "ages": Frame(**base, seq=14, round=8, parts=1, ages=((5, 0), (2**64 - 1, 65_535))),
         "mode": Frame(**base, seq=17, mode=2),
+        "silent": Frame(**base, seq=18, silent=((5, 0), (2**64 - 1, 2**32 - 1))),
         "wall": Frame(**base, seq=16, wall=1_800_000_000 * 10**9),
         "relayed": Frame(**base, seq=15, tables_version=3, payload=relayed()),
     }

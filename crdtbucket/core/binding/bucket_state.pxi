@@ -85,7 +85,7 @@ cdef class _BucketState(_Replica):
         if d.candidate != <uint32_t>NONE:
             other = &self.t.definitions[d.candidate]
         modes = {str(mode): dict(zip(("denied", "allowed", "shadowed"), c.decided[i]))
-                 for i, mode in enumerate((Mode.STRONG, Mode.FALLBACK))}
+                 for i, mode in enumerate(_COUNTED)}
         sums = {"allowed": c.allowed, "denied": c.denied, "shadowed": c.shadowed}
         modes[str(Mode.EVENTUAL)] = {name: total - sum(one[name] for one in modes.values()) for name, total in sums.items()}
         both = 0 if other is d else 1

@@ -1,5 +1,7 @@
 # A take, from a key to its decision.
 
+assert len(_COUNTED) == COUNTED_MODES, "layout.h has room for another number of modes"
+
 
 cdef class _Decider:
     """A bucket's place in its table, and how one take of it is decided."""
@@ -209,10 +211,10 @@ cdef class _Decider:
         self.wake()
 
     cdef void count_mode(self, uint32_t slot, bint allowed, mode):
-        """A decision that was counted was not made in eventual mode."""
+        """A decision that was counted was not made in eventual mode. Raises ValueError for a mode that is not counted."""
         cdef definition_t *d = &self.t.definitions[slot]
         if mode is not Mode.EVENTUAL:
-            self.t.counts[slot].decided[mode is not Mode.STRONG][1 if allowed else 2 if d.shadow else 0] += 1
+            self.t.counts[slot].decided[<int>_COUNTED.index(mode)][1 if allowed else 2 if d.shadow else 0] += 1
 
     cdef inline void wake(self):
         if self.t.h.flush_wanted == 1 and self.table.on_wake is not None:

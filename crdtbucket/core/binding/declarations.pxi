@@ -3,7 +3,7 @@
 cdef extern from "core/core.h" nogil:
     enum:
         TABLE_LAYOUT, SHARED_TABLES, NAME_BYTES, HANDOFF_BYTES, VIEW_BYTES
-        MAX_WORKERS, MAX_DEFINITIONS, MAX_NODES, MAX_ORIGINS
+        MAX_WORKERS, MAX_DEFINITIONS, MAX_NODES, MAX_ORIGINS, COUNTED_MODES
         NONE, SLICE, SURVEY_CHUNK, DIGEST_SLACK
         BY_LINK, BY_RELAYS, TOMBSTONE_NEW
         ENTRY_USED, ENTRY_NAMED, ENTRY_SUSPECT, ENTRY_MIN_BYTES, COLUMN_MIN_BYTES
@@ -17,7 +17,7 @@ cdef extern from "core/core.h" nogil:
         uint16_t bucket, flags, origin
     ctypedef struct counts_t:
         int64_t allowed, denied, shadowed, granted, refunded
-        int64_t decided[2][3]
+        int64_t decided[COUNTED_MODES][3]
         int64_t guaranteed
     ctypedef struct worker_t:
         int64_t pid, started

@@ -28,6 +28,7 @@
 #define NAME_BYTES 800          /* of a node's name: 200 characters */
 #define HANDOFF_BYTES (2 << 20) /* what the leader may leave to the next */
 #define VIEW_BYTES (1 << 20)    /* what the leader shows the others of the mesh */
+#define COUNTED_MODES 2         /* as many as `COUNTED` in mode.py has */
 #define MAX_ORIGINS 512         /* 9 bits beside 55 bits of tokens */
 /* Entries of long work, some 0.5 ms, for which other threads and processes wait. */
 #define SLICE 8192
@@ -43,8 +44,8 @@ typedef unsigned __int128 u128;
 /* Decisions under one definition in one process, which alone writes them. */
 typedef struct {
     int64_t allowed, denied, shadowed, granted, refunded;
-    /* Of the decisions those in strong, then in fallback mode: denied, allowed, shadowed. */
-    int64_t decided[2][3];
+    /* Of the decisions those in each of these modes: denied, allowed, shadowed. */
+    int64_t decided[COUNTED_MODES][3];
     int64_t guaranteed; /* admitted by the guaranteed share alone */
 } counts_t;
 

@@ -9,7 +9,9 @@ from typing import Any, TypeVar
 
 from aiohttp import web
 from pydantic import ValidationError
+from pydantic_core import ErrorDetails
 
+from crdtbucket.config.source import did_you_mean
 from crdtbucket.errors import (
     CostExceedsCapacity,
     InvalidCost,
@@ -113,16 +115,25 @@ async def read(request: web.BaseRequest, kind: type[B]) -> B:
     try:
         body = kind.model_validate_json(raw)
     except ValidationError as error:
-        faults = [
-            (".".join(str(part) for part in fault["loc"]), fault["msg"])
-            for fault in error.errors(include_url=False, include_input=False)
-        ]
+        found = error.errors(include_url=False, include_input=False)
+        faults = [(".".join(map(str, one["loc"])), _fault_in_words(one, kind)) for one in found]
         raise Refusal(400, in_words(faults), faults) from None
     # Without escapes the quotes tell how many texts there are: the names and the texts among the
     # values. Only if they are not as many as the body has, it is read again to see why.
     if b"\\" in raw or raw.count(b'"') != 2 * body.texts():
         json.loads(raw, object_pairs_hook=_without_duplicates)
     return body
+
+
+def _fault_in_words(fault: ErrorDetails, kind: type[RequestBody]) -> str:
+    """What is wrong with a field, in words that do not presume a library."""
+    if fault["type"] == "missing":
+        return "is missing"
+    if fault["type"] == "extra_forbidden":
+        (name, *below) = fault["loc"]
+        known = "" if below else f"; {did_you_mean(str(name), kind.model_fields)}"
+        return f"there is no such field{known}"
+    return fault["msg"].removeprefix("Input ").removeprefix("Value error, ")
 
 
 def _without_duplicates(pairs: list[tuple[str, Any]]) -> None:

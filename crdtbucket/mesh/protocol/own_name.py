@@ -88,7 +88,7 @@ class OwnName:
             )
             return
         if self._table.refusal is None:
-            LOG.error("%s serves no more: %s", self._name, conflict)
+            LOG.error("%s makes no more decisions: %s", self._name, conflict)
         self._met = now
         self._table.refusal = conflict
         self._table.refused = True  # the other processes that share the table refuse, too

@@ -183,6 +183,20 @@ async def test_every_fault_is_named() -> None:
         assert problem["detail"] == "no bucket 'pai'; there are: api, small"
 
 
+async def test_a_fault_of_a_field_is_told_in_the_words_of_this_api() -> None:
+    async with serving() as client:
+        _, problem = await client.refused("/v1/take", bucket="api", kye="a", cost=0)
+        assert problem["detail"] == (
+            "key: is missing; cost: should be greater than or equal to 1; "
+            "kye: there is no such field; did you mean 'key'?"
+        )
+        _, problem = await client.refused("/v1/take", bucket="api", key="\u00fc" * 257)
+        assert problem["detail"] == "key: has 514 bytes in UTF-8, at most 512 are allowed"
+        takes = [{"bucket": "api", "key": "a", "weight": 1}]
+        _, problem = await client.refused("/v1/take-many", takes=takes)
+        assert problem["detail"] == "takes.0.weight: there is no such field"
+
+
 RAW: list[tuple[bytes, dict[str, str], int]] = [
     (b"{", {"Content-Type": "application/json"}, 400),
     (b"[]", {"Content-Type": "application/json"}, 400),

@@ -154,7 +154,7 @@ def test_of_two_that_are_no_part_of_the_mesh_the_younger_yields_or_the_greater_e
     assert alone.refusals == [conflict] * yields
     for _ in range(2):
         errors = [r.getMessage() for r in caplog.records if r.levelno == logging.ERROR]
-        assert errors == [f"me serves no more: {conflict}"] * yields
+        assert errors == [f"me makes no more decisions: {conflict}"] * yields
         alone.met(began, epoch)
 
 
