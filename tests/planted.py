@@ -2569,6 +2569,20 @@ MUTATIONS = (
         suite("shared/test_cut_off", "with_an_error"),
     ),
     Mutation(
+        "what_was_predicted_of_a_forgotten_node_counts_against_its_peers",
+        "core",
+        "+ predicted_debt(l, d, now);",
+        "+ 0 * predicted_debt(l, d, now);",
+        suite("simulated/test_returned", "one_after_the_other"),
+    ),
+    Mutation(
+        "what_was_predicted_of_a_forgotten_node_excuses_its_peers_for_ever",
+        "core",
+        "return l->predicted_until > now ? (i128)(l->predicted_until - now) * d->p : 0;",
+        "return l->predicted_until && now ? cap_units(d) : 0;",
+        suite("simulated/test_returned", "counted_again"),
+    ),
+    Mutation(
         "peers_agree_on_a_debt_whenever_they_said_so",
         "core",
         "        && now - l->proposed_at <= AGREE_NS) {",
