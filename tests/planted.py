@@ -975,6 +975,13 @@ MUTATIONS = (
         suite("simulated/test_leaf_turnover", "new"),
     ),
     Mutation(
+        "whom_no_peer_sees_is_not_advertised",
+        "mesh",
+        " + self.unlinked.rows()\n",
+        "\n",
+        suite("simulated/test_sparse", "all_keep or all_give_up"),
+    ),
+    Mutation(
         "who_relays_see_no_longer_is_advertised",
         "mesh",
         "            self.given_up.add(name)\n",

@@ -14,6 +14,7 @@ SPEC = BucketSpec("b", 40, 40)
 SHAPES = {
     "star": ("ABCD", "DA DB DC", "DA"),
     "chain": ("ABCD", "AB BC CD", "BC"),
+    "long chain": ("ABCDE", "AB BC CD DE", "DE"),
     "two hubs": ("ABCDEF", "AB AC AD BE BF", "AB"),
 }
 """Nodes, links, and the link that is cut."""
@@ -154,7 +155,7 @@ def test_a_leaf_that_ends_while_the_hub_is_down_leaves_its_part_soon() -> None:
     assert total(drive(mesh, rest, 10.0)) >= 0.99 * 40 * 10
 
 
-@pytest.mark.parametrize("shape", ["chain", "two hubs"])
+@pytest.mark.parametrize("shape", ["chain", "long chain", "two hubs"])
 def test_a_leaf_that_died_leaves_its_part_also_to_those_who_are_far_away(shape: str) -> None:
     """Who goes on to advertise it makes those behind keep its part, while all others take it: they
     would get nothing for ten seconds, and half of their part for longer."""
@@ -168,6 +169,36 @@ def test_a_leaf_that_died_leaves_its_part_also_to_those_who_are_far_away(shape: 
     result = drive(mesh, demand, 5.0)
     part = 40 * 5 / len(result)
     assert all(got >= 0.85 * part for got, _, _ in result.values()), result
+
+
+def test_all_give_up_a_leaf_that_died_within_a_few_rounds_of_each_other() -> None:
+    """Nodes that are three links away from it gave it up six seconds before those who meet it: no
+    peer of theirs knows it as a member."""
+    mesh, _ = sparse("long chain")
+    drive(mesh, dict.fromkeys("ABCDE", 16.0), 10.0)
+    died = mesh["E"].table.epoch
+    mesh.die("E", ends=True)
+    given_up: dict[str, float] = {}
+    for step in range(200):
+        drive(mesh, dict.fromkeys("ABCD", 16.0), 0.1)
+        for name in "ABC":
+            if died not in {epoch for _, epoch, _ in mesh[name].table.relayed_members()}:
+                given_up.setdefault(name, step / 10)
+        if mesh["D"].node.links["E"].forgotten:
+            given_up.setdefault("D", step / 10)
+    assert 10.0 <= given_up["D"] <= min(given_up.values()) + 0.2
+    assert max(given_up.values()) <= given_up["D"] + 4.0
+
+
+def test_all_keep_the_part_of_a_leaf_that_is_cut_off() -> None:
+    """As long as the node that meets it: else one that is far away takes it."""
+    mesh, pair = sparse("long chain")
+    drive(mesh, dict.fromkeys("ABCDE", 16.0), 10.0)
+    cut(mesh, *pair)
+    drive(mesh, dict.fromkeys("ABCDE", 16.0), 30.0)
+    epoch = mesh["E"].table.epoch
+    for name in "ABC":
+        assert epoch in {one for _, one, _ in mesh[name].table.relayed_members()}
 
 
 def test_idle_keys_leave_also_at_the_ends_of_long_ways() -> None:

@@ -17,6 +17,7 @@ from collections import Counter
 
 from crdtbucket._core import Table
 from crdtbucket.mesh.mesh_config import MeshConfig
+from crdtbucket.mesh.protocol import wire
 from crdtbucket.mesh.protocol.member_directory import CAUGHT_UP, MemberDirectory
 from crdtbucket.mesh.protocol.peer_state import FORGOTTEN_PLACES
 from crdtbucket.mesh.protocol.roster import Roster
@@ -76,6 +77,18 @@ class UnlinkedMembers:
             place = self._table.forget(node, place, FORGOTTEN_PLACES)
             if place >= 0:
                 self._going[node] = place
+
+    def rows(self) -> list[wire.Member]:
+        """Members that no peer of this node sees, only others behind these. They are advertised as
+        unseen ones until they are given up here: who is behind this node keeps their part until
+        then."""
+        names, known = self._roster.names(), self._directory.known
+        found = [(names.get(node), e, node) for node, e, _ in self._table.relayed_members()]
+        return [
+            (name, "", epoch, "")
+            for name, epoch, node in found
+            if name and epoch and name not in known and node not in self._going
+        ]
 
     def _end_silent(self, members: list[tuple[int, int, int]], now: int) -> None:
         """Processes of which relays bring nothing new run no more, as far as nothing is predicted
