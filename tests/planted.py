@@ -975,6 +975,13 @@ MUTATIONS = (
         suite("simulated/test_leaf_turnover", "new"),
     ),
     Mutation(
+        "members_behind_two_hubs_in_a_row_take_no_turns",
+        "mesh",
+        "        first = link.ages_from % len(rows)\n",
+        "        first = 0\n",
+        suite("simulated/test_sparse", "more_members"),
+    ),
+    Mutation(
         "whom_no_peer_sees_is_not_advertised",
         "mesh",
         " + self.unlinked.rows()\n",

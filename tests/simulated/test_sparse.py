@@ -6,6 +6,7 @@ import itertools
 
 import pytest
 
+from crdtbucket.mesh.protocol import wire
 from crdtbucket.spec.bucket_spec import BucketSpec
 from tests.simulated.meshes import drive, total
 from tests.simulated.network import Network
@@ -199,6 +200,19 @@ def test_all_keep_the_part_of_a_leaf_that_is_cut_off() -> None:
     epoch = mesh["E"].table.epoch
     for name in "ABC":
         assert epoch in {one for _, one, _ in mesh[name].table.relayed_members()}
+
+
+def test_more_members_than_a_round_has_ages_for_are_known_behind_two_hubs_in_a_row(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """They take turns: the same ones were stated in each round, and nobody predicted the others."""
+    monkeypatch.setattr(wire, "MAX_AGES", 4)
+    linked = [("x", "A"), ("A", "B"), ("B", "C"), *(("C", leaf) for leaf in "defghijk")]
+    mesh = Network("xABCdefghijk", [SPEC], linked=linked, latency=0.02, seed=1)
+    drive(mesh, dict.fromkeys(mesh.nodes, 3.0), 6.0)
+    for name in "xA":
+        seen = {mesh[leaf].table.epoch for leaf in "defghijk"}
+        assert seen <= {epoch for _, epoch, _ in mesh[name].table.relayed_members()}
 
 
 def test_idle_keys_leave_also_at_the_ends_of_long_ways() -> None:
