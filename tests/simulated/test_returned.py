@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+from itertools import combinations
+
 import pytest
 
 from crdtbucket.spec.bucket_spec import BucketSpec
+from crdtbucket.testing import SimulatedMesh
+from tests.bad_member import BadMember
+from tests.simulated.meshes import drive
 from tests.simulated.network import Network
 
 QUICK = BucketSpec("quick", 10, 10)
+SPEC = BucketSpec("b", 500, 50)
 HOUR = BucketSpec("b", 1000, 1000, "1h")
 
 
@@ -127,3 +133,36 @@ def test_a_node_that_is_back_behind_a_bridge_is_counted_for_ever() -> None:
     mesh.mend(ways, resets=False)
     mesh.advance(5.0)
     counted(mesh, 60)
+
+
+def test_peers_that_forget_a_node_one_after_the_other_say_nothing_of_each_other() -> None:
+    """What is predicted of it becomes debt at each in its own moment, and no column stands behind
+    it: who is first holds debts that no peer knows of, and who is last knows them of nobody."""
+    pairs = list(combinations("ABCDE", 2))
+    mesh = Network(
+        "ABCDE", [SPEC], linked=pairs, latency=0.02, seed=1, forget_after=40.0, gossip_interval=1.0
+    )
+    demand = dict.fromkeys("ABCDE", 0.3 * SPEC.refill_rate)
+    drive(mesh, demand, 10)
+    ways = [way for other in "BCDE" for way in ((other, "A"), ("A", other))]
+    mesh.cut_ways(ways, times_out=True)
+    drive(mesh, demand, 60)
+    assert mesh["B"].node.links["A"].forgotten
+    mesh.mend_all()
+    drive(mesh, demand, 10)
+    assert [node.node.bounded for node in mesh.nodes.values()] == [{}] * 5
+
+
+def test_once_that_is_refilled_who_states_lower_debts_is_counted_again() -> None:
+    mesh = SimulatedMesh("ABC", [SPEC], latency=0.02, seed=1, forget_after=20.0)
+    drive(mesh, dict.fromkeys("ABC", 0.5 * SPEC.refill_rate), 10)
+    mesh.partition("A", "BC")
+    mesh.advance(30)
+    assert mesh["B"].node.links["A"].forgotten
+    mesh.advance(20)
+    bad, key = BadMember(mesh), mesh["B"].bucket("b").hash("k")
+    bad.link("B")
+    mesh["B"].take("b", "k", 500)
+    mesh.advance(1)
+    bad.state("B", key, 1, bad.columns(key))
+    assert mesh["B"].node.bounded == {"bad": {"debt": 1}}

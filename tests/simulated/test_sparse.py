@@ -6,6 +6,7 @@ import itertools
 
 import pytest
 
+from crdtbucket.mesh.protocol import wire
 from crdtbucket.spec.bucket_spec import BucketSpec
 from tests.simulated.meshes import drive, total
 from tests.simulated.network import Network
@@ -14,6 +15,7 @@ SPEC = BucketSpec("b", 40, 40)
 SHAPES = {
     "star": ("ABCD", "DA DB DC", "DA"),
     "chain": ("ABCD", "AB BC CD", "BC"),
+    "long chain": ("ABCDE", "AB BC CD DE", "DE"),
     "two hubs": ("ABCDEF", "AB AC AD BE BF", "AB"),
 }
 """Nodes, links, and the link that is cut."""
@@ -154,7 +156,7 @@ def test_a_leaf_that_ends_while_the_hub_is_down_leaves_its_part_soon() -> None:
     assert total(drive(mesh, rest, 10.0)) >= 0.99 * 40 * 10
 
 
-@pytest.mark.parametrize("shape", ["chain", "two hubs"])
+@pytest.mark.parametrize("shape", ["chain", "long chain", "two hubs"])
 def test_a_leaf_that_died_leaves_its_part_also_to_those_who_are_far_away(shape: str) -> None:
     """Who goes on to advertise it makes those behind keep its part, while all others take it: they
     would get nothing for ten seconds, and half of their part for longer."""
@@ -168,6 +170,49 @@ def test_a_leaf_that_died_leaves_its_part_also_to_those_who_are_far_away(shape: 
     result = drive(mesh, demand, 5.0)
     part = 40 * 5 / len(result)
     assert all(got >= 0.85 * part for got, _, _ in result.values()), result
+
+
+def test_all_give_up_a_leaf_that_died_within_a_few_rounds_of_each_other() -> None:
+    """Nodes that are three links away from it gave it up six seconds before those who meet it: no
+    peer of theirs knows it as a member."""
+    mesh, _ = sparse("long chain")
+    drive(mesh, dict.fromkeys("ABCDE", 16.0), 10.0)
+    died = mesh["E"].table.epoch
+    mesh.die("E", ends=True)
+    given_up: dict[str, float] = {}
+    for step in range(200):
+        drive(mesh, dict.fromkeys("ABCD", 16.0), 0.1)
+        for name in "ABC":
+            if died not in {epoch for _, epoch, _ in mesh[name].table.relayed_members()}:
+                given_up.setdefault(name, step / 10)
+        if mesh["D"].node.links["E"].forgotten:
+            given_up.setdefault("D", step / 10)
+    assert 10.0 <= given_up["D"] <= min(given_up.values()) + 0.2
+    assert max(given_up.values()) <= given_up["D"] + 4.0
+
+
+def test_all_keep_the_part_of_a_leaf_that_is_cut_off() -> None:
+    """As long as the node that meets it: else one that is far away takes it."""
+    mesh, pair = sparse("long chain")
+    drive(mesh, dict.fromkeys("ABCDE", 16.0), 10.0)
+    cut(mesh, *pair)
+    drive(mesh, dict.fromkeys("ABCDE", 16.0), 30.0)
+    epoch = mesh["E"].table.epoch
+    for name in "ABC":
+        assert epoch in {one for _, one, _ in mesh[name].table.relayed_members()}
+
+
+def test_more_members_than_a_round_has_ages_for_are_known_behind_two_hubs_in_a_row(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """They take turns: the same ones were stated in each round, and nobody predicted the others."""
+    monkeypatch.setattr(wire, "MAX_AGES", 4)
+    linked = [("x", "A"), ("A", "B"), ("B", "C"), *(("C", leaf) for leaf in "defghijk")]
+    mesh = Network("xABCdefghijk", [SPEC], linked=linked, latency=0.02, seed=1)
+    drive(mesh, dict.fromkeys(mesh.nodes, 3.0), 6.0)
+    for name in "xA":
+        seen = {mesh[leaf].table.epoch for leaf in "defghijk"}
+        assert seen <= {epoch for _, epoch, _ in mesh[name].table.relayed_members()}
 
 
 def test_idle_keys_leave_also_at_the_ends_of_long_ways() -> None:

@@ -28,9 +28,26 @@ struct lowered {
      * that. Only the time between them is agreed on: what was charged since was not known to it. */
     int64_t proposed, held;
     int64_t proposed_at, spent_at, uncounted_at;
+    /* Until this local ns a part of the debt is what was predicted of nodes that were given up.
+     * Each peer gives them up in its own moment, and no column stands behind it. */
+    int64_t predicted_until;
     float spent; /* part of the budget */
     uint32_t peer;
 };
+
+/* So many units of debt are predicted ones from now on. */
+static void predict_debt(struct lowered *l, const definition_t *d, i128 units, int64_t now)
+{
+    if (l->predicted_until < now)
+        l->predicted_until = now;
+    l->predicted_until += (int64_t)units_to_ns(d, units);
+}
+
+/* How many units of debt are still predicted ones. */
+static i128 predicted_debt(const struct lowered *l, const definition_t *d, int64_t now)
+{
+    return l->predicted_until > now ? (i128)(l->predicted_until - now) * d->p : 0;
+}
 
 #define MOST_UNITS ((i128)1 << 120)
 
@@ -44,6 +61,7 @@ static struct lowered *lowered_of(table_t *t, uint32_t e, const definition_t *d,
         l->hash_lo = t->hot[e].hash_lo;
         l->peer = 0;
         l->uncounted = 0;
+        l->predicted_until = 0;
     }
     double refilled = (double)(now - l->spent_at) / (double)d->full_ns;
     l->spent = (float)larger(0.0, (double)l->spent - larger(0.0, refilled));
@@ -132,7 +150,7 @@ static i128 lowered_at_most(table_t *t, uint32_t e, const definition_t *d, const
     }
     if (granted >= wanted)
         return after;
-    *refused += result - to > full_units(d) / 2;
+    *refused += result - to > full_units(d) / 2 + predicted_debt(l, d, now);
     return result;
 }
 

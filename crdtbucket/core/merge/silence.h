@@ -4,6 +4,7 @@
 
 #include "../level/rates.h"
 #include "../level/renew.h"
+#include "lowering.h"
 
 /* Computes from when on some peer with rates is silent beyond the near horizon. */
 static void refresh_far(table_t *t)
@@ -74,7 +75,11 @@ static int64_t forget_some(table_t *t, uint32_t node, int64_t now, int64_t from,
                 c.c->fast[c.i] = c.c->slow[c.i] = 0;
         refresh_near_class(t, e);
         i128 after = debt + before - entry_far(t, e, d, now), cap = cap_units(d);
-        base_move(t, &t->hot[e], base, base_for(d, after < cap ? after : cap, net, now));
+        after = after < cap ? after : cap;
+        struct lowered *l = after > debt ? lowered_of(t, e, d, now) : NULL;
+        if (l)
+            predict_debt(l, d, after - debt, now);
+        base_move(t, &t->hot[e], base, base_for(d, after, net, now));
     }
     if (end < t->h->bump)
         return end;

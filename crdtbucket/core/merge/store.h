@@ -14,7 +14,7 @@ typedef struct {
     int duplicate_epoch;
     /* Entries left out because the sender has larger counts of the own running epoch. */
     int64_t own_behind;
-    /* Entries that would have lowered a debt much further than is believed. */
+    /* Entries that would have lowered a debt much further than is believed, or was predicted. */
     int64_t lowered;
     /* Tokens by which debts fell because the sender owes less, without refunds. */
     int64_t adopted;

@@ -2,7 +2,9 @@
 
 There are places for 511 epochs. The running epoch of this node and those of linked peers always
 have one; what peers advertise of other nodes, dead or alive, shares what is left with what this
-node remembers of earlier times.
+node remembers of earlier times. Where a part is nearly used up, the oldest dead epochs of that part
+give way, as those of all do when the table is nearly full: so members may come and go for ever
+behind a peer, and one that invents epochs only makes room for more of its own.
 """
 
 from __future__ import annotations
@@ -21,6 +23,8 @@ PLACES = 384
 """Epochs that peers may introduce, all together; each connected peer an equal part of them."""
 MEMBER_PLACES = 448
 """Up to so many, where the epoch is that of a member whom somebody sees."""
+CROWDED = 3 / 4
+"""From so much of a part on, and of all parts together, dead epochs give way."""
 OBSERVERS = "an observer"
 MEMORY = "this node's memory"
 """What nobody introduced: it came with a snapshot or from an earlier process, or its process was
@@ -48,15 +52,15 @@ class Introductions:
     def by(self, peer: str) -> Admits:
         """Which epochs the peer, or `OBSERVERS`, may introduce now."""
         self._remember()
-        share = self._share()
-        return lambda name, epoch: self._admit(peer, name, epoch, share)
+        share, part = self._share(), self._part(peer)
+        return lambda name, epoch: self._admit(peer, name, epoch, part, share)
 
     def follow(self, peer: str, before: int) -> bool:
         """A linked peer goes on under another epoch. Its reserved place goes with it, and the epoch
         `before` is one that it has introduced. Where its part is used up, the newest one that it
         only advertised gives way; False when it ran under all of them itself."""
         self._remember()
-        fits = self._held[peer] < self._share() and len(self._by) < MEMBER_PLACES
+        fits = len(self._part(peer)) < self._share() and len(self._by) < MEMBER_PLACES
         if not fits and not self._drop_newest_advertised(peer):
             self._refused[peer] += 1
             return False
@@ -98,6 +102,7 @@ class Introductions:
         part found no place, the newest epoch of the one that has most goes. Returns whether anybody
         found none since the last time, and may find one now."""
         self._remove_gone()
+        self._make_room(now)
         if self._wanted:
             self._drop_newest(running)
         refused, self._refused, self._wanted = self._refused, Counter(), False
@@ -112,19 +117,26 @@ class Introductions:
             )
         return bool(refused)
 
+    def _make_room(self, now: int) -> None:
+        """The oldest dead epochs of a part that is nearly used up give way."""
+        share = self._share()
+        parts = [(share, self._part(peer)) for peer in self._held if peer != MEMORY]
+        for places, epochs in [*parts, (PLACES, {*self._by})]:
+            self._pruner.make_room(epochs, len(epochs) - int(places * CROWDED), now)
+        self._remove_gone()
+
     def _drop_newest(self, running: Collection[int], *, at_once: bool = False) -> None:
         """The newest epoch of the peer that has introduced most gives its place up, if nobody is
         known to run under it."""
         most = max(self._held, key=lambda peer: self._held[peer], default="")
-        found = [epoch for epoch, peer in self._by.items() if peer == most and epoch not in running]
+        found = [epoch for epoch in self._introduced_by(most) if epoch not in running]
         if found:
             self._drop(found[-1], at_once=at_once)
 
     def _drop_newest_advertised(self, peer: str) -> bool:
         """The same for what this peer only advertised: an honest one passes on what it got.
         Returns whether there is a place now."""
-        its = [epoch for epoch, by in self._by.items() if by == peer]
-        advertised = [epoch for epoch in its if epoch not in self._ran]
+        advertised = [epoch for epoch in self._introduced_by(peer) if epoch not in self._ran]
         running = self._directory.running(self._table.epoch) if advertised else ()
         for epoch in reversed(advertised):
             if epoch not in running:
@@ -132,23 +144,32 @@ class Introductions:
                 return True
         return False
 
+    def _introduced_by(self, peer: str) -> list[int]:
+        return [epoch for epoch, by in self._by.items() if by == peer]
+
     def _drop(self, epoch: int, *, at_once: bool = False) -> None:
         self._remove(epoch)
         self._pruner.give_up(epoch, at_once=at_once)
 
-    def _admit(self, peer: str, name: str, epoch: int, share: int) -> bool:
+    def _admit(self, peer: str, name: str, epoch: int, part: set[int], share: int) -> bool:
         member = self._directory.known.get(name)
         used = len(self._by)
         if member is not None and member[2] == epoch:
             fits = used < MEMBER_PLACES
-        else:
-            fits = used < PLACES and self._held[peer] < share
+        elif fits := used < PLACES and len(part) < share:
+            part.add(epoch)
         if fits:
             self._add(epoch, peer)
         else:
             self._refused[peer] += 1
-            self._wanted |= self._held[peer] < share
+            self._wanted |= len(part) < share
         return fits
+
+    def _part(self, peer: str) -> set[int]:
+        """What counts as the part of this peer: its own earlier epochs, and of others those under
+        which no member runs. Of members there is a bound, and a hub introduces many."""
+        members = {epoch for _, _, epoch, _ in self._directory.known.values()}
+        return {*self._introduced_by(peer)} - (members - self._ran)
 
     def _add(self, epoch: int, peer: str) -> None:
         self._by[epoch] = peer

@@ -20,6 +20,8 @@ TURN_NS = 15_000_000_000
 CAUGHT_UP = 4
 """A silence is noticed, advertised and acted upon within this many times that after which it is
 one. An age that has come from relay to relay is passed on for as long."""
+CROWDED_MEMBERS = wire.MAX_MEMBERS * 7 // 8
+"""From so many members on those give way without a link that no peer sees."""
 
 
 class MemberDirectory:
@@ -84,10 +86,16 @@ class MemberDirectory:
 
     def expire(self, now: int) -> None:
         """Forgets the members, and the epochs behind relays, of which nothing new has come for
-        `forget_after`. A member with a link is forgotten by the silence of the link."""
+        `forget_after`. A member with a link is forgotten by the silence of the link. Where there is
+        hardly room for more members, those go before that no peer sees any more."""
         for name, at in list(self._advertised_at.items()):
             old = now - at > self._forget_after_ns
             if old and (name not in self.links or self.is_gone(name)):
+                self.forget(name)
+        if len(self.known) > CROWDED_MEMBERS:
+            unseen = self.known.keys() - self.links.keys() - self.only_advertised()
+            oldest = sorted(unseen, key=lambda name: self._advertised_at[name])
+            for name in oldest[: len(self.known) - CROWDED_MEMBERS]:
                 self.forget(name)
         for epoch, (at, _) in list(self.running_elsewhere.items()):
             if now - at > self._forget_after_ns:

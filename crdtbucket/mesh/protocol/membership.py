@@ -194,11 +194,11 @@ class Membership:
 
     def advertised(self, me: NodeInfo, now: int) -> dict[str, Any]:
         """The members, and those that are silent here, as fields of a frame."""
-        gone, links = self.directory.given_up, self.links.items()
-        known = {name: row for name, row in self.directory.known.items() if name not in gone}
-        alive = {name for name, link in links if self.status(link, now) == "alive"}
-        unseen = tuple(name for name in known if name not in alive)
-        return {"members": (_member(me), *known.values())[: wire.MAX_MEMBERS], "unseen": unseen}
+        known, gone = self.directory.known, self.directory.given_up
+        rows = [row for name, row in known.items() if name not in gone] + self.unlinked.rows()
+        alive = {n for n, link in self.links.items() if self.status(link, now) == "alive"}
+        unseen = tuple(name for name, *_ in rows if name not in alive)
+        return {"members": (_member(me), *rows)[: wire.MAX_MEMBERS], "unseen": unseen}
 
     def known(self) -> int:
         """Members that share the limits, this node and silent ones included."""

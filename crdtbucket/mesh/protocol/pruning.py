@@ -7,7 +7,7 @@ levels do not move. Tombstones are sent to the peers, and their ids are used aga
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 
 from crdtbucket._core import Table
@@ -161,6 +161,21 @@ class Pruner:
             known -= 1
         settled = [e for e, dead in self._dead.items() if now - dead.since >= self._settled_ns]
         self._add_tombstones(settled[: max(0, known - CROWDED)], now)
+
+    def make_room(self, epochs: Collection[int], beyond: int, now: int) -> None:
+        """Of these epochs, `beyond` are too many: the oldest dead ones get their tombstones early,
+        and the oldest tombstones are released once peers have had the time to get them. Else a peer
+        that still counts the columns would introduce the epoch again."""
+        with_tombstone = [epoch for epoch in self.tombstones if epoch in epochs]
+        settled = [
+            epoch
+            for epoch, dead in self._dead.items()
+            if epoch in epochs and now - dead.since >= self._settled_ns
+        ]
+        self._add_tombstones(settled[: max(0, beyond - len(with_tombstone))], now)
+        spread = [e for e in with_tombstone if now - self.tombstones[e] >= self._settled_ns // 3]
+        for epoch in spread[: max(0, beyond)]:
+            self._release(epoch)
 
     def _add_tombstones(self, epochs: list[int], now: int) -> None:
         for epoch in epochs:

@@ -89,15 +89,23 @@ class Relays:
         return tuple(n for n in self._visibility.unseen_by(link) if n not in self._behind)
 
     def ages(self, link: PeerState, now: int) -> tuple[tuple[int, int], ...]:
-        """(epoch, age in ms) of the members that this peer does not see, for a complete round."""
-        unseen = names = self._unseen_by(link)
-        if not names:
+        """(epoch, age in ms) of the members that this peer does not see, for a complete round.
+        Where they do not all fit they take turns."""
+        unseen = self._unseen_by(link)
+        if not unseen:
             return ()
-        first = link.ages_from % len(names)
-        names = (*names[first:], *names[:first])[: wire.MAX_AGES]
-        link.ages_from = first + len(names)
-        rows = []
-        for name in names:
+        rows = (*self._linked(link, unseen, now), *self._far(link, unseen, now))
+        if len(rows) <= wire.MAX_AGES:
+            return rows
+        first = link.ages_from % len(rows)
+        link.ages_from = first + wire.MAX_AGES
+        return (*rows[first:], *rows[:first])[: wire.MAX_AGES]
+
+    def _linked(
+        self, link: PeerState, unseen: tuple[str, ...], now: int
+    ) -> Iterator[tuple[int, int]]:
+        """Those with a link here."""
+        for name in unseen:
             other = self._links.get(name)
             if other is None or other is link or other.left or other.forgotten:
                 continue
@@ -106,13 +114,11 @@ class Relays:
                 newest = max(newest, other.relayed_at)
             age = now - newest
             if 0 <= age < self._table.near_ns:
-                rows.append((other.info.epoch, -(-age // MS)))
-        return (*rows, *self._far(link, now))[: wire.MAX_AGES]
+                yield other.info.epoch, -(-age // MS)
 
-    def _far(self, link: PeerState, now: int) -> Iterator[tuple[int, int]]:
+    def _far(self, link: PeerState, unseen: tuple[str, ...], now: int) -> Iterator[tuple[int, int]]:
         """The same of processes without a link here, as far as this peer sees no other relay that
         states them."""
-        unseen = self._unseen_by(link)
         limit = min(self._caught_up_ns, wire.MAX_AGE_MS * MS)
         for epoch, (newest, relay) in self._directory.running_elsewhere.items():
             if relay in unseen and epoch != link.info.epoch and now - newest < limit:

@@ -17,6 +17,7 @@ from collections import Counter
 
 from crdtbucket._core import Table
 from crdtbucket.mesh.mesh_config import MeshConfig
+from crdtbucket.mesh.protocol import wire
 from crdtbucket.mesh.protocol.member_directory import CAUGHT_UP, MemberDirectory
 from crdtbucket.mesh.protocol.peer_state import FORGOTTEN_PLACES
 from crdtbucket.mesh.protocol.roster import Roster
@@ -56,13 +57,15 @@ class UnlinkedMembers:
 
     def step(self, now: int) -> None:
         """Gives up those that are gone: what was predicted of them becomes debt, part by part."""
-        running = self._directory.running_elsewhere
+        running, names = self._directory.running_elsewhere, self._roster.names()
         self._first = {epoch: at for epoch, at in self._first.items() if epoch in running}
         going, self._going = self._going, {}
         members = self._table.relayed_members()
+        self._end_silent(members, now)
         twice, dense = self._seen_by_peers() if members else (set(), False)
         for index, (node, epoch, at) in enumerate(members):
-            place = going.get(node, 0 if self._is_gone(node, epoch, at, now) else -1)
+            is_gone = self._is_gone(names.get(node, ""), epoch, at, now)
+            place = going.get(node, 0 if is_gone else -1)
             if place < 0:
                 counts = node in twice or (not dense and index < COUNTED)
                 self._table.count_relayed(node, counts)
@@ -70,10 +73,38 @@ class UnlinkedMembers:
                     self._warn(len(members))
                 continue
             running.pop(epoch, None)
-            self._directory.give_up(self._roster.names().get(node, ""))
+            self._directory.give_up(names.get(node, ""))
             place = self._table.forget(node, place, FORGOTTEN_PLACES)
             if place >= 0:
                 self._going[node] = place
+
+    def rows(self) -> list[wire.Member]:
+        """Members that no peer of this node sees, only others behind these. They are advertised as
+        unseen ones until they are given up here: who is behind this node keeps their part until
+        then."""
+        names, known = self._roster.names(), self._directory.known
+        found = [(names.get(node), e, node) for node, e, _ in self._table.relayed_members()]
+        return [
+            (name, "", epoch, "")
+            for name, epoch, node in found
+            if name and epoch and name not in known and node not in self._going
+        ]
+
+    def _end_silent(self, members: list[tuple[int, int, int]], now: int) -> None:
+        """Processes of which relays bring nothing new run no more, as far as nothing is predicted
+        of them: there is a later one of that name, they are gone, or they have a tombstone. Of two
+        processes with one name that both run, relays bring something of both."""
+        running, owner = self._directory.running_elsewhere, self._roster.owner
+        predicted = {epoch for _, epoch, _ in members}
+        newest: dict[str | None, int] = {}
+        for epoch, (at, _) in running.items():
+            newest[owner(epoch)] = max(at, newest.get(owner(epoch), at))
+        for epoch, (at, _) in list(running.items()):
+            if epoch in predicted or now - at <= CAUGHT_UP * self._directory.alive_ns:
+                continue
+            name = owner(epoch)
+            if name is None or at < newest[name] or self._is_gone(name, epoch, at, now):
+                del running[epoch]
 
     def _warn(self, unlinked: int) -> None:
         """Says once that some do not count in what is guaranteed, and what to do."""
@@ -98,7 +129,7 @@ class UnlinkedMembers:
         twice = {node for node, name in self._roster.names().items() if seen[name] >= 2}
         return twice, any(seen[name] for name in peers)
 
-    def _is_gone(self, node: int, epoch: int, at: int, now: int) -> bool:
+    def _is_gone(self, name: str, epoch: int, at: int, now: int) -> bool:
         """Whether nothing came of it for so long that it is forgotten, or it is no member any more:
         for the relay that saw it last, if that one's process is still there, or for all peers, once
         they have had time to meet it. Where one of them is silent itself, so may it be."""
@@ -108,7 +139,6 @@ class UnlinkedMembers:
         if silent <= CAUGHT_UP * directory.alive_ns:
             return False
         _, relay = directory.running_elsewhere.get(epoch, (0, ""))
-        name = self._roster.names().get(node)
         links = [link for peer, link in directory.links.items() if not directory.is_gone(peer)]
         lacking = [
             link

@@ -8,9 +8,11 @@ from typing import Any
 import pytest
 
 from crdtbucket._core import BucketCore, Table
+from crdtbucket.mesh.node_info import NodeInfo
 from crdtbucket.mesh.protocol import introductions as module
 from crdtbucket.mesh.protocol import pruning, wire
 from crdtbucket.mesh.protocol.introductions import Introductions
+from crdtbucket.mesh.protocol.peer_state import PeerState
 from crdtbucket.mesh.protocol.peer_warnings import BoundedPeers
 from crdtbucket.mesh.protocol.pruning import Pruner
 from crdtbucket.spec.bucket_spec import BucketSpec
@@ -28,6 +30,8 @@ class Node:
         self.directory.links["c"].connected = False
         self.bounded = BoundedPeers("me")
         self.pruner = Pruner(self.table, 0)
+        self.peer = PeerState(NodeInfo("a", "", 1, "", 0), 1, 0)
+        """It has not got the final counts of any epoch."""
         self.introductions = Introductions(self.table, self.directory, self.bounded, self.pruner)
 
     def link(self, name: str, epoch: int) -> None:
@@ -91,6 +95,16 @@ def test_a_member_that_somebody_sees_gets_one_of_the_last_places() -> None:
     assert [node.admits("b", 42, "more"), node.admits("b", 43, "last")] == [True, False]
 
 
+def test_members_that_run_are_not_counted_in_the_part_of_a_hub_until_they_run_no_more() -> None:
+    """A gateway to many members had no part left for their next processes."""
+    node = Node()
+    node.directory.known = {name: (name, "", 10 + i, "") for i, name in enumerate("xyz")}
+    assert [node.admits("a", 10 + i, name) for i, name in enumerate("xyz")] == [True] * 3
+    assert [node.admits("a", epoch) for epoch in (20, 21)] == [True] * 2
+    del node.directory.known["x"]
+    assert not node.admits("a", 22)
+
+
 def test_what_found_no_place_is_said_once_a_second(caplog: pytest.LogCaptureFixture) -> None:
     node = Node()
     for epoch in range(10, 15):
@@ -141,6 +155,41 @@ def test_what_is_gone_gives_its_place_back() -> None:
     assert not node.admits("a", 14)  # not before a step
     node.introductions.step((), 0)
     assert [node.admits("a", epoch) for epoch in range(14, 18)] == [True, True, True, False]
+
+
+def test_dead_epochs_of_a_part_that_is_nearly_used_up_give_way_and_no_others(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Once peers have had the time to get the tombstones: else they introduce them again."""
+    monkeypatch.setattr(module, "PLACES", 16)
+    node, died, got = Node(), pruning.SETTLED_NS, pruning.SETTLED_NS // 3
+    assert all(node.admits("a", epoch) for epoch in range(10, 18))
+    assert all(node.admits("b", epoch) for epoch in (20, 21))
+    for now in (0, died - 1, died):
+        node.pruner.step([node.peer], {7, 10}, now)
+        assert not node.introductions.step({10}, now)
+        assert [*node.pruner.tombstones] == ([11, 12] if now == died else [])
+    for now in (died + got - 1, died + got):
+        assert not node.admits("a", 18)
+        node.introductions.step({10}, now)
+    assert node.admits("a", 18)
+    assert node.epochs == {10, *range(13, 19), 20, 21}
+
+
+def test_where_all_parts_together_are_nearly_used_up_the_longest_dead_give_way(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Else what a large snapshot brings keeps the epochs of honest peers out."""
+    monkeypatch.setattr(module, "PLACES", 16)
+    node, died = Node(), pruning.SETTLED_NS
+    for epoch in range(40, 52):
+        node.table.origin(3, epoch)
+    assert all(node.admits("a", epoch) for epoch in range(10, 13))
+    for now in (0, died, died + died // 3):
+        node.pruner.step([node.peer], {7, *range(10, 13), *range(44, 52)}, now)
+        node.introductions.step((), now)
+    assert node.epochs == {*range(43, 52), *range(10, 13)}
+    assert all(node.admits("a", epoch) for epoch in range(13, 17))
 
 
 def test_the_epoch_of_a_linked_peer_has_a_place_whoever_advertised_it() -> None:

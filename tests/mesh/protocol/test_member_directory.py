@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from crdtbucket.mesh.mesh_config import MeshConfig
-from crdtbucket.mesh.protocol import wire
+from crdtbucket.mesh.protocol import member_directory, wire
 from crdtbucket.mesh.protocol.member_directory import (
     ALIVE_NS,
     DIALS,
@@ -171,6 +171,25 @@ def test_a_member_without_a_link_counts_when_a_peer_that_is_not_gone_sees_it() -
     directory.relayed(77, 0, "a")
     assert directory.only_advertised() == {"x", "z"}
     assert directory.running(9) == {1, 2, 3, 9, ord("x"), ord("z"), 77}
+
+
+def test_where_there_is_hardly_room_those_go_first_whom_no_peer_sees(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The one that was advertised longest ago. One whose peers are silent may be running."""
+    monkeypatch.setattr(member_directory, "CROWDED_MEMBERS", 4)
+    members, _ = membership()
+    members.connected(PEER, 0)
+    for now, names in ((0, "abc"), (1, "bcde"), (2, "cde")):
+        rows = tuple((name, "", 1, "") for name in names)
+        members.receive(members.links["peer"], frame(members=rows, unseen=()), now)
+    members.directory.expire(2)
+    assert {*members.directory.known} == {"peer", *"cde"}
+    rows = tuple((name, "", 1, "") for name in "cdefg")
+    members.receive(members.links["peer"], frame(members=rows, unseen=()), 3)
+    members.disconnected(members.links["peer"], 3)
+    members.directory.expire(DEAD_NS)
+    assert {*members.directory.known} == {"peer", *"cdefg"}
 
 
 @pytest.fixture

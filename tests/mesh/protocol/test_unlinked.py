@@ -119,6 +119,40 @@ def test_who_is_no_member_for_the_relay_any_more_is_given_up(
     assert (FAR in node.members.directory.running_elsewhere) == stays
 
 
+def test_an_earlier_process_runs_no_more_once_it_is_silent_and_a_later_one_is_seen() -> None:
+    """It may be another process of that name: then relays bring something of both."""
+    node = Node()
+    node.meet("far", 78)
+    node.relay("far", 78, NOW + SILENT - 1)
+    node.step(NOW + SILENT - 1)
+    assert {*node.members.directory.running_elsewhere} == {FAR, 78}
+    node.members.directory.relayed(FAR, NOW + 1, "peer")
+    node.step(NOW + SILENT)
+    assert {*node.members.directory.running_elsewhere} == {FAR, 78}
+    node.step(NOW + SILENT + 1)
+    assert {*node.members.directory.running_elsewhere} == {78}
+    node.step(NOW + 3 * SILENT)  # the later one may be cut off
+    assert {*node.members.directory.running_elsewhere} == {78}
+
+
+@pytest.mark.parametrize("ends", ["no member", "tombstone"])
+def test_one_of_which_nothing_was_predicted_yet_runs_no_more(ends: str) -> None:
+    node = Node()
+    node.meet("brief", 78)
+    node.members.directory.relayed(78, NOW, "peer")
+    node.advertised("far", "brief")
+    node.step(NOW + SILENT)
+    assert 78 in node.members.directory.running_elsewhere
+    if ends == "no member":
+        node.advertised("far")
+    else:
+        add_tombstone(node.table.table, 78)
+    node.step(NOW + SILENT - 1)
+    assert 78 in node.members.directory.running_elsewhere
+    node.step(NOW + SILENT)
+    assert {*node.members.directory.running_elsewhere} == {FAR}
+
+
 @pytest.mark.parametrize("change", ["down", "silent", "anew", "gone", "nothing said"])
 def test_a_relay_that_is_not_there_gives_nobody_up(change: str) -> None:
     """Or one that is another process: it may not have met it yet."""
