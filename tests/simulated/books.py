@@ -202,6 +202,7 @@ class Books:
                 if new is None and (
                     self._began_anew(owner, place, old)
                     or (self._parted and marked.get(owner[1], -1) >= before[0])
+                    or (self._parted and self._may_have_missed(before[0]))
                     or (self._parted and self.plan.forget_after < 900)  # its owner was forgotten
                     or self.view.mistaken >= 0  # it was marked, until it was heard again
                 ):
@@ -221,6 +222,11 @@ class Books:
             if (names[number], epoch) == owner:
                 return column[0] > old[0]
         return True
+
+    def _may_have_missed(self, since: int) -> bool:
+        """Whether an epoch may have been marked after this time (ns), and that taken back by the
+        next round of its owner."""
+        return self.mesh.now_ns - since > self.plan.gossip_interval * SECOND
 
     def _marks(self, node: SimulatedNode) -> dict[int, int]:
         """When this node was last seen to take an epoch for dead. That may be a running one only

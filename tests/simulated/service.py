@@ -229,6 +229,8 @@ class Service:
             return  # a share is kept for nobody who was given up, and all of it is owed afterwards
         if self._unlearned or (self.learned == 0 and self.plan.period):
             return  # of a burst they know the rate that it had, and not how soon it ends
+        if self.plan.has("cut") and self.plan.cost == self.plan.main.capacity:
+            return  # what is kept for the other side leaves no bucket full
         unsure = 2 / self.learned**0.5 if self.learned and self.plan.arrivals[0] != "even" else 0.0
         most = 0.7 / (1.0 + unsure) * self.rate * seconds
         percent = 2 if self.learned == 0 else 1
