@@ -102,7 +102,7 @@ def use(table: Table) -> None:
     table.digest(0, 2**64 - 1, all_entries=True)
     table.survey()
     table.stats()
-    table.read_handoff()
+    table.sharing.read_handoff()
     table.verify()
 
 

@@ -1096,7 +1096,7 @@ MUTATIONS = (
     Mutation(
         "a_shared_table_refuses_for_ever_when_its_leader_did",
         "mesh",
-        "        if table.refused:  # by",
+        "        if table.sharing.refused:  # by",
         "        if False:  # by",
         suite("mesh/protocol/test_own_name", "leads_next"),
     ),

@@ -136,7 +136,7 @@ class Tables:
         self.cut_off()
         for table, file in self._shared():
             if table not in self._cut_off:
-                table.unclaim()
+                table.sharing.unclaim()
             file.close()
 
     def _shared(self) -> Iterator[tuple[Table, SharedFile]]:

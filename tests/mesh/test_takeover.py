@@ -211,12 +211,12 @@ def test_a_node_that_was_warming_up_stays_it_under_the_next_leader() -> None:
     mesh = mesh_of(2)
     host = Host(mesh)
     mesh.restart("A")
-    assert not mesh["A"].table.read_handoff()
+    assert not mesh["A"].table.sharing.read_handoff()
     host.leader_dies()
     mesh.crash("B")
     host.another_leads()
     mesh.advance(0.2)
-    assert mesh["A"].table.read_handoff()
+    assert mesh["A"].table.sharing.read_handoff()
     host.leader_dies()
     host.another_leads()
     assert not mesh["A"].node.memory
@@ -329,7 +329,7 @@ def test_a_leader_whose_handoff_is_lost_goes_on_and_asks_the_peers(lost: bytes, 
     mesh.advance(1.0)
     assert mesh["A"].take("b", "k", 3)
     host.leader_dies()
-    mesh["A"].table.write_handoff(lost)
+    mesh["A"].table.sharing.write_handoff(lost)
     host.another_leads(order)
     assert not mesh["A"].node.memory
     mesh.advance(3.0)

@@ -334,7 +334,7 @@ def test_children_of_a_fork_share_the_limit_and_have_counters_of_their_own(path:
     assert sum(map(int, said)) == 180
     counters = bucket.counters()
     assert (counters["allowed"], counters["denied"]) == (200, 20), "of dead workers, too"
-    assert table.workers() == [os.getpid()]
+    assert table.sharing.workers() == [os.getpid()]
     assert file.alone()
 
 
@@ -348,7 +348,7 @@ def test_a_child_keeps_the_parent_from_being_alone(path: str) -> None:
         os._exit(0)
     os.close(go)
     try:
-        while len(table.workers()) < 2:
+        while len(table.sharing.workers()) < 2:
             os.sched_yield()
         assert not file.alone()
     finally:
@@ -418,14 +418,14 @@ def test_no_more_processes_than_fit(path: str) -> None:
     kept = [opened(path) for _ in range(128)]
     with pytest.raises(CrdtbucketError, match="128 processes use the table"):
         opened(path)
-    assert len(kept[0][1].workers()) == 128
+    assert len(kept[0][1].sharing.workers()) == 128
     bucket = BucketCore(kept[0][1], SPEC)
-    said, ended = in_child(lambda: bucket.take("key"), kept[0][1].unclaim)
+    said, ended = in_child(lambda: bucket.take("key"), kept[0][1].sharing.unclaim)
     assert said.startswith("CrdtbucketError: 128 processes"), (
         "one of the parent's counters is not used"
     )
     assert ended == "None"
-    assert len(kept[0][1].workers()) == 128, "nor is its place given up"
+    assert len(kept[0][1].sharing.workers()) == 128, "nor is its place given up"
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the lock is Linux's")
@@ -476,7 +476,7 @@ def named(path: str, *names: str) -> int:
         columns = [(place, 1, 3, 0)]
         assert bucket.adopt(*bucket.hash("key"), bucket.debt("key") or 0, True, columns)
     level = bucket.peek("key").remaining
-    table.unclaim()
+    table.sharing.unclaim()
     del bucket, table
     file.close()
     return level
@@ -543,7 +543,7 @@ def test_a_node_that_begins_again_and_again_finds_room_for_its_epoch(
         assert bucket.take(f"often {life % 50}")
         if not life % 100:
             table.verify()
-        table.unclaim()
+        table.sharing.unclaim()
         del bucket, table
         file.close()
     _file, table = opened(path)

@@ -71,14 +71,14 @@ cdef class BucketCore(_BucketState):
         """What a take would get now. `slot` is the definition's; it may be another one afterwards."""
         cdef uint32_t e
         cdef definition_t *d
-        self.table.enter()
+        self.memory.enter()
         self.follow()
         d = self.definition(hi, slot)
         e = table_find(self.t, lo, hi)
         if e != <uint32_t>NONE and self.t.hot[e].bucket != slot[0]:
             entry_renew(self.t, e, slot[0], now)
         peek(self.t, d, e, n, now, o)
-        self.table.leave()
+        self.memory.leave()
 
     def refund(self, Decision decision not None, object tokens=None):
         """Gives back `tokens` (default: all that is left) of an allowed decision of this bucket. Returns the tokens that came
@@ -127,7 +127,7 @@ cdef class BucketCore(_BucketState):
         cdef int64_t now = clock_ns(self.t)
         cdef uint32_t e, slot
         cdef definition_t *d
-        self.table.enter()
+        self.memory.enter()
         e = table_find(self.t, lo, hi)
         d = self.definition(hi, &slot)
         if e == <uint32_t>NONE or not still_charged(self.t, e, generation, origin, slot):
@@ -135,7 +135,7 @@ cdef class BucketCore(_BucketState):
         else:
             # full meanwhile: the advance inside settles it
             n = refund_if_charged(self.t, d, e, full_count, n, now)
-        self.table.leave()
+        self.memory.leave()
         self.t.counts[slot].refunded += n
         return n
 
@@ -151,12 +151,12 @@ cdef class BucketCore(_BucketState):
         if self.table.refusal is not None:
             raise self.table.refusal
         self.locate(key, &lo, &hi)
-        self.table.enter()
+        self.memory.enter()
         e = table_find(self.t, lo, hi)
         self.follow()
         d = self.definition(hi, &slot)
         n = reset(self.t, d, e, now) if e != <uint32_t>NONE and entry_renew(self.t, e, slot, now) else 0
-        self.table.leave()
+        self.memory.leave()
         self.t.counts[slot].refunded += n
         self.wake()
         if n:
@@ -169,7 +169,7 @@ cdef class BucketCore(_BucketState):
         found, place = [], 0
         while place >= 0:
             if place:
-                self.table.pause()
+                self.memory.pause()
             some, place = self.reset_some(place)
             found += some
         return found
@@ -188,7 +188,7 @@ cdef class BucketCore(_BucketState):
             raise CrdtbucketError(f"places begin with 0, not {place}")
         end = min(place + SLICE, self.t.h.bump)
         for e in range(place, end):
-            self.table.enter()
+            self.memory.enter()
             self.follow()
             hot, n = &self.t.hot[e], 0
             if hot.flags & ENTRY_USED and self.t.definitions[hot.bucket].name_hash == self.salt:
@@ -196,7 +196,7 @@ cdef class BucketCore(_BucketState):
                 if entry_renew(self.t, e, slot, clock_ns(self.t)):
                     n = reset(self.t, d, e, clock_ns(self.t))
             hashes = (hot.hash_lo, hot.hash_hi) if n else None
-            self.table.leave()
+            self.memory.leave()
             if n:
                 self.t.counts[slot].refunded += n
                 found.append(hashes)
@@ -216,14 +216,14 @@ cdef class BucketCore(_BucketState):
         if self.table.refusal is not None:
             raise self.table.refusal
         self.locate(key, &lo, &hi)
-        self.table.enter()
+        self.memory.enter()
         self.follow()
         d = self.definition(hi, &slot)
         charged = 0
         got = entry_for_take(self.t, d, slot, lo, hi, 1, now, &e, &gone)
         if got == ALLOWED:
             charged = settle(self.t, d, e, n, now)
-        self.table.leave()
+        self.memory.leave()
         self.table.forget_name(gone)
         if got != ALLOWED:
             return 0

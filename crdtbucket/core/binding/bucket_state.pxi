@@ -57,11 +57,11 @@ cdef class _BucketState(_Replica):
     def candidate_max_debt(self):
         """The same of the candidate, 0 without one."""
         cdef int64_t most = 0
-        self.table.enter()
+        self.memory.enter()
         self.follow()                                       # another process may have replaced either, or ended it
         if self.candidate is not None and self.d.candidate != <uint32_t>NONE:
             most = self.t.definitions[self.d.candidate].max_debt
-        self.table.leave()
+        self.memory.leave()
         return most
 
     @property
@@ -77,10 +77,10 @@ cdef class _BucketState(_Replica):
         cdef definition_t *other
         cdef counts_t c
         cdef int i
-        self.table.enter()
+        self.memory.enter()
         self.follow()
         counts_total(self.t, self.slot, &c)
-        self.table.leave()
+        self.memory.leave()
         d = other = self.d
         if d.candidate != <uint32_t>NONE:
             other = &self.t.definitions[d.candidate]
@@ -98,14 +98,14 @@ cdef class _BucketState(_Replica):
         """How many calls each definition has admitted and denied: (admitted, denied) of the bucket's own and of its
         candidate, of which None are known where there is none."""
         cdef counts_t all, c
-        self.table.enter()
+        self.memory.enter()
         self.follow()
         counts_total(self.t, self.slot, &all)
         cdef uint32_t other = self.d.candidate
         if other != <uint32_t>NONE:
             c = self.t.definitions[other].past
             counts_gather(self.t, other, &c)
-        self.table.leave()
+        self.memory.leave()
         total = all.allowed + all.shadowed, all.denied
         if other == <uint32_t>NONE:
             return total, None

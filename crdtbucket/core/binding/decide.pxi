@@ -13,6 +13,7 @@ cdef class _Decider:
     """Whether decisions need no I/O, so that there is `take`."""
     cdef object choose
     """Returns the bucket that decides on a key; None where this one decides on all keys."""
+    cdef _Memory memory
     cdef table_t *t
     cdef definition_t *d
     cdef int64_t largest
@@ -26,7 +27,7 @@ cdef class _Decider:
 
     def __init__(self, Table table not None, spec, *, int64_t min_debt=0):
         self.table = table
-        self.t = &table.t
+        self.memory, self.t = table.memory, table.t
         self.mode = Mode.EVENTUAL
         self.immediate = True
         self.define(spec, min_debt=min_debt)
@@ -84,9 +85,9 @@ cdef class _Decider:
         cdef uint32_t slot = definition_for(self.t, self.slot, hi)
         if slot != self.slot or self.largest != self.d.capacity:
             if n > self.t.definitions[slot].capacity:       # unless another process has replaced it
-                self.table.enter()
+                self.memory.enter()
                 self.follow()
-                self.table.leave()
+                self.memory.leave()
                 slot = definition_for(self.t, self.slot, hi)
                 if n > self.t.definitions[slot].capacity:
                     raise CostExceedsCapacity(n, self.t.definitions[slot].capacity)
@@ -121,9 +122,9 @@ cdef class _Decider:
                 return n
         n = whole_tokens(cost, 1, MAX_COST, "cost")
         if n > self.largest:                                # unless another process has raised it
-            self.table.enter()
+            self.memory.enter()
             self.follow()
-            self.table.leave()
+            self.memory.leave()
         if n > self.largest:
             raise CostExceedsCapacity(n, self.largest)
         return n
@@ -159,11 +160,11 @@ cdef class _Decider:
         cdef uint32_t gone
         cdef definition_t *d
         cdef int got
-        self.table.enter()
+        self.memory.enter()
         self.follow()
         d = self.definition(hi, slot)                   # only now: others may have changed it meanwhile
         got = entry_for_take(self.t, d, slot[0], lo, hi, n, now, e, &gone)
-        self.table.leave()
+        self.memory.leave()
         self.table.forget_name(gone)
         if got == ALLOWED:
             return ALLOWED

@@ -10,7 +10,43 @@ cdef uint64_t name_hash(bytes name):
     return lo
 
 
-cdef class _Definitions(_Memory):
+cdef class Table
+
+
+cdef class _Definitions:
+    cdef _Memory memory
+    cdef table_t *t
+    cdef int64_t surveyed
+    cdef readonly Sharing sharing
+    cdef readonly dict names
+    cdef readonly int max_names
+    cdef public object on_wake
+    """Called without arguments when a take asks for an early flush."""
+    cdef public object refusal
+    """An exception that every operation raises from now on, or None."""
+    cdef dict slots
+    cdef object __weakref__
+
+    def __cinit__(self):
+        if not isinstance(self, Table):  # a part alone has no memory
+            raise TypeError("only a whole Table can be made")
+
+    # ---- time ----
+
+    def now(self):
+        """Local time in ns."""
+        return clock_ns(self.t)
+
+    def set_time(self, int64_t now):
+        """Sets the time of a virtual table, in ns."""
+        if not self.t.is_virtual:
+            raise CrdtbucketError("the time of a real table cannot be set: create it with virtual=True")
+        self.t.virtual_ns = now
+
+    cdef void forget_name(self, uint32_t entry):
+        if entry != <uint32_t>NONE:
+            self.names.pop(entry, None)
+
     def define(self, spec, *, int64_t min_debt=0, int64_t still_until=0, bint begins=False):
         """Makes `spec` the definition of its bucket and returns its slot. An earlier one of the same name is replaced, and
         its keys follow when they are next touched: debt in tokens is kept. `min_debt`: tokens that `max_debt` is raised to.
@@ -25,8 +61,8 @@ cdef class _Definitions(_Memory):
         while True:
             # Without the lock: while Python runs, another thread may fork, or a signal's handler may take.
             name = self._made(spec, max(min_debt, ceiling - <int64_t>spec.capacity), &made)
-            self.enter()
-            old = slot = definition_current(&self.t, made.name_hash)
+            self.memory.enter()
+            old = slot = definition_current(self.t, made.name_hash)
             if old == <uint32_t>NONE:
                 break
             before = &self.t.definitions[old]
@@ -34,7 +70,7 @@ cdef class _Definitions(_Memory):
                 break
             ceiling = before.capacity + before.max_debt
             before = NULL
-            self.leave()
+            self.memory.leave()
         try:
             made.still_until = still_until
             if before:
@@ -42,7 +78,7 @@ cdef class _Definitions(_Memory):
             if old == <uint32_t>NONE or not same_definition(before, &made):
                 slot = self._replace(old, &made)
         finally:
-            self.leave()
+            self.memory.leave()
         self.slots[name] = slot
         return slot
 
@@ -54,15 +90,15 @@ cdef class _Definitions(_Memory):
         cdef uint32_t slot, base
         self._made(spec, min_debt, &made)
         made.staged = 1
-        self.enter()
+        self.memory.enter()
         try:
-            base = definition_current(&self.t, made.name_hash)
+            base = definition_current(self.t, made.name_hash)
             slot = self.t.definitions[base].candidate
             if slot == <uint32_t>NONE or not same_definition(&self.t.definitions[slot], &made):
                 slot = self._replace(slot, &made)
-            definition_stage(&self.t, base, slot, below, clock_ns(&self.t))
+            definition_stage(self.t, base, slot, below, clock_ns(self.t))
         finally:
-            self.leave()
+            self.memory.leave()
         return slot
 
     def unstage(self, spec, bint keep):
@@ -70,13 +106,13 @@ cdef class _Definitions(_Memory):
         Returns the slot that is left; what the other one counted stands there."""
         name = spec.table_name.encode()
         cdef uint32_t base, candidate, left
-        self.enter()
-        base = left = definition_current(&self.t, name_hash(name))
+        self.memory.enter()
+        base = left = definition_current(self.t, name_hash(name))
         candidate = self.t.definitions[base].candidate
         if candidate != <uint32_t>NONE:
             left = candidate if keep else base
-            definition_retire(&self.t, base if keep else candidate, left, clock_ns(&self.t))
-        self.leave()
+            definition_retire(self.t, base if keep else candidate, left, clock_ns(self.t))
+        self.memory.leave()
         self.slots[name] = left
         return left
 
@@ -106,7 +142,7 @@ cdef class _Definitions(_Memory):
         """Places a definition in the place of `old`, or NONE, whose counters it takes over. Returns its slot. The lock is held."""
         cdef int64_t slot = self._free_slot()
         cdef definition_t *before = NULL
-        cdef int64_t now = clock_ns(&self.t)
+        cdef int64_t now = clock_ns(self.t)
         if old != <uint32_t>NONE:
             before = &self.t.definitions[old]
             made.earlier_count, made.earlier = before.earlier_count, before.earlier
@@ -114,12 +150,12 @@ cdef class _Definitions(_Memory):
             made.forgiven, made.refused_full = before.forgiven, before.refused_full
             made.over_admitted, made.over_admitted_before, made.over_admitted_minute = before.over_admitted, before.over_admitted_before, before.over_admitted_minute
             before.forgiven = before.refused_full = 0
-        definition_place(&self.t, slot, made, old, now)
+        definition_place(self.t, slot, made, old, now)
         self._refresh_flush()
         return slot
 
     cdef int64_t _free_slot(self) except -1:
-        cdef uint32_t slot = definition_free_slot(&self.t, clock_ns(&self.t))
+        cdef uint32_t slot = definition_free_slot(self.t, clock_ns(self.t))
         if slot == <uint32_t>NONE:
             raise CrdtbucketError(f"{MAX_DEFINITIONS} definitions are in use, or were within the last minute: define fewer "
                                   "buckets, or change them less often")
@@ -128,7 +164,7 @@ cdef class _Definitions(_Memory):
     @property
     def free_definitions(self):
         """How many definitions there is room for now."""
-        return definitions_free(&self.t, clock_ns(&self.t))
+        return definitions_free(self.t, clock_ns(self.t))
 
     cdef void _refresh_flush(self):
         cdef uint32_t i

@@ -62,7 +62,7 @@ cdef class _Inbox(_Outbox):
         changes nothing, when any of the frame is malformed. Returns `Merged`."""
         cdef _Items mask = None if relays is None else items_of(relays, 1)
         cdef _Items kept = None if silent is None else items_of(silent, 8)
-        cdef int64_t now = clock_ns(&self.t), end, i, done
+        cdef int64_t now = clock_ns(self.t), end, i, done
         cdef merge_context_t m
         cdef merge_out_t out
         cdef _Entries f
@@ -89,11 +89,11 @@ cdef class _Inbox(_Outbox):
         m.silent = <const int64_t *>kept.view.buf if kept is not None else NULL
         for i in range(start, end, SLICE):
             if i > start:
-                self.pause()
-            self.enter()
-            wire_definitions_follow(&self.t, f.definitions, f.tables.definitions)
-            done = merge_entries(&self.t, f.entries + i, min(end - i, SLICE), f.definitions, &m, now, &out)
-            self.leave()
+                self.memory.pause()
+            self.memory.enter()
+            wire_definitions_follow(self.t, f.definitions, f.tables.definitions)
+            done = merge_entries(self.t, f.entries + i, min(end - i, SLICE), f.definitions, &m, now, &out)
+            self.memory.leave()
             if done < min(end - i, SLICE):
                 end = i + done
                 break
@@ -101,7 +101,7 @@ cdef class _Inbox(_Outbox):
         for i in range(out.r.gone_count):
             self.forget_name(out.gone[i])
         if out.r.newly_rated:
-            refresh_far(&self.t)
+            refresh_far(self.t)
         return Merged(out.r.merged, out.r.ignored, out.r.unknown_bucket, out.r.refused_columns,
                       out.r.capped_columns, out.r.dropped_full, out.r.gained, bool(out.r.duplicate_epoch),
                       out.r.own_behind, out.r.lowered, out.r.adopted, out.r.crowded, out.r.ahead, out.r.of_silent,
@@ -147,17 +147,17 @@ cdef class _Inbox(_Outbox):
         """Keys that were restored from a snapshot of unknown age stand from now on and are sent to all peers; with `cancelled`
         they are dropped, except for what was taken under this epoch. Looks at `most` places from `start`, 0 or above, on; returns
         how many such keys there were, and the next place or -1 at the end. No take waits longer than for a slice of them."""
-        cdef int64_t settled = 0, place, now = clock_ns(&self.t), end = self.t.h.bump
+        cdef int64_t settled = 0, place, now = clock_ns(self.t), end = self.t.h.bump
         if start < 0:
             raise CrdtbucketError(f"places begin with 0, not {start}")
         if most < end - start:
             end = start + max(0, most)
         for place in range(start, end, SLICE):
             if place > start:
-                self.pause()
-            self.enter()
-            settled += settle_suspects(&self.t, place, min(end - place, SLICE), cancelled, now)
-            self.leave()
+                self.memory.pause()
+            self.memory.enter()
+            settled += settle_suspects(self.t, place, min(end - place, SLICE), cancelled, now)
+            self.memory.leave()
         return settled, end if end < self.t.h.bump else -1
 
     @property
@@ -173,17 +173,17 @@ cdef class _Inbox(_Outbox):
         that are full by now are left out. With None it is not known how old it is: what comes of it is suspect. Entries that
         are held stay as they are. Returns how many were restored."""
         cdef int64_t since = -1 if age is None else min(max(0, age), (1 << 62) - 1)
-        cdef int64_t i, first, done = 0, now = clock_ns(&self.t)
+        cdef int64_t i, first, done = 0, now = clock_ns(self.t)
         cdef _Entries f = self.read_entries(payload, definitions, origins)
         for i in range(f.origins.count):
             if f.tables.origin[i] == self.t.h.own_origin:
                 raise CrdtbucketError("a snapshot of the running epoch cannot be restored: open another epoch")
         for first in range(0, f.count, SLICE):
             if first:
-                self.pause()
-            self.enter()
-            wire_definitions_follow(&self.t, f.definitions, f.tables.definitions)
+                self.memory.pause()
+            self.memory.enter()
+            wire_definitions_follow(self.t, f.definitions, f.tables.definitions)
             for i in range(first, min(first + SLICE, f.count)):
-                done += restore_entry(&self.t, &f.entries[i], f.definitions + f.entries[i].definition, since, now)
-            self.leave()
+                done += restore_entry(self.t, &f.entries[i], f.definitions + f.entries[i].definition, since, now)
+            self.memory.leave()
         return done

@@ -11,9 +11,9 @@ cdef class _Nodes(_Definitions):
         """Takes count under `epoch` (64 bits, not 0, never used before) from now on; older counts stay."""
         cdef int done
         self.t.h.spare_epoch = epoch
-        self.enter()
-        done = open_epoch(&self.t)
-        self.leave()
+        self.memory.enter()
+        done = open_epoch(self.t)
+        self.memory.leave()
         if not done:
             raise CrdtbucketError("too many epochs are remembered")
 
@@ -25,11 +25,11 @@ cdef class _Nodes(_Definitions):
         """The id of (node, epoch), made when it is new. Raises WireError when the epoch is another node's, or when there is
         no room for more."""
         self.check_node(node)
-        self.enter()
-        cdef uint32_t found = origin_find(&self.t, epoch)
+        self.memory.enter()
+        cdef uint32_t found = origin_find(self.t, epoch)
         if not found:
-            found = origin_add(&self.t, node, epoch)
-        self.leave()
+            found = origin_add(self.t, node, epoch)
+        self.memory.leave()
         if not found:
             raise WireError("more epochs than can be told apart")
         if self.t.origins[found].node != node:
@@ -63,7 +63,7 @@ cdef class _Nodes(_Definitions):
         if node >= self.t.h.named:
             if not text:
                 return
-            if not back(&self.t, &self.t.names[self.t.h.named], (node + 1 - self.t.h.named) * sizeof(node_name_t)):
+            if not back(self.t, &self.t.names[self.t.h.named], (node + 1 - self.t.h.named) * sizeof(node_name_t)):
                 raise CrdtbucketError("no memory for the name of one more node: the file system is full")
             memset(&self.t.names[self.t.h.named], 0, (node + 1 - self.t.h.named) * sizeof(node_name_t))
             self.t.h.named = node + 1
@@ -92,12 +92,12 @@ cdef class _Nodes(_Definitions):
         cdef bint changed = not n.known_by or n.connected != connected
         if not n.known_by:
             n.forgotten = forgotten and n.last_seen > 0
-            n.last_seen = n.last_seen if n.forgotten else clock_ns(&self.t)
+            n.last_seen = n.last_seen if n.forgotten else clock_ns(self.t)
         n.known_by, n.unproven = BY_LINK, 0
         n.origin = <uint16_t>origin
         n.connected = connected
         if changed:  # a process that was killed may have stored `last_seen` without this
-            refresh_far(&self.t)
+            refresh_far(self.t)
         return origin
 
     def set_disconnected(self, uint32_t node):
@@ -136,15 +136,15 @@ cdef class _Nodes(_Definitions):
     def set_last_seen(self, uint32_t node, int64_t at):
         """Records that a complete round of `node` stood for the time `at` (receipt less its age, local ns)."""
         self.check_node(node)
-        set_last_seen(&self.t, &self.t.nodes[node], at)
+        set_last_seen(self.t, &self.t.nodes[node], at)
 
     def relay(self, uint32_t node, bint yes):
         """Sets whether the rates of `node` are relayed with the entries that are sent: some peer is not connected to it."""
         self.check_node(node)
-        self.enter()
+        self.memory.enter()
         self.t.h.relayed += yes - self.t.nodes[node].relayed
         self.t.nodes[node].relayed = yes
-        self.leave()
+        self.memory.leave()
 
     def forget(self, uint32_t node, int64_t start=0, int64_t most=1 << 62):
         """The node is given up: what is predicted of it becomes debt. Looks at `most` places from `start`, 0 or above, on; returns
@@ -152,13 +152,13 @@ cdef class _Nodes(_Definitions):
         self.check_node(node)
         if start < 0:
             raise CrdtbucketError(f"places begin with 0, not {start}")
-        self.enter()
-        cdef int64_t place = forget_some(&self.t, node, clock_ns(&self.t), start, max(0, most))
+        self.memory.enter()
+        cdef int64_t place = forget_some(self.t, node, clock_ns(self.t), start, max(0, most))
         self.t.nodes[node].connected = 0
         if place < 0:
             self.t.nodes[node].known_by = 0
-            refresh_far(&self.t)
-        self.leave()
+            refresh_far(self.t)
+        self.memory.leave()
         return place
 
     def configure(self, *, members=None, warming_up_until=None, predict=None, trust_ns=None, near_ns=None,
@@ -170,7 +170,7 @@ cdef class _Nodes(_Definitions):
             self.t.h.members = max(1, members)
             self._refresh_flush()
         if warming_up_until is not None:
-            self.t.h.warming_up_since = clock_ns(&self.t)
+            self.t.h.warming_up_since = clock_ns(self.t)
             self.t.h.warming_up_until = warming_up_until
         if predict is not None:
             self.t.h.predict = predict
@@ -188,9 +188,9 @@ cdef class _Nodes(_Definitions):
             raise CrdtbucketError(f"near_ns is {near_ns}: it must be above 0")
         if start < 0:
             raise CrdtbucketError(f"places begin with 0, not {start}")
-        self.enter()
-        start = set_near(&self.t, near_ns, start, max(0, most))
-        self.leave()
+        self.memory.enter()
+        start = set_near(self.t, near_ns, start, max(0, most))
+        self.memory.leave()
         return start
 
     @property
@@ -201,7 +201,7 @@ cdef class _Nodes(_Definitions):
     def silent_before(self, int64_t began, uint32_t node):
         """A time (local ns) from which on none of the peers was heard that have rates and were silent before a process of `node`
         `began`, the same for all processes that lack the same ones, or 0; and of these peers (node, for how long credit is kept, ns)."""
-        cdef int64_t near = self.t.h.near_ns, now = clock_ns(&self.t), latest = -1, i
+        cdef int64_t near = self.t.h.near_ns, now = clock_ns(self.t), latest = -1, i
         cdef list silent = []
         if now < self.t.h.far_free_until:
             return 0, silent
@@ -211,24 +211,6 @@ cdef class _Nodes(_Definitions):
                 latest = max(latest, self.t.nodes[i].last_seen)
                 silent.append((i, now - near - self.t.nodes[i].last_seen))
         return 0 if latest < 0 else min(began, latest + near), silent
-
-    @property
-    def open_tokens(self):
-        """Tokens that a common store was asked for and that are not counted here yet, of all keys."""
-        return self.t.h.open_tokens
-
-    @open_tokens.setter
-    def open_tokens(self, int64_t tokens):
-        self.t.h.open_tokens = tokens
-
-    @property
-    def refused(self):
-        """Whether no process may serve under this node's name in this epoch."""
-        return bool(self.t.h.refused)
-
-    @refused.setter
-    def refused(self, bint yes):
-        self.t.h.refused = yes
 
     @property
     def warming_up_until(self):

@@ -24,23 +24,23 @@ cdef class _Outbox(_Nodes):
                 some, place = self.collect_some(place)
                 count += some
             return count
-        cdef int64_t now = clock_ns(&self.t)
-        self.enter()
-        count = collect_flush(&self.t, now)
-        self.leave()
+        cdef int64_t now = clock_ns(self.t)
+        self.memory.enter()
+        count = collect_flush(self.t, now)
+        self.memory.leave()
         return count
 
     def collect_some(self, int64_t place, int64_t most=COLLECT_CHUNK):
         """A part of a round's `collect`, of about `most` keys, from `place` on, 0 at first: (how many were, where to continue
         or -1 at the end). No take waits longer than for such a part."""
-        cdef int64_t count = 0, now = clock_ns(&self.t)
+        cdef int64_t count = 0, now = clock_ns(self.t)
         if place < 0 or place % 64:
             raise CrdtbucketError(f"no round continues from {place}")
         while place >= 0 and count < most:
-            self.enter()
-            count += collect_round(&self.t, &place, min(most - count, SLICE), now)
-            self.leave()
-            self.pause()
+            self.memory.enter()
+            count += collect_round(self.t, &place, min(most - count, SLICE), now)
+            self.memory.leave()
+            self.memory.pause()
         if self.t.h.generations > 0xf0000000u:
             self.open_epoch(self.t.h.spare_epoch)
         return count, place
@@ -52,30 +52,30 @@ cdef class _Outbox(_Nodes):
         for e in places:
             if e >= self.t.h.bump:
                 raise CrdtbucketError(f"no entry {e}")
-        self.enter()
+        self.memory.enter()
         for e in places:
             if self.t.hot[e].flags & ENTRY_USED:
-                log_append(&self.t, e)
-        self.leave()
+                log_append(self.t, e)
+        self.memory.leave()
 
     def trim(self, uint64_t version, int64_t most=1 << 62):
         """Every link that counts has acknowledged up to `version`. Takes at most the `most` oldest items out of the log."""
-        self.enter()
-        log_trim(&self.t, version, max(0, most))
-        self.leave()
+        self.memory.enter()
+        log_trim(self.t, version, max(0, most))
+        self.memory.leave()
 
     def encode_log(self, uint64_t after, uint64_t upto, positions, size_t size, int64_t since=0):
         """Entries with a version above `after`, at most `upto`, in at most `size` bytes: (bytes, last version covered,
         entries). `positions[origin]` is its place in the announced table, 0xffff for none. `since`: when the process began that
         they are for, local ns: the debts hold what is kept here for peers that were silent before."""
-        cdef int64_t count = 0, now = clock_ns(&self.t)
+        cdef int64_t count = 0, now = clock_ns(self.t)
         cdef size_t used
         cdef _Items places = self.places_of(positions)
         cdef _Scratch out = scratch(size)
         with nogil:
-            table_lock(&self.t)
-            used = encode_log(&self.t, &after, upto, <const uint16_t *>places.view.buf, since, now, <uint8_t *>out.at, size, &count)
-            table_unlock(&self.t)
+            table_lock(self.t)
+            used = encode_log(self.t, &after, upto, <const uint16_t *>places.view.buf, since, now, <uint8_t *>out.at, size, &count)
+            table_unlock(self.t)
         return PyBytes_FromStringAndSize(<char *>out.at, used), after, count
 
     def encode_entries(self, entries, int64_t start, positions, size_t size, int64_t since=0):
@@ -93,7 +93,7 @@ cdef class _Outbox(_Nodes):
 
     cdef _encode(self, const uint32_t *entries, int64_t start, int64_t end, positions, size_t size, int64_t since,
                  bint full):
-        cdef int64_t count = 0, now = clock_ns(&self.t), i
+        cdef int64_t count = 0, now = clock_ns(self.t), i
         cdef size_t used = 0
         cdef _Items places = self.places_of(positions)
         if start < 0:
@@ -105,10 +105,10 @@ cdef class _Outbox(_Nodes):
         cdef _Scratch out = scratch(size)
         if start < end:
             with nogil:
-                table_lock(&self.t)
-                used = encode_entries(&self.t, entries, &start, end, <const uint16_t *>places.view.buf, since, full, now,
+                table_lock(self.t)
+                used = encode_entries(self.t, entries, &start, end, <const uint16_t *>places.view.buf, since, full, now,
                                       <uint8_t *>out.at, size, &count)
-                table_unlock(&self.t)
+                table_unlock(self.t)
         return PyBytes_FromStringAndSize(<char *>out.at, used), start, count
 
     cdef _Items places_of(self, positions):

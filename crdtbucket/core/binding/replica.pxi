@@ -39,11 +39,11 @@ cdef class _Replica(_Decider):
             raise self.table.refusal
         self.locate(key, &lo, &hi)
         self.fitting(hi, n)
-        self.table.enter()
+        self.memory.enter()
         gone = self.obtain(lo, hi, now, &e)
         if e != <uint32_t>NONE:
             own_state(self.t, e, n, now, &s)
-        self.table.leave()
+        self.memory.leave()
         self.table.forget_name(gone)
         if e == <uint32_t>NONE:
             return None
@@ -66,7 +66,7 @@ cdef class _Replica(_Decider):
         memset(&o, 0, sizeof(o))
         memset(&s, 0, sizeof(s))
         o.allowed = allowed
-        self.table.enter()
+        self.memory.enter()
         if taken:
             gone = self.obtain(lo, hi, now, &e)
         else:
@@ -78,7 +78,7 @@ cdef class _Replica(_Decider):
             count_offered(self.t, d, e, cost, allowed)
             own_state(self.t, e, cost, now, &s)
             o.entry, o.generation, o.origin, o.full_count = e, s.generation, self.t.hot[e].origin, self.t.hot[e].full_count
-        self.table.leave()
+        self.memory.leave()
         self.table.forget_name(gone)
         o.debt_ns = s.debt_ns if debt is None else debt
         if not allowed:
@@ -105,11 +105,11 @@ cdef class _Replica(_Decider):
         cdef uint32_t e
         cdef own_state_t s
         cdef int known
-        self.table.enter()
+        self.memory.enter()
         known = self.current(lo, hi, clock_ns(self.t), &e)
         if known:
             own_state(self.t, e, 0, 0, &s)
-        self.table.leave()
+        self.memory.leave()
         return (s.generation, s.taken, s.refunded) if known else None
 
     def void(self, uint64_t lo, uint64_t hi, int64_t tokens):
@@ -118,10 +118,10 @@ cdef class _Replica(_Decider):
         cdef int64_t now = clock_ns(self.t)
         cdef uint32_t e
         cdef int done
-        self.table.enter()
+        self.memory.enter()
         done = self.current(lo, hi, now, &e) and book(
             self.t, &self.t.definitions[self.t.hot[e].bucket], e, tokens, tokens, now)
-        self.table.leave()
+        self.memory.leave()
         return bool(done)
 
     def advertised(self, uint64_t lo, uint64_t hi):
@@ -136,7 +136,7 @@ cdef class _Replica(_Decider):
         cdef uint32_t count = 0, i
         cdef int known
         memset(&c, 0, sizeof(c))
-        self.table.enter()
+        self.memory.enter()
         known = self.current(lo, hi, now, &e)
         if known:
             own_state(self.t, e, 0, now, &s)
@@ -149,7 +149,7 @@ cdef class _Replica(_Decider):
                 held[count].origin, held[count].generation = origin, column_generation(&c)
                 held[count].taken, held[count].refunded = column_taken(&c), column_refunded(&c)
                 count += 1
-        self.table.leave()
+        self.memory.leave()
         if not known:
             return None
         others = [(self.t.origins[held[i].origin].node, self.t.origins[held[i].origin].epoch, held[i].generation, held[i].taken,
@@ -176,11 +176,11 @@ cdef class _Replica(_Decider):
             wire[count].origin, wire[count].generation = origin, generation
             wire[count].taken, wire[count].refunded = taken, refunded
             count += 1
-        self.table.enter()
+        self.memory.enter()
         known = self.current(lo, hi, now, &e)
         if known:
             adopt(self.t, e, debt, same, wire, count, <comparison_t *>comparison.at, now)
-        self.table.leave()
+        self.memory.leave()
         return bool(known)
 
     def shortage(self, uint64_t lo, uint64_t hi, int64_t cost):
@@ -188,9 +188,9 @@ cdef class _Replica(_Decider):
         cdef uint32_t e
         cdef own_state_t s
         s.wait_ns = 0
-        self.table.enter()
+        self.memory.enter()
         e = table_find(self.t, lo, hi)
         if e != <uint32_t>NONE:
             own_state(self.t, e, cost, clock_ns(self.t), &s)
-        self.table.leave()
+        self.memory.leave()
         return s.wait_ns

@@ -45,7 +45,7 @@ class NodeMemory:
         self._name = roster.names()[0]
         now = table.now()
         self._shared = shared
-        self._record = load(table.read_handoff()) if shared else None
+        self._record = load(table.sharing.read_handoff()) if shared else None
         self.started = now if self._record is None else self._record.began
         """When this node began, in whichever of the processes that share the table."""
         self.complete = False
@@ -109,7 +109,7 @@ class NodeMemory:
         record = HandoffRecord(self.started, self.complete, rows)
         if record != self._record:
             self._record = record
-            self._table.write_handoff(dump(record))
+            self._table.sharing.write_handoff(dump(record))
 
     def snapshot(self) -> list[bytes]:
         """What is counted and owed here, in pieces, to start from after a restart. As long as
