@@ -96,14 +96,14 @@ class Held:
         table, roster = self.side.table, Roster(self.side.table, "n0")
         for name in ("n1", "n2"):
             roster.node(name)
-        table.origin(1, DEAD_EPOCH)
+        table.epochs.origin(1, DEAD_EPOCH)
         with stopwatch() as elapsed:
             size = sum(map(len, snapshot.dump(table, roster)))
             saved = elapsed()
-            table.add_tombstones((DEAD_EPOCH,))
-            table.prune()
+            table.epochs.add_tombstones((DEAD_EPOCH,))
+            table.epochs.prune()
             pruned = elapsed() - saved
-        table.release(DEAD_EPOCH)
+        table.epochs.release(DEAD_EPOCH)
         gc.collect()
         stats = table.stats()
         return saved / 1e6, pruned / 1e6, size / self.keys, stats["bytes"] / stats["keys"]

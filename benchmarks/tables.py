@@ -41,14 +41,14 @@ class Side:
             self.table = Table(**options, max_names=max_names, epoch=epoch)
         else:
             self.table = open_table(SharedFile(path), **options, owner="bench")
-            self.table.open_epoch(region_epoch(region))
-        self.table.configure(predict=False)
+            self.table.epochs.open(region_epoch(region))
+        self.table.nodes.configure(predict=False)
         self.acknowledged = 0
         self.bucket = BucketCore(self.table, SPEC)
         # A place in a frame is a region; a table numbers itself 0 and the others from 1.
         self.ids = array("H")
         for other in range(regions):
-            self.ids.append(self.table.origin(self.number(other), region_epoch(other)))
+            self.ids.append(self.table.epochs.origin(self.number(other), region_epoch(other)))
         self.places = array("H", [NOWHERE]) * ORIGINS
         for place, origin in enumerate(self.ids):
             self.places[origin] = place
@@ -90,7 +90,7 @@ class Side:
             self.known if definitions is None else definitions,
             self.ids,
             node=self.number(sender.region),
-            epoch=sender.table.epoch,
+            epoch=sender.table.epochs.running,
             at=self.table.now(),
         )
 

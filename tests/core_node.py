@@ -101,8 +101,8 @@ class CoreNode:
         )
         spare = next(self.epochs, None)
         if spare is not None:
-            self.table.spare_epoch(spare)
-        self.table.configure(near_ns=NEAR_NS)
+            self.table.epochs.spare(spare)
+        self.table.nodes.configure(near_ns=NEAR_NS)
         self.bucket = self.defined()
         self.created: int | None = None
         self.phantom()
@@ -120,7 +120,7 @@ class CoreNode:
     def phantom(self) -> None:
         if self.with_peers:
             self.table.set_time(LONG_AGO)
-            self.table.set_node(PHANTOM, PHANTOM_EPOCH, False)
+            self.table.nodes.set_node(PHANTOM, PHANTOM_EPOCH, False)
 
     def haunt(self, now: int) -> None:
         """States the phantom's rates on an entry that has just been made; its level stays."""
@@ -140,7 +140,7 @@ class CoreNode:
         tests/core/test_apart.py is about, and the model knows no such time."""
         node = PHANTOM if owner == NOBODY else self.id_of(owner)
         epoch = PHANTOM_EPOCH if owner == NOBODY else PHANTOM_EPOCH - node
-        self.table.set_relayed(node, epoch, LONG_AGO)
+        self.table.nodes.set_relayed(node, epoch, LONG_AGO)
         self.at(now)
         lo, hi = self.bucket.hash(KEY)
         rates = struct.pack("<HH", 0, rate)
@@ -157,7 +157,7 @@ class CoreNode:
     def set_far(self, tokens: Ns, owners: Iterable[str] = (NOBODY,)) -> None:
         self.far = tokens
         if self.with_peers:
-            self.table.configure(trust_ns=NEAR_NS + int(tokens) * SECOND)
+            self.table.nodes.configure(trust_ns=NEAR_NS + int(tokens) * SECOND)
         before, self.owners = self.owners, set(owners)
         if self.created is not None and before != self.owners:
             now = self.table.now()
@@ -167,8 +167,8 @@ class CoreNode:
                 self.state_rates(now, self.signed(now), owner)
 
     def see(self, owner: str) -> None:
-        self.table.set_node(self.id_of(owner), PHANTOM_EPOCH - self.id_of(owner), False)
-        self.table.set_last_seen(self.id_of(owner), 2**60)
+        self.table.nodes.set_node(self.id_of(owner), PHANTOM_EPOCH - self.id_of(owner), False)
+        self.table.nodes.set_last_seen(self.id_of(owner), 2**60)
 
     def slot(self) -> tuple[int, int, int, int]:
         (slot, _, _, q, p) = self.table.definitions()[-1]
@@ -269,7 +269,7 @@ class CoreNode:
 
     def announced(self) -> tuple[tuple[tuple[str, int], ...], array[int]]:
         names = {i: name for name, i in self.ids.items()} | {PHANTOM: "phantom"}
-        rows = [(o, names[n], e) for o, n, e, marked in self.table.origins() if not marked]
+        rows = [(o, names[n], e) for o, n, e, marked in self.table.epochs.origins() if not marked]
         places = array("H", [NO_PLACE]) * 512
         for place, (origin, _, _) in enumerate(rows):
             places[origin] = place
@@ -284,13 +284,13 @@ class CoreNode:
         payload, _, _ = self.table.encode_entries(entry, 0, places, 65536, EVER)
         definitions = tuple(self.table.all_definitions())
         marks = frozenset(self.marks)
-        return Frame(self.name, self.table.epoch, origins, definitions, payload, marks)
+        return Frame(self.name, self.table.epochs.running, origins, definitions, payload, marks)
 
     def understood(self, frame: Frame) -> tuple[list[tuple[int, int, int, int]], array[int]]:
         origins = array("H")
         for name, epoch in frame.origins:
             node = PHANTOM if epoch == PHANTOM_EPOCH else self.id_of(name)
-            origins.append(self.table.origin(node, epoch))
+            origins.append(self.table.epochs.origin(node, epoch))
         mine = {row[1]: row for row in self.table.definitions()}
         slots = [(mine[n][0], mine[n][2] == h, q, p) for n, h, q, p in frame.definitions]
         return slots, origins
@@ -317,7 +317,7 @@ class CoreNode:
         if heard.duplicate_epoch:
             spare = next(self.epochs, None)
             if spare is not None:
-                self.table.spare_epoch(spare)
+                self.table.epochs.spare(spare)
         self.haunt(now)
         self.owners.discard(message.sender)  # who speaks of the key is not silent
         return len(heard.answers) > 0
@@ -365,9 +365,9 @@ class CoreNode:
 
     def lose_the_phantom(self) -> None:
         if self.with_peers:
-            self.table.configure(trust_ns=NEAR_NS)
-            self.table.forget(PHANTOM)
-            self.table.configure(trust_ns=NEAR_NS + int(self.far) * SECOND)
+            self.table.nodes.configure(trust_ns=NEAR_NS)
+            self.table.nodes.forget(PHANTOM)
+            self.table.nodes.configure(trust_ns=NEAR_NS + int(self.far) * SECOND)
 
     def restart(self, now: int) -> None:
         self.open()
@@ -377,7 +377,9 @@ class CoreNode:
         origins, places = self.announced()
         payload, _, _ = self.table.encode_table(0, places, 65536, EVER)
         definitions = tuple(self.table.all_definitions())
-        return Frame(self.name, self.table.epoch, origins, definitions, payload, frozenset())
+        return Frame(
+            self.name, self.table.epochs.running, origins, definitions, payload, frozenset()
+        )
 
     def restore(self, snapshot: object, now: int) -> None:
         self.restart(now)
@@ -393,7 +395,7 @@ class CoreNode:
 
     def strip(self, column: tuple[str, int]) -> None:
         name, epoch = column
-        self.table.origin(self.id_of(name), epoch)
+        self.table.epochs.origin(self.id_of(name), epoch)
         add_tombstone(self.table, epoch)
 
     def change_definition(self, definition: Definition, now: int) -> None:

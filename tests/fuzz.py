@@ -59,7 +59,7 @@ class Victim:
         levels = [(bucket.debt(key), bucket.columns(key), bucket.credit(key)) for key in keys]
         table = self.node.table
         numbers = (link.received.highest, link.received.bits, link.acked.prefix, len(link.sent))
-        return levels, len(table), table.epoch, table.version, numbers, link.info.epoch
+        return levels, len(table), table.epochs.running, table.version, numbers, link.info.epoch
 
     def give(self, data: bytes) -> bool:
         """Whether the frame was taken. Raises AssertionError when a refused one left a trace."""

@@ -94,8 +94,8 @@ class Process:
             self.buckets["flood"].define(self.rng.choice(FLOOD))
 
     def open_epoch(self) -> None:
-        if len(self.table.origins()) < 200:
-            self.table.open_epoch(self.rng.getrandbits(63) | 1)
+        if len(self.table.epochs.origins()) < 200:
+            self.table.epochs.open(self.rng.getrandbits(63) | 1)
 
     def act(self) -> None:
         deeds: list[tuple[float, Callable[[], None]]] = [

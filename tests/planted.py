@@ -556,7 +556,7 @@ MUTATIONS = (
     Mutation(
         "tombstones_are_forgotten_between_epochs",
         "mesh",
-        "= {epoch: now for _, _, epoch, gone in table.origins() if gone}",
+        "= {epoch: now for _, _, epoch, gone in table.epochs.origins() if gone}",
         "= {}",
         (*PYTEST, "tests/mesh/protocol/test_pruning.py"),
     ),
@@ -935,8 +935,8 @@ MUTATIONS = (
     Mutation(
         "a_peer_that_changes_its_epoch_has_the_whole_table_walked_through",
         "mesh",
-        "        if at_once:\n            self._table.prune()",
-        "        if True:\n            self._table.prune()",
+        "        if at_once:\n            self._table.epochs.prune()",
+        "        if True:\n            self._table.epochs.prune()",
         suite("mesh/protocol/test_introductions", "a_part_at_a_time"),
     ),
     Mutation(
@@ -1780,8 +1780,8 @@ MUTATIONS = (
     Mutation(
         "processes_counted_by_name",
         "strong",
-        "        return script.owner_name(self._table.epoch, self.node)\n\n    async def _show",
-        "        return script.owner_name(1, self.node)\n\n    async def _show",
+        "script.owner_name(self._table.epochs.running, self.node)\n\n    async def _show",
+        "script.owner_name(1, self.node)\n\n    async def _show",
         suite("strong/redis/test_registry", "twelve_processes"),
     ),
     Mutation(
@@ -2267,7 +2267,7 @@ MUTATIONS = (
     Mutation(
         "credit_charged_to_those_it_was_kept_for",
         "mesh",
-        "        return self._table.silent_before(link.started, link.node)[0]\n",
+        "        return self._table.nodes.silent_before(link.started, link.node)[0]\n",
         "        return 2**63 - 1\n",
         suite("simulated/test_invariants", "charged_to_it_at_the_heal"),
     ),
@@ -2309,7 +2309,7 @@ MUTATIONS = (
     Mutation(
         "ages_stated_of_members_that_are_silent",
         "mesh",
-        "            if 0 <= age < self._table.near_ns:\n",
+        "            if 0 <= age < self._table.nodes.near_ns:\n",
         "            if 0 <= age < 2**60:\n",
         suite("mesh/protocol/test_relays", "does_not_see_either"),
     ),
@@ -2620,8 +2620,8 @@ MUTATIONS = (
     Mutation(
         "columns_of_the_dead_go_in_one_go",
         "mesh",
-        "self._table.prune(self._pruning, PRUNED_PLACES)",
-        "self._table.prune()",
+        "self._table.epochs.prune(self._pruning, PRUNED_PLACES)",
+        "self._table.epochs.prune()",
         suite("mesh/protocol/test_pruning", "a_part_at_a_time"),
     ),
     Mutation(
@@ -2669,7 +2669,7 @@ MUTATIONS = (
     Mutation(
         "a_name_is_removed_while_its_prediction_is_given_up",
         "mesh",
-        "        used |= {node for node, _, _ in self._table.relayed_members()}\n",
+        "        used |= {node for node, _, _ in self._table.nodes.relayed_members()}\n",
         "",
         suite("mesh/protocol/test_unlinked", "part_by_part"),
     ),

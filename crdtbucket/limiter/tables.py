@@ -105,7 +105,7 @@ class Tables:
         self._process = os.getpid()
         for table in self.deciding():
             if not table.shared:
-                table.open_epoch(int.from_bytes(os.urandom(8), "little") | 1)
+                table.epochs.open(int.from_bytes(os.urandom(8), "little") | 1)
 
     def refuse(self, error: LimiterClosed | LimiterNotOpen) -> None:
         """Every decision of this process raises `error` from now on."""

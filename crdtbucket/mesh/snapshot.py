@@ -36,7 +36,7 @@ def dump(table: Table, roster: Roster) -> list[bytes]:
         payload, place, _ = table.encode_table(place, positions, CHUNK, EVER)
         if payload:
             chunks.append(pack(payload))
-    first = (FORMAT, table.epoch, tables.origins, tables.definitions)
+    first = (FORMAT, table.epochs.running, tables.origins, tables.definitions)
     head = pack_list_head(len(first) + 2) + b"".join(map(pack, first))
     return [head + pack_list_head(len(chunks)), *chunks, pack((boot_id(), made))]
 
@@ -56,7 +56,7 @@ def load(table: Table, roster: Roster, data: bytes, boot: bytes | None = None) -
         if type(form) is not int or type(made_in) is not bytes or type(made) is not int:
             raise MeshError("not a snapshot: its time is none")
         tables = wire.check_tables("tables", (1, origins, definitions))
-        if epoch == table.epoch:
+        if epoch == table.epochs.running:
             raise MeshError("a snapshot of the running epoch cannot be restored")
         age = _age(made_in, made, boot_id() if boot is None else boot, table.now())
         resolved = roster.resolve(tables)

@@ -244,7 +244,11 @@ class Ledger:
         by which the store is ahead because requests of other connections are not booked yet."""
         self.unsettled.fenced(request.item, request.call.fence)
         own = request.bucket.own(*request.place)
-        if own is None or own[0] != request.call.generation or request.epoch != self.table.epoch:
+        if (
+            own is None
+            or own[0] != request.call.generation
+            or request.epoch != self.table.epochs.running
+        ):
             return 0
         _, taken, refunded = own
         ahead = answer.taken - charged - taken

@@ -69,7 +69,7 @@ class SlotLedger(RequestLedger):
     ) -> SlotHold:
         """A hold that is to be asked for. Raises `InvalidKey`."""
         search.check(key)
-        name = b"%016x:%d" % (self._table.epoch, next(self._numbers))
+        name = b"%016x:%d" % (self._table.epochs.running, next(self._numbers))
         return SlotHold(bucket, search, key, ttl_ns, name)
 
     def share(self, bucket: BucketCore) -> int | None:

@@ -116,7 +116,7 @@ class StoreRequest:
         """None when the key is known by its hash alone, as in a settling."""
         self.cost = cost
         self.place = place
-        self.epoch = bucket.table.epoch
+        self.epoch = bucket.table.epochs.running
         self.call = call
         self.rules = rules
         """The rules when the request was made: the answer is in their definition."""

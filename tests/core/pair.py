@@ -20,14 +20,14 @@ class Peer:
     def __init__(self, number: int, spec: BucketSpec, max_keys: int = 64, **options: Any) -> None:
         self.number = number
         self.table = virtual_table(max_keys, **options)
-        self.table.configure(predict=False)
+        self.table.nodes.configure(predict=False)
         self.bucket = BucketCore(self.table, spec)
         self.epochs: dict[int, int] = {}
         """Number of the owner of every foreign epoch that was ever heard here."""
 
     @property
     def epoch(self) -> int:
-        epoch: int = self.table.epoch
+        epoch: int = self.table.epochs.running
         return epoch
 
     def node_of(self, number: int) -> int:
@@ -36,14 +36,14 @@ class Peer:
 
     def owners(self) -> dict[int, int]:
         """Epoch to the number of its owner, of all origins."""
-        return {e: self.epochs.get(e, self.number) for _, _, e, _ in self.table.origins()}
+        return {e: self.epochs.get(e, self.number) for _, _, e, _ in self.table.epochs.origins()}
 
     def announced(self) -> tuple[array[int], list[tuple[int, int]]]:
         """Places of the origin ids, and (owner, epoch) at each place."""
         positions = array("H", [NOWHERE]) * ORIGINS
         places: list[tuple[int, int]] = []
         owners = self.owners()
-        for origin, _, epoch, marked in self.table.origins():
+        for origin, _, epoch, marked in self.table.epochs.origins():
             if not marked:
                 positions[origin] = len(places)
                 places.append((owners[epoch], epoch))
@@ -54,7 +54,7 @@ class Peer:
         for owner, epoch in places:
             if owner != self.number:
                 self.epochs[epoch] = owner
-        return array("H", [self.table.origin(self.node_of(o), e) for o, e in places])
+        return array("H", [self.table.epochs.origin(self.node_of(o), e) for o, e in places])
 
     def definitions_for(self, other: Peer) -> list[tuple[int, int, int, int]]:
         """This node's definitions, by slot, as `other` understands them."""
@@ -108,4 +108,4 @@ def snapshot(table: Table, bucket: BucketCore, keys: list[str]) -> Any:
     """Everything that can be seen of a table and of these keys in it."""
     per_key = [(bucket.debt(k), bucket.columns(k)) for k in keys]
     stats = {k: v for k, v in table.stats().items() if k != "bytes"}
-    return per_key, stats, bucket.counters(), table.origins(), len(table)
+    return per_key, stats, bucket.counters(), table.epochs.origins(), len(table)

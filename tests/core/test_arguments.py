@@ -151,12 +151,12 @@ def test_a_real_table_keeps_its_own_time() -> None:
 
 
 REFUSED: dict[str, Callable[[Table], object]] = {
-    "node of an origin": lambda t: t.origin(1024, 5),
-    "node that was heard": lambda t: t.set_last_seen(1024, 5),
-    "node that is given up": lambda t: t.forget(2**31),
-    "place from which a node is given up": lambda t: t.forget(1, -1),
-    "place from which columns are removed": lambda t: t.prune(-1),
-    "node that is set": lambda t: t.set_node(1024, 5, True),
+    "node of an origin": lambda t: t.epochs.origin(1024, 5),
+    "node that was heard": lambda t: t.nodes.set_last_seen(1024, 5),
+    "node that is given up": lambda t: t.nodes.forget(2**31),
+    "place from which a node is given up": lambda t: t.nodes.forget(1, -1),
+    "place from which columns are removed": lambda t: t.epochs.prune(-1),
+    "node that is set": lambda t: t.nodes.set_node(1024, 5, True),
     "entry that is touched": lambda t: t.touch([0, 64]),
     "entry that is encoded": lambda t: t.encode_entries(array("I", [0, 64]), 0, NOWHERE, 1000),
     "start of the entries": lambda t: t.encode_entries(array("I", [0]), -1, NOWHERE, 1000),

@@ -56,7 +56,7 @@ class Receiver:
         self.bucket.take("k", 20)
         self.bucket.refund(self.bucket.take("k", 10), 5)
         self.bucket.take("third", 1)
-        self.ids = array("H", [self.peer.table.origin(1, 1000 + i) for i in range(4)])
+        self.ids = array("H", [self.peer.table.epochs.origin(1, 1000 + i) for i in range(4)])
         self.before = self.looks()
 
     def looks(self) -> Any:
@@ -98,7 +98,7 @@ def test_the_bytes_of_an_entry() -> None:
 def test_columns_stand_in_the_order_of_their_places(count: int) -> None:
     """However they came to lie here: the newest first, or by chance."""
     a = Peer(0, SPEC)
-    ids = array("H", [a.table.origin(1, 1000 + i) for i in range(count)])
+    ids = array("H", [a.table.epochs.origin(1, 1000 + i) for i in range(count)])
     columns = [(place, 1, 7 + place) for place in range(count)]
     payload = entry(a.bucket.hash("k"), columns)
     a.table.merge(payload, [(0, True, *SPEC.emission)], ids, node=1, epoch=1000, at=0, newer=False)

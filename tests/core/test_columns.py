@@ -91,8 +91,8 @@ class TestColumns:
             peer.bucket.take("k", tokens)
         send(a, c)
         send(b, c)
-        marked = c.table.add_tombstones([a.epoch, 4711, c.epoch, b.epoch])
-        assert c.table.prune() == -1
+        marked = c.table.epochs.add_tombstones([a.epoch, 4711, c.epoch, b.epoch])
+        assert c.table.epochs.prune() == -1
         assert marked == [a.epoch, b.epoch]
         assert c.bucket.peek("k").remaining == 55
         assert {e for _, e in c.bucket.columns("k")} == {c.epoch}
@@ -112,23 +112,23 @@ class TestColumns:
                 peer.bucket.take(key, 10)
             send(peer, c)
         assert held(a) == 10
-        assert c.table.add_tombstones([a.epoch]) == [a.epoch]
-        assert c.table.prune(0, 4) == 4
+        assert c.table.epochs.add_tombstones([a.epoch]) == [a.epoch]
+        assert c.table.epochs.prune(0, 4) == 4
         assert held(a) == 6
-        assert not c.table.release(a.epoch)
+        assert not c.table.epochs.release(a.epoch)
         send(a, c)
         c.bucket.take("k0", 5)
         assert held(a) == 6
-        assert c.table.add_tombstones([b.epoch]) == [b.epoch]
-        assert c.table.prune(4, 4) == 8
-        assert c.table.prune(8, 4) == -1
+        assert c.table.epochs.add_tombstones([b.epoch]) == [b.epoch]
+        assert c.table.epochs.prune(4, 4) == 8
+        assert c.table.epochs.prune(8, 4) == -1
         assert held(a) == 0
-        assert c.table.release(a.epoch)
+        assert c.table.epochs.release(a.epoch)
         assert held(b) == 10
-        assert not c.table.release(b.epoch)
-        assert c.table.prune() == -1
+        assert not c.table.epochs.release(b.epoch)
+        assert c.table.epochs.prune() == -1
         assert held(b) == 0
-        assert c.table.release(b.epoch)
+        assert c.table.epochs.release(b.epoch)
         assert [c.bucket.peek(k).remaining for k in keys] == [75] + [80] * 9
         c.table.verify()
 
@@ -136,10 +136,10 @@ class TestColumns:
         a, b = peers(2, WHOLE)
         old = a.epoch
         a.bucket.take("k", 30)
-        a.table.open_epoch(77)
+        a.table.epochs.open(77)
         assert add_tombstone(a.table, old)
-        a.table.release(old)
-        reused = a.table.origin(1, b.epoch)
+        a.table.epochs.release(old)
+        reused = a.table.epochs.origin(1, b.epoch)
         assert reused
         assert a.bucket.columns("k") == {}
         a.bucket.take("k", 1)

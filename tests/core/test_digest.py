@@ -117,10 +117,10 @@ def test_any_difference_changes_the_print(change: str) -> None:
     a, b = Peer(0, SPEC), Peer(1, SPEC)
     epoch = 5
     for peer in (a, b):
-        peer.table.open_epoch(epoch)
+        peer.table.epochs.open(epoch)
     a.bucket.take("k", 30)
     if change == "epoch":
-        b.table.open_epoch(6)
+        b.table.epochs.open(6)
     decision = b.bucket.take("other" if change == "key" else "k", 31 if change == "taken" else 30)
     if change == "refunded":
         b.bucket.refund(decision, 1)

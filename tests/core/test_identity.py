@@ -22,7 +22,7 @@ class TestOwnEpoch:
         a.bucket.take("k", 40)
         send(a, b)
         image = Peer(0, WHOLE)  # the same process, reverted to before the take
-        image.table.open_epoch(epoch)
+        image.table.epochs.open(epoch)
         image.bucket.take("k", 10)
         b.bucket.take("k", 5)
         merged = send(b, image)
@@ -42,7 +42,7 @@ class TestOwnEpoch:
         a.bucket.take("k", 40)
         send(a, b)
         image = Peer(0, WHOLE)
-        image.table.open_epoch(epoch)
+        image.table.epochs.open(epoch)
         assert send(b, image) is None  # b has nothing of its own to say
         b.table.touch(range(len(b.table)))
         assert send(b, image).duplicate_epoch
@@ -121,9 +121,9 @@ class TestRestore:
         assert add_tombstone(b.table, a.epoch)
         assert b.table.restore(payload, a.definitions_for(b), ids) == 1
         assert b.bucket.peek("k").remaining == 40
-        b.table.release(a.epoch)
+        b.table.epochs.release(a.epoch)
         b.table.verify()
-        b.table.origin(5, 12345)
+        b.table.epochs.origin(5, 12345)
         assert b.bucket.columns("k") == {}
 
     def test_a_snapshot_of_the_running_epoch_is_refused(self) -> None:
@@ -131,7 +131,7 @@ class TestRestore:
         a.bucket.take("k", 60)
         payload, places = self.saved(a)
         again = Peer(0, WHOLE)
-        again.table.open_epoch(a.epoch)
+        again.table.epochs.open(a.epoch)
         with pytest.raises(CrdtbucketError, match="running epoch"):
             again.table.restore(payload, a.definitions_for(again), again.understood(places))
         assert len(again.table) == 0

@@ -233,7 +233,7 @@ def liar_for(owner: Peer, tokens: int) -> Peer:
     """A process that states so many tokens under the owner's epoch, whatever the limit."""
     liar = Peer(owner.number, BucketSpec("b", 2**30, 100))
     liar.table.set_time(SECOND)
-    liar.table.open_epoch(owner.epoch)
+    liar.table.epochs.open(owner.epoch)
     liar.bucket.take("k", tokens)
     liar.table.collect()
     return liar
@@ -340,13 +340,13 @@ def test_a_late_count_of_another_generation_is_history() -> None:
 
 def test_a_relayed_column_of_a_connected_owner_is_not_believed() -> None:
     a, b, c = peers(3, WHOLE)
-    c.table.set_node(c.node_of(0), a.epoch, True)
+    c.table.nodes.set_node(c.node_of(0), a.epoch, True)
     a.bucket.take("k", 30)
     send(a, b)
     b.bucket.take("k", 1)
     send(b, c)
     assert {e for _, e in c.bucket.columns("k")} == {b.epoch}
-    c.table.set_node(c.node_of(0), a.epoch, False)
+    c.table.nodes.set_node(c.node_of(0), a.epoch, False)
     b.table.touch([0])
     send(b, c)
     assert {e for _, e in c.bucket.columns("k")} == {a.epoch, b.epoch}
@@ -355,7 +355,7 @@ def test_a_relayed_column_of_a_connected_owner_is_not_believed() -> None:
 def test_a_refund_that_is_not_believed_yet_is_not_counted_twice() -> None:
     """A level that has the refund in it, and then the refund by its owner's word."""
     a, b, c = peers(3, WHOLE)
-    c.table.set_node(c.node_of(0), a.epoch, True)
+    c.table.nodes.set_node(c.node_of(0), a.epoch, True)
     decision = a.bucket.take("k", 30)
     send(a, b)
     send(a, c)
@@ -492,7 +492,7 @@ def test_what_is_kept_for_all_silent_peers_is_no_more_than_one_bucket_refills() 
         send(peer, newcomer)
     sender.bucket.take("k", 30)
     kept = array("q", [0]) * ORIGINS
-    for origin, _, epoch, _ in newcomer.table.origins():
+    for origin, _, epoch, _ in newcomer.table.epochs.origins():
         kept[origin] = {one.epoch: 5, two.epoch: 4}.get(epoch, 0) * SECOND
     send(sender, newcomer, silent=kept)
     assert newcomer.bucket.debt("k") == (30 + 80 - 50) * SECOND // 10

@@ -92,8 +92,8 @@ def test_after_eviction_nothing_comes_back(bucket: BucketCore) -> None:
 @pytest.mark.parametrize("touched", [False, True])
 def test_after_a_new_epoch_nothing_comes_back(bucket: BucketCore, touched: bool) -> None:
     decision = bucket.take("k", 60)
-    old = bucket.table.epoch
-    bucket.table.open_epoch(77)
+    old = bucket.table.epochs.running
+    bucket.table.epochs.open(77)
     if touched:
         bucket.take("k", 1)
     assert bucket.refund(decision) == 0

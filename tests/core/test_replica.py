@@ -23,7 +23,7 @@ def bucket(spec: BucketSpec = SPEC, **options: Any) -> BucketCore:
 
 def own_origin(one: BucketCore) -> int:
     table = one.table
-    return next(i for i, _, epoch, _ in table.origins() if epoch == table.epoch)
+    return next(i for i, _, epoch, _ in table.epochs.origins() if epoch == table.epochs.running)
 
 
 def close(one: BucketCore, key: str = "k", cost: int = 1, **values: Any) -> Any:
@@ -84,7 +84,7 @@ class TestStating:
         place = one.hash("k")
         assert one.advertised(*place) is None
         one.open_call("k")
-        first, second = one.table.origin(3, 33), one.table.origin(4, 44)
+        first, second = one.table.epochs.origin(3, 33), one.table.epochs.origin(4, 44)
         assert one.adopt(*place, 0, True, [(first, 1, 7, 2), (second, 5, 1, 0)])
         assert one.advertised(*place) == (1, 0, 0, 0, [(4, 44, 5, 1, 0), (3, 33, 1, 7, 2)])
         add_tombstone(one.table, 33)
@@ -127,10 +127,10 @@ class TestBooking:
         """Else the sum of both halves, as peers hear it, would grow beyond what a frame holds."""
         one = bucket(BucketSpec("b", MAX_COST, 10**9))
         one.take("k", 1)
-        epoch = one.table.epoch
+        epoch = one.table.epochs.running
         for _ in range(6):
             assert one.void(*one.hash("k"), MAX_COST)
-        assert one.table.epoch != epoch
+        assert one.table.epochs.running != epoch
         for column in [one.own(*one.hash("k")), *one.columns("k").values()]:
             assert column is not None
             assert column[1] < 2**55
@@ -170,7 +170,7 @@ class TestAdopting:
         one = bucket()
         one.take("k", 50)
         place, me = one.hash("k"), own_origin(one)
-        peer = one.table.origin(3, 33)
+        peer = one.table.epochs.origin(3, 33)
         assert one.adopt(*place, 6 * SECOND, True, [(me, 1, 50, 0), (peer, 1, 40, 0)])
         assert one.debt("k") == 6 * SECOND  # counted: 9
         assert one.adopt(*place, 2 * SECOND, True, [(me, 1, 45, 0), (peer, 1, 40, 0)])
@@ -185,7 +185,7 @@ class TestAdopting:
     def test_another_definition_is_counted_and_not_adopted(self) -> None:
         one = bucket()
         one.take("k", 50)
-        peer = one.table.origin(3, 33)
+        peer = one.table.epochs.origin(3, 33)
         columns = [(own_origin(one), 1, 50, 0), (peer, 1, 10, 0)]
         assert one.adopt(*one.hash("k"), 1, False, columns)
         assert one.debt("k") == 5 * SECOND + 1  # of an unknown column no more than is stated
@@ -196,7 +196,7 @@ class TestAdopting:
         """Nobody but its owner raised them there, so the word of a live peer adds nothing."""
         one = bucket()
         one.open_call("k")
-        peer = one.table.set_node(3, 33, True)
+        peer = one.table.nodes.set_node(3, 33, True)
         assert one.adopt(*one.hash("k"), 4 * SECOND, True, [(peer, 1, 40, 0)])
         assert one.debt("k") == 4 * SECOND
         assert one.shortage(*one.hash("k"), 61) == SECOND // 10
@@ -228,12 +228,12 @@ def suspect_bucket() -> BucketCore:
     spec = BucketSpec("b", 100, 1, "1h")
     old = bucket_of(spec)
     old.take("k", 60)
-    epoch = old.table.epoch
+    epoch = old.table.epochs.running
     positions = array("H", [0xFFFF]) * 512
-    positions[old.table.origins()[0][0]] = 0
+    positions[old.table.epochs.origins()[0][0]] = 0
     payload, _, _ = old.table.encode_table(0, positions, 4096)
     new = bucket_of(spec)
-    origins = array("H", [new.table.origin(0, epoch)])
+    origins = array("H", [new.table.epochs.origin(0, epoch)])
     slots = [(0, 1, *spec.emission)]
     assert new.table.restore(payload, slots, origins, age=None) == 1
     assert (new.table.suspects, new.peek("k").remaining) == (1, 40)
@@ -255,9 +255,13 @@ def test_the_store_settles_what_is_suspect(debt: int, left: int) -> None:
     bucket.take("k", 5)
     place = bucket.hash("k")
     generation, taken, _, _, _ = bucket.advertised(*place)
-    own = next(o for o, _, epoch, _ in bucket.table.origins() if epoch == bucket.table.epoch)
+    own = next(
+        o
+        for o, _, epoch, _ in bucket.table.epochs.origins()
+        if epoch == bucket.table.epochs.running
+    )
     stated = (debt + 5) * 3600 * 10**9
-    old = next(o for o, _, _, _ in bucket.table.origins() if o != own)
+    old = next(o for o, _, _, _ in bucket.table.epochs.origins() if o != own)
     columns = [(own, generation, taken, 0), (old, 1, 60, 0)]  # the store was told of both
     assert bucket.adopt(*place, stated, True, columns)
     assert (bucket.table.suspects, bucket.peek("k").remaining) == (0, left)

@@ -106,7 +106,7 @@ class TestCaution:
     def test_a_node_without_memory_serves_its_share(self) -> None:
         """A part of it at once, the rest at three quarters of the refill."""
         bucket = bucket_of(SPEC)
-        bucket.table.configure(members=4, warming_up_until=2 * SECOND)
+        bucket.table.nodes.configure(members=4, warming_up_until=2 * SECOND)
         at_once = bucket.take_burst("k", 100)
         assert 1 <= at_once < 25
         wait = bucket.take("k").retry_after_ns
@@ -125,9 +125,9 @@ class TestCaution:
 
     def test_a_shortage_ends_when_its_denial_said(self) -> None:
         bucket = bucket_of(SPEC)
-        bucket.table.configure(members=4, warming_up_until=2 * SECOND)
+        bucket.table.nodes.configure(members=4, warming_up_until=2 * SECOND)
         assert not bucket.peek("k", 26)
-        bucket.table.configure(warming_up_until=0)
+        bucket.table.nodes.configure(warming_up_until=0)
         assert bucket.peek("k", 100)
 
 

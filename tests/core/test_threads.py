@@ -163,7 +163,7 @@ def test_definitions_and_epochs_change_under_takes() -> None:
 
     def changing() -> None:
         for i in range(100):
-            bucket.table.open_epoch(1_000 + i)
+            bucket.table.epochs.open(1_000 + i)
             bucket.define(BucketSpec("b", 1_000_000 + i, 1, "1m"))
 
     with running(*(taking(bucket, totals, s, many=s < 2) for s in range(3)), changing):

@@ -471,8 +471,8 @@ def named(path: str, *names: str) -> int:
     bucket = BucketCore(table, SPEC)
     bucket.take("key", 5)
     for number, name in enumerate(names, 1):
-        table.name_node(number, name)
-        place = table.origin(number, 100 + number)
+        table.nodes.name_node(number, name)
+        place = table.epochs.origin(number, 100 + number)
         columns = [(place, 1, 3, 0)]
         assert bucket.adopt(*bucket.hash("key"), bucket.debt("key") or 0, True, columns)
     level = bucket.peek("key").remaining
@@ -483,8 +483,8 @@ def named(path: str, *names: str) -> int:
 
 
 def owners(table: Table) -> set[tuple[str, int]]:
-    names = table.node_names()
-    return {(names[node], epoch) for _, node, epoch, _ in table.origins() if node}
+    names = table.nodes.node_names()
+    return {(names[node], epoch) for _, node, epoch, _ in table.epochs.origins() if node}
 
 
 def test_names_and_numbers_stay_with_the_epochs(path: str) -> None:
@@ -493,11 +493,11 @@ def test_names_and_numbers_stay_with_the_epochs(path: str) -> None:
     assert owners(table) == {("b", 101), ("c", 102)}
     assert level == BucketCore(table, SPEC).peek("key").remaining
     again = Table(max_keys=64)
-    again.name_node(0, "a" * 200)
-    again.name_node(1023, "\U0001f984" * 200)
-    assert again.node_names() == {0: "a" * 200, 1023: "\U0001f984" * 200}
-    again.name_node(1023, "")
-    assert again.node_names() == {0: "a" * 200}
+    again.nodes.name_node(0, "a" * 200)
+    again.nodes.name_node(1023, "\U0001f984" * 200)
+    assert again.nodes.node_names() == {0: "a" * 200, 1023: "\U0001f984" * 200}
+    again.nodes.name_node(1023, "")
+    assert again.nodes.node_names() == {0: "a" * 200}
 
 
 @pytest.mark.parametrize(
@@ -510,9 +510,9 @@ def test_names_and_numbers_stay_with_the_epochs(path: str) -> None:
 )
 def test_names_that_cannot_be_given(node: int, name: str, wrong: str) -> None:
     table = Table(max_keys=64)
-    table.name_node(0, "a")
+    table.nodes.name_node(0, "a")
     with pytest.raises(CrdtbucketError, match=wrong):
-        table.name_node(node, name)
+        table.nodes.name_node(node, name)
 
 
 def test_an_epoch_whose_owner_is_not_known_is_removed_and_the_level_stays(path: str) -> None:
@@ -520,7 +520,7 @@ def test_an_epoch_whose_owner_is_not_known_is_removed_and_the_level_stays(path: 
     file, table = opened(path)
     bucket = BucketCore(table, SPEC)
     assert len(bucket.columns("key")) == 3
-    table.name_node(1, "")  # the name is lost
+    table.nodes.name_node(1, "")  # the name is lost
     del table, bucket
     file.close()
     _file, table = opened(path)
@@ -529,7 +529,7 @@ def test_an_epoch_whose_owner_is_not_known_is_removed_and_the_level_stays(path: 
     assert owners(table) == {("c", 102)}
     assert len(bucket.columns("key")) == 2
     assert bucket.peek("key").remaining == level
-    assert table.origin(2, 101)  # whoever speaks of it says whose it is
+    assert table.epochs.origin(2, 101)  # whoever speaks of it says whose it is
 
 
 @pytest.mark.parametrize("names", [(), ("b",)])
@@ -548,5 +548,5 @@ def test_a_node_that_begins_again_and_again_finds_room_for_its_epoch(
         file.close()
     _file, table = opened(path)
     table.verify()
-    assert len(table.origins()) <= (450 if names else 2)
+    assert len(table.epochs.origins()) <= (450 if names else 2)
     assert owners(table) == {(name, 101 + i) for i, name in enumerate(names)}

@@ -113,7 +113,7 @@ def test_a_leaf_that_says_goodbye_leaves_its_part_to_the_others() -> None:
     rest = dict.fromkeys("BCD", 20.0)
     drive(mesh, rest, 8.0)
     assert total(drive(mesh, rest, 10.0)) >= 0.99 * 40 * 10
-    assert all(len(mesh[leaf].table.relayed_members()) == 1 for leaf in "BC")
+    assert all(len(mesh[leaf].table.nodes.relayed_members()) == 1 for leaf in "BC")
 
 
 def test_a_leaf_that_comes_back_and_is_idle_leaves_its_part_to_the_others() -> None:

@@ -512,7 +512,7 @@ def test_nobody_need_listen_or_know_regions() -> None:
     book = Book()
     ledger = Ledger(book.table, Roster(book.table, "n"), "n", book.book)
     decision = ledger.decide_here(book.bucket, "k", 4, Mode.EVENTUAL)
-    book.bucket.adopt(*book.place, 5, True, [(book.table.origin(1, 9), 1, 4, 1)])
+    book.bucket.adopt(*book.place, 5, True, [(book.table.epochs.origin(1, 9), 1, 4, 1)])
     request = ledger.settle(*book.item, 3)
     assert decision.allowed
     assert request is not None

@@ -55,7 +55,7 @@ def in_c(held: Holder, sent: Holder) -> Holder:
         columns = []
         for owner, column in one["columns"].items():
             epoch, node = read_owner(owner.encode())
-            columns.append((table.origin(roster.node(node), epoch), *column))
+            columns.append((table.epochs.origin(roster.node(node), epoch), *column))
         assert bucket.adopt(*opened[:2], one["debt"] * TOKEN_NS, True, columns)
     names = roster.names()
     found = {

@@ -18,6 +18,8 @@ cdef class _Definitions:
     cdef table_t *t
     cdef int64_t surveyed
     cdef readonly Sharing sharing
+    cdef readonly Epochs epochs
+    cdef readonly Nodes nodes
     cdef readonly dict names
     cdef readonly int max_names
     cdef public object on_wake
@@ -151,7 +153,7 @@ cdef class _Definitions:
             made.over_admitted, made.over_admitted_before, made.over_admitted_minute = before.over_admitted, before.over_admitted_before, before.over_admitted_minute
             before.forgiven = before.refused_full = 0
         definition_place(self.t, slot, made, old, now)
-        self._refresh_flush()
+        refresh_flush(self.t)
         return slot
 
     cdef int64_t _free_slot(self) except -1:
@@ -165,11 +167,6 @@ cdef class _Definitions:
     def free_definitions(self):
         """How many definitions there is room for now."""
         return definitions_free(self.t, clock_ns(self.t))
-
-    cdef void _refresh_flush(self):
-        cdef uint32_t i
-        for i in range(self.t.h.definitions):
-            self.t.definitions[i].flush_tokens = max(1, self.t.definitions[i].capacity // (20 * max(1, self.t.h.members)))
 
     def definitions(self):
         """The current ones: (slot, name hash, definition hash, q, p) each."""

@@ -84,7 +84,7 @@ cdef class _Inbox(_Outbox):
         m.keeps_credit, m.newcomer, m.reopen = keeps_credit, newcomer, reopen
         m.crowded, m.room, m.most_room = crowded, room, max(0, most_room)
         m.tables = &f.tables
-        m.source_origin = self.origin(node, epoch)
+        m.source_origin = self.epochs.origin(node, epoch)
         m.relays = <const uint8_t *>mask.view.buf if mask is not None else NULL
         m.silent = <const int64_t *>kept.view.buf if kept is not None else NULL
         for i in range(start, end, SLICE):

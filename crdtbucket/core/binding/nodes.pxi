@@ -1,50 +1,29 @@
-# The nodes of the mesh, and the epochs under which takes count.
+# The nodes of the mesh.
 
 
-cdef class _Nodes(_Definitions):
-    @property
-    def epoch(self):
-        """The running epoch: takes count under it."""
-        return self.t.origins[self.t.h.own_origin].epoch
+cdef int check_node(uint32_t node) except -1:
+    if node >= MAX_NODES:
+        raise CrdtbucketError(f"node ids are below {MAX_NODES}, not {node}")
+    return 0
 
-    def open_epoch(self, uint64_t epoch):
-        """Takes count under `epoch` (64 bits, not 0, never used before) from now on; older counts stay."""
-        cdef int done
-        self.t.h.spare_epoch = epoch
-        self.memory.enter()
-        done = open_epoch(self.t)
-        self.memory.leave()
-        if not done:
-            raise CrdtbucketError("too many epochs are remembered")
 
-    def spare_epoch(self, uint64_t epoch):
-        """Sets the epoch to open when a peer has larger counts of the running one."""
-        self.t.h.spare_epoch = epoch
+cdef void refresh_flush(table_t *t) noexcept:
+    """How many tokens of a key are sent early depends on the number of members."""
+    cdef uint32_t i
+    for i in range(t.h.definitions):
+        t.definitions[i].flush_tokens = max(1, t.definitions[i].capacity // (20 * max(1, t.h.members)))
 
-    def origin(self, uint32_t node, uint64_t epoch):
-        """The id of (node, epoch), made when it is new. Raises WireError when the epoch is another node's, or when there is
-        no room for more."""
-        self.check_node(node)
-        self.memory.enter()
-        cdef uint32_t found = origin_find(self.t, epoch)
-        if not found:
-            found = origin_add(self.t, node, epoch)
-        self.memory.leave()
-        if not found:
-            raise WireError("more epochs than can be told apart")
-        if self.t.origins[found].node != node:
-            raise WireError("two nodes are named as the owner of one epoch")
-        return found
 
-    @property
-    def released(self):
-        """How many origin ids were given up."""
-        return self.t.h.released
+@cython.final
+cdef class Nodes:
+    """The nodes of the mesh by their numbers, 0 for this one: names, when each was last seen, and what is predicted of them."""
 
-    @property
-    def origins_version(self):
-        """Changes whenever the origins that have no tombstone do."""
-        return self.t.h.origins_changed
+    cdef _Memory memory
+    cdef table_t *t
+    cdef Epochs epochs
+
+    def __cinit__(self, _Memory memory not None, Epochs epochs not None):
+        self.memory, self.t, self.epochs = memory, &memory.t, epochs
 
     def node_names(self):
         """Names of the nodes by their numbers, whichever process gave them."""
@@ -55,7 +34,7 @@ cdef class _Nodes(_Definitions):
     def name_node(self, uint32_t node, str name not None):
         """Gives a number that has none its name, before the first epoch of the node is added to the table; "" takes it back, when
         no epoch needs it any more. Raises CrdtbucketError when there is no memory for it, or the number is another node's."""
-        self.check_node(node)
+        check_node(node)
         cdef bytes text = name.encode()
         cdef node_name_t *at = &self.t.names[node]
         if len(text) > NAME_BYTES:
@@ -74,20 +53,10 @@ cdef class _Nodes(_Definitions):
             memcpy(at.text, PyBytes_AS_STRING(text), len(text))
         set_name_bytes(at, len(text))
 
-    def origins(self):
-        """(id, node, epoch, whether it has a tombstone) of each."""
-        cdef uint32_t i
-        return [(i, self.t.origins[i].node, self.t.origins[i].epoch, bool(self.t.origins[i].tombstone))
-                for i in range(1, MAX_ORIGINS) if self.t.origins[i].used]
-
-    cdef check_node(self, uint32_t node):
-        if node >= MAX_NODES:
-            raise CrdtbucketError(f"node ids are below {MAX_NODES}, not {node}")
-
     def set_node(self, uint32_t node, uint64_t epoch, bint connected, bint forgotten=False):
         """Records a member: its running epoch, and whether it is connected here directly. `forgotten`: it is the process that was
         forgotten, which has been silent since it was seen. Returns its origin id."""
-        cdef uint32_t origin = self.origin(node, epoch)
+        cdef uint32_t origin = self.epochs.origin(node, epoch)
         cdef node_t *n = &self.t.nodes[node]
         cdef bint changed = not n.known_by or n.connected != connected
         if not n.known_by:
@@ -102,13 +71,13 @@ cdef class _Nodes(_Definitions):
 
     def set_disconnected(self, uint32_t node):
         """Records that a member is not connected here directly any more. Needs no origin, so it never lacks room."""
-        self.check_node(node)
+        check_node(node)
         self.t.nodes[node].connected = 0
 
     def set_relayed(self, uint32_t node, uint64_t epoch, int64_t at):
         """Records a member without a link here, of which a relay has told all that it took up to the time `at` (local ns). Of one
         that is known by a link, that time alone."""
-        cdef uint32_t origin = self.origin(node, epoch)
+        cdef uint32_t origin = self.epochs.origin(node, epoch)
         cdef node_t *n = &self.t.nodes[node]
         if n.known_by != BY_LINK and node:
             if not n.known_by:
@@ -119,7 +88,7 @@ cdef class _Nodes(_Definitions):
 
     def count_relayed(self, uint32_t node, bint yes):
         """Sets whether a member that relays alone see makes guaranteed shares smaller; not so at first."""
-        self.check_node(node)
+        check_node(node)
         self.t.nodes[node].unproven = self.t.nodes[node].known_by == BY_RELAYS and not yes
 
     def relayed_members(self):
@@ -135,12 +104,12 @@ cdef class _Nodes(_Definitions):
 
     def set_last_seen(self, uint32_t node, int64_t at):
         """Records that a complete round of `node` stood for the time `at` (receipt less its age, local ns)."""
-        self.check_node(node)
+        check_node(node)
         set_last_seen(self.t, &self.t.nodes[node], at)
 
     def relay(self, uint32_t node, bint yes):
         """Sets whether the rates of `node` are relayed with the entries that are sent: some peer is not connected to it."""
-        self.check_node(node)
+        check_node(node)
         self.memory.enter()
         self.t.h.relayed += yes - self.t.nodes[node].relayed
         self.t.nodes[node].relayed = yes
@@ -149,7 +118,7 @@ cdef class _Nodes(_Definitions):
     def forget(self, uint32_t node, int64_t start=0, int64_t most=1 << 62):
         """The node is given up: what is predicted of it becomes debt. Looks at `most` places from `start`, 0 or above, on; returns
         the next one, or -1 when it has looked at all."""
-        self.check_node(node)
+        check_node(node)
         if start < 0:
             raise CrdtbucketError(f"places begin with 0, not {start}")
         self.memory.enter()
@@ -168,7 +137,7 @@ cdef class _Nodes(_Definitions):
         sides of a partition share the capacity of a full bucket."""
         if members is not None:
             self.t.h.members = max(1, members)
-            self._refresh_flush()
+            refresh_flush(self.t)
         if warming_up_until is not None:
             self.t.h.warming_up_since = clock_ns(self.t)
             self.t.h.warming_up_until = warming_up_until

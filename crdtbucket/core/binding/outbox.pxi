@@ -4,7 +4,7 @@ COLLECT_CHUNK = 65_536  # some 3 ms
 cdef enum: ENCODED_PLACES = 131_072  # some 2 ms where nothing is owed
 
 
-cdef class _Outbox(_Nodes):
+cdef class _Outbox(_Definitions):
     @property
     def version(self):
         """The newest version in the log."""
@@ -42,7 +42,7 @@ cdef class _Outbox(_Nodes):
             self.memory.leave()
             self.memory.pause()
         if self.t.h.generations > 0xf0000000u:
-            self.open_epoch(self.t.h.spare_epoch)
+            self.epochs.open(self.t.h.spare_epoch)
         return count, place
 
     def touch(self, entries):

@@ -40,7 +40,7 @@ cdef class SlotSearch:
     def __init__(self, BucketCore bucket not None):
         """`bucket`: counts the slots."""
         self.bucket, self.first = bucket, {}
-        self.start = (bucket.table.epoch >> 1) % bucket_spec.MAX_SLOTS  # epochs are odd
+        self.start = (bucket.table.epochs.running >> 1) % bucket_spec.MAX_SLOTS  # epochs are odd
 
     def take(self, object key, object cost=_SLOT_TOKENS, mode=None):
         """All tokens of a free slot, or the denial of the one that is free first. `mode`: that which the decision names, of a

@@ -67,7 +67,7 @@ class NodeMemory:
             self._members.take_over(record.links(now, self._roster.node), now)
         if peers and not (record is not None and record.memory):
             self._out.flags |= wire.JOINING
-            self._table.configure(warming_up_until=now + WARM_UP_NS, members=1 + peers)
+            self._table.nodes.configure(warming_up_until=now + WARM_UP_NS, members=1 + peers)
         else:
             self.remember(now)
 
@@ -75,7 +75,7 @@ class NodeMemory:
         """The levels held are the mesh's: the node has warmed up."""
         self.complete = True
         self._out.flags &= ~wire.JOINING
-        self._table.configure(warming_up_until=NEVER)
+        self._table.nodes.configure(warming_up_until=NEVER)
         self._members.expect(1, now)
         self.note()
 

@@ -60,7 +60,7 @@ class Observers:
             values["config"] = self._members.updates.config
         return wire.encode(
             wire.Frame(
-                epoch=self._table.epoch,
+                epoch=self._table.epochs.running,
                 to_epoch=frame.epoch,
                 seq=frame.seq,
                 sent=now,
@@ -91,7 +91,7 @@ def _look_up(table: Table, roster: Roster, frame: wire.Frame) -> dict[str, Any]:
     )
     if upto < len(held):
         last = held[upto][0] - 1
-    tombstones = tuple(epoch for _, _, epoch, gone in table.origins() if gone)
+    tombstones = tuple(epoch for _, _, epoch, gone in table.epochs.origins() if gone)
     return {
         "payload": payload,
         "tables_version": tables.version,
@@ -114,7 +114,7 @@ def _merge(table: Table, roster: Roster, frame: wire.Frame, admits: Admits) -> M
         resolved.definitions,
         resolved.origins,
         node=0,
-        epoch=table.epoch,
+        epoch=table.epochs.running,
         at=table.now(),
         newer=False,
         reopen=False,

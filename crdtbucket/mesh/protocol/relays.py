@@ -43,7 +43,7 @@ class Relays:
         """Members that a peer does not see, of which not all that they sent lately is relayed yet;
         and since when."""
         for node in roster.names():  # another process may have led before
-            table.relay(node, False)
+            table.nodes.relay(node, False)
 
     def step(self) -> None:
         """Tells the table whose rates are relayed from now on; before anything is encoded."""
@@ -57,7 +57,7 @@ class Relays:
                 relayed.add(self._roster.node(owner))
         relayed.discard(0)
         for node in relayed ^ self._relayed:
-            self._table.relay(node, node in relayed)
+            self._table.nodes.relay(node, node in relayed)
         self._relayed = relayed
 
     def merged(self, link: PeerState, touched: array[int], now: int) -> None:
@@ -105,7 +105,7 @@ class Relays:
             if other.relay in unseen:
                 newest = max(newest, other.relayed_at)
             age = now - newest
-            if 0 <= age < self._table.near_ns:
+            if 0 <= age < self._table.nodes.near_ns:
                 rows.append((other.info.epoch, -(-age // MS)))
         return (*rows, *self._far(link, now))[: wire.MAX_AGES]
 
@@ -126,7 +126,7 @@ class Relays:
             at = round_time - age * MS
             self._members.pruner.seen_running(epoch, at)
             owner = self._roster.owner(epoch)
-            if owner is None or epoch == self._table.epoch:
+            if owner is None or epoch == self._table.epochs.running:
                 continue
             other = self._links.get(owner)
             if other is None or not _knows_better(other, epoch, at):
@@ -138,7 +138,7 @@ class Relays:
             directly = other.connected and now - other.last_seen < self._directory.alive_ns
             if not directly and at > other.relayed_at:
                 other.relayed_at, other.relay = at, link.info.name
-                self._table.set_last_seen(other.node, at)
+                self._table.nodes.set_last_seen(other.node, at)
         link.round_ages = ()
 
     def _introduce(self, link: PeerState) -> None:

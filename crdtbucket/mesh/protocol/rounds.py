@@ -51,7 +51,7 @@ class Outbox:
         keeps = self._state_credit(link, now, values) if values.get("payload") else 0
         return wire.encode_fields(
             {
-                "epoch": self._table.epoch,
+                "epoch": self._table.epochs.running,
                 "to_epoch": link.info.epoch,
                 "seq": link.expect(sent),
                 "sent": now,
@@ -191,10 +191,10 @@ class Outbox:
         """Says for whom these debts include credit: for those who fell silent before the peer's
         process began. Returns the flag that as much is owed there. For one whose connection ended
         it is not: that one is dead, mostly, and soon given up."""
-        _, silent = self._table.silent_before(link.started, link.node)
+        _, silent = self._table.nodes.silent_before(link.started, link.node)
         if not silent:
             return wire.KEEPS_CREDIT if now < link.owes_until else 0
-        epochs = {node: epoch for node, epoch, _ in self._table.relayed_members() if epoch}
+        epochs = {node: epoch for node, epoch, _ in self._table.nodes.relayed_members() if epoch}
         epochs |= {one.node: one.info.epoch for one in self._links.values()}
         ended = {one.node for one in self._links.values() if one.ending is not None}
         kept = [(node, ns // 1_000_000) for node, ns in silent if node in epochs]
@@ -206,7 +206,7 @@ class Outbox:
     def _since(self, link: PeerState) -> int:
         """Where others fell silent before a peer's process began: a time (ns) from which on
         they sent nothing here, so that what is encoded goes to all that lack the same. Else 0."""
-        return self._table.silent_before(link.started, link.node)[0]
+        return self._table.nodes.silent_before(link.started, link.node)[0]
 
 
 def _rotated(gaps: list[tuple[int, int]], cursor: int) -> list[tuple[int, int]]:

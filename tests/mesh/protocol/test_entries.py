@@ -53,7 +53,7 @@ def test_what_is_written_is_read(wrote: list[Entry]) -> None:
 def test_the_core_reads_what_is_written_and_writes_the_same(entry: Entry) -> None:
     table = Table(max_keys=16, hash_key=bytes(16), virtual=True, epoch=17)
     BucketCore(table, BucketSpec("api", 2**40, 10**6))
-    owners = array("H", [table.origin(1, 1000 + n) for n in range(500)])
+    owners = array("H", [table.epochs.origin(1, 1000 + n) for n in range(500)])
     few = tuple(column for column in entry.columns if column[0] < 500 and column[1] and column[2])
     entry = entry._replace(definition=0, debt_ns=entry.debt_ns % 2**40 + 1, columns=few)
     q, p = BucketSpec("api", 2**40, 10**6).emission

@@ -74,7 +74,7 @@ def test_another_process_of_a_peer_and_who_is_not_in_the_log_begin_anew() -> Non
 def test_a_link_shows_that_its_process_runs_whatever_was_said_of_it() -> None:
     members, table = membership()
     node = members._roster.node("peer")
-    table.origin(node, 9)
+    table.epochs.origin(node, 9)
     add_tombstone(table, 9)
     members.pruner.tombstones = {9: 0}
     members.directory.relayed(9, 0, "third")
@@ -104,10 +104,10 @@ def test_an_epoch_that_a_third_has_introduced_is_its_owners_when_it_is_linked(
     members, table = membership()
     linked(members, named("third", 3))
     assert members.introductions.by("third")(owner, 9)
-    table.origin(members._roster.node(owner), 9)
+    table.epochs.origin(members._roster.node(owner), 9)
     (link,) = linked(members, PEER)
     assert table.called("add_tombstones") == dropped
-    assert (link.node, 9) in {(node, epoch) for _, node, epoch, _ in table.origins()}
+    assert (link.node, 9) in {(node, epoch) for _, node, epoch, _ in table.epochs.origins()}
 
 
 def test_a_new_peer_is_unseen_by_those_that_have_not_advertised_it() -> None:
@@ -162,7 +162,7 @@ def test_of_processes_that_only_relays_see_those_of_other_nodes_count(
     members.disconnected(peer, 0, ended=True)
     members.disconnected(fourth, 0)
     for begun, name, epoch in ((SECOND, "me", 70), (13 * SECOND, "fourth", 40)):
-        table.origin(members._roster.node(name), epoch)
+        table.epochs.origin(members._roster.node(name), epoch)
         members.directory.relayed(epoch, begun + 11 * SECOND, "third")
         assert dies(members, begun) == (name == "fourth")
     text = "me: peer is dead and forgotten: its connection ended, and dials are refused"
@@ -185,7 +185,7 @@ def test_members_of_another_process_are_taken_over_as_silent_ones() -> None:
 def test_tombstones_that_stand_in_the_table_are_kept_from_now_on() -> None:
     table: Any = RecordingTable()
     roster = Roster(table, "me")
-    table.origin(roster.node("far"), 50)
+    table.epochs.origin(roster.node("far"), 50)
     add_tombstone(table, 50)
     members = Membership(table, CONFIG, roster, "me", 5)
     assert members.pruner.tombstones == {50: 5}
@@ -206,7 +206,7 @@ def test_the_younger_of_two_sends_full_keys_too(age: int, full: bool) -> None:
 
 def test_an_epoch_gets_its_tombstone_when_relays_have_had_time_to_say_that_it_runs() -> None:
     members, table = membership(replace(CONFIG, gossip_interval=10.0))
-    table.origin(members._roster.node("far"), 50)
+    table.epochs.origin(members._roster.node("far"), 50)
     for now, marked in ((0, []), ((10 * ROUNDS - 1) * SECOND, []), (10 * ROUNDS * SECOND, [50])):
         members.prepare_updates(lambda: ME, now)
         assert [epoch for (epochs,) in table.called("add_tombstones") for epoch in epochs] == marked
@@ -216,7 +216,7 @@ def test_a_new_epoch_of_a_peer_is_its_own_whatever_a_third_said_of_it() -> None:
     members, table = membership()
     link, _ = linked(members, PEER, named("third", 3))
     assert members.introductions.by("third")("far", 40)
-    table.origin(members._roster.node("far"), 40)
+    table.epochs.origin(members._roster.node("far"), 40)
     members.check_epoch(link, 40)
     assert table.called("add_tombstones") == [([40],)]
     members.follow_epoch(link, frame(epoch=40))

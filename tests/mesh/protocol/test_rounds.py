@@ -97,7 +97,7 @@ def test_tables_are_sent_until_they_are_acknowledged() -> None:
     (later,) = sender.round()
     assert later.tables is None
     assert later.tables_version == first.tables.version
-    sender.table.open_epoch(8)
+    sender.table.epochs.open(8)
     sender.bucket.take("k")
     assert sender.round()[0].tables is not None
 
