@@ -63,20 +63,20 @@ class Side:
         """Takes one token of each key, in order, and lists them for the next frames."""
         self.bucket.take_many(keys)
         self.table.set_time(self.table.now() + STEP_NS)
-        self.table.collect()
+        self.table.outbox.collect()
 
     def frames(self, after: int) -> Iterator[tuple[bytes, int]]:
         """What changed since version `after`, in its order: (entries, how many) each."""
-        newest = self.table.version
+        newest = self.table.outbox.version
         while after < newest:
-            data, after, count = self.table.encode_log(after, newest, self.places, FRAME)
+            data, after, count = self.table.outbox.encode_log(after, newest, self.places, FRAME)
             if count:
                 yield data, count
 
     def acknowledge(self) -> None:
         """Every peer has all that changed so far."""
-        self.acknowledged = self.table.version
-        self.table.trim(self.acknowledged)
+        self.acknowledged = self.table.outbox.version
+        self.table.outbox.trim(self.acknowledged)
 
     def merge(
         self,

@@ -96,10 +96,10 @@ def use(table: Table) -> None:
         for key in range(30):
             bucket.take(f"key {key}")
         bucket.counters()
-    table.collect()
-    table.trim(table.version // 2)
+    table.outbox.collect()
+    table.outbox.trim(table.outbox.version // 2)
     table.sweep()
-    table.digest(0, 2**64 - 1, all_entries=True)
+    table.outbox.digest(0, 2**64 - 1, all_entries=True)
     table.survey()
     table.stats()
     table.sharing.read_handoff()

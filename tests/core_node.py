@@ -281,7 +281,7 @@ class CoreNode:
         self.at(now)
         origins, places = self.announced()
         entry = array("I", [self.table.find(*self.bucket.hash(KEY))])
-        payload, _, _ = self.table.encode_entries(entry, 0, places, 65536, EVER)
+        payload, _, _ = self.table.outbox.encode_entries(entry, 0, places, 65536, EVER)
         definitions = tuple(self.table.all_definitions())
         marks = frozenset(self.marks)
         return Frame(self.name, self.table.epochs.running, origins, definitions, payload, marks)
@@ -350,9 +350,10 @@ class CoreNode:
         if self.created is None:
             return False
         self.at(self.created)
-        self.table.collect()  # no time has passed for the averages, so no rates are left behind
+        # No time has passed for the averages, so no rates are left behind.
+        self.table.outbox.collect()
         self.at(now)
-        self.table.trim(self.table.version)
+        self.table.outbox.trim(self.table.outbox.version)
         if self.signed(now) <= 0:
             self.lose_the_phantom()
             self.at(max(now, self.created + 1))
@@ -375,7 +376,7 @@ class CoreNode:
     def snapshot(self, now: int) -> object:
         self.at(now)
         origins, places = self.announced()
-        payload, _, _ = self.table.encode_table(0, places, 65536, EVER)
+        payload, _, _ = self.table.outbox.encode_table(0, places, 65536, EVER)
         definitions = tuple(self.table.all_definitions())
         return Frame(
             self.name, self.table.epochs.running, origins, definitions, payload, frozenset()

@@ -85,8 +85,8 @@ class Process:
 
     def keep_up(self) -> None:
         if self.table.sharing.lead() or self.rng.random() < 0.1:
-            self.table.collect()
-            self.table.trim(self.table.version)
+            self.table.outbox.collect()
+            self.table.outbox.trim(self.table.outbox.version)
         self.table.sweep(200)
 
     def redefine(self) -> None:

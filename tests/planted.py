@@ -2161,8 +2161,8 @@ MUTATIONS = (
     Mutation(
         "complete_without_a_log",
         "mesh",
-        "            link.log_kept = False\n            link.start_sync(self._table.version)\n",
-        "            link.log_kept = False\n",
+        "link.log_kept = False\n            link.start_sync(self._table.outbox.version)\n",
+        "link.log_kept = False\n",
         (*PYTEST, "tests/mesh/protocol/test_membership.py", "-k", "log_is_kept"),
     ),
     Mutation(
@@ -2317,7 +2317,7 @@ MUTATIONS = (
         "ages_believed_before_their_entries",
         "mesh",
         "                if since - at <= self._caught_up_ns:\n"
-        "                    self._table.touch(touched)\n"
+        "                    self._table.outbox.touch(touched)\n"
         "                    most -= len(touched)\n",
         "",
         suite("mesh/protocol/test_relays", "before_it_was_relayed"),

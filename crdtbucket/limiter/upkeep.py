@@ -113,8 +113,8 @@ class Upkeep:
         if table.shared and not table.sharing.lead():
             return False  # another process does
         # Every change counts as sent, so that a key can be evicted when it is full again.
-        _, place = table.collect_some(self._places.pop(table, 0))
-        table.trim(table.version)
+        _, place = table.outbox.collect_some(self._places.pop(table, 0))
+        table.outbox.trim(table.outbox.version)
         if place >= 0:
             self._places[table] = place
             return True

@@ -33,7 +33,7 @@ def dump(table: Table, roster: Roster) -> list[bytes]:
     made = table.now()  # before the debts: one that is too old costs nothing but its time
     chunks, place = [], 0
     while place >= 0:
-        payload, place, _ = table.encode_table(place, positions, CHUNK, EVER)
+        payload, place, _ = table.outbox.encode_table(place, positions, CHUNK, EVER)
         if payload:
             chunks.append(pack(payload))
     first = (FORMAT, table.epochs.running, tables.origins, tables.definitions)

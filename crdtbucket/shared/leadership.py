@@ -120,7 +120,7 @@ class Leadership:
         # What a take of this process asks for it says itself; those of others are looked for.
         while True:
             await asyncio.sleep(LOOK_S)
-            if self._table.flush_wanted and self._table.on_wake is not None:
+            if self._table.outbox.flush_wanted and self._table.on_wake is not None:
                 self._table.on_wake()
 
     async def _show_others(self) -> None:

@@ -69,8 +69,10 @@ class Peer:
     def payload(self, after: int = 0) -> bytes:
         """All entries of the log above version `after`."""
         positions, _ = self.announced()
-        data, covered, _ = self.table.encode_log(after, self.table.version, positions, SIZE)
-        assert covered == self.table.version
+        data, covered, _ = self.table.outbox.encode_log(
+            after, self.table.outbox.version, positions, SIZE
+        )
+        assert covered == self.table.outbox.version
         return bytes(data)
 
     def merge(self, sender: Peer, payload: bytes, **options: Any) -> Any:
@@ -88,7 +90,7 @@ class Peer:
 
 def send(sender: Peer, receiver: Peer, after: int = 0, **options: Any) -> Any:
     """A round: everything above version `after` in the sender's log is merged by the receiver."""
-    sender.table.collect()
+    sender.table.outbox.collect()
     payload = sender.payload(after)
     return receiver.merge(sender, payload, **options) if payload else None
 
@@ -96,7 +98,7 @@ def send(sender: Peer, receiver: Peer, after: int = 0, **options: Any) -> Any:
 def send_all(sender: Peer, receiver: Peer, **options: Any) -> Any:
     """As a joiner gets it: all indebted entries."""
     positions, _ = sender.announced()
-    payload, _, _ = sender.table.encode_table(0, positions, SIZE)
+    payload, _, _ = sender.table.outbox.encode_table(0, positions, SIZE)
     return receiver.merge(sender, bytes(payload), **options) if payload else None
 
 

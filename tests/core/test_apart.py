@@ -52,7 +52,7 @@ class Apart:
             for peer, tokens in ((self.a, there), (self.b, here)):
                 if tokens:
                     peer.bucket.take("k", tokens)
-                peer.table.collect()
+                peer.table.outbox.collect()
             self.now += SECOND
             self._clocks()
 
@@ -199,8 +199,8 @@ def test_what_fills_a_bucket_up_to_its_credit_is_no_debt_for_a_newcomer() -> Non
             peer.table.set_time(apart.now)
         send(third, apart.b)  # what it knows since long moves the level up to the credit
         positions, _ = apart.b.announced()
-        payload, _, count = apart.b.table.encode_log(
-            0, apart.b.table.version, positions, SIZE, apart.now
+        payload, _, count = apart.b.table.outbox.encode_log(
+            0, apart.b.table.outbox.version, positions, SIZE, apart.now
         )
         merged = newcomer.merge(apart.b, payload)
         assert (count, merged.ignored, merged.merged) == (1, 1, 0)

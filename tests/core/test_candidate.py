@@ -188,7 +188,7 @@ def test_a_key_that_was_not_touched_changes_as_of_the_stage() -> None:
 def test_upkeep_leaves_a_key_with_its_candidate_and_takes_it_back_after() -> None:
     bucket = staged(1.0)
     bucket.settle("k", 60)
-    bucket.table.collect()
+    bucket.table.outbox.collect()
     bucket.table.sweep()
     assert bucket.table.survey()[bucket.name_hash] == (1, 60.0, 60.0)
     assert bucket.peek("k").limit == 50

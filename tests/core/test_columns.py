@@ -34,7 +34,7 @@ class TestColumns:
         assert found == expected
         net = sum(p - n for p, n in expected.values())
         assert last.bucket.peek("k").remaining == 10_000 - net
-        last.table.touch([0])
+        last.table.outbox.touch([0])
         first = nodes[0]
         send(last, first)
         assert {e: (p, n) for (_, e), (_, p, n) in first.bucket.columns("k").items()} == expected
@@ -153,11 +153,11 @@ def test_an_origin_without_an_id_is_not_followed() -> None:
     a.bucket.take("k", 30)
     send(a, b)
     b.bucket.take("k", 10)
-    b.table.collect()
+    b.table.outbox.collect()
     positions, places = b.announced()
     ids = c.understood(places)
     ids[[e for _, e in places].index(a.epoch)] = 0
-    payload, _, _ = b.table.encode_log(0, b.table.version, positions, 1 << 16)
+    payload, _, _ = b.table.outbox.encode_log(0, b.table.outbox.version, positions, 1 << 16)
     c.table.merge(bytes(payload), b.definitions_for(c), ids, node=2, epoch=b.epoch, at=0)
     assert {e for _, e in c.bucket.columns("k")} == {b.epoch}
     assert c.bucket.peek("k").remaining == 90

@@ -44,7 +44,7 @@ class TestOwnEpoch:
         image = Peer(0, WHOLE)
         image.table.epochs.open(epoch)
         assert send(b, image) is None  # b has nothing of its own to say
-        b.table.touch(range(len(b.table)))
+        b.table.outbox.touch(range(len(b.table)))
         assert send(b, image).duplicate_epoch
         assert image.epoch != epoch
         assert image.bucket.peek("k").remaining == 60
@@ -65,7 +65,7 @@ class TestOwnEpoch:
         send(a, b)
         a.table.set_time(60 * SECOND)
         b.table.set_time(60 * SECOND)
-        a.table.trim(a.table.version)
+        a.table.outbox.trim(a.table.outbox.version)
         assert a.table.sweep() == 1
         a.bucket.take("k", 3)
         send(a, b)
@@ -76,7 +76,7 @@ class TestOwnEpoch:
 class TestRestore:
     def saved(self, peer: Peer) -> tuple[bytes, list[tuple[int, int]]]:
         positions, places = peer.announced()
-        payload, end, _ = peer.table.encode_table(0, positions, 1 << 16)
+        payload, end, _ = peer.table.outbox.encode_table(0, positions, 1 << 16)
         assert end == -1
         return bytes(payload), places
 
@@ -92,7 +92,7 @@ class TestRestore:
         assert again.table.restore(payload, a.definitions_for(again), ids) == 1
         assert again.bucket.peek("k").remaining == 40
         assert again.bucket.columns("k") == {(2, b.epoch): (1, 60, 0)}
-        b.table.touch([0])
+        b.table.outbox.touch([0])
         send(b, again)
         assert again.bucket.peek("k").remaining == 50
 

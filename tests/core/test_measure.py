@@ -70,8 +70,8 @@ def test_a_clock_that_goes_back_shows_no_more_than_the_ceiling_and_no_evicted_ke
     bucket = bucket_of(SPEC)
     table = bucket.table
     bucket.take("gone", 50)
-    table.collect()
-    table.trim(table.version)
+    table.outbox.collect()
+    table.outbox.trim(table.outbox.version)
     table.set_time(20 * SECOND)
     bucket.settle("k", 150)
     assert table.sweep() == 1

@@ -27,14 +27,14 @@ def test_a_rate_that_was_not_stated_again_is_forgotten_for_good(days: int) -> No
         seen_round(b, now)
         a.table.set_time(now)
         b.bucket.take("k", 5)
-        b.table.collect()
+        b.table.outbox.collect()
         a.bucket.take_burst("k", 1000)  # far above the refill, denied for the most part
         send(a, b)
     assert b.bucket.peek("k", 500).allowed is False
     for now in range((1 + days) * DAY, (1 + days) * DAY + 10_000 * MS, 100 * MS):
         seen_round(b, now)
         b.bucket.take("k", 5)  # its entry is never idle, so never evicted
-        b.table.collect()
+        b.table.outbox.collect()
     assert b.bucket.peek("k", 900).allowed
 
 
@@ -49,7 +49,7 @@ def test_a_credit_survives_a_rate_at_which_it_would_be_centuries(silence: int) -
         seen_round(b, now)
         a.table.set_time(now)
         b.bucket.take("k", 1)
-        b.table.collect()
+        b.table.outbox.collect()
         a.bucket.take_burst("k", 100, 10_000_000)
         send(a, b)
     b.table.set_time(DAY + silence * 1000 * MS)
@@ -68,7 +68,7 @@ def test_a_peer_is_silent_too_of_which_nothing_came_after_its_first_rates() -> N
     for now in range(DAY, DAY + 2000 * MS, 100 * MS):
         a.table.set_time(now)
         a.bucket.take_burst("k", 20)
-        a.table.collect()
+        a.table.outbox.collect()
     b.table.set_time(now)
     send(a, b)
     b.table.set_time(now + 30_000 * MS)
@@ -126,7 +126,7 @@ def test_the_window_of_a_rate_begins_with_the_first_call() -> None:
     send(b, a)
     for now in range(DAY, DAY + 100_000 * MS, 100 * MS):
         a.table.set_time(now)
-        a.table.collect()
+        a.table.outbox.collect()
     now = calls_of(a, b, now, now + 3_000 * MS, 100 * MS, 20)
     b.table.set_time(now + 10_500 * MS)
     assert b.bucket.credit("k") == pytest.approx(10 * 200, rel=0.1)
@@ -142,13 +142,13 @@ def test_a_silent_peer_is_granted_no_more_for_asking_more(claims: int) -> None:
         seen_round(b, now)
         a.table.set_time(now)
         b.bucket.take("k", 1)
-        b.table.collect()
+        b.table.outbox.collect()
         a.bucket.take_burst("k", claims * 10)
         send(a, b)
     before = b.bucket.credit("k")
     for now in range(DAY + 30_000 * MS, DAY + 60_000 * MS, 100 * MS):
         b.table.set_time(now)
         b.bucket.take("k", 1)
-        b.table.collect()
+        b.table.outbox.collect()
     granted = (b.bucket.credit("k") - before) / 30
     assert granted == pytest.approx(100 * 20 / 21, rel=0.03)

@@ -61,7 +61,7 @@ class Trio:
 
     def pass_on(self, **options: Any) -> None:
         """`a` says what it knows, `c` nothing."""
-        self.a.table.touch(array("I", [self.a.table.find(*self.a.bucket.hash("k"))]))
+        self.a.table.outbox.touch(array("I", [self.a.table.find(*self.a.bucket.hash("k"))]))
         send(self.a, self.b, **options)
 
     def credit(self) -> float:
@@ -265,8 +265,8 @@ class TestRates:
 
     def test_only_those_of_nodes_that_are_relayed_are_sent(self, trio: Trio) -> None:
         def size() -> int:
-            trio.a.table.touch(array("I", [trio.a.table.find(*trio.a.bucket.hash("k"))]))
-            return len(trio.a.payload(trio.a.table.version - 1))
+            trio.a.table.outbox.touch(array("I", [trio.a.table.find(*trio.a.bucket.hash("k"))]))
+            return len(trio.a.payload(trio.a.table.outbox.version - 1))
 
         self.go_on(trio, 100, 1)
         long = size()

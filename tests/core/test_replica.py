@@ -231,7 +231,7 @@ def suspect_bucket() -> BucketCore:
     epoch = old.table.epochs.running
     positions = array("H", [0xFFFF]) * 512
     positions[old.table.epochs.origins()[0][0]] = 0
-    payload, _, _ = old.table.encode_table(0, positions, 4096)
+    payload, _, _ = old.table.outbox.encode_table(0, positions, 4096)
     new = bucket_of(spec)
     origins = array("H", [new.table.epochs.origin(0, epoch)])
     slots = [(0, 1, *spec.emission)]

@@ -94,8 +94,8 @@ def test_names_are_listed_within_a_bound() -> None:
 def test_names_go_with_their_entries() -> None:
     bucket = bucket_of(SPEC)
     bucket.take("old")
-    bucket.table.collect()
-    bucket.table.trim(bucket.table.version)
+    bucket.table.outbox.collect()
+    bucket.table.outbox.trim(bucket.table.outbox.version)
     bucket.table.set_time(60 * SECOND)
     bucket.take("new")
     assert bucket.table.sweep() == 1
@@ -135,14 +135,14 @@ class TestWaking:
     def test_a_take_that_should_not_wait_for_the_round_wakes_once(self) -> None:
         bucket = bucket_of(SPEC)
         woken: list[bool] = []
-        bucket.table.on_wake = lambda: woken.append(bucket.table.flush_wanted)
+        bucket.table.on_wake = lambda: woken.append(bucket.table.outbox.flush_wanted)
         bucket.take("k", 4)
         assert woken == []
         bucket.take("k", 1)  # a twentieth of the capacity
         bucket.take("k", 10)
         assert woken == [True]
         bucket.table.set_time(SECOND // 100)
-        bucket.table.collect(True)
+        bucket.table.outbox.collect(True)
         bucket.take("k", 4)
         assert woken == [True]
         bucket.take("k", 1)
@@ -215,8 +215,8 @@ class TestDefinitionChanges:
     def test_it_is_not_evicted_as_full_by_the_old_rate(self) -> None:
         bucket = bucket_of(SPEC)
         bucket.take("k", 100)
-        bucket.table.collect()
-        bucket.table.trim(bucket.table.version)
+        bucket.table.outbox.collect()
+        bucket.table.outbox.trim(bucket.table.outbox.version)
         bucket.define(BucketSpec("b", 100, 1))
         bucket.table.set_time(30 * SECOND)
         assert bucket.table.sweep() == 0

@@ -135,8 +135,8 @@ def test_keys_of_past_periods_leave_the_table() -> None:
     for day in range(5):
         for n in range(20):
             assert api.take(f"{day} {n}", 1 + n % 10)
-        here.table.collect()
-        here.table.trim(here.table.version)
+        here.table.outbox.collect()
+        here.table.outbox.trim(here.table.outbox.version)
         here.advance(86_400)
         api.beat()
         here.table.sweep(1_000)

@@ -132,13 +132,13 @@ def test_what_is_suspect_is_sent_to_nobody_until_it_stands() -> None:
     table, bucket = restored(saved(), 0, b"another")
     bucket.take("key 0", 1)
     _, positions = Roster(table, "me").announced()
-    table.collect()
-    assert table.encode_log(0, table.version, positions, 4096)[2] == 0
-    assert table.encode_table(0, positions, 4096)[2] == 0
+    table.outbox.collect()
+    assert table.outbox.encode_log(0, table.outbox.version, positions, 4096)[2] == 0
+    assert table.outbox.encode_table(0, positions, 4096)[2] == 0
     assert table.settle_suspects(False) == (3, -1)
     assert table.suspects == 0
-    assert table.encode_log(0, table.version, positions, 4096)[2] == 3
-    assert table.encode_table(0, positions, 4096)[2] == 3
+    assert table.outbox.encode_log(0, table.outbox.version, positions, 4096)[2] == 3
+    assert table.outbox.encode_table(0, positions, 4096)[2] == 3
 
 
 def test_cancelled_what_was_taken_since_is_left() -> None:

@@ -289,23 +289,23 @@ def test_changes_that_cannot_be_listed_are_counted_and_kept(path: str, tmp_path:
 
     file, table = filled(path)
     used = os.stat(path).st_blocks * 512
-    table.collect()
-    assert table.encode_log(0, table.version, places, room)[2] == len(keys)
+    table.outbox.collect()
+    assert table.outbox.encode_log(0, table.outbox.version, places, room)[2] == len(keys)
     assert table.stats()["unlogged"] == 0
     assert os.stat(path).st_blocks * 512 - used < 48 * len(keys)
     table.verify()
     with small_disk(tmp_path / "disk", used + (64 << 10)):
         small, table = filled(str(tmp_path / "disk" / "table"))
-        table.collect()
-        listed = table.encode_log(0, table.version, places, room)[2]
+        table.outbox.collect()
+        listed = table.outbox.encode_log(0, table.outbox.version, places, room)[2]
         assert 0 < listed < len(keys)
         assert table.stats()["unlogged"] == len(keys) - listed
-        assert table.encode_table(0, places, room)[2] == len(keys)
+        assert table.outbox.encode_table(0, places, room)[2] == len(keys)
         table.verify()
-        table.trim(table.version)
+        table.outbox.trim(table.outbox.version)
         BucketCore(table, SPEC).take_many(keys[-listed:])
-        table.collect()
-        assert table.encode_log(0, table.version, places, room)[2] == listed
+        table.outbox.collect()
+        assert table.outbox.encode_log(0, table.outbox.version, places, room)[2] == listed
         del table
         small.close()
     file.close()

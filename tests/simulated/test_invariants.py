@@ -65,7 +65,7 @@ def test_a_full_bucket_states_no_debt_whatever_it_keeps_for_silent_peers() -> No
     _, positions = node.node.roster.announced()
     entry = array("I", [node.table.find(*node.bucket("b").hash("k"))])
     for since in (0, 2**63 - 1):
-        payload, _, _ = node.table.encode_entries(entry, 0, positions, 1000, since)
+        payload, _, _ = node.table.outbox.encode_entries(entry, 0, positions, 1000, since)
         assert payload[18] == 0
 
 

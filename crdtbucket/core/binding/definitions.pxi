@@ -17,9 +17,10 @@ cdef class _Definitions:
     cdef _Memory memory
     cdef table_t *t
     cdef int64_t surveyed
-    cdef readonly Sharing sharing
-    cdef readonly Epochs epochs
-    cdef readonly Nodes nodes
+    cdef readonly TableSharing sharing
+    cdef readonly TableEpochs epochs
+    cdef readonly TableNodes nodes
+    cdef readonly TableOutbox outbox
     cdef readonly dict names
     cdef readonly int max_names
     cdef public object on_wake

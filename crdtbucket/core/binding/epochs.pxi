@@ -2,7 +2,7 @@
 
 
 @cython.final
-cdef class Epochs:
+cdef class TableEpochs:
     """The epochs of all nodes whose columns the table has, each by its origin id, and the running one of this node."""
 
     cdef _Memory memory

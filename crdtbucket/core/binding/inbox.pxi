@@ -43,7 +43,7 @@ cdef int64_t part_end(_Entries f, int64_t start, int64_t most) noexcept:
         end += 1
     return end
 
-cdef class _Inbox(_Outbox):
+cdef class _Inbox(_Definitions):
     def merge(self, payload, definitions, origins, *, uint32_t node, uint64_t epoch,
               int64_t at, bint newer=True, bint joining=False, bint late=False,
               relays=None, bint memory=False, bint keeps_credit=False, silent=None, bint newcomer=False, bint reopen=True,
@@ -142,6 +142,17 @@ cdef class _Inbox(_Outbox):
             wd[i].candidate = <uint32_t>NONE if slot < 0 else self.t.definitions[<uint32_t>slot].candidate
             wd[i].candidate_below = 0
             i += 1
+
+    cdef _Items origins_of(self, origins, wire_tables_t *tables):
+        """The local origin at each of a sender's positions, which `tables` get as well."""
+        cdef _Items given = items_of(origins, sizeof(uint16_t))
+        cdef const uint16_t *origin = <const uint16_t *>given.view.buf
+        cdef Py_ssize_t i
+        for i in range(given.count):
+            if origin[i] >= MAX_ORIGINS or (origin[i] and not self.t.origins[origin[i]].used):
+                raise CrdtbucketError(f"no origin {origin[i]}")
+        tables.origins, tables.origin = given.count, origin
+        return given
 
     def settle_suspects(self, bint cancelled, int64_t start=0, int64_t most=1 << 62):
         """Keys that were restored from a snapshot of unknown age stand from now on and are sent to all peers; with `cancelled`

@@ -15,14 +15,14 @@ cdef void refresh_flush(table_t *t) noexcept:
 
 
 @cython.final
-cdef class Nodes:
+cdef class TableNodes:
     """The nodes of the mesh by their numbers, 0 for this one: names, when each was last seen, and what is predicted of them."""
 
     cdef _Memory memory
     cdef table_t *t
-    cdef Epochs epochs
+    cdef TableEpochs epochs
 
-    def __cinit__(self, _Memory memory not None, Epochs epochs not None):
+    def __cinit__(self, _Memory memory not None, TableEpochs epochs not None):
         self.memory, self.t, self.epochs = memory, &memory.t, epochs
 
     def node_names(self):

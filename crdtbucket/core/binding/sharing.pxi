@@ -65,7 +65,7 @@ cdef int64_t started(int64_t pid) except -2:
 
 
 @cython.final
-cdef class Sharing:
+cdef class TableSharing:
     """The processes of a host that use one table: their places, the lead, and what leaders leave for others."""
 
     cdef _Memory memory

@@ -13,9 +13,10 @@ cdef class Table(_Inbox):
             raise CrdtbucketError(f"grace must be 0 to 1e9 s, not {grace}")
         self.memory = _Memory(max_keys, hash_key, virtual, fd)
         self.t = &self.memory.t
-        self.sharing = Sharing(self.memory)
-        self.epochs = Epochs(self.memory)
-        self.nodes = Nodes(self.memory, self.epochs)
+        self.sharing = TableSharing(self.memory)
+        self.epochs = TableEpochs(self.memory)
+        self.nodes = TableNodes(self.memory, self.epochs)
+        self.outbox = TableOutbox(self.memory, self.epochs)
         self.names = {}
         self.max_names = max_names
         self.slots = {}
@@ -54,28 +55,6 @@ cdef class Table(_Inbox):
         self.memory.enter()
         shift_all(self.t, ns, clock_ns(self.t))
         self.memory.leave()
-
-    def digest(self, uint64_t first, uint64_t last, int64_t most=INT64_MAX, bint all_entries=False, int64_t looks=INT64_MAX):
-        """Of indebted quiet entries (with `all_entries` of all) whose hash (high half) is in [first, last]: (entries, sum of fingerprints, sum of debts in ns,
-        where to continue or 0), at most about `most`, and at most about `looks` are looked at."""
-        cdef uint64_t total = 0, debt = 0, following = 0
-        cdef int64_t count, now = clock_ns(self.t)
-        with nogil:
-            table_lock(self.t)
-            count = digest_range(self.t, first, last, most, looks, now, all_entries, NULL, &total, &debt, &following)
-            table_unlock(self.t)
-        return count, total, debt, following
-
-    def digest_items(self, uint64_t first, uint64_t last, int64_t most, bint all_entries=False, int64_t looks=INT64_MAX):
-        """The entries of such a range, 32 bytes each: hash (16), fingerprint, debt in ns (little-endian)."""
-        cdef uint64_t total = 0, debt = 0, following = 0
-        cdef int64_t count, now = clock_ns(self.t)
-        most = max(0, min(most, self.t.h.max_keys))
-        cdef _Scratch items = scratch((most + DIGEST_SLACK) * sizeof(digest_item_t))
-        self.memory.enter()
-        count = digest_range(self.t, first, last, most, looks, now, all_entries, <digest_item_t *>items.at, &total, &debt, &following)
-        self.memory.leave()
-        return PyBytes_FromStringAndSize(<char *>items.at, min(count, most + DIGEST_SLACK) * sizeof(digest_item_t))
 
     def hashes(self, entries):
         """(name hash of the bucket, low and high half of the key's hash) of each of these entries that is still in use."""

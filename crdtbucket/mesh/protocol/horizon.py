@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from crdtbucket._core import Nodes
+from crdtbucket._core import TableNodes
 
 NEAR_NS = 500_000_000
 """A peer that was seen within this time never counts as silent, however quick the mesh is."""
@@ -21,7 +21,7 @@ WINDOW_NS = 10_000_000_000
 class NearHorizon:
     """Keeps a table's near horizon. Times are local ns."""
 
-    def __init__(self, nodes: Nodes, interval_ns: int, now: int) -> None:
+    def __init__(self, nodes: TableNodes, interval_ns: int, now: int) -> None:
         """`interval_ns`: between two rounds of a peer."""
         self._nodes, self._interval_ns = nodes, interval_ns
         self._begun, self._longest, self._before = now, 0, 0

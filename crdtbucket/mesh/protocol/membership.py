@@ -100,7 +100,7 @@ class Membership:
         if syncs:
             _, silent = self._table.nodes.silent_before(link.started, link.node)
             full = not fresh or bool(silent) or link.started < self._began
-            link.start_sync(self._table.version, full=full)
+            link.start_sync(self._table.outbox.version, full=full)
         self.detector.connected(peer, now, was=was)
         self.pruner.returned(peer.epoch)
         self.directory.running_elsewhere.pop(peer.epoch, None)  # from here on the link says so
@@ -246,7 +246,7 @@ class Membership:
         unreached = 0 if link.reached is None else now - link.reached
         if link.log_kept and max(silent, unreached) > HOLD_NS:
             link.log_kept = False
-            link.start_sync(self._table.version)
+            link.start_sync(self._table.outbox.version)
         elif (
             not link.log_kept
             and link.connected
@@ -256,7 +256,7 @@ class Membership:
             link.log_kept, link.forgotten = True, False
             link.to_forget = link.to_forget if link.left else -1
             self.pruner.returned(link.info.epoch)
-            link.start_sync(self._table.version)
+            link.start_sync(self._table.outbox.version)
 
     def _make_room(self, now: int) -> None:
         """Of peers that are gone the last ones are remembered. When the epochs run out, the peer

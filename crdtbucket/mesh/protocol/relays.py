@@ -79,7 +79,7 @@ class Relays:
             while link is not None and link.recent_entries and most > 0:
                 at, touched = link.recent_entries.popleft()
                 if since - at <= self._caught_up_ns:
-                    self._table.touch(touched)
+                    self._table.outbox.touch(touched)
                     most -= len(touched)
             if link is None or not link.recent_entries:
                 del self._behind[name]

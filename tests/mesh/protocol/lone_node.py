@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from crdtbucket._core import BucketCore, Epochs, Merged, Nodes, Table
+from crdtbucket._core import BucketCore, Merged, Table, TableEpochs, TableNodes, TableOutbox
 from crdtbucket.mesh.mesh_config import MeshConfig
 from crdtbucket.mesh.node_info import NodeInfo
 from crdtbucket.mesh.protocol import wire
@@ -21,7 +21,7 @@ NOTHING = Merged(0, 0, 0, 0, 0, 0, 0, False, 0, 0, 0, 0, 0, 0, (), (), (), 0, -1
 """What a merge returns that has found nothing."""
 
 
-PARTS = Epochs, Nodes
+PARTS = TableEpochs, TableNodes, TableOutbox
 
 
 class RecordingTable:

@@ -67,7 +67,7 @@ def test_the_core_reads_what_is_written_and_writes_the_same(entry: Entry) -> Non
     positions = array("H", [0xFFFF]) * 512
     for place, origin in enumerate(owners):
         positions[origin] = place
-    payload, _, _ = table.encode_entries(
+    payload, _, _ = table.outbox.encode_entries(
         array("I", [table.find(entry.lo, entry.hi)]), 0, positions, 10_000
     )
     (back,) = read(bytes(payload))

@@ -56,9 +56,9 @@ def test_a_process_that_follows_one_that_said_goodbye_is_welcome_at_once() -> No
 def test_a_link_that_is_made_begins_with_a_sync_and_a_digest_two_rounds_later() -> None:
     members, table = membership()
     table.bucket.take("k", 1)
-    table.collect()
+    table.outbox.collect()
     (link,) = linked(members, PEER)
-    version, round_ns = table.version, CONFIG.gossip_interval_ns
+    version, round_ns = table.outbox.version, CONFIG.gossip_interval_ns
     assert (link.acked.prefix, link.synced, link.digest_due) == (version, False, 2 * round_ns)
 
 

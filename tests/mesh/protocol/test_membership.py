@@ -286,7 +286,7 @@ def test_the_log_is_kept_for_who_is_seen_and_reached(
     (link,) = linked(members, PEER)
     synced = link.acked.prefix
     table.bucket.take("k", 1)
-    table.collect()
+    table.outbox.collect()
     link.log_kept, link.forgotten, link.sync_place, link.round_trip = kept, not kept, -1, 300
     members.pruner.tombstones = {9: 0}
     now = 2 * HOLD_NS

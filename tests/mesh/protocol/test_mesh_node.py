@@ -153,7 +153,7 @@ def test_a_round_of_many_keys_takes_several_ticks(monkeypatch: pytest.MonkeyPatc
     while one.node.next_tick(now) <= now:
         sent.append({name for name, _ in one.node.tick(now)})
     assert sent == [set(), {"B"}, {"C"}]  # collects, and then a link in each tick
-    assert one.node.links["B"].acked.gaps(one.table.version)
+    assert one.node.links["B"].acked.gaps(one.table.outbox.version)
     mesh.advance(3.0)
     assert all(mesh[name].peek("b", "k79999").remaining == 99 for name in "ABC")
 

@@ -68,7 +68,7 @@ def test_all_indebted_keys_are_shown_range_by_range() -> None:
         assert answer.items is not None
         found = read(answer)
         assert all(first <= hi <= answer.items[1] for _, hi in found)
-        following = eu.table.digest(first, LAST, SLICE, True)[3]
+        following = eu.table.outbox.digest(first, LAST, SLICE, True)[3]
         assert answer.items == (first, following - 1 if following else LAST)
         seen |= found
         first, answers = answer.items[1] + 1, answers + 1
@@ -198,7 +198,7 @@ def observable(node: SimulatedNode) -> Any:
         node.node.known(),
         node.node.names(),
         node.table.epochs.origins(),
-        node.table.version,
+        node.table.outbox.version,
     )
 
 
