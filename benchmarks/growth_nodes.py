@@ -98,7 +98,7 @@ def one_key(nodes: int, calls: int) -> Values:
 
     def merge() -> None:
         payload, at = fleet.hot_entry(), fleet.now
-        table.merge(payload, resolved.definitions, resolved.origins,
+        table.inbox.merge(payload, resolved.definitions, resolved.origins,
                     node=link.node, epoch=peer.epoch, at=at)  # fmt: skip
 
     def spent(call: Callable[[], object]) -> float:

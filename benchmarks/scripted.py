@@ -248,7 +248,9 @@ def columns_kept(nodes: int, keys: int, max_keys: int) -> tuple[float, float]:
     before, definitions, kept = table.stats()["bytes"], [(0, True, *HOT.emission)], 0
     for key in range(keys):
         payload = write(Entry(key, key << 54, 0, DEBT_NS, columns))
-        merged = table.merge(payload, definitions, origins, node=1, epoch=1, at=0, newer=False)
+        merged = table.inbox.merge(
+            payload, definitions, origins, node=1, epoch=1, at=0, newer=False
+        )
         kept += nodes - merged.dropped
     return (table.stats()["bytes"] - before) / keys, kept / keys
 

@@ -85,7 +85,7 @@ class Side:
         definitions: list[tuple[int, bool, int, int]] | None = None,
     ) -> Merged:
         """Merges a frame of another region; `definitions` are the own unless given."""
-        return self.table.merge(
+        return self.table.inbox.merge(
             frame,
             self.known if definitions is None else definitions,
             self.ids,

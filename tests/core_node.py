@@ -145,7 +145,7 @@ class CoreNode:
         lo, hi = self.bucket.hash(KEY)
         rates = struct.pack("<HH", 0, rate)
         payload = struct.pack("<QQBB", lo, hi, 2, 0) + varint(max(1, debt)) + rates + b"\0"
-        self.table.merge(
+        self.table.inbox.merge(
             payload,
             [self.slot()],
             array("H"),
@@ -303,7 +303,7 @@ class CoreNode:
         self.at(now)
         slots, origins = self.understood(message)
         forgiven, known = self.counted_forgiven(), self.columns()
-        heard = self.table.merge(
+        heard = self.table.inbox.merge(
             message.payload,
             slots,
             origins,
@@ -387,7 +387,7 @@ class CoreNode:
         assert isinstance(snapshot, Frame)
         self.at(now)
         slots, origins = self.understood(snapshot)
-        self.table.restore(snapshot.payload, slots, origins)
+        self.table.inbox.restore(snapshot.payload, slots, origins)
         self.haunt(now)
 
     def forget(self, column: tuple[str, int]) -> None:

@@ -281,6 +281,7 @@ def test_the_stub_has_all_that_the_core_has_and_no_more() -> None:
     assert {*stub[""], *stub} - {""} == own
     for name in (
         "TableEpochs",
+        "TableInbox",
         "TableNodes",
         "TableOutbox",
         "TableSharing",

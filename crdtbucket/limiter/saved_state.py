@@ -93,6 +93,6 @@ class SavedState:
             epochs,
             counted(keys, "key"),
             ": the machine has started anew since, so that peers may know better"
-            if self._table.suspects
+            if self._table.inbox.suspects
             else "",
         )

@@ -43,7 +43,7 @@ def dump(table: Table, roster: Roster) -> list[bytes]:
 
 def load(table: Table, roster: Roster, data: bytes, boot: bytes | None = None) -> int:
     """Restores a snapshot into a table that runs under a new epoch. Returns the entries restored;
-    `table.suspects` of them are suspect.
+    `table.inbox.suspects` of them are suspect.
 
     Raises OtherFormat for one of another version of the library, MeshError when it is none, and
     restores nothing then.
@@ -61,7 +61,7 @@ def load(table: Table, roster: Roster, data: bytes, boot: bytes | None = None) -
         age = _age(made_in, made, boot_id() if boot is None else boot, table.now())
         resolved = roster.resolve(tables)
         return sum(
-            table.restore(chunk, resolved.definitions, resolved.origins, age=age)
+            table.inbox.restore(chunk, resolved.definitions, resolved.origins, age=age)
             for chunk in chunks
         )
     except (ValueError, TypeError, WireError) as error:

@@ -77,7 +77,7 @@ class Peer:
 
     def merge(self, sender: Peer, payload: bytes, **options: Any) -> Any:
         _, places = sender.announced()
-        return self.table.merge(
+        return self.table.inbox.merge(
             payload,
             sender.definitions_for(self),
             self.understood(places),

@@ -200,9 +200,9 @@ def test_a_frame_understood_wrongly(definitions: Any, origins: list[int]) -> Non
     before = snapshot(b.table, b.bucket, ["k"])
     payload, ids = a.payload(), array("H", origins)
     with pytest.raises(CrdtbucketError):
-        b.table.merge(payload, definitions, ids, node=1, epoch=a.epoch, at=0)
+        b.table.inbox.merge(payload, definitions, ids, node=1, epoch=a.epoch, at=0)
     with pytest.raises(CrdtbucketError):
-        b.table.restore(payload, definitions, ids)
+        b.table.inbox.restore(payload, definitions, ids)
     assert snapshot(b.table, b.bucket, ["k"]) == before
 
 

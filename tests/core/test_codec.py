@@ -64,7 +64,7 @@ class Receiver:
 
     def merge(self, payload: bytes) -> Any:
         definitions = [(0, True, *SPEC.emission)]
-        return self.peer.table.merge(payload, definitions, self.ids, node=1, epoch=1000, at=0)
+        return self.peer.table.inbox.merge(payload, definitions, self.ids, node=1, epoch=1000, at=0)
 
     def refuses(self, payload: bytes) -> None:
         with pytest.raises(WireError):
@@ -103,7 +103,9 @@ def test_columns_stand_in_the_order_of_their_places(count: int) -> None:
     ids = array("H", [a.table.epochs.origin(1, 1000 + i) for i in range(count)])
     columns = [(place, 1, 7 + place) for place in range(count)]
     payload = entry(a.bucket.hash("k"), columns)
-    a.table.merge(payload, [(0, True, *SPEC.emission)], ids, node=1, epoch=1000, at=0, newer=False)
+    a.table.inbox.merge(
+        payload, [(0, True, *SPEC.emission)], ids, node=1, epoch=1000, at=0, newer=False
+    )
     held = array("I", [a.table.find(*a.bucket.hash("k"))])
     places = list(range(ORIGINS - count, ORIGINS))
     for shuffled in (places, places[::-1], sorted(places, key=lambda place: place * 37 % 101)):

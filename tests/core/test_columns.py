@@ -158,6 +158,6 @@ def test_an_origin_without_an_id_is_not_followed() -> None:
     ids = c.understood(places)
     ids[[e for _, e in places].index(a.epoch)] = 0
     payload, _, _ = b.table.outbox.encode_log(0, b.table.outbox.version, positions, 1 << 16)
-    c.table.merge(bytes(payload), b.definitions_for(c), ids, node=2, epoch=b.epoch, at=0)
+    c.table.inbox.merge(bytes(payload), b.definitions_for(c), ids, node=2, epoch=b.epoch, at=0)
     assert {e for _, e in c.bucket.columns("k")} == {b.epoch}
     assert c.bucket.peek("k").remaining == 90

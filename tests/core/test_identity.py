@@ -89,7 +89,7 @@ class TestRestore:
         for peer in (b, again):
             peer.table.set_time(SECOND // 10)
         ids = again.understood(places)
-        assert again.table.restore(payload, a.definitions_for(again), ids) == 1
+        assert again.table.inbox.restore(payload, a.definitions_for(again), ids) == 1
         assert again.bucket.peek("k").remaining == 40
         assert again.bucket.columns("k") == {(2, b.epoch): (1, 60, 0)}
         b.table.outbox.touch([0])
@@ -101,14 +101,14 @@ class TestRestore:
         a.bucket.take("k", 60)
         payload, places = self.saved(a)
         b.bucket.take("k", 5)
-        assert b.table.restore(payload, a.definitions_for(b), b.understood(places)) == 0
+        assert b.table.inbox.restore(payload, a.definitions_for(b), b.understood(places)) == 0
         assert b.bucket.peek("k").remaining == 95
 
     def test_refunds_are_kept(self) -> None:
         a, b = peers(2, WHOLE)
         a.bucket.refund(a.bucket.take("k", 60), 20)
         payload, places = self.saved(a)
-        b.table.restore(payload, a.definitions_for(b), b.understood(places))
+        b.table.inbox.restore(payload, a.definitions_for(b), b.understood(places))
         assert list(b.bucket.columns("k").values()) == [(1, 60, 20)]
         assert b.bucket.peek("k").remaining == 60
 
@@ -119,7 +119,7 @@ class TestRestore:
         payload, places = self.saved(a)
         ids = b.understood(places)
         assert add_tombstone(b.table, a.epoch)
-        assert b.table.restore(payload, a.definitions_for(b), ids) == 1
+        assert b.table.inbox.restore(payload, a.definitions_for(b), ids) == 1
         assert b.bucket.peek("k").remaining == 40
         b.table.epochs.release(a.epoch)
         b.table.verify()
@@ -133,7 +133,7 @@ class TestRestore:
         again = Peer(0, WHOLE)
         again.table.epochs.open(a.epoch)
         with pytest.raises(CrdtbucketError, match="running epoch"):
-            again.table.restore(payload, a.definitions_for(again), again.understood(places))
+            again.table.inbox.restore(payload, a.definitions_for(again), again.understood(places))
         assert len(again.table) == 0
 
     @given(cut=st.integers(0, 60), flip=st.integers(0, 7))
@@ -146,7 +146,7 @@ class TestRestore:
         again = Peer(1, WHOLE)
         try:
             ids = again.understood(places)
-            done = again.table.restore(bytes(damaged), a.definitions_for(again), ids)
+            done = again.table.inbox.restore(bytes(damaged), a.definitions_for(again), ids)
         except WireError:
             done = 0
         assert len(again.table) == done

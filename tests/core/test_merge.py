@@ -242,7 +242,7 @@ def liar_for(owner: Peer, tokens: int) -> Peer:
 def lie(liar: Peer, receiver: Peer, sender: Peer) -> Any:
     """The receiver hears the liar's entries from `sender`, as of its own definition."""
     _, places = liar.announced()
-    return receiver.table.merge(
+    return receiver.table.inbox.merge(
         liar.payload(),
         [(0, True, *WHOLE.emission)],
         receiver.understood(places),
@@ -394,7 +394,9 @@ class TestDefinitions:
         positions, places = a.announced()
         payload, _, _ = a.table.outbox.encode_table(0, positions, SIZE)
         origins = b.understood(places)
-        b.table.merge(payload, [(0, False, q, p)], origins, node=1, epoch=a.epoch, at=b.table.now())
+        b.table.inbox.merge(
+            payload, [(0, False, q, p)], origins, node=1, epoch=a.epoch, at=b.table.now()
+        )
         assert b.bucket.peek("k").remaining == 400
 
     def test_an_unknown_bucket_is_counted_and_left(self) -> None:
@@ -453,7 +455,7 @@ def test_a_definition_that_changed_since_the_frame_was_understood() -> None:
     b.bucket.settle("k", 30)
     b.bucket.define(BucketSpec("b", 1000, 100, max_debt=1000))
     b.bucket.settle("k", 1000)
-    merged = b.table.merge(payload, understood, ids, node=1, epoch=a.epoch, at=0)
+    merged = b.table.inbox.merge(payload, understood, ids, node=1, epoch=a.epoch, at=0)
     assert merged.merged == 1
     assert b.bucket.debt("k") == (30 + 1000 + 40) * SECOND // 100
 

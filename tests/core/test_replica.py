@@ -235,8 +235,8 @@ def suspect_bucket() -> BucketCore:
     new = bucket_of(spec)
     origins = array("H", [new.table.epochs.origin(0, epoch)])
     slots = [(0, 1, *spec.emission)]
-    assert new.table.restore(payload, slots, origins, age=None) == 1
-    assert (new.table.suspects, new.peek("k").remaining) == (1, 40)
+    assert new.table.inbox.restore(payload, slots, origins, age=None) == 1
+    assert (new.table.inbox.suspects, new.peek("k").remaining) == (1, 40)
     return new
 
 
@@ -264,4 +264,4 @@ def test_the_store_settles_what_is_suspect(debt: int, left: int) -> None:
     old = next(o for o, _, _, _ in bucket.table.epochs.origins() if o != own)
     columns = [(own, generation, taken, 0), (old, 1, 60, 0)]  # the store was told of both
     assert bucket.adopt(*place, stated, True, columns)
-    assert (bucket.table.suspects, bucket.peek("k").remaining) == (0, left)
+    assert (bucket.table.inbox.suspects, bucket.peek("k").remaining) == (0, left)

@@ -45,9 +45,9 @@ def test_suspect_debts_are_settled_on_some_places_at_a_time() -> None:
     again = Table(max_keys=64, hash_key=bytes(16), virtual=True, epoch=8)
     BucketCore(again, SPEC)
     snapshot.load(again, Roster(again, "me"), saved, b"another boot")
-    assert again.settle_suspects(True, 0, 15) == (15, 15)
-    assert again.suspects == 5
-    assert again.settle_suspects(True, 15, 15) == (5, -1)
+    assert again.inbox.settle_suspects(True, 0, 15) == (15, 15)
+    assert again.inbox.suspects == 5
+    assert again.inbox.settle_suspects(True, 15, 15) == (5, -1)
 
 
 def test_the_log_is_trimmed_by_some_items_at_a_time() -> None:
@@ -86,7 +86,7 @@ def test_a_digest_looks_at_so_many_keys_whatever_they_owe() -> None:
 @pytest.mark.parametrize("place", [-1, -(2**40)])
 def test_no_slice_begins_before_the_table(place: int) -> None:
     table, bucket = filled(5)
-    for slice_from in (bucket.reset_some, lambda at: table.settle_suspects(True, at)):
+    for slice_from in (bucket.reset_some, lambda at: table.inbox.settle_suspects(True, at)):
         with pytest.raises(Exception, match="places begin with 0"):
             slice_from(place)
 

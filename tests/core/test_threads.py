@@ -90,7 +90,7 @@ def test_takes_beside_merges_rounds_refunds_and_sweeps() -> None:
     def merging() -> None:
         for _ in range(10):
             for frame in frames:
-                table.merge(frame, definitions, ids, node=2, epoch=there.epoch, at=0)
+                table.inbox.merge(frame, definitions, ids, node=2, epoch=there.epoch, at=0)
 
     def housekeeping() -> None:
         for _ in range(200):

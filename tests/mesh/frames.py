@@ -49,7 +49,7 @@ def relayed() -> bytes:
     relay.nodes.set_node(1, epochs[1], True)
     ((slot, _, _, q, p),) = relay.definitions()
     origins = array("H", [relay.epochs.origin(1, epochs[1])])
-    relay.merge(stated, [(slot, 1, q, p)], origins, node=1, epoch=epochs[1], at=2 * 10**9)
+    relay.inbox.merge(stated, [(slot, 1, q, p)], origins, node=1, epoch=epochs[1], at=2 * 10**9)
     relay.nodes.relay(1, True)
     relay.set_time(2 * 10**9 + 123_456_789)
     places[2] = 1

@@ -224,7 +224,7 @@ cdef class BucketCore(_BucketState):
         if got == ALLOWED:
             charged = settle(self.t, d, e, n, now)
         self.memory.leave()
-        self.table.forget_name(gone)
+        forget_name(self.table.names, gone)
         if got != ALLOWED:
             return 0
         self.note_name(e, key)

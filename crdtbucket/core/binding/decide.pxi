@@ -165,7 +165,7 @@ cdef class _Decider:
         d = self.definition(hi, slot)                   # only now: others may have changed it meanwhile
         got = entry_for_take(self.t, d, slot[0], lo, hi, n, now, e, &gone)
         self.memory.leave()
-        self.table.forget_name(gone)
+        forget_name(self.table.names, gone)
         if got == ALLOWED:
             return ALLOWED
         memset(o, 0, sizeof(outcome_t))

@@ -21,6 +21,7 @@ cdef class _Definitions:
     cdef readonly TableEpochs epochs
     cdef readonly TableNodes nodes
     cdef readonly TableOutbox outbox
+    cdef readonly TableInbox inbox
     cdef readonly dict names
     cdef readonly int max_names
     cdef public object on_wake
@@ -45,10 +46,6 @@ cdef class _Definitions:
         if not self.t.is_virtual:
             raise CrdtbucketError("the time of a real table cannot be set: create it with virtual=True")
         self.t.virtual_ns = now
-
-    cdef void forget_name(self, uint32_t entry):
-        if entry != <uint32_t>NONE:
-            self.names.pop(entry, None)
 
     def define(self, spec, *, int64_t min_debt=0, int64_t still_until=0, bint begins=False):
         """Makes `spec` the definition of its bucket and returns its slot. An earlier one of the same name is replaced, and

@@ -9,6 +9,11 @@ have entries in it and are of a bucket that is defined otherwise here; `room`: h
 `following`: the entry of the frame to go on with, or -1 at its end."""
 
 
+cdef inline void forget_name(dict names, uint32_t entry):
+    if entry != <uint32_t>NONE:
+        names.pop(entry, None)
+
+
 cdef array uints(uint32_t *items, uint32_t count):
     cdef array out = clone(_UINTS, count, False)
     if count:
@@ -43,7 +48,20 @@ cdef int64_t part_end(_Entries f, int64_t start, int64_t most) noexcept:
         end += 1
     return end
 
-cdef class _Inbox(_Definitions):
+
+@cython.final
+cdef class TableInbox:
+    """How entries that come in become entries of the table: those of a peer's frames, and those of a snapshot."""
+
+    cdef _Memory memory
+    cdef table_t *t
+    cdef TableEpochs epochs
+    cdef dict names
+
+    def __cinit__(self, _Memory memory not None, TableEpochs epochs not None, dict names not None):
+        """`names`: of the keys by their entries; those that are evicted lose theirs."""
+        self.memory, self.t, self.epochs, self.names = memory, &memory.t, epochs, names
+
     def merge(self, payload, definitions, origins, *, uint32_t node, uint64_t epoch,
               int64_t at, bint newer=True, bint joining=False, bint late=False,
               relays=None, bint memory=False, bint keeps_credit=False, silent=None, bint newcomer=False, bint reopen=True,
@@ -99,7 +117,7 @@ cdef class _Inbox(_Definitions):
                 break
         mixed = mixed_in(f.definitions, f.tables.definitions, f.entries, start, end)
         for i in range(out.r.gone_count):
-            self.forget_name(out.gone[i])
+            forget_name(self.names, out.gone[i])
         if out.r.newly_rated:
             refresh_far(self.t)
         return Merged(out.r.merged, out.r.ignored, out.r.unknown_bucket, out.r.refused_columns,

@@ -44,7 +44,7 @@ cdef class _Replica(_Decider):
         if e != <uint32_t>NONE:
             own_state(self.t, e, n, now, &s)
         self.memory.leave()
-        self.table.forget_name(gone)
+        forget_name(self.table.names, gone)
         if e == <uint32_t>NONE:
             return None
         self.note_name(e, key)
@@ -79,7 +79,7 @@ cdef class _Replica(_Decider):
             own_state(self.t, e, cost, now, &s)
             o.entry, o.generation, o.origin, o.full_count = e, s.generation, self.t.hot[e].origin, self.t.hot[e].full_count
         self.memory.leave()
-        self.table.forget_name(gone)
+        forget_name(self.table.names, gone)
         o.debt_ns = s.debt_ns if debt is None else debt
         if not allowed:
             o.wait_ns = max(wait_for(d, o.debt_ns, cost), s.wait_ns, wait)

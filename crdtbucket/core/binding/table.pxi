@@ -1,7 +1,7 @@
 # The table, whole: how it is opened, kept and looked at.
 
 
-cdef class Table(_Inbox):
+cdef class Table(_Definitions):
     """One node's keys of all buckets, in one memory mapping. Times are integer ns of CLOCK_BOOTTIME, or of `set_time`."""
 
     def __cinit__(self, *, int64_t max_keys=1_000_000, bytes hash_key=None, bint virtual=False, double grace=15.0,
@@ -11,13 +11,14 @@ cdef class Table(_Inbox):
         so its epoch continues."""
         if not 0 <= grace <= 1e9:
             raise CrdtbucketError(f"grace must be 0 to 1e9 s, not {grace}")
+        self.names = {}
         self.memory = _Memory(max_keys, hash_key, virtual, fd)
         self.t = &self.memory.t
         self.sharing = TableSharing(self.memory)
         self.epochs = TableEpochs(self.memory)
         self.nodes = TableNodes(self.memory, self.epochs)
         self.outbox = TableOutbox(self.memory, self.epochs)
-        self.names = {}
+        self.inbox = TableInbox(self.memory, self.epochs, self.names)
         self.max_names = max_names
         self.slots = {}
         if self.memory.made:
@@ -47,7 +48,7 @@ cdef class Table(_Inbox):
         n = sweep(self.t, most, clock_ns(self.t), <uint32_t *>gone.at)
         self.memory.leave()
         for i in range(n):
-            self.forget_name((<uint32_t *>gone.at)[i])
+            forget_name(self.names, (<uint32_t *>gone.at)[i])
         return n
 
     def shift(self, int64_t ns):

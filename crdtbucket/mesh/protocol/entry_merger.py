@@ -103,7 +103,7 @@ class EntryMerger:
         parts together."""
         epoch = self._table.epochs.running
         merge = partial(
-            self._table.merge,
+            self._table.inbox.merge,
             frame.payload,
             resolved.definitions,
             resolved.origins,
@@ -171,7 +171,7 @@ class EntryMerger:
         resolved = self.tables_of(link, frame)
         if resolved is None:
             return
-        merged = self._table.merge(
+        merged = self._table.inbox.merge(
             frame.payload,
             resolved.definitions,
             resolved.origins,

@@ -52,7 +52,7 @@ class NodeMemory:
         """Whether a complete round for this process has come, so that levels are the mesh's."""
         self._restored: list[bytes] = []
         """The snapshot that this node began with, while some of it is suspect."""
-        self._suspect, self._suspect_since = table.suspects > 0, now
+        self._suspect, self._suspect_since = table.inbox.suspects > 0, now
         """Whether something is: it stands after a while, unless a peer with memory answers."""
         self._cancelled = False
         self._settled, self._place = 0, -1
@@ -122,7 +122,7 @@ class NodeMemory:
         the boot of this machine, if not the machine. Raises OtherFormat for one of another version
         of the library, MeshError when it is none."""
         restored = snapshot.load(self._table, self._roster, data, boot)
-        if self._table.suspects:
+        if self._table.inbox.suspects:
             self._restored = [data]
             self._suspect, self._suspect_since = True, self._table.now()
         return restored
@@ -132,7 +132,7 @@ class NodeMemory:
         self._settle_some()
 
     def _settle_some(self) -> None:
-        settled, self._place = self._table.settle_suspects(
+        settled, self._place = self._table.inbox.settle_suspects(
             self._cancelled, self._place, SETTLED_PLACES
         )
         self._settled += settled

@@ -109,7 +109,7 @@ def _merge(table: Table, roster: Roster, frame: wire.Frame, admits: Admits) -> M
     if frame.tables is None:
         raise WireError("an observer's entries come with their tables")
     resolved = roster.resolve(frame.tables, admits)
-    return table.merge(
+    return table.inbox.merge(
         frame.payload,
         resolved.definitions,
         resolved.origins,

@@ -4,7 +4,15 @@ from __future__ import annotations
 
 from typing import Any
 
-from crdtbucket._core import BucketCore, Merged, Table, TableEpochs, TableNodes, TableOutbox
+from crdtbucket._core import (
+    BucketCore,
+    Merged,
+    Table,
+    TableEpochs,
+    TableInbox,
+    TableNodes,
+    TableOutbox,
+)
 from crdtbucket.mesh.mesh_config import MeshConfig
 from crdtbucket.mesh.node_info import NodeInfo
 from crdtbucket.mesh.protocol import wire
@@ -21,7 +29,7 @@ NOTHING = Merged(0, 0, 0, 0, 0, 0, 0, False, 0, 0, 0, 0, 0, 0, (), (), (), 0, -1
 """What a merge returns that has found nothing."""
 
 
-PARTS = TableEpochs, TableNodes, TableOutbox
+PARTS = TableEpochs, TableInbox, TableNodes, TableOutbox
 
 
 class RecordingTable:

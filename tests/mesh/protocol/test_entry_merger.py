@@ -107,7 +107,7 @@ def test_epochs_that_a_peer_advertises_take_places_of_its_own_part() -> None:
 
 
 def test_what_the_core_is_given_of_a_frame() -> None:
-    """In the words of `Table.merge`: whose entries they are, how old, and who relays for whom."""
+    """In the words of `TableInbox.merge`: whose entries they are, how old, who relays for whom."""
     node = Node()
     node.link.age, node.link.received.highest = 30, 4
     node.members.receive(node.link, frame(members=(), unseen=("third",)), NOW)
