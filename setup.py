@@ -25,7 +25,7 @@ OLDEST_IN_A_ZIP = 315_532_800  # 1980, in seconds: a wheel can hold no earlier t
 # What runs at the start, once in a while, or for somebody who looks. gcc makes functions small of
 # which it knows that they are cold, and fast ones of all others. In Cython nothing says it of a
 # method, so it is said in the C that Cython has written.
-COLD_CLASSES = "TableEpochs TableSharing _Definitions _Memory"
+COLD_CLASSES = "TableDefinitions TableEpochs TableSharing _Memory"
 COLD_METHODS = """
     __cinit__ __reduce__ __repr__ add_tombstones adopt as_dict begin_epoch binding
     check_node columns configure counters credit debt decided define describe encode_table is_ours

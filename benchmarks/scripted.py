@@ -115,7 +115,7 @@ class Fleet:
         linked = [peer for peer in self.peers if peer.name in self.node.links]
         owners = [(peer.name, peer.epoch) for peer in linked]
         owners.append((self.node.name, self.table.epochs.running))
-        definitions = tuple(self.table.all_definitions())
+        definitions = tuple(self.table.definitions.all())
         self.tables = wire.AnnouncedTables(1, tuple(owners), definitions)
         self.hot_slot, self.many_slot = self._slot(self.hot), self._slot(self.many)
         self.linked = len(linked)

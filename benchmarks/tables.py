@@ -52,7 +52,7 @@ class Side:
         self.places = array("H", [NOWHERE]) * ORIGINS
         for place, origin in enumerate(self.ids):
             self.places[origin] = place
-        ((self.slot, _, _, q, p),) = self.table.definitions()
+        ((self.slot, _, _, q, p),) = self.table.definitions.current()
         self.known = [(self.slot, True, q, p)]
 
     def number(self, region: int) -> int:

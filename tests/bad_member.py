@@ -107,7 +107,7 @@ class BadMember:
         self.send(name, tables=tables, tables_version=version)
 
     def definitions(self, name: str) -> tuple[tuple[int, int, int, int], ...]:
-        return tuple(self.mesh[name].table.all_definitions())
+        return tuple(self.mesh[name].table.definitions.all())
 
     def state(
         self,

@@ -171,7 +171,7 @@ class CoreNode:
         self.table.nodes.set_last_seen(self.id_of(owner), 2**60)
 
     def slot(self) -> tuple[int, int, int, int]:
-        (slot, _, _, q, p) = self.table.definitions()[-1]
+        (slot, _, _, q, p) = self.table.definitions.current()[-1]
         return slot, True, q, p
 
     # --- the level ---
@@ -282,7 +282,7 @@ class CoreNode:
         origins, places = self.announced()
         entry = array("I", [self.table.find(*self.bucket.hash(KEY))])
         payload, _, _ = self.table.outbox.encode_entries(entry, 0, places, 65536, EVER)
-        definitions = tuple(self.table.all_definitions())
+        definitions = tuple(self.table.definitions.all())
         marks = frozenset(self.marks)
         return Frame(self.name, self.table.epochs.running, origins, definitions, payload, marks)
 
@@ -291,7 +291,7 @@ class CoreNode:
         for name, epoch in frame.origins:
             node = PHANTOM if epoch == PHANTOM_EPOCH else self.id_of(name)
             origins.append(self.table.epochs.origin(node, epoch))
-        mine = {row[1]: row for row in self.table.definitions()}
+        mine = {row[1]: row for row in self.table.definitions.current()}
         slots = [(mine[n][0], mine[n][2] == h, q, p) for n, h, q, p in frame.definitions]
         return slots, origins
 
@@ -377,7 +377,7 @@ class CoreNode:
         self.at(now)
         origins, places = self.announced()
         payload, _, _ = self.table.outbox.encode_table(0, places, 65536, EVER)
-        definitions = tuple(self.table.all_definitions())
+        definitions = tuple(self.table.definitions.all())
         return Frame(
             self.name, self.table.epochs.running, origins, definitions, payload, frozenset()
         )
@@ -441,7 +441,7 @@ class StagedCoreNode(CoreNode):
 
     def understood(self, frame: Frame) -> tuple[list[tuple[int, int, int, int]], array[int]]:
         slots, origins = super().understood(frame)
-        mine = self.table.candidates()
+        mine = self.table.definitions.candidates()
         same = [2 * (mine[name] == digest) for name, digest, _, _ in frame.definitions]
         return [(slot, s, q, p) for (slot, _, q, p), s in zip(slots, same, strict=True)], origins
 

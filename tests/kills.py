@@ -90,7 +90,7 @@ class Process:
         self.table.sweep(200)
 
     def redefine(self) -> None:
-        if self.table.free_definitions > 1000:  # slots are used again after a minute
+        if self.table.definitions.free > 1000:  # slots are used again after a minute
             self.buckets["flood"].define(self.rng.choice(FLOOD))
 
     def open_epoch(self) -> None:

@@ -280,6 +280,7 @@ def test_the_stub_has_all_that_the_core_has_and_no_more() -> None:
     }
     assert {*stub[""], *stub} - {""} == own
     for name in (
+        "TableDefinitions",
         "TableEpochs",
         "TableInbox",
         "TableNodes",

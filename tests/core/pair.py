@@ -58,10 +58,12 @@ class Peer:
 
     def definitions_for(self, other: Peer) -> list[tuple[int, int, int, int]]:
         """This node's definitions, by slot, as `other` understands them."""
-        theirs = {name: (slot, digest) for slot, name, digest, _, _ in other.table.definitions()}
-        candidates = other.table.candidates()
+        theirs = {
+            name: (slot, digest) for slot, name, digest, _, _ in other.table.definitions.current()
+        }
+        candidates = other.table.definitions.candidates()
         out = []
-        for name, digest, q, p in self.table.all_definitions():
+        for name, digest, q, p in self.table.definitions.all():
             slot, same = theirs.get(name, (-1, 0))
             out.append((slot, (same == digest) + 2 * (candidates.get(name) == digest), q, p))
         return out

@@ -241,7 +241,7 @@ def test_slots_of_ended_candidates_are_used_again() -> None:
         bucket.table.set_time(change * 61 * SECOND)
         bucket.stage((NEW, SHADOW)[change % 2], 0.5)
         bucket.unstage(keep=False)
-    assert len(bucket.table.all_definitions()) <= 3
+    assert len(bucket.table.definitions.all()) <= 3
 
 
 def test_peers_understand_anew_when_a_candidate_comes_and_goes() -> None:

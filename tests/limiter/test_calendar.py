@@ -158,10 +158,10 @@ def test_a_restart_within_the_period_gives_nothing_back() -> None:
 def test_processes_that_share_a_table_have_one_definition() -> None:
     here = Machine(2026, 11, 29, 1)
     one = here.bucket()
-    count = here.table.definition_count
+    count = here.table.definitions.made
     here.wall_ns += NS // 3
     other = here.bucket()
-    assert here.table.definition_count == count
+    assert here.table.definitions.made == count
     assert (takes(one, 3), takes(other)) == (3, 1)
 
 

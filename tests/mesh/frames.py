@@ -47,7 +47,7 @@ def relayed() -> bytes:
     owner.outbox.collect()
     stated, _, _ = owner.outbox.encode_entries(array("I", [0]), 0, places, 1000)
     relay.nodes.set_node(1, epochs[1], True)
-    ((slot, _, _, q, p),) = relay.definitions()
+    ((slot, _, _, q, p),) = relay.definitions.current()
     origins = array("H", [relay.epochs.origin(1, epochs[1])])
     relay.inbox.merge(stated, [(slot, 1, q, p)], origins, node=1, epoch=epochs[1], at=2 * 10**9)
     relay.nodes.relay(1, True)

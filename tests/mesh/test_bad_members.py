@@ -146,7 +146,7 @@ def test_an_observer_fills_its_own_part() -> None:
     node = mesh["A"]
     for batch in range(8):
         invented = tuple(("o", 1 + 500 * batch + i) for i in range(500))
-        announced = wire.AnnouncedTables(1, invented, tuple(node.table.all_definitions()))
+        announced = wire.AnnouncedTables(1, invented, tuple(node.table.definitions.all()))
         frame = wire.Frame(
             epoch=9, to_epoch=0, seq=1, sent=0, tables=announced, payload=bytes(16) + b"\0\0\0\0"
         )

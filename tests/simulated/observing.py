@@ -52,7 +52,7 @@ def _noise(node: SimulatedNode, key: tuple[int, int], rng: random.Random) -> Val
 
 
 def _tables(node: SimulatedNode, owners: list[tuple[str, int]], entries: list[bytes]) -> Values:
-    definitions = tuple(node.table.all_definitions())
+    definitions = tuple(node.table.definitions.all())
     tables = wire.AnnouncedTables(1, tuple(owners), definitions)
     return {"tables": tables, "tables_version": 1, "payload": b"".join(entries)}
 

@@ -34,8 +34,8 @@ cdef class _Decider:
 
     def define(self, spec, *, int64_t min_debt=0, int64_t still_until=0, uint64_t period=0):
         """Gives the bucket a new definition; tokens of debt are kept. `period` tells its keys from those that have the same
-        names in other periods; `still_until`: as in `Table.define`."""
-        self.slot = self.table.define(spec, min_debt=min_debt, still_until=still_until, begins=self.spec is None)
+        names in other periods; `still_until`: as in `TableDefinitions.define`."""
+        self.slot = self.table.definitions.define(spec, min_debt=min_debt, still_until=still_until, begins=self.spec is None)
         self.d = &self.t.definitions[self.slot]
         self.salt = self.d.name_hash
         self.key_salt = self.salt ^ period
@@ -50,7 +50,7 @@ cdef class _Decider:
             raise CrdtbucketError(f"a share is 0 to 1, not {share}")
         if spec.key != self.spec.key:
             raise CrdtbucketError(f"{spec.name!r} is no definition of {self.spec.name!r}")
-        self.table.stage(spec, int(share * (1 << 63)), min_debt=min_debt)
+        self.table.definitions.stage(spec, int(share * (1 << 63)), min_debt=min_debt)
         self.candidate = spec
         self.measure()
 
@@ -58,7 +58,7 @@ cdef class _Decider:
         """With `keep` the candidate becomes the definition of all keys, else it is dropped. Tokens of debt are kept."""
         if self.candidate is None:
             return
-        self.slot = self.table.unstage(self.spec, keep)
+        self.slot = self.table.definitions.unstage(self.spec, keep)
         self.d = &self.t.definitions[self.slot]
         if keep:
             self.spec = self.candidate

@@ -10,42 +10,17 @@ cdef uint64_t name_hash(bytes name):
     return lo
 
 
-cdef class Table
+@cython.final
+cdef class TableDefinitions:
+    """The definitions of a table's buckets, each in a slot: the current ones, candidates, and those that were replaced."""
 
-
-cdef class _Definitions:
     cdef _Memory memory
     cdef table_t *t
-    cdef int64_t surveyed
-    cdef readonly TableSharing sharing
-    cdef readonly TableEpochs epochs
-    cdef readonly TableNodes nodes
-    cdef readonly TableOutbox outbox
-    cdef readonly TableInbox inbox
-    cdef readonly dict names
-    cdef readonly int max_names
-    cdef public object on_wake
-    """Called without arguments when a take asks for an early flush."""
-    cdef public object refusal
-    """An exception that every operation raises from now on, or None."""
     cdef dict slots
-    cdef object __weakref__
+    """Of the buckets that this process has defined, by the name that the table knows them by."""
 
-    def __cinit__(self):
-        if not isinstance(self, Table):  # a part alone has no memory
-            raise TypeError("only a whole Table can be made")
-
-    # ---- time ----
-
-    def now(self):
-        """Local time in ns."""
-        return clock_ns(self.t)
-
-    def set_time(self, int64_t now):
-        """Sets the time of a virtual table, in ns."""
-        if not self.t.is_virtual:
-            raise CrdtbucketError("the time of a real table cannot be set: create it with virtual=True")
-        self.t.virtual_ns = now
+    def __cinit__(self, _Memory memory not None):
+        self.memory, self.t, self.slots = memory, &memory.t, {}
 
     def define(self, spec, *, int64_t min_debt=0, int64_t still_until=0, bint begins=False):
         """Makes `spec` the definition of its bucket and returns its slot. An earlier one of the same name is replaced, and
@@ -162,12 +137,12 @@ cdef class _Definitions:
         return slot
 
     @property
-    def free_definitions(self):
+    def free(self):
         """How many definitions there is room for now."""
         return definitions_free(self.t, clock_ns(self.t))
 
-    def definitions(self):
-        """The current ones: (slot, name hash, definition hash, q, p) each."""
+    def current(self):
+        """Those in force: (slot, name hash, definition hash, q, p) each."""
         cdef uint32_t i
         cdef definition_t *d
         out = []
@@ -177,7 +152,7 @@ cdef class _Definitions:
                 out.append((i, d.name_hash, d.definition_hash, d.q, d.p))
         return out
 
-    def definition(self, uint32_t slot):
+    def at(self, uint32_t slot):
         """Of the one in a slot: (bucket, capacity, definition hash, q, p). Raises CrdtbucketError for a slot that is not in
         use."""
         cdef definition_t *d = &self.t.definitions[slot]
@@ -193,11 +168,11 @@ cdef class _Definitions:
                 for i in range(self.t.h.definitions) if self.t.definitions[i].candidate != <uint32_t>NONE}
 
     @property
-    def definition_count(self):
+    def made(self):
         """Definitions ever made."""
         return self.t.h.defined
 
-    def all_definitions(self):
+    def all(self):
         """Of every slot, replaced ones too: (name hash, definition hash, q, p)."""
         cdef uint32_t i
         return [(self.t.definitions[i].name_hash, self.t.definitions[i].definition_hash, self.t.definitions[i].q,

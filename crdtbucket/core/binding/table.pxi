@@ -1,8 +1,30 @@
-# The table, whole: how it is opened, kept and looked at.
+# The table: how it is opened, kept and looked at, and its parts.
 
 
-cdef class Table(_Definitions):
-    """One node's keys of all buckets, in one memory mapping. Times are integer ns of CLOCK_BOOTTIME, or of `set_time`."""
+cdef class Table:
+    """One node's keys of all buckets, in one memory mapping. Times are integer ns of CLOCK_BOOTTIME, or of `set_time`.
+
+    Each subject is a part of it, which may be used without the table: the processes that share it, epochs, nodes, definitions,
+    what is sent (`outbox`) and what is received (`inbox`).
+    """
+
+    cdef _Memory memory
+    cdef table_t *t
+    cdef readonly TableSharing sharing
+    cdef readonly TableEpochs epochs
+    cdef readonly TableNodes nodes
+    cdef readonly TableDefinitions definitions
+    cdef readonly TableOutbox outbox
+    cdef readonly TableInbox inbox
+    cdef readonly dict names
+    """Bucket and key of entries that were named, by entry."""
+    cdef readonly int max_names
+    cdef public object on_wake
+    """Called without arguments when a take asks for an early flush."""
+    cdef public object refusal
+    """An exception that every operation raises from now on, or None."""
+    cdef int64_t surveyed
+    cdef object __weakref__
 
     def __cinit__(self, *, int64_t max_keys=1_000_000, bytes hash_key=None, bint virtual=False, double grace=15.0,
                   int max_names=10_000, epoch=None, int fd=-1, host=None, bint join=False):
@@ -17,10 +39,10 @@ cdef class Table(_Definitions):
         self.sharing = TableSharing(self.memory)
         self.epochs = TableEpochs(self.memory)
         self.nodes = TableNodes(self.memory, self.epochs)
+        self.definitions = TableDefinitions(self.memory)
         self.outbox = TableOutbox(self.memory, self.epochs)
         self.inbox = TableInbox(self.memory, self.epochs, self.names)
         self.max_names = max_names
-        self.slots = {}
         if self.memory.made:
             self.t.h.grace_ns = <int64_t>(grace * 1e9)
             if host is not None:
@@ -36,6 +58,18 @@ cdef class Table(_Definitions):
     cdef describe(self, bytes boot, uint64_t pid_space, uint64_t time_space, uint64_t owner):
         memcpy(self.t.h.boot, PyBytes_AS_STRING(boot), 16)
         self.t.h.pid_space, self.t.h.time_space, self.t.h.owner = pid_space, time_space, owner
+
+    # ---- time ----
+
+    def now(self):
+        """Local time in ns."""
+        return clock_ns(self.t)
+
+    def set_time(self, int64_t now):
+        """Sets the time of a virtual table, in ns."""
+        if not self.t.is_virtual:
+            raise CrdtbucketError("the time of a real table cannot be set: create it with virtual=True")
+        self.t.virtual_ns = now
 
     # ---- upkeep ----
 

@@ -60,7 +60,7 @@ class EntryMerger:
         self._peers, self._bounded = members.links, members.bounded
         self._own_epoch = OwnEpoch(members.links, members.bounded)
         self._warnings = PeerWarnings()
-        self._mismatches = Mismatches(table, name, self._warnings)
+        self._mismatches = Mismatches(table.definitions, name, self._warnings)
         self.counters = dict.fromkeys(("frames", "duplicates", "stale", *MERGE_COUNTERS), 0)
 
     def tables_of(self, link: PeerState, frame: wire.Frame) -> ResolvedTables | None:

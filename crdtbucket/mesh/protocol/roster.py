@@ -106,7 +106,7 @@ class Roster:
 
         May be called from two threads (a snapshot's is one): what is built becomes valid at once.
         """
-        key = (self._table.epochs.origins_version, self._table.definition_count)
+        key = (self._table.epochs.origins_version, self._table.definitions.made)
         tables, positions, built = self._announced
         if key == built:
             return tables, positions
@@ -118,7 +118,7 @@ class Roster:
             positions[origin] = place
         owners = _shared(((name, epoch) for _, name, epoch in origins), tables.origins)
         tables = wire.AnnouncedTables(
-            tables.version + 1, owners, tuple(self._table.all_definitions())
+            tables.version + 1, owners, tuple(self._table.definitions.all())
         )
         self._announced = tables, positions, key
         return tables, positions
@@ -138,8 +138,8 @@ class Roster:
             }
             for name, epoch in tables.origins:
                 origins.append(self._followed(name, epoch, known, admits))
-        local = {row[1]: row for row in self._table.definitions()}
-        candidates = self._table.candidates()
+        local = {row[1]: row for row in self._table.definitions.current()}
+        candidates = self._table.definitions.candidates()
         definitions = []
         for name_hash, definition_hash, q, p in tables.definitions:
             mine = local.get(name_hash)
@@ -184,7 +184,7 @@ class Roster:
     @property
     def key(self) -> tuple[int, int, int]:
         """Changes when ids are given up or definitions are replaced, or with `retry`."""
-        return self._table.epochs.released, self._table.definition_count, self._retries
+        return self._table.epochs.released, self._table.definitions.made, self._retries
 
 
 def _shared(owners: Iterable[tuple[str, int]], held: wire.Origins) -> wire.Origins:

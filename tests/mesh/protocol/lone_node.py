@@ -8,6 +8,7 @@ from crdtbucket._core import (
     BucketCore,
     Merged,
     Table,
+    TableDefinitions,
     TableEpochs,
     TableInbox,
     TableNodes,
@@ -29,7 +30,7 @@ NOTHING = Merged(0, 0, 0, 0, 0, 0, 0, False, 0, 0, 0, 0, 0, 0, (), (), (), 0, -1
 """What a merge returns that has found nothing."""
 
 
-PARTS = TableEpochs, TableInbox, TableNodes, TableOutbox
+PARTS = TableDefinitions, TableEpochs, TableInbox, TableNodes, TableOutbox
 
 
 class RecordingTable:

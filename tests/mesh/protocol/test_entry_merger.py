@@ -47,7 +47,7 @@ class Node:
         self.stranger = roster.node("stranger")
 
     def tables(self, version: int, *owners: tuple[str, int]) -> wire.AnnouncedTables:
-        return wire.AnnouncedTables(version, owners, tuple(self.table.all_definitions()))
+        return wire.AnnouncedTables(version, owners, tuple(self.table.definitions.all()))
 
     def merge(
         self, *results: Merged, now: int = NOW, memory: bool = False, **values: Any

@@ -48,7 +48,7 @@ def state(node: SimulatedNode, key: str, debt_ns: int, **counts: int) -> wire.Fr
     found = node._mesh
     owners = tuple((name, found[name].table.epochs.running) for name in counts)
     columns = tuple((i, 1, taken, 0) for i, taken in enumerate(counts.values()))
-    definitions = tuple(node.table.all_definitions())
+    definitions = tuple(node.table.definitions.all())
     entry = Entry(*node.bucket("api").hash(key), 0, debt_ns, columns)
     return ask(
         node,
@@ -273,7 +273,7 @@ def test_a_frame_of_an_observer_holds_nobody_up(kind: int) -> None:
 def test_epochs_that_observers_state_take_places_of_one_part() -> None:
     eu = mesh("eu")["eu"]
     owners = tuple(("far", 1_000 + number) for number in range(PLACES + 5))
-    tables = wire.AnnouncedTables(1, owners, tuple(eu.table.all_definitions()))
+    tables = wire.AnnouncedTables(1, owners, tuple(eu.table.definitions.all()))
     entry = Entry(*eu.bucket("api").hash("k"), 0, 1, ((0, 1, 5, 0),))
     ask(eu, payload=entries.write(entry), tables_version=1, tables=tables)
     assert len(eu.table.epochs.origins()) == 1 + PLACES

@@ -60,7 +60,7 @@ def test_the_owner_of_an_epoch_is_known_while_it_is_announced() -> None:
     table.nodes.name_node(2, "other")
     roster = Roster(table, "me")
     assert roster.announced()[0] == wire.AnnouncedTables(
-        1, (("me", 7),), tuple(table.all_definitions())
+        1, (("me", 7),), tuple(table.definitions.all())
     )
     assert [roster.owner(epoch) for epoch in (7, 8)] == ["me", None]
     table.epochs.origin(roster.node("peer"), 8)
@@ -118,7 +118,7 @@ def test_definitions_are_compared_with_the_one_here_and_with_its_candidate() -> 
     assert [row[2:] for row in first] == [row[2:] for row in other]
     bucket.stage(new, 0.5)
     (named, _, *_), (_, _, q, p) = other[1], other[0]
-    candidate = table.candidates()[named]
+    candidate = table.definitions.candidates()[named]
     told = ((named, other[1][1], q, p), (named, candidate, q, p), (named, 1, q, p), (1, 1, q, p))
     found = roster.resolve(wire.AnnouncedTables(2, (), told)).definitions
     assert found == ((1, 1, q, p), (1, 2, q, p), (1, 0, q, p), (-1, 0, q, p))
