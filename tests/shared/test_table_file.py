@@ -20,7 +20,7 @@ from pathlib import Path
 import pytest
 
 from crdtbucket import BucketSpec
-from crdtbucket._core import BucketCore, Table, table_size
+from crdtbucket._core import BucketCore, BucketReplica, Table, table_size
 from crdtbucket.base.forks import Turn, after_fork
 from crdtbucket.errors import CrdtbucketError, SharedTableError
 from crdtbucket.shared.shared_file import SharedFile
@@ -474,7 +474,9 @@ def named(path: str, *names: str) -> int:
         table.nodes.name_node(number, name)
         place = table.epochs.origin(number, 100 + number)
         columns = [(place, 1, 3, 0)]
-        assert bucket.adopt(*bucket.hash("key"), bucket.debt("key") or 0, True, columns)
+        assert BucketReplica(bucket).adopt(
+            *bucket.hash("key"), bucket.debt("key") or 0, True, columns
+        )
     level = bucket.peek("key").remaining
     table.sharing.unclaim()
     del bucket, table

@@ -1,8 +1,8 @@
-# A take, from a key to its decision.
+# A bucket's place in its table: how a take is decided there, and what can be read.
 
 
 cdef class _Decider:
-    """A bucket's place in its table, and how one take of it is decided."""
+    """A bucket's place in its table: its definition, how one take is decided, its keys' columns and debts, and its counters."""
 
     cdef readonly Table table
     cdef readonly object spec
@@ -134,25 +134,6 @@ cdef class _Decider:
         cdef int64_t capacity = self.t.definitions[slot].capacity
         return fitting_floor(floor_tokens(floor, capacity), n, capacity, is_smooth(floor))
 
-    cdef inline Decision answer(self, object key, int64_t n, uint32_t slot, outcome_t *o):
-        cdef Decision decision = Decision.__new__(Decision)
-        decision._bucket = self
-        decision._key = key
-        decision.mode = self.mode
-        decision.shadowed = not o.allowed and self.t.definitions[slot].shadow
-        decision.allowed = o.allowed or decision.shadowed
-        decision.cost = n
-        decision.debt_ns = o.debt_ns
-        decision.rest = o.rest
-        decision.wait_ns = 0 if decision.allowed else o.wait_ns
-        decision.given_back = 0
-        decision.full_count = o.full_count
-        decision.generation = o.generation
-        decision.origin = o.origin
-        decision.forks = _forks
-        decision.slot = slot
-        return decision
-
     cdef int new_entry(self, uint64_t lo, uint64_t hi, uint32_t *slot, int64_t n, int64_t now, uint32_t *e,
                        outcome_t *o) except -2:
         """The rare half of a take: an entry is made or renewed, under the definition of `slot`. ALLOWED, or DENIED with the
@@ -219,3 +200,93 @@ cdef class _Decider:
         if self.t.h.flush_wanted == 1 and self.table.on_wake is not None:
             self.t.h.flush_wanted = 2
             self.table.on_wake()
+
+    # ---- what can be read ----
+
+    def columns(self, object key):
+        """What is counted for the key: {(node id, epoch): (generation, taken, refunded)}."""
+        cdef uint64_t lo = 0, hi = 0
+        cdef column_t c
+        cdef uint32_t e, origin
+        self.locate(key, &lo, &hi)
+        e = table_find(self.t, lo, hi)
+        out = {}
+        if e == <uint32_t>NONE:
+            return out
+        cdef hot_t *hot = &self.t.hot[e]
+        refunded = own_refunded(self.t, e)
+        taken = entry_net(self.t, e) + refunded
+        if taken:
+            out[(self.t.origins[hot.origin].node, self.t.origins[hot.origin].epoch)] = (hot.generation, taken, refunded)
+        memset(&c, 0, sizeof(c))
+        while column_next(self.t, e, &c):
+            origin = column_origin(&c)
+            if origin == hot.origin or not column_taken(&c):
+                continue
+            out[(self.t.origins[origin].node, self.t.origins[origin].epoch)] = (
+                column_generation(&c), column_taken(&c), column_refunded(&c))
+        return out
+
+    @property
+    def max_debt(self):
+        """Tokens below empty that the level may reach: the definition's, or more where a mesh needs the room."""
+        return self.d.max_debt
+
+    @property
+    def candidate_max_debt(self):
+        """The same of the candidate, 0 without one."""
+        cdef int64_t most = 0
+        self.memory.enter()
+        self.follow()                                       # another process may have replaced either, or ended it
+        if self.candidate is not None and self.d.candidate != <uint32_t>NONE:
+            most = self.t.definitions[self.d.candidate].max_debt
+        self.memory.leave()
+        return most
+
+    @property
+    def name_hash(self):
+        """64 bits that name the bucket in the table and on the wire."""
+        return self.salt
+
+    def counters(self):
+        """Since the bucket was made: decisions, also by mode, and tokens granted, refunded, forgiven. `guaranteed`: how many
+        decisions admitted what only the guaranteed share leaves to this node. `over_admission`: the most
+        tokens by which the debt of a key passed the capacity, of the last one to two minutes. A candidate's are in the sums."""
+        cdef definition_t *d
+        cdef definition_t *other
+        cdef counts_t c
+        cdef int i
+        self.memory.enter()
+        self.follow()
+        counts_total(self.t, self.slot, &c)
+        self.memory.leave()
+        d = other = self.d
+        if d.candidate != <uint32_t>NONE:
+            other = &self.t.definitions[d.candidate]
+        modes = {str(mode): dict(zip(("denied", "allowed", "shadowed"), c.decided[i]))
+                 for i, mode in enumerate((Mode.STRONG, Mode.FALLBACK))}
+        sums = {"allowed": c.allowed, "denied": c.denied, "shadowed": c.shadowed}
+        modes[str(Mode.EVENTUAL)] = {name: total - sum(one[name] for one in modes.values()) for name, total in sums.items()}
+        both = 0 if other is d else 1
+        return {**sums, "modes": modes, "guaranteed": c.guaranteed, "granted": c.granted, "refunded": c.refunded,
+                "forgiven": d.forgiven + both * other.forgiven, "refused_full": d.refused_full + both * other.refused_full,
+                "keys": d.entries + both * other.entries,
+                "over_admission": max(over_admitted_tokens(d, clock_ns(self.t)), over_admitted_tokens(other, clock_ns(self.t)))}
+
+    def decided(self):
+        """How many calls each definition has admitted and denied: (admitted, denied) of the bucket's own and of its
+        candidate, of which None are known where there is none."""
+        cdef counts_t all, c
+        self.memory.enter()
+        self.follow()
+        counts_total(self.t, self.slot, &all)
+        cdef uint32_t other = self.d.candidate
+        if other != <uint32_t>NONE:
+            c = self.t.definitions[other].past
+            counts_gather(self.t, other, &c)
+        self.memory.leave()
+        total = all.allowed + all.shadowed, all.denied
+        if other == <uint32_t>NONE:
+            return total, None
+        its = c.allowed + c.shadowed, c.denied
+        return (total[0] - its[0], total[1] - its[1]), its

@@ -63,7 +63,7 @@ cdef class SlotSearch:
                 if bucket.decide(name, lo, hi, &slot, n, 0, now, &o):  # unless another process was quicker
                     bucket.count(slot, True, n)
                     self.remember(key, place_at(&slots, i) + 1)
-                    return bucket.in_mode(bucket.answer(name, n, slot, &o), mode)
+                    return bucket.in_mode(decision_of(bucket, name, n, slot, &o), mode)
             if o.wait_ns < least:
                 soonest, least = i, o.wait_ns
         return bucket.take_as(self.name(key, number_at(&slots, soonest)), cost, mode)  # counts, and a shadow admits
