@@ -25,17 +25,17 @@ OLDEST_IN_A_ZIP = 315_532_800  # 1980, in seconds: a wheel can hold no earlier t
 # What runs at the start, once in a while, or for somebody who looks. gcc makes functions small of
 # which it knows that they are cold, and fast ones of all others. In Cython nothing says it of a
 # method, so it is said in the C that Cython has written.
-COLD_CLASSES = "_Definitions _Memory _Sharing"
+COLD_CLASSES = "TableDefinitions TableEpochs TableSharing _Memory"
 COLD_METHODS = """
-    __cinit__ __reduce__ __repr__ add_tombstones adopt as_dict begin_epoch binding
+    __cinit__ __reduce__ __repr__ adopt as_dict binding
     check_node columns configure counters credit debt decided define describe encode_table is_ours
-    iterated loaded_decision name_node node_names open_epoch origin origins read_header redirect
-    refuse_key release relay remove_tombstone reset_all reset_some restore set_disconnected
+    iterated loaded_decision name_node node_names read_header redirect
+    refuse_key release relay reset_all reset_some restore set_disconnected
     set_node settle_suspects slot_of spec_of stage started stats table_damage
     table_size unstage _made _replace
 """
 # Types that are not cold.
-MADE_IN_CALLS = "Decision Reservation _Entries _Items _Scratch __aenter__ __aexit__"
+MADE_IN_CALLS = "BucketReplica Decision Reservation _Entries _Items _Scratch __aenter__ __aexit__"
 
 
 def mark_cold(text):

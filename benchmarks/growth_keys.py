@@ -49,7 +49,7 @@ class Held:
         table, written = self.side.table, 0
         table.set_time(table.now() + 10_000_000)
         with stopwatch() as elapsed:
-            table.collect()
+            table.outbox.collect()
             written = sum(count for _, count in self.side.frames(self.side.acknowledged))
             spent = elapsed()
         self.side.acknowledge()
@@ -96,14 +96,14 @@ class Held:
         table, roster = self.side.table, Roster(self.side.table, "n0")
         for name in ("n1", "n2"):
             roster.node(name)
-        table.origin(1, DEAD_EPOCH)
+        table.epochs.origin(1, DEAD_EPOCH)
         with stopwatch() as elapsed:
             size = sum(map(len, snapshot.dump(table, roster)))
             saved = elapsed()
-            table.add_tombstones((DEAD_EPOCH,))
-            table.prune()
+            table.epochs.add_tombstones((DEAD_EPOCH,))
+            table.epochs.prune()
             pruned = elapsed() - saved
-        table.release(DEAD_EPOCH)
+        table.epochs.release(DEAD_EPOCH)
         gc.collect()
         stats = table.stats()
         return saved / 1e6, pruned / 1e6, size / self.keys, stats["bytes"] / stats["keys"]

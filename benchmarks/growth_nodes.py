@@ -94,11 +94,11 @@ def one_key(nodes: int, calls: int) -> Values:
     entry = array("I", [table.find(*fleet.hot.hash("hot"))])
     _, positions = roster.announced()
     link, resolved = fleet.node.links[peer.name], roster.resolve(fleet.tables)
-    size = len(table.encode_entries(entry, 0, positions, 100_000)[0])
+    size = len(table.outbox.encode_entries(entry, 0, positions, 100_000)[0])
 
     def merge() -> None:
         payload, at = fleet.hot_entry(), fleet.now
-        table.merge(payload, resolved.definitions, resolved.origins,
+        table.inbox.merge(payload, resolved.definitions, resolved.origins,
                     node=link.node, epoch=peer.epoch, at=at)  # fmt: skip
 
     def spent(call: Callable[[], object]) -> float:
@@ -106,7 +106,7 @@ def one_key(nodes: int, calls: int) -> Values:
 
     return (
         spent(lambda: fleet.hot.take("hot")),
-        spent(lambda: table.encode_entries(entry, 0, positions, 100_000)),
+        spent(lambda: table.outbox.encode_entries(entry, 0, positions, 100_000)),
         spent(merge),
         float(size),
     )

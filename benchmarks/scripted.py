@@ -114,8 +114,8 @@ class Fleet:
         self.node.remember(self.now)
         linked = [peer for peer in self.peers if peer.name in self.node.links]
         owners = [(peer.name, peer.epoch) for peer in linked]
-        owners.append((self.node.name, self.table.epoch))
-        definitions = tuple(self.table.all_definitions())
+        owners.append((self.node.name, self.table.epochs.running))
+        definitions = tuple(self.table.definitions.all())
         self.tables = wire.AnnouncedTables(1, tuple(owners), definitions)
         self.hot_slot, self.many_slot = self._slot(self.hot), self._slot(self.many)
         self.linked = len(linked)
@@ -170,7 +170,7 @@ class Fleet:
         peer.sent_tables |= bool(payload)
         frame = wire.Frame(
             epoch=peer.epoch,
-            to_epoch=self.table.epoch,
+            to_epoch=self.table.epochs.running,
             seq=peer.seq,
             sent=self.now - ONE_WAY_NS,
             echo=peer.echo,
@@ -243,12 +243,14 @@ def columns_kept(nodes: int, keys: int, max_keys: int) -> tuple[float, float]:
     the index, and columns that are kept."""
     table = Table(max_keys=max_keys, hash_key=bytes(16), virtual=True, epoch=2**63 + 1)
     BucketCore(table, HOT)
-    origins = array("H", (table.origin(i + 1, i + 1) for i in range(nodes)))
+    origins = array("H", (table.epochs.origin(i + 1, i + 1) for i in range(nodes)))
     columns = tuple((place, 1, OLD, 0) for place in range(nodes))
     before, definitions, kept = table.stats()["bytes"], [(0, True, *HOT.emission)], 0
     for key in range(keys):
         payload = write(Entry(key, key << 54, 0, DEBT_NS, columns))
-        merged = table.merge(payload, definitions, origins, node=1, epoch=1, at=0, newer=False)
+        merged = table.inbox.merge(
+            payload, definitions, origins, node=1, epoch=1, at=0, newer=False
+        )
         kept += nodes - merged.dropped
     return (table.stats()["bytes"] - before) / keys, kept / keys
 

@@ -41,18 +41,18 @@ class Side:
             self.table = Table(**options, max_names=max_names, epoch=epoch)
         else:
             self.table = open_table(SharedFile(path), **options, owner="bench")
-            self.table.open_epoch(region_epoch(region))
-        self.table.configure(predict=False)
+            self.table.epochs.open(region_epoch(region))
+        self.table.nodes.configure(predict=False)
         self.acknowledged = 0
         self.bucket = BucketCore(self.table, SPEC)
         # A place in a frame is a region; a table numbers itself 0 and the others from 1.
         self.ids = array("H")
         for other in range(regions):
-            self.ids.append(self.table.origin(self.number(other), region_epoch(other)))
+            self.ids.append(self.table.epochs.origin(self.number(other), region_epoch(other)))
         self.places = array("H", [NOWHERE]) * ORIGINS
         for place, origin in enumerate(self.ids):
             self.places[origin] = place
-        ((self.slot, _, _, q, p),) = self.table.definitions()
+        ((self.slot, _, _, q, p),) = self.table.definitions.current()
         self.known = [(self.slot, True, q, p)]
 
     def number(self, region: int) -> int:
@@ -63,20 +63,20 @@ class Side:
         """Takes one token of each key, in order, and lists them for the next frames."""
         self.bucket.take_many(keys)
         self.table.set_time(self.table.now() + STEP_NS)
-        self.table.collect()
+        self.table.outbox.collect()
 
     def frames(self, after: int) -> Iterator[tuple[bytes, int]]:
         """What changed since version `after`, in its order: (entries, how many) each."""
-        newest = self.table.version
+        newest = self.table.outbox.version
         while after < newest:
-            data, after, count = self.table.encode_log(after, newest, self.places, FRAME)
+            data, after, count = self.table.outbox.encode_log(after, newest, self.places, FRAME)
             if count:
                 yield data, count
 
     def acknowledge(self) -> None:
         """Every peer has all that changed so far."""
-        self.acknowledged = self.table.version
-        self.table.trim(self.acknowledged)
+        self.acknowledged = self.table.outbox.version
+        self.table.outbox.trim(self.acknowledged)
 
     def merge(
         self,
@@ -85,12 +85,12 @@ class Side:
         definitions: list[tuple[int, bool, int, int]] | None = None,
     ) -> Merged:
         """Merges a frame of another region; `definitions` are the own unless given."""
-        return self.table.merge(
+        return self.table.inbox.merge(
             frame,
             self.known if definitions is None else definitions,
             self.ids,
             node=self.number(sender.region),
-            epoch=sender.table.epoch,
+            epoch=sender.table.epochs.running,
             at=self.table.now(),
         )
 

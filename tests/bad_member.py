@@ -78,7 +78,7 @@ class BadMember:
         self.seq[name] = self.seq.get(name, 0) + 1
         fields: dict[str, object] = {
             "epoch": self.epoch,
-            "to_epoch": node.table.epoch,
+            "to_epoch": node.table.epochs.running,
             "seq": self.seq[name],
             "sent": local,
             "echo": None if newest is None else newest.sent,
@@ -107,7 +107,7 @@ class BadMember:
         self.send(name, tables=tables, tables_version=version)
 
     def definitions(self, name: str) -> tuple[tuple[int, int, int, int], ...]:
-        return tuple(self.mesh[name].table.all_definitions())
+        return tuple(self.mesh[name].table.definitions.all())
 
     def state(
         self,

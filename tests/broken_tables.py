@@ -96,13 +96,13 @@ def use(table: Table) -> None:
         for key in range(30):
             bucket.take(f"key {key}")
         bucket.counters()
-    table.collect()
-    table.trim(table.version // 2)
+    table.outbox.collect()
+    table.outbox.trim(table.outbox.version // 2)
     table.sweep()
-    table.digest(0, 2**64 - 1, all_entries=True)
+    table.outbox.digest(0, 2**64 - 1, all_entries=True)
     table.survey()
     table.stats()
-    table.read_handoff()
+    table.sharing.read_handoff()
     table.verify()
 
 

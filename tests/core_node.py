@@ -101,8 +101,8 @@ class CoreNode:
         )
         spare = next(self.epochs, None)
         if spare is not None:
-            self.table.spare_epoch(spare)
-        self.table.configure(near_ns=NEAR_NS)
+            self.table.epochs.spare(spare)
+        self.table.nodes.configure(near_ns=NEAR_NS)
         self.bucket = self.defined()
         self.created: int | None = None
         self.phantom()
@@ -120,7 +120,7 @@ class CoreNode:
     def phantom(self) -> None:
         if self.with_peers:
             self.table.set_time(LONG_AGO)
-            self.table.set_node(PHANTOM, PHANTOM_EPOCH, False)
+            self.table.nodes.set_node(PHANTOM, PHANTOM_EPOCH, False)
 
     def haunt(self, now: int) -> None:
         """States the phantom's rates on an entry that has just been made; its level stays."""
@@ -140,12 +140,12 @@ class CoreNode:
         tests/core/test_apart.py is about, and the model knows no such time."""
         node = PHANTOM if owner == NOBODY else self.id_of(owner)
         epoch = PHANTOM_EPOCH if owner == NOBODY else PHANTOM_EPOCH - node
-        self.table.set_relayed(node, epoch, LONG_AGO)
+        self.table.nodes.set_relayed(node, epoch, LONG_AGO)
         self.at(now)
         lo, hi = self.bucket.hash(KEY)
         rates = struct.pack("<HH", 0, rate)
         payload = struct.pack("<QQBB", lo, hi, 2, 0) + varint(max(1, debt)) + rates + b"\0"
-        self.table.merge(
+        self.table.inbox.merge(
             payload,
             [self.slot()],
             array("H"),
@@ -157,7 +157,7 @@ class CoreNode:
     def set_far(self, tokens: Ns, owners: Iterable[str] = (NOBODY,)) -> None:
         self.far = tokens
         if self.with_peers:
-            self.table.configure(trust_ns=NEAR_NS + int(tokens) * SECOND)
+            self.table.nodes.configure(trust_ns=NEAR_NS + int(tokens) * SECOND)
         before, self.owners = self.owners, set(owners)
         if self.created is not None and before != self.owners:
             now = self.table.now()
@@ -167,11 +167,11 @@ class CoreNode:
                 self.state_rates(now, self.signed(now), owner)
 
     def see(self, owner: str) -> None:
-        self.table.set_node(self.id_of(owner), PHANTOM_EPOCH - self.id_of(owner), False)
-        self.table.set_last_seen(self.id_of(owner), 2**60)
+        self.table.nodes.set_node(self.id_of(owner), PHANTOM_EPOCH - self.id_of(owner), False)
+        self.table.nodes.set_last_seen(self.id_of(owner), 2**60)
 
     def slot(self) -> tuple[int, int, int, int]:
-        (slot, _, _, q, p) = self.table.definitions()[-1]
+        (slot, _, _, q, p) = self.table.definitions.current()[-1]
         return slot, True, q, p
 
     # --- the level ---
@@ -269,7 +269,7 @@ class CoreNode:
 
     def announced(self) -> tuple[tuple[tuple[str, int], ...], array[int]]:
         names = {i: name for name, i in self.ids.items()} | {PHANTOM: "phantom"}
-        rows = [(o, names[n], e) for o, n, e, marked in self.table.origins() if not marked]
+        rows = [(o, names[n], e) for o, n, e, marked in self.table.epochs.origins() if not marked]
         places = array("H", [NO_PLACE]) * 512
         for place, (origin, _, _) in enumerate(rows):
             places[origin] = place
@@ -281,17 +281,17 @@ class CoreNode:
         self.at(now)
         origins, places = self.announced()
         entry = array("I", [self.table.find(*self.bucket.hash(KEY))])
-        payload, _, _ = self.table.encode_entries(entry, 0, places, 65536, EVER)
-        definitions = tuple(self.table.all_definitions())
+        payload, _, _ = self.table.outbox.encode_entries(entry, 0, places, 65536, EVER)
+        definitions = tuple(self.table.definitions.all())
         marks = frozenset(self.marks)
-        return Frame(self.name, self.table.epoch, origins, definitions, payload, marks)
+        return Frame(self.name, self.table.epochs.running, origins, definitions, payload, marks)
 
     def understood(self, frame: Frame) -> tuple[list[tuple[int, int, int, int]], array[int]]:
         origins = array("H")
         for name, epoch in frame.origins:
             node = PHANTOM if epoch == PHANTOM_EPOCH else self.id_of(name)
-            origins.append(self.table.origin(node, epoch))
-        mine = {row[1]: row for row in self.table.definitions()}
+            origins.append(self.table.epochs.origin(node, epoch))
+        mine = {row[1]: row for row in self.table.definitions.current()}
         slots = [(mine[n][0], mine[n][2] == h, q, p) for n, h, q, p in frame.definitions]
         return slots, origins
 
@@ -303,7 +303,7 @@ class CoreNode:
         self.at(now)
         slots, origins = self.understood(message)
         forgiven, known = self.counted_forgiven(), self.columns()
-        heard = self.table.merge(
+        heard = self.table.inbox.merge(
             message.payload,
             slots,
             origins,
@@ -317,7 +317,7 @@ class CoreNode:
         if heard.duplicate_epoch:
             spare = next(self.epochs, None)
             if spare is not None:
-                self.table.spare_epoch(spare)
+                self.table.epochs.spare(spare)
         self.haunt(now)
         self.owners.discard(message.sender)  # who speaks of the key is not silent
         return len(heard.answers) > 0
@@ -350,9 +350,10 @@ class CoreNode:
         if self.created is None:
             return False
         self.at(self.created)
-        self.table.collect()  # no time has passed for the averages, so no rates are left behind
+        # No time has passed for the averages, so no rates are left behind.
+        self.table.outbox.collect()
         self.at(now)
-        self.table.trim(self.table.version)
+        self.table.outbox.trim(self.table.outbox.version)
         if self.signed(now) <= 0:
             self.lose_the_phantom()
             self.at(max(now, self.created + 1))
@@ -365,9 +366,9 @@ class CoreNode:
 
     def lose_the_phantom(self) -> None:
         if self.with_peers:
-            self.table.configure(trust_ns=NEAR_NS)
-            self.table.forget(PHANTOM)
-            self.table.configure(trust_ns=NEAR_NS + int(self.far) * SECOND)
+            self.table.nodes.configure(trust_ns=NEAR_NS)
+            self.table.nodes.forget(PHANTOM)
+            self.table.nodes.configure(trust_ns=NEAR_NS + int(self.far) * SECOND)
 
     def restart(self, now: int) -> None:
         self.open()
@@ -375,16 +376,18 @@ class CoreNode:
     def snapshot(self, now: int) -> object:
         self.at(now)
         origins, places = self.announced()
-        payload, _, _ = self.table.encode_table(0, places, 65536, EVER)
-        definitions = tuple(self.table.all_definitions())
-        return Frame(self.name, self.table.epoch, origins, definitions, payload, frozenset())
+        payload, _, _ = self.table.outbox.encode_table(0, places, 65536, EVER)
+        definitions = tuple(self.table.definitions.all())
+        return Frame(
+            self.name, self.table.epochs.running, origins, definitions, payload, frozenset()
+        )
 
     def restore(self, snapshot: object, now: int) -> None:
         self.restart(now)
         assert isinstance(snapshot, Frame)
         self.at(now)
         slots, origins = self.understood(snapshot)
-        self.table.restore(snapshot.payload, slots, origins)
+        self.table.inbox.restore(snapshot.payload, slots, origins)
         self.haunt(now)
 
     def forget(self, column: tuple[str, int]) -> None:
@@ -393,7 +396,7 @@ class CoreNode:
 
     def strip(self, column: tuple[str, int]) -> None:
         name, epoch = column
-        self.table.origin(self.id_of(name), epoch)
+        self.table.epochs.origin(self.id_of(name), epoch)
         add_tombstone(self.table, epoch)
 
     def change_definition(self, definition: Definition, now: int) -> None:
@@ -438,7 +441,7 @@ class StagedCoreNode(CoreNode):
 
     def understood(self, frame: Frame) -> tuple[list[tuple[int, int, int, int]], array[int]]:
         slots, origins = super().understood(frame)
-        mine = self.table.candidates()
+        mine = self.table.definitions.candidates()
         same = [2 * (mine[name] == digest) for name, digest, _, _ in frame.definitions]
         return [(slot, s, q, p) for (slot, _, q, p), s in zip(slots, same, strict=True)], origins
 

@@ -152,7 +152,7 @@ EQUIVALENT: dict[str, dict[str, str]] = {
     },
     "mesh/protocol/own_name": {
         "self._met = 0 => self._met = None": FALSE,
-        "self._table.refused = False => self._table.refused = None": FALSE,
+        "self._table.sharing.refused = False => self._table.sharing.refused = None": FALSE,
     },
     "mesh/protocol/peer_warnings": {
         "self._keep((peer, about), _Logged(0, said=what)) => "

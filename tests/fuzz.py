@@ -59,7 +59,14 @@ class Victim:
         levels = [(bucket.debt(key), bucket.columns(key), bucket.credit(key)) for key in keys]
         table = self.node.table
         numbers = (link.received.highest, link.received.bits, link.acked.prefix, len(link.sent))
-        return levels, len(table), table.epoch, table.version, numbers, link.info.epoch
+        return (
+            levels,
+            len(table),
+            table.epochs.running,
+            table.outbox.version,
+            numbers,
+            link.info.epoch,
+        )
 
     def give(self, data: bytes) -> bool:
         """Whether the frame was taken. Raises AssertionError when a refused one left a trace."""
@@ -74,7 +81,9 @@ class Victim:
             if "more" not in str(error):
                 raise
             return False
-        assert self.node.table.digest(0, 2**64 - 1, all_entries=True)[0] <= len(self.node.table)
+        assert self.node.table.outbox.digest(0, 2**64 - 1, all_entries=True)[0] <= len(
+            self.node.table
+        )
         return True
 
 

@@ -84,18 +84,18 @@ class Process:
         self.buckets["flood"].take_many(keys)
 
     def keep_up(self) -> None:
-        if self.table.lead() or self.rng.random() < 0.1:
-            self.table.collect()
-            self.table.trim(self.table.version)
+        if self.table.sharing.lead() or self.rng.random() < 0.1:
+            self.table.outbox.collect()
+            self.table.outbox.trim(self.table.outbox.version)
         self.table.sweep(200)
 
     def redefine(self) -> None:
-        if self.table.free_definitions > 1000:  # slots are used again after a minute
+        if self.table.definitions.free > 1000:  # slots are used again after a minute
             self.buckets["flood"].define(self.rng.choice(FLOOD))
 
     def open_epoch(self) -> None:
-        if len(self.table.origins()) < 200:
-            self.table.open_epoch(self.rng.getrandbits(63) | 1)
+        if len(self.table.epochs.origins()) < 200:
+            self.table.epochs.open(self.rng.getrandbits(63) | 1)
 
     def act(self) -> None:
         deeds: list[tuple[float, Callable[[], None]]] = [
@@ -156,9 +156,9 @@ class Fleet:
         self.table.verify()
         for key in range(KEYS):
             self.here.take(key)
-        while self.table.leader in (0, victim):
-            if self.table.lead():
-                self.table.yield_lead()
+        while self.table.sharing.leader in (0, victim):
+            if self.table.sharing.lead():
+                self.table.sharing.yield_lead()
                 break
             assert time.monotonic() - start < AT_ONCE_S, "nobody leads"
         assert time.monotonic() - start < AT_ONCE_S, "a key is stuck"
@@ -170,7 +170,7 @@ class Fleet:
         self.kills += len(self.pids)
         self.table.verify()
         self._settle()
-        assert self.table.workers() == [os.getpid()]
+        assert self.table.sharing.workers() == [os.getpid()]
         assert self.file.alone()
 
     def _settle(self) -> None:
@@ -199,9 +199,9 @@ def run(kills: int, seed: int, progress: bool = False) -> tuple[int, int]:
         while fleet.kills < kills:
             fleet.kill_one()
             if progress and fleet.kills % 500 == 0:
-                print(f"{fleet.kills} kills, {fleet.table.repairs} repairs", flush=True)
+                print(f"{fleet.kills} kills, {fleet.table.sharing.repairs} repairs", flush=True)
         fleet.close()
-        repairs = fleet.table.repairs
+        repairs = fleet.table.sharing.repairs
         fleet.file.close()
         return fleet.kills, repairs
 

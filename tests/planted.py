@@ -598,7 +598,7 @@ MUTATIONS = (
     Mutation(
         "tombstones_are_forgotten_between_epochs",
         "mesh",
-        "= {epoch: now for _, _, epoch, gone in table.origins() if gone}",
+        "= {epoch: now for _, _, epoch, gone in table.epochs.origins() if gone}",
         "= {}",
         (*PYTEST, "tests/mesh/protocol/test_pruning.py"),
     ),
@@ -977,8 +977,8 @@ MUTATIONS = (
     Mutation(
         "a_peer_that_changes_its_epoch_has_the_whole_table_walked_through",
         "mesh",
-        "        if at_once:\n            self._table.prune()",
-        "        if True:\n            self._table.prune()",
+        "        if at_once:\n            self._table.epochs.prune()",
+        "        if True:\n            self._table.epochs.prune()",
         suite("mesh/protocol/test_introductions", "a_part_at_a_time"),
     ),
     Mutation(
@@ -1201,7 +1201,7 @@ MUTATIONS = (
     Mutation(
         "a_shared_table_refuses_for_ever_when_its_leader_did",
         "mesh",
-        "        if table.refused:  # by",
+        "        if table.sharing.refused:  # by",
         "        if False:  # by",
         suite("mesh/protocol/test_own_name", "leads_next"),
     ),
@@ -1885,8 +1885,8 @@ MUTATIONS = (
     Mutation(
         "processes_counted_by_name",
         "strong",
-        "        return script.owner_name(self._table.epoch, self.node)\n\n    async def _show",
-        "        return script.owner_name(1, self.node)\n\n    async def _show",
+        "script.owner_name(self._table.epochs.running, self.node)\n\n    async def _show",
+        "script.owner_name(1, self.node)\n\n    async def _show",
         suite("strong/redis/test_registry", "twelve_processes"),
     ),
     Mutation(
@@ -2224,8 +2224,8 @@ MUTATIONS = (
     Mutation(
         "who_is_met_has_taken_all_just_now",
         "mesh",
-        "self._table.set_node(link.node, peer.epoch, True, both_ran)",
-        "self._table.set_node(link.node, peer.epoch, True)",
+        "self._table.nodes.set_node(link.node, peer.epoch, True, both_ran)",
+        "self._table.nodes.set_node(link.node, peer.epoch, True)",
         suite("simulated/test_silent_peers", "long_time"),
     ),
     Mutation(
@@ -2280,8 +2280,8 @@ MUTATIONS = (
     Mutation(
         "complete_without_a_log",
         "mesh",
-        "            link.log_kept = False\n            link.start_sync(self._table.version)\n",
-        "            link.log_kept = False\n",
+        "link.log_kept = False\n            link.start_sync(self._table.outbox.version)\n",
+        "link.log_kept = False\n",
         (*PYTEST, "tests/mesh/protocol/test_membership.py", "-k", "log_is_kept"),
     ),
     Mutation(
@@ -2386,7 +2386,7 @@ MUTATIONS = (
     Mutation(
         "credit_charged_to_those_it_was_kept_for",
         "mesh",
-        "        return self._table.silent_before(link.started, link.node)[0]\n",
+        "        return self._table.nodes.silent_before(link.started, link.node)[0]\n",
         "        return 2**63 - 1\n",
         suite("simulated/test_invariants", "charged_to_it_at_the_heal"),
     ),
@@ -2428,7 +2428,7 @@ MUTATIONS = (
     Mutation(
         "ages_stated_of_members_that_are_silent",
         "mesh",
-        "            if 0 <= age < self._table.near_ns:\n",
+        "            if 0 <= age < self._table.nodes.near_ns:\n",
         "            if 0 <= age < 2**60:\n",
         suite("mesh/protocol/test_relays", "does_not_see_either"),
     ),
@@ -2436,7 +2436,7 @@ MUTATIONS = (
         "ages_believed_before_their_entries",
         "mesh",
         "                if since - at <= self._caught_up_ns:\n"
-        "                    self._table.touch(touched)\n"
+        "                    self._table.outbox.touch(touched)\n"
         "                    most -= len(touched)\n",
         "",
         suite("mesh/protocol/test_relays", "before_it_was_relayed"),
@@ -2753,8 +2753,8 @@ MUTATIONS = (
     Mutation(
         "columns_of_the_dead_go_in_one_go",
         "mesh",
-        "self._table.prune(self._pruning, PRUNED_PLACES)",
-        "self._table.prune()",
+        "self._table.epochs.prune(self._pruning, PRUNED_PLACES)",
+        "self._table.epochs.prune()",
         suite("mesh/protocol/test_pruning", "a_part_at_a_time"),
     ),
     Mutation(
@@ -2802,7 +2802,7 @@ MUTATIONS = (
     Mutation(
         "a_name_is_removed_while_its_prediction_is_given_up",
         "mesh",
-        "        used |= {node for node, _, _ in self._table.relayed_members()}\n",
+        "        used |= {node for node, _, _ in self._table.nodes.relayed_members()}\n",
         "",
         suite("mesh/protocol/test_unlinked", "part_by_part"),
     ),

@@ -91,7 +91,7 @@ class Victim:
     def entries(self, hashes: list[tuple[int, int]], columns: int = 1) -> Fields:
         owners = [("bad", EPOCH), *((f"x{i}", 1000 + i) for i in range(columns - 1))]
         rows = tuple((place, 1, 5 + self.seq, 0) for place in range(columns))
-        definitions = tuple(self.table.all_definitions())
+        definitions = tuple(self.table.definitions.all())
         version = self.seq + 1
         return {
             "tables": wire.AnnouncedTables(version, tuple(owners), definitions),

@@ -7,6 +7,6 @@ from crdtbucket import _core
 
 def add_tombstone(table: _core.Table, epoch: int) -> bool:
     """Gives the epoch a tombstone, and removes its columns. Returns whether it has one now."""
-    table.add_tombstones((epoch,))
-    table.prune()
-    return any(has for _, _, one, has in table.origins() if one == epoch)
+    table.epochs.add_tombstones((epoch,))
+    table.epochs.prune()
+    return any(has for _, _, one, has in table.epochs.origins() if one == epoch)

@@ -90,7 +90,7 @@ class Region:
         decision = self.bucket.peek(self.key)
         return {
             "at": now_ns(),
-            "epoch": f"{self.bucket.table.epoch:x}",
+            "epoch": f"{self.bucket.table.epochs.running:x}",
             "mode": decision.mode.value,
             "remaining": decision.remaining,
             "warming_up": stats["warming_up"],

@@ -193,7 +193,7 @@ class Limiter(Multi):
         out: dict[str, Any] = {
             "node": self.node,
             "region": self.region,
-            "warming_up": self._tables.main.warming_up_until > self._tables.main.now(),
+            "warming_up": self._tables.main.nodes.warming_up_until > self._tables.main.now(),
             "config": self._reload.stats(),
             "table": self._tables.main.stats(),
             "buckets": {name: bucket_stats(bucket) for name, bucket in self.buckets.items()},

@@ -278,7 +278,8 @@ class LocalNode:
         from crdtbucket.mesh.protocol.mesh_node import MeshNode
 
         shared = self._file is not None
-        goes_on = shared and bool(self._table.read_handoff())  # another process began this epoch
+        # Whether another process began this epoch.
+        goes_on = shared and bool(self._table.sharing.read_handoff())
         node = MeshNode(
             self._table,
             config,

@@ -40,7 +40,7 @@ class SavedState:
         with self._saving:  # a snapshot that is saved now would replace the one that is to be read
             self.directory, self._machine = directory, machine
             # The epoch of a shared table may be recorded already: by a process that was killed.
-            epochs = directory.begin_epoch(self._table.epoch, handed_over=shared)
+            epochs = directory.begin_epoch(self._table.epochs.running, handed_over=shared)
             saved = None if goes_on else directory.snapshot.load()
             if saved is not None:
                 self._restore(saved, machine, name, epochs)
@@ -93,6 +93,6 @@ class SavedState:
             epochs,
             counted(keys, "key"),
             ": the machine has started anew since, so that peers may know better"
-            if self._table.suspects
+            if self._table.inbox.suspects
             else "",
         )

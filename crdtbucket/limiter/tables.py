@@ -105,7 +105,7 @@ class Tables:
         self._process = os.getpid()
         for table in self.deciding():
             if not table.shared:
-                table.open_epoch(int.from_bytes(os.urandom(8), "little") | 1)
+                table.epochs.open(int.from_bytes(os.urandom(8), "little") | 1)
 
     def refuse(self, error: LimiterClosed | LimiterNotOpen) -> None:
         """Every decision of this process raises `error` from now on."""
@@ -136,7 +136,7 @@ class Tables:
         self.cut_off()
         for table, file in self._shared():
             if table not in self._cut_off:
-                table.unclaim()
+                table.sharing.unclaim()
             file.close()
 
     def _shared(self) -> Iterator[tuple[Table, SharedFile]]:

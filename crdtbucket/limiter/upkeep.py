@@ -105,16 +105,16 @@ class Upkeep:
         if self._thread is not None:
             self._thread.join()  # its lead of a shared table ends with it
         elif self._node.alone and not self._tables.cut_off():
-            self._table.yield_lead()
+            self._table.sharing.yield_lead()
 
     def _look_after(self, table: Table) -> bool:
         """Keeps a table that has no peers. Returns whether it had more changes than one beat may
         take, so that the next one is due at once."""
-        if table.shared and not table.lead():
+        if table.shared and not table.sharing.lead():
             return False  # another process does
         # Every change counts as sent, so that a key can be evicted when it is full again.
-        _, place = table.collect_some(self._places.pop(table, 0))
-        table.trim(table.version)
+        _, place = table.outbox.collect_some(self._places.pop(table, 0))
+        table.outbox.trim(table.outbox.version)
         if place >= 0:
             self._places[table] = place
             return True

@@ -33,17 +33,17 @@ def dump(table: Table, roster: Roster) -> list[bytes]:
     made = table.now()  # before the debts: one that is too old costs nothing but its time
     chunks, place = [], 0
     while place >= 0:
-        payload, place, _ = table.encode_table(place, positions, CHUNK, EVER)
+        payload, place, _ = table.outbox.encode_table(place, positions, CHUNK, EVER)
         if payload:
             chunks.append(pack(payload))
-    first = (FORMAT, table.epoch, tables.origins, tables.definitions)
+    first = (FORMAT, table.epochs.running, tables.origins, tables.definitions)
     head = pack_list_head(len(first) + 2) + b"".join(map(pack, first))
     return [head + pack_list_head(len(chunks)), *chunks, pack((boot_id(), made))]
 
 
 def load(table: Table, roster: Roster, data: bytes, boot: bytes | None = None) -> int:
     """Restores a snapshot into a table that runs under a new epoch. Returns the entries restored;
-    `table.suspects` of them are suspect.
+    `table.inbox.suspects` of them are suspect.
 
     Raises OtherFormat for one of another version of the library, MeshError when it is none, and
     restores nothing then.
@@ -56,12 +56,12 @@ def load(table: Table, roster: Roster, data: bytes, boot: bytes | None = None) -
         if type(form) is not int or type(made_in) is not bytes or type(made) is not int:
             raise MeshError("not a snapshot: its time is none")
         tables = wire.check_tables("tables", (1, origins, definitions))
-        if epoch == table.epoch:
+        if epoch == table.epochs.running:
             raise MeshError("a snapshot of the running epoch cannot be restored")
         age = _age(made_in, made, boot_id() if boot is None else boot, table.now())
         resolved = roster.resolve(tables)
         return sum(
-            table.restore(chunk, resolved.definitions, resolved.origins, age=age)
+            table.inbox.restore(chunk, resolved.definitions, resolved.origins, age=age)
             for chunk in chunks
         )
     except (ValueError, TypeError, WireError) as error:

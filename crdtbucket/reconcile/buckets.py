@@ -71,7 +71,7 @@ class BucketIndex:
                 arguments = self._arguments(spec, core.max_debt, redis)
             bucket = ReconciledBucket(spec, position, spec.capacity + core.max_debt, arguments)
             self.by_hash[core.name_hash] = self.by_key[spec.key] = bucket
-        self.definitions = tuple(table.all_definitions())
+        self.definitions = tuple(table.definitions.all())
 
     def _arguments(self, spec: BucketSpec, max_debt: int, redis: RedisConfig) -> Arguments:
         if self.regions is None:

@@ -122,7 +122,7 @@ class RolloutStore:
     def exchange(self, position: Position, before: Config) -> Position | None:
         """Keeps a new position on disk; of the processes of a shared table the leader does it.
         Shows it to the others, and returns theirs."""
-        if position != self._saved and (self._table.leading or not self._table.shared):
+        if position != self._saved and (self._table.sharing.leading or not self._table.shared):
             self._saved = position
             self._write(kept(before, position))
         if self._host is None:

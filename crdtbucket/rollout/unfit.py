@@ -187,10 +187,10 @@ def _without_room(config: Config, changed: Mapping[Table, int]) -> Iterator[Prob
     # old definition as well.
     each = 2 if config.rollout is None else 3
     for table, count in changed.items():
-        if each * count > table.free_definitions:
+        if each * count > table.definitions.free:
             yield Problem(
                 f"changes {count} buckets and limits of keys, and there is room for "
-                f"{table.free_definitions // each} changes now",
+                f"{table.definitions.free // each} changes now",
                 "try again in a minute; with so many buckets, change fewer at a time",
                 "services",
                 config.path,

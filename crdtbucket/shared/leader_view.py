@@ -31,7 +31,7 @@ def publish(table: Table, mesh: dict[str, Any], fleet: Sequence[Sequence[Any]]) 
         kept //= 2
         packed = _packed(table, mesh, rows[:kept], fleet[:kept], len(fleet) - kept)
     try:
-        table.write_view(packed)
+        table.sharing.write_view(packed)
     except CrdtbucketError as error:  # the others show an older one, and its age
         LOG.warning("the other processes keep an older view of the peers: %s", error)
 
@@ -39,7 +39,7 @@ def publish(table: Table, mesh: dict[str, Any], fleet: Sequence[Sequence[Any]]) 
 def read(table: Table) -> dict[str, Any] | None:
     """What the leader wrote last: the stats of the mesh as they are here, with `view_age` (s),
     `omitted` (peers) and `fleet` (rows). None before the first, in this epoch of the node."""
-    data = table.read_view()
+    data = table.sharing.read_view()
     if not data:
         return None
     at, omitted, mesh, identity, rows, fleet = unpack(data)

@@ -58,7 +58,7 @@ class Leadership:
 
     async def start(self) -> None:
         """Leads, or stands by. Raises `MeshError` when it leads and the mesh cannot start."""
-        if self._table.lead():
+        if self._table.sharing.lead():
             await self._begin()
         self._task = asyncio.create_task(self._run())
 
@@ -72,7 +72,7 @@ class Leadership:
                 await self._mesh.stop(handed_over=not self._file.alone())
                 await off_loop(self._release)
         finally:
-            self._table.yield_lead()
+            self._table.sharing.yield_lead()
 
     async def _begin(self) -> None:
         try:
@@ -80,7 +80,7 @@ class Leadership:
             await mesh.start()
         except BaseException:
             self._failed()
-            self._table.yield_lead()
+            self._table.sharing.yield_lead()
             raise
         self._mesh = mesh
         self._started()
@@ -96,13 +96,13 @@ class Leadership:
         conflict = NodeConflict(
             "the process that speaks to the peers met another one with this node's name"
         )
-        while not self._table.leading:
+        while not self._table.sharing.leading:
             await asyncio.sleep(ASK_S)
-            if self._table.refused and self._table.refusal is None:
+            if self._table.sharing.refused and self._table.refusal is None:
                 self._table.refusal = conflict
-            elif not self._table.refused and self._table.refusal is conflict:
+            elif not self._table.sharing.refused and self._table.refusal is conflict:
                 self._table.refusal = None
-            if self._table.lead():
+            if self._table.sharing.lead():
                 await self._follow()
         await asyncio.gather(self._look(), self._check(), self._show_others())
 
@@ -120,7 +120,7 @@ class Leadership:
         # What a take of this process asks for it says itself; those of others are looked for.
         while True:
             await asyncio.sleep(LOOK_S)
-            if self._table.flush_wanted and self._table.on_wake is not None:
+            if self._table.outbox.flush_wanted and self._table.on_wake is not None:
                 self._table.on_wake()
 
     async def _show_others(self) -> None:

@@ -170,10 +170,10 @@ def shared_stats(file: SharedFile, table: Table) -> dict[str, Any]:
     """How many processes use the table, and which of them leads, by their ids."""
     return {
         "path": file.path,
-        "processes": len(table.workers()),
-        "leader": table.leader,
-        "leading": int(table.leading),
-        "repairs": table.repairs,
+        "processes": len(table.sharing.workers()),
+        "leader": table.sharing.leader,
+        "leading": int(table.sharing.leading),
+        "repairs": table.sharing.repairs,
     }
 
 
@@ -183,6 +183,6 @@ def _forked(file: SharedFile, table: Table) -> None:
         return
     try:
         file.reopen()
-        table.after_fork(file.fd)
+        table.sharing.after_fork(file.fd)
     except CrdtbucketError as error:  # its decisions would be counted as the parent's
         table.refusal = error

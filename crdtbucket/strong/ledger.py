@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from operator import index
 
-from crdtbucket._core import BucketCore, Decision, Table
+from crdtbucket._core import BucketCore, BucketReplica, Decision, Table
 from crdtbucket.base.forks import ForkLock
 from crdtbucket.errors import RedisReplyError, WireError
 from crdtbucket.mesh.protocol.roster import Roster
@@ -78,7 +78,7 @@ class Ledger:
     ) -> StoreRequest | Decision:
         """The request to send to the store, or the decision when none is needed. Raises as `take`.
         `threaded`: it goes over a connection of the calling thread. Call it under the lock."""
-        opened = bucket.open_call(key, cost)
+        opened = BucketReplica(bucket).open_call(key, cost)
         if opened is None:
             return bucket.take_as(key, cost, Mode.STRONG)  # no room: the table's own policy
         cost = index(cost)  # it is one: open_call has checked it
@@ -127,12 +127,12 @@ class Ledger:
         if request.call.others is not None:
             self._merge(request, answer, charged + ahead)
             if allowed:
-                short = request.bucket.shortage(*request.place, request.cost)
+                short = request.replica.shortage(*request.place, request.cost)
         current = self._rules.of(*request.item)
         returned = charged if short or not wanted else 0
         if returned:
             self.unsettled.add(*request.item)
-        decision = request.bucket.close_call(
+        decision = request.replica.close_call(
             request.key,
             request.cost,
             allowed=allowed and not returned,
@@ -161,7 +161,7 @@ class Ledger:
             if wanted:
                 decision = self.decide_here(request.bucket, request.key, request.cost, mode)
             if decision is None or not took(decision):
-                request.bucket.void(*request.place, request.cost)
+                request.replica.void(*request.place, request.cost)
             return decision
 
     def ended(self, request: StoreRequest, answer: ScriptAnswer | None = None) -> None:
@@ -228,7 +228,7 @@ class Ledger:
     ) -> StoreRequest | None:
         """A request with all columns of a key, so that the store's debt afterwards covers them
         all."""
-        entry = bucket.advertised(*place)
+        entry = BucketReplica(bucket).advertised(*place)
         if entry is None:
             return None
         generation, taken, refunded, debt, others = entry
@@ -243,8 +243,12 @@ class Ledger:
         """Compares this node's record in the store with what is counted here. Returns the tokens
         by which the store is ahead because requests of other connections are not booked yet."""
         self.unsettled.fenced(request.item, request.call.fence)
-        own = request.bucket.own(*request.place)
-        if own is None or own[0] != request.call.generation or request.epoch != self.table.epoch:
+        own = request.replica.own(*request.place)
+        if (
+            own is None
+            or own[0] != request.call.generation
+            or request.epoch != self.table.epochs.running
+        ):
             return 0
         _, taken, refunded = own
         ahead = answer.taken - charged - taken
@@ -252,7 +256,7 @@ class Ledger:
         unclaimed = ahead - unbooked
         if unclaimed > 0:
             # A request of an abandoned connection ran after all, and no caller got its tokens.
-            request.bucket.void(*request.place, unclaimed)
+            request.replica.void(*request.place, unclaimed)
             self.counters["unclaimed_charges"] += 1
             self.unsettled.add(*request.item)
         elif (
@@ -281,7 +285,7 @@ class Ledger:
                 origin = self.names.origin(column)
                 columns.append((origin, column.generation, taken, column.refunded))
             current = request.follows(self._rules.of(*request.item))
-            request.bucket.adopt(*request.place, before, current, columns)
+            request.replica.adopt(*request.place, before, current, columns)
         except WireError as error:
             raise RedisReplyError(f"the record of a node cannot be merged: {error}") from error
         if len(self._synced) >= REMEMBERED_SYNCS:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from crdtbucket._core import BucketCore, Decision
+from crdtbucket._core import BucketCore, BucketReplica, Decision
 from crdtbucket.base.clock import NS_PER_SECOND
 from crdtbucket.spec.bucket_spec import OnOutage
 from crdtbucket.spec.mode import Mode
@@ -38,10 +38,10 @@ class LocalDecisions:
         if rule == "eventual":
             decision = bucket.take_as(key, cost, Mode.EVENTUAL)
         else:
-            bucket.open_call(key, cost)  # checks both arguments, and makes the entry
+            BucketReplica(bucket).open_call(key, cost)  # checks both arguments, and makes the entry
             if rule == "deny":
                 return deny(bucket, key, cost, Mode.FALLBACK)
-            decision = bucket.close_call(
+            decision = BucketReplica(bucket).close_call(
                 key, cost, allowed=True, taken=cost, refunded=0, mode=Mode.FALLBACK
             )
         if took(decision):
@@ -64,7 +64,7 @@ class LocalDecisions:
     def _from_quota(
         self, bucket: BucketCore, quota: Quota, key: str | bytes, cost: int
     ) -> Decision:
-        opened = bucket.open_call(key, cost)
+        opened = BucketReplica(bucket).open_call(key, cost)
         if opened is None:
             return bucket.take_as(key, cost, Mode.FALLBACK)
         nodes = self._nodes()
@@ -90,7 +90,7 @@ def deny(
 ) -> Decision:
     """A denial. `wait`: ns that the caller waits at least. `debt`: ns that the decision shows as
     taken; None for what the bucket itself has taken."""
-    return bucket.close_call(
+    return BucketReplica(bucket).close_call(
         key, cost, allowed=False, taken=0, refunded=0, mode=mode, debt=debt, wait=wait
     )
 

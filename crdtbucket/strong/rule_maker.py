@@ -75,7 +75,7 @@ class RuleMaker:
     def wanted_share(self) -> WantedShare:
         """The share of every limit that this process would grant without Redis."""
         how, quotas = self.degradation, self._quotas
-        group = quotas.epoch if quotas.shared else 0
+        group = quotas.epochs.running if quotas.shared else 0
         if self._wanted is None or self._wanted[:2] != (how, group):
             ratio, nodes = float(how.fallback_ratio), how.expected_nodes or 1
             self._wanted = how, group, WantedShare(ratio, self._fleet, nodes, group)

@@ -11,7 +11,7 @@ import itertools
 import math
 from collections.abc import Callable, Iterator, Mapping
 
-from crdtbucket._core import BucketCore, Decision, SlotSearch, Table, slot_of
+from crdtbucket._core import BucketCore, BucketReplica, Decision, SlotSearch, Table, slot_of
 from crdtbucket.base.clock import NS_PER_SECOND
 from crdtbucket.spec.bucket_spec import SLOT_TOKENS
 from crdtbucket.spec.mode import Mode
@@ -69,7 +69,7 @@ class SlotLedger(RequestLedger):
     ) -> SlotHold:
         """A hold that is to be asked for. Raises `InvalidKey`."""
         search.check(key)
-        name = b"%016x:%d" % (self._table.epoch, next(self._numbers))
+        name = b"%016x:%d" % (self._table.epochs.running, next(self._numbers))
         return SlotHold(bucket, search, key, ttl_ns, name)
 
     def share(self, bucket: BucketCore) -> int | None:
@@ -227,7 +227,7 @@ class SlotLedger(RequestLedger):
     def _hold(self, hold: SlotHold, number: int, mode: Mode) -> Decision:
         """Holds that slot, whoever holds it, too: it was decided."""
         name = hold.search.name(hold.key, number)
-        decision = hold.bucket.close_call(
+        decision = BucketReplica(hold.bucket).close_call(
             name, SLOT_TOKENS, allowed=True, taken=SLOT_TOKENS, refunded=0, mode=mode
         )
         self._keep(hold, number)

@@ -44,7 +44,7 @@ class StoreNames:
 
     def own(self) -> tuple[int, bytes]:
         """The epoch of this process, and its name as the owner of a column."""
-        epoch = self._table.epoch
+        epoch = self._table.epochs.running
         if self._owner[0] != epoch:
             self._owner = (epoch, script.owner_name(epoch, self._node))
         return self._owner
@@ -65,7 +65,7 @@ class StoreNames:
         """The number that the owner of a column has in the table. Remembers the region in which
         the owner asks, where Redis says it. Raises `WireError`, `RedisReplyError`."""
         epoch, node = script.read_owner(column.owner)
-        origin = self._table.origin(self._roster.node(node), epoch)
+        origin = self._table.epochs.origin(self._roster.node(node), epoch)
         if column.home:
             if len(self._homes) >= REMEMBERED_HOMES:
                 self._homes.clear()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Protocol
 
-from crdtbucket._core import BucketCore, Decision
+from crdtbucket._core import BucketCore, BucketReplica, Decision
 from crdtbucket.spec.mode import Mode
 from crdtbucket.strong.redis.script import ScriptAnswer, ScriptCall, ScriptStatus
 from crdtbucket.strong.store_rules import Place, Rules
@@ -116,7 +116,7 @@ class StoreRequest:
         """None when the key is known by its hash alone, as in a settling."""
         self.cost = cost
         self.place = place
-        self.epoch = bucket.table.epoch
+        self.epoch = bucket.table.epochs.running
         self.call = call
         self.rules = rules
         """The rules when the request was made: the answer is in their definition."""
@@ -128,6 +128,11 @@ class StoreRequest:
         self.key_in_flight: KeyInFlight | None = None
         self.mark = 0
         """The last three belong to `RequestsInFlight`."""
+
+    @property
+    def replica(self) -> BucketReplica:
+        """Its bucket, to count in what the store answers."""
+        return BucketReplica(self.bucket)
 
     def follows(self, rules: Rules) -> bool:
         """Whether these rules define the bucket as those of the request: else the debt of the

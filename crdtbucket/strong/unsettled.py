@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 
-from crdtbucket._core import BucketCore, Table
+from crdtbucket._core import BucketCore, BucketReplica, Table
 from crdtbucket.base.clock import NS_PER_SECOND
 from crdtbucket.strong.store_request import Item
 
@@ -50,7 +50,7 @@ class Unsettled:
 
     def _drop_evicted(self) -> None:
         # A key that left the table was full, or was evicted for want of room.
-        for item in [item for item in self.pending if item[0].own(*item[1]) is None]:
+        for item in [item for item in self.pending if BucketReplica(item[0]).own(*item[1]) is None]:
             self.dismiss(item)
 
     def dismiss(self, item: Item) -> None:
@@ -67,7 +67,7 @@ class Unsettled:
                 if bucket is None:
                     continue
                 spec = bucket.candidate if bucket.on_candidate(hi) else bucket.spec
-                if spec is not None and bucket.shortage(lo, hi, spec.capacity):
+                if spec is not None and BucketReplica(bucket).shortage(lo, hi, spec.capacity):
                     found.append((bucket, (lo, hi)))
             yield found
 
@@ -80,7 +80,7 @@ class Unsettled:
         A row of a bucket that exists no more, or whose key has no entry, is dropped."""
         for name, lo, hi, tokens in rows:
             bucket = self._by_name.get(name)
-            if bucket is not None and bucket.own(lo, hi) is not None:
+            if bucket is not None and BucketReplica(bucket).own(lo, hi) is not None:
                 self.add(bucket, (lo, hi), tokens)
 
     def push(self, entries: Iterable[int]) -> None:

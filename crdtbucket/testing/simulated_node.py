@@ -128,7 +128,7 @@ class SimulatedNode:
         self._calendars = [one for one in defined if isinstance(one, CalendarBucket)]
         seed = mesh.random.getrandbits(64)
         self.node = MeshNode(self.table, mesh.config, name=self.name, region=self.name, seed=seed)
-        self.table.configure(predict=mesh.settings.prediction)
+        self.table.nodes.configure(predict=mesh.settings.prediction)
         self.node.set_waker(self._wake)
         if memory is not None:
             self.node.restore(memory, mesh.boots.get(self.name))

@@ -175,4 +175,4 @@ def _sharers(limiter: Limiter, bucket: Bucket) -> int:
     its table, as many as here."""
     nodes = sum(row["state"] in ("alive", "suspect") for row in limiter.fleet())
     table = bucket.table
-    return max(nodes, 1) * (max(len(table.workers()), 1) if table.shared else 1)
+    return max(nodes, 1) * (max(len(table.sharing.workers()), 1) if table.shared else 1)

@@ -78,7 +78,9 @@ def test_every_lock_of_the_package_is_one() -> None:
 
 @pytest.mark.parametrize("call", ["save", "give_up"])
 def test_a_child_saves_nothing_and_waits_for_no_save_of_its_parents(call: str) -> None:
-    table: Any = SimpleNamespace(epoch=1, suspects=0)
+    table: Any = SimpleNamespace(
+        epochs=SimpleNamespace(running=1), inbox=SimpleNamespace(suspects=0)
+    )
     state = SavedState(table, None)
     with Holder(state._saving):
         assert in_child(getattr(state, call)) == ["None"]

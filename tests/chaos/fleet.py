@@ -12,6 +12,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import replace
 
 from crdtbucket import BucketSpec, Decision, Limiter, MeshConfig, RedisConfig
+from crdtbucket._core import BucketReplica
 from crdtbucket.spec.mode import Mode
 from crdtbucket.strong.controller.controller_settings import ControllerSettings
 from crdtbucket.strong.controller.degradation import Degradation
@@ -122,7 +123,7 @@ class Client:
         if not decision.allowed:
             return
         line, found = (bucket, key), self.bucket(bucket)
-        own = found.own(*found.hash(key))
+        own = BucketReplica(found).own(*found.hash(key))
         assert own is not None  # it was taken from just now
         ceiling = found.spec.capacity + found.max_debt
         full_ns = math.ceil(ceiling * 1e9 / found.spec.rate_per_second)

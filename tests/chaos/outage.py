@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass
 
 from crdtbucket import BucketSpec
+from crdtbucket._core import BucketReplica
 from crdtbucket.spec.mode import Mode
 from crdtbucket.strong.controller.controller_settings import ControllerSettings
 from crdtbucket.strong.redis.script import read_owner
@@ -97,7 +98,7 @@ async def _work(
 def _columns(client: Client) -> dict[str, Column]:
     bucket = client.bucket(SPEC.name)
     place = bucket.hash(KEY)
-    own, stated = bucket.own(*place), bucket.advertised(*place)
+    own, stated = BucketReplica(bucket).own(*place), BucketReplica(bucket).advertised(*place)
     assert own is not None
     assert stated is not None
     columns = {

@@ -163,7 +163,7 @@ class Member:
         """Makes one take of any bucket; says which epoch decided."""
         found = self._limiter.bucket(bucket)
         allowed = found.take(key, cost).allowed
-        return {"allowed": allowed, "epoch": f"{found.table.epoch:x}"}
+        return {"allowed": allowed, "epoch": f"{found.table.epochs.running:x}"}
 
     async def churn(self, bucket: str, first: int, count: int) -> dict[str, Any]:
         """Takes one token of each of so many keys, by number."""
@@ -180,7 +180,7 @@ class Member:
         }
         per_token = found.spec.interval_ns / found.spec.refill_rate
         return {
-            "epoch": f"{found.table.epoch:x}",
+            "epoch": f"{found.table.epochs.running:x}",
             "columns": counted,
             "debts": {key: (found.debt(key) or 0) / per_token for key in counted},
             "peers": self._limiter.stats().get("peers", {}),

@@ -96,7 +96,7 @@ def test_usage_is_converted_from_the_old_definition_to_the_new(
     table = Table(max_keys=16, virtual=True)
     core = BucketCore(table, old)
     core.take("a", used)
-    table.define(new)
+    table.definitions.define(new)
     core = BucketCore(table, new)
     assert core.peek("a").remaining == left
 

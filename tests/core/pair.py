@@ -20,14 +20,14 @@ class Peer:
     def __init__(self, number: int, spec: BucketSpec, max_keys: int = 64, **options: Any) -> None:
         self.number = number
         self.table = virtual_table(max_keys, **options)
-        self.table.configure(predict=False)
+        self.table.nodes.configure(predict=False)
         self.bucket = BucketCore(self.table, spec)
         self.epochs: dict[int, int] = {}
         """Number of the owner of every foreign epoch that was ever heard here."""
 
     @property
     def epoch(self) -> int:
-        epoch: int = self.table.epoch
+        epoch: int = self.table.epochs.running
         return epoch
 
     def node_of(self, number: int) -> int:
@@ -36,14 +36,14 @@ class Peer:
 
     def owners(self) -> dict[int, int]:
         """Epoch to the number of its owner, of all origins."""
-        return {e: self.epochs.get(e, self.number) for _, _, e, _ in self.table.origins()}
+        return {e: self.epochs.get(e, self.number) for _, _, e, _ in self.table.epochs.origins()}
 
     def announced(self) -> tuple[array[int], list[tuple[int, int]]]:
         """Places of the origin ids, and (owner, epoch) at each place."""
         positions = array("H", [NOWHERE]) * ORIGINS
         places: list[tuple[int, int]] = []
         owners = self.owners()
-        for origin, _, epoch, marked in self.table.origins():
+        for origin, _, epoch, marked in self.table.epochs.origins():
             if not marked:
                 positions[origin] = len(places)
                 places.append((owners[epoch], epoch))
@@ -54,14 +54,16 @@ class Peer:
         for owner, epoch in places:
             if owner != self.number:
                 self.epochs[epoch] = owner
-        return array("H", [self.table.origin(self.node_of(o), e) for o, e in places])
+        return array("H", [self.table.epochs.origin(self.node_of(o), e) for o, e in places])
 
     def definitions_for(self, other: Peer) -> list[tuple[int, int, int, int]]:
         """This node's definitions, by slot, as `other` understands them."""
-        theirs = {name: (slot, digest) for slot, name, digest, _, _ in other.table.definitions()}
-        candidates = other.table.candidates()
+        theirs = {
+            name: (slot, digest) for slot, name, digest, _, _ in other.table.definitions.current()
+        }
+        candidates = other.table.definitions.candidates()
         out = []
-        for name, digest, q, p in self.table.all_definitions():
+        for name, digest, q, p in self.table.definitions.all():
             slot, same = theirs.get(name, (-1, 0))
             out.append((slot, (same == digest) + 2 * (candidates.get(name) == digest), q, p))
         return out
@@ -69,13 +71,15 @@ class Peer:
     def payload(self, after: int = 0) -> bytes:
         """All entries of the log above version `after`."""
         positions, _ = self.announced()
-        data, covered, _ = self.table.encode_log(after, self.table.version, positions, SIZE)
-        assert covered == self.table.version
+        data, covered, _ = self.table.outbox.encode_log(
+            after, self.table.outbox.version, positions, SIZE
+        )
+        assert covered == self.table.outbox.version
         return bytes(data)
 
     def merge(self, sender: Peer, payload: bytes, **options: Any) -> Any:
         _, places = sender.announced()
-        return self.table.merge(
+        return self.table.inbox.merge(
             payload,
             sender.definitions_for(self),
             self.understood(places),
@@ -88,7 +92,7 @@ class Peer:
 
 def send(sender: Peer, receiver: Peer, after: int = 0, **options: Any) -> Any:
     """A round: everything above version `after` in the sender's log is merged by the receiver."""
-    sender.table.collect()
+    sender.table.outbox.collect()
     payload = sender.payload(after)
     return receiver.merge(sender, payload, **options) if payload else None
 
@@ -96,7 +100,7 @@ def send(sender: Peer, receiver: Peer, after: int = 0, **options: Any) -> Any:
 def send_all(sender: Peer, receiver: Peer, **options: Any) -> Any:
     """As a joiner gets it: all indebted entries."""
     positions, _ = sender.announced()
-    payload, _, _ = sender.table.encode_table(0, positions, SIZE)
+    payload, _, _ = sender.table.outbox.encode_table(0, positions, SIZE)
     return receiver.merge(sender, bytes(payload), **options) if payload else None
 
 
@@ -108,4 +112,4 @@ def snapshot(table: Table, bucket: BucketCore, keys: list[str]) -> Any:
     """Everything that can be seen of a table and of these keys in it."""
     per_key = [(bucket.debt(k), bucket.columns(k)) for k in keys]
     stats = {k: v for k, v in table.stats().items() if k != "bytes"}
-    return per_key, stats, bucket.counters(), table.origins(), len(table)
+    return per_key, stats, bucket.counters(), table.epochs.origins(), len(table)

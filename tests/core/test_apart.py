@@ -23,12 +23,12 @@ class Apart:
         self.a, self.b = Peer(0, spec), Peer(1, spec)
         self.now = T0
         for peer in (self.a, self.b):
-            peer.table.configure(near_ns=500 * MS, predict=predict)
+            peer.table.nodes.configure(near_ns=500 * MS, predict=predict)
         self._clocks()
         self.b.epochs[self.a.epoch] = 0
         if linked:
-            self.b.table.set_node(self.b.node_of(0), self.a.epoch, True)
-            self.b.table.set_last_seen(self.b.node_of(0), T0)
+            self.b.table.nodes.set_node(self.b.node_of(0), self.a.epoch, True)
+            self.b.table.nodes.set_last_seen(self.b.node_of(0), T0)
 
     def _clocks(self) -> None:
         for peer in (self.a, self.b):
@@ -36,13 +36,13 @@ class Apart:
 
     def b_is_known_to_a(self) -> None:
         self.a.epochs[self.b.epoch] = 1
-        self.a.table.set_node(self.a.node_of(1), self.b.epoch, True)
+        self.a.table.nodes.set_node(self.a.node_of(1), self.b.epoch, True)
 
     def talk(self) -> None:
         """Each side hears the other one now."""
         self._clocks()
-        self.a.table.set_last_seen(self.a.node_of(1), self.now)
-        self.b.table.set_last_seen(self.b.node_of(0), self.now)
+        self.a.table.nodes.set_last_seen(self.a.node_of(1), self.now)
+        self.b.table.nodes.set_last_seen(self.b.node_of(0), self.now)
         send(self.a, self.b)
         send(self.b, self.a)
 
@@ -52,7 +52,7 @@ class Apart:
             for peer, tokens in ((self.a, there), (self.b, here)):
                 if tokens:
                     peer.bucket.take("k", tokens)
-                peer.table.collect()
+                peer.table.outbox.collect()
             self.now += SECOND
             self._clocks()
 
@@ -76,7 +76,7 @@ def test_a_long_history_that_the_sender_does_not_know_is_no_debt() -> None:
     was taken in the silence alone."""
     apart = Apart()
     apart.each_second(1000, 0, 4)
-    apart.b.table.set_last_seen(apart.b.node_of(0), apart.now)
+    apart.b.table.nodes.set_last_seen(apart.b.node_of(0), apart.now)
     apart.each_second(30, 4, 4)
     assert apart.merged_debt() == 0
 
@@ -101,7 +101,7 @@ def test_what_is_kept_for_silent_peers_counts_as_debt() -> None:
     apart = Apart()
     for _ in range(50):
         apart.each_second(1, 8, 1)
-        apart.b.table.set_last_seen(apart.b.node_of(0), apart.now)
+        apart.b.table.nodes.set_last_seen(apart.b.node_of(0), apart.now)
         send(apart.a, apart.b)
     apart.b.bucket.take("k", 90)
     apart.each_second(20, 8, 1)
@@ -159,7 +159,7 @@ def test_refunds_of_this_node_are_no_takes_that_the_sender_knows() -> None:
 def test_a_peer_that_was_seen_has_no_such_time() -> None:
     apart = Apart()
     apart.each_second(5, 4, 4)
-    apart.b.table.set_last_seen(apart.b.node_of(0), apart.now - 500 * MS)
+    apart.b.table.nodes.set_last_seen(apart.b.node_of(0), apart.now - 500 * MS)
     assert apart.merged_debt() == 20
 
 
@@ -191,7 +191,7 @@ def test_what_fills_a_bucket_up_to_its_credit_is_no_debt_for_a_newcomer() -> Non
     send(third, apart.b)
     for _ in range(20):
         apart.each_second(1, 10, 10)
-        apart.b.table.set_last_seen(apart.b.node_of(0), apart.now)
+        apart.b.table.nodes.set_last_seen(apart.b.node_of(0), apart.now)
         send(apart.a, apart.b)
     for _ in range(20):
         apart.each_second(1, 0, 0)
@@ -199,8 +199,8 @@ def test_what_fills_a_bucket_up_to_its_credit_is_no_debt_for_a_newcomer() -> Non
             peer.table.set_time(apart.now)
         send(third, apart.b)  # what it knows since long moves the level up to the credit
         positions, _ = apart.b.announced()
-        payload, _, count = apart.b.table.encode_log(
-            0, apart.b.table.version, positions, SIZE, apart.now
+        payload, _, count = apart.b.table.outbox.encode_log(
+            0, apart.b.table.outbox.version, positions, SIZE, apart.now
         )
         merged = newcomer.merge(apart.b, payload)
         assert (count, merged.ignored, merged.merged) == (1, 1, 0)

@@ -151,25 +151,27 @@ def test_a_real_table_keeps_its_own_time() -> None:
 
 
 REFUSED: dict[str, Callable[[Table], object]] = {
-    "node of an origin": lambda t: t.origin(1024, 5),
-    "node that was heard": lambda t: t.set_last_seen(1024, 5),
-    "node that is given up": lambda t: t.forget(2**31),
-    "place from which a node is given up": lambda t: t.forget(1, -1),
-    "place from which columns are removed": lambda t: t.prune(-1),
-    "node that is set": lambda t: t.set_node(1024, 5, True),
-    "entry that is touched": lambda t: t.touch([0, 64]),
-    "entry that is encoded": lambda t: t.encode_entries(array("I", [0, 64]), 0, NOWHERE, 1000),
-    "start of the entries": lambda t: t.encode_entries(array("I", [0]), -1, NOWHERE, 1000),
-    "start of the indebted": lambda t: t.encode_table(-1, NOWHERE, 1000),
-    "too few positions": lambda t: t.encode_log(0, 5, array("H", [0]), 1000),
-    "positions that are bytes": lambda t: t.encode_log(0, 5, bytes(2 * ORIGINS), 1000),
-    "a position too high": lambda t: t.encode_log(0, 5, array("H", [512]) * ORIGINS, 1000),
+    "node of an origin": lambda t: t.epochs.origin(1024, 5),
+    "node that was heard": lambda t: t.nodes.set_last_seen(1024, 5),
+    "node that is given up": lambda t: t.nodes.forget(2**31),
+    "place from which a node is given up": lambda t: t.nodes.forget(1, -1),
+    "place from which columns are removed": lambda t: t.epochs.prune(-1),
+    "node that is set": lambda t: t.nodes.set_node(1024, 5, True),
+    "entry that is touched": lambda t: t.outbox.touch([0, 64]),
+    "entry that is encoded": lambda t: t.outbox.encode_entries(
+        array("I", [0, 64]), 0, NOWHERE, 1000
+    ),
+    "start of the entries": lambda t: t.outbox.encode_entries(array("I", [0]), -1, NOWHERE, 1000),
+    "start of the indebted": lambda t: t.outbox.encode_table(-1, NOWHERE, 1000),
+    "too few positions": lambda t: t.outbox.encode_log(0, 5, array("H", [0]), 1000),
+    "positions that are bytes": lambda t: t.outbox.encode_log(0, 5, bytes(2 * ORIGINS), 1000),
+    "a position too high": lambda t: t.outbox.encode_log(0, 5, array("H", [512]) * ORIGINS, 1000),
 }
 
 
 @pytest.mark.parametrize("call", REFUSED.values(), ids=REFUSED.keys())
 def test_numbers_out_of_range(bucket: BucketCore, call: Callable[[Table], object]) -> None:
-    bucket.table.collect()
+    bucket.table.outbox.collect()
     before = snapshot(bucket.table, bucket, ["k"])
     with pytest.raises(CrdtbucketError):
         call(bucket.table)
@@ -194,21 +196,21 @@ def test_a_frame_understood_wrongly(definitions: Any, origins: list[int]) -> Non
     a, b = Peer(0, SPEC), Peer(1, SPEC)
     a.bucket.take("k", 10)
     b.bucket.take("k", 5)
-    a.table.collect()
+    a.table.outbox.collect()
     before = snapshot(b.table, b.bucket, ["k"])
     payload, ids = a.payload(), array("H", origins)
     with pytest.raises(CrdtbucketError):
-        b.table.merge(payload, definitions, ids, node=1, epoch=a.epoch, at=0)
+        b.table.inbox.merge(payload, definitions, ids, node=1, epoch=a.epoch, at=0)
     with pytest.raises(CrdtbucketError):
-        b.table.restore(payload, definitions, ids)
+        b.table.inbox.restore(payload, definitions, ids)
     assert snapshot(b.table, b.bucket, ["k"]) == before
 
 
 def test_a_buffer_stays_while_it_is_read_and_no_longer(bucket: BucketCore) -> None:
     positions = array("H", NOWHERE)
     with pytest.raises(TypeError):
-        bucket.table.encode_log(0, 5, 7, 1000)  # type: ignore[arg-type]
-    bucket.table.encode_log(0, 5, positions, 1000)
+        bucket.table.outbox.encode_log(0, 5, 7, 1000)  # type: ignore[arg-type]
+    bucket.table.outbox.encode_log(0, 5, positions, 1000)
     positions.append(0)  # a BufferError while somebody holds it
 
 
@@ -222,7 +224,7 @@ def test_a_method_of_the_core_tells_its_arguments(name: str) -> None:
 @pytest.mark.parametrize("most", [-5, 0, 2**62])
 def test_bounds_of_upkeep(bucket: BucketCore, most: int) -> None:
     assert bucket.table.sweep(most) == 0
-    assert len(bucket.table.digest_items(0, 2**64 - 1, most)) in (0, 32)
+    assert len(bucket.table.outbox.digest_items(0, 2**64 - 1, most)) in (0, 32)
 
 
 @pytest.mark.parametrize("calls", [-1, -(2**70), 1_000_001, 2**63 - 1, 2**70, 1.0, True, None, "1"])

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from crdtbucket._core import BucketCore
+from crdtbucket._core import BucketCore, BucketReplica
 from crdtbucket.errors import CostExceedsCapacity, CrdtbucketError
 from crdtbucket.mesh.protocol.roster import Roster
 from crdtbucket.spec.bucket_spec import BucketSpec
@@ -94,7 +94,7 @@ def test_a_cost_fits_the_capacity_of_its_own_key() -> None:
     bucket = staged()
     old, new = one_of_each(bucket)
     assert bucket.take(old, 60)
-    calls: list[Any] = [bucket.take, bucket.peek, bucket.open_call]
+    calls: list[Any] = [bucket.take, bucket.peek, BucketReplica(bucket).open_call]
     calls.append(lambda key, cost: bucket.take_many([old, key], [1, cost]))
     calls.append(lambda key, cost: bucket.take_burst(key, 1, cost))
     for call in calls:
@@ -148,15 +148,15 @@ def test_a_candidate_that_is_a_shadow_admits_its_own_keys_alone() -> None:
 def test_a_strong_call_books_under_the_definition_of_the_key() -> None:
     bucket = staged()
     for key, limit in zip(one_of_each(bucket), (100, 50), strict=True):
-        lo, hi, *_ = bucket.open_call(key, 30) or (0, 0)
-        seen = bucket.close_call(
+        lo, hi, *_ = BucketReplica(bucket).open_call(key, 30) or (0, 0)
+        seen = BucketReplica(bucket).close_call(
             key, 30, allowed=True, taken=30, refunded=0, mode=Mode.STRONG, debt=None
         )
         assert (seen.limit, seen.remaining) == (limit, limit - 30)
-        assert bucket.own(lo, hi)
-        assert bucket.void(lo, hi, 5)
+        assert BucketReplica(bucket).own(lo, hi)
+        assert BucketReplica(bucket).void(lo, hi, 5)
         assert bucket.peek(key).remaining == limit - 30
-        assert bucket.shortage(lo, hi, limit) > 0
+        assert BucketReplica(bucket).shortage(lo, hi, limit) > 0
 
 
 # ---- going back and forth ----
@@ -188,7 +188,7 @@ def test_a_key_that_was_not_touched_changes_as_of_the_stage() -> None:
 def test_upkeep_leaves_a_key_with_its_candidate_and_takes_it_back_after() -> None:
     bucket = staged(1.0)
     bucket.settle("k", 60)
-    bucket.table.collect()
+    bucket.table.outbox.collect()
     bucket.table.sweep()
     assert bucket.table.survey()[bucket.name_hash] == (1, 60.0, 60.0)
     assert bucket.peek("k").limit == 50
@@ -241,7 +241,7 @@ def test_slots_of_ended_candidates_are_used_again() -> None:
         bucket.table.set_time(change * 61 * SECOND)
         bucket.stage((NEW, SHADOW)[change % 2], 0.5)
         bucket.unstage(keep=False)
-    assert len(bucket.table.all_definitions()) <= 3
+    assert len(bucket.table.definitions.all()) <= 3
 
 
 def test_peers_understand_anew_when_a_candidate_comes_and_goes() -> None:

@@ -56,7 +56,7 @@ class Receiver:
         self.bucket.take("k", 20)
         self.bucket.refund(self.bucket.take("k", 10), 5)
         self.bucket.take("third", 1)
-        self.ids = array("H", [self.peer.table.origin(1, 1000 + i) for i in range(4)])
+        self.ids = array("H", [self.peer.table.epochs.origin(1, 1000 + i) for i in range(4)])
         self.before = self.looks()
 
     def looks(self) -> Any:
@@ -64,7 +64,7 @@ class Receiver:
 
     def merge(self, payload: bytes) -> Any:
         definitions = [(0, True, *SPEC.emission)]
-        return self.peer.table.merge(payload, definitions, self.ids, node=1, epoch=1000, at=0)
+        return self.peer.table.inbox.merge(payload, definitions, self.ids, node=1, epoch=1000, at=0)
 
     def refuses(self, payload: bytes) -> None:
         with pytest.raises(WireError):
@@ -84,13 +84,15 @@ def receiver() -> Receiver:
 def test_the_bytes_of_an_entry() -> None:
     a = Peer(0, SPEC)
     a.bucket.refund(a.bucket.take("k", 60), 10)
-    a.table.collect()
+    a.table.outbox.collect()
     positions = array("H", [NOWHERE]) * ORIGINS
     positions[1] = 300
-    data, covered, count = a.table.encode_log(0, a.table.version, positions, 1000)
-    assert (covered, count) == (a.table.version, 1)
+    data, covered, count = a.table.outbox.encode_log(0, a.table.outbox.version, positions, 1000)
+    assert (covered, count) == (a.table.outbox.version, 1)
     assert data == entry(a.bucket.hash("k"), [(300, 1, 60, 10)], flags=REFUNDS, debt=5 * 10**8)
-    data, _, _ = a.table.encode_log(0, a.table.version, array("H", [NOWHERE]) * ORIGINS, 1000)
+    data, _, _ = a.table.outbox.encode_log(
+        0, a.table.outbox.version, array("H", [NOWHERE]) * ORIGINS, 1000
+    )
     assert data == entry(a.bucket.hash("k"), [], debt=5 * 10**8)  # nothing that was announced
 
 
@@ -98,17 +100,19 @@ def test_the_bytes_of_an_entry() -> None:
 def test_columns_stand_in_the_order_of_their_places(count: int) -> None:
     """However they came to lie here: the newest first, or by chance."""
     a = Peer(0, SPEC)
-    ids = array("H", [a.table.origin(1, 1000 + i) for i in range(count)])
+    ids = array("H", [a.table.epochs.origin(1, 1000 + i) for i in range(count)])
     columns = [(place, 1, 7 + place) for place in range(count)]
     payload = entry(a.bucket.hash("k"), columns)
-    a.table.merge(payload, [(0, True, *SPEC.emission)], ids, node=1, epoch=1000, at=0, newer=False)
+    a.table.inbox.merge(
+        payload, [(0, True, *SPEC.emission)], ids, node=1, epoch=1000, at=0, newer=False
+    )
     held = array("I", [a.table.find(*a.bucket.hash("k"))])
     places = list(range(ORIGINS - count, ORIGINS))
     for shuffled in (places, places[::-1], sorted(places, key=lambda place: place * 37 % 101)):
         positions = array("H", [NOWHERE]) * ORIGINS
         for place, origin in zip(shuffled, ids, strict=True):
             positions[origin] = place
-        data, _, _ = a.table.encode_entries(held, 0, positions, 100_000)
+        data, _, _ = a.table.outbox.encode_entries(held, 0, positions, 100_000)
         (read,) = entries.read(data, 1, ORIGINS)
         taken = {place: 7 + i for i, place in enumerate(shuffled)}
         assert read.columns == tuple((place, 1, taken[place], 0) for place in places)
@@ -136,7 +140,7 @@ def test_entries_are_short(columns: int, most: int) -> None:
         node.bucket.take("k", 100)
         if node is not nodes[-1]:
             send(node, nodes[-1])
-    nodes[-1].table.collect()
+    nodes[-1].table.outbox.collect()
     assert len(nodes[-1].payload()) <= most
 
 
@@ -149,7 +153,7 @@ def payload_of_three() -> tuple[Peer, bytes]:
     a.bucket.refund(a.bucket.take("k", 60), 10)
     a.bucket.take("other", 3)
     a.bucket.settle("third", 150)
-    a.table.collect()
+    a.table.outbox.collect()
     return a, a.payload()
 
 
@@ -168,8 +172,10 @@ class TestDamage:
     def ends(self) -> set[int]:
         positions, _ = self.sender.announced()
         lengths, version = [0], 1
-        while version < self.sender.table.version:
-            one, version, _ = self.sender.table.encode_log(version, version + 1, positions, 1000)
+        while version < self.sender.table.outbox.version:
+            one, version, _ = self.sender.table.outbox.encode_log(
+                version, version + 1, positions, 1000
+            )
             lengths.append(lengths[-1] + len(one))
         assert lengths[-1] == len(self.payload)
         return set(lengths)
@@ -237,7 +243,7 @@ class TestLies:
         found = {epoch: c for (_, epoch), c in receiver.bucket.columns("other").items()}
         assert found == {1000: (2**32 - 1, 2**55 - 1, 0), 1001: (0, 2**55 - 1, 2**55 - 1)}
         for _ in range(3):  # and said on
-            receiver.peer.table.touch([receiver.peer.table.find(*receiver.key("other"))])
+            receiver.peer.table.outbox.touch([receiver.peer.table.find(*receiver.key("other"))])
             other = Peer(2, SPEC)
             send(receiver.peer, other)
             receiver.merge(entry(receiver.key("other"), columns, flags=REFUNDS, debt=2**62 - 1))
@@ -320,11 +326,13 @@ def test_a_size_limit_cuts_between_entries_and_goes_on() -> None:
     a, b = peers(2, SPEC, max_keys=500)
     for i in range(300):
         a.bucket.take(f"key {i}", 1 + i % 100)
-    a.table.collect()
+    a.table.outbox.collect()
     positions, _ = a.announced()
     after, frames, entries = 0, 0, 0
-    while after < a.table.version:
-        data, reached, count = a.table.encode_log(after, a.table.version, positions, 1_000)
+    while after < a.table.outbox.version:
+        data, reached, count = a.table.outbox.encode_log(
+            after, a.table.outbox.version, positions, 1_000
+        )
         assert len(data) <= 1_000
         assert reached > after
         b.merge(a, bytes(data))
@@ -337,8 +345,8 @@ def test_a_size_limit_cuts_between_entries_and_goes_on() -> None:
 def test_a_frame_too_small_for_an_entry_covers_nothing() -> None:
     a = Peer(0, SPEC)
     a.bucket.take("k")
-    a.table.collect()
+    a.table.outbox.collect()
     positions, _ = a.announced()
     for size in (0, 1, 20):
-        data, reached, count = a.table.encode_log(1, a.table.version, positions, size)
+        data, reached, count = a.table.outbox.encode_log(1, a.table.outbox.version, positions, size)
         assert (bytes(data), reached, count) == (b"", 1, 0)

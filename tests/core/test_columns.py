@@ -34,7 +34,7 @@ class TestColumns:
         assert found == expected
         net = sum(p - n for p, n in expected.values())
         assert last.bucket.peek("k").remaining == 10_000 - net
-        last.table.touch([0])
+        last.table.outbox.touch([0])
         first = nodes[0]
         send(last, first)
         assert {e: (p, n) for (_, e), (_, p, n) in first.bucket.columns("k").items()} == expected
@@ -91,8 +91,8 @@ class TestColumns:
             peer.bucket.take("k", tokens)
         send(a, c)
         send(b, c)
-        marked = c.table.add_tombstones([a.epoch, 4711, c.epoch, b.epoch])
-        assert c.table.prune() == -1
+        marked = c.table.epochs.add_tombstones([a.epoch, 4711, c.epoch, b.epoch])
+        assert c.table.epochs.prune() == -1
         assert marked == [a.epoch, b.epoch]
         assert c.bucket.peek("k").remaining == 55
         assert {e for _, e in c.bucket.columns("k")} == {c.epoch}
@@ -112,23 +112,23 @@ class TestColumns:
                 peer.bucket.take(key, 10)
             send(peer, c)
         assert held(a) == 10
-        assert c.table.add_tombstones([a.epoch]) == [a.epoch]
-        assert c.table.prune(0, 4) == 4
+        assert c.table.epochs.add_tombstones([a.epoch]) == [a.epoch]
+        assert c.table.epochs.prune(0, 4) == 4
         assert held(a) == 6
-        assert not c.table.release(a.epoch)
+        assert not c.table.epochs.release(a.epoch)
         send(a, c)
         c.bucket.take("k0", 5)
         assert held(a) == 6
-        assert c.table.add_tombstones([b.epoch]) == [b.epoch]
-        assert c.table.prune(4, 4) == 8
-        assert c.table.prune(8, 4) == -1
+        assert c.table.epochs.add_tombstones([b.epoch]) == [b.epoch]
+        assert c.table.epochs.prune(4, 4) == 8
+        assert c.table.epochs.prune(8, 4) == -1
         assert held(a) == 0
-        assert c.table.release(a.epoch)
+        assert c.table.epochs.release(a.epoch)
         assert held(b) == 10
-        assert not c.table.release(b.epoch)
-        assert c.table.prune() == -1
+        assert not c.table.epochs.release(b.epoch)
+        assert c.table.epochs.prune() == -1
         assert held(b) == 0
-        assert c.table.release(b.epoch)
+        assert c.table.epochs.release(b.epoch)
         assert [c.bucket.peek(k).remaining for k in keys] == [75] + [80] * 9
         c.table.verify()
 
@@ -136,10 +136,10 @@ class TestColumns:
         a, b = peers(2, WHOLE)
         old = a.epoch
         a.bucket.take("k", 30)
-        a.table.open_epoch(77)
+        a.table.epochs.open(77)
         assert add_tombstone(a.table, old)
-        a.table.release(old)
-        reused = a.table.origin(1, b.epoch)
+        a.table.epochs.release(old)
+        reused = a.table.epochs.origin(1, b.epoch)
         assert reused
         assert a.bucket.columns("k") == {}
         a.bucket.take("k", 1)
@@ -153,11 +153,11 @@ def test_an_origin_without_an_id_is_not_followed() -> None:
     a.bucket.take("k", 30)
     send(a, b)
     b.bucket.take("k", 10)
-    b.table.collect()
+    b.table.outbox.collect()
     positions, places = b.announced()
     ids = c.understood(places)
     ids[[e for _, e in places].index(a.epoch)] = 0
-    payload, _, _ = b.table.encode_log(0, b.table.version, positions, 1 << 16)
-    c.table.merge(bytes(payload), b.definitions_for(c), ids, node=2, epoch=b.epoch, at=0)
+    payload, _, _ = b.table.outbox.encode_log(0, b.table.outbox.version, positions, 1 << 16)
+    c.table.inbox.merge(bytes(payload), b.definitions_for(c), ids, node=2, epoch=b.epoch, at=0)
     assert {e for _, e in c.bucket.columns("k")} == {b.epoch}
     assert c.bucket.peek("k").remaining == 90

@@ -26,7 +26,7 @@ def test_the_same_definition_again_changes_nothing() -> None:
     debt = bucket.debt("k")
     for _ in range(2 * SLOTS):
         bucket.define(BucketSpec("b", 100, 6_000, "1m"))
-    assert bucket.table.definition_count == 1
+    assert bucket.table.definitions.made == 1
     assert bucket.debt("k") == debt
 
 
@@ -56,9 +56,9 @@ def test_many_changes_use_up_no_slots_of_definitions() -> None:
         bucket.table.set_time(change * MINUTE)
         bucket.take("k", 10)
         bucket.define((SLOW, FAST)[change % 2])
-    assert bucket.table.definition_count == 3 * SLOTS + 1
-    assert bucket.table.free_definitions >= SLOTS - 3
-    assert len(bucket.table.all_definitions()) <= 3
+    assert bucket.table.definitions.made == 3 * SLOTS + 1
+    assert bucket.table.definitions.free >= SLOTS - 3
+    assert len(bucket.table.definitions.all()) <= 3
 
 
 def test_no_slot_left_is_refused_and_changes_nothing() -> None:
@@ -66,7 +66,7 @@ def test_no_slot_left_is_refused_and_changes_nothing() -> None:
     bucket.take("k", 60)
     for change in range(SLOTS - 1):
         bucket.define((SLOW, FAST)[change % 2])
-    assert bucket.table.free_definitions == 0
+    assert bucket.table.definitions.free == 0
     before = bucket.spec
     with pytest.raises(CrdtbucketError, match="4096 definitions are in use"):
         bucket.define(BucketSpec("b", 7, 7))
@@ -97,7 +97,7 @@ def test_a_slot_that_keys_still_need_is_not_taken() -> None:
     bucket.table.set_time(2 * MINUTE)
     other = BucketCore(bucket.table, BucketSpec("other", 5, 5))
     other.take("x", 5)
-    assert bucket.table.definition_count == 4 == len(bucket.table.all_definitions())
+    assert bucket.table.definitions.made == 4 == len(bucket.table.definitions.all())
     bucket.table.set_time(MINUTE + SECOND // 2)
     assert bucket.peek("old", 1).debt == (140 * SECOND // 100) - SECOND // 2
 
@@ -119,7 +119,7 @@ def test_peers_learn_when_a_slot_gets_another_definition() -> None:
     bucket.define(SLOW)
     bucket.table.set_time(MINUTE)
     other = BucketCore(bucket.table, BucketSpec("other", 5, 5))
-    assert len(bucket.table.all_definitions()) == 2
+    assert len(bucket.table.definitions.all()) == 2
     after, _ = roster.announced()
     assert after.version == tables.version + 1
     assert after.definitions[0][0] == other.name_hash

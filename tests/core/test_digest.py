@@ -20,7 +20,7 @@ Row = tuple[int, int, int, int]
 
 def rows(peer: Peer, first: int = 0, last: int = LAST, most: int = 10_000) -> list[Row]:
     """(low, high, fingerprint, debt) of each entry of a range."""
-    data = peer.table.digest_items(first, last, most)
+    data = peer.table.outbox.digest_items(first, last, most)
     return list(struct.iter_unpack("<QQQQ", data))
 
 
@@ -28,8 +28,8 @@ def filled(keys: int, max_keys: int, seed: int = 0) -> Peer:
     peer = Peer(0, SPEC, max_keys=max_keys)
     for i in range(keys):
         peer.bucket.take(f"{seed} {i}", 1 + i % 90)
-    peer.table.collect()
-    peer.table.trim(peer.table.version)
+    peer.table.outbox.collect()
+    peer.table.outbox.trim(peer.table.outbox.version)
     peer.table.set_time(10 * SECOND)  # the first ten of each ninety are full by then
     return peer
 
@@ -57,13 +57,13 @@ def test_any_range_has_its_entries(
     found = rows(peer, first, last)
     assert {(lo, hi): d for lo, hi, _, d in found} == inside
     assert len(found) == len(inside)
-    count, total, debt, following = peer.table.digest(first, last)
+    count, total, debt, following = peer.table.outbox.digest(first, last)
     assert (count, debt, following) == (len(inside), sum(inside.values()), 0)
     assert total == sum(f for _, _, f, _ in found) % 2**64
     # in parts: each part is exactly the entries below where the next one begins
     start, parts, seen = first, 0, 0
     while True:
-        count, _, debt, following = peer.table.digest(start, last, most)
+        count, _, debt, following = peer.table.outbox.digest(start, last, most)
         end = following - 1 if following else last
         part = [d for h, d in expected.items() if start <= h[1] <= end]
         assert (count, debt) == (len(part), sum(part))
@@ -84,7 +84,7 @@ def test_a_run_over_the_end_of_the_index_counts_once(seed: int) -> None:
     expected = owing(peer, 400, seed)
     start, seen = 0, 0
     while True:
-        count, _, _, following = peer.table.digest(start, LAST, 10)
+        count, _, _, following = peer.table.outbox.digest(start, LAST, 10)
         end = following - 1 if following else LAST
         assert count == sum(start <= h[1] <= end for h in expected)
         seen += count
@@ -117,16 +117,16 @@ def test_any_difference_changes_the_print(change: str) -> None:
     a, b = Peer(0, SPEC), Peer(1, SPEC)
     epoch = 5
     for peer in (a, b):
-        peer.table.open_epoch(epoch)
+        peer.table.epochs.open(epoch)
     a.bucket.take("k", 30)
     if change == "epoch":
-        b.table.open_epoch(6)
+        b.table.epochs.open(6)
     decision = b.bucket.take("other" if change == "key" else "k", 31 if change == "taken" else 30)
     if change == "refunded":
         b.bucket.refund(decision, 1)
     for peer in (a, b):
-        peer.table.collect()
-        peer.table.trim(peer.table.version)
+        peer.table.outbox.collect()
+        peer.table.outbox.trim(peer.table.outbox.version)
         peer.table.set_time(10 * SECOND)
     assert len(rows(a)) == len(rows(b)) == 1
     assert rows(a)[0][2] != rows(b)[0][2]
@@ -135,22 +135,22 @@ def test_any_difference_changes_the_print(change: str) -> None:
 def test_what_is_in_flight_is_left_out_unless_asked_for() -> None:
     peer = Peer(0, SPEC)
     peer.bucket.take("k", 50)
-    assert peer.table.digest(0, LAST)[0] == 0
-    peer.table.collect()
+    assert peer.table.outbox.digest(0, LAST)[0] == 0
+    peer.table.outbox.collect()
     peer.table.set_time(10 * SECOND)
-    assert peer.table.digest(0, LAST)[0] == 0  # in the log
-    assert peer.table.digest(0, LAST, all_entries=True)[0] == 1
-    peer.table.trim(peer.table.version)
-    assert peer.table.digest(0, LAST)[0] == 1
+    assert peer.table.outbox.digest(0, LAST)[0] == 0  # in the log
+    assert peer.table.outbox.digest(0, LAST, all_entries=True)[0] == 1
+    peer.table.outbox.trim(peer.table.outbox.version)
+    assert peer.table.outbox.digest(0, LAST)[0] == 1
     peer.table.set_time(50 * SECOND)
-    assert peer.table.digest(0, LAST, all_entries=True)[0] == 0  # full
+    assert peer.table.outbox.digest(0, LAST, all_entries=True)[0] == 0  # full
 
 
 def test_an_empty_or_backward_range_is_empty() -> None:
     peer = filled(50, 50)
-    assert peer.table.digest(5, 4) == (0, 0, 0, 0)
+    assert peer.table.outbox.digest(5, 4) == (0, 0, 0, 0)
     assert rows(peer, LAST, 0) == []
-    assert Peer(1, SPEC).table.digest(0, LAST) == (0, 0, 0, 0)
+    assert Peer(1, SPEC).table.outbox.digest(0, LAST) == (0, 0, 0, 0)
 
 
 @pytest.mark.parametrize("asked", [True, False])
@@ -167,6 +167,6 @@ def test_what_an_idle_peer_repeats_is_quiet(asked: bool) -> None:
             node.table.set_time(at * SECOND)
         if asked:
             busy.bucket.take("k", 1)
-            busy.table.collect()
+            busy.table.outbox.collect()
         send_all(busy, idle)
     assert len(rows(idle)) == (0 if asked else 1)

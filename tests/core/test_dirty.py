@@ -22,7 +22,9 @@ NOTHING = array("H", [NOWHERE]) * ORIGINS
 def logged(bucket: BucketCore, after: int = 0, upto: int | None = None) -> tuple[int, int]:
     """How many entries the log would send above `after`, and the version covered."""
     table = bucket.table
-    _, covered, count = table.encode_log(after, upto or table.version, NOTHING, 1 << 18)
+    _, covered, count = table.outbox.encode_log(
+        after, upto or table.outbox.version, NOTHING, 1 << 18
+    )
     return count, covered
 
 
@@ -32,28 +34,28 @@ def bucket() -> BucketCore:
 
 
 def test_every_attempt_is_in_the_next_round_once(bucket: BucketCore) -> None:
-    assert bucket.table.collect() == 0
+    assert bucket.table.outbox.collect() == 0
     for key in ("a", "b", "a", "a"):
         bucket.take(key)
     assert not bucket.take("c", 1_000) or not bucket.take("c", 1_000)  # denied ones too
-    assert bucket.table.collect() == 3
-    assert bucket.table.collect() == 0
-    assert logged(bucket) == (3, bucket.table.version)
+    assert bucket.table.outbox.collect() == 3
+    assert bucket.table.outbox.collect() == 0
+    assert logged(bucket) == (3, bucket.table.outbox.version)
 
 
 def test_a_peek_is_no_attempt(bucket: BucketCore) -> None:
     bucket.take("a")
-    bucket.table.collect()
+    bucket.table.outbox.collect()
     bucket.peek("a")
     bucket.peek("b")
-    assert bucket.table.collect() == 0
+    assert bucket.table.outbox.collect() == 0
 
 
 def test_a_merge_makes_no_key_dirty() -> None:
     a, b = peers(2, SPEC)
     a.bucket.take("k")
     send(a, b)
-    assert b.table.collect() == 0
+    assert b.table.outbox.collect() == 0
     assert logged(b.bucket)[0] == 0
 
 
@@ -61,8 +63,8 @@ def test_the_newest_version_of_a_key_is_sent_once(bucket: BucketCore) -> None:
     versions = []
     for _ in range(5):
         bucket.take("a")
-        bucket.table.collect()
-        versions.append(bucket.table.version)
+        bucket.table.outbox.collect()
+        versions.append(bucket.table.outbox.version)
     assert versions == sorted(set(versions))
     assert logged(bucket) == (1, versions[-1])
     assert logged(bucket, versions[-2])[0] == 1
@@ -72,73 +74,73 @@ def test_the_newest_version_of_a_key_is_sent_once(bucket: BucketCore) -> None:
 
 def test_nothing_that_is_yet_to_come_is_covered(bucket: BucketCore) -> None:
     bucket.take("a")
-    bucket.table.collect()
+    bucket.table.outbox.collect()
     _, covered = logged(bucket, 0, 2**62)
-    assert covered == bucket.table.version
+    assert covered == bucket.table.outbox.version
     bucket.take("b")
-    bucket.table.collect()
+    bucket.table.outbox.collect()
     assert logged(bucket, covered)[0] == 1
 
 
 def test_what_every_link_acknowledged_is_trimmed(bucket: BucketCore) -> None:
     bucket.take("a")
-    bucket.table.collect()
-    first = bucket.table.version
+    bucket.table.outbox.collect()
+    first = bucket.table.outbox.version
     bucket.take("b")
-    bucket.table.collect()
-    bucket.table.trim(first)
+    bucket.table.outbox.collect()
+    bucket.table.outbox.trim(first)
     assert logged(bucket)[0] == 1
-    bucket.table.trim(bucket.table.version)
+    bucket.table.outbox.trim(bucket.table.outbox.version)
     assert logged(bucket)[0] == 0
     bucket.take("a")
-    bucket.table.collect()
+    bucket.table.outbox.collect()
     assert logged(bucket, first)[0] == 1
 
 
 def test_trimming_an_old_version_keeps_a_newer_one(bucket: BucketCore) -> None:
     bucket.take("a")
-    bucket.table.collect()
-    first = bucket.table.version
+    bucket.table.outbox.collect()
+    first = bucket.table.outbox.version
     bucket.take("a")
-    bucket.table.collect()
-    bucket.table.trim(first)
+    bucket.table.outbox.collect()
+    bucket.table.outbox.trim(first)
     assert logged(bucket)[0] == 1
     bucket.table.set_time(60 * SECOND)
     assert bucket.table.sweep() == 0
-    bucket.table.trim(bucket.table.version)
+    bucket.table.outbox.trim(bucket.table.outbox.version)
     assert bucket.table.sweep() == 1
 
 
 def test_an_early_flush_has_only_the_keys_that_asked(bucket: BucketCore) -> None:
     bucket.take("small", 49)
     bucket.take("large", 50)  # a twentieth
-    assert bucket.table.flush_wanted
-    assert bucket.table.collect(True) == 1
-    assert not bucket.table.flush_wanted
+    assert bucket.table.outbox.flush_wanted
+    assert bucket.table.outbox.collect(True) == 1
+    assert not bucket.table.outbox.flush_wanted
     assert logged(bucket)[0] == 1
-    assert bucket.table.collect() == 2  # the round has both
+    assert bucket.table.outbox.collect() == 2  # the round has both
     assert logged(bucket)[0] == 2
 
 
 def test_a_touched_entry_is_dirty_again(bucket: BucketCore) -> None:
     bucket.take("a")
-    bucket.table.collect()
-    bucket.table.trim(bucket.table.version)
-    bucket.table.touch([0, 0])
+    bucket.table.outbox.collect()
+    bucket.table.outbox.trim(bucket.table.outbox.version)
+    bucket.table.outbox.touch([0, 0])
     assert logged(bucket)[0] == 1
-    bucket.table.touch([])
+    bucket.table.outbox.touch([])
     assert logged(bucket)[0] == 1
 
 
 def test_versions_go_on_after_an_eviction(bucket: BucketCore) -> None:
     bucket.take("a")
-    bucket.table.collect()
-    bucket.table.trim(bucket.table.version)
-    acknowledged = bucket.table.version
+    bucket.table.outbox.collect()
+    bucket.table.outbox.trim(bucket.table.outbox.version)
+    acknowledged = bucket.table.outbox.version
     bucket.table.set_time(60 * SECOND)
     assert bucket.table.sweep() == 1
     bucket.take("a")
-    bucket.table.collect()
+    bucket.table.outbox.collect()
     assert logged(bucket, acknowledged)[0] == 1
 
 
@@ -149,14 +151,14 @@ def test_more_attempts_than_the_log_has_places() -> None:
         a.table.set_time(round_ * SECOND // 100)
         for i in range(8):
             a.bucket.take(f"{(round_ * 3 + i) % 16}", 1 + i)
-        a.table.collect()
+        a.table.outbox.collect()
         assert logged(a.bucket)[0] == min(16, len(a.table))
     b.table.set_time(a.table.now())
     send(a, b)
     for i in range(16):
         assert b.bucket.debt(f"{i}") in (None, a.bucket.debt(f"{i}"))
     before = logged(a.bucket)[0]
-    a.table.touch([i % 16 for i in range(10_000)])
+    a.table.outbox.touch([i % 16 for i in range(10_000)])
     assert logged(a.bucket)[0] == before
 
 
@@ -171,12 +173,12 @@ def test_a_log_that_is_never_empty_does_not_go_through_all_of_its_memory() -> No
     a = Peer(0, SPEC, max_keys=1_000_000)
     for i in range(16):
         a.bucket.take(f"{i}")
-    a.table.collect()
+    a.table.outbox.collect()
     touched = [i % 16 for i in range(10_000)]
     before = resident_bytes()
     for _ in range(100):
-        a.table.touch(touched)
-        a.table.trim(a.table.version - 3)
+        a.table.outbox.touch(touched)
+        a.table.outbox.trim(a.table.outbox.version - 3)
     assert resident_bytes() - before < 2_000_000
 
 
@@ -199,18 +201,18 @@ def test_no_take_is_lost_whatever_is(steps: list[tuple[str, int, int]]) -> None:
     acknowledged = [0, 0]
 
     def deliver(link: int) -> None:
-        payload, version = source.payload(acknowledged[link]), source.table.version
+        payload, version = source.payload(acknowledged[link]), source.table.outbox.version
         if payload:
             sinks[link].merge(source, payload, newer=False)
         acknowledged[link] = version
-        source.table.trim(min(acknowledged))
+        source.table.outbox.trim(min(acknowledged))
 
     now = 0
     for what, a, b in steps:
         if what == "take":
             source.bucket.take(f"{a}", b)
         elif what in ("round", "flush"):
-            source.table.collect(what == "flush")
+            source.table.outbox.collect(what == "flush")
         elif what == "deliver":
             deliver(a)
         elif what == "lose":
@@ -220,7 +222,7 @@ def test_no_take_is_lost_whatever_is(steps: list[tuple[str, int, int]]) -> None:
             for node in (source, *sinks):
                 node.table.set_time(now)
             source.table.sweep()
-    source.table.collect()
+    source.table.outbox.collect()
     for link in (0, 1):
         deliver(link)
         for i in range(26):
@@ -229,13 +231,13 @@ def test_no_take_is_lost_whatever_is(steps: list[tuple[str, int, int]]) -> None:
             if held and (source.bucket.debt(f"{i}") or 0) > 0:
                 assert list(known.values()) == list(held.values())
     assert logged(source.bucket)[0] == 0
-    assert source.table.collect() == 0
+    assert source.table.outbox.collect() == 0
 
 
 def test_encoding_changes_nothing(bucket: BucketCore) -> None:
     for key in "abc":
         bucket.take(key, 10)
-    bucket.table.collect()
+    bucket.table.outbox.collect()
     bucket.table.set_time(SECOND // 300)
     before = snapshot(bucket.table, bucket, list("abc"))
     logged(bucket)

@@ -84,7 +84,7 @@ def test_it_counts_when_the_slots_of_definitions_have_been_used_again() -> None:
     for minute in range(30):
         at(100 + 60 * minute, a, b)
         for one in (a, b):
-            one.table.define(BucketSpec("another", 10 + minute, 1))
+            one.table.definitions.define(BucketSpec("another", 10 + minute, 1))
             one.table.sweep(64)
     a.bucket.take("k", 1)
     merged = send(a, b)

@@ -22,7 +22,7 @@ class TestOwnEpoch:
         a.bucket.take("k", 40)
         send(a, b)
         image = Peer(0, WHOLE)  # the same process, reverted to before the take
-        image.table.open_epoch(epoch)
+        image.table.epochs.open(epoch)
         image.bucket.take("k", 10)
         b.bucket.take("k", 5)
         merged = send(b, image)
@@ -42,9 +42,9 @@ class TestOwnEpoch:
         a.bucket.take("k", 40)
         send(a, b)
         image = Peer(0, WHOLE)
-        image.table.open_epoch(epoch)
+        image.table.epochs.open(epoch)
         assert send(b, image) is None  # b has nothing of its own to say
-        b.table.touch(range(len(b.table)))
+        b.table.outbox.touch(range(len(b.table)))
         assert send(b, image).duplicate_epoch
         assert image.epoch != epoch
         assert image.bucket.peek("k").remaining == 60
@@ -65,7 +65,7 @@ class TestOwnEpoch:
         send(a, b)
         a.table.set_time(60 * SECOND)
         b.table.set_time(60 * SECOND)
-        a.table.trim(a.table.version)
+        a.table.outbox.trim(a.table.outbox.version)
         assert a.table.sweep() == 1
         a.bucket.take("k", 3)
         send(a, b)
@@ -76,7 +76,7 @@ class TestOwnEpoch:
 class TestRestore:
     def saved(self, peer: Peer) -> tuple[bytes, list[tuple[int, int]]]:
         positions, places = peer.announced()
-        payload, end, _ = peer.table.encode_table(0, positions, 1 << 16)
+        payload, end, _ = peer.table.outbox.encode_table(0, positions, 1 << 16)
         assert end == -1
         return bytes(payload), places
 
@@ -89,10 +89,10 @@ class TestRestore:
         for peer in (b, again):
             peer.table.set_time(SECOND // 10)
         ids = again.understood(places)
-        assert again.table.restore(payload, a.definitions_for(again), ids) == 1
+        assert again.table.inbox.restore(payload, a.definitions_for(again), ids) == 1
         assert again.bucket.peek("k").remaining == 40
         assert again.bucket.columns("k") == {(2, b.epoch): (1, 60, 0)}
-        b.table.touch([0])
+        b.table.outbox.touch([0])
         send(b, again)
         assert again.bucket.peek("k").remaining == 50
 
@@ -101,14 +101,14 @@ class TestRestore:
         a.bucket.take("k", 60)
         payload, places = self.saved(a)
         b.bucket.take("k", 5)
-        assert b.table.restore(payload, a.definitions_for(b), b.understood(places)) == 0
+        assert b.table.inbox.restore(payload, a.definitions_for(b), b.understood(places)) == 0
         assert b.bucket.peek("k").remaining == 95
 
     def test_refunds_are_kept(self) -> None:
         a, b = peers(2, WHOLE)
         a.bucket.refund(a.bucket.take("k", 60), 20)
         payload, places = self.saved(a)
-        b.table.restore(payload, a.definitions_for(b), b.understood(places))
+        b.table.inbox.restore(payload, a.definitions_for(b), b.understood(places))
         assert list(b.bucket.columns("k").values()) == [(1, 60, 20)]
         assert b.bucket.peek("k").remaining == 60
 
@@ -119,11 +119,11 @@ class TestRestore:
         payload, places = self.saved(a)
         ids = b.understood(places)
         assert add_tombstone(b.table, a.epoch)
-        assert b.table.restore(payload, a.definitions_for(b), ids) == 1
+        assert b.table.inbox.restore(payload, a.definitions_for(b), ids) == 1
         assert b.bucket.peek("k").remaining == 40
-        b.table.release(a.epoch)
+        b.table.epochs.release(a.epoch)
         b.table.verify()
-        b.table.origin(5, 12345)
+        b.table.epochs.origin(5, 12345)
         assert b.bucket.columns("k") == {}
 
     def test_a_snapshot_of_the_running_epoch_is_refused(self) -> None:
@@ -131,9 +131,9 @@ class TestRestore:
         a.bucket.take("k", 60)
         payload, places = self.saved(a)
         again = Peer(0, WHOLE)
-        again.table.open_epoch(a.epoch)
+        again.table.epochs.open(a.epoch)
         with pytest.raises(CrdtbucketError, match="running epoch"):
-            again.table.restore(payload, a.definitions_for(again), again.understood(places))
+            again.table.inbox.restore(payload, a.definitions_for(again), again.understood(places))
         assert len(again.table) == 0
 
     @given(cut=st.integers(0, 60), flip=st.integers(0, 7))
@@ -146,7 +146,7 @@ class TestRestore:
         again = Peer(1, WHOLE)
         try:
             ids = again.understood(places)
-            done = again.table.restore(bytes(damaged), a.definitions_for(again), ids)
+            done = again.table.inbox.restore(bytes(damaged), a.definitions_for(again), ids)
         except WireError:
             done = 0
         assert len(again.table) == done

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from crdtbucket._core import BucketCore
+from crdtbucket._core import BucketCore, BucketReplica
 from crdtbucket.spec.bucket_spec import BucketSpec
 from crdtbucket.spec.mode import Mode
 from tests.core.pair import peers, send
@@ -70,8 +70,8 @@ def test_a_clock_that_goes_back_shows_no_more_than_the_ceiling_and_no_evicted_ke
     bucket = bucket_of(SPEC)
     table = bucket.table
     bucket.take("gone", 50)
-    table.collect()
-    table.trim(table.version)
+    table.outbox.collect()
+    table.outbox.trim(table.outbox.version)
     table.set_time(20 * SECOND)
     bucket.settle("k", 150)
     assert table.sweep() == 1
@@ -192,8 +192,10 @@ def test_decisions_are_counted_by_mode() -> None:
     bucket.take_as("m", 1, Mode.FALLBACK)
     bucket.take_as("k", 1, Mode.EVENTUAL)
     for mode, allowed in [(Mode.STRONG, True), (Mode.STRONG, False), (Mode.FALLBACK, False)]:
-        bucket.open_call("n", 1)
-        bucket.close_call("n", 1, allowed=allowed, taken=allowed, refunded=0, mode=mode)
+        BucketReplica(bucket).open_call("n", 1)
+        BucketReplica(bucket).close_call(
+            "n", 1, allowed=allowed, taken=allowed, refunded=0, mode=mode
+        )
     counters = bucket.counters()
     assert counters["modes"] == {
         "strong": {"allowed": 1, "denied": 1, "shadowed": 0},
@@ -208,8 +210,8 @@ def test_what_a_shadow_admits_beyond_its_limit_is_counted_by_mode() -> None:
     for _ in range(3):
         bucket.take("k", 5)
         bucket.take_as("l", 5, Mode.FALLBACK)
-    bucket.open_call("m", 1)
-    bucket.close_call("m", 1, allowed=False, taken=0, refunded=0, mode=Mode.STRONG)
+    BucketReplica(bucket).open_call("m", 1)
+    BucketReplica(bucket).close_call("m", 1, allowed=False, taken=0, refunded=0, mode=Mode.STRONG)
     assert bucket.counters()["modes"] == {
         "strong": {"allowed": 0, "denied": 0, "shadowed": 1},
         "fallback": {"allowed": 2, "denied": 0, "shadowed": 1},
@@ -221,6 +223,8 @@ def test_what_is_booked_beyond_the_capacity_is_over_admission() -> None:
     """A rule that allows without a level, in an outage of the common store."""
     bucket = bucket_of(SPEC)
     bucket.take("k", 70)
-    bucket.open_call("k", 100)
-    bucket.close_call("k", 100, allowed=True, taken=100, refunded=0, mode=Mode.FALLBACK)
+    BucketReplica(bucket).open_call("k", 100)
+    BucketReplica(bucket).close_call(
+        "k", 100, allowed=True, taken=100, refunded=0, mode=Mode.FALLBACK
+    )
     assert bucket.counters()["over_admission"] == 70

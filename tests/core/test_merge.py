@@ -63,11 +63,11 @@ class World:
 
     def send(self, a: int, b: int, _: int) -> None:
         if a != b and self.members[a].held:
-            self.peers[a].bucket.table.touch([0])
+            self.peers[a].bucket.table.outbox.touch([0])
             stated = self.members[a].statement(self.now)
             if stated.debt <= 1:
                 # Less than 1 ns is stated as nothing, and a clamp leaves less than 1 ns too much.
-                self.peers[a].table.collect()
+                self.peers[a].table.outbox.collect()
                 stated = stated._replace(debt=Fraction(self.peers[a].payload()[DEBT_AT]))
             self.members[b].merge(stated, self.now)
             send(self.peers[a], self.peers[b], newer=False)
@@ -76,8 +76,8 @@ class World:
     def evict(self, a: int, _: int, __: int) -> None:
         """As it is done: only a full key goes, that was sent and is idle."""
         table = self.peers[a].table
-        table.collect()
-        table.trim(table.version)
+        table.outbox.collect()
+        table.outbox.trim(table.outbox.version)
         if table.sweep():
             assert self.members[a].debt(self.now) == 0
             self.members[a].evict()
@@ -143,7 +143,7 @@ def test_any_order_and_repetition_gives_the_same_columns(
     for _ in range(4):  # enough for everything to reach everyone
         for a, b in order:
             for _ in range(repeats):
-                nodes[a].table.touch([0] if len(nodes[a].table) else [])
+                nodes[a].table.outbox.touch([0] if len(nodes[a].table) else [])
                 send(nodes[a], nodes[b])
     columns = [{e: c for (_, e), c in node.bucket.columns("k").items()} for node in nodes]
     debts = {node.bucket.debt("k") for node in nodes}
@@ -157,7 +157,7 @@ def test_any_order_and_repetition_gives_the_same_columns(
 def test_a_late_message_changes_nothing() -> None:
     a, b = peers(2, WHOLE)
     a.bucket.take("k", 20)
-    a.table.collect()
+    a.table.outbox.collect()
     old = a.payload()
     a.bucket.take("k", 30)
     send(a, b)
@@ -211,7 +211,7 @@ def test_a_full_node_answers_one_that_is_low() -> None:
     b.table.set_time(SECOND)  # its clock ran ahead: full there
     merged = send(a, b)
     assert list(merged.answers) == [0]
-    b.table.touch(merged.answers)
+    b.table.outbox.touch(merged.answers)
     send(b, a)
     assert a.bucket.peek("k").remaining == 100
 
@@ -233,16 +233,16 @@ def liar_for(owner: Peer, tokens: int) -> Peer:
     """A process that states so many tokens under the owner's epoch, whatever the limit."""
     liar = Peer(owner.number, BucketSpec("b", 2**30, 100))
     liar.table.set_time(SECOND)
-    liar.table.open_epoch(owner.epoch)
+    liar.table.epochs.open(owner.epoch)
     liar.bucket.take("k", tokens)
-    liar.table.collect()
+    liar.table.outbox.collect()
     return liar
 
 
 def lie(liar: Peer, receiver: Peer, sender: Peer) -> Any:
     """The receiver hears the liar's entries from `sender`, as of its own definition."""
     _, places = liar.announced()
-    return receiver.table.merge(
+    return receiver.table.inbox.merge(
         liar.payload(),
         [(0, True, *WHOLE.emission)],
         receiver.understood(places),
@@ -305,7 +305,7 @@ def test_counts_that_come_late_raise_only_what_is_held() -> None:
     send(a, b)
     a.bucket.take("k", 20)
     a.bucket.take("other", 30)
-    a.table.collect()
+    a.table.outbox.collect()
     merged = b.merge(a, a.payload(), late=True, newer=False)
     assert (merged.merged, merged.ignored) == (1, 1)
     assert b.bucket.columns("k")[1, a.epoch][1] == 40
@@ -319,7 +319,7 @@ def test_a_debt_that_comes_late_lowers_none() -> None:
     send(a, b)
     a.table.set_time(SECOND // 10)  # it has refilled 10
     a.bucket.take("k", 1)
-    a.table.collect()
+    a.table.outbox.collect()
     payload = a.payload()
     b.merge(a, payload, late=True, newer=False)
     assert b.bucket.debt("k") == 21 * SECOND // 100
@@ -333,21 +333,21 @@ def test_a_late_count_of_another_generation_is_history() -> None:
         peer.bucket.take("k", 20)
     send(b, a)
     before = b.bucket.debt("k"), b.bucket.columns("k")
-    a.table.collect()
+    a.table.outbox.collect()
     b.merge(a, a.payload(), late=True, newer=False)
     assert (b.bucket.debt("k"), b.bucket.columns("k")) == before
 
 
 def test_a_relayed_column_of_a_connected_owner_is_not_believed() -> None:
     a, b, c = peers(3, WHOLE)
-    c.table.set_node(c.node_of(0), a.epoch, True)
+    c.table.nodes.set_node(c.node_of(0), a.epoch, True)
     a.bucket.take("k", 30)
     send(a, b)
     b.bucket.take("k", 1)
     send(b, c)
     assert {e for _, e in c.bucket.columns("k")} == {b.epoch}
-    c.table.set_node(c.node_of(0), a.epoch, False)
-    b.table.touch([0])
+    c.table.nodes.set_node(c.node_of(0), a.epoch, False)
+    b.table.outbox.touch([0])
     send(b, c)
     assert {e for _, e in c.bucket.columns("k")} == {a.epoch, b.epoch}
 
@@ -355,7 +355,7 @@ def test_a_relayed_column_of_a_connected_owner_is_not_believed() -> None:
 def test_a_refund_that_is_not_believed_yet_is_not_counted_twice() -> None:
     """A level that has the refund in it, and then the refund by its owner's word."""
     a, b, c = peers(3, WHOLE)
-    c.table.set_node(c.node_of(0), a.epoch, True)
+    c.table.nodes.set_node(c.node_of(0), a.epoch, True)
     decision = a.bucket.take("k", 30)
     send(a, b)
     send(a, c)
@@ -392,9 +392,11 @@ class TestDefinitions:
         a, b = Peer(0, BucketSpec("b", 900, 1, "1h")), Peer(1, BucketSpec("b", 1000, 1, "1h"))
         a.bucket.take("k", 600)
         positions, places = a.announced()
-        payload, _, _ = a.table.encode_table(0, positions, SIZE)
+        payload, _, _ = a.table.outbox.encode_table(0, positions, SIZE)
         origins = b.understood(places)
-        b.table.merge(payload, [(0, False, q, p)], origins, node=1, epoch=a.epoch, at=b.table.now())
+        b.table.inbox.merge(
+            payload, [(0, False, q, p)], origins, node=1, epoch=a.epoch, at=b.table.now()
+        )
         assert b.bucket.peek("k").remaining == 400
 
     def test_an_unknown_bucket_is_counted_and_left(self) -> None:
@@ -414,9 +416,9 @@ def test_a_large_frame_is_merged_as_its_entries_one_by_one() -> None:
             c.bucket.take(key, 1 + i % 20)
     together = send(a, b)
     assert together.merged == 500
-    for version in range(1, a.table.version):
+    for version in range(1, a.table.outbox.version):
         positions, _ = a.announced()
-        one, _, count = a.table.encode_log(version, version + 1, positions, 1 << 16)
+        one, _, count = a.table.outbox.encode_log(version, version + 1, positions, 1 << 16)
         assert count == 1
         c.merge(a, bytes(one))
     for key in keys:
@@ -429,8 +431,8 @@ def test_a_joiner_gets_all_that_is_indebted() -> None:
     a, b = peers(2, WHOLE)
     a.bucket.take("k", 60)
     a.bucket.take("full", 1)
-    a.table.collect()
-    a.table.trim(a.table.version)
+    a.table.outbox.collect()
+    a.table.outbox.trim(a.table.outbox.version)
     for peer in (a, b):
         peer.table.set_time(SECOND // 10)
     merged = send_all(a, b, joining=True)
@@ -447,13 +449,13 @@ def test_a_definition_that_changed_since_the_frame_was_understood() -> None:
     """Its keys are not brought back to the old one, whose ceiling would forgive what they owe."""
     a, b = peers(2, WHOLE)
     a.bucket.take("k", 40)
-    a.table.collect()
+    a.table.outbox.collect()
     _, places = a.announced()
     understood, ids, payload = a.definitions_for(b), b.understood(places), a.payload()
     b.bucket.settle("k", 30)
     b.bucket.define(BucketSpec("b", 1000, 100, max_debt=1000))
     b.bucket.settle("k", 1000)
-    merged = b.table.merge(payload, understood, ids, node=1, epoch=a.epoch, at=0)
+    merged = b.table.inbox.merge(payload, understood, ids, node=1, epoch=a.epoch, at=0)
     assert merged.merged == 1
     assert b.bucket.debt("k") == (30 + 1000 + 40) * SECOND // 100
 
@@ -492,7 +494,7 @@ def test_what_is_kept_for_all_silent_peers_is_no_more_than_one_bucket_refills() 
         send(peer, newcomer)
     sender.bucket.take("k", 30)
     kept = array("q", [0]) * ORIGINS
-    for origin, _, epoch, _ in newcomer.table.origins():
+    for origin, _, epoch, _ in newcomer.table.epochs.origins():
         kept[origin] = {one.epoch: 5, two.epoch: 4}.get(epoch, 0) * SECOND
     send(sender, newcomer, silent=kept)
     assert newcomer.bucket.debt("k") == (30 + 80 - 50) * SECOND // 10

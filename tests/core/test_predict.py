@@ -15,26 +15,26 @@ SPEC = BucketSpec("b", 1000, 100)
 def seen_round(peer: Peer, now: int) -> None:
     """A complete round of node 0, 100 ms after it was sent."""
     peer.table.set_time(now)
-    peer.table.set_last_seen(peer.node_of(0), now - 100 * MS)
+    peer.table.nodes.set_last_seen(peer.node_of(0), now - 100 * MS)
 
 
 @pytest.mark.parametrize("days", [1, 24, 27, 40, 51])
 def test_a_rate_that_was_not_stated_again_is_forgotten_for_good(days: int) -> None:
     """However long ago: the times of columns are kept in 32 bits, which wrap after 52 days."""
     a, b = Peer(0, SPEC), Peer(1, SPEC)
-    b.table.configure(predict=True)
+    b.table.nodes.configure(predict=True)
     for now in range(DAY, DAY + 2000 * MS, 100 * MS):
         seen_round(b, now)
         a.table.set_time(now)
         b.bucket.take("k", 5)
-        b.table.collect()
+        b.table.outbox.collect()
         a.bucket.take_burst("k", 1000)  # far above the refill, denied for the most part
         send(a, b)
     assert b.bucket.peek("k", 500).allowed is False
     for now in range((1 + days) * DAY, (1 + days) * DAY + 10_000 * MS, 100 * MS):
         seen_round(b, now)
         b.bucket.take("k", 5)  # its entry is never idle, so never evicted
-        b.table.collect()
+        b.table.outbox.collect()
     assert b.bucket.peek("k", 900).allowed
 
 
@@ -43,13 +43,13 @@ def test_a_credit_survives_a_rate_at_which_it_would_be_centuries(silence: int) -
     """Tokens of credit at one in 30 days are more ns than fit, and must not come out as debt."""
     fast, slow = BucketSpec("b", 10_000_000, 10_000_000), BucketSpec("b", 100, 1, "30d")
     a, b = peers(2, fast)
-    b.table.configure(predict=True)
-    b.table.set_node(b.node_of(0), a.epoch, True)
+    b.table.nodes.configure(predict=True)
+    b.table.nodes.set_node(b.node_of(0), a.epoch, True)
     for now in range(DAY, DAY + 2000 * MS, 100 * MS):
         seen_round(b, now)
         a.table.set_time(now)
         b.bucket.take("k", 1)
-        b.table.collect()
+        b.table.outbox.collect()
         a.bucket.take_burst("k", 100, 10_000_000)
         send(a, b)
     b.table.set_time(DAY + silence * 1000 * MS)
@@ -62,13 +62,13 @@ def test_a_credit_survives_a_rate_at_which_it_would_be_centuries(silence: int) -
 
 def test_a_peer_is_silent_too_of_which_nothing_came_after_its_first_rates() -> None:
     a, b = peers(2, SPEC)
-    b.table.configure(predict=True)
+    b.table.nodes.configure(predict=True)
     b.table.set_time(DAY)
-    b.table.set_node(b.node_of(0), a.epoch, True)
+    b.table.nodes.set_node(b.node_of(0), a.epoch, True)
     for now in range(DAY, DAY + 2000 * MS, 100 * MS):
         a.table.set_time(now)
         a.bucket.take_burst("k", 20)
-        a.table.collect()
+        a.table.outbox.collect()
     b.table.set_time(now)
     send(a, b)
     b.table.set_time(now + 30_000 * MS)
@@ -87,7 +87,7 @@ def calls_of(a: Peer, b: Peer, start: int, until: int, every: int, cost: int = 1
         now += 100 * MS
         for peer in (a, b):
             peer.table.set_time(now)
-        b.table.set_last_seen(b.node_of(0), now)
+        b.table.nodes.set_last_seen(b.node_of(0), now)
         send(a, b)
     return now
 
@@ -95,8 +95,8 @@ def calls_of(a: Peer, b: Peer, start: int, until: int, every: int, cost: int = 1
 def test_the_rate_of_a_single_call_is_not_held_back_for_a_silent_peer() -> None:
     """One call in 50 ms is twenty a second: on that a small bucket would starve in a partition."""
     a, b = peers(2, BucketSpec("b", 5, 5))
-    b.table.configure(predict=True)
-    b.table.set_node(b.node_of(0), a.epoch, True)
+    b.table.nodes.configure(predict=True)
+    b.table.nodes.set_node(b.node_of(0), a.epoch, True)
     now = calls_of(a, b, DAY, DAY + 29_100 * MS, 2_900 * MS)
     b.table.set_time(now + 10_000 * MS)
     assert b.bucket.take("k", 1).allowed
@@ -106,8 +106,8 @@ def test_the_rate_of_a_single_call_is_not_held_back_for_a_silent_peer() -> None:
 def test_the_call_that_makes_an_entry_is_no_rate() -> None:
     """It would be one a second, and a peer that is cut off then would get all of a small limit."""
     a, b = peers(2, BucketSpec("b", 10, 1))
-    b.table.configure(predict=True)
-    b.table.set_node(b.node_of(0), a.epoch, True)
+    b.table.nodes.configure(predict=True)
+    b.table.nodes.set_node(b.node_of(0), a.epoch, True)
     now = calls_of(a, b, DAY, DAY + 200 * MS, DAY)
     b.table.set_time(now + 30_000 * MS)
     b.bucket.take("k", 1)
@@ -117,8 +117,8 @@ def test_the_call_that_makes_an_entry_is_no_rate() -> None:
 def test_the_window_of_a_rate_begins_with_the_first_call() -> None:
     """A key that was learned from a peer is there for longer, and was asked for by nobody here."""
     a, b = peers(2, BucketSpec("b", 1_000, 1_000))
-    b.table.configure(predict=True)
-    b.table.set_node(b.node_of(0), a.epoch, True)
+    b.table.nodes.configure(predict=True)
+    b.table.nodes.set_node(b.node_of(0), a.epoch, True)
     b.epochs[a.epoch] = 0
     b.table.set_time(DAY)
     b.bucket.take("k", 500)
@@ -126,7 +126,7 @@ def test_the_window_of_a_rate_begins_with_the_first_call() -> None:
     send(b, a)
     for now in range(DAY, DAY + 100_000 * MS, 100 * MS):
         a.table.set_time(now)
-        a.table.collect()
+        a.table.outbox.collect()
     now = calls_of(a, b, now, now + 3_000 * MS, 100 * MS, 20)
     b.table.set_time(now + 10_500 * MS)
     assert b.bucket.credit("k") == pytest.approx(10 * 200, rel=0.1)
@@ -136,19 +136,19 @@ def test_the_window_of_a_rate_begins_with_the_first_call() -> None:
 def test_a_silent_peer_is_granted_no_more_for_asking_more(claims: int) -> None:
     """Beside its two refill rates this node's tenth of one is a twenty-first of what is shared."""
     a, b = peers(2, BucketSpec("b", 1_000, 100))
-    b.table.configure(predict=True)
-    b.table.set_node(b.node_of(0), a.epoch, True)
+    b.table.nodes.configure(predict=True)
+    b.table.nodes.set_node(b.node_of(0), a.epoch, True)
     for now in range(DAY, DAY + 30_000 * MS, 100 * MS):
         seen_round(b, now)
         a.table.set_time(now)
         b.bucket.take("k", 1)
-        b.table.collect()
+        b.table.outbox.collect()
         a.bucket.take_burst("k", claims * 10)
         send(a, b)
     before = b.bucket.credit("k")
     for now in range(DAY + 30_000 * MS, DAY + 60_000 * MS, 100 * MS):
         b.table.set_time(now)
         b.bucket.take("k", 1)
-        b.table.collect()
+        b.table.outbox.collect()
     granted = (b.bucket.credit("k") - before) / 30
     assert granted == pytest.approx(100 * 20 / 21, rel=0.03)

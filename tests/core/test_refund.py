@@ -78,8 +78,8 @@ def test_before_it_was_full_only_what_the_refill_has_not_given(bucket: BucketCor
 
 def test_after_eviction_nothing_comes_back(bucket: BucketCore) -> None:
     decision = bucket.take("k", 60)
-    bucket.table.collect()
-    bucket.table.trim(bucket.table.version)
+    bucket.table.outbox.collect()
+    bucket.table.outbox.trim(bucket.table.outbox.version)
     bucket.table.set_time(60 * SECOND)
     assert bucket.table.sweep() == 1
     assert bucket.refund(decision) == 0
@@ -92,8 +92,8 @@ def test_after_eviction_nothing_comes_back(bucket: BucketCore) -> None:
 @pytest.mark.parametrize("touched", [False, True])
 def test_after_a_new_epoch_nothing_comes_back(bucket: BucketCore, touched: bool) -> None:
     decision = bucket.take("k", 60)
-    old = bucket.table.epoch
-    bucket.table.open_epoch(77)
+    old = bucket.table.epochs.running
+    bucket.table.epochs.open(77)
     if touched:
         bucket.take("k", 1)
     assert bucket.refund(decision) == 0
@@ -116,10 +116,10 @@ def test_at_the_floor_what_was_charged_comes_back(bucket: BucketCore) -> None:
 
 def test_a_refund_makes_a_key_dirty(bucket: BucketCore) -> None:
     decision = bucket.take("k", 60)
-    bucket.table.collect()
-    assert bucket.table.collect() == 0
+    bucket.table.outbox.collect()
+    assert bucket.table.outbox.collect() == 0
     bucket.refund(decision)
-    assert bucket.table.collect() == 1
+    assert bucket.table.outbox.collect() == 1
 
 
 histories = st.lists(

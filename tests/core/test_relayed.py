@@ -26,16 +26,16 @@ class Trio:
 
     def __init__(self) -> None:
         self.a, self.b, self.c = (Peer(number, SPEC, epoch=number + 1) for number in range(3))
-        self.b.table.configure(predict=True)
+        self.b.table.nodes.configure(predict=True)
         self.now = BEGIN
         self.at(BEGIN)
         for other in (self.a, self.c):
-            self.b.table.set_node(self.b.node_of(other.number), other.epoch, True)
+            self.b.table.nodes.set_node(self.b.node_of(other.number), other.epoch, True)
         for _ in range(100):
             self.pass_time(100 * MS)
             self.c.bucket.take("k", RATE // 10)
             self.speak()
-        self.b.table.set_node(self.b.node_of(2), self.c.epoch, False)
+        self.b.table.nodes.set_node(self.b.node_of(2), self.c.epoch, False)
 
     def at(self, now: int) -> None:
         self.now = now
@@ -52,7 +52,7 @@ class Trio:
         self.round()
 
     def round(self) -> None:
-        self.b.table.set_last_seen(self.b.node_of(2), self.now)
+        self.b.table.nodes.set_last_seen(self.b.node_of(2), self.now)
 
     def relay(self) -> None:
         """`b` hears of what `c` took from `a`, who heard it."""
@@ -61,7 +61,7 @@ class Trio:
 
     def pass_on(self, **options: Any) -> None:
         """`a` says what it knows, `c` nothing."""
-        self.a.table.touch(array("I", [self.a.table.find(*self.a.bucket.hash("k"))]))
+        self.a.table.outbox.touch(array("I", [self.a.table.find(*self.a.bucket.hash("k"))]))
         send(self.a, self.b, **options)
 
     def credit(self) -> float:
@@ -165,8 +165,8 @@ class TestRates:
     @pytest.fixture
     def trio(self) -> Trio:
         trio = Trio()
-        trio.a.table.set_node(trio.a.node_of(2), trio.c.epoch, True)
-        trio.a.table.relay(trio.a.node_of(2), True)
+        trio.a.table.nodes.set_node(trio.a.node_of(2), trio.c.epoch, True)
+        trio.a.table.nodes.relay(trio.a.node_of(2), True)
         return trio
 
     def go_on(self, trio: Trio, rate: int, seconds: int, late: int = 0) -> None:
@@ -175,7 +175,7 @@ class TestRates:
             trio.pass_time(100 * MS)
             if rate:
                 trio.c.bucket.take("k", rate // 10)
-            trio.a.table.set_last_seen(trio.a.node_of(2), trio.now)
+            trio.a.table.nodes.set_last_seen(trio.a.node_of(2), trio.now)
             send(trio.c, trio.a)
         trio.pass_time(late)
         trio.relay()
@@ -209,7 +209,7 @@ class TestRates:
         assert trio.credit() - credit == pytest.approx(1000, rel=1e-3)  # all of the refill
 
     def test_not_of_a_node_that_is_linked_here(self, trio: Trio) -> None:
-        trio.b.table.set_node(trio.b.node_of(2), trio.c.epoch, True)
+        trio.b.table.nodes.set_node(trio.b.node_of(2), trio.c.epoch, True)
         self.go_on(trio, 900, 20)
         expected = unrelayed(trio, 20 * SECOND)
         assert trio.credit() == pytest.approx(expected)
@@ -224,7 +224,7 @@ class TestRates:
     def test_not_in_a_frame_that_was_long_under_way(self, trio: Trio) -> None:
         trio.pass_time(20 * SECOND)
         trio.c.bucket.take("k", 1)
-        trio.a.table.set_last_seen(trio.a.node_of(2), trio.now)
+        trio.a.table.nodes.set_last_seen(trio.a.node_of(2), trio.now)
         send(trio.c, trio.a)
         credit = trio.credit()
         trio.pass_on(late=True, newer=False)
@@ -232,10 +232,10 @@ class TestRates:
 
     def test_not_with_a_silence_for_which_nothing_was_kept(self, trio: Trio) -> None:
         """Else a bucket that stood full would be short of tokens at once."""
-        trio.b.table.configure(near_ns=300 * MS)
+        trio.b.table.nodes.configure(near_ns=300 * MS)
         trio.pass_time(100 * MS)
         trio.c.bucket.take("k", 1)
-        trio.a.table.set_last_seen(trio.a.node_of(2), trio.now)
+        trio.a.table.nodes.set_last_seen(trio.a.node_of(2), trio.now)
         send(trio.c, trio.a)
         trio.pass_time(400 * MS)
         credit = trio.credit()
@@ -250,7 +250,7 @@ class TestRates:
         node, place = trio.b.node_of(2), 0
         while place >= 0:
             assert trio.b.table.stats()["forgotten"] == 0
-            place = trio.b.table.forget(node, place, most)
+            place = trio.b.table.nodes.forget(node, place, most)
         assert trio.b.table.stats()["forgotten"] == 1
         self.go_on(trio, 900, 5)
         trio.pass_time(60 * SECOND)
@@ -265,11 +265,11 @@ class TestRates:
 
     def test_only_those_of_nodes_that_are_relayed_are_sent(self, trio: Trio) -> None:
         def size() -> int:
-            trio.a.table.touch(array("I", [trio.a.table.find(*trio.a.bucket.hash("k"))]))
-            return len(trio.a.payload(trio.a.table.version - 1))
+            trio.a.table.outbox.touch(array("I", [trio.a.table.find(*trio.a.bucket.hash("k"))]))
+            return len(trio.a.payload(trio.a.table.outbox.version - 1))
 
         self.go_on(trio, 100, 1)
         long = size()
         for _ in range(2):  # twice is once
-            trio.a.table.relay(trio.a.node_of(2), False)
+            trio.a.table.nodes.relay(trio.a.node_of(2), False)
         assert size() == long - 1 - 1 - 1 - 4

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from crdtbucket._core import MAX_COST, BucketCore
+from crdtbucket._core import MAX_COST, BucketCore, BucketReplica
 from crdtbucket.errors import CostExceedsCapacity, InvalidKey, LimiterClosed, WireError
 from crdtbucket.spec.bucket_spec import BucketSpec
 from crdtbucket.spec.mode import Mode
@@ -23,18 +23,18 @@ def bucket(spec: BucketSpec = SPEC, **options: Any) -> BucketCore:
 
 def own_origin(one: BucketCore) -> int:
     table = one.table
-    return next(i for i, _, epoch, _ in table.origins() if epoch == table.epoch)
+    return next(i for i, _, epoch, _ in table.epochs.origins() if epoch == table.epochs.running)
 
 
 def close(one: BucketCore, key: str = "k", cost: int = 1, **values: Any) -> Any:
     given = {"allowed": True, "taken": cost, "refunded": 0, "mode": Mode.STRONG, **values}
-    return one.close_call(key, cost, **given)
+    return BucketReplica(one).close_call(key, cost, **given)
 
 
 class TestStating:
     def test_a_new_key_has_an_entry_and_states_nothing(self) -> None:
         one = bucket()
-        opened = one.open_call("k", 5)
+        opened = BucketReplica(one).open_call("k", 5)
         assert opened == (*one.hash("k"), 1, 0, 0, 0, 0)
         assert len(one.table) == 1
 
@@ -43,95 +43,108 @@ class TestStating:
         decision = one.take("k", 90)
         one.refund(decision, 10)
         one.table.set_time(one.table.now() + SECOND)
-        assert one.open_call("k", 31) == (*one.hash("k"), 1, 90, 10, 7 * SECOND, SECOND // 10)
-        assert one.open_call("k", 30) == (*one.hash("k"), 1, 90, 10, 7 * SECOND, 0)
+        assert BucketReplica(one).open_call("k", 31) == (
+            *one.hash("k"),
+            1,
+            90,
+            10,
+            7 * SECOND,
+            SECOND // 10,
+        )
+        assert BucketReplica(one).open_call("k", 30) == (*one.hash("k"), 1, 90, 10, 7 * SECOND, 0)
 
     def test_a_key_of_another_bucket_is_none_of_its_own(self) -> None:
         one = bucket()
         other = BucketCore(one.table, BucketSpec("other", 50, 1_000))
         one.take("k", 90)
         place, debt = one.hash("k"), one.debt("k")
-        assert other.own(*place) is other.advertised(*place) is None
-        assert not other.void(*place, 5)
-        assert not other.adopt(*place, 0, True, [])
-        assert (one.debt("k"), one.own(*place)) == (debt, (1, 90, 0))
+        assert BucketReplica(other).own(*place) is BucketReplica(other).advertised(*place) is None
+        assert not BucketReplica(other).void(*place, 5)
+        assert not BucketReplica(other).adopt(*place, 0, True, [])
+        assert (one.debt("k"), BucketReplica(one).own(*place)) == (debt, (1, 90, 0))
 
     def test_a_peek_like_look_changes_nothing(self) -> None:
         one = bucket()
         one.take("k", 90)
         before = one.debt("k"), one.counters(), one.columns("k")
-        one.open_call("k", 100)
+        BucketReplica(one).open_call("k", 100)
         assert (one.debt("k"), one.counters(), one.columns("k")) == before
 
     def test_bad_arguments_make_no_entry(self) -> None:
         one = bucket()
         with pytest.raises(CostExceedsCapacity):
-            one.open_call("k", 101)
+            BucketReplica(one).open_call("k", 101)
         with pytest.raises(InvalidKey):
-            one.open_call("", 1)
+            BucketReplica(one).open_call("", 1)
         one.table.refusal = LimiterClosed("closed")
         with pytest.raises(LimiterClosed):
-            one.open_call("k", 1)
+            BucketReplica(one).open_call("k", 1)
         assert len(one.table) == 0
 
     def test_no_room_is_none(self) -> None:
         one = bucket(BucketSpec("b", 100, 10, max_keys=1))
         one.take("k", 50)
-        assert one.open_call("other", 1) is None
+        assert BucketReplica(one).open_call("other", 1) is None
 
     def test_all_columns_are_stated_but_for_those_with_a_tombstone(self) -> None:
         one = bucket()
         place = one.hash("k")
-        assert one.advertised(*place) is None
-        one.open_call("k")
-        first, second = one.table.origin(3, 33), one.table.origin(4, 44)
-        assert one.adopt(*place, 0, True, [(first, 1, 7, 2), (second, 5, 1, 0)])
-        assert one.advertised(*place) == (1, 0, 0, 0, [(4, 44, 5, 1, 0), (3, 33, 1, 7, 2)])
+        assert BucketReplica(one).advertised(*place) is None
+        BucketReplica(one).open_call("k")
+        first, second = one.table.epochs.origin(3, 33), one.table.epochs.origin(4, 44)
+        assert BucketReplica(one).adopt(*place, 0, True, [(first, 1, 7, 2), (second, 5, 1, 0)])
+        assert BucketReplica(one).advertised(*place) == (
+            1,
+            0,
+            0,
+            0,
+            [(4, 44, 5, 1, 0), (3, 33, 1, 7, 2)],
+        )
         add_tombstone(one.table, 33)
-        assert one.advertised(*place) == (1, 0, 0, 0, [(4, 44, 5, 1, 0)])
+        assert BucketReplica(one).advertised(*place) == (1, 0, 0, 0, [(4, 44, 5, 1, 0)])
 
 
 class TestBooking:
     def test_an_admitted_call_is_counted_and_shows_the_stores_debt(self) -> None:
         one = bucket()
-        one.open_call("k", 30)
+        BucketReplica(one).open_call("k", 30)
         decision = close(one, cost=30, debt=5 * SECOND)
         assert decision
         assert decision.mode is Mode.STRONG
         assert decision.remaining == 50
-        assert one.own(*one.hash("k")) == (1, 30, 0)
+        assert BucketReplica(one).own(*one.hash("k")) == (1, 30, 0)
         assert one.debt("k") == 3 * SECOND
         assert one.counters()["granted"] == 30
 
     def test_a_denied_call_says_the_longer_wait(self) -> None:
         one = bucket()
-        one.open_call("k", 30)
+        BucketReplica(one).open_call("k", 30)
         stores = close(one, cost=30, allowed=False, taken=0, debt=9 * SECOND)
         assert not stores
         assert stores.retry_after == 2.0
         assert close(one, cost=30, allowed=False, taken=0, debt=0, wait=SECOND).retry_after == 1.0
         one.take("k", 100)
         assert close(one, cost=30, allowed=False, taken=0, debt=0).retry_after == 3.0
-        assert one.own(*one.hash("k")) == (1, 100, 0)
+        assert BucketReplica(one).own(*one.hash("k")) == (1, 100, 0)
 
     def test_void_raises_both_halves_and_leaves_the_level(self) -> None:
         one = bucket()
         one.take("k", 30)
         before = one.debt("k")
-        assert one.void(*one.hash("k"), 12)
-        assert one.own(*one.hash("k")) == (1, 42, 12)
+        assert BucketReplica(one).void(*one.hash("k"), 12)
+        assert BucketReplica(one).own(*one.hash("k")) == (1, 42, 12)
         assert one.debt("k") == before
-        assert one.void(*one.hash("gone"), 1) is False
+        assert BucketReplica(one).void(*one.hash("gone"), 1) is False
 
     def test_refunds_that_fill_a_column_open_another_epoch(self) -> None:
         """Else the sum of both halves, as peers hear it, would grow beyond what a frame holds."""
         one = bucket(BucketSpec("b", MAX_COST, 10**9))
         one.take("k", 1)
-        epoch = one.table.epoch
+        epoch = one.table.epochs.running
         for _ in range(6):
-            assert one.void(*one.hash("k"), MAX_COST)
-        assert one.table.epoch != epoch
-        for column in [one.own(*one.hash("k")), *one.columns("k").values()]:
+            assert BucketReplica(one).void(*one.hash("k"), MAX_COST)
+        assert one.table.epochs.running != epoch
+        for column in [BucketReplica(one).own(*one.hash("k")), *one.columns("k").values()]:
             assert column is not None
             assert column[1] < 2**55
         assert sum(taken for _, taken, _ in one.columns("k").values()) == 6 * MAX_COST + 1
@@ -140,23 +153,23 @@ class TestBooking:
         one = bucket(BucketSpec("b", 100, 10, max_debt=0))
         one.take("k", 90)
         close(one, cost=100)
-        assert one.own(*one.hash("k")) == (1, 190, 0)
+        assert BucketReplica(one).own(*one.hash("k")) == (1, 190, 0)
         assert one.debt("k") == 10 * SECOND
         assert one.counters()["forgiven"] == 90
 
     def test_a_booked_decision_can_be_refunded_once(self) -> None:
         one = bucket()
-        one.open_call("k", 30)
+        BucketReplica(one).open_call("k", 30)
         decision = close(one, cost=30)
         assert one.refund(decision, 20) == 20
         assert one.refund(decision) == 10
         assert one.refund(decision) == 0
-        assert one.own(*one.hash("k")) == (1, 30, 30)
+        assert BucketReplica(one).own(*one.hash("k")) == (1, 30, 30)
 
     def test_a_call_whose_entry_is_gone_is_counted_all_the_same(self) -> None:
         one = bucket()
         close(one, cost=30)
-        assert one.own(*one.hash("k")) == (1, 30, 0)
+        assert BucketReplica(one).own(*one.hash("k")) == (1, 30, 0)
 
     def test_take_as_says_the_mode(self) -> None:
         one = bucket()
@@ -170,50 +183,56 @@ class TestAdopting:
         one = bucket()
         one.take("k", 50)
         place, me = one.hash("k"), own_origin(one)
-        peer = one.table.origin(3, 33)
-        assert one.adopt(*place, 6 * SECOND, True, [(me, 1, 50, 0), (peer, 1, 40, 0)])
+        peer = one.table.epochs.origin(3, 33)
+        assert BucketReplica(one).adopt(
+            *place, 6 * SECOND, True, [(me, 1, 50, 0), (peer, 1, 40, 0)]
+        )
         assert one.debt("k") == 6 * SECOND  # counted: 9
-        assert one.adopt(*place, 2 * SECOND, True, [(me, 1, 45, 0), (peer, 1, 40, 0)])
+        assert BucketReplica(one).adopt(
+            *place, 2 * SECOND, True, [(me, 1, 45, 0), (peer, 1, 40, 0)]
+        )
         assert one.debt("k") == 2 * SECOND + SECOND // 2
 
     def test_an_empty_store_takes_nothing_away(self) -> None:
         one = bucket()
         one.take("k", 50)
-        assert one.adopt(*one.hash("k"), 0, True, [])
+        assert BucketReplica(one).adopt(*one.hash("k"), 0, True, [])
         assert one.debt("k") == 5 * SECOND
 
     def test_another_definition_is_counted_and_not_adopted(self) -> None:
         one = bucket()
         one.take("k", 50)
-        peer = one.table.origin(3, 33)
+        peer = one.table.epochs.origin(3, 33)
         columns = [(own_origin(one), 1, 50, 0), (peer, 1, 10, 0)]
-        assert one.adopt(*one.hash("k"), 1, False, columns)
+        assert BucketReplica(one).adopt(*one.hash("k"), 1, False, columns)
         assert one.debt("k") == 5 * SECOND + 1  # of an unknown column no more than is stated
-        assert one.adopt(*one.hash("k"), 9 * SECOND, False, [*columns[:1], (peer, 1, 30, 0)])
+        assert BucketReplica(one).adopt(
+            *one.hash("k"), 9 * SECOND, False, [*columns[:1], (peer, 1, 30, 0)]
+        )
         assert one.debt("k") == 7 * SECOND + 1
 
     def test_connected_peers_columns_are_believed(self) -> None:
         """Nobody but its owner raised them there, so the word of a live peer adds nothing."""
         one = bucket()
-        one.open_call("k")
-        peer = one.table.set_node(3, 33, True)
-        assert one.adopt(*one.hash("k"), 4 * SECOND, True, [(peer, 1, 40, 0)])
+        BucketReplica(one).open_call("k")
+        peer = one.table.nodes.set_node(3, 33, True)
+        assert BucketReplica(one).adopt(*one.hash("k"), 4 * SECOND, True, [(peer, 1, 40, 0)])
         assert one.debt("k") == 4 * SECOND
-        assert one.shortage(*one.hash("k"), 61) == SECOND // 10
-        assert one.shortage(*one.hash("k"), 60) == 0
+        assert BucketReplica(one).shortage(*one.hash("k"), 61) == SECOND // 10
+        assert BucketReplica(one).shortage(*one.hash("k"), 60) == 0
 
     @pytest.mark.parametrize("column", [(0, 1, 1, 0), (1, 1, 0, 1), (1, 1, MAX_COST + 1, 0)])
     def test_what_is_no_column_changes_nothing(self, column: tuple[int, int, int, int]) -> None:
         one = bucket()
         one.take("k", 50)
         with pytest.raises(WireError):
-            one.adopt(*one.hash("k"), 0, True, [column])
+            BucketReplica(one).adopt(*one.hash("k"), 0, True, [column])
         assert one.debt("k") == 5 * SECOND
 
     def test_a_key_without_an_entry_adopts_nothing(self) -> None:
         one = bucket()
-        assert one.adopt(*one.hash("k"), SECOND, True, []) is False
-        assert one.shortage(*one.hash("k"), 1) == 0
+        assert BucketReplica(one).adopt(*one.hash("k"), SECOND, True, []) is False
+        assert BucketReplica(one).shortage(*one.hash("k"), 1) == 0
         assert len(one.table) == 0
 
 
@@ -228,15 +247,15 @@ def suspect_bucket() -> BucketCore:
     spec = BucketSpec("b", 100, 1, "1h")
     old = bucket_of(spec)
     old.take("k", 60)
-    epoch = old.table.epoch
+    epoch = old.table.epochs.running
     positions = array("H", [0xFFFF]) * 512
-    positions[old.table.origins()[0][0]] = 0
-    payload, _, _ = old.table.encode_table(0, positions, 4096)
+    positions[old.table.epochs.origins()[0][0]] = 0
+    payload, _, _ = old.table.outbox.encode_table(0, positions, 4096)
     new = bucket_of(spec)
-    origins = array("H", [new.table.origin(0, epoch)])
+    origins = array("H", [new.table.epochs.origin(0, epoch)])
     slots = [(0, 1, *spec.emission)]
-    assert new.table.restore(payload, slots, origins, age=None) == 1
-    assert (new.table.suspects, new.peek("k").remaining) == (1, 40)
+    assert new.table.inbox.restore(payload, slots, origins, age=None) == 1
+    assert (new.table.inbox.suspects, new.peek("k").remaining) == (1, 40)
     return new
 
 
@@ -244,7 +263,7 @@ def test_a_suspect_key_states_what_was_taken_in_this_epoch_to_the_store() -> Non
     """Its columns are facts; how much of them is left to pay, the store knows better."""
     bucket = suspect_bucket()
     bucket.take("k", 5)
-    _, taken, _, debt, others = bucket.advertised(*bucket.hash("k"))
+    _, taken, _, debt, others = BucketReplica(bucket).advertised(*bucket.hash("k"))
     assert (taken, debt) == (5, 5 * 3600 * 10**9)
     assert [column[3:] for column in others] == [(60, 0)]
 
@@ -254,10 +273,14 @@ def test_the_store_settles_what_is_suspect(debt: int, left: int) -> None:
     bucket = suspect_bucket()
     bucket.take("k", 5)
     place = bucket.hash("k")
-    generation, taken, _, _, _ = bucket.advertised(*place)
-    own = next(o for o, _, epoch, _ in bucket.table.origins() if epoch == bucket.table.epoch)
+    generation, taken, _, _, _ = BucketReplica(bucket).advertised(*place)
+    own = next(
+        o
+        for o, _, epoch, _ in bucket.table.epochs.origins()
+        if epoch == bucket.table.epochs.running
+    )
     stated = (debt + 5) * 3600 * 10**9
-    old = next(o for o, _, _, _ in bucket.table.origins() if o != own)
+    old = next(o for o, _, _, _ in bucket.table.epochs.origins() if o != own)
     columns = [(own, generation, taken, 0), (old, 1, 60, 0)]  # the store was told of both
-    assert bucket.adopt(*place, stated, True, columns)
-    assert (bucket.table.suspects, bucket.peek("k").remaining) == (0, left)
+    assert BucketReplica(bucket).adopt(*place, stated, True, columns)
+    assert (bucket.table.inbox.suspects, bucket.peek("k").remaining) == (0, left)

@@ -45,18 +45,18 @@ def test_suspect_debts_are_settled_on_some_places_at_a_time() -> None:
     again = Table(max_keys=64, hash_key=bytes(16), virtual=True, epoch=8)
     BucketCore(again, SPEC)
     snapshot.load(again, Roster(again, "me"), saved, b"another boot")
-    assert again.settle_suspects(True, 0, 15) == (15, 15)
-    assert again.suspects == 5
-    assert again.settle_suspects(True, 15, 15) == (5, -1)
+    assert again.inbox.settle_suspects(True, 0, 15) == (15, 15)
+    assert again.inbox.suspects == 5
+    assert again.inbox.settle_suspects(True, 15, 15) == (5, -1)
 
 
 def test_the_log_is_trimmed_by_some_items_at_a_time() -> None:
     table, _ = filled(20)
-    table.collect()
+    table.outbox.collect()
     table.set_time(1000 * HOUR)
-    table.trim(table.version, 15)
+    table.outbox.trim(table.outbox.version, 15)
     assert table.sweep() == 15
-    table.trim(table.version, 15)
+    table.outbox.trim(table.outbox.version, 15)
     assert table.sweep() == 5
 
 
@@ -64,8 +64,8 @@ def test_a_table_of_full_keys_is_looked_at_by_stretches() -> None:
     table, bucket = filled(STRETCH + 10, 1)
     table.set_time(1000 * HOUR)
     bucket.take(f"key {STRETCH + 5}")
-    assert table.encode_table(0, positions(table), 10_000) == (b"", STRETCH, 0)
-    assert table.encode_table(STRETCH, positions(table), 10_000)[1:] == (-1, 1)
+    assert table.outbox.encode_table(0, positions(table), 10_000) == (b"", STRETCH, 0)
+    assert table.outbox.encode_table(STRETCH, positions(table), 10_000)[1:] == (-1, 1)
     pieces = snapshot.dump(table, Roster(table, "me"))
     assert len(pieces) == 3  # none for the stretch without a debt
 
@@ -75,7 +75,7 @@ def test_a_digest_looks_at_so_many_keys_whatever_they_owe() -> None:
     table.set_time(1000 * HOUR)
     first, looks = 0, 0
     while True:
-        count, *_, first = table.digest(first, LAST, 1000, True, 500)
+        count, *_, first = table.outbox.digest(first, LAST, 1000, True, 500)
         assert count == 0  # all are full
         looks += 1
         if not first:
@@ -86,7 +86,7 @@ def test_a_digest_looks_at_so_many_keys_whatever_they_owe() -> None:
 @pytest.mark.parametrize("place", [-1, -(2**40)])
 def test_no_slice_begins_before_the_table(place: int) -> None:
     table, bucket = filled(5)
-    for slice_from in (bucket.reset_some, lambda at: table.settle_suspects(True, at)):
+    for slice_from in (bucket.reset_some, lambda at: table.inbox.settle_suspects(True, at)):
         with pytest.raises(Exception, match="places begin with 0"):
             slice_from(place)
 
@@ -103,7 +103,7 @@ def test_of_entries_with_many_columns_fewer_are_merged_in_one_go(
             node.bucket.take(f"{key}")
         if node is not sender:
             send(node, sender)
-    sender.table.collect()
+    sender.table.outbox.collect()
     payload, following = sender.payload(), 0
     seen: list[int] = []
     while following >= 0 and len(seen) < 30:

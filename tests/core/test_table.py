@@ -20,8 +20,8 @@ SPEC = BucketSpec("b", 100, 100)
 
 def clean(table: Table) -> None:
     """As after a round that every peer acknowledged."""
-    table.collect()
-    table.trim(table.version)
+    table.outbox.collect()
+    table.outbox.trim(table.outbox.version)
 
 
 class TestIndex:
@@ -99,7 +99,7 @@ class TestAtTheLimit:
         bucket.take("full, sent", 1)
         clean(table)
         bucket.take("full, not sent", 1)
-        table.collect()
+        table.outbox.collect()
         for i in range(14):
             bucket.take(f"debt {i}", 60 + i)
         table.set_time(SECOND // 10)
@@ -131,7 +131,7 @@ class TestAtTheLimit:
         for i in range(10_000):
             bucket.take(f"flood {i}", 1)
             if i % 100 == 0:
-                bucket.table.collect()
+                bucket.table.outbox.collect()
         for key in victims:
             assert bucket.debt(key) == 100 * SECOND
             assert not bucket.take(key)
@@ -145,7 +145,7 @@ class TestAtTheLimit:
             now += SECOND // 300
             bucket.table.set_time(now)
             if step % 30 == 0:
-                bucket.table.collect()
+                bucket.table.outbox.collect()
             full = sum((bucket.debt(k) or 0) <= 0 for _, k in list(bucket.table.names.values()))
             before = bucket.table.stats()
             bucket.take(f"{step}", rng.randint(1, 100))
@@ -167,8 +167,8 @@ class TestAtTheLimit:
         bucket = bucket_of(SPEC, 16)
         for i in range(100):
             bucket.take(f"{i}", 5 + i % 90)  # each asks for an early flush
-        bucket.table.collect(True)
-        bucket.table.collect()
+        bucket.table.outbox.collect(True)
+        bucket.table.outbox.collect()
         peer = Peer(1, SPEC)
         sender = Peer(0, SPEC, max_keys=16)
         for i in range(100):
@@ -235,8 +235,8 @@ class TestQuota:
             for i in range(8):
                 bucket.take(f"{turn // 2} {i}", 10)
                 table.verify()
-            table.collect()
-            table.trim(table.version)
+            table.outbox.collect()
+            table.outbox.trim(table.outbox.version)
             table.set_time(table.now() + (60 if turn == 3 else 1) * SECOND)
             for _ in range(len(table)):
                 table.sweep(1)
@@ -260,10 +260,10 @@ class TestSweep:
         bucket.take("k", 10)
         table.set_time(60 * SECOND)
         assert table.sweep() == 0  # an attempt that no round has taken up
-        table.collect()
+        table.outbox.collect()
         table.set_time(120 * SECOND)
         assert table.sweep() == 0  # not acknowledged
-        table.trim(table.version)
+        table.outbox.trim(table.outbox.version)
         table.set_time(60 * SECOND + 14 * SECOND)
         assert table.sweep() == 0  # not idle for the grace
         table.set_time(60 * SECOND + 16 * SECOND)

@@ -94,8 +94,8 @@ def test_names_are_listed_within_a_bound() -> None:
 def test_names_go_with_their_entries() -> None:
     bucket = bucket_of(SPEC)
     bucket.take("old")
-    bucket.table.collect()
-    bucket.table.trim(bucket.table.version)
+    bucket.table.outbox.collect()
+    bucket.table.outbox.trim(bucket.table.outbox.version)
     bucket.table.set_time(60 * SECOND)
     bucket.take("new")
     assert bucket.table.sweep() == 1
@@ -106,7 +106,7 @@ class TestCaution:
     def test_a_node_without_memory_serves_its_share(self) -> None:
         """A part of it at once, the rest at three quarters of the refill."""
         bucket = bucket_of(SPEC)
-        bucket.table.configure(members=4, warming_up_until=2 * SECOND)
+        bucket.table.nodes.configure(members=4, warming_up_until=2 * SECOND)
         at_once = bucket.take_burst("k", 100)
         assert 1 <= at_once < 25
         wait = bucket.take("k").retry_after_ns
@@ -125,9 +125,9 @@ class TestCaution:
 
     def test_a_shortage_ends_when_its_denial_said(self) -> None:
         bucket = bucket_of(SPEC)
-        bucket.table.configure(members=4, warming_up_until=2 * SECOND)
+        bucket.table.nodes.configure(members=4, warming_up_until=2 * SECOND)
         assert not bucket.peek("k", 26)
-        bucket.table.configure(warming_up_until=0)
+        bucket.table.nodes.configure(warming_up_until=0)
         assert bucket.peek("k", 100)
 
 
@@ -135,14 +135,14 @@ class TestWaking:
     def test_a_take_that_should_not_wait_for_the_round_wakes_once(self) -> None:
         bucket = bucket_of(SPEC)
         woken: list[bool] = []
-        bucket.table.on_wake = lambda: woken.append(bucket.table.flush_wanted)
+        bucket.table.on_wake = lambda: woken.append(bucket.table.outbox.flush_wanted)
         bucket.take("k", 4)
         assert woken == []
         bucket.take("k", 1)  # a twentieth of the capacity
         bucket.take("k", 10)
         assert woken == [True]
         bucket.table.set_time(SECOND // 100)
-        bucket.table.collect(True)
+        bucket.table.outbox.collect(True)
         bucket.take("k", 4)
         assert woken == [True]
         bucket.take("k", 1)
@@ -215,8 +215,8 @@ class TestDefinitionChanges:
     def test_it_is_not_evicted_as_full_by_the_old_rate(self) -> None:
         bucket = bucket_of(SPEC)
         bucket.take("k", 100)
-        bucket.table.collect()
-        bucket.table.trim(bucket.table.version)
+        bucket.table.outbox.collect()
+        bucket.table.outbox.trim(bucket.table.outbox.version)
         bucket.define(BucketSpec("b", 100, 1))
         bucket.table.set_time(30 * SECOND)
         assert bucket.table.sweep() == 0

@@ -178,7 +178,7 @@ def test_a_refusal_is_raised() -> None:
 def test_what_was_taken_comes_back_when_a_callback_raises() -> None:
     """The call for an early flush is the one thing of others that runs between the takes."""
     table = virtual_table()
-    table.configure(members=2)
+    table.nodes.configure(members=2)
     a, b = (BucketCore(table, BucketSpec(name, 40, 1)) for name in "ab")
 
     def fails() -> None:

@@ -118,7 +118,7 @@ def test_an_evicted_key_gives_its_name_to_nobody() -> None:
 def test_after_a_new_definition_and_epoch() -> None:
     bucket = BucketCore(virtual_table(), SPEC)
     bucket.take_many(["a", "b"], 10)
-    bucket.table.open_epoch(77)
+    bucket.table.epochs.open(77)
     bucket.define(BucketSpec("b", 30, 7))
     got = bucket.take_many(["a", "b", "a"], 10)
     assert list(got.remaining) == [10, 10, 0]

@@ -75,13 +75,13 @@ def test_takes_beside_merges_rounds_refunds_and_sweeps() -> None:
     rng = random.Random(9)
     for key in KEYS + [f"theirs {i}" for i in range(24)]:
         there.bucket.take(key, 100)
-    there.table.collect()
+    there.table.outbox.collect()
     frames, after = [], 0
     for _ in range(20):
         frames.append(there.payload(after))
         there.bucket.take_many(KEYS, [rng.randint(1, 5) for _ in KEYS])
-        after = there.table.version
-        there.table.collect()
+        after = there.table.outbox.version
+        there.table.outbox.collect()
     frames.append(there.payload())
     _, places = there.announced()
     ids, definitions = here.understood(places), there.definitions_for(here)
@@ -90,14 +90,14 @@ def test_takes_beside_merges_rounds_refunds_and_sweeps() -> None:
     def merging() -> None:
         for _ in range(10):
             for frame in frames:
-                table.merge(frame, definitions, ids, node=2, epoch=there.epoch, at=0)
+                table.inbox.merge(frame, definitions, ids, node=2, epoch=there.epoch, at=0)
 
     def housekeeping() -> None:
         for _ in range(200):
-            table.collect()
-            table.encode_log(0, table.version, here.announced()[0], 1 << 18)
-            table.digest(0, 2**64 - 1, all_entries=True)
-            table.trim(table.version)
+            table.outbox.collect()
+            table.outbox.encode_log(0, table.outbox.version, here.announced()[0], 1 << 18)
+            table.outbox.digest(0, 2**64 - 1, all_entries=True)
+            table.outbox.trim(table.outbox.version)
             assert table.sweep() == 0
 
     def refunding() -> None:
@@ -143,9 +143,9 @@ def test_new_keys_at_the_limit_from_many_threads() -> None:
 
     def sweeping() -> None:
         for _ in range(300):
-            table.collect()
-            table.encode_log(0, table.version, NOTHING, 1 << 16)
-            table.trim(table.version)
+            table.outbox.collect()
+            table.outbox.encode_log(0, table.outbox.version, NOTHING, 1 << 16)
+            table.outbox.trim(table.outbox.version)
             table.sweep()
 
     with running(*(flooding(seed) for seed in range(3)), sweeping):
@@ -163,7 +163,7 @@ def test_definitions_and_epochs_change_under_takes() -> None:
 
     def changing() -> None:
         for i in range(100):
-            bucket.table.open_epoch(1_000 + i)
+            bucket.table.epochs.open(1_000 + i)
             bucket.define(BucketSpec("b", 1_000_000 + i, 1, "1m"))
 
     with running(*(taking(bucket, totals, s, many=s < 2) for s in range(3)), changing):

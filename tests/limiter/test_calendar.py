@@ -135,8 +135,8 @@ def test_keys_of_past_periods_leave_the_table() -> None:
     for day in range(5):
         for n in range(20):
             assert api.take(f"{day} {n}", 1 + n % 10)
-        here.table.collect()
-        here.table.trim(here.table.version)
+        here.table.outbox.collect()
+        here.table.outbox.trim(here.table.outbox.version)
         here.advance(86_400)
         api.beat()
         here.table.sweep(1_000)
@@ -158,10 +158,10 @@ def test_a_restart_within_the_period_gives_nothing_back() -> None:
 def test_processes_that_share_a_table_have_one_definition() -> None:
     here = Machine(2026, 11, 29, 1)
     one = here.bucket()
-    count = here.table.definition_count
+    count = here.table.definitions.made
     here.wall_ns += NS // 3
     other = here.bucket()
-    assert here.table.definition_count == count
+    assert here.table.definitions.made == count
     assert (takes(one, 3), takes(other)) == (3, 1)
 
 

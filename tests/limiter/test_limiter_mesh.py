@@ -322,9 +322,9 @@ async def test_after_a_reboot_a_snapshot_stands_when_nobody_answers(
         assert first.bucket("api").take("tenant", 70)
     monkeypatch.setattr(snapshot, "boot_id", lambda: b"the boot after")
     async with Limiter([spec], node="eu-1", mesh=config) as second:
-        assert second._tables.main.suspects == 1
+        assert second._tables.main.inbox.suspects == 1
         assert not second.bucket("api").take("tenant", 31)
-        await eventually(lambda: second._tables.main.suspects == 0)
+        await eventually(lambda: second._tables.main.inbox.suspects == 0)
         assert second.bucket("api").peek("tenant").remaining == 30
 
 

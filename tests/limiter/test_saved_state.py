@@ -75,7 +75,9 @@ class Machine:
 
 @pytest.fixture
 def state() -> SavedState:
-    table: Any = SimpleNamespace(epoch=1, suspects=0)
+    table: Any = SimpleNamespace(
+        epochs=SimpleNamespace(running=1), inbox=SimpleNamespace(suspects=0)
+    )
     return SavedState(table, None)
 
 

@@ -308,11 +308,11 @@ async def test_what_is_held_back_for_others_is_looked_at_with_their_next_updates
 ) -> None:
     crowd = Crowd(time, rate=1, update_interval_ns=100_000_000)
     # A node without memory serves its share of 10 tokens only, until it sees the others.
-    crowd.time.table.configure(members=5, warming_up_until=crowd.time.now_ns + 2 * 10**9)
+    crowd.time.table.nodes.configure(members=5, warming_up_until=crowd.time.now_ns + 2 * 10**9)
     assert crowd.bucket.take(KEY, 1)
     await crowd.call("a", 8, timeout=1.5)
     await asyncio.sleep(0.25)
-    crowd.time.table.configure(warming_up_until=0)
+    crowd.time.table.nodes.configure(warming_up_until=0)
     await crowd.all()
     assert crowd.passed == [("a", at(0.3))]
 

@@ -29,7 +29,7 @@ def entries() -> bytes:
     bucket.take("plain", 20)
     positions = array("H", [0xFFFF]) * 512
     positions[1] = 0
-    payload, _, _ = table.encode_entries(array("I", [0, 1]), 0, positions, 1000)
+    payload, _, _ = table.outbox.encode_entries(array("I", [0, 1]), 0, positions, 1000)
     return payload
 
 
@@ -44,16 +44,16 @@ def relayed() -> bytes:
     for table, now in ((owner, 10**9), (owner, 2 * 10**9), (relay, 2 * 10**9)):
         bucket.take("k", 60)
         table.set_time(now)
-    owner.collect()
-    stated, _, _ = owner.encode_entries(array("I", [0]), 0, places, 1000)
-    relay.set_node(1, epochs[1], True)
-    ((slot, _, _, q, p),) = relay.definitions()
-    origins = array("H", [relay.origin(1, epochs[1])])
-    relay.merge(stated, [(slot, 1, q, p)], origins, node=1, epoch=epochs[1], at=2 * 10**9)
-    relay.relay(1, True)
+    owner.outbox.collect()
+    stated, _, _ = owner.outbox.encode_entries(array("I", [0]), 0, places, 1000)
+    relay.nodes.set_node(1, epochs[1], True)
+    ((slot, _, _, q, p),) = relay.definitions.current()
+    origins = array("H", [relay.epochs.origin(1, epochs[1])])
+    relay.inbox.merge(stated, [(slot, 1, q, p)], origins, node=1, epoch=epochs[1], at=2 * 10**9)
+    relay.nodes.relay(1, True)
     relay.set_time(2 * 10**9 + 123_456_789)
     places[2] = 1
-    payload, _, _ = relay.encode_entries(array("I", [0]), 0, places, 1000)
+    payload, _, _ = relay.outbox.encode_entries(array("I", [0]), 0, places, 1000)
     return payload
 
 

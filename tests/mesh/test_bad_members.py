@@ -62,7 +62,7 @@ def test_invented_epochs_take_no_place_of_honest_nodes() -> None:
     for name in "AB":  # each needs a place for its new epoch, at every node
         mesh.restart(name)
         mesh.advance(3.0)
-    assert len(mesh["D"].table.origins()) < 400
+    assert len(mesh["D"].table.epochs.origins()) < 400
     for name in "ABCD":
         others = set("ABCD") - {name}
         states = {one: mesh[name].node.status(one, bad.local(name)) for one in others}
@@ -86,12 +86,12 @@ def test_who_has_not_used_up_its_part_finds_room_soon() -> None:
     first, second = BadMember(mesh, "first", 11), BadMember(mesh, "second", 13)
     first.link("A")
     first.announce("A", [("x", 1000 + i) for i in range(500)])
-    assert len(mesh["A"].table.origins()) == 2 + PLACES
+    assert len(mesh["A"].table.epochs.origins()) == 2 + PLACES
     second.link("A")
     for _ in range(8):
         second.announce("A", [("honest", 77), ("honest", 78)])
         mesh.advance(0.5)
-    epochs = {epoch for _, _, epoch, _ in mesh["A"].table.origins()}
+    epochs = {epoch for _, _, epoch, _ in mesh["A"].table.epochs.origins()}
     assert {77, 78} <= epochs
     assert set(mesh["A"].node.bounded) == {"first", "second"}
 
@@ -119,7 +119,7 @@ def test_a_peer_that_goes_on_under_ever_new_epochs_fills_its_own_part() -> None:
     for epoch in range(10**6, 10**6 + 600):
         refused += bad.try_to_send("A", epoch=epoch) != ""
     assert refused > 400
-    assert len(mesh["A"].table.origins()) < 200
+    assert len(mesh["A"].table.epochs.origins()) < 200
     mesh.restart("B")
     mesh.advance(3.0)
     assert mesh["A"].node.status("B", bad.local("A")) == "alive"
@@ -135,7 +135,7 @@ def test_a_peer_that_relays_invented_epochs_goes_on_under_a_new_one() -> None:
     for number in range(8):
         mesh["B"].take("api", f"k{number}", 10)
         mesh.advance(1.0)
-        mesh["B"].table.open_epoch(number + 1)
+        mesh["B"].table.epochs.open(number + 1)
     mesh["B"].take("api", "last", 10)
     mesh.advance(1.0)
     assert [mesh[name].columns("api", "last") for name in "ACD"] == [{"B": (10, 0)}] * 3
@@ -146,12 +146,12 @@ def test_an_observer_fills_its_own_part() -> None:
     node = mesh["A"]
     for batch in range(8):
         invented = tuple(("o", 1 + 500 * batch + i) for i in range(500))
-        announced = wire.AnnouncedTables(1, invented, tuple(node.table.all_definitions()))
+        announced = wire.AnnouncedTables(1, invented, tuple(node.table.definitions.all()))
         frame = wire.Frame(
             epoch=9, to_epoch=0, seq=1, sent=0, tables=announced, payload=bytes(16) + b"\0\0\0\0"
         )
         node.node.observe(wire.encode(frame), node.local_ns(mesh.now_ns))
-    assert len(node.table.origins()) <= 3 + PLACES // 2
+    assert len(node.table.epochs.origins()) <= 3 + PLACES // 2
     mesh.advance(1.5)
     assert node.node.bounded["an observer"]["epochs"] > 3000
 
@@ -164,11 +164,11 @@ def test_the_running_epoch_is_not_given_up_for_what_one_peer_says() -> None:
     mesh["A"].take("api", "k", 5)
     mesh.advance(1.0)
     bad, table = linked(mesh), mesh["A"].table
-    key, before = mesh["A"].bucket("api").hash("k"), table.epoch
+    key, before = mesh["A"].bucket("api").hash("k"), table.epochs.running
     for step in range(100):
         bad.state("A", key, 10**9, [("A", before, 2**31 + step, 100, 0)])
         mesh.advance(0.05)
-    assert table.epoch == before
+    assert table.epochs.running == before
     assert mesh["A"].node.bounded["bad"]["own_epoch"] == 100
 
 
@@ -179,11 +179,11 @@ def test_two_peers_that_agree_are_believed_once_in_a_while() -> None:
     mesh.advance(1.0)
     table, key = mesh["A"].table, mesh["A"].bucket("api").hash("k")
     both = linked(mesh), linked(mesh, "bad too", 2**41 + 7)
-    seen = {table.epoch}
+    seen = {table.epochs.running}
     for step in range(100):
         for bad in both:
-            bad.state("A", key, 10**9, [("A", table.epoch, 2**31 + step, 100, 0)])
-        seen.add(table.epoch)
+            bad.state("A", key, 10**9, [("A", table.epochs.running, 2**31 + step, 100, 0)])
+        seen.add(table.epochs.running)
         mesh.advance(1.0)
     assert len(seen) == 3
 
@@ -250,7 +250,7 @@ def test_whom_a_relay_alone_sees_is_no_member_that_could_answer() -> None:
     for number in (1, 2):
         bad.state("A", key, 1, listed, round=number, parts=1, ages=((bad.epoch + 1, 0),))
         mesh.advance(1.0)
-    assert len(mesh["A"].table.relayed_members()) == 1
+    assert len(mesh["A"].table.nodes.relayed_members()) == 1
     bad.state("A", key, 1, bad.columns(key))
     assert mesh["A"].peek("api", "k").remaining >= 90
 
@@ -270,7 +270,7 @@ def test_invented_members_take_nothing_from_what_is_guaranteed() -> None:
             passed = mesh[name].take_burst("api", "k", 4, 1)
             got += passed if step >= 60 else 0
         mesh.advance(0.2)
-    assert len(mesh["A"].table.relayed_members()) == 40
+    assert len(mesh["A"].table.nodes.relayed_members()) == 40
     assert got >= 0.9 * 12 * 10 / 3
 
 
@@ -314,7 +314,7 @@ def test_what_was_never_charged_is_held_against_refunds_for_as_long_as_a_bucket_
 def test_two_peers_that_agree_lower_a_debt() -> None:
     mesh = mesh_of(1)
     mesh["A"].take("api", "k", 90)
-    key, own = mesh["A"].bucket("api").hash("k"), mesh["A"].table.epoch
+    key, own = mesh["A"].bucket("api").hash("k"), mesh["A"].table.epochs.running
     peers = [BadMember(mesh, name, 100 + at) for at, name in enumerate(("one", "two", "three"))]
     for peer in peers:
         peer.link("A")
@@ -336,7 +336,7 @@ def test_two_peers_agree_on_a_lower_debt_that_say_so_within_half_a_minute_and_ar
     """The first alone lowers it by its part of the budget."""
     mesh = mesh_of(1, BucketSpec("api", 100, 1, "1h"))
     mesh["A"].take("api", "k", 90)
-    key, own = mesh["A"].bucket("api").hash("k"), mesh["A"].table.epoch
+    key, own = mesh["A"].bucket("api").hash("k"), mesh["A"].table.epochs.running
     peers = [BadMember(mesh, name, 100 + at) for at, name in enumerate(("one", "two", "three"))]
     for peer in peers:
         peer.link("A")
@@ -364,7 +364,7 @@ def test_an_observer_lowers_no_debt(members: int, peer: bool) -> None:
     node, key = mesh["A"], mesh["A"].bucket("api").hash("k")
     bad = BadMember(mesh)
     ((generation, taken, refunded),) = node.bucket("api").columns("k").values()
-    row = [("A", node.table.epoch, generation, taken, refunded)]
+    row = [("A", node.table.epochs.running, generation, taken, refunded)]
     if peer:
         bad.link("A")
         BadMember(mesh, "of which nothing comes", 100).link("A")
@@ -395,7 +395,7 @@ def test_a_generation_that_no_eviction_explains_is_left_out() -> None:
     mesh["A"].take("api", "k", 10)
     mesh.advance(1.0)
     epoch, ((generation, *_),) = (
-        mesh["A"].table.epoch,
+        mesh["A"].table.epochs.running,
         mesh["A"].bucket("api").columns("k").values(),
     )
     mesh.drop_frames(("A", "B"), ("B", "A"))
@@ -521,7 +521,7 @@ def test_a_round_trip_that_a_peer_invents_makes_no_silent_peer_count_as_seen() -
         bad.send("C", echo=bad.local("C") - 5000 * 10**9)
         bad.send("A", echo=bad.local("A") - 5000 * 10**9)
         mesh.advance(1.0)
-    assert all(mesh[name].table.near_ns <= 11 * 10**9 for name in "AC")
+    assert all(mesh[name].table.nodes.near_ns <= 11 * 10**9 for name in "AC")
 
 
 @pytest.mark.parametrize(
@@ -533,7 +533,7 @@ def test_a_dead_member_that_one_peer_sees_is_forgotten_in_the_end(
     """Or one beside members that nobody else sees: then most members are missing."""
     mesh = SimulatedMesh("ABC", [SPEC], latency=0.01, seed=3, forget_after=40.0)
     mesh.advance(2.0)
-    bad, epoch = linked(mesh), mesh["A"].table.epoch
+    bad, epoch = linked(mesh), mesh["A"].table.epochs.running
     members = tuple((name, "", number or epoch, "") for name, number in said)
     mesh.crash("A")
     for seconds in (38, 4):

@@ -29,7 +29,7 @@ def admitted_apart(parts: list[str], honest: int) -> float:
 
 def vouch(bad: BadMember, names: str, number: int) -> None:
     """A complete round to each node: it has just seen all of them, and has no news of any key."""
-    epochs = {name: bad.mesh[name].table.epoch for name in names}
+    epochs = {name: bad.mesh[name].table.epochs.running for name in names}
     members = (("bad", "", bad.epoch, ""), *((name, "", epochs[name], "") for name in names))
     for name in names:
         ages = tuple((epoch, 0) for other, epoch in epochs.items() if other != name)

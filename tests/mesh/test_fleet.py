@@ -168,7 +168,7 @@ def test_as_many_buckets_as_there_may_be_changed_as_often_as_there_is_room() -> 
                 core.define(spec(number, change))
             mesh["A"].take(f"bucket-{number}", "k", 3)
         mesh.advance(1.0)
-    assert len(mesh["A"].table.all_definitions()) == 4 * MAX_BUCKETS
+    assert len(mesh["A"].table.definitions.all()) == 4 * MAX_BUCKETS
     told = {"A": (12, 0)}
     for number in range(MAX_BUCKETS):
         assert mesh["B"].columns(f"bucket-{number}", "k") == told

@@ -192,7 +192,7 @@ def test_a_debt_that_came_after_two_peers_agreed_is_not_lowered() -> None:
     alone = Alone(3)
     alone.node.take("api", "k", 10)
     ((generation, taken, refunded),) = alone.node.bucket("api").columns("k").values()
-    shown = [("A", alone.node.table.epoch, generation, taken, refunded)]
+    shown = [("A", alone.node.table.epochs.running, generation, taken, refunded)]
     honest, hot, bad = alone.others
     alone.mesh.advance(0.3)
     honest.state("A", alone.key, 1, shown)  # lower than here, as lag explains

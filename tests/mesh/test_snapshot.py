@@ -109,7 +109,7 @@ def restored(data: bytes, now: int, boot: bytes | None = None) -> tuple[Table, B
 def test_debts_have_fallen_since_within_a_boot() -> None:
     table, bucket = restored(saved(), 15 * HOUR)
     assert [bucket.peek(f"key {i}").remaining for i in range(3)] == [100, 95, 85]
-    assert (len(table), table.suspects) == (2, 0)  # the first is history
+    assert (len(table), table.inbox.suspects) == (2, 0)  # the first is history
     assert bucket.columns("key 1") == {(0, 7): (2, 20, 0)}
 
 
@@ -117,7 +117,7 @@ def test_debts_have_fallen_since_within_a_boot() -> None:
 def test_of_another_boot_nothing_is_known_but_the_most(boot: bytes) -> None:
     table, bucket = restored(saved(), 15 * HOUR, boot)
     assert [bucket.peek(f"key {i}").remaining for i in range(3)] == [90, 80, 70]
-    assert table.suspects == 3
+    assert table.inbox.suspects == 3
 
 
 def test_a_time_that_is_yet_to_come_is_of_no_known_age() -> None:
@@ -125,27 +125,27 @@ def test_a_time_that_is_yet_to_come_is_of_no_known_age() -> None:
     table.set_time(HOUR)
     BucketCore(table, SPEC).take("k", 10)
     data = b"".join(snapshot.dump(table, roster))
-    assert restored(data, HOUR - 1)[0].suspects == 1
+    assert restored(data, HOUR - 1)[0].inbox.suspects == 1
 
 
 def test_what_is_suspect_is_sent_to_nobody_until_it_stands() -> None:
     table, bucket = restored(saved(), 0, b"another")
     bucket.take("key 0", 1)
     _, positions = Roster(table, "me").announced()
-    table.collect()
-    assert table.encode_log(0, table.version, positions, 4096)[2] == 0
-    assert table.encode_table(0, positions, 4096)[2] == 0
-    assert table.settle_suspects(False) == (3, -1)
-    assert table.suspects == 0
-    assert table.encode_log(0, table.version, positions, 4096)[2] == 3
-    assert table.encode_table(0, positions, 4096)[2] == 3
+    table.outbox.collect()
+    assert table.outbox.encode_log(0, table.outbox.version, positions, 4096)[2] == 0
+    assert table.outbox.encode_table(0, positions, 4096)[2] == 0
+    assert table.inbox.settle_suspects(False) == (3, -1)
+    assert table.inbox.suspects == 0
+    assert table.outbox.encode_log(0, table.outbox.version, positions, 4096)[2] == 3
+    assert table.outbox.encode_table(0, positions, 4096)[2] == 3
 
 
 def test_cancelled_what_was_taken_since_is_left() -> None:
     table, bucket = restored(saved(), 0, b"another")
     bucket.take("key 1", 7)
     assert bucket.peek("key 1").remaining == 73
-    assert table.settle_suspects(True) == (3, -1)
+    assert table.inbox.settle_suspects(True) == (3, -1)
     assert [bucket.peek(f"key {i}").remaining for i in range(3)] == [100, 93, 100]
 
 

@@ -119,7 +119,7 @@ def test_a_process_that_takes_over_does_not_warm_up_and_counts_the_silent() -> N
     node = mesh["A"]
     assert node.table.now() - node.node.info.age_ns == born  # nobody is older who came meanwhile
     assert node.node.memory
-    assert node.table.warming_up_until <= node.table.now()
+    assert node.table.nodes.warming_up_until <= node.table.now()
     assert node.node.known() == 3
     mesh.advance(0.3)
     assert {name: node.node.status(name, node.table.now()) for name in "BC"} == {
@@ -211,16 +211,16 @@ def test_a_node_that_was_warming_up_stays_it_under_the_next_leader() -> None:
     mesh = mesh_of(2)
     host = Host(mesh)
     mesh.restart("A")
-    assert not mesh["A"].table.read_handoff()
+    assert not mesh["A"].table.sharing.read_handoff()
     host.leader_dies()
     mesh.crash("B")
     host.another_leads()
     mesh.advance(0.2)
-    assert mesh["A"].table.read_handoff()
+    assert mesh["A"].table.sharing.read_handoff()
     host.leader_dies()
     host.another_leads()
     assert not mesh["A"].node.memory
-    assert mesh["A"].table.warming_up_until > mesh["A"].table.now()
+    assert mesh["A"].table.nodes.warming_up_until > mesh["A"].table.now()
 
 
 def test_tombstones_of_dead_epochs_are_given_up_in_time_by_the_next_leader() -> None:
@@ -231,7 +231,7 @@ def test_tombstones_of_dead_epochs_are_given_up_in_time_by_the_next_leader() -> 
     mesh.restart("B")
     mesh["B"].take("b", "k", 1)
     mesh["A"].bucket("b").reset("k")
-    epochs = {epoch for _, _, epoch, _ in mesh["A"].table.origins()}
+    epochs = {epoch for _, _, epoch, _ in mesh["A"].table.epochs.origins()}
     (dead,) = epochs - {mesh[name].node.info.epoch for name in "AB"} - {0}
     add_tombstone(mesh["A"].table, dead)
     host.leader_dies()
@@ -289,8 +289,8 @@ def test_a_number_has_its_name_before_the_table_has_an_epoch_of_it() -> None:
     Host(mesh)
     node = mesh["A"].node
     number = node.roster.node("new-1")
-    assert mesh["A"].table.node_names()[number] == "new-1"
-    assert number not in {of for _, of, _, _ in mesh["A"].table.origins()}
+    assert mesh["A"].table.nodes.node_names()[number] == "new-1"
+    assert number not in {of for _, of, _, _ in mesh["A"].table.epochs.origins()}
 
 
 GOOD = handoff.dump(handoff.HandoffRecord(5, True, ()))
@@ -329,7 +329,7 @@ def test_a_leader_whose_handoff_is_lost_goes_on_and_asks_the_peers(lost: bytes, 
     mesh.advance(1.0)
     assert mesh["A"].take("b", "k", 3)
     host.leader_dies()
-    mesh["A"].table.write_handoff(lost)
+    mesh["A"].table.sharing.write_handoff(lost)
     host.another_leads(order)
     assert not mesh["A"].node.memory
     mesh.advance(3.0)

@@ -169,7 +169,7 @@ async def test_columns_of_an_epoch_with_a_tombstone_are_nobodys_lack(path: Path)
         async with nodes(path, "dead") as (dead,):
             dead.bucket("api").take("k", 50)
             await run(path, [a, b, dead])
-            epoch = dead._tables.main.epoch
+            epoch = dead._tables.main.epochs.running
         assert counts(a, "api", "k") == counts(b, "api", "k") != {}
         assert add_tombstone(a._tables.main, epoch)
         assert counts(a, "api", "k") == {}
@@ -183,7 +183,7 @@ async def test_columns_of_an_epoch_with_a_tombstone_are_nobodys_lack(path: Path)
 async def test_under_traffic_no_decision_is_lost(path: Path, server: Server) -> None:
     names = "abc"
     async with nodes(path, *names) as limiters:
-        epochs = [one._tables.main.epoch for one in limiters]
+        epochs = [one._tables.main.epochs.running for one in limiters]
         admitted = dict.fromkeys(("api", "strong"), 0)
         rng = random.Random(3)
         running = True
@@ -207,7 +207,7 @@ async def test_under_traffic_no_decision_is_lost(path: Path, server: Server) -> 
         await run(path, limiters)
         last = await run(path, limiters)
         assert last.differing_keys == 0
-        assert [one._tables.main.epoch for one in limiters] == epochs
+        assert [one._tables.main.epochs.running for one in limiters] == epochs
         for bucket, total in admitted.items():
             assert total > 300
             for one in limiters:

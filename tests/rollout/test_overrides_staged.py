@@ -138,7 +138,7 @@ def test_a_version_for_whose_limits_of_keys_there_is_no_room_is_refused_as_a_who
     node, count = Node(), 50
     node.order(*(OverrideOrder("api", f"{n}", 1, f"{n + 1}/h", b"", b"") for n in range(count)))
     api, silver = node.limiter.bucket("api"), node.limiter.bucket("silver")
-    while node.table.free_definitions > count - 10:  # each change needs one, for a minute
+    while node.table.definitions.free > count - 10:  # each change needs one, for a minute
         silver.define(BucketSpec("silver", 21, 1))
         silver.define(SILVER)
     shadows = Config("v", (BucketSpec("api", 10, 1, shadow=True), SILVER))

@@ -279,7 +279,7 @@ def test_decisions_go_on_in_other_threads() -> None:
             extra = [BucketSpec(f"b{n}", 5, 5) for n in range(change % 5)]
             limiter.reload(config_of(api, *extra))
         stop.set()
-    assert bucket.columns("k")[0, limiter._tables.main.epoch][1] == sum(taken)
+    assert bucket.columns("k")[0, limiter._tables.main.epochs.running][1] == sum(taken)
     assert limiter.stats()["config"]["reloads"] == 300
 
 

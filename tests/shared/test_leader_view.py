@@ -75,21 +75,21 @@ def test_what_does_not_fit_is_left_out_and_counted() -> None:
     assert len(view["fleet"]) + view["omitted"] == 1025
     assert 0 < len(view["fleet"]) < 1025
     with pytest.raises(CrdtbucketError, match="no room for a view"):
-        table.write_view(bytes(MAX_VIEW_BYTES + 1))
+        table.sharing.write_view(bytes(MAX_VIEW_BYTES + 1))
 
 
 def test_no_view_is_ever_read_in_parts(path: str) -> None:
     """One process shows views of one letter each while another reads."""
     _file, table = opened(path)
-    table.write_view(b"a" * 70_000)
+    table.sharing.write_view(b"a" * 70_000)
     pid = os.fork()
     if pid == 0:
         for number in range(10**9):  # until it is killed
-            table.write_view(bytes([97 + number % 26]) * (60_000 + number % 20_000))
+            table.sharing.write_view(bytes([97 + number % 26]) * (60_000 + number % 20_000))
     try:
         seen = set()
         while len(seen) < 200:
-            view = table.read_view()
+            view = table.sharing.read_view()
             assert len(set(view)) == 1
             seen.add((view[:1], len(view)))
     finally:

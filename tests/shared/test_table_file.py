@@ -20,7 +20,7 @@ from pathlib import Path
 import pytest
 
 from crdtbucket import BucketSpec
-from crdtbucket._core import BucketCore, Table, table_size
+from crdtbucket._core import BucketCore, BucketReplica, Table, table_size
 from crdtbucket.base.forks import Turn, after_fork
 from crdtbucket.errors import CrdtbucketError, SharedTableError
 from crdtbucket.shared.shared_file import SharedFile
@@ -289,23 +289,23 @@ def test_changes_that_cannot_be_listed_are_counted_and_kept(path: str, tmp_path:
 
     file, table = filled(path)
     used = os.stat(path).st_blocks * 512
-    table.collect()
-    assert table.encode_log(0, table.version, places, room)[2] == len(keys)
+    table.outbox.collect()
+    assert table.outbox.encode_log(0, table.outbox.version, places, room)[2] == len(keys)
     assert table.stats()["unlogged"] == 0
     assert os.stat(path).st_blocks * 512 - used < 48 * len(keys)
     table.verify()
     with small_disk(tmp_path / "disk", used + (64 << 10)):
         small, table = filled(str(tmp_path / "disk" / "table"))
-        table.collect()
-        listed = table.encode_log(0, table.version, places, room)[2]
+        table.outbox.collect()
+        listed = table.outbox.encode_log(0, table.outbox.version, places, room)[2]
         assert 0 < listed < len(keys)
         assert table.stats()["unlogged"] == len(keys) - listed
-        assert table.encode_table(0, places, room)[2] == len(keys)
+        assert table.outbox.encode_table(0, places, room)[2] == len(keys)
         table.verify()
-        table.trim(table.version)
+        table.outbox.trim(table.outbox.version)
         BucketCore(table, SPEC).take_many(keys[-listed:])
-        table.collect()
-        assert table.encode_log(0, table.version, places, room)[2] == listed
+        table.outbox.collect()
+        assert table.outbox.encode_log(0, table.outbox.version, places, room)[2] == listed
         del table
         small.close()
     file.close()
@@ -334,7 +334,7 @@ def test_children_of_a_fork_share_the_limit_and_have_counters_of_their_own(path:
     assert sum(map(int, said)) == 180
     counters = bucket.counters()
     assert (counters["allowed"], counters["denied"]) == (200, 20), "of dead workers, too"
-    assert table.workers() == [os.getpid()]
+    assert table.sharing.workers() == [os.getpid()]
     assert file.alone()
 
 
@@ -348,7 +348,7 @@ def test_a_child_keeps_the_parent_from_being_alone(path: str) -> None:
         os._exit(0)
     os.close(go)
     try:
-        while len(table.workers()) < 2:
+        while len(table.sharing.workers()) < 2:
             os.sched_yield()
         assert not file.alone()
     finally:
@@ -418,14 +418,14 @@ def test_no_more_processes_than_fit(path: str) -> None:
     kept = [opened(path) for _ in range(128)]
     with pytest.raises(CrdtbucketError, match="128 processes use the table"):
         opened(path)
-    assert len(kept[0][1].workers()) == 128
+    assert len(kept[0][1].sharing.workers()) == 128
     bucket = BucketCore(kept[0][1], SPEC)
-    said, ended = in_child(lambda: bucket.take("key"), kept[0][1].unclaim)
+    said, ended = in_child(lambda: bucket.take("key"), kept[0][1].sharing.unclaim)
     assert said.startswith("CrdtbucketError: 128 processes"), (
         "one of the parent's counters is not used"
     )
     assert ended == "None"
-    assert len(kept[0][1].workers()) == 128, "nor is its place given up"
+    assert len(kept[0][1].sharing.workers()) == 128, "nor is its place given up"
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the lock is Linux's")
@@ -471,20 +471,22 @@ def named(path: str, *names: str) -> int:
     bucket = BucketCore(table, SPEC)
     bucket.take("key", 5)
     for number, name in enumerate(names, 1):
-        table.name_node(number, name)
-        place = table.origin(number, 100 + number)
+        table.nodes.name_node(number, name)
+        place = table.epochs.origin(number, 100 + number)
         columns = [(place, 1, 3, 0)]
-        assert bucket.adopt(*bucket.hash("key"), bucket.debt("key") or 0, True, columns)
+        assert BucketReplica(bucket).adopt(
+            *bucket.hash("key"), bucket.debt("key") or 0, True, columns
+        )
     level = bucket.peek("key").remaining
-    table.unclaim()
+    table.sharing.unclaim()
     del bucket, table
     file.close()
     return level
 
 
 def owners(table: Table) -> set[tuple[str, int]]:
-    names = table.node_names()
-    return {(names[node], epoch) for _, node, epoch, _ in table.origins() if node}
+    names = table.nodes.node_names()
+    return {(names[node], epoch) for _, node, epoch, _ in table.epochs.origins() if node}
 
 
 def test_names_and_numbers_stay_with_the_epochs(path: str) -> None:
@@ -493,11 +495,11 @@ def test_names_and_numbers_stay_with_the_epochs(path: str) -> None:
     assert owners(table) == {("b", 101), ("c", 102)}
     assert level == BucketCore(table, SPEC).peek("key").remaining
     again = Table(max_keys=64)
-    again.name_node(0, "a" * 200)
-    again.name_node(1023, "\U0001f984" * 200)
-    assert again.node_names() == {0: "a" * 200, 1023: "\U0001f984" * 200}
-    again.name_node(1023, "")
-    assert again.node_names() == {0: "a" * 200}
+    again.nodes.name_node(0, "a" * 200)
+    again.nodes.name_node(1023, "\U0001f984" * 200)
+    assert again.nodes.node_names() == {0: "a" * 200, 1023: "\U0001f984" * 200}
+    again.nodes.name_node(1023, "")
+    assert again.nodes.node_names() == {0: "a" * 200}
 
 
 @pytest.mark.parametrize(
@@ -510,9 +512,9 @@ def test_names_and_numbers_stay_with_the_epochs(path: str) -> None:
 )
 def test_names_that_cannot_be_given(node: int, name: str, wrong: str) -> None:
     table = Table(max_keys=64)
-    table.name_node(0, "a")
+    table.nodes.name_node(0, "a")
     with pytest.raises(CrdtbucketError, match=wrong):
-        table.name_node(node, name)
+        table.nodes.name_node(node, name)
 
 
 def test_an_epoch_whose_owner_is_not_known_is_removed_and_the_level_stays(path: str) -> None:
@@ -520,7 +522,7 @@ def test_an_epoch_whose_owner_is_not_known_is_removed_and_the_level_stays(path: 
     file, table = opened(path)
     bucket = BucketCore(table, SPEC)
     assert len(bucket.columns("key")) == 3
-    table.name_node(1, "")  # the name is lost
+    table.nodes.name_node(1, "")  # the name is lost
     del table, bucket
     file.close()
     _file, table = opened(path)
@@ -529,7 +531,7 @@ def test_an_epoch_whose_owner_is_not_known_is_removed_and_the_level_stays(path: 
     assert owners(table) == {("c", 102)}
     assert len(bucket.columns("key")) == 2
     assert bucket.peek("key").remaining == level
-    assert table.origin(2, 101)  # whoever speaks of it says whose it is
+    assert table.epochs.origin(2, 101)  # whoever speaks of it says whose it is
 
 
 @pytest.mark.parametrize("names", [(), ("b",)])
@@ -543,10 +545,10 @@ def test_a_node_that_begins_again_and_again_finds_room_for_its_epoch(
         assert bucket.take(f"often {life % 50}")
         if not life % 100:
             table.verify()
-        table.unclaim()
+        table.sharing.unclaim()
         del bucket, table
         file.close()
     _file, table = opened(path)
     table.verify()
-    assert len(table.origins()) <= (450 if names else 2)
+    assert len(table.epochs.origins()) <= (450 if names else 2)
     assert owners(table) == {(name, 101 + i) for i, name in enumerate(names)}

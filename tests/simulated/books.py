@@ -65,10 +65,10 @@ class Books:
     # ---- books ----
 
     def book(self, node: SimulatedNode, place: Place, taken: int, refunded: int) -> None:
-        self._alone_of(node.name, node.table.epoch, place).charge(taken, self.mesh.now_ns)
+        self._alone_of(node.name, node.table.epochs.running, place).charge(taken, self.mesh.now_ns)
         self.ideal(place).charge(taken - refunded, self.mesh.now_ns)
         self.slowest[place].charge(taken - refunded, self.mesh.now_ns)
-        self.ledger.book((node.name, node.table.epoch), place, taken, refunded)
+        self.ledger.book((node.name, node.table.epochs.running), place, taken, refunded)
 
     def refund(self, owner: Owner, place: Place, tokens: int) -> None:
         self._alone_of(*owner, place).charge(-tokens, self.mesh.now_ns)
@@ -127,7 +127,7 @@ class Books:
         process no more than a bucket of its own would give, but for a call that is guaranteed, for
         what others give back, and for the room that was kept in a full bucket for silent peers: a
         bucket of its own does not fill above that."""
-        alone = self._alone_of(node.name, node.table.epoch, place).level(self.mesh.now_ns)
+        alone = self._alone_of(node.name, node.table.epochs.running, place).level(self.mesh.now_ns)
         guaranteed = max(1, self.spec(place).capacity // 20)  # a call passes whatever the level is
         calls = node.bucket(place[0]).counters()["guaranteed"]
         least = -guaranteed * (1 + calls) - sum(self.ledger.refunded[place].values()) - EPSILON
@@ -135,7 +135,7 @@ class Books:
         if alone < least and not node.table.stats()["evicted_indebted"]:
             self.view.broken("alone", f"{node.name} {place} has taken to {alone:.3f} by itself")
         level = self.ideal(place).level(self.mesh.now_ns)
-        process = node.name, node.table.epoch, place[0]
+        process = node.name, node.table.epochs.running, place[0]
         passed, self._passed[process] = self._passed.get(process, 0), calls
         if level >= 0 or calls > passed:
             return  # a guaranteed call passes also where a settlement has left a large debt
@@ -215,7 +215,7 @@ class Books:
         """Whether the owner has no such column any more: it has ended, so that its epoch was marked
         perhaps and released, or it has evicted the entry and counts in a later generation."""
         node = self.mesh.nodes[owner[0]]
-        if not node.up or node.table.epoch != owner[1]:
+        if not node.up or node.table.epochs.running != owner[1]:
             return True
         names = node.node.names()
         for (number, epoch), column in node.buckets[place[0]].columns(place[1]).items():
@@ -234,6 +234,6 @@ class Books:
         then, is marked in half a minute. The next news of it take that back, and its columns come
         again later."""
         marked = self._marked.setdefault((node.name, node.epochs), {})
-        origins = node.table.origins()
+        origins = node.table.epochs.origins()
         marked.update((epoch, self.mesh.now_ns) for _, _, epoch, gone in origins if gone)
         return marked

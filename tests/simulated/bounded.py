@@ -49,7 +49,7 @@ class BoundedBooks(Books):
         return self.plan.bad / FIFTHS * self.spec(place).capacity
 
     def columns(self, node: SimulatedNode, place: Place) -> dict[Owner, Column]:
-        running = {(n.name, n.table.epoch) for n in self.mesh.nodes.values() if n.up}
+        running = {(n.name, n.table.epochs.running) for n in self.mesh.nodes.values() if n.up}
         found = super().columns(node, place)
         return {owner: column for owner, column in found.items() if owner in running}
 
@@ -80,7 +80,7 @@ class Bounded:
         undisturbed = only_lies and plan.complete and not plan.loss[0]
         self.strict = undisturbed and len(plan.nodes) > 1  # of two members, each believes the other
         self.view.strict = self.strict
-        self._began = {node.table.epoch for node in mesh.nodes.values()}
+        self._began = {node.table.epochs.running for node in mesh.nodes.values()}
         self.denied = self.allowed = 0
         self._given = dict.fromkeys(plan.nodes, 0)
         self._offered = dict.fromkeys(plan.nodes, 0)
@@ -136,9 +136,9 @@ class Bounded:
 
     def _check_tables(self) -> None:
         """No table grows beyond its places, and no epoch that runs is taken for dead."""
-        running = {node.table.epoch for node in self._live()}
+        running = {node.table.epochs.running for node in self._live()}
         for node in self._live():
-            stats, origins = node.table.stats(), node.table.origins()
+            stats, origins = node.table.stats(), node.table.epochs.origins()
             known = node.node.members.directory.known
             if not len(node.table) == stats["keys"] <= stats["max_keys"]:
                 self.view.broken("memory", f"{node.name}: {stats}")
@@ -151,7 +151,7 @@ class Bounded:
             dead = {epoch for _, _, epoch, gone in origins if gone} & running
             if dead and self.strict:
                 self.view.broken("dead", f"{node.name} takes {dead} for dead, which run")
-            if self.strict and node.table.epoch not in self._began:
+            if self.strict and node.table.epochs.running not in self._began:
                 self.view.broken("epoch", f"{node.name} was made to open a new epoch")
 
     def _check_share(self) -> None:
@@ -188,7 +188,7 @@ class Bounded:
             return  # what was owed under a larger limit is kept, and refills for longer
         if any(not node.up for node in self.mesh.nodes.values()) or not self.view.connected():
             return  # a share is kept for who is missing
-        if any(node.table.relayed_members() for node in self._live()):
+        if any(node.table.nodes.relayed_members() for node in self._live()):
             return  # and for those that it has invented, until they are forgotten
         wait = DEAD + 2 * self._patience()
         if wait > LONGEST * self.plan.gossip_interval:

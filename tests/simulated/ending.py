@@ -105,9 +105,9 @@ class Ending:
         evicted a full key tells nobody of its own column any more, be it told later or not that
         others still owe."""
         owing = self._owing(nodes, place)
-        marked = {epoch for n in owing for _, _, epoch, dead in n.table.origins() if dead}
+        marked = {epoch for n in owing for _, _, epoch, dead in n.table.epochs.origins() if dead}
         for node in nodes:
-            own = (node.name, node.table.epoch)
+            own = (node.name, node.table.epochs.running)
             if own not in self.books.columns(node, place) and node.table.stats()["evicted_full"]:
                 marked.add(own[1])
         shown = [(node.name, self.books.columns(node, place)) for node in owing]

@@ -36,7 +36,13 @@ def _own_epochs(bad: HostileMember, name: str, rng: random.Random) -> None:
 
 def _running_epoch(bad: HostileMember, name: str, rng: random.Random) -> None:
     more = rng.choice([1, 10**6, 2**50])
-    row = (name, bad.mesh[name].table.epoch, rng.choice([1, 2**31]), more, rng.choice([0, more]))
+    row = (
+        name,
+        bad.mesh[name].table.epochs.running,
+        rng.choice([1, 2**31]),
+        more,
+        rng.choice([0, more]),
+    )
     bad.state(name, bad.key(name), MOST_DEBT_NS, [row])
 
 
@@ -123,12 +129,12 @@ def _members(bad: HostileMember, name: str, rng: random.Random) -> None:
 def _unseen(bad: HostileMember, name: str, rng: random.Random) -> None:
     """It sees nobody, or everybody, whoever has ended."""
     nodes = bad.mesh.nodes.values()
-    members = tuple((node.name, "", node.table.epoch, "") for node in nodes)
+    members = tuple((node.name, "", node.table.epochs.running, "") for node in nodes)
     bad.send(name, members=members, unseen=tuple(bad.mesh.nodes) if rng.random() < 0.5 else ())
 
 
 def _ages(bad: HostileMember, name: str, rng: random.Random) -> None:
-    epochs = [node.table.epoch for node in bad.mesh.nodes.values()]
+    epochs = [node.table.epochs.running for node in bad.mesh.nodes.values()]
     ages = tuple((one, rng.choice([0, 1, 5000, wire.MAX_AGE_MS])) for one in epochs)
     bad.round(name, ages=ages)
     if rng.random() < 0.5:
@@ -170,7 +176,7 @@ def _wants(bad: HostileMember, name: str, rng: random.Random) -> None:
 
 
 def _tombstones(bad: HostileMember, name: str, rng: random.Random) -> None:
-    epochs = [node.table.epoch for node in bad.mesh.nodes.values()]
+    epochs = [node.table.epochs.running for node in bad.mesh.nodes.values()]
     bad.send(name, tombstones=tuple(rng.sample(epochs, rng.randrange(1, len(epochs) + 1))))
 
 

@@ -34,7 +34,7 @@ def _wants(node: SimulatedNode, key: tuple[int, int], rng: random.Random) -> Val
 
 def _as_a_member(node: SimulatedNode, key: tuple[int, int], rng: random.Random) -> Values:
     """What only a member may say."""
-    epochs = tuple(one.table.epoch for one in node._mesh.nodes.values())
+    epochs = tuple(one.table.epochs.running for one in node._mesh.nodes.values())
     return {
         "tombstones": epochs,
         "members": (("x", "", rng.getrandbits(62) + 1, "x.example:80"),),
@@ -52,14 +52,14 @@ def _noise(node: SimulatedNode, key: tuple[int, int], rng: random.Random) -> Val
 
 
 def _tables(node: SimulatedNode, owners: list[tuple[str, int]], entries: list[bytes]) -> Values:
-    definitions = tuple(node.table.all_definitions())
+    definitions = tuple(node.table.definitions.all())
     tables = wire.AnnouncedTables(1, tuple(owners), definitions)
     return {"tables": tables, "tables_version": 1, "payload": b"".join(entries)}
 
 
 def _columns(node: SimulatedNode, key: tuple[int, int], rng: random.Random) -> Values:
     """Of members, as they may or cannot be."""
-    owners = [(one.name, one.table.epoch) for one in node._mesh.nodes.values()]
+    owners = [(one.name, one.table.epochs.running) for one in node._mesh.nodes.values()]
     taken = rng.choice([1, 50, 10**6, 2**50])
     generation = rng.choice([1, 1, 2, 2**31])
     rows = tuple((at, generation, taken, rng.choice([0, taken])) for at in range(len(owners)))

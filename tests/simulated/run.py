@@ -174,7 +174,7 @@ class Run:
         name, epochs, place, decision = self.decisions.pop(-1 - which % len(self.decisions))
         node = self.ready(name)
         if node is not None and node.epochs == epochs:
-            owner = (name, node.table.epoch)
+            owner = (name, node.table.epochs.running)
             self.oracle.refunded(node, owner, place, node.refund(decision, tokens))
 
     # ---- events ----

@@ -228,7 +228,7 @@ def test_one_pod_a_second_under_a_new_name_leaves_few_columns_and_the_limit_whol
     assert 0.98 * whole <= admitted <= 1.02 * whole
     columns = mesh["A"].bucket("b").columns("k")
     assert 10 < len(columns) < 80  # dead for 10 s, settled for 30, and 10 until the bucket is full
-    assert len(mesh["A"].table.origins()) <= 113
+    assert len(mesh["A"].table.epochs.origins()) <= 113
 
 
 @pytest.mark.parametrize(("one", "other"), [("AB", "CD"), ("A", "BCD"), ("AB", "CDE")])

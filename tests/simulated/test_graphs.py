@@ -132,7 +132,7 @@ def test_a_neighbours_neighbour_is_not_taken_for_dead() -> None:
         mesh["A"].take("b", "k", 15)
         for _ in range(20):  # a mark that is taken back in the next round has cost its column
             mesh.advance(0.05)
-            assert not any(marked for *_, marked in mesh["C"].table.origins())
+            assert not any(marked for *_, marked in mesh["C"].table.epochs.origins())
     mesh["A"].take("b", "k", 15)
     mesh.advance(0.5)
     assert mesh.knows("k", 91 * 15) == {"A", "B", "C"}
@@ -149,7 +149,7 @@ def test_the_ends_of_a_chain_count_each_other_for_ever(size: int) -> None:
             mesh[end].take("b", "k", 7)
         mesh.advance(1.0)
         for node in nodes:
-            assert not any(marked for *_, marked in mesh[node].table.origins())
+            assert not any(marked for *_, marked in mesh[node].table.epochs.origins())
     mesh[nodes[-1]].take("b", "k", 7)
     mesh.advance(0.15 * size)
     columns = {end: mesh[end].columns("b", "k") for end in ends}
@@ -178,7 +178,7 @@ def test_a_slow_chain_that_loses_frames_takes_nobody_for_dead(seed: int) -> None
             node.take("b", "k", 1)
         mesh.advance(1.0)
         for node in mesh.nodes.values():
-            assert not any(marked for *_, marked in node.table.origins())
+            assert not any(marked for *_, marked in node.table.epochs.origins())
 
 
 def test_a_node_that_does_not_advertise_whom_it_sees_learns_that_others_run(
@@ -191,10 +191,10 @@ def test_a_node_that_does_not_advertise_whom_it_sees_learns_that_others_run(
         mesh["C"].take("b", "k", 5)
         mesh.advance(1.0)
         assert not any(
-            marked and epoch == mesh["C"].table.epoch
-            for _, _, epoch, marked in mesh["A"].table.origins()
+            marked and epoch == mesh["C"].table.epochs.running
+            for _, _, epoch, marked in mesh["A"].table.epochs.origins()
         )
-    assert mesh["C"].table.epoch in mesh["A"].node.members.directory.running_elsewhere
+    assert mesh["C"].table.epochs.running in mesh["A"].node.members.directory.running_elsewhere
 
 
 def test_the_age_of_an_end_that_died_is_not_relayed_for_ever() -> None:
@@ -203,7 +203,7 @@ def test_the_age_of_an_end_that_died_is_not_relayed_for_ever() -> None:
         mesh["D"].take("b", "k", 15)
         mesh["A"].take("b", "k", 15)
         mesh.advance(1.0)
-    epoch = mesh["D"].table.epoch
+    epoch = mesh["D"].table.epochs.running
     assert epoch in mesh["A"].node.members.directory.running_elsewhere
     mesh["D"].up = False
     for _ in range(60):

@@ -32,7 +32,7 @@ def test_who_is_not_linked_with_it_counts_it_again() -> None:
     mesh.advance(2.0)
     mesh["A"].take("quick", "k", 5)
     mesh.advance(60.0)
-    assert marked(mesh, "A") >= {mesh[name].table.epoch for name in "BC"}
+    assert marked(mesh, "A") >= {mesh[name].table.epochs.running for name in "BC"}
     mesh.mend(pairs, resets=True)
     mesh.advance(15.0)
     mesh["B"].take("b", "k", 400)
@@ -43,7 +43,7 @@ def test_who_is_not_linked_with_it_counts_it_again() -> None:
 
 def marked(mesh: Network, name: str) -> set[int]:
     """Epochs that count no more at this node."""
-    return {epoch for _, _, epoch, dead in mesh[name].table.origins() if dead}
+    return {epoch for _, _, epoch, dead in mesh[name].table.epochs.origins() if dead}
 
 
 TRIANGLE = "AB", "BC", "AC"
@@ -53,7 +53,7 @@ SQUARE = "AB", "BD", "DC", "AC"
 
 def counted(mesh: Network, seconds: int) -> None:
     """C is never taken for dead by a running node, and what it takes is known to all in the end."""
-    epoch = mesh["C"].table.epoch
+    epoch = mesh["C"].table.epochs.running
     for _ in range(seconds):
         mesh["C"].take("quick", "k", 6)
         mesh["B"].take("quick", "k", 6)
@@ -109,7 +109,7 @@ def test_a_node_that_is_back_is_counted_at_the_far_end_of_a_chain() -> None:
     for _ in range(90):
         mesh["B"].take("quick", "k", 6)
         mesh.advance(1.0)
-    assert mesh["C"].table.epoch in marked(mesh, "A")
+    assert mesh["C"].table.epochs.running in marked(mesh, "A")
     mesh.mend(ways, resets=False)
     mesh.advance(5.0)
     counted(mesh, 60)
@@ -127,7 +127,7 @@ def test_a_node_that_is_back_behind_a_bridge_is_counted_for_ever() -> None:
     for _ in range(90):
         mesh["B"].take("quick", "k", 6)
         mesh.advance(1.0)
-    assert all(mesh["C"].table.epoch in marked(mesh, name) for name in "AB")
+    assert all(mesh["C"].table.epochs.running in marked(mesh, name) for name in "AB")
     mesh.come("D", ["B"], 0.0, 0.0)
     mesh.advance(2.0)
     mesh.mend(ways, resets=False)

@@ -96,11 +96,11 @@ def test_a_lone_node_stands_by_its_snapshot() -> None:
     mesh.crash("A")
     mesh.partition(["A"], ["B", "C"])
     mesh.restart("A", "snapshot", rebooted=True)
-    assert mesh["A"].table.suspects == 1
+    assert mesh["A"].table.inbox.suspects == 1
     mesh.advance(1.9)
-    assert (mesh["A"].table.suspects, levels(mesh)["A"] <= 3) == (1, True)
+    assert (mesh["A"].table.inbox.suspects, levels(mesh)["A"] <= 3) == (1, True)
     mesh.advance(0.3)
-    assert (mesh["A"].table.suspects, levels(mesh)["A"] <= 3) == (0, True)
+    assert (mesh["A"].table.inbox.suspects, levels(mesh)["A"] <= 3) == (0, True)
 
 
 @pytest.mark.parametrize("peers", [0, 2])
@@ -116,11 +116,11 @@ def test_a_part_of_many_suspect_debts_is_settled_in_each_round(
     mesh.advance(60.0)
     mesh.restart("A", "snapshot", rebooted=True)
     node, before = mesh["A"], mesh["A"].node.snapshot()
-    seen = [node.table.suspects]
-    while node.table.suspects:
+    seen = [node.table.inbox.suspects]
+    while node.table.inbox.suspects:
         mesh.advance(0.01)
-        assert (node.node.snapshot() is before) == bool(node.table.suspects)
-        seen += [node.table.suspects] * (node.table.suspects != seen[-1])
+        assert (node.node.snapshot() is before) == bool(node.table.inbox.suspects)
+        seen += [node.table.inbox.suspects] * (node.table.inbox.suspects != seen[-1])
     assert seen == [35, 25, 15, 5, 0]
     assert mesh["A"].peek("b", "k1").remaining == (1000 if peers else 990)
 

@@ -115,7 +115,7 @@ def test_a_leaf_that_says_goodbye_leaves_its_part_to_the_others() -> None:
     rest = dict.fromkeys("BCD", 20.0)
     drive(mesh, rest, 8.0)
     assert total(drive(mesh, rest, 10.0)) >= 0.99 * 40 * 10
-    assert all(len(mesh[leaf].table.relayed_members()) == 1 for leaf in "BC")
+    assert all(len(mesh[leaf].table.nodes.relayed_members()) == 1 for leaf in "BC")
 
 
 def test_a_leaf_that_comes_back_and_is_idle_leaves_its_part_to_the_others() -> None:
@@ -177,13 +177,13 @@ def test_all_give_up_a_leaf_that_died_within_a_few_rounds_of_each_other() -> Non
     peer of theirs knows it as a member."""
     mesh, _ = sparse("long chain")
     drive(mesh, dict.fromkeys("ABCDE", 16.0), 10.0)
-    died = mesh["E"].table.epoch
+    died = mesh["E"].table.epochs.running
     mesh.die("E", ends=True)
     given_up: dict[str, float] = {}
     for step in range(200):
         drive(mesh, dict.fromkeys("ABCD", 16.0), 0.1)
         for name in "ABC":
-            if died not in {epoch for _, epoch, _ in mesh[name].table.relayed_members()}:
+            if died not in {epoch for _, epoch, _ in mesh[name].table.nodes.relayed_members()}:
                 given_up.setdefault(name, step / 10)
         if mesh["D"].node.links["E"].forgotten:
             given_up.setdefault("D", step / 10)
@@ -197,9 +197,9 @@ def test_all_keep_the_part_of_a_leaf_that_is_cut_off() -> None:
     drive(mesh, dict.fromkeys("ABCDE", 16.0), 10.0)
     cut(mesh, *pair)
     drive(mesh, dict.fromkeys("ABCDE", 16.0), 30.0)
-    epoch = mesh["E"].table.epoch
+    epoch = mesh["E"].table.epochs.running
     for name in "ABC":
-        assert epoch in {one for _, one, _ in mesh[name].table.relayed_members()}
+        assert epoch in {one for _, one, _ in mesh[name].table.nodes.relayed_members()}
 
 
 def test_more_members_than_a_round_has_ages_for_are_known_behind_two_hubs_in_a_row(
@@ -211,8 +211,8 @@ def test_more_members_than_a_round_has_ages_for_are_known_behind_two_hubs_in_a_r
     mesh = Network("xABCdefghijk", [SPEC], linked=linked, latency=0.02, seed=1)
     drive(mesh, dict.fromkeys(mesh.nodes, 3.0), 6.0)
     for name in "xA":
-        seen = {mesh[leaf].table.epoch for leaf in "defghijk"}
-        assert seen <= {epoch for _, epoch, _ in mesh[name].table.relayed_members()}
+        seen = {mesh[leaf].table.epochs.running for leaf in "defghijk"}
+        assert seen <= {epoch for _, epoch, _ in mesh[name].table.nodes.relayed_members()}
 
 
 def test_idle_keys_leave_also_at_the_ends_of_long_ways() -> None:

@@ -108,7 +108,7 @@ def test_i_pruned_columns_met_again() -> None:
     mesh = mesh_of(gossip_interval=0.25)
     mesh["A"].take("b", "k", 60)
     mesh.advance(0.3)
-    dead = mesh["A"].table.epoch
+    dead = mesh["A"].table.epochs.running
     mesh.restart("A")
     apart, gone, died = 0, 0.0, mesh.now_ns
     for _ in range(120):
@@ -167,7 +167,7 @@ def test_a_node_that_was_forgotten_and_has_a_tombstone_counts_when_it_comes_back
     """Under the same epoch, after a partition that was longer than a node is remembered."""
     mesh = mesh_of(3, forget_after=30.0)
     drive(mesh, {"A": 80.0, "B": 60.0, "C": 60.0}, 5.0)
-    epoch = mesh["B"].node.table.epoch
+    epoch = mesh["B"].node.table.epochs.running
     mesh.partition(["A", "C"], ["B"])
     for i in range(120):
         if breaks and i == 10:
@@ -176,7 +176,7 @@ def test_a_node_that_was_forgotten_and_has_a_tombstone_counts_when_it_comes_back
         for name in "ABC":
             mesh[name].take("b", "k")
         mesh.advance(1.0)
-    assert (epoch, True) in [row[2:] for row in mesh["A"].node.table.origins()]
+    assert (epoch, True) in [row[2:] for row in mesh["A"].node.table.epochs.origins()]
     mesh.heal()
     for here, there in ("AB", "BA", "CB", "BC"):
         if breaks:
@@ -303,14 +303,14 @@ def test_z_an_image_reverted_under_its_old_epoch_loses_nothing() -> None:
     mesh = mesh_of(2, STILL)
     assert mesh["A"].take("b", "k", 60).allowed
     mesh.advance(10.0)
-    epoch, draw = mesh["A"].table.epoch, mesh.random.getrandbits
+    epoch, draw = mesh["A"].table.epochs.running, mesh.random.getrandbits
     given = iter([epoch])
     mesh.random.getrandbits = lambda bits: next(given, None) or draw(bits)
     mesh.restart("A")
     mesh.random.getrandbits = draw
-    assert mesh["A"].table.epoch == epoch
+    assert mesh["A"].table.epochs.running == epoch
     mesh.advance(2.0)
-    assert mesh["A"].table.epoch != epoch
+    assert mesh["A"].table.epochs.running != epoch
     assert mesh["A"].take("b", "k", 25).allowed
     mesh.advance(1.0)
     assert levels(mesh) == {"A": 15, "B": 15}

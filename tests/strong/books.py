@@ -12,7 +12,7 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-from crdtbucket._core import BucketCore, Decision, Table
+from crdtbucket._core import BucketCore, BucketReplica, Decision, Table
 from crdtbucket.mesh.protocol.roster import Roster
 from crdtbucket.spec.bucket_spec import BucketSpec
 from crdtbucket.spec.mode import Mode
@@ -146,7 +146,7 @@ class Books:
         node = self.nodes[number]
         self.settle(node)
         self.flying = [(one, ask) for one, ask in self.flying if one is not node]
-        own = node.bucket.own(*node.place)
+        own = BucketReplica(node.bucket).own(*node.place)
         self.dead[node.owner] = (node.consumed, own[1] if own else 0)
         self.nodes[number] = self.start(node.name)
 

@@ -7,6 +7,7 @@ from typing import Any
 from hypothesis import event, given
 from hypothesis import strategies as st
 
+from crdtbucket._core import BucketReplica
 from crdtbucket.spec.bucket_spec import BucketSpec
 from crdtbucket.spec.mode import Mode
 from crdtbucket.strong.redis.script import ScriptAnswer, ScriptStatus
@@ -113,7 +114,7 @@ def test_no_order_of_answers_looks_unclaimed(ops: list[Any]) -> None:
     event("some under way" if lines.open else "none under way")
     lines.finish()
     assert lines.node.ledger.counters["unclaimed_charges"] == 0
-    own = lines.node.bucket.own(*lines.node.place)
+    own = BucketReplica(lines.node.bucket).own(*lines.node.place)
     assert own is None or own[1:] == (lines.node.consumed, 0)
     lines.books.check()
     assert lines.node.ledger.unsettled.pending == {}

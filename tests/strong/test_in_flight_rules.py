@@ -18,7 +18,7 @@ BUCKET = BucketCore(Table(max_keys=16, virtual=True), BucketSpec("b", 10, 10))
 class OneEpoch:
     """All of a bucket that a request looks at."""
 
-    table = SimpleNamespace(epoch=1)
+    table = SimpleNamespace(epochs=SimpleNamespace(running=1))
 
 
 BUCKET: Any = OneEpoch()

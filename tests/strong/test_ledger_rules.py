@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from crdtbucket._core import BucketCore, Decision, Table
+from crdtbucket._core import BucketCore, BucketReplica, Decision, Table
 from crdtbucket.base.clock import NS_PER_SECOND as SECOND
 from crdtbucket.errors import CostExceedsCapacity, RedisReplyError
 from crdtbucket.mesh.protocol.roster import Roster
@@ -103,7 +103,7 @@ class Book:
 
     @property
     def counts(self) -> tuple[int, int]:
-        own = self.bucket.own(*self.place)
+        own = BucketReplica(self.bucket).own(*self.place)
         return own[1:] if own else (0, 0)
 
     @property
@@ -228,7 +228,7 @@ def test_an_admission_that_the_levels_together_deny_is_given_back() -> None:
     whole = book.ledger.book(book.open(4), ScriptAnswer(UNKNOWN, 0, 0, 0), 3)
     assert isinstance(whole, StoreRequest)
     peer = book.ledger.names.origin(Column(PEER, 1, 8, 0))
-    book.bucket.adopt(*book.place, 8 * SECOND, True, [(peer, 1, 8, 0)])
+    BucketReplica(book.bucket).adopt(*book.place, 8 * SECOND, True, [(peer, 1, 8, 0)])
     answer = ScriptAnswer(ALLOWED, 4 * SECOND, 4, 0, (Column(ME, 1, 4, 0),))
     decision = book.decided(whole, answer)
     assert (decision.allowed, book.counts, book.pending) == (False, (4, 4), {book.item: 0})
@@ -512,7 +512,9 @@ def test_nobody_need_listen_or_know_regions() -> None:
     book = Book()
     ledger = Ledger(book.table, Roster(book.table, "n"), "n", book.book)
     decision = ledger.decide_here(book.bucket, "k", 4, Mode.EVENTUAL)
-    book.bucket.adopt(*book.place, 5, True, [(book.table.origin(1, 9), 1, 4, 1)])
+    BucketReplica(book.bucket).adopt(
+        *book.place, 5, True, [(book.table.epochs.origin(1, 9), 1, 4, 1)]
+    )
     request = ledger.settle(*book.item, 3)
     assert decision.allowed
     assert request is not None

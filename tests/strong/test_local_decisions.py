@@ -6,7 +6,7 @@ from fractions import Fraction
 
 import pytest
 
-from crdtbucket._core import BucketCore, Decision, Table
+from crdtbucket._core import BucketCore, BucketReplica, Decision, Table
 from crdtbucket.base.clock import NS_PER_SECOND as SECOND
 from crdtbucket.errors import CostExceedsCapacity
 from crdtbucket.spec.bucket_spec import BucketSpec, OnOutage
@@ -47,7 +47,7 @@ class Node:
 
     @property
     def counts(self) -> tuple[int, ...]:
-        return (self.bucket.own(*self.bucket.hash("k")) or (0, 0, 0))[1:]
+        return (BucketReplica(self.bucket).own(*self.bucket.hash("k")) or (0, 0, 0))[1:]
 
 
 @pytest.mark.parametrize(

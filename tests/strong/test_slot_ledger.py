@@ -213,7 +213,10 @@ def test_each_hold_has_an_id_and_is_asked_for_with_its_ttl() -> None:
     node = OneNode()
     assert node.name == b"crdtbucket:{llm:%016x%016x}:slots" % node.item[1][::-1]
     first, second = node.new(), node.new(TTL_S * SECOND + 1)
-    assert [first.id, second.id] == [b"%016x:1" % node.table.epoch, b"%016x:2" % node.table.epoch]
+    assert [first.id, second.id] == [
+        b"%016x:1" % node.table.epochs.running,
+        b"%016x:2" % node.table.epochs.running,
+    ]
     request = node.ledger.open(first)
     assert request.call == SlotCall(node.name, 4, None, first.id, TTL_MS)
     assert (request.key, request.item, request.hold) == ("k", node.item, first)
@@ -283,7 +286,7 @@ def test_what_was_decided_without_redis_is_recorded_with_the_next_request() -> N
     node.answered(request, 1)
     assert (hold.stored, asked.stored, node.ledger.pending) == (True, True, {})
     assert node.ledger.open(node.new()).call == SlotCall(
-        node.name, 4, BORN, b"%016x:3" % node.table.epoch, TTL_MS
+        node.name, 4, BORN, b"%016x:3" % node.table.epochs.running, TTL_MS
     )
     assert not node.ledger.lacking(request)
     # A record that began later has lost what was in the one before.

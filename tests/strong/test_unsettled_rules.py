@@ -22,7 +22,7 @@ class Book:
         self.table.set_time(START)
         self.bucket = BucketCore(self.table, BucketSpec("strong", 100, 100))
         self.other = BucketCore(self.table, BucketSpec("other", 100, 100))
-        names = {name: slot for slot, name, _, _, _ in self.table.definitions()}
+        names = {name: slot for slot, name, _, _, _ in self.table.definitions.current()}
         self.name = min(names, key=names.__getitem__)
         self.added = 0
         self.unsettled = Unsettled(self.table, {self.name: self.bucket}, self._added)

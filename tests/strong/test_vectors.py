@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from crdtbucket._core import BucketCore, Table
+from crdtbucket._core import BucketCore, BucketReplica, Table
 from crdtbucket.mesh.protocol.roster import Roster
 from crdtbucket.reconcile.merging import HeldKey, merge_key
 from crdtbucket.spec.bucket_spec import BucketSpec
@@ -49,14 +49,14 @@ def in_c(held: Holder, sent: Holder) -> Holder:
     table = Table(max_keys=16, virtual=True, hash_key=bytes(16), grace=0.0, epoch=2**63)
     roster = Roster(table, "self")
     bucket = BucketCore(table, SPEC)
-    opened = bucket.open_call("k")  # which makes the entry
+    opened = BucketReplica(bucket).open_call("k")  # which makes the entry
     assert opened is not None
     for one in (held, sent):
         columns = []
         for owner, column in one["columns"].items():
             epoch, node = read_owner(owner.encode())
-            columns.append((table.origin(roster.node(node), epoch), *column))
-        assert bucket.adopt(*opened[:2], one["debt"] * TOKEN_NS, True, columns)
+            columns.append((table.epochs.origin(roster.node(node), epoch), *column))
+        assert BucketReplica(bucket).adopt(*opened[:2], one["debt"] * TOKEN_NS, True, columns)
     names = roster.names()
     found = {
         f"{epoch:016x}:{names[node]}": list(column)

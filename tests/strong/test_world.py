@@ -32,7 +32,7 @@ def test_a_peer_that_settles_a_lost_call_before_it_runs_makes_no_duplicate_name(
     for number in range(3):
         world.load(number, 40, COST, 8.0)
     world.mesh.advance(2.0)
-    epochs = [node.sim.table.epoch for node in world.nodes]
+    epochs = [node.sim.table.epochs.running for node in world.nodes]
     world.freeze()
     world.mesh.advance(0.3)
     for node in world.nodes:
@@ -46,7 +46,7 @@ def test_a_peer_that_settles_a_lost_call_before_it_runs_makes_no_duplicate_name(
     for node in world.nodes[1:]:
         node.find_redis()
     world.mesh.advance(8.0)
-    assert [node.sim.table.epoch for node in world.nodes] == epochs
+    assert [node.sim.table.epochs.running for node in world.nodes] == epochs
     assert sum(node.ledger.counters["unclaimed_charges"] for node in world.nodes) > 0
     (entry,) = world.redis.entries.values()
     kept = {owner: r.taken - r.refunded for owner, r in entry.records.items()}
@@ -75,7 +75,7 @@ def test_two_of_five_without_redis_do_not_double_the_limit(on_outage: OnOutage) 
 def test_peers_may_read_a_take_from_redis_before_its_taker_has_the_answer() -> None:
     world = World(3, SPEC, rtt=0.002)
     world.nodes[0].rtt_ns = 1_000_000_000
-    epochs = [node.sim.table.epoch for node in world.nodes]
+    epochs = [node.sim.table.epochs.running for node in world.nodes]
     overload(world, 4.0)
     other = world.nodes[1]
     for _ in range(20):
@@ -85,5 +85,5 @@ def test_peers_may_read_a_take_from_redis_before_its_taker_has_the_answer() -> N
         other.settle_all()
     world.mesh.advance(2.0)
     # That is no second process under the same epoch.
-    assert [node.sim.table.epoch for node in world.nodes] == epochs
+    assert [node.sim.table.epochs.running for node in world.nodes] == epochs
     assert all(node.sim.table.open_tokens == 0 for node in world.nodes)

@@ -1,6 +1,6 @@
 # A bucket, as its users see it.
 
-cdef class BucketCore(_BucketState):
+cdef class BucketCore(_Decider):
     """A bucket of a table: decisions on its keys. Safe to call from any thread."""
 
     cdef public ReservationBook reservations
@@ -50,7 +50,7 @@ cdef class BucketCore(_BucketState):
         slot = self.fitting(hi, n)
         self.decide(key, lo, hi, &slot, n, 0 if floor is _ZERO else self.floor_of(floor, slot, n), clock_ns(self.t), &o)
         self.count(slot, o.allowed, n)
-        return self.answer(key, n, slot, &o)
+        return decision_of(self, key, n, slot, &o)
 
     def peek(self, object key, object cost=1, object floor=0):
         """The Decision that a take would get now; nothing changes."""
@@ -65,20 +65,40 @@ cdef class BucketCore(_BucketState):
         self.locate(key, &lo, &hi)
         slot = self.fitting(hi, n)
         self.look(lo, hi, &slot, n if floor is _ZERO else n + self.floor_of(floor, slot, n), clock_ns(self.t), &o)
-        return self.answer(key, n, slot, &o)
+        return decision_of(self, key, n, slot, &o)
 
     cdef void look(self, uint64_t lo, uint64_t hi, uint32_t *slot, int64_t n, int64_t now, outcome_t *o) noexcept:
         """What a take would get now. `slot` is the definition's; it may be another one afterwards."""
         cdef uint32_t e
         cdef definition_t *d
-        self.table.enter()
+        self.memory.enter()
         self.follow()
         d = self.definition(hi, slot)
         e = table_find(self.t, lo, hi)
         if e != <uint32_t>NONE and self.t.hot[e].bucket != slot[0]:
             entry_renew(self.t, e, slot[0], now)
         peek(self.t, d, e, n, now, o)
-        self.table.leave()
+        self.memory.leave()
+
+    def debt(self, object key):
+        """The signed debt of a key in ns, as held (not advanced); None when it has no entry. For tests and diagnosis."""
+        cdef uint64_t lo = 0, hi = 0
+        self.locate(key, &lo, &hi)
+        cdef uint32_t e = table_find(self.t, lo, hi)
+        return None if e == <uint32_t>NONE else signed_debt_ns(self.t, e, clock_ns(self.t))
+
+    def credit(self, object key):
+        """Tokens that are kept free now for what silent peers may be taking of the key."""
+        cdef uint64_t lo = 0, hi = 0
+        self.locate(key, &lo, &hi)
+        cdef uint32_t e = table_find(self.t, lo, hi)
+        return 0.0 if e == <uint32_t>NONE else far_tokens(self.t, e, clock_ns(self.t))
+
+    def hash(self, object key):
+        """The keyed hash of a key in this bucket, (low, high) 64 bits each."""
+        cdef uint64_t lo = 0, hi = 0
+        self.locate(key, &lo, &hi)
+        return lo, hi
 
     def refund(self, Decision decision not None, object tokens=None):
         """Gives back `tokens` (default: all that is left) of an allowed decision of this bucket. Returns the tokens that came
@@ -127,7 +147,7 @@ cdef class BucketCore(_BucketState):
         cdef int64_t now = clock_ns(self.t)
         cdef uint32_t e, slot
         cdef definition_t *d
-        self.table.enter()
+        self.memory.enter()
         e = table_find(self.t, lo, hi)
         d = self.definition(hi, &slot)
         if e == <uint32_t>NONE or not still_charged(self.t, e, generation, origin, slot):
@@ -135,7 +155,7 @@ cdef class BucketCore(_BucketState):
         else:
             # full meanwhile: the advance inside settles it
             n = refund_if_charged(self.t, d, e, full_count, n, now)
-        self.table.leave()
+        self.memory.leave()
         self.t.counts[slot].refunded += n
         return n
 
@@ -151,12 +171,12 @@ cdef class BucketCore(_BucketState):
         if self.table.refusal is not None:
             raise self.table.refusal
         self.locate(key, &lo, &hi)
-        self.table.enter()
+        self.memory.enter()
         e = table_find(self.t, lo, hi)
         self.follow()
         d = self.definition(hi, &slot)
         n = reset(self.t, d, e, now) if e != <uint32_t>NONE and entry_renew(self.t, e, slot, now) else 0
-        self.table.leave()
+        self.memory.leave()
         self.t.counts[slot].refunded += n
         self.wake()
         if n:
@@ -169,7 +189,7 @@ cdef class BucketCore(_BucketState):
         found, place = [], 0
         while place >= 0:
             if place:
-                self.table.pause()
+                self.memory.pause()
             some, place = self.reset_some(place)
             found += some
         return found
@@ -188,7 +208,7 @@ cdef class BucketCore(_BucketState):
             raise CrdtbucketError(f"places begin with 0, not {place}")
         end = min(place + SLICE, self.t.h.bump)
         for e in range(place, end):
-            self.table.enter()
+            self.memory.enter()
             self.follow()
             hot, n = &self.t.hot[e], 0
             if hot.flags & ENTRY_USED and self.t.definitions[hot.bucket].name_hash == self.salt:
@@ -196,7 +216,7 @@ cdef class BucketCore(_BucketState):
                 if entry_renew(self.t, e, slot, clock_ns(self.t)):
                     n = reset(self.t, d, e, clock_ns(self.t))
             hashes = (hot.hash_lo, hot.hash_hi) if n else None
-            self.table.leave()
+            self.memory.leave()
             if n:
                 self.t.counts[slot].refunded += n
                 found.append(hashes)
@@ -216,15 +236,15 @@ cdef class BucketCore(_BucketState):
         if self.table.refusal is not None:
             raise self.table.refusal
         self.locate(key, &lo, &hi)
-        self.table.enter()
+        self.memory.enter()
         self.follow()
         d = self.definition(hi, &slot)
         charged = 0
         got = entry_for_take(self.t, d, slot, lo, hi, 1, now, &e, &gone)
         if got == ALLOWED:
             charged = settle(self.t, d, e, n, now)
-        self.table.leave()
-        self.table.forget_name(gone)
+        self.memory.leave()
+        forget_name(self.table.names, gone)
         if got != ALLOWED:
             return 0
         self.note_name(e, key)
@@ -253,6 +273,17 @@ cdef class BucketCore(_BucketState):
                 allowed += 1
             self.count(slot, o.allowed, n)
         return allowed
+
+    def take_as(self, object key, object cost, mode):
+        """A take whose Decision says `mode`; with None that of the bucket."""
+        return self.in_mode(BucketCore.take(self, key, cost), mode)  # a strong bucket has no take of its own
+
+    cdef Decision in_mode(self, Decision decision, mode):
+        """A decision that was counted, as one in `mode`."""
+        if mode is not None:
+            decision.mode = mode
+            self.count_mode(decision.slot, decision.allowed and not decision.shadowed, mode)
+        return decision
 
     def take_many(self, keys, costs=1):
         """A take of each key, in order, at one moment: `costs` is one cost or a sequence of as many. All arguments are checked

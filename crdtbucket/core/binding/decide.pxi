@@ -1,10 +1,10 @@
-# A take, from a key to its decision.
+# A bucket's place in its table: how a take is decided there, and what can be read.
 
 assert len(_COUNTED) == COUNTED_MODES, "layout.h has room for another number of modes"
 
 
 cdef class _Decider:
-    """A bucket's place in its table, and how one take of it is decided."""
+    """A bucket's place in its table: its definition, how one take is decided, its keys' columns and debts, and its counters."""
 
     cdef readonly Table table
     cdef readonly object spec
@@ -15,6 +15,7 @@ cdef class _Decider:
     """Whether decisions need no I/O, so that there is `take`."""
     cdef object choose
     """Returns the bucket that decides on a key; None where this one decides on all keys."""
+    cdef _Memory memory
     cdef table_t *t
     cdef definition_t *d
     cdef int64_t largest
@@ -28,15 +29,15 @@ cdef class _Decider:
 
     def __init__(self, Table table not None, spec, *, int64_t min_debt=0):
         self.table = table
-        self.t = &table.t
+        self.memory, self.t = table.memory, table.t
         self.mode = Mode.EVENTUAL
         self.immediate = True
         self.define(spec, min_debt=min_debt)
 
     def define(self, spec, *, int64_t min_debt=0, int64_t still_until=0, uint64_t period=0):
         """Gives the bucket a new definition; tokens of debt are kept. `period` tells its keys from those that have the same
-        names in other periods; `still_until`: as in `Table.define`."""
-        self.slot = self.table.define(spec, min_debt=min_debt, still_until=still_until, begins=self.spec is None)
+        names in other periods; `still_until`: as in `TableDefinitions.define`."""
+        self.slot = self.table.definitions.define(spec, min_debt=min_debt, still_until=still_until, begins=self.spec is None)
         self.d = &self.t.definitions[self.slot]
         self.salt = self.d.name_hash
         self.key_salt = self.salt ^ period
@@ -51,7 +52,7 @@ cdef class _Decider:
             raise CrdtbucketError(f"a share is 0 to 1, not {share}")
         if spec.key != self.spec.key:
             raise CrdtbucketError(f"{spec.name!r} is no definition of {self.spec.name!r}")
-        self.table.stage(spec, int(share * (1 << 63)), min_debt=min_debt)
+        self.table.definitions.stage(spec, int(share * (1 << 63)), min_debt=min_debt)
         self.candidate = spec
         self.measure()
 
@@ -59,7 +60,7 @@ cdef class _Decider:
         """With `keep` the candidate becomes the definition of all keys, else it is dropped. Tokens of debt are kept."""
         if self.candidate is None:
             return
-        self.slot = self.table.unstage(self.spec, keep)
+        self.slot = self.table.definitions.unstage(self.spec, keep)
         self.d = &self.t.definitions[self.slot]
         if keep:
             self.spec = self.candidate
@@ -86,9 +87,9 @@ cdef class _Decider:
         cdef uint32_t slot = definition_for(self.t, self.slot, hi)
         if slot != self.slot or self.largest != self.d.capacity:
             if n > self.t.definitions[slot].capacity:       # unless another process has replaced it
-                self.table.enter()
+                self.memory.enter()
                 self.follow()
-                self.table.leave()
+                self.memory.leave()
                 slot = definition_for(self.t, self.slot, hi)
                 if n > self.t.definitions[slot].capacity:
                     raise CostExceedsCapacity(n, self.t.definitions[slot].capacity)
@@ -123,9 +124,9 @@ cdef class _Decider:
                 return n
         n = whole_tokens(cost, 1, MAX_COST, "cost")
         if n > self.largest:                                # unless another process has raised it
-            self.table.enter()
+            self.memory.enter()
             self.follow()
-            self.table.leave()
+            self.memory.leave()
         if n > self.largest:
             raise CostExceedsCapacity(n, self.largest)
         return n
@@ -135,25 +136,6 @@ cdef class _Decider:
         cdef int64_t capacity = self.t.definitions[slot].capacity
         return fitting_floor(floor_tokens(floor, capacity), n, capacity, is_smooth(floor))
 
-    cdef inline Decision answer(self, object key, int64_t n, uint32_t slot, outcome_t *o):
-        cdef Decision decision = Decision.__new__(Decision)
-        decision._bucket = self
-        decision._key = key
-        decision.mode = self.mode
-        decision.shadowed = not o.allowed and self.t.definitions[slot].shadow
-        decision.allowed = o.allowed or decision.shadowed
-        decision.cost = n
-        decision.debt_ns = o.debt_ns
-        decision.rest = o.rest
-        decision.wait_ns = 0 if decision.allowed else o.wait_ns
-        decision.given_back = 0
-        decision.full_count = o.full_count
-        decision.generation = o.generation
-        decision.origin = o.origin
-        decision.forks = _forks
-        decision.slot = slot
-        return decision
-
     cdef int new_entry(self, uint64_t lo, uint64_t hi, uint32_t *slot, int64_t n, int64_t now, uint32_t *e,
                        outcome_t *o) except -2:
         """The rare half of a take: an entry is made or renewed, under the definition of `slot`. ALLOWED, or DENIED with the
@@ -161,12 +143,12 @@ cdef class _Decider:
         cdef uint32_t gone
         cdef definition_t *d
         cdef int got
-        self.table.enter()
+        self.memory.enter()
         self.follow()
         d = self.definition(hi, slot)                   # only now: others may have changed it meanwhile
         got = entry_for_take(self.t, d, slot[0], lo, hi, n, now, e, &gone)
-        self.table.leave()
-        self.table.forget_name(gone)
+        self.memory.leave()
+        forget_name(self.table.names, gone)
         if got == ALLOWED:
             return ALLOWED
         memset(o, 0, sizeof(outcome_t))
@@ -220,3 +202,93 @@ cdef class _Decider:
         if self.t.h.flush_wanted == 1 and self.table.on_wake is not None:
             self.t.h.flush_wanted = 2
             self.table.on_wake()
+
+    # ---- what can be read ----
+
+    def columns(self, object key):
+        """What is counted for the key: {(node id, epoch): (generation, taken, refunded)}."""
+        cdef uint64_t lo = 0, hi = 0
+        cdef column_t c
+        cdef uint32_t e, origin
+        self.locate(key, &lo, &hi)
+        e = table_find(self.t, lo, hi)
+        out = {}
+        if e == <uint32_t>NONE:
+            return out
+        cdef hot_t *hot = &self.t.hot[e]
+        refunded = own_refunded(self.t, e)
+        taken = entry_net(self.t, e) + refunded
+        if taken:
+            out[(self.t.origins[hot.origin].node, self.t.origins[hot.origin].epoch)] = (hot.generation, taken, refunded)
+        memset(&c, 0, sizeof(c))
+        while column_next(self.t, e, &c):
+            origin = column_origin(&c)
+            if origin == hot.origin or not column_taken(&c):
+                continue
+            out[(self.t.origins[origin].node, self.t.origins[origin].epoch)] = (
+                column_generation(&c), column_taken(&c), column_refunded(&c))
+        return out
+
+    @property
+    def max_debt(self):
+        """Tokens below empty that the level may reach: the definition's, or more where a mesh needs the room."""
+        return self.d.max_debt
+
+    @property
+    def candidate_max_debt(self):
+        """The same of the candidate, 0 without one."""
+        cdef int64_t most = 0
+        self.memory.enter()
+        self.follow()                                       # another process may have replaced either, or ended it
+        if self.candidate is not None and self.d.candidate != <uint32_t>NONE:
+            most = self.t.definitions[self.d.candidate].max_debt
+        self.memory.leave()
+        return most
+
+    @property
+    def name_hash(self):
+        """64 bits that name the bucket in the table and on the wire."""
+        return self.salt
+
+    def counters(self):
+        """Since the bucket was made: decisions, also by mode, and tokens granted, refunded, forgiven. `guaranteed`: how many
+        decisions admitted what only the guaranteed share leaves to this node. `over_admission`: the most
+        tokens by which the debt of a key passed the capacity, of the last one to two minutes. A candidate's are in the sums."""
+        cdef definition_t *d
+        cdef definition_t *other
+        cdef counts_t c
+        cdef int i
+        self.memory.enter()
+        self.follow()
+        counts_total(self.t, self.slot, &c)
+        self.memory.leave()
+        d = other = self.d
+        if d.candidate != <uint32_t>NONE:
+            other = &self.t.definitions[d.candidate]
+        modes = {str(mode): dict(zip(("denied", "allowed", "shadowed"), c.decided[i]))
+                 for i, mode in enumerate(_COUNTED)}
+        sums = {"allowed": c.allowed, "denied": c.denied, "shadowed": c.shadowed}
+        modes[str(Mode.EVENTUAL)] = {name: total - sum(one[name] for one in modes.values()) for name, total in sums.items()}
+        both = 0 if other is d else 1
+        return {**sums, "modes": modes, "guaranteed": c.guaranteed, "granted": c.granted, "refunded": c.refunded,
+                "forgiven": d.forgiven + both * other.forgiven, "refused_full": d.refused_full + both * other.refused_full,
+                "keys": d.entries + both * other.entries,
+                "over_admission": max(over_admitted_tokens(d, clock_ns(self.t)), over_admitted_tokens(other, clock_ns(self.t)))}
+
+    def decided(self):
+        """How many calls each definition has admitted and denied: (admitted, denied) of the bucket's own and of its
+        candidate, of which None are known where there is none."""
+        cdef counts_t all, c
+        self.memory.enter()
+        self.follow()
+        counts_total(self.t, self.slot, &all)
+        cdef uint32_t other = self.d.candidate
+        if other != <uint32_t>NONE:
+            c = self.t.definitions[other].past
+            counts_gather(self.t, other, &c)
+        self.memory.leave()
+        total = all.allowed + all.shadowed, all.denied
+        if other == <uint32_t>NONE:
+            return total, None
+        its = c.allowed + c.shadowed, c.denied
+        return (total[0] - its[0], total[1] - its[1]), its

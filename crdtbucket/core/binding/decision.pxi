@@ -147,6 +147,27 @@ cdef class Decision:
                 f"{', shadowed=True' if self.shadowed else ''})")
 
 
+cdef inline Decision decision_of(_Decider bucket, object key, int64_t n, uint32_t slot, outcome_t *o):
+    """The Decision of an outcome."""
+    cdef Decision decision = Decision.__new__(Decision)
+    decision._bucket = bucket
+    decision._key = key
+    decision.mode = bucket.mode
+    decision.shadowed = not o.allowed and bucket.t.definitions[slot].shadow
+    decision.allowed = o.allowed or decision.shadowed
+    decision.cost = n
+    decision.debt_ns = o.debt_ns
+    decision.rest = o.rest
+    decision.wait_ns = 0 if decision.allowed else o.wait_ns
+    decision.given_back = 0
+    decision.full_count = o.full_count
+    decision.generation = o.generation
+    decision.origin = o.origin
+    decision.forks = _forks
+    decision.slot = slot
+    return decision
+
+
 def _loaded_decision(*state):
     """A decision out of a pickle. Raises ValueError for a state that no decision has."""
     if len(state) != 11:

@@ -10,7 +10,18 @@ cdef uint64_t name_hash(bytes name):
     return lo
 
 
-cdef class _Definitions(_Memory):
+@cython.final
+cdef class TableDefinitions:
+    """The definitions of a table's buckets, each in a slot: the current ones, candidates, and those that were replaced."""
+
+    cdef _Memory memory
+    cdef table_t *t
+    cdef dict slots
+    """Of the buckets that this process has defined, by the name that the table knows them by."""
+
+    def __cinit__(self, _Memory memory not None):
+        self.memory, self.t, self.slots = memory, &memory.t, {}
+
     def define(self, spec, *, int64_t min_debt=0, int64_t still_until=0, bint begins=False):
         """Makes `spec` the definition of its bucket and returns its slot. An earlier one of the same name is replaced, and
         its keys follow when they are next touched: debt in tokens is kept. `min_debt`: tokens that `max_debt` is raised to.
@@ -25,8 +36,8 @@ cdef class _Definitions(_Memory):
         while True:
             # Without the lock: while Python runs, another thread may fork, or a signal's handler may take.
             name = self._made(spec, max(min_debt, ceiling - <int64_t>spec.capacity), &made)
-            self.enter()
-            old = slot = definition_current(&self.t, made.name_hash)
+            self.memory.enter()
+            old = slot = definition_current(self.t, made.name_hash)
             if old == <uint32_t>NONE:
                 break
             before = &self.t.definitions[old]
@@ -34,7 +45,7 @@ cdef class _Definitions(_Memory):
                 break
             ceiling = before.capacity + before.max_debt
             before = NULL
-            self.leave()
+            self.memory.leave()
         try:
             made.still_until = still_until
             if before:
@@ -42,7 +53,7 @@ cdef class _Definitions(_Memory):
             if old == <uint32_t>NONE or not same_definition(before, &made):
                 slot = self._replace(old, &made)
         finally:
-            self.leave()
+            self.memory.leave()
         self.slots[name] = slot
         return slot
 
@@ -54,15 +65,15 @@ cdef class _Definitions(_Memory):
         cdef uint32_t slot, base
         self._made(spec, min_debt, &made)
         made.staged = 1
-        self.enter()
+        self.memory.enter()
         try:
-            base = definition_current(&self.t, made.name_hash)
+            base = definition_current(self.t, made.name_hash)
             slot = self.t.definitions[base].candidate
             if slot == <uint32_t>NONE or not same_definition(&self.t.definitions[slot], &made):
                 slot = self._replace(slot, &made)
-            definition_stage(&self.t, base, slot, below, clock_ns(&self.t))
+            definition_stage(self.t, base, slot, below, clock_ns(self.t))
         finally:
-            self.leave()
+            self.memory.leave()
         return slot
 
     def unstage(self, spec, bint keep):
@@ -70,13 +81,13 @@ cdef class _Definitions(_Memory):
         Returns the slot that is left; what the other one counted stands there."""
         name = spec.table_name.encode()
         cdef uint32_t base, candidate, left
-        self.enter()
-        base = left = definition_current(&self.t, name_hash(name))
+        self.memory.enter()
+        base = left = definition_current(self.t, name_hash(name))
         candidate = self.t.definitions[base].candidate
         if candidate != <uint32_t>NONE:
             left = candidate if keep else base
-            definition_retire(&self.t, base if keep else candidate, left, clock_ns(&self.t))
-        self.leave()
+            definition_retire(self.t, base if keep else candidate, left, clock_ns(self.t))
+        self.memory.leave()
         self.slots[name] = left
         return left
 
@@ -106,7 +117,7 @@ cdef class _Definitions(_Memory):
         """Places a definition in the place of `old`, or NONE, whose counters it takes over. Returns its slot. The lock is held."""
         cdef int64_t slot = self._free_slot()
         cdef definition_t *before = NULL
-        cdef int64_t now = clock_ns(&self.t)
+        cdef int64_t now = clock_ns(self.t)
         if old != <uint32_t>NONE:
             before = &self.t.definitions[old]
             made.earlier_count, made.earlier = before.earlier_count, before.earlier
@@ -114,29 +125,24 @@ cdef class _Definitions(_Memory):
             made.forgiven, made.refused_full = before.forgiven, before.refused_full
             made.over_admitted, made.over_admitted_before, made.over_admitted_minute = before.over_admitted, before.over_admitted_before, before.over_admitted_minute
             before.forgiven = before.refused_full = 0
-        definition_place(&self.t, slot, made, old, now)
-        self._refresh_flush()
+        definition_place(self.t, slot, made, old, now)
+        refresh_flush(self.t)
         return slot
 
     cdef int64_t _free_slot(self) except -1:
-        cdef uint32_t slot = definition_free_slot(&self.t, clock_ns(&self.t))
+        cdef uint32_t slot = definition_free_slot(self.t, clock_ns(self.t))
         if slot == <uint32_t>NONE:
             raise CrdtbucketError(f"{MAX_DEFINITIONS} definitions are in use, or were within the last minute: define fewer "
                                   "buckets, or change them less often")
         return slot
 
     @property
-    def free_definitions(self):
+    def free(self):
         """How many definitions there is room for now."""
-        return definitions_free(&self.t, clock_ns(&self.t))
+        return definitions_free(self.t, clock_ns(self.t))
 
-    cdef void _refresh_flush(self):
-        cdef uint32_t i
-        for i in range(self.t.h.definitions):
-            self.t.definitions[i].flush_tokens = max(1, self.t.definitions[i].capacity // (20 * max(1, self.t.h.members)))
-
-    def definitions(self):
-        """The current ones: (slot, name hash, definition hash, q, p) each."""
+    def current(self):
+        """Those in force: (slot, name hash, definition hash, q, p) each."""
         cdef uint32_t i
         cdef definition_t *d
         out = []
@@ -146,7 +152,7 @@ cdef class _Definitions(_Memory):
                 out.append((i, d.name_hash, d.definition_hash, d.q, d.p))
         return out
 
-    def definition(self, uint32_t slot):
+    def at(self, uint32_t slot):
         """Of the one in a slot: (bucket, capacity, definition hash, q, p). Raises CrdtbucketError for a slot that is not in
         use."""
         cdef definition_t *d = &self.t.definitions[slot]
@@ -162,11 +168,11 @@ cdef class _Definitions(_Memory):
                 for i in range(self.t.h.definitions) if self.t.definitions[i].candidate != <uint32_t>NONE}
 
     @property
-    def definition_count(self):
+    def made(self):
         """Definitions ever made."""
         return self.t.h.defined
 
-    def all_definitions(self):
+    def all(self):
         """Of every slot, replaced ones too: (name hash, definition hash, q, p)."""
         cdef uint32_t i
         return [(self.t.definitions[i].name_hash, self.t.definitions[i].definition_hash, self.t.definitions[i].q,

@@ -9,6 +9,11 @@ have entries in it and are of a bucket that is defined otherwise here; `room`: h
 `following`: the entry of the frame to go on with, or -1 at its end."""
 
 
+cdef inline void forget_name(dict names, uint32_t entry):
+    if entry != <uint32_t>NONE:
+        names.pop(entry, None)
+
+
 cdef array uints(uint32_t *items, uint32_t count):
     cdef array out = clone(_UINTS, count, False)
     if count:
@@ -43,7 +48,20 @@ cdef int64_t part_end(_Entries f, int64_t start, int64_t most) noexcept:
         end += 1
     return end
 
-cdef class _Inbox(_Outbox):
+
+@cython.final
+cdef class TableInbox:
+    """How entries that come in become entries of the table: those of a peer's frames, and those of a snapshot."""
+
+    cdef _Memory memory
+    cdef table_t *t
+    cdef TableEpochs epochs
+    cdef dict names
+
+    def __cinit__(self, _Memory memory not None, TableEpochs epochs not None, dict names not None):
+        """`names`: of the keys by their entries; those that are evicted lose theirs."""
+        self.memory, self.t, self.epochs, self.names = memory, &memory.t, epochs, names
+
     def merge(self, payload, definitions, origins, *, uint32_t node, uint64_t epoch,
               int64_t at, bint newer=True, bint joining=False, bint late=False,
               relays=None, bint memory=False, bint keeps_credit=False, silent=None, bint newcomer=False, bint reopen=True,
@@ -62,7 +80,7 @@ cdef class _Inbox(_Outbox):
         changes nothing, when any of the frame is malformed. Returns `Merged`."""
         cdef _Items mask = None if relays is None else items_of(relays, 1)
         cdef _Items kept = None if silent is None else items_of(silent, 8)
-        cdef int64_t now = clock_ns(&self.t), end, i, done
+        cdef int64_t now = clock_ns(self.t), end, i, done
         cdef merge_context_t m
         cdef merge_out_t out
         cdef _Entries f
@@ -84,24 +102,24 @@ cdef class _Inbox(_Outbox):
         m.keeps_credit, m.newcomer, m.reopen = keeps_credit, newcomer, reopen
         m.crowded, m.room, m.most_room = crowded, room, max(0, most_room)
         m.tables = &f.tables
-        m.source_origin = self.origin(node, epoch)
+        m.source_origin = self.epochs.origin(node, epoch)
         m.relays = <const uint8_t *>mask.view.buf if mask is not None else NULL
         m.silent = <const int64_t *>kept.view.buf if kept is not None else NULL
         for i in range(start, end, SLICE):
             if i > start:
-                self.pause()
-            self.enter()
-            wire_definitions_follow(&self.t, f.definitions, f.tables.definitions)
-            done = merge_entries(&self.t, f.entries + i, min(end - i, SLICE), f.definitions, &m, now, &out)
-            self.leave()
+                self.memory.pause()
+            self.memory.enter()
+            wire_definitions_follow(self.t, f.definitions, f.tables.definitions)
+            done = merge_entries(self.t, f.entries + i, min(end - i, SLICE), f.definitions, &m, now, &out)
+            self.memory.leave()
             if done < min(end - i, SLICE):
                 end = i + done
                 break
         mixed = mixed_in(f.definitions, f.tables.definitions, f.entries, start, end)
         for i in range(out.r.gone_count):
-            self.forget_name(out.gone[i])
+            forget_name(self.names, out.gone[i])
         if out.r.newly_rated:
-            refresh_far(&self.t)
+            refresh_far(self.t)
         return Merged(out.r.merged, out.r.ignored, out.r.unknown_bucket, out.r.refused_columns,
                       out.r.capped_columns, out.r.dropped_full, out.r.gained, bool(out.r.duplicate_epoch),
                       out.r.own_behind, out.r.lowered, out.r.adopted, out.r.crowded, out.r.ahead, out.r.of_silent,
@@ -143,21 +161,32 @@ cdef class _Inbox(_Outbox):
             wd[i].candidate_below = 0
             i += 1
 
+    cdef _Items origins_of(self, origins, wire_tables_t *tables):
+        """The local origin at each of a sender's positions, which `tables` get as well."""
+        cdef _Items given = items_of(origins, sizeof(uint16_t))
+        cdef const uint16_t *origin = <const uint16_t *>given.view.buf
+        cdef Py_ssize_t i
+        for i in range(given.count):
+            if origin[i] >= MAX_ORIGINS or (origin[i] and not self.t.origins[origin[i]].used):
+                raise CrdtbucketError(f"no origin {origin[i]}")
+        tables.origins, tables.origin = given.count, origin
+        return given
+
     def settle_suspects(self, bint cancelled, int64_t start=0, int64_t most=1 << 62):
         """Keys that were restored from a snapshot of unknown age stand from now on and are sent to all peers; with `cancelled`
         they are dropped, except for what was taken under this epoch. Looks at `most` places from `start`, 0 or above, on; returns
         how many such keys there were, and the next place or -1 at the end. No take waits longer than for a slice of them."""
-        cdef int64_t settled = 0, place, now = clock_ns(&self.t), end = self.t.h.bump
+        cdef int64_t settled = 0, place, now = clock_ns(self.t), end = self.t.h.bump
         if start < 0:
             raise CrdtbucketError(f"places begin with 0, not {start}")
         if most < end - start:
             end = start + max(0, most)
         for place in range(start, end, SLICE):
             if place > start:
-                self.pause()
-            self.enter()
-            settled += settle_suspects(&self.t, place, min(end - place, SLICE), cancelled, now)
-            self.leave()
+                self.memory.pause()
+            self.memory.enter()
+            settled += settle_suspects(self.t, place, min(end - place, SLICE), cancelled, now)
+            self.memory.leave()
         return settled, end if end < self.t.h.bump else -1
 
     @property
@@ -173,17 +202,17 @@ cdef class _Inbox(_Outbox):
         that are full by now are left out. With None it is not known how old it is: what comes of it is suspect. Entries that
         are held stay as they are. Returns how many were restored."""
         cdef int64_t since = -1 if age is None else min(max(0, age), (1 << 62) - 1)
-        cdef int64_t i, first, done = 0, now = clock_ns(&self.t)
+        cdef int64_t i, first, done = 0, now = clock_ns(self.t)
         cdef _Entries f = self.read_entries(payload, definitions, origins)
         for i in range(f.origins.count):
             if f.tables.origin[i] == self.t.h.own_origin:
                 raise CrdtbucketError("a snapshot of the running epoch cannot be restored: open another epoch")
         for first in range(0, f.count, SLICE):
             if first:
-                self.pause()
-            self.enter()
-            wire_definitions_follow(&self.t, f.definitions, f.tables.definitions)
+                self.memory.pause()
+            self.memory.enter()
+            wire_definitions_follow(self.t, f.definitions, f.tables.definitions)
             for i in range(first, min(first + SLICE, f.count)):
-                done += restore_entry(&self.t, &f.entries[i], f.definitions + f.entries[i].definition, since, now)
-            self.leave()
+                done += restore_entry(self.t, &f.entries[i], f.definitions + f.entries[i].definition, since, now)
+            self.memory.leave()
         return done

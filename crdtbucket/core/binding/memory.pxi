@@ -5,51 +5,49 @@ cdef ticker_t _TICKER
 _TICKER.allowed = ticks_are_sound()
 
 
-cdef class Table
-
-
+@cython.final
 cdef class _Memory:
-    """What every part of a table uses. A compiled class can stand neither in several files nor in included ones, so each part
-    of `Table` inherits from the one before it; nothing else does."""
+    """What every part of a table uses. It is unmapped when the last one that uses it is gone."""
 
     cdef table_t t
-    cdef int64_t surveyed
-    cdef int opened
-    cdef readonly dict names
-    cdef readonly int max_names
-    cdef public object on_wake
-    """Called without arguments when a take asks for an early flush."""
-    cdef public object refusal
-    """An exception that every operation raises from now on, or None."""
-    cdef dict slots
-    cdef object __weakref__
+    cdef bint opened
+    cdef bint made
+    """Whether it is new, not a file with a table in it."""
+    cdef bint leading
+    """Whether this process holds the lead, whose lock lies in the mapping."""
 
-    def __cinit__(self):
-        self.opened = 0
-        if not isinstance(self, Table):  # a part alone has no memory
-            raise TypeError("only a whole Table can be made")
+    def __cinit__(self, int64_t max_keys, bytes hash_key, bint virtual, int fd):
+        """As `Table`."""
+        cdef uint64_t key[2]
+        cdef int error
+        if not 16 <= max_keys <= 1 << 30:
+            raise CrdtbucketError(f"max_keys must be 16 to {1 << 30}, not {max_keys}")
+        if fd >= 0 and not SHARED_TABLES:
+            raise CrdtbucketError(f"tables of several processes need Linux, and this is {os.uname().sysname}: without `shared` "
+                                  "each process has a table of its own")
+        hash_key = os.urandom(16) if hash_key is None else hash_key
+        if len(hash_key) != 16:
+            raise CrdtbucketError(f"hash_key must be 16 bytes, not {len(hash_key)}")
+        memcpy(key, PyBytes_AS_STRING(hash_key), 16)
+        self.made = fd < 0 or not os.fstat(fd).st_size
+        if fd < 0:
+            error = table_open(&self.t, max_keys, key, virtual)
+        elif self.made:
+            error = table_create(&self.t, fd, max_keys, key, virtual)
+        else:
+            error = table_map(&self.t, fd, max_keys, virtual)
+        if error:
+            raise OSError(error, os.strerror(error)) if fd >= 0 else MemoryError(
+                f"no memory for {max_keys} keys: {os.strerror(error)}")
+        self.opened = True
+        self.t.ticker = &_TICKER
+        if virtual:
+            self.t.virtual_ns = 0
 
     def __dealloc__(self):
         # Unmapping a mutex that some thread holds would leave that thread's list of them broken.
-        if self.opened and not self.leads():
+        if self.opened and not self.leading:
             table_close(&self.t)
-
-    cdef bint leads(self) noexcept:
-        return False
-
-    # ---- time ----
-
-    def now(self):
-        """Local time in ns."""
-        return clock_ns(&self.t)
-
-    def set_time(self, int64_t now):
-        """Sets the time of a virtual table, in ns."""
-        if not self.t.is_virtual:
-            raise CrdtbucketError("the time of a real table cannot be set: create it with virtual=True")
-        self.t.virtual_ns = now
-
-    # ---- exclusion ----
 
     cdef void enter(self) noexcept:
         """Takes the table's lock."""
@@ -64,7 +62,3 @@ cdef class _Memory:
         """Between two slices of long work: callers that wait for the table's lock, or the interpreter's, come first."""
         with nogil:
             let_others_in(&self.t)
-
-    cdef void forget_name(self, uint32_t entry):
-        if entry != <uint32_t>NONE:
-            self.names.pop(entry, None)

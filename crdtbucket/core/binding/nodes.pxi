@@ -1,50 +1,29 @@
-# The nodes of the mesh, and the epochs under which takes count.
+# The nodes of the mesh.
 
 
-cdef class _Nodes(_Definitions):
-    @property
-    def epoch(self):
-        """The running epoch: takes count under it."""
-        return self.t.origins[self.t.h.own_origin].epoch
+cdef int check_node(uint32_t node) except -1:
+    if node >= MAX_NODES:
+        raise CrdtbucketError(f"node ids are below {MAX_NODES}, not {node}")
+    return 0
 
-    def open_epoch(self, uint64_t epoch):
-        """Takes count under `epoch` (64 bits, not 0, never used before) from now on; older counts stay."""
-        cdef int done
-        self.t.h.spare_epoch = epoch
-        self.enter()
-        done = open_epoch(&self.t)
-        self.leave()
-        if not done:
-            raise CrdtbucketError("too many epochs are remembered")
 
-    def spare_epoch(self, uint64_t epoch):
-        """Sets the epoch to open when a peer has larger counts of the running one."""
-        self.t.h.spare_epoch = epoch
+cdef void refresh_flush(table_t *t) noexcept:
+    """How many tokens of a key are sent early depends on the number of members."""
+    cdef uint32_t i
+    for i in range(t.h.definitions):
+        t.definitions[i].flush_tokens = max(1, t.definitions[i].capacity // (20 * max(1, t.h.members)))
 
-    def origin(self, uint32_t node, uint64_t epoch):
-        """The id of (node, epoch), made when it is new. Raises WireError when the epoch is another node's, or when there is
-        no room for more."""
-        self.check_node(node)
-        self.enter()
-        cdef uint32_t found = origin_find(&self.t, epoch)
-        if not found:
-            found = origin_add(&self.t, node, epoch)
-        self.leave()
-        if not found:
-            raise WireError("more epochs than can be told apart")
-        if self.t.origins[found].node != node:
-            raise WireError("two nodes are named as the owner of one epoch")
-        return found
 
-    @property
-    def released(self):
-        """How many origin ids were given up."""
-        return self.t.h.released
+@cython.final
+cdef class TableNodes:
+    """The nodes of the mesh by their numbers, 0 for this one: names, when each was last seen, and what is predicted of them."""
 
-    @property
-    def origins_version(self):
-        """Changes whenever the origins that have no tombstone do."""
-        return self.t.h.origins_changed
+    cdef _Memory memory
+    cdef table_t *t
+    cdef TableEpochs epochs
+
+    def __cinit__(self, _Memory memory not None, TableEpochs epochs not None):
+        self.memory, self.t, self.epochs = memory, &memory.t, epochs
 
     def node_names(self):
         """Names of the nodes by their numbers, whichever process gave them."""
@@ -55,7 +34,7 @@ cdef class _Nodes(_Definitions):
     def name_node(self, uint32_t node, str name not None):
         """Gives a number that has none its name, before the first epoch of the node is added to the table; "" takes it back, when
         no epoch needs it any more. Raises CrdtbucketError when there is no memory for it, or the number is another node's."""
-        self.check_node(node)
+        check_node(node)
         cdef bytes text = name.encode()
         cdef node_name_t *at = &self.t.names[node]
         if len(text) > NAME_BYTES:
@@ -63,7 +42,7 @@ cdef class _Nodes(_Definitions):
         if node >= self.t.h.named:
             if not text:
                 return
-            if not back(&self.t, &self.t.names[self.t.h.named], (node + 1 - self.t.h.named) * sizeof(node_name_t)):
+            if not back(self.t, &self.t.names[self.t.h.named], (node + 1 - self.t.h.named) * sizeof(node_name_t)):
                 raise CrdtbucketError("no memory for the name of one more node: the file system is full")
             memset(&self.t.names[self.t.h.named], 0, (node + 1 - self.t.h.named) * sizeof(node_name_t))
             self.t.h.named = node + 1
@@ -74,24 +53,14 @@ cdef class _Nodes(_Definitions):
             memcpy(at.text, PyBytes_AS_STRING(text), len(text))
         set_name_bytes(at, len(text))
 
-    def origins(self):
-        """(id, node, epoch, whether it has a tombstone) of each."""
-        cdef uint32_t i
-        return [(i, self.t.origins[i].node, self.t.origins[i].epoch, bool(self.t.origins[i].tombstone))
-                for i in range(1, MAX_ORIGINS) if self.t.origins[i].used]
-
-    cdef check_node(self, uint32_t node):
-        if node >= MAX_NODES:
-            raise CrdtbucketError(f"node ids are below {MAX_NODES}, not {node}")
-
     def set_node(self, uint32_t node, uint64_t epoch, bint connected, both_ran=None):
         """Records a member: its running epoch, and whether it is connected here directly. `both_ran`: since when (local ns) this
         process and that one have run. One that is met for the first time, or again after it was forgotten, has been silent since
         then, or since it was seen. Returns its origin id."""
-        cdef uint32_t origin = self.origin(node, epoch)
+        cdef uint32_t origin = self.epochs.origin(node, epoch)
         cdef node_t *n = &self.t.nodes[node]
         cdef bint changed = not n.known_by or n.connected != connected
-        cdef int64_t now = clock_ns(&self.t)
+        cdef int64_t now = clock_ns(self.t)
         if not n.known_by:
             n.unmet = both_ran is not None
             n.last_seen = now if both_ran is None else min(now, max(n.last_seen, both_ran))
@@ -99,18 +68,18 @@ cdef class _Nodes(_Definitions):
         n.origin = <uint16_t>origin
         n.connected = connected
         if changed:  # a process that was killed may have stored `last_seen` without this
-            refresh_far(&self.t)
+            refresh_far(self.t)
         return origin
 
     def set_disconnected(self, uint32_t node):
         """Records that a member is not connected here directly any more. Needs no origin, so it never lacks room."""
-        self.check_node(node)
+        check_node(node)
         self.t.nodes[node].connected = 0
 
     def set_relayed(self, uint32_t node, uint64_t epoch, int64_t at):
         """Records a member without a link here, of which a relay has told all that it took up to the time `at` (local ns). Of one
         that is known by a link, that time alone."""
-        cdef uint32_t origin = self.origin(node, epoch)
+        cdef uint32_t origin = self.epochs.origin(node, epoch)
         cdef node_t *n = &self.t.nodes[node]
         if n.known_by != BY_LINK and node:
             if not n.known_by:
@@ -121,7 +90,7 @@ cdef class _Nodes(_Definitions):
 
     def count_relayed(self, uint32_t node, bint yes):
         """Sets whether a member that relays alone see makes guaranteed shares smaller; not so at first."""
-        self.check_node(node)
+        check_node(node)
         self.t.nodes[node].unproven = self.t.nodes[node].known_by == BY_RELAYS and not yes
 
     def relayed_members(self):
@@ -137,30 +106,30 @@ cdef class _Nodes(_Definitions):
 
     def set_last_seen(self, uint32_t node, int64_t at):
         """Records that a complete round of `node` stood for the time `at` (receipt less its age, local ns)."""
-        self.check_node(node)
-        set_last_seen(&self.t, &self.t.nodes[node], at)
+        check_node(node)
+        set_last_seen(self.t, &self.t.nodes[node], at)
 
     def relay(self, uint32_t node, bint yes):
         """Sets whether the rates of `node` are relayed with the entries that are sent: some peer is not connected to it."""
-        self.check_node(node)
-        self.enter()
+        check_node(node)
+        self.memory.enter()
         self.t.h.relayed += yes - self.t.nodes[node].relayed
         self.t.nodes[node].relayed = yes
-        self.leave()
+        self.memory.leave()
 
     def forget(self, uint32_t node, int64_t start=0, int64_t most=1 << 62):
         """The node is given up: what is predicted of it becomes debt. Looks at `most` places from `start`, 0 or above, on; returns
         the next one, or -1 when it has looked at all."""
-        self.check_node(node)
+        check_node(node)
         if start < 0:
             raise CrdtbucketError(f"places begin with 0, not {start}")
-        self.enter()
-        cdef int64_t place = forget_some(&self.t, node, clock_ns(&self.t), start, max(0, most))
+        self.memory.enter()
+        cdef int64_t place = forget_some(self.t, node, clock_ns(self.t), start, max(0, most))
         self.t.nodes[node].connected = 0
         if place < 0:
             self.t.nodes[node].known_by = 0
-            refresh_far(&self.t)
-        self.leave()
+            refresh_far(self.t)
+        self.memory.leave()
         return place
 
     def configure(self, *, members=None, warming_up_until=None, predict=None, trust_ns=None, near_ns=None,
@@ -170,9 +139,9 @@ cdef class _Nodes(_Definitions):
         sides of a partition share the capacity of a full bucket."""
         if members is not None:
             self.t.h.members = max(1, members)
-            self._refresh_flush()
+            refresh_flush(self.t)
         if warming_up_until is not None:
-            self.t.h.warming_up_since = clock_ns(&self.t)
+            self.t.h.warming_up_since = clock_ns(self.t)
             self.t.h.warming_up_until = warming_up_until
         if predict is not None:
             self.t.h.predict = predict
@@ -190,9 +159,9 @@ cdef class _Nodes(_Definitions):
             raise CrdtbucketError(f"near_ns is {near_ns}: it must be above 0")
         if start < 0:
             raise CrdtbucketError(f"places begin with 0, not {start}")
-        self.enter()
-        start = set_near(&self.t, near_ns, start, max(0, most))
-        self.leave()
+        self.memory.enter()
+        start = set_near(self.t, near_ns, start, max(0, most))
+        self.memory.leave()
         return start
 
     @property
@@ -203,7 +172,7 @@ cdef class _Nodes(_Definitions):
     def silent_before(self, int64_t began, uint32_t node):
         """A time (local ns) from which on none of the peers was heard that have rates and were silent before a process of `node`
         `began`, the same for all processes that lack the same ones, or 0; and of these peers (node, for how long credit is kept, ns)."""
-        cdef int64_t near = self.t.h.near_ns, now = clock_ns(&self.t), latest = -1, i
+        cdef int64_t near = self.t.h.near_ns, now = clock_ns(self.t), latest = -1, i
         cdef list silent = []
         if now < self.t.h.far_free_until:
             return 0, silent
@@ -213,24 +182,6 @@ cdef class _Nodes(_Definitions):
                 latest = max(latest, self.t.nodes[i].last_seen)
                 silent.append((i, now - near - self.t.nodes[i].last_seen))
         return 0 if latest < 0 else min(began, latest + near), silent
-
-    @property
-    def open_tokens(self):
-        """Tokens that a common store was asked for and that are not counted here yet, of all keys."""
-        return self.t.h.open_tokens
-
-    @open_tokens.setter
-    def open_tokens(self, int64_t tokens):
-        self.t.h.open_tokens = tokens
-
-    @property
-    def refused(self):
-        """Whether no process may serve under this node's name in this epoch."""
-        return bool(self.t.h.refused)
-
-    @refused.setter
-    def refused(self, bint yes):
-        self.t.h.refused = yes
 
     @property
     def warming_up_until(self):

@@ -1,29 +1,36 @@
 # What a bucket does for a common store that decides: it advertises its column, and counts what the store allowed.
 
 
-cdef class BucketCore
+@cython.final
+@cython.freelist(16)
+cdef class BucketReplica:
+    """The entries of a bucket as one replica of those of a common store."""
 
+    cdef BucketCore bucket
+    cdef table_t *t
 
-cdef class _Replica(_Decider):
+    def __cinit__(self, BucketCore bucket not None):
+        self.bucket, self.t = bucket, bucket.t
+
     cdef int current(self, uint64_t lo, uint64_t hi, int64_t now, uint32_t *entry) noexcept:
         """Finds the entry of a hash and brings it up to date; 0 when there is none of this bucket, or no memory for that. The
         lock is held, or another process could give the entry to another key."""
         cdef uint32_t e = table_find(self.t, lo, hi)
-        self.follow()
+        self.bucket.follow()
         entry[0] = e
         if e == <uint32_t>NONE:
             return 0
-        if self.t.definitions[self.t.hot[e].bucket].name_hash != self.salt:
+        if self.t.definitions[self.t.hot[e].bucket].name_hash != self.bucket.salt:
             entry[0] = <uint32_t>NONE
             return 0
-        return entry_renew(self.t, e, definition_for(self.t, self.slot, hi), now)
+        return entry_renew(self.t, e, definition_for(self.t, self.bucket.slot, hi), now)
 
     cdef uint32_t obtain(self, uint64_t lo, uint64_t hi, int64_t now, uint32_t *entry) noexcept:
         """As `current`, but makes an entry where there is none. Returns what was evicted for it, or NONE."""
         cdef uint32_t gone = <uint32_t>NONE, slot
         cdef definition_t *d
         if not self.current(lo, hi, now, entry):
-            d = self.definition(hi, &slot)
+            d = self.bucket.definition(hi, &slot)
             entry_for_take(self.t, d, slot, lo, hi, 1, now, entry, &gone)
         return gone
 
@@ -32,22 +39,22 @@ cdef class _Replica(_Decider):
         ns): the own column, the confirmed debt, and how long the confirmed level here keeps `cost` from passing (0: not at
         all). The key has an entry from now on; None when there is no room for one. Raises as `take`."""
         cdef uint64_t lo = 0, hi = 0
-        cdef int64_t n = self.cost_of(cost), now = clock_ns(self.t)
+        cdef int64_t n = self.bucket.cost_of(cost), now = clock_ns(self.t)
         cdef uint32_t e, gone
         cdef own_state_t s
-        if self.table.refusal is not None:
-            raise self.table.refusal
-        self.locate(key, &lo, &hi)
-        self.fitting(hi, n)
-        self.table.enter()
+        if self.bucket.table.refusal is not None:
+            raise self.bucket.table.refusal
+        self.bucket.locate(key, &lo, &hi)
+        self.bucket.fitting(hi, n)
+        self.bucket.memory.enter()
         gone = self.obtain(lo, hi, now, &e)
         if e != <uint32_t>NONE:
             own_state(self.t, e, n, now, &s)
-        self.table.leave()
-        self.table.forget_name(gone)
+        self.bucket.memory.leave()
+        forget_name(self.bucket.table.names, gone)
         if e == <uint32_t>NONE:
             return None
-        self.note_name(e, key)
+        self.bucket.note_name(e, key)
         return lo, hi, s.generation, s.taken, s.refunded, s.debt_ns, s.wait_ns
 
     def close_call(self, object key, int64_t cost, *, bint allowed, int64_t taken, int64_t refunded, mode, debt=None,
@@ -61,12 +68,12 @@ cdef class _Replica(_Decider):
         cdef definition_t *d
         cdef outcome_t o
         cdef own_state_t s
-        self.locate(key, &lo, &hi)
-        d = self.definition(hi, &slot)
+        self.bucket.locate(key, &lo, &hi)
+        d = self.bucket.definition(hi, &slot)
         memset(&o, 0, sizeof(o))
         memset(&s, 0, sizeof(s))
         o.allowed = allowed
-        self.table.enter()
+        self.bucket.memory.enter()
         if taken:
             gone = self.obtain(lo, hi, now, &e)
         else:
@@ -78,26 +85,15 @@ cdef class _Replica(_Decider):
             count_offered(self.t, d, e, cost, allowed)
             own_state(self.t, e, cost, now, &s)
             o.entry, o.generation, o.origin, o.full_count = e, s.generation, self.t.hot[e].origin, self.t.hot[e].full_count
-        self.table.leave()
-        self.table.forget_name(gone)
+        self.bucket.memory.leave()
+        forget_name(self.bucket.table.names, gone)
         o.debt_ns = s.debt_ns if debt is None else debt
         if not allowed:
             o.wait_ns = max(wait_for(d, o.debt_ns, cost), s.wait_ns, wait)
-        cdef Decision decision = self.answer(key, cost, slot, &o)
+        cdef Decision decision = decision_of(self.bucket, key, cost, slot, &o)
         decision.mode = mode
-        self.count(slot, allowed, cost)
-        self.count_mode(slot, allowed, mode)
-        return decision
-
-    def take_as(self, object key, object cost, mode):
-        """A take whose Decision says `mode`; with None that of the bucket."""
-        return self.in_mode(BucketCore.take(self, key, cost), mode)  # a strong bucket has no take of its own
-
-    cdef Decision in_mode(self, Decision decision, mode):
-        """A decision that was counted, as one in `mode`."""
-        if mode is not None:
-            decision.mode = mode
-            self.count_mode(decision.slot, decision.allowed and not decision.shadowed, mode)
+        self.bucket.count(slot, allowed, cost)
+        self.bucket.count_mode(slot, allowed, mode)
         return decision
 
     def own(self, uint64_t lo, uint64_t hi):
@@ -105,11 +101,11 @@ cdef class _Replica(_Decider):
         cdef uint32_t e
         cdef own_state_t s
         cdef int known
-        self.table.enter()
+        self.bucket.memory.enter()
         known = self.current(lo, hi, clock_ns(self.t), &e)
         if known:
             own_state(self.t, e, 0, 0, &s)
-        self.table.leave()
+        self.bucket.memory.leave()
         return (s.generation, s.taken, s.refunded) if known else None
 
     def void(self, uint64_t lo, uint64_t hi, int64_t tokens):
@@ -118,10 +114,10 @@ cdef class _Replica(_Decider):
         cdef int64_t now = clock_ns(self.t)
         cdef uint32_t e
         cdef int done
-        self.table.enter()
+        self.bucket.memory.enter()
         done = self.current(lo, hi, now, &e) and book(
             self.t, &self.t.definitions[self.t.hot[e].bucket], e, tokens, tokens, now)
-        self.table.leave()
+        self.bucket.memory.leave()
         return bool(done)
 
     def advertised(self, uint64_t lo, uint64_t hi):
@@ -136,7 +132,7 @@ cdef class _Replica(_Decider):
         cdef uint32_t count = 0, i
         cdef int known
         memset(&c, 0, sizeof(c))
-        self.table.enter()
+        self.bucket.memory.enter()
         known = self.current(lo, hi, now, &e)
         if known:
             own_state(self.t, e, 0, now, &s)
@@ -149,7 +145,7 @@ cdef class _Replica(_Decider):
                 held[count].origin, held[count].generation = origin, column_generation(&c)
                 held[count].taken, held[count].refunded = column_taken(&c), column_refunded(&c)
                 count += 1
-        self.table.leave()
+        self.bucket.memory.leave()
         if not known:
             return None
         others = [(self.t.origins[held[i].origin].node, self.t.origins[held[i].origin].epoch, held[i].generation, held[i].taken,
@@ -176,11 +172,11 @@ cdef class _Replica(_Decider):
             wire[count].origin, wire[count].generation = origin, generation
             wire[count].taken, wire[count].refunded = taken, refunded
             count += 1
-        self.table.enter()
+        self.bucket.memory.enter()
         known = self.current(lo, hi, now, &e)
         if known:
             adopt(self.t, e, debt, same, wire, count, <comparison_t *>comparison.at, now)
-        self.table.leave()
+        self.bucket.memory.leave()
         return bool(known)
 
     def shortage(self, uint64_t lo, uint64_t hi, int64_t cost):
@@ -188,9 +184,9 @@ cdef class _Replica(_Decider):
         cdef uint32_t e
         cdef own_state_t s
         s.wait_ns = 0
-        self.table.enter()
+        self.bucket.memory.enter()
         e = table_find(self.t, lo, hi)
         if e != <uint32_t>NONE:
             own_state(self.t, e, cost, clock_ns(self.t), &s)
-        self.table.leave()
+        self.bucket.memory.leave()
         return s.wait_ns

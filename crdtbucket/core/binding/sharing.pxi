@@ -64,26 +64,20 @@ cdef int64_t started(int64_t pid) except -2:
         return -1
 
 
-cdef class _Sharing(_Inbox):
-    cdef readonly bint leading
-    """Whether this process holds the lead."""
+@cython.final
+cdef class TableSharing:
+    """The processes of a host that use one table: their places, the lead, and what leaders leave for others."""
 
-    cdef bint leads(self) noexcept:
-        return self.leading
+    cdef _Memory memory
+    cdef table_t *t
 
-    def verify(self):
-        """Checks all that must be true of the table: for tests and diagnosis. Raises CrdtbucketError."""
-        cdef const char *wrong
-        self.enter()
-        wrong = table_verify(&self.t)
-        self.leave()
-        if wrong:
-            raise CrdtbucketError(f"the table is damaged: {wrong.decode()}")
+    def __cinit__(self, _Memory memory not None):
+        self.memory, self.t = memory, &memory.t
 
     @property
-    def shared(self):
-        """Whether other processes may use the table."""
-        return bool(is_shared(&self.t))
+    def leading(self):
+        """Whether this process holds the lead."""
+        return self.memory.leading
 
     @property
     def repairs(self):
@@ -101,14 +95,14 @@ cdef class _Sharing(_Inbox):
             seen = w[0]
             if seen.pid and started(seen.pid) == seen.started:
                 continue                                    # asked without the lock: files are read for it
-            self.enter()
+            self.memory.enter()
             if w.pid == seen.pid and w.started == seen.started:
-                backed = back_counts(&self.t, i)
+                backed = back_counts(self.t, i)
                 if backed:
                     free = i
                     w.pid, w.started = pid, since
                     self.t.counts = self.t.all_counts + free * MAX_DEFINITIONS
-            self.leave()
+            self.memory.leave()
             if free >= 0 or not backed:
                 break
         if not backed:
@@ -120,9 +114,9 @@ cdef class _Sharing(_Inbox):
         """This process ends its use; what it counted stays. Nothing in a child that found no place: it has its parent's."""
         cdef worker_t *w = &self.t.workers[(self.t.counts - self.t.all_counts) // MAX_DEFINITIONS]
         if w.pid == os.getpid():
-            self.enter()
+            self.memory.enter()
             w.started = 0
-            self.leave()
+            self.memory.leave()
 
     def workers(self):
         """Numbers of the processes that use the table now."""
@@ -131,8 +125,8 @@ cdef class _Sharing(_Inbox):
 
     def after_fork(self, int fd):
         """In a child: the file under a description of its own, and counters of its own. Raises CrdtbucketError."""
-        self.leading = False
-        cdef int error = table_remap(&self.t, fd)
+        self.memory.leading = False
+        cdef int error = table_remap(self.t, fd)
         if error:
             raise CrdtbucketError(f"the table cannot be mapped in the child of a fork: {os.strerror(error)}")
         self.claim()
@@ -140,30 +134,34 @@ cdef class _Sharing(_Inbox):
     def lead(self):
         """Tries to become the one process that is connected to the peers; True when it is. The thread that asked holds the lead until
         `yield_lead` or its end: then another process gets it."""
-        if self.leading:
+        if self.memory.leading:
             return True
-        if not lead_trylock(&self.t):
+        if not lead_trylock(self.t):
             return False
-        self.leading = True
+        self.memory.leading = True
         self.t.h.leader = os.getpid()
         return True
 
     def yield_lead(self):
         """Gives the lead back; in the thread that got it."""
-        if self.leading:
-            self.leading = False
+        if self.memory.leading:
+            self.memory.leading = False
             self.t.h.leader = 0
-            lead_unlock(&self.t)
-
-    @property
-    def hash_key(self):
-        """The key of the hash of bucket keys: 16 bytes."""
-        return PyBytes_FromStringAndSize(<const char *>self.t.h.hash_key, 16)
+            lead_unlock(self.t)
 
     @property
     def leader(self):
         """The number of the process that leads, or led last; 0 for none."""
         return self.t.h.leader
+
+    @property
+    def refused(self):
+        """Whether no process may serve under this node's name in this epoch."""
+        return bool(self.t.h.refused)
+
+    @refused.setter
+    def refused(self, bint yes):
+        self.t.h.refused = yes
 
     def read_handoff(self):
         """What the process that leads, or led last in this epoch of the node, left for the next leader; b"" for nothing."""
@@ -176,7 +174,7 @@ cdef class _Sharing(_Inbox):
         """Replaces the hand-over to the next leader, whole or not at all."""
         cdef uint32_t place = 1 if self.t.h.handoff == 1 else 0
         cdef uint8_t *at = self.t.handoff + place * HANDOFF_BYTES
-        if len(data) > HANDOFF_BYTES or not back(&self.t, at, len(data) + 1):
+        if len(data) > HANDOFF_BYTES or not back(self.t, at, len(data) + 1):
             raise CrdtbucketError(f"no room for a hand-over of {len(data)} bytes, at most {HANDOFF_BYTES} in a table")
         memcpy(at, PyBytes_AS_STRING(data), len(data))
         self.t.h.handoff_bytes[place] = len(data)
@@ -184,11 +182,11 @@ cdef class _Sharing(_Inbox):
 
     def write_view(self, bytes data not None):
         """Shows other processes what this one, which leads, knows of the mesh, in place of what it showed before."""
-        cdef uint8_t *at = self.t.view + view_next(&self.t) * VIEW_BYTES
-        if len(data) > VIEW_BYTES or not back(&self.t, at, len(data) + 1):
+        cdef uint8_t *at = self.t.view + view_next(self.t) * VIEW_BYTES
+        if len(data) > VIEW_BYTES or not back(self.t, at, len(data) + 1):
             raise CrdtbucketError(f"no room for a view of {len(data)} bytes, at most {MAX_VIEW_BYTES} in a table")
         memcpy(at, PyBytes_AS_STRING(data), len(data))
-        view_show(&self.t, len(data))
+        view_show(self.t, len(data))
 
     def read_view(self):
         """What the process that leads showed last in this epoch of the node, whole; b"" for nothing."""
@@ -198,5 +196,5 @@ cdef class _Sharing(_Inbox):
             return b""
         copy = scratch(VIEW_BYTES)
         while got < 0:  # the leader shows one a second
-            got = view_copy(&self.t, <uint8_t *>copy.at)
+            got = view_copy(self.t, <uint8_t *>copy.at)
         return PyBytes_FromStringAndSize(<const char *>copy.at, got)

@@ -40,7 +40,7 @@ cdef class SlotSearch:
     def __init__(self, BucketCore bucket not None):
         """`bucket`: counts the slots."""
         self.bucket, self.first = bucket, {}
-        self.start = (bucket.table.epoch >> 1) % bucket_spec.MAX_SLOTS  # epochs are odd
+        self.start = (bucket.table.epochs.running >> 1) % bucket_spec.MAX_SLOTS  # epochs are odd
 
     def take(self, object key, object cost=_SLOT_TOKENS, mode=None):
         """All tokens of a free slot, or the denial of the one that is free first. `mode`: that which the decision names, of a
@@ -63,7 +63,7 @@ cdef class SlotSearch:
                 if bucket.decide(name, lo, hi, &slot, n, 0, now, &o):  # unless another process was quicker
                     bucket.count(slot, True, n)
                     self.remember(key, place_at(&slots, i) + 1)
-                    return bucket.in_mode(bucket.answer(name, n, slot, &o), mode)
+                    return bucket.in_mode(decision_of(bucket, name, n, slot, &o), mode)
             if o.wait_ns < least:
                 soonest, least = i, o.wait_ns
         return bucket.take_as(self.name(key, number_at(&slots, soonest)), cost, mode)  # counts, and a shadow admits

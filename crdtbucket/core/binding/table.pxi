@@ -1,78 +1,75 @@
-# The table, whole: how it is opened, kept and looked at.
+# The table: how it is opened, kept and looked at, and its parts.
 
 
-cdef class Table(_Sharing):
-    """One node's keys of all buckets, in one memory mapping. Times are integer ns of CLOCK_BOOTTIME, or of `set_time`."""
+cdef class Table:
+    """One node's keys of all buckets, in one memory mapping. Times are integer ns of CLOCK_BOOTTIME, or of `set_time`.
+
+    Each subject is a part of it, which may be used without the table: the processes that share it, epochs, nodes, definitions,
+    what is sent (`outbox`) and what is received (`inbox`).
+    """
+
+    cdef _Memory memory
+    cdef table_t *t
+    cdef readonly TableSharing sharing
+    cdef readonly TableEpochs epochs
+    cdef readonly TableNodes nodes
+    cdef readonly TableDefinitions definitions
+    cdef readonly TableOutbox outbox
+    cdef readonly TableInbox inbox
+    cdef readonly dict names
+    """Bucket and key of entries that were named, by entry."""
+    cdef readonly int max_names
+    cdef public object on_wake
+    """Called without arguments when a take asks for an early flush."""
+    cdef public object refusal
+    """An exception that every operation raises from now on, or None."""
+    cdef int64_t surveyed
+    cdef object __weakref__
 
     def __cinit__(self, *, int64_t max_keys=1_000_000, bytes hash_key=None, bint virtual=False, double grace=15.0,
                   int max_names=10_000, epoch=None, int fd=-1, host=None, bint join=False):
         """`fd`: of a file that other processes map, too; the table does not close it. It is empty, and `host` is then what the
         header is to say: (boot id, pid space, time space, owner); or it is a table that was checked. `join`: others use it now,
         so its epoch continues."""
-        cdef uint64_t key[2]
-        cdef int error
-        cdef bint made = True
-        if not 16 <= max_keys <= 1 << 30:
-            raise CrdtbucketError(f"max_keys must be 16 to {1 << 30}, not {max_keys}")
         if not 0 <= grace <= 1e9:
             raise CrdtbucketError(f"grace must be 0 to 1e9 s, not {grace}")
-        if fd >= 0 and not SHARED_TABLES:
-            raise CrdtbucketError(f"tables of several processes need Linux, and this is {os.uname().sysname}: without `shared` "
-                                  "each process has a table of its own")
-        hash_key = os.urandom(16) if hash_key is None else hash_key
-        if len(hash_key) != 16:
-            raise CrdtbucketError(f"hash_key must be 16 bytes, not {len(hash_key)}")
-        memcpy(key, PyBytes_AS_STRING(hash_key), 16)
-        if fd < 0:
-            error = table_open(&self.t, max_keys, key, virtual)
-        elif os.fstat(fd).st_size:
-            made = False
-            error = table_map(&self.t, fd, max_keys, virtual)
-        else:
-            error = table_create(&self.t, fd, max_keys, key, virtual)
-        if error:
-            raise OSError(error, os.strerror(error)) if fd >= 0 else MemoryError(
-                f"no memory for {max_keys} keys: {os.strerror(error)}")
-        self.opened = 1
-        self.t.ticker = &_TICKER
         self.names = {}
+        self.memory = _Memory(max_keys, hash_key, virtual, fd)
+        self.t = &self.memory.t
+        self.sharing = TableSharing(self.memory)
+        self.epochs = TableEpochs(self.memory)
+        self.nodes = TableNodes(self.memory, self.epochs)
+        self.definitions = TableDefinitions(self.memory)
+        self.outbox = TableOutbox(self.memory, self.epochs)
+        self.inbox = TableInbox(self.memory, self.epochs, self.names)
         self.max_names = max_names
-        self.slots = {}
-        if virtual:
-            self.t.virtual_ns = 0
-        if made:
+        if self.memory.made:
             self.t.h.grace_ns = <int64_t>(grace * 1e9)
             if host is not None:
                 boot, pid_space, time_space, owner = host
                 self.describe(boot, pid_space, time_space, owner)
         if fd >= 0:
-            self.claim()
+            self.sharing.claim()
         else:
             self.t.workers[0].pid = 1
         if not join:
-            self.begin_epoch(int.from_bytes(os.urandom(8), "little") | 1 if epoch is None else epoch)
+            self.epochs.begin(int.from_bytes(os.urandom(8), "little") | 1 if epoch is None else epoch)
 
     cdef describe(self, bytes boot, uint64_t pid_space, uint64_t time_space, uint64_t owner):
         memcpy(self.t.h.boot, PyBytes_AS_STRING(boot), 16)
         self.t.h.pid_space, self.t.h.time_space, self.t.h.owner = pid_space, time_space, owner
 
-    cdef begin_epoch(self, epoch):
-        """Nobody used the table before this: takes count under a new epoch, and of the peers nothing is known but their columns."""
-        cdef uint32_t i
-        self.enter()
-        for i in range(1, MAX_NODES):
-            if self.t.nodes[i].known_by:
-                forget_node(&self.t, i, clock_ns(&self.t))
-            memset(&self.t.nodes[i], 0, sizeof(node_t))
-        self.t.h.warming_up_until = -(1 << 63)
-        self.t.h.members = 1
-        self.t.h.open_tokens = 0
-        self.t.h.handoff = self.t.h.refused = 0
-        self.t.h.view_bytes[0] = self.t.h.view_bytes[1] = 0
-        drop_unknown_epochs(&self.t)
-        self.leave()
-        self.t.h.spare_epoch = int.from_bytes(os.urandom(8), "little") | 1
-        self.open_epoch(epoch)
+    # ---- time ----
+
+    def now(self):
+        """Local time in ns."""
+        return clock_ns(self.t)
+
+    def set_time(self, int64_t now):
+        """Sets the time of a virtual table, in ns."""
+        if not self.t.is_virtual:
+            raise CrdtbucketError("the time of a real table cannot be set: create it with virtual=True")
+        self.t.virtual_ns = now
 
     # ---- upkeep ----
 
@@ -81,96 +78,18 @@ cdef class Table(_Sharing):
         most = max(0, min(most, self.t.h.bump))
         cdef _Scratch gone = scratch(most * sizeof(uint32_t))
         cdef int64_t n, i
-        self.enter()
-        n = sweep(&self.t, most, clock_ns(&self.t), <uint32_t *>gone.at)
-        self.leave()
+        self.memory.enter()
+        n = sweep(self.t, most, clock_ns(self.t), <uint32_t *>gone.at)
+        self.memory.leave()
         for i in range(n):
-            self.forget_name((<uint32_t *>gone.at)[i])
+            forget_name(self.names, (<uint32_t *>gone.at)[i])
         return n
 
     def shift(self, int64_t ns):
         """The clock jumped by `ns` against the peers': levels stay where they were, at most at their ceiling of debt."""
-        self.enter()
-        shift_all(&self.t, ns, clock_ns(&self.t))
-        self.leave()
-
-    def owing(self, int64_t place):
-        """Of the entries from `place` on, as many as may be looked at in one go: the epochs that have a column in one that owes,
-        each with the longest time (ns) in which such a bucket fills from its ceiling of debt; and the next place, -1 at
-        the end. O(entries looked at)."""
-        cdef int64_t longest[MAX_ORIGINS]
-        cdef uint32_t i
-        memset(longest, 0, sizeof(longest))
-        place = max(0, place)
-        self.enter()
-        columns_that_owe(&self.t, place, SLICE, clock_ns(&self.t), longest)
-        self.leave()
-        found = {self.t.origins[i].epoch: longest[i] for i in range(1, MAX_ORIGINS) if longest[i] and self.t.origins[i].used}
-        place += SLICE
-        return found, place if place < self.t.h.bump else -1
-
-    def add_tombstones(self, epochs):
-        """Columns of these dead epochs count no more, here: every live peer knows their final counts. Levels do not move. Returns
-        those that have a tombstone now: neither unknown ones nor the own one. What is left of their columns is removed by `prune`."""
-        cdef uint32_t origin
-        marked = []
-        for epoch in epochs:
-            origin = origin_find(&self.t, epoch)
-            if not origin or origin == self.t.h.own_origin:
-                continue
-            if not self.t.origins[origin].tombstone:
-                self.enter()
-                self.t.origins[origin].tombstone = TOMBSTONE_NEW
-                self.t.h.origins_changed += 1  # else a peer that has released it would be told of it, as of a new one
-                self.leave()
-            marked.append(epoch)
-        return marked
-
-    def prune(self, int64_t start=0, int64_t most=1 << 62):
-        """Removes the columns of epochs with a tombstone from at most `most` places from `start`, 0 or above, on; returns the next
-        one, or -1 when it has looked at all. What got its tombstone after 0 was looked at waits for the next time. An epoch of
-        this node with a column that there is no memory to close loses its tombstone."""
-        if start < 0:
-            raise CrdtbucketError(f"places begin with 0, not {start}")
-        self.enter()
-        start = prune_some(&self.t, start, max(0, most))
-        self.leave()
-        return start
-
-    def remove_tombstone(self, uint64_t epoch):
-        """Columns of this epoch count again, as peers advertise them: the process that was taken for dead runs. It is announced
-        to the peers again."""
-        cdef uint32_t origin = origin_find(&self.t, epoch)
-        if origin:
-            origin_return(&self.t, origin)
-
-    def release(self, uint64_t epoch):
-        """Forgets an epoch that has a tombstone; its id may be used again. Returns whether it has: not before `prune` has removed
-        all its columns."""
-        cdef uint32_t origin = origin_find(&self.t, epoch)
-        return bool(origin and origin_release(&self.t, origin))
-
-    def digest(self, uint64_t first, uint64_t last, int64_t most=INT64_MAX, bint all_entries=False, int64_t looks=INT64_MAX):
-        """Of indebted quiet entries (with `all_entries` of all) whose hash (high half) is in [first, last]: (entries, sum of fingerprints, sum of debts in ns,
-        where to continue or 0), at most about `most`, and at most about `looks` are looked at."""
-        cdef uint64_t total = 0, debt = 0, following = 0
-        cdef int64_t count, now = clock_ns(&self.t)
-        with nogil:
-            table_lock(&self.t)
-            count = digest_range(&self.t, first, last, most, looks, now, all_entries, NULL, &total, &debt, &following)
-            table_unlock(&self.t)
-        return count, total, debt, following
-
-    def digest_items(self, uint64_t first, uint64_t last, int64_t most, bint all_entries=False, int64_t looks=INT64_MAX):
-        """The entries of such a range, 32 bytes each: hash (16), fingerprint, debt in ns (little-endian)."""
-        cdef uint64_t total = 0, debt = 0, following = 0
-        cdef int64_t count, now = clock_ns(&self.t)
-        most = max(0, min(most, self.t.h.max_keys))
-        cdef _Scratch items = scratch((most + DIGEST_SLACK) * sizeof(digest_item_t))
-        self.enter()
-        count = digest_range(&self.t, first, last, most, looks, now, all_entries, <digest_item_t *>items.at, &total, &debt, &following)
-        self.leave()
-        return PyBytes_FromStringAndSize(<char *>items.at, min(count, most + DIGEST_SLACK) * sizeof(digest_item_t))
+        self.memory.enter()
+        shift_all(self.t, ns, clock_ns(self.t))
+        self.memory.leave()
 
     def hashes(self, entries):
         """(name hash of the bucket, low and high half of the key's hash) of each of these entries that is still in use."""
@@ -183,10 +102,38 @@ cdef class Table(_Sharing):
 
     def find(self, uint64_t lo, uint64_t hi):
         """The entry with this hash, or -1."""
-        cdef uint32_t e = table_find(&self.t, lo, hi)
+        cdef uint32_t e = table_find(self.t, lo, hi)
         return -1 if e == <uint32_t>NONE else <int64_t>e
 
     # ---- looking ----
+
+    def verify(self):
+        """Checks all that must be true of the table: for tests and diagnosis. Raises CrdtbucketError."""
+        cdef const char *wrong
+        self.memory.enter()
+        wrong = table_verify(self.t)
+        self.memory.leave()
+        if wrong:
+            raise CrdtbucketError(f"the table is damaged: {wrong.decode()}")
+
+    @property
+    def shared(self):
+        """Whether other processes may use the table."""
+        return bool(is_shared(self.t))
+
+    @property
+    def hash_key(self):
+        """The key of the hash of bucket keys: 16 bytes."""
+        return PyBytes_FromStringAndSize(<const char *>self.t.h.hash_key, 16)
+
+    @property
+    def open_tokens(self):
+        """Tokens that a common store was asked for and that are not counted here yet, of all keys."""
+        return self.t.h.open_tokens
+
+    @open_tokens.setter
+    def open_tokens(self, int64_t tokens):
+        self.t.h.open_tokens = tokens
 
     def __len__(self):
         return self.t.h.entries
@@ -205,22 +152,22 @@ cdef class Table(_Sharing):
         """How full the keys of each bucket are: {name hash: (keys without a whole token, tokens lacking to full of all keys,
         of the key that lacks most)}. Looks at `most` keys, of a larger table at others each time, and takes these for all.
         About 4 ns a key, without the interpreter's lock; no take waits longer than for some 20 us of it."""
-        cdef int64_t places = self.t.h.bump, now = clock_ns(&self.t), at = self.surveyed, done
+        cdef int64_t places = self.t.h.bump, now = clock_ns(self.t), at = self.surveyed, done
         cdef uint32_t i, count = self.t.h.definitions
         cdef double share = 1.0
         cdef _Scratch room = scratch(count * sizeof(survey_t))
         cdef survey_t *s = <survey_t *>room.at
         most = max(1, min(most, places))
-        survey_open(&self.t, s, count)
+        survey_open(self.t, s, count)
         if places:
             share = <double>most / <double>places
             self.surveyed = (at + most) % places
             for done in range(0, most, SURVEY_CHUNK):
                 with nogil:
-                    table_lock(&self.t)
-                    survey_places(&self.t, at + done, min(most - done, SURVEY_CHUNK), now, s, count)
-                    table_unlock(&self.t)
-                    let_others_in(&self.t)
+                    table_lock(self.t)
+                    survey_places(self.t, at + done, min(most - done, SURVEY_CHUNK), now, s, count)
+                    table_unlock(self.t)
+                    let_others_in(self.t)
         return {self.t.definitions[i].name_hash: (round(s[i].empty / share), s[i].debt / share, s[i].highest)
                 for i in range(count) if s[i].owner == i}
 
@@ -228,7 +175,7 @@ cdef class Table(_Sharing):
         """Counters of the table: a dict of integers."""
         cdef header_t *h = self.t.h
         return {
-            "keys": h.entries, "max_keys": h.max_keys, "bytes": table_bytes(&self.t), "inserted": h.inserted,
+            "keys": h.entries, "max_keys": h.max_keys, "bytes": table_bytes(self.t), "inserted": h.inserted,
             "evicted_full": h.evicted_full, "evicted_indebted": h.evicted_indebted, "refused_full": h.refused_full,
             "refused_columns": h.refused_columns, "forgotten": h.forgotten, "unlogged": h.unlogged,
             "version": h.version,

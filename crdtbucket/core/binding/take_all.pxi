@@ -227,7 +227,7 @@ cdef AllDecision take_call(call_t *call, tuple rows):
     answer.allowed = True
     for i in range(call.parts):
         part = &call.part[i]
-        decision = (<BucketCore>part.bucket).answer(<object>part.key, part.cost, part.slot, &part.o)
+        decision = decision_of(<BucketCore>part.bucket, <object>part.key, part.cost, part.slot, &part.o)
         answer.allowed = answer.allowed and decision.allowed
         made.append(decision)
     answer.decisions = tuple(made if call.parts == call.count else [made[call.item[i].part] for i in range(call.count)])

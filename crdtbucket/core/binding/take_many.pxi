@@ -67,7 +67,7 @@ cdef int take_all_items(BucketCore bucket, tuple keys, many_t *m) except -1:
         if m.stopped:
             take_item(bucket, keys[m.at], m)
         elif m.at < m.count:
-            bucket.table.pause()
+            bucket.memory.pause()
     for i in range(m.count):
         if m.items[i].unnamed and many_holds(m, &m.items[i]):
             bucket.note_name(m.items[i].entry, keys[i])

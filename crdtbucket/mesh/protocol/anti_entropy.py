@@ -42,7 +42,7 @@ def next_digest(table: Table, link: PeerState, now: int) -> dict[str, Any]:
     slices = 1 + max(len(table) // SLICE, table.max_keys // MOST_PLACES)
     first = link.digest_from
     last = min(LAST, first + (LAST + 1) // slices)
-    count, total, debt, _ = table.digest(first, last)
+    count, total, debt, _ = table.outbox.digest(first, last)
     link.digest_due = now + PERIOD_NS // slices
     link.digest_from = (last + 1) % (LAST + 1)
     if last == LAST:
@@ -83,13 +83,13 @@ def answers(table: Table, digest: tuple[int, int, int, int, int]) -> bool:
 def differs(table: Table, digest: tuple[int, int, int, int, int]) -> bool:
     """Whether this table has another digest of that range."""
     first, last, count, total, debt = digest
-    mine, my_total, my_debt, _ = table.digest(first, last)
+    mine, my_total, my_debt, _ = table.outbox.digest(first, last)
     return mine != count or my_total != total or abs(my_debt - debt) > TOLERANCE_NS * max(1, count)
 
 
 def items(table: Table, first: int, last: int) -> bytes:
     """Items of the range, to compare."""
-    return table.digest_items(first, last, MOST_ITEMS)[:MOST_BYTES]
+    return table.outbox.digest_items(first, last, MOST_ITEMS)[:MOST_BYTES]
 
 
 def compare(table: Table, first: int, last: int, theirs: bytes) -> tuple[list[int], bytes]:

@@ -60,7 +60,7 @@ class EntryMerger:
         self._peers, self._bounded = members.links, members.bounded
         self._own_epoch = OwnEpoch(members.links, members.bounded)
         self._warnings = PeerWarnings()
-        self._mismatches = Mismatches(table, name, self._warnings)
+        self._mismatches = Mismatches(table.definitions, name, self._warnings)
         self.counters = dict.fromkeys(("frames", "duplicates", "stale", *MERGE_COUNTERS), 0)
 
     def tables_of(self, link: PeerState, frame: wire.Frame) -> ResolvedTables | None:
@@ -101,9 +101,9 @@ class EntryMerger:
         what the mesh owes, so what it does not state of suspect debts is not owed. `after`: what
         the part of the frame before came to. Of the answer `crowded` and `room` are those of the
         parts together."""
-        epoch = self._table.epoch
+        epoch = self._table.epochs.running
         merge = partial(
-            self._table.merge,
+            self._table.inbox.merge,
             frame.payload,
             resolved.definitions,
             resolved.origins,
@@ -116,7 +116,7 @@ class EntryMerger:
             memory=memory,
             keeps_credit=bool(frame.flags & wire.KEEPS_CREDIT) and self._lacks_one(frame, now),
             silent=self._silent(frame.silent) if frame.silent else None,
-            newcomer=bool(self._table.silent_before(link.started, link.node)[1]),
+            newcomer=bool(self._table.nodes.silent_before(link.started, link.node)[1]),
             start=max(0, after.following),
             most=PART,
             crowded=after.crowded,
@@ -138,7 +138,7 @@ class EntryMerger:
                     "the new epoch %x",
                     self._name,
                     epoch,
-                    self._table.epoch,
+                    self._table.epochs.running,
                 )
         self._mismatches.stated(link.info.name, resolved, merged.mixed, now)
         crowded, room = after.crowded + merged.crowded, after.room + merged.room
@@ -150,7 +150,7 @@ class EntryMerger:
         seen = {
             link.info.epoch
             for link in self._peers.values()
-            if link.connected and now - link.last_seen < self._table.near_ns
+            if link.connected and now - link.last_seen < self._table.nodes.near_ns
         }
         return not frame.silent or not seen.issuperset(epoch for epoch, _ in frame.silent)
 
@@ -158,7 +158,7 @@ class EntryMerger:
         """By origin, for how long (ns) a peer states credit for a silent process."""
         kept = dict(stated)
         out = array("q", bytes(8 * wire.MAX_ORIGINS))
-        for origin, _, epoch, _ in self._table.origins():
+        for origin, _, epoch, _ in self._table.epochs.origins():
             out[origin] = kept.get(epoch, 0) * 1_000_000
         return out
 
@@ -171,7 +171,7 @@ class EntryMerger:
         resolved = self.tables_of(link, frame)
         if resolved is None:
             return
-        merged = self._table.merge(
+        merged = self._table.inbox.merge(
             frame.payload,
             resolved.definitions,
             resolved.origins,

@@ -56,7 +56,7 @@ class FrameIntake:
         self._merger.counters["frames"] += 1
         if frame.epoch != link.info.epoch:
             self._members.check_epoch(link, frame.epoch)
-        addressed = frame.to_epoch == self._table.epoch
+        addressed = frame.to_epoch == self._table.epochs.running
         if not link.measure(frame, now, addressed=addressed):
             self._merger.counters["stale"] += 1
             self._merger.merge_late(link, frame, now)
@@ -94,7 +94,7 @@ class FrameIntake:
         if now - link.last_seen > UNREACHED_NS:
             link.tried = (-1, 0)  # it is there again: the next round has all that it lacks
         link.last_seen = max(link.last_seen, now)
-        self._table.set_node(link.node, link.info.epoch, link.connected)
+        self._table.nodes.set_node(link.node, link.info.epoch, link.connected)
         if addressed:
             link.acknowledge(frame)
         self._complete_round(link, frame, addressed, now)
@@ -127,7 +127,7 @@ class FrameIntake:
             return
         link.round_gaps.add(now - link.round_time, now)
         link.round_time = max(link.round_time, round_time)
-        self._table.set_last_seen(link.node, round_time)
+        self._table.nodes.set_last_seen(link.node, round_time)
         self._relays.round_completed(link, round_time, now)
         if addressed:
             self._memory.round_completed(link, now)

@@ -62,7 +62,7 @@ class GossipSchedule:
         """When `tick` has something to do."""
         if self._new_links or self._under_way:
             return now
-        if self._table.flush_wanted:
+        if self._table.outbox.flush_wanted:
             return min(self._next_round, max(now, self._last_send + FLUSH_GAP_NS))
         return self._next_round
 
@@ -79,7 +79,7 @@ class GossipSchedule:
             self._collecting = 0
         if self._under_way:
             return self._go_on(me, now)
-        if self._table.flush_wanted and now - self._last_send >= FLUSH_GAP_NS:
+        if self._table.outbox.flush_wanted and now - self._last_send >= FLUSH_GAP_NS:
             return self._flush(now)
         return []
 
@@ -88,7 +88,7 @@ class GossipSchedule:
         part of the table, or makes the frames for one peer."""
         place = 0
         while place >= 0:
-            _, place = self._table.collect_some(place)
+            _, place = self._table.outbox.collect_some(place)
             yield []
         self._out.flags |= wire.LEAVING
         self._out.start()
@@ -101,7 +101,7 @@ class GossipSchedule:
 
     def _go_on(self, me: Callable[[], NodeInfo], now: int) -> Frames:
         if self._collecting >= 0:
-            _, self._collecting = self._table.collect_some(self._collecting)
+            _, self._collecting = self._table.outbox.collect_some(self._collecting)
             if self._collecting >= 0:
                 return []
             if self._greeted:
@@ -128,7 +128,7 @@ class GossipSchedule:
                 out.append((link.info.name, data))
                 size += len(data)
         if not self._unsent:
-            self._table.trim(self._acknowledged(), TRIMMED)
+            self._table.outbox.trim(self._acknowledged(), TRIMMED)
             self._table.sweep(SWEEP)
         return out
 
@@ -142,8 +142,8 @@ class GossipSchedule:
         ]
 
     def _flush(self, now: int) -> Frames:
-        before = self._table.version
-        self._table.collect(True)
+        before = self._table.outbox.version
+        self._table.outbox.collect(True)
         self._last_send = now
         self._out.start()
         return [
@@ -156,4 +156,4 @@ class GossipSchedule:
         """The version up to which every peer whose log is kept has acknowledged."""
         links = self._members.links.values()
         kept = [link.acked.prefix for link in links if link.log_kept and not link.left]
-        return min(kept, default=self._table.version)
+        return min(kept, default=self._table.outbox.version)

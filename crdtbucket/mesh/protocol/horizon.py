@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from crdtbucket._core import Table
+from crdtbucket._core import TableNodes
 
 NEAR_NS = 500_000_000
 """A peer that was seen within this time never counts as silent, however quick the mesh is."""
@@ -21,11 +21,11 @@ WINDOW_NS = 10_000_000_000
 class NearHorizon:
     """Keeps a table's near horizon. Times are local ns."""
 
-    def __init__(self, table: Table, interval_ns: int, now: int) -> None:
+    def __init__(self, nodes: TableNodes, interval_ns: int, now: int) -> None:
         """`interval_ns`: between two rounds of a peer."""
-        self._table, self._interval_ns = table, interval_ns
+        self._nodes, self._interval_ns = nodes, interval_ns
         self._begun, self._longest, self._before = now, 0, 0
-        self._moving, self._place = table.near_ns, -1
+        self._moving, self._place = nodes.near_ns, -1
         """Where it moves to, and from which place of the table on; -1 when it is there."""
         self.follow((), now)
 
@@ -40,4 +40,4 @@ class NearHorizon:
         if horizon != self._moving:
             self._moving, self._place = horizon, 0
         if self._place >= 0:
-            self._place = self._table.move_near(horizon, self._place, MOVED_PLACES)
+            self._place = self._nodes.move_near(horizon, self._place, MOVED_PLACES)

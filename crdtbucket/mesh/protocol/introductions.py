@@ -74,7 +74,7 @@ class Introductions:
         others advertise of it. When the table is full, what was introduced gives way, at once: else
         a peer that advertises more would take the place first."""
         self._remember()
-        owners = {known: owner for _, owner, known, _ in self._table.origins()}
+        owners = {known: owner for _, owner, known, _ in self._table.epochs.origins()}
         if epoch in self._by and owners.get(epoch, node) != node:
             self._drop(epoch, at_once=True)
         elif epoch in self._by:
@@ -84,7 +84,7 @@ class Introductions:
             self._drop_newest((), at_once=True)
 
     def _remove_gone(self) -> None:
-        held = {epoch for _, _, epoch, _ in self._table.origins()} if self._by else set()
+        held = {epoch for _, _, epoch, _ in self._table.epochs.origins()} if self._by else set()
         for epoch in self._by.keys() - held:
             self._remove(epoch)
 
@@ -92,8 +92,9 @@ class Introductions:
         """Counts the epochs that nobody introduced, but for those with a reserved place, and those
         whose columns are being removed."""
         links = self._directory.links.values()
-        reserved = {link.info.epoch for link in links if link.connected} | {self._table.epoch}
-        for _, _, epoch, gone in self._table.origins():
+        connected = {link.info.epoch for link in links if link.connected}
+        reserved = connected | {self._table.epochs.running}
+        for _, _, epoch, gone in self._table.epochs.origins():
             if not gone and epoch not in self._by and epoch not in reserved:
                 self._add(epoch, MEMORY)
 
@@ -137,7 +138,7 @@ class Introductions:
         """The same for what this peer only advertised: an honest one passes on what it got.
         Returns whether there is a place now."""
         advertised = [epoch for epoch in self._introduced_by(peer) if epoch not in self._ran]
-        running = self._directory.running(self._table.epoch) if advertised else ()
+        running = self._directory.running(self._table.epochs.running) if advertised else ()
         for epoch in reversed(advertised):
             if epoch not in running:
                 self._drop(epoch)

@@ -91,7 +91,7 @@ class MemberUpdates:
         if frame.wall is not None and self.wall_ahead is not None:
             link.wall_ahead = frame.wall + link.age - (now + self.wall_ahead)
         if frame.tombstones:
-            running = self._directory.running(self._table.epoch)
+            running = self._directory.running(self._table.epochs.running)
             self._pruner.advertised(frame.tombstones, running, now)
 
     def _learn(
@@ -121,7 +121,7 @@ class MemberUpdates:
         what `Membership.advertised` returns."""
         self._next_gossip = now + GOSSIP_NS
         self._directory.expire(now)
-        running = self._directory.running(self._table.epoch)
+        running = self._directory.running(self._table.epochs.running)
         tombstones = self._pruner.step(self._links.values(), running, now)
         if self._introductions.step(running, now):
             self._roster.retry()

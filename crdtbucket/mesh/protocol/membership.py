@@ -70,7 +70,7 @@ class Membership:
         """Goes on with the members of another process; nobody is connected yet."""
         for link in links:
             self.links[link.info.name] = link
-            self._table.set_node(link.node, link.info.epoch, False)
+            self._table.nodes.set_node(link.node, link.info.epoch, False)
             self.detector.disconnected(link, now, ended=False)
             self.directory.learn(_member(link.info), now)
 
@@ -85,7 +85,7 @@ class Membership:
             )
         node = self._roster.node(peer.name)
         self.introductions.claimed(node, peer.epoch)
-        self._table.origin(node, peer.epoch)
+        self._table.epochs.origin(node, peer.epoch)
         was = link is not None and link.connected
         fresh = link is None or restarted
         if link is None:
@@ -98,15 +98,15 @@ class Membership:
         link.connected_again(peer, now, now + self._first_digest_ns)
         both_ran = max(link.started, self._began)
         if syncs:
-            _, silent = self._table.silent_before(link.started, link.node)
+            _, silent = self._table.nodes.silent_before(link.started, link.node)
             apart = link.started < self._began or now - both_ran > self.directory.alive_ns
             full = not fresh or bool(silent) or apart
-            link.start_sync(self._table.version, full=full)
+            link.start_sync(self._table.outbox.version, full=full)
         self.detector.connected(peer, now, was=was)
         self.pruner.returned(peer.epoch)
         self.directory.running_elsewhere.pop(peer.epoch, None)  # from here on the link says so
         self.visibility.changed()
-        self._table.set_node(link.node, peer.epoch, True, both_ran)
+        self._table.nodes.set_node(link.node, peer.epoch, True, both_ran)
         self.directory.learn(_member(peer), now)
         self.count(now)
 
@@ -114,7 +114,7 @@ class Membership:
         """A frame of a process that is not the one which runs, as far as is known: an older frame,
         or the peer goes on under a new epoch. Raises WireError, and nothing has changed, when it
         has used up its places with such."""
-        known = {(node, known) for _, node, known, _ in self._table.origins()}
+        known = {(node, known) for _, node, known, _ in self._table.epochs.origins()}
         if (link.node, epoch) in known:
             return
         if not self.introductions.follow(link.info.name, link.info.epoch):
@@ -125,7 +125,7 @@ class Membership:
         """The peer may go on under a new epoch in the same process; older frames do not undo it."""
         if frame.epoch == link.info.epoch or frame.seq <= link.received.highest:
             return
-        self._table.set_node(link.node, frame.epoch, link.connected)
+        self._table.nodes.set_node(link.node, frame.epoch, link.connected)
         link.info = replace(link.info, epoch=frame.epoch)
         self.visibility.changed()
 
@@ -134,7 +134,7 @@ class Membership:
         link.connected = False
         self.visibility.changed()
         self.detector.disconnected(link, now, ended=ended)
-        self._table.set_disconnected(link.node)
+        self._table.nodes.set_disconnected(link.node)
         self.count(now)
 
     # ---- updates ----
@@ -209,7 +209,7 @@ class Membership:
         """Tells the table how many members share the limits."""
         states = [self.status(link, now) for link in self.links.values()]
         live = 1 + states.count("alive") + states.count("suspect")
-        self._table.configure(members=max(live, self._expected))
+        self._table.nodes.configure(members=max(live, self._expected))
 
     def expect(self, members: int, now: int) -> None:
         """There are at least so many members, linked or not, this node included."""
@@ -226,7 +226,7 @@ class Membership:
                 del self.links[link.info.name]  # or names that come and go use up all numbers
                 continue
             if link.connected and silent >= self.directory.alive_ns:
-                self._table.set_disconnected(link.node)
+                self._table.nodes.set_disconnected(link.node)
             self._keep_log(link, silent, now)
             if link.left or link.forgotten:
                 continue
@@ -247,7 +247,7 @@ class Membership:
         unreached = 0 if link.reached is None else now - link.reached
         if link.log_kept and max(silent, unreached) > HOLD_NS:
             link.log_kept = False
-            link.start_sync(self._table.version)
+            link.start_sync(self._table.outbox.version)
         elif (
             not link.log_kept
             and link.connected
@@ -257,7 +257,7 @@ class Membership:
             link.log_kept, link.forgotten = True, False
             link.to_forget = link.to_forget if link.left else -1
             self.pruner.returned(link.info.epoch)
-            link.start_sync(self._table.version)
+            link.start_sync(self._table.outbox.version)
 
     def _make_room(self, now: int) -> None:
         """Of peers that are gone the last ones are remembered. When the epochs run out, the peer

@@ -75,14 +75,14 @@ class MeshNode:
         self._intake = FrameIntake(table, self.members, self._merger, relays, self._memory, out)
         self._observers = Observers(table, self.roster, self.members, self._merger)
         trust = config.partition_trust_ns
-        table.configure(
+        table.nodes.configure(
             trust_ns=2**63 - 1 if trust is None else trust,
             shared_bursts=config.partition_burst == "share",
         )
-        self._horizon = NearHorizon(table, interval_ns, now)
+        self._horizon = NearHorizon(table.nodes, interval_ns, now)
         self._jumps = ClockJumps(table, self.members, name, interval_ns)
         table.on_wake = self._wake
-        table.spare_epoch(rng.getrandbits(64) | 1)
+        table.epochs.spare(rng.getrandbits(64) | 1)
         self._memory.begin(config.expected_peers, now)
 
     # ---- links ----
@@ -95,7 +95,7 @@ class MeshNode:
         return NodeInfo(
             self.name,
             self.region,
-            self.table.epoch,
+            self.table.epochs.running,
             self.address,
             age_ns,
             established,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from crdtbucket._core import Table
+from crdtbucket._core import TableDefinitions
 from crdtbucket.mesh.protocol.peer_warnings import PeerWarnings
 from crdtbucket.mesh.protocol.roster import ResolvedTables
 
@@ -16,9 +16,9 @@ MOST = 4_096
 class Mismatches:
     """Compares the definitions under which a peer states its keys with those of a table."""
 
-    def __init__(self, table: Table, name: str, warnings: PeerWarnings) -> None:
+    def __init__(self, definitions: TableDefinitions, name: str, warnings: PeerWarnings) -> None:
         """`name`: of this node."""
-        self._table = table
+        self._definitions = definitions
         self._name = name
         self._warnings = warnings
         self._since: dict[tuple[str, int, int, int], int] = {}
@@ -29,9 +29,8 @@ class Mismatches:
         bucket that is defined otherwise here."""
         for place in mixed:
             bucket, theirs, q, p = resolved.tables.definitions[place]
-            name, capacity, mine, own_q, own_p = self._table.definition(
-                resolved.definitions[place][0]
-            )
+            slot = resolved.definitions[place][0]
+            name, capacity, mine, own_q, own_p = self._definitions.at(slot)
             seen = (peer, bucket, theirs, mine)
             if now - self._since.setdefault(seen, now) < LASTS_NS:
                 continue

@@ -45,14 +45,14 @@ class NodeMemory:
         self._name = roster.names()[0]
         now = table.now()
         self._shared = shared
-        self._record = load(table.read_handoff()) if shared else None
+        self._record = load(table.sharing.read_handoff()) if shared else None
         self.started = now if self._record is None else self._record.began
         """When this node began, in whichever of the processes that share the table."""
         self.complete = False
         """Whether a complete round for this process has come, so that levels are the mesh's."""
         self._restored: list[bytes] = []
         """The snapshot that this node began with, while some of it is suspect."""
-        self._suspect, self._suspect_since = table.suspects > 0, now
+        self._suspect, self._suspect_since = table.inbox.suspects > 0, now
         """Whether something is: it stands after a while, unless a peer with memory answers."""
         self._cancelled = False
         self._settled, self._place = 0, -1
@@ -67,7 +67,7 @@ class NodeMemory:
             self._members.take_over(record.links(now, self._roster.node), now)
         if peers and not (record is not None and record.memory):
             self._out.flags |= wire.JOINING
-            self._table.configure(warming_up_until=now + WARM_UP_NS, members=1 + peers)
+            self._table.nodes.configure(warming_up_until=now + WARM_UP_NS, members=1 + peers)
         else:
             self.remember(now)
 
@@ -75,7 +75,7 @@ class NodeMemory:
         """The levels held are the mesh's: the node has warmed up."""
         self.complete = True
         self._out.flags &= ~wire.JOINING
-        self._table.configure(warming_up_until=NEVER)
+        self._table.nodes.configure(warming_up_until=NEVER)
         self._members.expect(1, now)
         self.note()
 
@@ -109,7 +109,7 @@ class NodeMemory:
         record = HandoffRecord(self.started, self.complete, rows)
         if record != self._record:
             self._record = record
-            self._table.write_handoff(dump(record))
+            self._table.sharing.write_handoff(dump(record))
 
     def snapshot(self) -> list[bytes]:
         """What is counted and owed here, in pieces, to start from after a restart. As long as
@@ -122,7 +122,7 @@ class NodeMemory:
         the boot of this machine, if not the machine. Raises OtherFormat for one of another version
         of the library, MeshError when it is none."""
         restored = snapshot.load(self._table, self._roster, data, boot)
-        if self._table.suspects:
+        if self._table.inbox.suspects:
             self._restored = [data]
             self._suspect, self._suspect_since = True, self._table.now()
         return restored
@@ -132,7 +132,7 @@ class NodeMemory:
         self._settle_some()
 
     def _settle_some(self) -> None:
-        settled, self._place = self._table.settle_suspects(
+        settled, self._place = self._table.inbox.settle_suspects(
             self._cancelled, self._place, SETTLED_PLACES
         )
         self._settled += settled

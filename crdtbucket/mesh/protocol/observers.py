@@ -60,7 +60,7 @@ class Observers:
             values["config"] = self._members.updates.config
         return wire.encode(
             wire.Frame(
-                epoch=self._table.epoch,
+                epoch=self._table.epochs.running,
                 to_epoch=frame.epoch,
                 seq=frame.seq,
                 sent=now,
@@ -75,10 +75,10 @@ def _look_up(table: Table, roster: Roster, frame: wire.Frame) -> dict[str, Any]:
     fit, and how far they go. A range gives the indebted ones, hashes any that are held."""
     if frame.payload_kind == wire.RANGE and frame.items is not None:
         first, last = frame.items
-        following = table.digest(first, last, SLICE, True, LOOKS)[3]
+        following = table.outbox.digest(first, last, SLICE, True, LOOKS)[3]
         last = following - 1 if following else last
         found: Iterable[tuple[int, int]] = _ITEM.iter_unpack(
-            table.digest_items(first, last, SLICE, True, LOOKS)
+            table.outbox.digest_items(first, last, SLICE, True, LOOKS)
         )
     else:
         first, last = 0, LAST
@@ -86,12 +86,12 @@ def _look_up(table: Table, roster: Roster, frame: wire.Frame) -> dict[str, Any]:
     hashes = sorted((hi, table.find(lo, hi)) for lo, hi in found)
     held = [(hi, entry) for hi, entry in hashes if entry >= 0]
     tables, positions = roster.announced()
-    payload, upto, _ = table.encode_entries(
+    payload, upto, _ = table.outbox.encode_entries(
         array("I", [entry for _, entry in held]), 0, positions, wire.MAX_PAYLOAD
     )
     if upto < len(held):
         last = held[upto][0] - 1
-    tombstones = tuple(epoch for _, _, epoch, gone in table.origins() if gone)
+    tombstones = tuple(epoch for _, _, epoch, gone in table.epochs.origins() if gone)
     return {
         "payload": payload,
         "tables_version": tables.version,
@@ -109,12 +109,12 @@ def _merge(table: Table, roster: Roster, frame: wire.Frame, admits: Admits) -> M
     if frame.tables is None:
         raise WireError("an observer's entries come with their tables")
     resolved = roster.resolve(frame.tables, admits)
-    return table.merge(
+    return table.inbox.merge(
         frame.payload,
         resolved.definitions,
         resolved.origins,
         node=0,
-        epoch=table.epoch,
+        epoch=table.epochs.running,
         at=table.now(),
         newer=False,
         reopen=False,

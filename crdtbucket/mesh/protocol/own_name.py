@@ -34,7 +34,7 @@ class OwnName:
         self._table, self._members, self._name = table, members, name
         self._met = 0
         """When the other process was last met, while this one refuses."""
-        if table.refused:  # by the process that spoke to the peers before this one
+        if table.sharing.refused:  # by the process that spoke to the peers before this one
             self._met = table.now()
             table.refusal = NodeConflict(
                 f"another running process was called {name!r}, too: give each node its own name"
@@ -68,7 +68,7 @@ class OwnName:
             return
         self._met = 0
         self._table.refusal = None
-        self._table.refused = False
+        self._table.sharing.refused = False
         LOG.warning("%s serves again: the other process of this name was not met again", self._name)
 
     def established(self, now: int) -> bool:
@@ -91,7 +91,7 @@ class OwnName:
             LOG.error("%s makes no more decisions: %s", self._name, conflict)
         self._met = now
         self._table.refusal = conflict
-        self._table.refused = True  # the other processes that share the table refuse, too
+        self._table.sharing.refused = True  # the other processes that share the table refuse, too
         if self.on_refusal is not None:
             self.on_refusal(conflict)
 

@@ -201,7 +201,7 @@ class PeerState:
 
     def forget_some(self, table: Table) -> None:
         """Goes on giving it up, in the next part of the table."""
-        self.to_forget = table.forget(self.node, self.to_forget, FORGOTTEN_PLACES)
+        self.to_forget = table.nodes.forget(self.node, self.to_forget, FORGOTTEN_PLACES)
 
     def renumber(self) -> None:
         """A link was made again. The peer may be an image that was reverted, or a process that took

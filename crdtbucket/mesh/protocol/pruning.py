@@ -63,7 +63,7 @@ class Pruner:
         """What it has found: the longest time to full of a bucket, by epoch."""
         self._crowded = False
         self._running = 0
-        self.tombstones = {epoch: now for _, _, epoch, gone in table.origins() if gone}
+        self.tombstones = {epoch: now for _, _, epoch, gone in table.epochs.origins() if gone}
         """Epochs with a tombstone, the oldest first, and since when, as far as that is known."""
         self._given_up: list[int] = []
         """Epochs that lose their places, and of which columns are still to be removed."""
@@ -80,7 +80,7 @@ class Pruner:
     def step(self, links: Iterable[PeerState], running: set[int], now: int) -> tuple[int, ...]:
         """Prunes what can be pruned, and releases old tombstones; returns those to advertise."""
         live = {link.info.epoch: link for link in links if link.connected and not link.left}
-        known = self._table.origins()
+        known = self._table.epochs.origins()
         dead = {epoch for _, _, epoch, gone in known if not gone} - running
         # Introductions give some up by themselves, and one may have lost it for want of memory.
         with_tombstone = {epoch for _, _, epoch, gone in known if gone}
@@ -111,7 +111,7 @@ class Pruner:
             if not any(one.spread is not None for one in self._dead.values()):
                 return
             self._place, self._begun, self._owing = 0, now, {}
-        found, self._place = self._table.owing(self._place)
+        found, self._place = self._table.epochs.owing(self._place)
         for epoch, longest in found.items():
             self._owing[epoch] = max(longest, self._owing.get(epoch, 0))
         if self._place >= 0:
@@ -132,15 +132,15 @@ class Pruner:
             self._given_up.remove(epoch)
         elif self.tombstones.pop(epoch, None) is None:
             return
-        self._table.remove_tombstone(epoch)
+        self._table.epochs.remove_tombstone(epoch)
 
     def give_up(self, epoch: int, *, at_once: bool) -> None:
         """This epoch loses its place, as if it had never been known, and no peer is told: at once,
         which walks through the whole table, or when its columns are removed."""
-        if self._table.add_tombstones([epoch]):
+        if self._table.epochs.add_tombstones([epoch]):
             self._given_up.append(epoch)
         if at_once:
-            self._table.prune()
+            self._table.epochs.prune()
             self._release_given_up()
         else:
             self._remove_columns()
@@ -180,7 +180,7 @@ class Pruner:
     def _add_tombstones(self, epochs: list[int], now: int) -> None:
         for epoch in epochs:
             self._dead.pop(epoch, None)
-        for epoch in self._table.add_tombstones(epochs):
+        for epoch in self._table.epochs.add_tombstones(epochs):
             self.tombstones[epoch] = now
             self._unpruned = True
         self._remove_columns()
@@ -194,18 +194,20 @@ class Pruner:
         """Goes on removing the columns of epochs with a tombstone."""
         if self._pruning < 0 and (self._unpruned or self._given_up):
             if self._given_up:  # one may have lost its tombstone for want of memory
-                self._given_up = self._table.add_tombstones(self._given_up)
+                self._given_up = self._table.epochs.add_tombstones(self._given_up)
             self._pruning, self._unpruned = 0, False
         if self._pruning >= 0:
-            self._pruning = self._table.prune(self._pruning, PRUNED_PLACES)
+            self._pruning = self._table.epochs.prune(self._pruning, PRUNED_PLACES)
             self._release_given_up()
 
     def _release_given_up(self) -> None:
-        self._given_up = [epoch for epoch in self._given_up if not self._table.release(epoch)]
+        self._given_up = [
+            epoch for epoch in self._given_up if not self._table.epochs.release(epoch)
+        ]
 
     def _release(self, epoch: int) -> None:
         """Forgets a tombstone, unless columns of the epoch are still to be removed."""
-        if self._table.release(epoch):
+        if self._table.epochs.release(epoch):
             del self.tombstones[epoch]
 
 

@@ -43,7 +43,7 @@ class Relays:
         """Members that a peer does not see, of which not all that they sent lately is relayed yet;
         and since when."""
         for node in roster.names():  # another process may have led before
-            table.relay(node, False)
+            table.nodes.relay(node, False)
 
     def step(self) -> None:
         """Tells the table whose rates are relayed from now on; before anything is encoded."""
@@ -57,7 +57,7 @@ class Relays:
                 relayed.add(self._roster.node(owner))
         relayed.discard(0)
         for node in relayed ^ self._relayed:
-            self._table.relay(node, node in relayed)
+            self._table.nodes.relay(node, node in relayed)
         self._relayed = relayed
 
     def merged(self, link: PeerState, touched: array[int], now: int) -> None:
@@ -79,7 +79,7 @@ class Relays:
             while link is not None and link.recent_entries and most > 0:
                 at, touched = link.recent_entries.popleft()
                 if since - at <= self._caught_up_ns:
-                    self._table.touch(touched)
+                    self._table.outbox.touch(touched)
                     most -= len(touched)
             if link is None or not link.recent_entries:
                 del self._behind[name]
@@ -113,7 +113,7 @@ class Relays:
             if other.relay in unseen:
                 newest = max(newest, other.relayed_at)
             age = now - newest
-            if 0 <= age < self._table.near_ns:
+            if 0 <= age < self._table.nodes.near_ns:
                 yield other.info.epoch, -(-age // MS)
 
     def _far(self, link: PeerState, unseen: tuple[str, ...], now: int) -> Iterator[tuple[int, int]]:
@@ -132,7 +132,7 @@ class Relays:
             at = round_time - age * MS
             self._members.pruner.seen_running(epoch, at)
             owner = self._roster.owner(epoch)
-            if owner is None or epoch == self._table.epoch:
+            if owner is None or epoch == self._table.epochs.running:
                 continue
             other = self._links.get(owner)
             if other is None or not _knows_better(other, epoch, at):
@@ -144,7 +144,7 @@ class Relays:
             directly = other.connected and now - other.last_seen < self._directory.alive_ns
             if not directly and at > other.relayed_at:
                 other.relayed_at, other.relay = at, link.info.name
-                self._table.set_last_seen(other.node, at)
+                self._table.nodes.set_last_seen(other.node, at)
         link.round_ages = ()
 
     def _introduce(self, link: PeerState) -> None:

@@ -44,12 +44,12 @@ class Roster:
         self._table = table
         self.changes = 0
         """Rises when a name gets or loses its id."""
-        self._ids = {known: number for number, known in table.node_names().items()}
+        self._ids = {known: number for number, known in table.nodes.node_names().items()}
         self._free: list[int] = sorted({*range(1, MAX_NODES)} - {*self._ids.values()})
         """Ids that nobody has, as a heap."""
         owner = next((known for known, number in self._ids.items() if number == 0), None)
         if owner is None:
-            table.name_node(0, name)
+            table.nodes.name_node(0, name)
             self._ids[name] = 0
         elif owner != name:
             raise MeshError(
@@ -69,7 +69,7 @@ class Roster:
         if not self._free:
             raise WireError(f"more than {MAX_NODES - 1} nodes are known: {name!r} is refused")
         free: int = self._free[0]
-        self._table.name_node(free, name)  # before any epoch of it stands in the table
+        self._table.nodes.name_node(free, name)  # before any epoch of it stands in the table
         heapq.heappop(self._free)
         self._ids[name] = free
         self.changes += 1
@@ -85,13 +85,13 @@ class Roster:
         strangers = [(name, number) for name, number in known if number and name not in members]
         if not strangers:
             return
-        used = {node for _, node, _, _ in self._table.origins()}
-        used |= {node for node, _, _ in self._table.relayed_members()}
+        used = {node for _, node, _, _ in self._table.epochs.origins()}
+        used |= {node for node, _, _ in self._table.nodes.relayed_members()}
         for name, number in strangers:
             if number not in used:
                 del self._ids[name]
                 heapq.heappush(self._free, number)
-                self._table.name_node(number, "")
+                self._table.nodes.name_node(number, "")
                 self.changes += 1
 
     def owner(self, epoch: int) -> str | None:
@@ -106,19 +106,19 @@ class Roster:
 
         May be called from two threads (a snapshot's is one): what is built becomes valid at once.
         """
-        key = (self._table.origins_version, self._table.definition_count)
+        key = (self._table.epochs.origins_version, self._table.definitions.made)
         tables, positions, built = self._announced
         if key == built:
             return tables, positions
         names = self.names()
-        known = self._table.origins()
+        known = self._table.epochs.origins()
         origins = [(i, names[node], epoch) for i, node, epoch, gone in known if not gone]
         positions = array("H", [NO_PLACE]) * wire.MAX_ORIGINS
         for place, (origin, _, _) in enumerate(origins):
             positions[origin] = place
         owners = _shared(((name, epoch) for _, name, epoch in origins), tables.origins)
         tables = wire.AnnouncedTables(
-            tables.version + 1, owners, tuple(self._table.all_definitions())
+            tables.version + 1, owners, tuple(self._table.definitions.all())
         )
         self._announced = tables, positions, key
         return tables, positions
@@ -131,13 +131,15 @@ class Roster:
         origins = array("H")
         if admits is None:
             for name, epoch in tables.origins:
-                origins.append(self._table.origin(self.node(name), epoch))
+                origins.append(self._table.epochs.origin(self.node(name), epoch))
         else:
-            known = {epoch: (origin, node) for origin, node, epoch, _ in self._table.origins()}
+            known = {
+                epoch: (origin, node) for origin, node, epoch, _ in self._table.epochs.origins()
+            }
             for name, epoch in tables.origins:
                 origins.append(self._followed(name, epoch, known, admits))
-        local = {row[1]: row for row in self._table.definitions()}
-        candidates = self._table.candidates()
+        local = {row[1]: row for row in self._table.definitions.current()}
+        candidates = self._table.definitions.candidates()
         definitions = []
         for name_hash, definition_hash, q, p in tables.definitions:
             mine = local.get(name_hash)
@@ -171,7 +173,7 @@ class Roster:
         if not admits(name, epoch):
             return 0
         try:
-            return self._table.origin(self.node(name), epoch)
+            return self._table.epochs.origin(self.node(name), epoch)
         except WireError:  # every place, or every number of a name, is in use
             return 0
 
@@ -182,7 +184,7 @@ class Roster:
     @property
     def key(self) -> tuple[int, int, int]:
         """Changes when ids are given up or definitions are replaced, or with `retry`."""
-        return self._table.released, self._table.definition_count, self._retries
+        return self._table.epochs.released, self._table.definitions.made, self._retries
 
 
 def _shared(owners: Iterable[tuple[str, int]], held: wire.Origins) -> wire.Origins:

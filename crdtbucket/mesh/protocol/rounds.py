@@ -51,7 +51,7 @@ class Outbox:
         keeps = self._state_credit(link, now, values) if values.get("payload") else 0
         return wire.encode_fields(
             {
-                "epoch": self._table.epoch,
+                "epoch": self._table.epochs.running,
                 "to_epoch": link.info.epoch,
                 "seq": link.expect(sent),
                 "sent": now,
@@ -79,7 +79,7 @@ class Outbox:
         """The frames of a round: every key that is dirty for the peer, or as many as fit. `extra`
         goes with the first, or before it where that has to bring the tables; `ages` only with a
         complete one."""
-        head = self._table.version
+        head = self._table.outbox.version
         budget = ROUND_BYTES
         chunks: list[tuple[bytes, Sent | None]] = []
         fits = link.try_again(head, now)
@@ -125,7 +125,7 @@ class Outbox:
 
     def flush(self, link: PeerState, after: int, now: int) -> list[bytes]:
         """Only what an early flush gave new versions."""
-        head, out = self._table.version, []
+        head, out = self._table.outbox.version, []
         while after < head:
             payload, last, count = self._chunk(link, after, head)
             if count:
@@ -140,7 +140,7 @@ class Outbox:
         wanted, start = array("I", entries), 0
         out: list[bytes] = []
         while start < len(wanted):
-            payload, start, count = self._table.encode_entries(
+            payload, start, count = self._table.outbox.encode_entries(
                 wanted, start, positions, wire.MAX_PAYLOAD, self._since(link)
             )
             if not count:
@@ -166,7 +166,7 @@ class Outbox:
         while due or (looks and link.sync_place >= 0 and len(link.sync_waiting) < SYNC_FRAMES):
             looks -= not due
             place = due.pop() if due else link.sync_place
-            payload, following, count = self._table.encode_table(
+            payload, following, count = self._table.outbox.encode_table(
                 place, positions, wire.MAX_PAYLOAD, self._since(link), link.sync_full
             )
             if place == link.sync_place:
@@ -183,7 +183,7 @@ class Outbox:
         key = (after, upto, since)
         if key not in self._chunks:
             _, positions = self._roster.announced()
-            chunk = self._table.encode_log(after, upto, positions, wire.MAX_PAYLOAD, since)
+            chunk = self._table.outbox.encode_log(after, upto, positions, wire.MAX_PAYLOAD, since)
             self._chunks[key] = chunk
         return self._chunks[key]
 
@@ -191,10 +191,10 @@ class Outbox:
         """Says for whom these debts include credit: for those who fell silent before the peer's
         process began. Returns the flag that as much is owed there. For one whose connection ended
         it is not: that one is dead, mostly, and soon given up."""
-        _, silent = self._table.silent_before(link.started, link.node)
+        _, silent = self._table.nodes.silent_before(link.started, link.node)
         if not silent:
             return wire.KEEPS_CREDIT if now < link.owes_until else 0
-        epochs = {node: epoch for node, epoch, _ in self._table.relayed_members() if epoch}
+        epochs = {node: epoch for node, epoch, _ in self._table.nodes.relayed_members() if epoch}
         epochs |= {one.node: one.info.epoch for one in self._links.values()}
         ended = {one.node for one in self._links.values() if one.ending is not None}
         kept = [(node, ns // 1_000_000) for node, ns in silent if node in epochs]
@@ -206,7 +206,7 @@ class Outbox:
     def _since(self, link: PeerState) -> int:
         """Where others fell silent before a peer's process began: a time (ns) from which on
         they sent nothing here, so that what is encoded goes to all that lack the same. Else 0."""
-        return self._table.silent_before(link.started, link.node)[0]
+        return self._table.nodes.silent_before(link.started, link.node)[0]
 
 
 def _rotated(gaps: list[tuple[int, int]], cursor: int) -> list[tuple[int, int]]:

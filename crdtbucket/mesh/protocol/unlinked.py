@@ -52,15 +52,15 @@ class UnlinkedMembers:
         """A relay has passed on all that this member took up to the time `at`. Nothing is predicted
         of it before relays have done so for the near horizon: it may have just ended."""
         first, node = self._first.setdefault(epoch, at), self._roster.node(name)
-        if at - first >= self._table.near_ns and node not in self._going:
-            self._table.set_relayed(node, epoch, at)
+        if at - first >= self._table.nodes.near_ns and node not in self._going:
+            self._table.nodes.set_relayed(node, epoch, at)
 
     def step(self, now: int) -> None:
         """Gives up those that are gone: what was predicted of them becomes debt, part by part."""
         running, names = self._directory.running_elsewhere, self._roster.names()
         self._first = {epoch: at for epoch, at in self._first.items() if epoch in running}
         going, self._going = self._going, {}
-        members = self._table.relayed_members()
+        members = self._table.nodes.relayed_members()
         self._end_silent(members, now)
         twice, dense = self._seen_by_peers() if members else (set(), False)
         for index, (node, epoch, at) in enumerate(members):
@@ -68,13 +68,13 @@ class UnlinkedMembers:
             place = going.get(node, 0 if is_gone else -1)
             if place < 0:
                 counts = node in twice or (not dense and index < COUNTED)
-                self._table.count_relayed(node, counts)
+                self._table.nodes.count_relayed(node, counts)
                 if not counts and now - self._first.get(epoch, now) > UNSURE_NS:
                     self._warn(len(members))
                 continue
             running.pop(epoch, None)
             self._directory.give_up(names.get(node, ""))
-            place = self._table.forget(node, place, FORGOTTEN_PLACES)
+            place = self._table.nodes.forget(node, place, FORGOTTEN_PLACES)
             if place >= 0:
                 self._going[node] = place
 
@@ -83,7 +83,7 @@ class UnlinkedMembers:
         unseen ones until they are given up here: who is behind this node keeps their part until
         then."""
         names, known = self._roster.names(), self._directory.known
-        found = [(names.get(node), e, node) for node, e, _ in self._table.relayed_members()]
+        found = [(names.get(node), e, node) for node, e, _ in self._table.nodes.relayed_members()]
         return [
             (name, "", epoch, "")
             for name, epoch, node in found

@@ -153,7 +153,7 @@ class Registry:
 
     @property
     def _field(self) -> bytes:
-        return script.owner_name(self._table.epoch, self.node)
+        return script.owner_name(self._table.epochs.running, self.node)
 
     async def _show(self, connection: RedisConnection) -> None:
         wish, using = self._wish(), 0 if self._granted is None else self._granted[0]
@@ -161,7 +161,7 @@ class Registry:
         if self._shown not in (b"", field):  # of an epoch that is over: that one grants nothing
             await ask(connection, "HDEL", self.name, self._shown)
         self._shown = field
-        group = f"{wish.group or self._table.epoch:016x}"
+        group = f"{wish.group or self._table.epochs.running:016x}"
         numbers = (using, wish.least, round(wish.ratio * WHOLE), int(wish.fleet), GONE_S)
         more = (FORGOTTEN_S, group, self.processes - self.here)
         words = (SOURCE, 1, self.name, field, self._print, *numbers, *more)
@@ -189,7 +189,7 @@ class Registry:
         node = self.node.encode()
         names = (b"%s{probe:%s:%d}" % (self._prefix, node, number) for number in range(10**7))
         name = topology.first_within(ranges, names)
-        owner = script.owner_name(self._table.epoch, self.node)
+        owner = script.owner_name(self._table.epochs.running, self.node)
         return self._probe, script.ScriptCall(name, 1, owner, 0, 1, 0, 0, 0, None)
 
 

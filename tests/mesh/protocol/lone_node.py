@@ -4,7 +4,16 @@ from __future__ import annotations
 
 from typing import Any
 
-from crdtbucket._core import BucketCore, Merged, Table
+from crdtbucket._core import (
+    BucketCore,
+    Merged,
+    Table,
+    TableDefinitions,
+    TableEpochs,
+    TableInbox,
+    TableNodes,
+    TableOutbox,
+)
 from crdtbucket.mesh.mesh_config import MeshConfig
 from crdtbucket.mesh.node_info import NodeInfo
 from crdtbucket.mesh.protocol import wire
@@ -21,8 +30,11 @@ NOTHING = Merged(0, 0, 0, 0, 0, 0, 0, False, 0, 0, 0, 0, 0, 0, (), (), (), 0, -1
 """What a merge returns that has found nothing."""
 
 
+PARTS = TableDefinitions, TableEpochs, TableInbox, TableNodes, TableOutbox
+
+
 class RecordingTable:
-    """A table that records all calls, those of its properties left out."""
+    """A table that records all calls, also of its parts; those of properties are left out."""
 
     def __init__(self, max_keys: int = 64) -> None:
         self.table = Table(max_keys=max_keys, hash_key=bytes(16), virtual=True, epoch=ME.epoch)
@@ -32,7 +44,13 @@ class RecordingTable:
         """What the next merges return, instead of merging; after that they merge."""
 
     def __getattr__(self, name: str) -> Any:
-        found = getattr(self.table, name)
+        return self.recording(self.table, name)
+
+    def recording(self, of: object, name: str) -> Any:
+        """This member of the table or of a part, which records its calls."""
+        found = getattr(of, name)
+        if isinstance(found, PARTS):
+            return RecordedPart(self, found)
         if not callable(found):
             return found
 
@@ -48,6 +66,16 @@ class RecordingTable:
         found = [(*args, *values.values()) for method, args, values in self.calls if method == name]
         self.calls = [call for call in self.calls if call[0] != name]
         return found
+
+
+class RecordedPart:
+    """A part of such a table."""
+
+    def __init__(self, table: RecordingTable, part: object) -> None:
+        self._table, self._part = table, part
+
+    def __getattr__(self, name: str) -> Any:
+        return self._table.recording(self._part, name)
 
 
 def membership(config: MeshConfig = CONFIG) -> tuple[Membership, RecordingTable]:

@@ -53,11 +53,11 @@ def test_what_is_written_is_read(wrote: list[Entry]) -> None:
 def test_the_core_reads_what_is_written_and_writes_the_same(entry: Entry) -> None:
     table = Table(max_keys=16, hash_key=bytes(16), virtual=True, epoch=17)
     BucketCore(table, BucketSpec("api", 2**40, 10**6))
-    owners = array("H", [table.origin(1, 1000 + n) for n in range(500)])
+    owners = array("H", [table.epochs.origin(1, 1000 + n) for n in range(500)])
     few = tuple(column for column in entry.columns if column[0] < 500 and column[1] and column[2])
     entry = entry._replace(definition=0, debt_ns=entry.debt_ns % 2**40 + 1, columns=few)
     q, p = BucketSpec("api", 2**40, 10**6).emission
-    merged = table.merge(
+    merged = table.inbox.merge(
         entries.write(entry), [(0, True, q, p)], owners, node=0, epoch=17, at=0, newer=False
     )
     if not few:  # nothing was taken
@@ -67,7 +67,7 @@ def test_the_core_reads_what_is_written_and_writes_the_same(entry: Entry) -> Non
     positions = array("H", [0xFFFF]) * 512
     for place, origin in enumerate(owners):
         positions[origin] = place
-    payload, _, _ = table.encode_entries(
+    payload, _, _ = table.outbox.encode_entries(
         array("I", [table.find(entry.lo, entry.hi)]), 0, positions, 10_000
     )
     (back,) = read(bytes(payload))
@@ -83,10 +83,10 @@ def test_a_hidden_debt_is_read_over() -> None:
         read(data[:19] + b"\x00\x00")
     table = Table(max_keys=16, hash_key=bytes(16), virtual=True, epoch=17)
     options = {"node": 0, "epoch": 17, "at": 0, "newer": False}
-    assert table.merge(data, [(-1, False, 1, 1)], array("H"), **options).unknown_bucket == 1
+    assert table.inbox.merge(data, [(-1, False, 1, 1)], array("H"), **options).unknown_bucket == 1
     for wrong in (data[:19] + b"\x00\x00", data[:19] + b"\xff" * 8 + b"\x40\x00", data[:19]):
         with pytest.raises(WireError, match="malformed"):
-            table.merge(wrong, [(-1, False, 1, 1)], array("H"), **options)
+            table.inbox.merge(wrong, [(-1, False, 1, 1)], array("H"), **options)
 
 
 @given(st.binary(max_size=60))

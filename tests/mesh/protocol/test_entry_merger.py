@@ -47,7 +47,7 @@ class Node:
         self.stranger = roster.node("stranger")
 
     def tables(self, version: int, *owners: tuple[str, int]) -> wire.AnnouncedTables:
-        return wire.AnnouncedTables(version, owners, tuple(self.table.all_definitions()))
+        return wire.AnnouncedTables(version, owners, tuple(self.table.definitions.all()))
 
     def merge(
         self, *results: Merged, now: int = NOW, memory: bool = False, **values: Any
@@ -90,7 +90,7 @@ def test_tables_are_read_again_when_numbers_here_have_changed() -> None:
     assert [bool(origin) for origin in before.origins] == [True, True]
     assert node.merger.tables_of(node.link, frame(tables_version=1)) is before
     add_tombstone(node.table, 50)
-    node.table.release(50)
+    node.table.epochs.release(50)
     again = node.merger.tables_of(node.link, frame(tables_version=1))
     assert again is not None
     assert again is not before
@@ -107,7 +107,7 @@ def test_epochs_that_a_peer_advertises_take_places_of_its_own_part() -> None:
 
 
 def test_what_the_core_is_given_of_a_frame() -> None:
-    """In the words of `Table.merge`: whose entries they are, how old, and who relays for whom."""
+    """In the words of `TableInbox.merge`: whose entries they are, how old, who relays for whom."""
     node = Node()
     node.link.age, node.link.received.highest = 30, 4
     node.members.receive(node.link, frame(members=(), unseen=("third",)), NOW)
@@ -125,7 +125,7 @@ def test_what_the_core_is_given_of_a_frame() -> None:
         ((_, args, given),) = [call for call in node.table.calls if call[0] == "merge"]
         payload, definitions, origins = args
         assert (payload, [row[1] for row in definitions]) == (b"entries", [1])
-        assert [*origins] == [node.table.origin(node.link.node, 9)]
+        assert [*origins] == [node.table.epochs.origin(node.link.node, 9)]
         relays = given.pop("relays")
         assert (relays[node.third.node], relays[node.link.node]) == (1, 0)
         assert (
@@ -166,7 +166,7 @@ def test_what_a_peer_keeps_for_nodes_that_are_seen_here_is_no_debt(
 ) -> None:
     """Else a newcomer in the middle of a chain owes what its neighbours keep for each other."""
     node = Node()
-    near = node.table.near_ns
+    near = node.table.nodes.near_ns
     node.third.last_seen = NOW - (near if seen is None else near - 1)
     node.merge(flags=wire.KEEPS_CREDIT, silent=silent)
     ((_, _, given),) = [call for call in node.table.calls if call[0] == "merge"]
@@ -203,7 +203,7 @@ def test_a_late_frame_is_merged_as_one_that_is_late_that_brings_nothing_new() ->
     ((_, args, given),) = [call for call in node.table.calls if call[0] == "merge"]
     payload, definitions, origins = args
     assert (payload, [row[1] for row in definitions]) == (b"late", [1])
-    assert [*origins] == [node.table.origin(node.link.node, 9)]
+    assert [*origins] == [node.table.epochs.origin(node.link.node, 9)]
     relays = given.pop("relays")
     assert (relays[node.third.node], relays[node.link.node]) == (1, 0)
     assert given == {
@@ -322,9 +322,9 @@ def test_larger_counts_of_the_running_epoch_are_merged_when_a_second_peer_agrees
     assert [(one.merged, one.duplicate_epoch) for one in results] == [(0, False), (2, True)]
     assert [*results[1].answers] == [node.table.find(*bucket.hash("full"))]
     assert node.members.bounded.counts() == {"peer": {"own_epoch": 1}}
-    assert node.table.epoch != ME.epoch
+    assert node.table.epochs.running != ME.epoch
     text = "a peer has larger counts of epoch 7 than this process; it goes on under the new epoch"
-    assert caplog.messages[1:] == [f"me: {text} {node.table.epoch:x}"]
+    assert caplog.messages[1:] == [f"me: {text} {node.table.epochs.running:x}"]
 
 
 def test_nothing_new_is_logged_where_no_epoch_could_be_opened(

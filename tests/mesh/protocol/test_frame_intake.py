@@ -122,7 +122,7 @@ def is_reloaded(one: Node, other: Node, me: Node) -> None:
 
 
 def opens_an_epoch(one: Node, other: Node, me: Node) -> None:
-    me.table.open_epoch(34)
+    me.table.epochs.open(34)
 
 
 def sends_its_round(one: Node, other: Node, me: Node) -> None:
@@ -171,11 +171,11 @@ def test_a_number_that_became_another_epochs_between_two_parts_is_given_no_count
     for i in range(KEYS):
         one.bucket.take(f"k{i}", 10)
     parts = begun(me, entries_of(one.round("me")))
-    number = next(at for at, _, epoch, _ in me.table.origins() if epoch == 22)
+    number = next(at for at, _, epoch, _ in me.table.epochs.origins() if epoch == 22)
     assert add_tombstone(me.table, 22)
-    me.table.release(22)
+    me.table.epochs.release(22)
     new = me.node.roster.node("new")
-    assert me.table.origin(new, 99) == number
+    assert me.table.epochs.origin(new, 99) == number
     assert [more for _, more in parts] == [True, False]  # type: ignore[attr-defined]
     assert not any((new, 99) in me.bucket.columns(f"k{i}") for i in range(KEYS))
     assert me.debts() == [15] * KEYS

@@ -38,7 +38,7 @@ class Speaker:
 def test_a_first_round_of_many_keys_collects_some_in_each_tick() -> None:
     speaker = Speaker(4 * CHUNK)
     speaker.tick()
-    before = speaker.table.version
+    before = speaker.table.outbox.version
     speaker.take(2 * CHUNK + 10)
     speaker.table.called("collect_some")
     speaker.node.connected(PEER, speaker.now)
@@ -46,7 +46,7 @@ def test_a_first_round_of_many_keys_collects_some_in_each_tick() -> None:
     first = speaker.tick()
     assert {name for name, _ in first} == {"peer"}
     assert first[0][1].members is not None
-    assert speaker.table.version - before == 2 * CHUNK + 10
+    assert speaker.table.outbox.version - before == 2 * CHUNK + 10
     assert len(speaker.table.called("collect_some")) == 3
     assert speaker.table.called("collect") == []
 
@@ -69,11 +69,11 @@ def test_who_leaves_with_many_keys_collects_some_in_each_step_and_then_goes_to_o
     for peer in (PEER, NodeInfo("late", "", 10, "", 0)):
         speaker.node.connected(peer, speaker.now)
     speaker.round()
-    before = speaker.table.version
+    before = speaker.table.outbox.version
     speaker.take(CHUNK + 10)
     collected, heard = [], []
     for frames in speaker.node.leave(speaker.now):
-        collected.append(speaker.table.version - before)
+        collected.append(speaker.table.outbox.version - before)
         heard.append({name for name, _ in frames})
         assert all(wire.decode(data).flags & wire.LEAVING for _, data in frames)
     assert collected[:2] == [CHUNK, CHUNK + 10]

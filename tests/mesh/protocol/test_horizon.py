@@ -26,34 +26,34 @@ def table() -> Table:
 )  # fmt: skip
 def test_three_rounds_and_the_longest_round_trip(interval: int, trip: int, near: int) -> None:
     one = table()
-    horizon = NearHorizon(one, interval * MS, 0)
+    horizon = NearHorizon(one.nodes, interval * MS, 0)
     horizon.follow([trip * MS, 0, trip * MS // 2], 0)
-    assert one.near_ns == near * MS
+    assert one.nodes.near_ns == near * MS
 
 
 def test_it_is_there_before_any_round_trip_is_known() -> None:
     one = table()
-    NearHorizon(one, SECOND, 0)
-    assert one.near_ns == 3 * SECOND
+    NearHorizon(one.nodes, SECOND, 0)
+    assert one.nodes.near_ns == 3 * SECOND
 
 
 def test_a_round_trip_counts_for_one_to_two_windows() -> None:
     one = table()
-    horizon = NearHorizon(one, 100 * MS, 0)
+    horizon = NearHorizon(one.nodes, 100 * MS, 0)
     horizon.follow([900 * MS], SECOND)
     for second in range(2, 20):
         horizon.follow([40 * MS], second * SECOND)
-        assert one.near_ns == 1200 * MS
+        assert one.nodes.near_ns == 1200 * MS
     horizon.follow([40 * MS], 20 * SECOND)
-    assert one.near_ns == 500 * MS
+    assert one.nodes.near_ns == 500 * MS
 
 
 def test_where_no_peer_is_connected_it_is_three_rounds_and_not_a_nanosecond_more() -> None:
     one = table()
-    horizon = NearHorizon(one, SECOND, 0)
+    horizon = NearHorizon(one.nodes, SECOND, 0)
     for second in (10, 20, 30):
         horizon.follow((), second * SECOND)
-        assert one.near_ns == 3 * SECOND
+        assert one.nodes.near_ns == 3 * SECOND
 
 
 def test_a_mesh_that_gossips_seldom_takes_nobody_for_silent() -> None:
@@ -72,7 +72,7 @@ def test_the_horizon_of_a_table_is_a_time() -> None:
     BucketCore(one, BucketSpec("b", 100, 100))
     for wrong in (0, -1):
         with pytest.raises(CrdtbucketError, match="near_ns"):
-            one.configure(near_ns=wrong)
+            one.nodes.configure(near_ns=wrong)
 
 
 def test_a_longer_one_takes_a_part_of_the_table_in_each_round(
@@ -82,13 +82,13 @@ def test_a_longer_one_takes_a_part_of_the_table_in_each_round(
     monkeypatch.setattr(module, "MOVED_PLACES", 20)
     one = table()
     BucketCore(one, BucketSpec("b", 10, 1)).take_many([f"k{i}" for i in range(50)])
-    horizon = NearHorizon(one, 100 * MS, 0)
+    horizon = NearHorizon(one.nodes, 100 * MS, 0)
     seen = []
     for _ in range(4):
         horizon.follow([900 * MS], SECOND)
-        seen.append(one.near_ns // MS)
+        seen.append(one.nodes.near_ns // MS)
     assert seen == [500, 500, 1200, 1200]
     horizon.follow([1900 * MS], SECOND)
     horizon.follow((), 30 * SECOND)
     horizon.follow((), 60 * SECOND)
-    assert one.near_ns == 500 * MS
+    assert one.nodes.near_ns == 500 * MS

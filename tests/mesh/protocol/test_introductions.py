@@ -40,28 +40,30 @@ class Node:
 
     @property
     def free(self) -> int:
-        return wire.MAX_ORIGINS - 1 - len(self.table.origins())
+        return wire.MAX_ORIGINS - 1 - len(self.table.epochs.origins())
 
     def fill(self, left: int) -> None:
         """With the epochs of linked peers, but for so many places."""
         for epoch in range(100, 100 + self.free - left):
             self.link(f"linked {epoch}", epoch)
-            self.table.origin(0, epoch)
+            self.table.epochs.origin(0, epoch)
 
     def admits(self, peer: str, epoch: int, name: str = "far") -> bool:
         """As when a peer's tables are read: an epoch that is admitted is in the table."""
         admitted = self.introductions.by(peer)(name, epoch)
         if admitted:
-            self.table.origin(1, epoch)
+            self.table.epochs.origin(1, epoch)
         return admitted
 
     def dead(self, epoch: int) -> None:
         add_tombstone(self.table, epoch)
-        self.table.release(epoch)
+        self.table.epochs.release(epoch)
 
     @property
     def epochs(self) -> set[int]:
-        return {epoch for _, _, epoch, _ in self.table.origins()} - {self.table.epoch}
+        return {epoch for _, _, epoch, _ in self.table.epochs.origins()} - {
+            self.table.epochs.running
+        }
 
 
 @pytest.fixture(autouse=True)
@@ -183,7 +185,7 @@ def test_where_all_parts_together_are_nearly_used_up_the_longest_dead_give_way(
     monkeypatch.setattr(module, "PLACES", 16)
     node, died = Node(), pruning.SETTLED_NS
     for epoch in range(40, 52):
-        node.table.origin(3, epoch)
+        node.table.epochs.origin(3, epoch)
     assert all(node.admits("a", epoch) for epoch in range(10, 13))
     for now in (0, died, died + died // 3):
         node.pruner.step([node.peer], {7, *range(10, 13), *range(44, 52)}, now)
@@ -217,35 +219,35 @@ def test_a_full_table_makes_room_for_a_linked_peer() -> None:
     node.fill(1)
     node.introductions.claimed(2, 60)
     assert {10, 11, 12} <= node.epochs  # one place is left
-    node.table.origin(2, 60)
+    node.table.epochs.origin(2, 60)
     node.introductions.claimed(2, 60)
     assert {10, 11, 12} <= node.epochs  # it has one
     node.link("d", 60)
     node.introductions.by("b")("far", 13)  # for which there is no room
     node.introductions.claimed(2, 61)
     assert node.epochs & {10, 11, 12} == {10, 11}
-    node.table.origin(2, 61)
+    node.table.epochs.origin(2, 61)
 
 
 def test_what_a_node_remembers_has_its_part_of_the_places_and_makes_room_as_others_do() -> None:
     """Else peers filled the table beside a large snapshot, and a linked peer found no place."""
     node = Node()
     for epoch in range(40, 44):
-        node.table.origin(3, epoch)
+        node.table.epochs.origin(3, epoch)
     assert [node.admits("a", epoch) for epoch in (10, 11, 12)] == [True, True, False]
     assert node.introductions.step({43}, 0)
     assert node.epochs == {40, 41, 43, 10, 11}
     assert node.admits("a", 12)
     for epoch in range(50, 50 + node.free):
-        node.table.origin(3, epoch)
+        node.table.epochs.origin(3, epoch)
     node.introductions.claimed(2, 4)
-    assert node.table.origin(2, 4)
+    assert node.table.epochs.origin(2, 4)
 
 
 def test_an_epoch_whose_link_is_gone_is_remembered() -> None:
     node = Node()
     for link in node.directory.links.values():
-        node.table.origin(1, link.info.epoch)
+        node.table.epochs.origin(1, link.info.epoch)
     assert [node.admits("a", epoch) for epoch in (10, 11, 12)] == [True] * 3
     node.directory.links["b"].connected = False
     assert node.admits("a", 13)
@@ -297,7 +299,7 @@ class Large(Node):
         self.admits("a", 10)
         self.admits("a", 12)
         assert self.introductions.by("a")("far", 13)
-        self.table.open_epoch(7)
+        self.table.epochs.open(7)
 
     @property
     def held(self) -> int:
@@ -363,7 +365,7 @@ def test_a_large_table_that_is_full_makes_room_for_a_linked_peer_at_once(
     node = Large(monkeypatch)
     node.fill(0)
     node.introductions.claimed(2, 60)
-    node.table.origin(2, 60)
+    node.table.epochs.origin(2, 60)
     assert 13 not in node.epochs
 
 

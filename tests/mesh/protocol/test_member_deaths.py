@@ -62,7 +62,7 @@ def test_who_died_before_a_joiner_came_is_no_member_there() -> None:
     members, table = membership()
     members.connected(PEER, 0)
     link, row = members.links["peer"], ("third", "", 3, "h:1")
-    table.table.origin(members._roster.node("third"), 3)
+    table.table.epochs.origin(members._roster.node("third"), 3)
     members.receive(link, frame(members=(row,), unseen=()), 0)
     assert members.directory.running(ME.epoch) == {ME.epoch, PEER.epoch, 3}
     members.receive(link, frame(members=(row,), unseen=("third",)), GOSSIP_NS)

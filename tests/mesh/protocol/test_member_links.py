@@ -56,9 +56,9 @@ def test_a_process_that_follows_one_that_said_goodbye_is_welcome_at_once() -> No
 def test_a_link_that_is_made_begins_with_a_sync_and_a_digest_two_rounds_later() -> None:
     members, table = membership()
     table.bucket.take("k", 1)
-    table.collect()
+    table.outbox.collect()
     (link,) = linked(members, PEER)
-    version, round_ns = table.version, CONFIG.gossip_interval_ns
+    version, round_ns = table.outbox.version, CONFIG.gossip_interval_ns
     assert (link.acked.prefix, link.synced, link.digest_due) == (version, False, 2 * round_ns)
 
 
@@ -74,7 +74,7 @@ def test_another_process_of_a_peer_and_who_is_not_in_the_log_begin_anew() -> Non
 def test_a_link_shows_that_its_process_runs_whatever_was_said_of_it() -> None:
     members, table = membership()
     node = members._roster.node("peer")
-    table.origin(node, 9)
+    table.epochs.origin(node, 9)
     add_tombstone(table, 9)
     members.pruner.tombstones = {9: 0}
     members.directory.relayed(9, 0, "third")
@@ -105,10 +105,10 @@ def test_an_epoch_that_a_third_has_introduced_is_its_owners_when_it_is_linked(
     members, table = membership()
     linked(members, named("third", 3))
     assert members.introductions.by("third")(owner, 9)
-    table.origin(members._roster.node(owner), 9)
+    table.epochs.origin(members._roster.node(owner), 9)
     (link,) = linked(members, PEER)
     assert table.called("add_tombstones") == dropped
-    assert (link.node, 9) in {(node, epoch) for _, node, epoch, _ in table.origins()}
+    assert (link.node, 9) in {(node, epoch) for _, node, epoch, _ in table.epochs.origins()}
 
 
 def test_a_new_peer_is_unseen_by_those_that_have_not_advertised_it() -> None:
@@ -163,7 +163,7 @@ def test_of_processes_that_only_relays_see_those_of_other_nodes_count(
     members.disconnected(peer, 0, ended=True)
     members.disconnected(fourth, 0)
     for begun, name, epoch in ((SECOND, "me", 70), (13 * SECOND, "fourth", 40)):
-        table.origin(members._roster.node(name), epoch)
+        table.epochs.origin(members._roster.node(name), epoch)
         members.directory.relayed(epoch, begun + 11 * SECOND, "third")
         assert dies(members, begun) == (name == "fourth")
     text = "me: peer is dead and forgotten: its connection ended, and dials are refused"
@@ -186,7 +186,7 @@ def test_members_of_another_process_are_taken_over_as_silent_ones() -> None:
 def test_tombstones_that_stand_in_the_table_are_kept_from_now_on() -> None:
     table: Any = RecordingTable()
     roster = Roster(table, "me")
-    table.origin(roster.node("far"), 50)
+    table.epochs.origin(roster.node("far"), 50)
     add_tombstone(table, 50)
     members = Membership(table, CONFIG, roster, "me", 5)
     assert members.pruner.tombstones == {50: 5}
@@ -215,14 +215,15 @@ def test_who_may_have_taken_before_they_met_sends_full_keys_too(
 
 def test_a_newcomer_gets_full_keys_too_where_it_may_bring_takes_of_a_silent_peer() -> None:
     members, table = membership()
-    table.silent_before = lambda *_: (1, [(5, SECOND)])
+    table.nodes = nodes = table.nodes
+    nodes.silent_before = lambda *_: (1, [(5, SECOND)])
     members.connected(PEER, 0)
     assert members.links["peer"].sync_full
 
 
 def test_an_epoch_gets_its_tombstone_when_relays_have_had_time_to_say_that_it_runs() -> None:
     members, table = membership(replace(CONFIG, gossip_interval=10.0))
-    table.origin(members._roster.node("far"), 50)
+    table.epochs.origin(members._roster.node("far"), 50)
     for now, marked in ((0, []), ((10 * ROUNDS - 1) * SECOND, []), (10 * ROUNDS * SECOND, [50])):
         members.prepare_updates(lambda: ME, now)
         assert [epoch for (epochs,) in table.called("add_tombstones") for epoch in epochs] == marked
@@ -232,7 +233,7 @@ def test_a_new_epoch_of_a_peer_is_its_own_whatever_a_third_said_of_it() -> None:
     members, table = membership()
     link, _ = linked(members, PEER, named("third", 3))
     assert members.introductions.by("third")("far", 40)
-    table.origin(members._roster.node("far"), 40)
+    table.epochs.origin(members._roster.node("far"), 40)
     members.check_epoch(link, 40)
     assert table.called("add_tombstones") == [([40],)]
     members.follow_epoch(link, frame(epoch=40))

@@ -38,7 +38,7 @@ def test_a_process_too_many_is_refused_and_leaves_nothing() -> None:
         members.connected(NodeInfo("n0", "", 9, "", 0), ALIVE_NS)
     assert members.links["n0"].info.epoch == 100
     add_tombstone(table.table, 101)
-    table.table.release(101)
+    table.table.epochs.release(101)
     members.connected(PEER, 0)
     assert members.links["peer"].connected
 
@@ -63,7 +63,7 @@ def test_names_may_come_and_go_for_ever() -> None:
         members.connected(NodeInfo(f"pod-{i}", "", 100 + i, "", 0), now)
         members.disconnected(members.links[f"pod-{i}"], now)
         add_tombstone(table.table, 100 + i)
-        table.table.release(100 + i)
+        table.table.epochs.release(100 + i)
         now += CONFIG.forget_after_ns
         members.age(now)
         members.prepare_updates(lambda: ME, now)
@@ -87,7 +87,7 @@ def test_processes_under_new_names_may_die_for_ever(ended: bool) -> None:
         members.prepare_updates(lambda: ME, now)
         assert peer.name in members.directory.known
     assert len(members.links) <= wire.MAX_ORIGINS + GONE
-    assert len(table.table.origins()) < wire.MAX_ORIGINS
+    assert len(table.table.epochs.origins()) < wire.MAX_ORIGINS
 
 
 def test_who_is_silent_is_not_forgotten_for_want_of_room_while_a_peer_sees_it() -> None:

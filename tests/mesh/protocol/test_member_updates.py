@@ -209,7 +209,7 @@ def test_a_tombstone_is_sent_and_not_believed_of_a_process_that_runs() -> None:
     members, table = membership()
     (link,) = linked(members, PEER)
     for epoch in (50, 51):
-        table.origin(members._roster.node("far"), epoch)
+        table.epochs.origin(members._roster.node("far"), epoch)
     members.updates.receive(link, frame(tombstones=(ME.epoch, PEER.epoch, 50)), 5)
     assert members.pruner.tombstones == {50: 5}
     assert table.called("add_tombstones") == [([50],)]
@@ -222,7 +222,7 @@ def test_all_tombstones_of_a_frame_take_one_walk_over_the_table() -> None:
     (link,) = linked(members, PEER)
     epochs = tuple(range(50, 50 + wire.MAX_TOMBSTONES))
     for epoch in epochs:
-        table.origin(members._roster.node("far"), epoch)
+        table.epochs.origin(members._roster.node("far"), epoch)
     members.updates.receive(link, frame(tombstones=epochs), 5)
     assert table.called("add_tombstones") == [([*epochs],)]
     assert len(members.pruner.tombstones) == wire.MAX_TOMBSTONES
@@ -234,7 +234,7 @@ def test_once_a_second_it_is_looked_at_who_is_gone() -> None:
     members.updates.receive(link, frame(members=(("sent", "", 60, ""),)), 0)
     for name in ("sent", "stranger"):
         members._roster.node(name)
-    table.origin(members._roster.node("has an epoch"), 61)
+    table.epochs.origin(members._roster.node("has an epoch"), 61)
     due(members, link, 0)
     assert {*members._roster.names().values()} == {"me", "peer", "sent", "has an epoch"}
     link.passes = PASSES
@@ -249,7 +249,7 @@ def test_a_peer_that_found_no_place_for_an_epoch_finds_one_a_second_later() -> N
     epochs = range(1000, 1000 + PLACES)
     for epoch in epochs:
         assert members.introductions.by("peer")("far", epoch)
-        table.origin(members._roster.node("far"), epoch)
+        table.epochs.origin(members._roster.node("far"), epoch)
     linked(members, named("third", 3))
     *_, retries = members._roster.key
     members.directory.relayed(epochs[-1], 0, "peer")
@@ -257,8 +257,8 @@ def test_a_peer_that_found_no_place_for_an_epoch_finds_one_a_second_later() -> N
         assert not members.introductions.by("third")("other", later)
         due(members, link, now)
         assert members.introductions.by("third")("other", later)
-        table.origin(members._roster.node("other"), later)
-    gone = {*epochs} - {epoch for _, _, epoch, _ in table.origins()}
+        table.epochs.origin(members._roster.node("other"), later)
+    gone = {*epochs} - {epoch for _, _, epoch, _ in table.epochs.origins()}
     assert gone == {epochs[-2], epochs[-3]}  # the newest of the peer with most that do not run
     due(members, link, 2 * SECOND)  # nobody was refused since
     assert members._roster.key[-1] == retries + 2  # tables of peers are read again

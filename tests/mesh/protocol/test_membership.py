@@ -99,9 +99,9 @@ def test_a_link_that_is_down_needs_no_room() -> None:
     members, table = membership()
     members.connected(PEER, 0)
     add_tombstone(table.table, PEER.epoch)
-    table.table.release(PEER.epoch)
+    table.table.epochs.release(PEER.epoch)
     for i in range(wire.MAX_ORIGINS - 2):
-        table.table.origin(1, 1000 + i)
+        table.table.epochs.origin(1, 1000 + i)
     members.age(ALIVE_NS)
     members.disconnected(members.links["peer"], ALIVE_NS)
     assert table.called("configure")[-1] == (1 + len(CONFIG.peers),)
@@ -157,7 +157,7 @@ def test_columns_of_the_dead_go_from_a_part_of_a_large_table_in_each_round(
     for number in range(20):
         table.bucket.take(f"k{number}")
     (link,) = linked(members, PEER)
-    table.origin(members._roster.node("far"), 50)
+    table.epochs.origin(members._roster.node("far"), 50)
     members.receive(link, frame(tombstones=(50,)), 5)
     assert table.called("prune") == []
     for now in range(6, 11):
@@ -168,7 +168,7 @@ def test_columns_of_the_dead_go_from_a_part_of_a_large_table_in_each_round(
 def test_a_tombstone_of_a_peer_is_kept_from_when_it_came() -> None:
     members, table = membership()
     (link,) = linked(members, PEER)
-    table.origin(members._roster.node("far"), 50)
+    table.epochs.origin(members._roster.node("far"), 50)
     members.receive(link, frame(tombstones=(50,)), 5)
     assert members.pruner.tombstones == {50: 5}
 
@@ -286,7 +286,7 @@ def test_the_log_is_kept_for_who_is_seen_and_reached(
     (link,) = linked(members, PEER)
     synced = link.acked.prefix
     table.bucket.take("k", 1)
-    table.collect()
+    table.outbox.collect()
     link.log_kept, link.forgotten, link.sync_place, link.round_trip = kept, not kept, -1, 300
     members.pruner.tombstones = {9: 0}
     now = 2 * HOLD_NS

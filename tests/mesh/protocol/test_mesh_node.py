@@ -153,7 +153,7 @@ def test_a_round_of_many_keys_takes_several_ticks(monkeypatch: pytest.MonkeyPatc
     while one.node.next_tick(now) <= now:
         sent.append({name for name, _ in one.node.tick(now)})
     assert sent == [set(), {"B"}, {"C"}]  # collects, and then a link in each tick
-    assert one.node.links["B"].acked.gaps(one.table.version)
+    assert one.node.links["B"].acked.gaps(one.table.outbox.version)
     mesh.advance(3.0)
     assert all(mesh[name].peek("b", "k79999").remaining == 99 for name in "ABC")
 
@@ -304,12 +304,14 @@ def test_the_first_frame_of_one_who_was_taken_for_dead_counts() -> None:
     """It is acknowledged, so what is left out of it does not come again."""
     mesh = mesh_of(3, gossip_interval=1.0)
     mesh.advance(3.0)
-    members, epoch = mesh["A"].node.members, mesh["B"].table.epoch
+    members, epoch = mesh["A"].node.members, mesh["B"].table.epochs.running
     mesh["B"].take("b", "k", 50)
     members.forget(members.links["B"], "is gone")
-    told = wire.Frame(epoch=mesh["C"].table.epoch, to_epoch=0, seq=1, sent=0, tombstones=(epoch,))
+    told = wire.Frame(
+        epoch=mesh["C"].table.epochs.running, to_epoch=0, seq=1, sent=0, tombstones=(epoch,)
+    )
     members.receive(members.links["C"], told, local(mesh, "A"))
     assert members.links["B"].forgotten
-    assert [row for row in mesh["A"].table.origins() if row[2] == epoch and row[3]]
+    assert [row for row in mesh["A"].table.epochs.origins() if row[2] == epoch and row[3]]
     mesh.advance(0.1)
     assert mesh["A"].peek("b", "k").remaining == 50

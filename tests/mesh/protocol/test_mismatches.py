@@ -19,12 +19,12 @@ HERE = BucketSpec("api", 100, 20)
 def compared() -> tuple[Mismatches, Table]:
     table = Table(max_keys=16, hash_key=bytes(16), virtual=True)
     BucketCore(table, HERE)
-    return Mismatches(table, "me", PeerWarnings()), table
+    return Mismatches(table.definitions, "me", PeerWarnings()), table
 
 
 def announced(table: Table, *specs: BucketSpec) -> ResolvedTables:
     """A peer whose definitions, all of this one bucket, are these."""
-    ((slot, name, mine, _, _),) = table.definitions()
+    ((slot, name, mine, _, _),) = table.definitions.current()
     rows = tuple((name, spec.definition_hash, *spec.emission) for spec in specs)
     known = tuple((slot, int(row[1] == mine), *row[2:]) for row in rows)
     return ResolvedTables(wire.AnnouncedTables(1, (), rows), array("H"), known, (0, 0))
@@ -88,8 +88,10 @@ def test_the_line_says_all_of_both_definitions_of_the_bucket_and_when_they_last(
     BucketCore(table, BucketSpec("first", 5, 1))
     here, there = BucketSpec("api", 100, 3), BucketSpec("api", 300, 3)
     BucketCore(table, here)
-    seen = Mismatches(table, "me", PeerWarnings())
-    slot, name = next(row[:2] for row in table.definitions() if row[2] == here.definition_hash)
+    seen = Mismatches(table.definitions, "me", PeerWarnings())
+    slot, name = next(
+        row[:2] for row in table.definitions.current() if row[2] == here.definition_hash
+    )
     row = (name, there.definition_hash, *there.emission)
     known = (slot, 0, *there.emission)
     other = ResolvedTables(wire.AnnouncedTables(1, (), (row,)), array("H"), (known,), (0, 0, 0))
@@ -122,7 +124,7 @@ def test_it_is_logged_again_when_it_changes_here(caplog: pytest.LogCaptureFixtur
     for rate in (20, 30):
         table = Table(max_keys=16, hash_key=bytes(16), virtual=True)
         BucketCore(table, BucketSpec("api", 100, rate))
-        seen = Mismatches(table, "me", warnings)
+        seen = Mismatches(table.definitions, "me", warnings)
         for now in (0, LASTS_NS):
             seen.stated("a", announced(table, other), (0,), now)
     assert [f"{rate} tokens a second here" in caplog.text for rate in (20, 30)] == [True, True]

@@ -46,9 +46,9 @@ def read(frame: wire.Frame) -> dict[tuple[int, int], Entry]:
 def state(node: SimulatedNode, key: str, debt_ns: int, **counts: int) -> wire.Frame:
     """Sends a node what members, by name, have taken of a key in their running epochs."""
     found = node._mesh
-    owners = tuple((name, found[name].table.epoch) for name in counts)
+    owners = tuple((name, found[name].table.epochs.running) for name in counts)
     columns = tuple((i, 1, taken, 0) for i, taken in enumerate(counts.values()))
-    definitions = tuple(node.table.all_definitions())
+    definitions = tuple(node.table.definitions.all())
     entry = Entry(*node.bucket("api").hash(key), 0, debt_ns, columns)
     return ask(
         node,
@@ -68,7 +68,7 @@ def test_all_indebted_keys_are_shown_range_by_range() -> None:
         assert answer.items is not None
         found = read(answer)
         assert all(first <= hi <= answer.items[1] for _, hi in found)
-        following = eu.table.digest(first, LAST, SLICE, True)[3]
+        following = eu.table.outbox.digest(first, LAST, SLICE, True)[3]
         assert answer.items == (first, following - 1 if following else LAST)
         seen |= found
         first, answers = answer.items[1] + 1, answers + 1
@@ -129,7 +129,7 @@ def test_answers_name_the_members_the_configuration_and_the_tombstones() -> None
     assert {name for name, *_ in answer.members} == {"eu", "us"}
     assert answer.tombstones is None
     epoch = 99
-    eu.table.origin(1, epoch)
+    eu.table.epochs.origin(1, epoch)
     assert add_tombstone(eu.table, epoch)
     assert ask_range(eu).tombstones == (epoch,)
     assert ask_range(eu).ack == 7
@@ -183,9 +183,9 @@ def test_own_counts_that_an_observer_states_otherwise_change_nothing(
 ) -> None:
     eu = mesh("eu")["eu"]
     eu.take("api", "k", 100)
-    epoch = eu.table.epoch
+    epoch = eu.table.epochs.running
     assert state(eu, "k", 1, eu=told).merge_result == (merged, 0, 0)
-    assert eu.table.epoch == epoch
+    assert eu.table.epochs.running == epoch
     assert eu.columns("api", "k") == {"eu": (100, 0)}
 
 
@@ -197,8 +197,8 @@ def observable(node: SimulatedNode) -> Any:
         node.node.members.advertised(node.node.info, now),
         node.node.known(),
         node.node.names(),
-        node.table.origins(),
-        node.table.version,
+        node.table.epochs.origins(),
+        node.table.outbox.version,
     )
 
 
@@ -273,10 +273,10 @@ def test_a_frame_of_an_observer_holds_nobody_up(kind: int) -> None:
 def test_epochs_that_observers_state_take_places_of_one_part() -> None:
     eu = mesh("eu")["eu"]
     owners = tuple(("far", 1_000 + number) for number in range(PLACES + 5))
-    tables = wire.AnnouncedTables(1, owners, tuple(eu.table.all_definitions()))
+    tables = wire.AnnouncedTables(1, owners, tuple(eu.table.definitions.all()))
     entry = Entry(*eu.bucket("api").hash("k"), 0, 1, ((0, 1, 5, 0),))
     ask(eu, payload=entries.write(entry), tables_version=1, tables=tables)
-    assert len(eu.table.origins()) == 1 + PLACES
+    assert len(eu.table.epochs.origins()) == 1 + PLACES
     eu.node.members.introductions.step((), 0)
     assert eu.node.bounded == {"an observer": {"epochs": 5}}
 

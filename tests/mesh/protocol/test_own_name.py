@@ -66,11 +66,11 @@ def test_who_refused_serves_again_when_a_peer_is_linked() -> None:
     mesh.advance(2.0)
     meets_older(mesh, "A")
     assert not serves(mesh, "A")
-    assert mesh["A"].table.refused  # so do the other processes that share the table
+    assert mesh["A"].table.sharing.refused  # so do the other processes that share the table
     mesh.heal()
     mesh.advance(2.0)
     assert serves(mesh, "A")
-    assert not mesh["A"].table.refused
+    assert not mesh["A"].table.sharing.refused
 
 
 def test_who_has_no_memory_refuses_for_as_long_as_peers_say_so() -> None:
@@ -118,8 +118,8 @@ class Alone:
 
     @property
     def refuses(self) -> bool:
-        assert self.table.refused is (self.table.refusal is not None)
-        return self.table.refused
+        assert self.table.sharing.refused is (self.table.refusal is not None)
+        return self.table.sharing.refused
 
     def met(
         self,
@@ -264,13 +264,13 @@ def test_who_leads_next_in_a_shared_table_lifts_the_refusal_of_who_led_before(li
 def test_it_lifts_no_refusal_but_its_own() -> None:
     for refusal in (MeshError("for another reason"), CONFLICT):  # that of another process, too
         alone = Alone()
-        alone.table.refusal, alone.table.refused = refusal, True
+        alone.table.refusal, alone.table.sharing.refused = refusal, True
         alone.own.look(NOW + MET_NS)
         assert alone.refuses
     alone = Alone()
     alone.met(0, 9)
     alone.own.look(NOW + MET_NS)
-    alone.table.refusal, alone.table.refused = CONFLICT, True
+    alone.table.refusal, alone.table.sharing.refused = CONFLICT, True
     alone.own.look(NOW + 3 * MET_NS)
     assert alone.refuses
     alone.own.on_refusal = None  # nobody need listen

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -30,9 +31,9 @@ def table_with(*dead: int) -> Table:
     bucket = BucketCore(table, SPEC)
     if dead:
         bucket.take("k", 100)
-        table.open_epoch(7)
+        table.epochs.open(7)
     for epoch in dead[:-1]:
-        table.origin(1, epoch)
+        table.epochs.origin(1, epoch)
     return table
 
 
@@ -76,9 +77,9 @@ def test_the_longest_time_to_full_of_indebted_keys_is_waited_for() -> None:
 
     table, peer = table_with(9, 5), link()
     slow = BucketCore(table, BucketSpec("slow", 100, 1, "1h"))
-    table.open_epoch(6)
+    table.epochs.open(6)
     slow.take("k", 1)
-    table.open_epoch(8)
+    table.epochs.open(8)
     pruner = Pruner(table, 0)
     pruner.step([peer], {8, 9, 7}, 0)
     assert pruner.step([passed(peer)], {8, 9, 7}, 100 * SETTLED_NS) == (5,)
@@ -101,9 +102,9 @@ def test_keys_are_looked_at_slice_by_slice_and_anew_for_each_that_died_later() -
     bucket, peer = BucketCore(table, SPEC), link()
     for number in range(10_000):
         bucket.take(f"k{number}", 2 if number == 9_999 else 1)
-    table.open_epoch(6)
+    table.epochs.open(6)
     bucket.take("k9999", 1)
-    table.open_epoch(7)
+    table.epochs.open(7)
     table.set_time(table.now() + 15 * 10**6)  # all but the last are full: it is in the second slice
     pruner = Pruner(table, 0)
     assert pruner.step([peer], {7, 6}, 0) == ()
@@ -172,21 +173,21 @@ def test_an_epoch_with_a_tombstone_that_is_seen_again_counts() -> None:
     pruner.returned(5)
     pruner.returned(6)
     assert pruner.tombstones == {}
-    assert [marked for _, _, epoch, marked in table.origins() if epoch == 5] == [False]
+    assert [marked for _, _, epoch, marked in table.epochs.origins() if epoch == 5] == [False]
     assert pruner.step([], {7, 5}, KEPT_NS + 1) == ()
-    assert 5 in {epoch for _, _, epoch, _ in table.origins()}
+    assert 5 in {epoch for _, _, epoch, _ in table.epochs.origins()}
 
 
 def test_tombstones_are_bounded_and_their_ids_are_used_again() -> None:
     table = table_with()
     pruner = Pruner(table, 0)
     for epoch in range(100, 100 + 4 * wire.MAX_ORIGINS):
-        assert table.origin(1, epoch), epoch
+        assert table.epochs.origin(1, epoch), epoch
         pruner.advertised([epoch], {7}, 0)
         told = pruner.step([], {7}, 0)
         assert len(told) <= wire.MAX_TOMBSTONES
         assert told[-1] == epoch
-    assert len(table.origins()) <= CROWDED + 1
+    assert len(table.epochs.origins()) <= CROWDED + 1
 
 
 def test_a_tombstone_is_forgotten_when_it_is_old() -> None:
@@ -195,7 +196,7 @@ def test_a_tombstone_is_forgotten_when_it_is_old() -> None:
     pruner.advertised([5], {7}, 0)
     assert pruner.step([], {7}, KEPT_NS) == (5,)
     assert pruner.step([], {7}, KEPT_NS + 1) == ()
-    assert [epoch for _, _, epoch, _ in table.origins()] == [7]
+    assert [epoch for _, _, epoch, _ in table.epochs.origins()] == [7]
 
 
 def test_a_dead_epoch_is_gone_for_good_while_nodes_go_on_talking(
@@ -205,7 +206,7 @@ def test_a_dead_epoch_is_gone_for_good_while_nodes_go_on_talking(
     monkeypatch.setattr(pruning, "SETTLED_NS", NS)
     monkeypatch.setattr(pruning, "KEPT_NS", 2 * NS)
     mesh = SimulatedMesh("ABC", [SPEC], latency=0.01, seed=5)
-    before = mesh["C"].table.epoch
+    before = mesh["C"].table.epochs.running
     mesh["C"].take("b", "k")
     mesh.advance(1.0)
     mesh.restart("C")
@@ -223,7 +224,7 @@ def test_columns_go_and_the_level_stays() -> None:
     table = Table(max_keys=64, hash_key=bytes(16), virtual=True, epoch=7)
     bucket = BucketCore(table, SPEC)
     bucket.take("k", 30)
-    table.open_epoch(8)
+    table.epochs.open(8)
     bucket.take("k", 20)
     Pruner(table, 0).advertised([7], {8}, 0)
     assert bucket.columns("k") == {(0, 8): (bucket.columns("k")[0, 8][0], 20, 0)}
@@ -239,7 +240,7 @@ def test_columns_of_a_large_table_go_a_part_at_a_time_and_the_tombstone_stays_un
     bucket = BucketCore(table, SPEC)
     for number in range(10):
         bucket.take(f"k{number}", 30)
-    table.open_epoch(7)
+    table.epochs.open(7)
 
     def held() -> int:
         return sum((0, 5) in bucket.columns(f"k{number}") for number in range(10))
@@ -266,26 +267,26 @@ def test_a_tombstone_that_is_no_more_in_the_table_is_not_advertised() -> None:
         pruner = Pruner(table, 0)
         pruner.advertised([5], {7}, 0)
         if given_up:
-            table.release(5)
+            table.epochs.release(5)
         else:
-            table.remove_tombstone(5)
+            table.epochs.remove_tombstone(5)
         assert pruner.step([], {7}, 1) == ()
         assert pruner.tombstones == {}
 
 
 def test_tombstones_in_the_table_are_released_in_their_time_by_a_later_epoch() -> None:
     table = Table(max_keys=64, hash_key=bytes(16), virtual=True, epoch=1)
-    table.origin(1, 7)
+    table.epochs.origin(1, 7)
     assert add_tombstone(table, 7)
     pruner = Pruner(table, 0)
     assert pruner.tombstones == {7: 0}
     pruner.step([], {1}, KEPT_NS + 1)
-    assert 7 not in {epoch for _, _, epoch, _ in table.origins()}
+    assert 7 not in {epoch for _, _, epoch, _ in table.epochs.origins()}
 
 
 def epochs(table: Table) -> dict[int, bool]:
     """The epochs of a table, and which of them have a tombstone."""
-    return {epoch: marked for _, _, epoch, marked in table.origins()}
+    return {epoch: marked for _, _, epoch, marked in table.epochs.origins()}
 
 
 def test_where_epochs_are_crowded_the_oldest_tombstones_go_first_and_then_the_long_dead(
@@ -294,11 +295,11 @@ def test_where_epochs_are_crowded_the_oldest_tombstones_go_first_and_then_the_lo
     monkeypatch.setattr(pruning, "CROWDED", 3)
     table, peer = Table(max_keys=64, hash_key=bytes(16), virtual=True, epoch=7), link(epoch=20)
     for epoch in (30, 20, 10):
-        table.origin(1, epoch)
+        table.epochs.origin(1, epoch)
     pruner = Pruner(table, 0)  # and no pass of anti-entropy is made
     pruner.step([peer], {7, 20, 10}, 0)  # 30 is dead first
     for epoch in (40, 50):
-        table.origin(1, epoch)
+        table.epochs.origin(1, epoch)
         pruner.advertised([epoch], {7}, 1)
     assert pruner.step([peer], {7, 20}, 1) == ()
     assert epochs(table) == {7: False, 30: False, 20: False, 10: False}  # the dead must settle
@@ -354,7 +355,7 @@ def test_what_is_advertised_again_is_not_remembered_for_longer() -> None:
 
 
 class KnownEpochs:
-    """A table of which only epochs are known, and what each look at a part of its keys finds."""
+    """The epochs of a table, and what each look at a part of its keys finds."""
 
     def __init__(self, *known: int, marked: tuple[int, ...] = ()) -> None:
         self.known = {7: False, **dict.fromkeys(known, False), **dict.fromkeys(marked, True)}
@@ -370,8 +371,6 @@ class KnownEpochs:
         self.known.update(dict.fromkeys(epochs, True))
         return epochs
 
-    places = 0
-
     def prune(self, start: int, most: int) -> int:
         return -1
 
@@ -380,14 +379,15 @@ class KnownEpochs:
         return True
 
 
-def pruner_of(table: Any) -> Pruner:
+def pruner_of(known: KnownEpochs) -> Pruner:
+    table: Any = SimpleNamespace(epochs=known, places=0)
     return Pruner(table, 0)
 
 
 def test_the_longest_time_to_full_that_any_part_of_the_keys_shows_is_waited_for() -> None:
-    table = KnownEpochs(5)
-    table.looks = [({5: 70}, 3), ({5: 20}, -1)]
-    pruner = pruner_of(table)
+    epochs = KnownEpochs(5)
+    epochs.looks = [({5: 70}, 3), ({5: 20}, -1)]
+    pruner = pruner_of(epochs)
     for now in (0, SETTLED_NS, SETTLED_NS + 69):
         assert pruner.step([], {7}, now) == ()
     assert pruner.step([], {7}, SETTLED_NS + 70) == (5,)
@@ -395,12 +395,12 @@ def test_the_longest_time_to_full_that_any_part_of_the_keys_shows_is_waited_for(
 
 @pytest.mark.parametrize("looks", [(70, 10**9), (10**9, 70)])
 def test_of_several_looks_that_one_counts_which_ends_the_wait_first(looks: tuple[int, int]) -> None:
-    table = KnownEpochs(5)
-    table.looks = [({5: longest}, -1) for longest in looks]
-    pruner = pruner_of(table)
+    epochs = KnownEpochs(5)
+    epochs.looks = [({5: longest}, -1) for longest in looks]
+    pruner = pruner_of(epochs)
     for now in (0, SETTLED_NS, SETTLED_NS + 1):
         assert pruner.step([], {7}, now) == ()
-    table.looks = [({5: 10**9}, -1)]
+    epochs.looks = [({5: 10**9}, -1)]
     assert pruner.step([], {7}, SETTLED_NS + 70) == (5,)
 
 
@@ -416,22 +416,22 @@ def test_room_is_made_for_as_many_as_there_are_too_many_after_the_tombstones_wen
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(pruning, "CROWDED", 3)
-    table, peer = KnownEpochs(30, 20, 10, marked=(40,)), link(epoch=7)
-    pruner = pruner_of(table)
+    epochs, peer = KnownEpochs(30, 20, 10, marked=(40,)), link(epoch=7)
+    pruner = pruner_of(epochs)
     pruner.step([peer], {7}, 0)
-    assert table.known == {7: False, 30: False, 20: False, 10: False}
-    table.known[50] = True
+    assert epochs.known == {7: False, 30: False, 20: False, 10: False}
+    epochs.known[50] = True
     pruner.advertised([50], {7}, 1)
-    table.known[60] = False
+    epochs.known[60] = False
     pruner.step([peer], {7, 60}, SETTLED_NS)  # six: one tombstone goes, and two of the dead get one
-    assert 50 not in table.known
-    assert sum(table.known[epoch] for epoch in (30, 20, 10)) == 2
+    assert 50 not in epochs.known
+    assert sum(epochs.known[epoch] for epoch in (30, 20, 10)) == 2
     # It is said when it begins, and said again when it has been over.
     assert len(caplog.records) == 1
     pruner.tombstones.clear()
-    table.known = {7: False, 30: False, 60: False}
+    epochs.known = {7: False, 30: False, 60: False}
     pruner.step([peer], {7, 30, 60}, SETTLED_NS)
     assert len(caplog.records) == 1  # three are none too many
-    table.known[70] = False
+    epochs.known[70] = False
     pruner.step([peer], {7, 30, 60, 70}, SETTLED_NS)
     assert len(caplog.records) == 2

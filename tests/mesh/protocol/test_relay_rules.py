@@ -23,7 +23,7 @@ class Node:
 
     def __init__(self) -> None:
         self.members, self.table = membership()
-        self.table.configure(near_ns=NEAR_NS)
+        self.table.nodes.configure(near_ns=NEAR_NS)
         self.peer, self.third, self.fourth = linked(
             self.members, PEER, named("third", 3), named("fourth", 4)
         )
@@ -79,7 +79,7 @@ def test_the_rates_of_who_is_seen_by_a_relay_alone_are_relayed_to_who_does_not_s
     node = Node()
     number = node.members._roster.node(owner) if owner else 0
     if owner:
-        node.table.origin(number, FAR)
+        node.table.epochs.origin(number, FAR)
     node.elsewhere[FAR] = NOW, "fourth"
     node.elsewhere[78] = NOW, "peer"
     node.table.called("relay")
@@ -281,7 +281,7 @@ def test_a_process_is_noted_as_running_elsewhere_when_no_link_shows_more(
     change: str, epoch: int, age: int, noted: bool
 ) -> None:
     node = Node()
-    node.table.origin(node.third.node, FAR)
+    node.table.epochs.origin(node.third.node, FAR)
     node.third.last_seen = NOW - 10 * MS
     for one in change.split():
         setattr(node.third, one, one != "connected")
@@ -293,7 +293,7 @@ def test_a_process_is_noted_as_running_elsewhere_when_no_link_shows_more(
 
 def test_a_process_of_a_node_that_has_no_link_is_noted() -> None:
     node = Node()
-    node.table.origin(node.members._roster.node("far"), FAR)
+    node.table.epochs.origin(node.members._roster.node("far"), FAR)
     node.round((FAR, 5), (3, 0))
     assert node.elsewhere == {FAR: (NOW - 5 * MS, "peer")}
     assert node.members.unlinked._first == {FAR: NOW - 5 * MS}

@@ -52,7 +52,7 @@ def test_a_relay_states_the_age_of_a_member_that_a_peer_does_not_see() -> None:
     mesh.advance(3.0)
     frames = frames_to(mesh, "A")
     mesh.advance(1.0)
-    epoch = mesh["C"].table.epoch
+    epoch = mesh["C"].table.epochs.running
     stated = ages_in(frames)
     assert len(stated) >= 9  # one with every round
     assert all(row[0] == epoch and row[1] <= 150 for (row,) in stated)
@@ -65,10 +65,10 @@ def test_a_peer_does_not_see_a_member_that_it_has_not_advertised() -> None:
     mesh = mesh_of()
     mesh.advance(1.0)
     node, now = mesh["B"].node, mesh["B"].local_ns(mesh.now_ns)
-    link, epoch = node.links["A"], mesh["C"].table.epoch
+    link, epoch = node.links["A"], mesh["C"].table.epochs.running
     assert node.members.visibility.unseen_by(link) == ()
     assert node._relays.ages(link, now) == ()
-    link.advertised = dict.fromkeys("AB", mesh["B"].table.epoch)
+    link.advertised = dict.fromkeys("AB", mesh["B"].table.epochs.running)
     assert node.members.visibility.unseen_by(link) == ("C",)
     assert [row[0] for row in node._relays.ages(link, now)] == [epoch]
     link.unseen = ("C", "D")
@@ -124,8 +124,8 @@ class TestBelief:
         now = mesh["A"].local_ns(mesh.now_ns)
         mesh["A"].table.set_time(now)
         frame = Frame(
-            epoch=mesh["B"].table.epoch,
-            to_epoch=mesh["A"].table.epoch,
+            epoch=mesh["B"].table.epochs.running,
+            to_epoch=mesh["A"].table.epochs.running,
             seq=link.seq,
             sent=mesh["B"].local_ns(mesh.now_ns),
             round=link.round_sent,
@@ -140,7 +140,7 @@ class TestBelief:
         mesh.advance(1.0)
         cut(mesh, "AC", "BC")
         mesh.advance(3.0)
-        return mesh, mesh["C"].table.epoch
+        return mesh, mesh["C"].table.epochs.running
 
     def test_an_age_is_less_half_the_round_trip(self) -> None:
         mesh, epoch = self.silent()
@@ -174,13 +174,13 @@ class TestBelief:
         mesh = mesh_of()
         mesh.advance(1.0)
         before = newest(mesh, "A", "C")
-        self.state(mesh, (mesh["C"].table.epoch, 0))
+        self.state(mesh, (mesh["C"].table.epochs.running, 0))
         assert newest(mesh, "A", "C") == before
 
     @pytest.mark.parametrize("whose", ["nobody", "A", "B"])
     def test_nobody_nor_the_two_themselves(self, whose: str) -> None:
         mesh, _ = self.silent()
-        epoch = 12345 if whose == "nobody" else mesh[whose].table.epoch
+        epoch = 12345 if whose == "nobody" else mesh[whose].table.epochs.running
         before = newest(mesh, "A", "B")
         self.state(mesh, (epoch, 0))
         assert newest(mesh, "A", "B") <= before
@@ -207,7 +207,7 @@ class TestBelief:
         mesh.advance(30.0)
         credit = mesh["A"].bucket("b").credit("k")
         assert credit > 100
-        epoch = mesh["C"].table.epoch
+        epoch = mesh["C"].table.epochs.running
         for age in (65_535, 40_000, 20_000, 5_000, 0):
             self.state(mesh, (epoch, age))
             assert 0 <= mesh["A"].bucket("b").credit("k") <= credit
@@ -224,7 +224,7 @@ def test_more_members_than_fit_take_turns() -> None:
     relays, now = mesh["B"].node._relays, mesh["B"].local_ns(mesh.now_ns)
     stated = [relays.ages(link, now) for _ in range(4)]
     assert [bool(rows) for rows in stated].count(True) >= 1
-    assert {epoch for rows in stated for epoch, _ in rows} == {mesh["C"].table.epoch}
+    assert {epoch for rows in stated for epoch, _ in rows} == {mesh["C"].table.epochs.running}
 
 
 def test_who_left_has_no_age() -> None:

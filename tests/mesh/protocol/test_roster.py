@@ -31,9 +31,9 @@ def test_the_lowest_free_id_is_given_and_kept_while_anything_needs_it() -> None:
     roster = Roster(table, "me")
     assert [roster.node(name) for name in ("a", "b", "c", "b")] == [1, 2, 3, 2]
     assert roster.changes == 3
-    table.origin(2, 20)
+    table.epochs.origin(2, 20)
     roster.drop_strangers(["c"])  # "b" has an epoch
-    assert roster.names() == table.node_names() == {0: "me", 2: "b", 3: "c"}
+    assert roster.names() == table.nodes.node_names() == {0: "me", 2: "b", 3: "c"}
     assert roster.changes == 4
     roster.drop_strangers(["c", "b"])
     assert roster.changes == 4
@@ -56,27 +56,27 @@ def test_a_name_without_room_is_refused_and_the_next_that_leaves_makes_room() ->
 
 def test_the_owner_of_an_epoch_is_known_while_it_is_announced() -> None:
     table = table_of()
-    table.name_node(0, "me")
-    table.name_node(2, "other")
+    table.nodes.name_node(0, "me")
+    table.nodes.name_node(2, "other")
     roster = Roster(table, "me")
     assert roster.announced()[0] == wire.AnnouncedTables(
-        1, (("me", 7),), tuple(table.all_definitions())
+        1, (("me", 7),), tuple(table.definitions.all())
     )
     assert [roster.owner(epoch) for epoch in (7, 8)] == ["me", None]
-    table.origin(roster.node("peer"), 8)
+    table.epochs.origin(roster.node("peer"), 8)
     assert [roster.owner(epoch) for epoch in (7, 8)] == ["me", "peer"]
     for _ in range(2):
         assert add_tombstone(table, 8)
         assert [roster.owner(epoch) for epoch in (7, 8)] == ["me", None]
         assert roster.announced()[0].version == 3
-    table.remove_tombstone(8)
+    table.epochs.remove_tombstone(8)
     assert roster.owner(8) == "peer"
 
 
 def test_only_epochs_that_are_admitted_and_of_their_owner_are_followed() -> None:
     table = table_of()
     roster = Roster(table, "me")
-    known = table.origin(roster.node("a"), 10)
+    known = table.epochs.origin(roster.node("a"), 10)
     asked: list[tuple[str, int]] = []
 
     def admits(name: str, epoch: int) -> bool:
@@ -94,9 +94,11 @@ def test_only_epochs_that_are_admitted_and_of_their_owner_are_followed() -> None
     new = known + 1
     assert followed(("b", 20), ("b", 20), ("a", 20), ("b", 30)) == [new, new, 0, 0]
     assert asked == [("b", 20), ("b", 30)]
-    assert [owner for owner in table.origins() if owner[2] not in (7, 10)] == [(new, 2, 20, False)]
-    for epoch in range(100, 100 + wire.MAX_ORIGINS - len(table.origins()) - 1):
-        table.origin(0, epoch)
+    assert [owner for owner in table.epochs.origins() if owner[2] not in (7, 10)] == [
+        (new, 2, 20, False)
+    ]
+    for epoch in range(100, 100 + wire.MAX_ORIGINS - len(table.epochs.origins()) - 1):
+        table.epochs.origin(0, epoch)
     assert followed(("b", 40)) == [0]
     assert asked == [("b", 40)]
     own = wire.AnnouncedTables(1, (("b", 20), ("me", 7)), ())
@@ -116,7 +118,7 @@ def test_definitions_are_compared_with_the_one_here_and_with_its_candidate() -> 
     assert [row[2:] for row in first] == [row[2:] for row in other]
     bucket.stage(new, 0.5)
     (named, _, *_), (_, _, q, p) = other[1], other[0]
-    candidate = table.candidates()[named]
+    candidate = table.definitions.candidates()[named]
     told = ((named, other[1][1], q, p), (named, candidate, q, p), (named, 1, q, p), (1, 1, q, p))
     found = roster.resolve(wire.AnnouncedTables(2, (), told)).definitions
     assert found == ((1, 1, q, p), (1, 2, q, p), (1, 0, q, p), (-1, 0, q, p))
@@ -125,11 +127,15 @@ def test_definitions_are_compared_with_the_one_here_and_with_its_candidate() -> 
 def test_tables_are_read_again_when_a_number_is_given_up_and_when_there_may_be_room() -> None:
     table = table_of()
     roster = Roster(table, "me")
-    table.origin(roster.node("peer"), 8)
+    table.epochs.origin(roster.node("peer"), 8)
     resolved = roster.resolve(wire.AnnouncedTables(1, (("peer", 8),), ()))
     assert resolved.key == roster.key
     keys = [roster.key]
-    for change in (roster.retry, roster.retry, lambda: (add_tombstone(table, 8), table.release(8))):
+    for change in (
+        roster.retry,
+        roster.retry,
+        lambda: (add_tombstone(table, 8), table.epochs.release(8)),
+    ):
         change()
         assert roster.key not in keys
         keys.append(roster.key)
@@ -141,7 +147,7 @@ def test_what_is_announced_is_whole_whenever_another_thread_asks() -> None:
     table = table_of()
     roster = Roster(table, "me")
     for step, lines in enumerate(itertools.combinations(range(1, 16), 2)):
-        table.origin(roster.node("peer"), 8 + step)
+        table.epochs.origin(roster.node("peer"), 8 + step)
         for tables, positions in interrupted(roster, lines):
             places = sorted(place for place in positions if place != NO_PLACE)
             assert places == list(range(len(tables.origins))) == list(range(step + 2))
@@ -155,13 +161,13 @@ def test_the_owners_that_all_peers_state_are_held_once() -> None:
         roster.resolve(wire.AnnouncedTables(1, tuple((name, epoch) for name, epoch in stated), ()))
         for _ in range(2)
     )
-    table.origin(roster.node("late"), 200)
+    table.epochs.origin(roster.node("late"), 200)
     own, _ = roster.announced()
     kept = {id(owner) for owner in own.origins}
     for resolved in (first, second):
         assert resolved.tables.origins == tuple(stated)
         assert {id(owner) for owner in resolved.tables.origins} <= kept
-        assert list(resolved.origins) == [table.origin(roster.node(n), e) for n, e in stated]
+        assert list(resolved.origins) == [table.epochs.origin(roster.node(n), e) for n, e in stated]
 
 
 def interrupted(

@@ -25,10 +25,10 @@ class Sender:
         roster = Roster(self.table, "me")
         self.link = PeerState(NodeInfo("peer", "", 9, "", 0), roster.node("peer"), 0)
         self.out = Outbox(self.table, roster, {"peer": self.link})
-        self.link.start_sync(self.table.version)
+        self.link.start_sync(self.table.outbox.version)
 
     def round(self) -> list[wire.Frame]:
-        self.table.collect()
+        self.table.outbox.collect()
         self.out.start()
         return [wire.decode(data) for data in self.out.round(self.link, 1, {})]
 
@@ -52,8 +52,8 @@ def test_a_round_is_complete_only_when_the_peer_is_synced() -> None:
     sender = Sender()
     for i in range(60_000):
         sender.bucket.take(str(i))
-    sender.table.collect()
-    sender.link.start_sync(sender.table.version)
+    sender.table.outbox.collect()
+    sender.link.start_sync(sender.table.outbox.version)
     frames = sender.round()
     assert {frame.parts for frame in frames} == {0}
     while not sender.link.synced:
@@ -67,10 +67,10 @@ def test_a_process_that_was_there_before_gets_full_keys_with_a_full_sync(fresh: 
     """It predicts takes of them. One that has just begun predicts nothing."""
     sender = Sender()
     sender.bucket.take("k")
-    sender.table.collect()
+    sender.table.outbox.collect()
     sender.table.set_time(4 * 3_600_000_000_000)
     assert sender.bucket.debt("k") < 0
-    sender.link.start_sync(sender.table.version, full=not fresh)
+    sender.link.start_sync(sender.table.outbox.version, full=not fresh)
     (frame,) = sender.round()
     assert (frame.payload == b"") == fresh
 
@@ -97,7 +97,7 @@ def test_tables_are_sent_until_they_are_acknowledged() -> None:
     (later,) = sender.round()
     assert later.tables is None
     assert later.tables_version == first.tables.version
-    sender.table.open_epoch(8)
+    sender.table.epochs.open(8)
     sender.bucket.take("k")
     assert sender.round()[0].tables is not None
 
@@ -135,8 +135,8 @@ def test_a_full_sync_is_chunked_and_waits_for_acknowledgements() -> None:
     sender = Sender()
     for i in range(50_000):
         sender.bucket.take(str(i))
-    sender.table.collect()
-    sender.link.start_sync(sender.table.version)
+    sender.table.outbox.collect()
+    sender.link.start_sync(sender.table.outbox.version)
     chunks = sender.round()
     assert len(chunks) == SYNC_FRAMES
     assert [frame.payload for frame in sender.round()] == [b""]
@@ -153,9 +153,9 @@ def test_a_full_sync_looks_at_a_part_of_the_table_in_each_round() -> None:
     sender = Sender(SYNC_LOOKS * STRETCH + 100)
     keys = SYNC_LOOKS * STRETCH + 50
     sender.bucket.take_many([f"k{i}" for i in range(keys)])
-    sender.table.collect()
+    sender.table.outbox.collect()
     sender.link.sync_full = False
-    sender.link.acked = VersionRanges(sender.table.version)
+    sender.link.acked = VersionRanges(sender.table.outbox.version)
     sender.table.set_time(10**16)
     assert sum(frame.parts for frame in sender.round()) == 0
     assert sender.link.sync_place == SYNC_LOOKS * STRETCH
@@ -165,8 +165,8 @@ def test_a_full_sync_looks_at_a_part_of_the_table_in_each_round() -> None:
 def test_lost_chunks_of_a_sync_are_sent_again() -> None:
     sender = Sender()
     sender.bucket.take("k")
-    sender.table.collect()
-    sender.link.start_sync(sender.table.version)
+    sender.table.outbox.collect()
+    sender.link.start_sync(sender.table.outbox.version)
     (chunk,) = sender.round()
     assert chunk.payload
     sender.out.start()
@@ -193,7 +193,7 @@ def test_members_do_not_crowd_the_tables() -> None:
     """Each may fill most of a header."""
     sender = Sender().synced()
     sender.bucket.take("k")
-    sender.table.collect()
+    sender.table.outbox.collect()
     sender.out.start()
     members = tuple(("m" * 60 + str(i), "r" * 60, i + 1, "a" * 60) for i in range(wire.MAX_MEMBERS))
     first, *rest = map(wire.decode, sender.out.round(sender.link, 1, {"members": members}))

@@ -41,12 +41,12 @@ class Node:
     def meet(self, name: str, epoch: int) -> int:
         """A peer's tables show who owns this epoch."""
         number: int = self.roster.node(name)
-        self.table.origin(number, epoch)
+        self.table.epochs.origin(number, epoch)
         return number
 
     def relay(self, name: str, epoch: int, at: int) -> None:
         """The peer relays this member, for longer than one that has just ended."""
-        for seen in (at - self.table.near_ns, at):
+        for seen in (at - self.table.nodes.near_ns, at):
             self.members.directory.relayed(epoch, seen, "peer")
             self.unlinked.seen(name, epoch, seen)
 
@@ -58,7 +58,7 @@ class Node:
         """Who is known by relays alone after a step at this time; the peer is seen then."""
         self.peer.last_seen = now if self.peer.connected else self.peer.last_seen
         self.unlinked.step(now)
-        found: list[tuple[int, int, int]] = self.table.relayed_members()
+        found: list[tuple[int, int, int]] = self.table.nodes.relayed_members()
         return found
 
 
@@ -67,7 +67,7 @@ def test_it_is_known_under_the_epoch_that_a_relay_saw_last() -> None:
     assert node.step(NOW) == [(node.number, FAR, NOW)]
     node.relay("far", FAR, NOW - 1)
     assert node.step(NOW) == [(node.number, FAR, NOW)]
-    node.table.origin(node.number, 78)
+    node.table.epochs.origin(node.number, 78)
     node.relay("far", 78, NOW + 1)
     assert node.step(NOW + 1) == [(node.number, 78, NOW + 1)]
 
@@ -76,13 +76,13 @@ def test_one_that_has_just_ended_is_not_predicted() -> None:
     """Each relay states its age for as long as it is not silent, as the last round came there."""
     node = Node()
     number = node.meet("ended", 78)
-    for seen in (NOW, NOW + 1, NOW + node.table.near_ns - 1):
+    for seen in (NOW, NOW + 1, NOW + node.table.nodes.near_ns - 1):
         node.unlinked.seen("ended", 78, seen)
     assert [known for known, _, _ in node.step(NOW)] == [node.number]
-    node.members.directory.relayed(78, NOW + node.table.near_ns, "peer")
-    node.unlinked.seen("ended", 78, NOW + node.table.near_ns)
+    node.members.directory.relayed(78, NOW + node.table.nodes.near_ns, "peer")
+    node.unlinked.seen("ended", 78, NOW + node.table.nodes.near_ns)
     assert [known for known, _, _ in node.step(NOW)] == [node.number]  # nobody saw it meanwhile
-    node.unlinked.seen("ended", 78, NOW + 2 * node.table.near_ns)
+    node.unlinked.seen("ended", 78, NOW + 2 * node.table.nodes.near_ns)
     assert [known for known, _, _ in node.step(NOW)] == [node.number, number]
 
 
@@ -165,7 +165,7 @@ def test_a_relay_that_is_not_there_gives_nobody_up(change: str) -> None:
     elif change == "silent":
         node.peer.last_seen = now - ALIVE_NS
         node.unlinked.step(now)
-        assert node.table.relayed_members()
+        assert node.table.nodes.relayed_members()
         return
     elif change == "anew":
         node.peer.started = NOW + 1
@@ -227,7 +227,7 @@ def test_what_was_predicted_is_given_up_part_by_part(monkeypatch: pytest.MonkeyP
     now = NOW + SILENT
     assert node.step(now) == [(node.number, FAR, NOW)]
     add_tombstone(node.table, FAR)
-    node.table.release(FAR)
+    node.table.epochs.release(FAR)
     node.relay("far", FAR, now)
     node.roster.drop_strangers({"peer"})
     assert "far" in node.roster.names().values()
@@ -240,7 +240,7 @@ def test_what_was_predicted_is_given_up_part_by_part(monkeypatch: pytest.MonkeyP
 def test_who_has_lost_its_place_is_given_up() -> None:
     node = Node()
     add_tombstone(node.table, FAR)
-    node.table.release(FAR)
+    node.table.epochs.release(FAR)
     assert node.step(NOW) == []
 
 
@@ -294,7 +294,7 @@ def test_of_members_that_do_not_count_the_log_says_once_what_to_do(
     (third,) = linked(node.members, named("third", 3))
     later = NOW + UNSURE_NS
     node.relay("far", FAR, later)
-    node.step(NOW + UNSURE_NS - node.table.near_ns)
+    node.step(NOW + UNSURE_NS - node.table.nodes.near_ns)
     assert not caplog.records
     for now in (later + 1, later + 2):
         third.last_seen = now
@@ -316,7 +316,7 @@ def test_for_the_next_process_that_leads_they_are_newcomers(
         table, node.members.directory, Roster(table, "me"), replace(CONFIG, expected_nodes=3)
     )
     next_one.step(NOW + UNSURE_NS + 1)
-    assert node.table.relayed_members() == [(node.number, FAR, NOW)]
+    assert node.table.nodes.relayed_members() == [(node.number, FAR, NOW)]
     assert not caplog.records
 
 
@@ -332,15 +332,15 @@ def test_the_next_process_that_leads_goes_on_with_them() -> None:
     node.members.directory.running_elsewhere.clear()
     node.peer.connected = False
     next_one.step(NOW + SILENT)
-    assert node.table.relayed_members() == [(node.number, FAR, NOW)]
+    assert node.table.nodes.relayed_members() == [(node.number, FAR, NOW)]
     next_one.step(NOW + CONFIG.forget_after_ns + 1)
-    assert node.table.relayed_members() == []
+    assert node.table.nodes.relayed_members() == []
 
 
 def test_a_number_that_no_node_can_have_is_refused() -> None:
     table = Table(max_keys=16, hash_key=bytes(16), virtual=True)
     with pytest.raises(CrdtbucketError, match="node ids are below 1024, not 1024"):
-        table.count_relayed(1024, True)
+        table.nodes.count_relayed(1024, True)
     with pytest.raises(CrdtbucketError, match="node ids are below 1024, not 1024"):
-        table.set_relayed(1024, 5, 0)
-    assert table.relayed_members() == []
+        table.nodes.set_relayed(1024, 5, 0)
+    assert table.nodes.relayed_members() == []

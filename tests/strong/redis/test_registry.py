@@ -95,7 +95,7 @@ async def test_an_epoch_that_is_over_is_not_counted(connection: RedisConnection)
     clock = table()
     one = Registry(prefix(), "a", clock)
     await beat(connection, one)
-    clock.open_epoch(4711)
+    clock.epochs.open(4711)
     await beat(connection, one)
     assert one.processes == 1
 

@@ -10,6 +10,7 @@ from typing import Any
 import hiredis
 import pytest
 
+from crdtbucket._core import BucketReplica
 from crdtbucket.spec.mode import Mode
 from crdtbucket.strong.redis.script import (
     SHA,
@@ -76,8 +77,8 @@ def run(case: Case, store: Backend) -> Iterator[tuple[Any, ScriptAnswer]]:
 def waits(case: Case, cost: int, debt_ns: int) -> int:
     """What a denied caller is told after such an answer."""
     one = bucket_of(case.spec)
-    one.open_call("k", cost)
-    denied = one.close_call(
+    BucketReplica(one).open_call("k", cost)
+    denied = BucketReplica(one).close_call(
         "k", cost, allowed=False, taken=0, refunded=0, mode=Mode.STRONG, debt=debt_ns
     )
     wait: int = denied.retry_after_ns

@@ -54,7 +54,7 @@ def _passes(bucket: Bucket, key: str, most: int) -> int:
 
 def _taken(limiter: Limiter, bucket: Bucket, key: str) -> list[dict[str, Any]]:
     """Tokens that each node has taken of the key, less what it gave back, the most first."""
-    names, own = bucket.table.node_names(), bucket.table.epoch
+    names, own = bucket.table.nodes.node_names(), bucket.table.epochs.running
     tokens: Counter[str] = Counter()
     for (node, epoch), (_, taken, refunded) in bucket.columns(key).items():
         who = limiter.node if epoch == own else names.get(node, "a node that is gone")
