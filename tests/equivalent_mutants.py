@@ -219,8 +219,8 @@ EQUIVALENT: dict[str, dict[str, str]] = {
     )
     | changed(
         "Any place below 0 says that it is not being given up.",
-        "place = going.get(node, 0 if self._is_gone(node, epoch, at, now) else -1)",
-        "place = going.get(node, 0 if self._is_gone(node, epoch, at, now) else -2)",
+        "place = going.get(node, 0 if is_gone else -1)",
+        "place = going.get(node, 0 if is_gone else -2)",
     )
     | changed(
         "No part ends at the first place.",

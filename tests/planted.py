@@ -935,8 +935,8 @@ MUTATIONS = (
     Mutation(
         "one_peer_fills_all_places",
         "mesh",
-        "            fits = used < PLACES and self._held[peer] < share\n",
-        "            fits = True\n",
+        "elif fits := used < PLACES and len(part) < share:",
+        "elif fits := True:",
         suite("mesh/test_bad_members", "invented_epochs"),
     ),
     Mutation(
