@@ -776,13 +776,6 @@ MUTATIONS = (
         suite("core/test_merge", "late_count_of_another"),
     ),
     Mutation(
-        "refill_is_forgotten_for_silent_peers",
-        "core",
-        "return fast_sum < left ?",
-        "return fast_sum < 0 ?",
-        suite("simulated/test_silent_peers", "less_than_silent_peers"),
-    ),
-    Mutation(
         "half_the_round_trip_taken_for_the_age",
         "mesh",
         "late = now - sent - drift - self._offset.add(now - sent - drift, now)",

@@ -154,12 +154,15 @@ def test_who_waited_long_makes_good_no_more_than_a_small_burst() -> None:
     assert 0 < passed <= C // 20 + 1
 
 
-@pytest.mark.parametrize(("every", "calls", "seconds"), [(13.3, 4, 0.1), (15.0, 2, 0.3)])
+@pytest.mark.parametrize(
+    ("every", "calls", "seconds", "rate"),
+    [(13.3, 4, 0.1, 1), (15.0, 2, 0.3, 1), (30.0, 300, 0.1, 10)],
+)
 def test_calls_beyond_a_full_bucket_are_behind_nothing(
-    every: float, calls: int, seconds: float
+    every: float, calls: int, seconds: float, rate: int
 ) -> None:
     """Who asks for more at once than a bucket holds is denied by its own takes."""
-    spec = BucketSpec("b", 1, 1, max_debt=2)
+    spec = BucketSpec("b", 1, rate, max_debt=2)
     mesh = SimulatedMesh("AB", [spec], latency=0.001, gossip_interval=1.0, seed=1)
     for _ in range(10):
         for node in ("A", "B"):
@@ -167,7 +170,8 @@ def test_calls_beyond_a_full_bucket_are_behind_nothing(
             for _ in range(round(seconds * 10)):
                 got += mesh[node].take_burst("b", "k", calls, 1)
                 mesh.advance(0.1)
-            assert got <= spec.capacity + spec.refill_rate * seconds
+            refilled = spec.refill_rate * round(seconds * 10 - 1) / 10
+            assert got <= spec.capacity + refilled
             mesh.advance(every / 2)
 
 

@@ -106,18 +106,6 @@ GLANCES static double far_sum(const table_t *t, uint32_t e, const definition_t *
     return sum;
 }
 
-/* The most of `near_rate` (tokens/s x ns) that counts, at rates of the peers of `fast_sum`. Where
- * all ask for less than is refilled, what the peers took longer ago than an empty bucket takes to
- * fill, beside what is asked for here, has been refilled since. */
-GLANCES static inline double still_missing(const definition_t *d, const cold_t *cold,
-                                           double near_rate, double fast_sum)
-{
-    double own = larger(unpack_rate(cold->fast), own_slow_claim(cold, d)),
-           left = d->per_second - own;
-    return fast_sum < left ? smaller(near_rate, fast_sum * (double)d->capacity / left * 1e9)
-                           : near_rate;
-}
-
 GLANCES static prediction_t predict(const table_t *t, uint32_t e, const definition_t *d,
                                     int64_t now)
 {
@@ -148,7 +136,6 @@ GLANCES static prediction_t predict(const table_t *t, uint32_t e, const definiti
     }
     if (now >= LOAD(h->far_free_until))
         out.far = far_sum(t, e, d, out.slow_claims + own_slow_claim(&t->cold[e], d), now);
-    near_rate = still_missing(d, &t->cold[e], near_rate, out.fast_sum);
     out.near = near_rate / 1e9;
     out.near_ns = out.fast_sum > 0 ? near_rate / out.fast_sum : 0;
     out.slow_ns = slow_sum > 0 ? slow_near / slow_sum : 0;
