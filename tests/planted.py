@@ -2215,6 +2215,13 @@ MUTATIONS = (
         suite("mesh/protocol/test_member_links", "newcomer_gets_full_keys"),
     ),
     Mutation(
+        "more_members_are_unseen_than_a_frame_has_room_for",
+        "mesh",
+        "        rows = rows[: wire.MAX_MEMBERS - 1]\n",
+        "",
+        suite("mesh/protocol/test_membership", "room_for_are_not"),
+    ),
+    Mutation(
         "who_is_met_has_taken_all_just_now",
         "mesh",
         "self._table.nodes.set_node(link.node, peer.epoch, True, both_ran)",

@@ -196,9 +196,10 @@ class Membership:
         """The members, and those that are silent here, as fields of a frame."""
         known, gone = self.directory.known, self.directory.given_up
         rows = [row for name, row in known.items() if name not in gone] + self.unlinked.rows()
+        rows = rows[: wire.MAX_MEMBERS - 1]
         alive = {n for n, link in self.links.items() if self.status(link, now) == "alive"}
         unseen = tuple(name for name, *_ in rows if name not in alive)
-        return {"members": (_member(me), *rows)[: wire.MAX_MEMBERS], "unseen": unseen}
+        return {"members": (_member(me), *rows), "unseen": unseen}
 
     def known(self) -> int:
         """Members that share the limits, this node and silent ones included."""

@@ -226,6 +226,18 @@ def test_members_are_advertised_within_the_bound_with_those_that_are_silent_here
     assert len(members.advertised(ME, 0)["members"]) == wire.MAX_MEMBERS
 
 
+def test_more_members_than_a_frame_has_room_for_are_not_advertised() -> None:
+    """A peer has invented hundreds, and others are known by relays alone. A list that is too long
+    would be an error of this node."""
+    members, _ = membership()
+    for number in range(wire.MAX_MEMBERS - 1):
+        members.directory.learn((f"n{number}", "", number, ""), 0, "peer")
+    members.unlinked.rows = lambda: [("far", "", 1, "")] * 9  # type: ignore[method-assign]
+    fields = members.advertised(ME, 0)
+    assert len(fields["members"]) == wire.MAX_MEMBERS
+    assert len(fields["unseen"]) == wire.MAX_MEMBERS - 1
+
+
 def test_members_that_share_the_limits_are_those_not_gone_or_those_that_must_exist() -> None:
     members, table = membership()
     links = linked(members, *(named(name, ord(name)) for name in "abcde"))
