@@ -31,7 +31,7 @@ COLD_METHODS = """
     check_node columns configure counters credit debt decided define describe encode_table is_ours
     iterated loaded_decision name_node node_names read_header redirect
     refuse_key release relay reset_all reset_some restore set_disconnected
-    set_node settle_suspects slot_of spec_of stage started stats table_damage
+    set_node settle_suspects shift slot_of spec_of stage started stats survey table_damage
     table_size unstage _made _replace
 """
 # Types that are not cold.

@@ -44,7 +44,7 @@ static int64_t refund_if_charged(table_t *t, definition_t *d, uint32_t e, uint32
 
 /* Gives back what makes the bucket full, but no more than this node has taken and not given back.
  * Returns the tokens. */
-static int64_t reset(table_t *t, definition_t *d, uint32_t e, int64_t now)
+COLD static int64_t reset(table_t *t, definition_t *d, uint32_t e, int64_t now)
 {
     hot_t *hot = &t->hot[e];
     advance(t, e, d, entry_least(t, e, d, now), now);

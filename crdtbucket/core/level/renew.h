@@ -150,7 +150,7 @@ static inline uint32_t entry_at_hand(const table_t *t, uint64_t lo, uint64_t hi,
 /* Brings an entry to its bucket's definition and to the running epoch; 0 when memory is at its
  * limit. An entry stays under an old definition until it is touched, but changes as of the moment
  * at which the definition changed, so it does not matter when that happens. Needs the lock. */
-static inline int entry_renew(table_t *t, uint32_t e, uint32_t bucket, int64_t now)
+COLD static int entry_renew(table_t *t, uint32_t e, uint32_t bucket, int64_t now)
 {
     int64_t since = INT64_MIN;
     while (t->hot[e].bucket != bucket) {

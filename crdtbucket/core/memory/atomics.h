@@ -40,4 +40,7 @@
 /* A function that is called rarely stays out of the code that calls it. */
 #define RARELY __attribute__((noinline))
 
+/* Runs once in a while, and is made small. */
+#define COLD __attribute__((cold))
+
 #endif

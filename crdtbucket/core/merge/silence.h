@@ -50,7 +50,7 @@ static int64_t set_near(table_t *t, int64_t ns, int64_t from, int64_t most)
 
 /* A node is given up: what was predicted of it becomes debt, so that the level does not move, and
  * its rates go. Looks at `most` places from `from` on; returns the next one, or -1 at the end. */
-static int64_t forget_some(table_t *t, uint32_t node, int64_t now, int64_t from, int64_t most)
+COLD static int64_t forget_some(table_t *t, uint32_t node, int64_t now, int64_t from, int64_t most)
 {
     int64_t end = most < t->h->bump - from ? from + most : t->h->bump;
     for (int64_t i = from; i < end; i++) {

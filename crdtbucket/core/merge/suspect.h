@@ -15,7 +15,7 @@ static void unsuspect(table_t *t, uint32_t e)
 
 /* Drops what a snapshot said of an entry. What was taken under this epoch stays, as if the key had
  * been unknown before. */
-static void suspect_cancel(table_t *t, uint32_t e, int64_t now)
+COLD static void suspect_cancel(table_t *t, uint32_t e, int64_t now)
 {
     hot_t *hot = &t->hot[e];
     const definition_t *d = &t->definitions[hot->bucket];

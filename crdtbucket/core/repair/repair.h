@@ -51,7 +51,7 @@ static void repair_columns(table_t *t, uint32_t e)
 
 /* Finishes the change that stands in the journal: a rewrite as it stands, unless takes continue
  * already; a merge by maximum, because time has passed. */
-static void repair_journal(table_t *t)
+COLD static void repair_journal(table_t *t)
 {
     journal_t *j = t->journal;
     hot_t *hot = &t->hot[j->entry];
@@ -71,7 +71,7 @@ static void repair_journal(table_t *t)
 
 /* Computes everything anew that follows from the entries. Takes continue meanwhile; a take that
  * finds no entry waits for the lock. */
-static void table_rebuild(table_t *t)
+COLD static void table_rebuild(table_t *t)
 {
     header_t *h = t->h;
     undo_t *u = &t->journal->undo;

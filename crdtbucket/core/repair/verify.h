@@ -60,7 +60,7 @@ static int ring_sound(const table_t *t, uint32_t bucket)
 }
 
 /* NULL, or what is wrong with the table. The lock is held. */
-static const char *table_verify(const table_t *t)
+COLD static const char *table_verify(const table_t *t)
 {
     const header_t *h = t->h;
     int64_t used = 0, words = 0, logged = 0, free = 0;
