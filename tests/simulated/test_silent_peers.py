@@ -336,3 +336,15 @@ def test_what_two_took_beyond_the_refill_before_they_met_is_owed() -> None:
     mesh.link("A", "B")
     mesh.advance(2.0)
     assert max(mesh[name].peek("b", "k").remaining for name in "AB") <= 0
+
+
+def test_bursts_of_two_before_they_met_are_owed_with_one_refill() -> None:
+    """A single call has no rate that would explain what it took; that it is owed does."""
+    mesh = Network("AB", [BucketSpec("b", 1000, 17)], linked=(), latency=0.02, seed=1)
+    for name in "AB":
+        assert mesh[name].take("b", "k", 1000)
+        mesh.advance(6.0)
+    mesh.link("A", "B")
+    mesh.advance(3.0)
+    for name in "AB":
+        assert mesh[name].peek("b", "k").debt >= (2000 - 17 * 15) * 10**9 // 17

@@ -58,10 +58,10 @@ static int knows_this_side(const table_t *t, const comparison_t *g, int64_t now)
 /* What is owed at most where the sender was silent: what each side owes by itself, `here` and
  * `there` with what either keeps for silent peers, and what both took beyond the refill of that
  * time. Of a column that is not held here, since its owner was forgotten or never met, so much was
- * taken then as its rate explains; the rest is history. Credit follows the rates that were known
- * before, and calls may move to nodes that were not asked then. Where both sides ask now for more
- * than is refilled, there is no bound: they have asked for as much lately, so what was refilled
- * earlier in the silence is gone. */
+ * taken then as its rate explains, or what it owes; the rest is history. Credit follows the rates
+ * that were known before, and calls may move to nodes that were not asked then. Where both sides
+ * ask now for more than is refilled, there is no bound: they have asked for as much lately, so what
+ * was refilled earlier in the silence is gone. */
 RARELY static i128 debt_apart(const table_t *t, uint32_t e, const definition_t *d,
                               const merge_context_t *m, const wire_entry_t *w,
                               const comparison_t *g, i128 here, i128 there, int64_t now)
@@ -74,7 +74,7 @@ RARELY static i128 debt_apart(const table_t *t, uint32_t e, const definition_t *
            rate = unpack_rate(w->slow), lacking = (double)g->brings_lacking,
            taken = (double)(lacks > 0 ? lacks : 0);
     if (source->unmet)
-        lacking = smaller(lacking, DENIES_SOME * rate * seconds);
+        lacking = smaller(lacking, larger(DENIES_SOME * rate * seconds, (double)(there / d->q)));
     double brings = (double)g->brings_held + lacking, asked_there = larger(rate, brings / seconds);
     for (column_t c = {0}; column_next(t, e, &c);) {
         const node_t *n = &t->nodes[t->origins[column_origin(&c)].node];
@@ -84,7 +84,7 @@ RARELY static i128 debt_apart(const table_t *t, uint32_t e, const definition_t *
     if (asked_here + asked_there > DENIES_SOME * d->per_second)
         return UNBOUNDED;
     if (!knows_this_side(t, g, now)) /* it lacks all that was ever taken on this side */
-        taken = smaller(taken, asked_here * seconds);
+        taken = smaller(taken, larger(asked_here * seconds, (double)(here / d->q)));
     i128 beyond = far_units(d, brings + taken) - (i128)apart * d->p;
     return here + there + (beyond > 0 ? beyond : 0);
 }
