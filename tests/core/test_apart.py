@@ -181,6 +181,22 @@ def test_nor_has_one_that_was_never_linked_or_where_nothing_is_predicted(
     assert apart.merged_debt() == 20
 
 
+@pytest.mark.parametrize(("older", "owed"), [(False, 70), (True, 55)])
+def test_what_a_younger_peer_has_taken_in_all_it_took_since_both_ran(
+    older: bool, owed: int
+) -> None:
+    """They meet five seconds after one had begun. Of an older one it is not known how much of its
+    column is history: its rate is low after a single call, so what it owes counts."""
+    apart = Apart(linked=False)
+    apart.a.bucket.take("k", 60)
+    apart.each_second(3, 0, 0)
+    apart.b.bucket.take("k", 60)
+    apart.each_second(2, 0, 0)
+    began = (T0 - 900 * SECOND if older else T0), T0
+    apart.b.table.nodes.set_node(apart.b.node_of(0), apart.a.epoch, True, began)
+    assert apart.merged_debt() == owed
+
+
 def test_what_fills_a_bucket_up_to_its_credit_is_no_debt_for_a_newcomer() -> None:
     """At a rate that is no whole number of ns the level, which is stored in whole ones, lies up to
     one above the credit."""

@@ -481,18 +481,18 @@ MUTATIONS = (
         suite("mesh/test_bad_members", "generation_that_no_eviction"),
     ),
     Mutation(
-        "a_burst_before_two_met_is_history",
+        "what_one_owes_when_two_meet_is_history",
         "core",
         "larger(DENIES_SOME * rate * seconds, (double)(there / d->q))",
         "DENIES_SOME * rate * seconds",
-        suite("simulated/test_silent_peers", "before_they_met"),
+        suite("core/test_apart", "younger_peer"),
     ),
     Mutation(
-        "a_burst_here_before_two_met_is_history",
+        "what_is_owed_here_when_two_meet_is_history",
         "core",
         "larger(asked_here * seconds, (double)(here / d->q))",
         "asked_here * seconds",
-        suite("simulated/test_silent_peers", "before_they_met"),
+        suite("core/test_apart", "younger_peer"),
     ),
     Mutation(
         "the_history_of_who_was_forgotten_is_owed",

@@ -340,14 +340,14 @@ MUTATIONS = (
     Mutation(
         "who_is_met_has_taken_all_just_now",
         "mesh",
-        "self._table.nodes.set_node(link.node, peer.epoch, True, both_ran)",
+        "self._table.nodes.set_node(link.node, peer.epoch, True, began)",
         "self._table.nodes.set_node(link.node, peer.epoch, True)",
         suite("simulated/test_silent_peers", "long_time"),
     ),
     Mutation(
         "the_elder_sends_no_full_keys",
         "mesh",
-        " or now - both_ran > self.directory.alive_ns",
+        " or now - max(began) > self.directory.alive_ns",
         "",
         suite("mesh/protocol/test_member_links", "before_they_met"),
     ),

@@ -53,17 +53,17 @@ cdef class TableNodes:
             memcpy(at.text, PyBytes_AS_STRING(text), len(text))
         set_name_bytes(at, len(text))
 
-    def set_node(self, uint32_t node, uint64_t epoch, bint connected, both_ran=None):
-        """Records a member: its running epoch, and whether it is connected here directly. `both_ran`: since when (local ns) this
-        process and that one have run. One that is met for the first time, or again after it was forgotten, has been silent since
-        then, or since it was seen. Returns its origin id."""
+    def set_node(self, uint32_t node, uint64_t epoch, bint connected, began=None):
+        """Records a member: its running epoch, and whether it is connected here directly. `began`: when (local ns) that process
+        began, and when this one did. One that is met for the first time, or again after it was forgotten, has been silent since
+        both ran, or since it was seen. Returns its origin id."""
         cdef uint32_t origin = self.epochs.origin(node, epoch)
         cdef node_t *n = &self.t.nodes[node]
         cdef bint changed = not n.known_by or n.connected != connected
         cdef int64_t now = clock_ns(self.t)
         if not n.known_by:
-            n.unmet = both_ran is not None
-            n.last_seen = now if both_ran is None else min(now, max(n.last_seen, both_ran))
+            n.last_seen = now if began is None else min(now, max(n.last_seen, *began))
+            n.unmet = began is not None and began[0] + self.t.h.near_ns < n.last_seen
         n.known_by, n.unproven = BY_LINK, 0
         n.origin = <uint16_t>origin
         n.connected = connected

@@ -118,8 +118,8 @@ typedef struct {
     uint8_t relayed;
     /* No guaranteed share is smaller for it: a relay may have invented it. */
     uint8_t unproven;
-    /* It was met, or met again after it was forgotten, and no round of it has come since: its
-     * columns that are not here may be of any age. */
+    /* It was met, or met again after it was forgotten, and no round of it has come since: what it
+     * took before it was silent is in its columns, too. */
     uint8_t unmet;
 } node_t;
 

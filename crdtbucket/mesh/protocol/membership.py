@@ -96,17 +96,17 @@ class Membership:
             link.renumber()
         syncs = fresh or not link.log_kept  # else all that the peer lacks is in the log
         link.connected_again(peer, now, now + self._first_digest_ns)
-        both_ran = max(link.started, self._began)
+        began = link.started, self._began
         if syncs:
             _, silent = self._table.nodes.silent_before(link.started, link.node)
-            apart = link.started < self._began or now - both_ran > self.directory.alive_ns
+            apart = link.started < self._began or now - max(began) > self.directory.alive_ns
             full = not fresh or bool(silent) or apart
             link.start_sync(self._table.outbox.version, full=full)
         self.detector.connected(peer, now, was=was)
         self.pruner.returned(peer.epoch)
         self.directory.running_elsewhere.pop(peer.epoch, None)  # from here on the link says so
         self.visibility.changed()
-        self._table.nodes.set_node(link.node, peer.epoch, True, both_ran)
+        self._table.nodes.set_node(link.node, peer.epoch, True, began)
         self.directory.learn(_member(peer), now)
         self.count(now)
 

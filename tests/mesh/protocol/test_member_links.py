@@ -80,22 +80,20 @@ def test_a_link_shows_that_its_process_runs_whatever_was_said_of_it() -> None:
     members.directory.relayed(9, 0, "third")
     linked(members, PEER)
     assert table.called("remove_tombstone") == [(9,)]
-    assert table.called("set_node") == [(node, 9, True, 0)]
+    assert table.called("set_node") == [(node, 9, True, (0, 0))]
     assert members.directory.running_elsewhere == {}
     assert members.directory.known["peer"] == ("peer", "us", 9, "10.0.0.2:1")
     members.directory.expire(SECOND)
 
 
 @pytest.mark.parametrize("epoch", [9, 10])
-@pytest.mark.parametrize(("age", "both_ran"), [(4 * SECOND, 0), (SECOND, 2 * SECOND)])
-def test_who_is_met_has_taken_unseen_since_both_have_run(
-    epoch: int, age: int, both_ran: int
-) -> None:
+@pytest.mark.parametrize(("age", "began"), [(4 * SECOND, -SECOND), (SECOND, 2 * SECOND)])
+def test_who_is_met_has_taken_unseen_since_both_have_run(epoch: int, age: int, began: int) -> None:
     members, table = membership()  # since the time 0
     (link,) = linked(members, PEER)
     link.connected, link.forgotten = False, True
     members.connected(replace(PEER, epoch=epoch, age_ns=age), 3 * SECOND)
-    assert table.called("set_node")[-1] == (link.node, epoch, True, both_ran)
+    assert table.called("set_node")[-1] == (link.node, epoch, True, (began, 0))
 
 
 @pytest.mark.parametrize(("owner", "dropped"), [("peer", []), ("far", [([9],)])])
