@@ -154,6 +154,13 @@ MUTATIONS = (
         suite("mesh/links/test_session", "lose_frames"),
     ),
     Mutation(
+        "a_process_may_have_begun_before_every_clock",
+        "mesh/links",
+        "if age_ns > MAX_AGE_NS:",
+        "if False:",
+        suite("mesh/links/test_session", "before_every_clock"),
+    ),
+    Mutation(
         "a_link_stays_when_its_secret_was_replaced",
         "mesh/transport",
         "if not (known and self.peer_keys.holds(link.identity)):",

@@ -26,6 +26,8 @@ KEY_ID_BYTES = 8
 MAX_KEY_IDS = 16
 MAX_HELLO = 2048
 MAX_TEXT_BYTES = 255
+MAX_AGE_NS = 2**62
+"""No process is older; and the time at which it began is a signed number of 64 bits here."""
 
 _HEAD = struct.Struct(f">4sBB{NONCE_BYTES}sQQQ8sB")
 _LENGTH = struct.Struct(">H")
@@ -103,6 +105,8 @@ def decode(data: bytes) -> Hello:
     _, lowest, highest, nonce, instance, epoch, age_ns, fingerprint, count = _HEAD.unpack_from(data)
     if lowest > highest or not 1 <= count <= MAX_KEY_IDS:
         raise WireError("hello with impossible versions or number of keys")
+    if age_ns > MAX_AGE_NS:
+        raise WireError("hello of a process of an impossible age")
     end = _HEAD.size + count * KEY_ID_BYTES
     ids = data[_HEAD.size : end]
     if len(ids) != count * KEY_ID_BYTES:

@@ -26,7 +26,7 @@ from crdtbucket.mesh.node_info import NodeInfo
 from crdtbucket.mesh.protocol.wire import MAX_FRAME
 
 EU = NodeInfo("eu-1", "eu", 2**64 - 1, "10.0.0.1:7946", 5)
-US = NodeInfo("us-1", "us", 7, "", 2**63)
+US = NodeInfo("us-1", "us", 7, "", 2**62)
 
 
 def shakes(
@@ -307,6 +307,20 @@ def test_a_damaged_hello_is_a_hello_or_a_wire_error(data: st.DataObject) -> None
             continue
         assert name.isprintable()
         assert name
+
+
+def test_a_process_that_began_before_every_clock_is_no_hello() -> None:
+    """When the peer began is a number of 64 bits at the node. One that was beyond them was met at
+    every tick, and the node sent nothing any more."""
+    a, b = shakes(secrets("s"), secrets("s"))
+    for age, fits in ((2**62, True), (2**62 + 1, False), (2**64 - 1, False)):
+        hello = a.hello[:54] + struct.pack(">Q", age) + a.hello[62:]
+        if fits:
+            assert b.read_hello(hello).age_ns == age
+            continue
+        with pytest.raises(HandshakeError, match="impossible age") as caught:
+            b.read_hello(hello)
+        assert caught.value.reason is Reason.MALFORMED
 
 
 @pytest.mark.parametrize("name", ["x" * 256, "two\nlines", "\x1b[31m"])

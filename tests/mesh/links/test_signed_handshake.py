@@ -174,7 +174,7 @@ async def test_that_the_own_name_is_used_is_believed_of_the_own_key_alone(
         MeshConfig(secret="a secret that all members share"),
         peer_keys=PeerKeys("a", "pinned", KEY_A),
     )
-    namesake = NodeInfo("a", "eu", 9, "", 2**63)
+    namesake = NodeInfo("a", "eu", 9, "", 2**62)
     channel: Any = Scripted(namesake, key, shown=shown.public)
     with pytest.raises(HandshakeError) as caught:
         await handshake_as_dialer(channel, host, PendingDials())
@@ -230,7 +230,7 @@ def test_who_is_established_and_when_it_began_stands_behind_the_keys(key: NodeKe
 
 
 def test_the_longest_hello_fits() -> None:
-    longest = NodeInfo("n" * 255, "r" * 255, 2**64 - 1, "a" * 255, 2**64 - 1)
+    longest = NodeInfo("n" * 255, "r" * 255, 2**64 - 1, "a" * 255, 2**62)
     many = Keyring(MeshConfig(secret=[f"a long secret, no. {n:02d}" for n in range(16)]))
     hello = Handshake(many, longest, instance=1, nonce=bytes(32), dialer=True, node_key=KEY_A).hello
     assert len(hello) <= MAX_HELLO
