@@ -86,6 +86,13 @@ MUTATIONS = (
         suite("simulated/test_deaths", "new_names"),
     ),
     Mutation(
+        "whom_relays_see_is_forgotten_without_a_link",
+        "mesh",
+        "if unseen > self._forget_after_ns:",
+        "if silent > self._forget_after_ns:",
+        suite("simulated/test_graphs", "own_link_is_cut"),
+    ),
+    Mutation(
         "whom_a_relay_saw_go_is_waited_for",
         "mesh",
         "if self._relay_lost(link, now):",

@@ -10,6 +10,7 @@ import pytest
 
 from crdtbucket.spec.bucket_spec import BucketSpec
 from crdtbucket.testing import SimulatedMesh
+from tests.simulated.meshes import drive
 from tests.simulated.network import Network
 
 SPEC = BucketSpec("b", 100, 20)
@@ -211,3 +212,18 @@ def test_the_age_of_an_end_that_died_is_not_relayed_for_ever() -> None:
         mesh.advance(1.0)
     assert epoch not in mesh["A"].node.members.directory.running_elsewhere
     assert set(mesh["A"].columns("b", "k")) == {"A"}
+
+
+def test_who_is_seen_by_relays_is_a_member_however_long_its_own_link_is_cut() -> None:
+    """C has long had no link to E, and sees it by D. When D is cut off, too, C gave E up at once;
+    and B, which was cut off from E a few seconds before, did as C, whose relay it was."""
+    pairs = [("B", "C"), ("B", "E"), ("C", "E"), ("C", "D"), ("D", "E")]
+    mesh = Network("BCDE", [SPEC], linked=pairs, forget_after=30.0, seed=1)
+    demand = {"B": 6.0, "C": 2.0, "D": 2.0, "E": 20.0}
+    drive(mesh, demand, 5.0)
+    for pair, seconds in ((("C", "E"), 20.0), (("B", "E"), 6.0), (("C", "D"), 20.0)):
+        mesh.cut_ways([pair, pair[::-1]], times_out=True)
+        drive(mesh, demand, seconds)
+    assert not any(mesh[name].node.links["E"].forgotten for name in "BC")
+    mesh.advance(20.0)
+    assert all(mesh[name].node.links["E"].forgotten for name in "BC")

@@ -222,8 +222,8 @@ class Membership:
     def age(self, now: int) -> None:
         """Draws the consequences of silence; `count` is due afterwards."""
         for link in list(self.links.values()):
-            silent = now - link.last_seen
-            if silent > 2 * self._forget_after_ns and not link.connected and link.to_forget < 0:
+            silent, unseen = now - link.last_seen, now - max(link.last_seen, link.relayed_at)
+            if unseen > 2 * self._forget_after_ns and not link.connected and link.to_forget < 0:
                 del self.links[link.info.name]  # or names that come and go use up all numbers
                 continue
             if link.connected and silent >= self.directory.alive_ns:
@@ -231,8 +231,8 @@ class Membership:
             self._keep_log(link, silent, now)
             if link.left or link.forgotten:
                 continue
-            if silent > self._forget_after_ns:
-                self.forget(link, f"was silent for {silent / 1e9:.0f} s and is forgotten")
+            if unseen > self._forget_after_ns:
+                self.forget(link, f"was silent for {unseen / 1e9:.0f} s and is forgotten")
             elif why := self.detector.gone(link, now):
                 self.forget(link, why)
         for link in [one for one in self.links.values() if one.to_forget >= 0][:1]:
