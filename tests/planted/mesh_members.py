@@ -93,6 +93,20 @@ MUTATIONS = (
         suite("simulated/test_graphs", "own_link_is_cut"),
     ),
     Mutation(
+        "who_made_room_for_others_is_advertised_no_more",
+        "mesh",
+        "rows = {**silent, **self.known}",
+        "rows = self.known",
+        suite("mesh/protocol/test_member_directory", "made_room_for_others"),
+    ),
+    Mutation(
+        "who_is_cut_off_is_advertised_last",
+        "mesh",
+        "(n not in alive, n not in silent)",
+        "(n not in alive, n in silent)",
+        suite("mesh/protocol/test_member_directory", "made_room_for_others"),
+    ),
+    Mutation(
         "whom_a_relay_saw_go_is_waited_for",
         "mesh",
         "if self._relay_lost(link, now):",

@@ -107,6 +107,18 @@ class MemberDirectory:
         if at > self.running_elsewhere.get(epoch, (NEVER, ""))[0]:
             self.running_elsewhere[epoch] = at, relay
 
+    def rows(self, alive: Collection[str]) -> list[wire.Member]:
+        """The members to advertise, the most important ones first, as there may be more than a
+        frame has room for: those that are `alive`, then silent peers, also those that made room
+        here for others. A peer that is advertised no more counts as gone at nodes behind this one.
+        """
+        links = [name for name in self.links if not self.is_gone(name)]
+        infos = {name: self.links[name].info for name in links}
+        silent = {n: (n, one.region, one.epoch, one.address) for n, one in infos.items()}
+        rows = {**silent, **self.known}
+        names = [name for name in rows if name not in self.given_up]
+        return [rows[n] for n in sorted(names, key=lambda n: (n not in alive, n not in silent))]
+
     def addresses(self, now: int) -> list[str]:
         """Where to dial members now. Of those that one peer introduced, and to which there never
         was a link here, some at a time: they take turns."""

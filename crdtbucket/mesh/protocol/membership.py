@@ -194,10 +194,9 @@ class Membership:
 
     def advertised(self, me: NodeInfo, now: int) -> dict[str, Any]:
         """The members, and those that are silent here, as fields of a frame."""
-        known, gone = self.directory.known, self.directory.given_up
-        rows = [row for name, row in known.items() if name not in gone] + self.unlinked.rows()
-        rows = rows[: wire.MAX_MEMBERS - 1]
         alive = {n for n, link in self.links.items() if self.status(link, now) == "alive"}
+        rows = self.directory.rows(alive) + self.unlinked.rows()
+        rows = rows[: wire.MAX_MEMBERS - 1]
         unseen = tuple(name for name, *_ in rows if name not in alive)
         return {"members": (_member(me), *rows), "unseen": unseen}
 

@@ -229,6 +229,21 @@ def test_who_is_silent_makes_room_the_one_first_that_was_advertised_longest_ago(
 
 
 @pytest.mark.usefixtures("six_places")
+def test_who_made_room_for_others_is_advertised_before_them() -> None:
+    """Otherwise nodes behind this one took a peer that is cut off for one that this node saw go."""
+    directory = Directory()
+    directory.advertise("bcd", "x")
+    for name, left in (("s", False), ("l", True), ("a", False)):
+        directory.advertise(name)
+        directory.link(name, left=left, connected=name == "a")
+    directory.advertise("e", "y")
+    directory.advertise("f", "z")
+    assert "s" not in directory.names
+    directory.given_up.add("c")
+    assert "".join(name for name, *_ in directory.rows({"a"})) == "asbef"
+
+
+@pytest.mark.usefixtures("six_places")
 def test_who_introduced_most_makes_room_by_the_newest_for_others_and_for_who_is_linked() -> None:
     directory = Directory()
     assert directory.advertise("abc", "x") == ""
