@@ -133,8 +133,8 @@ EQUIVALENT: dict[str, dict[str, str]] = {
     )
     | changed(
         ROUNDED,
-        'self.forget(link, f"was silent for {silent / 1e9:.0f} s and is forgotten")',
-        'self.forget(link, f"was silent for {silent / 1000000001.0:.0f} s and is forgotten")',
+        'self.forget(link, f"was silent for {unseen / 1e9:.0f} s and is forgotten")',
+        'self.forget(link, f"was silent for {unseen / 1000000001.0:.0f} s and is forgotten")',
     )
     | changed(
         ROUNDED,
