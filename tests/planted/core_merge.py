@@ -23,8 +23,8 @@ MUTATIONS = (
     Mutation(
         "each_silent_peer_has_a_refill_of_its_own",
         "core",
-        "g->lacks_credited = most < g->refilled ? most : g->refilled;",
-        "g->lacks_credited = most;",
+        "g->lacks_credited = all < g->refilled ? all : g->refilled;",
+        "g->lacks_credited = all;",
         suite("core/test_merge", "all_silent_peers"),
     ),
     Mutation(
@@ -244,8 +244,8 @@ MUTATIONS = (
     Mutation(
         "what_a_sender_lacks_is_debt_though_it_was_refilled",
         "core",
-        "g->refilled = most > g->refilled ? most : g->refilled;",
-        "g->refilled = most = MOST_TOKENS;",
+        "int64_t most = (int64_t)smaller(refilled, (double)MOST_TOKENS),",
+        "int64_t most = refilled < 0 ? 0 : MOST_TOKENS,",
         (*PYTEST, "tests/mesh/test_takeover.py", "-k", "whenever_the_leader_dies"),
     ),
     Mutation(

@@ -95,14 +95,14 @@ MUTATIONS = (
     Mutation(
         "who_made_room_for_others_is_advertised_no_more",
         "mesh",
-        "rows = {**silent, **self.known}",
+        "rows = {**linked, **self.known}",
         "rows = self.known",
         suite("mesh/protocol/test_member_directory", "made_room_for_others"),
     ),
     Mutation(
         "who_is_cut_off_is_advertised_last",
         "mesh",
-        "(n not in alive, n not in silent)",
+        "(n not in alive, n not in linked)",
         "(n not in alive, n in silent)",
         suite("mesh/protocol/test_member_directory", "made_room_for_others"),
     ),
@@ -193,8 +193,8 @@ MUTATIONS = (
     Mutation(
         "members_that_run_use_up_the_part_of_their_hub",
         "mesh",
-        "        return {*self._introduced_by(peer)} - (members - self._ran)\n",
-        "        return {*self._introduced_by(peer)}\n",
+        "            if epoch in self._ran or epoch not in members:\n",
+        "            if members is not None:\n",
         suite("mesh/protocol/test_introductions", "members_that_run"),
     ),
     Mutation(

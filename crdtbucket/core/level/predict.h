@@ -226,11 +226,11 @@ static inline int64_t stated_ns(const definition_t *d, i128 debt)
     return debt <= slack_units(d) ? 0 : (int64_t)units_to_ns(d, debt > cap ? cap : debt);
 }
 
-/* The debt as it is advertised, see `stated_ns`. `since`: when the process
- * began that it is advertised to, local ns. It keeps no credit for those who were silent before, so
- * what this node keeps for them is part of its debt: else it would be told that this bucket is full
- * as long as the credit lasts, whatever is taken from it. Who has been there for longer counts by
- * itself, and knows takes that this node only predicts. */
+/* The debt as it is advertised. `since`: when the process began that it is advertised to, local ns.
+ * It keeps no credit for those who were silent before, so what this node keeps for them is part of
+ * its debt: else it would be told that this bucket is full as long as the credit lasts, whatever is
+ * taken from it. Who has been there for longer counts by itself, and knows takes that this node
+ * only predicts. */
 static inline int64_t advertised_debt(const table_t *t, uint32_t e, int64_t net, int64_t since,
                                       int64_t now)
 {

@@ -62,8 +62,8 @@ typedef struct {
     /* Of both, on columns of nodes that were silent here: the credit was kept for them. */
     int64_t brings_silent;
     int64_t lacks; /* gain of mine over theirs */
-    /* Of that, tokens that are in the sender's debt already, since it keeps credit for the silent:
-     * for each, and for all, at most what was refilled meanwhile: `refilled` in the longest. */
+    /* Of that, tokens that the sender's debt holds already, as credit for silent peers: for all of
+     * them at most `refilled`, which is what the longest of these silences has refilled. */
     int64_t lacks_credited, refilled;
     int64_t lacks_refunds; /* refunds that the sender lacks, on columns of others */
     uint32_t raised_count;
@@ -206,10 +206,10 @@ RARELY static int explained_generation(table_t *t, const merge_context_t *m, con
 /* The sender lacks tokens of a column whose owner is silent for it. */
 RARELY static void add_credited(double refilled, int64_t tokens, comparison_t *g)
 {
-    int64_t most = (int64_t)smaller(refilled, (double)MOST_TOKENS);
+    int64_t most = (int64_t)smaller(refilled, (double)MOST_TOKENS),
+            all = g->lacks_credited + (tokens < most ? tokens : most);
     g->refilled = most > g->refilled ? most : g->refilled;
-    most = g->lacks_credited + (tokens < most ? tokens : most);
-    g->lacks_credited = most < g->refilled ? most : g->refilled;
+    g->lacks_credited = all < g->refilled ? all : g->refilled;
 }
 
 /* The sender lacks tokens of a column. */

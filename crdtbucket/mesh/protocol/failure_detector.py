@@ -102,7 +102,7 @@ class FailureDetector:
 
     # ---- what follows ----
 
-    def gone(self, link: PeerState, now: int) -> str:
+    def why_gone(self, link: PeerState, now: int) -> str:
         """Why this silent peer is to be forgotten now; "" where it is not."""
         if self.is_dead(link, now):
             return "is dead and forgotten: its connection ended, and dials are refused"
@@ -132,7 +132,7 @@ class FailureDetector:
             and link.info.name not in relay.advertised
             and relay.started <= link.relayed_at
             and link.relayed_at > link.last_seen
-            and relay in self._alive(now)
+            and self._is_alive(relay, now)
             and not self.seen_by_any(link, now, CAUGHT_UP * self._directory.alive_ns)
         )
 
@@ -160,8 +160,11 @@ class FailureDetector:
         return {name for name in seen | owners if name is not None} - {self._name}
 
     def _alive(self, now: int) -> list[PeerState]:
-        reachable = (link for link in self._links.values() if link.connected and not link.left)
-        return [link for link in reachable if now - link.last_seen < self._directory.alive_ns]
+        return [link for link in self._links.values() if self._is_alive(link, now)]
+
+    def _is_alive(self, link: PeerState, now: int) -> bool:
+        seen = now - link.last_seen < self._directory.alive_ns
+        return seen and link.connected and not link.left
 
 
 def is_majority(seen: int, missing: int) -> bool:

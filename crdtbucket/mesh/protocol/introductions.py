@@ -23,7 +23,7 @@ PLACES = 384
 """Epochs that peers may introduce, all together; each connected peer an equal part of them."""
 MEMBER_PLACES = 448
 """Up to so many, where the epoch is that of a member whom somebody sees."""
-CROWDED = 3 / 4
+NEARLY_FULL = 3 / 4
 """From so much of a part on, and of all parts together, dead epochs give way."""
 OBSERVERS = "an observer"
 MEMORY = "this node's memory"
@@ -121,9 +121,9 @@ class Introductions:
     def _make_room(self, now: int) -> None:
         """The oldest dead epochs of a part that is nearly used up give way."""
         share = self._share()
-        parts = [(share, self._part(peer)) for peer in self._held if peer != MEMORY]
+        parts = [(share, part) for peer, part in self._parts().items() if peer != MEMORY]
         for places, epochs in [*parts, (PLACES, {*self._by})]:
-            self._pruner.make_room(epochs, len(epochs) - int(places * CROWDED), now)
+            self._pruner.release_early(epochs, len(epochs) - int(places * NEARLY_FULL), now)
         self._remove_gone()
 
     def _drop_newest(self, running: Collection[int], *, at_once: bool = False) -> None:
@@ -167,10 +167,17 @@ class Introductions:
         return fits
 
     def _part(self, peer: str) -> set[int]:
-        """What counts as the part of this peer: its own earlier epochs, and of others those under
+        return self._parts().get(peer, set())
+
+    def _parts(self) -> dict[str, set[int]]:
+        """What counts as the part of each peer: its own earlier epochs, and of others those under
         which no member runs. Of members there is a bound, and a hub introduces many."""
         members = {epoch for _, _, epoch, _ in self._directory.known.values()}
-        return {*self._introduced_by(peer)} - (members - self._ran)
+        parts: dict[str, set[int]] = {}
+        for epoch, peer in self._by.items():
+            if epoch in self._ran or epoch not in members:
+                parts.setdefault(peer, set()).add(epoch)
+        return parts
 
     def _add(self, epoch: int, peer: str) -> None:
         self._by[epoch] = peer

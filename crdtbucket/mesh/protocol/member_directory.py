@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Collection
 
 from crdtbucket.mesh.mesh_config import MeshConfig
+from crdtbucket.mesh.node_info import NodeInfo
 from crdtbucket.mesh.protocol import wire
 from crdtbucket.mesh.protocol.peer_state import NEVER, PeerState
 
@@ -112,12 +113,10 @@ class MemberDirectory:
         frame has room for: those that are `alive`, then silent peers, also those that made room
         here for others. A peer that is advertised no more counts as gone at nodes behind this one.
         """
-        links = [name for name in self.links if not self.is_gone(name)]
-        infos = {name: self.links[name].info for name in links}
-        silent = {n: (n, one.region, one.epoch, one.address) for n, one in infos.items()}
-        rows = {**silent, **self.known}
+        linked = {n: member_row(one.info) for n, one in self.links.items() if not self.is_gone(n)}
+        rows = {**linked, **self.known}
         names = [name for name in rows if name not in self.given_up]
-        return [rows[n] for n in sorted(names, key=lambda n: (n not in alive, n not in silent))]
+        return [rows[n] for n in sorted(names, key=lambda n: (n not in alive, n not in linked))]
 
     def addresses(self, now: int) -> list[str]:
         """Where to dial members now. Of those that one peer introduced, and to which there never
@@ -185,6 +184,11 @@ class MemberDirectory:
             return False
         self.forget([name for name, peer in self._introduced_by.items() if peer == most][-1])
         return True
+
+
+def member_row(info: NodeInfo) -> wire.Member:
+    """A node as it is advertised."""
+    return info.name, info.region, info.epoch, info.address
 
 
 def may_see(advertised: Collection[str] | None, unseen: Collection[str], name: str) -> bool:

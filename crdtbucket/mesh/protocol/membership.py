@@ -14,7 +14,7 @@ from crdtbucket.mesh.node_info import NodeInfo
 from crdtbucket.mesh.protocol import wire
 from crdtbucket.mesh.protocol.failure_detector import FailureDetector
 from crdtbucket.mesh.protocol.introductions import Introductions
-from crdtbucket.mesh.protocol.member_directory import MemberDirectory
+from crdtbucket.mesh.protocol.member_directory import MemberDirectory, member_row
 from crdtbucket.mesh.protocol.member_updates import FleetRow, MemberUpdates
 from crdtbucket.mesh.protocol.peer_state import PeerState
 from crdtbucket.mesh.protocol.peer_warnings import BoundedPeers
@@ -72,7 +72,7 @@ class Membership:
             self.links[link.info.name] = link
             self._table.nodes.set_node(link.node, link.info.epoch, False)
             self.detector.disconnected(link, now, ended=False)
-            self.directory.learn(_member(link.info), now)
+            self.directory.learn(member_row(link.info), now)
 
     def connected(self, peer: NodeInfo, now: int) -> None:
         """A link to this peer is up. Raises NodeConflict when two running processes share its
@@ -107,7 +107,7 @@ class Membership:
         self.directory.running_elsewhere.pop(peer.epoch, None)  # from here on the link says so
         self.visibility.changed()
         self._table.nodes.set_node(link.node, peer.epoch, True, began)
-        self.directory.learn(_member(peer), now)
+        self.directory.learn(member_row(peer), now)
         self.count(now)
 
     def check_epoch(self, link: PeerState, epoch: int) -> None:
@@ -198,7 +198,7 @@ class Membership:
         rows = self.directory.rows(alive) + self.unlinked.rows()
         rows = rows[: wire.MAX_MEMBERS - 1]
         unseen = tuple(name for name, *_ in rows if name not in alive)
-        return {"members": (_member(me), *rows), "unseen": unseen}
+        return {"members": (member_row(me), *rows), "unseen": unseen}
 
     def known(self) -> int:
         """Members that share the limits, this node and silent ones included."""
@@ -232,7 +232,7 @@ class Membership:
                 continue
             if unseen > self._forget_after_ns:
                 self.forget(link, f"was silent for {unseen / 1e9:.0f} s and is forgotten")
-            elif why := self.detector.gone(link, now):
+            elif why := self.detector.why_gone(link, now):
                 self.forget(link, why)
         for link in [one for one in self.links.values() if one.to_forget >= 0][:1]:
             link.forget_some(self._table)
@@ -293,7 +293,3 @@ class Membership:
         link.log_kept = False
         link.give_up(self._table)
         self.directory.forget(link.info.name)
-
-
-def _member(info: NodeInfo) -> wire.Member:
-    return info.name, info.region, info.epoch, info.address

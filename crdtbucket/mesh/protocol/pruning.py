@@ -162,7 +162,7 @@ class Pruner:
         settled = [e for e, dead in self._dead.items() if now - dead.since >= self._settled_ns]
         self._add_tombstones(settled[: max(0, known - CROWDED)], now)
 
-    def make_room(self, epochs: Collection[int], beyond: int, now: int) -> None:
+    def release_early(self, epochs: Collection[int], beyond: int, now: int) -> None:
         """Of these epochs, `beyond` are too many: the oldest dead ones get their tombstones early,
         and the oldest tombstones are released once peers have had the time to get them. Else a peer
         that still counts the columns would introduce the epoch again."""

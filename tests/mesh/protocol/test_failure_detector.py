@@ -290,10 +290,10 @@ def relayed() -> Around:
 def test_whom_the_relay_that_saw_it_last_does_not_advertise_any_more_is_gone() -> None:
     around = relayed()
     lost = around.links["lost"]
-    assert around.detector.gone(lost, LATER) == "is forgotten: a, which saw it last, saw it go"
+    assert around.detector.why_gone(lost, LATER) == "is forgotten: a, which saw it last, saw it go"
     lost.ending = EndedConnection(0)
     around.refuse(LATER - 1)
-    assert around.detector.gone(lost, LATER).startswith("is dead and forgotten")
+    assert around.detector.why_gone(lost, LATER).startswith("is dead and forgotten")
 
 
 @pytest.mark.parametrize(
@@ -313,10 +313,10 @@ def test_whom_the_relay_that_saw_it_last_does_not_advertise_any_more_is_gone() -
 def test_otherwise_it_may_be_running(name: str, field: str, value: object) -> None:
     around = relayed()
     setattr(around.links[name], field, value)
-    assert around.detector.gone(around.links["lost"], LATER) == ""
+    assert around.detector.why_gone(around.links["lost"], LATER) == ""
 
 
 def test_whom_the_relay_hears_no_more_it_says_nothing_of() -> None:
     around = relayed()
     around.links["a"].advertised, around.links["a"].unseen = {"lost": 1}, ("lost",)
-    assert around.detector.gone(around.links["lost"], LATER) == ""
+    assert around.detector.why_gone(around.links["lost"], LATER) == ""
