@@ -212,27 +212,26 @@ class Ending:
 
     def _check_refill(self) -> None:
         """What is owed when nobody asks falls by the time that passes, whatever is told: but where
-        something is kept for who is silent."""
+        something is kept for who is silent. Of two nodes that owe differently, as one alone states
+        the lower debt, the other one tells what it owes once the key has gone at the first."""
         places = [place for place in self.books.ideals if place[0] not in self.books.unbounded]
         nodes = self._live()
         if len(nodes) < len(self.mesh.nodes):
             return
-        before = [
-            (n, place, debt) for n in nodes for place in places if (debt := n.peek(*place).debt)
-        ]
-        if not before:
+        before = {place: max(node.peek(*place).debt for node in nodes) for place in places}
+        if not any(before.values()):
             return
         began = self.mesh.now_ns
         self.mesh.advance(1.0 + 3 * self.round)
         passed = self.mesh.now_ns - began
         late = round((0.05 + 2 * self.view.hops * self.plan.one_way) * SECOND)
-        for node, place, owed in before:
-            left = node.peek(*place).debt
+        for place, owed in before.items():
+            left, name = max((node.peek(*place).debt, node.name) for node in nodes)
             if left > max(0, owed - 0.8 * passed) + late:
                 self.view.broken(
                     "refills",
-                    f"{node.name} {place} owed {owed / SECOND:.3f} s, and {left / SECOND:.3f} s "
-                    f"after {passed / SECOND:.3f} s",
+                    f"{place}: {owed / SECOND:.3f} s were owed at most, and {left / SECOND:.3f} s "
+                    f"by {name} after {passed / SECOND:.3f} s",
                 )
 
     def _check_quiet(self) -> None:
