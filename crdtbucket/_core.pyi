@@ -106,7 +106,7 @@ class TableEpochs:
 
 @final
 class TableNodes:
-    def silent_before(self, began: int, node: int) -> tuple[int, list[tuple[int, int]]]: ...
+    def silent_before(self, began: int, node: int) -> list[tuple[int, int]]: ...
     def node_names(self) -> dict[int, str]: ...
     def name_node(self, node: int, name: str) -> None: ...
     def set_node(
@@ -146,7 +146,7 @@ class TableOutbox:
     def touch(self, entries: Iterable[int]) -> None: ...
     def trim(self, version: int, most: int = ...) -> None: ...
     def encode_log(
-        self, after: int, upto: int, positions: ReadableBuffer, size: int, since: int = 0
+        self, after: int, upto: int, positions: ReadableBuffer, size: int
     ) -> tuple[bytes, int, int]: ...
     def encode_entries(
         self,
@@ -154,14 +154,12 @@ class TableOutbox:
         start: int,
         positions: ReadableBuffer,
         size: int,
-        since: int = 0,
     ) -> tuple[bytes, int, int]: ...
     def encode_table(
         self,
         start: int,
         positions: ReadableBuffer,
         size: int,
-        since: int = 0,
         full: bool = False,
     ) -> tuple[bytes, int, int]: ...
     def digest(

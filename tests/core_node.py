@@ -26,7 +26,6 @@ from tests.tombstones import add_tombstone
 
 KEY = "k"
 PHANTOM, PHANTOM_EPOCH, LONG_AGO = 255, 2**64 - 1, -100_000 * SECOND
-EVER = 2**63 - 1
 NEAR_NS = 1
 """The near horizon: what is held back for the phantom within it must be nothing."""
 ONE_TOKEN_A_SECOND = 25 << 10
@@ -281,7 +280,7 @@ class CoreNode:
         self.at(now)
         origins, places = self.announced()
         entry = array("I", [self.table.find(*self.bucket.hash(KEY))])
-        payload, _, _ = self.table.outbox.encode_entries(entry, 0, places, 65536, EVER)
+        payload, _, _ = self.table.outbox.encode_entries(entry, 0, places, 65536)
         definitions = tuple(self.table.definitions.all())
         marks = frozenset(self.marks)
         return Frame(self.name, self.table.epochs.running, origins, definitions, payload, marks)
@@ -376,7 +375,7 @@ class CoreNode:
     def snapshot(self, now: int) -> object:
         self.at(now)
         origins, places = self.announced()
-        payload, _, _ = self.table.outbox.encode_table(0, places, 65536, EVER)
+        payload, _, _ = self.table.outbox.encode_table(0, places, 65536)
         definitions = tuple(self.table.definitions.all())
         return Frame(
             self.name, self.table.epochs.running, origins, definitions, payload, frozenset()

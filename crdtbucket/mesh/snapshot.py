@@ -18,10 +18,6 @@ FORMAT = 2
 CHUNK = 1 << 20
 
 
-EVER = 2**63 - 1
-"""Whoever restores it keeps no credit for anybody, whenever it begins."""
-
-
 class OtherFormat(MeshError):
     """A snapshot that another version of the library has written."""
 
@@ -33,7 +29,7 @@ def dump(table: Table, roster: Roster) -> list[bytes]:
     made = table.now()  # before the debts: one that is too old costs nothing but its time
     chunks, place = [], 0
     while place >= 0:
-        payload, place, _ = table.outbox.encode_table(place, positions, CHUNK, EVER)
+        payload, place, _ = table.outbox.encode_table(place, positions, CHUNK)
         if payload:
             chunks.append(pack(payload))
     first = (FORMAT, table.epochs.running, tables.origins, tables.definitions)

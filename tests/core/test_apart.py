@@ -216,7 +216,56 @@ def test_what_fills_a_bucket_up_to_its_credit_is_no_debt_for_a_newcomer() -> Non
         send(third, apart.b)  # what it knows since long moves the level up to the credit
         positions, _ = apart.b.announced()
         payload, _, count = apart.b.table.outbox.encode_log(
-            0, apart.b.table.outbox.version, positions, SIZE, apart.now
+            0, apart.b.table.outbox.version, positions, SIZE
         )
         merged = newcomer.merge(apart.b, payload)
         assert (count, merged.ignored, merged.merged) == (1, 1, 0)
+
+
+class Beside(Apart):
+    """`a` keeps credit for a third node, which is silent, and `b` has never heard of that one."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        third = Peer(2, SPEC)
+        third.table.nodes.configure(near_ns=500 * MS, predict=True)
+        self.a.epochs[third.epoch] = 2
+        self.a.table.nodes.set_node(self.a.node_of(2), third.epoch, True)
+        for _ in range(60):
+            third.table.set_time(self.now)
+            third.bucket.take("k", 4)
+            third.table.outbox.collect()
+            self.a.table.nodes.set_last_seen(self.a.node_of(2), self.now)
+            send(third, self.a)
+            self.each_second(1, 0, 0)
+        self.each_second(30, 0, 0)
+        assert self.a.bucket.credit("k") > 100
+
+    def hear_b(self) -> None:
+        self.b_is_known_to_a()
+        send(self.b, self.a)
+        self.a.bucket.take("k")  # so the key is sent
+        assert (self.a.bucket.debt("k") or 0) < 0
+
+
+def test_who_keeps_less_owes_what_the_credit_of_another_hides() -> None:
+    """What is taken here comes back as none, as there is room for it in what is kept for the third
+    node; so all would be taken again."""
+    beside = Beside()
+    beside.b.bucket.take("k", 80)
+    beside.hear_b()
+    assert beside.merged_debt() == 81
+
+
+def test_a_snapshot_has_what_the_credit_hides() -> None:
+    """Whoever restores it keeps no credit."""
+    beside = Beside()
+    beside.b.bucket.take("k", 80)
+    beside.hear_b()
+    a, again = beside.a, Peer(0, SPEC)
+    again.table.set_time(beside.now)
+    positions, places = a.announced()
+    payload, _, count = a.table.outbox.encode_table(0, positions, SIZE)
+    assert count == 1
+    assert again.table.inbox.restore(payload, a.definitions_for(again), again.understood(places))
+    assert -(-(again.bucket.debt("k") or 0) // TOKEN) == 81

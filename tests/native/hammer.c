@@ -122,7 +122,7 @@ static void merge_frame(hammer_worker_t *w)
     log_trim(p, p->h->version, INT64_MAX);
     memset(position, 0xff, sizeof position);
     position[p->h->own_origin] = 0;
-    size_t size = encode_entries(p, NULL, &from, p->h->bump, position, 0, 0, clock_ns(p), w->frame,
+    size_t size = encode_entries(p, NULL, &from, p->h->bump, position, 0, clock_ns(p), w->frame,
                                  SIZE, &count);
     table_lock(t);
     origin[0] = (uint16_t)origin_find(t, PEER_EPOCH + (uint64_t)w->number);
@@ -144,7 +144,7 @@ static void encode_some(hammer_worker_t *w)
     for (int i = 0; i < MAX_ORIGINS; i++)
         position[i] = (uint16_t)i;
     table_lock(&w->t);
-    encode_log(&w->t, &version, w->t.h->version, position, 0, clock_ns(&w->t), w->frame, 1 << 14,
+    encode_log(&w->t, &version, w->t.h->version, position, clock_ns(&w->t), w->frame, 1 << 14,
                &count);
     if (dice(w) % 4 == 0)
         log_trim(&w->t, version, INT64_MAX);

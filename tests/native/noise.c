@@ -51,7 +51,7 @@ static size_t some_frame(const table_t *t, uint8_t *frame)
     int64_t from = (int64_t)dice(60), count;
     for (int i = 0; i < MAX_ORIGINS; i++)
         position[i] = (uint16_t)i;
-    return encode_entries(t, NULL, &from, t->h->bump, position, 0, (int)dice(2), clock_ns(t), frame,
+    return encode_entries(t, NULL, &from, t->h->bump, position, (int)dice(2), clock_ns(t), frame,
                           80 + dice(dice(4) ? 100 : FRAME - 80), &count);
 }
 

@@ -128,8 +128,8 @@ static void check_table(const table_t *t)
 static size_t statement_of(const table_t *t, uint8_t *out)
 {
     int64_t from = 0, count;
-    size_t size = encode_entries(t, NULL, &from, t->h->bump, positions_alike(), 0, 0, clock_ns(t),
-                                 out, STATED_BYTES, &count);
+    size_t size = encode_entries(t, NULL, &from, t->h->bump, positions_alike(), 0, clock_ns(t), out,
+                                 STATED_BYTES, &count);
     CHECK(from == t->h->bump, "%d bytes are too few", STATED_BYTES);
     return size;
 }
@@ -138,7 +138,7 @@ static size_t statement_of(const table_t *t, uint8_t *out)
  * stated. */
 static i128 debt_at_first_sight(const definition_t *d, const wire_entry_t *w)
 {
-    i128 charged = 0, stated = (i128)w->debt_ns * d->p, cap = cap_units(d);
+    i128 charged = 0, stated = ((i128)w->debt_ns + w->hidden_ns) * d->p, cap = cap_units(d);
     for (const wire_column_t *c = w->column; c < w->column + w->columns; c++)
         charged += (i128)d->q * (c->taken - c->refunded);
     if (stated > cap)
@@ -230,8 +230,8 @@ static void check_statement(table_t *t, stage_t *empty)
         memcpy(positions, positions_alike(), sizeof positions);
         positions[joiner->h->own_origin] = UINT16_MAX;
         int64_t from = 0, count;
-        size = encode_entries(joiner, NULL, &from, joiner->h->bump, positions, 0, 0, clock_ns(t),
-                              back, STATED_BYTES, &count);
+        size = encode_entries(joiner, NULL, &from, joiner->h->bump, positions, 0, clock_ns(t), back,
+                              STATED_BYTES, &count);
         read_frame(&g, back, size, &tables);
         int64_t j = 0;
         for (int64_t i = 0; i < f.n; i++)

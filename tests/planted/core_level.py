@@ -157,13 +157,6 @@ MUTATIONS = (
         suite("test_core_contract", "credit_is_spent"),
     ),
     Mutation(
-        "credit_paid_to_newcomers",
-        "core",
-        "        debt += credit_before(t, e, d, since, now);\n",
-        "        debt += 0 * credit_before(t, e, d, since, now);\n",
-        suite("simulated/test_invariants", "not_paid_to_a_newcomer"),
-    ),
-    Mutation(
         "last_moment_of_a_silent_peer_goes_on",
         "core",
         "    return age > t->h->near_ns\n               ? slow\n               : unpack_rate(",

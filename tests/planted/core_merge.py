@@ -6,6 +6,34 @@ from tests.planted.mutation import PYTEST, Mutation, suite
 
 MUTATIONS = (
     Mutation(
+        "credit_paid_to_those_that_keep_none",
+        "core",
+        "advertised = stated + (UNLIKELY(hidden > far) ? hidden - far : 0),",
+        "advertised = stated,",
+        suite("core/test_apart", "keeps_less"),
+    ),
+    Mutation(
+        "credit_charged_to_those_it_was_kept_for",
+        "core",
+        "advertised = stated + (UNLIKELY(hidden > far) ? hidden - far : 0),",
+        "advertised = stated + hidden,",
+        suite("simulated/test_invariants", "charged_to_it_at_the_heal"),
+    ),
+    Mutation(
+        "what_is_hidden_is_in_no_sync",
+        "core",
+        "            if (!debt.shown && !debt.hidden)\n",
+        "            if (!debt.shown)\n",
+        suite("core/test_apart", "snapshot"),
+    ),
+    Mutation(
+        "what_is_hidden_is_in_no_snapshot",
+        "core",
+        "    aged.debt_ns += w->hidden_ns;",
+        "    aged.debt_ns += 0 * w->hidden_ns;",
+        suite("core/test_apart", "snapshot"),
+    ),
+    Mutation(
         "maximum_for_sum",
         "core",
         "int64_t brings = g->brings_held + g->brings_lacking;",

@@ -192,16 +192,9 @@ MUTATIONS = (
     Mutation(
         "full_keys_in_no_sync",
         "mesh",
-        "self._since(link), link.sync_full",
-        "self._since(link), False",
+        "wire.MAX_PAYLOAD, link.sync_full",
+        "wire.MAX_PAYLOAD, False",
         (*PYTEST, "tests/simulated/test_silent_peers.py", "-k", "after_a_partition and 90"),
-    ),
-    Mutation(
-        "credit_charged_to_those_it_was_kept_for",
-        "mesh",
-        "        return self._table.nodes.silent_before(link.started, link.node)[0]\n",
-        "        return 2**63 - 1\n",
-        suite("simulated/test_invariants", "charged_to_it_at_the_heal"),
     ),
     Mutation(
         "one_horizon_for_all_meshes",

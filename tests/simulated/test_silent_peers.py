@@ -348,3 +348,19 @@ def test_bursts_of_two_before_they_met_are_owed_with_one_refill() -> None:
     mesh.advance(3.0)
     for name in "AB":
         assert mesh[name].peek("b", "k").debt >= (2000 - 17 * 15) * 10**9 // 17
+
+
+@pytest.mark.parametrize("apart_for", [30.0, 120.0])
+@pytest.mark.parametrize("gossip", [1.0, 5.0])
+def test_who_never_knew_a_silent_peer_does_not_get_what_a_hub_keeps_for_it(
+    gossip: float, apart_for: float
+) -> None:
+    """The bucket was full whenever the hub sent it, so the leaf B has not seen that C asks for it.
+    All that B took went into the room that is kept for C, and came back as none: 1,223 of 700."""
+    mesh = Network(
+        "ABC", [BucketSpec("b", 100, 10)], linked=["AB", "AC"], latency=0.02, gossip_interval=gossip
+    )
+    drive(mesh, {"C": 5.0}, 60.0)
+    mesh.cut_ways([("A", "C"), ("C", "A")], times_out=False)
+    mesh.advance(apart_for)
+    assert total(drive(mesh, {"B": 100.0}, 60.0)) <= 100 + 60 * 10 + 1

@@ -188,8 +188,8 @@ cdef extern from "core/core.h" nogil:
     int64_t collect_round(table_t *, int64_t *, int64_t, int64_t)
     int64_t collect_flush(table_t *, int64_t)
     int log_append(table_t *, uint32_t)
-    size_t encode_log(const table_t *, uint64_t *, uint64_t, const uint16_t *, int64_t, int64_t, uint8_t *, size_t, int64_t *)
-    size_t encode_entries(const table_t *, const uint32_t *, int64_t *, int64_t, const uint16_t *, int64_t, int, int64_t, uint8_t *,
+    size_t encode_log(const table_t *, uint64_t *, uint64_t, const uint16_t *, int64_t, uint8_t *, size_t, int64_t *)
+    size_t encode_entries(const table_t *, const uint32_t *, int64_t *, int64_t, const uint16_t *, int, int64_t, uint8_t *,
                           size_t, int64_t *)
     int64_t parse_entries(const uint8_t *, size_t, const wire_tables_t *, wire_entry_t *, int64_t, wire_column_t *)
     void wire_definitions_follow(const table_t *, wire_definition_t *, uint32_t)

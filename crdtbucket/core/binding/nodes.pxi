@@ -170,18 +170,17 @@ cdef class TableNodes:
         return self.t.h.near_ns
 
     def silent_before(self, int64_t began, uint32_t node):
-        """A time (local ns) from which on none of the peers was heard that have rates and were silent before a process of `node`
-        `began`, the same for all processes that lack the same ones, or 0; and of these peers (node, for how long credit is kept, ns)."""
-        cdef int64_t near = self.t.h.near_ns, now = clock_ns(self.t), latest = -1, i
+        """The peers that have rates and were silent before a process of `node` `began` (local ns): (node, for how long credit is
+        kept, ns)."""
+        cdef int64_t near = self.t.h.near_ns, now = clock_ns(self.t), i
         cdef list silent = []
         if now < self.t.h.far_free_until:
-            return 0, silent
+            return silent
         for i in range(1, MAX_NODES):
             if (i != node and self.t.nodes[i].known_by and self.t.nodes[i].rated and self.t.nodes[i].last_seen + near <= now
                     and self.t.nodes[i].last_seen < began):
-                latest = max(latest, self.t.nodes[i].last_seen)
                 silent.append((i, now - near - self.t.nodes[i].last_seen))
-        return 0 if latest < 0 else min(began, latest + near), silent
+        return silent
 
     @property
     def warming_up_until(self):

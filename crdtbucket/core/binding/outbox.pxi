@@ -87,35 +87,33 @@ cdef class TableOutbox:
         log_trim(self.t, version, max(0, most))
         self.memory.leave()
 
-    def encode_log(self, uint64_t after, uint64_t upto, positions, size_t size, int64_t since=0):
+    def encode_log(self, uint64_t after, uint64_t upto, positions, size_t size):
         """Entries with a version above `after`, at most `upto`, in at most `size` bytes: (bytes, last version covered,
-        entries). `positions[origin]` is its place in the announced table, 0xffff for none. `since`: when the process began that
-        they are for, local ns: the debts hold what is kept here for peers that were silent before."""
+        entries). `positions[origin]` is its place in the announced table, 0xffff for none."""
         cdef int64_t count = 0, now = clock_ns(self.t)
         cdef size_t used
         cdef _Items places = places_of(positions)
         cdef _Scratch out = scratch(size)
         with nogil:
             table_lock(self.t)
-            used = encode_log(self.t, &after, upto, <const uint16_t *>places.view.buf, since, now, <uint8_t *>out.at, size, &count)
+            used = encode_log(self.t, &after, upto, <const uint16_t *>places.view.buf, now, <uint8_t *>out.at, size, &count)
             table_unlock(self.t)
         return PyBytes_FromStringAndSize(<char *>out.at, used), after, count
 
-    def encode_entries(self, entries, int64_t start, positions, size_t size, int64_t since=0):
-        """The given entries from position `start` on, in at most `size` bytes: (bytes, next position, entries). `since` as above."""
+    def encode_entries(self, entries, int64_t start, positions, size_t size):
+        """The given entries from position `start` on, in at most `size` bytes: (bytes, next position, entries)."""
         cdef _Items given = items_of(entries, sizeof(uint32_t))
-        return self._encode(<const uint32_t *>given.view.buf if given.count else NULL, start, given.count, positions, size, since, False)
+        return self._encode(<const uint32_t *>given.view.buf if given.count else NULL, start, given.count, positions, size, False)
 
-    def encode_table(self, int64_t start, positions, size_t size, int64_t since=0, bint full=False):
+    def encode_table(self, int64_t start, positions, size_t size, bint full=False):
         """The indebted entries from place `start` on, with `full` the full ones too, of at most ENCODED_PLACES places: (bytes,
-        next place or -1 at the end, entries). `since` as above."""
+        next place or -1 at the end, entries)."""
         cdef int64_t end = self.t.h.bump
         data, place, count = self._encode(NULL, start, end if end - start < ENCODED_PLACES else start + ENCODED_PLACES, positions,
-                                          size, since, full)
+                                          size, full)
         return data, -1 if place >= end else place, count
 
-    cdef _encode(self, const uint32_t *entries, int64_t start, int64_t end, positions, size_t size, int64_t since,
-                 bint full):
+    cdef _encode(self, const uint32_t *entries, int64_t start, int64_t end, positions, size_t size, bint full):
         cdef int64_t count = 0, now = clock_ns(self.t), i
         cdef size_t used = 0
         cdef _Items places = places_of(positions)
@@ -129,7 +127,7 @@ cdef class TableOutbox:
         if start < end:
             with nogil:
                 table_lock(self.t)
-                used = encode_entries(self.t, entries, &start, end, <const uint16_t *>places.view.buf, since, full, now,
+                used = encode_entries(self.t, entries, &start, end, <const uint16_t *>places.view.buf, full, now,
                                       <uint8_t *>out.at, size, &count)
                 table_unlock(self.t)
         return PyBytes_FromStringAndSize(<char *>out.at, used), start, count

@@ -205,19 +205,6 @@ static inline i128 entry_least(const table_t *t, uint32_t e, const definition_t 
     return least_units(d, &p);
 }
 
-/* The far credit, in units, for peers of which nothing has come since the time `since`. */
-GLANCES static i128 credit_before(const table_t *t, uint32_t e, const definition_t *d,
-                                  int64_t since, int64_t now)
-{
-    double tokens = 0, claims = predict(t, e, d, now).slow_claims + own_slow_claim(&t->cold[e], d);
-    demand_t of = far_demand(t, e, d, claims, now);
-    for (column_t c = {0}; column_next(t, e, &c);)
-        if (column_rated(&c)
-            && now - age_of(&t->nodes[t->origins[column_origin(&c)].node], &c, now) < since)
-            tokens += column_far(t, d, &c, of, now);
-    return far_units(d, tokens);
-}
-
 /* A debt as it is stated to others: in ns, rounded up, from 0 to the ceiling. What the rounding of
  * the stored level alone may owe is none, else two full nodes would answer each other for ever. */
 static inline int64_t stated_ns(const definition_t *d, i128 debt)
@@ -226,33 +213,21 @@ static inline int64_t stated_ns(const definition_t *d, i128 debt)
     return debt <= slack_units(d) ? 0 : (int64_t)units_to_ns(d, debt > cap ? cap : debt);
 }
 
-/* The debt as it is advertised. `since`: when the process began that it is advertised to, local ns.
- * It keeps no credit for those who were silent before, so what this node keeps for them is part of
- * its debt: else it would be told that this bucket is full as long as the credit lasts, whatever is
- * taken from it. Who has been there for longer counts by itself, and knows takes that this node
- * only predicts. */
-static inline int64_t advertised_debt(const table_t *t, uint32_t e, int64_t net, int64_t since,
-                                      int64_t now)
-{
-    const definition_t *d = &t->definitions[t->hot[e].bucket];
-    i128 debt = debt_units(d, LOAD(t->hot[e].base), net, now);
-    if (UNLIKELY(since > 0 && now >= LOAD(t->h->far_free_until)
-                 && LOAD(t->hot[e].flags) & ENTRY_RATED))
-        debt += credit_before(t, e, d, since, now);
-    return stated_ns(d, debt);
-}
+/* A debt as it is advertised, ns: `shown`, and what is `hidden` by the far credit. */
+typedef struct {
+    int64_t shown;
+    /* What this node owes by itself beyond that: at most the far credit, and all of it while the
+     * bucket has not been full. Whoever keeps less credit owes it, too: else it would be told that
+     * this bucket is full as long as the credit lasts, whatever is taken from it. */
+    int64_t hidden;
+} advertised_t;
 
-/* What this node owes by itself beyond its advertised debt, in ns: the far credit has hidden it. At
- * most the far credit, and all of that while the bucket has not been full. */
-static inline int64_t hidden_debt(const table_t *t, uint32_t e, int64_t net, int64_t advertised,
-                                  int64_t now)
+static inline advertised_t advertised_debt(const table_t *t, uint32_t e, int64_t net, int64_t now)
 {
     const definition_t *d = &t->definitions[t->hot[e].bucket];
-    i128 far = entry_far(t, e, d, now);
-    if (LIKELY(!far))
-        return 0;
-    int64_t ns = stated_ns(d, debt_units(d, LOAD(t->hot[e].base), net, now) + far);
-    return ns > advertised ? ns - advertised : 0;
+    i128 debt = debt_units(d, LOAD(t->hot[e].base), net, now), far = entry_far(t, e, d, now);
+    int64_t shown = stated_ns(d, debt), all = UNLIKELY(far > 0) ? stated_ns(d, debt + far) : shown;
+    return (advertised_t){shown, all > shown ? all - shown : 0};
 }
 
 /* The limit is lowered while peers are silent: from now on they are predicted at what the old limit

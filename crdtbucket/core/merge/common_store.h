@@ -26,7 +26,8 @@ static void own_state(const table_t *t, uint32_t e, int64_t n, int64_t now, own_
     s->generation = hot->generation;
     s->refunded = own_refunded(t, e);
     s->taken = net + s->refunded;
-    s->debt_ns = advertised_debt(t, e, net, INT64_MAX, now);
+    advertised_t owed = advertised_debt(t, e, net, now);
+    s->debt_ns = owed.shown + owed.hidden;
     s->wait_ns = over > slack_units(d) ? (int64_t)(over / d->p) : 0;
 }
 

@@ -50,7 +50,6 @@ static inline void sort_columns(wire_column_t *c, uint32_t n)
 typedef struct {
     const table_t *t;
     const uint16_t *position; /* of an origin in the announced table, 0xffff is none */
-    int64_t since;            /* when the process began that they are for, see `advertised_debt` */
     int64_t now;
     faded_t faded;
 } encoder_t;
@@ -145,8 +144,8 @@ static uint8_t *put_entry(encoder_t *to, uint32_t e, uint8_t *out)
     const table_t *t = to->t;
     const hot_t *hot = &t->hot[e];
     wire_column_t columns[MAX_COLUMNS + INLINE_COLUMNS];
-    int64_t net = entry_net(t, e), debt = advertised_debt(t, e, net, to->since, to->now),
-            hidden = hidden_debt(t, e, net, debt, to->now);
+    int64_t net = entry_net(t, e);
+    advertised_t debt = advertised_debt(t, e, net, to->now);
     uint32_t count = advertised_columns(to, e, net, columns);
     int refunds = t->cold[e].overflow != NONE && any_refunds(columns, count);
     uint16_t fast, slow;
@@ -157,11 +156,11 @@ static uint8_t *put_entry(encoder_t *to, uint32_t e, uint8_t *out)
     memcpy(out, &hot->hash_lo, 8);
     memcpy(out + 8, &hot->hash_hi, 8);
     out[16] = (uint8_t)((refunds ? WIRE_REFUNDS : 0) | (rates ? WIRE_RATES : 0)
-                        | (others ? WIRE_RELAYED : 0) | (hidden ? WIRE_HIDDEN : 0));
+                        | (others ? WIRE_RELAYED : 0) | (debt.hidden ? WIRE_HIDDEN : 0));
     out = put_varint(out + 17, hot->bucket);
-    out = put_varint(out, (uint64_t)debt);
-    if (UNLIKELY(hidden))
-        out = put_varint(out, (uint64_t)hidden);
+    out = put_varint(out, (uint64_t)debt.shown);
+    if (UNLIKELY(debt.hidden))
+        out = put_varint(out, (uint64_t)debt.hidden);
     if (rates) {
         memcpy(out, &fast, 2);
         memcpy(out + 2, &slow, 2);

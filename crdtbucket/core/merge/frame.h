@@ -8,10 +8,10 @@
 /* Encodes live items of the log above `*version`, up to `upto`, until `size` bytes are used.
  * `*version` becomes the last one covered. Returns the bytes; `*count` the entries. */
 static size_t encode_log(const table_t *t, uint64_t *version, uint64_t upto,
-                         const uint16_t *position, int64_t since, int64_t now, uint8_t *out,
-                         size_t size, int64_t *count)
+                         const uint16_t *position, int64_t now, uint8_t *out, size_t size,
+                         int64_t *count)
 {
-    encoder_t to = {t, position, since, now, NOT_FADED};
+    encoder_t to = {t, position, now, NOT_FADED};
     uint8_t *start = out;
     uint64_t tail = t->h->log_tail, i = log_after(t, *version);
     *count = 0;
@@ -41,10 +41,10 @@ static size_t encode_log(const table_t *t, uint64_t *version, uint64_t upto,
 /* Encodes the given entries, or with `entries` NULL the indebted ones from `*from` on, with `full`
  * all of them, until `size` bytes are used. */
 static size_t encode_entries(const table_t *t, const uint32_t *entries, int64_t *from, int64_t upto,
-                             const uint16_t *position, int64_t since, int full, int64_t now,
-                             uint8_t *out, size_t size, int64_t *count)
+                             const uint16_t *position, int full, int64_t now, uint8_t *out,
+                             size_t size, int64_t *count)
 {
-    encoder_t to = {t, position, since, now, NOT_FADED};
+    encoder_t to = {t, position, now, NOT_FADED};
     uint8_t *start = out;
     *count = 0;
     for (; *from < upto; ++*from) {
@@ -52,8 +52,11 @@ static size_t encode_entries(const table_t *t, const uint32_t *entries, int64_t 
         const hot_t *hot = &t->hot[e];
         if ((LOAD(hot->flags) & (ENTRY_USED | ENTRY_SUSPECT)) != ENTRY_USED)
             continue;
-        if (!entries && !full && advertised_debt(t, e, entry_net(t, e), since, now) <= 0)
-            continue;
+        if (!entries && !full) {
+            advertised_t debt = advertised_debt(t, e, entry_net(t, e), now);
+            if (!debt.shown && !debt.hidden)
+                continue;
+        }
         if ((size_t)(out - start) + entry_space(t, e) > size)
             break;
         out = put_entry(&to, e, out);

@@ -73,7 +73,8 @@ static uint32_t merge_place(table_t *t, const wire_entry_t *w, uint32_t guess, u
     merge_result_t *r = &out->r;
     uint32_t e = entry_holds(t, guess, w->lo, w->hi) ? guess : table_find(t, w->lo, w->hi);
     *existed = e != NONE;
-    if (!*existed && ((!w->debt_ns && !m->silent) || m->late || !brings_any(t, w, m))) {
+    if (!*existed
+        && ((!w->debt_ns && !w->hidden_ns && !m->silent) || m->late || !brings_any(t, w, m))) {
         r->ignored++;
         return NONE;
     }
@@ -167,11 +168,11 @@ static int merge_levels(table_t *t, uint32_t e, const wire_entry_t *w, const wir
     r->ahead += g->ahead;
     r->of_silent += m->newcomer && g->brings_silent > 0;
     i128 rest = far > 0 && g->brings_silent > 0 ? far_left(t, e, d, m, g, now) : 0;
-    i128 advertised = stated_units(d, w->debt_ns, wd),
+    i128 stated = stated_units(d, w->debt_ns, wd), hidden = stated_units(d, w->hidden_ns, wd),
          apart = UNLIKELY(g->brings_silent > 0)
-                     ? debt_apart(t, e, d, m, w, g, debt + far,
-                                  advertised + stated_units(d, w->hidden_ns, wd), now)
+                     ? debt_apart(t, e, d, m, w, g, debt + far, stated + hidden, now)
                      : UNBOUNDED,
+         advertised = stated + (UNLIKELY(hidden > far) ? hidden - far : 0),
          after = merged_debt(d, debt, advertised, g, m, wd, rest, apart);
     if (UNLIKELY(g->earlier))
         after = charged_at_most(d, debt, after, wd->same ? advertised : 0);
@@ -187,7 +188,7 @@ static int merge_levels(table_t *t, uint32_t e, const wire_entry_t *w, const wir
         base_move(t, hot, base, j->base);
     store_columns(t, e, m, g, r);
     STORE(j->kind, JOURNAL_NONE);
-    return debt + far <= slack_units(d) && advertised > 0 && after < advertised;
+    return debt + far <= slack_units(d) && stated > 0 && after < stated;
 }
 
 static void merge_entry(table_t *t, const wire_entry_t *w, uint32_t guess,

@@ -19,6 +19,7 @@ static int restore_entry(table_t *t, const wire_entry_t *w, const wire_definitio
     wire_definition_t its;
     wd = wire_definition_for(wd, w->hi, &its);
     definition_t *d = &t->definitions[wd->bucket];
+    aged.debt_ns += w->hidden_ns; /* whoever restores it keeps no credit for anybody */
     aged.debt_ns -= age > 0 ? level_time(d, now) - level_time(d, now - age) : 0;
     if (aged.debt_ns <= 0)
         return 0;

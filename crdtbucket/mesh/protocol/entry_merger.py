@@ -116,7 +116,7 @@ class EntryMerger:
             memory=memory,
             keeps_credit=bool(frame.flags & wire.KEEPS_CREDIT) and self._lacks_one(frame, now),
             silent=self._silent(frame.silent) if frame.silent else None,
-            newcomer=bool(self._table.nodes.silent_before(link.started, link.node)[1]),
+            newcomer=bool(self._table.nodes.silent_before(link.started, link.node)),
             start=max(0, after.following),
             most=PART,
             crowded=after.crowded,

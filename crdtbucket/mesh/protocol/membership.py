@@ -98,7 +98,7 @@ class Membership:
         link.connected_again(peer, now, now + self._first_digest_ns)
         began = link.started, self._began
         if syncs:
-            _, silent = self._table.nodes.silent_before(link.started, link.node)
+            silent = self._table.nodes.silent_before(link.started, link.node)
             apart = link.started < self._began or now - max(began) > self.directory.alive_ns
             full = not fresh or bool(silent) or apart
             link.start_sync(self._table.outbox.version, full=full)

@@ -29,7 +29,7 @@ class Outbox:
         self._table = table
         self._roster = roster
         self._links = links
-        self._chunks: dict[tuple[int, int, int], tuple[bytes, int, int]] = {}
+        self._chunks: dict[tuple[int, int], tuple[bytes, int, int]] = {}
         self.flags = 0
         self.entries_sent = 0
         """Entries sent so far, each counted once a peer that it went to."""
@@ -89,7 +89,7 @@ class Outbox:
         for low, upto in gaps:
             after = low
             while after < upto and budget > 0:
-                payload, last, count = self._chunk(link, after, upto)
+                payload, last, count = self._chunk(after, upto)
                 if count:
                     chunks.append((payload, Sent(after, last)))
                     self.entries_sent += count
@@ -127,7 +127,7 @@ class Outbox:
         """Only what an early flush gave new versions."""
         head, out = self._table.outbox.version, []
         while after < head:
-            payload, last, count = self._chunk(link, after, head)
+            payload, last, count = self._chunk(after, head)
             if count:
                 out.append(self.frame(link, now, Sent(after, last), payload=payload))
                 self.entries_sent += count
@@ -141,7 +141,7 @@ class Outbox:
         out: list[bytes] = []
         while start < len(wanted):
             payload, start, count = self._table.outbox.encode_entries(
-                wanted, start, positions, wire.MAX_PAYLOAD, self._since(link)
+                wanted, start, positions, wire.MAX_PAYLOAD
             )
             if not count:
                 break
@@ -167,7 +167,7 @@ class Outbox:
             looks -= not due
             place = due.pop() if due else link.sync_place
             payload, following, count = self._table.outbox.encode_table(
-                place, positions, wire.MAX_PAYLOAD, self._since(link), link.sync_full
+                place, positions, wire.MAX_PAYLOAD, link.sync_full
             )
             if place == link.sync_place:
                 link.sync_place = following
@@ -178,20 +178,18 @@ class Outbox:
                 out[place] = payload
         return out
 
-    def _chunk(self, link: PeerState, after: int, upto: int) -> tuple[bytes, int, int]:
-        since = self._since(link)
-        key = (after, upto, since)
-        if key not in self._chunks:
+    def _chunk(self, after: int, upto: int) -> tuple[bytes, int, int]:
+        if (after, upto) not in self._chunks:
             _, positions = self._roster.announced()
-            chunk = self._table.outbox.encode_log(after, upto, positions, wire.MAX_PAYLOAD, since)
-            self._chunks[key] = chunk
-        return self._chunks[key]
+            chunk = self._table.outbox.encode_log(after, upto, positions, wire.MAX_PAYLOAD)
+            self._chunks[after, upto] = chunk
+        return self._chunks[after, upto]
 
     def _state_credit(self, link: PeerState, now: int, values: dict[str, Any]) -> int:
         """Says for whom these debts include credit: for those who fell silent before the peer's
         process began. Returns the flag that as much is owed there. For one whose connection ended
         it is not: that one is dead, mostly, and soon given up."""
-        _, silent = self._table.nodes.silent_before(link.started, link.node)
+        silent = self._table.nodes.silent_before(link.started, link.node)
         if not silent:
             return wire.KEEPS_CREDIT if now < link.owes_until else 0
         epochs = {node: epoch for node, epoch, _ in self._table.nodes.relayed_members() if epoch}
@@ -202,11 +200,6 @@ class Outbox:
             (epochs[node], min(ms, wire.MAX_SILENT_MS)) for node, ms in kept[: wire.MAX_AGES]
         )
         return wire.KEEPS_CREDIT if any(node not in ended for node, _ in kept) else 0
-
-    def _since(self, link: PeerState) -> int:
-        """Where others fell silent before a peer's process began: a time (ns) from which on
-        they sent nothing here, so that what is encoded goes to all that lack the same. Else 0."""
-        return self._table.nodes.silent_before(link.started, link.node)[0]
 
 
 def _rotated(gaps: list[tuple[int, int]], cursor: int) -> list[tuple[int, int]]:

@@ -214,7 +214,7 @@ def test_who_may_have_taken_before_they_met_sends_full_keys_too(
 def test_a_newcomer_gets_full_keys_too_where_it_may_bring_takes_of_a_silent_peer() -> None:
     members, table = membership()
     table.nodes = nodes = table.nodes
-    nodes.silent_before = lambda *_: (1, [(5, SECOND)])
+    nodes.silent_before = lambda *_: [(5, SECOND)]
     members.connected(PEER, 0)
     assert members.links["peer"].sync_full
 
