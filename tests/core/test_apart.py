@@ -257,6 +257,13 @@ def test_who_keeps_less_owes_what_the_credit_of_another_hides() -> None:
     assert beside.merged_debt() == 81
 
 
+def test_a_key_that_is_not_held_is_made_for_what_the_credit_hides() -> None:
+    beside = Beside()
+    beside.b_is_known_to_a()
+    beside.a.bucket.take("k", 80)
+    assert beside.merged_debt() == 80
+
+
 def test_a_snapshot_has_what_the_credit_hides() -> None:
     """Whoever restores it keeps no credit."""
     beside = Beside()

@@ -13,6 +13,13 @@ MUTATIONS = (
         suite("core/test_apart", "keeps_less"),
     ),
     Mutation(
+        "keys_are_not_made_for_what_is_hidden",
+        "core",
+        "(!w->debt_ns && !w->hidden_ns && !m->silent)",
+        "(!w->debt_ns && !m->silent)",
+        suite("core/test_apart", "not_held"),
+    ),
+    Mutation(
         "credit_charged_to_those_it_was_kept_for",
         "core",
         "advertised = stated + (UNLIKELY(hidden > far) ? hidden - far : 0),",
@@ -109,8 +116,8 @@ MUTATIONS = (
     Mutation(
         "keys_that_come_late_are_made",
         "core",
-        "(!w->debt_ns && !m->silent) || m->late || !brings_any(t, w, m)",
-        "(!w->debt_ns && !m->silent) || !brings_any(t, w, m)",
+        "!m->silent) || m->late || !brings_any(t, w, m)",
+        "!m->silent) || !brings_any(t, w, m)",
         suite("core/test_merge", "come_late_raise"),
     ),
     Mutation(
