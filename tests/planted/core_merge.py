@@ -300,8 +300,8 @@ MUTATIONS = (
     Mutation(
         "full_keys_make_no_entry_at_a_newcomer",
         "core",
-        "(!w->debt_ns && !m->silent)",
-        "!w->debt_ns",
+        "(!w->debt_ns && !w->hidden_ns && !m->silent)",
+        "(!w->debt_ns && !w->hidden_ns)",
         (*PYTEST, "tests/simulated/test_silent_peers.py", "-k", "begins_anew"),
     ),
     Mutation(
@@ -356,8 +356,8 @@ MUTATIONS = (
     Mutation(
         "who_keeps_credit_answers_as_if_full",
         "core",
-        "    return debt + far <= slack_units(d) && advertised",
-        "    return debt <= slack_units(d) && advertised",
+        "    return debt + far <= slack_units(d) && stated",
+        "    return debt <= slack_units(d) && stated",
         suite("simulated/test_invariants", "do_not_answer_each_other"),
     ),
     Mutation(
@@ -469,15 +469,15 @@ MUTATIONS = (
     Mutation(
         "a_burst_behind_credit_is_forgiven",
         "core",
-        "advertised + stated_units(d, w->hidden_ns, wd), now)",
-        "advertised, now)",
+        "debt + far, stated + hidden, now)",
+        "debt + far, stated, now)",
         suite("core/test_apart", "hides_nothing"),
     ),
     Mutation(
         "what_is_hidden_is_not_stated",
         "core",
-        "(hidden ? WIRE_HIDDEN : 0)",
-        "(hidden > INT64_MAX - 1 ? WIRE_HIDDEN : (hidden = 0))",
+        "(debt.hidden ? WIRE_HIDDEN : 0)",
+        "(debt.hidden > INT64_MAX - 1 ? WIRE_HIDDEN : (debt.hidden = 0))",
         suite("core/test_apart", "hides_nothing"),
     ),
     Mutation(
