@@ -59,8 +59,8 @@ class Service:
         self.learned: int | None = None
         """Calls by which nodes knew each other's rates when the first way was cut or held. 0: that
         was in the first rounds; None: none was yet."""
-        self._silence = 0
-        """When that was, ns."""
+        self._heard, self._silence = 0, 0
+        """How many calls there were by then, and when that was, ns."""
         self._changes: list[int] = []
         self._started: dict[str, int] = {}
         self._missing: dict[str, Missing] = {}
@@ -80,8 +80,9 @@ class Service:
         now = self.mesh.now_ns
         if what in ("cut", "stall") and self.learned is None:
             known = (1.0 + 2 * self.lag) * (2 if self.plan.loss[0] else 1)
-            self.learned, self._silence = (self.calls if now >= known * SECOND else 0), now
-        if what == "return" and not any(node.up for node in self.mesh.nodes.values()):
+            self._heard, self._silence = self.calls, now
+            self.learned = self.calls if now >= known * SECOND else 0
+        if what in ("come", "return") and not any(n.up for n in self.mesh.nodes.values()):
             self.true = IdealBucket(self.plan.main, 2**53)  # nobody remembers what was taken
         if what in ("come", "return"):
             self._started[args[0]] = now
@@ -222,7 +223,7 @@ class Service:
         and 2 % where that is in the first rounds: where no node has died or come, since a share is
         kept for who is not heard. What nodes know of each other's rates then, they know from so
         many calls."""
-        seconds = self.mesh.now_ns / SECOND
+        seconds = min(self.mesh.now_ns / SECOND, self.plan.seconds)  # then nobody asks any more
         if self.plan.has("reload", "die", "leave", "come", "return", "pause"):
             return
         if self.view.mistaken >= 0:
@@ -231,7 +232,8 @@ class Service:
             return  # of a burst they know the rate that it had, and not how soon it ends
         if self.plan.has("cut") and self.plan.cost == self.plan.main.capacity:
             return  # what is kept for the other side leaves no bucket full
-        unsure = 2 / self.learned**0.5 if self.learned and self.plan.arrivals[0] != "even" else 0.0
+        random = self.learned is not None and self.plan.arrivals[0] != "even"
+        unsure = 2 / max(1, self._heard) ** 0.5 if random else 0.0
         most = 0.7 / (1.0 + unsure) * self.rate * seconds
         percent = 2 if self.learned == 0 else 1
         few = 3 + max(percent * self.calls // 100, len(self.mesh.nodes) - 2)
