@@ -222,7 +222,7 @@ class Service:
         """Demand below the limit is denied as by one bucket for all, or 1 % more, whatever is cut,
         and 2 % where that is in the first rounds: where no node has died or come, since a share is
         kept for who is not heard. What nodes know of each other's rates then, they know from so
-        many calls."""
+        many calls. Where one bucket denies some of each burst, a fifth more."""
         seconds = min(self.mesh.now_ns / SECOND, self.plan.seconds)  # then nobody asks any more
         if self.plan.has("reload", "die", "leave", "come", "return", "pause"):
             return
@@ -237,6 +237,7 @@ class Service:
         most = 0.7 / (1.0 + unsure) * self.rate * seconds
         percent = 2 if self.learned == 0 else 1
         few = 3 + max(percent * self.calls // 100, len(self.mesh.nodes) - 2)
+        few += self.denied_by_one // 5
         if self.offered <= most and self.denied > self.denied_by_one + few:
             self.view.broken(
                 "as one",
