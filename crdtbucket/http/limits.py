@@ -228,7 +228,12 @@ def _has_slots(limiter: Limiter, rule: Rule) -> bool:
 
 def _check_rule(limiter: Limiter, rule: Rule) -> None:
     """Raises `InvalidSpec` for a rule that asks of its bucket what that cannot do."""
-    slots = _has_slots(limiter, rule)
+    slots, spec = _has_slots(limiter, rule), limiter.bucket(rule.bucket).spec
+    most = max([spec.capacity, *(plan.capacity for _, plan in spec.overrides)])
+    counts = not slots and spec.overrides_from is None
+    if counts and isinstance(rule.cost, int) and rule.cost > most:
+        fix = f"write {most} or less, or raise its capacity: no request could ever pass"
+        raise InvalidSpec(f"cost {rule.cost} in the rule for {rule.bucket!r}", fix, "cost")
     if rule.floor != 0 and (slots or not limiter.bucket(rule.bucket).immediate):
         fix = "leave it out: only eventual buckets of tokens have floors"
         raise InvalidSpec(f"floor in the rule for {rule.bucket!r}", fix, "floor")

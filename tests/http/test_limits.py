@@ -135,6 +135,7 @@ def test_what_cannot_work_is_refused_at_once(limiter: Limiter) -> None:
     wrong: list[tuple[Any, dict[str, Any], str]] = [
         (Rule, {}, r"rules is .*: write Rule\('api'\)"),
         (Rule("api"), {"fields": True}, r"fields is True: pass FieldOptions"),
+        (Rule("api", cost=4), {}, r"cost 4 in the rule for 'api': write 3 or less"),
         (Rule("api"), {"on_denied": "429"}, r"on_denied is '429': pass a function"),
     ]
     for rules, options, words in wrong:
@@ -218,7 +219,7 @@ def test_a_name_of_several_rates_takes_from_all_of_them() -> None:
 
 
 def test_an_impossible_cost_of_a_later_rule_takes_nothing(limiter: Limiter) -> None:
-    limits = Limits(limiter, [Rule("tenant"), Rule("api", cost=4)])
+    limits = Limits(limiter, [Rule("tenant"), Rule("api", cost=lambda _: 4)])
     with pytest.raises(CostExceedsCapacity):
         limits.acquire_sync(request())
     assert left(limits, "tenant", "203.0.113.9") == 10

@@ -270,6 +270,7 @@ def built(key: Any, limit: Any, rule: Any, fields: FieldOptions, trusted: Any) -
     few = [("10.*", BucketSpec("few", 1, 1, "1h"))] if limit["override"] else []
     spec = BucketSpec("api", limit["capacity"], 1, "1h", overrides=few, shadow=limit["shadow"])
     limiter = Limiter([spec], _table=Table(max_keys=64, virtual=True))
+    rule = {**rule, "cost": min(rule["cost"], spec.capacity)}
     given = {} if key is None else {"key": key}
     return Limits(limiter, Rule("api", **given, **rule), fields=fields, trusted=trusted)
 
