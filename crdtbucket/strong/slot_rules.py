@@ -8,6 +8,7 @@ from fractions import Fraction
 
 from crdtbucket.errors import InvalidSpec
 from crdtbucket.spec.bucket_spec import BucketSpec, OnOutage
+from crdtbucket.strong.quota import share_among
 
 EVENTUAL = "give this bucket consistency: eventual"
 
@@ -24,10 +25,9 @@ class SlotRules:
 
     def share(self, nodes: int) -> int:
         """The slots of a key that this node alone may hold among `nodes` nodes, as `Quota` has it
-        for tokens: min(ratio, 1 / nodes) of all, rounded down; with `fleet`, ratio / nodes. One,
-        where that is none and there is a slot for each node. All nodes together never have more
-        than there are."""
-        each = self.ratio / nodes if self.fleet else min(self.ratio, Fraction(1, nodes))
+        for tokens: its share of all, rounded down. One, where that is none and there is a slot for
+        each node. All nodes together never have more than there are."""
+        each = share_among(nodes, self.ratio, fleet=self.fleet)
         return math.floor(self.slots * each) or int(nodes <= self.slots)
 
 
