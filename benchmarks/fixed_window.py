@@ -37,7 +37,3 @@ class FixedWindows(Nodes):
         passed = min(calls, (self.settings.capacity - self._count[node]) // cost)
         self._count[node] += passed * cost
         return passed
-
-    def own_bound(self, until_ns: int) -> int | None:
-        """None is stated: it depends on where the windows of the nodes begin and end."""
-        return None

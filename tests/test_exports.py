@@ -39,7 +39,7 @@ LAYERS = [
     strong.room_queue strong.server_link strong.store strong.store_slots strong.store_upkeep
     strong.supervisor strong.threads strong.controller.webhook strong.redis.lateness
     limiter.tables""",
-    """limiter rollout strong.asking_bucket strong.rule_maker strong.strong_bucket
+    """limiter rollout strong.rule_maker strong.strong_bucket
     strong.strong_side strong.strong_slots strong.strong_waiting reconcile doctor""",
     "testing simulator cli demo http integrations upstream __main__",
 ]

@@ -30,7 +30,7 @@ from crdtbucket.strong.controller.controller_settings import ControllerSettings
 from crdtbucket.strong.controller.degradation import Scope
 from crdtbucket.strong.redis.redis_config import RedisConfig
 from crdtbucket.strong.redis.regions import check_region
-from crdtbucket.strong.slot_rules import check_strong_slots
+from crdtbucket.strong.store_rules import check_strong_slots
 
 
 @dataclass(frozen=True)

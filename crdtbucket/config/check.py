@@ -72,7 +72,7 @@ def _report(details: ErrorDetails, model: type[Section], node: YamlNode, source:
 
 
 def report_problem(
-    problem: Problem, key: str, node: YamlNode, source: Source, words: Callable[[str], str] = str
+    problem: Problem, key: str, node: YamlNode, source: Source, words: Callable[[str], str]
 ) -> None:
     """Note a fault that settings made of `node` have, at `key` below it, such as "peers[2]".
 

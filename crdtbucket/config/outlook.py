@@ -13,6 +13,7 @@ from crdtbucket.config import Config
 from crdtbucket.config.compare import limit_words
 from crdtbucket.spec.bucket_spec import BucketSpec
 from crdtbucket.spec.mode import Mode
+from crdtbucket.strong.quota import share_among
 
 
 @dataclass(frozen=True)
@@ -92,7 +93,7 @@ def outlook(config: Config, nodes: Iterable[int]) -> list[Outlook]:
 
 def _fleet(spec: BucketSpec, nodes: int, rule: str, config: Config) -> Fleet:
     ratio = Fraction(str(config.fallback_ratio))
-    each = ratio / nodes if config.fallback_scope == "fleet" else min(ratio, Fraction(1, nodes))
+    each = share_among(nodes, ratio, fleet=config.fallback_scope == "fleet")
     has_quota = rule == "quota"
     # Single tokens are given all the same while one for each node fits; see `strong.quota`.
     singles = each == ratio

@@ -133,8 +133,9 @@ def is_unicode(text: str) -> bool:
     return True
 
 
-def unknown_key(name: str, known: Iterable[str], right: str | None = None) -> tuple[str, str]:
-    """The fault and the fix for a key that is not among `known`. `right`: where it belongs."""
+def unknown_key(name: str, known: Iterable[str], right: str | None) -> tuple[str, str]:
+    """The fault and the fix for a key that is not among `known`. `right`: where it belongs; None
+    where that is not known."""
     fix = did_you_mean(name, known) if right is None else f"write it as {right}"
     return f"unknown key {name!r}", fix
 

@@ -59,7 +59,7 @@ def board(
     start_ns: int,
     now_ns: int,
     cut: str | None,
-    switches: tuple[str, ...] | None = None,
+    switches: tuple[str, ...] | None,
 ) -> Board:
     """How things stand at `now_ns`; `cut`: the region that is cut off now; `switches`: the changes
     of mode so far, in words."""

@@ -8,12 +8,10 @@ import signal
 from collections.abc import Callable, Coroutine
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
 from crdtbucket.base.clock import NS_PER_SECOND, now_ns
-from crdtbucket.config import Config, load_config
 from crdtbucket.demo import words
 from crdtbucket.demo.accounts import Accounts
 from crdtbucket.demo.board import board
@@ -28,7 +26,7 @@ from crdtbucket.demo.courses import (
 from crdtbucket.demo.demo_network import DemoNetwork
 from crdtbucket.demo.modes import PER_REGION
 from crdtbucket.demo.processes import DemoError, RegionProcess, Report, free_port
-from crdtbucket.demo.region import BUCKET
+from crdtbucket.demo.region import BUCKET, shipped_config
 from crdtbucket.demo.traffic import REGIONS, Traffic, demo_trace, plan
 from crdtbucket.demo.verdict import RunVerdict, judge
 from crdtbucket.demo.view import SilentRunView
@@ -213,9 +211,7 @@ async def _stop_all(regions: list[RegionProcess]) -> None:
 
 def _bucket() -> tuple[BucketSpec, str]:
     """The bucket in the shipped configuration, and the consistency that the file asks for."""
-    with resources.as_file(resources.files("crdtbucket.demo") / "openclaw.yaml") as path:
-        config: Config = load_config(path)
-    wanted = canonical_name(BUCKET)
+    config, wanted = shipped_config(), canonical_name(BUCKET)
     spec = next(spec for spec in config.buckets if canonical_name(spec.name) == wanted)
     return spec, config.consistency.value
 

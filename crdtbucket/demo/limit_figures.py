@@ -27,6 +27,7 @@ from crdtbucket.simulator.measure import OverAdmission
 from crdtbucket.simulator.run_settings import Settings
 from crdtbucket.spec.bucket_spec import BucketSpec
 from crdtbucket.spec.mode import Mode
+from crdtbucket.strong.quota import share_among
 
 FALLBACK = f"limit, {Mode.FALLBACK}"
 
@@ -158,7 +159,8 @@ def _limits(
 
 def fallback_limit(calls: Sequence[DecidedCall], settings: Settings, ratio: float) -> LimitFigures:
     """Compares what was admitted in fallback with the shares of all nodes together."""
-    together = settings.regions * min(Fraction(str(ratio)), Fraction(1, settings.regions))
+    nodes = settings.regions
+    together = nodes * share_among(nodes, Fraction(str(ratio)), fleet=False)
     rate = settings.refill_rate * together
     shares = replace(
         settings,

@@ -19,7 +19,7 @@ from typing import Any
 
 from crdtbucket import Bucket, CrdtbucketError, Limiter, MeshConfig, RedisConfig
 from crdtbucket.base.clock import NS_PER_SECOND, now_ns
-from crdtbucket.config import load_config
+from crdtbucket.config import Config, load_config
 from crdtbucket.strong.controller.controller_settings import ControllerSettings
 from crdtbucket.strong.controller.degradation import Degradation
 from crdtbucket.strong.controller.notice import ModeNotice
@@ -161,10 +161,15 @@ def tell(message: dict[str, Any]) -> None:
     sys.stdout.flush()
 
 
+def shipped_config() -> Config:
+    """The configuration that comes with the demo."""
+    with resources.as_file(resources.files("crdtbucket.demo") / "openclaw.yaml") as path:
+        return load_config(path)
+
+
 def limiter_of(setup: dict[str, Any], on_mode_change: Callable[[ModeNotice], None]) -> Limiter:
     """What the shipped configuration asks for, with another Redis; without one the mesh decides."""
-    with resources.as_file(resources.files("crdtbucket.demo") / "openclaw.yaml") as path:
-        config = load_config(path)
+    config = shipped_config()
     who = {"node": setup["node"], "region": setup["region"], "mesh": MeshConfig(**setup["mesh"])}
     if setup["redis"] is None:
         return Limiter(config.buckets, **who)

@@ -8,9 +8,9 @@ from typing import Any
 from crdtbucket.demo.modes import DEADLINE_S
 from crdtbucket.demo.server_process import RedisProcess, taken_by_epoch
 from crdtbucket.demo.traffic import REGIONS
-from crdtbucket.errors import CrdtbucketError, RedisUnavailable
+from crdtbucket.errors import RedisUnavailable
 from crdtbucket.spec.bucket_spec import BucketSpec
-from crdtbucket.strong.redis.redis_connection import sent
+from crdtbucket.strong.redis.redis_connection import good, sent
 from crdtbucket.strong.redis.regions import Regions
 from crdtbucket.strong.redis.replicated import ReplicatedArguments, read_entry
 from crdtbucket.strong.redis.script import ScriptCall, owner_name
@@ -80,9 +80,7 @@ class RegionStores:
         async with self._replicator.members[region].asking() as connection:
             waiting = sent(connection, arguments.command(call, source=True))
             reply = await asyncio.wait_for(waiting, ANSWER_S)
-            if isinstance(reply, CrdtbucketError):
-                raise reply
-            arguments.parse(reply)
+            arguments.parse(good(reply))
         version = (await self._replicator.held(region, region)).get(arguments.regions.key(key))
         return taken_by_epoch(None if version is None else read_entry(version.fields))
 

@@ -15,12 +15,12 @@ from crdtbucket.base.counted import counted
 from crdtbucket.doctor.diagnosis import Level
 from crdtbucket.errors import CrdtbucketError, RedisReplyError
 from crdtbucket.strong.controller.controller_settings import ControllerSettings
+from crdtbucket.strong.redis.login import explained
 from crdtbucket.strong.redis.redis_config import RedisConfig
 from crdtbucket.strong.redis.redis_connection import RedisConnection, asked
 from crdtbucket.strong.redis.regions import Regions
 from crdtbucket.strong.redis.registry import Registry
 from crdtbucket.strong.redis.resp import RedisErrorReply
-from crdtbucket.strong.redis.rights import explained, is_denied
 from crdtbucket.strong.redis.server_facts import read_facts
 from crdtbucket.strong.redis.topology import Primary
 
@@ -100,9 +100,9 @@ class RedisQuestions:
             if not isinstance(reply, RedisErrorReply):
                 if isinstance(reply, CrdtbucketError):
                     raise reply
-            elif is_denied(reply.message) and "key" in reply.message:
+            elif reply.denied and "key" in reply.message:
                 return [("rights", "wrong", explained(self.primary.address, reply))]
-            elif is_denied(reply.message) or "unknown command" in reply.message:
+            elif reply.denied or "unknown command" in reply.message:
                 denied.append(name)
         if not denied:
             return [("rights", "ok", f"{len(commands)} commands are allowed")]

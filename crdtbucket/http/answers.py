@@ -115,14 +115,11 @@ ANSWERED = (LimitExceeded, ReservationDenied, SlotDenied)
 often it is about the limit of another service, which the client can do nothing about."""
 
 
-def denial(decision: Decision, *, fields: FieldOptions = FieldOptions()) -> Answer:  # noqa: B008
+def denial(decision: Decision) -> Answer:
     """The answer to a single denied decision, such as a `LimitExceeded` has."""
     spec = decision.spec
-    headers = (
-        rate_limit_fields(decision, spec, legacy=fields.legacy, jitter_s=fields.jitter_s)
-        if spec.slots is None  # nobody knows when a slot is given back
-        else dict(SOON)
-    )
+    # Nobody knows when a slot is given back.
+    headers = rate_limit_fields(decision, spec) if spec.slots is None else dict(SOON)
     return problem_answer(decision, headers, [spec.key], reduced_capacity=False)
 
 

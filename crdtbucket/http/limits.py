@@ -17,7 +17,7 @@ from crdtbucket.http.request_rules import Charge, Rule, shortened
 from crdtbucket.limiter.bucket import Bucket
 from crdtbucket.limiter.facade import Limiter, check_limiter
 from crdtbucket.limiter.slots import Slot
-from crdtbucket.strong.asking_bucket import AskingBucket
+from crdtbucket.strong.strong_bucket import AskingBucket
 
 
 class Limits:

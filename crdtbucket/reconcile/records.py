@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Awaitable, Coroutine, Iterable, Iterator, Mapping
+from collections.abc import Coroutine, Iterable, Iterator, Mapping
 from fractions import Fraction
 from itertools import islice
 from typing import Any, TypeVar
 
 from crdtbucket.base.deadline import within
-from crdtbucket.errors import CrdtbucketError, RedisReplyError, RedisUnavailable
+from crdtbucket.errors import RedisReplyError, RedisUnavailable
 from crdtbucket.reconcile.buckets import BucketIndex, KeyUpdate, Place, ReconciledBucket
 from crdtbucket.reconcile.merging import Columns, HeldKey, Owner
 from crdtbucket.reconcile.observed_node import MergeOutcome
@@ -18,7 +18,7 @@ from crdtbucket.strong.redis import script, topology
 from crdtbucket.strong.redis.access import server_access, tls_context
 from crdtbucket.strong.redis.locator import Locator
 from crdtbucket.strong.redis.redis_config import RedisConfig
-from crdtbucket.strong.redis.redis_connection import RedisConnection, ask, asked, sent
+from crdtbucket.strong.redis.redis_connection import RedisConnection, all_of, ask, asked, good, sent
 from crdtbucket.strong.redis.replicated import read_entry
 from crdtbucket.strong.redis.resp import RedisErrorReply
 from crdtbucket.strong.redis.script import Column, ScriptCall, ScriptStatus
@@ -125,7 +125,7 @@ class Records:
             clocks = {server: asked(server, b"TIME") for server in servers}
             names = [self._own_key(*item) for item in chunk]
             calls = [asked(self._server(name), b"HGETALL", name) for name in names]
-            await self._within(_all([*clocks.values(), *calls]))
+            await self._within(all_of([*clocks.values(), *calls]))
             now = {server: _time(clock.result()) for server, clock in clocks.items()}
             for (place, bucket), name, call in zip(chunk, names, calls, strict=True):
                 held = self._held(call.result(), bucket, now[self._server(name)])
@@ -136,7 +136,7 @@ class Records:
     async def send(self, updates: Mapping[Place, KeyUpdate]) -> MergeOutcome:
         """Raises its records to these columns. Raises as `have`."""
         for chunk in _chunks(updates.items()):
-            await self._within(_all(self._raise(place, *update) for place, update in chunk))
+            await self._within(all_of(self._raise(place, *update) for place, update in chunk))
         return MergeOutcome(len(updates), 0, 0)
 
     async def _raise(
@@ -154,7 +154,7 @@ class Records:
         reply = await sent(connection, arguments.command(call))
         if isinstance(reply, RedisErrorReply) and reply.code == "NOSCRIPT":
             reply = await sent(connection, arguments.command(call, source=True))
-        status = arguments.parse(_good(reply)).status
+        status = arguments.parse(good(reply)).status
         if status is not ScriptStatus.ALLOWED:
             raise RedisReplyError(f"a settle of nothing ended as {status.name}")
 
@@ -202,18 +202,6 @@ def _chunks(items: Iterable[T]) -> Iterator[list[T]]:
     left = iter(items)
     while chunk := list(islice(left, CHUNK)):
         yield chunk
-
-
-async def _all(replies: Iterable[Awaitable[object]]) -> None:
-    """Waits for all; raises the first error of the server, or of the connection."""
-    for reply in await asyncio.gather(*replies):
-        _good(reply)
-
-
-def _good(reply: object) -> object:
-    if isinstance(reply, CrdtbucketError):
-        raise reply
-    return reply
 
 
 def _time(reply: object) -> int:

@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 from typing import Literal
 
+from crdtbucket.simulator.rule import SimulatedRule
 from crdtbucket.simulator.run_settings import NS, Settings
 from crdtbucket.simulator.scenario import Scenario, ScenarioFault
 from crdtbucket.testing import SimulatedMesh
@@ -13,7 +14,7 @@ from crdtbucket.testing import SimulatedMesh
 KEY = "one-key"
 
 
-class MeshRule:
+class MeshRule(SimulatedRule):
     """A mesh as a rule that can be watched: every node counts every take that it knows of.
 
     A node that the scenario crashes at time 0 has never run before it is restarted.
@@ -31,13 +32,12 @@ class MeshRule:
 
     def start(self, scenario: Scenario, settings: Settings) -> None:
         """A new mesh at time 0."""
-        self._names, self._bucket = list(settings.node_names()), settings.bucket().name
-        self._number = {name: number for number, name in enumerate(self._names)}
-        self.mesh = self.made(scenario, settings)
-        self._nodes = [self.mesh[name] for name in self._names]
+        self.names, self._bucket = list(settings.node_names()), settings.bucket().name
+        self._number = {name: number for number, name in enumerate(self.names)}
+        self.network = self.mesh = self.made(scenario, settings)
+        self._nodes = [self.mesh[name] for name in self.names]
         self._restarted = [False] * settings.regions
         self._guaranteed = [0] * settings.regions
-        self._now = 0
 
     def made(self, scenario: Scenario, settings: Settings) -> SimulatedMesh:
         """The mesh of a run: network, clocks and bucket by its settings."""
@@ -59,60 +59,39 @@ class MeshRule:
         )
 
     def advance(self, to_ns: int) -> None:
-        """Let time pass, and messages with it."""
-        if to_ns > self._now:
-            self.mesh.advance((to_ns - self._now) / NS)
-            self._now = to_ns
+        """Lets time pass, and messages with it: those that are due now, too, once it does."""
+        if to_ns > self.now:
+            super().advance(to_ns)
 
     def offer(self, node: int, calls: int, cost: int) -> int:
         """How many of the calls the node admits. A denied call is an attempt too."""
         return self._nodes[node].take_burst(self._bucket, KEY, calls, cost)
 
-    def partition(self, groups: Sequence[Sequence[int]]) -> None:
-        """No message passes between two groups from now on."""
-        self.mesh.partition(*({self._names[node] for node in group} for group in groups))
-
     def sever(self, groups: Sequence[Sequence[int]]) -> None:
-        """The same, by a device that resets and refuses."""
-        self.mesh.sever(*({self._names[node] for node in group} for group in groups))
-
-    def cut(self, ways: Sequence[tuple[int, int]]) -> None:
-        """No message passes from the first to the second node of each of these from now on."""
-        self.mesh.drop_frames(*((self._names[a], self._names[b]) for a, b in ways))
-
-    def stall(self, held_ns: int, drain_ns: int) -> None:
-        """All messages are held, and come late."""
-        self.mesh.stall(held_ns / NS, drain_ns / NS)
-
-    def heal(self) -> None:
-        """All links carry messages again."""
-        self.mesh.heal()
+        """A device between these groups resets connections and refuses calls."""
+        self.mesh.sever(*({self.names[node] for node in group} for group in groups))
 
     def crash(self, node: int) -> None:
         """The node's process ends, if it ever ran."""
         if self._nodes[node].up:
-            self.mesh.crash(self._names[node])
+            self.mesh.crash(self.names[node])
 
     def restart(self, node: int) -> None:
         """The node starts again with empty memory."""
-        self.mesh.restart(self._names[node])
+        self.mesh.restart(self.names[node])
         self._restarted[node] = True
 
     def replace(self, node: int) -> None:
         """A process with a name that was never used takes the place."""
-        name = f"{self._names[node]}+"
-        self._names[node], self._number[name] = name, node
+        name = f"{self.names[node]}+"
+        self.names[node], self._number[name] = name, node
         self.mesh.join(name)
         self._nodes[node] = self.mesh[name]
         self._restarted[node] = True
 
     def suspend(self, node: int, duration_ns: int) -> None:
         """The node stands still and keeps its memory."""
-        self.mesh.suspend(self._names[node], duration_ns / NS)
-
-    def own_bound(self, until_ns: int) -> int | None:
-        """None: the bound depends on what is delivered when."""
-        return None
+        self.mesh.suspend(self.names[node], duration_ns / NS)
 
     def known(self, node: int) -> Sequence[int] | None:
         """Tokens taken at each node that this one knows of.
@@ -135,7 +114,7 @@ class MeshRule:
     def guaranteed(self, node: int) -> int:
         """Calls, of a token each, that the running process has admitted by its guaranteed share."""
         asked = self._nodes[node]
-        if asked.up and asked.suspended_until <= self._now:
+        if asked.up and asked.suspended_until <= self.now:
             self._guaranteed[node] = asked.bucket(self._bucket).counters()["guaranteed"]
         return self._guaranteed[node]
 

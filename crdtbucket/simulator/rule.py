@@ -1,54 +1,76 @@
-"""What a limiting rule must offer to be measured."""
+"""What a limiting rule must offer to be measured, and the network that all of them have."""
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import Protocol, runtime_checkable
 
-from crdtbucket.simulator.run_settings import Settings
+from crdtbucket.simulator.run_settings import NS, Settings
 from crdtbucket.simulator.scenario import Scenario
+from crdtbucket.testing.simulated_network import SimulatedNetwork
 
 
-class SimulatedRule(Protocol):
+class SimulatedRule(ABC):
     """One way of limiting, on all nodes at once. Times are ns since the scenario's start."""
 
     name: str
+    names: list[str]
+    """Those of the nodes in the network, by their numbers; `start` sets them and the network."""
+    network: SimulatedNetwork
 
+    @property
+    def now(self) -> int:
+        """The time."""
+        return self.network.now_ns
+
+    @abstractmethod
     def start(self, scenario: Scenario, settings: Settings) -> None:
         """Begin a run at time 0 with a full bucket everywhere."""
 
     def advance(self, to_ns: int) -> None:
         """Let time pass, and messages with it. Never goes back."""
+        self.network.advance_to(to_ns)
 
+    @abstractmethod
     def offer(self, node: int, calls: int, cost: int) -> int:
         """How many of `calls` calls of `cost` tokens each the node admits now, one by one."""
 
     def partition(self, groups: Sequence[Sequence[int]]) -> None:
         """No message passes between two groups from now on."""
+        self.network.partition(*({self.names[node] for node in group} for group in groups))
 
+    @abstractmethod
     def sever(self, groups: Sequence[Sequence[int]]) -> None:
         """The same, and connections between two groups are reset and calls refused: what one side
         sees of the other is what it would see of processes that ended."""
 
     def cut(self, ways: Sequence[tuple[int, int]]) -> None:
         """No message passes from the first to the second node of each of these from now on."""
+        self.network.drop_frames(*((self.names[a], self.names[b]) for a, b in ways))
 
     def stall(self, held_ns: int, drain_ns: int) -> None:
         """From now on messages are held for so long; within `drain_ns` after that they come, late
         and in their order."""
+        self.network.stall(held_ns / NS, drain_ns / NS)
 
     def heal(self) -> None:
         """All links carry messages again."""
+        self.network.heal()
 
+    @abstractmethod
     def crash(self, node: int) -> None:
         """The node's process ends; its memory is lost. It is asked nothing while it is down."""
 
+    @abstractmethod
     def restart(self, node: int) -> None:
         """The node starts again with empty memory."""
 
+    @abstractmethod
     def replace(self, node: int) -> None:
         """A process that has another name takes the place of the node's, which has crashed."""
 
+    @abstractmethod
     def suspend(self, node: int, duration_ns: int) -> None:
         """The node's process stands still; its memory is kept. It is asked nothing meanwhile."""
 
@@ -57,10 +79,11 @@ class SimulatedRule(Protocol):
 
         None for a rule whose bound depends on what was delivered when: see `WatchedRule`.
         """
+        return None
 
 
 @runtime_checkable
-class WatchedRule(SimulatedRule, Protocol):
+class WatchedRule(Protocol):
     """A rule by which a node counts every take that it knows of."""
 
     def known(self, node: int) -> Sequence[int] | None:

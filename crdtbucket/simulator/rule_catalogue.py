@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from crdtbucket.simulator.baselines import MaxOfTotals, StaticSplit
+from crdtbucket.simulator.mesh_rule import MeshRule
 from crdtbucket.simulator.rule import SimulatedRule
 from crdtbucket.simulator.simulation_errors import SimulationError
 
@@ -19,23 +20,17 @@ EVERY_CALL = "replicated-every-call"
 SLOT_50_MS = "replicated-slot-50ms"
 
 
-def _mesh(name: str, **changes: Any) -> SimulatedRule:
-    # Imported late: the baselines need no compiled core.
-    from crdtbucket.simulator.mesh_rule import MeshRule
-
-    return MeshRule(name, **changes)
-
-
 def _store(name: str, **changes: Any) -> SimulatedRule:
+    # Imported late: no other rule needs the scripts.
     from crdtbucket.simulator.store_rule import ReplicatedStore
 
     return ReplicatedStore(name, **changes)
 
 
 RULES: dict[str, Callable[[], SimulatedRule]] = {
-    CRDTBUCKET: lambda: _mesh(CRDTBUCKET),
-    NO_PREDICTION: lambda: _mesh(NO_PREDICTION, prediction=False),
-    SHARED_BURSTS: lambda: _mesh(SHARED_BURSTS, partition_burst="share"),
+    CRDTBUCKET: lambda: MeshRule(CRDTBUCKET),
+    NO_PREDICTION: lambda: MeshRule(NO_PREDICTION, prediction=False),
+    SHARED_BURSTS: lambda: MeshRule(SHARED_BURSTS, partition_burst="share"),
     StaticSplit.name: StaticSplit,
     MaxOfTotals.name: MaxOfTotals,
     REPLICATED: lambda: _store(REPLICATED),

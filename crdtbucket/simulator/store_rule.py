@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import heapq
 import re
 from random import Random
 
@@ -18,7 +17,6 @@ from crdtbucket.strong.redis.script import ScriptCall, ScriptStatus, owner_name
 KEY = b"crdtbucket:{simulated}"
 _START_US = 1_700_000_000_000_000
 _EVERY_NS = EVERY_MS * 1_000_000
-_BEAT = -1
 _SLOT = re.compile(r"^(local NEAR, SLACK, SLOT, TAU = \d+, \d+, )\d+", re.MULTILINE)
 _ADOPTS = re.compile(r"(?<=local adopts = )consistent .*(?=\n)")
 Version = tuple[int, object]
@@ -53,59 +51,50 @@ class ReplicatedStore(Nodes):
 
     def start(self, scenario: Scenario, settings: Settings) -> None:
         """Begin at time 0 with empty members, the beats of each region at a random phase."""
-        self._names = settings.node_names()
-        self._members = LuaMembers(self._names)
+        names = settings.node_names()
+        self._members = LuaMembers(names)
         spec, limit = settings.bucket(), settings.debt_limit
-        self._regions = [Regions(name, self._names) for name in self._names]
+        self._regions = [Regions(name, names) for name in names]
         self._arguments = [ReplicatedArguments(spec, limit, each) for each in self._regions]
         self._beats = [BeatArguments(each) for each in self._regions]
         self._processes: list[_Process] = []
         self._epochs = 0
         self._rng = Random(f"{settings.seed}/{scenario.name}/replication")
-        # (time, count, source, target, key, version); target -1 is the source's own beat.
-        self._queue: list[tuple[int, int, int, int, bytes, Version]] = []
-        self._count = self._order = 0
-        self._newest: list[dict[bytes, Version]] = [{} for _ in self._names]
+        self._order = 0
+        self._newest: list[dict[bytes, Version]] = [{} for _ in names]
         self._arrived: dict[tuple[int, int, bytes], int] = {}
         super().start(scenario, settings)
         for node in range(settings.regions):
             # On the instants of the calls, so that no member's time goes back.
             steps = self._rng.randrange(_EVERY_NS // scenario.step_ns)
-            self._push(steps * scenario.step_ns, node, _BEAT, b"", (0, None))
+            self.network.schedule(steps * scenario.step_ns, self._beat, node)
 
     def reset(self, node: int) -> None:
         """A new process of the region; what the members hold stays."""
         self._epochs += 1
-        process = _Process(self._names[node], self._epochs)
+        process = _Process(self.names[node], self._epochs)
         self._processes[node : node + 1] = [process]
 
     def advance(self, to_ns: int) -> None:
         """Send what the calls have changed, and deliver what arrives up to that time."""
         if to_ns > self.now:
-            for node in range(len(self._names)):
+            for node in range(len(self.names)):
                 self._send(node)
-        queue = self._queue
-        while queue and queue[0][0] <= to_ns:
-            self.now, _, source, target, key, version = heapq.heappop(queue)
-            if target == _BEAT:
-                self._beat(source)
-            elif self.passes(source, target):
-                self._deliver(source, target, key, version)
-        self.now = to_ns
+        super().advance(to_ns)
 
     def heal(self) -> None:
         """Copies pass again, and of every key the newest is on its way."""
         lost = [
             (source, target)
-            for source in range(len(self._names))
-            for target in range(len(self._names))
+            for source in range(len(self.names))
+            for target in range(len(self.names))
             if source != target and not self.passes(source, target)
         ]
         super().heal()
         for source, target in lost:
             for key, version in self._newest[source].items():
                 late = self.scenario.keys_late_ns if key.startswith(KEY) else 0
-                self._push(self.now + late + self._delay(), source, target, key, version)
+                self._copy(source, target, key, version, late)
 
     def offer(self, node: int, calls: int, cost: int) -> int:
         """How many of the calls the region's member admits, spread over the time to the next."""
@@ -118,13 +107,9 @@ class ReplicatedStore(Nodes):
             passed += self._call(node, start + place, cost)
         return passed
 
-    def own_bound(self, until_ns: int) -> int | None:
-        """None: it depends on what is delivered when."""
-        return None
-
     def fields(self, node: int, key: bytes) -> dict[bytes, bytes]:
         """What the region's member holds of its own key now; empty for nothing."""
-        name = self._names[node]
+        name = self.names[node]
         return self._members.fields(name, self._regions[node].key(key), self._time_us(node))
 
     # -- inside
@@ -141,7 +126,7 @@ class ReplicatedStore(Nodes):
                 KEY, cost, process.owner, 1, 1, process.taken, 0, debt_ns, others, process.beats
             )
             command = arguments.command(call)
-            reply = self._members.run(self._names[node], command, self._source, now_us)
+            reply = self._members.run(self.names[node], command, self._source, now_us)
             answer = arguments.parse(reply)
             if answer.status is not ScriptStatus.UNKNOWN:
                 break
@@ -150,9 +135,9 @@ class ReplicatedStore(Nodes):
         return answer.status is ScriptStatus.ALLOWED
 
     def _beat(self, node: int) -> None:
-        self._push(self.now + _EVERY_NS, node, _BEAT, b"", (0, None))
+        self.network.schedule(self.now + _EVERY_NS, self._beat, node)
         if self._credit and self.is_up(node):
-            beats, name = self._beats[node], self._names[node]
+            beats, name = self._beats[node], self.names[node]
             reply = self._members.run(
                 name, beats.command(1), beats.script.source, self._time_us(node)
             )
@@ -160,28 +145,28 @@ class ReplicatedStore(Nodes):
             self._send(node)
 
     def _send(self, node: int) -> None:
-        for key, copy in self._members.changes(self._names[node], self._time_us(node)).items():
+        for key, copy in self._members.changes(self.names[node], self._time_us(node)).items():
             self._order += 1
             version = self._newest[node][key] = self._order, copy
-            for target in range(len(self._names)):
+            for target in range(len(self.names)):
                 if target != node:
-                    self._push(self.now + self._delay(), node, target, key, version)
+                    self._copy(node, target, key, version)
+
+    def _copy(
+        self, source: int, target: int, key: bytes, version: Version, late_ns: int = 0
+    ) -> None:
+        """A copy is on its way, `late_ns` longer than others."""
+        spread = self.settings.jitter * (2.0 * self._rng.random() - 1.0)
+        at = self.now + late_ns + round(self.settings.lag_ns * (1.0 + spread))
+        self.network.schedule(at, self._deliver, source, target, key, version)
 
     def _deliver(self, source: int, target: int, key: bytes, version: Version) -> None:
         order, copy = version
-        if order > self._arrived.get((source, target, key), 0):
+        if self.passes(source, target) and order > self._arrived.get((source, target, key), 0):
             self._arrived[source, target, key] = order
-            self._members.deliver(self._names[target], key, copy, self._time_us(target))
-
-    def _delay(self) -> int:
-        spread = self.settings.jitter * (2.0 * self._rng.random() - 1.0)
-        return round(self.settings.lag_ns * (1.0 + spread))
+            self._members.deliver(self.names[target], key, copy, self._time_us(target))
 
     def _time_us(self, node: int) -> int:
         """TIME of the region's member."""
         offset = self.scenario.clock_offsets_ns.get(node, 0)
         return _START_US + (self.clock(node) + offset) // 1000
-
-    def _push(self, at: int, source: int, target: int, key: bytes, version: Version) -> None:
-        self._count += 1
-        heapq.heappush(self._queue, (at, self._count, source, target, key, version))

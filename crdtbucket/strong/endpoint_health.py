@@ -12,8 +12,8 @@ from crdtbucket.base.histogram import Histogram
 from crdtbucket.spec.mode import Mode
 from crdtbucket.strong.controller.mode_controller import Change, Controller
 from crdtbucket.strong.controller.outage import Failure
+from crdtbucket.strong.redis.login import explained
 from crdtbucket.strong.redis.resp import RedisErrorReply
-from crdtbucket.strong.redis.rights import explained
 from crdtbucket.strong.server_link import ServerLink
 
 LOG = logging.getLogger("crdtbucket.strong")

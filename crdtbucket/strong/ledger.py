@@ -165,16 +165,12 @@ class Ledger:
             return decision
 
     def ended(self, request: StoreRequest, answer: ScriptAnswer | None = None) -> None:
-        """A request that was given up has been answered after all, or was never sent. Its tokens
-        are counted here; the store has more only where a peer had settled them before."""
+        """A request that was given up has been answered after all; its tokens are counted here, and
+        the store has more only where a peer had settled them before. Or the store does not run
+        it: it was never sent, or the decision is asked for in another way."""
         with self.lock:
             if answer is not None and answer.status in (ScriptStatus.ALLOWED, ScriptStatus.DENIED):
                 self._check_record(request, answer, 0)
-            self.table.open_tokens -= request.cost
-
-    def withdraw(self, request: StoreRequest) -> None:
-        """The store did not run a request, and the decision is asked for in another way."""
-        with self.lock:
             self.in_flight.ended(request)
             self.table.open_tokens -= request.cost
 

@@ -17,9 +17,9 @@ FINEST = 1000
 class Quota:
     """One bucket's share on one node, per key: charged in every mode, given out in an outage.
 
-    The share is min(`ratio`, 1 / nodes) of capacity and rate; with `fleet`, ratio / nodes. It is
-    kept as a bucket of the whole limit in which a token costs 1 / share, so nothing is rounded but
-    that price, and that upwards: all nodes together never give out more than the limit.
+    The share is `share_among` the nodes, of capacity and rate. It is kept as a bucket of the whole
+    limit in which a token costs 1 / share, so nothing is rounded but that price, and that upwards:
+    all nodes together never give out more than the limit.
 
     A share of the capacity that is under one token still gives single tokens, at the share's rate,
     as long as one for each node fits the capacity: else a small bucket would be shut for as long as
@@ -99,9 +99,15 @@ class Quota:
     def _token_price(self, nodes: int) -> Fraction:
         """Parts that one token costs among so many nodes."""
         if nodes != self._nodes:
-            shares = nodes / self._ratio if self._fleet else max(1 / self._ratio, Fraction(nodes))
-            self._nodes, self._parts_a_token = nodes, self._parts * shares
+            share = share_among(nodes, self._ratio, fleet=self._fleet)
+            self._nodes, self._parts_a_token = nodes, self._parts / share
         return self._parts_a_token
+
+
+def share_among(nodes: int, ratio: Fraction, *, fleet: bool) -> Fraction:
+    """The part of a limit that one of so many nodes grants alone: no more than `ratio`, nor than an
+    equal part; with `fleet`, an equal part of `ratio`."""
+    return ratio / nodes if fleet else min(ratio, Fraction(1, nodes))
 
 
 def _odd_name(bucket: str, parts: int) -> str:

@@ -14,8 +14,7 @@ from crdtbucket.strong.redis.regions import Regions
 from crdtbucket.strong.redis.registry import WantedShare
 from crdtbucket.strong.redis.replicated import FORGET_AFTER_MS, ReplicatedArguments
 from crdtbucket.strong.redis.script import Arguments
-from crdtbucket.strong.slot_rules import SlotRules, check_strong_slots
-from crdtbucket.strong.store_rules import Rules
+from crdtbucket.strong.store_rules import Rules, SlotRules, check_strong_slots
 
 
 class RuleMaker:

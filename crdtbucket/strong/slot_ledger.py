@@ -19,9 +19,9 @@ from crdtbucket.strong.local_decisions import deny, took
 from crdtbucket.strong.redis.script import ScriptStatus
 from crdtbucket.strong.redis.slot_script import SlotAnswer, SlotCall, SlotRow
 from crdtbucket.strong.slot_request import SlotHold, SlotRequest
-from crdtbucket.strong.slot_rules import SlotRules
 from crdtbucket.strong.store_names import StoreNames
 from crdtbucket.strong.store_request import Item, RequestLedger
+from crdtbucket.strong.store_rules import SlotRules
 
 MS = 1_000_000
 MOST_GONE = 500

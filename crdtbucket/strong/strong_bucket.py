@@ -1,4 +1,4 @@
-"""A bucket whose decisions a common store makes."""
+"""The buckets whose decisions a common store makes: what all have, and those of tokens."""
 
 from __future__ import annotations
 
@@ -6,12 +6,59 @@ from array import array
 from collections.abc import Iterable
 from typing import NoReturn, SupportsIndex
 
-from crdtbucket._core import Decision, Decisions
+from crdtbucket._core import Decision, Decisions, Table
 from crdtbucket.base.clock import NS_PER_SECOND
-from crdtbucket.errors import AcquireRequired, InvalidCost, InvalidKey
-from crdtbucket.limiter.bucket import cost_of_each
+from crdtbucket.errors import AcquireRequired, InvalidCost, InvalidKey, LimiterNotOpen
+from crdtbucket.limiter.bucket import Bucket, cost_of_each
+from crdtbucket.limiter.waiting import Waited
+from crdtbucket.spec.bucket_spec import BucketSpec
+from crdtbucket.spec.mode import Mode
 from crdtbucket.spec.priority import Floor
-from crdtbucket.strong.asking_bucket import AskingBucket
+from crdtbucket.strong.store import Store
+from crdtbucket.strong.strong_waiting import StrongWaiters
+
+
+class AskingBucket(Bucket):
+    """A bucket that every node asks the same Redis for. Each kind has a slot `_store`."""
+
+    __slots__ = ()
+
+    waiters: StrongWaiters
+    _store: Store | None
+
+    def __init__(
+        self,
+        table: Table,
+        spec: BucketSpec,
+        *,
+        min_debt: int = 0,
+        update_interval_ns: int | None = None,
+    ) -> None:
+        """As `Bucket`."""
+        super().__init__(table, spec, min_debt=min_debt, update_interval_ns=update_interval_ns)
+        self.waiters = StrongWaiters(self, self.seen())
+        self._store = None
+        self.mode = Mode.STRONG
+        self.immediate = False
+
+    def seen(self) -> Waited:
+        """What callers that wait peek at."""
+        return self
+
+    def attach(self, store: Store) -> None:
+        """Decide by this store from now on."""
+        self._store = store
+
+    @property
+    def store(self) -> Store:
+        """What decides. Raises `LimiterNotOpen` before the limiter is open."""
+        if self._store is None:
+            raise self.table.refusal or LimiterNotOpen(
+                f"bucket {self.spec.name!r} asks Redis, and the limiter is not open: decide inside "
+                "`async with limiter:`, or `with limiter:` where there is no event loop"
+            )
+        return self._store
+
 
 MANY = "await bucket.acquire_many(keys, costs)"
 

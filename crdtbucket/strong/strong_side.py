@@ -13,7 +13,6 @@ from crdtbucket.limiter.tables import Tables
 from crdtbucket.mesh.protocol.roster import Roster
 from crdtbucket.spec.mode import Mode
 from crdtbucket.strong import previous_epoch
-from crdtbucket.strong.asking_bucket import AskingBucket
 from crdtbucket.strong.controller.degradation import Degradation
 from crdtbucket.strong.controller.mode_controller import Change
 from crdtbucket.strong.controller.notice import ModeNotice
@@ -26,6 +25,7 @@ from crdtbucket.strong.redis.script import MOST_TOKENS
 from crdtbucket.strong.rule_maker import RuleMaker
 from crdtbucket.strong.store import Store
 from crdtbucket.strong.store_rules import RuleBook
+from crdtbucket.strong.strong_bucket import AskingBucket
 
 if TYPE_CHECKING:
     from crdtbucket.mesh.protocol.mesh_node import MeshNode

@@ -8,9 +8,9 @@ from crdtbucket.errors import WaitTimeout
 from crdtbucket.limiter.slots import Slot, SlotBucket
 from crdtbucket.limiter.waiting import Waited, check_no_loop, patience_ns
 from crdtbucket.spec.bucket_spec import SLOT_TOKENS
-from crdtbucket.strong.asking_bucket import AskingBucket
 from crdtbucket.strong.local_decisions import deny, took
 from crdtbucket.strong.slot_request import SlotHold
+from crdtbucket.strong.strong_bucket import AskingBucket
 
 
 class StrongSlotBucket(AskingBucket, SlotBucket):

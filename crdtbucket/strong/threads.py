@@ -124,7 +124,7 @@ class Threads:
                 raise
             if isinstance(reply, RedisErrorReply):
                 if reply.code in ELSEWHERE:
-                    self._ledger.withdraw(request)
+                    self._ledger.ended(request)
                     return None
                 latency = connection.latency_ns
                 self._on_loop(partial(endpoint.health.refused, reply, latency, late=False))

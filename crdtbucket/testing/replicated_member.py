@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from typing import cast
 
 from crdtbucket.base.address import Address
 from crdtbucket.base.deadline import within
-from crdtbucket.errors import CrdtbucketError
 from crdtbucket.strong.redis.access import Access
-from crdtbucket.strong.redis.redis_connection import OnLost, RedisConnection, asked
+from crdtbucket.strong.redis.redis_connection import OnLost, RedisConnection, all_of, asked
 from crdtbucket.testing.copy_queue import KeyVersion
 
 ANSWER_S = 60.0
@@ -47,15 +45,7 @@ class ReplicatedMember:
 
 async def replies(connection: RedisConnection, *commands: Command) -> list[object]:
     """The replies to commands that are sent together. Raises the first error among them."""
-    found = await within(ANSWER_S, _all(connection, commands))
-    for reply in found:
-        if isinstance(reply, CrdtbucketError):
-            raise reply
-    return found
-
-
-async def _all(connection: RedisConnection, commands: Iterable[Command]) -> list[object]:
-    return list(await asyncio.gather(*(asked(connection, *command) for command in commands)))
+    return await within(ANSWER_S, all_of(asked(connection, *command) for command in commands))
 
 
 async def keys_of(connection: RedisConnection, region: str) -> dict[bytes, KeyVersion]:

@@ -136,6 +136,10 @@ class SimulatedNetwork:
     def _arrival(self, way: tuple[str, str]) -> int:
         latency, jitter = self.settings.latency, self.settings.jitter
         at = self.now_ns + round(latency * (1 - jitter + 2 * jitter * self.random.random()) * NS)
+        return self.late(way, at)
+
+    def late(self, way: tuple[str, str], at: int) -> int:
+        """When a frame arrives that is sent now, and would arrive at `at` if nothing stalled."""
         for stall in self._stalls:
             if stall.holds(way, at):
                 passed = (at - stall.since) * stall.drain // (stall.held + stall.drain)

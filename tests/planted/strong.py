@@ -151,8 +151,8 @@ MUTATIONS = (
     Mutation(
         "share_blind_to_the_fleet",
         "strong",
-        "max(1 / self._ratio, Fraction(nodes))",
-        "1 / self._ratio",
+        "min(ratio, Fraction(1, nodes))",
+        "ratio",
         suite("strong/test_quota", "share_of_capacity"),
     ),
     Mutation(

@@ -84,9 +84,6 @@ class NaiveMesh(Gossip):
         for who, tokens in columns.items():
             state.columns[who] = max(tokens, state.columns.get(who, 0))
 
-    def own_bound(self, until_ns: int) -> int | None:
-        return None
-
     def known(self, node: int) -> Sequence[int] | None:
         state = self._nodes[node]
         if state.blind:

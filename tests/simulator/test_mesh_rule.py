@@ -45,15 +45,18 @@ class _Mesh:
     """The naive mesh behind the interface of a mesh of the library."""
 
     def __init__(self, scenario: Scenario, settings: Settings) -> None:
-        self._rule, self._names, self._now = NaiveMesh(), settings.node_names(), 0
+        self._rule, self._names = NaiveMesh(), settings.node_names()
         self._rule.start(scenario, settings)
 
     def __getitem__(self, name: str) -> _Node:
         return _Node(self._rule, self._names.index(name), self._names)
 
-    def advance(self, seconds: float) -> None:
-        self._now += round(seconds * NS)
-        self._rule.advance(self._now)
+    @property
+    def now_ns(self) -> int:
+        return self._rule.now
+
+    def advance_to(self, until: int) -> None:
+        self._rule.advance(until)
 
     def partition(self, *groups: set[str]) -> None:
         self._rule.partition([[self._names.index(name) for name in group] for group in groups])

@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 import pytest
 
 from crdtbucket.simulator.baselines import MaxOfTotals, StaticSplit
+from crdtbucket.simulator.node_network import Nodes
 from crdtbucket.simulator.rule import SimulatedRule
 from crdtbucket.simulator.run_settings import NS, Settings
 from crdtbucket.simulator.scenario import Event, Scenario, ScenarioFault
@@ -20,21 +21,24 @@ def _run(rule: SimulatedRule, name: str, scale: float = 1.0, **changes: int) -> 
     return simulate(rule, SCENARIOS[name](settings, scale), settings)
 
 
-class Asked:
+class Asked(Nodes):
     """A rule that admits everything and remembers what it was asked."""
 
     name = "asked"
 
     def __init__(self) -> None:
         self.log: list[tuple[object, ...]] = []
-        self.now = 0
 
     def start(self, scenario: Scenario, settings: Settings) -> None:
+        super().start(scenario, settings)
         self.log.append(("start", scenario.name))
+
+    def reset(self, node: int) -> None:
+        return
 
     def advance(self, to_ns: int) -> None:
         assert to_ns >= self.now
-        self.now = to_ns
+        super().advance(to_ns)
 
     def offer(self, node: int, calls: int, cost: int) -> int:
         self.log.append(("offer", self.now, node))
@@ -60,9 +64,6 @@ class Asked:
 
     def suspend(self, node: int, duration_ns: int) -> None:
         self.log.append(("suspend", self.now, node, duration_ns))
-
-    def own_bound(self, until_ns: int) -> int | None:
-        return None
 
 
 def test_faults_reach_the_rule_and_down_nodes_are_asked_nothing() -> None:

@@ -18,8 +18,8 @@ from crdtbucket.strong.redis.script import ScriptStatus
 from crdtbucket.strong.redis.slot_script import SlotAnswer, SlotCall
 from crdtbucket.strong.slot_ledger import SlotLedger
 from crdtbucket.strong.slot_request import SlotHold, SlotRequest
-from crdtbucket.strong.slot_rules import SlotRules
 from crdtbucket.strong.store_names import StoreNames
+from crdtbucket.strong.store_rules import SlotRules
 from crdtbucket.strong.strong_slots import StrongSlotBucket
 
 KEY = "k"

@@ -129,7 +129,7 @@ def test_a_request_says_what_is_counted_here() -> None:
     other = book.ledger.open(book.bucket, "j", 1, 3)
     assert isinstance(other, StoreRequest)
     assert not other.threaded
-    book.ledger.withdraw(other)
+    book.ledger.ended(other)
     assert book.open(1, threaded=True).threaded
     assert book.table.open_tokens == 4
     with pytest.raises(CostExceedsCapacity):
@@ -294,10 +294,10 @@ def test_a_settling_that_is_given_up_stays_due() -> None:
     assert book.ledger.lacking(request)
 
 
-def test_a_request_that_is_withdrawn_was_never_there() -> None:
+def test_a_request_that_did_not_run_was_never_there() -> None:
     book = Book()
     request = book.open(4)
-    book.ledger.withdraw(request)
+    book.ledger.ended(request)
     assert (book.table.open_tokens, request.is_in_flight, book.counts) == (0, False, (0, 0))
     assert not book.ledger.lacking(request)
 
@@ -394,7 +394,7 @@ def test_tokens_of_a_thread_whose_answer_is_not_booked_yet_are_no_charge_of_nobo
     one = book.open(1, threaded=True)
     book.settled(1, 1, 0)
     assert (book.counts, book.bucket.debt("k")) == ((0, 0), 0)
-    book.ledger.withdraw(one)
+    book.ledger.ended(one)
     thread = book.open(3, threaded=True)
     assert book.decided(book.open(1), ScriptAnswer(ALLOWED, 4 * SECOND, 4, 0)).allowed
     assert book.counts == (1, 0)

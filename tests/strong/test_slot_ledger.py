@@ -15,7 +15,7 @@ from crdtbucket.strong.redis.script import ScriptStatus
 from crdtbucket.strong.redis.slot_script import SlotAnswer, SlotCall, SlotRow
 from crdtbucket.strong.slot_ledger import DRIFT, MOST_GONE
 from crdtbucket.strong.slot_request import SlotHold, SlotRequest
-from crdtbucket.strong.slot_rules import SlotRules
+from crdtbucket.strong.store_rules import SlotRules
 from tests.strong.slot_books import COMMON, FAULTS, TTL_S, SlotBooks, SlotNode, listed
 
 Ops = list[tuple[str, int]]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
@@ -48,18 +48,24 @@ class RequestBody(BaseModel):
     """Of a request: no unknown names, and no text where a number belongs."""
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True, defer_build=True)
-    text_values: ClassVar[int] = 0
-    """Fields that have to be there and are texts."""
 
     def texts(self) -> int:
         """How many texts its JSON had: names of fields, and values."""
-        return len(self.model_fields_set) + self.text_values
+        values, found = self.__dict__, 0
+        for name in self.model_fields_set:
+            kind = type(values[name])  # twice as quick as isinstance
+            if kind is str:
+                found += 2
+            elif kind is list:
+                found += 1 + sum([one.texts() for one in values[name]])
+            else:
+                found += 1
+        return found
 
 
 class OfKey(RequestBody):
     """About a key of a bucket."""
 
-    text_values = 2
     bucket: BucketName
     key: Key
 
@@ -67,7 +73,6 @@ class OfKey(RequestBody):
 class OfId(RequestBody):
     """About what an earlier answer has named."""
 
-    text_values = 1
     id: Id
 
 
@@ -99,10 +104,6 @@ class TakeMany(RequestBody):
         bool, Field(description="All of them, or none and 429; else each on its own.")
     ] = False
 
-    def texts(self) -> int:
-        """As of `RequestBody`."""
-        return super().texts() + sum(one.texts() for one in self.takes)
-
 
 class Refund(OfId):
     """Gives back an admitted take."""
@@ -130,14 +131,12 @@ class Reserve(OfKey):
 class SignIn(RequestBody):
     """Shows the admin token at the console."""
 
-    text_values = 1
     token: Annotated[str, Field(max_length=4_096)]
 
 
 class SessionQuestion(RequestBody):
     """One worker asks another one about a session of the console."""
 
-    text_values = 1
     id: Annotated[str, Field(max_length=200)]
     ending: bool = False
 
@@ -173,7 +172,6 @@ class Reset(OfKey):
 class Steer(RequestBody):
     """A command to the roll-out of a version."""
 
-    text_values = 1
     action: Annotated[
         Literal["advance", "halt", "rollback"],
         Field(description="To the next stage; stay as it is; the version before again."),
@@ -183,7 +181,6 @@ class Steer(RequestBody):
 class Order(RequestBody):
     """What an operator has signed."""
 
-    text_values = 1
     order: Annotated[
         str,
         Field(
@@ -210,7 +207,3 @@ class Override(RequestBody):
             description="As `crdtbucket overrides` signs it; a mesh takes nothing else.",
         ),
     ] = None  # fmt: skip
-
-    def texts(self) -> int:
-        """As of `RequestBody`."""
-        return super().texts() + (self.limit is not None) + (self.order is not None)

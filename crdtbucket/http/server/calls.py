@@ -194,10 +194,10 @@ class Calls:
             decisions = await bucket.acquire_many(
                 [one.key for one in takes], [one.cost for one in takes]
             )
-            for place, *answer in zip(places, *decisions, strict=True):
+            for place, one, *answer in zip(places, takes, *decisions, strict=True):
                 results[place] = dict(zip(ONE_OF_MANY, answer, strict=True))
-                results[place]["allowed"] = bool(results[place]["allowed"])
-        self._weigh_all(body.takes, results)
+                results[place]["allowed"] = allowed = bool(results[place]["allowed"])
+                self.weigh(bucket, one.key, one.cost, allowed)
         return respond({"results": results})
 
     async def _take_together(self, takes: list[bodies.Peek], path: str) -> web.StreamResponse:
@@ -205,15 +205,11 @@ class Calls:
         results = [
             {name: getattr(decision, name) for name in ONE_OF_MANY} for decision in answer.decisions
         ]
-        self._weigh_all(takes, [{"allowed": answer.allowed}] * len(takes))
+        for one in takes:
+            self.weigh(self._limiter.bucket(one.bucket), one.key, one.cost, answer.allowed)
         if not answer:
             return self._denied(answer.binding, path, {"results": results})
         return respond({"results": results}, self._fields(answer.binding))
-
-    def _weigh_all(self, takes: list[bodies.Peek], results: list[dict[str, Any]]) -> None:
-        for one, result in zip(takes, results, strict=True):
-            bucket = self._limiter.bucket(one.bucket)
-            self.weigh(bucket, one.key, one.cost, result["allowed"])
 
     def _checked(self, one: bodies.Peek, place: int, refusals: dict[int, Refusal]) -> Bucket | None:
         """The bucket of one take of many; None when the take is one that cannot be made."""

@@ -44,21 +44,12 @@ class EntryBody(EnvoyBody):
     key: str
     value: str = ""
 
-    def texts(self) -> int:
-        """As of `RequestBody`."""
-        return 2 * len(self.model_fields_set)
-
 
 class DescriptorBody(EnvoyBody):
     """What one limit is asked about."""
 
     entries: list[EntryBody]
     hits_addend: Annotated[Hits, Field(description="Tokens; 0 asks whether any are left.")] = None
-
-    def texts(self) -> int:
-        """As of `RequestBody`."""
-        own = super().texts() + isinstance(self.hits_addend, str)
-        return own + sum(entry.texts() for entry in self.entries)
 
 
 class RateLimitBody(EnvoyBody):
@@ -69,13 +60,6 @@ class RateLimitBody(EnvoyBody):
     hits_addend: Annotated[
         Hits, Field(description="Of descriptors that do not say it; 1 without, or if it is 0.")
     ] = None
-
-    text_values = 1
-
-    def texts(self) -> int:
-        """As of `RequestBody`."""
-        own = super().texts() + isinstance(self.hits_addend, str)
-        return own + sum(one.texts() for one in self.descriptors)
 
 
 class EnvoyReply(Reply):

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from crdtbucket.base.address import Address
 from crdtbucket.errors import RedisUnavailable
-from crdtbucket.strong.redis.access import server_access, tls_context
+from crdtbucket.strong.redis.access import server_access
 from crdtbucket.strong.redis.redis_config import RedisConfig
 from crdtbucket.strong.redis.topology import (
     ALL_SLOTS,
@@ -28,12 +28,11 @@ MOST_KNOWN = 1_000
 class Locator:
     """Where the keys are, asked again whenever that may have changed."""
 
-    def __init__(self, config: RedisConfig, tls: ssl.SSLContext | None = None) -> None:
-        """`tls`: from `tls_context`, made here when it is not given."""
-        target = config.target
+    def __init__(self, config: RedisConfig, tls: ssl.SSLContext | None) -> None:
+        """`tls`: from `tls_context`."""
         self._config = config
-        self._tls = tls_context(config) if target.tls and tls is None else tls
-        self._order: tuple[Address, ...] = target.addresses
+        self._tls = tls
+        self._order: tuple[Address, ...] = config.target.addresses
 
     async def locate(self) -> Topology:
         """Where they are now.

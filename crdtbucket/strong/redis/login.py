@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import re
 import socket
 import ssl
 from collections.abc import Callable, Sequence
@@ -12,13 +13,19 @@ from crdtbucket.base.address import Address, why_unreachable
 from crdtbucket.errors import RedisUnavailable
 from crdtbucket.strong.redis.access import Access
 from crdtbucket.strong.redis.resp import RedisErrorReply
-from crdtbucket.strong.redis.rights import explained
 
 LOG = logging.getLogger("crdtbucket.strong")
 SendCommand = Callable[..., asyncio.Future[object]]
 Step = tuple[str | int, ...]
 
 _AUTH, _NAME = "AUTH", "CLIENT"
+NEEDED = (
+    "EVALSHA, EVAL, SCRIPT LOAD, HGETALL, HMGET, HLEN, HSET, HDEL, PEXPIRE, TIME, INFO and PING, "
+    "with a Redis in each region also GET, SET and HGET"
+)
+"""The commands that a limiter needs; one that a script runs needs a right of its own."""
+_COMMAND = re.compile(r"run the '([A-Za-z|_-]{1,40})' command")
+_USER = re.compile(r"[Uu]ser (\S{1,64}) has no permissions")
 
 
 async def shake_hands(
@@ -116,3 +123,22 @@ def unreachable(address: Address, error: OSError) -> RedisUnavailable:
     where = "path" if address.path else "host and port"
     text = f"Redis at {address} cannot be reached ({why_unreachable(error)}): start it, or "
     return RedisUnavailable(f"{text}correct {where}", "refused")
+
+
+def explained(address: Address, error: RedisErrorReply) -> str:
+    """The error in one sentence, with what to do where that is known."""
+    if not error.denied:
+        return f"Redis at {address} answered {error}"
+    command, user = _COMMAND.search(error.message), _USER.search(error.message)
+    who = "this user" if user is None else f"user {user[1]!r}"
+    if command is None and "key" not in error.message:
+        return f"Redis at {address} does not allow it ({error}): a limiter needs {NEEDED}"
+    if command is None:
+        fix = "allow it the keys that begin with redis.prefix, such as ~crdtbucket:*"
+        return f"Redis at {address} does not allow {who} the keys of a limiter: {fix}"
+    word = command[1].upper().replace("|", " ")
+    right = f"+{command[1].lower()}"
+    return (
+        f"Redis at {address} does not allow {who} the command {word}: allow it "
+        f"(ACL SETUSER ... {right}); a limiter needs {NEEDED}"
+    )

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from functools import partial
 from typing import cast
 
@@ -283,7 +283,16 @@ async def ask(connection: RedisConnection, *words: bytes | str | int) -> object:
     Raises `RedisErrorReply` for an error that Redis answered, and `RedisConnectionLost`. It waits
     without end: bound it from outside. Cancelled, its reply reaches nobody else.
     """
-    reply = await asked(connection, *words)
+    return good(await asked(connection, *words))
+
+
+async def all_of(replies: Iterable[Awaitable[object]]) -> list[object]:
+    """Replies to commands that are sent together. Raises the first error among them, as `ask`."""
+    return [good(reply) for reply in await asyncio.gather(*replies)]
+
+
+def good(reply: object) -> object:
+    """The reply, which is raised when it is an error."""
     if isinstance(reply, CrdtbucketError):
         raise reply
     return reply

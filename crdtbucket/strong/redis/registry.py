@@ -16,12 +16,11 @@ from crdtbucket.errors import CrdtbucketError, RedisReplyError
 from crdtbucket.spec.bucket_spec import BucketSpec
 from crdtbucket.spec.field_checks import clipped
 from crdtbucket.strong.redis import script, topology
-from crdtbucket.strong.redis.login import LOG
+from crdtbucket.strong.redis.login import LOG, explained
 from crdtbucket.strong.redis.redis_connection import RedisConnection, ask
 from crdtbucket.strong.redis.regions import Regions
 from crdtbucket.strong.redis.replicated import ReplicatedArguments
 from crdtbucket.strong.redis.resp import RedisErrorReply
-from crdtbucket.strong.redis.rights import explained
 
 SOURCE = files("crdtbucket.strong.redis").joinpath("registry.lua").read_text(encoding="utf-8")
 BEAT_NS = 5 * NS_PER_SECOND

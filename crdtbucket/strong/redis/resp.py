@@ -23,7 +23,7 @@ _LARGE_HEAD = re.compile(rb"\n[*%~>|]\+?\d{5}")
 _HEAD_BYTES = 7
 _SHOWN = 200
 _KINDS = {
-    "auth": "NOAUTH WRONGPASS NOPERM DENIED",
+    "auth": "NOAUTH WRONGPASS DENIED",
     "readonly": "READONLY MISCONF NOREPLICAS",
     "loading": "LOADING",
     "oom": "OOM",
@@ -51,11 +51,14 @@ class RedisErrorReply(CrdtbucketError):
         return self.message.partition(" ")[0]
 
     @property
+    def denied(self) -> bool:
+        """Whether the user may not do something; from within a script, too."""
+        return self.code == "NOPERM" or "ACL failure in script" in self.message[:80]
+
+    @property
     def kind(self) -> str:
         """The outage this is evidence of: "auth", "loading" ...; "script" for all others."""
-        if "ACL failure in script" in self.message[:80]:
-            return "auth"  # as NOPERM, of a command within the script
-        return _KIND_OF.get(self.code, "script")
+        return "auth" if self.denied else _KIND_OF.get(self.code, "script")
 
     def __str__(self) -> str:
         # The text may repeat what was sent, and it is logged: so its length is bounded.

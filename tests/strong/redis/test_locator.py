@@ -59,7 +59,7 @@ async def test_the_one_that_answered_last_is_asked_first() -> None:
     async with fake(MASTER) as server, fake() as gone, fake() as good:
         good.answer = names(server)
         gone.answer = lambda command: b"-ERR no\r\n"
-        locator = Locator(sentinels(gone, good))
+        locator = Locator(sentinels(gone, good), None)
         for _ in range(3):
             assert (await locator.locate()).primaries[0].address == server.address
         assert len(gone.clients) == 1
@@ -70,7 +70,7 @@ async def test_one_that_says_nothing_is_not_waited_for(monkeypatch: pytest.Monke
     monkeypatch.setattr(module, "PATIENCE_S", 0.01)
     async with fake(MASTER) as server, fake(silent) as frozen, fake() as good:
         good.answer = names(server)
-        locator = Locator(sentinels(frozen, good, timeout=60.0))
+        locator = Locator(sentinels(frozen, good, timeout=60.0), None)
         found = await asyncio.wait_for(locator.locate(), BOUND_S)
         assert found.primaries[0].address == server.address
         assert len(frozen.clients) == 1
@@ -86,7 +86,7 @@ async def test_those_that_were_silent_are_asked_after_the_others(
     async with fake(silent) as frozen, fake() as behind:
         behind.answer = lambda command: b"-ERR no\r\n"
         given_up_at_once(frozen, monkeypatch)
-        locator = Locator(sentinels(frozen, behind))
+        locator = Locator(sentinels(frozen, behind), None)
         with pytest.raises(RedisUnavailable, match=r"did not answer .*; .* does not serve"):
             await locator.locate()
         with pytest.raises(RedisUnavailable, match=r"does not serve.*; .* did not answer"):
@@ -103,7 +103,7 @@ async def test_nodes_that_a_cluster_had_are_asked_when_the_seed_is_gone() -> Non
             reply = slots(seed.address.port, other.address.port)
             seed.answer = says(b"CLUSTER", reply)
             other.answer = says(b"CLUSTER", slots(other.address.port))
-            locator = Locator(RedisConfig(cluster=True, nodes=[str(seed.address)]))
+            locator = Locator(RedisConfig(cluster=True, nodes=[str(seed.address)]), None)
             assert (await locator.locate()).primaries[0].address == seed.address
             assert other.clients == []
         for _ in range(2):
@@ -150,6 +150,6 @@ async def test_a_failover_is_followed_beside_a_frozen_sentinel() -> None:
 
 async def test_a_single_server_is_asked_nothing() -> None:
     one = Address("127.0.0.1", free_port())
-    layout = await Locator(RedisConfig(host=one.host, port=one.port)).locate()
+    layout = await Locator(RedisConfig(host=one.host, port=one.port), None).locate()
     assert layout.primaries[0].address == one
     assert layout.nodes == ()

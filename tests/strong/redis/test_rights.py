@@ -12,8 +12,8 @@ from crdtbucket.base.address import Address
 from crdtbucket.strong.controller.controller_settings import ControllerSettings
 from crdtbucket.strong.controller.degradation import Degradation
 from crdtbucket.strong.controller.notice import ModeNotice
+from crdtbucket.strong.redis.login import explained
 from crdtbucket.strong.redis.resp import RedisErrorReply
-from crdtbucket.strong.redis.rights import explained, is_denied
 from tests.strong.redis_server import Server
 from tests.waits import eventually
 
@@ -162,6 +162,6 @@ async def test_the_first_critical_line_has_the_cause_and_the_fix(
 )  # fmt: skip
 def test_errors_are_explained(message: str, denied: bool, told: str) -> None:
     error = RedisErrorReply(message)
-    assert is_denied(message) is denied
+    assert error.denied is denied
     assert (error.kind == "auth") is denied
     assert told in explained(Address("h", 1), error)

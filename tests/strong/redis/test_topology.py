@@ -15,7 +15,7 @@ from redis.crc import key_slot
 
 from crdtbucket import RedisConfig, RedisUnavailable
 from crdtbucket.base.address import Address
-from crdtbucket.strong.redis.access import Access
+from crdtbucket.strong.redis.access import Access, tls_context
 from crdtbucket.strong.redis.locator import Locator
 from crdtbucket.strong.redis.redis_connection import RedisConnection, ask
 from crdtbucket.strong.redis.resp import RedisErrorReply
@@ -28,7 +28,7 @@ from tests.waits import eventually
 
 
 async def locate(config: RedisConfig) -> Topology:
-    return await Locator(config).locate()
+    return await Locator(config, tls_context(config)).locate()
 
 
 def at(server: Server) -> Address:
