@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from crdtbucket.mesh.protocol.own_name import MET_NS
 from crdtbucket.mesh.protocol.wire import MAX_MEMBERS, MAX_ORIGINS
 from crdtbucket.testing import SimulatedNode
 from tests.simulated.books import Books, Column
@@ -191,6 +192,8 @@ class Bounded:
         if any(node.table.nodes.relayed_members() for node in self._live()):
             return  # and for those that it has invented, until they are forgotten
         wait = DEAD + 2 * self._patience()
+        if any(node.table.refusal for node in self._live()):
+            wait = max(wait, MET_NS / SECOND + 1.0)  # another process was called like this one
         if wait > LONGEST * self.plan.gossip_interval:
             return
         Ending(self.plan, self.mesh, self.view, self.books).settle()

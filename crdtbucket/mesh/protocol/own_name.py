@@ -46,9 +46,9 @@ class OwnName:
         """The process `peer`, to which this one introduced itself as `me`, has this node's name.
         Returns what to tell it."""
         where = f" in region {peer.region!r}" if peer.region else ""
+        where += f", at {peer.address}" if peer.address else ""
         conflict = NodeConflict(
-            f"another running process is called {self._name!r}{where}, at {peer.address}: "
-            "give each node its own name"
+            f"another running process is called {self._name!r}{where}: give each node its own name"
         )
         if _rank(me) > _rank(peer):
             self._yield(peer.region or "a stranger", conflict, now)
