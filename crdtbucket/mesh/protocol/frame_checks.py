@@ -23,10 +23,10 @@ def whole(low: int, high: int) -> FrameCheck:
 
 
 def text(limit: int) -> FrameCheck:
-    """A text of so many characters at most."""
+    """A text of so many characters at most, which can be shown: names are logged."""
 
     def check(name: str, value: object) -> str:
-        if not isinstance(value, str) or len(value) > limit:
+        if not isinstance(value, str) or len(value) > limit or not value.isprintable():
             raise WireError(f"{name} is not a short text")
         return value
 
