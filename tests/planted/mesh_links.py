@@ -203,6 +203,20 @@ MUTATIONS = (
         suite("mesh/sockets/test_web_socket", "can_be_no_host"),
     ),
     Mutation(
+        "an_engine_gives_a_node_an_address_that_no_frame_takes",
+        "mesh/engines",
+        "        if len(self.address) > MOST_CHARACTERS:",
+        "        if False:",
+        suite("mesh/engines/test_engine_transport", "longer_than_frames_take"),
+    ),
+    Mutation(
+        "the_name_of_a_sender_spoils_logs",
+        "mesh/engines",
+        "return name if name.isprintable() and encode_name",
+        "return name if encode_name",
+        suite("mesh/engines/test_subjects", "no_name_becomes"),
+    ),
+    Mutation(
         "a_link_stays_when_its_secret_was_replaced",
         "mesh/transport",
         "if not (known and self.peer_keys.holds(link.identity)):",
