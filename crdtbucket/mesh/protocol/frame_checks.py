@@ -23,12 +23,25 @@ def whole(low: int, high: int) -> FrameCheck:
 
 
 def text(limit: int) -> FrameCheck:
-    """A text of so many characters at most, which can be shown: names are logged."""
+    """A text of so many characters at most."""
 
     def check(name: str, value: object) -> str:
-        if not isinstance(value, str) or len(value) > limit or not value.isprintable():
+        if not isinstance(value, str) or len(value) > limit:
             raise WireError(f"{name} is not a short text")
         return value
+
+    return check
+
+
+def printable(limit: int) -> FrameCheck:
+    """A text of so many characters at most that can be logged."""
+    read = text(limit)
+
+    def check(name: str, value: object) -> str:
+        shown: str = read(name, value)
+        if not shown.isprintable():
+            raise WireError(f"{name} is not printable")
+        return shown
 
     return check
 
