@@ -181,6 +181,12 @@ class TableOutbox:
 
 @final
 class TableInbox:
+    def check(
+        self,
+        payload: ReadableBuffer,
+        definitions: Sequence[tuple[int, int, int, int]],
+        origins: ReadableBuffer,
+    ) -> None: ...
     def merge(
         self,
         payload: ReadableBuffer,

@@ -7,14 +7,16 @@ installed, so that inputs change towards code that was not reached yet.
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
+import functools
 import random
 import sys
 import tempfile
 import types
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 try:
     import atheris
@@ -28,14 +30,20 @@ def _watched() -> contextlib.AbstractContextManager[Any]:
 
 
 with _watched():
+    from crdtbucket.base.address import Address
     from crdtbucket.config import load_config
-    from crdtbucket.errors import ConfigError, InvalidKey, WireError
+    from crdtbucket.errors import ConfigError, CrdtbucketError, InvalidKey, WireError
     from crdtbucket.http.client_address import client_address
     from crdtbucket.http.server import bodies
     from crdtbucket.http.server.refusal import JSON, Refusal, read
     from crdtbucket.mesh.protocol import wire
-    from crdtbucket.strong.redis.resp import NOTHING, GarbledReply, ReplyReader
+    from crdtbucket.strong.redis import script, server_facts, topology
+    from crdtbucket.strong.redis.beats import read_beat
+    from crdtbucket.strong.redis.replicated import read_entry
+    from crdtbucket.strong.redis.resp import NOTHING, GarbledReply, RedisErrorReply, ReplyReader
+    from crdtbucket.strong.redis.slot_script import parse_slots
     from crdtbucket.upstream.upstream_fields import read_upstream
+    from tests.outside_mesh import MESH, Outside
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
 PLACE = tempfile.TemporaryDirectory(prefix="crdtbucket-outside-")
@@ -95,11 +103,71 @@ def read_reply(data: bytes) -> None:
                 pass
 
 
-class Outside(NamedTuple):
-    """One reader, and good inputs to begin with."""
+class Answering:
+    """Stands for a connection on which every command gets the same reply."""
 
-    read: Callable[[bytes], None]
-    seeds: Callable[[], Iterator[bytes]]
+    address = Address("redis.example", 6379)
+
+    def __init__(self, reply: object) -> None:
+        self._reply = reply
+
+    def send(self, command: bytes, then: Callable[[object], None]) -> None:
+        """Replies at once."""
+        then(self._reply)
+
+
+def read_answer(data: bytes) -> None:
+    """A reply of a Redis, as the answer to everything that is ever asked."""
+    reader = ReplyReader()
+    try:
+        reader.feed(data)
+        reply = reader.next()
+    except GarbledReply:
+        return
+    if isinstance(reply, RedisErrorReply):
+        with contextlib.suppress(CrdtbucketError):
+            topology.parse_moved(reply, Answering.address)
+    for parse in ANSWERS:
+        with contextlib.suppress(CrdtbucketError):
+            parse(reply)
+    if isinstance(reply, list) and all(isinstance(one, bytes) for one in reply):
+        with contextlib.suppress(CrdtbucketError):
+            read_entry(dict(zip(reply[::2], reply[1::2], strict=False)))
+    connection: Any = Answering(reply)
+    with contextlib.suppress(CrdtbucketError):
+        asyncio.run(topology.cluster_layout(connection)).owners()
+
+
+ANSWERS: tuple[Callable[[object], object], ...] = (
+    script.parse,
+    functools.partial(script.parse, hold=True),
+    parse_slots,
+    read_beat,
+    server_facts.read_facts,
+)
+
+
+def _answers() -> Iterator[bytes]:
+    owner = script.owner_name(2**64 - 1, "eu-1")
+    level, record = b"17 5 -3 999999999 4 10 7", b"1 60 10 0 0"
+    yield encode_reply([1, 3, 5, 70, 10, owner, 1, 60, 10])
+    yield encode_reply([0, 3, 5, 70, 10, 9, 8, owner, 1, 60, 10])
+    yield encode_reply([1, 3, 5, 70, 10])
+    yield encode_reply(b"1 1700000000000000 3|eu 1 2 -3 4 us 5 6 7 8 ")
+    yield encode_reply([b"level", level, owner, record])
+    yield encode_reply([b"level", level + b" 3 4 0 - - 0|x", owner, b"1 60 10 0 0 3 eu 0 0"])
+    yield encode_reply([[0, 16383, [b"h", 7000, b"id", []], [b"", 7001, b"id"]]])
+    yield encode_reply(b"run_id:abc\r\nmaxmemory:100\r\nmaxmemory_policy:allkeys-lru\r\n")
+    yield b"-MOVED 16383 [::1]:7000\r\n"
+
+
+def encode_reply(value: object) -> bytes:
+    """A reply as a Redis writes it."""
+    if isinstance(value, bytes):
+        return b"$%d\r\n%b\r\n" % (len(value), value)
+    if isinstance(value, list):
+        return b"*%d\r\n%b" % (len(value), b"".join(map(encode_reply, value)))
+    return b":%d\r\n" % value
 
 
 def _frames() -> Iterator[bytes]:
@@ -140,6 +208,8 @@ OUTSIDE = {
             [b"*3\r\n$1\r\na\r\n:-5\r\n*1\r\n$-1\r\n", b"-MOVED 1 a:1\r\n%1\r\n+a\r\n#t\r\n"]
         ),
     ),
+    "answer": Outside(read_answer, _answers),
+    **MESH,
 }
 
 

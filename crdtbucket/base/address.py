@@ -8,6 +8,8 @@ from dataclasses import dataclass
 
 REDIS_PORT = 6379
 SENTINEL_PORT = 26379
+MOST_CHARACTERS = 200
+"""Of an address of a node: frames take no longer one."""
 
 
 @dataclass(frozen=True)
@@ -57,6 +59,8 @@ def split_address(address: str) -> tuple[str, int]:
     """Host and port of "host:port" or "[ipv6]:port"; `ValueError` says what is wrong."""
     if not isinstance(address, str):
         raise ValueError(f"is {address!r}, not text")
+    if len(address) > MOST_CHARACTERS:
+        raise ValueError(f"has {len(address)} characters, of which at most {MOST_CHARACTERS} fit")
     host, colon, port = address.rpartition(":")
     if not colon or not port.isascii() or not port.isdigit():
         missing = "host" if address.isdigit() else "port"
@@ -67,7 +71,7 @@ def split_address(address: str) -> tuple[str, int]:
         host = host[1:-1]
     elif ":" in host:
         raise ValueError(f"is {address!r}; an IPv6 host stands in brackets")
-    if not host or any(c.isspace() or c in "/@" for c in host):
+    if not host or any(c.isspace() or not c.isprintable() or c in "/@" for c in host):
         raise ValueError(f"is {address!r}, which has no host name or address")
     return host, int(port)
 

@@ -10,13 +10,13 @@ class NodeInfo:
     """One running process of the mesh, as it introduced itself over an authenticated link."""
 
     name: str
-    """Stable and unique in the mesh, 1 to 255 bytes of UTF-8."""
+    """Stable and unique in the mesh, 1 to 200 characters, at most 255 bytes of UTF-8."""
     region: str
-    """Free text, up to 255 bytes."""
+    """Free text, as long as a name or empty."""
     epoch: int
-    """Random at every process start, 64 bits."""
+    """Random at every process start, 64 bits, never 0."""
     address: str
-    """Where others can call it, "host:port", or "" when unknown."""
+    """Where others can call it, "host:port", as long as a name; "" when unknown."""
     age_ns: int
     """How long its process has run (ns)."""
     established: bool = False

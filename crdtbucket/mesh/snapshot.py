@@ -52,10 +52,12 @@ def load(table: Table, roster: Roster, data: bytes, boot: bytes | None = None) -
         if type(form) is not int or type(made_in) is not bytes or type(made) is not int:
             raise MeshError("not a snapshot: its time is none")
         tables = wire.check_tables("tables", (1, origins, definitions))
-        if epoch == table.epochs.running:
+        if table.epochs.running in (epoch, *(one for _, one in tables.origins)):
             raise MeshError("a snapshot of the running epoch cannot be restored")
         age = _age(made_in, made, boot_id() if boot is None else boot, table.now())
         resolved = roster.resolve(tables)
+        for chunk in chunks:  # before any of them is restored
+            table.inbox.check(chunk, resolved.definitions, resolved.origins)
         return sum(
             table.inbox.restore(chunk, resolved.definitions, resolved.origins, age=age)
             for chunk in chunks

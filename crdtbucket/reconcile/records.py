@@ -7,7 +7,7 @@ import re
 from collections.abc import Coroutine, Iterable, Iterator, Mapping
 from fractions import Fraction
 from itertools import islice
-from typing import Any, TypeVar
+from typing import Any, TypeGuard, TypeVar
 
 from crdtbucket.base.deadline import within
 from crdtbucket.errors import RedisReplyError, RedisUnavailable
@@ -97,7 +97,7 @@ class Records:
             while True:
                 words = (b"SCAN", cursor, b"MATCH", pattern, b"COUNT", SCAN_COUNT)
                 reply = await self._within(ask(connection, *words))
-                if not isinstance(reply, list) or len(reply) != 2:
+                if not isinstance(reply, list) or len(reply) != 2 or not _are_texts(reply[1]):
                     raise RedisReplyError("SCAN was answered with something else")
                 cursor = reply[0]
                 found.update(filter(None, map(self._place, reply[1])))
@@ -204,15 +204,20 @@ def _chunks(items: Iterable[T]) -> Iterator[list[T]]:
         yield chunk
 
 
+def _are_texts(reply: object) -> TypeGuard[list[bytes]]:
+    return isinstance(reply, list) and all(isinstance(one, bytes) for one in reply)
+
+
 def _time(reply: object) -> int:
     """Redis' clock in us."""
-    if not isinstance(reply, list) or len(reply) != 2:
+    digits = _are_texts(reply) and all(one.isdigit() and len(one) < 20 for one in reply)
+    if not isinstance(reply, list) or len(reply) != 2 or not digits:
         raise RedisReplyError("TIME was answered with something else")
     return int(reply[0]) * 1_000_000 + int(reply[1])
 
 
 def _fields(reply: object, bucket: ReconciledBucket) -> dict[bytes, bytes]:
-    if not isinstance(reply, list) or len(reply) % 2:
+    if not _are_texts(reply) or len(reply) % 2:
         raise RedisReplyError(f"a key of {bucket.spec.name!r} is no hash")
     return dict(zip(reply[::2], reply[1::2], strict=True))
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from crdtbucket.base.address import Address, read_address, source_of
+from crdtbucket.base.address import Address, read_address, source_of, split_address
 
 HOSTS = st.one_of(
     st.from_regex(r"[a-z0-9]([a-z0-9.-]{0,20}[a-z0-9])?", fullmatch=True),
@@ -66,6 +66,22 @@ def test_any_text_is_an_address_or_a_fault_that_does_not_repeat_it(text: str) ->
 def test_faults(text: str, fault: str) -> None:
     with pytest.raises(ValueError, match=fault):
         read_address(text)
+
+
+@pytest.mark.parametrize(
+    ("address", "fault"),
+    [
+        ("h\x1b[31m:1", "no host"),
+        ("h\u200b:1", "no host"),
+        ("h\n:1", "no host"),
+        (f"{'h' * 199}:1", "201 characters"),
+    ],
+)
+def test_an_address_that_peers_say_can_be_logged_and_passed_on(address: str, fault: str) -> None:
+    with pytest.raises(ValueError, match=fault) as caught:
+        split_address(address)
+    assert str(caught.value).isprintable()
+    assert split_address(f"{'h' * 198}:1") == ("h" * 198, 1)
 
 
 def test_a_socket_is_shown_by_its_path() -> None:

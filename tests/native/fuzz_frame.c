@@ -1,7 +1,7 @@
 /* Any bytes as the entries of a frame: refused, or read in the one way in which they can be
  * written, and merged. Then what the table states is read back whole. The first bytes say of whom
- * the frame is, and how much its tables announce. */
-#include "script.h"
+ * the frame is, how much its tables announce, and what this node knows of its sender. */
+#include "script_frames.h"
 
 static stage_t busy, empty;
 static snapshot_t before, after;
@@ -26,15 +26,30 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         stage_make(&empty, nothing);
     }
     table_t *t = stage_set(&busy);
-    uint32_t how = choose(&in, 256), peer = 1 + how % SCRIPT_PEERS, origins = choose(&in, 16);
+    static const int64_t silent[MAX_ORIGINS] = {[1 ... MAX_ORIGINS - 1] = 30 * SECOND};
+    uint32_t how = choose(&in, 256), peer = 1 + how % SCRIPT_PEERS, more = choose(&in, 256),
+             origins = more % 16;
     wire_tables_t tables = {1 + (how >> 6) % SCRIPT_BUCKETS, origins ? origins : MAX_ORIGINS,
                             positions_alike()};
+    if (more & 128) { /* all peers are silent, and relays advertise them */
+        t->virtual_ns += 5 * SECOND;
+        for (uint32_t i = 1; i <= SCRIPT_PEERS; i++)
+            t->nodes[i].connected = i == peer;
+        t->h->near_ns = t->h->near_bound_ns = SECOND;
+        t->h->predict = 1;
+        refresh_far(t);
+    }
     merge_context_t m = {.source = peer,
                          .source_origin = t->nodes[peer].origin,
                          .at = clock_ns(t),
                          .newer = how >> 2 & 1,
                          .joining = how >> 3 & 1,
                          .reopen = how >> 4 & 1,
+                         .late = more >> 4 & 1,
+                         .memory = more >> 5 & 1,
+                         .keeps_credit = more >> 6 & 1,
+                         .newcomer = more >> 6 & 1,
+                         .silent = more & 64 ? silent : NULL,
                          .tables = &tables};
     read_t f;
     merge_out_t out;

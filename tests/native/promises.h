@@ -30,7 +30,7 @@ typedef struct {
     int used, suspect;
     uint64_t lo, hi;
     uint32_t bucket, full_count;
-    i128 debt, far;
+    i128 debt, least; /* below which an operation brings it up first */
     uint32_t count;
     wire_column_t column[WATCHED];
 } seen_t;
@@ -55,7 +55,7 @@ static void look_at(const table_t *t, snapshot_t *s)
         x->bucket = hot->bucket;
         x->full_count = hot->full_count;
         x->debt = debt_units(d, hot->base, entry_net(t, e), t->virtual_ns);
-        x->far = entry_far(t, e, d, t->virtual_ns);
+        x->least = t->h->shared_bursts ? entry_least(t, e, d, t->virtual_ns) : 0;
         x->count = columns_of(t, e, x->column, WATCHED);
     }
 }
@@ -233,17 +233,19 @@ static void check_statement(table_t *t, stage_t *empty)
         size = encode_entries(joiner, NULL, &from, joiner->h->bump, positions, 0, clock_ns(t), back,
                               STATED_BYTES, &count);
         read_frame(&g, back, size, &tables);
-        int64_t j = 0;
-        for (int64_t i = 0; i < f.n; i++)
+        /* Columns of a generation that no eviction explains are left out. */
+        int64_t j = 0, compared = out.r.ahead ? 0 : f.n;
+        for (int64_t i = 0; i < compared; i++)
             if (debt_at_first_sight(&t->definitions[f.entries[i].definition], &f.entries[i]) > 0) {
                 CHECK(j < g.n, "keys are missing");
                 check_same_entry(t, &f.entries[i], &g.entries[j++]);
             }
-        CHECK(j == g.n, "%ld keys came back as %ld", (long)j, (long)g.n);
+        CHECK(out.r.ahead || j == g.n, "%ld keys came back as %ld", (long)j, (long)g.n);
         read_free(&g);
     }
     look_at(t, &before);
-    merge_all(t, &f, wd, &(merge_context_t){.source = PEER, .at = clock_ns(t)}, &out);
+    merge_context_t echo = {.source = PEER, .at = clock_ns(t), .tables = &tables};
+    merge_all(t, &f, wd, &echo, &out);
     free(out.answers);
     look_at(t, &after);
     check_table(t);
@@ -253,7 +255,7 @@ static void check_statement(table_t *t, stage_t *empty)
     for (uint32_t e = 0; e < STAGE_KEYS; e++) {
         const seen_t *x = &before.entry[e], *y = &after.entry[e];
         i128 moved = y->debt - x->debt, slack = slack_units(&t->definitions[y->bucket]);
-        CHECK(!x->used || !y->used || x->debt < 0
+        CHECK(!x->used || !y->used || x->debt < 0 || x->debt < x->least
                   || (moved <= slack && -moved <= ROUNDINGS * slack),
               "an echo moved the level of entry %u by %ld", e, (long)moved);
     }

@@ -29,6 +29,12 @@ typedef struct {
     int64_t place; /* where columns of the dead are removed next */
     uint32_t decisions;
     decision_t decision[SCRIPT_DECISIONS];
+    /* Of the frames that come next, see script_frames.h. */
+    merge_context_t sender;
+    int hides, relays;
+    uint32_t leaver; /* the node that is being given up, 0: none */
+    int64_t given_up, near, settled;
+    int cancelled;
 } script_t;
 
 static void script_fill(table_t *t)
@@ -160,140 +166,6 @@ static void script_on_entry(script_t *s)
             count_offered(t, d, e, n % most, 0);
         }
     table_unlock(t);
-}
-
-/* ---- frames ---- */
-
-static wire_column_t script_column(script_t *s, const table_t *t, const wire_column_t *known)
-{
-    wire_column_t c = known ? *known : (wire_column_t){0};
-    uint32_t how = choose(&s->in, 16);
-    if (!known)
-        c.origin = choose(&s->in, 12);
-    if (how & 1)
-        c.taken += (int64_t)(choose_number(&s->in) & TOKEN_MASK);
-    if (how & 2)
-        c.refunded += (int64_t)(choose_number(&s->in) & TOKEN_MASK);
-    if (how & 4)
-        c.generation += choose(&s->in, 4) - (c.generation > 0);
-    if (how & 8)
-        c.taken -= (int64_t)choose(&s->in, 100);
-    c.origin += !c.origin && t->h->own_origin == 0;
-    return c;
-}
-
-/* An entry as a peer might state it that knows what is known here, or something else. */
-static uint8_t *script_state(script_t *s, uint8_t *out)
-{
-    table_t *t = s->t;
-    wire_column_t column[WATCHED + 8], sorted[WATCHED + 8];
-    wire_entry_t w = {.column = sorted};
-    uint64_t name = script_key(s, &w.lo, &w.hi);
-    uint32_t how = choose(&s->in, 16), e = table_find(t, w.lo, w.hi), count = 0,
-             slot = script_slot(t, name, w.hi);
-    w.definition = slot == NONE ? 0 : slot;
-    if (e != NONE && (how & 1)) {
-        count = columns_of(t, e, column, WATCHED);
-        for (uint32_t i = 0; i < count; i++)
-            column[i] = script_column(s, t, &column[i]);
-    }
-    for (uint32_t more = choose(&s->in, 8); more; more--)
-        column[count++] = script_column(s, t, NULL);
-    for (uint32_t place = 0; place < MAX_ORIGINS; place++)
-        for (uint32_t i = 0; i < count; i++)
-            if (column[i].origin == place && (!w.columns || sorted[w.columns - 1].origin != place))
-                sorted[w.columns++] = column[i];
-    w.flags = (uint8_t)((how & 2 ? WIRE_REFUNDS : 0) | (how & 4 ? WIRE_RATES : 0));
-    w.debt_ns = (int64_t)(choose_number(&s->in) * (how & 8 ? 1 : SECOND / 16) & INT64_MAX);
-    w.fast = (uint16_t)(how & 4 ? choose_word(&s->in, 2) : 0);
-    w.slow = (uint16_t)(how & 4 ? choose_word(&s->in, 2) : 0);
-    return write_entry(out, &w);
-}
-
-static void script_definitions(const table_t *t, uint32_t how, wire_definition_t *wd)
-{
-    for (uint32_t i = 0; i < t->h->definitions; i++) {
-        const definition_t *d = &t->definitions[i];
-        uint32_t newest = how & 1 ? i : definition_newest(t, i);
-        wd[i] = (wire_definition_t){newest, !(how & 2) && newest == i, d->q, d->p, 0, NONE, 0};
-        if (how & 4)
-            wd[i] = (wire_definition_t){i % 3 ? newest : NONE, 0, 1 + d->q / 3, d->p, 0, NONE, 0};
-        if (wd[i].bucket != NONE && t->definitions[newest].candidate < MAX_DEFINITIONS) {
-            wd[i].candidate = t->definitions[newest].candidate;
-            wd[i].candidate_below = t->definitions[newest].candidate_below;
-            wd[i].candidate_same = how & 1;
-        }
-    }
-}
-
-static size_t script_frame(script_t *s, uint8_t *frame)
-{
-    uint8_t *end = frame;
-    uint32_t entries = choose(&s->in, 5);
-    if (!entries) { /* as it stands in the script */
-        size_t size = choose(&s->in, 200);
-        size = size < bytes_left(&s->in) ? size : bytes_left(&s->in);
-        memcpy(frame, s->in.at, size);
-        s->in.at += size;
-        return size;
-    }
-    while (entries--)
-        end = script_state(s, end);
-    return (size_t)(end - frame);
-}
-
-/* A peer is heard under this epoch. Returns its origin. */
-static uint32_t script_join(table_t *t, uint32_t peer, uint64_t epoch)
-{
-    node_t *n = &t->nodes[peer];
-    uint32_t origin = origin_find(t, epoch);
-    if (!origin)
-        origin = origin_add(t, peer, epoch);
-    if (!n->known_by)
-        n->last_seen = clock_ns(t);
-    n->known_by = BY_LINK;
-    n->origin = (uint16_t)origin;
-    t->origins[origin].tombstone = 0; /* it is back */
-    return origin;
-}
-
-static void script_receive(script_t *s)
-{
-    static uint8_t frame[SCRIPT_FRAME * 4];
-    static wire_definition_t wd[MAX_DEFINITIONS];
-    table_t *t = s->t;
-    uint16_t origins[MAX_ORIGINS];
-    uint32_t how = choose(&s->in, 128), peer = 1 + how % SCRIPT_PEERS;
-    if (!t->nodes[peer].known_by)
-        script_join(t, peer, SCRIPT_EPOCH(peer, 1));
-    merge_context_t m = {.source = peer,
-                         .source_origin = t->nodes[peer].origin,
-                         .at = clock_ns(t) - choose(&s->in, 200) * SECOND / 100,
-                         .newer = how & 1,
-                         .joining = how >> 1 & 1};
-    for (uint32_t i = 0; i < MAX_ORIGINS; i++)
-        origins[i] = (uint16_t)(t->origins[i].used ? i : 0);
-    /* A snapshot of the running epoch is refused. */
-    if (how & 64)
-        origins[t->h->own_origin] = 0;
-    wire_tables_t tables = {t->h->definitions, MAX_ORIGINS, origins};
-    size_t size = script_frame(s, frame);
-    read_t f;
-    merge_out_t out;
-    script_definitions(t, how >> 3, wd);
-    check_spelling(frame, size, tables.definitions, tables.origins);
-    read_frame(&f, frame, size, &tables);
-    if (f.n > 0 && how & 64) {
-        table_lock(t);
-        for (int64_t i = 0; i < f.n; i++)
-            restore_entry(t, &f.entries[i], &wd[f.entries[i].definition], i % 3 ? -1 : 0,
-                          clock_ns(t));
-        table_unlock(t);
-    } else if (f.n > 0) {
-        merge_all(t, &f, wd, &m, &out);
-        free(out.answers);
-    }
-    read_free(&f);
 }
 
 #endif

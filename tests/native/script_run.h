@@ -2,7 +2,7 @@
 #ifndef SCRIPT_RUN_H
 #define SCRIPT_RUN_H
 
-#include "script.h"
+#include "script_frames.h"
 
 #define SCRIPT_STEPS 100
 
@@ -219,13 +219,18 @@ static void (*const DEEDS[32])(script_t *s) = {
     script_adopt,    script_adopt,
 };
 
+/* Those that came later have the last numbers of a byte. */
+static void (*const LATER[])(script_t *s) = {script_sender, script_view, script_part};
+#define FIRST_LATER (256 - sizeof LATER / sizeof *LATER)
+
 /* Does what the bytes say, and calls `after` each time; without it the table is one that was
  * damaged. */
 static void script_run(table_t *t, bytes_t in, void (*after)(table_t *t))
 {
     script_t s = {.t = t, .in = in, .damaged = !after};
     for (int steps = 0; steps < SCRIPT_STEPS && bytes_left(&s.in); steps++) {
-        DEEDS[choose(&s.in, 32)](&s);
+        uint32_t deed = choose(&s.in, 256);
+        (deed < FIRST_LATER ? DEEDS[deed % 32] : LATER[deed - FIRST_LATER])(&s);
         if (after)
             after(t);
     }

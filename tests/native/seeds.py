@@ -4,21 +4,32 @@ from __future__ import annotations
 
 import random
 import struct
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 from crdtbucket.mesh.protocol import wire
+from crdtbucket.mesh.protocol.entries import HIDDEN, RELAYED
 from crdtbucket.spec.bucket_spec import BucketSpec
 from crdtbucket.testing import SimulatedMesh
 
 CORPUS = Path(__file__).parent / "corpus"
-DEEDS = 32
+DEEDS = [*range(32), 253, 254, 255]
+"""The first byte of each operation."""
 WORDS = (80, 16, 45, 4, 4, 4, 4, 1, 20, 1, 12, 24, 60, 8, 4, 66)
 """Of each region of a table's file: so many words of 8 bytes are worth writing over, one by one."""
 JOURNAL = 1
 WRITTEN = (2**64 - 1, 0x00FF_00FF_00FF_00FF, 0x1_0000_0001)
+Receive = Callable[[str, int, bytes], None]
 THREE_DEFINITIONS = 0x80
 """Of the first byte of a frame's input: so many are announced."""
+
+
+def _recording(receive: Receive, payloads: list[bytes]) -> Receive:
+    def recording(source: str, epochs: int, data: bytes) -> None:
+        payloads.append(wire.decode(data).payload)
+        receive(source, epochs, data)
+
+    return recording
 
 
 def frames() -> Iterator[bytes]:
@@ -26,29 +37,36 @@ def frames() -> Iterator[bytes]:
     specs = [BucketSpec("a", 100, 7), BucketSpec("b", 10, 3), BucketSpec("c", 5, 1)]
     mesh = SimulatedMesh(["A", "B", "C"], specs, seed=1, latency=0.001)
     payloads: list[bytes] = []
-    receive = mesh["B"].receive
-
-    def recording(source: str, life: int, data: bytes) -> None:
-        payloads.append(wire.decode(data).payload)
-        receive(source, life, data)
-
-    mesh["B"].receive = recording  # type: ignore[method-assign]
+    for name in mesh.nodes:
+        mesh[name].receive = _recording(mesh[name].receive, payloads)  # type: ignore[method-assign]
     for i in range(20):
         decision = mesh["A"].bucket("a").take(f"key {i % 3}", 1 + i)
         if decision.allowed and i % 2:
             mesh["A"].bucket("a").refund(decision, 1)
         mesh["C"].take("b", f"key {i % 4}", 1)
         mesh.advance(0.05)
+    mesh.drop_frames(("A", "C"), ("C", "A"))  # B relays their rates
+    for i in range(40):
+        mesh["A"].take("a", f"key {i % 3}", 1)
+        mesh["C"].take("a", f"key {i % 3}", 1)
+        mesh.advance(0.1)
+    mesh.partition("AB", "C")  # what is kept for C hides what is owed
+    for i in range(30):
+        mesh["A"].take("a", f"key {i % 3}", 1)
+        mesh.advance(0.1)
     told = [payload for payload in payloads if payload]
     twice = bytes(range(16)) + bytes([0, 0, 9, 2, 3, 1, 5, 3, 1, 5])  # names an epoch two times
+    later = [payload for payload in told if payload[16] & (RELAYED | HIDDEN)]
     for how, payload in enumerate([*told[:12], b"".join(told[:8]), twice]):
         yield bytes([THREE_DEFINITIONS | how % 64, 0]) + payload
+    for how, payload in enumerate(later[::10]):
+        yield bytes([THREE_DEFINITIONS | how % 64, how % 16 * 16]) + payload
 
 
 def scripts() -> Iterator[bytes]:
     """Each operation, amid some that are drawn."""
     rng = random.Random(1)
-    for deed in range(DEEDS):
+    for deed in DEEDS:
         yield b"".join(bytes([deed, *rng.randbytes(7)]) for _ in range(8)) + rng.randbytes(40)
 
 

@@ -102,7 +102,7 @@ static const uint16_t *positions_alike(void)
 static void check_entry(const wire_entry_t *w, const wire_tables_t *tables)
 {
     CHECK(w->definition < tables->definitions && w->columns <= MAX_COLUMNS && w->debt_ns >= 0
-              && w->debt_ns >> 62 == 0,
+              && w->debt_ns >> 62 == 0 && w->hidden_ns >= 0 && w->hidden_ns >> 62 == 0,
           "definition %u, %u columns, a debt of %ld ns", w->definition, w->columns,
           (long)w->debt_ns);
     for (uint32_t i = 0; i < w->columns; i++) {

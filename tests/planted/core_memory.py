@@ -77,6 +77,13 @@ MUTATIONS = (
         suite("core/test_digest", "idle_peer_repeats"),
     ),
     Mutation(
+        "a_part_of_a_damaged_snapshot_comes_back",
+        "mesh",
+        "            table.inbox.check(chunk, resolved.definitions, resolved.origins)\n",
+        "            pass\n",
+        suite("mesh/test_snapshot", "damaged_at_its_end"),
+    ),
+    Mutation(
         "snapshots_never_age",
         "core",
         "    aged.debt_ns -= age > 0 ? level_time(d, now) - level_time(d, now - age) : 0;\n",

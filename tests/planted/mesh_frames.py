@@ -13,6 +13,13 @@ MUTATIONS = (
         suite("mesh/protocol/test_wire", "every_field_is_in_a_golden_file"),
     ),
     Mutation(
+        "a_name_in_a_frame_spoils_logs",
+        "mesh",
+        "        if not shown.isprintable():",
+        "        if False:",
+        suite("mesh/protocol/test_wire", "members_can_be_logged"),
+    ),
+    Mutation(
         "counts_of_silent_regions_are_not_carried",
         "mesh",
         "wire.STORE_UNREACHABLE or self._region_without_store(link.info.region)",

@@ -13,6 +13,13 @@ MUTATIONS = (
         suite("cli/test_main", "only_others_need"),
     ),
     Mutation(
+        "what_a_redis_answers_to_reconcile_may_be_anything",
+        "reconcile",
+        "return isinstance(reply, list) and all(isinstance(one, bytes) for one in reply)",
+        "return isinstance(reply, list)",
+        suite("reconcile/test_records", "error_that_says_so"),
+    ),
+    Mutation(
         "a_limiter_without_a_part_cannot_be_scraped",
         "metrics",
         "return [((), stats[self.name])] if self.name in stats else []",

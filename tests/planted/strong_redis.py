@@ -6,6 +6,13 @@ from tests.planted.mutation import HISTORIES, Mutation, suite
 
 MUTATIONS = (
     Mutation(
+        "a_slot_that_moved_to_a_long_name_is_another_error",
+        "strong/redis",
+        "    if len(host) > 255:\n        raise ValueError(host)",
+        "    if len(host) > 255:\n        raise TypeError(host)",
+        suite("strong/redis/test_topology", "says_nothing"),
+    ),
+    Mutation(
         "an_alert_of_pagerduty_stays_open_when_strong_mode_is_back",
         "strong",
         '"resolve" if notice.after is Mode.STRONG else "trigger"',

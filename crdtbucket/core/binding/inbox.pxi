@@ -172,6 +172,10 @@ cdef class TableInbox:
         tables.origins, tables.origin = given.count, origin
         return given
 
+    def check(self, payload, definitions, origins):
+        """Raises WireError for entries that `merge` or `restore` would refuse as malformed; changes nothing."""
+        self.read_entries(payload, definitions, origins)
+
     def settle_suspects(self, bint cancelled, int64_t start=0, int64_t most=1 << 62):
         """Keys that were restored from a snapshot of unknown age stand from now on and are sent to all peers; with `cancelled`
         they are dropped, except for what was taken under this epoch. Looks at `most` places from `start`, 0 or above, on; returns

@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 
+from crdtbucket.base.address import MOST_CHARACTERS
 from crdtbucket.base.deadline import within
-from crdtbucket.errors import WireError
+from crdtbucket.errors import MeshError, WireError
 from crdtbucket.mesh.engines.engine import Engine
 from crdtbucket.mesh.engines.engine_channel import EngineChannel
 from crdtbucket.mesh.engines.engine_exchange import EngineExchange
@@ -28,7 +29,14 @@ class EngineTransport:
     """Channels over an engine; see `Transport`. It is also the `ExchangeHost`."""
 
     def __init__(self, host: MeshEndpoint, config: MeshConfig, engine: Engine) -> None:
+        """Raises `MeshError` for a node whose name is too long for its address."""
         self.address = f"{engine.kind}:{encode_name(host.name)}"
+        if len(self.address) > MOST_CHARACTERS:
+            raise MeshError(
+                f"the name of this node is too long for {engine.kind}, where all but letters, "
+                f"digits and - takes three characters a byte: make {self.address!r} at most "
+                f"{MOST_CHARACTERS} characters long"
+            )
         self._host = host
         self._kind = engine.kind
         self._exchange = EngineExchange(

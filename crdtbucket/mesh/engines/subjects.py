@@ -28,7 +28,8 @@ def _in_hex(match: re.Match[str]) -> str:
 
 
 def decode_name(text: str) -> str | None:
-    """The name that `encode_name` made this of; None when it made it of none."""
+    """The name that `encode_name` made this of; None when it made it of none, or of one that cannot
+    be logged."""
     if _ENCODED.fullmatch(text) is None:
         return None
     data = re.sub(r"_(..)", lambda match: chr(int(match[1], 16)), text).encode("latin-1")
@@ -36,7 +37,7 @@ def decode_name(text: str) -> str | None:
         name = data.decode()
     except UnicodeDecodeError:
         return None
-    return name if encode_name(name) == text else None
+    return name if name.isprintable() and encode_name(name) == text else None
 
 
 @dataclass(frozen=True)

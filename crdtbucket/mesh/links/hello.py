@@ -15,9 +15,10 @@ import struct
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from crdtbucket.errors import WireError
+from crdtbucket.errors import MeshError, WireError
 from crdtbucket.mesh.links.node_key import PUBLIC_BYTES
 from crdtbucket.mesh.node_info import NodeInfo
+from crdtbucket.mesh.protocol.wire import MAX_NAME
 
 MAGIC = b"CBKM"
 VERSION = 2
@@ -26,6 +27,7 @@ KEY_ID_BYTES = 8
 MAX_KEY_IDS = 16
 MAX_HELLO = 2048
 MAX_TEXT_BYTES = 255
+"""Of a text; and it has no more characters than a frame takes, which names the node to others."""
 MAX_AGE_NS = 2**62
 """No process is older; and the time at which it began is a signed number of 64 bits here."""
 
@@ -74,10 +76,10 @@ class Hello:
     keys: PublicKeys | None = None
 
     def encode(self) -> bytes:
-        """The message's bytes. Raises `ValueError` for a text or a list that is too long."""
+        """The message's bytes. Raises `MeshError` for what no hello can say."""
         info = self.info
         if len(self.key_ids) > MAX_KEY_IDS:
-            raise ValueError(f"{len(self.key_ids)} secrets: at most {MAX_KEY_IDS} can be accepted")
+            raise MeshError(f"{len(self.key_ids)} secrets: at most {MAX_KEY_IDS} can be accepted")
         head = _HEAD.pack(
             MAGIC,
             self.lowest,
@@ -107,6 +109,8 @@ def decode(data: bytes) -> Hello:
         raise WireError("hello with impossible versions or number of keys")
     if age_ns > MAX_AGE_NS:
         raise WireError("hello of a process of an impossible age")
+    if not epoch:
+        raise WireError("hello of a process without an epoch")
     end = _HEAD.size + count * KEY_ID_BYTES
     ids = data[_HEAD.size : end]
     if len(ids) != count * KEY_ID_BYTES:
@@ -134,8 +138,11 @@ def decode(data: bytes) -> Hello:
 
 def _pack_text(text: str) -> bytes:
     data = text.encode()
-    if len(data) > MAX_TEXT_BYTES or not (text.isprintable()):
-        raise ValueError(f"{text!r} is longer than {MAX_TEXT_BYTES} bytes or not printable")
+    if len(data) > MAX_TEXT_BYTES or len(text) > MAX_NAME or not text.isprintable():
+        raise MeshError(
+            f"{text!r} cannot be said to peers: give a node's name and region of at most "
+            f"{MAX_NAME} characters, all printable, and {MAX_TEXT_BYTES} bytes"
+        )
     return _LENGTH.pack(len(data)) + data
 
 
@@ -172,6 +179,8 @@ def _read_text(data: bytes, at: int) -> tuple[str, int]:
         text = data[start:end].decode()
     except UnicodeDecodeError as error:
         raise WireError("hello with a text that is not UTF-8") from error
+    if len(text) > MAX_NAME:  # frames that name the node would be malformed
+        raise WireError("hello with a text that is too long")
     if not text.isprintable():  # it goes into log lines
         raise WireError("hello with a text that is not printable")
     return text, end

@@ -33,6 +33,19 @@ def text(limit: int) -> FrameCheck:
     return check
 
 
+def printable(limit: int) -> FrameCheck:
+    """A text of so many characters at most that can be logged."""
+    read = text(limit)
+
+    def check(name: str, value: object) -> str:
+        shown: str = read(name, value)
+        if not shown.isprintable():
+            raise WireError(f"{name} is not printable")
+        return shown
+
+    return check
+
+
 def bits(limit: int) -> FrameCheck:
     """So many bits at most, the lowest first, as a whole number."""
 

@@ -15,7 +15,16 @@ import msgpack
 
 from crdtbucket._core import PlainFrames
 from crdtbucket.errors import WireError
-from crdtbucket.mesh.protocol.frame_checks import FrameCheck, bits, many, rising, row, text, whole
+from crdtbucket.mesh.protocol.frame_checks import (
+    FrameCheck,
+    bits,
+    many,
+    printable,
+    rising,
+    row,
+    text,
+    whole,
+)
 from crdtbucket.rollout.staged import Status
 
 MAGIC = b"CB"
@@ -231,7 +240,7 @@ def _checked(header: dict[Any, Any]) -> dict[str, Any]:
 
 _u64, _epoch, _natural = whole(0, _U64), whole(1, _U64), whole(0, _I63)
 _positive, _short = whole(1, _I63), whole(0, 65_535)
-_name = text(MAX_NAME)
+_name, _shown = text(MAX_NAME), printable(MAX_NAME)
 _table_rows = row(
     _epoch,
     many(MAX_ORIGINS, row(_name, _epoch)),
@@ -257,8 +266,8 @@ _CHECKS: dict[str, FrameCheck] = {
     **{name: whole(*limits) for name, limits in _RANGES.items()},
     "ack_bits": bits(ACK_BITS),
     "tables": check_tables,
-    "members": many(MAX_MEMBERS, row(_name, _name, _epoch, _name)),
-    "unseen": many(MAX_MEMBERS, _name),
+    "members": many(MAX_MEMBERS, row(_shown, _shown, _epoch, _shown)),
+    "unseen": many(MAX_MEMBERS, _shown),
     "digest": rising(row(_u64, _u64, _u64, _u64, _u64)),
     "items": rising(row(_u64, _u64)),
     "tombstones": many(MAX_TOMBSTONES, _epoch),

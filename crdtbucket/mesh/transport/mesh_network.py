@@ -95,6 +95,7 @@ class MeshNetwork:
         )
         self._driver = Driver(node, clock_ns, self.refusals, self._dispatch)
         self._running = False
+        self.handshake(dialer=True, lossy=False)  # what no hello can say is refused here
 
     async def start(self) -> None:
         """Begin to take calls, and to dial peers. Raises `MeshError` when it cannot."""

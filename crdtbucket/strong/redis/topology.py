@@ -133,8 +133,10 @@ def _address(host: object, port: object, asked: Address) -> Address:
         raise ValueError(port)
     if host is None or host in (b"", b"?"):
         return Address(asked.host, port)
-    if not isinstance(host, bytes) or len(host) > 255:
+    if not isinstance(host, bytes):
         raise TypeError(host)
+    if len(host) > 255:
+        raise ValueError(host)
     return Address(host.decode(), port)
 
 

@@ -5,10 +5,13 @@ from __future__ import annotations
 import asyncio
 import random
 from contextlib import AsyncExitStack
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
+from crdtbucket.base.address import MOST_CHARACTERS
+from crdtbucket.errors import MeshError
 from crdtbucket.mesh.engines import engine_transport
 from crdtbucket.mesh.engines.engine_channel import CARRIES, ENDS, OPENS, Envelope, open_envelope
 from crdtbucket.mesh.engines.engine_exchange import EngineExchange
@@ -16,6 +19,7 @@ from crdtbucket.mesh.engines.engine_transport import EngineTransport
 from crdtbucket.mesh.links import dialer
 from crdtbucket.mesh.links.counters import MeshCounters
 from crdtbucket.mesh.links.handshake import MeshEndpoint
+from crdtbucket.mesh.links.hello import MAX_HELLO
 from crdtbucket.mesh.mesh_config import MeshConfig
 from crdtbucket.mesh.transport import mesh_network
 from crdtbucket.mesh.transport.mesh_network import MeshNetwork
@@ -50,6 +54,18 @@ async def exchanging(stack: AsyncExitStack, broker: Broker) -> tuple[Any, ...]:
     await eventually(lambda: a.linked and b.linked)
     exchange = networks[0]._transport._exchange  # type: ignore[attr-defined]
     return a, b, networks[0], exchange
+
+
+async def test_a_name_that_makes_its_address_longer_than_frames_take_is_refused() -> None:
+    """The node began, and no peer could read what others said of it."""
+    broker, fits = Broker(), RecordingNode("n" * (MOST_CHARACTERS - len("memory:")))
+    longer = RecordingNode(f"{fits.info.name[1:]}_")
+    fits.info, longer.info = (replace(one.info, region="") for one in (fits, longer))
+    network = mesh(broker, fits)
+    async with running(network):
+        assert len(network.handshake(dialer=True, lossy=True).hello) < MAX_HELLO
+    with pytest.raises(MeshError, match="too long for memory"):
+        await mesh(broker, longer).start()
 
 
 async def test_links_outlive_the_engine_and_nothing_is_sent_late() -> None:

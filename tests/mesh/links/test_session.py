@@ -326,7 +326,7 @@ def test_a_process_that_began_before_every_clock_is_no_hello() -> None:
 @pytest.mark.parametrize("name", ["x" * 256, "two\nlines", "\x1b[31m"])
 def test_a_name_that_would_spoil_logs_cannot_be_sent(name: str) -> None:
     info = NodeInfo(name, "", 1, "", 0)
-    with pytest.raises(ValueError, match="printable"):
+    with pytest.raises(MeshError, match="printable"):
         Handshake(Keyring(secrets("s")), info, instance=1, nonce=bytes(32), dialer=True)
 
 

@@ -230,7 +230,8 @@ def test_who_is_established_and_when_it_began_stands_behind_the_keys(key: NodeKe
 
 
 def test_the_longest_hello_fits() -> None:
-    longest = NodeInfo("n" * 255, "r" * 255, 2**64 - 1, "a" * 255, 2**62)
+    text = "n" + "\u00e9" * 127
+    longest = NodeInfo(text, text, 2**64 - 1, text, 2**62)
     many = Keyring(MeshConfig(secret=[f"a long secret, no. {n:02d}" for n in range(16)]))
     hello = Handshake(many, longest, instance=1, nonce=bytes(32), dialer=True, node_key=KEY_A).hello
     assert len(hello) <= MAX_HELLO

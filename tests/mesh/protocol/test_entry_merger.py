@@ -12,6 +12,7 @@ from crdtbucket._core import Merged
 from crdtbucket.mesh.protocol import wire
 from crdtbucket.mesh.protocol.entries import Entry, write
 from crdtbucket.mesh.protocol.entry_merger import (
+    OWES_NS,
     PART,
     PART_ROOM,
     REMEMBERED_TABLES,
@@ -25,6 +26,7 @@ from tests.mesh.protocol.lone_node import (
     NOTHING,
     PEER,
     SECOND,
+    RecordedPart,
     frame,
     linked,
     membership,
@@ -171,6 +173,38 @@ def test_what_a_peer_keeps_for_nodes_that_are_seen_here_is_no_debt(
     node.merge(flags=wire.KEEPS_CREDIT, silent=silent)
     ((_, _, given),) = [call for call in node.table.calls if call[0] == "merge"]
     assert given["keeps_credit"] == owes
+
+
+def test_for_whom_a_peer_keeps_credit_is_told_by_origin() -> None:
+    node = Node()
+    third = node.table.epochs.origin(node.third.node, 3)
+    node.merge(silent=((3, 500), (50, 7)))
+    ((_, _, given),) = [call for call in node.table.calls if call[0] == "merge"]
+    silent = given["silent"]
+    assert (silent.typecode, len(silent)) == ("q", wire.MAX_ORIGINS)
+    assert {origin: ns for origin, ns in enumerate(silent) if ns} == {third: 500_000_000}
+
+
+def test_whoever_began_after_a_peer_fell_silent_is_a_newcomer_and_told_what_it_owes(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    node = Node()
+    node.link.started = 70
+    silent: dict[int, list[tuple[int, int]]] = {node.link.node: [(2, 7)]}
+    monkeypatch.setattr(
+        RecordedPart,
+        "silent_before",
+        lambda _, began, number: silent[number] if began == 70 else [],
+        raising=False,
+    )
+    node.merge()
+    assert node.link.owes_until < NOW
+    node.merge(NOTHING._replace(of_silent=1))
+    assert node.link.owes_until == NOW + OWES_NS
+    silent[node.link.node] = []
+    node.merge()
+    given = [values["newcomer"] for name, _, values in node.table.calls if name == "merge"]
+    assert given == [True, True, False]
 
 
 def test_a_part_of_a_frame_goes_on_where_the_one_before_ended() -> None:

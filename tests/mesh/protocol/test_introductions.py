@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from types import SimpleNamespace
 from typing import Any
 
@@ -148,6 +149,34 @@ def test_whoever_has_most_makes_room_for_a_peer_that_has_not_had_its_part() -> N
     assert node.admits("b", 22)
 
 
+@pytest.mark.parametrize(
+    ("introduced", "gone", "gives_way"),
+    [
+        ("aaabb", (10, 11), 21),
+        ("baaa", (10,), 12),
+        ("bbbaaa", (10, 20, 21), 12),
+    ],
+)
+def test_who_has_most_is_who_has_most_now(
+    introduced: str, gone: tuple[int, ...], gives_way: int
+) -> None:
+    node, numbers = Node(), {"a": itertools.count(10), "b": itertools.count(20)}
+    for peer in introduced:
+        assert node.admits(peer, next(numbers[peer]))
+    for epoch in gone:
+        node.dead(epoch)
+    node.introductions.step((), 0)
+    before = node.epochs
+    node.fill(0)
+    node.introductions.claimed(2, 60)
+    assert before - node.epochs == {gives_way}
+
+
+def test_a_frame_introduces_no_more_than_the_part_of_its_sender() -> None:
+    admit = Node().introductions.by("a")
+    assert [admit("far", epoch) for epoch in range(10, 14)] == [True, True, True, False]
+
+
 def test_what_is_gone_gives_its_place_back() -> None:
     node = Node()
     for epoch in range(10, 14):
@@ -284,6 +313,10 @@ def test_what_a_peer_only_advertised_gives_way_to_an_epoch_of_its_own() -> None:
     followed = [node.introductions.follow("a", epoch) for epoch in (20, 21, 22)]
     assert followed == [True, True, False]
     assert node.epochs == {11}
+    node.introductions.step((), 0)  # 20 and 21 are in no table
+    assert [node.admits("a", epoch) for epoch in (20, 21)] == [True, True]
+    assert node.introductions.follow("a", 22)  # they are only advertised now
+    assert node.epochs == {11, 20}
 
 
 class Large(Node):

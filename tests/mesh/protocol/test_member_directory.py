@@ -192,6 +192,33 @@ def test_where_there_is_hardly_room_those_go_first_whom_no_peer_sees(
     assert {*members.directory.known} == {"peer", *"cdefg"}
 
 
+def test_of_those_whom_no_peer_sees_no_more_go_than_there_is_need_for(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(member_directory, "CROWDED_MEMBERS", 4)
+    directory = Directory()
+    for now, name in ((3, "a"), (2, "b"), (1, "c"), (4, "d"), (5, "e")):
+        directory.advertise(name, "x", now)
+    directory.expire(5)
+    assert directory.names == "abde"
+    directory.expire(5)
+    assert directory.names == "abde"
+
+
+def test_who_is_given_up_is_not_advertised_until_somebody_advertises_it() -> None:
+    directory = Directory()
+    directory.advertise("abc", "x")
+    directory.link("b")
+    for name in "abcz":  # a linked one speaks for itself, and z is no member
+        directory.give_up(name)
+    assert directory.given_up == {"a", "c"}
+    assert "".join(name for name, *_ in directory.rows(())) == "b"
+    directory.advertise("a", "y")
+    assert "".join(name for name, *_ in directory.rows(())) == "ba"
+    directory.forget("c")
+    assert not directory.given_up
+
+
 @pytest.fixture
 def six_places(monkeypatch: pytest.MonkeyPatch) -> None:
     """For `me` and five members."""
@@ -208,6 +235,8 @@ def test_whoever_has_a_link_here_speaks_for_itself() -> None:
     assert directory.known["a"] == ("a", "", ord("a"), "at a")
     assert directory.learn(elsewhere, 1, "a")
     assert directory.known["a"] == elsewhere
+    assert directory.learn(("a", "", 7, "here:1"), 1)
+    assert directory.known["a"] == ("a", "", 7, "here:1")
     link.connected = False
     directory.learn(("a", "", 6, "at last:1"), 1, "bad")
     assert directory.known["a"] == ("a", "", 6, "at last:1")

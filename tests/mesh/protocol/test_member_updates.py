@@ -145,7 +145,7 @@ def test_members_beyond_the_room_are_counted_and_logged(caplog: pytest.LogCaptur
 def test_what_a_node_runs_is_sent_as_soon_as_it_changes() -> None:
     members, _ = membership()
     (link,) = linked(members, PEER)
-    assert {"config", "rollout", "tombstones", "wall"}.isdisjoint(due(members, link, 0))
+    assert {"config", "rollout", "mode", "tombstones", "wall"}.isdisjoint(due(members, link, 0))
     members.updates.advertise(CONFIGURATION, ROLLOUT)
     assert due(members, link, SECOND - 1) == {}
     sent = due(members, link, SECOND)
@@ -153,6 +153,9 @@ def test_what_a_node_runs_is_sent_as_soon_as_it_changes() -> None:
     members.updates.advertise(None, None)
     assert {"config", "rollout"}.isdisjoint(due(members, link, 2 * SECOND))
     assert due(members, link, 3 * SECOND) == {}
+    for now, mode in ((4, 0), (5, 2)):
+        members.updates.mode = mode
+        assert due(members, link, now * SECOND)["mode"] == mode
 
 
 def test_the_newest_that_a_peer_says_of_its_configuration_is_kept() -> None:

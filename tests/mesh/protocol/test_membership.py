@@ -149,6 +149,20 @@ def test_a_node_is_given_up_on_a_part_of_a_large_table_in_each_round(
     assert [row[0] for row in member_rows([one, two])] == ["peer"]
 
 
+def test_a_peer_that_was_forgotten_and_is_seen_on_its_link_is_given_up_no_more(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(peer_state, "FORGOTTEN_PLACES", 8)
+    members, table = membership()
+    for number in range(20):
+        table.bucket.take(f"k{number}")
+    (link,) = linked(members, PEER)
+    link.forgotten, link.log_kept, link.to_forget = True, False, 8
+    members.age(1)
+    assert (link.forgotten, link.to_forget) == (False, -1)
+    assert table.called("forget") == []
+
+
 def test_columns_of_the_dead_go_from_a_part_of_a_large_table_in_each_round(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -199,13 +213,14 @@ def test_the_fleet_is_this_node_and_all_peers_by_name_and_what_each_runs() -> No
     members, _ = membership()
     members.updates.advertise((1, 2, 3), (1, 2, 3, 4, 5))
     silent, peer = linked(members, named("z", 3), PEER)
-    peer.config, peer.rollout = (6, 7, 8), (6, 7, 8, 9, 10)
+    peer.config, peer.rollout, peer.mode = (6, 7, 8), (6, 7, 8, 9, 10), 1
     peer.last_seen = ALIVE_NS
+    members.updates.mode = 2
     for link in (peer, silent):
         members.visibility.update(link, frame(unseen=("a",)))
     assert members.fleet(ME, ALIVE_NS) == [
-        FleetRow("me", "eu", "alive", (1, 2, 3), (1, 2, 3, 4, 5)),
-        FleetRow("peer", "us", "alive", (6, 7, 8), (6, 7, 8, 9, 10), ("a",)),
+        FleetRow("me", "eu", "alive", (1, 2, 3), (1, 2, 3, 4, 5), mode=2),
+        FleetRow("peer", "us", "alive", (6, 7, 8), (6, 7, 8, 9, 10), ("a",), mode=1),
         FleetRow("z", "", "suspect", None, None),
     ]
 

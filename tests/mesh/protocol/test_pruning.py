@@ -14,6 +14,7 @@ from crdtbucket.mesh.protocol.peer_state import PeerState
 from crdtbucket.mesh.protocol.pruning import CROWDED, KEPT_NS, PASSES, ROUNDS, SETTLED_NS, Pruner
 from crdtbucket.spec.bucket_spec import BucketSpec
 from crdtbucket.testing import SimulatedMesh
+from tests.mesh.protocol.lone_node import RecordingTable
 from tests.tombstones import add_tombstone
 
 NS = 10**9
@@ -435,3 +436,76 @@ def test_room_is_made_for_as_many_as_there_are_too_many_after_the_tombstones_wen
     epochs.known[70] = False
     pruner.step([peer], {7, 30, 60, 70}, SETTLED_NS)
     assert len(caplog.records) == 2
+
+
+def known(table: Any) -> dict[int, bool]:
+    """The epochs in the table, and which of them have a tombstone."""
+    return {epoch: bool(gone) for _, _, epoch, gone in table.epochs.origins()}
+
+
+def test_of_a_part_that_is_too_large_the_oldest_give_way_once_peers_know_of_it() -> None:
+    table = table_with(14, 11, 12, 13)
+    pruner, part, running = Pruner(table, 0), {11, 12, 13}, {7, 14, 11, 12, 13}
+    for now, epoch in enumerate((14, 11, 12, 13)):
+        running.discard(epoch)
+        pruner.step((), running, now)
+    pruner.release_early(part, 2, SETTLED_NS)
+    assert pruner.tombstones == {}
+    pruner.release_early(part, 2, SETTLED_NS + 1)
+    assert pruner.tombstones == {11: SETTLED_NS + 1}
+    pruner.release_early(part, 2, SETTLED_NS + 9)
+    assert pruner.tombstones == {11: SETTLED_NS + 1, 12: SETTLED_NS + 9}
+    spread = SETTLED_NS + 1 + SETTLED_NS // 3
+    for beyond, now in ((2, spread - 1), (0, 2 * SETTLED_NS)):
+        pruner.release_early(part, beyond, now)
+        assert known(table) == {7: False, 14: False, 11: True, 12: True, 13: False}
+    pruner.release_early(part, 2, spread)
+    assert pruner.tombstones == {12: SETTLED_NS + 9}
+    assert known(table) == {7: False, 14: False, 12: True, 13: False}
+
+
+@pytest.mark.parametrize("at_once", [True, False])
+def test_what_is_given_up_loses_its_place_and_no_peer_is_told(at_once: bool) -> None:
+    table = table_with(6, 5)
+    pruner = Pruner(table, 0)
+    pruner.give_up(5, at_once=at_once)
+    assert known(table) == {6: False, 7: False}
+    assert pruner.step((), {6, 7}, 0) == ()
+    pruner.returned(5)
+    assert known(table) == {6: False, 7: False}
+
+
+@pytest.mark.parametrize("returns", [True, False])
+def test_what_is_given_up_in_a_large_table_keeps_its_place_until_its_columns_are_gone(
+    returns: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pruning, "PRUNED_PLACES", 4)
+    table: Any = RecordingTable()
+    for number in range(10):
+        table.bucket.take(f"k{number}")
+    table.epochs.open(8)
+    pruner = Pruner(table, 0)
+    pruner.give_up(7, at_once=False)
+    pruner.prune_some()
+    assert known(table) == {7: True, 8: False}
+    if returns:
+        pruner.returned(7)
+        assert known(table) == {7: False, 8: False}
+    for _ in range(2):
+        pruner.prune_some()
+    assert table.called("prune") == [(0, 4), (4, 4), (8, 4)]
+    assert known(table) == ({7: False, 8: False} if returns else {8: False})
+    pruner.prune_some()
+    assert table.called("prune") == []
+
+
+def test_whoever_is_seen_after_it_got_its_tombstone_runs() -> None:
+    table = table_with(6, 5)
+    pruner = Pruner(table, 0)
+    pruner.advertised((5,), {7}, 10)
+    for epoch, at in ((5, 10), (6, 99), (5, 9)):
+        pruner.seen_running(epoch, at)
+        assert known(table) == {5: True, 6: False, 7: False}
+    pruner.seen_running(5, 11)
+    assert known(table) == {5: False, 6: False, 7: False}
+    assert pruner.tombstones == {}

@@ -140,6 +140,22 @@ def test_what_came_lately_begins_to_be_relayed_a_part_in_each_round(
     assert len(node.fourth.recent_entries) == 3
 
 
+def test_of_several_whom_a_peer_does_not_see_all_are_caught_up(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(relays, "CAUGHT_UP_ENTRIES", 2)
+    node = Node()
+    node.table.bucket.take("k", 1)
+    entries = array("I", [node.table.find(*node.table.bucket.hash("k"))] * 2)
+    for link in (node.third, node.third, node.fourth):
+        node.relays.merged(link, entries, NOW)
+    node.relays.begin(["third"], NOW)
+    node.relays.begin(["fourth"], NOW)
+    assert len(node.table.called("touch")) == 2
+    node.relays.step()
+    assert len(node.table.called("touch")) == 1
+
+
 @pytest.mark.parametrize(
     ("age", "stated"),
     [(-1, None), (0, 0), (1, 1), (MS, 1), (NEAR_NS - 1, 1000), (NEAR_NS, None)],
@@ -297,3 +313,18 @@ def test_a_process_of_a_node_that_has_no_link_is_noted() -> None:
     node.round((FAR, 5), (3, 0))
     assert node.elsewhere == {FAR: (NOW - 5 * MS, "peer")}
     assert node.members.unlinked._first == {FAR: NOW - 5 * MS}
+
+
+def test_a_process_that_has_taken_nothing_is_known_by_its_age_as_the_member_that_runs() -> None:
+    """As far as the peer has places for epochs, and none but that of whom a peer advertised."""
+    node = Node()
+    rows = (("far", "ap", FAR, "h:1"), ("other", "", 78, ""))
+    node.members.receive(node.peer, frame(members=rows), NOW)
+    node.round((FAR, 5), (79, 5))
+    owner = node.members._roster.owner
+    assert (owner(FAR), owner(78), owner(79)) == ("far", None, None)
+    assert node.elsewhere == {FAR: (NOW - 5 * MS, "peer")}
+    assert node.members.introductions._by == {FAR: "peer"}
+    node.members.introductions.by = lambda peer: lambda *row: False  # type: ignore[method-assign]
+    node.round((78, 5))
+    assert owner(78) is None

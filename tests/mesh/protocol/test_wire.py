@@ -292,6 +292,17 @@ def test_hostile_headers_are_refused(what: str) -> None:
     assert read(framed(HOSTILE[what])) is None
 
 
+@pytest.mark.parametrize("text", ["two\nlines", "\x1b[2J", "\u202etfel"])
+@pytest.mark.parametrize("place", [0, 1, 3])
+def test_names_of_members_can_be_logged(text: str, place: int) -> None:
+    member = ["n", "r", 7, "h:1"]
+    assert read(framed({**HEADER, 16: (member,)})) is not None
+    member[place] = text
+    assert read(framed({**HEADER, 16: (member,)})) is None
+    if place == 0:
+        assert read(framed({**HEADER, 17: (text,)})) is None
+
+
 def test_of_a_duplicate_key_one_value_counts_and_is_checked() -> None:
     header = msgpack.packb(HEADER)
     twice = bytes([header[0] + 1]) + header[1:] + b"\3\5"

@@ -143,6 +143,14 @@ async def test_a_dial_to_what_is_no_node_says_so(answer: bytes, says: str) -> No
             await connect(http, f"127.0.0.1:{port}", None)
 
 
+@pytest.mark.parametrize("host", ["a..b", "a" * 64, "[", "\x00"])
+async def test_a_dial_to_what_can_be_no_host_fails_as_others_do(host: str) -> None:
+    """A member may advertise any address; the task that dialled this one ended."""
+    async with http_session() as http:
+        with pytest.raises(ChannelLost):
+            await connect(http, f"{host}:1", None)
+
+
 async def test_who_does_not_speak_tls_leaves_no_error_behind(tmp_path: Path) -> None:
     authority = Authority(tmp_path, "ca")
     mesh = MeshNetwork(RecordingNode("a"), config(**authority.issue("a"), tls_ca=authority.file))

@@ -81,8 +81,9 @@ def test_a_moved_slot_is_read(message: str, expected: tuple[int, Address]) -> No
 
 @pytest.mark.parametrize(
     "message",
-    ["ERR", "MOVED", "MOVED x h:1", "MOVED 16384 h:1", "MOVED 1 h", "MOVED 1 h:0", "ASK 1"],
-)
+    ["ERR", "MOVED", "MOVED x h:1", "MOVED 16384 h:1", "MOVED 1 h", "MOVED 1 h:0", "ASK 1",
+     f"MOVED 1 {'h' * 256}:1"],
+)  # fmt: skip
 def test_a_moved_slot_that_says_nothing_is_refused(message: str) -> None:
     with pytest.raises(RedisUnavailable, match="really one"):
         parse_moved(RedisErrorReply(message), Address("asked", 1))
