@@ -504,8 +504,8 @@ MUTATIONS = (
     Mutation(
         "what_was_charged_later_is_agreed_on",
         "core",
-        "        agreed = from - (i128)ns * d->p;\n",
-        "        agreed = (i128)(least - now) * d->p + 0 * ns;\n",
+        "        i128 units = (i128)ns * d->p;\n",
+        "        i128 units = from - (i128)(least - now) * d->p + 0 * ns;\n",
         suite("mesh/test_guaranteed_share", "after_two_peers_agreed"),
     ),
     Mutation(
@@ -514,5 +514,40 @@ MUTATIONS = (
         "return !t->definitions[t->hot[e].bucket].unpredicted;",
         "return 1;",
         suite("simulated/test_slots", "dead_owner"),
+    ),
+    Mutation(
+        "two_peers_lower_any_debt",
+        "core",
+        "room = larger(0.0, 1.0 - l->agreed) * cap,",
+        "room = cap + 0.0 * l->agreed,",
+        suite("mesh/test_colluding_members", "two_fifths"),
+    ),
+    Mutation(
+        "what_two_peers_agree_on_refills_in_no_time",
+        "core",
+        "l->agreed = larger(0.0, l->agreed - each * since",
+        "l->agreed = larger(0.0, l->agreed - 5.0 * each * since",
+        suite("mesh/test_colluding_members", "one_ceiling_and"),
+    ),
+    Mutation(
+        "what_was_predicted_needs_a_budget",
+        "core",
+        "i128 predicted = predicted_debt(l, d, now), beyond",
+        "i128 predicted = 0 * predicted_debt(l, d, now), beyond",
+        suite("mesh/test_colluding_members", "without_a_budget"),
+    ),
+    Mutation(
+        "what_was_predicted_is_lowered_again_and_again",
+        "core",
+        "    l->predicted_until -= (int64_t)units_to_ns(d, from - result);\n",
+        "",
+        suite("mesh/test_colluding_members", "without_a_budget"),
+    ),
+    Mutation(
+        "a_prediction_that_a_full_bucket_hid_is_debt",
+        "core",
+        "i128 owed = debt > 0 ? debt : 0;",
+        "i128 owed = debt;",
+        suite("mesh/test_colluding_members", "bucket_was_full"),
     ),
 )
