@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from crdtbucket.mesh.protocol import wire
+from crdtbucket.spec.bucket_spec import BucketSpec
 from tests.bad_member import BadMember
 from tests.mesh.test_bad_members import SPEC, C, R, admitted, linked, mesh_of, stating
 
@@ -116,3 +117,30 @@ def test_of_what_was_predicted_while_the_bucket_was_full_nothing_is_lowered() ->
     budget = (C + R * (5 + 3 + 4)) / 5 / (MEMBERS - 1)
     owing.node.settle("api", "k", C)
     assert lowered(owing) <= budget + 1
+
+
+# ---- members ----
+
+
+def test_members_that_two_of_five_vouch_for_take_nothing_from_what_is_guaranteed() -> None:
+    """Both say that they are linked with forty, and these take all there is. What is left is half
+    of an equal part of five."""
+    mesh, got = mesh_of(3, BucketSpec("api", 10, 10)), 0
+    key = mesh["A"].bucket("api").hash("k")
+    both = linked(mesh), linked(mesh, "worse", 2**41 + 7)
+    invented = [(f"x{i:02}", 2**42 + i) for i in range(40)]
+    honest = [(name, mesh[name].table.epochs.running) for name in "ABC"]
+    listed = [*((bad.name, bad.epoch) for bad in both), *honest, *invented]
+    members = tuple((name, "", epoch, "") for name, epoch in listed)
+    ages = tuple((epoch, 0) for _, epoch in invented)
+    for step in range(160):
+        for bad in both:
+            rows = [(*owner, 1, 1 + step // 5, 0) for owner in [(bad.name, bad.epoch), *invented]]
+            whole = {"round": step + 1, "parts": 1, "ages": ages, "members": members, "unseen": ()}
+            for name in "ABC":
+                bad.state(name, key, 10**12, rows, ABSURD, ABSURD, **whole)
+        passed = sum(mesh[name].take_burst("api", "k", 4, 1) for name in "ABC")
+        got += passed if step >= 80 else 0
+        mesh.advance(0.2)
+    assert len(mesh["A"].table.nodes.relayed_members()) == 40
+    assert got >= 0.9 * 3 * 16 * 10 / 5 / 2
