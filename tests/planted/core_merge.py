@@ -30,7 +30,7 @@ MUTATIONS = (
     Mutation(
         "no_adoption",
         "core",
-        "out = count < adopt || m->late ? count : adopt;",
+        "out = (count < adopt && !g->older) || m->late ? count : adopt;",
         "out = count;",
         suite("test_core_contract", "not_counted_twice"),
     ),
@@ -67,7 +67,7 @@ MUTATIONS = (
     Mutation(
         "a_debt_that_comes_late_is_adopted",
         "core",
-        "out = count < adopt || m->late ? count : adopt;",
+        "out = (count < adopt && !g->older) || m->late ? count : adopt;",
         "out = count < adopt ? count : adopt;",
         suite("core/test_merge", "comes_late_lowers"),
     ),
@@ -549,5 +549,33 @@ MUTATIONS = (
         "i128 owed = debt > 0 ? debt : 0;",
         "i128 owed = debt;",
         suite("mesh/test_colluding_members", "bucket_was_full"),
+    ),
+    Mutation(
+        "a_generation_that_a_relay_invents_hides_takes",
+        "core",
+        "g->older |= shows_older(",
+        "g->older |= 0 * shows_older(",
+        suite("mesh/test_bad_relays", "generation_that_a_relay"),
+    ),
+    Mutation(
+        "who_was_silent_says_what_is_owed",
+        "core",
+        "           && m->source && !is_silent(t, m->source, now) && !m->late;",
+        "           && m->source && !m->late;",
+        suite("mesh/test_bad_relays", "shows_an_older"),
+    ),
+    Mutation(
+        "an_older_generation_of_a_silent_owner_says_what_is_owed",
+        "core",
+        "&& !t->nodes[node].connected && !is_silent(t, node, now)\n           && m->source",
+        "&& !t->nodes[node].connected\n           && m->source",
+        suite("mesh/test_bad_relays", "shows_an_older"),
+    ),
+    Mutation(
+        "an_older_generation_of_a_linked_owner_says_what_is_owed",
+        "core",
+        "&& !t->nodes[node].connected && !is_silent(t, node, now)\n           && m->source",
+        "&& !is_silent(t, node, now)\n           && m->source",
+        suite("mesh/test_bad_relays", "shows_an_older"),
     ),
 )
