@@ -66,6 +66,33 @@ def test_members_that_the_only_peer_invents_leave_a_34th_of_the_limit() -> None:
     assert 19 <= got <= 21
 
 
+# ---- takes that relays bring ----
+
+
+def test_takes_that_a_relay_brings_without_their_debt_are_charged_and_given_back_once() -> None:
+    """... of a member that was seen a moment ago: they cannot have refilled. One bad member that
+    was linked with all nodes of a chain made them admit twice the limit."""
+    mesh = mesh_of(1, BucketSpec("api", C, 1, "1h"))
+    peers = [linked(mesh, f"peer{number}", 2**41 + number) for number in range(3)]
+    key, epoch, bucket = mesh["A"].bucket("api").hash("k"), 2**43, mesh["A"].bucket("api")
+    mesh["A"].take("api", "k", 50)
+
+    def show(number: int, taken: int, refunded: int = 0) -> int:
+        row = ("far", epoch, 1, taken, refunded)
+        whole = {"round": number, "parts": 1, "ages": ((epoch, 0),)}
+        peers[0].state("A", key, 1, [row], **whole)
+        mesh.advance(0.1)
+        return round(bucket.debt("k") / 3600e9)
+
+    show(1, 1)
+    for number in range(2, 20):
+        before = show(number, 1)
+    budget = C // 5 // 4
+    assert before >= 50 - budget
+    assert show(20, 41) >= before + 40 - budget
+    assert show(21, 41, 40) <= before + 2 * budget
+
+
 # ---- generations ----
 
 

@@ -578,4 +578,18 @@ MUTATIONS = (
         "&& !is_silent(t, node, now)\n           && m->source",
         suite("mesh/test_bad_relays", "shows_an_older"),
     ),
+    Mutation(
+        "takes_that_a_relay_brings_without_their_debt",
+        "core",
+        "i128 lately = debt + token_units(d, g->brings_relayed);",
+        "i128 lately = debt;",
+        suite("mesh/test_bad_relays", "without_their_debt"),
+    ),
+    Mutation(
+        "takes_that_were_charged_all_the_same_are_not_given_back",
+        "core",
+        "    if (brings >= 0 && charged > 0)\n",
+        "    if (brings >= 0 && charged < 0)\n",
+        suite("mesh/test_bad_relays", "without_their_debt"),
+    ),
 )

@@ -33,6 +33,8 @@ typedef struct {
     int64_t brings_held, brings_lacking;
     /* Of both, on columns of nodes that were silent here: the credit was kept for them. */
     int64_t brings_silent;
+    /* And on columns held here of nodes that neither are silent nor sent it: they took that now. */
+    int64_t brings_relayed;
     int64_t lacks; /* gain of mine over theirs */
     /* Of that, tokens that the sender's debt holds already, as credit for silent peers: for all of
      * them at most `refilled`, which is what the longest of these silences has refilled. */
@@ -216,8 +218,11 @@ static void compare_column(table_t *t, uint32_t e, const merge_context_t *m, con
         brought = believed(t, e, d, m, rising, brought, now, g);
     g->raised_count++;
     add_tokens(same_generation ? &g->brings_held : &g->brings_lacking, brought);
-    if (is_silent(t, t->origins[x->origin].node, now))
+    uint32_t node = t->origins[x->origin].node;
+    if (is_silent(t, node, now))
         add_tokens(&g->brings_silent, brought);
+    else if (same_generation && node != m->source && brought > 0)
+        add_tokens(&g->brings_relayed, brought);
 }
 
 /* Compares all columns of an entry against those of the wire; mine has `net`. */

@@ -103,7 +103,9 @@ static i128 refunded_to(struct lowered *l, const definition_t *d, const comparis
             l->uncounted = l->uncounted + more < MOST_UNITS ? l->uncounted + more : MOST_UNITS;
             l->uncounted_at = now;
         }
-        return debt;
+        i128 lately = debt + token_units(d, g->brings_relayed);
+        lately = lately < count ? lately : count;
+        return lately < cap || lately < debt ? lately : cap > debt ? cap : debt;
     }
     i128 refunded = token_units(d, -brings),
          worthless = l->uncounted < refunded ? l->uncounted : refunded;
@@ -168,6 +170,9 @@ static i128 lowered_at_most(table_t *t, uint32_t e, const definition_t *d, const
     l->predicted_until -= (int64_t)units_to_ns(d, from - result);
     if (granted >= wanted)
         return after;
+    i128 charged = result - (after > debt ? after : debt);
+    if (brings >= 0 && charged > 0)
+        l->uncounted -= charged < l->uncounted ? charged : l->uncounted;
     *refused += result - to > full_units(d) / 2 + predicted_debt(l, d, now);
     return result;
 }
