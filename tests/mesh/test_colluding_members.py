@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import pytest
+
 from crdtbucket.mesh.protocol import wire
 from crdtbucket.spec.bucket_spec import BucketSpec
 from tests.bad_member import BadMember
 from tests.mesh.test_bad_members import SPEC, C, R, admitted, linked, mesh_of, stating
+from tests.several_bad import watch
 
 ABSURD = (0xFFFF, 0xFFFF)
 MEMBERS = 5
@@ -144,3 +147,19 @@ def test_members_that_two_of_five_vouch_for_take_nothing_from_what_is_guaranteed
         mesh.advance(0.2)
     assert len(mesh["A"].table.nodes.relayed_members()) == 40
     assert got >= 0.9 * 3 * 16 * 10 / 5 / 2
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "attack",
+    [
+        "state no debts",
+        "refund what was never charged",
+        "vouch for members that ask for everything",
+        "all of it in turns",
+    ],
+)
+def test_two_bad_members_of_five_leave_the_shares_and_add_what_is_stated(attack: str) -> None:
+    seen = watch(attack, 3, 2, seconds=40.0)
+    assert seen.of_limit <= 1.2
+    assert seen.least >= 0.48
