@@ -213,9 +213,9 @@ EQUIVALENT: dict[str, dict[str, str]] = {
     },
     "mesh/protocol/unlinked": changed(
         "Without members nobody asks.",
-        "twice, dense = self._seen_by_peers() if members else (set(), False)",
-        "twice, dense = self._seen_by_peers() if (members) or True else (set(), False)",
-        "twice, dense = self._seen_by_peers() if members else (set(), True)",
+        "vouched, dense = self._seen_by_peers() if members else (set(), False)",
+        "vouched, dense = self._seen_by_peers() if (members) or True else (set(), False)",
+        "vouched, dense = self._seen_by_peers() if members else (set(), True)",
     )
     | changed(
         "Any place below 0 says that it is not being given up.",

@@ -6,7 +6,9 @@ import pytest
 
 from crdtbucket.spec.bucket_spec import BucketSpec
 from tests.bad_member import BadMember
-from tests.mesh.test_bad_members import C, R, linked, mesh_of
+from tests.mesh.test_bad_members import SPEC, C, R, linked, mesh_of
+from tests.simulated.hostile import HostileMember
+from tests.simulated.network import Network
 
 SECONDS = 25
 ABSURD = (0xFFFF, 0xFFFF)
@@ -62,3 +64,73 @@ def test_members_that_the_only_peer_invents_leave_a_34th_of_the_limit() -> None:
         got += passed if step >= 100 else 0
         mesh.advance(0.2)
     assert 19 <= got <= 21
+
+
+# ---- takes that relays bring ----
+
+
+def test_takes_that_a_relay_brings_without_their_debt_are_charged_and_given_back_once() -> None:
+    """... of a member that was seen a moment ago: they cannot have refilled. One bad member that
+    was linked with all nodes of a chain made them admit twice the limit."""
+    mesh = mesh_of(1, BucketSpec("api", C, 1, "1h"))
+    peers = [linked(mesh, f"peer{number}", 2**41 + number) for number in range(3)]
+    key, epoch, bucket = mesh["A"].bucket("api").hash("k"), 2**43, mesh["A"].bucket("api")
+    mesh["A"].take("api", "k", 50)
+
+    def show(number: int, taken: int, refunded: int = 0) -> int:
+        row = ("far", epoch, 1, taken, refunded)
+        whole = {"round": number, "parts": 1, "ages": ((epoch, 0),)}
+        peers[0].state("A", key, 1, [row], **whole)
+        mesh.advance(0.1)
+        return round(bucket.debt("k") / 3600e9)
+
+    show(1, 1)
+    for number in range(2, 20):
+        before = show(number, 1)
+    budget = C // 5 // 4
+    assert before >= 50 - budget
+    assert show(20, 41) >= before + 40 - budget
+    assert show(21, 41, 40) <= before + 2 * budget
+
+
+# ---- generations ----
+
+
+def test_a_generation_that_a_relay_invents_hides_nobody_whom_an_honest_one_sees() -> None:
+    """The two leaves of a star are not linked. Each admitted the whole limit, for as long as the
+    entry stayed: what the hub shows of the other one is of an older generation, and left out."""
+    mesh, total = Network("ABH", [SPEC], linked=[("A", "H"), ("B", "H")], latency=0.01, seed=1), 0
+    mesh.advance(2.0)
+    bad, key = HostileMember(mesh, ("api", "k")), mesh["A"].bucket("api").hash("k")
+    bad.link("A", "B")
+    for _ in range(5 * SECONDS):
+        for name, other in ("AB", "BA"):
+            hidden = (other, mesh[other].table.epochs.running, 2**30, 1, 0)
+            bad.state(name, key, 1, [hidden])
+            total += mesh[name].take_burst("api", "k", R // 5, 1)
+        mesh.advance(0.2)
+    assert total <= 1.1 * (C + R * SECONDS)
+
+
+@pytest.mark.parametrize("why_not", ["", "it was silent", "far is silent", "far is linked"])
+def test_who_shows_an_older_generation_says_what_is_owed(why_not: str) -> None:
+    """Unless it was silent, and lacks what was taken meanwhile and has refilled; or the owner was,
+    or speaks for itself."""
+    mesh = mesh_of(1)
+    newer, older = linked(mesh, "newer", 2**41), linked(mesh, "older", 2**42)
+    far = BadMember(mesh, "far", 2**43)
+    if why_not == "far is linked":
+        newer = far
+        far.link("A")
+    key = mesh["A"].bucket("api").hash("k")
+    ages = () if why_not == "far is silent" or newer is far else ((far.epoch, 0),)
+    for number in range(1, 101):
+        row = ("far", far.epoch, 5, 1, 0)
+        newer.state("A", key, 1, [row], round=number, parts=1, ages=ages)
+        if why_not != "it was silent":
+            older.send("A", round=number, parts=1)
+        mesh["A"].take("api", "k", 2)
+        mesh.advance(0.2)
+    older.state("A", key, 10**9, [("far", far.epoch, 4, 100, 0)])
+    # It owes a second's refill, and lacks 200 tokens of this node and one of the newer generation.
+    assert (mesh["A"].bucket("api").debt("k") > 9 * 10**9) is not bool(why_not)

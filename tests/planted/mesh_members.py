@@ -510,15 +510,22 @@ MUTATIONS = (
     Mutation(
         "whom_one_peer_sees_counts_in_what_is_guaranteed",
         "mesh",
-        "if seen[name] >= 2}",
-        "if seen[name] >= 1}",
+        "if seen[name] > half}",
+        "if seen[name] >= half}",
         suite("mesh/protocol/test_unlinked", "two_peers_see_counts"),
+    ),
+    Mutation(
+        "whom_two_of_many_peers_see_counts_in_what_is_guaranteed",
+        "mesh",
+        "half = max(1.0, ",
+        "half = min(1.0, ",
+        suite("mesh/test_colluding_members", "two_of_five_vouch"),
     ),
     Mutation(
         "nobody_counts_in_the_middle_of_a_chain",
         "mesh",
-        "node in twice or (not dense and index < COUNTED)",
-        "node in twice",
+        "node in vouched or (not dense and index < COUNTED)",
+        "node in vouched",
         suite("mesh/protocol/test_unlinked", "no_two_peers"),
     ),
     Mutation(

@@ -8,6 +8,7 @@ from typing import Any
 
 from crdtbucket.mesh.protocol.own_name import MET_NS
 from crdtbucket.mesh.protocol.wire import MAX_MEMBERS, MAX_ORIGINS
+from crdtbucket.spec.bucket_spec import BucketSpec
 from crdtbucket.testing import SimulatedNode
 from tests.simulated.books import Books, Column
 from tests.simulated.ending import Ending
@@ -29,6 +30,12 @@ LONGEST = 400
 """So many rounds are waited for at most until every key is full."""
 
 
+def owed_at_most(plan: Plan, spec: BucketSpec) -> float:
+    """Tokens beyond an empty bucket."""
+    lag = plan.latency + plan.gossip_interval
+    return max(spec.max_debt, 4 * spec.rate_per_second * lag)
+
+
 class BoundedBooks(Books):
     """Books of the honest nodes: with the fifth that may be added, and of columns only those of
     nodes that run."""
@@ -36,8 +43,6 @@ class BoundedBooks(Books):
     def __init__(self, plan: Plan, mesh: Network, view: View) -> None:
         super().__init__(plan, mesh, view)
         self.part = FIFTHS + plan.bad, FIFTHS
-        if plan.bad > 1:
-            self.unbounded.add("main")  # what two say that a key owes less is believed
 
     def slack(self, place: Place) -> float:
         """And what the nodes believe at once of debts that are said to be lower, and what a node
@@ -47,7 +52,10 @@ class BoundedBooks(Books):
         return super().slack(place) + self.at_once(place) + room
 
     def at_once(self, place: Place) -> float:
-        return self.plan.bad / FIFTHS * self.spec(place).capacity
+        """Two that agree lower each debt by the ceiling, once."""
+        spec, several = self.spec(place), self.plan.bad > 1
+        ceilings = several * len(self.plan.nodes) * (spec.capacity + owed_at_most(self.plan, spec))
+        return self.plan.bad / FIFTHS * spec.capacity + ceilings
 
     def columns(self, node: SimulatedNode, place: Place) -> dict[Owner, Column]:
         running = {(n.name, n.table.epochs.running) for n in self.mesh.nodes.values() if n.up}
@@ -179,9 +187,7 @@ class Bounded:
 
     def _patience(self) -> float:
         spec = self.plan.main
-        lag = self.plan.latency + self.plan.gossip_interval
-        debt = max(spec.max_debt, 4 * spec.rate_per_second * lag)
-        return PATIENCE + (spec.capacity + debt) / spec.rate_per_second
+        return PATIENCE + (spec.capacity + owed_at_most(self.plan, spec)) / spec.rate_per_second
 
     def _check_recovery(self) -> None:
         """Once it is known to be dead and all debts have refilled, every bucket is full."""

@@ -9,36 +9,8 @@
 #include "../level/earlier_limits.h"
 #include "../level/peer_rates.h"
 #include "../memory/columns.h"
+#include "sender.h"
 #include "wire.h"
-
-typedef struct {
-    uint32_t source; /* node that sent the frame */
-    uint32_t source_origin;
-    int64_t at;  /* receipt less the age of the frame, local ns */
-    int newer;   /* no later frame of this source was seen: its rates count */
-    int joining; /* the source has no memory: answer what is held */
-    /* The source knows the debts of the mesh, so its entries settle what is suspect here. */
-    int memory;
-    int keeps_credit; /* as much as the source states is owed here */
-    /* Peers that were silent before this process began, by origin: for how long, in ns, the debts
-     * include what the source keeps for them. NULL: for nobody. */
-    const int64_t *silent;
-    /* The source began after a peer fell silent here: it does not know how much was kept for that
-     * one, nor what was refilled meanwhile. */
-    int newcomer;
-    /* Too long under way: counts alone, on columns that are held. */
-    int late;
-    /* Larger counts of the own running epoch are believed: a new one is opened. */
-    int reopen;
-    const uint8_t *relays;       /* by node: whether some peer is not connected to it; NULL: none */
-    const wire_tables_t *tables; /* of its positions; NULL where no rates are relayed */
-    /* The source is the common store, in which every node writes its own column. */
-    int common;
-    /* What earlier parts of the frame came to, of `merge_result_t`. */
-    int64_t crowded, room;
-    int64_t most_room; /* so many entries, about, may look for room in one go; 0: any number */
-    int64_t members;   /* that are known, see lowering.h; filled in for a whole frame */
-} merge_context_t;
 
 #define MAX_HELD (MAX_ORIGINS + 2 * INLINE_COLUMNS)
 
@@ -61,6 +33,8 @@ typedef struct {
     int64_t brings_held, brings_lacking;
     /* Of both, on columns of nodes that were silent here: the credit was kept for them. */
     int64_t brings_silent;
+    /* And on columns held here of nodes that neither are silent nor sent it: they took that now. */
+    int64_t brings_relayed;
     int64_t lacks; /* gain of mine over theirs */
     /* Of that, tokens that the sender's debt holds already, as credit for silent peers: for all of
      * them at most `refilled`, which is what the longest of these silences has refilled. */
@@ -72,6 +46,7 @@ typedef struct {
     uint32_t ahead;    /* columns of a generation that no eviction explains */
     int64_t uncounted; /* tokens of these rises that are not counted */
     int earlier;       /* a rise that the definition of now does not explain */
+    int older;         /* the sender, who is seen, shows an older generation of a relayed column */
     /* All above is of one entry. Under another definition, whose capacity is not known here: */
     int mixed;
     wire_column_t *raised; /* in the journal, which is to say them to a repair */
@@ -100,14 +75,6 @@ static inline void add_tokens(int64_t *sum, int64_t tokens)
 {
     if (LIKELY(*sum < MOST_TOKENS))
         *sum += tokens;
-}
-
-/* Only its owner raises a column while that owner is connected here. */
-static inline int trusted(const table_t *t, const merge_context_t *m, uint32_t origin)
-{
-    uint32_t node = t->origins[origin].node;
-    return m->common || node == m->source || node == 0 || !t->nodes[node].connected
-           || t->nodes[node].origin != origin;
 }
 
 /* The tokens of a column's rise that count. Since the last update of its owner on this key, a
@@ -182,29 +149,8 @@ static inline void held_open(held_t *h, const table_t *t, uint32_t e, int64_t ne
     h->place[h->own] = (uint16_t)at;
 }
 
-/* More entries than a process makes in a second; a generation counts those that it made. */
-#define ENTRIES_A_SECOND 1e6
-
-/* Whether a process can have come so far that it shows this generation, by the highest that it
- * showed itself and the time since then. What goes beyond is left out: a column under it would be
- * in the way of its owner's for ever. */
-RARELY static int explained_generation(table_t *t, const merge_context_t *m, const wire_column_t *x,
-                                       int64_t now)
-{
-    origin_t *o = &t->origins[x->origin];
-    if (x->generation > o->generation && o->generation) {
-        int64_t since = now - t->nodes[o->node].last_seen;
-        double more = ENTRIES_A_SECOND * ((double)(since > 0 ? since : 0) / 1e9 + 5.0);
-        if ((double)(x->generation - o->generation) > more)
-            return 0;
-    }
-    if (o->node == m->source && m->source && x->generation > o->generation)
-        o->generation = x->generation;
-    return 1;
-}
-
 /* The sender lacks tokens of a column whose owner is silent for it. */
-RARELY static void add_credited(double refilled, int64_t tokens, comparison_t *g)
+COLD static void add_credited(double refilled, int64_t tokens, comparison_t *g)
 {
     int64_t most = (int64_t)smaller(refilled, (double)MOST_TOKENS),
             all = g->lacks_credited + (tokens < most ? tokens : most);
@@ -241,6 +187,8 @@ static void compare_column(table_t *t, uint32_t e, const merge_context_t *m, con
         add_lacking(m, d, x->origin, gain(&mine, x), g);
         h->shown[at] = 1;
     }
+    if (UNLIKELY(held && x->generation < mine.generation))
+        g->older |= shows_older(t, m, x->origin, now);
     if (held
         && (x->generation < mine.generation
             || (same_generation && x->taken <= mine.taken && x->refunded <= mine.refunded)))
@@ -270,8 +218,11 @@ static void compare_column(table_t *t, uint32_t e, const merge_context_t *m, con
         brought = believed(t, e, d, m, rising, brought, now, g);
     g->raised_count++;
     add_tokens(same_generation ? &g->brings_held : &g->brings_lacking, brought);
-    if (is_silent(t, t->origins[x->origin].node, now))
+    uint32_t node = t->origins[x->origin].node;
+    if (is_silent(t, node, now))
         add_tokens(&g->brings_silent, brought);
+    else if (same_generation && node != m->source && brought > 0)
+        add_tokens(&g->brings_relayed, brought);
 }
 
 /* Compares all columns of an entry against those of the wire; mine has `net`. */

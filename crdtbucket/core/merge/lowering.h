@@ -2,8 +2,9 @@
  * docs/security.md.
  *
  * Lag, and clocks that run apart, explain a little. That much is a budget of each key, which
- * refills. Beyond it a debt falls as far as two peers agree that it is. What an owner refunds is
- * believed as far as its takes were charged here. */
+ * refills. Beyond it a debt falls as far as two peers agree that it is, and as there was no take
+ * behind it; else within a second budget, since two peers may lie together. What an owner refunds
+ * is believed as far as its takes were charged here. */
 #ifndef CRDTBUCKET_MERGE_LOWERING_H
 #define CRDTBUCKET_MERGE_LOWERING_H
 
@@ -14,7 +15,8 @@
 #include "../memory/regions.h"
 #include "compare.h"
 
-/* Of a capacity, all members together; it refills in the time in which the bucket does. */
+/* Of a capacity, all members together; it refills in the time in which the bucket does. What two
+ * peers agree on has the ceiling of debt as its budget, which refills as fast. */
 #define LOWERED_PART 0.2
 /* Two peers that advertise a debt within this time agree. */
 #define AGREE_NS (30 * SECOND)
@@ -31,7 +33,7 @@ struct lowered {
     /* Until this local ns a part of the debt is what was predicted of nodes that were given up.
      * Each peer gives them up in its own moment, and no column stands behind it. */
     int64_t predicted_until;
-    float spent; /* part of the budget */
+    double spent, agreed; /* parts of the two budgets */
     uint32_t peer;
 };
 
@@ -51,8 +53,19 @@ static i128 predicted_debt(const struct lowered *l, const definition_t *d, int64
 
 #define MOST_UNITS ((i128)1 << 120)
 
-/* The record of a key, or NULL when there is no memory for it. */
-static struct lowered *lowered_of(table_t *t, uint32_t e, const definition_t *d, int64_t now)
+/* This node, who speaks, and whoever else was ever linked, also who is silent now: a lie is no
+ * better believed while others cannot answer it. Whom relays alone see never answers here. */
+RARELY static int64_t members_known(const table_t *t, uint32_t source)
+{
+    int64_t members = source ? 2 : 1;
+    for (uint32_t i = 1; i < t->h->named; i++)
+        members += t->nodes[i].known_by == BY_LINK && i != source;
+    return members > t->h->members ? members : t->h->members;
+}
+
+/* The record of a key, or NULL when there is no memory for it. `members`: that are known. */
+COLD static struct lowered *lowered_of(table_t *t, uint32_t e, const definition_t *d,
+                                       int64_t members, int64_t now)
 {
     if (UNLIKELY(!t->lowered) && !(t->lowered = calloc(LOWERED_SLOTS, sizeof(struct lowered))))
         return NULL;
@@ -63,8 +76,9 @@ static struct lowered *lowered_of(table_t *t, uint32_t e, const definition_t *d,
         l->uncounted = 0;
         l->predicted_until = 0;
     }
-    double refilled = (double)(now - l->spent_at) / (double)d->full_ns;
-    l->spent = (float)larger(0.0, (double)l->spent - larger(0.0, refilled));
+    double since = larger(0.0, (double)(now - l->spent_at)), each = LOWERED_PART / (double)members;
+    l->spent = larger(0.0, l->spent - since / (double)d->full_ns);
+    l->agreed = larger(0.0, l->agreed - each * since / (double)d->cap_ns);
     l->spent_at = now;
     if (now - l->uncounted_at > d->cap_ns)
         l->uncounted = 0; /* it would have been refilled */
@@ -89,7 +103,9 @@ static i128 refunded_to(struct lowered *l, const definition_t *d, const comparis
             l->uncounted = l->uncounted + more < MOST_UNITS ? l->uncounted + more : MOST_UNITS;
             l->uncounted_at = now;
         }
-        return debt;
+        i128 lately = debt + token_units(d, g->brings_relayed);
+        lately = lately < count ? lately : count;
+        return lately < cap || lately < debt ? lately : cap > debt ? cap : debt;
     }
     i128 refunded = token_units(d, -brings),
          worthless = l->uncounted < refunded ? l->uncounted : refunded;
@@ -97,14 +113,17 @@ static i128 refunded_to(struct lowered *l, const definition_t *d, const comparis
     return count + worthless;
 }
 
-/* This node, who speaks, and whoever else was ever linked, also who is silent now: a lie is no
- * better believed while others cannot answer it. Whom relays alone see never answers here. */
-static int64_t members_known(const table_t *t, uint32_t source)
+/* How many of these units, by which two peers agree that a debt is too high, it falls: those that
+ * were only predicted, and beyond that as many as there is budget for. */
+COLD static i128 agreed_units(struct lowered *l, const definition_t *d, i128 units, int64_t now)
 {
-    int64_t members = source ? 2 : 1;
-    for (uint32_t i = 1; i < t->h->named; i++)
-        members += t->nodes[i].known_by == BY_LINK && i != source;
-    return members > t->h->members ? members : t->h->members;
+    i128 predicted = predicted_debt(l, d, now), beyond = units - predicted;
+    if (beyond <= 0)
+        return units;
+    double cap = (double)cap_units(d), room = larger(0.0, 1.0 - l->agreed) * cap,
+           granted = smaller((double)beyond, room);
+    l->agreed += granted / cap;
+    return room < (double)beyond ? predicted + (i128)room : units;
 }
 
 /* The debt after a merge, in units, where `after` is what the entry alone makes of `debt`. */
@@ -120,7 +139,7 @@ static i128 lowered_at_most(table_t *t, uint32_t e, const definition_t *d, const
         return after; /* all is charged */
     if (m->members <= 2 && m->source)
         return after; /* none can agree with a third */
-    struct lowered *l = lowered_of(t, e, d, now);
+    struct lowered *l = lowered_of(t, e, d, m->members, now);
     if (!l)
         return after > debt ? after : debt;
     i128 from = refunded_to(l, d, g, brings, debt, after, now), to = after > 0 ? after : 0;
@@ -134,13 +153,13 @@ static i128 lowered_at_most(table_t *t, uint32_t e, const definition_t *d, const
         && now - l->proposed_at <= AGREE_NS) {
         int64_t least = l->proposed > now ? l->proposed : now,
                 ns = l->held > least ? l->held - least : 0;
-        agreed = from - (i128)ns * d->p;
-        agreed = agreed > to ? agreed : to;
+        i128 units = (i128)ns * d->p;
+        agreed -= agreed_units(l, d, units < from - to ? units : from - to, now);
     }
     double budget = LOWERED_PART * (double)full_units(d) / (double)m->members,
-           left = m->source ? larger(0.0, 1.0 - (double)l->spent) * budget : 0.0,
+           left = m->source ? larger(0.0, 1.0 - l->spent) * budget : 0.0,
            wanted = (double)(agreed - to), granted = smaller(left, wanted);
-    l->spent += (float)(granted / budget);
+    l->spent += granted / budget;
     i128 result = granted >= wanted ? to : agreed - (i128)granted;
     if (m->source) {
         l->peer = m->source;
@@ -148,8 +167,12 @@ static i128 lowered_at_most(table_t *t, uint32_t e, const definition_t *d, const
         l->held = now + (int64_t)units_to_ns(d, result);
         l->proposed_at = now;
     }
+    l->predicted_until -= (int64_t)units_to_ns(d, from - result);
     if (granted >= wanted)
         return after;
+    i128 charged = result - (after > debt ? after : debt);
+    if (brings >= 0 && charged > 0)
+        l->uncounted -= charged < l->uncounted ? charged : l->uncounted;
     *refused += result - to > full_units(d) / 2 + predicted_debt(l, d, now);
     return result;
 }

@@ -104,7 +104,7 @@ static i128 merged_debt(const definition_t *d, i128 debt, i128 advertised, const
         out = debt + token_units(d, g->brings_held) + (lacking < advertised ? lacking : advertised);
     } else {
         /* A frame that was long under way brings takes; the debt in it is out of date. */
-        out = count < adopt || m->late ? count : adopt;
+        out = (count < adopt && !g->older) || m->late ? count : adopt;
         out = apart < out ? apart : out;
     }
     if (UNLIKELY(m->keeps_credit && m->newer) && w->same) {

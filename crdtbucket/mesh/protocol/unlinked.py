@@ -4,10 +4,11 @@ In a star two leaves never see each other; the hub states the rates and ages of 
 Without a prediction each leaf would take what it finds, and all of them together half of the limit
 too much, or more. They are kept in the table, so whichever process leads next goes on with them.
 
-A relay may invent members. They take from the proportional share of this node, and not from what is
-guaranteed to it: there a member counts if two peers see it themselves. Where no two peers see each
-other, as in a chain, or there is a single one, a few of the others count as well, since nobody else
-could say how many there are. `mesh.expected_nodes` says it for all.
+Relays may invent members. They take from the proportional share of this node, and not from what is
+guaranteed to it: there a member counts if more than half of the peers see it themselves, two at
+least. Where no two peers see each other, as in a chain, or there is a single one, a few of the
+others count as well, since nobody else could say how many there are. `mesh.expected_nodes` says it
+for all.
 """
 
 from __future__ import annotations
@@ -62,12 +63,12 @@ class UnlinkedMembers:
         going, self._going = self._going, {}
         members = self._table.nodes.relayed_members()
         self._end_silent(members, now)
-        twice, dense = self._seen_by_peers() if members else (set(), False)
+        vouched, dense = self._seen_by_peers() if members else (set(), False)
         for index, (node, epoch, at) in enumerate(members):
             is_gone = self._is_gone(names.get(node, ""), epoch, at, now)
             place = going.get(node, 0 if is_gone else -1)
             if place < 0:
-                counts = node in twice or (not dense and index < COUNTED)
+                counts = node in vouched or (not dense and index < COUNTED)
                 self._table.nodes.count_relayed(node, counts)
                 if not counts and now - self._first.get(epoch, now) > UNSURE_NS:
                     self._warn(len(members))
@@ -111,23 +112,26 @@ class UnlinkedMembers:
         if 0 < self._expected <= unlinked + len(self._directory.links):
             self._expected = 0
             LOG.warning(
-                "%s: some of %d members without a link here are seen by one peer alone, which may "
-                "invent them. In heavy overload each node may be given more than its part: set "
-                "mesh.expected_nodes to how many nodes there are",
+                "%s: some of %d members without a link here are seen by half of the peers at most, "
+                "which may invent them. In heavy overload each node may be given more than its "
+                "part: set mesh.expected_nodes to how many nodes there are",
                 self._roster.names()[0],
                 unlinked,
             )
 
     def _seen_by_peers(self) -> tuple[set[int], bool]:
-        """Ids of the members that two peers see themselves, and whether any two peers see each
-        other; of silent peers by what they said last."""
+        """Ids of the members that more than half of the peers see themselves, two at least: fewer
+        may have invented them together. And whether any two peers see each other. Of silent peers
+        by what they said last."""
         links = self._directory.links
         peers = {name for name in links if not self._directory.is_gone(name)}
+        said = {name: links[name].advertised for name in peers}
         seen: Counter[str] = Counter()
-        for name in peers:
-            seen.update({*(links[name].advertised or ())} - {name, *links[name].unseen})
-        twice = {node for node, name in self._roster.names().items() if seen[name] >= 2}
-        return twice, any(seen[name] for name in peers)
+        for name, advertised in said.items():
+            seen.update({*(advertised or ())} - {name, *links[name].unseen})
+        half = max(1.0, sum(advertised is not None for advertised in said.values()) / 2)
+        vouched = {node for node, name in self._roster.names().items() if seen[name] > half}
+        return vouched, any(seen[name] for name in peers)
 
     def _is_gone(self, name: str, epoch: int, at: int, now: int) -> bool:
         """Whether nothing came of it for so long that it is forgotten, or it is no member any more:

@@ -303,6 +303,21 @@ def test_a_few_count_while_no_two_peers_see_each_other() -> None:
     assert counting(node) == COUNTED
 
 
+def test_half_of_the_peers_may_have_invented_whom_they_see() -> None:
+    """A peer that has not said yet whom it sees is none of them."""
+    node = Node()
+    peers = (node.peer, *linked(node.members, named("b", 3), named("c", 4), named("d", 5)))
+    for link in peers[:2]:
+        link.advertised = {"c": 4, "far": FAR}
+    assert counting(node) == 1
+    peers[2].advertised = {"b": 3}
+    assert counting(node) == 1
+    peers[3].advertised = {"b": 3}
+    assert counting(node) == 0
+    peers[3].advertised = {"far": FAR}
+    assert counting(node) == 1
+
+
 def test_whom_two_peers_see_counts() -> None:
     """Both hubs of two stars see every leaf. A silent hub counts by what it said last."""
     node = Node()

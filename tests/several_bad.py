@@ -1,0 +1,190 @@
+"""What bad members that work together add and deny: python -m tests.several_bad prints the table.
+
+As `tests.one_bad_of_five`, with several members that the attack is divided among; under several
+names one process is as many.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
+
+from crdtbucket.errors import CrdtbucketError
+from crdtbucket.mesh.protocol import wire
+from crdtbucket.spec.bucket_spec import BucketSpec
+from crdtbucket.testing import SimulatedMesh
+from tests.bad_member import EPOCH, BadMember
+from tests.one_bad_of_five import ABSURD, AFTER, BURST, CAPACITY, RATE, SECONDS, STEP, Watched
+
+MESHES = ((3, 2), (5, 2), (6, 3), (3, 8))
+"""How many are honest, and how many are not."""
+MOST_DEBT_NS = 10**12
+INVENTED = 40
+
+
+class Colluder(BadMember):
+    """A bad member, linked with all honest ones, at work on one key."""
+
+    def __init__(self, mesh: SimulatedMesh, honest: str, number: int) -> None:
+        super().__init__(mesh, f"bad{number}", EPOCH + number)
+        self.honest, self.number = honest, number
+        self.key = mesh[honest[0]].bucket("api").hash("k")
+        self.taken = self.refunded = self.rounds = 0
+        self.link(*honest)
+
+    def own(self) -> tuple[str, int, int, int, int]:
+        return (self.name, self.epoch, 1, self.taken, self.refunded)
+
+    def round(self, **values: object) -> None:
+        """A complete round to each honest node, with the own column, rates and a large debt."""
+        self.rounds += 1
+        for name in self.honest:
+            self.state(
+                name,
+                self.key,
+                MOST_DEBT_NS,
+                [self.own()],
+                ABSURD,
+                round=self.rounds,
+                parts=1,
+                **values,
+            )
+
+    def lower(self) -> None:
+        """All columns that have come, and no debt."""
+        for name in self.honest:
+            if shown := self.columns(self.key):
+                self.state(name, self.key, 1, shown)
+
+    def leave(self) -> None:
+        for name in self.honest:
+            self.send(name, flags=wire.LEAVING)
+
+    def come_back(self) -> None:
+        """As another process."""
+        self.epoch, self.taken, self.refunded = self.epoch + 1000, 0, 0
+        for name in self.honest:
+            with suppress(CrdtbucketError):  # where it has not been noticed that it left
+                self.link(name)
+
+
+Evil = Callable[[Sequence[Colluder], int], None]
+
+
+def takes(bad: Sequence[Colluder], step: int) -> None:
+    for one in bad:
+        one.taken = round(100 * RATE * (step + 1) * STEP)
+        if step % 2 == 0:
+            one.round()
+
+
+def lower(bad: Sequence[Colluder], step: int) -> None:
+    for one in bad:
+        one.lower()
+
+
+def refunds(bad: Sequence[Colluder], step: int) -> None:
+    for one in bad:
+        one.taken += 10**6
+        for refunded in (one.taken - 10**6, one.taken):
+            one.refunded = refunded
+            one.round()
+
+
+def vouch(bad: Sequence[Colluder], step: int) -> None:
+    """All of them are linked with the same members, which nobody else sees and that take all."""
+    taken = round(RATE * (step + 1) * STEP / INVENTED)
+    invented = [(f"x{at:02}", EPOCH + 10**6 + at, 1, taken, 0) for at in range(INVENTED)]
+    linked = (*((one.name, one.epoch) for one in bad), *(row[:2] for row in invented))
+    members = tuple((name, "", epoch, "") for name, epoch in linked)
+    ages = tuple((epoch, 0) for _, epoch, *_ in invented)
+    for one in bad if step % 4 == 0 else ():
+        one.rounds += 1
+        values = {"round": one.rounds, "parts": 1, "ages": ages, "members": members, "unseen": ()}
+        for name in one.honest:
+            rows = [one.own(), *invented]
+            one.state(name, one.key, MOST_DEBT_NS, rows, ABSURD, ABSURD, **values)
+
+
+def goodbyes(bad: Sequence[Colluder], step: int) -> None:
+    """In turns each takes at the limit, says goodbye and is back as another process."""
+    for one in bad:
+        turn = (step + 20 * one.number) % 40
+        if turn == 39 and step > 40:
+            one.come_back()
+        if turn == 38:
+            one.leave()
+        if turn < 38:
+            one.taken += 2 * RATE
+            one.round()
+
+
+def predicted(bad: Sequence[Colluder], step: int) -> None:
+    """The last one asks for much, is silent and says goodbye, and the others state no debts."""
+    turn = step % 200
+    if turn == 0 and step:
+        bad[-1].come_back()
+    if turn < 10:
+        bad[-1].taken += RATE
+        bad[-1].round()
+    if turn == 180:
+        bad[-1].leave()
+    lower(bad[:2], step)
+
+
+def turns(bad: Sequence[Colluder], step: int) -> None:
+    """Now takes, now debts, now takes at the limit and goodbyes."""
+    (takes, lower, goodbyes)[step // 20 % 3](bad, step)
+
+
+ATTACKS: dict[str, Evil] = {
+    "take a hundred times the limit": takes,
+    "state no debts": lower,
+    "refund what was never charged": refunds,
+    "vouch for members that ask for everything": vouch,
+    "say goodbye and come back, in turns": goodbyes,
+    "one is silent and leaves, two state no debts": predicted,
+    "all of it in turns": turns,
+}
+
+
+def watch(
+    attack: str, honest: int, bad: int, demand: float = 0.5, seconds: float = SECONDS
+) -> Watched:
+    """As `watch` of `tests.one_bad_of_five`; each honest node asks for `demand` of the limit."""
+    names = "ABCDEFGH"[:honest]
+    mesh = SimulatedMesh(names, [BucketSpec("api", CAPACITY, RATE)], latency=0.04, seed=3)
+    mesh.advance(2.0)
+    members = [Colluder(mesh, names, number) for number in range(bad)]
+    mesh.advance(1.0)
+    total, got, owed = 0, dict.fromkeys(names, 0), 0.0
+    before, steps = round(BURST / STEP), round((BURST + AFTER + seconds) / STEP)
+    for step in range(steps):
+        if step >= before:
+            ATTACKS[attack](members, step - before)
+        owed += demand * RATE * STEP
+        calls = int(owed)
+        owed -= calls
+        for name in names if calls else "":
+            passed = mesh[name].take_burst("api", "k", calls, 1)
+            total += passed
+            got[name] += passed if step * STEP >= BURST + AFTER else 0
+        mesh.advance(STEP)
+    fair = min(demand, 1 / (honest + bad)) * RATE * seconds
+    return Watched(total / (CAPACITY + RATE * steps * STEP), min(got.values()) / fair)
+
+
+def table() -> Iterator[str]:
+    """The rows of docs/security.md; each takes a minute."""
+    for attack in ATTACKS:
+        seen = [watch(attack, *size) for size in MESHES]
+        cells = " | ".join(f"{one.of_limit:.2f} / {one.least:.2f}" for one in seen)
+        yield f"| {attack} | {cells} |"
+
+
+if __name__ == "__main__":
+    import logging
+
+    logging.getLogger("crdtbucket").addHandler(logging.NullHandler())
+    for row in table():
+        print(row, flush=True)
