@@ -14,11 +14,10 @@
 typedef struct {
     uint32_t source; /* node that sent the frame */
     uint32_t source_origin;
-    int64_t at;  /* receipt less the age of the frame, local ns */
-    int newer;   /* no later frame of this source was seen: its rates count */
-    int joining; /* the source has no memory: answer what is held */
-    /* The source knows the debts of the mesh, so its entries settle what is suspect here. */
-    int memory;
+    int64_t at;       /* receipt less the age of the frame, local ns */
+    int newer;        /* no later frame of this source was seen: its rates count */
+    int joining;      /* the source has no memory: answer what is held */
+    int memory;       /* it knows the debts of the mesh: its entries settle what is suspect here */
     int keeps_credit; /* as much as the source states is owed here */
     /* Peers that were silent before this process began, by origin: for how long, in ns, the debts
      * include what the source keeps for them. NULL: for nobody. */
@@ -59,8 +58,8 @@ typedef struct {
     /* Gains of the merged columns over mine: on columns that I hold (same generation), and on
      * others. */
     int64_t brings_held, brings_lacking;
-    /* Of both, on columns of nodes that were silent here: the credit was kept for them. */
-    int64_t brings_silent;
+    int64_t brings_silent; /* of both, of nodes that were silent here: credit was kept for them */
+    int64_t shows; /* gains on columns that only their owners may raise, who bring them as well */
     int64_t lacks; /* gain of mine over theirs */
     /* Of that, tokens that the sender's debt holds already, as credit for silent peers: for all of
      * them at most `refilled`, which is what the longest of these silences has refilled. */
@@ -249,6 +248,7 @@ static void compare_column(table_t *t, uint32_t e, const merge_context_t *m, con
     if (x->origin == h->own || (m->late && !same_generation))
         return;
     if (!trusted(t, m, x->origin)) {
+        add_tokens(&g->shows, gain(x, held ? &mine : NULL));
         /* Their level contains refunds that will be counted here when the owner advertises them;
          * they must not count twice. */
         if (same_generation && x->refunded > mine.refunded)
