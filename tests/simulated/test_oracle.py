@@ -9,8 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from crdtbucket.spec.bucket_spec import BucketSpec
+from tests.simulated.books import Books
 from tests.simulated.drawing import draw
-from tests.simulated.ending import kept_for_the_dead
+from tests.simulated.ending import Ending, kept_for_the_dead
 from tests.simulated.network import Network
 from tests.simulated.plan import Event
 from tests.simulated.service import Service
@@ -124,3 +125,19 @@ def test_the_take_with_which_a_window_begins_counts_once() -> None:
     assert service.window.beyond == 0
     service.took(mesh["A"], 1, plan.main.capacity, 1)
     assert service.window.beyond == plan.main.capacity
+
+
+def test_who_had_the_same_columns_at_the_end_may_evict_the_key_and_lack_some_again() -> None:
+    plan, place = replace(draw(0), nodes=("A", "B"), linked=(), events=()), ("main", "key")
+    mesh = Network("AB", [BucketSpec("main", 100, 1, "1h")], linked=["AB"], seed=1)
+    view = View(plan, mesh)
+    ending, nodes = Ending(plan, mesh, view, Books(plan, mesh, view)), list(mesh.nodes.values())
+    mesh.cut_ways([("A", "B"), ("B", "A")], times_out=False)
+    for node in nodes:
+        node.take(*place, 5)
+    assert ending._unequal(nodes, place)
+    mesh.mend_all()
+    mesh.advance(5.0)
+    assert not ending._unequal(nodes, place)
+    nodes[0].take(*place, 5)  # stands for what one of them has lost: here, too, they differ
+    assert not ending._unequal(nodes, place)
