@@ -85,6 +85,20 @@ def test_who_was_given_up_stays_so_until_all_ways_are_open() -> None:
     assert view.mistaken == mesh.now_ns
 
 
+@pytest.mark.parametrize(("after", "silently"), [(ENDED - 1.0, {"C"}), (ENDED + 1.0, set())])
+def test_who_is_cut_off_before_its_dials_were_refused_for_long_has_gone_silently(
+    after: float, silently: set[str]
+) -> None:
+    plan = draw(0)
+    mesh = Network("ABC", [plan.main], linked=["AB", "AC", "BC"], seed=1)
+    view = View(plan, mesh)
+    view.happens("die", ("C", True))
+    mesh.die("C", ends=True)
+    mesh.advance(after)
+    view.happens("cut", ("silent", WAYS))
+    assert view.gone_silently == silently
+
+
 @pytest.mark.parametrize("beside", ["AB", "C"])
 def test_who_comes_to_one_part_alone_brings_back_nobody(beside: str) -> None:
     assert not mistaken("resets", 30.0, *beside)
