@@ -155,3 +155,20 @@ def test_who_had_the_same_columns_at_the_end_may_evict_the_key_and_lack_some_aga
     assert not ending._unequal(nodes, place)
     nodes[0].take(*place, 5)  # stands for what one of them has lost: here, too, they differ
     assert not ending._unequal(nodes, place)
+
+
+@pytest.mark.parametrize(
+    ("gossip", "period", "part"), [(0.1, 10.0, 1.0), (1.0, 10.0, 0.5), (1.0, 20.0, 0.75)]
+)
+def test_who_goes_on_after_a_burst_leaves_the_others_what_they_may_take_until_their_next_news(
+    gossip: float, period: float, part: float
+) -> None:
+    plan = replace(draw(0), nodes=("A", "B"), linked=(("A", "B"),), events=(), latency=0.0)
+    plan = replace(plan, main=BucketSpec("main", 100, 100), gossip_interval=gossip)
+    plan = replace(plan, arrivals=("bursts", period), storm=(0, 100.0), seconds=1.0)
+    mesh = Network(plan.nodes, [plan.main], linked=plan.linked, seed=1)
+    service = Service(plan, mesh, View(plan, mesh))
+    assert service._part_alone(1 / 3) == part
+    assert service._part_alone(1.0) == 1.0
+    service.plan = replace(plan, arrivals=("even", 0.0))
+    assert service._part_alone(1 / 3) == 1.0
