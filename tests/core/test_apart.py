@@ -276,3 +276,26 @@ def test_a_snapshot_has_what_the_credit_hides() -> None:
     assert count == 1
     assert again.table.inbox.restore(payload, a.definitions_for(again), again.understood(places))
     assert -(-(again.bucket.debt("k") or 0) // TOKEN) == 81
+
+
+@pytest.mark.parametrize(("one", "other", "owed"), [(6, 9, 140), (3, 3, 26)])
+def test_what_two_have_taken_is_refilled_once(one: int, other: int, owed: int) -> None:
+    """Each brings its own takes. What the first one knows of the second one was refilled in the
+    same time, and a burst here that is half refilled is owed beside it."""
+    apart, third = Apart(), Peer(2, SPEC)
+    third.table.nodes.configure(near_ns=500 * MS, predict=True)
+    apart.each_second(300, 0, 1)
+    apart.b.epochs[third.epoch] = 2
+    apart.b.table.nodes.set_node(apart.b.node_of(2), third.epoch, True)
+    for number in (0, 2):
+        apart.b.table.nodes.set_last_seen(apart.b.node_of(number), apart.now)
+    apart.b.bucket.take("k", 100)
+    for _ in range(8):
+        apart.each_second(1, one, 0)
+        third.table.set_time(apart.now)
+        third.bucket.take("k", other)
+        send(third, apart.a)
+        send(apart.a, third)
+    apart.merged_debt()
+    send(third, apart.b)
+    assert apart.b.bucket.debt("k") == owed * TOKEN

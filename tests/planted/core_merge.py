@@ -453,6 +453,13 @@ MUTATIONS = (
         suite("core/test_apart", "refilled_meanwhile"),
     ),
     Mutation(
+        "what_was_refilled_in_a_silence_is_so_for_each_peer",
+        "core",
+        "        add_tokens(&g->shows, gain(x, held ? &mine : NULL));\n",
+        "",
+        suite("core/test_apart", "refilled_once"),
+    ),
+    Mutation(
         "what_is_kept_for_silent_peers_is_forgotten_at_the_end",
         "core",
         "debt_apart(t, e, d, m, w, g, debt + far,",

@@ -34,6 +34,13 @@ MUTATIONS = (
         suite("simulated/test_deaths", "stands_still"),
     ),
     Mutation(
+        "a_process_has_begun_when_its_age_says_now",
+        "mesh",
+        "self.started if self.started > NEVER else now - info.age_ns",
+        "now - info.age_ns",
+        (*PYTEST, "tests/mesh/protocol/test_member_links.py", "-k", "has_begun_when_it_had"),
+    ),
+    Mutation(
         "dead_although_a_third_node_sees_it",
         "mesh",
         # Either of the two would save it, so the bug takes out both.

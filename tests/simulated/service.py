@@ -24,6 +24,8 @@ GIVEN = 0.85
 """Of what an ideal bucket gives out, the mesh gives at least so much."""
 GIVEN_BESIDE_BURSTS = 0.75
 """The same where one goes on while others ask in bursts: it leaves room for the next one."""
+REMEMBERED = 10.0
+"""For so long one burst is remembered, in seconds: in so much its memory fades to a seventh."""
 BURSTY = 0.45
 """Of the capacity, given out beyond the limit at most where bursts come again and again: what one
 was says what the next will be."""
@@ -262,8 +264,9 @@ class Service:
         capacity, cost = self.plan.main.capacity, self.plan.cost
         given, nodes = sum(window.given.values()), len(window.offered)
         for_steps = 2 * cost * nodes
-        ideal = window.ideal_shared if seconds < self.plan.period else window.ideal_given
-        ideal += self._share_alone(window.since) * (window.ideal_given - ideal)
+        alone = self._share_alone(window.since)
+        part = alone if seconds < self.plan.period else self._part_alone(alone)
+        ideal = window.ideal_shared + part * (window.ideal_given - window.ideal_shared)
         given_part = GIVEN_BESIDE_BURSTS if self.plan.storm and self.plan.period else GIVEN
         least = given_part * self._reached * ideal - 0.3 * capacity - for_steps
         # In a storm, calls that need most of the bucket fill it for each other: who asks just after
@@ -311,6 +314,17 @@ class Service:
         rates = {n: self._rate_of(n, at) for n, node in self.mesh.nodes.items() if node.up}
         alone = min(most, storm * self.rate) if f"n{number}" in rates else 0.0
         return min(1.0, alone / max(1.0, sum(min(most, rate) for rate in rates.values())))
+
+    def _part_alone(self, share: float) -> float:
+        """What is given, of what is refilled between two bursts, to who goes on then. While it
+        remembers a burst, it leaves the others what they would take until their next news come:
+        of what it takes in that time and what is left, no more than its share is its own (rule 5).
+        """
+        if share >= 1 or not self.plan.period:
+            return 1.0
+        remembered = min(1.0, REMEMBERED / self.plan.period)
+        least = share / (1 - share) * self.plan.main.capacity / (self.rate * self.lag)
+        return 1 - remembered * (1 - min(1.0, least))
 
     @property
     def _reached(self) -> float:

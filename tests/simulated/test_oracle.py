@@ -9,8 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from crdtbucket.spec.bucket_spec import BucketSpec
+from tests.simulated.books import Books
 from tests.simulated.drawing import draw
-from tests.simulated.ending import kept_for_the_dead
+from tests.simulated.ending import Ending, kept_for_the_dead
 from tests.simulated.network import Network
 from tests.simulated.plan import Event
 from tests.simulated.service import Service
@@ -84,6 +85,20 @@ def test_who_was_given_up_stays_so_until_all_ways_are_open() -> None:
     assert view.mistaken == mesh.now_ns
 
 
+@pytest.mark.parametrize(("after", "silently"), [(ENDED - 1.0, {"C"}), (ENDED + 1.0, set())])
+def test_who_is_cut_off_before_its_dials_were_refused_for_long_has_gone_silently(
+    after: float, silently: set[str]
+) -> None:
+    plan = draw(0)
+    mesh = Network("ABC", [plan.main], linked=["AB", "AC", "BC"], seed=1)
+    view = View(plan, mesh)
+    view.happens("die", ("C", True))
+    mesh.die("C", ends=True)
+    mesh.advance(after)
+    view.happens("cut", ("silent", WAYS))
+    assert view.gone_silently == silently
+
+
 @pytest.mark.parametrize("beside", ["AB", "C"])
 def test_who_comes_to_one_part_alone_brings_back_nobody(beside: str) -> None:
     assert not mistaken("resets", 30.0, *beside)
@@ -124,3 +139,36 @@ def test_the_take_with_which_a_window_begins_counts_once() -> None:
     assert service.window.beyond == 0
     service.took(mesh["A"], 1, plan.main.capacity, 1)
     assert service.window.beyond == plan.main.capacity
+
+
+def test_who_had_the_same_columns_at_the_end_may_evict_the_key_and_lack_some_again() -> None:
+    plan, place = replace(draw(0), nodes=("A", "B"), linked=(), events=()), ("main", "key")
+    mesh = Network("AB", [BucketSpec("main", 100, 1, "1h")], linked=["AB"], seed=1)
+    view = View(plan, mesh)
+    ending, nodes = Ending(plan, mesh, view, Books(plan, mesh, view)), list(mesh.nodes.values())
+    mesh.cut_ways([("A", "B"), ("B", "A")], times_out=False)
+    for node in nodes:
+        node.take(*place, 5)
+    assert ending._unequal(nodes, place)
+    mesh.mend_all()
+    mesh.advance(5.0)
+    assert not ending._unequal(nodes, place)
+    nodes[0].take(*place, 5)  # stands for what one of them has lost: here, too, they differ
+    assert not ending._unequal(nodes, place)
+
+
+@pytest.mark.parametrize(
+    ("gossip", "period", "part"), [(0.1, 10.0, 1.0), (1.0, 10.0, 0.5), (1.0, 20.0, 0.75)]
+)
+def test_who_goes_on_after_a_burst_leaves_the_others_what_they_may_take_until_their_next_news(
+    gossip: float, period: float, part: float
+) -> None:
+    plan = replace(draw(0), nodes=("A", "B"), linked=(("A", "B"),), events=(), latency=0.0)
+    plan = replace(plan, main=BucketSpec("main", 100, 100), gossip_interval=gossip)
+    plan = replace(plan, arrivals=("bursts", period), storm=(0, 100.0), seconds=1.0)
+    mesh = Network(plan.nodes, [plan.main], linked=plan.linked, seed=1)
+    service = Service(plan, mesh, View(plan, mesh))
+    assert service._part_alone(1 / 3) == part
+    assert service._part_alone(1.0) == 1.0
+    service.plan = replace(plan, arrivals=("even", 0.0))
+    assert service._part_alone(1 / 3) == 1.0

@@ -8,7 +8,7 @@ from itertools import combinations, pairwise
 import pytest
 
 from crdtbucket.spec.bucket_spec import BucketSpec
-from tests.simulated.meshes import NAMES, drive, levels, mesh_of, total
+from tests.simulated.meshes import NAMES, debts, drive, levels, mesh_of, total
 from tests.simulated.network import Network
 
 SPEC = BucketSpec("b", 500, 100)
@@ -364,3 +364,25 @@ def test_who_never_knew_a_silent_peer_does_not_get_what_a_hub_keeps_for_it(
     mesh.cut_ways([("A", "C"), ("C", "A")], times_out=False)
     mesh.advance(apart_for)
     assert total(drive(mesh, {"B": 100.0}, 60.0)) <= 100 + 60 * 10 + 1
+
+
+def test_clocks_that_run_apart_make_no_newcomer_of_who_has_begun_with_the_others() -> None:
+    """C is cut off before the first round. By the age that the slow clock of B shows at the end, B
+    seems to have begun after A was last seen, and without what C keeps for A."""
+    names, drift = NAMES[:3], {"B": -500.0, "C": 200.0}
+    linked, spec = list(combinations(names, 2)), BucketSpec("b", 400, 1)
+    mesh = Network(
+        names, [spec], linked=linked, latency=0.02, gossip_interval=10.0, clock_drift_ppm=drift
+    )
+    mesh["A"].take("b", "other", 100)
+    mesh.advance(1.0)
+    ways = [way for one in "AB" for way in ((one, "C"), ("C", one))]
+    mesh.cut_ways(ways, times_out=True)
+    mesh.advance(200.0)
+    mesh["A"].take("b", "k", 300)
+    mesh["C"].take("b", "k", 100)
+    mesh.advance(50.0)
+    mesh.mend(ways, resets=False)
+    mesh.advance(40.0)
+    owed = debts(mesh).values()
+    assert max(owed) - min(owed) < 0.001 * mesh.now_ns

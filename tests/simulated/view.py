@@ -107,6 +107,10 @@ class View:
             self.gone_silently |= {
                 n for n in lately if not self._end_is_known(n, next_to_go=args[0])
             }
+        if what == "cut" and args[0] != "resets":  # then nobody refuses dials any more
+            ways = {name for way in args[1] for name in way}
+            lately = [name for name, at in self._ended.items() if now - at < ENDED_NS]
+            self.gone_silently |= ways.intersection(lately)
         if what == "die":
             self._ended[args[0]] = now
         elif what == "return":

@@ -35,6 +35,8 @@ typedef struct {
     int64_t brings_silent;
     /* And on columns held here of nodes that neither are silent nor sent it: they took that now. */
     int64_t brings_relayed;
+    /* Gains on columns that only their owners may raise, who bring them as well. */
+    int64_t shows;
     int64_t lacks; /* gain of mine over theirs */
     /* Of that, tokens that the sender's debt holds already, as credit for silent peers: for all of
      * them at most `refilled`, which is what the longest of these silences has refilled. */
@@ -197,6 +199,7 @@ static void compare_column(table_t *t, uint32_t e, const merge_context_t *m, con
     if (x->origin == h->own || (m->late && !same_generation))
         return;
     if (!trusted(t, m, x->origin)) {
+        add_tokens(&g->shows, gain(x, held ? &mine : NULL));
         /* Their level contains refunds that will be counted here when the owner advertises them;
          * they must not count twice. */
         if (same_generation && x->refunded > mine.refunded)

@@ -71,7 +71,7 @@ RARELY static i128 debt_apart(const table_t *t, uint32_t e, const definition_t *
     if (!t->h->predict || source->known_by != BY_LINK || m->late || apart <= 0)
         return UNBOUNDED;
     double seconds = (double)apart / 1e9, asked_here = own_slow_claim(&t->cold[e], d),
-           rate = unpack_rate(w->slow), lacking = (double)g->brings_lacking,
+           rate = unpack_rate(w->slow), lacking = (double)(g->brings_lacking + g->shows),
            taken = (double)(lacks > 0 ? lacks : 0);
     if (source->unmet)
         lacking = smaller(lacking, larger(DENIES_SOME * rate * seconds, (double)(there / d->q)));

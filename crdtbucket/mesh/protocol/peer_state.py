@@ -109,8 +109,8 @@ class PeerState:
     it; None before. A link may be silent one way."""
     tried: tuple[int, int] = (-1, 0)
     """The newest version when all that it lacks was sent last, and when that was."""
-    started: int = field(init=False)
-    """When its process began."""
+    started: int = NEVER
+    """When its process began, by its age when first linked: clocks drift later. NEVER before."""
 
     peer_tables: OrderedDict[int, ResolvedTables] = field(default_factory=OrderedDict)
     """The tables that it has announced, by version, the newest few."""
@@ -170,7 +170,6 @@ class PeerState:
 
     def __post_init__(self) -> None:
         self.round_time = self.last_seen
-        self.started = self.last_seen - self.info.age_ns
 
     @property
     def synced(self) -> bool:
@@ -186,7 +185,8 @@ class PeerState:
 
     def connected_again(self, info: NodeInfo, now: int, digest_due: int) -> None:
         """A link to this process of the peer is up; its first digest is due at that time."""
-        self.info, self.last_seen, self.started = info, now, now - info.age_ns
+        self.info, self.last_seen = info, now
+        self.started = self.started if self.started > NEVER else now - info.age_ns
         self.connected = self.log_kept = True
         self.left = self.forgotten = False
         self.to_forget = -1

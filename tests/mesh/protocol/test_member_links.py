@@ -86,14 +86,22 @@ def test_a_link_shows_that_its_process_runs_whatever_was_said_of_it() -> None:
     members.directory.expire(SECOND)
 
 
-@pytest.mark.parametrize("epoch", [9, 10])
 @pytest.mark.parametrize(("age", "began"), [(4 * SECOND, -SECOND), (SECOND, 2 * SECOND)])
-def test_who_is_met_has_taken_unseen_since_both_have_run(epoch: int, age: int, began: int) -> None:
+def test_who_is_met_has_taken_unseen_since_both_have_run(age: int, began: int) -> None:
     members, table = membership()  # since the time 0
     (link,) = linked(members, PEER)
     link.connected, link.forgotten = False, True
-    members.connected(replace(PEER, epoch=epoch, age_ns=age), 3 * SECOND)
-    assert table.called("set_node")[-1] == (link.node, epoch, True, (began, 0))
+    members.connected(replace(PEER, epoch=10, age_ns=age), 3 * SECOND)
+    assert table.called("set_node")[-1] == (link.node, 10, True, (began, 0))
+
+
+def test_a_process_has_begun_when_it_had_at_first_however_its_clock_runs() -> None:
+    """Else who began together with this node seems to have begun after another one fell silent."""
+    members, table = membership()
+    (link,) = linked(members, PEER)
+    members.disconnected(link, SECOND)
+    members.connected(replace(PEER, age_ns=999 * SECOND), 1000 * SECOND)
+    assert table.called("set_node")[-1] == (link.node, 9, True, (0, 0))
 
 
 @pytest.mark.parametrize(("owner", "dropped"), [("peer", []), ("far", [([9],)])])
