@@ -28,9 +28,9 @@ OLDEST_IN_A_ZIP = 315_532_800  # 1980, in seconds: a wheel can hold no earlier t
 COLD_CLASSES = "TableDefinitions TableEpochs TableSharing _Memory"
 COLD_METHODS = """
     __cinit__ __reduce__ __repr__ adopt as_dict binding
-    check_node columns configure counters credit debt decided define describe encode_table is_ours
+    check check_node columns configure counters credit debt decided define describe encode_table is_ours
     iterated loaded_decision name_node node_names read_header redirect
-    refuse_key release relay reset_all reset_some restore set_disconnected
+    refuse_key release relay reset_all reset_some restore set_disconnected silent_before
     set_node settle_suspects shift slot_of spec_of stage started stats survey table_damage
     table_size unstage _made _replace
 """

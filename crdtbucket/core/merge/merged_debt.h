@@ -18,8 +18,8 @@ static int brings_of(const table_t *t, const comparison_t *g, uint32_t node)
 /* Credit, in units, that is kept for silent nodes once an entry is merged: all of those of which it
  * brings nothing, and what belongs to the others since the frame was sent, which may be long ago.
  * One that was too long under way says of nobody since when it is silent. */
-static i128 far_left(const table_t *t, uint32_t e, const definition_t *d, const merge_context_t *m,
-                     const comparison_t *g, int64_t now)
+COLD static i128 far_left(const table_t *t, uint32_t e, const definition_t *d,
+                          const merge_context_t *m, const comparison_t *g, int64_t now)
 {
     double claims = predict(t, e, d, now).slow_claims + own_slow_claim(&t->cold[e], d), tokens = 0;
     demand_t of = far_demand(t, e, d, claims, now);
@@ -38,7 +38,7 @@ static i128 far_left(const table_t *t, uint32_t e, const definition_t *d, const 
 
 /* Whether the sender of an entry has merged takes of this node, or of one that is seen here: then
  * it lacks only what was taken on this side in its silence. */
-static int knows_this_side(const table_t *t, const comparison_t *g, int64_t now)
+COLD static int knows_this_side(const table_t *t, const comparison_t *g, int64_t now)
 {
     const held_t *h = &g->held;
     for (uint32_t i = 0; i < h->count; i++) {
@@ -62,9 +62,9 @@ static int knows_this_side(const table_t *t, const comparison_t *g, int64_t now)
  * that were known before, and calls may move to nodes that were not asked then. Where both sides
  * ask now for more than is refilled, there is no bound: they have asked for as much lately, so what
  * was refilled earlier in the silence is gone. */
-RARELY static i128 debt_apart(const table_t *t, uint32_t e, const definition_t *d,
-                              const merge_context_t *m, const wire_entry_t *w,
-                              const comparison_t *g, i128 here, i128 there, int64_t now)
+COLD static i128 debt_apart(const table_t *t, uint32_t e, const definition_t *d,
+                            const merge_context_t *m, const wire_entry_t *w, const comparison_t *g,
+                            i128 here, i128 there, int64_t now)
 {
     const node_t *source = &t->nodes[m->source];
     int64_t apart = now - source->last_seen - t->h->near_ns, lacks = g->lacks - g->lacks_credited;
