@@ -131,7 +131,8 @@ class Books:
         guaranteed = max(1, self.spec(place).capacity // 20)  # a call passes whatever the level is
         calls = node.bucket(place[0]).counters()["guaranteed"]
         least = -guaranteed * (1 + calls) - sum(self.ledger.refunded[place].values()) - EPSILON
-        least -= min(self.spec(place).capacity, self._most_room(place)) + self.at_once(place)
+        spec = self.spec(place)
+        least -= min(spec.capacity + spec.max_debt, self._most_room(place)) + self.at_once(place)
         if alone < least and not node.table.stats()["evicted_indebted"]:
             self.view.broken("alone", f"{node.name} {place} has taken to {alone:.3f} by itself")
         level = self.ideal(place).level(self.mesh.now_ns)

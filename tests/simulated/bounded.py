@@ -204,6 +204,8 @@ class Bounded:
             return
         Ending(self.plan, self.mesh, self.view, self.books).settle()
         self.mesh.advance(wait)
+        if any(node.bucket("main").credit("key") for node in self._live()):
+            return  # it went without an end, so its share is kept for as long as that may be a cut
         for node in self._live():
             left, least = node.peek("main", "key").remaining, node.bucket("main").spec.capacity
             if left < least:
