@@ -27,12 +27,11 @@ OLDEST_IN_A_ZIP = 315_532_800  # 1980, in seconds: a wheel can hold no earlier t
 # method, so it is said in the C that Cython has written.
 COLD_CLASSES = "TableDefinitions TableEpochs TableSharing _Memory"
 COLD_METHODS = """
-    __cinit__ __reduce__ __repr__ adopt as_dict binding
-    check check_node columns configure counters credit debt decided define describe encode_table is_ours
-    iterated loaded_decision name_node node_names read_header redirect
-    refuse_key release relay reset_all reset_some restore set_disconnected silent_before
-    set_node settle_suspects shift slot_of spec_of stage started stats survey table_damage
-    table_size unstage _made _replace
+    __cinit__ __reduce__ __repr__ _made _replace adopt as_dict binding check check_node columns
+    configure counters credit debt decided define describe encode_table is_ours iterated
+    loaded_decision name_node node_names read_header redirect refuse_key relay release
+    reset_all reset_some restore set_disconnected set_node settle_suspects shift silent_before
+    slot_of spec_of stage started stats survey table_damage table_size unstage
 """
 # Types that are not cold.
 MADE_IN_CALLS = "BucketReplica Decision Reservation _Entries _Items _Scratch __aenter__ __aexit__"
