@@ -88,7 +88,7 @@ MUTATIONS = (
         "core",
         "    uint32_t count = advertised_columns(",
         "    const definition_t *d = &t->definitions[hot->bucket];\n"
-        "    debt += (int64_t)(entry_far(t, e, d, to->now) / d->p);\n"
+        "    debt.shown += (int64_t)(entry_far(t, e, d, to->now) / d->p);\n"
         "    uint32_t count = advertised_columns(",
         suite("test_core_contract", "stated_debt"),
     ),
