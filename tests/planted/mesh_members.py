@@ -275,6 +275,13 @@ MUTATIONS = (
         suite("simulated/test_sparse", "comes_back_and_is_idle"),
     ),
     Mutation(
+        "an_idle_process_is_nobodys_that_a_relay_does_not_see_itself",
+        "mesh",
+        "(link.advertised or {}).items():",
+        "[(m[0], m[2]) for m in self._directory.known.values()]:",
+        suite("simulated/test_sparse", "end_of_a_chain_that_comes_back"),
+    ),
+    Mutation(
         "a_linked_peer_waits_for_its_place_in_a_large_table",
         "mesh",
         "            self._drop(epoch, at_once=True)\n",

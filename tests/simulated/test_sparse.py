@@ -133,6 +133,20 @@ def test_a_leaf_that_comes_back_and_is_idle_leaves_its_part_to_the_others() -> N
     assert total(drive(mesh, rest, 10.0)) >= 0.98 * 40 * 10
 
 
+def test_the_end_of_a_chain_that_comes_back_and_is_idle_leaves_its_part_to_all() -> None:
+    """Who is three links away knows it as the member that a relay says runs, which does not see it
+    itself either."""
+    names = "ABCDEF"
+    spec = BucketSpec("b", 400, 40)
+    mesh = Network(names, [spec], linked=[*itertools.pairwise(names)], latency=0.02, seed=1)
+    drive(mesh, dict.fromkeys(names, 5.0), 10.0)
+    mesh.die("A", ends=True)
+    mesh.advance(0.5)
+    mesh.back("A", None)
+    mesh.advance(10.0)
+    assert [mesh[name].bucket("b").credit("k") for name in "BCDEF"] == [0] * 5
+
+
 def test_a_hub_that_begins_anew_is_no_second_limit() -> None:
     """Until it is back, the leaves keep each other's part."""
     mesh, _ = sparse("star")

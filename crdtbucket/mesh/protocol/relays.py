@@ -149,13 +149,14 @@ class Relays:
 
     def _introduce(self, link: PeerState) -> None:
         """A process that this peer states the age of, and that has taken nothing since it began, is
-        in no entry: it is known as the member that runs under that epoch."""
+        in no entry: it is known as the member that the peer says runs under that epoch, be it one
+        that others see for it."""
         unknown = {epoch for epoch, _ in link.round_ages if self._roster.owner(epoch) is None}
-        members = [(m[0], m[2]) for m in self._directory.known.values() if m[2] in unknown]
-        if members:
+        if unknown:
             admits = self._members.introductions.by(link.info.name)
-            for name, epoch in members:
-                self._roster.introduce(name, epoch, admits)
+            for name, epoch in (link.advertised or {}).items():
+                if epoch in unknown:
+                    self._roster.introduce(name, epoch, admits)
 
 
 def _knows_better(link: PeerState, epoch: int, at: int) -> bool:

@@ -349,8 +349,8 @@ def test_of_members_that_do_not_count_the_log_says_once_what_to_do(
         node.step(now)
     said = [record.message for record in caplog.records if "mesh.expected_nodes" in record.message]
     text = (
-        "me: some of 1 members without a link here are seen by one peer alone, which may invent "
-        "them. In heavy overload each node may be given more than its part: set "
+        "me: some of 1 members without a link here are seen by half of the peers at most, which "
+        "may invent them. In heavy overload each node may be given more than its part: set "
         "mesh.expected_nodes to how many nodes there are"
     )
     assert said == [text] * (expected < 4)
