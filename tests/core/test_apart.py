@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from crdtbucket.spec.bucket_spec import BucketSpec
-from tests.core.pair import SIZE, Peer, send
+from tests.core.pair import SIZE, Peer, send, send_all
 
 MS = 1_000_000
 SECOND = 1000 * MS
@@ -225,7 +225,7 @@ def test_what_fills_a_bucket_up_to_its_credit_is_no_debt_for_a_newcomer() -> Non
 class Beside(Apart):
     """`a` keeps credit for a third node, which is silent, and `b` has never heard of that one."""
 
-    def __init__(self) -> None:
+    def __init__(self, rate: int = 4) -> None:
         super().__init__()
         third = Peer(2, SPEC)
         third.table.nodes.configure(near_ns=500 * MS, predict=True)
@@ -233,7 +233,7 @@ class Beside(Apart):
         self.a.table.nodes.set_node(self.a.node_of(2), third.epoch, True)
         for _ in range(60):
             third.table.set_time(self.now)
-            third.bucket.take("k", 4)
+            third.bucket.take("k", rate)
             third.table.outbox.collect()
             self.a.table.nodes.set_last_seen(self.a.node_of(2), self.now)
             send(third, self.a)
@@ -299,3 +299,22 @@ def test_what_two_have_taken_is_refilled_once(one: int, other: int, owed: int) -
     apart.merged_debt()
     send(third, apart.b)
     assert apart.b.bucket.debt("k") == owed * TOKEN
+
+
+def test_who_never_kept_what_became_debt_here_states_no_low_debt() -> None:
+    """Once the third node is forgotten, what it was thought to take is debt, and no column stands
+    behind it. The peer that has never heard of that one is no liar."""
+    beside = Beside(12)
+    a, b = beside.a, beside.b
+    a.epochs[1 << 60] = 3  # one member more: two would believe each other
+    a.table.nodes.set_node(a.node_of(3), 1 << 60, True)
+    a.bucket.take("k", 80)
+    beside.b_is_known_to_a()
+    send_all(a, b)
+    beside.each_second(30, 0, 0)
+    a.table.nodes.forget(a.node_of(2))
+    assert (a.bucket.debt("k") or 0) > 70 * TOKEN
+    a.table.nodes.set_last_seen(a.node_of(1), beside.now)
+    b.bucket.take("k")
+    merged = send(b, a)
+    assert (merged.merged, merged.lowered) == (1, 0)

@@ -415,7 +415,7 @@ MUTATIONS = (
         "core",
         "+ predicted_debt(l, d, now);",
         "+ 0 * predicted_debt(l, d, now);",
-        suite("simulated/test_returned", "one_after_the_other"),
+        suite("core/test_apart", "never_kept"),
     ),
     Mutation(
         "what_was_predicted_of_a_forgotten_node_excuses_its_peers_for_ever",
