@@ -306,8 +306,7 @@ def test_who_never_kept_what_became_debt_here_states_no_low_debt() -> None:
     behind it. The peer that has never heard of that one is no liar."""
     beside = Beside(12)
     a, b = beside.a, beside.b
-    a.epochs[1 << 60] = 3  # one member more: two would believe each other
-    a.table.nodes.set_node(a.node_of(3), 1 << 60, True)
+    a.table.nodes.configure(members=3)  # of two, each believes the other
     a.bucket.take("k", 80)
     beside.b_is_known_to_a()
     send_all(a, b)
