@@ -41,13 +41,19 @@ class Example:
     def ask(
         self, path: str, method: str = "GET", body: str | None = None, **headers: str
     ) -> Answer:
+        """What it answers, once it is done with the request: what is given back for an answer is
+        given back after that was sent, and then the server closes the connection."""
         connection = HTTPConnection("127.0.0.1", self.port, timeout=60)
         named = {name.replace("_", "-"): value for name, value in headers.items()}
         try:
-            connection.request(method, path, body, named)
-            response: HTTPResponse = connection.getresponse()
-            fields = {name.lower(): value for name, value in response.getheaders()}
-            return Answer(response.status, fields, response.read())
+            connection.request(method, path, body, {"Connection": "close", **named})
+            with connection.sock.dup() as socket:
+                response: HTTPResponse = connection.getresponse()
+                fields = {name.lower(): value for name, value in response.getheaders()}
+                answer = Answer(response.status, fields, response.read())
+                while socket.recv(4096):
+                    pass
+            return answer
         finally:
             connection.close()
 
