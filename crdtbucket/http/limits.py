@@ -17,6 +17,7 @@ from crdtbucket.http.request_rules import Charge, Rule, shortened
 from crdtbucket.limiter.bucket import Bucket
 from crdtbucket.limiter.facade import Limiter, check_limiter
 from crdtbucket.limiter.slots import Slot
+from crdtbucket.spec.bucket_spec import BucketSpec
 from crdtbucket.strong.strong_bucket import AskingBucket
 
 
@@ -229,17 +230,22 @@ def _has_slots(limiter: Limiter, rule: Rule) -> bool:
 def _check_rule(limiter: Limiter, rule: Rule) -> None:
     """Raises `InvalidSpec` for a rule that asks of its bucket what that cannot do."""
     slots, spec = _has_slots(limiter, rule), limiter.bucket(rule.bucket).spec
-    most = max([spec.capacity, *(plan.capacity for _, plan in spec.overrides)])
-    counts = not slots and spec.overrides_from is None
-    if counts and isinstance(rule.cost, int) and rule.cost > most:
-        fix = f"write {most} or less, or raise its capacity: no request could ever pass"
-        raise InvalidSpec(f"cost {rule.cost} in the rule for {rule.bucket!r}", fix, "cost")
+    if not slots and spec.overrides_from is None:
+        _check_cost(rule, spec)
     if rule.floor != 0 and (slots or not limiter.bucket(rule.bucket).immediate):
         fix = "leave it out: only eventual buckets of tokens have floors"
         raise InvalidSpec(f"floor in the rule for {rule.bucket!r}", fix, "floor")
     if slots and rule.refund_if is not None:
         fix = "leave it out: a slot is always released at the end of the request"
         raise InvalidSpec(f"refund_if in the rule for {rule.bucket!r}", fix, "refund_if")
+
+
+def _check_cost(rule: Rule, spec: BucketSpec) -> None:
+    """Raises `InvalidSpec` where no key's capacity is as large as the rule's fixed cost."""
+    most = max([spec.capacity, *(plan.capacity for _, plan in spec.overrides)])
+    if isinstance(rule.cost, int) and rule.cost > most:
+        fix = f"write {most} or less, or raise its capacity: no request could ever pass"
+        raise InvalidSpec(f"cost {rule.cost} in the rule for {rule.bucket!r}", fix, "cost")
 
 
 def _parts(limiter: Limiter, rule: Rule) -> list[Rule]:

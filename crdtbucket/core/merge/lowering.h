@@ -85,7 +85,8 @@ COLD static struct lowered *lowered_of(table_t *t, uint32_t e, const definition_
     return l;
 }
 
-/* Below this an entry does not bring the debt, as far as refunds explain it, in units. What was
+/* Below this an entry does not bring the debt without a budget, in units: takes that a relay brings
+ * of who is not silent raise it, and refunds lower it, as far as they explain it. What was
  * taken and not charged, because it was beyond every limit or the ceiling, or the sender's own debt
  * was lower, is not given back when it is refunded. */
 static i128 refunded_to(struct lowered *l, const definition_t *d, const comparison_t *g,
@@ -105,7 +106,8 @@ static i128 refunded_to(struct lowered *l, const definition_t *d, const comparis
         }
         i128 lately = debt + token_units(d, g->brings_relayed);
         lately = lately < count ? lately : count;
-        return lately < cap || lately < debt ? lately : cap > debt ? cap : debt;
+        i128 most = cap > debt ? cap : debt;
+        return lately < most ? lately : most;
     }
     i128 refunded = token_units(d, -brings),
          worthless = l->uncounted < refunded ? l->uncounted : refunded;

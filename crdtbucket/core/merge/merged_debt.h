@@ -103,7 +103,8 @@ static i128 merged_debt(const definition_t *d, i128 debt, i128 advertised, const
         i128 lacking = token_units(d, g->brings_lacking);
         out = debt + token_units(d, g->brings_held) + (lacking < advertised ? lacking : advertised);
     } else {
-        /* A frame that was long under way brings takes; the debt in it is out of date. */
+        /* A frame that was long under way brings takes; the debt in it is out of date. One that
+         * shows an older generation may know of takes that are hidden here, see sender.h. */
         out = (count < adopt && !g->older) || m->late ? count : adopt;
         out = apart < out ? apart : out;
     }

@@ -34,6 +34,11 @@ class Node:
     def relay(self) -> Relays:
         return Relays(self.table, self.members, self.members._roster)  # type: ignore[arg-type]
 
+    def entries(self, count: int) -> array[int]:
+        """So many that were merged: one of which something was taken, again and again."""
+        self.table.bucket.take("k", 1)
+        return array("I", [self.table.find(*self.table.bucket.hash("k"))] * count)
+
     @property
     def links(self) -> tuple[PeerState, ...]:
         return self.peer, self.third, self.fourth
@@ -107,8 +112,7 @@ def test_what_came_lately_is_relayed_as_well_when_a_peer_does_not_see_its_sender
     ago: int, touched: bool, relayed: bool, begins: bool
 ) -> None:
     node = Node()
-    node.table.bucket.take("k", 1)
-    entries = array("I", [node.table.find(*node.table.bucket.hash("k"))] * touched)
+    entries = node.entries(touched)
     if relayed:
         node.members.receive(node.peer, frame(members=(), unseen=("third",)), NOW)
     node.relays.merged(node.third, entries, NOW - ago)
@@ -124,8 +128,7 @@ def test_what_came_lately_begins_to_be_relayed_a_part_in_each_round(
     """No age is stated before all of it is: who hears the age keeps nothing for what it lacks."""
     monkeypatch.setattr(relays, "CAUGHT_UP_ENTRIES", 2)
     node = Node()
-    node.table.bucket.take("k", 1)
-    entries = array("I", [node.table.find(*node.table.bucket.hash("k"))] * 2)
+    entries = node.entries(2)
     node.third.completed, node.third.round_time = 1, NOW
     node.peer.unseen = ("third",)
     for _ in range(3):
@@ -145,8 +148,7 @@ def test_of_several_whom_a_peer_does_not_see_all_are_caught_up(
 ) -> None:
     monkeypatch.setattr(relays, "CAUGHT_UP_ENTRIES", 2)
     node = Node()
-    node.table.bucket.take("k", 1)
-    entries = array("I", [node.table.find(*node.table.bucket.hash("k"))] * 2)
+    entries = node.entries(2)
     for link in (node.third, node.third, node.fourth):
         node.relays.merged(link, entries, NOW)
     node.relays.begin(["third"], NOW)
