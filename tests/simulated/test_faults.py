@@ -44,7 +44,10 @@ def test_same_seed_same_trace(seed: int) -> None:
 
 
 def test_a_trace_does_not_depend_on_the_hash_seed() -> None:
-    code = "from tests.simulated.run import play; print(*[play(seed) for seed in range(16)])"
+    """In 910267 a bad member invents so many members that some of those give way which came at the
+    same time."""
+    seeds = "[*range(16), 910267]"
+    code = f"from tests.simulated.run import play; print(*[play(seed) for seed in {seeds}])"
     traces = {
         subprocess.run(
             [sys.executable, "-c", code],
@@ -57,4 +60,4 @@ def test_a_trace_does_not_depend_on_the_hash_seed() -> None:
         for hash_seed in ("0", "1", "4711")
     }
     assert len(traces) == 1
-    assert len(traces.pop().split()) == 16
+    assert len(traces.pop().split()) == 17

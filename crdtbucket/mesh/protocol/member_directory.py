@@ -94,7 +94,8 @@ class MemberDirectory:
             if old and (name not in self.links or self.is_gone(name)):
                 self.forget(name)
         if len(self.known) > CROWDED_MEMBERS:
-            unseen = self.known.keys() - self.links.keys() - self.only_advertised()
+            kept = self.links.keys() | self.only_advertised()
+            unseen = [name for name in self.known if name not in kept]
             oldest = sorted(unseen, key=lambda name: self._advertised_at[name])
             for name in oldest[: len(self.known) - CROWDED_MEMBERS]:
                 self.forget(name)
