@@ -99,6 +99,32 @@ def test_who_is_cut_off_before_its_dials_were_refused_for_long_has_gone_silently
     assert view.gone_silently == silently
 
 
+@pytest.mark.parametrize(("more", "silently"), [((), {"C"}), (("D",), {"C"}), (("D", "E"), set())])
+def test_who_dies_and_leaves_no_majority_has_gone_silently(
+    more: tuple[str, ...], silently: set[str]
+) -> None:
+    names = ("A", "B", "C", *more)
+    linked = [one + two for i, one in enumerate(names) for two in names[i + 1 :]]
+    mesh = Network(names, [draw(0).main], linked=linked, seed=1)
+    view = View(draw(0), mesh)
+    for name in "BC":
+        view.happens("die", (name, True))
+        mesh.die(name, ends=True)
+        mesh.advance(2 * ENDED)
+    assert view.gone_silently == silently
+
+
+def test_who_comes_takes_the_place_of_one_that_died() -> None:
+    mesh = Network("ABC", [draw(0).main], linked=["AB", "AC", "BC"], seed=1)
+    view = View(draw(0), mesh)
+    for name in "BC":
+        view.happens("die", (name, True))
+        mesh.die(name, ends=True)
+        mesh.advance(2 * ENDED)
+        view.happens("come", ("D", ("A",), 0.0))
+    assert not view.gone_silently
+
+
 @pytest.mark.parametrize("beside", ["AB", "C"])
 def test_who_comes_to_one_part_alone_brings_back_nobody(beside: str) -> None:
     assert not mistaken("resets", 30.0, *beside)

@@ -55,6 +55,9 @@ class View:
         self.gone_silently: set[str] = set()
         self._ended: dict[str, int] = {}
         """When nodes ended, ns."""
+        self._empty: dict[str, int] = {}
+        """The places of members that have died, and since when (ns) they are empty, oldest first.
+        One that comes under a new name takes the oldest."""
         self.mistaken = -1
         """When somebody was last heard again that others had given up although it was running, ns:
         nothing was kept for what it took meanwhile."""
@@ -99,23 +102,35 @@ class View:
         if what in ("pause", "stall") and over - now >= self.plan.forget_after * SECOND:
             self.mistaken = max(self.mistaken, over)
         self.disturbed = max(self.disturbed, over)
-        if what in ("die", "leave") and not self._end_is_known(args[0], *args[1:]):
-            self.gone_silently.add(args[0])
         if what in ("die", "leave"):
-            # Who has just ended is not given up yet, and who goes now will tell nobody.
-            lately = [name for name, at in self._ended.items() if now - at < ENDED_NS]
-            self.gone_silently |= {
-                n for n in lately if not self._end_is_known(n, next_to_go=args[0])
-            }
+            self._goes(what, args[0], *args[1:])
+        elif what in ("come", "return"):
+            self._begins(args[0])
         if what == "cut" and args[0] != "resets":  # then nobody refuses dials any more
             ways = {name for way in args[1] for name in way}
             lately = [name for name, at in self._ended.items() if now - at < ENDED_NS]
             self.gone_silently |= ways.intersection(lately)
+
+    def _goes(self, what: str, name: str, ends: bool = True) -> None:
+        now = self.mesh.now_ns
         if what == "die":
-            self._ended[args[0]] = now
-        elif what == "return":
-            self._ended.pop(args[0], None)
-            self.gone_silently.discard(args[0])
+            self._empty[name] = now
+        few = not self._are_most(name)
+        if (what == "die" and few) or not self._end_is_known(name, ends):
+            self.gone_silently.add(name)
+        # Who has just ended is not given up yet, and who goes now will tell nobody.
+        lately = [other for other, at in self._ended.items() if now - at < ENDED_NS]
+        self.gone_silently |= {
+            other for other in lately if few or not self._end_is_known(other, next_to_go=name)
+        }
+        if what == "die":
+            self._ended[name] = now
+
+    def _begins(self, name: str) -> None:
+        if self._empty:
+            del self._empty[name if name in self._empty else next(iter(self._empty))]
+        self._ended.pop(name, None)
+        self.gone_silently.discard(name)
 
     def _cuts_change(self, now: int, how: str, by: int) -> None:
         if by < 0:
@@ -177,6 +192,14 @@ class View:
         told = {other for peer in peers for other in self._reached(peer, gone)}
         up = {other for other, node in self.mesh.nodes.items() if node.up}
         return up - gone <= told
+
+    def _are_most(self, name: str) -> bool:
+        """Whether those that run without this one, which goes now, may declare who died dead: they
+        are more than all whose places are empty, or miss one alone."""
+        now, forget = self.mesh.now_ns, self.plan.forget_after * SECOND
+        missing = sum(now - at < forget for at in self._empty.values())
+        up = sum(node.up for other, node in self.mesh.nodes.items() if other != name)
+        return missing <= 1 or up > missing
 
     def components(self) -> list[list[str]]:
         """The running nodes, in parts all of which hear each other, by relays perhaps."""
