@@ -184,6 +184,20 @@ def test_who_had_the_same_columns_at_the_end_may_evict_the_key_and_lack_some_aga
 
 
 @pytest.mark.parametrize(
+    ("held", "after", "late"), [(5.0, 1.0, 4.0), (5.0, 11.0, 0.0), (0.9, 1.0, 0.0), (0.0, 1.0, 0.0)]
+)
+def test_what_refilled_before_it_came_may_be_owed_until_the_bucket_has_refilled(
+    held: float, after: float, late: float
+) -> None:
+    stall = (Event(1.0, "stall", (held, 0.0, ())),) if held else ()
+    plan = replace(draw(0), nodes=("A", "B"), linked=(), events=stall)
+    mesh = Network("AB", [SPEC], linked=["AB"], seed=1)
+    view = View(plan, mesh)
+    mesh.advance(1.0 + held + after)
+    assert Ending(plan, mesh, view, Books(plan, mesh, view))._charged_late(SPEC, 2) == late
+
+
+@pytest.mark.parametrize(
     ("gossip", "period", "part"), [(0.1, 10.0, 1.0), (1.0, 10.0, 0.5), (1.0, 20.0, 0.75)]
 )
 def test_who_goes_on_after_a_burst_leaves_the_others_what_they_may_take_until_their_next_news(
