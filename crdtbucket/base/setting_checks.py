@@ -13,11 +13,13 @@ def section_problem(section: str, name: str, message: str, fix: str) -> Problem:
     return Problem(message, fix, f"{section}.{name}")
 
 
-def seconds_problem(path: str, value: float, low: float, high: float) -> Iterator[Problem]:
-    """A span that is no finite number of a range."""
+def seconds_problem(
+    path: str, value: float, low: float, high: float, why: str = ""
+) -> Iterator[Problem]:
+    """A span that is no finite number of a range; `why` is said behind the range."""
     number = isinstance(value, (int, float)) and not isinstance(value, bool)
     if not number or not math.isfinite(value) or not low <= value <= high:
-        yield Problem(f"is {value!r}", f"write seconds from {low:g} to {high:g}", path)
+        yield Problem(f"is {value!r}", f"write seconds from {low:g} to {high:g}{why}", path)
 
 
 def whole_problem(path: str, value: object, low: int, high: int) -> Iterator[Problem]:

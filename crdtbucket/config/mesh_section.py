@@ -85,7 +85,7 @@ class MeshSection(Section):
     """tokens that a bucket holds at most while peers are silent: its `whole` capacity, on each side
     of a partition; or this side's `share` of it by demand"""
     forget_after: Seconds | None = None
-    """silence after which a peer is no longer a member"""
+    """silence after which a peer is no longer a member; 20 times `gossip_interval` at least"""
     ended_is_dead: SecondsOrNever | None = None
     """for so long calls to a peer whose connection ended must be refused, until it counts as dead;
     or `never`"""

@@ -33,6 +33,8 @@ RENEWABLE = (
     "mesh.operator_keys",
 )
 """Settings that may change while a mesh works."""
+LEAST_ROUNDS = 20
+"""Of gossip, until a peer is forgotten: each may lose its news, and each relay takes some."""
 LEAST_SECRET = 16
 """Bytes of a secret that authenticates: a shorter one can be guessed."""
 
@@ -99,7 +101,7 @@ class MeshConfig:
     each side of a partition may burst to it; or this side's share of it by demand, so that all
     sides together burst to one capacity, and a burst on one side alone gets no more than that."""
     forget_after: float = 900.0
-    """Seconds of silence after which a peer is no longer a member, 1 to 30 days."""
+    """Seconds of silence until a peer is no member, 1 (and 20 `gossip_interval`) to 30 days."""
     ended_is_dead: float | Literal["never"] = 10.0
     """Seconds for which every call to a peer whose connection ended must be refused, until it
     counts as dead and what was set aside for it is free, 1 to 30 days; "never": not before
@@ -247,8 +249,11 @@ class MeshConfig:
             yield _problem("tls_cert", "is missing", "mutual TLS needs tls_cert and tls_key too")
 
     def _number_problems(self) -> Iterator[Problem]:
-        yield from seconds_problem("mesh.gossip_interval", self.gossip_interval, 0.01, 10.0)
-        yield from seconds_problem("mesh.forget_after", self.forget_after, 1.0, _MONTH_S)
+        interval, why = self.gossip_interval, f": {LEAST_ROUNDS} times gossip_interval, or more"
+        wrong = [*seconds_problem("mesh.gossip_interval", interval, 0.01, 10.0)]
+        least = 1.0 if wrong else max(1.0, LEAST_ROUNDS * interval)
+        yield from wrong
+        yield from seconds_problem("mesh.forget_after", self.forget_after, least, _MONTH_S, why)
         if isinstance(self.ended_is_dead, str):
             if self.ended_is_dead != NEVER:
                 fix = f"write seconds from 1 to {_MONTH_S:g}, or {NEVER}"

@@ -579,6 +579,7 @@ def test_any_text_is_a_config_or_one_config_error(load: Load, text: str) -> None
         ({"partition_trust": -1}, "mesh.partition_trust"),
         ({"partition_burst": "half"}, "mesh.partition_burst"),
         ({"forget_after": 0.5}, "mesh.forget_after"),
+        ({"forget_after": 30.0, "gossip_interval": 3.0}, "mesh.forget_after"),
         ({"ended_is_dead": 0.5}, "mesh.ended_is_dead"),
         ({"ended_is_dead": None}, "mesh.ended_is_dead"),
         ({"ended_is_dead": "10s"}, "mesh.ended_is_dead"),

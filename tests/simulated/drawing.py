@@ -12,6 +12,7 @@ from collections.abc import Callable, Collection
 from itertools import pairwise
 from typing import Any, NamedTuple
 
+from crdtbucket.mesh.mesh_config import LEAST_ROUNDS
 from crdtbucket.spec.bucket_spec import BucketSpec
 from crdtbucket.spec.field_checks import MAX_RATE
 from tests.simulated.happenings import (
@@ -132,7 +133,8 @@ def draw_gossip(rng: random.Random, drawn: dict[str, Any]) -> float:
 
 def draw_forget(rng: random.Random, drawn: dict[str, Any]) -> float:
     """Fifteen minutes, or so little that it happens within the run."""
-    return rng.choice([900.0] * 6 + [30.0, 5 + 5 * drawn["gossip"]])
+    interval, soon = drawn["gossip"], rng.choice([900.0] * 6 + [30.0, 5 + 5 * drawn["gossip"]])
+    return max(soon, LEAST_ROUNDS * interval)
 
 
 def draw_log(rng: random.Random, drawn: dict[str, Any]) -> float:

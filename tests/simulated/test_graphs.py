@@ -171,7 +171,7 @@ def test_a_slow_chain_that_loses_frames_takes_nobody_for_dead(seed: int) -> None
         loss=0.3,
         duplication=0.2,
         gossip_interval=3.0,
-        forget_after=30.0,
+        forget_after=60.0,
         seed=seed,
     )
     for _ in range(100):

@@ -21,8 +21,9 @@ SETTLED_NS = 30_000_000_000
 key that owes, for the longest time to full of such a bucket: a newcomer that gets a level without
 the columns behind it would otherwise count less than is owed, and everybody would adopt that.
 Where the keys are full, its columns are history."""
-ROUNDS = 12
-"""Nor before so many rounds: that it runs may be passed on by relays, where frames are lost."""
+ROUNDS = 24
+"""Nor before so many rounds: that it runs may be passed on by several relays in a row, each with a
+complete round, where frames are lost."""
 PASSES = 2
 """So many full passes of anti-entropy must have been made since with every peer that was live
 then: they spread its final counts. A peer that came later was sent them with all the rest."""

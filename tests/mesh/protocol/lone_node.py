@@ -23,7 +23,7 @@ from crdtbucket.mesh.protocol.roster import Roster
 from crdtbucket.spec.bucket_spec import BucketSpec
 
 SECOND = 1_000_000_000
-CONFIG = MeshConfig(peers=["127.0.0.1:1", "127.0.0.1:2"], forget_after=100.0)
+CONFIG = MeshConfig(peers=["127.0.0.1:1", "127.0.0.1:2"], forget_after=200.0)
 ME = NodeInfo("me", "eu", 7, "10.0.0.1:1", 0)
 PEER = NodeInfo("peer", "us", 9, "10.0.0.2:1", 0)
 NOTHING = Merged(0, 0, 0, 0, 0, 0, 0, False, 0, 0, 0, 0, 0, 0, (), (), (), 0, -1)  # type: ignore[arg-type]

@@ -282,7 +282,7 @@ def test_a_silent_peer_is_forgotten_and_at_last_its_link(caplog: pytest.LogCaptu
         link.node for link in (kept, following, peer)
     ]
     members.age(after + 2)
-    said = "me: {} was silent for 100 s and is forgotten"
+    said = "me: {} was silent for 200 s and is forgotten"
     assert caplog.messages == [said.format(name) for name in ("kept", "next", "peer", "last")]
     members.age(2 * after)
     assert set(members.links) == {"kept", "next", "peer", "last"}
