@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from crdtbucket.mesh.protocol import pruning
 from crdtbucket.spec.bucket_spec import BucketSpec
 from crdtbucket.testing import SimulatedMesh
 from tests.simulated.meshes import drive
@@ -159,9 +160,13 @@ def test_the_ends_of_a_chain_count_each_other_for_ever(size: int) -> None:
 
 
 @pytest.mark.parametrize("seed", [9, 64])
-def test_a_slow_chain_that_loses_frames_takes_nobody_for_dead(seed: int) -> None:
+def test_a_slow_chain_that_loses_frames_takes_nobody_for_dead(
+    seed: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """An age comes to an end only when every node in between has been told who hears whom: what is
-    lost of that may not wait until all is told again anyway."""
+    lost of that may not wait until all is told again anyway. In half of the rounds that there are
+    for it."""
+    monkeypatch.setattr(pruning, "ROUNDS", pruning.ROUNDS // 2)
     mesh = Network(
         "ABCDE",
         [BucketSpec("b", 1000, 1000)],
