@@ -153,10 +153,11 @@ class Ending:
             more += self.books.slack(place) / spec.rate_per_second
         drift = max(1e-3, self.plan.drift) if self.plan.has("come") else self.plan.drift
         explained = 0.001 + self.view.hops * self.plan.one_way + drift * self.mesh.now_ns / SECOND
-        least = min(self._decided(node, place) for node in nodes)
-        if max(debts.values()) - least <= (explained + more) * SECOND:
-            return None
-        return debts
+        # Who was cut off alone and owes less is right, and is believed within its budget alone.
+        told = [node for node in nodes if node.name not in view.alone] or nodes
+        least = min(self._decided(node, place) for node in told)
+        apart = max(debts.values()) - least
+        return debts if apart > (explained + more) * SECOND else None
 
     def _charged_late(self, spec: BucketSpec, nodes: int) -> float:
         """What has refilled before takes that were held up came, in seconds, and was charged: who

@@ -184,6 +184,25 @@ def test_who_had_the_same_columns_at_the_end_may_evict_the_key_and_lack_some_aga
 
 
 @pytest.mark.parametrize(
+    ("names", "took", "apart"),
+    [("ABC", "A", True), ("ABC", "C", False), ("ABC", "AC", True), ("AC", "A", True)],
+)
+def test_who_was_alone_may_owe_less_and_nobody_else(names: str, took: str, apart: bool) -> None:
+    """C is cut off; then one owes less than the others, which all of them hold to be so."""
+    linked = [one + two for one, two in ("AB", "AC", "BC") if one in names and two in names]
+    plan = replace(draw(0), nodes=tuple(names), linked=(), events=(), forget_after=900.0)
+    mesh = Network(names, [BucketSpec("main", 1000, 10)], linked=linked, seed=1)
+    view, ways = View(plan, mesh), [way for way in WAYS if {*way} <= {*names}]
+    for what in ("cut", "mend"):
+        view.happens(what, ("silent", ways))
+        mesh.cut_ways(ways, times_out=False)
+    for node in mesh.nodes.values():
+        node.take("main", "key", 500 if node.name in took else 900)
+    ending = Ending(plan, mesh, view, Books(plan, mesh, view))
+    assert (ending._apart([*mesh.nodes.values()], ("main", "key")) is not None) is apart
+
+
+@pytest.mark.parametrize(
     ("held", "after", "late"), [(5.0, 1.0, 4.0), (5.0, 11.0, 0.0), (0.9, 1.0, 0.0), (0.0, 1.0, 0.0)]
 )
 def test_what_refilled_before_it_came_may_be_owed_until_the_bucket_has_refilled(
