@@ -351,6 +351,7 @@ class Service:
             )
         quick = self.lag <= 0.2 and not plan.loss[0] and plan.storm is None
         again = plan.arrivals[0] == "bursts" and seconds > 5 * plan.period
+        again = again and plan.period <= REMEMBERED / 2  # else the last one is as good as forgotten
         seen = again and sum(window.offered.values()) < 3 * self.rate * seconds
         roomy = plan.main.capacity >= 25 * plan.cost * nodes
         if quick and seen and roomy and window.beyond > BURSTY * plan.main.capacity:

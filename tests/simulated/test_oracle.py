@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 
 import pytest
@@ -16,12 +17,14 @@ from tests.simulated.network import Network
 from tests.simulated.plan import Event
 from tests.simulated.service import Service
 from tests.simulated.truth import IdealBucket, LateBucket
-from tests.simulated.view import ENDED_NS, View
+from tests.simulated.view import ENDED_NS, Broken, View
 
 SECOND = 10**9
 SPEC = BucketSpec("b", 100, 10)
 WAYS = (("A", "C"), ("C", "A"), ("B", "C"), ("C", "B"))
 ENDED = ENDED_NS / 10**9
+DOES = nullcontext()
+"""What is looked at does hold."""
 
 
 @given(st.lists(st.tuples(st.integers(0, 3 * SECOND), st.integers(1, 60)), max_size=30))
@@ -231,3 +234,22 @@ def test_who_goes_on_after_a_burst_leaves_the_others_what_they_may_take_until_th
     assert service._part_alone(1.0) == 1.0
     service.plan = replace(plan, arrivals=("even", 0.0))
     assert service._part_alone(1 / 3) == 1.0
+
+
+@pytest.mark.parametrize(
+    ("period", "beyond", "expects"),
+    [(4.0, 60, pytest.raises(Broken, match="bursts")), (4.0, 40, DOES), (6.0, 60, DOES)],
+)
+def test_bursts_that_come_again_before_the_last_one_is_forgotten_are_expected(
+    period: float, beyond: int, expects: AbstractContextManager[object]
+) -> None:
+    bucket = BucketSpec("main", 100, 10)
+    plan = replace(draw(0), nodes=("A",), linked=(), events=(), main=bucket, cost=1, storm=None)
+    plan = replace(plan, latency=0.02, gossip_interval=0.1, loss=(0.0,) * 3, seconds=1.0)
+    plan = replace(plan, arrivals=("bursts", period))
+    mesh = Network("A", [bucket], linked=[], seed=1)
+    service = Service(plan, mesh, View(plan, mesh))
+    window = service._open(0, 0)
+    window.give(100 + beyond, 0)
+    with expects:
+        service._check_over_admission(window, 6 * period)
