@@ -21,6 +21,8 @@ LOOKS = 40
 """Times at which it is looked at in a wait whether that is over."""
 LOWERED_PART = 0.2
 """Of a capacity, all members together lower a debt by so much without another that agrees."""
+ONE_ALONE = 0.3
+"""Of a capacity, one node may owe less than all others after a cut."""
 LONGEST = 600
 """So many rounds are waited for at most until every key is full."""
 
@@ -153,10 +155,11 @@ class Ending:
             more += self.books.slack(place) / spec.rate_per_second
         drift = max(1e-3, self.plan.drift) if self.plan.has("come") else self.plan.drift
         explained = 0.001 + self.view.hops * self.plan.one_way + drift * self.mesh.now_ns / SECOND
-        # Who was cut off alone and owes less is right, and is believed within its budget alone.
-        told = [node for node in nodes if node.name not in view.alone] or nodes
-        least = min(self._decided(node, place) for node in told)
-        apart = max(debts.values()) - least
+        decided = sorted(self._decided(node, place) for node in nodes)
+        most = ONE_ALONE * spec.capacity / spec.rate_per_second * SECOND
+        if self.plan.has("cut") and len(nodes) > 2 and decided[1] - decided[0] <= most:
+            del decided[0]  # who alone knows that less is owed is believed within its budget
+        apart = max(debts.values()) - decided[0]
         return debts if apart > (explained + more) * SECOND else None
 
     def _charged_late(self, spec: BucketSpec, nodes: int) -> float:

@@ -187,20 +187,26 @@ def test_who_had_the_same_columns_at_the_end_may_evict_the_key_and_lack_some_aga
 
 
 @pytest.mark.parametrize(
-    ("names", "took", "apart"),
-    [("ABC", "A", True), ("ABC", "C", False), ("ABC", "AC", True), ("AC", "A", True)],
+    ("took", "cut", "apart"),
+    [
+        ((700, 700, 450), True, False),
+        ((450, 700, 700), True, False),
+        ((700, 700, 450), False, True),
+        ((700, 700, 350), True, True),
+        ((700, 450, 450), True, True),
+        ((700, 450), True, True),
+    ],
 )
-def test_who_was_alone_may_owe_less_and_nobody_else(names: str, took: str, apart: bool) -> None:
-    """C is cut off; then one owes less than the others, which all of them hold to be so."""
-    linked = [one + two for one, two in ("AB", "AC", "BC") if one in names and two in names]
-    plan = replace(draw(0), nodes=tuple(names), linked=(), events=(), forget_after=900.0)
-    mesh = Network(names, [BucketSpec("main", 1000, 10)], linked=linked, seed=1)
-    view, ways = View(plan, mesh), [way for way in WAYS if {*way} <= {*names}]
-    for what in ("cut", "mend"):
-        view.happens(what, ("silent", ways))
-        mesh.cut_ways(ways, times_out=False)
-    for node in mesh.nodes.values():
-        node.take("main", "key", 500 if node.name in took else 900)
+def test_after_a_cut_one_may_owe_less_than_all_others(
+    took: tuple[int, ...], cut: bool, apart: bool
+) -> None:
+    events = (Event(1.0, "cut", ("silent", WAYS)),) if cut else ()
+    plan = replace(draw(0), nodes=tuple("ABC"[: len(took)]), linked=(), events=events)
+    plan = replace(plan, main=BucketSpec("main", 1000, 10))
+    mesh = Network(plan.nodes, [plan.main], linked=["AB", "AC", "BC"][: len(took)], seed=1)
+    for node, tokens in zip(mesh.nodes.values(), took, strict=True):
+        node.take("main", "key", tokens)
+    view = View(plan, mesh)
     ending = Ending(plan, mesh, view, Books(plan, mesh, view))
     assert (ending._apart([*mesh.nodes.values()], ("main", "key")) is not None) is apart
 

@@ -61,8 +61,6 @@ class View:
         self.mistaken = -1
         """When somebody was last heard again that others had given up although it was running, ns:
         nothing was kept for what it took meanwhile."""
-        self.alone: set[str] = set()
-        """Who heard nobody when something happened, while others heard each other."""
         self.began_beside_silent = False
         """Whether a process began while others were silent: it owes what is kept for these."""
         self._cuts = self._cut = self._resets = 0
@@ -94,9 +92,6 @@ class View:
             return
         if self.first < 0:
             self.first = now
-        parts = self.components()
-        if any(len(part) > 1 for part in parts):
-            self.alone |= {part[0] for part in parts if len(part) == 1}
         if what in ("cut", "mend"):
             self._cuts_change(now, args[0], 1 if what == "cut" else -1)
         elif what in ("come", "return") and self._links_parts(what, args):
