@@ -18,12 +18,17 @@ class Apart:
     """The peers `a` and `b`, whose link is silent from T0 on; then `a` tells what it has taken."""
 
     def __init__(
-        self, *, linked: bool = True, predict: bool = True, spec: BucketSpec = SPEC
+        self,
+        *,
+        linked: bool = True,
+        predict: bool = True,
+        near_ms: int = 500,
+        spec: BucketSpec = SPEC,
     ) -> None:
         self.a, self.b = Peer(0, spec), Peer(1, spec)
         self.now = T0
         for peer in (self.a, self.b):
-            peer.table.nodes.configure(near_ns=500 * MS, predict=predict)
+            peer.table.nodes.configure(near_ns=near_ms * MS, predict=predict)
         self._clocks()
         self.b.epochs[self.a.epoch] = 0
         if linked:
@@ -64,11 +69,14 @@ class Apart:
 
 @pytest.mark.parametrize("seconds", [5, 30, 300])
 @pytest.mark.parametrize(("there", "here"), [(8, 1), (1, 8), (5, 5), (9, 0)])
-def test_what_was_refilled_meanwhile_is_no_debt(there: int, here: int, seconds: int) -> None:
-    """Half a second of the silence is the near horizon, in which nothing is refilled for it."""
-    apart = Apart()
+@pytest.mark.parametrize("near_ms", [500, 4500])
+def test_what_was_refilled_meanwhile_is_no_debt(
+    near_ms: int, there: int, here: int, seconds: int
+) -> None:
+    """Of the whole silence, also where rounds are so slow that a long one is none at first."""
+    apart = Apart(near_ms=near_ms)
     apart.each_second(seconds, there, here)
-    assert apart.merged_debt() <= (5 if there + here == 10 else 0)
+    assert apart.merged_debt() == 0
 
 
 def test_a_long_history_that_the_sender_does_not_know_is_no_debt() -> None:
@@ -143,7 +151,7 @@ def test_a_sender_that_knew_this_side_lacks_just_what_was_taken_meanwhile(known:
         send(apart.b, apart.a)
     apart.each_second(10, 9, 9)
     apart.each_second(120, 9, 1)
-    assert (apart.merged_debt() > 80) == known
+    assert (apart.merged_debt() >= 80) == known
 
 
 def test_refunds_of_this_node_are_no_takes_that_the_sender_knows() -> None:
@@ -181,7 +189,7 @@ def test_nor_has_one_that_was_never_linked_or_where_nothing_is_predicted(
     assert apart.merged_debt() == 20
 
 
-@pytest.mark.parametrize(("older", "owed"), [(False, 70), (True, 55)])
+@pytest.mark.parametrize(("older", "owed"), [(False, 70), (True, 50)])
 def test_what_a_younger_peer_has_taken_in_all_it_took_since_both_ran(
     older: bool, owed: int
 ) -> None:

@@ -460,6 +460,13 @@ MUTATIONS = (
         suite("core/test_apart", "refilled_once"),
     ),
     Mutation(
+        "nothing_was_refilled_within_the_near_horizon_of_a_silence",
+        "core",
+        "    int64_t apart = now - source->last_seen, lacks",
+        "    int64_t apart = now - source->last_seen - t->h->near_ns, lacks",
+        suite("core/test_apart", "refilled_meanwhile"),
+    ),
+    Mutation(
         "what_is_kept_for_silent_peers_is_forgotten_at_the_end",
         "core",
         "debt_apart(t, e, d, m, w, g, debt + far,",

@@ -67,8 +67,8 @@ COLD static i128 debt_apart(const table_t *t, uint32_t e, const definition_t *d,
                             i128 here, i128 there, int64_t now)
 {
     const node_t *source = &t->nodes[m->source];
-    int64_t apart = now - source->last_seen - t->h->near_ns, lacks = g->lacks - g->lacks_credited;
-    if (!t->h->predict || source->known_by != BY_LINK || m->late || apart <= 0)
+    int64_t apart = now - source->last_seen, lacks = g->lacks - g->lacks_credited;
+    if (!t->h->predict || source->known_by != BY_LINK || m->late || apart <= t->h->near_ns)
         return UNBOUNDED;
     double seconds = (double)apart / 1e9, asked_here = own_slow_claim(&t->cold[e], d),
            rate = unpack_rate(w->slow), lacking = (double)(g->brings_lacking + g->shows),
