@@ -266,7 +266,7 @@ def test_a_table_that_cannot_grow_evicts_as_at_its_limit(tmp_path: Path) -> None
     begun = table_size(100_000)[1]
     with small_disk(tmp_path / "disk", begun + (4 << 20)):
         file, table = opened(str(tmp_path / "disk" / "table"), max_keys=100_000)
-        bucket = BucketCore(table, SPEC)
+        bucket = BucketCore(table, BucketSpec("b", 200, 1, "1h"))
         bucket.take("indebted", 150)
         assert all(bucket.take(f"key {i}") for i in range(20_000))
         stats = table.stats()
