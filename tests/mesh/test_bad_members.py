@@ -204,6 +204,21 @@ def stating(
     return evil
 
 
+@pytest.mark.parametrize("crashed", ["", "B"])
+def test_of_two_members_each_lowers_debts_by_one_ceiling_and_two_fifths(crashed: str) -> None:
+    """Nobody else can agree. Without the bound it is all that is asked for: forty times the limit,
+    also for who is left of two when the other one has crashed."""
+    mesh = mesh_of(1 + len(crashed))
+    for name in crashed:
+        mesh.crash(name)
+    mesh.advance(30.0)
+    bad, ceiling = linked(mesh), 2 * C
+    evil = stating(mesh, bad, "A", mesh["A"].bucket("api").hash("k"))
+    total = admitted(mesh, "A", 10.0, evil)
+    assert total <= 1.4 * (C + R * 10) + ceiling
+    assert mesh["A"].node.bounded["bad"]["debt"] > 10
+
+
 @pytest.mark.parametrize("honest", ["AB", "ABCD"])
 def test_debts_that_one_peer_states_lower_add_a_fifth_at_most(honest: str) -> None:
     """Without the bound it is a hundred times the limit."""

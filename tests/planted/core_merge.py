@@ -137,15 +137,31 @@ MUTATIONS = (
     Mutation(
         "one_peer_lowers_debts",
         "core",
-        "    if (m->members <= 2 && m->source)\n        return after;",
-        "    if (1)\n        return after;",
+        "    struct lowered *l = lowered_of(t, e, d, m->members, now);\n",
+        "    if (1)\n        return after;\n"
+        "    struct lowered *l = lowered_of(t, e, d, m->members, now);\n",
         suite("mesh/test_bad_members", "fifth_at_most"),
+    ),
+    Mutation(
+        "of_two_members_each_believes_the_other",
+        "core",
+        "    struct lowered *l = lowered_of(t, e, d, m->members, now);\n",
+        "    if (m->members <= 2 && m->source)\n        return after;\n"
+        "    struct lowered *l = lowered_of(t, e, d, m->members, now);\n",
+        suite("mesh/test_bad_members", "of_two_members"),
+    ),
+    Mutation(
+        "of_two_members_neither_may_lower_much",
+        "core",
+        "    if (m->members <= 2)\n        return units;",
+        "    if (m->members <= 2)\n        return 0;",
+        suite("mesh/test_bad_members", "relay_alone_sees"),
     ),
     Mutation(
         "an_observer_lowers_debts_in_a_small_mesh",
         "core",
-        "    if (m->members <= 2 && m->source)\n        return after;",
-        "    if (m->members <= 2)\n        return after;",
+        "    if (!m->source)\n        return 0;\n    if (m->members <= 2)\n        return units;",
+        "    if (m->members <= 2)\n        return units;\n    if (!m->source)\n        return 0;",
         suite("mesh/test_bad_members", "an_observer_lowers"),
     ),
     Mutation(
@@ -158,15 +174,15 @@ MUTATIONS = (
     Mutation(
         "one_peer_agrees_with_itself",
         "core",
-        "    if (m->source && l->peer && l->peer != m->source && ",
-        "    if (m->source && l->peer && ",
+        "    if (!l->peer || l->peer == m->source || ",
+        "    if (!l->peer || ",
         suite("mesh/test_bad_members", "that_agree_lower"),
     ),
     Mutation(
         "an_observer_agrees_with_a_peer",
         "core",
-        "    if (m->source && l->peer && ",
-        "    if (l->peer && ",
+        "    if (!m->source)\n        return 0;\n    if (m->members <= 2)\n        return units;",
+        "    if (m->source && m->members <= 2)\n        return units;",
         suite("mesh/test_bad_members", "observer_lowers_no_debt"),
     ),
     Mutation(
@@ -427,15 +443,15 @@ MUTATIONS = (
     Mutation(
         "peers_agree_on_a_debt_whenever_they_said_so",
         "core",
-        "        && now - l->proposed_at <= AGREE_NS) {",
-        "        && now >= l->proposed_at) {",
+        "        || now - l->proposed_at > AGREE_NS)",
+        "        || now < l->proposed_at)",
         suite("mesh/test_bad_members", "half_a_minute"),
     ),
     Mutation(
         "a_peer_that_is_gone_agrees_on_a_debt",
         "core",
-        "l->peer != m->source && t->nodes[l->peer].connected\n",
-        "l->peer != m->source\n",
+        "l->peer == m->source || !t->nodes[l->peer].connected\n",
+        "l->peer == m->source\n",
         suite("mesh/test_bad_members", "half_a_minute"),
     ),
     Mutation(
@@ -553,8 +569,8 @@ MUTATIONS = (
     Mutation(
         "what_was_charged_later_is_agreed_on",
         "core",
-        "        i128 units = (i128)ns * d->p;\n",
-        "        i128 units = from - (i128)(least - now) * d->p + 0 * ns;\n",
+        "    return both < units ? both : units;\n",
+        "    return units + 0 * both;\n",
         suite("mesh/test_guaranteed_share", "after_two_peers_agreed"),
     ),
     Mutation(

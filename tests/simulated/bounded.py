@@ -52,8 +52,9 @@ class BoundedBooks(Books):
         return super().slack(place) + self.at_once(place) + room
 
     def at_once(self, place: Place) -> float:
-        """Two that agree lower each debt by the ceiling, once."""
-        spec, several = self.spec(place), self.plan.bad > 1
+        """Two that agree lower each debt by the ceiling, once; so does one whom nobody else can
+        contradict."""
+        spec, several = self.spec(place), self.plan.bad > 1 or len(self.plan.nodes) == 1
         ceilings = several * len(self.plan.nodes) * (spec.capacity + owed_at_most(self.plan, spec))
         return self.plan.bad / FIFTHS * spec.capacity + ceilings
 
@@ -86,8 +87,9 @@ class Bounded:
         self.view = BoundedView(plan, mesh)
         self.books = BoundedBooks(plan, mesh, self.view)
         only_lies = all(event.what in ("lie", "look", "write") for event in plan.events)
-        undisturbed = only_lies and plan.complete and not plan.loss[0]
-        self.strict = undisturbed and len(plan.nodes) > 1  # of two members, each believes the other
+        self._undisturbed = only_lies and plan.complete and not plan.loss[0]
+        # Of one honest node nobody else says who it is.
+        self.strict = self._undisturbed and len(plan.nodes) > 1
         self.view.strict = self.strict
         self._began = {node.table.epochs.running for node in mesh.nodes.values()}
         self.denied = self.allowed = 0
@@ -115,7 +117,7 @@ class Bounded:
         self._look(node, place, admitted=False)
 
     def _look(self, node: SimulatedNode, place: Place, *, admitted: bool) -> None:
-        if self.strict and not node.table.stats()["evicted_indebted"]:
+        if self._undisturbed and not node.table.stats()["evicted_indebted"]:
             self.books.look(node, place, admitted=admitted)
 
     # ---- what happens ----

@@ -3,8 +3,9 @@
  *
  * Lag, and clocks that run apart, explain a little. That much is a budget of each key, which
  * refills. Beyond it a debt falls as far as two peers agree that it is, and as there was no take
- * behind it; else within a second budget, since two peers may lie together. What an owner refunds
- * is believed as far as its takes were charged here. */
+ * behind it; else within a second budget, since two peers may lie together. Of two members nobody
+ * else can agree, so the one peer has both budgets. What an owner refunds is believed as far as its
+ * takes were charged here. */
 #ifndef CRDTBUCKET_MERGE_LOWERING_H
 #define CRDTBUCKET_MERGE_LOWERING_H
 
@@ -115,6 +116,24 @@ static i128 refunded_to(struct lowered *l, const definition_t *d, const comparis
     return count + worthless;
 }
 
+/* By how many of these units the sender and another peer agree that a debt is too high. Of two
+ * members nobody else could: by all of them. */
+static i128 agreed_on(const table_t *t, const struct lowered *l, const definition_t *d,
+                      const merge_context_t *m, i128 units, int64_t now)
+{
+    if (!m->source)
+        return 0;
+    if (m->members <= 2)
+        return units;
+    if (!l->peer || l->peer == m->source || !t->nodes[l->peer].connected
+        || now - l->proposed_at > AGREE_NS)
+        return 0;
+    int64_t least = l->proposed > now ? l->proposed : now,
+            ns = l->held > least ? l->held - least : 0;
+    i128 both = (i128)ns * d->p;
+    return both < units ? both : units;
+}
+
 /* How many of these units, by which two peers agree that a debt is too high, it falls: those that
  * were only predicted, and beyond that as many as there is budget for. */
 COLD static i128 agreed_units(struct lowered *l, const definition_t *d, i128 units, int64_t now)
@@ -139,8 +158,6 @@ static i128 lowered_at_most(table_t *t, uint32_t e, const definition_t *d, const
     if (LIKELY(after >= debt && !g->uncounted && after >= debt + token_units(d, brings)
                && after <= cap_units(d)))
         return after; /* all is charged */
-    if (m->members <= 2 && m->source)
-        return after; /* none can agree with a third */
     struct lowered *l = lowered_of(t, e, d, m->members, now);
     if (!l)
         return after > debt ? after : debt;
@@ -150,14 +167,8 @@ static i128 lowered_at_most(table_t *t, uint32_t e, const definition_t *d, const
     to += token_units(d, g->lacks_refunds);
     if (from <= to)
         return after < from ? from : after;
-    i128 agreed = from;
-    if (m->source && l->peer && l->peer != m->source && t->nodes[l->peer].connected
-        && now - l->proposed_at <= AGREE_NS) {
-        int64_t least = l->proposed > now ? l->proposed : now,
-                ns = l->held > least ? l->held - least : 0;
-        i128 units = (i128)ns * d->p;
-        agreed -= agreed_units(l, d, units < from - to ? units : from - to, now);
-    }
+    i128 units = agreed_on(t, l, d, m, from - to, now),
+         agreed = from - agreed_units(l, d, units, now);
     double budget = LOWERED_PART * (double)full_units(d) / (double)m->members,
            left = m->source ? larger(0.0, 1.0 - l->spent) * budget : 0.0,
            wanted = (double)(agreed - to), granted = smaller(left, wanted);
