@@ -6,6 +6,7 @@ from __future__ import annotations
 from typing import Any
 
 from crdtbucket.testing import SimulatedNode
+from tests.simulated.afterwards import Afterwards
 from tests.simulated.books import Books
 from tests.simulated.ending import Ending
 from tests.simulated.network import Network
@@ -60,6 +61,7 @@ class Oracle:
         self.books = Books(plan, mesh, self.view)
         self.service = Service(plan, mesh, self.view)
         self.ages = Ages(plan, mesh, self.view)
+        self.afterwards = Afterwards(plan, mesh, self.view)
         self.denied = self.allowed = 0
         self._due = 0
 
@@ -103,3 +105,4 @@ class Oracle:
         """The demand is over and all ways are open: what must hold in the end. Time passes."""
         self.service.finish()
         Ending(self.plan, self.mesh, self.view, self.books).check()
+        self.afterwards.check()
