@@ -61,6 +61,7 @@ from crdtbucket.mesh.protocol import (
     membership,
     node_memory,
     observers,
+    own_name,
     peer_state,
     pruning,
     unlinked,
@@ -320,6 +321,16 @@ def test_tests_that_are_named_exist(path: Path) -> None:
         assert re.search(rf"(def|class) {name}\b", source), f"{path.name}: {file}::{name}"
     for name in re.findall(r"`(tests/[\w/]+(?:\.py)?)/?`", path.read_text()):
         assert (ROOT / name).exists(), f"{path.name}: {name}"
+
+
+@pytest.mark.parametrize(
+    "command", [row[-1] for row in rows("docs/security.md", "Attacks that were tried")]
+)
+def test_what_plays_an_attack_is_a_test(command: str) -> None:
+    match = re.fullmatch(r"`([\w/]+\.py)(?: -k (\w+))?`", command)
+    assert match is not None
+    source = (ROOT / "tests" / match[1]).read_text()
+    assert re.search(rf"def test_\w*{match[2] or ''}", source)
 
 
 # ---- the site ----
@@ -707,6 +718,7 @@ TOLD = [
     ("security.md", f"or fewer with {8 * entry_merger.PART:,} columns;"),
     ("security.md", f"at most {anti_entropy.MOST_ITEMS:,} items or hashes"),
     ("security.md", f"frame brings {wire.MAX_OBSERVER_PAYLOAD >> 10} KiB"),
+    ("security.md", f"for up to {own_name.MET_NS / SECOND:g} s afterwards"),
     ("security.md", f"there to a {2 * (unlinked.COUNTED + 2)}th of"),
     ("model.md", f"at least {gossip.FLUSH_GAP_NS / 1e6:g} ms apart"),
     ("model.md", f"or after {node_memory.WARM_UP_NS / SECOND:g} s"),

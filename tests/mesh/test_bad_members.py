@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 import pytest
 
+from crdtbucket.base.clock import NS_PER_SECOND as SECOND
 from crdtbucket.mesh.protocol import anti_entropy, wire
 from crdtbucket.mesh.protocol.anti_entropy import differs
 from crdtbucket.mesh.protocol.entries import Entry, write
@@ -401,6 +402,10 @@ def test_a_column_under_a_new_generation_rises_no_faster() -> None:
     for generation in range(2, 6):
         bad.state("A", key, 10**8, [("bad", bad.epoch, generation, 2**50, 0)])
     assert mesh["A"].node.counters["capped_columns"] == 4
+    mesh.advance(30.0)
+    bad.state("A", key, 10**12, [("bad", bad.epoch, 6, 2**50, 0)])
+    bucket = mesh["A"].bucket("api")
+    assert (bucket.peek("k").remaining, bucket.debt("k")) == (0, 2 * C // R * SECOND)  # the ceiling
 
 
 def test_a_generation_that_no_eviction_explains_is_left_out() -> None:

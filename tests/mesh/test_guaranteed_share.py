@@ -256,3 +256,15 @@ def test_a_node_that_is_left_its_guaranteed_share_says_when_the_next_call_passes
         assert alone.node.peek("api", "k", cost).allowed
     assert (passed >= 7, early) == (True, 0)
     assert alone.node.bucket("api").counters()["guaranteed"] == counted + passed
+
+
+def test_a_call_that_costs_too_much_for_the_guarantee_is_told_to_wait_for_the_level() -> None:
+    """A token less would pass by the guarantee in a moment, and this one never does."""
+    alone, cost = Alone(1), C // 20 + 1
+    for step in range(round(10 * (CEILING + 15.0))):
+        alone.state(100 * R * step // 10, ABSURD, 10**12)
+        alone.node.take("api", "k", cost)
+        alone.mesh.advance(0.1)
+    for denied in (alone.node.take("api", "k", cost), alone.node.peek("api", "k", cost)):
+        assert not denied.allowed
+        assert denied.retry_after >= denied.reset_after - (C - cost) / R > 1

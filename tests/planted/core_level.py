@@ -298,6 +298,20 @@ MUTATIONS = (
         suite("mesh/test_bad_members", "push_out_their_own"),
     ),
     Mutation(
+        "peers_may_fill_the_whole_table_with_keys",
+        "core",
+        "    return s->of[introducer] * (introducer ? 2 * members : 2);",
+        "    return s->of[introducer] * (introducer ? 1 : 2);",
+        suite("mesh/test_bad_members", "push_out_their_own"),
+    ),
+    Mutation(
+        "a_bucket_that_is_full_takes_any_key_of_a_peer",
+        "core",
+        "        if (!evicting || make_room(t, bucket, introducer, now, room) == NONE)\n",
+        "        if (1)\n",
+        suite("mesh/test_bad_members", "use_up_the_quota"),
+    ),
+    Mutation(
         "a_key_stays_with_the_peer_that_introduced_it_first",
         "core",
         "(pays && hand_over(t, s, e))",
@@ -317,6 +331,13 @@ MUTATIONS = (
         "    if (LIKELY(cold->behind <= 0) || d->unpredicted",
         "    if (n > 0 || d->unpredicted",
         suite("mesh/test_guaranteed_share", "takes_all_leaves_the_guaranteed_share"),
+    ),
+    Mutation(
+        "a_call_that_costs_too_much_is_told_to_wait_for_the_guarantee",
+        "core",
+        " || n > guaranteed_cost(d)\n",
+        "\n",
+        suite("mesh/test_guaranteed_share", "costs_too_much"),
     ),
     Mutation(
         "who_waited_long_makes_good_all_of_it_at_once",

@@ -202,4 +202,11 @@ MUTATIONS = (
         "*negative = kind >= 0xd0;",
         suite("mesh/protocol/test_wire", "any_width"),
     ),
+    Mutation(
+        "a_file_that_was_made_shorter_grows_again_by_zeros",
+        "core",
+        "    if ((size_t)file.st_size < at + bytes)\n        return ENOSPC;\n",
+        "",
+        suite("shared/test_cut_off", "grow_again"),
+    ),
 )

@@ -165,6 +165,13 @@ MUTATIONS = (
         suite("mesh/test_bad_members", "an_observer_lowers"),
     ),
     Mutation(
+        "each_peer_lowers_debts_by_the_whole_budget",
+        "core",
+        "(double)full_units(d) / (double)m->members,",
+        "(double)full_units(d),",
+        suite("mesh/test_bad_members", "one_member_more"),
+    ),
+    Mutation(
         "debts_are_what_one_peer_says_while_others_are_silent",
         "core",
         "    whole.members = members_known(t, m->source);\n",

@@ -258,6 +258,13 @@ MUTATIONS = (
         suite("http/middleware/test_slots", "client_that_is_gone"),
     ),
     Mutation(
+        "an_answer_lists_any_number_of_faults",
+        "http",
+        "        self.errors = tuple(errors)[:MAX_FAULTS]\n",
+        "        self.errors = tuple(errors)\n",
+        suite("http/server/test_calls", "twenty"),
+    ),
+    Mutation(
         "a_worker_that_does_not_lead_answers_for_the_leader",
         "http",
         "            if answer is not None and answer.status != CANNOT:",

@@ -182,6 +182,14 @@ MUTATIONS = (
         suite("rollout/test_live_rollout", "not_given_out_again"),
     ),
     Mutation(
+        "a_folder_of_another_user_holds_the_table",
+        "shared",
+        "    if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.geteuid() or "
+        "found.st_mode & 0o077:\n",
+        "    if False:\n",
+        suite("shared/test_table_path", "users_alone"),
+    ),
+    Mutation(
         "a_file_that_was_made_shorter_is_used",
         "limiter",
         "        if self._tables.cut_off():\n            return BEAT_S\n",

@@ -110,7 +110,8 @@ GLANCES static inline int known_to_others(const table_t *t, uint32_t e)
 }
 
 /* What a call of `n` lacks for passing although the level has no tokens, as it is once this node is
- * behind by more than honest debts explain: then what peers state is not so. */
+ * behind by more than honest debts explain: then what peers state is not so. A larger call than
+ * `guaranteed_cost` never passes so, and must not be told to wait for it. */
 typedef struct {
     double tokens; /* 0 or less: it passes; INFINITY: it does not pass by waiting */
     double rate;

@@ -7,6 +7,7 @@
 #include <pthread.h>
 #include <stddef.h>
 #include <sys/mman.h>
+#include <sys/stat.h>
 #include <time.h>
 
 /* A table in a file that several processes map needs mutexes that survive the death of their owner,
@@ -41,10 +42,16 @@ static inline void advise_huge_pages(void *start, size_t bytes)
 #endif
 }
 
-/* Sets memory of a shared file aside. Returns an errno or 0. */
+/* Sets memory of a shared file aside. Returns an errno or 0. A file that somebody made shorter
+ * stays so: longer again, it would have zeros where there were counts. */
 static inline int set_memory_aside(int fd, size_t at, size_t bytes)
 {
 #if SHARED_TABLES
+    struct stat file;
+    if (fstat(fd, &file))
+        return errno;
+    if ((size_t)file.st_size < at + bytes)
+        return ENOSPC;
     return posix_fallocate(fd, (off_t)at, (off_t)bytes);
 #else
     (void)fd, (void)at, (void)bytes;
