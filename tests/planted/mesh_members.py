@@ -275,6 +275,13 @@ MUTATIONS = (
         suite("simulated/test_sparse", "comes_back_and_is_idle"),
     ),
     Mutation(
+        "a_process_that_is_known_takes_a_place_of_the_relay",
+        "mesh",
+        "for epoch, _ in link.round_ages if self._roster.owner(epoch) is None}",
+        "for epoch, _ in link.round_ages}",
+        suite("mesh/protocol/test_relay_rules", "is_introduced_by_nobody"),
+    ),
+    Mutation(
         "an_idle_process_is_nobodys_that_a_relay_does_not_see_itself",
         "mesh",
         "(link.advertised or {}).items():",
