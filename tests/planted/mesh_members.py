@@ -303,6 +303,13 @@ MUTATIONS = (
         suite("mesh/protocol/test_own_name", "just_one_goes_on"),
     ),
     Mutation(
+        "a_process_that_was_held_up_at_its_start_seems_younger",
+        "mesh",
+        "time.time_ns() - (table.now() - self._memory.started)",
+        "time.time_ns() - (now - self._memory.started)",
+        suite("mesh/test_one_name", "held_up"),
+    ),
+    Mutation(
         "a_shared_table_refuses_for_ever_when_its_leader_did",
         "mesh",
         "        if table.sharing.refused:  # by",
