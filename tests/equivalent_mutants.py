@@ -104,6 +104,11 @@ EQUIVALENT: dict[str, dict[str, str]] = {
         for cause in ("own", "relayed")
         for change in (None, f'"XX{cause}XX"', f'"{cause.upper()}"')
     },
+    "mesh/protocol/horizon": changed(
+        "Any place below 0 says that it is there.",
+        "self._moving, self._place = nodes.near_ns, -1",
+        "self._moving, self._place = nodes.near_ns, -2",
+    ),
     "mesh/protocol/introductions": changed(
         "No such peer has introduced anything.",
         'most = max(self._held, key=lambda peer: self._held[peer], default="")',
