@@ -9,6 +9,8 @@ COMPARED = "It is only asked whether two such counts are the same."
 ROUNDED = "It is rounded away."
 SIGNED = "Key and signature are set by `signed_with`."
 SMALL = "No jump is so small."
+SAME = "Of two that are the same it does not matter which is returned."
+UNMOVED = "No clock is moved by so little."
 CAUSE = "A cause is only compared with others."
 
 
@@ -102,6 +104,11 @@ EQUIVALENT: dict[str, dict[str, str]] = {
         for cause in ("own", "relayed")
         for change in (None, f'"XX{cause}XX"', f'"{cause.upper()}"')
     },
+    "mesh/protocol/horizon": changed(
+        "Any place below 0 says that it is there.",
+        "self._moving, self._place = nodes.near_ns, -1",
+        "self._moving, self._place = nodes.near_ns, -2",
+    ),
     "mesh/protocol/introductions": changed(
         "No such peer has introduced anything.",
         'most = max(self._held, key=lambda peer: self._held[peer], default="")',
@@ -207,10 +214,16 @@ EQUIVALENT: dict[str, dict[str, str]] = {
     )
     | changed(COMPARED, "self._retries = 0", "self._retries = 1")
     | changed(COMPARED, "self._retries += 1", "self._retries -= 1", "self._retries += 2"),
-    "mesh/protocol/travel_times": {
-        "self._since = 0 => self._since = None": UNREAD,
-        "self._since = 0 => self._since = 1": UNREAD,
-    },
+    "mesh/protocol/travel_times": changed(
+        UNREAD, "self._since = 0", "self._since = None", "self._since = 1"
+    )
+    | changed(UNREAD, "self._before: int | None = None", 'self._before: int | None = ""')
+    | changed(SAME, "elif number < self._least:", "elif number <= self._least:")
+    | changed(
+        SAME,
+        "return self._least if before is None or self._least < before else before",
+        "return self._least if before is None or self._least <= before else before",
+    ),
     "mesh/protocol/unlinked": changed(
         "Without members nobody asks.",
         "vouched, dense = self._seen_by_peers() if members else (set(), False)",
@@ -245,6 +258,15 @@ EQUIVALENT: dict[str, dict[str, str]] = {
         "self._numbered = +1",
         "self._numbered = -2",
     ),
+    "mesh/protocol/wall_clocks": changed(
+        UNMOVED, "clocks = sorted([0, *ahead])", "clocks = sorted([1, *ahead])"
+    )
+    | changed(UNMOVED, "by = min(max(0, low), high)", "by = min(max(1, low), high)"),
+    "strong/controller/latency": changed(
+        "After so many steps nothing is left, either.",
+        "if slot - self._slot >= SLOTS:",
+        "if slot - self._slot > SLOTS:",
+    ),
     "strong/controller/mode_controller": {
         "self._probes.ended(good=False) => self._probes.ended(good=None)": FALSE,
         "return None if late else self._counted(now, slow=slow, lost=False, answers=answers) => "
@@ -259,6 +281,9 @@ EQUIVALENT: dict[str, dict[str, str]] = {
         "silence = 1 if self.silent_since is None else now - self.silent_since": "A nanosecond is "
         "shorter than any `outage_after`.",
     },
+    "strong/controller/recovery": changed(
+        FALSE, "self._under_way = False", "self._under_way = None"
+    ),
     "strong/in_flight": {
         "self._counted = False => self._counted = None": FALSE,
         "request.is_in_flight = False => request.is_in_flight = None": FALSE,

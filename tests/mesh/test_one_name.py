@@ -2,8 +2,15 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+from typing import Any
+
 import pytest
 
+from crdtbucket._core import Table
+from crdtbucket.mesh.mesh_config import MeshConfig
+from crdtbucket.mesh.protocol import mesh_node
+from crdtbucket.mesh.protocol.membership import Membership
 from crdtbucket.spec.bucket_spec import BucketSpec
 from tests.mesh.namesakes import Namesakes
 
@@ -89,3 +96,22 @@ def test_of_two_that_nobody_is_linked_with_the_first_goes_on() -> None:
     mesh.advance(3.0)
     assert [mesh.serves(one) for one in ("X1", "X2")] == [True, False]
     assert admitted(mesh, 20) < 1.03
+
+
+@pytest.mark.parametrize("stalled_ns", [0, 1, 10**10])
+def test_a_process_that_was_held_up_at_its_start_did_not_begin_later_for_that(
+    stalled_ns: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a busy machine it seemed to have begun after one that began just then, and yielded."""
+    table, ahead = Table(max_keys=16, virtual=True), 10**18
+    table.set_time(10**12)
+
+    def held_up(*arguments: Any) -> Membership:
+        table.set_time(table.now() + stalled_ns)
+        return Membership(*arguments)
+
+    clock = SimpleNamespace(time_ns=lambda: ahead + table.now())
+    monkeypatch.setattr(mesh_node, "time", clock)
+    monkeypatch.setattr(mesh_node, "Membership", held_up)
+    node = mesh_node.MeshNode(table, MeshConfig(peers=["127.0.0.1:1"]), name="A")
+    assert node.info.began == ahead + table.now() - node.info.age_ns

@@ -252,4 +252,11 @@ MUTATIONS = (
         "        if order.changes <= self.position.changes:",
         suite("rollout/test_staged", "one_counter"),
     ),
+    Mutation(
+        "an_older_order_is_refused_only_once_it_was_obeyed",
+        "rollout",
+        "if order.changes <= position.changes and known != order:",
+        "if order.changes <= position.changes and known == order:",
+        suite("rollout/test_staged", "newer_than_how_it_stands"),
+    ),
 )

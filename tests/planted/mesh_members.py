@@ -275,6 +275,13 @@ MUTATIONS = (
         suite("simulated/test_sparse", "comes_back_and_is_idle"),
     ),
     Mutation(
+        "a_process_that_is_known_takes_a_place_of_the_relay",
+        "mesh",
+        "for epoch, _ in link.round_ages if self._roster.owner(epoch) is None}",
+        "for epoch, _ in link.round_ages}",
+        suite("mesh/protocol/test_relay_rules", "is_introduced_by_nobody"),
+    ),
+    Mutation(
         "an_idle_process_is_nobodys_that_a_relay_does_not_see_itself",
         "mesh",
         "(link.advertised or {}).items():",
@@ -294,6 +301,13 @@ MUTATIONS = (
         "    return not info.established, info.began, info.epoch\n",
         "    return not info.established, info.began, 0\n",
         suite("mesh/protocol/test_own_name", "just_one_goes_on"),
+    ),
+    Mutation(
+        "a_process_that_was_held_up_at_its_start_seems_younger",
+        "mesh",
+        "time.time_ns() - (table.now() - self._memory.started)",
+        "time.time_ns() - (now - self._memory.started)",
+        suite("mesh/test_one_name", "held_up"),
     ),
     Mutation(
         "a_shared_table_refuses_for_ever_when_its_leader_did",

@@ -170,6 +170,27 @@ MUTATIONS = (
         suite("strong/test_quota", "leaves_no_debt"),
     ),
     Mutation(
+        "debt_of_a_quota_in_the_parts_of_an_earlier_one",
+        "strong",
+        "spec.name if self._parts == FINEST else _odd_name(spec.key, self._parts)",
+        "spec.name",
+        suite("strong/test_quota", "other_parts"),
+    ),
+    Mutation(
+        "a_quota_of_any_number_of_keys",
+        "strong",
+        "                max_debt=0,\n                max_keys=spec.max_keys,",
+        "                max_debt=0,",
+        suite("strong/test_quota", "no_more_keys"),
+    ),
+    Mutation(
+        "keys_of_a_candidate_are_short_of_the_old_capacity",
+        "strong",
+        "spec = bucket.candidate if bucket.on_candidate(hi) else bucket.spec",
+        "spec = bucket.spec",
+        suite("strong/test_unsettled_rules", "capacity_of_that"),
+    ),
+    Mutation(
         "refused_and_served_all_the_same",
         "strong",
         "        return strong and not self.barred()\n",

@@ -154,6 +154,20 @@ def test_the_merge_is_a_semilattice(a: Position, b: Position, c: Position) -> No
     assert a.merged(a) == a
 
 
+@given(positions)
+def test_a_position_is_read_as_it_was_written(position: Position) -> None:
+    row = row_of(position)
+    assert row is not None
+    assert Position.read(row) == position
+    assert isinstance(Position.read(row).status, Status)
+    with pytest.raises(ValueError, match="4"):
+        Position.read((*row[:3], 4, row[4]))
+
+
+def test_how_a_roll_out_stands_is_said_in_words() -> None:
+    assert [str(status) for status in Status] == ["running", "done", "halted", "rolled back"]
+
+
 def test_version_then_changes_then_caution_then_stage_holds() -> None:
     rising = [
         FIRST,
@@ -289,6 +303,42 @@ def test_of_two_orders_with_one_counter_the_one_that_halts_holds_whichever_came_
         one.obey(first, 5)
         one.obey(second, 6)
         assert one.position == back
+
+
+def test_an_order_fits_that_is_newer_than_how_it_stands_or_that_was_obeyed() -> None:
+    one = rollout()
+    one.obey(ordered(10), 5)
+    for fitting, known in ((ordered(11), None), (ordered(11), FIRST), (ordered(10), ordered(10))):
+        one.check(fitting, known)
+    for late, known in ((ordered(10), None), (ordered(10), ordered(9)), (ordered(9), ordered(10))):
+        with pytest.raises(CrdtbucketError) as caught:
+            one.check(late, known)
+        assert str(caught.value) == (
+            "the order is older than how version 2 (000000000000004d) stands: sign one with a "
+            "counter above 10"
+        )
+
+
+@pytest.mark.parametrize(("version", "content"), [(3, 77), (2, 78)])
+def test_an_order_about_another_version_does_not_fit(version: int, content: int) -> None:
+    with pytest.raises(CrdtbucketError) as caught:
+        rollout().check(Position(version, content, 11), None)
+    assert str(caught.value) == (
+        f"the order is about version {version} ({content:016x}), and version 2 (000000000000004d) "
+        "is rolled out here: sign one about that"
+    )
+
+
+def test_what_was_rolled_back_takes_no_order_but_to_roll_back() -> None:
+    one = rollout()
+    one.rollback(5)
+    one.check(ordered(11, Status.ROLLED_BACK), None)
+    with pytest.raises(CrdtbucketError) as caught:
+        one.check(ordered(11, Status.DONE), None)
+    assert str(caught.value) == (
+        "version 2 (000000000000004d) was rolled back, and comes again as a higher version"
+    )
+    rollout().check(ordered(11, Status.ROLLED_BACK), None)
 
 
 def test_of_what_peers_say_only_a_halt_by_themselves_since_the_last_order_holds() -> None:

@@ -263,13 +263,20 @@ def test_a_request_that_the_store_sends_back_is_sent_whole() -> None:
     assert not whole.is_in_flight
 
 
-@pytest.mark.parametrize(("on_outage", "allowed"), [("eventual", True), ("deny", False)])
+@pytest.mark.parametrize(
+    ("on_outage", "mode", "allowed"),
+    [
+        ("eventual", Mode.FALLBACK, True),
+        ("deny", Mode.FALLBACK, False),
+        ("deny", Mode.EVENTUAL, True),
+    ],
+)
 def test_a_request_that_is_given_up_is_decided_here_and_settled(
-    on_outage: OnOutage, allowed: bool
+    on_outage: OnOutage, mode: Mode, allowed: bool
 ) -> None:
     book = Book(on_outage)
     request = book.open(4)
-    decision = book.ledger.give_up(request, Mode.FALLBACK)
+    decision = book.ledger.give_up(request, mode)
     assert decision is not None
     assert (decision.allowed, decision.cost) == (allowed, 4)
     assert decision.mode is (Mode.EVENTUAL if allowed else Mode.FALLBACK)

@@ -181,6 +181,40 @@ def test_a_share_of_less_than_a_token_in_a_century_gives_nothing() -> None:
     node.quota.charge("k", 1, 1)
 
 
+# -- parts of a token
+
+
+def test_tokens_have_fewer_parts_where_the_core_cannot_count_so_many() -> None:
+    spec = spec_of(MAX_TOKENS // 3, 10**8)
+    assert Node(spec, Fraction(1)).take(0, MAX_TOKENS // 3, 1)
+    node = Node(spec, Fraction(1, 3))
+    assert node.take(0, MAX_TOKENS // 9, 1)
+    assert not node.take(0, 1, 1)
+
+
+def test_a_later_quota_of_the_bucket_goes_on_from_what_was_charged() -> None:
+    table = Table(max_keys=1_000, virtual=True)
+    Quota(table, spec_of(1_000, 1_000), TENTH, fleet=False).charge("k", 60, 1)
+    later = Quota(table, spec_of(1_000, 500), TENTH, fleet=False)
+    assert later.take("k", 40, 1)
+    assert not later.take("k", 1, 1)
+
+
+def test_where_tokens_have_other_parts_what_was_charged_in_the_old_ones_is_left_out() -> None:
+    table, thirds, fifths = Table(max_keys=1_000, virtual=True), 3 * 10**8, 2 * 10**8
+    for rate in (1_000, thirds, fifths):
+        quota = Quota(table, spec_of(1_000, rate), TENTH, fleet=False)
+        assert quota.take("k", 100, 1)
+        assert not quota.take("k", 1, 1)
+    other = Quota(table, BucketSpec("c", 1_000, fifths, "1s"), TENTH, fleet=False)
+    assert other.take("k", 100, 1)
+
+
+def test_a_quota_holds_no_more_keys_than_its_bucket() -> None:
+    node = Node(spec_of(10, 1, max_keys=2))
+    assert [node.take(0, 1, 1, key) for key in "abc"] == [True, True, False]
+
+
 # -- any definition
 
 

@@ -384,6 +384,10 @@ def test_nothing_is_kept_of_a_key_that_nobody_holds() -> None:
     assert kept() == empty
     node.stored()
     node.pass_ns(TTL_S * SECOND)
+    assert node.ledger.settle(node.item) is None  # it looks first
+    assert kept() == empty
+    node.stored()
+    node.pass_ns(TTL_S * SECOND)
     node.ledger.decide_here(here := node.new(), Mode.EVENTUAL)
     assert node.ledger.release(here) is None
     assert node.ledger.settle(node.item) is None

@@ -143,3 +143,12 @@ def test_all_keys_of_strong_buckets_that_are_not_full_are_found_slice_by_slice(
     assert {bucket for bucket, _ in found} == {book.bucket}
     book.table.set_time(START + 10**12)
     assert not any(book.unsettled.not_full())
+
+
+def test_a_key_of_a_candidate_is_full_by_the_capacity_of_that() -> None:
+    book = Book()
+    book.bucket.stage(BucketSpec("strong", 10, 100), 1.0)
+    book.bucket.take("a", 5)
+    assert [item for one in book.unsettled.not_full() for item in one] == [book.item("a")]
+    book.table.set_time(START + 10**12)
+    assert not any(book.unsettled.not_full())

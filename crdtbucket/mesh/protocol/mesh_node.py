@@ -71,7 +71,7 @@ class MeshNode:
         out, relays = self._out, self._relays
         self._gossip = GossipSchedule(table, self.members, relays, out, interval_ns, rng)
         self._memory = NodeMemory(table, self.roster, self.members, self._out, shared=shared)
-        self._began = max(0, time.time_ns() - (now - self._memory.started))
+        self._began = max(0, time.time_ns() - (table.now() - self._memory.started))
         self._intake = FrameIntake(table, self.members, self._merger, relays, self._memory, out)
         self._observers = Observers(table, self.roster, self.members, self._merger)
         trust = config.partition_trust_ns

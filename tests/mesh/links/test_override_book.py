@@ -190,6 +190,9 @@ def test_there_is_room_for_so_many_keys(
         "more: change the limit of one of these, or let a function or globs say the limits"
     )
     assert caplog.messages == [f"no room for the order that {lacking.in_words()}: {why}"]
+    caplog.clear()
+    held.recall([lacking], send=False)
+    assert caplog.messages == [f"no room for the order that {lacking.in_words()}: {why}"]
     with pytest.raises(MeshError, match=f"^{why}$"):
         held.take(lacking)
     assert held.take(order("b", 3))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from crdtbucket._core import BucketCore, Table
@@ -73,6 +75,29 @@ def test_the_horizon_of_a_table_is_a_time() -> None:
     for wrong in (0, -1):
         with pytest.raises(CrdtbucketError, match="near_ns"):
             one.nodes.configure(near_ns=wrong)
+
+
+class Nodes:
+    """As those of a table with 50 places: from which ones on they were looked at."""
+
+    def __init__(self) -> None:
+        self.near_ns, self.looked_at = 500 * MS, list[int]()
+
+    def move_near(self, near_ns: int, start: int, most: int) -> int:
+        self.looked_at.append(start)
+        return start + most if start + most < 50 else -1
+
+
+def test_each_move_begins_at_the_first_place_and_where_nothing_moves_none_is_looked_at(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(module, "MOVED_PLACES", 20)
+    nodes: Any = Nodes()
+    horizon = NearHorizon(nodes, 100 * MS, 0)
+    assert nodes.looked_at == []
+    for _ in range(4):
+        horizon.follow([900 * MS], SECOND)
+    assert nodes.looked_at == [0, 20, 40]
 
 
 def test_a_longer_one_takes_a_part_of_the_table_in_each_round(

@@ -128,11 +128,12 @@ class Alone:
         now: int = NOW,
         region: str = "there",
         *,
+        address: str = "host:1",
         established: tuple[bool, bool] = (False, False),
     ) -> NodeConflict:
         """`established`: what this node and the peer said when they introduced themselves."""
         me = NodeInfo("me", "here", 5, "", 0, established[0], BEGAN)
-        peer = NodeInfo("me", region, epoch, "host:1", 0, established[1], began)
+        peer = NodeInfo("me", region, epoch, address, 0, established[1], began)
         return self.own.met(me, peer, now)
 
 
@@ -156,6 +157,17 @@ def test_of_two_that_are_no_part_of_the_mesh_the_younger_yields_or_the_greater_e
         errors = [r.getMessage() for r in caplog.records if r.levelno == logging.ERROR]
         assert errors == [f"me makes no more decisions: {conflict}"] * yields
         alone.met(began, epoch)
+
+
+@pytest.mark.parametrize(
+    ("region", "address", "where"),
+    [("", "", ""), ("us", "", " in region 'us'"), ("", "h:2", ", at h:2")],
+)
+def test_where_the_other_process_is_is_said_as_far_as_it_says_so(
+    region: str, address: str, where: str
+) -> None:
+    conflict = Alone().met(0, 9, region=region, address=address)
+    assert str(conflict).startswith(f"another running process is called 'me'{where}: give each ")
 
 
 @pytest.mark.parametrize(

@@ -317,6 +317,16 @@ def test_a_process_of_a_node_that_has_no_link_is_noted() -> None:
     assert node.members.unlinked._first == {FAR: NOW - 5 * MS}
 
 
+def test_a_process_that_is_known_is_introduced_by_nobody() -> None:
+    """It would use up a part of this peer's places."""
+    node = Node()
+    node.table.epochs.origin(node.members._roster.node("far"), FAR)
+    node.members.receive(node.peer, frame(members=(("far", "ap", FAR, "h:1"),)), NOW)
+    node.round((FAR, 5))
+    assert node.elsewhere == {FAR: (NOW - 5 * MS, "peer")}
+    assert node.members.introductions._by == {}
+
+
 def test_a_process_that_has_taken_nothing_is_known_by_its_age_as_the_member_that_runs() -> None:
     """As far as the peer has places for epochs, and none but that of whom a peer advertised."""
     node = Node()

@@ -213,3 +213,18 @@ def test_a_longer_gap_forgets() -> None:
     seen.add(9, 0)
     seen.add(1, 5 * MINUTE_NS)
     assert seen.highest(5 * MINUTE_NS) == 1
+
+
+def test_what_was_not_seen_is_no_number() -> None:
+    seen = WindowedMaximum()
+    assert seen.highest(0) == 0
+    for minute in (0, 1, 5):
+        seen.add(0, minute * MINUTE_NS)
+        assert seen.highest(minute * MINUTE_NS) == 0
+
+
+def test_the_minute_before_the_last_in_which_anything_was_seen_counts_no_more() -> None:
+    seen = WindowedMaximum()
+    seen.add(9, 0)
+    seen.add(3, MINUTE_NS)
+    assert [seen.highest(at) for at in (2 * MINUTE_NS - 1, 2 * MINUTE_NS)] == [9, 3]

@@ -86,6 +86,20 @@ def test_what_leaves_the_window_ends_the_streak_between_two_answers() -> None:
     assert meter.count(2_050 * MS, slow=True)
 
 
+def test_what_leaves_the_window_begins_the_streak_between_two_answers() -> None:
+    meter = LatencyMeter(WINDOW, 0.9, 1)
+    for at, slow in [(0, False)] * 10 + [(100, True), (1_080, True)]:
+        assert not meter.count(at * MS, slow)
+    # From 1,000 ms on the quick answers were out of it.
+    assert not meter.count(1_999 * MS, slow=True)
+    assert meter.count(2_000 * MS, slow=True)
+
+
+def test_a_spike_is_not_found_for_as_long_as_it_is_in_the_window() -> None:
+    meter = LatencyMeter(WINDOW, 0.9, 1)
+    assert not any(meter.count(at * MS, slow=200 <= at < 400) for at in range(0, 3_000, 10))
+
+
 @pytest.mark.parametrize("offset", [0, 1, SLOT - 1, 12_345_678_901])
 @pytest.mark.parametrize("gap", [1, 10, 99])
 def test_a_steady_slowness_is_found_after_one_window(offset: int, gap: int) -> None:
