@@ -21,7 +21,7 @@ from crdtbucket.mesh.node_info import NodeInfo
 from crdtbucket.mesh.protocol.wire import MAX_NAME
 
 MAGIC = b"CBKM"
-VERSION = 2
+VERSION = 3
 NONCE_BYTES = 32
 KEY_ID_BYTES = 8
 MAX_KEY_IDS = 16

@@ -159,6 +159,19 @@ def test_a_node_that_calls_itself_knows_it() -> None:
     assert caught.value.reason is Reason.SELF
 
 
+def test_who_speaks_the_version_before_is_refused_with_both_and_what_to_do() -> None:
+    a, b = shakes(secrets("s"), secrets("s"))
+    before = bytearray(a.hello)
+    before[4:6] = bytes([VERSION - 1, VERSION - 1])
+    text = (
+        f"speaks protocol versions {VERSION - 1} to {VERSION - 1} and this node {VERSION}: "
+        "upgrade the older one"
+    )
+    with pytest.raises(HandshakeError, match=text) as caught:
+        b.read_hello(bytes(before))
+    assert caught.value.reason is Reason.VERSION
+
+
 def test_a_later_version_is_named_in_the_error() -> None:
     a, b = shakes(secrets("s"), secrets("s"))
     later = bytearray(a.hello)
