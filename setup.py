@@ -16,6 +16,7 @@ from setuptools import Extension, setup
 from setuptools.command.build_ext import build_ext
 from setuptools.command.sdist import sdist
 
+ROOT = Path(__file__).parent
 # A fault of the core that nobody knows of should be of no use to an attacker: copies are checked,
 # return addresses guarded, and the table of functions cannot be written.
 HARDENED = ["-U_FORTIFY_SOURCE", "-D_FORTIFY_SOURCE=2", "-fstack-protector-strong"]
@@ -28,10 +29,11 @@ OLDEST_IN_A_ZIP = 315_532_800  # 1980, in seconds: a wheel can hold no earlier t
 COLD_CLASSES = "TableDefinitions TableEpochs TableSharing _Memory"
 COLD_METHODS = """
     __cinit__ __reduce__ __repr__ _made _replace adopt as_dict binding check check_node columns
-    configure counters credit debt decided define describe encode_table is_ours iterated
-    loaded_decision name_node node_names read_header redirect refuse_key relay release
-    reset_all reset_some restore set_disconnected set_node settle_suspects shift silent_before
-    slot_of spec_of stage started stats survey table_damage table_size unstage
+    columns_of configure counters counters_of credit debt decided decided_by define describe
+    encode_table is_ours iterated loaded_decision name_node node_names read_header redirect
+    refuse_key relay release reset_all reset_keys reset_places reset_some restore
+    set_disconnected set_node settle_suspects shift silent_before slot_of spec_of stage started
+    stats survey table_damage table_size unstage
 """
 # Types that are not cold.
 MADE_IN_CALLS = "BucketReplica Decision Reservation _Entries _Items _Scratch __aenter__ __aexit__"
@@ -71,11 +73,42 @@ def show_calls(text):
     return re.sub(formats, r'\1"%s \2call_shape(\3)', "".join(methods))
 
 
+def statements(path):
+    """Of each line of a file of Cython, by its number, the one on which its statement begins."""
+    literal = r'"""[\s\S]*?"""|"(?:\\.|[^"\\\n])*"|#.*'
+    text = re.sub(literal, lambda found: "\n" * found[0].count("\n"), path.read_text())
+    first, depth, begins = 0, 0, [0]
+    for number, line in enumerate(text.split("\n"), 1):
+        first = first if depth else number
+        begins.append(first)
+        depth += len(re.findall(r"[(\[{]", line)) - len(re.findall(r"[)\]}]", line))
+    return begins
+
+
+def name_statements(text):
+    """An error names the line on which its statement begins, as the interpreter's do.
+
+    Cython names that of the argument or item, so each has code of its own that leaves the function:
+    without this a call costs more bytes when it is written on more lines.
+    """
+    package = ROOT / "crdtbucket"
+    own = {path.name: path for path in (package / "_core.pyx", *package.rglob("*.pxi"))}
+    files = re.search(r"__pyx_f\[\] = \{(.*?)\};", text, re.DOTALL)[1]
+    paths = [own.get(Path(name).name) for name in re.findall(r'"(.*?)"', files)]
+    begins = [path and statements(path) for path in paths]
+
+    def named(error):
+        lines, number = begins[int(error[1])], int(error[2])
+        return f"__PYX_ERR({error[1]}, {lines[number] if lines else number}, "
+
+    return re.sub(r"__PYX_ERR\((\d+), (\d+), ", named, text)
+
+
 def rewrite(path):
-    """Applies both changes to this C file of Cython, and leaves one that has them as it is: a newer
+    """Applies all changes to this C file of Cython, and leaves one that has them as it is: a newer
     file would be compiled again."""
     text = path.read_text()
-    changed = show_calls(mark_cold(text))
+    changed = name_statements(show_calls(mark_cold(text)))
     if changed != text:
         path.write_text(changed)
 

@@ -14,7 +14,6 @@ from typing import NamedTuple
 import pytest
 
 import crdtbucket
-from crdtbucket import _core
 
 ROOT = Path(crdtbucket.__file__).parent
 MODULES = {
@@ -170,7 +169,8 @@ def test_no_two_classes_share_a_name() -> None:
     names = Counter(
         name for path in MODULES.values() if path.suffix == ".py" for name in read(path).classes
     )
-    names.update(name for name in stub_classes() if name)
+    stub = ast.parse((ROOT / "_core.pyi").read_text()).body
+    names.update(node.name for node in stub if isinstance(node, ast.ClassDef))
     assert [name for name, times in names.items() if times > 1] == []
 
 
@@ -233,90 +233,3 @@ def test_the_import_is_light() -> None:
     assert "crdtbucket" in loaded
     late = "aiohttp pydantic ruamel redis rich click msgpack prometheus_client"
     assert not loaded & set(late.split())
-
-
-# -- the stub says what the compiled core has
-
-
-def stub_classes() -> dict[str, set[str]]:
-    tree = ast.parse((ROOT / "_core.pyi").read_text())
-    classes: dict[str, set[str]] = {"": set()}
-    for node in tree.body:
-        if isinstance(node, ast.ClassDef):
-            classes[node.name] = set(members(node.body))
-        else:
-            classes[""] |= set(members([node]))
-    return classes
-
-
-def members(body: list[ast.stmt]) -> Iterator[str]:
-    for node in body:
-        if isinstance(node, ast.FunctionDef):
-            yield node.name
-        elif isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name):
-            yield node.target.id
-
-
-def public(names: set[str]) -> set[str]:
-    return {name for name in names if not name.startswith("_") or name in ("__len__", "__bool__")}
-
-
-def test_the_stub_has_all_that_the_core_has_and_no_more() -> None:
-    stub = stub_classes()
-    imported = (
-        "crdtbucket.errors",
-        "crdtbucket.spec.mode",
-        "crdtbucket.spec.reservation_state",
-        "crdtbucket.base.duration",
-        "collections",
-        "_operator",
-    )
-    own = {
-        name
-        for name, value in vars(_core).items()
-        if not name.startswith("_")
-        and not inspect.ismodule(value)
-        and getattr(value, "__module__", "") not in imported
-    }
-    assert {*stub[""], *stub} - {""} == own
-    for name in (
-        "TableDefinitions",
-        "TableEpochs",
-        "TableInbox",
-        "TableNodes",
-        "TableOutbox",
-        "TableSharing",
-        "Table",
-        "Decision",
-        "AllDecision",
-        "Reservation",
-        "ReservationBook",
-        "AllReservation",
-        "BucketCore",
-        "BucketReplica",
-    ):
-        real = {member for part in getattr(_core, name).__mro__[:-1] for member in vars(part)}
-        assert public(stub[name]) == public(real), name
-    for name in ("Decisions", "Merged"):
-        assert stub[name] == set(getattr(_core, name)._fields)
-
-
-def test_the_stub_names_the_same_arguments() -> None:
-    source = included()
-    checked = 0
-    for node in ast.walk(ast.parse((ROOT / "_core.pyi").read_text())):
-        if isinstance(node, ast.FunctionDef) and len(node.args.args + node.args.kwonlyargs) > 1:
-            name = node.name.replace("__init__", "__c?init__")  # a table is whole once it is made
-            pattern = rf"^ *def {name}\(([^)]*)\)"
-            found = [
-                [argument(part) for part in header.split(",") if part.strip() != "*"]
-                for header in re.findall(pattern, source, re.MULTILINE)
-            ]
-            assert [one.arg for one in node.args.args + node.args.kwonlyargs] in found, node.name
-            checked += 1
-    assert checked > 25
-
-
-def argument(part: str) -> str:
-    """The name in one argument of a Cython header: types stand before it, a default after."""
-    return part.partition("=")[0].strip().removesuffix(" not None").split()[-1]

@@ -58,7 +58,9 @@ def test_a_snapshot_goes_on_or_is_refused_by_its_format(path: Path, form: int) -
     table.set_time(SECOND + 10 * HOUR)
     data = path.read_bytes()
     if form != snapshot.FORMAT:
-        with pytest.raises(snapshot.OtherFormat, match=f"has format {form}"):
+        with pytest.raises(
+            snapshot.OtherFormat, match=f"has format {form}, this version reads {snapshot.FORMAT}"
+        ):
             snapshot.load(table, roster, data)
         return
     assert snapshot.load(table, roster, data, BOOT) == 2

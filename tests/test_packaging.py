@@ -10,6 +10,7 @@ import subprocess
 import sys
 import sysconfig
 import tarfile
+import traceback
 import zipfile
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -43,6 +44,15 @@ def test_every_included_file_is_included_once() -> None:
         str(path.relative_to(ROOT / "crdtbucket")) for path in ROOT.glob("crdtbucket/**/*.pxi")
     }
     assert sorted(re.findall(r'^include "(.*)"$', source, re.MULTILINE)) == sorted(there)
+
+
+def test_files_of_cython_are_as_narrow_and_as_short_as_others() -> None:
+    """Neither ruff nor clang-format reads them."""
+    files = [*ROOT.glob("crdtbucket/**/*.pxi"), *ROOT.glob("crdtbucket/**/*.pyx")]
+    lines = {path.name: path.read_text().split("\n") for path in files}
+    assert {name: len(found) - 1 for name, found in lines.items() if len(found) - 1 > 300} == {}
+    wide = [(name, line) for name, found in lines.items() for line in found if len(line) > 100]
+    assert wide == []
 
 
 def test_this_python_is_a_supported_one(pyproject: dict[str, Any]) -> None:
@@ -158,6 +168,22 @@ def test_the_core_is_small_without_its_symbols(tmp_path: Path) -> None:
     core = tmp_path / "core.so"
     subprocess.run(["strip", "-o", core, crdtbucket._core.__file__], check=True)
     assert core.stat().st_size <= 800_000
+
+
+class Unprintable:
+    """A caller's value that raises in the middle of one of the core's statements."""
+
+    def __repr__(self) -> str:
+        raise RuntimeError("no text")
+
+
+def test_an_error_in_the_core_names_the_line_on_which_its_statement_begins() -> None:
+    """Which is what lets calls be written on many lines without being larger."""
+    with pytest.raises(RuntimeError) as raised:
+        crdtbucket._core.take_all(Unprintable())  # type: ignore[arg-type]
+    place = traceback.extract_tb(raised.tb)[-2]
+    line = (ROOT / place.filename).read_text().split("\n")[(place.lineno or 0) - 1]
+    assert line.strip() == "raise TypeError("
 
 
 @pytest.mark.parametrize("kind", ["COLD_CLASSES", "COLD_METHODS", "MADE_IN_CALLS"])

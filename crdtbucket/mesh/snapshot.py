@@ -14,7 +14,7 @@ from crdtbucket.errors import MeshError, WireError
 from crdtbucket.mesh.protocol import wire
 from crdtbucket.mesh.protocol.roster import Roster
 
-FORMAT = 2
+FORMAT = 3
 CHUNK = 1 << 20
 
 

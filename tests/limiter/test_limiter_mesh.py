@@ -305,12 +305,13 @@ async def test_a_snapshot_of_another_version_is_left_with_a_warning(
     spec = BucketSpec("api", capacity=100, refill_rate=1)
     config = MeshConfig(listen="127.0.0.1:0", state_dir=tmp_path)
     saved = tmp_path / "eu-1.snapshot"
-    saved.write_bytes(msgpack.packb((1, 7, [], [], [])))
+    saved.write_bytes(msgpack.packb((snapshot.FORMAT - 1, 7, [], [], [])))
     async with Limiter([spec], node="eu-1", mesh=config) as limiter:
         assert limiter.bucket("api").take("tenant", 100)
     assert "eu-1 starts its epoch no. 1 without memory" in caplog.text
-    assert "format 1, this version reads 2" in caplog.text
-    assert saved.read_bytes()[1] == 2  # replaced
+    assert f"format {snapshot.FORMAT - 1}, this version reads {snapshot.FORMAT}" in caplog.text
+    assert "the next snapshot replaces it" in caplog.text
+    assert saved.read_bytes()[1] == snapshot.FORMAT  # replaced
 
 
 async def test_after_a_reboot_a_snapshot_stands_when_nobody_answers(

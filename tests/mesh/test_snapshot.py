@@ -172,7 +172,9 @@ def test_cancelled_what_was_taken_since_is_left() -> None:
 
 def test_one_of_an_earlier_version_is_refused_by_name() -> None:
     table, _, roster = node(8)
-    with pytest.raises(snapshot.OtherFormat, match="format 1, this version reads 2"):
+    with pytest.raises(
+        snapshot.OtherFormat, match=f"format 1, this version reads {snapshot.FORMAT}"
+    ):
         snapshot.load(table, roster, msgpack.packb((1, 7, [], [], [])))
 
 

@@ -390,4 +390,25 @@ MUTATIONS = (
         "            pass\n",
         suite("mesh/links/test_command_orders", "not_be_kept"),
     ),
+    Mutation(
+        "the_hello_of_an_earlier_version_is_good_enough",
+        "mesh/links",
+        "if not theirs.lowest <= VERSION <= theirs.highest:",
+        "if not theirs.lowest <= VERSION:",
+        suite("mesh/links/test_session", "version_before"),
+    ),
+    Mutation(
+        "the_frame_of_an_earlier_version_is_good_enough",
+        "mesh/protocol",
+        "    if version != VERSION:\n",
+        "    if version > VERSION:\n",
+        suite("mesh/protocol/test_wire", "earlier_version_is_refused"),
+    ),
+    Mutation(
+        "the_snapshot_of_an_earlier_version_is_good_enough",
+        "mesh",
+        "if type(form) is int and form != FORMAT:",
+        "if type(form) is int and form > FORMAT:",
+        suite("test_kept_state", "refused_by_its_format"),
+    ),
 )

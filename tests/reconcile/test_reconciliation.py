@@ -6,6 +6,7 @@ import asyncio
 import random
 from collections.abc import Iterator
 from contextlib import AsyncExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from crdtbucket import Limiter, MeshConfig
 from crdtbucket.config import load_config
 from crdtbucket.errors import ConfigError
 from crdtbucket.mesh.links.channel import Channel
-from crdtbucket.mesh.links.hello import Role
+from crdtbucket.mesh.links.hello import VERSION, Role
 from crdtbucket.mesh.links.link import Link
 from crdtbucket.mesh.links.session import Handshake
 from crdtbucket.mesh.transport import mesh_network, observing_links
@@ -334,13 +335,16 @@ async def test_a_node_of_an_earlier_version_is_not_asked(
     async with nodes(path, "a") as limiters:
 
         def earlier(mesh: mesh_network.MeshNetwork, *, dialer: bool, lossy: bool) -> Handshake:
-            return Handshake(
-                mesh._keys, mesh._node.info, instance=1, nonce=bytes(32), dialer=dialer, role=None
-            )
+            keys, me = mesh._keys, mesh._node.info
+            shake = Handshake(keys, me, instance=1, nonce=bytes(32), dialer=dialer)
+            before = VERSION - 1
+            shake.hello = replace(shake._own, lowest=before, highest=before).encode()
+            return shake
 
         monkeypatch.setattr(mesh_network.MeshNetwork, "handshake", earlier)
         report = await run(path, limiters)
-        assert "knows no observers" in str(holder(report, limiters[0].address).error)
+        error = str(holder(report, limiters[0].address).error)
+        assert f"versions {VERSION - 1} to {VERSION - 1} and this node {VERSION}: upgrade" in error
         assert limiters[0].stats()["peers"] == {}
         assert limiters[0].stats()["mesh"]["connections"] == 0
 

@@ -35,8 +35,8 @@ cdef int refuse_key(object key) except -1:
 
 @cython.final
 cdef class _Items:
-    """The items of a buffer, which stays where it is as long as this exists. A typed memoryview does the same at ten times
-    the size."""
+    """The items of a buffer, which stays where it is as long as this exists. A typed memoryview
+    does the same at ten times the size."""
 
     cdef Py_buffer view
     cdef Py_ssize_t count
@@ -65,7 +65,8 @@ cdef _Scratch scratch(size_t size):
 
 
 cdef _Items items_of(object data, Py_ssize_t size):
-    """The items, of `size` bytes each, of an object with a buffer. Raises CrdtbucketError for items of another size."""
+    """The items, of `size` bytes each, of an object with a buffer. Raises CrdtbucketError for items
+    of another size."""
     cdef _Items items = _Items.__new__(_Items)
     PyObject_GetBuffer(data, &items.view, PyBUF_SIMPLE)
     if items.view.itemsize != size:
@@ -101,11 +102,16 @@ cdef int64_t floor_tokens(object floor, int64_t capacity) except -1:
     share = floor
     if isinstance(floor, str):
         share = priority.share_of(floor) if smooth else _PRIORITIES.get(floor)
-    if type(share) is not float and (type(share) is bool or not isinstance(share, (int, float)) or not 0 <= share < 1):
+    if type(share) is not float and (
+        type(share) is bool or not isinstance(share, (int, float)) or not 0 <= share < 1
+    ):
         share = -1.0
     cdef double given = share, tokens = given * <double>capacity
     if not 0 <= given < 1:
-        raise InvalidCost(f"floor must be a share of the capacity from 0 up to 1, or one of {', '.join(_PRIORITIES)}, not {floor!r}")
+        raise InvalidCost(
+            "floor must be a share of the capacity from 0 up to 1, or one of "
+            f"{', '.join(_PRIORITIES)}, not {floor!r}"
+        )
     if smooth:
         return <int64_t>tokens
     # What rounding adds to a product of a decimal is no token.
@@ -113,10 +119,13 @@ cdef int64_t floor_tokens(object floor, int64_t capacity) except -1:
 
 
 cdef int64_t fitting_floor(int64_t floor, int64_t n, int64_t capacity, bint smooth) except -1:
-    """The floor of a take of `n`, which a full bucket has to fit: a smooth one is lowered. Raises InvalidCost for others."""
+    """The floor of a take of `n`, which a full bucket has to fit: a smooth one is lowered. Raises
+    InvalidCost for others."""
     if n + floor <= capacity:
         return floor
     if smooth:
         return capacity - n
-    raise InvalidCost(f"cost {n} leaves less than the floor of {floor} tokens even in a full bucket of {capacity}: "
-                      "split the call, or lower the floor")
+    raise InvalidCost(
+        f"cost {n} leaves less than the floor of {floor} tokens even in a full bucket "
+        f"of {capacity}: split the call, or lower the floor"
+    )

@@ -8,8 +8,8 @@ cdef class BucketCore(_Decider):
     """The buckets that `choose` has ever returned: their decisions may still be refunded here."""
 
     def redirect(self, object choose, object others):
-        """From now on `choose(key)` returns the bucket that decides on a key: this one, or one of `others` that override it. With
-        None this one decides on all keys."""
+        """From now on `choose(key)` returns the bucket that decides on a key: this one, or one of
+        `others` that override it. With None this one decides on all keys."""
         self.choose = choose
         self.others = (self.others or frozenset()).union(others)
 
@@ -34,9 +34,10 @@ cdef class BucketCore(_Decider):
         return self.candidate if self.on_candidate(hi) else self.spec
 
     def take(self, object key, object cost=1, object floor=0):
-        """Takes `cost` tokens (1 to the capacity) of `key` (str or bytes, 1 to 512 bytes; a str is its UTF-8). In process,
-        no I/O. `floor`: the share of the capacity that has to be left, 0 up to 1, or a priority: "critical", "normal",
-        "batch" or "smooth". Returns a Decision. Raises InvalidKey, InvalidCost, CostExceedsCapacity."""
+        """Takes `cost` tokens (1 to the capacity) of `key` (str or bytes, 1 to 512 bytes; a str is
+        its UTF-8). In process, no I/O. `floor`: the share of the capacity that has to be left, 0 up
+        to 1, or a priority: "critical", "normal", "batch" or "smooth". Returns a Decision. Raises
+        InvalidKey, InvalidCost, CostExceedsCapacity."""
         if self.choose is not None and (other := self.choose(key)) is not self:
             return other.take(key, cost, floor)
         cdef uint64_t lo = 0, hi = 0
@@ -48,7 +49,16 @@ cdef class BucketCore(_Decider):
         self.locate(key, &lo, &hi)
         prefetch_slot(self.t, hi)
         slot = self.fitting(hi, n)
-        self.decide(key, lo, hi, &slot, n, 0 if floor is _ZERO else self.floor_of(floor, slot, n), clock_ns(self.t), &o)
+        self.decide(
+            key,
+            lo,
+            hi,
+            &slot,
+            n,
+            0 if floor is _ZERO else self.floor_of(floor, slot, n),
+            clock_ns(self.t),
+            &o,
+        )
         self.count(slot, o.allowed, n)
         return decision_of(self, key, n, slot, &o)
 
@@ -64,11 +74,21 @@ cdef class BucketCore(_Decider):
             raise self.table.refusal
         self.locate(key, &lo, &hi)
         slot = self.fitting(hi, n)
-        self.look(lo, hi, &slot, n if floor is _ZERO else n + self.floor_of(floor, slot, n), clock_ns(self.t), &o)
+        self.look(
+            lo,
+            hi,
+            &slot,
+            n if floor is _ZERO else n + self.floor_of(floor, slot, n),
+            clock_ns(self.t),
+            &o,
+        )
         return decision_of(self, key, n, slot, &o)
 
-    cdef void look(self, uint64_t lo, uint64_t hi, uint32_t *slot, int64_t n, int64_t now, outcome_t *o) noexcept:
-        """What a take would get now. `slot` is the definition's; it may be another one afterwards."""
+    cdef void look(
+        self, uint64_t lo, uint64_t hi, uint32_t *slot, int64_t n, int64_t now, outcome_t *o
+    ) noexcept:
+        """What a take would get now. `slot` is the definition's; it may be another one
+        afterwards."""
         cdef uint32_t e
         cdef definition_t *d
         self.memory.enter()
@@ -81,7 +101,8 @@ cdef class BucketCore(_Decider):
         self.memory.leave()
 
     def debt(self, object key):
-        """The signed debt of a key in ns, as held (not advanced); None when it has no entry. For tests and diagnosis."""
+        """The signed debt of a key in ns, as held (not advanced); None when it has no entry. For
+        tests and diagnosis."""
         cdef uint64_t lo = 0, hi = 0
         self.locate(key, &lo, &hi)
         cdef uint32_t e = table_find(self.t, lo, hi)
@@ -101,13 +122,17 @@ cdef class BucketCore(_Decider):
         return lo, hi
 
     def refund(self, Decision decision not None, object tokens=None):
-        """Gives back `tokens` (default: all that is left) of an allowed decision of this bucket. Returns the tokens that came
-        back: 0 when the bucket has been full or forgiven since (they were back already), the key or epoch is gone, it is
-        shadowed, or this process was forked since: the one that took them gives them back.
-        Raises InvalidCost when more would come back than was taken."""
+        """Gives back `tokens` (default: all that is left) of an allowed decision of this bucket.
+        Returns the tokens that came back: 0 when the bucket has been full or forgiven since (they
+        were back already), the key or epoch is gone, it is shadowed, or this process was forked
+        since: the one that took them gives them back. Raises InvalidCost when more would come back
+        than was taken."""
         cdef int64_t left = decision.cost - decision.given_back
         if decision._bucket is not self and not (self.others and decision._bucket in self.others):
-            raise InvalidCost(f"the decision is of bucket {decision.owner().spec.name!r}, not of {self.spec.name!r}")
+            raise InvalidCost(
+                f"the decision is of bucket {decision.owner().spec.name!r}, "
+                f"not of {self.spec.name!r}"
+            )
         if not decision.allowed:
             raise InvalidCost("a denied decision took nothing that could be refunded")
         if tokens is not None:
@@ -115,11 +140,15 @@ cdef class BucketCore(_Decider):
         return (<BucketCore>decision._bucket).put_back(decision, left)
 
     cdef int64_t put_back(self, Decision decision, int64_t n) except -1:
-        """Gives back `n` tokens of an allowed decision of this bucket. Returns the tokens that came back."""
+        """Gives back `n` tokens of an allowed decision of this bucket. Returns the tokens that came
+        back."""
         cdef uint64_t lo = 0, hi = 0
         cdef int64_t left = decision.cost - decision.given_back
         if n > left:
-            raise InvalidCost(f"refund of {n} tokens, but only {left} of the {decision.cost} taken are left to give back")
+            raise InvalidCost(
+                f"refund of {n} tokens, but only {left} of the {decision.cost} taken are left "
+                "to give back"
+            )
         decision.given_back += n
         if decision.shadowed or decision.forks != _forks or not n:
             return 0
@@ -132,18 +161,21 @@ cdef class BucketCore(_Decider):
     def reserve(self, object key, object estimate, object ttl=60.0):
         """Sets `estimate` tokens aside while a `with` or `async with` block learns the true cost.
 
-        Entering raises `ReservationDenied` when they are not there, and as `take`. `ttl`: seconds (above 0) after which the
-        estimate goes back; at most a second late while the limiter is open, else when a reservation of this bucket is next used.
-        See `Reservation`."""
+        Entering raises `ReservationDenied` when they are not there, and as `take`. `ttl`: seconds
+        (above 0) after which the estimate goes back; at most a second late while the limiter is
+        open, else when a reservation of this bucket is next used. See `Reservation`."""
         if self.choose is not None and (other := self.choose(key)) is not self:
             return other.reserve(key, estimate, ttl)
         if self.reservations is None:
-            raise ReservationError("this bucket keeps no reservations: set `reservations` to a ReservationBook of it")
+            raise ReservationError(
+                "this bucket keeps no reservations: set `reservations` to a ReservationBook of it"
+            )
         return new_reservation(self.reservations, key, estimate, ttl_ns(ttl))
 
     cdef int64_t give_back(self, uint64_t lo, uint64_t hi, uint32_t generation, uint16_t origin,
                            uint32_t full_count, int64_t n):
-        """Gives back `n` tokens of a take by what its outcome says of the entry. Returns the tokens that came back."""
+        """Gives back `n` tokens of a take by what its outcome says of the entry. Returns the tokens
+        that came back."""
         cdef int64_t now = clock_ns(self.t)
         cdef uint32_t e, slot
         cdef definition_t *d
@@ -160,76 +192,33 @@ cdef class BucketCore(_Decider):
         return n
 
     def reset(self, object key):
-        """Gives `key` back what it lacks, but no more than was taken here and not given back: peers learn of it as of any
-        refund. Returns the tokens that came back. What only others have taken is theirs to give back."""
+        """Gives `key` back what it lacks, but no more than was taken here and not given back: peers
+        learn of it as of any refund. Returns the tokens that came back. What only others have taken
+        is theirs to give back."""
         if self.choose is not None and (other := self.choose(key)) is not self:
             return other.reset(key)
-        cdef uint64_t lo = 0, hi = 0
-        cdef int64_t n, now = clock_ns(self.t)
-        cdef uint32_t e, slot
-        cdef definition_t *d
-        if self.table.refusal is not None:
-            raise self.table.refusal
-        self.locate(key, &lo, &hi)
-        self.memory.enter()
-        e = table_find(self.t, lo, hi)
-        self.follow()
-        d = self.definition(hi, &slot)
-        n = reset(self.t, d, e, now) if e != <uint32_t>NONE and entry_renew(self.t, e, slot, now) else 0
-        self.memory.leave()
-        self.t.counts[slot].refunded += n
-        self.wake()
-        if n:
-            self.returned(key)
-        return n
+        return reset_key(self, key)
 
     def reset_all(self):
-        """`reset` of every key of this bucket that is held; an override is a bucket of its own. Returns the hashes (low, high)
-        of the keys to which tokens came back. Looks at every key of the table; other threads go on between slices of them."""
-        found, place = [], 0
-        while place >= 0:
-            if place:
-                self.memory.pause()
-            some, place = self.reset_some(place)
-            found += some
-        return found
+        """`reset` of every key of this bucket that is held; an override is a bucket of its own.
+        Returns the hashes (low, high) of the keys to which tokens came back. Looks at every key of
+        the table; other threads go on between slices of them."""
+        return reset_keys(self)
 
     def reset_some(self, int64_t place):
-        """A part of `reset_all`, from `place` on, 0 at first: the hashes, and the next place or -1 at the end."""
-        cdef uint32_t e, slot = 0
-        cdef int64_t end
-        cdef int64_t n
-        cdef hot_t *hot
-        cdef definition_t *d
-        found = []
-        if self.table.refusal is not None:
-            raise self.table.refusal
-        if place < 0:
-            raise CrdtbucketError(f"places begin with 0, not {place}")
-        end = min(place + SLICE, self.t.h.bump)
-        for e in range(place, end):
-            self.memory.enter()
-            self.follow()
-            hot, n = &self.t.hot[e], 0
-            if hot.flags & ENTRY_USED and self.t.definitions[hot.bucket].name_hash == self.salt:
-                d = self.definition(hot.hash_hi, &slot)
-                if entry_renew(self.t, e, slot, clock_ns(self.t)):
-                    n = reset(self.t, d, e, clock_ns(self.t))
-            hashes = (hot.hash_lo, hot.hash_hi) if n else None
-            self.memory.leave()
-            if n:
-                self.t.counts[slot].refunded += n
-                found.append(hashes)
-        self.wake()
-        return found, end if end < self.t.h.bump else -1
+        """A part of `reset_all`, from `place` on, 0 at first: the hashes, and the next place or -1
+        at the end."""
+        return reset_places(self, place)
 
     def settle(self, object key, object tokens):
-        """Charges `tokens` (1 to 2^62) to `key` whatever its level: the true cost of something already served. May go into
-        debt, down to `max_debt` below empty; what would go beyond is forgiven. Returns the tokens charged."""
+        """Charges `tokens` (1 to 2^62) to `key` whatever its level: the true cost of something
+        already served. May go into debt, down to `max_debt` below empty; what would go beyond is
+        forgiven. Returns the tokens charged."""
         if self.choose is not None and (other := self.choose(key)) is not self:
             return other.settle(key, tokens)
         cdef uint64_t lo = 0, hi = 0
-        cdef int64_t n = whole_tokens(tokens, 1, MAX_SETTLE, "settle"), now = clock_ns(self.t), charged
+        cdef int64_t n = whole_tokens(tokens, 1, MAX_SETTLE, "settle")
+        cdef int64_t now = clock_ns(self.t), charged
         cdef uint32_t e, gone, slot
         cdef definition_t *d
         cdef int got
@@ -255,8 +244,9 @@ cdef class BucketCore(_Decider):
         return charged
 
     def take_burst(self, object key, object calls, object cost=1):
-        """`calls` (0 to 1,000,000) takes of `cost` at one moment, in one call: returns how many were allowed. Raises as `take`,
-        and InvalidCost for another number of calls: all of them are decided before any other call."""
+        """`calls` (0 to 1,000,000) takes of `cost` at one moment, in one call: returns how many
+        were allowed. Raises as `take`, and InvalidCost for another number of calls: all of them are
+        decided before any other call."""
         if self.choose is not None and (other := self.choose(key)) is not self:
             return other.take_burst(key, calls, cost)
         cdef uint64_t lo = 0, hi = 0
@@ -276,7 +266,8 @@ cdef class BucketCore(_Decider):
 
     def take_as(self, object key, object cost, mode):
         """A take whose Decision says `mode`; with None that of the bucket."""
-        return self.in_mode(BucketCore.take(self, key, cost), mode)  # a strong bucket has no take of its own
+        # a strong bucket has no take of its own
+        return self.in_mode(BucketCore.take(self, key, cost), mode)
 
     cdef Decision in_mode(self, Decision decision, mode):
         """A decision that was counted, as one in `mode`."""
@@ -286,12 +277,13 @@ cdef class BucketCore(_Decider):
         return decision
 
     def take_many(self, keys, costs=1):
-        """A take of each key, in order, at one moment: `costs` is one cost or a sequence of as many. All arguments are checked
-        before anything is taken. Returns `Decisions` of arrays."""
+        """A take of each key, in order, at one moment: `costs` is one cost or a sequence of as
+        many. All arguments are checked before anything is taken. Returns `Decisions` of arrays."""
         return take_keys(self, keys, costs) if self.choose is None else self.take_apart(keys, costs)
 
     def take_apart(self, keys, costs):
-        """`take_many` where keys may have other limits: buckets that allow for that have a method of their own."""
+        """`take_many` where keys may have other limits: buckets that allow for that have a method
+        of their own."""
         return take_keys(self, keys, costs)
 
     def take_here(self, keys, costs):

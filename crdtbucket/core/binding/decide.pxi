@@ -4,7 +4,8 @@ assert len(_COUNTED) == COUNTED_MODES, "layout.h has room for another number of 
 
 
 cdef class _Decider:
-    """A bucket's place in its table: its definition, how one take is decided, its keys' columns and debts, and its counters."""
+    """A bucket's place in its table: its definition, how one take is decided, its keys' columns and
+    debts, and its counters."""
 
     cdef readonly Table table
     cdef readonly object spec
@@ -23,7 +24,8 @@ cdef class _Decider:
     cdef uint64_t salt, key_salt
 
     def __cinit__(self, *args, **kwargs):
-        # Of a subclass all arguments come here. Without a table every method would read what is not there.
+        # Of a subclass all arguments come here. Without a table every method would read what is not
+        # there.
         if not isinstance(args[0] if args else kwargs.get("table"), Table):
             raise TypeError("a bucket is made of a table and a definition: Bucket(table, spec)")
 
@@ -35,9 +37,12 @@ cdef class _Decider:
         self.define(spec, min_debt=min_debt)
 
     def define(self, spec, *, int64_t min_debt=0, int64_t still_until=0, uint64_t period=0):
-        """Gives the bucket a new definition; tokens of debt are kept. `period` tells its keys from those that have the same
-        names in other periods; `still_until`: as in `TableDefinitions.define`."""
-        self.slot = self.table.definitions.define(spec, min_debt=min_debt, still_until=still_until, begins=self.spec is None)
+        """Gives the bucket a new definition; tokens of debt are kept. `period` tells its keys from
+        those that have the same names in other periods; `still_until`: as in
+        `TableDefinitions.define`."""
+        self.slot = self.table.definitions.define(
+            spec, min_debt=min_debt, still_until=still_until, begins=self.spec is None
+        )
         self.d = &self.t.definitions[self.slot]
         self.salt = self.d.name_hash
         self.key_salt = self.salt ^ period
@@ -45,9 +50,9 @@ cdef class _Decider:
         self.measure()
 
     def stage(self, spec, double share, *, int64_t min_debt=0):
-        """Gives a share (0 to 1) of the keys another definition of the same name, the candidate: those whose hash is low
-        enough, so the same ones on all nodes of a mesh. Tokens of debt are kept, and a larger share has all keys of a smaller
-        one. `min_debt`: as in `define`."""
+        """Gives a share (0 to 1) of the keys another definition of the same name, the candidate:
+        those whose hash is low enough, so the same ones on all nodes of a mesh. Tokens of debt are
+        kept, and a larger share has all keys of a smaller one. `min_debt`: as in `define`."""
         if not 0 <= share <= 1:
             raise CrdtbucketError(f"a share is 0 to 1, not {share}")
         if spec.key != self.spec.key:
@@ -57,7 +62,8 @@ cdef class _Decider:
         self.measure()
 
     def unstage(self, *, bint keep):
-        """With `keep` the candidate becomes the definition of all keys, else it is dropped. Tokens of debt are kept."""
+        """With `keep` the candidate becomes the definition of all keys, else it is dropped. Tokens
+        of debt are kept."""
         if self.candidate is None:
             return
         self.slot = self.table.definitions.unstage(self.spec, keep)
@@ -96,8 +102,8 @@ cdef class _Decider:
         return slot
 
     cdef inline void follow(self) noexcept:
-        """Another process may have given the bucket a new definition, and the slot of this one to another bucket. The lock is
-        held."""
+        """Another process may have given the bucket a new definition, and the slot of this one to
+        another bucket. The lock is held."""
         cdef uint32_t slot = definition_newest(self.t, self.slot)
         if self.t.definitions[slot].name_hash != self.salt:
             slot = definition_current(self.t, self.salt)
@@ -136,16 +142,25 @@ cdef class _Decider:
         cdef int64_t capacity = self.t.definitions[slot].capacity
         return fitting_floor(floor_tokens(floor, capacity), n, capacity, is_smooth(floor))
 
-    cdef int new_entry(self, uint64_t lo, uint64_t hi, uint32_t *slot, int64_t n, int64_t now, uint32_t *e,
-                       outcome_t *o) except -2:
-        """The rare half of a take: an entry is made or renewed, under the definition of `slot`. ALLOWED, or DENIED with the
-        outcome filled in."""
+    cdef int new_entry(
+        self,
+        uint64_t lo,
+        uint64_t hi,
+        uint32_t *slot,
+        int64_t n,
+        int64_t now,
+        uint32_t *e,
+        outcome_t *o,
+    ) except -2:
+        """The rare half of a take: an entry is made or renewed, under the definition of `slot`.
+        ALLOWED, or DENIED with the outcome filled in."""
         cdef uint32_t gone
         cdef definition_t *d
         cdef int got
         self.memory.enter()
         self.follow()
-        d = self.definition(hi, slot)                   # only now: others may have changed it meanwhile
+        # only now: others may have changed it meanwhile
+        d = self.definition(hi, slot)
         got = entry_for_take(self.t, d, slot[0], lo, hi, n, now, e, &gone)
         self.memory.leave()
         forget_name(self.table.names, gone)
@@ -167,14 +182,28 @@ cdef class _Decider:
             if len(self.table.names) < self.table.max_names:
                 self.table.names[e] = (self.spec.name, key)
 
-    cdef inline int decide(self, object key, uint64_t lo, uint64_t hi, uint32_t *slot, int64_t n, int64_t floor, int64_t now,
-                           outcome_t *o) except -2:
-        """A take that leaves `floor` tokens to others. `slot` is the definition's; it may be another one afterwards."""
+    cdef inline int decide(
+        self,
+        object key,
+        uint64_t lo,
+        uint64_t hi,
+        uint32_t *slot,
+        int64_t n,
+        int64_t floor,
+        int64_t now,
+        outcome_t *o,
+    ) except -2:
+        """A take that leaves `floor` tokens to others. `slot` is the definition's; it may be
+        another one afterwards."""
         cdef uint64_t word
         cdef uint32_t e
         while True:
             e = entry_at_hand(self.t, lo, hi, slot[0], &word)
-            if e != <uint32_t>NONE and take(self.t, &self.t.definitions[slot[0]], e, n, floor, now, word, o) != NEEDS_LOCK:
+            if (
+                e != <uint32_t>NONE
+                and take(self.t, &self.t.definitions[slot[0]], e, n, floor, now, word, o)
+                != NEEDS_LOCK
+            ):
                 break
             if self.new_entry(lo, hi, slot, n, now, &e, o) == DENIED:
                 return o.allowed
@@ -193,10 +222,13 @@ cdef class _Decider:
         self.wake()
 
     cdef void count_mode(self, uint32_t slot, bint allowed, mode):
-        """A decision that was counted was not made in eventual mode. Raises ValueError for a mode that is not counted."""
+        """A decision that was counted was not made in eventual mode. Raises ValueError for a mode
+        that is not counted."""
         cdef definition_t *d = &self.t.definitions[slot]
         if mode is not Mode.EVENTUAL:
-            self.t.counts[slot].decided[<int>_COUNTED.index(mode)][1 if allowed else 2 if d.shadow else 0] += 1
+            self.t.counts[slot].decided[<int>_COUNTED.index(mode)][
+                1 if allowed else 2 if d.shadow else 0
+            ] += 1
 
     cdef inline void wake(self):
         if self.t.h.flush_wanted == 1 and self.table.on_wake is not None:
@@ -207,31 +239,12 @@ cdef class _Decider:
 
     def columns(self, object key):
         """What is counted for the key: {(node id, epoch): (generation, taken, refunded)}."""
-        cdef uint64_t lo = 0, hi = 0
-        cdef column_t c
-        cdef uint32_t e, origin
-        self.locate(key, &lo, &hi)
-        e = table_find(self.t, lo, hi)
-        out = {}
-        if e == <uint32_t>NONE:
-            return out
-        cdef hot_t *hot = &self.t.hot[e]
-        refunded = own_refunded(self.t, e)
-        taken = entry_net(self.t, e) + refunded
-        if taken:
-            out[(self.t.origins[hot.origin].node, self.t.origins[hot.origin].epoch)] = (hot.generation, taken, refunded)
-        memset(&c, 0, sizeof(c))
-        while column_next(self.t, e, &c):
-            origin = column_origin(&c)
-            if origin == hot.origin or not column_taken(&c):
-                continue
-            out[(self.t.origins[origin].node, self.t.origins[origin].epoch)] = (
-                column_generation(&c), column_taken(&c), column_refunded(&c))
-        return out
+        return columns_of(self, key)
 
     @property
     def max_debt(self):
-        """Tokens below empty that the level may reach: the definition's, or more where a mesh needs the room."""
+        """Tokens below empty that the level may reach: the definition's, or more where a mesh needs
+        the room."""
         return self.d.max_debt
 
     @property
@@ -239,7 +252,8 @@ cdef class _Decider:
         """The same of the candidate, 0 without one."""
         cdef int64_t most = 0
         self.memory.enter()
-        self.follow()                                       # another process may have replaced either, or ended it
+        # another process may have replaced either, or ended it
+        self.follow()
         if self.candidate is not None and self.d.candidate != <uint32_t>NONE:
             most = self.t.definitions[self.d.candidate].max_debt
         self.memory.leave()
@@ -251,44 +265,13 @@ cdef class _Decider:
         return self.salt
 
     def counters(self):
-        """Since the bucket was made: decisions, also by mode, and tokens granted, refunded, forgiven. `guaranteed`: how many
-        decisions admitted what only the guaranteed share leaves to this node. `over_admission`: the most
-        tokens by which the debt of a key passed the capacity, of the last one to two minutes. A candidate's are in the sums."""
-        cdef definition_t *d
-        cdef definition_t *other
-        cdef counts_t c
-        cdef int i
-        self.memory.enter()
-        self.follow()
-        counts_total(self.t, self.slot, &c)
-        self.memory.leave()
-        d = other = self.d
-        if d.candidate != <uint32_t>NONE:
-            other = &self.t.definitions[d.candidate]
-        modes = {str(mode): dict(zip(("denied", "allowed", "shadowed"), c.decided[i]))
-                 for i, mode in enumerate(_COUNTED)}
-        sums = {"allowed": c.allowed, "denied": c.denied, "shadowed": c.shadowed}
-        modes[str(Mode.EVENTUAL)] = {name: total - sum(one[name] for one in modes.values()) for name, total in sums.items()}
-        both = 0 if other is d else 1
-        return {**sums, "modes": modes, "guaranteed": c.guaranteed, "granted": c.granted, "refunded": c.refunded,
-                "forgiven": d.forgiven + both * other.forgiven, "refused_full": d.refused_full + both * other.refused_full,
-                "keys": d.entries + both * other.entries,
-                "over_admission": max(over_admitted_tokens(d, clock_ns(self.t)), over_admitted_tokens(other, clock_ns(self.t)))}
+        """Since the bucket was made: decisions, also by mode, and tokens granted, refunded,
+        forgiven. `guaranteed`: how many decisions admitted what only the guaranteed share leaves to
+        this node. `over_admission`: the most tokens by which the debt of a key passed the capacity,
+        of the last one to two minutes. A candidate's are in the sums."""
+        return counters_of(self)
 
     def decided(self):
-        """How many calls each definition has admitted and denied: (admitted, denied) of the bucket's own and of its
-        candidate, of which None are known where there is none."""
-        cdef counts_t all, c
-        self.memory.enter()
-        self.follow()
-        counts_total(self.t, self.slot, &all)
-        cdef uint32_t other = self.d.candidate
-        if other != <uint32_t>NONE:
-            c = self.t.definitions[other].past
-            counts_gather(self.t, other, &c)
-        self.memory.leave()
-        total = all.allowed + all.shadowed, all.denied
-        if other == <uint32_t>NONE:
-            return total, None
-        its = c.allowed + c.shadowed, c.denied
-        return (total[0] - its[0], total[1] - its[1]), its
+        """How many calls each definition has admitted and denied: (admitted, denied) of the
+        bucket's own and of its candidate, of which None are known where there is none."""
+        return decided_by(self)

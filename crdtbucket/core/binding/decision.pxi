@@ -19,11 +19,13 @@ os.register_at_fork(after_in_child=_forked)
 cdef class Decision:
     """One answer: truthy when allowed.
 
-    allowed; limit: the capacity in tokens; remaining: whole tokens left; retry_after: seconds until the same cost would pass
-    if nothing else happened, 0 when it passed; reset_after: seconds until the bucket is full; mode: how it was decided;
-    shadowed: the limit denies it and took nothing, but its bucket is a shadow, so it is allowed.
+    allowed; limit: the capacity in tokens; remaining: whole tokens left; retry_after: seconds until
+    the same cost would pass if nothing else happened, 0 when it passed; reset_after: seconds until
+    the bucket is full; mode: how it was decided; shadowed: the limit denies it and took nothing,
+    but its bucket is a shadow, so it is allowed.
 
-    It can be pickled. What comes out of a pickle has all of these, but no bucket: nothing can be refunded with it.
+    It can be pickled. What comes out of a pickle has all of these, but no bucket: nothing can be
+    refunded with it.
     """
 
     cdef readonly bint allowed, shadowed
@@ -43,11 +45,15 @@ cdef class Decision:
         """The bucket that decided. Raises TypeError where there is none."""
         if self._bucket is None:
             self.loaded()
-            raise TypeError("this decision came out of a pickle, so its bucket is not known: keep the decision of the take")
+            raise TypeError(
+                "this decision came out of a pickle, so its bucket is not known: "
+                "keep the decision of the take"
+            )
         return self._bucket
 
     cdef tuple loaded(self):
-        """(name of the bucket, key, limit, remaining) out of a pickle. Raises TypeError for what `__new__` alone has made."""
+        """(name of the bucket, key, limit, remaining) out of a pickle. Raises TypeError for what
+        `__new__` alone has made."""
         if self._key is None:
             raise TypeError("decisions come from a bucket, and this one does not")
         return self._key
@@ -74,7 +80,9 @@ cdef class Decision:
     def remaining(self):
         if self._bucket is None:
             return self.loaded()[3]
-        cdef int64_t left = tokens_left_ns(&self._bucket.t.definitions[self.slot], self.debt_ns, self.rest)
+        cdef int64_t left = tokens_left_ns(
+            &self._bucket.t.definitions[self.slot], self.debt_ns, self.rest
+        )
         return left if left > 0 else 0
 
     @property
@@ -86,8 +94,11 @@ cdef class Decision:
         return self.full_after() / 1e9
 
     cdef int64_t full_after(self):
-        """Ns from the decision until the bucket is full; of a calendar bucket from now until its period ends."""
-        cdef int64_t until = 0 if self._bucket is None else self._bucket.t.definitions[self.slot].still_until
+        """Ns from the decision until the bucket is full; of a calendar bucket from now until its
+        period ends."""
+        cdef int64_t until = (
+            0 if self._bucket is None else self._bucket.t.definitions[self.slot].still_until
+        )
         if until and self.debt_ns:
             return max(until - clock_ns(self._bucket.t), 0)
         return self.debt_ns
@@ -106,25 +117,35 @@ cdef class Decision:
         """Whole seconds, rounded up, until one token more is left; 0 when the bucket is full."""
         if self.owner().t.definitions[self.slot].still_until:
             return (self.full_after() + 999_999_999) // 1_000_000_000
-        return seconds_to_next(&self.owner().t.definitions[self.slot], self.debt_ns, self.rest, self.remaining)
+        return seconds_to_next(
+            &self.owner().t.definitions[self.slot], self.debt_ns, self.rest, self.remaining
+        )
 
     @property
     def spec(self):
-        """The definition that decides on the key now: that of the bucket, of an override or of a candidate."""
+        """The definition that decides on the key now: that of the bucket, of an override or of a
+        candidate."""
         return (<BucketCore>self.owner()).spec_of(self._key)
 
     cdef str bucket_name(self):
         return self.loaded()[0] if self._bucket is None else self._bucket.spec.name
 
     def as_dict(self):
-        """The decision in plain values, as for `json.dumps`: `bucket` (its name), `key` (bytes as text, those that are no UTF-8
-        with backslashes), `allowed`, `shadowed`, `mode`, tokens as `cost`, `limit` and `remaining`, seconds as `retry_after`
-        and `reset_after`."""
+        """The decision in plain values, as for `json.dumps`: `bucket` (its name), `key` (bytes as
+        text, those that are no UTF-8 with backslashes), `allowed`, `shadowed`, `mode`, tokens as
+        `cost`, `limit` and `remaining`, seconds as `retry_after` and `reset_after`."""
         key = self.plain_key()
         return {
-            "bucket": self.bucket_name(), "key": key.decode(errors="backslashreplace") if isinstance(key, bytes) else key,
-            "allowed": self.allowed, "shadowed": self.shadowed, "mode": str(self.mode), "cost": self.cost, "limit": self.limit,
-            "remaining": self.remaining, "retry_after": self.retry_after, "reset_after": self.reset_after,
+            "bucket": self.bucket_name(),
+            "key": key.decode(errors="backslashreplace") if isinstance(key, bytes) else key,
+            "allowed": self.allowed,
+            "shadowed": self.shadowed,
+            "mode": str(self.mode),
+            "cost": self.cost,
+            "limit": self.limit,
+            "remaining": self.remaining,
+            "retry_after": self.retry_after,
+            "reset_after": self.reset_after,
         }
 
     cdef object plain_key(self):
@@ -132,8 +153,19 @@ cdef class Decision:
         return str.__str__(self.key) if isinstance(self.key, str) else bytes(self.key)
 
     def __reduce__(self):
-        return _loaded_decision, (self.bucket_name(), self.plain_key(), self.allowed, self.shadowed, str(self.mode), self.cost,
-                                  self.limit, self.remaining, self.wait_ns, self.full_after(), self.rest > 0)
+        return _loaded_decision, (
+            self.bucket_name(),
+            self.plain_key(),
+            self.allowed,
+            self.shadowed,
+            str(self.mode),
+            self.cost,
+            self.limit,
+            self.remaining,
+            self.wait_ns,
+            self.full_after(),
+            self.rest > 0,
+        )
 
     def __copy__(self):
         return self
@@ -142,12 +174,16 @@ cdef class Decision:
         return self
 
     def __repr__(self):
-        return (f"Decision(allowed={self.allowed}, limit={self.limit}, remaining={self.remaining}, "
-                f"retry_after={self.retry_after:.6g}, reset_after={self.reset_after:.6g}, mode={str(self.mode)!r}"
-                f"{', shadowed=True' if self.shadowed else ''})")
+        return (
+            f"Decision(allowed={self.allowed}, limit={self.limit}, remaining={self.remaining}, "
+            f"retry_after={self.retry_after:.6g}, reset_after={self.reset_after:.6g}, "
+            f"mode={str(self.mode)!r}{', shadowed=True' if self.shadowed else ''})"
+        )
 
 
-cdef inline Decision decision_of(_Decider bucket, object key, int64_t n, uint32_t slot, outcome_t *o):
+cdef inline Decision decision_of(
+    _Decider bucket, object key, int64_t n, uint32_t slot, outcome_t *o
+):
     """The Decision of an outcome."""
     cdef Decision decision = Decision.__new__(Decision)
     decision._bucket = bucket
@@ -175,10 +211,15 @@ def _loaded_decision(*state):
     name, key, allowed, shadowed, mode, cost, limit, remaining, wait, debt, rest = state
     numbers = cost, limit, remaining, wait, debt
     if (
-        type(name) is not str or type(key) not in (str, bytes) or type(mode) is not str
-        or not all(type(flag) is bool for flag in (allowed, shadowed, rest)) or not all(type(n) is int for n in numbers)
+        type(name) is not str
+        or type(key) not in (str, bytes)
+        or type(mode) is not str
+        or not all(type(flag) is bool for flag in (allowed, shadowed, rest))
+        or not all(type(n) is int for n in numbers)
         or not (1 <= cost <= MAX_COST and 0 <= remaining <= limit <= INT64_MAX and 1 <= limit)
-        or not (0 <= wait <= INT64_MAX and 0 <= debt < INT64_MAX) or (allowed and wait) or (shadowed and not allowed)
+        or not (0 <= wait <= INT64_MAX and 0 <= debt < INT64_MAX)
+        or (allowed and wait)
+        or (shadowed and not allowed)
     ):
         raise ValueError(f"no decision has the state {state!r}")
     cdef Decision made = Decision.__new__(Decision)

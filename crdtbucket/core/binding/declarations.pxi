@@ -56,14 +56,17 @@ cdef extern from "core/core.h" nogil:
         uint64_t pid_space, time_space, owner, size
         uint64_t hash_key[2]
         int64_t leader
-        int64_t max_keys, grace_ns, near_ns, trust_ns, far_free_until, warming_up_since, warming_up_until, members
+        int64_t max_keys, grace_ns, near_ns, trust_ns, far_free_until
+        int64_t warming_up_since, warming_up_until, members
         int64_t open_tokens
         uint64_t version, spare_epoch
         int64_t entries, bump
-        uint32_t generations, definitions, defined, own_origin, predict, shared_bursts, flush_wanted, origins_changed, released, repairs, handoff, refused, named, relayed
+        uint32_t generations, definitions, defined, own_origin, predict, shared_bursts
+        uint32_t flush_wanted, origins_changed, released, repairs, handoff, refused, named, relayed
         int64_t handoff_bytes[2]
         int64_t view_bytes[2]
-        int64_t evicted_full, evicted_indebted, inserted, refused_columns, refused_full, forgotten, unlogged
+        int64_t evicted_full, evicted_indebted, inserted, refused_columns, refused_full
+        int64_t forgotten, unlogged
     ctypedef struct ticker_t:
         int allowed
     int ticks_are_sound()
@@ -91,42 +94,6 @@ cdef extern from "core/core.h" nogil:
         int allowed
     ctypedef struct column_t:
         int i
-    ctypedef struct wire_definition_t:
-        uint32_t bucket, same, candidate, candidate_same
-        int64_t q, p
-        uint64_t candidate_below
-    ctypedef struct wire_column_t:
-        uint32_t origin, generation
-        int64_t taken, refunded
-    ctypedef struct comparison_t:
-        pass
-    ctypedef struct wire_tables_t:
-        uint32_t definitions, origins
-        const uint16_t *origin
-    ctypedef struct wire_entry_t:
-        uint64_t lo, hi
-        uint32_t definition, columns
-    ctypedef struct merge_context_t:
-        uint32_t source, source_origin
-        int64_t at
-        int newer, joining, late, memory, keeps_credit, newcomer, reopen
-        const uint8_t *relays
-        const int64_t *silent
-        const wire_tables_t *tables
-        int64_t crowded, room, most_room
-    ctypedef struct merge_result_t:
-        int64_t merged, ignored, unknown_bucket, refused_columns, capped_columns, dropped_full, gained
-        uint32_t answer_count, touched_count, gone_count
-        int duplicate_epoch
-        int64_t own_behind, lowered, adopted, crowded, ahead, of_silent, newly_rated
-    ctypedef struct merge_out_t:
-        uint32_t *answers
-        uint32_t *touched
-        uint32_t *gone
-        merge_result_t r
-    ctypedef struct digest_item_t:
-        uint64_t lo, hi, fingerprint, debt_ns
-
     int same_definition(const definition_t *, const definition_t *)
     uint32_t definition_free_slot(const table_t *, int64_t)
     int64_t definitions_free(const table_t *, int64_t)
@@ -160,7 +127,17 @@ cdef extern from "core/core.h" nogil:
     int64_t column_taken(const column_t *)
     int64_t column_refunded(const column_t *)
     int64_t own_refunded(const table_t *, uint32_t)
-    int entry_for_take(table_t *, definition_t *, uint32_t, uint64_t, uint64_t, int64_t, int64_t, uint32_t *, uint32_t *)
+    int entry_for_take(
+        table_t *,
+        definition_t *,
+        uint32_t,
+        uint64_t,
+        uint64_t,
+        int64_t,
+        int64_t,
+        uint32_t *,
+        uint32_t *,
+    )
     int64_t warm_up_wait(const table_t *, const definition_t *, int64_t, int64_t)
     int entry_renew(table_t *, uint32_t, uint32_t, int64_t)
     int take(table_t *, definition_t *, uint32_t, int64_t, int64_t, int64_t, uint64_t, outcome_t *)
@@ -188,15 +165,6 @@ cdef extern from "core/core.h" nogil:
     int64_t collect_round(table_t *, int64_t *, int64_t, int64_t)
     int64_t collect_flush(table_t *, int64_t)
     int log_append(table_t *, uint32_t)
-    size_t encode_log(const table_t *, uint64_t *, uint64_t, const uint16_t *, int64_t, uint8_t *, size_t, int64_t *)
-    size_t encode_entries(const table_t *, const uint32_t *, int64_t *, int64_t, const uint16_t *, int, int64_t, uint8_t *,
-                          size_t, int64_t *)
-    int64_t parse_entries(const uint8_t *, size_t, const wire_tables_t *, wire_entry_t *, int64_t, wire_column_t *)
-    void wire_definitions_follow(const table_t *, wire_definition_t *, uint32_t)
-    int64_t merge_entries(table_t *, const wire_entry_t *, int64_t, const wire_definition_t *,
-                       const merge_context_t *, int64_t, merge_out_t *)
-    int restore_entry(table_t *, const wire_entry_t *, const wire_definition_t *, int64_t, int64_t)
-    int64_t settle_suspects(table_t *, int64_t, int64_t, int, int64_t)
     int64_t sweep(table_t *, int64_t, int64_t, uint32_t *)
     void refresh_far(table_t *)
     void set_last_seen(table_t *, node_t *, int64_t)
@@ -210,8 +178,6 @@ cdef extern from "core/core.h" nogil:
     int origin_release(table_t *, uint32_t)
     void drop_unknown_epochs(table_t *)
     void set_name_bytes(node_name_t *, uint32_t)
-    int64_t digest_range(const table_t *, uint64_t, uint64_t, int64_t, int64_t, int64_t, int, digest_item_t *, uint64_t *,
-                         uint64_t *, uint64_t *)
     void prefetch_slot(const table_t *, uint64_t)
     void set_handoff(header_t *, uint32_t)
     uint32_t view_next(const table_t *)
@@ -252,7 +218,6 @@ cdef extern from "core/core.h" nogil:
     void own_state(const table_t *, uint32_t, int64_t, int64_t, own_state_t *)
     int64_t taken_ns(const table_t *, uint32_t)
     int book(table_t *, definition_t *, uint32_t, int64_t, int64_t, int64_t)
-    void adopt(table_t *, uint32_t, int64_t, int, const wire_column_t *, uint32_t, comparison_t *, int64_t)
     void count_offered(table_t *, definition_t *, uint32_t, int64_t, int)
     int64_t wait_for(const definition_t *, int64_t, int64_t)
     void lock_in_line(table_t *)
@@ -268,8 +233,3 @@ cdef extern from "core/core.h" nogil:
 
 cdef extern from "core/binding/text.h":
     int text_view(PyObject *, const uint8_t **, Py_ssize_t *)
-
-cdef extern from "core/binding/packed_number.h":
-    const uint8_t *take_number(const uint8_t *at, const uint8_t *end, uint64_t *value, bint *negative)
-    uint8_t *put_number(uint8_t *at, uint64_t value, bint negative)
-    bint number_fits(uint64_t value, bint negative, int64_t low, uint64_t high)

@@ -12,7 +12,8 @@ cdef uint64_t name_hash(bytes name):
 
 @cython.final
 cdef class TableDefinitions:
-    """The definitions of a table's buckets, each in a slot: the current ones, candidates, and those that were replaced."""
+    """The definitions of a table's buckets, each in a slot: the current ones, candidates, and those
+    that were replaced."""
 
     cdef _Memory memory
     cdef table_t *t
@@ -23,18 +24,21 @@ cdef class TableDefinitions:
         self.memory, self.t, self.slots = memory, &memory.t, {}
 
     def define(self, spec, *, int64_t min_debt=0, int64_t still_until=0, bint begins=False):
-        """Makes `spec` the definition of its bucket and returns its slot. An earlier one of the same name is replaced, and
-        its keys follow when they are next touched: debt in tokens is kept. `min_debt`: tokens that `max_debt` is raised to.
-        The same definition again changes nothing. `still_until`: when the period ends within which nothing comes back (local
-        ns; a second more or less is the same); 0 for a bucket that always refills. `begins`: this process has not defined it before,
-        so it forgives nothing that may be owed under the definition of others. Raises CrdtbucketError when no slot is free.
+        """Makes `spec` the definition of its bucket and returns its slot. An earlier one of the
+        same name is replaced, and its keys follow when they are next touched: debt in tokens is
+        kept. `min_debt`: tokens that `max_debt` is raised to. The same definition again changes
+        nothing. `still_until`: when the period ends within which nothing comes back (local ns; a
+        second more or less is the same); 0 for a bucket that always refills. `begins`: this process
+        has not defined it before, so it forgives nothing that may be owed under the definition of
+        others. Raises CrdtbucketError when no slot is free.
         """
         cdef definition_t made
         cdef definition_t *before = NULL
         cdef uint32_t old
         cdef int64_t slot, ceiling = 0
         while True:
-            # Without the lock: while Python runs, another thread may fork, or a signal's handler may take.
+            # Without the lock: while Python runs, another thread may fork, or a signal's handler
+            # may take.
             name = self._made(spec, max(min_debt, ceiling - <int64_t>spec.capacity), &made)
             self.memory.enter()
             old = slot = definition_current(self.t, made.name_hash)
@@ -49,7 +53,11 @@ cdef class TableDefinitions:
         try:
             made.still_until = still_until
             if before:
-                made.candidate, made.candidate_below, made.staged_ns = before.candidate, before.candidate_below, before.staged_ns
+                made.candidate, made.candidate_below, made.staged_ns = (
+                    before.candidate,
+                    before.candidate_below,
+                    before.staged_ns,
+                )
             if old == <uint32_t>NONE or not same_definition(before, &made):
                 slot = self._replace(old, &made)
         finally:
@@ -58,9 +66,10 @@ cdef class TableDefinitions:
         return slot
 
     def stage(self, spec, uint64_t below, *, int64_t min_debt=0):
-        """Makes `spec` the candidate of the bucket of its name, which has a definition, and returns its slot: the keys whose
-        hash, its high half halved, lies below `below` (0 to 2^63) are its. They move when they are next touched, with their
-        debt in tokens, as of now. An earlier candidate is replaced. Raises as `define`."""
+        """Makes `spec` the candidate of the bucket of its name, which has a definition, and returns
+        its slot: the keys whose hash, its high half halved, lies below `below` (0 to 2^63) are its.
+        They move when they are next touched, with their debt in tokens, as of now. An earlier
+        candidate is replaced. Raises as `define`."""
         cdef definition_t made
         cdef uint32_t slot, base
         self._made(spec, min_debt, &made)
@@ -77,8 +86,9 @@ cdef class TableDefinitions:
         return slot
 
     def unstage(self, spec, bint keep):
-        """Ends the candidate of a bucket: with `keep` it is the definition of all keys now, else the earlier one is again.
-        Returns the slot that is left; what the other one counted stands there."""
+        """Ends the candidate of a bucket: with `keep` it is the definition of all keys now, else
+        the earlier one is again. Returns the slot that is left; what the other one counted stands
+        there."""
         name = spec.table_name.encode()
         cdef uint32_t base, candidate, left
         self.memory.enter()
@@ -114,7 +124,8 @@ cdef class TableDefinitions:
         return name
 
     cdef int64_t _replace(self, uint32_t old, definition_t *made) except -1:
-        """Places a definition in the place of `old`, or NONE, whose counters it takes over. Returns its slot. The lock is held."""
+        """Places a definition in the place of `old`, or NONE, whose counters it takes over. Returns
+        its slot. The lock is held."""
         cdef int64_t slot = self._free_slot()
         cdef definition_t *before = NULL
         cdef int64_t now = clock_ns(self.t)
@@ -123,7 +134,11 @@ cdef class TableDefinitions:
             made.earlier_count, made.earlier = before.earlier_count, before.earlier
             earlier_follow(made, before, 1, now)
             made.forgiven, made.refused_full = before.forgiven, before.refused_full
-            made.over_admitted, made.over_admitted_before, made.over_admitted_minute = before.over_admitted, before.over_admitted_before, before.over_admitted_minute
+            made.over_admitted, made.over_admitted_before, made.over_admitted_minute = (
+                before.over_admitted,
+                before.over_admitted_before,
+                before.over_admitted_minute,
+            )
             before.forgiven = before.refused_full = 0
         definition_place(self.t, slot, made, old, now)
         refresh_flush(self.t)
@@ -132,8 +147,10 @@ cdef class TableDefinitions:
     cdef int64_t _free_slot(self) except -1:
         cdef uint32_t slot = definition_free_slot(self.t, clock_ns(self.t))
         if slot == <uint32_t>NONE:
-            raise CrdtbucketError(f"{MAX_DEFINITIONS} definitions are in use, or were within the last minute: define fewer "
-                                  "buckets, or change them less often")
+            raise CrdtbucketError(
+                f"{MAX_DEFINITIONS} definitions are in use, or were within the last minute: "
+                "define fewer buckets, or change them less often"
+            )
         return slot
 
     @property
@@ -153,19 +170,26 @@ cdef class TableDefinitions:
         return out
 
     def at(self, uint32_t slot):
-        """Of the one in a slot: (bucket, capacity, definition hash, q, p). Raises CrdtbucketError for a slot that is not in
-        use."""
+        """Of the one in a slot: (bucket, capacity, definition hash, q, p). Raises CrdtbucketError
+        for a slot that is not in use."""
         cdef definition_t *d = &self.t.definitions[slot]
         if slot >= self.t.h.definitions or not d.name_hash:
             raise CrdtbucketError(f"no definition {slot}")
-        named = next((name for name, _ in self.slots.items() if name_hash(name) == d.name_hash), b"?")
+        named = next(
+            (name for name, _ in self.slots.items() if name_hash(name) == d.name_hash), b"?"
+        )
         return named.decode(), d.capacity, d.definition_hash, d.q, d.p
 
     def candidates(self):
         """Of the buckets that have one: {name hash: definition hash of the candidate}."""
         cdef uint32_t i
-        return {self.t.definitions[i].name_hash: self.t.definitions[self.t.definitions[i].candidate].definition_hash
-                for i in range(self.t.h.definitions) if self.t.definitions[i].candidate != <uint32_t>NONE}
+        return {
+            self.t.definitions[i].name_hash: self.t.definitions[
+                self.t.definitions[i].candidate
+            ].definition_hash
+            for i in range(self.t.h.definitions)
+            if self.t.definitions[i].candidate != <uint32_t>NONE
+        }
 
     @property
     def made(self):
@@ -175,5 +199,12 @@ cdef class TableDefinitions:
     def all(self):
         """Of every slot, replaced ones too: (name hash, definition hash, q, p)."""
         cdef uint32_t i
-        return [(self.t.definitions[i].name_hash, self.t.definitions[i].definition_hash, self.t.definitions[i].q,
-                 self.t.definitions[i].p) for i in range(self.t.h.definitions)]
+        return [
+            (
+                self.t.definitions[i].name_hash,
+                self.t.definitions[i].definition_hash,
+                self.t.definitions[i].q,
+                self.t.definitions[i].p,
+            )
+            for i in range(self.t.h.definitions)
+        ]

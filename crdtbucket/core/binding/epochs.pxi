@@ -3,7 +3,8 @@
 
 @cython.final
 cdef class TableEpochs:
-    """The epochs of all nodes whose columns the table has, each by its origin id, and the running one of this node."""
+    """The epochs of all nodes whose columns the table has, each by its origin id, and the running
+    one of this node."""
 
     cdef _Memory memory
     cdef table_t *t
@@ -12,7 +13,8 @@ cdef class TableEpochs:
         self.memory, self.t = memory, &memory.t
 
     cdef begin(self, epoch):
-        """Nobody used the table before this: takes count under a new epoch, and of the peers nothing is known but their columns."""
+        """Nobody used the table before this: takes count under a new epoch, and of the peers
+        nothing is known but their columns."""
         cdef uint32_t i
         self.memory.enter()
         for i in range(1, MAX_NODES):
@@ -35,7 +37,8 @@ cdef class TableEpochs:
         return self.t.origins[self.t.h.own_origin].epoch
 
     def open(self, uint64_t epoch):
-        """Takes count under `epoch` (64 bits, not 0, never used before) from now on; older counts stay."""
+        """Takes count under `epoch` (64 bits, not 0, never used before) from now on; older counts
+        stay."""
         cdef int done
         self.t.h.spare_epoch = epoch
         self.memory.enter()
@@ -49,8 +52,8 @@ cdef class TableEpochs:
         self.t.h.spare_epoch = epoch
 
     def origin(self, uint32_t node, uint64_t epoch):
-        """The id of (node, epoch), made when it is new. Raises WireError when the epoch is another node's, or when there is
-        no room for more."""
+        """The id of (node, epoch), made when it is new. Raises WireError when the epoch is another
+        node's, or when there is no room for more."""
         check_node(node)
         self.memory.enter()
         cdef uint32_t found = origin_find(self.t, epoch)
@@ -76,13 +79,16 @@ cdef class TableEpochs:
     def origins(self):
         """(id, node, epoch, whether it has a tombstone) of each."""
         cdef uint32_t i
-        return [(i, self.t.origins[i].node, self.t.origins[i].epoch, bool(self.t.origins[i].tombstone))
-                for i in range(1, MAX_ORIGINS) if self.t.origins[i].used]
+        return [
+            (i, self.t.origins[i].node, self.t.origins[i].epoch, bool(self.t.origins[i].tombstone))
+            for i in range(1, MAX_ORIGINS)
+            if self.t.origins[i].used
+        ]
 
     def owing(self, int64_t place):
-        """Of the entries from `place` on, as many as may be looked at in one go: the epochs that have a column in one that owes,
-        each with the longest time (ns) in which such a bucket fills from its ceiling of debt; and the next place, -1 at
-        the end. O(entries looked at)."""
+        """Of the entries from `place` on, as many as may be looked at in one go: the epochs that
+        have a column in one that owes, each with the longest time (ns) in which such a bucket fills
+        from its ceiling of debt; and the next place, -1 at the end. O(entries looked at)."""
         cdef int64_t longest[MAX_ORIGINS]
         cdef uint32_t i
         memset(longest, 0, sizeof(longest))
@@ -90,13 +96,18 @@ cdef class TableEpochs:
         self.memory.enter()
         columns_that_owe(self.t, place, SLICE, clock_ns(self.t), longest)
         self.memory.leave()
-        found = {self.t.origins[i].epoch: longest[i] for i in range(1, MAX_ORIGINS) if longest[i] and self.t.origins[i].used}
+        found = {
+            self.t.origins[i].epoch: longest[i]
+            for i in range(1, MAX_ORIGINS)
+            if longest[i] and self.t.origins[i].used
+        }
         place += SLICE
         return found, place if place < self.t.h.bump else -1
 
     def add_tombstones(self, epochs):
-        """Columns of these dead epochs count no more, here: every live peer knows their final counts. Levels do not move. Returns
-        those that have a tombstone now: neither unknown ones nor the own one. What is left of their columns is removed by `prune`."""
+        """Columns of these dead epochs count no more, here: every live peer knows their final
+        counts. Levels do not move. Returns those that have a tombstone now: neither unknown ones
+        nor the own one. What is left of their columns is removed by `prune`."""
         cdef uint32_t origin
         marked = []
         for epoch in epochs:
@@ -106,15 +117,17 @@ cdef class TableEpochs:
             if not self.t.origins[origin].tombstone:
                 self.memory.enter()
                 self.t.origins[origin].tombstone = TOMBSTONE_NEW
-                self.t.h.origins_changed += 1  # else a peer that has released it would be told of it, as of a new one
+                # else a peer that has released it would be told of it, as of a new one
+                self.t.h.origins_changed += 1
                 self.memory.leave()
             marked.append(epoch)
         return marked
 
     def prune(self, int64_t start=0, int64_t most=1 << 62):
-        """Removes the columns of epochs with a tombstone from at most `most` places from `start`, 0 or above, on; returns the next
-        one, or -1 when it has looked at all. What got its tombstone after 0 was looked at waits for the next time. An epoch of
-        this node with a column that there is no memory to close loses its tombstone."""
+        """Removes the columns of epochs with a tombstone from at most `most` places from `start`, 0
+        or above, on; returns the next one, or -1 when it has looked at all. What got its tombstone
+        after 0 was looked at waits for the next time. An epoch of this node with a column that
+        there is no memory to close loses its tombstone."""
         if start < 0:
             raise CrdtbucketError(f"places begin with 0, not {start}")
         self.memory.enter()
@@ -123,14 +136,14 @@ cdef class TableEpochs:
         return start
 
     def remove_tombstone(self, uint64_t epoch):
-        """Columns of this epoch count again, as peers advertise them: the process that was taken for dead runs. It is announced
-        to the peers again."""
+        """Columns of this epoch count again, as peers advertise them: the process that was taken
+        for dead runs. It is announced to the peers again."""
         cdef uint32_t origin = origin_find(self.t, epoch)
         if origin:
             origin_return(self.t, origin)
 
     def release(self, uint64_t epoch):
-        """Forgets an epoch that has a tombstone; its id may be used again. Returns whether it has: not before `prune` has removed
-        all its columns."""
+        """Forgets an epoch that has a tombstone; its id may be used again. Returns whether it has:
+        not before `prune` has removed all its columns."""
         cdef uint32_t origin = origin_find(self.t, epoch)
         return bool(origin and origin_release(self.t, origin))

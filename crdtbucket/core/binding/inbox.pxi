@@ -1,57 +1,14 @@
 # What is received: merges, snapshots.
 
-Merged = namedtuple("Merged", "merged ignored unknown_bucket refused_columns capped_columns dropped gained duplicate_epoch "
-                    "own_behind lowered adopted crowded ahead of_silent answers touched mixed room following",
-                    module="crdtbucket._core")
-Merged.__doc__ = """What a bulk merge did: counts, whether a new epoch was opened, as the sender had larger counts of the own one (`duplicate_epoch`),
-how many entries were left out for that reason (`own_behind`), how many debts fell by much less than was advertised (`lowered`), by how many tokens debts fell because the sender owes less (`adopted`), for how many new entries the sender made room by others of its own (`crowded`), how many columns were left out as no eviction explains their generation (`ahead`), how many entries of a newcomer brought takes of peers that are silent here (`of_silent`), and arrays of entries to answer the sender with (`answers`) and that were merged (`touched`); `mixed`: which of the frame's definitions
-have entries in it and are of a bucket that is defined otherwise here; `room`: how many entries were evicted for new ones; and
-`following`: the entry of the frame to go on with, or -1 at its end."""
-
-
 cdef inline void forget_name(dict names, uint32_t entry):
     if entry != <uint32_t>NONE:
         names.pop(entry, None)
 
 
-cdef array uints(uint32_t *items, uint32_t count):
-    cdef array out = clone(_UINTS, count, False)
-    if count:
-        memcpy(out.data.as_voidptr, items, count * sizeof(uint32_t))
-    return out
-
-
-cdef tuple mixed_in(const wire_definition_t *wd, uint32_t count, const wire_entry_t *parsed, int64_t first, int64_t end):
-    """The definitions that these entries stand under and that a bucket here has otherwise; there are hardly ever any."""
-    cdef int64_t i
-    cdef uint32_t at
-    mixed = {at for at in range(count) if wd[at].bucket != <uint32_t>NONE and not wd[at].same and not wd[at].candidate_same}
-    return tuple(sorted(mixed & {parsed[i].definition for i in range(first, end)})) if mixed else ()
-
-
-@cython.final
-cdef class _Entries:
-    """The entries of a frame, and what their positions mean here."""
-    cdef _Items payload, origins
-    cdef _Scratch definition, entry, column
-    cdef wire_definition_t *definitions
-    cdef wire_entry_t *entries
-    cdef wire_tables_t tables
-    cdef int64_t count
-
-
-cdef int64_t part_end(_Entries f, int64_t start, int64_t most) noexcept:
-    """Where the part that begins at `start` ends: after `most` entries, or sooner, once they have 8 * `most` columns together."""
-    cdef int64_t end = start, left = 8 * most if most < 1 << 58 else INT64_MAX
-    while end < f.count and end - start < most and left > 0:
-        left -= f.entries[end].columns
-        end += 1
-    return end
-
-
 @cython.final
 cdef class TableInbox:
-    """How entries that come in become entries of the table: those of a peer's frames, and those of a snapshot."""
+    """How entries that come in become entries of the table: those of a peer's frames, and those of
+    a snapshot."""
 
     cdef _Memory memory
     cdef table_t *t
@@ -62,22 +19,46 @@ cdef class TableInbox:
         """`names`: of the keys by their entries; those that are evicted lose theirs."""
         self.memory, self.t, self.epochs, self.names = memory, &memory.t, epochs, names
 
-    def merge(self, payload, definitions, origins, *, uint32_t node, uint64_t epoch,
-              int64_t at, bint newer=True, bint joining=False, bint late=False,
-              relays=None, bint memory=False, bint keeps_credit=False, silent=None, bint newcomer=False, bint reopen=True,
-              int64_t start=0, int64_t most=1 << 62, int64_t crowded=0, int64_t room=0, int64_t most_room=0):
-        """Merges the entries of a frame. `definitions`: (slot or -1, same, q, p) for each of the frame's, where `same` is 1 for
-        the bucket's definition, 2 for its candidate's, 3 for both; `origins`: local
-        origin ids at the sender's positions; `node` and `epoch` of the sender; `at` as in `set_last_seen`; `newer`: its rates count;
-        `joining`: answer all that is held; `late`: it was too long under way, so only columns that are held here rise;
-        `relays`: a byte for each node id, not 0 when some peer is not connected to it: columns of it that rise are sent on;
-        `memory`: the sender knows the debts of the mesh, which settles what is suspect here; `keeps_credit`: as much as
-        it states is owed here, up to the capacity; `silent`: by origin id, for how long (ns) its debts include what it keeps for a
-        peer that was silent before this process began; `newcomer`: it began after a peer fell silent here; `reopen`: where the sender has
-        larger counts of the running epoch, a new one is opened; without, such entries are left out. The entries from `start`, 0 or above, on are merged: at most `most`, fewer
-        where they have 8 * `most` columns, and no more once about `most_room` of them (0: any number) have looked for room in a full table;
-        `crowded` and `room` are the sums of what earlier parts of the frame returned under these names. Raises WireError, and
-        changes nothing, when any of the frame is malformed. Returns `Merged`."""
+    def merge(
+        self,
+        payload,
+        definitions,
+        origins,
+        *,
+        uint32_t node,
+        uint64_t epoch,
+        int64_t at,
+        bint newer=True,
+        bint joining=False,
+        bint late=False,
+        relays=None,
+        bint memory=False,
+        bint keeps_credit=False,
+        silent=None,
+        bint newcomer=False,
+        bint reopen=True,
+        int64_t start=0,
+        int64_t most=1 << 62,
+        int64_t crowded=0,
+        int64_t room=0,
+        int64_t most_room=0,
+    ):
+        """Merges the entries of a frame. `definitions`: (slot or -1, same, q, p) for each of the
+        frame's, where `same` is 1 for the bucket's definition, 2 for its candidate's, 3 for both;
+        `origins`: local origin ids at the sender's positions; `node` and `epoch` of the sender;
+        `at` as in `set_last_seen`; `newer`: its rates count; `joining`: answer all that is held;
+        `late`: it was too long under way, so only columns that are held here rise; `relays`: a byte
+        for each node id, not 0 when some peer is not connected to it: columns of it that rise are
+        sent on; `memory`: the sender knows the debts of the mesh, which settles what is suspect
+        here; `keeps_credit`: as much as it states is owed here, up to the capacity; `silent`: by
+        origin id, for how long (ns) its debts include what it keeps for a peer that was silent
+        before this process began; `newcomer`: it began after a peer fell silent here; `reopen`:
+        where the sender has larger counts of the running epoch, a new one is opened; without, such
+        entries are left out. The entries from `start`, 0 or above, on are merged: at most `most`,
+        fewer where they have 8 * `most` columns, and no more once about `most_room` of them (0: any
+        number) have looked for room in a full table; `crowded` and `room` are the sums of what
+        earlier parts of the frame returned under these names. Raises WireError, and changes
+        nothing, when any of the frame is malformed. Returns `Merged`."""
         cdef _Items mask = None if relays is None else items_of(relays, 1)
         cdef _Items kept = None if silent is None else items_of(silent, 8)
         cdef int64_t now = clock_ns(self.t), end, i, done
@@ -86,9 +67,13 @@ cdef class TableInbox:
         cdef _Entries f
         cdef _Scratch places
         if mask is not None and mask.count != MAX_NODES:
-            raise CrdtbucketError(f"{MAX_NODES} bytes say which nodes are relayed, not {mask.count}")
+            raise CrdtbucketError(
+                f"{MAX_NODES} bytes say which nodes are relayed, not {mask.count}"
+            )
         if kept is not None and kept.count != MAX_ORIGINS:
-            raise CrdtbucketError(f"{MAX_ORIGINS} times say for whom credit is kept, not {kept.count}")
+            raise CrdtbucketError(
+                f"{MAX_ORIGINS} times say for whom credit is kept, not {kept.count}"
+            )
         if start < 0:
             raise CrdtbucketError(f"entries begin with 0, not {start}")
         memset(&out, 0, sizeof(out))
@@ -98,7 +83,14 @@ cdef class TableInbox:
         out.touched, out.gone = out.answers + f.count, out.answers + 2 * f.count
         end = part_end(f, start, most)
         memset(&m, 0, sizeof(m))
-        m.source, m.at, m.newer, m.joining, m.late, m.memory = node, at, newer, joining, late, memory
+        m.source, m.at, m.newer, m.joining, m.late, m.memory = (
+            node,
+            at,
+            newer,
+            joining,
+            late,
+            memory,
+        )
         m.keeps_credit, m.newcomer, m.reopen = keeps_credit, newcomer, reopen
         m.crowded, m.room, m.most_room = crowded, room, max(0, most_room)
         m.tables = &f.tables
@@ -110,7 +102,9 @@ cdef class TableInbox:
                 self.memory.pause()
             self.memory.enter()
             wire_definitions_follow(self.t, f.definitions, f.tables.definitions)
-            done = merge_entries(self.t, f.entries + i, min(end - i, SLICE), f.definitions, &m, now, &out)
+            done = merge_entries(
+                self.t, f.entries + i, min(end - i, SLICE), f.definitions, &m, now, &out
+            )
             self.memory.leave()
             if done < min(end - i, SLICE):
                 end = i + done
@@ -120,15 +114,31 @@ cdef class TableInbox:
             forget_name(self.names, out.gone[i])
         if out.r.newly_rated:
             refresh_far(self.t)
-        return Merged(out.r.merged, out.r.ignored, out.r.unknown_bucket, out.r.refused_columns,
-                      out.r.capped_columns, out.r.dropped_full, out.r.gained, bool(out.r.duplicate_epoch),
-                      out.r.own_behind, out.r.lowered, out.r.adopted, out.r.crowded, out.r.ahead, out.r.of_silent,
-                      uints(out.answers, out.r.answer_count),
-                      uints(out.touched, out.r.touched_count), mixed, out.r.gone_count,
-                      end if end < f.count else -1)
+        return Merged(
+            out.r.merged,
+            out.r.ignored,
+            out.r.unknown_bucket,
+            out.r.refused_columns,
+            out.r.capped_columns,
+            out.r.dropped_full,
+            out.r.gained,
+            bool(out.r.duplicate_epoch),
+            out.r.own_behind,
+            out.r.lowered,
+            out.r.adopted,
+            out.r.crowded,
+            out.r.ahead,
+            out.r.of_silent,
+            uints(out.answers, out.r.answer_count),
+            uints(out.touched, out.r.touched_count),
+            mixed,
+            out.r.gone_count,
+            end if end < f.count else -1,
+        )
 
     cdef _Entries read_entries(self, payload, definitions, origins):
-        """Reads entries with the definitions that they name. Raises WireError for malformed ones."""
+        """Reads entries with the definitions that they name. Raises WireError for malformed
+        ones."""
         cdef _Entries f = _Entries.__new__(_Entries)
         cdef int64_t most
         f.payload = items_of(payload, 1)
@@ -140,8 +150,14 @@ cdef class TableInbox:
         f.column = scratch((f.payload.count // COLUMN_MIN_BYTES + 1) * sizeof(wire_column_t))
         f.definitions, f.entries = <wire_definition_t *>f.definition.at, <wire_entry_t *>f.entry.at
         self.read_definitions(definitions, f.definitions)
-        f.count = parse_entries(<const uint8_t *>f.payload.view.buf, f.payload.count, &f.tables, f.entries, most,
-                                <wire_column_t *>f.column.at)
+        f.count = parse_entries(
+            <const uint8_t *>f.payload.view.buf,
+            f.payload.count,
+            &f.tables,
+            f.entries,
+            most,
+            <wire_column_t *>f.column.at,
+        )
         if f.count < 0:
             raise WireError("malformed entries")
         return f
@@ -157,7 +173,9 @@ cdef class TableInbox:
             wd[i].same = same & 1
             wd[i].q, wd[i].p = q, p
             wd[i].candidate_same = same >> 1 & 1
-            wd[i].candidate = <uint32_t>NONE if slot < 0 else self.t.definitions[<uint32_t>slot].candidate
+            wd[i].candidate = (
+                <uint32_t>NONE if slot < 0 else self.t.definitions[<uint32_t>slot].candidate
+            )
             wd[i].candidate_below = 0
             i += 1
 
@@ -173,13 +191,15 @@ cdef class TableInbox:
         return given
 
     def check(self, payload, definitions, origins):
-        """Raises WireError for entries that `merge` or `restore` would refuse as malformed; changes nothing."""
+        """Raises WireError for entries that `merge` or `restore` would refuse as malformed; changes
+        nothing."""
         self.read_entries(payload, definitions, origins)
 
     def settle_suspects(self, bint cancelled, int64_t start=0, int64_t most=1 << 62):
-        """Keys that were restored from a snapshot of unknown age stand from now on and are sent to all peers; with `cancelled`
-        they are dropped, except for what was taken under this epoch. Looks at `most` places from `start`, 0 or above, on; returns
-        how many such keys there were, and the next place or -1 at the end. No take waits longer than for a slice of them."""
+        """Keys that were restored from a snapshot of unknown age stand from now on and are sent to
+        all peers; with `cancelled` they are dropped, except for what was taken under this epoch.
+        Looks at `most` places from `start`, 0 or above, on; returns how many such keys there were,
+        and the next place or -1 at the end. No take waits longer than for a slice of them."""
         cdef int64_t settled = 0, place, now = clock_ns(self.t), end = self.t.h.bump
         if start < 0:
             raise CrdtbucketError(f"places begin with 0, not {start}")
@@ -195,28 +215,36 @@ cdef class TableInbox:
 
     @property
     def suspects(self):
-        """How many keys are suspect: restored from a snapshot of unknown age, and nobody with memory has spoken of them."""
+        """How many keys are suspect: restored from a snapshot of unknown age, and nobody with
+        memory has spoken of them."""
         cdef int64_t i, count = 0
         for i in range(self.t.h.bump):
-            count += (self.t.hot[i].flags & (ENTRY_USED | ENTRY_SUSPECT)) == (ENTRY_USED | ENTRY_SUSPECT)
+            count += (self.t.hot[i].flags & (ENTRY_USED | ENTRY_SUSPECT)) == (
+                ENTRY_USED | ENTRY_SUSPECT
+            )
         return count
 
     def restore(self, payload, definitions, origins, *, age=0):
-        """Entries of a snapshot, encoded by `encode_table`, that is `age` ns old: their debt has fallen since, and those
-        that are full by now are left out. With None it is not known how old it is: what comes of it is suspect. Entries that
-        are held stay as they are. Returns how many were restored."""
+        """Entries of a snapshot, encoded by `encode_table`, that is `age` ns old: their debt has
+        fallen since, and those that are full by now are left out. With None it is not known how old
+        it is: what comes of it is suspect. Entries that are held stay as they are. Returns how many
+        were restored."""
         cdef int64_t since = -1 if age is None else min(max(0, age), (1 << 62) - 1)
         cdef int64_t i, first, done = 0, now = clock_ns(self.t)
         cdef _Entries f = self.read_entries(payload, definitions, origins)
         for i in range(f.origins.count):
             if f.tables.origin[i] == self.t.h.own_origin:
-                raise CrdtbucketError("a snapshot of the running epoch cannot be restored: open another epoch")
+                raise CrdtbucketError(
+                    "a snapshot of the running epoch cannot be restored: open another epoch"
+                )
         for first in range(0, f.count, SLICE):
             if first:
                 self.memory.pause()
             self.memory.enter()
             wire_definitions_follow(self.t, f.definitions, f.tables.definitions)
             for i in range(first, min(first + SLICE, f.count)):
-                done += restore_entry(self.t, &f.entries[i], f.definitions + f.entries[i].definition, since, now)
+                done += restore_entry(
+                    self.t, &f.entries[i], f.definitions + f.entries[i].definition, since, now
+                )
             self.memory.leave()
         return done

@@ -23,8 +23,10 @@ cdef class _Memory:
         if not 16 <= max_keys <= 1 << 30:
             raise CrdtbucketError(f"max_keys must be 16 to {1 << 30}, not {max_keys}")
         if fd >= 0 and not SHARED_TABLES:
-            raise CrdtbucketError(f"tables of several processes need Linux, and this is {os.uname().sysname}: without `shared` "
-                                  "each process has a table of its own")
+            raise CrdtbucketError(
+                f"tables of several processes need Linux, and this is {os.uname().sysname}: "
+                "without `shared` each process has a table of its own"
+            )
         hash_key = os.urandom(16) if hash_key is None else hash_key
         if len(hash_key) != 16:
             raise CrdtbucketError(f"hash_key must be 16 bytes, not {len(hash_key)}")
@@ -59,6 +61,7 @@ cdef class _Memory:
         table_unlock(&self.t)
 
     cdef void pause(self) noexcept:
-        """Between two slices of long work: callers that wait for the table's lock, or the interpreter's, come first."""
+        """Between two slices of long work: callers that wait for the table's lock, or the
+        interpreter's, come first."""
         with nogil:
             let_others_in(&self.t)

@@ -11,12 +11,15 @@ cdef void refresh_flush(table_t *t) noexcept:
     """How many tokens of a key are sent early depends on the number of members."""
     cdef uint32_t i
     for i in range(t.h.definitions):
-        t.definitions[i].flush_tokens = max(1, t.definitions[i].capacity // (20 * max(1, t.h.members)))
+        t.definitions[i].flush_tokens = max(
+            1, t.definitions[i].capacity // (20 * max(1, t.h.members))
+        )
 
 
 @cython.final
 cdef class TableNodes:
-    """The nodes of the mesh by their numbers, 0 for this one: names, when each was last seen, and what is predicted of them."""
+    """The nodes of the mesh by their numbers, 0 for this one: names, when each was last seen, and
+    what is predicted of them."""
 
     cdef _Memory memory
     cdef table_t *t
@@ -28,12 +31,18 @@ cdef class TableNodes:
     def node_names(self):
         """Names of the nodes by their numbers, whichever process gave them."""
         cdef uint32_t i
-        return {i: PyBytes_FromStringAndSize(<const char *>self.t.names[i].text, self.t.names[i].bytes).decode()
-                for i in range(self.t.h.named) if self.t.names[i].bytes}
+        return {
+            i: PyBytes_FromStringAndSize(
+                <const char *>self.t.names[i].text, self.t.names[i].bytes
+            ).decode()
+            for i in range(self.t.h.named)
+            if self.t.names[i].bytes
+        }
 
     def name_node(self, uint32_t node, str name not None):
-        """Gives a number that has none its name, before the first epoch of the node is added to the table; "" takes it back, when
-        no epoch needs it any more. Raises CrdtbucketError when there is no memory for it, or the number is another node's."""
+        """Gives a number that has none its name, before the first epoch of the node is added to the
+        table; "" takes it back, when no epoch needs it any more. Raises CrdtbucketError when there
+        is no memory for it, or the number is another node's."""
         check_node(node)
         cdef bytes text = name.encode()
         cdef node_name_t *at = &self.t.names[node]
@@ -42,9 +51,17 @@ cdef class TableNodes:
         if node >= self.t.h.named:
             if not text:
                 return
-            if not back(self.t, &self.t.names[self.t.h.named], (node + 1 - self.t.h.named) * sizeof(node_name_t)):
-                raise CrdtbucketError("no memory for the name of one more node: the file system is full")
-            memset(&self.t.names[self.t.h.named], 0, (node + 1 - self.t.h.named) * sizeof(node_name_t))
+            if not back(
+                self.t,
+                &self.t.names[self.t.h.named],
+                (node + 1 - self.t.h.named) * sizeof(node_name_t),
+            ):
+                raise CrdtbucketError(
+                    "no memory for the name of one more node: the file system is full"
+                )
+            memset(
+                &self.t.names[self.t.h.named], 0, (node + 1 - self.t.h.named) * sizeof(node_name_t)
+            )
             self.t.h.named = node + 1
         if text and at.bytes:
             raise CrdtbucketError(f"node {node} has a name already")
@@ -54,9 +71,10 @@ cdef class TableNodes:
         set_name_bytes(at, len(text))
 
     def set_node(self, uint32_t node, uint64_t epoch, bint connected, began=None):
-        """Records a member: its running epoch, and whether it is connected here directly. `began`: when (local ns) that process
-        began, and when this one did. One that is met for the first time, or again after it was forgotten, has been silent since
-        both ran, or since it was seen. Returns its origin id."""
+        """Records a member: its running epoch, and whether it is connected here directly. `began`:
+        when (local ns) that process began, and when this one did. One that is met for the first
+        time, or again after it was forgotten, has been silent since both ran, or since it was seen.
+        Returns its origin id."""
         cdef uint32_t origin = self.epochs.origin(node, epoch)
         cdef node_t *n = &self.t.nodes[node]
         cdef bint changed = not n.known_by or n.connected != connected
@@ -72,13 +90,14 @@ cdef class TableNodes:
         return origin
 
     def set_disconnected(self, uint32_t node):
-        """Records that a member is not connected here directly any more. Needs no origin, so it never lacks room."""
+        """Records that a member is not connected here directly any more. Needs no origin, so it
+        never lacks room."""
         check_node(node)
         self.t.nodes[node].connected = 0
 
     def set_relayed(self, uint32_t node, uint64_t epoch, int64_t at):
-        """Records a member without a link here, of which a relay has told all that it took up to the time `at` (local ns). Of one
-        that is known by a link, that time alone."""
+        """Records a member without a link here, of which a relay has told all that it took up to
+        the time `at` (local ns). Of one that is known by a link, that time alone."""
         cdef uint32_t origin = self.epochs.origin(node, epoch)
         cdef node_t *n = &self.t.nodes[node]
         if n.known_by != BY_LINK and node:
@@ -89,28 +108,34 @@ cdef class TableNodes:
         self.set_last_seen(node, at)
 
     def count_relayed(self, uint32_t node, bint yes):
-        """Sets whether a member that relays alone see makes guaranteed shares smaller; not so at first."""
+        """Sets whether a member that relays alone see makes guaranteed shares smaller; not so at
+        first."""
         check_node(node)
         self.t.nodes[node].unproven = self.t.nodes[node].known_by == BY_RELAYS and not yes
 
     def relayed_members(self):
-        """(number, running epoch, up to when it was seen, local ns) of the members that relays alone see; epoch 0: it has no place any more."""
+        """(number, running epoch, up to when it was seen, local ns) of the members that relays
+        alone see; epoch 0: it has no place any more."""
         cdef uint32_t i
         cdef origin_t *o
         cdef list found = []
         for i in range(1, MAX_NODES):
             if self.t.nodes[i].known_by == BY_RELAYS:
                 o = &self.t.origins[self.t.nodes[i].origin]
-                found.append((i, o.epoch if o.used and o.node == i else 0, self.t.nodes[i].last_seen))
+                found.append(
+                    (i, o.epoch if o.used and o.node == i else 0, self.t.nodes[i].last_seen)
+                )
         return found
 
     def set_last_seen(self, uint32_t node, int64_t at):
-        """Records that a complete round of `node` stood for the time `at` (receipt less its age, local ns)."""
+        """Records that a complete round of `node` stood for the time `at` (receipt less its age,
+        local ns)."""
         check_node(node)
         set_last_seen(self.t, &self.t.nodes[node], at)
 
     def relay(self, uint32_t node, bint yes):
-        """Sets whether the rates of `node` are relayed with the entries that are sent: some peer is not connected to it."""
+        """Sets whether the rates of `node` are relayed with the entries that are sent: some peer is
+        not connected to it."""
         check_node(node)
         self.memory.enter()
         self.t.h.relayed += yes - self.t.nodes[node].relayed
@@ -118,8 +143,8 @@ cdef class TableNodes:
         self.memory.leave()
 
     def forget(self, uint32_t node, int64_t start=0, int64_t most=1 << 62):
-        """The node is given up: what is predicted of it becomes debt. Looks at `most` places from `start`, 0 or above, on; returns
-        the next one, or -1 when it has looked at all."""
+        """The node is given up: what is predicted of it becomes debt. Looks at `most` places from
+        `start`, 0 or above, on; returns the next one, or -1 when it has looked at all."""
         check_node(node)
         if start < 0:
             raise CrdtbucketError(f"places begin with 0, not {start}")
@@ -132,11 +157,20 @@ cdef class TableNodes:
         self.memory.leave()
         return place
 
-    def configure(self, *, members=None, warming_up_until=None, predict=None, trust_ns=None, near_ns=None,
-                  shared_bursts=None):
-        """Sets what the mesh knows: live members with this one, until when (ns) only a share is served, whether peers are
-        predicted, for how long (ns) a silent one is, from which age (ns) on, above 0, it counts as silent, and whether the
-        sides of a partition share the capacity of a full bucket."""
+    def configure(
+        self,
+        *,
+        members=None,
+        warming_up_until=None,
+        predict=None,
+        trust_ns=None,
+        near_ns=None,
+        shared_bursts=None,
+    ):
+        """Sets what the mesh knows: live members with this one, until when (ns) only a share is
+        served, whether peers are predicted, for how long (ns) a silent one is, from which age (ns)
+        on, above 0, it counts as silent, and whether the sides of a partition share the capacity of
+        a full bucket."""
         if members is not None:
             self.t.h.members = max(1, members)
             refresh_flush(self.t)
@@ -153,8 +187,8 @@ cdef class TableNodes:
             self.move_near(near_ns)
 
     def move_near(self, int64_t near_ns, int64_t start=0, int64_t most=1 << 62):
-        """Sets `near_ns`, as `configure` does. A longer one holds once all places have been looked at: at most `most` from `start`
-        on, 0 at first. Returns the next place, or -1 at the end."""
+        """Sets `near_ns`, as `configure` does. A longer one holds once all places have been looked
+        at: at most `most` from `start` on, 0 at first. Returns the next place, or -1 at the end."""
         if near_ns <= 0:
             raise CrdtbucketError(f"near_ns is {near_ns}: it must be above 0")
         if start < 0:
@@ -170,15 +204,20 @@ cdef class TableNodes:
         return self.t.h.near_ns
 
     def silent_before(self, int64_t began, uint32_t node):
-        """The peers that have rates and were silent before a process of `node` `began` (local ns): (node, for how long credit is
-        kept, ns)."""
+        """The peers that have rates and were silent before a process of `node` `began` (local ns):
+        (node, for how long credit is kept, ns)."""
         cdef int64_t near = self.t.h.near_ns, now = clock_ns(self.t), i
         cdef list silent = []
         if now < self.t.h.far_free_until:
             return silent
         for i in range(1, MAX_NODES):
-            if (i != node and self.t.nodes[i].known_by and self.t.nodes[i].rated and self.t.nodes[i].last_seen + near <= now
-                    and self.t.nodes[i].last_seen < began):
+            if (
+                i != node
+                and self.t.nodes[i].known_by
+                and self.t.nodes[i].rated
+                and self.t.nodes[i].last_seen + near <= now
+                and self.t.nodes[i].last_seen < began
+            ):
                 silent.append((i, now - near - self.t.nodes[i].last_seen))
         return silent
 

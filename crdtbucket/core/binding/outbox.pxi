@@ -19,7 +19,8 @@ cdef _Items places_of(positions):
 
 @cython.final
 cdef class TableOutbox:
-    """The keys that were attempted in the order of their versions, and how entries are encoded and compared with those of a peer."""
+    """The keys that were attempted in the order of their versions, and how entries are encoded and
+    compared with those of a peer."""
 
     cdef _Memory memory
     cdef table_t *t
@@ -39,8 +40,8 @@ cdef class TableOutbox:
         return bool(self.t.h.flush_wanted)
 
     def collect(self, bint flush=False):
-        """Gives versions and rates to the keys attempted since the last round (with `flush` to those that asked for an early
-        flush). Returns how many."""
+        """Gives versions and rates to the keys attempted since the last round (with `flush` to
+        those that asked for an early flush). Returns how many."""
         cdef int64_t count = 0, place = 0, some
         if not flush:
             while place >= 0:
@@ -54,8 +55,9 @@ cdef class TableOutbox:
         return count
 
     def collect_some(self, int64_t place, int64_t most=COLLECT_CHUNK):
-        """A part of a round's `collect`, of about `most` keys, from `place` on, 0 at first: (how many were, where to continue
-        or -1 at the end). No take waits longer than for such a part."""
+        """A part of a round's `collect`, of about `most` keys, from `place` on, 0 at first: (how
+        many were, where to continue or -1 at the end). No take waits longer than for such a
+        part."""
         cdef int64_t count = 0, now = clock_ns(self.t)
         if place < 0 or place % 64:
             raise CrdtbucketError(f"no round continues from {place}")
@@ -82,38 +84,65 @@ cdef class TableOutbox:
         self.memory.leave()
 
     def trim(self, uint64_t version, int64_t most=1 << 62):
-        """Every link that counts has acknowledged up to `version`. Takes at most the `most` oldest items out of the log."""
+        """Every link that counts has acknowledged up to `version`. Takes at most the `most` oldest
+        items out of the log."""
         self.memory.enter()
         log_trim(self.t, version, max(0, most))
         self.memory.leave()
 
     def encode_log(self, uint64_t after, uint64_t upto, positions, size_t size):
-        """Entries with a version above `after`, at most `upto`, in at most `size` bytes: (bytes, last version covered,
-        entries). `positions[origin]` is its place in the announced table, 0xffff for none."""
+        """Entries with a version above `after`, at most `upto`, in at most `size` bytes: (bytes,
+        last version covered, entries). `positions[origin]` is its place in the announced table,
+        0xffff for none."""
         cdef int64_t count = 0, now = clock_ns(self.t)
         cdef size_t used
         cdef _Items places = places_of(positions)
         cdef _Scratch out = scratch(size)
         with nogil:
             table_lock(self.t)
-            used = encode_log(self.t, &after, upto, <const uint16_t *>places.view.buf, now, <uint8_t *>out.at, size, &count)
+            used = encode_log(
+                self.t,
+                &after,
+                upto,
+                <const uint16_t *>places.view.buf,
+                now,
+                <uint8_t *>out.at,
+                size,
+                &count,
+            )
             table_unlock(self.t)
         return PyBytes_FromStringAndSize(<char *>out.at, used), after, count
 
     def encode_entries(self, entries, int64_t start, positions, size_t size):
-        """The given entries from position `start` on, in at most `size` bytes: (bytes, next position, entries)."""
+        """The given entries from position `start` on, in at most `size` bytes: (bytes, next
+        position, entries)."""
         cdef _Items given = items_of(entries, sizeof(uint32_t))
-        return self._encode(<const uint32_t *>given.view.buf if given.count else NULL, start, given.count, positions, size, False)
+        return self._encode(
+            <const uint32_t *>given.view.buf if given.count else NULL,
+            start,
+            given.count,
+            positions,
+            size,
+            False,
+        )
 
     def encode_table(self, int64_t start, positions, size_t size, bint full=False):
-        """The indebted entries from place `start` on, with `full` the full ones too, of at most ENCODED_PLACES places: (bytes,
-        next place or -1 at the end, entries)."""
+        """The indebted entries from place `start` on, with `full` the full ones too, of at most
+        ENCODED_PLACES places: (bytes, next place or -1 at the end, entries)."""
         cdef int64_t end = self.t.h.bump
-        data, place, count = self._encode(NULL, start, end if end - start < ENCODED_PLACES else start + ENCODED_PLACES, positions,
-                                          size, full)
+        data, place, count = self._encode(
+            NULL,
+            start,
+            end if end - start < ENCODED_PLACES else start + ENCODED_PLACES,
+            positions,
+            size,
+            full,
+        )
         return data, -1 if place >= end else place, count
 
-    cdef _encode(self, const uint32_t *entries, int64_t start, int64_t end, positions, size_t size, bint full):
+    cdef _encode(
+        self, const uint32_t *entries, int64_t start, int64_t end, positions, size_t size, bint full
+    ):
         cdef int64_t count = 0, now = clock_ns(self.t), i
         cdef size_t used = 0
         cdef _Items places = places_of(positions)
@@ -127,29 +156,71 @@ cdef class TableOutbox:
         if start < end:
             with nogil:
                 table_lock(self.t)
-                used = encode_entries(self.t, entries, &start, end, <const uint16_t *>places.view.buf, full, now,
-                                      <uint8_t *>out.at, size, &count)
+                used = encode_entries(
+                    self.t,
+                    entries,
+                    &start,
+                    end,
+                    <const uint16_t *>places.view.buf,
+                    full,
+                    now,
+                    <uint8_t *>out.at,
+                    size,
+                    &count,
+                )
                 table_unlock(self.t)
         return PyBytes_FromStringAndSize(<char *>out.at, used), start, count
 
-    def digest(self, uint64_t first, uint64_t last, int64_t most=INT64_MAX, bint all_entries=False, int64_t looks=INT64_MAX):
-        """Of indebted quiet entries (with `all_entries` of all) whose hash (high half) is in [first, last]: (entries, sum of fingerprints, sum of debts in ns,
-        where to continue or 0), at most about `most`, and at most about `looks` are looked at."""
+    def digest(
+        self,
+        uint64_t first,
+        uint64_t last,
+        int64_t most=INT64_MAX,
+        bint all_entries=False,
+        int64_t looks=INT64_MAX,
+    ):
+        """Of indebted quiet entries (with `all_entries` of all) whose hash (high half) is in
+        [first, last]: (entries, sum of fingerprints, sum of debts in ns, where to continue or 0),
+        at most about `most`, and at most about `looks` are looked at."""
         cdef uint64_t total = 0, debt = 0, following = 0
         cdef int64_t count, now = clock_ns(self.t)
         with nogil:
             table_lock(self.t)
-            count = digest_range(self.t, first, last, most, looks, now, all_entries, NULL, &total, &debt, &following)
+            count = digest_range(
+                self.t, first, last, most, looks, now, all_entries, NULL, &total, &debt, &following
+            )
             table_unlock(self.t)
         return count, total, debt, following
 
-    def digest_items(self, uint64_t first, uint64_t last, int64_t most, bint all_entries=False, int64_t looks=INT64_MAX):
-        """The entries of such a range, 32 bytes each: hash (16), fingerprint, debt in ns (little-endian)."""
+    def digest_items(
+        self,
+        uint64_t first,
+        uint64_t last,
+        int64_t most,
+        bint all_entries=False,
+        int64_t looks=INT64_MAX,
+    ):
+        """The entries of such a range, 32 bytes each: hash (16), fingerprint, debt in ns
+        (little-endian)."""
         cdef uint64_t total = 0, debt = 0, following = 0
         cdef int64_t count, now = clock_ns(self.t)
         most = max(0, min(most, self.t.h.max_keys))
         cdef _Scratch items = scratch((most + DIGEST_SLACK) * sizeof(digest_item_t))
         self.memory.enter()
-        count = digest_range(self.t, first, last, most, looks, now, all_entries, <digest_item_t *>items.at, &total, &debt, &following)
+        count = digest_range(
+            self.t,
+            first,
+            last,
+            most,
+            looks,
+            now,
+            all_entries,
+            <digest_item_t *>items.at,
+            &total,
+            &debt,
+            &following,
+        )
         self.memory.leave()
-        return PyBytes_FromStringAndSize(<char *>items.at, min(count, most + DIGEST_SLACK) * sizeof(digest_item_t))
+        return PyBytes_FromStringAndSize(
+            <char *>items.at, min(count, most + DIGEST_SLACK) * sizeof(digest_item_t)
+        )

@@ -1,5 +1,5 @@
-# Frames of the mesh that hold numbers, bits, a few pairs and a payload, as nearly all do. Which fields there are is for the
-# caller to say.
+# Frames of the mesh that hold numbers, bits, a few pairs and a payload, as nearly all do. Which
+# fields there are is for the caller to say.
 
 cdef enum:
     MOST_NUMBERS = 32  # of fields, 0 is none
@@ -12,7 +12,8 @@ cdef enum:
 cdef class PlainFrames:
     """Reads and writes frames whose fields are numbers in their range, bits, and pairs of numbers.
 
-    Both methods return None for every other frame: what is wrong with it, or what else stands in it, is for the full codec.
+    Both methods return None for every other frame: what is wrong with it, or what else stands in
+    it, is for the full codec.
     """
 
     cdef bytes prefix
@@ -26,17 +27,20 @@ cdef class PlainFrames:
     cdef bint optional[MOST_NUMBERS]  # left out where it is None; any other field where it is 0
 
     def __cinit__(self, bytes prefix not None, Py_ssize_t most, fields, int bits, int pairs):
-        """`prefix`: the 4 bytes before the length of the header. `most`: bytes of a frame. `fields`: number, name, lowest and
-        highest value of each, and its default: 0 or None, or anything else where it must be there. `bits` and `pairs`: numbers of
-        the fields that are so. The highest of bits is in bytes; the first of two is 1 at least, and the range is that of the second.
-        Raises CrdtbucketError for what there is no room for."""
+        """`prefix`: the 4 bytes before the length of the header. `most`: bytes of a frame.
+        `fields`: number, name, lowest and highest value of each, and its default: 0 or None, or
+        anything else where it must be there. `bits` and `pairs`: numbers of the fields that are so.
+        The highest of bits is in bytes; the first of two is 1 at least, and the range is that of
+        the second. Raises CrdtbucketError for what there is no room for."""
         if len(prefix) != 4:
             raise CrdtbucketError(f"a frame begins with 4 bytes, not {prefix!r}")
         self.prefix, self.most, self.bits, self.pairs = prefix, most, bits, pairs
         self.names = [None] * MOST_NUMBERS
         for number, name, low, high, default in fields:
             if not 0 < number < MOST_NUMBERS:
-                raise CrdtbucketError(f"fields have numbers from 1 to {MOST_NUMBERS - 1}, not {number}")
+                raise CrdtbucketError(
+                    f"fields have numbers from 1 to {MOST_NUMBERS - 1}, not {number}"
+                )
             if number == bits and high > MOST_BITS:
                 raise CrdtbucketError(f"bits have at most {MOST_BITS} bytes, not {high}")
             self.names[number] = name
@@ -78,7 +82,12 @@ cdef class PlainFrames:
                 return None
             seen |= 1u << number
             if number == self.bits:
-                if at[0] != 0xc4 or end - at < 2 or at[1] > self.high[number] or end - at < 2 + at[1]:
+                if (
+                    at[0] != 0xC4
+                    or end - at < 2
+                    or at[1] > self.high[number]
+                    or end - at < 2 + at[1]
+                ):
                     return None
                 fields[self.names[number]] = int.from_bytes(at[2:2 + at[1]], "little")
                 at += 2 + at[1]
@@ -148,12 +157,16 @@ cdef class PlainFrames:
                         return None
                     if not whole(pair[0], &first, &negative) or negative or not first:
                         return None
-                    if not whole(pair[1], &value, &negative) or not self.fits(number, value, negative):
+                    if not whole(pair[1], &value, &negative) or not self.fits(
+                        number, value, negative
+                    ):
                         return None
                     at[0] = 0x92
                     at = put_number(put_number(at + 1, first, False), value, False)
             else:
-                if not whole(<object>found, &value, &negative) or not self.fits(number, value, negative):
+                if not whole(<object>found, &value, &negative) or not self.fits(
+                    number, value, negative
+                ):
                     return None
                 if not value and not (self.optional[number] or self.required >> number & 1):
                     continue

@@ -1,4 +1,5 @@
-# What a bucket does for a common store that decides: it advertises its column, and counts what the store allowed.
+# What a bucket does for a common store that decides: it advertises its column, and counts what the
+# store allowed.
 
 
 @cython.final
@@ -13,8 +14,9 @@ cdef class BucketReplica:
         self.bucket, self.t = bucket, bucket.t
 
     cdef int current(self, uint64_t lo, uint64_t hi, int64_t now, uint32_t *entry) noexcept:
-        """Finds the entry of a hash and brings it up to date; 0 when there is none of this bucket, or no memory for that. The
-        lock is held, or another process could give the entry to another key."""
+        """Finds the entry of a hash and brings it up to date; 0 when there is none of this bucket,
+        or no memory for that. The lock is held, or another process could give the entry to another
+        key."""
         cdef uint32_t e = table_find(self.t, lo, hi)
         self.bucket.follow()
         entry[0] = e
@@ -26,7 +28,8 @@ cdef class BucketReplica:
         return entry_renew(self.t, e, definition_for(self.t, self.bucket.slot, hi), now)
 
     cdef uint32_t obtain(self, uint64_t lo, uint64_t hi, int64_t now, uint32_t *entry) noexcept:
-        """As `current`, but makes an entry where there is none. Returns what was evicted for it, or NONE."""
+        """As `current`, but makes an entry where there is none. Returns what was evicted for it, or
+        NONE."""
         cdef uint32_t gone = <uint32_t>NONE, slot
         cdef definition_t *d
         if not self.current(lo, hi, now, entry):
@@ -35,9 +38,10 @@ cdef class BucketReplica:
         return gone
 
     def open_call(self, object key, object cost=1):
-        """What a call to the common store advertises of a key, (low hash, high hash, generation, taken, refunded, debt in ns, wait in
-        ns): the own column, the confirmed debt, and how long the confirmed level here keeps `cost` from passing (0: not at
-        all). The key has an entry from now on; None when there is no room for one. Raises as `take`."""
+        """What a call to the common store advertises of a key, (low hash, high hash, generation,
+        taken, refunded, debt in ns, wait in ns): the own column, the confirmed debt, and how long
+        the confirmed level here keeps `cost` from passing (0: not at all). The key has an entry
+        from now on; None when there is no room for one. Raises as `take`."""
         cdef uint64_t lo = 0, hi = 0
         cdef int64_t n = self.bucket.cost_of(cost), now = clock_ns(self.t)
         cdef uint32_t e, gone
@@ -57,11 +61,22 @@ cdef class BucketReplica:
         self.bucket.note_name(e, key)
         return lo, hi, s.generation, s.taken, s.refunded, s.debt_ns, s.wait_ns
 
-    def close_call(self, object key, int64_t cost, *, bint allowed, int64_t taken, int64_t refunded, mode, debt=None,
-                   int64_t wait=0):
-        """Books what a call came to, and returns its Decision: `taken` and `refunded` tokens are counted here. `debt`: what
-        the store advertised after it (ns), None for the confirmed debt here. `wait`: ns that a denied caller waits at least.
-        `cost` and the key are as in `open_call`."""
+    def close_call(
+        self,
+        object key,
+        int64_t cost,
+        *,
+        bint allowed,
+        int64_t taken,
+        int64_t refunded,
+        mode,
+        debt=None,
+        int64_t wait=0,
+    ):
+        """Books what a call came to, and returns its Decision: `taken` and `refunded` tokens are
+        counted here. `debt`: what the store advertised after it (ns), None for the confirmed debt
+        here. `wait`: ns that a denied caller waits at least. `cost` and the key are as in
+        `open_call`."""
         cdef uint64_t lo = 0, hi = 0
         cdef int64_t now = clock_ns(self.t)
         cdef uint32_t e, slot, gone = <uint32_t>NONE
@@ -84,7 +99,12 @@ cdef class BucketReplica:
                 book(self.t, d, e, taken, refunded, now)
             count_offered(self.t, d, e, cost, allowed)
             own_state(self.t, e, cost, now, &s)
-            o.entry, o.generation, o.origin, o.full_count = e, s.generation, self.t.hot[e].origin, self.t.hot[e].full_count
+            o.entry, o.generation, o.origin, o.full_count = (
+                e,
+                s.generation,
+                self.t.hot[e].origin,
+                self.t.hot[e].full_count,
+            )
         self.bucket.memory.leave()
         forget_name(self.bucket.table.names, gone)
         o.debt_ns = s.debt_ns if debt is None else debt
@@ -97,7 +117,8 @@ cdef class BucketReplica:
         return decision
 
     def own(self, uint64_t lo, uint64_t hi):
-        """The own column of a key, by its hash: (generation, taken, refunded). None when the key has no entry."""
+        """The own column of a key, by its hash: (generation, taken, refunded). None when the key
+        has no entry."""
         cdef uint32_t e
         cdef own_state_t s
         cdef int known
@@ -109,8 +130,8 @@ cdef class BucketReplica:
         return (s.generation, s.taken, s.refunded) if known else None
 
     def void(self, uint64_t lo, uint64_t hi, int64_t tokens):
-        """Counts `tokens` as taken and refunded: the common store has charged them to nobody. False when the entry is gone, or
-        there is no memory for it."""
+        """Counts `tokens` as taken and refunded: the common store has charged them to nobody. False
+        when the entry is gone, or there is no memory for it."""
         cdef int64_t now = clock_ns(self.t)
         cdef uint32_t e
         cdef int done
@@ -121,14 +142,16 @@ cdef class BucketReplica:
         return bool(done)
 
     def advertised(self, uint64_t lo, uint64_t hi):
-        """All that this node advertises of a key, by its hash: (generation, taken, refunded, debt in ns, columns of others), each
-        column (node id, epoch, generation, taken, refunded). None when the key has no entry. Of a suspect
-        one the debt is what was taken under this epoch: the store knows better what is left of the rest."""
+        """All that this node advertises of a key, by its hash: (generation, taken, refunded, debt
+        in ns, columns of others), each column (node id, epoch, generation, taken, refunded). None
+        when the key has no entry. Of a suspect one the debt is what was taken under this epoch: the
+        store knows better what is left of the rest."""
         cdef int64_t now = clock_ns(self.t)
         cdef uint32_t e, origin
         cdef own_state_t s
         cdef column_t c
-        cdef wire_column_t held[MAX_ORIGINS]                # Python's objects are made later: their finalizers may take
+        # Python's objects are made later: their finalizers may take
+        cdef wire_column_t held[MAX_ORIGINS]
         cdef uint32_t count = 0, i
         cdef int known
         memset(&c, 0, sizeof(c))
@@ -140,7 +163,11 @@ cdef class BucketReplica:
                 s.debt_ns = min(s.debt_ns, taken_ns(self.t, e))
             while column_next(self.t, e, &c) and count < MAX_ORIGINS:
                 origin = column_origin(&c)
-                if origin == self.t.hot[e].origin or self.t.origins[origin].tombstone or not column_generation(&c):
+                if (
+                    origin == self.t.hot[e].origin
+                    or self.t.origins[origin].tombstone
+                    or not column_generation(&c)
+                ):
                     continue
                 held[count].origin, held[count].generation = origin, column_generation(&c)
                 held[count].taken, held[count].refunded = column_taken(&c), column_refunded(&c)
@@ -148,22 +175,33 @@ cdef class BucketReplica:
         self.bucket.memory.leave()
         if not known:
             return None
-        others = [(self.t.origins[held[i].origin].node, self.t.origins[held[i].origin].epoch, held[i].generation, held[i].taken,
-                   held[i].refunded) for i in range(count)]
+        others = [
+            (
+                self.t.origins[held[i].origin].node,
+                self.t.origins[held[i].origin].epoch,
+                held[i].generation,
+                held[i].taken,
+                held[i].refunded,
+            )
+            for i in range(count)
+        ]
         return s.generation, s.taken, s.refunded, s.debt_ns, others
 
     def adopt(self, uint64_t lo, uint64_t hi, int64_t debt, bint same, columns):
-        """Merges what the store advertises of a key: its debt (ns) and the columns that this debt contains, each (origin id, generation,
-        taken, refunded), the own one included. `same`: the debt is in this definition, so it may be adopted. False when the
-        key has no entry."""
+        """Merges what the store advertises of a key: its debt (ns) and the columns that this debt
+        contains, each (origin id, generation, taken, refunded), the own one included. `same`: the
+        debt is in this definition, so it may be adopted. False when the key has no entry."""
         cdef int64_t now = clock_ns(self.t)
         cdef uint32_t e, count = 0
         cdef int known
         cdef wire_column_t *wire
         columns = tuple(columns)
         if len(columns) > MAX_ORIGINS:
-            raise WireError(f"{len(columns)} columns of one key, at most {MAX_ORIGINS} can be told apart")
-        cdef _Scratch room = scratch(len(columns) * sizeof(wire_column_t)), comparison = scratch(sizeof(comparison_t))
+            raise WireError(
+                f"{len(columns)} columns of one key, at most {MAX_ORIGINS} can be told apart"
+            )
+        cdef _Scratch room = scratch(len(columns) * sizeof(wire_column_t))
+        cdef _Scratch comparison = scratch(sizeof(comparison_t))
         wire = <wire_column_t *>room.at
         memset(comparison.at, 0, sizeof(comparison_t))
         for origin, generation, taken, refunded in columns:
@@ -180,7 +218,8 @@ cdef class BucketReplica:
         return bool(known)
 
     def shortage(self, uint64_t lo, uint64_t hi, int64_t cost):
-        """How long (ns) the confirmed level of a key keeps `cost` from passing, 0 when it does not."""
+        """How long (ns) the confirmed level of a key keeps `cost` from passing, 0 when it does
+        not."""
         cdef uint32_t e
         cdef own_state_t s
         s.wait_ns = 0

@@ -40,12 +40,14 @@ cdef Reservation new_reservation(ReservationBook book, object key, object estima
 cdef class Reservation:
     """An estimate that is taken while a `with` (or `async with`) block runs.
 
-    Entering takes the estimate, or raises `ReservationDenied`. `commit` replaces the estimate by the true cost. Leaving without
-    it, by an exception too, gives the estimate back; so does the end of `ttl`. Safe to use from several threads. It belongs to the
-    process that entered it: in one that is forked meanwhile, leaving gives nothing back, and `commit` raises `ReservationError`.
+    Entering takes the estimate, or raises `ReservationDenied`. `commit` replaces the estimate by
+    the true cost. Leaving without it, by an exception too, gives the estimate back; so does the end
+    of `ttl`. Safe to use from several threads. It belongs to the process that entered it: in one
+    that is forked meanwhile, leaving gives nothing back, and `commit` raises `ReservationError`.
 
-    state: a ReservationState; decision: the one on the estimate, once entered; deadline_ns: local time at which the estimate goes
-    back, once entered; actual: the cost that was committed, in tokens, or None.
+    state: a ReservationState; decision: the one on the estimate, once entered; deadline_ns: local
+    time at which the estimate goes back, once entered; actual: the cost that was committed, in
+    tokens, or None.
     """
 
     cdef ReservationBook book
@@ -65,7 +67,9 @@ cdef class Reservation:
         try:
             self.book.hold(self, self.book.bucket.take(self.key, self.estimate))
         except AcquireRequired as error:
-            raise AcquireRequired(error.bucket, "with", "async with bucket.reserve(key, estimate)") from None
+            raise AcquireRequired(
+                error.bucket, "with", "async with bucket.reserve(key, estimate)"
+            ) from None
         return self
 
     async def __aenter__(self):
@@ -82,8 +86,9 @@ cdef class Reservation:
     def commit(self, actual):
         """Charges `actual` tokens (0 to 2^62) instead of the estimate; the bucket may go into debt.
 
-        The same number again changes nothing, another raises `ReservationError`. After the ttl or the block the estimate is back
-        already: then `actual` is charged in full, counted as a late commit and logged, so that no use is lost."""
+        The same number again changes nothing, another raises `ReservationError`. After the ttl or
+        the block the estimate is back already: then `actual` is charged in full, counted as a late
+        commit and logged, so that no use is lost."""
         self.book.commit(self, checked_actual(actual))
 
     cdef int begin(self) except -1:
@@ -99,8 +104,9 @@ cdef class Reservation:
 cdef class ReservationBook:
     """All reservations of one bucket, and their ends.
 
-    No timer runs: time-outs are looked at whenever a reservation of the bucket is used, and by whoever calls `expire` regularly.
-    Each state is changed before the core is called, and under the GIL: of two threads only one ends a reservation.
+    No timer runs: time-outs are looked at whenever a reservation of the bucket is used, and by
+    whoever calls `expire` regularly. Each state is changed before the core is called, and under the
+    GIL: of two threads only one ends a reservation.
 
     reserved: tokens of the reservations that are held.
     """
@@ -131,7 +137,8 @@ cdef class ReservationBook:
         """A reservation was committed after its estimate had gone back; for subclasses."""
 
     def expire(self):
-        """Gives back what is past its time, or a part of it where that is much. Returns when the next is due (ns), None when none."""
+        """Gives back what is past its time, or a part of it where that is much. Returns when the
+        next is due (ns), None when none."""
         self.give_back_due(clock_ns(self.bucket.t))
         return (<Reservation>self.due[0]).deadline_ns if self.due else None
 
@@ -140,7 +147,10 @@ cdef class ReservationBook:
         one.decision = decision
         if not decision.allowed:
             raise ReservationDenied(
-                f"an estimate of {one.estimate} cannot be set aside now; retry after {decision.retry_after:.3f} s", decision)
+                f"an estimate of {one.estimate} cannot be set aside now; "
+                f"retry after {decision.retry_after:.3f} s",
+                decision,
+            )
         cdef int64_t now = clock_ns(self.bucket.t)
         self.give_back_due(now)
         one.state = _HELD
@@ -166,10 +176,14 @@ cdef class ReservationBook:
             raise ReservationError("commit before the reservation was entered or granted")
         if one.state is _COMMITTED:
             if one.actual != actual:
-                raise ReservationError(f"committed with {one.actual} tokens already, not with {actual}")
+                raise ReservationError(
+                    f"committed with {one.actual} tokens already, not with {actual}"
+                )
             return 0
         if one.decision.forks != _forks:
-            raise ReservationError("entered before this process was forked: commit it in the process that entered it")
+            raise ReservationError(
+                "entered before this process was forked: commit it in the process that entered it"
+            )
         late = one.state is _RETURNED
         if not late:
             taken = one.decision.cost
@@ -194,11 +208,17 @@ cdef class ReservationBook:
         return 0
 
     cdef int give_back_due(self, int64_t now, Reservation asked=None) except -1:
-        """Gives back what is past its time, `asked` in any case; of many that are due at once the others wait for the next call."""
+        """Gives back what is past its time, `asked` in any case; of many that are due at once the
+        others wait for the next call."""
         cdef Reservation one
         cdef int most = EXPIRED_AT_ONCE
         self.leave_to_the_parent()
-        if asked is not None and asked.state is _HELD and asked.deadline_ns <= now and asked.decision.forks == _forks:
+        if (
+            asked is not None
+            and asked.state is _HELD
+            and asked.deadline_ns <= now
+            and asked.decision.forks == _forks
+        ):
             self.expired += 1
             self.give_back(asked)
         while self.due and most:
@@ -213,7 +233,9 @@ cdef class ReservationBook:
     cdef int give_back(self, Reservation one) except -1:
         one.state = _RETURNED
         self.remove(one)
-        (<BucketCore>one.decision._bucket).put_back(one.decision, one.decision.cost - one.decision.given_back)
+        (<BucketCore>one.decision._bucket).put_back(
+            one.decision, one.decision.cost - one.decision.given_back
+        )
         return 0
 
     cdef int remove(self, Reservation one) except -1:
@@ -249,7 +271,10 @@ cdef class ReservationBook:
             if other >= len(self.due):
                 break
             below = <Reservation>self.due[other]
-            if other + 1 < len(self.due) and (<Reservation>self.due[other + 1]).deadline_ns < below.deadline_ns:
+            if (
+                other + 1 < len(self.due)
+                and (<Reservation>self.due[other + 1]).deadline_ns < below.deadline_ns
+            ):
                 other += 1
                 below = <Reservation>self.due[other]
             if one.deadline_ns <= below.deadline_ns:

@@ -4,10 +4,11 @@
 cdef class AllReservation:
     """Estimates of several buckets that are set aside together; made by `Limiter.reserve_all`.
 
-    Entering takes all of them, or raises `ReservationDenied` with the decision that binds. Leaving gives back each one that was not
-    committed.
+    Entering takes all of them, or raises `ReservationDenied` with the decision that binds. Leaving
+    gives back each one that was not committed.
 
-    reservations: one of each that was asked for, in order, once entered; what names the same key shares one.
+    reservations: one of each that was asked for, in order, once entered; what names the same key
+    shares one.
     """
 
     cdef MultiCore multi
@@ -19,7 +20,8 @@ cdef class AllReservation:
     cdef readonly tuple reservations
 
     def __init__(self, MultiCore multi not None, acquire, wanted, ttl):
-        """`acquire`: the AllDecision of what `multi._asked` has found, in whatever modes. Nothing is taken yet."""
+        """`acquire`: the AllDecision of what `multi._asked` has found, in whatever modes. Nothing
+        is taken yet."""
         self.multi, self.acquire = multi, acquire
         self.wanted = all_of(wanted)
         self.ttl_ns = ttl_ns(ttl)
@@ -31,7 +33,9 @@ cdef class AllReservation:
         try:
             self.hold(self.multi.take_named(self.wanted, self.sizes))
         except AcquireRequired as error:
-            raise AcquireRequired(error.bucket, "with", "async with limiter.reserve_all([...])") from None
+            raise AcquireRequired(
+                error.bucket, "with", "async with limiter.reserve_all([...])"
+            ) from None
         return self
 
     async def __aenter__(self):
@@ -81,14 +85,21 @@ cdef class AllReservation:
         cdef Reservation one
         if not answer.allowed:
             raise ReservationDenied(
-                f"an estimate of {answer.binding.cost} of {answer.binding.bucket.spec.name!r} cannot be set aside now; "
-                f"retry after {answer.retry_after:.3f} s", answer.binding)
+                f"an estimate of {answer.binding.cost} of {answer.binding.bucket.spec.name!r} "
+                f"cannot be set aside now; retry after {answer.retry_after:.3f} s",
+                answer.binding,
+            )
         cdef dict made = {}
         cdef list each = []
         for decision in answer.decisions:
             one = made.get(decision)
             if one is None:
-                one = new_reservation((<BucketCore>decision.owner()).reservations, decision._key, decision.cost, self.ttl_ns)
+                one = new_reservation(
+                    (<BucketCore>decision.owner()).reservations,
+                    decision._key,
+                    decision.cost,
+                    self.ttl_ns,
+                )
                 one.first = len(each)
                 one.book.hold(one, decision)
                 made[decision] = one

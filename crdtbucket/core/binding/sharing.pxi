@@ -1,8 +1,10 @@
-# A table that several processes of a host use at once: its header, its processes, and the one that leads.
+# A table that several processes of a host use at once: its header, its processes, and the one that
+# leads.
 
 
 cdef bint first_bytes(data, void *into, Py_ssize_t size) except -1:
-    """Copies the first `size` bytes of a buffer, which may have no alignment; False when there are fewer."""
+    """Copies the first `size` bytes of a buffer, which may have no alignment; False when there are
+    fewer."""
     cdef _Items given = items_of(data, 1)
     if given.count < size:
         return False
@@ -11,23 +13,32 @@ cdef bint first_bytes(data, void *into, Py_ssize_t size) except -1:
 
 
 def read_header(data):
-    """What the first bytes of a file say of a table, as a dict; None when it is none, or was never finished."""
+    """What the first bytes of a file say of a table, as a dict; None when it is none, or was never
+    finished."""
     cdef header_t h
     if not first_bytes(data, &h, sizeof(header_t)):
         return None
     if h.magic != TABLE_MAGIC:
         return None
     return {
-        "layout": h.layout, "boot": PyBytes_FromStringAndSize(<const char *>h.boot, 16), "pid_space": h.pid_space,
-        "time_space": h.time_space, "owner": h.owner, "size": h.size, "max_keys": h.max_keys,
+        "layout": h.layout,
+        "boot": PyBytes_FromStringAndSize(<const char *>h.boot, 16),
+        "pid_space": h.pid_space,
+        "time_space": h.time_space,
+        "owner": h.owner,
+        "size": h.size,
+        "max_keys": h.max_keys,
         "hash_key": PyBytes_FromStringAndSize(<const char *>h.hash_key, 16),
     }
 
 
 def is_ours(data):
-    """Whether a file that begins with these bytes is a table, of whatever layout and state, or was to become one."""
+    """Whether a file that begins with these bytes is a table, of whatever layout and state, or was
+    to become one."""
     cdef uint64_t magic
-    return first_bytes(data, &magic, sizeof(magic)) and (magic == TABLE_MAGIC or magic == TABLE_UNFINISHED)
+    return first_bytes(data, &magic, sizeof(magic)) and (
+        magic == TABLE_MAGIC or magic == TABLE_UNFINISHED
+    )
 
 
 HEADER_BYTES = sizeof(header_t)
@@ -42,8 +53,9 @@ def table_size(int64_t max_keys):
 
 
 def table_damage(int fd, int64_t max_keys, bint alone):
-    """What keeps the table in a file of the right size from being used; None when nothing does. `alone`: no other process uses
-    it. Then it is looked through, about 0.1 us a key, and what a killed process left is mended."""
+    """What keeps the table in a file of the right size from being used; None when nothing does.
+    `alone`: no other process uses it. Then it is looked through, about 0.1 us a key, and what a
+    killed process left is mended."""
     cdef table_t t
     cdef const char *wrong
     cdef int error = table_map(&t, fd, max_keys, 1)
@@ -66,7 +78,8 @@ cdef int64_t started(int64_t pid) except -2:
 
 @cython.final
 cdef class TableSharing:
-    """The processes of a host that use one table: their places, the lead, and what leaders leave for others."""
+    """The processes of a host that use one table: their places, the lead, and what leaders leave
+    for others."""
 
     cdef _Memory memory
     cdef table_t *t
@@ -85,7 +98,8 @@ cdef class TableSharing:
         return self.t.h.repairs
 
     def claim(self):
-        """Counts decisions for this process from now on. Raises CrdtbucketError when too many processes use the table."""
+        """Counts decisions for this process from now on. Raises CrdtbucketError when too many
+        processes use the table."""
         cdef int64_t pid = os.getpid(), since = started(os.getpid())
         cdef int i, free = -1, backed = 1
         cdef worker_t seen
@@ -94,7 +108,8 @@ cdef class TableSharing:
             w = &self.t.workers[i]
             seen = w[0]
             if seen.pid and started(seen.pid) == seen.started:
-                continue                                    # asked without the lock: files are read for it
+                # asked without the lock: files are read for it
+                continue
             self.memory.enter()
             if w.pid == seen.pid and w.started == seen.started:
                 backed = back_counts(self.t, i)
@@ -106,12 +121,17 @@ cdef class TableSharing:
             if free >= 0 or not backed:
                 break
         if not backed:
-            raise CrdtbucketError("no memory for the counters of one more process: the file system is full")
+            raise CrdtbucketError(
+                "no memory for the counters of one more process: the file system is full"
+            )
         if free < 0:
-            raise CrdtbucketError(f"{MAX_WORKERS} processes use the table: start fewer, or give each group its own")
+            raise CrdtbucketError(
+                f"{MAX_WORKERS} processes use the table: start fewer, or give each group its own"
+            )
 
     def unclaim(self):
-        """This process ends its use; what it counted stays. Nothing in a child that found no place: it has its parent's."""
+        """This process ends its use; what it counted stays. Nothing in a child that found no place:
+        it has its parent's."""
         cdef worker_t *w = &self.t.workers[(self.t.counts - self.t.all_counts) // MAX_DEFINITIONS]
         if w.pid == os.getpid():
             self.memory.enter()
@@ -120,20 +140,27 @@ cdef class TableSharing:
 
     def workers(self):
         """Numbers of the processes that use the table now."""
-        return [self.t.workers[i].pid for i in range(MAX_WORKERS)
-                if self.t.workers[i].pid and started(self.t.workers[i].pid) == self.t.workers[i].started]
+        return [
+            self.t.workers[i].pid
+            for i in range(MAX_WORKERS)
+            if self.t.workers[i].pid and started(self.t.workers[i].pid) == self.t.workers[i].started
+        ]
 
     def after_fork(self, int fd):
-        """In a child: the file under a description of its own, and counters of its own. Raises CrdtbucketError."""
+        """In a child: the file under a description of its own, and counters of its own. Raises
+        CrdtbucketError."""
         self.memory.leading = False
         cdef int error = table_remap(self.t, fd)
         if error:
-            raise CrdtbucketError(f"the table cannot be mapped in the child of a fork: {os.strerror(error)}")
+            raise CrdtbucketError(
+                f"the table cannot be mapped in the child of a fork: {os.strerror(error)}"
+            )
         self.claim()
 
     def lead(self):
-        """Tries to become the one process that is connected to the peers; True when it is. The thread that asked holds the lead until
-        `yield_lead` or its end: then another process gets it."""
+        """Tries to become the one process that is connected to the peers; True when it is. The
+        thread that asked holds the lead until `yield_lead` or its end: then another process gets
+        it."""
         if self.memory.leading:
             return True
         if not lead_trylock(self.t):
@@ -164,32 +191,41 @@ cdef class TableSharing:
         self.t.h.refused = yes
 
     def read_handoff(self):
-        """What the process that leads, or led last in this epoch of the node, left for the next leader; b"" for nothing."""
+        """What the process that leads, or led last in this epoch of the node, left for the next
+        leader; b"" for nothing."""
         cdef uint32_t at = self.t.h.handoff
         if not at:
             return b""
-        return PyBytes_FromStringAndSize(<const char *>self.t.handoff + (at - 1) * HANDOFF_BYTES, self.t.h.handoff_bytes[at - 1])
+        return PyBytes_FromStringAndSize(
+            <const char *>self.t.handoff + (at - 1) * HANDOFF_BYTES, self.t.h.handoff_bytes[at - 1]
+        )
 
     def write_handoff(self, bytes data not None):
         """Replaces the hand-over to the next leader, whole or not at all."""
         cdef uint32_t place = 1 if self.t.h.handoff == 1 else 0
         cdef uint8_t *at = self.t.handoff + place * HANDOFF_BYTES
         if len(data) > HANDOFF_BYTES or not back(self.t, at, len(data) + 1):
-            raise CrdtbucketError(f"no room for a hand-over of {len(data)} bytes, at most {HANDOFF_BYTES} in a table")
+            raise CrdtbucketError(
+                f"no room for a hand-over of {len(data)} bytes, at most {HANDOFF_BYTES} in a table"
+            )
         memcpy(at, PyBytes_AS_STRING(data), len(data))
         self.t.h.handoff_bytes[place] = len(data)
         set_handoff(self.t.h, place + 1)
 
     def write_view(self, bytes data not None):
-        """Shows other processes what this one, which leads, knows of the mesh, in place of what it showed before."""
+        """Shows other processes what this one, which leads, knows of the mesh, in place of what it
+        showed before."""
         cdef uint8_t *at = self.t.view + view_next(self.t) * VIEW_BYTES
         if len(data) > VIEW_BYTES or not back(self.t, at, len(data) + 1):
-            raise CrdtbucketError(f"no room for a view of {len(data)} bytes, at most {MAX_VIEW_BYTES} in a table")
+            raise CrdtbucketError(
+                f"no room for a view of {len(data)} bytes, at most {MAX_VIEW_BYTES} in a table"
+            )
         memcpy(at, PyBytes_AS_STRING(data), len(data))
         view_show(self.t, len(data))
 
     def read_view(self):
-        """What the process that leads showed last in this epoch of the node, whole; b"" for nothing."""
+        """What the process that leads showed last in this epoch of the node, whole; b"" for
+        nothing."""
         cdef int64_t got = -1
         cdef _Scratch copy
         if not self.t.h.view_bytes[0] and not self.t.h.view_bytes[1]:

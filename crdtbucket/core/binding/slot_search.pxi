@@ -1,4 +1,5 @@
-# The search for a free slot of a key. Each slot is a key of an ordinary bucket, as docs/model.md, "Slots", explains.
+# The search for a free slot of a key. Each slot is a key of an ordinary bucket, as docs/model.md,
+# "Slots", explains.
 
 MAX_SLOT_KEY_BYTES = MAX_KEY_BYTES - len(f"#{bucket_spec.MAX_SLOTS - 1}")
 cdef object _SLOT_TOKENS = bucket_spec.SLOT_TOKENS
@@ -7,9 +8,11 @@ cdef Py_ssize_t _REMEMBERED_KEYS = 65_536
 
 
 cdef struct slots_t:
-    uint8_t text[512]                                       # the key and "#"; the number of a slot is written behind it
+    # the key and "#"; the number of a slot is written behind it
+    uint8_t text[512]
     Py_ssize_t size
-    int64_t count, start, first                             # `start`: of the order; `first`: as in `SlotSearch.first`
+    # `start`: of the order; `first`: as in `SlotSearch.first`
+    int64_t count, start, first
 
 
 def slot_of(object name):
@@ -27,9 +30,9 @@ def slot_of(object name):
 cdef class SlotSearch:
     """Finds free slots of the keys of one bucket, in the order of this process.
 
-    The order begins at another slot on each node, so that nodes meet only where a key is nearly full. Slots that were released
-    here come first. A search costs a look at each slot that is held and that this process did not know of: at all of them where
-    none is free.
+    The order begins at another slot on each node, so that nodes meet only where a key is nearly
+    full. Slots that were released here come first. A search costs a look at each slot that is held
+    and that this process did not know of: at all of them where none is free.
     """
 
     cdef BucketCore bucket
@@ -43,8 +46,8 @@ cdef class SlotSearch:
         self.start = (bucket.table.epochs.running >> 1) % bucket_spec.MAX_SLOTS  # epochs are odd
 
     def take(self, object key, object cost=_SLOT_TOKENS, mode=None):
-        """All tokens of a free slot, or the denial of the one that is free first. `mode`: that which the decision names, of a
-        bucket that changes it."""
+        """All tokens of a free slot, or the denial of the one that is free first. `mode`: that
+        which the decision names, of a bucket that changes it."""
         cdef BucketCore bucket = self.bucket
         cdef slots_t slots
         cdef outcome_t o
@@ -60,13 +63,15 @@ cdef class SlotSearch:
                 bucket.look(lo, hi, &slot, n, now, &o)
             if o.allowed:
                 name = self.name(key, number_at(&slots, i))
-                if bucket.decide(name, lo, hi, &slot, n, 0, now, &o):  # unless another process was quicker
+                # unless another process was quicker
+                if bucket.decide(name, lo, hi, &slot, n, 0, now, &o):
                     bucket.count(slot, True, n)
                     self.remember(key, place_at(&slots, i) + 1)
                     return bucket.in_mode(decision_of(bucket, name, n, slot, &o), mode)
             if o.wait_ns < least:
                 soonest, least = i, o.wait_ns
-        return bucket.take_as(self.name(key, number_at(&slots, soonest)), cost, mode)  # counts, and a shadow admits
+        # counts, and a shadow admits
+        return bucket.take_as(self.name(key, number_at(&slots, soonest)), cost, mode)
 
     def peek(self, object key, object cost=_SLOT_TOKENS):
         """What a take would get now; nothing changes."""
@@ -95,7 +100,9 @@ cdef class SlotSearch:
 
     def refund(self, Decision decision not None, object tokens=None):
         """Gives back `tokens`, or all that is left, of the slot of a decision."""
-        return self.give_back(decision, decision.cost - decision.given_back if tokens is None else tokens)
+        return self.give_back(
+            decision, decision.cost - decision.given_back if tokens is None else tokens
+        )
 
     cdef int64_t give_back(self, Decision decision, int64_t tokens) except -1:
         cdef int64_t slots = self.bucket.spec.slots, place
@@ -133,8 +140,10 @@ cdef class SlotSearch:
         cdef Py_ssize_t size = 0
         key_view(key, &data, &size)
         if size > _MAX_SLOT_KEY:
-            raise InvalidKey(f"a key of slots has at most {MAX_SLOT_KEY_BYTES} bytes, as the number of the slot is added to it, "
-                             f"and this one has {size}")
+            raise InvalidKey(
+                f"a key of slots has at most {MAX_SLOT_KEY_BYTES} bytes, as the number of the slot "
+                f"is added to it, and this one has {size}"
+            )
         if self.bucket.table.refusal is not None:
             raise self.bucket.table.refusal
         memcpy(slots.text, data, size)
@@ -144,8 +153,11 @@ cdef class SlotSearch:
         slots.first = min(<int64_t>self.first.get(key, 0), slots.count)
         return 0
 
-    cdef uint32_t place(self, slots_t *slots, int64_t i, int64_t n, uint64_t *lo, uint64_t *hi) except? 0xffffffff:
-        """Finds the key of the slot that is looked at after `i` others. Returns the place of its definition."""
+    cdef uint32_t place(
+        self, slots_t *slots, int64_t i, int64_t n, uint64_t *lo, uint64_t *hi
+    ) except? 0xffffffff:
+        """Finds the key of the slot that is looked at after `i` others. Returns the place of its
+        definition."""
         cdef Py_ssize_t size = written(slots, number_at(slots, i))
         keyed_hash(self.bucket.t.h.hash_key, self.bucket.key_salt, slots.text, size, lo, hi)
         return self.bucket.fitting(hi[0], n)
@@ -159,13 +171,15 @@ cdef class SlotSearch:
 
     cdef int remember(self, object key, int64_t first) except -1:
         if len(self.first) >= _REMEMBERED_KEYS:
-            self.first.clear()                              # it costs some searches from the beginning
+            # it costs some searches from the beginning
+            self.first.clear()
         self.first[key] = first
         return 0
 
 
 cdef inline int64_t place_at(slots_t *slots, int64_t i) noexcept:
-    """The place in the order that is looked at after `i` others: last come those that were held before."""
+    """The place in the order that is looked at after `i` others: last come those that were held
+    before."""
     return (slots.first + i) % slots.count
 
 

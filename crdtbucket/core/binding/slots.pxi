@@ -40,7 +40,8 @@ cdef class SlotBook:
         """Forgets slots whose ttl is over: time has freed them."""
         cdef SlotCore oldest
         self.leave_to_the_parent()
-        while self.slots:                                   # in the order of their begin, which is nearly that of their ends
+        # in the order of their begin, which is nearly that of their ends
+        while self.slots:
             oldest = next(iter(self.slots))
             if oldest.deadline_ns > now:
                 break
@@ -58,7 +59,8 @@ cdef class SlotBook:
 cdef class SlotCore:
     """A slot of a key, from when it was acquired to when it is released, or its ttl is over.
 
-    decision: what was decided when it was entered; deadline_ns: local time at which it is free at the latest, once it is held.
+    decision: what was decided when it was entered; deadline_ns: local time at which it is free at
+    the latest, once it is held.
     """
 
     cdef readonly BucketCore bucket
@@ -70,9 +72,14 @@ cdef class SlotCore:
     cdef int64_t interval_ns
 
     def __init__(self, BucketCore bucket not None, key, int64_t ttl_ns, timeout):
-        """`bucket` has a `search` for slots and a `book` of those that are held. `timeout`: of `bucket.slot`."""
+        """`bucket` has a `search` for slots and a `book` of those that are held. `timeout`: of
+        `bucket.slot`."""
         self.bucket, self.key, self.ttl_ns, self.timeout = bucket, key, ttl_ns, timeout
-        self.search, self.book, self.interval_ns = bucket.search, bucket.book, bucket.spec.interval_ns
+        self.search, self.book, self.interval_ns = (
+            bucket.search,
+            bucket.book,
+            bucket.spec.interval_ns,
+        )
 
     def check_new(self):
         """Raises `CrdtbucketError` for a slot that was entered."""
@@ -80,14 +87,17 @@ cdef class SlotCore:
             raise CrdtbucketError("a slot is entered once: make another with bucket.slot(key)")
 
     def hold(self, Decision decision not None, deadline_ns=None):
-        """Begins with an allowed decision; returns itself. `deadline_ns`: when it ends, if that is not a ttl from now. Raises
-        `SlotDenied`."""
+        """Begins with an allowed decision; returns itself. `deadline_ns`: when it ends, if that is
+        not a ttl from now. Raises `SlotDenied`."""
         cdef BucketCore bucket = self.bucket
         cdef int64_t now = clock_ns(bucket.t)
         self.decision = decision
         if not decision.allowed:
-            raise SlotDenied(f"all slots ({bucket.spec.slots}) of bucket {bucket.spec.name!r} are held for this key; one is free in "
-                             f"{decision.retry_after:.3f} s at the latest", decision)
+            raise SlotDenied(
+                f"all slots ({bucket.spec.slots}) of bucket {bucket.spec.name!r} are held for this "
+                f"key; one is free in {decision.retry_after:.3f} s at the latest",
+                decision,
+            )
         self.deadline_ns = now + self.ttl_ns if deadline_ns is None else deadline_ns
         self.book.add(self, now)
         self.give_back(slot_spare(decision.cost, self.ttl_ns, self.interval_ns))
@@ -102,8 +112,8 @@ cdef class SlotCore:
         self.end()
 
     def release(self):
-        """The slot is free again. False when it was already, by an earlier call or by its ttl, and in a process that was forked
-        since: there it is the parent's."""
+        """The slot is free again. False when it was already, by an earlier call or by its ttl, and
+        in a process that was forked since: there it is the parent's."""
         return self.end()
 
     cpdef released(self):

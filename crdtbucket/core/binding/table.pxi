@@ -2,10 +2,11 @@
 
 
 cdef class Table:
-    """One node's keys of all buckets, in one memory mapping. Times are integer ns of CLOCK_BOOTTIME, or of `set_time`.
+    """One node's keys of all buckets, in one memory mapping. Times are integer ns of
+    CLOCK_BOOTTIME, or of `set_time`.
 
-    Each subject is a part of it, which may be used without the table: the processes that share it, epochs, nodes, definitions,
-    what is sent (`outbox`) and what is received (`inbox`).
+    Each subject is a part of it, which may be used without the table: the processes that share it,
+    epochs, nodes, definitions, what is sent (`outbox`) and what is received (`inbox`).
     """
 
     cdef _Memory memory
@@ -26,11 +27,22 @@ cdef class Table:
     cdef int64_t surveyed
     cdef object __weakref__
 
-    def __cinit__(self, *, int64_t max_keys=1_000_000, bytes hash_key=None, bint virtual=False, double grace=15.0,
-                  int max_names=10_000, epoch=None, int fd=-1, host=None, bint join=False):
-        """`fd`: of a file that other processes map, too; the table does not close it. It is empty, and `host` is then what the
-        header is to say: (boot id, pid space, time space, owner); or it is a table that was checked. `join`: others use it now,
-        so its epoch continues."""
+    def __cinit__(
+        self,
+        *,
+        int64_t max_keys=1_000_000,
+        bytes hash_key=None,
+        bint virtual=False,
+        double grace=15.0,
+        int max_names=10_000,
+        epoch=None,
+        int fd=-1,
+        host=None,
+        bint join=False,
+    ):
+        """`fd`: of a file that other processes map, too; the table does not close it. It is empty,
+        and `host` is then what the header is to say: (boot id, pid space, time space, owner); or it
+        is a table that was checked. `join`: others use it now, so its epoch continues."""
         if not 0 <= grace <= 1e9:
             raise CrdtbucketError(f"grace must be 0 to 1e9 s, not {grace}")
         self.names = {}
@@ -53,7 +65,9 @@ cdef class Table:
         else:
             self.t.workers[0].pid = 1
         if not join:
-            self.epochs.begin(int.from_bytes(os.urandom(8), "little") | 1 if epoch is None else epoch)
+            self.epochs.begin(
+                int.from_bytes(os.urandom(8), "little") | 1 if epoch is None else epoch
+            )
 
     cdef describe(self, bytes boot, uint64_t pid_space, uint64_t time_space, uint64_t owner):
         memcpy(self.t.h.boot, PyBytes_AS_STRING(boot), 16)
@@ -68,13 +82,16 @@ cdef class Table:
     def set_time(self, int64_t now):
         """Sets the time of a virtual table, in ns."""
         if not self.t.is_virtual:
-            raise CrdtbucketError("the time of a real table cannot be set: create it with virtual=True")
+            raise CrdtbucketError(
+                "the time of a real table cannot be set: create it with virtual=True"
+            )
         self.t.virtual_ns = now
 
     # ---- upkeep ----
 
     def sweep(self, int64_t most=4096):
-        """Looks at the next `most` entries and evicts full ones that were sent and are idle. Returns how many."""
+        """Looks at the next `most` entries and evicts full ones that were sent and are idle.
+        Returns how many."""
         most = max(0, min(most, self.t.h.bump))
         cdef _Scratch gone = scratch(most * sizeof(uint32_t))
         cdef int64_t n, i
@@ -86,18 +103,26 @@ cdef class Table:
         return n
 
     def shift(self, int64_t ns):
-        """The clock jumped by `ns` against the peers': levels stay where they were, at most at their ceiling of debt."""
+        """The clock jumped by `ns` against the peers': levels stay where they were, at most at
+        their ceiling of debt."""
         self.memory.enter()
         shift_all(self.t, ns, clock_ns(self.t))
         self.memory.leave()
 
     def hashes(self, entries):
-        """(name hash of the bucket, low and high half of the key's hash) of each of these entries that is still in use."""
+        """(name hash of the bucket, low and high half of the key's hash) of each of these entries
+        that is still in use."""
         cdef uint32_t e
         out = []
         for e in entries:
             if e < self.t.h.bump and self.t.hot[e].flags & ENTRY_USED:
-                out.append((self.t.definitions[self.t.hot[e].bucket].name_hash, self.t.hot[e].hash_lo, self.t.hot[e].hash_hi))
+                out.append(
+                    (
+                        self.t.definitions[self.t.hot[e].bucket].name_hash,
+                        self.t.hot[e].hash_lo,
+                        self.t.hot[e].hash_hi,
+                    )
+                )
         return out
 
     def find(self, uint64_t lo, uint64_t hi):
@@ -108,7 +133,8 @@ cdef class Table:
     # ---- looking ----
 
     def verify(self):
-        """Checks all that must be true of the table: for tests and diagnosis. Raises CrdtbucketError."""
+        """Checks all that must be true of the table: for tests and diagnosis. Raises
+        CrdtbucketError."""
         cdef const char *wrong
         self.memory.enter()
         wrong = table_verify(self.t)
@@ -128,7 +154,8 @@ cdef class Table:
 
     @property
     def open_tokens(self):
-        """Tokens that a common store was asked for and that are not counted here yet, of all keys."""
+        """Tokens that a common store was asked for and that are not counted here yet, of all
+        keys."""
         return self.t.h.open_tokens
 
     @open_tokens.setter
@@ -149,9 +176,10 @@ cdef class Table:
         return self.t.h.bump
 
     def survey(self, int64_t most=1 << 22):
-        """How full the keys of each bucket are: {name hash: (keys without a whole token, tokens lacking to full of all keys,
-        of the key that lacks most)}. Looks at `most` keys, of a larger table at others each time, and takes these for all.
-        About 4 ns a key, without the interpreter's lock; no take waits longer than for some 20 us of it."""
+        """How full the keys of each bucket are: {name hash: (keys without a whole token, tokens
+        lacking to full of all keys, of the key that lacks most)}. Looks at `most` keys, of a larger
+        table at others each time, and takes these for all. About 4 ns a key, without the
+        interpreter's lock; no take waits longer than for some 20 us of it."""
         cdef int64_t places = self.t.h.bump, now = clock_ns(self.t), at = self.surveyed, done
         cdef uint32_t i, count = self.t.h.definitions
         cdef double share = 1.0
@@ -168,15 +196,29 @@ cdef class Table:
                     survey_places(self.t, at + done, min(most - done, SURVEY_CHUNK), now, s, count)
                     table_unlock(self.t)
                     let_others_in(self.t)
-        return {self.t.definitions[i].name_hash: (round(s[i].empty / share), s[i].debt / share, s[i].highest)
-                for i in range(count) if s[i].owner == i}
+        return {
+            self.t.definitions[i].name_hash: (
+                round(s[i].empty / share),
+                s[i].debt / share,
+                s[i].highest,
+            )
+            for i in range(count)
+            if s[i].owner == i
+        }
 
     def stats(self):
         """Counters of the table: a dict of integers."""
         cdef header_t *h = self.t.h
         return {
-            "keys": h.entries, "max_keys": h.max_keys, "bytes": table_bytes(self.t), "inserted": h.inserted,
-            "evicted_full": h.evicted_full, "evicted_indebted": h.evicted_indebted, "refused_full": h.refused_full,
-            "refused_columns": h.refused_columns, "forgotten": h.forgotten, "unlogged": h.unlogged,
+            "keys": h.entries,
+            "max_keys": h.max_keys,
+            "bytes": table_bytes(self.t),
+            "inserted": h.inserted,
+            "evicted_full": h.evicted_full,
+            "evicted_indebted": h.evicted_indebted,
+            "refused_full": h.refused_full,
+            "refused_columns": h.refused_columns,
+            "forgotten": h.forgotten,
+            "unlogged": h.unlogged,
             "version": h.version,
         }

@@ -18,47 +18,10 @@ cdef struct call_t:
     part_t few_parts[FEW]
 
 
-@cython.freelist(16)
-cdef class AllDecision:
-    """The answer of `take_all` and `acquire_all`: truthy when everything was taken.
-
-    decisions: one of each bucket that was asked, in order; what names the same key shares one. When the whole is denied nothing was
-    taken: then each says what it would get alone.
-    """
-
-    cdef readonly tuple decisions
-    cdef readonly bint allowed
-    """Whether everything was taken."""
-
-    def __init__(self, tuple decisions not None):
-        self.decisions = decisions
-        self.allowed = all(decisions)
-
-    @property
-    def binding(self):
-        """The one to look at: denied, it takes longest; allowed, it has the least of its limit left. A shadow binds only where
-        all are shadows."""
-        denied = [decision for decision in self.decisions if not decision.allowed]
-        if denied:
-            return max(denied, key=lambda one: one.retry_after_ns)
-        real = [one for one in self.decisions if not one.spec.shadow]
-        return min(real or self.decisions, key=lambda one: one.remaining / one.limit)
-
-    @property
-    def retry_after(self):
-        """Seconds until all could pass if nothing else happened, 0 when allowed."""
-        return self.binding.retry_after
-
-    def __bool__(self):
-        return self.allowed
-
-    def __repr__(self):
-        return f"AllDecision(allowed={self.allowed}, binding={self.binding!r})"
-
-
 cdef class MultiCore:
-    """Finds buckets of one limiter by their names, and takes from several. `in_force.buckets` has those in force, by name;
-    `in_force.bucket(name)` finds one by any other name, and `in_force.group(name)` one or more."""
+    """Finds buckets of one limiter by their names, and takes from several. `in_force.buckets` has
+    those in force, by name; `in_force.bucket(name)` finds one by any other name, and
+    `in_force.group(name)` one or more."""
 
     cdef readonly object _in_force
 
@@ -77,18 +40,20 @@ cdef class MultiCore:
         return self._in_force.bucket(name) if found is NULL else <object>found
 
     def take_all(self, wanted):
-        """Takes from several buckets, all or nothing: (bucket, key), (bucket, key, cost) or (bucket, key, cost, floor) each.
+        """Takes from several buckets, all or nothing: (bucket, key), (bucket, key, cost) or
+        (bucket, key, cost, floor) each.
 
         The name that `BucketSpec.parse_all` was given stands for all its buckets.
 
-        What names the same key counts together. All arguments are checked before anything is taken. Raises as `take` and `bucket`,
-        `InvalidKey` when nothing is asked for, and `AcquireRequired` for a strong bucket.
+        What names the same key counts together. All arguments are checked before anything is taken.
+        Raises as `take` and `bucket`, `InvalidKey` when nothing is asked for, and `AcquireRequired`
+        for a strong bucket.
         """
         return self.take_named(all_of(wanted), None)
 
     def _asked(self, wanted):
-        """(bucket that decides, key, cost[, floor]) of each (name, key[, cost[, floor]]) in `wanted`, and how many of these each of
-        them became. Raises InvalidKey."""
+        """(bucket that decides, key, cost[, floor]) of each (name, key[, cost[, floor]]) in
+        `wanted`, and how many of these each of them became. Raises InvalidKey."""
         cdef dict buckets = self._in_force.buckets
         cdef list parts = [], sizes = []
         cdef tuple row
@@ -105,7 +70,8 @@ cdef class MultiCore:
         return parts, sizes
 
     cdef AllDecision take_named(self, tuple wanted, list sizes):
-        """As `take_all`. `sizes` stays empty where each item is one bucket, else it gets what `_asked` says."""
+        """As `take_all`. `sizes` stays empty where each item is one bucket, else it gets what
+        `_asked` says."""
         cdef dict buckets = self._in_force.buckets
         cdef tuple rows = rows_of(wanted)
         cdef call_t call
@@ -139,15 +105,19 @@ cdef object iterated(wanted):
     try:
         return iter(wanted)
     except TypeError:
-        raise TypeError(f"wanted is {wanted!r}: pass a list of (bucket, key), (bucket, key, cost) or (bucket, key, cost, floor)"
-                        ) from None
+        raise TypeError(
+            f"wanted is {wanted!r}: pass a list of (bucket, key), (bucket, key, cost) "
+            "or (bucket, key, cost, floor)"
+        ) from None
 
 
 cdef inline tuple row_of(item):
     """What is asked for as a tuple, which nobody changes meanwhile. Raises InvalidKey."""
     cdef tuple row = tuple(item) if isinstance(item, (tuple, list)) else ()  # a tuple is its own
     if not 2 <= len(row) <= 4:
-        raise InvalidKey(f"{item!r} is no (bucket, key), (bucket, key, cost) or (bucket, key, cost, floor)")
+        raise InvalidKey(
+            f"{item!r} is no (bucket, key), (bucket, key, cost) or (bucket, key, cost, floor)"
+        )
     return row
 
 
@@ -159,9 +129,10 @@ cdef tuple rows_of(tuple wanted):
 
 
 def take_all(wanted):
-    """Takes from several buckets of one table at one moment, all of it or nothing. `wanted`: (bucket, key[, cost[, floor]]) each;
-    costs of one key add up. Returns an AllDecision. When one is denied, the one that waits longest counts as denied.
-    All arguments are checked before anything is taken. Raises as `take`, TypeError for buckets of several tables, and
+    """Takes from several buckets of one table at one moment, all of it or nothing. `wanted`:
+    (bucket, key[, cost[, floor]]) each; costs of one key add up. Returns an AllDecision. When one
+    is denied, the one that waits longest counts as denied. All arguments are checked before
+    anything is taken. Raises as `take`, TypeError for buckets of several tables, and
     AcquireRequired for one that does not decide in this process."""
     cdef tuple rows = rows_of(all_of(wanted))
     cdef call_t call
@@ -227,10 +198,14 @@ cdef AllDecision take_call(call_t *call, tuple rows):
     answer.allowed = True
     for i in range(call.parts):
         part = &call.part[i]
-        decision = decision_of(<BucketCore>part.bucket, <object>part.key, part.cost, part.slot, &part.o)
+        decision = decision_of(
+            <BucketCore>part.bucket, <object>part.key, part.cost, part.slot, &part.o
+        )
         answer.allowed = answer.allowed and decision.allowed
         made.append(decision)
-    answer.decisions = tuple(made if call.parts == call.count else [made[call.item[i].part] for i in range(call.count)])
+    answer.decisions = tuple(
+        made if call.parts == call.count else [made[call.item[i].part] for i in range(call.count)]
+    )
     return answer
 
 
@@ -241,7 +216,11 @@ cdef int read_parts(call_t *call, tuple rows) except -1:
         read_item(call, &call.item[i], <tuple>rows[i])
     for i in range(call.parts):
         if not (<BucketCore>call.part[i].bucket).immediate:
-            raise AcquireRequired((<BucketCore>call.part[i].bucket).spec.name, "take_all", "await limiter.acquire_all([...])")
+            raise AcquireRequired(
+                (<BucketCore>call.part[i].bucket).spec.name,
+                "take_all",
+                "await limiter.acquire_all([...])",
+            )
     cdef Table table = (<BucketCore>call.part[0].bucket).table
     if table.refusal is not None:
         raise table.refusal
@@ -255,7 +234,9 @@ cdef int read_item(call_t *call, item_t *item, tuple row) except -1:
     cdef Py_ssize_t at = 0
     cdef part_t *part
     if bucket.table is not (<BucketCore>call.item[0].bucket).table:
-        raise TypeError("only buckets of one table can be taken from together: pass those of one limiter")
+        raise TypeError(
+            "only buckets of one table can be taken from together: pass those of one limiter"
+        )
     if bucket.d.unpredicted and bucket.spec.slots is not None:
         raise WrongKind.of_slots(bucket.spec.name, "a take")
     key = row[1]

@@ -1,8 +1,9 @@
 # Many takes of one bucket in one call.
 
 Decisions = namedtuple("Decisions", "allowed remaining retry_after", module="crdtbucket._core")
-Decisions.__doc__ = """Answers of `take_many`, in the order of the keys: `allowed` (array of 0 and 1), `remaining` (array of whole
-tokens) and `retry_after` (array of float seconds, 0 where allowed)."""
+Decisions.__doc__ = """Answers of `take_many`, in the order of the keys: `allowed` (array of 0 and
+1), `remaining` (array of whole tokens) and `retry_after` (array of float seconds, 0 where
+allowed)."""
 
 
 cdef take_keys(BucketCore bucket, keys, costs):
@@ -31,8 +32,18 @@ cdef take_keys(BucketCore bucket, keys, costs):
         raise MemoryError
     try:
         read_items(bucket, all_keys, costs, m.items)
-        m.t, m.slot, m.salt, m.count, m.now = bucket.t, bucket.slot, bucket.key_salt, count, clock_ns(bucket.t)
-        m.allowed, m.remaining, m.retry = allowed.data.as_schars, <int64_t *>remaining.data.as_longlongs, retry.data.as_doubles
+        m.t, m.slot, m.salt, m.count, m.now = (
+            bucket.t,
+            bucket.slot,
+            bucket.key_salt,
+            count,
+            clock_ns(bucket.t),
+        )
+        m.allowed, m.remaining, m.retry = (
+            allowed.data.as_schars,
+            <int64_t *>remaining.data.as_longlongs,
+            retry.data.as_doubles,
+        )
         take_all_items(bucket, all_keys, &m)
         count_items(bucket, &m)
     finally:
@@ -54,7 +65,14 @@ cdef int read_items(BucketCore bucket, tuple keys, costs, take_item_t *items) ex
             items[i].cost = bucket.cost_of(costs[i])
     if bucket.d.candidate_below:  # no cost may be above the capacity of its own key
         for i in range(count):
-            keyed_hash(bucket.t.h.hash_key, bucket.key_salt, items[i].data, items[i].size, &items[i].lo, &items[i].hi)
+            keyed_hash(
+                bucket.t.h.hash_key,
+                bucket.key_salt,
+                items[i].data,
+                items[i].size,
+                &items[i].lo,
+                &items[i].hi,
+            )
             bucket.fitting(items[i].hi, items[i].cost)
     return 0
 

@@ -12,8 +12,8 @@ cdef struct part_t:
 
 
 cdef int take_parts(part_t *part, Py_ssize_t parts) except -1:
-    """Takes all of the parts or none, and leaves the outcome of each. The part that would probably be denied is taken first, so
-    that tokens of the others are hardly ever taken in vain."""
+    """Takes all of the parts or none, and leaves the outcome of each. The part that would probably
+    be denied is taken first, so that tokens of the others are hardly ever taken in vain."""
     cdef int64_t now = clock_ns((<BucketCore>part[0].bucket).t)
     cdef Py_ssize_t first = 0, taken = 0, i, at
     cdef bint looked = parts > 1 and not all_fit(part, parts, now)
@@ -44,8 +44,9 @@ cdef bint all_fit(part_t *part, Py_ssize_t parts, int64_t now) noexcept:
     """Whether each of them has its tokens at sight, so that none has to be looked at closely."""
     cdef Py_ssize_t i
     for i in range(parts):
-        if part[i].floor or not fits_at_sight((<BucketCore>part[i].bucket).t, part[i].lo, part[i].hi, part[i].slot,
-                                              part[i].cost, now):
+        if part[i].floor or not fits_at_sight(
+            (<BucketCore>part[i].bucket).t, part[i].lo, part[i].hi, part[i].slot, part[i].cost, now
+        ):
             return False
     return True
 
@@ -61,7 +62,9 @@ cdef bint is_shadow(part_t *part) noexcept:
 
 cdef void look_at_part(part_t *part, int64_t now) noexcept:
     """The outcome that a take would have now. A shadow denies nobody, so nobody waits for it."""
-    (<BucketCore>part.bucket).look(part.lo, part.hi, &part.slot, part.cost + part.floor, now, &part.o)
+    (<BucketCore>part.bucket).look(
+        part.lo, part.hi, &part.slot, part.cost + part.floor, now, &part.o
+    )
     if is_shadow(part):
         part.o.wait_ns = 0
 
@@ -69,7 +72,9 @@ cdef void look_at_part(part_t *part, int64_t now) noexcept:
 cdef int take_part(part_t *part, int64_t now) except -1:
     """One take. 0 when it is denied, and its bucket is no shadow."""
     cdef BucketCore bucket = <BucketCore>part.bucket
-    bucket.decide(<object>part.key, part.lo, part.hi, &part.slot, part.cost, part.floor, now, &part.o)
+    bucket.decide(
+        <object>part.key, part.lo, part.hi, &part.slot, part.cost, part.floor, now, &part.o
+    )
     return part.o.allowed or is_shadow(part)
 
 
@@ -79,5 +84,7 @@ cdef int give_back_parts(part_t *part, Py_ssize_t taken, Py_ssize_t first) excep
     for step in range(taken):
         one = &part[turn(step, first)]
         if one.o.allowed:
-            (<BucketCore>one.bucket).give_back(one.lo, one.hi, one.o.generation, one.o.origin, one.o.full_count, one.cost)
+            (<BucketCore>one.bucket).give_back(
+                one.lo, one.hi, one.o.generation, one.o.origin, one.o.full_count, one.cost
+            )
     return 0

@@ -203,11 +203,6 @@ async def handshake_as_observer(channel: Channel, shake: Handshake) -> NodeInfo:
     """
     await channel.send(shake.hello)
     peer = shake.read_hello(await channel.receive())
-    if shake.peer_role is None:
-        # It would count this observer as a member, and divide its limits by one more.
-        await _tell(channel, shake, Reason.VERSION)
-        text = "it runs a version that knows no observers: upgrade it"
-        raise HandshakeError(Reason.VERSION, text, peer)
     await _prove(channel, shake, peer)
     return peer
 

@@ -4,8 +4,9 @@ Layout, big endian: magic, lowest and highest protocol version (u8 each), nonce,
 and age (u64 each), fingerprint of the hash key, number of key ids (u8) and the ids, then name,
 region and address (u16 length and UTF-8 each), then the role (u8), then 1 and the two public keys
 of a node that has a key of its own, else 0, then flags (u8; 1: it is established) and when its
-process began (u64). Earlier versions end before the role, the keys or the flags; later ones append.
-What follows is ignored here, yet is authenticated with the rest.
+process began (u64). Hellos before version 3 may end before the role, the keys or the flags, and are
+read so that their version can be named; later ones append. What follows is ignored here, yet is
+authenticated with the rest.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from crdtbucket.mesh.node_info import NodeInfo
 from crdtbucket.mesh.protocol.wire import MAX_NAME
 
 MAGIC = b"CBKM"
-VERSION = 2
+VERSION = 3
 NONCE_BYTES = 32
 KEY_ID_BYTES = 8
 MAX_KEY_IDS = 16
@@ -71,8 +72,7 @@ class Hello:
     """One for each accepted secret, the one used first."""
     lowest: int = VERSION
     highest: int = VERSION
-    role: Role | None = Role.MEMBER
-    """None in the hello of a node that knows no roles, to which every caller is a member."""
+    role: Role = Role.MEMBER
     keys: PublicKeys | None = None
 
     def encode(self) -> bytes:
@@ -94,9 +94,7 @@ class Hello:
         texts = (info.name, info.region, info.address)
         keys = bytes((_NO_KEYS,)) if self.keys is None else _KEYS.pack(_ED25519, *self.keys)
         flags = _ESTABLISHED if info.established else 0
-        end = b""
-        if self.role is not None:
-            end = bytes((self.role,)) + keys + _END.pack(flags, info.began)
+        end = bytes((self.role,)) + keys + _END.pack(flags, info.began)
         return b"".join((head, *self.key_ids, *map(_pack_text, texts), end))
 
 
@@ -146,9 +144,9 @@ def _pack_text(text: str) -> bytes:
     return _LENGTH.pack(len(data)) + data
 
 
-def _read_role(data: bytes, at: int) -> Role | None:
+def _read_role(data: bytes, at: int) -> Role:
     if at == len(data):
-        return None
+        return Role.MEMBER
     try:
         return Role(data[at])
     except ValueError as error:

@@ -128,7 +128,7 @@ class Handshake:
         self._own = Hello(me, instance, nonce, keys.fingerprint(nonce), ids, role=role, keys=shown)
         self.hello = self._own.encode()
         self.peer_instance = 0
-        self.peer_role: Role | None = None
+        self.peer_role = Role.MEMBER
         self.used = b""
         """Names the secret that both sides have, after `read_hello`."""
         self.peer_key: bytes | None = None

@@ -28,7 +28,7 @@ from crdtbucket.mesh.protocol.frame_checks import (
 from crdtbucket.rollout.staged import Status
 
 MAGIC = b"CB"
-VERSION = 1
+VERSION = 2
 MAX_HEADER = 262_144
 """Bytes of a header at most: the largest tables fit, with all other fields but lists of members."""
 MAX_PAYLOAD = 196_608
@@ -205,7 +205,9 @@ def _decode_any(data: bytes) -> dict[str, Any]:
     if magic != MAGIC or reserved:
         raise WireError("not a frame of this protocol")
     if version != VERSION:
-        raise WireError(f"unknown frame version {version}, this node speaks {VERSION}")
+        raise WireError(
+            f"frame version {version}, this node speaks {VERSION}: upgrade the older node"
+        )
     if size > MAX_HEADER or _PREFIX.size + size > len(data):
         raise WireError("header length is wrong")
     try:

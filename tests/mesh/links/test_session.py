@@ -159,6 +159,19 @@ def test_a_node_that_calls_itself_knows_it() -> None:
     assert caught.value.reason is Reason.SELF
 
 
+def test_who_speaks_the_version_before_is_refused_with_both_and_what_to_do() -> None:
+    a, b = shakes(secrets("s"), secrets("s"))
+    before = bytearray(a.hello)
+    before[4:6] = bytes([VERSION - 1, VERSION - 1])
+    text = (
+        f"speaks protocol versions {VERSION - 1} to {VERSION - 1} and this node {VERSION}: "
+        "upgrade the older one"
+    )
+    with pytest.raises(HandshakeError, match=text) as caught:
+        b.read_hello(bytes(before))
+    assert caught.value.reason is Reason.VERSION
+
+
 def test_a_later_version_is_named_in_the_error() -> None:
     a, b = shakes(secrets("s"), secrets("s"))
     later = bytearray(a.hello)
@@ -178,14 +191,14 @@ def test_a_hello_may_grow_in_later_versions() -> None:
         b.session.open(a.session.seal(Kind.PROVE))
 
 
-def test_a_hello_of_an_earlier_version_is_read_and_has_no_role() -> None:
+def test_a_hello_may_end_before_its_role_so_that_an_early_version_is_named() -> None:
     a, b = shakes(secrets("s"), secrets("s"))
-    first = a.hello[:-11]  # it ended before the role
-    assert b.read_hello(first) == EU
-    assert b.peer_role is None
-    a.read_hello(b.hello)
-    assert a.peer_role is Role.MEMBER
-    assert hello_message.decode(first).encode() == first
+    first = bytearray(a.hello[:-11])
+    assert b.read_hello(bytes(first)) == EU
+    assert b.peer_role is Role.MEMBER
+    first[4:6] = bytes([1, 2])
+    with pytest.raises(HandshakeError, match=f"versions 1 to 2 and this node {VERSION}"):
+        b.read_hello(bytes(first))
 
 
 def test_an_observer_says_that_it_is_one() -> None:

@@ -6,6 +6,7 @@ import contextlib
 import dataclasses
 import struct
 import time
+from pathlib import Path
 from typing import Any
 
 import msgpack
@@ -21,15 +22,18 @@ from crdtbucket.spec.field_checks import MAX_NAME_LENGTH
 from tests.mesh.frames import GOLDEN, kinds
 
 KINDS = kinds()
+EARLIER = sorted(path for path in GOLDEN.iterdir() if f".v{wire.VERSION}." not in path.name)
 SLOW_S = 0.02
 HEADER = {1: 17, 2: 3, 3: 1, 4: 0}
 
 
 def golden(kind: str) -> bytes:
-    return (GOLDEN / f"{kind}.v1.bin").read_bytes()
+    return (GOLDEN / f"{kind}.v{wire.VERSION}.bin").read_bytes()
 
 
-def framed(header: Any, payload: bytes = b"", version: int = 1, size: int | None = None) -> bytes:
+def framed(
+    header: Any, payload: bytes = b"", version: int = wire.VERSION, size: int | None = None
+) -> bytes:
     packed = header if isinstance(header, bytes) else msgpack.packb(header)
     return (
         struct.pack("<2sBBI", b"CB", version, 0, len(packed) if size is None else size)
@@ -67,7 +71,16 @@ def read(data: bytes) -> Frame | None:
 
 
 def test_every_golden_file_has_its_kind() -> None:
-    assert {path.name for path in GOLDEN.iterdir()} == {f"{kind}.v1.bin" for kind in KINDS}
+    current = {path.name for path in GOLDEN.iterdir()} - {path.name for path in EARLIER}
+    assert current == {f"{kind}.v{wire.VERSION}.bin" for kind in KINDS}
+
+
+@pytest.mark.parametrize("path", EARLIER, ids=lambda path: path.name)
+def test_a_frame_of_an_earlier_version_is_refused_by_both_versions(path: Path) -> None:
+    version = path.name.split(".")[1][1:]
+    text = f"frame version {version}, this node speaks {wire.VERSION}: upgrade the older node"
+    with pytest.raises(WireError, match=text):
+        wire.decode(path.read_bytes())
 
 
 def test_every_field_is_in_a_golden_file() -> None:
@@ -186,7 +199,7 @@ def test_unknown_fields_are_ignored() -> None:
     assert wire.decode(framed({**HEADER, 0: 5, -1: 5})) == plain
 
 
-@pytest.mark.parametrize("version", [0, 2, 255])
+@pytest.mark.parametrize("version", [0, wire.VERSION - 1, wire.VERSION + 1, 255])
 def test_unknown_versions_are_refused(version: int) -> None:
     with pytest.raises(WireError, match=f"version {version}"):
         wire.decode(framed(HEADER, version=version))
@@ -379,4 +392,4 @@ def test_any_header_is_a_frame_or_refused(header: dict[int, Any], payload: bytes
 @given(st.binary(max_size=200))
 def test_any_bytes_are_refused(data: bytes) -> None:
     assert read(data) is None
-    read(b"CB\1\0" + data)
+    read(bytes((*wire.MAGIC, wire.VERSION, 0)) + data)

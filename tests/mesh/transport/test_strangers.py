@@ -10,6 +10,8 @@ import time
 import aiohttp
 import pytest
 
+from crdtbucket.mesh.links import hello
+from crdtbucket.mesh.node_info import NodeInfo
 from crdtbucket.mesh.sockets import admission
 from crdtbucket.mesh.sockets.web_socket import PATH
 from crdtbucket.mesh.transport.mesh_network import MeshNetwork
@@ -115,6 +117,25 @@ async def test_garbage_for_a_hello_is_refused(first: bytes) -> None:
             message = await ws.receive(timeout=60)
             assert message.type is not aiohttp.WSMsgType.BINARY
         await eventually(lambda: sum(mesh.counters.refused.values()) == 1)
+
+
+async def test_a_node_of_the_version_before_is_refused_by_both_versions(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    before = hello.VERSION - 1
+    info = NodeInfo("b", "eu", 7, "10.0.0.1:7946", 0)
+    said = hello.Hello(info, 7, bytes(32), bytes(8), (bytes(8),), before, before)
+    mesh = MeshNetwork(RecordingNode("a"), config())
+    async with running(mesh), aiohttp.ClientSession() as http:
+        async with http.ws_connect(f"http://{mesh.address}{PATH}") as ws:
+            await ws.send_bytes(said.encode())
+            answer = hello.decode(await ws.receive_bytes(timeout=60))
+            assert answer.lowest == answer.highest == hello.VERSION
+        await eventually(lambda: mesh.counters.refused == {"version": 1})
+    assert (
+        f"it speaks protocol versions {before} to {before} and this node {hello.VERSION}: "
+        "upgrade the older one"
+    ) in caplog.text
 
 
 FLOOD = """

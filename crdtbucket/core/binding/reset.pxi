@@ -1,0 +1,68 @@
+# A bucket gives keys back what they lack: one of them, or all.
+
+
+cdef int64_t reset_key(BucketCore bucket, object key) except -1:
+    """The tokens that came back to a key of this bucket. Raises InvalidKey."""
+    cdef uint64_t lo = 0, hi = 0
+    cdef int64_t n, now = clock_ns(bucket.t)
+    cdef uint32_t e, slot
+    cdef definition_t *d
+    if bucket.table.refusal is not None:
+        raise bucket.table.refusal
+    bucket.locate(key, &lo, &hi)
+    bucket.memory.enter()
+    e = table_find(bucket.t, lo, hi)
+    bucket.follow()
+    d = bucket.definition(hi, &slot)
+    n = (
+        reset(bucket.t, d, e, now)
+        if e != <uint32_t>NONE and entry_renew(bucket.t, e, slot, now)
+        else 0
+    )
+    bucket.memory.leave()
+    bucket.t.counts[slot].refunded += n
+    bucket.wake()
+    if n:
+        bucket.returned(key)
+    return n
+
+
+cdef list reset_keys(BucketCore bucket):
+    """The hashes of all keys to which tokens came back."""
+    found, place = [], 0
+    while place >= 0:
+        if place:
+            bucket.memory.pause()
+        some, place = bucket.reset_some(place)
+        found += some
+    return found
+
+
+cdef tuple reset_places(BucketCore bucket, int64_t place):
+    """Those of the keys from `place` on, and the next place or -1 at the end."""
+    cdef uint32_t e, slot = 0
+    cdef int64_t end
+    cdef int64_t n
+    cdef hot_t *hot
+    cdef definition_t *d
+    found = []
+    if bucket.table.refusal is not None:
+        raise bucket.table.refusal
+    if place < 0:
+        raise CrdtbucketError(f"places begin with 0, not {place}")
+    end = min(place + SLICE, bucket.t.h.bump)
+    for e in range(place, end):
+        bucket.memory.enter()
+        bucket.follow()
+        hot, n = &bucket.t.hot[e], 0
+        if hot.flags & ENTRY_USED and bucket.t.definitions[hot.bucket].name_hash == bucket.salt:
+            d = bucket.definition(hot.hash_hi, &slot)
+            if entry_renew(bucket.t, e, slot, clock_ns(bucket.t)):
+                n = reset(bucket.t, d, e, clock_ns(bucket.t))
+        hashes = (hot.hash_lo, hot.hash_hi) if n else None
+        bucket.memory.leave()
+        if n:
+            bucket.t.counts[slot].refunded += n
+            found.append(hashes)
+    bucket.wake()
+    return found, end if end < bucket.t.h.bump else -1
