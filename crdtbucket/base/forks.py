@@ -65,11 +65,13 @@ class ForkLock:
         after_fork(self, Turn.LOCKS, ForkLock.forked)
 
     def acquire(self, blocking: bool = True) -> bool:
-        """As of `threading.RLock`."""
+        """Takes the lock and returns True. With `blocking` false it returns False at once when
+        another thread holds the lock."""
         return self._lock.acquire(blocking)
 
     def release(self) -> None:
-        """As of `threading.RLock`."""
+        """Gives the lock back; it is free once each `acquire` of this thread has had its
+        release."""
         self._lock.release()
 
     def __enter__(self) -> None:

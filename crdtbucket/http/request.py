@@ -27,12 +27,12 @@ class Request(ABC):
     @property
     @abstractmethod
     def method(self) -> str:
-        """In capitals; "GET" for a WebSocket."""
+        """The method of the request, in capitals; "GET" for a WebSocket."""
 
     @property
     @abstractmethod
     def path(self) -> str:
-        """Decoded, from the server's root."""
+        """The decoded path of the request, from the server's root."""
 
     @property
     @abstractmethod
@@ -41,7 +41,7 @@ class Request(ABC):
 
     @property
     def websocket(self) -> bool:
-        """Whether it opens a WebSocket."""
+        """Whether the request opens a WebSocket."""
         return False
 
     @abstractmethod

@@ -72,7 +72,8 @@ class Lines(ABC):
 
     @abstractmethod
     async def wait(self, key: str | bytes, cost: int, timeout: float | None) -> Decision:
-        """The allowed decision, once it is this caller's turn; `Bucket.wait` says the rest."""
+        """Waits until it is this caller's turn and the tokens are there. Returns the allowed
+        decision; see `Bucket.wait`."""
 
     def kick(self, key: str | bytes) -> None:
         """Tokens of `key` came back: its lines look again at once. Safe from any thread."""
@@ -125,7 +126,8 @@ class Waiters(Lines):
         self._line = line or LocalLine
 
     async def wait(self, key: str | bytes, cost: int, timeout: float | None) -> Decision:
-        """As of `Lines`."""
+        """Waits until it is this caller's turn and the tokens are there. Returns the allowed
+        decision."""
         timeout_ns = patience_ns(timeout)
         found = self.find(key, asyncio.get_running_loop()) if self.lines else None
         if found is None:

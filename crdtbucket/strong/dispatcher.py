@@ -144,7 +144,8 @@ class Dispatcher:
     def send(
         self, request: SentRequest, future: asyncio.Future[Decision | None] | None = None
     ) -> asyncio.Future[Decision | None]:
-        """As of `Room`. The future ends within the deadline."""
+        """Sends a request, and returns the future of its decision, which ends within the
+        deadline."""
         future = future or asyncio.get_running_loop().create_future()
         pending = PendingRequest(self, request, future)
         self._deadlines.add(pending)

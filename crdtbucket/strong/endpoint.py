@@ -156,7 +156,8 @@ class Endpoint:
     # ---- what the parts tell ----
 
     def connection_lost(self, error: RedisUnavailable) -> None:
-        """As of `LinkListener`."""
+        """The connection in use ended: the health notes the failure, and the supervisor connects
+        again."""
         self.health.fail(Failure(error.kind), str(error))
         self.dispatcher.queue.admit()
         self.supervisor.wake()
@@ -165,7 +166,7 @@ class Endpoint:
         self.dispatcher.replies_read()
 
     def mode_changed(self, change: Change) -> None:
-        """As of `HealthListener`, like the next one."""
+        """The endpoint has a new mode, so calls that wait are looked at again."""
         self.supervisor.wake()
         self._owner.mode_changed(self, change)
         self.dispatcher.queue.admit()
@@ -174,7 +175,7 @@ class Endpoint:
         self.supervisor.server_is_replica()
 
     def request_given_up(self) -> None:
-        """As of `DispatchListener`, like those that follow."""
+        """A request was decided here, so the supervisor settles its key."""
         self.supervisor.wake()
 
     def server_forgot(self) -> None:

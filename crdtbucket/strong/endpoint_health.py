@@ -122,12 +122,13 @@ class EndpointHealth:
         self.note(self._told(self.controller.tick))
 
     def next_tick(self, now: int) -> int | None:
-        """As of `Controller`."""
+        """When `tick` is to be called, or a probe may be due (ns); None: not before something else
+        happens."""
         with self._lock:
             return self.controller.next_tick(now)
 
     def probe(self) -> bool:
-        """As of `Controller`."""
+        """Claims the probe that is due, for one caller. Returns whether there is one."""
         with self._lock:
             return self.controller.probe(self.now())
 

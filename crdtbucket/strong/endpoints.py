@@ -196,7 +196,7 @@ class Endpoints:
     # ---- what endpoints ask and tell ----
 
     def next_fence(self) -> int:
-        """As of `EndpointOwner`, like those that follow."""
+        """A number above all that this process has used for a connection."""
         return next(self._fences)
 
     def known_run_id(self, address: Address) -> str | None:

@@ -61,7 +61,8 @@ class SlotRequest:
         self.cost = 1
 
     def command(self, beats: bytes, source: bool) -> bytes:
-        """As of `SentRequest`, like those that follow."""
+        """The bytes of the request; with `source` those of the whole script, for a server that
+        lacks it."""
         return self.call.command(source)
 
     def parse(self, reply: object) -> SlotAnswer:

@@ -116,7 +116,7 @@ class Store:
 
     @property
     def mode(self) -> Mode:
-        """As of `StoreUpkeep`."""
+        """The worst mode of all endpoints; fallback while none is known or none may be used."""
         return self._upkeep.mode
 
     def acquire(

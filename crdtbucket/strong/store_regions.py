@@ -12,7 +12,8 @@ from crdtbucket.strong.redis.regions import Regions
 
 
 class StoreRegions:
-    """Nothing is silent, in conflict or elsewhere where all nodes share one Redis."""
+    """What the servers of this region know of the other regions. Without regions nothing is silent
+    or in conflict."""
 
     def __init__(
         self,
@@ -31,7 +32,8 @@ class StoreRegions:
         return any(one.watch and name in one.watch.silent() for one in self._endpoints())
 
     def states(self) -> dict[str, dict[str, Any]]:
-        """As of `RegionWatch.states`, of each region the worst over all servers."""
+        """The state of each other region, the worst one over all servers; its fields are those of
+        `RegionWatch.states`."""
         worst: dict[str, dict[str, Any]] = {}
         for endpoint in self._endpoints():
             states = {} if endpoint.watch is None else endpoint.watch.states()

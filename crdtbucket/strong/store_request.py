@@ -13,7 +13,7 @@ Item = tuple[BucketCore, Place]
 
 
 class Answered(Protocol):
-    """An answer of a script."""
+    """What all answers of scripts have in common."""
 
     @property
     def status(self) -> ScriptStatus: ...
@@ -44,7 +44,7 @@ class RequestLedger(Protocol):
 
 
 class SentRequest(Protocol):
-    """What a dispatcher sends, whatever it asks for."""
+    """A request as the dispatcher sends it: for tokens, for slots, or to settle a key."""
 
     @property
     def key(self) -> str | bytes | None:
@@ -58,13 +58,14 @@ class SentRequest(Protocol):
     def ledger(self) -> RequestLedger: ...
 
     def command(self, beats: bytes, source: bool) -> bytes:
-        """Its bytes; with `source` those of the whole script, for a server that lacks it."""
+        """The bytes of the request, with the beats of this region; with `source` those of the whole
+        script, for a server that lacks it."""
 
     def parse(self, reply: object) -> Answered:
-        """The answer in a reply. Raises `RedisReplyError`."""
+        """Reads the answer of the script in a reply. Raises `RedisReplyError`."""
 
     def sent_by(self, fence: int) -> None:
-        """It goes over the connection of this fence."""
+        """The request goes over the connection with this fence."""
 
 
 class KeyInFlight:
@@ -149,7 +150,8 @@ class StoreRequest:
         return max(0, answer.debt_ns + answer.hold_ns + over)
 
     def command(self, beats: bytes, source: bool) -> bytes:
-        """As of `SentRequest`, like those that follow."""
+        """The bytes of the request, which carry these beats; with `source` those of the whole
+        script, for a server that lacks it."""
         self.call.beats = beats
         return self.rules.arguments.command(self.call, source)
 

@@ -238,14 +238,15 @@ class StrongSide:
         )
 
     def worst_mode_changed(self, mode: Mode) -> None:
-        """As of `StoreOwner`."""
+        """All strong buckets get this mode, and the mesh learns whether the store can be
+        reached."""
         for bucket in self._buckets:
             bucket.mode = mode
         if self._machine is not None:
             self._machine.advertise_store(reachable=mode is Mode.STRONG)
 
     def endpoint_changed(self, address: str, change: Change) -> None:
-        """As of `StoreOwner`."""
+        """Sends a notice of the change to the webhook and to the callback of the configuration."""
         notice = ModeNotice(
             self._node,
             self._region,

@@ -22,11 +22,11 @@ class StrongSlotBucket(AskingBucket, SlotBucket):
     __slots__ = ("_store",)
 
     def seen(self) -> Waited:
-        """As of `AskingBucket`."""
+        """What waiting callers peek at: the search for a free slot in the table of this node."""
         return self.search
 
     def new_slot(self, key: str | bytes, ttl_ns: int, timeout: float | None) -> Slot:
-        """As of `SlotBucket`."""
+        """Makes a slot that is not entered yet."""
         return StrongSlot(self, key, ttl_ns, timeout)
 
     def fallback_policy(self, key: str | bytes) -> tuple[int, float] | None:
@@ -82,7 +82,7 @@ class StrongSlot(Slot):
         return await slots.hold(self._hold)
 
     def released(self) -> None:
-        """As of the core."""
+        """Releases the slot in Redis, once it was released in the table of this node."""
         assert self._hold is not None, "it was asked for"
         self._strong.store.slots.release(self._hold)
 

@@ -31,7 +31,8 @@ class StrongWaiters(Lines):
         self._strong = bucket
 
     async def wait(self, key: str | bytes, cost: int, timeout: float | None) -> Decision:
-        """As of `Lines`."""
+        """Waits until it is this caller's turn and the store has given it the tokens. Returns the
+        allowed decision."""
         return await self.wait_for(key, cost, timeout, partial(self._strong.acquire, key, cost))
 
     async def wait_for(

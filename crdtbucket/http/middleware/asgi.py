@@ -92,25 +92,25 @@ class ASGIRequest(Request):
 
     @property
     def method(self) -> str:
-        """As of `Request`."""
+        """The method of the request, in capitals."""
         method: str = self.native.get("method", "GET")
         return method
 
     @property
     def path(self) -> str:
-        """As of `Request`."""
+        """The decoded path of the request, from the server's root."""
         path: str = self.native["path"]
         return path
 
     @property
     def peer(self) -> str | None:
-        """As of `Request`."""
+        """The address of the other end of the connection; None when the server knows none."""
         client = self.native.get("client")
         return client[0] if client else None
 
     @property
     def websocket(self) -> bool:
-        """As of `Request`."""
+        """Whether the request opens a WebSocket."""
         return bool(self.native["type"] == "websocket")
 
     def _values(self, name: str) -> Sequence[str]:

@@ -105,19 +105,19 @@ class WSGIRequest(Request):
 
     @property
     def method(self) -> str:
-        """As of `Request`."""
+        """The method of the request, in capitals."""
         method: str = self.native["REQUEST_METHOD"]
         return method
 
     @property
     def path(self) -> str:
-        """As of `Request`."""
+        """The decoded path of the request, from the server's root."""
         path: str = self.native.get("SCRIPT_NAME", "") + self.native.get("PATH_INFO", "")
         return path.encode("latin-1").decode("utf-8", "replace")
 
     @property
     def peer(self) -> str | None:
-        """As of `Request`."""
+        """The address of the other end of the connection; None when the server knows none."""
         peer: str | None = self.native.get("REMOTE_ADDR")
         return peer
 

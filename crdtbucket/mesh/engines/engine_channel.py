@@ -47,7 +47,7 @@ def open_envelope(data: bytes) -> Envelope | None:
 
 
 class EngineChannel:
-    """See `Channel`. The engine knows the peer by its name alone."""
+    """A channel to one peer over a message engine, which knows the peer by its name alone."""
 
     lossy = True
     certified = False

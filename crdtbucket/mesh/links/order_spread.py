@@ -151,12 +151,12 @@ class CommandSpread(OrderSpread[CommandOrder]):
     _linked_at: float | None = None
 
     def start(self) -> None:
-        """As of `OrderSpread`."""
+        """From now on orders can be given and are passed on; the time of the start is kept."""
         super().start()
         self._started_at = asyncio.get_running_loop().time()
 
     def begin(self, link: Link) -> None:
-        """As of `OrderSpread`."""
+        """Sends every order over a link that has begun; the time of the first link is kept."""
         if self._linked_at is None:
             self._linked_at = asyncio.get_running_loop().time()
         super().begin(link)

@@ -48,7 +48,8 @@ class FrameIntake:
         self._region_without_store = region_without_store or self._region_without_store
 
     def parts(self, name: str, data: bytes, now: int) -> Iterator[tuple[Frames, bool]]:
-        """See `ProtocolNode.parts`."""
+        """Takes in a frame of the peer `name`, one part at each step; see `ProtocolNode.parts` for
+        what a step yields."""
         link = self._members.links.get(name)
         if link is None:
             raise MeshError(f"no link to {name!r}")

@@ -254,7 +254,8 @@ class MeshNode:
         return self._gossip.next_tick(now)
 
     def set_waker(self, wake: Waker | None) -> None:
-        """See `ProtocolNode.set_waker`."""
+        """From now on `wake` is called when `next_tick` has moved earlier; None: nobody is
+        called."""
         self._waker = wake
 
     def tick(self, now: int) -> Frames:
@@ -272,7 +273,7 @@ class MeshNode:
         self._memory.note()  # before the log loses what a member has acknowledged
 
     def leave(self, now: int) -> Iterator[Frames]:
-        """See `ProtocolNode.leave`."""
+        """Yields the last frames to send, in parts: all that is not acknowledged, and a goodbye."""
         return self._gossip.leave(now)
 
     def _wake(self) -> None:
@@ -291,9 +292,10 @@ class MeshNode:
         self._memory.remember(now)
 
     def snapshot(self) -> list[bytes]:
-        """See `NodeMemory.snapshot`."""
+        """What is counted and owed here, in pieces of bytes, to start from after a restart."""
         return self._memory.snapshot()
 
     def restore(self, data: bytes, boot: bytes | None = None) -> int:
-        """See `NodeMemory.restore`."""
+        """Takes in a snapshot of an earlier epoch, and returns how many keys came back; see
+        `NodeMemory.restore` for its errors."""
         return self._memory.restore(data, boot)

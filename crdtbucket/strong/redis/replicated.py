@@ -75,7 +75,8 @@ class ReplicatedArguments(Arguments):
         self._no_beats = beat_words(0, [(0, 0)] * len(regions.others))
 
     def command(self, call: ScriptCall, source: bool = False) -> bytes:
-        """As of `Arguments`."""
+        """The bytes of EVALSHA for this call, or with `source` of EVAL, for a server that lacks the
+        script."""
         others = call.others or ()
         return b"*%d\r\n%b%b%b%b%b$1\r\n%d\r\n%b%b%b" % (
             self._sizes + 5 * len(others),
@@ -91,7 +92,8 @@ class ReplicatedArguments(Arguments):
         )
 
     def parse(self, reply: object) -> ScriptAnswer:
-        """As of `Arguments`."""
+        """Checks and reads an answer of the script, with what it holds back for silent regions.
+        Raises `RedisReplyError`."""
         return script.parse(reply, hold=True)
 
 
