@@ -1,4 +1,5 @@
-"""What an extra of the package installs, where it is imported."""
+"""Guards imports of packages that an extra installs: when one is missing, the error says how to
+install it."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
-"""What the child of a fork sets right before anything else runs in it, and a lock that it finds
-free."""
+"""Repairs the child of a fork before anything else runs in it, and has a lock that is free
+there."""
 
 from __future__ import annotations
 
@@ -15,7 +15,8 @@ Owner = TypeVar("Owner")
 
 
 class Turn(enum.IntEnum):
-    """The order in the child, whatever was imported or made first."""
+    """The order in which parts of the child of a fork are repaired, whatever was imported or made
+    first."""
 
     LOCKS = 0
     """Locks that other threads of the parent held are free: whatever follows may take them."""

@@ -1,4 +1,4 @@
-"""A histogram of latencies: how many were below each of a few bounds."""
+"""A histogram of latencies: how many were at most as long as each of a few bounds."""
 
 from __future__ import annotations
 

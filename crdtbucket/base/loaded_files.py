@@ -14,7 +14,7 @@ T = TypeVar("T")
 
 
 class LoadedFiles(Generic[T]):
-    """What a process uses of some files, as they are when it asks."""
+    """Keeps what was made of some files, and makes it again when one of them has changed."""
 
     def __init__(self, files: Sequence[str], load: Callable[[], T], log: logging.Logger) -> None:
         """`files`: their paths; none where there is nothing to follow. `load` makes it of all of

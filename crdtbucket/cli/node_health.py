@@ -13,7 +13,8 @@ SILENT = ("suspect", "dead")
 
 @dataclass(frozen=True)
 class ConfigReport:
-    """Which configuration a node runs; `stage` says how far it is rolled out, "" everywhere."""
+    """The configuration that a node runs. `stage` says how far it is rolled out; "" when it is in
+    force everywhere."""
 
     version: int = 0
     hash: str = ""

@@ -42,7 +42,7 @@ class BucketLoad:
 
 @dataclass(frozen=True)
 class Look:
-    """What a node answered at one moment: its buckets, and the heavy keys of some of them."""
+    """The answers of a node at one moment: its buckets, and the heavy keys of some of them."""
 
     at_ns: int
     buckets: tuple[Mapping[str, Any], ...]
@@ -51,7 +51,7 @@ class Look:
 
 @dataclass(frozen=True)
 class Load:
-    """What a node did between two looks."""
+    """The load of a node, computed from two looks at it."""
 
     buckets: tuple[BucketLoad, ...]
     keys: tuple[KeyLoad, ...]

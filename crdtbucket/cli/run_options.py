@@ -1,4 +1,4 @@
-"""Options of the commands that simulate, and the settings they stand for."""
+"""The options of the commands that simulate, and the settings that are made of them."""
 
 from __future__ import annotations
 

@@ -35,7 +35,7 @@ from crdtbucket.strong.store_rules import check_strong_slots
 
 @dataclass(frozen=True)
 class Config:
-    """What a file says; its repr shows no secret."""
+    """The content of a configuration file, checked. Its repr shows no secret."""
 
     path: str
     buckets: tuple[BucketSpec, ...] = ()

@@ -44,7 +44,7 @@ class Difference:
 
 @dataclass(frozen=True)
 class BucketChange:
-    """What becomes of one bucket, or of an override (`bucket[glob]`), in words and values."""
+    """The change of one bucket, or of an override (`bucket[glob]`), in words and in values."""
 
     bucket: str
     change: Literal["added", "removed", "changed"]

@@ -31,7 +31,7 @@ def _entries(texts: list[str]) -> list[str]:
 
 
 class DescriptorSection(Section):
-    """One rule; see `DescriptorRule`."""
+    """One rule of the section `envoy`; its fields are those of `DescriptorRule`."""
 
     domain: str | None = None
     """the domain that the proxy sends; any, if left out"""
@@ -78,7 +78,7 @@ def _reachable(sections: list[DescriptorSection]) -> list[DescriptorSection]:
 
 
 class EnvoySection(Section):
-    """What Envoy's rate limit services answer by."""
+    """The rules by which Envoy's rate limit services find the bucket and key of a descriptor."""
 
     descriptors: Annotated[list[DescriptorSection], AfterValidator(_reachable)] | None = None
 

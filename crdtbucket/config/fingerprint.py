@@ -1,4 +1,5 @@
-"""A hash of all settings that decide about limits: nodes with the same hash grant the same."""
+"""Computes a hash of all settings that decide about limits: nodes with the same hash decide
+alike."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a configuration means for a fleet: limits, quotas and memory for so many nodes."""
+"""Computes what a configuration means for fleets of some sizes: limits, quotas and memory."""
 
 from __future__ import annotations
 

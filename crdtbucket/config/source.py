@@ -175,7 +175,7 @@ class _Composer(Composer):
 
 
 class _Scanner(Scanner):
-    """Reads no tag that is longer than any that is used."""
+    """Reads YAML, and refuses a tag that is longer than any that is used."""
 
     def scan_tag(self) -> Any:
         here = self.reader.prefix(MAX_TAG + 1)

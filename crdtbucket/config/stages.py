@@ -27,7 +27,7 @@ def _some_time(hold: float) -> float:
 
 
 class StageSection(Section):
-    """How far a new version reaches at one stage, all in all."""
+    """The reach of a new version at one stage: it includes that of the stages before."""
 
     regions: Annotated[list[Annotated[str, named("region")]], AfterValidator(_some)] | None = None
     """the regions that it reaches; all, if left out"""
@@ -58,7 +58,7 @@ def _widening(stages: list[StageSection]) -> list[StageSection]:
 
 
 class HaltSection(Section):
-    """What halts a roll-out by itself."""
+    """The conditions under which a roll-out halts by itself."""
 
     denied_ratio_rise: Ratio | None = None
     """the new version denies a share of its calls that is more than so much above the old one's"""

@@ -1,4 +1,4 @@
-"""What happens in a run: a region is cut off, or Redis is made slow, is gone and comes back."""
+"""The courses of a run: a region is cut off; Redis is made slow, is taken away and comes back."""
 
 from __future__ import annotations
 
@@ -252,7 +252,7 @@ class RegionsCourse(CutCourse):
 
 
 def settled_reports(accounts: Accounts) -> list[Report]:
-    """The newest reports, when Redis decides everywhere and has been told everything; else none."""
+    """The newest reports, when Redis decides everywhere and has been sent everything; else none."""
     latest = [account.latest for account in accounts.each]
     reports = [report for report in latest if report is not None]
     if any(one["mode"] != Mode.STRONG or one["redis"]["unsettled"] for one in reports):

@@ -1,4 +1,5 @@
-"""What was done to the regions in a run of the demo, as far as the verdict depends on it."""
+"""Records what was done to the regions in a run of the demo, as far as the verdict depends on
+it."""
 
 from __future__ import annotations
 

@@ -42,7 +42,7 @@ class ProcessEnded(DemoError):
 
 
 class RegionProcess:
-    """One region's process. `on_report(report)` is called for every line that it tells."""
+    """One region's process. `on_report(report)` is called for every line that it reports."""
 
     def __init__(
         self,

@@ -35,10 +35,10 @@ _LINE_LIMIT = 2**26
 
 
 class Region:
-    """A limiter under load, and what it has to tell."""
+    """One region of the demo: a limiter under load, and the reports of what it decided."""
 
     def __init__(self, limiter: Limiter, key: str, switches: list[list[Any]]) -> None:
-        """`switches`: changes of mode that have not been told yet."""
+        """`switches`: changes of mode that have not been reported yet."""
         self.limiter, self.key = limiter, key
         self.bucket: Bucket = limiter.bucket(BUCKET)
         self.calls: list[list[Any]] = []
@@ -221,7 +221,7 @@ async def console(limiter: Limiter, port: int | None) -> AsyncIterator[None]:
 
 if __name__ == "__main__":
     try:
-        # A parent that is gone cannot be told anything.
+        # A parent that is gone cannot be sent anything.
         with contextlib.suppress(BrokenPipeError):
             asyncio.run(main())
     except CrdtbucketError as error:

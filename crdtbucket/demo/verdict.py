@@ -1,4 +1,5 @@
-"""Whether the regions kept one limit: figures from the calls as they were decided, and checks."""
+"""Judges whether the regions kept one limit: figures from the calls as they were decided, and
+checks."""
 
 from __future__ import annotations
 
@@ -101,7 +102,8 @@ def starvation_check(starved: dict[str, float]) -> RunCheck:
 
 @dataclass(frozen=True)
 class RunVerdict:
-    """What a run showed. Amounts are tokens of the bucket."""
+    """The result of a run: its figures, and the checks that must hold. Amounts are tokens of the
+    bucket."""
 
     offered: int
     admitted: int

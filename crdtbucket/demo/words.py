@@ -1,4 +1,4 @@
-"""What the demo says in words: before, at each phase, and at the end."""
+"""The texts that the demo prints: before the run, at each phase, and at the end."""
 
 from __future__ import annotations
 

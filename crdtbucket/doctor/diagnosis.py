@@ -1,5 +1,5 @@
-"""What one examination found: that something is in order, or what is wrong and how to mend it. The
-way to a server is tried in steps: does its name resolve, its port accept, its TLS hold."""
+"""The results of an examination: what is in order, and what is wrong and how to mend it. The way to
+a server is tried in steps: does its name resolve, does its port accept, does its TLS hold."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the rules say about a request, and what it is answered when they deny it."""
+"""The verdict of the rules on a request, and the HTTP answer when they deny it."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ LISTS = ("RateLimit-Policy", "RateLimit")
 
 @dataclass
 class Answer:
-    """What a denied request is answered, in no framework's terms."""
+    """The HTTP answer to a denied request, for any framework to send."""
 
     status: int
     headers: dict[str, str]
@@ -34,7 +34,7 @@ class Answer:
 
 @dataclass(slots=True)
 class Verdict:
-    """What the rules say about a request: truthy when it may pass."""
+    """The verdict of all rules on a request. It is truthy when the request may pass."""
 
     allowed: bool
     by: Rule | tuple[tuple[Rule, Decision], ...] = ()

@@ -10,7 +10,7 @@ from crdtbucket.http.client_address import Network, client_address, key_of_peer
 
 
 class Request(ABC):
-    """What the callables of a rule are given; each framework has its own subclass.
+    """A request as the callables of a rule see it. Each framework has its own subclass.
 
     What it says is read from the framework's own request when it is asked for, because most rules
     ask for the address alone.

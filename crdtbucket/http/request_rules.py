@@ -1,4 +1,5 @@
-"""A rule for requests: which of them it is about, which bucket they take from, and how much."""
+"""A rule for requests: which requests it limits, which bucket and key they take from, and how
+much."""
 
 from __future__ import annotations
 

@@ -44,7 +44,7 @@ def by_peer(call: RpcCall) -> str:
 
 
 class RpcLimit:
-    """Which tokens a call takes."""
+    """The bucket, key and cost of a call: the part that both kinds of interceptors share."""
 
     def __init__(
         self,
@@ -87,7 +87,8 @@ class RpcLimit:
 
 
 class LimitInterceptor(RpcLimit, grpc.ServerInterceptor):  # type: ignore[misc]
-    """For `grpc.server(pool, interceptors=[LimitInterceptor(bucket)])`."""
+    """Takes tokens before each call of a server with threads: `grpc.server(pool,
+    interceptors=[LimitInterceptor(bucket)])`."""
 
     def intercept_service(
         self, continuation: Callable[[Any], Any], handler_call_details: Any
@@ -103,7 +104,8 @@ class LimitInterceptor(RpcLimit, grpc.ServerInterceptor):  # type: ignore[misc]
 
 
 class AsyncLimitInterceptor(RpcLimit, grpc.aio.ServerInterceptor):  # type: ignore[misc]
-    """For `grpc.aio.server(interceptors=[AsyncLimitInterceptor(bucket)])`."""
+    """Takes tokens before each call of a server on an event loop:
+    `grpc.aio.server(interceptors=[AsyncLimitInterceptor(bucket)])`."""
 
     async def intercept_service(
         self, continuation: Callable[[Any], Any], handler_call_details: Any

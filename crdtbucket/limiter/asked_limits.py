@@ -19,7 +19,7 @@ RETRY_NS = NS_PER_SECOND
 
 
 class RememberedLimit(NamedTuple):
-    """What was said of a key."""
+    """The answer of the function for one key, and until when it is used."""
 
     bucket: Bucket
     until: int
@@ -27,7 +27,8 @@ class RememberedLimit(NamedTuple):
 
 
 class AskedLimits:
-    """Which bucket decides on each key of `owner`, by what a function says. From any thread."""
+    """Finds the bucket that decides on a key of `owner` by asking a function for the limit of the
+    key. Safe from any thread."""
 
     def __init__(
         self, source: AskedOverrides, owner: Bucket, bucket_of: Callable[[Limit], Bucket]

@@ -52,7 +52,7 @@ class Identity:
 
 
 class LocalNode:
-    """Makes the mesh of one limiter. Without a mesh it does nothing."""
+    """The node of one limiter in the mesh. Without a mesh it does nothing."""
 
     def __init__(
         self,

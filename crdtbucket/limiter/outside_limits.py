@@ -125,7 +125,7 @@ class OutsideLimit:
 
 
 class BucketOverrides:
-    """Which bucket decides on a key of one bucket."""
+    """Finds the bucket that decides on a key of one bucket whose keys have limits from outside."""
 
     def __init__(self, define: Callable[[BucketSpec, Limit], Bucket], lock: Any) -> None:
         """`define` has or makes the bucket of a limit, under `lock`."""

@@ -18,7 +18,7 @@ from crdtbucket.rollout.reload import Reload
 
 
 class RuntimeState(enum.Enum):
-    """Where a limiter stands; the value completes "this limiter is ..."."""
+    """The state of a limiter. The value completes "this limiter is ..."."""
 
     NEW = "not opened"
     OPENING = "being opened"

@@ -1,4 +1,5 @@
-"""Slots: a limit of what is in flight of a key, over all nodes. See docs/model.md, "Slots".
+"""Slots: a limit on the calls of a key that are in flight, over all nodes. See docs/model.md,
+"Slots".
 
 Those of `strong.strong_slots` are the same, and Redis decides."""
 

@@ -1,4 +1,4 @@
-"""Callers that wait for tokens: a line per key, first come first served.
+"""Callers that wait for tokens: one line for each key, first come, first served.
 
 Lines belong to an event loop: callers of one loop are served in their order, loops of different
 threads compete. `take` and `acquire` do not stand in line; they get what is there when they ask.
@@ -30,7 +30,7 @@ Hash = tuple[int, int]
 
 
 class Waited(Protocol):
-    """What callers wait for: a bucket, or a search for one of its slots."""
+    """The source of tokens that callers wait for: a bucket, or a search for one of its slots."""
 
     def take(self, key: str | bytes, cost: int = ..., /) -> Decision: ...
 

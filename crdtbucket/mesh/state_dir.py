@@ -1,4 +1,5 @@
-"""What a node keeps on disk: a lock on its name, its epoch, a snapshot, and what is unfinished."""
+"""The files that a node keeps on disk: a lock on its name, its epoch, a snapshot, and what is
+unfinished."""
 
 from __future__ import annotations
 

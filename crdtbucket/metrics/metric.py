@@ -1,4 +1,4 @@
-"""How the numbers of a metric are read from a limiter's stats."""
+"""Describes how the numbers of a metric are read from a limiter's stats."""
 
 from __future__ import annotations
 

@@ -79,7 +79,7 @@ def note_denial(_: Request, verdict: Verdict) -> None:
 
 
 class SharedStats:
-    """The stats of a limiter, read once for a collection."""
+    """Reads the stats of a limiter once for each collection."""
 
     def __init__(self, limiter: Limiter, now: Callable[[], int] = now_ns) -> None:
         self._limiter = weakref.ref(limiter)

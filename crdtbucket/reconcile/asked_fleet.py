@@ -1,4 +1,5 @@
-"""Finds whom a run asks: nodes of the file or the command line, those they know, and Redis."""
+"""Finds the nodes that a run asks, and Redis: nodes of the file or the command line, and those that
+they know."""
 
 from __future__ import annotations
 
@@ -84,7 +85,7 @@ def _check_peers(mesh: MeshConfig, peers: Sequence[str]) -> None:
 
 
 class _Meeting:
-    """Calls nodes, and those that they name."""
+    """Connects to the nodes that are given, and to those that they name."""
 
     def __init__(self, caller: Observer, report: Report) -> None:
         self._caller, self._report = caller, report

@@ -1,4 +1,4 @@
-"""What a run found and did, in numbers; how they are defined stands in docs/reconcile.md. Pure."""
+"""The figures of a run: what it found and did. docs/reconcile.md defines them. Pure."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from crdtbucket.reconcile.merging import Lack, MergedKey
 
 @dataclass(eq=False)
 class Holder:
-    """One node, or Redis: what it had not counted, and what became of sending it that."""
+    """One node, or Redis: what it had not counted, and the result of sending it that."""
 
     name: str
     kind: str
@@ -27,7 +27,7 @@ class Holder:
     charged: int = 0
     """Tokens by which its debt rises, up to the ceiling, rounded for each key."""
     left_tokens: int = 0
-    """Tokens that it still has not counted: the mesh, or the next run, will tell it."""
+    """Tokens that it still has not counted: the mesh, or the next run, will send them."""
     refused: int = 0
     """Columns that it did not believe, and keys that are defined otherwise there."""
     error: str | None = None

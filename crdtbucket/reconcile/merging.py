@@ -30,7 +30,7 @@ class HeldKey:
 
 @dataclass(frozen=True)
 class Lack:
-    """What one holder has not counted of a key: tokens `taken`, and `refunded` ones."""
+    """The tokens of a key that one holder has not counted: `taken` ones, and `refunded` ones."""
 
     taken: int = 0
     refunded: int = 0

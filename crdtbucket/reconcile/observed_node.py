@@ -38,7 +38,8 @@ class ObservationFailed(MeshError):
 
 @dataclass
 class RangeAnswer:
-    """What one answer said: keys by their hashes, and the last hash (high half) that it covers."""
+    """The content of one answer: keys by their hashes, and the last hash (high half) that it
+    covers."""
 
     keys: dict[Place, tuple[ReconciledBucket, HeldKey]]
     upto: int
@@ -47,7 +48,7 @@ class RangeAnswer:
 
 
 class MergeOutcome(NamedTuple):
-    """What became of entries that a node was sent."""
+    """The result of sending entries to a node: how many it took and refused."""
 
     merged: int
     refused: int
@@ -58,7 +59,7 @@ class MergeOutcome(NamedTuple):
 
 @dataclass
 class ObservedNode:
-    """A node that is observed."""
+    """A node of the mesh whose entries an observer reads and corrects."""
 
     address: str
     name: str

@@ -29,7 +29,7 @@ LOG = logging.getLogger("crdtbucket")
 
 @dataclasses.dataclass
 class RaisedCeiling:
-    """A bucket whose ceiling of debt is higher than its definition says."""
+    """A bucket that keeps a higher ceiling of debt for a while than its definition says."""
 
     bucket: Bucket
     until: int

@@ -1,4 +1,4 @@
-"""The roll-out of a limiter's next version: what it does to the buckets, stage by stage."""
+"""Applies the roll-out of a limiter's next version to its buckets, stage by stage."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ LOG = logging.getLogger("crdtbucket")
 
 
 class LiveRollout:
-    """The roll-out of the newest version that this limiter has. From any thread.
+    """Rolls out the newest version that this limiter has. Safe from any thread.
 
     A command holds for all nodes that have the version: they learn of it within a few seconds.
     """

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 class Reload:
-    """How another configuration comes into force, at once or by stages. From any thread."""
+    """Brings another configuration into force, at once or by stages. Safe from any thread."""
 
     def __init__(
         self,

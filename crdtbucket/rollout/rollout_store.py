@@ -1,4 +1,4 @@
-"""Where a roll-out under way is kept: beside a shared table, and in the state directory.
+"""Keeps a roll-out that is under way: beside a shared table, and in the state directory.
 
 What is kept: the version before it, and how far it was. A file that is rolled out says nothing of
 the one before it, which decides on most keys at first: a node that starts again would have nothing

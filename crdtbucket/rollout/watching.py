@@ -1,4 +1,4 @@
-"""Watches a configuration file, and has it taken when its content has changed."""
+"""Watches a configuration file, and reloads it when its content has changed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""Of the processes that share a table one speaks to the peers; another one follows when it ends."""
+"""Chooses the process of a shared table that speaks to the peers; another one follows when it
+ends."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where the file of a shared table is."""
+"""Finds the path of the file of a shared table."""
 
 from __future__ import annotations
 

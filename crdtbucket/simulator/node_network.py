@@ -90,7 +90,7 @@ class Gossip(Nodes):
                 self.network.schedule(phase, self._round, node)
 
     def message(self, node: int) -> object:
-        """What the node tells in its round."""
+        """What the node sends in its round."""
         raise NotImplementedError
 
     def receive(self, node: int, source: int, message: object) -> None:

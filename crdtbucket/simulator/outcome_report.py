@@ -1,4 +1,4 @@
-"""Outcomes as a table, and as JSON."""
+"""Prints outcomes as a table, and as JSON."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A picture: what was admitted against the limit, over time. Needs the extra `plot`."""
+"""Draws what was admitted against the limit, over time. Needs the extra `plot`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a limiting rule must offer to be measured, and the network that all of them have."""
+"""The interface of a limiting rule that can be measured, and the network that all rules have."""
 
 from __future__ import annotations
 

@@ -15,7 +15,7 @@ from crdtbucket.simulator.scenario import GRID_NS, Event, Scenario, ScenarioFaul
 
 @dataclass(frozen=True)
 class Outcome:
-    """What one run showed. Amounts are tokens; None where there is no answer.
+    """The results of one run. Amounts are tokens; None where there is no answer.
 
     `ratio` is admitted / what one bucket that sees every call at once admits on the same calls.
     `curve` has (seconds, tokens offered, admitted, ideal) so far, when it was asked for.
@@ -37,7 +37,7 @@ class Outcome:
 
 
 class MeasuredRun:
-    """What is measured while calls are made of a rule, in cells of the grid."""
+    """Measures a rule while calls are made of it, cell by cell of the time grid."""
 
     def __init__(self, rule: SimulatedRule, scenario: Scenario, settings: Settings) -> None:
         nodes = settings.regions

@@ -1,4 +1,5 @@
-"""Overrides that a function knows: it is asked for the limit of each key, and remembered."""
+"""Overrides from a function, which is asked for the limit of each key. Its answers are
+remembered."""
 
 from __future__ import annotations
 
@@ -23,7 +24,7 @@ LONGEST_NS = 86_400 * NS_PER_SECOND
 
 @dataclass(frozen=True, init=False)
 class AskedOverrides:
-    """Overrides that a function knows, for `BucketSpec(overrides=...)`."""
+    """Overrides that come from a function, for `BucketSpec(overrides=...)`."""
 
     ask: Ask
     """Is called with a key as text, in the process and the thread that takes. Returns the name of

@@ -1,4 +1,5 @@
-"""What a bucket is: its capacity, its refill, and the rules that a definition must meet."""
+"""The definition of a bucket: its capacity, its refill, and the rules that a definition must
+meet."""
 
 from __future__ import annotations
 

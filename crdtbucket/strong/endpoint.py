@@ -31,7 +31,8 @@ from crdtbucket.strong.supervisor import Probe, Supervisor
 
 
 class EndpointOwner(Protocol):
-    """What an endpoint asks and tells the object that knows all endpoints."""
+    """The owner of all endpoints as one endpoint sees it: what the endpoint asks of it and reports
+    to it."""
 
     def next_fence(self) -> int:
         """A number above all that this process has used."""
@@ -60,8 +61,8 @@ class EndpointOwner(Protocol):
 
 
 class Endpoint:
-    """The owner of what belongs to one server; its parts call each other's methods, and the
-    endpoint passes on what one part has to tell another."""
+    """Owns the parts that belong to one server. The parts call each other's methods, and the
+    endpoint passes on what one part reports to another."""
 
     def __init__(
         self,
@@ -153,7 +154,7 @@ class Endpoint:
     def _owns(self, item: Item) -> bool:
         return self._owner.owns(self, self._ledger.names.key(*item))
 
-    # ---- what the parts tell ----
+    # ---- what the parts report ----
 
     def connection_lost(self, error: RedisUnavailable) -> None:
         """The connection in use ended: the health notes the failure, and the supervisor connects

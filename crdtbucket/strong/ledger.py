@@ -1,4 +1,4 @@
-"""What one node and the store owe each other. No I/O here.
+"""The ledger: it counts what one node and the store owe each other. No I/O here.
 
 Redis is one more replica: every request carries this node's own column, so that any request
 settles what an earlier one left open. A request without an answer is counted as taken here, and as

@@ -1,4 +1,5 @@
-"""What a node with a state directory keeps for its next epoch: the keys still to be settled."""
+"""Saves what a node with a state directory needs for its next epoch: the keys still to be
+settled."""
 
 from __future__ import annotations
 
@@ -13,7 +14,8 @@ FORMAT = 1
 
 @dataclass(frozen=True)
 class PreviousEpoch:
-    """The end of an epoch. The counts themselves are in the snapshot of the table."""
+    """The keys that an epoch left unsettled at its end. The counts themselves are in the snapshot
+    of the table."""
 
     rows: tuple[Row, ...] = ()
     """Keys that were still to be settled with Redis."""

@@ -1,4 +1,5 @@
-"""Sends one server, chunk by chunk, what it lacks: decisions made without it, or what it lost."""
+"""Sends one server, chunk by chunk, what it lacks: decisions made without it, or records that it
+lost."""
 
 from __future__ import annotations
 
@@ -24,7 +25,8 @@ PROGRESS_NS = 5 * NS_PER_SECOND
 
 
 class Resync:
-    """The settling of one endpoint's keys. All of it may be repeated, and stopped anywhere."""
+    """Settles the keys of one endpoint: sends the server what it lacks. All of it may be repeated,
+    and stopped anywhere."""
 
     def __init__(
         self,

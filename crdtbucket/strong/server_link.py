@@ -13,7 +13,7 @@ from crdtbucket.strong.store_request import StoreRequest
 
 
 class LinkListener(Protocol):
-    """What wants to know of the end of a connection."""
+    """Is called when the connection to a server ends, and after each read from it."""
 
     def connection_lost(self, error: RedisUnavailable) -> None:
         """The connection in use ended, and not because it was dropped here."""

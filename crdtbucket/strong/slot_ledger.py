@@ -32,7 +32,7 @@ second left may be over by Redis' clock: Redis has not lost its record if it is 
 
 
 class SlotLedger(RequestLedger):
-    """The holds of one node, by key."""
+    """Keeps the holds of one node on slots, by key."""
 
     def __init__(
         self,

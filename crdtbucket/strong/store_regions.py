@@ -1,4 +1,5 @@
-"""What a node knows of the regions of a replicated Redis, over all servers of its own region."""
+"""Keeps what a node knows of the regions of a replicated Redis, over all servers of its own
+region."""
 
 from __future__ import annotations
 

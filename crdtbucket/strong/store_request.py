@@ -20,7 +20,7 @@ class Answered(Protocol):
 
 
 class RequestLedger(Protocol):
-    """What made a request, and counts what became of it: `Ledger` says how.
+    """The ledger that made a request and counts its outcome; the methods of `Ledger` say how.
 
     The last two do nothing here: that is right for a ledger that has counted all that it needs
     when it gives a request up.

@@ -89,7 +89,7 @@ class StrongSide:
         if bucket not in self._buckets:
             self._buckets.append(bucket)
             if self.store is not None:
-                # Again, where the event loop has told all buckets of another mode meanwhile.
+                # Again, where the event loop has given all buckets another mode meanwhile.
                 while bucket.mode is not (mode := self.store.mode):
                     bucket.mode = mode
                 bucket.attach(self.store)

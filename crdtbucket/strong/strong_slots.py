@@ -1,4 +1,4 @@
-"""A bucket of slots whose limit a common store keeps."""
+"""A bucket of slots whose limit a shared store keeps."""
 
 from __future__ import annotations
 
@@ -14,7 +14,8 @@ from crdtbucket.strong.strong_bucket import AskingBucket
 
 
 class StrongSlotBucket(AskingBucket, SlotBucket):
-    """Slots that every node asks the same Redis for: exactly the limit, as long as it answers.
+    """A bucket of slots whose decisions come from a Redis that all nodes share: the limit is exact
+    for as long as Redis answers.
 
     What is held is booked in the table of this node too, where eventual mode finds it.
     """

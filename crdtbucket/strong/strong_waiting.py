@@ -23,7 +23,7 @@ LOOK_AGAIN_S = 1.0
 
 
 class StrongWaiters(Lines):
-    """The callers that wait for a bucket whose decisions the store makes."""
+    """The callers that wait for tokens of a bucket whose decisions the store makes."""
 
     def __init__(self, bucket: Bucket, seen: Waited) -> None:
         """`seen`: what is peeked at."""

@@ -226,7 +226,7 @@ class Supervisor:
             self._dispatcher.tally.tell()  # of the answers before this one
             if isinstance(reply, RedisErrorReply):
                 health.refused(reply, latency, late=late)
-            elif not isinstance(reply, RedisUnavailable):  # a lost connection is told to the link
+            elif not isinstance(reply, RedisUnavailable):  # the link learns of a lost connection
                 try:
                     reply = arguments.parse(reply)
                     wrote = reply.status is script.ScriptStatus.ALLOWED

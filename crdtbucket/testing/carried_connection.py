@@ -97,11 +97,12 @@ class CarriedConnection:
             else:
                 await loop.create_connection(lambda: self.server, proxy.host, proxy.target)
         except OSError:
-            self.end()  # nobody is there, which the caller is told by the end
+            self.end()  # nobody is there, which the caller learns by the end
 
 
 class _End(asyncio.Protocol):
-    """One end of a connection: what it says goes into `out`, what it is told comes from `into`."""
+    """One end of a connection: bytes from its socket go into the stream `out`, those of the stream
+    `into` come to it."""
 
     out: _Stream
     into: _Stream
@@ -215,7 +216,7 @@ class _Stream:
             self.done = True
             try:
                 sink.write_eof()
-            except OSError:  # reset meanwhile, which the loop has yet to tell
+            except OSError:  # reset meanwhile, which the loop has yet to report
                 carried.end()
             else:
                 carried.finish()

@@ -29,7 +29,7 @@ class KeyVersion:
 
 @dataclass
 class ReplicationFaults:
-    """What befalls the versions on their way. Shares are probabilities for each version."""
+    """The faults that a copy may suffer on its way. Shares are probabilities for each copy."""
 
     lag: float = 0.04
     """Mean seconds on the way."""

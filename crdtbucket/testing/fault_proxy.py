@@ -79,7 +79,7 @@ class FaultProxy:
             await self.start()
 
     def cut(self) -> None:
-        """Nothing passes from now on, and nobody is told: no byte, no end, no new connection."""
+        """Nothing passes from now on, and nobody notices: no byte, no end, no new connection."""
         self.passing = False
 
     def let_pass(self, *, there: bool, back: bool) -> None:

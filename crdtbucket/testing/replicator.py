@@ -2,7 +2,7 @@
 
 It stands for a Redis that is replicated between regions (Active-Active): asynchronous, each key
 written on one member only. It is late, it is cut, it delivers older versions again and torn ones,
-as it is told. It reads each member's own keys (those that end in "@" and the region), and writes
+as asked. It reads each member's own keys (those that end in "@" and the region), and writes
 them to the others; the servers themselves are plain and know nothing of each other.
 """
 

@@ -26,7 +26,7 @@ MAX_FOLLOWED = 10_000
 
 @dataclass(slots=True)
 class Standing:
-    """What the service of one key has said of its limit. Times in ns."""
+    """The limit of one key as its service has last described it. Times in ns."""
 
     level: int | None = None
     """Tokens that the service had `at` a time, and it has refilled since as the bucket does; below

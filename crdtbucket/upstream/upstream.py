@@ -1,4 +1,4 @@
-"""A service that this program calls, and the bucket in which each call waits for its turn."""
+"""A service that this program calls, and the bucket in which its requests wait for their turn."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ ROUNDS = 5
 
 @dataclass(frozen=True)
 class UpstreamCall:
-    """A request that has its tokens; tell it the answer."""
+    """A request that has its tokens. It must be given the answer."""
 
     upstream: Upstream
     key: str | bytes

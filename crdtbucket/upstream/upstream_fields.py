@@ -1,4 +1,4 @@
-"""What the header fields of an answer say of the limit of the service that sent it.
+"""Reads from the header fields of an answer the limit of the service that sent it.
 
 Read are `Retry-After`, `RateLimit` and `RateLimit-Policy` (draft-ietf-httpapi-ratelimit-headers),
 the three fields of its older drafts, `X-RateLimit-*`, and what OpenAI (`x-ratelimit-*-requests`)
@@ -46,7 +46,7 @@ _ANTHROPIC_LEFT = re.compile(r"anthropic-ratelimit-([a-z0-9-]+)-remaining")
 
 @dataclass(frozen=True)
 class UpstreamQuota:
-    """What a service says of one of its limits."""
+    """One limit of a service, as the service describes it."""
 
     name: str
     """Of the policy; "" where the service does not name it."""
@@ -60,7 +60,7 @@ class UpstreamQuota:
 
 @dataclass(frozen=True)
 class UpstreamState:
-    """What one answer says of the limits of the service."""
+    """The limits of a service, as one answer describes them."""
 
     quotas: tuple[UpstreamQuota, ...] = ()
     denied: bool = False

@@ -130,7 +130,7 @@ def _with_fields(deferred: DeferredFields, send: Send) -> Send:
 
 
 async def _watched(app: App, scope: Scope, receive: Receive, send: Send, verdict: Verdict) -> None:
-    """Calls the application, and tells the verdict the status of its answer, and its end."""
+    """Calls the application, and gives the verdict the status of its answer, and its end."""
     status = 500  # of an application that never answers
     adding = _with_fields(verdict.deferred, send)
 

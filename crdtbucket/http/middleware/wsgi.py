@@ -146,7 +146,7 @@ def _watched(
     start_response: StartResponse,
     verdict: Verdict,
 ) -> Iterable[bytes]:
-    """The application's answer, whose end tells the verdict the status."""
+    """The application's answer, whose end gives the verdict the status."""
     answer = WatchedAnswer(verdict, _with_fields(verdict.deferred, start_response))
     try:
         answer.begin(app(environ, answer.start_response))
@@ -159,7 +159,7 @@ def _watched(
 
 
 class WatchedAnswer:
-    """The parts of an answer as they come; the verdict is told how they end.
+    """The parts of an answer as they come; the verdict learns how they end.
 
     When the server closes it before the last part, the client has gone away.
     """

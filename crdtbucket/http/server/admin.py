@@ -27,7 +27,7 @@ DOCTOR_STEP_S = 1.5
 
 
 class Admin:
-    """Everything under /admin/."""
+    """Answers all requests under /admin/."""
 
     def __init__(
         self,

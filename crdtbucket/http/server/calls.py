@@ -62,7 +62,7 @@ class OpenReservation:
 
 
 class Calls:
-    """Everything under /v1/ that decides."""
+    """Answers the requests under /v1/ that decide on calls."""
 
     def __init__(self, limiter: Limiter, settings: ServeSettings, siblings: Siblings) -> None:
         self.takes: HandleStore[RefundableTake] = HandleStore(MAX_HANDLES, siblings.prefix)

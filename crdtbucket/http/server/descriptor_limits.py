@@ -1,4 +1,4 @@
-"""What Envoy's rate limit service answers, whatever carries the question.
+"""Decides what Envoy's rate limit service answers, over gRPC or as JSON.
 
 A request names a domain and descriptors; the configuration says by its rules which bucket and key
 each descriptor takes from. The proxy passes a request on unless the overall answer is OVER_LIMIT.
@@ -57,7 +57,7 @@ class DescriptorStatus:
 
     code: str = OK
     decision: Decision | None = None
-    """None where there is no limit to tell: without a rule, and of a shadow."""
+    """None where there is no limit to state: without a rule, and of a shadow."""
 
 
 @dataclass(frozen=True)
@@ -84,7 +84,7 @@ class UnitLimit:
 
 
 class Charged:
-    """What one descriptor asks for, and what became of it."""
+    """One descriptor of a request: the tokens that it asks for, and the decision on them."""
 
     def __init__(self, rule: DescriptorRule, bucket: Bucket, key: str, cost: int) -> None:
         self.bucket = bucket

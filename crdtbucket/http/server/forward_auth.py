@@ -65,7 +65,7 @@ QUERY: dict[str, dict[str, object]] = {
 
 
 class ForwardedRequest(Request):
-    """The client's request, as the proxy that asks tells it."""
+    """The client's request, as it is described by the proxy that asks."""
 
     __slots__ = ()
 
@@ -104,7 +104,7 @@ class ForwardedRequest(Request):
 
 @dataclass(frozen=True)
 class Question:
-    """What the query of a proxy asks for: the limits that hold, and the status of a denial."""
+    """The query of a proxy: the limits that hold for its request, and the status of a denial."""
 
     limits: Limits
     denied: int | None

@@ -1,4 +1,4 @@
-"""All Envoys of a node that have assignments of one key, and how its tokens are divided."""
+"""Divides the tokens of one key among the Envoys of a node that have assignments of it."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ SHORTEST_NS, LONGEST_NS = NS_PER_SECOND // 10, NS_PER_SECOND
 
 
 class QuotaPlace(NamedTuple):
-    """What a bucket id of an Envoy takes from."""
+    """The bucket and key that a bucket id of an Envoy takes from."""
 
     bucket: str
     """Empty where no rule is about the bucket id."""
@@ -29,7 +29,7 @@ class QuotaPlace(NamedTuple):
 
 @dataclass(eq=False)
 class QuotaGroup:
-    """The Envoys that have assignments of one key, by rules with one floor."""
+    """All Envoys of this node that share the tokens of one key, by rules with the same floor."""
 
     place: QuotaPlace
     members: dict[QuotaSubscription, None] = field(default_factory=dict)

@@ -1,5 +1,5 @@
-"""When the groups of Envoys are looked at: each by itself, so that a store that is slow about one
-key holds up no other."""
+"""Schedules the groups of Envoys: each is looked at by itself, so that a store that is slow about
+one key holds up no other."""
 
 from __future__ import annotations
 

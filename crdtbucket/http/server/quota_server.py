@@ -1,5 +1,5 @@
-"""Envoy's rate limit quota service, whatever carries it: a node hands out tokens to the Envoys
-beside it, which admit requests by themselves and report afterwards.
+"""Envoy's rate limit quota service: a node hands out tokens to the Envoys beside it, which admit
+requests by themselves and report afterwards.
 
 Each bucket id of an Envoy stands for a bucket and key by the same rules as a descriptor. The node
 takes tokens for it as any caller does, so that a mesh shares them as it shares all, and assigns

@@ -1,4 +1,4 @@
-"""What one Envoy was assigned of one bucket, what it has reported of that, and what it wants.
+"""One bucket of one Envoy: what it was assigned, what it has reported of that, and what it wants.
 
 An assignment is paid for before it is sent: its tokens are taken from the bucket. So nothing that
 an Envoy admits by an assignment is more than the limit, whether it is ever reported or not.
@@ -39,7 +39,7 @@ def bytes_of(bucket_id: BucketId) -> int:
 
 @dataclass(frozen=True)
 class QuotaUsage:
-    """What an Envoy reports of one bucket: requests since its last report."""
+    """The report of an Envoy about one bucket: its requests since the last report."""
 
     bucket_id: BucketId
     allowed: int = 0
@@ -48,7 +48,7 @@ class QuotaUsage:
 
 @dataclass(frozen=True)
 class QuotaAction:
-    """What an Envoy is told about one bucket."""
+    """The assignment that an Envoy is sent for one bucket."""
 
     bucket_id: BucketId
     tokens: int | None = None
@@ -105,7 +105,7 @@ class QuotaSubscription:
     rate: float = 0.0
     """Requests a second that come to this Envoy, those that it denied too."""
     guessed: bool = True
-    """Whether no report has told of the rate yet."""
+    """Whether no report has shown the rate yet."""
     version: int = 0
     """Of the configuration by which its key was found."""
     action: QuotaAction | None = None

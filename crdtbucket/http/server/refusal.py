@@ -1,4 +1,4 @@
-"""Requests that get no decision, and the problem documents that say why."""
+"""Turns requests that get no decision into problem documents that say why."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ T = TypeVar("T")
 MAX_FAULTS = 20
 """Faults that one answer lists."""
 IN_WORDS = 5
-"""Faults that its `detail` tells."""
+"""Faults that its `detail` names."""
 FAULTY_FIELDS: tuple[tuple[type[Exception], int, str], ...] = (
     (UnknownBucket, 404, "bucket"),
     (WrongKind, 400, "bucket"),

@@ -16,7 +16,7 @@ from crdtbucket.http.server.replies import Reply
 
 @dataclass(frozen=True)
 class Route:
-    """One method of one path."""
+    """One method of one path, and the function that answers it."""
 
     method: str
     path: str

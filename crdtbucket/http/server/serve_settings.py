@@ -15,7 +15,7 @@ DEFAULT_LISTEN = "127.0.0.1:7980"
 
 @dataclass(frozen=True)
 class ServeSettings:
-    """What `crdtbucket serve` is started with. Times are seconds, sizes bytes."""
+    """The settings with which `crdtbucket serve` starts. Times are seconds, sizes bytes."""
 
     listen: tuple[str, ...] = (DEFAULT_LISTEN,)
     """Each "host:port", or "unix:/path" for a socket that only this host can reach."""
@@ -53,7 +53,7 @@ class ServeSettings:
     idle_deadline: float = 60.0
     """Between two requests of a connection; the head of the second one included."""
     drain_deadline: float = 10.0
-    """For requests under way when the server is told to end."""
+    """Seconds for requests under way when the server is asked to end."""
     calls_need: TokenDigest | None = field(init=False, repr=False, default=None)
     admin_needs: TokenDigest | None = field(init=False, repr=False, default=None)
     """The digests of the two tokens, which are not kept themselves."""

@@ -30,7 +30,7 @@ COUNTED = (
 
 
 class Views:
-    """Everything that only reads."""
+    """Answers requests that only read."""
 
     def __init__(
         self,

@@ -1,4 +1,5 @@
-"""A channel over an engine: its messages carry a number, so that two dials of a pair are two."""
+"""A channel over an engine. Its messages carry a number, so that two dials between the same nodes
+are kept apart."""
 
 from __future__ import annotations
 
@@ -98,7 +99,7 @@ class EngineChannel:
         return data
 
     async def close(self) -> None:
-        """Tells the other end, and ends. Safe to call twice."""
+        """Sends the other end a notice, and ends. Safe to call twice."""
         if self.end("closed", by_peer=False):
             await self._exchange.post(self, ENDS, b"")
 

@@ -1,4 +1,5 @@
-"""All channels of one process over an engine: who is there, and which message belongs to which.
+"""All channels of one process over an engine: which nodes are there, and which channel a message
+belongs to.
 
 The engine says at once that nobody is subscribed where a killed process was, but it says the same
 of a node on the other side of a broken gateway, and of one whose network it has given up. So a
@@ -41,7 +42,8 @@ _INSTANCE = struct.Struct(">Q")
 
 @dataclass
 class Sighting:
-    """What the last announcement of a node said, and when it came (the loop's s)."""
+    """The content of the last announcement of a node, and when it came (s of the event loop's
+    clock)."""
 
     at: float
     place: str

@@ -1,4 +1,4 @@
-"""What the network side of the mesh has counted, and refusals logged without flooding the log."""
+"""Counters of the network side of the mesh, and a log of refusals that repeats do not flood."""
 
 from __future__ import annotations
 

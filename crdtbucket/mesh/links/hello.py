@@ -1,4 +1,5 @@
-"""The first message on a link, in both directions: who is calling, and what it can prove.
+"""The first message on a link, in both directions: it introduces the sender and shows what it can
+prove.
 
 Layout, big endian: magic, lowest and highest protocol version (u8 each), nonce, instance, epoch
 and age (u64 each), fingerprint of the hash key, number of key ids (u8) and the ids, then name,
@@ -49,7 +50,7 @@ class Role(enum.IntEnum):
 
 
 class PublicKeys(NamedTuple):
-    """What a node with a key of its own shows, 32 bytes each."""
+    """The two public keys that a node with a key of its own shows, 32 bytes each."""
 
     node: bytes
     """By which it signs the handshake."""

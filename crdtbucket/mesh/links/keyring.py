@@ -1,5 +1,5 @@
-"""The secrets that a node shares with its mesh, and with those who look at it, and what peers can
-tell of them from a hello."""
+"""The secrets that a node shares with its mesh and with observers, and how a hello proves that the
+sender has one of them."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class Keyring:
         self._hash_key = hash_key(config) if key is None else key
 
     def ids(self, nonce: bytes, *, dialer: bool) -> tuple[bytes, ...]:
-        """One id a secret, for this nonce only: it tells holders of the secret, and them alone.
+        """One id a secret, for this nonce only: only holders of the secret know it again.
         `dialer`: of one who calls, else of one who is called."""
         keys = self._accepted(dialer=dialer)
         return tuple(keyed_digest(key, nonce, b"cb-mesh-keyid", KEY_ID_BYTES) for key in keys)

@@ -1,4 +1,5 @@
-"""The key of a node: what it signs with, by what others know it, and keys for one link alone.
+"""The key of a node: it signs with it, others know it by its fingerprint, and keys for single links
+are made beside it.
 
 `cryptography` is imported where a key is used, so that a mesh without keys does not need it.
 """

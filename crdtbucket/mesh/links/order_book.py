@@ -1,4 +1,5 @@
-"""The orders of operators that hold at a node: of all orders about one thing the newest one."""
+"""Keeps the orders of operators that hold at a node: of all orders about one thing the newest
+one."""
 
 from __future__ import annotations
 
@@ -19,9 +20,9 @@ Refused = Callable[[str], None]
 
 
 class OrderBook(Generic[Order]):
-    """Of two orders about one thing that with the higher counter holds, so that an old one that is
-    played again changes nothing, and all nodes come to the same whatever way orders travel. From
-    any thread."""
+    """Keeps the orders that hold at this node. Of two orders about one thing that with the higher
+    counter holds, so that an old one that is played again changes nothing, and all nodes come to
+    the same whatever way orders travel. Safe from any thread."""
 
     READS: ClassVar[type[SignedOrder]]
     """The kind of orders."""

@@ -118,7 +118,7 @@ class OrderSpread(ABC, Generic[Order]):
 
 
 class EjectionSpread(OrderSpread[EjectOrder]):
-    """Orders about members: ends the links that they forbid."""
+    """Passes orders about members on, and ends the links that they forbid."""
 
     KIND = Kind.ORDERS
 
@@ -143,8 +143,8 @@ class EjectionSpread(OrderSpread[EjectOrder]):
 
 
 class CommandSpread(OrderSpread[CommandOrder]):
-    """Commands. Resets are obeyed once: a node that does not remember which ones an earlier process
-    has obeyed learns from its peers first which ones are past."""
+    """Passes commands on. Resets are obeyed once: a node that does not remember which ones an
+    earlier process has obeyed learns from its peers first which ones are past."""
 
     KIND = Kind.COMMANDS
     _book: CommandBook

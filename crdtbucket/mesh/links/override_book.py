@@ -1,4 +1,4 @@
-"""The limits that operators have given to keys: of all orders about a key the newest one.
+"""Keeps the limits that operators have given to keys: of all orders about a key the newest one.
 
 Of two orders about one key the higher counter holds, so that an old one that is played again
 changes nothing, and all nodes come to the same whatever way orders travel. Orders are counted in

@@ -40,7 +40,7 @@ _DIGESTS = struct.Struct(f">{SHARDS}Q")
 
 @dataclass
 class AskedShard:
-    """A shard that was asked for and has not come as a whole."""
+    """A shard that was asked for and has not come completely."""
 
     link: Link
     since: float
@@ -51,7 +51,8 @@ class AskedShard:
 
 
 class OverrideSpread:
-    """What one node sends its linked peers of limits, and what it asks them. On one event loop."""
+    """Exchanges the limits of operators between this node and its linked peers. It runs on one
+    event loop."""
 
     KIND = Kind.OVERRIDES
 

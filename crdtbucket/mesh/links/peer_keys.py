@@ -1,5 +1,5 @@
-"""Which key belongs to the name of a node: as the file lists it, as it was first met, or by name in
-a certificate.
+"""Decides which key belongs to the name of a node: the one that the file lists, the one with which
+it was first met, or one that a certificate names.
 
 A pinned key is kept on disk, and nothing that a peer says replaces it. An operator may order that a
 name has another key from now on.
@@ -34,7 +34,8 @@ _PINNED = "what is pinned"
 
 
 class PeerKeys:
-    """What a node knows of keys. As it is made, nothing: then every name is admitted."""
+    """The keys that this node accepts for the names of others. At first there are none, and every
+    name is admitted."""
 
     def __init__(
         self,

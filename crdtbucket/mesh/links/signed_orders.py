@@ -1,4 +1,4 @@
-"""What all orders of operators have in common: a counter, the operator's key, and its signature."""
+"""The common base of all orders of operators: a counter, the operator's key, and its signature."""
 
 from __future__ import annotations
 

@@ -40,7 +40,8 @@ STEADY = 60
 
 @dataclass(slots=True)
 class ClockOffset:
-    """How far a peer's clock is ahead of this one (ns). Times are ns of this one."""
+    """The distance by which a peer's clock is ahead of this one (ns). Times are ns of this
+    clock."""
 
     base: int | None = None
     """When they were last compared, the drift since then followed."""
@@ -100,8 +101,8 @@ class ClockOffset:
 
 
 class OwnClock:
-    """Whether the own clock shows the jump that peers claim: from one round to the next it moves by
-    an interval, and by more or less where it jumps or the process pauses."""
+    """Checks whether the own clock shows the jump that peers claim: between two rounds it moves by
+    one interval, and by more or less where it jumped or the process paused."""
 
     def __init__(self, interval_ns: int) -> None:
         """`interval_ns`: between two rounds."""

@@ -1,4 +1,4 @@
-"""What a node does with a frame of a peer: its age, entries, acknowledgements and members."""
+"""Takes in a frame of a peer: its age, entries, acknowledgements and members."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from crdtbucket.mesh.protocol.rounds import Outbox
 
 
 class FrameIntake:
-    """What one node does with a frame that has come. Times are local ns."""
+    """Takes in the frames that one node receives. Times are local ns."""
 
     def __init__(
         self,

@@ -1,4 +1,4 @@
-"""When a node sends what: a round to every peer in each interval, early flushes, first rounds.
+"""Schedules what a node sends: a round to every peer in each interval, early flushes, first rounds.
 
 A round of many keys takes several ticks, so that none of them holds up the event loop for long.
 """

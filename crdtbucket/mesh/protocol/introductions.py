@@ -1,4 +1,5 @@
-"""Which peer introduced which epoch: each peer may fill its part of the places for epochs alone.
+"""Bounds the epochs that each peer may introduce: a peer can fill its own part of the places for
+epochs, and no more.
 
 There are places for 511 epochs. The running epoch of this node and those of linked peers always
 have one; what peers advertise of other nodes, dead or alive, shares what is left with what this

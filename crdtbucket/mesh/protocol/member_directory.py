@@ -26,7 +26,7 @@ CROWDED_MEMBERS = wire.MAX_MEMBERS * 7 // 8
 
 
 class MemberDirectory:
-    """What is known of the members by name and by epoch. Times are local ns."""
+    """Keeps the members that are known, by name and by epoch. Times are local ns."""
 
     def __init__(self, config: MeshConfig, name: str) -> None:
         """`name`: of this node."""

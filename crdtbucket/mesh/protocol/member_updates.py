@@ -26,7 +26,7 @@ does not grow with the mesh."""
 
 
 class FleetRow(NamedTuple):
-    """What a node runs, as far as it is known."""
+    """The configuration, roll-out and mode of one node, as far as they are known here."""
 
     name: str
     region: str
@@ -40,7 +40,8 @@ class FleetRow(NamedTuple):
 
 
 class MemberUpdates:
-    """What one node sends and receives of these updates. Times are local ns."""
+    """Prepares the updates that one node sends, and takes in those of its peers. Times are local
+    ns."""
 
     def __init__(
         self,

@@ -1,5 +1,5 @@
-"""What a node knows of the time before it began: from a snapshot, from its peers, or from the
-process that led the shared table before.
+"""The memory of a node from before its start: from a snapshot, from its peers, or from the process
+that led the shared table before.
 
 A node that began without memory is *warming up*: it serves only its share of each limit until its
 first complete round from a peer, or for two seconds.
@@ -29,7 +29,7 @@ SETTLED_PLACES = 131_072
 
 
 class NodeMemory:
-    """The memory of one node. Times are local ns."""
+    """Keeps track of what a node knows from before its start. Times are local ns."""
 
     def __init__(
         self,

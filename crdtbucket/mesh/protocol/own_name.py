@@ -28,7 +28,7 @@ MET_NS = 30_000_000_000
 
 
 class OwnName:
-    """Whether this node serves under its name. Times are local ns."""
+    """Decides whether this node serves while another process has its name. Times are local ns."""
 
     def __init__(self, table: Table, members: Membership, name: str) -> None:
         self._table, self._members, self._name = table, members, name
@@ -44,7 +44,7 @@ class OwnName:
 
     def met(self, me: NodeInfo, peer: NodeInfo, now: int) -> NodeConflict:
         """The process `peer`, to which this one introduced itself as `me`, has this node's name.
-        Returns what to tell it."""
+        Returns the error to send it."""
         where = f" in region {peer.region!r}" if peer.region else ""
         where += f", at {peer.address}" if peer.address else ""
         conflict = NodeConflict(

@@ -1,5 +1,5 @@
-"""What a node keeps of one peer: which of its frames have arrived, what it has acknowledged and
-advertised, and how far away it is.
+"""The state that a node keeps of one peer: which of its frames have arrived, what it has
+acknowledged and advertised, and how far away it is.
 
 It is a plain record. The parts of one node (membership, rounds, relays, anti-entropy) read and
 write it; nobody else does.
@@ -100,7 +100,7 @@ class PeerState:
     completed: int = 0
     """The number of its newest complete round."""
     round_time: int = field(init=False)
-    """Up to this time its complete rounds tell all that it counted; at first that of the link."""
+    """Up to this time its complete rounds state all that it counted; at first that of the link."""
     round_gaps: WindowedMaximum = field(default_factory=WindowedMaximum)
     """How old (ns) its newest complete round had become when the next one came."""
 
@@ -282,7 +282,7 @@ class PeerState:
 
     def complete(self, frame: wire.Frame, at: int) -> int | None:
         """Takes one part of a complete round. Returns None while others are missing, then the time
-        up to which the round tells all that the peer counted."""
+        up to which the round states all that the peer counted."""
         if not frame.parts or frame.round <= self.completed:
             return None
         if frame.round < self.round:

@@ -136,8 +136,8 @@ class Pruner:
         self._table.epochs.remove_tombstone(epoch)
 
     def give_up(self, epoch: int, *, at_once: bool) -> None:
-        """This epoch loses its place, as if it had never been known, and no peer is told: at once,
-        which walks through the whole table, or when its columns are removed."""
+        """This epoch loses its place, as if it had never been known, and peers are not informed: at
+        once, which walks through the whole table, or when its columns are removed."""
         if self._table.epochs.add_tombstones([epoch]):
             self._given_up.append(epoch)
         if at_once:

@@ -1,4 +1,4 @@
-"""Members to which there is no link here, and which relays see: what they take is predicted, too.
+"""Predicts what members take to which there is no link here, and which only relays see.
 
 In a star two leaves never see each other; the hub states the rates and ages of one to the other.
 Without a prediction each leaf would take what it finds, and all of them together half of the limit
@@ -35,7 +35,7 @@ UNSURE_NS = 60_000_000_000
 
 
 class UnlinkedMembers:
-    """The members that relays alone see. Times are local ns."""
+    """Keeps the members that only relays see, and predicts what they take. Times are local ns."""
 
     def __init__(
         self, table: Table, directory: MemberDirectory, roster: Roster, config: MeshConfig

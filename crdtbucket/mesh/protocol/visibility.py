@@ -1,4 +1,5 @@
-"""Which members each peer sees, as it advertises, and so whose counts this node must relay."""
+"""Keeps which members each peer sees, as it advertises, and so whose counts this node must
+relay."""
 
 from __future__ import annotations
 
@@ -11,8 +12,8 @@ Names = tuple[str, ...]
 
 
 class Visibility:
-    """Answers who does not see whom. Every merge asks, so the answers are kept until something
-    changes."""
+    """Says which members each peer does not see. Every merge asks this, so the answers are kept
+    until something changes."""
 
     def __init__(self, directory: MemberDirectory, roster: Roster) -> None:
         self._links, self._roster = directory.links, roster

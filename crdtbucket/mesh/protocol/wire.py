@@ -68,7 +68,8 @@ Rollout = tuple[int, int, int, int, int]
 
 @dataclass(frozen=True)
 class AnnouncedTables:
-    """What the positions inside entries mean. Sent until the peer has acknowledged its version."""
+    """The meaning of the positions inside entries. A sender repeats it until the peer has
+    acknowledged its version."""
 
     version: int
     origins: Origins
@@ -79,7 +80,7 @@ class AnnouncedTables:
 
 @dataclass
 class Frame:
-    """One frame. Times are ns of the sender's clock, of which nobody else knows what it shows.
+    """One frame. Its times are ns of the sender's clock, which has an origin of its own.
 
     It is not changed once it is made; a frozen dataclass would say so, and takes ten times as long.
     `decode` sets the fields that came and no others: the class has the defaults.

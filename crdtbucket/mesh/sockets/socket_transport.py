@@ -1,4 +1,4 @@
-"""The WebSockets between nodes: a node listens, and dials whom the file and gossip name."""
+"""WebSockets between nodes: a node listens, and dials the addresses of the file and of gossip."""
 
 from __future__ import annotations
 

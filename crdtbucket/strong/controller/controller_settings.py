@@ -1,4 +1,5 @@
-"""When an endpoint counts as slow or unreachable, and what it must show before it is used again."""
+"""Settings: when an endpoint counts as slow or unreachable, and what it must show before it is used
+again."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""In which mode an endpoint's buckets are decided: strong, eventual or fallback, and back.
+"""Decides in which mode an endpoint's buckets are: strong, eventual or fallback.
 
 ::
 

@@ -1,4 +1,4 @@
-"""Whether an endpoint is unreachable: silence while calls are open, or only failures."""
+"""Decides whether an endpoint is unreachable: silence while calls are open, or only failures."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ refute them."""
 
 
 class OutageWatch:
-    """Silence and failures since the last good answer. Times are local ns."""
+    """Keeps the silence and the failures since the last good answer. Times are local ns."""
 
     def __init__(self, outage_after_ns: int) -> None:
         self.silent_since: int | None

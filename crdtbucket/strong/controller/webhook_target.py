@@ -1,4 +1,4 @@
-"""Where notices are posted, and in the form of which service.
+"""The URL that notices are posted to, and the form that the service there asks for.
 
 The services' documents say what they need:
 https://api.slack.com/messaging/webhooks and

@@ -1,4 +1,5 @@
-"""Finds the primaries: asks sentinels, or nodes of a cluster, and remembers who answers."""
+"""Finds the primaries: it asks sentinels, or nodes of a cluster, and remembers which server
+answers."""
 
 from __future__ import annotations
 
@@ -26,7 +27,7 @@ MOST_KNOWN = 1_000
 
 
 class Locator:
-    """Where the keys are, asked again whenever that may have changed."""
+    """Finds the primaries, and asks again whenever they may have changed."""
 
     def __init__(self, config: RedisConfig, tls: ssl.SSLContext | None) -> None:
         """`tls`: from `tls_context`."""

@@ -1,4 +1,4 @@
-"""Which Redis strong mode uses, and how long it waits for it."""
+"""Settings of strong mode: the Redis that it uses, and how long it waits for it."""
 
 from __future__ import annotations
 

@@ -40,7 +40,7 @@ class RedisConnectionLost(RedisUnavailable):
 
 
 class RedisConnection(asyncio.Protocol):
-    """Made by `open`. Use it on its event loop only."""
+    """One connection to Redis, made by `open`. It may be used on its event loop only."""
 
     def __init__(self, address: Address, reader: ReplyReader | None = None) -> None:
         self.address = address

@@ -1,4 +1,5 @@
-"""Who uses the same Redis: how many processes share a limit, and whether they hash alike."""
+"""The registry of all processes that use one Redis: how many share a limit, and whether they hash
+alike."""
 
 from __future__ import annotations
 
@@ -41,7 +42,7 @@ PROBE = script.Arguments(PROBED, 0, PROBE_MS)
 
 @dataclass(frozen=True)
 class WantedShare:
-    """What a process would grant of every limit while Redis is unreachable."""
+    """The share of every limit that a process would grant while Redis is unreachable."""
 
     ratio: float = 0.1
     """The share that its settings give it."""

@@ -1,4 +1,4 @@
-"""Calls of the script for a replicated Redis, its answers, and what a key holds."""
+"""Calls of the script for a replicated Redis, its answers, and the content of a key."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def beat_words(own_stamp_us: int, others: Sequence[tuple[int, int]]) -> bytes:
 
 
 class ReplicatedArguments(Arguments):
-    """What is the same in every call on one bucket in one region."""
+    """The arguments that are the same in every call on one bucket in one region."""
 
     script = LuaScript.load("replicated.lua")
 
@@ -98,8 +98,9 @@ class ReplicatedArguments(Arguments):
 
 
 class HeldEntry(NamedTuple):
-    """What a key holds: a debt in ns (below 0: credit for silent regions) as of `at_us` of its
-    member's clock, in a bucket whose token takes `emission` ns."""
+    """The content of a key: a debt in ns (below 0: credit for silent regions) as of `at_us` of its
+    member's clock, in a bucket whose token takes `emission` ns, and the records of all
+    processes."""
 
     at_us: int
     debt: Fraction

@@ -1,4 +1,5 @@
-"""The Redis protocol (RESP2): commands as bytes, bytes as replies, bounds on what is believed."""
+"""The Redis protocol (RESP2): commands as bytes, bytes as replies, and bounds on what a server may
+send."""
 
 from __future__ import annotations
 
@@ -33,7 +34,8 @@ _KIND_OF = {code: kind for kind, codes in _KINDS.items() for code in codes.split
 
 
 class GarbledReply(CrdtbucketError):
-    """What came is no Redis protocol, or beyond the bounds: the stream cannot be trusted on."""
+    """The bytes that came are no Redis protocol, or are beyond the bounds. The rest of the stream
+    cannot be trusted."""
 
 
 class RedisErrorReply(CrdtbucketError):
@@ -66,7 +68,7 @@ class RedisErrorReply(CrdtbucketError):
 
 
 class ReplyReader:
-    """Replies from the bytes of one connection, in order."""
+    """Reads replies, in order, from the bytes of one connection."""
 
     __slots__ = ("_gets", "_reader", "_tail", "_unread")
 

@@ -25,7 +25,7 @@ DEFAULT_RETENTION_MS = 3_600_000
 
 
 class ScriptStatus(IntEnum):
-    """How a call ended; numbered as in the script."""
+    """The result of a call, with the numbers that the script uses."""
 
     DENIED = 0
     ALLOWED = 1
@@ -39,7 +39,7 @@ class ScriptStatus(IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """What one process has counted of a key in one `generation`: `taken` and `refunded` tokens."""
+    """The counts of one process for a key in one `generation`: `taken` and `refunded` tokens."""
 
     owner: bytes
     """Who: see `owner_name`."""
@@ -73,7 +73,7 @@ class ScriptCall:
 
 
 class ScriptAnswer(NamedTuple):
-    """What the script answered: the debt in ns, rounded up, and the caller's record as it is now.
+    """The answer of the script: the debt in ns, rounded up, and the caller's record as it is now.
 
     `columns` are those of all records when the call was whole, in no order; else empty. `hold_ns`
     is the refill that silent regions are taken to have used: no debt, but a denied caller waits
@@ -106,7 +106,7 @@ _WORDS = 18
 
 
 class Arguments:
-    """What is the same in every call on one bucket, as bytes that are made once."""
+    """The arguments that are the same in every call on one bucket, as bytes that are made once."""
 
     script = SCRIPT
 

@@ -1,4 +1,4 @@
-"""What a server says of itself: whether it is another one than before, and whether it evicts."""
+"""Reads facts about a server: whether it is another one than before, and whether it evicts."""
 
 from __future__ import annotations
 
@@ -16,7 +16,8 @@ _LINE = re.compile(
 
 @dataclass(frozen=True)
 class ServerFacts:
-    """Of one server, as of now; None and empty for what it does not tell."""
+    """Facts about one server at the moment. A field is None or empty where the server does not
+    say."""
 
     run_id: str | None = None
     """A text that it has until it is restarted."""

@@ -1,4 +1,4 @@
-"""Who has signed in at the console: a few sessions, each known by a random id for some hours.
+"""The sessions of the console: those who have signed in, each known by a random id for some hours.
 
 An id is 256 random bits that only the browser has, in a cookie that no script can read; here its
 digest is kept. What changes something needs a second random text of the session as well, which a
