@@ -16,7 +16,7 @@ class Histogram:
         self.sum_ns = 0
 
     def add(self, ns: int, times: int = 1) -> None:
-        """One latency, of so many answers."""
+        """Counts one latency, for so many answers."""
         self.counts[bisect_left(_BOUNDS_NS, ns)] += times
         self.sum_ns += ns * times
 

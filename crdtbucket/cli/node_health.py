@@ -24,7 +24,8 @@ class ConfigReport:
 
     @classmethod
     def of(cls, answer: Any, rollout: Any = None) -> ConfigReport | None:
-        """None where nothing is known. `rollout`: what the node said of its newest version."""
+        """Reads the report; None where nothing is known. `rollout`: what the node said of its
+        newest version."""
         if not isinstance(answer, Mapping) or not answer.get("hash"):
             return None
         stage = answer.get("stage")
@@ -103,7 +104,7 @@ class NodeReport:
 
     @classmethod
     def of(cls, url: str, answer: Mapping[str, Any]) -> NodeReport:
-        """From the answer of `GET /admin/status`."""
+        """Reads the report from the answer of `GET /admin/status`."""
         return cls(
             url,
             text_of(answer.get("node")) or url,

@@ -39,7 +39,7 @@ class RunOptions:
     json_: bool
 
     def settings(self) -> list[Settings]:
-        """The settings of each seed."""
+        """The settings of the simulation, one for each seed."""
         spec = self._spec()
         return [
             Settings.of_bucket(

@@ -84,7 +84,7 @@ class EnvoySection(Section):
 
     @property
     def rules(self) -> tuple[DescriptorRule, ...]:
-        """In the order of the file; the first one that fits counts."""
+        """The rules in the order of the file; the first one that fits counts."""
         return tuple(one.rule for one in self.descriptors or ())
 
 

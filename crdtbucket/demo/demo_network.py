@@ -104,7 +104,7 @@ class EngineNetwork(DemoNetwork):
         await super().stop()
 
     def mesh(self, region: str) -> dict[str, Any]:
-        """The server of its cluster."""
+        """The settings by which a region joins the server of its cluster."""
         server = self._servers[AWAY if region == CUT_REGION else HOME]
         return {"transport": "nats", "servers": [f"nats://{HOST}:{server.port}"]}
 

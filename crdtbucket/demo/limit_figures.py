@@ -115,7 +115,7 @@ class LimitFigures:
 def limit_figures(
     accounts: Accounts, spec: BucketSpec, settings: Settings, happened: Happened
 ) -> dict[str, LimitFigures]:
-    """By the part of the run: the worst of the windows that end in it."""
+    """The figures of each part of the run: the worst of the windows that end in it."""
     calls = accounts.decided()
     limits = _limits(calls, settings, _slack(accounts, spec, calls), happened)
     if happened.ratio is not None:

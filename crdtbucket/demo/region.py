@@ -61,7 +61,7 @@ class Region:
         return credit + refill if credit > 0 and debt <= 2 * refill else 0.0
 
     async def call(self, cost: int) -> None:
-        """One call, noted with its time and with what was known when it was decided."""
+        """Makes one call, and notes its time and what was known when it was decided."""
         known, room = self.known(), self.room()
         before = now_ns()
         decision = await self.bucket.acquire(self.key, cost)
@@ -156,7 +156,7 @@ async def _report(region: Region) -> None:
 
 
 def tell(message: dict[str, Any]) -> None:
-    """One line on stdout."""
+    """Writes one report as a line on stdout."""
     sys.stdout.write(json.dumps(message, separators=(",", ":")) + "\n")
     sys.stdout.flush()
 

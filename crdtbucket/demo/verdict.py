@@ -47,7 +47,7 @@ def modes_check(regions: Sequence[str], followed: Sequence[Followed]) -> RunChec
 
 
 def amount_check(admitted: int, ideal: int) -> RunCheck:
-    """Enough was admitted."""
+    """Checks that enough was admitted."""
     ratio = admitted / ideal if ideal else 1.0
     text = f"{admitted:,}; one bucket that sees every call admits {ideal:,}: {100 * ratio:.1f} %"
     return RunCheck("admitted", ratio >= LEAST_RATIO, f"{text}, at least {100 * LEAST_RATIO:.0f} %")

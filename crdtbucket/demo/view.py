@@ -39,7 +39,7 @@ class SilentRunView:
         """A page that somebody who watches may want to see."""
 
     def show(self, board: Board) -> None:
-        """How things stand."""
+        """Shows the state of the run."""
 
     def close(self) -> None:
         """The traffic has ended, or the run was stopped."""
@@ -50,7 +50,7 @@ class SilentRunView:
             self.say_check(line, holds)
 
     def say_check(self, line: str, holds: bool | None) -> None:
-        """One line of the verdict; `holds` is None for plain words."""
+        """Prints one line of the verdict; `holds` is None for plain words."""
 
 
 class PlainRunView(SilentRunView):
@@ -65,7 +65,7 @@ class PlainRunView(SilentRunView):
         print(text, flush=True)
 
     def show(self, board: Board) -> None:
-        """One line; others before it when a phase begins."""
+        """Prints one line; others before it when a phase begins."""
         modes = board.switches is not None
         if not self._phase:
             names = "offer admit " + ("mode    " if modes else " left  lag")

@@ -132,7 +132,7 @@ class RedisQuestions:
         return int(reply[0]) * 1_000_000 + int(reply[1])
 
     async def latency(self) -> Sequence[Answer]:
-        """How long decisions take."""
+        """Measures how long decisions take."""
         samples: list[int] = []
         until = now_ns() + round(self.seconds * NS_PER_SECOND)
         while len(samples) < CALLS and (len(samples) < LEAST_CALLS or now_ns() < until):

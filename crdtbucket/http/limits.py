@@ -147,7 +147,7 @@ class Limits:
         return answer
 
     def _verdict(self, rule: Rule, decision: Decision) -> Verdict:
-        """Of the only rule."""
+        """The verdict of the only rule."""
         return Verdict(decision.allowed, rule, decision, deferred_fields(decision, self._options))
 
     def _charges(self, request: Request) -> list[tuple[Rule, Charge]]:

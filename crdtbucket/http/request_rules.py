@@ -1,5 +1,5 @@
-"""A rule for requests: which requests it limits, which bucket and key they take from, and how
-much."""
+"""A rule for requests: which methods and paths it limits, which bucket and key they take from, and
+how much."""
 
 from __future__ import annotations
 

@@ -53,7 +53,7 @@ class AskedLimits:
         return self._ask(key, known, now)
 
     def buckets(self) -> set[Bucket]:
-        """Those that stand in answers which are not too old."""
+        """The buckets in answers that are not too old."""
         now = self._now()
         with self._lock:
             return {answer.bucket for answer in self._answers.values() if now < answer.until}

@@ -207,7 +207,7 @@ class Limiter(Multi):
         return out
 
     def fleet(self) -> list[dict[str, Any]]:
-        """Who runs what: of this node and of each peer, by name, a plain dict.
+        """A plain dict of this node and its peers by name: which configuration each runs.
 
         `node`, `region`, `state` (alive, suspect, dead or left), and the `version`, `hash` and
         `stage` of its configuration as it last advertised them, None where it advertised none;

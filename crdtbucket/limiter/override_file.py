@@ -34,7 +34,8 @@ _HEAD = struct.Struct(">I16s")
 
 
 class FileId(NamedTuple):
-    """Tells a file from another one at its path, to which the system may give the same inode."""
+    """Distinguishes a file from another one at its path, to which the system may give the same
+    inode."""
 
     inode: int
     first: bytes
@@ -42,7 +43,7 @@ class FileId(NamedTuple):
 
     @classmethod
     def of(cls, fd: int) -> FileId:
-        """Of an open file."""
+        """The identity of an open file."""
         return cls(os.fstat(fd).st_ino, os.pread(fd, _HEAD.size, 0))
 
 

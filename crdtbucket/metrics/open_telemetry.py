@@ -89,7 +89,7 @@ class SharedStats:
         self._stats: dict[str, Any] | None = None
 
     def read(self) -> Stats | None:
-        """None once the limiter is gone."""
+        """The stats of the limiter, None once it is gone."""
         with self._lock:
             limiter, now = self._limiter(), self._now()
             if limiter is None:

@@ -34,7 +34,7 @@ async def reconcile(
     moved: Callable[[float], None] = lambda part: None,
     stopped: Callable[[], bool] = lambda: False,
 ) -> Report:
-    """One run over all keys, or until `stopped()`.
+    """Makes one run over all keys, or until `stopped()`.
 
     `name`: what nodes write into their logs, and at an engine the name under which it is asked.
     `peers`: whom to ask, as the transport of the mesh calls nodes; without them those of the file,
@@ -133,7 +133,7 @@ class _Meeting:
         return [self._nodes[name] for name in sorted(self._nodes)]
 
     async def _call(self, addresses: Sequence[str]) -> dict[str, str]:
-        """Meets these; errors by address."""
+        """Calls the nodes at these addresses. Returns errors by address."""
         new = [one for one in dict.fromkeys(addresses) if one not in self._called][:MOST_NODES]
         self._called.update(new)
         failed = {}

@@ -34,7 +34,7 @@ class Holder:
     """Why it was not read, or not to the end."""
 
     def behind(self, lack: Lack, charge: int) -> None:
-        """One key that it lacks something of."""
+        """Counts one key of which this holder lacks something."""
         self.behind_keys += 1
         self.behind_tokens += lack.taken
         self.behind_refunds += lack.refunded
@@ -62,7 +62,7 @@ class Report:
     holders: list[Holder] = field(default_factory=list)
 
     def differs(self, merged: MergedKey) -> None:
-        """One key that some holder lacks something of."""
+        """Counts one key of which some holder lacks something."""
         self.differing_keys += 1
         self.over_admitted += merged.over
         self.forgiven += merged.forgiven

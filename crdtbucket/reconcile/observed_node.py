@@ -112,7 +112,8 @@ class ObservedNode:
                 return frame
 
     async def look(self, first: int) -> RangeAnswer:
-        """Its indebted keys in the order of hashes from `first` on, as many as one answer has.
+        """Reads the indebted keys of the node in the order of hashes from `first` on, as many as
+        one answer has.
 
         Raises `ObservationFailed`.
         """
@@ -123,7 +124,7 @@ class ObservedNode:
 
     @property
     def owner(self) -> Owner:
-        """Its running process."""
+        """The running process of the node, as the owner of columns."""
         return self.name, self.epoch
 
     async def have(self, places: Iterable[Place]) -> dict[Place, tuple[ReconciledBucket, HeldKey]]:

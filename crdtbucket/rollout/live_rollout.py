@@ -189,7 +189,7 @@ class LiveRollout:
                 self._try_to_follow()
 
     def beat(self) -> None:
-        """To be called every second or so."""
+        """Does what is due; to be called every second or so."""
         with self._lock:
             rollout = self._rollout
             if rollout is not None:

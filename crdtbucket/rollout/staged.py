@@ -89,16 +89,16 @@ class Position:
 
     @property
     def of(self) -> tuple[int, int]:
-        """Which version it is of."""
+        """The version that the position is of."""
         return self.version, self.hash
 
     def merged(self, other: Position) -> Position:
-        """What holds of two."""
+        """The position that holds of two."""
         return max(self, other)
 
 
 def row_of(position: Position | None) -> tuple[int, int, int, int, int] | None:
-    """A position as it travels."""
+    """The fields of a position, as they are sent."""
     if position is None:
         return None
     return (*position.of, position.changes, int(position.status), position.stage)
@@ -130,7 +130,8 @@ class Rollout:
 
     @property
     def number(self) -> int:
-        """Of that stage, from 1; a peer of another file may be further than this one has stages."""
+        """The number of the present stage, from 1; a peer with another file may be further than
+        this one has stages."""
         return min(self.position.stage, len(self.plan.stages) - 1) + 1
 
     @property
@@ -212,7 +213,8 @@ class Rollout:
     # ---- commands ----
 
     def advance(self, now: int) -> None:
-        """To the next stage, after a halt as well; after the last one it is everywhere."""
+        """Goes on to the next stage, after a halt as well; after the last one the version is
+        everywhere."""
         if not self.active:
             raise CrdtbucketError(self._version_that(f"{self._is()}: there is no stage left"))
         self._advance(now, "command")

@@ -75,7 +75,7 @@ class FileWatch:
         self._calls.put(True)
 
     def look(self) -> None:
-        """One look: takes a content that is new, and was there at the last look."""
+        """Looks once, and takes a content that is new and was there at the last look."""
         content = self._content()
         settled = content == self._seen
         self._seen = content
@@ -116,8 +116,9 @@ class FileWatch:
 
 
 def content_of(path: str | os.PathLike[str]) -> bytes:
-    """Tells one content of a file from another. Returns b"" where there is no regular file: a pipe
-    is not read here, since what was read would be missing for its real reader."""
+    """A digest of the content of a file, by which one content is told apart from another. Returns
+    b"" where there is no regular file: a pipe is not read here, since what was read would be
+    missing for its real reader."""
     from crdtbucket.config.source import beginning_of  # reads YAML: for those who have a file
 
     if not os.path.isfile(path):

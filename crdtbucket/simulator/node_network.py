@@ -46,7 +46,7 @@ class Nodes(SimulatedRule):
         return self.network.passes(self.names[source], self.names[target])
 
     def sever(self, groups: Sequence[Sequence[int]]) -> None:
-        """As a partition: these rules look at no connection."""
+        """Cuts these ways, as a partition does: these rules look at no connection."""
         self.partition(groups)
 
     def crash(self, node: int) -> None:

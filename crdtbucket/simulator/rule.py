@@ -21,7 +21,7 @@ class SimulatedRule(ABC):
 
     @property
     def now(self) -> int:
-        """The time."""
+        """The present time of the simulation."""
         return self.network.now_ns
 
     @abstractmethod

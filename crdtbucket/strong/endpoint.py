@@ -108,7 +108,7 @@ class Endpoint:
 
     @property
     def address(self) -> Address:
-        """Where the server is."""
+        """The address of the server."""
         return self.link.address
 
     @property

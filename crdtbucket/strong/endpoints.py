@@ -111,7 +111,7 @@ class Endpoints:
         await asyncio.gather(*(one.supervisor.stop() for one in self.by_address.values()))
 
     def wake(self) -> None:
-        """Something is to be settled."""
+        """Some key is to be settled."""
         for endpoint in self.by_address.values():
             if endpoint.usable():  # else a probe comes first, at its own time
                 endpoint.supervisor.wake()

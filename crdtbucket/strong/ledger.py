@@ -195,7 +195,7 @@ class Ledger:
             return decision
 
     def fallback_policy(self, bucket: BucketCore, key: str | bytes) -> tuple[int, int] | None:
-        """As `LocalDecisions.policy`."""
+        """The quota of a key during an outage; see `LocalDecisions.policy`."""
         with self.lock:
             return self._local.policy(bucket, key)
 

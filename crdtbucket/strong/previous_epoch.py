@@ -24,7 +24,7 @@ class PreviousEpoch:
 
 
 def dump(epoch: PreviousEpoch) -> bytes:
-    """As bytes."""
+    """The bytes that `load` reads."""
     return pack((FORMAT, epoch.rows, epoch.servers))
 
 

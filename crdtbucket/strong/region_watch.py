@@ -72,8 +72,8 @@ class RegionWatch:
             self._send(connection, self._arguments.command(self._nodes()))
 
     def states(self) -> dict[str, dict[str, Any]]:
-        """Of each other region: `state` (seen, silent, or unknown before its first beat), `late`
-        (s behind, None when unknown), and `nodes`."""
+        """The state of each other region: `state` (seen, silent, or unknown before its first beat),
+        `late` (s behind, None when unknown), and `nodes`."""
         beats, found = self.beats, {}
         for region in self._regions.others:
             late = None if beats is None else beats.late_us(region)

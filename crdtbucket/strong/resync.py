@@ -60,7 +60,8 @@ class Resync:
         self._everything = True
 
     async def settle(self, seconds: float | None = None) -> bool:
-        """One pass over all that is due, stopped after `seconds`, or when the server is silent.
+        """Makes one pass over all keys that are due. It stops after `seconds`, or when the server
+        is silent.
 
         False when it was stopped. What was not settled stays due.
         """

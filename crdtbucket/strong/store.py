@@ -131,7 +131,8 @@ class Store:
         return endpoint.dispatcher.acquire(bucket, key, cost)
 
     async def acquire_many(self, asked: Sequence[Asked]) -> list[Decision]:
-        """One pipelined batch; the arguments are checked already."""
+        """Asks the store for one pipelined batch of decisions; the arguments are checked
+        already."""
         work = self._acquire_many(asked)
         if asyncio.get_running_loop() is self._loop:
             return await work

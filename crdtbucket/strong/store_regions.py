@@ -1,5 +1,5 @@
-"""Keeps what a node knows of the regions of a replicated Redis, over all servers of its own
-region."""
+"""What a node knows of the regions of a replicated Redis, over all servers of its own region, and
+the claim of its own region's name."""
 
 from __future__ import annotations
 
@@ -61,5 +61,5 @@ class StoreRegions:
 
 
 def _lateness(one: dict[str, Any]) -> tuple[bool, float]:
-    """By which the states of a region are compared; an unknown one is the worst."""
+    """The value by which the states of a region are compared; an unknown one is the worst."""
     return one["late"] is None, one["late"] or 0.0

@@ -35,7 +35,7 @@ class RequestLedger(Protocol):
     def lacking(self, request: Any) -> bool: ...
 
     def ended(self, request: Any, answer: Any = None) -> None:
-        """It has been answered after all, or was never sent."""
+        """The request has been answered after all, or was never sent."""
         return
 
     def connection_ended(self, request: Any) -> None:
@@ -48,11 +48,11 @@ class SentRequest(Protocol):
 
     @property
     def key(self) -> str | bytes | None:
-        """None when no decision is asked for."""
+        """The key that a decision is asked for, None when none is."""
 
     @property
     def cost(self) -> int:
-        """0 when nothing is to be taken."""
+        """The tokens or slots to take, 0 when nothing is to be taken."""
 
     @property
     def ledger(self) -> RequestLedger: ...
@@ -132,7 +132,7 @@ class StoreRequest:
 
     @property
     def replica(self) -> BucketReplica:
-        """Its bucket, to count in what the store answers."""
+        """The bucket of the request, to count in what the store answers."""
         return BucketReplica(self.bucket)
 
     def follows(self, rules: Rules) -> bool:

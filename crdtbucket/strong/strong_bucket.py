@@ -148,7 +148,7 @@ class StrongBucket(AskingBucket):
         self.store.unsettle(self, key)
 
     def reset_some(self, place: int) -> tuple[list[tuple[int, int]], int]:
-        """As that of every bucket; Redis learns of it within a moment."""
+        """Resets keys as every bucket does; Redis learns of it within a moment."""
         found, place = super().reset_some(place)
         if found:
             self.store.unsettle_places(self, found)

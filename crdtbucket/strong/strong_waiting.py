@@ -44,8 +44,8 @@ class StrongWaiters(Lines):
         *,
         by_time: bool = True,
     ) -> Decision:
-        """As `wait`; `ask` is what asks. `by_time`: what is waited for comes back by time alone, so
-        that who has less of that waits in vain."""
+        """Waits as `wait` does; `ask` is what asks the store. `by_time`: tokens come back by time
+        alone, so a caller with less patience than that takes waits in vain."""
         bucket, patience = self._bucket, patience_ns(timeout)
         now = self._strong.table.now
         end = None if patience is None else now() + patience

@@ -79,7 +79,8 @@ class CarriedConnection:
             end.abort()
 
     def finish(self) -> None:
-        """One direction is done; with both, what is still buffered goes out, and then the end."""
+        """One direction has ended; when both have, what is still buffered is sent, and then the
+        end."""
         if all(stream.done for stream in self._streams):
             self._forget()
             for end in (self.caller, self.server):
@@ -139,7 +140,7 @@ class _End(asyncio.Protocol):
             self.transport.close()
 
     def abort(self) -> None:
-        """By RST, where it is TCP."""
+        """Ends the connection at once, by RST where it is TCP."""
         if self.transport is None:
             return
         found = self.transport.get_extra_info("socket")
@@ -164,7 +165,7 @@ class _Stream:
         source.out = sink.into = self
 
     def put(self, data: bytes | None) -> None:
-        """What the source said."""
+        """Takes bytes that the source has sent."""
         way = self._way
         due = asyncio.get_running_loop().time() + way.delay
         due += way.jitter * self._carried.proxy.random.random()

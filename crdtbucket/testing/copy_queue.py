@@ -98,7 +98,7 @@ class CopyQueue:
         heapq.heappush(self._waiting, (due, next(self._numbers), version))
 
     def _part(self, version: KeyVersion, before: KeyVersion) -> KeyVersion:
-        """At least one of the fields that changed, and where it can be not all of them."""
+        """Some of the fields that changed: at least one, and where it can be not all of them."""
         changed = [name for name, text in version.fields.items() if before.fields.get(name) != text]
         count = self._dice.randint(1, max(1, len(changed) - 1))
         names = self._dice.sample(changed, min(count, len(changed)))

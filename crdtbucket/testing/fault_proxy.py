@@ -118,7 +118,7 @@ class FaultProxy:
         return carried.caller
 
     def forget(self, carried: CarriedConnection) -> None:
-        """This connection has ended."""
+        """Forgets a connection that has ended."""
         self._carried.discard(carried)
 
     def limit(self, size: int) -> tuple[int, Callable[[CarriedConnection], None] | None]:

@@ -114,8 +114,8 @@ class Follower:
         return self._bucket.settle(key, part)
 
     def _level(self, key: str | bytes) -> int:
-        """In whole tokens, below zero in debt. What is held back for other nodes counts as left,
-        because it is a guess."""
+        """The level in whole tokens, below zero in debt. What is held back for other nodes counts
+        as left, because it is a guess."""
         decision = self._bucket.peek(key)
         return decision.limit - self._refill(key, decision.debt, up=True)
 

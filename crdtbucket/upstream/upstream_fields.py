@@ -118,7 +118,8 @@ def _standard(lines: dict[str, str]) -> list[UpstreamQuota]:
 
 
 def _vendors(lines: dict[str, str], date: datetime | None) -> list[UpstreamQuota]:
-    """One field for each number, in the ways in which services name them."""
+    """Reads the fields of single services: one for each number, in the ways in which they name
+    them."""
     quotas = []
     for field, value in lines.items():
         if field == "ratelimit-remaining":

@@ -73,7 +73,7 @@ class Calls:
         self._settings = settings
 
     def routes(self) -> list[Route]:
-        """What this part answers."""
+        """The routes that this part of the server answers."""
         decides = (429, 503) if self._settings.fallback_503 else (429,)
         asks = (400, 404, 413, 415)
         post = "POST"
@@ -272,5 +272,5 @@ def decision_json(decision: Decision) -> dict[str, Any]:
 
 
 def respond(document: dict[str, Any], headers: dict[str, str] | None = None) -> JsonAnswer:
-    """A success."""
+    """Answers with success."""
     return JsonAnswer(json_text(document), headers or {})

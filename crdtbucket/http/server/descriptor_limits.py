@@ -113,7 +113,7 @@ class Charged:
         self.decision = self.bucket.peek(self.key)
 
     def decided(self, decision: Decision) -> None:
-        """Its cost was taken, or was not there."""
+        """The decision: whether the cost was taken."""
         self.decision, self.over = decision, not decision.allowed
 
 

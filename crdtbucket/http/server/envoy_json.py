@@ -110,7 +110,7 @@ class EnvoyJson:
         self._limits = limits
 
     def routes(self) -> list[Route]:
-        """What this part answers."""
+        """The routes that this part of the server answers."""
         return [
             Route("POST", PATH, "Envoy's rate limit service as JSON", self.decide, RateLimitReply,
                   RateLimitBody, (429,), (400, 413, 415), denied=RateLimitReply)

@@ -121,7 +121,7 @@ class ForwardAuth:
         self._known: dict[str, Question] = {}
 
     def routes(self) -> list[Route]:
-        """What this part answers."""
+        """The routes that this part of the server answers."""
         summary = "Decide on the request of a proxy's client"
         return [
             Route(method, FORWARD_AUTH, summary, self.decide, None, None, STATUSES,
@@ -223,7 +223,7 @@ def _whole(texts: list[str], name: str, default: int) -> int:
 
 
 def _floor(texts: list[str]) -> Any:
-    """What `Rule` has to check."""
+    """Reads the floor in a form that `Rule` can check."""
     if len(texts) > 1:
         _refuse("floor", f"is {', '.join(texts)}: give one")
     try:

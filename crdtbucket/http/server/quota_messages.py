@@ -118,7 +118,7 @@ def _none() -> Refusal:
 
 
 def write_actions(actions: Sequence[QuotaAction]) -> bytes:
-    """As a RateLimitQuotaResponse."""
+    """Writes assignments as a RateLimitQuotaResponse."""
     raw: bytes = QUOTA_CLASSES["RateLimitQuotaResponse"](
         bucket_action=[sent for one in actions for sent in _actions(one)]
     ).SerializeToString()

@@ -98,8 +98,8 @@ class QuotaServer:
         return now if unfollowed else due
 
     def close(self, stream: QuotaStream) -> None:
-        """Its Envoy is gone. What it was assigned and has not reported stays charged: it may have
-        been used, or may be yet."""
+        """The Envoy of this stream is gone. What it was assigned and has not reported stays
+        charged: it may have been used, or may be yet."""
         self.streams.discard(stream)
         for one in list(stream.ids.values()):
             self._forget(one)
@@ -218,7 +218,7 @@ class QuotaServer:
         one.stream.id_bytes -= bytes_of(one.bucket_id)
 
     async def _assign(self, group: QuotaGroup, now: int) -> int:
-        """Returns when to look again."""
+        """Assigns tokens to the Envoys of a group. Returns when to look again."""
         for one in list(group.members):
             self._follow(one, now)
         for one in [one for one in group.members if one.ended(now)]:

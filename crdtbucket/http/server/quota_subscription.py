@@ -80,7 +80,7 @@ class QuotaStream:
         """Set while there is something to send."""
 
     def put(self, action: QuotaAction) -> None:
-        """To be sent as soon as the Envoy reads."""
+        """Adds an assignment that is sent as soon as the Envoy reads."""
         self.unsent[action.bucket_id] = action
         self.ready.set()
 
@@ -119,7 +119,7 @@ class QuotaSubscription:
 
     @property
     def size(self) -> int:
-        """Tokens of the last assignment, which the Envoy may all have yet."""
+        """Tokens of the last assignment; the Envoy may still have all of them."""
         return self.action.tokens or 0 if self.action is not None else 0
 
     @property
@@ -199,7 +199,7 @@ class QuotaSubscription:
             self.stream.put(replace(self.action, extends=True))
 
     def start_again(self) -> None:
-        """As if nothing had been assigned. What was stays charged."""
+        """Begins anew, as if nothing had been assigned. What was assigned stays charged."""
         self.action = None
         self._paid.clear()
         self._sent.clear()

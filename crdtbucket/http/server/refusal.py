@@ -64,7 +64,7 @@ class Refusal(Exception):
         return cls(400, f"{name}: {why}", [(name, why)])
 
     def response(self) -> JsonAnswer:
-        """As application/problem+json."""
+        """The response of type application/problem+json."""
         document: dict[str, Any] = {
             "type": "about:blank",
             "title": HTTPStatus(self.status).phrase,

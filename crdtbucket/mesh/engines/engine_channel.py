@@ -31,7 +31,7 @@ class Envelope(NamedTuple):
     body: bytes
 
     def encode(self) -> bytes:
-        """The bytes of it."""
+        """The bytes of the message."""
         kind = self.kind | (FROM_DIALER if self.from_dialer else 0)
         return _HEAD.pack(kind, self.number) + self.body
 
@@ -75,7 +75,8 @@ class EngineChannel:
 
     @property
     def key(self) -> tuple[str, int, bool]:
-        """By what it is found: the peer, the number, and whether this side dialed."""
+        """The key under which an exchange finds the channel: the peer, the number, and whether this
+        side dialed."""
         return self.peer_name, self.number, self.dialed
 
     async def send(self, data: bytes) -> None:
@@ -119,7 +120,7 @@ class EngineChannel:
         self._more.set()
 
     def end(self, why: str, *, by_peer: bool) -> bool:
-        """It has ended; False when it had before."""
+        """Marks the channel as ended; False when it had ended before."""
         if self._end is not None:
             return False
         self._end = why, by_peer

@@ -130,7 +130,7 @@ class EngineExchange:
             self._counters.frames_dropped += 1  # later rounds carry the same counts
 
     def forget(self, channel: EngineChannel) -> None:
-        """Nothing more comes to it."""
+        """Removes a channel: no more messages come to it."""
         self._channels.pop(channel.key, None)
 
     # -- what the engine says

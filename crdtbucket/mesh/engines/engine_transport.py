@@ -80,7 +80,8 @@ class EngineTransport:
         return False
 
     def first_pause(self, address: str) -> float:
-        """Of two nodes that see each other the one whose name sorts first dials."""
+        """The pause (s) before a new node is dialed: of two nodes that see each other the one whose
+        name sorts first dials."""
         own = f"{self._kind}:{encode_name(self._host.name)}"
         return 0.0 if own <= address else SECOND_PAUSE_S
 

@@ -63,7 +63,7 @@ class CommandOrder(SignedOrder):
 
     @property
     def about(self) -> tuple[str, str, str]:
-        """What it is about."""
+        """The thing that the command is about: a version, or a key."""
         return self.subject
 
     @property

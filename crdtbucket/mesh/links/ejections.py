@@ -53,7 +53,7 @@ class EjectOrder(SignedOrder):
 
     @property
     def about(self) -> About:
-        """What it is about."""
+        """The node or key that the order is about."""
         return self.subject, isinstance(self.said, str)
 
     @property

@@ -90,7 +90,7 @@ class LinkKey:
 
 
 def fingerprint_of(public: bytes) -> str:
-    """By what people name a public key: "ed25519:" and 32 hex digits."""
+    """The name that people use for a public key: "ed25519:" and 32 hex digits."""
     digest = hashlib.blake2b(public, digest_size=16, person=b"cb-mesh-key")
     return f"ed25519:{digest.hexdigest()}"
 

@@ -58,7 +58,7 @@ class OrderBook(Generic[Order]):
             self.remembers = False
 
     def about(self, *what: str | bool) -> Order | None:
-        """The order about this."""
+        """The order about this thing, None where there is none."""
         row = self._rows.get(what)
         return None if row is None else self._order(row)
 
@@ -96,7 +96,7 @@ class OrderBook(Generic[Order]):
         return self.merge_rows(unpacked(data), refused)
 
     def merge_rows(self, rows: object, refused: Refused) -> list[Order]:
-        """`merge` of what was unpacked."""
+        """Merges orders that were unpacked, as `merge` does."""
         # All are checked first: an order that is held and not returned would never be obeyed.
         wanted = [one for one in self._read(rows) if self._is_wanted(one, refused)]
         return self._hold(wanted, refused)

@@ -42,7 +42,7 @@ class SignedOrder(ABC):
     signature: bytes
 
     def row(self) -> tuple[Any, ...]:
-        """As it is sent and kept: its fields."""
+        """The fields of the order, as they are sent and kept."""
         return tuple([getattr(self, name) for name in self.__match_args__])
 
     @property
@@ -84,7 +84,7 @@ class SignedOrder(ABC):
         return is_signed(self._text(mesh_name), self.signature, self.public)
 
     def as_text(self) -> str:
-        """One word of ASCII."""
+        """The order as one word of ASCII."""
         return base64.urlsafe_b64encode(packed([self])).decode()
 
     @classmethod

@@ -115,7 +115,7 @@ class OwnClock:
         """Corrections of the last time that nothing explained, and a fast clock may."""
 
     def read(self, now: int) -> None:
-        """A round begins."""
+        """Reads the own clock when a round begins."""
         if self._last is not None:
             passed = now - self._last
             moved = passed - self._interval_ns if passed >= 0 else passed
@@ -137,7 +137,7 @@ class OwnClock:
 
 
 def jump(offsets: Iterable[ClockOffset]) -> int:
-    """By how much (ns) the own clock jumped forward, 0 for not at all.
+    """The time (ns) by which the own clock jumped forward, 0 for none.
 
     Judged by the median of the peers, of two in the middle by the one that moved less: one of two
     peers is not most of them. Against a single one it cannot be told whose clock it was: then only

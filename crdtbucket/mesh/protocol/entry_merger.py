@@ -155,7 +155,7 @@ class EntryMerger:
         return not frame.silent or not seen.issuperset(epoch for epoch, _ in frame.silent)
 
     def _silent(self, stated: tuple[tuple[int, int], ...]) -> array[int]:
-        """By origin, for how long (ns) a peer states credit for a silent process."""
+        """The time (ns), by origin, for which a peer states credit for a silent process."""
         kept = dict(stated)
         out = array("q", bytes(8 * wire.MAX_ORIGINS))
         for origin, _, epoch, _ in self._table.epochs.origins():

@@ -157,7 +157,7 @@ class Membership:
     # ---- who is there ----
 
     def status(self, link: PeerState, now: int) -> str:
-        """alive, suspect, dead or left."""
+        """The status of a member: alive, suspect, dead or left."""
         silent = now - link.last_seen
         if link.left:
             return "left"

@@ -89,7 +89,7 @@ class MeshNode:
 
     @property
     def info(self) -> NodeInfo:
-        """This node, as of now."""
+        """The record of this node, as of now."""
         age_ns = self.table.now() - self._memory.started
         established = self._own_name.established(self.table.now())
         return NodeInfo(
@@ -151,11 +151,11 @@ class MeshNode:
         return "" if member is None else member[1]
 
     def known_addresses(self) -> list[str]:
-        """Where to dial members now."""
+        """The addresses at which members can be dialed now."""
         return self.members.directory.addresses(self.table.now())
 
     def status(self, name: str, now: int) -> str:
-        """alive, suspect, dead or left."""
+        """The status of a member: alive, suspect, dead or left."""
         return self.members.status(self.links[name], now)
 
     def fleet(self, now: int) -> list[FleetRow]:
@@ -178,7 +178,7 @@ class MeshNode:
 
     @property
     def bounded(self) -> dict[str, dict[str, int]]:
-        """By peer and bound: how often it stated more than that bound lets it."""
+        """How often each peer stated more than a bound lets it, by peer and bound."""
         return self.members.bounded.counts()
 
     # ---- what peers get to know ----
@@ -254,8 +254,7 @@ class MeshNode:
         return self._gossip.next_tick(now)
 
     def set_waker(self, wake: Waker | None) -> None:
-        """From now on `wake` is called when `next_tick` has moved earlier; None: nobody is
-        called."""
+        """Has `wake` called from now on when `next_tick` has moved earlier; None: nobody."""
         self._waker = wake
 
     def tick(self, now: int) -> Frames:

@@ -97,5 +97,5 @@ class OwnName:
 
 
 def _rank(info: NodeInfo) -> tuple[bool, int, int]:
-    """Of two the one with the smaller rank goes on."""
+    """The rank of a process: of two, the one with the smaller rank goes on."""
     return not info.established, info.began, info.epoch

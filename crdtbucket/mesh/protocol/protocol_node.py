@@ -28,7 +28,7 @@ class ProtocolNode(Protocol):
 
     @property
     def info(self) -> NodeInfo:
-        """This node, as of now."""
+        """The record of this node, as of now."""
 
     def connected(self, peer: NodeInfo, now: int) -> None:
         """A link to `peer` is up; raises `NodeConflict`, or `WireError` for want of room, to refuse

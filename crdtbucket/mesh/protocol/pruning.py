@@ -187,7 +187,8 @@ class Pruner:
         self._remove_columns()
 
     def _remove_columns(self) -> None:
-        """At once where the table is small, else with the next rounds."""
+        """Removes the columns of dead epochs: at once where the table is small, else with the next
+        rounds."""
         if self._table.places <= PRUNED_PLACES:
             self.prune_some()
 

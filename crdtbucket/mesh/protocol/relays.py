@@ -105,7 +105,7 @@ class Relays:
     def _linked(
         self, link: PeerState, unseen: tuple[str, ...], now: int
     ) -> Iterator[tuple[int, int]]:
-        """Those with a link here."""
+        """The members with a link here."""
         for name in unseen:
             other = self._links.get(name)
             if other is None or other is link or other.left or other.forgotten:

@@ -35,7 +35,8 @@ class Outbox:
         """Entries sent so far, each counted once a peer that it went to."""
 
     def frame(self, link: PeerState, now: int, sent: Sent | None = None, **values: Any) -> bytes:
-        """One frame to a peer, with the acknowledgements and times that every frame carries."""
+        """Builds one frame to a peer, with the acknowledgements and times that every frame
+        carries."""
         tables_version = 0
         if "members" in values:
             sent = sent or Sent()
@@ -135,7 +136,7 @@ class Outbox:
         return out
 
     def entries(self, link: PeerState, entries: Iterable[int], now: int) -> list[bytes]:
-        """Given entries, whatever their state."""
+        """Writes the given entries, whatever their state."""
         _, positions = self._roster.announced()
         wanted, start = array("I", entries), 0
         out: list[bytes] = []

@@ -1,5 +1,5 @@
-"""A WebSocket as the channel of a link: it is made, used and closed, and its errors become those of
-channels."""
+"""A WebSocket as the channel of a link: it is dialed, used and closed, and its errors become those
+of channels."""
 
 from __future__ import annotations
 

@@ -89,7 +89,8 @@ class OutageWatch:
         self.silent_since = None
 
     def silence_ns(self, now: int) -> int:
-        """For how long calls have been without any answer, once that makes an outage; else 0."""
+        """The time for which calls have been without any answer, once that makes an outage; else
+        0."""
         silence = 0 if self.silent_since is None else now - self.silent_since
         return silence if silence >= self._outage_after_ns else 0
 

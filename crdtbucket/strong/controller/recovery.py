@@ -21,7 +21,7 @@ class Recovery:
         self._allowed = _MILLION - round(quantile * _MILLION)
 
     def clear(self) -> None:
-        """It failed, or was only now left: all begins anew."""
+        """The endpoint failed, or was left just now: the measuring begins anew."""
         self.alive_since = None
         self._restart()
 

@@ -57,7 +57,7 @@ class BlockingConnection:
         self.close()
 
     def close(self) -> None:
-        """Ends it; may be repeated."""
+        """Ends the connection; may be repeated."""
         found, self._socket = getattr(self, "_socket", None), None
         if found is not None:
             found.close()

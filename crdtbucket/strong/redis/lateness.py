@@ -39,13 +39,13 @@ class Lateness:
         self._total = 0
 
     def begin(self, now: int) -> None:
-        """One more waits for an answer, at `now` (`clock.now_ns`)."""
+        """One more caller waits for an answer, at `now` (`clock.now_ns`)."""
         self._waiting += 1
         if self._due is None:
             self._arm(now)
 
     def end(self) -> None:
-        """One of them waits no longer."""
+        """One caller waits no longer."""
         self._waiting -= 1
 
     def total(self, now: int) -> int:

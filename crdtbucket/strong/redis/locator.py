@@ -36,7 +36,7 @@ class Locator:
         self._order: tuple[Address, ...] = config.target.addresses
 
     async def locate(self) -> Topology:
-        """Where they are now.
+        """Finds out where the primaries are now.
 
         The one that answered well last is asked first, then the sentinels or nodes of the settings,
         then the nodes that the cluster had last; those that were silent last time come after the

@@ -94,7 +94,7 @@ class Registry:
 
     @property
     def processes(self) -> int:
-        """All that are known, those of other regions too."""
+        """The number of processes that are known, those of other regions too."""
         return self.here if self._elsewhere is None else self.here + self._elsewhere()
 
     def due(self) -> bool:
@@ -103,7 +103,7 @@ class Registry:
 
     @property
     def delay_s(self) -> float:
-        """Seconds until then."""
+        """Seconds until this process is to show itself again."""
         return max(0, self._due - self._table.now()) / NS_PER_SECOND
 
     def sharing(self, known: int) -> int:

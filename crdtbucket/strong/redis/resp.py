@@ -44,12 +44,12 @@ class RedisErrorReply(CrdtbucketError):
     # Both are read from the arguments, for a list may hold a hundred thousand errors.
     @property
     def message(self) -> str:
-        """All that Redis said."""
+        """The whole text of the error."""
         return str(self.args[0])
 
     @property
     def code(self) -> str:
-        """Its first word."""
+        """The first word of the error, such as "NOSCRIPT"."""
         return self.message.partition(" ")[0]
 
     @property
@@ -103,7 +103,7 @@ class ReplyReader:
 
 
 def encode(*words: bytes | str | int) -> bytes:
-    """One command as it goes over the wire."""
+    """The bytes of one command, as they are sent."""
     parts = [b"*%d\r\n" % len(words)]
     for word in words:
         data = word if isinstance(word, bytes) else str(word).encode()

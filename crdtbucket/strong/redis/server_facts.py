@@ -48,7 +48,7 @@ class ServerFacts:
 
 
 async def facts(connection: RedisConnection) -> ServerFacts:
-    """Asks a server. Raises `RedisConnectionLost`."""
+    """Asks a server for its facts. Raises `RedisConnectionLost`."""
     try:
         reply = await ask(connection, "INFO", *SECTIONS)
     except RedisErrorReply:
