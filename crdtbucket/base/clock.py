@@ -63,7 +63,7 @@ class WallClock:
     def __init__(self, read: Callable[[], int] = time.time_ns) -> None:
         """`read`: the machine's, for tests."""
         self.machine_ns = read
-        """What the machine's own shows."""
+        """Reads the machine's own wall clock (ns since 1970)."""
         self.ahead_ns: int | None = None
         """How far it is ahead of local time; None where nothing is compared."""
 

@@ -80,14 +80,14 @@ class NodeReport:
     warming_up: bool = False
     ready: bool | None = None
     not_ready: str = ""
-    """Why it is not."""
+    """Why the node is not ready."""
     config: ConfigReport | None = None
     modes: Mapping[str, str] = field(default_factory=dict)
     redis: Mapping[str, str] = field(default_factory=dict)
     """The mode that each Redis allows, by its address."""
     peers: tuple[PeerReport, ...] = ()
     alone: bool = False
-    """It knows no peer, and its calls made no link."""
+    """The node knows no peer, and its calls made no link."""
     last_failure: str = ""
     """Why the last of them did not."""
     regions: tuple[RegionReport, ...] = ()
@@ -95,9 +95,9 @@ class NodeReport:
     refused: str = ""
     """Why the node refused its file as it is now; "" where it did not."""
     halted: str = ""
-    """What is said of a roll-out that is halted."""
+    """The words for a roll-out that is halted."""
     identity: str = ""
-    """What binds nodes to their names; "" where it did not say."""
+    """The way in which names are bound to nodes; "" where the node did not say."""
     fingerprint: str = ""
     signs: bool = True
     """Whether operators sign what moves other nodes, as far as it said."""

@@ -37,7 +37,7 @@ class BucketLoad:
     allowed_per_second: float
     denied_per_second: float
     fill: float | None
-    """Of its emptiest heavy key; None where it has none."""
+    """The level of the emptiest heavy key, as a share of the capacity; None where there is none."""
 
 
 @dataclass(frozen=True)

@@ -26,7 +26,7 @@ NO_TOKEN = (
 )
 
 Answer = Mapping[str, Any] | str
-"""What a node answered, or why it did not."""
+"""The answer of a node, or the reason why there is none."""
 
 
 @click.command()

@@ -17,7 +17,7 @@ from crdtbucket.spec.mode import Mode
 
 MAX_RULES = 1_000
 MAX_ENTRIES = 32
-"""Of a descriptor."""
+"""Most entries of a descriptor."""
 
 
 def _entries(texts: list[str]) -> list[str]:

@@ -18,7 +18,7 @@ RATE = {"capacity", "refill_rate", "refill_interval"}
 SLOTS = {"slots", "ttl"}
 CALENDAR = {"limit", "per", "time_zone"}
 Layer = tuple[RuleSection, YamlNode]
-"""What one mapping of the file says, and where."""
+"""The settings in one mapping of the file, and where it stands."""
 
 
 def bucket_specs(

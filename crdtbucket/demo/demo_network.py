@@ -14,8 +14,8 @@ from crdtbucket.demo.traffic import CUT_REGION
 from crdtbucket.testing.fault_proxy import HOST, FaultProxy
 
 NOWHERE = f"{HOST}:1"
-"""What every region advertises. A node never calls its own address, so gossip shows nobody a way
-around the proxies."""
+"""The address that every region advertises. A node never calls its own address, so gossip shows
+nobody a way around the proxies."""
 CLUSTERS = HOME, AWAY = "home", "away"
 
 

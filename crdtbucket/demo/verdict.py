@@ -108,7 +108,7 @@ class RunVerdict:
     offered: int
     admitted: int
     ideal: int
-    """What one bucket that sees every call admits."""
+    """The tokens that one bucket that sees every call admits."""
     limits: dict[str, LimitFigures]
     """The windows that end in each part of the run."""
     starved_seconds: dict[str, float]

@@ -39,7 +39,7 @@ MORE_COMMANDS: dict[str, tuple[str | int, ...]] = {
 }
 """Those that a replicated Redis needs beside the others, with their arguments after the key."""
 Answer = tuple[str, Level, str]
-"""What was asked about, how it is, and the words."""
+"""The subject of a question, the status of the answer, and its words."""
 Question = Callable[[], Coroutine[Any, Any, Sequence[Answer]]]
 
 

@@ -19,7 +19,7 @@ from crdtbucket.http.request_rules import Rule
 from crdtbucket.limiter.slots import Slot
 
 SOON = {"Retry-After": "1"}
-"""Of a denial for want of slots: nobody knows when one is released."""
+"""The wait (s) that a denial for want of slots states: nobody knows when one is released."""
 LISTS = ("RateLimit-Policy", "RateLimit")
 
 
@@ -42,9 +42,9 @@ class Verdict:
     binding: Decision | None = None
     """The decision to look at: denied, it takes longest; allowed, it has the least left."""
     deferred: DeferredFields = field(default_factory=dict)
-    """What `fields` is made of when it is asked for; falsy when there are none."""
+    """The parts from which `fields` is made when it is asked for; falsy when there are none."""
     slots: tuple[Slot, ...] = ()
-    """Those that are held while the request is in flight."""
+    """The slots that are held while the request is in flight."""
 
     @property
     def taken(self) -> tuple[tuple[Rule, Decision], ...]:

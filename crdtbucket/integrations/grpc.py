@@ -30,9 +30,9 @@ class RpcCall(NamedTuple):
     """A call as the functions of an interceptor see it."""
 
     method: str
-    """Such as "/package.Service/Method"."""
+    """The full name of the method, such as "/package.Service/Method"."""
     metadata: Mapping[str, str | bytes]
-    """What the client sent, by lower-case names; of several values the last."""
+    """The metadata that the client sent, by lower-case names; of several values the last."""
     peer: str
     """The other end, such as "ipv4:203.0.113.9:5000"."""
 

@@ -163,7 +163,7 @@ class PartSpec(BucketSpec):
     """The definition of a part: that of its bucket, under a name of its own in the table."""
 
     number: int
-    """Of its period."""
+    """The number of its period."""
 
     def __init__(self, spec: BucketSpec, number: int) -> None:
         """`spec`: of the bucket, which has been checked."""

@@ -130,7 +130,7 @@ class BucketOverrides:
     def __init__(self, define: Callable[[BucketSpec, Limit], Bucket], lock: Any) -> None:
         """`define` has or makes the bucket of a limit, under `lock`."""
         self.asked: AskedLimits | None = None
-        """What a function says."""
+        """The limits that a function states, None where there is none."""
         self.without_order: Callable[[str], Bucket]
         """The bucket that decides on a key to which no operator gives a limit; once connected."""
         self.in_force = False

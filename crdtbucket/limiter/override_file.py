@@ -26,7 +26,7 @@ from crdtbucket.mesh.links.signed_orders import unpacked
 RECORD = 256
 """Orders in one record at most."""
 MOST_BYTES = 1 << 20
-"""No record has more."""
+"""Most bytes of a record."""
 SPARE_ORDERS = 10_000
 """So many orders that newer ones have replaced are left in the file, beside one for each key."""
 FIX = "put back a copy, or remove it, and peers tell this node the limits again"

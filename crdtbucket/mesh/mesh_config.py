@@ -34,7 +34,7 @@ RENEWABLE = (
 )
 """Settings that may change while a mesh works."""
 LEAST_ROUNDS = 20
-"""Of gossip, until a peer is forgotten: each may lose its updates, and each relay takes some."""
+"""The fewest rounds until a peer is forgotten: updates may be lost, and relays take some."""
 LEAST_SECRET = 16
 """Bytes of a secret that authenticates: a shorter one can be guessed."""
 

@@ -14,7 +14,7 @@ from fractions import Fraction
 Owner = tuple[str, int]
 """A process: the name of its node, and its epoch."""
 Column = tuple[int, int, int]
-"""generation, taken, refunded."""
+"""The generation, the tokens taken, and the tokens refunded."""
 Columns = Mapping[Owner, Column]
 
 

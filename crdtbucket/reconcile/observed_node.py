@@ -26,7 +26,7 @@ LAST = 2**64 - 1
 WANTED = 1024
 """Hashes that are asked for in one frame."""
 ENTRY_BYTES, COLUMN_BYTES = 40, 23
-"""What an entry takes at most: beside its columns, and for each."""
+"""Most bytes of an entry beside its columns, and of each column."""
 MOST_OWNERS = 128
 """Processes named in one frame, so that its header stays small."""
 _HASH = struct.Struct("<QQ")
@@ -64,7 +64,7 @@ class ObservedNode:
     address: str
     name: str
     epoch: int
-    """Of its running process, as it said last."""
+    """The epoch of the running process, as the node said last."""
     channel: Channel
     shake: Handshake
     buckets: BucketIndex
@@ -77,9 +77,9 @@ class ObservedNode:
     config: wire.Config | None = None
     """Which configuration it runs: its version, its hash, and the stage of its roll-out."""
     fingerprint: str = ""
-    """Of the key that it has proved."""
+    """The fingerprint of the key that the node has proved."""
     clock: int = 0
-    """Its clock (ns) when it sent its last answer."""
+    """The clock of the node (ns) when it sent its last answer."""
     _seq: int = 0
 
     @property

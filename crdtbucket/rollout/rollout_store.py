@@ -31,7 +31,7 @@ T = TypeVar("T")
 
 LOG = logging.getLogger("crdtbucket")
 ROLLOUT_SUFFIX = "~rollout"
-"""What the file adds to the path of the shared table; see `tables.QUOTA_SUFFIX`."""
+"""The suffix that the file adds to the path of the shared table; see `tables.QUOTA_SUFFIX`."""
 MOST_BYTES = 64 << 20
 """A larger file is none of ours: 10,000 buckets with overrides take a tenth of that."""
 FORMAT = 1

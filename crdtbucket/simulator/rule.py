@@ -16,7 +16,8 @@ class SimulatedRule(ABC):
 
     name: str
     names: list[str]
-    """Those of the nodes in the network, by their numbers; `start` sets them and the network."""
+    """The names of the nodes in the network, by their numbers; `start` sets them and the
+    network."""
     network: SimulatedNetwork
 
     @property

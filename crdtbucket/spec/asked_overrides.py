@@ -31,7 +31,7 @@ class AskedOverrides:
     a bucket whose numbers hold for the key, a rate such as "100/s burst 200", a `BucketSpec`, or
     None for the bucket's own limit."""
     ttl_ns: int
-    """For how long an answer is remembered, in nanoseconds."""
+    """The time for which an answer is remembered (ns)."""
 
     def __init__(self, ask: Ask, ttl: str | int | float | timedelta = "60s") -> None:
         """`ttl`: for how long an answer is remembered, above 0 up to a day, such as "60s" or

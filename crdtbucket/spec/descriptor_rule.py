@@ -30,7 +30,8 @@ class DescriptorRule:
     settle: bool = False
     """Charge every hit, into debt if need be, as for costs that are known afterwards."""
     floor: Floor = 0
-    """What it leaves to more important calls: a share of the capacity, or a priority."""
+    """The part of the bucket that is left to more important calls: a share of the capacity, or a
+    priority."""
 
     def key(self, domain: str, entries: Sequence[Entry]) -> str | None:
         """The key of a descriptor; None when the rule is not about it."""

@@ -53,7 +53,7 @@ class PendingRequest:
         self, home: object, request: SentRequest, future: asyncio.Future[Decision | None]
     ) -> None:
         self.home = home
-        """Whose `Deadlines` watch it."""
+        """The owner of the `Deadlines` that watch the request."""
         self.request = request
         self.future = future
         self.first: Batch | None = None

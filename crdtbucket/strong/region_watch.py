@@ -20,7 +20,8 @@ LOG = logging.getLogger("crdtbucket.strong")
 ELSEWHERE = ("MOVED", "ASK", "CROSSSLOT")
 US_PER_SECOND = 1_000_000
 UNKNOWN_AFTER_US = 60 * US_PER_SECOND
-"""For so long a region may not have begun; then it is logged that nothing of it has come."""
+"""Time (us) for which a region may not have begun; then it is logged that nothing of it has
+come."""
 TRIES = 16
 """Tags that are tried one after the other until a server of a cluster holds the slot of one."""
 

@@ -52,7 +52,7 @@ class RoomQueue:
         self._deadline_ns = deadline_ns
         self._room = room
         self.requests: deque[QueuedRequest] = deque()
-        """Those that wait, the first one first; to be changed by the queue alone."""
+        """The decisions that wait, the first one first; only the queue may change it."""
         self._answered_ns = 0
         self._timer = LookTimer(self._due, self._expire)
 

@@ -40,7 +40,7 @@ class ServerLink:
         self.connection: RedisConnection | None = None
         self.fence = 0
         self.beats = b""
-        """What calls to this server say of the other regions of a replicated Redis."""
+        """The beats of other regions of a replicated Redis, which calls to this server carry."""
         self._scripts = scripts
         self._next_fence = next_fence
         self._listener = listener

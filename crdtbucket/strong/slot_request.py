@@ -26,7 +26,7 @@ class SlotHold:
         self.ttl_ns = ttl_ns
         self.id = name
         self.number = 0
-        """Of the slot, once it is held."""
+        """The number of the slot, once it is held."""
         self.deadline_ns = 0
         """When it ends at the latest (time of the table)."""
         self.asked = False

@@ -68,7 +68,7 @@ class RuleBook:
         self.by_name: dict[int, BucketCore] = {}
         """The buckets of tokens by the hashes of their names."""
         self.slots: dict[BucketCore, SlotRules] = {}
-        """Those of buckets of slots."""
+        """The rules of buckets of slots."""
         self._rules: dict[BucketCore, Rules] = {}
         self._candidates: dict[BucketCore, Rules] = {}
         for bucket, its in (rules or {}).items():

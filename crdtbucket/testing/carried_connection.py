@@ -24,7 +24,7 @@ class Way:
     """One direction of all connections; a change holds for the bytes that come after it."""
 
     delay: float = 0.0
-    """Seconds."""
+    """The delay in seconds."""
     jitter: float = 0.0
     """Up to so many seconds more, evenly spread; bytes keep their order."""
     bandwidth: float = 0.0

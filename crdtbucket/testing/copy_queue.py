@@ -40,7 +40,7 @@ class ReplicationFaults:
     older: float = 0.0
     """Share after which an older version arrives once more, and a lag later the newest again."""
     repeated: float = 0.0
-    """Share that arrives twice."""
+    """The share of copies that arrive twice."""
 
 
 class CopyQueue:

@@ -30,7 +30,7 @@ READ_EVERY_S = 0.01
 _AGAIN_S = 0.02
 _IDLE_S = 3600.0
 _REFUSED = ("READONLY", "NOREPLICAS", "OOM", "LOADING")
-"""What a server says that takes no writes now."""
+"""The errors of a server that takes no writes now."""
 State = Mapping[bytes, KeyVersion]
 
 

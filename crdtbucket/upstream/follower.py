@@ -34,7 +34,7 @@ class Standing:
     at: int = 0
     paused_until: int = 0
     next_round: int = 0
-    """Nothing is charged before."""
+    """The time before which nothing is charged."""
 
 
 class Follower:

@@ -49,11 +49,11 @@ class UpstreamQuota:
     """One limit of a service, as the service describes it."""
 
     name: str
-    """Of the policy; "" where the service does not name it."""
+    """The name of the policy; "" where the service does not name it."""
     unit: str
-    """What it counts, such as "requests" or "tokens"."""
+    """The unit that the quota counts, such as "requests" or "tokens"."""
     remaining: int
-    """0 to 10^15."""
+    """The number that is left, 0 to 10^15."""
     reset_s: float | None = None
     """Seconds until more is left, or until all is; None where it is not said."""
 

@@ -23,7 +23,7 @@ from crdtbucket.limiter.facade import Limiter
 
 AUDIT = logging.getLogger("crdtbucket.audit")
 DOCTOR_STEP_S = 1.5
-"""Of each step, so that the whole is done within the deadline of a request."""
+"""Seconds for each step, so that the whole is done within the deadline of a request."""
 
 
 class Admin:

@@ -47,7 +47,7 @@ class RefundableTake:
     bucket: Bucket
     decision: Decision
     tokens: int | None = None
-    """What was asked back."""
+    """The tokens that were asked back."""
     refunded: int = 0
     done: bool = False
 

@@ -38,7 +38,8 @@ UNITS = (
     *(("SECOND", 1), ("MINUTE", 60), ("HOUR", 3_600), ("DAY", 86_400)),
     *(("MONTH", 30 * 86_400), ("YEAR", 365 * 86_400)),
 )
-"""Of a limit as Envoy knows it, with their seconds; in the order of their numbers, from 1."""
+"""The units of a limit as Envoy knows them, with their seconds; in the order of their numbers, from
+1."""
 MAX_UINT32 = 2**32 - 1
 
 
@@ -65,9 +66,9 @@ class RateLimitAnswer:
     """The answer to a request."""
 
     code: str
-    """For the whole request."""
+    """The code for the whole request."""
     statuses: tuple[DescriptorStatus, ...]
-    """In the order of the descriptors."""
+    """The statuses of the descriptors, in their order."""
     fields: dict[str, str]
     """Header fields for the client's answer."""
     body: bytes

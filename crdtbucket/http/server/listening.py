@@ -23,7 +23,7 @@ FIXES = {
     errno.EADDRNOTAVAIL: ": name an address of this host",
     errno.ENOENT: ": make the folder of the socket first",
 }
-"""What to do, by the number of the error."""
+"""The advice for an error, by its number."""
 
 
 class CannotListen(CrdtbucketError):

@@ -15,7 +15,7 @@ from crdtbucket.spec.bucket_spec import BucketSpec
 from crdtbucket.spec.priority import Floor, drawn, floor_tokens
 
 SHORTEST_NS, LONGEST_NS = NS_PER_SECOND // 10, NS_PER_SECOND
-"""Of a pace."""
+"""The shortest and the longest pace (ns)."""
 
 
 class QuotaPlace(NamedTuple):
@@ -33,7 +33,7 @@ class QuotaGroup:
 
     place: QuotaPlace
     members: dict[QuotaSubscription, None] = field(default_factory=dict)
-    """In the order in which they came."""
+    """The Envoys of the group, in the order in which they came."""
     due: int | None = None
     """When it is looked at next (ns)."""
     busy: bool = False
@@ -43,7 +43,7 @@ class QuotaGroup:
     pace: int = LONGEST_NS
     """How long an assignment is to last where requests use it up."""
     _turn: int = 0
-    """Whose turn it is to get what cannot be divided."""
+    """The number of the Envoy whose turn it is to get what cannot be divided."""
 
     def admit_all(self, now: int) -> None:
         """Assigns no limit."""

@@ -42,7 +42,8 @@ EXTEND_NS = ASSIGNED_S * NS_PER_SECOND // 3
 """After that an assignment is sent again."""
 MAX_STREAMS = 1_000
 MAX_BUCKET_IDS, MAX_ID_BYTES = 10_000, 2**23
-"""Of one stream, and their names and values together; further ones are denied."""
+"""Most bucket ids of one stream, and most bytes of the names and values of one; further ones are
+denied."""
 
 
 class QuotaServer:
@@ -69,7 +70,8 @@ class QuotaServer:
         """Counts changes of the configuration."""
         self._groups: dict[QuotaPlace, QuotaGroup] = {}
         self._group_of: OrderedDict[QuotaSubscription, QuotaGroup] = OrderedDict()
-        """Those that a change of the configuration has not reached yet come first."""
+        """The group of each subscription; those that a change of the configuration has not reached
+        yet come first."""
         self.schedule = QuotaSchedule(clock, self._assign)
 
     @property

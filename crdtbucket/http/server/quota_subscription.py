@@ -52,7 +52,7 @@ class QuotaAction:
 
     bucket_id: BucketId
     tokens: int | None = None
-    """Of a bucket that holds so many and does not refill; 0 denies all, None admits all."""
+    """The tokens of the assigned bucket, which does not refill; 0 denies all, None admits all."""
     extends: bool = False
     """Go on with the bucket of the last assignment, which had as many."""
     abandon: bool = False
@@ -75,7 +75,7 @@ class QuotaStream:
         self.ids: dict[BucketId, QuotaSubscription] = {}
         self.id_bytes = 0
         self.unsent: dict[BucketId, QuotaAction] = {}
-        """At most one for each bucket id, the newest."""
+        """The actions that are to be sent: at most one for each bucket id, the newest."""
         self.ready = asyncio.Event()
         """Set while there is something to send."""
 
@@ -107,7 +107,7 @@ class QuotaSubscription:
     guessed: bool = True
     """Whether no report has shown the rate yet."""
     version: int = 0
-    """Of the configuration by which its key was found."""
+    """The version of the configuration by which the key was found."""
     action: QuotaAction | None = None
     """The assignment that was sent last."""
     sent_at: int = 0

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 LOG = logging.getLogger("crdtbucket.http")
 LAST_WORDS_S = 0.1
-"""For handlers whose connections have ended, or did not within the deadline."""
+"""Seconds for handlers whose connections have ended, or did not within the deadline."""
 ENDING = (signal.SIGTERM, signal.SIGINT)
 
 

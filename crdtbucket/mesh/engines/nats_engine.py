@@ -63,7 +63,7 @@ class NatsEngine:
         self._tasks = BackgroundTasks()
         self._closed = asyncio.Event()
         self._refused = ""
-        """What the server refused last."""
+        """The last refusal of the server."""
 
     @property
     def place(self) -> str:

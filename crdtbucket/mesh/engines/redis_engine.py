@@ -77,7 +77,7 @@ class RedisEngine:
         self._listener: EngineListener | None = None
         self._tasks = BackgroundTasks()
         self._said = ""
-        """What the server refused last."""
+        """The last refusal of the server."""
 
     def start(self, listener: EngineListener) -> None:
         """Begins to connect."""

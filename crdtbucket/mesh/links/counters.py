@@ -25,7 +25,7 @@ class MeshCounters:
     """Authenticated links made."""
     dials_failed: int = 0
     last_failure: str = ""
-    """Whom the last failed dial called, and why it made no link."""
+    """The address that the last failed dial called, and why it made no link."""
     engine_connections: int = 0
     """Connections made with the message engine; so many more than losses while it is there."""
     engine_losses: int = 0

@@ -28,7 +28,8 @@ KEY_ID_BYTES = 8
 MAX_KEY_IDS = 16
 MAX_HELLO = 2048
 MAX_TEXT_BYTES = 255
-"""Of a text; and it has no more characters than a frame takes, which names the node to others."""
+"""Most bytes of a text. It has no more characters than a frame takes, which names the node to
+others."""
 MAX_AGE_NS = 2**62
 """No process is older; and the time at which it began is a signed number of 64 bits here."""
 
@@ -46,7 +47,7 @@ class Role(enum.IntEnum):
 
     MEMBER = 0
     OBSERVER = 1
-    """It looks at counts and brings counts, takes nothing, and is no member."""
+    """An observer reads counts and brings counts, takes nothing, and is no member."""
 
 
 class PublicKeys(NamedTuple):
@@ -55,7 +56,7 @@ class PublicKeys(NamedTuple):
     node: bytes
     """By which it signs the handshake."""
     link: bytes
-    """For this link alone."""
+    """The key for this link alone."""
 
 
 @dataclass(frozen=True)

@@ -42,7 +42,7 @@ class Link:
         self.peer = identity.info
         self.instance = identity.instance
         self.source = source_of(channel.remote)
-        """What counts as the address of the peer; "" where the carrier has none."""
+        """The address of the peer; "" where the carrier has none."""
         self.dialed = dialed
         self.bad_frames = 0
         self._channel = channel
@@ -53,7 +53,7 @@ class Link:
         """The frames that wait, and since when."""
         self._queued_bytes = 0
         self._idle: asyncio.Future[None] | None = None
-        """What the sender waits for while nothing is queued."""
+        """The future that the sender waits for while nothing is queued."""
         self._sender: asyncio.Task[None] | None = None
         self._sending_since: float | None = None
         self._last_seen = self._loop.time()

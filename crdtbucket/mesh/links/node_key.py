@@ -25,7 +25,7 @@ class NodeKey:
     def __init__(self, private: Ed25519PrivateKey) -> None:
         self._private = private
         self.public = private.public_key().public_bytes_raw()
-        """Its public half, 32 bytes."""
+        """The public half of the key, 32 bytes."""
         self.fingerprint = fingerprint_of(self.public)
 
     @classmethod

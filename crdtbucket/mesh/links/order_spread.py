@@ -23,7 +23,7 @@ from crdtbucket.mesh.links.signed_orders import packed
 REPEAT_S = 10.0
 """Orders are sent again so often: a carrier, or a queue that is full, may lose one."""
 WAIT_S = 5.0
-"""For how long another thread waits until an order was taken."""
+"""Seconds for which another thread waits until an order was taken."""
 LEARNS_S = 15.0
 """After its first link a node without memory learns for so long which resets are past."""
 MAX_SAID = 256
@@ -34,7 +34,7 @@ class OrderSpread(ABC, Generic[Order]):
     """Sends every linked peer every order, when its link begins and when one is new."""
 
     KIND: ClassVar[Kind]
-    """Of the frames."""
+    """The kind of the frames that carry the orders."""
 
     def __init__(self, book: OrderBook[Order], links: LinkTable, refusals: Refusals) -> None:
         """`book`: the orders that hold. `refusals`: where those are counted that do not."""

@@ -43,7 +43,7 @@ class OverrideBook(OrderBook[OverrideOrder]):
         self._shards: list[dict[tuple[str, str], None]] = [{} for _ in range(SHARDS)]
         self._digests = [0] * SHARDS
         self._fresh: deque[OverrideOrder] = deque(maxlen=MOST_FRESH)
-        """Those that are to be sent to peers at once."""
+        """The orders that are to be sent to peers at once."""
         self._sorted: list[tuple[str, str]] = []
         self._unsorted: list[tuple[str, str]] = []
         """Keys that came since they were listed last."""

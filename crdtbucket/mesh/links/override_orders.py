@@ -29,7 +29,7 @@ class OverrideOrder(SignedOrder):
     MOST: ClassVar[int] = MAX_RECORD
     UNSIGNED: ClassVar[bool] = True
     bucket: str
-    """Its canonical name."""
+    """The canonical name of the bucket."""
     key: str
     counter: int
     """Of two orders about one key the one with the higher counter holds."""

@@ -45,9 +45,9 @@ class AskedShard:
     link: Link
     since: float
     digest: int
-    """What the peer said that it holds."""
+    """The digest of the shard as the peer stated it."""
     frames: int = 0
-    """That came."""
+    """The frames of the shard that have come."""
 
 
 class OverrideSpread:

@@ -30,7 +30,7 @@ MAX_SHOWN = 32
 MAX_PINS = 1024
 """Names of nodes whose keys are pinned; whoever comes beyond them is admitted by the secret."""
 _PINNED = "what is pinned"
-"""What messages call it where it is in no file."""
+"""The word of messages for pins that are in no file."""
 
 
 class PeerKeys:

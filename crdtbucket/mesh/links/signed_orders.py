@@ -30,9 +30,9 @@ class SignedOrder(ABC):
     PURPOSE: ClassVar[bytes]
     """Goes before what is signed, so that no order passes for one of another kind."""
     WHAT: ClassVar[str] = "order"
-    """What messages call such an order."""
+    """The word of messages for such an order."""
     MOST: ClassVar[int]
-    """Orders in one list."""
+    """Most orders in one list."""
     UNSIGNED: ClassVar[bool] = False
     """Whether it may lack key and signature."""
     __match_args__: ClassVar[tuple[str, ...]]

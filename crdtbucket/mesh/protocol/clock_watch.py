@@ -31,7 +31,7 @@ was a jump of that peer's clock."""
 SHOWN_NS = 500_000_000
 """A round that came so much too late may show a jump."""
 KEPT_NS = 900_000_000_000
-"""For so long a jump that the own clock shows may be claimed by the peers: they may be silent."""
+"""Time (ns) for which peers may claim a jump that the own clock has shown: they may be silent."""
 STEP_NS = 2_000_000_000
 """So far a correction may be beyond what the own clock shows, for clocks that run off steadily."""
 STEADY = 60
@@ -46,11 +46,11 @@ class ClockOffset:
     base: int | None = None
     """When they were last compared, the drift since then followed."""
     compared: int = 0
-    """When that was."""
+    """The time of that comparison."""
     best: int | None = None
     """The largest in the window now."""
     since: int = 0
-    """When that window began."""
+    """The beginning of that window."""
     latest: int = 0
     """When the newest frame of the window came."""
     moved: int | None = None

@@ -41,7 +41,8 @@ class Places:
     def __init__(self, keep_ns: int) -> None:
         self._keep_ns = keep_ns
         self._empty: dict[str, int] = {}
-        """Whose places are empty, in the order in which they were left, and since when (ns)."""
+        """The names of the members whose places are empty, in the order in which they were left,
+        and since when (ns)."""
 
     def left_empty(self, name: str, now: int) -> None:
         """The connection to this member is gone without a goodbye."""

@@ -47,7 +47,7 @@ class PeerState:
     info: NodeInfo
     """The process that runs now, as far as is known."""
     node: int
-    """Its id in the table."""
+    """The id of the peer in the table."""
     last_seen: int
     """When its newest frame came, or the link was made."""
     connected: bool = True
@@ -77,7 +77,7 @@ class PeerState:
     echo: int | None = None
     """The newest `sent` stamp that came from it, on its clock."""
     echo_at: int = 0
-    """When that came."""
+    """The time at which that came."""
     round_trip: int = 0
     """Smoothed, ns; 0 while unknown."""
     travel: TravelTimes = field(default_factory=TravelTimes)
@@ -121,13 +121,13 @@ class PeerState:
     advertised: dict[str, int] | None = None
     """The members that it has advertised, and the epoch of each; None before the first time."""
     unseen: tuple[str, ...] = ()
-    """Those of them that it does not see itself."""
+    """The advertised members that the peer does not see itself."""
     ages_from: int = 0
     """The next round states ages from this one of them on, when they do not all fit."""
     relayed_at: int = NEVER
     """Up to this time other peers have relayed all that it counted."""
     relay: str = ""
-    """Which of them did."""
+    """The relay that did."""
     recent_entries: deque[tuple[int, array[int]]] = field(
         default_factory=lambda: deque(maxlen=RECENT_FRAMES)
     )
@@ -138,7 +138,7 @@ class PeerState:
     rollout: wire.Rollout | None = None
     """The state of the newest version that it has, as it said together with that."""
     mode: int | None = None
-    """In which mode it decides, as it said together with that."""
+    """The mode in which the peer decides, as it said together with that."""
     config_seq: int = 0
     """The sequence number of the frame with these."""
 

@@ -56,7 +56,7 @@ class Pruner:
         self._table = table
         self._settled_ns = max(SETTLED_NS, ROUNDS * interval_ns)
         self._dead: dict[int, _DeadEpoch] = {}
-        """In the order in which they died."""
+        """The dead epochs, in the order in which they died."""
         self._place = -1
         """Where the look at all keys under way goes on, -1 while none is."""
         self._begun = 0

@@ -18,7 +18,7 @@ class Visibility:
     def __init__(self, directory: MemberDirectory, roster: Roster) -> None:
         self._links, self._roster = directory.links, roster
         self._mask: bytes | None = None
-        """What `relay_mask` returns; None when that may have changed."""
+        """The answer of `relay_mask`; None when it may have changed."""
         self._numbered = -1
         """The state of the roster for which the mask holds."""
         self._unseen_by: dict[str, tuple[dict[str, int] | None, Names, Names]] = {}

@@ -23,9 +23,9 @@ class LatencyMeter:
     def __init__(self, window_ns: int, quantile: float, least_samples: int) -> None:
         """`quantile` is counted in millionths."""
         self.total = 0
-        """Answers in the window."""
+        """The number of answers in the window."""
         self.slow = 0
-        """Those of them that were over the limit."""
+        """The number of those that were over the limit."""
         self._window_ns, self._slot_ns = window_ns, window_ns // SLOTS
         self._allowed, self._least = _MILLION - round(quantile * _MILLION), least_samples
         self._slot = 0

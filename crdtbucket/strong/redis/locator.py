@@ -21,7 +21,8 @@ from crdtbucket.strong.redis.topology import (
 )
 
 PATIENCE_S = 0.25
-"""One that has not answered for so long is not given up, but the next is asked beside it."""
+"""Seconds after which a server that has not answered is not given up, but the next is asked beside
+it."""
 MOST_KNOWN = 1_000
 """Nodes of a cluster that are remembered."""
 

@@ -32,9 +32,9 @@ GONE_S = 60
 FORGOTTEN_S = 3_600
 """Nor one that was seen so long ago, or is so far in the future, that Redis' clock has changed."""
 WHOLE = 1_000_000_000
-"""Of all shares together."""
+"""The sum of all shares."""
 NOTHING = 2**62
-"""As many processes as leave nothing for one."""
+"""A number of processes so large that nothing is left for one."""
 PROBED = BucketSpec("probe", 1_000, 1_000)
 PROBE_MS = 60_000
 PROBE = script.Arguments(PROBED, 0, PROBE_MS)

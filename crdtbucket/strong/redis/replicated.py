@@ -106,7 +106,7 @@ class HeldEntry(NamedTuple):
     debt: Fraction
     emission: Fraction
     version: int
-    """Of a region's key; 0 in one Redis for all."""
+    """The version of a region's key; 0 in one Redis for all."""
     records: dict[bytes, Column]
 
 

@@ -14,7 +14,7 @@ NOTHING = object()
 MAX_REPLY = 1 << 20
 """Bytes of one reply; the largest we ask for is a key's record with its columns."""
 MAX_ITEMS = 9_999
-"""Items of one list."""
+"""Most items of one list."""
 MAX_DEPTH = 5
 """Lists within lists: CLUSTER SLOTS with the nodes' metadata needs four."""
 

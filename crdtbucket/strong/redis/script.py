@@ -42,7 +42,7 @@ class Column:
     """The counts of one process for a key in one `generation`: `taken` and `refunded` tokens."""
 
     owner: bytes
-    """Who: see `owner_name`."""
+    """The process that counts; see `owner_name`."""
     generation: int
     taken: int
     refunded: int
@@ -102,7 +102,8 @@ _COLUMN = b"$10\r\n%010d\r\n$16\r\n%016d\r\n$16\r\n%016d\r\n"
 _CALL_SIZE = len(_CALL % ((0,) * 6))
 _COLUMN_SIZE = len(_COLUMN % ((0,) * 3))
 _WORDS = 18
-"""Of a plain call: the command, the script, the number of keys, the key, and 14 arguments."""
+"""The number of words of a plain call: the command, the script, the number of keys, the key, and 14
+arguments."""
 
 
 class Arguments:

@@ -24,7 +24,7 @@ class ServerFacts:
     max_memory: int | None = None
     """Bytes that it may use; 0: no bound."""
     policy: str = ""
-    """Its maxmemory-policy."""
+    """The maxmemory-policy of the server."""
     evicted: int | None = None
     """Keys that it has evicted since it was started."""
 

@@ -15,7 +15,8 @@ SLOT_SCRIPT = LuaScript.load("slots.lua")
 _BY_SHA = words(b"EVALSHA", SLOT_SCRIPT.sha.encode(), b"1")
 _BY_SOURCE = words(b"EVAL", SLOT_SCRIPT.source.encode(), b"1")
 _WORDS = 10
-"""Of a call without ids: command, script, number of keys, the key, and six arguments."""
+"""The number of words of a call without ids: command, script, number of keys, the key, and six
+arguments."""
 _STATUS = (ScriptStatus.DENIED, ScriptStatus.ALLOWED, ScriptStatus.UNKNOWN)
 
 

@@ -24,9 +24,9 @@ class ConsoleSession:
     """One browser that has shown the token."""
 
     proof: str
-    """What a request that changes something must repeat."""
+    """The text that a request which changes something must repeat."""
     ends: int
-    """Local ns."""
+    """The end of the session (local ns)."""
 
     def proven(self, given: str) -> bool:
         """Whether a request comes from a page that could read the proof."""

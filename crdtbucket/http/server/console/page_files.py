@@ -45,7 +45,7 @@ SAFETY = {
     "X-Content-Type-Options": "nosniff",
     "X-Frame-Options": "DENY",
 }
-"""Of every answer under /console."""
+"""The header fields of every answer under /console."""
 
 
 class PageFiles:
