@@ -36,7 +36,7 @@ class StageSection(Section):
 
     @property
     def reach(self) -> staged.Stage:
-        """The same, as the machine takes it."""
+        """The stage as the roll-out takes it."""
         return staged.Stage(tuple(self.regions or ()), self.percent)
 
 
@@ -80,7 +80,7 @@ class RolloutSection(Section):
 
     @property
     def plan(self) -> RolloutPlan:
-        """The same, as the machine takes it."""
+        """The plan of the roll-out, as the roll-out takes it."""
         hold_ns = None if self.hold is None else round(self.hold * NS_PER_SECOND)
         rise = None if self.halt_on is None else self.halt_on.denied_ratio_rise
         return RolloutPlan(tuple(one.reach for one in self.stages or ()), hold_ns, rise)

@@ -61,7 +61,7 @@ class PlainRunView(SilentRunView):
         self._told = 0
 
     def say(self, text: str) -> None:
-        """Print it."""
+        """Prints a line."""
         print(text, flush=True)
 
     def show(self, board: Board) -> None:
@@ -87,7 +87,7 @@ class PlainRunView(SilentRunView):
         self.say(f"{board.elapsed_s:5.1f}s {regions}".rstrip())
 
     def say_check(self, line: str, holds: bool | None) -> None:
-        """Print it."""
+        """Prints a line of the verdict."""
         self.say(line)
 
 
@@ -101,7 +101,7 @@ class LiveRunView(SilentRunView):
         self._live: Live | None = None
 
     def say(self, text: str) -> None:
-        """Print it."""
+        """Prints a line."""
         self._console.print(text, highlight=False, markup=False)
 
     def open_page(self, url: str) -> None:
@@ -122,7 +122,7 @@ class LiveRunView(SilentRunView):
             self._live = None
 
     def say_check(self, line: str, holds: bool | None) -> None:
-        """Print it in colours."""
+        """Prints a line of the verdict in colours."""
         style = "" if holds is None else "green" if holds else "bold red"
         self._console.print(Text(line, style=style), highlight=False)
 

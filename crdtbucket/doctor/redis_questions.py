@@ -29,7 +29,7 @@ OLDEST = 7
 BEHIND_S = 10
 """A replica that was not seen for longer would lose what it lacks in a failover."""
 CLOCK_S = 1.0
-"""A clock that is off by more is no matter of the network."""
+"""Seconds by which the network alone may make a clock seem wrong."""
 LEAST_CALLS, CALLS = 20, 200
 """Decisions whose latency is measured: the second number, or fewer when they are slow."""
 MORE_COMMANDS: dict[str, tuple[str | int, ...]] = {

@@ -78,7 +78,7 @@ class RpcLimit:
             context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, message)
 
     async def check_async(self, method: str, context: Any) -> None:
-        """`check` on an event loop."""
+        """Takes the tokens on an event loop, or ends the call."""
         charge = self._charge(method, context)
         decision = None if charge is None else await self._bucket.acquire(*charge)
         if decision is not None and not decision.allowed:

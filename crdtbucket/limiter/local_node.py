@@ -61,8 +61,7 @@ class LocalNode:
         overrides: OperatorOverrides,
         wall: WallClock,
     ) -> None:
-        """Nothing runs yet. `overrides`: the limits that operators order. `wall`: the calendar
-        clock."""
+        """Nothing runs yet. `overrides`: operators' limits. `wall`: the calendar's clock."""
         self.identity = identity
         self.machine: MeshNode | None = None
         """The protocol of this node, once it was opened with a mesh."""

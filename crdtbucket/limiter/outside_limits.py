@@ -58,7 +58,8 @@ class OutsideLimits:
         }
 
     def of(self, bucket: str) -> BucketOverrides:
-        """What decides on the keys of one bucket, which is named as in `BucketSpec.key`."""
+        """The object that finds the deciding bucket for keys of one bucket, which is named as in
+        `BucketSpec.key`."""
         found = self._of.get(bucket)
         if found is None:
             found = self._of.setdefault(bucket, BucketOverrides(self.define, self._in_force.lock))
@@ -157,7 +158,7 @@ class BucketOverrides:
         return len(self._limits)
 
     def deciding(self) -> Iterator[Bucket]:
-        """The buckets of the limits."""
+        """The buckets of the limits, each of which decides on some keys."""
         return (one.bucket for one in list(self._limits.values()) if one.bucket is not None)
 
     def connect(self, spec: BucketSpec, bucket: Bucket, globs: list[tuple[str, Bucket]]) -> None:

@@ -155,7 +155,7 @@ class _Meeting:
         return [a for n, a in named if a and n not in self._nodes and a not in self._called]
 
     def _report_silent(self, failed: dict[str, str]) -> None:
-        """Members that are known and were not called."""
+        """Reports the members that are known and were not called."""
         known = {n: a for node in self._nodes.values() for n, a in node.members.items()}
         for name, address in sorted(known.items()):
             if name not in self._nodes and address not in failed:

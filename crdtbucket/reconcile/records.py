@@ -40,7 +40,7 @@ class Records:
         """`timeout` (s): for each chunk of answers."""
         self._config, self._buckets, self._timeout = config, buckets, timeout
         self.owner: Owner | None = None
-        """None: it is no node, and has no column of its own."""
+        """None, as Redis is no node and has no column of its own."""
         self.tombstones: set[int] = set()
         self._connections: list[RedisConnection] = []
         self._slots: list[int | None] = []

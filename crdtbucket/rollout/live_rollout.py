@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from crdtbucket.limiter.local_node import LocalNode
 
 Row = tuple[int, int, int, int, int]
-"""A position as it travels."""
+"""The fields of a position, as nodes send them."""
 
 LOG = logging.getLogger("crdtbucket")
 

@@ -25,7 +25,7 @@ class FileWatch:
 
     It reads the file by its name each time: so a file that is replaced, a link that is turned to
     another file and a mounted directory that is swapped as a whole all count, and nothing depends
-    on what a file system tells. A new content is taken when two looks in a row have seen it: who
+    on what a file system says. A new content is taken when two looks in a row have seen it: who
     writes a file in place is not caught half-way. On SIGHUP it is taken at once.
     """
 

@@ -29,7 +29,8 @@ def dump(epoch: PreviousEpoch) -> bytes:
 
 
 def load(data: bytes) -> PreviousEpoch:
-    """What was kept. Raises `MeshError` when it cannot be read, and says what to do."""
+    """Reads what `dump` has written. Raises `MeshError` when it cannot be read, and says what to
+    do."""
     try:
         form, rows, servers = unpack(data)
         if form != FORMAT:

@@ -28,7 +28,7 @@ OVERLOADED = frozenset({429, 503, 529})
 """Statuses with which `Retry-After` means that the service takes no requests until then."""
 LONGEST_S = 366 * 86_400.0
 UNIX_TIME = 10**9
-"""A reset of so many seconds or more is a time of day, as some services write it."""
+"""From this value on, a reset is a time of day (s since 1970), as some services write it."""
 
 _INTEGER = re.compile(r"[0-9]{1,15}")
 _SECONDS = re.compile(r"[0-9]{1,12}(?:\.[0-9]{1,9})?")

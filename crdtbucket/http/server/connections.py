@@ -230,7 +230,7 @@ class ClientConnection(web.RequestHandler):
             self._pipe.abort()
 
     def refuse(self) -> None:
-        """Closes it with a 503."""
+        """Answers with a 503 and closes the connection."""
         if self._pipe is not None and not self.busy:
             self._pipe.write(FULL)
         self.force_close()

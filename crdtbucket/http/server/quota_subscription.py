@@ -33,7 +33,7 @@ BucketId = tuple[tuple[bytes, bytes], ...]
 
 
 def bytes_of(bucket_id: BucketId) -> int:
-    """Length of all its names and values."""
+    """The length of all names and values of a bucket id (bytes)."""
     return sum(len(name) + len(value) for name, value in bucket_id)
 
 

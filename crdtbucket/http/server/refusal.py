@@ -118,7 +118,7 @@ async def read(request: web.BaseRequest, kind: type[B]) -> B:
         found = error.errors(include_url=False, include_input=False)
         faults = [(".".join(map(str, one["loc"])), _fault_in_words(one, kind)) for one in found]
         raise Refusal(400, in_words(faults), faults) from None
-    # Without escapes the quotes tell how many texts there are: the names and the texts among the
+    # Without escapes the quotes show how many texts there are: the names and the texts among the
     # values. Only if they are not as many as the body has, it is read again to see why.
     if b"\\" in raw or raw.count(b'"') != 2 * body.texts():
         json.loads(raw, object_pairs_hook=_without_duplicates)

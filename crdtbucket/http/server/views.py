@@ -145,7 +145,8 @@ class Views:
         return respond({"status": "ok"})
 
     async def ready(self, _: web.BaseRequest) -> web.StreamResponse:
-        """503 while this node drains, may not serve, or has no answer from the mesh yet."""
+        """Answers whether the node is ready: 503 while it drains, may not serve, or has no answer
+        from the mesh yet."""
         reason = self.not_ready()
         if reason:
             raise Refusal(503, reason, headers={"Retry-After": "1"})

@@ -35,7 +35,7 @@ ASK_S = 0.5
 """Between two questions to the engine whether a peer is there; they go with frames."""
 ANNOUNCE_S = 5.0
 ALONE_AFTER = 6
-"""After so many announcements a node that has met no other one says so."""
+"""Announcements after which a node that has met no other one says so."""
 MAX_PLACE_BYTES = 100
 _INSTANCE = struct.Struct(">Q")
 

@@ -68,7 +68,7 @@ class Hello:
     """Random 64 bits of the process: tells a second link to one process from a second process."""
     nonce: bytes
     fingerprint: bytes
-    """Keyed by the hash key, over the nonce: equal keys can be told without naming them."""
+    """Keyed by the hash key, over the nonce: equal keys show without being named."""
     key_ids: tuple[bytes, ...]
     """One for each accepted secret, the one used first."""
     lowest: int = VERSION

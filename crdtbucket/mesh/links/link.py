@@ -16,9 +16,9 @@ from crdtbucket.mesh.links.session import MAX_SEALED, Kind, Reason, Session
 MAX_QUEUED_FRAMES = 256
 MAX_QUEUED_BYTES = 4 * 1024 * 1024
 STALE_S = 1.0
-"""What has waited for so long is dropped: each round carries all that is not acknowledged. A longer
-queue only makes what is newer late, and a frame that comes late is not acknowledged, but repeated:
-so there would be more and more of them."""
+"""Seconds after which a frame that waits is dropped: each round carries all that is not
+acknowledged. A longer queue only makes newer frames late, and a late frame is not acknowledged but
+repeated, so there would be more and more of them."""
 # After so much input the loop serves others: a peer that sends without pause must not own it.
 _TURN_FRAMES = 16
 _TURN_BYTES = 65_536

@@ -21,7 +21,7 @@ from crdtbucket.mesh.links.session import Kind, Reason
 from crdtbucket.mesh.links.signed_orders import packed
 
 REPEAT_S = 10.0
-"""Orders are sent again so often: a carrier, or a queue that is full, may lose one."""
+"""Seconds between repetitions of orders: a carrier, or a queue that is full, may lose one."""
 WAIT_S = 5.0
 """Seconds for which another thread waits until an order was taken."""
 LEARNS_S = 15.0

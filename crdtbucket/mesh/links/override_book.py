@@ -2,7 +2,7 @@
 
 Of two orders about one key the higher counter holds, so that an old one that is played again
 changes nothing, and all nodes come to the same whatever way orders travel. Orders are counted in
-shards, whose digests tell two nodes where they differ.
+shards, whose digests show two nodes where they differ.
 """
 
 from __future__ import annotations

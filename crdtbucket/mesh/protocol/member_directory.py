@@ -22,7 +22,7 @@ CAUGHT_UP = 4
 """A silence is noticed, advertised and acted upon within this many times that after which it is
 one. An age that has come from relay to relay is passed on for as long."""
 CROWDED_MEMBERS = wire.MAX_MEMBERS * 7 // 8
-"""From so many members on those give way without a link that no peer sees."""
+"""The number of members from which those give way that have no link and that no peer sees."""
 
 
 class MemberDirectory:

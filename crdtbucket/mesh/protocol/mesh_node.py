@@ -291,7 +291,7 @@ class MeshNode:
         self._memory.remember(now)
 
     def snapshot(self) -> list[bytes]:
-        """What is counted and owed here, in pieces of bytes, to start from after a restart."""
+        """The counts and debts of this node, in pieces of bytes, to start from after a restart."""
         return self._memory.snapshot()
 
     def restore(self, data: bytes, boot: bytes | None = None) -> int:

@@ -21,11 +21,11 @@ from crdtbucket.mesh.protocol.rounds import Outbox
 LOG = logging.getLogger("crdtbucket.mesh")
 
 WARM_UP_NS = 2_000_000_000
-"""A node without memory serves its share of a key for at most so long."""
+"""The longest time (ns) for which a node without memory serves only its share of a key."""
 SETTLED_NS = 1_000_000_000
 """So long after that time, what a peer without memory has restored stands."""
 SETTLED_PLACES = 131_072
-"""In a round suspect debts are settled on so many places of the table: some ten milliseconds."""
+"""Places of the table on which suspect debts are settled in one round: some ten milliseconds."""
 
 
 class NodeMemory:
@@ -112,7 +112,7 @@ class NodeMemory:
             self._table.sharing.write_handoff(dump(record))
 
     def snapshot(self) -> list[bytes]:
-        """What is counted and owed here, in pieces, to start from after a restart. As long as
+        """The counts and debts of this node, in pieces, to start from after a restart. As long as
         something of the snapshot before is suspect, that one: a new one would be of this boot, and
         believed."""
         return self._restored or snapshot.dump(self._table, self._roster)

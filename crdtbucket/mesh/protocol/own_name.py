@@ -24,7 +24,8 @@ from crdtbucket.mesh.protocol.membership import Membership
 LOG = logging.getLogger("crdtbucket.mesh")
 
 MET_NS = 30_000_000_000
-"""A node that refuses to serve begins again when the other process was not met for so long."""
+"""Time (ns) after which a node that refused to serve begins again, if the other process was not met
+meanwhile."""
 
 
 class OwnName:

@@ -37,7 +37,7 @@ UNREACHED_NS = 1_000_000_000
 """When the newest frame that a peer has acknowledged is older than this and a round trip, frames
 may not be reaching it."""
 FORGOTTEN_PLACES = 2**17
-"""In a round a node is given up on so many places of the table: some ten milliseconds."""
+"""Places of the table on which a node is given up in one round: some ten milliseconds."""
 
 
 @dataclass(slots=True)
@@ -79,7 +79,7 @@ class PeerState:
     echo_at: int = 0
     """The time at which that came."""
     round_trip: int = 0
-    """Smoothed, ns; 0 while unknown."""
+    """The smoothed round trip (ns); 0 while unknown."""
     travel: TravelTimes = field(default_factory=TravelTimes)
     age: int = 0
     """How old its last frame was when it came."""
@@ -158,7 +158,7 @@ class PeerState:
     updates_sent: int = 0
     """How often they were due so far: the number that the last ones carry."""
     updates_acked: int = 0
-    """The newest such number that it has acknowledged."""
+    """The newest number of updates that the peer has acknowledged."""
     updates_lost: int = NEVER
     """From when on updates that are not acknowledged count as lost."""
 

@@ -19,7 +19,7 @@ LOG = logging.getLogger("crdtbucket.mesh")
 SETTLED_NS = 30_000_000_000
 """An epoch gets no tombstone before it has been dead for so long; and, where it has a column on a
 key that owes, for the longest time to full of such a bucket: a newcomer that gets a level without
-the columns behind it would otherwise count less than is owed, and everybody would adopt that.
+the columns behind it would otherwise count too small a debt, and everybody would adopt that.
 Where the keys are full, its columns are history."""
 ROUNDS = 24
 """Nor before so many rounds: that it runs may be passed on by several relays in a row, each with a

@@ -17,7 +17,7 @@ ROUND_BYTES = 16 * wire.MAX_PAYLOAD
 SYNC_FRAMES = 4
 """Frames of a full sync that may be unacknowledged at a time."""
 SYNC_LOOKS = 4
-"""In a round a full sync looks at so many stretches of the table: few keys of many may owe."""
+"""Stretches of the table that a full sync looks at in one round: few keys of many may owe."""
 SYNC_PATIENCE_NS = 1_000_000_000
 """After this, and two round trips, a chunk of the full sync is sent again."""
 
@@ -187,9 +187,9 @@ class Outbox:
         return self._chunks[after, upto]
 
     def _state_credit(self, link: PeerState, now: int, values: dict[str, Any]) -> int:
-        """Says for whom these debts include credit: for those who fell silent before the peer's
-        process began. Returns the flag that as much is owed there. For one whose connection ended
-        it is not: that one is dead, mostly, and soon given up."""
+        """States for which nodes these debts include credit: those that fell silent before the
+        peer's process began. Returns the flag that the peer shall keep such credit, too. For a node
+        whose connection ended it is not set: that node is mostly dead, and soon given up."""
         silent = self._table.nodes.silent_before(link.started, link.node)
         if not silent:
             return wire.KEEPS_CREDIT if now < link.owes_until else 0

@@ -31,7 +31,8 @@ COUNTED = 15
 """Where no two peers of a node see each other, so many members that it is not linked with count at
 most in what is guaranteed to it."""
 UNSURE_NS = 60_000_000_000
-"""Whom one peer alone sees for so long is no newcomer that has yet to be met."""
+"""Time (ns) after which a member that a single peer sees is no newcomer any more that others have
+yet to meet."""
 
 
 class UnlinkedMembers:

@@ -24,7 +24,7 @@ PATIENCE_S = 0.25
 """Seconds after which a server that has not answered is not given up, but the next is asked beside
 it."""
 MOST_KNOWN = 1_000
-"""Nodes of a cluster that are remembered."""
+"""The most nodes of a cluster that are remembered."""
 
 
 class Locator:

@@ -26,9 +26,9 @@ from crdtbucket.strong.redis.resp import RedisErrorReply
 SOURCE = files("crdtbucket.strong.redis").joinpath("registry.lua").read_text(encoding="utf-8")
 BEAT_NS = 5 * NS_PER_SECOND
 PATIENCE_S = 0.5
-"""Longer than that nobody waits for a server that does not answer."""
+"""Seconds that a server may take to answer."""
 GONE_S = 60
-"""A process that was not seen for so long is not counted."""
+"""Seconds after which a process that was not seen is not counted."""
 FORGOTTEN_S = 3_600
 """Nor one that was seen so long ago, or is so far in the future, that Redis' clock has changed."""
 WHOLE = 1_000_000_000

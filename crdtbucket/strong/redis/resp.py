@@ -12,7 +12,8 @@ from crdtbucket.errors import CrdtbucketError
 NOTHING = object()
 """No complete reply has come yet. (None is a reply.)"""
 MAX_REPLY = 1 << 20
-"""Bytes of one reply; the largest we ask for is a key's record with its columns."""
+"""Most bytes of one reply; the largest that is asked for is the record of a key with its
+columns."""
 MAX_ITEMS = 9_999
 """Most items of one list."""
 MAX_DEPTH = 5

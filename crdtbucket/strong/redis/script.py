@@ -93,7 +93,7 @@ _new = tuple.__new__  # as is this than calling the class, for one made on every
 _OWNER = re.compile(rb"([0-9a-f]{16}):(.{1,800})", re.DOTALL)
 
 # Numbers that change from call to call have a fixed width: one formatting makes them all, and one
-# length tells that each is in its range.
+# length shows that each is in its range.
 _CALL = (
     b"$10\r\n%010d\r\n$10\r\n%010d\r\n"  # fence generation
     b"$16\r\n%016d\r\n$16\r\n%016d\r\n$10\r\n%010d\r\n$9\r\n%09d\r\n"  # taken refunded s ns

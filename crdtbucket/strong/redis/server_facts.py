@@ -36,7 +36,7 @@ class ServerFacts:
 
     @property
     def warning(self) -> str:
-        """What that means, and what to do; empty when it does not evict."""
+        """A warning that the server evicts keys, and what to do; empty when it does not evict."""
         if not self.evicts:
             return ""
         return (
@@ -57,7 +57,7 @@ async def facts(connection: RedisConnection) -> ServerFacts:
 
 
 def read_facts(reply: object) -> ServerFacts:
-    """What an answer to INFO says."""
+    """Reads the facts from an answer to INFO."""
     if not isinstance(reply, bytes):
         return ServerFacts()
     found = {name.decode(): value.decode() for name, value in _LINE.findall(reply)}
