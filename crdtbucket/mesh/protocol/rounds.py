@@ -188,8 +188,8 @@ class Outbox:
 
     def _state_credit(self, link: PeerState, now: int, values: dict[str, Any]) -> int:
         """States for which nodes these debts include credit: those that fell silent before the
-        peer's process began. Returns the flag that the peer shall keep such credit, too. For a node
-        whose connection ended it is not set: that node is mostly dead, and soon given up."""
+        peer's process began. Returns the flag that the receiver owes as much. For a node whose
+        connection ended it is not set: that node is mostly dead, and soon given up."""
         silent = self._table.nodes.silent_before(link.started, link.node)
         if not silent:
             return wire.KEEPS_CREDIT if now < link.owes_until else 0
