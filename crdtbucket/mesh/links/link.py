@@ -68,7 +68,7 @@ class Link:
         self._sender = asyncio.create_task(self._send(accept), name=f"sender {self.peer.name}")
 
     def offer(self, frame: bytes, kind: Kind = _FRAME) -> None:
-        """Queue a frame; the oldest ones give way when the peer does not keep up."""
+        """Queues a frame. The oldest frames are dropped when the peer does not keep up."""
         if self._closing:
             self._counters.frames_dropped += 1
             return
