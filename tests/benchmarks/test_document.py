@@ -62,6 +62,14 @@ def test_a_figure_is_the_median_of_a_row() -> None:
     assert document.render(text, result(2.0, 1234.5)) == "It takes 1,234 ns."
 
 
+def test_all_ways_but_two_admit_the_limit_as_the_page_says(results: Results) -> None:
+    rows = results.comparison("workers", claims.EXACT)["rows"]
+    assert {row["label"] for row in rows if any(one["median"] != 200 for one in row["values"])} == {
+        claims.ALONE,
+        "pyrate-limiter, SQLite store",
+    }
+
+
 def test_machines_are_a_sentence_for_each() -> None:
     def file(date: str, processor: str) -> dict[str, Any]:
         return {
