@@ -14,6 +14,10 @@ DICT = "dict[key] += 1, no limit"
 SPEED, EXACT = "admitted takes a second", "admitted of a limit"
 ALONE, FLOCK = "crdtbucket, a memory for each process", "a mapped file and flock"
 MERGED, RAISED = "1,000,000 keys", "merge, one column higher"
+REGIONS = "regions: one hot key"
+MIDDLEWARE = "crdtbucket, middleware"
+OVERRIDES = "takes where keys may have other limits"
+BARE = "aiohttp that parses and answers, no limiter"
 LINE = "floor: one cache line read at random"
 ENTRIES = "entries with 5 columns"
 
@@ -67,11 +71,18 @@ CLAIMS: dict[str, Claim] = {
     ),
     "shared over flock": Claim("workers", SPEED, OURS_SHARED, FLOCK, unit=1),
     "no sharing, admitted": Claim("workers", EXACT, ALONE, ALONE, unit=2, unit2=0),
+    "SQLite, admitted": Claim(
+        "workers", EXACT, "pyrate-limiter, SQLite store", ALONE, unit=2, unit2=0
+    ),
     "strong: redis-py": Claim("strong", "one caller", "EVALSHA by redis-py", OURS),
     "strong: more than limits": Claim("strong", "64 callers", OURS, "limits.aio, fixed window"),
+    "strong: 3 regions": Claim(
+        "strong", REGIONS, "3 regions, copies of 60 records that change", "one server"
+    ),
+    "strong: 3 regions, 2 silent": Claim(
+        "strong", REGIONS, "3 regions, the others silent", "one server"
+    ),
     "merge over a cache line": Claim("merge", MERGED, RAISED, LINE),
-    "merge: read": Claim("merge", MERGED, "of it: read and check the frame", RAISED),
-    "merge: found": Claim("merge", MERGED, "of it: read, find and fetch the entries", RAISED),
     "msgpack pack over encode": Claim(
         "codec", ENTRIES, "msgpack: pack rows of Python objects", "encode from the table"
     ),
@@ -87,10 +98,22 @@ CLAIMS: dict[str, Claim] = {
     "converged at 30 % loss": Claim("convergence", "", "30% of frames lost", "0% of frames lost"),
     "NATS over WebSockets": Claim("sockets", "", "NATS, 30 nodes", "WebSockets, 30 nodes"),
     "join: ten times the keys": Claim("join", "", "1,000,000 keys", "100,000 keys"),
-    "sidecar over bare aiohttp": Claim(
-        "sidecar", "", "take, allowed", "aiohttp that parses and answers, no limiter"
+    "fastapi-limiter adds": Claim(
+        "surfaces", "FastAPI", "fastapi-limiter, dependency", "crdtbucket, dependency", unit=1
     ),
+    "flask-limiter adds": Claim("surfaces", "Flask", "flask-limiter", MIDDLEWARE, unit=1),
+    "override by a glob": Claim("surfaces", OVERRIDES, "an override by a glob", "no overrides"),
+    "override by a function": Claim(
+        "surfaces", OVERRIDES, "a function that was asked before", "no overrides"
+    ),
+    "acquire over take": Claim("surfaces", "awaited", "acquire", "take", title2="one hot key"),
+    "sidecar over bare aiohttp": Claim("sidecar", "", "take, allowed", BARE),
     "sidecar, a hundred at once": Claim("sidecar", "", "take-many of 100", "take, allowed"),
+    "sidecar: forward auth": Claim("sidecar", "a decision each", "forward auth", BARE),
+    "sidecar: Envoy's JSON": Claim(
+        "sidecar", "a decision each", "Envoy's rate limit service as JSON", BARE
+    ),
+    "sidecar: 2 workers": Claim("sidecar", "16 connections, workers", "2 workers", "1 worker"),
     "growth: take": Claim("growth", "takes", "10,000,000 keys", "1,000 keys", unit=1),
     "growth: dictionary": Claim("growth", "takes", "10,000,000 keys", "1,000 keys"),
     "growth: take_many": Claim("growth", "takes", "10,000,000 keys", "1,000 keys", unit=2),

@@ -12,7 +12,7 @@ from benchmarks import claims
 from benchmarks.environment import ROOT
 from benchmarks.kept import NotMeasured, Results
 from benchmarks.plots import PICTURES, draw
-from benchmarks.report import markdown
+from benchmarks.report import markdown, number
 
 HERE = Path(__file__).parent
 PAGE, IMAGES, README = ROOT / "docs" / "benchmarks.md", ROOT / "docs" / "img", ROOT / "README.md"
@@ -26,25 +26,19 @@ def image(question: str) -> str:
 
 
 def machines(results: Results) -> str:
-    """A table of when and where the questions were measured, one line for those of one run."""
-    runs: dict[tuple[str, ...], list[str]] = {}
+    """A sentence for each kind of machine: when it measured, and which questions."""
+    runs: dict[str, list[tuple[str, str]]] = {}
     for name, file in results.files.items():
         about = file["environment"]
-        changed = f", changed files: {about['changed_files']}" if about["changed_files"] else ""
-        run = (
-            about["date"][:10],
-            f"`{(about['commit'] or 'unknown')[:10]}`{changed}",
-            f"{about['load']:.1f}",
-            about["python"].removeprefix("CPython "),
-            f"{about['processor']}, {about['cores']} cores",
-        )
-        runs.setdefault(run, []).append(name)
-    lines = [
-        "| questions | measured | commit | load before | Python | processor |",
-        "| --- | --- | --- | ---: | --- | --- |",
-        *(f"| {' | '.join((', '.join(names), *run))} |" for run, names in runs.items()),
-    ]
-    return "\n".join(lines)
+        machine = f"{about['processor']}, {about['cores']} cores, {about['python']}"
+        runs.setdefault(machine, []).append((about["date"][:10], name))
+    return "\n".join(_machine(machine, measured) for machine, measured in runs.items())
+
+
+def _machine(machine: str, measured: list[tuple[str, str]]) -> str:
+    days = sorted({day for day, _ in measured})
+    when = days[0] if len(days) == 1 else f"{days[0]} to {days[-1]}"
+    return f"{machine}, {when}: {', '.join(name for _, name in measured)}."
 
 
 def versions(results: Results) -> str:
@@ -57,17 +51,21 @@ def versions(results: Results) -> str:
     return ", ".join(f"{name} {' and '.join(sorted(all_))}" for name, all_ in found.items())
 
 
-def shown(question: str, results: Results) -> list[dict[str, Any]]:
-    """The tables that a claim is made of; of a question without claims the first."""
-    titles = {
-        title
-        for claim in claims.CLAIMS.values()
-        if claim.question == question
-        for title in (claim.title, claim.title2 or claim.title)
-    }
-    every = results.comparisons(question)
-    used = [one for one in every if any(one["title"].startswith(title) for title in titles)]
-    return used or every[:1]
+def shown(what: str, results: Results) -> list[dict[str, Any]]:
+    """The tables that a place names: `question: title; title`, each by how its title begins.
+
+    Raises NotMeasured for a title that no table has.
+    """
+    question, _, titles = what.partition(": ")
+    return [results.comparison(question, title) for title in titles.split("; ")]
+
+
+def figure(what: str, results: Results) -> str:
+    """The median that a place names: `question: title; row; unit`."""
+    question, _, rest = what.partition(": ")
+    title, row, unit = rest.split("; ")
+    units = results.comparison(question, title)["units"]
+    return number(results.value(question, title, row, units.index(unit))["median"])
 
 
 def _sentence(text: str) -> str:
@@ -81,8 +79,8 @@ def render(template: str, results: Results) -> str:
         kind, what = match[1], match[2] or ""
         if kind == "tables":
             return markdown(shown(what, results))
-        if kind == "every":
-            return markdown(results.comparisons(what))
+        if kind == "figure":
+            return figure(what, results)
         if kind == "question":
             return _sentence(results.files[what]["answer"]["question"])
         if kind == "picture":

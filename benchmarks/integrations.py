@@ -26,9 +26,8 @@ from benchmarks.surfaces import ADDRESSES, Loop, Run, in_turns, timed
 QUESTION = "what does a limit add to a call in a framework of RPC, models or clients?"
 UNITS = ("us a call without a limit", "us added by a limit")
 NOTE = (
-    "CPU time of this process, in which both client and server are; every call is allowed; a "
-    "client's service answers at once; a call of the quota service is a report about a user who is "
-    "new, beside a stream that sends it back"
+    "CPU time of client and server, which are one process; every call is allowed; a call of the "
+    "quota service is a report about a new user"
 )
 
 

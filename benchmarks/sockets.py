@@ -163,7 +163,7 @@ def comparisons(scale: Scale) -> Iterator[Comparison]:
             if n <= scale.pick(30, 10, 3)
             for name, over in carriers.items()
         ],
-        note=f"all nodes in one process, rounds every {INTERVAL_S:g} s; NATS: a server beside it, "
-        "whose CPU is counted apart (no row where none is installed); bytes of sealed frames",
+        note=f"all nodes in one process, rounds every {INTERVAL_S:g} s; the CPU of the NATS "
+        "server is counted apart; bytes of sealed frames",
         repeats=scale.pick(3, 1, 1),
     )

@@ -30,9 +30,8 @@ UNITS = ("us a request", "us added")
 TURNS = 20
 """Of a repeat."""
 NOTE = (
-    "CPU time; the first row is the framework alone; a row that decides nothing is the least that "
-    "any middleware of that framework adds; one rule "
-    "by address, 1,000 addresses in turn, every request allowed, a route that answers two bytes"
+    "CPU time; the first row is the framework alone; one rule by address, 1,000 "
+    "addresses in turn, every request allowed, a route that answers two bytes"
 )
 Loop = asyncio.AbstractEventLoop
 Run = Callable[[int], float]

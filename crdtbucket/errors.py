@@ -181,7 +181,7 @@ class WrongKind(CrdtbucketError, TypeError):
 
     @classmethod
     def of_slots(cls, bucket: str, called: str) -> WrongKind:
-        """For a call that wants tokens of a bucket of kind `concurrency`."""
+        """The error for a call that wants tokens of a bucket of kind `concurrency`."""
         return cls(
             f"bucket {bucket!r} limits what is in flight and has no tokens for {called}: "
             "`async with bucket.slot(key)` holds a slot"

@@ -1,1 +1,2 @@
-"""What every side uses and what knows nothing of limits: clocks, durations, addresses."""
+"""Clocks, durations, addresses and other tools that every folder uses and that know nothing of
+limits."""

@@ -1,5 +1,5 @@
-"""Connections that a server accepts: none is left half made when it closes, and TLS begins on each
-as it is, on every event loop that may run it."""
+"""Closes a listening server so that no accepted connection is lost, and begins TLS on a connection,
+on every event loop that may run it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ async def stop_accepting(servers: Iterable[asyncio.Server]) -> None:
     connection that was accepted is known to its protocol, and no further one is accepted.
 
     asyncio accepts a socket in one turn of the event loop, makes its transport in the next, and
-    tells its protocol in the one after. A server that is closed before the second leaves the
+    informs its protocol in the one after. A server that is closed before the second leaves the
     socket open for ever, and whoever ends all connections before the third overlooks this one.
     """
     loop, closing = asyncio.get_running_loop(), list(servers)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 REDIS_PORT = 6379
 SENTINEL_PORT = 26379
 MOST_CHARACTERS = 200
-"""Of an address of a node: frames take no longer one."""
+"""Most characters in the address of a node: frames take no longer one."""
 
 
 @dataclass(frozen=True)

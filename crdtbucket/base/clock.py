@@ -23,10 +23,10 @@ def now_ns() -> int:
 
 def clock_offset_ns(proc: str = "/proc") -> int | None:
     """Nanoseconds by which a time namespace has moved the clock of `now_ns`; None where the system
-    does not tell. `proc`: where it tells it."""
+    does not say. `proc`: where it says it."""
     spaces = f"{proc}/self/ns/time"
     try:
-        # A process that has prepared another one for its children is told of that one.
+        # A process that has prepared another one for its children is shown that one.
         if not os.path.samefile(spaces, f"{spaces}_for_children"):
             return None
         with open(f"{proc}/self/timens_offsets") as offsets:
@@ -39,7 +39,7 @@ def clock_offset_ns(proc: str = "/proc") -> int | None:
 
 def boot_id(proc: str = "/proc") -> bytes:
     """Names the time that `now_ns` counts from: equal in two processes, their times compare. Empty
-    where the system does not tell.
+    where the system does not say.
 
     A namespace is not named by its number, which the kernel gives to another one once it has ended.
     """
@@ -51,7 +51,8 @@ def boot_id(proc: str = "/proc") -> bytes:
 
 
 class WallClock:
-    """What the calendar goes by, ns since 1970 (UTC); call it with the present local time.
+    """The clock that calendar quotas go by. Called with the present local time (ns), it returns ns
+    since 1970 (UTC).
 
     It is the machine's wall clock. Where that is compared with the peers' it is local time and
     `ahead_ns`, so that a clock that is set counts when the comparison knows of it, and not before.
@@ -62,7 +63,7 @@ class WallClock:
     def __init__(self, read: Callable[[], int] = time.time_ns) -> None:
         """`read`: the machine's, for tests."""
         self.machine_ns = read
-        """What the machine's own shows."""
+        """Reads the machine's own wall clock (ns since 1970)."""
         self.ahead_ns: int | None = None
         """How far it is ahead of local time; None where nothing is compared."""
 

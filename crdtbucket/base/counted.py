@@ -1,4 +1,4 @@
-"""Counts in sentences."""
+"""Writes a count with its noun: "1 bucket", "2,000 buckets"."""
 
 from __future__ import annotations
 

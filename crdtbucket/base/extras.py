@@ -1,4 +1,5 @@
-"""What an extra of the package installs, where it is imported."""
+"""Guards imports of packages that an extra installs: when one is missing, the error says how to
+install it."""
 
 from __future__ import annotations
 
@@ -8,8 +9,8 @@ from contextlib import contextmanager
 
 @contextmanager
 def extra(name: str) -> Iterator[None]:
-    """Around imports of what the extra `name` installs: the `ModuleNotFoundError` of what is
-    missing says how to install it."""
+    """Surrounds imports of what the extra `name` installs: the `ModuleNotFoundError` of a missing
+    package says how to install it."""
     try:
         yield
     except ModuleNotFoundError as error:

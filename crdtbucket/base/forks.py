@@ -1,5 +1,5 @@
-"""What the child of a fork sets right before anything else runs in it, and a lock that it finds
-free."""
+"""Repairs the child of a fork before anything else runs in it, and has a lock that is free
+there."""
 
 from __future__ import annotations
 
@@ -15,7 +15,8 @@ Owner = TypeVar("Owner")
 
 
 class Turn(enum.IntEnum):
-    """The order in the child, whatever was imported or made first."""
+    """The order in which parts of the child of a fork are repaired, whatever was imported or made
+    first."""
 
     LOCKS = 0
     """Locks that other threads of the parent held are free: whatever follows may take them."""
@@ -65,11 +66,13 @@ class ForkLock:
         after_fork(self, Turn.LOCKS, ForkLock.forked)
 
     def acquire(self, blocking: bool = True) -> bool:
-        """As of `threading.RLock`."""
+        """Takes the lock and returns True. With `blocking` false it returns False at once when
+        another thread holds the lock."""
         return self._lock.acquire(blocking)
 
     def release(self) -> None:
-        """As of `threading.RLock`."""
+        """Gives the lock back; it is free once each `acquire` of this thread has had its
+        release."""
         self._lock.release()
 
     def __enter__(self) -> None:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 NO_SECRET = b"crdtbucket mesh without a secret"
 PUBLIC_KEY = b"crdtbkt1" + b"\xff" * 8
-"""The second half tells the core that this key is no secret."""
+"""The second half shows the core that this key is no secret."""
 
 
 def key_of(secret: bytes) -> bytes:
@@ -52,5 +52,5 @@ def shared_key(mesh: MeshConfig | None, redis: RedisConfig | None) -> bytes | No
 
 
 def fingerprint(key: bytes) -> str:
-    """A text by which users of one Redis tell that they hash alike; it does not tell the key."""
+    """A text by which users of one Redis see that they hash alike; it does not reveal the key."""
     return hashlib.blake2b(b"", digest_size=8, key=key, person=b"cb-redis-hash").hexdigest()

@@ -1,4 +1,4 @@
-"""A histogram of latencies: how many were below each of a few bounds."""
+"""A histogram of latencies: how many were at most as long as each of a few bounds."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ class Histogram:
         self.sum_ns = 0
 
     def add(self, ns: int, times: int = 1) -> None:
-        """One latency, of so many answers."""
+        """Counts one latency, for so many answers."""
         self.counts[bisect_left(_BOUNDS_NS, ns)] += times
         self.sum_ns += ns * times
 

@@ -1,4 +1,5 @@
-"""Keeps what is made of files, such as a TLS context, and makes it again when the files change."""
+"""Loads certificates and keys for TLS, and makes what was made of files again when the files
+change."""
 
 from __future__ import annotations
 
@@ -14,7 +15,7 @@ T = TypeVar("T")
 
 
 class LoadedFiles(Generic[T]):
-    """What a process uses of some files, as they are when it asks."""
+    """Keeps what was made of some files, and makes it again when one of them has changed."""
 
     def __init__(self, files: Sequence[str], load: Callable[[], T], log: logging.Logger) -> None:
         """`files`: their paths; none where there is nothing to follow. `load` makes it of all of
@@ -24,8 +25,8 @@ class LoadedFiles(Generic[T]):
         self._loaded = load()
 
     def now(self) -> T:
-        """For the next use. What cannot be loaded of changed files is logged once, and what is in
-        use stays."""
+        """The object to use now, made again if a file has changed. When changed files cannot be
+        loaded, that is logged once, and what is in use stays."""
         stamp = self._stamp()
         if stamp != self._seen:
             self._seen = stamp

@@ -1,4 +1,4 @@
-"""Work that takes long, beside an event loop that goes on meanwhile."""
+"""Runs long work in a thread, so that the event loop goes on meanwhile."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
-"""Says in words what a configuration means: notes on what it lacks, its stages, and its limits for
-fleets of some sizes."""
+"""Says in words what a configuration means: notes on what is missing, its stages, and its limits
+for fleets of some sizes."""
 
 from __future__ import annotations
 

@@ -85,7 +85,7 @@ class NodeClient:
         return await self._call("POST", "admin/rollout", {"action": action})
 
     async def order(self, order: str) -> dict[str, Any]:
-        """Whether an operator's order is `new` there."""
+        """Gives the node an operator's order. The answer says whether it is `new` there."""
         return await self._call("POST", "admin/order", {"order": order})
 
     async def override(

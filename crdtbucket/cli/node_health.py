@@ -13,7 +13,8 @@ SILENT = ("suspect", "dead")
 
 @dataclass(frozen=True)
 class ConfigReport:
-    """Which configuration a node runs; `stage` says how far it is rolled out, "" everywhere."""
+    """The configuration that a node runs. `stage` says how far it is rolled out; "" when it is in
+    force everywhere."""
 
     version: int = 0
     hash: str = ""
@@ -23,7 +24,8 @@ class ConfigReport:
 
     @classmethod
     def of(cls, answer: Any, rollout: Any = None) -> ConfigReport | None:
-        """None where nothing is known. `rollout`: what the node said of its newest version."""
+        """Reads the report; None where nothing is known. `rollout`: what the node said of its
+        newest version."""
         if not isinstance(answer, Mapping) or not answer.get("hash"):
             return None
         stage = answer.get("stage")
@@ -78,14 +80,14 @@ class NodeReport:
     warming_up: bool = False
     ready: bool | None = None
     not_ready: str = ""
-    """Why it is not."""
+    """Why the node is not ready."""
     config: ConfigReport | None = None
     modes: Mapping[str, str] = field(default_factory=dict)
     redis: Mapping[str, str] = field(default_factory=dict)
     """The mode that each Redis allows, by its address."""
     peers: tuple[PeerReport, ...] = ()
     alone: bool = False
-    """It knows no peer, and its calls made no link."""
+    """The node knows no peer, and its calls made no link."""
     last_failure: str = ""
     """Why the last of them did not."""
     regions: tuple[RegionReport, ...] = ()
@@ -93,16 +95,16 @@ class NodeReport:
     refused: str = ""
     """Why the node refused its file as it is now; "" where it did not."""
     halted: str = ""
-    """What is said of a roll-out that is halted."""
+    """The words for a roll-out that is halted."""
     identity: str = ""
-    """What binds nodes to their names; "" where it did not say."""
+    """The way in which names are bound to nodes; "" where the node did not say."""
     fingerprint: str = ""
     signs: bool = True
     """Whether operators sign what moves other nodes, as far as it said."""
 
     @classmethod
     def of(cls, url: str, answer: Mapping[str, Any]) -> NodeReport:
-        """From the answer of `GET /admin/status`."""
+        """Reads the report from the answer of `GET /admin/status`."""
         return cls(
             url,
             text_of(answer.get("node")) or url,

@@ -37,12 +37,12 @@ class BucketLoad:
     allowed_per_second: float
     denied_per_second: float
     fill: float | None
-    """Of its emptiest heavy key; None where it has none."""
+    """The level of the emptiest heavy key, as a share of the capacity; None where there is none."""
 
 
 @dataclass(frozen=True)
 class Look:
-    """What a node answered at one moment: its buckets, and the heavy keys of some of them."""
+    """The answers of a node at one moment: its buckets, and the heavy keys of some of them."""
 
     at_ns: int
     buckets: tuple[Mapping[str, Any], ...]
@@ -51,7 +51,7 @@ class Look:
 
 @dataclass(frozen=True)
 class Load:
-    """What a node did between two looks."""
+    """The load of a node, computed from two looks at it."""
 
     buckets: tuple[BucketLoad, ...]
     keys: tuple[KeyLoad, ...]

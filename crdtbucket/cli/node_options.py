@@ -44,7 +44,7 @@ _TIMEOUT_AND_JSON = (
 
 @dataclass(frozen=True)
 class AskingOptions:
-    """How nodes are asked."""
+    """The values of the options that say how nodes are asked."""
 
     timeout: float
     token_file: str | None

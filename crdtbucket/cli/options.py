@@ -1,4 +1,5 @@
-"""What the options of several commands are made of."""
+"""Tools for the options of commands: a range of numbers, options in groups, and output as JSON or
+as lines."""
 
 from __future__ import annotations
 
@@ -15,7 +16,8 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 
 class FiniteRange(click.FloatRange):
-    """Numbers of a range; not-a-number is in none, though no comparison says so."""
+    """Numbers of a range. Not-a-number is refused, which a comparison with the bounds would let
+    pass."""
 
     def convert(self, value: Any, param: Any, ctx: Any) -> float:
         number: float = super().convert(value, param, ctx)

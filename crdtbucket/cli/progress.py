@@ -1,4 +1,4 @@
-"""Shows the progress of long work on stderr."""
+"""Shows on stderr how far long work is."""
 
 from __future__ import annotations
 

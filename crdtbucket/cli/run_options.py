@@ -1,4 +1,4 @@
-"""Options of the commands that simulate, and the settings they stand for."""
+"""The options of the commands that simulate, and the settings that are made of them."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class RunOptions:
     json_: bool
 
     def settings(self) -> list[Settings]:
-        """The settings of each seed."""
+        """The settings of the simulation, one for each seed."""
         spec = self._spec()
         return [
             Settings.of_bucket(

@@ -26,7 +26,7 @@ class PipedConsole(Console):
     """Leaves out the blanks by which a table fills its last column."""
 
     def print(self, *objects: Any, **options: Any) -> None:
-        """As of `Console`."""
+        """Prints as `Console` does, but without blanks at the ends of lines."""
         with self.capture() as held:
             super().print(*objects, **options)
         self.file.write("\n".join(line.rstrip(" ") for line in held.get().split("\n")))

@@ -19,7 +19,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 @dataclass(frozen=True)
 class SigningOptions:
-    """What `signing_options` were given."""
+    """The values of the options of `signing_options`."""
 
     key_file: str | None
     mesh_name: str

@@ -26,7 +26,7 @@ NO_TOKEN = (
 )
 
 Answer = Mapping[str, Any] | str
-"""What a node answered, or why it did not."""
+"""The answer of a node, or the reason why there is none."""
 
 
 @click.command()
@@ -38,7 +38,7 @@ Answer = Mapping[str, Any] | str
 def status(nodes: NodesOptions, json_: bool, max_lag: float) -> None:
     """Show nodes, the modes of their buckets, versions, peers and lag, and what is wrong.
 
-    A node tells what it knows of its peers; with several --url each is asked itself. Without the
+    A node states what it knows of its peers; with several --url each is asked itself. Without the
     admin token it shows what is public: not the node's own version, its roll-out and its Redis.
     Exit status: 0 when all is well, 1 when something is wrong (a node out of reach, fallback, a
     dead peer, lag, a version split), 2 for an error such as a wrong token.

@@ -83,7 +83,7 @@ def _decide(what: str, bucket: str, key: str, cost: int, node: NodeOptions, json
 
 
 def in_words(decision: dict[str, Any]) -> str:
-    """A decision in one line. That of the rule for an outage is told in the node's own words, as
+    """A decision in one line. That of the rule for an outage is given in the node's own words, as
     its numbers are not those of the bucket."""
     parts = ["allowed" if decision["allowed"] else "denied"]
     detail = decision.get("detail")

@@ -120,7 +120,7 @@ class LoadView:
 
     @contextmanager
     def open(self) -> Iterator[None]:
-        """While it is shown."""
+        """Sets the terminal up for as long as the view is shown."""
         yield
 
 
@@ -134,12 +134,12 @@ class LiveLoadView(LoadView):
         self._load = Load((), ())
 
     def show(self, url: str, now: Load) -> None:
-        """In place of the one before."""
+        """Draws one picture in place of the one before."""
         self._url, self._load, self._message = url, now, ""
         self._draw()
 
     def fault(self, message: str) -> None:
-        """Above the last picture."""
+        """Shows a fault above the last picture."""
         self._message = message
         self._draw()
 

@@ -35,7 +35,7 @@ from crdtbucket.strong.store_rules import check_strong_slots
 
 @dataclass(frozen=True)
 class Config:
-    """What a file says; its repr shows no secret."""
+    """The content of a configuration file, checked. Its repr shows no secret."""
 
     path: str
     buckets: tuple[BucketSpec, ...] = ()
@@ -44,7 +44,7 @@ class Config:
     redis: RedisConfig | None = None
     """None when the file has no `bucket_backend`, or one with no address yet."""
     on_outage: OnOutage = "quota"
-    """What decides in strong mode while Redis is out of reach."""
+    """The rule that decides in strong mode while Redis is unreachable."""
     fallback_ratio: float = 0.1
     """The share of capacity and rate that one node may grant then, above 0, up to 1."""
     fallback_scope: Scope = "node"

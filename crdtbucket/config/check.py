@@ -91,7 +91,7 @@ def as_keys(text: str, keys: Mapping[str, str]) -> str:
 
 
 def report_missing(node: YamlNode, location: tuple[str, ...], source: Source) -> None:
-    """Note that a key below `node` is not there, or blank."""
+    """Notes that a key below `node` is not there, or blank."""
     place, missing = node.find(location)
     name = location[-1]
     path = ".".join((place.path, *map(str, missing)))

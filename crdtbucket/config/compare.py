@@ -44,7 +44,7 @@ class Difference:
 
 @dataclass(frozen=True)
 class BucketChange:
-    """What becomes of one bucket, or of an override (`bucket[glob]`), in words and values."""
+    """The change of one bucket, or of an override (`bucket[glob]`), in words and in values."""
 
     bucket: str
     change: Literal["added", "removed", "changed"]
@@ -216,7 +216,7 @@ def rate_words(spec: BucketSpec) -> str:
 
 
 def limit_words(spec: BucketSpec) -> str:
-    """Rate and capacity, or slots."""
+    """The limit in words: rate and capacity, or slots."""
     if spec.slots is not None:
         return f"{spec.slots:,} in flight at once, each for {span(spec.interval_ns)} at most"
     if spec.period is not None:

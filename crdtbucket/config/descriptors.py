@@ -17,7 +17,7 @@ from crdtbucket.spec.mode import Mode
 
 MAX_RULES = 1_000
 MAX_ENTRIES = 32
-"""Of a descriptor."""
+"""Most entries of a descriptor."""
 
 
 def _entries(texts: list[str]) -> list[str]:
@@ -31,7 +31,7 @@ def _entries(texts: list[str]) -> list[str]:
 
 
 class DescriptorSection(Section):
-    """One rule; see `DescriptorRule`."""
+    """One rule of the section `envoy`; its fields are those of `DescriptorRule`."""
 
     domain: str | None = None
     """the domain that the proxy sends; any, if left out"""
@@ -78,13 +78,13 @@ def _reachable(sections: list[DescriptorSection]) -> list[DescriptorSection]:
 
 
 class EnvoySection(Section):
-    """What Envoy's rate limit services answer by."""
+    """The rules by which Envoy's rate limit services find the bucket and key of a descriptor."""
 
     descriptors: Annotated[list[DescriptorSection], AfterValidator(_reachable)] | None = None
 
     @property
     def rules(self) -> tuple[DescriptorRule, ...]:
-        """In the order of the file; the first one that fits counts."""
+        """The rules in the order of the file; the first one that fits counts."""
         return tuple(one.rule for one in self.descriptors or ())
 
 

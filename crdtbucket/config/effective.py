@@ -22,7 +22,7 @@ from crdtbucket.strong.redis.redis_config import RedisConfig
 
 MASK = "***"
 Hide = Callable[[str], str]
-"""What is shown of a secret."""
+"""Returns what is shown in place of a secret."""
 
 
 def effective(config: Config, hide: Hide = lambda secret: MASK) -> dict[str, Any]:

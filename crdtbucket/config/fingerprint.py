@@ -1,4 +1,5 @@
-"""A hash of all settings that decide about limits: nodes with the same hash grant the same."""
+"""Computes a hash of all settings that decide about limits: nodes with the same hash decide
+alike."""
 
 from __future__ import annotations
 
@@ -11,7 +12,7 @@ from crdtbucket.spec.bucket_spec import BucketSpec, OnOutage
 from crdtbucket.spec.mode import Mode
 
 Defaults = tuple[Mode, OnOutage]
-"""What a bucket does that does not say it: its consistency, and what it does in an outage."""
+"""The defaults of a bucket: its consistency, and its rule in an outage."""
 
 
 def fingerprint(

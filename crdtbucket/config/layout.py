@@ -1,4 +1,4 @@
-"""Where the sections of a configuration may stand, and how they come together.
+"""Defines where the sections of a configuration may stand, and merges the parts of each.
 
 Every section may be at the top of the file or under `openclaw`, in parts as well: `rating` at
 the top and `openclaw.rating` are read as one. `services` and `defaults` may also stand under

@@ -29,7 +29,8 @@ Consistency = Literal["strong", "eventual"]
 
 
 class ModesSection(Section):
-    """When Redis counts as slow or gone, and as back; see `ControllerSettings`."""
+    """The bounds from which Redis counts as slow, as unreachable, and as back; see
+    `ControllerSettings`."""
 
     settings = ControllerSettings
 
@@ -56,7 +57,7 @@ class ModesSection(Section):
 
 
 class RatingSection(Section):
-    """What holds for all buckets, unless one says otherwise."""
+    """Settings that hold for all buckets, unless a bucket has its own."""
 
     enabled: bool = True
     """`false` admits every call, and counts what the limits would have denied"""
@@ -100,7 +101,7 @@ class BucketSection(Section):
 
 
 class ConcurrencySection(Section):
-    """How much may be in flight; see `BucketSpec.concurrency`."""
+    """The limit of calls in flight; see `BucketSpec.concurrency`."""
 
     alone = "slots"
 
@@ -157,7 +158,7 @@ class OverrideSection(RuleSection):
 
 
 class DefaultsSection(RuleSection):
-    """What every service inherits that does not say it itself."""
+    """Settings that every service inherits unless it has its own."""
 
     consistency: Consistency | None = None
     """`strong` or `eventual`, in place of what `rating` says"""
@@ -171,7 +172,7 @@ class ServiceSection(DefaultsSection):
 
 
 class IdentitySection(Section):
-    """Who this node is, and which version of the definitions this file is."""
+    """The name and region of this node, and the version of the definitions in this file."""
 
     node: Annotated[str, named("node")] | None = None
     """this process's name in the mesh and among the users of a Redis; needed with either"""

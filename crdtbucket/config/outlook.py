@@ -1,4 +1,4 @@
-"""What a configuration means for a fleet: limits, quotas and memory for so many nodes."""
+"""Computes what a configuration means for fleets of some sizes: limits, quotas and memory."""
 
 from __future__ import annotations
 
@@ -30,9 +30,9 @@ class Fleet:
 
     nodes: int
     split: Share
-    """What each node has if the limit is split among them, which nobody has to do."""
+    """The share of each node if the limit were split among them, which nobody has to do."""
     quota: Share | None
-    """What each node grants in an outage of Redis; None where something else decides."""
+    """The quota that each node grants in an outage of Redis; None where something else decides."""
     quota_of_all: Share | None
     cut_off: Share | None
     """The most that all grant together while no node sees another: the worst case of the mesh.
@@ -48,13 +48,13 @@ class Outlook:
     capacity: int
     per_second: float
     refill_interval: str
-    """As the file has it: rates are shown for this time."""
+    """The interval as the file has it; rates are shown for this time."""
     consistency: str
     on_outage: str
     seconds_to_full: float
     max_keys: int | None
     memory_bytes: int | None
-    """Of so many keys on one node, with up to four nodes that take of each."""
+    """The memory of so many keys on one node, with up to four nodes that take of each."""
     fleets: tuple[Fleet, ...]
 
     def as_dict(self) -> dict[str, Any]:

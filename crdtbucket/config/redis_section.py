@@ -41,7 +41,8 @@ class SentinelSection(Section):
 
 
 class ConnectionSection(Section):
-    """How to reach Redis; see `RedisConfig`, which checks what goes together."""
+    """The address of Redis and the way to it; see `RedisConfig`, which checks what goes
+    together."""
 
     settings = RedisConfig
 

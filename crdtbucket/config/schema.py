@@ -45,7 +45,7 @@ class _DefinitionSection(Section):
 
 
 class _Rating(RatingSection, _DefinitionSection):
-    """What holds for all buckets, and the buckets as well."""
+    """The section `rating`: settings for all buckets, and the buckets themselves."""
 
 
 class _Openclaw(IdentitySection, _DefinitionSection):

@@ -18,7 +18,7 @@ class Section(BaseModel):
         extra="forbid", frozen=True, hide_input_in_errors=True, defer_build=True
     )
     settings: ClassVar[type | None] = None
-    """Whose defaults hold for keys that have none here."""
+    """The class whose defaults hold for keys that have none here."""
     alone: ClassVar[str | None] = None
     """The key that a value stands for that is no mapping."""
 

@@ -18,7 +18,7 @@ RATE = {"capacity", "refill_rate", "refill_interval"}
 SLOTS = {"slots", "ttl"}
 CALENDAR = {"limit", "per", "time_zone"}
 Layer = tuple[RuleSection, YamlNode]
-"""What one mapping of the file says, and where."""
+"""The settings in one mapping of the file, and where it stands."""
 
 
 def bucket_specs(
@@ -52,7 +52,8 @@ def bucket_specs(
 
 @dataclass
 class _Rules:
-    """What the layers say together, the later before the earlier, and where each thing stands."""
+    """The settings of one bucket, merged from several layers of which later ones win, and the place
+    in the file where each setting stands."""
 
     values: dict[str, Any] = field(default_factory=dict)
     places: dict[str, YamlNode] = field(default_factory=dict)

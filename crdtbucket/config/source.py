@@ -40,7 +40,7 @@ class YamlNode:
     key_line: int
     key_column: int
     raw: str | None = None
-    """What the file says, where `value` was put in its place from elsewhere."""
+    """The text in the file, where `value` was put in its place from elsewhere."""
     keys: dict[str, tuple[int, int]] = field(default_factory=dict)
     """Line and column of each key of a mapping."""
 
@@ -175,7 +175,7 @@ class _Composer(Composer):
 
 
 class _Scanner(Scanner):
-    """Reads no tag that is longer than any that is used."""
+    """Reads YAML, and refuses a tag that is longer than any that is used."""
 
     def scan_tag(self) -> Any:
         here = self.reader.prefix(MAX_TAG + 1)

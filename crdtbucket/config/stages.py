@@ -27,7 +27,7 @@ def _some_time(hold: float) -> float:
 
 
 class StageSection(Section):
-    """How far a new version reaches at one stage, all in all."""
+    """The reach of a new version at one stage: it includes that of the stages before."""
 
     regions: Annotated[list[Annotated[str, named("region")]], AfterValidator(_some)] | None = None
     """the regions that it reaches; all, if left out"""
@@ -36,7 +36,7 @@ class StageSection(Section):
 
     @property
     def reach(self) -> staged.Stage:
-        """The same, as the machine takes it."""
+        """The stage as the roll-out takes it."""
         return staged.Stage(tuple(self.regions or ()), self.percent)
 
 
@@ -58,7 +58,7 @@ def _widening(stages: list[StageSection]) -> list[StageSection]:
 
 
 class HaltSection(Section):
-    """What halts a roll-out by itself."""
+    """The conditions under which a roll-out halts by itself."""
 
     denied_ratio_rise: Ratio | None = None
     """the new version denies a share of its calls that is more than so much above the old one's"""
@@ -80,7 +80,7 @@ class RolloutSection(Section):
 
     @property
     def plan(self) -> RolloutPlan:
-        """The same, as the machine takes it."""
+        """The plan of the roll-out, as the roll-out takes it."""
         hold_ns = None if self.hold is None else round(self.hold * NS_PER_SECOND)
         rise = None if self.halt_on is None else self.halt_on.denied_ratio_rise
         return RolloutPlan(tuple(one.reach for one in self.stages or ()), hold_ns, rise)

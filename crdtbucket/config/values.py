@@ -1,4 +1,5 @@
-"""The values of a configuration: what is read, what is refused, and their JSON Schema."""
+"""Types of the values of a configuration: how each is read, what is refused, and its JSON
+Schema."""
 
 from __future__ import annotations
 

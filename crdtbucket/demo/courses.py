@@ -1,4 +1,4 @@
-"""What happens in a run: a region is cut off, or Redis is made slow, is gone and comes back."""
+"""The courses of a run: a region is cut off; Redis is made slow, is taken away and comes back."""
 
 from __future__ import annotations
 
@@ -106,7 +106,7 @@ class CutCourse(Course):
         return phases(seconds)
 
     def setting(self, file_mode: str, accounts: Accounts) -> str:
-        """In which mode they run, and why."""
+        """Says in which mode the regions run, and why."""
         latest = accounts.each[0].latest
         assert latest is not None
         return words.setting(file_mode, latest["mode"], DELAY_S * 1000)
@@ -147,11 +147,11 @@ class EngineCourse(CutCourse):
         self._network = EngineNetwork(DELAY_S)
 
     def network(self) -> DemoNetwork:
-        """Two clusters, and a gateway."""
+        """Makes two clusters, and a gateway between them."""
         return self._network
 
     def setting(self, file_mode: str, accounts: Accounts) -> str:
-        """How they are linked."""
+        """Says how the regions are linked."""
         return words.nats_setting(DELAY_S * 1000)
 
     def parts(self, seconds: float) -> list[Phase]:
@@ -236,7 +236,7 @@ class RegionsCourse(CutCourse):
         return {"redis": self._stores.config(region), "modes": REGIONAL_PATIENCE}
 
     def setting(self, file_mode: str, accounts: Accounts) -> str:
-        """Which servers they use."""
+        """Says which servers the regions use."""
         program = Path(self._stores.servers[CUT_REGION].program).name
         return words.regions_setting(program, DELAY_S * 1000)
 
@@ -252,7 +252,7 @@ class RegionsCourse(CutCourse):
 
 
 def settled_reports(accounts: Accounts) -> list[Report]:
-    """The newest reports, when Redis decides everywhere and has been told everything; else none."""
+    """The newest reports, when Redis decides everywhere and has been sent everything; else none."""
     latest = [account.latest for account in accounts.each]
     reports = [report for report in latest if report is not None]
     if any(one["mode"] != Mode.STRONG or one["redis"]["unsettled"] for one in reports):

@@ -14,8 +14,8 @@ from crdtbucket.demo.traffic import CUT_REGION
 from crdtbucket.testing.fault_proxy import HOST, FaultProxy
 
 NOWHERE = f"{HOST}:1"
-"""What every region advertises. A node never calls its own address, so gossip shows nobody a way
-around the proxies."""
+"""The address that every region advertises. A node never calls its own address, so gossip shows
+nobody a way around the proxies."""
 CLUSTERS = HOME, AWAY = "home", "away"
 
 
@@ -104,7 +104,7 @@ class EngineNetwork(DemoNetwork):
         await super().stop()
 
     def mesh(self, region: str) -> dict[str, Any]:
-        """The server of its cluster."""
+        """The settings by which a region joins the server of its cluster."""
         server = self._servers[AWAY if region == CUT_REGION else HOME]
         return {"transport": "nats", "servers": [f"nats://{HOST}:{server.port}"]}
 

@@ -24,7 +24,8 @@ ANSWER_S = 3.0
 
 
 class DemoStore:
-    """Slow, gone and back at a word; with the records as it holds them itself."""
+    """The Redis of a run, which is made slow, taken away or brought back. It can be asked for the
+    records that it holds."""
 
     def __init__(self, redis: str) -> None:
         """`redis`: "auto" or a URL. Raises `DemoError` when it cannot be used."""
@@ -88,7 +89,7 @@ class DemoStore:
         if self.server is not None:
             await self.server.kill()
             return
-        # A Redis that went away meanwhile cannot be told; what counts there ends by itself.
+        # A Redis that went away meanwhile cannot be asked; what counts there ends by itself.
         with contextlib.suppress(DemoError):
             await self._ask("DEL", *keys)
 

@@ -51,7 +51,7 @@ class Stopped(CrdtbucketError):
 
 @dataclass(frozen=True)
 class Options:
-    """What the demo is to do. `trace`: a file, None for the one that is shipped."""
+    """The options of a run of the demo. `trace`: a file, None for the one that is shipped."""
 
     seconds: float = 25.0
     seed: int = 0

@@ -1,4 +1,5 @@
-"""What was done to the regions in a run of the demo, as far as the verdict depends on it."""
+"""Records what was done to the regions in a run of the demo, as far as the verdict depends on
+it."""
 
 from __future__ import annotations
 
@@ -46,7 +47,8 @@ region did not know of when it admitted."""
         self._start_ns, self._end_ns, self.records = start_ns, end_ns, records
 
     def part(self, call: DecidedCall) -> str:
-        """In the cut, or with all links up; updates are under way for a moment after the cut."""
+        """The part of the run: in the cut, or with all links up; updates are under way for a moment
+        after the cut."""
         apart = self._start_ns <= call.at_ns < self._end_ns + NS_PER_SECOND
         return PARTED if apart else LINKED
 

@@ -9,7 +9,7 @@ speaks for the moment too, with all that was admitted since counted as unknown: 
 holds. Where one bucket that sees everything would be full, all before it is history.
 
 A node in strong mode looks at Redis' level, too, which is lower than the true one by what was
-admitted without Redis and not told to it since. Every call to Redis tells it all that its caller
+admitted without Redis and not sent to it since. Every call to Redis sends it all that its caller
 has taken until then.
 """
 
@@ -69,7 +69,7 @@ class UnknownTakes:
 
 
 class UnsentTakes:
-    """Follows, in the order of time, the admissions that Redis has not been told of; tokens."""
+    """Follows, in the order of time, the admissions that were not sent to Redis yet; tokens."""
 
     def __init__(self, regions: int) -> None:
         self._pending: list[deque[DecidedCall]] = [deque() for _ in range(regions)]
@@ -86,7 +86,7 @@ class UnsentTakes:
             pending.clear()
 
     def admitted(self, call: DecidedCall) -> int | None:
-        """Count an admission; tokens that Redis had not been told of when it decided on it. None
+        """Count an admission; tokens that Redis had not been sent when it decided on it. None
         when Redis did not decide, or cannot know that much."""
         pending = self._pending[call.region]
         if call.mode != Mode.STRONG.value:
@@ -102,7 +102,8 @@ class UnsentTakes:
 
 @dataclass(frozen=True)
 class LimitFigures:
-    """How far the limit was passed in a part of the run, and the bound for it; % of capacity.
+    """By how much the limit was passed in a part of the run, and the bound for that, in % of the
+    capacity.
 
     `over_admission_percent` is None where nothing was admitted."""
 
@@ -114,7 +115,7 @@ class LimitFigures:
 def limit_figures(
     accounts: Accounts, spec: BucketSpec, settings: Settings, happened: Happened
 ) -> dict[str, LimitFigures]:
-    """By the part of the run: the worst of the windows that end in it."""
+    """The figures of each part of the run: the worst of the windows that end in it."""
     calls = accounts.decided()
     limits = _limits(calls, settings, _slack(accounts, spec, calls), happened)
     if happened.ratio is not None:

@@ -1,4 +1,5 @@
-"""What is done to Redis in a run, and whether every region's mode follows before the next act."""
+"""Says what is done to Redis in a run, and checks whether every region's mode follows before the
+next act."""
 
 from __future__ import annotations
 

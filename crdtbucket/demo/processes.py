@@ -42,7 +42,7 @@ class ProcessEnded(DemoError):
 
 
 class RegionProcess:
-    """One region's process. `on_report(report)` is called for every line that it tells."""
+    """One region's process. `on_report(report)` is called for every line that it reports."""
 
     def __init__(
         self,
@@ -101,7 +101,7 @@ class RegionProcess:
         await self.tell(self.setup)
 
     async def tell(self, message: dict[str, Any]) -> None:
-        """One line to the process; one that is gone is reported by `ended`."""
+        """Writes one line to the process; `ended` reports one that is gone."""
         assert self._process is not None
         assert self._process.stdin is not None
         self._process.stdin.write(json.dumps(message).encode() + b"\n")

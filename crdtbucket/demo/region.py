@@ -35,10 +35,10 @@ _LINE_LIMIT = 2**26
 
 
 class Region:
-    """A limiter under load, and what it has to tell."""
+    """One region of the demo: a limiter under load, and the reports of what it decided."""
 
     def __init__(self, limiter: Limiter, key: str, switches: list[list[Any]]) -> None:
-        """`switches`: changes of mode that have not been told yet."""
+        """`switches`: changes of mode that have not been reported yet."""
         self.limiter, self.key = limiter, key
         self.bucket: Bucket = limiter.bucket(BUCKET)
         self.calls: list[list[Any]] = []
@@ -61,7 +61,7 @@ class Region:
         return credit + refill if credit > 0 and debt <= 2 * refill else 0.0
 
     async def call(self, cost: int) -> None:
-        """One call, noted with its time and with what was known when it was decided."""
+        """Makes one call, and notes its time and what was known when it was decided."""
         known, room = self.known(), self.room()
         before = now_ns()
         decision = await self.bucket.acquire(self.key, cost)
@@ -156,7 +156,7 @@ async def _report(region: Region) -> None:
 
 
 def tell(message: dict[str, Any]) -> None:
-    """One line on stdout."""
+    """Writes one report as a line on stdout."""
     sys.stdout.write(json.dumps(message, separators=(",", ":")) + "\n")
     sys.stdout.flush()
 
@@ -221,7 +221,7 @@ async def console(limiter: Limiter, port: int | None) -> AsyncIterator[None]:
 
 if __name__ == "__main__":
     try:
-        # A parent that is gone cannot be told anything.
+        # A parent that is gone cannot be sent anything.
         with contextlib.suppress(BrokenPipeError):
             asyncio.run(main())
     except CrdtbucketError as error:

@@ -24,7 +24,7 @@ _OBSERVER = owner_name(2**64 - 1, "demo")
 
 
 class RegionStores:
-    """Three servers of this run's own, and the replication between them."""
+    """Three Redis servers that are started for this run, and the replication between them."""
 
     def __init__(self, lag: float, spec: BucketSpec) -> None:
         """`lag`: seconds that a copy is under way. `spec`: of the bucket in which the calls are

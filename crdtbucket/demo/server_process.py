@@ -115,7 +115,8 @@ class NatsProcess(ServerProcess):
 
 
 class RedisProcess(ServerProcess):
-    """The same address and password over all its starts; each is empty."""
+    """One Redis of the demo. It keeps its address and password over all starts, and is empty after
+    each."""
 
     def __init__(self) -> None:
         """Raises `DemoError` where no program is installed."""

@@ -1,4 +1,5 @@
-"""Whether the regions kept one limit: figures from the calls as they were decided, and checks."""
+"""Judges whether the regions kept one limit: figures from the calls as they were decided, and
+checks."""
 
 from __future__ import annotations
 
@@ -46,7 +47,7 @@ def modes_check(regions: Sequence[str], followed: Sequence[Followed]) -> RunChec
 
 
 def amount_check(admitted: int, ideal: int) -> RunCheck:
-    """Enough was admitted."""
+    """Checks that enough was admitted."""
     ratio = admitted / ideal if ideal else 1.0
     text = f"{admitted:,}; one bucket that sees every call admits {ideal:,}: {100 * ratio:.1f} %"
     return RunCheck("admitted", ratio >= LEAST_RATIO, f"{text}, at least {100 * LEAST_RATIO:.0f} %")
@@ -101,12 +102,13 @@ def starvation_check(starved: dict[str, float]) -> RunCheck:
 
 @dataclass(frozen=True)
 class RunVerdict:
-    """What a run showed. Amounts are tokens of the bucket."""
+    """The result of a run: its figures, and the checks that must hold. Amounts are tokens of the
+    bucket."""
 
     offered: int
     admitted: int
     ideal: int
-    """What one bucket that sees every call admits."""
+    """The tokens that one bucket that sees every call admits."""
     limits: dict[str, LimitFigures]
     """The windows that end in each part of the run."""
     starved_seconds: dict[str, float]

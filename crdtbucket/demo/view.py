@@ -39,7 +39,7 @@ class SilentRunView:
         """A page that somebody who watches may want to see."""
 
     def show(self, board: Board) -> None:
-        """How things stand."""
+        """Shows the state of the run."""
 
     def close(self) -> None:
         """The traffic has ended, or the run was stopped."""
@@ -50,7 +50,7 @@ class SilentRunView:
             self.say_check(line, holds)
 
     def say_check(self, line: str, holds: bool | None) -> None:
-        """One line of the verdict; `holds` is None for plain words."""
+        """Prints one line of the verdict; `holds` is None for plain words."""
 
 
 class PlainRunView(SilentRunView):
@@ -61,11 +61,11 @@ class PlainRunView(SilentRunView):
         self._told = 0
 
     def say(self, text: str) -> None:
-        """Print it."""
+        """Prints a line."""
         print(text, flush=True)
 
     def show(self, board: Board) -> None:
-        """One line; others before it when a phase begins."""
+        """Prints one line; others before it when a phase begins."""
         modes = board.switches is not None
         if not self._phase:
             names = "offer admit " + ("mode    " if modes else " left  lag")
@@ -87,7 +87,7 @@ class PlainRunView(SilentRunView):
         self.say(f"{board.elapsed_s:5.1f}s {regions}".rstrip())
 
     def say_check(self, line: str, holds: bool | None) -> None:
-        """Print it."""
+        """Prints a line of the verdict."""
         self.say(line)
 
 
@@ -101,7 +101,7 @@ class LiveRunView(SilentRunView):
         self._live: Live | None = None
 
     def say(self, text: str) -> None:
-        """Print it."""
+        """Prints a line."""
         self._console.print(text, highlight=False, markup=False)
 
     def open_page(self, url: str) -> None:
@@ -122,7 +122,7 @@ class LiveRunView(SilentRunView):
             self._live = None
 
     def say_check(self, line: str, holds: bool | None) -> None:
-        """Print it in colours."""
+        """Prints a line of the verdict in colours."""
         style = "" if holds is None else "green" if holds else "bold red"
         self._console.print(Text(line, style=style), highlight=False)
 

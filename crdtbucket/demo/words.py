@@ -1,4 +1,4 @@
-"""What the demo says in words: before, at each phase, and at the end."""
+"""The texts that the demo prints: before the run, at each phase, and at the end."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ age in seconds of the oldest take of another region that this one did not know o
 
 
 def setting(file_mode: str, mode: str, delay_ms: float) -> str:
-    """In which mode the regions run, and why."""
+    """Says in which mode the regions run, and why."""
     text = f"The links are delayed by {delay_ms:g} ms each way, as if the regions were far apart."
     if file_mode != mode:
         text += (
@@ -76,13 +76,13 @@ def console_of(port: int) -> str:
 
 
 def consoles(ports: dict[str, int]) -> str:
-    """Where each region shows itself."""
+    """Says at which address each region has its console."""
     places = ", ".join(f"{name} {console_of(port)}" for name, port in ports.items())
     return f"Open in a browser, before the cut: {places}"
 
 
 def nats_setting(delay_ms: float) -> str:
-    """How the regions are linked."""
+    """Says how the regions are linked."""
     return f"""\
 The regions meet at NATS: {CUT_REGION} at a server of its own, the others at a second one. The
 gateway between the two clusters is delayed by {delay_ms:g} ms each way, and it is what is cut. Some
@@ -103,7 +103,7 @@ By default the third switch of mode would wait for a minute after the first. So 
 
 
 def regions_setting(program: str, delay_ms: float) -> str:
-    """Which servers the regions use."""
+    """Says which servers the regions use."""
     return f"""\
 The links are delayed by {delay_ms:g} ms each way, as if the regions were far apart, and so are
 copies from one Redis to another. Strong consistency, as the configuration asks for it, by a

@@ -1,5 +1,5 @@
-"""What one examination found: that something is in order, or what is wrong and how to mend it. The
-way to a server is tried in steps: does its name resolve, its port accept, its TLS hold."""
+"""The results of an examination: what is in order, and what is wrong and how to mend it. The way to
+a server is tried in steps: does its name resolve, does its port accept, does its TLS hold."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from crdtbucket.base.deadline import within
 
 Level = Literal["ok", "note", "wrong"]
 Explain = Callable[[Exception], str]
-"""What an `OSError` or a `TimeoutError` on the way means, and what to do about it."""
+"""Explains an `OSError` or a `TimeoutError` on the way, and says what to do about it."""
 
 
 @dataclass(frozen=True)
@@ -23,11 +23,11 @@ class Diagnosis:
     """One line of the report."""
 
     subject: str
-    """What was examined, such as "redis 10.0.0.5:6379 clock"."""
+    """The thing that was examined, such as "redis 10.0.0.5:6379 clock"."""
     level: Level
     """"note": in order, or unknown, but worth knowing."""
     text: str
-    """What was found; with "wrong" it ends with what to do."""
+    """The result in words; with "wrong" it ends with what to do."""
 
     def as_dict(self) -> dict[str, str]:
         """The diagnosis as a dict for JSON."""

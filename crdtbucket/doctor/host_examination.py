@@ -1,4 +1,4 @@
-"""Whether this host has what a node needs: free ports, a shared file, a folder, memory."""
+"""Examines whether this host has what a node needs: free ports, a shared file, a folder, memory."""
 
 from __future__ import annotations
 
@@ -175,7 +175,7 @@ def _room(subject: str, of: str, needed: int, free: int) -> Diagnosis:
 
 
 def available_memory() -> int | None:
-    """Bytes that this process may still take; None where the system does not tell."""
+    """Bytes that this process may still take; None where the system does not say."""
     free = re.search(r"^MemAvailable: +(\d+) kB$", _text(MEMORY), re.MULTILINE)
     found = [] if free is None else [int(free[1]) * 1024]
     limit, used = _text(f"{GROUP}/memory.max"), _text(f"{GROUP}/memory.current")

@@ -1,5 +1,6 @@
-"""Whether the peers of a configuration can be reached, prove its secret, and run what it says; and
-where a message engine is between them, whether that is there, and what it allows."""
+"""Examines the peers of a configuration: whether each can be reached, proves the secret, and runs
+the same configuration; and the message engine, where there is one: whether it is there and what it
+allows."""
 
 from __future__ import annotations
 

@@ -15,9 +15,9 @@ CLOCK_WATCHED_S = 0.5
 DRIFT_PPM = 1_000
 """Two clocks may run apart by so much; see docs/model.md."""
 SLACK_NS = 2_000_000
-"""What the system may take between reading a clock and sending."""
+"""The time that may pass between reading a clock and sending (ns)."""
 Examined = tuple[list[Diagnosis], "ObservedNode | None"]
-"""What was found, and who answered."""
+"""The results, and the node that answered."""
 
 
 async def examine_peer(subject: str, address: str, caller: Observer, config: Config) -> Examined:

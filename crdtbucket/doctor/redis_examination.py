@@ -1,4 +1,4 @@
-"""Whether the Redis of a configuration can be reached, and would serve."""
+"""Examines whether the Redis of a configuration can be reached and used."""
 
 from __future__ import annotations
 

@@ -29,7 +29,7 @@ OLDEST = 7
 BEHIND_S = 10
 """A replica that was not seen for longer would lose what it lacks in a failover."""
 CLOCK_S = 1.0
-"""A clock that is off by more is no matter of the network."""
+"""Seconds by which the network alone may make a clock seem wrong."""
 LEAST_CALLS, CALLS = 20, 200
 """Decisions whose latency is measured: the second number, or fewer when they are slow."""
 MORE_COMMANDS: dict[str, tuple[str | int, ...]] = {
@@ -39,7 +39,7 @@ MORE_COMMANDS: dict[str, tuple[str | int, ...]] = {
 }
 """Those that a replicated Redis needs beside the others, with their arguments after the key."""
 Answer = tuple[str, Level, str]
-"""What was asked about, how it is, and the words."""
+"""The subject of a question, the status of the answer, and its words."""
 Question = Callable[[], Coroutine[Any, Any, Sequence[Answer]]]
 
 
@@ -132,7 +132,7 @@ class RedisQuestions:
         return int(reply[0]) * 1_000_000 + int(reply[1])
 
     async def latency(self) -> Sequence[Answer]:
-        """How long decisions take."""
+        """Measures how long decisions take."""
         samples: list[int] = []
         until = now_ns() + round(self.seconds * NS_PER_SECOND)
         while len(samples) < CALLS and (len(samples) < LEAST_CALLS or now_ns() < until):

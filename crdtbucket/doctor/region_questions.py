@@ -19,7 +19,7 @@ US_PER_SECOND = 1_000_000
 
 
 def examine_regions(regions: Regions) -> Iterator[Diagnosis]:
-    """Whose keys are read, and what is assumed of the engine."""
+    """Examines whose keys a server has, and what is assumed of the engine."""
     own = regions.own.decode()
     read = ", ".join(one.decode() for one in regions.others) or "no other region"
     yield note("redis regions", f"keys of {own} are written, copies of {read} are read")

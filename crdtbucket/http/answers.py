@@ -1,4 +1,4 @@
-"""What the rules say about a request, and what it is answered when they deny it."""
+"""The verdict of the rules on a request, and the HTTP answer when they deny it."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from crdtbucket.http.request_rules import Rule
 from crdtbucket.limiter.slots import Slot
 
 SOON = {"Retry-After": "1"}
-"""Of a denial for want of slots: nobody knows when one is released."""
+"""The wait (s) that a denial for want of slots states: nobody knows when one is released."""
 LISTS = ("RateLimit-Policy", "RateLimit")
 
 
 @dataclass
 class Answer:
-    """What a denied request is answered, in no framework's terms."""
+    """The HTTP answer to a denied request, for any framework to send."""
 
     status: int
     headers: dict[str, str]
@@ -34,7 +34,7 @@ class Answer:
 
 @dataclass(slots=True)
 class Verdict:
-    """What the rules say about a request: truthy when it may pass."""
+    """The verdict of all rules on a request. It is truthy when the request may pass."""
 
     allowed: bool
     by: Rule | tuple[tuple[Rule, Decision], ...] = ()
@@ -42,9 +42,9 @@ class Verdict:
     binding: Decision | None = None
     """The decision to look at: denied, it takes longest; allowed, it has the least left."""
     deferred: DeferredFields = field(default_factory=dict)
-    """What `fields` is made of when it is asked for; falsy when there are none."""
+    """The parts from which `fields` is made when it is asked for; falsy when there are none."""
     slots: tuple[Slot, ...] = ()
-    """Those that are held while the request is in flight."""
+    """The slots that are held while the request is in flight."""
 
     @property
     def taken(self) -> tuple[tuple[Rule, Decision], ...]:

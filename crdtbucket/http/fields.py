@@ -1,4 +1,4 @@
-"""What an HTTP answer says about a limit.
+"""Writes the header fields and problem documents by which an HTTP answer describes a limit.
 
 Header fields and problem types follow draft-ietf-httpapi-ratelimit-headers: `RateLimit-Policy` and
 `RateLimit` are structured fields (RFC 9651), problems are RFC 9457 documents.
@@ -34,7 +34,7 @@ FieldPairs: TypeAlias = "Sequence[tuple[str, str]]"
 
 @dataclass(frozen=True)
 class FieldOptions:
-    """Which header fields answers have."""
+    """The choice of the header fields that answers have."""
 
     on_allowed: bool = True
     """Whether allowed answers have them, too."""
@@ -54,7 +54,8 @@ class HasQuota(Protocol):
 
 
 class Policy:
-    """What the fields say of a bucket's definition, whatever the decision."""
+    """The parts of the header fields that follow from a bucket's definition, made once for all
+    decisions."""
 
     __slots__ = ("name", "spec", "text")
 

@@ -46,7 +46,7 @@ class Limits:
         self.rules = _checked(limiter, rules)
         self.trusted = check_trusted(trusted)
         self.may_refund = any(rule.refund_if is not None for rule in self.rules)
-        """Whether a rule is to be told the status of each answer."""
+        """Whether a rule needs the status of each answer."""
         for rule in self.rules:
             _check_rule(limiter, rule)
         self._holding = tuple(rule for rule in self.rules if _has_slots(limiter, rule))
@@ -147,7 +147,7 @@ class Limits:
         return answer
 
     def _verdict(self, rule: Rule, decision: Decision) -> Verdict:
-        """Of the only rule."""
+        """The verdict of the only rule."""
         return Verdict(decision.allowed, rule, decision, deferred_fields(decision, self._options))
 
     def _charges(self, request: Request) -> list[tuple[Rule, Charge]]:

@@ -10,7 +10,7 @@ from crdtbucket.http.client_address import Network, client_address, key_of_peer
 
 
 class Request(ABC):
-    """What the callables of a rule are given; each framework has its own subclass.
+    """A request as the callables of a rule see it. Each framework has its own subclass.
 
     What it says is read from the framework's own request when it is asked for, because most rules
     ask for the address alone.
@@ -27,12 +27,12 @@ class Request(ABC):
     @property
     @abstractmethod
     def method(self) -> str:
-        """In capitals; "GET" for a WebSocket."""
+        """The method of the request, in capitals; "GET" for a WebSocket."""
 
     @property
     @abstractmethod
     def path(self) -> str:
-        """Decoded, from the server's root."""
+        """The decoded path of the request, from the server's root."""
 
     @property
     @abstractmethod
@@ -41,7 +41,7 @@ class Request(ABC):
 
     @property
     def websocket(self) -> bool:
-        """Whether it opens a WebSocket."""
+        """Whether the request opens a WebSocket."""
         return False
 
     @abstractmethod

@@ -1,4 +1,5 @@
-"""A rule for requests: which of them it is about, which bucket they take from, and how much."""
+"""A rule for requests: which methods and paths it limits, which bucket and key they take from, and
+how much."""
 
 from __future__ import annotations
 
@@ -32,8 +33,8 @@ class Rule:
 
     bucket: str
     key: Callable[[Request], str | bytes] = by_address
-    """What is limited. None or an empty text raises `InvalidKey`; over 512 bytes, the digest
-    stands for it."""
+    """The key that is limited. None or an empty text raises `InvalidKey`; a digest stands for a key
+    over 512 bytes."""
     cost: int | Callable[[Request], int] = 1
     """Tokens, 1 or more."""
     match: str | tuple[str, ...] = ()

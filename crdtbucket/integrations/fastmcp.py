@@ -48,7 +48,8 @@ class BucketMiddleware(Middleware):  # type: ignore[misc]
     async def on_request(
         self, context: MiddlewareContext[Any], call_next: CallNext[Any, Any]
     ) -> Any:
-        """As FastMCP calls it. Raises `MCPError`."""
+        """Takes tokens for a request, as FastMCP calls it. Raises `MCPError` for one that is
+        denied."""
         if context.method in self._methods:
             decision = await self._bucket.acquire(self._key(context), self._cost(context))
             if not decision.allowed:

@@ -30,9 +30,9 @@ class RpcCall(NamedTuple):
     """A call as the functions of an interceptor see it."""
 
     method: str
-    """Such as "/package.Service/Method"."""
+    """The full name of the method, such as "/package.Service/Method"."""
     metadata: Mapping[str, str | bytes]
-    """What the client sent, by lower-case names; of several values the last."""
+    """The metadata that the client sent, by lower-case names; of several values the last."""
     peer: str
     """The other end, such as "ipv4:203.0.113.9:5000"."""
 
@@ -44,7 +44,7 @@ def by_peer(call: RpcCall) -> str:
 
 
 class RpcLimit:
-    """Which tokens a call takes."""
+    """The bucket, key and cost of a call: the part that both kinds of interceptors share."""
 
     def __init__(
         self,
@@ -78,7 +78,7 @@ class RpcLimit:
             context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, message)
 
     async def check_async(self, method: str, context: Any) -> None:
-        """`check` on an event loop."""
+        """Takes the tokens on an event loop, or ends the call."""
         charge = self._charge(method, context)
         decision = None if charge is None else await self._bucket.acquire(*charge)
         if decision is not None and not decision.allowed:
@@ -87,7 +87,8 @@ class RpcLimit:
 
 
 class LimitInterceptor(RpcLimit, grpc.ServerInterceptor):  # type: ignore[misc]
-    """For `grpc.server(pool, interceptors=[LimitInterceptor(bucket)])`."""
+    """Takes tokens before each call of a server with threads: `grpc.server(pool,
+    interceptors=[LimitInterceptor(bucket)])`."""
 
     def intercept_service(
         self, continuation: Callable[[Any], Any], handler_call_details: Any
@@ -103,7 +104,8 @@ class LimitInterceptor(RpcLimit, grpc.ServerInterceptor):  # type: ignore[misc]
 
 
 class AsyncLimitInterceptor(RpcLimit, grpc.aio.ServerInterceptor):  # type: ignore[misc]
-    """For `grpc.aio.server(interceptors=[AsyncLimitInterceptor(bucket)])`."""
+    """Takes tokens before each call of a server on an event loop:
+    `grpc.aio.server(interceptors=[AsyncLimitInterceptor(bucket)])`."""
 
     async def intercept_service(
         self, continuation: Callable[[Any], Any], handler_call_details: Any

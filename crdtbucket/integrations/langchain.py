@@ -17,7 +17,7 @@ class BucketRateLimiter(BaseRateLimiter):
         self, bucket: Bucket, *, key: str | bytes = "all", cost: int = 1, timeout: float | None = 60
     ) -> None:
         """timeout: seconds that a call waits at most, None for ever; then it raises `WaitTimeout`.
-        LangChain does not tell a limiter what is asked, so that each call costs the same."""
+        LangChain does not pass a limiter what is asked, so that each call costs the same."""
         check_bucket(bucket, "BucketRateLimiter")
         patience_ns(timeout)
         self._bucket = bucket

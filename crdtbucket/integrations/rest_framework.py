@@ -32,8 +32,8 @@ class BucketThrottle(BaseThrottle):  # type: ignore[misc]
         self.decision: Decision | None = None
 
     def get_key(self, request: Any, view: Any) -> str | bytes | None:
-        """Who is limited: the user who is logged in, or else the client's address, IPv6 by its
-        /64. None: nobody."""
+        """The key to limit: the user who is logged in, or else the client's address, IPv6 by its
+        /64. None: nobody is limited."""
         user = request.user
         if user is not None and user.is_authenticated:
             return f"user:{user.pk}"

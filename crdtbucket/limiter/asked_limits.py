@@ -19,7 +19,7 @@ RETRY_NS = NS_PER_SECOND
 
 
 class RememberedLimit(NamedTuple):
-    """What was said of a key."""
+    """The answer of the function for one key, and until when it is used."""
 
     bucket: Bucket
     until: int
@@ -27,7 +27,8 @@ class RememberedLimit(NamedTuple):
 
 
 class AskedLimits:
-    """Which bucket decides on each key of `owner`, by what a function says. From any thread."""
+    """Finds the bucket that decides on a key of `owner` by asking a function for the limit of the
+    key. Safe from any thread."""
 
     def __init__(
         self, source: AskedOverrides, owner: Bucket, bucket_of: Callable[[Limit], Bucket]
@@ -52,7 +53,7 @@ class AskedLimits:
         return self._ask(key, known, now)
 
     def buckets(self) -> set[Bucket]:
-        """Those that stand in answers which are not too old."""
+        """The buckets in answers that are not too old."""
         now = self._now()
         with self._lock:
             return {answer.bucket for answer in self._answers.values() if now < answer.until}

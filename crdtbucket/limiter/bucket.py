@@ -33,7 +33,7 @@ NOT_COPIED = (
     "cannot be pickled or copied: make one in each process, from the same definitions or file, "
     "with shared= so that all have one table"
 )
-"""What is told of a limiter or a bucket that would go to another process, as to a spawned one."""
+"""The end of the error for a limiter or bucket that would be copied to another process."""
 LOG = logging.getLogger("crdtbucket")
 # Late commits come in bursts, when whatever served the calls was slow: one line says it.
 REPEAT_NS = 60 * NS_PER_SECOND

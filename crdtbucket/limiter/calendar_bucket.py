@@ -34,7 +34,7 @@ class CalendarBucket(Bucket):
         min_debt: int = 0,
         update_interval_ns: int | None = None,
     ) -> None:
-        """As of `Bucket`. `wall`: says which period it is."""
+        """Takes what `Bucket` takes, and `wall`, the clock that says which period it is."""
         self._wall = wall
         self._lock = ForkLock()
         self._by: Choose | None = None
@@ -64,14 +64,15 @@ class CalendarBucket(Bucket):
     def define(
         self, spec: BucketSpec, *, min_debt: int = 0, still_until: int = 0, period: int = 0
     ) -> None:
-        """As of the core, for all parts."""
+        """Puts a new definition in force in this bucket and in all its parts."""
         super().define(spec, min_debt=min_debt)
         self._least = min_debt
         if self.parts:
             self.look(anew=True)
 
     def choose_by(self, choose: Choose | None, others: Iterable[Bucket]) -> None:
-        """As of `Bucket`."""
+        """From now on `choose` says which bucket decides on a key: this one, by its part of the
+        present period, or one of `others`."""
         self._by = choose
         theirs = [part for bucket in others for part in (bucket, *bucket.parts)]
         self.redirect(self._choose, [*self.parts, *theirs])
@@ -101,20 +102,23 @@ class CalendarBucket(Bucket):
             yield one, now + self.period.begin_ns(one + 1) - wall
 
     def beat(self) -> None:
-        """As of `Bucket`: the parts follow the periods also where nobody takes."""
+        """Moves the parts on to the present period, also where nobody takes; to be called about
+        every second."""
         self.look()
 
     def counters(self) -> dict[str, Any]:
-        """As of `Bucket`, of all periods; keys are those of the parts."""
+        """The counters of the bucket, summed over its parts: a key counts once in each part that
+        holds it."""
         return added([part.counters() for part in self.parts])
 
     def decided(self) -> tuple[tuple[int, int], None]:
-        """As of `Bucket`, of all periods."""
+        """The numbers of admitted and of denied calls, summed over all parts."""
         admitted, denied = zip(*(part.decided()[0] for part in self.parts), strict=True)
         return (sum(admitted), sum(denied)), None
 
     def reset_all(self) -> list[tuple[int, int]]:
-        """As of `Bucket`, of the present period."""
+        """Resets every key of the present period. Returns the hashes of the keys to which tokens
+        came back."""
         return self.look().reset_all()
 
     def _choose(self, key: str | bytes) -> Bucket:
@@ -131,7 +135,7 @@ class CalendarBucket(Bucket):
 
 
 class CalendarPart(Bucket):
-    """One of the three parts of a calendar bucket: it has the keys of every third period."""
+    """One of the three parts of a calendar bucket. It holds the keys of every third period."""
 
     __slots__ = ("_ends", "number")
 
@@ -151,7 +155,7 @@ class CalendarPart(Bucket):
     def define(
         self, spec: BucketSpec, *, min_debt: int = 0, still_until: int = 0, period: int = 0
     ) -> None:
-        """As of the core."""
+        """Puts a definition in force for the period that this part has now."""
         super().define(spec, min_debt=min_debt, still_until=self._ends, period=self.number)
 
 
@@ -159,7 +163,7 @@ class PartSpec(BucketSpec):
     """The definition of a part: that of its bucket, under a name of its own in the table."""
 
     number: int
-    """Of its period."""
+    """The number of its period."""
 
     def __init__(self, spec: BucketSpec, number: int) -> None:
         """`spec`: of the bucket, which has been checked."""
@@ -167,7 +171,8 @@ class PartSpec(BucketSpec):
 
     @property
     def table_name(self) -> str:
-        """As of `BucketSpec`. A name has no control characters, so no bucket is called like it."""
+        """The name of the part in a table and on the wire. It has a line break, which no bucket's
+        name has, so no bucket is called like it."""
         return f"{self.key}\n{self.number % self.parts}"
 
 
@@ -175,7 +180,7 @@ class PeriodLine(LocalLine):
     """Callers of one event loop that wait for the next period of one key."""
 
     def refill_ns(self, decision: Decision, tokens: int) -> int:
-        """Until the next period, as nothing comes back before."""
+        """The time until the next period (ns), as no tokens come back before it."""
         return decision.retry_after_ns
 
 

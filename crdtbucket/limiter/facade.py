@@ -207,7 +207,7 @@ class Limiter(Multi):
         return out
 
     def fleet(self) -> list[dict[str, Any]]:
-        """Who runs what: of this node and of each peer, by name, a plain dict.
+        """A plain dict of this node and its peers by name: which configuration each runs.
 
         `node`, `region`, `state` (alive, suspect, dead or left), and the `version`, `hash` and
         `stage` of its configuration as it last advertised them, None where it advertised none;
@@ -235,9 +235,9 @@ class Limiter(Multi):
             self._reload.change(config)
 
     def order(self, order: str) -> bool:
-        """Takes an order that an operator has signed, and tells all nodes of the mesh: to eject a
-        node or a key, to admit it again, that a node has another key, how far a version is, or to
-        reset a key on each of them. False where it holds already. From any thread.
+        """Takes an order that an operator has signed, and sends it to all nodes of the mesh: to
+        eject a node or a key, to admit it again, to bind a name to another key, to move a roll-out,
+        or to reset a key on each of them. False where it holds already. Safe from any thread.
 
         `order` is what `crdtbucket identity`, `rollout` and `reset` make. Raises `MeshError` for
         one that no key of `operator_keys` has signed, one that is older than what holds, and where

@@ -52,7 +52,7 @@ class Identity:
 
 
 class LocalNode:
-    """Makes the mesh of one limiter. Without a mesh it does nothing."""
+    """The node of one limiter in the mesh. Without a mesh it does nothing."""
 
     def __init__(
         self,
@@ -61,13 +61,12 @@ class LocalNode:
         overrides: OperatorOverrides,
         wall: WallClock,
     ) -> None:
-        """Nothing runs yet. `overrides`: what operators order in the mesh. `wall`: the clock that
-        calendar buckets go by."""
+        """Nothing runs yet. `overrides`: operators' limits. `wall`: the calendar's clock."""
         self.identity = identity
         self.machine: MeshNode | None = None
         """The protocol of this node, once it was opened with a mesh."""
         self.saved = SavedState(in_force.tables.main, in_force.strong)
-        """What outlives the process."""
+        """The state that outlives the process."""
         self._mesh: MeshNetwork | None = None
         self._ended = False
         self._in_force = in_force

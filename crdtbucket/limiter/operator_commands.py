@@ -1,4 +1,4 @@
-"""What a limiter does when an operator commands all nodes of its mesh."""
+"""Obeys commands that an operator has given to all nodes of the mesh."""
 
 from __future__ import annotations
 

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 LOG = logging.getLogger("crdtbucket")
 SUFFIX = "~overrides"
-"""What the file adds to the path of a shared table; see `tables.QUOTA_SUFFIX`."""
+"""The suffix that the file adds to the path of a shared table; see `tables.QUOTA_SUFFIX`."""
 READ_AT_ONCE = 65_536
 """Bytes of what other processes have written: some 500 orders, read in a few ms."""
 
@@ -42,7 +42,7 @@ class GivenLimit:
     limit: str
     """The name of a bucket, or a rate."""
     counter: int
-    """Of the order; by default the time at which it was made, in ms."""
+    """The counter of the order; by default the time at which it was made, in ms."""
 
 
 class OperatorOverrides:

@@ -58,7 +58,8 @@ class OutsideLimits:
         }
 
     def of(self, bucket: str) -> BucketOverrides:
-        """What decides on the keys of one bucket, which is named as in `BucketSpec.key`."""
+        """The object that finds the deciding bucket for keys of one bucket, which is named as in
+        `BucketSpec.key`."""
         found = self._of.get(bucket)
         if found is None:
             found = self._of.setdefault(bucket, BucketOverrides(self.define, self._in_force.lock))
@@ -125,12 +126,12 @@ class OutsideLimit:
 
 
 class BucketOverrides:
-    """Which bucket decides on a key of one bucket."""
+    """Finds the bucket that decides on a key of one bucket whose keys have limits from outside."""
 
     def __init__(self, define: Callable[[BucketSpec, Limit], Bucket], lock: Any) -> None:
         """`define` has or makes the bucket of a limit, under `lock`."""
         self.asked: AskedLimits | None = None
-        """What a function says."""
+        """The limits that a function states, None where there is none."""
         self.without_order: Callable[[str], Bucket]
         """The bucket that decides on a key to which no operator gives a limit; once connected."""
         self.in_force = False
@@ -157,7 +158,7 @@ class BucketOverrides:
         return len(self._limits)
 
     def deciding(self) -> Iterator[Bucket]:
-        """The buckets of the limits."""
+        """The buckets of the limits, each of which decides on some keys."""
         return (one.bucket for one in list(self._limits.values()) if one.bucket is not None)
 
     def connect(self, spec: BucketSpec, bucket: Bucket, globs: list[tuple[str, Bucket]]) -> None:

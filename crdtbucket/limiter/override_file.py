@@ -26,7 +26,7 @@ from crdtbucket.mesh.links.signed_orders import unpacked
 RECORD = 256
 """Orders in one record at most."""
 MOST_BYTES = 1 << 20
-"""No record has more."""
+"""Most bytes of a record."""
 SPARE_ORDERS = 10_000
 """So many orders that newer ones have replaced are left in the file, beside one for each key."""
 FIX = "put back a copy, or remove it, and peers tell this node the limits again"
@@ -34,7 +34,8 @@ _HEAD = struct.Struct(">I16s")
 
 
 class FileId(NamedTuple):
-    """Tells a file from another one at its path, to which the system may give the same inode."""
+    """Distinguishes a file from another one at its path, to which the system may give the same
+    inode."""
 
     inode: int
     first: bytes
@@ -42,7 +43,7 @@ class FileId(NamedTuple):
 
     @classmethod
     def of(cls, fd: int) -> FileId:
-        """Of an open file."""
+        """The identity of an open file."""
         return cls(os.fstat(fd).st_ino, os.pread(fd, _HEAD.size, 0))
 
 

@@ -18,7 +18,7 @@ from crdtbucket.rollout.reload import Reload
 
 
 class RuntimeState(enum.Enum):
-    """Where a limiter stands; the value completes "this limiter is ..."."""
+    """The state of a limiter. The value completes "this limiter is ..."."""
 
     NEW = "not opened"
     OPENING = "being opened"
@@ -165,7 +165,7 @@ class Runtime:
             self._reload.stop_watch()
 
     def forked(self) -> None:
-        """In the child of a fork: what was open stays the parent's alone."""
+        """Called in the child of a fork: what was open stays the parent's alone."""
         open_states = (RuntimeState.ON_LOOP, RuntimeState.IN_THREAD, RuntimeState.OPENING)
         if self.state not in open_states:
             return

@@ -1,4 +1,5 @@
-"""What a node with a state directory restores at its start, and saves while it runs."""
+"""Restores the state of a node from its state directory at the start, and saves it while the node
+runs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""Slots: a limit of what is in flight of a key, over all nodes. See docs/model.md, "Slots".
+"""Slots: a limit on the calls of a key that are in flight, over all nodes. See docs/model.md,
+"Slots".
 
 Those of `strong.strong_slots` are the same, and Redis decides."""
 
@@ -35,7 +36,7 @@ class SlotBucket(Bucket):
         min_debt: int = 0,
         update_interval_ns: int | None = None,
     ) -> None:
-        """As of `Bucket`."""
+        """Takes what `Bucket` takes."""
         super().__init__(table, spec, min_debt=min_debt, update_interval_ns=update_interval_ns)
         self.search = SlotSearch(self)
         self.waiters = Waiters(self.search, update_interval_ns=update_interval_ns, line=SlotLine)
@@ -43,7 +44,8 @@ class SlotBucket(Bucket):
         self._choose: Choose | None = None
 
     def choose_by(self, choose: Choose | None, others: Iterable[Bucket]) -> None:
-        """As of `Bucket`; it is asked with the key, and not with the keys of its slots."""
+        """From now on `choose` says which bucket decides on a key. It is asked with the key itself,
+        and not with the keys under which the slots count."""
         self._choose = choose
 
     def of(self, key: str | bytes) -> SlotBucket:
@@ -80,7 +82,7 @@ class SlotBucket(Bucket):
         return bucket.new_slot(key, ttl_ns, timeout)
 
     def new_slot(self, key: str | bytes, ttl_ns: int, timeout: float | None) -> Slot:
-        """A slot that is not entered yet."""
+        """Makes a slot that is not entered yet."""
         return Slot(self, key, ttl_ns, timeout)
 
     def held(self, key: str | bytes) -> int:

@@ -69,7 +69,7 @@ class Tables:
 
     @property
     def strong(self) -> Table:
-        """Where strong buckets count; made when it is asked for first."""
+        """The table in which strong buckets count; made when it is asked for first."""
         if self.file is None:
             return self.main
         if self._strong is None:
@@ -78,7 +78,8 @@ class Tables:
 
     @property
     def quotas(self) -> Table:
-        """Where the outage quotas of strong buckets count. Raises `SharedTableError`."""
+        """The table in which the outage quotas of strong buckets count. Raises
+        `SharedTableError`."""
         if self._quotas is None:
             if self.file is None:
                 self._quotas = self._private(None)
@@ -88,7 +89,7 @@ class Tables:
         return self._quotas
 
     def of(self, strong: bool) -> Table:
-        """Where buckets count that ask Redis, or those that do not."""
+        """The table in which buckets count that ask Redis, or that of those which do not."""
         return self.strong if strong else self.main
 
     def deciding(self) -> Iterator[Table]:

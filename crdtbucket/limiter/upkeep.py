@@ -1,4 +1,5 @@
-"""What an open limiter does every second: it ends late reservations and evicts unused keys."""
+"""The regular work of an open limiter: every second it ends late reservations and evicts unused
+keys."""
 
 from __future__ import annotations
 
@@ -30,14 +31,14 @@ SWEEP_BEATS = 32
 
 
 class Beating(Protocol):
-    """What has something to do about every second."""
+    """Something that has work to do about every second."""
 
     def beat(self) -> None:
         """Does what is due."""
 
 
 class Upkeep:
-    """One beat of upkeep, and two ways to repeat it."""
+    """Does the regular work of a limiter, from a task on an event loop or from a thread."""
 
     def __init__(
         self,

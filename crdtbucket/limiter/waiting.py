@@ -1,4 +1,4 @@
-"""Callers that wait for tokens: a line per key, first come first served.
+"""Callers that wait for tokens: one line for each key, first come, first served.
 
 Lines belong to an event loop: callers of one loop are served in their order, loops of different
 threads compete. `take` and `acquire` do not stand in line; they get what is there when they ask.
@@ -30,7 +30,7 @@ Hash = tuple[int, int]
 
 
 class Waited(Protocol):
-    """What callers wait for: a bucket, or a search for one of its slots."""
+    """The source of tokens that callers wait for: a bucket, or a search for one of its slots."""
 
     def take(self, key: str | bytes, cost: int = ..., /) -> Decision: ...
 
@@ -72,7 +72,8 @@ class Lines(ABC):
 
     @abstractmethod
     async def wait(self, key: str | bytes, cost: int, timeout: float | None) -> Decision:
-        """The allowed decision, once it is this caller's turn; `Bucket.wait` says the rest."""
+        """Waits until it is this caller's turn and the tokens are there. Returns the allowed
+        decision; see `Bucket.wait`."""
 
     def kick(self, key: str | bytes) -> None:
         """Tokens of `key` came back: its lines look again at once. Safe from any thread."""
@@ -125,7 +126,8 @@ class Waiters(Lines):
         self._line = line or LocalLine
 
     async def wait(self, key: str | bytes, cost: int, timeout: float | None) -> Decision:
-        """As of `Lines`."""
+        """Waits until it is this caller's turn and the tokens are there. Returns the allowed
+        decision."""
         timeout_ns = patience_ns(timeout)
         found = self.find(key, asyncio.get_running_loop()) if self.lines else None
         if found is None:

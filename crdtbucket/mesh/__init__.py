@@ -1,1 +1,1 @@
-"""The mesh: nodes that keep one limit by telling each other what they took."""
+"""The mesh: nodes that keep one limit by sending each other what they took."""

@@ -1,4 +1,4 @@
-"""How one node takes part in the mesh: where it listens, whom it calls, what it trusts."""
+"""Settings of one node in the mesh: where it listens, which peers it calls, what it trusts."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ RENEWABLE = (
 )
 """Settings that may change while a mesh works."""
 LEAST_ROUNDS = 20
-"""Of gossip, until a peer is forgotten: each may lose its news, and each relay takes some."""
+"""The fewest rounds until a peer is forgotten: updates may be lost, and relays take some."""
 LEAST_SECRET = 16
 """Bytes of a secret that authenticates: a shorter one can be guessed."""
 

@@ -1,4 +1,4 @@
-"""What one node of the mesh says about itself to another."""
+"""The record by which one process of the mesh introduces itself to another."""
 
 from __future__ import annotations
 

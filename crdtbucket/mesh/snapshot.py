@@ -1,4 +1,4 @@
-"""Snapshots of a table: what was counted and owed, to start from after a restart.
+"""Snapshots of a table: the counts and debts from which a node starts after a restart.
 
 A snapshot says of which boot of the machine it is, and when it was made. Within that boot its debts
 have fallen since by just that time. Of another boot nobody knows how old it is: its debts bind this

@@ -1,4 +1,5 @@
-"""What a node keeps on disk: a lock on its name, its epoch, a snapshot, and what is unfinished."""
+"""The files that a node keeps on disk: a lock on its name, its epoch, a snapshot, and what is
+unfinished."""
 
 from __future__ import annotations
 
@@ -26,7 +27,7 @@ class StateDir:
         self.snapshot = self._file("snapshot")
         """The node's entries and what it knows of peers, as of a moment."""
         self.owed = self._file("owed")
-        """What the epoch before had still to send to the common store."""
+        """The counts that the epoch before had still to send to the common store."""
         self.rollout = self._file("rollout")
         """The roll-out that is under way."""
         self.pins = self._file("pins")

@@ -1,4 +1,5 @@
-"""One file of a node's state: it is read whole, and a write is complete or absent after a crash."""
+"""One file of a node's state, which is read whole and whose write is complete or absent after a
+crash; and the file of a private key, which is never replaced."""
 
 from __future__ import annotations
 

@@ -32,7 +32,7 @@ NO_LEVEL = (0, 0.0, 0.0)
 
 @dataclass(eq=False)
 class CatalogueCollector(Collector):
-    """What a Prometheus registry asks for some metrics."""
+    """Collects some metrics of the catalogue for a Prometheus registry, when it is scraped."""
 
     metrics: Sequence[MetricSpec]
     stats: Callable[[], Stats]

@@ -1,4 +1,5 @@
-"""Metrics of what a limiter has to do with others: its peers, Redis and the regions of that."""
+"""Defines the metrics of a limiter about others: its peers, Redis, and the regions of a replicated
+Redis."""
 
 from __future__ import annotations
 

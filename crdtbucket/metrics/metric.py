@@ -1,4 +1,4 @@
-"""How the numbers of a metric are read from a limiter's stats."""
+"""Describes how the numbers of a metric are read from a limiter's stats."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class MetricSpec:
 
     @property
     def kind(self) -> str:
-        """counter, gauge or histogram."""
+        """The kind of the metric: counter, gauge or histogram."""
         if self.histogram:
             return "histogram"
         return "counter" if self.name.endswith("_total") else "gauge"
@@ -52,7 +52,8 @@ class StatsPart:
     label: str = ""
 
     def one(self, name: str, text: str, of: Of, *, histogram: bool = False) -> MetricSpec:
-        """One number, or of a histogram its pair; what is None has no sample."""
+        """A metric of one number, or of a histogram its pair; a number that is None has no
+        sample."""
         labels = (self.label,) if self.label else ()
         return MetricSpec(
             name,
@@ -65,7 +66,7 @@ class StatsPart:
         )
 
     def by(self, name: str, text: str, label: str, of: Of) -> MetricSpec:
-        """Several numbers, which one label more tells apart."""
+        """A metric of several numbers, which one more label tells apart."""
         labels = (self.label, label) if self.label else (label,)
         return MetricSpec(
             name,
@@ -155,12 +156,12 @@ def rollout_decisions(stats: Stats) -> Iterable[Sample]:
 
 
 def bounded(stats: Stats) -> Iterable[Sample]:
-    """What peers stated beyond a bound."""
+    """How often peers stated more than a bound allows, by peer and bound."""
     peers = stats.get("mesh", {}).get("bounded", {})
     return [((peer, bound), n) for peer, bounds in peers.items() for bound, n in bounds.items()]
 
 
 def config_info(stats: Stats) -> Iterable[Sample]:
-    """Which configuration runs."""
+    """A sample that shows which configuration runs."""
     config = stats.get("config")
     return [] if config is None else [(tuple(str(config[one]) for one in CONFIG_LABELS), 1)]

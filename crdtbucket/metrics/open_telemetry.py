@@ -79,7 +79,7 @@ def note_denial(_: Request, verdict: Verdict) -> None:
 
 
 class SharedStats:
-    """The stats of a limiter, read once for a collection."""
+    """Reads the stats of a limiter once for each collection."""
 
     def __init__(self, limiter: Limiter, now: Callable[[], int] = now_ns) -> None:
         self._limiter = weakref.ref(limiter)
@@ -89,7 +89,7 @@ class SharedStats:
         self._stats: dict[str, Any] | None = None
 
     def read(self) -> Stats | None:
-        """None once the limiter is gone."""
+        """The stats of the limiter, None once it is gone."""
         with self._lock:
             limiter, now = self._limiter(), self._now()
             if limiter is None:

@@ -1,4 +1,5 @@
-"""Finds whom a run asks: nodes of the file or the command line, those they know, and Redis."""
+"""Finds the nodes that a run asks, and Redis: nodes of the file or the command line, and those that
+they know."""
 
 from __future__ import annotations
 
@@ -33,7 +34,7 @@ async def reconcile(
     moved: Callable[[float], None] = lambda part: None,
     stopped: Callable[[], bool] = lambda: False,
 ) -> Report:
-    """One run over all keys, or until `stopped()`.
+    """Makes one run over all keys, or until `stopped()`.
 
     `name`: what nodes write into their logs, and at an engine the name under which it is asked.
     `peers`: whom to ask, as the transport of the mesh calls nodes; without them those of the file,
@@ -84,7 +85,7 @@ def _check_peers(mesh: MeshConfig, peers: Sequence[str]) -> None:
 
 
 class _Meeting:
-    """Calls nodes, and those that they name."""
+    """Connects to the nodes that are given, and to those that they name."""
 
     def __init__(self, caller: Observer, report: Report) -> None:
         self._caller, self._report = caller, report
@@ -132,7 +133,7 @@ class _Meeting:
         return [self._nodes[name] for name in sorted(self._nodes)]
 
     async def _call(self, addresses: Sequence[str]) -> dict[str, str]:
-        """Meets these; errors by address."""
+        """Calls the nodes at these addresses. Returns errors by address."""
         new = [one for one in dict.fromkeys(addresses) if one not in self._called][:MOST_NODES]
         self._called.update(new)
         failed = {}
@@ -154,7 +155,7 @@ class _Meeting:
         return [a for n, a in named if a and n not in self._nodes and a not in self._called]
 
     def _report_silent(self, failed: dict[str, str]) -> None:
-        """Members that are known and were not called."""
+        """Reports the members that are known and were not called."""
         known = {n: a for node in self._nodes.values() for n, a in node.members.items()}
         for name, address in sorted(known.items()):
             if name not in self._nodes and address not in failed:

@@ -28,7 +28,7 @@ class ReconciledBucket:
 
     spec: BucketSpec
     position: int
-    """Its place in the list of definitions that is sent to nodes."""
+    """The place of the bucket in the list of definitions that is sent to nodes."""
     ceiling: int
     """capacity + max_debt, in tokens."""
     arguments: Arguments | None
@@ -41,7 +41,7 @@ class ReconciledBucket:
 
 
 KeyUpdate = tuple[ReconciledBucket, Columns, Fraction]
-"""What is sent to a holder about a key: its bucket, the columns, and the tokens owed."""
+"""The update of a key that is sent to a holder: its bucket, the columns, and the tokens owed."""
 
 
 class BucketIndex:
@@ -52,7 +52,7 @@ class BucketIndex:
         table = Table(max_keys=16)
         redis = config.redis
         self.regions: Regions | None = None
-        """Those of a replicated Redis, seen from the file's own."""
+        """The regions of a replicated Redis, seen from that of the file."""
         if redis is not None and redis.active_active:
             self.regions = Regions(config.region or "", redis.regions)
         self.by_hash: dict[int, ReconciledBucket] = {}

@@ -1,4 +1,4 @@
-"""What a run found and did, in numbers; how they are defined stands in docs/reconcile.md. Pure."""
+"""The figures of a run: what it found and did. docs/reconcile.md defines them. Pure."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from crdtbucket.reconcile.merging import Lack, MergedKey
 
 @dataclass(eq=False)
 class Holder:
-    """One node, or Redis: what it had not counted, and what became of sending it that."""
+    """One node, or Redis: what it had not counted, and the result of sending it that."""
 
     name: str
     kind: str
@@ -27,14 +27,14 @@ class Holder:
     charged: int = 0
     """Tokens by which its debt rises, up to the ceiling, rounded for each key."""
     left_tokens: int = 0
-    """Tokens that it still has not counted: the mesh, or the next run, will tell it."""
+    """Tokens that it still has not counted: the mesh, or the next run, will send them."""
     refused: int = 0
     """Columns that it did not believe, and keys that are defined otherwise there."""
     error: str | None = None
     """Why it was not read, or not to the end."""
 
     def behind(self, lack: Lack, charge: int) -> None:
-        """One key that it lacks something of."""
+        """Counts one key of which this holder lacks something."""
         self.behind_keys += 1
         self.behind_tokens += lack.taken
         self.behind_refunds += lack.refunded
@@ -62,7 +62,7 @@ class Report:
     holders: list[Holder] = field(default_factory=list)
 
     def differs(self, merged: MergedKey) -> None:
-        """One key that some holder lacks something of."""
+        """Counts one key of which some holder lacks something."""
         self.differing_keys += 1
         self.over_admitted += merged.over
         self.forgiven += merged.forgiven

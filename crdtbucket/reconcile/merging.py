@@ -14,7 +14,7 @@ from fractions import Fraction
 Owner = tuple[str, int]
 """A process: the name of its node, and its epoch."""
 Column = tuple[int, int, int]
-"""generation, taken, refunded."""
+"""The generation, the tokens taken, and the tokens refunded."""
 Columns = Mapping[Owner, Column]
 
 
@@ -30,7 +30,7 @@ class HeldKey:
 
 @dataclass(frozen=True)
 class Lack:
-    """What one holder has not counted of a key: tokens `taken`, and `refunded` ones."""
+    """The tokens of a key that one holder has not counted: `taken` ones, and `refunded` ones."""
 
     taken: int = 0
     refunded: int = 0

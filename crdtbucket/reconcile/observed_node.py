@@ -26,7 +26,7 @@ LAST = 2**64 - 1
 WANTED = 1024
 """Hashes that are asked for in one frame."""
 ENTRY_BYTES, COLUMN_BYTES = 40, 23
-"""What an entry takes at most: beside its columns, and for each."""
+"""Most bytes of an entry beside its columns, and of each column."""
 MOST_OWNERS = 128
 """Processes named in one frame, so that its header stays small."""
 _HASH = struct.Struct("<QQ")
@@ -38,7 +38,8 @@ class ObservationFailed(MeshError):
 
 @dataclass
 class RangeAnswer:
-    """What one answer said: keys by their hashes, and the last hash (high half) that it covers."""
+    """The content of one answer: keys by their hashes, and the last hash (high half) that it
+    covers."""
 
     keys: dict[Place, tuple[ReconciledBucket, HeldKey]]
     upto: int
@@ -47,7 +48,7 @@ class RangeAnswer:
 
 
 class MergeOutcome(NamedTuple):
-    """What became of entries that a node was sent."""
+    """The result of sending entries to a node: how many it took and refused."""
 
     merged: int
     refused: int
@@ -58,12 +59,12 @@ class MergeOutcome(NamedTuple):
 
 @dataclass
 class ObservedNode:
-    """A node that is observed."""
+    """A node of the mesh whose entries an observer reads and corrects."""
 
     address: str
     name: str
     epoch: int
-    """Of its running process, as it said last."""
+    """The epoch of the running process, as the node said last."""
     channel: Channel
     shake: Handshake
     buckets: BucketIndex
@@ -76,9 +77,9 @@ class ObservedNode:
     config: wire.Config | None = None
     """Which configuration it runs: its version, its hash, and the stage of its roll-out."""
     fingerprint: str = ""
-    """Of the key that it has proved."""
+    """The fingerprint of the key that the node has proved."""
     clock: int = 0
-    """Its clock (ns) when it sent its last answer."""
+    """The clock of the node (ns) when it sent its last answer."""
     _seq: int = 0
 
     @property
@@ -111,7 +112,8 @@ class ObservedNode:
                 return frame
 
     async def look(self, first: int) -> RangeAnswer:
-        """Its indebted keys in the order of hashes from `first` on, as many as one answer has.
+        """Reads the indebted keys of the node in the order of hashes from `first` on, as many as
+        one answer has.
 
         Raises `ObservationFailed`.
         """
@@ -122,7 +124,7 @@ class ObservedNode:
 
     @property
     def owner(self) -> Owner:
-        """Its running process."""
+        """The running process of the node, as the owner of columns."""
         return self.name, self.epoch
 
     async def have(self, places: Iterable[Place]) -> dict[Place, tuple[ReconciledBucket, HeldKey]]:

@@ -136,7 +136,7 @@ class Reconciliation:
         holding: Mapping[Holder, HeldKey | None],
         updates: Mapping[Holder, dict[Place, KeyUpdate]],
     ) -> None:
-        """One key that is not the same everywhere."""
+        """Counts one key that is not the same everywhere."""
         found = [one for one in holding.values() if one is not None]
         if not found:
             return  # who had it failed meanwhile

@@ -1,4 +1,5 @@
-"""The records of Redis: plain commands read them, and the script raises them without a take."""
+"""Reads the records of strong buckets from Redis by plain commands, and raises them by the script,
+without a take."""
 
 from __future__ import annotations
 
@@ -39,7 +40,7 @@ class Records:
         """`timeout` (s): for each chunk of answers."""
         self._config, self._buckets, self._timeout = config, buckets, timeout
         self.owner: Owner | None = None
-        """None: it is no node, and has no column of its own."""
+        """None, as Redis is no node and has no column of its own."""
         self.tombstones: set[int] = set()
         self._connections: list[RedisConnection] = []
         self._slots: list[int | None] = []
@@ -55,7 +56,7 @@ class Records:
 
     @property
     def name(self) -> str:
-        """What a report calls it."""
+        """The name of this Redis in a report."""
         return "redis" if self._regions is None else f"redis@{self._regions.own.decode()}"
 
     @property
@@ -115,7 +116,7 @@ class Records:
     async def have(
         self, places: Mapping[Place, ReconciledBucket]
     ) -> dict[Place, tuple[ReconciledBucket, HeldKey]]:
-        """Those of these keys that it holds, full ones too; nothing is written.
+        """Reads which of these keys Redis holds, full ones too. Nothing is written.
 
         Raises `RedisUnavailable`, and `RedisReplyError` for a record that is none.
         """

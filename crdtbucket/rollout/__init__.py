@@ -1,1 +1,1 @@
-"""A new configuration comes into force: at once by a reload, or stage by stage."""
+"""Brings a new configuration into force: at once by a reload, or stage by stage."""

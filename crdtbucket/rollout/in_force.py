@@ -29,7 +29,7 @@ LOG = logging.getLogger("crdtbucket")
 
 @dataclasses.dataclass
 class RaisedCeiling:
-    """A bucket whose ceiling of debt is higher than its definition says."""
+    """A bucket that keeps a higher ceiling of debt for a while than its definition says."""
 
     bucket: Bucket
     until: int
@@ -50,7 +50,7 @@ class InForce:
     ) -> None:
         """`buckets`: those of a new limiter, by key. `has_redis`: whether it was given a Redis."""
         self.buckets = buckets
-        """Those in force, by key; replaced as a whole."""
+        """The buckets in force, by key; replaced as a whole."""
         self.config: Config | None = None
         """The configuration in force, None until there was one."""
         self.lock = ForkLock()
@@ -63,7 +63,7 @@ class InForce:
         self._has_redis = has_redis
         self._removed: dict[str, Bucket] = {}
         self._overriding: dict[str, Bucket] = {}
-        """Of limits from outside."""
+        """The buckets of limits from outside."""
         self._raised: dict[str, RaisedCeiling] = {}
         self.outside = OutsideLimits(self)
         """Limits of keys that come from outside of the definitions."""

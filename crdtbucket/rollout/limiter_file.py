@@ -1,4 +1,4 @@
-"""Reads the configuration file of a limiter, and where a roll-out of it is kept."""
+"""Reads the configuration file of a limiter, and says where the state of its roll-out is kept."""
 
 from __future__ import annotations
 

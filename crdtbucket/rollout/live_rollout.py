@@ -1,4 +1,4 @@
-"""The roll-out of a limiter's next version: what it does to the buckets, stage by stage."""
+"""Applies the roll-out of a limiter's next version to its buckets, stage by stage."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ if TYPE_CHECKING:
     from crdtbucket.limiter.local_node import LocalNode
 
 Row = tuple[int, int, int, int, int]
-"""A position as it travels."""
+"""The fields of a position, as nodes send them."""
 
 LOG = logging.getLogger("crdtbucket")
 
 
 class LiveRollout:
-    """The roll-out of the newest version that this limiter has. From any thread.
+    """Rolls out the newest version that this limiter has. Safe from any thread.
 
     A command holds for all nodes that have the version: they learn of it within a few seconds.
     """
@@ -189,7 +189,7 @@ class LiveRollout:
                 self._try_to_follow()
 
     def beat(self) -> None:
-        """To be called every second or so."""
+        """Does what is due; to be called every second or so."""
         with self._lock:
             rollout = self._rollout
             if rollout is not None:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 class Reload:
-    """How another configuration comes into force, at once or by stages. From any thread."""
+    """Brings another configuration into force, at once or by stages. Safe from any thread."""
 
     def __init__(
         self,
@@ -94,7 +94,7 @@ class Reload:
         return None if old is None or config.mesh == old else config.mesh
 
     def change_to_file(self) -> None:
-        """`change` to what the limiter's own file says now."""
+        """Brings the present content of the limiter's own file into force, as `change` does."""
         config = self._in_force.config
         if config is None:
             raise CrdtbucketError("this limiter came from no file: pass a configuration to reload")

@@ -1,4 +1,4 @@
-"""Where a roll-out under way is kept: beside a shared table, and in the state directory.
+"""Keeps a roll-out that is under way: beside a shared table, and in the state directory.
 
 What is kept: the version before it, and how far it was. A file that is rolled out says nothing of
 the one before it, which decides on most keys at first: a node that starts again would have nothing
@@ -31,7 +31,7 @@ T = TypeVar("T")
 
 LOG = logging.getLogger("crdtbucket")
 ROLLOUT_SUFFIX = "~rollout"
-"""What the file adds to the path of the shared table; see `tables.QUOTA_SUFFIX`."""
+"""The suffix that the file adds to the path of the shared table; see `tables.QUOTA_SUFFIX`."""
 MOST_BYTES = 64 << 20
 """A larger file is none of ours: 10,000 buckets with overrides take a tenth of that."""
 FORMAT = 1

@@ -1,6 +1,6 @@
 """The rule of a roll-out, by which a new version reaches some keys first and then all.
 
-A pure machine: no clock, no I/O. Nodes tell each other a `Position`, and the largest one holds:
+A pure machine: no clock, no I/O. Nodes send each other a `Position`, and the largest one holds:
 that of the later version, then of more changes, then the more cautious one, then the later stage.
 So a command at one node moves all that have the version, and nodes that move by time at once agree.
 """
@@ -30,7 +30,8 @@ the new one, None where it has none."""
 
 
 class Status(enum.IntEnum):
-    """How a roll-out stands: of two, the more cautious is the higher. The numbers travel."""
+    """The status of a roll-out. Of two, the more cautious one is the higher. The numbers are sent
+    to other nodes."""
 
     RUNNING = 0
     DONE = 1
@@ -43,7 +44,8 @@ class Status(enum.IntEnum):
 
 @dataclass(frozen=True)
 class Stage:
-    """The whole reach of a version: which part of the keys, in which regions (none: in all)."""
+    """The whole reach of a version at one stage: the part of the keys, and the regions (none:
+    all)."""
 
     regions: tuple[str, ...] = ()
     percent: int = EVERYWHERE
@@ -70,7 +72,8 @@ class RolloutPlan:
 
 @dataclass(frozen=True, order=True)
 class Position:
-    """How far a version is. The larger of two holds, so its fields stand in that order."""
+    """The progress of a version. Of two positions the larger one holds, so the fields stand in the
+    order in which they count."""
 
     version: int
     hash: int
@@ -86,16 +89,16 @@ class Position:
 
     @property
     def of(self) -> tuple[int, int]:
-        """Which version it is of."""
+        """The version that the position is of."""
         return self.version, self.hash
 
     def merged(self, other: Position) -> Position:
-        """What holds of two."""
+        """The position that holds of two."""
         return max(self, other)
 
 
 def row_of(position: Position | None) -> tuple[int, int, int, int, int] | None:
-    """A position as it travels."""
+    """The fields of a position, as they are sent."""
     if position is None:
         return None
     return (*position.of, position.changes, int(position.status), position.stage)
@@ -127,7 +130,8 @@ class Rollout:
 
     @property
     def number(self) -> int:
-        """Of that stage, from 1; a peer of another file may be further than this one has stages."""
+        """The number of the present stage, from 1; a peer with another file may be further than
+        this one has stages."""
         return min(self.position.stage, len(self.plan.stages) - 1) + 1
 
     @property
@@ -209,7 +213,8 @@ class Rollout:
     # ---- commands ----
 
     def advance(self, now: int) -> None:
-        """To the next stage, after a halt as well; after the last one it is everywhere."""
+        """Goes on to the next stage, after a halt as well; after the last one the version is
+        everywhere."""
         if not self.active:
             raise CrdtbucketError(self._version_that(f"{self._is()}: there is no stage left"))
         self._advance(now, "command")

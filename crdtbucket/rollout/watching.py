@@ -1,4 +1,4 @@
-"""Watches a configuration file, and has it taken when its content has changed."""
+"""Watches a configuration file, and reloads it when its content has changed."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class FileWatch:
 
     It reads the file by its name each time: so a file that is replaced, a link that is turned to
     another file and a mounted directory that is swapped as a whole all count, and nothing depends
-    on what a file system tells. A new content is taken when two looks in a row have seen it: who
+    on what a file system says. A new content is taken when two looks in a row have seen it: who
     writes a file in place is not caught half-way. On SIGHUP it is taken at once.
     """
 
@@ -75,7 +75,7 @@ class FileWatch:
         self._calls.put(True)
 
     def look(self) -> None:
-        """One look: takes a content that is new, and was there at the last look."""
+        """Looks once, and takes a content that is new and was there at the last look."""
         content = self._content()
         settled = content == self._seen
         self._seen = content
@@ -116,8 +116,9 @@ class FileWatch:
 
 
 def content_of(path: str | os.PathLike[str]) -> bytes:
-    """Tells one content of a file from another. Returns b"" where there is no regular file: a pipe
-    is not read here, since what was read would be missing for its real reader."""
+    """A digest of the content of a file, by which one content is told apart from another. Returns
+    b"" where there is no regular file: a pipe is not read here, since what was read would be
+    missing for its real reader."""
     from crdtbucket.config.source import beginning_of  # reads YAML: for those who have a file
 
     if not os.path.isfile(path):

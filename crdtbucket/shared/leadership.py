@@ -1,4 +1,5 @@
-"""Of the processes that share a table one speaks to the peers; another one follows when it ends."""
+"""Chooses the process of a shared table that speaks to the peers; another one follows when it
+ends."""
 
 from __future__ import annotations
 
@@ -25,9 +26,9 @@ SHOW_S = 1.0
 class Leadership:
     """A service that runs the mesh while this process has the lead of its table.
 
-    The kernel gives up the lead of a process that dies. Who leads next goes on under the same epoch
-    and with the same table, so peers see a link that was made again, and nothing that one process
-    had not sent is lost.
+    The kernel gives up the lead of a process that dies. The next leader goes on under the same
+    epoch and with the same table, so peers see a link that was made again, and nothing that one
+    process had not sent is lost.
     """
 
     def __init__(

@@ -69,15 +69,16 @@ class SharedFile:
         return self._try_lock(fcntl.F_WRLCK)
 
     def replaced(self) -> bool:
-        """Whether the path leads to another file by now: who comes next shares nothing with us."""
+        """Whether the path leads to another file by now, so that newcomers share nothing with this
+        process."""
         try:
             return not os.path.samestat(os.stat(self.path), os.fstat(self.fd))
         except FileNotFoundError:
             return True
 
     def cut_off(self, size: int) -> SharedTableError | None:
-        """What to raise where the file has fewer bytes than `size`; None where it has them all. The
-        kernel ends a process that touches what is gone (SIGBUS)."""
+        """The error to raise where the file has fewer bytes than `size`; None where it has them
+        all. The kernel ends a process that touches what is gone (SIGBUS)."""
         is_now = os.fstat(self.fd).st_size
         if is_now >= size:
             return None

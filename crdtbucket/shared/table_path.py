@@ -1,4 +1,5 @@
-"""Where the file of a shared table is."""
+"""Finds the path of the file of a shared table, and makes a folder for it that no other user may
+write to."""
 
 from __future__ import annotations
 
@@ -26,7 +27,7 @@ def path_for(shared: str | os.PathLike[str], node: str) -> str:
 
 
 def own_folder() -> str:
-    """Where "auto" has its files."""
+    """The folder of the files that "auto" means."""
     return f"{DIRECTORY}/crdtbucket-{os.geteuid()}"
 
 

@@ -38,7 +38,7 @@ def _table(mean: float) -> tuple[int, list[float]]:
 
 
 def poisson(mean: float, rng: Random) -> int:
-    """One draw of a Poisson count, by inversion."""
+    """Draws one Poisson count, by inversion."""
     if mean <= 0.0:
         return 0
     low, sums = _table(mean)

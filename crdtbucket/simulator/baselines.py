@@ -1,4 +1,4 @@
-"""Rules to compare with: a static split, and merging of totals by maximum."""
+"""Simple rules for comparison: a static split, and merging of totals by maximum."""
 
 from __future__ import annotations
 

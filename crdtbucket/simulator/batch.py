@@ -1,4 +1,4 @@
-"""Many runs, on several processors."""
+"""Runs many simulations on several processors."""
 
 from __future__ import annotations
 

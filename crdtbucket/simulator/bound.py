@@ -46,7 +46,7 @@ from crdtbucket.simulator.scenario import GRID_NS, Scenario
 
 
 class _View:
-    """What one node may have counted: an upper estimate of its debt, and of what it forgave.
+    """The counts that one node may have: an upper estimate of its debt, and of what it forgave.
 
     Amounts are tokens x refill interval, as in `measure.OverAdmission`.
     """

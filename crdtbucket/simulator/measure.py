@@ -1,4 +1,4 @@
-"""What a run showed: over-admission, the ideal, shares, and how long nodes were starved."""
+"""Measures of a run: over-admission, the ideal, shares, and how long nodes were starved."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ class Starvation:
         self.worst_ns = [0] * nodes
 
     def demand(self, node: int, wanted: bool, now_ns: int) -> None:
-        """Tell whether the node has demand (and is up) from `now_ns` on."""
+        """State whether the node has demand (and is up) from `now_ns` on."""
         since = self._since[node]
         if wanted and since is None:
             self._since[node] = now_ns

@@ -82,7 +82,7 @@ class MeshRule(SimulatedRule):
         self._restarted[node] = True
 
     def replace(self, node: int) -> None:
-        """A process with a name that was never used takes the place."""
+        """A new process, under a name that was never used, takes the place of the node."""
         name = f"{self.names[node]}+"
         self.names[node], self._number[name] = name, node
         self.mesh.join(name)

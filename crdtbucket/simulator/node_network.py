@@ -46,7 +46,7 @@ class Nodes(SimulatedRule):
         return self.network.passes(self.names[source], self.names[target])
 
     def sever(self, groups: Sequence[Sequence[int]]) -> None:
-        """As a partition: these rules look at no connection."""
+        """Cuts these ways, as a partition does: these rules look at no connection."""
         self.partition(groups)
 
     def crash(self, node: int) -> None:
@@ -90,7 +90,7 @@ class Gossip(Nodes):
                 self.network.schedule(phase, self._round, node)
 
     def message(self, node: int) -> object:
-        """What the node tells in its round."""
+        """What the node sends in its round."""
         raise NotImplementedError
 
     def receive(self, node: int, source: int, message: object) -> None:

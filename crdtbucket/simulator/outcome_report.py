@@ -1,4 +1,4 @@
-"""Outcomes as a table, and as JSON."""
+"""Prints outcomes as a table, and as JSON."""
 
 from __future__ import annotations
 
@@ -92,7 +92,8 @@ def _cells(group: Sequence[Outcome]) -> list[str]:
 
 
 def _signed(percent: float) -> str:
-    """One decimal; a tiny negative over-admission is a plain zero, not a negative one."""
+    """A number with one decimal; a tiny negative over-admission is a plain zero, not a negative
+    one."""
     return f"{round(percent, 1) + 0.0:.1f}"
 
 

@@ -1,4 +1,4 @@
-"""A picture: what was admitted against the limit, over time. Needs the extra `plot`."""
+"""Draws what was admitted against the limit, over time. Needs the extra `plot`."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def check_plot(path: str | Path) -> None:
 def draw(
     outcomes: Sequence[Outcome], scenarios: Sequence[Scenario], settings: Settings, path: str | Path
 ) -> None:
-    """One panel a scenario; outcomes need a curve (`curve_every_ns`). Writes the file.
+    """Writes a picture with one panel for each scenario; outcomes need a curve (`curve_every_ns`).
 
     The upper part of a panel shows tokens a second (offered, and admitted by each rule); the lower
     one what each rule has admitted more, or less, than one bucket that sees every call.

@@ -38,7 +38,7 @@ class Replay(MeasuredRun):
         self._cell = -1
 
     def call(self, now: int, node: int, cost: int) -> None:
-        """One call, at a time not before the last one's."""
+        """Makes one call, at a time not before the last one."""
         if now // GRID_NS != self._cell:
             self.close_cell()
             self._cell = now // GRID_NS

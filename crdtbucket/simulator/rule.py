@@ -1,4 +1,4 @@
-"""What a limiting rule must offer to be measured, and the network that all of them have."""
+"""The interface of a limiting rule that can be measured, and the network that all rules have."""
 
 from __future__ import annotations
 
@@ -16,12 +16,13 @@ class SimulatedRule(ABC):
 
     name: str
     names: list[str]
-    """Those of the nodes in the network, by their numbers; `start` sets them and the network."""
+    """The names of the nodes in the network, by their numbers; `start` sets them and the
+    network."""
     network: SimulatedNetwork
 
     @property
     def now(self) -> int:
-        """The time."""
+        """The present time of the simulation."""
         return self.network.now_ns
 
     @abstractmethod

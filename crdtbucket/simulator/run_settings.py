@@ -13,7 +13,7 @@ NS = 1_000_000_000
 
 @dataclass(frozen=True)
 class Settings:
-    """What stays the same while scenarios change: regions, network, bucket, seed.
+    """The settings that are the same for all scenarios: regions, network, bucket, seed.
 
     `lag_ns` is the mean one-way delay, `jitter` the fraction by which a single message may be
     earlier or later, `refill_rate` whole tokens per `interval_ns`, `max_debt` tokens (None: the

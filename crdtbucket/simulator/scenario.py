@@ -1,5 +1,5 @@
-"""A scenario: demand over time (even, skewed, from one region alone, or in waves), and what goes
-wrong meanwhile."""
+"""A scenario: demand over time (even, skewed, from one region alone, or in waves), and faults
+meanwhile."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _SKEW = (0.7, 0.2, 0.05, 0.05, 0.0)
 
 
 class ScenarioFault(str, Enum):
-    """What can happen to nodes and links."""
+    """The faults that a scenario can inject into nodes and links."""
 
     PARTITION = "partition"
     SEVER = "sever"

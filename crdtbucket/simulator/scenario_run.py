@@ -15,7 +15,7 @@ from crdtbucket.simulator.scenario import GRID_NS, Event, Scenario, ScenarioFaul
 
 @dataclass(frozen=True)
 class Outcome:
-    """What one run showed. Amounts are tokens; None where there is no answer.
+    """The results of one run. Amounts are tokens; None where there is no answer.
 
     `ratio` is admitted / what one bucket that sees every call at once admits on the same calls.
     `curve` has (seconds, tokens offered, admitted, ideal) so far, when it was asked for.
@@ -37,7 +37,7 @@ class Outcome:
 
 
 class MeasuredRun:
-    """What is measured while calls are made of a rule, in cells of the grid."""
+    """Measures a rule while calls are made of it, cell by cell of the time grid."""
 
     def __init__(self, rule: SimulatedRule, scenario: Scenario, settings: Settings) -> None:
         nodes = settings.regions
@@ -88,7 +88,7 @@ class MeasuredRun:
         }
 
     def _bound_percent(self, until_ns: int) -> float | None:
-        """In % of the capacity: watched, or the rule's own, or None."""
+        """The bound in % of the capacity: watched, or that of the rule itself, or None."""
         if self._watch is not None:
             return self._watch.percent()
         own = self.rule.own_bound(until_ns)
@@ -104,7 +104,7 @@ class Run(MeasuredRun):
         self._wakes: list[int | None] = [0] * settings.regions
 
     def step(self, block: Block) -> None:
-        """One cell of the grid: events first, then its calls."""
+        """Plays one cell of the grid: events first, then its calls."""
         self._apply_events(block.start_ns)
         now, up = block.start_ns, self._up
         for node, wakes in enumerate(self._wakes):

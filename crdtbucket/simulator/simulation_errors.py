@@ -1,4 +1,4 @@
-"""What can be wrong with what a user asks of the simulator."""
+"""The errors of the simulator for scenarios, settings and traces that it cannot use."""
 
 from __future__ import annotations
 

@@ -167,6 +167,6 @@ class ReplicatedStore(Nodes):
             self._members.deliver(self.names[target], key, copy, self._time_us(target))
 
     def _time_us(self, node: int) -> int:
-        """TIME of the region's member."""
+        """The time of the region's member (us), as TIME says it."""
         offset = self.scenario.clock_offsets_ns.get(node, 0)
         return _START_US + (self.clock(node) + offset) // 1000

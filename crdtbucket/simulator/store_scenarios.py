@@ -116,5 +116,5 @@ STORE_SCENARIOS: dict[str, Factory] = dict((
     _apart("apart-300s-skewed", "the same, skewed", _skewed, seconds=300.0),
     drifting("store-clocks", "members' clocks drift +-200 ppm, 2x", 900),
 ))  # fmt: skip
-"""What `crdtbucket simulate --store replicated` knows, for any number of regions."""
+"""The scenarios that `crdtbucket simulate --store replicated` knows, for any number of regions."""
 ALL_SCENARIOS = {**SCENARIOS, **STORE_SCENARIOS}

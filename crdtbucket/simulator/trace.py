@@ -35,7 +35,7 @@ class Trace:
 
     @property
     def duration_ns(self) -> int:
-        """From the first call to the last."""
+        """The time from the first call to the last (ns)."""
         return self.times_ns[-1] if self.times_ns else 0
 
 
@@ -56,7 +56,7 @@ def read_trace(path: str | Path) -> Trace:
 
 
 def parse_trace(lines: Iterable[str], source: str = "trace") -> Trace:
-    """As `read_trace`, from lines of text."""
+    """Reads a trace from lines of text; see `read_trace`."""
     times, costs = array("q"), array("q")
     for when, cost in _rows(lines, source):
         times.append(when)

@@ -1,4 +1,5 @@
-"""Overrides that a function knows: it is asked for the limit of each key, and remembered."""
+"""Overrides from a function, which is asked for the limit of each key. Its answers are
+remembered."""
 
 from __future__ import annotations
 
@@ -23,14 +24,14 @@ LONGEST_NS = 86_400 * NS_PER_SECOND
 
 @dataclass(frozen=True, init=False)
 class AskedOverrides:
-    """Overrides that a function knows, for `BucketSpec(overrides=...)`."""
+    """Overrides that come from a function, for `BucketSpec(overrides=...)`."""
 
     ask: Ask
     """Is called with a key as text, in the process and the thread that takes. Returns the name of
     a bucket whose numbers hold for the key, a rate such as "100/s burst 200", a `BucketSpec`, or
     None for the bucket's own limit."""
     ttl_ns: int
-    """For how long an answer is remembered, in nanoseconds."""
+    """The time for which an answer is remembered (ns)."""
 
     def __init__(self, ask: Ask, ttl: str | int | float | timedelta = "60s") -> None:
         """`ttl`: for how long an answer is remembered, above 0 up to a day, such as "60s" or

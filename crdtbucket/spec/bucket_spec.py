@@ -1,4 +1,5 @@
-"""What a bucket is: its capacity, its refill, and the rules that a definition must meet."""
+"""The definition of a bucket: its capacity, its refill, and the rules that a definition must
+meet."""
 
 from __future__ import annotations
 
@@ -30,9 +31,9 @@ from crdtbucket.spec.overrides import checked_overrides
 from crdtbucket.spec.rate_text import parse_rate
 
 MAX_SLOTS = 1_000
-"""Of a key; where all are held, a search goes over all of them."""
+"""Most slots of a key; where all are held, a search goes over all of them."""
 SLOT_TOKENS = 1_000
-"""Of a slot's own bucket: a hold that may last the whole ttl takes all of them."""
+"""The tokens of a slot's own bucket: a hold that may last the whole ttl takes all of them."""
 SLOT_HOLDERS = 64
 """Nodes that may take one slot before they know of each other, and are all counted."""
 MAX_INTERVAL_NS = 366 * 86_400 * NS_PER_SECOND
@@ -65,7 +66,7 @@ class BucketSpec:
     """
 
     name: str
-    """As given, for display; look-up goes by `canonical_name`."""
+    """The name as given, for display; look-up goes by `canonical_name`."""
     capacity: int
     """Tokens that a full bucket holds, 1 to 2^53: the largest burst."""
     refill_rate: int
@@ -79,23 +80,23 @@ class BucketSpec:
     max_keys: int | None
     """Entries that keys of this bucket may occupy in the table; None for no quota of its own."""
     on_table_full: OnTableFull
-    """What a new key gets when the table or the quota has no room."""
+    """The answer to a new key when the table or the quota has no room."""
     consistency: Mode | None
     """`Mode.STRONG` or `Mode.EVENTUAL`; None for what the limiter says."""
     on_outage: OnOutage | None
-    """What decides while the common store is out of reach; None for what the limiter says."""
+    """The rule that decides while Redis is unreachable; None for that of the limiter."""
     overrides: tuple[tuple[str, BucketSpec], ...]
     """Other limits for keys that match a glob: the first match wins. Each override is a definition
     of its own, called `name[glob]`."""
     overrides_from: AskedOverrides | None
-    """What is asked for the limit of each key, if anything is."""
+    """The function that is asked for the limit of each key, if there is one."""
     shadow: bool
     """Whether calls that the limit denies are admitted all the same, and counted."""
     slots: int | None
     """Of a bucket of kind `concurrency`, how much of a key may be in flight; None for tokens. Its
     capacity and refill are those of one slot."""
     period: CalendarPeriod | None
-    """Of a bucket of kind `calendar`, the period whose quota the capacity is; None for one that
+    """The period whose quota the capacity is, of a bucket of kind `calendar`; None for one that
     refills steadily."""
 
     def __init__(

@@ -1,4 +1,4 @@
-"""Periods of the calendar in a time zone: which one a moment is in, and when each begins."""
+"""Periods of the calendar in a time zone: which period a moment is in, and when each begins."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which bucket and which key a descriptor stands for, as proxies send them.
+"""Rules for descriptors, as proxies send them: which bucket and key a descriptor takes from.
 
 A descriptor is a list of entries, each a name and a value, such as route=chat and user=u1.
 """
@@ -19,7 +19,8 @@ Entry = tuple[str, str]
 
 @dataclass(frozen=True)
 class DescriptorRule:
-    """Descriptors with precisely these entries, in this order, take from one bucket."""
+    """A rule for descriptors that have precisely these entries, in this order: which bucket they
+    take from."""
 
     bucket: str
     entries: tuple[tuple[str, str | None], ...]
@@ -29,7 +30,8 @@ class DescriptorRule:
     settle: bool = False
     """Charge every hit, into debt if need be, as for costs that are known afterwards."""
     floor: Floor = 0
-    """What it leaves to more important calls: a share of the capacity, or a priority."""
+    """The part of the bucket that is left to more important calls: a share of the capacity, or a
+    priority."""
 
     def key(self, domain: str, entries: Sequence[Entry]) -> str | None:
         """The key of a descriptor; None when the rule is not about it."""

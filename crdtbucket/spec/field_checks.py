@@ -11,7 +11,7 @@ from crdtbucket.errors import InvalidSpec
 
 MAX_TOKENS = 2**53
 MAX_RATE = 1_000_000_000
-"""Tokens a second."""
+"""The highest rate, in tokens a second."""
 MAX_SPAN_NS = 2**62
 SLOWEST_TOKEN_NS = 30 * 86_400 * NS_PER_SECOND
 MAX_NAME_LENGTH = 200

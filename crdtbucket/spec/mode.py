@@ -1,4 +1,4 @@
-"""Under which rule a decision was made."""
+"""The modes: the rule under which a decision was made."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ from enum import Enum
 
 
 class Mode(str, Enum):
-    """How this node and the others share a bucket at the moment; equal to its plain string.
+    """The way in which this node and the others share a bucket at the moment. It equals its plain
+    string.
 
     `strong`: a common store and this node's own level both agreed. `eventual`: decided in this
     process from what it knows through the mesh. `fallback`: decided by the reduced quota of an

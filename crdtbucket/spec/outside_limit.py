@@ -1,4 +1,4 @@
-"""Limits that come from outside of the definitions, as overrides of a bucket."""
+"""Turns a limit that comes from outside of the definitions into an override of a bucket."""
 
 from __future__ import annotations
 

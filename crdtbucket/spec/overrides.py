@@ -133,7 +133,8 @@ def key_text(key: str | bytes) -> str:
 
 
 class Choice(Generic[T]):
-    """What the first glob that matches a key stands for; remembers what it chose."""
+    """Finds the first glob that matches a key, and returns what was given for that glob. It
+    remembers its answers."""
 
     def __init__(self, choices: Iterable[tuple[str, T]], otherwise: T) -> None:
         """`otherwise`: for a key that no glob matches, and for what is no key at all."""
@@ -150,7 +151,7 @@ class Choice(Generic[T]):
 
 
 class _Search(Generic[T]):
-    """The choice for a key, found anew each time."""
+    """The same search as `Choice`, without remembering."""
 
     def __init__(self, choices: Iterable[tuple[str, T]], otherwise: T) -> None:
         self._otherwise = otherwise

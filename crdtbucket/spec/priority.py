@@ -1,4 +1,4 @@
-"""Priorities: how much of a bucket a call leaves to those that are more important."""
+"""Priorities: how much of a bucket a call leaves to calls that are more important."""
 
 from __future__ import annotations
 

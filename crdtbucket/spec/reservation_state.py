@@ -6,7 +6,7 @@ import enum
 
 
 class ReservationState(enum.Enum):
-    """Where a reservation stands."""
+    """The state of a reservation."""
 
     NEW = "not entered"
     HELD = "its estimate is taken"

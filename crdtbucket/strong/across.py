@@ -1,4 +1,4 @@
-"""Work on another event loop, in another thread, whose result is not lost between the two."""
+"""Runs work on another event loop, in another thread, and loses no result between the two."""
 
 from __future__ import annotations
 

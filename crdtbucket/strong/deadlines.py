@@ -1,5 +1,5 @@
-"""Requests that were written to a server, and the timer of their deadlines: it reads what has
-arrived before it calls an answer missing."""
+"""Keeps the deadlines of requests that were written to a server. Its timer reads what has arrived
+before it calls an answer missing."""
 
 from __future__ import annotations
 
@@ -17,7 +17,8 @@ LOOK_S = 0.001
 
 
 class LookTimer:
-    """The timer of one queue of deadlines. A late loop runs it late, with answers unread."""
+    """The timer of one queue of deadlines. A busy event loop runs it late, when answers may lie
+    unread."""
 
     def __init__(self, due: Callable[[], int | None], expire: Callable[[int], None]) -> None:
         """`due`: when the next deadline passes (`clock.now_ns`), None when there is none. `expire`
@@ -44,7 +45,7 @@ class LookTimer:
 
 
 class PendingRequest:
-    """One request that a caller waits for, and since when."""
+    """One request that a caller waits for, and the time since when."""
 
     __slots__ = ("done", "first", "future", "home", "request", "sent", "unanswered")
 
@@ -52,7 +53,7 @@ class PendingRequest:
         self, home: object, request: SentRequest, future: asyncio.Future[Decision | None]
     ) -> None:
         self.home = home
-        """Whose `Deadlines` watch it."""
+        """The owner of the `Deadlines` that watch the request."""
         self.request = request
         self.future = future
         self.first: Batch | None = None

@@ -32,7 +32,7 @@ UNYIELDED = 64
 
 
 class DispatchListener(Protocol):
-    """What the dispatcher asks and tells the endpoint that it belongs to."""
+    """The endpoint as its dispatcher sees it: what the dispatcher asks of it and reports to it."""
 
     def barred(self) -> bool:
         """Whether no request may be sent, however well the server is."""
@@ -48,7 +48,7 @@ class DispatchListener(Protocol):
 
 
 class Dispatcher:
-    """One request for each decision, and none twice.
+    """Sends one request for each decision, and none twice.
 
     Requests and answers of a connection keep their order, so that the ledger is never behind the
     server's record. All of it runs on one event loop.
@@ -144,7 +144,8 @@ class Dispatcher:
     def send(
         self, request: SentRequest, future: asyncio.Future[Decision | None] | None = None
     ) -> asyncio.Future[Decision | None]:
-        """As of `Room`. The future ends within the deadline."""
+        """Sends a request, and returns the future of its decision, which ends within the
+        deadline."""
         future = future or asyncio.get_running_loop().create_future()
         pending = PendingRequest(self, request, future)
         self._deadlines.add(pending)

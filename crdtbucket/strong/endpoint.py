@@ -31,7 +31,8 @@ from crdtbucket.strong.supervisor import Probe, Supervisor
 
 
 class EndpointOwner(Protocol):
-    """What an endpoint asks and tells the object that knows all endpoints."""
+    """The owner of all endpoints as one endpoint sees it: what the endpoint asks of it and reports
+    to it."""
 
     def next_fence(self) -> int:
         """A number above all that this process has used."""
@@ -60,8 +61,8 @@ class EndpointOwner(Protocol):
 
 
 class Endpoint:
-    """The owner of what belongs to one server; its parts call each other's methods, and the
-    endpoint passes on what one part has to tell another."""
+    """Owns the parts that belong to one server. The parts call each other's methods, and the
+    endpoint passes on what one part reports to another."""
 
     def __init__(
         self,
@@ -107,7 +108,7 @@ class Endpoint:
 
     @property
     def address(self) -> Address:
-        """Where the server is."""
+        """The address of the server."""
         return self.link.address
 
     @property
@@ -153,10 +154,11 @@ class Endpoint:
     def _owns(self, item: Item) -> bool:
         return self._owner.owns(self, self._ledger.names.key(*item))
 
-    # ---- what the parts tell ----
+    # ---- what the parts report ----
 
     def connection_lost(self, error: RedisUnavailable) -> None:
-        """As of `LinkListener`."""
+        """The connection in use ended: the health notes the failure, and the supervisor connects
+        again."""
         self.health.fail(Failure(error.kind), str(error))
         self.dispatcher.queue.admit()
         self.supervisor.wake()
@@ -165,7 +167,7 @@ class Endpoint:
         self.dispatcher.replies_read()
 
     def mode_changed(self, change: Change) -> None:
-        """As of `HealthListener`, like the next one."""
+        """The endpoint has a new mode, so calls that wait are looked at again."""
         self.supervisor.wake()
         self._owner.mode_changed(self, change)
         self.dispatcher.queue.admit()
@@ -174,7 +176,7 @@ class Endpoint:
         self.supervisor.server_is_replica()
 
     def request_given_up(self) -> None:
-        """As of `DispatchListener`, like those that follow."""
+        """A request was decided here, so the supervisor settles its key."""
         self.supervisor.wake()
 
     def server_forgot(self) -> None:

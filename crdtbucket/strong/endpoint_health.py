@@ -1,4 +1,4 @@
-"""What the answers of one server say of it: its mode, its latency, its failures."""
+"""Keeps what the answers of one server show of it: its mode, its latency, its failures."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ LOG = logging.getLogger("crdtbucket.strong")
 
 
 class HealthListener(Protocol):
-    """What wants to know what answers say of a server."""
+    """Is called when the answers of a server change what is known of it."""
 
     def mode_changed(self, change: Change) -> None:
         """The endpoint has a new mode."""
@@ -30,7 +30,7 @@ class HealthListener(Protocol):
 
 
 class EndpointHealth:
-    """Feeds the mode controller of one endpoint and keeps its figures."""
+    """Reports the answers of one endpoint to its mode controller, and keeps figures of them."""
 
     def __init__(
         self,
@@ -122,12 +122,13 @@ class EndpointHealth:
         self.note(self._told(self.controller.tick))
 
     def next_tick(self, now: int) -> int | None:
-        """As of `Controller`."""
+        """When `tick` is to be called, or a probe may be due (ns); None: not before something else
+        happens."""
         with self._lock:
             return self.controller.next_tick(now)
 
     def probe(self) -> bool:
-        """As of `Controller`."""
+        """Claims the probe that is due, for one caller. Returns whether there is one."""
         with self._lock:
             return self.controller.probe(self.now())
 

@@ -1,4 +1,4 @@
-"""Where the Redis primaries are, and which endpoint decides which key."""
+"""Finds the Redis primaries, and the endpoint that decides each key."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ Ranges = tuple[tuple[int, int], ...]
 
 
 class EndpointsListener(Protocol):
-    """What wants to know of all endpoints."""
+    """Is called when something changes that concerns all endpoints."""
 
     def endpoint_changed(self, endpoint: Endpoint, change: Change) -> None:
         """An endpoint has a new mode."""
@@ -45,7 +45,7 @@ class EndpointsListener(Protocol):
 
 
 class Endpoints:
-    """One endpoint for each primary. `locate` finds out where they are now."""
+    """All endpoints, one for each Redis primary. `locate` finds out where the primaries are now."""
 
     def __init__(
         self,
@@ -111,7 +111,7 @@ class Endpoints:
         await asyncio.gather(*(one.supervisor.stop() for one in self.by_address.values()))
 
     def wake(self) -> None:
-        """Something is to be settled."""
+        """Some key is to be settled."""
         for endpoint in self.by_address.values():
             if endpoint.usable():  # else a probe comes first, at its own time
                 endpoint.supervisor.wake()
@@ -193,10 +193,10 @@ class Endpoints:
             task.cancel()
         await endpoint.supervisor.stop()
 
-    # ---- what endpoints ask and tell ----
+    # ---- what endpoints ask and report ----
 
     def next_fence(self) -> int:
-        """As of `EndpointOwner`, like those that follow."""
+        """A number above all that this process has used for a connection."""
         return next(self._fences)
 
     def known_run_id(self, address: Address) -> str | None:

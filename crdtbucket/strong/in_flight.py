@@ -12,8 +12,8 @@ from crdtbucket.strong.store_request import Item, KeyInFlight, StoreRequest
 
 
 class RequestsInFlight:
-    """All requests in flight of one node, under the lock of the ledger. Requests of the event loop
-    are not counted by key until a thread is about to send one."""
+    """All requests in flight of one node, under the lock of the ledger. Those of the event loop are
+    counted by key only once a thread is about to send a request."""
 
     def __init__(self) -> None:
         self.unseen = 0

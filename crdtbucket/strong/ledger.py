@@ -1,4 +1,4 @@
-"""What one node and the store owe each other. No I/O here.
+"""The ledger: it counts what one node and the store owe each other. No I/O here.
 
 Redis is one more replica: every request carries this node's own column, so that any request
 settles what an earlier one left open. A request without an answer is counted as taken here, and as
@@ -26,8 +26,8 @@ from crdtbucket.strong.store_rules import Place, RuleBook
 from crdtbucket.strong.unsettled import Unsettled
 
 SYNC_NS = 100_000_000
-"""For so long after the store and this node compared all columns of a key, the own level alone may
-deny."""
+"""Time (ns) after the store and this node compared all columns of a key, for which the own level
+alone may deny."""
 REMEMBERED_SYNCS = 100_000
 
 
@@ -55,7 +55,7 @@ class Ledger:
         """Held while anything is counted or booked; never while anything is waited for."""
         self.in_flight = RequestsInFlight()
         self.unsettled = Unsettled(table, rules.by_name, on_unsettled)
-        """What the store still lacks."""
+        """The keys of which the store still lacks counts."""
         self.slots = SlotLedger(table, self.names, rules.slots, nodes, on_unsettled)
         """The holds of buckets of slots."""
         self._rules = rules
@@ -195,7 +195,7 @@ class Ledger:
             return decision
 
     def fallback_policy(self, bucket: BucketCore, key: str | bytes) -> tuple[int, int] | None:
-        """As `LocalDecisions.policy`."""
+        """The quota of a key during an outage; see `LocalDecisions.policy`."""
         with self.lock:
             return self._local.policy(bucket, key)
 

@@ -1,4 +1,5 @@
-"""What a node with a state directory keeps for its next epoch: the keys still to be settled."""
+"""Saves what a node with a state directory needs for its next epoch: the keys still to be
+settled."""
 
 from __future__ import annotations
 
@@ -13,7 +14,8 @@ FORMAT = 1
 
 @dataclass(frozen=True)
 class PreviousEpoch:
-    """The end of an epoch. The counts themselves are in the snapshot of the table."""
+    """The keys that an epoch left unsettled at its end. The counts themselves are in the snapshot
+    of the table."""
 
     rows: tuple[Row, ...] = ()
     """Keys that were still to be settled with Redis."""
@@ -22,12 +24,13 @@ class PreviousEpoch:
 
 
 def dump(epoch: PreviousEpoch) -> bytes:
-    """As bytes."""
+    """The bytes that `load` reads."""
     return pack((FORMAT, epoch.rows, epoch.servers))
 
 
 def load(data: bytes) -> PreviousEpoch:
-    """What was kept. Raises `MeshError` when it cannot be read, and says what to do."""
+    """Reads what `dump` has written. Raises `MeshError` when it cannot be read, and says what to
+    do."""
     try:
         form, rows, servers = unpack(data)
         if form != FORMAT:

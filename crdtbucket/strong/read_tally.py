@@ -1,4 +1,4 @@
-"""The answers that one read of a connection brought, told of together."""
+"""Sums up the answers that one read of a connection brought, and reports them in one call."""
 
 from __future__ import annotations
 
@@ -10,8 +10,9 @@ from crdtbucket.strong.window import Window
 
 
 class ReadTally:
-    """Answers to commands that were written together have the same latency, and hundreds of them
-    may come in one read: the mode and the figures learn of them in one call."""
+    """Sums up answers before they are reported. Answers to commands that were written together have
+    the same latency, and hundreds of them may come in one read, so the mode and the figures get
+    them in one call."""
 
     def __init__(
         self,
@@ -44,7 +45,7 @@ class ReadTally:
             self._wrote = True
 
     def tell(self) -> None:
-        """Tells of what was added since the last time."""
+        """Reports what was added since the last time."""
         if self._batch is None:
             return
         latency, answers, wrote = self._batch.latency_ns, self._answers, self._wrote

@@ -1,4 +1,4 @@
-"""The beats of the regions of a replicated Redis, as one server knows them."""
+"""Keeps the beats of the regions of a replicated Redis, as one server knows them."""
 
 from __future__ import annotations
 
@@ -20,13 +20,15 @@ LOG = logging.getLogger("crdtbucket.strong")
 ELSEWHERE = ("MOVED", "ASK", "CROSSSLOT")
 US_PER_SECOND = 1_000_000
 UNKNOWN_AFTER_US = 60 * US_PER_SECOND
-"""For so long a region may not have begun; then it is told that nothing of it has come."""
+"""Time (us) for which a region may not have begun; then it is logged that nothing of it has
+come."""
 TRIES = 16
 """Tags that are tried one after the other until a server of a cluster holds the slot of one."""
 
 
 class RegionWatch:
-    """Sends the own region's beat to one server, and keeps what the server knows of the others.
+    """Sends the own region's beat to one server, and keeps the beats of other regions that the
+    server has.
 
     Every process does so; which of them comes first in `EVERY_MS` writes the beat, and the others
     read. The answer's words go with every call to that server (`ServerLink.beats`).
@@ -35,7 +37,7 @@ class RegionWatch:
     def __init__(
         self, regions: Regions, prefix: bytes, link: ServerLink, nodes: Callable[[], int]
     ) -> None:
-        """`nodes`: processes of this region, 0 before they were counted; the others are told it."""
+        """`nodes`: processes of this region, 0 before they were counted; the others are sent it."""
         self.beats: RegionBeats | None = None
         """The last answer; None before the first."""
         self._regions = regions
@@ -50,7 +52,7 @@ class RegionWatch:
         self._since_us: int | None = None
         """The time of the first answer, on the server's clock."""
         self._unknown: frozenset[bytes] = frozenset()
-        """The regions of which it was told that no beat has ever come."""
+        """The regions of which it was logged that no beat has ever come."""
         self._complained = ""
 
     async def run(self) -> None:
@@ -71,8 +73,8 @@ class RegionWatch:
             self._send(connection, self._arguments.command(self._nodes()))
 
     def states(self) -> dict[str, dict[str, Any]]:
-        """Of each other region: `state` (seen, silent, or unknown before its first beat), `late`
-        (s behind, None when unknown), and `nodes`."""
+        """The state of each other region: `state` (seen, silent, or unknown before its first beat),
+        `late` (s behind, None when unknown), and `nodes`."""
         beats, found = self.beats, {}
         for region in self._regions.others:
             late = None if beats is None else beats.late_us(region)

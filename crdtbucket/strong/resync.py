@@ -1,4 +1,5 @@
-"""Sends one server, chunk by chunk, what it lacks: decisions made without it, or what it lost."""
+"""Sends one server, chunk by chunk, what it lacks: decisions made without it, or records that it
+lost."""
 
 from __future__ import annotations
 
@@ -24,7 +25,8 @@ PROGRESS_NS = 5 * NS_PER_SECOND
 
 
 class Resync:
-    """The settling of one endpoint's keys. All of it may be repeated, and stopped anywhere."""
+    """Settles the keys of one endpoint: sends the server what it lacks. All of it may be repeated,
+    and stopped anywhere."""
 
     def __init__(
         self,
@@ -58,7 +60,8 @@ class Resync:
         self._everything = True
 
     async def settle(self, seconds: float | None = None) -> bool:
-        """One pass over all that is due, stopped after `seconds`, or when the server is silent.
+        """Makes one pass over all keys that are due. It stops after `seconds`, or when the server
+        is silent.
 
         False when it was stopped. What was not settled stays due.
         """

@@ -1,4 +1,5 @@
-"""Decisions that wait for room in the window of one server; nothing is counted of them yet."""
+"""A queue of decisions that wait until a server may be sent more requests. Nothing of them is
+counted yet."""
 
 from __future__ import annotations
 
@@ -18,7 +19,7 @@ Opened = Callable[[bool], "SentRequest | Decision"]
 
 
 class Room(Protocol):
-    """What has room for requests, and sends them."""
+    """The dispatcher as the queue sees it: whether a request may be sent now, and the sending."""
 
     def usable(self) -> bool:
         """Whether a request may be sent now."""
@@ -33,7 +34,7 @@ class Room(Protocol):
 
 
 class QueuedRequest(NamedTuple):
-    """One of them, and since when it waits (`clock.now_ns`)."""
+    """One decision that waits, and since when (`clock.now_ns`)."""
 
     opened: Opened
     future: asyncio.Future[Decision | None]
@@ -41,8 +42,9 @@ class QueuedRequest(NamedTuple):
 
 
 class RoomQueue:
-    """First come, first served. As long as the server answers, a caller waits for its place; a
-    server that answers nothing for a deadline is waited for no longer."""
+    """Decisions that wait until requests may be sent, first come, first served. As long as the
+    server answers, a caller waits for its place; a server that answers nothing for a deadline is
+    waited for no longer."""
 
     def __init__(self, deadline_ns: int, room: Room) -> None:
         """`deadline_ns`: what has waited for so long while the server answered nothing is decided
@@ -50,7 +52,7 @@ class RoomQueue:
         self._deadline_ns = deadline_ns
         self._room = room
         self.requests: deque[QueuedRequest] = deque()
-        """Those that wait, the first one first; to be changed by the queue alone."""
+        """The decisions that wait, the first one first; only the queue may change it."""
         self._answered_ns = 0
         self._timer = LookTimer(self._due, self._expire)
 

@@ -13,7 +13,7 @@ from crdtbucket.strong.store_request import StoreRequest
 
 
 class LinkListener(Protocol):
-    """What wants to know of the end of a connection."""
+    """Is called when the connection to a server ends, and after each read from it."""
 
     def connection_lost(self, error: RedisUnavailable) -> None:
         """The connection in use ended, and not because it was dropped here."""
@@ -40,7 +40,7 @@ class ServerLink:
         self.connection: RedisConnection | None = None
         self.fence = 0
         self.beats = b""
-        """What calls to this server say of the other regions of a replicated Redis."""
+        """The beats of other regions of a replicated Redis, which calls to this server carry."""
         self._scripts = scripts
         self._next_fence = next_fence
         self._listener = listener

@@ -32,7 +32,7 @@ second left may be over by Redis' clock: Redis has not lost its record if it is 
 
 
 class SlotLedger(RequestLedger):
-    """The holds of one node, by key."""
+    """Keeps the holds of one node on slots, by key."""
 
     def __init__(
         self,
@@ -225,7 +225,7 @@ class SlotLedger(RequestLedger):
             self._alive(oldest.item)
 
     def _hold(self, hold: SlotHold, number: int, mode: Mode) -> Decision:
-        """Holds that slot, whoever holds it, too: it was decided."""
+        """Holds that slot in the table, even where another hold has it there: Redis has decided."""
         name = hold.search.name(hold.key, number)
         decision = BucketReplica(hold.bucket).close_call(
             name, SLOT_TOKENS, allowed=True, taken=SLOT_TOKENS, refunded=0, mode=mode

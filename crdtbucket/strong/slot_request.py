@@ -26,7 +26,7 @@ class SlotHold:
         self.ttl_ns = ttl_ns
         self.id = name
         self.number = 0
-        """Of the slot, once it is held."""
+        """The number of the slot, once it is held."""
         self.deadline_ns = 0
         """When it ends at the latest (time of the table)."""
         self.asked = False
@@ -61,7 +61,8 @@ class SlotRequest:
         self.cost = 1
 
     def command(self, beats: bytes, source: bool) -> bytes:
-        """As of `SentRequest`, like those that follow."""
+        """The bytes of the request; with `source` those of the whole script, for a server that
+        lacks it."""
         return self.call.command(source)
 
     def parse(self, reply: object) -> SlotAnswer:

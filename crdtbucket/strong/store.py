@@ -31,7 +31,7 @@ T = TypeVar("T")
 
 
 class StoreOwner(WorstModeListener, Protocol):
-    """What a store asks and tells the limiter that it belongs to."""
+    """The limiter as its store sees it: what the store asks of it and reports to it."""
 
     def endpoint_changed(self, address: str, change: Change) -> None:
         """The endpoint at an address has a new mode."""
@@ -116,7 +116,7 @@ class Store:
 
     @property
     def mode(self) -> Mode:
-        """As of `StoreUpkeep`."""
+        """The worst mode of all endpoints; fallback while none is known or none may be used."""
         return self._upkeep.mode
 
     def acquire(
@@ -131,7 +131,8 @@ class Store:
         return endpoint.dispatcher.acquire(bucket, key, cost)
 
     async def acquire_many(self, asked: Sequence[Asked]) -> list[Decision]:
-        """One pipelined batch; the arguments are checked already."""
+        """Asks the store for one pipelined batch of decisions; the arguments are checked
+        already."""
         work = self._acquire_many(asked)
         if asyncio.get_running_loop() is self._loop:
             return await work
@@ -176,7 +177,7 @@ class Store:
         """`acquire` from a thread without an event loop, which it blocks."""
         refusal = self.ledger.table.refusal
         if refusal is not None:
-            raise refusal  # also on the thread of the loop, which would be told something else
+            raise refusal  # also on the thread of the loop, which would get something else
         if threading.get_ident() != self._loops_thread:
             endpoint = self._places.of(bucket, key)
             decision = None
@@ -236,7 +237,7 @@ class Store:
             with contextlib.suppress(RuntimeError):  # closed meanwhile
                 self._loop.call_soon_threadsafe(self.wake)
 
-    # ---- what the endpoints ask and tell, as of `EndpointsListener` ----
+    # ---- what the endpoints ask and report: the methods of `EndpointsListener` ----
 
     def barred(self) -> bool:
         """Whether no server may be used, however well it is: this process may hash otherwise than

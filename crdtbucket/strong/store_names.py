@@ -1,4 +1,4 @@
-"""What the store calls keys and processes."""
+"""Makes the names of keys and processes in the store."""
 
 from __future__ import annotations
 

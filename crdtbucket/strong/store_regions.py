@@ -1,4 +1,5 @@
-"""What a node knows of the regions of a replicated Redis, over all servers of its own region."""
+"""What a node knows of the regions of a replicated Redis, over all servers of its own region, and
+the claim of its own region's name."""
 
 from __future__ import annotations
 
@@ -12,7 +13,8 @@ from crdtbucket.strong.redis.regions import Regions
 
 
 class StoreRegions:
-    """Nothing is silent, in conflict or elsewhere where all nodes share one Redis."""
+    """What the servers of this region know of the other regions. Without regions nothing is silent
+    or in conflict."""
 
     def __init__(
         self,
@@ -31,7 +33,8 @@ class StoreRegions:
         return any(one.watch and name in one.watch.silent() for one in self._endpoints())
 
     def states(self) -> dict[str, dict[str, Any]]:
-        """As of `RegionWatch.states`, of each region the worst over all servers."""
+        """The state of each other region, the worst one over all servers; its fields are those of
+        `RegionWatch.states`."""
         worst: dict[str, dict[str, Any]] = {}
         for endpoint in self._endpoints():
             states = {} if endpoint.watch is None else endpoint.watch.states()
@@ -58,5 +61,5 @@ class StoreRegions:
 
 
 def _lateness(one: dict[str, Any]) -> tuple[bool, float]:
-    """By which the states of a region are compared; an unknown one is the worst."""
+    """The value by which the states of a region are compared; an unknown one is the worst."""
     return one["late"] is None, one["late"] or 0.0

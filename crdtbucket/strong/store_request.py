@@ -13,14 +13,14 @@ Item = tuple[BucketCore, Place]
 
 
 class Answered(Protocol):
-    """An answer of a script."""
+    """What all answers of scripts have in common."""
 
     @property
     def status(self) -> ScriptStatus: ...
 
 
 class RequestLedger(Protocol):
-    """What made a request, and counts what became of it: `Ledger` says how.
+    """The ledger that made a request and counts its outcome; the methods of `Ledger` say how.
 
     The last two do nothing here: that is right for a ledger that has counted all that it needs
     when it gives a request up.
@@ -35,7 +35,7 @@ class RequestLedger(Protocol):
     def lacking(self, request: Any) -> bool: ...
 
     def ended(self, request: Any, answer: Any = None) -> None:
-        """It has been answered after all, or was never sent."""
+        """The request has been answered after all, or was never sent."""
         return
 
     def connection_ended(self, request: Any) -> None:
@@ -44,27 +44,28 @@ class RequestLedger(Protocol):
 
 
 class SentRequest(Protocol):
-    """What a dispatcher sends, whatever it asks for."""
+    """A request as the dispatcher sends it: for tokens, for slots, or to settle a key."""
 
     @property
     def key(self) -> str | bytes | None:
-        """None when no decision is asked for."""
+        """The key that a decision is asked for, None when none is."""
 
     @property
     def cost(self) -> int:
-        """0 when nothing is to be taken."""
+        """The tokens or slots to take, 0 when nothing is to be taken."""
 
     @property
     def ledger(self) -> RequestLedger: ...
 
     def command(self, beats: bytes, source: bool) -> bytes:
-        """Its bytes; with `source` those of the whole script, for a server that lacks it."""
+        """The bytes of the request, with the beats of this region; with `source` those of the whole
+        script, for a server that lacks it."""
 
     def parse(self, reply: object) -> Answered:
-        """The answer in a reply. Raises `RedisReplyError`."""
+        """Reads the answer of the script in a reply. Raises `RedisReplyError`."""
 
     def sent_by(self, fence: int) -> None:
-        """It goes over the connection of this fence."""
+        """The request goes over the connection with this fence."""
 
 
 class KeyInFlight:
@@ -131,7 +132,7 @@ class StoreRequest:
 
     @property
     def replica(self) -> BucketReplica:
-        """Its bucket, to count in what the store answers."""
+        """The bucket of the request, to count in what the store answers."""
         return BucketReplica(self.bucket)
 
     def follows(self, rules: Rules) -> bool:
@@ -149,7 +150,8 @@ class StoreRequest:
         return max(0, answer.debt_ns + answer.hold_ns + over)
 
     def command(self, beats: bytes, source: bool) -> bytes:
-        """As of `SentRequest`, like those that follow."""
+        """The bytes of the request, which carry these beats; with `source` those of the whole
+        script, for a server that lacks it."""
         self.call.beats = beats
         return self.rules.arguments.command(self.call, source)
 

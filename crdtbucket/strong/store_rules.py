@@ -1,4 +1,4 @@
-"""How each strong bucket talks to the store, and what it does in an outage."""
+"""The rules of strong buckets: how each talks to the store, and what it does in an outage."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ class Rules:
 
 @dataclass(frozen=True)
 class SlotRules:
-    """Those of one definition of a bucket of slots. `ratio`: above 0, at most 1; `fleet`: of all
-    nodes together, not of each."""
+    """The rules of one definition of a bucket of slots. `ratio`: above 0, at most 1; `fleet`:
+    `ratio` is of all nodes together, not of each."""
 
     slots: int
     on_outage: OnOutage
@@ -68,7 +68,7 @@ class RuleBook:
         self.by_name: dict[int, BucketCore] = {}
         """The buckets of tokens by the hashes of their names."""
         self.slots: dict[BucketCore, SlotRules] = {}
-        """Those of buckets of slots."""
+        """The rules of buckets of slots."""
         self._rules: dict[BucketCore, Rules] = {}
         self._candidates: dict[BucketCore, Rules] = {}
         for bucket, its in (rules or {}).items():

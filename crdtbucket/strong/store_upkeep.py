@@ -1,5 +1,5 @@
-"""What a store does all the time beside its decisions: it stays in the registry of its Redis, looks
-for primaries that do not serve, and tells which mode that makes."""
+"""The regular work of a store: it stays in the registry of its Redis, looks for primaries that do
+not serve, and reports the mode that results."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ class StoreUpkeep:
         return Mode.FALLBACK if self._registry.conflict else self._places.worst_mode
 
     def report_mode(self) -> None:
-        """Tells the listener when the mode is another one."""
+        """Notifies the listener when the mode is another one."""
         mode = self.mode
         if mode is not self._last_mode:
             self._last_mode = mode

@@ -1,4 +1,4 @@
-"""The buckets whose decisions a common store makes: what all have, and those of tokens."""
+"""Buckets whose decisions a shared store makes: the base of all, and that of tokens."""
 
 from __future__ import annotations
 
@@ -19,7 +19,8 @@ from crdtbucket.strong.strong_waiting import StrongWaiters
 
 
 class AskingBucket(Bucket):
-    """A bucket that every node asks the same Redis for. Each kind has a slot `_store`."""
+    """A bucket whose decisions come from a Redis that all nodes share. Each kind has an attribute
+    `_store`."""
 
     __slots__ = ()
 
@@ -64,7 +65,7 @@ MANY = "await bucket.acquire_many(keys, costs)"
 
 
 class StrongBucket(AskingBucket):
-    """Decisions on the keys of one bucket that every node asks the same Redis for.
+    """A bucket of tokens whose decisions come from a Redis that all nodes share.
 
     They need I/O, so there is `acquire` and no `take`. Everything else is as in `Bucket`; a
     `refund`, a commit or a `settle` reaches Redis within a moment.
@@ -147,7 +148,7 @@ class StrongBucket(AskingBucket):
         self.store.unsettle(self, key)
 
     def reset_some(self, place: int) -> tuple[list[tuple[int, int]], int]:
-        """As that of every bucket; Redis learns of it within a moment."""
+        """Resets keys as every bucket does; Redis learns of it within a moment."""
         found, place = super().reset_some(place)
         if found:
             self.store.unsettle_places(self, found)

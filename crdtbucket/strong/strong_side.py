@@ -89,7 +89,7 @@ class StrongSide:
         if bucket not in self._buckets:
             self._buckets.append(bucket)
             if self.store is not None:
-                # Again, where the event loop has told all buckets of another mode meanwhile.
+                # Again, where the event loop has given all buckets another mode meanwhile.
                 while bucket.mode is not (mode := self.store.mode):
                     bucket.mode = mode
                 bucket.attach(self.store)
@@ -238,14 +238,15 @@ class StrongSide:
         )
 
     def worst_mode_changed(self, mode: Mode) -> None:
-        """As of `StoreOwner`."""
+        """All strong buckets get this mode, and the mesh learns whether the store can be
+        reached."""
         for bucket in self._buckets:
             bucket.mode = mode
         if self._machine is not None:
             self._machine.advertise_store(reachable=mode is Mode.STRONG)
 
     def endpoint_changed(self, address: str, change: Change) -> None:
-        """As of `StoreOwner`."""
+        """Sends a notice of the change to the webhook and to the callback of the configuration."""
         notice = ModeNotice(
             self._node,
             self._region,

@@ -1,4 +1,4 @@
-"""A bucket of slots whose limit a common store keeps."""
+"""A bucket of slots whose limit a shared store keeps."""
 
 from __future__ import annotations
 
@@ -14,7 +14,8 @@ from crdtbucket.strong.strong_bucket import AskingBucket
 
 
 class StrongSlotBucket(AskingBucket, SlotBucket):
-    """Slots that every node asks the same Redis for: exactly the limit, as long as it answers.
+    """A bucket of slots whose decisions come from a Redis that all nodes share: the limit is exact
+    for as long as Redis answers.
 
     What is held is booked in the table of this node too, where eventual mode finds it.
     """
@@ -22,11 +23,11 @@ class StrongSlotBucket(AskingBucket, SlotBucket):
     __slots__ = ("_store",)
 
     def seen(self) -> Waited:
-        """As of `AskingBucket`."""
+        """What waiting callers peek at: the search for a free slot in the table of this node."""
         return self.search
 
     def new_slot(self, key: str | bytes, ttl_ns: int, timeout: float | None) -> Slot:
-        """As of `SlotBucket`."""
+        """Makes a slot that is not entered yet."""
         return StrongSlot(self, key, ttl_ns, timeout)
 
     def fallback_policy(self, key: str | bytes) -> tuple[int, float] | None:
@@ -82,7 +83,7 @@ class StrongSlot(Slot):
         return await slots.hold(self._hold)
 
     def released(self) -> None:
-        """As of the core."""
+        """Releases the slot in Redis, once it was released in the table of this node."""
         assert self._hold is not None, "it was asked for"
         self._strong.store.slots.release(self._hold)
 

@@ -23,7 +23,7 @@ LOOK_AGAIN_S = 1.0
 
 
 class StrongWaiters(Lines):
-    """The callers that wait for a bucket whose decisions the store makes."""
+    """The callers that wait for tokens of a bucket whose decisions the store makes."""
 
     def __init__(self, bucket: Bucket, seen: Waited) -> None:
         """`seen`: what is peeked at."""
@@ -31,7 +31,8 @@ class StrongWaiters(Lines):
         self._strong = bucket
 
     async def wait(self, key: str | bytes, cost: int, timeout: float | None) -> Decision:
-        """As of `Lines`."""
+        """Waits until it is this caller's turn and the store has given it the tokens. Returns the
+        allowed decision."""
         return await self.wait_for(key, cost, timeout, partial(self._strong.acquire, key, cost))
 
     async def wait_for(
@@ -43,8 +44,8 @@ class StrongWaiters(Lines):
         *,
         by_time: bool = True,
     ) -> Decision:
-        """As `wait`; `ask` is what asks. `by_time`: what is waited for comes back by time alone, so
-        that who has less of that waits in vain."""
+        """Waits as `wait` does; `ask` is what asks the store. `by_time`: tokens come back by time
+        alone, so a caller with less patience than that takes waits in vain."""
         bucket, patience = self._bucket, patience_ns(timeout)
         now = self._strong.table.now
         end = None if patience is None else now() + patience

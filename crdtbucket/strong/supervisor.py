@@ -52,7 +52,7 @@ class Supervisor:
         """`run_id`: of the server as it was last met, as of `ServerFacts`; "" when it never was,
         None when it was and is not known."""
         self.facts = ServerFacts()
-        """What the server said of itself last."""
+        """The last facts about the server."""
         self.run_id = run_id
         self._ledger, self._unsettled = ledger, ledger.unsettled
         self._link = link
@@ -226,7 +226,7 @@ class Supervisor:
             self._dispatcher.tally.tell()  # of the answers before this one
             if isinstance(reply, RedisErrorReply):
                 health.refused(reply, latency, late=late)
-            elif not isinstance(reply, RedisUnavailable):  # a lost connection is told to the link
+            elif not isinstance(reply, RedisUnavailable):  # the link learns of a lost connection
                 try:
                     reply = arguments.parse(reply)
                     wrote = reply.status is script.ScriptStatus.ALLOWED

@@ -45,7 +45,7 @@ class ThreadConnection(NamedTuple):
 
 
 class PerThread(threading.local):
-    """What each thread has of its own."""
+    """The connections of one thread, by endpoint."""
 
     def __init__(self) -> None:
         self.connections: weakref.WeakKeyDictionary[Endpoint, ThreadConnection] = (
@@ -54,7 +54,7 @@ class PerThread(threading.local):
 
 
 class Threads:
-    """All threads that ask for one limiter."""
+    """Makes decisions for threads without an event loop: all of them that use one limiter."""
 
     def __init__(self, ledger: Ledger, loop: asyncio.AbstractEventLoop, deadline_ns: int) -> None:
         self._ledger = ledger
@@ -209,7 +209,7 @@ class Threads:
         elif known is not None and known.connection is not None:
             known.connection.close()
         loops_connection, made = endpoint.link.connection, None
-        with contextlib.suppress(RedisUnavailable):  # the event loop's own attempts tell why
+        with contextlib.suppress(RedisUnavailable):  # the event loop's own attempts say why
             made = BlockingConnection(
                 endpoint.address, endpoint.link.access, self._deadline_ns / NS_PER_SECOND
             )

@@ -1,4 +1,4 @@
-"""What this node has counted and the store may lack. No I/O here."""
+"""The keys whose counts here the store may lack. No I/O here."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Row = tuple[int, int, int, int]
 
 
 class Unsettled:
-    """The keys whose counts are still to be sent to the store."""
+    """The keys whose counts this node has still to send to the store."""
 
     def __init__(
         self,

@@ -1,4 +1,4 @@
-"""How many calls may be in flight at a server: enough to keep it busy, but no more.
+"""Bounds how many calls may be in flight at a server: enough to keep it busy, and no more.
 
 A server answers the calls of a connection one after another, so a call waits for all that were
 written before it. That wait is caused here and not by the server. So the number of calls in
@@ -17,7 +17,7 @@ _MEMORY = 32
 
 
 class Window:
-    """The bound on calls in flight at one server, moved by what answers take. No I/O, no clock.
+    """The bound on calls in flight at one server, moved by how long answers take. No I/O, no clock.
 
     Answers that take longer than the quickest ones by more than `spare_ns` waited for other calls
     of ours: then the window shrinks. Else it grows.

@@ -24,7 +24,7 @@ class Way:
     """One direction of all connections; a change holds for the bytes that come after it."""
 
     delay: float = 0.0
-    """Seconds."""
+    """The delay in seconds."""
     jitter: float = 0.0
     """Up to so many seconds more, evenly spread; bytes keep their order."""
     bandwidth: float = 0.0
@@ -79,7 +79,8 @@ class CarriedConnection:
             end.abort()
 
     def finish(self) -> None:
-        """One direction is done; with both, what is still buffered goes out, and then the end."""
+        """One direction has ended; when both have, what is still buffered is sent, and then the
+        end."""
         if all(stream.done for stream in self._streams):
             self._forget()
             for end in (self.caller, self.server):
@@ -97,11 +98,12 @@ class CarriedConnection:
             else:
                 await loop.create_connection(lambda: self.server, proxy.host, proxy.target)
         except OSError:
-            self.end()  # nobody is there, which the caller is told by the end
+            self.end()  # nobody is there, which the caller learns by the end
 
 
 class _End(asyncio.Protocol):
-    """One end of a connection: what it says goes into `out`, what it is told comes from `into`."""
+    """One end of a connection: bytes from its socket go into the stream `out`, those of the stream
+    `into` come to it."""
 
     out: _Stream
     into: _Stream
@@ -138,7 +140,7 @@ class _End(asyncio.Protocol):
             self.transport.close()
 
     def abort(self) -> None:
-        """By RST, where it is TCP."""
+        """Ends the connection at once, by RST where it is TCP."""
         if self.transport is None:
             return
         found = self.transport.get_extra_info("socket")
@@ -163,7 +165,7 @@ class _Stream:
         source.out = sink.into = self
 
     def put(self, data: bytes | None) -> None:
-        """What the source said."""
+        """Takes bytes that the source has sent."""
         way = self._way
         due = asyncio.get_running_loop().time() + way.delay
         due += way.jitter * self._carried.proxy.random.random()
@@ -215,7 +217,7 @@ class _Stream:
             self.done = True
             try:
                 sink.write_eof()
-            except OSError:  # reset meanwhile, which the loop has yet to tell
+            except OSError:  # reset meanwhile, which the loop has yet to report
                 carried.end()
             else:
                 carried.finish()

@@ -29,7 +29,7 @@ class KeyVersion:
 
 @dataclass
 class ReplicationFaults:
-    """What befalls the versions on their way. Shares are probabilities for each version."""
+    """The faults that a copy may suffer on its way. Shares are probabilities for each copy."""
 
     lag: float = 0.04
     """Mean seconds on the way."""
@@ -40,7 +40,7 @@ class ReplicationFaults:
     older: float = 0.0
     """Share after which an older version arrives once more, and a lag later the newest again."""
     repeated: float = 0.0
-    """Share that arrives twice."""
+    """The share of copies that arrive twice."""
 
 
 class CopyQueue:
@@ -98,7 +98,7 @@ class CopyQueue:
         heapq.heappush(self._waiting, (due, next(self._numbers), version))
 
     def _part(self, version: KeyVersion, before: KeyVersion) -> KeyVersion:
-        """At least one of the fields that changed, and where it can be not all of them."""
+        """Some of the fields that changed: at least one, and where it can be not all of them."""
         changed = [name for name, text in version.fields.items() if before.fields.get(name) != text]
         count = self._dice.randint(1, max(1, len(changed) - 1))
         names = self._dice.sample(changed, min(count, len(changed)))

@@ -79,7 +79,7 @@ class FaultProxy:
             await self.start()
 
     def cut(self) -> None:
-        """Nothing passes from now on, and nobody is told: no byte, no end, no new connection."""
+        """Nothing passes from now on, and nobody notices: no byte, no end, no new connection."""
         self.passing = False
 
     def let_pass(self, *, there: bool, back: bool) -> None:
@@ -118,7 +118,7 @@ class FaultProxy:
         return carried.caller
 
     def forget(self, carried: CarriedConnection) -> None:
-        """This connection has ended."""
+        """Forgets a connection that has ended."""
         self._carried.discard(carried)
 
     def limit(self, size: int) -> tuple[int, Callable[[CarriedConnection], None] | None]:

@@ -30,7 +30,7 @@ class ReplicatedMember:
     access: Access = field(default_factory=Access)
 
     async def open(self, on_lost: OnLost | None = None) -> RedisConnection:
-        """A connection. Raises `RedisUnavailable`."""
+        """Opens a connection. Raises `RedisUnavailable`."""
         return await RedisConnection.open(self.address, self.access, ANSWER_S, on_lost=on_lost)
 
     @contextlib.asynccontextmanager

@@ -2,7 +2,7 @@
 
 It stands for a Redis that is replicated between regions (Active-Active): asynchronous, each key
 written on one member only. It is late, it is cut, it delivers older versions again and torn ones,
-as it is told. It reads each member's own keys (those that end in "@" and the region), and writes
+as asked. It reads each member's own keys (those that end in "@" and the region), and writes
 them to the others; the servers themselves are plain and know nothing of each other.
 """
 
@@ -30,7 +30,7 @@ READ_EVERY_S = 0.01
 _AGAIN_S = 0.02
 _IDLE_S = 3600.0
 _REFUSED = ("READONLY", "NOREPLICAS", "OOM", "LOADING")
-"""What a server says that takes no writes now."""
+"""The errors of a server that takes no writes now."""
 State = Mapping[bytes, KeyVersion]
 
 

@@ -1,4 +1,5 @@
-"""A network in simulated time: when a frame arrives that is sent now, and what falls due."""
+"""A network in simulated time: it computes when a frame arrives that is sent now, and runs what
+falls due."""
 
 from __future__ import annotations
 
@@ -36,8 +37,8 @@ class Stall(NamedTuple):
 
 
 class SimulatedNetwork:
-    """The ways between named ends, their faults, and a time that passes when it is told to. It does
-    not know what the frames are: whoever sends one schedules what happens at its arrival."""
+    """A network between named ends, with its faults, and a time that passes only in `advance`. It
+    does not know what the frames are: the sender schedules what happens at the arrival."""
 
     def __init__(self, ends: Collection[str], settings: SimulationSettings) -> None:
         """`ends`: the names at both ends of ways; it may grow."""

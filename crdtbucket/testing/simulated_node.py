@@ -22,9 +22,9 @@ if TYPE_CHECKING:
 B = TypeVar("B", bound=BucketCore)
 NS = 1_000_000_000
 START_NS = 1_000 * NS
-"""What a clock without an offset shows at the start."""
+"""The time that a clock without an offset shows at the start."""
 WALL_NS = 1_800_000_000 * NS
-"""What a wall clock that is right shows at the start."""
+"""The time that a right wall clock shows at the start."""
 
 
 class SimulatedNode:
@@ -37,13 +37,13 @@ class SimulatedNode:
         self.up = False
         self.suspended_until = 0
         self.wall = WallClock(lambda: mesh.now_ns + self.wall_ahead_ns)
-        """What it goes by where the calendar matters."""
+        """The wall clock of the node, for calendar quotas."""
         self.wall_ahead_ns = WALL_NS
         """How far the wall clock of its machine is ahead of the mesh's time."""
         self.epochs = 0
         """How many processes there have been under this name."""
         self.saved: bytes | None = None
-        """What the process that was killed last had in memory, as a snapshot."""
+        """The memory of the process that was killed last, as a snapshot."""
         self._waiting: list[Callable[[], None]] = []
         """Frames that arrived while the process stands still, to be received afterwards."""
         self._tick_at = 0

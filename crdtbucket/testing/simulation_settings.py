@@ -1,4 +1,4 @@
-"""How a simulated mesh is set up: its network, its members' configuration, and its clocks."""
+"""Settings of a simulated mesh: its network, its members' configuration, and its clocks."""
 
 from __future__ import annotations
 

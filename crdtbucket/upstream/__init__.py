@@ -1,1 +1,2 @@
-"""Limits of services that this program calls: requests wait for a bucket, which follows them."""
+"""Limits of services that this program calls: requests wait for tokens of a bucket, whose level
+follows what the service reports."""

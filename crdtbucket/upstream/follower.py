@@ -26,7 +26,7 @@ MAX_FOLLOWED = 10_000
 
 @dataclass(slots=True)
 class Standing:
-    """What the service of one key has said of its limit. Times in ns."""
+    """The limit of one key as its service has last described it. Times in ns."""
 
     level: int | None = None
     """Tokens that the service had `at` a time, and it has refilled since as the bucket does; below
@@ -34,7 +34,7 @@ class Standing:
     at: int = 0
     paused_until: int = 0
     next_round: int = 0
-    """Nothing is charged before."""
+    """The time before which nothing is charged."""
 
 
 class Follower:
@@ -114,8 +114,8 @@ class Follower:
         return self._bucket.settle(key, part)
 
     def _level(self, key: str | bytes) -> int:
-        """In whole tokens, below zero in debt. What is held back for other nodes counts as left,
-        because it is a guess."""
+        """The level in whole tokens, below zero in debt. What is held back for other nodes counts
+        as left, because it is a guess."""
         decision = self._bucket.peek(key)
         return decision.limit - self._refill(key, decision.debt, up=True)
 

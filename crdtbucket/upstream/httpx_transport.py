@@ -13,7 +13,7 @@ from crdtbucket.upstream.upstream import Upstream
 
 
 class UpstreamTransport:
-    """For `Client`, around another transport."""
+    """A transport for `Client` that waits for tokens, and then sends by another transport."""
 
     def __init__(self, transport: Any, upstream: Upstream) -> None:
         """transport: what sends the requests, such as `httpx2.HTTPTransport()`."""
@@ -40,7 +40,7 @@ class UpstreamTransport:
 
 
 class AsyncUpstreamTransport:
-    """For `AsyncClient`, around another transport."""
+    """A transport for `AsyncClient` that waits for tokens, and then sends by another transport."""
 
     def __init__(self, transport: Any, upstream: Upstream) -> None:
         """transport: what sends the requests, such as `httpx2.AsyncHTTPTransport()`."""

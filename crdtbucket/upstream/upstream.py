@@ -1,4 +1,4 @@
-"""A service that this program calls, and the bucket in which each call waits for its turn."""
+"""A service that this program calls, and the bucket in which its requests wait for their turn."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ ROUNDS = 5
 
 @dataclass(frozen=True)
 class UpstreamCall:
-    """A request that has its tokens; tell it the answer."""
+    """A request that has its tokens. It must be given the answer."""
 
     upstream: Upstream
     key: str | bytes
@@ -33,7 +33,7 @@ class UpstreamCall:
     """By the clock of the bucket."""
 
     def answered(self, status: int, fields: Iterable[tuple[str, str]]) -> UpstreamState:
-        """What the answer says of the service's limit; the bucket follows it."""
+        """Reads from the answer what is left of the service's limit. The bucket follows it."""
         state = read_upstream(status, fields)
         self.upstream.follow(self.key, state, self.sent_ns)
         return state
@@ -101,7 +101,8 @@ class Upstream:
                 return call
 
     def wait_sync(self, request: Any) -> UpstreamCall:
-        """`wait` for threads without an event loop. Raises as `Bucket.wait_sync` does, too."""
+        """Waits as `wait` does, in a thread without an event loop. Raises as `Bucket.wait_sync`
+        does, too."""
         check_no_loop("wait_sync", "`await upstream.wait(...)`")
         key, cost, end = self._asked(request)
         while True:

@@ -1,4 +1,4 @@
-"""What the header fields of an answer say of the limit of the service that sent it.
+"""Reads from the header fields of an answer the limit of the service that sent it.
 
 Read are `Retry-After`, `RateLimit` and `RateLimit-Policy` (draft-ietf-httpapi-ratelimit-headers),
 the three fields of its older drafts, `X-RateLimit-*`, and what OpenAI (`x-ratelimit-*-requests`)
@@ -28,7 +28,7 @@ OVERLOADED = frozenset({429, 503, 529})
 """Statuses with which `Retry-After` means that the service takes no requests until then."""
 LONGEST_S = 366 * 86_400.0
 UNIX_TIME = 10**9
-"""A reset of so many seconds or more is a time of day, as some services write it."""
+"""From this value on, a reset is a time of day (s since 1970), as some services write it."""
 
 _INTEGER = re.compile(r"[0-9]{1,15}")
 _SECONDS = re.compile(r"[0-9]{1,12}(?:\.[0-9]{1,9})?")
@@ -46,21 +46,21 @@ _ANTHROPIC_LEFT = re.compile(r"anthropic-ratelimit-([a-z0-9-]+)-remaining")
 
 @dataclass(frozen=True)
 class UpstreamQuota:
-    """What a service says of one of its limits."""
+    """One limit of a service, as the service describes it."""
 
     name: str
-    """Of the policy; "" where the service does not name it."""
+    """The name of the policy; "" where the service does not name it."""
     unit: str
-    """What it counts, such as "requests" or "tokens"."""
+    """The unit that the quota counts, such as "requests" or "tokens"."""
     remaining: int
-    """0 to 10^15."""
+    """The number that is left, 0 to 10^15."""
     reset_s: float | None = None
     """Seconds until more is left, or until all is; None where it is not said."""
 
 
 @dataclass(frozen=True)
 class UpstreamState:
-    """What one answer says of the limits of the service."""
+    """The limits of a service, as one answer describes them."""
 
     quotas: tuple[UpstreamQuota, ...] = ()
     denied: bool = False
@@ -118,7 +118,8 @@ def _standard(lines: dict[str, str]) -> list[UpstreamQuota]:
 
 
 def _vendors(lines: dict[str, str], date: datetime | None) -> list[UpstreamQuota]:
-    """One field for each number, in the ways in which services name them."""
+    """Reads the fields of single services: one for each number, in the ways in which they name
+    them."""
     quotas = []
     for field, value in lines.items():
         if field == "ratelimit-remaining":

@@ -94,22 +94,22 @@ class AiohttpRequest(Request):
 
     @property
     def method(self) -> str:
-        """As of `Request`."""
+        """The method of the request, in capitals."""
         return self.native.method
 
     @property
     def path(self) -> str:
-        """As of `Request`."""
+        """The decoded path of the request, from the server's root."""
         return self.native.path
 
     @property
     def peer(self) -> str | None:
-        """As of `Request`."""
+        """The address of the other end of the connection; None when the server knows none."""
         return self.native.remote
 
     @property
     def websocket(self) -> bool:
-        """As of `Request`."""
+        """Whether the request opens a WebSocket."""
         return self.native.headers.get("Upgrade", "").lower() == "websocket"
 
     def _values(self, name: str) -> Sequence[str]:

@@ -92,25 +92,25 @@ class ASGIRequest(Request):
 
     @property
     def method(self) -> str:
-        """As of `Request`."""
+        """The method of the request, in capitals."""
         method: str = self.native.get("method", "GET")
         return method
 
     @property
     def path(self) -> str:
-        """As of `Request`."""
+        """The decoded path of the request, from the server's root."""
         path: str = self.native["path"]
         return path
 
     @property
     def peer(self) -> str | None:
-        """As of `Request`."""
+        """The address of the other end of the connection; None when the server knows none."""
         client = self.native.get("client")
         return client[0] if client else None
 
     @property
     def websocket(self) -> bool:
-        """As of `Request`."""
+        """Whether the request opens a WebSocket."""
         return bool(self.native["type"] == "websocket")
 
     def _values(self, name: str) -> Sequence[str]:
@@ -130,7 +130,7 @@ def _with_fields(deferred: DeferredFields, send: Send) -> Send:
 
 
 async def _watched(app: App, scope: Scope, receive: Receive, send: Send, verdict: Verdict) -> None:
-    """Calls the application, and tells the verdict the status of its answer, and its end."""
+    """Calls the application, and gives the verdict the status of its answer, and its end."""
     status = 500  # of an application that never answers
     adding = _with_fields(verdict.deferred, send)
 

@@ -52,7 +52,7 @@ def limit_route(limits: Limits) -> Callable[[Callable[P, R]], Callable[P, R | Re
 
 
 def _completing(verdict: Verdict) -> Callable[[Response], Response]:
-    """Adds the fields to the view's answer, and tells the verdict its status."""
+    """Adds the fields to the view's answer, and gives the verdict its status."""
 
     def completing(response: Response) -> Response:
         for name, value in field_pairs(verdict.deferred):

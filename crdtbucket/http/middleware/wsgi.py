@@ -105,19 +105,19 @@ class WSGIRequest(Request):
 
     @property
     def method(self) -> str:
-        """As of `Request`."""
+        """The method of the request, in capitals."""
         method: str = self.native["REQUEST_METHOD"]
         return method
 
     @property
     def path(self) -> str:
-        """As of `Request`."""
+        """The decoded path of the request, from the server's root."""
         path: str = self.native.get("SCRIPT_NAME", "") + self.native.get("PATH_INFO", "")
         return path.encode("latin-1").decode("utf-8", "replace")
 
     @property
     def peer(self) -> str | None:
-        """As of `Request`."""
+        """The address of the other end of the connection; None when the server knows none."""
         peer: str | None = self.native.get("REMOTE_ADDR")
         return peer
 
@@ -146,7 +146,7 @@ def _watched(
     start_response: StartResponse,
     verdict: Verdict,
 ) -> Iterable[bytes]:
-    """The application's answer, whose end tells the verdict the status."""
+    """The application's answer, whose end gives the verdict the status."""
     answer = WatchedAnswer(verdict, _with_fields(verdict.deferred, start_response))
     try:
         answer.begin(app(environ, answer.start_response))
@@ -159,7 +159,7 @@ def _watched(
 
 
 class WatchedAnswer:
-    """The parts of an answer as they come; the verdict is told how they end.
+    """The parts of an answer as they come; the verdict learns how they end.
 
     When the server closes it before the last part, the client has gone away.
     """

@@ -23,11 +23,11 @@ from crdtbucket.limiter.facade import Limiter
 
 AUDIT = logging.getLogger("crdtbucket.audit")
 DOCTOR_STEP_S = 1.5
-"""Of each step, so that the whole is done within the deadline of a request."""
+"""Seconds for each step, so that the whole is done within the deadline of a request."""
 
 
 class Admin:
-    """Everything under /admin/."""
+    """Answers all requests under /admin/."""
 
     def __init__(
         self,
@@ -43,7 +43,7 @@ class Admin:
         self._config = settings.config
 
     def routes(self) -> list[Route]:
-        """What this part answers."""
+        """The routes that this part of the server answers."""
         refusals = (401, 403)
         return [
             Route("GET", ADMIN + "status", "This node, its buckets and its peers", self.status,
@@ -63,7 +63,7 @@ class Admin:
         ]  # fmt: skip
 
     async def status(self, _: web.BaseRequest) -> web.StreamResponse:
-        """What an operator asks first."""
+        """Answers with the state of the node: what an operator asks for first."""
         stats = self._limiter.stats()
         return respond(
             {

@@ -135,7 +135,7 @@ class Api:
 
 
 async def _expected(request: web.BaseRequest) -> None:
-    """Tells a client to send its body, if that is what it waits for."""
+    """Asks a client to send its body, if that is what it waits for."""
     if request.version < HttpVersion11:
         return
     if request.headers["Expect"].lower() != "100-continue":

@@ -1,4 +1,5 @@
-"""Models of the bodies of requests: they check each request, and OpenAPI is made of them."""
+"""Models of the bodies of requests: they check each request, and the OpenAPI document is made from
+them."""
 
 from __future__ import annotations
 
@@ -45,7 +46,7 @@ ModeName = Literal["strong", "eventual", "fallback"]
 
 
 class RequestBody(BaseModel):
-    """Of a request: no unknown names, and no text where a number belongs."""
+    """The body of a request: no unknown names, and no text where a number belongs."""
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True, defer_build=True)
 
@@ -64,26 +65,26 @@ class RequestBody(BaseModel):
 
 
 class OfKey(RequestBody):
-    """About a key of a bucket."""
+    """A request about a key of a bucket."""
 
     bucket: BucketName
     key: Key
 
 
 class OfId(RequestBody):
-    """About what an earlier answer has named."""
+    """A request about something that an earlier answer has given an id."""
 
     id: Id
 
 
 class Peek(OfKey):
-    """A decision that is only asked about."""
+    """Asks for a decision without taking tokens."""
 
     cost: Cost = 1
 
 
 class Take(Peek):
-    """A decision."""
+    """Takes tokens of a key, if they are there."""
 
     floor: Annotated[
         float | Priority,
@@ -97,7 +98,7 @@ class Take(Peek):
 
 
 class TakeMany(RequestBody):
-    """Decisions on several keys."""
+    """Takes tokens of several keys."""
 
     takes: Annotated[list[Peek], Field(min_length=1, max_length=MAX_TAKES)]
     together: Annotated[
@@ -166,7 +167,7 @@ class Release(OfId):
 
 
 class Reset(OfKey):
-    """Fills a key."""
+    """Gives a key all its tokens back."""
 
 
 class Steer(RequestBody):
@@ -179,7 +180,7 @@ class Steer(RequestBody):
 
 
 class Order(RequestBody):
-    """What an operator has signed."""
+    """An order that an operator has signed."""
 
     order: Annotated[
         str,

@@ -47,7 +47,7 @@ class RefundableTake:
     bucket: Bucket
     decision: Decision
     tokens: int | None = None
-    """What was asked back."""
+    """The tokens that were asked back."""
     refunded: int = 0
     done: bool = False
 
@@ -62,7 +62,7 @@ class OpenReservation:
 
 
 class Calls:
-    """Everything under /v1/ that decides."""
+    """Answers the requests under /v1/ that decide on calls."""
 
     def __init__(self, limiter: Limiter, settings: ServeSettings, siblings: Siblings) -> None:
         self.takes: HandleStore[RefundableTake] = HandleStore(MAX_HANDLES, siblings.prefix)
@@ -73,7 +73,7 @@ class Calls:
         self._settings = settings
 
     def routes(self) -> list[Route]:
-        """What this part answers."""
+        """The routes that this part of the server answers."""
         decides = (429, 503) if self._settings.fallback_503 else (429,)
         asks = (400, 404, 413, 415)
         post = "POST"
@@ -272,5 +272,5 @@ def decision_json(decision: Decision) -> dict[str, Any]:
 
 
 def respond(document: dict[str, Any], headers: dict[str, str] | None = None) -> JsonAnswer:
-    """A success."""
+    """Answers with success."""
     return JsonAnswer(json_text(document), headers or {})

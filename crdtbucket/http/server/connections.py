@@ -1,4 +1,5 @@
-"""How many connections a server has, and how long each may take: aiohttp has no limit of its own.
+"""Limits how many connections a server has and how long each may take, as aiohttp has no limit of
+its own.
 
 A connection that is silent, sends its head or body too slowly or does not read its answers is
 aborted. One too many is surplus: it may still ask for health and for the admin side, so that
@@ -229,7 +230,7 @@ class ClientConnection(web.RequestHandler):
             self._pipe.abort()
 
     def refuse(self) -> None:
-        """Closes it with a 503."""
+        """Answers with a 503 and closes the connection."""
         if self._pipe is not None and not self.busy:
             self._pipe.write(FULL)
         self.force_close()

@@ -1,4 +1,4 @@
-"""What Envoy's rate limit service answers, whatever carries the question.
+"""Decides what Envoy's rate limit service answers, over gRPC or as JSON.
 
 A request names a domain and descriptors; the configuration says by its rules which bucket and key
 each descriptor takes from. The proxy passes a request on unless the overall answer is OVER_LIMIT.
@@ -38,7 +38,8 @@ UNITS = (
     *(("SECOND", 1), ("MINUTE", 60), ("HOUR", 3_600), ("DAY", 86_400)),
     *(("MONTH", 30 * 86_400), ("YEAR", 365 * 86_400)),
 )
-"""Of a limit as Envoy knows it, with their seconds; in the order of their numbers, from 1."""
+"""The units of a limit as Envoy knows them, with their seconds; in the order of their numbers, from
+1."""
 MAX_UINT32 = 2**32 - 1
 
 
@@ -57,7 +58,7 @@ class DescriptorStatus:
 
     code: str = OK
     decision: Decision | None = None
-    """None where there is no limit to tell: without a rule, and of a shadow."""
+    """None where there is no limit to state: without a rule, and of a shadow."""
 
 
 @dataclass(frozen=True)
@@ -65,9 +66,9 @@ class RateLimitAnswer:
     """The answer to a request."""
 
     code: str
-    """For the whole request."""
+    """The code for the whole request."""
     statuses: tuple[DescriptorStatus, ...]
-    """In the order of the descriptors."""
+    """The statuses of the descriptors, in their order."""
     fields: dict[str, str]
     """Header fields for the client's answer."""
     body: bytes
@@ -84,7 +85,7 @@ class UnitLimit:
 
 
 class Charged:
-    """What one descriptor asks for, and what became of it."""
+    """One descriptor of a request: the tokens that it asks for, and the decision on them."""
 
     def __init__(self, rule: DescriptorRule, bucket: Bucket, key: str, cost: int) -> None:
         self.bucket = bucket
@@ -113,7 +114,7 @@ class Charged:
         self.decision = self.bucket.peek(self.key)
 
     def decided(self, decision: Decision) -> None:
-        """Its cost was taken, or was not there."""
+        """The decision: whether the cost was taken."""
         self.decision, self.over = decision, not decision.allowed
 
 

@@ -33,7 +33,8 @@ Hits = Annotated[int, Field(ge=0, lt=2**64)] | Annotated[str, Field(pattern="^[0
 
 
 class EnvoyBody(RequestBody):
-    """Takes hits_addend and hitsAddend."""
+    """A body that may have the names of its fields in either spelling, such as hits_addend and
+    hitsAddend."""
 
     model_config = ConfigDict(alias_generator=to_camel, populate_by_name=True)
 
@@ -46,14 +47,14 @@ class EntryBody(EnvoyBody):
 
 
 class DescriptorBody(EnvoyBody):
-    """What one limit is asked about."""
+    """One descriptor, for which a limit is asked."""
 
     entries: list[EntryBody]
     hits_addend: Annotated[Hits, Field(description="Tokens; 0 asks whether any are left.")] = None
 
 
 class RateLimitBody(EnvoyBody):
-    """Descriptors of one request."""
+    """The descriptors of one request."""
 
     domain: str
     descriptors: list[DescriptorBody]
@@ -63,7 +64,7 @@ class RateLimitBody(EnvoyBody):
 
 
 class EnvoyReply(Reply):
-    """With the names of the protocol's JSON form."""
+    """An answer that has the names of the protocol's JSON form."""
 
     model_config = ConfigDict(alias_generator=to_camel)
 
@@ -103,13 +104,13 @@ class RateLimitReply(EnvoyReply):
 
 
 class EnvoyJson:
-    """Answers at its path."""
+    """Answers requests of Envoy's rate limit service in JSON, at the path of that service."""
 
     def __init__(self, limits: DescriptorLimits) -> None:
         self._limits = limits
 
     def routes(self) -> list[Route]:
-        """What this part answers."""
+        """The routes that this part of the server answers."""
         return [
             Route("POST", PATH, "Envoy's rate limit service as JSON", self.decide, RateLimitReply,
                   RateLimitBody, (429,), (400, 413, 415), denied=RateLimitReply)

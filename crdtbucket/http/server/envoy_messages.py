@@ -111,7 +111,7 @@ CLASSES = message_classes(PACKAGE, MESSAGES)
 
 
 def read_request(raw: bytes) -> tuple[str, list[Descriptor]]:
-    """Domain and descriptors. Raises `Refusal`."""
+    """Reads the domain and the descriptors of a request. Raises `Refusal`."""
     try:
         request = CLASSES["RateLimitRequest"].FromString(raw)
     except DecodeError as error:
@@ -129,7 +129,7 @@ def read_request(raw: bytes) -> tuple[str, list[Descriptor]]:
 
 
 def write_answer(answer: RateLimitAnswer) -> bytes:
-    """As a RateLimitResponse."""
+    """Writes the answer as a RateLimitResponse."""
     raw: bytes = CLASSES["RateLimitResponse"](
         overall_code=CODES[answer.code],
         statuses=[_status(one) for one in answer.statuses],

@@ -37,7 +37,7 @@ CODES = {
     429: grpc.StatusCode.RESOURCE_EXHAUSTED,
     503: grpc.StatusCode.UNAVAILABLE,
 }
-"""Of refusals, by their HTTP status; all others are INTERNAL."""
+"""The codes of refusals, by their HTTP status; all others are INTERNAL."""
 MAX_MESSAGE = 2 * MAX_ID_BYTES
 """Bytes. A report holds all bucket ids of an Envoy; if it is refused, none can be charged."""
 

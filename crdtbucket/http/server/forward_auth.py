@@ -65,7 +65,7 @@ QUERY: dict[str, dict[str, object]] = {
 
 
 class ForwardedRequest(Request):
-    """The client's request, as the proxy that asks tells it."""
+    """The client's request, as it is described by the proxy that asks."""
 
     __slots__ = ()
 
@@ -104,7 +104,7 @@ class ForwardedRequest(Request):
 
 @dataclass(frozen=True)
 class Question:
-    """What the query of a proxy asks for: the limits that hold, and the status of a denial."""
+    """The query of a proxy: the limits that hold for its request, and the status of a denial."""
 
     limits: Limits
     denied: int | None
@@ -121,7 +121,7 @@ class ForwardAuth:
         self._known: dict[str, Question] = {}
 
     def routes(self) -> list[Route]:
-        """What this part answers."""
+        """The routes that this part of the server answers."""
         summary = "Decide on the request of a proxy's client"
         return [
             Route(method, FORWARD_AUTH, summary, self.decide, None, None, STATUSES,
@@ -223,7 +223,7 @@ def _whole(texts: list[str], name: str, default: int) -> int:
 
 
 def _floor(texts: list[str]) -> Any:
-    """What `Rule` has to check."""
+    """Reads the floor in a form that `Rule` can check."""
     if len(texts) > 1:
         _refuse("floor", f"is {', '.join(texts)}: give one")
     try:

@@ -31,7 +31,7 @@ class GivenLimits:
         self._limiter = limiter
 
     def routes(self) -> list[Route]:
-        """What this part answers."""
+        """The routes that this part of the server answers."""
         refusals = (400, 401, 403, 404)
         page: dict[str, dict[str, object]] = {
             "bucket": {"type": "string", "description": "Of this bucket alone."},
@@ -89,7 +89,8 @@ class GivenLimits:
         limit: str | None,
         order: str | None,
     ) -> web.StreamResponse:
-        """By an order, or to a limit; with neither it is taken away."""
+        """Changes a limit by a signed order, or to this limit; with neither the limit is taken
+        away."""
         overrides = self._limiter.overrides
         if order is not None:
             change = partial(overrides.give, order, about=(bucket, key))

@@ -1,7 +1,8 @@
-"""Which names a server answers to, so that no web page reads it through somebody's browser.
+"""Checks the names under which a server is asked, so that no web page reads it through somebody's
+browser.
 
 A page of a foreign site can make its own name resolve to 127.0.0.1 (DNS rebinding). The browser
-then lets it read whatever this server answers, and tells the page's name in `Host`. And any page
+then lets it read whatever this server answers, and sends the page's name in `Host`. And any page
 may send requests elsewhere, with its own address in `Origin`.
 """
 
@@ -41,7 +42,7 @@ class Hosts:
     def check(self, request: web.BaseRequest, *, forwarded: bool = False) -> None:
         """Raises `Refusal` for a request that was made to another name, or by a foreign page.
 
-        `forwarded`: a proxy tells of the request of its client; so `Origin` is the client's.
+        `forwarded`: a proxy describes the request of its client; so `Origin` is the client's.
         """
         headers = request.headers
         hosts = headers.getall("Host", [])

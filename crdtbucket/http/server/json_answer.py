@@ -35,7 +35,7 @@ class JsonAnswer(web.StreamResponse):
     async def prepare(self, request: web.BaseRequest) -> AbstractStreamWriter | None:
         """Writes the answer."""
         if self._keep_alive is None:
-            # An older client would have to be told that the connection stays: it is closed.
+            # An older client would have to be informed that the connection stays: it is closed.
             self._keep_alive = request.keep_alive and request.version >= (1, 1)
         protocol = request.protocol
         transport = protocol.transport

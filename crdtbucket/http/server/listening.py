@@ -23,7 +23,7 @@ FIXES = {
     errno.EADDRNOTAVAIL: ": name an address of this host",
     errno.ENOENT: ": make the folder of the socket first",
 }
-"""What to do, by the number of the error."""
+"""The advice for an error, by its number."""
 
 
 class CannotListen(CrdtbucketError):
@@ -127,7 +127,7 @@ def _unix(path: str) -> socket.socket:
 
 
 def _remove_dead(path: str) -> None:
-    """Removes the socket of a process that is gone, and nothing else."""
+    """Removes the socket file of a process that is gone, and nothing else."""
     try:
         if not stat.S_ISSOCK(os.stat(path).st_mode):
             raise OSError(errno.EEXIST, "there is a file, and it is no socket")

@@ -1,4 +1,4 @@
-"""Models of what a node says of itself and of those that it knows, for the OpenAPI document."""
+"""Models of the answers about a node and the nodes that it knows, for the OpenAPI document."""
 # ruff: noqa: RUF012 - pydantic copies defaults
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ class HeavyKeysReply(Reply):
 
 
 class ConfigInfo(Reply):
-    """Which configuration a node runs; `hash` is empty where it has no file."""
+    """The configuration that a node runs. `hash` is empty where the node has no file."""
 
     version: int
     hash: str
@@ -61,8 +61,8 @@ class ConfigInfo(Reply):
 
 
 class OwnConfigInfo(ConfigInfo):
-    """Which configuration this node runs, and how many it has taken and refused. `fault`: why the
-    last one was refused, "" where it was not."""
+    """The configuration that this node runs, and how many it has taken and refused. `fault`: why
+    the last one was refused, "" where it was not."""
 
     reloads: int
     refused: int
@@ -88,14 +88,14 @@ class CallCounts(Reply):
 
 
 class OldAndNewCounts(Reply):
-    """Of a bucket that has keys of both versions, since the roll-out began."""
+    """The calls of a bucket that has keys of both versions, since the roll-out began."""
 
     old: CallCounts
     new: CallCounts
 
 
 class RolloutReply(RolloutInfo):
-    """How far the newest version is, on this node. Times are seconds."""
+    """The progress of the newest version on this node. Times are seconds."""
 
     before: Annotated[int, Field(description="The version that it replaces.")]
     reason: Annotated[str, Field(description="Why it stands so, where that is known here.")]
@@ -134,7 +134,7 @@ class PeerInfo(Reply):
 
 
 class IdentityInfo(Reply):
-    """What binds nodes to their names, and the key of this one."""
+    """The way in which names of nodes are bound to keys, and the key of this node."""
 
     policy: Literal["off", "pinned", "allowed", "certificate"]
     fingerprint: str | None = None
@@ -175,7 +175,7 @@ class RegionInfo(Reply):
 
 
 class StatusReply(PeersReply):
-    """What an operator asks first."""
+    """The state of a node in one answer: what an operator asks for first."""
 
     ready: bool
     not_ready: Annotated[str, Field(description="Why no traffic should come; empty when ready.")]
@@ -204,7 +204,7 @@ class DoctorCheckInfo(Reply):
 
 
 class DoctorReply(Reply):
-    """What the node found about itself and all that its file names."""
+    """The results of an examination: of the node itself, and of everything that its file names."""
 
     ok: Annotated[bool, Field(description="Nothing is wrong.")]
     checks: list[DoctorCheckInfo]
@@ -217,6 +217,6 @@ class HealthReply(Reply):
 
 
 class ReloadReply(Reply):
-    """What is in force now."""
+    """The configuration that is in force now."""
 
     config: OwnConfigInfo

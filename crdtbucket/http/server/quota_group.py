@@ -1,4 +1,4 @@
-"""All Envoys of a node that have assignments of one key, and how its tokens are divided."""
+"""Divides the tokens of one key among the Envoys of a node that have assignments of it."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from crdtbucket.spec.bucket_spec import BucketSpec
 from crdtbucket.spec.priority import Floor, drawn, floor_tokens
 
 SHORTEST_NS, LONGEST_NS = NS_PER_SECOND // 10, NS_PER_SECOND
-"""Of a pace."""
+"""The shortest and the longest pace (ns)."""
 
 
 class QuotaPlace(NamedTuple):
-    """What a bucket id of an Envoy takes from."""
+    """The bucket and key that a bucket id of an Envoy takes from."""
 
     bucket: str
     """Empty where no rule is about the bucket id."""
@@ -29,11 +29,11 @@ class QuotaPlace(NamedTuple):
 
 @dataclass(eq=False)
 class QuotaGroup:
-    """The Envoys that have assignments of one key, by rules with one floor."""
+    """All Envoys of this node that share the tokens of one key, by rules with the same floor."""
 
     place: QuotaPlace
     members: dict[QuotaSubscription, None] = field(default_factory=dict)
-    """In the order in which they came."""
+    """The Envoys of the group, in the order in which they came."""
     due: int | None = None
     """When it is looked at next (ns)."""
     busy: bool = False
@@ -43,7 +43,7 @@ class QuotaGroup:
     pace: int = LONGEST_NS
     """How long an assignment is to last where requests use it up."""
     _turn: int = 0
-    """Whose turn it is to get what cannot be divided."""
+    """The number of the Envoy whose turn it is to get what cannot be divided."""
 
     def admit_all(self, now: int) -> None:
         """Assigns no limit."""

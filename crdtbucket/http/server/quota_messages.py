@@ -22,9 +22,11 @@ PACKAGE = "envoy.service.rate_limit_quota.v3"
 QUOTA_SERVICE, QUOTA_METHOD = f"{PACKAGE}.RateLimitQuotaService", "StreamRateLimitQuotas"
 ADMIT_ALL, DENY_ALL = 0, 1
 YEAR_S = 365 * 86_400
-"""In which an assigned bucket refills by one token: Envoy knows none that does not refill."""
+"""The seconds in which an assigned bucket refills by one token: Envoy knows none that does not
+refill."""
 PART_BYTES, MOST_BYTES = 2**16, 2**17
-"""Of reports that are read at a time, nearly; and of one report. Envoy takes 60 KiB of headers."""
+"""About how many bytes of reports are read at a time, and the most bytes of one report. Envoy takes
+60 KiB of headers."""
 VARINT, LENGTH, FIXED = 0, 2, {1: 8, 5: 4}
 """How fields begin, and the bytes of those that have as many."""
 MESSAGES: dict[str, dict[str, Field]] = {
@@ -118,7 +120,7 @@ def _none() -> Refusal:
 
 
 def write_actions(actions: Sequence[QuotaAction]) -> bytes:
-    """As a RateLimitQuotaResponse."""
+    """Writes assignments as a RateLimitQuotaResponse."""
     raw: bytes = QUOTA_CLASSES["RateLimitQuotaResponse"](
         bucket_action=[sent for one in actions for sent in _actions(one)]
     ).SerializeToString()

@@ -1,5 +1,5 @@
-"""When the groups of Envoys are looked at: each by itself, so that a store that is slow about one
-key holds up no other."""
+"""Schedules the groups of Envoys: each is looked at by itself, so that a store that is slow about
+one key holds up no other."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ class QuotaSchedule:
         self._clock = clock
         self._assign = assign
         self.assigning: set[asyncio.Future[None]] = set()
-        """What was started and has not ended, one for each key at most."""
+        """The assignments that were started and have not ended, one for each key at most."""
         self._turns: defaultdict[str, asyncio.Semaphore] = defaultdict(
             lambda: asyncio.Semaphore(AT_ONCE)
         )
-        """Of each bucket: a store is not asked about all its keys at once."""
+        """The turns of each bucket: a store is not asked about all its keys at once."""
         self._quiet_until: dict[str, int] = {}
-        """Of buckets of which nothing could be assigned, until when that is not logged again."""
+        """The time until which a failure to assign is not logged again, by bucket."""
         self._due: list[tuple[int, int, QuotaGroup]] = []
         self._order = count()
         self.sooner = asyncio.Event()

@@ -1,5 +1,5 @@
-"""Envoy's rate limit quota service, whatever carries it: a node hands out tokens to the Envoys
-beside it, which admit requests by themselves and report afterwards.
+"""Envoy's rate limit quota service: a node hands out tokens to the Envoys beside it, which admit
+requests by themselves and report afterwards.
 
 Each bucket id of an Envoy stands for a bucket and key by the same rules as a descriptor. The node
 takes tokens for it as any caller does, so that a mesh shares them as it shares all, and assigns
@@ -42,7 +42,8 @@ EXTEND_NS = ASSIGNED_S * NS_PER_SECOND // 3
 """After that an assignment is sent again."""
 MAX_STREAMS = 1_000
 MAX_BUCKET_IDS, MAX_ID_BYTES = 10_000, 2**23
-"""Of one stream, and their names and values together; further ones are denied."""
+"""Most bucket ids of one stream, and most bytes of the names and values of one; further ones are
+denied."""
 
 
 class QuotaServer:
@@ -69,7 +70,8 @@ class QuotaServer:
         """Counts changes of the configuration."""
         self._groups: dict[QuotaPlace, QuotaGroup] = {}
         self._group_of: OrderedDict[QuotaSubscription, QuotaGroup] = OrderedDict()
-        """Those that a change of the configuration has not reached yet come first."""
+        """The group of each subscription; those that a change of the configuration has not reached
+        yet come first."""
         self.schedule = QuotaSchedule(clock, self._assign)
 
     @property
@@ -98,8 +100,8 @@ class QuotaServer:
         return now if unfollowed else due
 
     def close(self, stream: QuotaStream) -> None:
-        """Its Envoy is gone. What it was assigned and has not reported stays charged: it may have
-        been used, or may be yet."""
+        """The Envoy of this stream is gone. What it was assigned and has not reported stays
+        charged: it may have been used, or may be yet."""
         self.streams.discard(stream)
         for one in list(stream.ids.values()):
             self._forget(one)
@@ -218,7 +220,7 @@ class QuotaServer:
         one.stream.id_bytes -= bytes_of(one.bucket_id)
 
     async def _assign(self, group: QuotaGroup, now: int) -> int:
-        """Returns when to look again."""
+        """Assigns tokens to the Envoys of a group. Returns when to look again."""
         for one in list(group.members):
             self._follow(one, now)
         for one in [one for one in group.members if one.ended(now)]:

@@ -1,4 +1,4 @@
-"""What one Envoy was assigned of one bucket, what it has reported of that, and what it wants.
+"""One bucket of one Envoy: what it was assigned, what it has reported of that, and what it wants.
 
 An assignment is paid for before it is sent: its tokens are taken from the bucket. So nothing that
 an Envoy admits by an assignment is more than the limit, whether it is ever reported or not.
@@ -33,13 +33,13 @@ BucketId = tuple[tuple[bytes, bytes], ...]
 
 
 def bytes_of(bucket_id: BucketId) -> int:
-    """Length of all its names and values."""
+    """The length of all names and values of a bucket id (bytes)."""
     return sum(len(name) + len(value) for name, value in bucket_id)
 
 
 @dataclass(frozen=True)
 class QuotaUsage:
-    """What an Envoy reports of one bucket: requests since its last report."""
+    """The report of an Envoy about one bucket: its requests since the last report."""
 
     bucket_id: BucketId
     allowed: int = 0
@@ -48,11 +48,11 @@ class QuotaUsage:
 
 @dataclass(frozen=True)
 class QuotaAction:
-    """What an Envoy is told about one bucket."""
+    """The assignment that an Envoy is sent for one bucket."""
 
     bucket_id: BucketId
     tokens: int | None = None
-    """Of a bucket that holds so many and does not refill; 0 denies all, None admits all."""
+    """The tokens of the assigned bucket, which does not refill; 0 denies all, None admits all."""
     extends: bool = False
     """Go on with the bucket of the last assignment, which had as many."""
     abandon: bool = False
@@ -75,12 +75,12 @@ class QuotaStream:
         self.ids: dict[BucketId, QuotaSubscription] = {}
         self.id_bytes = 0
         self.unsent: dict[BucketId, QuotaAction] = {}
-        """At most one for each bucket id, the newest."""
+        """The actions that are to be sent: at most one for each bucket id, the newest."""
         self.ready = asyncio.Event()
         """Set while there is something to send."""
 
     def put(self, action: QuotaAction) -> None:
-        """To be sent as soon as the Envoy reads."""
+        """Adds an assignment that is sent as soon as the Envoy reads."""
         self.unsent[action.bucket_id] = action
         self.ready.set()
 
@@ -105,9 +105,9 @@ class QuotaSubscription:
     rate: float = 0.0
     """Requests a second that come to this Envoy, those that it denied too."""
     guessed: bool = True
-    """Whether no report has told of the rate yet."""
+    """Whether no report has shown the rate yet."""
     version: int = 0
-    """Of the configuration by which its key was found."""
+    """The version of the configuration by which the key was found."""
     action: QuotaAction | None = None
     """The assignment that was sent last."""
     sent_at: int = 0
@@ -119,7 +119,7 @@ class QuotaSubscription:
 
     @property
     def size(self) -> int:
-        """Tokens of the last assignment, which the Envoy may all have yet."""
+        """Tokens of the last assignment; the Envoy may still have all of them."""
         return self.action.tokens or 0 if self.action is not None else 0
 
     @property
@@ -199,7 +199,7 @@ class QuotaSubscription:
             self.stream.put(replace(self.action, extends=True))
 
     def start_again(self) -> None:
-        """As if nothing had been assigned. What was stays charged."""
+        """Begins anew, as if nothing had been assigned. What was assigned stays charged."""
         self.action = None
         self._paid.clear()
         self._sent.clear()

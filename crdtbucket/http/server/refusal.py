@@ -1,4 +1,4 @@
-"""Requests that get no decision, and the problem documents that say why."""
+"""Turns requests that get no decision into problem documents that say why."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ T = TypeVar("T")
 MAX_FAULTS = 20
 """Faults that one answer lists."""
 IN_WORDS = 5
-"""Faults that its `detail` tells."""
+"""Faults that its `detail` names."""
 FAULTY_FIELDS: tuple[tuple[type[Exception], int, str], ...] = (
     (UnknownBucket, 404, "bucket"),
     (WrongKind, 400, "bucket"),
@@ -64,7 +64,7 @@ class Refusal(Exception):
         return cls(400, f"{name}: {why}", [(name, why)])
 
     def response(self) -> JsonAnswer:
-        """As application/problem+json."""
+        """The response of type application/problem+json."""
         document: dict[str, Any] = {
             "type": "about:blank",
             "title": HTTPStatus(self.status).phrase,
@@ -118,7 +118,7 @@ async def read(request: web.BaseRequest, kind: type[B]) -> B:
         found = error.errors(include_url=False, include_input=False)
         faults = [(".".join(map(str, one["loc"])), _fault_in_words(one, kind)) for one in found]
         raise Refusal(400, in_words(faults), faults) from None
-    # Without escapes the quotes tell how many texts there are: the names and the texts among the
+    # Without escapes the quotes show how many texts there are: the names and the texts among the
     # values. Only if they are not as many as the body has, it is read again to see why.
     if b"\\" in raw or raw.count(b'"') != 2 * body.texts():
         json.loads(raw, object_pairs_hook=_without_duplicates)

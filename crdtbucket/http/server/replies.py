@@ -1,4 +1,4 @@
-"""Models of the answers to calls, of which the OpenAPI document is made."""
+"""Models of the answers to calls, from which the OpenAPI document is made."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from crdtbucket.http.server.bodies import ModeName
 
 
 class Reply(BaseModel):
-    """Of the server."""
+    """An answer of the server."""
 
     model_config = ConfigDict(extra="forbid", defer_build=True)
 
 
 class DecisionReply(Reply):
-    """How a call was decided. Times are seconds."""
+    """The decision on a call. Times are seconds."""
 
     allowed: bool
     limit: Annotated[int, Field(description="The capacity.")]
@@ -53,13 +53,13 @@ class TakeManyReply(Reply):
 
 
 class RefundReply(Reply):
-    """What came back: 0 when the bucket has been full since."""
+    """The tokens that came back: 0 when the bucket has been full since."""
 
     refunded: int
 
 
 class CommitReply(Reply):
-    """What is charged now; `late` when the estimate had gone back before."""
+    """The tokens that are charged now. `late`: the estimate had gone back before."""
 
     actual: int
     late: bool
@@ -73,13 +73,13 @@ class HoldReply(Reply):
 
 
 class ReleaseReply(Reply):
-    """Whether the slot was held until now; not when its ttl was over before."""
+    """Whether the slot was held until now. It was not when its ttl was over before."""
 
     released: bool
 
 
 class ResetReply(Reply):
-    """What came back, and what is left now."""
+    """The tokens that came back, and those that are left now."""
 
     given_back: int
     remaining: int
@@ -87,7 +87,7 @@ class ResetReply(Reply):
 
 
 class OrderReply(Reply):
-    """An order holds."""
+    """The answer to an order that holds from now on."""
 
     new: Annotated[bool, Field(description="False: it held here already.")]
 

@@ -16,7 +16,7 @@ from crdtbucket.http.server.replies import Reply
 
 @dataclass(frozen=True)
 class Route:
-    """One method of one path."""
+    """One method of one path, and the function that answers it."""
 
     method: str
     path: str
@@ -24,7 +24,7 @@ class Route:
     handler: Callable[..., Awaitable[web.StreamResponse]]
     """Is called with the request, and the named parts of its path."""
     answer: type[Reply] | None
-    """What a success says; None where it is no JSON of a known shape."""
+    """The model of the answer to a success; None where it is no JSON of a known shape."""
     body: type[RequestBody] | None = None
     denials: tuple[int, ...] = ()
     """Statuses other than success that are answers, not mistakes."""
@@ -32,10 +32,10 @@ class Route:
     query: Mapping[str, Mapping[str, object]] = field(default_factory=dict)
     """Schemas of the parameters in the query."""
     status: int = 200
-    """Of a success."""
+    """The status of a success."""
     media: str = "application/json"
     denied: type[Reply] | None = None
-    """What a denial says, where it is no problem document."""
+    """The model of a denial, where it is no problem document."""
     admin: bool = False
     """Whether the admin token is asked for."""
     always: bool = False

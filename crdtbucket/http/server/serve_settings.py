@@ -15,7 +15,7 @@ DEFAULT_LISTEN = "127.0.0.1:7980"
 
 @dataclass(frozen=True)
 class ServeSettings:
-    """What `crdtbucket serve` is started with. Times are seconds, sizes bytes."""
+    """The settings with which `crdtbucket serve` starts. Times are seconds, sizes bytes."""
 
     listen: tuple[str, ...] = (DEFAULT_LISTEN,)
     """Each "host:port", or "unix:/path" for a socket that only this host can reach."""
@@ -23,9 +23,10 @@ class ServeSettings:
     """Further names by which it may be asked, and whose pages may ask it; "*" for any. Without
     them: the addresses that it listens on, localhost, and any address where it listens on all."""
     token: InitVar[str | None] = None
-    """What /v1/ asks for; without one it is open."""
+    """The token that /v1/ asks for; without one it is open."""
     admin_token: InitVar[str | None] = None
-    """What the admin side asks for, which opens /v1/ as well; without one that side is off."""
+    """The token that the admin side asks for, which opens /v1/ as well; without one that side is
+    off."""
     tls_cert: str | None = None
     tls_key: str | None = None
     """PEM files, of which TCP addresses are served by TLS. Changed files come into use by
@@ -44,16 +45,17 @@ class ServeSettings:
     """At most so much is added to `Retry-After`, so that clients do not return all at once."""
     max_connections: int = 1_000
     max_connections_per_address: int = 0
-    """Of another host; 0: half of all. Those of this host share one address, and have no share."""
+    """The most connections from the address of another host; 0: half of all. Those of this host
+    share one address, and are not limited by it."""
     max_body: int = 256 * 1024
     head_deadline: float = 5.0
-    """For the head of the first request of a connection, from its first moment."""
+    """Seconds for the head of the first request of a connection, from its first moment."""
     request_deadline: float = 10.0
-    """For the body of a request and the answer to it, from the end of its head."""
+    """Seconds for the body of a request and the answer to it, from the end of its head."""
     idle_deadline: float = 60.0
     """Between two requests of a connection; the head of the second one included."""
     drain_deadline: float = 10.0
-    """For requests under way when the server is told to end."""
+    """Seconds for requests under way when the server is asked to end."""
     calls_need: TokenDigest | None = field(init=False, repr=False, default=None)
     admin_needs: TokenDigest | None = field(init=False, repr=False, default=None)
     """The digests of the two tokens, which are not kept themselves."""

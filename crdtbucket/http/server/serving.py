@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 LOG = logging.getLogger("crdtbucket.http")
 LAST_WORDS_S = 0.1
-"""For handlers whose connections have ended, or did not within the deadline."""
+"""Seconds for handlers whose connections have ended, or did not within the deadline."""
 ENDING = (signal.SIGTERM, signal.SIGINT)
 
 
@@ -158,9 +158,9 @@ async def serve(
 ) -> None:
     """Opens the limiter and serves it until SIGTERM or SIGINT; then ends in order.
 
-    The requests that are open are answered, then the mesh is left, Redis is told what it is owed,
-    and the snapshot is written. A second signal ends the process at once. `until_closed`: the
-    reading end of a pipe; it ends as well when the other end is closed.
+    The requests that are open are answered, then the mesh is left, Redis is sent what was counted
+    without it, and the snapshot is written. A second signal ends the process at once.
+    `until_closed`: the reading end of a pipe; the server ends as well when the other end is closed.
     """
     server.bind()  # first: a node without an address should not join
     ending = asyncio.Event()

@@ -33,7 +33,7 @@ class Siblings:
         """`folder`: of the private sockets; None where one process serves alone. `index`: this
         worker's number, from 0."""
         self.prefix = "" if folder is None else f"w{index}_"
-        """Of the handles that this worker gives out."""
+        """The prefix of the handles that this worker gives out."""
         self.address = "" if folder is None else f"unix:{_socket(folder, index)}"
         """Where the others reach this worker; empty where there are none."""
         self._others: dict[int, Path] = {}

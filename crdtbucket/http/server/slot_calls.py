@@ -37,7 +37,7 @@ class SlotCalls:
         self._slots: HandleStore[HeldSlot] = HandleStore(MAX_HANDLES, siblings.prefix)
 
     def routes(self) -> list[Route]:
-        """What this part answers."""
+        """The routes that this part of the server answers."""
         asks = (400, 404, 413, 415)
         return [
             Route("POST", "/v1/hold", "Hold a slot", self.hold, replies.HoldReply, bodies.Hold,

@@ -11,7 +11,7 @@ LEAST_TOKEN = 16
 
 
 class TokenDigest:
-    """A token that some requests have to show."""
+    """The digest of a token that some requests have to show."""
 
     def __init__(self, token: str, field: str) -> None:
         """Keeps the digest alone. Raises `InvalidSpec`, which names the `field`, for a text that is

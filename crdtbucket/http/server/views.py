@@ -30,7 +30,7 @@ COUNTED = (
 
 
 class Views:
-    """Everything that only reads."""
+    """Answers requests that only read."""
 
     def __init__(
         self,
@@ -48,7 +48,7 @@ class Views:
         self._registry = registry
 
     def routes(self) -> list[Route]:
-        """What this part answers."""
+        """The routes that this part of the server answers."""
         top = {"type": "integer", "minimum": 1, "maximum": bodies.MAX_TOP, "default": TOP}
         return [
             Route("GET", "/v1/buckets", "All buckets", self.buckets, node_replies.BucketsReply),
@@ -141,11 +141,12 @@ class Views:
         }
 
     async def health(self, _: web.BaseRequest) -> web.StreamResponse:
-        """The event loop turns."""
+        """Answers that the process is alive: its event loop turns."""
         return respond({"status": "ok"})
 
     async def ready(self, _: web.BaseRequest) -> web.StreamResponse:
-        """503 while this node drains, may not serve, or has no answer from the mesh yet."""
+        """Answers whether the node is ready: 503 while it drains, may not serve, or has no answer
+        from the mesh yet."""
         reason = self.not_ready()
         if reason:
             raise Refusal(503, reason, headers={"Retry-After": "1"})
@@ -167,7 +168,7 @@ class Views:
         return ""
 
     async def metrics(self, _: web.BaseRequest) -> web.StreamResponse:
-        """In the text format of Prometheus."""
+        """Answers with the metrics in the text format of Prometheus."""
         self._server_metrics.add_up(await self._siblings.gather(COUNTS))
         # The keys of a large table are looked over: that is no work for the event loop.
         text = await asyncio.to_thread(generate_latest, self._registry)
@@ -175,12 +176,12 @@ class Views:
 
 
 def running(row: Mapping[str, Any]) -> dict[str, Any]:
-    """Which configuration a node runs."""
+    """The configuration that a node runs."""
     return {"version": row["version"], "hash": row["hash"], "stage": str(row["stage"] or "")}
 
 
 def _added_up(rows: list[tuple[str, int, int, int]]) -> list[tuple[str, int, int, int]]:
-    """One row for each key, the heaviest first."""
+    """Sums the counts of all workers: one row for each key, the heaviest first."""
     sums: dict[str, list[int]] = {}
     for key, *numbers in rows:
         sums[key] = [a + b for a, b in zip(sums.get(key, (0, 0, 0)), numbers, strict=True)]

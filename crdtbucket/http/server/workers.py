@@ -148,7 +148,7 @@ class WorkerPool:
         worker.process = process
 
     def _serve(self, worker: Worker) -> NoReturn:
-        """In the worker: serves, and never returns to what the first process was doing."""
+        """Serves in the child, and never returns to what the first process was doing."""
         status = 1
         try:
             os.setpgrp()  # a terminal's Ctrl-C reaches the first process alone, which passes it on

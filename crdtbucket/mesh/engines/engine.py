@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Protocol
 
 RIGHTS_FIX = "print the rules with `crdtbucket mesh permissions`"
-"""What to do where an engine does not let a node publish or subscribe."""
+"""The advice for an engine that does not let a node publish or subscribe."""
 
 
 class EngineListener(Protocol):
@@ -32,7 +32,7 @@ class Engine(Protocol):
     not connected, and loses those that the server does not take."""
 
     kind: str
-    """What it is, as in `mesh.transport`."""
+    """The kind of the engine, as in `mesh.transport`."""
 
     @property
     def place(self) -> str:

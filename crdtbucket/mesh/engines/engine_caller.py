@@ -72,7 +72,8 @@ class EngineCaller(EngineExchange):
         self._say(why or "it does not answer")
 
     def arrived(self, sender: str, data: bytes) -> None:
-        """For a call of this process, or of another one with this name, or of the node itself."""
+        """A message has come: for a call of this process, for another process with this name, or
+        for the node itself."""
         message = open_envelope(data)
         if message is not None and not message.from_dialer:
             self._delivered(sender, message)

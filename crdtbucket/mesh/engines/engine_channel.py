@@ -1,4 +1,5 @@
-"""A channel over an engine: its messages carry a number, so that two dials of a pair are two."""
+"""A channel over an engine. Its messages carry a number, so that two dials between the same nodes
+are kept apart."""
 
 from __future__ import annotations
 
@@ -30,7 +31,7 @@ class Envelope(NamedTuple):
     body: bytes
 
     def encode(self) -> bytes:
-        """The bytes of it."""
+        """The bytes of the message."""
         kind = self.kind | (FROM_DIALER if self.from_dialer else 0)
         return _HEAD.pack(kind, self.number) + self.body
 
@@ -47,7 +48,7 @@ def open_envelope(data: bytes) -> Envelope | None:
 
 
 class EngineChannel:
-    """See `Channel`. The engine knows the peer by its name alone."""
+    """A channel to one peer over a message engine, which knows the peer by its name alone."""
 
     lossy = True
     certified = False
@@ -74,7 +75,8 @@ class EngineChannel:
 
     @property
     def key(self) -> tuple[str, int, bool]:
-        """By what it is found: the peer, the number, and whether this side dialed."""
+        """The key under which an exchange finds the channel: the peer, the number, and whether this
+        side dialed."""
         return self.peer_name, self.number, self.dialed
 
     async def send(self, data: bytes) -> None:
@@ -98,7 +100,7 @@ class EngineChannel:
         return data
 
     async def close(self) -> None:
-        """Tells the other end, and ends. Safe to call twice."""
+        """Sends the other end a notice, and ends. Safe to call twice."""
         if self.end("closed", by_peer=False):
             await self._exchange.post(self, ENDS, b"")
 
@@ -118,7 +120,7 @@ class EngineChannel:
         self._more.set()
 
     def end(self, why: str, *, by_peer: bool) -> bool:
-        """It has ended; False when it had before."""
+        """Marks the channel as ended; False when it had ended before."""
         if self._end is not None:
             return False
         self._end = why, by_peer

@@ -1,4 +1,5 @@
-"""All channels of one process over an engine: who is there, and which message belongs to which.
+"""All channels of one process over an engine: which nodes are there, and which channel a message
+belongs to.
 
 The engine says at once that nobody is subscribed where a killed process was, but it says the same
 of a node on the other side of a broken gateway, and of one whose network it has given up. So a
@@ -34,14 +35,15 @@ ASK_S = 0.5
 """Between two questions to the engine whether a peer is there; they go with frames."""
 ANNOUNCE_S = 5.0
 ALONE_AFTER = 6
-"""After so many announcements a node that has met no other one says so."""
+"""Announcements after which a node that has met no other one says so."""
 MAX_PLACE_BYTES = 100
 _INSTANCE = struct.Struct(">Q")
 
 
 @dataclass
 class Sighting:
-    """What the last announcement of a node said, and when it came (the loop's s)."""
+    """The content of the last announcement of a node, and when it came (s of the event loop's
+    clock)."""
 
     at: float
     place: str
@@ -128,7 +130,7 @@ class EngineExchange:
             self._counters.frames_dropped += 1  # later rounds carry the same counts
 
     def forget(self, channel: EngineChannel) -> None:
-        """Nothing more comes to it."""
+        """Removes a channel: no more messages come to it."""
         self._channels.pop(channel.key, None)
 
     # -- what the engine says

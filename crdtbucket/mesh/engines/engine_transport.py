@@ -20,7 +20,7 @@ from crdtbucket.mesh.mesh_config import MeshConfig
 MAX_HANDSHAKES = 64
 MAX_HANDSHAKES_PER_NAME = 4
 SECOND_PAUSE_S = 1.0
-"""For so long a node leaves the first dial to the other one."""
+"""Seconds for which a node leaves the first dial to the other one."""
 FRESH_S = 60.0
 """A node that announced itself so lately is dialled, whether or not members name it."""
 
@@ -44,7 +44,7 @@ class EngineTransport:
         )
         self._tasks = BackgroundTasks()
         self._handshakes: list[str] = []
-        """Who dials at the moment, by name, once for each dial."""
+        """The nodes that dial at the moment, by name, once for each dial."""
         self._running = False
 
     async def start(self) -> None:
@@ -80,7 +80,8 @@ class EngineTransport:
         return False
 
     def first_pause(self, address: str) -> float:
-        """Of two nodes that see each other the one whose name sorts first dials."""
+        """The pause (s) before a new node is dialed: of two nodes that see each other the one whose
+        name sorts first dials."""
         own = f"{self._kind}:{encode_name(self._host.name)}"
         return 0.0 if own <= address else SECOND_PAUSE_S
 

@@ -39,7 +39,8 @@ ENDS = OSError, StaleConnectionError
 
 
 class NatsEngine:
-    """See `Engine`."""
+    """A NATS server, or a cluster of them, as the message engine of one node. It connects again for
+    ever, and drops messages while it is not connected."""
 
     kind = "nats"
 
@@ -62,7 +63,7 @@ class NatsEngine:
         self._tasks = BackgroundTasks()
         self._closed = asyncio.Event()
         self._refused = ""
-        """What the server refused last."""
+        """The last refusal of the server."""
 
     @property
     def place(self) -> str:

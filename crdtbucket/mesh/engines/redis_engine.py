@@ -33,7 +33,8 @@ FIRST_PAUSE_S, LAST_PAUSE_S = 0.05, 1.0
 
 
 class MessageReader(ReplyReader):
-    """The replies of a connection that is subscribed, without the messages of its channels."""
+    """Reads a connection that is subscribed to channels: it hands on their messages, and returns
+    all other replies."""
 
     __slots__ = ("_received",)
 
@@ -43,7 +44,8 @@ class MessageReader(ReplyReader):
         self._received = received
 
     def next(self) -> object:
-        """As of `ReplyReader`."""
+        """The next reply that is not a message of a channel, `NOTHING` when none is complete.
+        Messages before it are handed to `received`."""
         while True:
             reply = super().next()
             if not (isinstance(reply, list) and len(reply) == 4 and reply[0] == b"pmessage"):
@@ -52,7 +54,8 @@ class MessageReader(ReplyReader):
 
 
 class RedisEngine:
-    """See `Engine`."""
+    """The channels of one Redis as the message engine of one node. It connects again for ever, and
+    drops messages while it is not connected."""
 
     kind = "redis"
 
@@ -74,7 +77,7 @@ class RedisEngine:
         self._listener: EngineListener | None = None
         self._tasks = BackgroundTasks()
         self._said = ""
-        """What the server refused last."""
+        """The last refusal of the server."""
 
     def start(self, listener: EngineListener) -> None:
         """Begins to connect."""

@@ -51,7 +51,7 @@ class Subjects:
 
     @property
     def announcement(self) -> str:
-        """Where this node announces itself."""
+        """The subject under which this node announces itself."""
         return f"{self.prefix}.{self.mesh}.a.{encode_name(self.node)}"
 
     @property
@@ -82,7 +82,7 @@ class Subjects:
         return decode_name(subject.rpartition(".")[2])
 
     def is_announcement(self, subject: str) -> bool:
-        """Whether it announces somebody."""
+        """Whether a subject is that of an announcement."""
         return subject.startswith(f"{self.prefix}.{self.mesh}.a.")
 
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Protocol
 
 CLOSE_S = 1.0
-"""For how long an end that closes waits for the other one."""
+"""Seconds for which an end that closes waits for the other one."""
 
 
 class ChannelLost(Exception):
@@ -33,7 +33,8 @@ class Channel(Protocol):
     lossy: bool
     """Whether messages may be lost on the way; then links number them."""
     peer_name: str
-    """Who the carrier says is at the other end, which the handshake must prove; "": nobody."""
+    """The name of the node that is at the other end according to the carrier, which the handshake
+    must prove; "": the carrier does not know."""
 
     @property
     def remote(self) -> str:

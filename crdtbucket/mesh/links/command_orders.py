@@ -40,7 +40,7 @@ class CommandOrder(SignedOrder):
     its hash."""
     counter: int
     said: tuple[int, int] | None
-    """Of a roll-out the status and the stage, from 0; None for a reset."""
+    """The status and the stage (from 0) of a roll-out; None for a reset."""
     public: bytes
     signature: bytes
 
@@ -63,7 +63,7 @@ class CommandOrder(SignedOrder):
 
     @property
     def about(self) -> tuple[str, str, str]:
-        """What it is about."""
+        """The thing that the command is about: a version, or a key."""
         return self.subject
 
     @property

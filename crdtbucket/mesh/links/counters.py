@@ -1,4 +1,4 @@
-"""What the network side of the mesh has counted, and refusals logged without flooding the log."""
+"""Counters of the network side of the mesh, and a log of refusals that repeats do not flood."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class MeshCounters:
     """Authenticated links made."""
     dials_failed: int = 0
     last_failure: str = ""
-    """Whom the last failed dial called, and why it made no link."""
+    """The address that the last failed dial called, and why it made no link."""
     engine_connections: int = 0
     """Connections made with the message engine; so many more than losses while it is there."""
     engine_losses: int = 0

@@ -132,7 +132,7 @@ class Dialer:
             await within(pause, target.hurry.wait())
 
     async def _dial(self, target: DialTarget) -> float:
-        """One attempt; returns the pause before the next (s)."""
+        """Makes one attempt; returns the pause before the next (s)."""
         if len(self._host.links) >= self._host.max_peers and not self._host.links.crowded:
             return LAST_PAUSE_S
         await self._transport.ready()

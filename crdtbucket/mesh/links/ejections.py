@@ -1,4 +1,4 @@
-"""What operators have said of the members: who is ejected from the mesh, and which key a name has
+"""The orders of operators about members: which are ejected from the mesh, and which key a name has
 from now on."""
 
 from __future__ import annotations
@@ -21,7 +21,8 @@ About = tuple[str, bool]
 
 @dataclass(frozen=True)
 class EjectOrder(SignedOrder):
-    """What an operator has said about a node or a key."""
+    """An order of an operator: to eject a node or a key, to admit it again, or to bind a name to
+    another key."""
 
     PURPOSE: ClassVar[bytes] = b"crdtbucket mesh order 1 "
     MOST: ClassVar[int] = MAX_ORDERS
@@ -52,7 +53,7 @@ class EjectOrder(SignedOrder):
 
     @property
     def about(self) -> About:
-        """What it is about."""
+        """The node or key that the order is about."""
         return self.subject, isinstance(self.said, str)
 
     @property

@@ -1,4 +1,5 @@
-"""The first message on a link, in both directions: who is calling, and what it can prove.
+"""The first message on a link, in both directions: it introduces the sender and shows what it can
+prove.
 
 Layout, big endian: magic, lowest and highest protocol version (u8 each), nonce, instance, epoch
 and age (u64 each), fingerprint of the hash key, number of key ids (u8) and the ids, then name,
@@ -28,7 +29,8 @@ KEY_ID_BYTES = 8
 MAX_KEY_IDS = 16
 MAX_HELLO = 2048
 MAX_TEXT_BYTES = 255
-"""Of a text; and it has no more characters than a frame takes, which names the node to others."""
+"""Most bytes of a text. It has no more characters than a frame takes, which names the node to
+others."""
 MAX_AGE_NS = 2**62
 """No process is older; and the time at which it began is a signed number of 64 bits here."""
 
@@ -46,16 +48,16 @@ class Role(enum.IntEnum):
 
     MEMBER = 0
     OBSERVER = 1
-    """It looks at counts and brings counts, takes nothing, and is no member."""
+    """An observer reads counts and brings counts, takes nothing, and is no member."""
 
 
 class PublicKeys(NamedTuple):
-    """What a node with a key of its own shows, 32 bytes each."""
+    """The two public keys that a node with a key of its own shows, 32 bytes each."""
 
     node: bytes
     """By which it signs the handshake."""
     link: bytes
-    """For this link alone."""
+    """The key for this link alone."""
 
 
 @dataclass(frozen=True)
@@ -67,7 +69,7 @@ class Hello:
     """Random 64 bits of the process: tells a second link to one process from a second process."""
     nonce: bytes
     fingerprint: bytes
-    """Keyed by the hash key, over the nonce: equal keys can be told without naming them."""
+    """Keyed by the hash key, over the nonce: equal keys show without being named."""
     key_ids: tuple[bytes, ...]
     """One for each accepted secret, the one used first."""
     lowest: int = VERSION

@@ -1,5 +1,5 @@
-"""The secrets that a node shares with its mesh, and with those who look at it, and what peers can
-tell of them from a hello."""
+"""The secrets that a node shares with its mesh and with observers, and how a hello proves that the
+sender has one of them."""
 
 from __future__ import annotations
 
@@ -47,13 +47,13 @@ class Keyring:
         self._hash_key = hash_key(config) if key is None else key
 
     def ids(self, nonce: bytes, *, dialer: bool) -> tuple[bytes, ...]:
-        """One id a secret, for this nonce only: it tells holders of the secret, and them alone.
-        `dialer`: of one who calls, else of one who is called."""
+        """One id for each secret, for this nonce only: only holders of the secret recognize it.
+        `dialer`: the ids for a node that calls, else for one that is called."""
         keys = self._accepted(dialer=dialer)
         return tuple(keyed_digest(key, nonce, b"cb-mesh-keyid", KEY_ID_BYTES) for key in keys)
 
     def fingerprint(self, nonce: bytes) -> bytes:
-        """Eight bytes by which a peer can tell that it has the same hash key."""
+        """Eight bytes by which a peer sees whether it has the same hash key."""
         return keyed_digest(self._hash_key, nonce, b"cb-mesh-hashid", 8)
 
     def accepts(self, used: bytes) -> bool:
@@ -80,7 +80,7 @@ class Keyring:
 
 
 def name_of(key: bytes) -> bytes:
-    """By what a link knows the secret that it was made with."""
+    """The name by which a link knows the secret that it was made with."""
     return keyed_digest(key, b"", b"cb-mesh-used", KEY_ID_BYTES)
 
 

@@ -16,9 +16,9 @@ from crdtbucket.mesh.links.session import MAX_SEALED, Kind, Reason, Session
 MAX_QUEUED_FRAMES = 256
 MAX_QUEUED_BYTES = 4 * 1024 * 1024
 STALE_S = 1.0
-"""What has waited for so long is dropped: each round carries all that is not acknowledged. A longer
-queue only makes what is newer late, and a frame that comes late is not acknowledged, but repeated:
-so there would be more and more of them."""
+"""Seconds after which a frame that waits is dropped: each round carries all that is not
+acknowledged. A longer queue only makes newer frames late, and a late frame is not acknowledged but
+repeated, so there would be more and more of them."""
 # After so much input the loop serves others: a peer that sends without pause must not own it.
 _TURN_FRAMES = 16
 _TURN_BYTES = 65_536
@@ -42,7 +42,7 @@ class Link:
         self.peer = identity.info
         self.instance = identity.instance
         self.source = source_of(channel.remote)
-        """What counts as the address of the peer; "" where the carrier has none."""
+        """The address of the peer; "" where the carrier has none."""
         self.dialed = dialed
         self.bad_frames = 0
         self._channel = channel
@@ -53,7 +53,7 @@ class Link:
         """The frames that wait, and since when."""
         self._queued_bytes = 0
         self._idle: asyncio.Future[None] | None = None
-        """What the sender waits for while nothing is queued."""
+        """The future that the sender waits for while nothing is queued."""
         self._sender: asyncio.Task[None] | None = None
         self._sending_since: float | None = None
         self._last_seen = self._loop.time()
@@ -68,7 +68,7 @@ class Link:
         self._sender = asyncio.create_task(self._send(accept), name=f"sender {self.peer.name}")
 
     def offer(self, frame: bytes, kind: Kind = _FRAME) -> None:
-        """Queue a frame; the oldest ones give way when the peer does not keep up."""
+        """Queues a frame. The oldest frames are dropped when the peer does not keep up."""
         if self._closing:
             self._counters.frames_dropped += 1
             return

@@ -1,4 +1,5 @@
-"""The key of a node: what it signs with, by what others know it, and keys for one link alone.
+"""The key of a node: it signs with it, others know it by its fingerprint, and keys for single links
+are made beside it.
 
 `cryptography` is imported where a key is used, so that a mesh without keys does not need it.
 """
@@ -24,7 +25,7 @@ class NodeKey:
     def __init__(self, private: Ed25519PrivateKey) -> None:
         self._private = private
         self.public = private.public_key().public_bytes_raw()
-        """Its public half, 32 bytes."""
+        """The public half of the key, 32 bytes."""
         self.fingerprint = fingerprint_of(self.public)
 
     @classmethod
@@ -89,7 +90,7 @@ class LinkKey:
 
 
 def fingerprint_of(public: bytes) -> str:
-    """By what people name a public key: "ed25519:" and 32 hex digits."""
+    """The name that people use for a public key: "ed25519:" and 32 hex digits."""
     digest = hashlib.blake2b(public, digest_size=16, person=b"cb-mesh-key")
     return f"ed25519:{digest.hexdigest()}"
 

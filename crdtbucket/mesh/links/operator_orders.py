@@ -1,4 +1,4 @@
-"""What operators have ordered reaches all nodes: about members, commands, and limits of keys."""
+"""Brings the orders of operators to all nodes: about members, commands, and limits of keys."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""The orders of operators that hold at a node: of all orders about one thing the newest one."""
+"""Keeps the orders of operators that hold at a node: of all orders about one thing the newest
+one."""
 
 from __future__ import annotations
 
@@ -19,9 +20,9 @@ Refused = Callable[[str], None]
 
 
 class OrderBook(Generic[Order]):
-    """Of two orders about one thing that with the higher counter holds, so that an old one that is
-    played again changes nothing, and all nodes come to the same whatever way orders travel. From
-    any thread."""
+    """Keeps the orders that hold at this node. Of two orders about one thing that with the higher
+    counter holds, so that an old one that is played again changes nothing, and all nodes come to
+    the same whatever way orders travel. Safe from any thread."""
 
     READS: ClassVar[type[SignedOrder]]
     """The kind of orders."""
@@ -57,7 +58,7 @@ class OrderBook(Generic[Order]):
             self.remembers = False
 
     def about(self, *what: str | bool) -> Order | None:
-        """The order about this."""
+        """The order about this thing, None where there is none."""
         row = self._rows.get(what)
         return None if row is None else self._order(row)
 
@@ -95,7 +96,7 @@ class OrderBook(Generic[Order]):
         return self.merge_rows(unpacked(data), refused)
 
     def merge_rows(self, rows: object, refused: Refused) -> list[Order]:
-        """`merge` of what was unpacked."""
+        """Merges orders that were unpacked, as `merge` does."""
         # All are checked first: an order that is held and not returned would never be obeyed.
         wanted = [one for one in self._read(rows) if self._is_wanted(one, refused)]
         return self._hold(wanted, refused)

@@ -21,9 +21,9 @@ from crdtbucket.mesh.links.session import Kind, Reason
 from crdtbucket.mesh.links.signed_orders import packed
 
 REPEAT_S = 10.0
-"""Orders are sent again so often: a carrier, or a queue that is full, may lose one."""
+"""Seconds between repetitions of orders: a carrier, or a queue that is full, may lose one."""
 WAIT_S = 5.0
-"""For how long another thread waits until an order was taken."""
+"""Seconds for which another thread waits until an order was taken."""
 LEARNS_S = 15.0
 """After its first link a node without memory learns for so long which resets are past."""
 MAX_SAID = 256
@@ -34,7 +34,7 @@ class OrderSpread(ABC, Generic[Order]):
     """Sends every linked peer every order, when its link begins and when one is new."""
 
     KIND: ClassVar[Kind]
-    """Of the frames."""
+    """The kind of the frames that carry the orders."""
 
     def __init__(self, book: OrderBook[Order], links: LinkTable, refusals: Refusals) -> None:
         """`book`: the orders that hold. `refusals`: where those are counted that do not."""
@@ -118,7 +118,7 @@ class OrderSpread(ABC, Generic[Order]):
 
 
 class EjectionSpread(OrderSpread[EjectOrder]):
-    """Orders about members: ends the links that they forbid."""
+    """Passes orders about members on, and ends the links that they forbid."""
 
     KIND = Kind.ORDERS
 
@@ -143,20 +143,20 @@ class EjectionSpread(OrderSpread[EjectOrder]):
 
 
 class CommandSpread(OrderSpread[CommandOrder]):
-    """Commands. Resets are obeyed once: a node that does not remember which ones an earlier process
-    has obeyed learns from its peers first which ones are past."""
+    """Passes commands on. Resets are obeyed once: a node that does not remember which ones an
+    earlier process has obeyed learns from its peers first which ones are past."""
 
     KIND = Kind.COMMANDS
     _book: CommandBook
     _linked_at: float | None = None
 
     def start(self) -> None:
-        """As of `OrderSpread`."""
+        """From now on orders can be given and are passed on; the time of the start is kept."""
         super().start()
         self._started_at = asyncio.get_running_loop().time()
 
     def begin(self, link: Link) -> None:
-        """As of `OrderSpread`."""
+        """Sends every order over a link that has begun; the time of the first link is kept."""
         if self._linked_at is None:
             self._linked_at = asyncio.get_running_loop().time()
         super().begin(link)

@@ -1,8 +1,8 @@
-"""The limits that operators have given to keys: of all orders about a key the newest one.
+"""Keeps the limits that operators have given to keys: of all orders about a key the newest one.
 
 Of two orders about one key the higher counter holds, so that an old one that is played again
 changes nothing, and all nodes come to the same whatever way orders travel. Orders are counted in
-shards, whose digests tell two nodes where they differ.
+shards, whose digests show two nodes where they differ.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ class OverrideBook(OrderBook[OverrideOrder]):
         self._shards: list[dict[tuple[str, str], None]] = [{} for _ in range(SHARDS)]
         self._digests = [0] * SHARDS
         self._fresh: deque[OverrideOrder] = deque(maxlen=MOST_FRESH)
-        """Those that are to be sent to peers at once."""
+        """The orders that are to be sent to peers at once."""
         self._sorted: list[tuple[str, str]] = []
         self._unsorted: list[tuple[str, str]] = []
         """Keys that came since they were listed last."""

@@ -29,7 +29,7 @@ class OverrideOrder(SignedOrder):
     MOST: ClassVar[int] = MAX_RECORD
     UNSIGNED: ClassVar[bool] = True
     bucket: str
-    """Its canonical name."""
+    """The canonical name of the bucket."""
     key: str
     counter: int
     """Of two orders about one key the one with the higher counter holds."""
@@ -49,7 +49,7 @@ class OverrideOrder(SignedOrder):
 
     @property
     def about(self) -> tuple[str, str]:
-        """The bucket and the key."""
+        """The bucket and the key that the order is about."""
         return self.bucket, self.key
 
     @property
@@ -69,7 +69,7 @@ class OverrideOrder(SignedOrder):
         return int.from_bytes(hashlib.blake2b(said, digest_size=8).digest(), "big")
 
     def in_words(self) -> str:
-        """For people."""
+        """The order in words, for people."""
         said = "has no limit from outside" if self.limit is None else f"has {self.limit!r}"
         return f"key {self.key!r} of bucket {self.bucket!r} {said} (counter {self.counter})"
 

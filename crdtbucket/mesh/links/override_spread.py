@@ -40,18 +40,19 @@ _DIGESTS = struct.Struct(f">{SHARDS}Q")
 
 @dataclass
 class AskedShard:
-    """A shard that was asked for and has not come as a whole."""
+    """A shard that was asked for and has not come completely."""
 
     link: Link
     since: float
     digest: int
-    """What the peer said that it holds."""
+    """The digest of the shard as the peer stated it."""
     frames: int = 0
-    """That came."""
+    """The frames of the shard that have come."""
 
 
 class OverrideSpread:
-    """What one node sends its linked peers of limits, and what it asks them. On one event loop."""
+    """Exchanges the limits of operators between this node and its linked peers. It runs on one
+    event loop."""
 
     KIND = Kind.OVERRIDES
 

@@ -1,4 +1,4 @@
-"""Who is at the other end of a link, and how that is known."""
+"""The identity of the peer of a link, and the proof of it."""
 
 from __future__ import annotations
 

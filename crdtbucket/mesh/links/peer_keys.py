@@ -1,5 +1,5 @@
-"""Which key belongs to the name of a node: as the file lists it, as it was first met, or by name in
-a certificate.
+"""Decides which key belongs to the name of a node: the one that the file lists, the one with which
+it was first met, or one that a certificate names.
 
 A pinned key is kept on disk, and nothing that a peer says replaces it. An operator may order that a
 name has another key from now on.
@@ -30,11 +30,12 @@ MAX_SHOWN = 32
 MAX_PINS = 1024
 """Names of nodes whose keys are pinned; whoever comes beyond them is admitted by the secret."""
 _PINNED = "what is pinned"
-"""What messages call it where it is in no file."""
+"""The word of messages for pins that are in no file."""
 
 
 class PeerKeys:
-    """What a node knows of keys. As it is made, nothing: then every name is admitted."""
+    """The keys that this node accepts for the names of others. At first there are none, and every
+    name is admitted."""
 
     def __init__(
         self,

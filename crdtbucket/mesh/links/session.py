@@ -137,7 +137,7 @@ class Handshake:
 
     @property
     def me(self) -> NodeInfo:
-        """How this node introduces itself."""
+        """The record by which this node introduces itself."""
         return self._own.info
 
     @property
@@ -153,7 +153,7 @@ class Handshake:
         return self._session
 
     def read_hello(self, data: bytes) -> NodeInfo:
-        """Who the peer claims to be; believe it once a frame of `session` opens.
+        """Reads whom the peer claims to be. Believe it only once a frame of `session` opens.
 
         Raises `HandshakeError`: both sides come to the same verdict from the two hellos.
         """

@@ -1,4 +1,4 @@
-"""What all orders of operators have in common: a counter, the operator's key, and its signature."""
+"""The common base of all orders of operators: a counter, the operator's key, and its signature."""
 
 from __future__ import annotations
 
@@ -30,9 +30,9 @@ class SignedOrder(ABC):
     PURPOSE: ClassVar[bytes]
     """Goes before what is signed, so that no order passes for one of another kind."""
     WHAT: ClassVar[str] = "order"
-    """What messages call such an order."""
+    """The word of messages for such an order."""
     MOST: ClassVar[int]
-    """Orders in one list."""
+    """Most orders in one list."""
     UNSIGNED: ClassVar[bool] = False
     """Whether it may lack key and signature."""
     __match_args__: ClassVar[tuple[str, ...]]
@@ -42,7 +42,7 @@ class SignedOrder(ABC):
     signature: bytes
 
     def row(self) -> tuple[Any, ...]:
-        """As it is sent and kept: its fields."""
+        """The fields of the order, as they are sent and kept."""
         return tuple([getattr(self, name) for name in self.__match_args__])
 
     @property
@@ -84,7 +84,7 @@ class SignedOrder(ABC):
         return is_signed(self._text(mesh_name), self.signature, self.public)
 
     def as_text(self) -> str:
-        """One word of ASCII."""
+        """The order as one word of ASCII."""
         return base64.urlsafe_b64encode(packed([self])).decode()
 
     @classmethod

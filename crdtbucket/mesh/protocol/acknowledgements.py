@@ -1,4 +1,5 @@
-"""What a peer has acknowledged of the frames sent to it, and which of its frames have arrived."""
+"""Keeps which of the frames sent to a peer it has acknowledged, and which of its own have
+arrived."""
 
 from __future__ import annotations
 
@@ -41,7 +42,7 @@ class VersionRanges:
 
 @dataclass(slots=True)
 class Sent:
-    """What is settled when a frame is acknowledged."""
+    """The content of a frame that was sent: what the peer has when it acknowledges the frame."""
 
     after: int = 0
     upto: int = 0

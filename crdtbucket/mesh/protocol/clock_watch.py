@@ -31,7 +31,7 @@ was a jump of that peer's clock."""
 SHOWN_NS = 500_000_000
 """A round that came so much too late may show a jump."""
 KEPT_NS = 900_000_000_000
-"""For so long a jump that the own clock shows may be claimed by the peers: they may be silent."""
+"""Time (ns) for which peers may claim a jump that the own clock has shown: they may be silent."""
 STEP_NS = 2_000_000_000
 """So far a correction may be beyond what the own clock shows, for clocks that run off steadily."""
 STEADY = 60
@@ -40,16 +40,17 @@ STEADY = 60
 
 @dataclass(slots=True)
 class ClockOffset:
-    """How far a peer's clock is ahead of this one (ns). Times are ns of this one."""
+    """The distance by which a peer's clock is ahead of this one (ns). Times are ns of this
+    clock."""
 
     base: int | None = None
     """When they were last compared, the drift since then followed."""
     compared: int = 0
-    """When that was."""
+    """The time of that comparison."""
     best: int | None = None
     """The largest in the window now."""
     since: int = 0
-    """When that window began."""
+    """The beginning of that window."""
     latest: int = 0
     """When the newest frame of the window came."""
     moved: int | None = None
@@ -100,8 +101,8 @@ class ClockOffset:
 
 
 class OwnClock:
-    """Whether the own clock shows the jump that peers claim: from one round to the next it moves by
-    an interval, and by more or less where it jumps or the process pauses."""
+    """Checks whether the own clock shows the jump that peers claim: between two rounds it moves by
+    one interval, and by more or less where it jumped or the process paused."""
 
     def __init__(self, interval_ns: int) -> None:
         """`interval_ns`: between two rounds."""
@@ -114,7 +115,7 @@ class OwnClock:
         """Corrections of the last time that nothing explained, and a fast clock may."""
 
     def read(self, now: int) -> None:
-        """A round begins."""
+        """Reads the own clock when a round begins."""
         if self._last is not None:
             passed = now - self._last
             moved = passed - self._interval_ns if passed >= 0 else passed
@@ -136,7 +137,7 @@ class OwnClock:
 
 
 def jump(offsets: Iterable[ClockOffset]) -> int:
-    """By how much (ns) the own clock jumped forward, 0 for not at all.
+    """The time (ns) by which the own clock jumped forward, 0 for none.
 
     Judged by the median of the peers, of two in the middle by the one that moved less: one of two
     peers is not most of them. Against a single one it cannot be told whose clock it was: then only

@@ -1,4 +1,4 @@
-"""How the connection to a peer ended, and what became of the dials to it since then."""
+"""Records how the connection to a peer ended, and the dials to it since then."""
 
 from __future__ import annotations
 

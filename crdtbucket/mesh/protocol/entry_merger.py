@@ -18,7 +18,8 @@ from crdtbucket.mesh.protocol.roster import ResolvedTables, Roster
 LOG = logging.getLogger("crdtbucket.mesh")
 
 OWES_NS = 3_000_000_000
-"""A newcomer that has sent takes of a silent peer owes at least what is owed here, for so long."""
+"""Time (ns) for which a newcomer that has sent takes of a silent peer owes at least the debt
+here."""
 REMEMBERED_TABLES = 4
 """So many versions of the tables that a peer has announced are remembered."""
 PART = 2048
@@ -98,7 +99,7 @@ class EntryMerger:
         after: Merged = NO_ENTRIES,
     ) -> Merged:
         """Merges the next `PART` entries of a frame that came at `now`. `memory`: the peer knows
-        what the mesh owes, so what it does not state of suspect debts is not owed. `after`: what
+        the debts of the mesh, so suspect debts that it does not state are dropped. `after`: what
         the part of the frame before came to. Of the answer `crowded` and `room` are those of the
         parts together."""
         epoch = self._table.epochs.running
@@ -155,7 +156,7 @@ class EntryMerger:
         return not frame.silent or not seen.issuperset(epoch for epoch, _ in frame.silent)
 
     def _silent(self, stated: tuple[tuple[int, int], ...]) -> array[int]:
-        """By origin, for how long (ns) a peer states credit for a silent process."""
+        """The time (ns), by origin, for which a peer states credit for a silent process."""
         kept = dict(stated)
         out = array("q", bytes(8 * wire.MAX_ORIGINS))
         for origin, _, epoch, _ in self._table.epochs.origins():

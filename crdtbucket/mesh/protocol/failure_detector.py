@@ -30,7 +30,7 @@ from crdtbucket.mesh.protocol.roster import Roster
 
 
 class Places:
-    """The places that connections have left empty, one a member.
+    """Counts the places that ended connections have left empty, one for each member.
 
     A member that says goodbye takes its place with it. A dead member leaves an empty place,
     although it is forgotten: otherwise each of the connections that a partition ends one by one
@@ -41,7 +41,8 @@ class Places:
     def __init__(self, keep_ns: int) -> None:
         self._keep_ns = keep_ns
         self._empty: dict[str, int] = {}
-        """Whose places are empty, in the order in which they were left, and since when (ns)."""
+        """The names of the members whose places are empty, in the order in which they were left,
+        and since when (ns)."""
 
     def left_empty(self, name: str, now: int) -> None:
         """The connection to this member is gone without a goodbye."""
@@ -122,8 +123,8 @@ class FailureDetector:
 
     def _relay_lost(self, link: PeerState, now: int) -> bool:
         """Whether the relay that saw this silent peer after this node did says that it is no member
-        any more, since it heard a goodbye or saw it die; and nobody else sees it. Of a peer that
-        the relay hears no more, it would say that it is unseen. Another process of the relay has
+        any more, since it got a goodbye or saw it die; and nobody else sees it. Of a peer that
+        the relay sees no more, it would say that it is unseen. Another process of the relay has
         never known it."""
         relay = self._links.get(link.relay)
         return (

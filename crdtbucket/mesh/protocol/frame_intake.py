@@ -1,4 +1,4 @@
-"""What a node does with a frame of a peer: its age, entries, acknowledgements and members."""
+"""Takes in a frame of a peer: its age, entries, acknowledgements and members."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from crdtbucket.mesh.protocol.rounds import Outbox
 
 
 class FrameIntake:
-    """What one node does with a frame that has come. Times are local ns."""
+    """Takes in the frames that one node receives. Times are local ns."""
 
     def __init__(
         self,
@@ -48,7 +48,8 @@ class FrameIntake:
         self._region_without_store = region_without_store or self._region_without_store
 
     def parts(self, name: str, data: bytes, now: int) -> Iterator[tuple[Frames, bool]]:
-        """See `ProtocolNode.parts`."""
+        """Takes in a frame of the peer `name`, one part at each step; see `ProtocolNode.parts` for
+        what a step yields."""
         link = self._members.links.get(name)
         if link is None:
             raise MeshError(f"no link to {name!r}")

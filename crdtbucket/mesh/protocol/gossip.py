@@ -1,4 +1,4 @@
-"""When a node sends what: a round to every peer in each interval, early flushes, first rounds.
+"""Schedules what a node sends: a round to every peer in each interval, early flushes, first rounds.
 
 A round of many keys takes several ticks, so that none of them holds up the event loop for long.
 """
@@ -51,7 +51,7 @@ class GossipSchedule:
         self._new_links: dict[str, None] = {}
         """Peers that are to get a first round."""
         self._greeted: dict[str, None] = {}
-        """Those to which the round under way goes alone: it is their first one."""
+        """The peers to which the round under way goes alone: it is their first one."""
 
     def add_first_round(self, name: str) -> None:
         """A link to this peer is up: it gets a round at once, since a joiner serves only its share

@@ -1,4 +1,5 @@
-"""Which peer introduced which epoch: each peer may fill its part of the places for epochs alone.
+"""Bounds the epochs that each peer may introduce: a peer can fill its own part of the places for
+epochs, and no more.
 
 There are places for 511 epochs. The running epoch of this node and those of linked peers always
 have one; what peers advertise of other nodes, dead or alive, shares what is left with what this
@@ -27,8 +28,8 @@ NEARLY_FULL = 3 / 4
 """From so much of a part on, and of all parts together, dead epochs give way."""
 OBSERVERS = "an observer"
 MEMORY = "this node's memory"
-"""What nobody introduced: it came with a snapshot or from an earlier process, or its process was
-linked before."""
+"""Stands for epochs that nobody introduced: they came with a snapshot or from an earlier process,
+or their process was linked before."""
 
 
 class Introductions:
@@ -40,14 +41,14 @@ class Introductions:
         self._table, self._directory, self._bounded = table, directory, bounded
         self._pruner = pruner
         self._by: dict[int, str] = {}
-        """Who introduced an epoch, the oldest first."""
+        """The peer that introduced an epoch, the oldest epoch first."""
         self._ran: set[int] = set()
-        """Those under which the peer ran itself."""
+        """The epochs under which the peer ran itself."""
         self._held: Counter[str] = Counter()
         self._wanted = False
         """Whether a peer that has not used up its part found no place."""
         self._refused: Counter[str] = Counter()
-        """For how many epochs a peer found none since the last `step`."""
+        """The number of epochs for which a peer found no place since the last `step`."""
 
     def by(self, peer: str) -> Admits:
         """Which epochs the peer, or `OBSERVERS`, may introduce now."""

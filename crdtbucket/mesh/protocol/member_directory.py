@@ -22,11 +22,11 @@ CAUGHT_UP = 4
 """A silence is noticed, advertised and acted upon within this many times that after which it is
 one. An age that has come from relay to relay is passed on for as long."""
 CROWDED_MEMBERS = wire.MAX_MEMBERS * 7 // 8
-"""From so many members on those give way without a link that no peer sees."""
+"""The number of members from which those give way that have no link and that no peer sees."""
 
 
 class MemberDirectory:
-    """What is known of the members by name and by epoch. Times are local ns."""
+    """Keeps the members that are known, by name and by epoch. Times are local ns."""
 
     def __init__(self, config: MeshConfig, name: str) -> None:
         """`name`: of this node."""

@@ -26,7 +26,7 @@ does not grow with the mesh."""
 
 
 class FleetRow(NamedTuple):
-    """What a node runs, as far as it is known."""
+    """The configuration, roll-out and mode of one node, as far as they are known here."""
 
     name: str
     region: str
@@ -40,7 +40,8 @@ class FleetRow(NamedTuple):
 
 
 class MemberUpdates:
-    """What one node sends and receives of these updates. Times are local ns."""
+    """Prepares the updates that one node sends, and takes in those of its peers. Times are local
+    ns."""
 
     def __init__(
         self,
@@ -57,13 +58,13 @@ class MemberUpdates:
         self._bounded = bounded
         self._next_gossip = now
         self._latest: dict[str, Any] = {}
-        """What was advertised last, as fields of a frame."""
+        """The fields that were advertised last."""
         self.config: wire.Config | None = None
         """Version, hash and stage of the configuration that this node runs; None for none."""
         self.rollout: wire.Rollout | None = None
         """The state of the newest version that this node has."""
         self.mode: int | None = None
-        """In which mode this node decides; None while that is not known."""
+        """The mode in which this node decides; None while that is not known."""
         self.wall_ahead: int | None = None
         """How far the wall clock of this node is ahead of local time; None for none."""
 

@@ -157,7 +157,7 @@ class Membership:
     # ---- who is there ----
 
     def status(self, link: PeerState, now: int) -> str:
-        """alive, suspect, dead or left."""
+        """The status of a member: alive, suspect, dead or left."""
         silent = now - link.last_seen
         if link.left:
             return "left"
@@ -206,7 +206,7 @@ class Membership:
         return max(1 + len(self.links) - gone, self._expected)
 
     def count(self, now: int) -> None:
-        """Tells the table how many members share the limits."""
+        """Sets in the table how many members share the limits."""
         states = [self.status(link, now) for link in self.links.values()]
         live = 1 + states.count("alive") + states.count("suspect")
         self._table.nodes.configure(members=max(live, self._expected))

@@ -89,7 +89,7 @@ class MeshNode:
 
     @property
     def info(self) -> NodeInfo:
-        """This node, as of now."""
+        """The record of this node, as of now."""
         age_ns = self.table.now() - self._memory.started
         established = self._own_name.established(self.table.now())
         return NodeInfo(
@@ -151,11 +151,11 @@ class MeshNode:
         return "" if member is None else member[1]
 
     def known_addresses(self) -> list[str]:
-        """Where to dial members now."""
+        """The addresses at which members can be dialed now."""
         return self.members.directory.addresses(self.table.now())
 
     def status(self, name: str, now: int) -> str:
-        """alive, suspect, dead or left."""
+        """The status of a member: alive, suspect, dead or left."""
         return self.members.status(self.links[name], now)
 
     def fleet(self, now: int) -> list[FleetRow]:
@@ -178,7 +178,7 @@ class MeshNode:
 
     @property
     def bounded(self) -> dict[str, dict[str, int]]:
-        """By peer and bound: how often it stated more than that bound lets it."""
+        """How often each peer stated more than a bound lets it, by peer and bound."""
         return self.members.bounded.counts()
 
     # ---- what peers get to know ----
@@ -254,7 +254,7 @@ class MeshNode:
         return self._gossip.next_tick(now)
 
     def set_waker(self, wake: Waker | None) -> None:
-        """See `ProtocolNode.set_waker`."""
+        """Has `wake` called from now on when `next_tick` has moved earlier; None: nobody."""
         self._waker = wake
 
     def tick(self, now: int) -> Frames:
@@ -272,7 +272,7 @@ class MeshNode:
         self._memory.note()  # before the log loses what a member has acknowledged
 
     def leave(self, now: int) -> Iterator[Frames]:
-        """See `ProtocolNode.leave`."""
+        """Yields the last frames to send, in parts: all that is not acknowledged, and a goodbye."""
         return self._gossip.leave(now)
 
     def _wake(self) -> None:
@@ -291,9 +291,10 @@ class MeshNode:
         self._memory.remember(now)
 
     def snapshot(self) -> list[bytes]:
-        """See `NodeMemory.snapshot`."""
+        """The counts and debts of this node, in pieces of bytes, to start from after a restart."""
         return self._memory.snapshot()
 
     def restore(self, data: bytes, boot: bytes | None = None) -> int:
-        """See `NodeMemory.restore`."""
+        """Takes in a snapshot of an earlier epoch, and returns how many keys came back; see
+        `NodeMemory.restore` for its errors."""
         return self._memory.restore(data, boot)

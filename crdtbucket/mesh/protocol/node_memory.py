@@ -1,5 +1,5 @@
-"""What a node knows of the time before it began: from a snapshot, from its peers, or from the
-process that led the shared table before.
+"""The memory of a node from before its start: from a snapshot, from its peers, or from the process
+that led the shared table before.
 
 A node that began without memory is *warming up*: it serves only its share of each limit until its
 first complete round from a peer, or for two seconds.
@@ -21,15 +21,15 @@ from crdtbucket.mesh.protocol.rounds import Outbox
 LOG = logging.getLogger("crdtbucket.mesh")
 
 WARM_UP_NS = 2_000_000_000
-"""A node without memory serves its share of a key for at most so long."""
+"""The longest time (ns) for which a node without memory serves only its share of a key."""
 SETTLED_NS = 1_000_000_000
 """So long after that time, what a peer without memory has restored stands."""
 SETTLED_PLACES = 131_072
-"""In a round suspect debts are settled on so many places of the table: some ten milliseconds."""
+"""Places of the table on which suspect debts are settled in one round: some ten milliseconds."""
 
 
 class NodeMemory:
-    """The memory of one node. Times are local ns."""
+    """Keeps track of what a node knows from before its start. Times are local ns."""
 
     def __init__(
         self,
@@ -112,7 +112,7 @@ class NodeMemory:
             self._table.sharing.write_handoff(dump(record))
 
     def snapshot(self) -> list[bytes]:
-        """What is counted and owed here, in pieces, to start from after a restart. As long as
+        """The counts and debts of this node, in pieces, to start from after a restart. As long as
         something of the snapshot before is suspect, that one: a new one would be of this boot, and
         believed."""
         return self._restored or snapshot.dump(self._table, self._roster)

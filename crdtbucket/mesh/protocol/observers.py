@@ -24,7 +24,7 @@ from crdtbucket.mesh.protocol.roster import Admits, Roster
 SLICE = 1024
 """An answer has about so many entries."""
 LOOKS = 65_536
-"""So many keys are looked at for them, about: few of those that are held may owe."""
+"""About how many keys are looked at for one answer: few of those that are held may owe."""
 LAST = 2**64 - 1
 _ITEM = struct.Struct("<QQ16x")
 _HASH = struct.Struct("<QQ")

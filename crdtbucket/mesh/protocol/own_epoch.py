@@ -1,4 +1,5 @@
-"""Whether to believe that the running epoch was counted further than this process has counted it.
+"""Decides whether to believe a peer that knows higher counts of the running epoch than this process
+has.
 
 It is so when an image of the machine was reverted: then each peer says so, once, and the process
 goes on under a new epoch. Half of the peers are not believed, nor are more of them again and again:
@@ -19,7 +20,8 @@ GAP_NS = 60_000_000_000
 
 
 class OwnEpoch:
-    """What peers say of the running epoch of one node. Times are local ns."""
+    """Decides whether to believe the peers that know higher counts of the running epoch. Times are
+    local ns."""
 
     def __init__(self, links: Mapping[str, PeerState], bounded: BoundedPeers) -> None:
         self._links, self._bounded = links, bounded

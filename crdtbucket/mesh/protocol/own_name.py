@@ -24,11 +24,12 @@ from crdtbucket.mesh.protocol.membership import Membership
 LOG = logging.getLogger("crdtbucket.mesh")
 
 MET_NS = 30_000_000_000
-"""A node that refuses to serve begins again when the other process was not met for so long."""
+"""Time (ns) after which a node that refused to serve begins again, if the other process was not met
+meanwhile."""
 
 
 class OwnName:
-    """Whether this node serves under its name. Times are local ns."""
+    """Decides whether this node serves while another process has its name. Times are local ns."""
 
     def __init__(self, table: Table, members: Membership, name: str) -> None:
         self._table, self._members, self._name = table, members, name
@@ -44,7 +45,7 @@ class OwnName:
 
     def met(self, me: NodeInfo, peer: NodeInfo, now: int) -> NodeConflict:
         """The process `peer`, to which this one introduced itself as `me`, has this node's name.
-        Returns what to tell it."""
+        Returns the error to send it."""
         where = f" in region {peer.region!r}" if peer.region else ""
         where += f", at {peer.address}" if peer.address else ""
         conflict = NodeConflict(
@@ -97,5 +98,5 @@ class OwnName:
 
 
 def _rank(info: NodeInfo) -> tuple[bool, int, int]:
-    """Of two the one with the smaller rank goes on."""
+    """The rank of a process: of two, the one with the smaller rank goes on."""
     return not info.established, info.began, info.epoch

@@ -1,5 +1,5 @@
-"""What a node keeps of one peer: which of its frames have arrived, what it has acknowledged and
-advertised, and how far away it is.
+"""The state that a node keeps of one peer: which of its frames have arrived, what it has
+acknowledged and advertised, and how far away it is.
 
 It is a plain record. The parts of one node (membership, rounds, relays, anti-entropy) read and
 write it; nobody else does.
@@ -37,7 +37,7 @@ UNREACHED_NS = 1_000_000_000
 """When the newest frame that a peer has acknowledged is older than this and a round trip, frames
 may not be reaching it."""
 FORGOTTEN_PLACES = 2**17
-"""In a round a node is given up on so many places of the table: some ten milliseconds."""
+"""Places of the table on which a node is given up in one round: some ten milliseconds."""
 
 
 @dataclass(slots=True)
@@ -47,7 +47,7 @@ class PeerState:
     info: NodeInfo
     """The process that runs now, as far as is known."""
     node: int
-    """Its id in the table."""
+    """The id of the peer in the table."""
     last_seen: int
     """When its newest frame came, or the link was made."""
     connected: bool = True
@@ -77,9 +77,9 @@ class PeerState:
     echo: int | None = None
     """The newest `sent` stamp that came from it, on its clock."""
     echo_at: int = 0
-    """When that came."""
+    """The time at which that came."""
     round_trip: int = 0
-    """Smoothed, ns; 0 while unknown."""
+    """The smoothed round trip (ns); 0 while unknown."""
     travel: TravelTimes = field(default_factory=TravelTimes)
     age: int = 0
     """How old its last frame was when it came."""
@@ -100,7 +100,7 @@ class PeerState:
     completed: int = 0
     """The number of its newest complete round."""
     round_time: int = field(init=False)
-    """Up to this time its complete rounds tell all that it counted; at first that of the link."""
+    """Up to this time its complete rounds state all that it counted; at first that of the link."""
     round_gaps: WindowedMaximum = field(default_factory=WindowedMaximum)
     """How old (ns) its newest complete round had become when the next one came."""
 
@@ -121,13 +121,13 @@ class PeerState:
     advertised: dict[str, int] | None = None
     """The members that it has advertised, and the epoch of each; None before the first time."""
     unseen: tuple[str, ...] = ()
-    """Those of them that it does not see itself."""
+    """The advertised members that the peer does not see itself."""
     ages_from: int = 0
     """The next round states ages from this one of them on, when they do not all fit."""
     relayed_at: int = NEVER
     """Up to this time other peers have relayed all that it counted."""
     relay: str = ""
-    """Which of them did."""
+    """The relay that did."""
     recent_entries: deque[tuple[int, array[int]]] = field(
         default_factory=lambda: deque(maxlen=RECENT_FRAMES)
     )
@@ -138,7 +138,7 @@ class PeerState:
     rollout: wire.Rollout | None = None
     """The state of the newest version that it has, as it said together with that."""
     mode: int | None = None
-    """In which mode it decides, as it said together with that."""
+    """The mode in which the peer decides, as it said together with that."""
     config_seq: int = 0
     """The sequence number of the frame with these."""
 
@@ -158,7 +158,7 @@ class PeerState:
     updates_sent: int = 0
     """How often they were due so far: the number that the last ones carry."""
     updates_acked: int = 0
-    """The newest such number that it has acknowledged."""
+    """The newest number of updates that the peer has acknowledged."""
     updates_lost: int = NEVER
     """From when on updates that are not acknowledged count as lost."""
 
@@ -282,7 +282,7 @@ class PeerState:
 
     def complete(self, frame: wire.Frame, at: int) -> int | None:
         """Takes one part of a complete round. Returns None while others are missing, then the time
-        up to which the round tells all that the peer counted."""
+        up to which the round states all that the peer counted."""
         if not frame.parts or frame.round <= self.completed:
             return None
         if frame.round < self.round:

@@ -80,9 +80,10 @@ class BoundedPeers:
             self._adopted[peer if known else OTHERS] += tokens
 
     def adopted(self) -> dict[str, int]:
-        """By peer, the tokens by which debts fell because it owes less; any thread may ask."""
+        """The tokens by which debts fell because a peer owes less, by peer. Safe from any
+        thread."""
         return dict(self._adopted)
 
     def counts(self) -> dict[str, dict[str, int]]:
-        """By peer and bound; any thread may ask."""
+        """How often each bound was exceeded, by peer and bound. Safe from any thread."""
         return {peer: dict(bounds) for peer, bounds in list(self._counts.items())}

@@ -13,20 +13,22 @@ Frames = list[tuple[str, bytes]]
 
 
 class Waker(Protocol):
-    """Called, from any thread, when `next_tick` of a node has moved earlier."""
+    """A callback for the moment when `next_tick` of a node has moved earlier. It is called from any
+    thread."""
 
     def __call__(self) -> None: ...
 
 
 class ProtocolNode(Protocol):
-    """What a transport needs of a node. Times are absolute ns of the clock that both share."""
+    """The methods of a node that a transport calls. Times are absolute ns of the clock that both
+    share."""
 
     def set_waker(self, wake: Waker | None) -> None:
         """From now on `wake` is called; None: nobody is."""
 
     @property
     def info(self) -> NodeInfo:
-        """This node, as of now."""
+        """The record of this node, as of now."""
 
     def connected(self, peer: NodeInfo, now: int) -> None:
         """A link to `peer` is up; raises `NodeConflict`, or `WireError` for want of room, to refuse

@@ -19,7 +19,7 @@ LOG = logging.getLogger("crdtbucket.mesh")
 SETTLED_NS = 30_000_000_000
 """An epoch gets no tombstone before it has been dead for so long; and, where it has a column on a
 key that owes, for the longest time to full of such a bucket: a newcomer that gets a level without
-the columns behind it would otherwise count less than is owed, and everybody would adopt that.
+the columns behind it would otherwise count too small a debt, and everybody would adopt that.
 Where the keys are full, its columns are history."""
 ROUNDS = 24
 """Nor before so many rounds: that it runs may be passed on by several relays in a row, each with a
@@ -56,7 +56,7 @@ class Pruner:
         self._table = table
         self._settled_ns = max(SETTLED_NS, ROUNDS * interval_ns)
         self._dead: dict[int, _DeadEpoch] = {}
-        """In the order in which they died."""
+        """The dead epochs, in the order in which they died."""
         self._place = -1
         """Where the look at all keys under way goes on, -1 while none is."""
         self._begun = 0
@@ -136,8 +136,8 @@ class Pruner:
         self._table.epochs.remove_tombstone(epoch)
 
     def give_up(self, epoch: int, *, at_once: bool) -> None:
-        """This epoch loses its place, as if it had never been known, and no peer is told: at once,
-        which walks through the whole table, or when its columns are removed."""
+        """This epoch loses its place, as if it had never been known, and peers are not informed: at
+        once, which walks through the whole table, or when its columns are removed."""
         if self._table.epochs.add_tombstones([epoch]):
             self._given_up.append(epoch)
         if at_once:
@@ -187,7 +187,8 @@ class Pruner:
         self._remove_columns()
 
     def _remove_columns(self) -> None:
-        """At once where the table is small, else with the next rounds."""
+        """Removes the columns of dead epochs: at once where the table is small, else with the next
+        rounds."""
         if self._table.places <= PRUNED_PLACES:
             self.prune_some()
 

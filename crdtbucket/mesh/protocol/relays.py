@@ -31,7 +31,8 @@ CAUGHT_UP_ENTRIES = 65_536
 
 
 class Relays:
-    """What one node relays, and what it learns from relays. Times are local ns."""
+    """Relays counts and ages for peers that do not see each other, and takes in what other relays
+    send. Times are local ns."""
 
     def __init__(self, table: Table, members: Membership, roster: Roster) -> None:
         self._table, self._members, self._roster = table, members, roster
@@ -46,7 +47,7 @@ class Relays:
             table.nodes.relay(node, False)
 
     def step(self) -> None:
-        """Tells the table whose rates are relayed from now on; before anything is encoded."""
+        """Sets in the table whose rates are relayed from now on; before anything is encoded."""
         self._catch_up()
         connected = [link for link in self._links.values() if link.connected]
         unseen = {name for link in connected for name in self._visibility.unseen_by(link)}
@@ -104,7 +105,7 @@ class Relays:
     def _linked(
         self, link: PeerState, unseen: tuple[str, ...], now: int
     ) -> Iterator[tuple[int, int]]:
-        """Those with a link here."""
+        """The members with a link here."""
         for name in unseen:
             other = self._links.get(name)
             if other is None or other is link or other.left or other.forgotten:

@@ -17,7 +17,7 @@ ROUND_BYTES = 16 * wire.MAX_PAYLOAD
 SYNC_FRAMES = 4
 """Frames of a full sync that may be unacknowledged at a time."""
 SYNC_LOOKS = 4
-"""In a round a full sync looks at so many stretches of the table: few keys of many may owe."""
+"""Stretches of the table that a full sync looks at in one round: few keys of many may owe."""
 SYNC_PATIENCE_NS = 1_000_000_000
 """After this, and two round trips, a chunk of the full sync is sent again."""
 
@@ -35,7 +35,8 @@ class Outbox:
         """Entries sent so far, each counted once a peer that it went to."""
 
     def frame(self, link: PeerState, now: int, sent: Sent | None = None, **values: Any) -> bytes:
-        """One frame to a peer, with the acknowledgements and times that every frame carries."""
+        """Builds one frame to a peer, with the acknowledgements and times that every frame
+        carries."""
         tables_version = 0
         if "members" in values:
             sent = sent or Sent()
@@ -135,7 +136,7 @@ class Outbox:
         return out
 
     def entries(self, link: PeerState, entries: Iterable[int], now: int) -> list[bytes]:
-        """Given entries, whatever their state."""
+        """Writes the given entries, whatever their state."""
         _, positions = self._roster.announced()
         wanted, start = array("I", entries), 0
         out: list[bytes] = []
@@ -186,9 +187,9 @@ class Outbox:
         return self._chunks[after, upto]
 
     def _state_credit(self, link: PeerState, now: int, values: dict[str, Any]) -> int:
-        """Says for whom these debts include credit: for those who fell silent before the peer's
-        process began. Returns the flag that as much is owed there. For one whose connection ended
-        it is not: that one is dead, mostly, and soon given up."""
+        """States for which nodes these debts include credit: those that fell silent before the
+        peer's process began. Returns the flag that the receiver owes as much. For a node whose
+        connection ended it is not set: that node is mostly dead, and soon given up."""
         silent = self._table.nodes.silent_before(link.started, link.node)
         if not silent:
             return wire.KEEPS_CREDIT if now < link.owes_until else 0

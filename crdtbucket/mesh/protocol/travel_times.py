@@ -1,4 +1,4 @@
-"""How old a frame is when it comes: how late it is, and half of the smallest round trip.
+"""Estimates how old a frame is when it arrives: its lateness, and half of the smallest round trip.
 
 A link or an engine in between may hold frames and hand them on late. A round trip does not show
 which half of it was late, and half of a smoothed one is a guess. What is late shows by itself: the

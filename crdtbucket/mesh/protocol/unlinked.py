@@ -1,4 +1,4 @@
-"""Members to which there is no link here, and which relays see: what they take is predicted, too.
+"""Predicts what members take to which there is no link here, and which only relays see.
 
 In a star two leaves never see each other; the hub states the rates and ages of one to the other.
 Without a prediction each leaf would take what it finds, and all of them together half of the limit
@@ -31,11 +31,12 @@ COUNTED = 15
 """Where no two peers of a node see each other, so many members that it is not linked with count at
 most in what is guaranteed to it."""
 UNSURE_NS = 60_000_000_000
-"""Whom one peer alone sees for so long is no newcomer that has yet to be met."""
+"""Time (ns) after which a member that a single peer sees is no newcomer any more that others have
+yet to meet."""
 
 
 class UnlinkedMembers:
-    """The members that relays alone see. Times are local ns."""
+    """Keeps the members that only relays see, and predicts what they take. Times are local ns."""
 
     def __init__(
         self, table: Table, directory: MemberDirectory, roster: Roster, config: MeshConfig

@@ -1,4 +1,5 @@
-"""Which members each peer sees, as it advertises, and so whose counts this node must relay."""
+"""Keeps which members each peer sees, as it advertises, and so whose counts this node must
+relay."""
 
 from __future__ import annotations
 
@@ -11,13 +12,13 @@ Names = tuple[str, ...]
 
 
 class Visibility:
-    """Answers who does not see whom. Every merge asks, so the answers are kept until something
-    changes."""
+    """Says which members each peer does not see. Every merge asks this, so the answers are kept
+    until something changes."""
 
     def __init__(self, directory: MemberDirectory, roster: Roster) -> None:
         self._links, self._roster = directory.links, roster
         self._mask: bytes | None = None
-        """What `relay_mask` returns; None when that may have changed."""
+        """The answer of `relay_mask`; None when it may have changed."""
         self._numbered = -1
         """The state of the roster for which the mask holds."""
         self._unseen_by: dict[str, tuple[dict[str, int] | None, Names, Names]] = {}

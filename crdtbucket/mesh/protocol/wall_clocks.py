@@ -1,5 +1,5 @@
-"""By how much a wall clock is moved because the peers' show another time: calendar quotas begin by
-it, and nothing else does."""
+"""Corrects the wall clock of this node by those of its peers. Calendar quotas begin by it, and
+nothing else does."""
 
 from __future__ import annotations
 

@@ -47,7 +47,7 @@ MAX_SILENT_MS = 2**32 - 1
 ACK_BITS = 256
 _PREFIX = struct.Struct("<2sBBI")
 _MALFORMED = (ValueError, TypeError, RecursionError, msgpack.UnpackException)
-"""What msgpack raises on bytes that it cannot read; a map as a key is a TypeError."""
+"""The errors of msgpack for bytes that it cannot read; a map as a key is a TypeError."""
 _U64 = 2**64 - 1
 _I63 = 2**63 - 1
 
@@ -68,7 +68,8 @@ Rollout = tuple[int, int, int, int, int]
 
 @dataclass(frozen=True)
 class AnnouncedTables:
-    """What the positions inside entries mean. Sent until the peer has acknowledged its version."""
+    """The meaning of the positions inside entries. A sender repeats it until the peer has
+    acknowledged its version."""
 
     version: int
     origins: Origins
@@ -79,7 +80,7 @@ class AnnouncedTables:
 
 @dataclass
 class Frame:
-    """One frame. Times are ns of the sender's clock, of which nobody else knows what it shows.
+    """One frame. Its times are ns of the sender's clock, which has an origin of its own.
 
     It is not changed once it is made; a frozen dataclass would say so, and takes ten times as long.
     `decode` sets the fields that came and no others: the class has the defaults.
@@ -129,9 +130,9 @@ class Frame:
     """(epoch, ms, rounded up) of members that the receiver does not see: how old the newest update
     of each is here. What the sender knows of them comes with this round at the latest."""
     wall: int | None = None
-    """What the sender's wall clock showed at `sent`, ns since 1970."""
+    """The sender's wall clock at `sent`, ns since 1970."""
     mode: int | None = None
-    """In which mode the sender decides, the worst one of its buckets: its place in `MODES`."""
+    """The mode in which the sender decides, the worst one of its buckets: its place in `MODES`."""
     silent: tuple[tuple[int, int], ...] | None = None
     """(epoch, ms) of peers that were silent before the receiver began: for how long the debts of
     these entries include what is kept for them."""

@@ -1,4 +1,4 @@
-"""The WebSockets between nodes: a node listens, and dials whom the file and gossip name."""
+"""WebSockets between nodes: a node listens, and dials the addresses of the file and of gossip."""
 
 from __future__ import annotations
 
@@ -41,7 +41,8 @@ class SocketTransport:
         LOG.info("listening on %s:%d", host, port)
 
     def wanted(self, known: Sequence[str]) -> list[str]:
-        """Those that were configured, and then these: gossip may name any number of places."""
+        """The addresses to dial: those that were configured, and then these, as gossip may name any
+        number of places."""
         found = [*self._discovered.addresses, *known]
         return [one for one in dict.fromkeys(found) if one != self.address]
 
@@ -74,14 +75,15 @@ class SocketTransport:
         return False
 
     def first_pause(self, address: str) -> float:
-        """None: the other side need not know where this node is."""
+        """The pause (s) before a new address is dialed: none, as the other side need not know where
+        this node is."""
         return 0.0
 
     async def ready(self) -> None:
         """Dials may be tried at any time."""
 
     async def connect(self, address: str) -> WebSocketChannel:
-        """A WebSocket to this address."""
+        """Opens a WebSocket to this address."""
         return await connect(self._http, address, self._tls.now())
 
 

@@ -1,4 +1,5 @@
-"""A WebSocket as the channel of a link: made, used, closed, and what its errors say."""
+"""A WebSocket as the channel of a link: it is dialed, used and closed, and its errors become those
+of channels."""
 
 from __future__ import annotations
 
@@ -28,7 +29,7 @@ _REFUSALS = {errno.ECONNREFUSED, errno.ECONNRESET, errno.ECONNABORTED, errno.EPI
 
 
 class WebSocket(Protocol):
-    """What the client's and the server's WebSocket of aiohttp have in common."""
+    """The methods that the client's and the server's WebSocket of aiohttp have in common."""
 
     async def receive(self) -> Any: ...
     async def send_frame(self, message: bytes, opcode: WSMsgType) -> None: ...

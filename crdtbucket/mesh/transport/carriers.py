@@ -1,4 +1,4 @@
-"""Which transport a configuration asks for; each is imported only where it is used."""
+"""Chooses the transport that a configuration asks for; each is imported only where it is used."""
 
 from __future__ import annotations
 

@@ -18,7 +18,7 @@ OBSERVER_SILENT_S = 60.0
 
 
 class ObservingLinks:
-    """The observers of one node: each asks, and gets its answer."""
+    """Serves the observers that are linked with one node: each asks, and gets its answer."""
 
     def __init__(
         self,

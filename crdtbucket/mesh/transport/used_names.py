@@ -1,4 +1,5 @@
-"""Notices that two processes have one name: another one this node's, or two peers the same."""
+"""Notices that two processes have one name: that another one has the name of this node, or that two
+peers have the same."""
 
 from __future__ import annotations
 
@@ -11,7 +12,7 @@ from crdtbucket.mesh.protocol.protocol_node import ProtocolNode
 
 
 class UsedNames:
-    """Introduces peers to the node, which believes one process of each name."""
+    """Introduces peers to the node, and refuses a second process under a name."""
 
     def __init__(self, node: ProtocolNode, clock_ns: Callable[[], int]) -> None:
         self._node = node

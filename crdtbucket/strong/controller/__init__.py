@@ -1,1 +1,1 @@
-"""When the mode of a Redis server changes, and who is notified."""
+"""Decides when the mode of a Redis server changes, and who is notified."""

@@ -1,4 +1,5 @@
-"""When an endpoint counts as slow or unreachable, and what it must show before it is used again."""
+"""Settings: when an endpoint counts as slow or unreachable, and what it must show before it is used
+again."""
 
 from __future__ import annotations
 
@@ -31,9 +32,9 @@ class ControllerSettings:
     latency_limit: float = 0.020
     """Answers that take longer are slow, 0.0001 to 60."""
     latency_quantile: float = 0.99
-    """Which quantile of the answers must be within the limit, 0.5 to 0.9999."""
+    """The quantile of the answers that must be within the limit, 0.5 to 0.9999."""
     latency_window: float = 1.0
-    """Over how long it is taken, and for how long it must be too high, 0.1 to 60."""
+    """Seconds over which the quantile is taken, and for which it must be too high, 0.1 to 60."""
     least_samples: int = 10
     """Fewer answers than this in a window say nothing about latency, 1 to 1,000,000."""
     outage_after: float = 0.5

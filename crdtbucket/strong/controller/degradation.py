@@ -22,7 +22,8 @@ Scope = Literal["node", "fleet"]
 
 @dataclass(frozen=True)
 class Degradation:
-    """What strong buckets do when Redis is slow or unreachable, and who is notified."""
+    """Settings for a slow or unreachable Redis: what strong buckets do then, and who is
+    notified."""
 
     on_outage: OnOutage = "quota"
     """How to decide in an outage, for buckets that do not say it: by a small static `quota`, as in

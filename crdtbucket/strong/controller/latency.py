@@ -1,4 +1,4 @@
-"""Whether answers are too slow: one quantile of a rolling window, from counts alone.
+"""Decides whether answers are too slow: one quantile of a rolling window, from counts alone.
 
 The quantile (nearest rank) of some answers is over the limit exactly when more than the share
 `1 - quantile` of them is. So two counts for each twentieth of the window are enough: memory and
@@ -17,14 +17,15 @@ _MILLION = 1_000_000
 
 
 class LatencyMeter:
-    """Slow and all answers of the last `window_ns`, and since when the quantile is too high."""
+    """Counts the slow answers and all answers of the last `window_ns`, and knows since when the
+    quantile has been too high."""
 
     def __init__(self, window_ns: int, quantile: float, least_samples: int) -> None:
         """`quantile` is counted in millionths."""
         self.total = 0
-        """Answers in the window."""
+        """The number of answers in the window."""
         self.slow = 0
-        """Those of them that were over the limit."""
+        """The number of those that were over the limit."""
         self._window_ns, self._slot_ns = window_ns, window_ns // SLOTS
         self._allowed, self._least = _MILLION - round(quantile * _MILLION), least_samples
         self._slot = 0

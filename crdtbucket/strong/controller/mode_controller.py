@@ -1,4 +1,4 @@
-"""In which mode an endpoint's buckets are decided: strong, eventual or fallback, and back.
+"""Decides in which mode an endpoint's buckets are: strong, eventual or fallback.
 
 ::
 
@@ -178,7 +178,7 @@ class Controller:
     # ---- time ----
 
     def tick(self, now: int) -> Change | None:
-        """Looks at what time alone has done; due at `next_tick`."""
+        """Looks at what the passing of time alone has changed; due at `next_tick`."""
         return self._gone(now)
 
     def next_tick(self, now: int) -> int | None:

@@ -1,4 +1,4 @@
-"""The notice of a change of mode."""
+"""The notice that callbacks and webhooks get when a mode changes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whether an endpoint is unreachable: silence while calls are open, or only failures."""
+"""Decides whether an endpoint is unreachable: silence while calls are open, or only failures."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ refute them."""
 
 
 class OutageWatch:
-    """Silence and failures since the last good answer. Times are local ns."""
+    """Keeps the silence and the failures since the last good answer. Times are local ns."""
 
     def __init__(self, outage_after_ns: int) -> None:
         self.silent_since: int | None
@@ -89,7 +89,8 @@ class OutageWatch:
         self.silent_since = None
 
     def silence_ns(self, now: int) -> int:
-        """For how long calls have been without any answer, once that makes an outage; else 0."""
+        """The time for which calls have been without any answer, once that makes an outage; else
+        0."""
         silence = 0 if self.silent_since is None else now - self.silent_since
         return silence if silence >= self._outage_after_ns else 0
 

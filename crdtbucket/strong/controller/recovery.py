@@ -1,4 +1,4 @@
-"""What an endpoint that was left must show before it is used again, when it is probed, and how many
+"""Decides when an endpoint that was left may be used again, when it is probed, and how many
 switches of mode there may be at all."""
 
 from __future__ import annotations
@@ -7,7 +7,7 @@ _MILLION = 1_000_000
 
 
 class Recovery:
-    """How long an endpoint has answered, and answered quickly, without a failure between."""
+    """Measures for how long an endpoint has answered, and answered quickly, without a failure."""
 
     def __init__(self, quantile: float) -> None:
         """`quantile` of the answers must be quick, in millionths."""
@@ -21,7 +21,7 @@ class Recovery:
         self._allowed = _MILLION - round(quantile * _MILLION)
 
     def clear(self) -> None:
-        """It failed, or was only now left: all begins anew."""
+        """The endpoint failed, or was left just now: the measuring begins anew."""
         self.alive_since = None
         self._restart()
 
@@ -49,7 +49,8 @@ class Recovery:
 
 
 class Probes:
-    """When the next probe may go out: one at a time, and ever more rarely while they fail."""
+    """Says when the next probe may be sent: one at a time, and with growing pauses while probes
+    fail."""
 
     def __init__(self, interval_ns: int, longest_ns: int) -> None:
         self._least_ns, self._longest_ns = interval_ns, longest_ns
@@ -86,7 +87,7 @@ class Probes:
 
 
 class SwitchBudget:
-    """At most 2 k + 1 switches in any time of k gaps, for every k; so at most 3 in one gap.
+    """Allows at most 2 k + 1 switches in any time of k gaps, for every k; so at most 3 in one gap.
 
     That is: of any 2 k + 2 in a row, the first and the last are at least k gaps apart. So each
     switch bounds those at odd distances after it, and two times carry that of all switches there

@@ -1,4 +1,4 @@
-"""Changes of mode, posted to a URL: in the background, with a bound on time, tries and memory."""
+"""Posts changes of mode to a URL: in the background, with a bound on time, tries and memory."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where notices are posted, and in the form of which service.
+"""The URL that notices are posted to, and the form that the service there asks for.
 
 The services' documents say what they need:
 https://api.slack.com/messaging/webhooks and
@@ -18,7 +18,7 @@ from crdtbucket.strong.controller.notice import ModeNotice
 
 SCHEME = re.compile(r"(?:(slack|pagerduty)\+)?(https?)")
 KEY = re.compile("[0-9A-Za-z]{32}")
-"""What PagerDuty calls an integration key."""
+"""The name that PagerDuty has for an integration key."""
 MAX_SUMMARY = 1_024
 MAX_DEDUP_KEY = 255
 
@@ -31,7 +31,7 @@ class WebhookTarget:
     service: str
     """"slack", "pagerduty", or "" for all others."""
     key: str = field(repr=False)
-    """What PagerDuty knows its customer by."""
+    """The integration key by which PagerDuty knows its customer."""
 
     @classmethod
     def of(cls, webhook: str) -> WebhookTarget:

@@ -1,4 +1,5 @@
-"""Credentials, TLS and client name for connections to Redis."""
+"""Makes the credentials and the TLS context for connections to Redis and its sentinels from the
+settings."""
 
 from __future__ import annotations
 

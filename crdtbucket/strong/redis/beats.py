@@ -22,7 +22,7 @@ _BEAT = re.compile(
 
 
 class RegionBeat(NamedTuple):
-    """What one region knows of another: the newest beat of the other that has come here.
+    """The newest beat of another region that one region has seen.
 
     `stamp_us` is of the other's clock. The reader's clock is ahead of it by at most `base_us`.
     `nodes` is how many nodes the other had.
@@ -45,7 +45,7 @@ class Beat(NamedTuple):
 
 @dataclass(frozen=True)
 class RegionBeats:
-    """What the own region knows of all regions."""
+    """The beats of all regions as the own region knows them."""
 
     regions: Regions
     own: Beat
@@ -78,7 +78,7 @@ class RegionBeats:
 
 
 class BeatArguments:
-    """The calls for one region's beats on one server."""
+    """The arguments of the scripts that write and read one region's beats on one server."""
 
     script = LuaScript.load("beat.lua")
 

@@ -20,11 +20,12 @@ from crdtbucket.strong.redis.resp import NOTHING, GarbledReply, ReplyReader, enc
 
 READ = 65_536
 COARSE_NS = 10_000_000
-"""The system tells the age of what was received in ticks of its clock; none is longer than this."""
+"""The system gives the age of what was received in ticks of its clock; none is longer than this."""
 
 
 class BlockingConnection:
-    """For one thread at a time. Ended by `close`, or when nobody holds it any more."""
+    """A connection that one thread at a time uses. It ends by `close`, or when nobody refers to it
+    any more."""
 
     def __init__(self, address: Address, access: Access, timeout: float) -> None:
         """Connects and logs in, within `timeout` seconds for each step. Raises
@@ -56,7 +57,7 @@ class BlockingConnection:
         self.close()
 
     def close(self) -> None:
-        """Ends it; may be repeated."""
+        """Ends the connection; may be repeated."""
         found, self._socket = getattr(self, "_socket", None), None
         if found is not None:
             found.close()

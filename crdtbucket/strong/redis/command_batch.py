@@ -1,4 +1,4 @@
-"""When commands left together, and how long their answers took. No I/O, no clock."""
+"""Records when commands left together, and how long their answers took. No I/O, no clock."""
 
 from __future__ import annotations
 

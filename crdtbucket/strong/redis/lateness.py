@@ -1,9 +1,10 @@
-"""How late an event loop is, and how long an answer lay unread: neither is the server's latency.
+"""Measures how late an event loop is, and how long an answer lay unread: neither is the server's
+latency.
 
 A loop that is busy with other callbacks reads an answer late. Two upper bounds of that delay are
 known, and the smaller one is taken off a latency: the lateness of the loop itself between the
 sending and the reading, which a timer measures, and the age of the newest bytes of the socket,
-where the system tells it (Linux, over TCP, to a few milliseconds). The second bound matters when
+where the system gives it (Linux, over TCP, to a few milliseconds). The second bound matters when
 the loop was blocked while the server was slow as well: the first alone would hide the slowness.
 """
 
@@ -26,7 +27,7 @@ _LAST_DATA_RECEIVED = 52  # a 32-bit number of milliseconds in Linux' struct tcp
 
 
 class Lateness:
-    """The lateness of one event loop, measured while somebody waits for an answer.
+    """Measures by how much one event loop is late, while somebody waits for an answer.
 
     Nothing runs while nobody waits. Use it on its loop only.
     """
@@ -38,13 +39,13 @@ class Lateness:
         self._total = 0
 
     def begin(self, now: int) -> None:
-        """One more waits for an answer, at `now` (`clock.now_ns`)."""
+        """One more caller waits for an answer, at `now` (`clock.now_ns`)."""
         self._waiting += 1
         if self._due is None:
             self._arm(now)
 
     def end(self) -> None:
-        """One of them waits no longer."""
+        """One caller waits no longer."""
         self._waiting -= 1
 
     def total(self, now: int) -> int:
@@ -80,7 +81,8 @@ def lateness_of(loop: asyncio.AbstractEventLoop) -> Lateness:
 
 
 class Newest:
-    """How old the newest bytes are that a socket received. The socket stays its owner's."""
+    """Measures the age of the newest bytes that a socket has received. It does not own the
+    socket."""
 
     def __init__(self, found: socket.socket | None) -> None:
         """`found`: of a transport, or any; None where there is none."""
@@ -95,7 +97,7 @@ class Newest:
                 self.close()
 
     def age_ns(self) -> int | None:
-        """Nanoseconds since the newest bytes came; None where the system does not tell."""
+        """Nanoseconds since the newest bytes came; None where the system does not say."""
         if self._socket is None:
             return None
         try:

@@ -1,4 +1,5 @@
-"""Finds the primaries: asks sentinels, or nodes of a cluster, and remembers who answers."""
+"""Finds the primaries: it asks sentinels, or nodes of a cluster, and remembers which server
+answers."""
 
 from __future__ import annotations
 
@@ -20,13 +21,14 @@ from crdtbucket.strong.redis.topology import (
 )
 
 PATIENCE_S = 0.25
-"""One that has not answered for so long is not given up, but the next is asked beside it."""
+"""Seconds after which a server that has not answered is not given up, but the next is asked beside
+it."""
 MOST_KNOWN = 1_000
-"""Nodes of a cluster that are remembered."""
+"""The most nodes of a cluster that are remembered."""
 
 
 class Locator:
-    """Where the keys are, asked again whenever that may have changed."""
+    """Finds the primaries, and asks again whenever they may have changed."""
 
     def __init__(self, config: RedisConfig, tls: ssl.SSLContext | None) -> None:
         """`tls`: from `tls_context`."""
@@ -35,7 +37,7 @@ class Locator:
         self._order: tuple[Address, ...] = config.target.addresses
 
     async def locate(self) -> Topology:
-        """Where they are now.
+        """Finds out where the primaries are now.
 
         The one that answered well last is asked first, then the sentinels or nodes of the settings,
         then the nodes that the cluster had last; those that were silent last time come after the

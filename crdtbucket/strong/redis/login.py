@@ -1,4 +1,4 @@
-"""The handshake of a connection to Redis, and what refusals mean."""
+"""The handshake of a connection to Redis, and the meaning of its refusals."""
 
 from __future__ import annotations
 

@@ -26,7 +26,7 @@ class LuaScript:
 
     @classmethod
     def of(cls, source: str) -> LuaScript:
-        """The script of that text."""
+        """Makes the script of this text."""
         return cls(source, hashlib.sha1(source.encode(), usedforsecurity=False).hexdigest())
 
 

@@ -1,4 +1,4 @@
-"""Which Redis strong mode uses, and how long it waits for it."""
+"""Settings of strong mode: the Redis that it uses, and how long it waits for it."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class RedisConfig:
     sentinels: Sequence[str] = ()
     """Sentinels to ask, "host:port"."""
     sentinel_password: str | None = field(default=None, repr=False)
-    """What the sentinels themselves ask for; `password` is for the servers."""
+    """The password that the sentinels themselves ask for; `password` is for the servers."""
     cluster: bool = False
     """Whether the servers are a Redis Cluster."""
     nodes: Sequence[str] = ()

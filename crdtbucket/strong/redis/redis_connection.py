@@ -40,7 +40,7 @@ class RedisConnectionLost(RedisUnavailable):
 
 
 class RedisConnection(asyncio.Protocol):
-    """Made by `open`. Use it on its event loop only."""
+    """One connection to Redis, made by `open`. It may be used on its event loop only."""
 
     def __init__(self, address: Address, reader: ReplyReader | None = None) -> None:
         self.address = address
@@ -244,7 +244,7 @@ class RedisConnection(asyncio.Protocol):
             self._lateness.end()
 
     def _unread_ns(self, batch: Batch, now: int) -> int:
-        """For how long an answer to the batch, which is read now, has been here."""
+        """The time for which an answer to the batch, which is read now, has been here."""
         late = self._lateness.total(now) - batch.late_ns
         age = self._newest.age_ns() if late and self._newest is not None else None
         return late if age is None else min(late, age)

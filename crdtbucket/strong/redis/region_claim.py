@@ -1,5 +1,5 @@
-"""Notices what would make two limits of one over regions: two servers that are used under the name
-of one region, and regions that hash keys otherwise."""
+"""Notices two causes of a second limit over regions: two servers that are used under the name of
+one region, and regions that hash keys differently."""
 
 from __future__ import annotations
 

@@ -35,7 +35,7 @@ ASSUMPTIONS = (
         "beside keys of its own"
     ),
 )
-"""What strong mode on a replicated Redis assumes of the engine, a sentence each."""
+"""The assumptions of strong mode about a replicated Redis, a sentence each."""
 
 
 def others(own: str, regions: Sequence[str]) -> tuple[str, ...]:

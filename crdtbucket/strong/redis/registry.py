@@ -1,4 +1,5 @@
-"""Who uses the same Redis: how many processes share a limit, and whether they hash alike."""
+"""The registry of all processes that use one Redis: how many share a limit, and whether they hash
+alike."""
 
 from __future__ import annotations
 
@@ -25,15 +26,15 @@ from crdtbucket.strong.redis.resp import RedisErrorReply
 SOURCE = files("crdtbucket.strong.redis").joinpath("registry.lua").read_text(encoding="utf-8")
 BEAT_NS = 5 * NS_PER_SECOND
 PATIENCE_S = 0.5
-"""Longer than that nobody waits for a server that does not answer."""
+"""Seconds that a server may take to answer."""
 GONE_S = 60
-"""A process that was not seen for so long is not counted."""
+"""Seconds after which a process that was not seen is not counted."""
 FORGOTTEN_S = 3_600
 """Nor one that was seen so long ago, or is so far in the future, that Redis' clock has changed."""
 WHOLE = 1_000_000_000
-"""Of all shares together."""
+"""The sum of all shares."""
 NOTHING = 2**62
-"""As many processes as leave nothing for one."""
+"""A number of processes so large that nothing is left for one."""
 PROBED = BucketSpec("probe", 1_000, 1_000)
 PROBE_MS = 60_000
 PROBE = script.Arguments(PROBED, 0, PROBE_MS)
@@ -41,7 +42,7 @@ PROBE = script.Arguments(PROBED, 0, PROBE_MS)
 
 @dataclass(frozen=True)
 class WantedShare:
-    """What a process would grant of every limit while Redis is unreachable."""
+    """The share of every limit that a process would grant while Redis is unreachable."""
 
     ratio: float = 0.1
     """The share that its settings give it."""
@@ -93,7 +94,7 @@ class Registry:
 
     @property
     def processes(self) -> int:
-        """All that are known, those of other regions too."""
+        """The number of processes that are known, those of other regions too."""
         return self.here if self._elsewhere is None else self.here + self._elsewhere()
 
     def due(self) -> bool:
@@ -102,7 +103,7 @@ class Registry:
 
     @property
     def delay_s(self) -> float:
-        """Seconds until then."""
+        """Seconds until this process is to show itself again."""
         return max(0, self._due - self._table.now()) / NS_PER_SECOND
 
     def sharing(self, known: int) -> int:

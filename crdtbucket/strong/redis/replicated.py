@@ -1,4 +1,4 @@
-"""Calls of the script for a replicated Redis, its answers, and what a key holds."""
+"""Calls of the script for a replicated Redis, its answers, and the content of a key."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def beat_words(own_stamp_us: int, others: Sequence[tuple[int, int]]) -> bytes:
 
 
 class ReplicatedArguments(Arguments):
-    """What is the same in every call on one bucket in one region."""
+    """The arguments that are the same in every call on one bucket in one region."""
 
     script = LuaScript.load("replicated.lua")
 
@@ -75,7 +75,8 @@ class ReplicatedArguments(Arguments):
         self._no_beats = beat_words(0, [(0, 0)] * len(regions.others))
 
     def command(self, call: ScriptCall, source: bool = False) -> bytes:
-        """As of `Arguments`."""
+        """The bytes of EVALSHA for this call, or with `source` of EVAL, for a server that lacks the
+        script."""
         others = call.others or ()
         return b"*%d\r\n%b%b%b%b%b$1\r\n%d\r\n%b%b%b" % (
             self._sizes + 5 * len(others),
@@ -91,19 +92,21 @@ class ReplicatedArguments(Arguments):
         )
 
     def parse(self, reply: object) -> ScriptAnswer:
-        """As of `Arguments`."""
+        """Checks and reads an answer of the script, with what it holds back for silent regions.
+        Raises `RedisReplyError`."""
         return script.parse(reply, hold=True)
 
 
 class HeldEntry(NamedTuple):
-    """What a key holds: a debt in ns (below 0: credit for silent regions) as of `at_us` of its
-    member's clock, in a bucket whose token takes `emission` ns."""
+    """The content of a key: a debt in ns (below 0: credit for silent regions) as of `at_us` of its
+    member's clock, in a bucket whose token takes `emission` ns, and the records of all
+    processes."""
 
     at_us: int
     debt: Fraction
     emission: Fraction
     version: int
-    """Of a region's key; 0 in one Redis for all."""
+    """The version of a region's key; 0 in one Redis for all."""
     records: dict[bytes, Column]
 
 

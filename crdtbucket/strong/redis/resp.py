@@ -1,4 +1,5 @@
-"""The Redis protocol (RESP2): commands as bytes, bytes as replies, bounds on what is believed."""
+"""The Redis protocol (RESP2): commands as bytes, bytes as replies, and bounds on what a server may
+send."""
 
 from __future__ import annotations
 
@@ -11,9 +12,10 @@ from crdtbucket.errors import CrdtbucketError
 NOTHING = object()
 """No complete reply has come yet. (None is a reply.)"""
 MAX_REPLY = 1 << 20
-"""Bytes of one reply; the largest we ask for is a key's record with its columns."""
+"""Most bytes of one reply; the largest that is asked for is the record of a key with its
+columns."""
 MAX_ITEMS = 9_999
-"""Items of one list."""
+"""Most items of one list."""
 MAX_DEPTH = 5
 """Lists within lists: CLUSTER SLOTS with the nodes' metadata needs four."""
 
@@ -33,7 +35,8 @@ _KIND_OF = {code: kind for kind, codes in _KINDS.items() for code in codes.split
 
 
 class GarbledReply(CrdtbucketError):
-    """What came is no Redis protocol, or beyond the bounds: the stream cannot be trusted on."""
+    """The bytes that came are no Redis protocol, or are beyond the bounds. The rest of the stream
+    cannot be trusted."""
 
 
 class RedisErrorReply(CrdtbucketError):
@@ -42,12 +45,12 @@ class RedisErrorReply(CrdtbucketError):
     # Both are read from the arguments, for a list may hold a hundred thousand errors.
     @property
     def message(self) -> str:
-        """All that Redis said."""
+        """The whole text of the error."""
         return str(self.args[0])
 
     @property
     def code(self) -> str:
-        """Its first word."""
+        """The first word of the error, such as "NOSCRIPT"."""
         return self.message.partition(" ")[0]
 
     @property
@@ -66,7 +69,7 @@ class RedisErrorReply(CrdtbucketError):
 
 
 class ReplyReader:
-    """Replies from the bytes of one connection, in order."""
+    """Reads replies, in order, from the bytes of one connection."""
 
     __slots__ = ("_gets", "_reader", "_tail", "_unread")
 
@@ -101,7 +104,7 @@ class ReplyReader:
 
 
 def encode(*words: bytes | str | int) -> bytes:
-    """One command as it goes over the wire."""
+    """The bytes of one command, as they are sent."""
     parts = [b"*%d\r\n" % len(words)]
     for word in words:
         data = word if isinstance(word, bytes) else str(word).encode()

@@ -25,7 +25,7 @@ DEFAULT_RETENTION_MS = 3_600_000
 
 
 class ScriptStatus(IntEnum):
-    """How a call ended; numbered as in the script."""
+    """The result of a call, with the numbers that the script uses."""
 
     DENIED = 0
     ALLOWED = 1
@@ -39,10 +39,10 @@ class ScriptStatus(IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """What one process has counted of a key in one `generation`: `taken` and `refunded` tokens."""
+    """The counts of one process for a key in one `generation`: `taken` and `refunded` tokens."""
 
     owner: bytes
-    """Who: see `owner_name`."""
+    """The process that counts; see `owner_name`."""
     generation: int
     taken: int
     refunded: int
@@ -73,7 +73,7 @@ class ScriptCall:
 
 
 class ScriptAnswer(NamedTuple):
-    """What the script answered: the debt in ns, rounded up, and the caller's record as it is now.
+    """The answer of the script: the debt in ns, rounded up, and the caller's record as it is now.
 
     `columns` are those of all records when the call was whole, in no order; else empty. `hold_ns`
     is the refill that silent regions are taken to have used: no debt, but a denied caller waits
@@ -93,7 +93,7 @@ _new = tuple.__new__  # as is this than calling the class, for one made on every
 _OWNER = re.compile(rb"([0-9a-f]{16}):(.{1,800})", re.DOTALL)
 
 # Numbers that change from call to call have a fixed width: one formatting makes them all, and one
-# length tells that each is in its range.
+# length shows that each is in its range.
 _CALL = (
     b"$10\r\n%010d\r\n$10\r\n%010d\r\n"  # fence generation
     b"$16\r\n%016d\r\n$16\r\n%016d\r\n$10\r\n%010d\r\n$9\r\n%09d\r\n"  # taken refunded s ns
@@ -102,11 +102,12 @@ _COLUMN = b"$10\r\n%010d\r\n$16\r\n%016d\r\n$16\r\n%016d\r\n"
 _CALL_SIZE = len(_CALL % ((0,) * 6))
 _COLUMN_SIZE = len(_COLUMN % ((0,) * 3))
 _WORDS = 18
-"""Of a plain call: the command, the script, the number of keys, the key, and 14 arguments."""
+"""The number of words of a plain call: the command, the script, the number of keys, the key, and 14
+arguments."""
 
 
 class Arguments:
-    """What is the same in every call on one bucket, as bytes that are made once."""
+    """The arguments that are the same in every call on one bucket, as bytes that are made once."""
 
     script = SCRIPT
 

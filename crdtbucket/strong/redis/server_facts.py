@@ -1,4 +1,4 @@
-"""What a server says of itself: whether it is another one than before, and whether it evicts."""
+"""Reads facts about a server: whether it is another one than before, and whether it evicts."""
 
 from __future__ import annotations
 
@@ -16,14 +16,15 @@ _LINE = re.compile(
 
 @dataclass(frozen=True)
 class ServerFacts:
-    """Of one server, as of now; None and empty for what it does not tell."""
+    """Facts about one server at the moment. A field is None or empty where the server does not
+    say."""
 
     run_id: str | None = None
     """A text that it has until it is restarted."""
     max_memory: int | None = None
     """Bytes that it may use; 0: no bound."""
     policy: str = ""
-    """Its maxmemory-policy."""
+    """The maxmemory-policy of the server."""
     evicted: int | None = None
     """Keys that it has evicted since it was started."""
 
@@ -35,7 +36,7 @@ class ServerFacts:
 
     @property
     def warning(self) -> str:
-        """What that means, and what to do; empty when it does not evict."""
+        """A warning that the server evicts keys, and what to do; empty when it does not evict."""
         if not self.evicts:
             return ""
         return (
@@ -47,7 +48,7 @@ class ServerFacts:
 
 
 async def facts(connection: RedisConnection) -> ServerFacts:
-    """Asks a server. Raises `RedisConnectionLost`."""
+    """Asks a server for its facts. Raises `RedisConnectionLost`."""
     try:
         reply = await ask(connection, "INFO", *SECTIONS)
     except RedisErrorReply:
@@ -56,7 +57,7 @@ async def facts(connection: RedisConnection) -> ServerFacts:
 
 
 def read_facts(reply: object) -> ServerFacts:
-    """What an answer to INFO says."""
+    """Reads the facts from an answer to INFO."""
     if not isinstance(reply, bytes):
         return ServerFacts()
     found = {name.decode(): value.decode() for name, value in _LINE.findall(reply)}

@@ -15,12 +15,13 @@ SLOT_SCRIPT = LuaScript.load("slots.lua")
 _BY_SHA = words(b"EVALSHA", SLOT_SCRIPT.sha.encode(), b"1")
 _BY_SOURCE = words(b"EVAL", SLOT_SCRIPT.source.encode(), b"1")
 _WORDS = 10
-"""Of a call without ids: command, script, number of keys, the key, and six arguments."""
+"""The number of words of a call without ids: command, script, number of keys, the key, and six
+arguments."""
 _STATUS = (ScriptStatus.DENIED, ScriptStatus.ALLOWED, ScriptStatus.UNKNOWN)
 
 
 class SlotRow(NamedTuple):
-    """A hold of the caller: its id, the ms that are left of it, and the number of its slot."""
+    """One hold of the caller: its id, the ms until it ends, and the number of its slot."""
 
     id: bytes
     left_ms: int
@@ -28,7 +29,8 @@ class SlotRow(NamedTuple):
 
 
 class SlotCall(NamedTuple):
-    """One call on the slots of a Redis key: free `gone`, record `live`, hold `id` for `ttl_ms`.
+    """One call on the slots of a Redis key: it frees the holds `gone`, records the holds `live`,
+    and asks for a hold `id` of `ttl_ms`.
 
     `born` is that of the record in which the caller has holds, None where it has none. `live` are
     all of its holds, None for a plain call. An empty `id` asks for nothing.
@@ -64,7 +66,7 @@ class SlotCall(NamedTuple):
 
 
 class SlotAnswer(NamedTuple):
-    """What the script answered: the slot that is held, how many are, when the first of them is
+    """The answer of the script: the slot that is held, how many are held, when the first of them is
     free (ms), and when the record began (us of Redis' time; 0 when there is none)."""
 
     status: ScriptStatus

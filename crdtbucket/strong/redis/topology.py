@@ -1,4 +1,4 @@
-"""Which server holds which keys: one, the one that sentinels name, or the nodes of a cluster."""
+"""Maps keys to servers: a single server, the one that sentinels name, or the nodes of a cluster."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where Redis is, from a URL: `redis://`, `rediss://`, `unix://`, `+sentinel`, `+cluster`."""
+"""Reads the URL of a Redis: `redis://`, `rediss://`, `unix://`, `+sentinel`, `+cluster`."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _SCHEMES = ("redis", "rediss", "unix", "redis+sentinel", "rediss+sentinel", "red
 
 @dataclass(frozen=True)
 class RedisTarget:
-    """Which servers to ask, and as whom. Its repr shows no secret."""
+    """The servers to ask, and the user to log in as. Its repr shows no secret."""
 
     addresses: tuple[Address, ...]
     """The server itself; the sentinels where `master` is set; nodes to ask where `cluster` is."""

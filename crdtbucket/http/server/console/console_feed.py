@@ -18,7 +18,7 @@ from crdtbucket.http.server.refusal import Refusal
 
 LOG = logging.getLogger("crdtbucket.http")
 EVERY_S = 1.0
-"""Between two looks."""
+"""Seconds between two looks."""
 MAX_LISTENERS = 16
 RETRY_MS = 3_000
 """So long a browser waits before it connects again."""

@@ -75,7 +75,7 @@ class Console:
         ]
 
     async def page(self, request: web.BaseRequest) -> web.StreamResponse:
-        """For everybody who may reach the server."""
+        """Answers with the page, to everybody who may reach the server."""
         return self._files.answer(request, PAGE)
 
     async def moved(self, _: web.BaseRequest) -> web.StreamResponse:
@@ -87,7 +87,7 @@ class Console:
         return self._files.answer(request, name)
 
     async def vendor(self, request: web.BaseRequest, name: str) -> web.StreamResponse:
-        """What draws the charts."""
+        """Answers with the library that draws the charts."""
         return self._files.answer(request, VENDOR + name)
 
     async def events(self, request: web.BaseRequest) -> web.StreamResponse:
@@ -135,12 +135,12 @@ class Console:
         return respond(explain(self._limiter, self._calls, body.bucket, body.key, body.cost))
 
     async def keys(self, request: web.BaseRequest, bucket: str) -> web.StreamResponse:
-        """As `/v1/buckets/{bucket}/keys`."""
+        """Answers as `/v1/buckets/{bucket}/keys` does, to those who have signed in."""
         await self._required(request)
         return await self._views.keys(request, bucket)
 
     async def rollout(self, request: web.BaseRequest) -> web.StreamResponse:
-        """As `/admin/rollout`."""
+        """Answers as `/admin/rollout` does, to those who have signed in."""
         await self._proven(request)
         return await self._admin.rollout(request)
 

@@ -1,4 +1,4 @@
-"""Who has signed in at the console: a few sessions, each known by a random id for some hours.
+"""The sessions of the console: those who have signed in, each known by a random id for some hours.
 
 An id is 256 random bits that only the browser has, in a cookie that no script can read; here its
 digest is kept. What changes something needs a second random text of the session as well, which a
@@ -24,9 +24,9 @@ class ConsoleSession:
     """One browser that has shown the token."""
 
     proof: str
-    """What a request that changes something must repeat."""
+    """The text that a request which changes something must repeat."""
     ends: int
-    """Local ns."""
+    """The end of the session (local ns)."""
 
     def proven(self, given: str) -> bool:
         """Whether a request comes from a page that could read the proof."""

@@ -21,7 +21,7 @@ COUNTS = ("keys", "allowed", "denied", "shadowed", "granted", "refunded", "waiti
 
 
 class ConsoleView:
-    """Looks at one node."""
+    """Collects from one node what the console shows of it."""
 
     def __init__(self, limiter: Limiter, views: Views, admin: Admin) -> None:
         self._limiter = limiter

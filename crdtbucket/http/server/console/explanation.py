@@ -1,4 +1,5 @@
-"""Why a key is denied, or would be: what this node knows of its level, in numbers and sentences."""
+"""Explains why a key is denied, or would be: what this node knows of its level, in numbers and
+sentences."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The page of the console: its files, and the fields that tell the browser what it may do.
+"""The page of the console: its files, and the header fields that say what the browser may do.
 
 No script or style stands in the page itself, nothing is loaded from elsewhere, and no other page
 may frame it: even if text of an operator's keys found its way into the page, it could not run.
@@ -45,7 +45,7 @@ SAFETY = {
     "X-Content-Type-Options": "nosniff",
     "X-Frame-Options": "DENY",
 }
-"""Of every answer under /console."""
+"""The header fields of every answer under /console."""
 
 
 class PageFiles:
