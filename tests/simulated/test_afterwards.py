@@ -93,8 +93,8 @@ def is_noticed(plan: Plan, kind: str, denying: Denying) -> bool:
 def test_that_all_is_denied_once_something_has_happened_is_noticed(
     kind: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """In half of the plans: in some a part is kept for who may still run, and some buckets fill for too
-    long."""
+    """In half of the plans: in some a part is kept for who may still run, and some buckets fill for
+    too long."""
     denying = Denying(monkeypatch)
     noticed = [is_noticed(plan, kind, denying) for plan in plans(kind)]
     assert sum(noticed) >= LEAST * MANY, noticed
