@@ -246,3 +246,33 @@ def test_demand_that_moves_while_a_peer_is_silent_moves_no_level(
     drive(mesh, {"A": 5.0, "B": before}, 300.0)
     for _ in range(5):
         assert least <= total(drive(mesh, {"A": 5.0, "B": after}, 20.0)) / 20 <= most
+
+
+@pytest.mark.parametrize(
+    ("spec", "gossip", "period", "each", "denied"),
+    [
+        (BucketSpec("b", 100, 100), 0.3, 1.0, {"A": 2, "B": 2, "C": 2}, 8),
+        (BucketSpec("b", 1000, 3333), 0.1, 0.5, {"A": 60, "B": 60, "C": 40}, 230),
+    ],
+)
+def test_the_next_burst_after_a_cut_gets_its_part(
+    spec: BucketSpec, gossip: float, period: float, each: dict[str, int], denied: int
+) -> None:
+    """B is cut off before the end of its burst is known, and is expected to go on. By the rate of
+    its first calls each node seemed to have taken as much for just as long, and denied twice as
+    many calls."""
+    mesh = SimulatedMesh("ABC", [spec], latency=0.1, jitter=0.0, seed=1, gossip_interval=gossip)
+
+    def bursts(seconds: float) -> Seen:
+        began = mesh.now_ns / 1e9
+        return run(
+            mesh,
+            seconds,
+            lambda now, name: each[name] if (began + now) % period < 0.1 * period - 1e-9 else 0,
+        )
+
+    assert bursts(3.2).denied == 0
+    mesh.partition("AC", "B")
+    seen = bursts(2 * period)
+    assert seen.ideal_denied == 0
+    assert seen.denied <= denied
