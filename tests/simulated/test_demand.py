@@ -12,6 +12,7 @@ from crdtbucket.simulator.arrivals import poisson
 from crdtbucket.spec.bucket_spec import BucketSpec
 from crdtbucket.testing import SimulatedMesh
 from tests.simulated.meshes import drive, mesh_of, total
+from tests.simulated.truth import IdealBucket
 
 STEP = 0.01
 
@@ -276,3 +277,23 @@ def test_the_next_burst_after_a_cut_gets_its_part(
     seen = bursts(2 * period)
     assert seen.ideal_denied == 0
     assert seen.denied <= denied
+
+
+@pytest.mark.parametrize("predict", [True, False])
+def test_who_is_cut_off_in_a_burst_is_left_what_it_may_take(predict: bool) -> None:
+    """A burst of B goes on after it is cut off. What the others were given in the next burst,
+    without what is left to B, would be given beyond the limit: 23 tokens of 100."""
+    spec = BucketSpec("b", 100, 100)
+    mesh = SimulatedMesh("ABC", [spec], latency=0.08, jitter=0.0, seed=1, gossip_interval=0.3)
+    ideal, beyond = IdealBucket(spec, 1000), 0.0
+    for node in mesh.nodes.values():
+        node.table.nodes.configure(predict=predict)
+    for step in range(1, 126):
+        mesh.advance_to(round(step / 30 * 1e9))
+        if step == 97:
+            mesh.partition("AC", "B")
+        for name, node in mesh.nodes.items():
+            if step % 30 < 3 or (name == "B" and step > 90):
+                ideal.charge(node.take_burst("b", "k", 5), mesh.now_ns)
+        beyond = max(beyond, -ideal.level(mesh.now_ns))
+    assert beyond <= 2 if predict else beyond >= 20
