@@ -235,7 +235,7 @@ class Beside(Apart):
 
     def __init__(self, rate: int = 4) -> None:
         super().__init__()
-        third = Peer(2, SPEC)
+        self.third = third = Peer(2, SPEC)
         third.table.nodes.configure(near_ns=500 * MS, predict=True)
         self.a.epochs[third.epoch] = 2
         self.a.table.nodes.set_node(self.a.node_of(2), third.epoch, True)

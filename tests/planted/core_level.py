@@ -6,6 +6,27 @@ from tests.planted.mutation import PYTEST, Mutation, suite
 
 MUTATIONS = (
     Mutation(
+        "a_node_seems_to_have_taken_long_what_it_takes_in_a_burst",
+        "core",
+        "smaller(granted, own_slow_claim(cold, d)) * (ns - lately)",
+        "granted * (ns - lately)",
+        suite("simulated/test_demand", "next_burst"),
+    ),
+    Mutation(
+        "a_node_seems_to_have_taken_nothing_before_the_last_moment",
+        "core",
+        "smaller(granted, own_slow_claim(cold, d)) * (ns - lately)",
+        "0 * smaller(granted, own_slow_claim(cold, d)) * (ns - lately)",
+        suite("simulated/test_stalls", "late_frames_in_overload"),
+    ),
+    Mutation(
+        "what_a_node_takes_in_a_burst_is_known_late",
+        "core",
+        "lately = smaller(ns, FAST_STANDS * fast_ns(t));",
+        "lately = smaller(ns, 0 * fast_ns(t));",
+        suite("simulated/test_demand", "in_step"),
+    ),
+    Mutation(
         "what_does_not_fit_is_taken_and_given_back",
         "core",
         "(debt < 0 ? 0 : debt) - n * d->q);",

@@ -10,6 +10,7 @@ from tests.simulated.network import LAST_RETRY_NS, Network
 from tests.simulated.parted import Parted
 from tests.simulated.plan import BURST_PART, Plan
 from tests.simulated.truth import IdealBucket, LateBucket, Missing
+from tests.simulated.unheard import Unheard
 from tests.simulated.view import View
 from tests.simulated.window import Window
 
@@ -29,8 +30,6 @@ REMEMBERED = 10.0
 BURSTY = 0.45
 """Of the capacity, given out beyond the limit at most where bursts come again and again: what one
 was says what the next will be."""
-NEAR = 0.5
-"""Silence up to this is none, in seconds, or up to three rounds and a round trip."""
 UNLEARNED_NS = 20 * SECOND
 """A silence that begins before rates are known shows after so long."""
 LOSSY = 3.0
@@ -56,6 +55,9 @@ class Service:
         self.one = LateBucket(IdealBucket(plan.main, ppm=self.slowest), late)
         """One bucket for all, which sees every call."""
         self.offered = self.denied = self.denied_by_one = 0
+        self.denied_unheard = 0
+        """Calls denied for those whose burst's end was not heard, of those that it gives."""
+        self._unheard = Unheard(plan, self.lag)
         self.true = IdealBucket(plan.main, 2**53)
         self.window: Window | None = None
         self.learned: int | None = None
@@ -95,11 +97,11 @@ class Service:
             )
         if what in ("cut", "stall") and self.plan.arrivals[0] == "bursts":
             # Who does not hear the end of a burst expects it to go on, up to the near horizon.
-            until = now + round(max(NEAR, 3 * self.lag) * SECOND)
             for source, target in args[-1]:
                 if self.mesh.nodes[source].up:
-                    missing = Missing(self._rate_of(source), now, until)
-                    self._missing[f"{source} to {target}"] = missing
+                    rate, until = self._rate_of(source), now + self._unheard.horizon_ns
+                    self._missing[f"{source} to {target}"] = Missing(rate, now, until)
+                    self._unheard.falls_silent(target, rate, now)
 
     def _rate_of(self, name: str, now: int | None = None) -> float:
         """Tokens a second that a node is asked for at a time, or now, at most."""
@@ -121,6 +123,8 @@ class Service:
         self.half.charge(self._parted.took(node.name, allowed * cost, now), now)
         self.calls += calls
         self.offered += calls * cost
+        unheard = self._unheard.denies(node.name, self.one, calls, cost, now)
+        self.denied_unheard += min(calls - allowed, unheard)
         self.denied_by_one += calls - self.one.admits(calls, cost, now)
         if not self._starting(node):
             self.denied += calls - allowed
@@ -224,7 +228,8 @@ class Service:
         """Demand below the limit is denied as by one bucket for all, or 1 % more, whatever is cut,
         and 2 % where that is in the first rounds: where no node has died or come, since a share is
         kept for who is not heard. What nodes know of each other's rates then, they know from so
-        many calls. Where one bucket denies some of each burst, a fifth more."""
+        many calls. Where one bucket denies some of each burst, a fifth more. And they deny what is
+        left to those whose burst they did not hear the end of."""
         seconds = min(self.mesh.now_ns / SECOND, self.plan.seconds)  # then nobody asks any more
         if self.plan.has("reload", "die", "leave", "come", "return", "pause"):
             return
@@ -240,10 +245,12 @@ class Service:
         percent = 2 if self.learned == 0 else 1
         few = 3 + max(percent * self.calls // 100, len(self.mesh.nodes) - 2)
         few += self.denied_by_one // 5
-        if self.offered <= most and self.denied > self.denied_by_one + few:
+        least = self.denied_by_one + self.denied_unheard
+        if self.offered <= most and self.denied > least + few:
             self.view.broken(
                 "as one",
-                f"{self.denied} of {self.calls} calls denied, one bucket {self.denied_by_one}",
+                f"{self.denied} of {self.calls} calls denied, one bucket {self.denied_by_one}, "
+                f"and {self.denied_unheard} for those that were not heard",
             )
 
     @property

@@ -12,6 +12,7 @@ from crdtbucket.simulator.arrivals import poisson
 from crdtbucket.spec.bucket_spec import BucketSpec
 from crdtbucket.testing import SimulatedMesh
 from tests.simulated.meshes import drive, mesh_of, total
+from tests.simulated.truth import IdealBucket
 
 STEP = 0.01
 
@@ -246,3 +247,53 @@ def test_demand_that_moves_while_a_peer_is_silent_moves_no_level(
     drive(mesh, {"A": 5.0, "B": before}, 300.0)
     for _ in range(5):
         assert least <= total(drive(mesh, {"A": 5.0, "B": after}, 20.0)) / 20 <= most
+
+
+@pytest.mark.parametrize(
+    ("spec", "gossip", "period", "each", "denied"),
+    [
+        (BucketSpec("b", 100, 100), 0.3, 1.0, {"A": 2, "B": 2, "C": 2}, 8),
+        (BucketSpec("b", 1000, 3333), 0.1, 0.5, {"A": 60, "B": 60, "C": 40}, 230),
+    ],
+)
+def test_the_next_burst_after_a_cut_gets_its_part(
+    spec: BucketSpec, gossip: float, period: float, each: dict[str, int], denied: int
+) -> None:
+    """B is cut off before the end of its burst is known, and is expected to go on. By the rate of
+    its first calls each node seemed to have taken as much for just as long, and denied twice as
+    many calls."""
+    mesh = SimulatedMesh("ABC", [spec], latency=0.1, jitter=0.0, seed=1, gossip_interval=gossip)
+
+    def bursts(seconds: float) -> Seen:
+        began = mesh.now_ns / 1e9
+        return run(
+            mesh,
+            seconds,
+            lambda now, name: each[name] if (began + now) % period < 0.1 * period - 1e-9 else 0,
+        )
+
+    assert bursts(3.2).denied == 0
+    mesh.partition("AC", "B")
+    seen = bursts(2 * period)
+    assert seen.ideal_denied == 0
+    assert seen.denied <= denied
+
+
+@pytest.mark.parametrize("predict", [True, False])
+def test_who_is_cut_off_in_a_burst_is_left_what_it_may_take(predict: bool) -> None:
+    """A burst of B goes on after it is cut off. What the others were given in the next burst,
+    without what is left to B, would be given beyond the limit: 23 tokens of 100."""
+    spec = BucketSpec("b", 100, 100)
+    mesh = SimulatedMesh("ABC", [spec], latency=0.08, jitter=0.0, seed=1, gossip_interval=0.3)
+    ideal, beyond = IdealBucket(spec, 1000), 0.0
+    for node in mesh.nodes.values():
+        node.table.nodes.configure(predict=predict)
+    for step in range(1, 126):
+        mesh.advance_to(round(step / 30 * 1e9))
+        if step == 97:
+            mesh.partition("AC", "B")
+        for name, node in mesh.nodes.items():
+            if step % 30 < 3 or (name == "B" and step > 90):
+                ideal.charge(node.take_burst("b", "k", 5), mesh.now_ns)
+        beyond = max(beyond, -ideal.level(mesh.now_ns))
+    assert beyond <= 2 if predict else beyond >= 20

@@ -14,7 +14,7 @@ from tests.simulated.books import Books
 from tests.simulated.drawing import draw
 from tests.simulated.ending import Ending, kept_for_the_dead
 from tests.simulated.network import Network
-from tests.simulated.plan import Event
+from tests.simulated.plan import Event, Phase
 from tests.simulated.service import Service
 from tests.simulated.truth import IdealBucket, LateBucket
 from tests.simulated.view import ENDED_NS, Broken, View
@@ -259,3 +259,37 @@ def test_bursts_that_come_again_before_the_last_one_is_forgotten_are_expected(
     window.give(100 + beyond, 0)
     with expects:
         service._check_over_admission(window, 6 * period)
+
+
+@pytest.mark.parametrize(
+    ("cut", "rate", "expects"),
+    [
+        (3.2, 0.4, DOES),
+        # What it may have taken leaves enough; the end of its burst was heard; and it is silent
+        # beyond the near horizon by then.
+        (3.2, 0.02, pytest.raises(Broken, match="as one")),
+        (3.9, 0.4, pytest.raises(Broken, match="as one")),
+        (2.2, 0.4, pytest.raises(Broken, match="as one")),
+    ],
+)
+def test_calls_are_denied_for_who_may_go_on_with_a_burst_after_a_cut(
+    cut: float, rate: float, expects: AbstractContextManager[object]
+) -> None:
+    """Ten tokens a burst are asked of A, which denies those of the fourth, and up to 40 of B."""
+    plan = replace(draw(0), nodes=("A", "B"), linked=(("A", "B"),), loss=(0.0, 0.0, 0.0), cost=1)
+    plan = replace(plan, latency=0.1, jitter=0.0, gossip_interval=0.3, clocks=((0.0, 0.0),) * 2)
+    plan = replace(plan, main=BucketSpec("main", 100, 100), arrivals=("bursts", 1.0), seconds=5.0)
+    plan = replace(plan, phases=(Phase(0.0, 1.0, (0.1, rate)),), storm=None, events=())
+    ways = (("A", "B"), ("B", "A"))
+    mesh = Network(plan.nodes, [plan.main], linked=plan.linked, seed=1)
+    service = Service(plan, mesh, View(plan, mesh))
+    for second in range(1, 5):
+        mesh.advance_to(round((second + 0.05) * SECOND))
+        service.took(mesh["B"], round(100 * rate), 1, round(100 * rate))
+        service.took(mesh["A"], 10, 1, 0 if second == 4 else 10)
+        if second == int(cut):
+            mesh.advance_to(round(cut * SECOND))
+            service.happens("cut", ("silent", ways))
+    assert (service.denied, service.denied_by_one) == (10, 0)
+    with expects:
+        service._check_as_one()

@@ -242,6 +242,20 @@ static inline void keep_granted(const table_t *t, uint32_t e, const definition_t
                 pack_rate(claim(old, unpack_rate(c.c->slow[c.i])) * old->per_second / q);
 }
 
+/* For so many of its time constants a fast rate says what there was before. */
+#define FAST_STANDS 2.0
+
+/* Tokens admitted here in so long a time (ns) before the last averaging. What is further back than
+ * the fast rate says was not more than the slow one: at the start of a burst this node would seem
+ * to have taken as much for as long as a silent peer is not heard, and would leave that one more
+ * than there is. */
+GLANCES static inline double granted_before(const table_t *t, const cold_t *cold,
+                                            const definition_t *d, double ns)
+{
+    double granted = unpack_rate(cold->granted), lately = smaller(ns, FAST_STANDS * fast_ns(t));
+    return (granted * lately + smaller(granted, own_slow_claim(cold, d)) * (ns - lately)) / 1e9;
+}
+
 /* What peers may be taking within the near horizon, with `conf` confirmed tokens: my proportional
  * share stays mine. */
 GLANCES static inline double near_tokens(const table_t *t, uint32_t e, const prediction_t *p,
@@ -254,7 +268,7 @@ GLANCES static inline double near_tokens(const table_t *t, uint32_t e, const pre
     double since = (double)(now - cold->rated_ns), own = unpack_rate(cold->fast);
     double recent = smaller(since, p->near_ns);
     double mine = (since > 0 ? (double)admitted_since(hot) * recent / since : 0)
-                  + unpack_rate(cold->granted) * (p->near_ns - recent) / 1e9;
+                  + granted_before(t, cold, &t->definitions[hot->bucket], p->near_ns - recent);
     double claimed = claim(&t->definitions[hot->bucket], larger(own, p->own_peak)),
            all = claimed + p->fast_claims;
     double share = all > 0 ? claimed / all : 1.0;

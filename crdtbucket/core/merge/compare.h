@@ -33,6 +33,9 @@ typedef struct {
     int64_t brings_held, brings_lacking;
     /* Of both, on columns of nodes that were silent here: the credit was kept for them. */
     int64_t brings_silent;
+    /* Of these, on columns for which none is kept any more: their owners were given up, or idle. */
+    int64_t brings_given_up;
+    i128 charged_before; /* and of that, units that were charged when they were given up */
     /* And on columns held here of nodes that neither are silent nor sent it: they took that now. */
     int64_t brings_relayed;
     /* Gains on columns that only their owners may raise, who bring them as well. */
@@ -77,6 +80,13 @@ static inline void add_tokens(int64_t *sum, int64_t tokens)
 {
     if (LIKELY(*sum < MOST_TOKENS))
         *sum += tokens;
+}
+
+/* Whether rates are kept of a column that is held. */
+COLD static int is_rated(const table_t *t, uint32_t e, uint32_t origin)
+{
+    column_t c;
+    return column_find(t, e, origin, &c) && column_rated(&c);
 }
 
 /* The tokens of a column's rise that count. Since the last update of its owner on this key, a
@@ -222,9 +232,11 @@ static void compare_column(table_t *t, uint32_t e, const merge_context_t *m, con
     g->raised_count++;
     add_tokens(same_generation ? &g->brings_held : &g->brings_lacking, brought);
     uint32_t node = t->origins[x->origin].node;
-    if (is_silent(t, node, now))
+    if (is_silent(t, node, now)) {
         add_tokens(&g->brings_silent, brought);
-    else if (same_generation && node != m->source && brought > 0)
+        if (same_generation && !is_rated(t, e, x->origin))
+            add_tokens(&g->brings_given_up, brought);
+    } else if (same_generation && node != m->source && brought > 0)
         add_tokens(&g->brings_relayed, brought);
 }
 

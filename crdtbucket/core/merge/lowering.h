@@ -34,22 +34,51 @@ struct lowered {
     /* Until this local ns a part of the debt is what was predicted of nodes that were given up.
      * Each peer gives them up in its own moment, and no column stands behind it. */
     int64_t predicted_until;
+    /* Until this local ns what they were thought to have taken is not refilled: what they took is
+     * charged as far as it is more. */
+    int64_t given_up_until;
     double spent, agreed; /* parts of the two budgets */
     uint32_t peer;
 };
 
-/* So many units of debt are predicted ones from now on. */
-static void predict_debt(struct lowered *l, const definition_t *d, i128 units, int64_t now)
+/* What was kept for a node that is given up, in units: it is charged from now on, and so much of
+ * it is `debt`. */
+static void predict_debt(struct lowered *l, const definition_t *d, i128 kept, i128 debt,
+                         int64_t now)
 {
     if (l->predicted_until < now)
         l->predicted_until = now;
-    l->predicted_until += (int64_t)units_to_ns(d, units);
+    if (l->given_up_until < now)
+        l->given_up_until = now;
+    l->predicted_until += (int64_t)units_to_ns(d, debt);
+    l->given_up_until += (int64_t)units_to_ns(d, kept);
+}
+
+/* Units that are refilled until that time. */
+static i128 units_until(int64_t until, const definition_t *d, int64_t now)
+{
+    return until > now ? (i128)(until - now) * d->p : 0;
 }
 
 /* How many units of debt are still predicted ones. */
 static i128 predicted_debt(const struct lowered *l, const definition_t *d, int64_t now)
 {
-    return l->predicted_until > now ? (i128)(l->predicted_until - now) * d->p : 0;
+    return units_until(l->predicted_until, d, now);
+}
+
+/* Of these units, which nodes took that were given up, those that were charged then. They have
+ * columns behind them from now on. */
+COLD static i128 charged_before(const table_t *t, uint32_t e, const definition_t *d, i128 units,
+                                int64_t now)
+{
+    struct lowered *l = t->lowered ? &t->lowered[e % LOWERED_SLOTS] : NULL;
+    if (!l || l->hash_lo != t->hot[e].hash_lo)
+        return 0;
+    i128 kept = units_until(l->given_up_until, d, now), charged = kept < units ? kept : units;
+    l->given_up_until -= (int64_t)units_to_ns(d, charged);
+    if (l->predicted_until > l->given_up_until)
+        l->predicted_until = l->given_up_until;
+    return charged;
 }
 
 #define MOST_UNITS ((i128)1 << 120)
@@ -75,7 +104,7 @@ COLD static struct lowered *lowered_of(table_t *t, uint32_t e, const definition_
         l->hash_lo = t->hot[e].hash_lo;
         l->peer = 0;
         l->uncounted = 0;
-        l->predicted_until = 0;
+        l->predicted_until = l->given_up_until = 0;
     }
     double since = larger(0.0, (double)(now - l->spent_at)), each = LOWERED_PART / (double)members;
     l->spent = larger(0.0, l->spent - since / (double)d->full_ns);
@@ -93,7 +122,7 @@ COLD static struct lowered *lowered_of(table_t *t, uint32_t e, const definition_
 static i128 refunded_to(struct lowered *l, const definition_t *d, const comparison_t *g,
                         int64_t brings, i128 debt, i128 after, int64_t now)
 {
-    i128 count = debt + token_units(d, brings), cap = cap_units(d),
+    i128 count = debt + token_units(d, brings) - g->charged_before, cap = cap_units(d),
          charged = after < cap ? after : cap;
     if (debt <= slack_units(d))
         l->uncounted = 0; /* full: refunds of what came before are worth nothing */

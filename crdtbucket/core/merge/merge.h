@@ -167,6 +167,8 @@ static int merge_levels(table_t *t, uint32_t e, const wire_entry_t *w, const wir
     r->capped_columns += g->capped;
     r->ahead += g->ahead;
     r->of_silent += m->newcomer && g->brings_silent > 0;
+    if (UNLIKELY(g->brings_given_up > 0))
+        g->charged_before = charged_before(t, e, d, token_units(d, g->brings_given_up), now);
     i128 rest = far > 0 && g->brings_silent > 0 ? far_left(t, e, d, m, g, now) : 0;
     i128 stated = stated_units(d, w->debt_ns, wd), hidden = stated_units(d, w->hidden_ns, wd),
          apart = UNLIKELY(g->brings_silent > 0)

@@ -95,13 +95,14 @@ static i128 merged_debt(const definition_t *d, i128 debt, i128 advertised, const
                         const merge_context_t *m, const wire_definition_t *w, i128 rest, i128 apart)
 {
     int64_t brings = g->brings_held + g->brings_lacking;
-    i128 count = debt + token_units(d, brings),
+    i128 count = debt + token_units(d, brings) - g->charged_before,
          adopt = advertised + token_units(d, g->lacks - g->lacks_credited), out;
     if (UNLIKELY(m->newcomer && g->brings_silent > 0) && w->same)
         return count;
     if (!w->same) {
         i128 lacking = token_units(d, g->brings_lacking);
-        out = debt + token_units(d, g->brings_held) + (lacking < advertised ? lacking : advertised);
+        out = debt + token_units(d, g->brings_held) - g->charged_before
+              + (lacking < advertised ? lacking : advertised);
     } else {
         /* A frame that was long under way brings takes; the debt in it is out of date. One that
          * shows an older generation may know of takes that are hidden here, see sender.h. */
@@ -112,8 +113,8 @@ static i128 merged_debt(const definition_t *d, i128 debt, i128 advertised, const
         i128 full = full_units(d), least = adopt < full ? adopt : full;
         out = out < least ? least : out;
     }
-    /* A burst at the end of a partition is not hidden by the credit. */
-    if (debt < 0 && g->brings_silent > 0 && advertised > 0) {
+    /* A burst at the end of a partition is not hidden by what was kept for it. */
+    if (debt < g->charged_before && g->brings_silent > 0 && advertised > 0) {
         i128 brought = token_units(d, g->brings_silent),
              least = advertised < brought ? advertised : brought;
         if (adopt < least)
