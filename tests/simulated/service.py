@@ -148,7 +148,9 @@ class Service:
         ideal = IdealBucket(self.plan.main, 2**53, ppm=self.slowest)
         ideal.charge(max(min(owed, capacity + self._ceiling), min(self._kept(), capacity)), now)
         true = IdealBucket(self.plan.main, 2**53)
-        true.charge(min(owed, capacity), now)
+        # Of what both sides of a cut took, up to a capacity may count as refilled.
+        known = min(owed, capacity, self._kept()) if self.plan.has("cut") else min(owed, capacity)
+        true.charge(known, now)
         window = Window(now, ideal, true, self._late)
         window.forgiven = self._forgiven()
         window.owed = max(0, min(owed - capacity, self._ceiling))

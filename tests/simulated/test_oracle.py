@@ -293,3 +293,18 @@ def test_calls_are_denied_for_who_may_go_on_with_a_burst_after_a_cut(
     assert (service.denied, service.denied_by_one) == (10, 0)
     with expects:
         service._check_as_one()
+
+
+@pytest.mark.parametrize(("cut", "beyond"), [(True, 0), (False, 60)])
+def test_what_counts_as_refilled_after_a_cut_may_be_given_again(cut: bool, beyond: int) -> None:
+    """A node that owes 40 gives the other 60, when 100 are owed in truth."""
+    bucket = BucketSpec("main", 100, 10)
+    events = (Event(1.0, "cut", ("silent", WAYS)),) if cut else ()
+    plan = replace(draw(0), nodes=("A",), linked=(), events=events, main=bucket)
+    mesh = Network("A", [bucket], linked=[], seed=1)
+    mesh["A"].take("main", "key", 40)
+    view = View(plan, mesh)
+    view.first = 0 if cut else -1
+    window = Service(plan, mesh, view)._open(mesh.now_ns, 100)
+    window.give(60, mesh.now_ns)
+    assert window.beyond == beyond
