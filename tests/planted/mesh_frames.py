@@ -323,6 +323,13 @@ MUTATIONS = (
         suite("mesh/protocol/test_peer_warnings", "not_logged"),
     ),
     Mutation(
+        "a_part_of_a_frame_looks_for_room_for_longer_than_is_stated",
+        "mesh",
+        "PART_ROOM = 256\n",
+        "PART_ROOM = 2**20\n",
+        suite("test_stalls", "than_is_stated"),
+    ),
+    Mutation(
         "each_part_of_a_frame_crowds_as_much_as_a_frame",
         "mesh",
         "            crowded=after.crowded,\n",
