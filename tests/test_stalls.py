@@ -2,9 +2,32 @@
 
 from __future__ import annotations
 
+import gc
+from collections.abc import Iterator
+
 import pytest
 
 from tests import stalls
+from tests.budget import UNITS, piece_of_work
+
+
+@pytest.fixture
+def no_garbage_of_others() -> Iterator[None]:
+    """What other tests have left is not collected in a frame of this one."""
+    gc.collect()
+    gc.freeze()
+    yield
+    gc.unfreeze()
+
+
+@pytest.mark.slow
+@pytest.mark.processes  # those of a busy machine share its caches
+@pytest.mark.usefixtures("no_garbage_of_others")
+def test_at_a_million_keys_no_frame_and_no_round_takes_longer_than_is_stated() -> None:
+    """A slow machine may take longer, as in `tests.budget`."""
+    slower = max(1.0, UNITS * min(piece_of_work() for _ in range(3)))
+    took = list(stalls.rows(stalls.KEYS))
+    assert [row for row in took if row[1] > slower * row[2]] == []
 
 
 def test_each_frame_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:

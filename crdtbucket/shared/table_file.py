@@ -57,11 +57,12 @@ class Host:
 
     @classmethod
     def here(cls) -> Host:
-        """The host on which this process runs."""
-        with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as boot:
-            number = bytes.fromhex(boot.read().strip().replace("-", ""))
-        spaces = {kind.name: kind.stat().st_ino for kind in os.scandir("/proc/self/ns")}
-        return cls(number, spaces["pid"], (clock_offset_ns() or 0) % 2**64)
+        """The host on which this process runs. Raises OSError."""
+        with open("/proc/sys/kernel/random/boot_id", "rb") as boot:
+            number = bytes.fromhex(boot.read().strip().replace(b"-", b"").decode())
+        # Of a process that gave up root the folder is root's: it may be passed, and not be listed.
+        space = os.stat("/proc/self/ns/pid").st_ino
+        return cls(number, space, (clock_offset_ns() or 0) % 2**64)
 
 
 def header_fault(
@@ -104,7 +105,7 @@ def open_table(
             "is another program's file, not a table, and is left as it is",
             "name a file that does not exist yet, or remove this one if nobody needs it",
         )
-    mark = _mark(Host.here() if host is None else host, owner)
+    mark = _mark(_here(file) if host is None else host, owner)
     found = read_header(first)
     wanted = _wanted(mark, max_keys, hash_key)
     fault = header_fault(found, wanted, os.fstat(file.fd).st_size) or _damage(
@@ -134,6 +135,17 @@ def open_table(
         file.share()
     after_fork(table, Turn.TABLES, partial(_forked, file))
     return table
+
+
+def _here(file: SharedFile) -> Host:
+    try:
+        return Host.here()
+    except OSError as error:
+        raise SharedTableError(
+            file.path,
+            f"cannot be tied to this host: {error.filename}: {error.strerror}",
+            "mount /proc where this process runs, and let it read its own entries there",
+        ) from error
 
 
 def _mark(host: Host, owner: str) -> tuple[bytes, int, int, int]:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from array import array
+
 import pytest
 
+from crdtbucket.errors import CrdtbucketError
 from crdtbucket.spec.bucket_spec import BucketSpec
 from tests.core.pair import Peer, peers, send
 
@@ -152,3 +155,23 @@ def test_a_silent_peer_is_granted_no_more_for_asking_more(claims: int) -> None:
         b.table.outbox.collect()
     granted = (b.bucket.credit("k") - before) / 30
     assert granted == pytest.approx(100 * 20 / 21, rel=0.03)
+
+
+@pytest.mark.parametrize(("calls", "cut"), [(19, 0), (21, 1)])
+def test_a_rate_above_twice_the_limit_is_counted_as_cut(calls: int, cut: int) -> None:
+    a, b = peers(2, SPEC)
+    for now in range(DAY, DAY + 2000 * MS, 100 * MS):
+        a.table.set_time(now)
+        a.bucket.take_burst("k", calls, 1)
+        touched = send(a, b).touched
+    assert len(touched) == 1
+    assert b.table.inbox.rates_cut(touched, a.epoch) == cut
+    assert b.table.inbox.rates_cut(touched, a.epoch + 1) == 0
+    assert b.table.inbox.rates_cut(touched, b.epoch) == 0
+
+
+def test_rates_of_entries_that_are_none_are_refused() -> None:
+    (a,) = peers(1, SPEC)
+    a.bucket.take("k", 1)
+    with pytest.raises(CrdtbucketError, match="no entry 1"):
+        a.table.inbox.rates_cut(array("I", [0, 1]), a.epoch)

@@ -287,6 +287,7 @@ def test_invented_members_take_nothing_from_what_is_guaranteed() -> None:
             got += passed if step >= 60 else 0
         mesh.advance(0.2)
     assert len(mesh["A"].table.nodes.relayed_members()) == 40
+    assert mesh["A"].node.bounded["bad"]["rates"] == 120
     assert got >= 0.9 * 12 * 10 / 3
 
 
@@ -402,6 +403,7 @@ def test_a_column_under_a_new_generation_rises_no_faster() -> None:
     for generation in range(2, 6):
         bad.state("A", key, 10**8, [("bad", bad.epoch, generation, 2**50, 0)])
     assert mesh["A"].node.counters["capped_columns"] == 4
+    assert mesh["A"].node.bounded["bad"]["capped_columns"] == 4
     mesh.advance(30.0)
     bad.state("A", key, 10**12, [("bad", bad.epoch, 6, 2**50, 0)])
     bucket = mesh["A"].bucket("api")
@@ -480,7 +482,7 @@ def test_one_frame_makes_room_for_some_of_its_new_keys_only() -> None:
     flood(bad, "A", range(1, 3_001), ("bad", bad.epoch))
     assert mesh["A"].table.stats()["evicted_indebted"] == 2_048
     assert mesh["A"].node.counters["dropped"] == 952
-    assert "bad" not in mesh["A"].node.bounded  # it has no more than its part
+    assert mesh["A"].node.bounded["bad"] == {"frames": 1}  # it has no more than its part
     flood(bad, "A", range(3_001, 3_101), ("bad", bad.epoch))
     assert mesh["A"].table.stats()["evicted_indebted"] == 2_148
 
@@ -629,6 +631,7 @@ def test_a_digest_over_many_keys_is_left_to_the_narrower_digests_of_this_node(
     before = len(asked)
     bad.send("A", digest=(0, 2**64 - 1, 0, 0, 0))
     bad.send("A", payload_kind=wire.ITEMS, items=(0, 2**64 - 1), payload=bytes(32))
+    assert mesh["A"].node.bounded["bad"] == {"digests": 2}
     assert len(asked) == before
     mesh.heal()
     mesh.advance(30.0)

@@ -27,6 +27,13 @@ MUTATIONS = (
         suite("simulated/test_demand", "in_step"),
     ),
     Mutation(
+        "rates_that_count_as_they_are_are_counted_as_cut",
+        "core",
+        "hot[entries[i]].bucket], slow) < slow;",
+        "hot[entries[i]].bucket], slow) <= slow;",
+        suite("core/test_predict", "twice_the_limit"),
+    ),
+    Mutation(
         "what_does_not_fit_is_taken_and_given_back",
         "core",
         "(debt < 0 ? 0 : debt) - n * d->q);",

@@ -64,8 +64,8 @@ MUTATIONS = (
     Mutation(
         "peers_have_no_limit",
         "mesh",
-        "if old is None and len(self.links) >= self.max_peers:",
-        "if False:",
+        "if len(self) < most or peer.name in self._links:",
+        "if True:",
         suite("mesh/transport/test_mesh_network", "up_to_max_peers"),
     ),
     Mutation(
@@ -127,16 +127,76 @@ MUTATIONS = (
     Mutation(
         "members_of_one_address_leave_no_place_to_others",
         "mesh",
-        "            old = self.links.crowding(channel.remote)\n",
-        "",
+        "crowding = self._crowding(host) if holder is None else holder",
+        "crowding = holder",
         suite("mesh/transport/test_mesh_network", "leave_a_place"),
     ),
     Mutation(
         "a_full_node_dials_nobody_whoever_crowds_it",
         "mesh",
-        " and not self._host.links.crowded:",
-        ":",
+        "not (links.crowded or ",
+        "not (",
         suite("mesh/transport/test_mesh_network", "leave_a_place"),
+    ),
+    Mutation(
+        "a_configured_peer_has_no_place_among_the_links",
+        "mesh",
+        "place = self.links.places.of(dialed, channel.remote, old)",
+        'place = ""',
+        suite("mesh/links/test_reserved_places", "nobody_named"),
+    ),
+    Mutation(
+        "a_full_node_dials_nobody_whoever_is_configured",
+        "mesh",
+        " or links.yields_to(target.address))",
+        ")",
+        suite("mesh/links/test_reserved_places", "nobody_named"),
+    ),
+    Mutation(
+        "any_address_that_is_dialled_has_a_place",
+        "mesh",
+        'return dialed if dialed in self._hosts else ""',
+        "return dialed",
+        suite("mesh/links/test_reserved_places", "nobody_named_makes"),
+    ),
+    Mutation(
+        "all_calls_from_the_host_of_an_address_have_its_place",
+        "mesh",
+        " if self._links.get(one) in (None, old))",
+        ")",
+        suite("mesh/links/test_reserved_places", "however_many"),
+    ),
+    Mutation(
+        "two_nodes_without_room_cannot_be_linked",
+        "mesh",
+        "if address in self._hosts:\n            self._hosts[address]",
+        "if False:\n            self._hosts[address]",
+        suite("mesh/links/test_reserved_places", "however_many"),
+    ),
+    Mutation(
+        "who_has_a_place_crowds_its_address",
+        "mesh",
+        "Counter(link.source for link in self.places.without(self.all()))",
+        "Counter(link.source for link in self.all())",
+        suite("mesh/links/test_reserved_places", "neither_crowds"),
+    ),
+    Mutation(
+        "a_place_outlives_its_link",
+        "mesh",
+        "del self._links[link.peer.name]\n        self.places.leave(link)\n",
+        "del self._links[link.peer.name]\n",
+        suite("mesh/links/test_reserved_places", "is_free_when"),
+    ),
+    Mutation(
+        "a_peer_that_is_refused_pushes_another_one_out",
+        "mesh",
+        "        self._names.introduce(peer, shake.me)\n"
+        "        if yielding is not None:\n"
+        "            self._drop(yielding)\n",
+        "        if yielding is not None:\n"
+        "            self._drop(yielding)\n"
+        "        self._names.introduce(peer, shake.me)\n",
+        suite("mesh/links/test_reserved_places", "pushes_nobody"),
     ),
     Mutation(
         "an_observer_at_an_engine_answers_for_others_of_its_name",

@@ -6,6 +6,26 @@ from tests.planted.mutation import PYTEST, Mutation, suite
 
 MUTATIONS = (
     Mutation(
+        "who_gave_up_root_opens_no_shared_table",
+        "shared",
+        'space = os.stat("/proc/self/ns/pid").st_ino',
+        'space = {one.name: one.stat().st_ino for one in os.scandir("/proc/self/ns")}["pid"]',
+        suite("shared/test_table_file", "gave_up_root"),
+    ),
+    Mutation(
+        "a_host_that_cannot_be_known_is_an_error_of_the_system",
+        "shared",
+        "    except OSError as error:\n"
+        "        raise SharedTableError(\n"
+        "            file.path,\n"
+        '            f"cannot be tied',
+        "    except KeyError as error:\n"
+        "        raise SharedTableError(\n"
+        "            file.path,\n"
+        '            f"cannot be tied',
+        suite("shared/test_table_file", "cannot_be_known"),
+    ),
+    Mutation(
         "a_command_imports_all_others",
         "cli",
         "        self._modules = modules\n",

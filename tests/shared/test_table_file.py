@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import ctypes
+import errno
 import fcntl
 import logging
 import multiprocessing
 import os
 import resource
+import shutil
 import signal
 import struct
 import subprocess
 import sys
+import tempfile
 from array import array
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -30,6 +35,7 @@ from tests.threads import in_threads
 
 HERE = Host(b"this boot's bytes"[:16], 1, 2)
 KEY = b"k" * 16
+PR_SET_DUMPABLE = 4
 SPEC = BucketSpec("b", 200, 1)
 
 
@@ -50,6 +56,40 @@ def left_behind(path: str, **changes: object) -> None:
     BucketCore(table, SPEC).take("key", 5)
     del table
     file.close()
+
+
+def gives_up_root() -> None:
+    """As a server does that was started as root. Then most of /proc/self is root's, as it is of a
+    process that may not be dumped."""
+    if os.getuid() == 0:
+        os.setgid(65534)
+        os.setuid(65534)
+    assert ctypes.CDLL(None).prctl(PR_SET_DUMPABLE, 0, 0, 0, 0) == 0
+
+
+def test_a_process_that_gave_up_root_opens_a_table() -> None:
+    folder = tempfile.mkdtemp()  # which such a user reaches, unlike pytest's
+    try:
+        os.chown(folder, 65534 if os.getuid() == 0 else -1, -1)
+        opens = partial(opened, f"{folder}/table", host=None)
+        outcomes = in_child(gives_up_root, lambda: os.listdir("/proc/self/ns"), Host.here, opens)
+        assert outcomes[0] == "None"
+        assert outcomes[1].startswith("PermissionError")
+        assert outcomes[2] == str(Host.here())
+        assert outcomes[3].startswith("(<crdtbucket.shared.shared_file.SharedFile")
+    finally:
+        shutil.rmtree(folder)
+
+
+def test_a_host_that_cannot_be_known_is_an_error_with_a_fix(
+    path: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def here() -> Host:
+        raise PermissionError(errno.EACCES, "Permission denied", "/proc/self/ns/pid")
+
+    monkeypatch.setattr(Host, "here", here)
+    with pytest.raises(SharedTableError, match=r"/proc/self/ns/pid: Permission denied.*mount"):
+        opened(path, host=None)
 
 
 OTHERS: dict[str, tuple[dict[str, object], str]] = {

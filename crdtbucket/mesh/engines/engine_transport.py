@@ -52,6 +52,10 @@ class EngineTransport:
         self._running = True
         self._exchange.start()
 
+    def configured(self) -> list[str]:
+        """None: a name is where its node announces itself."""
+        return []
+
     def wanted(self, known: Sequence[str]) -> list[str]:
         """The nodes that announce themselves, and members, if they are of this engine."""
         now = asyncio.get_running_loop().time()

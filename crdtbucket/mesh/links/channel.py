@@ -72,6 +72,9 @@ class Transport(Protocol):
     async def start(self) -> None:
         """Begins to take calls, and to look for peers. Raises `MeshError` when it cannot."""
 
+    def configured(self) -> list[str]:
+        """The addresses of other nodes that the configuration names, itself or by a DNS name."""
+
     def wanted(self, known: Sequence[str]) -> list[str]:
         """The addresses to dial, each once and the own one left out: those that it has found, and
         those that members gave (`known`)."""

@@ -133,7 +133,8 @@ class Dialer:
 
     async def _dial(self, target: DialTarget) -> float:
         """Makes one attempt; returns the pause before the next (s)."""
-        if len(self._host.links) >= self._host.max_peers and not self._host.links.crowded:
+        links, most = self._host.links, self._host.max_peers
+        if len(links) >= most and not (links.crowded or links.yields_to(target.address)):
             return LAST_PAUSE_S
         await self._transport.ready()
         try:
@@ -155,8 +156,9 @@ class Dialer:
 
     async def _attempt(self, address: str) -> Link:
         channel = await self._transport.connect(address)
+        self._host.links.places.reached(address, channel.remote)
         try:
-            link = await handshake_as_dialer(channel, self._host, self.pending)
+            link = await handshake_as_dialer(channel, self._host, self.pending, address)
         except BaseException:
             # Cancelled too: a channel that nobody serves must not stay open.
             await channel.close()

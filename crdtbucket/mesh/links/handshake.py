@@ -104,11 +104,11 @@ class MeshEndpoint(Protocol):
         shake: Handshake,
         identity: PeerIdentity,
         *,
-        dialed: bool,
+        dialed: str,
         serial: int,
     ) -> Link:
         """Makes the channel a link that sends, and that is in the table unless it is an observer's.
-        Raises `HandshakeError` when there is to be none."""
+        `dialed`: the address, "" for a call. Raises `HandshakeError` when there is to be none."""
 
     async def serve(self, link: Link) -> None:
         """Runs a link until it ends; whatever a peer does, nothing is raised."""
@@ -140,7 +140,7 @@ async def handshake_as_listener(channel: Channel, host: MeshEndpoint) -> Link:
             raise _refusal(shake, body, peer)
         shake.check_proof(body, peer)
         identity = _identity(shake, reachable(peer, channel.remote), channel)
-        return host.admit(channel, shake, identity, dialed=False, serial=serial)
+        return host.admit(channel, shake, identity, dialed="", serial=serial)
     except HandshakeError as error:
         if not error.from_peer:
             await _tell(channel, shake, error.reason)
@@ -175,8 +175,10 @@ def report(host: MeshEndpoint, error: HandshakeError, what: str, place: str) -> 
     return text
 
 
-async def handshake_as_dialer(channel: Channel, host: MeshEndpoint, pending: PendingDials) -> Link:
-    """The link with the node that was dialled; raises as `handshake_as_listener`."""
+async def handshake_as_dialer(
+    channel: Channel, host: MeshEndpoint, pending: PendingDials, address: str
+) -> Link:
+    """The link with the node that was dialled there; raises as `handshake_as_listener`."""
     shake = host.handshake(dialer=True, lossy=channel.lossy)
     await channel.send(shake.hello)
     peer = reachable(shake.read_hello(await channel.receive()), channel.remote)
@@ -189,7 +191,7 @@ async def handshake_as_dialer(channel: Channel, host: MeshEndpoint, pending: Pen
         with pending.begin(peer):
             await _prove(channel, shake, peer)
             identity = _identity(shake, peer, channel)
-            return host.admit(channel, shake, identity, dialed=True, serial=0)
+            return host.admit(channel, shake, identity, dialed=address, serial=0)
     except HandshakeError as error:
         if not error.from_peer:
             await _tell(channel, shake, error.reason)

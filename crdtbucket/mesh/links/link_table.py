@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import enum
 from collections import Counter
+from operator import itemgetter
 
 from crdtbucket.base.address import source_of
 from crdtbucket.mesh.links.link import Link
+from crdtbucket.mesh.links.reserved_places import ReservedPlaces
+from crdtbucket.mesh.links.session import HandshakeError, Reason
 from crdtbucket.mesh.node_info import NodeInfo
 
 
@@ -33,6 +36,7 @@ class LinkTable:
         self._own_name = own_name
         self._links: dict[str, tuple[int, Link]] = {}
         self._serial = 0
+        self.places = ReservedPlaces()
 
     def __len__(self) -> int:
         return len(self._links)
@@ -48,21 +52,46 @@ class LinkTable:
 
     @property
     def crowded(self) -> bool:
-        """Whether some address has more than one link."""
+        """Whether some address has more than one link without a reserved place."""
         return any(count > 1 for count in self._by_source().values())
 
-    def crowding(self, host: str) -> Link | None:
-        """Which link gives way to one of this host where there is no room: the newest one of the
-        address that has most, if that of the host has fewer by two at least."""
+    def yields_to(self, address: str) -> bool:
+        """Whether a dial of this address would make room for itself where there is none."""
+        return address in self.places.free() and self._newest("") is not None
+
+    def make_room(self, peer: NodeInfo, host: str, place: str, most: int) -> Link | None:
+        """Which link gives way to one to this peer; None where fewer than `most` are up, or the
+        peer has one. Raises `HandshakeError` where none does."""
+        if len(self) < most or peer.name in self._links:
+            return None
+        if (link := self.giving_way(host, place)) is None:
+            raise HandshakeError(Reason.BUSY, f"there are {most} peers already", peer)
+        return link
+
+    def giving_way(self, host: str, place: str) -> Link | None:
+        """Which link gives way to one of this host, which has the place of the address `place`,
+        where there is no room: the one that had that place; the newest one of the host that has
+        most links without a place, if that of the caller has fewer by two at least; for a place
+        the newest one without."""
+        holder = self.places.holder(place)
+        crowding = self._crowding(host) if holder is None else holder
+        return self._newest("") if crowding is None and place else crowding
+
+    def _crowding(self, host: str) -> Link | None:
         held, source = self._by_source(), source_of(host)
         most = max(held, key=lambda one: held[one], default="")
         if not source or held[most] < held[source] + 2:
             return None
-        made = [entry for entry in self._links.values() if entry[1].source == most]
-        return max(made, key=lambda entry: entry[0])[1]
+        return self._newest(most)
+
+    def _newest(self, source: str) -> Link | None:
+        """The newest link without a place, of this source if one is given."""
+        made = [link for _, link in sorted(self._links.values(), key=itemgetter(0), reverse=True)]
+        yielding = self.places.without(made)
+        return next((one for one in yielding if source in ("", one.source)), None)
 
     def _by_source(self) -> Counter[str]:
-        return Counter(link.source for link in self.all())
+        return Counter(link.source for link in self.places.without(self.all()))
 
     def serial(self) -> int:
         """The number of the newest link: a listener takes it before it sends its hello."""
@@ -84,10 +113,13 @@ class LinkTable:
             LinkVerdict.REPLACE if dialed == (self._own_name < peer.name) else LinkVerdict.DUPLICATE
         )
 
-    def put(self, link: Link) -> None:
-        """Make `link` the one to its peer."""
+    def put(self, link: Link, place: str = "") -> None:
+        """Make `link` the one to its peer, and give it the place of this address."""
         self._serial += 1
+        if (old := self.get(link.peer.name)) is not None:
+            self.places.leave(old)
         self._links[link.peer.name] = (self._serial, link)
+        self.places.take(place, link)
 
     def remove(self, link: Link) -> bool:
         """Forget `link`; False when another one has already taken its place."""
@@ -95,4 +127,5 @@ class LinkTable:
         if entry is None or entry[1] is not link:
             return False
         del self._links[link.peer.name]
+        self.places.leave(link)
         return True

@@ -75,6 +75,15 @@ def is_wide(table: Table, first: int, last: int) -> bool:
     return part * len(table) > MOST_COMPARED or part * table.max_keys > 2 * MOST_PLACES
 
 
+def left_out(table: Table, frame: wire.Frame) -> int:
+    """How much of what a frame asks for goes further than one frame may make this node look."""
+    asked = [frame.digest[:2]] if frame.digest is not None else []
+    asked += [frame.items] if frame.payload_kind == wire.ITEMS and frame.items else []
+    most = {wire.ITEMS: MOST_BYTES, wire.WANT: MOST_BYTES // 2}.get(frame.payload_kind)
+    too_long = most is not None and len(frame.payload) > most
+    return sum(is_wide(table, *one) for one in asked) + too_long
+
+
 def answers(table: Table, digest: tuple[int, int, int, int, int]) -> bool:
     """Whether to answer a digest: its range is not too wide, and this table has another one."""
     return not is_wide(table, *digest[:2]) and differs(table, digest)

@@ -50,6 +50,15 @@ AHEAD = (
     "states counts under a generation that their node cannot have reached by evictions; they are "
     "left out"
 )
+RELAYED = (
+    "relays counts of other nodes that no limit known here allows; the part that is plausible is "
+    "counted. If this goes on, look for a node with a larger limit for these buckets, or for one "
+    "that is no node of this mesh and has its secret"
+)
+BEYOND_LIMITS = (
+    "took more than any limit known here allows; the counts are kept, and charged as far as these "
+    "limits go. If this goes on, compare the configuration of both nodes: crdtbucket config show"
+)
 
 
 class EntryMerger:
@@ -60,8 +69,7 @@ class EntryMerger:
         self._visibility, self._introductions = members.visibility, members.introductions
         self._peers, self._bounded = members.links, members.bounded
         self._own_epoch = OwnEpoch(members.links, members.bounded)
-        self._warnings = PeerWarnings()
-        self._mismatches = Mismatches(table.definitions, name, self._warnings)
+        self._mismatches = Mismatches(table.definitions, name, PeerWarnings())
         self.counters = dict.fromkeys(("frames", "duplicates", "stale", *MERGE_COUNTERS), 0)
 
     def tables_of(self, link: PeerState, frame: wire.Frame) -> ResolvedTables | None:
@@ -141,6 +149,10 @@ class EntryMerger:
                     epoch,
                     self._table.epochs.running,
                 )
+        cut = self._table.inbox.rates_cut(merged.touched, frame.epoch)
+        self._bounded.count(link.info.name, "rates", cut, now)
+        is_large = after.following < 0 <= merged.following
+        self._bounded.count(link.info.name, "frames", int(is_large), now)
         self._mismatches.stated(link.info.name, resolved, merged.mixed, now)
         crowded, room = after.crowded + merged.crowded, after.room + merged.room
         return merged._replace(crowded=crowded, room=room)
@@ -195,28 +207,8 @@ class EntryMerger:
             ("debt", merged.lowered, LOWERED),
             ("entries", merged.crowded, CROWDED_OUT),
             ("generations", merged.ahead, AHEAD),
+            ("refused_columns", merged.refused_columns, RELAYED),
+            ("capped_columns", merged.capped_columns, BEYOND_LIMITS),
         ):
             self._bounded.count(who, bound, times, now, text)
         self._bounded.count_adopted(who, merged.adopted)
-        if merged.refused_columns:
-            self._warnings.repeated(
-                who,
-                "relayed",
-                now,
-                merged.refused_columns,
-                f"{self._name}: {who} relays counts of other nodes that no limit known here allows "
-                f"(on {merged.refused_columns} keys); the part that is plausible is counted. If "
-                "this goes on, look for a node with a larger limit for these buckets, or for one "
-                "that is no node of this mesh and has its secret",
-            )
-        if merged.capped_columns:
-            self._warnings.repeated(
-                who,
-                "own",
-                now,
-                merged.capped_columns,
-                f"{self._name}: {who} took more than any limit known here allows (on "
-                f"{merged.capped_columns} keys); the counts are kept, and charged as far as these "
-                "limits go. If this goes on, compare the configuration of both nodes: crdtbucket "
-                "config show",
-            )

@@ -85,6 +85,8 @@ class FrameIntake:
                     break
                 yield [(name, answer) for answer in out], True
         self._arrived(link, frame, addressed, now)
+        left_out = anti_entropy.left_out(self._table, frame)
+        self._members.bounded.count(name, "digests", left_out, now)
         out += anti_entropy.respond(self._table, self._out, link, frame, now)
         yield [(name, answer) for answer in out], False
 

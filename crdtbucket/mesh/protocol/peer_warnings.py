@@ -65,13 +65,15 @@ class BoundedPeers:
         self._counts: dict[str, Counter[str]] = {}
         self._adopted: Counter[str] = Counter()
 
-    def count(self, peer: str, bound: str, times: int, now: int, text: str) -> None:
-        """The peer went beyond `bound` so many times; `text`: what it did, and what follows."""
+    def count(self, peer: str, bound: str, times: int, now: int, text: str = "") -> None:
+        """The peer went beyond `bound` so many times; `text`: what it did, and what follows, which
+        is logged. None for what honest peers do as well."""
         if not times:
             return
         known = peer in self._counts or len(self._counts) < MOST_PEERS
         self._counts.setdefault(peer if known else OTHERS, Counter())[bound] += times
-        self._warnings.repeated(peer, bound, now, times, f"{self._name}: {peer} {text}")
+        if text:
+            self._warnings.repeated(peer, bound, now, times, f"{self._name}: {peer} {text}")
 
     def count_adopted(self, peer: str, tokens: int) -> None:
         """Debts fell by so many tokens because the peer owes less."""

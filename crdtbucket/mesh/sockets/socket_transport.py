@@ -40,6 +40,10 @@ class SocketTransport:
             self._tasks.spawn(search)
         LOG.info("listening on %s:%d", host, port)
 
+    def configured(self) -> list[str]:
+        """Those of the file, and what its DNS names resolve to."""
+        return [one for one in dict.fromkeys(self._discovered.addresses) if one != self.address]
+
     def wanted(self, known: Sequence[str]) -> list[str]:
         """The addresses to dial: those that were configured, and then these, as gossip may name any
         number of places."""

@@ -174,6 +174,7 @@ class MeshNetwork:
     def found(self, hurry: str = "") -> None:
         """Dials what the transport and gossip know now, `hurry` at once."""
         if self._running:  # a dial begun later would outlive the dialer
+            self.links.places.change(self._transport.configured())
             known = [one for one in self._node.known_addresses() if one]
             self._dialer.update(self._transport.wanted(known)[: 4 * self.max_peers])
             self._dialer.hurry(hurry)
@@ -188,7 +189,7 @@ class MeshNetwork:
         shake: Handshake,
         identity: PeerIdentity,
         *,
-        dialed: bool,
+        dialed: str,
         serial: int,
     ) -> Link:
         """Make an authenticated channel the link to its peer; raises `HandshakeError`."""
@@ -204,22 +205,22 @@ class MeshNetwork:
         if not self._keys.accepts(identity.used):
             raise HandshakeError(Reason.RENEWED, "secrets have changed meanwhile", peer)
         old = self.links.get(peer.name)
-        verdict = self.links.judge(peer, identity.instance, dialed=dialed, serial=serial)
+        verdict = self.links.judge(peer, identity.instance, dialed=bool(dialed), serial=serial)
         if verdict is LinkVerdict.DUPLICATE:
             raise HandshakeError(Reason.DUPLICATE, "it is linked already", peer)
-        if old is None and len(self.links) >= self.max_peers:
-            old = self.links.crowding(channel.remote)
-            if old is None:
-                raise HandshakeError(Reason.BUSY, f"there are {self.max_peers} peers already", peer)
+        place = self.links.places.of(dialed, channel.remote, old)
+        yielding = self.links.make_room(peer, channel.remote, place, self.max_peers)
         if old is not None and verdict is not LinkVerdict.OTHER_PROCESS:
             self._drop(old)
         # Of two processes the node decides which it believes.
         self._names.introduce(peer, shake.me)
-        if old is not None:
-            self._tasks.spawn(old.close(Reason.DUPLICATE, "another connection took its place"))
+        if yielding is not None:
+            self._drop(yielding)
+        for gone in filter(None, (old, yielding)):
+            self._tasks.spawn(gone.close(Reason.DUPLICATE, "another connection took its place"))
         self.peer_keys.proved(identity)
-        link = Link(channel, shake.session, identity, dialed=dialed, counters=self.counters)
-        self.links.put(link)
+        link = Link(channel, shake.session, identity, dialed=bool(dialed), counters=self.counters)
+        self.links.put(link, place)
         link.start(accept=None if dialed else shake.proof())
         self.counters.connections += 1
         self.orders.begin(link)

@@ -177,7 +177,7 @@ async def test_that_the_own_name_is_used_is_believed_of_the_own_key_alone(
     namesake = NodeInfo("a", "eu", 9, "", 2**62)
     channel: Any = Scripted(namesake, key, shown=shown.public)
     with pytest.raises(HandshakeError) as caught:
-        await handshake_as_dialer(channel, host, PendingDials())
+        await handshake_as_dialer(channel, host, PendingDials(), "127.0.0.1:1")
     assert caught.value.reason is reason
 
 

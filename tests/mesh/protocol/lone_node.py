@@ -42,6 +42,8 @@ class RecordingTable:
         self.calls: list[tuple[str, tuple[Any, ...], dict[str, Any]]] = []
         self.merges: list[Merged] = []
         """What the next merges return, instead of merging; after that they merge."""
+        self.cut = 0
+        """In how many entries of each a rate counts for less than it is."""
 
     def __getattr__(self, name: str) -> Any:
         return self.recording(self.table, name)
@@ -56,6 +58,8 @@ class RecordingTable:
 
         def recorded(*args: Any, **values: Any) -> Any:
             self.calls.append((name, args, values))
+            if name == "rates_cut":
+                return self.cut
             stubbed = name == "merge" and self.merges
             return self.merges.pop(0) if stubbed else found(*args, **values)
 

@@ -11,7 +11,7 @@ import pytest
 from crdtbucket._core import BucketCore, Table
 from crdtbucket.mesh.node_info import NodeInfo
 from crdtbucket.mesh.protocol import anti_entropy, wire
-from crdtbucket.mesh.protocol.anti_entropy import LAST, MOST_ITEMS, SLICE, TOLERANCE_NS
+from crdtbucket.mesh.protocol.anti_entropy import LAST, MOST_BYTES, MOST_ITEMS, SLICE, TOLERANCE_NS
 from crdtbucket.mesh.protocol.peer_state import PeerState
 from crdtbucket.spec.bucket_spec import BucketSpec
 from crdtbucket.testing import SimulatedMesh
@@ -180,6 +180,27 @@ def test_items_over_too_wide_a_range_are_not_compared(
     frames = anti_entropy.respond(table, out, link(), items, QUIET_NS)
     assert frames == ([b"entries"] * 100 + [b"hashes"] if compared else [])
     assert asked == ([bytes(16)] if compared else [])
+
+
+@pytest.mark.parametrize(
+    ("asked", "left_out"),
+    [
+        ({"digest": (0, LAST, 0, 0, 0)}, 1),
+        ({"digest": (0, LAST // 2, 0, 0, 0)}, 0),
+        ({"payload_kind": wire.ITEMS, "items": (0, LAST), "payload": bytes(32)}, 1),
+        ({"payload_kind": wire.ITEMS, "items": (0, LAST // 2), "payload": bytes(32)}, 0),
+        ({"payload_kind": wire.ITEMS, "items": (0, 1), "payload": bytes(MOST_BYTES + 32)}, 1),
+        ({"payload_kind": wire.WANT, "payload": bytes(MOST_BYTES // 2)}, 0),
+        ({"payload_kind": wire.WANT, "payload": bytes(MOST_BYTES // 2 + 16)}, 1),
+        ({"payload": bytes(MOST_BYTES + 32)}, 0),
+    ],
+)
+def test_what_a_frame_asks_for_beyond_what_is_looked_at_is_counted(
+    asked: dict[str, Any], left_out: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(anti_entropy, "MOST_COMPARED", 50)
+    frame = wire.Frame(epoch=9, to_epoch=7, seq=1, sent=0, **asked)
+    assert anti_entropy.left_out(filled(100), frame) == left_out
 
 
 def test_what_a_restarted_node_lost_comes_back_without_any_take() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -287,9 +288,26 @@ def test_what_a_merge_has_done_is_counted(late: bool) -> None:
         "gained": 14,
     }
     assert node.merger.counters == expected
-    bounds = {"debt": 16, "entries": 18, "generations": 20}
+    bounds = {
+        "debt": 16,
+        "entries": 18,
+        "generations": 20,
+        "refused_columns": 8,
+        "capped_columns": 10,
+    }
     assert node.members.bounded.counts() == {"peer": bounds}
     assert node.members.bounded.adopted() == {"peer": 22}
+
+
+def test_rates_that_count_for_less_than_they_are_and_large_frames_are_counted() -> None:
+    node = Node()
+    node.table.bucket.take("k", 1)
+    first = NOTHING._replace(touched=array("I", [0]), following=50)
+    node.table.cut = 1
+    node.merge(first)
+    node.merge(first)
+    assert node.table.called("rates_cut") == 2 * [(first.touched, 9)]
+    assert node.members.bounded.counts() == {"peer": {"rates": 2, "frames": 2}}
 
 
 BOUNDS = {
@@ -297,14 +315,14 @@ BOUNDS = {
     "crowded": "me: peer states takes from more keys than its part of this full table",
     "ahead": "me: peer states counts under a generation that their node cannot have reached",
     "refused_columns": (
-        "me: peer relays counts of other nodes that no limit known here allows (on 2 keys); the "
-        "part that is plausible is counted. If this goes on, look for a node with a larger limit "
-        "for these buckets, or for one that is no node of this mesh and has its secret"
+        "me: peer relays counts of other nodes that no limit known here allows; the part that is "
+        "plausible is counted. If this goes on, look for a node with a larger limit for these "
+        "buckets, or for one that is no node of this mesh and has its secret"
     ),
     "capped_columns": (
-        "me: peer took more than any limit known here allows (on 2 keys); the counts are kept, and "
-        "charged as far as these limits go. If this goes on, compare the configuration of both "
-        "nodes: crdtbucket config show"
+        "me: peer took more than any limit known here allows; the counts are kept, and charged as "
+        "far as these limits go. If this goes on, compare the configuration of both nodes: "
+        "crdtbucket config show"
     ),
 }
 

@@ -95,6 +95,7 @@ def test_a_part_merges_so_many_entries_and_the_last_one_acknowledges_all() -> No
         before = me.merged
     assert seen == [(PART, False, True), (100, True, False)]
     assert me.debts(keys) == [10] * keys
+    assert me.node.bounded == {"one": {"frames": 1}}
 
 
 def test_a_part_that_looks_for_room_in_a_full_table_is_smaller() -> None:

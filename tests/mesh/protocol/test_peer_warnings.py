@@ -68,6 +68,15 @@ def test_it_counts_by_peer_and_bound_and_says_who_did_what(
     assert [record.getMessage() for record in caplog.records] == lines
 
 
+def test_what_honest_peers_do_as_well_is_counted_and_not_logged(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    bounded = BoundedPeers("me")
+    bounded.count("a", "frames", 2, 0)
+    assert bounded.counts() == {"a": {"frames": 2}}
+    assert not caplog.records
+
+
 def test_it_counts_by_peer_the_tokens_by_which_debts_fell(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(peer_warnings, "MOST_PEERS", 2)
     bounded = BoundedPeers("me")
