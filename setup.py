@@ -30,10 +30,10 @@ COLD_CLASSES = "TableDefinitions TableEpochs TableSharing _Memory"
 COLD_METHODS = """
     __cinit__ __reduce__ __repr__ _made _replace adopt as_dict binding check check_node columns
     columns_of configure counters counters_of credit debt decided decided_by define describe
-    encode_table is_ours iterated loaded_decision name_node node_names read_header redirect
-    refuse_key relay release reset_all reset_keys reset_places reset_some restore
-    set_disconnected set_node settle_suspects shift silent_before slot_of spec_of stage started
-    stats survey table_damage table_size unstage
+    digest_items encode_table is_ours iterated loaded_decision move_near name_node node_names
+    rates_cut read_header redirect refuse_key relay release reset_all reset_keys reset_places
+    reset_some restore set_disconnected set_node set_relayed settle_suspects shift silent_before
+    slot_of spec_of stage started stats survey table_damage table_size unstage
 """
 # Types that are not cold.
 MADE_IN_CALLS = "BucketReplica Decision Reservation _Entries _Items _Scratch __aenter__ __aexit__"
