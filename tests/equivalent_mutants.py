@@ -11,7 +11,6 @@ SIGNED = "Key and signature are set by `signed_with`."
 SMALL = "No jump is so small."
 SAME = "Of two that are the same it does not matter which is returned."
 UNMOVED = "No clock is moved by so little."
-CAUSE = "A cause is only compared with others."
 
 
 def changed(why: str, line: str, *changes: str) -> dict[str, str]:
@@ -98,12 +97,7 @@ EQUIVALENT: dict[str, dict[str, str]] = {
         FALSE,
         "link.peer_tables.popitem(last=False)",
         "link.peer_tables.popitem(last=None)",
-    )
-    | {
-        f'"{cause}", => {change},': CAUSE
-        for cause in ("own", "relayed")
-        for change in (None, f'"XX{cause}XX"', f'"{cause.upper()}"')
-    },
+    ),
     "mesh/protocol/horizon": changed(
         "Any place below 0 says that it is there.",
         "self._moving, self._place = nodes.near_ns, -1",

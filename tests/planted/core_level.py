@@ -6,6 +6,13 @@ from tests.planted.mutation import PYTEST, Mutation, suite
 
 MUTATIONS = (
     Mutation(
+        "any_part_of_a_token_is_held_back",
+        "core",
+        "    if (near < TRIFLE)\n",
+        "    if (near <= 0)\n",
+        suite("simulated/test_demand", "single_token"),
+    ),
+    Mutation(
         "a_node_seems_to_have_taken_long_what_it_takes_in_a_burst",
         "core",
         "smaller(granted, own_slow_claim(cold, d)) * (ns - lately)",

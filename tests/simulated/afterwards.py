@@ -23,6 +23,8 @@ REFILLED = 0.05
 ROOMY = 25
 """A bucket that holds so many calls of each node denies none; a smaller one not all of a node: of
 so little a part of a call is left to the others."""
+FORGOTTEN = 20.0
+"""Until then there is more left to them where all have asked for much, in seconds."""
 FRAMES = 1500
 """It may cost so many, about."""
 
@@ -45,10 +47,10 @@ class Afterwards:
         lag = self._view.hops * (self._plan.gossip_interval + self._plan.one_way)
         gap = max(1 / (LIGHT * spec.rate_per_second), 2 * lag)
         cost = max(1, min(int(LIGHT * spec.rate_per_second * gap), spec.capacity // 25))
-        wait = max(node.peek(*MAIN).debt for node in nodes) / SECOND
+        small = spec.capacity < ROOMY * cost * len(nodes)
+        wait = max(node.peek(*MAIN).debt for node in nodes) / SECOND + small * FORGOTTEN
         frames = max(1, 2 * len(self._plan.linked)) / self._plan.gossip_interval
         turns = min(TURNS, int((FRAMES / frames - wait) / gap / len(nodes)))
-        small = spec.capacity < ROOMY * cost * len(nodes)
         if turns < 1 + small:
             return
         self._mesh.advance(wait + 2 * lag)

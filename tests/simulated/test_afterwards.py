@@ -16,7 +16,7 @@ from tests.simulated.plan import Plan
 from tests.simulated.run import Run
 from tests.simulated.view import Broken, View
 
-MANY, LEAST = 10, 0.5
+MANY, LEAST = 10, 0.4
 KINDS = ("reload", "mend", "die", "leave", "return", "come", "pause", "stall")
 
 
@@ -93,7 +93,7 @@ def is_noticed(plan: Plan, kind: str, denying: Denying) -> bool:
 def test_that_all_is_denied_once_something_has_happened_is_noticed(
     kind: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """In half of the plans: in some a part is kept for who may still run, and some buckets fill for
+    """In every other plan: in some a part is kept for who may still run, and some buckets fill for
     too long."""
     denying = Denying(monkeypatch)
     noticed = [is_noticed(plan, kind, denying) for plan in plans(kind)]

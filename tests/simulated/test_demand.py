@@ -297,3 +297,13 @@ def test_who_is_cut_off_in_a_burst_is_left_what_it_may_take(predict: bool) -> No
                 ideal.charge(node.take_burst("b", "k", 5), mesh.now_ns)
         beyond = max(beyond, -ideal.level(mesh.now_ns))
     assert beyond <= 2 if predict else beyond >= 20
+
+
+@pytest.mark.parametrize("rate", [3, 10])
+def test_a_bucket_of_a_single_token_gives_it_soon_after_an_overload(rate: int) -> None:
+    """Later than twenty seconds nothing of it is in the way, however little is remembered."""
+    mesh = mesh_of(3, BucketSpec("b", 1, rate), latency=0.02)
+    drive(mesh, {"A": 3.5 * rate, "B": 1.2 * rate, "C": 0.4 * rate}, 20)
+    for second in range(60):
+        mesh.advance(1.0)
+        assert mesh["C"].take("b", "k", 1).allowed or second < 20

@@ -196,8 +196,8 @@ cdef class TableInbox:
         self.read_entries(payload, definitions, origins)
 
     def rates_cut(self, entries, uint64_t epoch):
-        """In how many of these entries (an array of uint32) the rate that the process `epoch` advertised is above twice the
-        refill rate, and counts for that in shares."""
+        """In how many of these entries (an array of uint32) the rate that the process `epoch`
+        advertised is above twice the refill rate, and counts for that in shares."""
         cdef _Items given = items_of(entries, sizeof(uint32_t))
         cdef const uint32_t *entry = <const uint32_t *>given.view.buf
         cdef uint32_t origin = origin_find(self.t, epoch)

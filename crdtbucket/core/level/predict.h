@@ -256,6 +256,10 @@ GLANCES static inline double granted_before(const table_t *t, const cold_t *cold
     return (granted * lately + smaller(granted, own_slow_claim(cold, d)) * (ns - lately)) / 1e9;
 }
 
+/* So much of a token is not held back for peers: a bucket that holds one would give none for as
+ * long as an overload is remembered. */
+#define TRIFLE 0.0625
+
 /* What peers may be taking within the near horizon, with `conf` confirmed tokens: my proportional
  * share stays mine. */
 GLANCES static inline double near_tokens(const table_t *t, uint32_t e, const prediction_t *p,

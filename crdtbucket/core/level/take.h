@@ -64,7 +64,7 @@ static i128 held_back(table_t *t, uint32_t e, const definition_t *d, const predi
 {
     double q = (double)d->q, conf = (double)d->capacity - (double)conf_debt / q;
     double near = near_tokens(t, e, p, conf, now);
-    if (near <= 0)
+    if (near < TRIFLE)
         return 0;
     if (conf_debt + token_units(d, n) <= full_units(d) + slack_units(d) && conf - near < (double)n
         && reserve_tokens(t, e, d, p->slow_claims, (double)n, now) >= (double)n)
