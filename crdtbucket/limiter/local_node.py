@@ -3,52 +3,31 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from crdtbucket.base.clock import NS_PER_SECOND, WallClock
 from crdtbucket.errors import MeshError, NodeConflict
 from crdtbucket.limiter.background import Service
+from crdtbucket.limiter.node_identity import Identity
 from crdtbucket.limiter.operator_commands import OperatorCommands
 from crdtbucket.limiter.operator_overrides import OperatorOverrides
 from crdtbucket.limiter.saved_state import SavedState
 from crdtbucket.limiter.stats import fleet_row, mesh_stats
-from crdtbucket.mesh.mesh_config import MeshConfig
 from crdtbucket.mesh.state_dir import StateDir
-from crdtbucket.rollout.limiter_file import ALONE
 from crdtbucket.rollout.staged import Position, row_of
 from crdtbucket.shared.table_file import shared_stats
-from crdtbucket.spec.field_checks import check_name
 from crdtbucket.spec.mode import worst
 
 if TYPE_CHECKING:
     from crdtbucket.mesh.links.command_orders import CommandBook
+    from crdtbucket.mesh.mesh_config import MeshConfig
     from crdtbucket.mesh.protocol.mesh_node import MeshNode
     from crdtbucket.mesh.transport.mesh_network import MeshNetwork
     from crdtbucket.rollout.in_force import InForce
     from crdtbucket.rollout.live_rollout import LiveRollout
 
 LOG = logging.getLogger("crdtbucket")
-
-
-@dataclass(frozen=True)
-class Identity:
-    """The name and the region of a node, and its part in the mesh, if it has one."""
-
-    node: str
-    region: str
-    mesh: MeshConfig | None
-
-    @classmethod
-    def checked(cls, node: str | None, region: str, mesh: MeshConfig | None) -> Identity:
-        """Raises `MeshError` for a mesh without a node name, and `InvalidSpec`."""
-        if mesh is not None and node is None:
-            raise MeshError(
-                "a node of a mesh needs a name of its own: pass node=, such as 'eu-1'; in a file "
-                "add node:, to a command give --node"
-            )
-        name = check_name(ALONE if node is None else node, "node")
-        return cls(name, check_name(region, "region") if region else "", mesh)
 
 
 class LocalNode:
