@@ -69,7 +69,8 @@ class Read(NamedTuple):
     """What a file of the package says, without its tree: that of all of them is large."""
 
     imports: frozenset[str]
-    classes: tuple[str, ...]
+    classes: tuple[tuple[str, int], ...]
+    """With the number of arguments that each is made with."""
 
 
 @functools.cache
@@ -80,7 +81,9 @@ def read(path: Path) -> Read:
         assert found
         return Read(frozenset(found), ())
     tree = ast.parse(path.read_text())
-    classes = tuple(node.name for node in statements(tree) if isinstance(node, ast.ClassDef))
+    classes = tuple(
+        (one.name, size(one)) for one in statements(tree) if isinstance(one, ast.ClassDef)
+    )
     return Read(frozenset(imports_of(tree, path)), classes)
 
 
@@ -167,12 +170,40 @@ def test_no_two_modules_share_a_name() -> None:
 
 
 def test_no_two_classes_share_a_name() -> None:
-    names = Counter(
-        name for path in MODULES.values() if path.suffix == ".py" for name in read(path).classes
-    )
+    names = Counter(name for path in MODULES.values() for name, _ in read(path).classes)
     stub = ast.parse((ROOT / "_core.pyi").read_text()).body
     names.update(node.name for node in stub if isinstance(node, ast.ClassDef))
     assert [name for name, times in names.items() if times > 1] == []
+
+
+# Users give these their arguments by keyword.
+FOR_USERS = ["BucketSpec", "Limiter"]
+# Values with a name for each part: settings, what was read, what is shown. No service is one.
+VALUES = """
+    Account Board BucketLoad Config ControllerSettings Frame Hello Holder LimiterFile MeshCounters
+    MeshFields NodeReport Outcome Outlook PeerState QuotaSubscription RedisConfig
+    Report Rollout Route Row RunOptions RunVerdict Scenario ScriptCall ServeSettings Settings
+    SimulationSettings YamlNode
+"""
+MOST_ARGUMENTS = 7
+
+
+def test_what_takes_more_arguments_lacks_an_object() -> None:
+    every = [one for path in MODULES.values() for one in read(path).classes]
+    large = {name for name, number in every if number > MOST_ARGUMENTS}
+    assert sorted(large - {*FOR_USERS}) == VALUES.split()
+    assert large >= {*FOR_USERS}
+
+
+def size(made: ast.ClassDef) -> int:
+    """How many arguments its constructor takes, a written one or that of a dataclass."""
+    for node in made.body:
+        if isinstance(node, ast.FunctionDef) and node.name == "__init__":
+            return len(node.args.posonlyargs + node.args.args + node.args.kwonlyargs) - 1
+    if not any("dataclass" in ast.unparse(one) for one in made.decorator_list):
+        return 0
+    fields = [ast.unparse(node) for node in made.body if isinstance(node, ast.AnnAssign)]
+    return sum("ClassVar" not in one and "init=False" not in one for one in fields)
 
 
 def test_the_layers_are_looked_at() -> None:

@@ -105,6 +105,7 @@ class LocalNode:
             return None
         # The network is imported only where there is one.
         from crdtbucket.mesh.links.command_orders import CommandBook
+        from crdtbucket.mesh.links.operator_orders import OperatorBooks
         from crdtbucket.mesh.links.peer_keys import load_for, peer_keys_of
         from crdtbucket.mesh.transport.carriers import carrier_of
         from crdtbucket.mesh.transport.mesh_network import MeshNetwork
@@ -130,8 +131,7 @@ class LocalNode:
                 carrier=carrier,
                 hash_key=self._table.hash_key,
                 peer_keys=peer_keys_of(config, self.identity.node, state),
-                overrides=self._overrides.book,
-                commands=self._commands,
+                books=OperatorBooks(self._commands, self._overrides.book),
             )
             self._mesh = mesh
             return mesh

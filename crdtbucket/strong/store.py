@@ -12,10 +12,9 @@ from crdtbucket._core import BucketCore, Decision
 from crdtbucket.errors import CrdtbucketError, LimiterClosed
 from crdtbucket.spec.mode import Mode
 from crdtbucket.strong.across import block_on, run_on, runs_here
-from crdtbucket.strong.controller.controller_settings import ControllerSettings
 from crdtbucket.strong.controller.mode_controller import Change
 from crdtbucket.strong.endpoint import Endpoint
-from crdtbucket.strong.endpoints import Endpoints, logged
+from crdtbucket.strong.endpoints import ControllerFactory, Endpoints, logged
 from crdtbucket.strong.ledger import Ledger
 from crdtbucket.strong.redis.redis_config import RedisConfig
 from crdtbucket.strong.redis.regions import Regions
@@ -52,19 +51,18 @@ class Store:
         config: RedisConfig,
         ledger: Ledger,
         node: str,
-        modes: ControllerSettings,
-        degraded: Mode,
+        controller: ControllerFactory,
         owner: StoreOwner,
         met: Mapping[str, str] | None,
     ) -> None:
-        """`degraded`: the mode when Redis is slow. `met`: the servers that held everything at the
+        """`controller`: makes that of an endpoint. `met`: the servers that held everything at the
         end of this node's previous epoch, and the run id of each; None without such an epoch."""
         self.ledger = ledger
         table, regions = ledger.table, owner.regions
         self.regions = StoreRegions(regions, config.prefix, table, self._endpoints)
         elsewhere = None if regions is None else self.regions.nodes_elsewhere
         self.registry = Registry(config.prefix, node, table, owner.wanted_share, regions, elsewhere)
-        self._places = Endpoints(config, ledger, self.registry, modes, degraded, self, met, regions)
+        self._places = Endpoints(config, ledger, self.registry, controller, self, met, regions)
         self._loop = asyncio.get_running_loop()
         self._loops_thread = threading.get_ident()
         self._threads = Threads(ledger, self._loop, config.deadline_ns)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from crdtbucket.base.counted import counted
@@ -14,7 +15,7 @@ from crdtbucket.mesh.protocol.roster import Roster
 from crdtbucket.spec.mode import Mode
 from crdtbucket.strong import previous_epoch
 from crdtbucket.strong.controller.degradation import Degradation
-from crdtbucket.strong.controller.mode_controller import Change
+from crdtbucket.strong.controller.mode_controller import Change, Controller
 from crdtbucket.strong.controller.notice import ModeNotice
 from crdtbucket.strong.controller.webhook import Webhook
 from crdtbucket.strong.ledger import Ledger
@@ -24,6 +25,7 @@ from crdtbucket.strong.redis.regions import Regions
 from crdtbucket.strong.redis.script import MOST_TOKENS
 from crdtbucket.strong.rule_maker import RuleMaker
 from crdtbucket.strong.store import Store
+from crdtbucket.strong.store_names import StoreNames
 from crdtbucket.strong.store_rules import RuleBook
 from crdtbucket.strong.strong_bucket import AskingBucket
 
@@ -123,13 +125,12 @@ class StrongSide:
         roster = Roster(self._table, self._node) if machine is None else machine.roster
         ledger = Ledger(
             self._table,
-            roster,
-            self._node,
+            StoreNames(
+                self._table, roster, self._node, self._config.prefix.encode(), self._region_of
+            ),
             self._rules,
-            prefix=self._config.prefix.encode(),
             nodes=self._sharing,
             on_unsettled=self._wake,
-            region_of=self._region_of,
         )
         # Without a mesh a process learns nothing of the others, and would spend the whole limit.
         degraded = Mode.FALLBACK if machine is None else Mode.EVENTUAL
@@ -138,8 +139,7 @@ class StrongSide:
             self._config,
             ledger,
             self._node,
-            self.rule_maker.degradation.modes,
-            degraded,
+            partial(Controller, self.rule_maker.degradation.modes, degraded=degraded),
             self,
             None if previous is None else dict(previous.servers),
         )
