@@ -221,7 +221,7 @@ class LocalNode:
         # ":port" means that no host but this one knows its host.
         mesh, machine = self.mesh, self.machine
         if mesh is not None and machine is not None and not mesh.address.startswith(":"):
-            machine.address = mesh.address
+            machine.listens(mesh.address)
 
     def beat(self) -> None:
         """What is due about every second."""
@@ -242,7 +242,7 @@ class LocalNode:
             return  # nobody asks this process for the wall clock, and the view may be long
         elif (view := self.view()) is not None:
             moved = round(view["mesh"]["wall_clock_moved"] * NS_PER_SECOND)
-        wall.ahead_ns = shows - now + moved
+        wall.follow(shows - now + moved)
 
     def _show(self) -> None:
         from crdtbucket.shared import leader_view

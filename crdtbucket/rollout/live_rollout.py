@@ -208,8 +208,8 @@ class LiveRollout:
         rollout = self._rollout
         if rollout is None or rollout.position.of != config.version_id or config.rollout is None:
             return False
-        rollout.plan, self._target = config.rollout, config
-        self._followed = None
+        rollout.replan(config.rollout)
+        self._target, self._followed = config, None
         self._follow()
         return True
 

@@ -94,7 +94,7 @@ class Ledger:
         return self._begin(whole, threaded)
 
     def _begin(self, request: StoreRequest, threaded: bool) -> StoreRequest:
-        self.table.open_tokens += request.cost
+        self.unsettled.opened(request.cost)
         request.threaded = threaded
         self.in_flight.began(request)
         return request
@@ -138,7 +138,7 @@ class Ledger:
             debt=answer.debt_ns if request.follows(current) else None,
             wait=short,
         )
-        self.table.open_tokens -= request.cost
+        self.unsettled.closed(request.cost)
         self.in_flight.ended(request)
         if allowed and not returned:
             self._local.charge(current, request.key, request.cost)
@@ -168,7 +168,7 @@ class Ledger:
             if answer is not None and answer.status in (ScriptStatus.ALLOWED, ScriptStatus.DENIED):
                 self._check_record(request, answer, 0)
             self.in_flight.ended(request)
-            self.table.open_tokens -= request.cost
+            self.unsettled.closed(request.cost)
 
     def connection_ended(self, request: StoreRequest) -> None:
         """The connection of a request that was given up has ended: the store may still run it,

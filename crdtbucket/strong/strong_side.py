@@ -93,7 +93,7 @@ class StrongSide:
             if self.store is not None:
                 # Again, where the event loop has given all buckets another mode meanwhile.
                 while bucket.mode is not (mode := self.store.mode):
-                    bucket.mode = mode
+                    bucket.switch(mode)
                 bucket.attach(self.store)
 
     def join(self, machine: MeshNode | None) -> None:
@@ -241,7 +241,7 @@ class StrongSide:
         """All strong buckets get this mode, and the mesh learns whether the store can be
         reached."""
         for bucket in self._buckets:
-            bucket.mode = mode
+            bucket.switch(mode)
         if self._machine is not None:
             self._machine.advertise_store(reachable=mode is Mode.STRONG)
 

@@ -191,7 +191,7 @@ class SimulatedNode:
         self.table.set_time(local)
         if self._calendars:
             shows = self.wall.machine_ns()
-            self.wall.ahead_ns = shows - local + self.node.follow_wall(shows, local)
+            self.wall.follow(shows - local + self.node.follow_wall(shows, local))
         for bucket in self._calendars:
             bucket.beat()
         mesh.send(self, self.node.tick(local))

@@ -132,7 +132,7 @@ def test_a_process_that_takes_over_does_not_warm_up_and_counts_the_silent() -> N
 
 def test_a_member_that_is_not_linked_yet_is_called_and_seen_through_others() -> None:
     mesh = mesh_of()
-    mesh["B"].node.address = "127.0.0.1:7946"
+    mesh["B"].node.listens("127.0.0.1:7946")
     host = Host(mesh)
     host.leader_dies()
     mesh.partition("A", "B")

@@ -31,7 +31,7 @@ from crdtbucket.mesh.protocol.relays import Relays
 from crdtbucket.mesh.protocol.roster import Roster
 from crdtbucket.mesh.protocol.rounds import Outbox
 from crdtbucket.mesh.protocol.wall_clocks import wall_moved
-from crdtbucket.spec.mode import MODES, Mode
+from crdtbucket.spec.mode import Mode
 
 LOG = logging.getLogger("crdtbucket.mesh")
 
@@ -190,7 +190,11 @@ class MeshNode:
 
     def advertise_mode(self, mode: Mode) -> None:
         """From now on this node advertises that it decides in this mode."""
-        self.members.updates.mode = MODES.index(mode)
+        self.members.updates.advertise_mode(mode)
+
+    def listens(self, address: str) -> None:
+        """From now on peers learn that this node listens at an address."""
+        self.address = address
 
     def follow_wall(self, machine_ns: int, now: int) -> int:
         """Peers learn from now on what the machine's wall clock shows (ns since 1970). Returns
@@ -211,8 +215,7 @@ class MeshNode:
 
     def advertise_store(self, *, reachable: bool) -> None:
         """From now on this node advertises whether it reaches the common store."""
-        flag = wire.STORE_UNREACHABLE
-        self._out.flags = self._out.flags & ~flag | (0 if reachable else flag)
+        self._out.flag(wire.STORE_UNREACHABLE, on=not reachable)
 
     def subscribe(
         self,
@@ -228,7 +231,8 @@ class MeshNode:
         advertises. `entries_without_store`: the entries that came from a peer which cannot reach
         the common store. `region_without_store`: asked whether the common store does not get what
         the peers of a region take, as if none of them reached it."""
-        self._own_name.on_refusal = refusal or self._own_name.on_refusal
+        if refusal is not None:
+            self._own_name.subscribe(refusal)
         self._intake.subscribe(rollout, entries_without_store, region_without_store)
 
     # ---- in ----

@@ -112,9 +112,9 @@ class Alone:
             bounded=self.bounded,
             status=lambda link, now: link,
         )
-        self.own = OwnName(self.table, members, "me")
+        self.own, self.members = OwnName(self.table, members, "me"), members
         self.refusals: list[NodeConflict] = []
-        self.own.on_refusal = self.refusals.append
+        self.own.subscribe(self.refusals.append)
 
     @property
     def refuses(self) -> bool:
@@ -285,5 +285,5 @@ def test_it_lifts_no_refusal_but_its_own() -> None:
     alone.table.refusal, alone.table.sharing.refused = CONFLICT, True
     alone.own.look(NOW + 3 * MET_NS)
     assert alone.refuses
-    alone.own.on_refusal = None  # nobody need listen
+    alone.own = OwnName(alone.table, alone.members, "me")  # to which nobody listens
     alone.met(0, 9)
