@@ -80,7 +80,7 @@ class LocalNode:
         stage), and how far its roll-out is."""
         self._running, self._position = running, position
         if self.machine is not None:
-            self.machine.advertise(running, row_of(position))
+            self.machine.updates.advertise(running, row_of(position))
         self.follow_wall()  # a calendar bucket may be new, and waits for no beat
 
     @property
@@ -228,7 +228,7 @@ class LocalNode:
         self.follow_wall()
         modes = {bucket.mode for bucket in self._in_force.made}
         if self.machine is not None and modes:
-            self.machine.advertise_mode(worst(modes))
+            self.machine.updates.advertise_mode(worst(modes))
 
     def follow_wall(self) -> None:
         """Compares the wall clock with the peers'."""
@@ -267,11 +267,13 @@ class LocalNode:
             shared=shared,
         )
         node.subscribe(refusal=self._refused, rollout=rolling.receive)
-        node.advertise(self._running, row_of(self._position))
+        node.updates.advertise(self._running, row_of(self._position))
         self.machine = node
         if config.state_dir is not None:
             directory = StateDir(config.state_dir, self.identity.node)
-            self.saved.begin(directory, node, self.identity.node, shared=shared, goes_on=goes_on)
+            self.saved.begin(
+                directory, node.memory, self.identity.node, shared=shared, goes_on=goes_on
+            )
         return node
 
     def _refused(self, _: NodeConflict) -> None:

@@ -21,7 +21,7 @@ from crdtbucket.strong.redis.regions import Regions
 from crdtbucket.strong.redis.registry import Registry, WantedShare
 from crdtbucket.strong.store_regions import StoreRegions
 from crdtbucket.strong.store_slots import StoreSlots
-from crdtbucket.strong.store_upkeep import StoreUpkeep, WorstModeListener
+from crdtbucket.strong.store_upkeep import StoreUpkeep
 from crdtbucket.strong.threads import Threads
 
 Asked = tuple[BucketCore, "str | bytes", int]
@@ -29,11 +29,14 @@ Asked = tuple[BucketCore, "str | bytes", int]
 T = TypeVar("T")
 
 
-class StoreOwner(WorstModeListener, Protocol):
+class StoreOwner(Protocol):
     """The limiter as its store sees it: what the store asks of it and reports to it."""
 
     def endpoint_changed(self, address: str, change: Change) -> None:
         """The endpoint at an address has a new mode."""
+
+    def worst_mode_changed(self, mode: Mode) -> None:
+        """The worst mode of all endpoints, at the start and at every change."""
 
     def wanted_share(self) -> WantedShare:
         """The share of every limit that this process would grant without Redis."""
@@ -67,7 +70,9 @@ class Store:
         self._loops_thread = threading.get_ident()
         self._threads = Threads(ledger, self._loop, config.deadline_ns)
         self.slots = StoreSlots(ledger.slots, self._places, self._loop)
-        self._upkeep = StoreUpkeep(self._places, self.registry, self.regions, owner)
+        self._upkeep = StoreUpkeep(
+            self._places, self.registry, self.regions, owner.worst_mode_changed
+        )
         self._upkeep_task: asyncio.Task[None] | None = None
         self._owner = owner
 

@@ -216,12 +216,12 @@ class StrongSide:
 
     def _nodes(self) -> int:
         """How many processes share the limits, as far as is known."""
-        known = 1 if self._machine is None else self._machine.known()
+        known = 1 if self._machine is None else self._machine.members.known()
         return known if self.store is None else max(known, self.store.registry.processes)
 
     def _sharing(self) -> int:
         """Among how many processes a limit is divided while Redis is unreachable."""
-        known = 1 if self._machine is None else self._machine.known()
+        known = 1 if self._machine is None else self._machine.members.known()
         return known if self.store is None else self.store.registry.sharing(known)
 
     def _warn_of_strangers(self, store: Store) -> None:

@@ -60,7 +60,7 @@ class SimulatedMesh(NodeNetwork):
                 self._connect(first, second, self.nodes[first].epochs, self.nodes[second].epochs)
         for node in self.nodes.values():
             if node.up:  # a mesh that has been running: only what starts later is warming up
-                node.node.remember(node.local_ns(0))
+                node.node.memory.remember(node.local_ns(0))
 
     def __getitem__(self, name: str) -> SimulatedNode:
         check_names(self.nodes, name)
@@ -101,7 +101,7 @@ class SimulatedMesh(NodeNetwork):
         """The process is killed. What it held is saved as a snapshot that a restart may use."""
         dead = self[node]
         dead.table.set_time(dead.local_ns(self.now_ns))
-        dead.saved = b"".join(dead.node.snapshot())
+        dead.saved = b"".join(dead.node.memory.snapshot())
         self.boots.pop(node, None)
         dead.up = False
         at = self.now_ns + round(self.settings.latency * NS)

@@ -91,7 +91,7 @@ class SimulatedNode:
 
     def columns(self, bucket: str, key: str | bytes) -> dict[str, tuple[int, int]]:
         """What is counted here for the key: {node: (taken, refunded)}, a node's epochs summed."""
-        names = self.node.names()
+        names = self.node.roster.names()
         out: dict[str, tuple[int, int]] = {}
         core = self.bucket(bucket)
         core = core.of(key) if isinstance(core, Bucket) else core
@@ -147,7 +147,7 @@ class SimulatedNode:
         self.table.nodes.configure(predict=mesh.settings.prediction)
         self.node.set_waker(self._wake)
         if memory is not None:
-            self.node.restore(memory, mesh.boots.get(self.name))
+            self.node.memory.restore(memory, mesh.boots.get(self.name))
         self.up = True
         self._wake()
 

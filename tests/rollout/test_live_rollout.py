@@ -488,7 +488,7 @@ class Fleet:
                 node = self.mesh[name]
                 node.table.set_time(node.local_ns(self.mesh.now_ns))
                 reload.beat()
-                node.node.advertise(reload.running, row_of(reload.rolling.position))
+                node.node.updates.advertise(reload.running, row_of(reload.rolling.position))
 
     def load(self, config: Config, names: Any = ("eu", "us", "ap")) -> None:
         for name in names:

@@ -53,7 +53,7 @@ class StrongNode:
             sim.table,
             StoreNames(sim.table, sim.node.roster, sim.name),
             RuleBook({self.bucket: Rules(self.arguments, on_outage, quota)}),
-            nodes=sim.node.known,
+            nodes=sim.node.members.known,
         )
         sim.node.subscribe(entries_without_store=self.ledger.unsettled.push)
         self.in_flight: list[KeyInFlight] = []

@@ -46,7 +46,7 @@ def test_a_stranger_that_says_it_is_older_stops_nobody_that_has_a_link(size: int
         with pytest.raises(NodeConflict):
             node.connected(NodeInfo(name, "there", 99, "", 0, established=True), now)
         assert serves(mesh, name)
-        assert node.bounded == {"there": {"own_name": 1}}
+        assert node.members.bounded.counts() == {"there": {"own_name": 1}}
 
 
 @pytest.mark.parametrize(("others", "goes_on"), [("", False), ("B", True)])
@@ -79,7 +79,7 @@ def test_who_has_no_memory_refuses_for_as_long_as_peers_say_so() -> None:
     mesh.partition("A", "BC")
     mesh.restart("A")
     node = mesh["A"].node
-    assert not node.memory
+    assert not node.memory.complete
     for _ in range(5):
         node.name_reported(CONFLICT)
         mesh.advance(20.0)
