@@ -111,7 +111,7 @@ class Fleet:
                 continue
             self._due.append((self.now + self.random.randrange(INTERVAL_NS), number))
         heapq.heapify(self._due)
-        self.node.remember(self.now)
+        self.node.memory.remember(self.now)
         linked = [peer for peer in self.peers if peer.name in self.node.links]
         owners = [(peer.name, peer.epoch) for peer in linked]
         owners.append((self.node.name, self.table.epochs.running))

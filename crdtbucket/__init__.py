@@ -47,7 +47,7 @@ from crdtbucket.errors import (
 from crdtbucket.limiter.bucket import Bucket
 from crdtbucket.limiter.decorator import limited
 from crdtbucket.limiter.facade import Limiter
-from crdtbucket.limiter.slots import Slot
+from crdtbucket.limiter.held_slot import Slot
 from crdtbucket.mesh.mesh_config import MeshConfig
 from crdtbucket.spec.asked_overrides import AskedOverrides
 from crdtbucket.spec.bucket_spec import BucketSpec

@@ -7,7 +7,6 @@ from typing import Any, NamedTuple, SupportsIndex, final
 from _typeshed import ReadableBuffer
 from typing_extensions import Self
 
-from crdtbucket.limiter.bucket import Bucket
 from crdtbucket.spec.bucket_spec import BucketSpec
 from crdtbucket.spec.mode import Mode
 from crdtbucket.spec.priority import Floor
@@ -549,7 +548,7 @@ _Named = (
 class MultiCore:
     _in_force: Any
     def __init__(self, in_force: Any) -> None: ...
-    def bucket(self, name: str) -> Bucket: ...
+    def bucket(self, name: str) -> Any: ...
     def take_all(self, wanted: Iterable[_Named]) -> AllDecision: ...
     def _asked(self, wanted: Iterable[_Named]) -> tuple[list[Any], list[int]]: ...
 

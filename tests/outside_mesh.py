@@ -166,7 +166,7 @@ def _orders() -> Iterator[bytes]:
 def _restored(data: bytes) -> None:
     one = mesh(seed=2)["A"]
     try:
-        one.node.restore(data)
+        one.node.memory.restore(data)
     except MeshError:
         assert not len(one.table), "a part of what was refused is there"
 
@@ -206,7 +206,7 @@ def _files() -> Iterator[bytes]:
         nodes["A"].take("b", f"key {key}", 40)
         nodes["B"].take("b", f"key {key}", 30)
         nodes.advance(0.2)
-    head, *pieces, last = nodes["A"].node.snapshot()
+    head, *pieces, last = nodes["A"].node.memory.snapshot()
     yield b"\0" + b"".join((head, *pieces, last))
     yield b"\0" + b"".join((head[:-1], b"\x92", *pieces, *pieces, last))
     rows, servers = ((1, 2, 3, 4),), (("10.0.0.1:6379", "run"),)

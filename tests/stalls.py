@@ -47,7 +47,7 @@ class Victim:
         for number in range(keys):
             self.bucket.take(f"{number}", 3)
         self.node = MeshNode(self.table, MeshConfig(), name="me", seed=1)
-        self.node.remember(self.table.now())
+        self.node.memory.remember(self.table.now())
         for name, epoch in (("bad", EPOCH), ("other", 98)):
             self.node.connected(NodeInfo(name, "", epoch, "", 0), self.table.now())
         self.keys, self.seq = keys, 0

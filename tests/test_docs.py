@@ -395,6 +395,7 @@ TALK += [
     "charged",
     "name_hash",
     "attach",
+    "switch",
     "store",
     "redirect",
     "choose_by",

@@ -67,5 +67,9 @@ class WallClock:
         self.ahead_ns: int | None = None
         """How far it is ahead of local time; None where nothing is compared."""
 
+    def follow(self, ahead_ns: int) -> None:
+        """It was compared: from now on it is so far ahead of local time."""
+        self.ahead_ns = ahead_ns
+
     def __call__(self, now: int) -> int:
         return self.machine_ns() if self.ahead_ns is None else now + self.ahead_ns

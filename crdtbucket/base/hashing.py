@@ -10,17 +10,29 @@ nobody can build collisions even so (see `core/memory/hash.h`).
 from __future__ import annotations
 
 import hashlib
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 from crdtbucket.errors import ConfigError, Problem
-
-if TYPE_CHECKING:
-    from crdtbucket.mesh.mesh_config import MeshConfig
-    from crdtbucket.strong.redis.redis_config import RedisConfig
 
 NO_SECRET = b"crdtbucket mesh without a secret"
 PUBLIC_KEY = b"crdtbkt1" + b"\xff" * 8
 """The second half shows the core that this key is no secret."""
+
+
+class HashSettings(Protocol):
+    """Settings of what several nodes share, a mesh or a Redis."""
+
+    @property
+    def hash_secret(self) -> str | bytes | None:
+        """The secret that all who share it hash by."""
+
+
+class MeshHashSettings(HashSettings, Protocol):
+    """Those of a mesh."""
+
+    @property
+    def secrets(self) -> tuple[bytes, ...]:
+        """What authenticates its nodes; the last one is the oldest."""
 
 
 def key_of(secret: bytes) -> bytes:
@@ -29,7 +41,7 @@ def key_of(secret: bytes) -> bytes:
     return hashlib.blake2b(b"", digest_size=16, key=inner, person=b"cb-hash-key").digest()
 
 
-def shared_key(mesh: MeshConfig | None, redis: RedisConfig | None) -> bytes | None:
+def shared_key(mesh: MeshHashSettings | None, redis: HashSettings | None) -> bytes | None:
     """The key of a node with this mesh and this Redis; None for a node that shares nothing.
 
     From `hash_secret`, of either. Without it, with a Redis: `PUBLIC_KEY`. In a mesh alone from the

@@ -11,7 +11,7 @@ from crdtbucket.cli.node_options import NodeOptions, node_options
 from crdtbucket.cli.options import say
 from crdtbucket.cli.signing_options import SigningOptions, signing_options
 from crdtbucket.cli.terminal_text import printable
-from crdtbucket.spec.bucket_spec import canonical_name
+from crdtbucket.spec.field_checks import canonical_name
 
 if TYPE_CHECKING:
     from crdtbucket.cli.node_client import NodeClient

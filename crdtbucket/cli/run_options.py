@@ -13,7 +13,8 @@ from crdtbucket.cli.options import FiniteRange, gathered, with_options
 from crdtbucket.simulator.rule_catalogue import COMPARED, RULES, check_rules
 from crdtbucket.simulator.run_settings import NS, Settings
 from crdtbucket.simulator.simulation_errors import SimulationError
-from crdtbucket.spec.bucket_spec import BucketSpec, canonical_name
+from crdtbucket.spec.bucket_spec import BucketSpec
+from crdtbucket.spec.field_checks import canonical_name
 
 F = TypeVar("F", bound=Callable[..., Any])
 

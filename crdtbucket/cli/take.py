@@ -12,7 +12,7 @@ from crdtbucket.cli.node_options import NodeOptions, node_options
 from crdtbucket.cli.options import say, with_options
 from crdtbucket.cli.signing_options import SigningOptions, signing_options
 from crdtbucket.cli.terminal_text import printable, seconds
-from crdtbucket.spec.bucket_spec import canonical_name
+from crdtbucket.spec.field_checks import canonical_name
 from crdtbucket.spec.mode import Mode
 
 DENIED = 1

@@ -10,9 +10,9 @@ from pydantic import AfterValidator, model_validator
 from crdtbucket.config.section import Section
 from crdtbucket.config.source import Source, YamlNode, did_you_mean
 from crdtbucket.config.values import FloorValue, WrongValue
-from crdtbucket.spec.bucket_spec import BucketSpec, canonical_name
+from crdtbucket.spec.bucket_spec import BucketSpec
 from crdtbucket.spec.descriptor_rule import DescriptorRule
-from crdtbucket.spec.field_checks import clipped
+from crdtbucket.spec.field_checks import canonical_name, clipped
 from crdtbucket.spec.mode import Mode
 
 MAX_RULES = 1_000

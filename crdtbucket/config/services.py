@@ -10,8 +10,10 @@ from crdtbucket.config.check import masked, report_missing, validate
 from crdtbucket.config.model import DefaultsSection, OverrideSection, RuleSection, ServiceSection
 from crdtbucket.config.source import Source, YamlNode
 from crdtbucket.errors import InvalidSpec
-from crdtbucket.spec.bucket_spec import BucketSpec, canonical_name
-from crdtbucket.spec.overrides import FEWER, MAX_BUCKETS, check_glob
+from crdtbucket.spec.bucket_spec import BucketSpec
+from crdtbucket.spec.field_checks import canonical_name
+from crdtbucket.spec.globs import check_glob
+from crdtbucket.spec.overrides import FEWER, MAX_BUCKETS
 from crdtbucket.spec.rate_text import parse_rate
 
 RATE = {"capacity", "refill_rate", "refill_interval"}

@@ -32,7 +32,8 @@ from crdtbucket.demo.verdict import RunVerdict, judge
 from crdtbucket.demo.view import SilentRunView
 from crdtbucket.errors import CrdtbucketError
 from crdtbucket.mesh.mesh_config import MeshConfig
-from crdtbucket.spec.bucket_spec import BucketSpec, canonical_name
+from crdtbucket.spec.bucket_spec import BucketSpec
+from crdtbucket.spec.field_checks import canonical_name
 
 KEY = "tenant-42"
 LINK_S = 20.0

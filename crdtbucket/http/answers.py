@@ -16,7 +16,7 @@ from crdtbucket.http.fields import (
     rate_limit_fields,
 )
 from crdtbucket.http.request_rules import Rule
-from crdtbucket.limiter.slots import Slot
+from crdtbucket.limiter.held_slot import Slot
 
 SOON = {"Retry-After": "1"}
 """The wait (s) that a denial for want of slots states: nobody knows when one is released."""

@@ -16,7 +16,7 @@ from crdtbucket.http.request import Request
 from crdtbucket.http.request_rules import Charge, Rule, shortened
 from crdtbucket.limiter.bucket import Bucket
 from crdtbucket.limiter.facade import Limiter, check_limiter
-from crdtbucket.limiter.slots import Slot
+from crdtbucket.limiter.held_slot import Slot
 from crdtbucket.spec.bucket_spec import BucketSpec
 from crdtbucket.strong.strong_bucket import AskingBucket
 

@@ -11,7 +11,7 @@ from crdtbucket.base.forks import ForkLock
 from crdtbucket.limiter.bucket import Bucket
 from crdtbucket.limiter.calendar_bucket import CalendarBucket
 from crdtbucket.spec.asked_overrides import AskedOverrides, Limit
-from crdtbucket.spec.overrides import REMEMBERED_KEYS
+from crdtbucket.spec.globs import REMEMBERED_KEYS
 
 LOG = logging.getLogger("crdtbucket")
 RETRY_NS = NS_PER_SECOND

@@ -20,12 +20,10 @@ from crdtbucket._core import (
 from crdtbucket.base.clock import NS_PER_SECOND
 from crdtbucket.base.counted import counted
 from crdtbucket.errors import InvalidCost, InvalidSpec, WrongKind
+from crdtbucket.limiter.held_slot import Slot
 from crdtbucket.limiter.waiting import Lines, Waiters, check_no_loop, patience_ns
 from crdtbucket.spec.bucket_spec import BucketSpec
 from crdtbucket.spec.priority import Floor
-
-if TYPE_CHECKING:
-    from crdtbucket.limiter.slots import Slot
 
 Choose = Callable[[str | bytes], "Bucket"]
 """Returns the bucket that decides on a key."""

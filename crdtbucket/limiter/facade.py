@@ -12,8 +12,9 @@ from crdtbucket.base.clock import WallClock
 from crdtbucket.errors import InvalidSpec
 from crdtbucket.limiter.bucket import NOT_COPIED, Bucket
 from crdtbucket.limiter.factory import Factory, checked_specs
-from crdtbucket.limiter.local_node import Identity, LocalNode
+from crdtbucket.limiter.local_node import LocalNode
 from crdtbucket.limiter.multi import Multi
+from crdtbucket.limiter.node_identity import Identity
 from crdtbucket.limiter.operator_overrides import OperatorOverrides
 from crdtbucket.limiter.runtime import Runtime
 from crdtbucket.limiter.stats import bucket_stats
@@ -25,7 +26,7 @@ from crdtbucket.rollout.limiter_file import LimiterFile, rollout_places
 from crdtbucket.rollout.live_rollout import LiveRollout
 from crdtbucket.rollout.reload import Reload
 from crdtbucket.rollout.rollout_store import RolloutStore
-from crdtbucket.spec.bucket_spec import BucketSpec, check_consistency
+from crdtbucket.spec.bucket_spec import BucketSpec
 from crdtbucket.spec.mode import Mode
 from crdtbucket.spec.overrides import shadowed
 from crdtbucket.strong.controller.degradation import Degradation
@@ -87,11 +88,10 @@ class Limiter(Multi):
         identity = Identity.checked(node, region, mesh)
         name = identity.node
         config = RedisConfig(url=redis) if isinstance(redis, str) else redis
-        self._tables = tables = Tables(
-            shared, node=name, mesh=mesh, redis=config, max_keys=max_keys, main=_table
-        )
+        tables = Tables(shared, node=name, mesh=mesh, redis=config, max_keys=max_keys, main=_table)
+        self._tables = tables
         wall = WallClock()
-        factory = Factory(tables, mesh, check_consistency(consistency), wall)
+        factory = Factory(tables, mesh, consistency, wall)
         if not isinstance(enabled, bool):  # the text of an environment variable is true
             raise InvalidSpec(f"enabled is {enabled!r}", "pass True or False", "enabled")
         defined = factory.define(buckets if enabled else shadowed(checked_specs(buckets)))

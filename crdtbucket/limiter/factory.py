@@ -14,6 +14,7 @@ from crdtbucket.limiter.slots import SlotBucket
 from crdtbucket.limiter.tables import Tables
 from crdtbucket.mesh.mesh_config import MeshConfig
 from crdtbucket.spec.bucket_spec import BucketSpec
+from crdtbucket.spec.field_checks import check_consistency
 from crdtbucket.spec.mode import Mode
 from crdtbucket.spec.overrides import FEWER, MAX_BUCKETS, with_overrides
 from crdtbucket.strong.controller.degradation import Degradation
@@ -33,7 +34,7 @@ class Factory:
         self,
         tables: Tables,
         mesh: MeshConfig | None,
-        consistency: Mode,
+        consistency: Mode | str,
         wall: WallClock,
     ) -> None:
         """`consistency`: of buckets that do not say it themselves. `wall`: of calendar buckets."""
@@ -41,7 +42,7 @@ class Factory:
         """All buckets that were ever made, in order."""
         self._tables = tables
         self._mesh = mesh
-        self._consistency = consistency
+        self._consistency = check_consistency(consistency)
         self._wall = wall
 
     def define(self, specs: Iterable[BucketSpec]) -> dict[str, Bucket]:

@@ -3,52 +3,31 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from crdtbucket.base.clock import NS_PER_SECOND, WallClock
 from crdtbucket.errors import MeshError, NodeConflict
 from crdtbucket.limiter.background import Service
+from crdtbucket.limiter.node_identity import Identity
 from crdtbucket.limiter.operator_commands import OperatorCommands
 from crdtbucket.limiter.operator_overrides import OperatorOverrides
 from crdtbucket.limiter.saved_state import SavedState
 from crdtbucket.limiter.stats import fleet_row, mesh_stats
-from crdtbucket.mesh.mesh_config import MeshConfig
 from crdtbucket.mesh.state_dir import StateDir
-from crdtbucket.rollout.limiter_file import ALONE
 from crdtbucket.rollout.staged import Position, row_of
 from crdtbucket.shared.table_file import shared_stats
-from crdtbucket.spec.field_checks import check_name
 from crdtbucket.spec.mode import worst
 
 if TYPE_CHECKING:
     from crdtbucket.mesh.links.command_orders import CommandBook
+    from crdtbucket.mesh.mesh_config import MeshConfig
     from crdtbucket.mesh.protocol.mesh_node import MeshNode
     from crdtbucket.mesh.transport.mesh_network import MeshNetwork
     from crdtbucket.rollout.in_force import InForce
     from crdtbucket.rollout.live_rollout import LiveRollout
 
 LOG = logging.getLogger("crdtbucket")
-
-
-@dataclass(frozen=True)
-class Identity:
-    """The name and the region of a node, and its part in the mesh, if it has one."""
-
-    node: str
-    region: str
-    mesh: MeshConfig | None
-
-    @classmethod
-    def checked(cls, node: str | None, region: str, mesh: MeshConfig | None) -> Identity:
-        """Raises `MeshError` for a mesh without a node name, and `InvalidSpec`."""
-        if mesh is not None and node is None:
-            raise MeshError(
-                "a node of a mesh needs a name of its own: pass node=, such as 'eu-1'; in a file "
-                "add node:, to a command give --node"
-            )
-        name = check_name(ALONE if node is None else node, "node")
-        return cls(name, check_name(region, "region") if region else "", mesh)
 
 
 class LocalNode:
@@ -101,7 +80,7 @@ class LocalNode:
         stage), and how far its roll-out is."""
         self._running, self._position = running, position
         if self.machine is not None:
-            self.machine.advertise(running, row_of(position))
+            self.machine.updates.advertise(running, row_of(position))
         self.follow_wall()  # a calendar bucket may be new, and waits for no beat
 
     @property
@@ -126,6 +105,7 @@ class LocalNode:
             return None
         # The network is imported only where there is one.
         from crdtbucket.mesh.links.command_orders import CommandBook
+        from crdtbucket.mesh.links.operator_orders import OperatorBooks
         from crdtbucket.mesh.links.peer_keys import load_for, peer_keys_of
         from crdtbucket.mesh.transport.carriers import carrier_of
         from crdtbucket.mesh.transport.mesh_network import MeshNetwork
@@ -151,8 +131,7 @@ class LocalNode:
                 carrier=carrier,
                 hash_key=self._table.hash_key,
                 peer_keys=peer_keys_of(config, self.identity.node, state),
-                overrides=self._overrides.book,
-                commands=self._commands,
+                books=OperatorBooks(self._commands, self._overrides.book),
             )
             self._mesh = mesh
             return mesh
@@ -242,14 +221,14 @@ class LocalNode:
         # ":port" means that no host but this one knows its host.
         mesh, machine = self.mesh, self.machine
         if mesh is not None and machine is not None and not mesh.address.startswith(":"):
-            machine.address = mesh.address
+            machine.listens(mesh.address)
 
     def beat(self) -> None:
         """What is due about every second."""
         self.follow_wall()
         modes = {bucket.mode for bucket in self._in_force.made}
         if self.machine is not None and modes:
-            self.machine.advertise_mode(worst(modes))
+            self.machine.updates.advertise_mode(worst(modes))
 
     def follow_wall(self) -> None:
         """Compares the wall clock with the peers'."""
@@ -263,7 +242,7 @@ class LocalNode:
             return  # nobody asks this process for the wall clock, and the view may be long
         elif (view := self.view()) is not None:
             moved = round(view["mesh"]["wall_clock_moved"] * NS_PER_SECOND)
-        wall.ahead_ns = shows - now + moved
+        wall.follow(shows - now + moved)
 
     def _show(self) -> None:
         from crdtbucket.shared import leader_view
@@ -288,11 +267,13 @@ class LocalNode:
             shared=shared,
         )
         node.subscribe(refusal=self._refused, rollout=rolling.receive)
-        node.advertise(self._running, row_of(self._position))
+        node.updates.advertise(self._running, row_of(self._position))
         self.machine = node
         if config.state_dir is not None:
             directory = StateDir(config.state_dir, self.identity.node)
-            self.saved.begin(directory, node, self.identity.node, shared=shared, goes_on=goes_on)
+            self.saved.begin(
+                directory, node.memory, self.identity.node, shared=shared, goes_on=goes_on
+            )
         return node
 
     def _refused(self, _: NodeConflict) -> None:

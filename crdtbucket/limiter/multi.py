@@ -60,7 +60,13 @@ class Multi(MultiCore):
     _in_force: InForce
     """Has the buckets by name."""
 
-    if not TYPE_CHECKING:  # a checker would believe in every attribute
+    if TYPE_CHECKING:
+
+        def bucket(self, name: str) -> Bucket:
+            """The core's: the bucket with this name. Raises `UnknownBucket`."""
+            raise NotImplementedError
+
+    else:  # a checker would believe in every attribute
 
         def __getattr__(self, name: str) -> Any:
             """Says where a method of a bucket is."""

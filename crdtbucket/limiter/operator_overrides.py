@@ -16,8 +16,8 @@ from crdtbucket.limiter.asked_limits import carry_over
 from crdtbucket.mesh.mesh_config import MeshConfig
 from crdtbucket.mesh.state_dir import StateDir
 from crdtbucket.shared.shared_file import SharedFile
-from crdtbucket.spec.bucket_spec import canonical_name
-from crdtbucket.spec.overrides import MAX_KEY_LENGTH
+from crdtbucket.spec.field_checks import canonical_name
+from crdtbucket.spec.globs import MAX_KEY_LENGTH
 
 if TYPE_CHECKING:
     from crdtbucket.limiter.outside_limits import BucketOverrides

@@ -11,19 +11,17 @@ import contextlib
 import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import chain
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 from crdtbucket.base.clock import NS_PER_SECOND
+from crdtbucket.base.forks import ForkLock
 from crdtbucket.errors import CrdtbucketError, InvalidSpec
 from crdtbucket.limiter.asked_limits import AskedLimits
 from crdtbucket.limiter.bucket import Bucket
 from crdtbucket.spec.asked_overrides import Limit
 from crdtbucket.spec.bucket_spec import BucketSpec
-from crdtbucket.spec.outside_limit import limit_from_outside
-from crdtbucket.spec.overrides import MAX_KEY_LENGTH, Choice, key_text
-
-if TYPE_CHECKING:
-    from crdtbucket.rollout.in_force import InForce
+from crdtbucket.spec.globs import MAX_KEY_LENGTH, Choice, key_text
+from crdtbucket.spec.overrides import limit_from_outside
 
 LOG = logging.getLogger("crdtbucket")
 MAX_LIMITS = 500
@@ -32,10 +30,19 @@ MAX_MADE = 2_000
 """Different ones while a limiter lives: each is a definition, and stays one."""
 
 
+class Definitions(Protocol):
+    """The definitions in force; see `InForce`."""
+
+    lock: ForkLock
+
+    def named(self, name: str) -> BucketSpec | None: ...
+    def make_override(self, spec: BucketSpec, owner: BucketSpec) -> Bucket: ...
+
+
 class OutsideLimits:
     """The limits from outside of all buckets of one limiter."""
 
-    def __init__(self, in_force: InForce) -> None:
+    def __init__(self, in_force: Definitions) -> None:
         """No bucket is connected yet. `in_force` makes the buckets that decide by these limits."""
         self._in_force = in_force
         self._of: dict[str, BucketOverrides] = {}

@@ -12,7 +12,7 @@ from crdtbucket.base.forks import ForkLock
 from crdtbucket.mesh.state_dir import StateDir
 
 if TYPE_CHECKING:
-    from crdtbucket.mesh.protocol.mesh_node import MeshNode
+    from crdtbucket.mesh.protocol.node_memory import NodeMemory
     from crdtbucket.strong.strong_side import StrongSide
 
 LOG = logging.getLogger("crdtbucket")
@@ -26,11 +26,11 @@ class SavedState:
         self.directory: StateDir | None = None
         self._table = table
         self._strong = strong
-        self._machine: MeshNode | None = None
+        self._memory: NodeMemory | None = None
         self._saving = ForkLock()  # over the directory's use: snapshots are saved in a thread
 
     def begin(
-        self, directory: StateDir, machine: MeshNode, name: str, *, shared: bool, goes_on: bool
+        self, directory: StateDir, memory: NodeMemory, name: str, *, shared: bool, goes_on: bool
     ) -> None:
         """Takes the name of the node, and restores what its last epoch has left.
 
@@ -39,12 +39,12 @@ class SavedState:
         """
         directory.open()
         with self._saving:  # a snapshot that is saved now would replace the one that is to be read
-            self.directory, self._machine = directory, machine
+            self.directory, self._memory = directory, memory
             # The epoch of a shared table may be recorded already: by a process that was killed.
             epochs = directory.begin_epoch(self._table.epochs.running, handed_over=shared)
             saved = None if goes_on else directory.snapshot.load()
             if saved is not None:
-                self._restore(saved, machine, name, epochs)
+                self._restore(saved, memory, name, epochs)
             if self._strong is not None:
                 owed = None if saved is None else directory.owed.load()
                 self._strong.resume(owed, directory.directory)
@@ -52,11 +52,11 @@ class SavedState:
     def save(self) -> None:
         """Saves a snapshot. It takes as long as the disk does."""
         with self._saving:
-            if self.directory is None or self._machine is None:
+            if self.directory is None or self._memory is None:
                 return
             if self._strong is not None:  # first: a key of it that the snapshot lacks is harmless
                 self.directory.owed.save(self._strong.unsettled_state())
-            self.directory.snapshot.save(*self._machine.snapshot())
+            self.directory.snapshot.save(*self._memory.snapshot())
 
     def release(self) -> None:
         """Saves a last snapshot and gives the directory up."""
@@ -74,11 +74,11 @@ class SavedState:
                 self.directory.close()
                 self.directory = None
 
-    def _restore(self, saved: bytes, machine: MeshNode, name: str, epochs: int) -> None:
+    def _restore(self, saved: bytes, memory: NodeMemory, name: str, epochs: int) -> None:
         from crdtbucket.mesh.snapshot import OtherFormat
 
         try:
-            keys = machine.restore(saved)
+            keys = memory.restore(saved)
         except OtherFormat as error:
             LOG.warning(
                 "%s starts its epoch no. %d without memory, as its %s; the next snapshot replaces "

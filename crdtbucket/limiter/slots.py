@@ -5,18 +5,17 @@ Those of `strong.strong_slots` are the same, and Redis decides."""
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Iterable
 from datetime import timedelta
 from typing import Any, NoReturn
 
-from crdtbucket._core import Decision, SlotBook, SlotCore, SlotSearch, Table, slot_of
-from crdtbucket.base.clock import NS_PER_SECOND
+from crdtbucket._core import Decision, SlotBook, SlotSearch, Table, slot_of
 from crdtbucket.base.duration import span
-from crdtbucket.errors import WaitTimeout, WrongKind
+from crdtbucket.errors import WrongKind
 from crdtbucket.limiter.bucket import Bucket, Choose
-from crdtbucket.limiter.waiting import Lines, LocalLine, Waiters, check_no_loop, patience_ns
-from crdtbucket.spec.bucket_spec import SLOT_TOKENS, BucketSpec
+from crdtbucket.limiter.held_slot import Slot
+from crdtbucket.limiter.waiting import LocalLine, Waiters
+from crdtbucket.spec.bucket_spec import BucketSpec
 from crdtbucket.spec.field_checks import check_duration
 
 
@@ -111,47 +110,6 @@ class SlotBucket(Bucket):
 
     take = peek = settle = reserve = take_burst = take_many = take_here = take_apart = _no_tokens
     acquire = acquire_sync = acquire_many = wait = wait_sync = refund = reset = _no_tokens
-
-
-class Slot(SlotCore):
-    """A slot of a key, held while a `with` or `async with` block runs.
-
-    Leaving the block releases it, and so does the end of its ttl. Safe to use from several threads.
-    """
-
-    __slots__ = ()
-
-    def __enter__(self) -> Slot:
-        """Holds a slot. Raises `SlotDenied`."""
-        self.check_new()
-        decision = self.bucket.search.take(self.key)
-        if decision.allowed or patience_ns(self.timeout) == 0:
-            return self.hold(decision)
-        check_no_loop("a slot that is waited for", "`async with bucket.slot(...)`")
-        return self.hold(asyncio.run(self._wait()))
-
-    async def __aenter__(self) -> Slot:
-        """Holds a slot; nothing is awaited where there is one, or without a timeout. Raises
-        `SlotDenied`."""
-        self.check_new()
-        if patience_ns(self.timeout) == 0:
-            return self.hold(self.bucket.search.take(self.key))
-        return self.hold(await self._wait())
-
-    async def _wait(self) -> Decision:
-        try:
-            return await self._turn()
-        except WaitTimeout as error:
-            if error.decision is None:
-                raise  # it has one wherever it is raised here
-            return error.decision
-
-    async def _turn(self) -> Decision:
-        waiters: Lines = self.bucket.waiters
-        return await waiters.wait(self.key, SLOT_TOKENS, self.timeout)
-
-    def __repr__(self) -> str:
-        return f"Slot(key={self.key!r}, ttl={self.ttl_ns / NS_PER_SECOND:g})"
 
 
 class SlotLine(LocalLine):

@@ -46,7 +46,7 @@ def mesh_stats(mesh: MeshNetwork, machine: MeshNode, now: int) -> dict[str, Any]
             **dataclasses.asdict(mesh.counters),
             **machine.counters,
             "entries_sent": machine.entries_sent,
-            "bounded": machine.bounded,
+            "bounded": machine.members.bounded.counts(),
             "adopted": machine.members.bounded.adopted(),
             "wall_clock_moved": machine.wall_moved_ns / NS_PER_SECOND,
         },

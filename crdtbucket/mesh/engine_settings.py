@@ -5,14 +5,11 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from functools import partial
-from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from crdtbucket.base.setting_checks import section_problem
 from crdtbucket.errors import Problem
-
-if TYPE_CHECKING:
-    from crdtbucket.mesh.mesh_config import MeshConfig
+from crdtbucket.mesh.mesh_fields import MeshFields
 
 _problem = partial(section_problem, "mesh")
 SCHEMES = {"nats": ("nats", "tls"), "redis": ("redis", "rediss")}
@@ -20,7 +17,7 @@ EXAMPLES = {"nats": "nats://10.0.0.5:4222", "redis": "redis://10.0.0.5:6379"}
 _TOKEN = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
 
-def engine_problems(mesh: MeshConfig) -> Iterator[Problem]:
+def engine_problems(mesh: MeshFields) -> Iterator[Problem]:
     """Every wrong field, none for a mesh of sockets that names no engine."""
     kind = mesh.transport
     if kind not in ("sockets", *SCHEMES):
@@ -44,7 +41,7 @@ def engine_problems(mesh: MeshConfig) -> Iterator[Problem]:
         yield _problem("credentials", "is empty", "write user:password, or leave it out")
 
 
-def _server_problems(mesh: MeshConfig, kind: str) -> Iterator[Problem]:
+def _server_problems(mesh: MeshFields, kind: str) -> Iterator[Problem]:
     example = EXAMPLES[kind]
     if isinstance(mesh.servers, str) or not mesh.servers:
         yield _problem("servers", "names no server", f"write a list, such as [{example}]")

@@ -5,13 +5,10 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 from functools import partial
-from typing import TYPE_CHECKING
 
 from crdtbucket.base.setting_checks import section_problem
 from crdtbucket.errors import Problem
-
-if TYPE_CHECKING:
-    from crdtbucket.mesh.mesh_config import MeshConfig
+from crdtbucket.mesh.mesh_fields import MeshFields
 
 _problem = partial(section_problem, "mesh")
 POLICIES = ("off", "pinned", "allowed", "certificate")
@@ -24,7 +21,7 @@ def is_fingerprint(text: object) -> bool:
     return isinstance(text, str) and _FINGERPRINT.fullmatch(text) is not None
 
 
-def identity_problems(mesh: MeshConfig) -> Iterator[Problem]:
+def identity_problems(mesh: MeshFields) -> Iterator[Problem]:
     """Every wrong field, none for a mesh that knows its nodes by the secret alone."""
     operators = mesh.operator_keys
     for number, one in enumerate((operators,) if isinstance(operators, str) else operators):
@@ -56,7 +53,7 @@ def identity_problems(mesh: MeshConfig) -> Iterator[Problem]:
     yield from _allowed_problems(mesh, policy)
 
 
-def _allowed_problems(mesh: MeshConfig, policy: str) -> Iterator[Problem]:
+def _allowed_problems(mesh: MeshFields, policy: str) -> Iterator[Problem]:
     listed = mesh.allowed_keys
     if policy == "allowed" and not listed:
         fix = (

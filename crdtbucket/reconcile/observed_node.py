@@ -15,6 +15,7 @@ from crdtbucket.base.deadline import within
 from crdtbucket.errors import MeshError, WireError
 from crdtbucket.mesh.links.channel import Channel, ChannelLost
 from crdtbucket.mesh.links.link import describe_bye
+from crdtbucket.mesh.links.node_key import fingerprint_of
 from crdtbucket.mesh.links.session import Handshake, Kind
 from crdtbucket.mesh.protocol import entries, wire
 from crdtbucket.reconcile.buckets import BucketIndex, KeyUpdate, Place, ReconciledBucket
@@ -70,22 +71,26 @@ class ObservedNode:
     buckets: BucketIndex
     timeout: float
     """Seconds within which it answers."""
-    members: dict[str, str] = field(default_factory=dict)
+    members: dict[str, str] = field(default_factory=dict, init=False)
     """Addresses by name of the members that it knows, itself among them."""
-    tombstones: set[int] = field(default_factory=set)
+    tombstones: set[int] = field(default_factory=set, init=False)
     """Epochs whose columns count no more, here."""
-    config: wire.Config | None = None
+    config: wire.Config | None = field(default=None, init=False)
     """Which configuration it runs: its version, its hash, and the stage of its roll-out."""
-    fingerprint: str = ""
-    """The fingerprint of the key that the node has proved."""
-    clock: int = 0
+    clock: int = field(default=0, init=False)
     """The clock of the node (ns) when it sent its last answer."""
-    _seq: int = 0
+    _seq: int = field(default=0, init=False)
 
     @property
     def instance(self) -> int:
         """Tells its process from any other one."""
         return self.shake.peer_instance
+
+    @property
+    def fingerprint(self) -> str:
+        """The fingerprint of the key that the node has proved; empty without one."""
+        key = self.shake.peer_key
+        return fingerprint_of(key) if self.shake.signed and key is not None else ""
 
     async def ask(self, **values: Any) -> wire.Frame:
         """The answer to a frame. Raises `ObservationFailed`."""

@@ -12,9 +12,8 @@ from crdtbucket.errors import WireError
 from crdtbucket.mesh.engines.engine_caller import EngineCaller
 from crdtbucket.mesh.links.channel import Channel, ChannelLost
 from crdtbucket.mesh.links.handshake import handshake_as_observer
-from crdtbucket.mesh.links.hello import NONCE_BYTES, Role
+from crdtbucket.mesh.links.hello import NONCE_BYTES, Introduction, Role
 from crdtbucket.mesh.links.keyring import Keyring
-from crdtbucket.mesh.links.node_key import fingerprint_of
 from crdtbucket.mesh.links.peer_keys import observer_keys
 from crdtbucket.mesh.links.session import Handshake, HandshakeError
 from crdtbucket.mesh.mesh_config import MeshConfig
@@ -42,10 +41,14 @@ class Observer:
         self._timeout = timeout
         self._keys = Keyring(mesh, shared_key(mesh, config.redis))
         self._peer_keys = observer_keys(mesh)
-        self._cluster = mesh.mesh_name
         self._caller = SocketCaller(mesh) if caller is None else caller
-        self._me = NodeInfo(name, "", 1, "", 0)
-        self._instance = int.from_bytes(os.urandom(8), "big")
+        self._me = Introduction(
+            NodeInfo(name, "", 1, "", 0),
+            int.from_bytes(os.urandom(8), "big"),
+            Role.OBSERVER,
+            self._peer_keys.own,
+            mesh.mesh_name,
+        )
         self._channels: list[Channel] = []
 
     async def __aenter__(self) -> Observer:
@@ -70,12 +73,8 @@ class Observer:
             shake = Handshake(
                 self._keys,
                 self._me,
-                instance=self._instance,
                 nonce=os.urandom(NONCE_BYTES),
                 dialer=True,
-                role=Role.OBSERVER,
-                node_key=self._peer_keys.own,
-                cluster=self._cluster,
                 lossy=channel.lossy,
             )
             info = await handshake_as_observer(channel, shake)
@@ -87,7 +86,5 @@ class Observer:
         peer = ObservedNode(
             address, info.name, info.epoch, channel, shake, self.buckets, self._timeout
         )
-        if shake.signed and shake.peer_key is not None:
-            peer.fingerprint = fingerprint_of(shake.peer_key)
         await peer.meet()
         return peer

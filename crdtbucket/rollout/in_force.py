@@ -16,7 +16,8 @@ from crdtbucket.limiter.factory import Factory
 from crdtbucket.limiter.outside_limits import OutsideLimits
 from crdtbucket.limiter.tables import Tables
 from crdtbucket.rollout.staged import Counts
-from crdtbucket.spec.bucket_spec import BucketSpec, canonical_name
+from crdtbucket.spec.bucket_spec import BucketSpec
+from crdtbucket.spec.field_checks import canonical_name
 from crdtbucket.spec.mode import Mode
 from crdtbucket.spec.overrides import shadowed, with_overrides
 

@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 from crdtbucket.base.clock import NS_PER_SECOND
 from crdtbucket.errors import CrdtbucketError
+from crdtbucket.limiter.node_identity import OrderedNode
 from crdtbucket.rollout.in_force import InForce
 from crdtbucket.rollout.rollout_store import RolloutStore
 from crdtbucket.rollout.staged import Counts, Position, Rollout, Status
 
 if TYPE_CHECKING:
     from crdtbucket.config import Config
-    from crdtbucket.limiter.local_node import LocalNode
 
 Row = tuple[int, int, int, int, int]
 """The fields of a position, as nodes send them."""
@@ -28,7 +28,7 @@ class LiveRollout:
     A command holds for all nodes that have the version: they learn of it within a few seconds.
     """
 
-    def __init__(self, in_force: InForce, store: RolloutStore, node: LocalNode) -> None:
+    def __init__(self, in_force: InForce, store: RolloutStore, node: OrderedNode) -> None:
         """`in_force` brings definitions into force and lends its lock; `node` informs the peers."""
         self._in_force = in_force
         self._store = store
@@ -208,8 +208,8 @@ class LiveRollout:
         rollout = self._rollout
         if rollout is None or rollout.position.of != config.version_id or config.rollout is None:
             return False
-        rollout.plan, self._target = config.rollout, config
-        self._followed = None
+        rollout.replan(config.rollout)
+        self._target, self._followed = config, None
         self._follow()
         return True
 

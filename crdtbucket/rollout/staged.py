@@ -123,6 +123,10 @@ class Rollout:
     """The counter of the last order of an operator that was obeyed."""
     _start: Counts | None = None
 
+    def replan(self, plan: RolloutPlan) -> None:
+        """The stages are those of this plan from now on."""
+        self.plan = plan
+
     @property
     def stage(self) -> Stage:
         """The one that it is at."""
@@ -130,8 +134,7 @@ class Rollout:
 
     @property
     def number(self) -> int:
-        """The number of the present stage, from 1; a peer with another file may be further than
-        this one has stages."""
+        """The number of the present stage, from 1 to the last one here; peers may have more."""
         return min(self.position.stage, len(self.plan.stages) - 1) + 1
 
     @property
@@ -147,8 +150,7 @@ class Rollout:
         return self.position.status in (Status.RUNNING, Status.HALTED)
 
     def receive(self, advertised: Position, now: int) -> bool:
-        """Takes what a peer advertises; whether anything changed. Positions of other versions say
-        nothing here."""
+        """Takes what a peer advertises, unless it is of another version; whether it changed."""
         if advertised.of != self.position.of or self.position.merged(advertised) == self.position:
             return False
         self._move(advertised, now, f"another node: {advertised.status}")

@@ -14,7 +14,8 @@ from crdtbucket.errors import InvalidSpec, MeshError, Problem
 from crdtbucket.mesh.mesh_config import RENEWABLE, MeshConfig
 from crdtbucket.rollout.in_force import InForce
 from crdtbucket.rollout.staged import Position, Status
-from crdtbucket.spec.bucket_spec import BucketSpec, canonical_name
+from crdtbucket.spec.bucket_spec import BucketSpec
+from crdtbucket.spec.field_checks import canonical_name
 from crdtbucket.spec.mode import Mode
 from crdtbucket.spec.overrides import FEWER, MAX_BUCKETS, with_overrides
 

@@ -99,7 +99,7 @@ class MeshRule(SimulatedRule):
         At the very start nothing was taken before, so nobody lacks a memory.
         """
         if self._restarted[node]:
-            if not self._nodes[node].node.memory:
+            if not self._nodes[node].node.memory.complete:
                 return None
             self._restarted[node] = False
         totals = [0] * len(self._nodes)

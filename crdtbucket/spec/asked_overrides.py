@@ -4,19 +4,24 @@ remembered."""
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any, Union, cast
+from typing import Any, Protocol
 
 from crdtbucket.base.clock import NS_PER_SECOND
 from crdtbucket.errors import InvalidSpec
 from crdtbucket.spec.field_checks import check_duration
 
-if TYPE_CHECKING:
-    from crdtbucket.spec.bucket_spec import BucketSpec
 
-Limit = Union[str, "BucketSpec"]
+class Definition(Protocol):
+    """A `BucketSpec`, which may have overrides of this kind itself."""
+
+    @property
+    def definition_hash(self) -> int: ...
+
+
+Limit = str | Definition
 """The name of a bucket, a rate such as "100/s burst 200", or a definition."""
 Ask = Callable[[str], Limit | None]
 LONGEST_NS = 86_400 * NS_PER_SECOND
@@ -48,7 +53,7 @@ class AskedOverrides:
 
 def asked_overrides(
     overrides: Any, asked: AskedOverrides | None
-) -> tuple[Sequence[tuple[str, BucketSpec]], AskedOverrides | None]:
+) -> tuple[Any, AskedOverrides | None]:
     """What was passed as `overrides`, as globs and as what is asked. Raises `InvalidSpec`."""
     if isinstance(overrides, AskedOverrides):
         return (), overrides
@@ -60,4 +65,4 @@ def asked_overrides(
     if asked is not None and overrides:
         fix = "give one of them: the function knows the limits of all keys, or globs do"
         raise InvalidSpec("overrides are both listed and asked for", fix, "overrides")
-    return cast("Sequence[tuple[str, BucketSpec]]", overrides), asked
+    return overrides, asked

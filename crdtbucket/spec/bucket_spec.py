@@ -1,14 +1,12 @@
-"""The definition of a bucket: its capacity, its refill, and the rules that a definition must
-meet."""
+"""The definition of a bucket: its capacity, its refill, and the rules that it must meet."""
 
 from __future__ import annotations
 
 import hashlib
 import math
 import re
-import unicodedata
 from collections.abc import Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from datetime import timedelta
 from typing import Any, Literal, Union, get_args
 
@@ -19,15 +17,17 @@ from crdtbucket.spec.calendar_period import CALENDAR_PARTS, MAX_QUOTA, CalendarP
 from crdtbucket.spec.field_checks import (
     MAX_TOKENS,
     SLOWEST_TOKEN_NS,
+    canonical_name,
     check_choice,
+    check_consistency,
     check_duration,
     check_name,
     check_rate,
     check_whole,
     clipped,
 )
+from crdtbucket.spec.globs import checked_globs, refused
 from crdtbucket.spec.mode import Mode
-from crdtbucket.spec.overrides import checked_overrides
 from crdtbucket.spec.rate_text import parse_rate
 
 MAX_SLOTS = 1_000
@@ -36,24 +36,13 @@ SLOT_TOKENS = 1_000
 """The tokens of a slot's own bucket: a hold that may last the whole ttl takes all of them."""
 SLOT_HOLDERS = 64
 """Nodes that may take one slot before they know of each other, and are all counted."""
-MAX_INTERVAL_NS = 366 * 86_400 * NS_PER_SECOND
+_INTERVALS = 1, 366 * 86_400 * NS_PER_SECOND, "above 0 and at most 366 days"
 
-_HYPHENS = dict.fromkeys([*range(0x2010, 0x2016), 0x2212], "-")
 _SEVERAL = re.compile(r"\s*;\s*(?=\d)")
 
 Overrides = Union[Sequence[tuple[str, "BucketSpec"]], AskedOverrides, Ask]  # noqa: UP007 - a text
 OnTableFull = Literal["deny", "allow"]
 OnOutage = Literal["quota", "eventual", "deny", "allow"]
-
-
-def canonical_name(name: str) -> str:
-    """The one form under which a name is looked up: NFKC, every kind of hyphen as `-`.
-
-    So a name pasted with typographic hyphens is found by its plain spelling. Case counts.
-    """
-    if name.isascii():
-        return name
-    return unicodedata.normalize("NFKC", name).translate(_HYPHENS)
 
 
 @dataclass(frozen=True, init=False, repr=False)
@@ -133,13 +122,7 @@ class BucketSpec:
             capacity=check_whole("capacity", capacity, 1, MAX_TOKENS),
             refill_rate=check_whole("refill_rate", refill_rate, 1, MAX_TOKENS),
             refill_interval=refill_interval,
-            interval_ns=check_duration(
-                "refill_interval",
-                refill_interval,
-                1,
-                MAX_INTERVAL_NS,
-                "above 0 and at most 366 days",
-            ),
+            interval_ns=check_duration("refill_interval", refill_interval, *_INTERVALS),
             max_debt=check_whole("max_debt", debt, 0, MAX_TOKENS),
             max_keys=None if max_keys is None else check_whole("max_keys", max_keys, 1, MAX_TOKENS),
             on_table_full=check_choice("on_table_full", on_table_full, get_args(OnTableFull)),
@@ -160,11 +143,12 @@ class BucketSpec:
                 fix = "make it with BucketSpec.concurrency(name, slots, ttl=...)"
                 raise InvalidSpec("slots is given beside a capacity and a rate", fix, "slots")
         if period is not None:
-            period.check(self)
+            period.check(capacity, refill_rate, self.interval_ns, slots, self.consistency)
             vars(self)["consistency"] = Mode.EVENTUAL
         pairs, asked = asked_overrides(overrides, overrides_from)
         vars(self)["overrides_from"] = asked
-        vars(self)["overrides"] = checked_overrides(self, pairs)
+        globs = checked_globs(pairs)
+        vars(self)["overrides"] = tuple((glob, override_of(self, glob, one)) for glob, one in globs)
 
     @classmethod
     def parse(
@@ -292,6 +276,25 @@ class BucketSpec:
         return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "big")
 
 
-def check_consistency(value: Mode | str) -> Mode:
-    """The mode that may be asked for by this word; fallback, for one, is not asked for."""
-    return Mode(check_choice("consistency", value, (Mode.STRONG.value, Mode.EVENTUAL.value)))
+def override_of(owner: BucketSpec, glob: str, spec: BucketSpec) -> BucketSpec:
+    """`spec` as an override of `owner`: with its full name, and what it shares with its bucket.
+
+    Raises `InvalidSpec`.
+    """
+    if not isinstance(spec, BucketSpec):
+        raise refused(f"the override for {glob!r} is {spec!r}", "make it with BucketSpec(...)")
+    if spec.overrides or spec.overrides_from is not None:
+        fix = "list them all in the bucket's overrides"
+        raise refused(f"the override for {glob!r} has overrides", fix)
+    if (spec.slots is None) != (owner.slots is None):
+        fix = "give both slots (BucketSpec.concurrency), or both tokens"
+        raise refused(f"the override for {glob!r} is of another kind than its bucket", fix)
+    if spec.period != owner.period:
+        fix = "give both the same period (BucketSpec.calendar), or neither"
+        raise refused(f"the override for {glob!r} has another period than its bucket", fix)
+    if spec.consistency not in (None, owner.consistency):
+        fix = "leave it out: an override has that of its bucket"
+        raise refused(f"the override for {glob!r} sets consistency", fix)
+    policy, shadow = spec.on_outage or owner.on_outage, spec.shadow or owner.shadow
+    name = f"{owner.name}[{glob}]"
+    return replace(spec, name=name, consistency=None, on_outage=policy, shadow=shadow)

@@ -6,15 +6,12 @@ import datetime
 import zoneinfo
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import TYPE_CHECKING, Literal, get_args
+from typing import Literal, get_args
 
 from crdtbucket.base.clock import NS_PER_SECOND
 from crdtbucket.base.duration import duration_ns
 from crdtbucket.errors import InvalidSpec
 from crdtbucket.spec.mode import Mode
-
-if TYPE_CHECKING:
-    from crdtbucket.spec.bucket_spec import BucketSpec
 
 MAX_QUOTA = 2**46
 """Tokens of a calendar period."""
@@ -47,13 +44,20 @@ class CalendarPeriod:
         zone_of(time_zone)
         return cls(per, time_zone)
 
-    def check(self, spec: BucketSpec) -> None:
-        """Raises `InvalidSpec` for a definition whose other fields do not fit its period."""
-        usual = spec.capacity, duration_ns(self.usual_length, "period")
-        if spec.slots is not None or (spec.refill_rate, spec.interval_ns) != usual:
+    def check(
+        self,
+        capacity: int,
+        refill_rate: int,
+        interval_ns: int,
+        slots: int | None,
+        consistency: Mode | None,
+    ) -> None:
+        """Raises `InvalidSpec` unless these fields of its definition fit the period."""
+        usual = capacity, duration_ns(self.usual_length, "period")
+        if slots is not None or (refill_rate, interval_ns) != usual:
             fix = "make it with BucketSpec.calendar(name, limit, per=..., time_zone=...)"
             raise InvalidSpec("period is given beside other numbers of a limit", fix, "period")
-        if spec.consistency is Mode.STRONG:
+        if consistency is Mode.STRONG:
             raise InvalidSpec(
                 "a calendar bucket cannot be strong",
                 "write eventual: in Redis levels refill steadily, and a quota of a period does not",

@@ -8,6 +8,7 @@ from datetime import timedelta
 from crdtbucket.base.clock import NS_PER_SECOND
 from crdtbucket.base.duration import duration_ns
 from crdtbucket.errors import InvalidSpec
+from crdtbucket.spec.mode import Mode
 
 MAX_TOKENS = 2**53
 MAX_RATE = 1_000_000_000
@@ -15,6 +16,17 @@ MAX_RATE = 1_000_000_000
 MAX_SPAN_NS = 2**62
 SLOWEST_TOKEN_NS = 30 * 86_400 * NS_PER_SECOND
 MAX_NAME_LENGTH = 200
+_HYPHENS = dict.fromkeys([*range(0x2010, 0x2016), 0x2212], "-")
+
+
+def canonical_name(name: str) -> str:
+    """The one form under which a name is looked up: NFKC, every kind of hyphen as `-`.
+
+    So a name pasted with typographic hyphens is found by its plain spelling. Case counts.
+    """
+    if name.isascii():
+        return name
+    return unicodedata.normalize("NFKC", name).translate(_HYPHENS)
 
 
 def check_whole(field_name: str, value: int, low: int, high: int) -> int:
@@ -84,3 +96,8 @@ def clipped(value: object) -> str:
     """The repr of a value that was refused, cut to a length that fits a message."""
     text = repr(value)
     return text if len(text) <= 60 else f"{text[:57]}..."
+
+
+def check_consistency(value: Mode | str) -> Mode:
+    """The mode that may be asked for by this word; fallback, for one, is not asked for."""
+    return Mode(check_choice("consistency", value, (Mode.STRONG.value, Mode.EVENTUAL.value)))

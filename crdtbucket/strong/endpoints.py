@@ -12,7 +12,6 @@ from crdtbucket._core import BucketCore
 from crdtbucket.base.address import Address
 from crdtbucket.errors import RedisUnavailable
 from crdtbucket.spec.mode import Mode, worst
-from crdtbucket.strong.controller.controller_settings import ControllerSettings
 from crdtbucket.strong.controller.mode_controller import Change, Controller
 from crdtbucket.strong.deadlines import PendingRequest
 from crdtbucket.strong.endpoint import Endpoint
@@ -32,6 +31,8 @@ SEVERITY = {
     Mode.FALLBACK: logging.CRITICAL,
 }
 Ranges = tuple[tuple[int, int], ...]
+ControllerFactory = Callable[[int], Controller]
+"""Makes the controller of an endpoint that begins now (local ns)."""
 
 
 class EndpointsListener(Protocol):
@@ -52,13 +53,12 @@ class Endpoints:
         config: RedisConfig,
         ledger: Ledger,
         registry: Registry,
-        modes: ControllerSettings,
-        degraded: Mode,
+        controller: ControllerFactory,
         listener: EndpointsListener,
         met: Mapping[str, str] | None,
         regions: Regions | None,
     ) -> None:
-        """`degraded`: the mode when Redis is slow. `met`: see `Store`. `regions`: of a replicated
+        """`controller`: makes that of an endpoint. `met`: see `Store`. `regions`: of a replicated
         Redis."""
         self.regions = regions
         self.barred = listener.barred
@@ -70,8 +70,7 @@ class Endpoints:
         self._locator = Locator(config, self._tls)
         self._ledger = ledger
         self._registry = registry
-        self._modes = modes
-        self._degraded = degraded
+        self._controller = controller
         self._listener = listener
         self._met = met
         self._unknown = ""
@@ -180,7 +179,7 @@ class Endpoints:
             server_access(self._config, self._tls, f"crdtbucket:{self._registry.node}"),
             self._config,
             self._ledger,
-            Controller(self._modes, now, self._degraded),
+            self._controller(now),
             self._registry.probe(ranges),
             self,
         )

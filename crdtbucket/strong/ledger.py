@@ -14,7 +14,6 @@ from operator import index
 from crdtbucket._core import BucketCore, BucketReplica, Decision, Table
 from crdtbucket.base.forks import ForkLock
 from crdtbucket.errors import RedisReplyError, WireError
-from crdtbucket.mesh.protocol.roster import Roster
 from crdtbucket.spec.mode import Mode
 from crdtbucket.strong.in_flight import RequestsInFlight
 from crdtbucket.strong.local_decisions import LocalDecisions, deny, took
@@ -38,19 +37,16 @@ class Ledger:
     def __init__(
         self,
         table: Table,
-        roster: Roster,
-        node: str,
+        names: StoreNames,
         rules: RuleBook,
         *,
-        prefix: bytes = b"crdtbucket:",
         nodes: Callable[[], int] = lambda: 1,
         on_unsettled: Callable[[], None] = lambda: None,
-        region_of: Callable[[str], str] = lambda node: "",
     ) -> None:
         """`nodes`: how many nodes share the limits, as far as is known here. `on_unsettled` is
-        called when a key is added to what the store lacks. `region_of`: see `StoreNames`."""
+        called when a key is added to what the store lacks."""
         self.table = table
-        self.names = StoreNames(table, roster, node, prefix, region_of)
+        self.names = names
         self.lock = ForkLock()
         """Held while anything is counted or booked; never while anything is waited for."""
         self.in_flight = RequestsInFlight()
@@ -98,7 +94,7 @@ class Ledger:
         return self._begin(whole, threaded)
 
     def _begin(self, request: StoreRequest, threaded: bool) -> StoreRequest:
-        self.table.open_tokens += request.cost
+        self.unsettled.opened(request.cost)
         request.threaded = threaded
         self.in_flight.began(request)
         return request
@@ -142,7 +138,7 @@ class Ledger:
             debt=answer.debt_ns if request.follows(current) else None,
             wait=short,
         )
-        self.table.open_tokens -= request.cost
+        self.unsettled.closed(request.cost)
         self.in_flight.ended(request)
         if allowed and not returned:
             self._local.charge(current, request.key, request.cost)
@@ -172,7 +168,7 @@ class Ledger:
             if answer is not None and answer.status in (ScriptStatus.ALLOWED, ScriptStatus.DENIED):
                 self._check_record(request, answer, 0)
             self.in_flight.ended(request)
-            self.table.open_tokens -= request.cost
+            self.unsettled.closed(request.cost)
 
     def connection_ended(self, request: StoreRequest) -> None:
         """The connection of a request that was given up has ended: the store may still run it,

@@ -117,7 +117,7 @@ class RegionWatch:
         except RedisReplyError as error:
             self._complain(str(error))
             return
-        self._link.beats = beats.words
+        self._link.note_beats(beats.words)
         self._complained = ""
         self._tell(beats)
 

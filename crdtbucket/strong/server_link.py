@@ -76,6 +76,10 @@ class ServerLink:
         """Keeps out every request that was sent before. Call it under the lock of the ledger."""
         self.fence = self._next_fence()
 
+    def note_beats(self, words: bytes) -> None:
+        """Calls to this server say this of the beats of the other regions from now on."""
+        self.beats = words
+
     def renew_fence(self, request: StoreRequest) -> None:
         """A request was refused, because a later connection has sent one for its key: that of
         another server, from which the key has come here, or that of a thread. Call it under the

@@ -12,17 +12,16 @@ from crdtbucket._core import BucketCore, Decision
 from crdtbucket.errors import CrdtbucketError, LimiterClosed
 from crdtbucket.spec.mode import Mode
 from crdtbucket.strong.across import block_on, run_on, runs_here
-from crdtbucket.strong.controller.controller_settings import ControllerSettings
 from crdtbucket.strong.controller.mode_controller import Change
 from crdtbucket.strong.endpoint import Endpoint
-from crdtbucket.strong.endpoints import Endpoints, logged
+from crdtbucket.strong.endpoints import ControllerFactory, Endpoints, logged
 from crdtbucket.strong.ledger import Ledger
 from crdtbucket.strong.redis.redis_config import RedisConfig
 from crdtbucket.strong.redis.regions import Regions
 from crdtbucket.strong.redis.registry import Registry, WantedShare
 from crdtbucket.strong.store_regions import StoreRegions
 from crdtbucket.strong.store_slots import StoreSlots
-from crdtbucket.strong.store_upkeep import StoreUpkeep, WorstModeListener
+from crdtbucket.strong.store_upkeep import StoreUpkeep
 from crdtbucket.strong.threads import Threads
 
 Asked = tuple[BucketCore, "str | bytes", int]
@@ -30,11 +29,14 @@ Asked = tuple[BucketCore, "str | bytes", int]
 T = TypeVar("T")
 
 
-class StoreOwner(WorstModeListener, Protocol):
+class StoreOwner(Protocol):
     """The limiter as its store sees it: what the store asks of it and reports to it."""
 
     def endpoint_changed(self, address: str, change: Change) -> None:
         """The endpoint at an address has a new mode."""
+
+    def worst_mode_changed(self, mode: Mode) -> None:
+        """The worst mode of all endpoints, at the start and at every change."""
 
     def wanted_share(self) -> WantedShare:
         """The share of every limit that this process would grant without Redis."""
@@ -52,24 +54,25 @@ class Store:
         config: RedisConfig,
         ledger: Ledger,
         node: str,
-        modes: ControllerSettings,
-        degraded: Mode,
+        controller: ControllerFactory,
         owner: StoreOwner,
         met: Mapping[str, str] | None,
     ) -> None:
-        """`degraded`: the mode when Redis is slow. `met`: the servers that held everything at the
+        """`controller`: makes that of an endpoint. `met`: the servers that held everything at the
         end of this node's previous epoch, and the run id of each; None without such an epoch."""
         self.ledger = ledger
         table, regions = ledger.table, owner.regions
         self.regions = StoreRegions(regions, config.prefix, table, self._endpoints)
         elsewhere = None if regions is None else self.regions.nodes_elsewhere
         self.registry = Registry(config.prefix, node, table, owner.wanted_share, regions, elsewhere)
-        self._places = Endpoints(config, ledger, self.registry, modes, degraded, self, met, regions)
+        self._places = Endpoints(config, ledger, self.registry, controller, self, met, regions)
         self._loop = asyncio.get_running_loop()
         self._loops_thread = threading.get_ident()
         self._threads = Threads(ledger, self._loop, config.deadline_ns)
         self.slots = StoreSlots(ledger.slots, self._places, self._loop)
-        self._upkeep = StoreUpkeep(self._places, self.registry, self.regions, owner)
+        self._upkeep = StoreUpkeep(
+            self._places, self.registry, self.regions, owner.worst_mode_changed
+        )
         self._upkeep_task: asyncio.Task[None] | None = None
         self._owner = owner
 

@@ -21,7 +21,7 @@ class StoreNames:
         table: Table,
         roster: Roster,
         node: str,
-        prefix: bytes,
+        prefix: bytes = b"crdtbucket:",
         region_of: Callable[[str], str] = lambda node: "",
     ) -> None:
         """`prefix` begins the name of every Redis key. `region_of`: a node's region as the mesh

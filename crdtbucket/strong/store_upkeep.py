@@ -6,7 +6,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from typing import Protocol
+from collections.abc import Callable
 
 from crdtbucket.base.deadline import within
 from crdtbucket.spec.mode import Mode
@@ -21,13 +21,6 @@ SHORTEST_S = 0.05
 """Between two looks in any case."""
 
 
-class WorstModeListener(Protocol):
-    """Follows the mode of a store."""
-
-    def worst_mode_changed(self, mode: Mode) -> None:
-        """The worst mode of all endpoints, at the start and at every change."""
-
-
 class StoreUpkeep:
     """The upkeep of one store, on its event loop."""
 
@@ -36,12 +29,14 @@ class StoreUpkeep:
         places: Endpoints,
         registry: Registry,
         regions: StoreRegions,
-        listener: WorstModeListener,
+        mode_changed: Callable[[Mode], None],
     ) -> None:
+        """`mode_changed` is called with the worst mode of all endpoints, at the start and at every
+        change."""
         self._places = places
         self._registry = registry
         self._regions = regions
-        self._listener = listener
+        self._mode_changed = mode_changed
         self.registered = False
         """Whether the registry was ever reached."""
         self._last_mode: Mode | None = None
@@ -52,11 +47,11 @@ class StoreUpkeep:
         return Mode.FALLBACK if self._registry.conflict else self._places.worst_mode
 
     def report_mode(self) -> None:
-        """Notifies the listener when the mode is another one."""
+        """Notifies the owner when the mode is another one."""
         mode = self.mode
         if mode is not self._last_mode:
             self._last_mode = mode
-            self._listener.worst_mode_changed(mode)
+            self._mode_changed(mode)
 
     async def run(self) -> None:
         """Goes on until it is cancelled."""

@@ -46,6 +46,10 @@ class AskingBucket(Bucket):
         """What callers that wait peek at."""
         return self
 
+    def switch(self, mode: Mode) -> None:
+        """Decide in this mode from now on."""
+        self.mode = mode
+
     def attach(self, store: Store) -> None:
         """Decide by this store from now on."""
         self._store = store

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from crdtbucket.base.counted import counted
@@ -14,7 +15,7 @@ from crdtbucket.mesh.protocol.roster import Roster
 from crdtbucket.spec.mode import Mode
 from crdtbucket.strong import previous_epoch
 from crdtbucket.strong.controller.degradation import Degradation
-from crdtbucket.strong.controller.mode_controller import Change
+from crdtbucket.strong.controller.mode_controller import Change, Controller
 from crdtbucket.strong.controller.notice import ModeNotice
 from crdtbucket.strong.controller.webhook import Webhook
 from crdtbucket.strong.ledger import Ledger
@@ -24,6 +25,7 @@ from crdtbucket.strong.redis.regions import Regions
 from crdtbucket.strong.redis.script import MOST_TOKENS
 from crdtbucket.strong.rule_maker import RuleMaker
 from crdtbucket.strong.store import Store
+from crdtbucket.strong.store_names import StoreNames
 from crdtbucket.strong.store_rules import RuleBook
 from crdtbucket.strong.strong_bucket import AskingBucket
 
@@ -91,7 +93,7 @@ class StrongSide:
             if self.store is not None:
                 # Again, where the event loop has given all buckets another mode meanwhile.
                 while bucket.mode is not (mode := self.store.mode):
-                    bucket.mode = mode
+                    bucket.switch(mode)
                 bucket.attach(self.store)
 
     def join(self, machine: MeshNode | None) -> None:
@@ -123,13 +125,12 @@ class StrongSide:
         roster = Roster(self._table, self._node) if machine is None else machine.roster
         ledger = Ledger(
             self._table,
-            roster,
-            self._node,
+            StoreNames(
+                self._table, roster, self._node, self._config.prefix.encode(), self._region_of
+            ),
             self._rules,
-            prefix=self._config.prefix.encode(),
             nodes=self._sharing,
             on_unsettled=self._wake,
-            region_of=self._region_of,
         )
         # Without a mesh a process learns nothing of the others, and would spend the whole limit.
         degraded = Mode.FALLBACK if machine is None else Mode.EVENTUAL
@@ -138,8 +139,7 @@ class StrongSide:
             self._config,
             ledger,
             self._node,
-            self.rule_maker.degradation.modes,
-            degraded,
+            partial(Controller, self.rule_maker.degradation.modes, degraded=degraded),
             self,
             None if previous is None else dict(previous.servers),
         )
@@ -216,12 +216,12 @@ class StrongSide:
 
     def _nodes(self) -> int:
         """How many processes share the limits, as far as is known."""
-        known = 1 if self._machine is None else self._machine.known()
+        known = 1 if self._machine is None else self._machine.members.known()
         return known if self.store is None else max(known, self.store.registry.processes)
 
     def _sharing(self) -> int:
         """Among how many processes a limit is divided while Redis is unreachable."""
-        known = 1 if self._machine is None else self._machine.known()
+        known = 1 if self._machine is None else self._machine.members.known()
         return known if self.store is None else self.store.registry.sharing(known)
 
     def _warn_of_strangers(self, store: Store) -> None:
@@ -241,7 +241,7 @@ class StrongSide:
         """All strong buckets get this mode, and the mesh learns whether the store can be
         reached."""
         for bucket in self._buckets:
-            bucket.mode = mode
+            bucket.switch(mode)
         if self._machine is not None:
             self._machine.advertise_store(reachable=mode is Mode.STRONG)
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from crdtbucket._core import Decision
 from crdtbucket.base.clock import NS_PER_SECOND
 from crdtbucket.errors import WaitTimeout
-from crdtbucket.limiter.slots import Slot, SlotBucket
+from crdtbucket.limiter.held_slot import Slot
+from crdtbucket.limiter.slots import SlotBucket
 from crdtbucket.limiter.waiting import Waited, check_no_loop, patience_ns
 from crdtbucket.spec.bucket_spec import SLOT_TOKENS
 from crdtbucket.strong.local_decisions import deny, took

@@ -56,7 +56,7 @@ class Unsettled:
     def dismiss(self, item: Item) -> None:
         """This key needs no settling any more: it was full."""
         del self.pending[item]
-        self._table.open_tokens -= self._may_run.pop(item, (0, 0))[0]
+        self.closed(self._may_run.pop(item, (0, 0))[0])
 
     def not_full(self) -> Iterator[list[Item]]:
         """All keys here that are not full, in one list for each `SCAN` places of the table."""
@@ -99,6 +99,14 @@ class Unsettled:
             for item in pushed:
                 self.add(*item)
 
+    def opened(self, tokens: int) -> None:
+        """A request for so many tokens is sent: the store may have charged them."""
+        self._table.open_tokens += tokens
+
+    def closed(self, tokens: int) -> None:
+        """So many tokens of requests are booked, or the store will not charge them any more."""
+        self._table.open_tokens -= tokens
+
     def may_still_run(self, item: Item, cost: int, fence: int) -> None:
         """The store may still run a request of an ended connection, until one with a higher fence
         arrives for the same key."""
@@ -108,4 +116,4 @@ class Unsettled:
     def fenced(self, item: Item, fence: int) -> None:
         """The store has run a request for this key: it refuses those with a lower fence."""
         if self._may_run and self._may_run.get(item, (0, fence))[1] < fence:
-            self._table.open_tokens -= self._may_run.pop(item)[0]
+            self.closed(self._may_run.pop(item)[0])

@@ -5,12 +5,12 @@ from __future__ import annotations
 import asyncio
 import socket
 import struct
+from abc import ABC, abstractmethod
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, cast
-
-if TYPE_CHECKING:
-    from crdtbucket.testing.fault_proxy import FaultProxy
+from random import Random
+from typing import cast
 
 _LINGER_ZERO = struct.pack("ii", 1, 0)  # a close then sends RST
 # Bytes on their way in one direction; beyond that the sender's own socket fills up, as it would.
@@ -35,10 +35,42 @@ class Way:
     """False while nothing passes in this direction alone; see `FaultProxy.let_pass`."""
 
 
+class Carrier(ABC):
+    """Carries connections: their ways, and the faults of all of them."""
+
+    def __init__(self, there: Way, back: Way, random: Random) -> None:
+        self.there = there
+        """From callers to the server."""
+        self.back = back
+        """From the server to callers."""
+        self.random = random
+        self.passing = True
+        """False in a cut."""
+        self.carried: set[CarriedConnection] = set()
+        """The connections that are carried now, or wait to be."""
+        self.fuse: tuple[int, Callable[[CarriedConnection], None]] | None = None
+        """After how many bytes more to callers something befalls the connection of the last."""
+
+    @abstractmethod
+    async def reach(self, server: Callable[[], asyncio.Protocol]) -> None:
+        """Connects `server` with the server. Raises `OSError`."""
+
+    def limit(self, size: int) -> tuple[int, Callable[[CarriedConnection], None] | None]:
+        """How many of `size` bytes to a caller may pass, and what befalls the connection then."""
+        if self.fuse is None:
+            return size, None
+        left, action = self.fuse
+        if size < left:
+            self.fuse = left - size, action
+            return size, None
+        self.fuse = None
+        return left, action
+
+
 class CarriedConnection:
     """One connection: its two ends, and the stream in each direction."""
 
-    def __init__(self, proxy: FaultProxy) -> None:
+    def __init__(self, proxy: Carrier) -> None:
         self.proxy = proxy
         self.ended = False
         self.caller, self.server = _End(self), _End(self)
@@ -88,15 +120,11 @@ class CarriedConnection:
 
     def _forget(self) -> None:
         self.ended = True
-        self.proxy.forget(self)
+        self.proxy.carried.discard(self)
 
     async def _reach(self) -> None:
-        loop, proxy = asyncio.get_running_loop(), self.proxy
         try:
-            if proxy.path:
-                await loop.create_unix_connection(lambda: self.server, proxy.path)
-            else:
-                await loop.create_connection(lambda: self.server, proxy.host, proxy.target)
+            await self.proxy.reach(lambda: self.server)
         except OSError:
             self.end()  # nobody is there, which the caller learns by the end
 

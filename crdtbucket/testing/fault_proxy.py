@@ -11,12 +11,12 @@ import random
 from collections.abc import Callable
 
 from crdtbucket.base.accepting import stop_accepting
-from crdtbucket.testing.carried_connection import CarriedConnection, Way
+from crdtbucket.testing.carried_connection import CarriedConnection, Carrier, Way
 
 HOST = "127.0.0.1"
 
 
-class FaultProxy:
+class FaultProxy(Carrier):
     """Carries connections from a free port to a server; one event loop, `start` to `stop`."""
 
     def __init__(
@@ -24,19 +24,11 @@ class FaultProxy:
     ) -> None:
         """`port` and `host`, or the `path` of a unix socket: where calls are carried to. `delay`:
         seconds, each way. `seed`: of the jitter."""
-        self.host, self.target, self.path = host, port, path
-        self.there = Way(delay)
-        """From the caller to the server."""
-        self.back = Way(delay)
-        """From the server to the caller."""
+        super().__init__(Way(delay), Way(delay), random.Random(seed))
         self.port = 0
         """Where to call it, once started; the same ever after."""
-        self.random = random.Random(seed)
-        self.passing = True
-        """False in a cut."""
+        self.host, self._target, self._path = host, port, path
         self._server: asyncio.Server | None = None
-        self._carried: set[CarriedConnection] = set()
-        self._fuse: tuple[int, Callable[[CarriedConnection], None]] | None = None
 
     async def start(self) -> None:
         """Listen on a port of the loopback interface."""
@@ -65,7 +57,7 @@ class FaultProxy:
     @property
     def connections(self) -> int:
         """Connections that are carried now, or wait to be."""
-        return len(self._carried)
+        return len(self.carried)
 
     # -- faults
 
@@ -86,48 +78,41 @@ class FaultProxy:
         """Which directions pass from now on. With one of the two, what is said arrives at one end
         alone, and no new connection is made."""
         self.there.passing, self.back.passing = there, back
-        for carried in list(self._carried):
+        for carried in list(self.carried):
             carried.resume()
 
     def heal(self) -> None:
         """Everything passes again, what was held back first; stalled connections go on too."""
         self.passing = self.there.passing = self.back.passing = True
-        for carried in list(self._carried):
+        for carried in list(self.carried):
             carried.resume()
 
     async def reset(self) -> None:
         """End every connection at once, by RST; what was on its way is lost."""
-        for carried in list(self._carried):
+        for carried in list(self.carried):
             carried.end()
         await asyncio.sleep(0)  # the sockets are closed in the loop's next turn
 
     def reset_after(self, size: int) -> None:
         """Once: let `size` more bytes to callers pass, then reset the connection of the last."""
-        self._fuse = size, CarriedConnection.end
+        self.fuse = size, CarriedConnection.end
 
     def stall_after(self, size: int) -> None:
         """Once: let `size` more bytes to callers pass, then hold back what the last one's server
         says, until `heal`."""
-        self._fuse = size, CarriedConnection.stall
+        self.fuse = size, CarriedConnection.stall
 
     # -- inside
 
     def _accept(self) -> asyncio.Protocol:
         carried = CarriedConnection(self)
-        self._carried.add(carried)
+        self.carried.add(carried)
         return carried.caller
 
-    def forget(self, carried: CarriedConnection) -> None:
-        """Forgets a connection that has ended."""
-        self._carried.discard(carried)
-
-    def limit(self, size: int) -> tuple[int, Callable[[CarriedConnection], None] | None]:
-        """How many of `size` bytes to a caller may pass, and what befalls the connection then."""
-        if self._fuse is None:
-            return size, None
-        left, action = self._fuse
-        if size < left:
-            self._fuse = left - size, action
-            return size, None
-        self._fuse = None
-        return left, action
+    async def reach(self, server: Callable[[], asyncio.Protocol]) -> None:
+        """Connects `server` with the server."""
+        loop = asyncio.get_running_loop()
+        if self._path:
+            await loop.create_unix_connection(server, self._path)
+        else:
+            await loop.create_connection(server, self.host, self._target)

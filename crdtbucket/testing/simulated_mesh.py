@@ -11,8 +11,8 @@ from crdtbucket.errors import CrdtbucketError, NodeConflict
 from crdtbucket.limiter.factory import checked_specs
 from crdtbucket.mesh.protocol.protocol_node import Frames
 from crdtbucket.spec.bucket_spec import BucketSpec
-from crdtbucket.testing.simulated_network import SimulatedNetwork, check_names
-from crdtbucket.testing.simulated_node import NS, SimulatedNode
+from crdtbucket.testing.simulated_network import check_names
+from crdtbucket.testing.simulated_node import NS, NodeNetwork, SimulatedNode
 from crdtbucket.testing.simulation_settings import SimulationSettings
 
 RETRY_NS = NS // 2
@@ -21,7 +21,7 @@ CALL_NS = NS
 """A peer whose connection ended is called this often."""
 
 
-class SimulatedMesh(SimulatedNetwork):
+class SimulatedMesh(NodeNetwork):
     """A mesh of nodes under simulated time and network.
 
     `SimulationSettings` says what can be set, and the defaults.
@@ -42,8 +42,7 @@ class SimulatedMesh(SimulatedNetwork):
         super().__init__(self.nodes, settings)
         self.specs = list(checked_specs(buckets))
         self.bytes_sent = self.frames_sent = 0
-        self.boots: dict[str, bytes] = {}
-        """What names the boot of a node's machine, where that is not this machine's own."""
+        self.boots = {}
         self._resets = False
         self._trace = hashlib.blake2b(digest_size=16)
         names = list(nodes)
@@ -61,7 +60,7 @@ class SimulatedMesh(SimulatedNetwork):
                 self._connect(first, second, self.nodes[first].epochs, self.nodes[second].epochs)
         for node in self.nodes.values():
             if node.up:  # a mesh that has been running: only what starts later is warming up
-                node.node.remember(node.local_ns(0))
+                node.node.memory.remember(node.local_ns(0))
 
     def __getitem__(self, name: str) -> SimulatedNode:
         check_names(self.nodes, name)
@@ -102,7 +101,7 @@ class SimulatedMesh(SimulatedNetwork):
         """The process is killed. What it held is saved as a snapshot that a restart may use."""
         dead = self[node]
         dead.table.set_time(dead.local_ns(self.now_ns))
-        dead.saved = b"".join(dead.node.snapshot())
+        dead.saved = b"".join(dead.node.memory.snapshot())
         self.boots.pop(node, None)
         dead.up = False
         at = self.now_ns + round(self.settings.latency * NS)

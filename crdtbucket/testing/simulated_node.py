@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Callable
 from functools import partial
-from typing import TYPE_CHECKING, TypeVar
+from typing import TypeVar
 
 from crdtbucket._core import BucketCore, Decision, Table
 from crdtbucket.base.clock import WallClock
@@ -12,12 +13,13 @@ from crdtbucket.errors import CrdtbucketError, UnknownBucket
 from crdtbucket.limiter.bucket import Bucket
 from crdtbucket.limiter.calendar_bucket import CalendarBucket
 from crdtbucket.limiter.slots import SlotBucket
+from crdtbucket.mesh.mesh_config import MeshConfig
 from crdtbucket.mesh.protocol.mesh_node import MeshNode
-from crdtbucket.spec.bucket_spec import BucketSpec, canonical_name
-from crdtbucket.spec.overrides import Choice
-
-if TYPE_CHECKING:
-    from crdtbucket.testing.simulated_mesh import SimulatedMesh
+from crdtbucket.mesh.protocol.protocol_node import Frames
+from crdtbucket.spec.bucket_spec import BucketSpec
+from crdtbucket.spec.field_checks import canonical_name
+from crdtbucket.spec.globs import Choice
+from crdtbucket.testing.simulated_network import SimulatedNetwork
 
 B = TypeVar("B", bound=BucketCore)
 NS = 1_000_000_000
@@ -27,10 +29,24 @@ WALL_NS = 1_800_000_000 * NS
 """The time that a right wall clock shows at the start."""
 
 
+class NodeNetwork(SimulatedNetwork):
+    """A network between nodes."""
+
+    specs: list[BucketSpec]
+    """The buckets of each node."""
+    config: MeshConfig
+    boots: dict[str, bytes]
+    """What names the boot of a node's machine, where that is not this machine's own."""
+
+    @abstractmethod
+    def send(self, source: SimulatedNode, frames: Frames) -> None:
+        """Puts frames on the way."""
+
+
 class SimulatedNode:
     """One node: takes and looks at its buckets at the mesh's present time."""
 
-    def __init__(self, mesh: SimulatedMesh, name: str, offset_ns: int, drift_ppm: float) -> None:
+    def __init__(self, mesh: NodeNetwork, name: str, offset_ns: int, drift_ppm: float) -> None:
         self._mesh = mesh
         self.name = name
         self._offset, self._ppb = START_NS + offset_ns, round(drift_ppm * 1000)
@@ -75,7 +91,7 @@ class SimulatedNode:
 
     def columns(self, bucket: str, key: str | bytes) -> dict[str, tuple[int, int]]:
         """What is counted here for the key: {node: (taken, refunded)}, a node's epochs summed."""
-        names = self.node.names()
+        names = self.node.roster.names()
         out: dict[str, tuple[int, int]] = {}
         core = self.bucket(bucket)
         core = core.of(key) if isinstance(core, Bucket) else core
@@ -131,7 +147,7 @@ class SimulatedNode:
         self.table.nodes.configure(predict=mesh.settings.prediction)
         self.node.set_waker(self._wake)
         if memory is not None:
-            self.node.restore(memory, mesh.boots.get(self.name))
+            self.node.memory.restore(memory, mesh.boots.get(self.name))
         self.up = True
         self._wake()
 
@@ -175,7 +191,7 @@ class SimulatedNode:
         self.table.set_time(local)
         if self._calendars:
             shows = self.wall.machine_ns()
-            self.wall.ahead_ns = shows - local + self.node.follow_wall(shows, local)
+            self.wall.follow(shows - local + self.node.follow_wall(shows, local))
         for bucket in self._calendars:
             bucket.beat()
         mesh.send(self, self.node.tick(local))

@@ -160,7 +160,7 @@ async def test_without_a_token_it_shows_what_is_public() -> None:
         assert ["api", "eventual"] in [line.split() for line in done.stdout.splitlines()]
         assert done.stdout.endswith("ok\n")
         assert "only what is public is shown" in done.stderr
-        client.server.api.views.draining = True
+        client.server.api.views.drain()
         done = await run("status", "--url", client.url, "--json")
         assert done.exit_code == 1
         assert "is not ready" in json.loads(done.stdout)["wrong"][0]

@@ -11,7 +11,7 @@ import pytest
 from crdtbucket.cli.take import in_words
 from crdtbucket.mesh.links.command_orders import CommandOrder
 from crdtbucket.mesh.links.node_key import NodeKey
-from crdtbucket.spec.bucket_spec import canonical_name
+from crdtbucket.spec.field_checks import canonical_name
 from tests.cli.fake_node import TOKEN, fake_node, problem, run
 
 ALLOWED = {

@@ -24,7 +24,7 @@ from typing import Any
 
 from crdtbucket import Bucket, CrdtbucketError, Limiter, SlotDenied
 from crdtbucket.cli.main import main
-from crdtbucket.limiter.slots import Slot
+from crdtbucket.limiter.held_slot import Slot
 from tests.forks import in_child
 
 BUCKET, KEY = "api", "k"

@@ -11,7 +11,6 @@ import pytest
 from crdtbucket import AskedOverrides, Bucket, BucketSpec, InvalidSpec, Limiter
 from crdtbucket.config import Config
 from crdtbucket.limiter import asked_limits
-from crdtbucket.spec.overrides import Override
 from tests.threads import in_threads
 from tests.virtual_loop import VirtualTime
 
@@ -276,5 +275,5 @@ def test_what_cannot_be_asked_is_refused(make: Any, said: str) -> None:
         make()
 
 
-def _spec(overrides: list[Override] | tuple[()] = (), overrides_from: Any = None) -> BucketSpec:
+def _spec(overrides: Any = (), overrides_from: Any = None) -> BucketSpec:
     return BucketSpec("api", 10, 1, overrides=overrides, overrides_from=overrides_from)

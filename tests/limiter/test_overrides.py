@@ -28,7 +28,7 @@ from crdtbucket import (
 from crdtbucket._core import BucketCore, ReservationBook, Table
 from crdtbucket.config import Config
 from crdtbucket.reconcile.buckets import BucketIndex
-from crdtbucket.spec.overrides import Choice
+from crdtbucket.spec.globs import Choice
 from crdtbucket.testing import SimulatedMesh
 from tests.naive_limits import NaiveLimit
 from tests.virtual_loop import VirtualTime

@@ -18,6 +18,7 @@ from crdtbucket.spec.mode import Mode
 from crdtbucket.strong.ledger import Ledger
 from crdtbucket.strong.quota import Quota
 from crdtbucket.strong.redis.script import Arguments, ScriptAnswer, ScriptStatus
+from crdtbucket.strong.store_names import StoreNames
 from crdtbucket.strong.store_request import StoreRequest
 from crdtbucket.strong.store_rules import RuleBook, Rules
 from tests.naive_limits import NaiveLimit
@@ -148,7 +149,9 @@ class Strong:
         self.arguments = Arguments(SPEC, 10, 3_600_000)
         rules = Rules(self.arguments, "quota", quota)
         self.ledger = Ledger(
-            self.table, Roster(self.table, "n"), "n", RuleBook({self.bucket: rules})
+            self.table,
+            StoreNames(self.table, Roster(self.table, "n"), "n"),
+            RuleBook({self.bucket: rules}),
         )
         self.redis = TimedModel()
 

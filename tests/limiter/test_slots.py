@@ -21,7 +21,8 @@ from crdtbucket.errors import (
     SlotDenied,
     WrongKind,
 )
-from crdtbucket.limiter.slots import Slot, SlotBucket
+from crdtbucket.limiter.held_slot import Slot
+from crdtbucket.limiter.slots import SlotBucket
 from tests.threads import in_threads
 from tests.virtual_loop import VirtualTime, virtually
 

@@ -36,7 +36,7 @@ class Namesakes(SimulatedMesh):
         for process, node in self.nodes.items():
             if node.up:
                 self.begin(process)
-                node.node.remember(node.local_ns(0))
+                node.node.memory.remember(node.local_ns(0))
 
     def begin(self, process: str) -> None:
         """Starts a process, under a new epoch and without memory."""

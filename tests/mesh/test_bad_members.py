@@ -68,7 +68,7 @@ def test_invented_epochs_take_no_place_of_honest_nodes() -> None:
         others = set("ABCD") - {name}
         states = {one: mesh[name].node.status(one, bad.local(name)) for one in others}
         assert set(states.values()) == {"alive"}
-    assert mesh["C"].node.bounded["bad"]["epochs"] > 500
+    assert mesh["C"].node.members.bounded.counts()["bad"]["epochs"] > 500
     assert admitted(mesh, "ABCD", 5.0) <= 1.02 * (C + R * 5)
     mesh["A"].take("api", "other", 10)
     mesh.advance(1.0)
@@ -94,7 +94,7 @@ def test_who_has_not_used_up_its_part_finds_room_soon() -> None:
         mesh.advance(0.5)
     epochs = {epoch for _, _, epoch, _ in mesh["A"].table.epochs.origins()}
     assert {77, 78} <= epochs
-    assert set(mesh["A"].node.bounded) == {"first", "second"}
+    assert set(mesh["A"].node.members.bounded.counts()) == {"first", "second"}
 
 
 def test_an_epoch_advertised_under_a_wrong_name_is_its_owners_when_it_is_linked() -> None:
@@ -154,7 +154,7 @@ def test_an_observer_fills_its_own_part() -> None:
         node.node.observe(wire.encode(frame), node.local_ns(mesh.now_ns))
     assert len(node.table.epochs.origins()) <= 3 + PLACES // 2
     mesh.advance(1.5)
-    assert node.node.bounded["an observer"]["epochs"] > 3000
+    assert node.node.members.bounded.counts()["an observer"]["epochs"] > 3000
 
 
 # ---- the running epoch ----
@@ -170,7 +170,7 @@ def test_the_running_epoch_is_not_given_up_for_what_one_peer_says() -> None:
         bad.state("A", key, 10**9, [("A", before, 2**31 + step, 100, 0)])
         mesh.advance(0.05)
     assert table.epochs.running == before
-    assert mesh["A"].node.bounded["bad"]["own_epoch"] == 100
+    assert mesh["A"].node.members.bounded.counts()["bad"]["own_epoch"] == 100
 
 
 def test_two_peers_that_agree_are_believed_once_in_a_while() -> None:
@@ -217,7 +217,7 @@ def test_of_two_members_each_lowers_debts_by_one_ceiling_and_two_fifths(crashed:
     evil = stating(mesh, bad, "A", mesh["A"].bucket("api").hash("k"))
     total = admitted(mesh, "A", 10.0, evil)
     assert total <= 1.4 * (C + R * 10) + ceiling
-    assert mesh["A"].node.bounded["bad"]["debt"] > 10
+    assert mesh["A"].node.members.bounded.counts()["bad"]["debt"] > 10
 
 
 @pytest.mark.parametrize("honest", ["AB", "ABCD"])
@@ -230,7 +230,7 @@ def test_debts_that_one_peer_states_lower_add_a_fifth_at_most(honest: str) -> No
     mesh.advance(10.0)
     total = admitted(mesh, honest, 10.0, evil)
     assert total <= 1.2 * (C + R * 10) + C * 0.1 * len(honest)
-    assert all(mesh[name].node.bounded["bad"]["debt"] > 10 for name in honest)
+    assert all(mesh[name].node.members.bounded.counts()["bad"]["debt"] > 10 for name in honest)
     for name in honest:
         adopted = mesh[name].node.members.bounded.adopted()
         assert adopted["bad"] > 2 * sum(adopted[one] for one in adopted.keys() - {"bad"})
@@ -287,7 +287,7 @@ def test_invented_members_take_nothing_from_what_is_guaranteed() -> None:
             got += passed if step >= 60 else 0
         mesh.advance(0.2)
     assert len(mesh["A"].table.nodes.relayed_members()) == 40
-    assert mesh["A"].node.bounded["bad"]["rates"] == 120
+    assert mesh["A"].node.members.bounded.counts()["bad"]["rates"] == 120
     assert got >= 0.9 * 12 * 10 / 3
 
 
@@ -403,7 +403,7 @@ def test_a_column_under_a_new_generation_rises_no_faster() -> None:
     for generation in range(2, 6):
         bad.state("A", key, 10**8, [("bad", bad.epoch, generation, 2**50, 0)])
     assert mesh["A"].node.counters["capped_columns"] == 4
-    assert mesh["A"].node.bounded["bad"]["capped_columns"] == 4
+    assert mesh["A"].node.members.bounded.counts()["bad"]["capped_columns"] == 4
     mesh.advance(30.0)
     bad.state("A", key, 10**12, [("bad", bad.epoch, 6, 2**50, 0)])
     bucket = mesh["A"].bucket("api")
@@ -425,7 +425,7 @@ def test_a_generation_that_no_eviction_explains_is_left_out() -> None:
     for ahead in (10**8, 2**32 - 1 - generation):
         bad.state("B", key, 10**9, [("A", epoch, generation + ahead, 1, 0)])
     assert mesh["B"].columns("api", "k") == {"A": (10, 0)}
-    assert mesh["B"].node.bounded["bad"]["generations"] == 2
+    assert mesh["B"].node.members.bounded.counts()["bad"]["generations"] == 2
     bad.state("B", key, 10**9, [("A", epoch, generation + 10**6, 20, 0)])  # an eviction or more
     assert mesh["B"].columns("api", "k") == {"A": (20, 0)}
 
@@ -466,7 +466,7 @@ def test_debts_of_invented_keys_push_out_their_own(owner: tuple[str, int]) -> No
     mesh.advance(0.3)
     assert len(mesh["B"].table) == 200
     assert [owing(mesh, "B", one, 20) for one in "ABC"] == [20, 20, 20]
-    assert mesh["B"].node.bounded["bad"]["entries"] > 200
+    assert mesh["B"].node.members.bounded.counts()["bad"]["entries"] > 200
     before = mesh["B"].node.counters["dropped"]
     flood(bad, "B", range(1_001, 1_401), owner)  # a sample for each would stall the node
     assert mesh["B"].node.counters["dropped"] == before + 300
@@ -482,7 +482,9 @@ def test_one_frame_makes_room_for_some_of_its_new_keys_only() -> None:
     flood(bad, "A", range(1, 3_001), ("bad", bad.epoch))
     assert mesh["A"].table.stats()["evicted_indebted"] == 2_048
     assert mesh["A"].node.counters["dropped"] == 952
-    assert mesh["A"].node.bounded["bad"] == {"frames": 1}  # it has no more than its part
+    assert mesh["A"].node.members.bounded.counts()["bad"] == {
+        "frames": 1
+    }  # it has no more than its part
     flood(bad, "A", range(3_001, 3_101), ("bad", bad.epoch))
     assert mesh["A"].table.stats()["evicted_indebted"] == 2_148
 
@@ -530,7 +532,7 @@ def test_peers_whose_clocks_jump_together_move_no_level(seconds: int) -> None:
         left = mesh["A"].peek("api", "k").remaining
         low, high = min(low, left), max(high, left)
     assert 700 <= low <= high <= 725
-    assert mesh["A"].node.bounded["bad0"]["clock"] > 10
+    assert mesh["A"].node.members.bounded.counts()["bad0"]["clock"] > 10
 
 
 def test_a_round_trip_that_a_peer_invents_makes_no_silent_peer_count_as_seen() -> None:
@@ -597,7 +599,7 @@ def test_members_that_a_peer_invents_push_out_its_own() -> None:
     for _ in range(3):
         bad.send("A", members=advertised("z", 255))
     assert sum(name.startswith("y") for name in known) == 40
-    assert mesh["A"].node.bounded["bad"]["members"] > 500
+    assert mesh["A"].node.members.bounded.counts()["bad"]["members"] > 500
     BadMember(mesh, "late", 2**42).link("A")
     assert "late" in known
 
@@ -631,7 +633,7 @@ def test_a_digest_over_many_keys_is_left_to_the_narrower_digests_of_this_node(
     before = len(asked)
     bad.send("A", digest=(0, 2**64 - 1, 0, 0, 0))
     bad.send("A", payload_kind=wire.ITEMS, items=(0, 2**64 - 1), payload=bytes(32))
-    assert mesh["A"].node.bounded["bad"] == {"digests": 2}
+    assert mesh["A"].node.members.bounded.counts()["bad"] == {"digests": 2}
     assert len(asked) == before
     mesh.heal()
     mesh.advance(30.0)

@@ -32,11 +32,11 @@ def runs(mesh: SimulatedMesh, name: str) -> dict[str, wire.Config | None]:
 def test_all_see_what_each_runs_and_that_it_changed() -> None:
     mesh = mesh_of(3)
     for number, name in enumerate("ABC"):
-        mesh[name].node.advertise((number, 2**64 - 1, 0), None)
+        mesh[name].node.updates.advertise((number, 2**64 - 1, 0), None)
     mesh.advance(2.5)
     expected = {"A": (0, 2**64 - 1, 0), "B": (1, 2**64 - 1, 0), "C": (2, 2**64 - 1, 0)}
     assert [runs(mesh, name) for name in "ABC"] == [expected] * 3
-    mesh["B"].node.advertise((7, 5, 0), None)
+    mesh["B"].node.updates.advertise((7, 5, 0), None)
     mesh.advance(2.5)
     assert [runs(mesh, name) for name in "ABC"] == [expected | {"B": (7, 5, 0)}] * 3
 
@@ -44,14 +44,14 @@ def test_all_see_what_each_runs_and_that_it_changed() -> None:
 def test_a_lost_frame_is_made_good() -> None:
     mesh = mesh_of(2, loss=0.6)
     mesh.advance(3.0)
-    mesh["A"].node.advertise((1, 2, 0), None)
+    mesh["A"].node.updates.advertise((1, 2, 0), None)
     mesh.advance(60.0)
     assert runs(mesh, "B")["A"] == (1, 2, 0)
 
 
 def test_a_node_that_advertises_no_configuration_is_shown_without() -> None:
     mesh = mesh_of(2)
-    mesh["A"].node.advertise((1, 2, 0), None)
+    mesh["A"].node.updates.advertise((1, 2, 0), None)
     mesh.advance(2.5)
     assert runs(mesh, "A") == {"A": (1, 2, 0), "B": None}
     rows = mesh["A"].node.fleet(local(mesh, "A"))
@@ -61,7 +61,7 @@ def test_a_node_that_advertises_no_configuration_is_shown_without() -> None:
 def test_an_older_frame_that_comes_later_undoes_nothing() -> None:
     mesh = mesh_of(2)
     got = frames_to(mesh, "B")
-    mesh["A"].node.advertise((1, 2, 0), None)
+    mesh["A"].node.updates.advertise((1, 2, 0), None)
     mesh.advance(2.5)
     node, link = mesh["B"].node, mesh["B"].node.links["A"]
     frame = next(f for f in map(wire.decode, got) if f.config is not None)
@@ -74,7 +74,7 @@ def test_an_older_frame_that_comes_later_undoes_nothing() -> None:
 
 def test_a_new_process_advertises_its_own_configuration() -> None:
     mesh = mesh_of(2)
-    mesh["A"].node.advertise((1, 2, 0), None)
+    mesh["A"].node.updates.advertise((1, 2, 0), None)
     mesh.advance(2.5)
     mesh.restart("A", "empty")
     mesh.advance(2.5)

@@ -51,7 +51,7 @@ class Host:
         node.table.set_time(node.local_ns(mesh.now_ns))
         node.node = MeshNode(node.table, mesh.config, name="A", region="A", seed=9, shared=True)
         if remembers:
-            node.node.remember(node.local_ns(mesh.now_ns))
+            node.node.memory.remember(node.local_ns(mesh.now_ns))
         node.node.set_waker(node._wake)
         node._wake()
         for name in order or self.others:
@@ -118,9 +118,9 @@ def test_a_process_that_takes_over_does_not_warm_up_and_counts_the_silent() -> N
     host.another_leads()
     node = mesh["A"]
     assert node.table.now() - node.node.info.age_ns == born  # nobody is older who came meanwhile
-    assert node.node.memory
+    assert node.node.memory.complete
     assert node.table.nodes.warming_up_until <= node.table.now()
-    assert node.node.known() == 3
+    assert node.node.members.known() == 3
     mesh.advance(0.3)
     assert {name: node.node.status(name, node.table.now()) for name in "BC"} == {
         "B": "alive",
@@ -132,7 +132,7 @@ def test_a_process_that_takes_over_does_not_warm_up_and_counts_the_silent() -> N
 
 def test_a_member_that_is_not_linked_yet_is_called_and_seen_through_others() -> None:
     mesh = mesh_of()
-    mesh["B"].node.address = "127.0.0.1:7946"
+    mesh["B"].node.listens("127.0.0.1:7946")
     host = Host(mesh)
     host.leader_dies()
     mesh.partition("A", "B")
@@ -219,7 +219,7 @@ def test_a_node_that_was_warming_up_stays_it_under_the_next_leader() -> None:
     assert mesh["A"].table.sharing.read_handoff()
     host.leader_dies()
     host.another_leads()
-    assert not mesh["A"].node.memory
+    assert not mesh["A"].node.memory.complete
     assert mesh["A"].table.nodes.warming_up_until > mesh["A"].table.now()
 
 
@@ -331,9 +331,9 @@ def test_a_leader_whose_handoff_is_lost_goes_on_and_asks_the_peers(lost: bytes, 
     host.leader_dies()
     mesh["A"].table.sharing.write_handoff(lost)
     host.another_leads(order)
-    assert not mesh["A"].node.memory
+    assert not mesh["A"].node.memory.complete
     mesh.advance(3.0)
-    assert mesh["A"].node.memory
+    assert mesh["A"].node.memory.complete
     assert columns(mesh) == [{"A": (13, 0), "B": (10, 0), "C": (10, 0)}] * 3
     assert levels(mesh) == [1000 - 33] * 3
     assert states(mesh) == {"alive"}
@@ -389,4 +389,4 @@ async def test_peers_take_the_next_leader_at_once(dials: bool) -> None:
         async with running(process(0)):
             await eventually(lambda: agreed(222))
             assert nodes[1].status("A", tables[1].now()) == "alive"
-            assert nodes[0].memory
+            assert nodes[0].memory.complete

@@ -305,8 +305,8 @@ MUTATIONS = (
     Mutation(
         "a_process_that_was_held_up_at_its_start_seems_younger",
         "mesh",
-        "time.time_ns() - (table.now() - self._memory.started)",
-        "time.time_ns() - (now - self._memory.started)",
+        "time.time_ns() - (table.now() - self.memory.started)",
+        "time.time_ns() - (now - self.memory.started)",
         suite("mesh/test_one_name", "held_up"),
     ),
     Mutation(

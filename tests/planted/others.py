@@ -256,4 +256,21 @@ MUTATIONS = (
         "        if one.name not in known[m] or other.name not in known[n]\n",
         suite("cli/test_node_health", "neither_knows"),
     ),
+    Mutation(
+        "two_modules_import_each_other_for_their_types",
+        "mesh/engines",
+        "from typing import NamedTuple, Protocol\n",
+        "from typing import TYPE_CHECKING, NamedTuple, Protocol\n\nif TYPE_CHECKING:\n"
+        "    from crdtbucket.mesh.engines.engine_exchange import EngineExchange\n",
+        suite("test_exports", "imports_itself"),
+    ),
+    Mutation(
+        "a_service_is_made_with_eight_arguments",
+        "strong",
+        "        on_unsettled: Callable[[], None] = lambda: None,\n    ) -> None:\n",
+        "        on_unsettled: Callable[[], None] = lambda: None,\n"
+        "        first: int = 1,\n        second: int = 2,\n        third: int = 3,\n"
+        "    ) -> None:\n",
+        suite("test_exports", "lacks_an_object"),
+    ),
 )

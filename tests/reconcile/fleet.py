@@ -48,7 +48,7 @@ async def nodes(path: Path, *names: str, **peers: list[str]) -> AsyncIterator[li
 def counts(limiter: Limiter, bucket: str, key: str) -> Counts:
     """What a node has counted of a key, by node and epoch."""
     machine: Any = limiter._node.machine
-    names = machine.names()
+    names = machine.roster.names()
     found = limiter.bucket(bucket).columns(key)
     return {(names[node], epoch): column for (node, epoch), column in found.items()}
 

@@ -16,7 +16,7 @@ from crdtbucket import Limiter, MeshConfig
 from crdtbucket.config import load_config
 from crdtbucket.errors import ConfigError
 from crdtbucket.mesh.links.channel import Channel
-from crdtbucket.mesh.links.hello import VERSION, Role
+from crdtbucket.mesh.links.hello import VERSION, Introduction, Role
 from crdtbucket.mesh.links.link import Link
 from crdtbucket.mesh.links.session import Handshake
 from crdtbucket.mesh.transport import mesh_network, observing_links
@@ -335,8 +335,8 @@ async def test_a_node_of_an_earlier_version_is_not_asked(
     async with nodes(path, "a") as limiters:
 
         def earlier(mesh: mesh_network.MeshNetwork, *, dialer: bool, lossy: bool) -> Handshake:
-            keys, me = mesh._keys, mesh._node.info
-            shake = Handshake(keys, me, instance=1, nonce=bytes(32), dialer=dialer)
+            me = Introduction(mesh._node.info, 1)
+            shake = Handshake(mesh._keys, me, nonce=bytes(32), dialer=dialer)
             before = VERSION - 1
             shake.hello = replace(shake._own, lowest=before, highest=before).encode()
             return shake

@@ -27,7 +27,7 @@ from crdtbucket.base.clock import WallClock
 from crdtbucket.config import Config
 from crdtbucket.limiter.bucket import Bucket
 from crdtbucket.limiter.factory import Factory
-from crdtbucket.limiter.local_node import Identity
+from crdtbucket.limiter.node_identity import Identity
 from crdtbucket.limiter.tables import Tables
 from crdtbucket.rollout.in_force import InForce
 from crdtbucket.rollout.live_rollout import LiveRollout
@@ -488,7 +488,7 @@ class Fleet:
                 node = self.mesh[name]
                 node.table.set_time(node.local_ns(self.mesh.now_ns))
                 reload.beat()
-                node.node.advertise(reload.running, row_of(reload.rolling.position))
+                node.node.updates.advertise(reload.running, row_of(reload.rolling.position))
 
     def load(self, config: Config, names: Any = ("eu", "us", "ap")) -> None:
         for name in names:

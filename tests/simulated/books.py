@@ -102,7 +102,7 @@ class Books:
         return [event.args[2] for event in self.plan.events if event.what == "come"]
 
     def columns(self, node: SimulatedNode, place: Place) -> dict[Owner, Column]:
-        names = node.node.names()
+        names = node.node.roster.names()
         found = node.bucket(place[0]).columns(place[1])
         return {(names[number], epoch): column for (number, epoch), column in found.items()}
 
@@ -218,7 +218,7 @@ class Books:
         node = self.mesh.nodes[owner[0]]
         if not node.up or node.table.epochs.running != owner[1]:
             return True
-        names = node.node.names()
+        names = node.node.roster.names()
         for (number, epoch), column in node.buckets[place[0]].columns(place[1]).items():
             if (names[number], epoch) == owner:
                 return column[0] > old[0]

@@ -71,7 +71,7 @@ def _columns(node: SimulatedNode, key: tuple[int, int], rng: random.Random) -> V
 
 def _debts(node: SimulatedNode, key: tuple[int, int], rng: random.Random) -> Values:
     """None is owed, by all columns that the node has."""
-    names = node.node.names()
+    names = node.node.roster.names()
     held = node.bucket("main").columns("key")
     owners = [(names[number], epoch) for number, epoch in held]
     rows = tuple((at, *column) for at, column in enumerate(held.values()))

@@ -218,7 +218,7 @@ class Run:
         node = self.mesh.nodes[name]
         if node.up:
             node.table.set_time(node.local_ns(self.mesh.now_ns))
-            self.saved[name] = b"".join(node.node.snapshot())
+            self.saved[name] = b"".join(node.node.memory.snapshot())
 
     def do_die(self, name: str, ends: bool) -> None:
         if self.mesh.nodes[name].up:

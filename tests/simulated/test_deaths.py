@@ -268,7 +268,7 @@ def test_connections_that_are_reset_one_by_one_leave_no_false_majority(
     assert len(forgotten(mesh, "n0", names)) < lost
     mesh.heal()
     mesh.advance(2)
-    assert mesh["n0"].node.known() == left + lost
+    assert mesh["n0"].node.members.known() == left + lost
 
 
 @pytest.mark.parametrize(("names", "load"), [("AB", 0.2), ("AB", 0.8), ("ABC", 0.5)])

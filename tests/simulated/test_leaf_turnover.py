@@ -72,6 +72,6 @@ def test_a_leaf_counts_newcomers_however_many_there_were_before(
     for _ in range(3):
         take(mesh, last)
         mesh.advance(1.0)
-    bounded = [mesh[name].node.bounded for name in ("a", "hub")]
+    bounded = [mesh[name].node.members.bounded.counts() for name in ("a", "hub")]
     assert {bound for of in bounded for counts in of.values() for bound in counts} <= {"rates"}
     assert mesh["a"].columns("b", "k")[last][0] >= 4_000

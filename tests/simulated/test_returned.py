@@ -150,7 +150,7 @@ def test_peers_that_forget_a_node_one_after_the_other_say_nothing_of_each_other(
     assert mesh["B"].node.links["A"].forgotten
     mesh.mend_all()
     drive(mesh, demand, 10)
-    assert [node.node.bounded for node in mesh.nodes.values()] == [{}] * 5
+    assert [node.node.members.bounded.counts() for node in mesh.nodes.values()] == [{}] * 5
 
 
 def test_once_that_is_refilled_who_states_lower_debts_is_counted_again() -> None:
@@ -165,4 +165,4 @@ def test_once_that_is_refilled_who_states_lower_debts_is_counted_again() -> None
     mesh["B"].take("b", "k", 500)
     mesh.advance(1)
     bad.state("B", key, 1, bad.columns(key))
-    assert mesh["B"].node.bounded == {"bad": {"debt": 1}}
+    assert mesh["B"].node.members.bounded.counts() == {"bad": {"debt": 1}}

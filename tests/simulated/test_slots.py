@@ -13,7 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from crdtbucket.errors import SlotDenied
-from crdtbucket.limiter.slots import Slot, SlotBucket
+from crdtbucket.limiter.held_slot import Slot
+from crdtbucket.limiter.slots import SlotBucket
 from crdtbucket.spec.bucket_spec import BucketSpec
 from crdtbucket.testing import SimulatedMesh
 from tests.simulated.meshes import NODES, CutMesh

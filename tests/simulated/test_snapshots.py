@@ -115,11 +115,11 @@ def test_a_part_of_many_suspect_debts_is_settled_in_each_round(
     mesh.crash("A")
     mesh.advance(60.0)
     mesh.restart("A", "snapshot", rebooted=True)
-    node, before = mesh["A"], mesh["A"].node.snapshot()
+    node, before = mesh["A"], mesh["A"].node.memory.snapshot()
     seen = [node.table.inbox.suspects]
     while node.table.inbox.suspects:
         mesh.advance(0.01)
-        assert (node.node.snapshot() is before) == bool(node.table.inbox.suspects)
+        assert (node.node.memory.snapshot() is before) == bool(node.table.inbox.suspects)
         seen += [node.table.inbox.suspects] * (node.table.inbox.suspects != seen[-1])
     assert seen == [35, 25, 15, 5, 0]
     assert mesh["A"].peek("b", "k1").remaining == (1000 if peers else 990)
@@ -144,9 +144,9 @@ def test_a_crash_before_it_is_settled_forgets_nothing() -> None:
     mesh.partition(["A"], ["B", "C"])
     mesh.restart("A", "snapshot", rebooted=True)
     mesh.advance(1.0)
-    assert b"".join(mesh["A"].node.snapshot()) == old
+    assert b"".join(mesh["A"].node.memory.snapshot()) == old
     mesh.advance(2.0)
-    assert b"".join(mesh["A"].node.snapshot()) != old
+    assert b"".join(mesh["A"].node.memory.snapshot()) != old
 
 
 def test_a_reload_between_keeps_the_tokens() -> None:

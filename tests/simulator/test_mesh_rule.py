@@ -33,7 +33,8 @@ class _Node:
 
     @property
     def node(self) -> SimpleNamespace:
-        return SimpleNamespace(memory=self._rule.known(self._number) is not None)
+        complete = self._rule.known(self._number) is not None
+        return SimpleNamespace(memory=SimpleNamespace(complete=complete))
 
     def bucket(self, name: str) -> SimpleNamespace:
         return SimpleNamespace(

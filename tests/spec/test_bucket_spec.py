@@ -17,8 +17,8 @@ from hypothesis import strategies as st
 
 from crdtbucket.base.duration import duration_ns, span
 from crdtbucket.errors import InvalidSpec
-from crdtbucket.spec.bucket_spec import BucketSpec, canonical_name
-from crdtbucket.spec.field_checks import MAX_TOKENS
+from crdtbucket.spec.bucket_spec import BucketSpec
+from crdtbucket.spec.field_checks import MAX_TOKENS, canonical_name
 from crdtbucket.spec.mode import Mode
 
 SECOND = 1_000_000_000

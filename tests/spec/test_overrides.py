@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from crdtbucket import BucketSpec, InvalidSpec, Mode
-from crdtbucket.spec.overrides import Choice, check_glob
+from crdtbucket.spec.globs import Choice, check_glob
 
 SPEC = BucketSpec("any", capacity=5, refill_rate=1)
 LETTERS = st.text("ab-*?[]!é\n", max_size=6)
@@ -63,7 +63,7 @@ def test_a_glob_is_as_in_fnmatch(glob: str, key: Any, matches: bool) -> None:
 
 
 def test_what_is_remembered_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("crdtbucket.spec.overrides.REMEMBERED_KEYS", 4)
+    monkeypatch.setattr("crdtbucket.spec.globs.REMEMBERED_KEYS", 4)
     choice = Choice([("a*", 1)], 0)
     for n in range(20):
         assert choice.of(f"a{n}") == 1

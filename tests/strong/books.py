@@ -19,6 +19,7 @@ from crdtbucket.spec.mode import Mode
 from crdtbucket.strong.ledger import Ledger
 from crdtbucket.strong.quota import Quota
 from crdtbucket.strong.redis.script import Arguments, owner_name
+from crdtbucket.strong.store_names import StoreNames
 from crdtbucket.strong.store_request import StoreRequest
 from crdtbucket.strong.store_rules import RuleBook, Rules
 from tests.strong.backends import Backend
@@ -38,7 +39,9 @@ class Node:
         quota = Quota(self.quotas, spec, Fraction(1, 10), fleet=False)
         rules = Rules(Arguments(spec, spec.max_debt), "eventual", quota)
         self.rules = RuleBook({self.bucket: rules})
-        self.ledger = Ledger(self.table, Roster(self.table, name), name, self.rules)
+        self.ledger = Ledger(
+            self.table, StoreNames(self.table, Roster(self.table, name), name), self.rules
+        )
         self.place = self.bucket.hash(KEY)
         self.owner = owner_name(epoch, name)
         self.consumed = 0

@@ -24,6 +24,7 @@ from crdtbucket.strong.redis.script import (
     ScriptStatus,
     owner_name,
 )
+from crdtbucket.strong.store_names import StoreNames
 from crdtbucket.strong.store_request import StoreRequest
 from crdtbucket.strong.store_rules import RuleBook, Rules
 
@@ -56,12 +57,12 @@ class Book:
         self.added = 0
         self.ledger = Ledger(
             self.table,
-            Roster(self.table, "n"),
-            "n",
+            StoreNames(
+                self.table, Roster(self.table, "n"), "n", region_of=lambda node: f"home of {node}"
+            ),
             self.book,
             nodes=lambda: 2,
             on_unsettled=self._added,
-            region_of=lambda node: f"home of {node}",
         )
         self.place = self.bucket.hash("k")
         self.item = (self.bucket, self.place)
@@ -517,7 +518,7 @@ def test_the_policy_without_the_store_is_that_of_the_quota() -> None:
 
 def test_nobody_need_listen_or_know_regions() -> None:
     book = Book()
-    ledger = Ledger(book.table, Roster(book.table, "n"), "n", book.book)
+    ledger = Ledger(book.table, StoreNames(book.table, Roster(book.table, "n"), "n"), book.book)
     decision = ledger.decide_here(book.bucket, "k", 4, Mode.EVENTUAL)
     BucketReplica(book.bucket).adopt(
         *book.place, 5, True, [(book.table.epochs.origin(1, 9), 1, 4, 1)]

@@ -45,6 +45,9 @@ class Link:
         self.connection: Any = Connection()
         self.beats = b""
 
+    def note_beats(self, words: bytes) -> None:
+        self.beats = words
+
 
 @pytest.fixture
 def link() -> Link:

@@ -18,6 +18,7 @@ from crdtbucket.strong.ledger import Ledger
 from crdtbucket.strong.quota import Quota
 from crdtbucket.strong.redis.script import Arguments, Column, ScriptAnswer, ScriptCall, ScriptStatus
 from crdtbucket.strong.redis.topology import slot
+from crdtbucket.strong.store_names import StoreNames
 from crdtbucket.strong.store_request import StoreRequest
 from crdtbucket.strong.store_rules import RuleBook, Rules
 from tests.strong import backends, books, golden
@@ -144,7 +145,9 @@ def test_a_key_has_the_prefix_and_one_tag(prefix: bytes, name: str) -> None:
             Arguments(spec, 10), "deny", Quota(node.quotas, spec, Fraction(1, 2), fleet=False)
         )
     }
-    ledger = Ledger(node.table, Roster(node.table, "n"), "n", RuleBook(rules), prefix=prefix)
+    ledger = Ledger(
+        node.table, StoreNames(node.table, Roster(node.table, "n"), "n", prefix), RuleBook(rules)
+    )
     place = (0x1234, 2**64 - 1)
     key = ledger.names.key(node.bucket, place)
     assert key == prefix + b"{%b:ffffffffffffffff0000000000001234}" % name.encode()

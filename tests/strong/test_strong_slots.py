@@ -19,7 +19,7 @@ from crdtbucket.config import load_config
 from crdtbucket.errors import CrdtbucketError, InvalidSpec, SlotDenied, WrongKind
 from crdtbucket.http import Limits, Rule
 from crdtbucket.http.middleware.asgi import ASGILimitMiddleware, ASGIRequest
-from crdtbucket.limiter.slots import Slot
+from crdtbucket.limiter.held_slot import Slot
 from crdtbucket.reconcile.buckets import BucketIndex
 from crdtbucket.spec.mode import Mode
 from crdtbucket.strong.controller.controller_settings import ControllerSettings

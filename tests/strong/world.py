@@ -13,6 +13,7 @@ from crdtbucket.spec.mode import Mode
 from crdtbucket.strong.ledger import Ledger
 from crdtbucket.strong.quota import Quota
 from crdtbucket.strong.redis.script import Arguments, ScriptAnswer
+from crdtbucket.strong.store_names import StoreNames
 from crdtbucket.strong.store_request import StoreRequest
 from crdtbucket.strong.store_rules import RuleBook, Rules
 from crdtbucket.testing import SimulatedMesh, SimulatedNode
@@ -50,10 +51,9 @@ class StrongNode:
         self.arguments = Arguments(spec, debt, RETENTION_MS)
         self.ledger = Ledger(
             sim.table,
-            sim.node.roster,
-            sim.name,
+            StoreNames(sim.table, sim.node.roster, sim.name),
             RuleBook({self.bucket: Rules(self.arguments, on_outage, quota)}),
-            nodes=sim.node.known,
+            nodes=sim.node.members.known,
         )
         sim.node.subscribe(entries_without_store=self.ledger.unsettled.push)
         self.in_flight: list[KeyInFlight] = []

@@ -85,7 +85,7 @@ class Api:
 
     def ending(self) -> None:
         """The server is about to end: it is not ready, and streams end."""
-        self.views.draining = True
+        self.views.drain()
         self.console.feed.end(DRAINING)
 
     async def _openapi(self, _: web.BaseRequest) -> web.StreamResponse:
@@ -103,7 +103,7 @@ class Api:
         assert isinstance(connection, ClientConnection)
         placed = connection.request_begins()
         begun = now_ns()
-        self.metrics.open_requests += 1
+        self.metrics.begun()
         path = ""
         try:
             # No page can send X-Forwarded-For without being asked about it, and let in, before.
@@ -129,7 +129,7 @@ class Api:
                 raise ConnectionError("its answer had begun, and cannot be another one") from error
             response = refusal.response()
         finally:
-            self.metrics.open_requests -= 1
+            self.metrics.ended()
         self.metrics.answered(path, response.status, now_ns() - begun)
         return response
 

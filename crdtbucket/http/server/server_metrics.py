@@ -100,6 +100,14 @@ class ServerMetrics:
         self._quotas = quotas
         self._others: list[dict[str, Any]] = []
 
+    def begun(self) -> None:
+        """A request has come; `ended` follows in any case."""
+        self.open_requests += 1
+
+    def ended(self) -> None:
+        """It has an answer, or gets none."""
+        self.open_requests -= 1
+
     def answered(self, path: str, status: int, ns: int) -> None:
         """Counts an answer. `path` as the OpenAPI document has it, "" for others, so that there are
         few; `ns`: what it took."""

@@ -17,7 +17,7 @@ from crdtbucket.http.server.refusal import Refusal, known, problem_response, rea
 from crdtbucket.http.server.routes import Route
 from crdtbucket.http.server.siblings import Siblings
 from crdtbucket.limiter.facade import Limiter
-from crdtbucket.limiter.slots import Slot
+from crdtbucket.limiter.held_slot import Slot
 
 
 @dataclass

@@ -40,12 +40,16 @@ class Views:
         server_metrics: ServerMetrics,
         siblings: Siblings,
     ) -> None:
-        self.draining = False
+        self._draining = False
         self._server_metrics = server_metrics
         self._siblings = siblings
         self._limiter = limiter
         self._calls = calls
         self._registry = registry
+
+    def drain(self) -> None:
+        """The server is about to end: it is not ready any more."""
+        self._draining = True
 
     def routes(self) -> list[Route]:
         """The routes that this part of the server answers."""
@@ -154,7 +158,7 @@ class Views:
 
     def not_ready(self) -> str:
         """Why no traffic should come here; "" when it should."""
-        if self.draining:
+        if self._draining:
             return DRAINING
         if self._limiter.stats()["warming_up"]:
             return "this node has no answer from the mesh yet, and serves only a part of its share"

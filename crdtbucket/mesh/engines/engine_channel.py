@@ -6,12 +6,9 @@ from __future__ import annotations
 import asyncio
 import struct
 from collections import deque
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple, Protocol
 
 from crdtbucket.mesh.links.channel import ChannelLost
-
-if TYPE_CHECKING:
-    from crdtbucket.mesh.engines.engine_exchange import EngineExchange
 
 OPENS, CARRIES, ENDS, INVITES = 1, 2, 3, 4
 FROM_DIALER = 128
@@ -47,6 +44,16 @@ def open_envelope(data: bytes) -> Envelope | None:
     return Envelope(kind, from_dialer, number, data[_HEAD.size :])
 
 
+class Postman(Protocol):
+    """Carries the messages of channels."""
+
+    async def post(self, channel: EngineChannel, kind: int, body: bytes) -> None:
+        """Sends a message of this kind to the other end of the channel."""
+
+    def forget(self, channel: EngineChannel) -> None:
+        """The channel has ended: nothing more comes to it."""
+
+
 class EngineChannel:
     """A channel to one peer over a message engine, which knows the peer by its name alone."""
 
@@ -55,9 +62,7 @@ class EngineChannel:
     certified_names = ()
     remote = ""
 
-    def __init__(
-        self, exchange: EngineExchange, peer_name: str, number: int, *, dialed: bool
-    ) -> None:
+    def __init__(self, postman: Postman, peer_name: str, number: int, *, dialed: bool) -> None:
         self.peer_name = peer_name
         self.number = number
         self.dialed = dialed
@@ -65,7 +70,7 @@ class EngineChannel:
         """When the last message came (the loop's s); None before the first."""
         self.asked_at = -1e9
         """When the engine was last asked whether the peer is there (the loop's s)."""
-        self._exchange = exchange
+        self._postman = postman
         self._opened = not dialed
         self._waiting: deque[bytes] = deque()
         self._waiting_bytes = 0
@@ -85,7 +90,7 @@ class EngineChannel:
             return  # `receive` says so, after all that came before the end
         kind = CARRIES if self._opened else OPENS
         self._opened = True
-        await self._exchange.post(self, kind, data)
+        await self._postman.post(self, kind, data)
 
     async def receive(self) -> bytes:
         """The next message; the oldest ones were dropped where too many waited."""
@@ -102,13 +107,13 @@ class EngineChannel:
     async def close(self) -> None:
         """Sends the other end a notice, and ends. Safe to call twice."""
         if self.end("closed", by_peer=False):
-            await self._exchange.post(self, ENDS, b"")
+            await self._postman.post(self, ENDS, b"")
 
     def abort(self) -> None:
         """Ends it without a message; one that is sent here after this is answered with an end."""
         self.end("closed", by_peer=False)
 
-    # -- for the exchange
+    # -- for the postman
 
     def push(self, data: bytes) -> None:
         """A message has come."""
@@ -124,6 +129,6 @@ class EngineChannel:
         if self._end is not None:
             return False
         self._end = why, by_peer
-        self._exchange.forget(self)
+        self._postman.forget(self)
         self._more.set()
         return True

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from crdtbucket.errors import MeshError, WireError
-from crdtbucket.mesh.links.node_key import PUBLIC_BYTES
+from crdtbucket.mesh.links.node_key import PUBLIC_BYTES, NodeKey
 from crdtbucket.mesh.node_info import NodeInfo
 from crdtbucket.mesh.protocol.wire import MAX_NAME
 
@@ -49,6 +49,19 @@ class Role(enum.IntEnum):
     MEMBER = 0
     OBSERVER = 1
     """An observer reads counts and brings counts, takes nothing, and is no member."""
+
+
+class Introduction(NamedTuple):
+    """Who this process says it is, in all its hellos."""
+
+    info: NodeInfo
+    instance: int
+    """64 random bits of the process."""
+    role: Role = Role.MEMBER
+    node_key: NodeKey | None = None
+    """The key by which the node is known, if it has one of its own."""
+    cluster: str = ""
+    """The name of the mesh in which it is known by that key."""
 
 
 class PublicKeys(NamedTuple):

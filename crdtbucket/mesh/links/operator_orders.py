@@ -17,14 +17,24 @@ from crdtbucket.mesh.links.override_spread import OverrideSpread
 from crdtbucket.mesh.links.peer_keys import PeerKeys
 
 
+class OperatorBooks:
+    """What operators have ordered, as this process keeps it."""
+
+    def __init__(
+        self, commands: CommandBook | None = None, overrides: OverrideBook | None = None
+    ) -> None:
+        """None: nothing can be ordered."""
+        self.commands = CommandBook() if commands is None else commands
+        self.overrides = OverrideBook(()) if overrides is None else overrides
+
+
 class OperatorOrders:
     """Passes on what operators have ordered between `start` and `stop`, on one event loop."""
 
     def __init__(
         self,
         peer_keys: PeerKeys,
-        commands: CommandBook,
-        overrides: OverrideBook,
+        books: OperatorBooks,
         links: LinkTable,
         refusals: Refusals,
         tasks: BackgroundTasks,
@@ -33,8 +43,8 @@ class OperatorOrders:
         """`peer_keys`: where orders about members hold. `on_forged` gets a frame that no honest
         peer sends."""
         self._members = EjectionSpread(peer_keys, links, refusals, tasks)
-        self._commands = CommandSpread(commands, links, refusals)
-        self._overrides = OverrideSpread(overrides, links, tasks, on_forged)
+        self._commands = CommandSpread(books.commands, links, refusals)
+        self._overrides = OverrideSpread(books.overrides, links, tasks, on_forged)
         self._on_forged = on_forged
         self._spreads = (self._members, self._commands, self._overrides)
 

@@ -21,9 +21,9 @@ import struct
 
 from crdtbucket.errors import MeshError, WireError
 from crdtbucket.mesh.links import hello as hello_message
-from crdtbucket.mesh.links.hello import VERSION, Hello, PublicKeys, Role
+from crdtbucket.mesh.links.hello import VERSION, Hello, Introduction, PublicKeys, Role
 from crdtbucket.mesh.links.keyring import Keyring, keyed_digest, name_of
-from crdtbucket.mesh.links.node_key import SIGNATURE_BYTES, LinkKey, NodeKey, is_signed
+from crdtbucket.mesh.links.node_key import SIGNATURE_BYTES, LinkKey, is_signed
 from crdtbucket.mesh.node_info import NodeInfo
 from crdtbucket.mesh.protocol.wire import MAX_FRAME
 
@@ -102,30 +102,24 @@ class Handshake:
     def __init__(
         self,
         keys: Keyring,
-        me: NodeInfo,
+        me: Introduction,
         *,
-        instance: int,
         nonce: bytes,
         dialer: bool,
-        role: Role = Role.MEMBER,
         lossy: bool = False,
-        node_key: NodeKey | None = None,
-        cluster: str = "",
     ) -> None:
-        """`nonce` is 32 fresh random bytes, `instance` 64 random bits of this process. `lossy`:
-        the carrier may lose messages. `node_key`: by which this node is known, in the mesh that
-        `cluster` names."""
+        """`nonce` is 32 fresh random bytes. `lossy`: the carrier may lose messages."""
         self._keys = keys
         self._dialer = dialer
         self._lossy = lossy
-        self._node_key = node_key
-        self._cluster = cluster.encode()
-        self._link_key = None if node_key is None else LinkKey()
+        self._node_key = me.node_key
+        self._cluster = me.cluster.encode()
+        self._link_key = None if me.node_key is None else LinkKey()
         shown = None
-        if node_key is not None and self._link_key is not None:
-            shown = PublicKeys(node_key.public, self._link_key.public)
-        ids = keys.ids(nonce, dialer=dialer)
-        self._own = Hello(me, instance, nonce, keys.fingerprint(nonce), ids, role=role, keys=shown)
+        if me.node_key is not None and self._link_key is not None:
+            shown = PublicKeys(me.node_key.public, self._link_key.public)
+        ids, hashed = keys.ids(nonce, dialer=dialer), keys.fingerprint(nonce)
+        self._own = Hello(me.info, me.instance, nonce, hashed, ids, role=me.role, keys=shown)
         self.hello = self._own.encode()
         self.peer_instance = 0
         self.peer_role = Role.MEMBER

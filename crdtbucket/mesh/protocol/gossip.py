@@ -90,7 +90,7 @@ class GossipSchedule:
         while place >= 0:
             _, place = self._table.outbox.collect_some(place)
             yield []
-        self._out.flags |= wire.LEAVING
+        self._out.flag(wire.LEAVING, on=True)
         self._out.start()
         for link in self._members.reachable():
             yield [(link.info.name, data) for data in self._out.round(link, now, {})]

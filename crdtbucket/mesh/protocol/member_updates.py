@@ -12,6 +12,7 @@ from crdtbucket.mesh.protocol.peer_state import PeerState
 from crdtbucket.mesh.protocol.peer_warnings import BoundedPeers
 from crdtbucket.mesh.protocol.pruning import Pruner
 from crdtbucket.mesh.protocol.roster import Roster
+from crdtbucket.spec.mode import MODES, Mode
 
 GOSSIP_NS = 1_000_000_000
 """Members and tombstones are looked at this often, and sent when they changed."""
@@ -72,6 +73,10 @@ class MemberUpdates:
         """From now on this node advertises this of the configuration that it runs, and of the
         newest version that it has."""
         self.config, self.rollout = config, rollout
+
+    def advertise_mode(self, mode: Mode) -> None:
+        """From now on this node advertises that it decides in this mode."""
+        self.mode = MODES.index(mode)
 
     def follow_wall(self, ahead: int) -> None:
         """The wall clock of this node is so far ahead of local time from now on."""

@@ -31,7 +31,6 @@ from crdtbucket.mesh.protocol.relays import Relays
 from crdtbucket.mesh.protocol.roster import Roster
 from crdtbucket.mesh.protocol.rounds import Outbox
 from crdtbucket.mesh.protocol.wall_clocks import wall_moved
-from crdtbucket.spec.mode import MODES, Mode
 
 LOG = logging.getLogger("crdtbucket.mesh")
 
@@ -64,15 +63,17 @@ class MeshNode:
         self.roster = Roster(table, name)
         self.members = Membership(table, config, self.roster, name, now)
         self.links = self.members.links
+        self.updates = self.members.updates
+        """What this node advertises of itself."""
         self._own_name = OwnName(table, self.members, name)
         self._out = Outbox(table, self.roster, self.links)
         self._relays = Relays(table, self.members, self.roster)
         self._merger = EntryMerger(table, self.roster, self.members, name)
         out, relays = self._out, self._relays
         self._gossip = GossipSchedule(table, self.members, relays, out, interval_ns, rng)
-        self._memory = NodeMemory(table, self.roster, self.members, self._out, shared=shared)
-        self._began = max(0, time.time_ns() - (table.now() - self._memory.started))
-        self._intake = FrameIntake(table, self.members, self._merger, relays, self._memory, out)
+        self.memory = NodeMemory(table, self.roster, self.members, self._out, shared=shared)
+        self._began = max(0, time.time_ns() - (table.now() - self.memory.started))
+        self._intake = FrameIntake(table, self.members, self._merger, relays, self.memory, out)
         self._observers = Observers(table, self.roster, self.members, self._merger)
         trust = config.partition_trust_ns
         table.nodes.configure(
@@ -83,14 +84,14 @@ class MeshNode:
         self._jumps = ClockJumps(table, self.members, name, interval_ns)
         table.on_wake = self._wake
         table.epochs.spare(rng.getrandbits(64) | 1)
-        self._memory.begin(config.expected_peers, now)
+        self.memory.begin(config.expected_peers, now)
 
     # ---- links ----
 
     @property
     def info(self) -> NodeInfo:
         """The record of this node, as of now."""
-        age_ns = self.table.now() - self._memory.started
+        age_ns = self.table.now() - self.memory.started
         established = self._own_name.established(self.table.now())
         return NodeInfo(
             self.name,
@@ -120,7 +121,7 @@ class MeshNode:
 
     def name_reported(self, conflict: NodeConflict) -> None:
         """A peer says that another process has this node's name."""
-        self._own_name.reported(conflict, self.table.now(), memory=self.memory)
+        self._own_name.reported(conflict, self.table.now(), memory=self.memory.complete)
 
     def disconnected(self, name: str, now: int, *, ended: bool = False) -> None:
         """The link to this peer is gone; what was taken since is kept for it. `ended`: the peer's
@@ -138,10 +139,6 @@ class MeshNode:
         self.members.detector.dial_failed(name, address, now, refused=refused)
 
     # ---- what is known ----
-
-    def names(self) -> dict[int, str]:
-        """Names of the nodes that this one knows of, by their ids in the table."""
-        return self.roster.names()
 
     def region_of(self, name: str) -> str:
         """The region of a node, as it says itself or a peer says of it; "" where nobody does."""
@@ -162,10 +159,6 @@ class MeshNode:
         """This node and all peers, by name, each with the configuration that it runs."""
         return self.members.fleet(self.info, now)
 
-    def known(self) -> int:
-        """Members that share the limits, this node and silent ones included."""
-        return self.members.known()
-
     @property
     def entries_sent(self) -> int:
         """Entries sent so far, each counted once a peer that it went to."""
@@ -176,26 +169,16 @@ class MeshNode:
         """What became of frames and entries so far."""
         return self._merger.counters
 
-    @property
-    def bounded(self) -> dict[str, dict[str, int]]:
-        """How often each peer stated more than a bound lets it, by peer and bound."""
-        return self.members.bounded.counts()
-
     # ---- what peers get to know ----
 
-    def advertise(self, config: wire.Config | None, rollout: wire.Rollout | None) -> None:
-        """From now on peers learn which configuration this node runs (version, hash, stage), and
-        the state of the newest version that it has."""
-        self.members.updates.advertise(config, rollout)
-
-    def advertise_mode(self, mode: Mode) -> None:
-        """From now on this node advertises that it decides in this mode."""
-        self.members.updates.mode = MODES.index(mode)
+    def listens(self, address: str) -> None:
+        """From now on peers learn that this node listens at an address."""
+        self.address = address
 
     def follow_wall(self, machine_ns: int, now: int) -> int:
         """Peers learn from now on what the machine's wall clock shows (ns since 1970). Returns
         by how much it is to be moved (ns), so that it is in the middle of all."""
-        self.members.updates.follow_wall(machine_ns - now)
+        self.updates.follow_wall(machine_ns - now)
         alive = [link for link in list(self.links.values()) if link.connected]
         moved = wall_moved(link.wall_ahead for link in alive if link.wall_ahead is not None)
         if bool(moved) != bool(self.wall_moved_ns):
@@ -211,8 +194,7 @@ class MeshNode:
 
     def advertise_store(self, *, reachable: bool) -> None:
         """From now on this node advertises whether it reaches the common store."""
-        flag = wire.STORE_UNREACHABLE
-        self._out.flags = self._out.flags & ~flag | (0 if reachable else flag)
+        self._out.flag(wire.STORE_UNREACHABLE, on=not reachable)
 
     def subscribe(
         self,
@@ -228,7 +210,8 @@ class MeshNode:
         advertises. `entries_without_store`: the entries that came from a peer which cannot reach
         the common store. `region_without_store`: asked whether the common store does not get what
         the peers of a region take, as if none of them reached it."""
-        self._own_name.on_refusal = refusal or self._own_name.on_refusal
+        if refusal is not None:
+            self._own_name.subscribe(refusal)
         self._intake.subscribe(rollout, entries_without_store, region_without_store)
 
     # ---- in ----
@@ -262,14 +245,14 @@ class MeshNode:
         return self._gossip.tick(lambda: self.info, now, self._before_round)
 
     def _before_round(self, now: int) -> None:
-        self._memory.settle_when_due(now)
+        self.memory.settle_when_due(now)
         self.members.age(now)
         self._own_name.look(now)
         self._jumps.undo(now)
         trips = (link.round_trip for link in self.links.values() if link.connected)
         self._horizon.follow(trips, now)
         self.members.count(now)
-        self._memory.note()  # before the log loses what a member has acknowledged
+        self.memory.note()  # before the log loses what a member has acknowledged
 
     def leave(self, now: int) -> Iterator[Frames]:
         """Yields the last frames to send, in parts: all that is not acknowledged, and a goodbye."""
@@ -278,23 +261,3 @@ class MeshNode:
     def _wake(self) -> None:
         if self._waker is not None:
             self._waker()
-
-    # ---- memory ----
-
-    @property
-    def memory(self) -> bool:
-        """Whether the levels held here are the mesh's; otherwise the node is warming up."""
-        return self._memory.complete
-
-    def remember(self, now: int) -> None:
-        """The levels held are the mesh's: no warming up is needed any more."""
-        self._memory.remember(now)
-
-    def snapshot(self) -> list[bytes]:
-        """The counts and debts of this node, in pieces of bytes, to start from after a restart."""
-        return self._memory.snapshot()
-
-    def restore(self, data: bytes, boot: bytes | None = None) -> int:
-        """Takes in a snapshot of an earlier epoch, and returns how many keys came back; see
-        `NodeMemory.restore` for its errors."""
-        return self._memory.restore(data, boot)

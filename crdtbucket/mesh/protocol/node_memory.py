@@ -66,7 +66,7 @@ class NodeMemory:
         if record is not None:
             self._members.take_over(record.links(now, self._roster.node), now)
         if peers and not (record is not None and record.memory):
-            self._out.flags |= wire.JOINING
+            self._out.flag(wire.JOINING, on=True)
             self._table.nodes.configure(warming_up_until=now + WARM_UP_NS, members=1 + peers)
         else:
             self.remember(now)
@@ -74,7 +74,7 @@ class NodeMemory:
     def remember(self, now: int) -> None:
         """The levels held are the mesh's: the node has warmed up."""
         self.complete = True
-        self._out.flags &= ~wire.JOINING
+        self._out.flag(wire.JOINING, on=False)
         self._table.nodes.configure(warming_up_until=NEVER)
         self._members.expect(1, now)
         self.note()

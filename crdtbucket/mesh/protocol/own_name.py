@@ -40,8 +40,11 @@ class OwnName:
             table.refusal = NodeConflict(
                 f"another running process was called {name!r}, too: give each node its own name"
             )
-        self.on_refusal: Callable[[NodeConflict], None] | None = None
-        """Called when this node refuses to serve."""
+        self._on_refusal: Callable[[NodeConflict], None] | None = None
+
+    def subscribe(self, on_refusal: Callable[[NodeConflict], None]) -> None:
+        """From now on this is called when this node refuses to serve."""
+        self._on_refusal = on_refusal
 
     def met(self, me: NodeInfo, peer: NodeInfo, now: int) -> NodeConflict:
         """The process `peer`, to which this one introduced itself as `me`, has this node's name.
@@ -93,8 +96,8 @@ class OwnName:
         self._met = now
         self._table.refusal = conflict
         self._table.sharing.refused = True  # the other processes that share the table refuse, too
-        if self.on_refusal is not None:
-            self.on_refusal(conflict)
+        if self._on_refusal is not None:
+            self._on_refusal(conflict)
 
 
 def _rank(info: NodeInfo) -> tuple[bool, int, int]:

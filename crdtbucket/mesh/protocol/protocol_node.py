@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Protocol
 
 from crdtbucket.errors import NodeConflict
@@ -10,13 +10,8 @@ from crdtbucket.mesh.node_info import NodeInfo
 
 Frames = list[tuple[str, bytes]]
 """Names of peers, and what to send to each."""
-
-
-class Waker(Protocol):
-    """A callback for the moment when `next_tick` of a node has moved earlier. It is called from any
-    thread."""
-
-    def __call__(self) -> None: ...
+Waker = Callable[[], None]
+"""A callback for the moment when `next_tick` of a node has moved earlier, from any thread."""
 
 
 class ProtocolNode(Protocol):

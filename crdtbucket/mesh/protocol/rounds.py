@@ -30,7 +30,7 @@ class Outbox:
         self._roster = roster
         self._links = links
         self._chunks: dict[tuple[int, int], tuple[bytes, int, int]] = {}
-        self.flags = 0
+        self._flags = 0
         self.entries_sent = 0
         """Entries sent so far, each counted once a peer that it went to."""
 
@@ -60,11 +60,15 @@ class Outbox:
                 "hold": now - link.echo_at if link.echo is not None else 0,
                 "ack": received.highest,
                 "ack_bits": received.bits,
-                "flags": self.flags | keeps,
+                "flags": self._flags | keeps,
                 "tables_version": tables_version,
                 **values,
             }
         )
+
+    def flag(self, flag: int, *, on: bool) -> None:
+        """From now on every frame has this flag, or does not have it."""
+        self._flags = self._flags & ~flag | (flag if on else 0)
 
     def start(self) -> None:
         """A new moment: nothing encoded before may be sent again."""

@@ -16,16 +16,14 @@ from crdtbucket.base.clock import now_ns
 from crdtbucket.errors import MeshError, WireError
 from crdtbucket.mesh.links.background_tasks import BackgroundTasks
 from crdtbucket.mesh.links.channel import Channel
-from crdtbucket.mesh.links.command_orders import CommandBook
 from crdtbucket.mesh.links.counters import LOG, MeshCounters, Refusals
 from crdtbucket.mesh.links.dialer import Dialer
-from crdtbucket.mesh.links.hello import NONCE_BYTES, Role
+from crdtbucket.mesh.links.hello import NONCE_BYTES, Introduction, Role
 from crdtbucket.mesh.links.keyring import Keyring
 from crdtbucket.mesh.links.link import Link
 from crdtbucket.mesh.links.link_table import LinkTable, LinkVerdict
 from crdtbucket.mesh.links.node_key import NodeKey
-from crdtbucket.mesh.links.operator_orders import OperatorOrders
-from crdtbucket.mesh.links.override_book import OverrideBook
+from crdtbucket.mesh.links.operator_orders import OperatorBooks, OperatorOrders
 from crdtbucket.mesh.links.peer_identity import PeerIdentity
 from crdtbucket.mesh.links.peer_keys import PeerKeys, changed_key
 from crdtbucket.mesh.links.session import Handshake, HandshakeError, Reason
@@ -54,13 +52,12 @@ class MeshNetwork:
         carrier: TransportFactory | None = None,
         hash_key: bytes | None = None,
         peer_keys: PeerKeys | None = None,
-        overrides: OverrideBook | None = None,
-        commands: CommandBook | None = None,
+        books: OperatorBooks | None = None,
     ) -> None:
         """`carrier` makes the transport, if not the one that `config` asks for. `hash_key` replaces
         the key that `config` gives for the hash of bucket keys. `peer_keys`: which key belongs to
-        which name. `overrides`, `commands`: limits and commands of operators. None: there are none.
-        Raises `MeshError`."""
+        which name. `books`: what operators have ordered. None: there are none. Raises `MeshError`.
+        """
         self.name = node.info.name
         self.counters = MeshCounters()
         self.links = LinkTable(self.name)
@@ -72,8 +69,7 @@ class MeshNetwork:
         self._tasks = BackgroundTasks()
         self.orders = OperatorOrders(
             self.peer_keys,
-            CommandBook() if commands is None else commands,
-            OverrideBook(()) if overrides is None else overrides,
+            OperatorBooks() if books is None else books,
             self.links,
             self.refusals,
             self._tasks,
@@ -162,13 +158,15 @@ class MeshNetwork:
         info = self._node.info
         return Handshake(
             self._keys,
-            info if info.address else replace(info, address=self.address),
-            instance=self.instance,
+            Introduction(
+                info if info.address else replace(info, address=self.address),
+                self.instance,
+                node_key=self.peer_keys.own,
+                cluster=self._config.mesh_name,
+            ),
             nonce=os.urandom(NONCE_BYTES),
             dialer=dialer,
             lossy=lossy,
-            node_key=self.peer_keys.own,
-            cluster=self._config.mesh_name,
         )
 
     def found(self, hurry: str = "") -> None:

@@ -11,7 +11,7 @@ from crdtbucket.mesh.engines.engine_caller import EngineCaller
 from crdtbucket.mesh.engines.engine_transport import EngineTransport
 from crdtbucket.mesh.links.channel import ChannelLost
 from crdtbucket.mesh.links.handshake import handshake_as_observer
-from crdtbucket.mesh.links.hello import NONCE_BYTES, Role
+from crdtbucket.mesh.links.hello import NONCE_BYTES, Introduction, Role
 from crdtbucket.mesh.links.keyring import Keyring
 from crdtbucket.mesh.links.session import Handshake
 from crdtbucket.mesh.mesh_config import MeshConfig
@@ -40,9 +40,12 @@ async def entered(broker: Broker) -> EngineCaller:
 
 def handshake() -> Handshake:
     return Handshake(
-        Keyring(MESH), ME, instance=1, nonce=os.urandom(NONCE_BYTES), dialer=True,
-        role=Role.OBSERVER, lossy=True,
-    )  # fmt: skip
+        Keyring(MESH),
+        Introduction(ME, 1, Role.OBSERVER),
+        nonce=os.urandom(NONCE_BYTES),
+        dialer=True,
+        lossy=True,
+    )
 
 
 async def test_two_observers_of_one_name_do_not_end_each_other_s_calls() -> None:

@@ -105,7 +105,7 @@ async def test_levels_are_equal_two_rounds_after_the_server_is_back(
         async with AsyncExitStack() as stack:
             await stack.enter_async_context(running(*(one.network for one in members)))
             await eventually(lambda: all(starmap(linked, combinations(members, 2))))
-            while not all(one.node.memory for one in members):
+            while not all(one.node.memory.complete for one in members):
                 await one_round(members)
             assert members[0].bucket.take("key", 100).allowed
             for _ in range(3):

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from crdtbucket.errors import MeshError, WireError
 from crdtbucket.mesh.links import hello as hello_message
-from crdtbucket.mesh.links.hello import VERSION, Role
+from crdtbucket.mesh.links.hello import VERSION, Introduction, Role
 from crdtbucket.mesh.links.keyring import Keyring, hash_key
 from crdtbucket.mesh.links.session import (
     Handshake,
@@ -33,8 +33,12 @@ def shakes(
     dialer: MeshConfig, listener: MeshConfig, instances: tuple[int, int] = (1, 2)
 ) -> tuple[Handshake, Handshake]:
     return (
-        Handshake(Keyring(dialer), EU, instance=instances[0], nonce=os.urandom(32), dialer=True),
-        Handshake(Keyring(listener), US, instance=instances[1], nonce=os.urandom(32), dialer=False),
+        Handshake(
+            Keyring(dialer), Introduction(EU, instances[0]), nonce=os.urandom(32), dialer=True
+        ),
+        Handshake(
+            Keyring(listener), Introduction(US, instances[1]), nonce=os.urandom(32), dialer=False
+        ),
     )
 
 
@@ -204,11 +208,9 @@ def test_a_hello_may_end_before_its_role_so_that_an_early_version_is_named() -> 
 def test_an_observer_says_that_it_is_one() -> None:
     a = Handshake(
         Keyring(secrets("s")),
-        EU,
-        instance=1,
+        Introduction(EU, 1, Role.OBSERVER),
         nonce=os.urandom(32),
         dialer=True,
-        role=Role.OBSERVER,
     )
     _, b = shakes(secrets("s"), secrets("s"))
     b.read_hello(a.hello)
@@ -225,7 +227,7 @@ def test_every_changed_bit_of_a_hello_ends_the_handshake() -> None:
         changed = bytearray(a.hello)
         changed[bit // 8] ^= 1 << bit % 8
         listener = Handshake(
-            Keyring(secrets("s")), US, instance=2, nonce=b.hello[6:38], dialer=False
+            Keyring(secrets("s")), Introduction(US, 2), nonce=b.hello[6:38], dialer=False
         )
         assert listener.hello == b.hello
         try:
@@ -340,7 +342,7 @@ def test_a_process_that_began_before_every_clock_is_no_hello() -> None:
 def test_a_name_that_would_spoil_logs_cannot_be_sent(name: str) -> None:
     info = NodeInfo(name, "", 1, "", 0)
     with pytest.raises(MeshError, match="printable"):
-        Handshake(Keyring(secrets("s")), info, instance=1, nonce=bytes(32), dialer=True)
+        Handshake(Keyring(secrets("s")), Introduction(info, 1), nonce=bytes(32), dialer=True)
 
 
 def test_more_secrets_than_a_hello_holds_are_an_error() -> None:

@@ -11,7 +11,7 @@ import pytest
 from crdtbucket.errors import WireError
 from crdtbucket.mesh.links import hello as hello_message
 from crdtbucket.mesh.links.handshake import PendingDials, handshake_as_dialer
-from crdtbucket.mesh.links.hello import MAX_HELLO, Role
+from crdtbucket.mesh.links.hello import MAX_HELLO, Introduction, Role
 from crdtbucket.mesh.links.keyring import Keyring
 from crdtbucket.mesh.links.node_key import NodeKey
 from crdtbucket.mesh.links.peer_keys import PeerKeys
@@ -29,12 +29,9 @@ KEY_A, KEY_B, KEY_M = NodeKey.make(), NodeKey.make(), NodeKey.make()
 def shake(info: NodeInfo, key: NodeKey | None, *, dialer: bool, cluster: str = "mesh") -> Handshake:
     return Handshake(
         KEYRING,
-        info,
-        instance=info.epoch,
+        Introduction(info, info.epoch, node_key=key, cluster=cluster),
         nonce=os.urandom(32),
         dialer=dialer,
-        node_key=key,
-        cluster=cluster,
     )
 
 
@@ -233,6 +230,8 @@ def test_the_longest_hello_fits() -> None:
     text = "n" + "\u00e9" * 127
     longest = NodeInfo(text, text, 2**64 - 1, text, 2**62)
     many = Keyring(MeshConfig(secret=[f"a long secret, no. {n:02d}" for n in range(16)]))
-    hello = Handshake(many, longest, instance=1, nonce=bytes(32), dialer=True, node_key=KEY_A).hello
+    hello = Handshake(
+        many, Introduction(longest, 1, node_key=KEY_A), nonce=bytes(32), dialer=True
+    ).hello
     assert len(hello) <= MAX_HELLO
     assert hello_message.decode(hello).info == longest

@@ -27,7 +27,7 @@ class Node:
         self.table = Table(max_keys=max_keys, hash_key=bytes(16), virtual=True, epoch=epoch)
         self.bucket = BucketCore(self.table, SPEC)
         self.node = MeshNode(self.table, MeshConfig(secret="s" * 32), name=name, seed=1)
-        self.node.remember(0)
+        self.node.memory.remember(0)
 
     def link(self, *others: Node) -> None:
         for other in others:
@@ -95,7 +95,7 @@ def test_a_part_merges_so_many_entries_and_the_last_one_acknowledges_all() -> No
         before = me.merged
     assert seen == [(PART, False, True), (100, True, False)]
     assert me.debts(keys) == [10] * keys
-    assert me.node.bounded == {"one": {"frames": 1}}
+    assert me.node.members.bounded.counts() == {"one": {"frames": 1}}
 
 
 def test_a_part_that_looks_for_room_in_a_full_table_is_smaller() -> None:

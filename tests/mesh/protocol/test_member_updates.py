@@ -22,6 +22,7 @@ from crdtbucket.mesh.protocol.membership import Membership
 from crdtbucket.mesh.protocol.mesh_node import MeshNode
 from crdtbucket.mesh.protocol.peer_state import PeerState
 from crdtbucket.mesh.protocol.pruning import PASSES
+from crdtbucket.spec.mode import MODES
 from tests.mesh.protocol.lone_node import (
     CONFIG,
     ME,
@@ -91,7 +92,7 @@ def test_an_address_that_is_known_only_later_is_sent() -> None:
     table = Table(max_keys=64, hash_key=bytes(16), virtual=True, epoch=ME.epoch)
     node = MeshNode(table, MeshConfig(), name="me", seed=1)
     node.connected(PEER, table.now())
-    node.address = "10.0.0.1:7946"  # a node that listens on any port learns it when it listens
+    node.listens("10.0.0.1:7946")  # a node that listens on any port learns it when it listens
     frames = node.tick(node.next_tick(table.now()))
     frames += node.tick(table.now() + 2 * GOSSIP_NS)
     sent = [wire.decode(data).members for name, data in frames if name == "peer"]
@@ -154,7 +155,7 @@ def test_what_a_node_runs_is_sent_as_soon_as_it_changes() -> None:
     assert {"config", "rollout"}.isdisjoint(due(members, link, 2 * SECOND))
     assert due(members, link, 3 * SECOND) == {}
     for now, mode in ((4, 0), (5, 2)):
-        members.updates.mode = mode
+        members.updates.advertise_mode(MODES[mode])
         assert due(members, link, now * SECOND)["mode"] == mode
 
 
@@ -181,7 +182,7 @@ def test_the_newest_that_a_peer_says_of_its_mode_is_shown() -> None:
         return [fleet_row(*row)["mode"] for row in members.fleet(ME, 0)]
 
     assert shown() == [None, None]
-    members.updates.mode = 1
+    members.updates.advertise_mode(MODES[1])
     for seq, mode in ((3, 2), (2, 0)):
         members.updates.receive(link, frame(seq=seq, mode=mode), 0)
         assert shown() == ["eventual", "fallback"]

@@ -17,6 +17,7 @@ from crdtbucket.mesh.protocol.member_updates import (
 from crdtbucket.mesh.protocol.membership import DEAD_NS, HOLD_NS, REACHED_NS
 from crdtbucket.mesh.protocol.peer_state import FORGOTTEN_PLACES
 from crdtbucket.mesh.protocol.pruning import CROWDED
+from crdtbucket.spec.mode import MODES
 from tests.mesh.protocol.lone_node import (
     CONFIG,
     ME,
@@ -215,7 +216,7 @@ def test_the_fleet_is_this_node_and_all_peers_by_name_and_what_each_runs() -> No
     silent, peer = linked(members, named("z", 3), PEER)
     peer.config, peer.rollout, peer.mode = (6, 7, 8), (6, 7, 8, 9, 10), 1
     peer.last_seen = ALIVE_NS
-    members.updates.mode = 2
+    members.updates.advertise_mode(MODES[2])
     for link in (peer, silent):
         members.visibility.update(link, frame(unseen=("a",)))
     assert members.fleet(ME, ALIVE_NS) == [

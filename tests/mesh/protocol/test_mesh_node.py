@@ -259,7 +259,7 @@ def test_a_newcomer_warms_up_until_it_has_seen() -> None:
     assert mesh["B"].take("b", "k", 12).allowed
     mesh.heal()
     mesh.advance(1.0)
-    assert mesh["B"].node.memory
+    assert mesh["B"].node.memory.complete
     assert not mesh["B"].take("b", "k", 1).allowed
 
 

@@ -195,8 +195,8 @@ def observable(node: SimulatedNode) -> Any:
     return (
         sorted(node.node.links),
         node.node.members.advertised(node.node.info, now),
-        node.node.known(),
-        node.node.names(),
+        node.node.members.known(),
+        node.node.roster.names(),
         node.table.epochs.origins(),
         node.table.outbox.version,
     )
@@ -278,7 +278,7 @@ def test_epochs_that_observers_state_take_places_of_one_part() -> None:
     ask(eu, payload=entries.write(entry), tables_version=1, tables=tables)
     assert len(eu.table.epochs.origins()) == 1 + PLACES
     eu.node.members.introductions.step((), 0)
-    assert eu.node.bounded == {"an observer": {"epochs": 5}}
+    assert eu.node.members.bounded.counts() == {"an observer": {"epochs": 5}}
 
 
 def test_what_the_core_is_given_of_entries_of_an_observer() -> None:

@@ -46,7 +46,7 @@ def test_a_stranger_that_says_it_is_older_stops_nobody_that_has_a_link(size: int
         with pytest.raises(NodeConflict):
             node.connected(NodeInfo(name, "there", 99, "", 0, established=True), now)
         assert serves(mesh, name)
-        assert node.bounded == {"there": {"own_name": 1}}
+        assert node.members.bounded.counts() == {"there": {"own_name": 1}}
 
 
 @pytest.mark.parametrize(("others", "goes_on"), [("", False), ("B", True)])
@@ -79,7 +79,7 @@ def test_who_has_no_memory_refuses_for_as_long_as_peers_say_so() -> None:
     mesh.partition("A", "BC")
     mesh.restart("A")
     node = mesh["A"].node
-    assert not node.memory
+    assert not node.memory.complete
     for _ in range(5):
         node.name_reported(CONFLICT)
         mesh.advance(20.0)
@@ -112,9 +112,9 @@ class Alone:
             bounded=self.bounded,
             status=lambda link, now: link,
         )
-        self.own = OwnName(self.table, members, "me")
+        self.own, self.members = OwnName(self.table, members, "me"), members
         self.refusals: list[NodeConflict] = []
-        self.own.on_refusal = self.refusals.append
+        self.own.subscribe(self.refusals.append)
 
     @property
     def refuses(self) -> bool:
@@ -285,5 +285,5 @@ def test_it_lifts_no_refusal_but_its_own() -> None:
     alone.table.refusal, alone.table.sharing.refused = CONFLICT, True
     alone.own.look(NOW + 3 * MET_NS)
     assert alone.refuses
-    alone.own.on_refusal = None  # nobody need listen
+    alone.own = OwnName(alone.table, alone.members, "me")  # to which nobody listens
     alone.met(0, 9)

@@ -13,6 +13,7 @@ from collections.abc import AsyncIterator
 import aiohttp
 import pytest
 
+from crdtbucket.mesh.links.hello import Introduction
 from crdtbucket.mesh.links.keyring import Keyring
 from crdtbucket.mesh.links.session import (
     Handshake,
@@ -57,7 +58,7 @@ async def puppet(
     """A linked puppet."""
     keys = Keyring(config(**settings))
     shake = Handshake(
-        keys, NodeInfo(name, "", 9, "", 0), instance=9, nonce=os.urandom(32), dialer=True
+        keys, Introduction(NodeInfo(name, "", 9, "", 0), 9), nonce=os.urandom(32), dialer=True
     )
     async with (
         aiohttp.ClientSession() as http,

@@ -1,0 +1,48 @@
+"""Who a node of a limiter is, and what moves with the other nodes of its mesh needs of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+from crdtbucket.errors import MeshError
+from crdtbucket.mesh.mesh_config import MeshConfig
+from crdtbucket.rollout.limiter_file import ALONE
+from crdtbucket.rollout.staged import Position
+from crdtbucket.spec.field_checks import check_name
+
+
+@dataclass(frozen=True)
+class Identity:
+    """The name and the region of a node, and its part in the mesh, if it has one."""
+
+    node: str
+    region: str
+    mesh: MeshConfig | None
+
+    @classmethod
+    def checked(cls, node: str | None, region: str, mesh: MeshConfig | None) -> Identity:
+        """Raises `MeshError` for a mesh without a node name, and `InvalidSpec`."""
+        if mesh is not None and node is None:
+            raise MeshError(
+                "a node of a mesh needs a name of its own: pass node=, such as 'eu-1'; in a file "
+                "add node:, to a command give --node"
+            )
+        name = check_name(ALONE if node is None else node, "node")
+        return cls(name, check_name(region, "region") if region else "", mesh)
+
+
+class OrderedNode(Protocol):
+    """The node of a roll-out, which peers and operators may move."""
+
+    identity: Identity
+
+    @property
+    def signs(self) -> bool:
+        """Whether what moves other nodes has to be signed by an operator."""
+
+    def ordered(self, version: int, content: int) -> Position | None:
+        """Where an operator has ordered a version to be, as far as this process knows."""
+
+    def advertise(self, running: tuple[int, int, int] | None, position: Position | None) -> None:
+        """Advertises which configuration runs (version, hash, stage), and how far it is."""
