@@ -13,6 +13,7 @@ import time
 from collections.abc import Iterator
 from http.client import HTTPConnection, HTTPResponse
 from pathlib import Path
+from socket import SHUT_WR
 from typing import NamedTuple
 
 import aiohttp
@@ -51,6 +52,9 @@ class Example:
                 response: HTTPResponse = connection.getresponse()
                 fields = {name.lower(): value for name, value in response.getheaders()}
                 answer = Answer(response.status, fields, response.read())
+                if body is not None:
+                    # Where the application did not read it and it came late, Werkzeug reads on.
+                    socket.shutdown(SHUT_WR)
                 while socket.recv(4096):
                     pass
             return answer
