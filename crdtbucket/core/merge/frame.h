@@ -123,8 +123,14 @@ static void bulk_fetch_lines(bulk_t *b, int64_t from)
         const wire_entry_t *w = &b->entries[i];
         uint32_t e = table_guess(t, w->lo, w->hi);
         b->guesses[from / MERGE_BLOCK % 2][i - from] = e;
-        if (e != NONE)
-            fetch_entry(t, e);
+        if (e == NONE)
+            continue;
+        fetch_entry(t, e);
+        if (t->lowered) {
+            const char *l = (const char *)&t->lowered[e % LOWERED_SLOTS];
+            __builtin_prefetch(l, 1);
+            __builtin_prefetch(l + sizeof(struct lowered) - 1, 1);
+        }
     }
 }
 

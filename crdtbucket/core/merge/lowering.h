@@ -203,13 +203,14 @@ static i128 lowered_at_most(table_t *t, uint32_t e, const definition_t *d, const
            wanted = (double)(agreed - to), granted = smaller(left, wanted);
     l->spent += granted / budget;
     i128 result = granted >= wanted ? to : agreed - (i128)granted;
-    if (m->source) {
+    if (m->source && m->members > 2) { /* of two nobody else could agree */
         l->peer = m->source;
         l->proposed = now + (int64_t)units_to_ns(d, to);
         l->held = now + (int64_t)units_to_ns(d, result);
         l->proposed_at = now;
     }
-    l->predicted_until -= (int64_t)units_to_ns(d, from - result);
+    if (l->predicted_until > now)
+        l->predicted_until -= (int64_t)units_to_ns(d, from - result);
     if (granted >= wanted)
         return after;
     i128 charged = result - (after > debt ? after : debt);
