@@ -17,7 +17,7 @@ from hypothesis import settings
 
 UNITS = 50
 """One second where `piece_of_work` takes 20 ms."""
-FACTOR = 1.5
+FACTOR = 2
 """What a busy machine adds to the time of a processor, at most."""
 EXEMPT = ("processes", "slow")
 EXAMPLES = 100
