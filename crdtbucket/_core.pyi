@@ -37,6 +37,7 @@ class Merged(NamedTuple):
     crowded: int
     ahead: int
     of_silent: int
+    rates_cut: int
     answers: array[int]
     touched: array[int]
     mixed: tuple[int, ...]
@@ -218,7 +219,6 @@ class TableInbox:
         *,
         age: int | None = 0,
     ) -> int: ...
-    def rates_cut(self, entries: ReadableBuffer, epoch: int) -> int: ...
     def settle_suspects(
         self, cancelled: bool, start: int = 0, most: int = ...
     ) -> tuple[int, int]: ...

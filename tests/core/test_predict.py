@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-from array import array
-
 import pytest
 
-from crdtbucket.errors import CrdtbucketError
 from crdtbucket.spec.bucket_spec import BucketSpec
 from tests.core.pair import Peer, peers, send
 
@@ -163,15 +160,5 @@ def test_a_rate_above_twice_the_limit_is_counted_as_cut(calls: int, cut: int) ->
     for now in range(DAY, DAY + 2000 * MS, 100 * MS):
         a.table.set_time(now)
         a.bucket.take_burst("k", calls, 1)
-        touched = send(a, b).touched
-    assert len(touched) == 1
-    assert b.table.inbox.rates_cut(touched, a.epoch) == cut
-    assert b.table.inbox.rates_cut(touched, a.epoch + 1) == 0
-    assert b.table.inbox.rates_cut(touched, b.epoch) == 0
-
-
-def test_rates_of_entries_that_are_none_are_refused() -> None:
-    (a,) = peers(1, SPEC)
-    a.bucket.take("k", 1)
-    with pytest.raises(CrdtbucketError, match="no entry 1"):
-        a.table.inbox.rates_cut(array("I", [0, 1]), a.epoch)
+        merged = send(a, b)
+    assert merged.rates_cut == cut

@@ -36,8 +36,8 @@ MUTATIONS = (
     Mutation(
         "rates_that_count_as_they_are_are_counted_as_cut",
         "core",
-        "hot[entries[i]].bucket], slow) < slow;",
-        "hot[entries[i]].bucket], slow) <= slow;",
+        "hot[e].bucket], stated) < stated;",
+        "hot[e].bucket], stated) <= stated;",
         suite("core/test_predict", "twice_the_limit"),
     ),
     Mutation(

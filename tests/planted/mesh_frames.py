@@ -290,8 +290,8 @@ MUTATIONS = (
     Mutation(
         "rates_beyond_their_bound_are_not_counted_by_peer",
         "mesh",
-        'link.info.name, "rates", cut, now',
-        'link.info.name, "rates", 0, now',
+        '("rates", merged.rates_cut, "")',
+        '("rates", 0, "")',
         suite("mesh/protocol/test_entry_merger", "count_for_less"),
     ),
     Mutation(

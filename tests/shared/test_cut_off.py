@@ -7,8 +7,10 @@ import logging
 import multiprocessing
 import os
 import signal
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from multiprocessing.connection import Connection
+from multiprocessing.context import SpawnProcess
 from pathlib import Path
 
 import pytest
@@ -44,23 +46,32 @@ def _decide_later(path: str, line: Connection) -> None:
     limiter.close()
 
 
+@contextmanager
+def running(
+    body: Callable[[str, Connection], None], path: Path
+) -> Iterator[tuple[SpawnProcess, Connection]]:
+    """Another process with the table at `path`, and the line to it; it has ended afterwards."""
+    line, theirs = multiprocessing.Pipe()
+    child = multiprocessing.get_context("spawn").Process(target=body, args=(str(path), theirs))
+    child.start()
+    theirs.close()
+    try:
+        yield child, line
+    finally:
+        child.join(30)
+
+
 @pytest.mark.parametrize("left", [0, 8_192])
 def test_a_process_that_sees_it_first_goes_on_with_an_error_and_ends_well(
     tmp_path: Path, left: int
 ) -> None:
-    path, context = tmp_path / "table", multiprocessing.get_context("spawn")
-    line, theirs = multiprocessing.Pipe()
-    child = context.Process(target=_decide_later, args=(str(path), theirs))
-    child.start()
-    theirs.close()
-    try:
+    path = tmp_path / "table"
+    with running(_decide_later, path) as (child, line):
         assert line.recv() is True
         whole = path.stat().st_size
         os.truncate(path, left)
         line.send("it is shorter")
         logged, raised = line.recv()
-    finally:
-        child.join(30)
     assert child.exitcode == 0
     assert logged == raised
     assert logged.startswith(
@@ -86,19 +97,13 @@ def _spend_and_go_on(path: str, line: Connection) -> None:
 @pytest.mark.parametrize("left", [0, 8_192, 1 << 20])
 def test_a_process_that_goes_on_ends_and_gives_nothing_away(tmp_path: Path, left: int) -> None:
     """Zeros in place of what is gone would be keys that nobody took from."""
-    path, context = tmp_path / "table", multiprocessing.get_context("spawn")
-    line, theirs = multiprocessing.Pipe()
-    child = context.Process(target=_spend_and_go_on, args=(str(path), theirs))
-    child.start()
-    theirs.close()
-    try:
+    path = tmp_path / "table"
+    with running(_spend_and_go_on, path) as (child, line):
         assert line.recv() == "all keys are used up"
         os.truncate(path, left)
         line.send("it is shorter")
         with pytest.raises(EOFError):
             line.recv()
-    finally:
-        child.join(30)
     assert child.exitcode in (0, -signal.SIGBUS)
     with Limiter([SPEC], shared=str(path), max_keys=4_000) as limiter:
         assert limiter.bucket("api").take("k0", 100)

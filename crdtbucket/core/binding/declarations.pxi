@@ -167,7 +167,6 @@ cdef extern from "core/core.h" nogil:
     int log_append(table_t *, uint32_t)
     int64_t sweep(table_t *, int64_t, int64_t, uint32_t *)
     void refresh_far(table_t *)
-    int64_t claims_cut(const table_t *, const uint32_t *, int64_t, uint32_t)
     void set_last_seen(table_t *, node_t *, int64_t)
     int64_t set_near(table_t *, int64_t, int64_t, int64_t)
     void forget_node(table_t *, uint32_t, int64_t)

@@ -3,7 +3,8 @@
 Merged = namedtuple(
     "Merged",
     "merged ignored unknown_bucket refused_columns capped_columns dropped gained duplicate_epoch "
-    "own_behind lowered adopted crowded ahead of_silent answers touched mixed room following",
+    "own_behind lowered adopted crowded ahead of_silent rates_cut answers touched mixed room "
+    "following",
     module="crdtbucket._core",
 )
 Merged.__doc__ = """What a bulk merge did: counts, whether a new epoch was opened, as the sender had
@@ -12,10 +13,11 @@ larger counts of the own one (`duplicate_epoch`), how many entries were left out
 debts fell because the sender owes less (`adopted`), for how many new entries the sender made room
 by others of its own (`crowded`), how many columns were left out as no eviction explains their
 generation (`ahead`), how many entries of a newcomer brought takes of peers that are silent here
-(`of_silent`), and arrays of entries to answer the sender with (`answers`) and that were merged
-(`touched`); `mixed`: which of the frame's definitions have entries in it and are of a bucket that
-is defined otherwise here; `room`: how many entries were evicted for new ones; and `following`: the
-entry of the frame to go on with, or -1 at its end."""
+(`of_silent`), how many rates of the sender count in shares for less than they are, which is twice
+the refill rate (`rates_cut`), and arrays of entries to answer the sender with (`answers`) and that
+were merged (`touched`); `mixed`: which of the frame's definitions have entries in it and are of a
+bucket that is defined otherwise here; `room`: how many entries were evicted for new ones; and
+`following`: the entry of the frame to go on with, or -1 at its end."""
 
 
 cdef array uints(uint32_t *items, uint32_t count):

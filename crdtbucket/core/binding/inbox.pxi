@@ -129,6 +129,7 @@ cdef class TableInbox:
             out.r.crowded,
             out.r.ahead,
             out.r.of_silent,
+            out.r.rates_cut,
             uints(out.answers, out.r.answer_count),
             uints(out.touched, out.r.touched_count),
             mixed,
@@ -194,18 +195,6 @@ cdef class TableInbox:
         """Raises WireError for entries that `merge` or `restore` would refuse as malformed; changes
         nothing."""
         self.read_entries(payload, definitions, origins)
-
-    def rates_cut(self, entries, uint64_t epoch):
-        """In how many of these entries (an array of uint32) the rate that the process `epoch`
-        advertised is above twice the refill rate, and counts for that in shares."""
-        cdef _Items given = items_of(entries, sizeof(uint32_t))
-        cdef const uint32_t *entry = <const uint32_t *>given.view.buf
-        cdef uint32_t origin = origin_find(self.t, epoch)
-        cdef Py_ssize_t i
-        for i in range(given.count):
-            if entry[i] >= self.t.h.bump:
-                raise CrdtbucketError(f"no entry {entry[i]}")
-        return claims_cut(self.t, entry, given.count, origin) if origin else 0
 
     def settle_suspects(self, bint cancelled, int64_t start=0, int64_t most=1 << 62):
         """Keys that were restored from a snapshot of unknown age stand from now on and are sent to

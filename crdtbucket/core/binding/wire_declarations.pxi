@@ -29,7 +29,7 @@ cdef extern from "core/core.h" nogil:
         int64_t dropped_full, gained
         uint32_t answer_count, touched_count, gone_count
         int duplicate_epoch
-        int64_t own_behind, lowered, adopted, crowded, ahead, of_silent, newly_rated
+        int64_t own_behind, lowered, adopted, crowded, ahead, of_silent, rates_cut, newly_rated
     ctypedef struct merge_out_t:
         uint32_t *answers
         uint32_t *touched

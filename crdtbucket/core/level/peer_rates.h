@@ -101,22 +101,6 @@ GLANCES static inline double slow_rate(const node_t *n, const column_t *c)
     return unpack_rate(c->c->slow[c->i]) * fade(n, c->c->last_seen[c->i], SLOW_NS);
 }
 
-/* In how many of these entries the rate that the owner of an origin advertised counts in shares for
- * less than it is. */
-GLANCES static int64_t claims_cut(const table_t *t, const uint32_t *entries, int64_t count,
-                                  uint32_t origin)
-{
-    int64_t cut = 0;
-    for (int64_t i = 0; i < count; i++) {
-        column_t c;
-        if (!column_find(t, entries[i], origin, &c))
-            continue;
-        double slow = unpack_rate(c.c->slow[c.i]);
-        cut += claim(&t->definitions[t->hot[entries[i]].bucket], slow) < slow;
-    }
-    return cut;
-}
-
 /* A peer that is silent beyond the near horizon is predicted by its slow rate. Its last known 50 ms
  * may have held a single call, and that rate would be held back during the whole partition. */
 GLANCES static inline double fast_rate(const table_t *t, const node_t *n, const column_t *c,

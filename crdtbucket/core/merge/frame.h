@@ -126,8 +126,8 @@ static void bulk_fetch_lines(bulk_t *b, int64_t from)
         if (e == NONE)
             continue;
         fetch_entry(t, e);
-        if (t->lowered) {
-            const char *l = (const char *)&t->lowered[e % LOWERED_SLOTS];
+        const char *l = (const char *)lowered_place(t, e);
+        if (l) {
             __builtin_prefetch(l, 1);
             __builtin_prefetch(l + sizeof(struct lowered) - 1, 1);
         }

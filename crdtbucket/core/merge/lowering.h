@@ -66,12 +66,18 @@ static i128 predicted_debt(const struct lowered *l, const definition_t *d, int64
     return units_until(l->predicted_until, d, now);
 }
 
+/* The place of a key's record, NULL where there is none yet; it may be that of another key. */
+static inline struct lowered *lowered_place(const table_t *t, uint32_t e)
+{
+    return t->lowered ? &t->lowered[e % LOWERED_SLOTS] : NULL;
+}
+
 /* Of these units, which nodes took that were given up, those that were charged then. They have
  * columns behind them from now on. */
 COLD static i128 charged_before(const table_t *t, uint32_t e, const definition_t *d, i128 units,
                                 int64_t now)
 {
-    struct lowered *l = t->lowered ? &t->lowered[e % LOWERED_SLOTS] : NULL;
+    struct lowered *l = lowered_place(t, e);
     if (!l || l->hash_lo != t->hot[e].hash_lo)
         return 0;
     i128 kept = units_until(l->given_up_until, d, now), charged = kept < units ? kept : units;
@@ -99,7 +105,7 @@ COLD static struct lowered *lowered_of(table_t *t, uint32_t e, const definition_
 {
     if (UNLIKELY(!t->lowered) && !(t->lowered = calloc(LOWERED_SLOTS, sizeof(struct lowered))))
         return NULL;
-    struct lowered *l = &t->lowered[e % LOWERED_SLOTS];
+    struct lowered *l = lowered_place(t, e);
     if (l->hash_lo != t->hot[e].hash_lo) {
         l->hash_lo = t->hot[e].hash_lo;
         l->peer = 0;
@@ -165,7 +171,7 @@ static i128 agreed_on(const table_t *t, const struct lowered *l, const definitio
 
 /* How many of these units, by which two peers agree that a debt is too high, it falls: those that
  * were only predicted, and beyond that as many as there is budget for. */
-COLD static i128 agreed_units(struct lowered *l, const definition_t *d, i128 units, int64_t now)
+COLD static i128 granted_units(struct lowered *l, const definition_t *d, i128 units, int64_t now)
 {
     i128 predicted = predicted_debt(l, d, now), beyond = units - predicted;
     if (beyond <= 0)
@@ -197,7 +203,7 @@ static i128 lowered_at_most(table_t *t, uint32_t e, const definition_t *d, const
     if (from <= to)
         return after < from ? from : after;
     i128 units = agreed_on(t, l, d, m, from - to, now),
-         agreed = from - agreed_units(l, d, units, now);
+         agreed = from - granted_units(l, d, units, now);
     double budget = LOWERED_PART * (double)full_units(d) / (double)m->members,
            left = m->source ? larger(0.0, 1.0 - l->spent) * budget : 0.0,
            wanted = (double)(agreed - to), granted = smaller(left, wanted);

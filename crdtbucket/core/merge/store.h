@@ -22,6 +22,7 @@ typedef struct {
     int64_t crowded;
     /* Columns left out, of a generation that no eviction explains. */
     int64_t ahead;
+    int64_t rates_cut; /* rates of the sender that count in shares for less than they are */
     /* Entries of a newcomer with takes of peers that are silent here. */
     int64_t of_silent;
     /* Nodes that had no rates here before. */
@@ -130,6 +131,8 @@ static void store_rates(table_t *t, uint32_t e, const merge_context_t *m, const 
         changed |= own.c->fast[own.i] != fast || own.c->slow[own.i] != slow;
         own.c->fast[own.i] = fast;
         own.c->slow[own.i] = slow;
+        double stated = unpack_rate(slow);
+        r->rates_cut += claim(&t->definitions[t->hot[e].bucket], stated) < stated;
         own.c->last_seen[own.i] = stamp_of(m->at);
         own.c->known[own.i] = (uint64_t)column_net(&own);
         set_rated(&t->nodes[m->source], r);

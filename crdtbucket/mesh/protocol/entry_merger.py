@@ -36,7 +36,9 @@ MERGE_COUNTERS = (
     "gained",
 )
 
-NO_ENTRIES = Merged(0, 0, 0, 0, 0, 0, 0, False, 0, 0, 0, 0, 0, 0, array("I"), array("I"), (), 0, -1)
+NO_ENTRIES = Merged(
+    0, 0, 0, 0, 0, 0, 0, False, 0, 0, 0, 0, 0, 0, 0, array("I"), array("I"), (), 0, -1
+)
 """What no part of a frame came to, yet."""
 LOWERED = (
     "states debts that are far lower than what is owed here, and nobody else does; they fall by no "
@@ -149,8 +151,6 @@ class EntryMerger:
                     epoch,
                     self._table.epochs.running,
                 )
-        cut = self._table.inbox.rates_cut(merged.touched, frame.epoch)
-        self._bounded.count(link.info.name, "rates", cut, now)
         is_large = after.following < 0 <= merged.following
         self._bounded.count(link.info.name, "frames", int(is_large), now)
         self._mismatches.stated(link.info.name, resolved, merged.mixed, now)
@@ -209,6 +209,7 @@ class EntryMerger:
             ("generations", merged.ahead, AHEAD),
             ("refused_columns", merged.refused_columns, RELAYED),
             ("capped_columns", merged.capped_columns, BEYOND_LIMITS),
+            ("rates", merged.rates_cut, ""),
         ):
             self._bounded.count(who, bound, times, now, text)
         self._bounded.count_adopted(who, merged.adopted)

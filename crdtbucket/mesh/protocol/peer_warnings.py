@@ -67,7 +67,7 @@ class BoundedPeers:
 
     def count(self, peer: str, bound: str, times: int, now: int, text: str = "") -> None:
         """The peer went beyond `bound` so many times; `text`: what it did, and what follows, which
-        is logged. None for what honest peers do as well."""
+        is logged; "" for what honest peers do as well."""
         if not times:
             return
         known = peer in self._counts or len(self._counts) < MOST_PEERS

@@ -26,7 +26,7 @@ SECOND = 1_000_000_000
 CONFIG = MeshConfig(peers=["127.0.0.1:1", "127.0.0.1:2"], forget_after=200.0)
 ME = NodeInfo("me", "eu", 7, "10.0.0.1:1", 0)
 PEER = NodeInfo("peer", "us", 9, "10.0.0.2:1", 0)
-NOTHING = Merged(0, 0, 0, 0, 0, 0, 0, False, 0, 0, 0, 0, 0, 0, (), (), (), 0, -1)  # type: ignore[arg-type]
+NOTHING = Merged(0, 0, 0, 0, 0, 0, 0, False, 0, 0, 0, 0, 0, 0, 0, (), (), (), 0, -1)  # type: ignore[arg-type]
 """What a merge returns that has found nothing."""
 
 
@@ -42,8 +42,6 @@ class RecordingTable:
         self.calls: list[tuple[str, tuple[Any, ...], dict[str, Any]]] = []
         self.merges: list[Merged] = []
         """What the next merges return, instead of merging; after that they merge."""
-        self.cut = 0
-        """In how many entries of each a rate counts for less than it is."""
 
     def __getattr__(self, name: str) -> Any:
         return self.recording(self.table, name)
@@ -58,8 +56,6 @@ class RecordingTable:
 
         def recorded(*args: Any, **values: Any) -> Any:
             self.calls.append((name, args, values))
-            if name == "rates_cut":
-                return self.cut
             stubbed = name == "merge" and self.merges
             return self.merges.pop(0) if stubbed else found(*args, **values)
 
