@@ -356,6 +356,27 @@ MUTATIONS = (
         suite("mesh/links/test_peer_keys", "first_key"),
     ),
     Mutation(
+        "one_process_has_a_voice_under_each_of_its_names",
+        "mesh/transport",
+        "self.peer_keys.check_alone(identity, [one.identity for one in self.links.all()])",
+        "self.peer_keys.check_alone(identity, ())",
+        suite("mesh/links/test_shared_keys", "two_names and key"),
+    ),
+    Mutation(
+        "the_only_peer_may_have_this_nodes_key",
+        "mesh/links",
+        "others[self._name] = None if self.own is None else self.own.public",
+        "others[self._name] = None",
+        suite("mesh/links/test_shared_keys", "a_key_has_one_name"),
+    ),
+    Mutation(
+        "a_certificate_has_a_voice_for_each_of_its_names",
+        "mesh/links",
+        "[other for other in others if other in peer.certified_names]",
+        "[self._name for other in peer.certified_names if other == self._name]",
+        suite("mesh/links/test_shared_keys", "certificate_has_one_name"),
+    ),
+    Mutation(
         "a_conflict_need_not_be_signed",
         "mesh/links",
         "    if reason is Reason.CONFLICT:\n        shake.check_proof(body[1:], peer)\n",

@@ -36,6 +36,8 @@ _FROM_PEER = {
     Reason.RENEWED: "its secrets have changed meanwhile",
     Reason.EJECTED: "an operator has ejected this node, or its key, from the mesh",
     Reason.KEY: "it knows another key by this node's name, or none of this node's: see its log",
+    Reason.SHARED_KEY: "it is, or is linked with, another node that has this node's key, or whose "
+    "name is in this node's certificate: give each node a key, or certificate, of its own",
     Reason.ROLE: "the secret of observers makes no member: set the mesh.secret that the nodes have",
     Reason.BUSY: "it has as many peers as its mesh.max_peers allows, or its log says what is full",
 }
@@ -224,7 +226,8 @@ def _identity(shake: Handshake, peer: NodeInfo, channel: Channel) -> PeerIdentit
     else:
         proof = Proof.SECRET if shake.proves_secret else Proof.NOTHING
     key = shake.peer_key if shake.signed else None
-    return PeerIdentity(peer, shake.peer_instance, proof, key, shake.used)
+    names = channel.certified_names
+    return PeerIdentity(peer, shake.peer_instance, proof, key, shake.used, names)
 
 
 async def _prove(channel: Channel, shake: Handshake, peer: NodeInfo) -> None:

@@ -8,7 +8,7 @@ name has another key from now on.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from crdtbucket.errors import MeshError
@@ -105,6 +105,26 @@ class PeerKeys:
                 f"it shows {shown}, and to {peer.name!r} belongs {' or '.join(wanted)}: another "
                 f"process uses the name, or the node has a new key: {self._fix(peer)}",
                 peer,
+            )
+
+    def check_alone(self, peer: PeerIdentity, linked: Iterable[PeerIdentity]) -> None:
+        """Raises `HandshakeError` for a peer that has the key, or certificate, of another node that
+        is linked now, or of this one: whoever takes several names has one voice."""
+        others = {one.info.name: one.key for one in linked}
+        others[self._name] = None if self.own is None else self.own.public
+        others.pop(peer.info.name, None)
+        if self.policy == "certificate":
+            shared = [other for other in others if other in peer.certified_names]
+            what, also = "certificate", ", or set mesh.identity: off where all nodes share one"
+        else:
+            shared = [other for other, key in others.items() if key is not None and key == peer.key]
+            what, also = f"key {peer.fingerprint}", ""
+        if shared:
+            whose = "this node" if self._name in shared else f"{shared[0]!r}, which is linked"
+            raise HandshakeError(
+                Reason.SHARED_KEY,
+                f"its {what} is that of {whose}, too: give each node one of its own{also}",
+                peer.info,
             )
 
     def order_against(self, identity: PeerIdentity) -> EjectOrder | None:
