@@ -377,6 +377,20 @@ MUTATIONS = (
         suite("mesh/links/test_shared_keys", "certificate_has_one_name"),
     ),
     Mutation(
+        "mutual_tls_binds_no_name",
+        "mesh",
+        'return "certificate" if self.transport == "sockets" and self.mutual_tls else "off"',
+        'return "off"',
+        suite("mesh/test_identity", "bind_names"),
+    ),
+    Mutation(
+        "a_node_begins_whose_certificate_is_not_for_its_name",
+        "mesh/links",
+        "        check_certified(config, name)\n",
+        "        pass\n",
+        suite("mesh/test_identity", "one_certificate"),
+    ),
+    Mutation(
         "a_conflict_need_not_be_signed",
         "mesh/links",
         "    if reason is Reason.CONFLICT:\n        shake.check_proof(body[1:], peer)\n",

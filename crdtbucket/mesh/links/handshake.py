@@ -35,7 +35,8 @@ _FROM_PEER = {
     Reason.NAME: "this node writes where another name does",
     Reason.RENEWED: "its secrets have changed meanwhile",
     Reason.EJECTED: "an operator has ejected this node, or its key, from the mesh",
-    Reason.KEY: "it knows another key by this node's name, or none of this node's: see its log",
+    Reason.KEY: "it knows another key by this node's name, or none of this node's, or has seen a "
+    "certificate that is not for this name: see its log",
     Reason.SHARED_KEY: "it is, or is linked with, another node that has this node's key, or whose "
     "name is in this node's certificate: give each node a key, or certificate, of its own",
     Reason.ROLE: "the secret of observers makes no member: set the mesh.secret that the nodes have",

@@ -15,6 +15,7 @@ from crdtbucket.errors import MeshError
 from crdtbucket.mesh.links.channel import Channel
 from crdtbucket.mesh.links.counters import LOG
 from crdtbucket.mesh.links.ejections import Ejections, EjectOrder
+from crdtbucket.mesh.links.mesh_tls import check_certified, not_certified
 from crdtbucket.mesh.links.node_key import NodeKey, fingerprint_of, load_cryptography
 from crdtbucket.mesh.links.peer_identity import PeerIdentity
 from crdtbucket.mesh.links.session import HandshakeError, Reason
@@ -87,13 +88,7 @@ class PeerKeys:
         if self.policy == "certificate":
             names = channel.certified_names
             if peer.name not in names:
-                shown = ", ".join(map(repr, names)) or "no name"
-                raise HandshakeError(
-                    Reason.KEY,
-                    f"its certificate is for {shown}, not for {peer.name!r}: issue one with the "
-                    "node's name among its DNS names",
-                    peer,
-                )
+                raise HandshakeError(Reason.KEY, f"its {not_certified(names, peer.name)}", peer)
             return
         wanted = self._wanted(peer)
         if wanted is None:
@@ -204,7 +199,7 @@ class PeerKeys:
 def load_for(config: MeshConfig) -> None:
     """Imports now what the keys of this configuration need: whoever follows a process that has
     ended has no time for it. Raises `MeshError` for what is not installed."""
-    if config.identity in KEYED or config.operator_keys:
+    if config.identity_policy in KEYED or config.operator_keys:
         load_cryptography()
 
 
@@ -215,20 +210,25 @@ def peer_keys_of(config: MeshConfig, name: str, state: StateDir | None) -> PeerK
     """
     orders = None if state is None else state.orders
     ejections = Ejections(config.operator_keys, config.mesh_name, orders)
-    if config.identity not in KEYED:
-        return PeerKeys(name, config.identity, ejections=ejections)
+    policy = config.identity_policy
+    if policy == "certificate":
+        check_certified(config, name)
+    if policy not in KEYED:
+        return PeerKeys(name, policy, ejections=ejections)
     own = own_key(config, name, state)
     allowed = _allowed(config)
     _check_listed(config, name, own)
     pins = None if state is None else state.pins
-    return PeerKeys(name, config.identity, own, allowed=allowed, pins=pins, ejections=ejections)
+    return PeerKeys(
+        name, config.identity_policy, own, allowed=allowed, pins=pins, ejections=ejections
+    )
 
 
 def changed_key(config: MeshConfig, name: str, own: NodeKey | None) -> NodeKey | None:
     """The key of a node that works with `own`, under a changed configuration. Raises `MeshError`
     for one that cannot be used."""
     load_for(config)
-    if config.identity not in KEYED:
+    if config.identity_policy not in KEYED:
         return None
     if config.identity_key is not None:
         own = NodeKey.from_pem(config.identity_key.encode(), "mesh.identity_key")
@@ -240,8 +240,8 @@ def changed_key(config: MeshConfig, name: str, own: NodeKey | None) -> NodeKey |
 def observer_keys(config: MeshConfig) -> PeerKeys:
     """What somebody who observes the nodes of this configuration knows of keys: those that the file
     lists. To have the nodes sign it has a key of its own, for itself alone."""
-    own = NodeKey.make() if config.identity in KEYED else None
-    return PeerKeys("", config.identity, own, allowed=_allowed(config))
+    own = NodeKey.make() if config.identity_policy in KEYED else None
+    return PeerKeys("", config.identity_policy, own, allowed=_allowed(config))
 
 
 def own_key(config: MeshConfig, name: str, state: StateDir | None) -> NodeKey:
@@ -260,7 +260,9 @@ def own_key(config: MeshConfig, name: str, state: StateDir | None) -> NodeKey:
 
 
 def _check_listed(config: MeshConfig, name: str, own: NodeKey) -> None:
-    if config.identity == "allowed" and own.fingerprint not in _allowed(config).get(name, ()):
+    if config.identity_policy == "allowed" and own.fingerprint not in _allowed(config).get(
+        name, ()
+    ):
         raise MeshError(
             f"mesh.allowed_keys does not list the key of this node, so no other would link with "
             f"it: add {own.fingerprint} for {name!r}, on every node"
