@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from crdtbucket import BucketSpec, Limiter, MeshConfig
-from crdtbucket.errors import ConfigError, MeshError
+from crdtbucket.errors import ConfigError, MeshError, NodeConflict
+from crdtbucket.mesh.links.node_key import NodeKey
 from tests.certificates import Authority
 from tests.waits import eventually
 
@@ -125,6 +126,35 @@ def test_what_of_a_mesh_cannot_change_is_said_and_nothing_is_changed(tmp_path: P
         file.written(NEW, OLD)
         with pytest.raises(ConfigError, match=r"mesh\.secret: cannot change"):
             a.reload()
+
+
+@pytest.mark.parametrize("identity", ["off", "pinned"])
+async def test_a_node_that_begins_while_its_name_is_held_says_where_and_what_to_do(
+    identity: str, tmp_path: Path
+) -> None:
+    """With keys it is a process that has this node's key, too."""
+    keys: dict[str, str] = {"identity": identity}
+    if identity == "pinned":
+        keys |= {"identity_key": NodeKey.make().pem().decode()}
+    async with (
+        limiter("a", tmp_path / "a", identity=identity) as a,
+        limiter("b", tmp_path / "holder", str(a.address), **keys) as holder,
+    ):
+        await eventually(lambda: a.stats()["peers"])
+        async with limiter("b", tmp_path / "late", str(a.address), **keys) as late:
+            await eventually(lambda: refuses(late))
+            assert refuses(late).startswith(
+                f"'a' at {a.address} says: two running processes are called 'b', one of them at "
+                f"{holder.address}: give each node its own name, or keep a stranger out: by "
+            )
+
+
+def refuses(node: Limiter) -> str:
+    try:
+        node.bucket("api").peek("k")
+    except NodeConflict as error:
+        return str(error)
+    return ""
 
 
 TLS = {"tls_cert": "cert", "tls_key": "key", "tls_ca": "ca"}

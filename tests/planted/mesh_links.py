@@ -377,6 +377,13 @@ MUTATIONS = (
         suite("mesh/links/test_shared_keys", "certificate_has_one_name"),
     ),
     Mutation(
+        "a_node_is_not_told_where_its_name_is_held",
+        "mesh/links",
+        "        said += str(error).encode()[:MAX_SAID]\n",
+        "        pass\n",
+        suite("mesh/test_identity", "name_is_held and off"),
+    ),
+    Mutation(
         "mutual_tls_binds_no_name",
         "mesh",
         'return "certificate" if self.transport == "sockets" and self.mutual_tls else "off"',

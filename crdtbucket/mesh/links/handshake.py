@@ -19,6 +19,7 @@ from crdtbucket.mesh.links.counters import LOG, MeshCounters, Refusals
 from crdtbucket.mesh.links.hello import Role
 from crdtbucket.mesh.links.link import Link, describe_bye
 from crdtbucket.mesh.links.link_table import LinkTable
+from crdtbucket.mesh.links.node_key import SIGNATURE_BYTES
 from crdtbucket.mesh.links.peer_identity import PeerIdentity, Proof
 from crdtbucket.mesh.links.peer_keys import PeerKeys
 from crdtbucket.mesh.links.session import QUIET, Handshake, HandshakeError, Kind, Reason, Session
@@ -26,12 +27,14 @@ from crdtbucket.mesh.node_info import NodeInfo
 
 HANDSHAKE_S = 3.0
 """Within which a channel becomes a link, or is given up."""
+MAX_SAID = 500
+"""Most bytes of what a peer says of another process with this node's name."""
 # What each reason means when a peer sends it in place of ACCEPT.
 _FROM_PEER = {
     Reason.LEAVING: "it is shutting down",
     Reason.HANDOVER: "another process of it goes on",
     Reason.DUPLICATE: "it is linked already",
-    Reason.CONFLICT: "another process with this node's name is in the mesh",
+    Reason.CONFLICT: "another process with this node's name is in the mesh: give each its own name",
     Reason.NAME: "this node writes where another name does",
     Reason.RENEWED: "its secrets have changed meanwhile",
     Reason.EJECTED: "an operator has ejected this node, or its key, from the mesh",
@@ -146,7 +149,7 @@ async def handshake_as_listener(channel: Channel, host: MeshEndpoint) -> Link:
         return host.admit(channel, shake, identity, dialed="", serial=serial)
     except HandshakeError as error:
         if not error.from_peer:
-            await _tell(channel, shake, error.reason)
+            await _tell(channel, shake, error)
         raise
 
 
@@ -197,7 +200,7 @@ async def handshake_as_dialer(
             return host.admit(channel, shake, identity, dialed=address, serial=0)
     except HandshakeError as error:
         if not error.from_peer:
-            await _tell(channel, shake, error.reason)
+            await _tell(channel, shake, error)
         raise
 
 
@@ -262,9 +265,12 @@ async def _open(channel: Channel, session: Session) -> tuple[int, bytes]:
         ) from error
 
 
-async def _tell(channel: Channel, shake: Handshake, reason: Reason) -> None:
+async def _tell(channel: Channel, shake: Handshake, error: HandshakeError) -> None:
+    said = bytes((error.reason,)) + shake.proof()
+    if error.reason is Reason.CONFLICT:
+        said += str(error).encode()[:MAX_SAID]
     try:
-        await channel.send(shake.session.seal(Kind.BYE, bytes((reason,)) + shake.proof()))
+        await channel.send(shake.session.seal(Kind.BYE, said))
     except ChannelLost:
         return  # it hung up after its own BYE
 
@@ -276,7 +282,10 @@ def _refusal(shake: Handshake, body: bytes, peer: NodeInfo) -> HandshakeError:
         reason = Reason(body[0])
     except (IndexError, ValueError):
         reason = Reason.INTERNAL  # of a later version
+    text = _FROM_PEER.get(reason, f"it refuses: {describe_bye(body)}")
     if reason is Reason.CONFLICT:
         shake.check_proof(body[1:], peer)
-    text = _FROM_PEER.get(reason, f"it refuses: {describe_bye(body)}")
+        signed = SIGNATURE_BYTES if shake.signed else 0
+        words = body[1 + signed :][:MAX_SAID].decode(errors="replace")
+        text = "".join(one if one.isprintable() else "?" for one in words) or text
     return HandshakeError(reason, text, peer, from_peer=True, me=shake.me)
