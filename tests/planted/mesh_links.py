@@ -377,6 +377,13 @@ MUTATIONS = (
         suite("mesh/links/test_shared_keys", "certificate_has_one_name"),
     ),
     Mutation(
+        "links_that_give_way_are_not_counted",
+        "mesh/transport",
+        """            self.refusals.add("gave_way", """,
+        """            (lambda *_: None)("gave_way", """,
+        suite("mesh/links/test_reserved_places", "nobody_named"),
+    ),
+    Mutation(
         "a_node_is_not_told_where_its_name_is_held",
         "mesh/links",
         "        said += str(error).encode()[:MAX_SAID]\n",
