@@ -358,8 +358,15 @@ MUTATIONS = (
     Mutation(
         "one_process_has_a_voice_under_each_of_its_names",
         "mesh/transport",
-        "self.peer_keys.check_alone(identity, [one.identity for one in self.links.all()])",
+        "self.peer_keys.check_alone(identity, self.links.identities())",
         "self.peer_keys.check_alone(identity, ())",
+        suite("mesh/links/test_shared_keys", "two_names and key"),
+    ),
+    Mutation(
+        "who_shows_the_key_of_a_linked_node_is_linked_again_and_again",
+        "mesh/links",
+        "        host.peer_keys.check_alone(identity, host.links.identities())\n",
+        "",
         suite("mesh/links/test_shared_keys", "two_names and key"),
     ),
     Mutation(

@@ -194,9 +194,10 @@ async def handshake_as_dialer(
         linked = host.links.get(peer.name)
         if linked is not None and linked.instance == shake.peer_instance:
             raise HandshakeError(Reason.DUPLICATE, "it is linked already", peer)
+        identity = _identity(shake, peer, channel)
+        host.peer_keys.check_alone(identity, host.links.identities())
         with pending.begin(peer):
             await _prove(channel, shake, peer)
-            identity = _identity(shake, peer, channel)
             return host.admit(channel, shake, identity, dialed=address, serial=0)
     except HandshakeError as error:
         if not error.from_peer:

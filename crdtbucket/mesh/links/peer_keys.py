@@ -219,9 +219,7 @@ def peer_keys_of(config: MeshConfig, name: str, state: StateDir | None) -> PeerK
     allowed = _allowed(config)
     _check_listed(config, name, own)
     pins = None if state is None else state.pins
-    return PeerKeys(
-        name, config.identity_policy, own, allowed=allowed, pins=pins, ejections=ejections
-    )
+    return PeerKeys(name, policy, own, allowed=allowed, pins=pins, ejections=ejections)
 
 
 def changed_key(config: MeshConfig, name: str, own: NodeKey | None) -> NodeKey | None:
@@ -260,9 +258,8 @@ def own_key(config: MeshConfig, name: str, state: StateDir | None) -> NodeKey:
 
 
 def _check_listed(config: MeshConfig, name: str, own: NodeKey) -> None:
-    if config.identity_policy == "allowed" and own.fingerprint not in _allowed(config).get(
-        name, ()
-    ):
+    listed = _allowed(config).get(name, ())
+    if config.identity_policy == "allowed" and own.fingerprint not in listed:
         raise MeshError(
             f"mesh.allowed_keys does not list the key of this node, so no other would link with "
             f"it: add {own.fingerprint} for {name!r}, on every node"

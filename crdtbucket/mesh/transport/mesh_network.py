@@ -202,7 +202,7 @@ class MeshNetwork:
             raise HandshakeError(Reason.ROLE, text, peer)
         if not self._keys.accepts(identity.used):
             raise HandshakeError(Reason.RENEWED, "secrets have changed meanwhile", peer)
-        self.peer_keys.check_alone(identity, [one.identity for one in self.links.all()])
+        self.peer_keys.check_alone(identity, self.links.identities())
         old = self.links.get(peer.name)
         verdict = self.links.judge(peer, identity.instance, dialed=bool(dialed), serial=serial)
         if verdict is LinkVerdict.DUPLICATE:
