@@ -16,20 +16,47 @@ has taken until then.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
 
 from crdtbucket.base.clock import NS_PER_SECOND
 from crdtbucket.demo.accounts import Accounts, DecidedCall
-from crdtbucket.demo.happened import Happened
 from crdtbucket.simulator.measure import OverAdmission
 from crdtbucket.simulator.run_settings import Settings
 from crdtbucket.spec.bucket_spec import BucketSpec
 from crdtbucket.spec.mode import Mode
 from crdtbucket.strong.quota import share_among
 
+LINKED, PARTED = "limit, links up", "limit in the cut"
 FALLBACK = f"limit, {Mode.FALLBACK}"
+
+
+@dataclass(frozen=True)
+class Happened:
+    """What was done to the regions in a run, as far as the verdict depends on it."""
+
+    cut_ns: tuple[int, int] = (0, 0)
+    """From when to when a region was cut off from the others."""
+    acts_ns: Mapping[str, int] = field(default_factory=dict)
+    """When Redis was made slow, gone and back; it came back empty."""
+    records: Sequence[Mapping[str, int]] | None = None
+    """Tokens by epoch, as each Redis holds them at the end; None in a run without one."""
+    ratio: float | None = None
+    """A node's share of the limit while the one Redis is gone, which all nodes ask that are in
+    strong mode; None in a run without one."""
+
+    def parts(self) -> tuple[str, ...]:
+        """Names of the parts of the run; each has a limit of its own."""
+        return (LINKED, PARTED) if self.ratio is None else tuple(f"limit, {one}" for one in Mode)
+
+    def part(self, call: DecidedCall) -> str:
+        """The part of the run that a call belongs to: with one Redis, its mode; else in the cut, or
+        with all links up. Updates are under way for a moment after the cut."""
+        if self.ratio is not None:
+            return f"limit, {call.mode}"
+        start_ns, end_ns = self.cut_ns
+        return PARTED if start_ns <= call.at_ns < end_ns + NS_PER_SECOND else LINKED
 
 
 class UnknownTakes:
@@ -39,33 +66,24 @@ class UnknownTakes:
         """`memory_ns`: for how long a node speaks after its admission, the gossip interval."""
         self._totals = [0] * regions
         self._history = [0] * regions
-        self._spoke: list[tuple[int, int] | None] = [None] * regions
+        self._spoke: dict[int, tuple[int, int]] = {}
         self._memory_ns = memory_ns
 
     def full(self) -> None:
         """One bucket that sees everything is full at this moment."""
         self._history = list(self._totals)
 
-    def admitted(self, call: DecidedCall) -> int:
-        """Count an admission; tokens that the best informed of the nodes did not know of."""
+    def admitted(self, call: DecidedCall, known: Sequence[int]) -> int:
+        """Count an admission; tokens that the best informed of the nodes did not know of. `known`:
+        tokens that each region had taken, as far as the deciding one knew."""
         # The own calls that were decided while this one waited for its answer count as well.
-        gaps = (
-            min(total - known, total - before)
-            for total, known, before in zip(self._totals, call.known, self._history, strict=True)
-        )
-        unknown = sum(max(0, one) for one in gaps)
+        rows = zip(self._totals, known, self._history, strict=True)
+        unknown = sum(max(0, total - max(held, before)) for total, held, before in rows)
         self._totals[call.region] += call.cost
-        self._spoke = [
-            None if spoke is None else (spoke[0], spoke[1] + call.cost) for spoke in self._spoke
-        ]
-        self._spoke[call.region] = (call.at_ns, unknown)
-        return min(
-            amount
-            for spoke in self._spoke
-            if spoke is not None
-            for at, amount in [spoke]
-            if call.at_ns - at <= self._memory_ns
-        )
+        recent = (one for one in self._spoke.items() if call.at_ns - one[1][0] <= self._memory_ns)
+        self._spoke = {region: (at, amount + call.cost) for region, (at, amount) in recent}
+        self._spoke[call.region] = call.at_ns, unknown
+        return min(amount for _, amount in self._spoke.values())
 
 
 class UnsentTakes:
@@ -117,29 +135,11 @@ def limit_figures(
 ) -> dict[str, LimitFigures]:
     """The figures of each part of the run: the worst of the windows that end in it."""
     calls = accounts.decided()
-    limits = _limits(calls, settings, _slack(accounts, spec, calls), happened)
-    if happened.ratio is not None:
-        fallen_back = [call for call in calls if call.mode == Mode.FALLBACK.value]
-        limits[FALLBACK] = fallback_limit(fallen_back, settings, happened.ratio)
-    return limits
-
-
-def _slack(accounts: Accounts, spec: BucketSpec, calls: Sequence[DecidedCall]) -> float:
-    """Tokens that widen every bound: room kept for silent peers, debt forgiven, late times."""
-    latest = [account.latest for account in accounts.each]
-    forgiven = sum(report["forgiven"] for report in latest if report is not None)
-    late_ns = max((call.error_ns for call in calls), default=0)
-    return accounts.room + float(forgiven) + spec.rate_per_second * late_ns / NS_PER_SECOND
-
-
-def _limits(
-    calls: Sequence[DecidedCall], settings: Settings, slack: float, happened: Happened
-) -> dict[str, LimitFigures]:
-    """Over-admission and bound of each part: the worst of the windows that end in it."""
+    slack = _slack(accounts, spec, calls)
     unknown = UnknownTakes(settings.regions, settings.gossip_ns)
     unsent = UnsentTakes(settings.regions)
     over_admission, lost_ns = OverAdmission(settings), happened.acts_ns.get("back")
-    seen: dict[str, list[tuple[float, float]]] = {name: [] for name in happened.parts}
+    seen: dict[str, list[tuple[float, float]]] = {name: [] for name in happened.parts()}
     for call in calls:
         if lost_ns is not None and call.at_ns >= lost_ns:
             unsent.lost()
@@ -149,13 +149,24 @@ def _limits(
         if over_admission.debt(call.at_ns) == 0:
             unknown.full()
             unsent.full()
-        bounds: list[int | None] = [unknown.admitted(call)]
+        bounds: list[int | None] = [unknown.admitted(call, accounts.by_region(call.known))]
         if happened.ratio is not None:
             bounds.append(unsent.admitted(call))
         bound = min(bound for bound in bounds if bound is not None) + slack
         over_admission.add(call.at_ns, call.cost)
         seen[happened.part(call)].append((over_admission.ending(), bound))
-    return {name: _worst(pairs, settings.capacity) for name, pairs in seen.items()}
+    limits = {name: _worst(pairs, settings.capacity) for name, pairs in seen.items()}
+    if happened.ratio is not None:
+        fallen_back = [call for call in calls if call.mode == Mode.FALLBACK.value]
+        limits[FALLBACK] = fallback_limit(fallen_back, settings, happened.ratio)
+    return limits
+
+
+def _slack(accounts: Accounts, spec: BucketSpec, calls: Sequence[DecidedCall]) -> float:
+    """Tokens that widen every bound: room kept for silent peers, debt forgiven, late times."""
+    forgiven = sum(report["forgiven"] for report in accounts.latest())
+    late_ns = max((call.error_ns for call in calls), default=0)
+    return accounts.room + float(forgiven) + spec.rate_per_second * late_ns / NS_PER_SECOND
 
 
 def fallback_limit(calls: Sequence[DecidedCall], settings: Settings, ratio: float) -> LimitFigures:

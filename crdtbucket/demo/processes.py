@@ -48,27 +48,16 @@ class RegionProcess:
         self,
         region: str,
         mesh: dict[str, Any],
-        key: str,
         on_report: Callable[[Report], None],
         *,
-        redis: dict[str, Any] | None = None,
-        modes: dict[str, Any] | None = None,
         console: int | None = None,
+        **strong: Any,
     ) -> None:
-        """`mesh`: arguments of its `MeshConfig`. `redis` and `modes`: those of the `RedisConfig`
-        and `ControllerSettings` of strong mode, None to run without. `console`: the port at which
-        it shows itself, None for nowhere."""
-        self.region = region
-        self.console = console
-        self.setup = {
-            "node": f"{region}-1",
-            "region": region,
-            "key": key,
-            "redis": redis,
-            "modes": modes or {},
-            "mesh": mesh,
-            "console": console,
-        }
+        """`mesh`: arguments of its `MeshConfig`. `console`: the port at which it shows itself, None
+        for nowhere. `strong`: for strong mode `redis` and `modes`, the arguments of its
+        `RedisConfig` and `ControllerSettings`."""
+        self.region, self.console = region, console
+        self._setup = {"region": region, "mesh": mesh, "console": console, **strong}
         self.latest: Report | None = None
         """The newest report."""
         self.stopping = False
@@ -76,12 +65,6 @@ class RegionProcess:
         self._process: asyncio.subprocess.Process | None = None
         self._last_words: deque[str] = deque(maxlen=_LAST_WORDS)
         self._readers: list[asyncio.Task[None]] = []
-
-    @property
-    def pid(self) -> int:
-        """The id of the running process."""
-        assert self._process is not None
-        return self._process.pid
 
     async def start(self) -> None:
         """Start the process."""
@@ -98,7 +81,7 @@ class RegionProcess:
             asyncio.ensure_future(self._read_reports(process)),
             asyncio.ensure_future(self._read_errors(process)),
         ]
-        await self.tell(self.setup)
+        await self.tell(self._setup)
 
     async def tell(self, message: dict[str, Any]) -> None:
         """Writes one line to the process; `ended` reports one that is gone."""
@@ -130,22 +113,16 @@ class RegionProcess:
         process, self.stopping = self._process, True
         if process is None:
             return
+        assert process.stdin is not None
+        process.stdin.close()  # the end of its stdin is a stop
         try:
-            if process.stdin is not None:
-                process.stdin.close()  # the end of its stdin is a stop
-            try:
-                await asyncio.wait_for(process.wait(), LEAVE_S)
-            except asyncio.TimeoutError:
-                process.kill()
-                await process.wait()
-        except asyncio.CancelledError:
+            await asyncio.wait({asyncio.ensure_future(process.wait())}, timeout=LEAVE_S)
+        finally:
             if process.returncode is None:
                 process.kill()
-            raise
-        finally:
             for reader in self._readers:
                 reader.cancel()
-            await asyncio.gather(*self._readers, return_exceptions=True)
+            await asyncio.gather(process.wait(), *self._readers, return_exceptions=True)
 
     def _why(self, code: int) -> str:
         how = f"ended with status {code}"

@@ -19,8 +19,6 @@ from crdtbucket.demo.processes import TIED, DemoError, free_port
 from crdtbucket.errors import RedisUnavailable
 from crdtbucket.strong.redis.access import Access
 from crdtbucket.strong.redis.redis_connection import RedisConnection
-from crdtbucket.strong.redis.replicated import HeldEntry
-from crdtbucket.strong.redis.script import read_owner
 from crdtbucket.testing.fault_proxy import HOST
 
 START_S = 10.0
@@ -144,11 +142,3 @@ class RedisProcess(ServerProcess):
             return False
         connection.abort()
         return True
-
-
-def taken_by_epoch(entry: HeldEntry | None) -> dict[str, int]:
-    """Tokens taken less refunded of each process, by its epoch, as a key in Redis has them."""
-    return {
-        f"{read_owner(owner)[0]:x}": one.taken - one.refunded
-        for owner, one in ({} if entry is None else entry.records).items()
-    }
