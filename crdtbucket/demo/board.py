@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from crdtbucket.base.clock import NS_PER_SECOND
 from crdtbucket.demo.accounts import Accounts
-from crdtbucket.demo.traffic import Phase, Traffic
+from crdtbucket.demo.traffic import CUT_REGION, Phase, Traffic
 from crdtbucket.spec.bucket_spec import BucketSpec
 
 SPARK_S = 30
@@ -58,11 +58,9 @@ def board(
     traffic: Traffic,
     start_ns: int,
     now_ns: int,
-    cut: str | None,
     switches: tuple[str, ...] | None,
 ) -> Board:
-    """How things stand at `now_ns`; `cut`: the region that is cut off now; `switches`: the changes
-    of mode so far, in words."""
+    """How things stand at `now_ns`; `switches`: the changes of mode so far, in words."""
     elapsed = max(0, now_ns - start_ns)
     phase = traffic.phase(elapsed)
     full_at = accounts.full_at(spec)
@@ -73,7 +71,7 @@ def board(
         phase=phase,
         left_s=max(0, phase.end_ns - elapsed) / NS_PER_SECOND,
         rows=tuple(
-            _row(accounts, place, now_ns, full_at, name == cut)
+            _row(accounts, place, now_ns, full_at, phase.name == "cut" and name == CUT_REGION)
             for place, name in enumerate(accounts.regions)
         ),
         spark=tuple(

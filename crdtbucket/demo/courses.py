@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from crdtbucket.base.clock import now_ns
@@ -11,7 +11,7 @@ from crdtbucket.demo.accounts import Accounts
 from crdtbucket.demo.demo_network import DELAY_S, DemoNetwork, EngineNetwork, RegionNetwork
 from crdtbucket.demo.demo_redis import DemoStore, DemoStores, RegionStores
 from crdtbucket.demo.limit_figures import Happened
-from crdtbucket.demo.modes import ACTS, PER_REGION
+from crdtbucket.demo.modes import PER_REGION
 from crdtbucket.demo.processes import free_port
 from crdtbucket.demo.region import until
 from crdtbucket.demo.traffic import (
@@ -38,12 +38,7 @@ class Course:
     """The Redis of the run."""
 
     def __init__(self) -> None:
-        self.cut: str | None = None
-        """The region that is cut off now."""
-        self.cut_ns = 0, 0
-        """From when to when it was."""
-        self.records: Sequence[Mapping[str, int]] | None = None
-        """Tokens by epoch, as each Redis held them when it was looked at."""
+        self.happened = Happened()
 
     def network(self) -> DemoNetwork:
         """The network between the regions. Ports are chosen as late as can be, so that nobody else
@@ -61,22 +56,23 @@ class Course:
         return words.setting(file_mode, mode)
 
     async def happen(self, network: DemoNetwork, traffic: Traffic, start_ns: int) -> None:
-        """Does what is to be done, each at its time: cuts a region off, and heals the cut."""
-        phase = traffic.named("cut")
-        await until(start_ns + phase.start_ns)
-        self.part(network)
-        self.cut, cut_ns = CUT_REGION, now_ns()
-        await until(start_ns + phase.end_ns)
-        self.join(network)
-        self.cut, self.cut_ns = None, (cut_ns, now_ns())
+        """Does what is to be done, each at the beginning of its phase."""
+        for phase in traffic.phases:
+            await until(start_ns + phase.start_ns)
+            self.happened.began_ns[phase.name] = now_ns()
+            await self.act(phase.name, network)
 
-    def part(self, network: DemoNetwork) -> None:
-        """Cuts the region off."""
-        network.cut(CUT_REGION)
+    async def act(self, phase: str, network: DemoNetwork) -> None:
+        """Does what begins a phase: cuts a region off, or heals the cut."""
+        for way in self.ways(network):
+            if phase == "cut":
+                way.cut(CUT_REGION)
+            elif phase == "healed":
+                way.heal(CUT_REGION)
 
-    def join(self, network: DemoNetwork) -> None:
-        """Heals the cut."""
-        network.heal(CUT_REGION)
+    def ways(self, network: DemoNetwork) -> Sequence[DemoNetwork | RegionStores]:
+        """What is cut."""
+        return [network]
 
     async def settled(self, accounts: Accounts) -> bool:
         """Whether all that happened is over, when the regions agree: with a Redis, whether it
@@ -89,13 +85,9 @@ class Course:
         found = await self.stores.records(reports[0]["redis"]["key"])
         if found is None:
             return False
-        self.records = found
+        self.happened.records = found
         known = {epoch: tokens for epoch, tokens in reports[0]["known"].items() if tokens}
         return all(one == known for one in found)
-
-    def happened(self) -> Happened:
-        """What was done, for the verdict."""
-        return Happened(self.cut_ns, records=self.records)
 
 
 class EngineCourse(Course):
@@ -116,11 +108,11 @@ class EngineCourse(Course):
         """How the regions are linked."""
         return words.nats_setting()
 
-    async def happen(self, network: DemoNetwork, traffic: Traffic, start_ns: int) -> None:
-        """Cuts, heals, and stalls a server."""
-        await super().happen(network, traffic, start_ns)
-        await until(start_ns + traffic.named("stalled").start_ns)
-        await self._network.stall(STALL_S)
+    async def act(self, phase: str, network: DemoNetwork) -> None:
+        """Cuts, heals, or stalls a server."""
+        await super().act(phase, network)
+        if phase == "stalled":
+            await self._network.stall(STALL_S)
 
 
 class RegionsCourse(Course):
@@ -130,21 +122,15 @@ class RegionsCourse(Course):
         """`spec`: of the bucket. Raises `DemoError` when no Redis is installed."""
         super().__init__()
         self.stores = self._stores = RegionStores(DELAY_S, spec)
-        self.records = [{} for _ in REGIONS]
+        self.happened.records = [{} for _ in REGIONS]
 
     def setting(self, file_mode: str, mode: str) -> str:
         """Which servers the regions use."""
         return words.regions_setting(self._stores.program)
 
-    def part(self, network: DemoNetwork) -> None:
-        """Cuts off the region's process and its Redis, which reach each other."""
-        super().part(network)
-        self._stores.cut(CUT_REGION)
-
-    def join(self, network: DemoNetwork) -> None:
-        """Heals the process' links and the replication."""
-        super().join(network)
-        self._stores.heal()
+    def ways(self, network: DemoNetwork) -> Sequence[DemoNetwork | RegionStores]:
+        """The region's process is cut off and its Redis, which reach each other."""
+        return [network, self._stores]
 
 
 class RedisCourse(Course):
@@ -156,29 +142,20 @@ class RedisCourse(Course):
         """Raises `DemoError` when there is no Redis to use."""
         super().__init__()
         self.stores = self._store = DemoStore(redis)
-        self.records = [{}]
-        self._acts_ns: dict[str, int] = {}
+        self.happened = Happened(records=[{}], ratio=Degradation().fallback_ratio)
 
     def setting(self, file_mode: str, mode: str) -> str:
         """Which Redis the regions use, and how patient they are with it."""
         return words.redis_setting(self._store.program)
 
-    async def happen(self, network: DemoNetwork, traffic: Traffic, start_ns: int) -> None:
-        """Makes it slow, takes it away, and gives it back."""
-        for act in ACTS:
-            await until(start_ns + traffic.named(act).start_ns)
-            if act == "back":
-                await self._store.back()
-            self._acts_ns[act] = now_ns()
-            if act == "slow":
-                self._store.slow()
-            elif act == "gone":
-                await self._store.gone()
-
-    def happened(self) -> Happened:
-        """When Redis was slow, gone and back, and what it holds."""
-        ratio = Degradation().fallback_ratio
-        return Happened(acts_ns=self._acts_ns, records=self.records, ratio=ratio)
+    async def act(self, phase: str, network: DemoNetwork) -> None:
+        """Makes it slow, takes it away, or gives it back."""
+        if phase == "slow":
+            self._store.slow()
+        elif phase == "gone":
+            await self._store.gone()
+        elif phase == "back":
+            await self._store.back()
 
 
 def course_of(redis: str | None, nats: bool, spec: BucketSpec) -> Course:

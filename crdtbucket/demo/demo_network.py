@@ -112,9 +112,4 @@ class EngineNetwork(DemoNetwork):
 
     async def stall(self, seconds: float) -> None:
         """The server of the other regions stands still, with all that it holds."""
-        server = self._servers[HOME]
-        server.freeze()
-        try:
-            await asyncio.sleep(seconds)
-        finally:
-            server.thaw()
+        await self._servers[HOME].stall(seconds)

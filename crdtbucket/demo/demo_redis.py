@@ -183,7 +183,7 @@ class RegionStores(DemoStores):
         """No copy passes between this region's Redis and the others."""
         self._replicator.isolate(region)
 
-    def heal(self) -> None:
+    def heal(self, _region: str) -> None:
         """Copies pass again, those of the cut first."""
         self._replicator.heal()
 

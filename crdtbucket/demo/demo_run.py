@@ -96,8 +96,9 @@ class Demo:
             await first_of(self._run(regions, network), *(region.ended() for region in regions))
         gossip_ns = MeshConfig(listen="127.0.0.1:0").gossip_interval_ns
         calls = len(self.traffic.calls)
-        verdict = judge(self.accounts, self.spec, gossip_ns, self.course.happened(), calls)
-        self.view.verdict(verdict)
+        verdict = judge(self.accounts, self.spec, gossip_ns, self.course.happened, calls)
+        for line, holds in words.verdict_lines(verdict):
+            self.view.say(line, holds)
         self.view.say("")
         self.view.say(words.AFTER)
         return Result(verdict, self.traffic)
@@ -154,12 +155,11 @@ class Demo:
         await until(self.start_ns)
         while True:
             said = tuple(words.switch_line(one, self.start_ns) for one in self.accounts.switches)
+            switches = None if self.course.stores is None else said
+            now = now_ns()
             self.view.show(
-                board(
-                    self.accounts, self.spec, self.traffic, self.start_ns, now_ns(),
-                    self.course.cut, None if self.course.stores is None else said,
-                )
-            )  # fmt: skip
+                board(self.accounts, self.spec, self.traffic, self.start_ns, now, switches)
+            )
             await asyncio.sleep(1.0 / self.view.frames_a_second)
 
 

@@ -32,14 +32,13 @@ LINKED, PARTED = "limit, links up", "limit in the cut"
 FALLBACK = f"limit, {Mode.FALLBACK}"
 
 
-@dataclass(frozen=True)
+@dataclass
 class Happened:
     """What was done to the regions in a run, as far as the verdict depends on it."""
 
-    cut_ns: tuple[int, int] = (0, 0)
-    """From when to when a region was cut off from the others."""
-    acts_ns: Mapping[str, int] = field(default_factory=dict)
-    """When Redis was made slow, gone and back; it came back empty."""
+    began_ns: dict[str, int] = field(default_factory=dict)
+    """When each phase began: a region was cut off or healed, or Redis was made slow, gone and back;
+    it came back empty."""
     records: Sequence[Mapping[str, int]] | None = None
     """Tokens by epoch, as each Redis holds them at the end; None in a run without one."""
     ratio: float | None = None
@@ -55,7 +54,7 @@ class Happened:
         with all links up. Updates are under way for a moment after the cut."""
         if self.ratio is not None:
             return f"limit, {call.mode}"
-        start_ns, end_ns = self.cut_ns
+        start_ns, end_ns = self.began_ns["cut"], self.began_ns["healed"]
         return PARTED if start_ns <= call.at_ns < end_ns + NS_PER_SECOND else LINKED
 
 
@@ -138,7 +137,7 @@ def limit_figures(
     slack = _slack(accounts, spec, calls)
     unknown = UnknownTakes(settings.regions, settings.gossip_ns)
     unsent = UnsentTakes(settings.regions)
-    over_admission, lost_ns = OverAdmission(settings), happened.acts_ns.get("back")
+    over_admission, lost_ns = OverAdmission(settings), happened.began_ns.get("back")
     seen: dict[str, list[tuple[float, float]]] = {name: [] for name in happened.parts()}
     for call in calls:
         if lost_ns is not None and call.at_ns >= lost_ns:

@@ -68,10 +68,10 @@ class Followed:
 
 
 def follow(switches: Sequence[Switch], acts_ns: Mapping[str, int], regions: int) -> list[Followed]:
-    """How each region's mode followed the acts, which were done at `acts_ns`; none for a run
-    without acts. An act ends with the next one, the last with the run."""
+    """How each region's mode followed the acts, which were done at `acts_ns`. An act ends with the
+    next one, the last with the run."""
     found = []
-    for region in range(regions if acts_ns else 0):
+    for region in range(regions):
         mine = sorted((s for s in switches if s.region == region), key=lambda s: s.at_ns)
         broken = next((b for a, b in pairwise(mine) if a.after != b.before), None)
         assert broken is None, f"a switch is missing before {broken}"

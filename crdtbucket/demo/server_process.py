@@ -89,14 +89,13 @@ class NatsProcess(ServerProcess):
         settings = [f'listen: "{HOST}:{self.port}"', 'log_file: "/dev/null"', *lines]
         await self._begin(["-c", "/dev/stdin"], settings)
 
-    def freeze(self) -> None:
-        """The server stops in the middle of whatever it does (SIGSTOP)."""
-        if self._process is not None:
-            self._process.send_signal(signal.SIGSTOP)
-
-    def thaw(self) -> None:
-        """The server goes on (SIGCONT)."""
-        if self._process is not None:
+    async def stall(self, seconds: float) -> None:
+        """The server stands still for so long, in the middle of whatever it does."""
+        assert self._process is not None
+        self._process.send_signal(signal.SIGSTOP)
+        try:
+            await asyncio.sleep(seconds)
+        finally:
             self._process.send_signal(signal.SIGCONT)
 
     async def _answers(self) -> bool:

@@ -70,10 +70,6 @@ class Traffic:
         """The phase at a time; the last one after the end."""
         return next((one for one in self.phases if at_ns < one.end_ns), self.phases[-1])
 
-    def named(self, name: str) -> Phase:
-        """The first phase of this name."""
-        return next(one for one in self.phases if one.name == name)
-
 
 def demo_trace(path: str | Path | None = None) -> Trace:
     """The trace in a file, or the one that is shipped. Raises `TraceError`."""

@@ -147,7 +147,8 @@ def judge(
     stored = None if happened.records is None else [accounts.row(one) for one in happened.records]
     records = None if stored is None else [row[:-1] for row in stored]
     starved = dict(zip(names, _starved_s(calls, len(names)), strict=True))
-    followed = follow(accounts.switches, happened.acts_ns, len(names))
+    regions = 0 if happened.ratio is None else len(names)
+    followed = follow(accounts.switches, happened.began_ns, regions)
     made = f"{len(calls):,} of {expected:,} calls were made" if len(calls) != expected else ""
     checks = [
         *([modes_check(names, followed)] if followed else []),

@@ -49,7 +49,7 @@ def verdict(
     for place, one in enumerate(reports):
         accounts.report(place, one)
     made = sum(len(one["calls"]) for one in reports)
-    happened = Happened(acts_ns=ACTS_NS, records=[by_epoch(records)], ratio=0.1)
+    happened = Happened(ACTS_NS, [by_epoch(records)], 0.1)
     return judge(accounts, SPEC, S // 10, happened, made if expected is None else expected)
 
 
@@ -163,7 +163,7 @@ def in_regions(*records: list[int]) -> RunVerdict:
     accounts = Accounts(["r0", "r1", "r2"])
     for place, calls in enumerate((EU[:1], US[:1], [])):
         accounts.report(place, report(place, calls, [60, 40, 0], switches=[]))
-    happened = Happened((10 * S, 20 * S), records=[by_epoch(list(one)) for one in records])
+    happened = Happened({"cut": 10 * S, "healed": 20 * S}, [by_epoch(list(one)) for one in records])
     return judge(accounts, SPEC, S // 10, happened, 2)
 
 

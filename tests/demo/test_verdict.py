@@ -14,7 +14,7 @@ from crdtbucket.demo.words import verdict_lines
 
 S = 1_000_000_000
 SPEC = BucketSpec("b", 100, 10)
-NO_CUT = Happened((10**18, 10**18))
+NO_CUT = Happened({"cut": 10**18, "healed": 10**18})
 GOSSIP = S // 10
 
 
@@ -84,7 +84,9 @@ def test_what_a_cut_allows_does_not_excuse_what_came_before() -> None:
     eu = [[0, 90, 1, [0, 0]], [20 * S, 100, 1, [90, 90]]]
     us = [[S, 90, 1, [90, 0]], [20 * S + 1, 80, 1, [90, 90]]]
     found = verdict(
-        report(0, eu, [190, 170]), report(1, us, [190, 170]), cut=Happened((19 * S, 21 * S))
+        report(0, eu, [190, 170]),
+        report(1, us, [190, 170]),
+        cut=Happened({"cut": 19 * S, "healed": 21 * S}),
     )
     assert failed(found) == ["limit, links up"]
     assert found.limits[PARTED].over_admission_percent == pytest.approx(80, abs=0.1)
