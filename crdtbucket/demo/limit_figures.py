@@ -1,12 +1,9 @@
 """How far the admitted calls of a run passed the limit, against the bound for just that run: what
 its processes may admit over the limit, from what each knew.
 
-For the mesh the argument is that of `crdtbucket.simulator.bound`, on facts instead of a grid. At
-an admission its node held every take that its columns showed, so a bucket that sees everything was
-lower by at most the takes that it did not know of, the room that a full bucket may keep for silent
-peers, and debt that was forgiven. A node that admitted within the last gossip interval
-speaks for the moment too, with all that was admitted since counted as unknown: the least of them
-holds. Where one bucket that sees everything would be full, all before it is history.
+For the mesh it is the bound of `crdtbucket.simulator.bound`, on facts instead of a grid: takes that
+the best informed node did not know of, the room that a full bucket may keep for silent peers, and
+debt that was forgiven.
 
 A node in strong mode looks at Redis' level, too, which is lower than the true one by what was
 admitted without Redis and not sent to it since. Every call to Redis sends it all that its caller
@@ -22,6 +19,7 @@ from fractions import Fraction
 
 from crdtbucket.base.clock import NS_PER_SECOND
 from crdtbucket.demo.accounts import Accounts, DecidedCall
+from crdtbucket.simulator.bound import UnknownTakes
 from crdtbucket.simulator.measure import OverAdmission
 from crdtbucket.simulator.run_settings import Settings
 from crdtbucket.spec.bucket_spec import BucketSpec
@@ -56,33 +54,6 @@ class Happened:
             return f"limit, {call.mode}"
         start_ns, end_ns = self.began_ns["cut"], self.began_ns["healed"]
         return PARTED if start_ns <= call.at_ns < end_ns + NS_PER_SECOND else LINKED
-
-
-class UnknownTakes:
-    """Follows the admissions of a run in the order of time; amounts are tokens."""
-
-    def __init__(self, regions: int, memory_ns: int) -> None:
-        """`memory_ns`: for how long a node speaks after its admission, the gossip interval."""
-        self._totals = [0] * regions
-        self._history = [0] * regions
-        self._spoke: dict[int, tuple[int, int]] = {}
-        self._memory_ns = memory_ns
-
-    def full(self) -> None:
-        """One bucket that sees everything is full at this moment."""
-        self._history = list(self._totals)
-
-    def admitted(self, call: DecidedCall, known: Sequence[int]) -> int:
-        """Count an admission; tokens that the best informed of the nodes did not know of. `known`:
-        tokens that each region had taken, as far as the deciding one knew."""
-        # The own calls that were decided while this one waited for its answer count as well.
-        rows = zip(self._totals, known, self._history, strict=True)
-        unknown = sum(max(0, total - max(held, before)) for total, held, before in rows)
-        self._totals[call.region] += call.cost
-        recent = (one for one in self._spoke.items() if call.at_ns - one[1][0] <= self._memory_ns)
-        self._spoke = {region: (at, amount + call.cost) for region, (at, amount) in recent}
-        self._spoke[call.region] = call.at_ns, unknown
-        return min(amount for _, amount in self._spoke.values())
 
 
 class UnsentTakes:
@@ -148,7 +119,7 @@ def limit_figures(
         if over_admission.debt(call.at_ns) == 0:
             unknown.full()
             unsent.full()
-        bounds: list[int | None] = [unknown.admitted(call, accounts.by_region(call.known))]
+        bounds: list[int | None] = [least_unknown(unknown, call, accounts.by_region(call.known))]
         if happened.ratio is not None:
             bounds.append(unsent.admitted(call))
         bound = min(bound for bound in bounds if bound is not None) + slack
@@ -159,6 +130,16 @@ def limit_figures(
         fallen_back = [call for call in calls if call.mode == Mode.FALLBACK.value]
         limits[FALLBACK] = fallback_limit(fallen_back, settings, happened.ratio)
     return limits
+
+
+def least_unknown(takes: UnknownTakes, call: DecidedCall, known: Sequence[int]) -> int:
+    """Counts an admission; tokens that the best informed of the nodes did not know of. `known`:
+    tokens that each region had taken, as far as the deciding one knew."""
+    # The own calls that were decided while this one waited for its answer count as well.
+    unknown = takes.unknown(known)
+    takes.took(call.region, call.cost)
+    takes.spoke(call.region, call.at_ns, unknown)
+    return min(takes.recent(call.at_ns).values())
 
 
 def _slack(accounts: Accounts, spec: BucketSpec, calls: Sequence[DecidedCall]) -> float:

@@ -8,9 +8,10 @@ import pytest
 
 from crdtbucket import BucketSpec
 from crdtbucket.demo.accounts import Accounts, DecidedCall
-from crdtbucket.demo.limit_figures import LINKED, PARTED, Happened, UnknownTakes, UnsentTakes
+from crdtbucket.demo.limit_figures import LINKED, PARTED, Happened, UnsentTakes, least_unknown
 from crdtbucket.demo.verdict import RunVerdict, judge
 from crdtbucket.demo.words import verdict_lines
+from crdtbucket.simulator.bound import UnknownTakes
 
 S = 1_000_000_000
 SPEC = BucketSpec("b", 100, 10)
@@ -146,12 +147,12 @@ def admission(at: int, region: int, cost: int) -> DecidedCall:
 
 def test_the_best_informed_of_late_speaks_for_all() -> None:
     unknown = UnknownTakes(2, GOSSIP)
-    assert unknown.admitted(admission(0, 0, 50), (0, 0)) == 0
+    assert least_unknown(unknown, admission(0, 0, 50), (0, 0)) == 0
     # Region 1 has not heard of the 50, but region 0 admitted a moment ago: what came since counts.
-    assert unknown.admitted(admission(GOSSIP, 1, 7), (0, 0)) == 7
-    assert unknown.admitted(admission(3 * GOSSIP, 1, 7), (0, 7)) == 50
+    assert least_unknown(unknown, admission(GOSSIP, 1, 7), (0, 0)) == 7
+    assert least_unknown(unknown, admission(3 * GOSSIP, 1, 7), (0, 7)) == 50
     unknown.full()
-    assert unknown.admitted(admission(9 * GOSSIP, 1, 7), (0, 14)) == 0
+    assert least_unknown(unknown, admission(9 * GOSSIP, 1, 7), (0, 14)) == 0
 
 
 def strong(at: int, region: int, cost: int, waited: int = 0) -> DecidedCall:
@@ -184,8 +185,8 @@ def test_an_empty_redis_says_nothing_until_everybody_has_asked() -> None:
 
 def test_own_calls_that_were_decided_while_one_waited_are_unknown_to_redis_too() -> None:
     unknown = UnknownTakes(2, GOSSIP)
-    assert unknown.admitted(strong(0, 0, 30), (0, 0)) == 0
-    assert unknown.admitted(strong(3 * GOSSIP, 0, 5, waited=4 * GOSSIP), (0, 0)) == 30
+    assert least_unknown(unknown, strong(0, 0, 30), (0, 0)) == 0
+    assert least_unknown(unknown, strong(3 * GOSSIP, 0, 5, waited=4 * GOSSIP), (0, 0)) == 30
 
 
 def test_a_restarted_process_is_the_same_region() -> None:

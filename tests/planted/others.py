@@ -257,6 +257,13 @@ MUTATIONS = (
         suite("base/test_deadline", "before_they_are_left"),
     ),
     Mutation(
+        "history_is_unknown_for_ever",
+        "simulator",
+        "total - max(held, before)",
+        "total - held",
+        suite("demo/test_verdict", "best_informed"),
+    ),
+    Mutation(
         "a_region_is_denied_for_ever_after_its_first_denial",
         "demo",
         "starvation.demand(call.region, denied, call.at_ns)",
