@@ -9,7 +9,7 @@ from crdtbucket.base.clock import now_ns
 from crdtbucket.demo import words
 from crdtbucket.demo.accounts import Accounts
 from crdtbucket.demo.demo_network import DELAY_S, DemoNetwork, EngineNetwork, RegionNetwork
-from crdtbucket.demo.demo_redis import DemoStore, DemoStores, RegionStores
+from crdtbucket.demo.demo_redis import DemoStore, RegionStores
 from crdtbucket.demo.limit_figures import Happened
 from crdtbucket.demo.modes import PER_REGION
 from crdtbucket.demo.processes import free_port
@@ -34,7 +34,7 @@ class Course:
     while; the other kinds differ from it."""
 
     marks = CUT_MARKS
-    stores: DemoStores | None = None
+    stores: DemoStore | RegionStores | None = None
     """The Redis of the run."""
 
     def __init__(self) -> None:

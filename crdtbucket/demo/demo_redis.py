@@ -6,7 +6,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import secrets
-from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -38,39 +37,17 @@ _OBSERVER = owner_name(2**64 - 1, "demo")
 """Takes nothing, so it gets no record."""
 
 
-class DemoStores(ABC):
-    """What the regions of a run ask in strong mode."""
-
-    patience: Mapping[str, float]
-    """Settings of the mode controllers."""
-    program: str | None = None
-    """What was started for the run; None for a server that was there."""
-
-    @abstractmethod
-    async def start(self) -> None:
-        """Raises `DemoError` when a server does not start, or does not answer."""
-
-    @abstractmethod
-    def config(self, region: str) -> dict[str, Any]:
-        """Arguments of the `RedisConfig` by which the nodes of a region reach their Redis."""
-
-    @abstractmethod
-    async def records(self, key: str) -> list[dict[str, int]] | None:
-        """Tokens taken less refunded of each process, by epoch, as each server holds them; None
-        while that is on its way from one to another."""
-
-    @abstractmethod
-    async def stop(self, keys: Iterable[str]) -> None:
-        """Ends what was started; a server that stays loses these keys."""
-
-
-class DemoStore(DemoStores):
-    """One Redis, which is made slow, taken away or brought back."""
+class DemoStore:
+    """One Redis, which is made slow, taken away or brought back. It can be asked for the records
+    that it holds."""
 
     patience = PATIENCE
+    """Settings of the mode controllers of the regions that ask it."""
 
     def __init__(self, redis: str) -> None:
         """`redis`: "auto" or a URL. Raises `DemoError` when it cannot be used."""
+        self.program: str | None = None
+        """What was started for the run; None for a server that was there."""
         self.server = RedisProcess() if redis == AUTO else None
         if self.server is not None:
             self.program = Path(self.server.program).name
@@ -83,7 +60,7 @@ class DemoStore(DemoStores):
         self._proxy = FaultProxy(address.port, host=address.host, path=address.path)
 
     async def start(self) -> None:
-        """Starts the server or asks it whether it is there, and opens the way to it."""
+        """Raises `DemoError` when it does not start, or does not answer."""
         if self.server is not None:
             await self.server.start()
         else:
@@ -91,7 +68,7 @@ class DemoStore(DemoStores):
         await self._proxy.start()
 
     def config(self, region: str) -> dict[str, Any]:
-        """All regions reach it through the proxy."""
+        """Arguments of the `RedisConfig` by which a region reaches it: through the proxy."""
         access = self._access
         return {
             "host": HOST, "port": self._proxy.port, "db": access.db, "username": access.username,
@@ -117,13 +94,15 @@ class DemoStore(DemoStores):
         await self._proxy.up()
 
     async def records(self, key: str) -> list[dict[str, int]]:
-        """Reads them beside the proxy. Raises `DemoError` when the server does not answer."""
+        """Tokens taken less refunded of each process, by epoch, as the server holds them.
+
+        Raises `DemoError` when it does not answer."""
         reply = await self._ask("HGETALL", key)
         assert isinstance(reply, list)
         return [_taken_by_epoch(dict(zip(reply[::2], reply[1::2], strict=True)))]
 
     async def stop(self, keys: Iterable[str]) -> None:
-        """Closes the proxy, too."""
+        """Ends the server, or removes these keys from one that stays; closes the proxy."""
         await self._proxy.stop()
         if self.server is not None:
             await self.server.kill()
@@ -146,32 +125,29 @@ class DemoStore(DemoStores):
             return await ask(connection, *words)
 
 
-class RegionStores(DemoStores):
-    """Three servers that are started for the run, and the replication between them."""
+class RegionStores:
+    """Three servers that are started for the run, and the replication between them: the interface
+    of `DemoStore`, but for what is done to it."""
 
     patience = REGIONAL_PATIENCE
-    program: str
 
     def __init__(self, lag: float, spec: BucketSpec) -> None:
         """`lag`: seconds that a copy is under way. `spec`: of the bucket in which the calls are
         made. Raises `DemoError` where no Redis is installed."""
         self._servers = {region: RedisProcess() for region in REGIONS}
         self.program = Path(self._servers[REGIONS[0]].program).name
-        self._arguments = {
-            region: ReplicatedArguments(spec, spec.capacity, Regions(region, REGIONS))
-            for region in REGIONS
-        }
+        self._spec = spec
         members = (ReplicatedMember(name, s.address, s.access) for name, s in self._servers.items())
         self._replicator = Replicator(members, ReplicationFaults(lag=lag))
 
     async def start(self) -> None:
-        """Starts the servers, and the replication."""
+        """Raises `DemoError` when a server does not start."""
         for server in self._servers.values():
             await server.start()
         await self._replicator.start()
 
     def config(self, region: str) -> dict[str, Any]:
-        """A region reaches its own server directly."""
+        """Arguments of the `RedisConfig` by which a region reaches its own server."""
         server = self._servers[region]
         return {
             "host": server.address.host, "port": server.address.port,
@@ -188,8 +164,10 @@ class RegionStores(DemoStores):
         self._replicator.heal()
 
     async def records(self, key: str) -> list[dict[str, int]] | None:
-        """Reads each region's own key. A region looks at the others' copies in a call, so each
-        gets one that takes nothing."""
+        """Tokens taken less refunded of each process, by epoch, as each region's own key has them;
+        None while copies are under way.
+
+        A region looks at the others' copies in a call, so each gets one that takes nothing."""
         try:
             await self._replicator.caught_up(_CAUGHT_UP_S)
             return [await self._observed(region, key.encode()) for region in REGIONS]
@@ -197,13 +175,14 @@ class RegionStores(DemoStores):
             return None
 
     async def _observed(self, region: str, key: bytes) -> dict[str, int]:
-        arguments = self._arguments[region]
+        regions = Regions(region, REGIONS)
+        arguments = ReplicatedArguments(self._spec, self._spec.capacity, regions)
         call = ScriptCall(key, 0, _OBSERVER, 1, 1, 0, 0, 0)
         async with self._replicator.members[region].asking() as connection:
             command = arguments.command(call, source=True)
             [reply] = await within(ANSWER_S, all_of([sent(connection, command)]))
             arguments.parse(reply)
-        version = (await self._replicator.held(region, region)).get(arguments.regions.key(key))
+        version = (await self._replicator.held(region, region)).get(regions.key(key))
         return _taken_by_epoch({} if version is None else version.fields)
 
     async def stop(self, keys: Iterable[str]) -> None:

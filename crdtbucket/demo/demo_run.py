@@ -17,7 +17,7 @@ from crdtbucket.demo.accounts import Accounts
 from crdtbucket.demo.board import board
 from crdtbucket.demo.courses import course_of
 from crdtbucket.demo.demo_network import DemoNetwork
-from crdtbucket.demo.demo_redis import DemoStores
+from crdtbucket.demo.demo_redis import DemoStore, RegionStores
 from crdtbucket.demo.processes import DemoError, RegionProcess, free_port
 from crdtbucket.demo.region import BUCKET, shipped_config, until
 from crdtbucket.demo.traffic import REGIONS, Traffic, demo_trace, phases, plan
@@ -103,7 +103,7 @@ class Demo:
         self.view.say(words.AFTER)
         return Result(verdict, self.traffic)
 
-    async def _forget(self, stores: DemoStores) -> None:
+    async def _forget(self, stores: DemoStore | RegionStores) -> None:
         """In the end nothing of the run stays in a Redis."""
         found = [report["redis"] for report in self.accounts.latest()]
         await stores.stop(sorted({key for one in found for key in (one["key"], *one["others"])}))
