@@ -68,15 +68,8 @@ class RegionProcess:
 
     async def start(self) -> None:
         """Start the process."""
-        self._process = process = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "crdtbucket.demo.region",
-            stdin=asyncio.subprocess.PIPE,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.PIPE,
-            limit=_LINE_LIMIT,
-            cwd=_ROOT,  # else a checkout that is not built comes first where the demo is run in it
-            start_new_session=True,  # Ctrl-C in the terminal reaches the parent alone
-        )  # fmt: skip
+        words = ("-m", "crdtbucket.demo.region")
+        self._process = process = await started_python(*words, stderr=asyncio.subprocess.PIPE)
         self._readers = [
             asyncio.ensure_future(self._read_reports(process)),
             asyncio.ensure_future(self._read_errors(process)),
@@ -146,6 +139,19 @@ class RegionProcess:
         assert process.stderr is not None
         while line := await process.stderr.readline():
             self._last_words.append(line.decode(errors="replace").rstrip())
+
+
+async def started_python(*arguments: str, stderr: int) -> asyncio.subprocess.Process:
+    """A new process of this interpreter, with pipes."""
+    return await asyncio.create_subprocess_exec(
+        sys.executable, *arguments,
+        stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=stderr,
+        limit=_LINE_LIMIT,
+        cwd=_ROOT,  # else a checkout that is not built comes first where the demo is run in it
+        start_new_session=True,  # Ctrl-C in the terminal reaches the parent alone
+    )  # fmt: skip
 
 
 def free_port() -> int:

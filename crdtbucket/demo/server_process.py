@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from crdtbucket.base.address import Address
-from crdtbucket.demo.processes import TIED, DemoError, free_port
+from crdtbucket.demo.processes import TIED, DemoError, free_port, started_python
 from crdtbucket.errors import RedisUnavailable
 from crdtbucket.strong.redis.access import Access
 from crdtbucket.strong.redis.redis_connection import RedisConnection
@@ -38,13 +38,8 @@ class ServerProcess(ABC):
         """Returns when it answers. `settings`: the lines of its configuration, which it reads from
         stdin: a password on the command line is everybody's. Raises `DemoError` with what it
         printed."""
-        self._process = process = await asyncio.create_subprocess_exec(
-            sys.executable, "-c", TIED, self.program, *arguments,
-            stdin=asyncio.subprocess.PIPE,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.STDOUT,
-            start_new_session=True,  # Ctrl-C in the terminal reaches the parent alone
-        )  # fmt: skip
+        words = ("-c", TIED, self.program, *arguments)
+        self._process = process = await started_python(*words, stderr=asyncio.subprocess.STDOUT)
         assert process.stdin is not None
         process.stdin.write("\n".join(settings).encode() + b"\n")
         process.stdin.close()
