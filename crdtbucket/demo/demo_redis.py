@@ -7,7 +7,6 @@ import asyncio
 import contextlib
 import secrets
 from collections.abc import Iterable, Mapping
-from pathlib import Path
 from typing import Any
 
 from crdtbucket.base.address import Address
@@ -50,7 +49,7 @@ class DemoStore:
         """What was started for the run; None for a server that was there."""
         self.server = RedisProcess() if redis == AUTO else None
         if self.server is not None:
-            self.program = Path(self.server.program).name
+            self.program = self.server.program
             self._address, self._access = self.server.address, self.server.access
         else:
             self._address, self._access = _at(redis)
@@ -135,7 +134,7 @@ class RegionStores:
         """`lag`: seconds that a copy is under way. `spec`: of the bucket in which the calls are
         made. Raises `DemoError` where no Redis is installed."""
         self._servers = {region: RedisProcess() for region in REGIONS}
-        self.program = Path(self._servers[REGIONS[0]].program).name
+        self.program = self._servers[REGIONS[0]].program
         self._spec = spec
         members = (ReplicatedMember(name, s.address, s.access) for name, s in self._servers.items())
         self._replicator = Replicator(members, ReplicationFaults(lag=lag))

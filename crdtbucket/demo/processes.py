@@ -17,14 +17,6 @@ from crdtbucket.errors import CrdtbucketError
 from crdtbucket.testing.fault_proxy import HOST
 
 Report = dict[str, Any]
-# Linux kills a server with its parent, however that ends. An execution keeps what is asked for.
-TIED = """
-import ctypes, os, signal, sys
-prctl = getattr(ctypes.CDLL(None), "prctl", None)
-if prctl is not None:
-    prctl(1, signal.SIGKILL)
-os.execv(sys.argv[1], sys.argv[1:])
-"""
 LEAVE_S = 3.0
 _ROOT = Path(__file__).parents[2]
 _LINE_LIMIT = 2**26

@@ -15,12 +15,20 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from crdtbucket.base.address import Address
-from crdtbucket.demo.processes import TIED, DemoError, free_port, started_python
+from crdtbucket.demo.processes import DemoError, free_port, started_python
 from crdtbucket.errors import RedisUnavailable
 from crdtbucket.strong.redis.access import Access
 from crdtbucket.strong.redis.redis_connection import RedisConnection
 from crdtbucket.testing.fault_proxy import HOST
 
+# Linux kills a server with its parent, however that ends. An execution keeps what is asked for.
+_TIED = """
+import ctypes, os, signal, sys
+prctl = getattr(ctypes.CDLL(None), "prctl", None)
+if prctl is not None:
+    prctl(1, signal.SIGKILL)
+os.execvp(sys.argv[1], sys.argv[1:])
+"""
 START_S = 10.0
 _POLL_S = 0.02
 PROGRAMS = ("redis-server", "valkey-server")
@@ -38,7 +46,7 @@ class ServerProcess(ABC):
         """Returns when it answers. `settings`: the lines of its configuration, which it reads from
         stdin: a password on the command line is everybody's. Raises `DemoError` with what it
         printed."""
-        words = ("-c", TIED, self.program, *arguments)
+        words = ("-c", _TIED, self.program, *arguments)
         self._process = process = await started_python(*words, stderr=asyncio.subprocess.STDOUT)
         assert process.stdin is not None
         process.stdin.write("\n".join(settings).encode() + b"\n")
@@ -113,7 +121,7 @@ class RedisProcess(ServerProcess):
     def __init__(self) -> None:
         """Raises `DemoError` where no program is installed."""
         super().__init__()
-        found = next(filter(None, map(shutil.which, PROGRAMS)), None)
+        found = next(filter(shutil.which, PROGRAMS), None)
         if found is None:
             raise DemoError(
                 f"neither {' nor '.join(PROGRAMS)} is installed: install one, or give a server's "
