@@ -1,34 +1,66 @@
-"""Write the table of keys in docs/configuration.md from the model: `python docs/reference.py`."""
+"""Write the tables of settings from the code: `python docs/reference.py`.
+
+The keys of a file are in docs/configuration.md, the fields of each class of settings in docs/api.md
+and docs/modes.md.
+"""
 
 from __future__ import annotations
 
+import dataclasses
+import re
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from crdtbucket.config.schema import reference
+from crdtbucket import ControllerSettings, Degradation, MeshConfig, RedisConfig
+from crdtbucket.config.schema import as_meaning, field_texts, reference
 
-PAGE = Path(__file__).parent / "configuration.md"
-BEGIN = "<!-- reference, written by docs/reference.py -->\n"
+DOCS = Path(__file__).parent
 END = "<!-- end of reference -->\n"
+Rows = Iterable[tuple[str, Any, str]]
 
 
-def table() -> str:
+def begin(name: str) -> str:
+    """The line before a table."""
+    return f"<!-- {name}, written by docs/reference.py -->\n"
+
+
+def keys() -> Rows:
+    """Every key of a file, with its default as one writes it there."""
+    for key, default, text in reference():
+        yes_or_no = str(default).lower() if isinstance(default, bool) else default
+        yield key, "" if default is None else f"`{yes_or_no}` ", text
+
+
+def fields(settings: type[Any]) -> Rows:
+    """Every field of a class of settings, with its default."""
+    texts = field_texts(settings)
+    for one in dataclasses.fields(settings):
+        made = one.default_factory
+        value = repr(one.default if made is dataclasses.MISSING else made())
+        default = re.sub(r"\(latency_limit.*\)", "()", value.replace("'", '"'))
+        yield one.name, f"`{default}` ", as_meaning(texts[one.name], {})
+
+
+def table(head: str, rows: Rows) -> str:
     """The table in Markdown."""
-    rows = [f"| `{key}` | {_cell(default)}| {text} |" for key, default, text in reference()]
-    return "\n".join(("| key | default | meaning |", "|---|---|---|", *rows, ""))
+    lines = (f"| `{name}` | {default}| {text} |" for name, default, text in rows)
+    return "\n".join((f"| {head} | default | meaning |", "|---|---|---|", *lines, ""))
 
 
 def written(page: str) -> str:
-    """`page` with its table as it should be."""
-    before, _, rest = page.partition(BEGIN)
-    return f"{before}{BEGIN}{table()}{END}{rest.partition(END)[2]}"
-
-
-def _cell(default: Any) -> str:
-    if default is None:
-        return ""
-    return f"`{str(default).lower() if isinstance(default, bool) else default}` "
+    """`page` with its tables as they should be."""
+    tables = {"reference": table("key", keys())}
+    for settings in (MeshConfig, RedisConfig, Degradation, ControllerSettings):
+        tables[f"fields of {settings.__name__}"] = table("field", fields(settings))
+    for name, text in tables.items():
+        before, found, rest = page.partition(begin(name))
+        if found:
+            page = f"{before}{found}{text}{END}{rest.partition(END)[2]}"
+    return page
 
 
 if __name__ == "__main__":
-    PAGE.write_text(written(PAGE.read_text()))
+    for name in ("configuration.md", "api.md", "modes.md"):
+        path = DOCS / name
+        path.write_text(written(path.read_text()))

@@ -1,31 +1,83 @@
-"""Checks that settings of different parts have in common; each yields the problem that it finds."""
+"""Checks that settings of different parts have in common; each yields the problem that it finds.
+
+The range of a number stands in the annotation of its field, as in
+`max_peers: Annotated[int, WholeRange(1, 1024)] = 64`. The checks read it there, and so does the
+section of a configuration file.
+"""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cache
+from typing import Any, ClassVar, get_args, get_type_hints
 
 from crdtbucket.errors import Problem
+
+HOST_PORT = "host:port"
+"""In the annotation of a field: it is an address, whose port alone looks like a number in YAML."""
+
+
+@dataclass(frozen=True)
+class NumberRange:
+    """The numbers that a field may have, ends included, or a word in their place."""
+
+    low: float
+    high: float
+    word: str = ""
+
+    unit: ClassVar[str] = "a number"
+    kind: ClassVar[type | tuple[type, ...]] = (int, float)
+
+    def problem(self, path: str, value: object) -> Iterator[Problem]:
+        """The problem with a value that is not one of them."""
+        number = isinstance(value, self.kind) and not isinstance(value, bool)
+        within = number and self.low <= value <= self.high  # type: ignore[operator]
+        if within or (self.word and value == self.word):  # nan is not within
+            return
+        low, high = (one if isinstance(one, int) else f"{one:g}" for one in (self.low, self.high))
+        word = f", or {self.word}" if self.word else ""
+        yield Problem(f"is {value!r}", f"write {self.unit} from {low} to {high}{word}", path)
+
+
+class SecondsRange(NumberRange):
+    """The spans that a field may have, in seconds."""
+
+    unit = "seconds"
+
+
+class WholeRange(NumberRange):
+    """The whole numbers that a field may have."""
+
+    unit = "a whole number"
+    kind = int
+
+
+@cache
+def ranges_of(settings: Any) -> Mapping[str, NumberRange]:
+    """The range of each field that has one in its annotation."""
+    hints = get_type_hints(settings, include_extras=True)
+    return {
+        name: mark
+        for name, hint in hints.items()
+        for option in (hint, *get_args(hint))
+        for mark in getattr(option, "__metadata__", ())
+        if isinstance(mark, NumberRange)
+    }
+
+
+def range_problems(section: str, settings: Any) -> Iterator[Problem]:
+    """The fields that are out of their range. What a field is by itself is always right."""
+    kind: Any = type(settings)
+    for name, allowed in ranges_of(kind).items():
+        value = getattr(settings, name)
+        if value is not getattr(kind, name):
+            yield from allowed.problem(f"{section}.{name}", value)
 
 
 def section_problem(section: str, name: str, message: str, fix: str) -> Problem:
     """A problem with the setting `name` of a section."""
     return Problem(message, fix, f"{section}.{name}")
-
-
-def seconds_problem(
-    path: str, value: float, low: float, high: float, why: str = ""
-) -> Iterator[Problem]:
-    """A span that is no finite number of a range; `why` is said behind the range."""
-    number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    if not number or not math.isfinite(value) or not low <= value <= high:
-        yield Problem(f"is {value!r}", f"write seconds from {low:g} to {high:g}{why}", path)
-
-
-def whole_problem(path: str, value: object, low: int, high: int) -> Iterator[Problem]:
-    """A number that is not a whole one of a range."""
-    if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
-        yield Problem(f"is {value!r}", f"write a whole number from {low} to {high}", path)
 
 
 def key_pair_problem(section: str, cert: str | None, key: str | None) -> Iterator[Problem]:

@@ -14,9 +14,9 @@ from crdtbucket.config.descriptors import EnvoySection, check_buckets
 from crdtbucket.config.expand import expand
 from crdtbucket.config.fingerprint import fingerprint
 from crdtbucket.config.layout import arrange
-from crdtbucket.config.mesh_section import mesh_config, mesh_key
+from crdtbucket.config.mesh_section import MESH_KEYS, mesh_config
 from crdtbucket.config.model import IdentitySection, RatingSection
-from crdtbucket.config.redis_section import redis_config, redis_key
+from crdtbucket.config.redis_section import REDIS_KEYS, redis_config
 from crdtbucket.config.services import bucket_specs
 from crdtbucket.config.source import Source, YamlNode, read_tree
 from crdtbucket.config.stages import RolloutSection
@@ -95,8 +95,7 @@ class Config:
     @staticmethod
     def file_key(setting: str, field: str) -> str:
         """What a file calls a field of `mesh`, `redis` or `modes`, below the section of that."""
-        call = {"mesh": mesh_key, "redis": redis_key}.get(setting)
-        return field if call is None else call(field)
+        return {"mesh": MESH_KEYS, "redis": REDIS_KEYS}.get(setting, {}).get(field, field)
 
 
 def load_config(path: str | os.PathLike[str], env: Mapping[str, str] | None = None) -> Config:

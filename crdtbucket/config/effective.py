@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable, Iterable
 from typing import Any
 
 from crdtbucket.base.clock import NS_PER_SECOND
 from crdtbucket.base.duration import span
 from crdtbucket.config import Config
-from crdtbucket.config.mesh_section import MeshSection, MeshTlsSection
-from crdtbucket.config.model import RatingSection
+from crdtbucket.config.mesh_section import MeshSection
+from crdtbucket.config.model import ModesSection, RatingSection
 from crdtbucket.config.redis_section import BackendSection, ConnectionSection
-from crdtbucket.config.schema import is_span
-from crdtbucket.config.section import Section, section_of
-from crdtbucket.mesh.mesh_config import MeshConfig
+from crdtbucket.config.schema import default_of, is_span
+from crdtbucket.config.section import Section, section_of, sections_below
 from crdtbucket.rollout.staged import RolloutPlan
 from crdtbucket.spec.bucket_spec import BucketSpec
 from crdtbucket.spec.descriptor_rule import DescriptorRule
@@ -40,13 +38,13 @@ def effective(config: Config, hide: Hide = lambda secret: MASK) -> dict[str, Any
     rating = _settings(RatingSection, config, hide) | {
         "consistency": config.consistency.value,
         "bucket_backend": backend,
-        "modes": _settings(section_type(RatingSection, "modes"), config.modes, hide),
+        "modes": _settings(ModesSection, config.modes, hide),
     }
     tree = {
         **identity,
         "rating": rating,
         "services": {spec.name: _service(spec, config) for spec in config.buckets} or None,
-        "mesh": None if config.mesh is None else _mesh(config.mesh, hide),
+        "mesh": None if config.mesh is None else _settings(MeshSection, config.mesh, hide),
         "rollout": None if config.rollout is None else _rollout(config.rollout),
         "envoy": _envoy(config.descriptors) if config.descriptors else None,
     }
@@ -82,18 +80,11 @@ def _envoy(rules: Iterable[DescriptorRule]) -> dict[str, Any]:
     }
 
 
-def section_type(section: type[Section], name: str) -> type[Section]:
-    """The section that a key of `section` holds."""
-    inner, _ = section_of(section.model_fields[name])
-    assert inner is not None, f"{name} holds a section"
-    return inner
-
-
 def _settings(section: type[Section], settings: Any, hide: Hide) -> dict[str, Any]:
-    """The scalar keys of a section, with the values of the settings that were made from it."""
+    """The keys of a section, with the values of the settings that were made from it."""
     out: dict[str, Any] = {}
-    for name, field in section.model_fields.items():
-        value = getattr(settings, name, None)
+    for key, field in section.model_fields.items():
+        value = getattr(settings, section.fields.get(key, key), None)
         if section_of(field)[0] is not None or value is None:
             continue
         if not field.repr:
@@ -101,38 +92,30 @@ def _settings(section: type[Section], settings: Any, hide: Hide) -> dict[str, An
             value = [_hidden(one, hide) for one in value] if several else _hidden(value, hide)
         elif is_span(field) and not isinstance(value, str):
             value = span(round(value * NS_PER_SECOND))
-        out[name] = value
-    return out
+        out[key] = value
+    below = sections_below(section).items()
+    inside = {key: inner for key, inner in below if inner.settings is section.settings}
+    return out | {key: _settings(inner, settings, hide) for key, inner in inside.items()}
 
 
 def _hidden(secret: str | bytes, hide: Hide) -> str:
     return hide(secret if isinstance(secret, str) else secret.decode("utf-8", "replace"))
 
 
-def _mesh(mesh: MeshConfig, hide: Hide) -> dict[str, Any]:
-    tls = {name: getattr(mesh, f"tls_{name}") for name in MeshTlsSection.model_fields}
-    return _settings(MeshSection, mesh, hide) | {"tls": tls}
-
-
 def _backend(redis: RedisConfig, hide: Hide) -> dict[str, Any]:
-    defaults = {one.name: one.default for one in dataclasses.fields(redis)}
-    connection = _settings(ConnectionSection, redis, hide)
-    for name in list(connection):
-        # What is as it is by itself may not stand beside a url, and says nothing.
-        if getattr(redis, name) == defaults[name] and not (name == "port" and redis.host):
-            del connection[name]
-    if redis.tls:
-        files = {"ca": redis.tls_ca, "cert": redis.tls_cert, "key": redis.tls_key}
-        connection["tls"] = {"enabled": True, **files}
-    if redis.sentinels:
-        password = redis.sentinel_password
-        connection["sentinel"] = {
-            "master": redis.sentinel_master,
-            "nodes": redis.sentinels,
-            "password": None if password is None else hide(password),
-        }
-    rest = _settings(BackendSection, redis, hide) | {"regions": redis.regions or None}
-    return {"type": "redis", "connection": connection, **rest}
+    backend = {"type": "redis", "connection": {}} | _settings(BackendSection, redis, hide)
+    connection = backend["connection"]
+    if not (redis.tls or redis.tls_ca or redis.tls_cert):
+        del connection["tls"]
+    if not redis.sentinels:
+        del connection["sentinel"]
+    # What is as it is by itself may not stand beside a url, and says nothing.
+    backend["connection"] = {
+        key: value
+        for key, value in connection.items()
+        if (value and value != default_of(ConnectionSection, key)) or (key == "port" and redis.host)
+    }
+    return {**backend, "regions": redis.regions or None}
 
 
 def _service(spec: BucketSpec, config: Config) -> dict[str, Any]:

@@ -8,12 +8,11 @@ from pydantic import Field, model_validator
 
 from crdtbucket.config.redis_section import BackendSection
 from crdtbucket.config.section import Section
+from crdtbucket.config.settings_section import keys_of
 from crdtbucket.config.values import (
     Duration,
     Rate,
     Ratio,
-    Seconds,
-    Share,
     Webhook,
     WrongValue,
     named,
@@ -28,32 +27,10 @@ from crdtbucket.strong.controller.degradation import MAX_NODES, Scope
 Consistency = Literal["strong", "eventual"]
 
 
+@keys_of(ControllerSettings)
 class ModesSection(Section):
     """The bounds from which Redis counts as slow, as unreachable, and as back; see
     `ControllerSettings`."""
-
-    settings = ControllerSettings
-
-    latency_limit: Seconds | None = None
-    """answers of Redis that take longer are slow"""
-    latency_quantile: Share | None = None
-    """which quantile of the answers must be within it"""
-    latency_window: Seconds | None = None
-    """over how long it is taken, and for how long it must be too high"""
-    least_samples: Annotated[int, whole("least_samples", 1, 1_000_000)] | None = None
-    """fewer answers than this in a window say nothing"""
-    outage_after: Seconds | None = None
-    """silence, or nothing but failures, for so long is an outage"""
-    stable_after: Seconds | None = None
-    """answers must be good for so long before Redis decides again"""
-    stable_after_failover: Seconds | None = None
-    """the same after Redis got a new primary"""
-    least_return_gap: Seconds | None = None
-    """no sooner than this after one return comes the next"""
-    probe_interval: Seconds | None = None
-    """time between two probes while Redis is not used"""
-    longest_probe_interval: Seconds | None = None
-    """what it grows to while they fail"""
 
 
 class RatingSection(Section):

@@ -26,7 +26,8 @@ from crdtbucket.config.model import (
     RatingSection,
     ServiceSection,
 )
-from crdtbucket.config.section import Section, section_of
+from crdtbucket.config.section import Section, section_of, sections_below
+from crdtbucket.config.settings_section import file_keys
 from crdtbucket.config.stages import RolloutSection
 from crdtbucket.config.values import SECONDS, SECONDS_OR_NEVER, any_case
 
@@ -79,7 +80,7 @@ def default_of(section: type[Section], name: str) -> Any:
     field = section.model_fields[name]
     value = field.default
     if value is None and section.settings is not None:
-        value = _defaults(section.settings).get(name)
+        value = _defaults(section.settings).get(section.fields.get(name, name))
     if isinstance(value, (Section, tuple)) or value in (None, dataclasses.MISSING):
         return None
     seconds = is_span(field) and not isinstance(value, str)
@@ -87,20 +88,37 @@ def default_of(section: type[Section], name: str) -> Any:
 
 
 def meanings(section: type[Section]) -> dict[str, str]:
-    """What stands below each key in the source, that of the section's bases included.
+    """What stands below each key in the source, that of the section's bases included, and below
+    the fields of settings that are keys.
 
     Pydantic can do this as well, but reads the source of all sections at each start, though only
     the schema and the reference need it.
     """
+    words = field_texts(section.settings) if section.fields and section.settings else {}
+    keys = file_keys(section)
+    found = {key: as_meaning(words[name], keys) for key, name in section.fields.items()}
+    return found | field_texts(section)
+
+
+def field_texts(kind: type) -> dict[str, str]:
+    """What stands below each field in the source of a class and its bases."""
     found: dict[str, str] = {}
-    for kind in reversed(section.__mro__[: section.__mro__.index(Section)]):
-        [definition] = ast.parse(inspect.getsource(kind)).body
+    # A section that was made of settings has the name of the one whose source is meant.
+    written = {one.__qualname__: one for one in kind.__mro__ if one not in Section.__mro__}
+    for one in reversed(written.values()):
+        [definition] = ast.parse(inspect.getsource(one)).body
         assert isinstance(definition, ast.ClassDef)
         for key, below in pairwise(definition.body):
             match key, below:
                 case ast.AnnAssign(ast.Name(name)), ast.Expr(ast.Constant(str(words))):
                     found[name] = " ".join(words.split())
     return found
+
+
+def as_meaning(text: str, keys: Mapping[str, str]) -> str:
+    """A text about fields as one about keys, so called, which is no sentence of its own."""
+    text = re.sub(r"`(\w+)`", lambda one: f"`{keys.get(one[1], one[1])}`", text)
+    return re.sub(r"^\[?[A-Z](?=[a-z ])", lambda one: one[0].lower(), text).removesuffix(".")
 
 
 def is_span(field: FieldInfo) -> bool:
@@ -127,7 +145,8 @@ def _rows(
     section: type[Section], prefix: str, listed_at: dict[tuple[type[Section], str], str]
 ) -> Iterator[tuple[str, Any, str]]:
     texts = meanings(section)
-    for name, field in section.model_fields.items():
+    below = sections_below(section)
+    for name, field in sorted(section.model_fields.items(), key=lambda one: one[0] in below):
         path = prefix + name
         inner, is_named = section_of(field)
         # Where the key comes from, as sections inherit keys.
@@ -151,10 +170,8 @@ def _defaults(settings: type) -> Mapping[str, Any]:
 
 def _sections(kind: type[Section]) -> Iterator[type[Section]]:
     yield kind
-    for field in kind.model_fields.values():
-        inner, _ = section_of(field)
-        if inner is not None:
-            yield from _sections(inner)
+    for inner in sections_below(kind).values():
+        yield from _sections(inner)
 
 
 def _definition(schema: dict[str, Any], kind: type[Section]) -> dict[str, Any]:

@@ -5,6 +5,7 @@ What stands below a key is its meaning in docs/configuration.md and in the JSON 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar, get_args, get_origin
 
 from pydantic import BaseModel, ConfigDict, model_validator
@@ -19,6 +20,8 @@ class Section(BaseModel):
     )
     settings: ClassVar[type | None] = None
     """The class whose defaults hold for keys that have none here."""
+    fields: ClassVar[Mapping[str, str]] = {}
+    """Keys that are fields of that class, with the names of these; see `keys_of`."""
     alone: ClassVar[str | None] = None
     """The key that a value stands for that is no mapping."""
 
@@ -43,3 +46,9 @@ def section_of(field: FieldInfo) -> tuple[type[Section] | None, bool]:
         if not get_origin(option) and isinstance(option, type) and issubclass(option, Section):
             return option, bool(many)
     return None, False
+
+
+def sections_below(section: type[Section]) -> dict[str, type[Section]]:
+    """The keys of a section that hold sections, one or many."""
+    inner = {key: section_of(field)[0] for key, field in section.model_fields.items()}
+    return {key: one for key, one in inner.items() if one is not None}

@@ -15,7 +15,7 @@ from pydantic_core import CoreSchema, core_schema
 from crdtbucket.base.clock import NS_PER_SECOND
 from crdtbucket.base.duration import DURATION_HINT, UNIT_NS, duration_ns
 from crdtbucket.errors import InvalidSpec
-from crdtbucket.mesh.mesh_config import NEVER
+from crdtbucket.mesh.mesh_fields import NEVER
 from crdtbucket.spec.field_checks import MAX_NAME_LENGTH, check_name, check_whole, clipped
 from crdtbucket.spec.priority import PRIORITIES, Floor, Priority, check_floor
 from crdtbucket.spec.rate_text import parse_rate

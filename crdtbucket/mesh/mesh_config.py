@@ -5,25 +5,17 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Literal
 
 from crdtbucket.base.address import is_loopback, split_address
 from crdtbucket.base.clock import NS_PER_SECOND
-from crdtbucket.base.setting_checks import (
-    key_pair_problem,
-    seconds_problem,
-    section_problem,
-    whole_problem,
-)
+from crdtbucket.base.setting_checks import key_pair_problem, range_problems, section_problem
 from crdtbucket.errors import ConfigError, MeshError, Problem
 from crdtbucket.mesh.engine_settings import engine_problems
 from crdtbucket.mesh.identity_settings import identity_problems
-from crdtbucket.mesh.mesh_fields import MeshFields, Secret
+from crdtbucket.mesh.mesh_fields import MONTH_S, MeshFields, Secret
 
 _problem = partial(section_problem, "mesh")
 DNS_PREFIX = "dns+"
-NEVER: Literal["never"] = "never"
-_MONTH_S = 2_592_000.0
 RENEWABLE = (
     "mesh.secret",
     "mesh.observer_secret",
@@ -176,24 +168,18 @@ class MeshConfig(MeshFields):
             yield _problem("tls_cert", "is missing", "mutual TLS needs tls_cert and tls_key too")
 
     def _number_problems(self) -> Iterator[Problem]:
-        interval, why = self.gossip_interval, f": {LEAST_ROUNDS} times gossip_interval, or more"
-        wrong = [*seconds_problem("mesh.gossip_interval", interval, 0.01, 10.0)]
-        least = 1.0 if wrong else max(1.0, LEAST_ROUNDS * interval)
+        wrong = list(range_problems("mesh", self))
         yield from wrong
-        yield from seconds_problem("mesh.forget_after", self.forget_after, least, _MONTH_S, why)
-        if isinstance(self.ended_is_dead, str):
-            if self.ended_is_dead != NEVER:
-                fix = f"write seconds from 1 to {_MONTH_S:g}, or {NEVER}"
-                yield _problem("ended_is_dead", f"is {self.ended_is_dead!r}", fix)
-        else:
-            yield from seconds_problem("mesh.ended_is_dead", self.ended_is_dead, 1.0, _MONTH_S)
         if self.partition_burst not in ("whole", "share"):
             fix = 'write "whole" or "share"'
             yield _problem("partition_burst", f"is {self.partition_burst!r}", fix)
-        if self.partition_trust is not None:
-            yield from seconds_problem("mesh.partition_trust", self.partition_trust, 0.0, _MONTH_S)
-        yield from whole_problem("mesh.max_peers", self.max_peers, 1, 1024)
-        yield from whole_problem("mesh.expected_nodes", self.expected_nodes, 1, 1024)
+        spans = {"mesh.gossip_interval", "mesh.forget_after"}
+        if not spans.isdisjoint(one.path for one in wrong):
+            return
+        least, why = LEAST_ROUNDS * self.gossip_interval, f"{LEAST_ROUNDS} times gossip_interval"
+        if self.forget_after < least:
+            fix = f"write seconds from {least:g} to {MONTH_S:g}: {why}, or more"
+            yield _problem("forget_after", f"is {self.forget_after!r}", fix)
 
 
 def _address_problem(name: str, address: str, lowest_port: int = 1) -> Iterator[Problem]:

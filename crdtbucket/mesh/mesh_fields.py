@@ -5,81 +5,98 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Annotated, Literal
+
+from crdtbucket.base.setting_checks import HOST_PORT, SecondsRange, WholeRange
 
 Secret = str | bytes
+NEVER: Literal["never"] = "never"
+MONTH_S = 2_592_000.0
 
 
 @dataclass(frozen=True)
 class MeshFields:
-    """The fields of `MeshConfig`."""
+    """The fields of `MeshConfig`; spans are seconds. What stands below each is its meaning in
+    the docs, too, and in the schema of a file; see `keys_of`."""
 
     transport: Literal["sockets", "nats", "redis"] = "sockets"
-    """What carries frames: WebSockets between nodes, or a message engine that all connect with."""
+    """What carries frames: WebSockets between nodes (`sockets`), or a message engine that all
+    connect with, [`nats` or `redis`](transports.md)."""
     servers: Sequence[str] = ()
-    """Servers of the engine: "nats://host:4222" (tls:// with TLS), any of which will do; or one
-    "redis://host:6379" (rediss:// with TLS)."""
+    """Servers of the engine: `nats://host:4222` (tls:// with TLS), any of which will do; or one
+    `redis://host:6379` (rediss:// with TLS)."""
     credentials: str | None = field(default=None, repr=False)
-    """What lets this node into the engine: "user:password"; for NATS also a token, or the text of
-    a .creds file, for Redis also a password alone."""
+    """Lets this node into the engine: `user:password`; for NATS also a token, or the text of a
+    .creds file, for Redis also a password alone."""
     subject_prefix: str = "cb"
     """Begins the subjects of all meshes on an engine: letters, digits, - and _."""
     mesh_name: str = "mesh"
     """Tells this mesh from others on one engine: letters, digits, - and _."""
-    listen: str = "127.0.0.1:7946"
-    """Where peers connect, "host:port"; port 0 takes a free one."""
-    advertise: str | None = None
+    listen: Annotated[str, HOST_PORT] = "127.0.0.1:7946"
+    """Where peers connect, `host:port`; port 0 takes a free one."""
+    advertise: Annotated[str, HOST_PORT] | None = None
     """The address that is advertised to other nodes, where it differs from `listen`."""
     peers: Sequence[str] = ()
-    """Nodes to call: "host:port", or "dns+host:port" for every address of a name."""
+    """Nodes to call: `host:port`, or `dns+host:port` for every address of a name, asked again about
+    every 10 s. A few are enough."""
     secret: Secret | Sequence[Secret] | None = field(default=None, repr=False)
-    """Authenticates peers and frames. Of several the first is used and all are accepted, so that
-    a secret can be changed node by node. At least 16 bytes each, and random."""
+    """Authenticates peers and frames: at least 16 bytes, and random. Of several the first is used
+    and all are accepted, so that [a secret can be changed](security.md#changing-secrets-and-keys)
+    node by node."""
     observer_secret: Secret | None = field(default=None, repr=False)
-    """Lets those in who may look at counts, change nothing, and are no members. It needs
-    `hash_secret`, which they are given, too."""
+    """Lets [those in who only look](security.md#roles): they change nothing, and are no members.
+    At least 16 bytes. It needs `hash_secret`, which they are given, too."""
     hash_secret: Secret | None = field(default=None, repr=False)
-    """Keys the hash of bucket keys; the same on all nodes for as long as the mesh lives."""
+    """Keys the hash of bucket keys; the same on all nodes for as long as the mesh lives, and
+    on all users of a Redis."""
     tls_cert: str | None = None
-    """Certificate file (PEM) that this node shows."""
+    """Certificate file (PEM) that this node shows its peers, or the engine."""
     tls_key: str | None = None
     """Private key file (PEM) of `tls_cert`."""
     tls_ca: str | None = None
-    """Authorities (PEM) that sign peers' certificates; given, TLS is mutual."""
+    """File (PEM) of the authorities that sign peers' certificates: given, TLS is mutual; or that of
+    the engine, without one the system's."""
     tls_verify_peer: bool = True
-    """False keeps TLS but takes any certificate; the secret must then authenticate."""
+    """Where it is false, any certificate is taken; the secret must then authenticate."""
     identity: Literal["off", "pinned", "allowed", "certificate"] | None = None
-    """What binds a node to its name: nothing but the secret; a key of its own, which each node pins
-    to the name when it first meets it, or which stands in `allowed_keys`; or the name (DNS) in its
-    certificate, with mutual TLS. None: its certificate where TLS is mutual, else nothing."""
+    """[What binds a node to its name](security.md#who-a-node-is): nothing but the secret (`off`);
+    a key of its own, which each node pins to the name when it first meets it (`pinned`), or which
+    stands in `allowed_keys` (`allowed`); or the name (DNS) in its `certificate`, which
+    is the default with mutual TLS, and else `off`."""
     identity_key: str | None = field(default=None, repr=False)
-    """Private key (Ed25519, PEM) of this node; None: the one in `state_dir`, made when missing."""
+    """Private key (Ed25519, PEM) of this node; left out, the one in `state_dir`, made when
+    missing."""
     allowed_keys: Mapping[str, str | Sequence[str]] | None = field(default=None, hash=False)
     """Fingerprints of the keys by the names of the nodes, one or several for each."""
     operator_keys: Sequence[str] = ()
-    """Fingerprints of the keys whose orders eject nodes and keys from the mesh, move roll-outs and
-    reset keys; with one, such commands have to be signed."""
-    gossip_interval: float = 0.1
-    """Seconds between two rounds to a peer, 0.01 to 10."""
-    partition_trust: float | None = None
-    """Seconds for which a silent peer's demand is still predicted; None: while a member."""
+    """Fingerprints of the keys whose orders [eject nodes](security.md#ejecting-a-node) or give
+    them [another key](security.md#a-node-that-lost-its-key), and [move roll-outs and reset
+    keys](security.md#signed-commands); with one, such commands have to be signed."""
+    gossip_interval: Annotated[float, SecondsRange(0.01, 10.0)] = 0.1
+    """Time between two rounds to a peer, 0.01 to 10 seconds; alike on all nodes."""
+    partition_trust: Annotated[float, SecondsRange(0.0, MONTH_S)] | None = None
+    """How long a silent peer's demand is still predicted, up to 30 days; while it is a member, if
+    left out."""
     partition_burst: Literal["whole", "share"] = "whole"
-    """How many tokens a bucket holds at most while peers are silent: its whole capacity, so that
-    each side of a partition may burst to it; or this side's share of it by demand, so that all
-    sides together burst to one capacity, and a burst on one side alone gets no more than that."""
-    forget_after: float = 900.0
-    """Seconds of silence until a peer is no member, 1 (and 20 `gossip_interval`) to 30 days."""
-    ended_is_dead: float | Literal["never"] = 10.0
-    """Seconds for which every call to a peer whose connection ended must be refused, until it
-    counts as dead and what was set aside for it is free, 1 to 30 days; "never": not before
-    `forget_after`."""
+    """How many tokens a bucket holds at most while peers are silent: its `whole` capacity, so that
+    each side of a partition may burst to it; or this side's `share` of it by demand, so that all
+    sides together burst to one capacity, and a burst on one side alone gets no more than that. A
+    call that costs more than the share is denied until then."""
+    forget_after: Annotated[float, SecondsRange(1.0, MONTH_S)] = 900.0
+    """Silence after which a peer is no longer a member, 1 second (and 20 `gossip_interval`) to 30
+    days."""
+    ended_is_dead: Annotated[float, SecondsRange(1.0, MONTH_S, NEVER)] | Literal["never"] = 10.0
+    """How long every call to a peer whose connection ended must be refused, until it counts as
+    [dead](security.md#dead-or-cut-off) and what was set aside for it is free, 1 second to 30 days;
+    `never`: not before `forget_after`."""
     state_dir: str | os.PathLike[str] | None = None
-    """Directory for this node's epoch and snapshots; None keeps nothing."""
-    max_peers: int = 64
+    """Directory for this node's epoch and snapshots; without one nothing is kept."""
+    max_peers: Annotated[int, WholeRange(1, 1024)] = 64
     """Connections to peers, 1 to 1024."""
-    expected_nodes: int = 1
+    expected_nodes: Annotated[int, WholeRange(1, 1024)] = 1
     """How many nodes the mesh has at least, this one included, 1 to 1024: where many of them are
-    reached through one other each, what is guaranteed to each goes by this number."""
+    [reached through one other](transports.md#nodes-that-cannot-all-be-linked) each, what is
+    guaranteed to each goes by this number."""
 
     @property
     def mutual_tls(self) -> bool:

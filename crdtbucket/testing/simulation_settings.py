@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Literal
 
 from crdtbucket.errors import CrdtbucketError
@@ -33,13 +33,13 @@ class SimulationSettings:
     """By node: how far its clock is ahead at the start."""
     clock_drift_ppm: Mapping[str, float] = field(default_factory=dict)
     """By node: how much too fast its clock runs."""
-    gossip_interval: float = 0.1
-    """This and the next four are settings of `MeshConfig`."""
-    partition_trust: float | None = None
-    partition_burst: Literal["whole", "share"] = "whole"
-    forget_after: float = 900.0
-    ended_is_dead: float | Literal["never"] = 10.0
-    expected_nodes: int = 1
+    gossip_interval: float = MeshConfig.gossip_interval
+    """This and the next five are settings of `MeshConfig`."""
+    partition_trust: float | None = MeshConfig.partition_trust
+    partition_burst: Literal["whole", "share"] = MeshConfig.partition_burst
+    forget_after: float = MeshConfig.forget_after
+    ended_is_dead: float | Literal["never"] = MeshConfig.ended_is_dead
+    expected_nodes: int = MeshConfig.expected_nodes
     prediction: bool = True
     """False switches the prediction of peers off, for comparison."""
     max_keys: int = 10_000
@@ -56,12 +56,6 @@ class SimulationSettings:
 
     def mesh_config(self, members: int) -> MeshConfig:
         """The configuration of each of so many members."""
-        return MeshConfig(
-            peers=[f"127.0.0.1:{i + 1}" for i in range(members - 1)],
-            gossip_interval=self.gossip_interval,
-            partition_trust=self.partition_trust,
-            partition_burst=self.partition_burst,
-            forget_after=self.forget_after,
-            expected_nodes=self.expected_nodes,
-            ended_is_dead=self.ended_is_dead,
-        )
+        shared = {one.name for one in fields(self)} & {one.name for one in fields(MeshConfig)}
+        peers = [f"127.0.0.1:{i + 1}" for i in range(members - 1)]
+        return MeshConfig(peers=peers, **{name: getattr(self, name) for name in shared})

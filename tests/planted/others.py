@@ -54,6 +54,20 @@ MUTATIONS = (
         suite("spec/test_mode", "numbers_on_the_wire"),
     ),
     Mutation(
+        "a_number_is_taken_whatever_its_range",
+        "base",
+        "if within or (self.word and value == self.word):",
+        "if number or (self.word and value == self.word):",
+        suite("base/test_setting_checks", "outside"),
+    ),
+    Mutation(
+        "a_field_that_stands_in_a_section_below_is_a_key_above_as_well",
+        "config",
+        "rest = [name for name in fields if name not in file_keys(section)]",
+        "rest = list(fields)",
+        suite("config/test_settings_section", "here_or_in_a_section_below"),
+    ),
+    Mutation(
         "a_port_alone_hides_all_other_faults_of_the_mesh",
         "config",
         "return str(value) if type(value) is int else value",

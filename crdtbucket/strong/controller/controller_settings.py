@@ -4,22 +4,11 @@ again."""
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Annotated
 
 from crdtbucket.base.clock import NS_PER_SECOND
+from crdtbucket.base.setting_checks import NumberRange, SecondsRange, WholeRange, range_problems
 from crdtbucket.errors import InvalidSpec
-from crdtbucket.spec.field_checks import check_whole, clipped
-
-# Lowest and highest seconds of each span.
-_SPANS = {
-    "latency_limit": (0.000_1, 60.0),
-    "latency_window": (0.1, 60.0),
-    "outage_after": (0.05, 60.0),
-    "stable_after": (0.0, 3_600.0),
-    "stable_after_failover": (0.0, 3_600.0),
-    "least_return_gap": (0.0, 86_400.0),
-    "probe_interval": (0.001, 60.0),
-    "longest_probe_interval": (0.001, 600.0),
-}
 
 
 @dataclass(frozen=True)
@@ -29,33 +18,33 @@ class ControllerSettings:
     Raises `InvalidSpec`, naming the field and the range, for a value that cannot be used.
     """
 
-    latency_limit: float = 0.020
-    """Answers that take longer are slow, 0.0001 to 60."""
-    latency_quantile: float = 0.99
+    latency_limit: Annotated[float, SecondsRange(0.0001, 60.0)] = 0.020
+    """Answers of Redis that take longer are slow, 0.0001 to 60 seconds."""
+    latency_quantile: Annotated[float, NumberRange(0.5, 0.9999)] = 0.99
     """The quantile of the answers that must be within the limit, 0.5 to 0.9999."""
-    latency_window: float = 1.0
-    """Seconds over which the quantile is taken, and for which it must be too high, 0.1 to 60."""
-    least_samples: int = 10
+    latency_window: Annotated[float, SecondsRange(0.1, 60.0)] = 1.0
+    """Over how long the quantile is taken, and for how long it must be too high, 0.1 to 60
+    seconds."""
+    least_samples: Annotated[int, WholeRange(1, 1_000_000)] = 10
     """Fewer answers than this in a window say nothing about latency, 1 to 1,000,000."""
-    outage_after: float = 0.5
-    """No answer at all, or only failures, for so long is an outage, 0.05 to 60; above
+    outage_after: Annotated[float, SecondsRange(0.05, 60.0)] = 0.5
+    """No answer at all, or only failures, for so long is an outage, 0.05 to 60 seconds; above
     `latency_limit`."""
-    stable_after: float = 5.0
-    """Answers must be good for so long before the return, up to an hour."""
-    stable_after_failover: float = 1.0
-    """The same when the endpoint has a new primary; at most `stable_after`."""
-    least_return_gap: float = 60.0
+    stable_after: Annotated[float, SecondsRange(0.0, 3_600.0)] = 5.0
+    """Answers must be good for so long before Redis decides again, up to an hour."""
+    stable_after_failover: Annotated[float, SecondsRange(0.0, 3_600.0)] = 1.0
+    """The same when Redis has a new primary; at most `stable_after`."""
+    least_return_gap: Annotated[float, SecondsRange(0.0, 86_400.0)] = 60.0
     """There are at most two switches in this time in the long run, up to a day; 0: no bound."""
-    probe_interval: float = 0.1
-    """Time between two probes of an endpoint that was left, 0.001 to 60."""
-    longest_probe_interval: float = 1.0
-    """What it grows to while they fail, up to 600; at least `probe_interval`."""
+    probe_interval: Annotated[float, SecondsRange(0.001, 60.0)] = 0.1
+    """Time between two probes of a Redis that was left, 0.001 to 60 seconds."""
+    longest_probe_interval: Annotated[float, SecondsRange(0.001, 600.0)] = 1.0
+    """What it grows to while they fail, up to 600 seconds; at least `probe_interval`."""
 
     def __post_init__(self) -> None:
-        for name, (low, high) in _SPANS.items():
-            _check_number(name, getattr(self, name), low, high, "seconds")
-        _check_number("latency_quantile", self.latency_quantile, 0.5, 0.9999, "a number")
-        check_whole("least_samples", self.least_samples, 1, 1_000_000)
+        for problem in range_problems("modes", self):
+            name = problem.path.removeprefix("modes.")
+            raise InvalidSpec(f"{name} {problem.message}", problem.fix, name)
         if self.outage_after <= self.latency_limit:
             self._refuse("outage_after", "must be longer than latency_limit", self.latency_limit)
         if self.stable_after_failover > self.stable_after:
@@ -72,10 +61,3 @@ class ControllerSettings:
 
     def _refuse(self, name: str, rule: str, other: float) -> None:
         raise InvalidSpec(f"{name} is {getattr(self, name)!r}", f"it {rule}, {other!r}", name)
-
-
-def _check_number(name: str, value: float, low: float, high: float, kind: str) -> None:
-    number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    if number and low <= value <= high:  # false for nan
-        return
-    raise InvalidSpec(f"{name} is {clipped(value)}", f"write {kind} from {low:g} to {high:g}", name)

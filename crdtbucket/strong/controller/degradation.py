@@ -26,19 +26,20 @@ class Degradation:
     notified."""
 
     on_outage: OnOutage = "quota"
-    """How to decide in an outage, for buckets that do not say it: by a small static `quota`, as in
-    `eventual` mode, or `deny` or `allow` all."""
+    """What decides in an outage, for buckets that do not say it: a small static `quota`, the mesh's
+    level as in `eventual` mode, or `deny` or `allow` for all."""
     fallback_ratio: float = 0.10
     """The quota's share of capacity and rate, above 0 and at most 1; never more than 1 / nodes."""
     fallback_scope: Scope = "node"
     """Whether the share is each `node`'s, or of the whole `fleet`."""
     modes: ControllerSettings = field(default_factory=ControllerSettings)
-    """When the mode changes."""
+    """When the mode changes: [every field](modes.md#when-the-mode-changes)."""
     on_mode_change: Callable[[ModeNotice], None] | None = None
-    """Called on the event loop of the limiter at every change; must not block."""
+    """Called with a `ModeNotice` on the event loop of the limiter at every change; must not
+    block."""
     webhook: str | None = field(default=None, repr=False)
-    """An http(s) URL that every change is posted to, as JSON; with `slack+` or `pagerduty+` before
-    it, as these services take it."""
+    """An http(s) URL to which every change is [posted](configuration.md#webhook), as JSON; with
+    `slack+` or `pagerduty+` before it, as these services take it."""
     expected_nodes: int | None = None
     """How many processes share the limits at least, 1 to 1,000,000: with fewer known, the quota is
     divided among so many. A process that starts while Redis is unreachable knows nothing else."""

@@ -4,14 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property
+from functools import cached_property, partial
+from typing import Annotated
 
 from crdtbucket.base.address import REDIS_PORT, SENTINEL_PORT, Address, read_address
 from crdtbucket.base.clock import NS_PER_SECOND
-from crdtbucket.base.setting_checks import key_pair_problem, seconds_problem, whole_problem
+from crdtbucket.base.setting_checks import (
+    SecondsRange,
+    WholeRange,
+    key_pair_problem,
+    range_problems,
+    section_problem,
+)
 from crdtbucket.errors import ConfigError, Problem
 from crdtbucket.strong.redis.regions import regions_problems
 from crdtbucket.strong.redis.url import MAX_SEEDS, RedisTarget, parse_url
+
+_problem = partial(section_problem, "redis")
 
 
 @dataclass(frozen=True)
@@ -19,24 +28,30 @@ class RedisConfig:
     """Settings of the shared Redis; checked when made. Its repr shows no secret.
 
     Where it is stands in `url`, or in `host` and `port`, or in `sentinels` and `sentinel_master`,
-    or in `nodes` with `cluster=True`. Raises `ConfigError` with every wrong field.
+    or in `nodes` with `cluster=True`. Spans are seconds. Raises `ConfigError` with every wrong
+    field.
     """
 
     url: str | None = field(default=None, repr=False)
-    """redis://user:password@host:port/db, rediss:// (TLS), unix:///path,
-    redis+sentinel://h1:p1,h2:p2/master/db or redis+cluster://h1:p1,h2:p2 (rediss+... with TLS)."""
+    """In [place of host, port and database](configuration.md#where-redis-is):
+    `redis://user:password@host:port/db`, `rediss://` (TLS), `unix:///path?db=0`,
+    `redis+sentinel://h1:p1,h2:p2/master/db` or `redis+cluster://h1:p1,h2:p2` (`rediss+...` with
+    TLS). In a user or password `/`, `?`, `#` and `@` are percent-encoded."""
     host: str | None = None
     """Name or address of the server, or of a cluster's node."""
-    port: int = REDIS_PORT
+    port: Annotated[int, WholeRange(1, 65_535)] = REDIS_PORT
+    """Its port."""
     username: str | None = None
-    """ACL user; None is the default user."""
+    """ACL user; without one the default user."""
     password: str | None = field(default=None, repr=False)
-    db: int = 0
+    """The password of that user."""
+    db: Annotated[int, WholeRange(0, 99_999)] = 0
     """Database number; a cluster has only 0."""
     tls: bool = False
     """Whether connections are encrypted and the server proves itself by certificate."""
     tls_ca: str | None = None
-    """Authorities (PEM file) that sign the server's certificate; None: those of the system."""
+    """File (PEM) of the authorities that sign the server's certificate; without one the
+    system's."""
     tls_cert: str | None = None
     """Certificate file (PEM) that is shown to the server."""
     tls_key: str | None = None
@@ -44,28 +59,31 @@ class RedisConfig:
     sentinel_master: str | None = None
     """The name under which the sentinels know the primary."""
     sentinels: Sequence[str] = ()
-    """Sentinels to ask, "host:port"."""
+    """Sentinels to ask, `host:port`."""
     sentinel_password: str | None = field(default=None, repr=False)
     """The password that the sentinels themselves ask for; `password` is for the servers."""
     cluster: bool = False
     """Whether the servers are a Redis Cluster."""
     nodes: Sequence[str] = ()
-    """Nodes of the cluster to ask for the others, "host:port"."""
+    """Nodes of the cluster to ask for the others, `host:port`."""
     hash_secret: str | bytes | None = field(default=None, repr=False)
-    """Keys the hash of bucket keys, as `MeshConfig.hash_secret` does, which is used when this is
-    None; the same for all who use this Redis. Without either the hash needs no secret."""
+    """Keys the hash of bucket keys, as that of the mesh does, which is used where this is left out;
+    the same for all who use this Redis. Without either [the hash needs no
+    secret](security.md#keys-in-redis)."""
     prefix: str = "crdtbucket:"
     """Begins the name of every Redis key; the same on all nodes, up to 64 bytes."""
-    deadline: float = 0.05
-    """Seconds for a decision, 0.001 to 10; then it is made here and settled later."""
-    connect_timeout: float = 1.0
-    """Seconds to connect and to log in, 0.01 to 60."""
-    retention: float = 3600.0
-    """Seconds for which a full key's records stay: longer than the longest outage, up to 366
-    days."""
+    deadline: Annotated[float, SecondsRange(0.001, 10.0)] = 0.05
+    """How long a decision waits for Redis, 0.001 to 10 seconds; then it is made here and settled
+    later."""
+    connect_timeout: Annotated[float, SecondsRange(0.01, 60.0)] = 1.0
+    """How long connecting and logging in may take, 0.01 to 60 seconds."""
+    retention: Annotated[float, SecondsRange(60.0, 31_622_400.0)] = 3600.0
+    """How long a full key's records stay in Redis, 60 seconds to 366 days: longer than the longest
+    outage."""
     active_active: bool = False
-    """Whether each region has a Redis of its own, written to in that region, which replicates to
-    those of the others (Active-Active). The address is that of the own region's Redis."""
+    """Whether each region has [a Redis of its own](modes.md#a-redis-in-each-region), written to in
+    that region, which replicates to those of the others (Active-Active). It needs `region` and
+    `regions`, and the address is that of the own region's Redis."""
     regions: Sequence[str] = ()
     """With `active_active`: the names of all regions, the own one among them; the same on all
     nodes, 1 to 16."""
@@ -79,7 +97,7 @@ class RedisConfig:
             *self._text_problems(),
             *self._place_problems(),
             *self._tls_problems(),
-            *self._number_problems(),
+            *range_problems("redis", self),
             *regions_problems(self.active_active, self.regions),
         ]
         if problems:
@@ -189,13 +207,6 @@ class RedisConfig:
         if self.tls is True and scheme == "unix":
             yield _problem("tls", "is asked for on a unix socket", "leave it out")
 
-    def _number_problems(self) -> Iterator[Problem]:
-        yield from whole_problem("redis.port", self.port, 1, 65_535)
-        yield from whole_problem("redis.db", self.db, 0, 99_999)
-        yield from seconds_problem("redis.deadline", self.deadline, 0.001, 10.0)
-        yield from seconds_problem("redis.connect_timeout", self.connect_timeout, 0.01, 60.0)
-        yield from seconds_problem("redis.retention", self.retention, 60.0, 31_622_400.0)
-
 
 def _address_problems(name: str, addresses: object) -> Iterator[Problem]:
     if isinstance(addresses, str):
@@ -213,7 +224,3 @@ def _address_problems(name: str, addresses: object) -> Iterator[Problem]:
             read_address(one)
         except ValueError as error:
             yield _problem(f"{name}[{number}]", f"{error}: {one!r}", fix)
-
-
-def _problem(name: str, message: str, fix: str) -> Problem:
-    return Problem(message, fix, path=f"redis.{name}")

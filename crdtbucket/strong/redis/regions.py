@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
+from functools import partial
 
+from crdtbucket.base.setting_checks import section_problem
 from crdtbucket.errors import InvalidSpec, Problem
 from crdtbucket.spec.field_checks import clipped
 
+_problem = partial(section_problem, "redis")
 MOST_REGIONS = 16
 """A call reads a key of every region."""
 _NAME = re.compile(r"(?!-$)[A-Za-z0-9._-]{1,32}")  # a - alone stands for a region not known
@@ -82,25 +85,21 @@ class Regions:
 def regions_problems(active_active: object, regions: object) -> Iterator[Problem]:
     """What is wrong with the names of all regions."""
     if not isinstance(regions, tuple):
-        yield _problem("", f"is {regions!r}", "write a list of names, such as [eu, us]")
+        yield _problem("regions", f"is {regions!r}", "write a list of names, such as [eu, us]")
         return
     if not active_active:
         if regions:
             fix = "set active_active=True where each region has a Redis of its own, or leave "
-            yield _problem("", "are given without active_active", f"{fix}them out")
+            yield _problem("regions", "are given without active_active", f"{fix}them out")
         return
     if not regions:
         fix = "name all regions, the own one too, such as [eu, us]"
-        yield _problem("", "are missing beside active_active", fix)
+        yield _problem("regions", "are missing beside active_active", fix)
     if len(regions) > MOST_REGIONS:
-        yield _problem("", f"are {len(regions)}", f"name at most {MOST_REGIONS}")
+        yield _problem("regions", f"are {len(regions)}", f"name at most {MOST_REGIONS}")
     for number, name in enumerate(regions):
         if not (isinstance(name, str) and _NAME.fullmatch(name)):
             fix = "write 1 to 32 of A-Z, a-z, 0-9, dot, _ and -, as it ends the names of keys"
-            yield _problem(f"[{number}]", f"is {clipped(name)}", fix)
+            yield _problem(f"regions[{number}]", f"is {clipped(name)}", fix)
         elif name in regions[:number]:
-            yield _problem(f"[{number}]", f"is {name!r} once more", "name each region once")
-
-
-def _problem(place: str, message: str, fix: str) -> Problem:
-    return Problem(message, fix, path=f"redis.regions{place}")
+            yield _problem(f"regions[{number}]", f"is {name!r} once more", "name each region once")

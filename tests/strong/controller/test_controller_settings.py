@@ -6,8 +6,9 @@ from typing import Any
 
 import pytest
 
+from crdtbucket.base.setting_checks import SecondsRange, ranges_of
 from crdtbucket.errors import InvalidSpec
-from crdtbucket.strong.controller.controller_settings import _SPANS, ControllerSettings
+from crdtbucket.strong.controller.controller_settings import ControllerSettings
 
 GOOD = {
     "latency_limit": {"outage_after": 60},
@@ -27,9 +28,16 @@ def test_the_defaults_are_those_that_are_promised() -> None:
     assert settings.ns("least_return_gap") == 60_000_000_000
 
 
-@pytest.mark.parametrize("name", _SPANS)
+SPANS = {
+    name: (one.low, one.high)
+    for name, one in ranges_of(ControllerSettings).items()
+    if isinstance(one, SecondsRange)
+}
+
+
+@pytest.mark.parametrize("name", SPANS)
 def test_spans_have_a_range(name: str) -> None:
-    low, high = _SPANS[name]
+    low, high = SPANS[name]
     others: dict[str, Any] = GOOD.get(name, {})
     for value in (low, high) if name != "latency_limit" else (low, 59):
         ControllerSettings(**{**others, name: value})

@@ -1,0 +1,97 @@
+"""Makes a section of a configuration from a class of settings, so that each field is defined once.
+
+The type, the range, the default and the meaning of a key are those of the field. A section says
+only what a file has otherwise: which fields stand in a section below, and under which name.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+from types import NoneType, UnionType
+from typing import Annotated, Any, TypeVar, Union, get_args, get_origin, get_type_hints
+
+from pydantic import Field, create_model
+
+from crdtbucket.base import setting_checks
+from crdtbucket.base.setting_checks import NumberRange, SecondsRange, WholeRange
+from crdtbucket.config.section import Section, sections_below
+from crdtbucket.config.values import (
+    Address,
+    Addresses,
+    Fingerprints,
+    Seconds,
+    SecondsOrNever,
+    Secrets,
+    SecretText,
+    Share,
+    whole,
+)
+
+Kind = TypeVar("Kind", bound=Section)
+
+
+def keys_of(settings: type, *names: str, **called: str) -> Callable[[type[Kind]], type[Kind]]:
+    """Gives a section a key for each field of `settings`, behind the keys that it has itself.
+
+    `names`: the fields that are keys here; `called`: those that have another name here. All but
+    those of the sections below, if both are left out.
+    """
+
+    def complete(section: type[Kind]) -> type[Kind]:
+        hints = get_type_hints(settings, include_extras=True)
+        fields = {one.name: one for one in dataclasses.fields(settings)}
+        rest = [name for name in fields if name not in file_keys(section)]
+        section.settings = settings
+        section.fields = {name: name for name in names} | called or {name: name for name in rest}
+        keys: dict[str, Any] = {}
+        for key, name in section.fields.items():
+            if key not in section.model_fields:
+                kind = _kind_in_file(name, hints[name], secret=not fields[name].repr)
+                keys[key] = (kind | None, Field(default=None, repr=fields[name].repr))
+        return create_model(
+            section.__name__,
+            __base__=section,
+            __doc__=section.__doc__,
+            __module__=section.__module__,
+            **keys,
+        )
+
+    return complete
+
+
+def _kind_in_file(name: str, hint: Any, *, secret: bool) -> Any:
+    """The type of a key whose field has this type in code."""
+    union = get_origin(hint) in (Union, UnionType)
+    options = [one for one in (get_args(hint) if union else (hint,)) if one is not NoneType]
+    if secret:
+        return Secrets if any(get_origin(one) is Sequence for one in options) else SecretText
+    kind = options[0]
+    match getattr(kind, "__metadata__", ()):
+        case (WholeRange(low, high),):
+            return Annotated[int, whole(name, int(low), int(high))]
+        case (SecondsRange(word=word),):
+            return SecondsOrNever if word else Seconds
+        case (NumberRange(),):
+            return Share
+        case (setting_checks.HOST_PORT,):
+            return Address
+    return {Sequence: Addresses, Mapping: Fingerprints}.get(get_origin(kind), kind)
+
+
+def file_keys(section: type[Section]) -> dict[str, str]:
+    """What a file calls each field of the settings of a section, such as `tls.ca`."""
+    found = {name: key for key, name in section.fields.items()}
+    for key, inner in sections_below(section).items():
+        for name, one in file_keys(inner).items():
+            found[name] = key if one == inner.alone else f"{key}.{one}"
+    return found
+
+
+def given(section: Section) -> dict[str, Any]:
+    """The fields of the settings that a section says, those of the sections below included."""
+    found = {name: getattr(section, key) for key, name in section.fields.items()}
+    for key in sections_below(type(section)):
+        inner = getattr(section, key)
+        found |= given(inner) if inner is not None else {}
+    return {name: value for name, value in found.items() if value is not None}
