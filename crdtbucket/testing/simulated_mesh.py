@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from crdtbucket.errors import CrdtbucketError, NodeConflict
 from crdtbucket.limiter.factory import checked_specs
-from crdtbucket.mesh.protocol.protocol_node import Frames
+from crdtbucket.mesh.protocol.rounds import Frames
 from crdtbucket.spec.bucket_spec import BucketSpec
 from crdtbucket.testing.simulated_network import check_names
 from crdtbucket.testing.simulated_node import NS, NodeNetwork, SimulatedNode

@@ -15,7 +15,7 @@ from crdtbucket.limiter.calendar_bucket import CalendarBucket
 from crdtbucket.limiter.slots import SlotBucket
 from crdtbucket.mesh.mesh_config import MeshConfig
 from crdtbucket.mesh.protocol.mesh_node import MeshNode
-from crdtbucket.mesh.protocol.protocol_node import Frames
+from crdtbucket.mesh.protocol.rounds import Frames
 from crdtbucket.spec.bucket_spec import BucketSpec
 from crdtbucket.spec.field_checks import canonical_name
 from crdtbucket.spec.globs import Choice

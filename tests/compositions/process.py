@@ -30,7 +30,7 @@ FORKS.set_forkserver_preload(
         "crdtbucket.http.server.serving",
         "crdtbucket.shared.leadership",
         "crdtbucket.shared.leader_view",
-        "crdtbucket.mesh.protocol.protocol_node",
+        "crdtbucket.mesh.protocol.mesh_node",
         "crdtbucket.mesh.sockets.socket_transport",
         "crdtbucket.strong.strong_side",
     ]

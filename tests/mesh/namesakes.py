@@ -7,7 +7,7 @@ from typing import Any
 
 from crdtbucket.mesh.links.session import HandshakeError, Reason
 from crdtbucket.mesh.node_info import NodeInfo
-from crdtbucket.mesh.protocol.protocol_node import Frames
+from crdtbucket.mesh.protocol.rounds import Frames
 from crdtbucket.mesh.transport.used_names import UsedNames
 from crdtbucket.spec.bucket_spec import BucketSpec
 from crdtbucket.testing import SimulatedMesh

@@ -102,7 +102,7 @@ class MeshEndpoint(Protocol):
         """The transport knows other addresses than before. `hurry`: one that answers now."""
 
     def dial_failed(self, name: str, address: str, *, refused: bool) -> None:
-        """A dial made no link: see `ProtocolNode.dial_failed`."""
+        """A dial made no link: see `MeshNode.dial_failed`."""
 
     def admit(
         self,

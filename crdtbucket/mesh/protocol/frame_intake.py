@@ -13,9 +13,8 @@ from crdtbucket.mesh.protocol.gossip import FLUSH_GAP_NS
 from crdtbucket.mesh.protocol.membership import Membership
 from crdtbucket.mesh.protocol.node_memory import NodeMemory
 from crdtbucket.mesh.protocol.peer_state import UNREACHED_NS, PeerState
-from crdtbucket.mesh.protocol.protocol_node import Frames
 from crdtbucket.mesh.protocol.relays import Relays
-from crdtbucket.mesh.protocol.rounds import Outbox
+from crdtbucket.mesh.protocol.rounds import Frames, Outbox
 
 
 class FrameIntake:
@@ -48,7 +47,7 @@ class FrameIntake:
         self._region_without_store = region_without_store or self._region_without_store
 
     def parts(self, name: str, data: bytes, now: int) -> Iterator[tuple[Frames, bool]]:
-        """Takes in a frame of the peer `name`, one part at each step; see `ProtocolNode.parts` for
+        """Takes in a frame of the peer `name`, one part at each step; see `MeshNode.parts` for
         what a step yields."""
         link = self._members.links.get(name)
         if link is None:

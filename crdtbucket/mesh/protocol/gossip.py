@@ -13,9 +13,8 @@ from crdtbucket.mesh.node_info import NodeInfo
 from crdtbucket.mesh.protocol import anti_entropy, wire
 from crdtbucket.mesh.protocol.membership import Membership
 from crdtbucket.mesh.protocol.peer_state import PeerState
-from crdtbucket.mesh.protocol.protocol_node import Frames
 from crdtbucket.mesh.protocol.relays import Relays
-from crdtbucket.mesh.protocol.rounds import Outbox
+from crdtbucket.mesh.protocol.rounds import Frames, Outbox
 
 FLUSH_GAP_NS = 10_000_000
 """Least time between two early flushes, and between two answers to a peer."""

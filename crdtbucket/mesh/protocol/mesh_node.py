@@ -26,10 +26,9 @@ from crdtbucket.mesh.protocol.membership import Membership
 from crdtbucket.mesh.protocol.node_memory import NodeMemory
 from crdtbucket.mesh.protocol.observers import Observers
 from crdtbucket.mesh.protocol.own_name import OwnName
-from crdtbucket.mesh.protocol.protocol_node import Frames, Waker
 from crdtbucket.mesh.protocol.relays import Relays
 from crdtbucket.mesh.protocol.roster import Roster
-from crdtbucket.mesh.protocol.rounds import Outbox
+from crdtbucket.mesh.protocol.rounds import Frames, Outbox
 from crdtbucket.mesh.protocol.wall_clocks import wall_moved
 
 LOG = logging.getLogger("crdtbucket.mesh")
@@ -58,7 +57,7 @@ class MeshNode:
         self.name, self.region, self.address = name, region, address
         self.wall_moved_ns = 0
         """By how much the wall clock was to be moved when that was looked at last."""
-        self._waker: Waker | None = None
+        self._waker: Callable[[], None] | None = None
         rng, now, interval_ns = random.Random(seed), table.now(), config.gossip_interval_ns
         self.roster = Roster(table, name)
         self.members = Membership(table, config, self.roster, name, now)
@@ -125,7 +124,8 @@ class MeshNode:
 
     def disconnected(self, name: str, now: int, *, ended: bool = False) -> None:
         """The link to this peer is gone; what was taken since is kept for it. `ended`: the peer's
-        side closed or reset it, this side has not given up waiting."""
+        side closed or reset the connection; False when it fell silent, or broke a rule, and this
+        side closed it."""
         link = self.links.get(name)
         if link is None or not link.connected:
             return
@@ -134,8 +134,8 @@ class MeshNode:
 
     def dial_failed(self, name: str, address: str, now: int, *, refused: bool) -> None:
         """A dial made no link. `name`: of the node last met at this address, "" for none.
-        `refused`: at once, by the host or by what runs there now; False when nobody answered in
-        time, or the answer does not say that this node is gone."""
+        `refused`: the host refused it or closed it at once, or another node answers there; False
+        when nobody answered in time, or the answer does not say that this node is gone."""
         self.members.detector.dial_failed(name, address, now, refused=refused)
 
     # ---- what is known ----
@@ -221,8 +221,11 @@ class MeshNode:
         return [one for frames, _ in self.parts(name, data, now) for one in frames]
 
     def parts(self, name: str, data: bytes, now: int) -> Iterator[tuple[Frames, bool]]:
-        """See `ProtocolNode.parts`. A bad frame has changed nothing but the time at which the peer
-        was last seen."""
+        """A frame came from the authenticated peer `name`. Each step takes in a part of it and
+        gives (frames to send, whether more of it follows). Between two steps no other frame of this
+        peer may be taken in. A frame whose parts are given up is not acknowledged, so the peer
+        sends its entries again. Raises `WireError` on a bad one, which has changed nothing but the
+        time at which the peer was last seen."""
         return self._intake.parts(name, data, now)
 
     def observe(self, data: bytes, now: int, *, writes: bool = True) -> bytes:
@@ -236,8 +239,9 @@ class MeshNode:
         """When `tick` has something to do, absolute ns."""
         return self._gossip.next_tick(now)
 
-    def set_waker(self, wake: Waker | None) -> None:
-        """Has `wake` called from now on when `next_tick` has moved earlier; None: nobody."""
+    def set_waker(self, wake: Callable[[], None] | None) -> None:
+        """Has `wake` called from now on, from any thread, when `next_tick` has moved earlier; None:
+        nobody."""
         self._waker = wake
 
     def tick(self, now: int) -> Frames:

@@ -12,6 +12,8 @@ from crdtbucket.mesh.protocol.acknowledgements import Sent
 from crdtbucket.mesh.protocol.peer_state import PeerState
 from crdtbucket.mesh.protocol.roster import Roster
 
+Frames = list[tuple[str, bytes]]
+"""Names of peers, and what to send to each."""
 ROUND_BYTES = 16 * wire.MAX_PAYLOAD
 """Most payload that one round sends to one peer; what does not fit goes with the next."""
 SYNC_FRAMES = 4

@@ -7,7 +7,8 @@ from collections.abc import Callable
 
 from crdtbucket.base.clock import NS_PER_SECOND
 from crdtbucket.mesh.links.counters import LOG, Refusals
-from crdtbucket.mesh.protocol.protocol_node import Frames, ProtocolNode
+from crdtbucket.mesh.protocol.mesh_node import MeshNode
+from crdtbucket.mesh.protocol.rounds import Frames
 
 # Between two ticks, so that a protocol that always wants to be called at once cannot own the loop.
 TICK_GAP_S = 0.001
@@ -20,7 +21,7 @@ class Driver:
 
     def __init__(
         self,
-        node: ProtocolNode,
+        node: MeshNode,
         clock_ns: Callable[[], int],
         refusals: Refusals,
         send: Callable[[Frames], None],

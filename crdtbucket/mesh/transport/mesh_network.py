@@ -28,7 +28,8 @@ from crdtbucket.mesh.links.peer_identity import PeerIdentity
 from crdtbucket.mesh.links.peer_keys import PeerKeys, changed_key
 from crdtbucket.mesh.links.session import Handshake, HandshakeError, Reason
 from crdtbucket.mesh.mesh_config import MeshConfig
-from crdtbucket.mesh.protocol.protocol_node import Frames, ProtocolNode
+from crdtbucket.mesh.protocol.mesh_node import MeshNode
+from crdtbucket.mesh.protocol.rounds import Frames
 from crdtbucket.mesh.transport.carriers import TransportFactory, carrier_of
 from crdtbucket.mesh.transport.driver import Driver
 from crdtbucket.mesh.transport.observing_links import ObservingLinks
@@ -45,7 +46,7 @@ class MeshNetwork:
 
     def __init__(
         self,
-        node: ProtocolNode,
+        node: MeshNode,
         config: MeshConfig,
         clock_ns: Callable[[], int] = now_ns,
         *,

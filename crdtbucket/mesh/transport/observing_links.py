@@ -11,7 +11,7 @@ from crdtbucket.mesh.links.counters import LOG, MeshCounters, Refusals
 from crdtbucket.mesh.links.link import Link
 from crdtbucket.mesh.links.peer_identity import PeerIdentity
 from crdtbucket.mesh.links.session import Handshake, HandshakeError, Reason
-from crdtbucket.mesh.protocol.protocol_node import ProtocolNode
+from crdtbucket.mesh.protocol.mesh_node import MeshNode
 
 MAX_OBSERVERS = 4
 OBSERVER_SILENT_S = 60.0
@@ -22,7 +22,7 @@ class ObservingLinks:
 
     def __init__(
         self,
-        node: ProtocolNode,
+        node: MeshNode,
         clock_ns: Callable[[], int],
         counters: MeshCounters,
         refusals: Refusals,

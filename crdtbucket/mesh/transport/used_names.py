@@ -8,14 +8,14 @@ from collections.abc import Callable
 from crdtbucket.errors import NodeConflict, WireError
 from crdtbucket.mesh.links.session import HandshakeError, Reason
 from crdtbucket.mesh.node_info import NodeInfo
+from crdtbucket.mesh.protocol.mesh_node import MeshNode
 from crdtbucket.mesh.protocol.own_name import OR_KEEP_OUT
-from crdtbucket.mesh.protocol.protocol_node import ProtocolNode
 
 
 class UsedNames:
     """Introduces peers to the node, and refuses a second process under a name."""
 
-    def __init__(self, node: ProtocolNode, clock_ns: Callable[[], int]) -> None:
+    def __init__(self, node: MeshNode, clock_ns: Callable[[], int]) -> None:
         self._node = node
         self._clock = clock_ns
 

@@ -11,7 +11,7 @@ import pytest
 from crdtbucket._core import BucketCore, Table
 from crdtbucket.mesh.mesh_config import MeshConfig
 from crdtbucket.mesh.protocol.mesh_node import MeshNode
-from crdtbucket.mesh.protocol.protocol_node import Frames
+from crdtbucket.mesh.protocol.rounds import Frames
 from crdtbucket.mesh.transport import mesh_network
 from crdtbucket.mesh.transport.mesh_network import MeshNetwork
 from crdtbucket.spec.bucket_spec import BucketSpec
