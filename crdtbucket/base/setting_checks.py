@@ -14,8 +14,8 @@ from typing import Any, ClassVar, get_args, get_type_hints
 
 from crdtbucket.errors import Problem
 
-HOST_PORT = "host:port"
-"""In the annotation of a field: it is an address, whose port alone looks like a number in YAML."""
+HOST_PORT, RATIO, WEBHOOK = "host:port", "ratio", "webhook"
+"""In the annotation of a field: an address, a share above 0 and up to 1, a URL for notices."""
 
 
 @dataclass(frozen=True)

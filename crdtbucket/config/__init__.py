@@ -18,16 +18,17 @@ from crdtbucket.config.mesh_section import MESH_KEYS, mesh_config
 from crdtbucket.config.model import IdentitySection, RatingSection
 from crdtbucket.config.redis_section import REDIS_KEYS, redis_config
 from crdtbucket.config.services import bucket_specs
+from crdtbucket.config.settings_section import given
 from crdtbucket.config.source import Source, YamlNode, read_tree
 from crdtbucket.config.stages import RolloutSection
 from crdtbucket.errors import ConfigError, InvalidSpec
 from crdtbucket.mesh.mesh_config import MeshConfig
 from crdtbucket.rollout.staged import RolloutPlan
-from crdtbucket.spec.bucket_spec import BucketSpec, OnOutage
+from crdtbucket.spec.bucket_spec import BucketSpec
 from crdtbucket.spec.descriptor_rule import DescriptorRule
 from crdtbucket.spec.mode import Mode
 from crdtbucket.strong.controller.controller_settings import ControllerSettings
-from crdtbucket.strong.controller.degradation import Scope
+from crdtbucket.strong.controller.degradation import Degradation
 from crdtbucket.strong.redis.redis_config import RedisConfig
 from crdtbucket.strong.redis.regions import check_region
 from crdtbucket.strong.store_rules import check_strong_slots
@@ -43,17 +44,8 @@ class Config:
     """`Mode.STRONG` or `Mode.EVENTUAL`: what was asked for, not what is in force."""
     redis: RedisConfig | None = None
     """None when the file has no `bucket_backend`, or one with no address yet."""
-    on_outage: OnOutage = "quota"
-    """The rule that decides in strong mode while Redis is unreachable."""
-    fallback_ratio: float = 0.1
-    """The share of capacity and rate that one node may grant then, above 0, up to 1."""
-    fallback_scope: Scope = "node"
-    """Whether the ratio is each node's, or the whole fleet's."""
-    expected_nodes: int | None = None
-    """How many processes share the limits at least; None: as many as are known."""
-    modes: ControllerSettings = field(default_factory=ControllerSettings)
-    webhook: str | None = field(default=None, repr=False)
-    """Where changes of mode are posted."""
+    degradation: Degradation = field(default_factory=Degradation)
+    """What strong buckets do while Redis is slow or out of reach."""
     mesh: MeshConfig | None = None
     """None when the file has no `mesh`."""
     node: str | None = None
@@ -75,17 +67,18 @@ class Config:
         The same for every node of a fleet, in whatever order and words its file says it; nothing
         of addresses, names or secrets is in it, and not the version.
         """
+        how = self.degradation
         rules: dict[str, Any] = {
             "enabled": self.enabled,
-            "fallback_ratio": self.fallback_ratio,
-            "fallback_scope": self.fallback_scope,
-            "modes": asdict(self.modes),
+            "fallback_ratio": how.fallback_ratio,
+            "fallback_scope": how.fallback_scope,
+            "modes": asdict(how.modes),
         }
-        if self.expected_nodes is not None:
-            rules["expected_nodes"] = self.expected_nodes
+        if how.expected_nodes is not None:
+            rules["expected_nodes"] = how.expected_nodes
         if self.redis is not None and self.redis.active_active:
             rules["regions"] = sorted(self.redis.regions)
-        return fingerprint(self.buckets, (self.consistency, self.on_outage), rules)
+        return fingerprint(self.buckets, (self.consistency, how.on_outage), rules)
 
     @property
     def version_id(self) -> tuple[int, int]:
@@ -138,12 +131,7 @@ def load_config(path: str | os.PathLike[str], env: Mapping[str, str] | None = No
         buckets=buckets,
         consistency=consistency,
         redis=redis,
-        on_outage=rating.on_outage,
-        fallback_ratio=rating.fallback_ratio,
-        fallback_scope=rating.fallback_scope,
-        expected_nodes=rating.expected_nodes,
-        modes=modes,
-        webhook=rating.webhook,
+        degradation=Degradation(**given(rating), modes=modes),
         mesh=mesh,
         node=identity.node,
         region=identity.region,

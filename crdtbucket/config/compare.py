@@ -12,13 +12,8 @@ from crdtbucket.config import Config
 from crdtbucket.config.effective import MASK, effective
 from crdtbucket.config.fingerprint import spec_content
 from crdtbucket.mesh.mesh_config import RENEWABLE
+from crdtbucket.rollout.staged import FIXED
 from crdtbucket.spec.bucket_spec import BucketSpec
-
-RESTART = (
-    *("node", "region", "shared", "mesh"),
-    *(f"rating.{key}" for key in ("bucket_backend", "modes", "webhook")),
-)
-"""Where a change asks for a restart."""
 
 _CHOICES = {
     "max_debt": "late updates may push a key so far below empty",
@@ -171,7 +166,7 @@ def _changed(before: Member, old: Config, after: Member, new: Config) -> Iterato
 
 def _values(member: Member, config: Config) -> dict[str, Any]:
     spec, owner, _ = member
-    defaults = (owner and owner.consistency) or config.consistency, config.on_outage
+    defaults = (owner and owner.consistency) or config.consistency, config.degradation.on_outage
     content = spec_content(spec, defaults)
     return {**content, "overrides": [glob for glob, _ in spec.overrides]}
 
@@ -237,7 +232,7 @@ def _settings(old: Config, new: Config) -> Iterator[Difference]:
         words = f"{path}: {_text(before)} -> {_text(after)}"
         if before == after:
             words = f"{path}: another secret"
-        if path.startswith(RESTART) and not path.startswith(RENEWABLE):
+        if path.startswith(tuple(FIXED.values())) and not path.startswith(RENEWABLE):
             words += " (this asks for a restart)"
         yield Difference(path, before, after, words)
 

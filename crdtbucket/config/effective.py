@@ -12,7 +12,8 @@ from crdtbucket.config.mesh_section import MeshSection
 from crdtbucket.config.model import ModesSection, RatingSection
 from crdtbucket.config.redis_section import BackendSection, ConnectionSection
 from crdtbucket.config.schema import default_of, is_span
-from crdtbucket.config.section import Section, section_of, sections_below
+from crdtbucket.config.section import Section, section_of
+from crdtbucket.config.settings_section import parts_below
 from crdtbucket.rollout.staged import RolloutPlan
 from crdtbucket.spec.bucket_spec import BucketSpec
 from crdtbucket.spec.descriptor_rule import DescriptorRule
@@ -35,10 +36,13 @@ def effective(config: Config, hide: Hide = lambda secret: MASK) -> dict[str, Any
         "version": config.version or None,
     }
     backend = None if config.redis is None else _backend(config.redis, hide)
-    rating = _settings(RatingSection, config, hide) | {
+    how = config.degradation
+    rating = {
+        "enabled": config.enabled,
         "consistency": config.consistency.value,
+        **_settings(RatingSection, how, hide),
         "bucket_backend": backend,
-        "modes": _settings(ModesSection, config.modes, hide),
+        "modes": _settings(ModesSection, how.modes, hide),
     }
     tree = {
         **identity,
@@ -93,9 +97,8 @@ def _settings(section: type[Section], settings: Any, hide: Hide) -> dict[str, An
         elif is_span(field) and not isinstance(value, str):
             value = span(round(value * NS_PER_SECOND))
         out[key] = value
-    below = sections_below(section).items()
-    inside = {key: inner for key, inner in below if inner.settings is section.settings}
-    return out | {key: _settings(inner, settings, hide) for key, inner in inside.items()}
+    below = parts_below(section).items()
+    return out | {key: _settings(inner, settings, hide) for key, inner in below}
 
 
 def _hidden(secret: str | bytes, hide: Hide) -> str:
@@ -126,7 +129,7 @@ def _service(spec: BucketSpec, config: Config) -> dict[str, Any]:
 
 def _rule(spec: BucketSpec, config: Config) -> dict[str, Any]:
     room = {"max_keys": spec.max_keys, "on_table_full": spec.on_table_full}
-    rest = {"on_outage": spec.on_outage or config.on_outage, "shadow": spec.shadow}
+    rest = {"on_outage": spec.on_outage or config.degradation.on_outage, "shadow": spec.shadow}
     if spec.slots is not None:
         slots = {"slots": spec.slots, "ttl": span(spec.interval_ns)}
         return {"concurrency": slots, "bucket": room, **rest}

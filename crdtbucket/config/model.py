@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import model_validator
 
 from crdtbucket.config.redis_section import BackendSection
 from crdtbucket.config.section import Section
@@ -12,8 +12,6 @@ from crdtbucket.config.settings_section import keys_of
 from crdtbucket.config.values import (
     Duration,
     Rate,
-    Ratio,
-    Webhook,
     WrongValue,
     named,
     whole,
@@ -22,7 +20,7 @@ from crdtbucket.spec.bucket_spec import MAX_SLOTS, BucketSpec, OnOutage, OnTable
 from crdtbucket.spec.calendar_period import MAX_QUOTA, Per
 from crdtbucket.spec.field_checks import MAX_TOKENS
 from crdtbucket.strong.controller.controller_settings import ControllerSettings
-from crdtbucket.strong.controller.degradation import MAX_NODES, Scope
+from crdtbucket.strong.controller.degradation import Degradation
 
 Consistency = Literal["strong", "eventual"]
 
@@ -33,6 +31,7 @@ class ModesSection(Section):
     `ControllerSettings`."""
 
 
+@keys_of(Degradation, "on_outage", "fallback_ratio", "fallback_scope", "expected_nodes", "webhook")
 class RatingSection(Section):
     """Settings that hold for all buckets, unless a bucket has its own."""
 
@@ -40,20 +39,6 @@ class RatingSection(Section):
     """`false` admits every call, and counts what the limits would have denied"""
     consistency: Consistency = "eventual"
     """[`strong` or `eventual`](modes.md), for every bucket that does not say otherwise"""
-    on_outage: OnOutage = "quota"
-    """what decides in strong mode while Redis is out of reach: `quota` (a reduced quota, and the
-    mesh's level), `eventual` (the mesh's level), `deny` or `allow`"""
-    fallback_ratio: Ratio = 0.1
-    """that quota: the share of capacity and rate which a node may grant, above 0, up to 1, or as
-    text such as `10%`. Never more than one part in as many as there are known nodes"""
-    fallback_scope: Scope = "node"
-    """whether the ratio is each node's (`node`), or that of all known nodes together (`fleet`)"""
-    expected_nodes: Annotated[int, whole("expected_nodes", 1, MAX_NODES)] | None = None
-    """how many processes share the limits at least: where fewer are known, the quota is that of so
-    many. A process that starts while Redis is gone has nothing else to go by"""
-    webhook: Webhook | None = Field(default=None, repr=False)
-    """an `https://` or `http://` URL to which [changes of mode](#webhook) are posted, with `slack+`
-    or `pagerduty+` before it where these services get them"""
     bucket_backend: BackendSection | None = None
     modes: ModesSection = ModesSection()
 

@@ -71,7 +71,7 @@ def outlook(config: Config, nodes: Iterable[int]) -> list[Outlook]:
         if config.redis is None:  # as the limiter has it then
             consistency = Mode.EVENTUAL
         for spec in (bucket, *(override for _, override in bucket.overrides)):
-            on_outage = spec.on_outage or config.on_outage
+            on_outage = spec.on_outage or config.degradation.on_outage
             rule = on_outage if consistency is Mode.STRONG else "eventual"
             found.append(
                 Outlook(
@@ -92,8 +92,9 @@ def outlook(config: Config, nodes: Iterable[int]) -> list[Outlook]:
 
 
 def _fleet(spec: BucketSpec, nodes: int, rule: str, config: Config) -> Fleet:
-    ratio = Fraction(str(config.fallback_ratio))
-    each = share_among(nodes, ratio, fleet=config.fallback_scope == "fleet")
+    how = config.degradation
+    ratio = Fraction(str(how.fallback_ratio))
+    each = share_among(nodes, ratio, fleet=how.fallback_scope == "fleet")
     has_quota = rule == "quota"
     # Single tokens are given all the same while one for each node fits; see `strong.quota`.
     singles = each == ratio

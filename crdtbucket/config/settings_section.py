@@ -13,22 +13,31 @@ from typing import Annotated, Any, TypeVar, Union, get_args, get_origin, get_typ
 
 from pydantic import Field, create_model
 
-from crdtbucket.base import setting_checks
-from crdtbucket.base.setting_checks import NumberRange, SecondsRange, WholeRange
+from crdtbucket.base.setting_checks import (
+    HOST_PORT,
+    RATIO,
+    WEBHOOK,
+    NumberRange,
+    SecondsRange,
+    WholeRange,
+)
 from crdtbucket.config.section import Section, sections_below
 from crdtbucket.config.values import (
     Address,
     Addresses,
     Fingerprints,
+    Ratio,
     Seconds,
     SecondsOrNever,
     Secrets,
     SecretText,
     Share,
+    Webhook,
     whole,
 )
 
 Kind = TypeVar("Kind", bound=Section)
+_MARKS = {HOST_PORT: Address, RATIO: Ratio, WEBHOOK: Webhook}
 
 
 def keys_of(settings: type, *names: str, **called: str) -> Callable[[type[Kind]], type[Kind]]:
@@ -41,8 +50,8 @@ def keys_of(settings: type, *names: str, **called: str) -> Callable[[type[Kind]]
     def complete(section: type[Kind]) -> type[Kind]:
         hints = get_type_hints(settings, include_extras=True)
         fields = {one.name: one for one in dataclasses.fields(settings)}
-        rest = [name for name in fields if name not in file_keys(section)]
         section.settings = settings
+        rest = [name for name in fields if name not in file_keys(section)]
         section.fields = {name: name for name in names} | called or {name: name for name in rest}
         keys: dict[str, Any] = {}
         for key, name in section.fields.items():
@@ -64,25 +73,30 @@ def _kind_in_file(name: str, hint: Any, *, secret: bool) -> Any:
     """The type of a key whose field has this type in code."""
     union = get_origin(hint) in (Union, UnionType)
     options = [one for one in (get_args(hint) if union else (hint,)) if one is not NoneType]
-    if secret:
-        return Secrets if any(get_origin(one) is Sequence for one in options) else SecretText
-    kind = options[0]
-    match getattr(kind, "__metadata__", ()):
+    match getattr(options[0], "__metadata__", ()):
         case (WholeRange(low, high),):
             return Annotated[int, whole(name, int(low), int(high))]
         case (SecondsRange(word=word),):
             return SecondsOrNever if word else Seconds
         case (NumberRange(),):
             return Share
-        case (setting_checks.HOST_PORT,):
-            return Address
-    return {Sequence: Addresses, Mapping: Fingerprints}.get(get_origin(kind), kind)
+        case (str() as mark,):
+            return _MARKS[mark]
+    if secret:
+        return Secrets if any(get_origin(one) is Sequence for one in options) else SecretText
+    return {Sequence: Addresses, Mapping: Fingerprints}.get(get_origin(options[0]), options[0])
+
+
+def parts_below(section: type[Section]) -> dict[str, type[Section]]:
+    """The sections below a section that have fields of the same settings."""
+    below = sections_below(section).items()
+    return {key: inner for key, inner in below if inner.settings is section.settings}
 
 
 def file_keys(section: type[Section]) -> dict[str, str]:
     """What a file calls each field of the settings of a section, such as `tls.ca`."""
     found = {name: key for key, name in section.fields.items()}
-    for key, inner in sections_below(section).items():
+    for key, inner in parts_below(section).items():
         for name, one in file_keys(inner).items():
             found[name] = key if one == inner.alone else f"{key}.{one}"
     return found
@@ -91,7 +105,7 @@ def file_keys(section: type[Section]) -> dict[str, str]:
 def given(section: Section) -> dict[str, Any]:
     """The fields of the settings that a section says, those of the sections below included."""
     found = {name: getattr(section, key) for key, name in section.fields.items()}
-    for key in sections_below(type(section)):
+    for key in parts_below(type(section)):
         inner = getattr(section, key)
         found |= given(inner) if inner is not None else {}
     return {name: value for name, value in found.items() if value is not None}

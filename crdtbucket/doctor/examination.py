@@ -43,7 +43,7 @@ async def examine(
         return [_file(config), wrong("mesh identity", error)]
     parts = [examine_host(config, listen, timeout, running=running)]
     if config.redis is not None:
-        parts.append(examine_redis(config.redis, config.modes, timeout, config.region))
+        parts.append(examine_redis(config.redis, config.degradation.modes, timeout, config.region))
     if config.mesh is not None:
         parts.append(examine_mesh(config, config.mesh, timeout))
     found = await asyncio.gather(*parts)

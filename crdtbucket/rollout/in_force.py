@@ -153,12 +153,7 @@ class InForce:
         """Brings a configuration into force that was found fit before."""
         specs, _ = self.runnable(config)
         if self.strong is not None:
-            self.strong.rule_maker.outages(
-                config.on_outage,
-                config.fallback_ratio,
-                config.fallback_scope,
-                config.expected_nodes,
-            )
+            self.strong.rule_maker.outages(config.degradation)
         buckets = {one.key: self._defined(one, owner) for one, owner in with_overrides(specs)}
         gone = {key: one for key, one in self.buckets.items() if key not in buckets}
         self._removed = {

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from crdtbucket.errors import ConfigError, Problem
@@ -17,7 +17,6 @@ from crdtbucket.rollout.staged import Position, Status
 from crdtbucket.rollout.watching import content_of
 from crdtbucket.shared.table_path import path_for
 from crdtbucket.spec.mode import Mode
-from crdtbucket.strong.controller.degradation import Degradation
 from crdtbucket.strong.controller.notice import ModeNotice
 from crdtbucket.strong.redis.redis_config import RedisConfig
 
@@ -94,15 +93,7 @@ class LimiterFile:
             "mesh": self.mesh,
             "redis": store,
             "consistency": consistency,
-            "degradation": Degradation(
-                first.on_outage,
-                first.fallback_ratio,
-                first.fallback_scope,
-                config.modes,
-                on_mode_change,
-                config.webhook,
-                first.expected_nodes,
-            ),
+            "degradation": replace(first.degradation, on_mode_change=on_mode_change),
             "shared": self.shared,
         }
 

@@ -35,7 +35,7 @@ ROLLOUT_SUFFIX = "~rollout"
 MOST_BYTES = 64 << 20
 """A larger file is none of ours: 10,000 buckets with overrides take a tenth of that."""
 FORMAT = 1
-RULES = ("version", "on_outage", "fallback_ratio", "fallback_scope", "expected_nodes")
+RULES = ("on_outage", "fallback_ratio", "fallback_scope", "expected_nodes")
 NUMBERS = (
     "capacity",
     "refill_rate",
@@ -162,11 +162,12 @@ def _read(fd: int) -> bytes:
 
 def kept(before: Config, position: Position) -> bytes:
     """The limits of the version before, and how far the one after it is."""
+    rules = {name: getattr(before.degradation, name) for name in RULES}
     content = {
         "format": FORMAT,
         "position": dataclasses.astuple(position),
         "hash": before.hash,
-        "rules": {name: getattr(before, name) for name in RULES},
+        "rules": {"version": before.version, **rules},
         "consistency": before.consistency.value,
         "buckets": [_plain(spec) for spec in before.buckets],
     }
@@ -193,9 +194,12 @@ def recalled(data: bytes, target: Config) -> tuple[Config, Position] | None:
         position = Position.read(content["position"])
         if content["format"] != FORMAT or position.of != target.version_id:
             return None
+        rules = content["rules"]
+        kept_rules = {name: rules[name] for name in RULES}
         before = dataclasses.replace(
             target,
-            **{name: content["rules"][name] for name in RULES},
+            version=rules["version"],
+            degradation=dataclasses.replace(target.degradation, **kept_rules),
             consistency=Mode(content["consistency"]),
             buckets=tuple(_spec(one) for one in content["buckets"]),
             rollout=None,

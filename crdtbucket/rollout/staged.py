@@ -21,6 +21,16 @@ LEAST_ERRORS = 3.0
 EVERYWHERE = 100
 MAX_STAGES = 100
 MOST_CHANGES = 2**63 - 1
+FIXED = {
+    "node": "node",
+    "region": "region",
+    "shared": "shared",
+    "mesh": "mesh",
+    "redis": "rating.bucket_backend",
+    "degradation.modes": "rating.modes",
+    "degradation.webhook": "rating.webhook",
+}
+"""Fields of a configuration that hold for the life of a limiter, and what a file calls them."""
 
 Decided = tuple[int, int]
 """Calls that were admitted and denied."""

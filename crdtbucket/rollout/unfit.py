@@ -6,6 +6,7 @@ import dataclasses
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
+from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
 from crdtbucket._core import Table
@@ -13,7 +14,7 @@ from crdtbucket.base.hashing import shared_key
 from crdtbucket.errors import InvalidSpec, MeshError, Problem
 from crdtbucket.mesh.mesh_config import RENEWABLE, MeshConfig
 from crdtbucket.rollout.in_force import InForce
-from crdtbucket.rollout.staged import Position, Status
+from crdtbucket.rollout.staged import FIXED, Position, Status
 from crdtbucket.spec.bucket_spec import BucketSpec
 from crdtbucket.spec.field_checks import canonical_name
 from crdtbucket.spec.mode import Mode
@@ -24,17 +25,6 @@ if TYPE_CHECKING:
     from crdtbucket.limiter.local_node import LocalNode
 
 RATE = "tokens at a rate"
-
-FIXED = {
-    "node": "node",
-    "region": "region",
-    "shared": "shared",
-    "mesh": "mesh",
-    "redis": "rating.bucket_backend",
-    "modes": "rating.modes",
-    "webhook": "rating.webhook",
-}
-"""Fields of a configuration that hold for the life of a limiter, and what a file calls them."""
 
 
 def kind_of(spec: BucketSpec) -> str:
@@ -48,9 +38,9 @@ def fixed(config: Config, running: Config | None, started: Mapping[str, Any]) ->
     """Settings that would change and cannot. `started`: those of a limiter without a file; and of
     any limiter the mesh as it is now, unless an argument gave another one than the file."""
     for field, path in FIXED.items():
-        new = getattr(config, field)
+        new = attrgetter(field)(config)
         if running is not None:
-            old = getattr(running, field)
+            old = attrgetter(field)(running)
             if old != new and field == "mesh":
                 old = started.get(field, old)
         else:

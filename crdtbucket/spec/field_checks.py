@@ -7,6 +7,7 @@ from datetime import timedelta
 
 from crdtbucket.base.clock import NS_PER_SECOND
 from crdtbucket.base.duration import duration_ns
+from crdtbucket.base.setting_checks import range_problems
 from crdtbucket.errors import InvalidSpec
 from crdtbucket.spec.mode import Mode
 
@@ -38,6 +39,13 @@ def check_whole(field_name: str, value: int, low: int, high: int) -> int:
         fix = f"write a whole number from {low} to {upto}"
         raise InvalidSpec(f"{field_name} is {clipped(value)}", fix, field_name)
     return value
+
+
+def check_ranges(settings: object) -> None:
+    """Raises `InvalidSpec` for the first field that is out of the range in its annotation."""
+    for problem in range_problems("settings", settings):
+        name = problem.path.removeprefix("settings.")
+        raise InvalidSpec(f"{name} {problem.message}", problem.fix, name)
 
 
 def check_duration(

@@ -7,7 +7,7 @@ from fractions import Fraction
 
 from crdtbucket.limiter.tables import Tables
 from crdtbucket.spec.bucket_spec import BucketSpec, OnOutage
-from crdtbucket.strong.controller.degradation import Degradation, Scope
+from crdtbucket.strong.controller.degradation import Degradation
 from crdtbucket.strong.quota import Quota
 from crdtbucket.strong.redis.redis_config import RedisConfig
 from crdtbucket.strong.redis.regions import Regions
@@ -58,17 +58,12 @@ class RuleMaker:
         else:
             self.of_slots(spec)
 
-    def outages(
-        self, on_outage: OnOutage, ratio: float, scope: Scope, expected_nodes: int | None
-    ) -> None:
+    def outages(self, degradation: Degradation) -> None:
         """Changes what buckets without an `on_outage` of their own do in an outage. Their rules are
-        to be made anew afterwards."""
+        to be made anew afterwards. What holds for the life of a limiter stays."""
+        own = self.degradation
         self.degradation = replace(
-            self.degradation,
-            on_outage=on_outage,
-            fallback_ratio=ratio,
-            fallback_scope=scope,
-            expected_nodes=expected_nodes,
+            degradation, modes=own.modes, webhook=own.webhook, on_mode_change=own.on_mode_change
         )
 
     def wanted_share(self) -> WantedShare:

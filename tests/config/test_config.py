@@ -20,6 +20,7 @@ from crdtbucket.mesh.mesh_config import MeshConfig
 from crdtbucket.spec.bucket_spec import BucketSpec
 from crdtbucket.spec.mode import Mode
 from crdtbucket.strong.controller.controller_settings import ControllerSettings
+from crdtbucket.strong.controller.degradation import Degradation
 from crdtbucket.strong.redis.redis_config import RedisConfig
 from tests.test_docs import rows
 from tests.wrong_configs import ENV, WRONG
@@ -207,8 +208,8 @@ def test_regions_may_be_text_with_commas(load: Load) -> None:
 
 
 def test_how_many_nodes_are_expected(load: Load) -> None:
-    assert load("rating: {expected_nodes: 20}\n").expected_nodes == 20
-    assert load("rating: {}\n").expected_nodes is None
+    assert load("rating: {expected_nodes: 20}\n").degradation.expected_nodes == 20
+    assert load("rating: {}\n").degradation.expected_nodes is None
     for wrong in ("0", "many", "1.5", "1000001"):
         with pytest.raises(ConfigError, match=r"rating\.expected_nodes"):
             load(f"rating: {{expected_nodes: {wrong}}}\n")
@@ -225,10 +226,10 @@ def test_every_rule_of_strong_mode(load: Load) -> None:
         "services:\n  a: {limit: 1/s, consistency: eventual}\n"
         "  b:\n    bucket: {capacity: 1, refill_rate: 1}\n    on_outage: allow\n"
     )
-    assert (config.consistency, config.on_outage) == (Mode.STRONG, "deny")
-    assert (config.fallback_ratio, config.fallback_scope) == (0.25, "fleet")
-    assert config.webhook == "https://u:hunter2@hooks.example.com/x"
-    assert config.modes == ControllerSettings(
+    assert (config.consistency, config.degradation.on_outage) == (Mode.STRONG, "deny")
+    assert (config.degradation.fallback_ratio, config.degradation.fallback_scope) == (0.25, "fleet")
+    assert config.degradation.webhook == "https://u:hunter2@hooks.example.com/x"
+    assert config.degradation.modes == ControllerSettings(
         latency_limit=0.015,
         latency_quantile=0.95,
         latency_window=2.0,
@@ -249,12 +250,7 @@ def test_every_rule_of_strong_mode(load: Load) -> None:
 
 def test_rules_that_are_left_out_have_the_defaults(load: Load) -> None:
     config = load("rating:\n  modes:\n  webhook:\n  on_outage:\n" + SERVICES)
-    assert (config.on_outage, config.fallback_ratio, config.fallback_scope) == (
-        "quota",
-        0.1,
-        "node",
-    )
-    assert (config.modes, config.webhook) == (ControllerSettings(), None)
+    assert config.degradation == Degradation()
     assert (config.buckets[0].consistency, config.buckets[0].on_outage) == (None, None)
 
 
@@ -291,7 +287,7 @@ def test_the_documented_defaults_are_those_of_the_code(load: Load) -> None:
     config, blank = load(json.dumps(tree)), load("")
     assert len(lines) > 24
     assert config.redis == RedisConfig(host="h")
-    assert config.modes == ControllerSettings()
+    assert config.degradation.modes == ControllerSettings()
     assert dataclasses.replace(config, redis=None, path=blank.path) == blank
 
 
@@ -314,7 +310,8 @@ def test_the_documented_urls_can_be_used() -> None:
     ],
 )
 def test_a_ratio_is_a_number_or_a_percentage(load: Load, text: str, ratio: float) -> None:
-    assert load(f"rating: {{fallback_ratio: {text}}}\n", {"R": "20%"}).fallback_ratio == ratio
+    config = load(f"rating: {{fallback_ratio: {text}}}\n", {"R": "20%"})
+    assert config.degradation.fallback_ratio == ratio
 
 
 def test_every_key_of_a_bucket(load: Load) -> None:

@@ -6,6 +6,13 @@ from tests.planted.mutation import Mutation, suite
 
 MUTATIONS = (
     Mutation(
+        "a_reload_changes_what_holds_for_the_life_of_a_limiter",
+        "strong",
+        "degradation, modes=own.modes, webhook=own.webhook, on_mode_change=own.on_mode_change",
+        "degradation, modes=own.modes, on_mode_change=own.on_mode_change",
+        suite("strong/test_reload", "outage_does_changes_too"),
+    ),
+    Mutation(
         "what_is_held_back_is_not_waited_for",
         "strong",
         "short = 0 if allowed else request.held_back_ns(answer)",

@@ -636,8 +636,9 @@ def test_what_is_kept_is_what_comes_back(status: Status) -> None:
         BucketSpec("b", 2**53, 10**9, on_outage="deny", consistency="strong"),
     )
     target = version(2, NEW, plan=PLAN)
+    how = dataclasses.replace(target.degradation, on_outage="allow", expected_nodes=7)
     before = dataclasses.replace(
-        target, version=1, buckets=specs, rollout=None, consistency=Mode.STRONG, on_outage="allow"
+        target, version=1, buckets=specs, rollout=None, consistency=Mode.STRONG, degradation=how
     )
     position = Position(2, int(target.hash, 16), 5, status, 1)
     assert recalled(kept(before, position), target) == (before, position)

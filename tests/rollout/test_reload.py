@@ -30,6 +30,7 @@ from crdtbucket import (
 from crdtbucket.config import Config, load_config
 from crdtbucket.rollout.staged import RolloutPlan, Stage
 from crdtbucket.strong.controller.controller_settings import ControllerSettings
+from crdtbucket.strong.controller.degradation import Degradation
 from tests.threads import running
 from tests.virtual_loop import VirtualTime, virtually
 
@@ -389,10 +390,16 @@ def test_buckets_and_their_configuration_come_together(monkeypatch: pytest.Monke
 
 def test_no_secret_is_in_a_refusal() -> None:
     limiter = Limiter([API], redis=REDIS)
-    limiter.reload(config_of(API, redis=REDIS, webhook="https://hooks/topsecret"))
+    limiter.reload(
+        config_of(API, redis=REDIS, degradation=Degradation(webhook="https://hooks/topsecret"))
+    )
     other = RedisConfig(url="redis://user:another-secret@127.0.0.1:1/0")
     with pytest.raises(ConfigError) as caught:
-        limiter.reload(config_of(API, redis=other, webhook="https://hooks/othersecret"))
+        limiter.reload(
+            config_of(
+                API, redis=other, degradation=Degradation(webhook="https://hooks/othersecret")
+            )
+        )
     assert [problem.path for problem in caught.value.problems] == [
         "rating.bucket_backend.connection.url",
         "rating.webhook",
@@ -415,7 +422,9 @@ def test_modes_hold_until_a_restart() -> None:
     limiter = Limiter([API])
     limiter.reload(config_of(API))
     modes = ControllerSettings(outage_after=2.0)
-    assert refused(limiter, config_of(API, modes=modes)) == ["rating.modes.outage_after"]
+    assert refused(limiter, config_of(API, degradation=Degradation(modes=modes))) == [
+        "rating.modes.outage_after"
+    ]
 
 
 def test_an_eventual_limiter_learns_no_strong_bucket() -> None:

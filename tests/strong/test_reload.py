@@ -12,6 +12,7 @@ from crdtbucket._core import Table
 from crdtbucket.config import Config
 from crdtbucket.rollout.staged import RolloutPlan, Stage
 from crdtbucket.strong.controller.controller_settings import ControllerSettings
+from crdtbucket.strong.controller.degradation import Degradation
 from crdtbucket.strong.quota import Quota
 from crdtbucket.strong.redis.script import Arguments
 from crdtbucket.strong.store import Store
@@ -24,13 +25,17 @@ from tests.strong.test_strong_bucket import opened
 KEY = "tenant-42"
 
 
-def config_of(*specs: BucketSpec, **more: Any) -> Config:
+def config_of(
+    *specs: BucketSpec, version: int = 0, rollout: RolloutPlan | None = None, **outages: Any
+) -> Config:
+    how = Degradation(modes=ControllerSettings(**PATIENT), **outages)  # type: ignore[arg-type]
     return Config(
         "limits.yaml",
         specs,
         consistency=Mode.STRONG,
-        modes=ControllerSettings(**PATIENT),  # type: ignore[arg-type]
-        **more,
+        degradation=how,
+        version=version,
+        rollout=rollout,
     )
 
 
@@ -153,9 +158,14 @@ async def test_what_an_outage_does_changes_too(server: Server) -> None:
     async with opened(url, spec, on_outage="deny") as limiter:
         bucket = limiter.bucket("b")
         assert not await bucket.acquire(KEY)
-        limiter.reload(config_of(spec, on_outage="allow"))
+        webhook = "https://hooks.example.com/x"
+        limiter.reload(config_of(spec, on_outage="allow", webhook=webhook))
         assert await bucket.acquire(KEY)
-        limiter.reload(config_of(spec, on_outage="quota", fallback_ratio=0.5))
+        more = {"fallback_ratio": 0.5, "webhook": webhook}
+        limiter.reload(config_of(spec, on_outage="quota", **more))
+        strong = limiter._in_force.strong
+        assert strong is not None
+        assert strong.rule_maker.degradation.webhook is None, "it holds for the life of a limiter"
         # What was allowed before cost ten parts of the share a token, and costs two now.
         assert await bucket.acquire(KEY, 90)
         assert await bucket.acquire(KEY, 5)

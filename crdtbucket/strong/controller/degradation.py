@@ -6,17 +6,16 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from decimal import Decimal
 from fractions import Fraction
-from typing import Literal, get_args
+from typing import Annotated, Literal, get_args
 
+from crdtbucket.base.setting_checks import RATIO, WEBHOOK, WholeRange
 from crdtbucket.errors import InvalidSpec
 from crdtbucket.spec.bucket_spec import OnOutage
-from crdtbucket.spec.field_checks import check_choice, check_whole, clipped
+from crdtbucket.spec.field_checks import check_choice, check_ranges, clipped
 from crdtbucket.strong.controller.controller_settings import ControllerSettings
 from crdtbucket.strong.controller.notice import ModeNotice
 from crdtbucket.strong.controller.webhook_target import check_webhook
 
-MAX_NODES = 1_000_000
-"""Processes that may be said to share the limits."""
 Scope = Literal["node", "fleet"]
 
 
@@ -26,23 +25,26 @@ class Degradation:
     notified."""
 
     on_outage: OnOutage = "quota"
-    """What decides in an outage, for buckets that do not say it: a small static `quota`, the mesh's
-    level as in `eventual` mode, or `deny` or `allow` for all."""
-    fallback_ratio: float = 0.10
-    """The quota's share of capacity and rate, above 0 and at most 1; never more than 1 / nodes."""
+    """What decides in an outage, for buckets that do not say it: `quota` (a reduced quota, and the
+    mesh's level), `eventual` (the mesh's level), `deny` or `allow`."""
+    fallback_ratio: Annotated[float, RATIO] = 0.1
+    """That quota: the share of capacity and rate which a node may grant, above 0, up to 1 (in a
+    file also text such as `10%`). Never more than one part in as many as there are known nodes."""
     fallback_scope: Scope = "node"
-    """Whether the share is each `node`'s, or of the whole `fleet`."""
+    """Whether the ratio is each node's (`node`), or that of all known nodes together (`fleet`)."""
     modes: ControllerSettings = field(default_factory=ControllerSettings)
     """When the mode changes: [every field](modes.md#when-the-mode-changes)."""
     on_mode_change: Callable[[ModeNotice], None] | None = None
     """Called with a `ModeNotice` on the event loop of the limiter at every change; must not
     block."""
-    webhook: str | None = field(default=None, repr=False)
-    """An http(s) URL to which every change is [posted](configuration.md#webhook), as JSON; with
-    `slack+` or `pagerduty+` before it, as these services take it."""
-    expected_nodes: int | None = None
-    """How many processes share the limits at least, 1 to 1,000,000: with fewer known, the quota is
-    divided among so many. A process that starts while Redis is unreachable knows nothing else."""
+    webhook: Annotated[str, WEBHOOK] | None = field(default=None, repr=False)
+    """An `https://` or `http://` URL to which changes of mode are
+    [posted](configuration.md#webhook), with `slack+` or `pagerduty+` before it where these services
+    get them."""
+    expected_nodes: Annotated[int, WholeRange(1, 1_000_000)] | None = None
+    """How many processes share the limits at least, 1 to 1,000,000: where fewer are known, the
+    quota is that of so many. A process that starts while Redis is gone has nothing else to go
+    by."""
 
     def __post_init__(self) -> None:
         """Raises `InvalidSpec`."""
@@ -51,9 +53,8 @@ class Degradation:
         if not number or not 0 < ratio <= 1:
             fix = "write a share of the limit above 0 and at most 1, such as 0.1"
             raise InvalidSpec(f"fallback_ratio is {clipped(ratio)}", fix, "fallback_ratio")
+        check_ranges(self)
         check_choice("fallback_scope", self.fallback_scope, get_args(Scope))
-        if self.expected_nodes is not None:
-            check_whole("expected_nodes", self.expected_nodes, 1, MAX_NODES)
         if self.webhook is not None:
             check_webhook(self.webhook)
         check_choice("on_outage", self.on_outage, get_args(OnOutage))
