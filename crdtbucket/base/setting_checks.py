@@ -7,10 +7,11 @@ section of a configuration file.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
-from typing import Any, ClassVar, get_args, get_type_hints
+from types import NoneType, UnionType
+from typing import Any, ClassVar, Literal, Union, get_args, get_origin, get_type_hints
 
 from crdtbucket.errors import Problem
 
@@ -54,25 +55,56 @@ class WholeRange(NumberRange):
 
 
 @cache
+def types_of(settings: Any) -> Mapping[str, Any]:
+    """The type of each field of a class of settings, with what else its annotation has."""
+    return get_type_hints(settings, include_extras=True)
+
+
+def options_of(hint: Any) -> list[Any]:
+    """The types that a type consists of, without None."""
+    union = get_origin(hint) in (Union, UnionType)
+    return [one for one in (get_args(hint) if union else (hint,)) if one is not NoneType]
+
+
+@cache
 def ranges_of(settings: Any) -> Mapping[str, NumberRange]:
     """The range of each field that has one in its annotation."""
-    hints = get_type_hints(settings, include_extras=True)
     return {
         name: mark
-        for name, hint in hints.items()
-        for option in (hint, *get_args(hint))
+        for name, hint in types_of(settings).items()
+        for option in options_of(hint)
         for mark in getattr(option, "__metadata__", ())
         if isinstance(mark, NumberRange)
     }
 
 
-def range_problems(section: str, settings: Any) -> Iterator[Problem]:
-    """The fields that are out of their range. What a field is by itself is always right."""
+def fields_of(settings: Any, wanted: Any) -> list[str]:
+    """The fields with this type."""
     kind: Any = type(settings)
-    for name, allowed in ranges_of(kind).items():
-        value = getattr(settings, name)
-        if value is not getattr(kind, name):
-            yield from allowed.problem(f"{section}.{name}", value)
+    return [name for name, one in types_of(kind).items() if one == wanted]
+
+
+def field_problems(section: str, settings: Any) -> Iterator[Problem]:
+    """The fields that are out of the range, or none of the words, that their annotation has. What
+    a field is by itself is always right."""
+    kind: Any = type(settings)
+    ranges = ranges_of(kind)
+    for name, hint in types_of(kind).items():
+        value, words = getattr(settings, name), get_args(options_of(hint)[0])
+        if value is getattr(kind, name, ...):
+            continue
+        if name in ranges:
+            yield from ranges[name].problem(f"{section}.{name}", value)
+        elif get_origin(options_of(hint)[0]) is Literal and value not in words:
+            fix = f"write {', '.join(words[:-1])} or {words[-1]}"
+            yield Problem(f"is {value!r}", fix, f"{section}.{name}")
+
+
+def lists_as_tuples(settings: Any) -> None:
+    """So that a frozen value really is one. A text in place of a list stays, and is a problem."""
+    for name in fields_of(settings, Sequence[str]):
+        if not isinstance(getattr(settings, name), str):
+            object.__setattr__(settings, name, tuple(getattr(settings, name)))
 
 
 def section_problem(section: str, name: str, message: str, fix: str) -> Problem:

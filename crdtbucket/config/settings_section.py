@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
-from types import NoneType, UnionType
-from typing import Annotated, Any, TypeVar, Union, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, TypeVar, get_origin
 
 from pydantic import Field, create_model
 
@@ -20,6 +19,8 @@ from crdtbucket.base.setting_checks import (
     NumberRange,
     SecondsRange,
     WholeRange,
+    options_of,
+    types_of,
 )
 from crdtbucket.config.section import Section, sections_below
 from crdtbucket.config.values import (
@@ -48,7 +49,7 @@ def keys_of(settings: type, *names: str, **called: str) -> Callable[[type[Kind]]
     """
 
     def complete(section: type[Kind]) -> type[Kind]:
-        hints = get_type_hints(settings, include_extras=True)
+        types = types_of(settings)
         fields = {one.name: one for one in dataclasses.fields(settings)}
         section.settings = settings
         rest = [name for name in fields if name not in file_keys(section)]
@@ -56,7 +57,7 @@ def keys_of(settings: type, *names: str, **called: str) -> Callable[[type[Kind]]
         keys: dict[str, Any] = {}
         for key, name in section.fields.items():
             if key not in section.model_fields:
-                kind = _kind_in_file(name, hints[name], secret=not fields[name].repr)
+                kind = _kind_in_file(name, types[name], secret=not fields[name].repr)
                 keys[key] = (kind | None, Field(default=None, repr=fields[name].repr))
         return create_model(
             section.__name__,
@@ -71,8 +72,7 @@ def keys_of(settings: type, *names: str, **called: str) -> Callable[[type[Kind]]
 
 def _kind_in_file(name: str, hint: Any, *, secret: bool) -> Any:
     """The type of a key whose field has this type in code."""
-    union = get_origin(hint) in (Union, UnionType)
-    options = [one for one in (get_args(hint) if union else (hint,)) if one is not NoneType]
+    options = options_of(hint)
     match getattr(options[0], "__metadata__", ()):
         case (WholeRange(low, high),):
             return Annotated[int, whole(name, int(low), int(high))]

@@ -21,7 +21,6 @@ def engine_problems(mesh: MeshFields) -> Iterator[Problem]:
     """Every wrong field, none for a mesh of sockets that names no engine."""
     kind = mesh.transport
     if kind not in ("sockets", *SCHEMES):
-        yield _problem("transport", f"is {kind!r}", "write sockets, nats or redis")
         return
     for name in ("subject_prefix", "mesh_name"):
         text = getattr(mesh, name)

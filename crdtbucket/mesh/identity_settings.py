@@ -11,7 +11,6 @@ from crdtbucket.errors import Problem
 from crdtbucket.mesh.mesh_fields import MeshFields
 
 _problem = partial(section_problem, "mesh")
-POLICIES = ("off", "pinned", "allowed", "certificate")
 _FINGERPRINT = re.compile(r"ed25519:[0-9a-f]{32}")
 _EXAMPLE = "such as eu-1: ed25519:4be1c9d7a30f5e2260b8f71c9a4d3e85"
 
@@ -29,11 +28,6 @@ def identity_problems(mesh: MeshFields) -> Iterator[Problem]:
             fix = "write what `crdtbucket identity make` has printed"
             yield _problem(f"operator_keys[{number}]", f"is {one!r}", fix)
     policy = mesh.identity_policy
-    if policy not in POLICIES:
-        yield _problem(
-            "identity", f"is {policy!r}", f"write {', '.join(POLICIES[:-1])} or certificate"
-        )
-        return
     if policy == "certificate":
         if mesh.transport != "sockets" or not mesh.mutual_tls:
             fix = "set tls_cert, tls_key and tls_ca, with transport: sockets"

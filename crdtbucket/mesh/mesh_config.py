@@ -8,7 +8,12 @@ from functools import partial
 
 from crdtbucket.base.address import is_loopback, split_address
 from crdtbucket.base.clock import NS_PER_SECOND
-from crdtbucket.base.setting_checks import key_pair_problem, range_problems, section_problem
+from crdtbucket.base.setting_checks import (
+    field_problems,
+    key_pair_problem,
+    lists_as_tuples,
+    section_problem,
+)
 from crdtbucket.errors import ConfigError, MeshError, Problem
 from crdtbucket.mesh.engine_settings import engine_problems
 from crdtbucket.mesh.identity_settings import identity_problems
@@ -39,10 +44,7 @@ class MeshConfig(MeshFields):
     """
 
     def __post_init__(self) -> None:
-        # Lists become tuples, so that a frozen value really is one.
-        for name in ("peers", "servers", "operator_keys"):
-            if not isinstance(getattr(self, name), str):
-                object.__setattr__(self, name, tuple(getattr(self, name)))
+        lists_as_tuples(self)
         if self.secret is not None and not isinstance(self.secret, (str, bytes)):
             object.__setattr__(self, "secret", tuple(self.secret))
         if isinstance(self.allowed_keys, Mapping):
@@ -168,11 +170,8 @@ class MeshConfig(MeshFields):
             yield _problem("tls_cert", "is missing", "mutual TLS needs tls_cert and tls_key too")
 
     def _number_problems(self) -> Iterator[Problem]:
-        wrong = list(range_problems("mesh", self))
+        wrong = list(field_problems("mesh", self))
         yield from wrong
-        if self.partition_burst not in ("whole", "share"):
-            fix = 'write "whole" or "share"'
-            yield _problem("partition_burst", f"is {self.partition_burst!r}", fix)
         spans = {"mesh.gossip_interval", "mesh.forget_after"}
         if not spans.isdisjoint(one.path for one in wrong):
             return

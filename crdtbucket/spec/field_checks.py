@@ -7,7 +7,7 @@ from datetime import timedelta
 
 from crdtbucket.base.clock import NS_PER_SECOND
 from crdtbucket.base.duration import duration_ns
-from crdtbucket.base.setting_checks import range_problems
+from crdtbucket.base.setting_checks import field_problems
 from crdtbucket.errors import InvalidSpec
 from crdtbucket.spec.mode import Mode
 
@@ -41,9 +41,9 @@ def check_whole(field_name: str, value: int, low: int, high: int) -> int:
     return value
 
 
-def check_ranges(settings: object) -> None:
-    """Raises `InvalidSpec` for the first field that is out of the range in its annotation."""
-    for problem in range_problems("settings", settings):
+def check_fields(settings: object) -> None:
+    """Raises `InvalidSpec` for the first field that is not what its annotation allows."""
+    for problem in field_problems("settings", settings):
         name = problem.path.removeprefix("settings.")
         raise InvalidSpec(f"{name} {problem.message}", problem.fix, name)
 

@@ -61,6 +61,13 @@ MUTATIONS = (
         suite("base/test_setting_checks", "outside"),
     ),
     Mutation(
+        "a_setting_may_be_any_word",
+        "base",
+        "is Literal and value not in words:",
+        "is Literal and not value:",
+        suite("base/test_setting_checks", "outside"),
+    ),
+    Mutation(
         "a_field_that_stands_in_a_section_below_is_a_key_above_as_well",
         "config",
         "rest = [name for name in fields if name not in file_keys(section)]",

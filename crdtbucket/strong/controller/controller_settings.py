@@ -9,7 +9,7 @@ from typing import Annotated
 from crdtbucket.base.clock import NS_PER_SECOND
 from crdtbucket.base.setting_checks import NumberRange, SecondsRange, WholeRange
 from crdtbucket.errors import InvalidSpec
-from crdtbucket.spec.field_checks import check_ranges
+from crdtbucket.spec.field_checks import check_fields
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ class ControllerSettings:
     """What it grows to while they fail, up to 600 seconds; at least `probe_interval`."""
 
     def __post_init__(self) -> None:
-        check_ranges(self)
+        check_fields(self)
         if self.outage_after <= self.latency_limit:
             self._refuse("outage_after", "must be longer than latency_limit", self.latency_limit)
         if self.stable_after_failover > self.stable_after:

@@ -6,12 +6,12 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from decimal import Decimal
 from fractions import Fraction
-from typing import Annotated, Literal, get_args
+from typing import Annotated, Literal
 
 from crdtbucket.base.setting_checks import RATIO, WEBHOOK, WholeRange
 from crdtbucket.errors import InvalidSpec
 from crdtbucket.spec.bucket_spec import OnOutage
-from crdtbucket.spec.field_checks import check_choice, check_ranges, clipped
+from crdtbucket.spec.field_checks import check_fields, clipped
 from crdtbucket.strong.controller.controller_settings import ControllerSettings
 from crdtbucket.strong.controller.notice import ModeNotice
 from crdtbucket.strong.controller.webhook_target import check_webhook
@@ -53,8 +53,6 @@ class Degradation:
         if not number or not 0 < ratio <= 1:
             fix = "write a share of the limit above 0 and at most 1, such as 0.1"
             raise InvalidSpec(f"fallback_ratio is {clipped(ratio)}", fix, "fallback_ratio")
-        check_ranges(self)
-        check_choice("fallback_scope", self.fallback_scope, get_args(Scope))
+        check_fields(self)
         if self.webhook is not None:
             check_webhook(self.webhook)
-        check_choice("on_outage", self.on_outage, get_args(OnOutage))

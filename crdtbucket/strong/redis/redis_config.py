@@ -12,8 +12,10 @@ from crdtbucket.base.clock import NS_PER_SECOND
 from crdtbucket.base.setting_checks import (
     SecondsRange,
     WholeRange,
+    field_problems,
+    fields_of,
     key_pair_problem,
-    range_problems,
+    lists_as_tuples,
     section_problem,
 )
 from crdtbucket.errors import ConfigError, Problem
@@ -89,15 +91,12 @@ class RedisConfig:
     nodes, 1 to 16."""
 
     def __post_init__(self) -> None:
-        # Lists become tuples, so that a frozen value really is one.
-        for name in ("sentinels", "nodes", "regions"):
-            if not isinstance(getattr(self, name), str):
-                object.__setattr__(self, name, tuple(getattr(self, name)))
+        lists_as_tuples(self)
         problems = [
             *self._text_problems(),
             *self._place_problems(),
             *self._tls_problems(),
-            *range_problems("redis", self),
+            *field_problems("redis", self),
             *regions_problems(self.active_active, self.regions),
         ]
         if problems:
@@ -136,15 +135,14 @@ class RedisConfig:
 
     def _text_problems(self) -> Iterator[Problem]:
         # Values are not repeated where they may be secret: messages end up in logs.
-        for name in ("url", "host", "username", "password", "tls_ca", "tls_cert", "tls_key",
-                     "sentinel_master", "sentinel_password"):  # fmt: skip
+        for name in fields_of(self, str | None):
             value = getattr(self, name)
             if value is not None and not (isinstance(value, str) and value.strip()):
                 yield _problem(name, "is empty or no text", "write text, or leave the field out")
         secret = self.hash_secret
         if secret is not None and not (isinstance(secret, (str, bytes)) and secret.strip()):
             yield _problem("hash_secret", "is empty or no text", "give one, or leave the field out")
-        for name in ("tls", "cluster", "active_active"):
+        for name in fields_of(self, bool):
             if not isinstance(getattr(self, name), bool):
                 yield _problem(name, f"is {getattr(self, name)!r}", "write True or False")
         prefix = self.prefix
