@@ -16,7 +16,7 @@ from crdtbucket.config.values import (
     named,
     whole,
 )
-from crdtbucket.spec.bucket_spec import MAX_SLOTS, BucketSpec, OnOutage, OnTableFull
+from crdtbucket.spec.bucket_spec import MAX_SLOTS, BucketSpec, OnOutage
 from crdtbucket.spec.calendar_period import MAX_QUOTA, Per
 from crdtbucket.spec.field_checks import MAX_TOKENS
 from crdtbucket.strong.controller.controller_settings import ControllerSettings
@@ -43,23 +43,12 @@ class RatingSection(Section):
     modes: ModesSection = ModesSection()
 
 
+@keys_of(
+    BucketSpec,
+    *("capacity", "refill_rate", "refill_interval", "max_debt", "max_keys", "on_table_full"),
+)
 class BucketSection(Section):
     """A bucket's numbers; see `BucketSpec`."""
-
-    settings = BucketSpec
-
-    capacity: Annotated[int, whole("capacity", 1, MAX_TOKENS)] | None = None
-    """tokens of a full bucket"""
-    refill_rate: Annotated[int, whole("refill_rate", 1, MAX_TOKENS)] | None = None
-    """tokens that come back each interval"""
-    refill_interval: Duration | None = None
-    """the interval"""
-    max_debt: Annotated[int, whole("max_debt", 0, MAX_TOKENS)] | None = None
-    """see [BucketSpec](api.md#definitions); as much as `capacity` if left out"""
-    max_keys: Annotated[int, whole("max_keys", 1, MAX_TOKENS)] | None = None
-    """see [BucketSpec](api.md#definitions)"""
-    on_table_full: OnTableFull | None = None
-    """`deny` or `allow`"""
 
 
 class ConcurrencySection(Section):

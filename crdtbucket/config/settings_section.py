@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
+from datetime import timedelta
 from typing import Annotated, Any, TypeVar, get_origin
 
 from pydantic import Field, create_model
@@ -26,6 +27,7 @@ from crdtbucket.config.section import Section, sections_below
 from crdtbucket.config.values import (
     Address,
     Addresses,
+    Duration,
     Fingerprints,
     Ratio,
     Seconds,
@@ -82,6 +84,8 @@ def _kind_in_file(name: str, hint: Any, *, secret: bool) -> Any:
             return Share
         case (str() as mark,):
             return _MARKS[mark]
+    if timedelta in options:
+        return Duration
     if secret:
         return Secrets if any(get_origin(one) is Sequence for one in options) else SecretText
     return {Sequence: Addresses, Mapping: Fingerprints}.get(get_origin(options[0]), options[0])

@@ -8,9 +8,10 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields, replace
 from datetime import timedelta
-from typing import Any, Literal, Union, get_args
+from typing import Annotated, Any, Literal, Union, get_args
 
 from crdtbucket.base.clock import NS_PER_SECOND
+from crdtbucket.base.setting_checks import WholeRange
 from crdtbucket.errors import InvalidSpec
 from crdtbucket.spec.asked_overrides import Ask, AskedOverrides, asked_overrides
 from crdtbucket.spec.calendar_period import CALENDAR_PARTS, MAX_QUOTA, CalendarPeriod, Per
@@ -21,6 +22,7 @@ from crdtbucket.spec.field_checks import (
     check_choice,
     check_consistency,
     check_duration,
+    check_field,
     check_name,
     check_rate,
     check_whole,
@@ -37,9 +39,7 @@ SLOT_TOKENS = 1_000
 SLOT_HOLDERS = 64
 """Nodes that may take one slot before they know of each other, and are all counted."""
 _INTERVALS = 1, 366 * 86_400 * NS_PER_SECOND, "above 0 and at most 366 days"
-
 _SEVERAL = re.compile(r"\s*;\s*(?=\d)")
-
 Overrides = Union[Sequence[tuple[str, "BucketSpec"]], AskedOverrides, Ask]  # noqa: UP007 - a text
 OnTableFull = Literal["deny", "allow"]
 OnOutage = Literal["quota", "eventual", "deny", "allow"]
@@ -56,20 +56,20 @@ class BucketSpec:
 
     name: str
     """The name as given, for display; look-up goes by `canonical_name`."""
-    capacity: int
+    capacity: Annotated[int, WholeRange(1, MAX_TOKENS)]
     """Tokens that a full bucket holds, 1 to 2^53: the largest burst."""
-    refill_rate: int
+    refill_rate: Annotated[int, WholeRange(1, MAX_TOKENS)]
     """Tokens that come back each interval, 1 to 2^53."""
     refill_interval: str | int | float | timedelta = field(compare=False)
-    """The interval as given."""
+    """The interval as given: text with a unit, such as `250ms`, or seconds."""
     interval_ns: int = field(init=False)
     """The interval in nanoseconds, above 0, at most 366 days."""
-    max_debt: int
-    """Tokens below empty that updates of other nodes may push the level to, 0 to 2^53."""
-    max_keys: int | None
-    """Entries that keys of this bucket may occupy in the table; None for no quota of its own."""
+    max_debt: Annotated[int, WholeRange(0, MAX_TOKENS)]
+    """Tokens below empty that updates of others may push to, 0 to 2^53; `capacity` if left out."""
+    max_keys: Annotated[int, WholeRange(1, MAX_TOKENS)] | None
+    """Most entries of its keys in the table; left out, the bucket has no quota of its own."""
     on_table_full: OnTableFull
-    """The answer to a new key when the table or the quota has no room."""
+    """The answer to a new key when the table or the quota has no room: `deny` or `allow`."""
     consistency: Mode | None
     """`Mode.STRONG` or `Mode.EVENTUAL`; None for what the limiter says."""
     on_outage: OnOutage | None
@@ -119,12 +119,12 @@ class BucketSpec:
         debt = capacity if max_debt is None else max_debt
         vars(self).update(  # the way past `frozen`, which only forbids `self.name = ...`
             name=check_name(name),
-            capacity=check_whole("capacity", capacity, 1, MAX_TOKENS),
-            refill_rate=check_whole("refill_rate", refill_rate, 1, MAX_TOKENS),
+            capacity=check_field(self, "capacity", capacity),
+            refill_rate=check_field(self, "refill_rate", refill_rate),
             refill_interval=refill_interval,
             interval_ns=check_duration("refill_interval", refill_interval, *_INTERVALS),
-            max_debt=check_whole("max_debt", debt, 0, MAX_TOKENS),
-            max_keys=None if max_keys is None else check_whole("max_keys", max_keys, 1, MAX_TOKENS),
+            max_debt=check_field(self, "max_debt", debt),
+            max_keys=None if max_keys is None else check_field(self, "max_keys", max_keys),
             on_table_full=check_choice("on_table_full", on_table_full, get_args(OnTableFull)),
             consistency=None if consistency is None else check_consistency(consistency),
             on_outage=on_outage,

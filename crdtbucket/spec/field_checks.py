@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import unicodedata
 from datetime import timedelta
+from typing import Any
 
 from crdtbucket.base.clock import NS_PER_SECOND
 from crdtbucket.base.duration import duration_ns
-from crdtbucket.base.setting_checks import field_problems
+from crdtbucket.base.setting_checks import field_problems, ranges_of
 from crdtbucket.errors import InvalidSpec
 from crdtbucket.spec.mode import Mode
 
@@ -39,6 +40,13 @@ def check_whole(field_name: str, value: int, low: int, high: int) -> int:
         fix = f"write a whole number from {low} to {upto}"
         raise InvalidSpec(f"{field_name} is {clipped(value)}", fix, field_name)
     return value
+
+
+def check_field(settings: object, field_name: str, value: int) -> int:
+    """`value`, when it is in the range that the field has in its annotation; else `InvalidSpec`."""
+    kind: Any = type(settings)
+    allowed = ranges_of(kind)[field_name]
+    return check_whole(field_name, value, int(allowed.low), int(allowed.high))
 
 
 def check_fields(settings: object) -> None:
