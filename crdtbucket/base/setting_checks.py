@@ -90,13 +90,14 @@ def field_problems(section: str, settings: Any) -> Iterator[Problem]:
     kind: Any = type(settings)
     ranges = ranges_of(kind)
     for name, hint in types_of(kind).items():
-        value, words = getattr(settings, name), get_args(options_of(hint)[0])
+        value, option = getattr(settings, name), options_of(hint)[0]
         if value is getattr(kind, name, ...):
             continue
         if name in ranges:
             yield from ranges[name].problem(f"{section}.{name}", value)
-        elif get_origin(options_of(hint)[0]) is Literal and value not in words:
-            fix = f"write {', '.join(words[:-1])} or {words[-1]}"
+        elif get_origin(option) is Literal and value not in get_args(option):
+            *others, last = get_args(option)
+            fix = f"write {', '.join(others)} or {last}"
             yield Problem(f"is {value!r}", fix, f"{section}.{name}")
 
 

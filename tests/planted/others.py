@@ -63,7 +63,7 @@ MUTATIONS = (
     Mutation(
         "a_setting_may_be_any_word",
         "base",
-        "is Literal and value not in words:",
+        "is Literal and value not in get_args(option):",
         "is Literal and not value:",
         suite("base/test_setting_checks", "outside"),
     ),
