@@ -234,10 +234,10 @@ async def test_calls_that_prove_nothing_are_bounded(monkeypatch: pytest.MonkeyPa
             exchange.arrived("b", Envelope(OPENS, True, number, b"").encode())
         await eventually(lambda: sum(network.counters.refused.values()) == 10)
         assert network.counters.refused == {"too_many_unproven": 6, "malformed": 4}
-        assert exchange._channels == {}
+        await eventually(lambda: exchange._channels == {})
         exchange.arrived("b", b"nothing of ours")
         exchange.arrived("b", Envelope(CARRIES, True, 99, b"x").encode())
-        assert exchange._channels == {}
+        await eventually(lambda: exchange._channels == {})
 
 
 async def test_of_two_nodes_one_dials(monkeypatch: pytest.MonkeyPatch) -> None:
