@@ -379,9 +379,23 @@ MUTATIONS = (
     Mutation(
         "a_sentinel_that_says_nothing_waited_for",
         "strong",
-        "patience = PATIENCE_S if more else None",
-        "patience = None",
+        "asked, timeout=PATIENCE_S, return_when",
+        "asked, timeout=None, return_when",
         suite("strong/redis/test_locator", "not_waited_for"),
+    ),
+    Mutation(
+        "sentinels_asked_once_beside_a_frozen_one",
+        "strong",
+        "following.extend(again)",
+        "pass",
+        suite("strong/redis/test_locator", "asked_again"),
+    ),
+    Mutation(
+        "frozen_sentinels_keep_each_other_asked",
+        "strong",
+        'if error.kind != "timed_out":',
+        "if True:",
+        suite("strong/redis/test_locator", "not_asked_twice"),
     ),
     Mutation(
         "a_policy_for_keys_that_expire_taken_for_harmless",
