@@ -91,6 +91,7 @@ class Supervisor:
         """Connects, probes, settles; until cancelled."""
         health = self._health
         while True:
+            self._awake.clear()  # first: what happens from here on is looked at again
             now = health.now()
             due = health.next_tick(now)
             if due is not None and due <= now:
@@ -146,17 +147,15 @@ class Supervisor:
         strong = health.mode is Mode.STRONG
         timeout = self._quickly if strong else self._config.connect_timeout
         try:
-            connection = await self._link.open(timeout)
-            try:
-                found = await within(timeout, facts(connection))
-            except BaseException:
-                connection.abort()  # nobody else knows it yet
-                raise
+            opened = await self._link.open(timeout)
         except (RedisUnavailable, asyncio.TimeoutError) as error:
             said = str(error) or f"Redis at {address} did not answer INFO within {timeout:g} s"
             health.fail(Failure(getattr(error, "kind", "timed_out")), said)
             return False
-        if connection.closed or self._closed or address != self._link.address:
+        if opened is None:
+            return False
+        connection, found = opened
+        if connection.closed or self._closed:
             connection.abort()
             return False
         another = found.run_id is None or found.run_id != self.run_id
@@ -268,7 +267,6 @@ class Supervisor:
             delay = min(delay, RECONNECT_S)
         if self._settles():
             delay = min(delay, self._resync_ns() / NS_PER_SECOND)
-        self._awake.clear()
         try:
             await within(max(delay, 0.001), self._awake.wait())
         except asyncio.TimeoutError:

@@ -391,6 +391,20 @@ MUTATIONS = (
         suite("strong/redis/test_locator", "asked_again"),
     ),
     Mutation(
+        "a_frozen_primary_is_waited_for",
+        "strong",
+        "before, primary = primary, await named()",
+        "before = primary",
+        suite("strong/redis/test_locator", "its_primary_says_nothing"),
+    ),
+    Mutation(
+        "an_old_address_is_waited_for",
+        "strong",
+        "        if opening is not None:\n            opening.cancel()\n",
+        "",
+        suite("strong/test_supervisor", "that_moved"),
+    ),
+    Mutation(
         "frozen_sentinels_keep_each_other_asked",
         "strong",
         'if error.kind != "timed_out":',

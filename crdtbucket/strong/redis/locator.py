@@ -14,6 +14,7 @@ from crdtbucket.strong.redis.access import server_access
 from crdtbucket.strong.redis.redis_config import RedisConfig
 from crdtbucket.strong.redis.topology import (
     ALL_SLOTS,
+    PATIENCE_S,
     Primary,
     Topology,
     ask_sentinel,
@@ -21,9 +22,6 @@ from crdtbucket.strong.redis.topology import (
     cluster_layout,
 )
 
-PATIENCE_S = 0.25
-"""Seconds after which a server that has not answered is not given up, but the next is asked beside
-it."""
 MOST_KNOWN = 1_000
 """The most nodes of a cluster that are remembered."""
 

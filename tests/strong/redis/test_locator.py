@@ -10,6 +10,7 @@ from crdtbucket import BucketSpec, ControllerSettings, Limiter, Mode, RedisConfi
 from crdtbucket.base.address import Address
 from crdtbucket.strong.controller.degradation import Degradation
 from crdtbucket.strong.redis import locator as module
+from crdtbucket.strong.redis import topology
 from crdtbucket.strong.redis.locator import Locator
 from crdtbucket.strong.redis.topology import Topology
 from tests.strong.fake_server import (
@@ -109,6 +110,21 @@ async def test_those_behind_are_asked_again_while_one_says_nothing(
         found = await asyncio.wait_for(Locator(config, None).locate(), BOUND_S)
         assert found.primaries[0].address == server.address
         assert (len(frozen.clients), len(behind.clients)) == (1, 3)
+
+
+async def test_a_sentinel_is_asked_again_while_its_primary_says_nothing(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The primary is frozen, and the sentinel names another one only later."""
+    monkeypatch.setattr(topology, "PATIENCE_S", 0.01)
+    async with fake(MASTER) as server, fake(silent) as frozen, fake() as sentinel:
+        sentinel.answer = lambda command: names(server if sentinel.clients[2:] else frozen)(command)
+        found = await asyncio.wait_for(
+            Locator(sentinels(sentinel, timeout=60.0), None).locate(), BOUND_S
+        )
+        assert found.primaries[0].address == server.address
+        assert (len(sentinel.clients), len(frozen.clients)) == (3, 1)
+        await eventually(lambda: frozen.clients[0].transport.is_closing())
 
 
 async def test_those_that_were_silent_are_not_asked_twice(monkeypatch: pytest.MonkeyPatch) -> None:
