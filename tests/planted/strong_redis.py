@@ -391,6 +391,13 @@ MUTATIONS = (
         suite("strong/redis/test_locator", "asked_again"),
     ),
     Mutation(
+        "the_first_address_of_a_name_is_waited_for",
+        "strong",
+        'patience["happy_eyeballs_delay"] = NEXT_ADDRESS_S',
+        "pass",
+        suite("strong/redis/test_redis_connection", "addresses_of_a_name"),
+    ),
+    Mutation(
         "a_frozen_primary_is_waited_for",
         "strong",
         "before, primary = primary, await named()",
