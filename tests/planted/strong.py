@@ -102,9 +102,16 @@ MUTATIONS = (
     Mutation(
         "callers_wait_for_room_at_a_silent_server",
         "strong",
-        "return self._waited_since() + self._deadline_ns if self.requests else None",
+        "return self._waited_since() + self._patience_ns if self.requests else None",
         "return None",
-        suite("strong/test_load", "no_longer_than_a_deadline"),
+        suite("strong/test_load", "no_longer_than_two_deadlines"),
+    ),
+    Mutation(
+        "a_burst_is_decided_here_after_a_short_pause_of_the_server",
+        "strong",
+        "self._patience_ns = 2 * deadline_ns",
+        "self._patience_ns = deadline_ns",
+        suite("strong/test_load", "no_longer_than_two_deadlines"),
     ),
     Mutation(
         "denials_in_fallback_show_the_whole_bucket",

@@ -14,7 +14,7 @@ from contextlib import asynccontextmanager, contextmanager
 import pytest
 
 from crdtbucket import BucketSpec, Limiter, LimiterClosed, MeshConfig, Mode
-from crdtbucket.strong.window import MOST
+from crdtbucket.strong.window import MOST, START
 from crdtbucket.testing.fault_proxy import FaultProxy
 from tests.strong.redis_server import EAGER, Server
 from tests.strong.test_strong_bucket import endpoint, opened, records
@@ -117,7 +117,7 @@ async def test_who_waits_for_room_is_decided_when_strong_is_left(server: Server)
         assert taken - refunded == admitted
 
 
-async def test_who_waits_for_room_waits_no_longer_than_a_deadline_for_a_silent_redis(
+async def test_who_waits_for_room_waits_no_longer_than_two_deadlines_for_a_silent_redis(
     server: Server,
 ) -> None:
     """The outage is not established yet, so only the deadlines can tell."""
@@ -134,6 +134,22 @@ async def test_who_waits_for_room_waits_no_longer_than_a_deadline_for_a_silent_r
         await eventually(lambda: not limiter.stats()["strong"]["unsettled"])
         ((taken, refunded),) = records(server).values()
         assert taken - refunded == admitted
+
+
+async def test_who_waits_for_room_waits_no_longer_than_two_deadlines_and_not_only_one(
+    server: Server,
+) -> None:
+    """A pause in which those that were asked for are given up costs the others nothing."""
+    async with opened(server.url, WIDE, deadline=1.0, modes=UNHURRIED) as limiter:
+        bucket = limiter.bucket("b")
+        await bucket.acquire("k")
+        server.freeze()
+        asks = [asyncio.create_task(bucket.acquire("k")) for _ in range(2_000)]
+        await eventually(lambda: any(ask.done() for ask in asks))
+        server.thaw()
+        found = Counter(decision.mode for decision in await asyncio.gather(*asks))
+        assert found[Mode.FALLBACK] <= START
+        await eventually(lambda: not limiter.stats()["strong"]["unsettled"])
 
 
 async def test_who_waits_for_room_may_give_up(server: Server) -> None:
