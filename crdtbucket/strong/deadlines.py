@@ -1,5 +1,5 @@
 """Keeps the deadlines of requests that were written to a server. Its timer reads what has arrived
-before it calls an answer missing."""
+before it calls an answer missing, and counts only time in which this process could have read it."""
 
 from __future__ import annotations
 
@@ -14,40 +14,69 @@ from crdtbucket.strong.store_request import SentRequest
 
 LOOK_S = 0.001
 """Before an answer is called missing, the loop gets so long to read what the socket may hold."""
+LOOKS = 5
+"""So often at least the socket is looked at before an answer is called missing."""
 
 
 class LookTimer:
     """The timer of one queue of deadlines. A busy event loop runs it late, when answers may lie
-    unread."""
+    unread; a process that was stopped runs it later still, perhaps together with its server.
 
-    def __init__(self, due: Callable[[], int | None], expire: Callable[[int], None]) -> None:
-        """`due`: when the next deadline passes (`clock.now_ns`), None when there is none. `expire`
-        gets a time; deadlines before it have passed, with no answer in the socket."""
+    So it looks `LOOKS` times within a deadline, and what lies between two looks counts for no more
+    than a quarter of it.
+    """
+
+    def __init__(
+        self, due: Callable[[], int | None], expire: Callable[[int, int], None], deadline_ns: int
+    ) -> None:
+        """`due`: when the next deadline passes (`clock`), None when there is none. `expire` gets a
+        time of `clock` and one of `now_ns`; deadlines before both have passed, with no answer in
+        the socket."""
         self._due = due
         self._expire = expire
+        self._step_ns = deadline_ns // LOOKS
+        self._most_ns = deadline_ns // (LOOKS - 1)
+        self._counted_ns = self._seen_ns = 0
         self._timer: asyncio.TimerHandle | None = None
+
+    def clock(self) -> int:
+        """The time (ns) that counts towards deadlines. It stands still while there are none."""
+        if self._timer is None:
+            return self._counted_ns
+        return self._counted_ns + min(now_ns() - self._seen_ns, self._most_ns)
 
     def arm(self) -> None:
         """There is a deadline. Does nothing when the timer is set already."""
         due = None if self._timer is not None else self._due()
         if due is not None:
-            delay = max(0, due - now_ns()) / NS_PER_SECOND
-            self._timer = asyncio.get_running_loop().call_later(delay, self._look)
+            self._seen_ns = now_ns()
+            self._wait(due)
+
+    def _wait(self, due: int) -> None:
+        delay = min(max(0, due - self._counted_ns), self._step_ns) / NS_PER_SECOND
+        self._timer = asyncio.get_running_loop().call_later(delay, self._look)
 
     def _look(self) -> None:
+        self._counted_ns, self._seen_ns = self.clock(), now_ns()
+        due = self._due()
+        if due is None or due > self._counted_ns:
+            self._timer = None
+            if due is not None:
+                self._wait(due)
+            return
         loop = asyncio.get_running_loop()
-        self._timer = loop.call_later(LOOK_S, self._passed, now_ns())
+        self._timer = loop.call_later(LOOK_S, self._passed, self._counted_ns, self._seen_ns)
 
-    def _passed(self, looked_ns: int) -> None:
-        self._timer = None
-        self._expire(looked_ns)
+    def _passed(self, counted_ns: int, looked_ns: int) -> None:
+        self._counted_ns, self._timer = self.clock(), None
+        self._expire(counted_ns, looked_ns)
         self.arm()
 
 
 class PendingRequest:
     """One request that a caller waits for, and the time since when."""
 
-    __slots__ = ("done", "first", "future", "home", "request", "sent", "unanswered")
+    __slots__ = ("done", "first", "future", "home", "request", "sent", "since_ns", "unanswered")
 
     def __init__(
         self, home: object, request: SentRequest, future: asyncio.Future[Decision | None]
@@ -60,6 +89,8 @@ class PendingRequest:
         """The batch in which it was sent first: its deadline counts from then."""
         self.sent: Batch | None = None
         """The batch in which it was sent last."""
+        self.since_ns = 0
+        """When it was about to be written, on the clock of its `LookTimer`."""
         self.unanswered = False
         """It was sent, and no answer has come yet."""
         self.done = False
@@ -83,7 +114,7 @@ class Deadlines:
         self._deadline_ns = deadline_ns
         self._overdue = overdue
         self._requests: deque[PendingRequest] = deque()
-        self._timer = LookTimer(self._due, self._expire)
+        self._timer = LookTimer(self._due, self._expire, deadline_ns)
 
     def __len__(self) -> int:
         """Requests that are neither answered nor given up."""
@@ -91,12 +122,14 @@ class Deadlines:
 
     def add(self, pending: PendingRequest) -> None:
         """Watches a request that is about to be written after all others."""
+        pending.since_ns = self._timer.clock()
         self._requests.append(pending)
         self._timer.arm()
 
     def take_over(self, pending: PendingRequest) -> None:
         """Watches a request that was written to another server first; its deadline stays."""
         pending.home = self._home
+        pending.since_ns = self._timer.clock() - (now_ns() - pending.written_ns)
         self._requests.appendleft(pending)
         self._timer.arm()
 
@@ -115,17 +148,20 @@ class Deadlines:
         self.let_go()
         if not self._requests:
             return None
-        return (self._requests[0].written_ns or now_ns()) + self._deadline_ns
+        return self._requests[0].since_ns + self._deadline_ns
 
-    def _expire(self, looked_ns: int) -> None:
+    def _expire(self, counted_ns: int, looked_ns: int) -> None:
         """Gives up what was overdue when the loop began to look, and is unanswered still."""
-        requests = self._requests
+        requests, deadline = self._requests, self._deadline_ns
         while requests:
             pending = requests[0]
             if not self._open(pending):
                 requests.popleft()
-            elif 0 < pending.written_ns <= looked_ns - self._deadline_ns:
+            elif self._missing(pending, counted_ns - deadline, looked_ns - deadline):
                 requests.popleft()
                 self._overdue(pending)
             else:
                 break
+
+    def _missing(self, pending: PendingRequest, counted_ns: int, looked_ns: int) -> bool:
+        return pending.since_ns <= counted_ns and 0 < pending.written_ns <= looked_ns

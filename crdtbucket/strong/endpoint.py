@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Coroutine
 from typing import Any, Protocol
 
 from crdtbucket.base.address import Address
+from crdtbucket.base.clock import now_ns
 from crdtbucket.errors import RedisUnavailable
 from crdtbucket.spec.mode import Mode
 from crdtbucket.strong.controller.mode_controller import Change, Controller
@@ -17,6 +19,7 @@ from crdtbucket.strong.ledger import Ledger
 from crdtbucket.strong.redis import script
 from crdtbucket.strong.redis.access import Access
 from crdtbucket.strong.redis.beats import BeatArguments
+from crdtbucket.strong.redis.lateness import lateness_of
 from crdtbucket.strong.redis.redis_config import RedisConfig
 from crdtbucket.strong.redis.redis_connection import RedisConnectionLost
 from crdtbucket.strong.redis.regions import Regions
@@ -84,7 +87,13 @@ class Endpoint:
         self.watch = None
         if regions is not None:
             self.watch = RegionWatch(regions, prefix, self.link, owner.nodes_here)
-        self.health = EndpointHealth(self.link, controller, ledger.table.now, self)
+        lateness = lateness_of(asyncio.get_running_loop())
+
+        def now() -> int:
+            """Local ns, without those for which this process stood still while it waited."""
+            return ledger.table.now() - lateness.stopped(now_ns())
+
+        self.health = EndpointHealth(self.link, controller, now, self)
         self.dispatcher = Dispatcher(ledger, self.link, self.health, config.deadline_ns, self)
         self.resync = Resync(ledger, self.link, self.dispatcher, self._owns)
         self.supervisor = Supervisor(

@@ -39,6 +39,7 @@ class EndpointHealth:
         now: Callable[[], int],
         listener: HealthListener,
     ) -> None:
+        """`now`: local ns that count; see `Endpoint`."""
         self.controller = controller
         self.now = now
         self._lock = ForkLock()

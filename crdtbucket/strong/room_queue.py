@@ -9,7 +9,6 @@ from collections.abc import Callable
 from typing import NamedTuple, Protocol
 
 from crdtbucket._core import Decision
-from crdtbucket.base.clock import now_ns
 from crdtbucket.errors import CrdtbucketError
 from crdtbucket.strong.deadlines import LookTimer
 from crdtbucket.strong.store_request import SentRequest
@@ -34,7 +33,7 @@ class Room(Protocol):
 
 
 class QueuedRequest(NamedTuple):
-    """One decision that waits, and since when (`clock.now_ns`)."""
+    """One decision that waits, and since when (`LookTimer.clock`)."""
 
     opened: Opened
     future: asyncio.Future[Decision | None]
@@ -43,25 +42,25 @@ class QueuedRequest(NamedTuple):
 
 class RoomQueue:
     """Decisions that wait until requests may be sent, first come, first served. As long as the
-    server answers, a caller waits for its place; a server that answers nothing for a deadline is
-    waited for no longer."""
+    server answers, a caller waits for its place; a server that answers nothing for two deadlines is
+    waited for no longer. After one, all of a burst would be decided here because of a short pause
+    of the server, though it was never asked."""
 
     def __init__(self, deadline_ns: int, room: Room) -> None:
-        """`deadline_ns`: what has waited for so long while the server answered nothing is decided
-        without it."""
-        self._deadline_ns = deadline_ns
+        """`deadline_ns`: of one request that was sent."""
+        self._patience_ns = 2 * deadline_ns
         self._room = room
         self.requests: deque[QueuedRequest] = deque()
         """The decisions that wait, the first one first; only the queue may change it."""
         self._answered_ns = 0
-        self._timer = LookTimer(self._due, self._expire)
+        self._timer = LookTimer(self._due, self._expire, deadline_ns)
 
     def submit(self, opened: Opened) -> Decision | asyncio.Future[Decision | None]:
         """A decision that is made at once, or the future of one that is asked for, or waits."""
         usable = self._room.usable()
         if usable and (self.requests or self._room.full()):
             future: asyncio.Future[Decision | None] = asyncio.get_running_loop().create_future()
-            self.requests.append(QueuedRequest(opened, future, now_ns()))
+            self.requests.append(QueuedRequest(opened, future, self._timer.clock()))
             self._timer.arm()
             return future
         found = opened(usable)
@@ -78,7 +77,7 @@ class RoomQueue:
 
     def answered(self) -> None:
         """The server has answered something."""
-        self._answered_ns = now_ns()
+        self._answered_ns = self._timer.clock()
 
     def _open(self, queued: QueuedRequest, usable: bool) -> None:
         if queued.future.done():  # it was cancelled
@@ -97,8 +96,8 @@ class RoomQueue:
         return max(self.requests[0].since_ns, self._answered_ns)
 
     def _due(self) -> int | None:
-        return self._waited_since() + self._deadline_ns if self.requests else None
+        return self._waited_since() + self._patience_ns if self.requests else None
 
-    def _expire(self, looked_ns: int) -> None:
-        while self.requests and self._waited_since() <= looked_ns - self._deadline_ns:
+    def _expire(self, counted_ns: int, _: int) -> None:
+        while self.requests and self._waited_since() <= counted_ns - self._patience_ns:
             self._open(self.requests.popleft(), usable=False)

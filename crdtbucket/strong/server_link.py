@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from crdtbucket.base.address import Address
+from crdtbucket.base.deadline import within
 from crdtbucket.errors import RedisUnavailable
 from crdtbucket.strong.redis.access import Access
 from crdtbucket.strong.redis.redis_connection import RedisConnection
+from crdtbucket.strong.redis.server_facts import ServerFacts, facts
 from crdtbucket.strong.store_request import StoreRequest
 
 
@@ -44,10 +47,26 @@ class ServerLink:
         self._scripts = scripts
         self._next_fence = next_fence
         self._listener = listener
+        self._opening: asyncio.Task[tuple[RedisConnection, ServerFacts]] | None = None
 
-    async def open(self, timeout: float) -> RedisConnection:
-        """A new connection, which is not in use yet. Raises `RedisUnavailable`."""
-        return await RedisConnection.open(
+    async def open(self, timeout: float) -> tuple[RedisConnection, ServerFacts] | None:
+        """A new connection, which is not in use yet, and the facts about its server. None when the
+        server has moved meanwhile: no answer of the old one is waited for. Raises
+        `RedisUnavailable`, and `asyncio.TimeoutError` when the facts took too long."""
+        opening = self._opening = asyncio.ensure_future(self._opened(timeout))
+        try:
+            await asyncio.wait({opening})
+        except BaseException:
+            opening.add_done_callback(_unwanted)
+            opening.cancel()
+            raise
+        if opening is not self._opening:
+            _unwanted(opening)
+            return None
+        return opening.result()
+
+    async def _opened(self, timeout: float) -> tuple[RedisConnection, ServerFacts]:
+        connection = await RedisConnection.open(
             self.address,
             self.access,
             timeout,
@@ -55,6 +74,11 @@ class ServerLink:
             on_lost=self._lost,
             on_read=self._listener.replies_read,
         )
+        try:
+            return connection, await within(timeout, facts(connection))
+        except BaseException:
+            connection.abort()  # nobody else knows it yet
+            raise
 
     def use(self, connection: RedisConnection) -> None:
         """Requests go over this connection from now on."""
@@ -71,6 +95,9 @@ class ServerLink:
         """The server is at another address from now on."""
         self.address = address
         self.drop()
+        opening, self._opening = self._opening, None
+        if opening is not None:
+            opening.cancel()
 
     def raise_fence(self) -> None:
         """Keeps out every request that was sent before. Call it under the lock of the ledger."""
@@ -92,3 +119,8 @@ class ServerLink:
         if connection is self.connection:
             self.connection = None
             self._listener.connection_lost(error)
+
+
+def _unwanted(opening: asyncio.Task[tuple[RedisConnection, ServerFacts]]) -> None:
+    if not opening.cancelled() and opening.exception() is None:
+        opening.result()[0].abort()

@@ -11,7 +11,7 @@ from crdtbucket.base.deadline import within
 from crdtbucket.errors import RedisReplyError, RedisUnavailable
 from crdtbucket.spec.mode import Mode
 from crdtbucket.strong.controller.outage import Failure
-from crdtbucket.strong.deadlines import LOOK_S
+from crdtbucket.strong.deadlines import LOOK_S, LOOKS
 from crdtbucket.strong.dispatcher import Dispatcher
 from crdtbucket.strong.endpoint_health import EndpointHealth
 from crdtbucket.strong.ledger import Ledger
@@ -30,6 +30,8 @@ EVICTION_NS = NS_PER_SECOND
 """Between two looks at whether a server that evicts keys has done so."""
 POLICY_NS = 60 * NS_PER_SECOND
 """Between two looks at whether a server has begun to evict."""
+LATE_NS = 10_000_000
+"""A look at a silence that is later than this (ns) takes its time."""
 LAST_SETTLING_S = 2.0
 """The start and the end of a limiter wait no longer than this for what is still to be settled."""
 Probe = tuple[script.Arguments, script.ScriptCall]
@@ -89,14 +91,11 @@ class Supervisor:
         """Connects, probes, settles; until cancelled."""
         health = self._health
         while True:
+            self._awake.clear()  # first: what happens from here on is looked at again
             now = health.now()
             due = health.next_tick(now)
             if due is not None and due <= now:
-                # The server is silent, unless there is an answer that nobody has read. A silence
-                # that begins while that is looked for is another one.
-                await asyncio.sleep(LOOK_S)
-                due = health.next_tick(now)
-                if due is not None and due <= now:
+                if await self._silent(now, now - due > LATE_NS):
                     health.tick()
                 now = health.now()
             with self._ledger.lock:  # threads keep their accounts meanwhile
@@ -104,13 +103,25 @@ class Supervisor:
             if health.mode is Mode.STRONG:
                 if self._link.connection is None:
                     await self.connect()
-                elif self._resync.due and now >= self._resync.at and self._dispatcher.usable():
+                elif self._settles() and self._resync_ns() <= 0:
                     await self._resync.settle()
                 elif now >= self._look_at:
                     await self._look_at_memory(now)
             elif health.probe():
                 await self._try()
             await self._rest()
+
+    async def _silent(self, now: int, late: bool) -> bool:
+        """Whether there is no answer that nobody has read. `late`: this process looks late, it may
+        have been stopped, and a thread that waits, or the server, may have gone on only now."""
+        within_s = min(self._config.deadline, self._health.controller.outage_after)
+        for _ in range(LOOKS if late else 1):
+            await asyncio.sleep(within_s / LOOKS if late else LOOK_S)
+            # A silence that begins while it is looked for an answer is another one.
+            due = self._health.next_tick(now)
+            if due is None or due > now:
+                return False
+        return True
 
     async def stop(self) -> None:
         """Settles what it can quickly, and closes the connection."""
@@ -136,17 +147,15 @@ class Supervisor:
         strong = health.mode is Mode.STRONG
         timeout = self._quickly if strong else self._config.connect_timeout
         try:
-            connection = await self._link.open(timeout)
-            try:
-                found = await within(timeout, facts(connection))
-            except BaseException:
-                connection.abort()  # nobody else knows it yet
-                raise
+            opened = await self._link.open(timeout)
         except (RedisUnavailable, asyncio.TimeoutError) as error:
             said = str(error) or f"Redis at {address} did not answer INFO within {timeout:g} s"
             health.fail(Failure(getattr(error, "kind", "timed_out")), said)
             return False
-        if connection.closed or self._closed or address != self._link.address:
+        if opened is None:
+            return False
+        connection, found = opened
+        if connection.closed or self._closed:
             connection.abort()
             return False
         another = found.run_id is None or found.run_id != self.run_id
@@ -256,10 +265,15 @@ class Supervisor:
         delay = 1.0 if due is None else max(0.0, (due - now) / NS_PER_SECOND)
         if self._link.connection is None and self._health.mode is Mode.STRONG:
             delay = min(delay, RECONNECT_S)
-        if self._resync.due and self._dispatcher.usable():
-            delay = min(delay, (self._resync.at - now) / NS_PER_SECOND)
-        self._awake.clear()
+        if self._settles():
+            delay = min(delay, self._resync_ns() / NS_PER_SECOND)
         try:
             await within(max(delay, 0.001), self._awake.wait())
         except asyncio.TimeoutError:
             return
+
+    def _settles(self) -> bool:
+        return self._resync.due and self._dispatcher.usable()
+
+    def _resync_ns(self) -> int:
+        return self._resync.at - self._ledger.table.now()

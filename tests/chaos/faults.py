@@ -95,11 +95,16 @@ async def restarted_empty(seconds: float, program: str) -> AsyncIterator[Stage]:
 
 
 @contextlib.asynccontextmanager
-async def failed_over(seconds: float, program: str) -> AsyncIterator[Stage]:
-    """The primary dies, and the sentinels promote its replica."""
+async def failed_over(
+    seconds: float, program: str, *, frozen: bool = False
+) -> AsyncIterator[Stage]:
+    """The primary dies, and the sentinels promote its replica. `frozen`: the first of them, which
+    is asked first, says nothing any more."""
     async with watched(program) as (primary, replica, sentinels):
 
         async def fail() -> None:
+            if frozen:
+                sentinels[0].freeze()
             primary.kill()
             await until(lambda: _is_primary(replica), 20)
 

@@ -113,9 +113,11 @@ async def _read_only(_: FaultProxy, server: Server) -> None:
 OUTAGES = {"refused": _refused, "silent": _silent, "frozen": _frozen, "read only": _read_only}
 
 
-async def failover() -> tuple[float, float]:
-    """Seconds to strong, of the slowest node: from the primary's end, and from the promotion."""
-    async with faults.failed_over(0.0, "redis-server") as stage, loaded(stage.config) as nodes:
+async def failover(frozen: bool) -> tuple[float, float]:
+    """Seconds to strong, of the slowest node: from the primary's end, and from the promotion.
+    `frozen`: beside a sentinel that says nothing."""
+    staged = faults.failed_over(0.0, "redis-server", frozen=frozen)
+    async with staged as stage, loaded(stage.config) as nodes:
         await asyncio.sleep(1.0)
         begin = time.monotonic()
         await stage.fail()
@@ -146,9 +148,10 @@ async def figures(calls: int, progress: Progress) -> AsyncIterator[Figure]:
     yield at_most("latency spike: evidence to eventual", 100, await latency_spike() * 1e3, " ms")
     for name, fail in OUTAGES.items():
         yield at_most(f"outage ({name}): to fallback", 1, await outage(fail), " s")
-    whole, promoted = await failover()
-    note = f"{promoted:.2f} s after the promotion"
-    yield at_most("Sentinel failover: back to strong", 3, whole, " s", note)
+    for beside, frozen in (("", False), (", one sentinel frozen", True)):
+        whole, promoted = await failover(frozen)
+        note = f"{promoted:.2f} s after the promotion"
+        yield at_most(f"Sentinel failover{beside}: back to strong", 3, whole, " s", note)
     progress("flapping for 60 s")
     quick, slow = await asyncio.gather(flapping(60.0, 1.5), flapping(60.0, 14.0))
     # 2 k + 1 in any k minutes: two a minute in the long run, and one that was saved up before.

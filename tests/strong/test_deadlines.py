@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from typing import Any
 
 from crdtbucket.base.clock import now_ns
-from crdtbucket.strong.deadlines import Deadlines, PendingRequest
+from crdtbucket.strong.deadlines import LOOKS, Deadlines, PendingRequest
 from crdtbucket.strong.redis.command_batch import Batch
 from tests.waits import eventually
 
@@ -15,14 +16,14 @@ HOME: Any = object()
 DEADLINE = 2 * MS
 
 
-def watched() -> tuple[Deadlines, list[PendingRequest]]:
+def watched(deadline: int = DEADLINE) -> tuple[Deadlines, list[PendingRequest]]:
     overdue: list[PendingRequest] = []
 
     def give_up(turn: PendingRequest) -> None:
         turn.done = True
         overdue.append(turn)
 
-    return Deadlines(HOME, DEADLINE, give_up), overdue
+    return Deadlines(HOME, deadline, give_up), overdue
 
 
 def turn(*, written: bool = True, ago: int = 0) -> PendingRequest:
@@ -64,7 +65,7 @@ async def test_what_has_come_is_read_before_anything_is_given_up() -> None:
     """The loop was late: deadline and answer are both there, and the timer runs first."""
     turns, overdue = watched()
     one = turn(ago=100 * MS)
-    turns.add(one)
+    turns.take_over(one)  # as if it had waited for long already
     loop = asyncio.get_running_loop()
     read = loop.create_future()
 
@@ -78,6 +79,35 @@ async def test_what_has_come_is_read_before_anything_is_given_up() -> None:
     assert overdue == []
     turns.add(turn(ago=100 * MS))
     await eventually(lambda: len(overdue) == 1)
+
+
+async def test_while_this_process_is_stopped_no_deadline_passes() -> None:
+    """The server may have been stopped with it, and answers only a moment after both go on."""
+    turns, overdue = watched(400 * MS)
+    one = turn()
+    turns.add(one)
+    time.sleep(0.5)  # noqa: ASYNC251
+    await asyncio.sleep(0.02)
+    assert overdue == []
+    begin = now_ns()
+    await eventually(lambda: overdue == [one])
+    assert now_ns() - begin > 100 * MS
+
+
+async def test_a_loop_that_is_blocked_all_the_time_gives_up_after_some_turns() -> None:
+    turns, overdue = watched(10 * MS)
+    turns.add(turn())
+    for _ in range(2 * LOOKS):
+        time.sleep(0.03)  # noqa: ASYNC251
+        await asyncio.sleep(0.001)
+    assert len(overdue) == 1
+
+
+async def test_a_request_from_another_server_brings_its_time_along() -> None:
+    turns, overdue = watched(60_000 * MS)
+    stays = turn(ago=100_000 * MS)
+    turns.take_over(stays)
+    await eventually(lambda: overdue == [stays])
 
 
 async def test_who_was_sent_on_to_another_server_is_not_ours() -> None:

@@ -13,8 +13,8 @@ from contextlib import asynccontextmanager, contextmanager
 
 import pytest
 
-from crdtbucket import BucketSpec, LimiterClosed, MeshConfig, Mode
-from crdtbucket.strong.window import MOST
+from crdtbucket import BucketSpec, Limiter, LimiterClosed, MeshConfig, Mode
+from crdtbucket.strong.window import MOST, START
 from crdtbucket.testing.fault_proxy import FaultProxy
 from tests.strong.redis_server import EAGER, Server
 from tests.strong.test_strong_bucket import endpoint, opened, records
@@ -76,6 +76,27 @@ async def test_a_burst_of_callers_is_answered_by_redis(server: Server) -> None:
     assert records(server) == {"n1": (calls, 0)}
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("in_one_call", [True, False])
+async def test_a_burst_of_100_000_is_answered_by_redis_by_default(
+    server: Server, in_one_call: bool
+) -> None:
+    """With the deadline and the modes of a limiter that sets neither."""
+    spec = BucketSpec("b", 10, 1, "1h", consistency="strong")
+    keys = [f"k{i}" for i in range(100_000)]
+    async with Limiter([spec], node="n1", redis=server.url) as limiter:
+        bucket = limiter.bucket("b")
+        if in_one_call:
+            assert sum((await bucket.acquire_many(keys)).allowed) == len(keys)
+        else:
+            decisions = await asyncio.gather(*map(bucket.acquire, keys))
+            found = Counter((d.mode, d.allowed) for d in decisions)
+            assert found == {(Mode.STRONG, True): len(keys)}
+        (numbers,) = limiter.stats()["redis"].values()
+        assert (numbers["timed_out"], numbers["answered"]) == (0, len(keys))
+        assert numbers["switches"] == 0
+
+
 async def test_who_waits_for_room_is_decided_when_strong_is_left(server: Server) -> None:
     """Nothing was asked of them, so nothing of theirs is in Redis."""
     modes = EAGER | {"latency_limit": 0.1, "outage_after": 0.2}
@@ -96,7 +117,7 @@ async def test_who_waits_for_room_is_decided_when_strong_is_left(server: Server)
         assert taken - refunded == admitted
 
 
-async def test_who_waits_for_room_waits_no_longer_than_a_deadline_for_a_silent_redis(
+async def test_who_waits_for_room_waits_no_longer_than_two_deadlines_for_a_silent_redis(
     server: Server,
 ) -> None:
     """The outage is not established yet, so only the deadlines can tell."""
@@ -113,6 +134,22 @@ async def test_who_waits_for_room_waits_no_longer_than_a_deadline_for_a_silent_r
         await eventually(lambda: not limiter.stats()["strong"]["unsettled"])
         ((taken, refunded),) = records(server).values()
         assert taken - refunded == admitted
+
+
+async def test_who_waits_for_room_waits_no_longer_than_two_deadlines_and_not_only_one(
+    server: Server,
+) -> None:
+    """A pause in which those that were asked for are given up costs the others nothing."""
+    async with opened(server.url, WIDE, deadline=1.0, modes=UNHURRIED) as limiter:
+        bucket = limiter.bucket("b")
+        await bucket.acquire("k")
+        server.freeze()
+        asks = [asyncio.create_task(bucket.acquire("k")) for _ in range(2_000)]
+        await eventually(lambda: any(ask.done() for ask in asks))
+        server.thaw()
+        found = Counter(decision.mode for decision in await asyncio.gather(*asks))
+        assert found[Mode.FALLBACK] <= START
+        await eventually(lambda: not limiter.stats()["strong"]["unsettled"])
 
 
 async def test_who_waits_for_room_may_give_up(server: Server) -> None:
@@ -202,6 +239,60 @@ async def test_a_frozen_redis_is_seen_behind_a_blocked_loop() -> None:
             await eventually(lambda: bucket.mode is Mode.FALLBACK)
 
 
+async def test_a_machine_that_stood_still_is_no_slow_redis(server: Server) -> None:
+    """Both this process and Redis were stopped, and Redis goes on a moment later. Both a deadline
+    and what makes an outage passed meanwhile."""
+    modes = QUICKLY | {"latency_limit": 0.9, "outage_after": 1.0}
+    async with opened(server.url, WIDE, deadline=0.5, modes=modes) as limiter:
+        bucket = limiter.bucket("b")
+        await bucket.acquire("k")
+        for _ in range(2):
+            server.freeze()
+            asks = [asyncio.create_task(bucket.acquire(f"k{i}")) for i in range(1_000)]
+            await asyncio.sleep(0.01)  # some are written, and the others wait for room
+            time.sleep(1.5)  # noqa: ASYNC251
+            asyncio.get_running_loop().call_later(0.02, server.thaw)
+            decisions = await asyncio.gather(*asks)
+            assert {(d.mode, d.allowed) for d in decisions} == {(Mode.STRONG, True)}
+        (numbers,) = limiter.stats()["redis"].values()
+        assert (numbers["switches"], numbers["timed_out"]) == (0, 0)
+
+
+async def test_the_time_stands_still_for_the_modes_while_this_process_does(server: Server) -> None:
+    async with opened(server.url, WIDE, modes=UNHURRIED) as limiter:
+        bucket, health = limiter.bucket("b"), (await endpoint(limiter)).health
+        server.freeze()
+        ask = asyncio.create_task(bucket.acquire("k"))
+        await asyncio.sleep(0.01)
+        begin = health.now()
+        time.sleep(1.0)  # noqa: ASYNC251
+        assert health.now() - begin <= 200_000_000
+        server.thaw()
+        await ask
+
+
+async def test_a_thread_that_waited_while_the_process_was_stopped_is_given_time(
+    server: Server,
+) -> None:
+    """The answer lies unread in its own socket, which the event loop does not see."""
+    modes = QUICKLY | {"outage_after": 0.3}
+    async with opened(server.url, WIDE, deadline=0.3, modes=modes) as limiter:
+        store, loop = await endpoint(limiter), asyncio.get_running_loop()
+        read = loop.create_future()
+
+        def answered() -> None:
+            store.health.answered(1_000_000, late=False)
+            read.set_result(None)
+
+        store.health.asked()
+        store.supervisor.wake()
+        await asyncio.sleep(0.05)
+        time.sleep(0.5)  # noqa: ASYNC251
+        loop.call_later(0.05, answered)
+        await read
+        assert (await endpoint(limiter)).mode is Mode.STRONG
+
+
 @asynccontextmanager
 async def turns() -> AsyncIterator[Iterator[int]]:
     """Another task counts the turns that it gets; what is given tells how many there were."""
@@ -276,7 +367,7 @@ async def test_alone_a_slow_redis_stays_strong_and_it_is_said_once(
 
 
 async def test_with_a_mesh_a_slow_redis_leads_to_eventual(server: Server) -> None:
-    from crdtbucket import Limiter, RedisConfig
+    from crdtbucket import RedisConfig
     from crdtbucket.strong.controller.controller_settings import ControllerSettings
     from crdtbucket.strong.controller.degradation import Degradation
 

@@ -8,9 +8,12 @@ import time
 from collections.abc import AsyncIterator
 
 from crdtbucket import BucketSpec, ControllerSettings, Limiter, Mode, RedisConfig
+from crdtbucket.base.address import Address
 from crdtbucket.strong.controller.degradation import Degradation
 from crdtbucket.strong.controller.notice import ModeNotice
+from crdtbucket.testing.fault_proxy import FaultProxy
 from tests.strong.redis_server import Server
+from tests.strong.test_strong_bucket import endpoint
 from tests.waits import eventually
 
 STILL = BucketSpec("b", 100_000, 1, "1h", consistency="strong")
@@ -89,3 +92,26 @@ async def test_a_primary_that_became_a_replica_is_left_for_what_its_address_lead
                 _, taken, returned, *_ = map(int, record.split())
                 assert taken - returned == consumed
     assert told == []  # it came back before that was an outage
+
+
+async def test_a_server_that_moved_is_not_waited_for_at_its_old_address(server: Server) -> None:
+    """The old one is frozen: it takes connections, and says nothing for longer than this may
+    take."""
+    how = Degradation(modes=ControllerSettings(latency_limit=5.0, outage_after=60.0))
+    proxy = FaultProxy(server.port)
+    await proxy.start()
+    try:
+        config = RedisConfig(host=proxy.host, port=proxy.port, deadline=10.0, connect_timeout=60.0)
+        async with Limiter([STILL], node="n1", redis=config, degradation=how) as limiter:
+            assert await limiter.bucket("b").acquire("k")
+            store = await endpoint(limiter)
+            proxy.cut()
+            store.supervisor.drop()
+            store.supervisor.wake()
+            await asyncio.sleep(0.1)  # it connects to the old address
+            store.move(Address(server.host, server.port))
+            await asyncio.wait_for(eventually(store.usable), BOUND_S / 2)
+            assert store.stats()["failed"] == {}
+            assert (await limiter.bucket("b").acquire("k")).mode is Mode.STRONG
+    finally:
+        await proxy.stop()

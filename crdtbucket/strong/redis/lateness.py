@@ -22,6 +22,9 @@ PERIOD_NS = 2_000_000
 """Between two wake-ups of the timer, in ns."""
 TOLERATED_NS = 2_000_000
 """A wake-up that is later than this (ns) counts as lateness, all of it; timers are not exact."""
+MOST_NS = 100_000_000
+"""A turn of the loop counts for no more than this (ns) towards a silence: the process may have been
+stopped, or the whole machine, with the server on it."""
 _TCP_INFO_BYTES = 104
 _LAST_DATA_RECEIVED = 52  # a 32-bit number of milliseconds in Linux' struct tcp_info
 
@@ -37,6 +40,7 @@ class Lateness:
         self._waiting = 0
         self._due: int | None = None
         self._total = 0
+        self._stopped = 0
 
     def begin(self, now: int) -> None:
         """One more caller waits for an answer, at `now` (`clock.now_ns`)."""
@@ -53,6 +57,10 @@ class Lateness:
         something, and only between two moments at which somebody waited."""
         return self._total + self._overdue(now)
 
+    def stopped(self, now: int) -> int:
+        """Nanoseconds by which turns of the loop took longer than `MOST_NS`, as `total`."""
+        return self._stopped + self._beyond(now)
+
     def _arm(self, now: int) -> None:
         self._due = now + PERIOD_NS
         self._loop.call_later(PERIOD_NS / NS_PER_SECOND, self._tick)
@@ -60,6 +68,7 @@ class Lateness:
     def _tick(self) -> None:
         now = now_ns()
         self._total += self._overdue(now)
+        self._stopped += self._beyond(now)
         self._due = None
         if self._waiting > 0:
             self._arm(now)
@@ -67,6 +76,9 @@ class Lateness:
     def _overdue(self, now: int) -> int:
         late = 0 if self._due is None else now - self._due
         return late if late > TOLERATED_NS else 0
+
+    def _beyond(self, now: int) -> int:
+        return 0 if self._due is None else max(0, now - self._due + PERIOD_NS - MOST_NS)
 
 
 _OF_LOOPS: WeakKeyDictionary[asyncio.AbstractEventLoop, Lateness] = WeakKeyDictionary()

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import ssl
+from collections import deque
 from collections.abc import Sequence
 
 from crdtbucket.base.address import Address
@@ -13,6 +14,7 @@ from crdtbucket.strong.redis.access import server_access
 from crdtbucket.strong.redis.redis_config import RedisConfig
 from crdtbucket.strong.redis.topology import (
     ALL_SLOTS,
+    PATIENCE_S,
     Primary,
     Topology,
     ask_sentinel,
@@ -20,9 +22,6 @@ from crdtbucket.strong.redis.topology import (
     cluster_layout,
 )
 
-PATIENCE_S = 0.25
-"""Seconds after which a server that has not answered is not given up, but the next is asked beside
-it."""
 MOST_KNOWN = 1_000
 """The most nodes of a cluster that are remembered."""
 
@@ -43,7 +42,9 @@ class Locator:
         then the nodes that the cluster had last; those that were silent last time come after the
         others. Each has `connect_timeout` to connect and the same again for each question, and the
         next is asked when one has failed, or says nothing for `PATIENCE_S`: the first good answer
-        holds. Raises `RedisUnavailable` with every reason.
+        holds. Those that have failed are asked again in every `PATIENCE_S` for which the rest say
+        nothing, since a failover may have ended meanwhile. Raises `RedisUnavailable` with every
+        reason.
         """
         target = self._config.target
         if not (target.master or target.cluster):
@@ -65,26 +66,27 @@ class Locator:
     ) -> tuple[Address, Topology] | None:
         """The first good answer, and whose it is; who failed is added to `failures`."""
         asked: dict[asyncio.Task[Topology], Address] = {}
-        following = iter(order)
-        more = True
+        following, again = deque(order), list[Address]()
         try:
-            while True:
-                who = next(following, None) if more else None
-                more = who is not None
-                if who is not None:
+            while following or asked:
+                if following:
+                    who = following.popleft()
                     asked[asyncio.create_task(self._ask(who))] = who
-                elif not asked:
-                    return None
-                patience = PATIENCE_S if more else None
                 done, _ = await asyncio.wait(
-                    asked, timeout=patience, return_when=asyncio.FIRST_COMPLETED
+                    asked, timeout=PATIENCE_S, return_when=asyncio.FIRST_COMPLETED
                 )
+                if not (done or following):
+                    following.extend(again)
+                    again.clear()
                 for task in done:
                     answered = asked.pop(task)
                     try:
                         return answered, task.result()
                     except RedisUnavailable as error:
                         failures[answered] = error
+                        if error.kind != "timed_out":  # else two could keep each other asked
+                            again.append(answered)
+            return None
         finally:
             for task in asked:
                 task.cancel()

@@ -8,12 +8,16 @@ import re
 import socket
 import ssl
 from collections.abc import Callable, Sequence
+from typing import Any
 
 from crdtbucket.base.address import Address, why_unreachable
 from crdtbucket.errors import RedisUnavailable
 from crdtbucket.strong.redis.access import Access
 from crdtbucket.strong.redis.resp import RedisErrorReply
 
+NEXT_ADDRESS_S = 0.1
+"""Seconds after which the next address of a name is tried beside one that says nothing, which else
+takes all of the time."""
 LOG = logging.getLogger("crdtbucket.strong")
 SendCommand = Callable[..., asyncio.Future[object]]
 Step = tuple[str | int, ...]
@@ -26,6 +30,18 @@ NEEDED = (
 """The commands that a limiter needs; one that a script runs needs a right of its own."""
 _COMMAND = re.compile(r"run the '([A-Za-z|_-]{1,40})' command")
 _USER = re.compile(r"[Uu]ser (\S{1,64}) has no permissions")
+
+
+async def dial(make: Callable[[], asyncio.Protocol], address: Address, access: Access) -> None:
+    """Opens a transport to the server for the protocol that `make` returns. Raises `OSError`."""
+    loop = asyncio.get_running_loop()
+    if address.path:
+        await loop.create_unix_connection(make, address.path)
+        return
+    patience: dict[str, Any] = {}
+    if isinstance(loop, asyncio.BaseEventLoop):  # uvloop has no such option
+        patience["happy_eyeballs_delay"] = NEXT_ADDRESS_S
+    await loop.create_connection(make, address.host, address.port, ssl=access.tls, **patience)
 
 
 async def shake_hands(

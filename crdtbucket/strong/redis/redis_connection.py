@@ -19,7 +19,7 @@ from crdtbucket.errors import CrdtbucketError, RedisUnavailable
 from crdtbucket.strong.redis.access import Access
 from crdtbucket.strong.redis.command_batch import Batch
 from crdtbucket.strong.redis.lateness import Newest, lateness_of
-from crdtbucket.strong.redis.login import shake_hands, silent, unreachable
+from crdtbucket.strong.redis.login import dial, shake_hands, silent, unreachable
 from crdtbucket.strong.redis.resp import NOTHING, GarbledReply, ReplyReader, encode
 
 OnReply = Callable[[object], None]
@@ -211,12 +211,8 @@ class RedisConnection(asyncio.Protocol):
     # --
 
     async def _start(self, access: Access, scripts: Sequence[str]) -> None:
-        loop, address = self._loop, self.address
-        if address.path:
-            await loop.create_unix_connection(lambda: self, address.path)
-        else:
-            await loop.create_connection(lambda: self, address.host, address.port, ssl=access.tls)
-        await shake_hands(address, access, scripts, partial(asked, self))
+        await dial(lambda: self, self.address, access)
+        await shake_hands(self.address, access, scripts, partial(asked, self))
 
     def _flush(self) -> None:
         if self._gathered:  # else they filled a batch, and have left

@@ -18,6 +18,9 @@ from crdtbucket.strong.redis.redis_connection import RedisConnection, ask
 from crdtbucket.strong.redis.resp import RedisErrorReply
 
 SLOTS = 16_384
+PATIENCE_S = 0.25
+"""Seconds after which a server that has not answered is not given up, but another is asked beside
+it."""
 T = TypeVar("T")
 
 
@@ -50,7 +53,9 @@ ALL_SLOTS = ((0, SLOTS - 1),)
 async def ask_sentinel(
     sentinel: Address, master: str, config: RedisConfig, tls: ssl.SSLContext | None
 ) -> Topology:
-    """The primary that a sentinel names, once it says that it is one. Raises `RedisUnavailable`."""
+    """The primary that a sentinel names, once it says that it is one. While that says nothing, the
+    sentinel is asked every `PATIENCE_S` whether it is another one by now. Raises
+    `RedisUnavailable`."""
     timeout = config.connect_timeout
 
     async def name_primary(connection: RedisConnection) -> Address:
@@ -67,9 +72,23 @@ async def ask_sentinel(
         except (TypeError, ValueError) as error:
             raise _wrong(sentinel, "SENTINEL GET-MASTER-ADDR-BY-NAME") from error
 
-    primary = await asking(sentinel, sentinel_access(config, tls), timeout, name_primary)
-    await asking(primary, server_access(config, tls), timeout, _check_primary)
-    return Topology((Primary(primary, ALL_SLOTS),))
+    async def named() -> Address:
+        return await asking(sentinel, sentinel_access(config, tls), timeout, name_primary)
+
+    primary = await named()
+    while True:
+        question = asking(primary, server_access(config, tls), timeout, _check_primary)
+        check = asyncio.ensure_future(question)
+        try:
+            while not (await asyncio.wait({check}, timeout=PATIENCE_S))[0]:
+                before, primary = primary, await named()
+                if primary != before:
+                    break
+            else:
+                check.result()
+                return Topology((Primary(primary, ALL_SLOTS),))
+        finally:
+            check.cancel()
 
 
 async def _check_primary(connection: RedisConnection) -> None:

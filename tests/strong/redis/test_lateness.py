@@ -11,6 +11,7 @@ import pytest
 from crdtbucket.base.address import Address
 from crdtbucket.strong.redis import lateness, redis_connection
 from crdtbucket.strong.redis.lateness import (
+    MOST_NS,
     PERIOD_NS,
     TOLERATED_NS,
     Lateness,
@@ -107,6 +108,21 @@ def test_a_block_counts_while_it_lasts_and_after(clock: VirtualClock) -> None:
     assert late.total(clock()) == 30 * MS
     clock.advance_ns(PERIOD_NS + 5 * MS)
     assert late.total(clock()) == 35 * MS
+
+
+def test_of_a_stop_only_its_beginning_counts_towards_a_silence(clock: VirtualClock) -> None:
+    late, timers = measured()
+    late.begin(clock())
+    for _ in range(2):
+        clock.advance_ns(MOST_NS)
+        assert late.stopped(clock()) == 0
+        timers.tick()
+    clock.advance_ns(MOST_NS + 600 * MS)
+    assert late.stopped(clock()) == 600 * MS
+    timers.tick()
+    assert late.stopped(clock()) == 600 * MS
+    clock.advance_ns(MOST_NS + 30 * MS)
+    assert late.stopped(clock()) == 630 * MS
 
 
 def test_no_timer_runs_while_nobody_waits(clock: VirtualClock) -> None:

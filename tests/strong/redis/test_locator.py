@@ -10,7 +10,9 @@ from crdtbucket import BucketSpec, ControllerSettings, Limiter, Mode, RedisConfi
 from crdtbucket.base.address import Address
 from crdtbucket.strong.controller.degradation import Degradation
 from crdtbucket.strong.redis import locator as module
+from crdtbucket.strong.redis import topology
 from crdtbucket.strong.redis.locator import Locator
+from crdtbucket.strong.redis.topology import Topology
 from tests.strong.fake_server import (
     Command,
     FakeServer,
@@ -38,6 +40,13 @@ def says(name: bytes, reply: bytes) -> ScriptAnswer:
 def names(server: FakeServer) -> ScriptAnswer:
     """What a sentinel says that names this server."""
     return says(b"SENTINEL", bulk(b"127.0.0.1", b"%d" % server.address.port))
+
+
+def cluster_of(*ports: int) -> ScriptAnswer:
+    """What a node of a cluster says: a primary and its replicas, at these ports, have all slots."""
+    ours = [b"*2\r\n$9\r\n127.0.0.1\r\n:%d\r\n" % port for port in ports]
+    reply = b"*1\r\n*%d\r\n:0\r\n:16383\r\n" % (2 + len(ours)) + b"".join(ours)
+    return says(b"CLUSTER", reply)
 
 
 def silent(command: Command) -> bytes:
@@ -80,6 +89,62 @@ async def test_one_that_says_nothing_is_not_waited_for(monkeypatch: pytest.Monke
         assert found.primaries[0].address == server.address
 
 
+@pytest.mark.parametrize("cluster", [False, True])
+async def test_those_behind_are_asked_again_while_one_says_nothing(
+    cluster: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A failover ends only after they were asked; the time-out of the frozen one is longer than
+    this test may take."""
+    monkeypatch.setattr(module, "PATIENCE_S", 0.01)
+    async with fake(MASTER) as server, fake(silent) as frozen, fake() as behind:
+        good = cluster_of(server.address.port) if cluster else names(server)
+
+        def answer(command: Command) -> bytes:
+            return good(command) if len(behind.clients) > 2 else b"-ERR no\r\n"
+
+        behind.answer = answer
+        config = sentinels(frozen, behind, timeout=60.0)
+        if cluster:
+            nodes = [str(one.address) for one in (frozen, behind)]
+            config = RedisConfig(cluster=True, nodes=nodes, connect_timeout=60.0)
+        found = await asyncio.wait_for(Locator(config, None).locate(), BOUND_S)
+        assert found.primaries[0].address == server.address
+        assert (len(frozen.clients), len(behind.clients)) == (1, 3)
+
+
+async def test_a_sentinel_is_asked_again_while_its_primary_says_nothing(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The primary is frozen, and the sentinel names another one only later."""
+    monkeypatch.setattr(topology, "PATIENCE_S", 0.01)
+    async with fake(MASTER) as server, fake(silent) as frozen, fake() as sentinel:
+        sentinel.answer = lambda command: names(server if sentinel.clients[2:] else frozen)(command)
+        found = await asyncio.wait_for(
+            Locator(sentinels(sentinel, timeout=60.0), None).locate(), BOUND_S
+        )
+        assert found.primaries[0].address == server.address
+        assert (len(sentinel.clients), len(frozen.clients)) == (3, 1)
+        await eventually(lambda: frozen.clients[0].transport.is_closing())
+
+
+async def test_those_that_were_silent_are_not_asked_twice(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Their time-outs end one after the other, each while the other one is asked."""
+    monkeypatch.setattr(module, "PATIENCE_S", 0.01)
+    asked = 0
+
+    async def ask(who: Address, *rest: object) -> Topology:
+        nonlocal asked
+        asked += 1
+        await asyncio.sleep(0.03 * asked)
+        raise RedisUnavailable(f"{who} did not answer", "timed_out")
+
+    monkeypatch.setattr(module, "ask_sentinel", ask)
+    config = RedisConfig(sentinel_master="main", sentinels=["a:1", "b:1"])
+    with pytest.raises(RedisUnavailable, match="a:1 did not answer; b:1 did not answer"):
+        await asyncio.wait_for(Locator(config, None).locate(), BOUND_S)
+    assert asked == 2
+
+
 async def test_those_that_were_silent_are_asked_after_the_others(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -94,15 +159,10 @@ async def test_those_that_were_silent_are_asked_after_the_others(
 
 
 async def test_nodes_that_a_cluster_had_are_asked_when_the_seed_is_gone() -> None:
-    def slots(*ports: int) -> bytes:
-        ours = [b"*2\r\n$9\r\n127.0.0.1\r\n:%d\r\n" % port for port in ports]
-        return b"*1\r\n*%d\r\n:0\r\n:16383\r\n" % (2 + len(ours)) + b"".join(ours)
-
     async with fake() as other:
         async with fake() as seed:
-            reply = slots(seed.address.port, other.address.port)
-            seed.answer = says(b"CLUSTER", reply)
-            other.answer = says(b"CLUSTER", slots(other.address.port))
+            seed.answer = cluster_of(seed.address.port, other.address.port)
+            other.answer = cluster_of(other.address.port)
             locator = Locator(RedisConfig(cluster=True, nodes=[str(seed.address)]), None)
             assert (await locator.locate()).primaries[0].address == seed.address
             assert other.clients == []

@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 
 from crdtbucket import ConfigError, CrdtbucketError, RedisConfig, RedisUnavailable
 from crdtbucket.base.address import Address
+from crdtbucket.strong.redis import login
 from crdtbucket.strong.redis.access import Access, server_access, tls_context
 from crdtbucket.strong.redis.redis_connection import (
     MAX_OPEN_CALLS,
@@ -697,3 +698,29 @@ def test_a_key_that_is_not_the_certificates(tmp_path: Path) -> None:
 def test_errors_of_this_layer_are_ours() -> None:
     for kind in (GarbledReply, RedisErrorReply, RedisConnectionLost, RedisUnavailable):
         assert issubclass(kind, CrdtbucketError)
+
+
+async def test_of_the_addresses_of_a_name_one_that_says_nothing_is_not_waited_for(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """No packet comes back from the first, as from a host that is switched off."""
+    monkeypatch.setattr(login, "NEXT_ADDRESS_S", 0.01)
+    loop = asyncio.get_running_loop()
+    connect, tried = loop.sock_connect, []
+
+    async def resolve(host: str, port: int, **kind: Any) -> list[Any]:
+        found = [("192.0.2.1", port), ("127.0.0.1", port)]
+        return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", where) for where in found]
+
+    async def connect_or_not(sock: socket.socket, where: Any) -> None:
+        tried.append(where[0])
+        if where[0] == "192.0.2.1":
+            await loop.create_future()
+        await connect(sock, where)
+
+    async with fake() as server:
+        monkeypatch.setattr(loop, "getaddrinfo", resolve)
+        monkeypatch.setattr(loop, "sock_connect", connect_or_not)
+        one = await RedisConnection.open(Address("a-name", server.address.port), Access(), 20.0)
+        one.abort()
+    assert tried == ["192.0.2.1", "127.0.0.1"]
