@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.planted.mutation import HISTORIES, Mutation, suite
+from tests.planted.mutation import HISTORIES, PYTEST, Mutation, suite
 
 MUTATIONS = (
     Mutation(
@@ -39,6 +39,27 @@ MUTATIONS = (
         "rest + cost_rest - full_rest) / p) > 0 then",
         "rest + cost_rest - full_rest) / p) >= 0 then",
         suite("strong/redis/test_script", "the_script"),
+    ),
+    Mutation(
+        "failures_outlive_a_good_answer",
+        "strong/controller",
+        "        if self._bad:  # after a good answer",
+        "        if False:  # after a good answer",
+        (*PYTEST, "tests/strong/controller/test_outage.py"),
+    ),
+    Mutation(
+        "quick_answers_end_no_streak_of_slow_ones",
+        "strong/controller",
+        "        if self.slow:  # else nothing",
+        "        if slow:  # else nothing",
+        suite("strong/controller/test_latency", "enough_quick"),
+    ),
+    Mutation(
+        "a_quota_is_charged_at_the_price_of_other_nodes",
+        "strong",
+        "        if nodes != self._nodes:\n            self._token_price(nodes)\n",
+        "",
+        (*PYTEST, "tests/strong/test_quota.py"),
     ),
     Mutation(
         "a_repeated_call_is_denied_for_less_than_a_nanosecond",
