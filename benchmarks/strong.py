@@ -17,6 +17,7 @@ from benchmarks.measure import Case, Comparison, Scale
 from benchmarks.peers import attempt, is_allowed, parted
 from benchmarks.regions import by_regions
 from benchmarks.shared import CALLERS, Ask
+from benchmarks.strong_threads import by_threads
 from crdtbucket.strong.redis import script
 from tests.strong.redis_server import PROGRAMS, Server
 
@@ -165,7 +166,7 @@ def by_batch(bench: Bench, scale: Scale) -> Comparison:
 
 
 def comparisons(scale: Scale) -> Iterator[Comparison]:
-    """One caller, many callers, many keys a call, regions; nothing without a server."""
+    """One caller, many callers, many keys a call, threads, regions; nothing without a server."""
     if not PROGRAMS:
         reason = "no redis-server is installed: make redis"
         yield Comparison("all of it", ("us",), [], [("skipped", reason)])
@@ -179,6 +180,7 @@ def comparisons(scale: Scale) -> Iterator[Comparison]:
             bench = Bench(server.url, loop, stack)
             yield from by_callers(bench, scale)
             yield by_batch(bench, scale)
+            yield from by_threads(server, scale)
             yield from by_regions(server, scale)
         finally:
             loop.run_until_complete(stack.aclose())

@@ -86,7 +86,8 @@ class EndpointHealth:
     ) -> None:
         """A request of a thread was answered in time. What follows from that is done by `on_loop`,
         on the event loop."""
-        change = self._told(self.controller.answered, latency_ns, wrote=wrote)
+        with self._lock:
+            change = self.controller.answered(self.now(), latency_ns, wrote=wrote)
         if change is not None or self.controller.slow is not self._slow:
             on_loop(lambda: self.note(change))
 

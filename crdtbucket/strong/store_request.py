@@ -97,6 +97,7 @@ class StoreRequest:
         "ledger",
         "mark",
         "place",
+        "replica",
         "rules",
         "threaded",
     )
@@ -112,6 +113,8 @@ class StoreRequest:
         ledger: RequestLedger,
     ) -> None:
         self.bucket = bucket
+        self.replica = BucketReplica(bucket)
+        """The bucket, to count in what the store answers."""
         self.ledger = ledger
         self.key = key
         """None when the key is known by its hash alone, as in a settling."""
@@ -129,11 +132,6 @@ class StoreRequest:
         self.key_in_flight: KeyInFlight | None = None
         self.mark = 0
         """The last three belong to `RequestsInFlight`."""
-
-    @property
-    def replica(self) -> BucketReplica:
-        """The bucket of the request, to count in what the store answers."""
-        return BucketReplica(self.bucket)
 
     def follows(self, rules: Rules) -> bool:
         """Whether these rules define the bucket as those of the request: else the debt of the

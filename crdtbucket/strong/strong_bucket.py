@@ -107,7 +107,8 @@ class StrongBucket(AskingBucket):
         until the decision, at most its deadline, and one more when it has to connect first. The
         limiter runs in a thread of its own (`with limiter:`). Raises `LimiterNotOpen` in a forked
         child."""
-        self._check_floor(floor)
+        if floor != 0:
+            self._check_floor(floor)
         return self.store.acquire_sync(self.of(key), key, cost)
 
     async def acquire_many(

@@ -22,12 +22,13 @@ from crdtbucket.errors import RedisReplyError, RedisUnavailable
 from crdtbucket.strong.dispatcher import ELSEWHERE
 from crdtbucket.strong.endpoint import Endpoint
 from crdtbucket.strong.ledger import Ledger
-from crdtbucket.strong.redis import script
 from crdtbucket.strong.redis.blocking_connection import BlockingConnection
 from crdtbucket.strong.redis.redis_connection import RedisConnection, RedisConnectionLost
 from crdtbucket.strong.redis.resp import RedisErrorReply
+from crdtbucket.strong.redis.script import ScriptStatus
 from crdtbucket.strong.store_request import StoreRequest
 
+ALLOWED, UNKNOWN, FENCED = ScriptStatus.ALLOWED, ScriptStatus.UNKNOWN, ScriptStatus.FENCED
 IDLE_NS = NS_PER_SECOND
 """A connection that was not used for so long is looked at before it is used."""
 AGAIN_NS = NS_PER_SECOND
@@ -70,7 +71,7 @@ class Threads:
     ) -> Decision | None:
         """The decision; None when the event loop is to make it. Raises as `take`."""
         ledger = self._ledger
-        if not endpoint.usable():
+        if not endpoint.dispatcher.usable():
             return ledger.decide_here(bucket, key, cost, endpoint.health.mode_without_store)
         if not ledger.in_flight.ready_for_threads:
             ledger.in_flight.count_by_key()
@@ -148,21 +149,19 @@ class Threads:
         reply: object,
     ) -> Decision | StoreRequest | None:
         """Books an answer: the decision, or what is to be asked next."""
-        ledger = self._ledger
+        ledger, latency = self._ledger, connection.latency_ns
         try:
             answer = request.rules.arguments.parse(reply)
-            wrote = answer.status is script.ScriptStatus.ALLOWED
+            status = answer.status
+            endpoint.health.answered_by_thread(latency, status is ALLOWED, self._on_loop)
             with ledger.lock:
-                endpoint.health.observe(connection.latency_ns)
+                endpoint.health.observe(latency)
                 endpoint.dispatcher.counters["answered"] += 1
-            endpoint.health.answered_by_thread(connection.latency_ns, wrote, self._on_loop)
-            if answer.status is script.ScriptStatus.FENCED:
-                with ledger.lock:
+                if status is FENCED:
                     endpoint.link.renew_fence(request)
-                return request
-            if answer.status is script.ScriptStatus.UNKNOWN and not ledger.lacking(request):
-                self._on_loop(endpoint.supervisor.server_forgot)
-            with ledger.lock:
+                    return request
+                if status is UNKNOWN and not ledger.lacking(request):
+                    self._on_loop(endpoint.supervisor.server_forgot)
                 result = ledger.book(request, answer, endpoint.link.fence)
         except RedisReplyError as error:
             connection.close()  # it is not known any more which answer belongs to which request

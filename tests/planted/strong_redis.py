@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.planted.mutation import HISTORIES, Mutation, suite
+from tests.planted.mutation import HISTORIES, PYTEST, Mutation, suite
 
 MUTATIONS = (
     Mutation(
@@ -39,6 +39,90 @@ MUTATIONS = (
         "rest + cost_rest - full_rest) / p) > 0 then",
         "rest + cost_rest - full_rest) / p) >= 0 then",
         suite("strong/redis/test_script", "the_script"),
+    ),
+    Mutation(
+        "failures_outlive_a_good_answer",
+        "strong/controller",
+        "        if self._bad:  # after a good answer",
+        "        if False:  # after a good answer",
+        (*PYTEST, "tests/strong/controller/test_outage.py"),
+    ),
+    Mutation(
+        "quick_answers_end_no_streak_of_slow_ones",
+        "strong/controller",
+        "        if self.slow:  # else nothing",
+        "        if slow:  # else nothing",
+        suite("strong/controller/test_latency", "enough_quick"),
+    ),
+    Mutation(
+        "a_quota_is_charged_at_the_price_of_other_nodes",
+        "strong",
+        "        if nodes != self._nodes:\n            self._token_price(nodes)\n",
+        "",
+        (*PYTEST, "tests/strong/test_quota.py"),
+    ),
+    Mutation(
+        "a_repeated_call_is_denied_for_less_than_a_nanosecond",
+        "strong",
+        "debt + (cost - capacity) * q < p and",
+        "debt + (cost - capacity) * q <= 0 and",
+        suite("strong/redis/test_repeated", "at_once"),
+    ),
+    Mutation(
+        "a_repeated_call_takes_more_than_is_left",
+        "strong",
+        "debt + (cost - capacity) * q < p and ALLOWED or DENIED",
+        "ALLOWED",
+        suite("strong/redis/test_repeated", "at_once"),
+    ),
+    Mutation(
+        "a_repeated_call_of_a_later_connection_leaves_the_fence",
+        "strong",
+        "and fence - argv[8] == 0\n",
+        "\n",
+        suite("strong/redis/test_repeated", "at_once"),
+    ),
+    Mutation(
+        "counts_of_a_new_generation_are_taken_for_known",
+        "strong",
+        "and generation - argv[9] == 0 ",
+        "",
+        suite("strong/redis/test_repeated", "at_once"),
+    ),
+    Mutation(
+        "counts_that_a_repeated_call_brings_are_lost",
+        "strong",
+        "and had >= argv[10] + 0 ",
+        "",
+        suite("strong/redis/test_repeated", "at_once"),
+    ),
+    Mutation(
+        "a_refund_that_a_repeated_call_brings_is_lost",
+        "strong",
+        "and returned >= argv[11] + 0\n",
+        "\n",
+        suite("strong/redis/test_repeated", "at_once"),
+    ),
+    Mutation(
+        "a_repeated_call_takes_a_clock_at_its_word",
+        "strong",
+        "if gone >= 0 and debt <= most ",
+        "if debt <= most ",
+        suite("strong/redis/test_repeated", "at_once"),
+    ),
+    Mutation(
+        "a_repeated_call_reads_a_debt_at_another_rate_as_its_own",
+        "strong",
+        "and old_q == argv[3] and old_p == argv[4] then",
+        "then",
+        suite("strong/redis/test_repeated", "at_once"),
+    ),
+    Mutation(
+        "a_repeated_call_rounds_where_numbers_are_no_longer_exact",
+        "strong",
+        "and cost <= capacity and most < EXACT then",
+        "and cost <= capacity then",
+        suite("strong/redis/test_repeated", "at_once"),
     ),
     Mutation(
         "script_raises_no_record",

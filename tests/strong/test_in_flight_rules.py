@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -13,15 +12,6 @@ from crdtbucket.strong.in_flight import RequestsInFlight
 from crdtbucket.strong.store_request import StoreRequest
 
 BUCKET = BucketCore(Table(max_keys=16, virtual=True), BucketSpec("b", 10, 10))
-
-
-class OneEpoch:
-    """All of a bucket that a request looks at."""
-
-    table = SimpleNamespace(epochs=SimpleNamespace(running=1))
-
-
-BUCKET: Any = OneEpoch()
 
 
 def request(cost: int = 1, key: int = 1, *, threaded: bool = False) -> StoreRequest:

@@ -44,7 +44,8 @@ class LatencyMeter:
         if slow:
             self._slows[index] += answers
             self.slow += answers
-        self._follow(now)
+        if self.slow:  # else nothing is too high, as was found when the last slow one left
+            self._follow(now)
         return (
             self._since is not None
             and now - self._since >= self._window_ns

@@ -135,7 +135,7 @@ class Controller:
         `wrote`: whether the server wrote for it; else it says nothing of whether it can. `answers`:
         how many came together."""
         slow = latency_ns > self._limit_ns
-        silent = self._outage.silence_ns(now)
+        silent = 0 if self.mode is Mode.STRONG else self._outage.silence_ns(now)
         if wrote:
             self._outage.clear()
         else:

@@ -46,11 +46,16 @@ class OutageWatch:
         self.silent_since: int | None
         """When the first call was sent, or passed its deadline, after which no answer came."""
         self._outage_after_ns = outage_after_ns
-        self.clear()
+        self.silent_since = None
+        self._forget_failures()
 
     def clear(self) -> None:
         """A good answer came, or there is another server: nothing speaks against it."""
         self.silent_since = None
+        if self._bad:  # after a good answer there is mostly nothing else to forget
+            self._forget_failures()
+
+    def _forget_failures(self) -> None:
         self._bad = self._failing_since = self._last_bad = 0
         self._refusals = self._last_refusal = 0
         self._last_failure: Failure | None = None

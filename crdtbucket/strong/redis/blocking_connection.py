@@ -75,7 +75,8 @@ class BlockingConnection:
         `patience_ns`, `RedisConnectionLost` when the connection ended: it is closed then, and it is
         not known whether the command ran."""
         try:
-            self._wait_at_most(patience_ns)
+            if patience_ns != self._patience_ns or self._socket is None:
+                self._wait_at_most(patience_ns)
             sent = now_ns()
             self._send(command)
             reply = self._read(sent + patience_ns)
@@ -132,18 +133,18 @@ class BlockingConnection:
         self._send(b"".join(encode(*step) for step in steps))
         for step in steps:
             try:
-                reply = self._read(now_ns() + patience)
+                reply = self._next()
+                if reply is NOTHING:
+                    reply = self._read(now_ns() + patience)
             except RedisConnectionLost as lost:
                 reply = lost
             check(self.address, access, step, reply)
 
     def _wait_at_most(self, patience_ns: int) -> None:
-        """The system ends a wait on the socket after this time; it costs a call only when new."""
+        """The system ends a wait on the socket after this time."""
         found = self._socket
         if found is None:
             raise RedisConnectionLost(f"the connection to Redis at {self.address} was closed here")
-        if patience_ns == self._patience_ns:
-            return
         self._patience_ns = patience_ns
         if isinstance(found, ssl.SSLSocket):
             found.settimeout(patience_ns / NS_PER_SECOND)
@@ -166,8 +167,9 @@ class BlockingConnection:
             raise self._lost(error) from error
 
     def _read(self, until_ns: int) -> object:
+        """The next reply, of which the socket has still to give some."""
         assert self._socket is not None
-        while (reply := self._next()) is NOTHING:
+        while True:
             try:
                 data = self._socket.recv(READ)
             except BlockingIOError as error:
@@ -183,10 +185,9 @@ class BlockingConnection:
             except GarbledReply as error:
                 raise self._garbled(error) from error
             if (reply := self._next()) is not NOTHING:
-                break
+                return reply
             if now_ns() > until_ns:
                 raise TimeoutError("half an answer in time")
-        return reply
 
     def _next(self) -> object:
         try:

@@ -1,7 +1,5 @@
 -- The debt now: s, ns and rest / p ns. Its range: from `least` to `most`.
 
-local now = redis.call('TIME')
-local now_s, now_us = tonumber(now[1]), tonumber(now[2])
 local s, ns, rest = 0, 0, 0
 local changed, comparable = false, true
 

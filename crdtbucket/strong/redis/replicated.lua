@@ -37,6 +37,7 @@ local GRACE, UNMERGED = 1000000, 10000000 -- us that credit is kept: after a mer
 local FARTHEST = 2 ^ 48 -- ns that one region is predicted to take: three days
 local FIRST_MS = 1577836800000 -- versions count from 2020
 
+--@ arguments.lua
 --@ tokens.lua
 
 local sub = string.sub

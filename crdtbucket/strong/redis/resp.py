@@ -98,7 +98,7 @@ class ReplyReader:
             raise GarbledReply(f"no Redis protocol ({error})") from error
         if reply is not NOTHING:
             self._unread = 0
-            if too_deep(reply):
+            if type(reply) is list and list in map(type, reply) and too_deep(reply):
                 raise GarbledReply(f"lists nested to more than {MAX_DEPTH}")
         return reply
 
@@ -114,9 +114,7 @@ def encode(*words: bytes | str | int) -> bytes:
 
 def too_deep(reply: object) -> bool:
     """Whether lists stand within lists to more than `MAX_DEPTH`; hiredis reads a thousand."""
-    if type(reply) is not list or list not in map(type, reply):
-        return False  # as nearly every reply
-    level = [reply]
+    level = [reply] if type(reply) is list else []
     for _ in range(MAX_DEPTH):
         if not level:
             return False

@@ -28,6 +28,25 @@ Tokens are whole and below 2^53, times are seconds and ns and 1/p ns: every numb
 
 local DENIED, ALLOWED, UNKNOWN, FENCED = 0, 1, 2, 3
 local GENERATION, TAKEN, REFUNDED, FENCE, SEEN = 1, 2, 3, 4, 5
+local LEVEL = '^(%d+) (%d+) (%d+) (%d+) (%d+) (%d+) (%d+)$'
+local RECORD = '^(%d+) (%d+) (%d+) (%d+) (%d+)$'
+
+--@ arguments.lua
+
+-- Writes the debt and fields with their values. All is kept until the bucket is full, and then for
+-- the retention.
+local function keep(s, ns, rest, ...)
+  local text = now[1] .. ' ' .. now[2] .. format(' %d %d %d ', s, ns, rest) .. argv[3] .. ' '
+    .. argv[4]
+  redis.call('HSET', key, 'level', text, ...)
+  redis.call('PEXPIRE', key, s * 1000 + floor(ns / 1000000) + 1 + argv[5])
+end
+
+local held, all = nil, whole
+if not whole then
+  held = redis.pcall('HMGET', key, 'level', owner)
+  --@ repeated.lua
+end
 
 --@ tokens.lua
 
@@ -37,7 +56,7 @@ local level
 local records = {}
 
 local function read(name, text)
-  local generation, taken, refunded, fence, seen = match(text, '^(%d+) (%d+) (%d+) (%d+) (%d+)$')
+  local generation, taken, refunded, fence, seen = match(text, RECORD)
   local one = {
     tonumber(generation), tonumber(taken), tonumber(refunded), tonumber(fence), tonumber(seen),
   }
@@ -47,16 +66,12 @@ local function read(name, text)
   records[name] = one
 end
 
-local held, all = nil, whole
-if not whole then
-  held = redis.pcall('HMGET', key, 'level', owner)
-  if not held.err and not held[2] then
-    local size = redis.call('HLEN', key)
-    if size > 0 and not held[1] then
-      fail('there are fields and no level')
-    end
-    all = size > MANY -- a record that is about to be made may be one too many
+if not whole and not held.err and not held[2] then
+  local size = redis.call('HLEN', key)
+  if size > 0 and not held[1] then
+    fail('there are fields and no level')
   end
+  all = size > MANY -- a record that is about to be made may be one too many
 end
 if all then
   held = redis.pcall('HGETALL', key)
@@ -85,7 +100,7 @@ end
 
 if level then
   local at_s, at_us, debt_s, debt_ns, debt_rest, old_q, old_p =
-    match(level, '^(%d+) (%d+) (%d+) (%d+) (%d+) (%d+) (%d+)$')
+    match(level, LEVEL)
   --@ advance.lua
   if not valid then
     fail('field level is none: ' .. level)
@@ -192,8 +207,6 @@ if cost > 0 then
   end
 end
 
--- All that changed is kept until the bucket is full, and then for the retention.
-
 if changed or next(raised) then
   local fields = {}
   for name, one in pairs(raised) do
@@ -201,9 +214,7 @@ if changed or next(raised) then
     fields[#fields + 1] = name
     fields[#fields + 1] = format('%d %d %d %d %s', one[1], one[2], one[3], one[4], now[1])
   end
-  local text = format('%s %s %d %d %d %s %s', now[1], now[2], s, ns, rest, argv[3], argv[4])
-  redis.call('HSET', key, 'level', text, unpack(fields))
-  redis.call('PEXPIRE', key, s * 1000 + floor(ns / 1000000) + 1 + argv[5])
+  keep(s, ns, rest, unpack(fields))
 end
 
 if created and redis.call('HLEN', key) - 1 > MANY then -- all have been read

@@ -189,13 +189,15 @@ def parse(reply: object, hold: bool = False) -> ScriptAnswer:
         raise _no_answer(reply)
     status, seconds, ns, taken, refunded = reply[:5]
     if not (
-        type(status) is type(taken) is type(refunded) is int
+        type(status) is type(seconds) is type(ns) is type(taken) is type(refunded) is int
         and 0 <= status < len(_STATUS)
+        and 0 <= seconds <= MOST_SECONDS
+        and 0 <= ns < NS_PER_SECOND
         and 0 <= taken <= MOST_COUNT
         and 0 <= refunded <= MOST_COUNT
     ):
         raise _no_answer(reply)
-    debt, held = _span(reply, seconds, ns), _span(reply, *reply[5:7]) if hold else 0
+    debt, held = seconds * NS_PER_SECOND + ns, _span(reply, *reply[5:7]) if hold else 0
     columns: tuple[Column, ...] = ()
     if len(reply) > first:
         columns = tuple([_read_column(reply, i) for i in range(first, len(reply), 4)])

@@ -1,13 +1,5 @@
 -- What tokens are worth, for all scripts that decide: spans of time, exactly.
 
-local NS, EXACT, MANY, LONGEST = 1000000000, 9007199254740992, 64, 4611686018 -- s: 2^62 ns
-local match, format, floor, max, min = string.match, string.format, math.floor, math.max, math.min
-
-local key, argv = KEYS[1], ARGV
-local capacity, ceiling = tonumber(argv[1]), argv[1] + argv[2]
-local q, p = tonumber(argv[3]), tonumber(argv[4])
-local cost, owner, whole = tonumber(argv[6]), argv[7], argv[14] == '1'
-
 local function fail(what)
   error({err = 'CRDTBUCKET ' .. what})
 end

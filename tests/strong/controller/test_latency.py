@@ -86,6 +86,14 @@ def test_what_leaves_the_window_ends_the_streak_between_two_answers() -> None:
     assert meter.count(2_050 * MS, slow=True)
 
 
+def test_enough_quick_answers_end_the_streak_of_slow_ones() -> None:
+    meter = LatencyMeter(WINDOW, 0.5, 1)
+    meter.count(0, slow=True)
+    assert meter.over
+    meter.count(0, slow=False)
+    assert not meter.over
+
+
 def test_what_leaves_the_window_begins_the_streak_between_two_answers() -> None:
     meter = LatencyMeter(WINDOW, 0.9, 1)
     for at, slow in [(0, False)] * 10 + [(100, True), (1_080, True)]:
