@@ -7,6 +7,8 @@ from collections.abc import Iterator
 
 from crdtbucket.errors import Problem
 
+SECONDS_A_DAY = 86_400
+
 
 def section_problem(section: str, name: str, message: str, fix: str) -> Problem:
     """A problem with the setting `name` of a section."""
@@ -19,7 +21,16 @@ def seconds_problem(
     """A span that is no finite number of a range; `why` is said behind the range."""
     number = isinstance(value, (int, float)) and not isinstance(value, bool)
     if not number or not math.isfinite(value) or not low <= value <= high:
-        yield Problem(f"is {value!r}", f"write seconds from {low:g} to {high:g}{why}", path)
+        yield Problem(
+            f"is {value!r}", f"write seconds from {low:g} to {most_seconds(high)}{why}", path
+        )
+
+
+def most_seconds(seconds: float) -> str:
+    """The upper end of a range as a message names it: "10", or "2592000, which is 30 days"."""
+    if seconds < SECONDS_A_DAY:
+        return f"{seconds:g}"
+    return f"{seconds:.0f}, which is {seconds / SECONDS_A_DAY:g} days"
 
 
 def whole_problem(path: str, value: object, low: int, high: int) -> Iterator[Problem]:

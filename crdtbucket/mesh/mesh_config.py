@@ -11,6 +11,7 @@ from crdtbucket.base.address import is_loopback, split_address
 from crdtbucket.base.clock import NS_PER_SECOND
 from crdtbucket.base.setting_checks import (
     key_pair_problem,
+    most_seconds,
     seconds_problem,
     section_problem,
     whole_problem,
@@ -183,7 +184,7 @@ class MeshConfig(MeshFields):
         yield from seconds_problem("mesh.forget_after", self.forget_after, least, _MONTH_S, why)
         if isinstance(self.ended_is_dead, str):
             if self.ended_is_dead != NEVER:
-                fix = f"write seconds from 1 to {_MONTH_S:g}, or {NEVER}"
+                fix = f"write seconds from 1 to {most_seconds(_MONTH_S)}, or {NEVER}"
                 yield _problem("ended_is_dead", f"is {self.ended_is_dead!r}", fix)
         else:
             yield from seconds_problem("mesh.ended_is_dead", self.ended_is_dead, 1.0, _MONTH_S)
