@@ -33,6 +33,20 @@ MUTATIONS = (
         suite("cli/test_main", "only_others_need"),
     ),
     Mutation(
+        "an_interrupt_during_the_imports_is_a_traceback",
+        "cli",
+        "    except KeyboardInterrupt:  # during",
+        "    except GeneratorExit:  # during",
+        suite("cli/test_main", "during_the_imports"),
+    ),
+    Mutation(
+        "simulations_whose_parent_was_killed_wait_for_ever",
+        "simulator",
+        "initializer=_end_with_the_parent",
+        "initializer=None",
+        suite("simulator/test_batch", "leaves_no_process"),
+    ),
+    Mutation(
         "what_a_redis_answers_to_reconcile_may_be_anything",
         "reconcile",
         "return isinstance(reply, list) and all(isinstance(one, bytes) for one in reply)",
