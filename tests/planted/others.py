@@ -40,6 +40,13 @@ MUTATIONS = (
         suite("cli/test_main", "during_the_imports"),
     ),
     Mutation(
+        "a_reload_does_not_say_which_limits_changed",
+        "rollout",
+        "        elif differs(were[key], one.spec):",
+        "        elif were[key] is one.spec:",
+        suite("rollout/test_reload", "said_with_the_buckets"),
+    ),
+    Mutation(
         "simulations_whose_parent_was_killed_wait_for_ever",
         "simulator",
         "initializer=_end_with_the_parent",
