@@ -47,6 +47,13 @@ MUTATIONS = (
         suite("rollout/test_reload", "said_with_the_buckets"),
     ),
     Mutation(
+        "top_draws_bars_where_there_is_no_room_for_names",
+        "cli",
+        "bar = BAR if width >= NARROW else 0",
+        "bar = BAR",
+        suite("cli/test_top", "few_columns"),
+    ),
+    Mutation(
         "simulations_whose_parent_was_killed_wait_for_ever",
         "simulator",
         "initializer=_end_with_the_parent",
