@@ -13,6 +13,13 @@ MUTATIONS = (
         suite("shared/test_table_file", "gave_up_root"),
     ),
     Mutation(
+        "of_processes_that_end_at_once_none_says_goodbye",
+        "shared",
+        "handed_over=not await self._is_last()",
+        "handed_over=not self._file.alone()",
+        suite("shared/test_leadership", "end_at_once"),
+    ),
+    Mutation(
         "a_host_that_cannot_be_known_is_an_error_of_the_system",
         "shared",
         "    except OSError as error:\n"
