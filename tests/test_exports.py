@@ -180,7 +180,7 @@ def test_no_two_classes_share_a_name() -> None:
 FOR_USERS = ["BucketSpec", "Limiter"]
 # Values with a name for each part: settings, what was read, what is shown. No service is one.
 VALUES = """
-    Account Board BucketLoad Config ControllerSettings Frame Hello Holder LimiterFile MeshCounters
+    Board BucketLoad Config ControllerSettings Frame Hello Holder LimiterFile MeshCounters
     MeshFields NodeReport Outcome Outlook PeerState QuotaSubscription RedisConfig
     Report Rollout Route Row RunOptions RunVerdict Scenario ScriptCall ServeSettings Settings
     SimulationSettings YamlNode

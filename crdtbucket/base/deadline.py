@@ -1,4 +1,4 @@
-"""A time limit for a coroutine that never loses a cancellation.
+"""Waits for coroutines without losing a cancellation: for one in time, for the first of some.
 
 Up to Python 3.11 `asyncio.wait_for` forgets that its caller was cancelled when the work ends in the
 same turn of the loop: a loop around it then runs on, and whoever cancelled it waits for ever.
@@ -11,6 +11,20 @@ from collections.abc import Coroutine
 from typing import Any, TypeVar
 
 T = TypeVar("T")
+
+
+async def first_of(*works: Coroutine[Any, Any, Any]) -> None:
+    """Returns when the first of these ends, or raises its error; the others are cancelled, and have
+    ended."""
+    tasks = [asyncio.ensure_future(work) for work in works]
+    try:
+        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        for task in done:
+            task.result()
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
 
 
 async def within(seconds: float, work: Coroutine[Any, Any, T]) -> T:

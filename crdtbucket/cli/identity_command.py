@@ -39,7 +39,7 @@ def show(file: str, node: str | None) -> None:
 
     found = load_config(file)
     mesh, name = found.mesh, node or found.node
-    if mesh is None or mesh.identity not in KEYED:
+    if mesh is None or mesh.identity_policy not in KEYED:
         raise click.UsageError(f"{file} uses no keys: set mesh.identity: pinned, or allowed")
     if not name:
         raise click.UsageError(f"{file} names no node: give it with --node NAME")

@@ -69,7 +69,8 @@ class MeshSection(Section):
     tls: MeshTlsSection | None = None
     identity: Literal["off", "pinned", "allowed", "certificate"] | None = None
     """[what binds a node to its name](security.md#who-a-node-is): nothing but the secret (`off`),
-    a key that is `pinned` when it is first met, or `allowed` by a list; or its `certificate`"""
+    a key that is `pinned` when it is first met, or `allowed` by a list; or its `certificate`, which
+    is the default with mutual TLS, and else `off`"""
     identity_key: SecretText | None = Field(default=None, repr=False)
     """private key (Ed25519, PEM) of this node; left out, that of `state_dir`, made when missing"""
     allowed_keys: Fingerprints | None = None

@@ -4,30 +4,34 @@ from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from operator import attrgetter
 
 from crdtbucket.base.clock import NS_PER_SECOND
 from crdtbucket.demo.modes import Switch
 from crdtbucket.demo.processes import Report
+from crdtbucket.simulator.measure import OverAdmission
+from crdtbucket.simulator.run_settings import Settings
 from crdtbucket.spec.bucket_spec import BucketSpec
 from crdtbucket.spec.mode import Mode
 
 _RECENT_NS = 1_200_000_000
+_TIME = attrgetter("at_ns")
 
 
 @dataclass(frozen=True)
 class DecidedCall:
     """One call as it was decided. `at_ns` is at most `error_ns` late; `known`: tokens that each
-    region had taken, as far as the deciding one knew when it was asked; `mode`: under which rule it
-    was decided."""
+    process had taken, by epoch, as far as the deciding one knew when it was asked; `mode`: under
+    which rule it was decided."""
 
     at_ns: int
     region: int
     cost: int
     allowed: bool
     error_ns: int
-    known: tuple[int, ...]
+    known: Mapping[str, int]
     mode: str = Mode.EVENTUAL.value
 
 
@@ -36,16 +40,19 @@ class Account:
     """One region's calls, and the newest it said of itself."""
 
     epochs: list[str] = field(default_factory=list)
-    times: list[int] = field(default_factory=list)
-    offered: list[int] = field(default_factory=list)
-    """Tokens of all calls up to each."""
-    admitted: list[int] = field(default_factory=list)
-    """Tokens admitted up to each call."""
-    grant_times: list[int] = field(default_factory=list)
+    calls: list[DecidedCall] = field(default_factory=list)
+    grants: list[DecidedCall] = field(default_factory=list)
+    """The calls that were admitted."""
     granted: list[int] = field(default_factory=list)
-    """Tokens admitted up to each admission."""
+    """Tokens admitted up to each of these."""
     latest: Report | None = None
-    recent: deque[tuple[int, dict[str, int]]] = field(default_factory=deque)
+    recent: deque[tuple[int, Mapping[str, int]]] = field(default_factory=deque)
+    """What it knew of the others at times of the last second."""
+
+    @property
+    def total(self) -> int:
+        """Tokens that its process says it admitted, call by call."""
+        return self.granted[-1] if self.granted else 0
 
 
 class Accounts:
@@ -58,7 +65,6 @@ class Accounts:
         """The largest room below full that was seen anywhere, tokens."""
         self.switches: list[Switch] = []
         """All changes of mode, as they were reported."""
-        self._raw: list[tuple[int, int, int, bool, int, dict[str, int], str]] = []
 
     def report(self, region: int, report: Report) -> None:
         """Take down a report of a region."""
@@ -68,13 +74,11 @@ class Accounts:
             account.epochs.append(report["epoch"])
         self.switches += [Switch(at, region, *told) for at, *told in report["switches"]]
         for at, error, cost, allowed, room, known, mode in report["calls"]:
-            self._raw.append((at, region, cost, bool(allowed), error, known, mode))
-            account.times.append(at)
-            account.offered.append(_last(account.offered) + cost)
-            account.admitted.append(_last(account.admitted) + cost * allowed)
+            call = DecidedCall(at, region, cost, bool(allowed), error, known, mode)
+            account.calls.append(call)
             if allowed:
-                account.grant_times.append(at)
-                account.granted.append(_last(account.granted) + cost)
+                account.granted.append(account.total + cost)
+                account.grants.append(call)
             account.recent.append((at, known))
             self.room = max(self.room, room)
         self.room = max(self.room, report["room"])
@@ -84,82 +88,66 @@ class Accounts:
 
     def decided(self) -> list[DecidedCall]:
         """All calls in the order of time."""
-        return [
-            DecidedCall(at, region, cost, allowed, error, self.by_region(known), mode)
-            for at, region, cost, allowed, error, known, mode in sorted(
-                self._raw, key=lambda row: row[:2]
-            )
-        ]
+        return sorted((call for one in self.each for call in one.calls), key=_TIME)
 
-    def by_region(self, known: dict[str, int]) -> tuple[int, ...]:
+    def latest(self) -> list[Report]:
+        """The newest report of each region that has sent one."""
+        return [account.latest for account in self.each if account.latest is not None]
+
+    def by_region(self, known: Mapping[str, int]) -> tuple[int, ...]:
         """Columns by epoch, summed for each region."""
         return tuple(sum(known.get(epoch, 0) for epoch in account.epochs) for account in self.each)
 
-    def total_admitted(self, region: int) -> int:
-        """Tokens that the process of a region says it admitted, call by call."""
-        return _last(self.each[region].granted)
+    def row(self, known: Mapping[str, int]) -> tuple[int, ...]:
+        """The same, and last the columns of anybody else."""
+        by_region = self.by_region(known)
+        return *by_region, sum(known.values()) - sum(by_region)
 
     def agreed(self) -> bool:
         """Whether all regions have reported all calls, and hold the same columns."""
-        latest = [account.latest for account in self.each]
-        if not all(report is not None and report["done"] for report in latest):
-            return False
-        known = [report["known"] for report in latest if report is not None]
-        return all(one == known[0] for one in known)
+        latest = self.latest()
+        done = len(latest) == len(self.each) and all(report["done"] for report in latest)
+        return done and all(report["known"] == latest[0]["known"] for report in latest)
 
-    def rates(self, region: int, now_ns: int) -> tuple[float, float]:
-        """Tokens a second offered and admitted, over the last second."""
-        account = self.each[region]
-        since = bisect_left(account.times, now_ns - NS_PER_SECOND)
-        return _since(account.offered, since), _since(account.admitted, since)
+    # ---- while it runs ----
+
+    def rates(self, region: int, now_ns: int) -> tuple[int, int]:
+        """Tokens offered and admitted in the last second."""
+        account, since = self.each[region], now_ns - NS_PER_SECOND
+        return _tokens(account.calls, since, now_ns), _tokens(account.grants, since, now_ns)
 
     def admitted_between(self, start_ns: int, end_ns: int) -> int:
         """Tokens admitted by all regions in [start, end)."""
-        total = 0
-        for account in self.each:
-            low = bisect_left(account.grant_times, start_ns)
-            high = bisect_left(account.grant_times, end_ns)
-            total += _upto(account.granted, high) - _upto(account.granted, low)
-        return total
+        return sum(_tokens(account.grants, start_ns, end_ns) for account in self.each)
 
     def full_at(self, spec: BucketSpec) -> int:
         """When one bucket that sees every call was full for the last time, ns; 0 for never."""
-        grants = sorted(
-            (at, total - _upto(account.granted, place))
-            for account in self.each
-            for place, (at, total) in enumerate(
-                zip(account.grant_times, account.granted, strict=True)
-            )
-        )
-        full_at = debt = then = 0
-        for at, cost in grants:
-            debt = max(0, debt - spec.refill_rate * (at - then))
-            if debt == 0:
-                full_at = at
-            debt, then = debt + cost * spec.interval_ns, at
+        seen, full_at = OverAdmission(Settings.of_bucket(spec)), 0
+        for call in sorted((call for one in self.each for call in one.grants), key=_TIME):
+            if seen.debt(call.at_ns) == 0:
+                full_at = call.at_ns
+            seen.add(call.at_ns, call.cost)
         return full_at
 
     def lag_ns(self, region: int, full_at: int) -> int:
         """The age of the oldest take of another region that this one did not know of: the worst
         within the last second. Takes before `full_at` are history, of which nobody need know."""
+        others = [
+            (place, account, bisect_left(account.grants, full_at, key=_TIME))
+            for place, account in enumerate(self.each)
+            if place != region
+        ]
         worst = 0
         for at, known in self.each[region].recent:
             updates = self.by_region(known)
-            for other, account in enumerate(self.each):
-                place = bisect_right(account.granted, updates[other])
-                place = max(place, bisect_left(account.grant_times, full_at))
-                if other != region and place < len(account.grant_times):
-                    worst = max(worst, at - account.grant_times[place])
+            for place, account, history in others:
+                unknown = max(history, bisect_right(account.granted, updates[place]))
+                if unknown < len(account.grants):
+                    worst = max(worst, at - account.grants[unknown].at_ns)
         return worst
 
 
-def _last(sums: list[int]) -> int:
-    return sums[-1] if sums else 0
-
-
-def _upto(sums: list[int], count: int) -> int:
-    return sums[count - 1] if count else 0
-
-
-def _since(sums: list[int], count: int) -> float:
-    return float(_last(sums) - _upto(sums, count))
+def _tokens(calls: list[DecidedCall], start_ns: int, end_ns: int) -> int:
+    """Tokens of the calls in [start, end)."""
+    first, end = (bisect_left(calls, at, key=_TIME) for at in (start_ns, end_ns))
+    return sum(call.cost for call in calls[first:end])

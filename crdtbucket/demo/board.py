@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from crdtbucket.base.clock import NS_PER_SECOND
 from crdtbucket.demo.accounts import Accounts
-from crdtbucket.demo.traffic import Phase, Traffic
+from crdtbucket.demo.traffic import CUT_REGION, Phase, Traffic
 from crdtbucket.spec.bucket_spec import BucketSpec
 
 SPARK_S = 30
@@ -58,46 +58,43 @@ def board(
     traffic: Traffic,
     start_ns: int,
     now_ns: int,
-    cut: str | None,
     switches: tuple[str, ...] | None,
 ) -> Board:
-    """How things stand at `now_ns`; `cut`: the region that is cut off now; `switches`: the changes
-    of mode so far, in words."""
+    """How things stand at `now_ns`; `switches`: the changes of mode so far, in words."""
     elapsed = max(0, now_ns - start_ns)
     phase = traffic.phase(elapsed)
-    seconds = elapsed // NS_PER_SECOND
     full_at = accounts.full_at(spec)
-    spark = tuple(
-        accounts.admitted_between(start_ns + k * NS_PER_SECOND, start_ns + (k + 1) * NS_PER_SECOND)
-        for k in range(max(0, seconds - SPARK_S), seconds)
-    )
+    seconds = elapsed // NS_PER_SECOND
+    starts = range(max(0, seconds - SPARK_S), seconds)
     return Board(
-        elapsed / NS_PER_SECOND,
-        phase,
-        max(0, phase.end_ns - elapsed) / NS_PER_SECOND,
-        tuple(
-            _row(accounts, place, now_ns, full_at, cut) for place in range(len(accounts.regions))
+        elapsed_s=elapsed / NS_PER_SECOND,
+        phase=phase,
+        left_s=max(0, phase.end_ns - elapsed) / NS_PER_SECOND,
+        rows=tuple(
+            _row(accounts, place, now_ns, full_at, phase.name == "cut" and name == CUT_REGION)
+            for place, name in enumerate(accounts.regions)
         ),
-        spark,
-        sum(accounts.total_admitted(place) for place in range(len(accounts.regions))),
-        spec.capacity + spec.rate_per_second * elapsed / NS_PER_SECOND,
-        spec.rate_per_second,
-        switches,
+        spark=tuple(
+            accounts.admitted_between(at, at + NS_PER_SECOND)
+            for at in (start_ns + second * NS_PER_SECOND for second in starts)
+        ),
+        admitted=sum(account.total for account in accounts.each),
+        allowed=spec.capacity + spec.rate_per_second * elapsed / NS_PER_SECOND,
+        refill=spec.rate_per_second,
+        switches=switches,
     )
 
 
-def _row(accounts: Accounts, place: int, now_ns: int, full_at: int, cut: str | None) -> Row:
-    name, latest = accounts.regions[place], accounts.each[place].latest
-    offered, admitted = accounts.rates(place, now_ns)
-    peers = {} if latest is None else latest["peers"]
+def _row(accounts: Accounts, place: int, now_ns: int, full_at: int, is_cut: bool) -> Row:
+    latest = accounts.each[place].latest
+    assert latest is not None  # they were linked before
     return Row(
-        region=name,
-        offered=offered,
-        admitted=admitted,
-        remaining=0 if latest is None else latest["remaining"],
+        accounts.regions[place],
+        *accounts.rates(place, now_ns),
+        remaining=latest["remaining"],
         lag_s=accounts.lag_ns(place, full_at) / NS_PER_SECOND,
-        alive=list(peers.values()).count("alive"),
+        alive=list(latest["peers"].values()).count("alive"),
         peers=len(accounts.regions) - 1,
-        is_cut=name == cut,
-        mode="" if latest is None else latest["mode"],
+        is_cut=is_cut,
+        mode=latest["mode"],
     )

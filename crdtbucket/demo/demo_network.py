@@ -16,6 +16,8 @@ from crdtbucket.testing.fault_proxy import HOST, FaultProxy
 NOWHERE = f"{HOST}:1"
 """The address that every region advertises. A node never calls its own address, so gossip shows
 nobody a way around the proxies."""
+DELAY_S = 0.04
+"""The delay of the links, one-way."""
 CLUSTERS = HOME, AWAY = "home", "away"
 
 
@@ -110,9 +112,4 @@ class EngineNetwork(DemoNetwork):
 
     async def stall(self, seconds: float) -> None:
         """The server of the other regions stands still, with all that it holds."""
-        server = self._servers[HOME]
-        server.freeze()
-        try:
-            await asyncio.sleep(seconds)
-        finally:
-            server.thaw()
+        await self._servers[HOME].stall(seconds)

@@ -5,29 +5,22 @@ from __future__ import annotations
 import asyncio
 import secrets
 import signal
-from collections.abc import Callable, Coroutine
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 from crdtbucket.base.clock import NS_PER_SECOND, now_ns
+from crdtbucket.base.deadline import first_of
 from crdtbucket.demo import words
 from crdtbucket.demo.accounts import Accounts
 from crdtbucket.demo.board import board
-from crdtbucket.demo.courses import (
-    Course,
-    CutCourse,
-    EngineCourse,
-    RedisCourse,
-    RegionsCourse,
-    until,
-)
+from crdtbucket.demo.courses import course_of
 from crdtbucket.demo.demo_network import DemoNetwork
-from crdtbucket.demo.modes import PER_REGION
-from crdtbucket.demo.processes import DemoError, RegionProcess, Report, free_port
-from crdtbucket.demo.region import BUCKET, shipped_config
-from crdtbucket.demo.traffic import REGIONS, Traffic, demo_trace, plan
+from crdtbucket.demo.demo_redis import DemoStore, RegionStores
+from crdtbucket.demo.processes import DemoError, RegionProcess, free_port
+from crdtbucket.demo.region import BUCKET, shipped_config, until
+from crdtbucket.demo.traffic import REGIONS, Traffic, demo_trace, phases, plan
 from crdtbucket.demo.verdict import RunVerdict, judge
 from crdtbucket.demo.view import SilentRunView
 from crdtbucket.errors import CrdtbucketError
@@ -35,7 +28,6 @@ from crdtbucket.mesh.mesh_config import MeshConfig
 from crdtbucket.spec.bucket_spec import BucketSpec
 from crdtbucket.spec.field_checks import canonical_name
 
-KEY = "tenant-42"
 LINK_S = 20.0
 SETTLE_S = 60.0
 _LEAD_NS = 200_000_000
@@ -81,11 +73,9 @@ class Demo:
         self.options, self.view = options, view
         self.accounts = Accounts(REGIONS)
         self.spec, self.mode = _bucket()
-        self.course = EngineCourse() if options.nats else _course(options.redis, self.spec)
-        parts = self.course.parts(options.seconds)
-        self.traffic = plan(
-            demo_trace(options.trace), self.spec, options.seconds, options.seed, parts
-        )
+        self.course = course_of(options.redis, options.nats, self.spec)
+        parts = phases(options.seconds, self.course.marks)
+        self.traffic = plan(demo_trace(options.trace), self.spec, parts, options.seed)
         self.start_ns = 0
 
     async def run(self) -> Result:
@@ -93,7 +83,9 @@ class Demo:
         self.view.say(words.title(self.spec, self.options.redis))
         async with AsyncExitStack() as stack:
             stack.callback(self.view.close)
-            await self.course.prepare(stack, self.accounts)
+            if self.course.stores is not None:
+                stack.push_async_callback(self._forget, self.course.stores)
+                await self.course.stores.start()
             network = self.course.network()
             stack.push_async_callback(network.stop)
             await network.start()
@@ -101,29 +93,32 @@ class Demo:
             stack.push_async_callback(_stop_all, regions)
             for region in regions:
                 await region.start()
-            running = self._run(regions, network)
-            await _alongside(running, *(region.ended() for region in regions))
+            await first_of(self._run(regions, network), *(region.ended() for region in regions))
         gossip_ns = MeshConfig(listen="127.0.0.1:0").gossip_interval_ns
         calls = len(self.traffic.calls)
-        verdict = judge(self.accounts, self.spec, gossip_ns, self.course.happened(), calls)
-        self.view.verdict(verdict)
+        verdict = judge(self.accounts, self.spec, gossip_ns, self.course.happened, calls)
+        for line, holds in words.verdict_lines(verdict):
+            self.view.say(line, holds)
         self.view.say("")
         self.view.say(words.AFTER)
         return Result(verdict, self.traffic)
 
+    async def _forget(self, stores: DemoStore | RegionStores) -> None:
+        """In the end nothing of the run stays in a Redis."""
+        found = [report["redis"] for report in self.accounts.latest()]
+        await stores.stop(sorted({key for one in found for key in (one["key"], *one["others"])}))
+
     def _regions(self, network: DemoNetwork) -> list[RegionProcess]:
         secret = secrets.token_hex(16)
-        return [
-            RegionProcess(
-                name, {**network.mesh(name), "secret": secret}, KEY, self._listener(place),
-                console=free_port() if self.options.console else None,
-                **self.course.arguments(name),
-            )
-            for place, name in enumerate(REGIONS)
-        ]  # fmt: skip
-
-    def _listener(self, place: int) -> Callable[[Report], None]:
-        return lambda report: self.accounts.report(place, report)
+        regions = []
+        for place, name in enumerate(REGIONS):
+            arguments = self.course.arguments(name)
+            if self.options.console:
+                arguments["console"] = free_port()
+            mesh = {**network.mesh(name), "secret": secret}
+            listener = partial(self.accounts.report, place)
+            regions.append(RegionProcess(name, mesh, listener, **arguments))
+        return regions
 
     async def _run(self, regions: list[RegionProcess], network: DemoNetwork) -> None:
         await linked(regions, LINK_S)
@@ -134,13 +129,13 @@ class Demo:
             self.view.open_page(words.console_of(consoles[REGIONS[0]]))
         trace = "the Azure LLM trace" if self.options.trace is None else str(self.options.trace)
         self.view.say("")
-        self.view.say(self.course.setting(self.mode, self.accounts))
+        self.view.say(self.course.setting(self.mode, self.accounts.latest()[0]["mode"]))
         self.view.say(words.source(self.traffic, trace))
         self.start_ns = now_ns() + _LEAD_NS
         for place, region in enumerate(regions):
             calls = [(c.at_ns, c.cost) for c in self.traffic.calls if c.region == place]
-            await region.tell({"do": "go", "start": self.start_ns, "calls": calls})
-        await _alongside(self._to_the_end(network), self._show())
+            await region.tell({"start": self.start_ns, "calls": calls})
+        await first_of(self._to_the_end(network), self._show())
 
     async def _to_the_end(self, network: DemoNetwork) -> None:
         """Until nothing is open; the verdict says if it fails."""
@@ -152,28 +147,20 @@ class Demo:
 
     async def _all_reported(self) -> bool:
         """Whether all calls are made and everybody knows of them."""
-        made = sum(len(account.times) for account in self.accounts.each)
+        made = sum(len(account.calls) for account in self.accounts.each)
         reported = made == len(self.traffic.calls) and self.accounts.agreed()
         return reported and await self.course.settled(self.accounts)
 
     async def _show(self) -> None:
-        pause = 1.0 / self.view.frames_a_second
         await until(self.start_ns)
         while True:
+            said = tuple(words.switch_line(one, self.start_ns) for one in self.accounts.switches)
+            switches = None if self.course.stores is None else said
             now = now_ns()
             self.view.show(
-                board(
-                    self.accounts, self.spec, self.traffic, self.start_ns, now,
-                    self.course.cut(), self.course.switches(self.accounts, self.start_ns),
-                )
-            )  # fmt: skip
-            await asyncio.sleep(pause)
-
-
-def _course(redis: str | None, spec: BucketSpec) -> Course:
-    if redis is None:
-        return CutCourse()
-    return RegionsCourse(spec) if redis == PER_REGION else RedisCourse(redis)
+                board(self.accounts, self.spec, self.traffic, self.start_ns, now, switches)
+            )
+            await asyncio.sleep(1.0 / self.view.frames_a_second)
 
 
 async def linked(regions: list[RegionProcess], seconds: float) -> None:
@@ -190,20 +177,6 @@ def _ready(region: RegionProcess, others: int) -> bool:
     if latest is None or latest["warming_up"]:
         return False
     return list(latest["peers"].values()).count("alive") == others
-
-
-async def _alongside(main: Coroutine[Any, Any, None], *others: Coroutine[Any, Any, None]) -> None:
-    """Runs `main` to its end; when one of the others ends first, with its error."""
-    tasks = [asyncio.ensure_future(one) for one in (main, *others)]
-    try:
-        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-        for task in tasks:
-            if task.done():
-                task.result()
-    finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
 
 
 async def _stop_all(regions: list[RegionProcess]) -> None:

@@ -1,12 +1,9 @@
 """How far the admitted calls of a run passed the limit, against the bound for just that run: what
 its processes may admit over the limit, from what each knew.
 
-For the mesh the argument is that of `crdtbucket.simulator.bound`, on facts instead of a grid. At
-an admission its node held every take that its columns showed, so a bucket that sees everything was
-lower by at most the takes that it did not know of, the room that a full bucket may keep for silent
-peers, and debt that was forgiven. A node that admitted within the last gossip interval
-speaks for the moment too, with all that was admitted since counted as unknown: the least of them
-holds. Where one bucket that sees everything would be full, all before it is history.
+For the mesh it is the bound of `crdtbucket.simulator.bound`, on facts instead of a grid: takes that
+the best informed node did not know of, the room that a full bucket may keep for silent peers, and
+debt that was forgiven.
 
 A node in strong mode looks at Redis' level, too, which is lower than the true one by what was
 admitted without Redis and not sent to it since. Every call to Redis sends it all that its caller
@@ -16,56 +13,47 @@ has taken until then.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
 
 from crdtbucket.base.clock import NS_PER_SECOND
 from crdtbucket.demo.accounts import Accounts, DecidedCall
-from crdtbucket.demo.happened import Happened
+from crdtbucket.simulator.bound import UnknownTakes
 from crdtbucket.simulator.measure import OverAdmission
 from crdtbucket.simulator.run_settings import Settings
 from crdtbucket.spec.bucket_spec import BucketSpec
 from crdtbucket.spec.mode import Mode
 from crdtbucket.strong.quota import share_among
 
+LINKED, PARTED = "limit, links up", "limit in the cut"
 FALLBACK = f"limit, {Mode.FALLBACK}"
 
 
-class UnknownTakes:
-    """Follows the admissions of a run in the order of time; amounts are tokens."""
+@dataclass
+class Happened:
+    """What was done to the regions in a run, as far as the verdict depends on it."""
 
-    def __init__(self, regions: int, memory_ns: int) -> None:
-        """`memory_ns`: for how long a node speaks after its admission, the gossip interval."""
-        self._totals = [0] * regions
-        self._history = [0] * regions
-        self._spoke: list[tuple[int, int] | None] = [None] * regions
-        self._memory_ns = memory_ns
+    began_ns: dict[str, int] = field(default_factory=dict)
+    """When each phase began: a region was cut off or healed, or Redis was made slow, gone and back;
+    it came back empty."""
+    records: Sequence[Mapping[str, int]] | None = None
+    """Tokens by epoch, as each Redis holds them at the end; None in a run without one."""
+    ratio: float | None = None
+    """A node's share of the limit while the one Redis is gone, which all nodes ask that are in
+    strong mode; None in a run without one."""
 
-    def full(self) -> None:
-        """One bucket that sees everything is full at this moment."""
-        self._history = list(self._totals)
+    def parts(self) -> tuple[str, ...]:
+        """Names of the parts of the run; each has a limit of its own."""
+        return (LINKED, PARTED) if self.ratio is None else tuple(f"limit, {one}" for one in Mode)
 
-    def admitted(self, call: DecidedCall) -> int:
-        """Count an admission; tokens that the best informed of the nodes did not know of."""
-        # The own calls that were decided while this one waited for its answer count as well.
-        gaps = (
-            min(total - known, total - before)
-            for total, known, before in zip(self._totals, call.known, self._history, strict=True)
-        )
-        unknown = sum(max(0, one) for one in gaps)
-        self._totals[call.region] += call.cost
-        self._spoke = [
-            None if spoke is None else (spoke[0], spoke[1] + call.cost) for spoke in self._spoke
-        ]
-        self._spoke[call.region] = (call.at_ns, unknown)
-        return min(
-            amount
-            for spoke in self._spoke
-            if spoke is not None
-            for at, amount in [spoke]
-            if call.at_ns - at <= self._memory_ns
-        )
+    def part(self, call: DecidedCall) -> str:
+        """The part of the run that a call belongs to: with one Redis, its mode; else in the cut, or
+        with all links up. Updates are under way for a moment after the cut."""
+        if self.ratio is not None:
+            return f"limit, {call.mode}"
+        start_ns, end_ns = self.began_ns["cut"], self.began_ns["healed"]
+        return PARTED if start_ns <= call.at_ns < end_ns + NS_PER_SECOND else LINKED
 
 
 class UnsentTakes:
@@ -117,29 +105,11 @@ def limit_figures(
 ) -> dict[str, LimitFigures]:
     """The figures of each part of the run: the worst of the windows that end in it."""
     calls = accounts.decided()
-    limits = _limits(calls, settings, _slack(accounts, spec, calls), happened)
-    if happened.ratio is not None:
-        fallen_back = [call for call in calls if call.mode == Mode.FALLBACK.value]
-        limits[FALLBACK] = fallback_limit(fallen_back, settings, happened.ratio)
-    return limits
-
-
-def _slack(accounts: Accounts, spec: BucketSpec, calls: Sequence[DecidedCall]) -> float:
-    """Tokens that widen every bound: room kept for silent peers, debt forgiven, late times."""
-    latest = [account.latest for account in accounts.each]
-    forgiven = sum(report["forgiven"] for report in latest if report is not None)
-    late_ns = max((call.error_ns for call in calls), default=0)
-    return accounts.room + float(forgiven) + spec.rate_per_second * late_ns / NS_PER_SECOND
-
-
-def _limits(
-    calls: Sequence[DecidedCall], settings: Settings, slack: float, happened: Happened
-) -> dict[str, LimitFigures]:
-    """Over-admission and bound of each part: the worst of the windows that end in it."""
+    slack = _slack(accounts, spec, calls)
     unknown = UnknownTakes(settings.regions, settings.gossip_ns)
     unsent = UnsentTakes(settings.regions)
-    over_admission, lost_ns = OverAdmission(settings), happened.acts_ns.get("back")
-    seen: dict[str, list[tuple[float, float]]] = {name: [] for name in happened.parts}
+    over_admission, lost_ns = OverAdmission(settings), happened.began_ns.get("back")
+    seen: dict[str, list[tuple[float, float]]] = {name: [] for name in happened.parts()}
     for call in calls:
         if lost_ns is not None and call.at_ns >= lost_ns:
             unsent.lost()
@@ -149,13 +119,34 @@ def _limits(
         if over_admission.debt(call.at_ns) == 0:
             unknown.full()
             unsent.full()
-        bounds: list[int | None] = [unknown.admitted(call)]
+        bounds: list[int | None] = [least_unknown(unknown, call, accounts.by_region(call.known))]
         if happened.ratio is not None:
             bounds.append(unsent.admitted(call))
         bound = min(bound for bound in bounds if bound is not None) + slack
         over_admission.add(call.at_ns, call.cost)
         seen[happened.part(call)].append((over_admission.ending(), bound))
-    return {name: _worst(pairs, settings.capacity) for name, pairs in seen.items()}
+    limits = {name: _worst(pairs, settings.capacity) for name, pairs in seen.items()}
+    if happened.ratio is not None:
+        fallen_back = [call for call in calls if call.mode == Mode.FALLBACK.value]
+        limits[FALLBACK] = fallback_limit(fallen_back, settings, happened.ratio)
+    return limits
+
+
+def least_unknown(takes: UnknownTakes, call: DecidedCall, known: Sequence[int]) -> int:
+    """Counts an admission; tokens that the best informed of the nodes did not know of. `known`:
+    tokens that each region had taken, as far as the deciding one knew."""
+    # The own calls that were decided while this one waited for its answer count as well.
+    unknown = takes.unknown(known)
+    takes.took(call.region, call.cost)
+    takes.spoke(call.region, call.at_ns, unknown)
+    return min(takes.recent(call.at_ns).values())
+
+
+def _slack(accounts: Accounts, spec: BucketSpec, calls: Sequence[DecidedCall]) -> float:
+    """Tokens that widen every bound: room kept for silent peers, debt forgiven, late times."""
+    forgiven = sum(report["forgiven"] for report in accounts.latest())
+    late_ns = max((call.error_ns for call in calls), default=0)
+    return accounts.room + float(forgiven) + spec.rate_per_second * late_ns / NS_PER_SECOND
 
 
 def fallback_limit(calls: Sequence[DecidedCall], settings: Settings, ratio: float) -> LimitFigures:

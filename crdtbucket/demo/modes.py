@@ -32,19 +32,8 @@ REGIONAL_PATIENCE = {**PATIENCE, "latency_limit": DEADLINE_S - 0.1}
 """The same where nothing is done to Redis: only a stall of this machine makes it slow."""
 
 
-@dataclass(frozen=True)
-class Act:
-    """Something that is done to Redis, and the mode that it leads to before the next act."""
-
-    name: str
-    mode: Mode
-
-
-ACTS = (
-    Act("slow", Mode.EVENTUAL),
-    Act("gone", Mode.FALLBACK),
-    Act("back", Mode.STRONG),
-)
+ACTS = {"slow": Mode.EVENTUAL, "gone": Mode.FALLBACK, "back": Mode.STRONG}
+"""What is done to Redis, and the mode that each leads to before the next."""
 
 
 @dataclass(frozen=True)
@@ -70,14 +59,12 @@ class Followed:
 
     def fault(self) -> str:
         """What is wrong, in words; empty for nothing."""
-        wrong = [act for act in ACTS if self.ended.get(act.name) != act.mode.value]
-        if not wrong:
-            return ""
-        told = ", ".join(
-            f"{self.ended.get(act.name)} at the end of {act.name} and not {act.mode}"
-            for act in wrong
+        wrong = ", ".join(
+            f"{self.ended[act]} at the end of {act} and not {mode}"
+            for act, mode in ACTS.items()
+            if self.ended[act] != mode.value
         )
-        return f"went {' -> '.join(self.path)}: {told}"
+        return f"went {' -> '.join(self.path)}: {wrong}" if wrong else ""
 
 
 def follow(switches: Sequence[Switch], acts_ns: Mapping[str, int], regions: int) -> list[Followed]:
@@ -89,12 +76,11 @@ def follow(switches: Sequence[Switch], acts_ns: Mapping[str, int], regions: int)
         broken = next((b for a, b in pairwise(mine) if a.after != b.before), None)
         assert broken is None, f"a switch is missing before {broken}"
         ended, delays = {}, {}
-        for act, until in zip(ACTS, (*ACTS[1:], None), strict=True):
-            end_ns = None if until is None else acts_ns[until.name]
-            before = [one for one in mine if end_ns is None or one.at_ns < end_ns]
-            ended[act.name] = before[-1].after if before else Mode.STRONG.value
+        for act, following in zip(ACTS, (*list(ACTS)[1:], None), strict=True):
+            before = [s for s in mine if following is None or s.at_ns < acts_ns[following]]
+            ended[act] = before[-1].after if before else Mode.STRONG.value
             reached_ns = before[-1].at_ns if before else 0
-            delays[act.name] = max(0, reached_ns - acts_ns[act.name]) / NS_PER_SECOND
+            delays[act] = max(0, reached_ns - acts_ns[act]) / NS_PER_SECOND
         path = (Mode.STRONG.value, *(switch.after for switch in mine))
         found.append(Followed(path, ended, delays))
     return found

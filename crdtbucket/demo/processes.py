@@ -17,14 +17,6 @@ from crdtbucket.errors import CrdtbucketError
 from crdtbucket.testing.fault_proxy import HOST
 
 Report = dict[str, Any]
-# Linux kills a server with its parent, however that ends. An execution keeps what is asked for.
-TIED = """
-import ctypes, os, signal, sys
-prctl = getattr(ctypes.CDLL(None), "prctl", None)
-if prctl is not None:
-    prctl(1, signal.SIGKILL)
-os.execv(sys.argv[1], sys.argv[1:])
-"""
 LEAVE_S = 3.0
 _ROOT = Path(__file__).parents[2]
 _LINE_LIMIT = 2**26
@@ -48,27 +40,16 @@ class RegionProcess:
         self,
         region: str,
         mesh: dict[str, Any],
-        key: str,
         on_report: Callable[[Report], None],
         *,
-        redis: dict[str, Any] | None = None,
-        modes: dict[str, Any] | None = None,
         console: int | None = None,
+        **strong: Any,
     ) -> None:
-        """`mesh`: arguments of its `MeshConfig`. `redis` and `modes`: those of the `RedisConfig`
-        and `ControllerSettings` of strong mode, None to run without. `console`: the port at which
-        it shows itself, None for nowhere."""
-        self.region = region
-        self.console = console
-        self.setup = {
-            "node": f"{region}-1",
-            "region": region,
-            "key": key,
-            "redis": redis,
-            "modes": modes or {},
-            "mesh": mesh,
-            "console": console,
-        }
+        """`mesh`: arguments of its `MeshConfig`. `console`: the port at which it shows itself, None
+        for nowhere. `strong`: for strong mode `redis` and `modes`, the arguments of its
+        `RedisConfig` and `ControllerSettings`."""
+        self.region, self.console = region, console
+        self._setup = {"region": region, "mesh": mesh, "console": console, **strong}
         self.latest: Report | None = None
         """The newest report."""
         self.stopping = False
@@ -77,28 +58,15 @@ class RegionProcess:
         self._last_words: deque[str] = deque(maxlen=_LAST_WORDS)
         self._readers: list[asyncio.Task[None]] = []
 
-    @property
-    def pid(self) -> int:
-        """The id of the running process."""
-        assert self._process is not None
-        return self._process.pid
-
     async def start(self) -> None:
         """Start the process."""
-        self._process = process = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "crdtbucket.demo.region",
-            stdin=asyncio.subprocess.PIPE,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.PIPE,
-            limit=_LINE_LIMIT,
-            cwd=_ROOT,  # else a checkout that is not built comes first where the demo is run in it
-            start_new_session=True,  # Ctrl-C in the terminal reaches the parent alone
-        )  # fmt: skip
+        words = ("-m", "crdtbucket.demo.region")
+        self._process = process = await started_python(*words, stderr=asyncio.subprocess.PIPE)
         self._readers = [
             asyncio.ensure_future(self._read_reports(process)),
             asyncio.ensure_future(self._read_errors(process)),
         ]
-        await self.tell(self.setup)
+        await self.tell(self._setup)
 
     async def tell(self, message: dict[str, Any]) -> None:
         """Writes one line to the process; `ended` reports one that is gone."""
@@ -130,22 +98,16 @@ class RegionProcess:
         process, self.stopping = self._process, True
         if process is None:
             return
+        assert process.stdin is not None
+        process.stdin.close()  # the end of its stdin is a stop
         try:
-            if process.stdin is not None:
-                process.stdin.close()  # the end of its stdin is a stop
-            try:
-                await asyncio.wait_for(process.wait(), LEAVE_S)
-            except asyncio.TimeoutError:
-                process.kill()
-                await process.wait()
-        except asyncio.CancelledError:
+            await asyncio.wait({asyncio.ensure_future(process.wait())}, timeout=LEAVE_S)
+        finally:
             if process.returncode is None:
                 process.kill()
-            raise
-        finally:
             for reader in self._readers:
                 reader.cancel()
-            await asyncio.gather(*self._readers, return_exceptions=True)
+            await asyncio.gather(process.wait(), *self._readers, return_exceptions=True)
 
     def _why(self, code: int) -> str:
         how = f"ended with status {code}"
@@ -169,6 +131,19 @@ class RegionProcess:
         assert process.stderr is not None
         while line := await process.stderr.readline():
             self._last_words.append(line.decode(errors="replace").rstrip())
+
+
+async def started_python(*arguments: str, stderr: int) -> asyncio.subprocess.Process:
+    """A new process of this interpreter, with pipes."""
+    return await asyncio.create_subprocess_exec(
+        sys.executable, *arguments,
+        stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=stderr,
+        limit=_LINE_LIMIT,
+        cwd=_ROOT,  # else a checkout that is not built comes first where the demo is run in it
+        start_new_session=True,  # Ctrl-C in the terminal reaches the parent alone
+    )  # fmt: skip
 
 
 def free_port() -> int:

@@ -2,8 +2,8 @@
 
     python -m crdtbucket.demo.region
 
-Lines of JSON both ways. The first one in is the setup; then `go` (calls to make), `stop`. The end
-of stdin is a stop, too: whatever becomes of its parent, a region does not outlive it.
+Lines of JSON both ways. The first one in is the setup, the second one has the calls to make. It
+runs until the end of stdin: whatever becomes of its parent, a region does not outlive it.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from typing import Any
 
 from crdtbucket import Bucket, CrdtbucketError, Limiter, MeshConfig, RedisConfig
 from crdtbucket.base.clock import NS_PER_SECOND, now_ns
+from crdtbucket.base.deadline import first_of
 from crdtbucket.config import Config, load_config
 from crdtbucket.strong.controller.controller_settings import ControllerSettings
 from crdtbucket.strong.controller.degradation import Degradation
@@ -29,17 +30,18 @@ from crdtbucket.testing.fault_proxy import HOST
 
 BUCKET = "ai-agent-inference"
 """The ASCII spelling finds it, whatever hyphens the file has."""
+KEY = "tenant-42"
 REPORT_S = 0.1
-# A line of `go` holds all calls of a run.
+# One line holds all calls of a run.
 _LINE_LIMIT = 2**26
 
 
 class Region:
     """One region of the demo: a limiter under load, and the reports of what it decided."""
 
-    def __init__(self, limiter: Limiter, key: str, switches: list[list[Any]]) -> None:
+    def __init__(self, limiter: Limiter, switches: list[list[Any]]) -> None:
         """`switches`: changes of mode that have not been reported yet."""
-        self.limiter, self.key = limiter, key
+        self.limiter = limiter
         self.bucket: Bucket = limiter.bucket(BUCKET)
         self.calls: list[list[Any]] = []
         self.switches = switches
@@ -47,7 +49,7 @@ class Region:
 
     def known(self) -> dict[str, int]:
         """Tokens that each process has taken, as far as it is known here, by epoch."""
-        columns = self.bucket.columns(self.key).items()
+        columns = self.bucket.columns(KEY).items()
         return {f"{epoch:x}": taken - refunded for (_, epoch), (_, taken, refunded) in columns}
 
     def room(self) -> float:
@@ -55,16 +57,16 @@ class Region:
 
         Only a full bucket keeps any, so none does that is further from full than it can refill.
         """
-        credit = self.bucket.credit(self.key)
+        credit = self.bucket.credit(KEY)
         refill = self.bucket.spec.rate_per_second * REPORT_S
-        debt = self.bucket.debt(self.key) or 0
+        debt = self.bucket.debt(KEY) or 0
         return credit + refill if credit > 0 and debt <= 2 * refill else 0.0
 
     async def call(self, cost: int) -> None:
         """Makes one call, and notes its time and what was known when it was decided."""
         known, room = self.known(), self.room()
         before = now_ns()
-        decision = await self.bucket.acquire(self.key, cost)
+        decision = await self.bucket.acquire(KEY, cost)
         after = now_ns()
         row = [after, after - before, cost, int(decision.allowed), room, known, decision.mode.value]
         self.calls.append(row)
@@ -74,9 +76,7 @@ class Region:
         not."""
         made = []
         for at_ns, cost in calls:
-            wait = start_ns + at_ns - now_ns()
-            if wait > 0:
-                await asyncio.sleep(wait / NS_PER_SECOND)
+            await until(start_ns + at_ns)
             made.append(asyncio.ensure_future(self.call(cost)))
         await asyncio.gather(*made)
         self.done = True
@@ -87,7 +87,7 @@ class Region:
         switches = list(self.switches)
         self.switches.clear()
         stats = self.limiter.stats()
-        decision = self.bucket.peek(self.key)
+        decision = self.bucket.peek(KEY)
         return {
             "at": now_ns(),
             "epoch": f"{self.bucket.table.epochs.running:x}",
@@ -109,7 +109,7 @@ class Region:
         if not isinstance(self.bucket, StrongBucket):
             return None
         store = self.bucket.store
-        name = store.ledger.names.key(self.bucket, self.bucket.hash(self.key))
+        name = store.ledger.names.key(self.bucket, self.bucket.hash(KEY))
         _, probe = store.registry.probe(ALL_SLOTS)
         return {
             "unsettled": len(store.ledger.unsettled.pending),
@@ -118,47 +118,31 @@ class Region:
         }
 
 
+async def until(at_ns: int) -> None:
+    """Sleeps until this time on the clock of all processes."""
+    wait = at_ns - now_ns()
+    if wait > 0:
+        await asyncio.sleep(wait / NS_PER_SECOND)
+
+
 async def serve(region: Region, lines: asyncio.StreamReader) -> None:
-    """Makes the calls that are commanded, and reports until it is to stop."""
-    reporting = asyncio.ensure_future(_report(region))
-    making: asyncio.Future[None] | None = None
-    listening = asyncio.ensure_future(lines.readline())
-    try:
-        while True:
-            busy: set[asyncio.Future[Any]] = {listening, reporting}
-            if making is not None:
-                busy.add(making)
-            ended, _ = await asyncio.wait(busy, return_when=asyncio.FIRST_COMPLETED)
-            if making is not None and making in ended:
-                making.result()
-                making = None
-            if reporting in ended:
-                reporting.result()
-            if listening in ended:
-                line = listening.result()
-                order: dict[str, Any] = json.loads(line) if line else {"do": "stop"}
-                if order["do"] == "stop":
-                    return
-                region.done = False
-                making = asyncio.ensure_future(region.make(order["start"], order["calls"]))
-                listening = asyncio.ensure_future(lines.readline())
-    finally:
-        tasks = [task for task in (reporting, making, listening) if task is not None]
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+    """Makes the calls that a line commands, and reports, until stdin ends."""
+    await first_of(_obey(region, lines), _report(region))
+
+
+async def _obey(region: Region, lines: asyncio.StreamReader) -> None:
+    if line := await lines.readline():
+        order = json.loads(line)
+        region.done = False
+        await first_of(region.make(order["start"], order["calls"]), lines.readline())
+        await lines.readline()
 
 
 async def _report(region: Region) -> None:
     while True:
-        tell(region.report())
+        sys.stdout.write(json.dumps(region.report(), separators=(",", ":")) + "\n")
+        sys.stdout.flush()
         await asyncio.sleep(REPORT_S)
-
-
-def tell(message: dict[str, Any]) -> None:
-    """Writes one report as a line on stdout."""
-    sys.stdout.write(json.dumps(message, separators=(",", ":")) + "\n")
-    sys.stdout.flush()
 
 
 def shipped_config() -> Config:
@@ -169,9 +153,9 @@ def shipped_config() -> Config:
 
 def limiter_of(setup: dict[str, Any], on_mode_change: Callable[[ModeNotice], None]) -> Limiter:
     """What the shipped configuration asks for, with another Redis; without one the mesh decides."""
-    config = shipped_config()
-    who = {"node": setup["node"], "region": setup["region"], "mesh": MeshConfig(**setup["mesh"])}
-    if setup["redis"] is None:
+    config, region = shipped_config(), setup["region"]
+    who = {"node": f"{region}-1", "region": region, "mesh": MeshConfig(**setup["mesh"])}
+    if "redis" not in setup:
         return Limiter(config.buckets, **who)
     modes = ControllerSettings(**setup["modes"])
     return Limiter(
@@ -198,7 +182,7 @@ async def main() -> None:
         switches.append([now_ns(), notice.before.value, notice.after.value, notice.reason])
 
     async with limiter_of(setup, switched) as limiter, console(limiter, setup["console"]):
-        await serve(Region(limiter, setup["key"], switches), lines)
+        await serve(Region(limiter, switches), lines)
 
 
 @asynccontextmanager

@@ -15,14 +15,20 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from crdtbucket.base.address import Address
-from crdtbucket.demo.processes import TIED, DemoError, free_port
+from crdtbucket.demo.processes import DemoError, free_port, started_python
 from crdtbucket.errors import RedisUnavailable
 from crdtbucket.strong.redis.access import Access
 from crdtbucket.strong.redis.redis_connection import RedisConnection
-from crdtbucket.strong.redis.replicated import HeldEntry
-from crdtbucket.strong.redis.script import read_owner
 from crdtbucket.testing.fault_proxy import HOST
 
+# Linux kills a server with its parent, however that ends. An execution keeps what is asked for.
+_TIED = """
+import ctypes, os, signal, sys
+prctl = getattr(ctypes.CDLL(None), "prctl", None)
+if prctl is not None:
+    prctl(1, signal.SIGKILL)
+os.execvp(sys.argv[1], sys.argv[1:])
+"""
 START_S = 10.0
 _POLL_S = 0.02
 PROGRAMS = ("redis-server", "valkey-server")
@@ -40,13 +46,8 @@ class ServerProcess(ABC):
         """Returns when it answers. `settings`: the lines of its configuration, which it reads from
         stdin: a password on the command line is everybody's. Raises `DemoError` with what it
         printed."""
-        self._process = process = await asyncio.create_subprocess_exec(
-            sys.executable, "-c", TIED, self.program, *arguments,
-            stdin=asyncio.subprocess.PIPE,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.STDOUT,
-            start_new_session=True,  # Ctrl-C in the terminal reaches the parent alone
-        )  # fmt: skip
+        words = ("-c", _TIED, self.program, *arguments)
+        self._process = process = await started_python(*words, stderr=asyncio.subprocess.STDOUT)
         assert process.stdin is not None
         process.stdin.write("\n".join(settings).encode() + b"\n")
         process.stdin.close()
@@ -91,14 +92,13 @@ class NatsProcess(ServerProcess):
         settings = [f'listen: "{HOST}:{self.port}"', 'log_file: "/dev/null"', *lines]
         await self._begin(["-c", "/dev/stdin"], settings)
 
-    def freeze(self) -> None:
-        """The server stops in the middle of whatever it does (SIGSTOP)."""
-        if self._process is not None:
-            self._process.send_signal(signal.SIGSTOP)
-
-    def thaw(self) -> None:
-        """The server goes on (SIGCONT)."""
-        if self._process is not None:
+    async def stall(self, seconds: float) -> None:
+        """The server stands still for so long, in the middle of whatever it does."""
+        assert self._process is not None
+        self._process.send_signal(signal.SIGSTOP)
+        try:
+            await asyncio.sleep(seconds)
+        finally:
             self._process.send_signal(signal.SIGCONT)
 
     async def _answers(self) -> bool:
@@ -121,7 +121,7 @@ class RedisProcess(ServerProcess):
     def __init__(self) -> None:
         """Raises `DemoError` where no program is installed."""
         super().__init__()
-        found = next(filter(None, map(shutil.which, PROGRAMS)), None)
+        found = next(filter(shutil.which, PROGRAMS), None)
         if found is None:
             raise DemoError(
                 f"neither {' nor '.join(PROGRAMS)} is installed: install one, or give a server's "
@@ -144,11 +144,3 @@ class RedisProcess(ServerProcess):
             return False
         connection.abort()
         return True
-
-
-def taken_by_epoch(entry: HeldEntry | None) -> dict[str, int]:
-    """Tokens taken less refunded of each process, by its epoch, as a key in Redis has them."""
-    return {
-        f"{read_owner(owner)[0]:x}": one.taken - one.refunded
-        for owner, one in ({} if entry is None else entry.records).items()
-    }

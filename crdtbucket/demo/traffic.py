@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 
@@ -21,6 +20,17 @@ BLOCK = 16
 out memory."""
 LOAD = 1.5
 BURST = 5.0
+Marks = tuple[tuple[str, float, float], ...]
+"""The parts of a kind of run: the name of each, and where it begins and ends, from 0 to 1."""
+CUT_MARKS: Marks = (
+    ("normal", 0.0, 0.44), ("burst", 0.44, 0.56), ("normal", 0.56, 0.62),
+    ("cut", 0.62, 0.82), ("healed", 0.82, 1.0),
+)  # fmt: skip
+STALL_MARKS: Marks = (*CUT_MARKS[:-1], ("healed", 0.82, 0.91), ("stalled", 0.91, 1.0))
+REDIS_MARKS: Marks = (
+    ("normal", 0.0, 0.16), ("burst", 0.16, 0.26), ("normal", 0.26, 0.40),
+    ("slow", 0.40, 0.62), ("gone", 0.62, 0.76), ("back", 0.76, 1.0),
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -60,10 +70,6 @@ class Traffic:
         """The phase at a time; the last one after the end."""
         return next((one for one in self.phases if at_ns < one.end_ns), self.phases[-1])
 
-    def named(self, name: str) -> Phase:
-        """The first phase of this name."""
-        return next(one for one in self.phases if one.name == name)
-
 
 def demo_trace(path: str | Path | None = None) -> Trace:
     """The trace in a file, or the one that is shipped. Raises `TraceError`."""
@@ -73,24 +79,8 @@ def demo_trace(path: str | Path | None = None) -> Trace:
     return parse_trace(text.splitlines(), "trace.csv")
 
 
-def phases(seconds: float) -> list[Phase]:
-    """The run's parts: a burst in the middle, then a cut, then the time after it."""
-    marks = (
-        ("normal", 0.0, 0.44), ("burst", 0.44, 0.56), ("normal", 0.56, 0.62),
-        ("cut", 0.62, 0.82), ("healed", 0.82, 1.0),
-    )  # fmt: skip
-    return _parts(seconds, marks)
-
-
-def stall_phases(seconds: float) -> list[Phase]:
-    """The phases of a cut, where a stall begins in the middle of the time after it."""
-    *before, last = phases(seconds)
-    middle_ns = (last.start_ns + last.end_ns) // 2
-    stalled = replace(last, name="stalled", start_ns=middle_ns)
-    return [*before, replace(last, end_ns=middle_ns), stalled]
-
-
-def _parts(seconds: float, marks: Sequence[tuple[str, float, float]]) -> list[Phase]:
+def phases(seconds: float, marks: Marks = CUT_MARKS) -> list[Phase]:
+    """The parts of a run that lasts so long."""
     length = round(seconds * NS_PER_SECOND)
     return [
         Phase(name, round(a * length), round(b * length), BURST if name == "burst" else 1.0)
@@ -98,25 +88,12 @@ def _parts(seconds: float, marks: Sequence[tuple[str, float, float]]) -> list[Ph
     ]
 
 
-def redis_phases(seconds: float) -> list[Phase]:
-    """The parts of a run with a Redis: a burst, then half way it is slow, gone, and back."""
-    marks = (
-        ("normal", 0.0, 0.16), ("burst", 0.16, 0.26), ("normal", 0.26, 0.40),
-        ("slow", 0.40, 0.62), ("gone", 0.62, 0.76), ("back", 0.76, 1.0),
-    )  # fmt: skip
-    return _parts(seconds, marks)
-
-
-def plan(
-    trace: Trace, spec: BucketSpec, seconds: float, seed: int, parts: list[Phase] | None = None
-) -> Traffic:
+def plan(trace: Trace, spec: BucketSpec, parts: list[Phase], seed: int) -> Traffic:
     """The calls of a run that offers the bucket 1.5 times its rate, and 5 times that in a burst.
-    `parts`: None for those of the run without a Redis.
 
     As many calls as that takes, from the first on, all over again where the trace is too short;
     their times keep their proportions. A call goes to a region drawn from the seed.
     """
-    parts = phases(seconds) if parts is None else parts
     # A second of a burst holds as much of the trace as five others.
     length_ns = sum((part.end_ns - part.start_ns) * part.pace for part in parts)
     wanted = LOAD * spec.rate_per_second * length_ns / NS_PER_SECOND

@@ -8,10 +8,9 @@ from dataclasses import dataclass
 
 from crdtbucket.base.clock import NS_PER_SECOND
 from crdtbucket.demo.accounts import Accounts, DecidedCall
-from crdtbucket.demo.happened import Happened
-from crdtbucket.demo.limit_figures import LimitFigures, limit_figures
+from crdtbucket.demo.limit_figures import Happened, LimitFigures, limit_figures
 from crdtbucket.demo.modes import ACTS, Followed, follow
-from crdtbucket.simulator.measure import Ideal
+from crdtbucket.simulator.measure import Ideal, Starvation
 from crdtbucket.simulator.run_settings import Settings
 from crdtbucket.spec.bucket_spec import BucketSpec
 from crdtbucket.spec.mode import Mode
@@ -39,11 +38,11 @@ def modes_check(regions: Sequence[str], followed: Sequence[Followed]) -> RunChec
     ]
     if faults:
         return RunCheck("modes", False, "; ".join(faults))
-    seen = []
-    for act in ACTS:
-        delays = [one.delays[act.name] for one in followed]
-        seen.append(f"{act.name} -> {act.mode} in {max(delays):.1f} s")
-    return RunCheck("modes", True, f"{', '.join(seen)} at most")
+    seen = ", ".join(
+        f"{act} -> {mode} in {max(one.delays[act] for one in followed):.1f} s"
+        for act, mode in ACTS.items()
+    )
+    return RunCheck("modes", True, f"{seen} at most")
 
 
 def amount_check(admitted: int, ideal: int) -> RunCheck:
@@ -66,27 +65,29 @@ def limit_check(name: str, limit: LimitFigures) -> RunCheck:
 
 def tokens_check(
     reported: tuple[int, ...],
-    columns: Sequence[tuple[int, ...] | None],
-    records: Sequence[tuple[int, ...]] | None,
-    strangers: Sequence[int],
+    columns: Sequence[tuple[int, ...]],
+    stored: Sequence[tuple[int, ...]] | None,
     made: str,
 ) -> RunCheck:
-    """Every token is counted once, by all. `records`: what each Redis holds of the regions,
-    `strangers`: and of anybody else; `made`: what is wrong with the number of calls."""
-    name = "no take lost" if records is None else "every token"
+    """Every token is counted once, by all. `stored`: what each Redis holds of the regions, and last
+    of anybody else; `made`: what is wrong with the number of calls."""
+    name = "no take lost" if stored is None else "every token"
     if made:
         return RunCheck(name, False, made)
     own = " + ".join(f"{one:,}" for one in reported)
-    if all(one == reported for one in (*columns, *(records or ()))) and not any(strangers):
-        who = ", and all three hold just that"
-        if records is not None:
-            stores = "and Redis" if len(records) == 1 else f"and the Redis of all {len(records)}"
-            who = f": so say the callers, all three nodes, {stores}"
-        return RunCheck(name, True, f"{own} = {sum(reported):,}{who}")
-    held = "; ".join("nothing" if one is None else str(list(one)) for one in columns)
-    if records is None:
-        return RunCheck(name, False, f"the processes took {own}, and hold {held}")
-    kept = "; ".join(str([*one, more]) for one, more in zip(records, strangers, strict=True))
+    held = "; ".join(str(list(one)) for one in columns)
+    holds = list(columns) == [reported] * len(reported)
+    if stored is None:
+        if holds:
+            text = f"{own} = {sum(reported):,}, and all three hold just that"
+        else:
+            text = f"the processes took {own}, and hold {held}"
+        return RunCheck(name, holds, text)
+    if holds and all(one == (*reported, 0) for one in stored):
+        who = "Redis" if len(stored) == 1 else f"the Redis of all {len(stored)}"
+        text = f"{own} = {sum(reported):,}: so say the callers, all three nodes, and {who}"
+        return RunCheck(name, True, text)
+    kept = "; ".join(str(list(one)) for one in stored)
     text = f"the callers took {own}, the nodes hold {held}, Redis holds {kept}"
     return RunCheck(name, False, text)
 
@@ -112,7 +113,7 @@ class RunVerdict:
     limits: dict[str, LimitFigures]
     """The windows that end in each part of the run."""
     starved_seconds: dict[str, float]
-    columns: list[tuple[int, ...] | None]
+    columns: list[tuple[int, ...]]
     """Tokens taken by each region, as each region holds them at the end."""
     reported: tuple[int, ...]
     """The same as the processes say it, call by call."""
@@ -121,8 +122,6 @@ class RunVerdict:
     followed: list[Followed]
     """How the modes of each region followed what was done to Redis."""
     checks: list[RunCheck]
-    note: str
-    """How to read the checks."""
 
     @property
     def ratio(self) -> float:
@@ -139,33 +138,29 @@ def judge(
     accounts: Accounts, spec: BucketSpec, gossip_ns: int, happened: Happened, expected: int
 ) -> RunVerdict:
     """The verdict. `expected`: how many calls were to be made."""
-    calls = accounts.decided()
-    settings = Settings.of_bucket(spec, regions=len(accounts.regions), gossip_ns=gossip_ns)
+    calls, names = accounts.decided(), accounts.regions
+    settings = Settings.of_bucket(spec, regions=len(names), gossip_ns=gossip_ns)
     limits = limit_figures(accounts, spec, settings, happened)
     admitted, ideal = _admitted(calls, settings)
-    latest = [account.latest for account in accounts.each]
-    columns = [None if one is None else accounts.by_region(one["known"]) for one in latest]
-    reported = tuple(accounts.total_admitted(region) for region in range(len(accounts.regions)))
-    stores = happened.records
-    records = None if stores is None else [accounts.by_region(dict(one)) for one in stores]
-    strangers = [
-        sum(held.values()) - sum(one) for held, one in zip(stores or [], records or [], strict=True)
-    ]
-    starved = {name: _starved_s(calls, place) for place, name in enumerate(accounts.regions)}
-    regions = len(accounts.regions) if happened.acts_ns else 0
-    followed = follow(accounts.switches, happened.acts_ns, regions)
+    columns = [accounts.by_region(report["known"]) for report in accounts.latest()]
+    reported = tuple(account.total for account in accounts.each)
+    stored = None if happened.records is None else [accounts.row(one) for one in happened.records]
+    records = None if stored is None else [row[:-1] for row in stored]
+    starved = dict(zip(names, _starved_s(calls, len(names)), strict=True))
+    regions = 0 if happened.ratio is None else len(names)
+    followed = follow(accounts.switches, happened.began_ns, regions)
     made = f"{len(calls):,} of {expected:,} calls were made" if len(calls) != expected else ""
     checks = [
-        *([modes_check(accounts.regions, followed)] if followed else []),
+        *([modes_check(names, followed)] if followed else []),
         amount_check(admitted, ideal),
         *(limit_check(name, limit) for name, limit in limits.items()),
-        tokens_check(reported, columns, records, strangers, made),
+        tokens_check(reported, columns, stored, made),
         starvation_check(starved),
     ]
     offered, outside = sum(call.cost for call in calls), sum(reported) - admitted
     return RunVerdict(
         offered, sum(reported), ideal + outside, limits, starved, columns, reported, records,
-        followed, checks, happened.note,
+        followed, checks,
     )  # fmt: skip
 
 
@@ -183,19 +178,13 @@ def _admitted(calls: Sequence[DecidedCall], settings: Settings) -> tuple[int, in
     return admitted, best
 
 
-def _starved_s(calls: Sequence[DecidedCall], region: int) -> float:
-    """The longest time from a region's denial to its next admission, seconds; an outage, in which
-    little is promised, ends it."""
-    since: int | None = None
-    longest = 0
+def _starved_s(calls: Sequence[DecidedCall], regions: int) -> list[float]:
+    """The longest time from a denial of each region to its next admission, seconds; an outage, in
+    which little is promised, ends it."""
+    starvation = Starvation(regions)
     for call in calls:
-        if call.region == region:
-            if since is None and not call.allowed:
-                since = call.at_ns
-            if call.mode == Mode.FALLBACK.value:
-                since = None
-            if since is not None:
-                longest = max(longest, call.at_ns - since)
-            if call.allowed:
-                since = None
-    return longest / NS_PER_SECOND
+        denied = not call.allowed and call.mode != Mode.FALLBACK.value
+        starvation.demand(call.region, denied, call.at_ns)
+    if calls:
+        starvation.finish(calls[-1].at_ns)
+    return [worst / NS_PER_SECOND for worst in starvation.worst_ns]

@@ -14,8 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from crdtbucket.demo.board import Board
-from crdtbucket.demo.verdict import RunVerdict
-from crdtbucket.demo.words import BANNERS, verdict_lines
+from crdtbucket.demo.words import BANNERS
 
 _STYLES = {
     "normal": "green", "burst": "bold yellow", "cut": "bold red", "healed": "bold cyan",
@@ -23,8 +22,6 @@ _STYLES = {
 }  # fmt: skip
 _MODE_STYLES = {"strong": "green", "eventual": "yellow", "fallback": "bold red"}
 _BARS = " ▁▂▃▄▅▆▇█"
-# The limit stands at half the height of the sparkline.
-_FULL_HEIGHT = 2.0
 
 
 class SilentRunView:
@@ -32,8 +29,9 @@ class SilentRunView:
 
     frames_a_second = 1.0
 
-    def say(self, text: str) -> None:
-        """Some words, before or after the traffic."""
+    def say(self, text: str, holds: bool | None = None) -> None:
+        """Some words before or after the traffic. `holds`: whether they are of a check that
+        holds."""
 
     def open_page(self, url: str) -> None:
         """A page that somebody who watches may want to see."""
@@ -44,14 +42,6 @@ class SilentRunView:
     def close(self) -> None:
         """The traffic has ended, or the run was stopped."""
 
-    def verdict(self, verdict: RunVerdict) -> None:
-        """What the run showed, line by line."""
-        for line, holds in verdict_lines(verdict):
-            self.say_check(line, holds)
-
-    def say_check(self, line: str, holds: bool | None) -> None:
-        """Prints one line of the verdict; `holds` is None for plain words."""
-
 
 class PlainRunView(SilentRunView):
     """A line a second, of 80 columns, for pipes and files."""
@@ -60,7 +50,7 @@ class PlainRunView(SilentRunView):
         self._phase = ""
         self._told = 0
 
-    def say(self, text: str) -> None:
+    def say(self, text: str, holds: bool | None = None) -> None:
         """Prints a line."""
         print(text, flush=True)
 
@@ -69,26 +59,23 @@ class PlainRunView(SilentRunView):
         modes = board.switches is not None
         if not self._phase:
             names = "offer admit " + ("mode    " if modes else " left  lag")
-            width = len(names)
-            heads = " | ".join(f"{row.region:^{width}}" for row in board.rows)
-            self.say(f"\n{'':7}{heads}".rstrip())
-            self.say(("  time " + " | ".join(names for _ in board.rows)).rstrip())
+            self._columns("\n       ", [f"{row.region:^{len(names)}}" for row in board.rows])
+            self._columns("  time ", [names for _ in board.rows])
         if board.phase.name != self._phase:
             self._phase = board.phase.name
             self.say(f"-- {BANNERS[self._phase]}")
         for line in (board.switches or ())[self._told :]:
             self.say(f"   {line}")
         self._told = len(board.switches or ())
-        regions = " | ".join(
+        regions = [
             f"{row.offered:5.0f} {row.admitted:5.0f} "
             + (f"{row.mode:8}" if modes else f"{row.remaining:5d} {row.lag_s:4.1f}")
             for row in board.rows
-        )
-        self.say(f"{board.elapsed_s:5.1f}s {regions}".rstrip())
+        ]
+        self._columns(f"{board.elapsed_s:5.1f}s ", regions)
 
-    def say_check(self, line: str, holds: bool | None) -> None:
-        """Prints a line of the verdict."""
-        self.say(line)
+    def _columns(self, first: str, others: list[str]) -> None:
+        self.say((first + " | ".join(others)).rstrip())
 
 
 class LiveRunView(SilentRunView):
@@ -98,11 +85,12 @@ class LiveRunView(SilentRunView):
 
     def __init__(self, console: Console) -> None:
         self._console = console
-        self._live: Live | None = None
+        self._live = Live(console=console, auto_refresh=False)
 
-    def say(self, text: str) -> None:
-        """Prints a line."""
-        self._console.print(text, highlight=False, markup=False)
+    def say(self, text: str, holds: bool | None = None) -> None:
+        """Prints a line; that of a check has a colour."""
+        style = "" if holds is None else "green" if holds else "bold red"
+        self._console.print(Text(text, style), highlight=False)
 
     def open_page(self, url: str) -> None:
         """Open it in a browser, which the run does not wait for."""
@@ -110,21 +98,12 @@ class LiveRunView(SilentRunView):
 
     def show(self, board: Board) -> None:
         """Draw the table."""
-        if self._live is None:
-            self._live = Live(console=self._console, auto_refresh=False)
-            self._live.start()
+        self._live.start()
         self._live.update(picture(board), refresh=True)
 
     def close(self) -> None:
         """Leave the last picture on the screen and give the cursor back."""
-        if self._live is not None:
-            self._live.stop()
-            self._live = None
-
-    def say_check(self, line: str, holds: bool | None) -> None:
-        """Prints a line of the verdict in colours."""
-        style = "" if holds is None else "green" if holds else "bold red"
-        self._console.print(Text(line, style=style), highlight=False)
+        self._live.stop()
 
 
 def picture(board: Board) -> Group:
@@ -188,12 +167,10 @@ def _switches(board: Board) -> list[Text]:
 
 def sparkline(board: Board) -> str:
     """One bar a second; the refill is half the height."""
-    refill = board.refill
-    steps = len(_BARS) - 1
-    return "".join(
-        _BARS[min(steps, max(int(amount > 0), round(steps * amount / (_FULL_HEIGHT * refill))))]
-        for amount in board.spark
-    )
+    highest = len(_BARS) - 1
+    heights = [round(highest * tokens / (2 * board.refill)) for tokens in board.spark]
+    least = [min(1, tokens) for tokens in board.spark]
+    return "".join(_BARS[min(highest, max(one))] for one in zip(heights, least, strict=True))
 
 
 def view_for(*, plain: bool, json: bool) -> SilentRunView:

@@ -7,7 +7,8 @@ from dataclasses import asdict
 from typing import Any
 
 from crdtbucket.base.clock import NS_PER_SECOND
-from crdtbucket.demo.happened import LINKED, PARTED
+from crdtbucket.demo.demo_network import DELAY_S
+from crdtbucket.demo.limit_figures import LINKED, PARTED
 from crdtbucket.demo.modes import DEADLINE_S, PATIENCE, PER_REGION, SLOW_S, Switch
 from crdtbucket.demo.traffic import BLOCK, BURST, CUT_REGION, LOAD, REGIONS, WEIGHTS, Traffic
 from crdtbucket.demo.verdict import RunVerdict
@@ -25,10 +26,21 @@ BANNERS = {
     "back": "Redis is back: what it missed is settled, then it decides again",
 }
 
+_DELAY = f"{1000 * DELAY_S:g} ms each way"
+_LINKS = f"The links are delayed by {_DELAY}, as if the regions were far apart"
+
 AFTER = """\
 Next: `crdtbucket demo --seed 1` draws other traffic; `crdtbucket simulate` shows
 what a partition of five minutes does, and other rules beside this one; README.md
 has five lines of code to start."""
+
+_NOTE_OF_A_CUT = """\
+The limit: capacity + rate x time, in any window. The bound: what the best informed
+region did not know of when it admitted."""
+_NOTE_OF_ACTS = """\
+Admitted: outside of fallback. The limit: capacity + rate x time, in any window that ends
+in that mode; in fallback, in any window, the shares of all regions together. The bound:
+what neither the region that admitted nor, in strong mode, Redis knew of."""
 
 
 def title(spec: BucketSpec, redis: str | None = None) -> str:
@@ -59,15 +71,45 @@ How to read it: rates are tokens in the last second. `lag`, where it is shown, i
 age in seconds of the oldest take of another region that this one did not know of."""
 
 
-def setting(file_mode: str, mode: str, delay_ms: float) -> str:
+def setting(file_mode: str, mode: str) -> str:
     """Says in which mode the regions run, and why."""
-    text = f"The links are delayed by {delay_ms:g} ms each way, as if the regions were far apart."
+    text = f"{_LINKS}."
     if file_mode != mode:
         text += (
             f"\nThe demo's configuration file asks for {file_mode} consistency, by a Redis. There"
             f"\nis none in this run (--redis auto starts one): the regions run in {mode} mode."
         )
     return text
+
+
+def nats_setting() -> str:
+    """Says how the regions are linked."""
+    return f"""\
+The regions meet at NATS: region {CUT_REGION} at a server of its own, the others at a second
+one. The gateway between the two clusters is delayed by {_DELAY}, and it is what is
+cut. Some time after that the server of the others stands still for a second."""
+
+
+def redis_setting(program: str | None) -> str:
+    """Which Redis the regions use, and how patient they are with it."""
+    limit_ms = 1000 * PATIENCE["latency_limit"]
+    stable, gap = PATIENCE["stable_after"], PATIENCE["least_return_gap"]
+    at = "the Redis at the URL" if program is None else f"a {program} of this run's own"
+    return f"""\
+{_LINKS}. Strong
+consistency, as the configuration asks for it, by {at}.
+By default the third switch of mode would wait for a minute after the first. So here answers over
+{limit_ms:g} ms are slow, a decision waits {1000 * DEADLINE_S:g} ms at most, and Redis decides again
+{stable:g} s after it is back, at the earliest {gap:g} s after it was left."""
+
+
+def regions_setting(program: str) -> str:
+    """Says which servers the regions use."""
+    return f"""\
+{_LINKS}, and so are
+copies from one Redis to another. Strong consistency, as the configuration asks for it, by a
+{program} of this run's own in each region. The demo itself copies their keys, as an
+Active-Active Redis does."""
 
 
 def console_of(port: int) -> str:
@@ -79,36 +121,6 @@ def consoles(ports: dict[str, int]) -> str:
     """Says at which address each region has its console."""
     places = ", ".join(f"{name} {console_of(port)}" for name, port in ports.items())
     return f"Open in a browser, before the cut: {places}"
-
-
-def nats_setting(delay_ms: float) -> str:
-    """Says how the regions are linked."""
-    return f"""\
-The regions meet at NATS: region {CUT_REGION} at a server of its own, the others at a second
-one. The gateway between the two clusters is delayed by {delay_ms:g} ms each way, and it is what is
-cut. Some time after that the server of the others stands still for a second."""
-
-
-def redis_setting(program: str | None, delay_ms: float) -> str:
-    """Which Redis the regions use, and how patient they are with it."""
-    limit_ms = 1000 * PATIENCE["latency_limit"]
-    stable, gap = PATIENCE["stable_after"], PATIENCE["least_return_gap"]
-    at = "the Redis at the URL" if program is None else f"a {program} of this run's own"
-    return f"""\
-The links are delayed by {delay_ms:g} ms each way, as if the regions were far apart. Strong
-consistency, as the configuration asks for it, by {at}.
-By default the third switch of mode would wait for a minute after the first. So here answers over
-{limit_ms:g} ms are slow, a decision waits {1000 * DEADLINE_S:g} ms at most, and Redis decides again
-{stable:g} s after it is back, at the earliest {gap:g} s after it was left."""
-
-
-def regions_setting(program: str, delay_ms: float) -> str:
-    """Says which servers the regions use."""
-    return f"""\
-The links are delayed by {delay_ms:g} ms each way, as if the regions were far apart, and so are
-copies from one Redis to another. Strong consistency, as the configuration asks for it, by a
-{program} of this run's own in each region. The demo itself copies their keys, as an
-Active-Active Redis does."""
 
 
 def switch_line(switch: Switch, start_ns: int) -> str:
@@ -137,16 +149,12 @@ def verdict_lines(verdict: RunVerdict) -> Iterator[tuple[str, bool | None]]:
     yield f"Verdict: of {verdict.offered:,} tokens offered", None
     width = max(len(check.name) for check in verdict.checks)
     for check in verdict.checks:
-        yield (
-            f"  {'ok  ' if check.holds else 'FAIL'}  {check.name:{width}}  {check.text}",
-            check.holds,
-        )
-    for line in verdict.note.splitlines():
+        kept = "ok  " if check.holds else "FAIL"
+        yield f"  {kept}  {check.name:{width}}  {check.text}", check.holds
+    for line in (_NOTE_OF_ACTS if verdict.followed else _NOTE_OF_A_CUT).splitlines():
         yield line, None
-    if verdict.holds:
-        yield "The regions kept one limit.", True
-    else:
-        yield "The regions did not keep one limit.", False
+    did = "kept" if verdict.holds else "did not keep"
+    yield f"The regions {did} one limit.", verdict.holds
 
 
 def as_dict(verdict: RunVerdict, seed: int, traffic: Traffic) -> dict[str, Any]:

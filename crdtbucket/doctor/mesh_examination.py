@@ -19,7 +19,7 @@ from crdtbucket.doctor.peer_examination import Examined, all_of, examine_peer
 from crdtbucket.errors import MeshError
 from crdtbucket.mesh.engines.engine_caller import ANNOUNCED_S, EngineCaller
 from crdtbucket.mesh.engines.engines import engine_of
-from crdtbucket.mesh.links.mesh_tls import dialer_context
+from crdtbucket.mesh.links.mesh_tls import check_certified, dialer_context
 from crdtbucket.mesh.mesh_config import DNS_PREFIX, MeshConfig
 from crdtbucket.mesh.sockets.discovery import resolve_all
 from crdtbucket.reconcile.asked_fleet import own_address
@@ -43,6 +43,11 @@ async def _sockets(config: Config, mesh: MeshConfig, name: str, timeout: float) 
     except MeshError as error:
         return [wrong("mesh TLS", error)]
     found: list[Diagnosis] = []
+    try:
+        if config.node is not None and mesh.identity_policy == "certificate":
+            check_certified(mesh, config.node)
+    except MeshError as error:
+        found.append(wrong("mesh identity", error))
     addresses: list[str] = []
     for peer in mesh.peers:
         if not peer.startswith(DNS_PREFIX):

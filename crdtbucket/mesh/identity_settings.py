@@ -28,7 +28,7 @@ def identity_problems(mesh: MeshFields) -> Iterator[Problem]:
         if not is_fingerprint(one):
             fix = "write what `crdtbucket identity make` has printed"
             yield _problem(f"operator_keys[{number}]", f"is {one!r}", fix)
-    policy = mesh.identity
+    policy = mesh.identity_policy
     if policy not in POLICIES:
         yield _problem(
             "identity", f"is {policy!r}", f"write {', '.join(POLICIES[:-1])} or certificate"

@@ -48,10 +48,10 @@ class MeshFields:
     """Authorities (PEM) that sign peers' certificates; given, TLS is mutual."""
     tls_verify_peer: bool = True
     """False keeps TLS but takes any certificate; the secret must then authenticate."""
-    identity: Literal["off", "pinned", "allowed", "certificate"] = "off"
+    identity: Literal["off", "pinned", "allowed", "certificate"] | None = None
     """What binds a node to its name: nothing but the secret; a key of its own, which each node pins
     to the name when it first meets it, or which stands in `allowed_keys`; or the name (DNS) in its
-    certificate, with mutual TLS."""
+    certificate, with mutual TLS. None: its certificate where TLS is mutual, else nothing."""
     identity_key: str | None = field(default=None, repr=False)
     """Private key (Ed25519, PEM) of this node; None: the one in `state_dir`, made when missing."""
     allowed_keys: Mapping[str, str | Sequence[str]] | None = field(default=None, hash=False)
@@ -85,3 +85,10 @@ class MeshFields:
     def mutual_tls(self) -> bool:
         """Whether both sides of a connection prove themselves by certificate."""
         return self.tls_ca is not None and self.tls_verify_peer
+
+    @property
+    def identity_policy(self) -> Literal["off", "pinned", "allowed", "certificate"]:
+        """`identity`, or what it is where it is not given."""
+        if self.identity is not None:
+            return self.identity
+        return "certificate" if self.transport == "sockets" and self.mutual_tls else "off"

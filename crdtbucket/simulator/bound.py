@@ -45,6 +45,46 @@ from crdtbucket.simulator.run_settings import Settings
 from crdtbucket.simulator.scenario import GRID_NS, Scenario
 
 
+class UnknownTakes:
+    """Follows what the nodes that admitted lately did not know of, then and since; tokens."""
+
+    def __init__(self, nodes: int, memory_ns: int) -> None:
+        """`memory_ns`: for how long a node speaks after its admission, the gossip interval."""
+        self._totals = [0] * nodes
+        self._history = [0] * nodes
+        self._spoke: dict[int, tuple[int, int]] = {}
+        self._memory_ns = memory_ns
+
+    def full(self) -> None:
+        """One bucket that sees everything is full at this moment: all before is history."""
+        self._history = list(self._totals)
+        self._spoke.clear()
+
+    def unknown(self, known: Sequence[int]) -> int:
+        """Tokens taken since all was full of which a node that knows so many of each does not
+        know: each node's latest."""
+        rows = zip(self._totals, known, self._history, strict=True)
+        return sum(max(0, total - max(held, before)) for total, held, before in rows)
+
+    def took(self, node: int, tokens: int) -> None:
+        """The node admitted something, of which nobody who spoke before knows."""
+        self._totals[node] += tokens
+        self._spoke = {one: (at, more + tokens) for one, (at, more) in self._spoke.items()}
+
+    def spoke(self, node: int, at_ns: int, unknown: int) -> None:
+        """The node admitted something, and did not know of so much."""
+        self._spoke[node] = at_ns, unknown
+
+    def silent(self, node: int) -> None:
+        """The node has lost its memory."""
+        self._spoke.pop(node, None)
+
+    def recent(self, now_ns: int) -> dict[int, int]:
+        """What each node that spoke lately did not know of."""
+        spoke = self._spoke.items()
+        return {node: more for node, (at, more) in spoke if now_ns - at <= self._memory_ns}
+
+
 class _View:
     """The counts that one node may have: an upper estimate of its debt, and of what it forgave.
 
@@ -58,8 +98,8 @@ class _View:
         self.forgave_at = [0] * nodes
         self.without_memory = False
         self.taken_blind = 0
-        self.spoke_at: int | None = None
-        self.unsure = 0
+        self.forgiven_then = 0
+        """What it had forgiven when it admitted last."""
 
 
 class Undelivered:
@@ -69,10 +109,9 @@ class Undelivered:
         self._interval, self._rate = settings.interval_ns, settings.refill_rate
         self._fastest = max((0.0, *scenario.drift_ppm.values())) / 1e6
         self._cap = (settings.capacity + settings.debt_limit) * self._interval
-        self._capacity, self._memory_ns = settings.capacity, settings.gossip_ns
+        self._capacity = settings.capacity
         self._views = [_View(settings.regions) for _ in range(settings.regions)]
-        self._totals = [0] * settings.regions
-        self._history = [0] * settings.regions
+        self._takes = UnknownTakes(settings.regions, settings.gossip_ns)
         self._then = self._full_at = self._true_debt = 0
         self._seen = 0.0
         self._worst = 0.0
@@ -95,13 +134,13 @@ class Undelivered:
             if view.debt < 0:
                 self._room = max(self._room, -view.debt)
             if up[node]:
-                self._learn(view, rule.known(node))
+                self._learn(node, rule.known(node))
         self._spread()
         if debt == 0:
-            self._history, self._full_at, self._seen = list(self._totals), now_ns, 0.0
-            self._passed = 0
+            self._takes.full()
+            self._full_at, self._seen, self._passed = now_ns, 0.0, 0
             for view in self._views:
-                view.forgiven, view.spoke_at = 0, None
+                view.forgiven = 0
 
     def admitted(self, tokens: Sequence[int], guaranteed: Sequence[int]) -> None:
         """Count what each node admitted in the cell. `guaranteed`: what the running process of each
@@ -112,27 +151,26 @@ class Undelivered:
         self._true_debt += sum(tokens) * self._interval
         for node, amount in enumerate(tokens):
             if amount:
-                self._totals[node] += amount
+                self._takes.took(node, amount)
                 view = self._views[node]
                 if view.without_memory:
                     view.taken_blind += amount
                 view.known[node] += amount
                 self._charge(view, amount)
-        for view, amount in zip(self._views, tokens, strict=True):
+        blind_spoke = False
+        for node, amount in enumerate(tokens):
+            view = self._views[node]
+            blind_spoke |= bool(amount) and view.without_memory
             if amount and not view.without_memory:
-                view.spoke_at, view.unsure = self._then, self._unknown(view) * self._interval
-                view.unsure += view.forgiven
-            else:
-                view.unsure += sum(tokens) * self._interval
+                self._takes.spoke(node, self._then, self._takes.unknown(view.known))
+                view.forgiven_then = view.forgiven
         if any(tokens):
-            pairs = zip(self._views, tokens, strict=True)
-            self._judge(any(amount and view.without_memory for view, amount in pairs))
+            self._judge(blind_spoke)
 
     def _judge(self, blind_spoke: bool) -> None:
         recent = [
-            view.unsure
-            for view in self._views
-            if view.spoke_at is not None and self._then - view.spoke_at <= self._memory_ns
+            unknown * self._interval + self._views[node].forgiven_then
+            for node, unknown in self._takes.recent(self._then).items()
         ]
         if recent:
             ahead = self._fastest * self._rate * (self._then - self._full_at)
@@ -150,16 +188,13 @@ class Undelivered:
         """The bound in % of the capacity."""
         return 100.0 * (self._worst + self._room) / (self._interval * self._capacity)
 
-    def _unknown(self, view: _View) -> int:
-        """Tokens taken since all was full that the node does not know of: each node's latest."""
-        rows = zip(self._totals, view.known, self._history, strict=True)
-        return sum(min(total - known, total - before) for total, known, before in rows)
-
-    def _learn(self, view: _View, known: Sequence[int] | None) -> None:
+    def _learn(self, node: int, known: Sequence[int] | None) -> None:
+        view = self._views[node]
         if known is None:
             if not view.without_memory:
-                view.without_memory, view.taken_blind, view.spoke_at = True, 0, None
+                view.without_memory, view.taken_blind = True, 0
                 view.known, view.debt = [0] * len(view.known), 0
+                self._takes.silent(node)
             return
         if view.without_memory:
             self._remember(view, known)

@@ -8,7 +8,7 @@ import weakref
 
 import pytest
 
-from crdtbucket.base.deadline import within
+from crdtbucket.base.deadline import first_of, within
 
 
 async def test_result_and_error_come_through() -> None:
@@ -88,3 +88,43 @@ async def test_an_error_is_gone_once_nobody_uses_it() -> None:
         assert gone() is None
     finally:
         gc.enable()
+
+
+async def test_the_first_that_ends_ends_all_before_they_are_left() -> None:
+    ended = []
+
+    async def work(seconds: float, name: str) -> None:
+        try:
+            await asyncio.sleep(seconds)
+        finally:
+            await asyncio.sleep(0)  # what it takes to end is waited for
+            ended.append(name)
+
+    await first_of(work(0.0, "first"), work(3600.0, "second"))
+    assert ended == ["first", "second"]
+
+
+async def test_an_error_of_the_first_that_ends_is_raised() -> None:
+    async def bad() -> None:
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        await first_of(asyncio.sleep(3600), bad())
+
+
+async def test_who_is_cancelled_ends_all_works() -> None:
+    ended = []
+
+    async def work() -> None:
+        try:
+            await asyncio.sleep(3600)
+        finally:
+            ended.append(1)
+
+    waiting = asyncio.ensure_future(first_of(work(), work()))
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    waiting.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await waiting
+    assert ended == [1, 1]

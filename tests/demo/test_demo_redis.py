@@ -36,7 +36,7 @@ async def test_it_is_slow_gone_and_back_empty_and_stopped() -> None:
     assert store.server is not None
     try:
         await store.start()
-        arguments = store.config()
+        arguments = store.config("eu")
         ports = {arguments["port"], store.server.address.port}
         assert await through_the_proxy(arguments, "SET", "a", "1") == b"OK"
         store.slow()
@@ -66,10 +66,10 @@ async def test_one_at_a_url_goes_on_is_read_as_it_is_and_loses_only_the_keys_of_
             assert await store.records("k") == [{"ff": 20}]
             await store.gone()
             with pytest.raises(RedisUnavailable):
-                await through_the_proxy(store.config(), "PING")
+                await through_the_proxy(store.config("eu"), "PING")
             assert await store.records("k") == [{"ff": 20}]
             await store.back()
-            assert await through_the_proxy(store.config(), "GET", "mine") == b"1"
+            assert await through_the_proxy(store.config("eu"), "GET", "mine") == b"1"
             server.call("SET", "text", "1")
             with pytest.raises(DemoError, match="HGETALL: WRONGTYPE"):
                 await store.records("text")
@@ -77,7 +77,7 @@ async def test_one_at_a_url_goes_on_is_read_as_it_is_and_loses_only_the_keys_of_
             await store.stop(["k", "not there"])
         assert sorted(server.call("KEYS", "*")) == [b"mine", b"text"]
         with pytest.raises(RedisUnavailable):
-            await through_the_proxy(store.config(), "PING")
+            await through_the_proxy(store.config("eu"), "PING")
 
 
 @installed

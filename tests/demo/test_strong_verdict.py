@@ -8,8 +8,7 @@ import pytest
 
 from crdtbucket import BucketSpec
 from crdtbucket.demo.accounts import Accounts, DecidedCall
-from crdtbucket.demo.happened import RedisOutage, RegionCut
-from crdtbucket.demo.limit_figures import fallback_limit
+from crdtbucket.demo.limit_figures import Happened, fallback_limit
 from crdtbucket.demo.traffic import Traffic
 from crdtbucket.demo.verdict import RunVerdict, judge
 from crdtbucket.demo.words import as_dict, verdict_lines
@@ -50,7 +49,7 @@ def verdict(
     for place, one in enumerate(reports):
         accounts.report(place, one)
     made = sum(len(one["calls"]) for one in reports)
-    happened = RedisOutage(ACTS_NS, by_epoch(records), 0.1)
+    happened = Happened(ACTS_NS, [by_epoch(records)], 0.1)
     return judge(accounts, SPEC, S // 10, happened, made if expected is None else expected)
 
 
@@ -129,7 +128,7 @@ def test_an_eventual_decision_may_pass_the_limit_by_what_it_had_not_merged() -> 
 def test_fallback_is_held_to_the_shares_of_all_and_no_more() -> None:
     # A tenth of 100 and of 10 a second for each of two.
     def away(at: float, region: int, cost: int) -> DecidedCall:
-        return DecidedCall(round(at * S), region, cost, True, 0, (0, 0), "fallback")
+        return DecidedCall(round(at * S), region, cost, True, 0, {}, "fallback")
 
     settings = Settings.of_bucket(SPEC, regions=2)
     assert fallback_limit([away(0, 0, 10), away(0, 1, 10)], settings, 0.1).holds
@@ -164,7 +163,7 @@ def in_regions(*records: list[int]) -> RunVerdict:
     accounts = Accounts(["r0", "r1", "r2"])
     for place, calls in enumerate((EU[:1], US[:1], [])):
         accounts.report(place, report(place, calls, [60, 40, 0], switches=[]))
-    happened = RegionCut(10 * S, 20 * S, [by_epoch(list(one)) for one in records])
+    happened = Happened({"cut": 10 * S, "healed": 20 * S}, [by_epoch(list(one)) for one in records])
     return judge(accounts, SPEC, S // 10, happened, 2)
 
 

@@ -16,14 +16,14 @@ from crdtbucket.cli.demo_command import REDIS_LEAST
 from crdtbucket.demo.modes import ACTS, PATIENCE, SLOW_S
 from crdtbucket.demo.traffic import (
     BLOCK,
+    REDIS_MARKS,
     REGIONS,
+    STALL_MARKS,
     WEIGHTS,
     Traffic,
     demo_trace,
     phases,
     plan,
-    redis_phases,
-    stall_phases,
 )  # fmt: skip
 from crdtbucket.simulator.simulation_errors import TraceError
 from crdtbucket.simulator.trace import Trace
@@ -64,14 +64,14 @@ def test_all_that_is_not_python_is_in_the_package() -> None:
 
 
 def test_phases_of_a_run_with_a_redis_leave_time_for_every_switch() -> None:
-    parts = redis_phases(REDIS_LEAST)
+    parts = phases(REDIS_LEAST, REDIS_MARKS)
     assert [part.name for part in parts] == ["normal", "burst", "normal", "slow", "gone", "back"]
     assert parts[0].start_ns == 0
     assert parts[-1].end_ns == REDIS_LEAST * NS_PER_SECOND
     assert all(a.end_ns == b.start_ns for a, b in pairwise(parts))
     lengths = {part.name: (part.end_ns - part.start_ns) / NS_PER_SECOND for part in parts}
     settings = ControllerSettings(**PATIENCE)  # type: ignore[arg-type]
-    slow, gone, _ = (lengths[act.name] for act in ACTS)  # the last waits beyond the end
+    slow, gone, _ = (lengths[act] for act in ACTS)  # the last waits beyond the end
     assert slow > 1.5 * (2 * SLOW_S + settings.latency_window)
     assert gone > 1.4 * settings.outage_after
 
@@ -87,7 +87,7 @@ def test_phases_follow_on_each_other_to_the_end() -> None:
 
 
 def test_the_stall_begins_in_the_middle_of_the_time_after_the_cut() -> None:
-    *before, healed, stalled = stall_phases(25)
+    *before, healed, stalled = phases(25, STALL_MARKS)
     assert [*before, replace(healed, end_ns=stalled.end_ns)] == phases(25)
     assert stalled.start_ns == healed.end_ns
     assert stalled.start_ns - healed.start_ns == stalled.end_ns - stalled.start_ns
@@ -95,7 +95,7 @@ def test_the_stall_begins_in_the_middle_of_the_time_after_the_cut() -> None:
 
 @pytest.mark.parametrize("seconds", [8, 25, 100])
 def test_the_load_is_what_is_said(seconds: int) -> None:
-    traffic = plan(demo_trace(), SPEC, seconds, 0)
+    traffic = plan(demo_trace(), SPEC, phases(seconds), 0)
     parts = traffic.phases
     times = [call.at_ns for call in traffic.calls]
     assert times == sorted(times)
@@ -109,7 +109,7 @@ def test_the_load_is_what_is_said(seconds: int) -> None:
 
 def test_even_calls_come_five_times_as_fast_in_the_burst() -> None:
     even = Trace(array("q", range(0, 10**12, 10**9)), array("q", [160] * 1000))
-    traffic = plan(even, SPEC, 25, 0)
+    traffic = plan(even, SPEC, phases(25), 0)
     assert offered(traffic, "normal") == pytest.approx(3_000, rel=0.02)
     assert offered(traffic, "burst") == pytest.approx(15_000, rel=0.02)
     assert offered(traffic, "cut") == pytest.approx(3_000, rel=0.02)
@@ -117,7 +117,7 @@ def test_even_calls_come_five_times_as_fast_in_the_burst() -> None:
 
 
 def test_calls_are_spread_by_the_seed() -> None:
-    first, again, other = (plan(demo_trace(), SPEC, 25, seed) for seed in (1, 1, 2))
+    first, again, other = (plan(demo_trace(), SPEC, phases(25), seed) for seed in (1, 1, 2))
     assert first.calls == again.calls
     assert first.calls != other.calls
     assert [c.at_ns for c in first.calls] == [c.at_ns for c in other.calls]
@@ -128,7 +128,7 @@ def test_calls_are_spread_by_the_seed() -> None:
 
 def test_calls_above_the_capacity_are_counted_apart_and_free_ones_not_at_all() -> None:
     tokens = array("q", [BLOCK * 10_000, BLOCK * 10_000 + 1, 0, 1])
-    traffic = plan(Trace(array("q", [0, 1, 2, 3]), tokens), SPEC, 8, 0)
+    traffic = plan(Trace(array("q", [0, 1, 2, 3]), tokens), SPEC, phases(8), 0)
     assert {call.cost for call in traffic.calls} == {10_000, 1}
     # 35,520 tokens are needed: the fourth round ends with its first call.
     assert [call.cost for call in traffic.calls] == [10_000, 1] * 3 + [10_000]
@@ -137,4 +137,4 @@ def test_calls_above_the_capacity_are_counted_apart_and_free_ones_not_at_all() -
 
 def test_a_trace_without_a_usable_call_is_refused() -> None:
     with pytest.raises(TraceError, match="no call"):
-        plan(Trace(array("q", [0, 1]), array("q", [0, BLOCK * 10_001])), SPEC, 8, 0)
+        plan(Trace(array("q", [0, 1]), array("q", [0, BLOCK * 10_001])), SPEC, phases(8), 0)

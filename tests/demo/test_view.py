@@ -17,7 +17,7 @@ from crdtbucket.demo import words
 from crdtbucket.demo.board import Board, Row
 from crdtbucket.demo.demo_run import Demo, Options
 from crdtbucket.demo.modes import Switch
-from crdtbucket.demo.traffic import redis_phases, stall_phases
+from crdtbucket.demo.traffic import REDIS_MARKS, STALL_MARKS, phases
 from crdtbucket.demo.view import (
     LiveRunView,
     PlainRunView,
@@ -30,7 +30,7 @@ from crdtbucket.demo.view import (
 
 
 def a_board(name: str = "cut", **more: object) -> Board:
-    phase = next(one for one in stall_phases(25) if one.name == name)
+    phase = next(one for one in phases(25, STALL_MARKS) if one.name == name)
     rows = (
         Row("eu", 8_936.0, 1_049.0, 10_000, 0.1, 2, 2, False),
         Row("us", 1_000.0, 400.0, 6_498, 4.0, 0, 2, name == "cut"),
@@ -51,7 +51,7 @@ SAID = (
 
 def with_modes(name: str, switches: tuple[str, ...] = SAID) -> Board:
     rows = tuple(replace(row, mode=mode) for row, mode in zip(a_board().rows, MODES, strict=True))
-    phase = next(one for one in redis_phases(40) if one.name == name)
+    phase = next(one for one in phases(40, REDIS_MARKS) if one.name == name)
     return a_board("normal", phase=phase, rows=rows, switches=switches)
 
 
@@ -138,7 +138,7 @@ def test_plain_lines_have_the_mode_and_say_a_change_once(
 
 
 def test_every_phase_has_words_and_a_colour() -> None:
-    for part in (*stall_phases(25), *redis_phases(40)):
+    for part in (*phases(25, STALL_MARKS), *phases(40, REDIS_MARKS)):
         phase = a_board("normal", phase=part)
         picture(phase)
         assert words.BANNERS[part.name]
@@ -167,18 +167,18 @@ def test_the_view_fits_where_it_is_shown(monkeypatch: pytest.MonkeyPatch) -> Non
 def test_the_words_fit_and_say_the_mode() -> None:
     demo = Demo(Options(), SilentRunView())
     said = [
-        words.title(demo.spec), words.setting("strong", "eventual", 40), words.AFTER,
+        words.title(demo.spec), words.setting("strong", "eventual"), words.AFTER,
         words.source(demo.traffic, "the Azure LLM trace"), words.title(demo.spec, "auto"),
-        words.redis_setting("redis-server", 40), words.redis_setting(None, 40),
+        words.redis_setting("redis-server"), words.redis_setting(None),
         words.switch_line(Switch(3 * 10**9, 1, "strong", "eventual", "slow"), 10**9),
-        words.title(demo.spec, "regions"), words.regions_setting("redis-server", 40),
+        words.title(demo.spec, "regions"), words.regions_setting("redis-server"),
     ]  # fmt: skip
     assert max(len(line) for text in said for line in text.splitlines()) <= 100
     assert "eventual mode" in said[1]
     assert "redis-server" in said[5]
     assert "redis-server" not in said[6]
     assert said[7] == "  2.0s us: strong -> eventual: slow"
-    assert "eventual mode" not in words.setting("eventual", "eventual", 40)
+    assert "eventual mode" not in words.setting("eventual", "eventual")
     assert demo.mode == "strong"
 
 

@@ -111,7 +111,7 @@ async def test_another_hash_secret(tmp_path: Path) -> None:
 
 async def test_tls_that_is_not_trusted(tmp_path: Path) -> None:
     ours, theirs = Authority(tmp_path, "ours"), Authority(tmp_path, "theirs")
-    mine, other = ours.issue("me"), ours.issue("eu-1")
+    mine, other = ours.issue("me", "me"), ours.issue("eu-1", "eu-1")
     async with node(config(tmp_path), **other, tls_ca=ours.file) as peer:
         for authority, level in ((ours, "ok"), (theirs, "wrong")):
             pair = f"cert: {mine['tls_cert']}, key: {mine['tls_key']}"
@@ -120,6 +120,17 @@ async def test_tls_that_is_not_trusted(tmp_path: Path) -> None:
             found = await examined(file)
             assert found["TLS"].level == level
     assert "give the authority that signed it as mesh.tls.ca" in found["TLS"].text
+
+
+async def test_a_certificate_that_is_not_for_this_node(tmp_path: Path) -> None:
+    authority = Authority(tmp_path, "ca")
+    files = authority.issue("all", "node.example")
+    pair = f"cert: {files['tls_cert']}, key: {files['tls_key']}, ca: {authority.file}"
+    (found, *_) = (await examined(config(tmp_path, more=f"tls: {{{pair}}}"))).values()
+    assert (found.subject, found.level) == ("mesh identity", "wrong")
+    assert "is for 'node.example', not for 'me': issue one" in found.text
+    off = await examined(config(tmp_path, more=f"tls: {{{pair}}}, identity: off"))
+    assert "identity" not in off
 
 
 async def test_two_peers_with_one_name(tmp_path: Path) -> None:

@@ -8,7 +8,9 @@ from typing import Any
 import pytest
 
 from crdtbucket import BucketSpec, Limiter, MeshConfig
-from crdtbucket.errors import ConfigError, MeshError
+from crdtbucket.errors import ConfigError, MeshError, NodeConflict
+from crdtbucket.mesh.links.node_key import NodeKey
+from tests.certificates import Authority
 from tests.waits import eventually
 
 SECRET = "a secret of these tests"
@@ -124,3 +126,90 @@ def test_what_of_a_mesh_cannot_change_is_said_and_nothing_is_changed(tmp_path: P
         file.written(NEW, OLD)
         with pytest.raises(ConfigError, match=r"mesh\.secret: cannot change"):
             a.reload()
+
+
+@pytest.mark.parametrize("identity", ["off", "pinned"])
+async def test_a_node_that_begins_while_its_name_is_held_says_where_and_what_to_do(
+    identity: str, tmp_path: Path
+) -> None:
+    """With keys it is a process that has this node's key, too."""
+    keys: dict[str, str] = {"identity": identity}
+    if identity == "pinned":
+        keys |= {"identity_key": NodeKey.make().pem().decode()}
+    async with (
+        limiter("a", tmp_path / "a", identity=identity) as a,
+        limiter("b", tmp_path / "holder", str(a.address), **keys) as holder,
+    ):
+        await eventually(lambda: a.stats()["peers"])
+        async with limiter("b", tmp_path / "late", str(a.address), **keys) as late:
+            await eventually(lambda: refuses(late))
+            assert refuses(late).startswith(
+                f"'a' at {a.address} says: two running processes are called 'b', one of them at "
+                f"{holder.address}: give each node its own name, or keep a stranger out: by "
+            )
+
+
+def refuses(node: Limiter) -> str:
+    try:
+        node.bucket("api").peek("k")
+    except NodeConflict as error:
+        return str(error)
+    return ""
+
+
+TLS = {"tls_cert": "cert", "tls_key": "key", "tls_ca": "ca"}
+
+
+@pytest.mark.parametrize(
+    ("settings", "policy"),
+    [
+        (TLS, "certificate"),
+        ({**TLS, "secret": SECRET}, "certificate"),
+        ({**TLS, "identity": "off"}, "off"),
+        ({**TLS, "secret": SECRET, "tls_verify_peer": False}, "off"),
+        ({"secret": SECRET, "tls_cert": "cert", "tls_key": "key"}, "off"),
+        ({"secret": SECRET, "tls_ca": "ca", "transport": "nats", "servers": ["tls://h"]}, "off"),
+        ({}, "off"),
+    ],
+)
+def test_certificates_bind_names_where_both_sides_show_them(
+    settings: dict[str, Any], policy: str
+) -> None:
+    assert MeshConfig(**settings).identity_policy == policy
+
+
+def certified(authority: Authority, name: str, *dns: str, **settings: Any) -> Limiter:
+    """A node with mutual TLS; `dns`: the names in its certificate."""
+    files = authority.issue("-".join((name, *dns)), *dns)
+    mesh = MeshConfig(listen="127.0.0.1:0", tls_ca=authority.file, **files, **settings)
+    return Limiter([BucketSpec("api", 100, 10)], node=name, mesh=mesh)
+
+
+async def test_with_mutual_tls_a_certificate_binds_the_name_of_its_node(tmp_path: Path) -> None:
+    authority = Authority(tmp_path, "ca")
+    async with certified(authority, "a", "a") as a:
+        known = {"peers": [a.address]}
+        # It does not look at its own certificate, as an honest process does at its start.
+        async with certified(authority, "b", "c", identity="off", **known) as stranger:
+            await eventually(lambda: refused(a) and refused(stranger))
+            assert not a.stats()["peers"]
+        async with certified(authority, "b", "node.example", "b", **known) as b:
+            await eventually(lambda: a.stats()["peers"].keys() == {"b"} and b.stats()["peers"])
+            assert b.stats()["identity"]["policy"] == "certificate"
+
+
+async def test_one_certificate_for_all_nodes_needs_identity_off(tmp_path: Path) -> None:
+    authority = Authority(tmp_path, "ca")
+    with (
+        pytest.raises(
+            MeshError,
+            match="this node's certificate is for 'all', not for 'a': issue one with 'a' among its "
+            r"DNS names, or set mesh\.identity: off on every node where all share one",
+        ),
+        certified(authority, "a", "all"),
+    ):
+        pass
+    async with certified(authority, "a", "all", identity="off") as a:
+        settings = {"identity": "off", "peers": [a.address]}
+        async with certified(authority, "b", "all", **settings) as b:
+            await eventually(lambda: a.stats()["peers"] and b.stats()["peers"])

@@ -285,6 +285,27 @@ MUTATIONS = (
         suite("base/test_deadline", "gone_once_nobody"),
     ),
     Mutation(
+        "the_others_outlive_the_first_that_ends",
+        "base",
+        "            task.cancel()\n        await asyncio.gather(*tasks, return_exceptions=True)\n",
+        "            task.cancel()\n",
+        suite("base/test_deadline", "before_they_are_left"),
+    ),
+    Mutation(
+        "history_is_unknown_for_ever",
+        "simulator",
+        "total - max(held, before)",
+        "total - held",
+        suite("demo/test_verdict", "best_informed"),
+    ),
+    Mutation(
+        "a_region_is_denied_for_ever_after_its_first_denial",
+        "demo",
+        "starvation.demand(call.region, denied, call.at_ns)",
+        "starvation.demand(call.region, True, call.at_ns)",
+        suite("demo/test_verdict", "does_not_call_is_not_starved"),
+    ),
+    Mutation(
         "one_node_that_is_not_known_is_enough_for_strangers",
         "cli",
         "        if one.name not in known[m] and other.name not in known[n]\n",

@@ -55,13 +55,16 @@ static inline int base_swap(const table_t *t, hot_t *hot, int64_t base, int64_t 
     return 1;
 }
 
-/* Fetches what a round and a merge touch of an entry; a record may lie on three lines. */
+_Static_assert(sizeof(cold_t) + 64 - _Alignof(cold_t) <= 4 * 64, "it lies on four lines at most");
+
+/* Fetches what a round and a merge touch of an entry, with all lines of its record. */
 static inline void fetch_entry(const table_t *t, uint32_t e)
 {
     const char *cold = (const char *)&t->cold[e];
     __builtin_prefetch(&t->hot[e], 1);
     __builtin_prefetch(cold, 1);
     __builtin_prefetch(cold + 64, 1);
+    __builtin_prefetch(cold + 128, 1);
     __builtin_prefetch(cold + sizeof(cold_t) - 1, 1);
 }
 

@@ -129,6 +129,7 @@ static void bulk_fetch_lines(bulk_t *b, int64_t from)
         const char *l = (const char *)lowered_place(t, e);
         if (l) {
             __builtin_prefetch(l, 1);
+            __builtin_prefetch(l + 64, 1);
             __builtin_prefetch(l + sizeof(struct lowered) - 1, 1);
         }
     }

@@ -41,6 +41,9 @@ struct lowered {
     uint32_t peer;
 };
 
+_Static_assert(sizeof(struct lowered) + 64 - _Alignof(struct lowered) <= 3 * 64,
+               "it lies on three lines at most");
+
 /* What was kept for a node that is given up, in units: it is charged from now on, and so much of
  * it is `debt`. */
 static void predict_debt(struct lowered *l, const definition_t *d, i128 kept, i128 debt,

@@ -19,6 +19,7 @@ from crdtbucket.mesh.links.counters import LOG, MeshCounters, Refusals
 from crdtbucket.mesh.links.hello import Role
 from crdtbucket.mesh.links.link import Link, describe_bye
 from crdtbucket.mesh.links.link_table import LinkTable
+from crdtbucket.mesh.links.node_key import SIGNATURE_BYTES
 from crdtbucket.mesh.links.peer_identity import PeerIdentity, Proof
 from crdtbucket.mesh.links.peer_keys import PeerKeys
 from crdtbucket.mesh.links.session import QUIET, Handshake, HandshakeError, Kind, Reason, Session
@@ -26,16 +27,21 @@ from crdtbucket.mesh.node_info import NodeInfo
 
 HANDSHAKE_S = 3.0
 """Within which a channel becomes a link, or is given up."""
+MAX_SAID = 500
+"""Most bytes of what a peer says of another process with this node's name."""
 # What each reason means when a peer sends it in place of ACCEPT.
 _FROM_PEER = {
     Reason.LEAVING: "it is shutting down",
     Reason.HANDOVER: "another process of it goes on",
     Reason.DUPLICATE: "it is linked already",
-    Reason.CONFLICT: "another process with this node's name is in the mesh",
+    Reason.CONFLICT: "another process with this node's name is in the mesh: give each its own name",
     Reason.NAME: "this node writes where another name does",
     Reason.RENEWED: "its secrets have changed meanwhile",
     Reason.EJECTED: "an operator has ejected this node, or its key, from the mesh",
-    Reason.KEY: "it knows another key by this node's name, or none of this node's: see its log",
+    Reason.KEY: "it knows another key by this node's name, or none of this node's, or has seen a "
+    "certificate that is not for this name: see its log",
+    Reason.SHARED_KEY: "it is, or is linked with, another node that has this node's key, or whose "
+    "name is in this node's certificate: give each node a key, or certificate, of its own",
     Reason.ROLE: "the secret of observers makes no member: set the mesh.secret that the nodes have",
     Reason.BUSY: "it has as many peers as its mesh.max_peers allows, or its log says what is full",
 }
@@ -143,7 +149,7 @@ async def handshake_as_listener(channel: Channel, host: MeshEndpoint) -> Link:
         return host.admit(channel, shake, identity, dialed="", serial=serial)
     except HandshakeError as error:
         if not error.from_peer:
-            await _tell(channel, shake, error.reason)
+            await _tell(channel, shake, error)
         raise
 
 
@@ -188,13 +194,14 @@ async def handshake_as_dialer(
         linked = host.links.get(peer.name)
         if linked is not None and linked.instance == shake.peer_instance:
             raise HandshakeError(Reason.DUPLICATE, "it is linked already", peer)
+        identity = _identity(shake, peer, channel)
+        host.peer_keys.check_alone(identity, host.links.identities())
         with pending.begin(peer):
             await _prove(channel, shake, peer)
-            identity = _identity(shake, peer, channel)
             return host.admit(channel, shake, identity, dialed=address, serial=0)
     except HandshakeError as error:
         if not error.from_peer:
-            await _tell(channel, shake, error.reason)
+            await _tell(channel, shake, error)
         raise
 
 
@@ -224,7 +231,8 @@ def _identity(shake: Handshake, peer: NodeInfo, channel: Channel) -> PeerIdentit
     else:
         proof = Proof.SECRET if shake.proves_secret else Proof.NOTHING
     key = shake.peer_key if shake.signed else None
-    return PeerIdentity(peer, shake.peer_instance, proof, key, shake.used)
+    names = channel.certified_names
+    return PeerIdentity(peer, shake.peer_instance, proof, key, shake.used, names)
 
 
 async def _prove(channel: Channel, shake: Handshake, peer: NodeInfo) -> None:
@@ -258,9 +266,12 @@ async def _open(channel: Channel, session: Session) -> tuple[int, bytes]:
         ) from error
 
 
-async def _tell(channel: Channel, shake: Handshake, reason: Reason) -> None:
+async def _tell(channel: Channel, shake: Handshake, error: HandshakeError) -> None:
+    said = bytes((error.reason,)) + shake.proof()
+    if error.reason is Reason.CONFLICT:
+        said += str(error).encode()[:MAX_SAID]
     try:
-        await channel.send(shake.session.seal(Kind.BYE, bytes((reason,)) + shake.proof()))
+        await channel.send(shake.session.seal(Kind.BYE, said))
     except ChannelLost:
         return  # it hung up after its own BYE
 
@@ -272,7 +283,10 @@ def _refusal(shake: Handshake, body: bytes, peer: NodeInfo) -> HandshakeError:
         reason = Reason(body[0])
     except (IndexError, ValueError):
         reason = Reason.INTERNAL  # of a later version
+    text = _FROM_PEER.get(reason, f"it refuses: {describe_bye(body)}")
     if reason is Reason.CONFLICT:
         shake.check_proof(body[1:], peer)
-    text = _FROM_PEER.get(reason, f"it refuses: {describe_bye(body)}")
+        signed = SIGNATURE_BYTES if shake.signed else 0
+        words = body[1 + signed :][:MAX_SAID].decode(errors="replace")
+        text = "".join(one if one.isprintable() else "?" for one in words) or text
     return HandshakeError(reason, text, peer, from_peer=True, me=shake.me)

@@ -8,6 +8,7 @@ from operator import itemgetter
 
 from crdtbucket.base.address import source_of
 from crdtbucket.mesh.links.link import Link
+from crdtbucket.mesh.links.peer_identity import PeerIdentity
 from crdtbucket.mesh.links.reserved_places import ReservedPlaces
 from crdtbucket.mesh.links.session import HandshakeError, Reason
 from crdtbucket.mesh.node_info import NodeInfo
@@ -49,6 +50,10 @@ class LinkTable:
     def all(self) -> list[Link]:
         """All links, in no order that means anything."""
         return [link for _, link in self._links.values()]
+
+    def identities(self) -> list[PeerIdentity]:
+        """The peers of all links."""
+        return [link.identity for link in self.all()]
 
     @property
     def crowded(self) -> bool:

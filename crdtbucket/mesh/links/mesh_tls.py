@@ -5,8 +5,10 @@ They are of the files as these are when a connection begins; one that exists kee
 from __future__ import annotations
 
 import ssl
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from functools import partial
+from typing import Any
 
 from crdtbucket.base.loaded_files import LoadedFiles, TlsFiles, load_authorities, load_key_pair
 from crdtbucket.errors import MeshError
@@ -46,6 +48,43 @@ def dialer_context(config: MeshConfig) -> ssl.SSLContext | None:
     context = _client_context(config, PEERS, names=config.tls_ca is None)
     context.minimum_version = ssl.TLSVersion.TLSv1_3
     return context
+
+
+def dns_names(certificate: Mapping[str, Any] | None) -> tuple[str, ...]:
+    """The names (DNS) in a certificate that TLS has checked."""
+    shown = (certificate or {}).get("subjectAltName", ())
+    return tuple(name for kind, name in shown if kind == "DNS")
+
+
+def not_certified(names: Sequence[str], name: str) -> str:
+    """What is wrong with the certificate of the node `name` that is for `names`."""
+    return (
+        f"certificate is for {', '.join(map(repr, names)) or 'no name'}, not for {name!r}: issue "
+        f"one with {name!r} among its DNS names, or set mesh.identity: off on every node where all "
+        "share one"
+    )
+
+
+def check_certified(config: MeshConfig, name: str) -> None:
+    """Raises `MeshError` where this node's certificate is not for its name, as then no other node
+    would link with it, and for a file that fails. A certificate that the authorities of this node
+    have not signed is left to others to judge."""
+    listener, dialer = listener_context(config), dialer_context(config)
+    assert listener is not None, "who checks names has certificates"
+    assert dialer is not None
+    inward, outward = ssl.MemoryBIO(), ssl.MemoryBIO()
+    served = listener.wrap_bio(inward, outward, server_side=True)
+    calls = dialer.wrap_bio(outward, inward)
+    try:
+        for side in (calls, served):
+            with suppress(ssl.SSLWantReadError):
+                side.do_handshake()
+        calls.do_handshake()
+    except ssl.SSLError:
+        return
+    names = dns_names(calls.getpeercert())
+    if name not in names:
+        raise MeshError(f"this node's {not_certified(names, name)}")
 
 
 def engine_context(config: MeshConfig) -> ssl.SSLContext:

@@ -31,6 +31,8 @@ class PeerIdentity:
 
     used: bytes = b""
     """Names the secret that both had, as a `Keyring` knows it."""
+    certified_names: tuple[str, ...] = ()
+    """The names (DNS) in the certificate that it has shown."""
 
     @property
     def fingerprint(self) -> str | None:

@@ -8,13 +8,14 @@ name has another key from now on.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from crdtbucket.errors import MeshError
 from crdtbucket.mesh.links.channel import Channel
 from crdtbucket.mesh.links.counters import LOG
 from crdtbucket.mesh.links.ejections import Ejections, EjectOrder
+from crdtbucket.mesh.links.mesh_tls import check_certified, not_certified
 from crdtbucket.mesh.links.node_key import NodeKey, fingerprint_of, load_cryptography
 from crdtbucket.mesh.links.peer_identity import PeerIdentity
 from crdtbucket.mesh.links.session import HandshakeError, Reason
@@ -87,13 +88,7 @@ class PeerKeys:
         if self.policy == "certificate":
             names = channel.certified_names
             if peer.name not in names:
-                shown = ", ".join(map(repr, names)) or "no name"
-                raise HandshakeError(
-                    Reason.KEY,
-                    f"its certificate is for {shown}, not for {peer.name!r}: issue one with the "
-                    "node's name among its DNS names",
-                    peer,
-                )
+                raise HandshakeError(Reason.KEY, f"its {not_certified(names, peer.name)}", peer)
             return
         wanted = self._wanted(peer)
         if wanted is None:
@@ -105,6 +100,26 @@ class PeerKeys:
                 f"it shows {shown}, and to {peer.name!r} belongs {' or '.join(wanted)}: another "
                 f"process uses the name, or the node has a new key: {self._fix(peer)}",
                 peer,
+            )
+
+    def check_alone(self, peer: PeerIdentity, linked: Iterable[PeerIdentity]) -> None:
+        """Raises `HandshakeError` for a peer that has the key, or certificate, of another node that
+        is linked now, or of this one: whoever takes several names has one voice."""
+        others = {one.info.name: one.key for one in linked}
+        others[self._name] = None if self.own is None else self.own.public
+        others.pop(peer.info.name, None)
+        if self.policy == "certificate":
+            shared = [other for other in others if other in peer.certified_names]
+            what, also = "certificate", ", or set mesh.identity: off where all nodes share one"
+        else:
+            shared = [other for other, key in others.items() if key is not None and key == peer.key]
+            what, also = f"key {peer.fingerprint}", ""
+        if shared:
+            whose = "this node" if self._name in shared else f"{shared[0]!r}, which is linked"
+            raise HandshakeError(
+                Reason.SHARED_KEY,
+                f"its {what} is that of {whose}, too: give each node one of its own{also}",
+                peer.info,
             )
 
     def order_against(self, identity: PeerIdentity) -> EjectOrder | None:
@@ -184,7 +199,7 @@ class PeerKeys:
 def load_for(config: MeshConfig) -> None:
     """Imports now what the keys of this configuration need: whoever follows a process that has
     ended has no time for it. Raises `MeshError` for what is not installed."""
-    if config.identity in KEYED or config.operator_keys:
+    if config.identity_policy in KEYED or config.operator_keys:
         load_cryptography()
 
 
@@ -195,20 +210,23 @@ def peer_keys_of(config: MeshConfig, name: str, state: StateDir | None) -> PeerK
     """
     orders = None if state is None else state.orders
     ejections = Ejections(config.operator_keys, config.mesh_name, orders)
-    if config.identity not in KEYED:
-        return PeerKeys(name, config.identity, ejections=ejections)
+    policy = config.identity_policy
+    if policy == "certificate":
+        check_certified(config, name)
+    if policy not in KEYED:
+        return PeerKeys(name, policy, ejections=ejections)
     own = own_key(config, name, state)
     allowed = _allowed(config)
     _check_listed(config, name, own)
     pins = None if state is None else state.pins
-    return PeerKeys(name, config.identity, own, allowed=allowed, pins=pins, ejections=ejections)
+    return PeerKeys(name, policy, own, allowed=allowed, pins=pins, ejections=ejections)
 
 
 def changed_key(config: MeshConfig, name: str, own: NodeKey | None) -> NodeKey | None:
     """The key of a node that works with `own`, under a changed configuration. Raises `MeshError`
     for one that cannot be used."""
     load_for(config)
-    if config.identity not in KEYED:
+    if config.identity_policy not in KEYED:
         return None
     if config.identity_key is not None:
         own = NodeKey.from_pem(config.identity_key.encode(), "mesh.identity_key")
@@ -220,8 +238,8 @@ def changed_key(config: MeshConfig, name: str, own: NodeKey | None) -> NodeKey |
 def observer_keys(config: MeshConfig) -> PeerKeys:
     """What somebody who observes the nodes of this configuration knows of keys: those that the file
     lists. To have the nodes sign it has a key of its own, for itself alone."""
-    own = NodeKey.make() if config.identity in KEYED else None
-    return PeerKeys("", config.identity, own, allowed=_allowed(config))
+    own = NodeKey.make() if config.identity_policy in KEYED else None
+    return PeerKeys("", config.identity_policy, own, allowed=_allowed(config))
 
 
 def own_key(config: MeshConfig, name: str, state: StateDir | None) -> NodeKey:
@@ -240,7 +258,8 @@ def own_key(config: MeshConfig, name: str, state: StateDir | None) -> NodeKey:
 
 
 def _check_listed(config: MeshConfig, name: str, own: NodeKey) -> None:
-    if config.identity == "allowed" and own.fingerprint not in _allowed(config).get(name, ()):
+    listed = _allowed(config).get(name, ())
+    if config.identity_policy == "allowed" and own.fingerprint not in listed:
         raise MeshError(
             f"mesh.allowed_keys does not list the key of this node, so no other would link with "
             f"it: add {own.fingerprint} for {name!r}, on every node"

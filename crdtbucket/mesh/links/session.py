@@ -67,6 +67,7 @@ class Reason(enum.IntEnum):
     EJECTED = 14
     RENEWED = 15
     ROLE = 16
+    SHARED_KEY = 17
 
 
 # Reasons that are a normal part of two nodes finding each other.

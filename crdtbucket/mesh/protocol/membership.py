@@ -80,8 +80,10 @@ class Membership:
         link = self.links.get(peer.name)
         restarted = link is not None and link.info.epoch != peer.epoch
         if link is not None and restarted and self.status(link, now) == "alive":
+            where = f", one of them at {link.info.address}" if link.info.address else ""
             raise NodeConflict(
-                f"two running processes are called {peer.name!r}: give each node its own name"
+                f"two running processes are called {peer.name!r}{where}: give each node its own "
+                "name"
             )
         node = self._roster.node(peer.name)
         self.introductions.claimed(node, peer.epoch)

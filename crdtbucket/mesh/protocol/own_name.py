@@ -23,6 +23,10 @@ from crdtbucket.mesh.protocol.membership import Membership
 
 LOG = logging.getLogger("crdtbucket.mesh")
 
+OR_KEEP_OUT = (
+    "or keep a stranger out: by `crdtbucket identity eject` with its key, or by another mesh.secret"
+)
+"""What to do against a process that has this node's name, and is no node of yours."""
 MET_NS = 30_000_000_000
 """Time (ns) after which a node that refused to serve begins again, if the other process was not met
 meanwhile."""
@@ -52,7 +56,8 @@ class OwnName:
         where = f" in region {peer.region!r}" if peer.region else ""
         where += f", at {peer.address}" if peer.address else ""
         conflict = NodeConflict(
-            f"another running process is called {self._name!r}{where}: give each node its own name"
+            f"another running process is called {self._name!r}{where}: give each node its own "
+            f"name, {OR_KEEP_OUT}"
         )
         if _rank(me) > _rank(peer):
             self._yield(peer.region or "a stranger", conflict, now)

@@ -17,6 +17,7 @@ from crdtbucket.base.address import split_address, why_unreachable
 from crdtbucket.errors import WireError
 from crdtbucket.mesh.links.channel import CLOSE_S, ChannelLost, Oversize
 from crdtbucket.mesh.links.counters import LOG
+from crdtbucket.mesh.links.mesh_tls import dns_names
 from crdtbucket.mesh.links.session import MAX_SEALED
 
 PATH = "/crdtbucket/mesh"
@@ -54,8 +55,7 @@ class WebSocketChannel:
     @property
     def certified_names(self) -> tuple[str, ...]:
         """The names (DNS) in the certificate that TLS has checked."""
-        shown = (self._ws.get_extra_info("peercert") if self.certified else None) or {}
-        return tuple(name for kind, name in shown.get("subjectAltName", ()) if kind == "DNS")
+        return dns_names(self._ws.get_extra_info("peercert") if self.certified else None)
 
     async def send(self, data: bytes) -> None:
         """Sends one binary message."""

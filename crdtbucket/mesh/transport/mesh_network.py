@@ -202,6 +202,7 @@ class MeshNetwork:
             raise HandshakeError(Reason.ROLE, text, peer)
         if not self._keys.accepts(identity.used):
             raise HandshakeError(Reason.RENEWED, "secrets have changed meanwhile", peer)
+        self.peer_keys.check_alone(identity, self.links.identities())
         old = self.links.get(peer.name)
         verdict = self.links.judge(peer, identity.instance, dialed=bool(dialed), serial=serial)
         if verdict is LinkVerdict.DUPLICATE:
@@ -214,6 +215,8 @@ class MeshNetwork:
         self._names.introduce(peer, shake.me)
         if yielding is not None:
             self._drop(yielding)
+            text = f"gave way to {peer.name!r}, as there are {self.max_peers} peers already"
+            self.refusals.add("gave_way", f"the link with {yielding.peer.name!r} {text}")
         for gone in filter(None, (old, yielding)):
             self._tasks.spawn(gone.close(Reason.DUPLICATE, "another connection took its place"))
         self.peer_keys.proved(identity)

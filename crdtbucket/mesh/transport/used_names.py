@@ -8,6 +8,7 @@ from collections.abc import Callable
 from crdtbucket.errors import NodeConflict, WireError
 from crdtbucket.mesh.links.session import HandshakeError, Reason
 from crdtbucket.mesh.node_info import NodeInfo
+from crdtbucket.mesh.protocol.own_name import OR_KEEP_OUT
 from crdtbucket.mesh.protocol.protocol_node import ProtocolNode
 
 
@@ -37,5 +38,5 @@ class UsedNames:
         if peer is not None and peer.name == me.name:
             self._node.duplicate_name(peer, me)
         else:
-            conflict = NodeConflict(f"{me.name!r}: {error}: give each node its own name")
-            self._node.name_reported(conflict)
+            who = "a peer" if peer is None else f"{peer.name!r} at {peer.address or '?'}"
+            self._node.name_reported(NodeConflict(f"{who} says: {error}, {OR_KEEP_OUT}"))

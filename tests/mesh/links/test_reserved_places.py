@@ -145,7 +145,7 @@ def names(mesh: MeshNetwork, address: str) -> None:
 @pytest.mark.usefixtures("_dials_again_soon")
 @pytest.mark.parametrize("calls", [False, True])
 async def test_a_configured_peer_takes_the_place_of_a_member_that_nobody_named(
-    calls: bool,
+    calls: bool, caplog: pytest.LogCaptureFixture
 ) -> None:
     hub, late = RecordingNode("hub"), RecordingNode("late")
     address = f"127.0.0.1:{free_port()}"
@@ -158,6 +158,9 @@ async def test_a_configured_peer_takes_the_place_of_a_member_that_nobody_named(
             refused = mesh.counters.refused.get("busy", 0)
             await eventually(lambda: mesh.counters.refused.get("busy", 0) >= refused + 3)
             assert set(hub.linked) == {"late", "crowd 0"}  # the newest one went
+            assert mesh.counters.refused["gave_way"] == 1
+    told = "the link with 'crowd 1' gave way to 'late', as there are 2 peers already"
+    assert told in caplog.text
 
 
 @pytest.mark.usefixtures("_dials_again_soon")

@@ -37,7 +37,10 @@ def test_a_second_process_of_a_name_is_refused_while_the_first_is_seen(interval:
     gone = 5 + max(ALIVE_NS, 3 * interval)
     with pytest.raises(NodeConflict) as conflict:
         members.connected(namesake, gone - 1)
-    said = "two running processes are called 'peer': give each node its own name"
+    said = (
+        "two running processes are called 'peer', one of them at 10.0.0.2:1: "
+        "give each node its own name"
+    )
     assert str(conflict.value) == said
     assert members.links["peer"].info == PEER
     members.connected(namesake, gone)
