@@ -10,8 +10,11 @@ from benchmarks.kept import Results
 from benchmarks.report import number
 
 OURS, OTHER, FLOOR = "#0b6e4f", "#8a97a8", "#cfd6de"
-COLOURS = ("#4a72b0", "#d98e1f", "#8c5aa8", "#c0504d", "#3a9ca6", "#7f7f7f", "#a0722a", "#5b8c3a")
-MARKERS = "osD^vPX*"
+COLOURS = (
+    "#4a72b0", "#d98e1f", "#8c5aa8", "#c0504d", "#3a9ca6", "#7f7f7f", "#a0722a", "#5b8c3a",
+    "#d4679a",
+)  # fmt: skip
+MARKERS = "osD^vPX*h"
 Point = tuple[float, dict[str, Any]]
 STYLE = {
     "font.size": 11,
@@ -22,6 +25,7 @@ STYLE = {
     "axes.axisbelow": True,
     "grid.color": "#e6e6e6",
     "figure.facecolor": "white",
+    "figure.constrained_layout.w_pad": 0.15,  # fonts of readers are wider than the one measured
     "svg.fonttype": "none",  # text stays text
     "svg.hashsalt": "crdtbucket",  # the same picture is the same file
 }

@@ -196,7 +196,17 @@ WRONG: dict[str, tuple[str, list[str]]] = {
         [
             (
                 "3:12: services.a.limit: limit is '10/month' (a month has no fixed length; write "
-                'days, such as "1000/30d")'
+                'days, such as "1000/30d", or give the bucket a calendar)'
+            ),
+        ],
+    ),
+    "rate_below_one": (
+        "services:\n  a:\n    bucket: {capacity: 1, refill_rate: 0.5}\n",
+        [
+            (
+                "3:40: services.a.bucket.refill_rate: refill_rate is 0.5 (write a whole number "
+                "from 1 to 2^53; half a token a second is a refill_rate of 1 with a "
+                'refill_interval of "2s")'
             ),
         ],
     ),
@@ -326,6 +336,24 @@ WRONG: dict[str, tuple[str, list[str]]] = {
             (
                 "2:11: mesh.listen: is 'localhost', which has no port (write \"host:port\", such "
                 'as "10.0.0.5:7946")'
+            ),
+        ],
+    ),
+    "mesh_listen_url": (
+        "mesh:\n  listen: http://127.0.0.1:7946\n",
+        [
+            (
+                "2:11: mesh.listen: is 'http://127.0.0.1:7946', which is a URL (write "
+                '"host:port", such as "10.0.0.5:7946")'
+            ),
+        ],
+    ),
+    "mesh_forget": (
+        "mesh:\n  forget_after: 1s\n",
+        [
+            (
+                "2:17: mesh.forget_after: is 1.0 (write seconds from 2 to 2592000, which is 30 "
+                "days: 20 times gossip_interval, or more)"
             ),
         ],
     ),

@@ -160,7 +160,7 @@ WRONG_SERVICES: dict[str, tuple[str, list[str]]] = {
         [
             (
                 "4:23: services.a.keys.premium-*: limit is '10/month' (a month has no "
-                'fixed length; write days, such as "1000/30d")'
+                'fixed length; write days, such as "1000/30d", or give the bucket a calendar)'
             ),
         ],
     ),

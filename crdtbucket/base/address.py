@@ -61,6 +61,8 @@ def split_address(address: str) -> tuple[str, int]:
         raise ValueError(f"is {address!r}, not text")
     if len(address) > MOST_CHARACTERS:
         raise ValueError(f"has {len(address)} characters, of which at most {MOST_CHARACTERS} fit")
+    if "://" in address:
+        raise ValueError(f"is {address!r}, which is a URL")
     host, colon, port = address.rpartition(":")
     if not colon or not port.isascii() or not port.isdigit():
         missing = "host" if address.isdigit() else "port"

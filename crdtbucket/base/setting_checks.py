@@ -15,6 +15,7 @@ from typing import Any, ClassVar, Literal, Union, get_args, get_origin, get_type
 
 from crdtbucket.errors import Problem
 
+SECONDS_A_DAY = 86_400
 HOST_PORT, RATIO, WEBHOOK = "host:port", "ratio", "webhook"
 """In the annotation of a field: an address, a share above 0 and up to 1, a URL for notices."""
 
@@ -36,9 +37,12 @@ class NumberRange:
         within = number and self.low <= value <= self.high  # type: ignore[operator]
         if within or (self.word and value == self.word):  # nan is not within
             return
-        low, high = (one if isinstance(one, int) else f"{one:g}" for one in (self.low, self.high))
         word = f", or {self.word}" if self.word else ""
-        yield Problem(f"is {value!r}", f"write {self.unit} from {low} to {high}{word}", path)
+        span = f"from {self._shown(self.low)} to {self._shown(self.high)}"
+        yield Problem(f"is {value!r}", f"write {self.unit} {span}{word}", path)
+
+    def _shown(self, end: float) -> str:
+        return f"{end:g}"
 
 
 class SecondsRange(NumberRange):
@@ -46,12 +50,18 @@ class SecondsRange(NumberRange):
 
     unit = "seconds"
 
+    def _shown(self, end: float) -> str:
+        return most_seconds(end)
+
 
 class WholeRange(NumberRange):
     """The whole numbers that a field may have."""
 
     unit = "a whole number"
     kind = int
+
+    def _shown(self, end: float) -> str:
+        return str(end)
 
 
 @cache
@@ -111,6 +121,13 @@ def lists_as_tuples(settings: Any) -> None:
 def section_problem(section: str, name: str, message: str, fix: str) -> Problem:
     """A problem with the setting `name` of a section."""
     return Problem(message, fix, f"{section}.{name}")
+
+
+def most_seconds(seconds: float) -> str:
+    """The upper end of a range as a message names it: "10", or "2592000, which is 30 days"."""
+    if seconds < SECONDS_A_DAY:
+        return f"{seconds:g}"
+    return f"{seconds:.0f}, which is {seconds / SECONDS_A_DAY:g} days"
 
 
 def key_pair_problem(section: str, cert: str | None, key: str | None) -> Iterator[Problem]:

@@ -114,10 +114,10 @@ def _fleets(fleets: Iterable[Fleet], interval: str) -> Table:
 
     rows = list(fleets)
     columns: list[tuple[str, list[Share | None]]] = [
-        ("static split, each", [one.split for one in rows]),
-        ("outage, each", [one.quota for one in rows]),
-        ("outage, all", [one.quota_of_all for one in rows]),
-        ("all cut off, all", [one.cut_off for one in rows]),
+        ("static split, each node", [one.split for one in rows]),
+        ("outage, each node", [one.quota for one in rows]),
+        ("outage, sum", [one.quota_of_all for one in rows]),
+        ("without links, sum", [one.cut_off for one in rows]),
     ]
     columns = [(head, shares) for head, shares in columns if any(shares)]
     table = Table(box=None, padding=(0, 2), header_style="")

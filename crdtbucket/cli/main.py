@@ -25,6 +25,9 @@ def main() -> None:
             raise
         print(f"crdtbucket: the command line needs {error.name}: {INSTALL}", file=sys.stderr)
         sys.exit(2)
+    except KeyboardInterrupt:  # during the imports; `run` says so of a command
+        print("crdtbucket: stopped", file=sys.stderr)
+        sys.exit(130)
 
 
 if __name__ == "__main__":

@@ -95,4 +95,6 @@ def _change(
         order = signed.as_text()
 
     answer = node.ask(lambda asked: asked.override(bucket, key, limit, order))
-    say(answer, json_, ["taken" if answer.get("new") is True else "it was so already"])
+    before = "has no limit of its own" if limit is None else "has this limit already"
+    text = "done" if answer.get("new") is True else f"nothing changed: the key {before}"
+    say(answer, json_, [text])

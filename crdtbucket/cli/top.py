@@ -33,6 +33,8 @@ BUSIEST = 20
 LETTERS = {order[0]: order for order in SORTS}
 HINT = "q quit, sort by: " + ", ".join(f"{letter} {order}" for letter, order in LETTERS.items())
 BAR = 5
+NARROW = 80
+"""Fewer columns have no room for bars beside the names."""
 
 
 @click.command()
@@ -112,7 +114,7 @@ class LoadView:
         if self._json:
             click.echo(json.dumps({"url": url, **now.as_dict()}))
         else:
-            self._console.print(picture(now, self.count))
+            self._console.print(picture(now, self.count, self._console.width))
 
     def fault(self, message: str) -> None:
         """The node did not answer this time."""
@@ -172,19 +174,21 @@ class LiveLoadView(LoadView):
     def _draw(self) -> None:
         head = Text.assemble((self._url, "bold"), f"  by {self.sort}  ", (HINT, "dim"))
         said = Text(self._message, "bold red")
-        self._live.update(Group(head, said, picture(self._load.sorted(self.sort), self.count)))
+        now, width = self._load.sorted(self.sort), self._console.width
+        self._live.update(Group(head, said, picture(now, self.count, width)))
         self._live.refresh()
 
 
-def picture(now: Load, count: int) -> Group:
-    """The buckets, and `count` of the heaviest keys."""
-    parts: list[RenderableType] = [_buckets(now.buckets)]
+def picture(now: Load, count: int, width: int) -> Group:
+    """The buckets, and `count` of the heaviest keys, for so many columns."""
+    bar = BAR if width >= NARROW else 0
+    parts: list[RenderableType] = [_buckets(now.buckets, bar)]
     if now.keys and count:
-        parts += [Text(), _heavy(now.keys[:count])]
+        parts += [Text(), _heavy(now.keys[:count], bar)]
     return Group(*parts)
 
 
-def _buckets(buckets: tuple[BucketLoad, ...]) -> Table:
+def _buckets(buckets: tuple[BucketLoad, ...], bar: int) -> Table:
     shown = table("bucket", "mode", "allowed/s>", "denied/s>", "denied>", "keys>", "fill")
     for one in buckets:
         shown.add_row(
@@ -194,12 +198,12 @@ def _buckets(buckets: tuple[BucketLoad, ...]) -> Table:
             Text(f"{one.denied_per_second:,.1f}", "yellow" if one.denied_per_second else "dim"),
             f"{one.denied:,}",
             f"{one.keys:,}",
-            _bar(one.fill),
+            _level(one.fill, bar),
         )
     return shown
 
 
-def _heavy(keys: tuple[KeyLoad, ...]) -> Table:
+def _heavy(keys: tuple[KeyLoad, ...], bar: int) -> Table:
     shown = table("key", "bucket", "tokens>", "denied>", "left>", "fill")
     for one in keys:
         shown.add_row(
@@ -208,14 +212,16 @@ def _heavy(keys: tuple[KeyLoad, ...]) -> Table:
             f"{one.tokens:,}",
             Text(f"{one.denied:,}", "yellow" if one.denied else "dim"),
             f"{one.remaining:,}",
-            _bar(one.fill),
+            _level(one.fill, bar),
         )
     return shown
 
 
-def _bar(fill: float | None) -> Text:
+def _level(fill: float | None, bar: int) -> Text:
     if fill is None:
         return Text("-", "dim")
-    full = round(fill * BAR)
+    full = round(fill * bar)
     style = "red" if fill < 0.1 else "yellow" if fill < 0.5 else "green"
-    return Text.assemble(("\u2588" * full + "\u2591" * (BAR - full), style), f" {fill:4.0%}")
+    if not bar:
+        return Text(f"{fill:.0%}", style)
+    return Text.assemble(("\u2588" * full + "\u2591" * (bar - full), style), f" {fill:4.0%}")

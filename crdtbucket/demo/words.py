@@ -18,8 +18,8 @@ from crdtbucket.testing.fault_proxy import HOST
 BANNERS = {
     "normal": f"all regions linked; on average {LOAD:g} x the limit is offered",
     "burst": f"a burst: {BURST:g} times the traffic",
-    "cut": f"{CUT_REGION} is cut off; each side leaves the other its usual share",
-    "healed": f"{CUT_REGION} is back",
+    "cut": f"region {CUT_REGION} is cut off; each side leaves the other its usual share",
+    "healed": f"region {CUT_REGION} is back",
     "stalled": "the server of the others stands still for a second",
     "slow": f"Redis answers {2000 * SLOW_S:g} ms late: the regions go on in the mesh alone",
     "gone": "Redis is gone: each region gives out its own small share",
@@ -49,12 +49,12 @@ def title(spec: BucketSpec, redis: str | None = None) -> str:
     rate = spec.rate_per_second
     course = f"""\
 decides in its own memory; they only tell each other what they took. Watch a
-burst, and then {CUT_REGION} cut off for some seconds."""
+burst, and then region {CUT_REGION} cut off for some seconds."""
     if redis == PER_REGION:
         course = f"""\
 asks the Redis of its own region, and each Redis is replicated to the others.
-Watch a burst, and then {CUT_REGION} cut off for some seconds: its process, and the
-replication of its Redis."""
+Watch a burst, and then region {CUT_REGION} cut off for some seconds: its process, and
+the replication of its Redis."""
     elif redis is not None:
         course = """\
 asks one Redis, and tells the others what it took. Watch a burst, and then Redis
@@ -76,8 +76,8 @@ def setting(file_mode: str, mode: str) -> str:
     text = f"{_LINKS}."
     if file_mode != mode:
         text += (
-            f"\nThe configuration asks for {file_mode} consistency over Redis. The demo has no"
-            f"\nRedis: the regions run in {mode} mode."
+            f"\nThe demo's configuration file asks for {file_mode} consistency, by a Redis. There"
+            f"\nis none in this run (--redis auto starts one): the regions run in {mode} mode."
         )
     return text
 
@@ -85,9 +85,9 @@ def setting(file_mode: str, mode: str) -> str:
 def nats_setting() -> str:
     """Says how the regions are linked."""
     return f"""\
-The regions meet at NATS: {CUT_REGION} at a server of its own, the others at a second one. The
-gateway between the two clusters is delayed by {_DELAY}, and it is what is cut. Some
-time after that the server of the others stands still for a second."""
+The regions meet at NATS: region {CUT_REGION} at a server of its own, the others at a second
+one. The gateway between the two clusters is delayed by {_DELAY}, and it is what is
+cut. Some time after that the server of the others stands still for a second."""
 
 
 def redis_setting(program: str | None) -> str:

@@ -12,6 +12,7 @@ from crdtbucket.base.setting_checks import (
     field_problems,
     key_pair_problem,
     lists_as_tuples,
+    most_seconds,
     section_problem,
 )
 from crdtbucket.errors import ConfigError, MeshError, Problem
@@ -177,7 +178,7 @@ class MeshConfig(MeshFields):
             return
         least, why = LEAST_ROUNDS * self.gossip_interval, f"{LEAST_ROUNDS} times gossip_interval"
         if self.forget_after < least:
-            fix = f"write seconds from {least:g} to {MONTH_S:g}: {why}, or more"
+            fix = f"write seconds from {least:g} to {most_seconds(MONTH_S)}: {why}, or more"
             yield _problem("forget_after", f"is {self.forget_after!r}", fix)
 
 

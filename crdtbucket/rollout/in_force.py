@@ -154,6 +154,7 @@ class InForce:
         specs, _ = self.runnable(config)
         if self.strong is not None:
             self.strong.rule_maker.outages(config.degradation)
+        were = {key: one.spec for key, one in self.buckets.items()}
         buckets = {one.key: self._defined(one, owner) for one, owner in with_overrides(specs)}
         gone = {key: one for key, one in self.buckets.items() if key not in buckets}
         self._removed = {
@@ -165,11 +166,12 @@ class InForce:
         self.outside.connect(specs, buckets)
         self.wake_waiters()
         LOG.info(
-            "configuration %d (%s) is in force%s: %s%s%s",
+            "configuration version %d (hash %s) is in force%s: %s%s%s%s",
             config.version,
             config.hash,
-            "" if before is None else f" after {before.version} ({before.hash})",
+            "" if before is None else f" after version {before.version} (hash {before.hash})",
             counted(len(specs), "bucket"),
+            "" if before is None else "".join(_differences(were, buckets)),
             "".join(f", {one.spec.name} removed" for one in gone.values()),
             "" if config.enabled else "; rating.enabled is false, so that nothing is denied",
         )
@@ -274,3 +276,12 @@ def runnable(config: Config, *, has_redis: bool) -> tuple[tuple[BucketSpec, ...]
 def differs(old: BucketSpec, new: BucketSpec) -> bool:
     """Whether keys of a bucket get other limits, its overrides aside."""
     return dataclasses.replace(old, overrides=()) != dataclasses.replace(new, overrides=())
+
+
+def _differences(were: Mapping[str, BucketSpec], are: Mapping[str, Bucket]) -> Iterator[str]:
+    """The buckets that changed or are new, each as the log names it."""
+    for key, one in are.items():
+        if key not in were:
+            yield f", {one.spec.name} added"
+        elif differs(were[key], one.spec):
+            yield f", {one.spec.name} changed"

@@ -17,7 +17,10 @@ LOG = logging.getLogger("crdtbucket")
 ASK_S = 0.2
 """Between two attempts to get the lead, so that a dead leader is followed within a second."""
 LOOK_S = 0.01
-"""Between two looks at whether another process asks for an early flush."""
+"""Between two looks at whether another process asks for an early flush, or is there at all."""
+ALL_END_S = 5 * ASK_S
+"""For so long a leader that ends waits for others that end, too. One that lives on has followed a
+leader well before, and says goodbye itself when it ends."""
 CHECK_S = 10.0
 SHOW_S = 1.0
 """Between two writings of what this process knows of the mesh."""
@@ -70,10 +73,20 @@ class Leadership:
             await asyncio.wait([self._task])
         try:
             if self._mesh is not None:
-                await self._mesh.stop(handed_over=not self._file.alone())
+                await self._mesh.stop(handed_over=not await self._is_last())
                 await off_loop(self._release)
         finally:
             self._table.sharing.yield_lead()
+
+    async def _is_last(self) -> bool:
+        """Whether no other process goes on for this node. The processes of a service end all at
+        once, and each sees the others for a moment."""
+        until = asyncio.get_running_loop().time() + ALL_END_S
+        while not self._file.alone():
+            if asyncio.get_running_loop().time() >= until:
+                return False
+            await asyncio.sleep(LOOK_S)
+        return True
 
     async def _begin(self) -> None:
         try:

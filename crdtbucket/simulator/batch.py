@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import os
 import signal
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
-from multiprocessing import active_children, get_context, resource_tracker
+from multiprocessing import active_children, get_context, parent_process, resource_tracker
+from threading import Thread
 
 from crdtbucket.simulator.replay import replay
 from crdtbucket.simulator.rule_catalogue import make_rule
@@ -81,7 +83,8 @@ def run_all(jobs: Sequence[AnyJob], processes: int) -> Iterator[Outcome]:
     # Spawned, not forked: a fork copies the locks of whatever threads the caller runs.
     workers = min(processes, len(jobs))
     # Not in a `with` block: leaving that shuts down once more, which takes the cancelling back.
-    pool = ProcessPoolExecutor(workers, mp_context=get_context("spawn"))
+    context = get_context("spawn")
+    pool = ProcessPoolExecutor(workers, mp_context=context, initializer=_end_with_the_parent)
     others = set(active_children())
     try:
         with _deaf_to_interrupts():
@@ -94,6 +97,19 @@ def run_all(jobs: Sequence[AnyJob], processes: int) -> Iterator[Outcome]:
         pool.shutdown(wait=False, cancel_futures=True)
         raise
     pool.shutdown()  # a process that ends while the interpreter does may write a traceback
+
+
+def _end_with_the_parent() -> None:
+    """Ends this worker when the process that started it ends, killed or not: a worker that waits
+    for jobs holds the queue open itself, so it would wait for ever."""
+    parent = parent_process()
+    assert parent is not None, "only a process that multiprocessing started is a worker"
+
+    def wait() -> None:
+        parent.join()
+        os._exit(1)
+
+    Thread(target=wait, name="crdtbucket parent", daemon=True).start()
 
 
 @contextlib.contextmanager

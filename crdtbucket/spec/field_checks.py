@@ -38,6 +38,8 @@ def check_whole(field_name: str, value: int, low: int, high: int) -> int:
     if not whole or not low <= value <= high:
         upto = "2^53" if high == MAX_TOKENS else str(high)
         fix = f"write a whole number from {low} to {upto}"
+        if isinstance(value, float) and field_name == "refill_rate":
+            fix += '; half a token a second is a refill_rate of 1 with a refill_interval of "2s"'
         raise InvalidSpec(f"{field_name} is {clipped(value)}", fix, field_name)
     return value
 

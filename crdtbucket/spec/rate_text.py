@@ -49,5 +49,6 @@ def _rate_fix(rate: str) -> str:
 
 def _unit_fix(unit: str) -> str:
     if unit in ("month", "months", "mo", "year", "years", "y"):
-        return f'a {unit} has no fixed length; write days, such as "1000/30d"'
+        named = ", or give the bucket a calendar" if unit.startswith("mo") else ""
+        return f'a {unit} has no fixed length; write days, such as "1000/30d"{named}'
     return f"no unit is {unit!r}; use ms, s, m, h, d or w, or the words for them"

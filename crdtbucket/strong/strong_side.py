@@ -191,17 +191,19 @@ class StrongSide:
         what = f"{counted(tokens, 'token')} of {counted(keys, 'key')}"
         if self._state_dir:
             LOG.info(
-                "closed; not settled with Redis: %s, kept in %s and settled when this node starts "
-                "again",
+                "this node ends with %s not settled with Redis; they are kept in %s, and settled "
+                "when it starts again",
                 what,
                 self._state_dir,
             )
         else:
-            fix = "With mesh.state_dir it would be kept, and settled when this node starts again"
+            fix = "With mesh.state_dir they are kept, and settled when the node starts again"
             if self._table is not self._tables.main:
                 fix = "A process that shares a table keeps none: close it while Redis is reached"
             LOG.warning(
-                "closed; not settled with Redis, which will never charge it: %s. %s", what, fix
+                "this node ends with %s not settled with Redis, which will never charge them. %s",
+                what,
+                fix,
             )
 
     def _wake(self) -> None:

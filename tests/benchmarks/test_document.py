@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from matplotlib.figure import Figure
 
 from benchmarks import claims, document
 from benchmarks.environment import ROOT
@@ -127,6 +128,16 @@ def test_pictures_are_drawn_and_kept(name: str, results: Results, tmp_path: Path
     assert drawn.read_text().startswith("<?xml")
     kept = (document.IMAGES / document.image(name)).read_text()
     assert words(kept, name, results) == words(drawn.read_text(), name, results)
+
+
+@pytest.mark.parametrize("name", PICTURES)
+def test_no_two_lines_of_a_picture_look_alike(name: str, results: Results) -> None:
+    figure = Figure()
+    PICTURES[name][0](results, figure)
+    for axes in figure.axes:
+        named = [line for line in axes.get_lines() if not str(line.get_label()).startswith("_")]
+        looks = [(line.get_color(), line.get_marker(), line.get_linestyle()) for line in named]
+        assert len(set(looks)) == len(looks)
 
 
 def words(svg: str, name: str, results: Results) -> list[str]:

@@ -52,6 +52,13 @@ def test_what_else_is_missing_is_shown_as_it_is() -> None:
     assert "pip install" not in done.stderr
 
 
+def test_an_interrupt_during_the_imports_is_no_traceback() -> None:
+    hidden = HIDE.format(package="click")
+    program_ = hidden[: hidden.index("raise")] + "raise KeyboardInterrupt\n"
+    done = program("-c", program_ + hidden[hidden.index("\nsys.meta_path") :], "status")
+    assert (done.returncode, done.stderr) == (130, "crdtbucket: stopped\n")
+
+
 def test_the_version() -> None:
     done = program("-m", "crdtbucket", "--version")
     assert (done.returncode, done.stdout) == (0, f"crdtbucket {__version__}\n")

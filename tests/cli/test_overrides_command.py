@@ -22,9 +22,11 @@ async def test_limits_are_set_listed_and_removed(tmp_path: Path) -> None:
             return done.exit_code, done.output.strip()
 
         assert await overrides("list") == (0, "no limit is given to any key")
-        assert await overrides("set", "api", "a/b", "premium") == (0, "taken")
-        assert await overrides("set", "api", "a/b", "premium") == (0, "it was so already")
-        assert await overrides("set", "api", "c", "50/s") == (0, "taken")
+        assert await overrides("set", "api", "a/b", "premium") == (0, "done")
+        assert await overrides("set", "api", "a/b", "premium") == (
+            0, "nothing changed: the key has this limit already",
+        )  # fmt: skip
+        assert await overrides("set", "api", "c", "50/s") == (0, "done")
         assert node.limiter.bucket("api").peek("a/b").limit == 1000
         assert await overrides("list") == (0, "api  a/b  premium\napi  c  50/s")
         status, text = await overrides("list", "--json", "--bucket", "api")
@@ -33,6 +35,9 @@ async def test_limits_are_set_listed_and_removed(tmp_path: Path) -> None:
             0, (0, "no limit is given to any key"),
         )  # fmt: skip
         assert await overrides("remove", "api", "c", "--json") == (0, '{"new": true}')
+        assert await overrides("remove", "api", "c") == (
+            0, "nothing changed: the key has no limit of its own",
+        )  # fmt: skip
         assert node.limiter.bucket("api").peek("c").limit == 100
         done = await run("overrides", "set", "api", "a", "gold", *options)
         assert "neither a bucket nor a rate" in str(done.exception)
@@ -52,12 +57,12 @@ async def test_an_operator_s_key_signs_for_a_mesh(tmp_path: Path) -> None:
         assert "`crdtbucket overrides set --key FILE` signs it" in str(done.exception)
         signed = (*options, "--key", str(file), "--mesh-name", "blue")
         done = await run("overrides", "set", "api", "a", "50/s", *signed, "--counter", "5")
-        assert done.output == "taken\n"
+        assert done.output == "done\n"
         assert node.limiter.bucket("api").of("a").spec.capacity == 50
         done = await run("overrides", "remove", "api", "a", *signed, "--counter", "4")
         assert "a later order holds" in str(done.exception)
         done = await run("overrides", "remove", "api", "a", *signed)
-        assert done.output == "taken\n"
+        assert done.output == "done\n"
         assert node.limiter.bucket("api").of("a").spec.capacity == 100
         done = await run("overrides", "set", "api", "a", "5/s", *options, "--key", f"{file}x")
         assert "cannot be read" in done.output + str(done.exception)

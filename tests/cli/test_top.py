@@ -72,6 +72,15 @@ async def test_once_as_json_and_in_another_order() -> None:
         assert told["url"] == node.url
 
 
+async def test_in_few_columns_a_level_is_a_number_on_one_line() -> None:
+    async with fake_node(**busy()) as node:
+        words = ("top", "--once", "--interval", "0.1", "--url", node.url)
+        lines = (await run(*words, COLUMNS="60")).output.splitlines()
+    assert len(lines) == 6  # two heads, two buckets, a key, and what is between
+    assert max(map(len, lines)) <= 60
+    assert [line.split()[-1] for line in lines if line] == ["fill", "25%", "-", "fill", "25%"]
+
+
 async def test_it_is_readable_at_80_columns() -> None:
     async with fake_node(**busy()) as node:
         words = ("top", "--once", "--interval", "0.1", "--url", node.url)

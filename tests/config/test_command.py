@@ -216,9 +216,9 @@ def test_plan_tells_what_changes_and_what_holds_then() -> None:
     assert lines[1] == "chat: changed"
     assert "chat: 20/s, at most 100 at once, of all nodes together (eventual)" in lines
     assert lines[-3:] == [
-        "  nodes    static split, each    all cut off, all",
-        "      1            100 + 20/s          100 + 20/s",
-        "      4              25 + 5/s          400 + 80/s",
+        "  nodes    static split, each node    without links, sum",
+        "      1                 100 + 20/s            100 + 20/s",
+        "      4                   25 + 5/s            400 + 80/s",
     ]
 
 

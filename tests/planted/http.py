@@ -6,6 +6,20 @@ from tests.planted.mutation import PYTEST, Mutation, suite
 
 MUTATIONS = (
     Mutation(
+        "at_the_end_of_the_interpreter_work_wants_a_thread",
+        "base",
+        "    except RuntimeError:\n        return work()",
+        "    except KeyError:\n        return work()",
+        suite("http/middleware/test_wsgi", "leaves_the_mesh"),
+    ),
+    Mutation(
+        "monitors_that_ask_for_a_head_are_refused",
+        "http/server",
+        '                methods["HEAD"] = route',
+        '                methods["GET"] = route',
+        suite("http/server/test_views", "has_a_head"),
+    ),
+    Mutation(
         "a_forwarded_address_that_is_none_ends_the_call",
         "http",
         'address = ipaddress.ip_address(text.partition("%")[0])\n    except ValueError:',

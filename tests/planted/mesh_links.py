@@ -6,6 +6,13 @@ from tests.planted.mutation import Mutation, suite
 
 MUTATIONS = (
     Mutation(
+        "an_address_of_another_machine_is_advised_as_a_taken_port",
+        "mesh",
+        "    errno.EADDRNOTAVAIL: NOT_HERE,\n",
+        "",
+        suite("mesh/transport/test_mesh_network", "another_machine"),
+    ),
+    Mutation(
         "an_older_order_about_a_limit_holds_again",
         "mesh",
         'return self.counter, self.limit is None, self.limit or ""',

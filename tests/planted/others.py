@@ -13,6 +13,13 @@ MUTATIONS = (
         suite("shared/test_table_file", "gave_up_root"),
     ),
     Mutation(
+        "of_processes_that_end_at_once_none_says_goodbye",
+        "shared",
+        "handed_over=not await self._is_last()",
+        "handed_over=not self._file.alone()",
+        suite("shared/test_leadership", "end_at_once"),
+    ),
+    Mutation(
         "a_host_that_cannot_be_known_is_an_error_of_the_system",
         "shared",
         "    except OSError as error:\n"
@@ -31,6 +38,34 @@ MUTATIONS = (
         "        self._modules = modules\n",
         "        self._modules = modules\n        [*map(import_module, modules.values())]\n",
         suite("cli/test_main", "only_others_need"),
+    ),
+    Mutation(
+        "an_interrupt_during_the_imports_is_a_traceback",
+        "cli",
+        "    except KeyboardInterrupt:  # during",
+        "    except GeneratorExit:  # during",
+        suite("cli/test_main", "during_the_imports"),
+    ),
+    Mutation(
+        "a_reload_does_not_say_which_limits_changed",
+        "rollout",
+        "        elif differs(were[key], one.spec):",
+        "        elif were[key] is one.spec:",
+        suite("rollout/test_reload", "said_with_the_buckets"),
+    ),
+    Mutation(
+        "top_draws_bars_where_there_is_no_room_for_names",
+        "cli",
+        "bar = BAR if width >= NARROW else 0",
+        "bar = BAR",
+        suite("cli/test_top", "few_columns"),
+    ),
+    Mutation(
+        "simulations_whose_parent_was_killed_wait_for_ever",
+        "simulator",
+        "initializer=_end_with_the_parent",
+        "initializer=None",
+        suite("simulator/test_batch", "leaves_no_process"),
     ),
     Mutation(
         "what_a_redis_answers_to_reconcile_may_be_anything",

@@ -198,9 +198,11 @@ def test_what_comes_into_force_is_said_with_the_buckets_that_the_file_defines(
     with_one = BucketSpec("api", 100, 1, overrides=[("vip-*", BucketSpec("vip", 200, 1))])
     limiter.reload(config_of(with_one))
     limiter.reload(config_of(SLOW, OTHER))
-    one, two = (record.getMessage() for record in caplog.records)
+    limiter.reload(config_of(API, OTHER))
+    one, two, three = (record.getMessage() for record in caplog.records)
     assert one.endswith("is in force: 1 bucket")
-    assert ": 2 buckets, " in two
+    assert two.endswith(": 2 buckets, other added, api[vip-*] removed")
+    assert three.endswith(": 2 buckets, api changed")
 
 
 def test_order_and_spelling_are_those_of_the_file() -> None:

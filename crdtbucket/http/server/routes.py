@@ -39,7 +39,8 @@ class Route:
     admin: bool = False
     """Whether the admin token is asked for."""
     always: bool = False
-    """Whether it is answered on surplus connections, too."""
+    """Whether it is answered on surplus connections, too, and a GET of it also to HEAD, which
+    monitors and balancers send."""
 
 
 class RouteTable:
@@ -52,7 +53,10 @@ class RouteTable:
         self._plain: dict[str, dict[str, Route]] = {}
         self._patterns: dict[str, re.Pattern[str]] = {}
         for route in routes:
-            self._plain.setdefault(route.path, {})[route.method] = route
+            methods = self._plain.setdefault(route.path, {})
+            methods[route.method] = route
+            if route.always and route.method == "GET":
+                methods["HEAD"] = route  # the writer of an answer leaves its body out
             if "{" in route.path:
                 pattern = re.sub(r"{(\w+)}", r"(?P<\1>[^/]+)", route.path)
                 self._patterns[route.path] = re.compile(pattern)
@@ -66,8 +70,8 @@ class RouteTable:
             methods, parts = self._by_pattern(request.rel_url.raw_path)
         route = methods.get(request.method)
         if route is None:
-            allowed = {"Allow": ", ".join(sorted(methods))}
-            raise Refusal(405, "the path has other methods: see Allow", headers=allowed)
+            allowed = ", ".join(sorted(methods))
+            raise Refusal(405, f"this path takes {allowed}", headers={"Allow": allowed})
         return route, parts
 
     def _by_pattern(self, raw_path: str) -> tuple[dict[str, Route], dict[str, str]]:

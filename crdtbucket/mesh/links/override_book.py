@@ -117,7 +117,8 @@ class OverrideBook(OrderBook[OverrideOrder]):
         if self._is_signed and not order.public:
             raise MeshError(
                 "in a mesh the order has to be signed with the key of an operator: "
-                "`crdtbucket overrides set --key FILE` signs it"
+                "`crdtbucket overrides set --key FILE` signs it, where mesh.operator_keys of all "
+                "nodes has the fingerprint that `crdtbucket identity make FILE` prints"
             )
         if self._is_signed:
             super().check_operator(order)

@@ -106,7 +106,10 @@ class FailureDetector:
     def why_gone(self, link: PeerState, now: int) -> str:
         """Why this silent peer is to be forgotten now; "" where it is not."""
         if self.is_dead(link, now):
-            return "is dead and forgotten: its connection ended, and dials are refused"
+            return (
+                "is dead, and its share is free for others: its connection ended, and calls to its "
+                "address are refused"
+            )
         if self._relay_lost(link, now):
             return f"is forgotten: {link.relay}, which saw it last, saw it go"
         return ""

@@ -57,6 +57,16 @@ IN_USE = (
     'shared="auto", in all of them: they are one node then, of which one listens; else '
     f"{ELSEWHERE}"
 )
+NOT_HERE = (
+    "name an address of this machine, such as 0.0.0.0 for all that it has; one by which others "
+    "reach it, and which it does not have itself, belongs in mesh.advertise"
+)
+FIXES = {
+    errno.EADDRINUSE: IN_USE,
+    errno.EADDRNOTAVAIL: NOT_HERE,
+    errno.EACCES: "choose a port above 1023, or run as a user that may listen there",
+    socket.EAI_NONAME: NOT_HERE,
+}
 
 
 class Listener:
@@ -98,7 +108,7 @@ class Listener:
                 sock.close()
             raise MeshError(
                 f"cannot listen on mesh.listen {address}:{port} ({error.strerror or error}): "
-                + (IN_USE if error.errno == errno.EADDRINUSE else ELSEWHERE)
+                + FIXES.get(error.errno or 0, ELSEWHERE)
             ) from error
         bound: int = sock.getsockname()[1]
         return bound

@@ -24,6 +24,7 @@ PATH = "/crdtbucket/mesh"
 # The library refuses a message of exactly its limit too.
 MAX_MESSAGE = MAX_SEALED + 1
 NO_NODE = "as no node of a mesh does: is this the port that mesh.listen of a node names?"
+BROKEN_OFF = "the connection broke off without a goodbye"
 _BINARY = WSMsgType.BINARY  # up to Python 3.11 a function looks it up
 _SILENCE = {errno.ETIMEDOUT, errno.EHOSTUNREACH, errno.ENETUNREACH, errno.EHOSTDOWN, errno.ENETDOWN}
 _REFUSALS = {errno.ECONNREFUSED, errno.ECONNRESET, errno.ECONNABORTED, errno.EPIPE}
@@ -80,7 +81,7 @@ class WebSocketChannel:
                 raise WireError(f"no WebSocket: {message.data}")
             text = str(message.data or fault or "broken")
         else:
-            text = "closed by the peer" if message.type is WSMsgType.CLOSE else "closed"
+            text = "closed by the peer" if message.type is WSMsgType.CLOSE else BROKEN_OFF
         raise ChannelLost(text, by_peer=not is_silence(fault))
 
     async def close(self) -> None:

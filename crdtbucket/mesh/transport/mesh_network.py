@@ -226,7 +226,8 @@ class MeshNetwork:
         link.start(accept=None if dialed else shake.proof())
         self.counters.connections += 1
         self.orders.begin(link)
-        LOG.info("linked with %s (region %r) at %s", peer.name, peer.region, peer.address or "?")
+        region = f" (region {peer.region!r})" if peer.region else ""
+        LOG.info("linked with %s%s at %s", peer.name, region, peer.address or "?")
         self._driver.schedule()
         return link
 

@@ -235,7 +235,8 @@ from tests.http.middleware.test_wsgi import Answered, API, hello
 
 def make():
     mesh = MeshConfig(listen="127.0.0.1:0", peers=[sys.argv[1]])
-    return Limits(Limiter([API], node="worker", mesh=mesh), Rule("api"))
+    shared = sys.argv[2] or None
+    return Limits(Limiter([API], node="worker", mesh=mesh, shared=shared), Rule("api"))
 
 app = WSGILimitMiddleware(hello, make)
 print(Answered(app).status)
@@ -244,11 +245,13 @@ while app.limits.limiter.stats()["peers"] != {"first": "alive"}:
 """
 
 
-def test_the_end_of_the_process_leaves_the_mesh() -> None:
+@pytest.mark.parametrize("table", ["", "table"])
+def test_the_end_of_the_process_leaves_the_mesh(table: str, tmp_path: Path) -> None:
+    shared = str(tmp_path / table) if table else ""
     mesh = MeshConfig(listen="127.0.0.1:0")
     with Limiter([API], node="first", mesh=mesh) as first:
         done = subprocess.run(
-            [sys.executable, "-W", "error", "-c", PROGRAM, first.address],
+            [sys.executable, "-W", "error", "-c", PROGRAM, first.address, shared],
             capture_output=True,
             text=True,
             timeout=60,

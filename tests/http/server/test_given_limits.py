@@ -71,7 +71,7 @@ async def test_limits_are_given_listed_and_taken_away(caplog: pytest.LogCaptureF
         ("GET", "?most=0", None, 400, "a whole number from 1 to 1000"),
         ("GET", "?bucket=nope", None, 404, "no bucket 'nope'"),
         ("GET", "?page=2", None, 400, "there are: after, bucket, most"),
-        ("POST", "/api/a", {}, 405, "other methods"),
+        ("POST", "/api/a", {}, 405, "this path takes DELETE, PUT"),
     ],
 )
 async def test_what_is_wrong_is_reported(

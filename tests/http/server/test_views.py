@@ -16,6 +16,20 @@ from tests.strong.redis_server import free_port
 SECRET = "a secret of these tests"
 
 
+@pytest.mark.parametrize("path", ["/healthz", "/readyz", "/metrics"])
+async def test_what_monitors_ask_has_a_head(path: str) -> None:
+    async with serving() as client:
+        for method in ("HEAD", "GET", "HEAD"):  # on one connection
+            async with client.session.request(method, client.url + path) as answer:
+                assert (answer.status, answer.ok) == (200, True)
+                assert bool(await answer.read()) == (method == "GET")
+        async with client.session.head(client.url + "/v1/buckets") as answer:
+            assert (answer.status, answer.headers["Allow"]) == (405, "GET")
+        async with client.session.post(client.url + path) as answer:
+            assert (answer.status, answer.headers["Allow"]) == (405, "GET, HEAD")
+            assert (await answer.json(content_type=None))["detail"] == "this path takes GET, HEAD"
+
+
 async def test_buckets_with_their_counts() -> None:
     async with serving() as client:
         await client.post("/v1/take", bucket="small", key="a", cost=8)

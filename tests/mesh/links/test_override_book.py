@@ -81,7 +81,8 @@ def test_no_order_but_that_of_an_operator_for_this_mesh_holds() -> None:
         held.take(order(mesh_name="test"))
     unsigned = (
         "in a mesh the order has to be signed with the key of an operator: "
-        "`crdtbucket overrides set --key FILE` signs it"
+        "`crdtbucket overrides set --key FILE` signs it, where mesh.operator_keys of all nodes has "
+        "the fingerprint that `crdtbucket identity make FILE` prints"
     )
     with pytest.raises(MeshError, match=f"^{unsigned}$"):
         held.take(OverrideOrder("api", "k", 1, "5/s", b"", b""))

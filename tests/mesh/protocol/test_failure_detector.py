@@ -293,7 +293,9 @@ def test_whom_the_relay_that_saw_it_last_does_not_advertise_any_more_is_gone() -
     assert around.detector.why_gone(lost, LATER) == "is forgotten: a, which saw it last, saw it go"
     lost.ending = EndedConnection(0)
     around.refuse(LATER - 1)
-    assert around.detector.why_gone(lost, LATER).startswith("is dead and forgotten")
+    assert around.detector.why_gone(lost, LATER).startswith(
+        "is dead, and its share is free for others"
+    )
 
 
 @pytest.mark.parametrize(

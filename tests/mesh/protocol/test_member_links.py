@@ -175,7 +175,10 @@ def test_of_processes_that_only_relays_see_those_of_other_nodes_count(
         table.epochs.origin(members._roster.node(name), epoch)
         members.directory.relayed(epoch, begun + 11 * SECOND, "third")
         assert dies(members, begun) == (name == "fourth")
-    text = "me: peer is dead and forgotten: its connection ended, and dials are refused"
+    text = (
+        "me: peer is dead, and its share is free for others: its connection ended, and calls to "
+        "its address are refused"
+    )
     assert caplog.messages == [text]
 
 

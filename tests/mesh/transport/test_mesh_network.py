@@ -356,6 +356,26 @@ async def test_a_mesh_that_stops_begins_no_dial(monkeypatch: pytest.MonkeyPatch)
     assert not mesh._dialer._targets
 
 
+async def test_an_address_of_another_machine_is_not_advised_as_a_taken_port() -> None:
+    elsewhere = MeshConfig(listen="192.0.2.1:7946", secret="sixteen bytes or more")
+    mesh = MeshNetwork(RecordingNode("a"), elsewhere)
+    with pytest.raises(MeshError, match=r"such as 0\.0\.0\.0 .* belongs in mesh\.advertise"):
+        await mesh.start()
+
+
+@pytest.mark.parametrize(("region", "shown"), [("eu", " (region 'eu')"), ("", "")])
+async def test_a_region_that_a_peer_does_not_have_is_not_logged(
+    region: str, shown: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.INFO, "crdtbucket.mesh"):
+        a, b = RecordingNode("a"), RecordingNode("b")
+        b.info = NodeInfo("b", region, 1, "", 0)
+        one = MeshNetwork(a, config())
+        async with running(one), running(MeshNetwork(b, config(one.address))):
+            await eventually(lambda: "linked with b" in caplog.text)
+    assert f"linked with b{shown} at" in caplog.text
+
+
 async def test_a_taken_port_is_a_clear_error() -> None:
     mesh = MeshNetwork(RecordingNode("a"), config())
     async with running(mesh):
