@@ -179,7 +179,8 @@ class Service:
         for who was silent is charged once, whether that one has taken it or not."""
         if self.view.first < 0:
             return 0
-        up = (node for node in self.mesh.nodes.values() if node.up)
+        now = self.mesh.now_ns
+        up = (n for n in self.mesh.nodes.values() if n.up and n.suspended_until <= now)
         most = max((node.peek("main", "key").debt for node in up), default=0)
         return round(most / SECOND * self.rate)
 
