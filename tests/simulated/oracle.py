@@ -112,6 +112,9 @@ class Oracle:
     def finish(self) -> None:
         """The demand is over and all ways are open: what must hold in the end. Time passes."""
         self.service.finish()
-        Ending(self.plan, self.mesh, self.view, self.books).check()
+        ending = Ending(self.plan, self.mesh, self.view, self.books)
+        ending.settle()
+        self.service.check_owed()
+        ending.check()
         self.afterwards.check()
         self.overloaded.check()

@@ -33,9 +33,9 @@ SHARE = 0.6
 """Of the mean, each node is given so much then at least."""
 GIVEN = 0.85
 """Of what one bucket gives, all are given so much at least."""
-GIVEN_LATE = 0.7
-"""The same where the bucket fills nearly as quickly as updates travel: what is not known to be
-taken is left to the others."""
+GIVEN_LATE = 0.5
+"""The same where the bucket fills nearly as quickly as updates travel, or more so: what others may
+take meanwhile is left to them (rule 7 of the predictions in docs/model.md)."""
 BEYOND = 0.1
 """Of the capacity, they are given no more beyond one bucket, what is taken unseen, and a call on
 each."""

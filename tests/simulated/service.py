@@ -234,12 +234,10 @@ class Service:
             )
 
     def _recovers(self) -> int:
-        """Until when (ns) it is owed what nodes took that others had given up."""
+        """Until when (ns) nodes that had given each other up may not have met again."""
         if self.view.mistaken < 0:
             return 0
-        spec = self.plan.main
-        owed = (spec.capacity + self._ceiling) / self.rate
-        return self.view.mistaken + 2 * LAST_RETRY_NS + self.settle_ns + round(owed * SECOND)
+        return self.view.mistaken + 2 * LAST_RETRY_NS + self.settle_ns
 
     def _starting(self, node: SimulatedNode) -> bool:
         """Whether it has started just now, and knows little yet."""
@@ -387,6 +385,16 @@ class Service:
             self.view.broken(
                 "bursts", f"{window.beyond:.1f} tokens beyond a capacity of {plan.main.capacity}"
             )
+
+    def check_owed(self) -> None:
+        """Every way is open again, and all know of all: where demand was within the limit no node
+        owes more than a bucket holds, whatever was cut, and whoever had been given up."""
+        if not self.light.within or self._under_old or not self._steady() or self._may_deny():
+            return
+        up = [node for node in self.mesh.nodes.values() if node.up and not self._starting(node)]
+        owed = {n.name: n.peek("main", "key").debt / SECOND * self.rate for n in up}
+        if max(owed.values(), default=0.0) > self.plan.main.capacity:
+            self.view.broken("light", f"{owed} tokens are owed, although no call was to be denied")
 
     def finish(self) -> None:
         """The demand is over."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from dataclasses import replace
 
 import pytest
@@ -14,7 +15,8 @@ from tests.simulated.network import Network
 from tests.simulated.plan import Event, Phase, Plan
 from tests.simulated.reloads import Reloads
 from tests.simulated.run import Run
-from tests.simulated.view import Broken
+from tests.simulated.service import Service
+from tests.simulated.view import Broken, View
 
 SECOND = 10**9
 LARGE, SMALL = BucketSpec("main", 400, 100), BucketSpec("main", 200, 50)
@@ -94,3 +96,17 @@ def test_a_load_is_light_again_when_it_has_been_so_for_long_and_all_has_refilled
     assert load.within
     load.offered(40, 1, 30 * SECOND + RESTED_NS)
     assert load.within
+
+
+@pytest.mark.parametrize(
+    ("tokens", "calls", "broken"), [(90, 1, False), (150, 1, True), (150, 90, False)]
+)
+def test_a_light_load_leaves_no_large_debt(tokens: int, calls: int, broken: bool) -> None:
+    """Whatever was cut: but where more was asked for than the limit gives."""
+    plain = draw(7, plain=tuple(DIMENSIONS))
+    mesh = Network(plain.nodes, [plain.main, plain.side], linked=plain.linked, seed=1)
+    service = Service(plain, mesh, View(plain, mesh))
+    service.took(mesh["n0"], calls, 1, calls)
+    mesh["n0"].settle("main", "key", tokens)
+    with pytest.raises(Broken, match="light") if broken else nullcontext():
+        service.check_owed()
