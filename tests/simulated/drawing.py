@@ -29,8 +29,7 @@ from tests.simulated.happenings import (
 from tests.simulated.plan import Event, Phase, Plan, Way, names
 
 FRAMES = (*[100] * 12, *[150] * 4, 400, 400, 1200, 4000)
-"""Frames that a run sends, about: it costs the same whatever the size and interval. Most runs
-are short, and some are long enough for what shows only after a while."""
+"""Frames that a run sends, about, whatever its size. Some go on for what shows after a while."""
 MANY_CALLS = 4000.0
 """Calls of a run that its costs are chosen for, at twice the rate."""
 

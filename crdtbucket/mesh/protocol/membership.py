@@ -283,10 +283,8 @@ class Membership:
         for link in sorted(silent, key=lambda link: link.last_seen):
             if not self.detector.seen_by_any(link, now, DEAD_NS):
                 silent_s = (now - link.last_seen) / 1e9
-                why = (
-                    f"was silent for {silent_s:.0f} s and is forgotten: other nodes need its place"
-                )
-                self.forget(link, why)
+                why = "and is forgotten: other nodes need its place"
+                self.forget(link, f"was silent for {silent_s:.0f} s {why}")
                 return
 
     def forget(self, link: PeerState, why: str) -> None:
