@@ -213,7 +213,7 @@ MUTATIONS = (
     Mutation(
         "the_forgotten_are_not_believed_at_once",
         "mesh",
-        "            self._members.pruner.returned(frame.epoch)\n",
+        "            self._members.returned(link, frame.epoch)\n",
         "            pass\n",
         suite("mesh/protocol/test_mesh_node", "taken_for_dead"),
     ),

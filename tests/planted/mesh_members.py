@@ -20,6 +20,13 @@ MUTATIONS = (
         (*PYTEST, "tests/mesh/test_takeover.py", "-k", "handoff_that_cannot_be_read"),
     ),
     Mutation(
+        "the_forgotten_are_recorded_after_what_they_bring",
+        "mesh",
+        "        self._table.nodes.set_node(link.node, link.info.epoch, link.connected, began)\n",
+        "",
+        suite("simulated/test_given_up", "same_link and 60"),
+    ),
+    Mutation(
         "silence_taken_for_an_end",
         "mesh",
         "EndedConnection(now) if ended else None",

@@ -25,6 +25,9 @@ ROOMY = 25
 so little a part of a call is left to the others."""
 FORGOTTEN = 20.0
 """Until then there is more left to them where all have asked for much, in seconds."""
+WARM = 2.0
+"""A node that has come without a memory serves but a share for so long where no peer tells it of
+what is owed, in seconds."""
 FRAMES = 1500
 """It may cost so many, about."""
 
@@ -44,6 +47,8 @@ class Afterwards:
         if len(specs) > 1:
             return  # one has begun anew with another limit
         (spec,) = specs
+        if self._plan.has("come", "return"):
+            self._mesh.advance(WARM)
         lag = self._view.hops * (self._plan.gossip_interval + self._plan.one_way)
         gap = max(1 / (LIGHT * spec.rate_per_second), 2 * lag)
         cost = max(1, min(int(LIGHT * spec.rate_per_second * gap), spec.capacity // 25))

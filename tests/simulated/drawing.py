@@ -23,13 +23,13 @@ from tests.simulated.happenings import (
     draw_observer,
     draw_pauses,
     draw_reloads,
+    draw_slow,
     draw_stalls,
 )
 from tests.simulated.plan import Event, Phase, Plan, Way, names
 
 FRAMES = (*[100] * 12, *[150] * 4, 400, 400, 1200, 4000)
-"""Frames that a run sends, about: it costs the same whatever the size and interval. Most runs
-are short, and some are long enough for what shows only after a while."""
+"""Frames that a run sends, about, whatever its size. Some go on for what shows after a while."""
 MANY_CALLS = 4000.0
 """Calls of a run that its costs are chosen for, at twice the rate."""
 
@@ -52,6 +52,7 @@ def draw(seed: int, plain: Collection[str] = (), dropped: Collection[int] = ()) 
         linked=drawn["graph"],
         latency=latency,
         jitter=jitter,
+        slow=drawn["slow"],
         loss=drawn["loss"],
         gossip_interval=drawn["gossip"],
         forget_after=drawn["forget"],
@@ -169,7 +170,7 @@ def draw_drift(rng: random.Random, drawn: dict[str, Any]) -> tuple[float, ...]:
 def draw_bucket(rng: random.Random, drawn: dict[str, Any]) -> tuple[int, int, str, int | None]:
     """Of 1 to 10^9 tokens, which fill up within a part of the run or many times its length."""
     capacity = rng.choice([1, 2, 5, 10, 20, 50, 100, 100, 400, 1000, 10_000, 10**6, 10**9])
-    to_full = rng.choice([0.3, 1.0, 1.0, 3.0, 10.0, 60.0, 3600.0])
+    to_full = rng.choice([0.05, 0.3, 0.3, 1.0, 1.0, 1.0, 3.0, 3.0, 10.0, 60.0, 3600.0])
     debt = rng.choice([None, None, None, 2 * capacity])
     rate = min(capacity / to_full, MAX_RATE)
     if rate >= 1:
@@ -264,6 +265,7 @@ DIMENSIONS: dict[str, Dimension] = {
     "size": Dimension(draw_size, lambda drawn: 3),
     "graph": Dimension(draw_graph, full_graph),
     "lag": Dimension(draw_lag, lambda drawn: (0.02, 0.0)),
+    "slow": Dimension(draw_slow, lambda drawn: ()),
     "loss": Dimension(draw_loss, lambda drawn: (0.0, 0.0, 0.0)),
     "gossip": Dimension(draw_gossip, lambda drawn: 0.1),
     "forget": Dimension(draw_forget, lambda drawn: 900.0),

@@ -35,7 +35,7 @@ class Ending:
         """Nodes that have had the same columns since nothing is taken any more."""
 
     def check(self) -> None:
-        self.settle()
+        """All is settled."""
         for node in self._live():
             stats = node.table.stats()
             if not len(node.table) == stats["keys"] <= stats["max_keys"]:

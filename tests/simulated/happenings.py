@@ -14,6 +14,17 @@ from tests.simulated.plan import Event, Way, names
 # ---- what happens to links ----
 
 
+def draw_slow(rng: random.Random, drawn: dict[str, Any]) -> tuple[tuple[Way, float], ...]:
+    """Rarely, one way between two nodes, or all of a node in one direction, is slower than back."""
+    if drawn["size"] < 2 or rng.random() < 0.95:
+        return ()
+    linked = [(a, b) for pair in drawn["graph"] for a, b in (pair, pair[::-1])]
+    source, target = rng.choice(linked)
+    ways = [w for w in linked if w[0] == source] if rng.random() < 0.5 else [(source, target)]
+    seconds = rng.choice([0.1, 0.5, 2.0])
+    return tuple((way, seconds) for way in ways)
+
+
 def draw_cuts(rng: random.Random, drawn: dict[str, Any]) -> tuple[Event, ...]:
     """Ways that are cut for a while: one way, a pair, a node, a part of the mesh, any of them."""
     if drawn["size"] < 2 or rng.random() < 0.5:
@@ -25,7 +36,20 @@ def draw_cuts(rng: random.Random, drawn: dict[str, Any]) -> tuple[Event, ...]:
         ways = draw_ways(rng, drawn)
         how = rng.choice(["silent", "times out", "resets"])
         out += [Event(at, "cut", (how, ways)), Event(until, "mend", (how, ways))]
+    if rng.random() < 0.15:
+        out += flapping(rng, drawn)
     return tuple(out)
+
+
+def flapping(rng: random.Random, drawn: dict[str, Any]) -> list[Event]:
+    """Ways that are cut for the half of every so many seconds."""
+    each, how = rng.choice([0.2, 1.0, 3.0, 8.0]), rng.choice(["silent", "resets"])
+    ways, at = draw_ways(rng, drawn), rng.uniform(0, 0.5 * drawn["length"])
+    times = [at + i * each for i in range(min(20, int((drawn["length"] - at) / each)))]
+    events = [
+        (Event(at, "cut", (how, ways)), Event(at + each / 2, "mend", (how, ways))) for at in times
+    ]
+    return [event for pair in events for event in pair]
 
 
 def draw_stalls(rng: random.Random, drawn: dict[str, Any]) -> tuple[Event, ...]:
@@ -103,27 +127,37 @@ def draw_crowd(rng: random.Random, drawn: dict[str, Any]) -> tuple[Event, ...]:
 def draw_pauses(rng: random.Random, drawn: dict[str, Any]) -> tuple[Event, ...]:
     if rng.random() < 0.85:
         return ()
-    at, seconds = rng.uniform(0, drawn["length"]), rng.choice([0.1, 0.5, 2.0, 6.0, 20.0])
-    return (Event(at, "pause", (rng.choice(names(drawn["size"])), seconds)),)
+    """One, or a node that stands still for a part of every second."""
+    at, name = rng.uniform(0, drawn["length"]), rng.choice(names(drawn["size"]))
+    if rng.random() < 0.2:
+        part, many = rng.choice([0.1, 0.3, 0.6]), min(60, int(drawn["length"] - at))
+        return tuple(Event(at + i, "pause", (name, part)) for i in range(many))
+    return (Event(at, "pause", (name, rng.choice([0.1, 0.5, 2.0, 6.0, 20.0]))),)
 
 
 def draw_reloads(rng: random.Random, drawn: dict[str, Any]) -> tuple[Event, ...]:
-    """Limits that change, up or down and perhaps back, from node to node; what was owed under the
-    larger one is kept, as `Limiter.reload` does, or forgiven above the new ceiling."""
+    """Limits that change, up or down, the capacity or the rate or both, and perhaps back, from node
+    to node in any order; one node may get them much later, and begin anew with the old ones. What
+    was owed under the larger one is kept, as `Limiter.reload` does, or forgiven above the new
+    ceiling."""
     if rng.random() < 0.8:
         return ()
     capacity, rate, interval, _ = drawn["bucket"]
-    by = rng.choice([0.01, 0.1, 0.5, 2.0, 10.0])
-    limit = max(1, round(capacity * by)), min(max(1, round(rate * by)), MAX_RATE)
-    changed = BucketSpec("main", *limit, interval)
-    step, at = rng.uniform(0, 0.5), rng.uniform(0, 0.8 * drawn["length"])
+    by = rng.choice([0.01, 0.1, 0.5, 0.5, 2.0, 10.0])
+    larger, faster = rng.choice([(by, by), (by, by), (by, 1.0), (1.0, by)])
+    limit = max(1, round(capacity * larger)), min(max(1, round(rate * faster)), MAX_RATE)
+    step, at = round(rng.uniform(0, 0.5), 3), rng.uniform(0, 0.8 * drawn["length"])
     keeps = rng.random() < 0.5
-    out = [Event(at, "reload", (changed, round(step, 3), keeps))]
-    if rng.random() < 0.3:
-        before = BucketSpec("main", capacity, rate, interval)
-        out.append(
-            Event(rng.uniform(at, drawn["length"]), "reload", (before, round(step, 3), keeps))
-        )
+    last = rng.choice([0.0, 0.0, 0.0, round(rng.uniform(0, 0.5 * drawn["length"]), 3)])
+
+    def reload(at: float, *limit: int) -> Event:
+        spec = BucketSpec("main", *limit, interval)
+        return Event(at, "reload", (spec, step, keeps, rng.getrandbits(16), last))
+
+    out = [reload(at, *limit)]
+    if rng.random() < 0.4:
+        again = at + rng.uniform(0, 1) if rng.random() < 0.5 else rng.uniform(at, drawn["length"])
+        out.append(reload(again, *(limit if rng.random() < 0.2 else (capacity, rate))))
     return tuple(out)
 
 

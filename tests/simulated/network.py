@@ -38,8 +38,17 @@ class Connection:
 class Network(SimulatedMesh):
     """A mesh whose linked pairs are given; ways may be cut one by one, nodes come and go."""
 
-    def __init__(self, names: Iterable[str], *args: Any, linked: Iterable[Way], **options: Any):
+    def __init__(
+        self,
+        names: Iterable[str],
+        *args: Any,
+        linked: Iterable[Way],
+        slow: Iterable[tuple[Way, float]] = (),
+        **options: Any,
+    ):
         self.linked = {frozenset(pair) for pair in linked}
+        self.slow = dict(slow)
+        """Seconds that every frame takes longer on a way."""
         self.hostile: dict[str, HostileMember] = {}
         """Members that no rule holds for, by name; what is sent to them arrives at once."""
         self.lost: set[str] = set()
@@ -167,11 +176,14 @@ class Network(SimulatedMesh):
         if (before := self.newest.get(way)) is None or before[0] is not line or before[1] < sent:
             self.newest[way] = line, sent
         held = node.suspended_until > self.now_ns  # what stands still reads its frames later
-        longest = self.settings.latency * (1 + self.settings.jitter) * NS
-        if not held and self.now_ns - sent <= longest:
+        longest = self.settings.latency * (1 + self.settings.jitter) + self.slow.get(way, 0.0)
+        if not held and self.now_ns - sent <= longest * NS:
             self.timely[way] = line, sent
         self._trace.update(f"{self.now_ns} {source} {target} {len(data)} ".encode() + data)
         node.arrive(source, line.epochs[target], data)
+
+    def _arrival(self, way: Way) -> int:
+        return super()._arrival(way) + round(self.slow.get(way, 0.0) * NS)
 
     # ---- connections ----
 

@@ -10,7 +10,9 @@ from tests.simulated.afterwards import Afterwards
 from tests.simulated.books import Books
 from tests.simulated.ending import Ending
 from tests.simulated.network import Network
+from tests.simulated.overloaded import Overloaded
 from tests.simulated.plan import Plan
+from tests.simulated.reloads import Reloads
 from tests.simulated.service import Service
 from tests.simulated.truth import Owner, Place
 from tests.simulated.view import View
@@ -61,7 +63,9 @@ class Oracle:
         self.books = Books(plan, mesh, self.view)
         self.service = Service(plan, mesh, self.view)
         self.ages = Ages(plan, mesh, self.view)
+        self.reloads = Reloads(plan, mesh)
         self.afterwards = Afterwards(plan, mesh, self.view)
+        self.overloaded = Overloaded(plan, mesh, self.view)
         self.denied = self.allowed = 0
         self._due = 0
 
@@ -74,6 +78,8 @@ class Oracle:
         self.books.book(node, place, allowed * cost, 0)
         if place[0] == "main":
             self.ages.look(node)
+            if (spec := self.reloads.in_force()) is not None:
+                self.service = self.service.under(spec)
             self.service.took(node, calls, cost, allowed)
             if self.mesh.now_ns < self._due:
                 return
@@ -100,9 +106,15 @@ class Oracle:
         self.view.happens(what, args)
         self.books.happens(what, args)
         self.service.happens(what, args)
+        if what == "reload":
+            self.reloads.begins(*args)
 
     def finish(self) -> None:
         """The demand is over and all ways are open: what must hold in the end. Time passes."""
         self.service.finish()
-        Ending(self.plan, self.mesh, self.view, self.books).check()
+        ending = Ending(self.plan, self.mesh, self.view, self.books)
+        ending.settle()
+        self.service.check_owed()
+        ending.check()
         self.afterwards.check()
+        self.overloaded.check()

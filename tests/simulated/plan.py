@@ -49,6 +49,8 @@ class Plan:
     linked: tuple[Way, ...]
     latency: float
     jitter: float
+    slow: tuple[tuple[Way, float], ...]
+    """Ways on which every frame takes so much longer, in this direction alone."""
     loss: tuple[float, float, float]
     """Of frames: lost, doubled, out of order."""
     gossip_interval: float
@@ -85,7 +87,8 @@ class Plan:
 
     @property
     def one_way(self) -> float:
-        return self.latency * (1 + self.jitter)
+        """The longest that a frame takes, in seconds."""
+        return self.latency * (1 + self.jitter) + max((s for _, s in self.slow), default=0.0)
 
     @property
     def step(self) -> float:

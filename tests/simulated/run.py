@@ -39,6 +39,7 @@ class Run:
             plan.nodes,
             [plan.main, plan.side],
             linked=plan.linked,
+            slow=plan.slow,
             latency=plan.latency,
             jitter=plan.jitter,
             loss=loss,
@@ -60,6 +61,10 @@ class Run:
         self.decisions: list[tuple[str, int, Place, Decision]] = []
         self.saved: dict[str, bytes] = {}
         self.step = plan.step
+        self._reloaded: dict[str, int] = {}
+        """When each node gets the newest definition, ns."""
+        self._behind: dict[str, BucketSpec] = {}
+        """Nodes whose file has still this definition."""
         self._owing = {name: self.random.random() for name in plan.nodes}
         """Parts of a call that the demand has come to."""
 
@@ -230,7 +235,11 @@ class Run:
 
     def do_return(self, name: str, remembers: bool) -> None:
         if not self.mesh.nodes[name].up:
+            newest = self.mesh.specs
+            old = self._behind.get(name)
+            self.mesh.specs = [old if old and s.name == old.name else s for s in newest]
             self.mesh.back(name, self.saved.get(name) if remembers else None)
+            self.mesh.specs = newest
 
     def do_come(self, name: str, beside: tuple[str, ...], ppm: float) -> None:
         self.mesh.come(name, beside, self.random.uniform(0, 9), ppm)
@@ -239,16 +248,29 @@ class Run:
         if self.ready(name):
             self.mesh.suspend(name, seconds)
 
-    def do_reload(self, spec: BucketSpec, step: float, keeps: bool) -> None:
+    def do_reload(
+        self, spec: BucketSpec, step: float, keeps: bool, order: int, last: float
+    ) -> None:
+        """In an order of its own, and the last node so much later. Until then that one begins anew
+        with the definition that it had."""
+        before = {s.name: s for s in self.mesh.specs}[spec.name]
         self.mesh.specs = [spec if s.name == spec.name else s for s in self.mesh.specs]
-        for i, name in enumerate(list(self.mesh.nodes)):
-            at = self.mesh.now_ns + round(i * step * SECOND)
-            self.mesh.schedule(at, self._define, name, self.mesh.nodes[name].epochs, spec, keeps)
+        nodes = list(self.mesh.nodes)
+        random.Random(order).shuffle(nodes)
+        for i, name in enumerate(nodes):
+            late = last if i == len(nodes) - 1 else 0.0
+            at = self.mesh.now_ns + round((i * step + late) * SECOND)
+            at = self._reloaded[name] = max(at, self._reloaded.get(name, 0) + 1)
+            self.mesh.schedule(at, self._define, name, spec, keeps)
+            if late:
+                self._behind[name] = before
 
-    def _define(self, name: str, epochs: int, spec: BucketSpec, keeps: bool) -> None:
+    def _define(self, name: str, spec: BucketSpec, keeps: bool) -> None:
         """`keeps`: what is owed under the old definition stays owed, as `Limiter.reload` has it."""
         node = self.mesh.nodes[name]
-        if node.up and node.epochs == epochs:
+        if self.mesh.now_ns == self._reloaded[name]:
+            self._behind.pop(name, None)
+        if node.up and node.buckets[spec.name].spec != spec:
             node.table.set_time(node.local_ns(self.mesh.now_ns))
             bucket = node.buckets[spec.name]
             ceiling = max(spec.capacity + spec.max_debt, bucket.spec.capacity + bucket.max_debt)

@@ -3,9 +3,12 @@ starved, each gets a share by demand, and what there is is given out; but never 
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
+from crdtbucket.spec.bucket_spec import BucketSpec
 from crdtbucket.testing import SimulatedNode
+from tests.simulated.light_load import LightLoad
 from tests.simulated.network import LAST_RETRY_NS, Network
 from tests.simulated.parted import Parted
 from tests.simulated.plan import BURST_PART, Plan
@@ -15,8 +18,6 @@ from tests.simulated.view import View
 from tests.simulated.window import Window
 
 SECOND = 10**9
-ROOMY = (4, 5)
-"""Demand is within the limit when a bucket of half the size and so much of the rate denies none."""
 CLAIM = 2.0
 """Demand counts for up to this multiple of the rate in what a node may expect."""
 PART = 0.5
@@ -44,13 +45,11 @@ class Service:
         self.settle_ns = round((2.0 + 10 * self.lag) * SECOND)
         self._ceiling = max(plan.main.max_debt, round(4 * self.rate * self.lag))
         self.slowest = round(min(0.0, *(ppm for _, ppm in plan.clocks)))
-        half = IdealBucket(plan.main, ppm=self.slowest, part=ROOMY)
-        half.capacity = max(1, plan.main.capacity // 2)
         self._late = round((2 * self.lag + (LOSSY if plan.loss[0] else 0.0)) * SECOND)
         late = round((self.lag + (LOSSY if plan.loss[0] else 0.0)) * SECOND)
-        self.half = LateBucket(half, late)
-        self.within = True
-        """Whether all demand so far was within the limit, and nothing made that unclear."""
+        self.light = LightLoad(plan.main, self._ceiling, late, self.slowest)
+        self._under_old = False
+        """Whether nodes have, or owe for, a definition that was replaced."""
         self.calls = self.denied_within = 0
         self.one = LateBucket(IdealBucket(plan.main, ppm=self.slowest), late)
         """One bucket for all, which sees every call."""
@@ -79,9 +78,10 @@ class Service:
             return
         self._parted.happens(self.mesh.now_ns)
         self._close()
-        if what == "reload":
-            self.within = False
         now = self.mesh.now_ns
+        if what == "reload":
+            self._under_old = True
+            self.light.unclear(now)
         if what in ("cut", "stall") and self.learned is None:
             known = (1.0 + 2 * self.lag) * (2 if self.plan.loss[0] else 1)
             self._heard, self._silence = self.calls, now
@@ -103,6 +103,24 @@ class Service:
                     self._missing[f"{source} to {target}"] = Missing(rate, now, until)
                     self._unheard.falls_silent(target, rate, now)
 
+    def under(self, spec: BucketSpec) -> Service:
+        """The same once all nodes have this definition, and what was owed before has refilled."""
+        by, storm = self.rate / spec.rate_per_second, self.plan.storm
+        plan = replace(
+            self.plan,
+            main=spec,
+            cost=min(self.plan.cost, spec.capacity),
+            phases=tuple(p._replace(amount=by * p.amount) for p in self.plan.phases),
+            storm=storm and (storm[0], by * storm[1]),
+        )
+        out = Service(plan, self.mesh, self.view)
+        out.learned, out._heard, out._silence = self.learned, self._heard, self._silence
+        out._changes, out._started, out._missing = self._changes, self._started, self._missing
+        out._parted, out.calls = self._parted, self.calls
+        out.light.unclear(self.mesh.now_ns)
+        out.true.charge(min(out._kept(), spec.capacity + out._ceiling), self.mesh.now_ns)
+        return out
+
     def _rate_of(self, name: str, now: int | None = None) -> float:
         """Tokens a second that a node is asked for at a time, or now, at most."""
         plan, number = self.plan, list(self.mesh.nodes).index(name)
@@ -120,7 +138,7 @@ class Service:
         now = self.mesh.now_ns
         owed = round(self.true.debt(now) / self.true.token)
         self.true.charge(allowed * cost, now)
-        self.half.charge(self._parted.took(node.name, allowed * cost, now), now)
+        self.light.charge(self._parted.took(node.name, allowed * cost, now), now)
         self.calls += calls
         self.offered += calls * cost
         unheard = self._unheard.denies(node.name, self.one, calls, cost, now)
@@ -132,7 +150,7 @@ class Service:
         if self._changes and now >= self._changes[0]:
             self.view.disturbed = max(self.view.disturbed, self._changes.pop(0))
             self._close()
-        if self.plan.has("reload") or now < self.view.disturbed + self.settle_ns:
+        if self._under_old or now < self.view.disturbed + self.settle_ns:
             return
         if self.window is None:
             if not self._steady():
@@ -161,7 +179,8 @@ class Service:
         for who was silent is charged once, whether that one has taken it or not."""
         if self.view.first < 0:
             return 0
-        up = (node for node in self.mesh.nodes.values() if node.up)
+        now = self.mesh.now_ns
+        up = (n for n in self.mesh.nodes.values() if n.up and n.suspended_until <= now)
         most = max((node.peek("main", "key").debt for node in up), default=0)
         return round(most / SECOND * self.rate)
 
@@ -193,13 +212,14 @@ class Service:
     def _check_within(self, node: SimulatedNode, calls: int, cost: int, allowed: int) -> None:
         """Demand within the limit is not denied while the mesh is connected, nor by a node that
         has just started without memory."""
-        if not self.within:
-            return
         now = self.mesh.now_ns
         for missing in self._missing.values():
-            self.half.charge(missing.offers(now), now)
-        if self.half.admits(calls, cost, now) < calls:
-            self.within = False
+            self.light.charge(missing.offers(now), now)
+        self.light.offered(calls, cost, now)
+        if not (self.light.within or self._under_old) and self._steady():
+            self.light.may_be_clear(now, self.view.disturbed + self.settle_ns)
+        self.light.given(allowed * cost, now)
+        if not self.light.within:
             return
         if allowed == calls or self._starting(node):
             return
@@ -214,12 +234,10 @@ class Service:
             )
 
     def _recovers(self) -> int:
-        """Until when (ns) it is owed what nodes took that others had given up."""
+        """Until when (ns) nodes that had given each other up may not have met again."""
         if self.view.mistaken < 0:
             return 0
-        spec = self.plan.main
-        owed = (spec.capacity + self._ceiling) / self.rate
-        return self.view.mistaken + 2 * LAST_RETRY_NS + self.settle_ns + round(owed * SECOND)
+        return self.view.mistaken + 2 * LAST_RETRY_NS + self.settle_ns
 
     def _starting(self, node: SimulatedNode) -> bool:
         """Whether it has started just now, and knows little yet."""
@@ -367,6 +385,16 @@ class Service:
             self.view.broken(
                 "bursts", f"{window.beyond:.1f} tokens beyond a capacity of {plan.main.capacity}"
             )
+
+    def check_owed(self) -> None:
+        """Every way is open again, and all know of all: where demand was within the limit no node
+        owes more than a bucket holds, whatever was cut, and whoever had been given up."""
+        if not self.light.within or self._under_old or not self._steady() or self._may_deny():
+            return
+        up = [node for node in self.mesh.nodes.values() if node.up and not self._starting(node)]
+        owed = {n.name: n.peek("main", "key").debt / SECOND * self.rate for n in up}
+        if max(owed.values(), default=0.0) > self.plan.main.capacity:
+            self.view.broken("light", f"{owed} tokens are owed, although no call was to be denied")
 
     def finish(self) -> None:
         """The demand is over."""

@@ -32,6 +32,22 @@ def test_what_a_member_took_before_it_was_given_up_is_charged_once(
     assert 0.97 * refilled <= given <= SPEC.capacity + refilled
 
 
+@pytest.mark.parametrize("members", ["AB", "ABC"])
+@pytest.mark.parametrize("after", [2.0, 60.0])
+def test_a_light_load_is_not_denied_when_who_was_given_up_is_heard_again_on_the_same_link(
+    members: str, after: float
+) -> None:
+    """What it took meanwhile was refilled meanwhile: charged as of now, all nodes owed as much as
+    they can, and denied every call for five seconds."""
+    mesh = mesh_of(len(members), SPEC, forget_after=FORGET_AFTER)
+    demand = even(members, 0.6)
+    drive(mesh, demand, 30.0)
+    mesh.partition("A", members[1:])
+    drive(mesh, demand, FORGET_AFTER + after)
+    mesh.heal()
+    assert [denied for _, denied, _ in drive(mesh, demand, 10.0).values()] == [0] * len(members)
+
+
 def test_what_a_member_took_before_it_seemed_to_be_dead_is_charged_once() -> None:
     """A device resets its connections for so long that two of three give it up."""
     mesh, demand = mesh_of(3, SPEC), even("ABC", 2.0)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
+from itertools import pairwise
 
 import pytest
 
@@ -31,6 +32,23 @@ def dies(plan: Plan, *, ends: bool) -> bool:
 def reloads(plan: Plan) -> list[int]:
     """Capacities that the limit is changed to."""
     return [event.args[0].capacity for event in plan.events if event.what == "reload"]
+
+
+def times(plan: Plan, what: str) -> list[float]:
+    """Seconds from one such event to the next one; and a day at the end."""
+    at = [event.at for event in plan.events if event.what == what]
+    return [*(b - a for a, b in pairwise(at)), 1e5]
+
+
+def behind(plan: Plan) -> list[float]:
+    """For how long the last node waits for a new limit."""
+    return [event.args[4] for event in plan.events if event.what == "reload" and event.args[4]]
+
+
+def begins_behind(plan: Plan) -> bool:
+    """Whether any node may begin anew while another limit is under way."""
+    waits = [(e.at, e.at + e.args[4]) for e in plan.events if e.what == "reload"]
+    return any(a < e.at < b for e in plan.events if e.what == "return" for a, b in waits)
 
 
 def stalls(plan: Plan) -> list[tuple[float, float]]:
@@ -85,8 +103,15 @@ WANTED: dict[str, tuple[Callable[[Plan], bool], float]] = {
     "pods come and go": (lambda p: sum(e.what == "come" for e in p.events) > 5, 0.002),
     "a young snapshot": (lambda p: any(age < 2 for age in snapshot_ages(p)), 0.02),
     "an old snapshot": (lambda p: any(age > 20 for age in snapshot_ages(p)), 0.02),
-    "a reload upwards": (lambda p: any(c > p.main.capacity for c in reloads(p)), 0.05),
+    "a reload upwards": (lambda p: any(c > p.main.capacity for c in reloads(p)), 0.03),
     "a reload downwards": (lambda p: any(c < p.main.capacity for c in reloads(p)), 0.05),
+    "a reload of the rate alone": (lambda p: p.main.capacity in reloads(p), 0.03),
+    "two reloads at once": (lambda p: min(times(p, "reload")) < 1.0, 0.01),
+    "a node that is behind": (lambda p: any(behind(p)), 0.03),
+    "and begins anew with the old limit": (begins_behind, 0.002),
+    "ways that flap": (lambda p: len(cuts(p)) > 5, 0.02),
+    "a node that stands still again and again": (lambda p: len(times(p, "pause")) > 3, 0.005),
+    "one direction slower than back": (lambda p: bool(p.slow), 0.03),
     "a node is forgotten soon": (lambda p: p.forget_after < 100, 0.1),
     "drift": (lambda p: p.drift > 0, 0.3),
     "drift to be taken for a jump": (lambda p: p.drift * p.seconds > 1.0, 0.005),

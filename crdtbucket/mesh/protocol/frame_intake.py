@@ -65,8 +65,7 @@ class FrameIntake:
             self._merger.counters["duplicates"] += 1
             return
         if link.forgotten:
-            # Its columns count already in this very frame, which it need not send again.
-            self._members.pruner.returned(frame.epoch)
+            self._members.returned(link, frame.epoch)
         if frame.tables is not None:
             self._merger.note_tables(link, frame.tables)
         out: list[bytes] = []

@@ -112,6 +112,13 @@ class Membership:
         self.directory.learn(member_row(peer), now)
         self.count(now)
 
+    def returned(self, link: PeerState, epoch: int) -> None:
+        """A frame of this epoch comes on the link of a peer that was given up. Its columns count in
+        this very frame, as it need not send them again, and what was refilled since is not owed."""
+        self.pruner.returned(epoch)
+        began = link.started, self._began
+        self._table.nodes.set_node(link.node, link.info.epoch, link.connected, began)
+
     def check_epoch(self, link: PeerState, epoch: int) -> None:
         """A frame of a process that is not the one which runs, as far as is known: an older frame,
         or the peer goes on under a new epoch. Raises WireError, and nothing has changed, when it
@@ -271,18 +278,13 @@ class Membership:
             del self.links[link.info.name]
         if not self.pruner.crowded:
             return
-        silent = [
-            link
-            for link in self.links.values()
-            if now - link.last_seen >= DEAD_NS and not (link.left or link.forgotten)
-        ]
+        there = (link for link in self.links.values() if not (link.left or link.forgotten))
+        silent = [link for link in there if now - link.last_seen >= DEAD_NS]
         for link in sorted(silent, key=lambda link: link.last_seen):
             if not self.detector.seen_by_any(link, now, DEAD_NS):
                 silent_s = (now - link.last_seen) / 1e9
-                why = (
-                    f"was silent for {silent_s:.0f} s and is forgotten: other nodes need its place"
-                )
-                self.forget(link, why)
+                why = "and is forgotten: other nodes need its place"
+                self.forget(link, f"was silent for {silent_s:.0f} s {why}")
                 return
 
     def forget(self, link: PeerState, why: str) -> None:

@@ -1,0 +1,144 @@
+"""The limit is the limit when all is over, whatever has happened before: the oracle sees where it
+is not."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from itertools import count, islice
+
+import pytest
+
+from crdtbucket.spec.bucket_spec import BucketSpec
+from crdtbucket.testing import SimulatedNode
+from tests.simulated.drawing import draw
+from tests.simulated.network import Network
+from tests.simulated.overloaded import Overloaded
+from tests.simulated.plan import Plan
+from tests.simulated.run import Run
+from tests.simulated.view import Broken, View
+
+MANY, LEAST = 12, 0.6
+Burst = Callable[..., int]
+
+
+def overloaded(capacity: int) -> Overloaded:
+    nodes, linked = ("A", "B", "C"), (("A", "B"), ("A", "C"), ("B", "C"))
+    plan = replace(draw(0), nodes=nodes, linked=linked, events=(), gossip_interval=0.1)
+    mesh = Network("ABC", [BucketSpec("main", capacity, 50)], linked=["AB", "AC", "BC"], seed=1)
+    mesh.advance(2.0)
+    return Overloaded(plan, mesh, View(plan, mesh))
+
+
+@pytest.mark.parametrize("capacity", [1, 10, 100, 1000])
+def test_a_mesh_that_keeps_to_the_limit(capacity: int) -> None:
+    found = overloaded(capacity)
+    found.check()
+    assert found.judged == (capacity < 1000)  # that would take too long
+
+
+def all_denied(node: SimulatedNode, burst: Burst, calls: int, cost: int) -> int:
+    return 0
+
+
+def half_for_one(node: SimulatedNode, burst: Burst, calls: int, cost: int) -> int:
+    """Of the calls that are given to the first node every other one is denied."""
+    given = burst(calls, cost)
+    if node.name not in ("A", "n0"):
+        return given
+    kept = getattr(node, "kept", 0) + given
+    node.kept = kept % 2  # type: ignore[attr-defined]
+    return kept // 2
+
+
+def twice_the_limit(node: SimulatedNode, burst: Burst, calls: int, cost: int) -> int:
+    """As many calls again are let pass as are given."""
+    given = burst(calls, cost)
+    spare = getattr(node, "spare", 0) + given
+    passed = min(calls - given, spare)
+    node.spare = spare - passed  # type: ignore[attr-defined]
+    return given + passed
+
+
+WRONG = (all_denied, half_for_one, twice_the_limit)
+
+
+class Planted:
+    """Whether it is there may be changed."""
+
+    def __init__(
+        self,
+        monkeypatch: pytest.MonkeyPatch,
+        wrong: Callable[[SimulatedNode, Burst, int, int], int],
+    ) -> None:
+        self.on, take_burst = True, SimulatedNode.take_burst
+
+        def take(node: SimulatedNode, bucket: str, key: str, calls: int, cost: int = 1) -> int:
+            def burst(calls: int, cost: int) -> int:
+                return take_burst(node, bucket, key, calls, cost)
+
+            return wrong(node, burst, calls, cost) if self.on else burst(calls, cost)
+
+        monkeypatch.setattr(SimulatedNode, "take_burst", take)
+
+
+@pytest.mark.parametrize("wrong", WRONG)
+def test_a_mesh_that_does_not_keep_to_it(
+    wrong: Callable[[SimulatedNode, Burst, int, int], int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = overloaded(100)
+    Planted(monkeypatch, wrong)
+    with pytest.raises(Broken, match="overloaded"):
+        found.check()
+
+
+def plans() -> list[Plan]:
+    """The first ones of several nodes with a reload, in which no member lies, and with a bucket of
+    which it can be said how it is shared: it holds some calls of each, updates travel faster than
+    it fills, and that takes no longer than half a minute."""
+
+    def fits(plan: Plan) -> bool:
+        limits = [event.args[0] for event in plan.events if event.what == "reload"]
+        if not limits or plan.has("lie", "write") or len(plan.nodes) < 2:
+            return False
+        lag, spec = plan.gossip_interval + plan.one_way, limits[-1]
+        seconds = spec.capacity / spec.rate_per_second
+        return spec.capacity >= 16 * len(plan.nodes) and 8 * lag <= seconds <= 30
+
+    return [*islice(filter(fits, map(draw, count())), MANY)]
+
+
+def is_noticed(plan: Plan, planted: Planted) -> bool:
+    run, happens = Run(plan), Run._happens
+
+    def then(what: str, args: tuple[object, ...]) -> None:
+        planted.on |= what == "reload"
+        happens(run, what, args)
+
+    planted.on, run._happens = False, then  # type: ignore[method-assign]
+    try:
+        run.play()
+    except Broken as broken:
+        print(plan.seed, broken)
+        return True
+    print(
+        plan.seed,
+        "no",
+        plan.main,
+        plan.gossip_interval,
+        plan.linked,
+        [e for e in plan.events if e.what == "reload"],
+    )
+    return False
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("wrong", WRONG)
+def test_what_is_wrong_from_a_reload_on_is_noticed(
+    wrong: Callable[[SimulatedNode, Burst, int, int], int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In most plans: in some a part is kept for who may still run, some buckets fill for too long,
+    and some hold too few calls to be shared evenly."""
+    planted = Planted(monkeypatch, wrong)
+    noticed = [is_noticed(plan, planted) for plan in plans()]
+    assert sum(noticed) >= LEAST * MANY, noticed
