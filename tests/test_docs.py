@@ -365,6 +365,8 @@ def test_what_shows_a_fault_is_a_command(now: str, command: str) -> None:
         assert simulate is not None
         asked = simulate.make_context("simulate", rest).params
         assert set(asked["scenarios"]) <= set(SCENARIOS)
+        if asked["capacity"] is not None:
+            return
         figures = " ".join(
             " ".join(row[1:])
             for heading in ("crdtbucket", "With `partition_burst: share`")
