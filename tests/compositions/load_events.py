@@ -106,16 +106,16 @@ async def workers_forked(loaded: LoadedFleet) -> Cost:
 
 async def redis_lost(loaded: LoadedFleet) -> Cost:
     """Redis is killed, and comes back empty after a while. Until the nodes have settled what was
-    lost there, one without a mesh may take that once more; the quotas of the time without it are
-    no whole limit."""
-    redis, mesh = loaded.fleet.redis, loaded.fleet.feature.mesh
+    lost there, one whose buckets no mesh carries may take that once more; the quotas of the time
+    without it are no whole limit."""
+    redis, carried = loaded.fleet.redis, loaded.fleet.feature.peeks_know
     assert redis is not None
     redis.kill()
     await asyncio.sleep(loaded.apart)
     redis.start()
     await loaded.fleet.serve()
-    cost = loaded.cost(Bound(beyond=0 if mesh else loaded.fleet.granted))
-    return cost if mesh else replace(cost, least=0.0, denies=True)
+    cost = loaded.cost(Bound(beyond=0 if carried else loaded.fleet.granted))
+    return cost if carried else replace(cost, least=0.0, denies=True)
 
 
 LOADED_EVENTS: dict[str, LoadedEvent] = {
