@@ -219,7 +219,8 @@ async def test_a_server_is_asked_for_decisions_and_runs_nothing_else() -> None:
 
 
 def test_every_reason_has_a_test() -> None:
-    """Those above, and what is not wrong: graphs without a link to cut, nodes of one process."""
+    """Those above, and what is not wrong: graphs without a link to cut, nodes of one process, and
+    forks, which have cells without a load."""
     told = {absent(feature, event) for feature in ALL.values() for event in EVENTS.values()}
     assert told - {""} == {
         "nobody runs code in the process of a server",
@@ -230,6 +231,7 @@ def test_every_reason_has_a_test() -> None:
     assert loaded - told == {
         "every node reaches every other one",
         "nobody speaks to peers for others",
+        "a child may decide, and may be denied",
     }
 
 

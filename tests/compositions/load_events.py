@@ -100,7 +100,7 @@ async def link_cut(loaded: LoadedFleet) -> Cost:
 
 
 async def workers_forked(loaded: LoadedFleet) -> Cost:
-    """A child of each process decides as far as it may, and disturbs nobody."""
+    """A child of each process may not decide, and disturbs nobody."""
     return loaded.cost(await events.forked(loaded.fleet))
 
 
@@ -144,6 +144,8 @@ def unloaded(feature: Feature, event: LoadedEvent) -> str:
         return "nobody speaks to peers for others"
     if event is workers_forked and feature.serve:
         return "nobody runs code in the process of a server"
+    if event is workers_forked and not (feature.mesh or feature.strong):
+        return "a child may decide, and may be denied"
     return "no Redis is asked" if event is redis_lost and not feature.strong else ""
 
 
