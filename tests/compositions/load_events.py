@@ -115,7 +115,7 @@ async def redis_lost(loaded: LoadedFleet) -> Cost:
     redis.start()
     await loaded.fleet.serve()
     cost = loaded.cost(Bound(beyond=0 if carried else loaded.fleet.granted))
-    return cost if carried else replace(cost, least=0.0, denies=True)
+    return replace(cost, least=0.0, denies=True)
 
 
 LOADED_EVENTS: dict[str, LoadedEvent] = {
