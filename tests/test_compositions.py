@@ -4,20 +4,21 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import replace
+from itertools import product
 from pathlib import Path
 
 import pytest
 
-from crdtbucket import CrdtbucketError, Limiter
+from crdtbucket import BucketSpec, CrdtbucketError, Limiter, Mode
 from tests.compositions.events import CELLS, EVENTS, FEATURES, absent, play
 from tests.compositions.fleet import EXACT, Bound, Feature, Fleet
+from tests.compositions.load_events import HOSTS, LOADED_EVENTS, loaded_cells, unloaded
 from tests.compositions.loaded import (
     HEAVY,
     LIGHT,
-    LOADED_EVENTS,
     REFILL,
-    SPARSE,
     UNSEEN_S,
+    Cost,
     Figures,
     Limit,
     LoadedFleet,
@@ -25,12 +26,27 @@ from tests.compositions.loaded import (
     play_loaded,
 )
 from tests.compositions.process import Answered, Failed
+from tests.http.serving import HEADERS, serving
+
+ALL = FEATURES | HOSTS
+SELDOM = {
+    *((name, "linked_in_every_order") for name in FEATURES),
+    *(("serve_strong_workers", event) for event in EVENTS),
+    *product(("serve_workers", "serve_strong"), ("clock_stepped", "spawned")),
+} - {
+    ("serve_strong_workers", "killed_and_restarted"),
+    ("serve_strong_workers", "all_at_once"),
+    ("serve_strong_workers", "redis_away_and_back"),
+    ("serve_workers", "spawned"),
+}
+PLAYED = [*(cell for cell in CELLS if cell not in SELDOM), ("hosts", "linked_in_every_order")]
+"""The others, and those of `HOSTS`, are left to `python -m tests.compositions`."""
 
 
 @pytest.mark.timeout(400)
-@pytest.mark.parametrize(("feature", "event"), CELLS)
+@pytest.mark.parametrize(("feature", "event"), PLAYED)
 async def test_cell(feature: str, event: str, tmp_path: Path) -> None:
-    await play(Fleet(FEATURES[feature], tmp_path), EVENTS[event])
+    await play(Fleet(ALL[feature], tmp_path), EVENTS[event])
 
 
 def test_every_pair_is_played_or_says_why_not() -> None:
@@ -38,7 +54,15 @@ def test_every_pair_is_played_or_says_why_not() -> None:
         for event, happens in EVENTS.items():
             why = absent(feature, happens)
             assert ((name, event) in CELLS) == (not why)
-    assert len(CELLS) > 140
+    assert len(PLAYED) > 140
+
+
+def test_every_pair_under_a_load_is_played_or_says_why_not() -> None:
+    played = loaded_cells(ALL)
+    for name, feature in ALL.items():
+        for event, happens in LOADED_EVENTS.items():
+            assert ((name, event) in played) == (not unloaded(feature, happens))
+    assert {feature for feature, _ in played} == set(ALL)
 
 
 @pytest.mark.timeout(400)
@@ -60,15 +84,23 @@ async def test_what_is_forgotten_is_seen(
         await play(Fleet(FEATURES[feature], tmp_path), everything_forgotten)
 
 
-# -- nodes that cannot all be linked, while their callers go on asking
+# -- buckets that refill, while their callers go on asking
 
 
 @pytest.mark.timeout(400)
 @pytest.mark.parametrize(
-    ("feature", "event", "load"), [("chain", "hub_killed", HEAVY), ("hubs", "link_cut", LIGHT)]
+    ("feature", "event", "load"),
+    [
+        ("chain", "hub_killed", HEAVY),
+        ("hubs", "link_cut", LIGHT),
+        ("local", "limit_changed", HEAVY),
+        ("mesh", "process_killed", HEAVY),
+        ("strong", "redis_lost", HEAVY),
+        ("serve", "hosts_replaced", LIGHT),
+    ],
 )
 async def test_a_load_goes_on(feature: str, event: str, load: float, tmp_path: Path) -> None:
-    fleet = LoadedFleet(Fleet(SPARSE[feature], tmp_path), load)
+    fleet = LoadedFleet(Fleet(ALL[feature], tmp_path), load)
     await play_loaded(fleet, LOADED_EVENTS[event])
 
 
@@ -115,6 +147,26 @@ def test_what_must_not_be_under_a_load(
     assert replace(figures, repaid=0.2).wrong(load) == wrong.replace("a process was starved", "")
 
 
+def test_an_event_may_cost_what_it_says() -> None:
+    cost = Cost(beyond=50, least=0.1, denies=True)
+    figures = Figures(50, 0.1, 9, 0.0, late=0.0, repaid=0.0)
+    assert {figures.wrong(load, cost) for load in (HEAVY, LIGHT)} == {""}
+    assert replace(figures, over=51).wrong(LIGHT, cost) == "more was granted than the limit"
+    assert replace(figures, used=0.09).wrong(HEAVY, cost) == "less was granted than the limit"
+
+
+@pytest.mark.parametrize(
+    ("feature", "forgotten", "beyond"),
+    [("mesh", 0, 80), ("strong", 0, 3), ("local", 100, 101), ("local", 1_000, 241)],
+)
+def test_what_a_feature_may_grant_beyond_the_limit(
+    feature: str, forgotten: int, beyond: int, tmp_path: Path
+) -> None:
+    """A mesh what it has not seen yet, others a call of each; what is forgotten is a capacity."""
+    loaded = LoadedFleet(Fleet(FEATURES[feature], tmp_path), HEAVY)
+    assert loaded.cost(Bound(beyond=forgotten)).beyond == beyond
+
+
 # -- what cannot be put together is refused, with what to do
 
 
@@ -127,12 +179,60 @@ rating:
 """
 
 
-@pytest.mark.parametrize(("lines", "told"), [(REPLICATED, "region is missing, .* one of eu, us")])
+PEERS = 'peers: ["127.0.0.1:7946"]\n'
+
+
+@pytest.mark.parametrize(
+    ("lines", "told"),
+    [
+        (REPLICATED, "region is missing, .* one of eu, us"),
+        (PEERS, r"unknown key 'peers' \(write it as mesh\.peers\)"),
+    ],
+)
 def test_what_cannot_be_is_refused(lines: str, told: str, tmp_path: Path) -> None:
-    file = tmp_path / "edge.yaml"
-    file.write_text(f"node: a\nservices: {{api: {{limit: 5/hour}}}}\n{lines}")
     with pytest.raises(CrdtbucketError, match=told):
-        Limiter.from_file(file)
+        Limiter.from_file(written(lines, tmp_path))
+
+
+def written(lines: str, folder: Path) -> Path:
+    file = folder / "edge.yaml"
+    file.write_text(f"node: a\nservices: {{api: {{limit: 5/hour}}}}\n{lines}")
+    return file
+
+
+def test_what_asks_no_redis_says_so_where_strong_was_wished(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with pytest.raises(CrdtbucketError, match='strong consistency without a Redis: pass redis="'):
+        Limiter([BucketSpec("api", 5, 1, consistency="strong")])
+    limiter = Limiter.from_file(written("rating: {consistency: strong}\n", tmp_path))
+    assert limiter.bucket("api").mode is Mode.EVENTUAL
+    assert "names no Redis" in caplog.text
+    assert "give bucket_backend.connection a host or a url" in caplog.text
+
+
+async def test_a_server_is_asked_for_decisions_and_runs_nothing_else() -> None:
+    async with serving() as client:
+        status, problem, _ = await client.ask("POST", "/v1/fork", headers=HEADERS)
+    assert status == 404
+    assert "there is no such path: /openapi.json lists them" in problem["detail"]
+
+
+def test_every_reason_has_a_test() -> None:
+    """Those above, and what is not wrong: graphs without a link to cut, nodes of one process, and
+    forks, which have cells without a load."""
+    told = {absent(feature, event) for feature in ALL.values() for event in EVENTS.values()}
+    assert told - {""} == {
+        "nobody runs code in the process of a server",
+        "there are no peers to link",
+        "no Redis is asked",
+    }
+    loaded = {unloaded(one, event) for one in ALL.values() for event in LOADED_EVENTS.values()}
+    assert loaded - told == {
+        "every node reaches every other one",
+        "nobody speaks to peers for others",
+        "a child may decide, and may be denied",
+    }
 
 
 @pytest.mark.parametrize("serve", [False, True])

@@ -27,6 +27,7 @@ import pytest
 from click.testing import CliRunner
 
 import crdtbucket
+from benchmarks.runner import QUESTIONS
 from benchmarks.runner import main as benchmarks
 from crdtbucket import (
     AllDecision,
@@ -321,14 +322,57 @@ def test_tests_that_are_named_exist(path: Path) -> None:
         assert (ROOT / name).exists(), f"{path.name}: {name}"
 
 
+def plays(file: str, words: str | None) -> bool:
+    """Whether a file has a test with these words in its name."""
+    source = (ROOT / file).read_text()
+    return re.search(rf"def test_\w*{words or ''}", source) is not None
+
+
 @pytest.mark.parametrize(
     "command", [row[-1] for row in rows("docs/security.md", "Attacks that were tried")]
 )
 def test_what_plays_an_attack_is_a_test(command: str) -> None:
     match = re.fullmatch(r"`([\w/]+\.py)(?: -k (\w+))?`", command)
     assert match is not None
-    source = (ROOT / "tests" / match[1]).read_text()
-    assert re.search(rf"def test_\w*{match[2] or ''}", source)
+    assert plays(f"tests/{match[1]}", match[2])
+
+
+FAULTS = [
+    row
+    for heading in (
+        "Links, deaths and demand in a mesh",
+        "Redis, healthy or slow",
+        "Processes and their lives",
+    )
+    for row in rows("docs/faults.md", heading)
+]
+
+
+@pytest.mark.parametrize(("now", "command"), [(row[-2], row[-1].strip("`")) for row in FAULTS])
+def test_what_shows_a_fault_is_a_command(now: str, command: str) -> None:
+    """A test, a benchmark, or scenarios; and what these show is what docs/accuracy.md says."""
+    if match := re.fullmatch(r"pytest (tests/[\w/]+\.py) -k (\w+)", command):
+        assert plays(match[1], match[2])
+    elif match := re.fullmatch(r"python -m benchmarks (\w+)", command):
+        assert match[1] in QUESTIONS
+    else:
+        program, *words = shlex.split(command)
+        assert program == "crdtbucket"
+        _, _, rest = cli.resolve_command(click.Context(cli), words)
+        simulate = cli.get_command(click.Context(cli), "simulate")
+        assert simulate is not None
+        asked = simulate.make_context("simulate", rest).params
+        assert set(asked["scenarios"]) <= set(SCENARIOS)
+        if asked["capacity"] is not None:
+            return
+        figures = " ".join(
+            " ".join(row[1:])
+            for heading in ("crdtbucket", "With `partition_burst: share`")
+            for row in rows("docs/accuracy.md", heading)
+            if row[0].strip("`") in asked["scenarios"]
+        )
+        for figure in re.findall(r"\+[\d.]+(?= %)", now.partition("without prediction")[0]):
+            assert figure in figures.split()
 
 
 # ---- the site ----
@@ -661,8 +705,10 @@ def test_no_figure_without_a_command() -> None:
     """Percentages and nanoseconds stand on the page that a command writes, and nowhere else."""
     allowed = {"0.01 %", "5 %", "30 %", "50 %"}  # names and settings of scenarios
     for path in PAGES:
-        if path.name in GENERATED or path.name in ("CHANGELOG.md", "cells.md"):
-            continue  # cells.md is a design that is not built, and says where its figures come from
+        if path.name in GENERATED or path.name in ("CHANGELOG.md", "cells.md", "faults.md"):
+            # cells.md is a design that is not built, and says where its figures come from; each row
+            # of faults.md has its command, or is of what was.
+            continue
         text = path.read_text()
         found = set(re.findall(r"\d[\d.,]* %", text)) - allowed
         assert not found, f"{path.name}: {found}"

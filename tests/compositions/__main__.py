@@ -14,13 +14,12 @@ from pathlib import Path
 
 from tests.compositions.events import CELLS, EVENTS, FEATURES, cells, play
 from tests.compositions.fleet import Fleet
+from tests.compositions.load_events import HOSTS, LOADED_EVENTS, loaded_cells
 from tests.compositions.loaded import (
     BRIEFLY_S,
     HEAVY,
     LIGHT,
-    LOADED_EVENTS,
     LONG_S,
-    SPARSE,
     LoadedFleet,
     play_loaded,
 )
@@ -29,16 +28,19 @@ from tests.compositions.process import Failed
 Cell = tuple[str, str, float, float]
 """A feature, an event, the load, which is 0 where tokens are counted one by one, and for how many
 seconds a fault lasts under a load."""
-EXACT_CELLS: list[Cell] = [(*names, 0.0, 0.0) for names in (*CELLS, *cells(SPARSE))]
+ALL = FEATURES | HOSTS
+EXACT_CELLS: list[Cell] = [(*names, 0.0, 0.0) for names in (*CELLS, *cells(HOSTS))]
 LOADED_CELLS: list[Cell] = [
-    *itertools.product(SPARSE, LOADED_EVENTS, (HEAVY, LIGHT), (BRIEFLY_S, LONG_S))
+    (*names, load, apart)
+    for names in loaded_cells(ALL)
+    for load, apart in itertools.product((HEAVY, LIGHT), (BRIEFLY_S, LONG_S))
 ]
 
 
 async def play_cell(cell: Cell, folder: Path) -> None:
     """Raises what is wrong."""
     feature, event, load, apart = cell
-    fleet = Fleet((FEATURES | SPARSE)[feature], folder)
+    fleet = Fleet(ALL[feature], folder)
     if load:
         await play_loaded(LoadedFleet(fleet, load, apart), LOADED_EVENTS[event])
     else:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 from collections.abc import Awaitable, Callable, Mapping
 
 from tests.compositions.fleet import CAPACITY, EXACT, Bound, Feature, Fleet
@@ -71,16 +72,32 @@ async def all_killed(fleet: Fleet) -> Bound:
 
 async def linked_in_another_order(fleet: Fleet) -> Bound:
     """All nodes start again in the opposite order, and dial their peers in the opposite order."""
-    await asyncio.gather(*(one.close() for one in fleet.processes))
-    fleet.reverse_peers()
-    for one in reversed(fleet.processes):
-        await one.start()
+    await _linked_in(fleet, tuple(reversed(range(len(fleet.nodes)))))
     return EXACT
+
+
+async def linked_in_every_order(fleet: Fleet) -> Bound:
+    """All nodes start again, each once the ones before are linked, in all orders of up to three;
+    in six of more."""
+    orders = [*itertools.permutations(range(len(fleet.nodes)))]
+    for order in orders[:: max(1, len(orders) // 6)]:
+        await _linked_in(fleet, order)
+        await fleet.agree()
+    return EXACT
+
+
+async def _linked_in(fleet: Fleet, order: tuple[int, ...]) -> None:
+    await asyncio.gather(*(one.close() for one in fleet.processes))
+    fleet.dial_in(order)
+    for count, node in enumerate(order, 1):
+        await asyncio.gather(*(one.start() for one in fleet.nodes[node]))
+        await fleet.serve(order[:count])
 
 
 async def rolling_deploy(fleet: Fleet) -> Bound:
     """One node after another is replaced, each once the last one serves; of a single node one
-    process after another."""
+    process after another. A limiter without a store begins anew where it is alone."""
+    before = fleet.granted
     alone = len(fleet.nodes) == 1
     for group in [[one] for one in fleet.processes] if alone else fleet.nodes:
         for one in group:
@@ -88,7 +105,7 @@ async def rolling_deploy(fleet: Fleet) -> Bound:
         for one in group:
             await one.start()
         await fleet.serve()
-    return EXACT
+    return Bound(beyond=0 if len(fleet.processes) > 1 or fleet.feature.keeps else before)
 
 
 async def forked(fleet: Fleet) -> Bound:
@@ -108,20 +125,15 @@ async def forked(fleet: Fleet) -> Bound:
 
 
 async def spawned(fleet: Fleet) -> Bound:
-    """A child that multiprocessing spawns is given no limiter, but may open one of the same file:
-    another process on a shared table, or another one that asks Redis. A second node of a mesh under
-    one name and address is refused."""
+    """A child that multiprocessing spawns is given no limiter, but may open one of the same file,
+    and so may another server: another process on a shared table, or another one that asks Redis. A
+    second node of a mesh under one name and address is refused."""
     one = fleet.processes[-1]
-    assert isinstance(one, LibraryProcess)
-    answer = await one.ask("spawn")
-    assert "a limiter cannot be pickled or copied: make one in each process" in answer["refused"], (
-        answer
-    )
-    feature = fleet.feature
+    told, feature = await one.second(), fleet.feature
     if feature.mesh and not feature.shared:
-        assert "set `shared: auto`" in answer["told"], answer
+        assert "set `shared: auto`" in told, told
         return EXACT
-    assert answer["told"] == "granted 1", answer
+    assert told == "granted 1", told
     one.granted += 1
     return Bound(beyond=0 if feature.strong or feature.shared else 1)
 
@@ -129,15 +141,7 @@ async def spawned(fleet: Fleet) -> Bound:
 async def reloaded(fleet: Fleet) -> Bound:
     """A larger capacity holds everywhere, and what was taken stays taken."""
     fleet.redefine(CAPACITY + MORE)
-    if not fleet.feature.watch:
-        for one in fleet.processes:
-            await one.reload()
-
-    async def all_have_it() -> bool:
-        looks = [await one.look() for one in fleet.processes]
-        return all(look["limit"] == CAPACITY + MORE for look in looks)
-
-    await fleet.until(all_have_it, lambda: "not every process has the new capacity")
+    await fleet.reload()
     return EXACT
 
 
@@ -195,8 +199,7 @@ async def disk_full(fleet: Fleet) -> Bound:
 async def clock_stepped(fleet: Fleet) -> Bound:
     """The wall clock of a process goes back by a day, which no level depends on."""
     one = fleet.processes[0]
-    assert isinstance(one, LibraryProcess)
-    await one.ask("step_clock")
+    await one.step_clock()
     await one.take(EACH)
     return EXACT
 
@@ -209,6 +212,7 @@ EVENTS: dict[str, Event] = {
         all_at_once,
         all_killed,
         linked_in_another_order,
+        linked_in_every_order,
         rolling_deploy,
         forked,
         spawned,
@@ -234,18 +238,16 @@ FEATURES = {
     "serve": Feature(nodes=2, mesh=True, serve=True),
     "serve_workers": Feature(processes=2, shared=True, serve=True),
     "serve_strong": Feature(nodes=2, strong=True, serve=True),
+    "serve_strong_workers": Feature(processes=2, strong=True, shared=True, serve=True),
 }
 
 
 def absent(feature: Feature, event: Event) -> str:
     """Why there is no such cell; "" where there is one."""
-    inside = (forked, spawned, clock_stepped)
-    if feature.serve and event in inside:
+    if feature.serve and event is forked:
         return "nobody runs code in the process of a server"
-    if event is linked_in_another_order and not feature.mesh:
+    if event in (linked_in_another_order, linked_in_every_order) and not feature.mesh:
         return "there are no peers to link"
-    if event is rolling_deploy and feature.nodes * feature.processes == 1:
-        return "one process is replaced by a restart"
     if event is redis_away_and_back and not feature.strong:
         return "no Redis is asked"
     return ""

@@ -6,11 +6,12 @@ import asyncio
 import itertools
 import json
 import shutil
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.compositions.process import BOUND_S, Failed, LibraryProcess, Process, ServeProcess
+from tests.compositions.process import BOUND_S, Failed, LibraryProcess, Process
+from tests.compositions.server import ServeProcess
 from tests.histories.network import ProxiedNetwork
 from tests.histories.plan import Pair
 from tests.strong.redis_server import Server, free_port
@@ -96,7 +97,7 @@ class Fleet:
         self._folder = folder
         self._version = 1
         self._ports = [free_port() for _ in range(feature.nodes)]
-        self._reverse = False
+        self._order = tuple(range(feature.nodes))
         self.nodes: list[list[Process]] = []
         for node in range(feature.nodes):
             self.nodes.append([self._process(node, i) for i in range(feature.processes)])
@@ -124,13 +125,11 @@ class Fleet:
         feature = self.feature
         mesh = {
             "listen": f"127.0.0.1:{self._ports[node]}",
-            "peers": [f"127.0.0.1:{p}" for i, p in enumerate(self._ports) if i != node],
+            "peers": [f"127.0.0.1:{self._ports[i]}" for i in self._order if i != node],
             "secret": SECRET,
             "state_dir": str(self._folder / "state"),
             **({} if self.network is None else self.network.mesh(node)),
         }
-        if self._reverse:
-            mesh["peers"].reverse()
         text = CONFIG.format(
             node=f"node-{node}",
             version=self._version,
@@ -155,9 +154,9 @@ class Fleet:
         for node in range(self.feature.nodes):
             self.write(node)
 
-    def reverse_peers(self) -> None:
-        """Each node dials its peers in the opposite order from its next start on."""
-        self._reverse = not self._reverse
+    def dial_in(self, order: tuple[int, ...]) -> None:
+        """Each node dials its peers in this order from its next start on."""
+        self._order = order
         self._write_all()
 
     def forget(self) -> None:
@@ -212,30 +211,45 @@ class Fleet:
                 raise Failed(what())
             await asyncio.sleep(0.05)
 
-    async def serve(self) -> None:
-        """Returns once every process does all that it should: links are up, Redis is asked."""
+    async def serve(self, among: Collection[int] | None = None) -> None:
+        """Returns once every process does all that it should: links are up, Redis is asked.
+        `among`: the nodes that run, if not all do."""
+        among = range(self.feature.nodes) if among is None else among
         seen: list[object] = []
 
         async def all_do() -> bool:
-            seen[:] = looks = [await one.look() for one in self.processes]
+            per_node = {node: [await one.look() for one in self.nodes[node]] for node in among}
+            seen[:] = looks = [*itertools.chain.from_iterable(per_node.values())]
             ready = not self.feature.strong or all(look["mode"] == "strong" for look in looks)
             if self.feature.mesh:
-                per_node = zip(*[iter(looks)] * self.feature.processes, strict=True)
-                ready &= all(itertools.starmap(self._linked, enumerate(per_node)))
+                ready &= all(self._linked(node, looks, among) for node, looks in per_node.items())
             return ready
 
         await self.until(all_do, lambda: f"not every process serves: {seen}")
 
-    def _linked(self, node: int, looks: Sequence[dict[str, object]]) -> bool:
-        """Whether the process of a node that speaks to the peers is linked with all that it can
-        reach."""
+    def _linked(
+        self, node: int, looks: Sequence[dict[str, object]], among: Collection[int]
+    ) -> bool:
+        """Whether the process that speaks to the peers has links to all of these in its reach."""
         for look in looks:
             peers = look["peers"]
             assert isinstance(peers, dict)
             if look["leading"]:
-                near = self.feature.neighbours(node)
+                near = self.feature.neighbours(node).intersection(among)
                 return all(peers.get(f"node-{other}") == "alive" for other in near)
         return False
+
+    async def reload(self) -> None:
+        """Returns once every process has what stands in its file."""
+        if not self.feature.watch:
+            for one in self.processes:
+                await one.reload()
+
+        async def all_have_it() -> bool:
+            looks = [await one.look() for one in self.processes]
+            return all(look["limit"] == self.capacity for look in looks)
+
+        await self.until(all_have_it, lambda: "not every process has the new capacity")
 
     async def agree(self, bound: Bound = EXACT) -> None:
         """Returns once every process knows of all that was granted, but for what `bound` says, and

@@ -3,21 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import json
 import multiprocessing
 import os
 import resource
-import signal
 from collections.abc import Callable
 from multiprocessing.connection import Connection
 from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
-import aiohttp
-
-from tests.compositions.member import BUCKET, KEY, live, run_command
+from tests.compositions.member import live
 
 FORKS = multiprocessing.get_context("forkserver")
 """Each process is forked off one that has imported the library and done nothing: to begin every one
@@ -58,6 +54,10 @@ class Process(Protocol):
 
     granted: int
     """Tokens that its callers were promised, in all of its lives."""
+    gap: float
+    """Seconds between two calls that it is asked for from its start on, on average; 0: no calls."""
+    loads: list[list[Answered]]
+    """The calls of a load, from each start on."""
 
     async def start(self) -> None: ...
     async def close(self) -> None: ...
@@ -69,14 +69,18 @@ class Process(Protocol):
     async def burst(self, calls: int) -> int: ...
     async def look(self) -> dict[str, Any]: ...
     async def reload(self) -> None: ...
+    async def step_clock(self) -> None: ...
+    async def second(self) -> str: ...
 
 
-class _Forked:
+class Forked:
     """A process of which a function is the whole life, and whose log is kept."""
 
     def __init__(self, log: Path) -> None:
         self._log = log
         self.granted = 0
+        self.gap = 0.0
+        self.loads: list[list[Answered]] = []
         self.child: ForkServerProcess | None = None
 
     def failed(self, what: str) -> Failed:
@@ -137,7 +141,7 @@ class _Forked:
         raise NotImplementedError
 
 
-class LibraryProcess(_Forked):
+class LibraryProcess(Forked):
     """A process with the library in it."""
 
     def __init__(
@@ -146,10 +150,6 @@ class LibraryProcess(_Forked):
         """`life`: `live`, or what does it somewhere else."""
         super().__init__(log)
         self._config, self._watch, self.life = config, watch, life
-        self.gap = 0.0
-        """Seconds between two calls that it makes from its start on, on average; 0: no calls."""
-        self.loads: list[list[Answered]] = []
-        """The calls of a load, from each start on."""
         self._asks: Connection | None = None
         self._answers: asyncio.Queue[dict[str, Any] | None] = asyncio.Queue()
         self._reader: asyncio.Task[None] | None = None
@@ -249,114 +249,15 @@ class LibraryProcess(_Forked):
         """Reads its file again."""
         await self.ask("reload")
 
+    async def step_clock(self) -> None:
+        """Its wall clock goes back by a day."""
+        await self.ask("step_clock")
 
-def _metric(page: str, name: str, otherwise: float) -> float:
-    """The one sample of a gauge without labels; where there is none it is `otherwise`."""
-    for line in page.splitlines():
-        if line.startswith(f"{name} "):
-            return float(line.split()[1])
-    return otherwise
-
-
-class ServeProcess(_Forked):
-    """A `crdtbucket serve`, which is asked over HTTP."""
-
-    def __init__(self, config: Path, log: Path, port: int) -> None:
-        super().__init__(log)
-        self._words = ["serve", "--config", str(config), "--listen", f"127.0.0.1:{port}"]
-        self._url = f"http://127.0.0.1:{port}"
-        self._load: asyncio.Task[None] | None = None
-
-    async def start(self) -> None:
-        """Returns once it is ready."""
-        self.begin(run_command, self._words)
-        deadline = asyncio.get_running_loop().time() + BOUND_S
-        async with aiohttp.ClientSession() as session:
-            while True:
-                with contextlib.suppress(aiohttp.ClientError):
-                    async with session.get(f"{self._url}/readyz") as answer:
-                        if answer.status == 200:
-                            return
-                if self.child is None or self.child.exitcode is not None:
-                    raise self.failed("the server ended")
-                if asyncio.get_running_loop().time() > deadline:
-                    raise self.failed("the server is not ready")
-                await asyncio.sleep(0.05)
-
-    async def ask_to_end(self) -> None:
-        """SIGTERM."""
-        self.signal(signal.SIGTERM)
-
-    async def last_words(self) -> None:
-        """The answers to a load."""
-        if self._load is not None:
-            await self._load
-            self._load = None
-
-    async def load(self, gap: float) -> None:
-        """Goes on with calls in the background, until it is killed."""
-        self._load = asyncio.create_task(self._go_on(gap))
-
-    async def _go_on(self, gap: float) -> None:
-        with contextlib.suppress(aiohttp.ClientError):
-            while True:
-                await self.take(1)
-                await asyncio.sleep(gap)
-
-    async def block(self, seconds: float, times: int) -> None:
-        """Stops the process several times, with a call that waits meanwhile."""
-        for _ in range(times):
-            self.signal(signal.SIGSTOP)
-            call = asyncio.create_task(self.take(1))
-            await asyncio.sleep(seconds)
-            self.signal(signal.SIGCONT)
-            await call
-
-    async def _post(self, path: str, content: dict[str, Any]) -> dict[str, Any]:
-        async with (
-            aiohttp.ClientSession() as session,
-            session.post(self._url + path, json=content) as answer,
-        ):
-            if answer.status not in (200, 429):
-                raise self.failed(f"{path}: {answer.status} {await answer.text()}")
-            said: dict[str, Any] = await answer.json()
-            return said
-
-    async def take(self, calls: int) -> int:
-        """Calls one after another."""
-        granted = 0
-        for _ in range(calls):
-            granted += (await self._post("/v1/take", {"bucket": BUCKET, "key": KEY}))["allowed"]
-        self.granted += granted
-        return granted
-
-    async def burst(self, calls: int) -> int:
-        """Many calls in a few requests at once, as the server bounds each."""
-        each = 250
-        several = {"takes": [{"bucket": BUCKET, "key": KEY}] * each}
-        asked = [self._post("/v1/take-many", several) for _ in range(calls // each)]
-        answers = [one for said in await asyncio.gather(*asked) for one in said["results"]]
-        granted = sum(one["allowed"] for one in answers)
-        self.granted += granted
-        return granted
-
-    async def look(self) -> dict[str, Any]:
-        """What it says of itself."""
-        left = await self._post("/v1/peek", {"bucket": BUCKET, "key": KEY})
-        async with aiohttp.ClientSession() as session:
-            async with session.get(f"{self._url}/v1/peers") as answer:
-                peers = (await answer.json())["peers"]
-            async with session.get(f"{self._url}/metrics") as answer:
-                metrics = await answer.text()
-        return {
-            "left": left["remaining"],
-            "limit": left["limit"],
-            "mode": left["mode"],
-            "peers": {one["name"]: one["state"] for one in peers},
-            "unsettled": _metric(metrics, "crdtbucket_strong_unsettled_keys", 0.0),
-            "leading": _metric(metrics, "crdtbucket_shared_leading", 1.0),
-        }
-
-    async def reload(self) -> None:
-        """SIGHUP; the caller waits for what it changes."""
-        self.signal(signal.SIGHUP)
+    async def second(self) -> str:
+        """What a child gets that multiprocessing spawns, and that opens a limiter of the same file.
+        It is given none."""
+        answer = await self.ask("spawn")
+        assert (
+            "a limiter cannot be pickled or copied: make one in each process" in answer["refused"]
+        )
+        return str(answer["told"])

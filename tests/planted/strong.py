@@ -205,6 +205,13 @@ MUTATIONS = (
         suite("strong/test_quota", "share_of_capacity"),
     ),
     Mutation(
+        "a_quota_refills_ten_times_as_fast",
+        "strong",
+        "rate = spec.refill_rate * self._parts\n",
+        "rate = spec.refill_rate * self._parts * 10\n",
+        suite("test_compositions", "test_a_load_goes_on and redis_lost"),
+    ),
+    Mutation(
         "a_token_for_each_of_too_many",
         "strong",
         " or cost * nodes > self._spec.capacity",

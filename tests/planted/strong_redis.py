@@ -6,6 +6,13 @@ from tests.planted.mutation import HISTORIES, PYTEST, Mutation, suite
 
 MUTATIONS = (
     Mutation(
+        "a_denied_call_leaves_the_rate_before",
+        "strong/redis",
+        "    comparable, changed = false, true",
+        "    comparable = false",
+        suite("strong/test_settle", "lower_rate"),
+    ),
+    Mutation(
         "a_slot_that_moved_to_a_long_name_is_another_error",
         "strong/redis",
         "    if len(host) > 255:\n        raise ValueError(host)",

@@ -69,7 +69,8 @@ class ScriptModel:
         changed = {e: r for e, r in entry.records.items() if before.get(e) != r}
         for record in changed.values():
             record.seen_s = now_us // 1_000_000
-        if changed or adopted or (held is not None and now_us < held.at_us):
+        set_back = held is not None and now_us < held.at_us
+        if changed or adopted or set_back or not comparable:
             if changed.keys() - before.keys():
                 _forget_old(entry, arguments.retention_ms, now_us)
             entry.expires_ms = now_us // 1000 + ttl_ms(entry, arguments)

@@ -169,6 +169,18 @@ def test_a_caller_with_a_lower_ceiling_forgives_nothing(store: Backend) -> None:
     assert store.run(large, ScriptCall(key, 1, A, 1, 1, 1_000, 0, 0)).status is ScriptStatus.DENIED
 
 
+def test_a_lower_rate_holds_from_the_first_call_on_though_that_is_denied(store: Backend) -> None:
+    """Else a debt goes on to fall at the rate before, until it is small enough for a call to
+    pass."""
+    fast, slow = Arguments(BucketSpec("b", 400, 100), 0), Arguments(BucketSpec("b", 40, 10), 360)
+    key = golden.KEY
+    assert store.run(fast, ScriptCall(key, 400, A, 1, 1, 0, 0, 0)).status is ScriptStatus.ALLOWED
+    denied = store.run(slow, ScriptCall(key, 1, A, 1, 1, 400, 0, 0))
+    assert denied.status is ScriptStatus.DENIED
+    assert debt(store, key) == denied.debt_ns
+    assert 0 <= denied.debt_ns - 400 * 100 * MS <= 1  # rescaled in doubles
+
+
 # ---- edge traces ----
 
 

@@ -11,7 +11,7 @@ if valid then
     s, ns = s - gone_s + floor(ns / NS), ns % NS
   end
   if old_q ~= argv[3] or old_p ~= argv[4] then
-    comparable = false
+    comparable, changed = false, true -- from now on it falls at the present rate, also if denied
     --@ rescale.lua
   end
 end

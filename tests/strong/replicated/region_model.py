@@ -197,7 +197,7 @@ class Run:
             self.changed = self.now_us < level.at_us
             self.debt = level.debt - self.elapsed * 1000
             if (level.q, level.p) != (made.q, made.p):
-                self.comparable = False
+                self.comparable, self.changed = False, True
                 self.debt = rescaled(self.debt, (level.q, level.p), (made.q, made.p))
             self.offered = level.offered / 1000 * decay(self.elapsed)
 

@@ -1,0 +1,159 @@
+"""What happens to processes while their callers go on asking, and what it may cost."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from dataclasses import replace
+
+from tests.compositions import events
+from tests.compositions.fleet import Bound, Feature
+from tests.compositions.loaded import Cost, LoadedEvent, LoadedFleet
+
+HOSTS = {
+    "hosts": Feature(3, shared=True, mesh=True),
+    "chain": Feature(4, 2, shared=True, mesh=True, links=((0, 1), (1, 2), (2, 3))),
+    "hubs": Feature(6, 2, shared=True, mesh=True, links=((0, 1), (0, 2), (0, 3), (1, 4), (1, 5))),
+}
+"""Hosts with a table each: three that all reach each other, and two graphs with two processes a
+host, in which what leaves or comes to node 0 passes node 1."""
+
+
+async def leader_killed(loaded: LoadedFleet) -> Cost:
+    """kill -9 of the process that speaks to the peers for a host; another one follows it."""
+    host = loaded.fleet.nodes[1]
+    looks = [await one.look() for one in host]
+    leader = next(one for one, look in zip(host, looks, strict=True) if look["leading"])
+    others = [one for one in host if one is not leader]
+    await leader.kill()
+
+    async def followed() -> bool:
+        return any([(await one.look())["leading"] for one in others])
+
+    await loaded.fleet.until(followed, lambda: "nobody followed the leader")
+    await leader.start()
+    return loaded.cost()
+
+
+async def hub_killed(loaded: LoadedFleet) -> Cost:
+    """kill -9 of all processes of a host through which others reach each other; it comes back."""
+    host = loaded.fleet.nodes[1]
+    await asyncio.gather(*(one.kill() for one in host))
+    await asyncio.sleep(loaded.apart)
+    await asyncio.gather(*(one.start() for one in host))
+    return loaded.cost()
+
+
+async def process_killed(loaded: LoadedFleet) -> Cost:
+    """kill -9 of one process, which starts again at once."""
+    one = loaded.processes[0]
+    await one.kill()
+    await one.start()
+    return loaded.cost(_of_one(loaded))
+
+
+async def all_killed(loaded: LoadedFleet) -> Cost:
+    """kill -9 of all at once: memory without a store is gone."""
+    return loaded.cost(await events.all_killed(loaded.fleet))
+
+
+async def all_at_once(loaded: LoadedFleet) -> Cost:
+    """All end in order and start again together."""
+    return loaded.cost(await events.all_at_once(loaded.fleet))
+
+
+def _of_one(loaded: LoadedFleet) -> Bound:
+    """What is forgotten when a process ends: all, where nobody else knows of it."""
+    alone = len(loaded.processes) == 1 and not loaded.fleet.feature.keeps
+    return Bound(beyond=loaded.fleet.granted if alone else 0)
+
+
+async def hosts_replaced(loaded: LoadedFleet) -> Cost:
+    """One host after another ends in order and starts again."""
+    return loaded.cost(await events.rolling_deploy(loaded.fleet))
+
+
+async def processes_replaced(loaded: LoadedFleet) -> Cost:
+    """One process after another ends in order and starts again; on its host another one serves."""
+    for one in loaded.processes:
+        await one.close()
+        await one.start()
+    return loaded.cost(_of_one(loaded))
+
+
+async def limit_changed(loaded: LoadedFleet) -> Cost:
+    """The limit is doubled, and is what it was again."""
+    await loaded.redefine(2)
+    await asyncio.sleep(loaded.apart)
+    await loaded.redefine(1)
+    return loaded.cost()
+
+
+async def link_cut(loaded: LoadedFleet) -> Cost:
+    """Nothing passes the link between nodes 0 and 1 for a while, and nobody is told."""
+    network = loaded.fleet.network
+    assert network is not None
+    network.block(frozenset([(0, 1), (1, 0)]))
+    await asyncio.sleep(loaded.apart)
+    network.block(frozenset())
+    return loaded.cost()
+
+
+async def workers_forked(loaded: LoadedFleet) -> Cost:
+    """A child of each process may not decide, and disturbs nobody."""
+    return loaded.cost(await events.forked(loaded.fleet))
+
+
+async def redis_lost(loaded: LoadedFleet) -> Cost:
+    """Redis is killed, and comes back empty after a while. Until the nodes have settled what was
+    lost there, one whose buckets no mesh carries may take that once more; the quotas of the time
+    without it are no whole limit."""
+    redis, carried = loaded.fleet.redis, loaded.fleet.feature.peeks_know
+    assert redis is not None
+    redis.kill()
+    await asyncio.sleep(loaded.apart)
+    redis.start()
+    await loaded.fleet.serve()
+    cost = loaded.cost(Bound(beyond=0 if carried else loaded.fleet.granted))
+    return replace(cost, least=0.0, denies=True)
+
+
+LOADED_EVENTS: dict[str, LoadedEvent] = {
+    event.__name__: event
+    for event in (
+        leader_killed,
+        hub_killed,
+        process_killed,
+        all_killed,
+        all_at_once,
+        hosts_replaced,
+        processes_replaced,
+        limit_changed,
+        link_cut,
+        workers_forked,
+        redis_lost,
+    )
+}
+
+
+def unloaded(feature: Feature, event: LoadedEvent) -> str:
+    """Why there is no such cell; "" where there is one."""
+    if event in (hub_killed, link_cut) and feature.links is None:
+        return "every node reaches every other one"
+    if event is leader_killed and not (feature.mesh and feature.processes > 1):
+        return "nobody speaks to peers for others"
+    if event is workers_forked and feature.serve:
+        return "nobody runs code in the process of a server"
+    if event is workers_forked and not (feature.mesh or feature.strong):
+        return "a child may decide, and may be denied"
+    return "no Redis is asked" if event is redis_lost and not feature.strong else ""
+
+
+def loaded_cells(features: Mapping[str, Feature]) -> list[tuple[str, str]]:
+    """What is played of these: a feature and an event, by their names."""
+    return [
+        (name, event)
+        for name, feature in features.items()
+        for event, happens in LOADED_EVENTS.items()
+        if not unloaded(feature, happens)
+    ]
