@@ -598,4 +598,18 @@ MUTATIONS = (
         "                pass\n",
         suite("mesh/protocol/test_member_directory", "nobody_advertises"),
     ),
+    Mutation(
+        "who_was_replaced_is_waited_for_as_long_as_others",
+        "mesh",
+        "            ending.replaced = True\n",
+        "            pass\n",
+        suite("mesh/protocol/test_failure_detector", "place_a_newcomer_took"),
+    ),
+    Mutation(
+        "whom_a_relay_saw_just_now_is_dead_once_it_is_replaced",
+        "mesh",
+        "min(period, CAUGHT_UP * alive_ns) if ending.replaced",
+        "0 if ending.replaced",
+        suite("mesh/protocol/test_failure_detector", "place_a_newcomer_took"),
+    ),
 )

@@ -202,6 +202,40 @@ def test_pods_killed_and_replaced_under_new_names_leave_the_limit_whole(load: fl
     assert sum(told) <= 4 * whole + SPEC.capacity
 
 
+@pytest.mark.parametrize("nodes", [2, 3, 5])
+@pytest.mark.parametrize(("capacity", "rate"), [(1000, 50), (100, 100)])
+@pytest.mark.parametrize("seconds", [1, 6])
+def test_who_stays_is_not_denied_for_long_beside_those_who_replace_the_dead(
+    nodes: int, capacity: int, rate: int, seconds: int
+) -> None:
+    """The newcomers take what the others keep for the dead, who then get nothing themselves."""
+    mesh, live = mesh_of(nodes, BucketSpec("b", capacity, rate)), list(NAMES[:nodes])
+
+    def ask(seconds: float) -> dict[str, tuple[int, int, float]]:
+        return drive(mesh, dict.fromkeys(live, 2.0 * rate / nodes), seconds)
+
+    ask(20 + capacity / rate)
+    runs = []
+    for number in range(3):
+        mesh.crash(live.pop(0))
+        live.append(f"pod-{number}")
+        mesh.join(live[-1])
+        runs.append(ask(seconds if number < 2 else 15))
+    assert max(starved for run in runs for _, _, starved in run.values()) <= 3.5
+    assert sum(map(total, runs)) >= 0.98 * rate * (15 + 2 * seconds)
+
+
+def test_a_newcomer_beside_an_isolated_node_makes_that_forget_nobody() -> None:
+    """It takes the place of one on the other side, and the two are no majority."""
+    mesh = mesh_of(5, SPEC)
+    mesh.sever("A", "BCDE")
+    mesh.advance(1)
+    mesh.join("new")
+    mesh.sever(("A", "new"), "BCDE")
+    mesh.advance(30)
+    assert forgotten(mesh, "A") == set()
+
+
 def test_who_replaces_a_dead_one_is_not_left_starved_by_the_next_death() -> None:
     """A joiner is told of whoever has died a moment before; it must not hold the dead one's columns
     when the others have dropped them, else it can adopt nobody's level."""

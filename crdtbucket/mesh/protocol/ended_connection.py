@@ -17,6 +17,8 @@ class EndedConnection:
     """When it ended, or when a later dial was not refused."""
     refused: int | None = None
     """When the newest dial since then was refused; None for none."""
+    replaced: bool = False
+    """Whether a newcomer has taken the place of this peer."""
 
     def dialed(self, now: int, *, refused: bool) -> None:
         """A dial has failed: it was refused, or nobody answered it in time."""

@@ -10,6 +10,10 @@ a peer counts as dead when all of this holds:
 4. this node sees more than half of the members since then, directly or through relays; or this
    peer is the only one that is missing.
 
+A newcomer that is linked since takes the place of whoever has been missing for longest. It keeps
+no credit for that one, and takes what the others keep for it, who get little themselves as long as
+they do. So then the time of rule 2 is that after which a peer counts as silent.
+
 Where the connection did not end, a relay may have seen how the peer went: see `_relay_lost`.
 
 A device that resets connections and refuses dials looks the same from one node. Rules 3 and 4 are
@@ -48,12 +52,13 @@ class Places:
         """The connection to this member is gone without a goodbye."""
         self._empty[name] = now
 
-    def taken(self, name: str) -> None:
+    def taken(self, name: str) -> str | None:
         """This member is connected. It takes its own place; a newcomer takes the one that has
-        been empty for longest."""
+        been empty for longest. Returns whose place it was, None when none was empty."""
         place = name if name in self._empty else next(iter(self._empty), None)
         if place is not None:
             del self._empty[place]
+        return place
 
     def empty(self, now: int) -> Collection[str]:
         """The names of the members whose places are empty now."""
@@ -80,8 +85,10 @@ class FailureDetector:
     def connected(self, peer: NodeInfo, now: int, *, was: bool) -> None:
         """A link to `peer` is up; `was`: there was one already. Whoever had this peer's address
         before does not run there any more."""
-        if not was:
-            self._places.taken(peer.name)
+        place = None if was else self._places.taken(peer.name)
+        ending = self._links[place].ending if place in self._links else None
+        if ending is not None:
+            ending.replaced = True
         for link in self._links.values():
             there = peer.address and link.info.address == peer.address
             if there and link.info.name != peer.name and link.ending is not None:
@@ -117,9 +124,12 @@ class FailureDetector:
     def is_dead(self, link: PeerState, now: int) -> bool:
         """Whether all the rules above hold for this peer."""
         period, ending = self._period_ns, link.ending
-        if period is None or ending is None or not ending.refused_for(period, now):
+        if period is None or ending is None:
             return False
-        if self.seen_by_any(link, now, period):
+        alive_ns = self._directory.alive_ns
+        refused_ns = min(period, alive_ns) if ending.replaced else period
+        unseen_ns = min(period, CAUGHT_UP * alive_ns) if ending.replaced else period
+        if not ending.refused_for(refused_ns, now) or self.seen_by_any(link, now, unseen_ns):
             return False
         missing, seen = self._members(now), self._seen_since(ending.since, now)
         return is_majority(1 + len(seen), len(missing - seen))

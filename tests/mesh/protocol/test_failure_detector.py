@@ -262,6 +262,41 @@ def test_a_place_left_without_a_goodbye_is_missed_until_it_is_taken() -> None:
     assert around.dead()
 
 
+def replaced(*seen: str) -> Around:
+    """A newcomer took the place of the lost one, of which calls were refused from then on."""
+    around = Around(*seen)
+    around.lose()
+    around.detector.connected(NodeInfo("new", "r", 1, "new:1", 0), 1, was=False)
+    around.refuse(2)
+    around.see(ALIVE - 1, *seen)
+    return around
+
+
+def test_whose_place_a_newcomer_took_is_dead_as_soon_as_nobody_sees_it() -> None:
+    around = replaced("a")
+    assert not around.dead(ALIVE - 1)
+    assert around.dead(ALIVE)
+    around = replaced("a", "b")
+    around.links["b"].advertised = {"lost": 1}
+    assert not around.dead(ALIVE)
+    around = replaced("a")
+    around.links["lost"].relayed_at = 1
+    around.see(PERIOD, "a")
+    around.refuse(PERIOD)
+    assert not around.dead(PERIOD)
+    assert around.dead(PERIOD + 1)
+    around = replaced("a")
+    around.detector.dial_failed("lost", "", 3, refused=False)
+    assert not around.dead(ALIVE)
+
+
+def test_a_newcomer_makes_no_majority() -> None:
+    around = replaced("a", "b", "c")
+    for name in "bc":
+        around.lose(name)
+    assert not around.dead(ALIVE)
+
+
 def test_who_comes_back_takes_its_own_place() -> None:
     around = Around("a", "b")
     around.lose("a", 0)
