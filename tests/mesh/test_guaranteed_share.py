@@ -134,6 +134,15 @@ def test_honest_debts_are_waited_for() -> None:
     assert alone.admitted(R / 2, 0.9 * CEILING / 2) == 0
 
 
+def test_what_was_missing_of_a_larger_limit_is_not_made_good_of_a_smaller_one() -> None:
+    """Nor does it pass before the debts have refilled under the smaller one."""
+    alone = Alone(1)
+    alone.admitted(R / 2, 10.0)
+    alone.admitted(R / 2, CEILING, lambda step: alone.state(100 * R * step, (0, 0), 10**12))
+    alone.node.bucket("api").define(BucketSpec("api", C // 10, R // 10, max_debt=C))
+    assert alone.admitted(R / 2, CEILING) == 0
+
+
 def test_calls_of_half_a_bucket_do_not_pass_by_the_guarantee() -> None:
     alone = Alone(1)
     for step in range(400):

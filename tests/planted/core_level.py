@@ -368,6 +368,13 @@ MUTATIONS = (
         suite("mesh/test_guaranteed_share", "takes_all_leaves_the_guaranteed_share"),
     ),
     Mutation(
+        "what_was_missing_of_a_larger_limit_is_made_good_of_a_smaller_one",
+        "core",
+        "    t->cold[e].behind = 0;\n",
+        "",
+        suite("mesh/test_guaranteed_share", "larger_limit"),
+    ),
+    Mutation(
         "a_call_that_costs_too_much_is_told_to_wait_for_the_guarantee",
         "core",
         " || n > guaranteed_cost(d)\n",

@@ -31,6 +31,9 @@ PARTS = 16
 travel, is shared evenly."""
 SHARE = 0.6
 """Of the mean, each node is given so much then at least."""
+REMEMBERED_S, UNEVEN, SHARE_UNEVEN = 240.0, 4.0, 0.4
+"""The same for so long after nodes were asked for more than others by this factor: shares go by what
+each was asked for in the last minutes, up to twice the limit."""
 GIVEN = 0.85
 """Of what one bucket gives, all are given so much at least."""
 GIVEN_LATE = 0.5
@@ -109,8 +112,13 @@ class Overloaded:
         if total < (GIVEN if quick else GIVEN_LATE) * window.ideal_given - cost * nodes:
             self._broken(f"{said}, one bucket would give {window.ideal_given}")
         roomy = spec.capacity >= PARTS * cost * nodes
-        if roomy and quick and min(window.given.values()) < SHARE * total / nodes:
+        if roomy and quick and min(window.given.values()) < self._share(window) * total / nodes:
             self._broken(f"{said}, {total / nodes:.1f} are the mean")
+
+    def _share(self, window: Window) -> float:
+        lately = window.since / SECOND < self._plan.seconds + REMEMBERED_S
+        uneven = any(max(one.weights) > UNEVEN * min(one.weights) for one in self._plan.phases)
+        return SHARE_UNEVEN if lately and uneven else SHARE
 
     def _broken(self, text: str) -> None:
         self._view.broken("overloaded", text)

@@ -82,7 +82,8 @@ static inline void base_move(const table_t *t, hot_t *hot, int64_t from, int64_t
 }
 
 /* An entry of an older definition follows its bucket: a change of rate keeps the tokens of debt, a
- * change of capacity the debt. */
+ * change of capacity the debt. What this node was behind its share of a larger limit would pass at
+ * once under a smaller one, whose debts have still to refill: it begins anew. */
 static void redefine(table_t *t, uint32_t e, uint32_t bucket, int64_t now)
 {
     definition_t *old = &t->definitions[t->hot[e].bucket], *new = &t->definitions[bucket];
@@ -110,6 +111,8 @@ static void redefine(table_t *t, uint32_t e, uint32_t bucket, int64_t now)
     }
     j->bucket = (uint16_t)bucket;
     j->base = base_for(new, units, net_of(j->word), now);
+    t->cold[e].behind = 0;
+    t->cold[e].owed = 0;
     rewrite_end(t);
 }
 
