@@ -32,8 +32,8 @@ travel, is shared evenly."""
 SHARE = 0.6
 """Of the mean, each node is given so much then at least."""
 REMEMBERED_S, UNEVEN, SHARE_UNEVEN = 240.0, 4.0, 0.4
-"""The same for so long after nodes were asked for more than others by this factor: shares go by what
-each was asked for in the last minutes, up to twice the limit."""
+"""The same for so long after nodes were asked for more than others by this factor: shares go by
+what each was asked for in the last minutes, up to twice the limit."""
 GIVEN = 0.85
 """Of what one bucket gives, all are given so much at least."""
 GIVEN_LATE = 0.5
