@@ -78,6 +78,7 @@ from crdtbucket.strong.controller import mode_controller, outage, webhook
 from crdtbucket.strong.quota import Quota
 from crdtbucket.strong.redis import registry
 from crdtbucket.strong.strong_bucket import StrongBucket
+from tests.chaos.__main__ import PARTS
 from tests.http.test_workers import SERVERS
 from tests.strong.redis_server import Server, free_port
 
@@ -355,6 +356,8 @@ def test_what_shows_a_fault_is_a_command(now: str, command: str) -> None:
         assert plays(match[1], match[2])
     elif match := re.fullmatch(r"python -m benchmarks (\w+)", command):
         assert match[1] in QUESTIONS
+    elif match := re.fullmatch(r"python -m tests.chaos --only (\w+)", command):
+        assert match[1] in PARTS
     else:
         program, *words = shlex.split(command)
         assert program == "crdtbucket"
