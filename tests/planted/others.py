@@ -350,4 +350,18 @@ MUTATIONS = (
         "    ) -> None:\n",
         suite("test_exports", "lacks_an_object"),
     ),
+    Mutation(
+        "status_says_ok_of_a_peer_that_was_never_reached",
+        "cli",
+        "            if not (one.left or one.node in said_of):",
+        "            if one.node and not (one.left or one.node in said_of):",
+        suite("cli/test_status", "never_reached"),
+    ),
+    Mutation(
+        "without_the_token_status_says_ok_of_a_peer_that_was_never_reached",
+        "http/server",
+        'sum(not one["left"] for one in',
+        'sum(one["left"] for one in',
+        suite("cli/test_status", "how_many_peers"),
+    ),
 )
