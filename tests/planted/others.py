@@ -364,4 +364,18 @@ MUTATIONS = (
         'sum(one["left"] for one in',
         suite("cli/test_status", "how_many_peers"),
     ),
+    Mutation(
+        "a_full_disk_for_the_output_is_a_traceback",
+        "cli",
+        "(errno.EPIPE, errno.ENOSPC,",
+        "(errno.EPIPE,",
+        suite("cli/test_main", "a_full_disk"),
+    ),
+    Mutation(
+        "what_is_written_at_the_exit_is_a_traceback",
+        "cli",
+        "sys.stdout.flush()  # what fails",
+        "pass  # what fails",
+        suite("cli/test_main", "only_at_the_end"),
+    ),
 )
