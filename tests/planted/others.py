@@ -378,4 +378,11 @@ MUTATIONS = (
         "pass  # what fails",
         suite("cli/test_main", "only_at_the_end"),
     ),
+    Mutation(
+        "a_metric_without_a_number_has_lines",
+        "metrics",
+        "return (one for one in families if one.samples)",
+        "return families",
+        suite("metrics/test_scrape", "without_a_number"),
+    ),
 )
