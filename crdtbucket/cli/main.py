@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import signal
 import sys
+from contextlib import suppress
 
 EXTRA = ("click", "rich")
 """What the extra installs."""
 INSTALL = "pip install 'crdtbucket[cli]'"
+NOT_WRITTEN = (errno.EPIPE, errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+"""Errors that only writing has: the reader of the output is gone, or there is no room for it."""
 
 
 def main() -> None:
@@ -19,7 +24,11 @@ def main() -> None:
     try:
         from crdtbucket.cli.commands import run
 
-        run()
+        try:
+            run()
+        finally:
+            if sys.stdout is not None:
+                sys.stdout.flush()  # what fails here can still be said, unlike at the exit
     except ModuleNotFoundError as error:
         if (error.name or "").partition(".")[0] not in EXTRA:
             raise
@@ -28,6 +37,21 @@ def main() -> None:
     except KeyboardInterrupt:  # during the imports; `run` says so of a command
         print("crdtbucket: stopped", file=sys.stderr)
         sys.exit(130)
+    except OSError as error:
+        if error.errno not in NOT_WRITTEN:
+            raise
+        _not_written(error)
+
+
+def _not_written(error: OSError) -> None:
+    """Ends the program; what it has not written is dropped."""
+    with suppress(OSError):
+        if error.errno != errno.EPIPE:  # the reader has seen enough
+            print(f"crdtbucket: cannot write: {error.strerror}", file=sys.stderr)
+    if sys.stdout is not None:
+        with suppress(OSError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    sys.exit(1)
 
 
 if __name__ == "__main__":

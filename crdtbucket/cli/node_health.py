@@ -6,7 +6,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from crdtbucket.cli.answer_values import list_of, mapping_of, number_of, text_of
 from crdtbucket.cli.terminal_text import printable, seconds
+from crdtbucket.cli.unreached_peers import UnreachedPeers, read_unreached
 
 SILENT = ("suspect", "dead")
 
@@ -90,6 +92,7 @@ class NodeReport:
     """The node knows no peer, and its calls made no link."""
     last_failure: str = ""
     """Why the last of them did not."""
+    unreached: UnreachedPeers = field(default_factory=UnreachedPeers)
     regions: tuple[RegionReport, ...] = ()
     region_conflict: bool = False
     refused: str = ""
@@ -115,7 +118,7 @@ class NodeReport:
             ConfigReport.of(answer.get("config"), answer.get("rollout")),
             {
                 text_of(one.get("name")): text_of(one.get("mode"))
-                for one in _list(answer, "buckets")
+                for one in list_of(answer, "buckets")
             },
             {
                 text_of(name): text_of(mode)
@@ -129,10 +132,11 @@ class NodeReport:
                     ConfigReport.of(one.get("config"), one.get("rollout")),
                     text_of(one.get("fingerprint")),
                 )
-                for one in _list(answer, "peers")
+                for one in list_of(answer, "peers")
             ),
             answer.get("alone") is True,
             text_of(answer.get("last_failure")),
+            read_unreached(answer),
             tuple(
                 RegionReport(text_of(region), text_of(one.get("state")), number_of(one.get("late")))
                 for region, one in mapping_of(answer.get("regions")).items()
@@ -181,6 +185,11 @@ def unprotected(nodes: Iterable[NodeReport]) -> list[str]:
     return found
 
 
+def departed(nodes: Iterable[NodeReport]) -> list[str]:
+    """Addresses of `mesh.peers` whose nodes have left, in sentences."""
+    return [sentence for node in nodes for sentence in node.unreached.notes(node.name)]
+
+
 def strangers(nodes: Iterable[NodeReport]) -> list[str]:
     """Nodes of a mesh, all of them asked, of which neither knows the other, in sentences."""
     meshed = [node for node in nodes if node.identity]
@@ -210,10 +219,13 @@ def _faults_of(node: NodeReport, max_lag: float) -> Iterable[str]:
         yield f"{node.name}: its file is refused, and what was in force stays: {node.refused}"
     if node.halted:
         yield f"{node.name}: {node.halted}"
+    silent = {peer.name for peer in node.peers if peer.state in SILENT}
+    yield from node.unreached.faults(node.name, said_of=silent, alone=node.alone)
     for peer in node.peers:
         if peer.state in SILENT:
             last_seen = "" if peer.lag is None else f", last seen {seconds(peer.lag)} ago"
-            yield f"{node.name}: {peer.name} is {peer.state}{last_seen}"
+            why = node.unreached.reasons_of(peer.name)
+            yield f"{node.name}: {peer.name} is {peer.state}{last_seen}{why}"
         elif peer.state == "alive" and peer.lag is not None and peer.lag > max_lag:
             yield f"{node.name}: {peer.name} lags, its last update is {seconds(peer.lag)} old"
 
@@ -223,8 +235,9 @@ def _own_faults(node: NodeReport) -> Iterable[str]:
         reason = node.not_ready or "it is about to end, or may not serve"
         yield f"{node.name} is not ready: {reason}"
     if node.alone:
-        unknown = "none of its calls made a link: its log says why"
-        yield f"{node.name} has no peer: {node.last_failure or unknown}"
+        unknown = "none of its calls made a link"
+        last = node.last_failure or f"{unknown}: its log says why"
+        yield f"{node.name} has no peer: {unknown if node.unreached.known else last}"
 
 
 def _region_faults(node: NodeReport) -> Iterable[str]:
@@ -257,23 +270,3 @@ def _split(nodes: Iterable[NodeReport]) -> Iterable[str]:
             for which, names in sorted(runs.items(), reverse=True)
         ]
         yield f"version split: {'; '.join(parts)}"
-
-
-def mapping_of(value: Any) -> Mapping[str, Any]:
-    """The mapping that a node sent; an empty one in place of anything else."""
-    return value if isinstance(value, Mapping) else {}
-
-
-def _list(answer: Mapping[str, Any], name: str) -> list[Mapping[str, Any]]:
-    value = answer.get(name)
-    return [one for one in value if isinstance(one, Mapping)] if isinstance(value, list) else []
-
-
-def text_of(value: Any) -> str:
-    """The text that a node sent, safe to show; "" in place of anything else."""
-    return printable(value) if isinstance(value, str) else ""
-
-
-def number_of(value: Any) -> float | None:
-    """The number that a node sent; None in place of anything else."""
-    return value if isinstance(value, (int, float)) and not isinstance(value, bool) else None

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from crdtbucket.cli.node_health import mapping_of, number_of, text_of
+from crdtbucket.cli.answer_values import mapping_of, number_of, text_of
 from crdtbucket.cli.node_options import NodeOptions, node_options
 from crdtbucket.cli.options import say
 from crdtbucket.cli.signing_options import SigningOptions, signing_options

@@ -10,7 +10,14 @@ from typing import TYPE_CHECKING, Any
 import click
 from rich.table import Table
 
-from crdtbucket.cli.node_health import SILENT, NodeReport, faults, strangers, unprotected
+from crdtbucket.cli.node_health import (
+    SILENT,
+    NodeReport,
+    departed,
+    faults,
+    strangers,
+    unprotected,
+)
 from crdtbucket.cli.node_options import TOKEN, NodesOptions, nodes_options
 from crdtbucket.cli.options import FiniteRange
 from crdtbucket.cli.screen import console, name, table
@@ -41,12 +48,13 @@ def status(nodes: NodesOptions, json_: bool, max_lag: float) -> None:
     A node states what it knows of its peers; with several --url each is asked itself. Without the
     admin token it shows what is public: not the node's own version, its roll-out and its Redis.
     Exit status: 0 when all is well, 1 when something is wrong (a node out of reach, fallback, a
-    dead peer, lag, a version split), 2 for an error such as a wrong token.
+    dead peer, an address of mesh.peers without a link, lag, a version split), 2 for an error such
+    as a wrong token.
     """
     answers = nodes.ask(_status)
     seen = [NodeReport.of(url, one) for url, one in answers.items() if not isinstance(one, str)]
     wrong = [one for one in answers.values() if isinstance(one, str)] + faults(seen, max_lag)
-    notes = strangers(seen) + unprotected(seen)
+    notes = departed(seen) + strangers(seen) + unprotected(seen)
     if json_:
         asked = [
             {"url": url, **({"error": one} if isinstance(one, str) else one)}

@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from crdtbucket.base.clock import NS_PER_SECOND
+from crdtbucket.base.clock import NS_PER_SECOND, now_ns
 from crdtbucket.limiter.bucket import Bucket
 from crdtbucket.limiter.slots import SlotBucket
 from crdtbucket.rollout.staged import Status
@@ -35,6 +35,16 @@ def bucket_stats(bucket: Bucket) -> dict[str, Any]:
 def mesh_stats(mesh: MeshNetwork, machine: MeshNode, now: int) -> dict[str, Any]:
     """States, lags (s) and keys of the peers, and counters of the mesh. `now`: local ns."""
     shown = [(link.peer.name, link.identity.fingerprint) for link in mesh.links.all()]
+    unreached = [
+        {
+            "address": one.address,
+            "node": one.node,
+            "seconds": max(0, now_ns() - one.since) / NS_PER_SECOND,
+            "reason": one.reason,
+            "left": one.left,
+        }
+        for one in mesh.unreached()
+    ]
     lags = sorted(machine.members.lags(now).items())
     return {
         "peers": {name: machine.status(name, now) for name in sorted(machine.links)},
@@ -45,6 +55,7 @@ def mesh_stats(mesh: MeshNetwork, machine: MeshNode, now: int) -> dict[str, Any]
         "mesh": {
             **dataclasses.asdict(mesh.counters),
             **machine.counters,
+            "unreached": unreached,
             "entries_sent": machine.entries_sent,
             "bounded": machine.members.bounded.counts(),
             "adopted": machine.members.bounded.adopted(),

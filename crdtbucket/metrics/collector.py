@@ -43,9 +43,10 @@ class CatalogueCollector(Collector):
         return (family(metric, None) for metric in self.metrics)
 
     def collect(self) -> Iterator[Metric]:
-        """Every metric as it stands at this moment."""
+        """Every metric that has a number at this moment."""
         stats = self.stats()
-        return (family(metric, stats) for metric in self.metrics)
+        families = (family(metric, stats) for metric in self.metrics)
+        return (one for one in families if one.samples)
 
 
 def surveyed(limiter: Limiter) -> dict[str, Any]:

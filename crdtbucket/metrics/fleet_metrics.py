@@ -21,6 +21,11 @@ FLEET: tuple[MetricSpec, ...] = (
         "How old the newest complete round of a peer is, the time that it travelled included.",
         lambda lag: lag,
     ),
+    MESH.one(
+        "mesh_unreached_peers",
+        "Entries of mesh.peers that no node is linked at, but for nodes that have left.",
+        read.unreached,
+    ),
     MESH.by(
         "mesh_frames_total",
         "Sealed frames on the sockets: in or out.",

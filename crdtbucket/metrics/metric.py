@@ -139,6 +139,11 @@ def peers(states: Mapping[str, str]) -> dict[str, int]:
     return {state: counts[state] for state in PEER_STATES}
 
 
+def unreached(mesh: Mapping[str, Any]) -> int:
+    """How many entries of `mesh.peers` have no link, though their nodes have not left."""
+    return sum(not one["left"] for one in mesh.get("unreached", ()))
+
+
 def rollout_status(rollout: Mapping[str, Any]) -> dict[str, int]:
     """1 for how a roll-out stands, 0 for the others."""
     return {str(one).replace(" ", "_"): int(str(one) == rollout["status"]) for one in Status}

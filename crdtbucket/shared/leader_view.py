@@ -44,6 +44,8 @@ def read(table: Table) -> dict[str, Any] | None:
         return None
     at, omitted, mesh, identity, rows, fleet = unpack(data)
     age = max(0, table.now() - at) / NS_PER_SECOND
+    unreached = mesh.get("unreached", ())  # an earlier version writes none
+    mesh["unreached"] = [{**one, "seconds": one["seconds"] + age} for one in unreached]
     view: dict[str, Any] = {
         "peers": {name: state for name, state, *_ in rows},
         "lag": {name: lag + age for name, _, lag, _, _ in rows if lag is not None},

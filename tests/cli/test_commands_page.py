@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from crdtbucket.cli import node_client, node_health
+from crdtbucket.cli import node_client, node_health, unreached_peers
 from crdtbucket.cli.commands import cli
 from tests.test_docs import rows
 
@@ -44,14 +44,15 @@ def test_exit_statuses_are_of_all_commands() -> None:
 
 
 def test_sentences_that_are_explained_are_said() -> None:
-    said = "".join(Path(str(module.__file__)).read_text() for module in (node_client, node_health))
+    modules = (node_client, node_health, unreached_peers)
+    said = "".join(Path(str(module.__file__)).read_text() for module in modules)
     start = next(n for n, line in enumerate(lines()) if line.startswith("| sentence |"))
     told = []
     for line in lines()[start + 2 :]:
         if not line.startswith("|"):
             break
         told += re.findall(r"`([^`]+)`", line.split(" | ")[0])
-    assert len(told) == 13
+    assert len(told) == 14
     states = {"is suspect": "suspect", "is dead": "dead"}
     for sentence in told:
         assert states.get(sentence, sentence) in said, sentence

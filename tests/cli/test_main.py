@@ -59,6 +59,51 @@ def test_an_interrupt_during_the_imports_is_no_traceback() -> None:
     assert (done.returncode, done.stderr) == (130, "crdtbucket: stopped\n")
 
 
+FULL = "crdtbucket: cannot write: No space left on device\n"
+OUTPUTS = [("--help",), ("config", "schema"), ("simulate", "--list"), ("status", "--timeout", "1")]
+"""One by click, a long one, one that prints, and one by rich."""
+
+
+@pytest.mark.parametrize("words", OUTPUTS, ids=" ".join)
+def test_a_full_disk_for_its_output_is_one_line(words: tuple[str, ...]) -> None:
+    done = written_to(os.open("/dev/full", os.O_WRONLY), "-m", "crdtbucket", *words)
+    assert (done.returncode, done.stderr) == (1, FULL)
+
+
+def test_so_it_is_when_the_disk_is_full_only_at_the_end() -> None:
+    prints = "import crdtbucket.cli.commands as c\nc.run = lambda: print('once')\n"
+    main = f"{prints}from crdtbucket.cli.main import main\nmain()"
+    done = written_to(os.open("/dev/full", os.O_WRONLY), "-c", main)
+    assert (done.returncode, done.stderr) == (1, FULL)
+
+
+@pytest.mark.parametrize("words", OUTPUTS, ids=" ".join)
+def test_a_reader_that_has_gone_is_no_error_that_is_said(words: tuple[str, ...]) -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    done = written_to(writer, "-m", "crdtbucket", *words)
+    assert (done.returncode, done.stderr) == (1, "")
+
+
+def written_to(out: int, *words: str) -> subprocess.CompletedProcess[str]:
+    """A run of Python whose output goes to this descriptor, which is closed then."""
+    try:
+        return subprocess.run(
+            [sys.executable, *words],
+            stdout=out, stderr=subprocess.PIPE, text=True, cwd=ROOT, check=False,
+            env={**os.environ, "PYTHONUNBUFFERED": ""},
+        )  # fmt: skip
+    finally:
+        os.close(out)
+
+
+def test_an_error_of_the_system_that_no_output_caused_is_shown_as_it_is() -> None:
+    fails = "import crdtbucket.cli.commands as c\ndef run(): raise OSError(5, 'bad disk')\n"
+    done = program("-c", f"{fails}c.run = run\nfrom crdtbucket.cli.main import main\nmain()")
+    assert done.returncode == 1
+    assert "OSError: [Errno 5] bad disk" in done.stderr
+
+
 def test_the_version() -> None:
     done = program("-m", "crdtbucket", "--version")
     assert (done.returncode, done.stdout) == (0, f"crdtbucket {__version__}\n")

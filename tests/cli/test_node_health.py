@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -11,9 +12,14 @@ from crdtbucket.cli.node_health import (
     NodeReport,
     PeerReport,
     RegionReport,
+    departed,
     faults,
     strangers,
 )
+from crdtbucket.cli.unreached_peers import UnreachedPeers, UnreachedReport
+
+GONE = UnreachedReport("10.0.0.3:7946", "", 75.0, "Connection refused")
+REFUSED = "10.0.0.3:7946 for 75 s: Connection refused"
 
 
 def node(name: str = "eu-1", **more: Any) -> NodeReport:
@@ -40,6 +46,26 @@ def test_nothing_is_wrong() -> None:
         ({"warming_up": True, "ready": False}, "eu-1 has no answer from the mesh yet"),
         ({"alone": True}, "eu-1 has no peer: none of its calls made a link: its log"),
         ({"alone": True, "last_failure": "no link with x"}, "eu-1 has no peer: no link with x"),
+        (
+            {"alone": True, "unreached": UnreachedPeers(2)},
+            "eu-1 has no peer: none of its calls made a link: its log",
+        ),
+        ({"unreached": UnreachedPeers(1, (GONE,))}, f"eu-1: no link with {REFUSED}"),
+        (
+            {"unreached": UnreachedPeers(2), "peers": (PeerReport("us-1", "alive", 0.1),)},
+            "eu-1: no link at 2 of its mesh.peers; with the admin token `status` says which, and",
+        ),
+        (
+            {
+                "unreached": UnreachedPeers(1, (replace(GONE, node="us-1"),)),
+                "peers": (PeerReport("us-1", "dead", 90.0),),
+            },
+            "eu-1: us-1 is dead, last seen 90 s ago; 10.0.0.3:7946: Connection refused",
+        ),
+        (
+            {"unreached": UnreachedPeers(1), "peers": (PeerReport("us-1", "dead", 90.0),)},
+            "eu-1: us-1 is dead, last seen 90 s ago",
+        ),
         ({"alone": True, "warming_up": True}, "eu-1 has no answer from the mesh yet"),
         ({"peers": (PeerReport("us-1", "dead", 90.0),)}, "eu-1: us-1 is dead, last seen 90 s ago"),
         ({"peers": (PeerReport("us-1", "suspect"),)}, "eu-1: us-1 is suspect"),
@@ -61,6 +87,25 @@ def test_each_fault_is_a_sentence(wrong: dict[str, Any], words: str) -> None:
     found = faults([node(**wrong)], 2.0)
     assert len(found) == 1
     assert found[0].startswith(words)
+
+
+def test_of_several_peers_that_cannot_be_reached_each_has_its_own_reason() -> None:
+    other = UnreachedReport("10.0.0.4:7946", "ap-1", 3.0, "it shares no secret with this node")
+    found = faults([node(alone=True, unreached=UnreachedPeers(2, (GONE, other)))], 2.0)
+    assert found == [
+        "eu-1 has no peer: none of its calls made a link",
+        f"eu-1: no link with {REFUSED}",
+        "eu-1: no link with 10.0.0.4:7946 (ap-1) for 3 s: it shares no secret with this node",
+    ]
+
+
+def test_a_peer_that_has_left_is_a_note_and_nothing_wrong() -> None:
+    left = node(unreached=UnreachedPeers(0, (replace(GONE, node="us-1", left=True),)))
+    assert faults([left], 2.0) == []
+    assert departed([left]) == [
+        "eu-1: us-1 at 10.0.0.3:7946 has left, and nobody answers there for 75 s"
+    ]
+    assert departed([node(unreached=UnreachedPeers(1, (GONE,)))]) == []
 
 
 def test_nodes_of_a_mesh_of_which_neither_knows_the_other_are_named() -> None:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from typing import Any
 
 import pytest
 
+from crdtbucket import Limiter, MeshConfig
 from tests.cli.fake_node import TOKEN, fake_node, problem, run
 from tests.cli.test_node_client import REFUSED
-from tests.http.serving import serving
+from tests.http.serving import API, serving
 from tests.strong.redis_server import free_port
 
 CONFIG = {"version": 3, "hash": "0123456789abcdef", "stage": None, "reloads": 1, "refused": 0}
@@ -97,6 +99,50 @@ async def test_what_is_wrong_stands_at_the_end_and_in_the_status() -> None:
         fallback, dead = done.output.splitlines()[-2:]
         assert fallback.startswith("WRONG  eu-1: ai-agent-inference is in fallback")
         assert dead == "WRONG  eu-1: us-1 is dead, last seen 75 s ago"
+
+
+async def test_a_configured_peer_that_was_never_reached_is_wrong() -> None:
+    missed = {
+        "address": "10.0.0.3:7946", "node": "", "seconds": 75.0, "left": False,
+        "reason": "Connection refused",
+    }  # fmt: skip
+    gone = {**missed, "address": "10.0.0.4:7946", "node": "ap-1", "left": True}
+    answer = {**WELL, "unreached": 1, "unreached_peers": [missed, gone, "nonsense", {"node": 7}]}
+    async with fake_node(GET_admin_status=answer) as node:
+        done = await run("status", "--url", node.url, "--json", CRDTBUCKET_TOKEN=TOKEN)
+        told = json.loads(done.output)
+        assert (done.exit_code, told["ok"]) == (1, False)
+        assert told["wrong"][0] == "eu-1: no link with 10.0.0.3:7946 for 75 s: Connection refused"
+        assert told["notes"] == [
+            "eu-1: ap-1 at 10.0.0.4:7946 has left, and nobody answers there for 75 s"
+        ]
+
+
+async def test_without_the_token_status_says_how_many_peers_were_not_reached() -> None:
+    port = free_port()
+    mesh = MeshConfig(
+        listen="127.0.0.1:0",
+        peers=[f"127.0.0.1:{port}", f"127.0.0.1:{free_port()}"],
+        secret="a secret of these tests",
+    )
+    other = MeshConfig(
+        listen=f"127.0.0.1:{port}", peers=mesh.peers, secret="a secret of these tests"
+    )
+    async with (
+        Limiter([API], node="eu-2", mesh=other),
+        serving(Limiter([API], node="eu-1", mesh=mesh), admin_token=TOKEN) as client,
+    ):
+        for _ in range(500):
+            if (await client.get("/v1/peers"))["unreached"]:
+                break
+            await asyncio.sleep(0.02)
+        done = await run("status", "--url", client.url)
+        assert done.exit_code == 1
+        assert "WRONG  eu-1: no link at 1 of its mesh.peers" in done.output.replace("\n", " ")
+        done = await run("status", "--url", client.url, CRDTBUCKET_TOKEN=TOKEN)
+        assert done.exit_code == 1
+        (missed,) = client.limiter.stats()["mesh"]["unreached"]
+        assert f"WRONG  eu-1: no link with {missed['address']} for " in done.output
 
 
 async def test_why_a_node_is_not_ready_is_said_with_and_without_the_token() -> None:

@@ -100,7 +100,7 @@ async def test_one_line_at_the_start_and_none_for_a_request(tmp_path: Path) -> N
                 assert response.status == 200
             async with session.get(f"{server.url}/v1/peers") as response:
                 peers = await response.json()
-                node = {"node": "us-1", "region": "eu", "alone": False}
+                node = {"node": "us-1", "region": "eu", "alone": False, "unreached": 0}
                 assert peers == {**node, "peers": [], "identity": None}
         server.process.send_signal(signal.SIGINT)
         assert await server.ended() == 0

@@ -26,7 +26,7 @@ cdef int refuse_key(object key) except -1:
     try:
         size = len(key.encode() if isinstance(key, str) else key)
     except UnicodeEncodeError as error:
-        raise InvalidKey(f"key {key!r} cannot be encoded as UTF-8: {error.reason}") from None
+        raise InvalidKey(f"key {key!r} cannot be encoded as UTF-8: pass bytes") from None
     raise InvalidKey(
         "key is empty: name what is limited" if not size
         else f"key has {size} bytes, at most {_MAX_KEY} are allowed: hash or shorten it"

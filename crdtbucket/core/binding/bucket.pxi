@@ -131,10 +131,10 @@ cdef class BucketCore(_Decider):
         if decision._bucket is not self and not (self.others and decision._bucket in self.others):
             raise InvalidCost(
                 f"the decision is of bucket {decision.owner().spec.name!r}, "
-                f"not of {self.spec.name!r}"
+                f"not of {self.spec.name!r}: refund it there"
             )
         if not decision.allowed:
-            raise InvalidCost("a denied decision took nothing that could be refunded")
+            raise InvalidCost("a denied decision took nothing: refund allowed ones only")
         if tokens is not None:
             left = whole_tokens(tokens, 1, MAX_COST, "refund")
         return (<BucketCore>decision._bucket).put_back(decision, left)

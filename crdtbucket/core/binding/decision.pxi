@@ -39,7 +39,7 @@ cdef class Decision:
     cdef readonly object mode
 
     def __init__(self):
-        raise TypeError("decisions come from a bucket")
+        raise TypeError("decisions come from a bucket: bucket.take(key)")
 
     cdef _Decider owner(self):
         """The bucket that decided. Raises TypeError where there is none."""

@@ -173,11 +173,15 @@ cdef class ReservationBook:
         cdef int64_t taken = 0
         self.give_back_due(clock_ns(self.bucket.t), one)
         if one.state is _NEW:
-            raise ReservationError("commit before the reservation was entered or granted")
+            raise ReservationError(
+                "commit before the reservation was entered or granted: "
+                "commit within its `with` block"
+            )
         if one.state is _COMMITTED:
             if one.actual != actual:
                 raise ReservationError(
-                    f"committed with {one.actual} tokens already, not with {actual}"
+                    f"committed with {one.actual} tokens already, not with {actual}: "
+                    "commit the total once"
                 )
             return 0
         if one.decision.forks != _forks:

@@ -58,9 +58,15 @@ cdef class AllReservation:
         cdef Py_ssize_t place = 0, last = 0, item
         cdef int64_t tokens
         if not self.reservations:
-            raise ReservationError("commit before the reservation was entered or granted")
+            raise ReservationError(
+                "commit before the reservation was entered or granted: "
+                "commit within its `with` block"
+            )
         if len(actual) != len(self.wanted):
-            raise InvalidCost(f"{len(actual)} costs for {len(self.wanted)} reservations")
+            raise InvalidCost(
+                f"{len(actual)} costs for {len(self.wanted)} reservations: "
+                "commit one cost for each that was asked for, in the same order"
+            )
         cdef list totals = [0] * len(self.reservations)
         for item in range(len(actual)):
             tokens = checked_actual(actual[item])
@@ -76,7 +82,7 @@ cdef class AllReservation:
 
     cdef int begin(self) except -1:
         if self.entered:
-            raise ReservationError("a reservation is entered once: make another one")
+            raise ReservationError("a reservation is entered once: make another with reserve_all()")
         self.entered = True
         return 0
 

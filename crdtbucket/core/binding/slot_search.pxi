@@ -142,7 +142,7 @@ cdef class SlotSearch:
         if size > _MAX_SLOT_KEY:
             raise InvalidKey(
                 f"a key of slots has at most {MAX_SLOT_KEY_BYTES} bytes, as the number of the slot "
-                f"is added to it, and this one has {size}"
+                f"is added to it, and this one has {size}: hash or shorten it"
             )
         if self.bucket.table.refusal is not None:
             raise self.bucket.table.refusal

@@ -20,7 +20,9 @@ cdef take_keys(BucketCore bucket, keys, costs):
     if hasattr(costs, "__iter__"):
         costs = tuple(costs)
         if len(costs) != count:
-            raise InvalidCost(f"{len(costs)} costs for {count} keys")
+            raise InvalidCost(
+                f"{len(costs)} costs for {count} keys: pass one for each, or one number"
+            )
     cdef array allowed = clone(_BYTES, count, False), remaining = clone(_INTS, count, False)
     cdef array retry = clone(_FLOATS, count, False)
     if not count:

@@ -86,6 +86,7 @@ class Admin:
             },
             "region_conflict": bool(stats.get("strong", {}).get("region_conflict")),
             "last_failure": stats.get("mesh", {}).get("last_failure", ""),
+            "unreached_peers": stats.get("mesh", {}).get("unreached", []),
             "config": stats["config"],
             "rollout": stats.get("rollout"),
         }

@@ -153,6 +153,16 @@ class IdentityInfo(Reply):
     ] = {}
 
 
+class UnreachedInfo(Reply):
+    """An entry of `mesh.peers` that no node is linked at."""
+
+    address: str
+    node: Annotated[str, Field(description="The node last met there; empty when none was.")]
+    seconds: Annotated[float, Field(description="For how long.")]
+    reason: Annotated[str, Field(description="Why the last call made no link.")]
+    left: Annotated[bool, Field(description="That node said that it leaves: nothing is wrong.")]
+
+
 class PeersReply(Reply):
     """This node and those that it knows."""
 
@@ -160,6 +170,13 @@ class PeersReply(Reply):
     region: str
     identity: Annotated[IdentityInfo | None, Field(description="Null without a mesh.")] = None
     peers: list[PeerInfo]
+    unreached: Annotated[
+        int,
+        Field(
+            description="Entries of `mesh.peers` that no node is linked at, but for those whose "
+            "node said that it leaves."
+        ),
+    ] = 0
     alone: Annotated[
         bool, Field(description="It knows no peer, though it calls some: no call made a link.")
     ]
@@ -191,6 +208,7 @@ class StatusReply(PeersReply):
     last_failure: Annotated[
         str, Field(description="Why the last call of a peer that failed made no link.")
     ]
+    unreached_peers: list[UnreachedInfo] = []
     config: OwnConfigInfo
     rollout: RolloutReply | None = None
 

@@ -141,6 +141,7 @@ class Views:
             "region": self._limiter.region,
             "identity": stats.get("identity"),
             "peers": peers,
+            "unreached": sum(not one["left"] for one in stats.get("mesh", {}).get("unreached", ())),
             "alone": not peers and bool(stats.get("mesh", {}).get("last_failure")),
         }
 

@@ -15,6 +15,7 @@ from crdtbucket.mesh.engines.subjects import decode_name, encode_name
 from crdtbucket.mesh.links.background_tasks import BackgroundTasks
 from crdtbucket.mesh.links.channel import ChannelLost
 from crdtbucket.mesh.links.handshake import HANDSHAKE_S, MeshEndpoint, answered
+from crdtbucket.mesh.links.unreached import PeerSource
 from crdtbucket.mesh.mesh_config import MeshConfig
 
 MAX_HANDSHAKES = 64
@@ -52,8 +53,8 @@ class EngineTransport:
         self._running = True
         self._exchange.start()
 
-    def configured(self) -> list[str]:
-        """None: a name is where its node announces itself."""
+    def sources(self) -> list[PeerSource]:
+        """None: nodes announce themselves."""
         return []
 
     def wanted(self, known: Sequence[str]) -> list[str]:

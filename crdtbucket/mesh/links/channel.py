@@ -6,6 +6,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol
 
+from crdtbucket.mesh.links.unreached import PeerSource
+
 CLOSE_S = 1.0
 """Seconds for which an end that closes waits for the other one."""
 
@@ -72,8 +74,9 @@ class Transport(Protocol):
     async def start(self) -> None:
         """Begins to take calls, and to look for peers. Raises `MeshError` when it cannot."""
 
-    def configured(self) -> list[str]:
-        """The addresses of other nodes that the configuration names, itself or by a DNS name."""
+    def sources(self) -> list[PeerSource]:
+        """Each entry of `mesh.peers`, with the addresses of other nodes that it stands for now.
+        From any thread."""
 
     def wanted(self, known: Sequence[str]) -> list[str]:
         """The addresses to dial, each once and the own one left out: those that it has found, and

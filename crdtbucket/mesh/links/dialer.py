@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
 from contextlib import suppress
+from dataclasses import replace
 
+from crdtbucket.base.clock import now_ns
 from crdtbucket.base.deadline import within
 from crdtbucket.errors import WireError
 from crdtbucket.mesh.links.channel import CLOSE_S, ChannelLost, Transport
@@ -21,6 +23,7 @@ from crdtbucket.mesh.links.handshake import (
 )
 from crdtbucket.mesh.links.link import Link
 from crdtbucket.mesh.links.session import HandshakeError, Reason
+from crdtbucket.mesh.links.unreached import DialState, Unreached, unreached
 
 FIRST_PAUSE_S = 0.1
 LAST_PAUSE_S = 5.0
@@ -54,8 +57,7 @@ class DialTarget:
     def __init__(self, address: str, rng: random.Random) -> None:
         self.address = address
         self.backoff = Backoff(rng)
-        self.name = ""
-        """The node last met there."""
+        self.state = DialState()
         self.wake = asyncio.Event()
         self.hurry = asyncio.Event()
         """Ends the pause before the next attempt."""
@@ -73,6 +75,12 @@ class Dialer:
         self.pending = PendingDials()
         self._serving: set[asyncio.Future[None]] = set()
 
+    def follow(self, known: Sequence[str]) -> None:
+        """Dials what the transport has found, and the addresses that members gave (`known`)."""
+        sources = self._transport.sources()
+        self._host.links.places.change(one for source in sources for one in source.addresses)
+        self.update(self._transport.wanted(known)[: 4 * self._host.max_peers])
+
     def update(self, addresses: Iterable[str]) -> None:
         """Dials these addresses from now on, and no others. Links that exist are left alone."""
         wanted = set(addresses)
@@ -87,11 +95,24 @@ class Dialer:
         if not self._targets:
             self._host.counters.last_failure = ""
 
-    def lost(self, name: str) -> None:
-        """The link to this node has ended: it is dialled again."""
+    def lost(self, name: str, *, left: bool) -> None:
+        """The link to this node has ended: it is dialled again. `left`: it said that it leaves."""
         for target, _ in self._targets.values():
-            if target.name == name:
+            if target.state.node == name:
+                target.state = DialState(node=name, left=left)
                 target.wake.set()
+
+    def unreached(self) -> list[Unreached]:
+        """The entries of `mesh.peers` that no node is linked at; from any thread."""
+        return unreached(self._transport.sources(), self._state_of, now_ns())
+
+    def _state_of(self, address: str) -> DialState | None:
+        target, _ = self._targets.get(address, (None, None))
+        return None if target is None else replace(target.state, linked=self._linked(target))
+
+    def _linked(self, target: DialTarget) -> bool:
+        name = target.state.node
+        return bool(name) and self._host.links.get(name) is not None
 
     def hurry(self, address: str) -> None:
         """Something says that this address answers now: it is dialled at once."""
@@ -117,7 +138,7 @@ class Dialer:
     async def _keep_dialling(self, target: DialTarget) -> None:
         await self._pause(target, self._transport.first_pause(target.address))
         while True:
-            if target.name and self._host.links.get(target.name) is not None:
+            if self._linked(target):
                 target.wake.clear()
                 await target.wake.wait()
                 # Both ends have lost it. They begin at different times, so that one dial wins.
@@ -135,6 +156,7 @@ class Dialer:
         """Makes one attempt; returns the pause before the next (s)."""
         links, most = self._host.links, self._host.max_peers
         if len(links) >= most and not (links.crowded or links.yields_to(target.address)):
+            target.state.reason = f"there are {most} links, as many as mesh.max_peers allows"
             return LAST_PAUSE_S
         await self._transport.ready()
         try:
@@ -148,7 +170,7 @@ class Dialer:
         except WireError as error:
             return self._failed(target, str(error), refused=False)
         self._met(target, link.peer.name)
-        target.name = link.peer.name
+        target.state = DialState(node=link.peer.name)
         target.failing = False
         target.backoff.reset()
         self._host.counters.last_failure = ""
@@ -172,8 +194,8 @@ class Dialer:
     def _met(self, target: DialTarget, name: str) -> None:
         """A node has proved itself at this address: if it is not the one that was met before, that
         one does not run there any more."""
-        if target.name and target.name != name:
-            self._host.dial_failed(target.name, "", refused=True)
+        if target.state.node not in ("", name):
+            self._host.dial_failed(target.state.node, "", refused=True)
 
     def _refused(self, target: DialTarget, error: HandshakeError) -> float:
         if error.from_peer and error.peer is not None:
@@ -181,18 +203,22 @@ class Dialer:
         # Who has not the key of a name says nothing about the node of that name.
         known = "" if error.peer is None or error.reason is Reason.KEY else error.peer.name
         self._host.dial_failed(known, "", refused=False)
-        target.name = error.peer.name if error.peer is not None else target.name
+        state = target.state
+        state.node = error.peer.name if error.peer is not None else state.node
+        state.reason, state.own = str(error), error.reason is Reason.SELF
+        state.left = error.reason is Reason.LEAVING
         if text := report(self._host, error, "no link with", target.address):
             self._count_failure(text)
         if error.reason is Reason.SELF:
-            target.name = ""
+            state.node = ""
             return OWN_PAUSE_S
         return target.backoff.next()
 
     def _failed(self, target: DialTarget, why: str, *, refused: bool) -> float:
         text = f"cannot reach {target.address}: {why}"
         self._count_failure(text)
-        self._host.dial_failed(target.name, target.address, refused=refused)
+        self._host.dial_failed(target.state.node, target.address, refused=refused)
+        target.state.reason, target.state.own = why, False
         level = logging.DEBUG if target.failing else logging.WARNING
         LOG.log(level, "%s; trying again, at most %g s apart", text, LAST_PAUSE_S)
         target.failing = True

@@ -24,6 +24,7 @@ _TURN_FRAMES = 16
 _TURN_BYTES = 65_536
 # Each frame is compared with them, and up to Python 3.11 a function looks up `Kind.FRAME`.
 _FRAME, _BYE = Kind.FRAME, Kind.BYE
+_LEAVES = bytes((Reason.LEAVING,))
 
 
 class Link:
@@ -61,6 +62,8 @@ class Link:
         self.ended_because = ""
         self.ended_there = False
         """Whether the peer's side closed or reset the channel, before this side gave it up."""
+        self.left = False
+        """Whether the peer has said that it leaves the mesh."""
 
     def start(self, *, accept: bytes | None) -> None:
         """Begin to send; call it before the first `offer`. `accept`: a listener's proof, which goes
@@ -131,6 +134,7 @@ class Link:
                 await on_frame(self, body)
             elif kind == _BYE:
                 self._lost(by_peer=True)
+                self.left = body[:1] == _LEAVES
                 self.ended_because = f"the peer says {describe_bye(body)}"
                 return
             elif on_other is not None:

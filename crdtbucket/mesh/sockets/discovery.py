@@ -9,8 +9,10 @@ import socket
 from collections.abc import Callable, Coroutine, Iterable
 from typing import Any
 
-from crdtbucket.base.address import split_address
+from crdtbucket.base.address import split_address, why_unreachable
+from crdtbucket.base.clock import now_ns
 from crdtbucket.base.deadline import within
+from crdtbucket.mesh.links.unreached import PeerSource
 from crdtbucket.mesh.mesh_config import DNS_PREFIX
 
 LOG = logging.getLogger("crdtbucket.mesh")
@@ -29,33 +31,45 @@ class DnsDiscovery:
         self._port = port
         self._resolve = resolve or resolve_all
         self._last: list[str] = []
-        self._failing = False
+        self.fault = ""
+        """Why the last question had no answer; "" where it had."""
+        self.since = 0
+        """When that began, ns by `now_ns`."""
 
     async def addresses(self) -> list[str]:
         """All addresses of the name; the last good answer while it cannot be resolved."""
         try:
             found = await within(RESOLVE_S, self._resolve(self._host, self._port))
         except (OSError, UnicodeError, asyncio.TimeoutError) as error:
-            self._say_failed(error)
+            self._say_failed(_why(error))
             return list(self._last)
         if not found:
-            self._say_failed(LookupError("no addresses"))
+            self._say_failed("the name has no address")
             return list(self._last)
-        if self._failing:
-            self._failing = False
+        if self.fault:
+            self.fault = ""
             LOG.info("%s can be resolved again: %s", self._host, ", ".join(found))
         self._last = found
         return list(found)
 
-    def _say_failed(self, error: Exception) -> None:
-        if not self._failing:
+    def _say_failed(self, why: str) -> None:
+        if not self.fault:
+            self.since = now_ns()
             LOG.warning(
                 "%s cannot be resolved (%s); going on with %s",
                 self._host,
-                str(error) or type(error).__name__,
+                why,
                 ", ".join(self._last) or "no address, and asking again",
             )
-        self._failing = True
+        self.fault = why
+
+
+def _why(error: Exception) -> str:
+    if isinstance(error, asyncio.TimeoutError):
+        return f"no answer within {RESOLVE_S:g} s"
+    if isinstance(error, OSError):
+        return why_unreachable(error)
+    return str(error) or type(error).__name__
 
 
 async def resolve_all(host: str, port: int) -> list[str]:
@@ -72,29 +86,43 @@ class Discovered:
 
     def __init__(self, peers: Iterable[str]) -> None:
         self._fixed = [peer for peer in peers if not peer.startswith(DNS_PREFIX)]
-        names = [peer[len(DNS_PREFIX) :] for peer in peers if peer.startswith(DNS_PREFIX)]
-        self._names = [DnsDiscovery(*split_address(name)) for name in names]
-        self._found: list[list[str]] = [[] for _ in names]
+        self._names = {
+            peer: DnsDiscovery(*split_address(peer[len(DNS_PREFIX) :]))
+            for peer in peers
+            if peer.startswith(DNS_PREFIX)
+        }
+        self._found: dict[str, list[str]] = {name: [] for name in self._names}
 
     @property
     def addresses(self) -> list[str]:
         """All that are known now, oneself perhaps among them."""
-        return [*self._fixed, *(address for found in self._found for address in found)]
+        return [*self._fixed, *(one for found in self._found.values() for one in found)]
 
     async def ask(self) -> list[str]:
         """Asks for all names, and returns all addresses."""
-        self._found = [await name.addresses() for name in self._names]
+        for name, source in self._names.items():
+            self._found[name] = await source.addresses()
         return self.addresses
+
+    def sources(self) -> list[PeerSource]:
+        """Each entry, with all addresses that are known of it now."""
+        return [
+            *(PeerSource(one, (one,)) for one in dict.fromkeys(self._fixed)),
+            *(
+                PeerSource(name, tuple(self._found[name]), source.fault, source.since)
+                for name, source in self._names.items()
+            ),
+        ]
 
     def searches(
         self, rng: random.Random, changed: Callable[[], None]
     ) -> list[Coroutine[Any, Any, None]]:
         """A task for each name, which runs for ever and calls `changed` after each answer."""
-        return [self._search(number, rng, changed) for number in range(len(self._names))]
+        return [self._search(name, rng, changed) for name in self._names]
 
-    async def _search(self, number: int, rng: random.Random, changed: Callable[[], None]) -> None:
+    async def _search(self, name: str, rng: random.Random, changed: Callable[[], None]) -> None:
         while True:
-            self._found[number] = await self._names[number].addresses()
+            self._found[name] = await self._names[name].addresses()
             changed()
             await asyncio.sleep(refresh_delay(rng))
 

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import random
 from collections.abc import Sequence
+from dataclasses import replace
 
 from crdtbucket.base.address import is_loopback, split_address
 from crdtbucket.mesh.links.background_tasks import BackgroundTasks
 from crdtbucket.mesh.links.counters import LOG
 from crdtbucket.mesh.links.handshake import MeshEndpoint
 from crdtbucket.mesh.links.mesh_tls import dialer_context, followed, listener_context
+from crdtbucket.mesh.links.unreached import PeerSource
 from crdtbucket.mesh.mesh_config import MeshConfig
 from crdtbucket.mesh.sockets.discovery import Discovered
 from crdtbucket.mesh.sockets.listener import Listener
@@ -40,9 +42,12 @@ class SocketTransport:
             self._tasks.spawn(search)
         LOG.info("listening on %s:%d", host, port)
 
-    def configured(self) -> list[str]:
-        """Those of the file, and what its DNS names resolve to."""
-        return [one for one in dict.fromkeys(self._discovered.addresses) if one != self.address]
+    def sources(self) -> list[PeerSource]:
+        """The addresses of the file, and what its DNS names resolve to."""
+        return [
+            replace(source, addresses=tuple(one for one in source.addresses if one != self.address))
+            for source in self._discovered.sources()
+        ]
 
     def wanted(self, known: Sequence[str]) -> list[str]:
         """The addresses to dial: those that were configured, and then these, as gossip may name any

@@ -27,6 +27,7 @@ from crdtbucket.mesh.links.operator_orders import OperatorBooks, OperatorOrders
 from crdtbucket.mesh.links.peer_identity import PeerIdentity
 from crdtbucket.mesh.links.peer_keys import PeerKeys, changed_key
 from crdtbucket.mesh.links.session import Handshake, HandshakeError, Reason
+from crdtbucket.mesh.links.unreached import Unreached
 from crdtbucket.mesh.mesh_config import MeshConfig
 from crdtbucket.mesh.protocol.mesh_node import MeshNode
 from crdtbucket.mesh.protocol.rounds import Frames
@@ -173,10 +174,12 @@ class MeshNetwork:
     def found(self, hurry: str = "") -> None:
         """Dials what the transport and gossip know now, `hurry` at once."""
         if self._running:  # a dial begun later would outlive the dialer
-            self.links.places.change(self._transport.configured())
-            known = [one for one in self._node.known_addresses() if one]
-            self._dialer.update(self._transport.wanted(known)[: 4 * self.max_peers])
+            self._dialer.follow([one for one in self._node.known_addresses() if one])
             self._dialer.hurry(hurry)
+
+    def unreached(self) -> list[Unreached]:
+        """The entries of `mesh.peers` that no node is linked at; from any thread."""
+        return self._dialer.unreached() if self._running else []
 
     def dial_failed(self, name: str, address: str, *, refused: bool) -> None:
         """A dial made no link."""
@@ -250,7 +253,7 @@ class MeshNetwork:
             if self.links.get(name) is link:
                 self._drop(link)
                 LOG.info("the link with %s has ended: %s", name, link.ended_because or "cancelled")
-                self._dialer.lost(name)
+                self._dialer.lost(name, left=link.left)
             self._observers.remove(link)
             await link.finish()
 

@@ -1,0 +1,76 @@
+"""What a node says of the entries of its `mesh.peers` that no node is linked at, in words."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from crdtbucket.cli.answer_values import list_of, number_of, text_of
+from crdtbucket.cli.terminal_text import seconds
+
+
+@dataclass(frozen=True)
+class UnreachedReport:
+    """An entry of `mesh.peers` that a node has no link with; `node` is who was last met there."""
+
+    address: str
+    node: str = ""
+    seconds: float = 0.0
+    reason: str = ""
+    left: bool = False
+    """That node has said goodbye."""
+
+
+@dataclass(frozen=True)
+class UnreachedPeers:
+    """All of them. Without the admin token a node says only how many have not left."""
+
+    missing: int = 0
+    known: tuple[UnreachedReport, ...] = ()
+
+    def reasons_of(self, name: str) -> str:
+        """Why the node that was last met there is not linked, as the end of a sentence."""
+        found = (one for one in self.known if one.node == name and not one.left)
+        return "".join(f"; {one.address}: {one.reason}" for one in found)
+
+    def faults(self, node: str, said_of: Collection[str], *, alone: bool) -> Iterator[str]:
+        """A sentence for each one but those of which another sentence speaks."""
+        for one in self.known:
+            if not (one.left or one.node in said_of):
+                who = f" ({one.node})" if one.node else ""
+                since = f"for {seconds(one.seconds)}"
+                yield f"{node}: no link with {one.address}{who} {since}: {one.reason}"
+        if not (self.known or alone) and self.missing > len(said_of):
+            yield (
+                f"{node}: no link at {self.missing} of its mesh.peers; with the admin token "
+                "`status` says which, and why"
+            )
+
+    def notes(self, node: str) -> Iterator[str]:
+        """A sentence for each one that has left."""
+        for one in self.known:
+            if one.left:
+                since = f"for {seconds(one.seconds)}"
+                yield (
+                    f"{node}: {one.node or 'the node'} at {one.address} has left, and nobody "
+                    f"answers there {since}"
+                )
+
+
+def read_unreached(answer: Mapping[str, Any]) -> UnreachedPeers:
+    """Reads them from an answer; of an earlier version there are none."""
+    return UnreachedPeers(
+        int(number_of(answer.get("unreached")) or 0),
+        tuple(
+            UnreachedReport(
+                text_of(one.get("address")),
+                text_of(one.get("node")),
+                number_of(one.get("seconds")) or 0.0,
+                text_of(one.get("reason")),
+                one.get("left") is True,
+            )
+            for one in list_of(answer, "unreached_peers")
+            if text_of(one.get("address"))
+        ),
+    )

@@ -1,0 +1,92 @@
+"""Which entries of `mesh.peers` no node is linked at, since when, and why."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from itertools import islice
+
+from crdtbucket.base.clock import NS_PER_SECOND, now_ns
+
+MISSED_NS = 2 * NS_PER_SECOND
+"""A link that is made within this time, after a start or after it was lost, is not missed."""
+MOST_ROWS = 32
+"""So many entries are shown: stats are small, whatever a file or a peer says."""
+MOST_TEXT = 300
+"""Characters of a reason."""
+
+
+@dataclass(frozen=True)
+class PeerSource:
+    """One entry of `mesh.peers`, and the addresses of other nodes that it stands for now."""
+
+    entry: str
+    addresses: tuple[str, ...]
+    fault: str = ""
+    """Why a name could not be resolved when it was last asked for; "" where it could."""
+    since: int = 0
+    """When that began, ns by `now_ns`."""
+
+
+@dataclass
+class DialState:
+    """What calls of one address have met so far."""
+
+    since: int = field(default_factory=now_ns)
+    """When its last link ended, or calls began (ns by `now_ns`)."""
+    node: str = ""
+    """The node last met there."""
+    linked: bool = False
+    own: bool = False
+    """This very process answered there."""
+    reason: str = ""
+    """Why the last call made no link; "" before the first has ended."""
+    left: bool = False
+    """The node last met there said that it leaves."""
+
+    @property
+    def fails(self) -> bool:
+        """Whether calls were made and no link came of them."""
+        return bool(self.reason) and not (self.linked or self.own)
+
+
+@dataclass(frozen=True)
+class Unreached:
+    """An entry of `mesh.peers` that no node is linked at."""
+
+    address: str
+    node: str
+    """The node last met there, if any was."""
+    since: int
+    """Ns by `now_ns`."""
+    reason: str
+    left: bool
+    """That node said that it leaves, so nothing is wrong."""
+
+
+def unreached(
+    sources: Iterable[PeerSource], state: Callable[[str], DialState | None], now: int
+) -> list[Unreached]:
+    """The entries of which calls failed and no address is linked, for `MISSED_NS` at least. `state`
+    of an address: None when it is not called. A name is reached once one of its addresses is."""
+    rows = (_row(source, state) for source in sources)
+    missed = (one for one in rows if one is not None and now - one.since >= MISSED_NS)
+    return list(islice(missed, MOST_ROWS))
+
+
+def _row(source: PeerSource, state: Callable[[str], DialState | None]) -> Unreached | None:
+    found = [(one, known) for one in source.addresses if (known := state(one)) is not None]
+    failing = [(address, known) for address, known in found if known.fails]
+    if not source.addresses and source.fault:
+        return Unreached(source.entry, "", source.since, source.fault[:MOST_TEXT], left=False)
+    if not failing or any(known.linked for _, known in found):
+        return None
+    address, first = failing[0]
+    since = max(known.since for _, known in failing)
+    left = all(known.left for _, known in failing)
+    if address == source.entry:
+        return Unreached(address, first.node, since, first.reason[:MOST_TEXT], left)
+    reasons = "; ".join(f"{one}: {known.reason}" for one, known in failing)
+    several = f"none of its {len(failing)} addresses is linked: " if len(failing) > 1 else ""
+    text = f"{several}{reasons}"
+    return Unreached(source.entry, "", since, text[:MOST_TEXT], left)
