@@ -156,6 +156,27 @@ MUTATIONS = (
         (*PYTEST, "tests/mesh/protocol/test_pruning.py"),
     ),
     Mutation(
+        "a_node_without_peers_adds_tombstones",
+        "mesh",
+        "return bool(live) and all(",
+        "return all(",
+        suite("mesh/protocol/test_pruning", "without_peers"),
+    ),
+    Mutation(
+        "who_is_linked_again_is_sent_all_and_that_is_enough",
+        "mesh",
+        "            one.passes |= back\n",
+        "",
+        suite("mesh/protocol/test_pruning", "linked_again"),
+    ),
+    Mutation(
+        "who_has_just_begun_knows_nothing_where_a_node_was_alone",
+        "mesh",
+        "return (ran or not self._live) and",
+        "return ran and",
+        suite("mesh/protocol/test_pruning", "without_peers"),
+    ),
+    Mutation(
         "one_peer_fills_all_places",
         "mesh",
         "elif fits := used < PLACES and len(part) < share:",

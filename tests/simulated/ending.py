@@ -227,6 +227,9 @@ class Ending:
         least = self.books.slowest[place].level(self.mesh.now_ns)
         lag = self.plan.gossip_interval + 4 * self.plan.one_way
         kept = kept_for_the_dead(self.plan, self.mesh.now_ns / SECOND)
+        # Where calls are denied in any case, both sides are charged for what each has refilled by
+        # itself before a new process was linked.
+        kept += self.mesh.unlinked_ns / SECOND
         late = spec.rate_per_second * (0.01 + self.view.hops * lag + kept)
         if shown < least - late - 0.01:
             self.view.broken(

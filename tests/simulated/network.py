@@ -59,6 +59,9 @@ class Network(SimulatedMesh):
         """When the newest frame was sent that has come on a way, ns, and on which connection."""
         self.timely: dict[Way, tuple[Connection, int]] = {}
         """The same of the newest one that was not held."""
+        self.unlinked_ns = 0
+        """For how long pairs have run without a connection after one of the two began, in all."""
+        self._unlinked: dict[frozenset[str], int] = {}
         self._cut: Counter[Way] = Counter()
         self._resetting: Counter[frozenset[str]] = Counter()
         self._dialling: set[frozenset[str]] = set()
@@ -115,6 +118,7 @@ class Network(SimulatedMesh):
         """The process ends at once. `ends`: its host says so to every peer; else all is silent."""
         self.nodes[name].up = False
         for there in self.peers(name):
+            self._linked_at_last(name, there)
             line = self.open.pop((name, there), None)
             if ends:
                 self._say_end(name, there, line)
@@ -194,6 +198,8 @@ class Network(SimulatedMesh):
 
     def _dial_all(self, name: str) -> None:
         for other in self.peers(name):
+            if self.nodes[other].up and (name, other) not in self.open:
+                self._unlinked[frozenset((name, other))] = self.now_ns
             self._dial_later(name, other, 3 * round(self.settings.latency * NS))
 
     def _dial_later(self, first: str, second: str, after: int = RETRY_NS) -> None:
@@ -238,7 +244,12 @@ class Network(SimulatedMesh):
                 self._lose(there, here, self.open.get((there, here)))
                 return False
             self.open[here, there] = line
+        self._linked_at_last(first, second)
         return True
+
+    def _linked_at_last(self, first: str, second: str) -> None:
+        pair = frozenset((first, second))
+        self.unlinked_ns += self.now_ns - self._unlinked.pop(pair, self.now_ns)
 
     def _say_end(self, here: str, there: str, line: Connection | None) -> None:
         """A FIN or a reset goes from here to there, after all frames, if it comes through."""

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from crdtbucket.spec.bucket_spec import BucketSpec
-from tests.simulated.network import Network
+from tests.simulated.network import LAST_RETRY_NS, Network
 
 ALL = [("A", "B"), ("A", "C"), ("B", "C")]
 
@@ -132,3 +132,21 @@ def test_a_node_comes_under_a_new_name() -> None:
     mesh.advance(2.0)
     assert mesh["D"].peek("b", "k").remaining == 70
     assert sorted(mesh["D"].node.links) == ["A"]
+
+
+def test_the_time_is_counted_for_which_a_new_process_runs_without_a_connection() -> None:
+    mesh = network([("A", "B")])
+    mesh.advance(1.0)
+    mesh.leave("B")
+    mesh.advance(5.0)
+    assert mesh.unlinked_ns == 0
+    mesh.cut_ways([("A", "B")], times_out=False)
+    mesh.back("B", None)
+    mesh.advance(2.0)
+    mesh.leave("A")
+    mesh.advance(5.0)
+    assert mesh.unlinked_ns == 2 * 10**9
+    mesh.mend_all()
+    mesh.back("A", None)
+    mesh.advance(5.0)
+    assert 2 * 10**9 < mesh.unlinked_ns <= 2 * 10**9 + LAST_RETRY_NS

@@ -226,6 +226,24 @@ def test_what_refilled_before_it_came_may_be_owed_until_the_bucket_has_refilled(
 
 
 @pytest.mark.parametrize(
+    ("unlinked", "expects"), [(0.0, pytest.raises(Broken, match="history")), (1.5, DOES)]
+)
+def test_what_refilled_before_a_new_process_was_linked_may_be_charged_twice(
+    unlinked: float, expects: AbstractContextManager[object]
+) -> None:
+    plan = replace(draw(0), nodes=("A", "B"), linked=(("A", "B"),), loss=(0.0, 0.0, 0.0), events=())
+    plan = replace(plan, main=BucketSpec("main", 100, 10), gossip_interval=0.1, latency=0.01)
+    plan = replace(plan, slow=(), storm=None, forget_after=900.0)
+    mesh = Network(plan.nodes, [plan.main], linked=plan.linked, seed=1)
+    view = View(plan, mesh)
+    books = Books(plan, mesh, view)
+    books.ideal(("main", "key"))
+    mesh.unlinked_ns = round(unlinked * SECOND)
+    with expects:
+        Ending(plan, mesh, view, books)._check_history(mesh["A"], ("main", "key"), 86.0)
+
+
+@pytest.mark.parametrize(
     ("gossip", "period", "part"), [(0.1, 10.0, 1.0), (1.0, 10.0, 0.5), (1.0, 20.0, 0.75)]
 )
 def test_who_goes_on_after_a_burst_leaves_the_others_what_they_may_take_until_their_next_news(

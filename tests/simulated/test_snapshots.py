@@ -8,6 +8,7 @@ from crdtbucket.mesh.protocol import node_memory
 from crdtbucket.spec.bucket_spec import BucketSpec
 from crdtbucket.testing import SimulatedMesh
 from tests.simulated.meshes import STILL, levels, mesh_of
+from tests.simulated.network import Network
 
 HOURLY = BucketSpec("b", 1000, 1000, "1h")
 
@@ -161,3 +162,27 @@ def test_a_reload_between_keeps_the_tokens() -> None:
     assert 249 <= mesh["A"].peek("b", "k").remaining <= 253
     mesh.advance(3.0)
     assert all(249 <= level <= 256 for level in levels(mesh).values())
+
+
+@pytest.mark.parametrize("nodes", ["BC", "ABC"])
+def test_who_began_alone_with_an_old_snapshot_drops_no_column_that_others_owe_by(
+    nodes: str,
+) -> None:
+    """C knew the epochs of before, and no takes of them. When it was linked it said that they are
+    dead: B dropped the columns, C counted none of them, and their takes were given out again."""
+    linked = [nodes[i : i + 2] for i in range(len(nodes) - 1)]
+    mesh = Network(nodes, [HOURLY], linked=linked, latency=0.02, seed=1)
+    mesh.advance(2.0)
+    memory = b"".join(mesh["C"].node.memory.snapshot())
+    mesh["C"].take("b", "k", 300)
+    mesh["B"].take("b", "k", 100)
+    mesh.advance(1.0)
+    mesh.leave("C")
+    mesh.reset_pairs([("B", "C")])
+    mesh.back("C", memory)
+    mesh.advance(60.0)
+    mesh["C"].take("b", "k", 50)
+    mesh.mend([("B", "C")], resets=True)
+    for _ in range(6):
+        mesh.advance(10.0)
+        assert all(550 <= level <= 585 for level in levels(mesh).values())

@@ -26,7 +26,11 @@ ROUNDS = 24
 complete round, where frames are lost."""
 PASSES = 2
 """So many full passes of anti-entropy must have been made since with every peer that was live
-then: they spread its final counts. A peer that came later was sent them with all the rest."""
+then, or that was there before and is linked again: they spread its final counts. A process that has
+just begun was sent them with all the rest."""
+FRESH_PART = 10
+"""A process that has run for less than a tenth of the time that a dead epoch settles has just begun
+when it is linked: it knows only what others have sent it since."""
 KEPT_NS = 900_000_000_000
 """A tombstone is remembered for so long."""
 PRUNED_PLACES = 131_072
@@ -41,7 +45,8 @@ class _DeadEpoch:
 
     since: int
     passes: dict[int, int]
-    """How many passes there had been with each live peer, by its epoch."""
+    """How many passes there had been with each live peer then, or when it was linked again, by its
+    epoch."""
     spread: int | None = None
     """When every live peer had its final counts."""
     settles: int | None = None
@@ -64,6 +69,8 @@ class Pruner:
         """What it has found: the longest time to full of a bucket, by epoch."""
         self._crowded = False
         self._running = 0
+        self._live: set[int] = set()
+        """The epochs of the live peers in the step before."""
         self.tombstones = {epoch: now for _, _, epoch, gone in table.epochs.origins() if gone}
         """Epochs with a tombstone, the oldest first, and since when, as far as that is known."""
         self._given_up: list[int] = []
@@ -87,14 +94,17 @@ class Pruner:
         with_tombstone = {epoch for _, _, epoch, gone in known if gone}
         self.tombstones = {e: at for e, at in self.tombstones.items() if e in with_tombstone}
         self._dead = {epoch: seen for epoch, seen in self._dead.items() if epoch in dead}
+        back = {peer: link.passes for peer, link in live.items() if self._is_back(link, now)}
         for epoch in dead:
             if epoch not in self._dead:
                 passes = {peer: link.passes for peer, link in live.items()}
                 self._dead[epoch] = _DeadEpoch(now, passes)
             one = self._dead[epoch]
+            one.passes |= back
             settled = now - one.since >= self._settled_ns
             if one.spread is None and settled and _has_spread(one, live):
                 one.spread = now
+        self._live = set(live)
         self._look(now)
         waited = {
             epoch: one.settles for epoch, one in self._dead.items() if one.settles is not None
@@ -105,6 +115,12 @@ class Pruner:
         for epoch in [e for e, at in self.tombstones.items() if now - at > KEPT_NS]:
             self._release(epoch)
         return tuple(self.tombstones)[-wire.MAX_TOMBSTONES :]
+
+    def _is_back(self, link: PeerState, now: int) -> bool:
+        """Whether a live peer was none in the step before, and its process has run for a while, or
+        this node was alone: it may have counts that this node lacks."""
+        ran = now - link.started > self._settled_ns // FRESH_PART
+        return (ran or not self._live) and link.info.epoch not in self._live
 
     def _look(self, now: int) -> None:
         """Goes on looking through all keys for those that owe and have a column of a dead epoch."""
@@ -214,8 +230,9 @@ class Pruner:
 
 
 def _has_spread(dead: _DeadEpoch, live: dict[int, PeerState]) -> bool:
-    """Whether each live peer has the final counts of an epoch."""
-    return all(
+    """Whether each live peer has the final counts of an epoch, and this node has them. Without any
+    peer it cannot know: it may have begun after that epoch ended, with a snapshot from before."""
+    return bool(live) and all(
         link.passes >= dead.passes[epoch] + PASSES if epoch in dead.passes else link.synced
         for epoch, link in live.items()
     )

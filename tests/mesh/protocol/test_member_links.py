@@ -13,7 +13,7 @@ from crdtbucket.mesh.protocol.introductions import PLACES
 from crdtbucket.mesh.protocol.member_directory import ALIVE_NS
 from crdtbucket.mesh.protocol.membership import Membership
 from crdtbucket.mesh.protocol.peer_state import PeerState
-from crdtbucket.mesh.protocol.pruning import ROUNDS
+from crdtbucket.mesh.protocol.pruning import PASSES, ROUNDS
 from crdtbucket.mesh.protocol.roster import Roster
 from tests.mesh.protocol.lone_node import (
     CONFIG,
@@ -235,8 +235,10 @@ def test_a_newcomer_gets_full_keys_too_where_it_may_bring_takes_of_a_silent_peer
 
 def test_an_epoch_gets_its_tombstone_when_relays_have_had_time_to_say_that_it_runs() -> None:
     members, table = membership(replace(CONFIG, gossip_interval=10.0))
+    (link,) = linked(members, PEER)
     table.epochs.origin(members._roster.node("far"), 50)
     for now, marked in ((0, []), ((10 * ROUNDS - 1) * SECOND, []), (10 * ROUNDS * SECOND, [50])):
+        link.passes += PASSES
         members.prepare_updates(lambda: ME, now)
         assert [epoch for (epochs,) in table.called("add_tombstones") for epoch in epochs] == marked
 

@@ -42,6 +42,12 @@ def link(name: str = "peer", epoch: int = 9) -> PeerState:
     return PeerState(NodeInfo(name, "", epoch, "", 0), 1, 0)
 
 
+def fresh(peer: PeerState, now: int) -> PeerState:
+    """Its process has just begun."""
+    peer.started = now
+    return peer
+
+
 def passed(peer: PeerState) -> PeerState:
     peer.passes += PASSES
     return peer
@@ -119,9 +125,10 @@ def test_keys_are_looked_at_slice_by_slice_and_anew_for_each_that_died_later() -
     assert pruner.step([peer], {7}, late + 2) == (5, 6)
 
 
-def test_who_came_after_a_death_must_have_been_sent_all_but_needs_no_passes() -> None:
-    table, peer, newcomer = table_with(9, 5), link(), link("newcomer", 11)
-    pruner, late = Pruner(table, 0), 10 * SETTLED_NS
+def test_who_began_after_a_death_must_have_been_sent_all_but_needs_no_passes() -> None:
+    late = 10 * SETTLED_NS
+    table, peer, newcomer = table_with(9, 5), link(), fresh(link("newcomer", 11), late - 3 * NS)
+    pruner = Pruner(table, 0)
     pruner.step([peer], {7, 9}, 0)
     assert pruner.step([passed(peer), newcomer], {7, 9, 11}, late) == ()
     newcomer.sync_place = -1
@@ -129,13 +136,38 @@ def test_who_came_after_a_death_must_have_been_sent_all_but_needs_no_passes() ->
 
 
 def test_a_peer_that_started_again_is_a_newcomer() -> None:
-    table, peer = table_with(9, 5), link()
+    table, peer, late = table_with(9, 5), link(), 10 * SETTLED_NS
     peer.passes = 1_000
     pruner = Pruner(table, 0)
     pruner.step([peer], {7, 9}, 0)
-    again = link(epoch=12)
+    again = fresh(link(epoch=12), late)
     again.sync_place = -1
-    assert pruner.step([again], {7, 9, 12}, 10 * SETTLED_NS) == (5,)
+    assert pruner.step([again], {7, 9, 12}, late) == (5,)
+
+
+@pytest.mark.parametrize("before", [False, True])
+def test_who_is_linked_again_or_late_must_have_made_its_passes_since(before: bool) -> None:
+    """It may have counts of the dead one that this node lacks, be it sent all or not."""
+    table, peer, other = table_with(9, 5), link(), fresh(link("other", 11), -4 * NS)
+    pruner, late = Pruner(table, 0), 10 * SETTLED_NS + longest_ns()
+    pruner.step([peer, other] if before else [peer], {7, 9, 11}, 0)
+    pruner.step([passed(peer)], {7, 9, 11}, 1)
+    other.sync_place = -1
+    other.passes = PASSES
+    assert pruner.step([peer, other], {7, 9, 11}, late) == ()
+    assert pruner.step([peer, passed(other)], {7, 9, 11}, late) == (5,)
+
+
+def test_a_node_without_peers_adds_no_tombstone() -> None:
+    """Others may hold columns that it lacks, and would drop them with it; so may a process that has
+    just begun, out of a snapshot."""
+    table, late = table_with(9, 5), 10 * SETTLED_NS + longest_ns()
+    pruner, peer = Pruner(table, 0), fresh(link(), late)
+    for now in (0, late):
+        assert pruner.step([], {7, 9}, now) == ()
+    peer.sync_place = -1
+    assert pruner.step([peer], {7, 9}, late) == ()
+    assert pruner.step([passed(peer)], {7, 9}, late) == (5,)
 
 
 def test_every_live_peer_must_have_passed_but_no_dead_one() -> None:
@@ -388,21 +420,21 @@ def pruner_of(known: KnownEpochs) -> Pruner:
 def test_the_longest_time_to_full_that_any_part_of_the_keys_shows_is_waited_for() -> None:
     epochs = KnownEpochs(5)
     epochs.looks = [({5: 70}, 3), ({5: 20}, -1)]
-    pruner = pruner_of(epochs)
+    pruner, peer = pruner_of(epochs), link()
     for now in (0, SETTLED_NS, SETTLED_NS + 69):
-        assert pruner.step([], {7}, now) == ()
-    assert pruner.step([], {7}, SETTLED_NS + 70) == (5,)
+        assert pruner.step([passed(peer)], {7}, now) == ()
+    assert pruner.step([passed(peer)], {7}, SETTLED_NS + 70) == (5,)
 
 
 @pytest.mark.parametrize("looks", [(70, 10**9), (10**9, 70)])
 def test_of_several_looks_that_one_counts_which_ends_the_wait_first(looks: tuple[int, int]) -> None:
     epochs = KnownEpochs(5)
     epochs.looks = [({5: longest}, -1) for longest in looks]
-    pruner = pruner_of(epochs)
+    pruner, peer = pruner_of(epochs), link()
     for now in (0, SETTLED_NS, SETTLED_NS + 1):
-        assert pruner.step([], {7}, now) == ()
+        assert pruner.step([passed(peer)], {7}, now) == ()
     epochs.looks = [({5: 10**9}, -1)]
-    assert pruner.step([], {7}, SETTLED_NS + 70) == (5,)
+    assert pruner.step([passed(peer)], {7}, SETTLED_NS + 70) == (5,)
 
 
 def test_an_epoch_that_gets_its_tombstone_is_counted_once(monkeypatch: pytest.MonkeyPatch) -> None:
