@@ -7,15 +7,19 @@ node alone until a peer has spoken, or none did (docs/model.md, "Identity and ep
 
 from __future__ import annotations
 
+import logging
+
 from crdtbucket._core import Table
 from crdtbucket.base.clock import boot_id
 from crdtbucket.base.packing import pack, pack_list_head, unpack
 from crdtbucket.errors import MeshError, WireError
 from crdtbucket.mesh.protocol import wire
+from crdtbucket.mesh.protocol.pruning import CROWDED
 from crdtbucket.mesh.protocol.roster import Roster
 
 FORMAT = 3
 CHUNK = 1 << 20
+LOG = logging.getLogger("crdtbucket.mesh")
 
 
 class OtherFormat(MeshError):
@@ -39,7 +43,8 @@ def dump(table: Table, roster: Roster) -> list[bytes]:
 
 def load(table: Table, roster: Roster, data: bytes, boot: bytes | None = None) -> int:
     """Restores a snapshot into a table that runs under a new epoch. Returns the entries restored;
-    `table.inbox.suspects` of them are suspect.
+    `table.inbox.suspects` of them are suspect. Of more epochs than a node has room for, as after
+    hundreds of starts within which nobody was met, the oldest are left out: debts stay.
 
     Raises OtherFormat for one of another version of the library, MeshError when it is none, and
     restores nothing then.
@@ -55,7 +60,11 @@ def load(table: Table, roster: Roster, data: bytes, boot: bytes | None = None) -
         if table.epochs.running in (epoch, *(one for _, one in tables.origins)):
             raise MeshError("a snapshot of the running epoch cannot be restored")
         age = _age(made_in, made, boot_id() if boot is None else boot, table.now())
-        resolved = roster.resolve(tables)
+        left_out = max(0, len(tables.origins) - CROWDED)
+        if left_out:
+            text = "the snapshot has %d epochs: the oldest %d are forgotten, and what is owed stays"
+            LOG.warning(text, len(tables.origins), left_out)
+        resolved = roster.resolve(tables, left_out=left_out)
         for chunk in chunks:  # before any of them is restored
             table.inbox.check(chunk, resolved.definitions, resolved.origins)
         return sum(

@@ -633,4 +633,11 @@ MUTATIONS = (
         "0 if ending.replaced",
         suite("mesh/protocol/test_failure_detector", "place_a_newcomer_took"),
     ),
+    Mutation(
+        "a_snapshot_with_more_epochs_than_there_is_room_for_stops_the_start",
+        "mesh",
+        "        left_out = max(0, len(tables.origins) - CROWDED)\n",
+        "        left_out = 0\n",
+        suite("simulated/test_snapshots", "any_number_of_times"),
+    ),
 )

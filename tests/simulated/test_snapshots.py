@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from crdtbucket.mesh.protocol import node_memory
+from crdtbucket.mesh.protocol.wire import MAX_ORIGINS
 from crdtbucket.spec.bucket_spec import BucketSpec
 from crdtbucket.testing import SimulatedMesh
 from tests.simulated.meshes import STILL, levels, mesh_of
@@ -148,6 +149,16 @@ def test_a_crash_before_it_is_settled_forgets_nothing() -> None:
     assert b"".join(mesh["A"].node.memory.snapshot()) == old
     mesh.advance(2.0)
     assert b"".join(mesh["A"].node.memory.snapshot()) != old
+
+
+def test_a_node_that_meets_nobody_can_start_any_number_of_times() -> None:
+    """Each start is another epoch, and nobody says of an old one that all know its counts."""
+    mesh = mesh_of(1, HOURLY)
+    for _ in range(MAX_ORIGINS + 100):
+        assert mesh["A"].take("b", "k", 1).allowed
+        mesh.advance(0.01)
+        mesh.restart("A", "snapshot")
+    assert 1000 - (MAX_ORIGINS + 100) <= mesh["A"].peek("b", "k").remaining <= 400
 
 
 def test_a_reload_between_keeps_the_tokens() -> None:

@@ -123,14 +123,17 @@ class Roster:
         self._announced = tables, positions, key
         return tables, positions
 
-    def resolve(self, tables: wire.AnnouncedTables, admits: Admits | None = None) -> ResolvedTables:
+    def resolve(
+        self, tables: wire.AnnouncedTables, admits: Admits | None = None, left_out: int = 0
+    ) -> ResolvedTables:
         """A peer's tables in local numbers. An epoch that `admits` refuses, or that is another
         node's here, gets the number 0: its columns are not followed. Without it they are this
-        node's own: raises WireError when an epoch is stated of two nodes, or when there is no room
-        for more."""
+        node's own, and so many of the first ones are left out: raises WireError when an epoch is
+        stated of two nodes, or when there is no room for more."""
         origins = array("H")
         if admits is None:
-            for name, epoch in tables.origins:
+            origins.extend([0] * left_out)
+            for name, epoch in tables.origins[left_out:]:
                 origins.append(self._table.epochs.origin(self.node(name), epoch))
         else:
             known = {
