@@ -305,7 +305,9 @@ def test_connections_that_are_reset_one_by_one_leave_no_false_majority(
     assert mesh["n0"].node.members.known() == left + lost
 
 
-@pytest.mark.parametrize(("names", "load"), [("AB", 0.2), ("AB", 0.8), ("ABC", 0.5)])
+@pytest.mark.parametrize(
+    ("names", "load"), [("AB", 0.8), ("ABC", 0.5), ("ABC", 0.8), ("ABCDE", 0.95)]
+)
 def test_a_light_load_is_not_denied_when_a_device_resets_no_more(names: str, load: float) -> None:
     """All that was taken meanwhile, and before, was owed at the heal: all calls were denied for ten
     seconds. Who is forgotten has been silent since it was seen, and nobody holds its columns."""
