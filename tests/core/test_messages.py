@@ -81,7 +81,7 @@ WRONG: list[tuple[Callable[[Limiter], Any], type[Exception], str]] = [
 ]
 
 
-@pytest.mark.parametrize(("call", "error", "text"), WRONG, ids=lambda one: str(one)[:40])
+@pytest.mark.parametrize(("call", "error", "text"), WRONG, ids=[text[:40] for *_, text in WRONG])
 def test_a_wrong_call_is_told_what_to_write(
     call: Callable[[Limiter], Any], error: type[Exception], text: str
 ) -> None:
