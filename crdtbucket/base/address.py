@@ -88,6 +88,15 @@ def is_loopback(host: str) -> bool:
         return False  # a name may resolve to anything
 
 
+def is_literal(host: str) -> bool:
+    """Whether `host` is an address itself, and no name that may lead to several."""
+    try:
+        ipaddress.ip_address(host.partition("%")[0])
+    except ValueError:
+        return False
+    return True
+
+
 def source_of(host: str) -> str:
     """What counts as one address: an IPv4 address, or the /64 network that one IPv6 host owns."""
     try:

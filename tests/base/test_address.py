@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from crdtbucket.base.address import Address, read_address, source_of, split_address
+from crdtbucket.base.address import Address, is_literal, read_address, source_of, split_address
 
 HOSTS = st.one_of(
     st.from_regex(r"[a-z0-9]([a-z0-9.-]{0,20}[a-z0-9])?", fullmatch=True),
@@ -99,3 +99,11 @@ def test_a_socket_is_shown_by_its_path() -> None:
 )
 def test_what_counts_as_one_address(host: str, source: str) -> None:
     assert source_of(host) == source
+
+
+@pytest.mark.parametrize(
+    ("host", "literal"),
+    [("10.0.0.5", True), ("::1", True), ("fe80::1%eth0", True), ("redis", False), ("1.2.3", False)],
+)
+def test_an_address_is_told_from_a_name(host: str, literal: bool) -> None:
+    assert is_literal(host) is literal

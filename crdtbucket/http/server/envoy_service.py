@@ -13,7 +13,6 @@ from pathlib import Path
 import grpc
 import grpc.aio
 
-from crdtbucket.base.deadline import first_of
 from crdtbucket.base.loaded_files import LoadedFiles
 from crdtbucket.http.server.descriptor_limits import DescriptorLimits
 from crdtbucket.http.server.envoy_messages import METHOD, SERVICE, read_request, write_answer
@@ -133,11 +132,20 @@ class EnvoyService:
         async with _refusing(QUOTA_METHOD, context):
             self._check(context)
             stream = self._quotas.open()
-            reading, writing = self._read(stream, reports), self._write(stream, context)
+            parts = [
+                asyncio.create_task(self._read(stream, reports)),
+                asyncio.create_task(self._write(stream, context)),
+                asyncio.create_task(self._ending.wait()),
+            ]
             try:
-                await first_of(reading, writing, self._ending.wait())
+                done, _ = await asyncio.wait(parts, return_when=asyncio.FIRST_COMPLETED)
             finally:
                 self._quotas.close(stream)
+                for one in parts:
+                    one.cancel()
+                await asyncio.gather(*parts, return_exceptions=True)
+            for one in done:
+                one.result()
 
     async def _read(self, stream: QuotaStream, reports: AsyncIterator[bytes]) -> None:
         async for raw in reports:

@@ -10,7 +10,7 @@ import ssl
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from crdtbucket.base.address import Address, why_unreachable
+from crdtbucket.base.address import Address, is_literal, why_unreachable
 from crdtbucket.errors import RedisUnavailable
 from crdtbucket.strong.redis.access import Access
 from crdtbucket.strong.redis.resp import RedisErrorReply
@@ -39,7 +39,9 @@ async def dial(make: Callable[[], asyncio.Protocol], address: Address, access: A
         await loop.create_unix_connection(make, address.path)
         return
     patience: dict[str, Any] = {}
-    if isinstance(loop, asyncio.BaseEventLoop):  # uvloop has no such option
+    # uvloop has no such option. A single address needs none, and asyncio's race of addresses leaves
+    # the socket of a dial that is cancelled to the garbage collector.
+    if isinstance(loop, asyncio.BaseEventLoop) and not is_literal(address.host):
         patience["happy_eyeballs_delay"] = NEXT_ADDRESS_S
     await loop.create_connection(make, address.host, address.port, ssl=access.tls, **patience)
 
