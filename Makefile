@@ -3,7 +3,7 @@
 #   make test    the quick tests, 3 minutes (installs redis-server, and fetches promtool, nats-server and
 #                nginx, when they are missing and nobody's password is needed; without one its tests are skipped)
 #   make check   all the other tests, properties with more examples, and beside them bugs planted in the code,
-#                which the tests must find: a twentieth, another one at each commit (ONE_IN=1: all, an hour)
+#                which the tests must find: a fortieth, another one at each commit (ONE_IN=1: all, an hour)
 #   make suite   both at once: the tests are collected once, and no processor waits between
 #   make chromium  a browser from Debian, for the test of the console (without one it is skipped)
 #   make busy    the tests of real processes ten times, beside loops that keep every processor busy (RUNS=n)
@@ -42,7 +42,7 @@ DOC_SEEDS ?= 5
 NAMES ?=
 CLANG ?=
 PYTEST_ARGS ?=
-ONE_IN ?= 20
+ONE_IN ?= 40
 MINUTES ?= 60
 # Two more than there are processors: many tests wait for sockets and processes.
 JOBS ?= $(shell expr $$(nproc 2>/dev/null || echo 1) + 2)
