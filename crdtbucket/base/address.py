@@ -80,31 +80,30 @@ def split_address(address: str) -> tuple[str, int]:
 
 def is_loopback(host: str) -> bool:
     """Whether `host` can be reached from this machine only, judged without asking DNS."""
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False  # a name may resolve to anything
+    found = _literal(host)
+    # Another name may resolve to anything.
+    return host == "localhost" or (found is not None and found.is_loopback)
 
 
 def is_literal(host: str) -> bool:
     """Whether `host` is an address itself, and no name that may lead to several."""
-    try:
-        ipaddress.ip_address(host.partition("%")[0])
-    except ValueError:
-        return False
-    return True
+    return _literal(host) is not None
 
 
 def source_of(host: str) -> str:
     """What counts as one address: an IPv4 address, or the /64 network that one IPv6 host owns."""
-    try:
-        address = ipaddress.ip_address(host.partition("%")[0])
-    except ValueError:
+    address = _literal(host)
+    if address is None:
         return host
     mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
     return household(mapped or address)
+
+
+def _literal(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
+    try:
+        return ipaddress.ip_address(host)
+    except ValueError:
+        return None
 
 
 def household(address: ipaddress.IPv4Address | ipaddress.IPv6Address) -> str:

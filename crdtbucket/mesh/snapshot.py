@@ -62,8 +62,8 @@ def load(table: Table, roster: Roster, data: bytes, boot: bytes | None = None) -
         age = _age(made_in, made, boot_id() if boot is None else boot, table.now())
         left_out = max(0, len(tables.origins) - CROWDED)
         if left_out:
-            text = "the snapshot has %d epochs: the oldest %d are forgotten, and what is owed stays"
-            LOG.warning(text, len(tables.origins), left_out)
+            text = "of %d epochs in the snapshot the newest %d are kept; what is owed stays"
+            LOG.warning(text, len(tables.origins), CROWDED)
         resolved = roster.resolve(tables, left_out=left_out)
         for chunk in chunks:  # before any of them is restored
             table.inbox.check(chunk, resolved.definitions, resolved.origins)

@@ -58,7 +58,6 @@ class Quota:
         self._fleet = fleet
         self._nodes = 0
         self._parts_a_token = Fraction(0)
-        self._whole_price = self._parts_a_token.as_integer_ratio()
 
     def take(self, key: str | bytes, cost: int, nodes: int) -> Decision | None:
         """The decision on `cost` tokens among `nodes` nodes; None when the share never holds so
@@ -93,18 +92,15 @@ class Quota:
         self._core.settle(key, min(self._price(cost, nodes), self._core.spec.capacity))
 
     def _price(self, cost: int, nodes: int) -> int:
+        price = self._token_price(nodes)
         # In integers: every answer of the store is charged.
-        if nodes != self._nodes:
-            self._token_price(nodes)
-        parts, of = self._whole_price
-        return -(-cost * parts // of)
+        return -(-cost * price.numerator // price.denominator)
 
     def _token_price(self, nodes: int) -> Fraction:
         """Parts that one token costs among so many nodes."""
         if nodes != self._nodes:
             share = share_among(nodes, self._ratio, fleet=self._fleet)
             self._nodes, self._parts_a_token = nodes, self._parts / share
-            self._whole_price = self._parts_a_token.as_integer_ratio()
         return self._parts_a_token
 
 

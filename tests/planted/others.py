@@ -360,9 +360,16 @@ MUTATIONS = (
     Mutation(
         "without_the_token_status_says_ok_of_a_peer_that_was_never_reached",
         "http/server",
-        'sum(not one["left"] for one in',
-        'sum(one["left"] for one in',
+        'unreached(stats.get("mesh", {}))',
+        "0 * unreached({})",
         suite("cli/test_status", "how_many_peers"),
+    ),
+    Mutation(
+        "a_stream_ends_in_the_middle_of_what_is_written_to_it",
+        "http/server",
+        "                await asyncio.wait([writing])\n",
+        "",
+        suite("http/server/test_quota_stream", "being_written"),
     ),
     Mutation(
         "a_full_disk_for_the_output_is_a_traceback",

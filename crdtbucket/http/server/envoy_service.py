@@ -13,6 +13,7 @@ from pathlib import Path
 import grpc
 import grpc.aio
 
+from crdtbucket.base.deadline import first_of
 from crdtbucket.base.loaded_files import LoadedFiles
 from crdtbucket.http.server.descriptor_limits import DescriptorLimits
 from crdtbucket.http.server.envoy_messages import METHOD, SERVICE, read_request, write_answer
@@ -132,20 +133,11 @@ class EnvoyService:
         async with _refusing(QUOTA_METHOD, context):
             self._check(context)
             stream = self._quotas.open()
-            parts = [
-                asyncio.create_task(self._read(stream, reports)),
-                asyncio.create_task(self._write(stream, context)),
-                asyncio.create_task(self._ending.wait()),
-            ]
+            reading, writing = self._read(stream, reports), self._write(stream, context)
             try:
-                done, _ = await asyncio.wait(parts, return_when=asyncio.FIRST_COMPLETED)
+                await first_of(reading, writing, self._ending.wait())
             finally:
                 self._quotas.close(stream)
-                for one in parts:
-                    one.cancel()
-                await asyncio.gather(*parts, return_exceptions=True)
-            for one in done:
-                one.result()
 
     async def _read(self, stream: QuotaStream, reports: AsyncIterator[bytes]) -> None:
         async for raw in reports:
@@ -157,7 +149,14 @@ class EnvoyService:
         while True:
             await stream.ready.wait()
             # Awaits until the Envoy has room for it; until then the next ones replace each other.
-            await context.write(write_actions(stream.sent(AT_ONCE)))
+            data = write_actions(stream.sent(AT_ONCE))
+            writing: asyncio.Future[None] = asyncio.ensure_future(context.write(data))
+            try:
+                await asyncio.shield(writing)
+            except asyncio.CancelledError:
+                # gRPC cannot end a stream while it writes to it, and would leave the Envoy waiting.
+                await asyncio.wait([writing])
+                raise
 
     def _check(self, context: grpc.aio.ServicerContext) -> None:
         shown = dict(context.invocation_metadata() or ()).get("authorization", "")

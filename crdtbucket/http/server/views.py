@@ -20,6 +20,7 @@ from crdtbucket.http.server.server_metrics import COUNTS, ServerMetrics
 from crdtbucket.http.server.siblings import Siblings
 from crdtbucket.limiter.facade import Limiter
 from crdtbucket.limiter.slots import SlotBucket
+from crdtbucket.metrics.metric import unreached
 
 TOP = 20
 DRAINING = "this node is about to end"
@@ -141,7 +142,7 @@ class Views:
             "region": self._limiter.region,
             "identity": stats.get("identity"),
             "peers": peers,
-            "unreached": sum(not one["left"] for one in stats.get("mesh", {}).get("unreached", ())),
+            "unreached": unreached(stats.get("mesh", {})),
             "alone": not peers and bool(stats.get("mesh", {}).get("last_failure")),
         }
 

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import grpc
@@ -14,7 +15,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from crdtbucket.http.server.envoy_service import MAX_MESSAGE
+from crdtbucket.http.server.envoy_service import MAX_MESSAGE, EnvoyService
 from crdtbucket.http.server.quota_messages import (
     MESSAGES,
     QUOTA_CLASSES,
@@ -25,6 +26,7 @@ from crdtbucket.http.server.quota_messages import (
 )
 from crdtbucket.http.server.quota_subscription import AT_ONCE, QuotaAction, QuotaUsage
 from crdtbucket.http.server.refusal import Refusal
+from crdtbucket.http.server.serve_settings import ServeSettings
 from tests.http.server.envoys import bucket_id
 from tests.http.server.test_envoy_service import FILE, served
 from tests.http.serving import TOKEN
@@ -180,6 +182,38 @@ async def test_streams_end_with_the_server(tmp_path: Path) -> None:
             pass  # an assignment that was on its way: the end comes after it
         await asyncio.wait_for(stopping, 120)
         assert await stream.code() is grpc.StatusCode.OK
+
+
+async def test_a_stream_ends_once_what_is_being_written_is_written() -> None:
+    """gRPC cannot end it before, and the Envoy would wait for its end until the last moment."""
+    began, goes_on, written = asyncio.Event(), asyncio.Event(), []
+
+    async def write(data: bytes) -> None:
+        began.set()
+        await goes_on.wait()
+        written.append(data)
+
+    async def nothing() -> AsyncIterator[bytes]:
+        await asyncio.get_running_loop().create_future()
+        yield b""
+
+    stream: Any = SimpleNamespace(ready=asyncio.Event(), sent=lambda most: [])
+    stream.ready.set()
+    quotas: Any = SimpleNamespace(open=lambda: stream, close=lambda one: None)
+    tokens: Any = SimpleNamespace(check_call=lambda shown: None)
+    context: Any = SimpleNamespace(write=write, invocation_metadata=tuple)
+    limits: Any = None
+    settings = ServeSettings(grpc="127.0.0.1:0")
+    service = EnvoyService(limits, quotas, tokens, settings, shared=False)
+    answering = asyncio.create_task(service._stream(nothing(), context))
+    await began.wait()
+    await service.stop(0.0)
+    for _ in range(10):
+        await asyncio.sleep(0)
+    assert not answering.done()
+    goes_on.set()
+    await answering
+    assert len(written) == 1
 
 
 async def test_what_is_wrong_ends_the_stream_and_is_reported(
