@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import os
 import subprocess
 from pathlib import Path
@@ -18,6 +19,8 @@ def test_every_planted_bug_can_be_planted() -> None:
         path = place(mutation, ROOT)
         if mutation.folder == "core":
             switched(path.read_text(), {number: (mutation.old, mutation.new)})
+        elif path.suffix == ".py":
+            ast.parse(path.read_text().replace(mutation.old, mutation.new), mutation.name)
 
 
 def test_names_are_unique() -> None:

@@ -202,7 +202,8 @@ MUTATIONS = (
         "            self._drop(yielding)\n",
         "        if yielding is not None:\n"
         "            self._drop(yielding)\n"
-        "        self._names.introduce(peer, shake.me)\n",
+        "        self._names.introduce(peer, shake.me)\n"
+        "        if yielding is not None:\n",
         suite("mesh/links/test_reserved_places", "pushes_nobody"),
     ),
     Mutation(
@@ -421,8 +422,8 @@ MUTATIONS = (
     Mutation(
         "a_conflict_need_not_be_signed",
         "mesh/links",
-        "    if reason is Reason.CONFLICT:\n        shake.check_proof(body[1:], peer)\n",
-        "",
+        "shake.check_proof(body[1:], peer)\n        signed =",
+        "signed =",
         suite("mesh/links/test_signed_handshake", "own_name_is_used"),
     ),
     Mutation(
