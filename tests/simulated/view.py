@@ -225,10 +225,10 @@ class View:
         while waiting:
             here = waiting.pop()
             for there in self.mesh.peers(here):
+                if there in found or there in but or not self.mesh.nodes[there].up:
+                    continue
                 # A connection needs both ways.
-                flows = self.mesh.flows(here, there) and self.mesh.passes(there, here)
-                known = there in found or there in but
-                if not known and self.mesh.nodes[there].up and flows:
+                if self.mesh.flows(here, there) and self.mesh.passes(there, here):
                     found.add(there)
                     waiting.append(there)
         return found
