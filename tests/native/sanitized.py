@@ -25,8 +25,9 @@ READ = ("docs", "benchmarks", "examples")
 """Some tests read these, and the files beside them."""
 LIBRARIES = ("libasan.so", "libubsan.so")
 OPTIONS = {
-    # Python frees little at its end, and a fault of a test is told by the test.
-    "ASAN_OPTIONS": "detect_leaks=0:allocator_may_return_null=1",
+    # Python frees little at its end, and a fault of a test is told by the test. A process whose
+    # table was cut off ends by SIGBUS, as tests want to see.
+    "ASAN_OPTIONS": "detect_leaks=0:allocator_may_return_null=1:handle_sigbus=0",
     "UBSAN_OPTIONS": "print_stacktrace=1:halt_on_error=1",
     "PYTHONMALLOC": "malloc",
     "HYPOTHESIS_PROFILE": "quick",
