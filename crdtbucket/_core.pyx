@@ -38,6 +38,7 @@ from crdtbucket.errors import (
     InvalidCost,
     InvalidKey,
     InvalidSpec,
+    LimiterClosed,
     ReservationDenied,
     ReservationError,
     SlotDenied,

@@ -111,13 +111,12 @@ class Tables:
     def refuse(self, error: LimiterClosed | LimiterNotOpen) -> None:
         """Every decision of this process raises `error` from now on."""
         for table in self.deciding():
-            table.refusal = error
+            table.refuse(error)
 
     def admit(self) -> None:
         """The limiter is open: decisions are made, unless they are refused for something else."""
         for table in self.deciding():
-            if isinstance(table.refusal, LimiterNotOpen):
-                table.refusal = None
+            table.admit(LimiterNotOpen)
 
     def cut_off(self) -> bool:
         """Whether the file of a shared table was made shorter. Then every decision raises
@@ -127,7 +126,7 @@ class Tables:
                 continue
             error = file.cut_off(table_size(self._max_keys)[0])
             if error is not None:
-                table.refusal = error
+                table.refuse(error)
                 self._cut_off.add(table)
                 LOG.error("%s", error)
         return bool(self._cut_off)

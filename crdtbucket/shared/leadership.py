@@ -112,10 +112,10 @@ class Leadership:
         )
         while not self._table.sharing.leading:
             await asyncio.sleep(ASK_S)
-            if self._table.sharing.refused and self._table.refusal is None:
-                self._table.refusal = conflict
-            elif not self._table.sharing.refused and self._table.refusal is conflict:
-                self._table.refusal = None
+            if not self._table.sharing.refused:
+                self._table.admit(NodeConflict)
+            elif self._table.refusal is None:
+                self._table.refuse(conflict)
             if self._table.sharing.lead():
                 await self._follow()
         await asyncio.gather(self._look(), self._check(), self._show_others())

@@ -197,4 +197,4 @@ def _forked(file: SharedFile, table: Table) -> None:
         file.reopen()
         table.sharing.after_fork(file.fd)
     except CrdtbucketError as error:  # its decisions would be counted as the parent's
-        table.refusal = error
+        table.refuse(error)

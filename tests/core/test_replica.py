@@ -76,7 +76,7 @@ class TestStating:
             BucketReplica(one).open_call("k", 101)
         with pytest.raises(InvalidKey):
             BucketReplica(one).open_call("", 1)
-        one.table.refusal = LimiterClosed("closed")
+        one.table.refuse(LimiterClosed("closed"))
         with pytest.raises(LimiterClosed):
             BucketReplica(one).open_call("k", 1)
         assert len(one.table) == 0

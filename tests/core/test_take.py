@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from crdtbucket._core import BucketCore, Decision
-from crdtbucket.errors import CostExceedsCapacity, CrdtbucketError
+from crdtbucket.errors import CostExceedsCapacity, CrdtbucketError, LimiterClosed, NodeConflict
 from crdtbucket.spec.bucket_spec import BucketSpec
 from tests.core.oracle import Oracle
 from tests.core.specs import SECOND, bucket_of, rate_of, virtual_table
@@ -73,7 +73,7 @@ def test_counters() -> None:
 
 def test_a_refusal_stops_everything() -> None:
     bucket = bucket_of(SPEC)
-    bucket.table.refusal = CrdtbucketError("duplicate name")
+    bucket.table.refuse(CrdtbucketError("duplicate name"))
     for call in (bucket.take, bucket.peek):
         with pytest.raises(CrdtbucketError, match="duplicate name"):
             call("k")
@@ -82,6 +82,26 @@ def test_a_refusal_stops_everything() -> None:
     with pytest.raises(CrdtbucketError, match="duplicate name"):
         bucket.settle("k", 1)
     assert len(bucket.table) == 0
+
+
+def test_a_table_admits_again_what_it_refused_for_this_reason() -> None:
+    bucket = bucket_of(SPEC)
+    bucket.table.refuse(NodeConflict("duplicate name"))
+    bucket.table.admit(LimiterClosed)
+    with pytest.raises(NodeConflict, match="duplicate name"):
+        bucket.take("k")
+    bucket.table.admit(NodeConflict)
+    assert bucket.take("k").allowed
+
+
+def test_a_closed_table_is_refused_for_nothing_else() -> None:
+    """Else the end of a conflict of names, which peers report while it closes, would open it."""
+    bucket = bucket_of(SPEC)
+    bucket.table.refuse(LimiterClosed("closed"))
+    bucket.table.refuse(NodeConflict("duplicate name"))
+    bucket.table.admit(NodeConflict)
+    with pytest.raises(LimiterClosed, match="closed"):
+        bucket.take("k")
 
 
 def test_names_are_listed_within_a_bound() -> None:

@@ -170,7 +170,7 @@ def test_everything_is_checked_before_anything_is_taken(kind: str) -> None:
 
 def test_a_refusal_is_raised() -> None:
     a, b, _ = buckets()
-    a.table.refusal = CrdtbucketError("not open")
+    a.table.refuse(CrdtbucketError("not open"))
     with pytest.raises(CrdtbucketError, match="not open"):
         take_all([(a, "k", 1), (b, "k", 1)])
 

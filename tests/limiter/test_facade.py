@@ -384,7 +384,7 @@ async def test_who_waits_sees_the_end_at_once(error: type[Exception], time: Virt
         waiting = asyncio.ensure_future(bucket.wait("a"))
         await asyncio.sleep(0.5)
         if error is NodeConflict:
-            limiter._tables.main.refusal = NodeConflict("two are called eu-1")
+            limiter._tables.main.refuse(NodeConflict("two are called eu-1"))
             limiter._node._refused(NodeConflict("two are called eu-1"))
             with pytest.raises(NodeConflict):
                 await waiting

@@ -367,7 +367,7 @@ async def test_a_refusal_reaches_everybody_who_waits(crowd: Crowd) -> None:
     crowd.drain()
     for name in "ab":
         await crowd.call(name)
-    crowd.bucket.table.refusal = LimiterClosed("closed")
+    crowd.bucket.table.refuse(LimiterClosed("closed"))
     crowd.bucket.waiters.kick_all()
     await asyncio.wait(list(crowd.tasks.values()), timeout=0.01)
     assert [type(answer) for answer in await crowd.all()] == [LimiterClosed] * 2

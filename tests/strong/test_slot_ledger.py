@@ -232,7 +232,7 @@ def test_each_hold_has_an_id_and_is_asked_for_with_its_ttl() -> None:
     assert first.deadline_ns == deadline + SECOND
     with pytest.raises(InvalidKey):
         node.ledger.new(node.bucket, node.bucket.search, "k" * 10**4, SECOND)
-    node.table.refusal = LimiterClosed("closed")
+    node.table.refuse(LimiterClosed("closed"))
     with pytest.raises(LimiterClosed):
         node.new()
 

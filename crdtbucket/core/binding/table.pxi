@@ -22,8 +22,8 @@ cdef class Table:
     cdef readonly int max_names
     cdef public object on_wake
     """Called without arguments when a take asks for an early flush."""
-    cdef public object refusal
-    """An exception that every operation raises from now on, or None."""
+    cdef readonly object refusal
+    """The exception that every operation raises, or None; see `refuse`."""
     cdef int64_t surveyed
     cdef object __weakref__
 
@@ -72,6 +72,18 @@ cdef class Table:
     cdef describe(self, bytes boot, uint64_t pid_space, uint64_t time_space, uint64_t owner):
         memcpy(self.t.h.boot, PyBytes_AS_STRING(boot), 16)
         self.t.h.pid_space, self.t.h.time_space, self.t.h.owner = pid_space, time_space, owner
+
+    # ---- whether it decides ----
+
+    def refuse(self, error):
+        """Every operation raises `error` from now on. After LimiterClosed nothing else counts."""
+        if not isinstance(self.refusal, LimiterClosed):
+            self.refusal = error
+
+    def admit(self, kind):
+        """Ends a refusal by an error of this kind; one for another reason stays."""
+        if isinstance(self.refusal, kind):
+            self.refusal = None
 
     # ---- time ----
 

@@ -41,8 +41,10 @@ class OwnName:
         """When the other process was last met, while this one refuses."""
         if table.sharing.refused:  # by the process that spoke to the peers before this one
             self._met = table.now()
-            table.refusal = NodeConflict(
-                f"another running process was called {name!r}, too: give each node its own name"
+            table.refuse(
+                NodeConflict(
+                    f"another running process was called {name!r}, too: give each node its own name"
+                )
             )
         self._on_refusal: Callable[[NodeConflict], None] | None = None
 
@@ -76,7 +78,7 @@ class OwnName:
         if now - self._met < MET_NS and not self.established(now):
             return
         self._met = 0
-        self._table.refusal = None
+        self._table.admit(NodeConflict)
         self._table.sharing.refused = False
         LOG.warning("%s serves again: the other process of this name was not met again", self._name)
 
@@ -99,7 +101,7 @@ class OwnName:
         if self._table.refusal is None:
             LOG.error("%s makes no more decisions: %s", self._name, conflict)
         self._met = now
-        self._table.refusal = conflict
+        self._table.refuse(conflict)
         self._table.sharing.refused = True  # the other processes that share the table refuse, too
         if self._on_refusal is not None:
             self._on_refusal(conflict)

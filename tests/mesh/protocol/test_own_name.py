@@ -261,7 +261,7 @@ def test_who_leads_next_in_a_shared_table_lifts_the_refusal_of_who_led_before(li
     mesh.advance(2.0)
     meets_older(mesh, "A")
     table = mesh["A"].table
-    table.refusal = CONFLICT  # as the processes of the table have it that do not lead
+    table.refuse(CONFLICT)  # as the processes of the table have it that do not lead
     node = mesh["A"].node = MeshNode(table, mesh.config, name="A", shared=True)
     if linked:
         mesh.heal()
@@ -276,13 +276,15 @@ def test_who_leads_next_in_a_shared_table_lifts_the_refusal_of_who_led_before(li
 def test_it_lifts_no_refusal_but_its_own() -> None:
     for refusal in (MeshError("for another reason"), CONFLICT):  # that of another process, too
         alone = Alone()
-        alone.table.refusal, alone.table.sharing.refused = refusal, True
+        alone.table.refuse(refusal)
+        alone.table.sharing.refused = True
         alone.own.look(NOW + MET_NS)
         assert alone.refuses
     alone = Alone()
     alone.met(0, 9)
     alone.own.look(NOW + MET_NS)
-    alone.table.refusal, alone.table.sharing.refused = CONFLICT, True
+    alone.table.refuse(CONFLICT)
+    alone.table.sharing.refused = True
     alone.own.look(NOW + 3 * MET_NS)
     assert alone.refuses
     alone.own = OwnName(alone.table, alone.members, "me")  # to which nobody listens
