@@ -100,12 +100,12 @@ class Limiter(Multi):
         self._overrides = OperatorOverrides(self._in_force, name, mesh)
         self._node = LocalNode(identity, self._in_force, self._overrides, wall)
         store = RolloutStore(tables.main, *rollout_places(name, mesh, shared))
-        self._rolling = LiveRollout(self._in_force, store, self._node)
+        rollout = LiveRollout(self._in_force, store, self._node)
         place = None if shared is None else os.fspath(shared)
         started = {"node": name, "region": region, "mesh": mesh, "redis": config, "shared": place}
-        self._reload = Reload(self._in_force, self._rolling, started, _file, self._node)
+        self._reload = Reload(self._in_force, rollout, started, _file, self._node)
         upkeep = Upkeep(tables, factory.made, self._node, (self._reload, self._overrides))
-        self._runtime = Runtime(self._in_force, self._node, self._reload, self._rolling, upkeep)
+        self._runtime = Runtime(self._in_force, self._node, self._reload, upkeep)
 
     @classmethod
     def from_file(
@@ -200,7 +200,7 @@ class Limiter(Multi):
             "overrides": self._in_force.outside.stats(),
             **self._node.stats(),
         }
-        if (rollout := self._rolling.state) is not None:
+        if (rollout := self._reload.rollout.state) is not None:
             out["rollout"] = rollout
         if (strong := self._in_force.strong) is not None:
             out |= strong.stats()
@@ -261,7 +261,7 @@ class Limiter(Multi):
         """The roll-out of the newest version: its `state`, None without one, and the commands
         `advance`, `halt` and `rollback`, which hold for all nodes that have the version. Where
         `signs`, they raise, and an `order` moves it."""
-        return self._rolling
+        return self._reload.rollout
 
     # -- opening and closing
 

@@ -13,7 +13,6 @@ from crdtbucket.limiter.background import Background, Service, running
 from crdtbucket.limiter.local_node import LocalNode
 from crdtbucket.limiter.upkeep import Upkeep
 from crdtbucket.rollout.in_force import InForce
-from crdtbucket.rollout.live_rollout import LiveRollout
 from crdtbucket.rollout.reload import Reload
 
 
@@ -56,7 +55,6 @@ class Runtime:
         in_force: InForce,
         node: LocalNode,
         reload: Reload,
-        rolling: LiveRollout,
         upkeep: Upkeep,
     ) -> None:
         """Nothing runs yet."""
@@ -66,7 +64,6 @@ class Runtime:
         self._node = node
         self._strong = in_force.strong
         self._reload = reload
-        self._rolling = rolling
         self._upkeep = upkeep
         self._loop: asyncio.AbstractEventLoop | None = None
         self._on_loop: AsyncExitStack | None = None
@@ -185,7 +182,7 @@ class Runtime:
     def _services(self) -> list[Service]:
         """What is to run beside the decisions, in the order of its start."""
         services: list[Service] = []
-        mesh = self._node.service(self._rolling)
+        mesh = self._node.service(self._reload.rollout)
         if mesh is not None:
             services.append(mesh)
         if self._strong is not None:

@@ -128,8 +128,8 @@ class InForce:
                 yield key
 
     def decided(self) -> Counts:
-        """How many calls each bucket has admitted and denied under its definition."""
-        return {one.spec.name: (one.decided()[0], None) for one in self.buckets.values()}
+        """How many calls each bucket has admitted and denied, under either definition."""
+        return {one.spec.name: one.decided() for one in self.buckets.values()}
 
     def ceiling(self, spec: BucketSpec) -> int:
         """Tokens that a key of the bucket may owe. A lower ceiling would forgive present debt, and

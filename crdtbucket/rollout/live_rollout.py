@@ -1,4 +1,4 @@
-"""Applies the roll-out of a limiter's next version to its buckets, stage by stage."""
+"""Brings versions of a limiter's configuration into force, at once or stage by stage."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ LOG = logging.getLogger("crdtbucket")
 
 
 class LiveRollout:
-    """Rolls out the newest version that this limiter has. Safe from any thread.
+    """Brings versions into force, and rolls out the newest one. Safe from any thread.
 
     A command holds for all nodes that have the version: they learn of it within a few seconds.
     """
@@ -131,22 +131,41 @@ class LiveRollout:
 
     # ---- what moves it ----
 
-    def advertise(self) -> None:
-        """Advertises what runs here, and how far it is, to the peers."""
+    def start(
+        self, first: Config, newest: Config, known: tuple[Config, Position] | None = None
+    ) -> None:
+        """The buckets were made from `first`. `known`: the version before `newest`, and how far the
+        roll-out of that was in an earlier epoch of this node; it goes on from there."""
+        self._in_force.begin(first)
+        self._counted = self._in_force.decided()
+        if known is not None:
+            before, position = known
+            self._begin(before, newest, position)
         self._node.advertise(self.running, self.position)
 
-    def begin(self, before: Config, target: Config, position: Position | None = None) -> None:
-        """`target` is rolled out from now on; it was found fit to be. `position`: where it was in
-        an earlier epoch of this node."""
+    def change(self, config: Config) -> None:
+        """Brings a version into force that was found fit to be, or begins its first stage."""
+        with self._lock:
+            if not self._replans(config):
+                self._end()
+                before = self._in_force.config
+                if config.rollout is None or before is None or before.hash == config.hash:
+                    self._in_force.force(config)
+                    self._counted = self._in_force.decided()
+                else:
+                    self._begin(before, config)
+            self._node.advertise(self.running, self.position)
+
+    def _begin(self, before: Config, target: Config, position: Position | None = None) -> None:
+        """`target` is rolled out from now on, or goes on from `position`."""
         assert target.rollout is not None
         first = Position(*target.version_id)
         self._before, self._target, self._followed = before, target, None
-        self._rollout = Rollout(
-            target.rollout, first, self._node.identity.region, self._table.now(), self._counted
-        )
-        for known in (position, None if self._node.signs else self._advertised):
-            if known is not None:
-                self._rollout.receive(known, self._table.now())
+        region, now = self._node.identity.region, self._table.now()
+        self._rollout = Rollout(target.rollout, first, region, now, self._counted)
+        for one in (position, None if self._node.signs else self._advertised):
+            if one is not None:
+                self._rollout.receive(one, now)
         self._is_ordered()
         self._exchange()
         versions = target.version, target.hash, before.version, before.hash
@@ -163,18 +182,13 @@ class LiveRollout:
             LOG.info("the roll-out of version %d (%s) after %d (%s) is %s", *versions, status)
         self._follow()
 
-    def end(self) -> None:
-        """Another configuration comes into force: what this one had begun goes."""
-        if self._rollout is not None:
+    def _end(self) -> None:
+        """Another configuration comes into force: a roll-out that is under way is undone."""
+        if self._rollout is not None and self._before is not None:
             if self._rollout.active:
-                assert self._before is not None
                 self._in_force.force(self._before)
             self._store.clear()
         self._rollout = self._before = self._target = None
-
-    def counted(self) -> None:
-        """A version has come into force: what is denied under it counts from now on."""
-        self._counted = self._in_force.decided()
 
     def receive(self, advertised: Row) -> None:
         """A peer advertises its position."""
@@ -195,20 +209,15 @@ class LiveRollout:
             if rollout is not None:
                 self._exchange()
                 self._is_ordered()
-                counts: Counts = {
-                    one.spec.name: one.decided()
-                    for one in self._in_force.buckets.values()
-                    if one.candidate is not None
-                }
-                rollout.tick(self._table.now(), counts)
+                rollout.tick(self._table.now(), self._in_force.decided())
                 self._try_to_follow()  # again, where something was in the way before
 
-    def takes(self, config: Config) -> bool:
-        """Whether `config` is what is rolled out already; its stages may have changed."""
+    def _replans(self, config: Config) -> bool:
+        """Whether `config` is rolled out already; its stages may have changed."""
         rollout = self._rollout
         if rollout is None or rollout.position.of != config.version_id or config.rollout is None:
             return False
-        rollout.replan(config.rollout)
+        rollout.plan = config.rollout
         self._target, self._followed = config, None
         self._follow()
         return True
@@ -238,18 +247,11 @@ class LiveRollout:
             self._in_force.stage(before, target, rollout.percent / 100)
         if self._followed is not None:
             level = logging.WARNING if status >= Status.HALTED else logging.INFO
-            LOG.log(
-                level,
-                "version %d is %s: stage %d of %d (%s)",
-                target.version,
-                status,
-                rollout.number,
-                len(rollout.plan.stages),
-                rollout.reason,
-            )
+            at = status, rollout.number, len(rollout.plan.stages), rollout.reason
+            LOG.log(level, "version %d is %s: stage %d of %d (%s)", target.version, *at)
         self._followed = rollout.position
         self._exchange()
-        self.advertise()
+        self._node.advertise(self.running, self.position)
 
     def _is_ordered(self) -> bool:
         """Whether an order of an operator has moved it."""
@@ -288,11 +290,7 @@ class LiveRollout:
             )
 
     def _sides(self) -> Iterator[tuple[str, dict[str, dict[str, int]]]]:
-        for bucket in self._in_force.buckets.values():
-            old, new = bucket.decided()
+        for name, (old, new) in self._in_force.decided().items():
             if new is not None:
-                sides = zip(("old", "new"), (old, new), strict=True)
-                yield (
-                    bucket.spec.name,
-                    {side: {"admitted": yes, "denied": no} for side, (yes, no) in sides},
-                )
+                sides = (("old", old), ("new", new))
+                yield name, {side: {"admitted": yes, "denied": no} for side, (yes, no) in sides}

@@ -1,4 +1,4 @@
-"""Brings a new configuration into force: all of it, or nothing and every reason why not."""
+"""Takes another configuration, or refuses it with every reason why it cannot come into force."""
 
 from __future__ import annotations
 
@@ -19,22 +19,23 @@ if TYPE_CHECKING:
 
 
 class Reload:
-    """Brings another configuration into force, at once or by stages. Safe from any thread."""
+    """Changes the configuration of a limiter while it works. Safe from any thread."""
 
     def __init__(
         self,
         in_force: InForce,
-        rolling: LiveRollout,
+        rollout: LiveRollout,
         started: Mapping[str, Any],
         file: LimiterFile | None = None,
         node: LocalNode | None = None,
     ) -> None:
         """`started`: the fixed settings of the limiter, for one without a file. `node`: whose mesh
         may get other secrets and keys, if there is one."""
+        self.rollout = rollout
+        """Brings versions into force, at once or by stages."""
         self.counters = {"reloads": 0, "refused": 0}
         self._fault = ""
         self._in_force = in_force
-        self._rolling = rolling
         self._started = started
         self._file = file
         self._node = node
@@ -45,24 +46,19 @@ class Reload:
             return
         if file.watch:
             self._watch = FileWatch(file.path, self.change_to_file, taken=file.content)
-        in_force.begin(file.first)
-        rolling.counted()
-        if file.known is not None:
-            before, position = file.known
-            rolling.begin(before, file.config, position)
-        rolling.advertise()
+        rollout.start(file.first, file.config, file.known)
 
     def change(self, config: Config) -> None:
         """Brings `config` into force, or begins to, where it has stages. Raises `ConfigError` with
         all that forbids it, and has then changed nothing."""
-        in_force, rolling = self._in_force, self._rolling
+        in_force = self._in_force
         with in_force.lock:
             mesh = self._renewed(config)
             problems = [
                 *fixed(config, in_force.config, self._fixed_settings()),
                 *unfit_mesh(mesh, self._node, in_force.tables.main.hash_key, config.path),
                 *unfit(config, in_force),
-                *unfit_version(config, in_force.config, rolling.position),
+                *unfit_version(config, in_force.config, self.rollout.position),
             ]
             if problems:
                 error = ConfigError(problems)
@@ -73,15 +69,7 @@ class Reload:
             self._fault = ""
             if mesh is not None and self._node is not None:
                 self._node.renew(mesh)
-            if not rolling.takes(config):
-                rolling.end()
-                before = in_force.config
-                if config.rollout is None or before is None or before.hash == config.hash:
-                    in_force.force(config)
-                    rolling.counted()
-                else:
-                    rolling.begin(before, config)
-        rolling.advertise()
+            self.rollout.change(config)
 
     def _fixed_settings(self) -> Mapping[str, Any]:
         if self._node is not None:
@@ -113,7 +101,7 @@ class Reload:
     def beat(self) -> None:
         """Does what is due by time; to be called every second or so."""
         self._in_force.relax()
-        self._rolling.beat()
+        self.rollout.beat()
 
     def start_watch(self) -> None:
         """Watches the file from now on, where that was asked for."""
@@ -128,7 +116,7 @@ class Reload:
     def stats(self) -> dict[str, Any]:
         """Which configuration is in force, or on its way and at which stage, how many were taken
         and refused, and why the last one was, if it was."""
-        version, content, stage = self._rolling.running or (0, None, 0)
+        version, content, stage = self.rollout.running or (0, None, 0)
         return {
             "version": version,
             "hash": "" if content is None else f"{content:016x}",

@@ -10,14 +10,14 @@ from __future__ import annotations
 import enum
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 from crdtbucket.errors import CrdtbucketError
 
 LEAST_DECISIONS = 100
-"""Fewer decisions on either side say nothing."""
+"""With fewer decisions of either version their shares of denials are not compared."""
 LEAST_ERRORS = 3.0
-"""A rise within so many standard errors is noise."""
+"""A rise of at most so many standard errors is taken for chance."""
 EVERYWHERE = 100
 MAX_STAGES = 100
 MOST_CHANGES = 2**63 - 1
@@ -119,6 +119,7 @@ class Rollout:
     """The roll-out of one version on one node. Times are local ns."""
 
     plan: RolloutPlan
+    """Its stages; the same version may come again with others."""
     position: Position
     region: str
     since: int
@@ -132,10 +133,7 @@ class Rollout:
     ordered: int = 0
     """The counter of the last order of an operator that was obeyed."""
     _start: Counts | None = None
-
-    def replan(self, plan: RolloutPlan) -> None:
-        """The stages are those of this plan from now on."""
-        self.plan = plan
+    """Counts at the first tick of the present position."""
 
     @property
     def stage(self) -> Stage:
@@ -150,7 +148,7 @@ class Rollout:
     @property
     def percent(self) -> int:
         """The share of the keys that the new version has on this node, in percent."""
-        if self.position.status in (Status.RUNNING, Status.HALTED):
+        if self.active:
             return self.stage.percent_in(self.region)
         return EVERYWHERE if self.position.status is Status.DONE else 0
 
@@ -161,7 +159,7 @@ class Rollout:
 
     def receive(self, advertised: Position, now: int) -> bool:
         """Takes what a peer advertises, unless it is of another version; whether it changed."""
-        if advertised.of != self.position.of or self.position.merged(advertised) == self.position:
+        if advertised.of != self.position.of or advertised <= self.position:
             return False
         self._move(advertised, now, f"another node: {advertised.status}")
         return True
@@ -212,8 +210,7 @@ class Rollout:
             return False
         if self._start is None:
             self._start = counts
-        reason = self._jump(counts)
-        if reason:
+        if reason := self._jump(counts):
             self.halts += 1
             self._change(now, reason, status=Status.HALTED)
             return True
@@ -225,16 +222,13 @@ class Rollout:
     # ---- commands ----
 
     def advance(self, now: int) -> None:
-        """Goes on to the next stage, after a halt as well; after the last one the version is
-        everywhere."""
-        if not self.active:
-            raise CrdtbucketError(self._version_that(f"{self._is()}: there is no stage left"))
+        """Goes on to the next stage, after a halt as well; after the last one it is done."""
+        self._check_active("there is no stage left")
         self._advance(now, "command")
 
     def halt(self, now: int) -> None:
         """The roll-out stays as it is, until the next command."""
-        if not self.active:
-            raise CrdtbucketError(self._version_that(f"{self._is()}: there is nothing to halt"))
+        self._check_active("there is nothing to halt")
         if self.position.status is not Status.HALTED:
             self._change(now, "command", status=Status.HALTED)
 
@@ -249,8 +243,9 @@ class Rollout:
         done = self.position.status is Status.DONE
         return "is everywhere" if done else "was rolled back, and comes again as a higher version"
 
-    def _version_that(self, words: str) -> str:
-        return f"version {self.position.version} {words}"
+    def _check_active(self, why_not: str) -> None:
+        if not self.active:
+            raise CrdtbucketError(f"version {self.position.version} {self._is()}: {why_not}")
 
     def _advance(self, now: int, reason: str) -> None:
         stage = self.position.stage + 1
@@ -260,17 +255,15 @@ class Rollout:
             self._change(now, reason, status=Status.DONE)
 
     def _change(self, now: int, reason: str, *, status: Status, stage: int | None = None) -> None:
-        is_at = self.position
-        stage = is_at.stage if stage is None else stage
-        changes = min(is_at.changes + 1, MOST_CHANGES)  # whatever a peer has advertised
-        moved = replace(is_at, changes=changes, status=status, stage=stage)
-        self._move(moved, now, reason)
+        at = self.position.stage if stage is None else stage
+        changes = min(self.position.changes + 1, MOST_CHANGES)  # whatever a peer has advertised
+        self._move(Position(*self.position.of, changes, status, at), now, reason)
 
     def _move(self, position: Position, now: int, reason: str) -> None:
         self.position, self.since, self.reason, self._start = position, now, reason, None
 
     def _jump(self, counts: Counts) -> str:
-        """Why to halt, "" for not at all."""
+        """The reason to halt; "" where there is none."""
         rise, start = self.plan.denied_ratio_rise, self._start or {}
         if rise is None:
             return ""

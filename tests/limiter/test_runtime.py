@@ -162,11 +162,11 @@ def test_a_local_limiter_goes_on_in_a_child() -> None:
 def test_a_closed_limiter_shows_no_mesh_that_is_made_late() -> None:
     """A process that follows a dead leader may be about to start its mesh while it is closed."""
     limiter = node()
-    made = limiter._node.service(limiter._rolling)
+    made = limiter._node.service(limiter.rollout)
     assert limiter._node.mesh is made
     limiter.close()
     assert limiter._node.mesh is None
-    limiter._node.service(limiter._rolling)
+    limiter._node.service(limiter.rollout)
     assert limiter._node.mesh is None
 
 

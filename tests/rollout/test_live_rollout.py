@@ -81,9 +81,9 @@ class Reloaded(Reload):
 
     def __init__(self, table: Table, region: str) -> None:
         self.limits = Limits(table)
-        self.rolling = LiveRollout(self.limits, RolloutStore(table), Nobody(region))
+        rollout = LiveRollout(self.limits, RolloutStore(table), Nobody(region))
         started = {"node": None, "region": region, "mesh": None, "redis": None}
-        super().__init__(self.limits, self.rolling, started)
+        super().__init__(self.limits, rollout, started)
 
     @property
     def buckets(self) -> dict[str, Bucket]:
@@ -95,7 +95,7 @@ class Reloaded(Reload):
 
     @property
     def running(self) -> tuple[int, int, int] | None:
-        return self.rolling.running
+        return self.rollout.running
 
 
 def of_new(reload: Reloaded, bucket: str = "api", capacity: int = 50) -> set[str]:
@@ -114,7 +114,7 @@ class Node:
 
     @property
     def rolling(self) -> LiveRollout:
-        return self.reload.rolling
+        return self.reload.rollout
 
     def wait(self, seconds: int) -> None:
         for _ in range(seconds):
@@ -417,7 +417,7 @@ def test_the_first_configuration_is_in_force_at_once() -> None:
     reload = Reloaded(table, "eu")
     reload.change(version(1, OLD, plan=PLAN))
     assert reload.config.version == 1
-    assert reload.rolling.state is None
+    assert reload.rollout.state is None
 
 
 # ---- when denials jump ----
@@ -479,7 +479,7 @@ class Fleet:
     def start(self, name: str) -> None:
         node = self.mesh[name]
         reload = self.reloads[name] = Reloaded(node.table, name)
-        node.node.subscribe(rollout=reload.rolling.receive)
+        node.node.subscribe(rollout=reload.rollout.receive)
 
     def wait(self, seconds: float) -> None:
         for _ in range(round(seconds)):
@@ -488,7 +488,7 @@ class Fleet:
                 node = self.mesh[name]
                 node.table.set_time(node.local_ns(self.mesh.now_ns))
                 reload.beat()
-                node.node.updates.advertise(reload.running, row_of(reload.rolling.position))
+                node.node.updates.advertise(reload.running, row_of(reload.rollout.position))
 
     def load(self, config: Config, names: Any = ("eu", "us", "ap")) -> None:
         for name in names:
@@ -504,7 +504,7 @@ class Fleet:
         return {name: len(of_new(reload)) for name, reload in self.reloads.items()}
 
     def status(self) -> set[str]:
-        return {reload.rolling.state["status"] for reload in self.reloads.values()}
+        return {reload.rollout.state["status"] for reload in self.reloads.values()}
 
 
 def test_a_bad_version_reaches_one_region_halts_everywhere_and_is_rolled_back() -> None:
@@ -518,11 +518,11 @@ def test_a_bad_version_reaches_one_region_halts_everywhere_and_is_rolled_back() 
         fleet.wait(1)
     fleet.wait(5)
     assert fleet.status() == {"halted"}
-    reasons = {name: one.rolling.state["reason"] for name, one in fleet.reloads.items()}
+    reasons = {name: one.rollout.state["reason"] for name, one in fleet.reloads.items()}
     assert "under the old version" in reasons["eu"]
     assert reasons["us"] == reasons["ap"] == "another node: halted"
     assert {row.config[2] for row in fleet.mesh["us"].node.fleet(0)} == {1}
-    fleet.reloads["ap"].rolling.rollback()
+    fleet.reloads["ap"].rollout.rollback()
     fleet.wait(5)
     assert fleet.status() == {"rolled back"}
     assert fleet.reached() == {"eu": 0, "us": 0, "ap": 0}
@@ -540,7 +540,7 @@ def test_a_good_version_goes_everywhere_in_step() -> None:
     for _ in range(3 * HOLD + 20):
         fleet.take(20)
         fleet.wait(1)
-        stages = {one.rolling.position.stage for one in fleet.reloads.values()}
+        stages = {one.rollout.position.stage for one in fleet.reloads.values()}
         assert max(stages) - min(stages) <= 1
     assert fleet.status() == {"done"}
     assert {one.config.version for one in fleet.reloads.values()} == {2}
@@ -549,8 +549,8 @@ def test_a_good_version_goes_everywhere_in_step() -> None:
 def test_who_gets_the_file_late_is_at_the_stage_of_the_others_at_once() -> None:
     fleet = Fleet()
     fleet.load(version(2, NEW, plan=BY_COMMAND), ["eu", "us"])
-    fleet.reloads["us"].rolling.advance()
-    fleet.reloads["us"].rolling.advance()
+    fleet.reloads["us"].rollout.advance()
+    fleet.reloads["us"].rollout.advance()
     fleet.wait(5)
     fleet.load(version(2, NEW, plan=BY_COMMAND), ["ap"])
     assert fleet.reached() == {"eu": 200, "us": 200, "ap": 200}
@@ -561,14 +561,14 @@ def test_a_partition_in_which_both_sides_commanded_ends_in_the_command_that_halt
     fleet.load(version(2, NEW, plan=BY_COMMAND))
     fleet.wait(2)
     fleet.mesh.partition(["eu"], ["us", "ap"])
-    fleet.reloads["eu"].rolling.halt()
-    fleet.reloads["us"].rolling.advance()
+    fleet.reloads["eu"].rollout.halt()
+    fleet.reloads["us"].rollout.advance()
     fleet.wait(5)
     assert fleet.status() == {"halted", "running"}
     fleet.mesh.heal()
     fleet.wait(15)
     assert fleet.status() == {"halted"}
-    assert {one.rolling.position.stage for one in fleet.reloads.values()} == {0}
+    assert {one.rollout.position.stage for one in fleet.reloads.values()} == {0}
 
 
 def test_a_removed_bucket_is_unknown_only_at_the_end() -> None:
@@ -587,22 +587,20 @@ def test_a_removed_bucket_is_unknown_only_at_the_end() -> None:
 def test_a_node_that_starts_again_is_where_it_was_and_sees_what_it_missed() -> None:
     fleet = Fleet()
     fleet.load(version(2, NEW, plan=BY_COMMAND))
-    fleet.reloads["us"].rolling.advance()
+    fleet.reloads["us"].rollout.advance()
     fleet.wait(3)
-    memory = kept(version(1, OLD), fleet.reloads["eu"].rolling.position)
+    memory = kept(version(1, OLD), fleet.reloads["eu"].rollout.position)
     fleet.mesh.crash("eu")
     gone = fleet.reloads.pop("eu")
-    fleet.reloads["us"].rolling.advance()
+    fleet.reloads["us"].rollout.advance()
     fleet.wait(3)
     fleet.mesh.restart("eu")
     fleet.start("eu")
     target = version(2, NEW, plan=BY_COMMAND)
     before, position = recalled(memory, target)
     eu = fleet.reloads["eu"]
-    eu.limits.begin(before)
-    eu.rolling.counted()
     eu.limits.force(before)
-    eu.rolling.begin(before, target, position)
+    eu.rollout.start(before, target, (before, position))
     assert fleet.reached()["eu"] == len(of_new(gone))  # stage 2, as when it ended
     fleet.wait(5)
     assert fleet.reached() == {"eu": 200, "us": 200, "ap": 200}
@@ -623,7 +621,8 @@ def test_a_restart_says_how_a_roll_out_stands(
     node, target = Node(), version(2, NEW, plan=BY_COMMAND)
     caplog.clear()
     caplog.set_level(logging.INFO)
-    node.rolling.begin(version(1, OLD), target, Position(*target.version_id, 1, status, 2))
+    known = version(1, OLD), Position(*target.version_id, 1, status, 2)
+    node.rolling.start(version(1, OLD), target, known)
     (message,) = [one for one in caplog.messages if not one.startswith("configuration")]
     assert fnmatch(message, said), message
 

@@ -16,7 +16,7 @@ for kind in ("redis", "nats"):
     mesh[kind] = MeshConfig(transport=kind, servers=[f"{kind}://127.0.0.1:1"], secret="s" * 16)
 spec = [BucketSpec("a", 1, 1)]
 limiter = Limiter(spec, node="n", mesh=mesh[sys.argv[1]], shared=sys.argv[2])
-assert limiter._node.service(limiter._rolling) is not None
+assert limiter._node.service(limiter.rollout) is not None
 before = set(sys.modules)
 from crdtbucket.mesh.transport.mesh_network import MeshNetwork
 from crdtbucket.mesh.engines import engines
