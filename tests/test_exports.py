@@ -27,7 +27,7 @@ LAYERS = [
     "spec _core http.fields",
     """mesh.protocol mesh.node_info mesh.engine_settings mesh.identity_settings mesh.mesh_config
     mesh.mesh_fields
-    mesh.snapshot mesh.state_dir mesh.state_file config rollout.staged
+    mesh.snapshot mesh.state_dir mesh.state_file config rollout.rollout_plan rollout.staged
     strong reconcile.merging reconcile.findings""",
     """limiter.background rollout.watching shared
     mesh.links mesh.sockets mesh.engines mesh.transport

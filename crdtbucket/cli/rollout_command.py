@@ -60,7 +60,8 @@ def rollout(action: str, signing: SigningOptions, node: NodeOptions, json_: bool
 def _signed(action: str, state: Any, signing: SigningOptions) -> CommandOrder:
     """The order that brings a version from where the node says it is to where the action does."""
     from crdtbucket.mesh.links.command_orders import CommandOrder
-    from crdtbucket.rollout.staged import Position, Rollout, RolloutPlan, Stage, Status
+    from crdtbucket.rollout.rollout_plan import RolloutPlan, Stage
+    from crdtbucket.rollout.staged import Position, Rollout, Status
 
     if not isinstance(state, Mapping):
         raise CrdtbucketError(NONE)

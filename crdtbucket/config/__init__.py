@@ -23,7 +23,7 @@ from crdtbucket.config.source import Source, YamlNode, read_tree
 from crdtbucket.config.stages import RolloutSection
 from crdtbucket.errors import ConfigError, InvalidSpec
 from crdtbucket.mesh.mesh_config import MeshConfig
-from crdtbucket.rollout.staged import RolloutPlan
+from crdtbucket.rollout.rollout_plan import RolloutPlan
 from crdtbucket.spec.bucket_spec import BucketSpec
 from crdtbucket.spec.descriptor_rule import DescriptorRule
 from crdtbucket.spec.mode import Mode

@@ -8,6 +8,7 @@ from typing import Annotated
 from pydantic import AfterValidator, model_validator
 
 from crdtbucket.config.section import Section
+from crdtbucket.config.settings_section import given, keys_of
 from crdtbucket.config.source import Source, YamlNode, did_you_mean
 from crdtbucket.config.values import FloorValue, WrongValue
 from crdtbucket.spec.bucket_spec import BucketSpec
@@ -30,29 +31,19 @@ def _entries(texts: list[str]) -> list[str]:
     return texts
 
 
+@keys_of(DescriptorRule)
 class DescriptorSection(Section):
-    """One rule of the section `envoy`; its fields are those of `DescriptorRule`."""
+    """One rule of the section `envoy`; see `DescriptorRule`."""
 
-    domain: str | None = None
-    """the domain that the proxy sends; any, if left out"""
     entries: Annotated[list[str], AfterValidator(_entries)] | None = None
-    """what a descriptor must consist of, in this order: `name=value`, or a `name` alone, whose
-    value is the key; of several the key has all values, of none all share one"""
-    bucket: str | None = None
-    """the service that it takes from"""
-    settle: bool = False
-    """charge every hit, into debt if need be, as for costs that are known after the answer"""
-    floor: FloorValue = 0
-    """what is left to [more important](api.md#priorities) calls: a share of the capacity, or
-    `critical`, `normal`, `batch` or `smooth`"""
+    floor: FloorValue | None = None
 
     @model_validator(mode="after")
     def _complete(self) -> DescriptorSection:
-        if self.entries is None or self.bucket is None:
-            missing = "entries" if self.entries is None else "bucket"
-            raise WrongValue(
-                f"has no {missing}", "write {entries: [route=chat, user], bucket: api}"
-            )
+        for needed in ("entries", "bucket"):
+            if getattr(self, needed) is None:
+                fix = "write {entries: [route=chat, user], bucket: api}"
+                raise WrongValue(f"has no {needed}", fix)
         return self
 
     @property
@@ -60,7 +51,7 @@ class DescriptorSection(Section):
         """The same, as descriptors are matched with it."""
         parts = [text.partition("=") for text in self.entries or ()]
         entries = tuple((name, value if equals else None) for name, equals, value in parts)
-        return DescriptorRule(self.bucket or "", entries, self.domain, self.settle, self.floor)
+        return DescriptorRule(**{**given(self), "entries": entries})
 
 
 def _reachable(sections: list[DescriptorSection]) -> list[DescriptorSection]:

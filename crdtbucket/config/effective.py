@@ -8,13 +8,14 @@ from typing import Any
 from crdtbucket.base.clock import NS_PER_SECOND
 from crdtbucket.base.duration import span
 from crdtbucket.config import Config
+from crdtbucket.config.descriptors import DescriptorSection
 from crdtbucket.config.mesh_section import MeshSection
 from crdtbucket.config.model import ModesSection, RatingSection
 from crdtbucket.config.redis_section import BackendSection, ConnectionSection
 from crdtbucket.config.schema import default_of, is_span
 from crdtbucket.config.section import Section, section_of
 from crdtbucket.config.settings_section import parts_below
-from crdtbucket.rollout.staged import RolloutPlan
+from crdtbucket.rollout.rollout_plan import RolloutPlan
 from crdtbucket.spec.bucket_spec import BucketSpec
 from crdtbucket.spec.descriptor_rule import DescriptorRule
 from crdtbucket.strong.redis.redis_config import RedisConfig
@@ -50,7 +51,7 @@ def effective(config: Config, hide: Hide = lambda secret: MASK) -> dict[str, Any
         "services": {spec.name: _service(spec, config) for spec in config.buckets} or None,
         "mesh": None if config.mesh is None else _settings(MeshSection, config.mesh, hide),
         "rollout": None if config.rollout is None else _rollout(config.rollout),
-        "envoy": _envoy(config.descriptors) if config.descriptors else None,
+        "envoy": _envoy(config.descriptors, hide) if config.descriptors else None,
     }
     plain: dict[str, Any] = _plain(tree)
     return plain
@@ -67,17 +68,14 @@ def _rollout(plan: RolloutPlan) -> dict[str, Any]:
     }
 
 
-def _envoy(rules: Iterable[DescriptorRule]) -> dict[str, Any]:
+def _envoy(rules: Iterable[DescriptorRule], hide: Hide) -> dict[str, Any]:
     return {
         "descriptors": [
             {
-                "domain": rule.domain,
+                **_settings(DescriptorSection, rule, hide),
                 "entries": [
                     name if value is None else f"{name}={value}" for name, value in rule.entries
                 ],
-                "bucket": rule.bucket,
-                "settle": rule.settle,
-                "floor": rule.floor,
             }
             for rule in rules
         ]

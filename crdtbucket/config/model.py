@@ -16,8 +16,8 @@ from crdtbucket.config.values import (
     named,
     whole,
 )
-from crdtbucket.spec.bucket_spec import MAX_SLOTS, BucketSpec, OnOutage
-from crdtbucket.spec.calendar_period import MAX_QUOTA, Per
+from crdtbucket.spec.bucket_spec import BucketSpec, OnOutage
+from crdtbucket.spec.calendar_period import MAX_QUOTA, CalendarPeriod
 from crdtbucket.spec.field_checks import MAX_TOKENS
 from crdtbucket.strong.controller.controller_settings import ControllerSettings
 from crdtbucket.strong.controller.degradation import Degradation
@@ -51,26 +51,22 @@ class BucketSection(Section):
     """A bucket's numbers; see `BucketSpec`."""
 
 
+@keys_of(BucketSpec, "slots")
 class ConcurrencySection(Section):
     """The limit of calls in flight; see `BucketSpec.concurrency`."""
 
     alone = "slots"
 
-    slots: Annotated[int, whole("slots", 1, MAX_SLOTS)] | None = None
-    """in place of a rate: [how much of a key may be in flight](slots.md) at once, 1 to 1,000"""
     ttl: Duration | None = None
     """how long one of them is held at most, 100ms to 30d; `60s` if left out"""
 
 
+@keys_of(CalendarPeriod)
 class CalendarSection(Section):
     """The quota of a period of the calendar; see `BucketSpec.calendar`."""
 
     limit: Annotated[int, whole("limit", 1, MAX_QUOTA)] | None = None
     """in place of a rate: [tokens for each period](calendar.md), 1 to 2^46"""
-    per: Per | None = None
-    """`day`, `week` (from Monday) or `month`; `day` if left out"""
-    time_zone: str | None = None
-    """whose midnight it is, such as `Europe/Berlin`; `UTC` if left out"""
 
 
 class RuleSection(Section):

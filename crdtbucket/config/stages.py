@@ -9,9 +9,9 @@ from pydantic import AfterValidator, model_validator
 
 from crdtbucket.base.clock import NS_PER_SECOND
 from crdtbucket.config.section import Section
-from crdtbucket.config.values import SECONDS, Ratio, WrongValue, named, whole
-from crdtbucket.rollout import staged
-from crdtbucket.rollout.staged import EVERYWHERE, MAX_STAGES, RolloutPlan
+from crdtbucket.config.settings_section import given, keys_of
+from crdtbucket.config.values import SECONDS, WrongValue, named
+from crdtbucket.rollout.rollout_plan import MAX_STAGES, RolloutPlan, Stage
 
 
 def _some(regions: list[str]) -> list[str]:
@@ -26,18 +26,16 @@ def _some_time(hold: float) -> float:
     return hold
 
 
+@keys_of(Stage)
 class StageSection(Section):
     """The reach of a new version at one stage: it includes that of the stages before."""
 
     regions: Annotated[list[Annotated[str, named("region")]], AfterValidator(_some)] | None = None
-    """the regions that it reaches; all, if left out"""
-    percent: Annotated[int, whole("percent", 1, EVERYWHERE)] = EVERYWHERE
-    """the share of the keys there, chosen by their hashes: the same ones on all nodes"""
 
     @property
-    def reach(self) -> staged.Stage:
+    def reach(self) -> Stage:
         """The stage as the roll-out takes it."""
-        return staged.Stage(tuple(self.regions or ()), self.percent)
+        return Stage(**{**given(self), "regions": tuple(self.regions or ())})
 
 
 def _widening(stages: list[StageSection]) -> list[StageSection]:
@@ -57,19 +55,17 @@ def _widening(stages: list[StageSection]) -> list[StageSection]:
     return stages
 
 
+@keys_of(RolloutPlan, "denied_ratio_rise")
 class HaltSection(Section):
     """The conditions under which a roll-out halts by itself."""
 
-    denied_ratio_rise: Ratio | None = None
-    """the new version denies a share of its calls that is more than so much above the old one's"""
 
-
+@keys_of(RolloutPlan, "stages", hold="hold_ns")
 class RolloutSection(Section):
     """The stages by which the next version comes into force; see `RolloutPlan`."""
 
     stages: Annotated[list[StageSection], AfterValidator(_widening)] | None = None
     hold: Annotated[float, SECONDS, AfterValidator(_some_time)] | None = None
-    """how long a stage lasts; until the command, if left out"""
     halt_on: HaltSection | None = None
 
     @model_validator(mode="after")
@@ -81,6 +77,6 @@ class RolloutSection(Section):
     @property
     def plan(self) -> RolloutPlan:
         """The plan of the roll-out, as the roll-out takes it."""
+        stages = tuple(one.reach for one in self.stages or ())
         hold_ns = None if self.hold is None else round(self.hold * NS_PER_SECOND)
-        rise = None if self.halt_on is None else self.halt_on.denied_ratio_rise
-        return RolloutPlan(tuple(one.reach for one in self.stages or ()), hold_ns, rise)
+        return RolloutPlan(**{**given(self), "stages": stages, "hold_ns": hold_ns})

@@ -13,13 +13,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from crdtbucket.errors import CrdtbucketError
+from crdtbucket.rollout.rollout_plan import EVERYWHERE, RolloutPlan, Stage
 
 LEAST_DECISIONS = 100
 """With fewer decisions of either version their shares of denials are not compared."""
 LEAST_ERRORS = 3.0
 """A rise of at most so many standard errors is taken for chance."""
-EVERYWHERE = 100
-MAX_STAGES = 100
 MOST_CHANGES = 2**63 - 1
 FIXED = {
     "node": "node",
@@ -50,34 +49,6 @@ class Status(enum.IntEnum):
 
     def __str__(self) -> str:
         return self.name.lower().replace("_", " ")
-
-
-@dataclass(frozen=True)
-class Stage:
-    """The whole reach of a version at one stage: the part of the keys, and the regions (none:
-    all)."""
-
-    regions: tuple[str, ...] = ()
-    percent: int = EVERYWHERE
-
-    def percent_in(self, region: str) -> int:
-        """The share of the keys that it reaches in a region, in percent."""
-        return self.percent if not self.regions or region in self.regions else 0
-
-    def __str__(self) -> str:
-        keys = "all keys" if self.percent == EVERYWHERE else f"{self.percent}% of the keys"
-        return f"{keys} in {', '.join(self.regions) if self.regions else 'all regions'}"
-
-
-@dataclass(frozen=True)
-class RolloutPlan:
-    """The stages of a new version, and what makes it go on and halt."""
-
-    stages: tuple[Stage, ...]
-    hold_ns: int | None = None
-    """How long a stage lasts; None: until the command."""
-    denied_ratio_rise: float | None = None
-    """So much more may be denied under the new version; None: it never halts by itself."""
 
 
 @dataclass(frozen=True, order=True)

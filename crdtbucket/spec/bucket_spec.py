@@ -81,9 +81,9 @@ class BucketSpec:
     """The function that is asked for the limit of each key, if there is one."""
     shadow: bool
     """Whether calls that the limit denies are admitted all the same, and counted."""
-    slots: int | None
-    """Of a bucket of kind `concurrency`, how much of a key may be in flight; None for tokens. Its
-    capacity and refill are those of one slot."""
+    slots: Annotated[int, WholeRange(1, MAX_SLOTS)] | None
+    """In place of a rate: [how much of a key may be in flight](slots.md) at once, 1 to 1,000. The
+    capacity and the refill are then those of one slot."""
     period: CalendarPeriod | None
     """The period whose quota the capacity is, of a bucket of kind `calendar`; None for one that
     refills steadily."""
@@ -138,7 +138,7 @@ class BucketSpec:
             raise InvalidSpec(f"shadow is {clipped(shadow)}", "write true or false", "shadow")
         check_rate(refill_rate, self.interval_ns, capacity, debt)
         if slots is not None:
-            check_whole("slots", slots, 1, MAX_SLOTS)
+            check_field(self, "slots", slots)
             if (capacity, refill_rate) != (SLOT_TOKENS, SLOT_TOKENS):
                 fix = "make it with BucketSpec.concurrency(name, slots, ttl=...)"
                 raise InvalidSpec("slots is given beside a capacity and a rate", fix, "slots")

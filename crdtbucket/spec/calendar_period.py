@@ -28,10 +28,10 @@ class CalendarPeriod:
     hours. Times are wall clock ns since 1970 (UTC).
     """
 
-    per: Per
-    """A week begins on Monday."""
-    time_zone: str
-    """A name of the IANA time zone database, or "UTC"."""
+    per: Per = "day"
+    """`day`, `week` (from Monday) or `month`."""
+    time_zone: str = "UTC"
+    """Whose midnight it is: a name of the IANA time zone database, such as `Europe/Berlin`."""
 
     @classmethod
     def checked(cls, per: Per, time_zone: str) -> CalendarPeriod:

@@ -23,15 +23,17 @@ class DescriptorRule:
     take from."""
 
     bucket: str
+    """The service that it takes from."""
     entries: tuple[tuple[str, str | None], ...]
-    """Names, each with the value that it must have; or None: the value is of the key."""
+    """What a descriptor must consist of, in this order: `name=value`, or a `name` alone, whose
+    value is the key; of several the key has all values, of none all share one."""
     domain: str | None = None
-    """The domain of the request; None: any."""
+    """The domain that the proxy sends; any, if left out."""
     settle: bool = False
-    """Charge every hit, into debt if need be, as for costs that are known afterwards."""
+    """Charge every hit, into debt if need be, as for costs that are known after the answer."""
     floor: Floor = 0
-    """The part of the bucket that is left to more important calls: a share of the capacity, or a
-    priority."""
+    """What is left to [more important](api.md#priorities) calls: a share of the capacity, or
+    `critical`, `normal`, `batch` or `smooth`."""
 
     def key(self, domain: str, entries: Sequence[Entry]) -> str | None:
         """The key of a descriptor; None when the rule is not about it."""

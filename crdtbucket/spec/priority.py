@@ -9,7 +9,7 @@ from typing import Literal, TypeAlias
 from crdtbucket.errors import InvalidSpec
 
 Priority = Literal["critical", "normal", "batch", "smooth"]
-Floor: TypeAlias = "float | Priority"
+Floor: TypeAlias = float | Priority
 """The share of the capacity that has to be left after a take, or a priority."""
 
 PRIORITIES: dict[str, float] = {"critical": 0.0, "normal": 0.2, "batch": 0.5, "smooth": 0.2}

@@ -17,7 +17,7 @@ from crdtbucket.config import Config
 from crdtbucket.metrics.catalogue import METRICS, PREFIX
 from crdtbucket.metrics.collector import CatalogueCollector, register
 from crdtbucket.metrics.metric import PEER_STATES
-from crdtbucket.rollout.staged import RolloutPlan, Stage
+from crdtbucket.rollout.rollout_plan import RolloutPlan, Stage
 from tests.test_docs import rows
 
 Shown = dict[tuple[str, frozenset[tuple[str, str]]], float]

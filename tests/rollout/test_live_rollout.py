@@ -32,8 +32,9 @@ from crdtbucket.limiter.tables import Tables
 from crdtbucket.rollout.in_force import InForce
 from crdtbucket.rollout.live_rollout import LiveRollout
 from crdtbucket.rollout.reload import Reload
+from crdtbucket.rollout.rollout_plan import RolloutPlan, Stage
 from crdtbucket.rollout.rollout_store import RolloutStore, kept, recalled
-from crdtbucket.rollout.staged import Position, RolloutPlan, Stage, Status, row_of
+from crdtbucket.rollout.staged import Position, Status, row_of
 from crdtbucket.testing import SimulatedMesh
 from tests.threads import running
 from tests.virtual_loop import VirtualTime, virtually

@@ -14,7 +14,7 @@ from crdtbucket import BucketSpec, ConfigError, CrdtbucketError, Limiter, Unknow
 from crdtbucket._core import Table
 from crdtbucket.config import Config
 from crdtbucket.mesh.links.override_orders import OverrideOrder
-from crdtbucket.rollout.staged import RolloutPlan, Stage
+from crdtbucket.rollout.rollout_plan import RolloutPlan, Stage
 
 API, SILVER, GOLD = (
     BucketSpec(*one) for one in (("api", 10, 1), ("silver", 20, 1), ("gold", 40, 2))

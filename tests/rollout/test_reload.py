@@ -28,7 +28,7 @@ from crdtbucket import (
     UnknownBucket,
 )
 from crdtbucket.config import Config, load_config
-from crdtbucket.rollout.staged import RolloutPlan, Stage
+from crdtbucket.rollout.rollout_plan import RolloutPlan, Stage
 from crdtbucket.strong.controller.controller_settings import ControllerSettings
 from crdtbucket.strong.controller.degradation import Degradation
 from tests.threads import running

@@ -10,8 +10,9 @@ from crdtbucket import CrdtbucketError
 from crdtbucket._core import Table
 from crdtbucket.rollout.live_rollout import LiveRollout
 from crdtbucket.rollout.reload import Reload
+from crdtbucket.rollout.rollout_plan import RolloutPlan
 from crdtbucket.rollout.rollout_store import RolloutStore
-from crdtbucket.rollout.staged import Position, RolloutPlan, Status, row_of
+from crdtbucket.rollout.staged import Position, Status, row_of
 from tests.rollout.test_live_rollout import (
     HOLD,
     NEW,

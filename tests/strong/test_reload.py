@@ -10,7 +10,7 @@ import pytest
 from crdtbucket import BucketSpec, CostExceedsCapacity, Mode
 from crdtbucket._core import Table
 from crdtbucket.config import Config
-from crdtbucket.rollout.staged import RolloutPlan, Stage
+from crdtbucket.rollout.rollout_plan import RolloutPlan, Stage
 from crdtbucket.strong.controller.controller_settings import ControllerSettings
 from crdtbucket.strong.controller.degradation import Degradation
 from crdtbucket.strong.quota import Quota

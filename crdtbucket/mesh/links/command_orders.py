@@ -19,7 +19,8 @@ from crdtbucket.mesh.links.node_key import NodeKey, fingerprint_of
 from crdtbucket.mesh.links.order_book import OrderBook
 from crdtbucket.mesh.links.signed_orders import SignedOrder, unpacked
 from crdtbucket.mesh.state_file import StateFile
-from crdtbucket.rollout.staged import MAX_STAGES, Position, Status
+from crdtbucket.rollout.rollout_plan import MAX_STAGES
+from crdtbucket.rollout.staged import Position, Status
 
 MAX_COMMANDS = 64
 """That are remembered: those with the highest counters, one about each version and each key. A
