@@ -58,8 +58,7 @@ class MeshNetwork:
     ) -> None:
         """`carrier` makes the transport, if not the one that `config` asks for. `hash_key` replaces
         the key that `config` gives for the hash of bucket keys. `peer_keys`: which key belongs to
-        which name. `books`: what operators have ordered. None: there are none. Raises `MeshError`.
-        """
+        which name. `books`: what operators have ordered. Raises `MeshError`."""
         self.name = node.info.name
         self.counters = MeshCounters()
         self.links = LinkTable(self.name)
@@ -69,13 +68,9 @@ class MeshNetwork:
         self.address = ""
         """The address that others dial, once started; ":port" when only they can see the host."""
         self._tasks = BackgroundTasks()
+        books = OperatorBooks() if books is None else books
         self.orders = OperatorOrders(
-            self.peer_keys,
-            OperatorBooks() if books is None else books,
-            self.links,
-            self.refusals,
-            self._tasks,
-            self._bad_frame,
+            self.peer_keys, books, self.links, self.refusals, self._tasks, self._bad_frame
         )
         self._node, self._config, self._clock = node, config, clock_ns
         self._hash_key, self._keys = hash_key, Keyring(config, hash_key)
