@@ -79,7 +79,7 @@ from crdtbucket.strong.quota import Quota
 from crdtbucket.strong.redis import registry
 from crdtbucket.strong.strong_bucket import StrongBucket
 from tests.chaos.__main__ import PARTS
-from tests.http.test_workers import SERVERS
+from tests.http.server.test_worker_limits import SERVERS
 from tests.strong.redis_server import Server, free_port
 
 ROOT = Path(__file__).parents[1]

@@ -248,8 +248,8 @@ def test_tenants_have_the_limits_of_their_plans_and_of_an_operator() -> None:
 
 def test_every_example_is_run() -> None:
     here = Path(__file__).read_text()
-    of_frameworks = (Path(__file__).parent / "http/test_examples.py").read_text()
-    of_workers = (Path(__file__).parent / "http" / "test_workers.py").read_text()
+    of_frameworks = (Path(__file__).parent / "http/middleware/test_examples.py").read_text()
+    of_workers = (Path(__file__).parent / "http/server/test_worker_limits.py").read_text()
     programs = {path.name for path in EXAMPLES.glob("*.py")}
     assert programs
     for name in programs:

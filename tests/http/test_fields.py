@@ -19,7 +19,7 @@ from crdtbucket.http.fields import (
     problem,
     rate_limit_fields,
 )
-from tests.limiter.test_calendar import Machine
+from tests.limiter.test_calendar_bucket import Machine
 
 START = 1_000 * NS_PER_SECOND
 

@@ -5,7 +5,7 @@ python -m tests.native.sanitized [arguments of pytest]
 AddressSanitizer and UndefinedBehaviorSanitizer end the process at the first read beyond what was
 allocated, overflow that is not defined, or misplaced pointer. They are loaded before Python, which
 takes its objects from malloc, so that each object has bounds of its own. Processes that tests start
-inherit all of that; programs of others do not (tests/http/test_proxies.py).
+inherit all of that; programs of others do not (tests/http/server/test_proxies.py).
 """
 
 from __future__ import annotations

@@ -421,7 +421,7 @@ MUTATIONS = (
         "core",
         "    if (LIKELY(!until))\n        return now;\n",
         "    if (LIKELY(!d->still_until) || now)\n        return now;\n",
-        suite("limiter/test_calendar", "comes_back_at_midnight"),
+        suite("limiter/test_calendar_bucket", "comes_back_at_midnight"),
     ),
     Mutation(
         "a_release_gives_back_what_time_has_brought",

@@ -199,7 +199,7 @@ MUTATIONS = (
         "http",
         "            unblocked = {signal.SIGCHLD, signal.SIGALRM}\n",
         "            unblocked = {*ENDING, signal.SIGCHLD, signal.SIGALRM}\n",
-        (*PYTEST, "tests/http/test_early_signals.py", "-k", "before_it_serves"),
+        (*PYTEST, "tests/cli/test_early_signals.py", "-k", "before_it_serves"),
     ),
     Mutation(
         "slow_clients_stop_health_checks",

@@ -144,7 +144,7 @@ MUTATIONS = (
         "limiter",
         "        elif not any(bucket.spec.period is not None for bucket in self._in_force.made):\n",
         "        elif False:\n",
-        suite("limiter/test_calendar", "view_is_read"),
+        suite("limiter/test_calendar_bucket", "view_is_read"),
     ),
     Mutation(
         "halted_goes_on_by_time",
@@ -208,14 +208,14 @@ MUTATIONS = (
         "limiter",
         "still_until=self._ends, period=self.number)",
         "still_until=self._ends)",
-        suite("limiter/test_calendar", "set_back"),
+        suite("limiter/test_calendar_bucket", "set_back"),
     ),
     Mutation(
         "the_next_period_is_not_prepared",
         "limiter",
         "for one in range(number - 1, number + 2):",
         "for one in range(number - 2, number + 1):",
-        suite("limiter/test_calendar", "take_early"),
+        suite("limiter/test_calendar_bucket", "take_early"),
     ),
     Mutation(
         "a_file_that_was_cut_short_ends_every_limit",

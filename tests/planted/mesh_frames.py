@@ -24,7 +24,7 @@ MUTATIONS = (
         "mesh",
         "wire.STORE_UNREACHABLE or self._region_without_store(link.info.region)",
         "wire.STORE_UNREACHABLE",
-        suite("strong/test_regions", "mesh_carries"),
+        suite("strong/test_redis_per_region", "mesh_carries"),
     ),
     Mutation(
         "acks_kept_over_a_restart",

@@ -114,7 +114,7 @@ MUTATIONS = (
         "config",
         "return str(value) if type(value) is int else value",
         "return value",
-        suite("config/test_command", "port_alone"),
+        suite("cli/test_config_command", "port_alone"),
     ),
     Mutation(
         "an_address_where_nobody_listens_is_reported_without_a_hint",

@@ -10,7 +10,7 @@ MUTATIONS = (
         "strong",
         "degradation, modes=own.modes, webhook=own.webhook, on_mode_change=own.on_mode_change",
         "degradation, modes=own.modes, on_mode_change=own.on_mode_change",
-        suite("strong/test_reload", "outage_does_changes_too"),
+        suite("strong/test_strong_reload", "outage_does_changes_too"),
     ),
     Mutation(
         "what_is_held_back_is_not_waited_for",

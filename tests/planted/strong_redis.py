@@ -31,7 +31,7 @@ MUTATIONS = (
         "strong",
         "return self.here if self._elsewhere is None else self.here + self._elsewhere()",
         "return self.here",
-        suite("strong/test_regions", "quota_counts"),
+        suite("strong/test_redis_per_region", "quota_counts"),
     ),
     Mutation(
         "an_old_copy_is_a_second_server",

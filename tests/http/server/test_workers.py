@@ -24,7 +24,7 @@ from crdtbucket.http.server.siblings import CANNOT, Siblings
 from crdtbucket.http.server.workers import WorkerPool
 from crdtbucket.limiter.facade import Limiter
 from crdtbucket.metrics.collector import CatalogueCollector
-from tests.http.test_serve import Process, started
+from tests.cli.test_serve import Process, started
 from tests.waits import eventually
 
 CONFIG = """

@@ -19,10 +19,10 @@ from crdtbucket.http.server import quota_messages, quota_server
 from crdtbucket.http.server.descriptor_limits import Descriptor, DescriptorLimits
 from crdtbucket.http.server.quota_subscription import QuotaUsage
 from crdtbucket.http.server.serve_settings import ServeSettings
+from tests.cli.test_serve import started
 from tests.http.server.test_envoy_service import QUESTION, asked, raw_of
+from tests.http.server.test_proxies import EXAMPLES, START_S, application, found, proxy_process
 from tests.http.serving import Asker, serving
-from tests.http.test_proxies import EXAMPLES, START_S, application, found, proxy_process
-from tests.http.test_serve import started
 from tests.strong.redis_server import Server, free_port
 from tests.waits import eventually
 

@@ -17,7 +17,7 @@ import pytest
 
 from tests.strong.redis_server import Server, free_port
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 LIMIT = 200
 ASKED = 320
 SERVERS = {

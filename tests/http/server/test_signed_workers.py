@@ -18,14 +18,14 @@ from crdtbucket.mesh.links import order_spread
 from crdtbucket.mesh.links.command_orders import CommandOrder
 from crdtbucket.mesh.links.node_key import NodeKey
 from crdtbucket.rollout.staged import Position, Status
+from tests.cli.test_serve import Process, started
 from tests.http.serving import HEADERS, TOKEN
-from tests.http.test_serve import Process, started
 from tests.limiter.test_limiter_mesh import peers
 from tests.strong.redis_server import free_port
 from tests.waits import eventually
 
 pytestmark = pytest.mark.processes
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 BOUND_S = 60.0
 SECRET = "a secret of these tests"
 LIMITS = """

@@ -19,7 +19,7 @@ from aiohttp import web
 from tests.http.serving import API, serving
 from tests.strong.redis_server import free_port
 
-EXAMPLES = Path(__file__).parents[2] / "examples/proxies"
+EXAMPLES = Path(__file__).parents[3] / "examples/proxies"
 CALLS = API.capacity
 START_S = 60.0
 

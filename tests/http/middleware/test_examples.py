@@ -21,7 +21,7 @@ import pytest
 
 from tests.strong.redis_server import free_port
 
-EXAMPLES = Path(__file__).parents[2] / "examples"
+EXAMPLES = Path(__file__).parents[3] / "examples"
 START_S = 60.0
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.http.test_serve import CONFIG, started
+from tests.cli.test_serve import CONFIG, started
 
 pytestmark = pytest.mark.processes
 ROOT = Path(__file__).parents[2]

@@ -19,7 +19,7 @@ from crdtbucket.http.server.quota_messages import (
     QUOTA_METHOD,
     QUOTA_SERVICE,
 )
-from tests.http.test_serve import Process, started
+from tests.cli.test_serve import Process, started
 from tests.strong.redis_server import free_port
 from tests.waits import eventually
 
