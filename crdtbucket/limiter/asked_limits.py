@@ -23,7 +23,7 @@ class RememberedLimit(NamedTuple):
 
     bucket: Bucket
     until: int
-    """Local ns at which it is asked again."""
+    """When the function is asked about the key again (local ns)."""
 
 
 class AskedLimits:
@@ -33,7 +33,8 @@ class AskedLimits:
     def __init__(
         self, source: AskedOverrides, owner: Bucket, bucket_of: Callable[[Limit], Bucket]
     ) -> None:
-        """`bucket_of` has or makes the bucket of a limit, and raises for what is none."""
+        """`bucket_of` returns the bucket of a limit, which it makes if need be, and raises for what
+        is no limit."""
         self.source = source
         self.failed = 0
         """How often the function raised, or said what is no limit."""
@@ -41,7 +42,7 @@ class AskedLimits:
         self._now = owner.table.now
         self._bucket_of = bucket_of
         self._answers: dict[str, RememberedLimit] = {}
-        self._lock = ForkLock()  # over what is kept; nobody is asked under it
+        self._lock = ForkLock()  # held while `_answers` changes, never while the function is asked
         self._failing = False
 
     def of(self, key: str) -> Bucket:
@@ -102,8 +103,9 @@ class AskedLimits:
 
 
 def carry_over(key: str, before: Bucket, after: Bucket) -> None:
-    """Charges a key, on which another bucket decides now, what it owes in the one before and not in
-    this. To be called once a change: peers learn of it as of any charge."""
+    """A key moves from the bucket `before` to the bucket `after`: what it owes in the first one and
+    not yet in the second is charged in the second. To be called once for each move; peers receive
+    it as any other charge."""
     if isinstance(before, CalendarBucket) and isinstance(after, CalendarBucket):
         before, after = before.look(), after.look()
     if before is after or before.spec.slots is not None:

@@ -1,7 +1,7 @@
 """Services in a thread of their own, for programs without an event loop.
 
-They receive and tick in that thread while the program takes in others; what they share is the
-compiled core, whose calls the interpreter's lock serialises.
+Frames are received and sent in that thread while the program takes tokens in others. What the
+threads share is the compiled core, whose calls the interpreter's lock serialises.
 """
 
 from __future__ import annotations
@@ -49,7 +49,8 @@ class Background:
         self._ended: Future[None] = Future()
 
     def start(self) -> None:
-        """Returns once all serve; raises, here, what keeps one from it."""
+        """Returns once all services run. Raises, in the calling thread, what kept one from its
+        start."""
         if self._thread is not None:
             raise CrdtbucketError("this thread was started before: make a new one")
         started: Future[None] = Future()

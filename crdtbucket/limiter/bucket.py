@@ -108,7 +108,7 @@ class Bucket(BucketCore):
     ) -> Decisions:
         """`take_many` of a bucket with overrides: the deciding buckets are taken from in turn."""
         if isinstance(keys, (str, bytes)):
-            return self.take_here(keys, costs)  # which refuses
+            return self.take_here(keys, costs)  # raises: one key is no list of keys
         names = tuple(keys)
         each = cost_of_each(names, costs)
         places: dict[Bucket, list[int]] = {}
@@ -153,7 +153,7 @@ class Bucket(BucketCore):
             return bucket.wait_sync(key, cost, timeout)
         check_no_loop("wait_sync", "`await bucket.wait(...)`")
         patience_ns(timeout)  # refuses what is none
-        # What is there needs no event loop, which costs more than all else here.
+        # Tokens that are there need no event loop, which costs more than all else here.
         if self.immediate and self.peek(key, cost) and (decision := self.take(key, cost)):
             return decision
         return asyncio.run(self.waiters.wait(key, cost, timeout))
@@ -201,8 +201,9 @@ def cost_of_each(
 
 
 def check_bucket(bucket: object, taker: str) -> None:
-    """Raises `InvalidSpec` for what is no bucket, such as its name, and `WrongKind` for one of
-    slots. `taker`: what takes tokens of it."""
+    """Raises `InvalidSpec` for something else than a bucket, such as the name of one, and
+    `WrongKind` for a bucket of slots. `taker`: what is to take tokens of it, in words for the
+    message."""
     if not isinstance(bucket, Bucket):
         fix = 'pass a bucket, such as limiter.bucket("api")'
         raise InvalidSpec(f"the bucket of {taker} is {bucket!r}", fix, "bucket")

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from crdtbucket.strong.strong_side import StrongSide
 
 TRAVEL_NS = NS_PER_SECOND // 5
-"""The longest time that a change is on its way to a peer, as far as room for debt is concerned."""
+"""How long a change may be on its way to a peer; a bucket has room for the debt of this time."""
 
 
 class Factory:
@@ -64,7 +64,7 @@ class Factory:
         """Makes a bucket, or the bucket of an override of `owner`."""
         strong = (owner.consistency or self._consistency) is Mode.STRONG
         kind: Callable[..., Bucket] = Bucket
-        if strong:  # Redis only where it is used
+        if strong:  # imports what Redis needs only where there is one
             from crdtbucket.strong.strong_bucket import StrongBucket
             from crdtbucket.strong.strong_slots import StrongSlotBucket
 

@@ -60,8 +60,8 @@ class LocalNode:
 
     @property
     def mesh(self) -> MeshNetwork | None:
-        """The network of the node while there is one. It is shown no more once the limiter is
-        closed, though a process that is about to lead a shared table may still be starting one."""
+        """The network of the node while there is one. It is None once the limiter is closed, even
+        where a process that is about to lead a shared table is still starting one."""
         return None if self._ended else self._mesh
 
     @property
@@ -71,7 +71,8 @@ class LocalNode:
 
     @property
     def restores(self) -> bool:
-        """Whether it goes on from what an earlier epoch has left, if that left something."""
+        """Whether it restores what an earlier epoch of this node has saved, if there is
+        something."""
         mesh = self.identity.mesh
         return mesh is not None and mesh.state_dir is not None
 
@@ -81,7 +82,7 @@ class LocalNode:
         self._running, self._position = running, position
         if self.machine is not None:
             self.machine.updates.advertise(running, row_of(position))
-        self.follow_wall()  # a calendar bucket may be new, and waits for no beat
+        self.follow_wall()  # a new calendar bucket does not wait for the next beat
 
     @property
     def signs(self) -> bool:
@@ -90,16 +91,16 @@ class LocalNode:
         return mesh is not None and bool(mesh.operator_keys)
 
     def ordered(self, version: int, content: int) -> Position | None:
-        """Where an operator has ordered a version to be, as far as this process knows; None where
-        operators sign nothing."""
+        """The position to which an operator has ordered a version, as far as this process knows;
+        None where operators sign nothing."""
         if self._commands is None or not self.signs:
             return None
         order = self._commands.ordered(version, content)
         return None if order is None else order.position
 
     def service(self, rolling: LiveRollout) -> Service | None:
-        """What is to run for the mesh; None without one. `rolling` follows peers and operators.
-        Raises `MeshError` for a state directory that cannot be used."""
+        """The service that runs the mesh; None without a mesh. `rolling`: the roll-out, which peers
+        and operators move. Raises `MeshError` for a state directory that cannot be used."""
         given, file = self.identity.mesh, self._file
         if given is None:
             return None
@@ -161,7 +162,7 @@ class LocalNode:
         return mesh.orders.order(order)
 
     def check_key(self, mesh: MeshConfig) -> None:
-        """Raises `MeshError` where this node cannot have the key that it would have by `mesh`."""
+        """Raises `MeshError` where this node cannot use the identity key that `mesh` names."""
         from crdtbucket.mesh.links.peer_keys import changed_key
 
         own = None if self.mesh is None else self.mesh.peer_keys.own
@@ -175,8 +176,8 @@ class LocalNode:
             self.mesh.renew(mesh)
 
     def view(self) -> dict[str, Any] | None:
-        """What the process that leads shows of the mesh to the others of its table. None in the one
-        that leads, or has no mesh, and before there is any."""
+        """The leader's view of the mesh, for the other processes of a shared table. None in the
+        leader itself, without a mesh, and before the leader has written one."""
         if self.alone or self._file is None or self.mesh is not None:
             return None
         from crdtbucket.shared import leader_view
@@ -213,18 +214,19 @@ class LocalNode:
         self.saved.give_up()
 
     def end(self) -> None:
-        """The limiter is closed: its mesh is shown no more."""
+        """The limiter is closed: `mesh` is None from now on."""
         self._ended = True
 
     def tell_address(self) -> None:
         """Advertises where this node listens, now that it does."""
-        # ":port" means that no host but this one knows its host.
+        # ":port": only other hosts know under which name they reach this one.
         mesh, machine = self.mesh, self.machine
         if mesh is not None and machine is not None and not mesh.address.startswith(":"):
             machine.listens(mesh.address)
 
     def beat(self) -> None:
-        """What is due about every second."""
+        """Compares the wall clocks, and advertises the worst mode; to be called about every
+        second."""
         self.follow_wall()
         modes = {bucket.mode for bucket in self._in_force.made}
         if self.machine is not None and modes:
@@ -239,7 +241,7 @@ class LocalNode:
         if machine is not None:
             moved = machine.follow_wall(shows, now)
         elif not any(bucket.spec.period is not None for bucket in self._in_force.made):
-            return  # nobody asks this process for the wall clock, and the view may be long
+            return  # no bucket needs the wall clock, and reading the view may take long
         elif (view := self.view()) is not None:
             moved = round(view["mesh"]["wall_clock_moved"] * NS_PER_SECOND)
         wall.follow(shows - now + moved)
@@ -277,5 +279,5 @@ class LocalNode:
         return node
 
     def _refused(self, _: NodeConflict) -> None:
-        # The machine has made every decision raise: those who wait for tokens must notice it, too.
+        # Every decision raises by now; callers that wait for tokens look again, and raise as well.
         self._in_force.wake_waiters()

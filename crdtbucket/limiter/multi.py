@@ -41,8 +41,9 @@ class Part:
         """The last one; a peek where nothing was taken."""
 
     def order(self) -> tuple[bool, str, tuple[int, int]]:
-        """Where it is asked for: what would be denied first, so that nothing else is taken for it;
-        then in an order that all nodes share, so that two of them never hold what the other needs.
+        """The place of the part among those that are asked: first what would be denied, so that
+        nothing is taken in vain; then an order that all nodes share, so that two nodes never each
+        hold what the other one needs.
         """
         return self.decision.allowed, self.bucket.spec.key, self.bucket.hash(self.key)
 
@@ -66,7 +67,7 @@ class Multi(MultiCore):
             """The core's: the bucket with this name. Raises `UnknownBucket`."""
             raise NotImplementedError
 
-    else:  # a checker would believe in every attribute
+    else:  # hidden from type checkers, which would accept any attribute
 
         def __getattr__(self, name: str) -> Any:
             """Says where a method of a bucket is."""
@@ -135,7 +136,8 @@ class Multi(MultiCore):
         return AllReservation(self, self._acquire, wanted, ttl)
 
     def _each(self, wanted: Iterable[Wanted]) -> list[Asked]:
-        """What is asked for in turn, a bucket for each item. Everything is checked."""
+        """The parts that are asked in turn, with one bucket for each item; all arguments are
+        checked."""
         items = list(wanted) if isinstance(wanted, Iterable) else wanted
         parts, sizes = self._asked(items)
         if len(parts) > len(items):

@@ -1,4 +1,4 @@
-"""Who a node of a limiter is, and what moves with the other nodes of its mesh needs of it."""
+"""The identity of a limiter's node, and what a roll-out needs of that node."""
 
 from __future__ import annotations
 
@@ -33,7 +33,8 @@ class Identity:
 
 
 class OrderedNode(Protocol):
-    """The node of a roll-out, which peers and operators may move."""
+    """The node on which a version is rolled out: it knows the orders of operators, and advertises
+    to peers how far the roll-out is."""
 
     identity: Identity
 
@@ -42,7 +43,7 @@ class OrderedNode(Protocol):
         """Whether what moves other nodes has to be signed by an operator."""
 
     def ordered(self, version: int, content: int) -> Position | None:
-        """Where an operator has ordered a version to be, as far as this process knows."""
+        """The position to which an operator has ordered a version, as far as this process knows."""
 
     def advertise(self, running: tuple[int, int, int] | None, position: Position | None) -> None:
         """Advertises which configuration runs (version, hash, stage), and how far it is."""

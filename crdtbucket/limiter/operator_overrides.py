@@ -62,16 +62,17 @@ class OperatorOverrides:
         self._file: OverrideFile | None = None
         self._book: OverrideBook | None = None
         self._making = ForkLock()
-        self._ordering = ForkLock()  # so that each charges what a key owed before it
+        self._ordering = ForkLock()  # one order at a time: each charges what the key owed before
         self._unkept: list[OverrideOrder] = []
         self._fault = ""
-        self._writing = ForkLock()  # over the use of the file, which takes its time
+        self._writing = ForkLock()  # held while the file is used, which may take long
         if self._is_kept:
             len(self.book)  # reads it
 
     @property
     def book(self) -> OverrideBook:
-        """The orders. What they need is imported where there are some, or there is a mesh."""
+        """The orders that hold. The modules for them are imported only where there are orders, or a
+        mesh."""
         with self._making:
             if self._book is None:
                 from crdtbucket.limiter.override_file import OverrideFile
@@ -103,7 +104,8 @@ class OperatorOverrides:
         return self._order(bucket, key, limit)
 
     def remove(self, bucket: str, key: str) -> bool:
-        """The key has the limit again that it has without; False where it does. As `set`."""
+        """Ends the limit that an operator has given to a key; False where there is none. Raises as
+        `set`."""
         return self._order(bucket, key, None)
 
     def give(self, order: str, about: tuple[str, str] | None = None) -> bool:
@@ -150,8 +152,8 @@ class OperatorOverrides:
             self._book.change(mesh.operator_keys)
 
     def beat(self) -> None:
-        """Keeps what peers have sent, and follows what other processes took; to be called
-        every second or so."""
+        """Writes what peers have sent to the file, and reads what other processes have written
+        there; to be called every second or so."""
         if self._file is None:
             if self._is_kept:
                 len(self.book)  # reads the first ones, of another process

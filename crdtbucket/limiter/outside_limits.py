@@ -79,12 +79,12 @@ class OutsideLimits:
             self.of(spec.key).connect(spec, buckets[spec.key], pairs)
 
     def look_again(self) -> None:
-        """There are buckets more, and limits of keys may name them; the lock is held."""
+        """There are new buckets, which limits of keys may name; the lock is held."""
         for one in [one for one in list(self._of.values()) if one.in_force]:
             one.look_again()
 
     def remove(self, buckets: Iterable[str]) -> None:
-        """These buckets, by their keys, are in force no more."""
+        """The buckets of these keys are no longer in force."""
         for key in buckets:
             if key in self._of:
                 self._of[key].in_force = False
@@ -127,20 +127,22 @@ class OutsideLimit:
     def __init__(self, limit: Limit) -> None:
         self.limit = limit
         self.bucket: Bucket | None = None
-        """Decides on them; None while the limit cannot be used."""
+        """The bucket that decides on these keys; None while the limit cannot be used."""
         self.keys = 0
-        """To which operators have given it."""
+        """How many keys operators have given it."""
 
 
 class BucketOverrides:
     """Finds the bucket that decides on a key of one bucket whose keys have limits from outside."""
 
     def __init__(self, define: Callable[[BucketSpec, Limit], Bucket], lock: Any) -> None:
-        """`define` has or makes the bucket of a limit, under `lock`."""
+        """`define` returns the bucket of a limit, which it makes if need be; it is called under
+        `lock`."""
         self.asked: AskedLimits | None = None
         """The limits that a function states, None where there is none."""
         self.without_order: Callable[[str], Bucket]
-        """The bucket that decides on a key to which no operator gives a limit; once connected."""
+        """Returns the bucket that decides on a key to which no operator gives a limit; set by
+        `connect`."""
         self.in_force = False
         """Whether the bucket is in force, and is not itself the override of another one."""
         self._define = define
@@ -148,7 +150,7 @@ class BucketOverrides:
         self._given: dict[str, OutsideLimit] = {}
         self._limits: dict[Limit, OutsideLimit] = {}
         self._looked = -NS_PER_SECOND
-        """When it was looked for limits that no key has (local ns)."""
+        """When `forget_unused` last looked for limits that no key has (local ns)."""
         self._bucket: Bucket | None = None
         """None while it is not defined."""
         self._globs: list[tuple[str, Bucket]] = []
@@ -200,7 +202,8 @@ class BucketOverrides:
         return count
 
     def give(self, limits: Iterable[tuple[str, str | None]]) -> None:
-        """From now on keys have these limits by their operators; None: what they have without."""
+        """Operators have given these limits to keys; None: the key has the limit that it has
+        without."""
         with self._lock:
             self._give(dict(limits))
 
@@ -261,9 +264,9 @@ class BucketOverrides:
         return None if given is None else given.bucket
 
     def forget_unused(self) -> bool:
-        """Forgets limits that no key has, if it was not looked for these within a second; the lock
-        is held. A key that had one may owe something under it still, and does when it comes back.
-        Returns whether there were any."""
+        """Forgets limits that no key has, at most once a second; the lock is held. What a key owes
+        under a limit that it had stays, and counts when that limit comes back. Returns whether
+        there were any."""
         if self._bucket is None or (now := self._bucket.table.now()) < self._looked + NS_PER_SECOND:
             return False
         self._looked = now
@@ -275,7 +278,7 @@ class BucketOverrides:
         return len(self._limits) < before
 
     def _resolve(self, one: OutsideLimit) -> None:
-        """Has the limit be used as it is to be understood now."""
+        """Finds the bucket that a limit means by the present definitions, and uses it."""
         if self._bucket is None:
             return
         try:

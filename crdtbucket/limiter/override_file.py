@@ -56,16 +56,16 @@ class OverrideFile:
         self._known: FileId | None = None
         """Which file was read."""
         self._at = 0
-        """Up to where it was read."""
+        """The offset up to which it was read."""
         self._orders = 0
-        """How many it holds up to there."""
+        """How many orders it holds up to that offset."""
 
     @property
     def changed(self) -> bool:
         """Whether other processes have written to it."""
         try:
             found = os.stat(self.path)
-        except OSError:  # an `exchange` says why
+        except OSError:  # `exchange` raises with the reason
             return self._known is not None
         known = self._known
         return known is None or (found.st_ino, found.st_size) != (known.inode, self._at)

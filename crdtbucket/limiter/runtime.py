@@ -113,7 +113,7 @@ class Runtime:
         if state in (RuntimeState.ON_LOOP, RuntimeState.OPENING):
             raise CrdtbucketError(f"this limiter is {state.value}: await aclose() there")
         if state is RuntimeState.CLOSED:
-            self._reload.stop_watch()  # it may have been closed in a thread that could not
+            self._reload.stop_watch()  # another thread that closed it could not
             return
         if state is RuntimeState.LEFT_BEHIND:
             self._leave_to_the_parent()
@@ -134,7 +134,7 @@ class Runtime:
             try:
                 await asyncio.to_thread(self.close)
             finally:
-                self._reload.stop_watch()  # again: a signal handler goes only in the main thread
+                self._reload.stop_watch()  # again: only this thread ends a signal handler
             return
         if self.state is not RuntimeState.ON_LOOP and (
             self._closing is None or self._closing.done()
@@ -180,7 +180,7 @@ class Runtime:
         self.state = RuntimeState.OPENING
 
     def _services(self) -> list[Service]:
-        """What is to run beside the decisions, in the order of its start."""
+        """The services that run beside the decisions, in the order of their start."""
         services: list[Service] = []
         mesh = self._node.service(self._reload.rollout)
         if mesh is not None:

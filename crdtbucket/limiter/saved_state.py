@@ -27,7 +27,7 @@ class SavedState:
         self._table = table
         self._strong = strong
         self._memory: NodeMemory | None = None
-        self._saving = ForkLock()  # over the directory's use: snapshots are saved in a thread
+        self._saving = ForkLock()  # held while the directory is used: threads save snapshots
 
     def begin(
         self, directory: StateDir, memory: NodeMemory, name: str, *, shared: bool, goes_on: bool

@@ -59,7 +59,7 @@ class Tables:
         self.file = None if shared is None else SharedFile(path_for(shared, node))
         self._quota_file: SharedFile | None = None
         self._cut_off: set[Table] = set()
-        """Of those in files that were made shorter."""
+        """The tables whose files were made shorter."""
         self._strong: Table | None = None
         self._quotas: Table | None = None
         if main is None:
@@ -89,7 +89,7 @@ class Tables:
         return self._quotas
 
     def of(self, strong: bool) -> Table:
-        """The table in which buckets count that ask Redis, or that of those which do not."""
+        """The table of the buckets that ask Redis, or that of all others."""
         return self.strong if strong else self.main
 
     def deciding(self) -> Iterator[Table]:
@@ -99,8 +99,8 @@ class Tables:
             yield self._strong
 
     def begin_epoch(self) -> None:
-        """To be called when the limiter opens: what a fork has copied counts under a new epoch, as
-        no two processes may count under one."""
+        """To be called when the limiter opens. In the child of a fork a new epoch begins, since no
+        two processes may count under one."""
         if os.getpid() == self._process:
             return
         self._process = os.getpid()
@@ -156,7 +156,7 @@ class Tables:
 
 
 def _check_kind(name: str, given: object, kind: type | tuple[type, ...], fix: str) -> None:
-    """Raises `InvalidSpec` for what is neither None nor of this kind. What it is stays unsaid, as
-    there may be a password in it."""
+    """Raises `InvalidSpec` for what is neither None nor of this kind. The message does not repeat
+    the value, which may hold a password."""
     if given is not None and not isinstance(given, kind):
         raise InvalidSpec(f"{name} is of type {type(given).__name__}", fix, name)

@@ -104,7 +104,7 @@ class Upkeep:
             self._timer.cancel()
         self._stop.set()
         if self._thread is not None:
-            self._thread.join()  # its lead of a shared table ends with it
+            self._thread.join()  # ends its lead of a shared table, too
         elif self._node.alone and not self._tables.cut_off():
             self._table.sharing.yield_lead()
 

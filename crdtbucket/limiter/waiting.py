@@ -24,7 +24,7 @@ MAX_WAITERS = 10_000
 """Callers in one line; a further one gets `WaitTimeout` at once."""
 
 LOOK_AGAIN_NS = NS_PER_SECOND
-"""With other nodes a line looks at least so often: they may have given tokens back."""
+"""In a mesh a line looks at least so often whether other nodes have given tokens back."""
 
 Hash = tuple[int, int]
 
@@ -237,7 +237,7 @@ class LocalLine:
     def _arm(self) -> None:
         self._disarm()
         if self.loop.is_closed():
-            return  # the last callers are being thrown away with their loop
+            return  # the last callers end with their loop
         denial = self._denial
         wait_ns = denial.retry_after_ns
         update_interval_ns = self._lines.update_interval_ns
@@ -271,13 +271,15 @@ class LocalLine:
             self._lines.close(self)
 
     def refill_ns(self, decision: Decision, tokens: int) -> int:
-        """How long refill needs from the level of a decision to `tokens` (ns), guesses left out."""
+        """How long refill takes from the level of a decision to `tokens` (ns), without what is held
+        back for other nodes."""
         q, p = self._bucket.spec_of(self._key).emission
         return decision.debt + -((decision.limit - tokens) * q // p)
 
 
 def patience_ns(timeout: float | timedelta | None) -> int | None:
-    """Nanoseconds, None for ever. A time that has passed already is 0. Raises `InvalidSpec`."""
+    """A timeout in nanoseconds: None for ever, 0 where it has passed already. Raises
+    `InvalidSpec`."""
     if timeout is None or timeout == math.inf:
         return None
     if isinstance(timeout, (int, float)) and not isinstance(timeout, bool) and timeout <= 0:
@@ -286,6 +288,6 @@ def patience_ns(timeout: float | timedelta | None) -> int | None:
 
 
 def check_no_loop(blocking: str, instead: str) -> None:
-    """Raises `CrdtbucketError` where what is `blocking` would hold up an event loop."""
+    """Raises `CrdtbucketError` in a thread whose event loop the call `blocking` would hold up."""
     if asyncio._get_running_loop() is not None:  # the public one raises, which takes longer
         raise CrdtbucketError(f"{blocking} would block the event loop here: {instead}")

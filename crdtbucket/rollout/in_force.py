@@ -53,9 +53,9 @@ class InForce:
         self.buckets = buckets
         """The buckets in force, by key; replaced as a whole."""
         self.config: Config | None = None
-        """The configuration in force, None until there was one."""
+        """The configuration in force; None until the limiter has had one."""
         self.lock = ForkLock()
-        """Held over each change."""
+        """Held during each change."""
         self.made = factory.made
         """All buckets that were ever made, in order."""
         self.tables = tables
@@ -100,7 +100,7 @@ class InForce:
         return group or (self.bucket(name),)
 
     def known(self, key: str) -> Bucket | None:
-        """The bucket with this key, in force or removed earlier."""
+        """The bucket with this key, also one that was removed or is of a limit from outside."""
         return self.buckets.get(key) or self._removed.get(key) or self._overriding.get(key)
 
     def named(self, name: str) -> BucketSpec | None:
@@ -146,7 +146,7 @@ class InForce:
     # ---- changing; the lock is held ----
 
     def begin(self, config: Config) -> None:
-        """States which configuration the limiter was made from."""
+        """Records the configuration that the limiter was made from."""
         self.config = config
 
     def force(self, config: Config) -> None:
@@ -240,7 +240,7 @@ class InForce:
         return bucket
 
     def _stage(self, bucket: Bucket, spec: BucketSpec, share: float) -> None:
-        # Keys go back and forth between the two, so that both have the ceiling of either.
+        # Keys go back and forth between the two definitions, so both get the higher ceiling.
         ceiling = self.ceiling(spec)
         if bucket.candidate is not None:
             ceiling = max(ceiling, bucket.candidate.capacity + bucket.candidate_max_debt)

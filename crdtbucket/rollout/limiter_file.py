@@ -99,7 +99,7 @@ class LimiterFile:
 
 
 def load_regular(path: str | os.PathLike[str]) -> Config:
-    """`load_config` of a file that can be read again. Raises `ConfigError`, for a pipe as well."""
+    """`load_config` of a file that can be read again. Raises `ConfigError`, also for a pipe."""
     from crdtbucket.config import load_config  # reads YAML: only for those who have a file
 
     if os.path.exists(path) and not os.path.isfile(path):

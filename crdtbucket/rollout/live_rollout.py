@@ -29,7 +29,8 @@ class LiveRollout:
     """
 
     def __init__(self, in_force: InForce, store: RolloutStore, node: OrderedNode) -> None:
-        """`in_force` brings definitions into force and lends its lock; `node` informs the peers."""
+        """`in_force` brings definitions into force, and each change is made under its lock; `node`
+        informs the peers."""
         self._in_force = in_force
         self._store = store
         self._table = in_force.tables.main
@@ -47,7 +48,7 @@ class LiveRollout:
 
     @property
     def state(self) -> dict[str, Any] | None:
-        """How it stands, as a plain dict; None when there was none.
+        """The state of the roll-out as a plain dict; None when there was none.
 
         `version`, `hash`; `before`: the version that it replaces; `status`: running, done, halted
         or rolled back, and the `reason` where it is known here; `stage` of `stages`, from 1, and
@@ -78,7 +79,7 @@ class LiveRollout:
 
     @property
     def position(self) -> Position | None:
-        """How far it is, as peers learn it."""
+        """How far the roll-out is, as peers learn it; None where there was none."""
         return None if self._rollout is None else self._rollout.position
 
     @property
@@ -117,14 +118,15 @@ class LiveRollout:
             self._follow()
 
     def check(self, order: Position) -> None:
-        """Raises `CrdtbucketError` for an order of an operator that does not fit how it stands."""
+        """Raises `CrdtbucketError` for an order of an operator that does not fit the state of the
+        roll-out."""
         with self._lock:
             if self._rollout is None:
                 raise CrdtbucketError("no version is being rolled out on this node")
             self._rollout.check(order, self._node.ordered(*order.of))
 
     def obey(self) -> None:
-        """An operator may have ordered where it is to be."""
+        """Follows the newest order of an operator about this version, if there is one."""
         with self._lock:
             if self._is_ordered():
                 self._try_to_follow()
@@ -177,7 +179,7 @@ class LiveRollout:
                 len(target.rollout.stages),
                 self._rollout.stage,
             )
-        else:  # before a restart, or by peers
+        else:  # it ended before a restart, or peers have ended it
             status = self._rollout.position.status
             LOG.info("the roll-out of version %d (%s) after %d (%s) is %s", *versions, status)
         self._follow()
@@ -210,7 +212,7 @@ class LiveRollout:
                 self._exchange()
                 self._is_ordered()
                 rollout.tick(self._table.now(), self._in_force.decided())
-                self._try_to_follow()  # again, where something was in the way before
+                self._try_to_follow()  # once more, where it failed before
 
     def _replans(self, config: Config) -> bool:
         """Whether `config` is rolled out already; its stages may have changed."""
@@ -242,7 +244,7 @@ class LiveRollout:
         elif status is Status.ROLLED_BACK:
             self._in_force.force(before)
         else:
-            if self._in_force.config is target:  # it was everywhere, and somebody has halted it
+            if self._in_force.config is target:  # it was done here, and a node has halted it
                 self._in_force.force(before)
             self._in_force.stage(before, target, rollout.percent / 100)
         if self._followed is not None:
@@ -254,7 +256,7 @@ class LiveRollout:
         self._node.advertise(self.running, self.position)
 
     def _is_ordered(self) -> bool:
-        """Whether an order of an operator has moved it."""
+        """Whether an order of an operator has moved the roll-out."""
         rollout = self._rollout
         if not rollout or (order := self._node.ordered(*rollout.position.of)) is None:
             return False

@@ -29,8 +29,8 @@ class Reload:
         file: LimiterFile | None = None,
         node: LocalNode | None = None,
     ) -> None:
-        """`started`: the fixed settings of the limiter, for one without a file. `node`: whose mesh
-        may get other secrets and keys, if there is one."""
+        """`started`: the fixed settings of the limiter, for one without a file. `node`: its mesh
+        may get other secrets and keys; None: the limiter has no mesh."""
         self.rollout = rollout
         """Brings versions into force, at once or by stages."""
         self.counters = {"reloads": 0, "refused": 0}
@@ -99,7 +99,8 @@ class Reload:
         self._fault = f"{first}{f', and {len(more)} more' if more else ''}"
 
     def beat(self) -> None:
-        """Does what is due by time; to be called every second or so."""
+        """Lowers ceilings whose time is over, and moves the roll-out on; to be called every second
+        or so."""
         self._in_force.relax()
         self.rollout.beat()
 

@@ -33,7 +33,8 @@ LOG = logging.getLogger("crdtbucket")
 ROLLOUT_SUFFIX = "~rollout"
 """The suffix that the file adds to the path of the shared table; see `tables.QUOTA_SUFFIX`."""
 MOST_BYTES = 64 << 20
-"""A larger file is none of ours: 10,000 buckets with overrides take a tenth of that."""
+"""A larger file was not written by this module: 10,000 buckets with overrides take a tenth of
+that."""
 FORMAT = 1
 RULES = ("on_outage", "fallback_ratio", "fallback_scope", "expected_nodes")
 NUMBERS = (
@@ -69,8 +70,9 @@ class HostRollout:
         return recalled(data, target) if data and position_in(data) is not None else None
 
     def exchange(self, position: Position, content: Callable[[], bytes]) -> Position | None:
-        """Keeps what `content` returns, which holds `position`, where the file has a smaller one or
-        none; else nobody asks for it. Returns the position that the file had before."""
+        """Writes what `content` returns, which holds `position`, where the file has a smaller
+        position or none; otherwise `content` is not called. Returns the position that the file had
+        before."""
 
         def merge(fd: int) -> Position | None:
             found = position_in(_read(fd))
@@ -139,7 +141,7 @@ class RolloutStore:
             file = self._state_dir.rollout
             try:
                 file.remove() if data is None else file.save(data)
-            except MeshError as error:  # the roll-out goes on; a restart would not know of it
+            except MeshError as error:  # the roll-out goes on, but would be lost in a restart
                 LOG.error("%s", error)
 
 
@@ -175,7 +177,7 @@ def kept(before: Config, position: Position) -> bytes:
 
 
 def position_in(data: bytes) -> Position | None:
-    """How far the version is of which this was kept; None where that cannot be read."""
+    """The position in what `kept` has written; None where that cannot be read."""
     try:
         content = json.loads(data)
         position = Position.read(content["position"])
@@ -185,7 +187,7 @@ def position_in(data: bytes) -> Position | None:
 
 
 def recalled(data: bytes, target: Config) -> tuple[Config, Position] | None:
-    """The version before `target` and how far that was, if this is what was kept of it.
+    """The version before `target`, and how far `target` was, if `data` is about this version.
 
     Raises `MeshError` when it is damaged.
     """

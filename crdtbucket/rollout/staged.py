@@ -129,7 +129,8 @@ class Rollout:
         return self.position.status in (Status.RUNNING, Status.HALTED)
 
     def receive(self, advertised: Position, now: int) -> bool:
-        """Takes what a peer advertises, unless it is of another version; whether it changed."""
+        """Takes the position that a peer advertises, unless it is of another version. Returns
+        whether the own position changed."""
         if advertised.of != self.position.of or advertised <= self.position:
             return False
         self._move(advertised, now, f"another node: {advertised.status}")
@@ -137,7 +138,7 @@ class Rollout:
 
     def obey(self, order: Position, now: int) -> bool:
         """Goes where an operator has ordered this version to be; the counter of the order is in its
-        `changes`. Whether anything changed: where this node went after the order, it stays."""
+        `changes`. Returns whether the position changed: a later change of this node stays."""
         self.ordered = max(self.ordered, order.changes)
         if order <= self.position:
             return False
@@ -163,9 +164,9 @@ class Rollout:
             )
 
     def receive_halt(self, advertised: Position, now: int) -> bool:
-        """`receive` where operators sign what moves a version: a peer is believed nothing but that
-        it has halted by itself since the last order, and this node stays at its own stage then;
-        whether anything changed."""
+        """`receive` where operators sign what moves a version: of what a peer advertises, only a
+        halt since the last order counts, and this node then halts at its own stage. Returns whether
+        the position changed."""
         if (
             advertised.of != self.position.of
             or (advertised.status, self.position.status) != (Status.HALTED, Status.RUNNING)
@@ -176,7 +177,8 @@ class Rollout:
         return True
 
     def tick(self, now: int, counts: Counts) -> bool:
-        """Halts it where denials jump, else advances it when it is time; whether it did."""
+        """Halts the roll-out where denials jump, and else advances it when it is time. Returns
+        whether it did either."""
         if self.position.status is not Status.RUNNING:
             return False
         if self._start is None:
@@ -204,7 +206,7 @@ class Rollout:
             self._change(now, "command", status=Status.HALTED)
 
     def rollback(self, now: int) -> None:
-        """The old version again, on all keys of all nodes."""
+        """Puts the old version back on all keys of all nodes."""
         if self.position.status is not Status.ROLLED_BACK:
             self._change(now, "command", status=Status.ROLLED_BACK)
 
@@ -227,7 +229,7 @@ class Rollout:
 
     def _change(self, now: int, reason: str, *, status: Status, stage: int | None = None) -> None:
         at = self.position.stage if stage is None else stage
-        changes = min(self.position.changes + 1, MOST_CHANGES)  # whatever a peer has advertised
+        changes = min(self.position.changes + 1, MOST_CHANGES)  # a peer may advertise any number
         self._move(Position(*self.position.of, changes, status, at), now, reason)
 
     def _move(self, position: Position, now: int, reason: str) -> None:
@@ -244,7 +246,7 @@ class Rollout:
                 continue
             new = _since(new_now, new_then or (0, 0))
             if self.percent == EVERYWHERE:
-                # No key is left to compare with: the time before the stage is.
+                # All keys have the new version: it is compared with the time before this stage.
                 old = _since(old_then, self.old.get(bucket, ((0, 0), None))[0])
             else:
                 old = _since(old_now, old_then)

@@ -28,15 +28,16 @@ RATE = "tokens at a rate"
 
 
 def kind_of(spec: BucketSpec) -> str:
-    """What a bucket limits, in words; what differs in it cannot become the other."""
+    """What a bucket limits, in words. A bucket cannot change from one kind to another."""
     if spec.period is not None:
         return f"quotas {spec.period}"
     return RATE if spec.slots is None else "slots"
 
 
 def fixed(config: Config, running: Config | None, started: Mapping[str, Any]) -> Iterator[Problem]:
-    """Settings that would change and cannot. `started`: those of a limiter without a file; and of
-    any limiter the mesh as it is now, unless an argument gave another one than the file."""
+    """Settings that differ from the running ones and cannot change. `started`: the running settings
+    of a limiter without a file; and of any limiter the present mesh, unless an argument overrides
+    that of the file."""
     for field, path in FIXED.items():
         new = attrgetter(field)(config)
         if running is not None:

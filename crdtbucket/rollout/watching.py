@@ -25,8 +25,8 @@ class FileWatch:
 
     It reads the file by its name each time: so a file that is replaced, a link that is turned to
     another file and a mounted directory that is swapped as a whole all count, and nothing depends
-    on what a file system says. A new content is taken when two looks in a row have seen it: who
-    writes a file in place is not caught half-way. On SIGHUP it is taken at once.
+    on what a file system says. A new content is taken when two looks in a row have seen it: so a
+    file that is written in place is not read half-way. On SIGHUP it is taken at once.
     """
 
     def __init__(
@@ -60,7 +60,7 @@ class FileWatch:
         self._thread.start()
 
     def stop(self) -> None:
-        """Ends it; what is being taken is taken. A second call does nothing."""
+        """Ends the watch, after a reload that is under way. A second call does nothing."""
         if self._thread is not None:
             self._calls.put(False)
             self._thread.join()
@@ -71,7 +71,7 @@ class FileWatch:
             self._signalled = False
 
     def now(self) -> None:
-        """Have the file taken soon, changed or not. From any thread, and from a signal handler."""
+        """The file is taken soon, changed or not. Safe from any thread, and in a signal handler."""
         self._calls.put(True)
 
     def look(self) -> None:
@@ -116,9 +116,9 @@ class FileWatch:
 
 
 def content_of(path: str | os.PathLike[str]) -> bytes:
-    """A digest of the content of a file, by which one content is told apart from another. Returns
-    b"" where there is no regular file: a pipe is not read here, since what was read would be
-    missing for its real reader."""
+    """A digest of the content of a file, which differs where the content differs. Returns b"" where
+    there is no regular file: a pipe is not read here, since what was read would be lost for its
+    real reader."""
     from crdtbucket.config.source import beginning_of  # reads YAML: for those who have a file
 
     if not os.path.isfile(path):
@@ -126,4 +126,4 @@ def content_of(path: str | os.PathLike[str]) -> bytes:
     try:
         return hashlib.blake2b(beginning_of(Path(path))).digest()
     except OSError:
-        return b""  # it may be on its way; after a second look it is refused like any content
+        return b""  # it may be about to be replaced; if not, the next look refuses it

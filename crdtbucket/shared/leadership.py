@@ -17,7 +17,7 @@ LOG = logging.getLogger("crdtbucket")
 ASK_S = 0.2
 """Between two attempts to get the lead, so that a dead leader is followed within a second."""
 LOOK_S = 0.01
-"""Between two looks at whether another process asks for an early flush, or is there at all."""
+"""Between two looks whether another process asks for an early flush, or still uses the table."""
 ALL_END_S = 5 * ASK_S
 """For so long a leader that ends waits for others that end, too. One that lives on has followed a
 leader well before, and says goodbye itself when it ends."""
@@ -131,7 +131,7 @@ class Leadership:
             LOG.info("this process leads now: it speaks to the peers for all that share the table")
 
     async def _look(self) -> None:
-        # What a take of this process asks for it says itself; those of others are looked for.
+        # A take of this process calls `on_wake` itself; that of another one leaves only a mark.
         while True:
             await asyncio.sleep(LOOK_S)
             if self._table.outbox.flush_wanted and self._table.on_wake is not None:

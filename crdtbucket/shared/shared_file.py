@@ -45,7 +45,8 @@ class SharedFile:
             raise
 
     def lock(self) -> bool:
-        """Locks the file; True when nobody else uses it: then no one can until that is given up."""
+        """Locks the file. True when no other process uses it; then none can until this lock is
+        given up."""
         deadline = time.monotonic() + MADE_WITHIN_S
         while True:
             if self._try_lock(fcntl.F_WRLCK):

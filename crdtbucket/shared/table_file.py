@@ -149,7 +149,7 @@ def _here(file: SharedFile) -> Host:
 
 
 def _mark(host: Host, owner: str) -> tuple[bytes, int, int, int]:
-    """What a table is marked with: whose processes may use it, of the node `owner`."""
+    """The marks of a table that only processes of this host, and of the node `owner`, may use."""
     named = hashlib.blake2b(owner.encode(), digest_size=8).digest()
     return host.boot, host.pid_space, host.time_space, int.from_bytes(named, "big")
 
@@ -190,7 +190,7 @@ def shared_stats(file: SharedFile, table: Table) -> dict[str, Any]:
 
 
 def _forked(file: SharedFile, table: Table) -> None:
-    """This is the child of a fork."""
+    """Called in the child of a fork: it gets a lock of its own, or makes no decisions."""
     if file.fd < 0:
         return
     try:

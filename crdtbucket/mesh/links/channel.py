@@ -30,10 +30,10 @@ class Oversize(ChannelLost):
 
 
 class Channel(Protocol):
-    """Carries whole messages, in order. What it carries is not believed: links seal it."""
+    """Carries whole messages, in order. The carrier is not trusted: links seal what it carries."""
 
     lossy: bool
-    """Whether messages may be lost on the way; then links number them."""
+    """Whether messages may be lost on the way; links number them in that case."""
     peer_name: str
     """The name of the node that is at the other end according to the carrier, which the handshake
     must prove; "": the carrier does not know."""
@@ -54,10 +54,11 @@ class Channel(Protocol):
         """Sends a message; waits while the other end takes nothing. Raises `ChannelLost`."""
 
     async def receive(self) -> bytes:
-        """The next message. Raises `ChannelLost`, `Oversize`, or `WireError` for what is none."""
+        """The next message. Raises `ChannelLost`, `Oversize`, and `WireError` for something else
+        than a message."""
 
     async def close(self) -> None:
-        """Ends it properly where the other end answers soon, else at once."""
+        """Closes the channel in an orderly way if the other end answers soon, else at once."""
 
     def abort(self) -> None:
         """Ends it at once; `receive` then raises."""
@@ -86,10 +87,11 @@ class Transport(Protocol):
         """Whether this address is to be dialled; if not, that is counted and logged here."""
 
     def first_pause(self, address: str) -> float:
-        """For how long (s) a new address is left alone: its node may dial."""
+        """Seconds before the first dial of a new address, as its node may dial this one
+        meanwhile."""
 
     async def ready(self) -> None:
-        """Returns when a dial can succeed, for all that is known here."""
+        """Returns as soon as a dial may succeed, as far as this node knows."""
 
     async def connect(self, address: str) -> Channel:
         """A channel to what is at this address. Raises `ChannelLost`."""

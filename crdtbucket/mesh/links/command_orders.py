@@ -23,8 +23,8 @@ from crdtbucket.rollout.rollout_plan import MAX_STAGES
 from crdtbucket.rollout.staged import Position, Status
 
 MAX_COMMANDS = 64
-"""That are remembered: those with the highest counters, one about each version and each key. A
-node that gets all of them at once checks as many signatures, of some 0.2 ms each."""
+"""Commands that are remembered: those with the highest counters, one about each version and each
+key. A node that gets all of them at once checks as many signatures, of some 0.2 ms each."""
 MAX_BUCKET, MAX_KEY = 800, 512
 """Bytes of the name of a bucket, and of a key, in UTF-8."""
 RESET, ROLLOUT = "reset", "rollout"
@@ -56,15 +56,15 @@ class CommandOrder(SignedOrder):
 
     @classmethod
     def rollout(cls, key: NodeKey, mesh_name: str, to: Position, counter: int) -> CommandOrder:
-        """An order of whoever has `key` that a version is at this position, whose `changes` are not
-        looked at. As `reset` else."""
+        """An order of whoever has `key` that a version is at this position, whose `changes` do not
+        count. Otherwise as `reset`."""
         about = (ROLLOUT, str(to.version), f"{to.hash:016x}")
         said = (int(to.status), to.stage)
         return cls(about, counter, said, b"", b"").signed_with(key, mesh_name)
 
     @property
     def about(self) -> tuple[str, str, str]:
-        """The thing that the command is about: a version, or a key."""
+        """The subject of the command: a version, or a key."""
         return self.subject
 
     @property
@@ -149,7 +149,7 @@ def order_from(text: str) -> EjectOrder | CommandOrder:
     try:
         rows = unpacked(base64.urlsafe_b64decode(text))
     except (WireError, binascii.Error, ValueError):
-        return EjectOrder.from_text(text)  # which says what is wrong
+        return EjectOrder.from_text(text)  # it raises with the reason
     first = rows[0] if isinstance(rows, tuple) and rows else None
     if isinstance(first, tuple) and first and isinstance(first[0], tuple):
         return CommandOrder.from_text(text)
@@ -161,7 +161,8 @@ def _age(order: CommandOrder) -> tuple[int, tuple[str, str, str]]:
 
 
 def _is_known(subject: object) -> bool:
-    """Whether a command is about what this version knows; raises `WireError` for what none can."""
+    """Whether this version of the program knows such a command; raises `WireError` for one that no
+    version can make."""
     if (
         not isinstance(subject, tuple)
         or len(subject) != 3

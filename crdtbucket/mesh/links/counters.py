@@ -27,7 +27,8 @@ class MeshCounters:
     last_failure: str = ""
     """The address that the last failed dial called, and why it made no link."""
     engine_connections: int = 0
-    """Connections made with the message engine; so many more than losses while it is there."""
+    """Connections made with the message engine: one more than were lost, while it can be
+    reached."""
     engine_losses: int = 0
     refused: dict[str, int] = field(default_factory=dict)
     """Connections and frames turned away, by reason."""
@@ -42,7 +43,7 @@ class Refusals:
         self._unsaid: dict[str, int] = {}
 
     def add(self, reason: str, text: str, level: int = logging.WARNING) -> None:
-        """Count one refusal; `reason` is a label of a small fixed set, `text` the log line."""
+        """Counts one refusal; `reason` is a label of a small fixed set, `text` the log line."""
         refused = self._counters.refused
         refused[reason] = refused.get(reason, 0) + 1
         now = time.monotonic()

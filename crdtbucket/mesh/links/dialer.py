@@ -47,7 +47,7 @@ class Backoff:
         return pause * self._rng.uniform(0.5, 1.0)
 
     def reset(self) -> None:
-        """Start over after a success."""
+        """Begins with the shortest pause again, after a success."""
         self._pause = self._first
 
 
@@ -115,14 +115,14 @@ class Dialer:
         return bool(name) and self._host.links.get(name) is not None
 
     def hurry(self, address: str) -> None:
-        """Something says that this address answers now: it is dialled at once."""
+        """This address is said to answer now: it is dialled at once."""
         if address in self._targets:
             target, _ = self._targets[address]
             target.backoff.reset()
             target.hurry.set()
 
     async def cease(self) -> None:
-        """Dials nobody any more. A listener that has our proof gets a second to answer it."""
+        """Begins no more dials. A listener that has our proof gets a second to answer it."""
         verdicts = asyncio.ensure_future(self.pending.end())
         await asyncio.wait({verdicts}, timeout=CLOSE_S)
         tasks = [verdicts, *(task for _, task in self._targets.values())]
@@ -192,15 +192,15 @@ class Dialer:
         return link
 
     def _met(self, target: DialTarget, name: str) -> None:
-        """A node has proved itself at this address: if it is not the one that was met before, that
-        one does not run there any more."""
+        """A node has proved its name at this address. If another node was met there before, that
+        one no longer runs there."""
         if target.state.node not in ("", name):
             self._host.dial_failed(target.state.node, "", refused=True)
 
     def _refused(self, target: DialTarget, error: HandshakeError) -> float:
         if error.from_peer and error.peer is not None:
             self._met(target, error.peer.name)
-        # Who has not the key of a name says nothing about the node of that name.
+        # A peer without the key of a name proves nothing about the node of that name.
         known = "" if error.peer is None or error.reason is Reason.KEY else error.peer.name
         self._host.dial_failed(known, "", refused=False)
         state = target.state

@@ -48,7 +48,7 @@ class EjectOrder(SignedOrder):
         cls, key: NodeKey, mesh_name: str, name: str, counter: int, *, to: str
     ) -> EjectOrder:
         """An order of whoever has `key` that a node has another key from now on. `to`: the
-        fingerprint of that. As `sign` else."""
+        fingerprint of that. Otherwise as `sign`."""
         return cls(name, counter, to, b"", b"").signed_with(key, mesh_name)
 
     @property
@@ -63,7 +63,8 @@ class EjectOrder(SignedOrder):
 
     @property
     def rank(self) -> tuple[int, bool, str]:
-        """The higher one of two about the same holds; of two with one counter that which ejects."""
+        """Of two orders about the same subject the higher one holds; with equal counters the one
+        that ejects."""
         return self.counter, self.ejected, self.said if isinstance(self.said, str) else ""
 
     def in_words(self) -> str:

@@ -26,9 +26,9 @@ from crdtbucket.mesh.links.session import QUIET, Handshake, HandshakeError, Kind
 from crdtbucket.mesh.node_info import NodeInfo
 
 HANDSHAKE_S = 3.0
-"""Within which a channel becomes a link, or is given up."""
+"""Seconds within which a channel becomes a link, or is given up."""
 MAX_SAID = 500
-"""Most bytes of what a peer says of another process with this node's name."""
+"""Most bytes of a peer's message about another process with this node's name."""
 # What each reason means when a peer sends it in place of ACCEPT.
 _FROM_PEER = {
     Reason.LEAVING: "it is shutting down",
@@ -131,7 +131,7 @@ async def handshake_as_listener(channel: Channel, host: MeshEndpoint) -> Link:
         peer = shake.read_hello(hello)
     except HandshakeError as error:
         if error.reason is not Reason.MALFORMED:
-            await channel.send(shake.hello)  # from it the peer sees what is wrong
+            await channel.send(shake.hello)  # the peer sees in it why there is no link
         raise
     serial = host.links.serial()
     await channel.send(shake.hello)
@@ -168,8 +168,8 @@ async def answered(channel: Channel, host: MeshEndpoint, place: str) -> Link | N
 
 
 def report(host: MeshEndpoint, error: HandshakeError, what: str, place: str) -> str:
-    """Counts and logs that there is no link with what is at `place`, which begins with `what`.
-    Returns what was logged; "" for what is a normal part of two nodes finding each other."""
+    """Counts and logs that there is no link with the process at `place`; `what` is the beginning of
+    the log line. Returns the log line; "" for what is normal while two nodes find each other."""
     who = f"{error.peer.name!r} at " if error.peer is not None else ""
     text = f"{what} {who}{place}: {error}"
     if error.from_peer and error.reason is Reason.CONFLICT:
@@ -223,7 +223,7 @@ def _check_name(peer: NodeInfo, channel: Channel) -> None:
 
 
 def _identity(shake: Handshake, peer: NodeInfo, channel: Channel) -> PeerIdentity:
-    """The peer, and the strongest proof of its name."""
+    """The identity of the peer, with the strongest proof of its name."""
     if shake.signed:
         proof = Proof.KEY
     elif channel.certified:
@@ -277,8 +277,8 @@ async def _tell(channel: Channel, shake: Handshake, error: HandshakeError) -> No
 
 
 def _refusal(shake: Handshake, body: bytes, peer: NodeInfo) -> HandshakeError:
-    """What the peer says against the link. That this node's name is used by another process, which
-    may stop this node, is to be signed."""
+    """The peer's reason against the link. The one that another process uses this node's name, which
+    may stop this node, has to be signed."""
     try:
         reason = Reason(body[0])
     except (IndexError, ValueError):

@@ -32,7 +32,7 @@ MAX_TEXT_BYTES = 255
 """Most bytes of a text. It has no more characters than a frame takes, which names the node to
 others."""
 MAX_AGE_NS = 2**62
-"""No process is older; and the time at which it began is a signed number of 64 bits here."""
+"""No process is older, and the time at which it began fits into 64 bits with a sign."""
 
 _HEAD = struct.Struct(f">4sBB{NONCE_BYTES}sQQQ8sB")
 _LENGTH = struct.Struct(">H")
@@ -52,7 +52,7 @@ class Role(enum.IntEnum):
 
 
 class Introduction(NamedTuple):
-    """Who this process says it is, in all its hellos."""
+    """What this process says about itself in all its hellos."""
 
     info: NodeInfo
     instance: int
@@ -79,10 +79,11 @@ class Hello:
 
     info: NodeInfo
     instance: int
-    """Random 64 bits of the process: tells a second link to one process from a second process."""
+    """Random 64 bits of the process: they show whether a second link is to the same process."""
     nonce: bytes
     fingerprint: bytes
-    """Keyed by the hash key, over the nonce: equal keys show without being named."""
+    """A digest of the nonce keyed by the hash key: it shows whether two keys are equal, and not the
+    keys."""
     key_ids: tuple[bytes, ...]
     """One for each accepted secret, the one used first."""
     lowest: int = VERSION
@@ -194,6 +195,6 @@ def _read_text(data: bytes, at: int) -> tuple[str, int]:
         raise WireError("hello with a text that is not UTF-8") from error
     if len(text) > MAX_NAME:  # frames that name the node would be malformed
         raise WireError("hello with a text that is too long")
-    if not text.isprintable():  # it goes into log lines
+    if not text.isprintable():  # the text is shown in log lines
         raise WireError("hello with a text that is not printable")
     return text, end

@@ -23,8 +23,9 @@ def hash_key(config: MeshConfig) -> bytes:
 
 
 class Keyring:
-    """The secrets that a node accepts, the used one first, and its hash key. That of observers is
-    accepted from callers alone: with it nobody passes for a node that is called."""
+    """The secrets that a node accepts, the used one first, and its hash key. The secret of
+    observers is accepted from callers alone, so no process that has only this one can answer a call
+    as a node."""
 
     def __init__(self, config: MeshConfig, key: bytes | None = None) -> None:
         """`key`: of the hash of bucket keys; that of `hash_key` when it is not given."""
@@ -32,7 +33,7 @@ class Keyring:
         # runs, with a key that everyone knows: it then finds mistakes, not attackers.
         secrets = config.secrets or (NO_SECRET,)
         self.proves = bool(config.secrets)
-        """Whether who shares one of these keys knows a secret."""
+        """Whether a peer that has one of these keys knows a secret."""
         watching = () if config.observing_secret is None else (config.observing_secret,)
         most = MAX_KEY_IDS - len(watching)
         if len(secrets) > most:
@@ -61,7 +62,7 @@ class Keyring:
         return any(hmac.compare_digest(name_of(key), used) for key in self._keys)
 
     def is_observers(self, used: bytes) -> bool:
-        """Whether it is that of observers."""
+        """Whether the secret of a handshake, as `Handshake.used` names it, is that of observers."""
         return any(hmac.compare_digest(name_of(key), used) for key in self._watching)
 
     def common(self, theirs: Hello, *, dialer: bool) -> bytes | None:
@@ -91,6 +92,6 @@ def keyed_digest(key: bytes, data: bytes, person: bytes, size: int) -> bytes:
 
 def _any_equal(one: bytes, several: tuple[bytes, ...]) -> bool:
     found = False
-    for other in several:  # all of them: the time taken must not tell which one it was
+    for other in several:  # all of them, so that the time taken does not show which one it was
         found |= hmac.compare_digest(one, other)
     return found

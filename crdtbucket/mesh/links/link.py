@@ -106,8 +106,8 @@ class Link:
         on_frame: Callable[[Link, bytes], Awaitable[None]],
         on_other: Callable[[Link, int, bytes], None] | None = None,
     ) -> None:
-        """Hand every frame to `on_frame` until the link ends; `ended_because` then says why. What
-        the peer passes on of operators' orders goes to `on_other`, by its kind.
+        """Hands every frame to `on_frame` until the link ends; `ended_because` then says why.
+        Frames with orders of operators go to `on_other`, with their kind.
 
         Raises `WireError` when the stream itself can no longer be trusted.
         """
@@ -179,12 +179,13 @@ class Link:
         self._queued_bytes = 0
 
     def _lost(self, *, by_peer: bool) -> None:
-        """The channel is at its end. Where this side had ended it, the peer has not."""
+        """The channel has ended. Records whether the peer's side ended it, unless this side did
+        before."""
         if not self._closing:
             self.ended_there = by_peer
 
     def _wake(self) -> None:
-        """Something is queued."""
+        """Wakes the sender, as a frame is queued."""
         if self._idle is not None and not self._idle.done():
             self._idle.set_result(None)
 

@@ -48,7 +48,7 @@ class LinkTable:
         return None if entry is None else entry[1]
 
     def all(self) -> list[Link]:
-        """All links, in no order that means anything."""
+        """All links, in no particular order."""
         return [link for _, link in self._links.values()]
 
     def identities(self) -> list[PeerIdentity]:
@@ -65,8 +65,8 @@ class LinkTable:
         return address in self.places.free() and self._newest("") is not None
 
     def make_room(self, peer: NodeInfo, host: str, place: str, most: int) -> Link | None:
-        """Which link gives way to one to this peer; None where fewer than `most` are up, or the
-        peer has one. Raises `HandshakeError` where none does."""
+        """The link that gives way to a new one to this peer; None where fewer than `most` are up,
+        or the peer has one already. Raises `HandshakeError` where none gives way."""
         if len(self) < most or peer.name in self._links:
             return None
         if (link := self.giving_way(host, place)) is None:
@@ -127,7 +127,7 @@ class LinkTable:
         self.places.take(place, link)
 
     def remove(self, link: Link) -> bool:
-        """Forget `link`; False when another one has already taken its place."""
+        """Forgets `link`; False when another one has already taken its place."""
         entry = self._links.get(link.peer.name)
         if entry is None or entry[1] is not link:
             return False

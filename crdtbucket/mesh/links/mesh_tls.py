@@ -1,6 +1,6 @@
 """TLS contexts of the mesh from certificate files: of peers, and of calls to a message engine.
 
-They are of the files as these are when a connection begins; one that exists keeps what it has."""
+Each new connection uses the files as they are then; one that exists keeps its certificate."""
 
 from __future__ import annotations
 
@@ -19,14 +19,16 @@ PEERS = "the mesh's certificates"
 
 
 def followed(config: MeshConfig, make: Callable[[MeshConfig], ssl.SSLContext | None]) -> TlsFiles:
-    """What `make` makes of the files as they are now. Raises `MeshError` for a file that fails."""
+    """The TLS context that `make` makes of the files, followed as they change. Raises `MeshError`
+    for a file that fails."""
     return LoadedFiles(config.tls_files, partial(make, config), LOG)
 
 
 def listener_context(config: MeshConfig) -> ssl.SSLContext | None:
-    """How peers are served; None without certificates. Raises `MeshError` for a file that fails.
+    """The context for serving peers; None without certificates. Raises `MeshError` for a file that
+    fails.
 
-    Both ends are ours, so TLS 1.3 only."""
+    Both ends are this program, so TLS 1.3 only."""
     if config.tls_cert is None:
         return None
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
@@ -38,7 +40,8 @@ def listener_context(config: MeshConfig) -> ssl.SSLContext | None:
 
 
 def dialer_context(config: MeshConfig) -> ssl.SSLContext | None:
-    """How peers are called; None without certificates. Raises `MeshError` for a file that fails.
+    """The context for calling peers; None without certificates. Raises `MeshError` for a file that
+    fails.
 
     With `tls_ca` a peer is whoever that authority signed, under any host name: peers are called by
     addresses that change. Without it the system's authorities must vouch for the name called.
@@ -88,7 +91,7 @@ def check_certified(config: MeshConfig, name: str) -> None:
 
 
 def engine_context(config: MeshConfig) -> ssl.SSLContext:
-    """How an engine is called. Raises `MeshError` for a file that fails."""
+    """The context for calling an engine. Raises `MeshError` for a file that fails."""
     context = _client_context(config, "the engine's certificate", names=True)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     return context

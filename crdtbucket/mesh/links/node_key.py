@@ -49,7 +49,7 @@ class NodeKey:
         try:
             private = load_pem_private_key(pem, password=None)
         except (ValueError, TypeError, UnsupportedAlgorithm) as error:
-            # What it says may repeat bytes of the key.
+            # The message of the error may repeat bytes of the key.
             raise MeshError(f"{source} holds no key that can be read: {fix}") from error
         if not isinstance(private, Ed25519PrivateKey):
             raise MeshError(f"{source} holds a key of another kind: {fix}")
@@ -71,7 +71,8 @@ class NodeKey:
 
 
 class LinkKey:
-    """An X25519 key for one handshake: what both ends derive from two of these nobody else has."""
+    """An X25519 key for one handshake: both ends derive a secret from two of these, which no one
+    else can."""
 
     def __init__(self) -> None:
         from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
@@ -80,12 +81,13 @@ class LinkKey:
         self.public = self._private.public_key().public_bytes_raw()
 
     def agree(self, theirs: bytes) -> bytes:
-        """What both ends share, 32 bytes. Raises `WireError` for a key that shares nothing."""
+        """The secret that both ends share, 32 bytes. Raises `WireError` for a key that makes no
+        secret."""
         from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PublicKey
 
         try:
             return self._private.exchange(X25519PublicKey.from_public_bytes(theirs))
-        except ValueError as error:  # of low order: anybody knows what comes of it
+        except ValueError as error:  # of low order: everyone knows the result
             raise WireError("hello with a key for the link that keeps nothing secret") from error
 
 

@@ -23,7 +23,7 @@ class OperatorBooks:
     def __init__(
         self, commands: CommandBook | None = None, overrides: OverrideBook | None = None
     ) -> None:
-        """None: nothing can be ordered."""
+        """None: operators can order nothing."""
         self.commands = CommandBook() if commands is None else commands
         self.overrides = OverrideBook(()) if overrides is None else overrides
 
@@ -54,7 +54,7 @@ class OperatorOrders:
             one.start()
 
     def stop(self) -> None:
-        """New limits are not sent any more."""
+        """New limits are no longer sent."""
         self._overrides.stop()
 
     def change(self, operators: Sequence[str]) -> None:
@@ -62,19 +62,19 @@ class OperatorOrders:
         self._commands.change(operators)
 
     def order(self, order: EjectOrder | CommandOrder) -> bool:
-        """Has an order hold here and at all peers, from any thread; False where it holds here
-        already. Raises `MeshError`."""
+        """From now on an order holds here and at all peers; False where it holds here already. Safe
+        from any thread. Raises `MeshError`."""
         if isinstance(order, CommandOrder):
             return self._commands.order(order)
         return self._members.order(order)
 
     def begin(self, link: Link) -> None:
-        """A link has begun: its peer learns what holds."""
+        """A link has begun: its peer gets all orders that hold."""
         for one in self._spreads:
             one.begin(link)
 
     def receive(self, link: Link, kind: int, data: bytes) -> None:
-        """A peer passes something on; a kind of a later version is nothing."""
+        """A peer passes orders on. Frames of a kind that only later versions know are ignored."""
         try:
             for one in self._spreads:
                 if kind == one.KIND:

@@ -16,7 +16,7 @@ from crdtbucket.mesh.state_file import StateFile
 
 Order = TypeVar("Order", bound=SignedOrder)
 Refused = Callable[[str], None]
-"""Gets in words what is left out, and why."""
+"""Is called with a sentence for each order that is left out: which one, and why."""
 
 
 class OrderBook(Generic[Order]):
@@ -52,9 +52,10 @@ class OrderBook(Generic[Order]):
         return self._operators
 
     def change(self, operators: Iterable[str]) -> None:
-        """Other operators give orders from now on; what holds does so until this process ends."""
+        """Other operators give orders from now on. Orders that hold go on until this process
+        ends."""
         before, self._operators = self._operators, frozenset(operators)
-        if not before:  # what was ordered meanwhile is not known here
+        if not before:  # it does not know what was ordered meanwhile
             self.remembers = False
 
     def about(self, *what: str | bool) -> Order | None:
@@ -68,7 +69,7 @@ class OrderBook(Generic[Order]):
             return [self._order(row) for row in self._rows.values()]
 
     def take(self, order: Order) -> bool:
-        """Has an order hold from now on, and keeps it; False where it holds already.
+        """From now on an order holds, also after a restart; False where it holds already.
 
         Raises `MeshError` for one that no operator has signed, one that is older than what holds,
         and when there is no room.
@@ -87,11 +88,11 @@ class OrderBook(Generic[Order]):
             return True
 
     def merge(self, data: bytes, refused: Refused = LOG.warning) -> list[Order]:
-        """Takes what a peer passes on; returns what is new.
+        """Takes the orders that a peer passes on; returns those that are new.
 
         Orders of operators that this node does not know are left out: its file may be older, or
-        newer. So are older ones than hold: a peer may not know yet what holds. `refused` gets each
-        in words. Raises `WireError` for a forged one.
+        newer. So are orders that are older than those that hold, which the peer may not know yet.
+        `refused` is called for each. Raises `WireError` for a forged one.
         """
         return self.merge_rows(unpacked(data), refused)
 
@@ -102,7 +103,7 @@ class OrderBook(Generic[Order]):
         return self._hold(wanted, refused)
 
     def encode(self) -> bytes:
-        """All of them, as `merge` takes them."""
+        """All orders, as `merge` takes them."""
         with self.lock:
             rows = sorted(self._rows.items())
         return pack([row for _, row in rows])
@@ -140,7 +141,8 @@ class OrderBook(Generic[Order]):
         return True
 
     def _hold(self, orders: Iterable[Order], refused: Refused) -> list[Order]:
-        """Holds those that find room and are newer than what holds; returns these."""
+        """Adds the orders for which there is room and that are newer than what holds; returns
+        these."""
         new = []
         with self.lock:
             for order in orders:
@@ -157,8 +159,8 @@ class OrderBook(Generic[Order]):
         return new
 
     def _place(self, order: Order) -> str:
-        """Holds an order that is newer than what holds. Why there is no room for it, "" where there
-        is."""
+        """Adds an order that is newer than what holds. Returns why there is no room for it; ""
+        where there is."""
         lacks = "" if order.about in self._rows else self._make_room(order)
         if not lacks:
             self._put(order)
@@ -168,12 +170,12 @@ class OrderBook(Generic[Order]):
         self._rows[order.about] = order.row()
 
     def _make_room(self, order: Order) -> str:
-        """Called before `order` is held, which is about something new. Why it cannot be, "" where
-        it can."""
+        """Called before `order` is added, about which nothing is held. Returns why it cannot be
+        added; "" where it can."""
         raise NotImplementedError
 
     def _took(self, orders: list[Order]) -> None:
-        """Called with orders that are new here and hold from now on."""
+        """Called with the orders that were added."""
         if self._kept is None:
             return
         try:

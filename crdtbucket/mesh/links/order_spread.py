@@ -27,7 +27,7 @@ WAIT_S = 5.0
 LEARNS_S = 15.0
 """After its first link a node without memory learns for so long which resets are past."""
 MAX_SAID = 256
-"""Refusals that are logged once, and counted as often as they happen."""
+"""Most different refusals that are logged only once; all are counted as often as they happen."""
 
 
 class OrderSpread(ABC, Generic[Order]):
@@ -37,7 +37,7 @@ class OrderSpread(ABC, Generic[Order]):
     """The kind of the frames that carry the orders."""
 
     def __init__(self, book: OrderBook[Order], links: LinkTable, refusals: Refusals) -> None:
-        """`book`: the orders that hold. `refusals`: where those are counted that do not."""
+        """`book`: the orders that hold. `refusals`: counts the orders that are refused."""
         self._book = book
         self._links = links
         self._refusals = refusals
@@ -55,8 +55,8 @@ class OrderSpread(ABC, Generic[Order]):
             link.offer(self._book.encode(), self.KIND)
 
     def order(self, order: Order) -> bool:
-        """Has an order hold here and at all peers, from any thread; False where it holds here
-        already. Raises `MeshError`: see `OrderBook.take`."""
+        """From now on an order holds here and at all peers; False where it holds here already. Safe
+        from any thread. Raises `MeshError`: see `OrderBook.take`."""
         if self._loop is None or self._loop.is_closed():
             raise MeshError("the mesh of this node does not run")
         try:
@@ -87,7 +87,7 @@ class OrderSpread(ABC, Generic[Order]):
 
     @abstractmethod
     def _obey(self, orders: Sequence[Order]) -> None:
-        """Does here what new orders say."""
+        """Carries new orders out on this node."""
 
     def _take(self, order: Order) -> bool:
         try:
@@ -163,7 +163,7 @@ class CommandSpread(OrderSpread[CommandOrder]):
 
     def change(self, operators: Sequence[str]) -> None:
         """Other operators give orders from now on."""
-        if self._loop is not None and not self._book.operators:  # it knows nothing of the past
+        if self._loop is not None and not self._book.operators:  # it followed no orders so far
             self._started_at = self._loop.time()
             self._linked_at = self._started_at if self._links.all() else None
         self._book.change(operators)

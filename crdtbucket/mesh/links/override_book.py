@@ -18,7 +18,7 @@ from crdtbucket.mesh.links.order_book import OrderBook, Refused
 from crdtbucket.mesh.links.override_orders import SHARDS, OverrideOrder
 
 MAX_OVERRIDES = 100_000
-"""Keys about which there is an order, those whose limit was taken away included."""
+"""Most keys about which there is an order, also those whose limit was taken away."""
 MOST_FRESH = 1_000
 """New orders that are kept to be sent; beyond that the digests show them."""
 
@@ -50,11 +50,11 @@ class OverrideBook(OrderBook[OverrideOrder]):
 
     @property
     def digests(self) -> tuple[int, ...]:
-        """What each shard holds, in 64 bits; 0: nothing."""
+        """A digest of each shard in 64 bits; 0: the shard is empty."""
         return tuple(self._digests)
 
     def subscribe(self, on_fresh: Callable[[], None] | None) -> None:
-        """`on_fresh` is called, in any thread, when there is something to send at once."""
+        """`on_fresh` is called, in any thread, when there is a new order to send."""
         self._on_fresh = on_fresh
 
     def shard(self, number: int) -> list[OverrideOrder]:
@@ -90,7 +90,7 @@ class OverrideBook(OrderBook[OverrideOrder]):
 
     def recall(self, orders: Sequence[OverrideOrder], *, send: bool) -> None:
         """Takes what this node had checked and kept, perhaps in another process; `send`: to peers,
-        too, at once. What no operator of today has signed holds no more."""
+        too, at once. Orders that no present operator has signed no longer hold."""
         kept = orders
         if self._is_signed:
             kept = [one for one in orders if fingerprint_of(one.public) in self._operators]
@@ -107,7 +107,7 @@ class OverrideBook(OrderBook[OverrideOrder]):
                 self._send_at_once(new)
 
     def fresh(self) -> list[OverrideOrder]:
-        """What is to be sent to peers at once; each order once."""
+        """The new orders, which are to be sent to peers at once; each is returned once."""
         with self.lock:
             fresh = list(self._fresh)
             self._fresh.clear()
@@ -124,7 +124,7 @@ class OverrideBook(OrderBook[OverrideOrder]):
             super().check_operator(order)
 
     def _is_wanted(self, order: OverrideOrder, refused: Refused) -> bool:
-        # In silence: a peer whose file lists other operators may have very many.
+        # Not logged: a peer whose file lists other operators may have very many.
         return super()._is_wanted(order, lambda _: None)
 
     def _send_at_once(self, orders: Iterable[OverrideOrder]) -> None:

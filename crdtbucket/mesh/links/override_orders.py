@@ -17,7 +17,7 @@ MAX_KEY = 512
 """Bytes of a key in UTF-8."""
 SHARDS = 256
 MAX_RECORD = 1 << 20
-"""Orders in one record of a file, which has no more bytes."""
+"""Most orders in one record of a file, which never has more bytes than this."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +34,7 @@ class OverrideOrder(SignedOrder):
     counter: int
     """Of two orders about one key the one with the higher counter holds."""
     limit: str | None
-    """The name of a bucket, or a rate; None: the key has what it has without."""
+    """The name of a bucket, or a rate; None: the order takes the limit away."""
     public: bytes
     """The operator's key; empty where no mesh asks for one."""
     signature: bytes
@@ -64,7 +64,7 @@ class OverrideOrder(SignedOrder):
 
     @property
     def digest(self) -> int:
-        """64 bits that stand for what it says."""
+        """64 bits that stand for the content of the order."""
         said = pack((self.bucket, self.key, self.counter, self.limit))
         return int.from_bytes(hashlib.blake2b(said, digest_size=8).digest(), "big")
 

@@ -29,11 +29,11 @@ PAGE = 8
 COMPARE_S = 10.0
 """How often digests are sent, and after which time a shard is asked for again."""
 SHARDS_AT_ONCE = 2
-"""That are asked for and have not come, of all peers."""
+"""Most shards that are asked for and have not come, of all peers together."""
 MOST_AT_ONCE = 600
-"""New orders that are sent as they are; beyond that the digests show them."""
+"""Most new orders that are sent one by one; beyond that, peers find them by the digests."""
 MAX_WAITING = 512
-"""Frames that came and were not looked at yet; what is beyond comes again."""
+"""Most frames that came and were not looked at yet. What is dropped beyond that comes again."""
 
 _DIGESTS = struct.Struct(f">{SHARDS}Q")
 
@@ -73,15 +73,17 @@ class OverrideSpread:
         self._working = False
         self._compared_at = 0.0
         self._theirs: dict[Link, tuple[int, ...]] = {}
-        """The digests that came over a link last."""
+        """The digests that came last over each link."""
         self._wanted: dict[Link, deque[int]] = {}
         self._asked: dict[int, AskedShard] = {}
         self._in_vain: dict[tuple[str, int], tuple[int, int]] = {}
-        """Of a peer and a shard both digests after it had come, where they went on differing: the
-        peer has orders that do not hold here."""
+        """By peer and shard, both digests that still differed after the shard had come: the peer
+        has orders that do not hold here. It is not asked for the shard again until a digest
+        changes."""
 
     def start(self) -> None:
-        """From now on what is new is sent at once: before peers learn what is taken by it."""
+        """From now on new orders are sent at once, so that peers have them before the takes under
+        them."""
         loop = asyncio.get_running_loop()
 
         def kick() -> None:
@@ -91,7 +93,7 @@ class OverrideSpread:
         self._book.subscribe(kick)
 
     def stop(self) -> None:
-        """Nothing is sent any more."""
+        """Nothing is sent from now on."""
         self._book.subscribe(None)
 
     def begin(self, link: Link) -> None:
@@ -142,7 +144,7 @@ class OverrideSpread:
                 link.offer(packed, self.KIND)
 
     async def _work(self) -> None:
-        """Looks at what came, and gives others at least half of the time."""
+        """Looks at the frames that came. Other tasks of the loop get at least half of the time."""
         loop = asyncio.get_running_loop()
         try:
             while self._waiting:
@@ -190,7 +192,7 @@ class OverrideSpread:
                     return
                 shard = wanted.popleft()
                 digest = self._theirs[link][shard]
-                if shard in self._asked:  # of another peer: see what that has first
+                if shard in self._asked:  # another peer was asked: its answer may have all
                     wanted.append(shard)
                 elif digest != ours[shard]:
                     self._asked[shard] = AskedShard(link, now, digest)
@@ -212,7 +214,7 @@ class OverrideSpread:
             return
         del self._asked[shard]
         ours = self._book.digests[shard]
-        if asked.frames == count and asked.digest != ours:  # and none was lost
+        if asked.frames == count and asked.digest != ours:  # no frame of it was lost
             self._in_vain[link.peer.name, shard] = asked.digest, ours
         self._ask()
 

@@ -24,7 +24,7 @@ class PeerIdentity:
 
     info: NodeInfo
     instance: int
-    """Random 64 bits of the process; 0 of an observer, whose processes nobody tells apart."""
+    """Random 64 bits of the process; 0 for an observer, whose processes are not distinguished."""
     proof: Proof
     key: bytes | None = None
     """The public half of the key by which it has signed the handshake; None: it did not."""
@@ -36,5 +36,5 @@ class PeerIdentity:
 
     @property
     def fingerprint(self) -> str | None:
-        """The fingerprint of that key."""
+        """The fingerprint of `key`."""
         return None if self.key is None else fingerprint_of(self.key)

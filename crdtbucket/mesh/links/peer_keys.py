@@ -29,7 +29,7 @@ KEYED = ("pinned", "allowed")
 MAX_SHOWN = 32
 """Subjects that stats list as ejected."""
 MAX_PINS = 1024
-"""Names of nodes whose keys are pinned; whoever comes beyond them is admitted by the secret."""
+"""Names of nodes whose keys are pinned; further names are admitted by the secret alone."""
 _PINNED = "what is pinned"
 """The word of messages for pins that are in no file."""
 
@@ -80,8 +80,8 @@ class PeerKeys:
         self.ejections.change(config.operator_keys)
 
     def check(self, peer: NodeInfo, key: bytes | None, channel: Channel) -> None:
-        """Raises `HandshakeError` for a peer that shows another key than belongs to its name. Who
-        passes has still to sign with it."""
+        """Raises `HandshakeError` for a peer that shows another key than belongs to its name. A
+        peer that passes still has to sign with its key."""
         order = self.ejections.of(peer.name, key)
         if order is not None:
             raise HandshakeError(Reason.EJECTED, order.in_words(), peer)
@@ -104,7 +104,7 @@ class PeerKeys:
 
     def check_alone(self, peer: PeerIdentity, linked: Iterable[PeerIdentity]) -> None:
         """Raises `HandshakeError` for a peer that has the key, or certificate, of another node that
-        is linked now, or of this one: whoever takes several names has one voice."""
+        is linked now, or of this one: a process that takes several names counts once."""
         others = {one.info.name: one.key for one in linked}
         others[self._name] = None if self.own is None else self.own.public
         others.pop(peer.info.name, None)
@@ -131,7 +131,7 @@ class PeerKeys:
         return self.ejections.of(name, key)
 
     def holds(self, identity: PeerIdentity) -> bool:
-        """Whether the key by which a peer was linked belongs to its name still."""
+        """Whether the key by which a peer was linked still belongs to its name."""
         if self.policy != "allowed" or identity.key is None:
             return True
         return fingerprint_of(identity.key) in self._allowed.get(identity.info.name, ())
@@ -162,11 +162,11 @@ class PeerKeys:
             return
         try:
             self._file.save(json.dumps({"pins": self._pins}, indent=1, sort_keys=True).encode())
-        except MeshError as error:  # it holds for this process
+        except MeshError as error:  # the pin holds until this process ends
             LOG.error("the pinned key of %s is not kept over a restart: %s", name, error)
 
     def _wanted(self, peer: NodeInfo) -> tuple[str, ...] | None:
-        """The fingerprints of a name; None: whatever it shows."""
+        """The fingerprints that may show a name; None: any may."""
         if self.policy == "off":
             return None
         if peer.name == self._name and self.own is not None:
@@ -236,8 +236,8 @@ def changed_key(config: MeshConfig, name: str, own: NodeKey | None) -> NodeKey |
 
 
 def observer_keys(config: MeshConfig) -> PeerKeys:
-    """What somebody who observes the nodes of this configuration knows of keys: those that the file
-    lists. To have the nodes sign it has a key of its own, for itself alone."""
+    """The keys that an observer of the nodes of this configuration knows: those that the file
+    lists. It has a key of its own only so that the nodes sign their handshakes."""
     own = NodeKey.make() if config.identity_policy in KEYED else None
     return PeerKeys("", config.identity_policy, own, allowed=_allowed(config))
 

@@ -9,11 +9,11 @@ from crdtbucket.mesh.links.link import Link
 
 
 class ReservedPlaces:
-    """Which link has the place of which configured address.
+    """Assigns the place of each configured address to one link.
 
-    A place belongs to whom this node meets when it dials the address. Until a dial succeeds, a
-    call has it that comes from the host which the last dial reached: two nodes without room could
-    not admit each other otherwise. What a peer states about itself gives it no place.
+    A place belongs to the node that answers when this node dials the address. Until a dial
+    succeeds, a call has it that comes from the host which the last dial reached: two nodes without
+    room could not admit each other otherwise. What a peer states about itself gives it no place.
     """
 
     def __init__(self) -> None:
@@ -49,7 +49,7 @@ class ReservedPlaces:
         return self._links.get(address)
 
     def without(self, links: Iterable[Link]) -> list[Link]:
-        """Those of these links that have no place."""
+        """The links without a place, of these."""
         held = {id(one) for one in self._links.values()}
         return [one for one in links if id(one) not in held]
 
@@ -59,5 +59,5 @@ class ReservedPlaces:
             self._links[address] = link
 
     def leave(self, link: Link) -> None:
-        """The link is no more."""
+        """The link has ended."""
         self._links = {one: held for one, held in self._links.items() if held is not link}
