@@ -1,8 +1,9 @@
 """Snapshots of a table: the counts and debts from which a node starts after a restart.
 
-A snapshot says of which boot of the machine it is, and when it was made. Within that boot its debts
-have fallen since by just that time. Of another boot nobody knows how old it is: its debts bind this
-node alone until a peer has spoken, or none did (docs/model.md, "Identity and epochs").
+A snapshot names the boot of the machine in which it was made, and the time. Within the same boot
+its debts have fallen by just the time since. After another boot its age is unknown: its debts bind
+this node alone until a peer has sent its counts, or none did (docs/model.md, "Identity and
+epochs").
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ def dump(table: Table, roster: Roster) -> list[bytes]:
     """All indebted entries with their columns, what the positions in them mean, and the time: in
     pieces, since whoever copies the bytes of a large table at once holds up all threads."""
     tables, positions = roster.announced()
-    made = table.now()  # before the debts: one that is too old costs nothing but its time
+    made = table.now()  # before the debts, which then never count as newer than they are
     chunks, place = [], 0
     while place >= 0:
         payload, place, _ = table.outbox.encode_table(place, positions, CHUNK)

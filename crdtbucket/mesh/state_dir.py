@@ -27,7 +27,7 @@ class StateDir:
         self.snapshot = self._file("snapshot")
         """The node's entries and what it knows of peers, as of a moment."""
         self.owed = self._file("owed")
-        """The counts that the epoch before had still to send to the common store."""
+        """The counts that the previous epoch had not yet sent to the common store."""
         self.rollout = self._file("rollout")
         """The roll-out that is under way."""
         self.pins = self._file("pins")

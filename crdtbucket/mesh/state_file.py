@@ -34,8 +34,8 @@ class StateFile:
             raise MeshError(f"{self} cannot be read: {error.strerror}") from error
 
     def save(self, *pieces: bytes) -> None:
-        """Replaces it by these, one after the other: writes aside, syncs, renames and syncs the
-        directory. Raises MeshError."""
+        """Replaces the content by these chunks, one after the other: writes a file beside it, syncs
+        and renames that, and syncs the directory. Raises MeshError."""
         aside, directory = self.path.with_name(self.path.name + ".new"), self.path.parent
         try:
             directory.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -52,7 +52,7 @@ class StateFile:
                 os.close(opened)
         except OSError as error:
             with contextlib.suppress(OSError):
-                aside.unlink(missing_ok=True)  # a part of it would fill a disk that is full
+                aside.unlink(missing_ok=True)  # what was written of it would keep a full disk full
             raise MeshError(f"{self} cannot be written: {error.strerror}") from error
 
     def remove(self) -> None:

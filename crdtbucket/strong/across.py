@@ -9,7 +9,8 @@ from typing import Any, TypeVar
 
 T = TypeVar("T")
 LOOK_AGAIN_S = 1.0
-"""Between two looks of a blocked thread at whether the loop is closed: then nobody answers it."""
+"""Seconds between two looks of a blocked thread whether the loop is closed, which then never
+answers."""
 
 
 def runs_here(loop: asyncio.AbstractEventLoop) -> bool:

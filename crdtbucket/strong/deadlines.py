@@ -15,7 +15,7 @@ from crdtbucket.strong.store_request import SentRequest
 LOOK_S = 0.001
 """Before an answer is called missing, the loop gets so long to read what the socket may hold."""
 LOOKS = 5
-"""So often at least the socket is looked at before an answer is called missing."""
+"""How often the socket is looked at, at least, before an answer is called missing."""
 
 
 class LookTimer:
@@ -46,7 +46,7 @@ class LookTimer:
         return self._counted_ns + min(now_ns() - self._seen_ns, self._most_ns)
 
     def arm(self) -> None:
-        """There is a deadline. Does nothing when the timer is set already."""
+        """Sets the timer, as there is a deadline. Does nothing when it is set already."""
         due = None if self._timer is not None else self._due()
         if due is not None:
             self._seen_ns = now_ns()
@@ -92,10 +92,10 @@ class PendingRequest:
         self.since_ns = 0
         """When it was about to be written, on the clock of its `LookTimer`."""
         self.unanswered = False
-        """It was sent, and no answer has come yet."""
+        """Whether it was sent and has no answer yet."""
         self.done = False
-        """It is decided. A later answer only says how slow the server is, and that the server has
-        run the request."""
+        """Whether it is decided. A later answer only shows how slow the server is, and that the
+        server has run the request."""
 
     @property
     def written_ns(self) -> int:
@@ -134,8 +134,8 @@ class Deadlines:
         self._timer.arm()
 
     def let_go(self) -> bool:
-        """Forgets decided requests at the front; whether others are left. Answers come in order, so
-        it is mostly the first ones that are decided; their memory is used again soon."""
+        """Forgets decided requests at the front. Returns whether others are left. Answers come in
+        order, so mostly the first requests are decided, and their memory is used again soon."""
         requests, home = self._requests, self._home
         while requests and (requests[0].done or requests[0].home is not home):
             requests.popleft()
@@ -151,7 +151,8 @@ class Deadlines:
         return self._requests[0].since_ns + self._deadline_ns
 
     def _expire(self, counted_ns: int, looked_ns: int) -> None:
-        """Gives up what was overdue when the loop began to look, and is unanswered still."""
+        """Gives up the requests that were overdue when the loop began to look, and are still
+        unanswered."""
         requests, deadline = self._requests, self._deadline_ns
         while requests:
             pending = requests[0]

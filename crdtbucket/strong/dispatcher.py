@@ -35,7 +35,7 @@ class DispatchListener(Protocol):
     """The endpoint as its dispatcher sees it: what the dispatcher asks of it and reports to it."""
 
     def barred(self) -> bool:
-        """Whether no request may be sent, however well the server is."""
+        """Whether no request may be sent, even if the server works."""
 
     def request_given_up(self) -> None:
         """A request was decided here, so its key is to be settled."""
@@ -122,7 +122,7 @@ class Dispatcher:
     def abandon(
         self, future: asyncio.Future[Decision | None], give_back: Callable[[Decision], None]
     ) -> None:
-        """The caller of `begin`, or of the queue, is gone: what nobody will use goes back."""
+        """The caller of `begin`, or of the queue, has given up: its decision is refunded."""
         self.counters["cancelled"] += 1
         if not future.done():
             future.cancel()
@@ -172,16 +172,16 @@ class Dispatcher:
             return
         command = pending.request.command(self._link.beats, source)
         if asking:
-            connection.send(ASKING, lambda _: None)  # the reply to the request says all
+            connection.send(ASKING, lambda _: None)  # its reply is not needed
         pending.sent = sent = connection.send(command, partial(self._replied, pending))
         pending.first = pending.first or sent
         pending.unanswered = True
-        if sent is not self._asked:  # what is written together is asked at one time
+        if sent is not self._asked:  # commands that are written together count as asked once
             self._asked = sent
             sent.when_written(self.health.asked)
 
     def replies_read(self) -> None:
-        """All that one read brought has been handed out."""
+        """All replies of one read have been handed out."""
         self._asked = None
         self.tally.tell()
         # Answers end a silence. What was written meanwhile, or is open still, may begin one.
@@ -193,7 +193,7 @@ class Dispatcher:
 
     def _replied(self, pending: PendingRequest, reply: object) -> None:
         self._handle(pending, reply)
-        if self._waiting:  # at once: the server works on them while the other replies are booked
+        if self._waiting:  # now: the server works on them while other replies are booked
             self.queue.admit()
 
     def _handle(self, pending: PendingRequest, reply: object) -> None:
@@ -245,7 +245,7 @@ class Dispatcher:
             return ledger.book(request, answer, self._link.fence, not pending.future.cancelled())
 
     def _refused(self, pending: PendingRequest, error: RedisErrorReply) -> None:
-        """An error reply: the request did not run, or changed nothing."""
+        """An error reply came: the request did not run, or changed nothing."""
         assert pending.sent is not None
         late, latency = pending.done, pending.sent.latency_ns
         self.tally.tell()
@@ -268,7 +268,7 @@ class Dispatcher:
         pending.request.ledger.connection_ended(pending.request)
 
     def _give_up(self, pending: PendingRequest) -> None:
-        """Decides without the server, which may or may not have decided."""
+        """Decides without the server, which may or may not have run the request."""
         if not pending.done:
             request, mode = pending.request, self.health.mode_without_store
             decision = request.ledger.give_up(request, mode, not pending.future.cancelled())

@@ -47,7 +47,7 @@ class EndpointOwner(Protocol):
         """Whether a Redis key is decided at an endpoint."""
 
     def barred(self) -> bool:
-        """Whether no server may be used, however well it is."""
+        """Whether no server may be used, even if it works."""
 
     def redirect(self, endpoint: Endpoint, pending: PendingRequest, error: RedisErrorReply) -> bool:
         """Another server decides this (MOVED, ASK). Whether the request was sent there."""
@@ -77,7 +77,7 @@ class Endpoint:
         probe: Probe,
         owner: EndpointOwner,
     ) -> None:
-        # Asked for every decision, so without a method of this class between.
+        # Called for every decision, so not through a method of this class.
         self.barred = owner.barred
         regions, prefix = owner.regions, config.prefix.encode()
         scripts = [script.SOURCE, SLOT_SCRIPT.source]
@@ -90,7 +90,8 @@ class Endpoint:
         lateness = lateness_of(asyncio.get_running_loop())
 
         def now() -> int:
-            """Local ns, without those for which this process stood still while it waited."""
+            """Local ns, without the time for which this process was stopped while it waited for an
+            answer."""
             return ledger.table.now() - lateness.stopped(now_ns())
 
         self.health = EndpointHealth(self.link, controller, now, self)
@@ -110,8 +111,8 @@ class Endpoint:
 
     @property
     def upkeep(self) -> list[Callable[[], Coroutine[Any, Any, None]]]:
-        """What runs for the server until it is cancelled. Each is a task of its own: one around
-        them would measure a blocked loop a turn later, and take it for a slow Redis."""
+        """What runs for the server until it is cancelled. Each is a task of its own: a task around
+        both would measure a blocked loop later, and take it for a slow Redis."""
         watch = self.watch
         return [self.supervisor.run] if watch is None else [self.supervisor.run, watch.run]
 
@@ -122,7 +123,7 @@ class Endpoint:
 
     @property
     def mode(self) -> Mode:
-        """How decisions are made here now."""
+        """The mode in which decisions are made at this endpoint now."""
         return self.health.mode
 
     def usable(self) -> bool:
@@ -137,7 +138,7 @@ class Endpoint:
         self.supervisor.wake()
 
     def thread_lost(self, error: BaseException) -> None:
-        """A request of a thread has no answer: it came too late, or the connection ended."""
+        """A request of a thread got no answer in time, or its connection ended."""
         counters = self.dispatcher.counters
         counters["indeterminate"] += 1
         self.supervisor.wake()
@@ -150,7 +151,7 @@ class Endpoint:
             counters["cancelled"] += 1
 
     def stats(self) -> dict[str, Any]:
-        """Figures for people and metrics."""
+        """Numbers for people and metrics."""
         server = self.supervisor.facts
         return {
             **self.health.stats(),

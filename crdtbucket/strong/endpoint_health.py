@@ -1,4 +1,4 @@
-"""Keeps what the answers of one server show of it: its mode, its latency, its failures."""
+"""Measures one server by its answers: its mode, its latency, its failures."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ LOG = logging.getLogger("crdtbucket.strong")
 
 
 class HealthListener(Protocol):
-    """Is called when the answers of a server change what is known of it."""
+    """Is called when answers show that a server has changed."""
 
     def mode_changed(self, change: Change) -> None:
         """The endpoint has a new mode."""
@@ -30,7 +30,7 @@ class HealthListener(Protocol):
 
 
 class EndpointHealth:
-    """Reports the answers of one endpoint to its mode controller, and keeps figures of them."""
+    """Reports the answers of one endpoint to its mode controller, and counts them."""
 
     def __init__(
         self,
@@ -55,7 +55,7 @@ class EndpointHealth:
 
     @property
     def mode(self) -> Mode:
-        """How decisions are made at this endpoint now."""
+        """The mode in which decisions are made at this endpoint now."""
         return self.controller.mode
 
     @property
@@ -99,7 +99,7 @@ class EndpointHealth:
         """A request certainly got no good answer."""
         self._failed[failure.value] = self._failed.get(failure.value, 0) + 1
         if failure is Failure.AUTH and why != self._complained:
-            self._complained = why  # only a person can mend it, and retries would fill the log
+            self._complained = why  # logged once: only a person can mend it
             LOG.error("%s", why)
         else:
             LOG.debug("%s: %s", self._link.address, why)
@@ -116,7 +116,7 @@ class EndpointHealth:
             self._listener.server_is_replica()
 
     def moved(self) -> None:
-        """The endpoint has another server: what is known of the old one does not count."""
+        """The endpoint has another server: what was measured of the old one no longer counts."""
         self._told(self.controller.moved)
 
     def tick(self) -> None:
@@ -166,7 +166,7 @@ class EndpointHealth:
             LOG.info("Redis %s: no longer slow", address)
 
     def stats(self) -> dict[str, Any]:
-        """Figures for people and metrics."""
+        """Numbers for people and metrics."""
         seconds = dict(self._mode_ns)
         seconds[self.mode] = seconds.get(self.mode, 0) + self.now() - self._mode_since
         return {

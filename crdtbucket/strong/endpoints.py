@@ -42,7 +42,7 @@ class EndpointsListener(Protocol):
         """An endpoint has a new mode."""
 
     def barred(self) -> bool:
-        """Whether no server may be used, however well it is."""
+        """Whether no server may be used, even if it works."""
 
 
 class Endpoints:
@@ -58,8 +58,8 @@ class Endpoints:
         met: Mapping[str, str] | None,
         regions: Regions | None,
     ) -> None:
-        """`controller`: makes that of an endpoint. `met`: see `Store`. `regions`: of a replicated
-        Redis."""
+        """`controller`: makes the mode controller of an endpoint. `met`: see `Store`. `regions`:
+        those of a replicated Redis."""
         self.regions = regions
         self.barred = listener.barred
         self.by_address: dict[Address, Endpoint] = {}
@@ -98,7 +98,7 @@ class Endpoints:
             self._supervise(endpoint)
 
     def cancel(self) -> list[asyncio.Task[None]]:
-        """Ends the upkeep; the tasks that are ending."""
+        """Ends the upkeep. Returns the tasks that are ending."""
         tasks = [task for each in self._tasks.values() for task in each]
         self._tasks.clear()
         for task in tasks:
@@ -110,21 +110,21 @@ class Endpoints:
         await asyncio.gather(*(one.supervisor.stop() for one in self.by_address.values()))
 
     def wake(self) -> None:
-        """Some key is to be settled."""
+        """Wakes the endpoints, as some key is to be settled."""
         for endpoint in self.by_address.values():
-            if endpoint.usable():  # else a probe comes first, at its own time
+            if endpoint.usable():  # else a probe comes first, when it is due
                 endpoint.supervisor.wake()
 
     # ---- which endpoint ----
 
     def of(self, bucket: BucketCore, key: str | bytes) -> Endpoint | None:
-        """Where a key is decided; None when that is not known."""
+        """The endpoint that decides a key; None when that is not known."""
         if self._only is not None:
             return self._only
         return self.at(self._ledger.names.key(bucket, bucket.hash(key)))
 
     def at(self, name: bytes) -> Endpoint | None:
-        """Where a Redis key is held; None when that is not known."""
+        """The endpoint that holds a Redis key; None when that is not known."""
         return self._only or self._slots[topology.slot(name)]
 
     @property
@@ -244,7 +244,7 @@ class Endpoints:
 
 
 async def logged(work: Callable[[], Coroutine[Any, Any, None]]) -> None:
-    """Runs what nobody waits for. An exception, which is a bug, is logged."""
+    """Runs a task whose result nothing waits for. An exception, which is a bug, is logged."""
     try:
         await work()
     except asyncio.CancelledError:

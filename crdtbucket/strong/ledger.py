@@ -25,8 +25,8 @@ from crdtbucket.strong.store_rules import Place, RuleBook
 from crdtbucket.strong.unsettled import Unsettled
 
 SYNC_NS = 100_000_000
-"""Time (ns) after the store and this node compared all columns of a key, for which the own level
-alone may deny."""
+"""For so long (ns) after all columns of a key were compared with the store, this node's own level
+may deny a call without a request."""
 REMEMBERED_SYNCS = 100_000
 
 
@@ -48,12 +48,12 @@ class Ledger:
         self.table = table
         self.names = names
         self.lock = ForkLock()
-        """Held while anything is counted or booked; never while anything is waited for."""
+        """Held while anything is counted or booked, and never during a wait."""
         self.in_flight = RequestsInFlight()
         self.unsettled = Unsettled(table, rules.by_name, on_unsettled)
         """The keys of which the store still lacks counts."""
         self.slots = SlotLedger(table, self.names, rules.slots, nodes, on_unsettled)
-        """The holds of buckets of slots."""
+        """The holds on buckets of slots."""
         self._rules = rules
         self._local = LocalDecisions(rules, nodes, table.now)
         self._synced: dict[Place, int] = {}
@@ -77,7 +77,7 @@ class Ledger:
         opened = BucketReplica(bucket).open_call(key, cost)
         if opened is None:
             return bucket.take_as(key, cost, Mode.STRONG)  # no room: the table's own policy
-        cost = index(cost)  # it is one: open_call has checked it
+        cost = index(cost)  # open_call has checked that it is a whole number
         lo, hi, generation, taken, refunded, debt, wait = opened
         place = (lo, hi)
         if not wait:

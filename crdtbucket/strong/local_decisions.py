@@ -12,8 +12,8 @@ from crdtbucket.strong.quota import Quota
 from crdtbucket.strong.store_rules import RuleBook, Rules
 
 NODES_NS = 100_000_000
-"""For so long a charge reckons with the number of nodes that was last asked for. A decision asks
-anew; what was charged before nodes came or went is in the older parts anyway."""
+"""For so long (ns) charges use the number of nodes that was asked for last. A decision asks anew;
+tokens that were charged before nodes came or went are in the older parts anyway."""
 
 
 class LocalDecisions:
@@ -49,7 +49,7 @@ class LocalDecisions:
         return decision
 
     def policy(self, bucket: BucketCore, key: str | bytes) -> tuple[int, int] | None:
-        """What the quota of a key grants at most, as of `Quota.policy`; None where the bucket does
+        """The most that the quota of a key grants, as in `Quota.policy`; None where the bucket does
         something else in an outage."""
         rules = self._rules.of_key(bucket, key)
         return rules.quota.policy(self._nodes()) if rules.on_outage == "quota" else None
@@ -70,7 +70,7 @@ class LocalDecisions:
         nodes = self._nodes()
         share = quota.take(key, cost, nodes)
         if share is None or not share.allowed:
-            # The caller sees what is left of the quota, which is what binds, not of the bucket.
+            # The caller sees what is left of the quota, which decides here, and not of the bucket.
             debt = max(opened[5], quota.debt_ns(key, nodes))
             wait = NS_PER_SECOND if share is None else share.retry_after_ns
             return deny(bucket, key, cost, Mode.FALLBACK, wait, debt)

@@ -20,7 +20,7 @@ class PreviousEpoch:
     rows: tuple[Row, ...] = ()
     """Keys that were still to be settled with Redis."""
     servers: tuple[tuple[str, str], ...] = ()
-    """Each server by its address, and its run id, by which a restart is noticed."""
+    """The address of each server and its run id, which shows whether it was restarted."""
 
 
 def dump(epoch: PreviousEpoch) -> bytes:

@@ -31,14 +31,14 @@ class Quota:
     """
 
     def __init__(self, table: Table, spec: BucketSpec, ratio: Fraction, *, fleet: bool) -> None:
-        """`table`: one of its own, that no mesh sees; a later quota of the same bucket there goes
-        on from what this one has charged. `ratio`: above 0, at most 1; `fleet`: of all nodes
-        together, not of each."""
-        # Fewer where the core could not count so many, or not so many in a second.
+        """`table`: one of the quotas alone, whose counts no peer gets; a later quota of the same
+        bucket in it goes on from what this one has charged. `ratio`: above 0, at most 1; `fleet`:
+        of all nodes together, not of each."""
+        # Fewer parts where the core could not count so many, in all or in a second.
         most = MAX_TOKENS // max(spec.capacity, spec.refill_rate)
         self._parts = min(FINEST, most, spec.interval_ns // spec.refill_rate)
         rate = spec.refill_rate * self._parts
-        # As much as one token costs, where the core can count that far.
+        # At least the parts that one token costs, where the core can count that far.
         longest = MAX_SPAN_NS * rate // spec.interval_ns - 1
         one = min(math.ceil(self._parts / ratio), longest, MAX_TOKENS)
         self._core = BucketCore(

@@ -20,8 +20,8 @@ LOG = logging.getLogger("crdtbucket.strong")
 ELSEWHERE = ("MOVED", "ASK", "CROSSSLOT")
 US_PER_SECOND = 1_000_000
 UNKNOWN_AFTER_US = 60 * US_PER_SECOND
-"""Time (us) for which a region may not have begun; then it is logged that nothing of it has
-come."""
+"""Time (us) in which a region may still be about to begin; after that it is logged that no beat of
+it has come."""
 TRIES = 16
 """Tags that are tried one after the other until a server of a cluster holds the slot of one."""
 
@@ -62,7 +62,7 @@ class RegionWatch:
             await asyncio.sleep(EVERY_MS / 1000)
 
     def beat(self) -> None:
-        """Sends one, unless there is no connection, or the last one is not answered yet."""
+        """Sends a beat, unless there is no connection, or the last beat is not answered yet."""
         connection = self._link.connection
         if connection is None or connection.closed or connection.congested:
             return
@@ -127,7 +127,7 @@ class RegionWatch:
         elif error.code in ELSEWHERE:
             self._tag += 1
             self._arguments = self._of_tag(self._tag)
-            if self._tag % TRIES:  # the next beat goes on
+            if self._tag % TRIES:  # the next beat tries the next tag
                 self._send(connection, self._arguments.command(self._nodes()))
         else:
             self._complain(str(error))

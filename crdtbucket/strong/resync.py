@@ -75,7 +75,7 @@ class Resync:
             self._everything |= everything and not complete
         ended = now()
         if self.due:
-            # Keys of another endpoint, or without an answer: looking at all again costs time, too.
+            # Some keys are of another endpoint, or had no answer: looking at them costs time, too.
             pause = SHARE * (ended - started) if complete else 0
             self.at = ended + min(max(pause, AGAIN_NS), LONGEST_PAUSE_NS)
         return complete

@@ -1,5 +1,5 @@
-"""A queue of decisions that wait until a server may be sent more requests. Nothing of them is
-counted yet."""
+"""A queue of decisions that wait until more requests may be sent to a server. No tokens are counted
+for them yet."""
 
 from __future__ import annotations
 
@@ -42,9 +42,9 @@ class QueuedRequest(NamedTuple):
 
 class RoomQueue:
     """Decisions that wait until requests may be sent, first come, first served. As long as the
-    server answers, a caller waits for its place; a server that answers nothing for two deadlines is
-    waited for no longer. After one, all of a burst would be decided here because of a short pause
-    of the server, though it was never asked."""
+    server answers, a caller waits for its place. When the server answers nothing for two deadlines,
+    the queue is decided here: after one deadline already, a short pause of the server would end the
+    wait of a whole burst, though the server was never asked."""
 
     def __init__(self, deadline_ns: int, room: Room) -> None:
         """`deadline_ns`: of one request that was sent."""
@@ -76,11 +76,11 @@ class RoomQueue:
             self._open(self.requests.popleft(), usable)
 
     def answered(self) -> None:
-        """The server has answered something."""
+        """The server has sent an answer: calls that wait may be sent."""
         self._answered_ns = self._timer.clock()
 
     def _open(self, queued: QueuedRequest, usable: bool) -> None:
-        if queued.future.done():  # it was cancelled
+        if queued.future.done():  # the caller has given up
             return
         try:
             opened = queued.opened(usable)

@@ -77,7 +77,7 @@ class ServerLink:
         try:
             return connection, await within(timeout, facts(connection))
         except BaseException:
-            connection.abort()  # nobody else knows it yet
+            connection.abort()  # no other object refers to it yet
             raise
 
     def use(self, connection: RedisConnection) -> None:

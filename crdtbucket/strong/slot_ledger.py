@@ -1,8 +1,8 @@
 """The holds of one node on slots whose limit Redis keeps. No I/O here.
 
-Redis has a record of each hold, by its id, and decides. What was held without it is recorded there
-as soon as it answers; what it may hold for nobody is freed there, or ends with its ttl. See
-docs/model.md, "Slots with Redis". All of it runs on one event loop.
+Redis has a record of each hold, by its id, and decides. Holds that were made without Redis are
+recorded there as soon as it answers. A record there that no caller holds is freed, or ends with its
+ttl. See docs/model.md, "Slots with Redis". All of it runs on one event loop.
 """
 
 from __future__ import annotations
@@ -27,8 +27,9 @@ MS = 1_000_000
 MOST_GONE = 500
 """Ids that one call frees; the next one frees others."""
 DRIFT = 500
-"""The clocks may differ by one part in so many. A hold with no more than that part of its ttl and a
-second left may be over by Redis' clock: Redis has not lost its record if it is not there."""
+"""The clocks may differ by one part in so many. A hold with at most that part of its ttl and a
+second left may have ended by Redis' clock, so a missing record does not mean that Redis has lost
+it."""
 
 
 class SlotLedger(RequestLedger):
@@ -43,9 +44,9 @@ class SlotLedger(RequestLedger):
         on_pending: Callable[[], None],
     ) -> None:
         """`rules`: of each bucket of slots. `nodes`: how many nodes share the limits. `on_pending`
-        is called when there is something that Redis has otherwise."""
+        is called when a record in Redis begins to differ from the holds of this node."""
         self.pending: dict[Item, None] = {}
-        """Keys of which Redis has something otherwise."""
+        """Keys whose record in Redis differs from the holds of this node."""
         self._table = table
         self._names = names
         self._nodes = nodes
@@ -146,7 +147,7 @@ class SlotLedger(RequestLedger):
         self._begun.pop(hold, None)
         live = self._live.get(hold.item, {})
         if live.pop(hold.id, None) is None:
-            return None  # it ended before
+            return None  # the hold has ended already
         born = self._known(hold.item, (*live.values(), hold))
         if not live:
             del self._live[hold.item]
@@ -191,7 +192,7 @@ class SlotLedger(RequestLedger):
         if not gone:
             self._gone.pop(item, None)
         if answer.born != self._born.get(item, answer.born):
-            for hold in self._alive(item):  # they were in a record that is lost
+            for hold in self._alive(item):  # Redis has lost the record that had them
                 hold.stored = False
         for hold in request.rows:
             hold.stored = True
@@ -205,8 +206,8 @@ class SlotLedger(RequestLedger):
             self.pending.pop(item, None)
 
     def _known(self, item: Item, alive: tuple[SlotHold, ...] | list[SlotHold]) -> int | None:
-        """When the record began in which this node has holds; None without one that is surely
-        there."""
+        """The time at which the record with this node's holds began; None where it is not certain
+        that the record exists."""
         now = self._table.now()
         for hold in alive:
             if hold.stored and hold.deadline_ns - now > NS_PER_SECOND + hold.ttl_ns // DRIFT:
@@ -217,7 +218,7 @@ class SlotLedger(RequestLedger):
 
     def _begin(self, hold: SlotHold) -> None:
         now = self._table.now()
-        if not hold.asked:  # else Redis may have it since then, and would free it before
+        if not hold.asked:  # else Redis may have recorded it meanwhile, and would free it first
             hold.deadline_ns = now + hold.ttl_ns
         # In the order of their begin, which is nearly that of their ends.
         while (oldest := next(iter(self._begun), None)) is not None and oldest.deadline_ns <= now:
@@ -250,7 +251,8 @@ class SlotLedger(RequestLedger):
         return (hold.asked or hold.stored) and hold.deadline_ns > self._table.now()
 
     def _leave(self, item: Item, gone: Mapping[bytes, int]) -> None:
-        """Nobody holds these, and Redis may have them still: they are due."""
+        """No caller holds these any more, and Redis may still have records of them, which are to be
+        freed."""
         if gone:
             self._gone.setdefault(item, {}).update(gone)
             self._due(item)

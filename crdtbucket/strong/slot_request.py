@@ -26,7 +26,7 @@ class SlotHold:
         self.ttl_ns = ttl_ns
         self.id = name
         self.number = 0
-        """The number of the slot, once it is held."""
+        """The number of the slot, once the store has given one."""
         self.deadline_ns = 0
         """When it ends at the latest (time of the table)."""
         self.asked = False
@@ -69,4 +69,5 @@ class SlotRequest:
         return parse_slots(reply)
 
     def sent_by(self, fence: int) -> None:
-        """A hold that an ended connection still brings has its id, and ends by its ttl."""
+        """Does nothing: a hold that still arrives over an ended connection has its id, and ends by
+        its ttl."""

@@ -58,8 +58,9 @@ class Store:
         owner: StoreOwner,
         met: Mapping[str, str] | None,
     ) -> None:
-        """`controller`: makes that of an endpoint. `met`: the servers that held everything at the
-        end of this node's previous epoch, and the run id of each; None without such an epoch."""
+        """`controller`: makes the mode controller of an endpoint. `met`: the servers that held
+        everything at the end of this node's previous epoch, and the run id of each; None without
+        such an epoch."""
         self.ledger = ledger
         table, regions = ledger.table, owner.regions
         self.regions = StoreRegions(regions, config.prefix, table, self._endpoints)
@@ -156,7 +157,7 @@ class Store:
                     begun.append((endpoint, one))
             await asyncio.gather(*(future for _, future in begun))
         except BaseException:
-            # Nobody gets the others: what they took goes back, also of those still to come.
+            # No caller gets the other decisions: their tokens go back, also those still to come.
             self._give_back(*(one for one in found if isinstance(one, Decision)))
             for endpoint, future in begun:
                 endpoint.dispatcher.abandon(future, self.ledger.refund)
@@ -164,7 +165,7 @@ class Store:
         return [one if isinstance(one, Decision) else _decided(one) for one in found]
 
     def _give_back(self, *decisions: Decision) -> None:
-        """Refunds what nobody waits for any more."""
+        """Refunds decisions whose callers have given up."""
         for decision in decisions:
             if decision.allowed:
                 self.ledger.refund(decision)
@@ -172,7 +173,7 @@ class Store:
     async def _acquire(self, bucket: BucketCore, key: str | bytes, cost: int) -> Decision:
         endpoint = self._places.of(bucket, key)
         if endpoint is None:
-            await asyncio.sleep(0)  # nothing is waited for, so other tasks may run
+            await asyncio.sleep(0)  # nothing else awaits here, and other tasks shall run
             return self.ledger.decide_here(bucket, key, cost, Mode.FALLBACK)
         return await endpoint.dispatcher.acquire(bucket, key, cost)
 
@@ -180,7 +181,7 @@ class Store:
         """`acquire` from a thread without an event loop, which it blocks."""
         refusal = self.ledger.table.refusal
         if refusal is not None:
-            raise refusal  # also on the thread of the loop, which would get something else
+            raise refusal  # also in the loop's own thread, which would get another error below
         if threading.get_ident() != self._loops_thread:
             endpoint = self._places.of(bucket, key)
             decision = None
@@ -198,7 +199,8 @@ class Store:
         return await run_on(self._loop, work, unwanted)
 
     def block_on(self, work: Coroutine[Any, Any, T], unwanted: Callable[[T], None]) -> T:
-        """What `work` returns on the store's own loop; blocks the calling thread, another one."""
+        """The result of `work` on the store's own loop; blocks the calling thread, which must not
+        be that of the loop."""
         loop, refusal = self._loop, self.ledger.table.refusal
         if refusal is not None:
             work.close()
@@ -223,7 +225,7 @@ class Store:
 
     def unsettle_places(self, bucket: BucketCore, places: Sequence[tuple[int, int]]) -> None:
         """`unsettle` for the hashes of keys."""
-        # Closed meanwhile: then nothing is settled in this epoch any more.
+        # RuntimeError: the loop was closed, and this epoch settles nothing more.
         with contextlib.suppress(RuntimeError):
             self._loop.call_soon_threadsafe(self._unsettle_now, bucket, places)
 
@@ -233,7 +235,7 @@ class Store:
                 self.ledger.unsettled.add(bucket, place)
 
     def wake(self) -> None:
-        """Something is to be settled. From any thread."""
+        """Wakes the endpoints, as something is to be settled. From any thread."""
         if threading.get_ident() == self._loops_thread:
             self._places.wake()
         else:
@@ -243,8 +245,9 @@ class Store:
     # ---- what the endpoints ask and report: the methods of `EndpointsListener` ----
 
     def barred(self) -> bool:
-        """Whether no server may be used, however well it is: this process may hash otherwise than
-        the others. While the server with their list is unreachable, the last known answer holds."""
+        """Whether no server may be used, even if it works, since this process may hash keys in
+        another way than the others. While the server with their list is unreachable, the last known
+        answer holds."""
         if self._upkeep.registered:
             return bool(self.registry.conflict)
         holder = self._places.at(self.registry.name)

@@ -50,8 +50,8 @@ class StoreNames:
         return self._owner
 
     def columns(self, counts: Iterable[Sequence[int]]) -> tuple[Column, ...]:
-        """The columns of a key for the store: of each (node, epoch, generation, taken, refunded)
-        whose node has a name here."""
+        """The columns of a key, (node, epoch, generation, taken, refunded) each, as the store has
+        them; columns of nodes without a name here are left out."""
         names = self._roster.names()
         return tuple(self._column(names[one[0]], *one[1:]) for one in counts if one[0] in names)
 
@@ -74,7 +74,7 @@ class StoreNames:
 
 
 def key_prefix(prefix: bytes, bucket: str) -> bytes:
-    """How the Redis keys of a bucket begin."""
+    """The beginning of the Redis keys of a bucket."""
     return b"%s{%s:" % (prefix, bucket.encode())
 
 

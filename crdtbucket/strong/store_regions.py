@@ -28,7 +28,7 @@ class StoreRegions:
         self._endpoints = endpoints
 
     def is_silent(self, region: str) -> bool:
-        """Whether nothing new of another region comes to some server of this one."""
+        """Whether some server of this region gets nothing new of the other one."""
         name = region.encode()
         return any(one.watch and name in one.watch.silent() for one in self._endpoints())
 

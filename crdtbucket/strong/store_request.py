@@ -22,8 +22,8 @@ class Answered(Protocol):
 class RequestLedger(Protocol):
     """The ledger that made a request and counts its outcome; the methods of `Ledger` say how.
 
-    The last two do nothing here: that is right for a ledger that has counted all that it needs
-    when it gives a request up.
+    `ended` and `connection_ended` do nothing here, which is right for a ledger that has counted
+    everything by the time it gives a request up.
     """
 
     def book(
@@ -114,7 +114,7 @@ class StoreRequest:
     ) -> None:
         self.bucket = bucket
         self.replica = BucketReplica(bucket)
-        """The bucket, to count in what the store answers."""
+        """The bucket's counts, in which answers of the store are booked."""
         self.ledger = ledger
         self.key = key
         """None when the key is known by its hash alone, as in a settling."""
@@ -125,13 +125,13 @@ class StoreRequest:
         self.rules = rules
         """The rules when the request was made: the answer is in their definition."""
         self.item = (bucket, place)
-        """The key that it is about."""
+        """The bucket and the key's hash."""
         self.threaded = False
         """Whether it goes over the connection of a thread, not over that of the event loop."""
         self.is_in_flight = False
         self.key_in_flight: KeyInFlight | None = None
         self.mark = 0
-        """The last three belong to `RequestsInFlight`."""
+        """This and the two fields before it belong to `RequestsInFlight`."""
 
     def follows(self, rules: Rules) -> bool:
         """Whether these rules define the bucket as those of the request: else the debt of the
@@ -140,7 +140,8 @@ class StoreRequest:
         return made is rules or made.arguments.definition == rules.arguments.definition
 
     def held_back_ns(self, answer: ScriptAnswer) -> int:
-        """The wait of a denial for which a part of the bucket is held back for silent regions."""
+        """How long (ns) a denied call has to wait more because a part of the bucket is held back
+        for silent regions."""
         arguments = self.rules.arguments
         if not answer.hold_ns:
             return 0

@@ -73,7 +73,8 @@ class StrongSide:
         self._webhook: Webhook | None = None
 
     def most(self, tokens: int) -> int:
-        """`tokens` of capacity and debt together, or as many as Redis can count exactly."""
+        """The smaller of `tokens`, capacity and debt together, and the most that Redis can count
+        exactly."""
         return min(tokens, MOST_TOKENS)
 
     def follow(self, bucket: Bucket) -> None:
@@ -165,7 +166,7 @@ class StrongSide:
             await self._webhook.aclose()
 
     def stats(self) -> dict[str, Any]:
-        """Figures of the settling, and of each endpoint by its address; none before the start."""
+        """Numbers of the settling, and of each endpoint by its address; none before the start."""
         store = self.store
         if store is None:
             return {}

@@ -72,7 +72,7 @@ class Supervisor:
         self._closed = False
 
     def wake(self) -> None:
-        """Looks at once whether there is something to do."""
+        """Has `run` look at once whether there is something to do."""
         self._awake.set()
 
     def server_forgot(self) -> None:
@@ -112,12 +112,13 @@ class Supervisor:
             await self._rest()
 
     async def _silent(self, now: int, late: bool) -> bool:
-        """Whether there is no answer that nobody has read. `late`: this process looks late, it may
-        have been stopped, and a thread that waits, or the server, may have gone on only now."""
+        """Returns whether the silence goes on after the loop has had time to read answers that are
+        already here. `late`: this process looks late, as after it was stopped; a thread that waits,
+        or the server, may have gone on only now."""
         within_s = min(self._config.deadline, self._health.controller.outage_after)
         for _ in range(LOOKS if late else 1):
             await asyncio.sleep(within_s / LOOKS if late else LOOK_S)
-            # A silence that begins while it is looked for an answer is another one.
+            # A silence that has begun meanwhile is another one.
             due = self._health.next_tick(now)
             if due is None or due > now:
                 return False
@@ -126,7 +127,7 @@ class Supervisor:
     async def stop(self) -> None:
         """Settles what it can quickly, and closes the connection."""
         self._closed = True
-        # In an outage as well: a server that was left may answer again by now.
+        # In an outage, too: a server that was left may answer again by now.
         if self._link.connection is not None:
             await self.settle_briefly()
         self.drop()
@@ -259,7 +260,7 @@ class Supervisor:
         return None
 
     async def _rest(self) -> None:
-        """Until there is something to do again."""
+        """Sleeps until there is something to do again."""
         now = self._health.now()
         due = self._health.next_tick(now)
         delay = 1.0 if due is None else max(0.0, (due - now) / NS_PER_SECOND)

@@ -36,7 +36,7 @@ AGAIN_NS = NS_PER_SECOND
 
 
 class ThreadConnection(NamedTuple):
-    """A thread's connection to one server; None when the last attempt failed."""
+    """A thread's connection to one server; Its connection is None when the last attempt failed."""
 
     connection: BlockingConnection | None
     loops_connection: RedisConnection | None
@@ -120,7 +120,7 @@ class Threads:
                 reply = connection.ask(request.command(endpoint.link.beats, source), left)
             except (TimeoutError, RedisConnectionLost) as error:
                 return self._lost(endpoint, request, error)
-            except BaseException as error:  # such as KeyboardInterrupt: nobody waits any more
+            except BaseException as error:  # such as KeyboardInterrupt: the caller has given up
                 self._lost(endpoint, request, error)
                 raise
             if isinstance(reply, RedisErrorReply):
@@ -138,7 +138,7 @@ class Threads:
                     return result
                 request = result
             left = self._deadline_ns - (now_ns() - started)
-        # It did not run, or was answered and is to be asked again for which there is no time.
+        # It did not run, or has to be sent again and there is no time left for that.
         return self._give_up(endpoint, request)
 
     def _answered(
@@ -148,7 +148,7 @@ class Threads:
         request: StoreRequest,
         reply: object,
     ) -> Decision | StoreRequest | None:
-        """Books an answer: the decision, or what is to be asked next."""
+        """Books an answer. Returns the decision, or the request to send next."""
         ledger, latency = self._ledger, connection.latency_ns
         try:
             answer = request.rules.arguments.parse(reply)

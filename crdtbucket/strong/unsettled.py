@@ -76,8 +76,8 @@ class Unsettled:
         return sum(self.pending.values())
 
     def resume(self, rows: Iterable[Row]) -> None:
-        """Adds what the previous epoch of this node left unsettled; its columns are in the table.
-        A row of a bucket that exists no more, or whose key has no entry, is dropped."""
+        """Adds what the previous epoch of this node left unsettled; its columns are in the table. A
+        row of a bucket that no longer exists, or whose key has no entry, is dropped."""
         for name, lo, hi, tokens in rows:
             bucket = self._by_name.get(name)
             if bucket is not None and BucketReplica(bucket).own(lo, hi) is not None:

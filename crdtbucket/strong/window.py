@@ -11,7 +11,8 @@ from __future__ import annotations
 START = 64
 LEAST = 16
 MOST = 1024
-"""A distant server needs many calls in flight; beyond so many no more are decided in a second."""
+"""A distant server needs many calls in flight; with more than this many, no more are decided per
+second."""
 _MEMORY = 32
 """A server that has become slower for good is known to be so after some times as many windows."""
 

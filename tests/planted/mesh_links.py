@@ -245,7 +245,7 @@ MUTATIONS = (
     Mutation(
         "a_node_begins_that_cannot_introduce_itself",
         "mesh",
-        "self.handshake(dialer=True, lossy=False)  # what no hello can say",
+        "self.handshake(dialer=True, lossy=False)  # raises what does not",
         "pass  #",
         suite("mesh/links/test_hello", "does_not_begin"),
     ),

@@ -50,14 +50,14 @@ MUTATIONS = (
     Mutation(
         "failures_outlive_a_good_answer",
         "strong/controller",
-        "        if self._bad:  # after a good answer",
+        "        if self._bad:  # mostly there",
         "        if False:  # after a good answer",
         (*PYTEST, "tests/strong/controller/test_outage.py"),
     ),
     Mutation(
         "quick_answers_end_no_streak_of_slow_ones",
         "strong/controller",
-        "        if self.slow:  # else nothing",
+        "        if self.slow:  # without slow answers",
         "        if slow:  # else nothing",
         suite("strong/controller/test_latency", "enough_quick"),
     ),

@@ -69,7 +69,7 @@ class CommandOrder(SignedOrder):
 
     @property
     def rank(self) -> tuple[int, tuple[int, int]]:
-        """The higher one of two about the same holds."""
+        """Of two commands about the same subject the one with the higher rank holds."""
         return self.counter, self.said or (0, 0)
 
     @property

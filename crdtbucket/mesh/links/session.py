@@ -7,9 +7,9 @@ so a frame that was changed, cut, repeated, left out or moved to another link fa
 carrier may lose messages the counter is sent as well, and only what rises is opened: frames may be
 left out there. Contents are authenticated, not hidden: that is what TLS is for.
 
-Where both nodes have a key of their own, the seals come from two keys for this link alone as well,
-and each side signs what came of it all. So a member that passes the messages of two others on can
-neither make a seal of theirs nor use a signature for a link of its own.
+Where both nodes have a key of their own, the seals also depend on two keys that are made for this
+link alone, and each side signs both hellos and the result. So a member that relays the messages of
+two others can neither seal frames of theirs nor use a signature for a link of its own.
 """
 
 from __future__ import annotations
@@ -29,7 +29,8 @@ from crdtbucket.mesh.protocol.wire import MAX_FRAME
 
 MAC_BYTES = 16
 SIGNED = b"crdtbucket mesh identity 1 "
-"""Begins what a node signs, so that its signature is of no use for anything else."""
+"""The beginning of everything that a node signs, so that a signature cannot be used for anything
+else."""
 MAX_SEALED = MAC_BYTES + 1 + MAX_FRAME
 
 _COUNTER = struct.Struct(">Q")
@@ -127,12 +128,13 @@ class Handshake:
         self.used = b""
         """Names the secret that both sides have, after `read_hello`."""
         self.peer_key: bytes | None = None
-        """The key that the peer says is its own (public half); `check_proof` finds out."""
+        """The key that the peer claims as its own (public half), until `check_proof` has verified
+        it."""
         self._session: Session | None = None
 
     @property
     def me(self) -> NodeInfo:
-        """The record by which this node introduces itself."""
+        """The record with which this node introduces itself."""
         return self._own.info
 
     @property
@@ -148,7 +150,7 @@ class Handshake:
         return self._session
 
     def read_hello(self, data: bytes) -> NodeInfo:
-        """Reads whom the peer claims to be. Believe it only once a frame of `session` opens.
+        """Reads who the peer claims to be, which is proved only once a frame of `session` opens.
 
         Raises `HandshakeError`: both sides come to the same verdict from the two hellos.
         """
@@ -238,14 +240,14 @@ class Session:
         lossy: bool = False,
         shared: bytes = b"",
     ) -> None:
-        """`shared`: what the keys for this link have in common, where both sides have one."""
+        """`shared`: the secret that the keys for this link make, where both sides have one."""
         transcript = _COUNTER.pack(len(dialer_hello)) + dialer_hello + listener_hello + shared
         root = keyed_digest(key, transcript, b"cb-mesh-session", 32)
         self._root = root
         outward = keyed_digest(root, b"", b"cb-mesh-dialer", 32)
         inward = keyed_digest(root, b"", b"cb-mesh-listener", 32)
         sealing, opening = (outward, inward) if dialer else (inward, outward)
-        # They have taken the keys, and are copied for each frame: made anew they would cost more.
+        # Hash objects with the keys, which are copied for each frame: new ones would cost more.
         self._seal_mac = hashlib.blake2b(digest_size=MAC_BYTES, key=sealing)
         self._open_mac = hashlib.blake2b(digest_size=MAC_BYTES, key=opening)
         self._lossy = lossy
@@ -253,8 +255,8 @@ class Session:
         self._opened = 0
 
     def to_sign(self, cluster: bytes, *, dialer: bool) -> bytes:
-        """What the dialer, or the listener, signs. It stands for both hellos (and so for nonces,
-        names and keys), for the secret, and for what this link alone shares."""
+        """The bytes that the dialer, or the listener, signs. They depend on both hellos (and so on
+        nonces, names and keys), on the secret, and on the keys of this link."""
         side = (b"dialer " if dialer else b"listener ") + cluster
         return SIGNED + keyed_digest(self._root, side, b"cb-mesh-signed", 64)
 
@@ -277,7 +279,7 @@ class Session:
         number, begin = self._opened, 0
         if self._lossy and len(data) >= _COUNTER.size:
             begin = _COUNTER.size
-            number = max(number, _COUNTER.unpack_from(data)[0])  # an older one does not open
+            number = max(number, _COUNTER.unpack_from(data)[0])  # no older frame opens
         if not MAC_BYTES < len(data) - begin <= MAX_SEALED:
             raise WireError(f"a sealed frame of {len(data)} bytes")
         content = data[begin + MAC_BYTES :]

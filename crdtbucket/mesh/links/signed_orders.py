@@ -28,7 +28,7 @@ class SignedOrder(ABC):
 
     __slots__ = ()
     PURPOSE: ClassVar[bytes]
-    """Goes before what is signed, so that no order passes for one of another kind."""
+    """Is signed before the order itself, so that no order passes for one of another kind."""
     WHAT: ClassVar[str] = "order"
     """The word of messages for such an order."""
     MOST: ClassVar[int]
@@ -48,12 +48,12 @@ class SignedOrder(ABC):
     @property
     @abstractmethod
     def about(self) -> tuple[Any, ...]:
-        """What it is about: one order about it holds."""
+        """The subject of the order; one order about each subject holds."""
 
     @property
     @abstractmethod
     def rank(self) -> tuple[Any, ...]:
-        """The higher one of two about the same holds."""
+        """Of two orders about the same subject the one with the higher rank holds."""
 
     @abstractmethod
     def in_words(self) -> str:
@@ -111,7 +111,7 @@ class SignedOrder(ABC):
         return replace(self, public=key.public, signature=key.sign(text)).checked()  # type: ignore[type-var]
 
     def _check_signing(self) -> None:
-        """Raises `WireError` where these have not the form of what `signed_with` makes."""
+        """Raises `WireError` where the counter, the key or the signature has an impossible form."""
         public, signature = self.public, self.signature
         if type(self.counter) is not int or not 1 <= self.counter <= MAX_COUNTER:
             raise WireError("an order with an impossible counter")

@@ -11,7 +11,7 @@ from crdtbucket.base.clock import NS_PER_SECOND, now_ns
 MISSED_NS = 2 * NS_PER_SECOND
 """A link that is made within this time, after a start or after it was lost, is not missed."""
 MOST_ROWS = 32
-"""So many entries are shown: stats are small, whatever a file or a peer says."""
+"""Most entries that are shown, so that stats stay small whatever a file or a peer contains."""
 MOST_TEXT = 300
 """Characters of a reason."""
 
@@ -25,12 +25,12 @@ class PeerSource:
     fault: str = ""
     """Why a name could not be resolved when it was last asked for; "" where it could."""
     since: int = 0
-    """When that began, ns by `now_ns`."""
+    """When that fault began, ns by `now_ns`; 0 without one."""
 
 
 @dataclass
 class DialState:
-    """What calls of one address have met so far."""
+    """The result of the calls of one address so far."""
 
     since: int = field(default_factory=now_ns)
     """When its last link ended, or calls began (ns by `now_ns`)."""

@@ -60,7 +60,7 @@ class Admission:
         self._unproven.setdefault(connection.source, {})[connection] = None
 
     def proven(self, connection: AcceptedConnection) -> None:
-        """The connection has authenticated, or is gone: it no longer counts as one that has not."""
+        """The connection has authenticated, or has ended: it no longer counts as unproven."""
         held = self._unproven[connection.source]
         del held[connection]
         if not held:
@@ -171,12 +171,12 @@ class AcceptedConnection(asyncio.Protocol):
             self.cut()
 
     def cut(self) -> None:
-        """Close at once, whatever is unsent."""
+        """Closes the connection at once, whatever is unsent."""
         if self._transport is not None:
             self._transport.abort()
 
     def leave(self) -> None:
-        """It counts no more."""
+        """The connection no longer counts."""
         if self in self._admission.connections:
             self._admission.connections.discard(self)
             self.prove()

@@ -34,7 +34,7 @@ class DnsDiscovery:
         self.fault = ""
         """Why the last question had no answer; "" where it had."""
         self.since = 0
-        """When that began, ns by `now_ns`."""
+        """When that fault began, ns by `now_ns`; 0 without one."""
 
     async def addresses(self) -> list[str]:
         """All addresses of the name; the last good answer while it cannot be resolved."""
@@ -95,7 +95,7 @@ class Discovered:
 
     @property
     def addresses(self) -> list[str]:
-        """All that are known now, oneself perhaps among them."""
+        """All addresses that are known now, perhaps also that of this node."""
         return [*self._fixed, *(one for found in self._found.values() for one in found)]
 
     async def ask(self) -> list[str]:

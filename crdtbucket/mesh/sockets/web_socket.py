@@ -85,7 +85,7 @@ class WebSocketChannel:
         raise ChannelLost(text, by_peer=not is_silence(fault))
 
     async def close(self) -> None:
-        """Closes it properly where the peer answers soon, else breaks it."""
+        """Closes the WebSocket in an orderly way if the peer answers soon, and else breaks it."""
         closing = asyncio.ensure_future(self._ws.close())
         try:
             await asyncio.wait({closing}, timeout=CLOSE_S / 2)
@@ -142,15 +142,15 @@ async def connect(
 
 
 def release(error: BaseException | None) -> None:
-    """Lets go of the frames that an error of a library came through, its causes too. Their locals
-    are the WebSocket, the message, the link; one of them often is the error itself, and then all of
-    it would stay until Python's collector comes, which is rarely."""
+    """Drops the stack frames of an error of a library, and of its causes. Their local variables
+    hold the WebSocket, the message and the link, and often the error itself: such a cycle would
+    stay in memory until Python's garbage collector runs, which is rarely."""
     for one in _causes(error):
         one.__traceback__ = None
 
 
 def is_silence(error: BaseException | None) -> bool:
-    """Whether an error says that nothing came back from the peer's host, not even a refusal."""
+    """Whether an error means that nothing came back from the peer's host, not even a refusal."""
     return any(
         isinstance(one, TimeoutError) or getattr(one, "errno", None) in _SILENCE
         for one in _causes(error)
@@ -158,7 +158,7 @@ def is_silence(error: BaseException | None) -> bool:
 
 
 def _words(error: Exception) -> str:
-    """Why a call failed; of a connection that was not made, what the system says."""
+    """Why a call failed, in words; for a connection that was not made, those of the system."""
     if isinstance(error, aiohttp.WSServerHandshakeError):
         return f"it answers HTTP with status {error.status}, {NO_NODE}"
     if isinstance(error, ServerDisconnectedError):

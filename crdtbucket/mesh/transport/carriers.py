@@ -18,9 +18,9 @@ class TransportFactory(Protocol):
 
 
 def carrier_of(config: MeshConfig) -> TransportFactory:
-    """What makes the transports of this configuration. All that it needs is imported now: whoever
-    follows a process that has ended has no time for it. Raises `MeshError` for what is not
-    installed."""
+    """The factory for the transports of this configuration. All modules that it needs are imported
+    now, as a process that takes over from one that has ended should not lose time. Raises
+    `MeshError` for a package that is not installed."""
     if config.transport == "sockets":
         from crdtbucket.mesh.sockets.socket_transport import SocketTransport
 

@@ -12,7 +12,7 @@ from crdtbucket.mesh.protocol.rounds import Frames
 
 # Between two ticks, so that a protocol that always wants to be called at once cannot own the loop.
 TICK_GAP_S = 0.001
-# After a tick that raised.
+# Until the next tick, after one that raised.
 TICK_RETRY_S = 1.0
 
 
@@ -26,7 +26,7 @@ class Driver:
         refusals: Refusals,
         send: Callable[[Frames], None],
     ) -> None:
-        """`send` gets what every tick returns."""
+        """`send` is called with the frames that a tick returns."""
         self._node = node
         self._clock = clock_ns
         self._refusals = refusals
@@ -52,7 +52,7 @@ class Driver:
             self._timer.cancel()
 
     def schedule(self) -> None:
-        """Ask the node for its next tick again; cheap when that has not moved."""
+        """Asks the node for its next tick again; cheap when that has not moved."""
         if not self._running:
             return
         now = self._clock()

@@ -88,10 +88,10 @@ class MeshNetwork:
         )
         self._driver = Driver(node, clock_ns, self.refusals, self._dispatch)
         self._running = False
-        self.handshake(dialer=True, lossy=False)  # what no hello can say is refused here
+        self.handshake(dialer=True, lossy=False)  # raises what does not fit into a hello
 
     async def start(self) -> None:
-        """Begin to take calls, and to dial peers. Raises `MeshError` when it cannot."""
+        """Begins to take calls, and to dial peers. Raises `MeshError` when it cannot."""
         if self._running or self.address:
             raise MeshError("this mesh was started before: make a new one")
         self._loop = asyncio.get_running_loop()
@@ -189,7 +189,7 @@ class MeshNetwork:
         dialed: str,
         serial: int,
     ) -> Link:
-        """Make an authenticated channel the link to its peer; raises `HandshakeError`."""
+        """Makes an authenticated channel the link to its peer. Raises `HandshakeError`."""
         peer = identity.info
         # A peer that took our proof may have linked us already, and is to receive the goodbye.
         if not (self._running or dialed):
@@ -210,7 +210,7 @@ class MeshNetwork:
         yielding = self.links.make_room(peer, channel.remote, place, self.max_peers)
         if old is not None and verdict is not LinkVerdict.OTHER_PROCESS:
             self._drop(old)
-        # Of two processes the node decides which it believes.
+        # Where two processes have one name, the node decides which of them counts.
         self._names.introduce(peer, shake.me)
         if yielding is not None:
             self._drop(yielding)
@@ -230,7 +230,7 @@ class MeshNetwork:
         return link
 
     async def serve(self, link: Link) -> None:
-        """Run a link until it ends; whatever a peer does, nothing is raised."""
+        """Runs a link until it ends; whatever a peer does, nothing is raised."""
         name = link.peer.name
         try:
             if link in self._observers:
@@ -257,10 +257,10 @@ class MeshNetwork:
             self._node.disconnected(link.peer.name, self._clock(), ended=link.ended_there)
 
     async def _receive(self, link: Link, frame: bytes) -> None:
-        """Takes in a frame; between its parts everything else of the loop has its turn."""
+        """Takes in a frame; between its parts other tasks of the loop run."""
         parts = self._node.parts(link.peer.name, frame, self._clock())
         more = True
-        while more and self.links.get(link.peer.name) is link:  # else the peer has moved on, too
+        while more and self.links.get(link.peer.name) is link:  # else the peer has another one
             try:
                 answers, more = next(parts, ([], False))
             except WireError as error:

@@ -29,8 +29,8 @@ class ObservingLinks:
         tasks: BackgroundTasks,
         writes: Callable[[Link], bool],
     ) -> None:
-        """`tasks`: in which links are closed. `writes`: whether what an observer corrects is taken,
-        as its secret is that of the members."""
+        """`tasks`: in which links are closed. `writes`: whether the counts that come over a link
+        are taken, which is so where its secret is that of members."""
         self._node = node
         self._clock = clock_ns
         self._counters = counters
@@ -58,7 +58,7 @@ class ObservingLinks:
         return link
 
     def remove(self, link: Link) -> None:
-        """The link has ended; nothing for one to a member."""
+        """Forgets a link that has ended, if it was one to an observer."""
         self._links.discard(link)
 
     async def receive(self, link: Link, frame: bytes) -> None:

@@ -20,8 +20,8 @@ class UsedNames:
         self._clock = clock_ns
 
     def introduce(self, peer: NodeInfo, me: NodeInfo) -> None:
-        """There is to be a link with this peer, to which this node introduced itself as `me`.
-        Raises `HandshakeError` where the node refuses."""
+        """Reports to the node that a link with this peer is about to be made, to which this node
+        introduced itself as `me`. Raises `HandshakeError` where the node refuses."""
         try:
             if peer.name == me.name:
                 raise self._node.duplicate_name(peer, me)
@@ -33,7 +33,7 @@ class UsedNames:
             raise HandshakeError(Reason.BUSY, text, peer) from error
 
     def reported(self, error: HandshakeError) -> None:
-        """A peer says that this node's name is used by another process, perhaps by itself."""
+        """A peer reports that another process, perhaps the peer itself, uses this node's name."""
         peer, me = error.peer, error.me or self._node.info
         if peer is not None and peer.name == me.name:
             self._node.duplicate_name(peer, me)

@@ -44,7 +44,7 @@ class LatencyMeter:
         if slow:
             self._slows[index] += answers
             self.slow += answers
-        if self.slow:  # else nothing is too high, as was found when the last slow one left
+        if self.slow:  # without slow answers the quantile was found low when the last one left
             self._follow(now)
         return (
             self._since is not None

@@ -57,7 +57,7 @@ from crdtbucket.strong.controller.outage import Failure, OutageWatch
 from crdtbucket.strong.controller.recovery import Probes, Recovery, SwitchBudget
 
 MOST_LOST = 0.5
-"""Alone, the share of calls without an answer in time from which on Redis is worth no waiting."""
+"""Alone, the share of calls without an answer in time above which strong is left."""
 
 
 @dataclass(frozen=True)
@@ -167,7 +167,7 @@ class Controller:
         return self._gone(now)
 
     def moved(self, now: int) -> None:
-        """The endpoint has another primary: what is known of the old one counts no more."""
+        """The endpoint has another primary: what was measured of the old one no longer counts."""
         self._outage.clear()
         self._forget_slowness()
         self._recovery.clear()
@@ -229,7 +229,7 @@ class Controller:
         elif now - self._quick_since >= self._stable_ns:
             self.slow = False
         if not lost and not self._lost.slow:
-            return None  # none was lost of late: that others were not needs no counting
+            return None  # without losses in the window nothing needs counting
         return self._too_lost(now) if self._lost.count(now, lost, answers) else None
 
     def _forget_slowness(self) -> None:
@@ -259,7 +259,7 @@ class Controller:
     def _recovered(self, now: int) -> Change | None:
         found, needed = self._recovery, self._settings.stable_after
         if found.quick_since is not None:
-            recent = max(self._gap_ns, self._stable_ns)  # the gap may be nothing
+            recent = max(self._gap_ns, self._stable_ns)  # the gap may be 0
             if self._moved_at is not None and found.quick_since - self._moved_at < recent:
                 needed = self._settings.stable_after_failover
             stable = now - found.quick_since

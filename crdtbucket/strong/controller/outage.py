@@ -8,14 +8,15 @@ from crdtbucket.base.clock import NS_PER_SECOND
 
 REFUSALS = 3
 REFUSAL_SPACING_NS = 50_000_000
-"""All callers that wait for one connection are refused together: that is one refusal."""
+"""Refusals that are closer together than this (ns) count as one: all callers that wait for one
+connection are refused together."""
 
 
 class Failure(Enum):
     """Why a call definitely got no good answer."""
 
     REFUSED = "refused"
-    """Nobody listens."""
+    """No process listens at the address."""
     LOST = "lost"
     """The connection ended while the call was open."""
     TIMED_OUT = "timed_out"
@@ -40,7 +41,8 @@ refute them."""
 
 
 class OutageWatch:
-    """Keeps the silence and the failures since the last good answer. Times are local ns."""
+    """Remembers how long no answer came, and the failures since the last good answer. Times are
+    local ns."""
 
     def __init__(self, outage_after_ns: int) -> None:
         self.silent_since: int | None
@@ -50,9 +52,9 @@ class OutageWatch:
         self._forget_failures()
 
     def clear(self) -> None:
-        """A good answer came, or there is another server: nothing speaks against it."""
+        """Forgets all failures, as a good answer came, or the server is another one."""
         self.silent_since = None
-        if self._bad:  # after a good answer there is mostly nothing else to forget
+        if self._bad:  # mostly there is nothing else to forget
             self._forget_failures()
 
     def _forget_failures(self) -> None:
@@ -106,7 +108,7 @@ class OutageWatch:
             return f"no answer for {_seconds(silence)} to the calls made"
         if self._refusals >= REFUSALS:
             return f"refused {self._refusals} times in a row{self._cause}"
-        # The span is between bad events: time in which nobody asked is no evidence.
+        # The span between failures counts: time in which no call was made is no evidence.
         span = self._last_bad - self._failing_since
         if self._bad >= 2 and self._last_failure and span >= self._outage_after_ns:
             return (

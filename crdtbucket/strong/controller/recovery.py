@@ -49,7 +49,7 @@ class Recovery:
 
 
 class Probes:
-    """Says when the next probe may be sent: one at a time, and with growing pauses while probes
+    """Decides when the next probe may be sent: one at a time, and with growing pauses while probes
     fail."""
 
     def __init__(self, interval_ns: int, longest_ns: int) -> None:
@@ -102,9 +102,10 @@ class SwitchBudget:
 
     @property
     def two_at(self) -> int:
-        """When there is room for one, and for a second at any time after it (local ns)."""
+        """When there is room for one switch, and for a second one at any time after it (local
+        ns)."""
         return max(self.one_at, self._after_at)
 
     def spend(self, now: int) -> None:
-        """There was a switch."""
+        """Counts a switch of mode at `now`."""
         self.one_at, self._after_at = max(now, self._after_at), self.one_at + self._gap_ns

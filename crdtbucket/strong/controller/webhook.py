@@ -17,7 +17,7 @@ PAUSES_S = (1.0, 4.0)
 """Before the second and the third try."""
 MAX_QUEUED = 64
 TOO_MANY = 429
-"""Is tried again, as both Slack and PagerDuty ask for."""
+"""A status after which the notice is tried again, as both Slack and PagerDuty ask for."""
 
 
 class Webhook:
@@ -46,7 +46,7 @@ class Webhook:
         """Notices given up before that: the oldest of a full queue, or closed first."""
 
     def post(self, notice: ModeNotice) -> None:
-        """Hand over a notice, on the event loop on which it will be sent."""
+        """Queues a notice; to be called on the event loop that will send it."""
         if self._closed:
             self.dropped += 1
             return
@@ -58,7 +58,7 @@ class Webhook:
             self._worker = asyncio.get_running_loop().create_task(self._run())
 
     async def aclose(self) -> None:
-        """End at once; a notice under way and those that wait are given up."""
+        """Ends at once; a notice under way and those that wait are given up."""
         self._closed = True
         before = self.dropped
         worker, self._worker = self._worker, None
@@ -74,7 +74,7 @@ class Webhook:
 
     async def _run(self) -> None:
         timeout = aiohttp.ClientTimeout(total=self._deadline)
-        # Nothing of an answer is read but its status, and it leads to no other place.
+        # Only the status of an answer is read, and redirects are not followed.
         async with aiohttp.ClientSession(timeout=timeout, auto_decompress=False) as session:
             while True:
                 notice = await self._queue.get()

@@ -59,7 +59,8 @@ class RegionBeats:
         return max(0, self.own.stamp_us - other.base_us - other.stamp_us)
 
     def silent(self) -> frozenset[bytes]:
-        """The regions that are predicted; those of which no beat ever came are not."""
+        """The silent regions, whose takes are predicted; a region of which no beat ever came is not
+        among them."""
         late = {one: self.late_us(one) for one in self.regions.others}
         return frozenset(one for one, us in late.items() if us is not None and us > SILENT_US)
 
@@ -71,7 +72,7 @@ class RegionBeats:
 
     @cached_property
     def words(self) -> bytes:
-        """What a call says of them, see `ScriptCall.beats`."""
+        """The beats as words of a call, see `ScriptCall.beats`."""
         known = [self.own.regions.get(region) for region in self.regions.others]
         others = [(0, 0) if one is None else (one.base_us, one.stamp_us) for one in known]
         return beat_words(self.own.stamp_us, others)

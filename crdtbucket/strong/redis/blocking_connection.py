@@ -1,4 +1,4 @@
-"""One thread's own connection to one Redis: a command out, its reply in, and the thread waits.
+"""One thread's own connection to one Redis: it sends a command and waits for the reply.
 
 No event loop and no other thread is woken for a decision. A call without an answer in time ends the
 connection, so no reply is ever read by a later call.
@@ -24,15 +24,15 @@ COARSE_NS = 10_000_000
 
 
 class BlockingConnection:
-    """A connection that one thread at a time uses. It ends by `close`, or when nobody refers to it
-    any more."""
+    """A connection that one thread at a time uses. It ends by `close`, or when the last reference
+    to it is gone."""
 
     def __init__(self, address: Address, access: Access, timeout: float) -> None:
         """Connects and logs in, within `timeout` seconds for each step. Raises
         `RedisUnavailable`."""
         self.address = address
         self.latency_ns = 0
-        """What the last answer took, without the time for which it lay unread here."""
+        """How long the last answer took (ns), without the time for which it lay unread here."""
         self.used_ns = now_ns()
         """When it was last known to be open (`clock.now_ns`)."""
         self._reader = ReplyReader()
@@ -92,18 +92,18 @@ class BlockingConnection:
         return reply
 
     def alive(self) -> bool:
-        """Whether the server has not ended it while nobody asked; nothing is sent."""
+        """Whether the server has kept the connection open since the last call; nothing is sent."""
         if self._socket is None:
             return False
         if isinstance(self._socket, ssl.SSLSocket):
-            return True  # what a peek finds may be of TLS itself
+            return True  # the bytes that a peek finds may be messages of TLS itself
         try:
             found = self._socket.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT)
         except BlockingIOError:
             return True
         except OSError:
             found = b""
-        del found  # the end, or an answer that nobody asked for
+        del found  # the connection has ended, or an answer came without a question
         self.close()
         return False
 
@@ -141,7 +141,7 @@ class BlockingConnection:
             check(self.address, access, step, reply)
 
     def _wait_at_most(self, patience_ns: int) -> None:
-        """The system ends a wait on the socket after this time."""
+        """Has the system end a wait on the socket after this time."""
         found = self._socket
         if found is None:
             raise RedisConnectionLost(f"the connection to Redis at {self.address} was closed here")
@@ -167,7 +167,7 @@ class BlockingConnection:
             raise self._lost(error) from error
 
     def _read(self, until_ns: int) -> object:
-        """The next reply, of which the socket has still to give some."""
+        """The next reply, of which a part has still to come from the socket."""
         assert self._socket is not None
         while True:
             try:

@@ -15,17 +15,18 @@ class Batch:
         self.written_ns = 0
         """When they were handed to the system (`clock.now_ns`); 0 before that."""
         self.late_ns = 0
-        """How late the loop had been in all by then."""
+        """By how much (ns) the loop had been late in all when they were written."""
         self.arrived_ns = 0
         """When the newest answer to one of them was here, read or not."""
 
     @property
     def latency_ns(self) -> int:
-        """What the newest answer took, without the time for which it lay unread here."""
+        """How long the newest answer took (ns), without the time for which it lay unread here."""
         return max(0, self.arrived_ns - self.written_ns)
 
     def when_written(self, call: Callable[[], None]) -> None:
-        """Calls this once the commands have left, at once when they have; the last one given."""
+        """Calls this once the commands have left, or at once if they have. Only the last function
+        that was given is called."""
         if self.written_ns:
             call()
         else:

@@ -30,9 +30,9 @@ _LAST_DATA_RECEIVED = 52  # a 32-bit number of milliseconds in Linux' struct tcp
 
 
 class Lateness:
-    """Measures by how much one event loop is late, while somebody waits for an answer.
+    """Measures by how much one event loop is late, while a caller waits for an answer.
 
-    Nothing runs while nobody waits. Use it on its loop only.
+    No timer runs at other times. Use it on its loop only.
     """
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:

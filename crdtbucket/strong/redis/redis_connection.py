@@ -99,7 +99,7 @@ class RedisConnection(asyncio.Protocol):
     # -- calls
 
     def send(self, command: bytes, on_reply: OnReply) -> Batch:
-        """Send one command; `on_reply` gets its reply, however late, in the order of the sends.
+        """Sends one command; `on_reply` gets its reply, however late, in the order of the sends.
 
         A reply is what Redis answered, a `RedisErrorReply` included, or `RedisConnectionLost` when
         the connection ended first. Commands of one turn of the loop go out together; the first one
@@ -149,7 +149,7 @@ class RedisConnection(asyncio.Protocol):
 
     @property
     def closed(self) -> bool:
-        """Whether it has ended, or is ending."""
+        """Whether the connection has ended, or is ending."""
         return self._lost is not None
 
     def abort(self) -> None:
@@ -178,7 +178,7 @@ class RedisConnection(asyncio.Protocol):
                     read, batch.arrived_ns = batch, now - self._unread_ns(batch, now)
                 on_reply(reply)
         except GarbledReply as error:
-            # It is not known any more which reply belongs to which call.
+            # From here on it is not known which reply belongs to which call.
             what = f"Redis at {self.address} sent {error}: is it really a Redis, and without TLS?"
             self._end(RedisConnectionLost(what, "script"))
         finally:
@@ -215,14 +215,15 @@ class RedisConnection(asyncio.Protocol):
         await shake_hands(self.address, access, scripts, partial(asked, self))
 
     def _flush(self) -> None:
-        if self._gathered:  # else they filled a batch, and have left
+        if self._gathered:  # else the batch was full, and has left
             self._several = len(self._gathered) > 1
             if self._lost is None:
                 self._write()
             self._gathered.clear()
 
     def _write(self) -> None:
-        """What was gathered leaves: from now on the server is waited for."""
+        """Writes the commands that were gathered; from now on the server's answers are waited
+        for."""
         assert self._transport is not None
         batch, self._batch = self._batch, Batch()
         data = b"".join(self._gathered)

@@ -32,7 +32,7 @@ class RegionClaim:
 
     def __init__(self, prefix: str, regions: Regions, table: Table) -> None:
         self.conflict = ""
-        """What is wrong, and what to do; empty while nothing is."""
+        """What is wrong, and what to do; empty while nothing is wrong."""
         base = b"%s{server}" % prefix.encode()
         self.name, *self._others = regions.keys(base)
         self._regions = regions
@@ -42,9 +42,9 @@ class RegionClaim:
         self._found: deque[int] = deque(maxlen=2)
 
     async def make(self, connection: RedisConnection, run_id: str | None) -> None:
-        """Claims the region for a server. What fails is left to the next time."""
+        """Claims the region for a server. A failure is left to the next call."""
         if not run_id:
-            return  # this server does not say which it is
+            return  # without a run id it cannot be told from other servers
         try:
             conflict = await within(PATIENCE_S, self._look(connection, run_id))
         except (asyncio.TimeoutError, CrdtbucketError) as error:

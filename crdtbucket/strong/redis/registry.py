@@ -30,11 +30,12 @@ PATIENCE_S = 0.5
 GONE_S = 60
 """Seconds after which a process that was not seen is not counted."""
 FORGOTTEN_S = 3_600
-"""Nor one that was seen so long ago, or is so far in the future, that Redis' clock has changed."""
+"""Seconds; a process that was seen so long ago, or so far in the future, is not counted either, as
+Redis' clock must have changed."""
 WHOLE = 1_000_000_000
 """The sum of all shares."""
 NOTHING = 2**62
-"""A number of processes so large that nothing is left for one."""
+"""A number of processes that is so large that no share is left for one."""
 PROBED = BucketSpec("probe", 1_000, 1_000)
 PROBE_MS = 60_000
 PROBE = script.Arguments(PROBED, 0, PROBE_MS)
@@ -51,7 +52,8 @@ class WantedShare:
     least: int = 1
     """Processes that it reckons with at least."""
     group: int = 0
-    """Names those who grant one share together, as they share a table of quotas; 0: nobody else."""
+    """A number for the processes that grant one share together, as they share a table of quotas; 0:
+    this process alone."""
 
 
 class Registry:
@@ -75,7 +77,7 @@ class Registry:
         """Processes of this list seen in the last minute, this one included, those of one group as
         one; the number stays while Redis is unreachable."""
         self.seen = False
-        """Whether they were ever counted."""
+        """Whether the processes were ever counted."""
         self.conflict = ""
         """Why this process may not use this Redis; empty when it may."""
         self._prefix = prefix.encode()
@@ -125,8 +127,8 @@ class Registry:
         return max(nodes, -(-(most if asked.fleet else WHOLE) // share)) if share else NOTHING
 
     async def beat(self, connection: RedisConnection) -> bool:
-        """Shows this process and counts the others; whether that went well. What fails is logged,
-        and due again like any."""
+        """Writes this process to the list and counts the others. Returns whether that went well; a
+        failure is logged, and the next beat comes at its usual time."""
         self._due = self._table.now() + BEAT_NS
         try:
             await within(PATIENCE_S, self._show(connection))
@@ -145,7 +147,8 @@ class Registry:
         return False
 
     async def leave(self, connection: RedisConnection) -> None:
-        """This process ends: the others need not reckon with it. What fails is left to time."""
+        """Removes this process, which ends, from the list. After a failure the others drop it when
+        it is not seen again."""
         try:
             await within(PATIENCE_S, ask(connection, "HDEL", self.name, self._field))
         except (asyncio.TimeoutError, CrdtbucketError) as error:
@@ -158,7 +161,7 @@ class Registry:
     async def _show(self, connection: RedisConnection) -> None:
         wish, using = self._wish(), 0 if self._granted is None else self._granted[0]
         field = self._field
-        if self._shown not in (b"", field):  # of an epoch that is over: that one grants nothing
+        if self._shown not in (b"", field):  # the field of an earlier epoch, which grants nothing
             await ask(connection, "HDEL", self.name, self._shown)
         self._shown = field
         group = f"{wish.group or self._table.epochs.running:016x}"
@@ -169,7 +172,7 @@ class Registry:
         self.here, share, first, other = _checked(reply)
         self.seen = True
         if self._granted is not None and share < using:
-            # Those who wait for what this one leaves get it as soon as that is written.
+            # Processes that wait for the share of this one get it as soon as that is written.
             self._due = self._table.now()
         self._granted = share, wish
         self.conflict = self._reason(first, other) if first else ""

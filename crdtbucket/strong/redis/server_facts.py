@@ -20,7 +20,7 @@ class ServerFacts:
     say."""
 
     run_id: str | None = None
-    """A text that it has until it is restarted."""
+    """A text that identifies the server until it is restarted."""
     max_memory: int | None = None
     """Bytes that it may use; 0: no bound."""
     policy: str = ""

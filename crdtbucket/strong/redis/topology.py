@@ -105,7 +105,7 @@ async def _check_primary(connection: RedisConnection) -> None:
 
 
 async def cluster_layout(connection: RedisConnection) -> Topology:
-    """What this node of a cluster knows of all. Raises `RedisUnavailable`."""
+    """The layout of the cluster as this node knows it. Raises `RedisUnavailable`."""
     reply = await ask(connection, "CLUSTER", "SLOTS")
     ranges: dict[Address, list[tuple[int, int]]] = {}
     nodes: dict[Address, None] = {}
@@ -140,7 +140,7 @@ def _slot_ranges(
 
 def _reachable(replicas: list[Any], asked: Address) -> Iterator[Address]:
     for one in replicas:
-        # One that cannot be read is one fewer to ask; the slots do not depend on it.
+        # A replica whose address cannot be read is not asked; the slots do not depend on it.
         with contextlib.suppress(TypeError, ValueError):
             host, port, *_ = one
             yield _address(host, port, asked)
@@ -165,7 +165,8 @@ async def asking(
     timeout: float,
     question: Callable[[RedisConnection], Coroutine[Any, Any, T]],
 ) -> T:
-    """What one server answers, on a connection for this alone. Raises `RedisUnavailable`."""
+    """Puts a question to one server, on a connection for this alone, and returns the answer. Raises
+    `RedisUnavailable`."""
     connection = await RedisConnection.open(address, access, timeout)
     try:
         return await within(timeout, question(connection))
