@@ -58,8 +58,12 @@ class Bucket(BucketCore):
     ) -> None:
         """`update_interval_ns`: how often updates of other nodes come; None when there are none."""
         super().__init__(table, spec, min_debt=min_debt)
-        self.waiters: Lines = Waiters(self, update_interval_ns=update_interval_ns)
+        self.waiters = self._make_lines(update_interval_ns)
         self.reservations = Reservations(self)
+
+    def _make_lines(self, update_interval_ns: int | None) -> Lines:
+        """The lines of callers that wait; called once, while the bucket is made."""
+        return Waiters(self, update_interval_ns=update_interval_ns)
 
     @property
     def parts(self) -> Sequence[Bucket]:

@@ -26,24 +26,14 @@ class CalendarBucket(Bucket):
     __slots__ = ("_ahead", "_by", "_least", "_lock", "_looked", "_present", "_wall", "parts")
 
     def __init__(
-        self,
-        table: Table,
-        spec: BucketSpec,
-        *,
-        wall: WallClock,
-        min_debt: int = 0,
-        update_interval_ns: int | None = None,
+        self, table: Table, spec: BucketSpec, *, wall: WallClock, min_debt: int = 0, **more: Any
     ) -> None:
         """Takes what `Bucket` takes, and `wall`, the clock that says which period it is."""
         self._wall = wall
         self._lock = ForkLock()
         self._by: Choose | None = None
         self.parts: tuple[CalendarPart, ...] = ()
-        super().__init__(table, spec, min_debt=min_debt)
-        # The wall clock may be set at any time.
-        self.waiters = Waiters(
-            self, update_interval_ns=update_interval_ns or NS_PER_SECOND, line=PeriodLine
-        )
+        super().__init__(table, spec, min_debt=min_debt, **more)
         parts = [
             CalendarPart(table, PartSpec(spec, number), ends, self.waiters, min_debt=min_debt)
             for number, ends in self._periods(wall(table.now()), table.now())
@@ -53,6 +43,11 @@ class CalendarBucket(Bucket):
         self._ahead = self._looked = 0
         self._present: tuple[int, int, CalendarPart] = (0, 0, parts[0])
         self.look(anew=True)
+
+    def _make_lines(self, update_interval_ns: int | None) -> Lines:
+        """The lines of callers that wait, which look every second: the wall clock may be set."""
+        interval_ns = update_interval_ns or NS_PER_SECOND
+        return Waiters(self, update_interval_ns=interval_ns, line=PeriodLine)
 
     @property
     def period(self) -> CalendarPeriod:

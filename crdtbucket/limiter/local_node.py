@@ -141,9 +141,7 @@ class LocalNode:
             return make()
         from crdtbucket.shared.leadership import Leadership
 
-        return Leadership(
-            self._table, file, make, self.tell_address, self.fail, self._show, self.saved.release
-        )
+        return Leadership(self._table, file, make, self)
 
     def order(self, text: str) -> bool:
         """Gives the mesh an operator's order; False where it holds already. Raises `MeshError`."""
@@ -213,6 +211,10 @@ class LocalNode:
         self._mesh = self.machine = None
         self.saved.give_up()
 
+    def release(self) -> None:
+        """Saves a last snapshot, and gives the state directory up."""
+        self.saved.release()
+
     def end(self) -> None:
         """The limiter is closed: `mesh` is None from now on."""
         self._ended = True
@@ -246,7 +248,8 @@ class LocalNode:
             moved = round(view["mesh"]["wall_clock_moved"] * NS_PER_SECOND)
         wall.follow(shows - now + moved)
 
-    def _show(self) -> None:
+    def show(self) -> None:
+        """Writes what this process, which leads, knows of the mesh into the shared table."""
         from crdtbucket.shared import leader_view
 
         mesh, machine = self.mesh, self.machine

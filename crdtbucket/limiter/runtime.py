@@ -209,7 +209,7 @@ class Runtime:
 
     def _release(self) -> None:
         try:
-            self._node.saved.release()
+            self._node.release()
         finally:
             self._tables.close()
 

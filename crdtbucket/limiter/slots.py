@@ -14,7 +14,7 @@ from crdtbucket.base.duration import span
 from crdtbucket.errors import WrongKind
 from crdtbucket.limiter.bucket import Bucket, Choose
 from crdtbucket.limiter.held_slot import Slot
-from crdtbucket.limiter.waiting import LocalLine, Waiters
+from crdtbucket.limiter.waiting import Lines, LocalLine, Waiters
 from crdtbucket.spec.bucket_spec import BucketSpec
 from crdtbucket.spec.field_checks import check_duration
 
@@ -27,20 +27,16 @@ class SlotBucket(Bucket):
 
     __slots__ = ("_choose", "book", "search")
 
-    def __init__(
-        self,
-        table: Table,
-        spec: BucketSpec,
-        *,
-        min_debt: int = 0,
-        update_interval_ns: int | None = None,
-    ) -> None:
+    def __init__(self, table: Table, spec: BucketSpec, **more: Any) -> None:
         """Takes what `Bucket` takes."""
-        super().__init__(table, spec, min_debt=min_debt, update_interval_ns=update_interval_ns)
-        self.search = SlotSearch(self)
-        self.waiters = Waiters(self.search, update_interval_ns=update_interval_ns, line=SlotLine)
+        super().__init__(table, spec, **more)
         self.book = SlotBook()
         self._choose: Choose | None = None
+
+    def _make_lines(self, update_interval_ns: int | None) -> Lines:
+        """The lines of callers that wait for a slot."""
+        self.search = SlotSearch(self)
+        return Waiters(self.search, update_interval_ns=update_interval_ns, line=SlotLine)
 
     def choose_by(self, choose: Choose | None, others: Iterable[Bucket]) -> None:
         """From now on `choose` says which bucket decides on a key. It is asked with the key itself,

@@ -6,6 +6,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
+from typing import Protocol
 
 from crdtbucket._core import Table
 from crdtbucket.base.off_loop import off_loop
@@ -26,6 +27,22 @@ SHOW_S = 1.0
 """Between two writings of what this process knows of the mesh."""
 
 
+class LedNode(Protocol):
+    """This process's node, as the leadership sees it."""
+
+    def tell_address(self) -> None:
+        """The mesh has started."""
+
+    def fail(self) -> None:
+        """The mesh could not start: whichever process leads next makes another one."""
+
+    def show(self) -> None:
+        """Writes what is known of the mesh into the table; called every second."""
+
+    def release(self) -> None:
+        """Gives back what only one process may hold. It takes as long as the disk does."""
+
+
 class Leadership:
     """A service that runs the mesh while this process has the lead of its table.
 
@@ -39,22 +56,13 @@ class Leadership:
         table: Table,
         file: SharedFile,
         make: Callable[[], MeshNetwork],
-        started: Callable[[], None],
-        failed: Callable[[], None],
-        show: Callable[[], None],
-        release: Callable[[], None],
+        node: LedNode,
     ) -> None:
-        """`make` makes the mesh, which is started at once. Then `started` is called, or `failed`
-        where the start did not succeed: whichever process leads next makes another mesh. `show`
-        writes what is known of the mesh into the table; it is called every second. `release` gives
-        back what only one process may hold, which takes as long as the disk does."""
+        """`make` makes the mesh, which is started at once. Nothing runs yet."""
         self._table = table
         self._file = file
         self._make = make
-        self._started = started
-        self._failed = failed
-        self._show = show
-        self._release = release
+        self._node = node
         self._mesh: MeshNetwork | None = None
         self._task: asyncio.Task[None] | None = None
         self._fault = ""
@@ -74,7 +82,7 @@ class Leadership:
         try:
             if self._mesh is not None:
                 await self._mesh.stop(handed_over=not await self._is_last())
-                await off_loop(self._release)
+                await off_loop(self._node.release)
         finally:
             self._table.sharing.yield_lead()
 
@@ -93,11 +101,11 @@ class Leadership:
             mesh = await off_loop(self._make)
             await mesh.start()
         except BaseException:
-            self._failed()
+            self._node.fail()
             self._table.sharing.yield_lead()
             raise
         self._mesh = mesh
-        self._started()
+        self._node.tell_address()
 
     async def _run(self) -> None:
         try:
@@ -139,7 +147,7 @@ class Leadership:
 
     async def _show_others(self) -> None:
         while True:
-            self._show()
+            self._node.show()
             await asyncio.sleep(SHOW_S)
 
     async def _check(self) -> None:

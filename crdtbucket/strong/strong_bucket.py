@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Iterable
-from typing import NoReturn, SupportsIndex
+from typing import Any, NoReturn, SupportsIndex
 
 from crdtbucket._core import Decision, Decisions, Table
 from crdtbucket.base.clock import NS_PER_SECOND
 from crdtbucket.errors import AcquireRequired, InvalidCost, InvalidKey, LimiterNotOpen
 from crdtbucket.limiter.bucket import Bucket, cost_of_each
-from crdtbucket.limiter.waiting import Waited
+from crdtbucket.limiter.waiting import Lines
 from crdtbucket.spec.bucket_spec import BucketSpec
 from crdtbucket.spec.mode import Mode
 from crdtbucket.spec.priority import Floor
@@ -27,24 +27,16 @@ class AskingBucket(Bucket):
     waiters: StrongWaiters
     _store: Store | None
 
-    def __init__(
-        self,
-        table: Table,
-        spec: BucketSpec,
-        *,
-        min_debt: int = 0,
-        update_interval_ns: int | None = None,
-    ) -> None:
-        """As `Bucket`."""
-        super().__init__(table, spec, min_debt=min_debt, update_interval_ns=update_interval_ns)
-        self.waiters = StrongWaiters(self, self.seen())
+    def __init__(self, table: Table, spec: BucketSpec, **more: Any) -> None:
+        """Takes what `Bucket` takes."""
+        super().__init__(table, spec, **more)
         self._store = None
         self.mode = Mode.STRONG
         self.immediate = False
 
-    def seen(self) -> Waited:
-        """What callers that wait peek at."""
-        return self
+    def _make_lines(self, update_interval_ns: int | None) -> Lines:
+        """The lines of callers that wait."""
+        return StrongWaiters(self, self)
 
     def switch(self, mode: Mode) -> None:
         """Decide in this mode from now on."""
@@ -98,8 +90,7 @@ class StrongBucket(AskingBucket):
         mode in which the bucket is. The deadline begins when the call is written: among very many
         it waits for room before that. Never waits for tokens. Raises as `take` of a plain
         bucket, and `InvalidCost` for a `floor`."""
-        if floor != 0:
-            self._check_floor(floor)
+        self._check_floor(floor)
         return await self.store.acquire(self.of(key), key, cost)
 
     def acquire_sync(self, key: str | bytes, cost: int = 1, floor: Floor = 0) -> Decision:
@@ -107,8 +98,7 @@ class StrongBucket(AskingBucket):
         until the decision, at most its deadline, and one more when it has to connect first. The
         limiter runs in a thread of its own (`with limiter:`). Raises `LimiterNotOpen` in a forked
         child."""
-        if floor != 0:
-            self._check_floor(floor)
+        self._check_floor(floor)
         return self.store.acquire_sync(self.of(key), key, cost)
 
     async def acquire_many(

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from crdtbucket._core import Decision
+from crdtbucket._core import Decision, SlotSearch
 from crdtbucket.base.clock import NS_PER_SECOND
 from crdtbucket.errors import WaitTimeout
 from crdtbucket.limiter.held_slot import Slot
 from crdtbucket.limiter.slots import SlotBucket
-from crdtbucket.limiter.waiting import Waited, check_no_loop, patience_ns
+from crdtbucket.limiter.waiting import Lines, check_no_loop, patience_ns
 from crdtbucket.spec.bucket_spec import SLOT_TOKENS
 from crdtbucket.strong.local_decisions import deny, took
 from crdtbucket.strong.slot_request import SlotHold
 from crdtbucket.strong.strong_bucket import AskingBucket
+from crdtbucket.strong.strong_waiting import StrongWaiters
 
 
 class StrongSlotBucket(AskingBucket, SlotBucket):
@@ -23,9 +24,10 @@ class StrongSlotBucket(AskingBucket, SlotBucket):
 
     __slots__ = ("_store",)
 
-    def seen(self) -> Waited:
-        """What waiting callers peek at: the search for a free slot in the table of this node."""
-        return self.search
+    def _make_lines(self, update_interval_ns: int | None) -> Lines:
+        """The lines of callers that wait: they see the free slots in the table of this node."""
+        self.search = SlotSearch(self)
+        return StrongWaiters(self, self.search)
 
     def new_slot(self, key: str | bytes, ttl_ns: int, timeout: float | None) -> Slot:
         """Makes a slot that is not entered yet."""

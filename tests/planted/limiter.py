@@ -128,14 +128,14 @@ MUTATIONS = (
     Mutation(
         "a_leader_that_closes_gives_up_the_lead_before_the_name",
         "shared",
-        "                await off_loop(self._release)\n",
+        "                await off_loop(self._node.release)\n",
         "",
         suite("shared/test_shared_limiter", "gives_its_name_back"),
     ),
     Mutation(
         "the_leader_shows_nothing",
         "",
-        "            self._show()\n",
+        "            self._node.show()\n",
         "",
         (*PYTEST, "tests/shared/test_leader_view.py", "-k", "every_process"),
     ),
@@ -234,7 +234,7 @@ MUTATIONS = (
     Mutation(
         "a_process_that_could_not_lead_keeps_the_name",
         "shared",
-        "            self._failed()\n",
+        "            self._node.fail()\n",
         "",
         suite("shared/test_shared_limiter", "could_not_lead"),
     ),
