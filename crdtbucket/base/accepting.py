@@ -59,7 +59,7 @@ async def secured_by_tls(
         return await handshake
     finally:
         handshake.cancel()  # where this was cancelled before it was waited for
-        del handshake  # else its error would refer to itself, until the collector comes
+        del handshake  # else its error would refer to itself, until garbage is collected
 
 
 def _hand_over(early: bytes, transport: asyncio.Transport) -> None:

@@ -91,7 +91,8 @@ def is_literal(host: str) -> bool:
 
 
 def source_of(host: str) -> str:
-    """What counts as one address: an IPv4 address, or the /64 network that one IPv6 host owns."""
+    """The source that limits of connections count: an IPv4 address, or the /64 network of an IPv6
+    address."""
     address = _literal(host)
     if address is None:
         return host

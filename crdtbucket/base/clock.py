@@ -65,10 +65,12 @@ class WallClock:
         self.machine_ns = read
         """Reads the machine's own wall clock (ns since 1970)."""
         self.ahead_ns: int | None = None
-        """How far it is ahead of local time; None where nothing is compared."""
+        """How far (ns) the clock is ahead of local time; None where it is not compared with
+        peers."""
 
     def follow(self, ahead_ns: int) -> None:
-        """It was compared: from now on it is so far ahead of local time."""
+        """The clock was compared with those of peers: from now on it is so far (ns) ahead of local
+        time."""
         self.ahead_ns = ahead_ns
 
     def __call__(self, now: int) -> int:

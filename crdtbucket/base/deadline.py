@@ -41,12 +41,12 @@ async def within(seconds: float, work: Coroutine[Any, Any, T]) -> T:
             task.cancel()
             await asyncio.wait({task})
         if not task.cancelled():
-            task.exception()  # seen, should the caller be cancelled and not look
+            task.exception()  # marks the error as seen, if the caller is cancelled
     if task.cancelled():
         raise asyncio.TimeoutError
     try:
         return task.result()
     finally:
         # An error refers to this frame by its traceback. Were the frame to refer to the error, by
-        # its task, both would stay until the collector comes, which is rarely.
+        # its task, both would stay until the garbage collector runs, which is rarely.
         del task

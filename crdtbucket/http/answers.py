@@ -19,7 +19,8 @@ from crdtbucket.http.request_rules import Rule
 from crdtbucket.limiter.held_slot import Slot
 
 SOON = {"Retry-After": "1"}
-"""The wait (s) that a denial for want of slots states: nobody knows when one is released."""
+"""The wait (s) in a denial because all slots are held: it is not known when one will be
+released."""
 LISTS = ("RateLimit-Policy", "RateLimit")
 
 
@@ -38,7 +39,8 @@ class Verdict:
 
     allowed: bool
     by: Rule | tuple[tuple[Rule, Decision], ...] = ()
-    """What `taken` is made of: a rule alone is that of the binding decision."""
+    """The rules with their decisions, as in `taken`; or one rule alone, whose decision is
+    `binding`."""
     binding: Decision | None = None
     """The decision to look at: denied, it takes longest; allowed, it has the least left."""
     deferred: DeferredFields = field(default_factory=dict)
@@ -76,7 +78,7 @@ class Verdict:
                 decision.bucket.refund(decision)
 
     def refund(self) -> None:
-        """Gives back all that was taken and is not back yet."""
+        """Gives back all tokens that were taken and have not been given back."""
         for decision in self.decisions if self.allowed else ():
             decision.bucket.refund(decision)
 
@@ -116,9 +118,9 @@ often it is about the limit of another service, which the client can do nothing 
 
 
 def denial(decision: Decision) -> Answer:
-    """The answer to a single denied decision, such as a `LimitExceeded` has."""
+    """The answer to a single denied decision, such as that of a `LimitExceeded`."""
     spec = decision.spec
-    # Nobody knows when a slot is given back.
+    # It is not known when a slot will be released.
     headers = rate_limit_fields(decision, spec) if spec.slots is None else dict(SOON)
     return problem_answer(decision, headers, [spec.key], reduced_capacity=False)
 

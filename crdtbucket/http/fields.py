@@ -97,12 +97,12 @@ def policy_of(spec: BucketSpec) -> Policy:
 def rate_limit_fields(
     decision: Decision, spec: BucketSpec, *, legacy: bool = False, jitter_s: float = 0.0
 ) -> dict[str, str]:
-    """The header fields that say how a client stands after a decision.
+    """The header fields that tell a client its limit and what is left of it after a decision.
 
     `w` of the policy is the time in which an empty bucket fills; `t` is when the next token comes,
     or when the denied cost could pass. All times are whole seconds, rounded up. A denial has
     `Retry-After`, at least 1 and never before `t`. In fallback a denial shows the policy of the
-    quota, which is what binds. `legacy` and `jitter_s` as of `FieldOptions`.
+    quota, which is the limit that decides. `legacy` and `jitter_s` as of `FieldOptions`.
     """
     policy = policy_of(spec)
     remaining, allowed = decision.remaining, decision.allowed

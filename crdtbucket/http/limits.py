@@ -71,7 +71,8 @@ class Limits:
         return Verdict(decision.allowed, rule, decision, deferred_fields(decision, self._options))
 
     def acquire(self, request: Request) -> Coroutine[Any, Any, Verdict]:
-        """Takes what the rules ask for. Raises what their callables and the buckets raise."""
+        """Takes the tokens and slots of all rules. Raises what their callables and the buckets
+        raise."""
         return self._hold_and_acquire(request) if self.may_hold else self._acquire(request)
 
     async def _hold_and_acquire(self, request: Request) -> Verdict:
@@ -133,7 +134,7 @@ class Limits:
         return self._verdict(rule, self.limiter.bucket(charge[0]).acquire_sync(*charge[1:]))
 
     def answer(self, request: Request, verdict: Verdict) -> Answer:
-        """What a denied request is answered."""
+        """The answer to a denied request."""
         replaced = None if self._on_denied is None else self._on_denied(request, verdict)
         if replaced is not None:
             return replaced
@@ -174,7 +175,7 @@ def _blocking(
     work: Coroutine[Any, Any, Verdict],
     unwanted: Callable[[Verdict], None],
 ) -> Verdict:
-    """What `work` on these buckets comes to, for a thread without an event loop."""
+    """The result of `work` on these buckets, for a thread without an event loop."""
     store = next((bucket.store for bucket in buckets if isinstance(bucket, AskingBucket)), None)
     if store is not None:
         return store.block_on(work, unwanted)
@@ -196,7 +197,8 @@ def _together(held: Verdict, verdict: Verdict) -> Verdict:
 
 
 def check_limits(given: object, *, maker: bool = False) -> None:
-    """Raises `InvalidSpec` for what is given in place of limits, or of a function (`maker`)."""
+    """Raises `InvalidSpec` for something else than `Limits`, or, with `maker`, than a function that
+    makes them."""
     if not isinstance(given, Limits) and not (maker and callable(given)):
         fix = "pass Limits(limiter, Rule(...))" + (", or a function that makes them" * maker)
         raise InvalidSpec(f"limits is {given!r}", fix, "limits")
@@ -228,7 +230,7 @@ def _has_slots(limiter: Limiter, rule: Rule) -> bool:
 
 
 def _check_rule(limiter: Limiter, rule: Rule) -> None:
-    """Raises `InvalidSpec` for a rule that asks of its bucket what that cannot do."""
+    """Raises `InvalidSpec` for a rule that its bucket cannot keep."""
     slots, spec = _has_slots(limiter, rule), limiter.bucket(rule.bucket).spec
     if not slots and spec.overrides_from is None:
         _check_cost(rule, spec)

@@ -51,7 +51,8 @@ class Rule:
     Without it, and when the client has gone away, they are spent."""
 
     def __post_init__(self) -> None:
-        """Raises `InvalidSpec` for what could not be called, or not be matched."""
+        """Raises `InvalidSpec` for something that cannot be called where a function is expected,
+        and for a pattern that cannot be matched."""
         _check_callable("key", self.key, "the request")
         if not isinstance(self.cost, int):
             _check_callable("cost", self.cost, "the request")
@@ -71,7 +72,8 @@ class Rule:
 
     @property
     def cost_by_address(self) -> int | None:
-        """What every request takes by its client's address; None where anything else is asked."""
+        """The tokens that every request takes of its client's address; None where the rule looks at
+        anything else."""
         every = self._pattern is None and self.exempt is None  # type: ignore[attr-defined]
         plain = every and self.key is by_address and type(self) is Rule and self.floor == 0
         return self.cost if plain and isinstance(self.cost, int) else None
@@ -114,7 +116,7 @@ def _check_callable(name: str, given: Any, argument: str) -> None:
         raise InvalidSpec(f"{name} is a coroutine function", fix, name)
     try:
         signature = inspect.signature(given)
-    except ValueError:  # some that are written in C have none
+    except ValueError:  # some functions in C have no signature
         return
     try:
         signature.bind(None)

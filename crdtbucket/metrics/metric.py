@@ -125,7 +125,7 @@ def lag_bound(stats: Stats) -> Iterable[Sample]:
     """Tokens that peers may have admitted since they were seen last.
 
     No node admits more in a time than its capacity and what refills meanwhile; what it admitted
-    since it was seen is what nobody else has charged. See docs/model.md, "bounded"."""
+    since it was seen is what no other node has charged. See docs/model.md, "bounded"."""
     lags = stats.get("longest_lag", {}).values()
     return [
         ((name,), len(lags) * one["spec"].capacity + one["spec"].rate_per_second * sum(lags))
@@ -145,12 +145,12 @@ def unreached(mesh: Mapping[str, Any]) -> int:
 
 
 def rollout_status(rollout: Mapping[str, Any]) -> dict[str, int]:
-    """1 for how a roll-out stands, 0 for the others."""
+    """1 for the status of a roll-out, 0 for the others."""
     return {str(one).replace(" ", "_"): int(str(one) == rollout["status"]) for one in Status}
 
 
 def rollout_decisions(stats: Stats) -> Iterable[Sample]:
-    """What was decided under either version."""
+    """Decisions under the old and the new version."""
     buckets = stats["rollout"]["buckets"] if "rollout" in stats else {}
     return [
         ((bucket, side, decision), count)

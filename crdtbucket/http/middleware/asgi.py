@@ -79,7 +79,7 @@ class ASGILimitMiddleware:
     async def _other(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan" and self._open_limiter:
             if self._make is not None:
-                self._limits = None  # an earlier start of the application has closed its limiter
+                self._limits = None  # the limiter of an earlier start is closed
             await Lifespan(self.limits.limiter, receive, send).run(self.app, scope)
         else:
             await self.app(scope, receive, send)
@@ -159,7 +159,7 @@ async def _watched(app: App, scope: Scope, receive: Receive, send: Send, verdict
 async def _deny(scope: Scope, receive: Receive, send: Send, answer: Answer) -> None:
     prefix = ""
     if scope["type"] == "websocket":
-        await receive()  # that it wants to connect
+        await receive()  # the message that it wants to connect
         if "websocket.http.response" not in (scope.get("extensions") or {}):
             await send({"type": "websocket.close", "code": POLICY_VIOLATION})
             return

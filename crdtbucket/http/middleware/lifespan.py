@@ -32,7 +32,8 @@ class Lifespan:
         self._answered = False
 
     async def run(self, app: Callable[..., Awaitable[None]], scope: Any) -> None:
-        """The application's start and end within the limiter's. It may ignore the lifespan."""
+        """Runs the application's start and end while the limiter is open. The application may
+        ignore the lifespan."""
         self._first = await self._receive()
         try:
             await self._open()
@@ -65,7 +66,8 @@ class Lifespan:
         return await self._receive() if first is None else first
 
     async def send(self, message: MutableMapping[str, Any]) -> None:
-        """What the application answers; the server may stop at once after the last message."""
+        """Passes the application's answer on; the server may stop at once after the last
+        message."""
         self._answered = True
         if message["type"] != "lifespan.startup.complete":
             await self._limiter.aclose()

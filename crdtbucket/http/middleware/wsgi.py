@@ -43,7 +43,7 @@ class WSGILimitMiddleware:
         self._source = limits
         self._limits: Limits | None = None
         self._here: Limits | None = None
-        """The same, in the process that made them only."""
+        """The limits, in the process that has made them; None in its forked children."""
         self._open_limiter = open_limiter
         self._opening = ForkLock(forget=self._forget)
 
@@ -81,12 +81,13 @@ class WSGILimitMiddleware:
         return self.app(environ, start_response)
 
     def close(self) -> None:
-        """Closes a limiter that this opened; else the end of the process does."""
+        """Closes the limiter if this middleware has opened it. Without a call the end of the
+        process does."""
         if self._open_limiter and self._here is not None:
             self._here.limiter.close()
 
     def _forget(self) -> None:
-        """This is the child of the process that has made the limits."""
+        """Called in a child of the process that has made the limits: it makes its own."""
         self._here = None
 
     def _made(self) -> Limits:

@@ -77,7 +77,7 @@ class Admin:
         )
 
     def private(self, stats: Mapping[str, Any]) -> dict[str, Any]:
-        """What only the holder of the token gets to know, of the limiter's stats."""
+        """The part of the limiter's stats that only the holder of the token gets."""
         return {
             "redis": {name: str(one["mode"]) for name, one in stats.get("redis", {}).items()},
             "regions": {
@@ -93,7 +93,7 @@ class Admin:
 
     async def doctor(self, _: web.BaseRequest) -> web.StreamResponse:
         """Examines the node's file, and from here everything that the file names."""
-        from crdtbucket.doctor.examination import examine  # for those who ask
+        from crdtbucket.doctor.examination import examine  # imported when it is asked for
 
         if self._config is None:
             raise Refusal(409, "this node was not started from a configuration file")

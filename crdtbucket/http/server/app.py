@@ -72,7 +72,8 @@ class Api:
         self._table = RouteTable([*self.routes, *others])
 
     def server(self) -> web.Server:
-        """What hands requests to this, for `ClientConnection`s of the running event loop."""
+        """A server that hands the requests of `ClientConnection`s of the running event loop to this
+        application."""
         loop, most = asyncio.get_running_loop(), self.settings.max_body
 
         def request(message, payload, protocol, writer, task):  # type: ignore[no-untyped-def]
@@ -119,7 +120,7 @@ class Api:
                 await _expected(request)
             response = await route.handler(request, **parts)
         except ConnectionError:
-            raise  # nobody is there to be answered
+            raise  # the client is gone
         except Exception as error:
             refusal = refusal_of(error)
             if refusal is None:
@@ -135,7 +136,7 @@ class Api:
 
 
 async def _expected(request: web.BaseRequest) -> None:
-    """Asks a client to send its body, if that is what it waits for."""
+    """Asks a client to send its body, if it waits for that (Expect: 100-continue)."""
     if request.version < HttpVersion11:
         return
     if request.headers["Expect"].lower() != "100-continue":

@@ -31,7 +31,7 @@ from crdtbucket.limiter.bucket import Bucket
 from crdtbucket.limiter.facade import Limiter
 
 MAX_HANDLES = 100_000
-"""Takes that can be refunded, and reservations: so many of each."""
+"""Most takes that can be refunded, and most reservations."""
 REFUNDABLE_S = 600
 LATE_S = 600
 """A reservation is known for so long after its ttl."""
@@ -47,7 +47,7 @@ class RefundableTake:
     bucket: Bucket
     decision: Decision
     tokens: int | None = None
-    """The tokens that were asked back."""
+    """The tokens that the refund asked for."""
     refunded: int = 0
     done: bool = False
 
@@ -112,7 +112,7 @@ class Calls:
         return self._answer(decision, extra)
 
     async def peek(self, request: web.BaseRequest) -> web.StreamResponse:
-        """What a take would get; 200 whatever it is."""
+        """The decision that a take would get; the status is 200 in any case."""
         body = await read(request, bodies.Peek)
         return self._answer(self._limiter.bucket(body.bucket).peek(body.key, body.cost), {})
 

@@ -28,10 +28,11 @@ SWEEPS = 10
 MAX_SURPLUS = 64
 """Surplus connections at once; for a further one the oldest of them is refused."""
 LAST_REQUESTS_S = 0.1
-"""So long after the begin of the end a client may send a request on a connection that was idle: it
-could not know. Closed at once, it would not know either whether that was counted."""
+"""Seconds after the server has begun to end in which a request on an idle connection is still
+answered: its client could not know. If the connection were closed at once, the client would not
+know whether the request was counted."""
 SURPLUS_S = 1.0
-"""So long may a surplus connection take to send the head of its request."""
+"""Seconds in which a surplus connection has to send the head of its request."""
 _FULL_BODY = (
     b'{"type": "about:blank", "title": "Service Unavailable", "status": 503, '
     b'"detail": "too many connections"}'
@@ -59,7 +60,7 @@ class Connections:
         self._timer: asyncio.TimerHandle | None = None
 
     def start(self) -> None:
-        """Keep the deadlines on the running event loop until `stop`."""
+        """Keeps the deadlines on the running event loop until `stop`."""
         self._sweep(asyncio.get_running_loop())
 
     async def drain(self) -> None:
@@ -171,13 +172,14 @@ class ClientConnection(web.RequestHandler):
         self.deadline_ns = 0
         self.busy = False
         self._body: StreamReader = EMPTY_PAYLOAD
-        """That of the request which is being answered."""
+        """The body of the request that is being answered."""
         self._ended = False
         """Whether the client sends nothing more."""
         self.placed = False
         """Whether it has a place among those that are served."""
         self.remote_address: str | None = None
-        """The client's, None for one of this host: its services share one address."""
+        """The client's address; None for a client of this host, whose services share one
+        address."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """A client has connected."""
@@ -216,16 +218,16 @@ class ClientConnection(web.RequestHandler):
         if self._messages and not self._messages[-1][1].is_eof():
             if len(self._messages) == 1 and not self.busy:
                 return False
-            self._messages.pop()  # it gets no answer, and those before it do
+            self._messages.pop()  # this request gets no answer, those before it do
         return not self.idle and (bool(self._messages) or self._body.is_eof())
 
     @property
     def idle(self) -> bool:
-        """Whether nothing that has come waits for its answer."""
+        """Whether no request waits for its answer."""
         return not (self.busy or self._messages)
 
     def abort(self) -> None:
-        """Closes it without another word."""
+        """Closes the connection at once, without an answer."""
         if self._pipe is not None:
             self._pipe.abort()
 
@@ -269,9 +271,10 @@ class ClientConnection(web.RequestHandler):
         exc: BaseException | None = None,
         message: str | None = None,
     ) -> web.StreamResponse:
-        """What is no HTTP, or has too large a head, is a stranger's mistake: no traceback."""
+        """Answers bytes that are not HTTP, or a head that is too large. It is a mistake of the
+        client, so no traceback is logged."""
         if isinstance(exc, ConnectionError):
-            raise exc  # the client is gone: there is nobody to answer, and no bug
+            raise exc  # the client is gone: no answer is possible, and it is no bug
         if status < 500:
             self._connections.refused["malformed"] += 1
         if request.writer.output_size > 0:

@@ -58,7 +58,7 @@ class DescriptorStatus:
 
     code: str = OK
     decision: Decision | None = None
-    """None where there is no limit to state: without a rule, and of a shadow."""
+    """None where the answer states no limit: without a rule, and for a shadow."""
 
 
 @dataclass(frozen=True)
@@ -155,7 +155,7 @@ class DescriptorLimits:
         for rule in () if config is None else config.descriptors:
             key = rule.key(domain, descriptor.entries)
             if key is not None:
-                # Never refused, however long: a proxy lets pass what gets an error.
+                # Answered however long it is, since a proxy passes requests on that get an error.
                 bucket = self._limiter.bucket(rule.bucket)
                 return Charged(rule, bucket, str(shortened(key)), descriptor.cost)
         self.report(domain, [name for name, _ in descriptor.entries])
@@ -182,7 +182,7 @@ class DescriptorLimits:
         decisions = [one.decision for one in statuses if one.decision is not None]
         fields, body = fields_of(decisions, self._options), b""
         if OVER_LIMIT not in [one.code for one in statuses]:
-            fields.pop("Retry-After", None)  # a charge that left nothing is no denial
+            fields.pop("Retry-After", None)  # a charge that left no tokens is no denial
             return RateLimitAnswer(OK, tuple(statuses), fields, body)
         if denied := [one for one in decisions if not one.allowed]:
             slowest = max(denied, key=lambda decision: decision.retry_after_ns)
@@ -220,7 +220,7 @@ def _unit_limit(name: str, refill_rate: int, interval_ns: int) -> UnitLimit:
 
 
 def text_of(raw: bytes) -> str:
-    """What a client may have sent, as a part of a key; of bytes that are no UTF-8, too."""
+    """Bytes that a client may have sent, as a part of a key, also where they are not UTF-8."""
     return raw.decode("utf-8", "backslashreplace")
 
 

@@ -66,7 +66,8 @@ class EnvoyService:
         self._assigning: asyncio.Task[None] | None = None
         self._ending = asyncio.Event()
         self.name, self.local = "", not others_reach(settings.grpc)
-        """Where it is reached, once it is bound; whether from this host alone."""
+        """The address where it is reached, once it is bound; and whether only this host can reach
+        it."""
 
     def bind(self) -> None:
         """Takes the address, on the running event loop. Raises `CannotListen`."""

@@ -92,7 +92,7 @@ class ForwardedRequest(Request):
 
     @property
     def address(self) -> str:
-        """The client's address, as far as it can be believed: the proxy that asks is."""
+        """The client's address; the proxy that asks is trusted to report it."""
         return client_address(None, self._values("x-forwarded-for"), (UNIX, *self._trusted))
 
     def _values(self, name: str) -> Sequence[str]:
@@ -196,7 +196,7 @@ class Key:
         """Raises `InvalidKey`."""
         self.text = text
         self.sources: list[tuple[str, str | None]] = []
-        """Each, and the header field that it names."""
+        """Each source, and the header field that it names."""
         for source in text.split(","):
             kind, _, name = source.partition(":")
             if source != "address" and (kind != "header" or not name):
@@ -204,8 +204,8 @@ class Key:
             self.sources.append((source, None if source == "address" else name.lower()))
 
     def of(self, request: Request) -> str:
-        """The key of a request. Of several sources it says which one it came from, so that nobody
-        writes into a header what is somebody else's address. Raises `InvalidKey`."""
+        """The key of a request. With several sources it names its own, so that no client can put
+        another client's address into a header. Raises `InvalidKey`."""
         for source, name in self.sources:
             value = request.address if name is None else request.header(name)
             if value:

@@ -77,7 +77,7 @@ class GivenLimits:
         return await self._change(request, bucket, key, body.limit, body.order)
 
     async def remove(self, request: web.BaseRequest, bucket: str, key: str) -> web.StreamResponse:
-        """The key has the limit again that it has without."""
+        """Takes away the limit that an operator has given to a key."""
         check_query(request, ("order",))
         return await self._change(request, bucket, key, None, request.query.get("order"))
 

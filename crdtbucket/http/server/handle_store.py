@@ -23,13 +23,13 @@ class HandleStore(Generic[T]):
         return len(self._items)
 
     def full(self, now: int) -> bool:
-        """Whether a further item would push out another."""
+        """Whether one more item would take the place of another."""
         self._expire(now)
         return len(self._items) >= self.limit
 
     def put(self, item: T, end: int, now: int) -> str:
-        """The id under which the item is found until `end`. Where there is no room, what would
-        end first goes."""
+        """Adds an item, and returns the id under which it is found until `end`. Where there is no
+        room, the item that would end first is dropped."""
         if self.full(now):
             del self._items[heapq.heappop(self._ends)[1]]
         name = self._prefix + secrets.token_urlsafe(16)

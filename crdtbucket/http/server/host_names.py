@@ -62,7 +62,7 @@ class Hosts:
             return ""
         found = _AUTHORITY.fullmatch(hosts[0]) if len(hosts) == 1 else None
         host = "" if found is None else _plain(found[1])
-        # Of an address nobody can say where it leads: only a name can be rebound.
+        # An address cannot be rebound to another host, as a name can.
         if host in self._own or (self._addresses and _is_address(host)):
             return host
         raise Refusal(
@@ -89,7 +89,7 @@ class Hosts:
 
 
 def _host_of(address: str) -> str:
-    """The host of an address; of one that is none the listening says what is wrong."""
+    """The host of an address; a wrong address is reported by whoever listens on it."""
     try:
         return split_address(address)[0]
     except ValueError:
@@ -120,6 +120,6 @@ def _configured(name: str) -> str:
 
 
 def _by_unix_socket(request: web.BaseRequest) -> bool:
-    """A browser cannot come by one, so no page can."""
+    """Whether a request came over a Unix socket, which no browser and so no page can use."""
     transport = request.transport
     return transport is not None and isinstance(transport.get_extra_info("sockname"), (str, bytes))

@@ -20,8 +20,8 @@ class JsonAnswer(web.StreamResponse):
     """A response whose head and body are one text, written at once when it is prepared. One of
     status 204 has no body.
 
-    aiohttp's own response collects its fields and writes itself in five steps, which cost more than
-    a decision and all that is said of it. A client that does not read is waited for as by those.
+    aiohttp's own response collects its fields and is written in five steps, which cost more than a
+    decision and its answer. A client that does not read is waited for as there.
     """
 
     def __init__(
@@ -53,7 +53,7 @@ class JsonAnswer(web.StreamResponse):
         return None
 
     async def write_eof(self, data: bytes = b"") -> None:
-        """The end is written already."""
+        """Does nothing: `prepare` has written the whole answer."""
 
 
 def json_text(document: Mapping[str, Any]) -> str:

@@ -58,7 +58,8 @@ class Listening:
             raise CannotListen(f"cannot listen on {address!r}: {reason}{fix}") from error
         self.socket.setblocking(False)
         self.name, self.local = UNIX + str(self._path), True
-        """Where it is reached, "http://host:port" or "unix:/path"; whether from this host alone."""
+        """Where it is reached, "http://host:port" or "unix:/path"; and whether only this host can
+        reach it."""
         if self._path is None:
             host, port = self.socket.getsockname()[:2]
             self.name = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
@@ -85,7 +86,7 @@ class Listening:
             self.socket.shutdown(socket.SHUT_RD)
 
     def close(self) -> None:
-        """Gives it up. A second call does nothing."""
+        """Closes the socket. A second call does nothing."""
         self.unlink()
         self.socket.close()
 

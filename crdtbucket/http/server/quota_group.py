@@ -35,15 +35,15 @@ class QuotaGroup:
     members: dict[QuotaSubscription, None] = field(default_factory=dict)
     """The Envoys of the group, in the order in which they came."""
     due: int | None = None
-    """When it is looked at next (ns)."""
+    """When the group is looked at next (ns)."""
     busy: bool = False
-    """Whether it is being looked at."""
+    """Whether the group is being looked at."""
     begun: int = 0
-    """When it was looked at last."""
+    """When the group was looked at last."""
     pace: int = LONGEST_NS
-    """How long an assignment is to last where requests use it up."""
+    """How long (ns) an assignment is to last while requests use it up."""
     _turn: int = 0
-    """The number of the Envoy whose turn it is to get what cannot be divided."""
+    """The number of the Envoy that gets the indivisible rest next."""
 
     def admit_all(self, now: int) -> None:
         """Assigns no limit."""
@@ -74,7 +74,7 @@ class QuotaGroup:
         total = min(sum(wants.values()), room, capacity)
         decision = await _taken(bucket, key, total, floor, kept) if total > 0 else None
         given = decision.cost if decision is not None and decision.allowed else 0
-        now = clock()  # a store may have been asked
+        now = clock()  # time has passed if a store was asked
         parts = self._parts({one: wants[one] for one in self.members if one in wants}, given)
         for one, tokens in parts.items():
             # Also none, in place of what it may have left: room was made of that.
@@ -118,7 +118,7 @@ class QuotaGroup:
 
 
 def _pace(spec: BucketSpec, capacity: int) -> int:
-    """Until a quarter of what may be assigned has refilled."""
+    """The time (ns) in which a quarter of what may be assigned refills, within bounds."""
     quarter = capacity * spec.interval_ns // (4 * spec.refill_rate)
     return min(max(quarter, SHORTEST_NS), LONGEST_NS)
 

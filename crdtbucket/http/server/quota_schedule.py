@@ -41,7 +41,8 @@ class QuotaSchedule:
         """Set when something is due before what `start_due` returned last."""
 
     async def run(self, tick: Callable[[], int | None]) -> None:
-        """Calls `tick` for ever: when it said, and when something is due sooner."""
+        """Calls `tick` for ever: when its last call has asked for it, and when something is due
+        sooner."""
         try:
             while True:
                 self.sooner.clear()

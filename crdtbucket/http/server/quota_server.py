@@ -139,7 +139,7 @@ class QuotaServer:
         self.requests[name, OVER_LIMIT] += usage.denied
         if one is not None and (name or one.action is None):
             group = self._group_of[one]
-            # Not as soon as one of them reports: those that are in need share by turns of a pace.
+            # Not as soon as one of them reports: Envoys in need get their shares at one pace.
             self.schedule.put(
                 group, now if one.action is None else max(now, group.begun + group.pace)
             )
@@ -177,15 +177,15 @@ class QuotaServer:
             self.schedule.sooner.set()
 
     def _follow_rules(self, now: int) -> bool:
-        """After a change of the configuration every bucket id goes to where it belongs now, some at
-        a time. Returns whether there may be more."""
+        """After a change of the configuration every bucket id moves to the bucket and key that the
+        new rules give it, some at a time. Returns whether there may be more."""
         self._note_rules()
         first = list(islice(self._group_of, AT_ONCE))
         return all(self._follow(one, now) for one in first) and len(first) == AT_ONCE
 
     def _follow(self, one: QuotaSubscription, now: int) -> bool:
-        """Has a bucket id go to where it belongs. What was assigned stays charged where it was
-        taken. Returns False where that was done before."""
+        """Moves a bucket id to the bucket and key that the present rules give it. What was assigned
+        stays charged where it was taken. Returns False if that was done before."""
         if one.version == self._version:
             return False
         group = self._group_of[one]

@@ -52,7 +52,8 @@ class QuotaAction:
 
     bucket_id: BucketId
     tokens: int | None = None
-    """The tokens of the assigned bucket, which does not refill; 0 denies all, None admits all."""
+    """The tokens of the assigned bucket, which does not refill; 0 denies all requests, None admits
+    all."""
     extends: bool = False
     """Go on with the bucket of the last assignment, which had as many."""
     abandon: bool = False
@@ -155,7 +156,8 @@ class QuotaSubscription:
     def wanted(self, now: int, pace: int, spare: int, *, anew: bool = False) -> int:
         """Tokens for a new assignment; 0 when the one that it has will do, unless `anew`.
 
-        `pace`: how long it is to last (ns). `spare`: tokens for requests that nobody foresees."""
+        `pace`: how long it is to last (ns). `spare`: tokens for requests beyond the expected
+        ones."""
         want, low = self._target(pace, spare)
         if not anew and self.left(now) > low and self.size <= 2 * want:
             return 0

@@ -126,7 +126,7 @@ async def read(request: web.BaseRequest, kind: type[B]) -> B:
 
 
 def _fault_in_words(fault: ErrorDetails, kind: type[RequestBody]) -> str:
-    """What is wrong with a field, in words that do not presume a library."""
+    """What is wrong with a field, in words without terms of the library that checks it."""
     if fault["type"] == "missing":
         return "is missing"
     if fault["type"] == "extra_forbidden":
@@ -145,7 +145,7 @@ def _without_duplicates(pairs: list[tuple[str, Any]]) -> None:
 
 
 def known(item: T | None, missing: str) -> T:
-    """What an id names. Raises `Refusal` when there is no such thing: `missing` says why."""
+    """The item of an id. Raises `Refusal` where there is none; `missing` is the reason in words."""
     if item is None:
         raise Refusal(404, missing, [("id", "unknown")])
     return item

@@ -17,8 +17,8 @@ LOG = logging.getLogger("crdtbucket.http")
 
 
 def served_context(cert: str, key: str) -> ssl.SSLContext:
-    """How clients are served with this certificate. Raises `CrdtbucketError` for PEM files that
-    cannot be loaded."""
+    """The TLS context for serving clients with this certificate. Raises `CrdtbucketError` for PEM
+    files that cannot be loaded."""
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     named = f"--tls-cert {cert} with --tls-key {key}"
     load_key_pair(context, cert, key, named, CrdtbucketError)
@@ -47,7 +47,7 @@ class SecureConnection(ClientConnection):
         self._securing = asyncio.get_running_loop().create_task(self._secure(pipe))
 
     def data_received(self, data: bytes) -> None:
-        """Decrypted bytes; before `_secure` has had its turn what was sent for the handshake."""
+        """Takes decrypted bytes; before `_secure` has begun, bytes of the handshake."""
         if self._securing is None:
             super().data_received(data)
         else:

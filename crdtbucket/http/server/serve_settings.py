@@ -99,4 +99,4 @@ def others_reach(address: str) -> bool:
     try:
         return not is_loopback(split_address(address)[0])
     except ValueError:
-        return False  # it cannot be listened on either, which says what is wrong with it
+        return False  # listening on it raises, with the reason

@@ -105,7 +105,7 @@ class ServerMetrics:
         self.open_requests += 1
 
     def ended(self) -> None:
-        """It has an answer, or gets none."""
+        """A request has got its answer, or gets none."""
         self.open_requests -= 1
 
     def answered(self, path: str, status: int, ns: int) -> None:

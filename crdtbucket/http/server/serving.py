@@ -148,7 +148,7 @@ class SidecarServer:
         return lambda: SecureConnection(connections, http, certificate)
 
     def give_up_addresses(self) -> None:
-        """No client can connect any more."""
+        """Closes all addresses: from now on no client can connect."""
         for one in self._listening:
             one.close()
 
@@ -162,12 +162,12 @@ async def serve(
     without it, and the snapshot is written. A second signal ends the process at once.
     `until_closed`: the reading end of a pipe; the server ends as well when the other end is closed.
     """
-    server.bind()  # first: a node without an address should not join
+    server.bind()  # first, as a node without an address should not join
     ending = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in ENDING:
         loop.add_signal_handler(number, _setting(loop, ending))
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, ENDING)  # a worker's may have come before
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, ENDING)  # one for a worker may have come before
     if until_closed is not None:
         loop.add_reader(until_closed, _closed(loop, until_closed, ending))
     try:

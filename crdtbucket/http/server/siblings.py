@@ -1,8 +1,8 @@
 """The other worker processes of a server, which a worker asks over private Unix sockets.
 
-Handles of takes and reservations, heavy keys and the counts of answers are of one worker. A client
-may reach any worker, so a worker passes on what another one has to answer, and adds up what all of
-them count.
+Handles of takes and reservations, heavy keys and the counts of answers belong to one worker. A
+client may reach any worker, so a worker passes on what another one has to answer, and adds up what
+all of them count.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ LOG = logging.getLogger("crdtbucket.http")
 _HANDLE = re.compile(r"w(\d+)_")
 TIMEOUT_S = 5.0
 CANNOT = 421
-"""The status by which a worker says to another one that it is not the one to ask."""
+"""The status with which a worker answers another one that has asked the wrong worker."""
 
 
 class Siblings:

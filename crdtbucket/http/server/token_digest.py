@@ -1,4 +1,4 @@
-"""A token as a server keeps it: a digest, which no dump of memory turns back into the token."""
+"""A token as a server keeps it: a digest, from which the token cannot be computed."""
 
 from __future__ import annotations
 
@@ -29,5 +29,5 @@ class TokenDigest:
 
 
 def digest_of(text: str) -> bytes:
-    """What is kept of a secret text, which may be any that a request can hold."""
+    """The digest of a secret text, whatever bytes a request has sent."""
     return hashlib.sha256(text.encode("utf-8", "surrogateescape")).digest()

@@ -44,7 +44,7 @@ class Tokens:
 
     @property
     def calls_are_open(self) -> bool:
-        """Whether everybody may ask what stands under /v1/."""
+        """Whether the paths under /v1/ need no token."""
         return not self._call
 
     def is_admin(self, given: str) -> bool:

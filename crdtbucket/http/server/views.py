@@ -49,7 +49,7 @@ class Views:
         self._registry = registry
 
     def drain(self) -> None:
-        """The server is about to end: it is not ready any more."""
+        """The server is about to end: from now on it is not ready."""
         self._draining = True
 
     def routes(self) -> list[Route]:
@@ -147,7 +147,7 @@ class Views:
         }
 
     async def health(self, _: web.BaseRequest) -> web.StreamResponse:
-        """Answers that the process is alive: its event loop turns."""
+        """Answers that the process is alive: its event loop runs."""
         return respond({"status": "ok"})
 
     async def ready(self, _: web.BaseRequest) -> web.StreamResponse:
@@ -159,7 +159,7 @@ class Views:
         return respond({"status": "ok"})
 
     def not_ready(self) -> str:
-        """Why no traffic should come here; "" when it should."""
+        """The reason why no traffic should be sent here; "" where there is none."""
         if self._draining:
             return DRAINING
         if self._limiter.stats()["warming_up"]:
@@ -176,7 +176,7 @@ class Views:
     async def metrics(self, _: web.BaseRequest) -> web.StreamResponse:
         """Answers with the metrics in the text format of Prometheus."""
         self._server_metrics.add_up(await self._siblings.gather(COUNTS))
-        # The keys of a large table are looked over: that is no work for the event loop.
+        # In a thread, as it looks at all keys of a table, which may be large.
         text = await asyncio.to_thread(generate_latest, self._registry)
         return web.Response(body=text, headers={"Content-Type": CONTENT_TYPE_LATEST})
 

@@ -116,7 +116,7 @@ class WorkerPool:
         self._alive, self._life = os.pipe()
 
     def run(self) -> int:
-        """Until all workers have ended; the exit status."""
+        """Runs until all workers have ended. Returns the exit status."""
         waited = {*PASSED_ON, signal.SIGCHLD, signal.SIGALRM}
         signal.pthread_sigmask(signal.SIG_BLOCK, waited)
         try:
@@ -152,7 +152,7 @@ class WorkerPool:
         status = 1
         try:
             os.setpgrp()  # a terminal's Ctrl-C reaches the first process alone, which passes it on
-            # The others would end it until they are handled: `serve` unblocks them then.
+            # The other signals stay blocked, as they would end it before `serve` handles them.
             unblocked = {signal.SIGCHLD, signal.SIGALRM}
             signal.pthread_sigmask(signal.SIG_UNBLOCK, unblocked)
             for other in self._workers:

@@ -1,6 +1,6 @@
 """Server-sent events: what the console shows, once a second, to a few listeners at once.
 
-All listeners are served from one look a second. When nobody listens nothing looks.
+All listeners are served from one look a second. Without listeners there are no looks.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ HEAD = {
 }
 
 Look = Callable[[], Awaitable[tuple[dict[str, Any], dict[str, Any]]]]
-"""Gives the public and the private part of what is shown."""
+"""Returns the public and the private part of what is shown."""
 
 
 class ConsoleFeed:
@@ -40,7 +40,7 @@ class ConsoleFeed:
         self._every_s = every_s
         self._listeners = 0
         self._ended = self._fault = ""
-        """Why there are no streams any more, and why those that there are end."""
+        """Why no more streams begin, and why the present ones end."""
         self._turn = 0
         """The number of the newest look."""
         self._public = self._both = ""
@@ -49,7 +49,7 @@ class ConsoleFeed:
 
     @property
     def looking(self) -> bool:
-        """Whether somebody listens, so that the node is looked at."""
+        """Whether there is a listener, for whom the node is looked at."""
         return self._looking is not None
 
     @property
@@ -98,7 +98,7 @@ class ConsoleFeed:
                 break
             seen = self._turn
             data = self._both if await signed_in() else self._public
-            # Who does not read is hung up on after the deadline of a request.
+            # A client that does not read is cut off after the deadline of a request.
             connection.goes_on()
             await response.write(f"event: node\ndata: {data}\n\n".encode())
         await response.write(f"event: end\ndata: {json.dumps(self._over)}\n\n".encode())
@@ -106,7 +106,7 @@ class ConsoleFeed:
         return response
 
     def _wake(self) -> None:
-        # The event is a new one each time, as all who wait have to see it before it is cleared.
+        # Each look has a new event, since all listeners have to see it set.
         self._next.set()
         self._next = asyncio.Event()
 

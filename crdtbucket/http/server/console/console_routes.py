@@ -45,7 +45,7 @@ class Console:
         tokens: Tokens,
         siblings: Siblings,
     ) -> None:
-        """`tokens`: who may see what: with one for calls nothing is shown without a session."""
+        """`tokens`: if there is one for calls, nothing is shown without a session."""
         self._limiter = limiter
         self._calls = calls
         self._views = views
@@ -105,7 +105,7 @@ class Console:
         return self._session_answer(await self._session_of(request))
 
     async def sign_in(self, request: web.BaseRequest) -> web.StreamResponse:
-        """Begins a session for who has the token."""
+        """Begins a session for a client that has the admin token."""
         body = await read(request, bodies.SignIn)
         if not self._tokens.is_admin(body.token.strip()):
             AUDIT.warning("console: a wrong token from %s", request.remote or "the socket")
@@ -129,7 +129,7 @@ class Console:
         return response
 
     async def why(self, request: web.BaseRequest) -> web.StreamResponse:
-        """What is known of a key. The key is in the body, so that no log of a proxy has it."""
+        """Explains the level of a key. The key is in the body, so that no log of a proxy has it."""
         await self._proven(request)
         body = await read(request, bodies.Peek)
         return respond(explain(self._limiter, self._calls, body.bucket, body.key, body.cost))
@@ -193,7 +193,7 @@ def _cookie_name(request: web.BaseRequest) -> str:
 
 
 def _cookie(request: web.BaseRequest, value: str, seconds: int) -> str:
-    # The TLS may be that of this server or of a proxy before it: the page's own address says so.
+    # TLS may end here or at a proxy before this server: the page's own address shows it.
     by_tls = request.headers.get("Origin", "").startswith("https://")
     secure = "; Secure" if by_tls else ""
     name = _cookie_name(request)

@@ -1,8 +1,9 @@
-"""The sessions of the console: those who have signed in, each known by a random id for some hours.
+"""The sessions of the console: each browser that has signed in has a random id for some hours.
 
 An id is 256 random bits that only the browser has, in a cookie that no script can read; here its
-digest is kept. What changes something needs a second random text of the session as well, which a
-page of another origin cannot read: the browser would send the cookie for any page of this host.
+digest is kept. A request that changes something also needs a second random text of the session,
+which a page of another origin cannot read: the browser would send the cookie for any page of this
+host.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from crdtbucket.http.server.token_digest import digest_of
 
 LIFE_S = 8 * 3_600
 MAX_SESSIONS = 32
-"""Beyond it the oldest session ends."""
+"""Most sessions; one more ends the oldest."""
 
 
 @dataclass(frozen=True)
@@ -37,7 +38,7 @@ class ConsoleSessions:
     """The sessions of one process. Times are local ns."""
 
     def __init__(self, prefix: str = "") -> None:
-        """`prefix`: of each id, which tells the workers of one server apart."""
+        """`prefix`: the beginning of each id, which shows the worker that has the session."""
         self._prefix = prefix
         self._open: dict[bytes, ConsoleSession] = {}  # oldest first
 

@@ -64,7 +64,8 @@ def _taken(limiter: Limiter, bucket: Bucket, key: str) -> list[dict[str, Any]]:
 
 
 def _asked(calls: Calls, bucket: Bucket, key: str) -> dict[str, int] | None:
-    """What was asked for the key through this server lately; None where nothing is counted."""
+    """The tokens that were lately asked for the key through this server; None where nothing is
+    counted."""
     heavy = calls.heavy.get(bucket.spec.name)
     one = None if heavy is None else heavy.of(key, now_ns())
     return None if one is None else {"tokens": one.tokens, "denied": one.denied}
