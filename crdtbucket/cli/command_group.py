@@ -9,7 +9,7 @@ from importlib import import_module
 import click
 
 LONGEST = 1_000
-"""Characters of a command's first sentence that the list shows: all of them."""
+"""Characters of a command's first sentence that the list shows: so many that it shows all."""
 
 
 class CommandGroup(click.Group):

@@ -63,8 +63,8 @@ def run() -> None:
 
 
 def _message(error: click.ClickException) -> str:
-    """One line, with the command that explains the call where it was no call at all; for a group
-    without a command its help."""
+    """The error in one line, with the command whose help explains the call where the call itself
+    was wrong; for a group without a command its help."""
     text = error.format_message()
     if text.startswith("Usage:"):
         return text

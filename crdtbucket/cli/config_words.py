@@ -28,7 +28,7 @@ def summary(found: Config) -> str:
 
 
 def notes(found: Config) -> Iterator[str]:
-    """What its author may not have meant, a sentence each."""
+    """What the author of the configuration may not have meant, a sentence each."""
     if not found.enabled:
         yield "rating.enabled is false: nothing is denied, and what would be is counted"
     if not found.buckets:
@@ -48,7 +48,7 @@ def notes(found: Config) -> Iterator[str]:
 
 
 def node_notes(found: Config) -> Iterator[str]:
-    """The same of what a node needs that runs with it."""
+    """What a node that runs with the configuration may lack, a sentence each."""
     if found.node is None and (found.mesh is not None or found.redis is not None):
         yield "no node is named: add node:, or give --node to each command that runs one"
     mesh = found.mesh
@@ -130,7 +130,7 @@ def _fleets(fleets: Iterable[Fleet], interval: str) -> Table:
 
 
 def _share(share: Share | None, interval: str) -> str:
-    """Tokens at once, and those that come back in the bucket's interval."""
+    """A share in words: tokens at once, and those that come back in the bucket's interval."""
     if share is None:
         return ""
     rate = share.per_second * duration_ns(interval) / NS_PER_SECOND

@@ -134,7 +134,8 @@ def _order(
         order = EjectOrder.rebind(key, mesh_name, subject, number, to=to)
 
     async def given(node: NodeClient) -> str:
-        """What the node said. A node that is out of reach keeps no other from getting the order."""
+        """The answer of the node, or the error. A node that is out of reach does not keep others
+        from getting the order."""
         try:
             answer = await node.order(order.as_text())
         except NodeError as error:

@@ -18,7 +18,7 @@ NOT_WRITTEN = (errno.EPIPE, errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 def main() -> None:
     """Runs the command line; without the packages of the extra it prints how to install them."""
     if sys.argv[1:2] == ["serve"]:
-        # Before all other imports, which take their time: the signal would end the process. It
+        # Before all other imports, which are slow: until then the signal would end the process. It
         # waits until the file is watched, and then has it read again.
         signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGHUP})
     try:
@@ -28,7 +28,7 @@ def main() -> None:
             run()
         finally:
             if sys.stdout is not None:
-                sys.stdout.flush()  # what fails here can still be said, unlike at the exit
+                sys.stdout.flush()  # an error here can still be reported, unlike one at the exit
     except ModuleNotFoundError as error:
         if (error.name or "").partition(".")[0] not in EXTRA:
             raise
@@ -46,7 +46,7 @@ def main() -> None:
 def _not_written(error: OSError) -> None:
     """Ends the program; what it has not written is dropped."""
     with suppress(OSError):
-        if error.errno != errno.EPIPE:  # the reader has seen enough
+        if error.errno != errno.EPIPE:  # EPIPE: the reader, such as `head`, has read enough
             print(f"crdtbucket: cannot write: {error.strerror}", file=sys.stderr)
     if sys.stdout is not None:
         with suppress(OSError):

@@ -21,7 +21,8 @@ MAX_ANSWER = 16 << 20
 """Bytes of an answer that are read at most."""
 UNIX = "unix:"
 DECIDED = (200, 429, 503)
-"""503 is a denial of the rule of an outage, where the server is set up to tell it apart."""
+"""Statuses of a decision. 503 is a denial by the rule of an outage, on a server that is set up to
+distinguish it."""
 
 
 class NodeError(CrdtbucketError):
@@ -29,7 +30,7 @@ class NodeError(CrdtbucketError):
 
 
 class Unreachable(NodeError):
-    """The node did not answer at all."""
+    """The node gave no answer."""
 
 
 class AdminOff(NodeError):
@@ -74,14 +75,15 @@ class NodeClient:
         return decision
 
     async def reset(self, bucket: str, key: str) -> dict[str, Any]:
-        """What came back to the key: `given_back`, `remaining` and `limit`, in tokens."""
+        """Resets a key. Returns `given_back`, `remaining` and `limit`, in tokens."""
         done = await self._call("POST", "admin/reset", {"bucket": bucket, "key": key})
         if not all(isinstance(done.get(n), int) for n in ("given_back", "remaining", "limit")):
             raise NodeError(f"{self.url}: its answer does not say what came back")
         return done
 
     async def rollout(self, action: str) -> dict[str, Any]:
-        """How the roll-out stands after a command: `advance`, `halt` or `rollback`."""
+        """Gives the roll-out a command, `advance`, `halt` or `rollback`, and returns its state
+        afterwards."""
         return await self._call("POST", "admin/rollout", {"action": action})
 
     async def order(self, order: str) -> dict[str, Any]:
@@ -92,7 +94,7 @@ class NodeClient:
         self, bucket: str, key: str, limit: str | None, order: str | None
     ) -> dict[str, Any]:
         """Gives a key a limit, or with None takes it away; `order`: as an operator has signed that.
-        Whether it is `new` there."""
+        The answer says whether it is `new` there."""
         path = f"admin/overrides/{quote(bucket, safe='')}/{quote(key, safe='')}"
         if limit is not None:
             body = {"limit": limit} if order is None else {"order": order}
@@ -109,8 +111,8 @@ class NodeClient:
         return page
 
     async def status(self) -> dict[str, Any]:
-        """What the node says of itself and of its peers; without a token, or where the node has no
-        admin side, what `/v1/` says of that."""
+        """The node's report about itself and its peers; without a token, or where the node has no
+        admin side, the part of it that `/v1/` shows."""
         if self._headers:
             with contextlib.suppress(AdminOff):
                 return await self._call("GET", "admin/status")
@@ -121,7 +123,7 @@ class NodeClient:
         return {**peers, **await self.buckets(), "ready": well, "not_ready": reason}
 
     async def doctor(self) -> dict[str, Any]:
-        """What the node finds about itself: `ok`, and the `checks`."""
+        """The node's examination of itself: `ok`, and the `checks`."""
         found = await self._call("GET", "admin/doctor")
         if not isinstance(found.get("checks"), list):
             raise NodeError(f"{self.url}: its answer has no checks")
@@ -195,7 +197,7 @@ class NodeClient:
 
 
 def base_url(text: str) -> str:
-    """The URL without a slash at its end; `host:port` alone is one of http."""
+    """The URL without a slash at its end; `host:port` alone stands for http."""
     if text.startswith(UNIX + "/"):
         return text
     try:
@@ -214,7 +216,7 @@ def _reason(error: aiohttp.ClientConnectorError) -> str:
     if isinstance(error, aiohttp.ClientConnectorCertificateError):
         return str(error.certificate_error)
     cause = error.os_error
-    if isinstance(cause, ssl.SSLError):  # its number is none of the system's
+    if isinstance(cause, ssl.SSLError):  # its number is not one of the system
         return f"TLS fails ({cause.reason or cause}): does it serve http:// there?"
     nobody = isinstance(cause, (ConnectionRefusedError, FileNotFoundError))
     return why_unreachable(cause) + ": is `crdtbucket serve` running there?" * nobody

@@ -22,7 +22,7 @@ class ConfigReport:
     hash: str = ""
     stage: str = ""
     rollout: str = ""
-    """How the newest version of the node stands, where that is not simply running."""
+    """The status of the newest version of the node, where it is not simply running."""
 
     @classmethod
     def of(cls, answer: Any, rollout: Any = None) -> ConfigReport | None:
@@ -57,7 +57,7 @@ class PeerReport:
     lag: float | None = None
     config: ConfigReport | None = None
     fingerprint: str = ""
-    """Of the key that it has proved."""
+    """The fingerprint of the key that the peer has proved."""
 
 
 @dataclass(frozen=True)
@@ -89,14 +89,14 @@ class NodeReport:
     """The mode that each Redis allows, by its address."""
     peers: tuple[PeerReport, ...] = ()
     alone: bool = False
-    """The node knows no peer, and its calls made no link."""
+    """Whether the node knows no peer, and its calls made no link."""
     last_failure: str = ""
-    """Why the last of them did not."""
+    """Why the last of these calls made no link."""
     unreached: UnreachedPeers = field(default_factory=UnreachedPeers)
     regions: tuple[RegionReport, ...] = ()
     region_conflict: bool = False
     refused: str = ""
-    """Why the node refused its file as it is now; "" where it did not."""
+    """Why the node has refused its present file; "" where it has not."""
     halted: str = ""
     """The words for a roll-out that is halted."""
     identity: str = ""
@@ -167,7 +167,7 @@ def faults(nodes: Iterable[NodeReport], max_lag: float) -> list[str]:
 
 
 def unprotected(nodes: Iterable[NodeReport]) -> list[str]:
-    """What these nodes are not protected from, in sentences."""
+    """Protections that these nodes lack, in sentences."""
     nodes = tuple(nodes)
     named = ", ".join(node.name for node in nodes if node.identity == "off")
     moved = ", ".join(node.name for node in nodes if not node.signs)
@@ -191,7 +191,7 @@ def departed(nodes: Iterable[NodeReport]) -> list[str]:
 
 
 def strangers(nodes: Iterable[NodeReport]) -> list[str]:
-    """Nodes of a mesh, all of them asked, of which neither knows the other, in sentences."""
+    """Pairs of nodes, both of them asked, of which neither knows the other, in sentences."""
     meshed = [node for node in nodes if node.identity]
     known = [{node.name, *(peer.name for peer in node.peers)} for node in meshed]
     return [
@@ -255,7 +255,7 @@ def _split(nodes: Iterable[NodeReport]) -> Iterable[str]:
     said = {node.name for node in nodes}
     for node in nodes:
         known = [(node.name, node.config)]
-        # What a node says itself is newer than what others know of it.
+        # A node's own report is newer than what others know of it.
         known += [
             (peer.name, peer.config)
             for peer in node.peers

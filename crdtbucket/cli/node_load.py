@@ -74,7 +74,7 @@ class Load:
         return cls(tuple(buckets), tuple(key for heavy in keys.values() for key in heavy))
 
     def sorted(self, by: str) -> Load:
-        """The same in one of the orders of `SORTS`."""
+        """The load in one of the orders of `SORTS`."""
         of_bucket, of_key = SORTS[by]
         return Load(
             tuple(sorted(self.buckets, key=lambda one: (of_bucket(one), one.name))),
@@ -86,7 +86,7 @@ class Load:
         return asdict(self)
 
 
-# How each order ranks buckets, and keys; equals stand by name.
+# How each order ranks buckets and keys; those of equal rank are sorted by name.
 SORTS: Mapping[str, tuple[Callable[[BucketLoad], Any], Callable[[KeyLoad], Any]]] = {
     "denied": (
         lambda one: (-one.denied_per_second, -one.denied),
@@ -106,7 +106,7 @@ SORTS: Mapping[str, tuple[Callable[[BucketLoad], Any], Callable[[KeyLoad], Any]]
 
 
 def busiest(buckets: tuple[Mapping[str, Any], ...], count: int) -> list[str]:
-    """The names, as the node says them, of buckets that had most calls."""
+    """The names of the buckets with most calls, as the node gives them."""
     calls = {
         str(one.get("name")): _count(one, "allowed") + _count(one, "denied") for one in buckets
     }
@@ -144,7 +144,7 @@ def _key(bucket: str, one: Mapping[str, Any], capacity: int) -> KeyLoad:
 
 
 def _rate(now: Mapping[str, Any], then: Mapping[str, Any], field: str, elapsed: float) -> float:
-    # A bucket that was not there before was made since, and so were its counts.
+    # A bucket that was not there before is new: all its counts are of this interval.
     new = _count(now, field) - _count(then, field)
     return (new if new >= 0 else _count(now, field)) / elapsed
 

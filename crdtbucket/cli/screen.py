@@ -10,7 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 PIPED = 1_000
-"""Columns where nobody looks: names are whole for whatever searches them."""
+"""Columns of output that is no terminal: names stay whole, so that they can be searched for."""
 
 
 def console() -> Console:

@@ -123,7 +123,7 @@ def serve(
         token=_token("token", token_file),
         admin_token=_token("admin token", admin_token_file),
         config=str(path),
-        **serving,  # the options that are called as their fields
+        **serving,  # options with the names of their fields
     )
     shared: str | None = None
 
@@ -142,7 +142,8 @@ def serve(
 
 
 def _need_bucket(path: Path, buckets: Sized) -> None:
-    """A server without limits is one whose file was cut short, or is not the one that was meant."""
+    """Raises for a limiter without buckets: its file was cut short, or is not the one that was
+    meant."""
     if not buckets:
         fix = "add services: with a bucket, such as {api: {limit: 100/minute}}"
         raise CrdtbucketError(f"{path}: no bucket is defined: {fix}")

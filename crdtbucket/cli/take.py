@@ -83,8 +83,8 @@ def _decide(what: str, bucket: str, key: str, cost: int, node: NodeOptions, json
 
 
 def in_words(decision: dict[str, Any]) -> str:
-    """A decision in one line. That of the rule for an outage is given in the node's own words, as
-    its numbers are not those of the bucket."""
+    """A decision in one line. For a decision by the rule of an outage it is the node's own text, as
+    the numbers are not those of the bucket."""
     parts = ["allowed" if decision["allowed"] else "denied"]
     detail = decision.get("detail")
     if decision.get("mode") == Mode.FALLBACK.value and isinstance(detail, str):

@@ -68,7 +68,7 @@ async def _watch(view: LoadView, client: NodeClient, interval: float, once: bool
 
     stopped = asyncio.ensure_future(view.stop.wait())
     async with client as node:
-        before = await _look(node, view.count)  # who cannot be asked at all is an error
+        before = await _look(node, view.count)  # the first look has to succeed
         with view.open():
             while not stopped.done():
                 await asyncio.wait({stopped}, timeout=interval)
@@ -117,7 +117,7 @@ class LoadView:
             self._console.print(picture(now, self.count, self._console.width))
 
     def fault(self, message: str) -> None:
-        """The node did not answer this time."""
+        """Shows that the node did not answer this time."""
         click.echo(f"crdtbucket: {message}", err=True)
 
     @contextmanager

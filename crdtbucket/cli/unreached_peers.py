@@ -12,19 +12,21 @@ from crdtbucket.cli.terminal_text import seconds
 
 @dataclass(frozen=True)
 class UnreachedReport:
-    """An entry of `mesh.peers` that a node has no link with; `node` is who was last met there."""
+    """An entry of `mesh.peers` that a node has no link with; `node` is the node that was last met
+    there."""
 
     address: str
     node: str = ""
     seconds: float = 0.0
     reason: str = ""
     left: bool = False
-    """That node has said goodbye."""
+    """Whether that node has said goodbye."""
 
 
 @dataclass(frozen=True)
 class UnreachedPeers:
-    """All of them. Without the admin token a node says only how many have not left."""
+    """All entries of a node's `mesh.peers` without a link. Without the admin token a node reports
+    only how many have not left."""
 
     missing: int = 0
     known: tuple[UnreachedReport, ...] = ()
@@ -35,7 +37,7 @@ class UnreachedPeers:
         return "".join(f"; {one.address}: {one.reason}" for one in found)
 
     def faults(self, node: str, said_of: Collection[str], *, alone: bool) -> Iterator[str]:
-        """A sentence for each one but those of which another sentence speaks."""
+        """A sentence for each entry, except those that another sentence covers already."""
         for one in self.known:
             if not (one.left or one.node in said_of):
                 who = f" ({one.node})" if one.node else ""
@@ -48,7 +50,7 @@ class UnreachedPeers:
             )
 
     def notes(self, node: str) -> Iterator[str]:
-        """A sentence for each one that has left."""
+        """A sentence for each entry whose node has left."""
         for one in self.known:
             if one.left:
                 since = f"for {seconds(one.seconds)}"
@@ -59,7 +61,7 @@ class UnreachedPeers:
 
 
 def read_unreached(answer: Mapping[str, Any]) -> UnreachedPeers:
-    """Reads them from an answer; of an earlier version there are none."""
+    """Reads the entries from an answer; nodes of an earlier version send none."""
     return UnreachedPeers(
         int(number_of(answer.get("unreached")) or 0),
         tuple(

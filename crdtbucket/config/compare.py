@@ -89,7 +89,7 @@ class _Hidden(str):
 
 
 def compare(old: Config, new: Config) -> Comparison:
-    """What differs from `old` to `new`."""
+    """The differences between `old` and `new`."""
     warnings = []
     if old.hash != new.hash and new.version <= old.version:
         warnings.append(

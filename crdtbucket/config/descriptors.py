@@ -48,7 +48,7 @@ class DescriptorSection(Section):
 
     @property
     def rule(self) -> DescriptorRule:
-        """The same, as descriptors are matched with it."""
+        """The rule by which descriptors are matched."""
         parts = [text.partition("=") for text in self.entries or ()]
         entries = tuple((name, value if equals else None) for name, equals, value in parts)
         return DescriptorRule(**{**given(self), "entries": entries})

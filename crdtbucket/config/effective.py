@@ -110,7 +110,7 @@ def _backend(redis: RedisConfig, hide: Hide) -> dict[str, Any]:
         del connection["tls"]
     if not redis.sentinels:
         del connection["sentinel"]
-    # What is as it is by itself may not stand beside a url, and says nothing.
+    # Defaults are left out: they may not stand beside a url.
     backend["connection"] = {
         key: value
         for key, value in connection.items()
@@ -145,9 +145,9 @@ def _rule(spec: BucketSpec, config: Config) -> dict[str, Any]:
 
 
 def _plain(value: Any) -> Any:
-    """Without blanks, and with text that the reader will not take for a reference."""
+    """The tree without blanks, and with "$" escaped where the reader would see a reference."""
     if isinstance(value, dict):
         return {key: _plain(one) for key, one in value.items() if one is not None}
-    if type(value) is str:  # what hides a secret stays what it is
+    if type(value) is str:  # a value of another class that hides a secret stays
         return value.replace("${", "$${")
     return [_plain(one) for one in value] if isinstance(value, (list, tuple)) else value

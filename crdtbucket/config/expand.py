@@ -20,7 +20,7 @@ _HINT = "write ${env:NAME}, ${env:NAME:-default} or ${file:/path}, and $${ for a
 
 
 class _Missing(Exception):
-    """A reference that has no value: the fault, and what to do."""
+    """Raised for a reference without a value: the fault, and what to do."""
 
 
 def expand(tree: YamlNode, env: Mapping[str, str], folder: Path, source: Source) -> None:

@@ -30,7 +30,7 @@ class Fleet:
 
     nodes: int
     split: Share
-    """The share of each node if the limit were split among them, which nobody has to do."""
+    """The share of each node if the limit were split among them, for comparison."""
     quota: Share | None
     """The quota that each node grants in an outage of Redis; None where something else decides."""
     quota_of_all: Share | None
@@ -68,7 +68,7 @@ def outlook(config: Config, nodes: Iterable[int]) -> list[Outlook]:
     found = []
     for bucket in config.buckets:
         consistency = bucket.consistency or config.consistency
-        if config.redis is None:  # as the limiter has it then
+        if config.redis is None:  # without a Redis all buckets are eventual, as in the limiter
             consistency = Mode.EVENTUAL
         for spec in (bucket, *(override for _, override in bucket.overrides)):
             on_outage = spec.on_outage or config.degradation.on_outage
@@ -115,19 +115,19 @@ def _quota(spec: BucketSpec, each: Fraction, nodes: int, singles: bool, times: i
 def _part(spec: BucketSpec, share: Fraction, least: int = 0) -> Share:
     whole = _whole(spec)
     capacity = max(int(whole.capacity * share), least)
-    # What holds no whole token never grants one.
+    # A quota that holds no whole token never grants one.
     return Share(capacity, float(Fraction(whole.per_second) * share) if capacity else 0.0)
 
 
 def _whole(spec: BucketSpec) -> Share:
-    """All that the limit gives; slots have no rate."""
+    """The whole limit as a share; slots have no rate."""
     return (
         Share(spec.capacity, spec.rate_per_second) if spec.slots is None else Share(spec.slots, 0.0)
     )
 
 
 def bytes_of_a_key() -> int:
-    """What a key takes in the table that up to four nodes take of: measured."""
+    """Bytes of a key in the table of which up to four nodes take, as measured."""
     keys = 64
     table = Table(max_keys=keys)
     core = BucketCore(table, BucketSpec("measured", 1, 1))

@@ -37,7 +37,7 @@ REFERENCE = {"type": "string", "pattern": r"\$\{"}
 
 _WORDS = ("true", "false", "yes", "no", "on", "off", "t", "f", "y", "n", "1", "0")
 TRUTH = {"type": "string", "pattern": f"^({'|'.join(map(any_case, _WORDS))})$"}
-"""What an environment may say for true and false."""
+"""The texts that an environment variable may have for true and false."""
 
 
 class _DefinitionSection(Section):
@@ -76,7 +76,7 @@ def json_schema() -> dict[str, Any]:
 
 
 def default_of(section: type[Section], name: str) -> Any:
-    """What a key is when it is left out, as one writes it in a file; None for nothing."""
+    """The default of a key, as one writes it in a file; None where there is none."""
     field = section.model_fields[name]
     value = field.default
     if value is None and section.settings is not None:
@@ -88,8 +88,8 @@ def default_of(section: type[Section], name: str) -> Any:
 
 
 def meanings(section: type[Section]) -> dict[str, str]:
-    """What stands below each key in the source, that of the section's bases included, and below
-    the fields of settings that are keys.
+    """The meaning of each key: the text below it in the source of the section or its bases, or
+    below the field of the settings that it stands for.
 
     Pydantic can do this as well, but reads the source of all sections at each start, though only
     the schema and the reference need it.
@@ -101,9 +101,9 @@ def meanings(section: type[Section]) -> dict[str, str]:
 
 
 def field_texts(kind: type) -> dict[str, str]:
-    """What stands below each field in the source of a class and its bases."""
+    """The text below each field in the source of a class and its bases."""
     found: dict[str, str] = {}
-    # A section that was made of settings has the name of the one whose source is meant.
+    # `keys_of` makes a class of the same name, which has no source of its own.
     written = {one.__qualname__: one for one in kind.__mro__ if one not in Section.__mro__}
     for one in reversed(written.values()):
         [definition] = ast.parse(inspect.getsource(one)).body
@@ -116,7 +116,7 @@ def field_texts(kind: type) -> dict[str, str]:
 
 
 def as_meaning(text: str, keys: Mapping[str, str]) -> str:
-    """A text about fields as one about keys, so called, which is no sentence of its own."""
+    """A text about fields as one about keys: with the names of keys, and not as a sentence."""
     text = re.sub(r"`(\w+)`", lambda one: f"`{keys.get(one[1], one[1])}`", text)
     return re.sub(r"^\[?[A-Z](?=[a-z ])", lambda one: one[0].lower(), text).removesuffix(".")
 
@@ -201,7 +201,7 @@ def _property(schema: dict[str, Any], default: Any, meaning: str) -> dict[str, A
 
 
 def _choices(schema: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    """What a value may be, but for blank."""
+    """The schemas of the values of a key, except for a blank one."""
     for one in schema.get("anyOf", [schema]):
         if "anyOf" in one:
             yield from _choices(one)

@@ -39,7 +39,7 @@ def bucket_specs(
             fix = f"{first} has the same name, as every kind of hyphen is one; rename one"
             source.report("is given twice", fix, node.path, node.key_line, node.key_column)
         service = validate(ServiceSection, node, source)
-        if service is None or broken:  # what it inherits is not known
+        if service is None or broken:  # its inherited settings are not known
             continue
         spec = _bucket(name, service, [*layers, (service, node)], source)
         if spec is not None:
@@ -48,7 +48,7 @@ def bucket_specs(
             if count > MAX_BUCKETS:
                 message = f"is one of more than {MAX_BUCKETS} buckets and overrides"
                 source.report(message, FEWER, node.path, node.key_line, node.key_column)
-                break  # each later one would say the same
+                break  # each later bucket would get the same message
     return tuple(specs)
 
 

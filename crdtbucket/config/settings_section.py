@@ -1,7 +1,7 @@
 """Makes a section of a configuration from a class of settings, so that each field is defined once.
 
-The type, the range, the default and the meaning of a key are those of the field. A section says
-only what a file has otherwise: which fields stand in a section below, and under which name.
+The type, the range, the default and the meaning of a key are those of the field. A section only
+states the differences of the file: which fields stand in a section below, and under which name.
 """
 
 from __future__ import annotations
@@ -107,7 +107,7 @@ def file_keys(section: type[Section]) -> dict[str, str]:
 
 
 def given(section: Section) -> dict[str, Any]:
-    """The fields of the settings that a section says, those of the sections below included."""
+    """The fields of the settings that are given in a section and in the sections below it."""
     found = {name: getattr(section, key) for key, name in section.fields.items()}
     for key in parts_below(type(section)):
         inner = getattr(section, key)

@@ -31,7 +31,7 @@ _SCALARS = ("null", "bool", "int", "float", "str")
 
 @dataclass
 class YamlNode:
-    """One value of the file; `value` is a dict or list of nodes, or a plain scalar."""
+    """One value of the file: `value` is a dict or list of nodes, or a plain scalar."""
 
     value: Any
     path: str
@@ -119,7 +119,8 @@ def read_tree(path: Path, source: Source) -> YamlNode:
 
 
 def beginning_of(path: Path) -> bytes:
-    """All of a file, or more of it than a configuration may have. Raises OSError."""
+    """The content of a file; of one that is too large for a configuration only the beginning.
+    Raises OSError."""
     with path.open("rb") as file:
         return file.read(MAX_FILE_BYTES + 1)
 
@@ -268,7 +269,7 @@ class _Reader:
         tag = str(composed.tag)
         if tag.rpartition(":")[2] not in _SCALARS or not tag.startswith("tag:yaml.org,2002:"):
             if tag.startswith("tag:yaml.org,2002:timestamp"):
-                return composed.value  # a date is text to us
+                return composed.value  # a date is read as text
             self._source.report_at(node, f"the tag {tag} is not used here", "remove the tag")
             return None
         try:

@@ -52,7 +52,7 @@ def wrong(subject: str, text: object) -> Diagnosis:
 async def reach(
     subject: str, address: Address, tls: ssl.SSLContext | None, timeout: float, explain: Explain
 ) -> AsyncIterator[Diagnosis]:
-    """Each step, up to the first that fails; a step takes at most `timeout` seconds."""
+    """Tries each step up to the first that fails; a step takes at most `timeout` seconds."""
     steps = [("port", None), *([("TLS", tls)] if tls is not None else [])]
     if not address.path:
         try:

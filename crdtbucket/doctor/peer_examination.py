@@ -42,8 +42,8 @@ def all_of(
     own: int | None = None,
     own_address: str = "",
 ) -> list[Diagnosis]:
-    """What was found of all peers, and which of them have one name, or that of the file's `node`.
-    `own`: the instance of that node, where one answers at `own_address`."""
+    """The results about all peers, and about peers that share a name with each other or with the
+    file's `node`. `own`: the instance of that node, where it answers at `own_address`."""
     found: list[Diagnosis] = []
     names: dict[str, ObservedNode] = {}
     for steps, peer in examined:
@@ -102,7 +102,8 @@ async def _offset(peer: ObservedNode) -> Offset:
 
 
 def clock_error(first: Offset, second: Offset) -> int:
-    """By how much (ns) a clock moved beyond what drift and the network explain; 0 if it did not."""
+    """By how much (ns) a clock has moved more than drift and the network explain; 0 if it has
+    not."""
     slack = (second[0] - first[0]) * DRIFT_PPM // 1_000_000 + SLACK_NS
     ahead, behind = second[1] - first[2], first[1] - second[2]
     return max(0, ahead - slack, behind - slack)

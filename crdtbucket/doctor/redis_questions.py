@@ -1,4 +1,4 @@
-"""Asks one primary what it is, what it allows, what time it has, and how fast it answers."""
+"""Asks one primary for its facts, its rights, its time and its latency."""
 
 from __future__ import annotations
 
@@ -27,9 +27,10 @@ from crdtbucket.strong.redis.topology import Primary
 OLDEST = 7
 """The first version of Redis whose scripts do what ours need."""
 BEHIND_S = 10
-"""A replica that was not seen for longer would lose what it lacks in a failover."""
+"""Seconds; a replica that was not seen for longer may lack writes, which a failover to it would
+lose."""
 CLOCK_S = 1.0
-"""Seconds by which the network alone may make a clock seem wrong."""
+"""Seconds by which a clock may seem wrong because of the network alone."""
 LEAST_CALLS, CALLS = 20, 200
 """Decisions whose latency is measured: the second number, or fewer when they are slow."""
 MORE_COMMANDS: dict[str, tuple[str | int, ...]] = {
@@ -37,7 +38,7 @@ MORE_COMMANDS: dict[str, tuple[str | int, ...]] = {
     "GET": (),
     "HGET": ("a",),
 }
-"""Those that a replicated Redis needs beside the others, with their arguments after the key."""
+"""Commands that a replicated Redis needs beside the others, with their arguments after the key."""
 Answer = tuple[str, Level, str]
 """The subject of a question, the status of the answer, and its words."""
 Question = Callable[[], Coroutine[Any, Any, Sequence[Answer]]]
@@ -52,9 +53,9 @@ class RedisQuestions:
     config: RedisConfig
     modes: ControllerSettings
     seconds: float
-    """For how long latency is measured, about."""
+    """About how long (s) latency is measured."""
     regions: Regions | None
-    """Of a replicated Redis."""
+    """The regions of a replicated Redis; None for one that all nodes share."""
 
     def __post_init__(self) -> None:
         prefix, table = self.config.prefix, Table(max_keys=16)
@@ -63,7 +64,7 @@ class RedisQuestions:
         self._more = MORE_COMMANDS if self.regions is not None else {}
 
     async def facts(self) -> Sequence[Answer]:
-        """What it says of itself: version, role, replicas, and whether it forgets keys."""
+        """The server's report about itself: version, role, replicas, and whether it evicts keys."""
         reply = await asked(self.connection, "INFO")
         if isinstance(reply, RedisErrorReply):
             text = "INFO is not allowed to this user: version, role and memory are unknown"
@@ -125,7 +126,7 @@ class RedisQuestions:
         return [clock_answer(theirs_us / 1e6, before, time.time())]
 
     async def time_us(self) -> int:
-        """The time that it has, us."""
+        """The server's time (us)."""
         reply = await asked(self.connection, "TIME")
         if not isinstance(reply, list) or len(reply) != 2:
             raise _error(reply, "TIME")
@@ -138,12 +139,12 @@ class RedisQuestions:
         while len(samples) < CALLS and (len(samples) < LEAST_CALLS or now_ns() < until):
             reply, latency_ns = await self._ask(self._arguments.command(self._call))
             if isinstance(reply, RedisErrorReply):
-                return []  # the script was found not to decide
+                return []  # without a script that decides there is nothing to measure
             samples.append(latency_ns)
         return [latency_answer(samples, self.modes.latency_limit, self.config.deadline)]
 
     async def _ask(self, command: bytes) -> tuple[object, int]:
-        """The reply, and what it took without the time for which it lay unread here."""
+        """The reply, and how long it took (ns), without the time for which it lay unread here."""
         future: asyncio.Future[tuple[object, int]] = asyncio.get_running_loop().create_future()
 
         def replied(reply: object) -> None:

@@ -14,7 +14,7 @@ from crdtbucket.strong.redis.replicated import SILENT_US
 from crdtbucket.strong.redis.topology import first_within
 
 FRESH_US = 2_000_000
-"""An own beat that is older was written by nodes that run no more."""
+"""An own beat that is older (us) was written by nodes that no longer run."""
 US_PER_SECOND = 1_000_000
 
 

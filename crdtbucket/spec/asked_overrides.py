@@ -41,7 +41,7 @@ class AskedOverrides:
     def __init__(self, ask: Ask, ttl: str | int | float | timedelta = "60s") -> None:
         """`ttl`: for how long an answer is remembered, above 0 up to a day, such as "60s" or
         seconds. Raises `InvalidSpec`."""
-        # An object may be called, too, and then it is its method that tells, but for a `partial`.
+        # For an object that can be called its method is looked at, except for a `partial`.
         either = ask, getattr(ask, "__call__", None)  # noqa: B004
         if not callable(ask) or any(map(inspect.iscoroutinefunction, either)):
             fix = "pass a plain function of a key that does not wait: def limit_of(key): ..."
@@ -54,7 +54,8 @@ class AskedOverrides:
 def asked_overrides(
     overrides: Any, asked: AskedOverrides | None
 ) -> tuple[Any, AskedOverrides | None]:
-    """What was passed as `overrides`, as globs and as what is asked. Raises `InvalidSpec`."""
+    """Splits what was passed as `overrides` into globs, and the function to ask. Raises
+    `InvalidSpec`."""
     if isinstance(overrides, AskedOverrides):
         return (), overrides
     if callable(overrides):

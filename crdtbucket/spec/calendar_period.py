@@ -14,7 +14,7 @@ from crdtbucket.errors import InvalidSpec
 from crdtbucket.spec.mode import Mode
 
 MAX_QUOTA = 2**46
-"""Tokens of a calendar period."""
+"""Most tokens of a calendar period."""
 CALENDAR_PARTS = 3
 Per = Literal["day", "week", "month"]
 USUAL_LENGTH = {"day": "1d", "week": "7d", "month": "30d"}
@@ -66,7 +66,7 @@ class CalendarPeriod:
 
     @property
     def usual_length(self) -> str:
-        """What most of them last, or about that: for rates that are shown."""
+        """About how long such a period usually lasts: for rates that are shown."""
         return USUAL_LENGTH[self.per]
 
     def number_at(self, wall_ns: int) -> int:

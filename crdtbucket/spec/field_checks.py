@@ -117,5 +117,5 @@ def clipped(value: object) -> str:
 
 
 def check_consistency(value: Mode | str) -> Mode:
-    """The mode that may be asked for by this word; fallback, for one, is not asked for."""
+    """The mode for this word, "strong" or "eventual": fallback cannot be asked for."""
     return Mode(check_choice("consistency", value, (Mode.STRONG.value, Mode.EVENTUAL.value)))

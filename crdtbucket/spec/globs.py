@@ -24,7 +24,8 @@ T = TypeVar("T")
 
 
 def checked_globs(overrides: object) -> tuple[tuple[str, Any], ...]:
-    """What was passed as overrides, as pairs of a glob and what holds for the keys that match it.
+    """Checks what was passed as overrides: pairs of a glob and the definition for the keys that
+    match it.
 
     Raises `InvalidSpec`.
     """
@@ -40,7 +41,7 @@ def checked_globs(overrides: object) -> tuple[tuple[str, Any], ...]:
             f"{len(pairs)} overrides", f"at most {MAX_OVERRIDES}; a glob can stand for a group"
         )
     seen: set[str] = set()
-    taken: tuple[str, ...] = ()  # what the keys of earlier globs of the form "text*" begin with
+    taken: tuple[str, ...] = ()  # "text" of all earlier globs of the form "text*"
     for glob, _ in pairs:
         check_glob(glob)
         if glob in seen:
@@ -87,8 +88,8 @@ class Choice(Generic[T]):
     def __init__(self, choices: Iterable[tuple[str, T]], otherwise: T) -> None:
         """`otherwise`: for a key that no glob matches, and for what is no key at all."""
         self._otherwise = otherwise
-        # What is remembered does not refer to this object: else up to 65,536 keys would stay, when
-        # a reload has replaced it, until Python's collector comes.
+        # Remembered answers do not refer to this object: else up to 65,536 keys would stay, when
+        # a reload has replaced it, until Python's garbage collector runs.
         self._of = lru_cache(REMEMBERED_KEYS)(_Search(choices, otherwise).of)
 
     def of(self, key: str | bytes) -> T:

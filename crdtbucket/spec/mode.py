@@ -12,7 +12,7 @@ class Mode(str, Enum):
 
     `strong`: a common store and this node's own level both agreed. `eventual`: decided in this
     process from what it knows through the mesh. `fallback`: decided by the reduced quota of an
-    outage. They stand in order, a worse one later.
+    outage. They are ordered from the best one to the worst one.
     """
 
     STRONG = "strong"
@@ -25,13 +25,14 @@ class Mode(str, Enum):
 
 
 MODES = (Mode.STRONG, Mode.EVENTUAL, Mode.FALLBACK)
-"""By their numbers on the wire, which stay: a new one comes last, however good it is."""
+"""The modes by their numbers on the wire, which never change: a new mode comes last, whatever its
+rank."""
 COUNTED = (Mode.STRONG, Mode.FALLBACK)
-"""Those whose decisions the core counts apart, by their place in `counts_t`; all others that it
-counts were made in eventual mode."""
+"""The modes whose decisions the core counts separately, by their place in `counts_t`; all its other
+decisions were made in eventual mode."""
 _ORDER = tuple(Mode)
 
 
 def worst(modes: Iterable[Mode]) -> Mode:
-    """The one of these that is furthest from strong."""
+    """The worst one of these modes."""
     return max(modes, key=_ORDER.index)

@@ -10,7 +10,7 @@ from crdtbucket.errors import InvalidSpec
 from crdtbucket.spec.bucket_spec import BucketSpec, override_of
 
 MAX_BUCKETS = 1_000
-"""Overrides included: their definitions travel in one frame."""
+"""Most buckets, overrides included: their definitions are sent in one frame."""
 FEWER = (
     f"at most {MAX_BUCKETS} buckets and overrides, of which a calendar bucket counts for four; "
     "a glob can stand for a group of keys"
@@ -63,7 +63,7 @@ def _rate(limit: str) -> BucketSpec:
 
 
 def _label(spec: BucketSpec) -> str:
-    """A rate in one spelling, so that all who mean it have one definition."""
+    """A rate in one spelling, so that equal rates have one definition."""
     text = f"{spec.refill_rate}/{span(spec.interval_ns)}"
     return text if spec.capacity == spec.refill_rate else f"{text} burst {spec.capacity}"
 

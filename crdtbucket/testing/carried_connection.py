@@ -13,7 +13,7 @@ from random import Random
 from typing import cast
 
 _LINGER_ZERO = struct.pack("ii", 1, 0)  # a close then sends RST
-# Bytes on their way in one direction; beyond that the sender's own socket fills up, as it would.
+# Most bytes on their way in one direction; beyond that the sender's own socket fills up.
 _IN_FLIGHT = 1 << 20
 # A narrow way hands on what it carries in this many pieces a second.
 _PIECES = 100
@@ -26,7 +26,7 @@ class Way:
     delay: float = 0.0
     """The delay in seconds."""
     jitter: float = 0.0
-    """Up to so many seconds more, evenly spread; bytes keep their order."""
+    """Up to so many seconds are added to the delay, evenly spread; bytes keep their order."""
     bandwidth: float = 0.0
     """Bytes a second on each connection; 0: no bound."""
     close_delay: float = 0.0
@@ -45,18 +45,20 @@ class Carrier(ABC):
         """From the server to callers."""
         self.random = random
         self.passing = True
-        """False in a cut."""
+        """False while a cut lasts."""
         self.carried: set[CarriedConnection] = set()
         """The connections that are carried now, or wait to be."""
         self.fuse: tuple[int, Callable[[CarriedConnection], None]] | None = None
-        """After how many bytes more to callers something befalls the connection of the last."""
+        """After how many more bytes to callers a fault happens to the connection of the last byte,
+        and the fault; None without one."""
 
     @abstractmethod
     async def reach(self, server: Callable[[], asyncio.Protocol]) -> None:
         """Connects `server` with the server. Raises `OSError`."""
 
     def limit(self, size: int) -> tuple[int, Callable[[CarriedConnection], None] | None]:
-        """How many of `size` bytes to a caller may pass, and what befalls the connection then."""
+        """How many of `size` bytes to a caller may pass, and the fault that happens to the
+        connection then."""
         if self.fuse is None:
             return size, None
         left, action = self.fuse
@@ -81,14 +83,14 @@ class CarriedConnection:
         self._reaching: asyncio.Task[None] | None = None
 
     def made(self, end: _End) -> None:
-        """One end is there; the caller is the first."""
+        """One end is connected; that of the caller comes first."""
         if self.ended:
             end.abort()
         else:
             self.resume()
 
     def resume(self) -> None:
-        """Goes on, after a cut or a stall too."""
+        """Lets bytes pass again, also after a cut or a stall."""
         proxy = self.proxy
         # To be connected takes both directions.
         open_ = proxy.passing and proxy.there.passing and proxy.back.passing
@@ -99,7 +101,7 @@ class CarriedConnection:
             stream.pump()
 
     def stall(self) -> None:
-        """Holds back what the server says."""
+        """Holds back the bytes of the server."""
         self._streams[1].stalled = True
 
     def end(self) -> None:
@@ -126,7 +128,7 @@ class CarriedConnection:
         try:
             await self.proxy.reach(lambda: self.server)
         except OSError:
-            self.end()  # nobody is there, which the caller learns by the end
+            self.end()  # the server cannot be reached: the caller's connection ends
 
 
 class _End(asyncio.Protocol):

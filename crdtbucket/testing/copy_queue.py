@@ -53,19 +53,20 @@ class CopyQueue:
         self._unsent = False
         self._faults, self._dice = faults, random.Random(seed)
         self._waiting: list[tuple[int, int, KeyVersion]] = []
-        """A heap by when each arrives, and of those that arrive together by when it was sent."""
+        """A heap: the copies by the time of their arrival, and at the same time by the order of
+        sending."""
         self._numbers = itertools.count()
         self._last = 0
-        """When the newest version arrives, whatever befalls it afterwards."""
+        """When the newest version arrives, without the faults that follow."""
         self._settles: dict[bytes, int] = {}
-        """When all has arrived that a key's last fault makes of its version."""
+        """By key, when all copies have arrived that its last fault has made."""
         self._sent: dict[bytes, deque[KeyVersion]] = {}
 
     def __len__(self) -> int:
         return len(self._waiting)
 
     def send(self, version: KeyVersion, now: int) -> None:
-        """A version begins its way."""
+        """Sends a version."""
         before = self._sent.setdefault(version.key, deque(maxlen=REMEMBERED))
         if self.passing or self._recorded:
             self._push(version, now, before)
@@ -79,7 +80,7 @@ class CopyQueue:
         lag = round(faults.lag * NS)
         due = self._last = max(self._last, now + round(lag * (1.0 + spread)))
         settles = self._settles.get(version.key, 0)
-        if settles > due:  # a fault for each version would put the way off for ever
+        if settles > due:  # with a fault for each version none would ever arrive whole
             self._add(settles, version)
             return
         arriving = [(due, version)]
@@ -106,7 +107,7 @@ class CopyQueue:
         return KeyVersion(version.key, part, version.expires_ms, whole=False)
 
     def due(self) -> int | None:
-        """When the next one arrives; None when nothing is on its way, or in a cut."""
+        """When the next copy arrives; None when nothing is on its way, and during a cut."""
         return self._waiting[0][0] if self.passing and self._waiting else None
 
     def arrived(self, now: int) -> list[KeyVersion]:
@@ -130,7 +131,7 @@ class CopyQueue:
             self.resend(now)
 
     def resend(self, now: int) -> None:
-        """The newest version of every key begins its way again, and nothing else."""
+        """Sends the newest version of every key again, and nothing else."""
         self._waiting.clear()
         self._settles.clear()
         self._unsent = False

@@ -26,7 +26,7 @@ class FaultProxy(Carrier):
         seconds, each way. `seed`: of the jitter."""
         super().__init__(Way(delay), Way(delay), random.Random(seed))
         self.port = 0
-        """Where to call it, once started; the same ever after."""
+        """The port to call, once started; it never changes."""
         self.host, self._target, self._path = host, port, path
         self._server: asyncio.Server | None = None
 
@@ -71,7 +71,8 @@ class FaultProxy(Carrier):
             await self.start()
 
     def cut(self) -> None:
-        """Nothing passes from now on, and nobody notices: no byte, no end, no new connection."""
+        """Nothing passes from now on, and neither end gets a sign of it: no byte, no end, no new
+        connection."""
         self.passing = False
 
     def let_pass(self, *, there: bool, back: bool) -> None:

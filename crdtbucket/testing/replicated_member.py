@@ -1,4 +1,5 @@
-"""The Redis of one region, for the replicator: what it holds, and copies that are written there."""
+"""The Redis of one region, for the replicator: reads its keys, and writes copies of others to
+it."""
 
 from __future__ import annotations
 
@@ -14,7 +15,7 @@ from crdtbucket.strong.redis.redis_connection import OnLost, RedisConnection, al
 from crdtbucket.testing.copy_queue import KeyVersion
 
 ANSWER_S = 60.0
-"""Within so many seconds a server answers, or the replicator fails."""
+"""Seconds within which a server has to answer; else the replicator fails."""
 STRING = b""
 """The one field of a key that is a string."""
 _SCANNED = 1_000
@@ -73,7 +74,7 @@ async def keys_of(connection: RedisConnection, region: str) -> dict[bytes, KeyVe
     answers = iter(await replies(connection, *commands))
     out = {}
     for (name, _), value, expires_ms in zip(present, answers, answers, strict=True):
-        if value:  # else it has expired since
+        if value:  # without a value it has expired meanwhile
             out[name] = KeyVersion(name, _fields(value), cast(int, expires_ms))
     return out
 

@@ -45,7 +45,7 @@ class Replicator:
     ) -> None:
         self.members = {member.region: member for member in members}
         self.faults = faults or ReplicationFaults()
-        """May be changed while it runs."""
+        """The faults of copies, which may be changed while it runs."""
         self._ways = {
             (source, target): _Way(self.members[target], self.faults, f"{seed}/{source}/{target}")
             for source, target in permutations(self.members, 2)
@@ -175,7 +175,7 @@ class _Way:
             try:
                 await self._write_to(connection)
             except RedisUnavailable:
-                self.queue.resend(now_ns())  # it may come back empty
+                self.queue.resend(now_ns())  # a server may come back without its keys
             except RedisErrorReply as error:
                 if error.code not in _REFUSED:
                     raise
@@ -194,7 +194,8 @@ class _Way:
             await self._next(connection)
 
     async def _next(self, connection: RedisConnection) -> None:
-        """Until something may have arrived. Raises `RedisUnavailable` when the target is gone."""
+        """Waits until something may have arrived. Raises `RedisUnavailable` when the target is
+        gone."""
         if connection.closed:
             await replies(connection, ("PING",))
         self.changed.clear()

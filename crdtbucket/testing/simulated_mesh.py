@@ -59,7 +59,7 @@ class SimulatedMesh(NodeNetwork):
             for second in names[i + 1 :]:
                 self._connect(first, second, self.nodes[first].epochs, self.nodes[second].epochs)
         for node in self.nodes.values():
-            if node.up:  # a mesh that has been running: only what starts later is warming up
+            if node.up:  # as in a mesh that has been running: only nodes that start later warm up
                 node.node.memory.remember(node.local_ns(0))
 
     def __getitem__(self, name: str) -> SimulatedNode:
@@ -117,7 +117,7 @@ class SimulatedMesh(NodeNetwork):
         rebooted: bool = False,
     ) -> None:
         """Starts a process again, under a new epoch, and connects it. `rebooted`: its machine has
-        started anew, too, so that nobody can tell how old the snapshot is."""
+        started anew, too, so the age of the snapshot is unknown."""
         again = self[node]
         if again.up:
             self.crash(node)
@@ -193,7 +193,7 @@ class SimulatedMesh(NodeNetwork):
         self.schedule(self.now_ns + RETRY_NS, self._connect, first, second, *epochs)
 
     def _gone(self, name: str, dead: str, epochs: int) -> None:
-        """The kernel of a process that was killed ends its connections: `name` sees that."""
+        """The kernel of a killed process ends its connections, which the node `name` sees."""
         node = self.nodes[name]
         link = node.node.links.get(dead)
         if not node.up or link is None:

@@ -72,7 +72,8 @@ class SimulatedNetwork:
         self.now_ns = max(self.now_ns, until)
 
     def schedule(self, at: int, act: Callable[..., None], *args: object) -> None:
-        """Something happens at `at` ns; what was scheduled first comes first."""
+        """Schedules a call at `at` ns; of calls at the same time the first scheduled comes
+        first."""
         self._count += 1
         heapq.heappush(self._queue, (at, self._count, act, args))
 
@@ -85,7 +86,8 @@ class SimulatedNetwork:
 
     def partition(self, *groups: Iterable[str]) -> None:
         """No frame passes between two of these groups; nodes that are in none see everybody.
-        Connections stay as they are, and calls get no answer: nobody can tell it from silence."""
+        Connections stay as they are, and calls get no answer: it cannot be distinguished from
+        silence."""
         sides = [set(group) for group in groups]
         check_names(self._ends, *(name for side in sides for name in side))
         self._groups = sides

@@ -63,7 +63,7 @@ class SimulatedNode:
         self._waiting: list[Callable[[], None]] = []
         """Frames that arrived while the process stands still, to be received afterwards."""
         self._tick_at = 0
-        """When the next tick is scheduled; 0 for not at all."""
+        """When the next tick is scheduled; 0 for never."""
         self.start(None)
 
     # ---- for users ----
@@ -122,7 +122,7 @@ class SimulatedNode:
         """Starts a new process under this name, with or without a snapshot."""
         mesh = self._mesh
         self.epochs += 1
-        self._tick_at = 0  # a tick of the process before finds nobody
+        self._tick_at = 0  # a tick that the previous process scheduled does nothing
         epoch = mesh.random.getrandbits(64) | 1
         self.table = Table(
             max_keys=mesh.settings.max_keys, hash_key=bytes(16), virtual=True, epoch=epoch

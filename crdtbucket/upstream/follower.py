@@ -104,7 +104,7 @@ class Follower:
             return 0
         theirs = standing.level + self._refill(key, now - standing.at)
         missing = self._level(key) - theirs
-        if missing <= 0:  # as it is when the service is full again
+        if missing <= 0:  # the service has refilled by now
             standing.level = None
             return 0
         part = missing // max(self._sharers(), 1)

@@ -30,7 +30,7 @@ class UpstreamCall:
     key: str | bytes
     decision: Decision
     sent_ns: int
-    """By the clock of the bucket."""
+    """When it was sent, by the clock of the bucket (ns)."""
 
     def answered(self, status: int, fields: Iterable[tuple[str, str]]) -> UpstreamState:
         """Reads from the answer what is left of the service's limit. The bucket follows it."""
@@ -121,7 +121,7 @@ class Upstream:
                 self._follower.update(key, state, sent_ns, self._bucket.table.now())
 
     def _asked(self, request: Any) -> tuple[str | bytes, int, int | None]:
-        """Key, cost and the end of the patience (ns)."""
+        """The key, the cost, and until when the request waits (ns)."""
         key = self._key(request) if callable(self._key) else self._key
         cost = self._cost(request) if callable(self._cost) else self._cost
         patience = patience_ns(self._timeout)
@@ -153,7 +153,7 @@ class Upstream:
             self._follower.charge(key, self._bucket.table.now())
 
     def _call(self, key: str | bytes, decision: Decision) -> UpstreamCall | None:
-        """The call; None, and its tokens are back, if a pause began while it waited for them."""
+        """The call. None if a pause began while it waited for tokens, which are then given back."""
         if self._pause_ns(key):
             self._bucket.of(key).refund(decision)
             return None

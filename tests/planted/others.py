@@ -381,8 +381,8 @@ MUTATIONS = (
     Mutation(
         "what_is_written_at_the_exit_is_a_traceback",
         "cli",
-        "sys.stdout.flush()  # what fails",
-        "pass  # what fails",
+        "sys.stdout.flush()  # an error here",
+        "pass  # an error here",
         suite("cli/test_main", "only_at_the_end"),
     ),
     Mutation(

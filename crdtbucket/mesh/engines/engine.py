@@ -36,21 +36,22 @@ class Engine(Protocol):
 
     @property
     def place(self) -> str:
-        """Names the server that it is connected with now, the same at every client; "" at none."""
+        """The name of the server that it is connected with, which is the same for every client; ""
+        without a connection."""
 
     def start(self, listener: EngineListener) -> None:
         """Begins to connect; `listener` is called when that succeeds, and when it fails."""
 
     async def publish(self, to: str, data: bytes, *, asks: bool) -> bool:
-        """Sends `data` to a node; whether it has left. `asks`: the engine is to say so when nobody
-        listens there (`nobody`). Raises nothing."""
+        """Sends `data` to a node. Returns whether it has left. `asks`: the engine is to report it
+        when no node listens there (`nobody`). Raises nothing."""
 
     async def announce(self, data: bytes) -> None:
         """Sends `data` to all nodes, this one left out. Raises nothing."""
 
     async def verify(self) -> str:
-        """What this node may not do there, or what the server is too small for; "" for nothing.
-        It is to be connected."""
+        """A right that this node lacks on the engine, or what the server is too small for; "" where
+        nothing is wrong. To be called while it is connected."""
 
     async def stop(self) -> None:
-        """Sends what has left here already, and ends."""
+        """Sends what was published before, and ends."""

@@ -15,11 +15,11 @@ from crdtbucket.mesh.links.counters import MeshCounters
 from crdtbucket.mesh.mesh_config import MeshConfig
 
 ANNOUNCED_S = ANNOUNCE_S + 1.0
-"""Within so long every node that the engine reaches has announced itself."""
+"""Seconds within which every node that the engine reaches has announced itself."""
 
 
 class EngineCaller(EngineExchange):
-    """An exchange that calls nodes, and that nobody calls."""
+    """An exchange that calls nodes, and takes no calls."""
 
     def __init__(self, engine: Engine, config: MeshConfig, name: str) -> None:
         """`name`: the engine has to allow publishing and subscribing under it."""

@@ -34,7 +34,7 @@ class Envelope(NamedTuple):
 
 
 def open_envelope(data: bytes) -> Envelope | None:
-    """The message in these bytes; None when there is none, or one of a later version."""
+    """The message in these bytes; None for bytes that are no message, or one of a later version."""
     if len(data) < _HEAD.size:
         return None
     kind, number = _HEAD.unpack_from(data)
@@ -76,7 +76,7 @@ class EngineChannel:
         self._waiting_bytes = 0
         self._more = asyncio.Event()
         self._end: tuple[str, bool] | None = None
-        """How it has ended, and whether by the peer."""
+        """How the channel has ended, and whether the peer ended it; None before."""
 
     @property
     def key(self) -> tuple[str, int, bool]:
@@ -96,7 +96,7 @@ class EngineChannel:
         """The next message; the oldest ones were dropped where too many waited."""
         while not self._waiting:
             if self._end is not None:
-                # A new error each time: one that is kept keeps the frames of whoever it met.
+                # A new error each time: one that is kept would keep the stack frames it has passed.
                 raise ChannelLost(self._end[0], by_peer=self._end[1])
             self._more.clear()
             await self._more.wait()

@@ -35,7 +35,7 @@ ASK_S = 0.5
 """Between two questions to the engine whether a peer is there; they go with frames."""
 ANNOUNCE_S = 5.0
 ALONE_AFTER = 6
-"""Announcements after which a node that has met no other one says so."""
+"""Announcements after which a node that has met no other node logs it."""
 MAX_PLACE_BYTES = 100
 _INSTANCE = struct.Struct(">Q")
 
@@ -54,7 +54,7 @@ class ExchangeHost(Protocol):
     """The node that uses an exchange."""
 
     def called(self, channel: EngineChannel) -> bool:
-        """Somebody dials, and the first message waits; False: the call is not taken."""
+        """A node dials, and its first message waits. False: the call is not taken."""
 
     def sighted(self, name: str) -> None:
         """A node has announced itself, or another process that has this node's name."""
@@ -88,7 +88,8 @@ class EngineExchange:
         self._channels: dict[tuple[str, int, bool], EngineChannel] = {}
         self._tasks = BackgroundTasks()
         self._connected = asyncio.Event()
-        """The engine has connected anew, so that peers have to learn where."""
+        """Set when the engine has connected again, so that peers have to be informed of the
+        server."""
         self._failing = False
 
     def start(self) -> None:
@@ -162,7 +163,7 @@ class EngineExchange:
             LOG.debug("a message of %r that is none of this protocol", sender)
             return
         if sender == self._name and (sender, message.number, message.from_dialer) in self._channels:
-            return  # some engines give back what one sends to itself
+            return  # some engines deliver a client's own messages to it
         if message.kind == INVITES:
             self.announced(sender, message.body)
             return
@@ -170,7 +171,7 @@ class EngineExchange:
             return
         if message.kind == OPENS and message.from_dialer:
             self._called(sender, message)
-        else:  # of a process that was here before this one, or of a channel that has ended here
+        else:  # for an earlier process of this node, or for a channel that has ended
             self._tasks.spawn(self._refuse(sender, message))
 
     def announced(self, sender: str, data: bytes) -> None:
@@ -199,7 +200,7 @@ class EngineExchange:
     # -- inside
 
     def _delivered(self, sender: str, message: Envelope) -> bool:
-        """Whether there is a channel for it; then that has it."""
+        """Gives a message to its channel. Returns whether there is one."""
         channel = self._channels.get((sender, message.number, not message.from_dialer))
         if channel is None:
             return False

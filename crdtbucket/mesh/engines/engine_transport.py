@@ -23,7 +23,7 @@ MAX_HANDSHAKES_PER_NAME = 4
 SECOND_PAUSE_S = 1.0
 """Seconds for which a node leaves the first dial to the other one."""
 FRESH_S = 60.0
-"""A node that announced itself so lately is dialled, whether or not members name it."""
+"""A node that announced itself within this time (s) is dialled, even if no member names it."""
 
 
 class EngineTransport:
@@ -78,7 +78,7 @@ class EngineTransport:
     # -- for the dialer
 
     def may_dial(self, address: str) -> bool:
-        """Only what can be the name of a node here."""
+        """Whether the address can be the name of a node of this engine."""
         if decode_name(address.removeprefix(f"{self._kind}:")) is not None:
             return True
         self._host.refusals.add("address", f"not dialling {address!r}: no name of a node")
@@ -91,7 +91,7 @@ class EngineTransport:
         return 0.0 if own <= address else SECOND_PAUSE_S
 
     async def ready(self) -> None:
-        """While the engine is gone nobody can be dialled, and nothing is known of anybody."""
+        """Returns when the engine is connected: without it no node can be dialled."""
         await self._exchange.online.wait()
 
     async def connect(self, address: str) -> EngineChannel:

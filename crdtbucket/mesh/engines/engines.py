@@ -63,7 +63,7 @@ def _redis(config: MeshConfig) -> RedisConfig:
 
 
 def _client_tls(config: MeshConfig, scheme: str) -> TlsFiles:
-    """How the engine is called. Raises `MeshError`."""
+    """The TLS settings for calling the engine. Raises `MeshError`."""
     if not any(server.startswith(f"{scheme}://") for server in config.servers):
         return LoadedFiles((), lambda: None, LOG)
     return followed(config, engine_context)

@@ -30,7 +30,7 @@ PING_S = 2
 MAX_UNSENT = 256 * 1024
 """Bytes that wait for a server which takes nothing: what is sent beyond them is lost."""
 WAITS, WAIT_S = 10, 0.005
-"""How often, and for how long each time, it is waited for that to become less."""
+"""How often, and for how long (s) each time, a sender waits until less is unsent."""
 CLOSE_S = 1.0
 FIRST_PAUSE_S, LAST_PAUSE_S = 0.05, 1.0
 LOOK_S = 0.2
@@ -142,7 +142,7 @@ class NatsEngine:
                 return False
             self._client = client
             listener.engine_up(shown(server))
-            while client.is_connected:  # it may hang while it closes, and not say that it has
+            while client.is_connected:  # it may hang while it closes, and report no end
                 with suppress(asyncio.TimeoutError):
                     await within(LOOK_S, self._closed.wait())
             ended = client.last_error
@@ -164,7 +164,7 @@ class NatsEngine:
         async def failed(error: Exception) -> None:
             # Without a callback the library writes a traceback into the log for each.
             if client.is_connected and isinstance(error, ENDS):
-                return  # the end of the connection is reported with it
+                return  # the library reports the end of the connection as well
             self._refused = _told(error)
             if client.is_connected and self._refused not in said:
                 said.add(self._refused)
@@ -213,7 +213,8 @@ class NatsEngine:
 
 
 async def _has_room(client: Client) -> bool:
-    """Whether the server takes what was sent before; asked for a moment, until it does."""
+    """Whether the server takes what is sent: at most `MAX_UNSENT` bytes wait. Waits a moment for
+    that."""
     waits = WAITS
     while client.is_connected and client.pending_data_size > MAX_UNSENT and waits:
         waits -= 1
@@ -222,8 +223,8 @@ async def _has_room(client: Client) -> bool:
 
 
 def _told(error: Exception) -> str:
-    """An error in words. A server that refuses hangs up, and its answer may be lost with that: then
-    nothing but the reset is known."""
+    """An error in words. A server that refuses a client closes the connection, and its answer may
+    be lost: then only the reset is known."""
     if isinstance(error, ConnectionResetError):
         return f"{error}: a server does so where it refuses the credentials"
     return str(error) or type(error).__name__

@@ -89,7 +89,8 @@ class RedisEngine:
         return self._send(self._subjects.to(to), data, to if asks else "")
 
     async def announce(self, data: bytes) -> None:
-        """Sends to all; what comes back to this node is left out by who announced it."""
+        """Sends to all nodes. The copy that comes back to this node is recognised by its sender,
+        and ignored."""
         self._send(self._subjects.announcement, data, "")
 
     async def verify(self) -> str:
@@ -107,7 +108,7 @@ class RedisEngine:
         """Closes the connections."""
         out = self._out
         if out is not None and not out.closed:
-            try:  # what was sent before is answered before
+            try:  # earlier commands are answered before this one
                 await within(1.0, ask(out, "PING"))
             except (CrdtbucketError, asyncio.TimeoutError) as error:
                 LOG.debug("closing the connection to Redis: %s", error)
@@ -185,7 +186,7 @@ class RedisEngine:
             )
 
     async def _watch(self, lost: asyncio.Event) -> str:
-        """Why the connections are to be made again; returns when they are."""
+        """Returns when the connections have to be made again, with the reason."""
         while True:
             with suppress(asyncio.TimeoutError):
                 await within(PING_S, lost.wait())
@@ -209,8 +210,8 @@ class RedisEngine:
 
 
 async def _info(connection: RedisConnection) -> str:
-    """What the server says of itself: its id, which a restart changes, and its role; "" where this
-    user may not ask for it."""
+    """The server's id, which a restart changes, and its role; "" where this user may not ask for
+    it."""
     try:
         answer = await ask(connection, "INFO")
     except RedisErrorReply:

@@ -75,7 +75,7 @@ class Received:
     def add(self, seq: int) -> None:
         """The frame with this number has arrived."""
         below = self.highest - seq
-        if below < -wire.ACK_BITS or not self.highest:  # a peer may leap by 2^62
+        if below < -wire.ACK_BITS or not self.highest:  # a peer may skip 2^62 numbers
             self.highest, self.bits = max(self.highest, seq), 0
         elif below < 0:
             self.bits = ((self.bits << 1 | 1) << (-below - 1)) & WINDOW

@@ -33,9 +33,10 @@ SHOWN_NS = 500_000_000
 KEPT_NS = 900_000_000_000
 """Time (ns) for which peers may claim a jump that the own clock has shown: they may be silent."""
 STEP_NS = 2_000_000_000
-"""So far a correction may be beyond what the own clock shows, for clocks that run off steadily."""
+"""How far (ns) a correction may exceed what the own clock shows, for clocks that drift away
+steadily."""
 STEADY = 60
-"""Of each minute a second comes back to that."""
+"""The part of that allowance which comes back: one second in so many seconds."""
 
 
 @dataclass(slots=True)
@@ -93,7 +94,7 @@ class ClockOffset:
             self.base, self.moved, self.unconfirmed = best, 0, 0
 
     def settle(self, by: int) -> None:
-        """The own clock's jump is undone: measure from there."""
+        """The own clock's jump was undone: measuring begins again from there."""
         if self.base is not None:
             self.base += by
         self.moved = self.best = None

@@ -25,7 +25,8 @@ REMEMBERED_TABLES = 4
 PART = 2048
 """Entries of a frame that are merged in one go, as no frame may hold up the event loop."""
 PART_ROOM = 256
-"""So many of them may look for room in a full table, about: each costs a sample of it, some us."""
+"""About how many of them may look for room in a full table: each takes a sample of it, which costs
+some us."""
 MERGE_COUNTERS = (
     "merged",
     "ignored",
@@ -39,7 +40,7 @@ MERGE_COUNTERS = (
 NO_ENTRIES = Merged(
     0, 0, 0, 0, 0, 0, 0, False, 0, 0, 0, 0, 0, 0, 0, array("I"), array("I"), (), 0, -1
 )
-"""What no part of a frame came to, yet."""
+"""The result before any part of a frame was merged."""
 LOWERED = (
     "states debts that are far lower than what is owed here, and nobody else does; they fall by no "
     "more than lag and clocks explain"

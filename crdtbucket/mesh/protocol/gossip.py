@@ -48,7 +48,7 @@ class GossipSchedule:
         self._unsent: list[PeerState] = []
         """Links that the round under way has still to go to, the next one last."""
         self._new_links: dict[str, None] = {}
-        """Peers that are to get a first round."""
+        """The peers that have still to get their first round."""
         self._greeted: dict[str, None] = {}
         """The peers to which the round under way goes alone: it is their first one."""
 
@@ -58,7 +58,7 @@ class GossipSchedule:
         self._new_links[name] = None
 
     def next_tick(self, now: int) -> int:
-        """When `tick` has something to do."""
+        """The time at which `tick` has something to do (ns)."""
         if self._new_links or self._under_way:
             return now
         if self._table.outbox.flush_wanted:

@@ -26,7 +26,8 @@ class NearHorizon:
         self._nodes, self._interval_ns = nodes, interval_ns
         self._begun, self._longest, self._before = now, 0, 0
         self._moving, self._place = nodes.near_ns, -1
-        """Where it moves to, and from which place of the table on; -1 when it is there."""
+        """The horizon to which it moves, and the place of the table from which the move goes on; -1
+        when it has been reached."""
         self.follow((), now)
 
     def follow(self, round_trips: Iterable[int], now: int) -> None:

@@ -17,7 +17,7 @@ DIALS = 32
 """Of the addresses that one peer has introduced, and that never answered, so many are dialled at a
 time."""
 TURN_NS = 15_000_000_000
-"""After this it is the turn of the next ones."""
+"""After this time (ns) the next addresses are dialled."""
 CAUGHT_UP = 4
 """A silence is noticed, advertised and acted upon within this many times that after which it is
 one. An age that has come from relay to relay is passed on for as long."""
@@ -42,7 +42,8 @@ class MemberDirectory:
         self._advertised_at: dict[str, int] = {}
         """When somebody that sees them itself last advertised them."""
         self._introduced_by: dict[str, str] = {}
-        """Which peer advertised a member first that was never linked here, the oldest first."""
+        """For each member that was never linked here, the peer that advertised it first; the oldest
+        member first."""
         self.given_up: set[str] = set()
         """Members that are not advertised any more, since relays see them no longer: peers behind
         this node would keep their part for them. They still count as members."""
@@ -81,7 +82,7 @@ class MemberDirectory:
         self._introduced_by.pop(name, None)
 
     def give_up(self, name: str) -> None:
-        """Nothing comes of this member any more, which has no link here."""
+        """A member without a link here is no longer advertised, as nothing new of it comes."""
         if name in self.known and name not in self.links:
             self.given_up.add(name)
 

@@ -56,7 +56,7 @@ class MeshNode:
         self.table = table
         self.name, self.region, self.address = name, region, address
         self.wall_moved_ns = 0
-        """By how much the wall clock was to be moved when that was looked at last."""
+        """By how much (ns) the wall clock had to be moved at the last comparison."""
         self._waker: Callable[[], None] | None = None
         rng, now, interval_ns = random.Random(seed), table.now(), config.gossip_interval_ns
         self.roster = Roster(table, name)
@@ -166,7 +166,7 @@ class MeshNode:
 
     @property
     def counters(self) -> dict[str, int]:
-        """What became of frames and entries so far."""
+        """Counters of what was done with frames and entries so far."""
         return self._merger.counters
 
     # ---- what peers get to know ----
@@ -217,7 +217,7 @@ class MeshNode:
     # ---- in ----
 
     def receive(self, name: str, data: bytes, now: int) -> Frames:
-        """All `parts` of a frame at once; returns frames to send at once."""
+        """Takes in all `parts` of a frame in one call. Returns the frames to send at once."""
         return [one for frames, _ in self.parts(name, data, now) for one in frames]
 
     def parts(self, name: str, data: bytes, now: int) -> Iterator[tuple[Frames, bool]]:
@@ -236,12 +236,12 @@ class MeshNode:
     # ---- out ----
 
     def next_tick(self, now: int) -> int:
-        """When `tick` has something to do, absolute ns."""
+        """The time at which `tick` has something to do (ns)."""
         return self._gossip.next_tick(now)
 
     def set_waker(self, wake: Callable[[], None] | None) -> None:
-        """Has `wake` called from now on, from any thread, when `next_tick` has moved earlier; None:
-        nobody."""
+        """From now on `wake` is called, from any thread, when `next_tick` has moved earlier; None:
+        no function is called."""
         self._waker = wake
 
     def tick(self, now: int) -> Frames:

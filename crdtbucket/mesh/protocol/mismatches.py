@@ -22,7 +22,8 @@ class Mismatches:
         self._name = name
         self._warnings = warnings
         self._since: dict[tuple[str, int, int, int], int] = {}
-        """When a peer first stated keys so: (peer, bucket, definition there, definition here)."""
+        """When a peer first advertised keys under another definition: (peer, bucket, definition
+        there, definition here)."""
 
     def stated(self, peer: str, resolved: ResolvedTables, mixed: tuple[int, ...], now: int) -> None:
         """The peer has sent keys under these of its definitions (places in its table), each of a

@@ -72,7 +72,7 @@ class NodeMemory:
             self.remember(now)
 
     def remember(self, now: int) -> None:
-        """The levels held are the mesh's: the node has warmed up."""
+        """The levels here are those of the mesh: the node has warmed up."""
         self.complete = True
         self._out.flag(wire.JOINING, on=False)
         self._table.nodes.configure(warming_up_until=NEVER)

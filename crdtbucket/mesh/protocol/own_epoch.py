@@ -14,9 +14,9 @@ from crdtbucket.mesh.protocol.peer_state import NEVER, PeerState
 from crdtbucket.mesh.protocol.peer_warnings import BoundedPeers
 
 AGREE_NS = 60_000_000_000
-"""Peers that say so within this time agree."""
+"""Peers that report it within this time (ns) agree."""
 GAP_NS = 60_000_000_000
-"""They are not believed again before this has passed."""
+"""Time (ns) in which peers are not believed again."""
 
 
 class OwnEpoch:
@@ -26,12 +26,12 @@ class OwnEpoch:
     def __init__(self, links: Mapping[str, PeerState], bounded: BoundedPeers) -> None:
         self._links, self._bounded = links, bounded
         self._said: dict[str, int] = {}
-        """When a peer last said so."""
+        """When each peer last reported it."""
         self._believed = NEVER
 
     def believed(self, peer: str, now: int) -> bool:
-        """The peer says so now. Whether to open a new epoch: more than half of those that are
-        connected agree."""
+        """A peer reports it now. Returns whether to open a new epoch: whether more than half of the
+        connected peers agree."""
         self._said[peer] = now
         connected = {name for name, link in self._links.items() if link.connected}
         self._said = {

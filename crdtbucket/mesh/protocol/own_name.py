@@ -26,7 +26,7 @@ LOG = logging.getLogger("crdtbucket.mesh")
 OR_KEEP_OUT = (
     "or keep a stranger out: by `crdtbucket identity eject` with its key, or by another mesh.secret"
 )
-"""What to do against a process that has this node's name, and is no node of yours."""
+"""The advice against a process that has this node's name and is not one of your nodes."""
 MET_NS = 30_000_000_000
 """Time (ns) after which a node that refused to serve begins again, if the other process was not met
 meanwhile."""

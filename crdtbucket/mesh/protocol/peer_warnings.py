@@ -11,9 +11,10 @@ LOG = logging.getLogger("crdtbucket.mesh")
 REPEAT_NS = 600_000_000_000
 """A warning about the same peer and cause is logged again after this, with what came meanwhile."""
 MOST = 4_096
-"""So many peers and causes are distinguished; beyond that the oldest are forgotten."""
+"""Most peers and causes that are distinguished; beyond that the oldest are forgotten."""
 MOST_PEERS = 1_024
-"""So many are told apart, as names may be invented; what others do counts for `OTHERS`."""
+"""Most peers that are distinguished, since names may be invented; further ones count as
+`OTHERS`."""
 OTHERS = "(others)"
 
 
@@ -43,7 +44,7 @@ class PeerWarnings:
         LOG.warning("%s%s", text, more)
 
     def changed(self, peer: str, about: object, what: object, text: str) -> None:
-        """Logs `text` when it is not `what` that was logged last of this peer and `about`."""
+        """Logs `text`, unless `what` was logged last about this peer and `about`."""
         known = self._logged.get((peer, about))
         if known is None or known.said != what:
             self._keep((peer, about), _Logged(0, said=what))

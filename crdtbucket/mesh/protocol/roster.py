@@ -16,7 +16,7 @@ MAX_NODES = 1024
 
 
 Admits = Callable[[str, int], bool]
-"""Whether an epoch that is new here, by its owner's name and its number, gets a place."""
+"""Decides whether an epoch that is new here gets a place, by its owner's name and its number."""
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,7 @@ class ResolvedTables:
     definitions: tuple[tuple[int, int, int, int], ...]
     """(local slot or -1, equals: 1 the definition here, 2 its candidate, 3 both; its q, its p)."""
     key: tuple[int, int, int]
-    """The state of the local numbers for which this holds."""
+    """The state of the local numbers for which the translation holds."""
 
 
 class Roster:
@@ -177,7 +177,7 @@ class Roster:
             return 0
         try:
             return self._table.epochs.origin(self.node(name), epoch)
-        except WireError:  # every place, or every number of a name, is in use
+        except WireError:  # there is no free place, or no free number for a name
             return 0
 
     def retry(self) -> None:

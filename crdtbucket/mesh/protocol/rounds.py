@@ -73,7 +73,7 @@ class Outbox:
         self._flags = self._flags & ~flag | (flag if on else 0)
 
     def start(self) -> None:
-        """A new moment: nothing encoded before may be sent again."""
+        """Forgets frames that were encoded before, as they may no longer be sent."""
         self._chunks.clear()
 
     def round(
@@ -131,7 +131,7 @@ class Outbox:
         return out
 
     def flush(self, link: PeerState, after: int, now: int) -> list[bytes]:
-        """Only what an early flush gave new versions."""
+        """The frames of the changes that an early flush gave new versions, and no others."""
         head, out = self._table.outbox.version, []
         while after < head:
             payload, last, count = self._chunk(after, head)

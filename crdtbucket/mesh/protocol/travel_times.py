@@ -29,7 +29,7 @@ class _Least:
         self._since = 0
 
     def add(self, number: int, now: int) -> int:
-        """Takes a number into account, and returns the smallest."""
+        """Adds a number, and returns the smallest."""
         if self._least is None or not 0 <= now - self._since < HALF_WINDOW_NS:
             self._before, self._least, self._since = self._least, number, now
         elif number < self._least:
@@ -79,6 +79,6 @@ class WindowedMaximum:
         self._highest = max(self._highest, number)
 
     def highest(self, now: int) -> int:
-        """0 when nothing was seen; any thread may ask."""
+        """The highest number; 0 when there was none. Safe from any thread."""
         minutes = now // MINUTE_NS - self._minute
         return 0 if minutes > 1 else self._highest if minutes else max(self._highest, self._before)

@@ -56,7 +56,7 @@ class Visibility:
         `unseen_by`."""
         if self._mask is None or self._numbered != self._roster.changes:
             self._numbered = self._roster.changes
-            mask = bytearray(b"\1") * MAX_NODES  # nobody sees a node without a name
+            mask = bytearray(b"\1") * MAX_NODES  # an id without a name is a node that no peer sees
             links = [link for link in self._links.values() if link.connected]
             for number, name in self._roster.names().items():
                 mask[number] = not all(

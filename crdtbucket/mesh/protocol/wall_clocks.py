@@ -10,8 +10,8 @@ TOLERATED_NS = 1_000_000_000
 
 
 def wall_moved(ahead: Iterable[int]) -> int:
-    """What brings the own wall clock to the middle of all (ns). `ahead`: how far that of each live
-    peer is before the own one.
+    """By how much (ns) the own wall clock has to be moved to the middle of all. `ahead`: how far
+    that of each live peer is before the own one.
 
     Where two are in the middle, as with a single peer, nobody can tell which of them is wrong: then
     the own clock goes no further than to the nearer one. So as long as more than half of the nodes

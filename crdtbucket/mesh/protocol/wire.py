@@ -93,7 +93,7 @@ class Frame:
     echo: int | None = None
     """The newest `sent` that the sender has from the receiver."""
     hold: int = 0
-    """How long the sender held that before this frame."""
+    """How long (ns) the sender held `echo` before it sent this frame."""
     ack: int = 0
     """Highest sequence number that the sender has merged from the receiver; `ack_bits` are those
     below it."""
