@@ -579,7 +579,7 @@ async def test_the_documented_rights_are_all_that_a_redis_user_needs() -> None:
         assert denied == 1
 
 
-def test_loggers() -> None:
+def test_the_api_page_names_all_loggers() -> None:
     used = {
         name
         for path in (ROOT / "crdtbucket").rglob("*.py")
@@ -634,7 +634,7 @@ def numbered(page: str, heading: str) -> dict[str, int]:
     return {row[1].strip("`"): int(row[0]) for row in rows(page, heading)}
 
 
-def test_fields_of_a_frame() -> None:
+def test_the_page_on_the_wire_has_the_field_numbers_of_the_code() -> None:
     assert numbered("docs/wire.md", "Header fields") == wire._NUMBERS
 
 
@@ -651,7 +651,7 @@ def test_kinds_of_payload_flags_sealed_frames_and_reasons() -> None:
     assert numbered("docs/wire.md", "Reasons") == reasons
 
 
-def test_limits_of_the_wire() -> None:
+def test_the_page_on_the_wire_has_the_limits_of_the_code() -> None:
     told = {
         row[0].strip("`"): int(row[1].replace(",", "")) for row in rows("docs/wire.md", "Limits")
     }

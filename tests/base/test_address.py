@@ -63,7 +63,7 @@ def test_any_text_is_an_address_or_a_fault_that_does_not_repeat_it(text: str) ->
         ("user@h", "no host"),
     ],
 )
-def test_faults(text: str, fault: str) -> None:
+def test_a_wrong_address_says_what_is_wrong(text: str, fault: str) -> None:
     with pytest.raises(ValueError, match=fault):
         read_address(text)
 

@@ -104,7 +104,7 @@ def test_an_error_of_the_system_that_no_output_caused_is_shown_as_it_is() -> Non
     assert "OSError: [Errno 5] bad disk" in done.stderr
 
 
-def test_the_version() -> None:
+def test_the_program_prints_its_version() -> None:
     done = program("-m", "crdtbucket", "--version")
     assert (done.returncode, done.stdout) == (0, f"crdtbucket {__version__}\n")
 

@@ -151,7 +151,7 @@ async def test_a_bucket_in_a_path_is_quoted() -> None:
         ("http://[::1]:7980", "http://[::1]:7980"),
     ],
 )
-def test_urls(text: str, url: str) -> None:
+def test_each_spelling_of_a_url_has_one_base(text: str, url: str) -> None:
     assert base_url(text) == url
 
 

@@ -58,7 +58,7 @@ def test_two_looks_at_one_moment_are_no_division_by_zero() -> None:
         ("name", "abc", "xyz"),
     ],
 )
-def test_orders(order: str, buckets: str, keys: str) -> None:
+def test_each_order_sorts_buckets_and_keys(order: str, buckets: str, keys: str) -> None:
     load = Load.between(BEFORE, AFTER).sorted(order)
     assert "".join(one.name for one in load.buckets) == buckets
     assert "".join(one.key for one in load.keys) == keys

@@ -23,7 +23,7 @@ STATE: dict[str, Any] = {
 HALTED = {**STATE, "status": "halted", "reason": "api: 25% of 100 calls denied", "hold": None}
 
 
-async def test_how_it_stands() -> None:
+async def test_the_status_of_a_roll_out_is_shown_in_lines() -> None:
     async with fake_node(GET_admin_status={"rollout": STATE}) as node:
         done = await run("rollout", "status", "--url", node.url, CRDTBUCKET_TOKEN=TOKEN)
         assert done.exit_code == 0

@@ -49,5 +49,5 @@ def test_what_a_terminal_would_obey_is_escaped(text: str, shown: str) -> None:
         (200.4, "3 min 20 s"), (7_500, "2 h 5 min"), (math.inf, "for ever"),
     ],
 )  # fmt: skip
-def test_durations(value: float, words: str) -> None:
+def test_a_duration_is_said_as_people_say_it(value: float, words: str) -> None:
     assert seconds(value) == words

@@ -62,7 +62,7 @@ def test_processes_print_what_one_process_prints() -> None:
     assert two.stdout == _run(*arguments).stdout
 
 
-def test_table_and_options() -> None:
+def test_options_reach_the_simulation_and_the_table_has_a_row_for_each_rule() -> None:
     result = _run(
         "simulate", "balanced", *FAST, "--regions", "3", "--lag", "0.2", "--jitter", "0",
         "--gossip", "0.5", "--capacity", "50", "--rate", "10",
@@ -138,7 +138,7 @@ def test_plot(tmp_path: Path) -> None:
     assert "<svg" in path.read_text()
 
 
-def test_replay(tmp_path: Path) -> None:
+def test_a_replayed_trace_offers_the_tokens_of_its_calls(tmp_path: Path) -> None:
     path = tmp_path / "trace.csv"
     rows = [f"2023-11-16 18:15:{k // 10:02}.{k % 10}00,{k % 7},30" for k in range(600)]
     path.write_text("\n".join(["TIMESTAMP,ContextTokens,GeneratedTokens", *rows]))

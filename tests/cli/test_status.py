@@ -28,7 +28,7 @@ ILL = {
 }
 
 
-async def test_all_is_well() -> None:
+async def test_a_mesh_that_is_well_has_status_0_and_no_fault() -> None:
     async with fake_node(GET_admin_status=WELL) as node:
         done = await run("status", "--url", node.url, CRDTBUCKET_TOKEN=TOKEN)
         assert done.exit_code == 0
@@ -185,7 +185,7 @@ async def test_the_lag_that_is_too_much(limit: str, status: int) -> None:
         assert (await run(*words, CRDTBUCKET_TOKEN=TOKEN)).exit_code == status
 
 
-async def test_two_versions() -> None:
+async def test_nodes_on_two_versions_are_a_version_split() -> None:
     other = {**WELL, "node": "us-1", "peers": [], "config": {**CONFIG, "version": 2, "hash": "ff"}}
     async with fake_node(GET_admin_status=WELL) as one, fake_node(GET_admin_status=other) as two:
         done = await run("status", "--url", one.url, "--url", two.url, CRDTBUCKET_TOKEN=TOKEN)

@@ -42,7 +42,7 @@ def busy() -> dict[str, Any]:
     }
 
 
-async def test_once() -> None:
+async def test_one_picture_shows_rates_levels_and_heavy_keys() -> None:
     async with fake_node(**busy()) as node:
         done = await run("top", "--once", "--interval", "0.1", "--url", node.url)
         assert done.exit_code == 0, done.exception

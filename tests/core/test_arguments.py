@@ -87,7 +87,7 @@ def test_whole_numbers_of_other_types(bucket: BucketCore) -> None:
 @pytest.mark.parametrize(
     "key", ["", b"", "x" * 513, b"x" * 513, "é" * 257, 5, None, ("k",), "\ud800"]
 )
-def test_keys_that_are_none(bucket: BucketCore, key: Any) -> None:
+def test_what_is_no_key_is_refused_and_changes_nothing(bucket: BucketCore, key: Any) -> None:
     before = snapshot(bucket.table, bucket, ["k"])
     for call in (bucket.take, bucket.peek, bucket.columns, bucket.debt, bucket.hash):
         with pytest.raises(InvalidKey):
@@ -107,7 +107,7 @@ def test_no_error_advises_one_key_for_all_who_have_none(bucket: BucketCore) -> N
 
 
 @pytest.mark.parametrize("key", ["k", "x" * 512, b"x" * 512, "é" * 256, "\x00", b"\x00", b"\xff"])
-def test_keys_that_are(bucket: BucketCore, key: Any) -> None:
+def test_texts_and_bytes_of_every_kind_are_keys(bucket: BucketCore, key: Any) -> None:
     assert bucket.take(key)
 
 
@@ -222,13 +222,15 @@ def test_a_method_of_the_core_tells_its_arguments(name: str) -> None:
 
 
 @pytest.mark.parametrize("most", [-5, 0, 2**62])
-def test_bounds_of_upkeep(bucket: BucketCore, most: int) -> None:
+def test_upkeep_takes_any_number_of_places(bucket: BucketCore, most: int) -> None:
     assert bucket.table.sweep(most) == 0
     assert len(bucket.table.outbox.digest_items(0, 2**64 - 1, most)) in (0, 32)
 
 
 @pytest.mark.parametrize("calls", [-1, -(2**70), 1_000_001, 2**63 - 1, 2**70, 1.0, True, None, "1"])
-def test_bursts_that_are_none(bucket: BucketCore, calls: Any) -> None:
+def test_a_wrong_number_of_calls_is_refused_and_changes_nothing(
+    bucket: BucketCore, calls: Any
+) -> None:
     """2^63 takes would never end."""
     before = snapshot(bucket.table, bucket, ["k"])
     with pytest.raises(InvalidCost, match="calls must be"):

@@ -203,7 +203,7 @@ class TestDamage:
 
     @settings(max_examples=200)
     @given(data=st.binary(max_size=200), at=st.integers(0, 100))
-    def test_noise(self, data: bytes, at: int) -> None:
+    def test_bytes_of_noise_merge_nothing_that_breaks_the_table(self, data: bytes, at: int) -> None:
         _, payload = payload_of_three()
         self.merged(data)
         self.merged(payload[:at] + data)

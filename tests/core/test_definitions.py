@@ -102,7 +102,7 @@ def test_a_slot_that_keys_still_need_is_not_taken() -> None:
     assert bucket.peek("old", 1).debt == (140 * SECOND // 100) - SECOND // 2
 
 
-def test_counters_go_on() -> None:
+def test_counters_go_on_under_a_new_definition() -> None:
     bucket = bucket_of(FAST)
     bucket.take("k", 60)
     bucket.take("k", 60)

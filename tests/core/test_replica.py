@@ -81,7 +81,7 @@ class TestStating:
             BucketReplica(one).open_call("k", 1)
         assert len(one.table) == 0
 
-    def test_no_room_is_none(self) -> None:
+    def test_a_key_without_room_opens_no_call(self) -> None:
         one = bucket(BucketSpec("b", 100, 10, max_keys=1))
         one.take("k", 50)
         assert BucketReplica(one).open_call("other", 1) is None

@@ -60,7 +60,7 @@ def test_a_burst_is_the_same_as_its_takes() -> None:
     assert one.debt("k") == many.debt("k")
 
 
-def test_counters() -> None:
+def test_counters_tell_takes_denials_refunds_and_what_was_forgiven() -> None:
     bucket = bucket_of(SPEC)
     decision = bucket.take("k", 60)
     bucket.take("k", 60)

@@ -121,7 +121,7 @@ def test_what_was_taken_comes_back_when_a_later_key_finds_no_room() -> None:
     assert list(a.columns("k").values()) == [(2, 4, 4)]
 
 
-def test_many_buckets() -> None:
+def test_a_hundred_buckets_are_taken_from_at_once() -> None:
     table = virtual_table(1000)
     all_of_them = [BucketCore(table, BucketSpec(f"b{i}", 10, 1)) for i in range(100)]
     decisions = take_all((one, "k", 1 + i % 3) for i, one in enumerate(all_of_them * 2))

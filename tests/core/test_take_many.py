@@ -54,7 +54,7 @@ def test_many_new_keys() -> None:
     assert set(bucket.table.names.values()) == {("b", key) for key in keys}
 
 
-def test_nothing_is_nothing() -> None:
+def test_no_keys_get_no_decisions() -> None:
     got = bucket_of(SPEC).take_many([])
     assert [list(column) for column in got] == [[], [], []]
 

@@ -73,7 +73,9 @@ async def test_the_node_of_the_file_may_run_already(tmp_path: Path) -> None:
             assert (await examined(file))["port"].level == level
 
 
-async def test_a_shared_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_shared_table_is_examined_and_never_made(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     path = tmp_path / "table"
     file = config(tmp_path, f"shared: {path}\n")
     found = await examined(file)

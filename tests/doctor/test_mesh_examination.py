@@ -75,7 +75,7 @@ async def test_all_addresses_of_a_name_are_called(tmp_path: Path) -> None:
     assert found["handshake"].subject.startswith("peer ")
 
 
-async def test_another_secret(tmp_path: Path) -> None:
+async def test_a_peer_with_another_secret_is_wrong_and_no_secret_is_shown(tmp_path: Path) -> None:
     async with node(config(tmp_path)) as peer:
         found = await examined(config(tmp_path, peer.address, more="secret: another-secret-0123"))
     assert found["handshake"].level == "wrong"
@@ -190,7 +190,9 @@ async def test_a_file_without_peers(tmp_path: Path) -> None:
         ("the same", "ok"),
     ],
 )
-def test_configurations(tmp_path: Path, theirs: object, level: str) -> None:
+def test_a_peer_with_another_configuration_is_noted_or_wrong(
+    tmp_path: Path, theirs: object, level: str
+) -> None:
     file = config(tmp_path)
     other = (9, int(file.hash, 16), 0) if theirs == "the same" else theirs
     assert compare_configs(file, other)[0] == level  # type: ignore[arg-type]

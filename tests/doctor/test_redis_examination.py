@@ -81,7 +81,7 @@ async def test_a_server_that_says_nothing() -> None:
 
 
 @pytest.mark.parametrize("asked", [True, False])
-async def test_tls(tmp_path: Path, asked: bool) -> None:
+async def test_the_certificate_of_a_server_is_examined(tmp_path: Path, asked: bool) -> None:
     authority, other = Authority(tmp_path, "ours"), Authority(tmp_path, "theirs")
     files = authority.issue("server")
     port = free_port()
@@ -203,7 +203,7 @@ def test_latencies_and_what_they_are_compared_with() -> None:
         (103.0, "it is 2.0 s ahead of this host's"),
     ],
 )
-def test_clocks(theirs: float, text: str) -> None:
+def test_a_clock_counts_as_wrong_beyond_what_the_network_explains(theirs: float, text: str) -> None:
     _, level, told = clock_answer(theirs, 100.0, 101.0)
     assert level == ("wrong" if text else "ok")
     assert told.startswith(text)

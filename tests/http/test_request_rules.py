@@ -34,7 +34,9 @@ def asked(method: str, path: str) -> WSGIRequest:
         ((), ["GET /", "POST /x"], []),
     ],
 )  # fmt: skip
-def test_patterns(match: Any, about: list[str], not_about: list[str]) -> None:
+def test_a_pattern_is_about_the_requests_that_it_matches(
+    match: Any, about: list[str], not_about: list[str]
+) -> None:
     rule = Rule("api", match=match)
     for line in about:
         assert rule.charge(asked(*line.split())) == ("api", "203.0.113.9", 1), line

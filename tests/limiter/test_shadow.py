@@ -113,7 +113,7 @@ def test_what_could_never_pass_is_still_an_error(bucket: Bucket) -> None:
         bucket.take(KEY, 11)
 
 
-def test_nobody_waits(time: VirtualTime, bucket: Bucket) -> None:
+def test_a_call_of_a_shadow_never_waits(time: VirtualTime, bucket: Bucket) -> None:
     bucket.take(KEY, 10)
     assert time.run(bucket.wait(KEY, 5, timeout=60)).shadowed
     assert time.elapsed == 0

@@ -33,7 +33,7 @@ def test_what_goes_on_as_before_is_expected() -> None:
     assert unexpected(10, [10] * 20) <= 20
 
 
-def test_what_rises_is_not() -> None:
+def test_a_rate_that_rises_brings_what_is_above_the_old_one() -> None:
     assert 300 <= unexpected(10, [10] * 10 + [40] * 10) <= 320
 
 

@@ -67,7 +67,7 @@ def test_time_starved_runs_between_admissions_and_while_demand_lasts() -> None:
     assert starvation.worst_ns == [5, 5, 12]
 
 
-def test_shares() -> None:
+def test_shares_are_by_demand_and_none_without_any() -> None:
     assert share_range([10, 30, 0], [10, 10, 0]) == (400 / 600, 2.0)
     assert share_range([0, 0], [0, 0]) == (None, None)
     assert share_range([5, 0], [0, 0]) == (None, None)

@@ -66,7 +66,7 @@ def test_every_rule_sees_the_same_calls_and_seeds_spread_them_differently() -> N
     assert shares(1, StaticSplit) != shares(2, StaticSplit)
 
 
-def test_speed() -> None:
+def test_a_faster_replay_meets_less_refill() -> None:
     trace = _trace(1_000, NS // 10, 10)
     settings = Settings(regions=1, capacity=100, refill_rate=100)
     assert replay(StaticSplit(), trace, settings).ratio == 1

@@ -66,7 +66,9 @@ def test_every_scenario_works_for_any_number_of_regions(name: str, regions: int)
         ("partition-30s-light-90", 70, 0.9),
     ],
 )
-def test_demand_shapes(name: str, at: float, times_rate: float) -> None:
+def test_each_demand_offers_its_multiple_of_the_limit(
+    name: str, at: float, times_rate: float
+) -> None:
     for regions in REGIONS[2:]:
         settings = Settings(regions=regions)
         offered = _offered(SCENARIOS[name](settings, 1.0), regions, at)
@@ -74,12 +76,12 @@ def test_demand_shapes(name: str, at: float, times_rate: float) -> None:
 
 
 @pytest.mark.parametrize("regions", REGIONS)
-def test_skew_is_whole(regions: int) -> None:
+def test_skewed_shares_are_one_for_each_region_and_whole_together(regions: int) -> None:
     assert len(skewed_shares(regions)) == regions
     assert sum(skewed_shares(regions)) == pytest.approx(1)
 
 
-def test_two_sides() -> None:
+def test_a_partition_has_two_fifths_of_the_regions_on_one_side() -> None:
     assert two_sides(5) == ((0, 1), (2, 3, 4))
     assert two_sides(2) == ((0,), (1,))
 
@@ -89,7 +91,7 @@ def test_drift_is_symmetrical() -> None:
     assert [ppm[node] for node in range(5)] == [-200, -100, 0, 100, 200]
 
 
-def test_select() -> None:
+def test_scenarios_are_selected_by_patterns_in_their_order() -> None:
     assert select([]) == list(SCENARIOS)
     assert select(["square-*", "hot"]) == ["hot", "square-1s", "square-5s"]
     with pytest.raises(SimulationError, match="did you mean 'balanced'"):

@@ -172,7 +172,7 @@ def test_a_starved_node_is_seen() -> None:
     assert _run(Starves(), "balanced", 0.2).starved_seconds == pytest.approx(3, abs=0.05)
 
 
-def test_curve() -> None:
+def test_a_curve_has_a_point_for_each_interval_and_never_falls() -> None:
     settings = Settings(seed=1)
     scenario = SCENARIOS["balanced"](settings, 0.1)
     outcome = simulate(StaticSplit(), scenario, settings, curve_every_ns=NS // 10)

@@ -45,7 +45,7 @@ DAY = 86_400 * SECOND
         (timedelta(days=1, microseconds=1), DAY + 1_000),
     ],
 )
-def test_durations(value: Any, nanoseconds: int) -> None:
+def test_a_duration_is_read_in_nanoseconds(value: Any, nanoseconds: int) -> None:
     assert duration_ns(value) == nanoseconds
 
 
@@ -95,7 +95,9 @@ def test_wrong_durations_name_the_field(value: Any) -> None:
         ("10/500µs", 10, 10, 500_000),
     ],
 )
-def test_rate_strings(rate: str, capacity: int, tokens: int, interval_ns: int) -> None:
+def test_a_rate_string_gives_capacity_tokens_and_interval(
+    rate: str, capacity: int, tokens: int, interval_ns: int
+) -> None:
     spec = BucketSpec.parse("name", rate)
     assert (spec.capacity, spec.refill_rate, spec.interval_ns) == (capacity, tokens, interval_ns)
 

@@ -234,7 +234,7 @@ async def test_a_cost_may_be_any_whole_number(server: Server) -> None:
     assert records(server) == {"n1": (3, 0)}
 
 
-async def test_many_at_once(server: Server) -> None:
+async def test_many_keys_are_decided_in_one_call(server: Server) -> None:
     async with opened(server.url) as limiter:
         bucket = limiter.bucket("b")
         answers = await bucket.acquire_many(["a", "b", "a"], [150, 20, 60])

@@ -100,7 +100,9 @@ def allows(hosts: Hosts, *fields: tuple[str, str]) -> bool:
 
 
 @pytest.mark.parametrize(("listen", "allowed", "host", "answered"), HOSTS)
-def test_names(listen: list[str], allowed: list[str], host: str, answered: bool) -> None:
+def test_a_server_answers_under_its_own_names_alone(
+    listen: list[str], allowed: list[str], host: str, answered: bool
+) -> None:
     assert allows(Hosts(listen, allowed), ("Host", host)) is answered
 
 
@@ -126,14 +128,14 @@ def test_a_request_without_a_name_is_answered_and_one_with_two_is_not() -> None:
         ("", False),
     ],
 )
-def test_pages(origin: str, answered: bool) -> None:
+def test_pages_of_foreign_sites_are_refused(origin: str, answered: bool) -> None:
     hosts = Hosts(ONE, ["pages.internal"])
     assert allows(hosts, ("Host", "localhost:7980"), ("Origin", origin)) is answered
     assert not allows(hosts, ("Origin", "http://localhost:7980"))
 
 
 @pytest.mark.parametrize("name", ["", "a b", "a:80", "http://a", "a/b", "*.a", "[::1]:80"])
-def test_what_names_no_host(name: str) -> None:
+def test_an_allowed_name_that_is_no_host_is_refused(name: str) -> None:
     with pytest.raises(InvalidSpec, match="is no name of a host"):
         Hosts(ONE, [name])
 

@@ -116,6 +116,6 @@ def test_cut_bytes_are_refused(entry: Entry, data: st.DataObject) -> None:
         ("more refunded than taken", bytes(16) + b"\x01\x00\x00\x01" + b"\x00\x01\x01\x02"),
     ],
 )
-def test_malformed_entries(what: str, data: bytes) -> None:
+def test_malformed_entries_raise_one_error(what: str, data: bytes) -> None:
     with pytest.raises(WireError):
         read(data)

@@ -73,7 +73,7 @@ def test_a_round_trip_is_usual_up_to_so_much_more_than_the_smallest() -> None:
     assert not pair.travel.is_usual(90 * MS + 1, 10 * MS)
 
 
-def test_links_that_drain() -> None:
+def test_the_age_is_right_while_a_link_drains() -> None:
     pair = Pair()
     at = pair.steady(0, 5)
     for passed in range(0, 6 * SECOND, STEP):

@@ -182,7 +182,7 @@ def test_many_large_replies_are_no_large_reply() -> None:
     assert len(read(*[one] * 10)) == 10
 
 
-def test_depth() -> None:
+def test_replies_nested_beyond_the_bound_are_too_deep() -> None:
     def nested(depth: int) -> object:
         return [nested(depth - 1), 1] if depth else 1
 

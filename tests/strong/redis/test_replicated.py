@@ -74,14 +74,14 @@ def test_the_words_of_a_whole_call() -> None:
         ("r0", [f"r{i}" for i in range(MOST_REGIONS + 1)], "regions"),
     ],
 )
-def test_names_of_regions(own: str, names: list[str], where: str) -> None:
+def test_wrong_names_of_regions_are_refused(own: str, names: list[str], where: str) -> None:
     kind = InvalidSpec if where == "region" else ConfigError
     with pytest.raises(kind) as caught:
         Regions(own, RedisConfig(host="h", active_active=True, regions=names).regions)
     assert where in str(caught.value)
 
 
-def test_keys_of_regions() -> None:
+def test_a_key_has_a_name_in_each_region_its_own_first() -> None:
     regions = Regions("eu", ["us", "eu", "asia"])
     assert regions.key(KEY) == KEY + b"@eu"
     assert regions.keys(KEY) == (KEY + b"@eu", KEY + b"@us", KEY + b"@asia")

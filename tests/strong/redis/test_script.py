@@ -105,16 +105,16 @@ def check(case: Case, store: Backend, higher_ns: int = 0) -> None:
 
 class TestGolden:
     @by_name
-    def test_the_script(self, case: Case, redis: TimedRedis) -> None:
+    def test_the_script_decides_each_golden_case(self, case: Case, redis: TimedRedis) -> None:
         redis.flush()
         check(case, redis)
 
     @by_name
-    def test_the_python_model(self, case: Case) -> None:
+    def test_the_python_model_decides_each_golden_case(self, case: Case) -> None:
         check(case, TimedModel(), higher_ns=3)
 
     @pytest.mark.parametrize("case", [c for c in CASES if c.single], ids=lambda case: case.name)
-    def test_the_core(self, case: Case) -> None:
+    def test_the_core_decides_each_golden_case_of_one_process(self, case: Case) -> None:
         one = bucket_of(case.spec)
         slack = len(case.steps) if case.spec.emission[1] != 1 else 0
         latest = None

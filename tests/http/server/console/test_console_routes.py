@@ -116,7 +116,9 @@ async def test_what_is_about_keys_or_changes_something_needs_a_session_and_the_p
         assert (await client.get("/console/session", headers=other))["signed_in"] is True
 
 
-async def test_signing_in(caplog: pytest.LogCaptureFixture) -> None:
+async def test_signing_in_needs_the_token_and_gives_a_session(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     caplog.set_level(logging.INFO, "crdtbucket.audit")
     async with serving(admin_token=TOKEN) as client:
         for wrong in ("", TOKEN[:-1], f"{TOKEN}x", "gr\u00fcn"):
