@@ -16,7 +16,7 @@ from crdtbucket.config.values import (
     named,
     whole,
 )
-from crdtbucket.spec.bucket_spec import BucketSpec, OnOutage
+from crdtbucket.spec.bucket_spec import BucketSpec
 from crdtbucket.spec.calendar_period import MAX_QUOTA, CalendarPeriod
 from crdtbucket.spec.field_checks import MAX_TOKENS
 from crdtbucket.strong.controller.controller_settings import ControllerSettings
@@ -69,20 +69,15 @@ class CalendarSection(Section):
     """in place of a rate: [tokens for each period](calendar.md), 1 to 2^46"""
 
 
+@keys_of(BucketSpec, "on_outage", "shadow")
 class RuleSection(Section):
     """A limit in numbers, or as a rate string; what is left out is inherited."""
-
-    settings = BucketSpec
 
     bucket: BucketSection | None = None
     limit: Rate | None = None
     """capacity and rate as a text such as `100/minute burst 20`"""
     concurrency: ConcurrencySection | None = None
     calendar: CalendarSection | None = None
-    on_outage: OnOutage | None = None
-    """`quota`, `eventual`, `deny` or `allow`, in place of what `rating` says"""
-    shadow: bool | None = None
-    """whether calls that the limit denies are [admitted and counted](api.md#shadow)"""
 
     @model_validator(mode="after")
     def _one_rate(self) -> RuleSection:

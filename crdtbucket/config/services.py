@@ -115,11 +115,12 @@ def _override(
     layers: list[Layer],
     source: Source,
 ) -> BucketSpec | None:
-    if not override.model_dump(exclude_none=True):
+    said = override.model_dump(exclude_none=True)
+    if not said:
         fix = 'add "1000/minute burst 2000", bucket: or limit:'
         source.report("has no limit", fix, node.path, node.key_line, node.key_column)
         return None
-    if override.shadow is False and _Rules.of(layers).values.get("shadow"):
+    if said.get("shadow") is False and _Rules.of(layers).values.get("shadow"):
         fix = "leave it out here, or give shadow to the overrides that need it"
         source.report_at(node.entries["shadow"], "is false in a bucket that is a shadow", fix)
     try:

@@ -8,7 +8,7 @@ from typing import Any
 
 import hiredis
 
-from crdtbucket.simulator.simulation_errors import MissingExtra, SimulationError
+from crdtbucket.simulator.simulation_errors import SimulationError
 
 _SOURCE = files("crdtbucket.simulator").joinpath("lua_members.lua").read_text(encoding="utf-8")
 _US = 1_000_000
@@ -18,11 +18,11 @@ class LuaMembers:
     """All members of one store, each with keys of its own. Times are us of the member's clock."""
 
     def __init__(self, names: Iterable[str]) -> None:
-        """Raises `MissingExtra` where `lupa` is not installed."""
+        """Raises `SimulationError` where `lupa` is not installed."""
         try:
             from lupa import lua51
         except ImportError as error:
-            raise MissingExtra(
+            raise SimulationError(
                 "a replicated store needs Lua for its scripts: pip install 'crdtbucket[lua]'"
             ) from error
         self._lua_error: type[Exception] = lua51.LuaError

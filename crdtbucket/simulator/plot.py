@@ -10,7 +10,7 @@ from typing import Any
 from crdtbucket.simulator.run_settings import NS, Settings
 from crdtbucket.simulator.scenario import Scenario, ScenarioFault
 from crdtbucket.simulator.scenario_run import Outcome
-from crdtbucket.simulator.simulation_errors import MissingExtra, SimulationError
+from crdtbucket.simulator.simulation_errors import SimulationError
 
 _COLOURS = {
     "crdtbucket": "#0b6e4f", "no-prediction": "#e09f3e",
@@ -23,11 +23,12 @@ def _matplotlib(name: str) -> Any:
     try:
         return importlib.import_module(name)
     except ImportError as error:
-        raise MissingExtra("a picture needs matplotlib: pip install 'crdtbucket[plot]'") from error
+        fix = "pip install 'crdtbucket[plot]'"
+        raise SimulationError(f"a picture needs matplotlib: {fix}") from error
 
 
 def check_plot(path: str | Path) -> None:
-    """Fail before the work rather than after it: MissingExtra, or SimulationError for the name."""
+    """Raises `SimulationError` before the work for what a picture would fail for after it."""
     if Path(path).suffix.lower() not in _ENDINGS:
         raise SimulationError(f"{path}: a picture ends in {', '.join(_ENDINGS)}")
     if not Path(path).absolute().parent.is_dir():

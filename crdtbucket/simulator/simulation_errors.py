@@ -16,7 +16,3 @@ class TraceError(SimulationError):
         super().__init__(f"{source}:{line}: {message}" if line else f"{source}: {message}")
         self.source = source
         self.line = line
-
-
-class MissingExtra(CrdtbucketError, ImportError):
-    """Something needs a package of an optional extra; the message says how to install it."""

@@ -73,14 +73,14 @@ class BucketSpec:
     consistency: Mode | None
     """`Mode.STRONG` or `Mode.EVENTUAL`; None for what the limiter says."""
     on_outage: OnOutage | None
-    """The rule that decides while Redis is unreachable; None for that of the limiter."""
+    """`quota`, `eventual`, `deny` or `allow`, in place of what the limiter (`rating`) says."""
     overrides: tuple[tuple[str, BucketSpec], ...]
     """Other limits for keys that match a glob: the first match wins. Each override is a definition
     of its own, called `name[glob]`."""
     overrides_from: AskedOverrides | None
     """The function that is asked for the limit of each key, if there is one."""
     shadow: bool
-    """Whether calls that the limit denies are admitted all the same, and counted."""
+    """Whether calls that the limit denies are [admitted and counted](api.md#shadow)."""
     slots: Annotated[int, WholeRange(1, MAX_SLOTS)] | None
     """In place of a rate: [how much of a key may be in flight](slots.md) at once, 1 to 1,000. The
     capacity and the refill are then those of one slot."""

@@ -15,7 +15,7 @@ from crdtbucket.simulator.replay import Replayed
 from crdtbucket.simulator.run_settings import NS, Settings
 from crdtbucket.simulator.scenario_catalogue import SCENARIOS
 from crdtbucket.simulator.scenario_run import Outcome, simulate
-from crdtbucket.simulator.simulation_errors import MissingExtra, SimulationError
+from crdtbucket.simulator.simulation_errors import SimulationError
 
 OUTCOME = Outcome(
     "balanced", "crdtbucket", 1, 2_000, 1_000, 0.9991234567, -0.04, 12.5, 0.25, 0, 0.98, 1.02
@@ -108,5 +108,5 @@ def test_picture_says_what_is_missing(monkeypatch: pytest.MonkeyPatch, tmp_path:
         raise builtins.ImportError(name)
 
     monkeypatch.setattr("importlib.import_module", no_matplotlib)
-    with pytest.raises(MissingExtra, match=r"pip install 'crdtbucket\[plot\]'"):
+    with pytest.raises(SimulationError, match=r"pip install 'crdtbucket\[plot\]'"):
         plot.check_plot(tmp_path / "picture.png")
