@@ -99,7 +99,7 @@ class Accounts:
         return tuple(sum(known.get(epoch, 0) for epoch in account.epochs) for account in self.each)
 
     def row(self, known: Mapping[str, int]) -> tuple[int, ...]:
-        """The same, and last the columns of anybody else."""
+        """The columns summed for each region, and last those of all other processes."""
         by_region = self.by_region(known)
         return *by_region, sum(known.values()) - sum(by_region)
 
@@ -131,7 +131,7 @@ class Accounts:
 
     def lag_ns(self, region: int, full_at: int) -> int:
         """The age of the oldest take of another region that this one did not know of: the worst
-        within the last second. Takes before `full_at` are history, of which nobody need know."""
+        within the last second. Takes before `full_at` no longer matter."""
         others = [
             (place, account, bisect_left(account.grants, full_at, key=_TIME))
             for place, account in enumerate(self.each)

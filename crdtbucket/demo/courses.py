@@ -41,8 +41,8 @@ class Course:
         self.happened = Happened()
 
     def network(self) -> DemoNetwork:
-        """The network between the regions. Ports are chosen as late as can be, so that nobody else
-        takes them meanwhile."""
+        """The network between the regions. Ports are chosen as late as possible, so that no other
+        program takes them meanwhile."""
         return RegionNetwork({region: free_port() for region in REGIONS}, DELAY_S)
 
     def arguments(self, region: str) -> dict[str, Any]:
@@ -56,7 +56,7 @@ class Course:
         return words.setting(file_mode, mode)
 
     async def happen(self, network: DemoNetwork, traffic: Traffic, start_ns: int) -> None:
-        """Does what is to be done, each at the beginning of its phase."""
+        """Carries out the act of each phase when it begins."""
         for phase in traffic.phases:
             await until(start_ns + phase.start_ns)
             self.happened.began_ns[phase.name] = now_ns()
@@ -71,7 +71,7 @@ class Course:
                 way.heal(CUT_REGION)
 
     def ways(self, network: DemoNetwork) -> Sequence[DemoNetwork | RegionStores]:
-        """What is cut."""
+        """The ways that the cut closes."""
         return [network]
 
     async def settled(self, accounts: Accounts) -> bool:

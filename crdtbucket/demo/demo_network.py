@@ -14,8 +14,8 @@ from crdtbucket.demo.traffic import CUT_REGION
 from crdtbucket.testing.fault_proxy import HOST, FaultProxy
 
 NOWHERE = f"{HOST}:1"
-"""The address that every region advertises. A node never calls its own address, so gossip shows
-nobody a way around the proxies."""
+"""The address that every region advertises. A node never calls its own address, so gossip shows no
+node a way around the proxies."""
 DELAY_S = 0.04
 """The delay of the links, one-way."""
 CLUSTERS = HOME, AWAY = "home", "away"

@@ -33,7 +33,7 @@ AUTO = "auto"
 ANSWER_S = 3.0
 _CAUGHT_UP_S = 2.0
 _OBSERVER = owner_name(2**64 - 1, "demo")
-"""Takes nothing, so it gets no record."""
+"""The caller of the demo's own requests. It takes nothing, so it gets no record."""
 
 
 class DemoStore:
@@ -46,7 +46,7 @@ class DemoStore:
     def __init__(self, redis: str) -> None:
         """`redis`: "auto" or a URL. Raises `DemoError` when it cannot be used."""
         self.program: str | None = None
-        """What was started for the run; None for a server that was there."""
+        """The program that was started for the run; None for a server that was there before."""
         self.server = RedisProcess() if redis == AUTO else None
         if self.server is not None:
             self.program = self.server.program
@@ -80,7 +80,7 @@ class DemoStore:
         self._proxy.delay = SLOW_S
 
     async def gone(self) -> None:
-        """The server is killed, or cut off where it is somebody else's."""
+        """The server is killed, or cut off if the demo has not started it."""
         if self.server is not None:
             await self.server.kill()
         await self._proxy.down()

@@ -138,7 +138,7 @@ class Demo:
         await first_of(self._to_the_end(network), self._show())
 
     async def _to_the_end(self, network: DemoNetwork) -> None:
-        """Until nothing is open; the verdict says if it fails."""
+        """Waits until nothing is open; the verdict reports it if that does not happen."""
         await self.course.happen(network, self.traffic, self.start_ns)
         await until(self.start_ns + self.traffic.phases[-1].end_ns)
         deadline = now_ns() + round(SETTLE_S * NS_PER_SECOND)
@@ -146,7 +146,7 @@ class Demo:
             await asyncio.sleep(_POLL_S)
 
     async def _all_reported(self) -> bool:
-        """Whether all calls are made and everybody knows of them."""
+        """Whether all calls are made and all regions know of them."""
         made = sum(len(account.calls) for account in self.accounts.each)
         reported = made == len(self.traffic.calls) and self.accounts.agreed()
         return reported and await self.course.settled(self.accounts)
@@ -164,7 +164,7 @@ class Demo:
 
 
 async def linked(regions: list[RegionProcess], seconds: float) -> None:
-    """Until every region is linked with all others and has warmed up. Raises `DemoError`."""
+    """Waits until every region is linked with all others and has warmed up. Raises `DemoError`."""
     deadline = asyncio.get_running_loop().time() + seconds
     while not all(_ready(region, len(regions) - 1) for region in regions):
         if asyncio.get_running_loop().time() > deadline:

@@ -64,7 +64,7 @@ class UnsentTakes:
         self._strangers: set[int] = set()
 
     def lost(self) -> None:
-        """Redis is empty at this moment, and must learn of everybody anew."""
+        """Redis is empty at this moment, and has to be sent all counts again."""
         self._strangers = set(range(len(self._pending)))
 
     def full(self) -> None:

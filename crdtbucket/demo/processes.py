@@ -26,11 +26,11 @@ _PORTS = range(20_000, 32_000)
 
 
 class DemoError(CrdtbucketError):
-    """The demo cannot start, or did not come to an end."""
+    """The demo cannot start, or did not end."""
 
 
 class ProcessEnded(DemoError):
-    """A process ended that was not asked to."""
+    """A process ended without a command to end."""
 
 
 class RegionProcess:
@@ -79,7 +79,8 @@ class RegionProcess:
             self._last_words.append("it no longer reads what it is told")
 
     async def ended(self) -> None:
-        """Waits for the end of the process. Raises `ProcessEnded` when nobody asked for it."""
+        """Waits for the end of the process. Raises `ProcessEnded` when it ended without a
+        command."""
         assert self._process is not None
         # A line that cannot be read is a failure of the demo, not a reason to wait.
         await asyncio.gather(*self._readers)

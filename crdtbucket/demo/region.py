@@ -82,7 +82,7 @@ class Region:
         self.done = True
 
     def report(self) -> dict[str, Any]:
-        """How things stand, and the calls since the last report."""
+        """The present state, and the calls since the last report."""
         calls, self.calls = self.calls, []
         switches = list(self.switches)
         self.switches.clear()
@@ -105,7 +105,7 @@ class Region:
         }
 
     def redis(self) -> dict[str, Any] | None:
-        """How it stands with Redis, and the keys there; None without one."""
+        """The modes and counters of Redis, and the keys there; None without one."""
         if not isinstance(self.bucket, StrongBucket):
             return None
         store = self.bucket.store
@@ -174,7 +174,7 @@ async def main() -> None:
     await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(lines), sys.stdin)
     line = await lines.readline()
     if not line:
-        return  # the parent was stopped before it said anything
+        return  # the parent was stopped before it sent the setup
     setup = json.loads(line)
     switches: list[list[Any]] = []
 

@@ -34,7 +34,7 @@ class SilentRunView:
         holds."""
 
     def open_page(self, url: str) -> None:
-        """A page that somebody who watches may want to see."""
+        """Shows the address of a page for those who watch."""
 
     def show(self, board: Board) -> None:
         """Shows the state of the run."""

@@ -93,7 +93,8 @@ class _Meeting:
         self._called: set[str] = set()
 
     async def meet(self, mesh: MeshConfig, peers: Sequence[str]) -> list[ObservedNode]:
-        """All that could be met, by name; the report has the others."""
+        """Connects to the nodes. Returns those that could be reached, by name; the report has the
+        others."""
         found = await Discovered(peers or mesh.peers).ask()
         failed = await self._call(found)
         if not peers:
@@ -164,7 +165,7 @@ class _Meeting:
 
 
 def own_address(mesh: MeshConfig) -> str:
-    """Where the node of this configuration is reached."""
+    """The address at which the node of this configuration is reached."""
     if mesh.advertise is not None:
         return mesh.advertise
     host, port = split_address(mesh.listen)

@@ -1,4 +1,4 @@
-"""The figures of a run: what it found and did. docs/reconcile.md defines them. Pure."""
+"""The results of a run: what it found and did. docs/reconcile.md defines them. Pure."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ class Report:
     over_admitted: int = 0
     """Tokens that differing keys owe below an empty bucket, at most."""
     forgiven: int = 0
-    """Tokens of those beyond the ceiling of debt, which nobody is charged."""
+    """Tokens of these beyond the ceiling of debt, which are not charged anywhere."""
     unknown_keys: int = 0
     """Keys of buckets that the file does not define: not looked at."""
     holders: list[Holder] = field(default_factory=list)
@@ -69,7 +69,7 @@ class Report:
 
     @property
     def complete(self) -> bool:
-        """Whether all was gone over, everybody answered, and nobody refused anything."""
+        """Whether all keys were read, all holders answered, and none refused anything."""
         return self.done >= 1.0 and not any(one.error or one.refused for one in self.holders)
 
     def lines(self) -> list[str]:

@@ -22,7 +22,7 @@ from crdtbucket.reconcile.buckets import BucketIndex, KeyUpdate, Place, Reconcil
 from crdtbucket.reconcile.merging import HeldKey, Owner
 
 OBSERVER = 1
-"""The epoch in an observer's frames, which nobody reads: it counts nothing."""
+"""The epoch in an observer's frames, which is not read, since an observer has no counts."""
 LAST = 2**64 - 1
 WANTED = 1024
 """Hashes that are asked for in one frame."""
@@ -83,7 +83,7 @@ class ObservedNode:
 
     @property
     def instance(self) -> int:
-        """Tells its process from any other one."""
+        """A number of its process, which no other process has."""
         return self.shake.peer_instance
 
     @property
@@ -147,7 +147,7 @@ class ObservedNode:
         return found
 
     async def meet(self) -> None:
-        """Learns whom it knows. Raises `ObservationFailed`."""
+        """Asks which members it knows. Raises `ObservationFailed`."""
         await self._want([])
 
     async def _want(self, places: list[Place]) -> RangeAnswer:

@@ -24,14 +24,14 @@ T = TypeVar("T")
 P = TypeVar("P", ObservedNode, Records)
 Keys = dict[Place, tuple[ReconciledBucket, HeldKey]]
 Party = ObservedNode | Records
-"""Who has keys: each of its methods raises `CrdtbucketError`."""
+"""A holder of keys; each of its methods raises `CrdtbucketError`."""
 
 
 class Reconciliation:
-    """Everybody who takes part in one run, and the report of it."""
+    """The holders that take part in one run, and its report."""
 
     def __init__(self, report: Report, nodes: list[ObservedNode], redis: Records | None) -> None:
-        """Gives `report` a holder for each."""
+        """Adds a row to `report` for each holder."""
         self.report = report
         self._parties: dict[Holder, Party] = {}
         for node in nodes:
@@ -79,7 +79,7 @@ class Reconciliation:
     async def _read(
         self, seen: Mapping[Holder, RangeAnswer], upto: int, recorded: dict[Place, ReconciledBucket]
     ) -> tuple[dict[Holder, Keys], dict[Place, ReconciledBucket]]:
-        """What each holder has of the keys on which some holder states a debt, and these keys."""
+        """Reads the keys on which some holder has a debt, from each holder."""
         held: dict[Holder, Keys] = {}
         indebted: dict[Place, ReconciledBucket] = {}
         for holder, one in seen.items():
@@ -115,7 +115,7 @@ class Reconciliation:
     def _compare(
         self, held: Mapping[Holder, Keys], buckets: Mapping[Place, ReconciledBucket]
     ) -> dict[Holder, dict[Place, KeyUpdate]]:
-        """Reports who lacks what, and returns what is to be sent to each."""
+        """Reports what each holder lacks, and returns what is to be sent to it."""
         updates: dict[Holder, dict[Place, KeyUpdate]] = {holder: {} for holder in held}
         for place, bucket in buckets.items():
             holding = {
@@ -139,7 +139,7 @@ class Reconciliation:
         """Counts one key that is not the same everywhere."""
         found = [one for one in holding.values() if one is not None]
         if not found:
-            return  # who had it failed meanwhile
+            return  # its holder has failed meanwhile
         merged = merge_key(found, bucket.spec.capacity, bucket.ceiling)
         differs = False
         for holder, mine in holding.items():
@@ -185,7 +185,8 @@ class Reconciliation:
         return [(holder, one) for holder, one in self._parties.items() if isinstance(one, kind)]
 
     async def _all(self, work: Mapping[Holder, Coroutine[Any, Any, T]]) -> dict[Holder, T]:
-        """The results, waited for together; who fails takes no part any more, and is reported."""
+        """The results of all holders, which are asked together. One that fails is reported, and
+        takes no part from then on."""
         done = await asyncio.gather(*work.values(), return_exceptions=True)
         results: dict[Holder, T] = {}
         for holder, result in zip(work, done, strict=True):

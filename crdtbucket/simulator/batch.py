@@ -91,7 +91,7 @@ def run_all(jobs: Sequence[AnyJob], processes: int) -> Iterator[Outcome]:
             futures = [pool.submit(run_job, job) for job in jobs]
         for future in futures:
             yield future.result()
-    except BaseException:  # an interrupt as well, and a caller that wants no more
+    except BaseException:  # such as an interrupt, or a caller that stops early
         for worker in set(active_children()) - others:
             worker.terminate()  # what they have begun would keep this process from ending
         pool.shutdown(wait=False, cancel_futures=True)

@@ -67,7 +67,7 @@ class UnknownTakes:
         return sum(max(0, total - max(held, before)) for total, held, before in rows)
 
     def took(self, node: int, tokens: int) -> None:
-        """The node admitted something, of which nobody who spoke before knows."""
+        """The node admitted something, which is unknown to all nodes that spoke before."""
         self._totals[node] += tokens
         self._spoke = {one: (at, more + tokens) for one, (at, more) in self._spoke.items()}
 

@@ -68,7 +68,7 @@ class Nodes(SimulatedRule):
         self.up_at[node] = self.now + duration_ns
 
     def fast_clocks(self, until_ns: int) -> int:
-        """Tokens by which nodes with fast clocks refill more in that time, were each alone."""
+        """Tokens that nodes with fast clocks refill beyond the rate in that time, each alone."""
         fast = sum(max(0, ppm) for ppm in self.ppm)
         rate, interval = self.settings.refill_rate, self.settings.interval_ns
         return -(-rate * until_ns * fast // (interval * _PPM))
