@@ -136,13 +136,11 @@ class BucketOverrides:
     """Finds the bucket that decides on a key of one bucket whose keys have limits from outside."""
 
     def __init__(self, define: Callable[[BucketSpec, Limit], Bucket], lock: Any) -> None:
-        """`define` returns the bucket of a limit, which it makes if need be; it is called under
-        `lock`."""
+        """`define`, called under `lock`, returns the bucket of a limit (made if need be)."""
         self.asked: AskedLimits | None = None
         """The limits that a function states, None where there is none."""
         self.without_order: Callable[[str], Bucket]
-        """Returns the bucket that decides on a key to which no operator gives a limit; set by
-        `connect`."""
+        """The bucket of a key to which no operator gives a limit; set by `connect`."""
         self.in_force = False
         """Whether the bucket is in force, and is not itself the override of another one."""
         self._define = define
@@ -202,8 +200,7 @@ class BucketOverrides:
         return count
 
     def give(self, limits: Iterable[tuple[str, str | None]]) -> None:
-        """Operators have given these limits to keys; None: the key has the limit that it has
-        without."""
+        """Operators have given these limits to keys; None: they took the key's limit back."""
         with self._lock:
             self._give(dict(limits))
 
