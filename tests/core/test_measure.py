@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from dataclasses import replace
 from fractions import Fraction
 
 import pytest
@@ -173,6 +174,28 @@ class TestExcess:
         send(c, a)
         assert a.bucket.counters()["over_admission"] == 120
         assert a.bucket.counters()["forgiven"] == 180
+
+    def test_parts_of_tokens_that_are_cut_off_at_the_ceiling_add_up(self) -> None:
+        """In a bucket of one token, of a debt of 2.9 tokens 0.9 are forgiven, ten times; also where
+        its definition is replaced, and where a candidate takes its keys over and is dropped."""
+        spec = BucketSpec("b", 1, 1, "60s", max_debt=1)
+        a, b, c = peers(3, spec)
+        for turn in range(10):
+            for one in (a, b, c):
+                one.table.set_time(126 * turn * SECOND)
+                assert one.bucket.settle("k", 1) == 1
+            if turn in (5, 7):
+                a.table.definitions.stage(replace(spec, max_keys=60), 1 << 63)
+            for one in (a, b, c):
+                one.table.set_time((126 * turn + 6) * SECOND)
+            send(b, a)
+            send(c, a)
+            assert a.bucket.debt("k") == 120 * SECOND
+            if turn in (5, 7):
+                a.table.definitions.unstage(spec, keep=turn == 7)
+            if turn == 3:
+                a.bucket.define(replace(spec, max_keys=50))
+            assert a.bucket.counters()["forgiven"] == (turn + 1) * 9 // 10
 
     def test_no_update_no_take_and_no_settle_is_any(self) -> None:
         a, b = peers(2, SPEC)

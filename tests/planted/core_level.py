@@ -437,4 +437,18 @@ MUTATIONS = (
         "0",
         suite("limiter/test_slots", "nobody_releases"),
     ),
+    Mutation(
+        "parts_of_forgiven_tokens_are_not_counted",
+        "core",
+        "    count_forgiven(d, tokens < INT64_MAX ? (int64_t)tokens : INT64_MAX, (uint64_t)part);",
+        "    count_forgiven(d, tokens < INT64_MAX ? (int64_t)tokens : INT64_MAX, 0 * part);",
+        suite("core/test_measure", "cut_off_at_the_ceiling_add_up"),
+    ),
+    Mutation(
+        "parts_of_forgiven_tokens_go_with_a_candidate",
+        "core",
+        "    count_forgiven(d, old->forgiven, old->forgiven_part);",
+        "    count_forgiven(d, old->forgiven, 0);",
+        suite("core/test_measure", "cut_off_at_the_ceiling_add_up"),
+    ),
 )

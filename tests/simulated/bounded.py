@@ -8,7 +8,6 @@ from typing import Any
 
 from crdtbucket.mesh.protocol.own_name import MET_NS
 from crdtbucket.mesh.protocol.wire import MAX_MEMBERS, MAX_ORIGINS
-from crdtbucket.spec.bucket_spec import BucketSpec
 from crdtbucket.testing import SimulatedNode
 from tests.simulated.books import Books, Column
 from tests.simulated.ending import Ending
@@ -30,12 +29,6 @@ LONGEST = 400
 """So many rounds are waited for at most until every key is full."""
 
 
-def owed_at_most(plan: Plan, spec: BucketSpec) -> float:
-    """Tokens beyond an empty bucket."""
-    lag = plan.latency + plan.gossip_interval
-    return max(spec.max_debt, 4 * spec.rate_per_second * lag)
-
-
 class BoundedBooks(Books):
     """Books of the honest nodes: with the fifth that may be added, and of columns only those of
     nodes that run."""
@@ -55,7 +48,7 @@ class BoundedBooks(Books):
         """Two that agree lower each debt by the ceiling, once; so does one whom nobody else can
         contradict."""
         spec, several = self.spec(place), self.plan.bad > 1 or len(self.plan.nodes) == 1
-        ceilings = several * len(self.plan.nodes) * (spec.capacity + owed_at_most(self.plan, spec))
+        ceilings = several * len(self.plan.nodes) * (spec.capacity + self.plan.most_debt(spec))
         return self.plan.bad / FIFTHS * spec.capacity + ceilings
 
     def columns(self, node: SimulatedNode, place: Place) -> dict[Owner, Column]:
@@ -189,7 +182,7 @@ class Bounded:
 
     def _patience(self) -> float:
         spec = self.plan.main
-        return PATIENCE + (spec.capacity + owed_at_most(self.plan, spec)) / spec.rate_per_second
+        return PATIENCE + (spec.capacity + self.plan.most_debt(spec)) / spec.rate_per_second
 
     def _check_recovery(self) -> None:
         """Once it is known to be dead and all debts have refilled, every bucket is full."""

@@ -111,6 +111,11 @@ class Plan:
         ppm = [ppm for _, ppm in self.clocks]
         return (max(ppm) - min(ppm)) / 1e6
 
+    def most_debt(self, spec: BucketSpec) -> int:
+        """Tokens beyond an empty bucket that a node can owe under this definition."""
+        lag = self.latency + self.gossip_interval
+        return max(spec.max_debt, round(4 * spec.rate_per_second * lag))
+
     @property
     def complete(self) -> bool:
         """Whether every node is linked with every other one."""

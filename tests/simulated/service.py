@@ -165,11 +165,12 @@ class Service:
         capacity = self.plan.main.capacity
         ideal = IdealBucket(self.plan.main, 2**53, ppm=self.slowest)
         ideal.charge(max(min(owed, capacity + self._ceiling), min(self._kept(), capacity)), now)
-        true = IdealBucket(self.plan.main, 2**53)
+        main = self.plan.main
+        true, capped = (IdealBucket(main, most) for most in (2**53, self.plan.most_debt(main)))
         # Of what both sides of a cut took, up to a capacity may count as refilled.
         known = min(owed, capacity, self._kept()) if self.plan.has("cut") else min(owed, capacity)
-        true.charge(known, now)
-        window = Window(now, ideal, true, self._late)
+        window = Window(now, ideal, true, capped, self._late)
+        window.charge(known, now)
         window.forgiven = self._forgiven()
         window.owed = max(0, min(owed - capacity, self._ceiling))
         return window
@@ -364,17 +365,18 @@ class Service:
 
     def _check_over_admission(self, window: Window, seconds: float) -> None:
         """Beyond the limit goes what is given in the time that news take there and back, a call on
-        each node, and what was owed beyond the ceiling; and less where bursts have been seen
-        before."""
+        each node, and what was owed beyond the ceiling (see `Window`); and less where bursts have
+        been seen before."""
         plan, nodes = self.plan, len(self.mesh.nodes)
-        forgiven = 2 * (self._forgiven() - window.forgiven)  # whole tokens each time, rounded down
-        most = window.unseen + forgiven + plan.cost * nodes + 0.1 * plan.main.capacity
+        forgiven = self._forgiven() - window.forgiven
+        most = window.unseen + plan.cost * nodes + 0.1 * plan.main.capacity
         evicted = any(n.table.stats()["evicted_indebted"] for n in self.mesh.nodes.values())
         if evicted:
             return  # more keys owe than the table holds: what was taken of some is not known
-        if window.beyond > most:
+        if not window.explained(most, forgiven):
             self.view.broken(
-                "over-admission", f"{window.beyond:.1f} tokens beyond, at most {most:.1f}"
+                "over-admission",
+                f"{window.beyond:.1f} tokens beyond, at most {most:.1f}, {forgiven} forgiven",
             )
         quick = self.lag <= 0.2 and not plan.loss[0] and plan.storm is None
         again = plan.arrivals[0] == "bursts" and seconds > 5 * plan.period

@@ -10,10 +10,13 @@ from tests.simulated.truth import IdealBucket
 class Window:
     """A time in which nothing happens and the mesh is connected: what was asked for and given."""
 
-    def __init__(self, since: int, ideal: IdealBucket, true: IdealBucket, late: int) -> None:
-        """`late` (ns): within it, all know of a take."""
+    def __init__(
+        self, since: int, ideal: IdealBucket, true: IdealBucket, capped: IdealBucket, late: int
+    ) -> None:
+        """`true` is owed all that is given out, `capped` no more than a node may owe; `late` (ns):
+        within it, all know of a take."""
         self.since = since
-        self.ideal, self.true = ideal, true
+        self.ideal, self.true, self._capped = ideal, true, capped
         self._late = late
         self._unheard: deque[tuple[int, int]] = deque()
         self.offered: dict[str, int] = {}
@@ -26,6 +29,7 @@ class Window:
         """What one bucket gives; and of that, what it gives while all that want some ask for it."""
         self.beyond = 0.0
         """Tokens given out beyond what one bucket would have had, at most."""
+        self._beyond_capped = 0.0
         self.owed = 0
         """Tokens that had been given out beyond the limit when it began."""
         self.unseen = 0
@@ -33,11 +37,34 @@ class Window:
         self.forgiven = 0
         """What the nodes had dropped at the ceiling of debt when it began."""
 
+    def charge(self, tokens: int, now: int) -> None:
+        """So many are owed already when it begins."""
+        self.true.charge(tokens, now)
+        self._capped.charge(tokens, now)
+
     def give(self, tokens: int, now: int) -> None:
         """So many are given out."""
-        self.true.charge(tokens, now)
+        self.charge(tokens, now)
         self.beyond = max(self.beyond, -self.true.level(now))
+        self._beyond_capped = max(self._beyond_capped, -self._capped.level(now))
         self._unheard.append((now, tokens))
         while self._unheard[0][0] < now - self._late:
             self._unheard.popleft()
-        self.unseen = max(self.unseen, sum(tokens for _, tokens in self._unheard))
+        self.unseen = max(self.unseen, self.lately)
+
+    @property
+    def lately(self) -> int:
+        """Tokens that were given out within `late` before the last ones were."""
+        return sum(tokens for _, tokens in self._unheard)
+
+    def explained(self, most: float, forgiven: float) -> bool:
+        """Whether no more was given out beyond the limit than `most` tokens, which nodes did not
+        know of, and those that they have forgiven at the ceiling of debt.
+
+        What they say that they have forgiven is believed as far as one bucket with that ceiling,
+        which sees every take at once, would have forgiven it. A node never owes less than this
+        bucket, but for what the node does not know: with every take the bucket owes more, which
+        then is unknown, and when the node hears of it, it owes as much more, or stands at the same
+        ceiling. So where it admits, that bucket owes no more than a capacity and what is unknown.
+        """
+        return self.beyond <= most + forgiven and self._beyond_capped <= most

@@ -36,7 +36,7 @@ cdef extern from "core/core.h" nogil:
         uint32_t unpredicted
         int64_t staged_ns
         uint64_t candidate_below
-        uint32_t candidate, staged, earlier_count, ring
+        uint32_t candidate, staged, earlier_count, ring, forgiven_part
         earlier_t earlier[4]
         int64_t still_until
     ctypedef struct node_t:

@@ -134,12 +134,13 @@ cdef class TableDefinitions:
             made.earlier_count, made.earlier = before.earlier_count, before.earlier
             earlier_follow(made, before, 1, now)
             made.forgiven, made.refused_full = before.forgiven, before.refused_full
+            made.forgiven_part = before.forgiven_part
             made.over_admitted, made.over_admitted_before, made.over_admitted_minute = (
                 before.over_admitted,
                 before.over_admitted_before,
                 before.over_admitted_minute,
             )
-            before.forgiven = before.refused_full = 0
+            before.forgiven = before.refused_full = before.forgiven_part = 0
         definition_place(self.t, slot, made, old, now)
         refresh_flush(self.t)
         return slot

@@ -5,6 +5,7 @@
 
 #include "../memory/journal.h"
 #include "earlier_limits.h"
+#include "over_admission.h"
 
 /* The newest definition that replaced this one, or it itself. */
 static inline uint32_t definition_newest(const table_t *t, uint32_t slot)
@@ -200,9 +201,9 @@ static void definition_place(table_t *t, uint32_t slot, const definition_t *made
 static void definition_retire(table_t *t, uint32_t from, uint32_t into, int64_t now)
 {
     definition_t *old = &t->definitions[from], *d = &t->definitions[into];
-    ADD_SATURATED(d->forgiven, old->forgiven);
+    count_forgiven(d, old->forgiven, old->forgiven_part);
     d->refused_full += old->refused_full;
-    old->forgiven = old->refused_full = 0;
+    old->forgiven = old->refused_full = old->forgiven_part = 0;
     if (old->over_admitted_minute > d->over_admitted_minute
         || (old->over_admitted_minute == d->over_admitted_minute
             && old->over_admitted > d->over_admitted)) {

@@ -1,5 +1,5 @@
-/* Over-admission: how far debts passed the capacity. It is measured for people alone; no decision
- * reads it. */
+/* Over-admission: how far debts passed the capacity, and what was forgiven of them. It is measured
+ * for people alone; no decision reads it. */
 #ifndef CRDTBUCKET_LEVEL_OVER_ADMISSION_H
 #define CRDTBUCKET_LEVEL_OVER_ADMISSION_H
 
@@ -22,6 +22,22 @@ static inline void note_over_admission(definition_t *d, i128 debt, int64_t now)
     }
     if (over > d->over_admitted)
         d->over_admitted = over > INT64_MAX ? INT64_MAX : (int64_t)over;
+}
+
+/* Counts tokens that are forgiven, and `part`, from 0 to 2^32, of one more. */
+static inline void count_forgiven(definition_t *d, int64_t tokens, uint64_t part)
+{
+    uint64_t before = ADD(d->forgiven_part, (uint32_t)part);
+    if ((before + part) >> 32 && tokens < INT64_MAX)
+        tokens++;
+    ADD_SATURATED(d->forgiven, tokens);
+}
+
+/* So many units of debt are forgiven. Of a bucket of one token it is mostly less than a token. */
+static inline void forgive(definition_t *d, i128 units)
+{
+    i128 tokens = units / d->q, part = (((units % d->q) << 32) + d->q - 1) / d->q;
+    count_forgiven(d, tokens < INT64_MAX ? (int64_t)tokens : INT64_MAX, (uint64_t)part);
 }
 
 static inline int64_t over_admitted_tokens(const definition_t *d, int64_t now)

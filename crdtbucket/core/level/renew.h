@@ -5,6 +5,7 @@
 #include "../memory/entries.h"
 #include "../memory/journal.h"
 #include "definitions.h"
+#include "over_admission.h"
 #include "predict.h"
 #include "units.h"
 
@@ -56,7 +57,7 @@ static inline i128 advance_in(table_t *t, uint32_t e, uint64_t first, definition
         count_full(t, hot);
         if (base_swap(t, hot, base, base_for(d, bound, net, now))) {
             if (debt > bound)
-                ADD_SATURATED(d->forgiven, (int64_t)((debt - bound) / d->q));
+                forgive(d, debt - bound);
             /* base is whole ns: what a clamp rounds up is part of the debt from here on */
             return debt_units(d, LOAD(hot->base), net, now);
         }
@@ -106,7 +107,7 @@ static void redefine(table_t *t, uint32_t e, uint32_t bucket, int64_t now)
         /* A credit is worth no longer than one is granted. */
         units = least;
     if (units > cap) {
-        ADD_SATURATED(new->forgiven, (int64_t)((units - cap) / new->q));
+        forgive(new, units - cap);
         units = cap;
     }
     j->bucket = (uint16_t)bucket;

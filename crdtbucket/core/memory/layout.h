@@ -97,7 +97,7 @@ typedef struct {
     int64_t still_until;
     /* Where the ring of its entries begins, see rings.h; NONE: it has none. */
     uint32_t ring;
-    uint32_t reserved;
+    uint32_t forgiven_part; /* beside `forgiven`, in 2^-32 of a token */
 } definition_t;
 
 /* The neighbours of an entry in the ring of its definition. */

@@ -118,7 +118,7 @@ static i128 clamp_merged(const table_t *t, hot_t *hot, definition_t *d, i128 deb
     if (after > debt)
         note_over_admission(d, after, now);
     if (after > cap) {
-        ADD_SATURATED(d->forgiven, (int64_t)((after - cap) / d->q));
+        forgive(d, after - cap);
         after = cap;
         count_full(t, hot);
     }

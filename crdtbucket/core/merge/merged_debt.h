@@ -2,6 +2,7 @@
 #ifndef CRDTBUCKET_MERGE_MERGED_DEBT_H
 #define CRDTBUCKET_MERGE_MERGED_DEBT_H
 
+#include "../level/over_admission.h"
 #include "../level/predict.h"
 #include "compare.h"
 #include "wire_definitions.h"
@@ -135,8 +136,7 @@ static i128 charged_at_most(definition_t *d, i128 debt, i128 after, i128 adverti
     most = debt > most ? debt : advertised > most ? advertised : most;
     if (after <= most)
         return after;
-    ADD_SATURATED(d->forgiven,
-                  (int64_t)((after - most) / d->q > INT64_MAX ? INT64_MAX : (after - most) / d->q));
+    forgive(d, after - most);
     return most;
 }
 
