@@ -45,8 +45,11 @@ def masked(text: str, node: YamlNode) -> str:
     """
     for child in node.walk():
         if child.raw is not None and isinstance(child.value, str):
-            for shown in (child.value, repr(child.value)[1:-1], clipped(child.value)):
-                text = text.replace(shown, child.raw)
+            quoted, short = repr(child.value), clipped(child.value)
+            shown = {child.value, quoted[1:-1], *({short} - {quoted})}
+            # In one pass: the text of the file may hold the value again.
+            each = "|".join(re.escape(one) for one in sorted(shown, key=len, reverse=True))
+            text = re.sub(each, child.raw.replace("\\", r"\\"), text)
     return text
 
 

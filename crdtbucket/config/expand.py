@@ -52,6 +52,9 @@ def _expand_node(node: YamlNode, env: Mapping[str, str], folder: Path, source: S
     node.value = text or None
     for message, fix in faults:
         source.report_at(node, message, fix)
+    if faults:
+        # Neither blank nor wrong: whatever else is found of it follows from this fault.
+        node.value, node.unresolved = raw, True
 
 
 def _value(reference: str, env: Mapping[str, str], folder: Path) -> str:

@@ -41,6 +41,8 @@ class YamlNode:
     key_column: int
     raw: str | None = None
     """The text in the file, where `value` was put in its place from elsewhere."""
+    unresolved: bool = False
+    """Whether it names something that is not there, which is reported."""
     keys: dict[str, tuple[int, int]] = field(default_factory=dict)
     """Line and column of each key of a mapping."""
 
@@ -96,7 +98,10 @@ class Source:
             self.problems.append(problem)
 
     def report_at(self, node: YamlNode, message: str, fix: str) -> None:
-        """Note a fault of a value; one of a whole section, or a blank, stands at its key."""
+        """Note a fault of a value that is known; one of a whole section, or a blank, stands at its
+        key."""
+        if node.unresolved:
+            return
         at_key = node.value is None or isinstance(node.value, (dict, list))
         line = node.key_line if at_key else node.line
         column = node.key_column if at_key else node.column

@@ -174,7 +174,7 @@ class Bucket(BucketCore):
             "defines one that limits what is in flight"
         )
 
-    def returned(self, key: str | bytes) -> None:
+    def returned(self, key: str | bytes, tokens: int) -> None:
         """Tokens of a key came back: whoever waits for it looks again."""
         if self.waiters.lines:
             self.waiters.kick(key)

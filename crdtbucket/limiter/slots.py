@@ -94,7 +94,7 @@ class SlotBucket(Bucket):
         """Slots that were not released here before their ttl was over."""
         return self.book.expired
 
-    def returned(self, key: str | bytes) -> None:
+    def returned(self, key: str | bytes, tokens: int) -> None:
         """Tokens of a slot came back: whoever waits for its key looks again."""
         if self.waiters.lines:
             self.waiters.kick(slot_of(key)[0])

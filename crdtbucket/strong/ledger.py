@@ -195,6 +195,16 @@ class Ledger:
         with self.lock:
             return self._local.policy(bucket, key)
 
+    def returned(self, bucket: BucketCore, key: str | bytes, tokens: int) -> None:
+        """Tokens of a key came back to this node: its quota has them again."""
+        with self.lock:
+            self._local.give_back(bucket, key, tokens)
+
+    def charged(self, bucket: BucketCore, key: str | bytes, tokens: int) -> None:
+        """Tokens of a key were charged without a decision: they count in its quota."""
+        with self.lock:
+            self._local.charge(self._rules.of_key(bucket, key), key, tokens)
+
     def refund(self, decision: Decision) -> None:
         """Gives back what was taken for a caller that waits no longer."""
         with self.lock:

@@ -56,10 +56,17 @@ class LocalDecisions:
 
     def charge(self, rules: Rules, key: str | bytes, cost: int) -> None:
         """Counts tokens in the quota that something else than the quota admitted."""
+        rules.quota.charge(key, cost, self._nodes_lately())
+
+    def give_back(self, bucket: BucketCore, key: str | bytes, tokens: int) -> None:
+        """Takes tokens out of the quota that came back, whatever admitted them."""
+        self._rules.of_key(bucket, key).quota.give_back(key, tokens, self._nodes_lately())
+
+    def _nodes_lately(self) -> int:
         now = self._now()
         if now - self._counted_at >= NODES_NS:
             self._counted, self._counted_at = self._nodes(), now
-        rules.quota.charge(key, cost, self._counted)
+        return self._counted
 
     def _from_quota(
         self, bucket: BucketCore, quota: Quota, key: str | bytes, cost: int

@@ -6,7 +6,7 @@ import hashlib
 import math
 from fractions import Fraction
 
-from crdtbucket._core import BucketCore, Decision, Table
+from crdtbucket._core import BucketCore, BucketReplica, Decision, Table
 from crdtbucket.spec.bucket_spec import BucketSpec
 from crdtbucket.spec.field_checks import MAX_SPAN_NS, MAX_TOKENS
 
@@ -27,7 +27,8 @@ class Quota:
     capacity, is denied until Redis is back: whole tokens cannot be split, and the limit binds.
 
     The quota is charged for what every other mode admits too, so a switch of modes grants nothing
-    twice.
+    twice; and for costs that are settled. What comes back of any of it is granted again: the
+    tokens were not used, so what all nodes use together stays within the limit.
     """
 
     def __init__(self, table: Table, spec: BucketSpec, ratio: Fraction, *, fleet: bool) -> None:
@@ -90,6 +91,13 @@ class Quota:
     def charge(self, key: str | bytes, cost: int, nodes: int) -> None:
         """Counts tokens that another mode admitted; an empty share stays empty."""
         self._core.settle(key, min(self._price(cost, nodes), self._core.spec.capacity))
+
+    def give_back(self, key: str | bytes, tokens: int, nodes: int) -> None:
+        """Takes out tokens that came back, at their price among so many nodes now; a share is full
+        at most."""
+        price = self._token_price(nodes)
+        parts = tokens * price.numerator // price.denominator
+        BucketReplica(self._core).give_back(key, min(parts, MAX_TOKENS))
 
     def _price(self, cost: int, nodes: int) -> int:
         price = self._token_price(nodes)

@@ -133,13 +133,17 @@ class StrongBucket(AskingBucket):
         found = self.store.ledger.fallback_policy(bucket, key)
         return None if found is None else (found[0], found[1] / NS_PER_SECOND)
 
-    def returned(self, key: str | bytes) -> None:
-        """Tokens of a key came back: Redis learns of it within a moment."""
-        super().returned(key)
+    def returned(self, key: str | bytes, tokens: int) -> None:
+        """Tokens of a key came back: to the quota of an outage as well, and Redis learns of it
+        within a moment."""
+        super().returned(key, tokens)
+        self.store.ledger.returned(self, key, tokens)
         self.store.unsettle(self, key)
 
-    def charged(self, key: str | bytes) -> None:
-        """Tokens of a key were settled: Redis learns of it within a moment."""
+    def charged(self, key: str | bytes, tokens: int) -> None:
+        """Tokens of a key were settled: in the quota of an outage as well, and Redis learns of it
+        within a moment."""
+        self.store.ledger.charged(self, key, tokens)
         self.store.unsettle(self, key)
 
     def reset_some(self, place: int) -> tuple[list[tuple[int, int]], int]:

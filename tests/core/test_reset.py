@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from crdtbucket._core import BucketReplica
 from crdtbucket.errors import InvalidKey
 from crdtbucket.spec.bucket_spec import BucketSpec
 from tests.core.pair import peers, send, send_all
@@ -42,6 +43,18 @@ def test_it_never_holds_more_than_a_full_bucket(spec: BucketSpec) -> None:
             assert 0 <= bucket.reset("k") <= cost
         assert bucket.debt("k") == 0
         assert bucket.peek("k").remaining == spec.capacity
+
+
+def test_a_part_of_what_a_key_lacks_comes_back() -> None:
+    bucket = bucket_of(SLOW)
+    decision = bucket.take("k", 60)
+    replica = BucketReplica(bucket)
+    assert replica.give_back("k", 20) == 20
+    assert bucket.peek("k").remaining == 60
+    assert bucket.refund(decision, 15) == 15  # the rest of the take still stands
+    assert replica.give_back("k", 100) == 25
+    assert replica.give_back("k", 1) == 0
+    assert bucket.columns("k").popitem()[1] == (1, 60, 60)
 
 
 def test_an_unknown_and_a_full_key_stay_as_they_are() -> None:

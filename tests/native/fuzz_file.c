@@ -47,7 +47,7 @@ static void fill(table_t *t)
         take_simply(t, slot, k, 1 + k % 3);
         state(t, slot, k);
         table_lock(t);
-        reset(t, &t->definitions[slot], rig_find(t, SCRIPT_NAME(slot), k), clock_ns(t));
+        reset(t, &t->definitions[slot], rig_find(t, SCRIPT_NAME(slot), k), INT64_MAX, clock_ns(t));
         table_unlock(t);
         take_simply(t, slot, k, 2);
     }

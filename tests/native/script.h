@@ -148,7 +148,7 @@ static void script_on_entry(script_t *s)
     if ((e = script_entry(s, what > 1, &d)) != NONE)
         switch (what) {
         case 0:
-            reset(t, d, e, clock_ns(t));
+            reset(t, d, e, INT64_MAX, clock_ns(t));
             break;
         case 1:
             peek(t, d, e, 1 + n % d->capacity, clock_ns(t), &o);

@@ -6,6 +6,13 @@ from tests.planted.mutation import PYTEST, Mutation, suite
 
 MUTATIONS = (
     Mutation(
+        "a_part_that_comes_back_ends_earlier_takes",
+        "core",
+        "    if (!part)\n        ADD(hot->full_count, 1);",
+        "    ADD(hot->full_count, 1);",
+        suite("core/test_reset", "part_of_what"),
+    ),
+    Mutation(
         "any_part_of_a_token_is_held_back",
         "core",
         "    if (near < TRIFLE)\n",

@@ -6,6 +6,13 @@ from tests.planted.mutation import Mutation, suite
 
 MUTATIONS = (
     Mutation(
+        "a_process_that_begins_takes_its_peers_for_liars",
+        "mesh",
+        "0 if begins else merged.lowered",
+        "merged.lowered",
+        suite("mesh/protocol/test_entry_merger", "before_this_process_began"),
+    ),
+    Mutation(
         "observers_have_no_part_of_the_epochs",
         "mesh",
         "            admits = self._members.introductions.by(OBSERVERS)\n",

@@ -6,6 +6,21 @@ from tests.planted.mutation import PYTEST, Mutation, suite
 
 MUTATIONS = (
     Mutation(
+        "what_is_left_of_a_value_is_reported_as_well",
+        "config",
+        "        if node.unresolved:\n            return\n",
+        "",
+        suite("config/test_expand", "has_this_one_fault"),
+    ),
+    Mutation(
+        "a_masked_value_is_masked_again",
+        "config",
+        '            text = re.sub(each, child.raw.replace("\\\\", r"\\\\"), text)\n',
+        "            for one in (child.value, quoted[1:-1]):\n"
+        "                text = text.replace(one, child.raw)\n",
+        suite("config/test_expand", "shown_once"),
+    ),
+    Mutation(
         "who_gave_up_root_opens_no_shared_table",
         "shared",
         'space = os.stat("/proc/self/ns/pid").st_ino',

@@ -212,6 +212,27 @@ MUTATIONS = (
         suite("test_compositions", "test_a_load_goes_on and redis_lost"),
     ),
     Mutation(
+        "refunds_that_never_come_back_to_the_quota",
+        "strong",
+        "        self.store.ledger.returned(self, key, tokens)\n",
+        "",
+        suite("strong/test_quota_returns", "comes_back or costs_no_quota"),
+    ),
+    Mutation(
+        "settled_costs_that_the_quota_forgets",
+        "strong",
+        "        self.store.ledger.charged(self, key, tokens)\n",
+        "",
+        suite("strong/test_quota_returns", "above_the_estimate"),
+    ),
+    Mutation(
+        "refunds_to_the_quota_without_its_price",
+        "strong",
+        "parts = tokens * price.numerator // price.denominator",
+        "parts = tokens",
+        suite("strong/test_quota", "at_its_price"),
+    ),
+    Mutation(
         "a_token_for_each_of_too_many",
         "strong",
         " or cost * nodes > self._spec.capacity",

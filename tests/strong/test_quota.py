@@ -80,6 +80,17 @@ def test_a_charge_beyond_the_share_leaves_no_debt() -> None:
     assert node.drain(SECOND, 1, 1_000) == 100
 
 
+@pytest.mark.parametrize(("nodes", "left"), [(1, 30), (20, 30)])
+def test_what_came_back_is_given_again_at_its_price(nodes: int, left: int) -> None:
+    node = Node(spec_of(1_000, 1, "1h"))
+    assert node.take(0, 50, nodes)
+    node.drain(0, nodes, 1_000)
+    node.quota.give_back("k", left, nodes)
+    assert node.drain(0, nodes, 1_000) == left
+    node.quota.give_back("k", MAX_TOKENS, nodes)
+    assert node.drain(0, nodes, 1_000) == 100 // max(1, nodes // 10)
+
+
 def test_what_another_rule_denied_comes_back_once() -> None:
     node = Node(spec_of(100, 1))
     share = node.quota.take("k", 10, 1)

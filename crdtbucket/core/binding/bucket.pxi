@@ -13,11 +13,11 @@ cdef class BucketCore(_Decider):
         self.choose = choose
         self.others = (self.others or frozenset()).union(others)
 
-    def returned(self, object key):
-        """Tokens of a key came back, for subclasses."""
+    def returned(self, object key, int64_t tokens):
+        """So many tokens of a key came back, for subclasses."""
 
-    def charged(self, object key):
-        """Tokens of a key were settled, for subclasses."""
+    def charged(self, object key, int64_t tokens):
+        """So many tokens of a key were settled, for subclasses."""
 
     def of(self, object key):
         """The bucket that decides on a key: this one, or that of the key's override."""
@@ -155,7 +155,7 @@ cdef class BucketCore(_Decider):
         self.locate(decision._key, &lo, &hi)
         n = self.give_back(lo, hi, decision.generation, decision.origin, decision.full_count, n)
         if n:
-            self.returned(decision._key)
+            self.returned(decision._key, n)
         return n
 
     def reserve(self, object key, object estimate, object ttl=60.0):
@@ -240,7 +240,7 @@ cdef class BucketCore(_Decider):
         self.t.counts[slot].granted += charged
         self.wake()
         if charged:
-            self.charged(key)
+            self.charged(key, charged)
         return charged
 
     def take_burst(self, object key, object calls, object cost=1):

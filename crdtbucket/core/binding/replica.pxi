@@ -116,6 +116,10 @@ cdef class BucketReplica:
         self.bucket.count_mode(slot, allowed, mode)
         return decision
 
+    def give_back(self, object key, int64_t most):
+        """As `reset`, but gives no more than `most` tokens back. Returns those that came back."""
+        return reset_key(self.bucket, key, most)
+
     def own(self, uint64_t lo, uint64_t hi):
         """The own column of a key, by its hash: (generation, taken, refunded). None when the key
         has no entry."""

@@ -1,8 +1,8 @@
 # A bucket gives keys back what they lack: one of them, or all.
 
 
-cdef int64_t reset_key(BucketCore bucket, object key) except -1:
-    """The tokens that came back to a key of this bucket. Raises InvalidKey."""
+cdef int64_t reset_key(BucketCore bucket, object key, int64_t most=MAX_SETTLE) except -1:
+    """The tokens that came back to a key of this bucket, at most `most`. Raises InvalidKey."""
     cdef uint64_t lo = 0, hi = 0
     cdef int64_t n, now = clock_ns(bucket.t)
     cdef uint32_t e, slot
@@ -15,7 +15,7 @@ cdef int64_t reset_key(BucketCore bucket, object key) except -1:
     bucket.follow()
     d = bucket.definition(hi, &slot)
     n = (
-        reset(bucket.t, d, e, now)
+        reset(bucket.t, d, e, most, now)
         if e != <uint32_t>NONE and entry_renew(bucket.t, e, slot, now)
         else 0
     )
@@ -23,7 +23,7 @@ cdef int64_t reset_key(BucketCore bucket, object key) except -1:
     bucket.t.counts[slot].refunded += n
     bucket.wake()
     if n:
-        bucket.returned(key)
+        bucket.returned(key, n)
     return n
 
 
@@ -58,7 +58,7 @@ cdef tuple reset_places(BucketCore bucket, int64_t place):
         if hot.flags & ENTRY_USED and bucket.t.definitions[hot.bucket].name_hash == bucket.salt:
             d = bucket.definition(hot.hash_hi, &slot)
             if entry_renew(bucket.t, e, slot, clock_ns(bucket.t)):
-                n = reset(bucket.t, d, e, clock_ns(bucket.t))
+                n = reset(bucket.t, d, e, MAX_SETTLE, clock_ns(bucket.t))
         hashes = (hot.hash_lo, hot.hash_hi) if n else None
         bucket.memory.leave()
         if n:

@@ -42,19 +42,22 @@ static int64_t refund_if_charged(table_t *t, definition_t *d, uint32_t e, uint32
     return refund(t, d, e, n, now) ? n : 0;
 }
 
-/* Gives back what makes the bucket full, but no more than this node has taken and not given back.
- * Returns the tokens. */
-COLD static int64_t reset(table_t *t, definition_t *d, uint32_t e, int64_t now)
+/* Gives back what makes the bucket full, but no more than `most`, and than this node has taken and
+ * not given back. Returns the tokens. */
+COLD static int64_t reset(table_t *t, definition_t *d, uint32_t e, int64_t most, int64_t now)
 {
     hot_t *hot = &t->hot[e];
     advance(t, e, d, entry_least(t, e, d, now), now);
     int64_t net = entry_net(t, e);
     i128 tokens = (debt_units(d, LOAD(hot->base), net, now) + d->q - 1) / d->q;
     int64_t n = tokens < net ? (int64_t)tokens : net;
+    int part = n > most;
+    n = part ? most : n;
     if (n <= 0 || own_refunded(t, e) >= TOKEN_ROLL || !refund(t, d, e, n, now))
         return 0;
-    /* No take from before comes back a second time. */
-    ADD(hot->full_count, 1);
+    /* After a whole reset no take from before comes back a second time. */
+    if (!part)
+        ADD(hot->full_count, 1);
     return n;
 }
 

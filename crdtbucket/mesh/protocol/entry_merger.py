@@ -20,6 +20,9 @@ LOG = logging.getLogger("crdtbucket.mesh")
 OWES_NS = 3_000_000_000
 """Time (ns) for which a newcomer that has sent takes of a silent peer owes at least the debt
 here."""
+BEGINS_NS = 10_000_000_000
+"""Time (ns) from the begin of a process in which lower debts of a peer are counted for nothing: a
+table or a snapshot still owes what has refilled since, and not all are linked that say so."""
 REMEMBERED_TABLES = 4
 """So many versions of the tables that a peer has announced are remembered."""
 PART = 2048
@@ -69,6 +72,7 @@ class EntryMerger:
 
     def __init__(self, table: Table, roster: Roster, members: Membership, name: str) -> None:
         self._table, self._roster, self._name = table, roster, name
+        self._began = table.now()
         self._visibility, self._introductions = members.visibility, members.introductions
         self._peers, self._bounded = members.links, members.bounded
         self._own_epoch = OwnEpoch(members.links, members.bounded)
@@ -204,8 +208,9 @@ class EntryMerger:
         believed."""
         for what in MERGE_COUNTERS:
             self.counters[what] += getattr(merged, what)
+        begins = now - self._began < BEGINS_NS
         for bound, times, text in (
-            ("debt", merged.lowered, LOWERED),
+            ("debt", 0 if begins else merged.lowered, LOWERED),
             ("entries", merged.crowded, CROWDED_OUT),
             ("generations", merged.ahead, AHEAD),
             ("refused_columns", merged.refused_columns, RELAYED),

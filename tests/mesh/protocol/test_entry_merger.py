@@ -12,6 +12,7 @@ from crdtbucket._core import Merged
 from crdtbucket.mesh.protocol import wire
 from crdtbucket.mesh.protocol.entries import Entry, write
 from crdtbucket.mesh.protocol.entry_merger import (
+    BEGINS_NS,
     OWES_NS,
     PART,
     PART_ROOM,
@@ -250,6 +251,20 @@ def test_a_late_frame_is_merged_as_one_that_is_late_that_brings_nothing_new() ->
     }
     assert node.merger.counters["merged"] == 3
     assert node.members.bounded.counts() == {"peer": {"debt": 2}}
+
+
+def test_who_says_first_what_refilled_before_this_process_began_says_nothing_wrong(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """A process that begins with a table owes what it took before; whoever is linked first says
+    that it has refilled, and others say so a moment later."""
+    node = Node()
+    read(node, node.link, 1, brought=1)
+    began = node.table.now()
+    node.merge(NOTHING._replace(lowered=5), now=began + BEGINS_NS - 1)
+    assert (node.members.bounded.counts(), caplog.records) == ({}, [])
+    node.merge(NOTHING._replace(lowered=5), now=began + BEGINS_NS)
+    assert node.members.bounded.counts() == {"peer": {"debt": 5}}
 
 
 @pytest.mark.parametrize("late", [False, True])

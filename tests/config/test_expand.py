@@ -1,0 +1,37 @@
+"""References of a file to what is not in it: what is said of one that leads nowhere."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from crdtbucket import ConfigError
+from crdtbucket.config import Config, load_config
+
+
+def load(folder: Path, text: str) -> Config:
+    """The configuration of a file with this text, where no variable is set."""
+    file = folder / "limits.yaml"
+    file.write_text(text)
+    return load_config(file, env={})
+
+
+def test_a_value_that_names_what_is_not_there_has_this_one_fault(tmp_path: Path) -> None:
+    text = (
+        "node: n-${env:A}\nversion: ${env:B}\n"
+        "services:\n  x: {limit: '5/${env:C}'}\n  y: {limit: '${env:D}'}\n"
+        "  z:\n    bucket: {capacity: '${env:E}', refill_rate: '1${env:F}'}\n"
+        "mesh: {listen: '127.0.0.1:${env:G}', peers: ['h:${env:H}'], secret: 'a${env:I}'}\n"
+    )
+    with pytest.raises(ConfigError) as caught:
+        load(tmp_path, text)
+    found = [problem.message for problem in caught.value.problems]
+    assert found == [f"the environment variable {name} is not set" for name in "ABCDEFGHI"]
+
+
+def test_a_wrong_value_is_shown_once_as_the_file_has_it(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError) as caught:
+        load(tmp_path, "node: n\nmesh: {listen: '127.0.0.1:${env:PORT:-}'}\n")
+    (problem,) = caught.value.problems
+    assert problem.message == "is '127.0.0.1:${env:PORT:-}', which has no port"
