@@ -20,10 +20,11 @@ class Histogram:
         self.counts[bisect_left(_BOUNDS_NS, ns)] += times
         self.sum_ns += ns * times
 
-    def cumulative(self) -> list[tuple[float, int]]:
-        """(bound in seconds, how many were at most that), the last bound infinite."""
+    def cumulative(self) -> list[tuple[float | None, int]]:
+        """(bound in seconds, how many were at most that); the last bound, of all, is None, since
+        JSON has no infinity."""
         out, total = [], 0
-        for bound, count in zip((*BOUNDS_S, float("inf")), self.counts, strict=True):
+        for bound, count in zip((*BOUNDS_S, None), self.counts, strict=True):
             total += count
             out.append((bound, total))
         return out

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -95,7 +94,7 @@ def family(metric: MetricSpec, stats: Stats | None) -> Metric:
     if metric.histogram:
         histogram = HistogramMetricFamily(name, metric.help, labels=metric.labels)
         for labels, (buckets, total) in samples:
-            bounds = [("+Inf" if bound == math.inf else repr(bound), n) for bound, n in buckets]
+            bounds = [("+Inf" if bound is None else repr(bound), n) for bound, n in buckets]
             histogram.add_metric(labels, bounds, total)
         return histogram
     kind = CounterMetricFamily if metric.kind == "counter" else GaugeMetricFamily

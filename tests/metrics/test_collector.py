@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import socket
 from typing import Any
 
@@ -31,7 +30,7 @@ ENDPOINT: dict[str, Any] = {
     "failed": {"refused": 9007, "readonly": 9008},
     "late": 9009,
     "indeterminate": 9018,
-    "latency": [[0.001, 9012], [0.05, 9013], [math.inf, 9014]],
+    "latency": [[0.001, 9012], [0.05, 9013], [None, 9014]],
     "latency_sum": 9015.25,
     "open_calls": 9016,
     "evicts": 9010,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
 import threading
 from collections import Counter
@@ -157,6 +158,14 @@ async def test_two_limiters_share_one_limit_exactly(server: Server) -> None:
         assert 3590 < denied.retry_after <= 3600
         assert denied.remaining == 0
     assert sum(taken - back for taken, back in records(server).values()) == 200
+
+
+async def test_stats_are_what_json_has(server: Server) -> None:
+    async with opened(server.url) as limiter:
+        await limiter.bucket("b").acquire("k")
+        read = json.loads(json.dumps(limiter.stats(), allow_nan=False))
+        (endpoint,) = read["redis"].values()
+        assert endpoint["latency"][-1] == [None, 1]
 
 
 async def test_a_decision_needs_to_be_awaited(server: Server) -> None:
