@@ -171,8 +171,8 @@ static void look(hammer_worker_t *w)
 static void jump(hammer_worker_t *w)
 {
     table_lock(&w->t);
-    shift_all(&w->t, 1000, clock_ns(&w->t));
-    shift_all(&w->t, -1000, clock_ns(&w->t));
+    shift_all(&w->t, 1000, 0, clock_ns(&w->t));
+    shift_all(&w->t, -1000, 0, clock_ns(&w->t));
     table_unlock(&w->t);
 }
 

@@ -81,7 +81,7 @@ static void script_clock(script_t *s)
     if (how == 3) {
         t->virtual_ns += ns;
         table_lock(t);
-        shift_all(t, ns, t->virtual_ns);
+        shift_all(t, ns, t->virtual_ns, t->virtual_ns);
         table_unlock(t);
     }
 }

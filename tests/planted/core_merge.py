@@ -713,4 +713,25 @@ MUTATIONS = (
         "    if (brings >= 0 && charged < 0)\n",
         suite("mesh/test_bad_relays", "without_their_debt"),
     ),
+    Mutation(
+        "a_silence_is_longer_by_the_time_that_the_clock_jumped",
+        "core",
+        "        shift_silences(t, ns, since, now);\n",
+        "        refresh_far(t);\n",
+        suite("simulated/test_clock_steps", "silent_for_no_longer"),
+    ),
+    Mutation(
+        "rates_of_a_silent_peer_fade_by_the_time_that_the_clock_jumped",
+        "core",
+        "if (column_rated(&c) && seen < since)",
+        "if (column_rated(&c) && seen < 0)",
+        suite("simulated/test_clock_steps", "silent_for_no_longer"),
+    ),
+    Mutation(
+        "peers_that_were_seen_after_a_jump_are_seen_in_the_future",
+        "core",
+        "if (t->nodes[i].known_by && t->nodes[i].last_seen < since)",
+        "if (t->nodes[i].known_by)",
+        suite("simulated/test_clock_steps", "is_silent_at_once"),
+    ),
 )

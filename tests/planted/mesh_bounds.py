@@ -99,7 +99,7 @@ MUTATIONS = (
     Mutation(
         "a_dead_member_that_one_peer_sees_is_kept_for_ever",
         "mesh",
-        "if unseen > self._forget_after_ns:",
+        "if unseen - self._clock.gaps(now - unseen) > self._forget_after_ns:",
         "if False:",
         suite("mesh/test_bad_members", "in_the_end"),
     ),

@@ -102,7 +102,7 @@ MUTATIONS = (
     Mutation(
         "whom_relays_see_is_forgotten_without_a_link",
         "mesh",
-        "if unseen > self._forget_after_ns:",
+        "if unseen - self._clock.gaps(now - unseen) > self._forget_after_ns:",
         "if silent > self._forget_after_ns:",
         suite("simulated/test_graphs", "own_link_is_cut"),
     ),

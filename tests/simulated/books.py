@@ -53,14 +53,16 @@ class Books:
 
     @property
     def flooded(self) -> bool:
-        return self.plan.keys > self.plan.max_keys
+        return self.plan.keys > self.plan.max_keys or self.plan.has("flood")
 
     def happens(self, what: str, args: tuple[Any, ...]) -> None:
         self._moved = True
         if self._first is None:
             self._first = self.mesh.now_ns
-        if what == "reload":
+        if what in ("reload", "stage", "jump", "still"):
             self.unbounded.add("main")
+        if what in ("jump", "still", "limit"):
+            self.unbounded.add("side")
 
     # ---- books ----
 
@@ -143,6 +145,7 @@ class Books:
         allowance = self.not_merged(place, columns) + self.slack(place)
         now = self.mesh.now_ns
         up = [n for n in self.mesh.nodes.values() if n.up and n.suspended_until <= now]
+        up = [n for n in up if place[0] in n.buckets]
         allowance += guaranteed * sum(n.bucket(place[0]).counters()["guaranteed"] for n in up)
         if level < -allowance:
             self.view.broken(
@@ -169,7 +172,8 @@ class Books:
     def _most_room(self, place: Place) -> float:
         """Looks at what nodes keep free for silent peers now; the most that it ever saw."""
         for node in self.mesh.nodes.values():
-            if node.up and node.suspended_until <= self.mesh.now_ns:
+            runs = node.up and node.suspended_until <= self.mesh.now_ns
+            if runs and place[0] in node.buckets:
                 room = node.bucket(place[0]).credit(place[1])
                 self._room[place] = max(self._room.get(place, 0.0), room)
         return self._room.get(place, 0.0)

@@ -26,6 +26,7 @@ from tests.simulated.happenings import (
     draw_slow,
     draw_stalls,
 )
+from tests.simulated.irregular import IRREGULAR
 from tests.simulated.plan import Event, Phase, Plan, Way, names
 
 FRAMES = (*[100] * 12, *[150] * 4, 400, 400, 1200, 4000)
@@ -292,9 +293,11 @@ DIMENSIONS: dict[str, Dimension] = {
     "bad": Dimension(draw_bad, lambda drawn: 1),
     "observer": Dimension(draw_observer, nothing),
     "alone": Dimension(draw_alone, lambda drawn: False),
+    **{name: Dimension(draw_them, nothing) for name, draw_them in IRREGULAR.items()},
     "idle": Dimension(lambda rng, drawn: rng.random() < 0.08, lambda drawn: False),
 }
 """In the order in which they are drawn."""
 
 EVENTS = ("cuts", "members", "crowd", "pauses", "reloads", "stalls", "hostile", "observer")
+EVENTS += tuple(IRREGULAR)
 """Those that are events."""

@@ -74,7 +74,7 @@ class Ending:
         evicted = any(node.table.stats()["evicted_full"] for node in self._live())
         # Who does not hold a key leaves out what comes of it while it is full.
         ignored = any(node.node.counters["ignored"] for node in self._live())
-        met = self.plan.has("return", "come", "cut", "pause", "stall")
+        met = self.plan.has("return", "come", "cut", "pause", "stall", "still", "jump", "add")
         late = self.plan.loss[0] or self.view.hops > 1 or evicted or ignored or met
         # Who has ended is given up in the first of two such times, and charged for what it may have
         # taken unseen; others may know that it has not.
@@ -142,7 +142,7 @@ class Ending:
         debts = {node.name: node.peek(*place).debt for node in nodes}
         spec = self.plan.main if place[0] == "main" else self.plan.side
         more = max(len(node.table) for node in nodes) + self._charged_late(spec, len(nodes))
-        if self.plan.returns:
+        if self.plan.returns or self.plan.has("reset"):
             # What was forgiven at the ceiling is not given back, and not everywhere the same.
             forgiven = sum(node.bucket(place[0]).counters()["forgiven"] for node in self._live())
             refunded = sum(self.books.ledger.refunded[place].values())
@@ -213,7 +213,7 @@ class Ending:
         """No level is below what the ideal bucket has left on the slowest clock, but for what came
         late: neither history nor a memory of an earlier time costs anything."""
         spec = self.plan.main if place[0] == "main" else self.plan.side
-        if self.plan.returns and place[0] == "side":
+        if (self.plan.returns and place[0] == "side") or self.plan.has("reset"):
             return  # a refund is worth less where the bucket has been full since
         if not self.plan.complete or self.plan.loss[0] or self.plan.has("cut", "pause", "stall"):
             return  # what comes late is charged where it has been refilled already

@@ -107,3 +107,14 @@ class CutMesh:
         if not self.mesh[node].up:
             self.mesh.restart(node, memory)
             self.memory_since[node] = self.now
+
+
+def jump(mesh: SimulatedMesh, name: str, seconds: float) -> None:
+    """The clock of a node jumps, and no time passes."""
+    mesh[name]._offset += round(seconds * SECOND)
+
+
+def stand_still(mesh: SimulatedMesh, name: str, seconds: float) -> None:
+    """The machine of a node stands still, and so does its clock."""
+    mesh.suspend(name, seconds)
+    jump(mesh, name, -seconds)

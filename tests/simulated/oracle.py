@@ -23,6 +23,8 @@ APART = 0.002
 EPSILON = 0.05
 REMEMBERED_NS = 30 * SECOND
 """What the quickest frame took is known for half a minute at least while others come."""
+ANEW = ("reset", "flood", "surge", "stage", "unstage", "jump", "still")
+"""After these the demand is judged anew, once all that may be owed has refilled."""
 LOOKS = 60
 """Times at which the columns for the demand are compared with the books, at most."""
 
@@ -68,6 +70,8 @@ class Oracle:
         self.overloaded = Overloaded(plan, mesh, self.view)
         self.denied = self.allowed = 0
         self._due = 0
+        self._jumped = False
+        """Whether a clock has jumped: that shows again whenever somebody is heard again."""
 
     # ---- what callers do ----
 
@@ -77,7 +81,8 @@ class Oracle:
         self.denied += calls - allowed
         self.books.book(node, place, allowed * cost, 0)
         if place[0] == "main":
-            self.ages.look(node)
+            if not self._jumped:
+                self.ages.look(node)
             if (spec := self.reloads.in_force()) is not None:
                 self.service = self.service.under(spec)
             self.service.took(node, calls, cost, allowed)
@@ -105,9 +110,17 @@ class Oracle:
         """Before an event of the plan."""
         self.view.happens(what, args)
         self.books.happens(what, args)
-        self.service.happens(what, args)
+        self._jumped |= what in ("jump", "still")
+        anew = what in ("reload", *ANEW) or self._jumped
+        self.service.happens(what, args, anew=anew)
         if what == "reload":
             self.reloads.begins(*args)
+        elif what in ("stage", "unstage"):
+            keeps = what == "unstage" and not args[1]
+            spec = self.plan.main if keeps else args[0]
+            self.reloads.begins(spec, args[2], True, args[3], 0.0)
+        elif anew:
+            self.reloads.anew(args[1] if what == "still" else 0.0)
 
     def finish(self) -> None:
         """The demand is over and all ways are open: what must hold in the end. Time passes."""

@@ -24,6 +24,7 @@ class Reloads:
         """Tokens that may be owed under any definition so far."""
         self._on_all = 0
         """When all nodes have the newest definition, ns."""
+        self._newest = plan.main
         self._waits: BucketSpec | None = None
         self._refilled = 0
 
@@ -35,8 +36,17 @@ class Reloads:
         self._on_all = max(
             self._on_all, now + round((len(self._mesh.nodes) * step + last) * SECOND)
         )
-        seconds = SETTLES + 10 * self._lag + self._most / spec.rate_per_second
-        self._waits, self._refilled = spec, self._on_all + round(seconds * SECOND)
+        self._newest = spec
+        self._wait()
+
+    def anew(self, lasts: float) -> None:
+        """Nobody knows what is owed after this, which goes on for so many seconds."""
+        self._on_all = max(self._on_all, self._mesh.now_ns + round(lasts * SECOND))
+        self._wait()
+
+    def _wait(self) -> None:
+        seconds = SETTLES + 10 * self._lag + self._most / self._newest.rate_per_second
+        self._waits, self._refilled = self._newest, self._on_all + round(seconds * SECOND)
 
     def in_force(self) -> BucketSpec | None:
         """The definition that is judged by from now on, where that is another one than before."""

@@ -15,6 +15,7 @@ from crdtbucket.testing import SimulatedNode
 from tests.simulated.bounded import Bounded
 from tests.simulated.drawing import draw
 from tests.simulated.hostile import NAMES, HostileMember
+from tests.simulated.irregular_events import IrregularEvents, lacking
 from tests.simulated.network import Network
 from tests.simulated.observing import observe
 from tests.simulated.oracle import Oracle
@@ -35,9 +36,10 @@ class Run:
         self.random = random.Random(f"{plan.seed} player")
         loss, duplication, reordering = plan.loss
         clocks = list(zip(plan.nodes, plan.clocks, strict=True))
+        late = lacking(plan)
         self.mesh = Network(
             plan.nodes,
-            [plan.main, plan.side],
+            [plan.main] if late else [plan.main, plan.side],
             linked=plan.linked,
             slow=plan.slow,
             latency=plan.latency,
@@ -52,6 +54,11 @@ class Run:
             clock_drift_ppm={name: ppm for name, (_, ppm) in clocks},
             max_keys=plan.max_keys,
         )
+        self.irregular = IrregularEvents(self)
+        if late:
+            self.mesh.specs = [plan.main, plan.side]
+            for name in sorted({*plan.nodes} - late):
+                self.irregular.add(name)
         liars = NAMES[: plan.bad] if plan.has("lie") else ()
         self.bad = [HostileMember(self.mesh, MAIN, name) for name in liars]
         believed = self.bad or plan.has("write")
@@ -105,13 +112,20 @@ class Run:
     def _happens(self, what: str, args: tuple[Any, ...]) -> None:
         if what not in ("look", "write"):  # an observer is nothing that happens to a mesh
             self.oracle.happens(what, args)
-        getattr(self, f"do_{what}")(*args)
+        player = self if hasattr(self, f"do_{what}") else self.irregular
+        getattr(player, f"do_{what}")(*args)
 
     def ready(self, name: str) -> SimulatedNode | None:
         node = self.mesh.nodes.get(name)
         if node is None or not node.up or node.suspended_until > self.mesh.now_ns:
             return None
         return node if node.table.refusal is None else None  # a hostile member has its name, too
+
+    def cost(self, node: SimulatedNode) -> int:
+        """Of a call on the main bucket, which has a candidate while a roll-out is under way."""
+        bucket = node.bucket("main")
+        staged = bucket.candidate or bucket.spec
+        return min(self.plan.cost, bucket.spec.capacity, staged.capacity)
 
     # ---- demand ----
 
@@ -123,7 +137,7 @@ class Run:
         for name, calls in asked:
             node = self.ready(name)
             if calls and node is not None:
-                cost = min(self.plan.cost, node.bucket("main").spec.capacity)
+                cost = self.cost(node)
                 allowed = node.take_burst(*MAIN, calls, cost)
                 self.oracle.took(node, MAIN, calls, cost, allowed)
 
@@ -157,17 +171,18 @@ class Run:
         cost = self.random.choice([1, 1, 1, 2, 5, max(1, capacity // 5), capacity])
         kind, which = self.random.random(), self.random.randrange(8)
         if not self.plan.returns or kind < 0.82:
-            self._take(name, place, min(cost, capacity))
+            self.take(name, place, min(cost, capacity))
         elif kind < 0.93:
             self._refund(which, None if kind < 0.87 else 1)
-        elif (node := self.ready(name)) is not None:
+        elif (node := self.ready(name)) is not None and place[0] in node.buckets:
             charged = node.settle(*place, cost if kind < 0.97 else 3 * cost)
             self.oracle.charged(node, place, charged)
 
-    def _take(self, name: str, place: Place, cost: int) -> None:
+    def take(self, name: str, place: Place, cost: int) -> None:
         node = self.ready(name)
-        if node is None:
+        if node is None or place[0] not in node.buckets:
             return
+        cost = min(cost, node.bucket(place[0]).spec.capacity)
         decision = node.take(*place, cost)
         self.oracle.took(node, place, 1, cost, int(decision.allowed))
         if decision.allowed:

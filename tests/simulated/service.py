@@ -33,6 +33,8 @@ BURSTY = 0.45
 was says what the next will be."""
 UNLEARNED_NS = 20 * SECOND
 """A silence that begins before rates are known shows after so long."""
+IRREGULAR = ("jump", "still", "reset", "surge", "flood", "stage")
+"""Events after which one bucket for all says little of what is denied."""
 LOSSY = 3.0
 """Where frames are lost, news may take so much longer, in seconds."""
 
@@ -72,14 +74,14 @@ class Service:
     def changes(self, at: float) -> None:
         self._changes.append(round(at * SECOND))
 
-    def happens(self, what: str, args: tuple[Any, ...]) -> None:
-        """An event ends the window."""
-        if what == "save":
+    def happens(self, what: str, args: tuple[Any, ...], *, anew: bool = False) -> None:
+        """An event ends the window. `anew`: what is owed is not known any more."""
+        if what in ("save", "add", "spend", "limit"):
             return
         self._parted.happens(self.mesh.now_ns)
         self._close()
         now = self.mesh.now_ns
-        if what == "reload":
+        if anew:
             self._under_old = True
             self.light.unclear(now)
         if what in ("cut", "stall") and self.learned is None:
@@ -91,7 +93,7 @@ class Service:
         if what in ("come", "return"):
             self._started[args[0]] = now
             self._missing.pop(args[0], None)
-        if what in ("die", "leave", "pause") and self.mesh.nodes[args[0]].up:
+        if what in ("die", "leave", "pause", "still") and self.mesh.nodes[args[0]].up:
             self._missing[args[0]] = Missing(
                 self._rate_of(args[0]), now, self.view.settled(what, args)
             )
@@ -252,7 +254,7 @@ class Service:
         many calls. Where one bucket denies some of each burst, a fifth more. And they deny what is
         left to those whose burst they did not hear the end of."""
         seconds = min(self.mesh.now_ns / SECOND, self.plan.seconds)  # then nobody asks any more
-        if self.plan.has("reload", "die", "leave", "come", "return", "pause"):
+        if self.plan.has("reload", "die", "leave", "come", "return", "pause", *IRREGULAR):
             return
         if self.view.mistaken >= 0:
             return  # a share is kept for nobody who was given up, and all of it is owed afterwards

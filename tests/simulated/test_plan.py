@@ -139,8 +139,18 @@ WANTED: dict[str, tuple[Callable[[Plan], bool], float]] = {
     "two members lie": (lambda p: p.bad == 2 and p.has("lie"), 0.015),
     "an observer looks": (lambda p: p.has("look"), 0.01),
     "an observer writes": (lambda p: p.has("write"), 0.005),
+    "a clock jumps": (lambda p: p.has("jump"), 0.005),
+    "while a way is cut": (lambda p: p.has("jump", "still") and p.has("cut"), 0.005),
+    "a machine stands still with its clock": (lambda p: p.has("still"), 0.004),
+    "a key is reset": (lambda p: p.has("reset"), 0.01),
+    "a surge": (lambda p: p.has("surge"), 0.01),
+    "one table is full": (lambda p: p.has("flood"), 0.01),
+    "a roll-out": (lambda p: p.has("stage"), 0.01),
+    "and nodes that end meanwhile": (lambda p: p.has("stage") and p.has("die", "leave"), 0.003),
+    "a bucket that comes later": (lambda p: p.has("add"), 0.01),
+    "and has another limit then": (lambda p: p.has("limit"), 0.004),
     "idle in the end": (lambda p: p.idle, 0.05),
-    "nothing happens": (lambda p: not p.events, 0.1),
+    "nothing happens": (lambda p: not p.events, 0.09),
 }  # fmt: skip
 
 
@@ -197,5 +207,6 @@ def test_events_are_in_order_and_within_the_run(plans: list[Plan]) -> None:
     kinds = Counter(event.what for plan in plans for event in plan.events)
     assert kinds.keys() == {
         "cut", "mend", "save", "die", "leave", "return", "come", "pause", "reload",
-        "stall", "flow", "lie", "look", "write",
+        "stall", "flow", "lie", "look", "write", "jump", "still", "reset", "surge", "flood",
+        "stage", "unstage", "add", "spend", "limit",
     }  # fmt: skip

@@ -76,7 +76,7 @@ class View:
             yield
         finally:
             log.removeHandler(jumps)
-        if jumps.said:
+        if jumps.said and not self.plan.has("jump", "still"):
             self.broken(
                 "jump", f"{len(jumps.said)} where no clock jumps, the first: {jumps.said[0]}"
             )
@@ -88,7 +88,7 @@ class View:
     def happens(self, what: str, args: tuple[Any, ...]) -> None:
         """An event of the plan is about to happen."""
         now = self.mesh.now_ns
-        if what == "save":
+        if what in ("save", "add", "spend", "limit"):
             return
         if self.first < 0:
             self.first = now
@@ -99,7 +99,7 @@ class View:
         if what in ("come", "return") and (self._cuts or self.gone_silently):
             self.began_beside_silent = True
         over = now + self._lasts(what, args)
-        if what in ("pause", "stall") and over - now >= self.plan.forget_after * SECOND:
+        if what in ("pause", "stall", "still") and over - now >= self.plan.forget_after * SECOND:
             self.mistaken = max(self.mistaken, over)
         self.disturbed = max(self.disturbed, over)
         if what in ("die", "leave"):
@@ -171,7 +171,7 @@ class View:
 
     def _lasts(self, what: str, args: tuple[Any, ...]) -> int:
         """For how long (ns) what an event brings with it goes on."""
-        if what == "pause":
+        if what in ("pause", "still"):
             return round(args[1] * SECOND)
         if what == "stall":
             return round((args[0] + args[1]) * SECOND)

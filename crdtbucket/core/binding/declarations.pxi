@@ -171,7 +171,7 @@ cdef extern from "core/core.h" nogil:
     int64_t set_near(table_t *, int64_t, int64_t, int64_t)
     void forget_node(table_t *, uint32_t, int64_t)
     int64_t forget_some(table_t *, uint32_t, int64_t, int64_t, int64_t)
-    void shift_all(table_t *, int64_t, int64_t)
+    void shift_all(table_t *, int64_t, int64_t, int64_t)
     void columns_that_owe(const table_t *, int64_t, int64_t, int64_t, int64_t *)
     int64_t prune_some(table_t *, int64_t, int64_t)
     void origin_return(table_t *, uint32_t)

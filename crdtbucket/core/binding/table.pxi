@@ -114,11 +114,12 @@ cdef class Table:
             forget_name(self.names, (<uint32_t *>gone.at)[i])
         return n
 
-    def shift(self, int64_t ns):
+    def shift(self, int64_t ns, int64_t since=0):
         """The clock jumped by `ns` against the peers': levels stay where they were, at most at
-        their ceiling of debt."""
+        their ceiling of debt. Peers that were seen before the time `since`, to which it jumped or
+        a little less, have been silent for `ns` less."""
         self.memory.enter()
-        shift_all(self.t, ns, clock_ns(self.t))
+        shift_all(self.t, ns, since, clock_ns(self.t))
         self.memory.leave()
 
     def hashes(self, entries):

@@ -96,10 +96,29 @@ static void forget_node(table_t *t, uint32_t node, int64_t now)
     forget_some(t, node, now, 0, t->h->bump);
 }
 
-/* The clock jumped by `ns` against the peers': levels stay where they were, and none is beyond the
- * ceiling of debt, so that no number of jumps in a row turns a debt around. */
-static void shift_all(table_t *t, int64_t ns, int64_t now)
+/* Peers that were silent when the clock jumped forward by `ns`, to the time `since` or a later one,
+ * have been silent for so much less. */
+static void shift_silences(table_t *t, int64_t ns, int64_t since, int64_t now)
 {
+    for (int i = 1; i < MAX_NODES; i++)
+        if (t->nodes[i].known_by && t->nodes[i].last_seen < since)
+            t->nodes[i].last_seen += ns;
+    for (int64_t e = 0; e < t->h->bump; e++)
+        if (LOAD(t->hot[e].flags) & ENTRY_RATED)
+            for (column_t c = {0}; column_next(t, (uint32_t)e, &c);) {
+                int64_t seen = stamp_ns(c.c->last_seen[c.i], now);
+                if (column_rated(&c) && seen < since)
+                    c.c->last_seen[c.i] = stamp_of(seen + ns);
+            }
+    refresh_far(t);
+}
+
+/* The clock jumped by `ns` against the peers': levels stay where they were, and none is beyond the
+ * ceiling of debt, so that no number of jumps in a row turns a debt around. `since`: as above. */
+static void shift_all(table_t *t, int64_t ns, int64_t since, int64_t now)
+{
+    if (ns > 0)
+        shift_silences(t, ns, since, now);
     for (int64_t i = 0; i < t->h->bump; i++) {
         hot_t *hot = &t->hot[i];
         const definition_t *d = &t->definitions[hot->bucket];

@@ -14,18 +14,21 @@ LOG = logging.getLogger("crdtbucket.mesh")
 class ClockJumps:
     """Follows the clock of the node `name` and those of its peers. Times are local ns."""
 
-    def __init__(self, table: Table, members: Membership, name: str, interval_ns: int) -> None:
-        """`interval_ns`: between two rounds, at each of which `undo` is called."""
+    def __init__(self, table: Table, members: Membership, name: str, clock: OwnClock) -> None:
+        """`clock` is read at each round, and `undo` called."""
         self._table, self._members, self._name = table, members, name
-        self._clock = OwnClock(interval_ns)
+        self._clock = clock
 
     def undo(self, now: int) -> None:
         """Moves the table with its clock, if that has jumped since the last round."""
-        self._clock.read(now)
-        links = [link for link in self._members.links.values() if link.connected]
+        near = self._table.nodes.near_ns
+        there = [link for link in self._members.links.values() if link.connected]
+        # Who is silent, as behind a cut, has not looked at this clock since, and has no say.
+        links = [link for link in there if 0 <= now - link.last_seen < near]
         by = jump(link.clock for link in links)
         if not by:
             return
+        since = self._clock.jumped()
         if not self._clock.explains(by):
             for link in links:
                 if link.clock.moved:
@@ -43,6 +46,6 @@ class ClockJumps:
             self._name,
             by / 1e9,
         )
-        self._table.shift(by)
+        self._table.shift(by, since)
         for link in links:
             link.clock.settle(-by)

@@ -12,6 +12,7 @@ far as the own clock shows such a jump itself.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass
 from statistics import median_high, median_low
@@ -37,6 +38,8 @@ STEP_NS = 2_000_000_000
 steadily."""
 STEADY = 60
 """The part of that allowance which comes back: one second in so many seconds."""
+GAPS = 64
+"""So many of the last times at which a round came too late are remembered."""
 
 
 @dataclass(slots=True)
@@ -114,6 +117,8 @@ class OwnClock:
         than 0."""
         self._unexplained = 0
         """Corrections of the last time that nothing explained, and a fast clock may."""
+        self._gaps: deque[tuple[int, int]] = deque(maxlen=GAPS)
+        """When rounds began that came late, and by how much."""
 
     def read(self, now: int) -> None:
         """Reads the own clock when a round begins."""
@@ -123,8 +128,18 @@ class OwnClock:
             if passed < 0 or moved > SHOWN_NS:
                 self._seen = [one for one in self._seen if now - one[0] < KEPT_NS]
                 self._seen.append((now, moved))
+                self._gaps.append((now, moved))
             self._unexplained = max(0, self._unexplained - max(0, passed) // STEADY)
         self._last = now
+
+    def gaps(self, since: int) -> int:
+        """For how much of the time since then this process stood still, or its clock jumped."""
+        return sum(moved for at, moved in self._gaps if at > since and moved > 0)
+
+    def jumped(self) -> int:
+        """When it last moved forward, at the latest: later than all that was noted before, and
+        earlier than all that came afterwards. 0 where it has not."""
+        return max((at - moved // 2 for at, moved in self._seen if moved > 0), default=0)
 
     def explains(self, by: int) -> bool:
         """Whether it may have jumped forward by `by`; if so, that much is used up."""

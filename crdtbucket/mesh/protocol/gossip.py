@@ -20,6 +20,8 @@ FLUSH_GAP_NS = 10_000_000
 """Least time between two early flushes, and between two answers to a peer."""
 SWEEP = 4096
 """Places of the table that each round looks at for entries to evict."""
+QUIET_NS = 3_100_000_000
+"""A key that nobody has asked for so long is quiet, so that digests have it; and a round more."""
 TRIMMED = 131_072
 """Items of the log of versions that each round takes out of it at most."""
 TICK_BYTES = 1 << 20
@@ -47,6 +49,10 @@ class GossipSchedule:
         """Where the round under way goes on to collect, -1 when all is collected."""
         self._unsent: list[PeerState] = []
         """Links that the round under way has still to go to, the next one last."""
+        self._made = table.definitions.made
+        """Definitions that were made when all keys were compared with those of the peers."""
+        self._compare_at: list[int] = []
+        """When that is to be done anew."""
         self._new_links: dict[str, None] = {}
         """The peers that have still to get their first round."""
         self._greeted: dict[str, None] = {}
@@ -94,6 +100,16 @@ class GossipSchedule:
         for link in self._members.reachable():
             yield [(link.info.name, data) for data in self._out.round(link, now, {})]
 
+    def _compare_anew(self, now: int) -> None:
+        """What peers have sent of a bucket that is new here was left out: digests ask for it again,
+        at once, and when the keys are quiet that are in use at this moment."""
+        if (made := self._table.definitions.made) != self._made:
+            self._made, self._compare_at = made, [now, now + QUIET_NS]
+        while self._compare_at and self._compare_at[0] <= now:
+            del self._compare_at[0]
+            for link in self._members.reachable():
+                link.digest_due = now
+
     @property
     def _under_way(self) -> bool:
         return self._collecting >= 0 or bool(self._unsent)
@@ -107,6 +123,7 @@ class GossipSchedule:
                 return self._first_rounds(me(), now)
             self._last_send = now
             self._relays.step()
+            self._compare_anew(now)
             self._out.start()
             self._members.prepare_updates(me, now)
             self._unsent = self._members.reachable()

@@ -12,6 +12,7 @@ from crdtbucket.errors import NodeConflict, WireError
 from crdtbucket.mesh.mesh_config import MeshConfig
 from crdtbucket.mesh.node_info import NodeInfo
 from crdtbucket.mesh.protocol import wire
+from crdtbucket.mesh.protocol.clock_watch import OwnClock
 from crdtbucket.mesh.protocol.failure_detector import FailureDetector
 from crdtbucket.mesh.protocol.introductions import Introductions
 from crdtbucket.mesh.protocol.member_directory import MemberDirectory, member_row
@@ -42,10 +43,11 @@ class Membership:
     """The members that one node knows, and its links to them. Times are local ns."""
 
     def __init__(
-        self, table: Table, config: MeshConfig, roster: Roster, name: str, now: int
+        self, table: Table, config: MeshConfig, roster: Roster, name: str, clock: OwnClock, now: int
     ) -> None:
-        """`name`: of this node."""
-        self._table, self._roster, self._name, self._began = table, roster, name, now
+        """`name`, `clock`: of this node."""
+        self._table, self._roster, self._name = table, roster, name
+        self._clock, self._began = clock, now
         self._first_digest_ns = 2 * config.gossip_interval_ns
         self._forget_after_ns = config.forget_after_ns
         self.pruner = Pruner(table, now, config.gossip_interval_ns)
@@ -239,7 +241,7 @@ class Membership:
             self._keep_log(link, silent, now)
             if link.left or link.forgotten:
                 continue
-            if unseen > self._forget_after_ns:
+            if unseen - self._clock.gaps(now - unseen) > self._forget_after_ns:
                 self.forget(link, f"was silent for {unseen / 1e9:.0f} s and is forgotten")
             elif why := self.detector.why_gone(link, now):
                 self.forget(link, why)

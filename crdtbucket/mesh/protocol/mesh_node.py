@@ -17,6 +17,7 @@ from crdtbucket.mesh.mesh_config import MeshConfig
 from crdtbucket.mesh.node_info import NodeInfo
 from crdtbucket.mesh.protocol import wire
 from crdtbucket.mesh.protocol.clock_jumps import ClockJumps
+from crdtbucket.mesh.protocol.clock_watch import OwnClock
 from crdtbucket.mesh.protocol.entry_merger import EntryMerger
 from crdtbucket.mesh.protocol.frame_intake import FrameIntake
 from crdtbucket.mesh.protocol.gossip import GossipSchedule
@@ -60,7 +61,8 @@ class MeshNode:
         self._waker: Callable[[], None] | None = None
         rng, now, interval_ns = random.Random(seed), table.now(), config.gossip_interval_ns
         self.roster = Roster(table, name)
-        self.members = Membership(table, config, self.roster, name, now)
+        self._clock = OwnClock(interval_ns)
+        self.members = Membership(table, config, self.roster, name, self._clock, now)
         self.links = self.members.links
         self.updates = self.members.updates
         """What this node advertises of itself."""
@@ -80,7 +82,7 @@ class MeshNode:
             shared_bursts=config.partition_burst == "share",
         )
         self._horizon = NearHorizon(table.nodes, interval_ns, now)
-        self._jumps = ClockJumps(table, self.members, name, interval_ns)
+        self._jumps = ClockJumps(table, self.members, name, self._clock)
         table.on_wake = self._wake
         table.epochs.spare(rng.getrandbits(64) | 1)
         self.memory.begin(config.expected_peers, now)
@@ -249,6 +251,7 @@ class MeshNode:
         return self._gossip.tick(lambda: self.info, now, self._before_round)
 
     def _before_round(self, now: int) -> None:
+        self._clock.read(now)
         self.memory.settle_when_due(now)
         self.members.age(now)
         self._own_name.look(now)

@@ -17,6 +17,7 @@ from crdtbucket._core import (
 from crdtbucket.mesh.mesh_config import MeshConfig
 from crdtbucket.mesh.node_info import NodeInfo
 from crdtbucket.mesh.protocol import wire
+from crdtbucket.mesh.protocol.clock_watch import OwnClock
 from crdtbucket.mesh.protocol.membership import Membership
 from crdtbucket.mesh.protocol.peer_state import PeerState
 from crdtbucket.mesh.protocol.roster import Roster
@@ -81,7 +82,7 @@ class RecordedPart:
 def membership(config: MeshConfig = CONFIG) -> tuple[Membership, RecordingTable]:
     """The members of `me`, which has met nobody."""
     table: Any = RecordingTable()
-    return Membership(table, config, Roster(table, "me"), "me", 0), table
+    return Membership(table, config, Roster(table, "me"), "me", OwnClock(SECOND), 0), table
 
 
 def linked(members: Membership, *infos: NodeInfo) -> list[PeerState]:

@@ -383,3 +383,25 @@ def test_what_the_own_clock_showed_may_be_claimed_for_so_long() -> None:
         for now in (0, STEP + 3 * STEP_NS, STEP + 3 * STEP_NS + passed):
             own.read(now)
         assert own.explains(passed - STEP + 4 * STEP_NS) is explained  # that was a pause, too
+
+
+def test_an_own_clock_says_for_how_long_it_has_stood_still_since_a_time() -> None:
+    own = OwnClock(STEP)
+    now = rounds(own, 0, 3)
+    own.read(now := now + 5_000 * MS)
+    first = now
+    assert own.gaps(0) == own.gaps(first - 1) == 5_000 * MS
+    assert own.gaps(first) == 0
+    assert own.jumped() == first - 2_500 * MS
+    now = rounds(own, now, 20)
+    own.read(now := now + 1_100 * MS)
+    assert own.gaps(first) == 1_100 * MS
+    assert own.gaps(0) == 6_100 * MS
+    assert own.jumped() == now - 550 * MS
+
+
+def test_an_own_clock_that_never_jumped_says_so() -> None:
+    own = OwnClock(STEP)
+    assert own.gaps(0) == own.jumped() == 0
+    rounds(own, 0, 100)
+    assert own.gaps(0) == own.jumped() == 0

@@ -9,6 +9,7 @@ import pytest
 
 from crdtbucket.errors import NodeConflict, WireError
 from crdtbucket.mesh.protocol import wire
+from crdtbucket.mesh.protocol.clock_watch import OwnClock
 from crdtbucket.mesh.protocol.introductions import PLACES
 from crdtbucket.mesh.protocol.member_directory import ALIVE_NS
 from crdtbucket.mesh.protocol.membership import Membership
@@ -200,7 +201,7 @@ def test_tombstones_that_stand_in_the_table_are_kept_from_now_on() -> None:
     roster = Roster(table, "me")
     table.epochs.origin(roster.node("far"), 50)
     add_tombstone(table, 50)
-    members = Membership(table, CONFIG, roster, "me", 5)
+    members = Membership(table, CONFIG, roster, "me", OwnClock(SECOND), 5)
     assert members.pruner.tombstones == {50: 5}
     assert not members.updates.are_due(4)
     assert members.updates.are_due(5)
