@@ -87,6 +87,8 @@ class Run:
             self.mesh.mend_all()
             self.mesh.change_network(loss=0.0, duplication=0.0, reordering=0.0)
             self.oracle.finish()
+        # The collector of garbage does not see through a decision: nodes would stay for longer.
+        self.decisions.clear()
         return self
 
     # ---- what a run is made of: (time, tie-breaker, act, arguments), each in order of time ----

@@ -35,8 +35,7 @@ REACHED_NS = 2_000_000_000
 """A peer that has acknowledged a frame of this age, or of three rounds, and the round trip, is
 reached again."""
 GONE = 128
-"""So many peers that left or are forgotten are remembered: names that come and go would use up all
-numbers."""
+"""So many peers that left or are forgotten are remembered: names that come and go take numbers."""
 
 
 class Membership:
