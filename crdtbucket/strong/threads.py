@@ -63,7 +63,6 @@ class Threads:
         self._deadline_ns = deadline_ns
         self._local = PerThread()
         self._made: weakref.WeakSet[BlockingConnection] = weakref.WeakSet()
-        self._in_flight = 0
         self._idle: asyncio.Event | None = None
 
     def acquire(
@@ -79,31 +78,35 @@ class Threads:
         if self._idle is not None:
             return None  # closing: no connection is made any more
         connection = self._connection(endpoint)
-        if connection is None:
-            return None
+        if connection is None or connection.asking:
+            return None  # asking: a signal handler or a finalizer has interrupted this thread
         with ledger.lock:
             if self._idle is not None:
                 return None  # the limiter is being closed, as the event loop will say
             opened = ledger.open(bucket, key, cost, endpoint.link.fence, threaded=True)
             if isinstance(opened, Decision):
                 return opened
-            self._in_flight += 1
+            connection.requests += 1
         try:
             endpoint.health.asked()
             return self._ask(endpoint, connection, opened)
         finally:
-            with ledger.lock:
-                self._in_flight -= 1
-                if self._idle is not None and not self._in_flight:
-                    self._on_loop(self._idle.set)
+            connection.requests -= 1
+            if self._idle is not None and not self.in_flight:
+                self._on_loop(self._idle.set)
+
+    @property
+    def in_flight(self) -> int:
+        """The requests of threads that are neither decided nor given up."""
+        with self._ledger.lock:
+            return sum(connection.requests for connection in self._made)
 
     async def stop(self) -> None:
         """Waits until the requests in flight have ended, which they do by their deadlines, and ends
         the connections."""
         with self._ledger.lock:  # no request begins after this
             self._idle = asyncio.Event()
-            busy = self._in_flight > 0
-        if busy:
+        if self.in_flight:
             await self._idle.wait()
         with self._ledger.lock:
             for connection in list(self._made):
@@ -114,7 +117,7 @@ class Threads:
     def _ask(
         self, endpoint: Endpoint, connection: BlockingConnection, request: StoreRequest
     ) -> Decision | None:
-        started, left, source = now_ns(), self._deadline_ns, False
+        left, source = self._deadline_ns, False
         while left > 0:
             try:
                 reply = connection.ask(request.command(endpoint.link.beats, source), left)
@@ -137,7 +140,7 @@ class Threads:
                 if not isinstance(result, StoreRequest):
                     return result
                 request = result
-            left = self._deadline_ns - (now_ns() - started)
+            left -= now_ns() - connection.asked_ns
         # It did not run, or has to be sent again and there is no time left for that.
         return self._give_up(endpoint, request)
 

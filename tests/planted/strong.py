@@ -6,6 +6,13 @@ from tests.planted.mutation import Mutation, suite
 
 MUTATIONS = (
     Mutation(
+        "a_call_within_a_call_of_a_thread_reads_its_answer",
+        "strong",
+        "if connection is None or connection.asking:",
+        "if connection is None:",
+        suite("strong/test_threads", "within_a_call"),
+    ),
+    Mutation(
         "a_reload_changes_what_holds_for_the_life_of_a_limiter",
         "strong",
         "degradation, modes=own.modes, webhook=own.webhook, on_mode_change=own.on_mode_change",

@@ -249,14 +249,14 @@ def test_closing_waits_for_the_calls_of_threads(server: Server) -> None:
         all_were_answered.wait(BOUND)
         threads = bucket.store._threads
         server.freeze()
-        until(lambda: threads._in_flight)  # the event loop may ask for some of them
+        until(lambda: threads.in_flight)  # the event loop may ask for some of them
         stopping = asyncio.run_coroutine_threadsafe(threads.stop(), threads._loop)
         for _ in range(3):
             asyncio.run_coroutine_threadsafe(asyncio.sleep(0), threads._loop).result(BOUND)
         assert not stopping.done()
         server.thaw()
         stopping.result(BOUND)
-        assert threads._in_flight == 0
+        assert threads.in_flight == 0
     for thread in asking:
         thread.join(BOUND)
     taken, refunded = records(server)["n1"]
@@ -281,7 +281,7 @@ def test_a_call_that_meets_the_closing_is_left_to_the_event_loop(
 
         monkeypatch.setattr(threads, "_connection", closed_meanwhile)
         assert threads.acquire(endpoint, bucket, "k", 1) is None
-        assert threads._in_flight == 0
+        assert threads.in_flight == 0
 
 
 def test_the_connections_of_threads_end_with_them(server: Server) -> None:
@@ -363,3 +363,23 @@ def test_over_tls(tmp_path: Path) -> None:
             assert isinstance(bucket, StrongBucket)
             warm(bucket)
             assert [bucket.acquire_sync("k").remaining for _ in range(3)] == [1_999, 1_998, 1_997]
+
+
+def test_a_call_from_within_a_call_of_the_same_thread_reads_no_answer_of_it(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As a signal handler or a finalizer may make one while the thread waits."""
+    with limiter(server.url) as one:
+        bucket = one.bucket("b")
+        warm(bucket)
+        send, within, once = BlockingConnection._send, list[Decision](), iter([True])
+
+        def interrupted(connection: BlockingConnection, data: bytes) -> None:
+            send(connection, data)
+            if next(once, False):
+                within.append(bucket.acquire_sync("within", 3))
+
+        monkeypatch.setattr(BlockingConnection, "_send", interrupted)
+        assert bucket.acquire_sync("k", 5).remaining == 1_995
+        assert within[0].remaining == 1_997
+        assert quiet(one)

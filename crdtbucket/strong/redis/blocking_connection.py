@@ -33,8 +33,14 @@ class BlockingConnection:
         self.address = address
         self.latency_ns = 0
         """How long the last answer took (ns), without the time for which it lay unread here."""
+        self.asked_ns = 0
+        """When the last command was sent (`clock.now_ns`)."""
         self.used_ns = now_ns()
-        """When it was last known to be open (`clock.now_ns`)."""
+        """When it was last known to be open."""
+        self.asking = False
+        """Whether a command was sent, and its reply is not read yet."""
+        self.requests = 0
+        """Requests that its thread has begun and not ended; belongs to `Threads`."""
         self._reader = ReplyReader()
         self._newest: Newest | None = None
         self._socket: socket.socket | None = None
@@ -77,9 +83,10 @@ class BlockingConnection:
         try:
             if patience_ns != self._patience_ns or self._socket is None:
                 self._wait_at_most(patience_ns)
-            sent = now_ns()
+            self.asking, self.asked_ns = True, (sent := now_ns())
             self._send(command)
             reply = self._read(sent + patience_ns)
+            self.asking = False
         except BaseException:
             self.close()
             raise
