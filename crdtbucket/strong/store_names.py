@@ -40,7 +40,7 @@ class StoreNames:
         prefix = self._prefixes.get(bucket)
         if prefix is None:
             prefix = self._prefixes[bucket] = key_prefix(self._prefix, bucket.spec.key)
-        return b"%s%016x%016x}" % (prefix, place[1], place[0])
+        return b"%s%032x}" % (prefix, place[1] << 64 | place[0])
 
     def own(self) -> tuple[int, bytes]:
         """The epoch of this process, and its name as the owner of a column."""

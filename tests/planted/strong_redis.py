@@ -6,6 +6,20 @@ from tests.planted.mutation import HISTORIES, PYTEST, Mutation, suite
 
 MUTATIONS = (
     Mutation(
+        "a_head_that_is_cut_off_is_taken_for_a_short_one",
+        "strong/redis",
+        'and 0 < data.find(b"\\r") <',
+        'and data.find(b"\\r") <',
+        suite("strong/redis/test_resp", "head_behind"),
+    ),
+    Mutation(
+        "numbers_behind_another_head_are_taken_for_one_list",
+        "strong/redis",
+        "            and data[0] == _LIST\n",
+        "",
+        suite("strong/redis/test_resp", "head_behind"),
+    ),
+    Mutation(
         "a_denied_call_leaves_the_rate_before",
         "strong/redis",
         "    comparable, changed = false, true",

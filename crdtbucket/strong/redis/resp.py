@@ -23,6 +23,8 @@ MAX_DEPTH = 5
 # gigabytes. A head begins a line; no text that we ask for has a line which begins like it.
 _LARGE_HEAD = re.compile(rb"\n[*%~>|]\+?\d{5}")
 _HEAD_BYTES = 7
+_LIST = ord("*")
+_NUMBERS = b"-0123456789:\r\n"
 _SHOWN = 200
 _KINDS = {
     "auth": "NOAUTH WRONGPASS DENIED",
@@ -71,17 +73,25 @@ class RedisErrorReply(CrdtbucketError):
 class ReplyReader:
     """Reads replies, in order, from the bytes of one connection."""
 
-    __slots__ = ("_gets", "_reader", "_tail", "_unread")
+    __slots__ = ("_gets", "_numbers", "_reader", "_tail", "_unread")
 
     def __init__(self) -> None:
         self._reader = hiredis.Reader(replyError=RedisErrorReply, notEnoughData=NOTHING)
         self._gets = self._reader.gets
         self._tail = b"\n"
         self._unread = 0
+        self._numbers = False
 
     def feed(self, data: bytes) -> None:
         """Take what the socket gave. Raises `GarbledReply` for a reply beyond the bounds."""
-        if _LARGE_HEAD.search(self._tail + data):
+        # One list of numbers, as nearly all answers of a script are: its head is the only one.
+        self._numbers = (
+            data.translate(None, _NUMBERS) == b"*"
+            and data[0] == _LIST
+            and 0 < data.find(b"\r") < _HEAD_BYTES - 1
+            and not self._unread
+        )
+        if not self._numbers and _LARGE_HEAD.search(self._tail + data):
             raise GarbledReply(f"a list of more than {MAX_ITEMS} items")
         self._tail = data[-_HEAD_BYTES:] if len(data) >= _HEAD_BYTES else self._tail + data
         self._unread += len(data)
@@ -98,6 +108,8 @@ class ReplyReader:
             raise GarbledReply(f"no Redis protocol ({error})") from error
         if reply is not NOTHING:
             self._unread = 0
+            if self._numbers:
+                return reply
             if type(reply) is list and list in map(type, reply) and too_deep(reply):
                 raise GarbledReply(f"lists nested to more than {MAX_DEPTH}")
         return reply

@@ -158,3 +158,10 @@ def test_depth_is_refused_however_it_is_wrapped_and_what_came_before_is_read() -
     assert reader.next() == b"OK"
     with pytest.raises(GarbledReply, match="nested"):
         reader.next()
+
+
+@pytest.mark.parametrize("before", [b":1\r\n", b"", b"*1\r\n:1\r\n"], ids=repr)
+@pytest.mark.parametrize("size", [3, 6, 7, 100])
+def test_a_large_head_behind_numbers_is_refused_before_it_is_read(before: bytes, size: int) -> None:
+    with pytest.raises(GarbledReply, match="a list of more than"):
+        read(ReplyReader(), before + b"*9999999\r\n:1\r\n", size)
