@@ -9,7 +9,7 @@ from crdtbucket.testing import SimulatedNode
 from tests.simulated.books import Books
 from tests.simulated.network import LAST_RETRY_NS, Network
 from tests.simulated.plan import Plan
-from tests.simulated.truth import Owner, Place
+from tests.simulated.truth import Place
 from tests.simulated.view import ENDED_NS, View
 
 SECOND = 10**9
@@ -191,12 +191,7 @@ class Ending:
     def _check_level(self, nodes: list[SimulatedNode], place: Place) -> None:
         """No level is above what the ideal bucket has left, but for what no node here knows."""
         ideal = self.books.ideal(place)
-        level, known = ideal.level(self.mesh.now_ns), dict[Owner, int]()
-        for node in nodes:
-            for owner, column in self.books.columns(node, place).items():
-                known[owner] = max(known.get(owner, 0), column[1])
-        taken = self.books.ledger.taken[place]
-        lost = sum(tokens - known.get(owner, 0) for owner, tokens in taken.items())
+        level, lost = ideal.level(self.mesh.now_ns), self.books.lost(nodes, place)
         spec = self.plan.main if place[0] == "main" else self.plan.side
         for node in nodes:
             shown = spec.capacity - node.peek(*place).debt * spec.refill_rate / spec.interval_ns
