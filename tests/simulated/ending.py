@@ -99,9 +99,17 @@ class Ending:
             for place in self.books.ideals:
                 if self._unequal(nodes, place) or self._apart(nodes, place):
                     return False
-                if 0 < len(self._owing(nodes, place)) < len(nodes):
+                owing = self._owing(nodes, place)
+                if 0 < len(owing) < len(nodes) or self._counted_by_some(nodes, owing, place):
                     return False  # who is full may not have heard
         return True
+
+    def _counted_by_some(
+        self, nodes: list[SimulatedNode], owing: list[SimulatedNode], place: Place
+    ) -> bool:
+        """Whether a node that owes counts what has a tombstone at another: it may be withdrawn."""
+        epochs = {e for one in nodes for _, _, e, gone in one.table.epochs.origins() if gone}
+        return any(owner[1] in epochs for n in owing for owner in self.books.columns(n, place))
 
     def _owing(self, nodes: list[SimulatedNode], place: Place) -> list[SimulatedNode]:
         """Nodes where the key is not full: where it is there is nothing to tell."""
