@@ -65,6 +65,7 @@ from crdtbucket.mesh.protocol import (
     pruning,
     unlinked,
     wire,
+    withdrawals,
 )
 from crdtbucket.mesh.sockets import admission, discovery
 from crdtbucket.mesh.transport import mesh_network, observing_links
@@ -731,6 +732,8 @@ def in_core(header: str, name: str) -> float:
 
 
 SECOND = 1e9
+TOLD_S = pruning.SETTLED_NS / SECOND / withdrawals.TOLD_PART
+DOUBTED_S = pruning.SETTLED_NS / SECOND / withdrawals.DOUBTED_PART
 TOLD = [
     ("model.md", f"a *fast* rate ({in_core('level/peer_rates.h', 'FAST_NS') / 1e6:g} ms)"),
     ("model.md", f"a *slow* rate ({in_core('level/peer_rates.h', 'SLOW_NS') / SECOND:g} s"),
@@ -758,6 +761,8 @@ TOLD = [
     ("model.md", f"or after {node_memory.WARM_UP_NS / SECOND:g} s"),
     ("model.md", f"than {peer_state.LATE_NS / SECOND:g} s when it comes"),
     ("model.md", f"and {pruning.SETTLED_NS / SECOND:g} s have passed,"),
+    ("model.md", f"to add it: {TOLD_S:g} s, or {pruning.ROUNDS // withdrawals.TOLD_PART} rounds"),
+    ("model.md", f"break for {DOUBTED_S:g} s, or {pruning.ROUNDS // withdrawals.DOUBTED_PART}"),
     ("wire.md", f"seen within {member_directory.ALIVE_NS / SECOND:g} s"),
     ("wire.md", f"within {membership.DEAD_NS / SECOND:g} s), `dead`"),
     ("wire.md", f"silent for over {membership.HOLD_NS / SECOND:g} s"),

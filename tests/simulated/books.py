@@ -40,6 +40,8 @@ class Books:
         """The most that any node was seen to keep free for silent peers, tokens."""
         self._seen: dict[tuple[str, int, Place], tuple[int, int, dict[Owner, Column]]] = {}
         """When a node was looked at, ns, what it had evicted, and its columns."""
+        self._known: dict[tuple[str, int], dict[Place, dict[Owner, int]]] = {}
+        """The most that a process was seen to count for each owner."""
         self._marked: dict[tuple[str, int], dict[int, int]] = {}
         """When an epoch was last seen marked in a process of a node, ns."""
         self._passed: dict[tuple[str, int, str], int] = {}
@@ -57,12 +59,21 @@ class Books:
 
     def happens(self, what: str, args: tuple[Any, ...]) -> None:
         self._moved = True
+        for place in self.ideals:
+            for node in self._awake(place):
+                self._know(node, place, self.columns(node, place))
         if self._first is None:
             self._first = self.mesh.now_ns
         if what in ("reload", "stage", "jump", "still"):
             self.unbounded.add("main")
         if what in ("jump", "still", "limit"):
             self.unbounded.add("side")
+
+    def _awake(self, place: Place) -> list[SimulatedNode]:
+        """The nodes that run now and have this bucket."""
+        now = self.mesh.now_ns
+        up = [one for one in self.mesh.nodes.values() if one.up and one.suspended_until <= now]
+        return [one for one in up if place[0] in one.buckets]
 
     # ---- books ----
 
@@ -108,6 +119,20 @@ class Books:
         found = node.bucket(place[0]).columns(place[1])
         return {(names[number], epoch): column for (number, epoch), column in found.items()}
 
+    def _know(self, node: SimulatedNode, place: Place, columns: dict[Owner, Column]) -> None:
+        known = self._known.setdefault((node.name, node.epochs), {}).setdefault(place, {})
+        for owner, (_, taken, _) in columns.items():
+            known[owner] = max(known.get(owner, 0), taken)
+
+    def lost(self, nodes: list[SimulatedNode], place: Place) -> int:
+        """Tokens that were taken and that none of these processes has ever counted."""
+        nodes = [node for node in nodes if place[0] in node.buckets]
+        for node in nodes:
+            self._know(node, place, self.columns(node, place))
+        known = [self._known[node.name, node.epochs][place] for node in nodes]
+        taken = self.ledger.taken[place].items()
+        return sum(n - max((one.get(owner, 0) for one in known), default=0) for owner, n in taken)
+
     # ---- rules ----
 
     def look(self, node: SimulatedNode, place: Place, *, admitted: bool) -> None:
@@ -143,10 +168,8 @@ class Books:
         if level >= 0 or calls > passed:
             return  # a guaranteed call passes also where a settlement has left a large debt
         allowance = self.not_merged(place, columns) + self.slack(place)
-        now = self.mesh.now_ns
-        up = [n for n in self.mesh.nodes.values() if n.up and n.suspended_until <= now]
-        up = [n for n in up if place[0] in n.buckets]
-        allowance += guaranteed * sum(n.bucket(place[0]).counters()["guaranteed"] for n in up)
+        let_pass = (n.bucket(place[0]).counters()["guaranteed"] for n in self._awake(place))
+        allowance += guaranteed * sum(let_pass)
         if level < -allowance:
             self.view.broken(
                 "admitted", f"{node.name} {place} at {level:.3f}, allowed {-allowance:.3f}"
@@ -171,11 +194,9 @@ class Books:
 
     def _most_room(self, place: Place) -> float:
         """Looks at what nodes keep free for silent peers now; the most that it ever saw."""
-        for node in self.mesh.nodes.values():
-            runs = node.up and node.suspended_until <= self.mesh.now_ns
-            if runs and place[0] in node.buckets:
-                room = node.bucket(place[0]).credit(place[1])
-                self._room[place] = max(self._room.get(place, 0.0), room)
+        for node in self._awake(place):
+            room = node.bucket(place[0]).credit(place[1])
+            self._room[place] = max(self._room.get(place, 0.0), room)
         return self._room.get(place, 0.0)
 
     def _credit(self, place: Place) -> float:
@@ -215,6 +236,7 @@ class Books:
                 if new is None or new < old:
                     self.view.broken("columns", f"{node.name} {place}: {owner} went {old} to {new}")
         self._seen[node.name, node.epochs, place] = self.mesh.now_ns, evicted, columns
+        self._know(node, place, columns)
 
     def _began_anew(self, owner: Owner, place: Place, old: Column) -> bool:
         """Whether the owner has no such column any more: it has ended, so that its epoch was marked

@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 from crdtbucket.mesh.mesh_config import LEAST_ROUNDS
 from crdtbucket.spec.bucket_spec import BucketSpec
 from crdtbucket.spec.field_checks import MAX_RATE
+from tests.simulated.given_up import draw_given_up
 from tests.simulated.happenings import (
     draw_crowd,
     draw_cuts,
@@ -42,6 +43,7 @@ def draw(seed: int, plain: Collection[str] = (), dropped: Collection[int] = ()) 
     for name, dimension in DIMENSIONS.items():
         rng = random.Random(f"{seed} {name}")
         drawn[name] = dimension.plain(drawn) if name in plain else dimension.draw(rng, drawn)
+    drawn |= drawn["given_up"]
     happening = ("hostile", "observer") if drawn["alone"] else EVENTS
     events = sorted((e for name in happening for e in drawn[name]), key=lambda e: (e.at, e.what))
     latency, jitter = drawn["lag"]
@@ -244,10 +246,6 @@ def draw_scattered(rng: random.Random, drawn: dict[str, Any]) -> float:
     return min(rng.choice([10.0, 25.0, 60.0]), 150 / drawn["length"])
 
 
-def draw_returns(rng: random.Random, drawn: dict[str, Any]) -> bool:
-    return rng.random() < 0.5
-
-
 def draw_bad(rng: random.Random, drawn: dict[str, Any]) -> int:
     """Two of at least five members lie together, in a part of the plans in which one does."""
     return 2 if drawn["size"] >= 3 and rng.random() < 0.4 else 1
@@ -282,7 +280,7 @@ DIMENSIONS: dict[str, Dimension] = {
     "arrivals": Dimension(draw_arrivals, lambda drawn: ("even", 0.0)),
     "storm": Dimension(draw_storm, lambda drawn: None),
     "scattered": Dimension(draw_scattered, lambda drawn: 0.0),
-    "returns": Dimension(draw_returns, lambda drawn: False),
+    "returns": Dimension(lambda rng, drawn: rng.random() < 0.5, lambda drawn: False),
     "cuts": Dimension(draw_cuts, nothing),
     "members": Dimension(draw_members, nothing),
     "crowd": Dimension(draw_crowd, nothing),
@@ -294,6 +292,7 @@ DIMENSIONS: dict[str, Dimension] = {
     "observer": Dimension(draw_observer, nothing),
     "alone": Dimension(draw_alone, lambda drawn: False),
     **{name: Dimension(draw_them, nothing) for name, draw_them in IRREGULAR.items()},
+    "given_up": Dimension(draw_given_up, lambda drawn: {}),
     "idle": Dimension(lambda rng, drawn: rng.random() < 0.08, lambda drawn: False),
 }
 """In the order in which they are drawn."""

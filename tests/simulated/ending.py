@@ -9,7 +9,7 @@ from crdtbucket.testing import SimulatedNode
 from tests.simulated.books import Books
 from tests.simulated.network import LAST_RETRY_NS, Network
 from tests.simulated.plan import Plan
-from tests.simulated.truth import Owner, Place
+from tests.simulated.truth import Place
 from tests.simulated.view import ENDED_NS, View
 
 SECOND = 10**9
@@ -99,9 +99,17 @@ class Ending:
             for place in self.books.ideals:
                 if self._unequal(nodes, place) or self._apart(nodes, place):
                     return False
-                if 0 < len(self._owing(nodes, place)) < len(nodes):
+                owing = self._owing(nodes, place)
+                if 0 < len(owing) < len(nodes) or self._counted_by_some(nodes, owing, place):
                     return False  # who is full may not have heard
         return True
+
+    def _counted_by_some(
+        self, nodes: list[SimulatedNode], owing: list[SimulatedNode], place: Place
+    ) -> bool:
+        """Whether a node that owes counts what has a tombstone at another: it may be withdrawn."""
+        epochs = {e for one in nodes for _, _, e, gone in one.table.epochs.origins() if gone}
+        return any(owner[1] in epochs for n in owing for owner in self.books.columns(n, place))
 
     def _owing(self, nodes: list[SimulatedNode], place: Place) -> list[SimulatedNode]:
         """Nodes where the key is not full: where it is there is nothing to tell."""
@@ -191,12 +199,7 @@ class Ending:
     def _check_level(self, nodes: list[SimulatedNode], place: Place) -> None:
         """No level is above what the ideal bucket has left, but for what no node here knows."""
         ideal = self.books.ideal(place)
-        level, known = ideal.level(self.mesh.now_ns), dict[Owner, int]()
-        for node in nodes:
-            for owner, column in self.books.columns(node, place).items():
-                known[owner] = max(known.get(owner, 0), column[1])
-        taken = self.books.ledger.taken[place]
-        lost = sum(tokens - known.get(owner, 0) for owner, tokens in taken.items())
+        level, lost = ideal.level(self.mesh.now_ns), self.books.lost(nodes, place)
         spec = self.plan.main if place[0] == "main" else self.plan.side
         for node in nodes:
             shown = spec.capacity - node.peek(*place).debt * spec.refill_rate / spec.interval_ns

@@ -9,8 +9,10 @@ from pathlib import Path
 
 import pytest
 
+from crdtbucket.mesh.protocol.withdrawals import Withdrawals
 from tests.simulated.drawing import draw
 from tests.simulated.run import Run, play
+from tests.simulated.view import Broken
 from tests.soak import failures
 
 ROOT = Path(__file__).parents[2]
@@ -36,6 +38,18 @@ def test_histories_are_not_idle() -> None:
     scattered = [run for run in runs if run.plan.scattered]
     assert any(run.oracle.books.ledger.taken[place] for run in scattered for place in
                run.oracle.books.ideals if place[0] == "side")  # fmt: skip
+
+
+@pytest.mark.parametrize(("seed", "rule"), [(970351, "level"), (971523, "converged")])
+def test_a_tombstone_that_is_never_withdrawn_is_found(
+    seed: int, rule: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No column shows in the end what was taken, and nodes that run have counted it."""
+    assert play(seed)
+    monkeypatch.setattr(Withdrawals, "due", lambda *_: iter(()))
+    monkeypatch.setattr(Withdrawals, "believed", lambda *_: True)
+    with pytest.raises(Broken, match=f"^{rule}: "):
+        play(seed)
 
 
 @pytest.mark.parametrize("seed", range(4))  # of more, the next test

@@ -8,6 +8,7 @@ import pytest
 
 from crdtbucket.mesh.protocol.own_epoch import OwnEpoch
 from crdtbucket.mesh.protocol.own_name import OwnName
+from crdtbucket.mesh.protocol.peer_state import PeerState
 from crdtbucket.mesh.protocol.pruning import Pruner
 from crdtbucket.spec.bucket_spec import BucketSpec
 from tests.simulated.bounded import Bounded
@@ -78,7 +79,9 @@ def test_a_hostile_member_is_believed_within_its_bounds() -> None:
     assert min(seen) > 0
 
 
-def _with_tombstones(pruner: Pruner, epochs: tuple[int, ...], running: set[int], now: int) -> None:
+def _with_tombstones(
+    pruner: Pruner, link: PeerState, epochs: tuple[int, ...], running: set[int], now: int
+) -> None:
     """Believes tombstones, whoever runs."""
     pruner._add_tombstones([*epochs], now)
 

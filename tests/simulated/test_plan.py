@@ -9,6 +9,7 @@ from itertools import pairwise
 import pytest
 
 from tests.simulated.drawing import DIMENSIONS, EVENTS, draw
+from tests.simulated.given_up import ASKED, NEEDS_S
 from tests.simulated.plan import Plan
 
 
@@ -172,6 +173,29 @@ def test_dimensions_are_drawn_independently(first: str, plans: list[Plan]) -> No
     for second in ("lost frames", "a pause", "rounds every 10 s", "bursts", "refunds"):
         whole, part = share(WANTED[second][0], plans), share(WANTED[second][0], among)
         assert abs(part - whole) < 4 * (whole * (1 - whole) / len(among)) ** 0.5 + 0.01, second
+
+
+def gone_behind(plan: Plan) -> bool:
+    """Whether a cut lasts until the epoch of who ends in it has its tombstone, in a bucket that
+    does not fill meanwhile."""
+    cuts = [event for event in plan.events if event.what == "cut"]
+    mends = {event.args: event.at for event in plan.events if event.what == "mend"}
+    ends = [e for e in plan.events if e.what in ("die", "leave")]
+    return plan.main.capacity / plan.main.rate_per_second > 3000 and any(
+        mends[cut.args] - cut.at >= NEEDS_S[cut.args[0]]
+        and any(cut.at < end.at < mends[cut.args] for end in ends)
+        for cut in cuts
+        if cut.args in mends
+    )
+
+
+def test_who_is_given_up_behind_a_cut_is_gone_by_its_end() -> None:
+    """By chance that is drawn in one plan of a thousand, where nobody takes what it may lose."""
+    made = [plan for plan in map(draw, range(3000)) if ASKED in (p.amount for p in plan.phases)]
+    assert 10 <= len(made) <= 60
+    assert all(map(gone_behind, made))
+    kinds = {event.what for plan in made for event in plan.events}
+    assert kinds == {"cut", "mend", "save", "die", "leave", "return"}
 
 
 def test_every_length_is_about_as_costly(plans: list[Plan]) -> None:

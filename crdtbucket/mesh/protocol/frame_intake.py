@@ -77,6 +77,7 @@ class FrameIntake:
                 resolved = self._merger.known_tables(link, frame.tables_version)
                 if resolved is None:
                     return  # its tables have not come yet: not acknowledged, so they will
+                self._members.pruner.shown(link, resolved.tables.origins, now)
                 merged = self._merger.merge(link, frame, resolved, now, memory=memory, after=merged)
                 out = self._merged(link, frame, merged, now)
                 if merged.following < 0:
@@ -94,6 +95,9 @@ class FrameIntake:
         link.received.add(frame.seq)
         if now - link.last_seen > UNREACHED_NS:
             link.tried = (-1, 0)  # it is there again: the next round has all that it lacks
+        reached = now if link.reached is None else link.reached + link.round_trip
+        if now - min(link.last_seen, reached) > self._members.directory.alive_ns:
+            link.steady_since = now
         link.last_seen = max(link.last_seen, now)
         self._table.nodes.set_node(link.node, link.info.epoch, link.connected)
         if addressed:

@@ -56,6 +56,11 @@ class Introductions:
         share, part = self._share(), self._part(peer)
         return lambda name, epoch: self._admit(peer, name, epoch, part, share)
 
+    def again(self, peer: str, name: str, epoch: int) -> bool:
+        """Whether the peer may introduce an epoch of the node `name` again, which has a
+        tombstone."""
+        return epoch in self._by or self.by(peer)(name, epoch)
+
     def follow(self, peer: str, before: int) -> bool:
         """A linked peer goes on under another epoch. Its reserved place goes with it, and the epoch
         `before` is one that it has introduced. Where its part is used up, the newest one that it

@@ -98,7 +98,7 @@ class MemberUpdates:
             link.wall_ahead = frame.wall + link.age - (now + self.wall_ahead)
         if frame.tombstones:
             running = self._directory.running(self._table.epochs.running)
-            self._pruner.advertised(frame.tombstones, running, now)
+            self._pruner.advertised(link, frame.tombstones, running, now)
 
     def _learn(
         self, link: PeerState, members: tuple[wire.Member, ...], unseen: tuple[str, ...], now: int
@@ -128,7 +128,8 @@ class MemberUpdates:
         self._next_gossip = now + GOSSIP_NS
         self._directory.expire(now)
         running = self._directory.running(self._table.epochs.running)
-        tombstones = self._pruner.step(self._links.values(), running, now)
+        admits = self._introductions.again
+        tombstones = self._pruner.step(self._links.values(), running, now, admits)
         if self._introductions.step(running, now):
             self._roster.retry()
         self._roster.drop_strangers(self._links.keys() | self._directory.known.keys())

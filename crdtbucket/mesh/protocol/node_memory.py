@@ -122,6 +122,7 @@ class NodeMemory:
         the boot of this machine, if not the machine. Raises OtherFormat for one of another version
         of the library, MeshError when it is none."""
         restored = snapshot.load(self._table, self._roster, data, boot)
+        self._members.pruner.remember()
         if self._table.inbox.suspects:
             self._restored = [data]
             self._suspect, self._suspect_since = True, self._table.now()

@@ -51,6 +51,8 @@ class PeerState:
     last_seen: int
     """When its newest frame came, or the link was made."""
     connected: bool = True
+    steady_since: int = NEVER
+    """Since when frames have come both ways without a break."""
     ending: EndedConnection | None = None
     """How its last connection ended, and which dials were refused since. None while it is
     connected, and when this side gave up waiting for it."""
@@ -185,10 +187,9 @@ class PeerState:
 
     def connected_again(self, info: NodeInfo, now: int, digest_due: int) -> None:
         """A link to this process of the peer is up; its first digest is due at that time."""
-        self.info, self.last_seen = info, now
+        self.info, self.last_seen, self.steady_since = info, now, now
         self.started = self.started if self.started > NEVER else now - info.age_ns
-        self.connected = self.log_kept = True
-        self.left = self.forgotten = False
+        self.connected, self.log_kept, self.left, self.forgotten = True, True, False, False
         self.to_forget = -1
         self.ending = self.reached = None
         self.tried, self.digest_due = (-1, 0), digest_due
@@ -226,9 +227,8 @@ class PeerState:
 
     def start_sync(self, version: int, *, full: bool = True) -> None:
         """Begins to send all keys, which covers all versions up to this one; without `full`, those
-        alone that owe. A process that has just begun needs no others, with two exceptions: where a
-        peer was silent before, it may be the first to send them to that one; and only the younger
-        of two can send the other what it has taken so far."""
+        alone that owe: a process that has just begun needs no others. But it gets all where a peer
+        was silent before, and sends all to an older one: what it has taken so far."""
         self.sync_full, self.cursor = full, version
         self.acked = VersionRanges(version)
         self.sync_place, self.sync_waiting = 0, {}

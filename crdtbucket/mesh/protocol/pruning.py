@@ -7,12 +7,13 @@ levels do not move. Tombstones are sent to the peers, and their ids are used aga
 from __future__ import annotations
 
 import logging
-from collections.abc import Collection, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 
 from crdtbucket._core import Table
 from crdtbucket.mesh.protocol import wire
 from crdtbucket.mesh.protocol.peer_state import PeerState
+from crdtbucket.mesh.protocol.withdrawals import Withdrawals
 
 LOG = logging.getLogger("crdtbucket.mesh")
 
@@ -60,6 +61,8 @@ class Pruner:
         """Goes on with the tombstones that are in the table. `interval_ns`: between two rounds."""
         self._table = table
         self._settled_ns = max(SETTLED_NS, ROUNDS * interval_ns)
+        self._withdrawals = Withdrawals(self._settled_ns)
+        self.remember()
         self._dead: dict[int, _DeadEpoch] = {}
         """The dead epochs, in the order in which they died."""
         self._place = -1
@@ -85,10 +88,21 @@ class Pruner:
         """Whether there is hardly room for more epochs, although all dead ones go."""
         return self._running > CROWDED
 
-    def step(self, links: Iterable[PeerState], running: set[int], now: int) -> tuple[int, ...]:
-        """Prunes what can be pruned, and releases old tombstones; returns those to advertise."""
+    def step(
+        self,
+        links: Iterable[PeerState],
+        running: set[int],
+        now: int,
+        admits: Callable[[str, str, int], bool] = lambda peer, name, epoch: True,
+    ) -> tuple[int, ...]:
+        """Prunes what can be pruned, and releases old tombstones; returns those to advertise.
+        `admits`: whether there is room for an epoch that a peer goes on counting, by the names of
+        the peer and of the epoch's owner."""
         live = {link.info.epoch: link for link in links if link.connected and not link.left}
         known = self._table.epochs.origins()
+        self._withdrawals.follow(live, running, {epoch for _, _, epoch, _ in known})
+        if self._withdraw(now, admits):
+            known = self._table.epochs.origins()
         dead = {epoch for _, _, epoch, gone in known if not gone} - running
         # Introductions give some up by themselves, and one may have lost it for want of memory.
         with_tombstone = {epoch for _, _, epoch, gone in known if gone}
@@ -106,15 +120,29 @@ class Pruner:
                 one.spread = now
         self._live = set(live)
         self._look(now)
-        waited = {
-            epoch: one.settles for epoch, one in self._dead.items() if one.settles is not None
-        }
-        self._add_tombstones([epoch for epoch, settles in waited.items() if now >= settles], now)
+        self._add_tombstones([e for e in self._dead if self._may_have_tombstone(e, now)], now)
         self._running = len(known) - len(dead) - len(with_tombstone)
         self._make_room(len(known), now)
         for epoch in [e for e, at in self.tombstones.items() if now - at > KEPT_NS]:
             self._release(epoch)
         return tuple(self.tombstones)[-wire.MAX_TOMBSTONES :]
+
+    def _may_have_tombstone(self, epoch: int, now: int) -> bool:
+        settles = self._dead[epoch].settles
+        return settles is not None and now >= settles and not self._withdrawals.is_counted(epoch)
+
+    def _withdraw(self, now: int, admits: Callable[[str, str, int], bool]) -> int:
+        """Withdraws the tombstones of epochs that peers go on counting, while there is room.
+        Returns of how many."""
+        due = [] if self._crowded else list(self._withdrawals.due(self.tombstones, now))
+        withdrawn = 0
+        for peer, name, epoch in due:
+            if epoch in self.tombstones and admits(peer.info.name, name, epoch):
+                self.returned(epoch)
+                self._withdrawals.withdrawn(epoch, peer)
+                peer.digest_due = now  # finds what it has shown before
+                withdrawn += 1
+        return withdrawn
 
     def _is_back(self, link: PeerState, now: int) -> bool:
         """Whether a live peer was none in the step before, and its process has run for a while, or
@@ -138,10 +166,27 @@ class Pruner:
                 settles = one.since + self._settled_ns + self._owing.get(epoch, 0)
                 one.settles = settles if one.settles is None else min(settles, one.settles)
 
-    def advertised(self, epochs: Iterable[int], running: set[int], now: int) -> None:
-        """A peer advertises tombstones of these epochs; not believed of one that runs."""
+    def advertised(
+        self, link: PeerState, epochs: Iterable[int], running: set[int], now: int
+    ) -> None:
+        """A peer advertises tombstones of these epochs; not believed of one that runs, nor where
+        the peer may lack counts of it that are known here."""
         known = running | self.tombstones.keys()
-        self._add_tombstones([epoch for epoch in epochs if epoch not in known], now)
+        self._add_tombstones(
+            [e for e in epochs if e not in known and self._believes(link, e, now)], now
+        )
+
+    def _believes(self, link: PeerState, epoch: int, now: int) -> bool:
+        since = self._dead[epoch].since if epoch in self._dead else None
+        return self._withdrawals.believed(epoch, since, link, now)
+
+    def shown(self, link: PeerState, origins: wire.Origins, now: int) -> None:
+        """Entries of this peer came, by tables with these owners and epochs."""
+        self._withdrawals.shown(link, origins, now)
+
+    def remember(self) -> None:
+        """What the table has now was there before any peer was linked."""
+        self._withdrawals.remember(epoch for _, _, epoch, _ in self._table.epochs.origins())
 
     def returned(self, epoch: int) -> None:
         """A process that was taken for dead runs: its columns count again."""

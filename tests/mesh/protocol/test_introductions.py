@@ -188,6 +188,17 @@ def test_what_is_gone_gives_its_place_back() -> None:
     assert [node.admits("a", epoch) for epoch in range(14, 18)] == [True, True, True, False]
 
 
+def test_what_a_peer_counts_again_has_a_place_of_its_part() -> None:
+    """But for what somebody has introduced already."""
+    node = Node()
+    assert node.admits("b", 99)
+    for epoch in (99, 20, 21, 22, 23):
+        node.table.epochs.origin(1, epoch)
+        node.pruner.advertised(node.peer, [epoch], {7}, 0)
+    again = node.introductions.again
+    assert [e for e in (20, 21, 22, 23, 99) if again("a", "far", e)] == [20, 21, 22, 99]
+
+
 def test_dead_epochs_of_a_part_that_is_nearly_used_up_give_way_and_no_others(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

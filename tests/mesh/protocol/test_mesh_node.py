@@ -303,7 +303,7 @@ def test_what_was_too_long_under_way_counts_on_columns_that_are_held() -> None:
 def test_the_first_frame_of_one_who_was_taken_for_dead_counts() -> None:
     """It is acknowledged, so what is left out of it does not come again."""
     mesh = mesh_of(3, gossip_interval=1.0)
-    mesh.advance(3.0)
+    mesh.advance(16.0)  # C is linked for long enough to be believed
     members, epoch = mesh["A"].node.members, mesh["B"].table.epochs.running
     mesh["B"].take("b", "k", 50)
     members.forget(members.links["B"], "is gone")

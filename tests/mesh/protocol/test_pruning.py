@@ -192,17 +192,48 @@ def test_an_epoch_that_is_seen_again_starts_again() -> None:
 def test_a_running_epoch_is_never_believed_dead() -> None:
     table = table_with(5)
     pruner = Pruner(table, 0)
-    pruner.advertised([7], {7}, 0)
-    pruner.advertised([5], {7, 5}, 0)
+    pruner.advertised(link(), [7], {7}, 0)
+    pruner.advertised(link(), [5], {7, 5}, 0)
     assert pruner.tombstones == {}
-    pruner.advertised([5], {7}, 0)
+    pruner.advertised(link(), [5], {7}, 0)
     assert list(pruner.tombstones) == [5]
+
+
+def test_a_tombstone_is_withdrawn_where_a_peer_goes_on_counting() -> None:
+    """What that peer showed before is found by a digest. It decides from then on."""
+    table, peer, late = table_with(5), link(), 10 * SETTLED_NS + longest_ns()
+    pruner = Pruner(table, 0)
+    pruner.advertised(link(), [5], {7}, 0)
+    pruner.shown(peer, (("peer", 5),), SETTLED_NS)
+    peer.digest_due = late
+    assert pruner.step([peer], {7, 9}, SETTLED_NS) == ()
+    assert known(table) == {7: False, 5: False}
+    assert peer.digest_due == SETTLED_NS
+    assert pruner.step([passed(peer)], {7, 9}, late) == ()
+    pruner.advertised(link("other", 8), [5], {7, 9}, late)
+    assert pruner.tombstones == {}
+    pruner.shown(peer, (), late)
+    assert pruner.step([peer], {7, 9}, late) == (5,)
+
+
+def test_it_is_not_where_the_peer_has_used_up_its_places() -> None:
+    table, peer, asked = table_with(5), link(), list[tuple[str, str, int]]()
+
+    def admits(*what: Any) -> bool:
+        asked.append(what)
+        return False
+
+    pruner = Pruner(table, 0)
+    pruner.advertised(link(), [5], {7}, 0)
+    pruner.shown(peer, (("owner", 5),), SETTLED_NS)
+    assert pruner.step([peer], {7, 9}, SETTLED_NS, admits) == (5,)
+    assert asked == [("peer", "owner", 5)]
 
 
 def test_an_epoch_with_a_tombstone_that_is_seen_again_counts() -> None:
     table = table_with(5)
     pruner = Pruner(table, 0)
-    pruner.advertised([5], {7}, 0)
+    pruner.advertised(link(), [5], {7}, 0)
     pruner.returned(5)
     pruner.returned(6)
     assert pruner.tombstones == {}
@@ -216,7 +247,7 @@ def test_tombstones_are_bounded_and_their_ids_are_used_again() -> None:
     pruner = Pruner(table, 0)
     for epoch in range(100, 100 + 4 * wire.MAX_ORIGINS):
         assert table.epochs.origin(1, epoch), epoch
-        pruner.advertised([epoch], {7}, 0)
+        pruner.advertised(link(), [epoch], {7}, 0)
         told = pruner.step([], {7}, 0)
         assert len(told) <= wire.MAX_TOMBSTONES
         assert told[-1] == epoch
@@ -226,7 +257,7 @@ def test_tombstones_are_bounded_and_their_ids_are_used_again() -> None:
 def test_a_tombstone_is_forgotten_when_it_is_old() -> None:
     table = table_with(5)
     pruner = Pruner(table, 0)
-    pruner.advertised([5], {7}, 0)
+    pruner.advertised(link(), [5], {7}, 0)
     assert pruner.step([], {7}, KEPT_NS) == (5,)
     assert pruner.step([], {7}, KEPT_NS + 1) == ()
     assert [epoch for _, _, epoch, _ in table.epochs.origins()] == [7]
@@ -253,13 +284,27 @@ def test_a_dead_epoch_is_gone_for_good_while_nodes_go_on_talking(
     assert not any(seen[seen.index(set()) :])
 
 
+def test_a_process_that_has_just_begun_believes_its_snapshot_more_than_its_first_peer() -> None:
+    """Before its first round as well, where nothing has been found dead yet."""
+    mesh = SimulatedMesh("AB", [SPEC], latency=0.01, seed=5, gossip_interval=10.0)
+    before = mesh["B"].table.epochs.running
+    mesh["B"].take("b", "k")
+    mesh.advance(11.0)
+    mesh.restart("B", "snapshot")
+    mesh.advance(0.1)
+    node = mesh["B"].node
+    assert node.links["A"].connected
+    node.members.pruner.advertised(node.links["A"], [before], set(), mesh["B"].table.now())
+    assert not node.members.pruner.tombstones
+
+
 def test_columns_go_and_the_level_stays() -> None:
     table = Table(max_keys=64, hash_key=bytes(16), virtual=True, epoch=7)
     bucket = BucketCore(table, SPEC)
     bucket.take("k", 30)
     table.epochs.open(8)
     bucket.take("k", 20)
-    Pruner(table, 0).advertised([7], {8}, 0)
+    Pruner(table, 0).advertised(link(), [7], {8}, 0)
     assert bucket.columns("k") == {(0, 8): (bucket.columns("k")[0, 8][0], 20, 0)}
     assert bucket.peek("k").remaining == 50
 
@@ -279,7 +324,7 @@ def test_columns_of_a_large_table_go_a_part_at_a_time_and_the_tombstone_stays_un
         return sum((0, 5) in bucket.columns(f"k{number}") for number in range(10))
 
     first = Pruner(table, 0)
-    first.advertised([5], {7}, 0)
+    first.advertised(link(), [5], {7}, 0)
     assert (first.step([], {7}, 0), held()) == ((5,), 10)
     first.prune_some()
     assert held() == 6
@@ -298,7 +343,7 @@ def test_a_tombstone_that_is_no_more_in_the_table_is_not_advertised() -> None:
     for given_up in (True, False):
         table = table_with(5)
         pruner = Pruner(table, 0)
-        pruner.advertised([5], {7}, 0)
+        pruner.advertised(link(), [5], {7}, 0)
         if given_up:
             table.epochs.release(5)
         else:
@@ -333,7 +378,7 @@ def test_where_epochs_are_crowded_the_oldest_tombstones_go_first_and_then_the_lo
     pruner.step([peer], {7, 20, 10}, 0)  # 30 is dead first
     for epoch in (40, 50):
         table.epochs.origin(1, epoch)
-        pruner.advertised([epoch], {7}, 1)
+        pruner.advertised(link(), [epoch], {7}, 1)
     assert pruner.step([peer], {7, 20}, 1) == ()
     assert epochs(table) == {7: False, 30: False, 20: False, 10: False}  # the dead must settle
     assert pruner.step([peer], {7, 20}, SETTLED_NS - 1) == ()
@@ -353,7 +398,7 @@ def test_of_several_tombstones_only_so_many_go_as_there_are_too_many(
     table = table_with(9, 8, 5, 4)
     pruner = Pruner(table, 0)
     for epoch in (8, 9, 5):
-        pruner.advertised([epoch], {7}, 0)
+        pruner.advertised(link(), [epoch], {7}, 0)
     assert pruner.step([], {7, 4}, 1) == (5,)
     assert set(epochs(table)) == {7, 5, 4}
 
@@ -366,7 +411,7 @@ def test_it_is_crowded_when_hardly_any_epoch_could_go(monkeypatch: pytest.Monkey
         assert not pruner.crowded
         pruner.step([], running, 0)
         assert pruner.crowded is crowded
-    pruner.advertised([4], {7}, 0)
+    pruner.advertised(link(), [4], {7}, 0)
     pruner.step([], {7, 9, 8}, 0)
     assert not pruner.crowded
 
@@ -382,8 +427,8 @@ def test_a_peer_that_left_is_waited_for_no_more_than_one_that_is_cut_off() -> No
 def test_what_is_advertised_again_is_not_remembered_for_longer() -> None:
     table = table_with(5)
     pruner = Pruner(table, 0)
-    pruner.advertised([5], {7}, 0)
-    pruner.advertised([5], {7}, KEPT_NS)
+    pruner.advertised(link(), [5], {7}, 0)
+    pruner.advertised(link(), [5], {7}, KEPT_NS)
     assert pruner.step([], {7}, KEPT_NS + 1) == ()
 
 
@@ -406,6 +451,9 @@ class KnownEpochs:
 
     def prune(self, start: int, most: int) -> int:
         return -1
+
+    def remove_tombstone(self, epoch: int) -> None:
+        self.known[epoch] = False
 
     def release(self, epoch: int) -> bool:
         del self.known[epoch]
@@ -437,6 +485,19 @@ def test_of_several_looks_that_one_counts_which_ends_the_wait_first(looks: tuple
     assert pruner.step([passed(peer)], {7}, SETTLED_NS + 70) == (5,)
 
 
+def test_no_tombstone_is_withdrawn_where_epochs_are_crowded(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(pruning, "CROWDED", 4)
+    epochs, peer = KnownEpochs(9, marked=(40, 50, 60)), link()
+    pruner = pruner_of(epochs)
+    pruner.step([peer], {7, 9}, 0)  # five are one too many, and 40 goes
+    pruner.shown(peer, (("owner", 60),), SETTLED_NS)
+    for tombstone in (True, False):
+        pruner.step([peer], {7, 9}, SETTLED_NS)
+        assert epochs.known == {7: False, 9: False, 50: True, 60: tombstone}
+
+
 def test_an_epoch_that_gets_its_tombstone_is_counted_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pruning, "CROWDED", 1)
     pruner = pruner_of(KnownEpochs(9, 5))
@@ -454,7 +515,7 @@ def test_room_is_made_for_as_many_as_there_are_too_many_after_the_tombstones_wen
     pruner.step([peer], {7}, 0)
     assert epochs.known == {7: False, 30: False, 20: False, 10: False}
     epochs.known[50] = True
-    pruner.advertised([50], {7}, 1)
+    pruner.advertised(link(), [50], {7}, 1)
     epochs.known[60] = False
     pruner.step([peer], {7, 60}, SETTLED_NS)  # six: one tombstone goes, and two of the dead get one
     assert 50 not in epochs.known
@@ -534,7 +595,7 @@ def test_what_is_given_up_in_a_large_table_keeps_its_place_until_its_columns_are
 def test_whoever_is_seen_after_it_got_its_tombstone_runs() -> None:
     table = table_with(6, 5)
     pruner = Pruner(table, 0)
-    pruner.advertised((5,), {7}, 10)
+    pruner.advertised(link(), (5,), {7}, 10)
     for epoch, at in ((5, 10), (6, 99), (5, 9)):
         pruner.seen_running(epoch, at)
         assert known(table) == {5: True, 6: False, 7: False}

@@ -7,6 +7,7 @@ import dataclasses
 import pytest
 
 from crdtbucket.mesh.protocol import wire
+from crdtbucket.mesh.protocol.peer_state import NEVER
 from crdtbucket.mesh.protocol.wire import Frame
 from crdtbucket.spec.bucket_spec import BucketSpec
 from crdtbucket.testing import SimulatedMesh
@@ -150,7 +151,9 @@ class TestBelief:
     def test_of_one_that_was_taken_for_dead(self) -> None:
         mesh, epoch = self.silent()
         node = mesh["A"].node
-        node.members.pruner.advertised([epoch], set(), mesh["A"].local_ns(mesh.now_ns) - 10**9)
+        dead, peer = mesh["A"].local_ns(mesh.now_ns) - 10**9, node.links["B"]
+        peer.steady_since = NEVER
+        node.members.pruner.advertised(peer, [epoch], set(), dead)
         assert node.roster.owner(epoch) is None
         self.state(mesh, (epoch, 250))
         assert newest(mesh, "A", "C") <= 0.25 + 0.05
