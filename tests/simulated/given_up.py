@@ -8,6 +8,7 @@ from __future__ import annotations
 import random
 from typing import Any
 
+from tests.simulated.irregular import IRREGULAR
 from tests.simulated.plan import Event, Phase, names
 
 RARELY = 0.01
@@ -16,6 +17,9 @@ NEEDS_S = {"resets": 48.0, "times out": 70.0, "silent": 70.0}
 looked at every second."""
 ASKED = 40.0
 """Of the limit, what the one that is given up is asked for behind the cut."""
+
+OTHERS = ("crowd", "pauses", "reloads", "stalls", "hostile", "observer", *IRREGULAR)
+"""Dimensions whose events do not happen beside."""
 
 
 def draw_given_up(rng: random.Random, drawn: dict[str, Any]) -> dict[str, Any]:
@@ -46,7 +50,7 @@ def draw_given_up(rng: random.Random, drawn: dict[str, Any]) -> dict[str, Any]:
         "loss": (0.0, 0.0, 0.0),
         "cuts": tuple(events),
         "members": _gone(rng, taker, len(here) == 1, ends, mended),
-        **dict.fromkeys(("crowd", "pauses", "reloads", "stalls", "hostile", "observer"), ()),
+        **dict.fromkeys(OTHERS, ()),
     }
 
 
