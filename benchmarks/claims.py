@@ -15,6 +15,7 @@ SPEED, EXACT = "admitted takes a second", "admitted of a limit"
 ALONE, FLOCK = "crdtbucket, a memory for each process", "a mapped file and flock"
 MERGED, RAISED = "1,000,000 keys", "merge, one column higher"
 REGIONS = "regions: one hot key"
+ONE_THREAD, OF_THREADS = "acquire_sync from 1 thread", "crdtbucket, acquire_sync"
 MIDDLEWARE = "crdtbucket, middleware"
 OVERRIDES = "takes where keys may have other limits"
 BARE = "aiohttp that parses and answers, no limiter"
@@ -76,6 +77,16 @@ CLAIMS: dict[str, Claim] = {
     ),
     "strong: redis-py": Claim("strong", "one caller", "EVALSHA by redis-py", OURS),
     "strong: more than limits": Claim("strong", "64 callers", OURS, "limits.aio, fixed window"),
+    "strong: 1 thread": Claim("strong", ONE_THREAD, OF_THREADS, "limits, fixed window"),
+    "strong: 16 threads": Claim(
+        "strong", "acquire_sync from 16 threads", OF_THREADS, "limits, fixed window"
+    ),
+    "strong: script": Claim(
+        "strong",
+        ONE_THREAD,
+        "floor: our script over a socket",
+        "floor: limits' script over a socket",
+    ),
     "strong: 3 regions": Claim(
         "strong", REGIONS, "3 regions, copies of 60 records that change", "one server"
     ),
