@@ -288,6 +288,19 @@ def test_a_relay_raises_a_column_by_what_the_limit_explains() -> None:
     assert b.bucket.columns("k")[1, a.epoch] == (1, 1 + MOST, 0)
 
 
+def test_what_a_relay_took_itself_is_charged_beside_a_column_that_nothing_explains() -> None:
+    """Else one member that states a million tokens of its own has all others forgive what they
+    took at the same time."""
+    a, b, c = one_merged_a_take_of_a()
+    lie(liar_for(a, 1_000_000), c, a)
+    for seconds in (20, 40):
+        for one in (b, c):
+            one.table.set_time(seconds * SECOND)  # all has refilled
+            assert one.bucket.take("k", 80)
+        send(c, b)
+        assert b.bucket.debt("k") == 160 * SECOND // 100
+
+
 def test_relays_raise_a_column_in_many_steps_by_no_more() -> None:
     a, b, c = one_merged_a_take_of_a()
     for stated in range(50, 2_000, 50):

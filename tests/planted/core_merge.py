@@ -260,9 +260,16 @@ MUTATIONS = (
     Mutation(
         "old_takes_charged_at_the_new_rate",
         "core",
-        "    if (UNLIKELY(g->earlier))\n",
+        "    if (UNLIKELY(g->earlier > 0))\n",
         "    if (0)\n",
         (*PYTEST, "tests/core/test_earlier.py", "-k", "empty_the_smaller"),
+    ),
+    Mutation(
+        "takes_beside_a_column_that_nothing_explains_are_forgiven",
+        "core",
+        "    most = others > most ? others : most;\n",
+        "",
+        (*PYTEST, "tests/core/test_merge.py", "-k", "beside_a_column"),
     ),
     Mutation(
         "late_history_counts",

@@ -28,6 +28,9 @@ FORGOTTEN = 20.0
 WARM = 2.0
 """A node that has come without a memory serves but a share for so long where no peer tells it of
 what is owed, in seconds."""
+NOTICED = 4.0
+"""A clock that has jumped is noticed within so long and two rounds, in seconds: see docs/model.md.
+Then the debts of its node are the most that they may be."""
 FRAMES = 1500
 """It may cost so many, about."""
 
@@ -50,6 +53,8 @@ class Afterwards:
         if self._plan.has("come", "return"):
             self._mesh.advance(WARM)
         lag = self._view.hops * (self._plan.gossip_interval + self._plan.one_way)
+        if self._plan.has("jump"):
+            self._mesh.advance(NOTICED + 2 * lag)
         gap = max(1 / (LIGHT * spec.rate_per_second), 2 * lag)
         cost = max(1, min(int(LIGHT * spec.rate_per_second * gap), spec.capacity // 25))
         small = spec.capacity < ROOMY * cost * len(nodes)

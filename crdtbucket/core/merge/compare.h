@@ -50,7 +50,7 @@ typedef struct {
     uint32_t capped;   /* columns of the sender that rise by more than is counted */
     uint32_t ahead;    /* columns of a generation that no eviction explains */
     int64_t uncounted; /* tokens of these rises that are not counted */
-    int earlier;       /* a rise that the definition of now does not explain */
+    int64_t earlier;   /* tokens of rises that the definition of now does not explain */
     int older;         /* the sender, who is seen, shows an older generation of a relayed column */
     /* All above is of one entry. Under another definition, whose capacity is not known here: */
     int mixed;
@@ -110,7 +110,8 @@ static int64_t believed(const table_t *t, uint32_t e, const definition_t *d,
         return rise;
     int64_t since = stamp_ns(c.c->last_seen[c.i], now);
     double most = larger(0.0, rise_allowed(d, since, now) - (double)before);
-    g->earlier |= rose_under_earlier(d, (double)rise, since, now);
+    if (rose_under_earlier(d, (double)rise, since, now))
+        add_tokens(&g->earlier, (double)rise <= most ? rise : (int64_t)most);
     if ((double)rise <= most)
         return rise;
     if (!relayed) {

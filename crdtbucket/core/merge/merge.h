@@ -176,8 +176,8 @@ static int merge_levels(table_t *t, uint32_t e, const wire_entry_t *w, const wir
                      : UNBOUNDED,
          advertised = stated + (UNLIKELY(hidden > far) ? hidden - far : 0),
          after = merged_debt(d, debt, advertised, g, m, wd, rest, apart);
-    if (UNLIKELY(g->earlier))
-        after = charged_at_most(d, debt, after, wd->same ? advertised : 0);
+    if (UNLIKELY(g->earlier > 0))
+        after = charged_at_most(d, debt, after, wd->same ? advertised : 0, g);
     after = lowered_at_most(t, e, d, m, g, debt, after, now, &r->lowered);
     after = clamp_merged(t, hot, d, debt, after, least, now);
     count_adopted(d, g, debt, after, r);

@@ -126,14 +126,18 @@ static i128 merged_debt(const definition_t *d, i128 debt, i128 advertised, const
     return out;
 }
 
-/* The charge for takes that were made, in part, under an earlier limit. How much of them that limit
- * has refilled is not known, so they empty the bucket and charge no more: at the present rate, what
- * a larger limit admitted would block the key for hours. What is beyond that is forgiven, unless
- * this node or the sender owes it already. */
-static i128 charged_at_most(definition_t *d, i128 debt, i128 after, i128 advertised)
+/* The charge where so many tokens were taken, in part, under an earlier limit. How much of them
+ * that limit has refilled is not known, so they empty the bucket and charge no more: at the present
+ * rate, what a larger limit admitted would block the key for hours. What is beyond that is
+ * forgiven, unless this node or the sender owes it already, or others took it. */
+static i128 charged_at_most(definition_t *d, i128 debt, i128 after, i128 advertised,
+                            const comparison_t *g)
 {
-    i128 most = full_units(d);
-    most = debt > most ? debt : advertised > most ? advertised : most;
+    int64_t by_others = g->brings_held + g->brings_lacking - g->earlier;
+    i128 most = full_units(d), others = debt + token_units(d, by_others) - g->charged_before;
+    most = debt > most ? debt : most;
+    most = advertised > most ? advertised : most;
+    most = others > most ? others : most;
     if (after <= most)
         return after;
     forgive(d, after - most);
