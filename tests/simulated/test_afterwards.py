@@ -56,6 +56,12 @@ def test_one_that_denies_all_is_named(capacity: int, monkeypatch: pytest.MonkeyP
         found.check()
 
 
+def test_a_jump_at_the_end_is_noticed_before_anything_is_asked() -> None:
+    """Then the debts of its node are the most that they may be, and have to refill."""
+    assert any(event.what == "jump" for event in draw(981030).events)
+    Run(draw(981030)).play()
+
+
 def test_what_is_kept_for_who_may_still_run_is_not_given() -> None:
     found = afterwards(100)
     for _ in range(50):

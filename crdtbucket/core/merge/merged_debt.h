@@ -126,10 +126,11 @@ static i128 merged_debt(const definition_t *d, i128 debt, i128 advertised, const
     return out;
 }
 
-/* The charge where so many tokens were taken, in part, under an earlier limit. How much of them
- * that limit has refilled is not known, so they empty the bucket and charge no more: at the present
- * rate, what a larger limit admitted would block the key for hours. What is beyond that is
- * forgiven, unless this node or the sender owes it already, or others took it. */
+/* The debt after a merge with tokens that were taken, in part, under an earlier limit. How much of
+ * these that limit has refilled is not known, so they empty the bucket and charge no more: at the
+ * present rate, what a larger limit admitted would block the key for hours. What is beyond a full
+ * bucket is forgiven, unless this node or the sender owes it already, or other tokens of the same
+ * entry make it up, which no earlier limit has to explain. */
 static i128 charged_at_most(definition_t *d, i128 debt, i128 after, i128 advertised,
                             const comparison_t *g)
 {

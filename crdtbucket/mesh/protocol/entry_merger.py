@@ -21,8 +21,9 @@ OWES_NS = 3_000_000_000
 """Time (ns) for which a newcomer that has sent takes of a silent peer owes at least the debt
 here."""
 BEGINS_NS = 10_000_000_000
-"""Time (ns) from the begin of a process in which lower debts of a peer are counted for nothing: a
-table or a snapshot still owes what has refilled since, and not all are linked that say so."""
+"""For so long (ns) after a process began, a peer that advertises lower debts is not counted as
+beyond its bound: a table or a snapshot still owes what has refilled since, and not all peers are
+linked yet that say so."""
 REMEMBERED_TABLES = 4
 """So many versions of the tables that a peer has announced are remembered."""
 PART = 2048
