@@ -4,23 +4,37 @@ from __future__ import annotations
 
 import ast
 import os
+import shutil
 import subprocess
+import sysconfig
 from pathlib import Path
 
 import pytest
 
 from tests.mutations import ROOT, place, share_of
+from tests.native.build import compiler
 from tests.planted import MUTATIONS
 from tests.planted_core import CHOICE, switch, switched
 
 
-def test_every_planted_bug_can_be_planted() -> None:
-    for number, mutation in enumerate(MUTATIONS):
+def test_every_planted_bug_of_python_parses() -> None:
+    for mutation in MUTATIONS:
         path = place(mutation, ROOT)
-        if mutation.folder == "core":
-            switched(path.read_text(), {number: (mutation.old, mutation.new)})
-        elif path.suffix == ".py":
+        if path.suffix == ".py":
             ast.parse(path.read_text().replace(mutation.old, mutation.new), mutation.name)
+
+
+def test_all_planted_bugs_of_the_core_compile_together(tmp_path: Path) -> None:
+    core = Path("crdtbucket/core")
+    shutil.copytree(ROOT / core, tmp_path / core)
+    mutations = [(m, place(m, ROOT).relative_to(ROOT)) for m in MUTATIONS if m.folder == "core"]
+    switch(tmp_path, {n: (path, m.old, m.new) for n, (m, path) in enumerate(mutations, 1)})
+    (tmp_path / "choice.h").write_text(CHOICE)
+    include = f"-I{sysconfig.get_path('include')}"
+    command = [*compiler(), "-std=gnu11", "-w", "-include", "choice.h", include, "-fsyntax-only"]
+    headers = sorted({tmp_path / path for _, path in mutations})
+    source = "".join(f'#include "{header}"\n' for header in headers)
+    subprocess.run([*command, "-x", "c", "-"], cwd=tmp_path, input=source, text=True, check=True)
 
 
 def test_names_are_unique() -> None:

@@ -3,6 +3,7 @@
 #ifndef CRDTBUCKET_LEVEL_OVER_ADMISSION_H
 #define CRDTBUCKET_LEVEL_OVER_ADMISSION_H
 
+#include "../memory/atomics.h"
 #include "units.h"
 
 #define MINUTE (60 * SECOND)
@@ -35,7 +36,7 @@ static inline void count_forgiven(definition_t *d, int64_t tokens, uint64_t part
 
 /* So many units of debt are forgiven. Of a bucket of one token it is mostly less than a token. It
  * is seldom called, and is not in line, as two divisions of 128 bits would stand at each call. */
-__attribute__((noinline)) static void forgive(definition_t *d, i128 units)
+RARELY static void forgive(definition_t *d, i128 units)
 {
     i128 tokens = units / d->q, part = (((units % d->q) << 32) + d->q - 1) / d->q;
     count_forgiven(d, tokens < INT64_MAX ? (int64_t)tokens : INT64_MAX, (uint64_t)part);

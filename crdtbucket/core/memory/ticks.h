@@ -84,7 +84,7 @@ static void measure_rate(ticker_t *k, int64_t ns, uint64_t ticks)
     k->first_ticks = ticks;
 }
 
-static __attribute__((noinline)) int64_t ask_again(ticker_t *k)
+RARELY static int64_t ask_again(ticker_t *k)
 {
     uint64_t before, after;
     int64_t ns;
