@@ -7,7 +7,6 @@ from collections.abc import Callable, Coroutine
 from typing import Any, Protocol
 
 from crdtbucket.base.address import Address
-from crdtbucket.base.clock import now_ns
 from crdtbucket.errors import RedisUnavailable
 from crdtbucket.spec.mode import Mode
 from crdtbucket.strong.controller.mode_controller import Change, Controller
@@ -92,7 +91,7 @@ class Endpoint:
         def now() -> int:
             """Local ns, without the time for which this process was stopped while it waited for an
             answer."""
-            return ledger.table.now() - lateness.stopped(now_ns())
+            return ledger.table.now() - lateness.stopped()
 
         self.health = EndpointHealth(self.link, controller, now, self)
         self.dispatcher = Dispatcher(ledger, self.link, self.health, config.deadline_ns, self)

@@ -57,14 +57,16 @@ class Quota:
         self._spec = spec
         self._ratio = ratio
         self._fleet = fleet
+        self._most = self._core.spec.capacity
         self._nodes = 0
         self._parts_a_token = Fraction(0)
+        self._price_of_one = (0, 1)
 
     def take(self, key: str | bytes, cost: int, nodes: int) -> Decision | None:
         """The decision on `cost` tokens among `nodes` nodes; None when the share never holds so
         many. Its `remaining` is in parts of a token, times 1 / share."""
         price = self._price(cost, nodes)
-        if price > self._core.spec.capacity or cost * nodes > self._spec.capacity:
+        if price > self._most or cost * nodes > self._spec.capacity:
             return None
         return self._core.take(key, price)
 
@@ -84,13 +86,13 @@ class Quota:
         """The whole tokens that the share of one node among `nodes` holds at most, and the time
         (ns) in which it fills."""
         spec, shares = self._spec, self._token_price(nodes) / self._parts
-        tokens = self._core.spec.capacity // self._token_price(nodes)
+        tokens = self._most // self._token_price(nodes)
         tokens = tokens if nodes <= spec.capacity else 0
         return tokens, math.ceil(tokens * shares * spec.interval_ns / spec.refill_rate)
 
     def charge(self, key: str | bytes, cost: int, nodes: int) -> None:
         """Counts tokens that another mode admitted; an empty share stays empty."""
-        self._core.settle(key, min(self._price(cost, nodes), self._core.spec.capacity))
+        self._core.settle(key, min(self._price(cost, nodes), self._most))
 
     def give_back(self, key: str | bytes, tokens: int, nodes: int) -> None:
         """Takes out tokens that came back, at their price among so many nodes now; a share is full
@@ -100,15 +102,17 @@ class Quota:
         BucketReplica(self._core).give_back(key, min(parts, MAX_TOKENS))
 
     def _price(self, cost: int, nodes: int) -> int:
-        price = self._token_price(nodes)
-        # In integers: every answer of the store is charged.
-        return -(-cost * price.numerator // price.denominator)
+        if nodes != self._nodes:
+            self._token_price(nodes)
+        parts, tokens = self._price_of_one  # in integers: every answer of the store is charged
+        return -(-cost * parts // tokens)
 
     def _token_price(self, nodes: int) -> Fraction:
         """Parts that one token costs among so many nodes."""
         if nodes != self._nodes:
             share = share_among(nodes, self._ratio, fleet=self._fleet)
             self._nodes, self._parts_a_token = nodes, self._parts / share
+            self._price_of_one = self._parts_a_token.as_integer_ratio()
         return self._parts_a_token
 
 

@@ -57,9 +57,12 @@ class Lateness:
         something, and only between two moments at which somebody waited."""
         return self._total + self._overdue(now)
 
-    def stopped(self, now: int) -> int:
-        """Nanoseconds by which turns of the loop took longer than `MOST_NS`, as `total`."""
-        return self._stopped + self._beyond(now)
+    def stopped(self) -> int:
+        """Nanoseconds by which turns of the loop took longer than `MOST_NS`, up to now; only
+        differences mean something, as with `total`."""
+        if self._due is None:
+            return self._stopped  # asked for at every decision, and mostly there is no timer
+        return self._stopped + self._beyond(now_ns())
 
     def _arm(self, now: int) -> None:
         self._due = now + PERIOD_NS

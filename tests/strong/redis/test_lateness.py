@@ -115,14 +115,14 @@ def test_of_a_stop_only_its_beginning_counts_towards_a_silence(clock: VirtualClo
     late.begin(clock())
     for _ in range(2):
         clock.advance_ns(MOST_NS)
-        assert late.stopped(clock()) == 0
+        assert late.stopped() == 0
         timers.tick()
     clock.advance_ns(MOST_NS + 600 * MS)
-    assert late.stopped(clock()) == 600 * MS
+    assert late.stopped() == 600 * MS
     timers.tick()
-    assert late.stopped(clock()) == 600 * MS
+    assert late.stopped() == 600 * MS
     clock.advance_ns(MOST_NS + 30 * MS)
-    assert late.stopped(clock()) == 630 * MS
+    assert late.stopped() == 630 * MS
 
 
 def test_no_timer_runs_while_nobody_waits(clock: VirtualClock) -> None:
