@@ -93,7 +93,7 @@ class Endpoint:
             answer."""
             return ledger.table.now() - lateness.stopped()
 
-        self.health = EndpointHealth(self.link, controller, now, self)
+        self.health = EndpointHealth(self.link, controller, now, ledger.lock, self)
         self.dispatcher = Dispatcher(ledger, self.link, self.health, config.deadline_ns, self)
         self.resync = Resync(ledger, self.link, self.dispatcher, self._owns)
         self.supervisor = Supervisor(

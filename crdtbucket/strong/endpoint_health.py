@@ -37,12 +37,14 @@ class EndpointHealth:
         link: ServerLink,
         controller: Controller,
         now: Callable[[], int],
+        lock: ForkLock,
         listener: HealthListener,
     ) -> None:
-        """`now`: local ns that count; see `Endpoint`."""
+        """`now`: local ns that count; see `Endpoint`. `lock`: that of the ledger; threads report
+        answers, too: one at a time, so that the time does not go back."""
         self.controller = controller
         self.now = now
-        self._lock = ForkLock()
+        self._lock = lock
         self._link = link
         self._listener = listener
         self._latency = Histogram()
@@ -85,9 +87,9 @@ class EndpointHealth:
         self, latency_ns: int, wrote: bool, on_loop: Callable[[Callable[[], None]], None]
     ) -> None:
         """A request of a thread was answered in time. What follows from that is done by `on_loop`,
-        on the event loop."""
-        with self._lock:
-            change = self.controller.answered(self.now(), latency_ns, wrote=wrote)
+        on the event loop. Call it under the lock of the ledger."""
+        self._latency.add(latency_ns)
+        change = self.controller.answered(self.now(), latency_ns, wrote=wrote)
         if change is not None or self.controller.slow is not self._slow:
             on_loop(lambda: self.note(change))
 
@@ -137,8 +139,7 @@ class EndpointHealth:
     def _told(
         self, report: Callable[..., Change | None], *args: Any, **named: Any
     ) -> Change | None:
-        """Reports to the controller. Threads report, too: one at a time, so that the time does not
-        go back."""
+        """Reports to the controller."""
         with self._lock:
             return report(self.now(), *args, **named)
 

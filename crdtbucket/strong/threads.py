@@ -156,9 +156,8 @@ class Threads:
         try:
             answer = request.rules.arguments.parse(reply)
             status = answer.status
-            endpoint.health.answered_by_thread(latency, status is ALLOWED, self._on_loop)
             with ledger.lock:
-                endpoint.health.observe(latency)
+                endpoint.health.answered_by_thread(latency, status is ALLOWED, self._on_loop)
                 endpoint.dispatcher.counters["answered"] += 1
                 if status is FENCED:
                     endpoint.link.renew_fence(request)

@@ -95,7 +95,7 @@ MUTATIONS = (
     Mutation(
         "a_silence_goes_on_while_this_process_is_stopped",
         "strong",
-        "return ledger.table.now() - lateness.stopped(now_ns())",
+        "return ledger.table.now() - lateness.stopped()",
         "return ledger.table.now()",
         suite("strong/test_load", "stands_still_for_the_modes"),
     ),
