@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from operator import index
 from typing import TYPE_CHECKING, Any, SupportsIndex
 
@@ -28,17 +29,15 @@ Asked = (
 )
 
 
+@dataclass(slots=True, eq=False)
 class Part:
     """All that one call asks of one key, however often it names the key."""
 
-    __slots__ = ("bucket", "cost", "decision", "key")
-
-    def __init__(self, bucket: Bucket, key: str | bytes, cost: int, decision: Decision) -> None:
-        self.bucket = bucket
-        self.key = key
-        self.cost = cost
-        self.decision = decision
-        """The last one; a peek where nothing was taken."""
+    bucket: Bucket
+    key: str | bytes
+    cost: int
+    decision: Decision
+    """The last one; a peek where nothing was taken."""
 
     def order(self) -> tuple[bool, str, tuple[int, int]]:
         """The place of the part among those that are asked: first what would be denied, so that

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from itertools import chain
 from typing import Any, Protocol
 
@@ -119,17 +120,15 @@ class OutsideLimits:
         return dict.fromkeys(chain.from_iterable(every))
 
 
+@dataclass(slots=True, eq=False)
 class OutsideLimit:
     """One limit that keys of a bucket have."""
 
-    __slots__ = ("bucket", "keys", "limit")
-
-    def __init__(self, limit: Limit) -> None:
-        self.limit = limit
-        self.bucket: Bucket | None = None
-        """The bucket that decides on these keys; None while the limit cannot be used."""
-        self.keys = 0
-        """How many keys operators have given it."""
+    limit: Limit
+    bucket: Bucket | None = None
+    """The bucket that decides on these keys; None while the limit cannot be used."""
+    keys: int = 0
+    """How many keys operators have given it."""
 
 
 class BucketOverrides:

@@ -6,6 +6,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Callable
+from dataclasses import dataclass, field
 
 from crdtbucket._core import Decision
 from crdtbucket.base.clock import NS_PER_SECOND, now_ns
@@ -73,29 +74,25 @@ class LookTimer:
         self.arm()
 
 
+@dataclass(slots=True, eq=False)
 class PendingRequest:
     """One request that a caller waits for, and the time since when."""
 
-    __slots__ = ("done", "first", "future", "home", "request", "sent", "since_ns", "unanswered")
-
-    def __init__(
-        self, home: object, request: SentRequest, future: asyncio.Future[Decision | None]
-    ) -> None:
-        self.home = home
-        """The owner of the `Deadlines` that watch the request."""
-        self.request = request
-        self.future = future
-        self.first: Batch | None = None
-        """The batch in which it was sent first: its deadline counts from then."""
-        self.sent: Batch | None = None
-        """The batch in which it was sent last."""
-        self.since_ns = 0
-        """When it was about to be written, on the clock of its `LookTimer`."""
-        self.unanswered = False
-        """Whether it was sent and has no answer yet."""
-        self.done = False
-        """Whether it is decided. A later answer only shows how slow the server is, and that the
-        server has run the request."""
+    home: object
+    """The owner of the `Deadlines` that watch the request."""
+    request: SentRequest
+    future: asyncio.Future[Decision | None]
+    first: Batch | None = field(default=None, init=False)
+    """The batch in which it was sent first: its deadline counts from then."""
+    sent: Batch | None = field(default=None, init=False)
+    """The batch in which it was sent last."""
+    since_ns: int = field(default=0, init=False)
+    """When it was about to be written, on the clock of its `LookTimer`."""
+    unanswered: bool = field(default=False, init=False)
+    """Whether it was sent and has no answer yet."""
+    done: bool = field(default=False, init=False)
+    """Whether it is decided. A later answer only shows how slow the server is, and that the
+    server has run the request."""
 
     @property
     def written_ns(self) -> int:

@@ -3,62 +3,55 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import ClassVar
 
 from crdtbucket._core import BucketCore, SlotSearch
 from crdtbucket.strong.redis.slot_script import SlotAnswer, SlotCall, parse_slots
 from crdtbucket.strong.store_request import Item, RequestLedger
 
 
+@dataclass(slots=True, eq=False)
 class SlotHold:
     """A slot that one call of this node holds, or asks for."""
 
-    __slots__ = ("asked", "bucket", "deadline_ns", "id", "item", "key", "number", "search",
-                 "stored", "ttl_ns")  # fmt: skip
+    bucket: BucketCore
+    search: SlotSearch
+    key: str | bytes
+    ttl_ns: int
+    id: bytes
+    item: Item = field(init=False)
+    """The bucket and the key's hash."""
+    number: int = field(default=0, init=False)
+    """The number of the slot, once the store has given one."""
+    deadline_ns: int = field(default=0, init=False)
+    """When it ends at the latest (time of the table)."""
+    asked: bool = field(default=False, init=False)
+    """Whether Redis was asked for it, so that it may have a record of it."""
+    stored: bool = field(default=False, init=False)
+    """Whether Redis has a record of it, as far as this node knows."""
 
-    def __init__(
-        self, bucket: BucketCore, search: SlotSearch, key: str | bytes, ttl_ns: int, name: bytes
-    ) -> None:
-        """`name`: its id."""
-        self.bucket = bucket
-        self.search = search
-        self.key = key
-        self.item: Item = (bucket, bucket.hash(key))
-        self.ttl_ns = ttl_ns
-        self.id = name
-        self.number = 0
-        """The number of the slot, once the store has given one."""
-        self.deadline_ns = 0
-        """When it ends at the latest (time of the table)."""
-        self.asked = False
-        """Whether Redis was asked for it, so that it may have a record of it."""
-        self.stored = False
-        """Whether Redis has a record of it, as far as this node knows."""
+    def __post_init__(self) -> None:
+        self.item = (self.bucket, self.bucket.hash(self.key))
 
 
+@dataclass(slots=True, eq=False)
 class SlotRequest:
     """A call about one key: for a hold, or to record and free what Redis has otherwise."""
 
-    __slots__ = ("call", "cost", "gone", "hold", "item", "key", "ledger", "rows")
+    ledger: RequestLedger
+    item: Item
+    call: SlotCall
+    hold: SlotHold | None = None
+    rows: Sequence[SlotHold] = ()
+    """The holds that the call records."""
+    gone: Mapping[bytes, int] = field(default_factory=dict)
+    """The holds that the call frees, by their ids, and when each ends at the latest."""
+    cost: ClassVar[int] = 1
 
-    def __init__(
-        self,
-        ledger: RequestLedger,
-        item: Item,
-        call: SlotCall,
-        hold: SlotHold | None = None,
-        rows: Sequence[SlotHold] = (),
-        gone: Mapping[bytes, int] | None = None,
-    ) -> None:
-        """`rows`: the holds that the call records; `gone`: those that it frees, by their ids, and
-        when each ends at the latest."""
-        self.ledger = ledger
-        self.item = item
-        self.call = call
-        self.hold = hold
-        self.rows = rows
-        self.gone = gone or {}
-        self.key = None if hold is None else hold.key
-        self.cost = 1
+    @property
+    def key(self) -> str | bytes | None:
+        return None if self.hold is None else self.hold.key
 
     def command(self, beats: bytes, source: bool) -> bytes:
         """The bytes of the request; with `source` those of the whole script, for a server that

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 from crdtbucket._core import BucketCore, BucketReplica, Decision
@@ -68,18 +69,16 @@ class SentRequest(Protocol):
         """The request goes over the connection with this fence."""
 
 
+@dataclass(slots=True, eq=False)
 class KeyInFlight:
     """The requests in flight on one key; its numbers belong to `RequestsInFlight`."""
 
-    __slots__ = ("begun", "begun_by_threads", "by_threads", "requests", "thread_tokens", "tokens")
-
-    def __init__(self) -> None:
-        self.requests = 0
-        self.by_threads = 0
-        self.tokens = 0
-        self.thread_tokens = 0
-        self.begun = 0
-        self.begun_by_threads = 0
+    requests: int = 0
+    by_threads: int = 0
+    tokens: int = 0
+    thread_tokens: int = 0
+    begun: int = 0
+    begun_by_threads: int = 0
 
 
 class StoreRequest:

@@ -14,6 +14,7 @@ import signal
 import sys
 import tempfile
 from collections.abc import Callable, Coroutine
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -76,15 +77,15 @@ def _check_shareable(address: str) -> None:
     Listening(address).close()  # SO_REUSEPORT would let a second server have the port, too
 
 
+@dataclass(eq=False)
 class Worker:
     """One place of a worker: what it listens on, and the process that has the place now."""
 
-    def __init__(self, siblings: Siblings, listening: list[Listening]) -> None:
-        self.siblings = siblings
-        self.listening = listening
-        self.process = 0
-        self.has_served = False
-        """Whether a process in this place has served."""
+    siblings: Siblings
+    listening: list[Listening]
+    process: int = 0
+    has_served: bool = False
+    """Whether a process in this place has served."""
 
     @property
     def _private(self) -> Path:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 
 from crdtbucket.errors import WireError
 from crdtbucket.mesh.links.background_tasks import BackgroundTasks
@@ -17,15 +18,13 @@ from crdtbucket.mesh.links.override_spread import OverrideSpread
 from crdtbucket.mesh.links.peer_keys import PeerKeys
 
 
+@dataclass(frozen=True)
 class OperatorBooks:
-    """What operators have ordered, as this process keeps it."""
+    """What operators have ordered, as this process keeps it. Without arguments they can order
+    nothing."""
 
-    def __init__(
-        self, commands: CommandBook | None = None, overrides: OverrideBook | None = None
-    ) -> None:
-        """None: operators can order nothing."""
-        self.commands = CommandBook() if commands is None else commands
-        self.overrides = OverrideBook(()) if overrides is None else overrides
+    commands: CommandBook = field(default_factory=CommandBook)
+    overrides: OverrideBook = field(default_factory=lambda: OverrideBook(()))
 
 
 class OperatorOrders:
