@@ -1,4 +1,4 @@
-"""Waits for coroutines without losing a cancellation: for one in time, for the first of some.
+"""Waits without losing a cancellation: for a coroutine in time, the first of some, a thread.
 
 Up to Python 3.11 `asyncio.wait_for` forgets that its caller was cancelled when the work ends in the
 same turn of the loop: a loop around it then runs on, and whoever cancelled it waits for ever.
@@ -7,7 +7,9 @@ same turn of the loop: a loop around it then runs on, and whoever cancelled it w
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine
+import contextlib
+from collections.abc import Callable, Coroutine
+from contextvars import copy_context
 from typing import Any, TypeVar
 
 T = TypeVar("T")
@@ -50,3 +52,21 @@ async def within(seconds: float, work: Coroutine[Any, Any, T]) -> T:
         # An error refers to this frame by its traceback. Were the frame to refer to the error, by
         # its task, both would stay until the garbage collector runs, which is rarely.
         del task
+
+
+async def off_loop(work: Callable[[], T]) -> T:
+    """What `work` returns or raises, in a thread of its own. A caller that is cancelled meanwhile
+    waits until the work has ended, since it cannot be stopped: what comes after finds it done.
+
+    An interpreter that ends has no threads to give; then the loop waits for the work."""
+    try:
+        task = asyncio.get_running_loop().run_in_executor(None, copy_context().run, work)
+    except RuntimeError:
+        return work()
+    try:
+        return await asyncio.shield(task)
+    except asyncio.CancelledError:
+        while not task.done():
+            with contextlib.suppress(asyncio.CancelledError):  # raised below
+                await asyncio.wait([task])
+        raise

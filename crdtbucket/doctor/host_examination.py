@@ -20,8 +20,7 @@ from crdtbucket.reconcile.asked_fleet import own_address
 from crdtbucket.reconcile.observed_node import ObservationFailed
 from crdtbucket.reconcile.observer import Observer
 from crdtbucket.rollout.limiter_file import ALONE
-from crdtbucket.shared.shared_file import SharedFile
-from crdtbucket.shared.table_path import own_folder, path_for
+from crdtbucket.shared.shared_file import SharedFile, own_folder, path_for
 
 MEMORY = "/proc/meminfo"
 GROUP = "/sys/fs/cgroup"

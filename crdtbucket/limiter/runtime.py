@@ -6,8 +6,8 @@ import asyncio
 import enum
 from contextlib import AsyncExitStack
 
+from crdtbucket.base.deadline import off_loop
 from crdtbucket.base.forks import Turn, after_fork
-from crdtbucket.base.off_loop import off_loop
 from crdtbucket.errors import CrdtbucketError, LimiterClosed, LimiterNotOpen
 from crdtbucket.limiter.background import Background, Service, running
 from crdtbucket.limiter.local_node import LocalNode

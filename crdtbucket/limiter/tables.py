@@ -10,9 +10,8 @@ from crdtbucket._core import Table, table_size
 from crdtbucket.base.hashing import shared_key
 from crdtbucket.errors import InvalidSpec, LimiterClosed, LimiterNotOpen
 from crdtbucket.mesh.mesh_config import MeshConfig
-from crdtbucket.shared.shared_file import SharedFile
+from crdtbucket.shared.shared_file import DIRECTORY, SharedFile, path_for
 from crdtbucket.shared.table_file import open_table
-from crdtbucket.shared.table_path import DIRECTORY, path_for
 from crdtbucket.strong.redis.redis_config import RedisConfig
 
 LOG = logging.getLogger("crdtbucket")

@@ -18,7 +18,7 @@ from crdtbucket.mesh.links.peer_keys import observer_keys
 from crdtbucket.mesh.links.session import Handshake, HandshakeError
 from crdtbucket.mesh.mesh_config import MeshConfig
 from crdtbucket.mesh.node_info import NodeInfo
-from crdtbucket.mesh.sockets.socket_caller import SocketCaller
+from crdtbucket.mesh.sockets.socket_transport import SocketCaller
 from crdtbucket.reconcile.buckets import BucketIndex
 from crdtbucket.reconcile.observed_node import ObservationFailed, ObservedNode
 

@@ -15,7 +15,7 @@ from crdtbucket.rollout.in_force import runnable
 from crdtbucket.rollout.rollout_store import HostRollout, begun
 from crdtbucket.rollout.staged import Position, Status
 from crdtbucket.rollout.watching import content_of
-from crdtbucket.shared.table_path import path_for
+from crdtbucket.shared.shared_file import path_for
 from crdtbucket.spec.mode import Mode
 from crdtbucket.strong.controller.notice import ModeNotice
 from crdtbucket.strong.redis.redis_config import RedisConfig

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import Protocol
 
 from crdtbucket._core import Table
-from crdtbucket.base.off_loop import off_loop
+from crdtbucket.base.deadline import off_loop
 from crdtbucket.errors import MeshError, NodeConflict
 from crdtbucket.mesh.transport.mesh_network import MeshNetwork
 from crdtbucket.shared.shared_file import SharedFile

@@ -1,4 +1,4 @@
-"""A file that several processes of one host use, each under a lock of its own.
+"""A file that several processes of one host use, each under a lock of its own, and where it is.
 
 Every process that uses the file holds a shared lock on it until it ends, so that a process which
 comes alone may begin the file anew, and no other may.
@@ -7,18 +7,55 @@ comes alone may begin the file anew, and no other may.
 from __future__ import annotations
 
 import fcntl
+import hashlib
 import os
 import stat
 import struct
 import time
+from contextlib import suppress
 
 from crdtbucket.errors import SharedTableError
-from crdtbucket.shared.table_path import make_own_folder
+from crdtbucket.mesh.state_dir import file_stem
 
+AUTO = "auto"
+DIRECTORY = "/dev/shm"
 MADE_WITHIN_S = 10.0
 """Another process makes the table within this time, or something is wrong with it."""
 _LOCK = struct.Struct("hhqqi4x")
 """`struct flock`: kind, from where, start, length (0: all of the file), process (none)."""
+
+
+def path_for(shared: str | os.PathLike[str], node: str) -> str:
+    """The file that `shared` means: a path, or "auto" for one in memory, of this user and node, in
+    a folder that is this user's alone."""
+    if shared != AUTO:
+        return os.path.abspath(os.fspath(shared))
+    name = file_stem(node)
+    if len(name) > 100:
+        name = name[:80] + hashlib.blake2b(node.encode(), digest_size=8).hexdigest()
+    return f"{own_folder()}/{name}"
+
+
+def own_folder() -> str:
+    """The folder of the files that "auto" means."""
+    return f"{DIRECTORY}/crdtbucket-{os.geteuid()}"
+
+
+def make_own_folder(path: str) -> None:
+    """Makes the folder of a file that "auto" means; nothing for other files. Raises OSError, and
+    SharedTableError where others may use it, who could remove or replace what is in there."""
+    folder = own_folder()
+    if os.path.dirname(path) != folder:
+        return
+    with suppress(FileExistsError):
+        os.mkdir(folder, 0o700)
+    found = os.lstat(folder)
+    if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.geteuid() or found.st_mode & 0o077:
+        raise SharedTableError(
+            folder,
+            f"is no folder of user {os.geteuid()} alone",
+            "remove it, or name a file in another folder as `shared`",
+        )
 
 
 class SharedFile:

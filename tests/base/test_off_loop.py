@@ -7,7 +7,7 @@ import threading
 
 import pytest
 
-from crdtbucket.base.off_loop import off_loop
+from crdtbucket.base.deadline import off_loop
 from crdtbucket.errors import MeshError
 
 PATIENCE_S = 30.0

@@ -17,7 +17,7 @@ from crdtbucket.doctor.host_examination import (
     memory_answer,
     memory_needed,
 )
-from crdtbucket.shared import table_path
+from crdtbucket.shared import shared_file
 from tests.strong.redis_server import free_port
 
 SECRET = "a secret of these tests"
@@ -92,7 +92,7 @@ async def test_a_shared_table_is_examined_and_never_made(
     assert path.read_text() == "a letter"
     found = await examined(config(tmp_path, f"shared: {tmp_path}/none/table\n"))
     assert found["shared"].text == f"{tmp_path}/none is no folder: name a file in /dev/shm"
-    monkeypatch.setattr(table_path, "DIRECTORY", str(tmp_path))
+    monkeypatch.setattr(shared_file, "DIRECTORY", str(tmp_path))
     found = await examined(config(tmp_path, "shared: auto\n"))
     assert found["shared"].text == "does not exist yet, and can be made"
 

@@ -20,7 +20,7 @@ from crdtbucket.errors import MeshError, SharedTableError
 from crdtbucket.limiter.saved_state import SavedState
 from crdtbucket.mesh.transport.mesh_network import MeshNetwork
 from crdtbucket.shared.leadership import ASK_S
-from crdtbucket.shared.table_path import path_for
+from crdtbucket.shared.shared_file import path_for
 from tests.strong.redis_server import free_port
 from tests.waits import eventually
 

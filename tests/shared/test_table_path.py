@@ -9,9 +9,8 @@ from pathlib import Path
 import pytest
 
 from crdtbucket.errors import SharedTableError
-from crdtbucket.shared import table_path
-from crdtbucket.shared.shared_file import SharedFile
-from crdtbucket.shared.table_path import AUTO, path_for
+from crdtbucket.shared import shared_file
+from crdtbucket.shared.shared_file import AUTO, SharedFile, path_for
 
 
 def test_auto_is_a_file_in_memory_of_this_user_and_node() -> None:
@@ -27,7 +26,7 @@ def test_auto_is_a_file_in_memory_of_this_user_and_node() -> None:
 def test_the_folder_of_auto_is_this_users_alone(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(table_path, "DIRECTORY", str(tmp_path))
+    monkeypatch.setattr(shared_file, "DIRECTORY", str(tmp_path))
     path = path_for(AUTO, "eu-1")
     SharedFile(path).close()
     folder = Path(path).parent

@@ -1,16 +1,20 @@
-"""Middleware for every ASGI application, for HTTP and WebSocket."""
+"""Middleware for every ASGI application, for HTTP and WebSocket. It keeps the limiter open while
+the server runs the application."""
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Awaitable, Callable, MutableMapping, Sequence
 from typing import Any, TypeAlias
 
+from crdtbucket.errors import LimiterClosed
 from crdtbucket.http.answers import Answer, Verdict
 from crdtbucket.http.fields import DeferredFields, raw_fields
 from crdtbucket.http.limits import Limits, check_limits
-from crdtbucket.http.middleware.lifespan import Lifespan
 from crdtbucket.http.request import Request
+from crdtbucket.limiter.facade import Limiter
 
+LOG = logging.getLogger("crdtbucket.http")
 POLICY_VIOLATION = 1008
 """The WebSocket's close code; before the WebSocket is accepted, the server makes it a 403."""
 KEY = "crdtbucket"
@@ -22,6 +26,10 @@ Receive: TypeAlias = Callable[[], Awaitable[Message]]
 Send: TypeAlias = Callable[[Message], Awaitable[None]]
 App: TypeAlias = Callable[[Scope, Receive, Send], Awaitable[None]]
 HEADS = frozenset({"http.response.start", "websocket.accept", "websocket.http.response.start"})
+AGAIN = (
+    "so an application that is started several times gives the middleware a function that makes "
+    "the limits and their limiter"
+)
 
 
 class ASGILimitMiddleware:
@@ -167,3 +175,56 @@ async def _deny(scope: Scope, receive: Receive, send: Send, answer: Answer) -> N
     start = {"status": answer.status, "headers": raw_fields(answer.headers)}
     await send({"type": f"{prefix}http.response.start", **start})
     await send({"type": f"{prefix}http.response.body", "body": answer.body})
+
+
+class Lifespan:
+    """One start and end of an application, during which a limiter is open."""
+
+    def __init__(self, limiter: Limiter, receive: Receive, send: Send) -> None:
+        self._limiter = limiter
+        self._receive = receive
+        self._send = send
+        self._first: Message | None = None
+        self._answered = False
+
+    async def run(self, app: App, scope: Scope) -> None:
+        """Runs the application's start and end while the limiter is open. The application may
+        ignore the lifespan."""
+        self._first = await self._receive()
+        try:
+            await self._open()
+        except Exception as error:
+            await self._send({"type": "lifespan.startup.failed", "message": str(error)})
+            raise
+        try:
+            try:
+                await app(scope, self.receive, self.send)
+            except Exception:
+                if self._answered:
+                    raise
+                # As servers do: an application that knows no lifespan raises, and is served.
+                LOG.info("the application has no ASGI lifespan", exc_info=True)
+                await self._send({"type": "lifespan.startup.complete"})
+                await self._receive()
+                await self.send({"type": "lifespan.shutdown.complete"})
+        finally:
+            await self._limiter.aclose()
+
+    async def _open(self) -> None:
+        try:
+            await self._limiter.__aenter__()
+        except LimiterClosed as error:
+            raise LimiterClosed(f"{error}; {AGAIN}") from error
+
+    async def receive(self) -> Message:
+        """The server's first message, once the limiter is open; then the next ones."""
+        first, self._first = self._first, None
+        return await self._receive() if first is None else first
+
+    async def send(self, message: Message) -> None:
+        """Passes the application's answer on; the server may stop at once after the last
+        message."""
+        self._answered = True
+        if message["type"] != "lifespan.startup.complete":
+            await self._limiter.aclose()
+        await self._send(message)

@@ -1,4 +1,5 @@
-"""WebSockets between nodes: a node listens, and dials the addresses of the file and of gossip."""
+"""WebSockets between nodes: a node listens, and dials the addresses of the file and of gossip; an
+observer only dials."""
 
 from __future__ import annotations
 
@@ -6,8 +7,11 @@ import random
 from collections.abc import Sequence
 from dataclasses import replace
 
+import aiohttp
+
 from crdtbucket.base.address import is_loopback, split_address
 from crdtbucket.mesh.links.background_tasks import BackgroundTasks
+from crdtbucket.mesh.links.channel import Channel, ChannelLost
 from crdtbucket.mesh.links.counters import LOG
 from crdtbucket.mesh.links.handshake import MeshEndpoint
 from crdtbucket.mesh.links.mesh_tls import dialer_context, followed, listener_context
@@ -67,14 +71,12 @@ class SocketTransport:
 
     def may_dial(self, address: str) -> bool:
         """Only what can be dialled, and proves itself or is on this machine."""
-        config = self._config
         try:
-            host, _ = split_address(address)
+            split_address(address)
         except ValueError as error:
             self._host.refusals.add("address", f"not dialling an address that {error}")
             return False
-        certified = config.tls_cert is not None and config.tls_verify_peer
-        if config.secrets or certified or is_loopback(host):
+        if _proves_itself(address, self._config):
             return True
         self._host.refusals.add(
             "unauthenticated",
@@ -96,7 +98,37 @@ class SocketTransport:
         return await connect(self._http, address, self._tls.now())
 
 
+def _proves_itself(address: str, config: MeshConfig) -> bool:
+    """Whether who answers there is proved, or is on this machine."""
+    certified = config.tls_cert is not None and config.tls_verify_peer
+    return bool(config.secrets) or certified or is_loopback(split_address(address)[0])
+
+
 def _advertised(host: str, port: int) -> str:
     if host in ("0.0.0.0", "::"):
         return f":{port}"
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+class SocketCaller:
+    """Calls nodes by their addresses, with the certificate of a configuration."""
+
+    def __init__(self, config: MeshConfig) -> None:
+        """Raises `MeshError` for files of TLS that cannot be used."""
+        self._config = config
+        self._tls = followed(config, dialer_context)
+        self._http: aiohttp.ClientSession | None = None
+
+    async def connect(self, address: str) -> Channel:
+        """A channel to the node at this address. Raises `ChannelLost`."""
+        if not _proves_itself(address, self._config):
+            text = "nothing would prove who answers: set mesh.secret, or mutual TLS"
+            raise ChannelLost(text, by_peer=False)
+        if self._http is None:
+            self._http = http_session()
+        return await connect(self._http, address, self._tls.now())
+
+    async def close(self) -> None:
+        """Ends what is left."""
+        if self._http is not None:
+            await self._http.close()
