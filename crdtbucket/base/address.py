@@ -14,8 +14,7 @@ MOST_CHARACTERS = 200
 
 @dataclass(frozen=True)
 class Address:
-    """The address of a Redis server: a TCP port of a host, or a Unix socket where `path` is set.
-    str() is what people read."""
+    """A TCP port of a host, or a Unix socket where `path` is set. str() is what people read."""
 
     host: str = ""
     port: int = REDIS_PORT
@@ -37,7 +36,7 @@ def read_address(text: str, default_port: int = REDIS_PORT) -> Address:
         host, port = text, str(default_port)
     if host.startswith("[") and host.endswith("]"):
         host = host[1:-1]
-        if not _is_ipv6(host):
+        if not isinstance(_literal(host), ipaddress.IPv6Address):
             raise ValueError("has something in brackets that is no IPv6 address")
     elif ":" in host:
         raise ValueError("has an IPv6 host without brackets")
@@ -113,11 +112,3 @@ def household(address: ipaddress.IPv4Address | ipaddress.IPv6Address) -> str:
     if isinstance(address, ipaddress.IPv4Address):
         return str(address)
     return str(ipaddress.ip_network((int(address), 64), strict=False))
-
-
-def _is_ipv6(host: str) -> bool:
-    try:
-        ipaddress.IPv6Address(host)
-    except ValueError:
-        return False
-    return True

@@ -7,7 +7,7 @@ import asyncio
 import random
 from collections.abc import Callable, Sequence
 
-from crdtbucket.base.address import split_address
+from crdtbucket.base.address import Address, split_address
 from crdtbucket.config import Config
 from crdtbucket.errors import ConfigError, Problem, RedisUnavailable
 from crdtbucket.mesh.engines.engine_caller import ANNOUNCED_S, EngineCaller
@@ -169,8 +169,7 @@ def own_address(mesh: MeshConfig) -> str:
     if mesh.advertise is not None:
         return mesh.advertise
     host, port = split_address(mesh.listen)
-    here = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
-    return f"[{here}]:{port}" if ":" in here else f"{here}:{port}"
+    return str(Address({"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host), port))
 
 
 async def _open_redis(

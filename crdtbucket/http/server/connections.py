@@ -12,11 +12,11 @@ import asyncio
 import contextlib
 import logging
 from collections import Counter
-from ipaddress import ip_address
 from typing import cast
 
 from aiohttp import EMPTY_PAYLOAD, StreamReader, web
 
+from crdtbucket.base.address import is_loopback
 from crdtbucket.base.clock import NS_PER_SECOND, now_ns
 from crdtbucket.base.deadline import within
 from crdtbucket.http.server.refusal import Refusal
@@ -294,4 +294,4 @@ def _ns(seconds: float) -> int:
 
 
 def _remote(host: str) -> str | None:
-    return None if ip_address(host.partition("%")[0]).is_loopback else host
+    return None if is_loopback(host.partition("%")[0]) else host

@@ -14,7 +14,7 @@ from ipaddress import ip_address
 
 from aiohttp import web
 
-from crdtbucket.base.address import split_address
+from crdtbucket.base.address import is_literal, split_address
 from crdtbucket.errors import InvalidSpec
 from crdtbucket.http.server.refusal import Refusal
 
@@ -63,7 +63,7 @@ class Hosts:
         found = _AUTHORITY.fullmatch(hosts[0]) if len(hosts) == 1 else None
         host = "" if found is None else _plain(found[1])
         # An address cannot be rebound to another host, as a name can.
-        if host in self._own or (self._addresses and _is_address(host)):
+        if host in self._own or (self._addresses and is_literal(host)):
             return host
         raise Refusal(
             403,
@@ -99,21 +99,13 @@ def _host_of(address: str) -> str:
 def _plain(host: str) -> str:
     """A host as it is compared: no brackets, in lower case, an address in its shortest form."""
     host = host.strip("[]").rstrip(".").lower()
-    return str(ip_address(host)) if _is_address(host) else host
-
-
-def _is_address(host: str) -> bool:
-    try:
-        ip_address(host)
-    except ValueError:
-        return False
-    return True
+    return str(ip_address(host)) if is_literal(host) else host
 
 
 def _configured(name: str) -> str:
     if name == ANY:
         return name
-    if not (_is_address(name.strip("[]")) or (":" not in name and _AUTHORITY.fullmatch(name))):
+    if not (is_literal(name.strip("[]")) or (":" not in name and _AUTHORITY.fullmatch(name))):
         fix = 'write a host name or an address without a port, or "*" for any'
         raise InvalidSpec(f"{name[:_SHOWN]!r} is no name of a host", fix, "allowed_hosts")
     return _plain(name)

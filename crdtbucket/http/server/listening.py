@@ -9,9 +9,8 @@ import os
 import socket
 import stat
 from collections.abc import Iterator
-from ipaddress import ip_address
 
-from crdtbucket.base.address import split_address
+from crdtbucket.base.address import Address, is_loopback, split_address
 from crdtbucket.errors import CrdtbucketError
 
 UNIX = "unix:"
@@ -62,8 +61,8 @@ class Listening:
         reach it."""
         if self._path is None:
             host, port = self.socket.getsockname()[:2]
-            self.name = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
-            self.local = ip_address(host.partition("%")[0]).is_loopback
+            self.name = f"http://{Address(host, port)}"
+            self.local = is_loopback(host.partition("%")[0])
 
     def again(self) -> Listening:
         """Another socket of the same port, or the same Unix socket."""

@@ -9,7 +9,7 @@ import socket
 from collections.abc import Callable, Coroutine, Iterable
 from typing import Any
 
-from crdtbucket.base.address import split_address, why_unreachable
+from crdtbucket.base.address import Address, split_address, why_unreachable
 from crdtbucket.base.clock import now_ns
 from crdtbucket.base.deadline import within
 from crdtbucket.mesh.links.unreached import PeerSource
@@ -77,7 +77,7 @@ async def resolve_all(host: str, port: int) -> list[str]:
     loop = asyncio.get_running_loop()
     found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
     hosts = {str(entry[4][0]) for entry in found}
-    return sorted(f"[{one}]:{port}" if ":" in one else f"{one}:{port}" for one in hosts)
+    return sorted(str(Address(one, port)) for one in hosts)
 
 
 class Discovered:

@@ -9,7 +9,7 @@ from dataclasses import replace
 
 import aiohttp
 
-from crdtbucket.base.address import is_loopback, split_address
+from crdtbucket.base.address import Address, is_loopback, split_address
 from crdtbucket.mesh.links.background_tasks import BackgroundTasks
 from crdtbucket.mesh.links.channel import Channel, ChannelLost
 from crdtbucket.mesh.links.counters import LOG
@@ -105,9 +105,7 @@ def _proves_itself(address: str, config: MeshConfig) -> bool:
 
 
 def _advertised(host: str, port: int) -> str:
-    if host in ("0.0.0.0", "::"):
-        return f":{port}"
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+    return f":{port}" if host in ("0.0.0.0", "::") else str(Address(host, port))
 
 
 class SocketCaller:
