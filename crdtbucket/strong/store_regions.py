@@ -1,15 +1,100 @@
 """What a node knows of the regions of a replicated Redis, over all servers of its own region, and
-the claim of its own region's name."""
+the claim of its own region's name, which shows two causes of a second limit: two servers that are
+used under one name, and regions that hash keys differently."""
 
 from __future__ import annotations
 
+import asyncio
+import logging
+from collections import deque
 from collections.abc import Callable, Iterable
 from typing import Any
 
 from crdtbucket._core import Table
+from crdtbucket.base.clock import NS_PER_SECOND
+from crdtbucket.base.deadline import within
+from crdtbucket.base.hashing import fingerprint
+from crdtbucket.errors import CrdtbucketError
+from crdtbucket.spec.field_checks import clipped
 from crdtbucket.strong.endpoint import Endpoint
-from crdtbucket.strong.redis.region_claim import RegionClaim
+from crdtbucket.strong.redis.redis_connection import RedisConnection, ask
 from crdtbucket.strong.redis.regions import Regions
+
+LOG = logging.getLogger("crdtbucket.strong")
+WITHIN_NS = 60 * NS_PER_SECOND
+"""Another server's name must be found twice within this time: once may be an old copy."""
+KEPT_MS = 3_600_000
+PATIENCE_S = 0.5
+
+
+class RegionClaim:
+    """Writes which server is the region's and how its nodes hash keys, and looks what stands there.
+
+    A server that restarts, or fails over, has a new run id and claims the region once. Two servers
+    that are both used under one name overwrite each other's claims again and again.
+    """
+
+    def __init__(self, prefix: str, regions: Regions, table: Table) -> None:
+        self.conflict = ""
+        """What is wrong, and what to do; empty while nothing is wrong."""
+        base = b"%s{server}" % prefix.encode()
+        self.name, *self._others = regions.keys(base)
+        self._regions = regions
+        self._table = table
+        self._print = fingerprint(table.hash_key)
+        self._claimed = ""
+        self._found: deque[int] = deque(maxlen=2)
+
+    async def make(self, connection: RedisConnection, run_id: str | None) -> None:
+        """Claims the region for a server. A failure is left to the next call."""
+        if not run_id:
+            return  # without a run id it cannot be told from other servers
+        try:
+            conflict = await within(PATIENCE_S, self._look(connection, run_id))
+        except (asyncio.TimeoutError, CrdtbucketError) as error:
+            LOG.debug("Redis %s: the region was not claimed: %s", connection.address, error)
+            return
+        before, self.conflict = self.conflict, conflict
+        if conflict and not before:
+            LOG.critical("Redis %s: %s", connection.address, conflict)
+        elif before and not conflict:
+            LOG.info("Redis %s: no region is in conflict with another now", connection.address)
+
+    async def _look(self, connection: RedisConnection, run_id: str) -> str:
+        claim = f"{run_id} {self._print}"
+        words = (b"SET", self.name, claim, b"PX", KEPT_MS, b"GET")
+        found = _parts(await ask(connection, *words))
+        if self._claimed == run_id and found and found[0] != run_id:
+            self._found.append(self._table.now())
+        self._claimed = run_id
+        if len(self._found) == 2 and self._table.now() - self._found[0] <= WITHIN_NS:
+            return self._second_server(found[0] if found else "")
+        for region, name in zip(self._regions.others, self._others, strict=True):
+            found = _parts(await ask(connection, b"GET", name))
+            if found and found[1] != self._print:
+                return self._stranger(region.decode(), found[1])
+        return ""
+
+    def _second_server(self, run_id: str) -> str:
+        return (
+            f"another server (run id {clipped(run_id)}) is used as that of region "
+            f"{self._regions.own.decode()!r}, too: of two that write the same keys one loses what "
+            "was taken. Give every server a region of its own, or name one server in all files of "
+            "a region"
+        )
+
+    def _stranger(self, region: str, other: str) -> str:
+        return (
+            f"nodes of region {region!r} hash keys of buckets otherwise (fingerprint "
+            f"{clipped(other)}, here {self._print}), so each region grants the whole of every "
+            "limit: give all nodes the same redis.hash_secret or mesh.hash_secret, or none of them"
+        )
+
+
+def _parts(claim: object) -> list[str]:
+    """Run id and fingerprint; nothing where no claim stands."""
+    parts = claim.decode(errors="replace").split() if isinstance(claim, bytes) else []
+    return parts if len(parts) == 2 else []
 
 
 class StoreRegions:

@@ -11,8 +11,8 @@ from crdtbucket._core import Table
 from crdtbucket.base.address import Address
 from crdtbucket.strong.redis.access import Access
 from crdtbucket.strong.redis.redis_connection import RedisConnection
-from crdtbucket.strong.redis.region_claim import RegionClaim
 from crdtbucket.strong.redis.regions import Regions
+from crdtbucket.strong.store_regions import RegionClaim
 from tests.strong.redis_server import PROGRAMS, Server
 
 NS = 1_000_000_000
