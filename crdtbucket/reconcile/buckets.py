@@ -13,9 +13,8 @@ from crdtbucket.mesh.mesh_config import MeshConfig
 from crdtbucket.reconcile.merging import Columns
 from crdtbucket.spec.bucket_spec import BucketSpec
 from crdtbucket.spec.mode import Mode
-from crdtbucket.strong.redis.redis_config import RedisConfig
 from crdtbucket.strong.redis.regions import Regions
-from crdtbucket.strong.redis.replicated import ReplicatedArguments
+from crdtbucket.strong.redis.replicated import arguments_of
 from crdtbucket.strong.redis.script import Arguments
 
 Place = tuple[int, int]
@@ -68,12 +67,7 @@ class BucketIndex:
             arguments = None
             # Redis has records of slots that are of no counters: those are in the nodes alone.
             if strong and redis is not None and spec.slots is None:
-                arguments = self._arguments(spec, core.max_debt, redis)
+                arguments = arguments_of(spec, core.max_debt, self.regions, redis.retention_ms)
             bucket = ReconciledBucket(spec, position, spec.capacity + core.max_debt, arguments)
             self.by_hash[core.name_hash] = self.by_key[spec.key] = bucket
         self.definitions = tuple(table.definitions.all())
-
-    def _arguments(self, spec: BucketSpec, max_debt: int, redis: RedisConfig) -> Arguments:
-        if self.regions is None:
-            return Arguments(spec, max_debt, redis.retention_ms)
-        return ReplicatedArguments(spec, max_debt, self.regions, redis.retention_ms)

@@ -42,22 +42,18 @@ class Resync:
         self._link = link
         self._dispatcher = dispatcher
         self._owns = owns
-        self._everything = False
+        self.everything_due = False
+        """Whether all keys that are not full are to be sent."""
 
     @property
     def due(self) -> bool:
         """Whether there may be something to send."""
         ledger = self._ledger
-        return self._everything or bool(ledger.unsettled.pending or ledger.slots.pending)
-
-    @property
-    def everything_due(self) -> bool:
-        """Whether all keys that are not full are to be sent."""
-        return self._everything
+        return self.everything_due or bool(ledger.unsettled.pending or ledger.slots.pending)
 
     def send_everything(self) -> None:
         """The server may have lost what it held: all keys that are not full are to be sent."""
-        self._everything = True
+        self.everything_due = True
 
     async def settle(self, seconds: float | None = None) -> bool:
         """Makes one pass over all keys that are due. It stops after `seconds`, or when the server
@@ -65,14 +61,14 @@ class Resync:
 
         False when it was stopped. What was not settled stays due.
         """
-        everything, self._everything = self._everything, False
+        everything, self.everything_due = self.everything_due, False
         now = self._ledger.table.now
         started = now()
         complete = False
         try:
             complete = await self._pass(everything, started, seconds)
         finally:
-            self._everything |= everything and not complete
+            self.everything_due |= everything and not complete
         ended = now()
         if self.due:
             # Some keys are of another endpoint, or had no answer: looking at them costs time, too.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from fractions import Fraction
+from functools import partial
 
 from crdtbucket.limiter.tables import Tables
 from crdtbucket.spec.bucket_spec import BucketSpec, OnOutage
@@ -12,8 +13,7 @@ from crdtbucket.strong.quota import Quota
 from crdtbucket.strong.redis.redis_config import RedisConfig
 from crdtbucket.strong.redis.regions import Regions
 from crdtbucket.strong.redis.registry import WantedShare
-from crdtbucket.strong.redis.replicated import FORGET_AFTER_MS, ReplicatedArguments
-from crdtbucket.strong.redis.script import Arguments
+from crdtbucket.strong.redis.replicated import FORGET_AFTER_MS, arguments_of
 from crdtbucket.strong.store_rules import Rules, SlotRules, check_strong_slots
 
 
@@ -31,11 +31,15 @@ class RuleMaker:
         """`regions`: of a replicated Redis. `forget_after_ms`: silence after which a node, or a
         whole region, shares the limits no more; None for a limiter without a mesh."""
         self.degradation = degradation
-        self._retention_ms = config.retention_ms
         self._shared = tables.file is not None
         self._quotas = tables.quotas
-        self._regions = regions
-        self._forget_after_ms = forget_after_ms or FORGET_AFTER_MS
+        self._replicated = regions is not None
+        self._arguments = partial(
+            arguments_of,
+            regions=regions,
+            retention_ms=config.retention_ms,
+            forget_after_ms=forget_after_ms or FORGET_AFTER_MS,
+        )
         # Kept, because every decision asks for it.
         self._wanted: tuple[Degradation, int, WantedShare] | None = None
 
@@ -47,7 +51,7 @@ class RuleMaker:
 
     def of_slots(self, spec: BucketSpec) -> SlotRules:
         """The rules of a definition of slots. Raises `InvalidSpec` where they cannot be strong."""
-        check_strong_slots(spec, self._shared, self._regions is not None)
+        check_strong_slots(spec, self._shared, self._replicated)
         assert spec.slots is not None, "a definition of slots"
         return SlotRules(spec.slots, self._on_outage(spec), self._ratio, self._fleet)
 
@@ -74,12 +78,6 @@ class RuleMaker:
             ratio, nodes = float(how.fallback_ratio), how.expected_nodes or 1
             self._wanted = how, group, WantedShare(ratio, self._fleet, nodes, group)
         return self._wanted[2]
-
-    def _arguments(self, spec: BucketSpec, max_debt: int) -> Arguments:
-        regions, retention_ms = self._regions, self._retention_ms
-        if regions is None:
-            return Arguments(spec, max_debt, retention_ms)
-        return ReplicatedArguments(spec, max_debt, regions, retention_ms, self._forget_after_ms)
 
     def _on_outage(self, spec: BucketSpec) -> OnOutage:
         return spec.on_outage or self.degradation.on_outage

@@ -7,17 +7,12 @@ from typing import Any, Protocol
 
 from crdtbucket._core import BucketCore, BucketReplica, Decision
 from crdtbucket.spec.mode import Mode
-from crdtbucket.strong.redis.script import ScriptAnswer, ScriptCall, ScriptStatus
+from crdtbucket.strong.redis.script import ScriptAnswer, ScriptCall
+from crdtbucket.strong.redis.slot_script import SlotAnswer
 from crdtbucket.strong.store_rules import Place, Rules
 
 Item = tuple[BucketCore, Place]
-
-
-class Answered(Protocol):
-    """What all answers of scripts have in common."""
-
-    @property
-    def status(self) -> ScriptStatus: ...
+Answered = ScriptAnswer | SlotAnswer
 
 
 class RequestLedger(Protocol):

@@ -3,7 +3,7 @@ one."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, ClassVar, Generic, TypeVar
 
 from crdtbucket.base.forks import ForkLock
@@ -33,28 +33,24 @@ class OrderBook(Generic[Order]):
         """`operators`: fingerprints of the keys whose orders hold. `kept`: the file of the orders.
         Raises `MeshError` when that is damaged."""
         self.lock = ForkLock()
-        self._operators = frozenset(operators)
+        self.operators = frozenset(operators)
+        """Fingerprints of the keys whose orders hold."""
         self._mesh_name = mesh_name
         self._kept = kept
         self._rows: dict[tuple[Any, ...], tuple[Any, ...]] = {}
         """Plain tuples of plain values: the garbage collector does not go over them."""
         self.remembers = False
         """Whether it knows the orders that an earlier process of this node has taken."""
-        if kept is not None and self._operators:
+        if kept is not None and self.operators:
             self._load(kept)
 
     def __len__(self) -> int:
         return len(self._rows)
 
-    @property
-    def operators(self) -> Collection[str]:
-        """Fingerprints of the keys whose orders hold."""
-        return self._operators
-
     def change(self, operators: Iterable[str]) -> None:
         """Other operators give orders from now on. Orders that hold go on until this process
         ends."""
-        before, self._operators = self._operators, frozenset(operators)
+        before, self.operators = self.operators, frozenset(operators)
         if not before:  # it does not know what was ordered meanwhile
             self.remembers = False
 
@@ -117,7 +113,7 @@ class OrderBook(Generic[Order]):
     def check_operator(self, order: Order) -> None:
         """Raises `MeshError` for an order that none of the operators has signed for this mesh."""
         operator = fingerprint_of(order.public)
-        if operator not in self._operators:
+        if operator not in self.operators:
             raise MeshError(
                 f"key {operator} gives no orders here: list it in mesh.operator_keys, on every node"
             )
@@ -133,7 +129,7 @@ class OrderBook(Generic[Order]):
             if order.rank < held.rank:
                 refused(f"{order.in_words()}: {_later(held)}")
             return False
-        if fingerprint_of(order.public) not in self._operators:
+        if fingerprint_of(order.public) not in self.operators:
             refused(f"{order.in_words()}: no key of mesh.operator_keys of this node")
             return False
         if not order.is_signed(self._mesh_name):
@@ -201,7 +197,7 @@ class OrderBook(Generic[Order]):
             ) from error
         self.remembers = True
         for order in orders:
-            known = fingerprint_of(order.public) in self._operators
+            known = fingerprint_of(order.public) in self.operators
             if known and order.is_signed(self._mesh_name):
                 self._rows[order.about] = order.row()
             else:

@@ -93,7 +93,7 @@ class OverrideBook(OrderBook[OverrideOrder]):
         too, at once. Orders that no present operator has signed no longer hold."""
         kept = orders
         if self._is_signed:
-            kept = [one for one in orders if fingerprint_of(one.public) in self._operators]
+            kept = [one for one in orders if fingerprint_of(one.public) in self.operators]
         if len(kept) < len(orders):
             LOG.warning(
                 "no operator of mesh.operator_keys has signed %d of the %d limits of keys that "

@@ -88,7 +88,8 @@ class Controller:
             raise InvalidSpec(f"degraded is {degraded!r}", fix, "degraded")
         self.mode = Mode.STRONG
         self._settings, self._degraded = settings, Mode(degraded)
-        self._limit_ns = settings.ns("latency_limit")
+        self.latency_limit_ns = settings.ns("latency_limit")
+        """Answers that take longer are slow."""
         self._outage_after_ns = settings.ns("outage_after")
         self._gap_ns = settings.ns("least_return_gap")
         self._stable_ns = settings.ns("stable_after")
@@ -111,11 +112,6 @@ class Controller:
         """Seconds without an answer that make an outage."""
         return self._settings.outage_after
 
-    @property
-    def latency_limit_ns(self) -> int:
-        """Answers that take longer are slow."""
-        return self._limit_ns
-
     # ---- what became of calls ----
 
     def asked(self, now: int) -> None:
@@ -134,7 +130,7 @@ class Controller:
         """A good reply came. `late`: `timed_out` was called for it before, and counted it as slow.
         `wrote`: whether the server wrote for it; else it says nothing of whether it can. `answers`:
         how many came together."""
-        slow = latency_ns > self._limit_ns
+        slow = latency_ns > self.latency_limit_ns
         silent = 0 if self.mode is Mode.STRONG else self._outage.silence_ns(now)
         if wrote:
             self._outage.clear()

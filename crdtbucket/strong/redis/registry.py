@@ -20,7 +20,7 @@ from crdtbucket.strong.redis import script, topology
 from crdtbucket.strong.redis.login import LOG, explained
 from crdtbucket.strong.redis.redis_connection import RedisConnection, ask
 from crdtbucket.strong.redis.regions import Regions
-from crdtbucket.strong.redis.replicated import ReplicatedArguments
+from crdtbucket.strong.redis.replicated import arguments_of
 from crdtbucket.strong.redis.resp import RedisErrorReply
 
 SOURCE = files("crdtbucket.strong.redis").joinpath("registry.lua").read_text(encoding="utf-8")
@@ -38,7 +38,6 @@ NOTHING = 2**62
 """A number of processes that is so large that no share is left for one."""
 PROBED = BucketSpec("probe", 1_000, 1_000)
 PROBE_MS = 60_000
-PROBE = script.Arguments(PROBED, 0, PROBE_MS)
 
 
 @dataclass(frozen=True)
@@ -85,9 +84,7 @@ class Registry:
         self._table = table
         self._wish = wish
         self._elsewhere = elsewhere
-        self._probe = PROBE
-        if regions is not None:
-            self._probe = ReplicatedArguments(PROBED, 0, regions, PROBE_MS)
+        self._probe = arguments_of(PROBED, 0, regions, PROBE_MS)
         self._print = fingerprint(table.hash_key)
         self._granted: tuple[int, WantedShare] | None = None
         self._shown = b""

@@ -97,6 +97,19 @@ class ReplicatedArguments(Arguments):
         return script.parse(reply, hold=True)
 
 
+def arguments_of(
+    spec: BucketSpec,
+    max_debt: int,
+    regions: Regions | None,
+    retention_ms: int,
+    forget_after_ms: int = FORGET_AFTER_MS,
+) -> Arguments:
+    """The arguments for the script of this Redis; `regions`: None where all nodes share one."""
+    if regions is None:
+        return Arguments(spec, max_debt, retention_ms)
+    return ReplicatedArguments(spec, max_debt, regions, retention_ms, forget_after_ms)
+
+
 class HeldEntry(NamedTuple):
     """The content of a key: a debt in ns (below 0: credit for silent regions) as of `at_us` of its
     member's clock, in a bucket whose token takes `emission` ns, and the records of all
