@@ -6,6 +6,13 @@ from tests.planted.mutation import PYTEST, Mutation, suite
 
 MUTATIONS = (
     Mutation(
+        "a_denial_of_another_process_is_hidden_by_an_error",
+        "http",
+        "        error.decision.bucket  # noqa: B018\n",
+        "        error.decision.key  # noqa: B018\n",
+        suite("http/test_answers", "as_it_is"),
+    ),
+    Mutation(
         "at_the_end_of_the_interpreter_work_wants_a_thread",
         "base",
         "    except RuntimeError:\n        return work()",
