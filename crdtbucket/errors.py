@@ -191,7 +191,7 @@ class WrongKind(CrdtbucketError, TypeError):
 class Denied(CrdtbucketError):
     """A call was denied where the caller asked for an error; `decision` is the denial."""
 
-    def __init__(self, message: str, decision: Decision | None = None) -> None:
+    def __init__(self, message: str, decision: Decision) -> None:
         super().__init__(message)
         self.decision = decision
 

@@ -151,7 +151,6 @@ def event(document: dict[str, Any]) -> bytes:
 def refusal(denied: ReservationDenied) -> web.Response:
     """429, with the budget that said no."""
     decision = denied.decision
-    assert decision is not None
     spec = decision.bucket.spec
     told = problem(decision, spec, reduced_capacity=False)
     error = {"message": told["detail"], "type": "rate_limit_exceeded", "param": None, "code": None}

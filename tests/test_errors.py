@@ -20,16 +20,17 @@ from crdtbucket.errors import (
 )
 from crdtbucket.spec.bucket_spec import BucketSpec
 
+DENIAL = BucketCore(Table(virtual=True), BucketSpec("api", 1, 1)).peek("k")
 SAMPLES = [
     CostExceedsCapacity(11, 10),
     UnknownBucket("a", ["b", "c"]),
     InvalidSpec("capacity is 0", "write 1", "capacity"),
     ConfigError([Problem("is 0", "write 1", "a.b", "f.yaml", 2, 3)]),
     errors.InvalidCost("cost is -1"),
-    errors.WaitTimeout("2 s"),
-    errors.ReservationDenied("denied"),
-    errors.LimitExceeded("denied"),
-    errors.SlotDenied("denied"),
+    errors.WaitTimeout("2 s", DENIAL),
+    errors.ReservationDenied("denied", DENIAL),
+    errors.LimitExceeded("denied", DENIAL),
+    errors.SlotDenied("denied", DENIAL),
     errors.WrongKind.of_slots("llm", "a take"),
 ]
 
@@ -40,6 +41,12 @@ def test_the_decision_of_a_denial_survives_pickling() -> None:
     error = errors.LimitExceeded("denied", bucket.take("k"))
     copy = pickle.loads(pickle.dumps(error))
     assert copy.decision.as_dict() == error.decision.as_dict()
+
+
+def test_a_denial_always_has_its_decision() -> None:
+    """So nobody has to ask whether there is one before it is read."""
+    with pytest.raises(TypeError, match="decision"):
+        errors.LimitExceeded("denied")  # type: ignore[call-arg]
 
 
 def test_every_error_is_exported_and_has_the_root() -> None:
@@ -78,7 +85,7 @@ def test_errors_survive_pickling(error: CrdtbucketError) -> None:
     copy = pickle.loads(pickle.dumps(error))
     assert type(copy) is type(error)
     assert str(copy) == str(error)
-    assert vars(copy) == vars(error)
+    assert repr(vars(copy)) == repr(vars(error))
 
 
 def test_unknown_bucket_lists_the_names_without_quoting_the_message() -> None:

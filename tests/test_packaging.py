@@ -160,6 +160,22 @@ def a_wheel_has_what_runs_and_nothing_else(built: Built) -> None:
     assert expected - inside == set()
 
 
+def test_type_checkers_find_the_package_of_a_checkout(tmp_path: Path) -> None:
+    """They run no code, so they follow a path that `pip install -e` leaves, and no import hook."""
+    (tmp_path / "pyproject.toml").write_text((ROOT / "pyproject.toml").read_text())
+    (tmp_path / "README.md").touch()
+    for license_file in ("LICENSE", "crdtbucket/http/server/console/static/vendor/LICENSE"):
+        (tmp_path / license_file).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / license_file).touch()
+    (tmp_path / "crdtbucket" / "__init__.py").touch()
+    code = "from setuptools import build_meta; build_meta.build_editable('dist')"
+    subprocess.run([sys.executable, "-c", code], cwd=tmp_path, check=True, capture_output=True)
+    (wheel,) = tmp_path.glob("dist/*.whl")
+    with zipfile.ZipFile(wheel) as archive:
+        (path,) = [name for name in archive.namelist() if "/" not in name]
+        assert Path(archive.read(path).decode().strip()) == tmp_path
+
+
 @pytest.mark.skipif(
     sys.platform != "linux" or platform.machine() != "x86_64", reason="another size there"
 )

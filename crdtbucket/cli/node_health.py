@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from crdtbucket.cli.bucket_limits import differing, read_limits
 from crdtbucket.cli.terminal_text import list_of, mapping_of, number_of, printable, seconds, text_of
 from crdtbucket.cli.unreached_peers import UnreachedPeers, read_unreached
 
@@ -103,6 +104,8 @@ class NodeReport:
     fingerprint: str = ""
     signs: bool = True
     """Whether operators sign what moves other nodes, as far as it said."""
+    limits: Mapping[str, str] = field(default_factory=dict)
+    """The limits of its buckets in words, by their names."""
 
     @classmethod
     def of(cls, url: str, answer: Mapping[str, Any]) -> NodeReport:
@@ -147,6 +150,7 @@ class NodeReport:
             text_of(mapping_of(answer.get("identity")).get("policy")),
             text_of(mapping_of(answer.get("identity")).get("fingerprint")),
             mapping_of(answer.get("identity")).get("operators") != [],
+            read_limits(answer),
         )
 
 
@@ -249,7 +253,7 @@ def _region_faults(node: NodeReport) -> Iterable[str]:
         yield f"{node.name}: {what}: see its log"
 
 
-def _split(nodes: Iterable[NodeReport]) -> Iterable[str]:
+def _split(nodes: tuple[NodeReport, ...]) -> Iterable[str]:
     runs: dict[tuple[int, str], dict[str, None]] = {}
     said = {node.name for node in nodes}
     for node in nodes:
@@ -269,3 +273,4 @@ def _split(nodes: Iterable[NodeReport]) -> Iterable[str]:
             for which, names in sorted(runs.items(), reverse=True)
         ]
         yield f"version split: {'; '.join(parts)}"
+        yield from differing((node.name, node.limits) for node in nodes)

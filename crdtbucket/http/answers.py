@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from crdtbucket._core import Decision
-from crdtbucket.errors import LimitExceeded, ReservationDenied, SlotDenied
+from crdtbucket.errors import Denied, LimitExceeded, ReservationDenied, SlotDenied
 from crdtbucket.http.fields import (
     PROBLEM_TYPE,
     DeferredFields,
@@ -123,6 +123,16 @@ def denial(decision: Decision) -> Answer:
     # It is not known when a slot will be released.
     headers = rate_limit_fields(decision, spec) if spec.slots is None else dict(SOON)
     return problem_answer(decision, headers, [spec.key], reduced_capacity=False)
+
+
+def answer_of(error: Denied) -> Answer:
+    """The answer to a denial that was raised. Raises it where it came from another process: a
+    decision out of a pickle does not know its bucket."""
+    try:
+        error.decision.bucket  # noqa: B018
+    except TypeError:
+        raise error from None
+    return denial(error.decision)
 
 
 def problem_answer(

@@ -107,7 +107,7 @@ class Limits:
                     slots.append(await slot.__aenter__())
             except BaseException as error:
                 Verdict(True, slots=tuple(slots)).release()
-                if not isinstance(error, SlotDenied) or error.decision is None:
+                if not isinstance(error, SlotDenied):
                     raise
                 return Verdict(False, ((rule, error.decision),), error.decision, dict(SOON))
         return Verdict(True, slots=tuple(slots))

@@ -40,8 +40,6 @@ class Slot(SlotCore):
         try:
             return await self._turn()
         except WaitTimeout as error:
-            if error.decision is None:
-                raise  # it has one wherever it is raised here
             return error.decision
 
     async def _turn(self) -> Decision:

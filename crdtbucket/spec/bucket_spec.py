@@ -67,9 +67,10 @@ class BucketSpec:
     max_debt: Annotated[int, WholeRange(0, MAX_TOKENS)]
     """Tokens below empty that updates of others may push to, 0 to 2^53; `capacity` if left out."""
     max_keys: Annotated[int, WholeRange(1, MAX_TOKENS)] | None
-    """Most entries of its keys in the table; left out, the bucket has no quota of its own."""
+    """Most entries of its keys in the table. Beyond it new keys get `on_table_full`, while keys
+    that owe stay; left out, a [full table](security.md#memory) forgets the keys that owe least."""
     on_table_full: OnTableFull
-    """The answer to a new key when the table or the quota has no room: `deny` or `allow`."""
+    """The answer to a new key while `max_keys` keys of the bucket owe tokens: `deny` or `allow`."""
     consistency: Mode | None
     """`Mode.STRONG` or `Mode.EVENTUAL`; None for what the limiter says."""
     on_outage: OnOutage | None

@@ -74,7 +74,7 @@ class StrongSlot(Slot):
                 self.key, SLOT_TOKENS, self.timeout, self._ask, by_time=False
             )
         except WaitTimeout as error:
-            if error.decision is None or not took(error.decision):
+            if not took(error.decision):
                 raise
             # Its turn did not come: what is free as far as this node knows was not asked for.
             denial = deny(bucket, self.key, SLOT_TOKENS, bucket.mode, NS_PER_SECOND)

@@ -130,6 +130,27 @@ def test_a_version_split_names_who_runs_what() -> None:
     assert len(faults([node(config=new, peers=same_number)], 2.0)) == 1
 
 
+def test_nodes_of_a_version_split_are_told_apart_by_the_limits_that_differ() -> None:
+    def answer(version: int, *buckets: dict[str, Any]) -> dict[str, Any]:
+        return {"config": {"version": version, "hash": f"{version:016x}"}, "buckets": [*buckets]}
+
+    api = {"name": "api", "capacity": 200, "refill_per_second": 100.0, "slots": None}
+    jobs = {"name": "jobs", "capacity": 8, "refill_per_second": 1.0, "slots": 8}
+    told = [
+        NodeReport.of("eu-1", answer(1, api, jobs)),
+        NodeReport.of("us-1", answer(1, api, jobs)),
+        NodeReport.of("ap-1", answer(2, api | {"capacity": 2_000, "refill_per_second": 1000.0})),
+        NodeReport.of("sa-1", {"config": {"version": 2, "hash": f"{2:016x}"}}),
+    ]
+    assert faults(told, 2.0)[1:] == [
+        "bucket api differs: 100/s, at most 200 on eu-1, us-1; 1,000/s, at most 2,000 on ap-1",
+        "bucket jobs differs: 8 in flight on eu-1, us-1; missing on ap-1",
+    ]
+    # By stages of one roll-out they may differ.
+    staged = [replace(one, config=told[0].config) for one in told]
+    assert faults(staged, 2.0) == []
+
+
 @pytest.mark.parametrize(
     ("answer", "name"),
     [

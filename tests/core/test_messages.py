@@ -16,6 +16,7 @@ OTHER = BucketSpec("other", 5, 1, "1h")
 JOBS = BucketSpec.concurrency("jobs", 4)
 
 
+ANOTHER = "which may be that of another limiter: refund it there"
 EACH = "one cost for each that was asked for, in the same order"
 
 
@@ -32,6 +33,10 @@ def too_few_costs(limiter: Limiter) -> None:
 
 def refunded_elsewhere(limiter: Limiter) -> None:
     limiter.bucket("other").refund(limiter.bucket("api").take("k"))
+
+
+def refunded_in_another_limiter(limiter: Limiter) -> None:
+    Limiter([API]).bucket("api").refund(limiter.bucket("api").take("k"))
 
 
 def refunded_denial(limiter: Limiter) -> None:
@@ -64,7 +69,12 @@ WRONG: list[tuple[Callable[[Limiter], Any], type[Exception], str]] = [
     (
         refunded_elsewhere,
         InvalidCost,
-        "the decision is of bucket 'api', not of 'other': refund it there",
+        f"the decision is of bucket 'api', not of this 'other', {ANOTHER}",
+    ),
+    (
+        refunded_in_another_limiter,
+        InvalidCost,
+        f"the decision is of bucket 'api', not of this 'api', {ANOTHER}",
     ),
     (refunded_denial, InvalidCost, "a denied decision took nothing: refund allowed ones only"),
     (
@@ -81,7 +91,7 @@ WRONG: list[tuple[Callable[[Limiter], Any], type[Exception], str]] = [
 ]
 
 
-@pytest.mark.parametrize(("call", "error", "text"), WRONG, ids=[text[:40] for *_, text in WRONG])
+@pytest.mark.parametrize(("call", "error", "text"), WRONG, ids=[text[:45] for *_, text in WRONG])
 def test_a_wrong_call_is_told_what_to_write(
     call: Callable[[Limiter], Any], error: type[Exception], text: str
 ) -> None:

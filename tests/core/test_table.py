@@ -137,6 +137,22 @@ class TestAtTheLimit:
             assert not bucket.take(key)
         assert len(bucket.table) == 200
 
+    def test_quotas_of_all_buckets_within_the_limit_keep_every_debt(self) -> None:
+        """The flood owes as much as the victim. Beside a bucket without a quota it is forgotten."""
+        logins = BucketSpec("logins", 5, 1, refill_interval="1h", max_keys=100)
+        for quota, forgotten in [(100, 0), (None, 3_800)]:
+            table = virtual_table(200)
+            bucket = BucketCore(table, logins)
+            other = BucketCore(table, BucketSpec("other", 5, 1, "1h", max_keys=quota))
+            for i in range(100):
+                bucket.take(f"victim {i}", 5)
+            for i in range(3_900):
+                other.take(f"flood {i}", 5)
+            assert table.stats()["evicted_indebted"] == forgotten
+            denied = [not bucket.take(f"victim {i}") for i in range(100)]
+            assert all(denied) is not bool(forgotten)
+            assert not bucket.take("new") or forgotten
+
     def test_no_indebted_key_is_evicted_while_a_full_one_is_left(self) -> None:
         bucket = bucket_of(SPEC, 250)
         rng = random.Random(2)

@@ -40,7 +40,6 @@ def test_calls_take_until_nothing_is_left(bucket: Bucket) -> None:
     with pytest.raises(LimitExceeded, match="2 of 10 tokens left for 'all', and 4 were") as error:
         double(3)
     assert called == [1, 2]
-    assert error.value.decision is not None
     assert error.value.decision.retry_after == pytest.approx(7200, abs=1)
     assert (double.__name__, double.__doc__) == ("double", "Twice.")
     assert str(inspect.signature(double)) == "(n: 'int') -> 'int'"
@@ -57,7 +56,6 @@ async def test_async_functions_are_awaited(bucket: Bucket) -> None:
     for name, left in [("a", 0), ("b", 1)]:
         with pytest.raises(LimitExceeded) as error:
             await greet(name, 2)
-        assert error.value.decision is not None
         assert (error.value.decision.key, error.value.decision.remaining) == (name, left)
 
 
@@ -169,5 +167,4 @@ def test_a_sync_function_blocks_where_redis_is_asked() -> None:
         assert call() == "done"
         with pytest.raises(LimitExceeded) as error:
             call()
-        assert error.value.decision is not None
         assert error.value.decision.mode == "strong"

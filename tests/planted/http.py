@@ -6,6 +6,27 @@ from tests.planted.mutation import PYTEST, Mutation, suite
 
 MUTATIONS = (
     Mutation(
+        "a_denial_is_answered_in_the_middle_of_another_answer",
+        "http/middleware",
+        "        if request.writer.output_size:\n",
+        "        if request.writer is None:\n",
+        suite("http/middleware/test_aiohttp", "under_way"),
+    ),
+    Mutation(
+        "a_denial_of_a_handler_of_aiohttp_is_an_error_of_the_server",
+        "http/middleware",
+        "    app.middlewares.append(_answer_denials)\n",
+        "    app.middlewares.insert(0, _answer_denials)\n",
+        suite("http/middleware/test_aiohttp", "lets_through"),
+    ),
+    Mutation(
+        "a_denial_of_another_process_is_hidden_by_an_error",
+        "http",
+        "        error.decision.bucket  # noqa: B018\n",
+        "        error.decision.key  # noqa: B018\n",
+        suite("http/test_answers", "as_it_is"),
+    ),
+    Mutation(
         "at_the_end_of_the_interpreter_work_wants_a_thread",
         "base",
         "    except RuntimeError:\n        return work()",

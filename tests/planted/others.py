@@ -349,6 +349,13 @@ MUTATIONS = (
         suite("cli/test_node_health", "neither_knows"),
     ),
     Mutation(
+        "a_bucket_that_a_node_lacks_is_no_difference",
+        "cli",
+        "        for node, buckets in told:\n",
+        "        for node, buckets in ((n, b) for n, b in told if bucket in b):\n",
+        suite("cli/test_bucket_limits", "nodes_of_each_limit"),
+    ),
+    Mutation(
         "two_modules_import_each_other_for_their_types",
         "mesh/engines",
         "from typing import NamedTuple, Protocol\n",

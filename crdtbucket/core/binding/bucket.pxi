@@ -130,8 +130,8 @@ cdef class BucketCore(_Decider):
         cdef int64_t left = decision.cost - decision.given_back
         if decision._bucket is not self and not (self.others and decision._bucket in self.others):
             raise InvalidCost(
-                f"the decision is of bucket {decision.owner().spec.name!r}, "
-                f"not of {self.spec.name!r}: refund it there"
+                f"the decision is of bucket {decision.owner().spec.name!r}, not of this "
+                f"{self.spec.name!r}, which may be that of another limiter: refund it there"
             )
         if not decision.allowed:
             raise InvalidCost("a denied decision took nothing: refund allowed ones only")

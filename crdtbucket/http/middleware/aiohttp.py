@@ -8,7 +8,7 @@ from typing import Any
 from aiohttp import web
 from aiohttp.typedefs import Handler, Middleware
 
-from crdtbucket.http.answers import Verdict
+from crdtbucket.http.answers import ANSWERED, Verdict, answer_of
 from crdtbucket.http.fields import field_pairs
 from crdtbucket.http.limits import Limits, check_limits
 from crdtbucket.http.request import Request
@@ -30,6 +30,23 @@ def setup(app: web.Application, limits: Limits, *, open_limiter: bool = True) ->
         app.cleanup_ctx.append(limiter_context(limits.limiter))
     app.middlewares.append(limit_middleware(limits))
     app.on_response_prepare.append(_add_fields)
+
+
+def install(app: web.Application) -> None:
+    """Answers every `LimitExceeded`, `ReservationDenied` and `SlotDenied` that a handler lets
+    through by a problem document. After `setup`, so that rules with `refund_if` see its status."""
+    app.middlewares.append(_answer_denials)
+
+
+@web.middleware
+async def _answer_denials(request: web.Request, handler: Handler) -> web.StreamResponse:
+    try:
+        return await handler(request)
+    except ANSWERED as error:
+        if request.writer.output_size:
+            raise  # another answer is under way
+        answer = answer_of(error)
+        return web.Response(status=answer.status, headers=answer.headers, body=answer.body)
 
 
 def limiter_context(limiter: Limiter) -> Callable[[web.Application], AsyncIterator[None]]:

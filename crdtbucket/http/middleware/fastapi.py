@@ -12,7 +12,7 @@ from starlette.requests import HTTPConnection
 from starlette.requests import Request as StarletteRequest
 
 from crdtbucket.errors import Denied, InvalidSpec
-from crdtbucket.http.answers import ANSWERED, Answer, Verdict, denial
+from crdtbucket.http.answers import ANSWERED, Answer, Verdict, answer_of
 from crdtbucket.http.fields import raw_fields
 from crdtbucket.http.limits import Limits, check_limits
 from crdtbucket.http.middleware.asgi import POLICY_VIOLATION, ASGIRequest
@@ -117,9 +117,7 @@ def install(app: FastAPI) -> None:
 
 async def _answer(_: StarletteRequest, error: Exception) -> Response:
     if isinstance(error, Denied):
-        if error.decision is None:
-            raise error  # it came from another process
-        answer = denial(error.decision)
+        answer = answer_of(error)
     else:
         assert isinstance(error, DeniedRequest)
         answer = error.answer

@@ -10,7 +10,7 @@ from typing import Any, ParamSpec, TypeVar
 from flask import Flask, Response, after_this_request, current_app, request
 
 from crdtbucket.errors import Denied
-from crdtbucket.http.answers import ANSWERED, Answer, Verdict, denial
+from crdtbucket.http.answers import ANSWERED, Answer, Verdict, answer_of
 from crdtbucket.http.fields import field_pairs
 from crdtbucket.http.limits import Limits, check_limits
 from crdtbucket.http.middleware.wsgi import KEY, WSGIRequest
@@ -71,9 +71,7 @@ def install(app: Flask) -> None:
 
 
 def _answer(error: Denied) -> Response:
-    if error.decision is None:
-        raise error  # it came from another process
-    return _response(denial(error.decision))
+    return _response(answer_of(error))
 
 
 def _response(answer: Answer) -> Response:

@@ -14,7 +14,7 @@ from aiohttp.test_utils import TestClient, TestServer
 
 from crdtbucket import BucketSpec, Limiter
 from crdtbucket.http import Limits, Rule
-from crdtbucket.http.middleware.aiohttp import KEY, setup
+from crdtbucket.http.middleware.aiohttp import KEY, install, setup
 
 API = BucketSpec("api", 2, 1, "1h")
 LOCAL = "127.0.0.1"
@@ -155,3 +155,51 @@ async def test_a_limiter_of_the_programs_own_is_left_alone() -> None:
     async with served(limits, open_limiter=False) as client:
         assert (await client.get("/home")).status == 200
     assert "not opened" in repr(limits.limiter)
+
+
+@asynccontextmanager
+async def installed(limits: Limits) -> AsyncIterator[TestClient[Any, Any]]:
+    """An application whose handlers let denials of the bucket `tokens` through."""
+    tokens = limits.limiter.bucket("tokens")
+
+    async def reserve(_: web.Request) -> web.Response:
+        async with tokens.reserve("k", 2) as held:
+            held.commit(2)
+        return web.Response()
+
+    async def begin(request: web.Request) -> web.StreamResponse:
+        response = web.StreamResponse()
+        await response.prepare(request)
+        await response.write(b"begun")
+        async with tokens.reserve("k", 2):
+            raise AssertionError("there are none left")
+
+    app = web.Application()
+    setup(app, limits)
+    install(app)
+    for handler in (reserve, begin, fails):
+        app.router.add_get(f"/{handler.__name__}", handler)
+    async with TestClient(TestServer(app)) as client:
+        yield client
+
+
+async def test_a_denial_that_a_handler_lets_through_is_answered() -> None:
+    """It is no failure of the server: a rule that gives such tokens back keeps these."""
+    limiter = Limiter([BucketSpec("api", 9, 1, "1h"), BucketSpec("tokens", 2, 1, "1h")])
+    limits = Limits(limiter, Rule("api", refund_if=lambda status: status >= 500))
+    async with installed(limits) as client:
+        answers = [await client.get(f"/{path}") for path in ("reserve", "reserve", "fails")]
+        assert [answer.status for answer in answers] == [200, 429, 500]
+        assert answers[1].content_type == "application/problem+json"
+        assert answers[1].headers["Retry-After"] == "7200"
+        assert answers[1].headers.getall("RateLimit") == ['"tokens";r=0;t=7200', '"api";r=7;t=3600']
+        assert left(limits) == 7
+
+
+async def test_an_answer_that_is_under_way_is_not_followed_by_another_one() -> None:
+    limiter = Limiter([API, BucketSpec("tokens", 2, 1, "1h")])
+    limiter.bucket("tokens").take("k", 2)
+    async with installed(Limits(limiter, Rule("api"))) as client:
+        answer = await client.get("/begin")
+        with pytest.raises(aiohttp.ClientPayloadError):
+            await answer.read()
