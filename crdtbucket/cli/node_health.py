@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from crdtbucket.cli.answer_values import list_of, mapping_of, number_of, text_of
+from crdtbucket.cli.snapshot_report import SnapshotReport
 from crdtbucket.cli.terminal_text import printable, seconds
 from crdtbucket.cli.unreached_peers import UnreachedPeers, read_unreached
 
@@ -104,6 +105,7 @@ class NodeReport:
     fingerprint: str = ""
     signs: bool = True
     """Whether operators sign what moves other nodes, as far as it said."""
+    snapshot: SnapshotReport = field(default_factory=SnapshotReport)
 
     @classmethod
     def of(cls, url: str, answer: Mapping[str, Any]) -> NodeReport:
@@ -148,6 +150,7 @@ class NodeReport:
             text_of(mapping_of(answer.get("identity")).get("policy")),
             text_of(mapping_of(answer.get("identity")).get("fingerprint")),
             mapping_of(answer.get("identity")).get("operators") != [],
+            SnapshotReport.of(answer.get("snapshot")),
         )
 
 
@@ -215,6 +218,7 @@ def _faults_of(node: NodeReport, max_lag: float) -> Iterable[str]:
         if mode == "fallback":
             yield f"{node.name}: {bucket} is in fallback, the rule for an outage decides"
     yield from _region_faults(node)
+    yield from node.snapshot.faults(node.name)
     if node.refused:
         yield f"{node.name}: its file is refused, and what was in force stays: {node.refused}"
     if node.halted:

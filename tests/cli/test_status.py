@@ -92,6 +92,18 @@ async def test_the_regions_of_a_replicated_redis_are_shown() -> None:
         assert ["ap", "unknown"] in lines
 
 
+async def test_a_snapshot_that_cannot_be_written_is_wrong() -> None:
+    fault = "/var/lib/crdtbucket/eu-1.snapshot cannot be written: No space left on device"
+    for kept in (None, {}, {"age": 3.5, "fault": ""}, {"age": "?", "fault": 7}):
+        async with fake_node(GET_admin_status={**WELL, "snapshot": kept}) as node:
+            assert (await run("status", "--url", node.url, CRDTBUCKET_TOKEN=TOKEN)).exit_code == 0
+    full = {"age": 75.0, "fault": fault}
+    async with fake_node(GET_admin_status={**WELL, "snapshot": full}) as node:
+        done = await run("status", "--url", node.url, CRDTBUCKET_TOKEN=TOKEN)
+        assert done.exit_code == 1
+        assert f"WRONG  eu-1: no snapshot is kept: {fault}; the last one is 75 s old" in done.output
+
+
 async def test_what_is_wrong_stands_at_the_end_and_in_the_status() -> None:
     async with fake_node(GET_admin_status=ILL) as node:
         done = await run("status", "--url", node.url, CRDTBUCKET_TOKEN=TOKEN)

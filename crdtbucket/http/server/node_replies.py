@@ -191,6 +191,15 @@ class RegionInfo(Reply):
     ]
 
 
+class SnapshotInfo(Reply):
+    """The last snapshot of a node in its `mesh.state_dir`."""
+
+    age: Annotated[float, Field(description="How old it is, seconds.")]
+    fault: Annotated[
+        str, Field(description="Why a newer one could not be written; empty where none failed.")
+    ]
+
+
 class StatusReply(PeersReply):
     """The state of a node in one answer: what an operator asks for first."""
 
@@ -209,6 +218,9 @@ class StatusReply(PeersReply):
         str, Field(description="Why the last call of a peer that failed made no link.")
     ]
     unreached_peers: list[UnreachedInfo] = []
+    snapshot: Annotated[
+        SnapshotInfo | None, Field(description="Null where the node keeps none.")
+    ] = None
     config: OwnConfigInfo
     rollout: RolloutReply | None = None
 
