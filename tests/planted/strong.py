@@ -247,6 +247,20 @@ MUTATIONS = (
         suite("strong/test_quota", "one_for_each"),
     ),
     Mutation(
+        "an_allowed_call_of_the_quota_shows_what_is_left_of_the_bucket",
+        "strong",
+        "return decision._show(quota.debt_ns(key, nodes))",
+        "return decision._show(0)",
+        suite("strong/test_local_decisions", "the_next_call_gets"),
+    ),
+    Mutation(
+        "where_all_are_denied_the_bucket_is_shown",
+        "strong",
+        "return denial._show(-(-denial.limit * q // p))",
+        "return denial._show(0)",
+        suite("strong/test_local_decisions", "nothing_is_left"),
+    ),
+    Mutation(
         "quota_with_a_debt",
         "strong",
         "                max_debt=0,\n                max_keys=spec.max_keys,",
