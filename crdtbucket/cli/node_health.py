@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from crdtbucket.cli.answer_values import list_of, mapping_of, number_of, text_of
+from crdtbucket.cli.outages import OutageReport, rule_words
 from crdtbucket.cli.snapshot_report import SnapshotReport
 from crdtbucket.cli.terminal_text import printable, seconds
 from crdtbucket.cli.unreached_peers import UnreachedPeers, read_unreached
@@ -106,6 +107,12 @@ class NodeReport:
     signs: bool = True
     """Whether operators sign what moves other nodes, as far as it said."""
     snapshot: SnapshotReport = field(default_factory=SnapshotReport)
+    outages: Mapping[str, OutageReport | None] = field(default_factory=dict)
+    """What is known of each Redis that does not decide, by its address."""
+    rules: Mapping[str, str] = field(default_factory=dict)
+    """The words for what callers of a bucket get in fallback, by its name."""
+    redis_fault: str = ""
+    """Why no Redis is used at all; "" where one is."""
 
     @classmethod
     def of(cls, url: str, answer: Mapping[str, Any]) -> NodeReport:
@@ -151,6 +158,16 @@ class NodeReport:
             text_of(mapping_of(answer.get("identity")).get("fingerprint")),
             mapping_of(answer.get("identity")).get("operators") != [],
             SnapshotReport.of(answer.get("snapshot")),
+            {
+                text_of(name): OutageReport.of(one)
+                for name, one in mapping_of(answer.get("outages")).items()
+            },
+            {
+                text_of(one.get("name")): words
+                for one in list_of(answer, "buckets")
+                if (words := rule_words(one))
+            },
+            text_of(answer.get("redis_fault")),
         )
 
 
@@ -213,10 +230,15 @@ def _faults_of(node: NodeReport, max_lag: float) -> Iterable[str]:
         yield from _own_faults(node)
     for address, mode in node.redis.items():
         if mode != "strong":
-            yield f"{node.name}: Redis {address} is slow or out of reach, mode {mode}"
+            outage = node.outages.get(address)
+            words = "" if outage is None else outage.words
+            yield f"{node.name}: Redis {address} is slow or out of reach, mode {mode}{words}"
+    if node.redis_fault:
+        yield f"{node.name}: Redis is not used: {node.redis_fault}"
     for bucket, mode in node.modes.items():
         if mode == "fallback":
-            yield f"{node.name}: {bucket} is in fallback, the rule for an outage decides"
+            words = node.rules.get(bucket, "")
+            yield f"{node.name}: {bucket} is in fallback, the rule for an outage decides{words}"
     yield from _region_faults(node)
     yield from node.snapshot.faults(node.name)
     if node.refused:

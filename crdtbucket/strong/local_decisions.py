@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 from crdtbucket._core import BucketCore, BucketReplica, Decision
 from crdtbucket.base.clock import NS_PER_SECOND
@@ -56,6 +57,18 @@ class LocalDecisions:
         something else in an outage."""
         rules = self._rules.of_key(bucket, key)
         return rules.quota.policy(self._nodes()) if rules.on_outage == "quota" else None
+
+    def outage(self, bucket: BucketCore) -> dict[str, Any]:
+        """What callers of a bucket get while the store is unreachable: its `rule`; of the rule
+        "quota" the `tokens` that a key has here, the `seconds` in which they come back, and the
+        `least` that is left of them for any key."""
+        rules = self._rules.of(bucket, (0, 0))
+        if rules.on_outage != "quota":
+            return {"rule": rules.on_outage}
+        nodes = self._nodes()
+        tokens, filled_ns = rules.quota.policy(nodes)
+        share = {"tokens": tokens, "seconds": filled_ns / NS_PER_SECOND}
+        return {"rule": "quota", **share, "least": rules.quota.lowest(nodes)}
 
     def charge(self, rules: Rules, key: str | bytes, cost: int) -> None:
         """Counts tokens in the quota that something else than the quota admitted."""

@@ -46,6 +46,8 @@ STRONG = {
     "unclaimed_charges": 9024,
     "sharing_nodes": 9025,
     "refused": 9026,
+    "fault": "",
+    "outages": {},
 }
 
 

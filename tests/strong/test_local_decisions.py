@@ -117,6 +117,28 @@ def test_where_nothing_is_given_nothing_is_left() -> None:
     assert node.bucket.peek("k").remaining == 10
 
 
+def test_the_outage_of_a_bucket_says_what_its_callers_get() -> None:
+    rules: tuple[OnOutage, ...] = ("deny", "allow", "eventual")
+    for rule in rules:
+        node = Node(rule)
+        assert node.local.outage(node.bucket) == {"rule": rule}
+    node = Node("quota")
+    share = {"rule": "quota", "tokens": 5, "seconds": 10.0}
+    assert node.local.outage(node.bucket) == {**share, "least": 5}
+    node.decide(3)
+    node.quota.charge("other", 1, 2)
+    assert node.local.outage(node.bucket) == {**share, "least": 2}
+    node.set_time(START + 3 * SECOND)  # one and a half tokens came back
+    assert node.local.outage(node.bucket)["least"] == 3
+    node.nodes = 11
+    assert node.local.outage(node.bucket) == {
+        "rule": "quota",
+        "tokens": 0,
+        "seconds": 0.0,
+        "least": 0,
+    }
+
+
 def test_what_the_bucket_denies_is_taken_from_no_quota() -> None:
     node = Node("quota")
     node.bucket.take("k", 9)

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from crdtbucket import Limiter, MeshConfig, MeshError
+from crdtbucket import Limiter, MeshConfig
 from crdtbucket.http.server import node_replies
 from crdtbucket.mesh.links.ejections import EjectOrder
 from crdtbucket.mesh.links.node_key import NodeKey
@@ -100,20 +99,6 @@ async def test_the_status_of_a_node() -> None:
         assert (answer["node"], answer["region"], answer["peers"]) == ("eu-1", "eu", [])
         assert (answer["ready"], answer["warming_up"], answer["redis"]) == (True, False, {})
         assert [one["name"] for one in answer["buckets"]] == ["api"]
-
-
-async def test_the_status_says_that_no_snapshot_can_be_written(tmp_path: Path) -> None:
-    mesh = MeshConfig(listen="127.0.0.1:0", secret="x" * 32, state_dir=tmp_path)
-    limiter = Limiter([API], node="eu-1", mesh=mesh)
-    (tmp_path / "eu-1.snapshot.new").mkdir()
-    async with serving(limiter, admin_token=TOKEN) as client:
-        with pytest.raises(MeshError):
-            await asyncio.to_thread(limiter._node.saved.save)
-        _, answer, _ = await client.ask("GET", "/admin/status", headers=HEADERS)
-        node_replies.StatusReply.model_validate(answer)
-        assert answer["snapshot"]["age"] >= 0
-        assert answer["snapshot"]["fault"].endswith("cannot be written: Is a directory")
-        (tmp_path / "eu-1.snapshot.new").rmdir()
 
 
 async def test_the_status_tells_the_configuration(tmp_path: Path) -> None:
