@@ -254,6 +254,13 @@ MUTATIONS = (
         suite("strong/controller/test_mode_controller", "what_is_lacking"),
     ),
     Mutation(
+        "a_server_that_fell_silent_again_still_answers",
+        "strong",
+        "silent = self._outage.silence_ns(now) > 0",
+        "silent = False",
+        suite("strong/controller/test_mode_controller", "silent_again"),
+    ),
+    Mutation(
         "what_is_left_in_an_outage_is_that_of_a_fresh_key",
         "strong",
         "return min(left, self.policy(nodes)[0])",

@@ -194,7 +194,8 @@ class Controller:
         if self.mode is Mode.STRONG:
             return None
         needed = self._needed_ns(self._recovery.quick_since or now)
-        return self._recovery.outlook(now, needed, self._budget.two_at)
+        silent = self._outage.silence_ns(now) > 0
+        return self._recovery.outlook(now, needed, self._budget.two_at, silent=silent)
 
     def probe(self, now: int) -> bool:
         """Claims the probe that is due, for one caller, who then calls `asked`; in strong there is
@@ -257,8 +258,8 @@ class Controller:
     def _recovered(self, now: int) -> Change | None:
         found = self._recovery
         if found.quick_since is not None:
-            stable = now - found.quick_since
-            if stable < self._needed_ns(found.quick_since) or now < self._budget.two_at:
+            stable, needed = now - found.quick_since, self._needed_ns(found.quick_since)
+            if stable < needed or now < self._budget.two_at:
                 return None
             self._moved_at, self._returned_at = None, now
             reason = f"{found.answers} answers in {stable / NS_PER_SECOND:.2f} s; {self._rule}"

@@ -45,11 +45,11 @@ class Recovery:
         if self._slow * _MILLION > self._allowed * self.answers:
             self._restart()
 
-    def outlook(self, now: int, stable_ns: int, room_at: int) -> ReturnOutlook:
+    def outlook(self, now: int, stable_ns: int, room_at: int, *, silent: bool) -> ReturnOutlook:
         """What is lacking, where answers must be quick for `stable_ns`, and there is room for a
-        return at `room_at`."""
-        alive = None if self.alive_since is None else now - self.alive_since
-        steady = 0 if self.quick_since is None else now - self.quick_since
+        return at `room_at`. `silent`: it answers no longer."""
+        alive = None if silent or self.alive_since is None else now - self.alive_since
+        steady = 0 if silent or self.quick_since is None else now - self.quick_since
         return ReturnOutlook(alive, steady, stable_ns, max(0, room_at - now))
 
     def _restart(self) -> None:

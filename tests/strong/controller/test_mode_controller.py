@@ -525,6 +525,17 @@ def test_the_outlook_says_what_is_lacking_before_strong_is_back() -> None:
     assert controller.mode is STRONG
 
 
+def test_a_server_that_has_fallen_silent_again_does_not_answer() -> None:
+    controller = Controller(ControllerSettings(), 0)
+    controller.failed(S, Failure.LOST)
+    controller.failed(2 * S, Failure.LOST)
+    controller.asked(3 * S)
+    controller.answered(3 * S, MS)
+    controller.asked(5 * S)
+    assert controller.outlook(5 * S + 400 * MS) == ReturnOutlook(2400 * MS, 2400 * MS, 5 * S, 0)
+    assert controller.outlook(5 * S + 500 * MS) == ReturnOutlook(None, 0, 5 * S, 0)
+
+
 def test_the_outlook_after_a_failover_is_shorter() -> None:
     controller = Controller(ControllerSettings(), 0)
     controller.failed(S, Failure.LOST)
