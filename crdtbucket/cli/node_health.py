@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from crdtbucket.cli.bucket_limits import differing, read_limits
+from crdtbucket.cli.outages import OutageReport, read_rules
+from crdtbucket.cli.snapshot_report import SnapshotReport
 from crdtbucket.cli.terminal_text import list_of, mapping_of, number_of, printable, seconds, text_of
 from crdtbucket.cli.unreached_peers import UnreachedPeers, read_unreached
 
@@ -106,6 +108,13 @@ class NodeReport:
     """Whether operators sign what moves other nodes, as far as it said."""
     limits: Mapping[str, str] = field(default_factory=dict)
     """The limits of its buckets in words, by their names."""
+    snapshot: SnapshotReport = field(default_factory=SnapshotReport)
+    outages: Mapping[str, OutageReport | None] = field(default_factory=dict)
+    """What is known of each Redis that does not decide, by its address."""
+    rules: Mapping[str, str] = field(default_factory=dict)
+    """The words for what callers of a bucket get in fallback, by its name."""
+    redis_fault: str = ""
+    """Why no Redis is used at all; "" where one is."""
 
     @classmethod
     def of(cls, url: str, answer: Mapping[str, Any]) -> NodeReport:
@@ -151,6 +160,13 @@ class NodeReport:
             text_of(mapping_of(answer.get("identity")).get("fingerprint")),
             mapping_of(answer.get("identity")).get("operators") != [],
             read_limits(answer),
+            SnapshotReport.of(answer.get("snapshot")),
+            {
+                text_of(name): OutageReport.of(one)
+                for name, one in mapping_of(answer.get("outages")).items()
+            },
+            read_rules(answer),
+            text_of(answer.get("redis_fault")),
         )
 
 
@@ -213,11 +229,17 @@ def _faults_of(node: NodeReport, max_lag: float) -> Iterable[str]:
         yield from _own_faults(node)
     for address, mode in node.redis.items():
         if mode != "strong":
-            yield f"{node.name}: Redis {address} is slow or out of reach, mode {mode}"
+            outage = node.outages.get(address)
+            words = "" if outage is None else outage.words
+            yield f"{node.name}: Redis {address} is slow or out of reach, mode {mode}{words}"
+    if node.redis_fault:
+        yield f"{node.name}: Redis is not used: {node.redis_fault}"
     for bucket, mode in node.modes.items():
         if mode == "fallback":
-            yield f"{node.name}: {bucket} is in fallback, the rule for an outage decides"
+            words = node.rules.get(bucket, "")
+            yield f"{node.name}: {bucket} is in fallback, the rule for an outage decides{words}"
     yield from _region_faults(node)
+    yield from node.snapshot.faults(node.name)
     if node.refused:
         yield f"{node.name}: its file is refused, and what was in force stays: {node.refused}"
     if node.halted:

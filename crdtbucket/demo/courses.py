@@ -12,7 +12,7 @@ from crdtbucket.demo.demo_network import DELAY_S, DemoNetwork, EngineNetwork, Re
 from crdtbucket.demo.demo_redis import DemoStore, RegionStores
 from crdtbucket.demo.limit_figures import Happened
 from crdtbucket.demo.modes import PER_REGION
-from crdtbucket.demo.processes import free_port
+from crdtbucket.demo.processes import reserved_port
 from crdtbucket.demo.region import until
 from crdtbucket.demo.traffic import (
     CUT_MARKS,
@@ -41,9 +41,8 @@ class Course:
         self.happened = Happened()
 
     def network(self) -> DemoNetwork:
-        """The network between the regions. Ports are chosen as late as possible, so that no other
-        program takes them meanwhile."""
-        return RegionNetwork({region: free_port() for region in REGIONS}, DELAY_S)
+        """The network between the regions."""
+        return RegionNetwork({region: reserved_port() for region in REGIONS}, DELAY_S)
 
     def arguments(self, region: str) -> dict[str, Any]:
         """Arguments of a region's process: how it reaches Redis, and when it changes its mode."""

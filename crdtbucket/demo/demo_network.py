@@ -8,7 +8,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from crdtbucket.demo.processes import free_port
+from crdtbucket.demo.processes import reserved_port
 from crdtbucket.demo.server_process import NatsProcess
 from crdtbucket.demo.traffic import CUT_REGION
 from crdtbucket.testing.fault_proxy import HOST, FaultProxy
@@ -85,7 +85,7 @@ class EngineNetwork(DemoNetwork):
     def __init__(self, delay: float) -> None:
         """`delay`: of the gateway, one-way, seconds. Raises `DemoError` without a server."""
         self._servers = {name: NatsProcess() for name in CLUSTERS}
-        self._gates = {name: free_port() for name in CLUSTERS}
+        self._gates = {name: reserved_port() for name in CLUSTERS}
         self._gateways = {name: FaultProxy(self._gates[name], delay=delay) for name in CLUSTERS}
         super().__init__({(name, CUT_REGION): way for name, way in self._gateways.items()})
 

@@ -18,7 +18,7 @@ from crdtbucket.demo.board import board
 from crdtbucket.demo.courses import course_of
 from crdtbucket.demo.demo_network import DemoNetwork
 from crdtbucket.demo.demo_redis import DemoStore, RegionStores
-from crdtbucket.demo.processes import DemoError, RegionProcess, free_port
+from crdtbucket.demo.processes import DemoError, RegionProcess, reserved_port
 from crdtbucket.demo.region import BUCKET, shipped_config, until
 from crdtbucket.demo.traffic import REGIONS, Traffic, demo_trace, phases, plan
 from crdtbucket.demo.verdict import RunVerdict, judge
@@ -114,7 +114,7 @@ class Demo:
         for place, name in enumerate(REGIONS):
             arguments = self.course.arguments(name)
             if self.options.console:
-                arguments["console"] = free_port()
+                arguments["console"] = reserved_port()
             mesh = {**network.mesh(name), "secret": secret}
             listener = partial(self.accounts.report, place)
             regions.append(RegionProcess(name, mesh, listener, **arguments))

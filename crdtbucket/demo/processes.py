@@ -147,15 +147,26 @@ async def started_python(*arguments: str, stderr: int) -> asyncio.subprocess.Pro
     )  # fmt: skip
 
 
-def free_port() -> int:
-    """A port of the loopback interface that is free now. Raises `OSError` when none is found."""
+def reserved_port() -> int:
+    """A port of the loopback interface for a server of this run, which may listen there several
+    times. On Linux no other program gets it before this process ends, another demo neither: it
+    stays bound here, where nothing listens. Raises `DemoError` when none is found."""
     rng = random.SystemRandom()
     for _ in range(200):
         port = rng.choice(_PORTS)
-        with socket.socket() as probe:
-            try:
-                probe.bind((HOST, port))
-            except OSError:
-                continue
-            return port
-    raise OSError("no free port was found on the loopback interface")
+        holder = socket.socket()
+        try:
+            holder.bind((HOST, port))
+        except OSError:
+            holder.close()
+            continue
+        if sys.platform == "linux":
+            # From now on a server may bind the port, too, if it asks for that, as servers do.
+            holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            holder.detach()  # held until the process ends
+        else:
+            holder.close()  # there no second socket could be bound
+        return port
+    raise DemoError(
+        f"no free port was found on the loopback interface, between {_PORTS[0]} and {_PORTS[-1]}"
+    )

@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from crdtbucket.base.address import Address
-from crdtbucket.demo.processes import DemoError, free_port, started_python
+from crdtbucket.demo.processes import DemoError, reserved_port, started_python
 from crdtbucket.errors import RedisUnavailable
 from crdtbucket.strong.redis.access import Access
 from crdtbucket.strong.redis.redis_connection import RedisConnection
@@ -85,7 +85,7 @@ class NatsProcess(ServerProcess):
         if program is None:
             raise DemoError("nats-server is not installed: install it to run with --nats auto")
         self.program = program
-        self.port = free_port()
+        self.port = reserved_port()
 
     async def start(self, *lines: str) -> None:
         """Returns when it answers. `lines` are added to its configuration. Raises `DemoError`."""
@@ -128,7 +128,7 @@ class RedisProcess(ServerProcess):
                 "URL, --redis redis://host:port"
             )
         self.program = found
-        self.address = Address(HOST, free_port())
+        self.address = Address(HOST, reserved_port())
         self.access = Access(password=secrets.token_hex(16))
 
     async def start(self) -> None:

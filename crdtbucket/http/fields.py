@@ -101,14 +101,16 @@ def rate_limit_fields(
 
     `w` of the policy is the time in which an empty bucket fills; `t` is when the next token comes,
     or when the denied cost could pass. All times are whole seconds, rounded up. A denial has
-    `Retry-After`, at least 1 and never before `t`. In fallback a denial shows the policy of the
-    quota, which is the limit that decides. `legacy` and `jitter_s` as of `FieldOptions`.
+    `Retry-After`, at least 1 and never before `t`. In fallback the policy is that of the quota,
+    which is the limit that decides. `legacy` and `jitter_s` as of `FieldOptions`.
     """
     policy = policy_of(spec)
     remaining, allowed = decision.remaining, decision.allowed
     t = decision.next_token if allowed else seconds(decision.retry_after, least=1)
-    fields = policy.fields(min(remaining, MAX_INTEGER), t)
     share = fallback_share(decision)
+    if share is not None and allowed and remaining < share[0]:
+        t = max(t, seconds(share[1] / share[0]))  # a token of the quota comes later
+    fields = policy.fields(min(remaining, MAX_INTEGER), t)
     if share is not None:
         fields["RateLimit-Policy"] = policy.of_share(*share)
     if not allowed:
@@ -134,7 +136,7 @@ def deferred_fields(decision: Decision, options: FieldOptions) -> DeferredFields
     spec = decision.spec
     if spec.shadow:
         return {}
-    if not allowed or options.legacy:
+    if not allowed or options.legacy or decision.mode is Mode.FALLBACK:
         return rate_limit_fields(decision, spec, legacy=options.legacy, jitter_s=options.jitter_s)
     left = decision.remaining
     if left > MAX_INTEGER:
@@ -176,10 +178,10 @@ def _raw_name(name: str) -> bytes:
 
 
 def fallback_share(decision: Decision) -> tuple[int, float] | None:
-    """The tokens, and the seconds in which they come back, of the quota that has denied in
+    """The tokens, and the seconds in which they come back, of the quota that has decided in
     fallback; None for any other decision."""
     bucket = decision.bucket
-    if decision.allowed or decision.mode is not Mode.FALLBACK or not isinstance(bucket, HasQuota):
+    if decision.mode is not Mode.FALLBACK or not isinstance(bucket, HasQuota):
         return None
     return bucket.fallback_policy(decision.key)
 

@@ -199,7 +199,7 @@ class LocalNode:
             out["shared"] = shared_stats(self._file, self._table)
         mesh, machine = self.mesh, self.machine
         if mesh is not None and machine is not None:
-            out |= mesh_stats(mesh, machine, self._table.now())
+            out |= mesh_stats(mesh, machine, self.saved, self._table.now())
         elif (view := self.view()) is not None:
             out["shared"] |= {name: view.pop(name) for name in ("view_age", "omitted")}
             del view["fleet"]
@@ -255,7 +255,8 @@ class LocalNode:
         mesh, machine = self.mesh, self.machine
         if mesh is not None and machine is not None:
             now = self._table.now()
-            leader_view.publish(self._table, mesh_stats(mesh, machine, now), machine.fleet(now))
+            stats = mesh_stats(mesh, machine, self.saved, now)
+            leader_view.publish(self._table, stats, machine.fleet(now))
 
     def _protocol(self, config: MeshConfig, rolling: LiveRollout) -> MeshNode:
         from crdtbucket.mesh.protocol.mesh_node import MeshNode

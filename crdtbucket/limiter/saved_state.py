@@ -4,11 +4,13 @@ runs."""
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from crdtbucket._core import Table
+from crdtbucket.base.clock import NS_PER_SECOND
 from crdtbucket.base.counted import counted
 from crdtbucket.base.forks import ForkLock
+from crdtbucket.errors import MeshError
 from crdtbucket.mesh.state_dir import StateDir
 
 if TYPE_CHECKING:
@@ -28,6 +30,10 @@ class SavedState:
         self._strong = strong
         self._memory: NodeMemory | None = None
         self._saving = ForkLock()  # held while the directory is used: threads save snapshots
+        self._saved_at = 0
+        """When (ns) the last snapshot was complete, or this epoch began."""
+        self._fault = ""
+        """Why the last snapshot could not be written; "" where it was."""
 
     def begin(
         self, directory: StateDir, memory: NodeMemory, name: str, *, shared: bool, goes_on: bool
@@ -40,6 +46,7 @@ class SavedState:
         directory.open()
         with self._saving:  # a snapshot that is saved now would replace the one that is to be read
             self.directory, self._memory = directory, memory
+            self._saved_at, self._fault = self._table.now(), ""
             # The epoch of a shared table may be recorded already: by a process that was killed.
             epochs = directory.begin_epoch(self._table.epochs.running, handed_over=shared)
             saved = None if goes_on else directory.snapshot.load()
@@ -50,13 +57,25 @@ class SavedState:
                 self._strong.resume(owed, directory.directory)
 
     def save(self) -> None:
-        """Saves a snapshot. It takes as long as the disk does."""
+        """Saves a snapshot. It takes as long as the disk does. Raises `MeshError`."""
         with self._saving:
             if self.directory is None or self._memory is None:
                 return
-            if self._strong is not None:  # first: a key of it that the snapshot lacks is harmless
-                self.directory.owed.save(self._strong.unsettled_state())
-            self.directory.snapshot.save(*self._memory.snapshot())
+            try:
+                self._write(self.directory, self._memory)
+            except MeshError as error:
+                self._fault = str(error)
+                raise
+            self._saved_at, self._fault = self._table.now(), ""
+
+    def stats(self) -> dict[str, Any]:
+        """`snapshot_age`: the age (s) of the last complete snapshot, or of this epoch while it has
+        none; None where none is kept. `snapshot_fault`: why the last one could not be written; ""
+        where it was."""
+        if self.directory is None:
+            return {"snapshot_age": None, "snapshot_fault": ""}
+        age = max(0, self._table.now() - self._saved_at) / NS_PER_SECOND
+        return {"snapshot_age": age, "snapshot_fault": self._fault}
 
     def release(self) -> None:
         """Saves a last snapshot and gives the directory up."""
@@ -73,6 +92,11 @@ class SavedState:
             if self.directory is not None:
                 self.directory.close()
                 self.directory = None
+
+    def _write(self, directory: StateDir, memory: NodeMemory) -> None:
+        if self._strong is not None:  # first: a key of it that the snapshot lacks is harmless
+            directory.owed.save(self._strong.unsettled_state())
+        directory.snapshot.save(*memory.snapshot())
 
     def _restore(self, saved: bytes, memory: NodeMemory, name: str, epochs: int) -> None:
         from crdtbucket.mesh.snapshot import OtherFormat

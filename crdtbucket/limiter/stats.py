@@ -13,6 +13,7 @@ from crdtbucket.rollout.staged import Status
 from crdtbucket.spec.mode import MODES
 
 if TYPE_CHECKING:
+    from crdtbucket.limiter.saved_state import SavedState
     from crdtbucket.mesh.protocol.mesh_node import MeshNode
     from crdtbucket.mesh.transport.mesh_network import MeshNetwork
 
@@ -32,8 +33,9 @@ def bucket_stats(bucket: Bucket) -> dict[str, Any]:
     }
 
 
-def mesh_stats(mesh: MeshNetwork, machine: MeshNode, now: int) -> dict[str, Any]:
-    """States, lags (s) and keys of the peers, and counters of the mesh. `now`: local ns."""
+def mesh_stats(mesh: MeshNetwork, machine: MeshNode, saved: SavedState, now: int) -> dict[str, Any]:
+    """States, lags (s) and keys of the peers, counters of the mesh, and how old the snapshot is.
+    `now`: local ns."""
     shown = [(link.peer.name, link.identity.fingerprint) for link in mesh.links.all()]
     unreached = [
         {
@@ -60,6 +62,7 @@ def mesh_stats(mesh: MeshNetwork, machine: MeshNode, now: int) -> dict[str, Any]
             "bounded": machine.members.bounded.counts(),
             "adopted": machine.members.bounded.adopted(),
             "wall_clock_moved": machine.wall_moved_ns / NS_PER_SECOND,
+            **saved.stats(),
         },
     }
 

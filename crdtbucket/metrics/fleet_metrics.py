@@ -26,6 +26,11 @@ FLEET: tuple[MetricSpec, ...] = (
         "Entries of mesh.peers that no node is linked at, but for nodes that have left.",
         read.unreached,
     ),
+    MESH.one(
+        "mesh_snapshot_age_seconds",
+        "How old the last complete snapshot in mesh.state_dir is; none where none is kept.",
+        lambda mesh: mesh.get("snapshot_age"),
+    ),
     MESH.by(
         "mesh_frames_total",
         "Sealed frames on the sockets: in or out.",

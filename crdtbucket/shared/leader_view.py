@@ -46,6 +46,8 @@ def read(table: Table) -> dict[str, Any] | None:
     age = max(0, table.now() - at) / NS_PER_SECOND
     unreached = mesh.get("unreached", ())  # an earlier version writes none
     mesh["unreached"] = [{**one, "seconds": one["seconds"] + age} for one in unreached]
+    if mesh.get("snapshot_age") is not None:
+        mesh["snapshot_age"] += age
     view: dict[str, Any] = {
         "peers": {name: state for name, state, *_ in rows},
         "lag": {name: lag + age for name, _, lag, _, _ in rows if lag is not None},

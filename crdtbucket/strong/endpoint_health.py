@@ -57,6 +57,8 @@ class EndpointHealth:
         self._slow = False
         self._mode_ns: dict[Mode, int] = {}
         self._mode_since = now()
+        self._reason = ""
+        """Why the present mode was taken, with the figures that decided."""
         self._switches = 0
 
     @property
@@ -157,7 +159,7 @@ class EndpointHealth:
             now = self.now()
             spent = self._mode_ns.get(change.before, 0) + now - self._mode_since
             self._mode_ns[change.before] = spent
-            self._mode_since = now
+            self._mode_since, self._reason = now, change.reason
             self._switches += 1
             self._listener.mode_changed(change)
 
@@ -169,6 +171,24 @@ class EndpointHealth:
             LOG.warning("Redis %s: slow: %s; still strong, because %s", address, slowness, why)
         else:
             LOG.info("Redis %s: no longer slow", address)
+
+    def outlook(self) -> dict[str, Any] | None:
+        """Where the endpoint is not strong: for how many `seconds`, for what `reason`, and what it
+        lacks before it is strong again, as of `ReturnOutlook`, in seconds."""
+        with self._lock:
+            now = self.now()
+            found = self.controller.outlook(now)
+        if found is None:
+            return None
+        alive = found.answering_ns
+        return {
+            "seconds": max(0, now - self._mode_since) / NS_PER_SECOND,
+            "reason": self._reason,
+            "answering": None if alive is None else alive / NS_PER_SECOND,
+            "steady": found.steady_ns / NS_PER_SECOND,
+            "stable_after": found.stable_ns / NS_PER_SECOND,
+            "gap": found.gap_ns / NS_PER_SECOND,
+        }
 
     def stats(self) -> dict[str, Any]:
         """Numbers for people and metrics."""

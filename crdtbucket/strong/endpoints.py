@@ -73,7 +73,8 @@ class Endpoints:
         self._controller = controller
         self._listener = listener
         self._met = met
-        self._unknown = ""
+        self.unknown = ""
+        """Why no primary is known; "" where one is, or nobody has looked."""
         self._warned = False
         self._fences = itertools.count(1)
         self._slots: list[Endpoint | None] = [None] * topology.SLOTS
@@ -138,11 +139,11 @@ class Endpoints:
         try:
             found = await self._locator.locate()
         except RedisUnavailable as error:
-            if not self.by_address and str(error) != self._unknown:
-                self._unknown = str(error)
+            if not self.by_address and str(error) != self.unknown:
+                self.unknown = str(error)
                 LOG.critical("no Redis primary is known: %s", error)
             return
-        self._unknown = ""
+        self.unknown = ""
         gone = {a: e for a, e in self.by_address.items() if a not in dict(found.primaries)}
         slots: list[Endpoint | None] = [None] * topology.SLOTS
         for address, ranges in found.primaries:

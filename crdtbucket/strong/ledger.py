@@ -195,6 +195,11 @@ class Ledger:
         with self.lock:
             return self._local.policy(bucket, key)
 
+    def outage(self, bucket: BucketCore) -> dict[str, object]:
+        """What callers of a bucket get without the store; see `LocalDecisions.outage`."""
+        with self.lock:
+            return self._local.outage(bucket)
+
     def returned(self, bucket: BucketCore, key: str | bytes, tokens: int) -> None:
         """Tokens of a key came back to this node: its quota has them again."""
         with self.lock:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 from crdtbucket._core import BucketCore, BucketReplica, Decision
 from crdtbucket.base.clock import NS_PER_SECOND
@@ -40,7 +41,10 @@ class LocalDecisions:
         else:
             BucketReplica(bucket).open_call(key, cost)  # checks both arguments, and makes the entry
             if rule == "deny":
-                return deny(bucket, key, cost, Mode.FALLBACK)
+                # Nothing is given, whatever the bucket holds; nobody knows until when.
+                denial = deny(bucket, key, cost, Mode.FALLBACK, NS_PER_SECOND)
+                q, p = denial.spec.emission
+                return denial._show(-(-denial.limit * q // p))
             decision = BucketReplica(bucket).close_call(
                 key, cost, allowed=True, taken=cost, refunded=0, mode=Mode.FALLBACK
             )
@@ -53,6 +57,18 @@ class LocalDecisions:
         something else in an outage."""
         rules = self._rules.of_key(bucket, key)
         return rules.quota.policy(self._nodes()) if rules.on_outage == "quota" else None
+
+    def outage(self, bucket: BucketCore) -> dict[str, Any]:
+        """What callers of a bucket get while the store is unreachable: its `rule`; of the rule
+        "quota" the `tokens` that a key has here, the `seconds` in which they come back, and the
+        `least` that is left of them for any key."""
+        rules = self._rules.of(bucket, (0, 0))
+        if rules.on_outage != "quota":
+            return {"rule": rules.on_outage}
+        nodes = self._nodes()
+        tokens, filled_ns = rules.quota.policy(nodes)
+        share = {"tokens": tokens, "seconds": filled_ns / NS_PER_SECOND}
+        return {"rule": "quota", **share, "least": rules.quota.lowest(nodes)}
 
     def charge(self, rules: Rules, key: str | bytes, cost: int) -> None:
         """Counts tokens in the quota that something else than the quota admitted."""
@@ -71,20 +87,21 @@ class LocalDecisions:
     def _from_quota(
         self, bucket: BucketCore, quota: Quota, key: str | bytes, cost: int
     ) -> Decision:
+        """The decision of the quota and of the bucket. Its caller sees what is left of the one that
+        has less: the next calls get no more."""
         opened = BucketReplica(bucket).open_call(key, cost)
         if opened is None:
             return bucket.take_as(key, cost, Mode.FALLBACK)
         nodes = self._nodes()
         share = quota.take(key, cost, nodes)
         if share is None or not share.allowed:
-            # The caller sees what is left of the quota, which decides here, and not of the bucket.
             debt = max(opened[5], quota.debt_ns(key, nodes))
             wait = NS_PER_SECOND if share is None else share.retry_after_ns
             return deny(bucket, key, cost, Mode.FALLBACK, wait, debt)
         decision = bucket.take_as(key, cost, Mode.FALLBACK)
         if not took(decision):
             quota.refund(share)
-        return decision
+        return decision._show(quota.debt_ns(key, nodes))
 
 
 def deny(

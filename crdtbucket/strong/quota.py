@@ -42,6 +42,7 @@ class Quota:
         # At least the parts that one token costs, where the core can count that far.
         longest = MAX_SPAN_NS * rate // spec.interval_ns - 1
         one = min(math.ceil(self._parts / ratio), longest, MAX_TOKENS)
+        self._table = table
         self._core = BucketCore(
             table,
             BucketSpec(
@@ -89,6 +90,13 @@ class Quota:
         tokens = self._most // self._token_price(nodes)
         tokens = tokens if nodes <= spec.capacity else 0
         return tokens, math.ceil(tokens * shares * spec.interval_ns / spec.refill_rate)
+
+    def lowest(self, nodes: int) -> int:
+        """The whole tokens that are left of the share of the emptiest key. Goes over all keys: some
+        4 ms for a million."""
+        _, _, lacking = self._table.survey().get(self._core.name_hash, (0, 0.0, 0.0))
+        left = max(0, self._core.spec.capacity - math.ceil(lacking)) // self._token_price(nodes)
+        return min(left, self.policy(nodes)[0])
 
     def charge(self, key: str | bytes, cost: int, nodes: int) -> None:
         """Counts tokens that another mode admitted; an empty share stays empty."""

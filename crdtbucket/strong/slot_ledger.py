@@ -79,6 +79,13 @@ class SlotLedger(RequestLedger):
         rules = self._rules[bucket]
         return rules.share(self._nodes()) if rules.on_outage == "quota" else None
 
+    def outage(self, bucket: BucketCore) -> dict[str, object]:
+        """What callers of a bucket get without the store: its `rule`, and of the rule "quota" the
+        `tokens` that a key has here: slots, which are not counted by time."""
+        share = self.share(bucket)
+        rule: dict[str, object] = {"rule": self._rules[bucket].on_outage}
+        return rule if share is None else {**rule, "tokens": share}
+
     # ---- decisions ----
 
     def open(self, hold: SlotHold) -> SlotRequest:

@@ -111,6 +111,16 @@ class Store:
         """Each endpoint by its address."""
         return {str(address): one for address, one in list(self._places.by_address.items())}
 
+    def outages(self) -> dict[str, dict[str, Any]]:
+        """Each endpoint that is not strong; see `EndpointHealth.outlook`."""
+        found = ((address, one.health.outlook()) for address, one in self.endpoints.items())
+        return {address: outlook for address, outlook in found if outlook is not None}
+
+    @property
+    def fault(self) -> str:
+        """Why no Redis is used at all; "" where one is."""
+        return self.registry.conflict or self._places.unknown
+
     def servers(self) -> tuple[tuple[str, str], ...]:
         """Each server that was met, and its run id."""
         met = ((address, one.supervisor.run_id) for address, one in self.endpoints.items())

@@ -56,6 +56,11 @@ class AskingBucket(Bucket):
             )
         return self._store
 
+    def outage(self) -> dict[str, Any] | None:
+        """What callers get while the store is unreachable, as of `LocalDecisions.outage`; None
+        while it decides."""
+        return self.store.ledger.outage(self) if self.mode is Mode.FALLBACK else None
+
 
 MANY = "await bucket.acquire_many(keys, costs)"
 

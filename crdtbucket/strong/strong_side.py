@@ -176,6 +176,8 @@ class StrongSide:
                 "unsettled": len(store.ledger.unsettled.pending) + len(store.ledger.slots.pending),
                 "sharing_nodes": self._nodes(),
                 "refused": int(bool(store.registry.conflict)),
+                "fault": store.fault,
+                "outages": store.outages(),
             },
             "redis": {address: one.stats() for address, one in store.endpoints.items()},
         }

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from crdtbucket._core import Decision, SlotSearch
 from crdtbucket.base.clock import NS_PER_SECOND
 from crdtbucket.errors import WaitTimeout
@@ -9,6 +11,7 @@ from crdtbucket.limiter.held_slot import Slot
 from crdtbucket.limiter.slots import SlotBucket
 from crdtbucket.limiter.waiting import Lines, check_no_loop, patience_ns
 from crdtbucket.spec.bucket_spec import SLOT_TOKENS
+from crdtbucket.spec.mode import Mode
 from crdtbucket.strong.local_decisions import deny, took
 from crdtbucket.strong.slot_request import SlotHold
 from crdtbucket.strong.strong_bucket import AskingBucket
@@ -32,6 +35,10 @@ class StrongSlotBucket(AskingBucket, SlotBucket):
     def new_slot(self, key: str | bytes, ttl_ns: int, timeout: float | None) -> Slot:
         """Makes a slot that is not entered yet."""
         return StrongSlot(self, key, ttl_ns, timeout)
+
+    def outage(self) -> dict[str, Any] | None:
+        """What callers get while the store is unreachable; None while it decides."""
+        return self.store.slots.ledger.outage(self) if self.mode is Mode.FALLBACK else None
 
     def fallback_policy(self, key: str | bytes) -> tuple[int, float] | None:
         """The slots of a key that this node holds at most while Redis is unreachable, and the

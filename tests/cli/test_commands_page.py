@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from crdtbucket.cli import node_client, node_health, unreached_peers
+from crdtbucket.cli import node_client, node_health, snapshot_report, unreached_peers
 from crdtbucket.cli.commands import cli
 from tests.test_docs import rows
 
@@ -44,7 +44,7 @@ def test_exit_statuses_are_of_all_commands() -> None:
 
 
 def test_sentences_that_are_explained_are_said() -> None:
-    modules = (node_client, node_health, unreached_peers)
+    modules = (node_client, node_health, snapshot_report, unreached_peers)
     said = "".join(Path(str(module.__file__)).read_text() for module in modules)
     start = next(n for n, line in enumerate(lines()) if line.startswith("| sentence |"))
     told = []
@@ -52,7 +52,7 @@ def test_sentences_that_are_explained_are_said() -> None:
         if not line.startswith("|"):
             break
         told += re.findall(r"`([^`]+)`", line.split(" | ")[0])
-    assert len(told) == 14
+    assert len(told) == 17
     states = {"is suspect": "suspect", "is dead": "dead"}
     for sentence in told:
         assert states.get(sentence, sentence) in said, sentence

@@ -16,6 +16,7 @@ from crdtbucket.cli.node_health import (
     faults,
     strangers,
 )
+from crdtbucket.cli.snapshot_report import SnapshotReport
 from crdtbucket.cli.unreached_peers import UnreachedPeers, UnreachedReport
 
 GONE = UnreachedReport("10.0.0.3:7946", "", 75.0, "Connection refused")
@@ -28,6 +29,7 @@ def node(name: str = "eu-1", **more: Any) -> NodeReport:
 
 def test_nothing_is_wrong() -> None:
     assert faults([node(ready=True, redis={"r:6379": "strong"})], 2.0) == []
+    assert faults([node(snapshot=SnapshotReport(60.0))], 2.0) == []
     peers = (PeerReport("us-1", "alive", 0.1), PeerReport("ap-1", "left", 300.0))
     assert faults([node(modes={"a": "strong", "b": "eventual"}, peers=peers)], 2.0) == []
 
@@ -76,6 +78,14 @@ def test_nothing_is_wrong() -> None:
         (
             {"region": "eu", "region_conflict": True},
             "eu-1: two Redis have one region's name, or regions hash otherwise",
+        ),
+        (
+            {"snapshot": SnapshotReport(12.0, "d/a.snapshot cannot be written: no space")},
+            "eu-1: no snapshot is kept: d/a.snapshot cannot be written: no space; the last one is",
+        ),
+        (
+            {"snapshot": SnapshotReport(61.0)},
+            "eu-1: its last snapshot is 61 s old, and a restart loses what was taken since: its lo",
         ),
         (
             {"peers": (PeerReport("us-1", "alive", 2.1),)},

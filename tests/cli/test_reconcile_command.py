@@ -6,7 +6,7 @@ import asyncio
 import json
 import signal
 import sys
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -16,24 +16,17 @@ from click.testing import CliRunner
 
 from crdtbucket import Limiter
 from crdtbucket.cli.commands import cli
-from tests.reconcile.fleet import config_file, counts, nodes
-from tests.strong.redis_server import Server, free_port
+from tests.reconcile import fleet
+from tests.reconcile.fleet import counts, nodes
+from tests.strong.redis_server import free_port
 from tests.waits import eventually
 
 BOUND_S = 120.0
 """A process starts within this on a busy machine, too."""
 
 
-@pytest.fixture(scope="module")
-def server() -> Iterator[Server]:
-    with Server() as started:
-        yield started
-
-
-@pytest.fixture
-def path(server: Server, tmp_path: Path) -> Path:
-    server.call("FLUSHALL")
-    return config_file(tmp_path, server.url)
+path, server = fleet.path, fleet.server
+"""Fixtures."""
 
 
 @asynccontextmanager

@@ -92,6 +92,44 @@ async def test_the_regions_of_a_replicated_redis_are_shown() -> None:
         assert ["ap", "unknown"] in lines
 
 
+async def test_an_outage_says_since_when_why_what_callers_get_and_when_it_ends() -> None:
+    out = {"seconds": 12.0, "reason": "no answer for 0.5 s to the calls made", "answering": 8.0,
+           "steady": 8.0, "stable_after": 5.0, "gap": 41.0}  # fmt: skip
+    answer = {
+        **ILL,
+        "peers": [],
+        "redis": {"redis.internal:6379": "fallback"},
+        "outages": {"redis.internal:6379": out, "gone:6379": 7},
+        "buckets": [{**ILL["buckets"][0], "outage": {"rule": "deny"}}],
+        "redis_fault": "others hash keys otherwise",
+    }
+    async with fake_node(GET_admin_status=answer) as node:
+        done = await run("status", "--url", node.url, CRDTBUCKET_TOKEN=TOKEN)
+    assert done.exit_code == 1
+    redis, unused, bucket = done.output.splitlines()[-3:]
+    assert redis.startswith(
+        "WRONG  eu-1: Redis redis.internal:6379 is slow or out of reach, mode fallback for 12 s, "
+        "after: no answer for 0.5 s to the calls made; it answers well, and strong mode returns in "
+        "41 s, as least_return_gap"
+    )
+    assert unused == "WRONG  eu-1: Redis is not used: others hash keys otherwise"
+    assert bucket.endswith(
+        "fallback, the rule for an outage decides: deny, so every call is denied"
+    )
+
+
+async def test_a_snapshot_that_cannot_be_written_is_wrong() -> None:
+    fault = "/var/lib/crdtbucket/eu-1.snapshot cannot be written: No space left on device"
+    for kept in (None, {}, {"age": 3.5, "fault": ""}, {"age": "?", "fault": 7}):
+        async with fake_node(GET_admin_status={**WELL, "snapshot": kept}) as node:
+            assert (await run("status", "--url", node.url, CRDTBUCKET_TOKEN=TOKEN)).exit_code == 0
+    full = {"age": 75.0, "fault": fault}
+    async with fake_node(GET_admin_status={**WELL, "snapshot": full}) as node:
+        done = await run("status", "--url", node.url, CRDTBUCKET_TOKEN=TOKEN)
+        assert done.exit_code == 1
+        assert f"WRONG  eu-1: no snapshot is kept: {fault}; the last one is 75 s old" in done.output
+
+
 async def test_what_is_wrong_stands_at_the_end_and_in_the_status() -> None:
     async with fake_node(GET_admin_status=ILL) as node:
         done = await run("status", "--url", node.url, CRDTBUCKET_TOKEN=TOKEN)

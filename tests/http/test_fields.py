@@ -15,6 +15,8 @@ from crdtbucket.base.clock import NS_PER_SECOND
 from crdtbucket.http import fields as fields_module
 from crdtbucket.http.fields import (
     MAX_INTEGER,
+    FieldOptions,
+    deferred_fields,
     policy_of,
     problem,
     rate_limit_fields,
@@ -206,22 +208,33 @@ def test_policies_are_kept_with_a_bound() -> None:
 
 
 class WithQuota(BucketCore):
-    """A bucket that grants three tokens in 90 s while the store is unreachable."""
+    """A bucket that grants three tokens in 90 s while the store is unreachable: one in 30 s."""
 
     def fallback_policy(self, key: str) -> tuple[int, float]:
         return 3, 89.5
 
 
-def test_a_denial_in_fallback_shows_the_policy_of_the_quota() -> None:
+def test_a_decision_in_fallback_shows_the_policy_of_the_quota() -> None:
     spec = BucketSpec("api", 1, 1, "1h")
     bucket = WithQuota(Table(virtual=True), spec)
     allowed, denied = (bucket.take_as("k", 1, Mode.FALLBACK) for _ in range(2))
-    assert rate_limit_fields(allowed, spec)["RateLimit-Policy"] == '"api";q=1;w=3600'
+    shown = deferred_fields(allowed, FieldOptions())
+    assert shown == rate_limit_fields(allowed, spec)
+    assert shown["RateLimit-Policy"] == '"api";q=3;w=90'
+    assert rate_limit_fields(allowed, spec, legacy=True)["X-RateLimit-Limit"] == "3"
     assert rate_limit_fields(denied, spec)["RateLimit-Policy"] == '"api";q=3;w=90'
     detail = problem(denied, spec)["detail"]
     assert detail.startswith("api: the store is unreachable, and this node alone grants 3 in 90 s")
     other = take(bucket)  # in another mode
     assert rate_limit_fields(other, spec)["RateLimit-Policy"] == '"api";q=1;w=3600'
+
+
+def test_in_fallback_the_next_token_is_that_of_the_quota() -> None:
+    spec = BucketSpec("api", 10, 10, "1s")
+    bucket = WithQuota(Table(virtual=True), spec)
+    left = [bucket.take_as("k", cost, Mode.FALLBACK) for cost in (7, 1)]
+    fields = [rate_limit_fields(one, spec)["RateLimit"] for one in left]
+    assert fields == ['"api";r=3;t=1', '"api";r=2;t=30']  # the quota is full with three
 
 
 def test_a_quota_of_the_calendar_says_when_the_next_period_begins() -> None:

@@ -286,15 +286,21 @@ def test_fallback_is_503_where_asked_for(limiter: Limiter, reduced: bool, status
     assert limits.answer(request(), verdict).status == status
 
 
-async def test_a_denial_in_fallback_shows_the_quota_and_says_why() -> None:
+async def test_an_answer_in_fallback_shows_the_quota_and_a_denial_says_why() -> None:
     api = BucketSpec("api", 100, 100, "1h", on_outage="quota")
     nobody = RedisConfig(host="127.0.0.1", port=free_port())
     async with Limiter([api], node="n", redis=nobody, consistency="strong") as limiter:
         limits = Limits(limiter, Rule("api", cost=6), fields=FieldOptions(legacy=True))
+        shown = ("RateLimit-Policy", "X-RateLimit-Limit", "X-RateLimit-Remaining")
+        for key, options in (("a", FieldOptions(legacy=True)), ("b", FieldOptions())):
+            first = Limits(limiter, Rule("api", lambda _, key=key: key), fields=options)
+            verdict = await first.acquire(request())
+            assert verdict.allowed
+            assert verdict.fields["RateLimit-Policy"] == '"api";q=10;w=3600'
+            assert verdict.fields["RateLimit"] == '"api";r=9;t=360'
         assert (await limits.acquire(request())).allowed
         verdict = await limits.acquire(request())
         assert not verdict.allowed
-        shown = ("RateLimit-Policy", "X-RateLimit-Limit", "X-RateLimit-Remaining")
         assert [verdict.fields[name] for name in shown] == ['"api";q=10;w=3600', "10", "4"]
         assert 2 * 360 - 100 < int(verdict.fields["Retry-After"]) <= 2 * 360
         detail = json.loads(limits.answer(request(), verdict).body)["detail"]

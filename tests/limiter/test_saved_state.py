@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from contextlib import AsyncExitStack
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from crdtbucket import BucketSpec, Limiter, MeshConfig
+from crdtbucket import BucketSpec, Limiter, MeshConfig, MeshError
+from crdtbucket._core import Table
+from crdtbucket.base.clock import NS_PER_SECOND
 from crdtbucket.limiter.saved_state import SavedState
 from crdtbucket.mesh import snapshot
+from crdtbucket.mesh.state_dir import StateDir
+from tests.waits import eventually
 
 SPEC = BucketSpec("api", 300, 1, "1h")
 MOMENT_S = 0.1
@@ -76,7 +81,7 @@ class Machine:
 @pytest.fixture
 def state() -> SavedState:
     table: Any = SimpleNamespace(
-        epochs=SimpleNamespace(running=1), inbox=SimpleNamespace(suspects=0)
+        epochs=SimpleNamespace(running=1), inbox=SimpleNamespace(suspects=0), now=lambda: 0
     )
     return SavedState(table, None)
 
@@ -125,3 +130,50 @@ async def test_a_snapshot_is_restored_while_the_event_loop_goes_on(
             assert limiter.bucket("api").peek("k").remaining == 300 - taken
     assert len(threads) == 1
     assert threads != [threading.get_ident()]
+
+
+@pytest.mark.parametrize("file", ["snapshot", "owed"])
+def test_the_stats_say_how_old_the_last_snapshot_is_and_why_there_is_no_newer_one(
+    file: str, tmp_path: Path
+) -> None:
+    table = Table(max_keys=16, virtual=True)
+    strong: Any = SimpleNamespace(resume=lambda *_: None, unsettled_state=lambda: b"owed")
+    state = SavedState(table, strong)
+
+    def at(seconds: int) -> dict[str, Any]:
+        table.set_time(seconds * NS_PER_SECOND)
+        return state.stats()
+
+    assert at(5) == {"snapshot_age": None, "snapshot_fault": ""}
+    state.begin(StateDir(tmp_path, "a"), Machine(), "a", shared=False, goes_on=False)  # type: ignore[arg-type]
+    assert at(7) == {"snapshot_age": 2.0, "snapshot_fault": ""}
+    state.save()
+    assert at(8) == {"snapshot_age": 1.0, "snapshot_fault": ""}
+    aside = tmp_path / f"a.{file}.new"
+    aside.mkdir()  # what cannot be written, whoever runs this test
+    with pytest.raises(MeshError):
+        state.save()
+    fault = f"{tmp_path}/a.{file} cannot be written: Is a directory"
+    assert at(67) == {"snapshot_age": 60.0, "snapshot_fault": fault}
+    aside.rmdir()
+    state.save()
+    assert at(68) == {"snapshot_age": 1.0, "snapshot_fault": ""}
+    state.release()
+    assert at(80) == {"snapshot_age": None, "snapshot_fault": ""}
+
+
+@pytest.mark.parametrize("shared", [False, True])
+async def test_every_process_of_a_node_says_how_old_its_snapshot_is(
+    shared: bool, tmp_path: Path
+) -> None:
+    table = str(tmp_path / "table") if shared else None
+    mesh = MeshConfig(listen="127.0.0.1:0", secret="x" * 32, state_dir=tmp_path / "state")
+    async with AsyncExitStack() as stack:
+        limiters = [
+            await stack.enter_async_context(Limiter([SPEC], node="eu-1", mesh=mesh, shared=table))
+            for _ in range(1 + shared)
+        ]
+        for limiter in limiters:
+            await eventually(lambda one=limiter: "snapshot_age" in one.stats().get("mesh", {}))
+            assert limiter.stats()["mesh"]["snapshot_age"] >= 0
+            assert limiter.stats()["mesh"]["snapshot_fault"] == ""

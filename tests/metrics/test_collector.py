@@ -46,6 +46,8 @@ STRONG = {
     "unclaimed_charges": 9024,
     "sharing_nodes": 9025,
     "refused": 9026,
+    "fault": "",
+    "outages": {},
 }
 
 
@@ -207,7 +209,7 @@ async def test_every_number_of_the_stats_is_shown_once() -> None:
     limiter, stats = await mesh_stats()
     stats["mesh"]["refused"] = {"seal": 0, "frame": 0}
     stats = unlike_numbers(stats, [1000])
-    stats["mesh"]["wall_clock_moved"] = 9032.5
+    stats["mesh"] |= {"wall_clock_moved": 9032.5, "snapshot_age": 9034.5}
     del stats["table"]["refused_columns"]  # the mesh counts the same events
     del stats["config"]
     stats |= {"redis": {"10.0.0.1:6379": ENDPOINT}, "strong": STRONG}
@@ -230,6 +232,16 @@ async def test_strong_mode_has_the_numbers_that_are_shown_here() -> None:
             stats = limiter.stats()
     assert [set(one) for one in stats["redis"].values()] == [set(ENDPOINT)]
     assert set(stats["strong"]) == set(STRONG)
+
+
+async def test_a_node_that_keeps_no_snapshots_has_no_age_of_one() -> None:
+    limiter, stats = await mesh_stats()
+    name = named("mesh_snapshot_age_seconds")
+    assert name not in scraped(GivenStats(limiter, stats))
+    stats["mesh"]["snapshot_age"] = 75.5
+    assert scraped(GivenStats(limiter, stats))[name] == 75.5
+    del stats["mesh"]["snapshot_age"]  # as of a leader of an earlier version
+    assert name not in scraped(GivenStats(limiter, stats))
 
 
 async def test_the_other_regions_of_a_replicated_redis_are_shown() -> None:

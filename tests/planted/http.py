@@ -55,6 +55,20 @@ MUTATIONS = (
         suite("http/server/test_calls", "words_of_this_api"),
     ),
     Mutation(
+        "an_allowed_answer_in_fallback_has_the_policy_of_the_bucket",
+        "http",
+        "if not allowed or options.legacy or decision.mode is Mode.FALLBACK:",
+        "if not allowed or options.legacy:",
+        suite("http/test_fields", "policy_of_the_quota"),
+    ),
+    Mutation(
+        "in_fallback_the_next_token_comes_as_soon_as_ever",
+        "http",
+        "t = max(t, seconds(share[1] / share[0]))",
+        "t = max(t, 0)",
+        suite("http/test_fields", "next_token_is_that"),
+    ),
+    Mutation(
         "the_http_api_does_not_have_a_mode",
         "http",
         'ModeName = Literal["strong", "eventual", "fallback"]',

@@ -232,6 +232,20 @@ MUTATIONS = (
         suite("limiter/test_facade", "stays_full"),
     ),
     Mutation(
+        "a_snapshot_that_could_not_be_written_counts_as_a_new_one",
+        "limiter",
+        "            except MeshError as error:\n                self._fault = str(error)\n",
+        "            except MeshError as error:\n                self._saved_at = 2**62\n",
+        suite("limiter/test_saved_state", "why_there_is_no_newer"),
+    ),
+    Mutation(
+        "a_snapshot_is_as_old_as_when_the_leader_looked",
+        "shared",
+        '        mesh["snapshot_age"] += age\n',
+        '        mesh["snapshot_age"] += 0\n',
+        suite("shared/test_leader_view", "the_time_since"),
+    ),
+    Mutation(
         "a_process_that_could_not_lead_keeps_the_name",
         "shared",
         "            self._node.fail()\n",

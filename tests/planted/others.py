@@ -13,6 +13,20 @@ MUTATIONS = (
         suite("config/test_expand", "has_this_one_fault"),
     ),
     Mutation(
+        "another_program_may_take_a_port_of_the_demo_before_its_server_listens",
+        "demo",
+        "            holder.detach()  # held until the process ends\n",
+        "            holder.close()\n",
+        suite("demo/test_processes", "nobody_elses"),
+    ),
+    Mutation(
+        "a_server_of_the_demo_cannot_have_the_port_that_is_held_for_it",
+        "demo",
+        "holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)",
+        "pass",
+        suite("demo/test_processes", "again_and_again"),
+    ),
+    Mutation(
         "a_masked_value_is_masked_again",
         "config",
         '            text = re.sub(each, child.raw.replace("\\\\", r"\\\\"), text)\n',

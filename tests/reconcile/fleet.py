@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
+
+import pytest
 
 from crdtbucket import Limiter, MeshConfig
 from crdtbucket.config import Config, load_config
@@ -31,6 +33,19 @@ def config_file(folder: Path, redis: str, secret: str = SECRET) -> Path:
     path = folder / "crdtbucket.yaml"
     path.write_text(FILE % (redis, secret))
     return path
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[Server]:
+    with Server() as started:
+        yield started
+
+
+@pytest.fixture
+def path(server: Server, tmp_path: Path) -> Path:
+    """The file of nodes and an empty Redis."""
+    server.call("FLUSHALL")
+    return config_file(tmp_path, server.url)
 
 
 @contextlib.asynccontextmanager

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Iterator
 from contextlib import AsyncExitStack
 from dataclasses import replace
 from pathlib import Path
@@ -23,23 +22,15 @@ from crdtbucket.mesh.transport import mesh_network, observing_links
 from crdtbucket.reconcile.observed_node import ObservationFailed
 from crdtbucket.reconcile.observer import Observer
 from crdtbucket.testing.fault_proxy import FaultProxy
+from tests.reconcile import fleet
 from tests.reconcile.fleet import SECRET, Counts, config_file, counts, holder, nodes, recorded, run
 from tests.strong.redis.test_topology import cluster
 from tests.strong.redis_server import Server, free_port
 from tests.tombstones import add_tombstone
 from tests.waits import eventually
 
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[Server]:
-    with Server() as started:
-        yield started
-
-
-@pytest.fixture
-def path(server: Server, tmp_path: Path) -> Path:
-    server.call("FLUSHALL")
-    return config_file(tmp_path, server.url)
+path, server = fleet.path, fleet.server
+"""Fixtures."""
 
 
 async def spend(limiters: list[Limiter], key: str = "k") -> None:

@@ -34,7 +34,12 @@ def stats_of(peers: int, name: str = "peer-{}") -> tuple[dict[str, Any], list[tu
         "longest_lag": dict.fromkeys(names[1:], 0.5),
         "keys": dict.fromkeys(names[2:], "ed25519:0123456789abcdef0123456789abcdef"),
         "identity": {"policy": "pinned", "fingerprint": "ed25519:mine"},
-        "mesh": {"frames": 7, "refused": {"seal": 1}, "unreached": [{"seconds": 3.5}]},
+        "mesh": {
+            "frames": 7,
+            "refused": {"seal": 1},
+            "unreached": [{"seconds": 3.5}],
+            "snapshot_age": 4.5,
+        },
     }
     return mesh, [(name, "eu", "alive", (1, 2, 3), None) for name in ["me", *names]]
 
@@ -53,9 +58,25 @@ def test_what_one_process_shows_another_reads_with_the_time_since(path: str) -> 
     assert view["longest_lag"] == {f"peer-000{i}": 2.5 for i in (1, 2)}
     assert view["keys"] == {"peer-0002": "ed25519:0123456789abcdef0123456789abcdef"}
     assert view["identity"] == {"policy": "pinned", "fingerprint": "ed25519:mine"}
-    assert view["mesh"] == {"frames": 7, "refused": {"seal": 1}, "unreached": [{"seconds": 5.5}]}
+    assert view["mesh"] == {
+        "frames": 7,
+        "refused": {"seal": 1},
+        "unreached": [{"seconds": 5.5}],
+        "snapshot_age": 6.5,
+    }
     assert (view["view_age"], view["omitted"]) == (2.0, 0)
     assert [row[0] for row in view["fleet"]] == ["me", *view["peers"]]
+
+
+def test_a_view_of_a_leader_of_an_earlier_version_and_of_one_that_keeps_nothing_is_read() -> None:
+    table = Table(max_keys=64, virtual=True)
+    for kept in ({}, {"snapshot_age": None}):
+        stats, fleet = stats_of(1)
+        stats["mesh"] = {"frames": 7, **kept}
+        leader_view.publish(table, stats, fleet)
+        view = leader_view.read(table)
+        assert view is not None
+        assert view["mesh"] == {"frames": 7, "unreached": [], **kept}
 
 
 def test_a_view_of_an_earlier_epoch_is_none(path: str) -> None:

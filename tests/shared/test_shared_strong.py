@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
 import subprocess
@@ -125,6 +126,18 @@ def test_all_workers_together_grant_one_share_of_an_outage(path: str) -> None:
 
     assert sum(in_children(work)) == LIMIT // 10
     limiter.close()
+
+
+def test_each_process_shows_what_is_left_of_the_share_of_all(path: str) -> None:
+    gone = {"redis": f"redis://127.0.0.1:{free_port()}"}
+    with sharing(path, gone) as first, sharing(path, gone) as second:
+        one, other = first.bucket("api"), second.bucket("api")
+        assert one.acquire_sync("k", 20).remaining == LIMIT // 10 - 20
+        assert other.acquire_sync("k", 5).remaining == 25
+        assert list(asyncio.run(one.acquire_many(["k", "k"], [4, 1])).remaining) == [21, 20]
+        assert asyncio.run(other.acquire("k", 3)).remaining == 17
+        denied = one.acquire_sync("k", 18)
+        assert (denied.allowed, denied.remaining) == (False, 17)
 
 
 def test_the_share_is_charged_for_what_redis_granted_to_any_worker(

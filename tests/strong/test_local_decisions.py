@@ -78,7 +78,7 @@ def test_each_rule_admits_and_charges_what_it_says(
 
 def test_a_quota_that_is_used_up_says_when_there_is_more() -> None:
     node = Node("quota")
-    assert node.decide(4).remaining == 6  # of the bucket
+    assert node.decide(4).remaining == 1  # of the quota, which binds
     denied = node.decide(3)
     assert (denied.allowed, denied.remaining) == (False, 1)  # of the quota, which binds
     assert denied.retry_after == pytest.approx(4)  # two tokens, of which two nodes share each
@@ -90,6 +90,53 @@ def test_a_quota_that_is_used_up_says_when_there_is_more() -> None:
     node.bucket.take("k", 6)
     denied = node.decide(5)
     assert (denied.allowed, denied.remaining) == (False, 1)  # of the bucket, which has less
+
+
+def test_what_is_left_in_an_outage_is_what_the_next_call_gets() -> None:
+    node = Node("quota")
+    node.bucket.take("k", 3)
+    shown = [node.decide(1) for _ in range(7)]
+    assert [(one.allowed, one.remaining) for one in shown] == [
+        *((True, left) for left in (4, 3, 2, 1, 0)),  # seven of the bucket, five of the quota
+        (False, 0),
+        (False, 0),
+    ]
+    node = Node("quota")
+    node.bucket.take("k", 8)
+    shown = [node.decide(1) for _ in range(3)]
+    assert [(one.allowed, one.remaining) for one in shown] == [(True, 1), (True, 0), (False, 0)]
+    assert node.bucket.refund(shown[0]) == 1  # what is shown is not what is counted
+    assert node.bucket.peek("k").remaining == 1
+
+
+def test_where_nothing_is_given_nothing_is_left() -> None:
+    node = Node("deny")
+    denied = node.decide(4)
+    assert (denied.allowed, denied.remaining, denied.limit) == (False, 0, 10)
+    assert denied.retry_after == 1.0  # nobody knows when Redis is back
+    assert node.bucket.peek("k").remaining == 10
+
+
+def test_the_outage_of_a_bucket_says_what_its_callers_get() -> None:
+    rules: tuple[OnOutage, ...] = ("deny", "allow", "eventual")
+    for rule in rules:
+        node = Node(rule)
+        assert node.local.outage(node.bucket) == {"rule": rule}
+    node = Node("quota")
+    share = {"rule": "quota", "tokens": 5, "seconds": 10.0}
+    assert node.local.outage(node.bucket) == {**share, "least": 5}
+    node.decide(3)
+    node.quota.charge("other", 1, 2)
+    assert node.local.outage(node.bucket) == {**share, "least": 2}
+    node.set_time(START + 3 * SECOND)  # one and a half tokens came back
+    assert node.local.outage(node.bucket)["least"] == 3
+    node.nodes = 11
+    assert node.local.outage(node.bucket) == {
+        "rule": "quota",
+        "tokens": 0,
+        "seconds": 0.0,
+        "least": 0,
+    }
 
 
 def test_what_the_bucket_denies_is_taken_from_no_quota() -> None:

@@ -112,6 +112,12 @@ cdef class Decision:
         """The confirmed debt in ns: the time until the bucket is full."""
         return self.debt_ns + (self.rest > 0)
 
+    def _show(self, int64_t debt, /):
+        # For a decision that a smaller limit binds as well. What a refund gives back stays.
+        if debt > self.debt_ns:
+            self.debt_ns, self.rest = debt, 0
+        return self
+
     @property
     def next_token(self):
         """Whole seconds, rounded up, until one token more is left; 0 when the bucket is full."""

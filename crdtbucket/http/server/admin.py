@@ -78,15 +78,20 @@ class Admin:
 
     def private(self, stats: Mapping[str, Any]) -> dict[str, Any]:
         """The part of the limiter's stats that only the holder of the token gets."""
+        mesh, strong = stats.get("mesh", {}), stats.get("strong", {})
+        age = mesh.get("snapshot_age")
         return {
             "redis": {name: str(one["mode"]) for name, one in stats.get("redis", {}).items()},
+            "outages": strong.get("outages", {}),
+            "redis_fault": strong.get("fault", ""),
             "regions": {
                 name: {"state": one["state"], "late": one["late"]}
                 for name, one in stats.get("regions", {}).items()
             },
-            "region_conflict": bool(stats.get("strong", {}).get("region_conflict")),
-            "last_failure": stats.get("mesh", {}).get("last_failure", ""),
-            "unreached_peers": stats.get("mesh", {}).get("unreached", []),
+            "region_conflict": bool(strong.get("region_conflict")),
+            "last_failure": mesh.get("last_failure", ""),
+            "unreached_peers": mesh.get("unreached", []),
+            "snapshot": None if age is None else {"age": age, "fault": mesh["snapshot_fault"]},
             "config": stats["config"],
             "rollout": stats.get("rollout"),
         }

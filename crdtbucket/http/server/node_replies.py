@@ -11,6 +11,22 @@ from crdtbucket.http.server.bodies import ModeName
 from crdtbucket.http.server.replies import Reply
 
 
+class OutageRule(Reply):
+    """What callers of a bucket in fallback get."""
+
+    rule: Annotated[
+        Literal["quota", "eventual", "deny", "allow"], Field(description="`on_outage`.")
+    ]
+    tokens: Annotated[
+        int | None,
+        Field(description="Of `quota`: what a key has on this node; of slots how many."),
+    ] = None
+    seconds: Annotated[float | None, Field(description="In which these tokens come back.")] = None
+    least: Annotated[
+        int | None, Field(description="What is left of them for the key that has least.")
+    ] = None
+
+
 class BucketInfo(Reply):
     """A bucket and its counts since this node started."""
 
@@ -21,6 +37,7 @@ class BucketInfo(Reply):
     ] = None
     refill_per_second: float
     mode: ModeName
+    outage: Annotated[OutageRule | None, Field(description="Null but in fallback.")] = None
     keys: int
     allowed: int
     denied: int
@@ -182,12 +199,35 @@ class PeersReply(Reply):
     ]
 
 
+class OutageInfo(Reply):
+    """A Redis that does not decide. Times are seconds."""
+
+    seconds: Annotated[float, Field(description="For how long.")]
+    reason: Annotated[str, Field(description="Why it was left.")]
+    answering: Annotated[
+        float | None,
+        Field(description="For how long it has answered without a failure; null: it does not."),
+    ]
+    steady: Annotated[float, Field(description="For how long quickly enough.")]
+    stable_after: Annotated[float, Field(description="For how long it must.")]
+    gap: Annotated[float, Field(description="How long `least_return_gap` keeps it from a return.")]
+
+
 class RegionInfo(Reply):
     """Another region of a replicated Redis."""
 
     state: Literal["seen", "silent", "unknown"]
     late: Annotated[
         float | None, Field(description="Seconds that its updates are behind; null: never seen.")
+    ]
+
+
+class SnapshotInfo(Reply):
+    """The last snapshot of a node in its `mesh.state_dir`."""
+
+    age: Annotated[float, Field(description="How old it is, seconds.")]
+    fault: Annotated[
+        str, Field(description="Why a newer one could not be written; empty where none failed.")
     ]
 
 
@@ -199,6 +239,12 @@ class StatusReply(PeersReply):
     warming_up: Annotated[bool, Field(description="It has no answer from the mesh yet.")]
     buckets: list[BucketInfo]
     redis: Annotated[dict[str, str], Field(description="The mode of each endpoint.")]
+    outages: Annotated[
+        dict[str, OutageInfo], Field(description="The endpoints that do not decide.")
+    ] = {}
+    redis_fault: Annotated[
+        str, Field(description="Why no Redis is used at all; empty where one is.")
+    ] = ""
     regions: Annotated[
         dict[str, RegionInfo], Field(description="The other regions of a replicated Redis.")
     ]
@@ -209,6 +255,9 @@ class StatusReply(PeersReply):
         str, Field(description="Why the last call of a peer that failed made no link.")
     ]
     unreached_peers: list[UnreachedInfo] = []
+    snapshot: Annotated[
+        SnapshotInfo | None, Field(description="Null where the node keeps none.")
+    ] = None
     config: OwnConfigInfo
     rollout: RolloutReply | None = None
 

@@ -21,6 +21,7 @@ from crdtbucket.http.server.siblings import Siblings
 from crdtbucket.limiter.facade import Limiter
 from crdtbucket.limiter.slots import SlotBucket
 from crdtbucket.metrics.metric import unreached
+from crdtbucket.strong.strong_bucket import AskingBucket
 
 TOP = 20
 DRAINING = "this node is about to end"
@@ -85,6 +86,7 @@ class Views:
                     "slots": bucket.spec.slots,
                     "refill_per_second": bucket.spec.rate_per_second,
                     "mode": bucket.mode.value,
+                    "outage": bucket.outage() if isinstance(bucket, AskingBucket) else None,
                     **{
                         field: counters[field]
                         for field in ("keys", "allowed", "denied", "granted", "refunded")

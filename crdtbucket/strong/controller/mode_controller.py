@@ -36,12 +36,11 @@ minutes, for every k, whatever Redis does: at most 3 in any one minute, and 2 a 
 run. A limit of two switches in any one minute is impossible: leaving strong, returning after a
 quick failover and leaving again is already three. To save one of them, either a return would have
 to wait a minute after any outage, or callers would wait for a Redis that is unreachable. Leaving
-strong never waits. A return to strong waits until
-there is room for itself and for leaving again right after, and a step between eventual and fallback
-until there is room for it; Redis is asked in neither. It follows that two returns are
-`least_return_gap` apart, and that the first after a quiet time comes as soon as Redis is stable;
-but if a step between eventual and fallback came before it, `least_return_gap` after strong was
-left.
+strong never waits. A return to strong waits until there is room for itself and for leaving again
+right after, and a step between eventual and fallback until there is room for it; Redis is asked in
+neither. It follows that two returns are `least_return_gap` apart, and that the first after a quiet
+time comes as soon as Redis is stable; but if a step between eventual and fallback came before it,
+`least_return_gap` after strong was left.
 """
 
 from __future__ import annotations
@@ -54,7 +53,7 @@ from crdtbucket.spec.mode import Mode
 from crdtbucket.strong.controller.controller_settings import ControllerSettings
 from crdtbucket.strong.controller.latency import LatencyMeter
 from crdtbucket.strong.controller.outage import Failure, OutageWatch
-from crdtbucket.strong.controller.recovery import Probes, Recovery, SwitchBudget
+from crdtbucket.strong.controller.recovery import Probes, Recovery, ReturnOutlook, SwitchBudget
 
 MOST_LOST = 0.5
 """Alone, the share of calls without an answer in time above which strong is left."""
@@ -111,8 +110,6 @@ class Controller:
     def outage_after(self) -> float:
         """Seconds without an answer that make an outage."""
         return self._settings.outage_after
-
-    # ---- what became of calls ----
 
     def asked(self, now: int) -> None:
         """A call went out."""
@@ -171,8 +168,6 @@ class Controller:
         returned = self._returned_at
         self._moved_at = now if returned is None or now - returned >= self._gap_ns else None
 
-    # ---- time ----
-
     def tick(self, now: int) -> Change | None:
         """Looks at what the passing of time alone has changed; due at `next_tick`."""
         return self._gone(now)
@@ -190,7 +185,13 @@ class Controller:
             times.append(self._probes.due_at())
         return min(times, default=None)
 
-    # ---- who may ask ----
+    def outlook(self, now: int) -> ReturnOutlook | None:
+        """What is lacking before the endpoint is strong again; None where it is."""
+        if self.mode is Mode.STRONG:
+            return None
+        needed = self._needed_ns(self._recovery.quick_since or now)
+        silent = self._outage.silence_ns(now) > 0
+        return self._recovery.outlook(now, needed, self._budget.two_at, silent=silent)
 
     def probe(self, now: int) -> bool:
         """Claims the probe that is due, for one caller, who then calls `asked`; in strong there is
@@ -200,8 +201,6 @@ class Controller:
         before the switch may end it early; there is still one probe in `probe_interval` at most.
         """
         return self.mode is not Mode.STRONG and self._probes.claim(now)
-
-    # ---- switches ----
 
     def _gone(self, now: int) -> Change | None:
         if self.mode is Mode.FALLBACK:
@@ -253,13 +252,10 @@ class Controller:
         )
 
     def _recovered(self, now: int) -> Change | None:
-        found, needed = self._recovery, self._settings.stable_after
+        found = self._recovery
         if found.quick_since is not None:
-            recent = max(self._gap_ns, self._stable_ns)  # the gap may be 0
-            if self._moved_at is not None and found.quick_since - self._moved_at < recent:
-                needed = self._settings.stable_after_failover
-            stable = now - found.quick_since
-            if stable < needed * NS_PER_SECOND or now < self._budget.two_at:
+            stable, needed = now - found.quick_since, self._needed_ns(found.quick_since)
+            if stable < needed or now < self._budget.two_at:
                 return None
             self._moved_at, self._returned_at = None, now
             reason = f"{found.answers} answers in {stable / NS_PER_SECOND:.2f} s; {self._rule}"
@@ -267,12 +263,18 @@ class Controller:
         if self.mode is self._degraded or found.alive_since is None or now < self._budget.one_at:
             return None
         alive = now - found.alive_since
-        if alive < needed * NS_PER_SECOND:
+        if alive < self._stable_ns:
             return None
         reason = f"it has answered for {alive / NS_PER_SECOND:.2f} s, but in over {self._limit}"
         change = self._switch(now, self._degraded, reason)
         self.slow = True
         return change
+
+    def _needed_ns(self, quick_since: int) -> int:
+        recent = max(self._gap_ns, self._stable_ns)  # the gap may be 0
+        if self._moved_at is not None and quick_since - self._moved_at < recent:
+            return self._settings.ns("stable_after_failover")
+        return self._stable_ns
 
     def _switch(self, now: int, after: Mode, reason: str) -> Change:
         change = Change(self.mode, after, reason, now)

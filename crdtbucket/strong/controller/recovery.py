@@ -3,6 +3,8 @@ switches of mode there may be at all."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 _MILLION = 1_000_000
 
 
@@ -43,9 +45,30 @@ class Recovery:
         if self._slow * _MILLION > self._allowed * self.answers:
             self._restart()
 
+    def outlook(self, now: int, stable_ns: int, room_at: int, *, silent: bool) -> ReturnOutlook:
+        """What is lacking, where answers must be quick for `stable_ns`, and there is room for a
+        return at `room_at`. `silent`: it answers no longer."""
+        alive = None if silent or self.alive_since is None else now - self.alive_since
+        steady = 0 if silent or self.quick_since is None else now - self.quick_since
+        return ReturnOutlook(alive, steady, stable_ns, max(0, room_at - now))
+
     def _restart(self) -> None:
         self.quick_since = None
         self.answers = self._slow = 0
+
+
+@dataclass(frozen=True)
+class ReturnOutlook:
+    """What an endpoint that was left still lacks before it is strong again. Times are ns."""
+
+    answering_ns: int | None
+    """For how long it has answered without a failure; None where it does not answer."""
+    steady_ns: int
+    """For how long its answers have been quick enough."""
+    stable_ns: int
+    """For how long they must be."""
+    gap_ns: int
+    """How long `least_return_gap` still keeps it from a return."""
 
 
 class Probes:

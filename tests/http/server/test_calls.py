@@ -276,6 +276,7 @@ async def test_a_denial_in_fallback(told: bool, expected: int, kind: str) -> Non
     async with serving(limiter, fallback_503=told) as client:
         status, problem = await client.refused("/v1/take", bucket="api", key="a")
         assert (status, problem["mode"]) == (expected, "fallback")
+        assert problem["detail"] == "api: 0 of 10 left and 1 asked for; retry in 1 s"
         assert problem["type"].endswith(f"#{kind}")
 
 

@@ -11,6 +11,7 @@ from crdtbucket.spec.mode import Mode
 from crdtbucket.strong.controller.controller_settings import ControllerSettings
 from crdtbucket.strong.controller.mode_controller import Controller
 from crdtbucket.strong.controller.outage import Failure
+from crdtbucket.strong.controller.recovery import ReturnOutlook
 from tests.strong.controller_world import MS, ControllerWorld, S, good_until, within_budget
 
 MINUTE = 60 * S
@@ -488,3 +489,56 @@ def test_answers_that_come_together_count_as_if_each_came_alone(
             assert (change.after, change.at_ns) == (first.after, first.at_ns)
             return
         assert (together.slow, together.slowness) == (alone.slow, alone.slowness)
+
+
+def test_the_outlook_says_what_is_lacking_before_strong_is_back() -> None:
+    controller = Controller(ControllerSettings(), 0)
+    assert controller.outlook(0) is None
+
+    def goes(at: int) -> None:
+        for moment in (at - S, at):
+            controller.asked(moment)
+            controller.failed(moment, Failure.LOST)
+        assert controller.mode is FALLBACK
+
+    def answers(first: int, last: int) -> None:
+        for moment in range(first, last + 1):
+            controller.asked(moment * S)
+            controller.answered(moment * S, MS)
+
+    goes(2 * S)
+    assert controller.outlook(3 * S) == ReturnOutlook(None, 0, 5 * S, 0)
+    answers(4, 7)
+    assert controller.outlook(7 * S) == ReturnOutlook(3 * S, 3 * S, 5 * S, 0)
+    answers(8, 9)
+    assert controller.mode is STRONG
+    assert controller.outlook(9 * S) is None
+    goes(12 * S)
+    # Of any four switches the first and the last are a gap apart: 9 s, 12 s, and then two more.
+    assert controller.outlook(13 * S) == ReturnOutlook(None, 0, 5 * S, 56 * S)
+    answers(14, 30)
+    assert controller.outlook(30 * S) == ReturnOutlook(16 * S, 16 * S, 5 * S, 39 * S)
+    controller.answered(31 * S, 100 * MS)
+    controller.answered(31 * S, 100 * MS)
+    assert controller.outlook(32 * S) == ReturnOutlook(18 * S, 0, 5 * S, 37 * S)
+    answers(33, 69)
+    assert controller.mode is STRONG
+
+
+def test_a_server_that_has_fallen_silent_again_does_not_answer() -> None:
+    controller = Controller(ControllerSettings(), 0)
+    controller.failed(S, Failure.LOST)
+    controller.failed(2 * S, Failure.LOST)
+    controller.asked(3 * S)
+    controller.answered(3 * S, MS)
+    controller.asked(5 * S)
+    assert controller.outlook(5 * S + 400 * MS) == ReturnOutlook(2400 * MS, 2400 * MS, 5 * S, 0)
+    assert controller.outlook(5 * S + 500 * MS) == ReturnOutlook(None, 0, 5 * S, 0)
+
+
+def test_the_outlook_after_a_failover_is_shorter() -> None:
+    controller = Controller(ControllerSettings(), 0)
+    controller.failed(S, Failure.LOST)
+    controller.failed(2 * S, Failure.LOST)
+    controller.moved(3 * S)
+    assert controller.outlook(4 * S) == ReturnOutlook(None, 0, S, 0)

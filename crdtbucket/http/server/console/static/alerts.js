@@ -67,13 +67,17 @@ function versions(state, fleet, warn) {
   }
 }
 
-function privately({ redis, regions, region_conflict, rollout }, warn) {
+function privately({ redis, regions, region_conflict, rollout, snapshot }, warn) {
   for (const [address, mode] of Object.entries(redis)) {
     if (mode !== "strong") warn(`Redis ${address} is slow or out of reach: mode ${mode}.`);
   }
   for (const [name, { state, late }] of Object.entries(regions)) {
     const silent = `Region ${name} is silent`;
     if (state === "silent") warn(`${silent}, ${seconds(late)} behind: its share is held back.`, `${silent}.`);
+  }
+  if (snapshot && snapshot.fault) {
+    const lost = `No snapshot is kept: ${snapshot.fault}`;
+    warn(`${lost}; the last one is ${seconds(snapshot.age)} old, and a restart loses what was taken since.`, `${lost}.`);
   }
   if (region_conflict) warn("Two Redis have one region's name, or regions hash otherwise: see the log.");
   if (rollout && rollout.status === "halted") warn(`The roll-out of version ${rollout.version} is halted${rollout.reason ? `: ${rollout.reason}` : ""}.`);

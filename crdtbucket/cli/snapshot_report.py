@@ -1,0 +1,41 @@
+"""What a node says of the last snapshot in its `mesh.state_dir`, and what is wrong with that."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from crdtbucket.cli.terminal_text import mapping_of, number_of, seconds, text_of
+
+LATE_S = 60.0
+"""A node saves a snapshot every ten seconds: this is late, on a disk that is very slow, too."""
+LOST = "and a restart loses what was taken since"
+
+
+@dataclass(frozen=True)
+class SnapshotReport:
+    """The last snapshot of a node; `age` in seconds, None where it keeps none."""
+
+    age: float | None = None
+    fault: str = ""
+    """Why a newer one could not be written; "" where none failed."""
+
+    @classmethod
+    def of(cls, answer: Any) -> SnapshotReport:
+        """Reads the report from `snapshot` of the answer of `GET /admin/status`."""
+        found = mapping_of(answer)
+        return cls(number_of(found.get("age")), text_of(found.get("fault")))
+
+    def faults(self, node: str) -> Iterator[str]:
+        """What is wrong, as a sentence."""
+        if self.age is None:
+            return
+        if self.fault:
+            yield (
+                f"{node}: no snapshot is kept: {self.fault}; the last one is {seconds(self.age)} "
+                f"old, {LOST}. Make room, or give this node its state_dir back: it tries again "
+                "every 10 s"
+            )
+        elif self.age > LATE_S:
+            yield f"{node}: its last snapshot is {seconds(self.age)} old, {LOST}: its log says why"

@@ -1,0 +1,64 @@
+"""What the status of a node says when its Redis is gone, or its state cannot be kept."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from crdtbucket import BucketSpec, Limiter, MeshConfig, MeshError, Mode
+from crdtbucket.http.server import node_replies
+from tests.http.serving import API, HEADERS, TOKEN, serving
+from tests.strong.redis_server import Server
+from tests.waits import eventually
+
+
+async def test_the_status_of_an_outage() -> None:
+    specs = [
+        BucketSpec("api", 100, 10, consistency="strong"),
+        BucketSpec("deny", 100, 10, consistency="strong", on_outage="deny"),
+        BucketSpec.concurrency("jobs", 20, consistency="strong"),
+        BucketSpec("local", 100, 10),
+    ]
+    with Server() as redis:
+        limiter = Limiter(specs, node="eu-1", **redis.patient())
+        async with serving(limiter, admin_token=TOKEN) as client:
+
+            async def status() -> Any:
+                _, answer, _ = await client.ask("GET", "/admin/status", headers=HEADERS)
+                node_replies.StatusReply.model_validate(answer)
+                return answer, {one["name"]: one["outage"] for one in answer["buckets"]}
+
+            answer, rules = await status()
+            assert (answer["outages"], answer["redis_fault"]) == ({}, "")
+            assert set(rules.values()) == {None}
+            redis.kill()
+            await eventually(lambda: limiter.bucket("api").mode is Mode.FALLBACK)
+            await limiter.bucket("api").acquire("a", 4)
+            answer, rules = await status()
+            (out,) = answer["outages"].values()
+            assert out["answering"] is None
+            assert out["seconds"] >= 0
+            assert "start it" in out["reason"]
+            share = rules["api"]
+            assert (share["rule"], share["tokens"], share["seconds"]) == ("quota", 10, 10.0)
+            assert 6 <= share["least"] <= 10
+            assert rules["deny"] == {"rule": "deny"}
+            assert rules["jobs"] == {"rule": "quota", "tokens": 2}
+            assert rules["local"] is None
+
+
+async def test_the_status_says_that_no_snapshot_can_be_written(tmp_path: Path) -> None:
+    mesh = MeshConfig(listen="127.0.0.1:0", secret="x" * 32, state_dir=tmp_path)
+    limiter = Limiter([API], node="eu-1", mesh=mesh)
+    (tmp_path / "eu-1.snapshot.new").mkdir()
+    async with serving(limiter, admin_token=TOKEN) as client:
+        with pytest.raises(MeshError):
+            await asyncio.to_thread(limiter._node.saved.save)
+        _, answer, _ = await client.ask("GET", "/admin/status", headers=HEADERS)
+        node_replies.StatusReply.model_validate(answer)
+        assert answer["snapshot"]["age"] >= 0
+        assert answer["snapshot"]["fault"].endswith("cannot be written: Is a directory")
+        (tmp_path / "eu-1.snapshot.new").rmdir()
