@@ -13,6 +13,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from crdtbucket.errors import NodeConflict
+from crdtbucket.spec.bucket_spec import BucketSpec
 from crdtbucket.testing.simulated_mesh import RETRY_NS, SimulatedMesh
 from crdtbucket.testing.simulated_node import NS, SimulatedNode
 
@@ -41,7 +42,8 @@ class Network(SimulatedMesh):
     def __init__(
         self,
         names: Iterable[str],
-        *args: Any,
+        buckets: Iterable[BucketSpec],
+        *,
         linked: Iterable[Way],
         slow: Iterable[tuple[Way, float]] = (),
         **options: Any,
@@ -67,7 +69,7 @@ class Network(SimulatedMesh):
         self._dialling: set[frozenset[str]] = set()
         self._peers: dict[str, list[str]] = {}
         """The answers of `peers`, until a link is added."""
-        super().__init__(names, *args, **options)
+        super().__init__(names, buckets, None, **options)
 
     # ---- what a plan does ----
 
