@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import sys
+from contextlib import nullcontext
+from subprocess import CompletedProcess
 
 import pytest
 
@@ -46,6 +48,22 @@ def test_many_seeds_are_played_by_a_copy(monkeypatch: pytest.MonkeyPatch) -> Non
     many = ["--seeds", "1000000", "--start", "7"]
     assert soak.main(many) == 3
     assert ran == [many]
+
+
+def test_a_copy_is_told_all_options_and_makes_no_other_copy(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(soak, "compiled_copy", lambda: nullcontext(ROOT / "copy"))
+    ran: list[tuple[object, ...]] = []
+
+    def run_in(*command: object) -> CompletedProcess[str]:
+        ran.append(command)
+        return CompletedProcess(command, 1)
+
+    monkeypatch.setattr(soak, "run_in", run_in)
+    assert soak.in_copy(["--seeds", "9000"]) == 1
+    told = ("-m", "tests.soak", "--seeds", "9000", "--interpreted")
+    assert ran == [(ROOT / "copy", sys.executable, *told)]
 
 
 def test_what_is_left_is_printed(
