@@ -76,7 +76,7 @@ def draw_floods(rng: random.Random, drawn: dict[str, Any]) -> tuple[Event, ...]:
 
 def draw_stages(rng: random.Random, drawn: dict[str, Any]) -> tuple[Event, ...]:
     """A roll-out gives some keys another limit, and then all or none of them. Nodes follow in any
-    order; what begins anew meanwhile has the earlier limit until the end."""
+    order; what begins anew meanwhile goes on with it."""
     if _not_reloaded(rng, drawn) or drawn["reloads"]:
         return ()
     capacity, rate, interval, _ = drawn["bucket"]

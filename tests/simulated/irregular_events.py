@@ -30,6 +30,8 @@ class IrregularEvents:
 
     def __init__(self, run: Run) -> None:
         self._run, self._mesh, self._plan = run, run.mesh, run.plan
+        self._rolled_out: tuple[BucketSpec, float] | None = None
+        """The candidate that is rolled out, and its share of the keys."""
 
     def do_jump(self, name: str, seconds: float) -> None:
         jump(self._mesh, name, seconds)
@@ -64,15 +66,21 @@ class IrregularEvents:
                 node.take("side", f"flood-{self._mesh.now_ns}-{i}", cost)
 
     def do_stage(self, spec: BucketSpec, share: float, step: float, order: int) -> None:
-        def stage(name: str) -> None:
-            bucket = self._mesh.nodes[name].buckets[spec.name]
-            if bucket.candidate is None and bucket.spec != spec:
-                least = max(0, bucket.spec.capacity + bucket.max_debt - spec.capacity)
-                bucket.stage(spec, share, min_debt=least)
+        self._rolled_out = spec, share
+        self._in_turns(order, step, self.stage)
 
-        self._in_turns(order, step, stage)
+    def stage(self, name: str) -> None:
+        """What is rolled out reaches a node; also one that begins anew, as its store has it."""
+        if self._rolled_out is None:
+            return
+        spec, share = self._rolled_out
+        bucket = self._mesh.nodes[name].buckets[spec.name]
+        if bucket.candidate is None and bucket.spec != spec:
+            least = max(0, bucket.spec.capacity + bucket.max_debt - spec.capacity)
+            bucket.stage(spec, share, min_debt=least)
 
     def do_unstage(self, spec: BucketSpec, keeps: bool, step: float, order: int) -> None:
+        self._rolled_out = None
         if keeps:
             self._mesh.specs = [spec if s.name == spec.name else s for s in self._mesh.specs]
 

@@ -255,9 +255,11 @@ class Run:
             self.mesh.specs = [old if old and s.name == old.name else s for s in newest]
             self.mesh.back(name, self.saved.get(name) if remembers else None)
             self.mesh.specs = newest
+            self.irregular.stage(name)
 
     def do_come(self, name: str, beside: tuple[str, ...], ppm: float) -> None:
         self.mesh.come(name, beside, self.random.uniform(0, 9), ppm)
+        self.irregular.stage(name)
 
     def do_pause(self, name: str, seconds: float) -> None:
         if self.ready(name):

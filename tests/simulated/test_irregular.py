@@ -74,6 +74,21 @@ def test_the_demand_is_judged_by_the_earlier_limit_where_a_roll_out_has_only_oth
     assert run.mesh["n0"].peek("main", "key").limit == 400
 
 
+@pytest.mark.parametrize("remembers", [False, True])
+def test_a_roll_out_goes_on_where_a_process_begins_anew(remembers: bool) -> None:
+    """As its store has it: with the earlier limit that node would get a tenth of its part."""
+    spec, _, *how = STAGED.args
+    began = (
+        Event(8.0, "save", ("n1",)),
+        Event(8.0, "die", ("n1", True)),
+        Event(10.0, "return", ("n1", remembers)),
+    )
+    ends = Event(99.0, "unstage", (spec, True, 0.2, 4))
+    plan = plan_of(STAGED._replace(args=(spec, 0.6, *how)), *began, ends)
+    demand = Phase(0.0, 20.0, (0.3333,) * 3)
+    Run(replace(plan, phases=(demand,), seconds=100.0)).play()
+
+
 @pytest.mark.parametrize("keeps", [False, True])
 def test_a_roll_out_ends_on_all_nodes_also_on_one_that_begins_anew(keeps: bool) -> None:
     run = Run(
