@@ -297,10 +297,10 @@ def test_a_reload_does_not_wait_for_a_thread_that_reads_the_orders(time: Virtual
 
 
 def test_workers_of_a_host_have_what_one_of_them_was_given(tmp_path: Path) -> None:
-    path = tmp_path / "table"
-    with Limiter([API], shared=path) as one, Limiter([API], shared=path) as two:
+    path, slow = tmp_path / "table", BucketSpec("api", 10, 1, "1h")
+    with Limiter([slow], shared=path) as one, Limiter([slow], shared=path) as two:
         assert one.bucket("api").take("a", 6)
-        assert one.overrides.set("api", "a", "30/minute")
+        assert one.overrides.set("api", "a", "30/h")
         two.overrides.beat()
         found = two.bucket("api").take("a", 4)
         assert (found.limit, found.remaining) == (30, 20)  # charged once
@@ -309,7 +309,7 @@ def test_workers_of_a_host_have_what_one_of_them_was_given(tmp_path: Path) -> No
         one.overrides.beat()
         assert one.bucket("api").peek("a").remaining == 0
         assert one.bucket("api").peek("b").limit == 7
-    again = Limiter([API], shared=path)  # the file beside the table outlives them
+    again = Limiter([slow], shared=path)  # the file beside the table outlives them
     assert again.bucket("api").peek("b").limit == 7
     again.close()
 
