@@ -10,9 +10,10 @@
 #   make bench   speed, memory and accuracy against the other limiters: a short pass, under 5 minutes
 #   make bench-report  the same properly, and docs/benchmarks.md from it (half an hour; NAMES="take merge")
 #   make bench-page    docs/benchmarks.md again, from the results that are kept
-#   make soak    a million seeds of the fault simulator (hours; SEEDS=n for fewer), after processes that share
-#                a table were killed at random and at every instruction (KILLS=n), and every way to run a
-#                limiter met every event in a process' life (MINUTES=n)
+#   make soak    a million seeds of the fault simulator (fourteen hours on two processors; SEEDS=n for fewer),
+#                after processes that share a table were killed at random and at every instruction (KILLS=n),
+#                and every way to run a limiter met every event in a process' life (MINUTES=n). What it prints
+#                says how to go on with the seeds that are left
 #   make chaos   real Redis servers fail under load, and five real nodes without one; every token is accounted
 #                for (CALLS=n; HISTORIES=n of CHAOS_SECONDS=n: 20 of two minutes are 40 minutes)
 #   make endurance  five real nodes for an hour (HOURS=n): memory, descriptors, and levels at each pause

@@ -1,8 +1,11 @@
 """Simulated runs from many seeds: python -m tests.soak --seeds N [--start S] [--jobs J].
 
-Prints progress, and for a seed that fails what broke, the smallest plan that breaks in the same
-way, and the command that runs it again. One plan is shown and run by --seed N, with the dimensions
-of --plain as plain as they can be and without the events of --drop.
+Prints progress, and from where a run that is ended now can go on; and for a seed that fails what
+broke, the smallest plan that breaks in the same way, and the command that runs it again. Many seeds
+are played by a compiled copy of this checkout, unless --interpreted is given.
+
+One plan is shown and run by --seed N, with the dimensions of --plain as plain as they can be and
+without the events of --drop.
 """
 
 from __future__ import annotations
@@ -15,12 +18,15 @@ import traceback
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 
+from tests.compiled import compiled_copy, run_in
 from tests.simulated.drawing import draw
 from tests.simulated.long import LONG
 from tests.simulated.run import play
 from tests.simulated.shrink import failure, shrink
 
 CHUNK = 25
+WORTH_COMPILING = 5000
+"""So many seeds save more time than it takes to compile."""
 
 
 def attempt(seed: int) -> str | None:
@@ -69,6 +75,13 @@ def report(seed: int, error: str) -> None:
     print(f"{small.error}\nagain: {small.command}")
 
 
+def in_copy(arguments: list[str]) -> int:
+    """Does the same in a compiled copy."""
+    with compiled_copy() as place:
+        command = (sys.executable, "-m", "tests.soak", *arguments, "--interpreted")
+        return run_in(place, *command).returncode
+
+
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.soak", description=__doc__)
     parser.add_argument("--seeds", type=int, default=1000)
@@ -80,6 +93,7 @@ def main(arguments: list[str] | None = None) -> int:
     )
     parser.add_argument("--drop", default="", help="numbers of its events that do not happen")
     parser.add_argument("--long", action="store_true", help="the traces that last an hour instead")
+    parser.add_argument("--interpreted", action="store_true", help="plays the files as they are")
     options = parser.parse_args(arguments)
     if options.long:
         for name, trace in LONG.items():
@@ -90,13 +104,17 @@ def main(arguments: list[str] | None = None) -> int:
         plain = tuple(filter(None, options.plain.split(",")))
         dropped = tuple(int(i) for i in options.drop.split(",") if i)
         return one(options.seed, plain, dropped)
+    if options.seeds >= WORTH_COMPILING and not options.interpreted:
+        return in_copy(sys.argv[1:] if arguments is None else arguments)
     broken, began = 0, time.monotonic()
     for done, found in failures(options.start, options.seeds, options.jobs):
         for seed, error in found:
             broken += 1
             report(seed, error)
         pace = done / (time.monotonic() - began)
-        print(f"{done} of {options.seeds} seeds, {broken} failed, {pace:.0f}/s", flush=True)
+        left = options.seeds - done
+        rest = f"; the rest: --start {options.start + done} --seeds {left}" if left else ""
+        print(f"{done} of {options.seeds} seeds, {broken} failed, {pace:.1f}/s{rest}", flush=True)
     return 1 if broken else 0
 
 

@@ -86,7 +86,7 @@ class Ending:
     def _connected(self) -> bool:
         """Whether all running nodes that are linked have a connection, the same at both ends."""
         up = [name for name, node in self.mesh.nodes.items() if node.up]
-        pairs = [(a, b) for a in up for b in up if a < b and frozenset((a, b)) in self.mesh.linked]
+        pairs = [(a, b) for a in up for b in self.mesh.peers(a) if a < b and self.mesh.nodes[b].up]
         lines = [(self.mesh.open.get((a, b)), self.mesh.open.get((b, a))) for a, b in pairs]
         return all(one is not None and one is two for one, two in lines)
 

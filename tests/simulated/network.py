@@ -13,6 +13,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from crdtbucket.errors import NodeConflict
+from crdtbucket.spec.bucket_spec import BucketSpec
 from crdtbucket.testing.simulated_mesh import RETRY_NS, SimulatedMesh
 from crdtbucket.testing.simulated_node import NS, SimulatedNode
 
@@ -41,7 +42,8 @@ class Network(SimulatedMesh):
     def __init__(
         self,
         names: Iterable[str],
-        *args: Any,
+        buckets: Iterable[BucketSpec],
+        *,
         linked: Iterable[Way],
         slow: Iterable[tuple[Way, float]] = (),
         **options: Any,
@@ -65,7 +67,9 @@ class Network(SimulatedMesh):
         self._cut: Counter[Way] = Counter()
         self._resetting: Counter[frozenset[str]] = Counter()
         self._dialling: set[frozenset[str]] = set()
-        super().__init__(names, *args, **options)
+        self._peers: dict[str, list[str]] = {}
+        """The answers of `peers`, until a link is added."""
+        super().__init__(names, buckets, None, **options)
 
     # ---- what a plan does ----
 
@@ -98,14 +102,20 @@ class Network(SimulatedMesh):
 
     def link(self, first: str, second: str) -> None:
         """Two nodes that run already learn of each other."""
-        self.linked.add(frozenset((first, second)))
+        self._add_links(first, [second])
         self._dial_all(first)
 
     def come(self, name: str, linked: Iterable[str], offset: float, ppm: float) -> None:
         """A process under a name that was never there; it dials these nodes."""
         self.nodes[name] = SimulatedNode(self, name, round(offset * NS), ppm)
-        self.linked |= {frozenset((name, other)) for other in linked}
+        self._add_links(name, linked)
         self._dial_all(name)
+
+    def _add_links(self, name: str, others: Iterable[str]) -> None:
+        for other in others:
+            self.linked.add(frozenset((name, other)))
+            self._peers.pop(other, None)
+        self._peers.pop(name, None)
 
     def back(self, name: str, memory: bytes | None) -> None:
         """A process under a name that was there before, with or without a snapshot."""
@@ -139,13 +149,22 @@ class Network(SimulatedMesh):
 
     def peers(self, name: str) -> list[str]:
         """The nodes that this one is linked with, connected or not."""
-        return [other for other in self.nodes if frozenset((name, other)) in self.linked]
+        if (known := self._peers.get(name)) is None:
+            known = [other for other in self.nodes if frozenset((name, other)) in self.linked]
+            self._peers[name] = known
+        return known
 
     def passes(self, source: str, target: str) -> bool:
         """Whether frames pass on this way, were there a connection."""
         if (source, target) in self._cut or self.cut(source, target):
             return False
         return not self._resetting or frozenset((source, target)) not in self._resetting
+
+    @property
+    def undisturbed(self) -> bool:
+        """Whether every way flows."""
+        late = any(stall.until > self.now_ns for stall in self._stalls)
+        return not (self._cut or self._groups or self._resetting or late)
 
     def flows(self, source: str, target: str) -> bool:
         """The same, and in time."""

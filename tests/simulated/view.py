@@ -204,31 +204,37 @@ class View:
     def components(self) -> list[list[str]]:
         """The running nodes, in parts all of which hear each other, by relays perhaps."""
         up = [name for name, node in self.mesh.nodes.items() if node.up]
-        heard = {name: self._reached(name) for name in up}
         parts: list[list[str]] = []
+        placed: set[str] = set()
         for name in up:
-            for part in parts:
-                if name in heard[part[0]] and part[0] in heard[name]:
-                    part.append(name)
-                    break
-            else:
-                parts.append([name])
+            if name not in placed:
+                beside = self._beside(name)
+                placed |= beside
+                parts.append([one for one in up if one in beside])
         return parts
 
     def connected(self) -> bool:
         """Whether all running nodes hear each other, by relays perhaps."""
-        return len(self.components()) <= 1
+        up = [name for name, node in self.mesh.nodes.items() if node.up]
+        return not up or len(self._beside(up[0])) == len(up)
 
-    def _reached(self, start: str, but: Collection[str] = ()) -> set[str]:
-        """Whom updates of this node reach, and not through `but`."""
-        found, waiting = {start}, [start]
+    def _beside(self, name: str) -> set[str]:
+        """The running nodes that this one hears and that hear it, and itself."""
+        told = self._reached(name)
+        return told if self.mesh.undisturbed else told & self._reached(name, back=True)
+
+    def _reached(self, start: str, but: Collection[str] = (), *, back: bool = False) -> set[str]:
+        """Whom updates of this node reach, and not through `but`; `back`: whose reach it."""
+        mesh, found, waiting = self.mesh, {start}, [start]
+        all_flow = mesh.undisturbed
         while waiting:
             here = waiting.pop()
-            for there in self.mesh.peers(here):
-                if there in found or there in but or not self.mesh.nodes[there].up:
+            for there in mesh.peers(here):
+                if there in found or there in but or not mesh.nodes[there].up:
                     continue
+                source, target = (there, here) if back else (here, there)
                 # A connection needs both ways.
-                if self.mesh.flows(here, there) and self.mesh.passes(there, here):
+                if all_flow or (mesh.flows(source, target) and mesh.passes(target, source)):
                     found.add(there)
                     waiting.append(there)
         return found
@@ -236,6 +242,8 @@ class View:
     @property
     def hops(self) -> int:
         """Relays on the longest way between running nodes, at most, and one."""
-        up = [name for name, node in self.mesh.nodes.items() if node.up]
-        pairs = (frozenset((a, b)) for i, a in enumerate(up) for b in up[i + 1 :])
-        return 1 if all(pair in self.mesh.linked for pair in pairs) else len(up)
+        up = {name for name, node in self.mesh.nodes.items() if node.up}
+        linked_with_all = all(
+            len(up.intersection(self.mesh.peers(one))) == len(up) - 1 for one in up
+        )
+        return 1 if linked_with_all else len(up)

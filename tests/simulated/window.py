@@ -19,6 +19,8 @@ class Window:
         self.ideal, self.true, self._capped = ideal, true, capped
         self._late = late
         self._unheard: deque[tuple[int, int]] = deque()
+        self.lately = 0
+        """Tokens that were given out within `late` before the last ones were."""
         self.offered: dict[str, int] = {}
         self.given: dict[str, int] = {}
         self.waiting: dict[str, int] = {}
@@ -48,14 +50,10 @@ class Window:
         self.beyond = max(self.beyond, -self.true.level(now))
         self._beyond_capped = max(self._beyond_capped, -self._capped.level(now))
         self._unheard.append((now, tokens))
+        self.lately += tokens
         while self._unheard[0][0] < now - self._late:
-            self._unheard.popleft()
+            self.lately -= self._unheard.popleft()[1]
         self.unseen = max(self.unseen, self.lately)
-
-    @property
-    def lately(self) -> int:
-        """Tokens that were given out within `late` before the last ones were."""
-        return sum(tokens for _, tokens in self._unheard)
 
     def explained(self, most: float, forgiven: float) -> bool:
         """Whether no more was given out beyond the limit than `most` tokens, which nodes did not

@@ -77,6 +77,8 @@ def is_wide(table: Table, first: int, last: int) -> bool:
 
 def left_out(table: Table, frame: wire.Frame) -> int:
     """How much of what a frame asks for goes further than one frame may make this node look."""
+    if frame.digest is None and frame.payload_kind == wire.ENTRIES:
+        return 0
     asked = [frame.digest[:2]] if frame.digest is not None else []
     asked += [frame.items] if frame.payload_kind == wire.ITEMS and frame.items else []
     most = {wire.ITEMS: MOST_BYTES, wire.WANT: MOST_BYTES // 2}.get(frame.payload_kind)

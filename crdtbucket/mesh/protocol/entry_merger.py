@@ -160,6 +160,8 @@ class EntryMerger:
         is_large = after.following < 0 <= merged.following
         self._bounded.count(link.info.name, "frames", int(is_large), now)
         self._mismatches.stated(link.info.name, resolved, merged.mixed, now)
+        if after is NO_ENTRIES:
+            return merged
         crowded, room = after.crowded + merged.crowded, after.room + merged.room
         return merged._replace(crowded=crowded, room=room)
 
@@ -218,5 +220,6 @@ class EntryMerger:
             ("capped_columns", merged.capped_columns, BEYOND_LIMITS),
             ("rates", merged.rates_cut, ""),
         ):
-            self._bounded.count(who, bound, times, now, text)
+            if times:
+                self._bounded.count(who, bound, times, now, text)
         self._bounded.count_adopted(who, merged.adopted)

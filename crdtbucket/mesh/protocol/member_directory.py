@@ -152,15 +152,14 @@ class MemberDirectory:
         """Members to which there is no link here, and that a peer which is not gone itself sees,
         as far as it has said. A joiner may know one that has just died: that is no member."""
         peers = [
-            link
+            (link.advertised, link.unseen)
             for name, link in self.links.items()
             if link.advertised is not None and not self.is_gone(name)
         ]
-        return {
-            name
-            for name in self.known.keys() - self.links.keys()
-            if any(may_see(link.advertised, link.unseen, name) for link in peers)
-        }
+        unlinked, found = self.known.keys() - self.links.keys(), set()
+        for advertised, unseen in peers if unlinked else ():
+            found |= unlinked.intersection(advertised).difference(unseen)
+        return found
 
     def running(self, own_epoch: int) -> set[int]:
         """Epochs under which a process runs, as far as is known; `own_epoch`: of this node."""

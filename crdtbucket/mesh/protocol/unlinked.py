@@ -63,6 +63,8 @@ class UnlinkedMembers:
         self._first = {epoch: at for epoch, at in self._first.items() if epoch in running}
         going, self._going = self._going, {}
         members = self._table.nodes.relayed_members()
+        if not running and not members:
+            return
         self._end_silent(members, now)
         vouched, dense = self._seen_by_peers() if members else (set(), False)
         for index, (node, epoch, at) in enumerate(members):
