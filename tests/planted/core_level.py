@@ -121,6 +121,13 @@ MUTATIONS = (
         suite("core/test_candidate", "none_is_lost_when_joined"),
     ),
     Mutation(
+        "a_roll_out_has_all_keys",
+        "core",
+        "STORE(d->candidate_below, below);",
+        "STORE(d->candidate_below, UINT64_MAX >> 1);",
+        suite("simulated/test_irregular", "only_other_keys"),
+    ),
+    Mutation(
         "rises_judged_by_the_limit_of_now",
         "core",
         "i < d->earlier_count && d->earlier[i].until > since; i++) {",

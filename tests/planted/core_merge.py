@@ -741,4 +741,11 @@ MUTATIONS = (
         "if (t->nodes[i].known_by)",
         suite("simulated/test_clock_steps", "is_silent_at_once"),
     ),
+    Mutation(
+        "keys_of_a_bucket_that_is_added_come_without_their_debt",
+        "core",
+        "after = merged_debt(d, debt, advertised, g, m, wd, rest, apart);",
+        "after = debt ? merged_debt(d, debt, advertised, g, m, wd, rest, apart) : 0;",
+        suite("simulated/test_irregular", "spent_before"),
+    ),
 )

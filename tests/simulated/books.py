@@ -64,7 +64,7 @@ class Books:
                 self._know(node, place, self.columns(node, place))
         if self._first is None:
             self._first = self.mesh.now_ns
-        if what in ("reload", "stage", "jump", "still"):
+        if what in ("reload", "stage", "unstage", "jump", "still"):
             self.unbounded.add("main")
         if what in ("jump", "still", "limit"):
             self.unbounded.add("side")

@@ -29,6 +29,7 @@ from tests.simulated.happenings import (
 )
 from tests.simulated.irregular import IRREGULAR
 from tests.simulated.plan import Event, Phase, Plan, Way, names
+from tests.simulated.reloaded import draw_reloaded
 
 FRAMES = (*[100] * 12, *[150] * 4, 400, 400, 1200, 4000)
 """Frames that a run sends, about, whatever its size. Some go on for what shows after a while."""
@@ -43,7 +44,7 @@ def draw(seed: int, plain: Collection[str] = (), dropped: Collection[int] = ()) 
     for name, dimension in DIMENSIONS.items():
         rng = random.Random(f"{seed} {name}")
         drawn[name] = dimension.plain(drawn) if name in plain else dimension.draw(rng, drawn)
-    drawn |= drawn["given_up"]
+    drawn |= drawn["given_up"] | drawn["reloaded"]
     happening = ("hostile", "observer") if drawn["alone"] else EVENTS
     events = sorted((e for name in happening for e in drawn[name]), key=lambda e: (e.at, e.what))
     latency, jitter = drawn["lag"]
@@ -293,6 +294,7 @@ DIMENSIONS: dict[str, Dimension] = {
     "alone": Dimension(draw_alone, lambda drawn: False),
     **{name: Dimension(draw_them, nothing) for name, draw_them in IRREGULAR.items()},
     "given_up": Dimension(draw_given_up, lambda drawn: {}),
+    "reloaded": Dimension(draw_reloaded, lambda drawn: {}),
     "idle": Dimension(lambda rng, drawn: rng.random() < 0.08, lambda drawn: False),
 }
 """In the order in which they are drawn."""

@@ -12,13 +12,21 @@ from crdtbucket.spec.field_checks import MAX_RATE
 from tests.simulated.plan import Event, names
 
 SELDOM = 0.025
+BESIDE_SLOW_ROUNDS = 0.1
+SLOW = 3.0
+"""Rounds of so many seconds are slow: what a reload changes is known late."""
 JUMPS = (0.5, 2.0, 10.0, 60.0, 600.0)
 STILL = (0.5, 3.0, 10.0, 40.0)
 
 
-def _none(rng: random.Random, drawn: dict[str, Any]) -> bool:
+def _none(rng: random.Random, drawn: dict[str, Any], often: float = SELDOM) -> bool:
     """Whether nothing of a kind is drawn; beside members that lie never."""
-    return rng.random() >= SELDOM or bool(drawn["hostile"] or drawn["observer"])
+    return rng.random() >= often or bool(drawn["hostile"] or drawn["observer"])
+
+
+def _not_reloaded(rng: random.Random, drawn: dict[str, Any]) -> bool:
+    """The same of what a reload changes."""
+    return _none(rng, drawn, BESIDE_SLOW_ROUNDS if drawn["gossip"] >= SLOW else SELDOM)
 
 
 def _when(rng: random.Random, drawn: dict[str, Any]) -> float:
@@ -69,7 +77,7 @@ def draw_floods(rng: random.Random, drawn: dict[str, Any]) -> tuple[Event, ...]:
 def draw_stages(rng: random.Random, drawn: dict[str, Any]) -> tuple[Event, ...]:
     """A roll-out gives some keys another limit, and then all or none of them. Nodes follow in any
     order; what begins anew meanwhile has the earlier limit until the end."""
-    if _none(rng, drawn) or drawn["reloads"]:
+    if _not_reloaded(rng, drawn) or drawn["reloads"]:
         return ()
     capacity, rate, interval, _ = drawn["bucket"]
     by = rng.choice([0.1, 0.5, 2.0, 10.0])
@@ -79,7 +87,7 @@ def draw_stages(rng: random.Random, drawn: dict[str, Any]) -> tuple[Event, ...]:
     until = rng.uniform(at, max(at, 0.9 * drawn["length"]))
     keeps = rng.random() < 0.6
     return (
-        Event(at, "stage", (spec, rng.choice([0.1, 0.5, 1.0]), step, order)),
+        Event(at, "stage", (spec, rng.choice([0.1, 0.5, 0.6, 1.0]), step, order)),
         Event(until, "unstage", (spec, keeps, step, order)),
     )
 
@@ -87,7 +95,7 @@ def draw_stages(rng: random.Random, drawn: dict[str, Any]) -> tuple[Event, ...]:
 def draw_added(rng: random.Random, drawn: dict[str, Any]) -> tuple[Event, ...]:
     """Some nodes begin without the side bucket, and get it later, when keys are empty elsewhere;
     and it may be removed from all for a while and come back with another limit."""
-    if _none(rng, drawn):
+    if _not_reloaded(rng, drawn):
         return ()
     nodes = rng.sample(names(drawn["size"]), rng.randrange(1, drawn["size"] + 1))
     out = [Event(_when(rng, drawn), "add", (name,)) for name in nodes]

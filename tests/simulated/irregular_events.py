@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from crdtbucket._core import BucketCore
 from crdtbucket.spec.bucket_spec import BucketSpec
+from crdtbucket.testing import SimulatedNode
 from tests.simulated.meshes import jump, stand_still
 from tests.simulated.plan import Plan
 from tests.simulated.truth import Owner, Place
@@ -20,6 +21,8 @@ MOST_CALLS = 20_000
 SPENT = 3
 QUIET = 4.0
 """After so many seconds digests have compared each key for a bucket that was added."""
+OWED_LESS = 0.05
+"""Clocks that run apart explain that a node owes so much less than others, in seconds."""
 
 
 class IrregularEvents:
@@ -118,10 +121,21 @@ class IrregularEvents:
         for place, taken in before.items():
             rested = taken == books.ledger.taken[place]
             if rested and others and all(one.peek(*place).debt > SECOND for one in others):
-                shown = books.columns(node, place)
-                for owner, tokens in taken.items():
-                    if shown.get(owner, (0, 0, 0))[1] < tokens:
-                        view.broken("added", f"{name} {place}: {owner} took {tokens}, {shown}")
+                self._compare(node, others, place)
+
+    def _compare(self, node: SimulatedNode, others: list[SimulatedNode], place: Place) -> None:
+        """With what all others show, and not with all that was ever taken: the columns of a key
+        that was full and evicted begin anew."""
+        view, books = self._run.oracle.view, self._run.oracle.books
+        shown, known = books.columns(node, place), [books.columns(one, place) for one in others]
+        for owner in set.intersection(*map(set, known)):
+            least = min(columns[owner][:2] for columns in known)
+            if shown.get(owner, (0, 0, 0))[:2] < least:
+                view.broken("added", f"{node.name} {place}: {owner} took {least}, {shown}")
+        if "side" not in books.unbounded:
+            debt, least_owed = node.peek(*place).debt, min(o.peek(*place).debt for o in others)
+            if debt < least_owed - OWED_LESS * SECOND:
+                view.broken("added", f"{node.name} {place} owes {debt} ns, others {least_owed}")
 
     def do_limit(self, spec: BucketSpec, step: float, order: int) -> None:
         self._mesh.specs = [spec if s.name == spec.name else s for s in self._mesh.specs]

@@ -108,6 +108,10 @@ class Oracle:
 
     def happens(self, what: str, args: tuple[Any, ...]) -> None:
         """Before an event of the plan."""
+        rolled_out = what in ("stage", "unstage")
+        staged = self.reloads.staged(what, args) if rolled_out else None
+        if rolled_out and staged is None:
+            return  # other keys get another limit
         self.view.happens(what, args)
         self.books.happens(what, args)
         self._jumped |= what in ("jump", "still")
@@ -115,10 +119,8 @@ class Oracle:
         self.service.happens(what, args, anew=anew)
         if what == "reload":
             self.reloads.begins(*args)
-        elif what in ("stage", "unstage"):
-            keeps = what == "unstage" and not args[1]
-            spec = self.plan.main if keeps else args[0]
-            self.reloads.begins(spec, args[2], True, args[3], 0.0)
+        elif staged is not None:
+            self.reloads.begins(staged, args[2], True, args[3], 0.0)
         elif anew:
             self.reloads.anew(args[1] if what == "still" else 0.0)
 

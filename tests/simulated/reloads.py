@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from crdtbucket.spec.bucket_spec import BucketSpec
 from tests.simulated.network import Network
 from tests.simulated.plan import Plan
@@ -9,6 +11,8 @@ from tests.simulated.plan import Plan
 SECOND = 10**9
 SETTLES = 2.0
 """And ten times as long as updates travel, in seconds."""
+STAGED_FROM = 0.5206
+"""A candidate that has a larger share of the keys has that of the demand."""
 
 
 def ceiling(spec: BucketSpec, lag: float) -> float:
@@ -18,7 +22,9 @@ def ceiling(spec: BucketSpec, lag: float) -> float:
 
 class Reloads:
     def __init__(self, plan: Plan, mesh: Network) -> None:
-        self._mesh = mesh
+        self._mesh, self._first = mesh, plan.main
+        self._staged = False
+        """Whether a candidate has the key of the demand."""
         self._lag = len(plan.nodes) * (plan.one_way + plan.gossip_interval)
         self._most = ceiling(plan.main, self._lag)
         """Tokens that may be owed under any definition so far."""
@@ -38,6 +44,15 @@ class Reloads:
         )
         self._newest = spec
         self._wait()
+
+    def staged(self, what: str, args: tuple[Any, ...]) -> BucketSpec | None:
+        """The definition that a step of a roll-out gives the key of the demand; None where that
+        keeps the one that it has."""
+        before, self._staged = self._staged, what == "stage" and args[1] > STAGED_FROM
+        if self._staged or (what == "unstage" and args[1]):
+            spec: BucketSpec = args[0]
+            return spec
+        return self._first if before else None
 
     def anew(self, lasts: float) -> None:
         """Nobody knows what is owed after this, which goes on for so many seconds."""

@@ -124,10 +124,8 @@ class Run:
         return node if node.table.refusal is None else None  # a hostile member has its name, too
 
     def cost(self, node: SimulatedNode) -> int:
-        """Of a call on the main bucket, which has a candidate while a roll-out is under way."""
-        bucket = node.bucket("main")
-        staged = bucket.candidate or bucket.spec
-        return min(self.plan.cost, bucket.spec.capacity, staged.capacity)
+        """Of a call of the demand, whose limit may be another one while a roll-out is under way."""
+        return min(self.plan.cost, node.peek(*MAIN).limit)
 
     # ---- demand ----
 

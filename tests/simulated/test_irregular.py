@@ -9,7 +9,7 @@ import pytest
 from crdtbucket.mesh.protocol.gossip import GossipSchedule
 from crdtbucket.spec.bucket_spec import BucketSpec
 from tests.simulated.drawing import DIMENSIONS, draw
-from tests.simulated.plan import Event, Plan
+from tests.simulated.plan import Event, Phase, Plan
 from tests.simulated.run import Run
 from tests.simulated.view import Broken
 
@@ -39,6 +39,39 @@ def test_what_was_spent_before_a_bucket_was_there_is_to_be_known(
     monkeypatch.setattr(GossipSchedule, "_compare_anew", lambda self, now: None)
     with pytest.raises(Broken, match="added: n0"):
         Run(plan).play()
+
+
+def test_a_bucket_that_is_added_lacks_nothing_of_keys_that_were_full_and_gone_before() -> None:
+    """Their columns begin anew, with a later generation: what was taken before is in no column."""
+    times = [(1.0, "n1"), (45.0, "n1"), (46.0, "n2")]
+    spent = [Event(at, "spend", (name,)) for at, name in times]
+    plan = plan_of(*spent, Event(46.5, "add", ("n0",)))
+    run = Run(replace(plan, side=BucketSpec("side", 100, 10), seconds=55.0)).play()
+    assert sum(run.oracle.books.ledger.taken["side", "spent-0"].values()) > 100
+
+
+@pytest.mark.parametrize(("share", "limit"), [(0.5205, 400), (0.5207, 100)])
+def test_the_oracle_knows_which_part_of_a_roll_out_has_the_key_of_the_demand(
+    share: float, limit: int
+) -> None:
+    run = Run(plan_of(Event(5.0, "stage", (SMALL, share, 0.0, 3))))
+    run.mesh["n0"].bucket("main").stage(SMALL, share)
+    assert run.mesh["n0"].peek("main", "key").limit == limit
+    staged = run.oracle.reloads.staged("stage", (SMALL, share))
+    assert staged == (SMALL if limit == 100 else None)
+
+
+STAGED = Event(5.0, "stage", (BucketSpec("main", 4000, 1000), 0.5, 0.2, 3))
+
+
+@pytest.mark.parametrize("amount", [0.3, 20.0])
+def test_the_demand_is_judged_by_the_earlier_limit_where_a_roll_out_has_only_other_keys(
+    amount: float,
+) -> None:
+    demand = Phase(0.0, amount, (0.3333,) * 3)
+    run = Run(replace(plan_of(STAGED), phases=(demand,), seconds=100.0)).play()
+    assert run.mesh["n0"].bucket("main").candidate is not None
+    assert run.mesh["n0"].peek("main", "key").limit == 400
 
 
 @pytest.mark.parametrize("keeps", [False, True])

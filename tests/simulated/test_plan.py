@@ -148,7 +148,9 @@ WANTED: dict[str, tuple[Callable[[Plan], bool], float]] = {
     "one table is full": (lambda p: p.has("flood"), 0.01),
     "a roll-out": (lambda p: p.has("stage"), 0.01),
     "and nodes that end meanwhile": (lambda p: p.has("stage") and p.has("die", "leave"), 0.003),
+    "between slow rounds": (lambda p: p.has("stage") and p.gossip_interval >= 3, 0.015),
     "a bucket that comes later": (lambda p: p.has("add"), 0.01),
+    "between such rounds": (lambda p: p.has("add") and p.gossip_interval >= 3, 0.015),
     "and has another limit then": (lambda p: p.has("limit"), 0.004),
     "idle in the end": (lambda p: p.idle, 0.05),
     "nothing happens": (lambda p: not p.events, 0.09),
@@ -196,6 +198,21 @@ def test_who_is_given_up_behind_a_cut_is_gone_by_its_end() -> None:
     assert all(map(gone_behind, made))
     kinds = {event.what for plan in made for event in plan.events}
     assert kinds == {"cut", "mend", "save", "die", "leave", "return"}
+
+
+def test_some_roll_outs_and_added_buckets_last_until_they_are_judged(plans: list[Plan]) -> None:
+    """Those that come by chance hardly ever do."""
+    made = [plan for plan in plans if plan != draw(plan.seed, plain=("reloaded",))]
+    assert 5 <= len(made) <= 30
+    for plan in made:
+        times = {event.what: event.at for event in plan.events}
+        assert plan.has("stage") != plan.has("add")
+        if plan.has("stage"):
+            rounds = 10 * len(plan.nodes)
+            assert times["unstage"] - times["stage"] > rounds * plan.gossip_interval
+        else:
+            owed = plan.side.capacity / plan.side.rate_per_second
+            assert times["add"] + 4 * plan.gossip_interval < times["spend"] + owed
 
 
 def test_every_length_is_about_as_costly(plans: list[Plan]) -> None:
