@@ -134,10 +134,11 @@ class SimulatedMesh(NodeNetwork):
         self.nodes[node] = SimulatedNode(self, node, 0, 0.0)
         self._connect_to_all(node)
 
-    def suspend(self, node: str, seconds: float) -> None:
-        """The process stands still; its clock goes on, and what arrives is read afterwards."""
-        stopped = self[node]
-        stopped.suspended_until = self.now_ns + round(seconds * NS)
+    def suspend(self, node: str, seconds: float, *, unread: float = 0.0) -> None:
+        """The process stands still; its clock goes on, and what arrives is read afterwards: at
+        once, or `unread` seconds later. Until then it decides calls, and half way it sends a round,
+        as an event loop may do whose timers and callers come before its sockets."""
+        self[node].stop(round(seconds * NS), round(unread * NS))
 
     # ---- network ----
 

@@ -62,6 +62,8 @@ class SimulatedNode:
         """The memory of the process that was killed last, as a snapshot."""
         self._waiting: list[Callable[[], None]] = []
         """Frames that arrived while the process stands still, to be received afterwards."""
+        self._reads_at = 0
+        """From then on, ns of the mesh, frames are read that arrive."""
         self._tick_at = 0
         """When the next tick is scheduled; 0 for never."""
         self.start(None)
@@ -122,7 +124,7 @@ class SimulatedNode:
         """Starts a new process under this name, with or without a snapshot."""
         mesh = self._mesh
         self.epochs += 1
-        self._tick_at = 0  # a tick that the previous process scheduled does nothing
+        self._tick_at = self._reads_at = 0  # what the previous process scheduled does nothing
         epoch = mesh.random.getrandbits(64) | 1
         self.table = Table(
             max_keys=mesh.settings.max_keys, hash_key=bytes(16), virtual=True, epoch=epoch
@@ -181,12 +183,11 @@ class SimulatedNode:
         mesh = self._mesh
         if epochs != self.epochs or not self.up or mesh.now_ns != self._tick_at:
             return
-        if self.suspended_until > mesh.now_ns:
-            self._tick_at = self.suspended_until
+        if (goes_on := self._goes_on) > mesh.now_ns:
+            self._tick_at = goes_on
             mesh.schedule(self._tick_at, self._tick, epochs)
             return
-        while self._waiting:
-            self._waiting.pop(0)()
+        self._read()
         local = self.local_ns(mesh.now_ns)
         self.table.set_time(local)
         if self._calendars:
@@ -198,10 +199,32 @@ class SimulatedNode:
         self._tick_at = 0
         self._wake()
 
+    def stop(self, ns: int, unread: int) -> None:
+        """The process stands still for so long, and then reads no frame for as long as `unread`."""
+        self.suspended_until = self._mesh.now_ns + ns
+        self._reads_at = self.suspended_until + unread
+        if unread:
+            self._mesh.schedule(self._reads_at, self._read)
+
+    @property
+    def _goes_on(self) -> int:
+        """The time of the mesh of the first tick after the last pause, ns."""
+        return (self.suspended_until + max(self.suspended_until, self._reads_at)) // 2
+
+    @property
+    def reads(self) -> bool:
+        """Whether a frame that arrives now is read at once."""
+        return max(self.suspended_until, self._reads_at) <= self._mesh.now_ns
+
+    def _read(self) -> None:
+        """Reads what has arrived meanwhile, in its order."""
+        while self._waiting and self.reads:
+            self._waiting.pop(0)()
+
     def arrive(self, source: str, epochs: int, data: bytes) -> None:
         """A frame arrives at the process of this number: it is received now, or when the process
-        goes on."""
-        if self.suspended_until > self._mesh.now_ns:
+        reads again."""
+        if not self.reads:
             self._waiting.append(lambda: self.receive(source, epochs, data))
         else:
             self.receive(source, epochs, data)

@@ -384,6 +384,27 @@ MUTATIONS = (
         suite("test_core_contract", "credit_is_spent"),
     ),
     Mutation(
+        "a_burst_is_hidden_by_what_its_sender_keeps",
+        "core",
+        "> 5 * full_units(d) ? hidden : 0;",
+        "> 5 * full_units(d) ? 0 * hidden : 0;",
+        suite("simulated/test_pauses", "given_out_once"),
+    ),
+    Mutation(
+        "what_a_sender_keeps_is_a_burst_of_it",
+        "core",
+        "    return unused > 0 && 4 * (unused + hidden) > 5 * full_units(d) ? hidden : 0;",
+        "    return unused > 0 ? hidden : hidden;",
+        suite("simulated/test_pauses", "is_no_burst"),
+    ),
+    Mutation(
+        "only_who_took_a_capacity_less_has_been_full",
+        "core",
+        "4 * (unused + hidden) > 5 * full_units(d)",
+        "4 * unused > 5 * full_units(d)",
+        suite("simulated/test_pauses", "given_out_once"),
+    ),
+    Mutation(
         "who_keeps_credit_answers_as_if_full",
         "core",
         "    return debt + far <= slack_units(d) && stated",

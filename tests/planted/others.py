@@ -174,6 +174,13 @@ MUTATIONS = (
         suite("base/test_loaded_files", "has_changed"),
     ),
     Mutation(
+        "a_suspended_node_reads_before_it_decides",
+        "testing",
+        "        self._reads_at = self.suspended_until + unread\n",
+        "        self._reads_at = self.suspended_until + 0 * unread\n",
+        suite("simulated/test_pauses", "before_what_waits"),
+    ),
+    Mutation(
         "an_older_copy_stays",
         "testing",
         "arriving += [(end, dice.choice(before)), (end + lag, version)]",

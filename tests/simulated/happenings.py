@@ -127,12 +127,14 @@ def draw_crowd(rng: random.Random, drawn: dict[str, Any]) -> tuple[Event, ...]:
 def draw_pauses(rng: random.Random, drawn: dict[str, Any]) -> tuple[Event, ...]:
     if rng.random() < 0.85:
         return ()
-    """One, or a node that stands still for a part of every second."""
+    """One, or a node that stands still for a part of every second. Of some the calls that waited
+    are decided before what came meanwhile is read."""
     at, name = rng.uniform(0, drawn["length"]), rng.choice(names(drawn["size"]))
-    if rng.random() < 0.2:
-        part, many = rng.choice([0.1, 0.3, 0.6]), min(60, int(drawn["length"] - at))
-        return tuple(Event(at + i, "pause", (name, part)) for i in range(many))
-    return (Event(at, "pause", (name, rng.choice([0.1, 0.5, 2.0, 6.0, 20.0]))),)
+    often = rng.random() < 0.2
+    seconds = rng.choice([0.1, 0.3, 0.6] if often else [0.1, 0.5, 2.0, 6.0, 20.0])
+    many = min(60, int(drawn["length"] - at)) if often else 1
+    unread = rng.choice([0.0, 0.0, 0.01, 0.1])
+    return tuple(Event(at + i, "pause", (name, seconds, unread)) for i in range(many))
 
 
 def draw_reloads(rng: random.Random, drawn: dict[str, Any]) -> tuple[Event, ...]:

@@ -198,7 +198,7 @@ class Network(SimulatedMesh):
         line.heard[target] = self.now_ns
         if (before := self.newest.get(way)) is None or before[0] is not line or before[1] < sent:
             self.newest[way] = line, sent
-        held = node.suspended_until > self.now_ns  # what stands still reads its frames later
+        held = not node.reads  # who stands still reads its frames later
         longest = self.settings.latency * (1 + self.settings.jitter) + self.slow.get(way, 0.0)
         if not held and self.now_ns - sent <= longest * NS:
             self.timely[way] = line, sent

@@ -74,6 +74,8 @@ class Run:
         """Nodes whose file has still this definition."""
         self._owing = {name: self.random.random() for name in plan.nodes}
         """Parts of a call that the demand has come to."""
+        self._waiting: dict[str, int] = {}
+        """Calls of the demand that wait for a node that stands still, where they do."""
 
     def play(self) -> Run:
         log_kept = mock.patch.object(membership, "HOLD_NS", round(self.plan.log_kept * SECOND))
@@ -84,6 +86,7 @@ class Run:
                 self.mesh.advance_to(round(at * SECOND))
                 act(*args)
             self.mesh.advance_to(round(self.plan.seconds * SECOND))
+            self._waiting.clear()
             self.mesh.mend_all()
             self.mesh.change_network(loss=0.0, duplication=0.0, reordering=0.0)
             self.oracle.finish()
@@ -135,11 +138,17 @@ class Run:
         asked = [(name, self._calls(number, name, phase, at)) for number, name in self._asked()]
         self.random.shuffle(asked)
         for name, calls in asked:
-            node = self.ready(name)
-            if calls and node is not None:
-                cost = self.cost(node)
-                allowed = node.take_burst(*MAIN, calls, cost)
-                self.oracle.took(node, MAIN, calls, cost, allowed)
+            if name in self._waiting and self.mesh.nodes[name].suspended_until > self.mesh.now_ns:
+                self._waiting[name] += calls
+            else:
+                self._demand_of(name, calls)
+
+    def _demand_of(self, name: str, calls: int) -> None:
+        node = self.ready(name)
+        if calls and node is not None:
+            cost = self.cost(node)
+            allowed = node.take_burst(*MAIN, calls, cost)
+            self.oracle.took(node, MAIN, calls, cost, allowed)
 
     def _asked(self) -> Iterator[tuple[int, str]]:
         """(number of its weight, name): of those who came later, the first ones."""
@@ -261,9 +270,21 @@ class Run:
         self.mesh.come(name, beside, self.random.uniform(0, 9), ppm)
         self.irregular.stage(name)
 
-    def do_pause(self, name: str, seconds: float) -> None:
-        if self.ready(name):
-            self.mesh.suspend(name, seconds)
+    def do_pause(self, name: str, seconds: float, unread: float) -> None:
+        """`unread`: for so long after it the node has read nothing yet; it begins with the calls
+        that waited."""
+        if not self.ready(name):
+            return
+        self.mesh.suspend(name, seconds, unread=unread)
+        if unread:
+            self._waiting[name] = 0
+            node = self.mesh.nodes[name]
+            self.mesh.schedule(node.suspended_until, self._go_on, name, node.epochs)
+
+    def _go_on(self, name: str, epochs: int) -> None:
+        waiting = self._waiting.pop(name, 0)
+        if self.mesh.nodes[name].epochs == epochs:
+            self._demand_of(name, waiting)
 
     def do_reload(
         self, spec: BucketSpec, step: float, keeps: bool, order: int, last: float

@@ -172,7 +172,7 @@ class View:
     def _lasts(self, what: str, args: tuple[Any, ...]) -> int:
         """For how long (ns) what an event brings with it goes on."""
         if what in ("pause", "still"):
-            return round(args[1] * SECOND)
+            return round(sum(args[1:]) * SECOND)
         if what == "stall":
             return round((args[0] + args[1]) * SECOND)
         if what == "die" or (what == "leave" and self.plan.loss[0]):  # a goodbye may be lost

@@ -175,7 +175,8 @@ static int merge_levels(table_t *t, uint32_t e, const wire_entry_t *w, const wir
                      ? debt_apart(t, e, d, m, w, g, debt + far, stated + hidden, now)
                      : UNBOUNDED,
          advertised = stated + (UNLIKELY(hidden > far) ? hidden - far : 0),
-         after = merged_debt(d, debt, advertised, g, m, wd, rest, apart);
+         there = stated + (UNLIKELY(rest < far) ? surely_hidden(d, g, hidden, far - rest) : 0),
+         after = merged_debt(d, debt, advertised, there, g, m, wd, rest, apart);
     if (UNLIKELY(g->earlier > 0))
         after = charged_at_most(d, debt, after, wd->same ? advertised : 0, g);
     after = lowered_at_most(t, e, d, m, g, debt, after, now, &r->lowered);

@@ -90,10 +90,23 @@ COLD static i128 debt_apart(const table_t *t, uint32_t e, const definition_t *d,
     return here + there + (beyond > 0 ? beyond : 0);
 }
 
-/* The debt after the merge, in units, before the clamp. `debt` is signed; `rest`: credit that is
- * kept afterwards; `apart`: what is owed at most since the sender was silent. */
-static i128 merged_debt(const definition_t *d, i128 debt, i128 advertised, const comparison_t *g,
-                        const merge_context_t *m, const wire_definition_t *w, i128 rest, i128 apart)
+/* What the sender owes by itself, of what it hides, as far as that is certain; in units. It takes
+ * what it keeps for others as taken until its bucket has been full. The bucket has been, where it
+ * would have owed more than a capacity when the silence began: what it hides now, and what those
+ * whose takes it brings have left of what was `kept` for them here. Both sides reckon that a little
+ * differently. */
+COLD static i128 surely_hidden(const definition_t *d, const comparison_t *g, i128 hidden, i128 kept)
+{
+    i128 unused = kept - token_units(d, g->brings_silent);
+    return unused > 0 && 4 * (unused + hidden) > 5 * full_units(d) ? hidden : 0;
+}
+
+/* The debt after the merge, in units, before the clamp. `debt` is signed; `there`: what the sender
+ * certainly owes by itself; `rest`: credit that is kept afterwards; `apart`: what is owed at most
+ * since the sender was silent. */
+static i128 merged_debt(const definition_t *d, i128 debt, i128 advertised, i128 there,
+                        const comparison_t *g, const merge_context_t *m, const wire_definition_t *w,
+                        i128 rest, i128 apart)
 {
     int64_t brings = g->brings_held + g->brings_lacking;
     i128 count = debt + token_units(d, brings) - g->charged_before,
@@ -115,9 +128,8 @@ static i128 merged_debt(const definition_t *d, i128 debt, i128 advertised, const
         out = out < least ? least : out;
     }
     /* A burst at the end of a partition is not hidden by what was kept for it. */
-    if (debt < g->charged_before && g->brings_silent > 0 && advertised > 0) {
-        i128 brought = token_units(d, g->brings_silent),
-             least = advertised < brought ? advertised : brought;
+    if (debt < g->charged_before && g->brings_silent > 0 && there > 0) {
+        i128 brought = token_units(d, g->brings_silent), least = there < brought ? there : brought;
         if (adopt < least)
             least = adopt;
         if (out < least - rest)
