@@ -765,8 +765,8 @@ MUTATIONS = (
     Mutation(
         "keys_of_a_bucket_that_is_added_come_without_their_debt",
         "core",
-        "after = merged_debt(d, debt, advertised, g, m, wd, rest, apart);",
-        "after = debt ? merged_debt(d, debt, advertised, g, m, wd, rest, apart) : 0;",
+        "after = merged_debt(d, debt, advertised, there, g, m, wd, rest, apart);",
+        "after = debt ? merged_debt(d, debt, advertised, there, g, m, wd, rest, apart) : 0;",
         suite("simulated/test_irregular", "spent_before"),
     ),
 )
