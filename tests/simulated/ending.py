@@ -71,7 +71,8 @@ class Ending:
         # What is lost comes late, and what is relayed by who must hear of that first. And full keys
         # are not told when nodes meet: who has evicted one, and who has a column in one that others
         # owe for, hears and is heard of its history when anti-entropy finds it.
-        evicted = any(node.table.stats()["evicted_full"] for node in self._live())
+        tables = [node.table.stats() for node in self._live()]
+        evicted = any(one["evicted_full"] or one["evicted_indebted"] for one in tables)
         # Who does not hold a key leaves out what comes of it while it is full.
         ignored = any(node.node.counters["ignored"] for node in self._live())
         met = self.plan.has("return", "come", "cut", "pause", "stall", "still", "jump", "add")

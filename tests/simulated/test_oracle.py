@@ -11,10 +11,11 @@ from hypothesis import strategies as st
 
 from crdtbucket.spec.bucket_spec import BucketSpec
 from tests.simulated.books import Books
-from tests.simulated.drawing import draw
+from tests.simulated.drawing import DIMENSIONS, draw
 from tests.simulated.ending import Ending, kept_for_the_dead
 from tests.simulated.network import Network
 from tests.simulated.plan import Event, Phase
+from tests.simulated.run import Run
 from tests.simulated.service import Service
 from tests.simulated.truth import IdealBucket, LateBucket
 from tests.simulated.view import ENDED_NS, Broken, View
@@ -326,3 +327,26 @@ def test_what_counts_as_refilled_after_a_cut_may_be_given_again(cut: bool, beyon
     window = Service(plan, mesh, view)._open(mesh.now_ns, 100)
     window.give(60, mesh.now_ns)
     assert window.beyond == beyond
+
+
+def test_the_columns_of_a_key_that_was_evicted_for_want_of_room_are_waited_for() -> None:
+    """Its debt is gone with it, and anti-entropy brings its columns again."""
+    half = 0.5, 0.5
+    phases = (Phase(0.0, 0.6, half), Phase(0.1072935815, 0.8, half), Phase(0.39816, 0.0, half))
+    plan = replace(
+        draw(1111615, plain=tuple(DIMENSIONS)),
+        nodes=("n0", "n1"),
+        linked=(("n0", "n1"),),
+        clocks=((0.0, 0.0), (0.0, 0.0)),
+        main=BucketSpec("main", 400, 40),
+        side=BucketSpec("side", 20, 1),
+        keys=60,
+        max_keys=16,
+        phases=phases,
+        arrivals=("random", 0.0),
+        storm=(1, 100.0),
+        scattered=30.0,
+        seconds=5.0,
+    )
+    run = Run(plan).play()
+    assert all(run.mesh[name].table.stats()["evicted_indebted"] for name in plan.nodes)
