@@ -35,7 +35,7 @@ LAYERS = [
     strong.redis.locator strong.redis.registry strong.redis.server_facts
     strong.region_watch strong.store_regions
     strong.redis.blocking_connection strong.deadlines strong.dispatcher strong.endpoint
-    strong.endpoint_health strong.endpoints strong.resync
+    strong.endpoint_health strong.endpoints strong.read_tally strong.resync
     strong.room_queue strong.server_link strong.store strong.store_slots strong.store_upkeep
     strong.supervisor strong.threads strong.controller.webhook strong.redis.lateness
     limiter.tables""",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from crdtbucket.cli.terminal_text import list_of, number_of, text_of
+from crdtbucket.cli.answer_values import list_of, number_of, text_of
 
 MOST_BUCKETS = 10
 """Of so many buckets it is said how they differ."""

@@ -6,10 +6,11 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from crdtbucket.cli.answer_values import list_of, mapping_of, number_of, text_of
 from crdtbucket.cli.bucket_limits import differing, read_limits
 from crdtbucket.cli.outages import OutageReport, read_rules
 from crdtbucket.cli.snapshot_report import SnapshotReport
-from crdtbucket.cli.terminal_text import list_of, mapping_of, number_of, printable, seconds, text_of
+from crdtbucket.cli.terminal_text import printable, seconds
 from crdtbucket.cli.unreached_peers import UnreachedPeers, read_unreached
 
 SILENT = ("suspect", "dead")

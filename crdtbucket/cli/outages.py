@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from crdtbucket.cli.terminal_text import list_of, number_of, seconds, text_of
+from crdtbucket.cli.answer_values import list_of, number_of, text_of
+from crdtbucket.cli.terminal_text import seconds
 
 SILENT = "it does not answer (`crdtbucket doctor FILE` on that host looks why)"
 RULES = {
@@ -75,8 +76,8 @@ def rule_words(bucket: Mapping[str, Any]) -> str:
     outage = bucket.get("outage")
     if not isinstance(outage, Mapping):
         return ""
-    tokens, least = number_of(outage.get("tokens")), number_of(outage.get("least"))
-    back, rule = number_of(outage.get("seconds")), text_of(outage.get("rule"))
+    tokens, back = number_of(outage.get("tokens")), number_of(outage.get("seconds"))
+    rule = text_of(outage.get("rule"))
     if tokens is None:
         return f": {RULES.get(rule, rule)}"
     if not tokens:
@@ -84,7 +85,5 @@ def rule_words(bucket: Mapping[str, Any]) -> str:
     slots = number_of(bucket.get("slots"))
     whole = number_of(bucket.get("capacity")) if slots is None else slots
     what = f"{tokens:,.0f} of {whole or 0:,.0f} {'tokens' if slots is None else 'slots'}"
-    words = f": a quota of {what} for each key on this node"
-    if back is not None and least is not None:
-        words += f", full in {seconds(back)}; the emptiest key has {least:,.0f} left"
-    return words
+    full = "" if back is None else f", full in {seconds(back)}"
+    return f": a quota of {what} for each key on this node{full}"

@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from crdtbucket.cli.answer_values import mapping_of, number_of, text_of
 from crdtbucket.cli.node_options import NodeOptions, node_options
 from crdtbucket.cli.options import say
 from crdtbucket.cli.signing_options import SigningOptions, signing_options
-from crdtbucket.cli.terminal_text import mapping_of, number_of, printable, seconds, text_of
+from crdtbucket.cli.terminal_text import printable, seconds
 from crdtbucket.errors import CrdtbucketError
 
 if TYPE_CHECKING:

@@ -6,7 +6,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from crdtbucket.cli.terminal_text import mapping_of, number_of, seconds, text_of
+from crdtbucket.cli.answer_values import mapping_of, number_of, text_of
+from crdtbucket.cli.terminal_text import seconds
 
 LATE_S = 60.0
 """A node saves a snapshot every ten seconds: this is late, on a disk that is very slow, too."""

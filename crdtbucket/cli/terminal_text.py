@@ -1,11 +1,8 @@
-"""The answer of a node as a terminal shows it, though it may be malformed, or hold the codes of a
-terminal; and durations as people say them."""
+"""Words for a terminal: text of nodes made harmless, and durations as people say them."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from typing import Any
 
 
 def printable(text: str) -> str:
@@ -35,24 +32,3 @@ def seconds(value: float) -> str:
     if whole < 7_200:
         return f"{whole // 60} min {whole % 60} s"
     return f"{whole // 3_600} h {whole % 3_600 // 60} min"
-
-
-def mapping_of(value: Any) -> Mapping[str, Any]:
-    """The mapping that a node sent; an empty one in place of anything else."""
-    return value if isinstance(value, Mapping) else {}
-
-
-def list_of(answer: Mapping[str, Any], name: str) -> list[Mapping[str, Any]]:
-    """The objects in the list that a node sent under this name; none in place of anything else."""
-    value = answer.get(name)
-    return [one for one in value if isinstance(one, Mapping)] if isinstance(value, list) else []
-
-
-def text_of(value: Any) -> str:
-    """The text that a node sent, safe to show; "" in place of anything else."""
-    return printable(value) if isinstance(value, str) else ""
-
-
-def number_of(value: Any) -> float | None:
-    """The number that a node sent; None in place of anything else."""
-    return value if isinstance(value, (int, float)) and not isinstance(value, bool) else None

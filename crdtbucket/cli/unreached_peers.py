@@ -6,7 +6,8 @@ from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from crdtbucket.cli.terminal_text import list_of, number_of, seconds, text_of
+from crdtbucket.cli.answer_values import list_of, number_of, text_of
+from crdtbucket.cli.terminal_text import seconds
 
 
 @dataclass(frozen=True)

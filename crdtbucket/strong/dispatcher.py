@@ -12,8 +12,9 @@ from crdtbucket.errors import RedisReplyError
 from crdtbucket.spec.mode import Mode
 from crdtbucket.strong.controller.outage import Failure
 from crdtbucket.strong.deadlines import Deadlines, PendingRequest
-from crdtbucket.strong.endpoint_health import EndpointHealth, ReadTally
+from crdtbucket.strong.endpoint_health import EndpointHealth
 from crdtbucket.strong.ledger import Ledger
+from crdtbucket.strong.read_tally import ReadTally
 from crdtbucket.strong.redis import script
 from crdtbucket.strong.redis.command_batch import Batch
 from crdtbucket.strong.redis.redis_connection import MAX_OPEN_CALLS, RedisConnectionLost

@@ -60,15 +60,12 @@ class LocalDecisions:
 
     def outage(self, bucket: BucketCore) -> dict[str, Any]:
         """What callers of a bucket get while the store is unreachable: its `rule`; of the rule
-        "quota" the `tokens` that a key has here, the `seconds` in which they come back, and the
-        `least` that is left of them for any key."""
+        "quota" the `tokens` that a key has here, and the `seconds` in which they come back."""
         rules = self._rules.of(bucket, (0, 0))
         if rules.on_outage != "quota":
             return {"rule": rules.on_outage}
-        nodes = self._nodes()
-        tokens, filled_ns = rules.quota.policy(nodes)
-        share = {"tokens": tokens, "seconds": filled_ns / NS_PER_SECOND}
-        return {"rule": "quota", **share, "least": rules.quota.lowest(nodes)}
+        tokens, filled_ns = rules.quota.policy(self._nodes())
+        return {"rule": "quota", "tokens": tokens, "seconds": filled_ns / NS_PER_SECOND}
 
     def charge(self, rules: Rules, key: str | bytes, cost: int) -> None:
         """Counts tokens in the quota that something else than the quota admitted."""

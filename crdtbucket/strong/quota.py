@@ -42,7 +42,6 @@ class Quota:
         # At least the parts that one token costs, where the core can count that far.
         longest = MAX_SPAN_NS * rate // spec.interval_ns - 1
         one = min(math.ceil(self._parts / ratio), longest, MAX_TOKENS)
-        self._table = table
         self._core = BucketCore(
             table,
             BucketSpec(
@@ -58,16 +57,14 @@ class Quota:
         self._spec = spec
         self._ratio = ratio
         self._fleet = fleet
-        self._most = self._core.spec.capacity
         self._nodes = 0
         self._parts_a_token = Fraction(0)
-        self._price_of_one = (0, 1)
 
     def take(self, key: str | bytes, cost: int, nodes: int) -> Decision | None:
         """The decision on `cost` tokens among `nodes` nodes; None when the share never holds so
         many. Its `remaining` is in parts of a token, times 1 / share."""
         price = self._price(cost, nodes)
-        if price > self._most or cost * nodes > self._spec.capacity:
+        if price > self._core.spec.capacity or cost * nodes > self._spec.capacity:
             return None
         return self._core.take(key, price)
 
@@ -87,20 +84,13 @@ class Quota:
         """The whole tokens that the share of one node among `nodes` holds at most, and the time
         (ns) in which it fills."""
         spec, shares = self._spec, self._token_price(nodes) / self._parts
-        tokens = self._most // self._token_price(nodes)
+        tokens = self._core.spec.capacity // self._token_price(nodes)
         tokens = tokens if nodes <= spec.capacity else 0
         return tokens, math.ceil(tokens * shares * spec.interval_ns / spec.refill_rate)
 
-    def lowest(self, nodes: int) -> int:
-        """The whole tokens that are left of the share of the emptiest key. Goes over all keys: some
-        4 ms for a million."""
-        _, _, lacking = self._table.survey().get(self._core.name_hash, (0, 0.0, 0.0))
-        left = max(0, self._core.spec.capacity - math.ceil(lacking)) // self._token_price(nodes)
-        return min(left, self.policy(nodes)[0])
-
     def charge(self, key: str | bytes, cost: int, nodes: int) -> None:
         """Counts tokens that another mode admitted; an empty share stays empty."""
-        self._core.settle(key, min(self._price(cost, nodes), self._most))
+        self._core.settle(key, min(self._price(cost, nodes), self._core.spec.capacity))
 
     def give_back(self, key: str | bytes, tokens: int, nodes: int) -> None:
         """Takes out tokens that came back, at their price among so many nodes now; a share is full
@@ -110,17 +100,15 @@ class Quota:
         BucketReplica(self._core).give_back(key, min(parts, MAX_TOKENS))
 
     def _price(self, cost: int, nodes: int) -> int:
-        if nodes != self._nodes:
-            self._token_price(nodes)
-        parts, tokens = self._price_of_one  # in integers: every answer of the store is charged
-        return -(-cost * parts // tokens)
+        price = self._token_price(nodes)
+        # In integers: every answer of the store is charged.
+        return -(-cost * price.numerator // price.denominator)
 
     def _token_price(self, nodes: int) -> Fraction:
         """Parts that one token costs among so many nodes."""
         if nodes != self._nodes:
             share = share_among(nodes, self._ratio, fleet=self._fleet)
             self._nodes, self._parts_a_token = nodes, self._parts / share
-            self._price_of_one = self._parts_a_token.as_integer_ratio()
         return self._parts_a_token
 
 

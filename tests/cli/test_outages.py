@@ -57,17 +57,17 @@ def test_an_outage_without_figures() -> None:
         ({"rule": "eventual"}, {}, ": eventual, so the level that this node knows decides"),
         ({"rule": "of a later version"}, {}, ": of a later version"),
         (
-            {"rule": "quota", "tokens": 100, "seconds": 5.0, "least": 22},
+            {"rule": "quota", "tokens": 100, "seconds": 5.0},
             {},
 
-            ": a quota of 100 of 1,000 tokens for each key on this node, full in 5 s; the emptiest",
+            ": a quota of 100 of 1,000 tokens for each key on this node, full in 5 s",
         ),
         (
-            {"rule": "quota", "tokens": 2, "seconds": None, "least": None},
+            {"rule": "quota", "tokens": 2, "seconds": None},
             {"slots": 20, "capacity": 20_000},
             ": a quota of 2 of 20 slots for each key on this node",
         ),
-        ({"rule": "quota", "tokens": 0, "seconds": 0.0, "least": 0}, {}, ": a quota of nothing, a"),
+        ({"rule": "quota", "tokens": 0, "seconds": 0.0}, {}, ": a quota of nothing, a"),
     ],
 )  # fmt: skip
 def test_what_callers_get(outage: dict[str, Any], more: dict[str, Any], words: str) -> None:

@@ -261,13 +261,6 @@ MUTATIONS = (
         suite("strong/controller/test_mode_controller", "silent_again"),
     ),
     Mutation(
-        "what_is_left_in_an_outage_is_that_of_a_fresh_key",
-        "strong",
-        "return min(left, self.policy(nodes)[0])",
-        "return self.policy(nodes)[0]",
-        suite("strong/test_local_decisions", "what_its_callers_get"),
-    ),
-    Mutation(
         "an_allowed_call_of_the_quota_shows_what_is_left_of_the_bucket",
         "strong",
         "return decision._show(quota.debt_ns(key, nodes))",

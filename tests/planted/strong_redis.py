@@ -78,8 +78,8 @@ MUTATIONS = (
     Mutation(
         "a_quota_is_charged_at_the_price_of_other_nodes",
         "strong",
-        "        if nodes != self._nodes:\n            self._token_price(nodes)\n",
-        "",
+        "        price = self._token_price(nodes)\n        # In integers",
+        "        price = self._parts_a_token\n        # In integers",
         (*PYTEST, "tests/strong/test_quota.py"),
     ),
     Mutation(

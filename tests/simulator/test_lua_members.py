@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from crdtbucket.simulator.lua_members import LuaMembers
 from crdtbucket.simulator.simulation_errors import SimulationError
-from crdtbucket.simulator.store_rule import LuaMembers
 from crdtbucket.spec.bucket_spec import BucketSpec
 from crdtbucket.strong.redis.script import (
     SOURCE,

@@ -5,7 +5,8 @@ from __future__ import annotations
 import contextlib
 from typing import Any, cast
 
-from crdtbucket.strong.endpoint_health import EndpointHealth, ReadTally
+from crdtbucket.strong.endpoint_health import EndpointHealth
+from crdtbucket.strong.read_tally import ReadTally
 from crdtbucket.strong.redis.command_batch import Batch
 from crdtbucket.strong.window import START, Window
 

@@ -22,9 +22,6 @@ class OutageRule(Reply):
         Field(description="Of `quota`: what a key has on this node; of slots how many."),
     ] = None
     seconds: Annotated[float | None, Field(description="In which these tokens come back.")] = None
-    least: Annotated[
-        int | None, Field(description="What is left of them for the key that has least.")
-    ] = None
 
 
 class BucketInfo(Reply):
