@@ -154,6 +154,27 @@ def test_a_silent_peer_is_granted_no_more_for_asking_more(claims: int) -> None:
     assert granted == pytest.approx(100 * 20 / 21, rel=0.03)
 
 
+@pytest.mark.parametrize("floor", [0, 0.3])
+def test_a_look_says_what_a_take_gets_where_a_prediction_is_in_the_way(floor: float) -> None:
+    """... that the reserve gets past, and how soon."""
+    a, b = peers(2, BucketSpec("b", 20, 100))
+    b.table.nodes.configure(predict=True, members=5)
+    waits = set()
+    for step in range(100):
+        now = DAY + step * 100 * MS
+        seen_round(b, now)
+        a.table.set_time(now)
+        cost = (5, 8, 2)[step % 3]
+        looked, taken = b.bucket.peek("k", cost, floor), b.bucket.take("k", cost, floor)
+        assert (looked.allowed, looked.retry_after_ns) == (taken.allowed, taken.retry_after_ns)
+        waits.add(looked.retry_after_ns)
+        b.table.outbox.collect()
+        for _ in range(step * 11 % 16):
+            a.bucket.take("k")
+        send(a, b)
+    assert len(waits) > 10
+
+
 @pytest.mark.parametrize(("calls", "cut"), [(19, 0), (21, 1)])
 def test_a_rate_above_twice_the_limit_is_counted_as_cut(calls: int, cut: int) -> None:
     a, b = peers(2, SPEC)

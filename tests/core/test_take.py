@@ -143,6 +143,13 @@ class TestCaution:
         bucket.table.set_time(2 * SECOND)
         assert bucket.take("k", 100)
 
+    def test_what_is_left_to_others_is_not_taken_of_the_share(self) -> None:
+        bucket = bucket_of(SPEC)
+        bucket.table.nodes.configure(members=4, warming_up_until=2 * SECOND)
+        looked = bucket.peek("k", 6, 0.5)
+        assert looked.allowed
+        assert bucket.take("k", 6, 0.5).allowed
+
     def test_a_shortage_ends_when_its_denial_said(self) -> None:
         bucket = bucket_of(SPEC)
         bucket.table.nodes.configure(members=4, warming_up_until=2 * SECOND)

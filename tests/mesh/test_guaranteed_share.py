@@ -277,3 +277,22 @@ def test_a_call_that_costs_too_much_for_the_guarantee_is_told_to_wait_for_the_le
     for denied in (alone.node.take("api", "k", cost), alone.node.peek("api", "k", cost)):
         assert not denied.allowed
         assert denied.retry_after >= denied.reset_after - (C - cost) / R > 1
+
+
+def test_a_look_with_a_floor_is_denied_like_the_take() -> None:
+    """Nothing is guaranteed to calls that leave tokens to others."""
+    alone, steps = Alone(1), itertools.count()
+
+    def admitted(seconds: float) -> int:
+        return alone.admitted(
+            R / 2, seconds, lambda _: alone.state(R * next(steps), ABSURD, 10**12)
+        )
+
+    alone.admitted(R / 2, 10.0)
+    admitted(CEILING + 10.0)
+    bucket = alone.node.bucket("api")
+    alone.mesh.advance(1.0)
+    assert bucket.peek("k", 1).allowed
+    looked, taken = bucket.peek("k", 1, 0.01), bucket.take("k", 1, 0.01)
+    assert (looked.allowed, looked.retry_after) == (taken.allowed, taken.retry_after)
+    assert not taken.allowed

@@ -8,8 +8,8 @@ MUTATIONS = (
     Mutation(
         "a_part_that_comes_back_ends_earlier_takes",
         "core",
-        "    if (!part)\n        ADD(hot->full_count, 1);",
-        "    ADD(hot->full_count, 1);",
+        "    if (!part)\n        count_full(t, hot);",
+        "    count_full(t, hot);",
         suite("core/test_reset", "part_of_what"),
     ),
     Mutation(
@@ -71,7 +71,7 @@ MUTATIONS = (
     Mutation(
         "refund_after_full",
         "core",
-        "LOAD(t->hot[e].full_count) != full_count ||",
+        "LOAD(t->hot[e].full_count) == full_count && ",
         "",
         suite("test_core_contract", "refund_after_full or v_refund_after_full"),
     ),
@@ -412,8 +412,8 @@ MUTATIONS = (
     Mutation(
         "a_denied_call_waits_for_the_level_alone",
         "core",
-        "    return guaranteed < (double)wait ? ",
-        "    return guaranteed < 0 ? ",
+        "double sooner = guarantee_wait(d, lack, n);",
+        "double sooner = INFINITY * guarantee_wait(d, lack, n);",
         suite("mesh/test_guaranteed_share", "left_its_guaranteed_share"),
     ),
     Mutation(
@@ -426,9 +426,23 @@ MUTATIONS = (
     Mutation(
         "a_floor_is_not_looked_at",
         "core",
-        "i128 over = conf_debt + back + token_units(d, wanted) - full;",
-        "i128 over = conf_debt + back + cost - full;",
+        "over = conf_debt + back + token_units(d, wanted) - full_units(d);",
+        "over = conf_debt + back + token_units(d, n) - full_units(d);",
         suite("core/test_floor", "stays_above or histor"),
+    ),
+    Mutation(
+        "a_look_takes_what_is_left_to_others_for_a_part_of_the_cost",
+        "core",
+        "debt, net, n, floor, now).wait_ns;",
+        "debt, net, n + floor, 0, now).wait_ns;",
+        suite("core/test_take", "left_to_others"),
+    ),
+    Mutation(
+        "a_share_is_guaranteed_to_calls_that_leave_tokens",
+        "core",
+        "floor || e == NONE ? NO_GUARANTEE",
+        "e == NONE ? NO_GUARANTEE",
+        suite("mesh/test_guaranteed_share", "look_with_a_floor"),
     ),
     Mutation(
         "quotas_come_back_within_their_period",

@@ -78,17 +78,25 @@ cdef class BucketCore(_Decider):
             lo,
             hi,
             &slot,
-            n if floor is _ZERO else n + self.floor_of(floor, slot, n),
+            n,
+            0 if floor is _ZERO else self.floor_of(floor, slot, n),
             clock_ns(self.t),
             &o,
         )
         return decision_of(self, key, n, slot, &o)
 
     cdef void look(
-        self, uint64_t lo, uint64_t hi, uint32_t *slot, int64_t n, int64_t now, outcome_t *o
+        self,
+        uint64_t lo,
+        uint64_t hi,
+        uint32_t *slot,
+        int64_t n,
+        int64_t floor,
+        int64_t now,
+        outcome_t *o,
     ) noexcept:
-        """What a take would get now. `slot` is the definition's; it may be another one
-        afterwards."""
+        """What a take that leaves `floor` tokens would get now. `slot` is the definition's; it may
+        be another one afterwards."""
         cdef uint32_t e
         cdef definition_t *d
         self.memory.enter()
@@ -97,7 +105,7 @@ cdef class BucketCore(_Decider):
         e = table_find(self.t, lo, hi)
         if e != <uint32_t>NONE and self.t.hot[e].bucket != slot[0]:
             entry_renew(self.t, e, slot[0], now)
-        peek(self.t, d, e, n, now, o)
+        peek(self.t, d, e, n, floor, now, o)
         self.memory.leave()
 
     def debt(self, object key):

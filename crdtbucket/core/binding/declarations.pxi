@@ -86,10 +86,9 @@ cdef extern from "core/core.h" nogil:
         hot_t *hot
         int64_t virtual_ns
         int is_virtual
-        int fd
     ctypedef struct outcome_t:
         int64_t debt_ns, rest, wait_ns
-        uint32_t entry, full_count, generation
+        uint32_t full_count, generation
         uint16_t origin
         int allowed
     ctypedef struct column_t:
@@ -152,8 +151,7 @@ cdef extern from "core/core.h" nogil:
     void table_unlock(table_t *)
     const char *table_verify(const table_t *)
     int is_shared(const table_t *)
-    void peek(table_t *, const definition_t *, uint32_t, int64_t, int64_t, outcome_t *)
-    int refund(table_t *, definition_t *, uint32_t, int64_t, int64_t)
+    void peek(table_t *, const definition_t *, uint32_t, int64_t, int64_t, int64_t, outcome_t *)
     int64_t settle(table_t *, definition_t *, uint32_t, int64_t, int64_t)
     int64_t slot_spare(int64_t, int64_t, int64_t)
     int64_t slot_left(int64_t, int64_t, int64_t, int64_t)
@@ -210,7 +208,7 @@ cdef extern from "core/core.h" nogil:
         int64_t granted[2]
     void many_store(many_t *, const definition_t *, int, const outcome_t *)
     void take_items(many_t *)
-    int many_holds(const many_t *, const take_item_t *)
+    int entry_holds(const table_t *, uint32_t, uint64_t, uint64_t)
     double far_tokens(const table_t *, uint32_t, int64_t)
     ctypedef struct own_state_t:
         uint32_t generation
@@ -225,7 +223,7 @@ cdef extern from "core/core.h" nogil:
     ctypedef struct survey_t:
         int64_t empty
         double debt, highest
-        uint32_t newest, owner
+        uint32_t owner
     void survey_open(const table_t *, survey_t *, uint32_t)
     void survey_places(const table_t *, int64_t, int64_t, int64_t, survey_t *, uint32_t)
     int lead_trylock(table_t *)

@@ -99,8 +99,7 @@ cdef class BucketReplica:
                 book(self.t, d, e, taken, refunded, now)
             count_offered(self.t, d, e, cost, allowed)
             own_state(self.t, e, cost, now, &s)
-            o.entry, o.generation, o.origin, o.full_count = (
-                e,
+            o.generation, o.origin, o.full_count = (
                 s.generation,
                 self.t.hot[e].origin,
                 self.t.hot[e].full_count,

@@ -60,7 +60,7 @@ cdef class SlotSearch:
             slot = self.place(&slots, i, n, &lo, &hi)
             o.allowed = fits_at_sight(bucket.t, lo, hi, slot, n, now)
             if not o.allowed:
-                bucket.look(lo, hi, &slot, n, now, &o)
+                bucket.look(lo, hi, &slot, n, 0, now, &o)
             if o.allowed:
                 name = self.name(key, number_at(&slots, i))
                 # unless another process was quicker
@@ -166,7 +166,7 @@ cdef class SlotSearch:
         """What a take of that slot would get now."""
         cdef uint64_t lo = 0, hi = 0
         cdef uint32_t slot = self.place(slots, i, n, &lo, &hi)
-        self.bucket.look(lo, hi, &slot, n, clock_ns(self.bucket.t), o)
+        self.bucket.look(lo, hi, &slot, n, 0, clock_ns(self.bucket.t), o)
         return 0
 
     cdef int remember(self, object key, int64_t first) except -1:

@@ -80,6 +80,7 @@ cdef int read_items(BucketCore bucket, tuple keys, costs, take_item_t *items) ex
 
 
 cdef int take_all_items(BucketCore bucket, tuple keys, many_t *m) except -1:
+    cdef take_item_t *item
     cdef Py_ssize_t i
     while m.at < m.count:
         m.stopped = 0
@@ -89,8 +90,10 @@ cdef int take_all_items(BucketCore bucket, tuple keys, many_t *m) except -1:
         elif m.at < m.count:
             bucket.memory.pause()
     for i in range(m.count):
-        if m.items[i].unnamed and many_holds(m, &m.items[i]):
-            bucket.note_name(m.items[i].entry, keys[i])
+        item = &m.items[i]
+        # Others may have evicted its entry since.
+        if item.unnamed and entry_holds(m.t, item.entry, item.lo, item.hi):
+            bucket.note_name(item.entry, keys[i])
     return 0
 
 

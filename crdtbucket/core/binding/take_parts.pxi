@@ -63,7 +63,7 @@ cdef bint is_shadow(part_t *part) noexcept:
 cdef void look_at_part(part_t *part, int64_t now) noexcept:
     """The outcome that a take would have now. A shadow denies nobody, so nobody waits for it."""
     (<BucketCore>part.bucket).look(
-        part.lo, part.hi, &part.slot, part.cost + part.floor, now, &part.o
+        part.lo, part.hi, &part.slot, part.cost, part.floor, now, &part.o
     )
     if is_shadow(part):
         part.o.wait_ns = 0

@@ -4,15 +4,13 @@
 
 #include "take.h"
 
-/* Gives `n` tokens back. The caller has checked that the bucket was neither full nor forgiven since
- * the take. 0 when memory for the refund's column is at its limit. */
-static int refund(table_t *t, definition_t *d, uint32_t e, int64_t n, int64_t now)
+/* Gives `n` tokens back, of an entry that was advanced to a debt of `least` or more. 0 when its
+ * column can count no more refunds, or memory is at its limit. */
+static int refund(table_t *t, definition_t *d, uint32_t e, int64_t n, i128 least, int64_t now)
 {
     hot_t *hot = &t->hot[e];
     column_t c;
-    i128 least = entry_least(t, e, d, now);
-    advance(t, e, d, least, now);
-    if (!own_refunds(t, e, &c))
+    if (own_refunded(t, e) >= TOKEN_ROLL || !own_refunds(t, e, &c))
         return 0;
     ADD(c.block->refunded[c.i], (uint64_t)n);
     ADD(hot->averaged_net, -n);
@@ -36,10 +34,9 @@ static inline int still_charged(const table_t *t, uint32_t e, uint32_t generatio
 static int64_t refund_if_charged(table_t *t, definition_t *d, uint32_t e, uint32_t full_count,
                                  int64_t n, int64_t now)
 {
-    advance(t, e, d, entry_least(t, e, d, now), now);
-    if (LOAD(t->hot[e].full_count) != full_count || own_refunded(t, e) >= TOKEN_ROLL)
-        return 0;
-    return refund(t, d, e, n, now) ? n : 0;
+    i128 least = entry_least(t, e, d, now);
+    advance(t, e, d, least, now);
+    return LOAD(t->hot[e].full_count) == full_count && refund(t, d, e, n, least, now) ? n : 0;
 }
 
 /* Gives back what makes the bucket full, but no more than `most`, and than this node has taken and
@@ -47,17 +44,18 @@ static int64_t refund_if_charged(table_t *t, definition_t *d, uint32_t e, uint32
 COLD static int64_t reset(table_t *t, definition_t *d, uint32_t e, int64_t most, int64_t now)
 {
     hot_t *hot = &t->hot[e];
-    advance(t, e, d, entry_least(t, e, d, now), now);
+    i128 least = entry_least(t, e, d, now);
+    advance(t, e, d, least, now);
     int64_t net = entry_net(t, e);
     i128 tokens = (debt_units(d, LOAD(hot->base), net, now) + d->q - 1) / d->q;
     int64_t n = tokens < net ? (int64_t)tokens : net;
     int part = n > most;
     n = part ? most : n;
-    if (n <= 0 || own_refunded(t, e) >= TOKEN_ROLL || !refund(t, d, e, n, now))
+    if (n <= 0 || !refund(t, d, e, n, least, now))
         return 0;
     /* After a whole reset no take from before comes back a second time. */
     if (!part)
-        ADD(hot->full_count, 1);
+        count_full(t, hot);
     return n;
 }
 

@@ -118,6 +118,8 @@ typedef struct {
     int64_t twice_ns; /* for so long twice the rate is guaranteed */
 } lack_t;
 
+#define NO_GUARANTEE ((lack_t){INFINITY, 0, 0})
+
 GLANCES static inline lack_t guarantee_lack(const table_t *t, uint32_t e, const definition_t *d,
                                             int counted, int64_t n, int64_t now)
 {
@@ -125,7 +127,7 @@ GLANCES static inline lack_t guarantee_lack(const table_t *t, uint32_t e, const 
     const hot_t *hot = &t->hot[e];
     if (LIKELY(cold->behind <= 0) || d->unpredicted || n > guaranteed_cost(d)
         || !known_to_others(t, e))
-        return (lack_t){INFINITY, 0, 0};
+        return NO_GUARANTEE;
     double rate = own_guarantee(t, cold, d, counted), admitted = (double)admitted_since(hot),
            offered = admitted + (double)LOAD(hot->denied) + (double)n,
            behind = behind_tokens(cold, d, rate, offered, admitted, now - cold->rated_ns,

@@ -2,8 +2,6 @@
 #ifndef CRDTBUCKET_LEVEL_PEEK_H
 #define CRDTBUCKET_LEVEL_PEEK_H
 
-#include <math.h>
-
 #include "take.h"
 
 /* Whether a take would be allowed, as far as that can be seen without the lock and a prediction.
@@ -21,34 +19,23 @@ static inline int fits_at_sight(const table_t *t, uint64_t lo, uint64_t hi, uint
     return has_room(d, LOAD(t->hot[e].near_class), d->full_ns - (debt < 0 ? 0 : debt) - n * d->q);
 }
 
-/* The answer that a take would get now; nothing is stored. */
-static void peek(table_t *t, const definition_t *d, uint32_t e, int64_t n, int64_t now,
-                 outcome_t *o)
+/* The answer that a take of `n` that leaves `floor` would get now; nothing is stored. */
+static void peek(table_t *t, const definition_t *d, uint32_t e, int64_t n, int64_t floor,
+                 int64_t now, outcome_t *o)
 {
     prediction_t p = {0};
-    i128 debt = 0, far = 0, full = full_units(d);
-    *o = (outcome_t){.entry = e};
+    i128 debt = 0;
+    int64_t net = 0;
+    *o = (outcome_t){0};
     if (e != NONE) {
         p = predict(t, e, d, now);
-        far = far_units(d, p.far);
-        debt = debt_units(d, LOAD(t->hot[e].base), entry_net(t, e), now);
+        net = entry_net(t, e);
+        debt = debt_units(d, LOAD(t->hot[e].base), net, now);
         i128 least = least_units(d, &p);
         debt = debt < least ? least : debt;
     }
-    i128 conf_debt = clamped(d, debt + far);
-    i128 back = held_back(t, e, d, &p, conf_debt, n, now),
-         over = conf_debt + back + token_units(d, n) - full;
-    lack_t lack = {INFINITY, 0, 0};
-    if (UNLIKELY(e != NONE && over > slack_units(d)
-                 && (lack = guarantee_lack(t, e, d, p.counted, n, now)).tokens <= 0))
-        over = 0;
-    o->allowed = over <= slack_units(d);
-    if (!o->allowed)
-        o->wait_ns = LOAD(d->still_until)
-                         ? until_end(d, now)
-                         : sooner((int64_t)(over / d->p), guarantee_wait(d, lack, n));
-    else if ((o->wait_ns = warm_up_wait(t, d, (e == NONE ? 0 : entry_net(t, e)) + n, now)) > 0)
-        o->allowed = 0;
+    o->wait_ns = judge(t, e, d, &p, debt, net, n, floor, now).wait_ns;
+    o->allowed = !o->wait_ns;
     outcome_debt(d, o, clamped(d, debt));
 }
 

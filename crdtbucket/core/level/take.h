@@ -14,8 +14,8 @@ typedef struct {
     int64_t debt_ns, rest;
     /* Denied: until the same cost would pass if nothing else happened. */
     int64_t wait_ns;
-    uint32_t entry, full_count, generation;
-    uint16_t origin, bucket;
+    uint32_t full_count, generation;
+    uint16_t origin;
     int allowed;
 } outcome_t;
 
@@ -104,70 +104,81 @@ static inline int decided(const hot_t *hot, uint64_t word, int allowed)
     return LIKELY(same_revision(word, LOAD(hot->word))) ? allowed : NEEDS_LOCK;
 }
 
-static inline int64_t sooner(int64_t wait, double guaranteed)
-{
-    return guaranteed < (double)wait ? (int64_t)guaranteed : wait;
-}
-
 /* How long (ns) a call waits that lacks `over` units, of which `back` are held back, and `lack` for
  * passing by the guarantee. */
 static int64_t denied_wait(const table_t *t, uint32_t e, const definition_t *d,
                            const prediction_t *p, i128 over, i128 back, lack_t lack, int64_t n,
                            int64_t now)
 {
-    i128 wait = over / d->p;
     if (LOAD(d->still_until))
         return until_end(d, now);
+    i128 wait = over / d->p;
+    double sooner = guarantee_wait(d, lack, n);
     /* Only a prediction is in the way: the reserve gets past it. */
-    if (over - back <= slack_units(d)) {
-        double soon = reserve_wait(t, e, d, p->slow_claims, (double)n, now);
-        if (soon < (double)wait)
-            wait = (i128)soon;
-    }
-    return sooner(wait > INT64_MAX ? INT64_MAX : (int64_t)wait, guarantee_wait(d, lack, n));
+    if (over - back <= slack_units(d))
+        sooner = smaller(sooner, reserve_wait(t, e, d, p->slow_claims, (double)n, now));
+    if (sooner < (double)wait)
+        wait = (i128)sooner;
+    return wait > INT64_MAX ? INT64_MAX : (int64_t)wait;
 }
 
-/* `floor`: tokens that are left to more important calls. So a call of `n` is decided on as one of
- * `n + floor`, and takes `n`. */
+/* What a call gets: `wait_ns` is 0 when it passes, else until it would. `over`: the level, or what
+ * is predicted, is in the way. `guaranteed`: it passes by the guaranteed share alone. */
+typedef struct {
+    int64_t wait_ns;
+    int over, guaranteed;
+} verdict_t;
+
+/* The verdict on a call of `n` that leaves `floor` tokens to more important ones. So it is decided
+ * on as one of `n + floor`, and nothing is guaranteed to it. `debt` (units, signed) and `net` are
+ * those of the entry, which may be NONE. */
+static verdict_t judge(table_t *t, uint32_t e, const definition_t *d, const prediction_t *p,
+                       i128 debt, int64_t net, int64_t n, int64_t floor, int64_t now)
+{
+    verdict_t v = {0, 0, 0};
+    int64_t wanted = n + floor;
+    i128 conf_debt = clamped(d, debt + far_units(d, p->far)),
+         back = held_back(t, e, d, p, conf_debt, wanted, now),
+         over = conf_debt + back + token_units(d, wanted) - full_units(d);
+    if (UNLIKELY(over > slack_units(d))) {
+        lack_t lack =
+            floor || e == NONE ? NO_GUARANTEE : guarantee_lack(t, e, d, p->counted, n, now);
+        v.guaranteed = lack.tokens <= 0;
+        v.over = !v.guaranteed;
+        if (v.over)
+            v.wait_ns = denied_wait(t, e, d, p, over, back, lack, wanted, now);
+    }
+    if (!v.over)
+        v.wait_ns = warm_up_wait(t, d, net + n, now);
+    return v;
+}
+
+/* A take on which more decides than the debt, see `is_plain`. */
 static int take_slow(table_t *t, definition_t *d, uint32_t e, int64_t n, int64_t floor, int64_t now,
                      uint64_t first, outcome_t *o)
 {
     hot_t *hot = &t->hot[e];
-    int64_t wanted = n + floor;
     for (;;) {
         prediction_t p = predict(t, e, d, now);
-        i128 far = far_units(d, p.far);
-        i128 debt = advance_in(t, e, first, d, least_units(d, &p), now);
+        advance_in(t, e, first, d, least_units(d, &p), now);
         uint64_t word = LOAD(hot->word);
         if (UNLIKELY(!same_revision(first, word)))
             return NEEDS_LOCK;
-        int64_t net = net_of(word), base = LOAD(hot->base);
-        debt = debt_units(d, base, net, now);
-        i128 conf_debt = clamped(d, debt + far), cost = token_units(d, n), full = full_units(d);
-        i128 back = held_back(t, e, d, &p, conf_debt, wanted, now);
-        i128 over = conf_debt + back + token_units(d, wanted) - full;
-        lack_t lack = {INFINITY, 0, 0};
-        if (UNLIKELY(over > slack_units(d) && !floor
-                     && (lack = guarantee_lack(t, e, d, p.counted, n, now)).tokens <= 0))
-            over = 0;
-        if (over <= slack_units(d)
-            && UNLIKELY((o->wait_ns = warm_up_wait(t, d, net + n, now)) > 0)) {
-            outcome_debt(d, o, debt);
-            return decided(hot, word, DENIED);
-        }
-        if (over > slack_units(d)) {
-            o->wait_ns = denied_wait(t, e, d, &p, over, back, lack, wanted, now);
+        i128 debt = debt_units(d, LOAD(hot->base), net_of(word), now);
+        verdict_t v = judge(t, e, d, &p, debt, net_of(word), n, floor, now);
+        if (v.wait_ns > 0) {
+            o->wait_ns = v.wait_ns;
             outcome_debt(d, o, debt);
             /* No reserve is kept for what leaves its tokens to others. */
-            if (!floor && cost_class(n) > LOAD(hot->wanted))
+            if (v.over && !floor && cost_class(n) > LOAD(hot->wanted))
                 STORE(hot->wanted, cost_class(n));
             return decided(hot, word, DENIED);
         }
         /* Before the take: what fills the bucket later, it must not hide. */
         o->full_count = LOAD(hot->full_count);
         if (CAS(hot->word, word, word + (uint64_t)n)) {
-            outcome_debt(d, o, debt + cost);
-            if (UNLIKELY(lack.tokens <= 0))
+            outcome_debt(d, o, debt + token_units(d, n));
+            if (UNLIKELY(v.guaranteed))
                 count_guaranteed(t, d);
             return ALLOWED;
         }
@@ -179,22 +190,16 @@ static int take_slow(table_t *t, definition_t *d, uint32_t e, int64_t n, int64_t
 static inline int keep_full(const table_t *t, hot_t *hot, int64_t base, int64_t raised,
                             uint64_t first, uint64_t *word)
 {
-    if (only_here(t)) {
-        STORE(hot->full_count, hot->full_count + 1);
-        STORE(hot->base, raised);
-        return ALLOWED;
-    }
     /* This is read after the base, so the base belonged to this revision and this net. */
-    uint64_t latest = LOAD(hot->word);
+    uint64_t latest = only_here(t) ? *word : LOAD(hot->word);
     if (UNLIKELY(latest != *word)) {
         if (!same_revision(first, latest))
             return NEEDS_LOCK;
         *word = latest;
         return DENIED;
     }
-    /* Before the base: a refund may come to nothing, never to too much. */
-    ADD(hot->full_count, 1);
-    return CAS(hot->base, base, raised) ? ALLOWED : DENIED;
+    count_full(t, hot);
+    return base_swap(t, hot, base, raised) ? ALLOWED : DENIED;
 }
 
 /* Whether the debt alone decides on a key: it is whole ns, and no silent peer counts. */
@@ -284,7 +289,6 @@ static inline int take(table_t *t, definition_t *d, uint32_t e, int64_t n, int64
                        int64_t now, uint64_t word, outcome_t *o)
 {
     hot_t *hot = &t->hot[e];
-    o->entry = e;
     /* When the entry changes to another revision meanwhile, the take is not decided. */
     o->generation = LOAD(hot->generation);
     o->origin = LOAD(hot->origin);

@@ -102,11 +102,4 @@ static void take_items(many_t *m)
     }
 }
 
-/* Whether an item's entry is still its key's: others may have evicted it since. */
-static inline int many_holds(const many_t *m, const take_item_t *item)
-{
-    const hot_t *hot = &m->t->hot[item->entry];
-    return (LOAD(hot->flags) & ENTRY_USED) && hot->hash_lo == item->lo && hot->hash_hi == item->hi;
-}
-
 #endif
