@@ -115,8 +115,8 @@ MUTATIONS = (
     Mutation(
         "any_digest_is_answered",
         "mesh",
-        "    return not is_wide(table, *digest[:2]) and differs(table, digest)\n",
-        "    return differs(table, digest)\n",
+        "not is_wide(table, *digest[:2]) and differs(table, digest):",
+        "differs(table, digest):",
         suite("mesh/test_bad_members", "digest_over_many_keys"),
     ),
     Mutation(

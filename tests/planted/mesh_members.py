@@ -354,7 +354,7 @@ MUTATIONS = (
     Mutation(
         "a_tombstone_is_released_before_peers_have_got_it",
         "mesh",
-        "if now - self.tombstones[e] >= self._settled_ns // 3]",
+        "if now - self.tombstones[e] >= told_ns]",
         "if now >= self.tombstones[e]]",
         suite("mesh/protocol/test_introductions", "of_a_part_that_is_nearly_used_up"),
     ),

@@ -54,8 +54,9 @@ def respond(table: Table, out: Outbox, link: PeerState, frame: wire.Frame, now: 
     """The frames that answer what a frame of this peer says of a range: its digest, its items, or
     the hashes that it asks for."""
     frames: list[bytes] = []
-    if frame.digest is not None and answers(table, frame.digest):
-        first, last = frame.digest[:2]
+    digest = frame.digest
+    if digest is not None and not is_wide(table, *digest[:2]) and differs(table, digest):
+        first, last = digest[:2]
         payload = items(table, first, last)
         kind = wire.ITEMS
         frames.append(out.frame(link, now, payload=payload, payload_kind=kind, items=(first, last)))
@@ -84,11 +85,6 @@ def left_out(table: Table, frame: wire.Frame) -> int:
     most = {wire.ITEMS: MOST_BYTES, wire.WANT: MOST_BYTES // 2}.get(frame.payload_kind)
     too_long = most is not None and len(frame.payload) > most
     return sum(is_wide(table, *one) for one in asked) + too_long
-
-
-def answers(table: Table, digest: tuple[int, int, int, int, int]) -> bool:
-    """Whether to answer a digest: its range is not too wide, and this table has another one."""
-    return not is_wide(table, *digest[:2]) and differs(table, digest)
 
 
 def differs(table: Table, digest: tuple[int, int, int, int, int]) -> bool:

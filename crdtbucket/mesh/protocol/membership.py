@@ -124,8 +124,8 @@ class Membership:
         """A frame of a process that is not the one which runs, as far as is known: an older frame,
         or the peer goes on under a new epoch. Raises WireError, and nothing has changed, when it
         has used up its places with such."""
-        known = {(node, known) for _, node, known, _ in self._table.epochs.origins()}
-        if (link.node, epoch) in known:
+        origins = self._table.epochs.origins()
+        if any((node, known) == (link.node, epoch) for _, node, known, _ in origins):
             return
         if not self.introductions.follow(link.info.name, link.info.epoch):
             raise WireError("it has gone on under more epochs than there are places for")

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from crdtbucket._core import Table
 from crdtbucket.mesh.protocol import wire
 from crdtbucket.mesh.protocol.peer_state import PeerState
-from crdtbucket.mesh.protocol.withdrawals import Withdrawals
+from crdtbucket.mesh.protocol.withdrawals import TOLD_PART, Withdrawals
 
 LOG = logging.getLogger("crdtbucket.mesh")
 
@@ -235,8 +235,9 @@ class Pruner:
             if epoch in epochs and now - dead.since >= self._settled_ns
         ]
         self._add_tombstones(settled[: max(0, beyond - len(with_tombstone))], now)
-        spread = [e for e in with_tombstone if now - self.tombstones[e] >= self._settled_ns // 3]
-        for epoch in spread[: max(0, beyond)]:
+        told_ns = self._settled_ns // TOLD_PART
+        told = [e for e in with_tombstone if now - self.tombstones[e] >= told_ns]
+        for epoch in told[: max(0, beyond)]:
             self._release(epoch)
 
     def _add_tombstones(self, epochs: list[int], now: int) -> None:

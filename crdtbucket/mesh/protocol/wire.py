@@ -57,7 +57,8 @@ bytes each), or nothing: an observer asks for the entries of the range in `items
 
 JOINING, LEAVING, STORE_UNREACHABLE, KEEPS_CREDIT = 1, 2, 4, 8
 """Flags: the sender is warming up; the sender says goodbye; the sender cannot reach the common
-store, so that what it takes is counted in the mesh alone."""
+store, so that what it takes is counted in the mesh alone; the receiver owes at least what the
+entries state, since the sender's debts include credit for peers."""
 
 Origins = tuple[tuple[str, int], ...]
 Definitions = tuple[tuple[int, int, int, int], ...]
