@@ -28,20 +28,10 @@ function commands.GET(key)
   return get(key) or false
 end
 
-function commands.SET(key, value, unit, time)
+function commands.SET(key, value, _, ms)
   held[key], changed[key] = text(value), true
-  expires[key] = unit and now_ms + time * (unit == 'PX' and 1 or 1000)
+  expires[key] = now_ms + ms
   return {ok = 'OK'}
-end
-
-function commands.EXISTS(key)
-  return get(key) and 1 or 0
-end
-
-function commands.DEL(key)
-  local one = get(key) and 1 or 0
-  held[key], expires[key] = nil, nil
-  return one
 end
 
 function commands.HGET(key, name)

@@ -155,7 +155,7 @@ MUTATIONS = (
     Mutation(
         "script_charges_history",
         "strong",
-        "lower(most_s, most_ns, most_rest)\n",
+        "lower(limit_s, limit_ns, limit_rest)\n",
         "",
         suite("strong/redis/test_script", "the_script and flush"),
     ),

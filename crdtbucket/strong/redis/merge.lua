@@ -86,13 +86,9 @@ for _, i in ipairs(brought) do
     -- Of another definition: no more is charged at first sight than it states.
     s, ns, rest = stated_s, stated_ns, stated_rest
     --@ rescale.lua
-    ns, rest = here_ns + ns, here_rest
-    s, ns = here_s + s + floor(ns / NS), ns % NS
-    count(0)
-    local limit_s, limit_ns, limit_rest = s, ns, rest
+    local its_s, its_ns = s, ns
     s, ns, rest = here_s, here_ns, here_rest
-    count(total(strange))
-    lower(limit_s, limit_ns, limit_rest)
+    count_within(total(strange), its_s, its_ns)
   end
   if adopts then
     here_s, here_ns, here_rest = s, ns, rest

@@ -16,3 +16,15 @@ local function lower(other_s, other_ns, other_rest)
   s, ns, rest = other_s, other_ns, other_rest
   return true
 end
+
+-- Counts tokens, and charges no more for them than a time.
+local function count_within(tokens, time_s, time_ns)
+  local here_s, here_ns, here_rest = s, ns, rest
+  ns = ns + time_ns
+  s, ns = s + time_s + floor(ns / NS), ns % NS
+  count(0)
+  local limit_s, limit_ns, limit_rest = s, ns, rest
+  s, ns, rest = here_s, here_ns, here_rest
+  count(tokens)
+  lower(limit_s, limit_ns, limit_rest)
+end
