@@ -44,7 +44,7 @@ MUTATIONS = (
     Mutation(
         "snapshot_without_debt",
         "core",
-        "base_for(d, stated_units(d, aged.debt_ns, wd), 0, now));",
+        "base_for(d, stated_units(d, debt_ns - refilled, wd), 0, now));",
         "base_for(d, 0, 0, now));",
         suite("simulated/test_traces", "test_g"),
     ),
@@ -86,8 +86,8 @@ MUTATIONS = (
     Mutation(
         "snapshots_never_age",
         "core",
-        "    aged.debt_ns -= age > 0 ? level_time(d, now) - level_time(d, now - age) : 0;\n",
-        "",
+        "refilled = age > 0 ? level_time(d, now) - level_time(d, now - age) : 0;",
+        "refilled = 0;",
         (*PYTEST, "tests/mesh/test_snapshot.py", "-k", "within_a_boot"),
     ),
     Mutation(

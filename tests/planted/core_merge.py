@@ -36,8 +36,8 @@ MUTATIONS = (
     Mutation(
         "what_is_hidden_is_in_no_snapshot",
         "core",
-        "    aged.debt_ns += w->hidden_ns;",
-        "    aged.debt_ns += 0 * w->hidden_ns;",
+        "debt_ns = w->debt_ns + w->hidden_ns,",
+        "debt_ns = w->debt_ns + 0 * w->hidden_ns,",
         suite("core/test_apart", "snapshot"),
     ),
     Mutation(

@@ -4,7 +4,6 @@ MAX_KEY_BYTES = 512
 MAX_COST = 2**53
 MAX_SETTLE = 2**62
 MAX_BURST = 1_000_000
-cdef int64_t _MAX_COST = 1 << 53
 cdef object _ONE = 1  # small integers are each one object
 cdef object _ZERO = 0
 cdef dict _PRIORITIES = priority.PRIORITIES

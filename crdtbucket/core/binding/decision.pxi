@@ -80,7 +80,7 @@ cdef class Decision:
     def remaining(self):
         if self._bucket is None:
             return self.loaded()[3]
-        cdef int64_t left = tokens_left_ns(
+        cdef int64_t left = tokens_left(
             &self._bucket.t.definitions[self.slot], self.debt_ns, self.rest
         )
         return left if left > 0 else 0

@@ -156,7 +156,7 @@ cdef extern from "core/core.h" nogil:
     int64_t slot_spare(int64_t, int64_t, int64_t)
     int64_t slot_left(int64_t, int64_t, int64_t, int64_t)
     int64_t reset(table_t *, definition_t *, uint32_t, int64_t, int64_t)
-    int64_t tokens_left_ns(const definition_t *, int64_t, int64_t)
+    int64_t tokens_left(const definition_t *, int64_t, int64_t)
     int64_t seconds_to_next(const definition_t *, int64_t, int64_t, int64_t)
     int64_t signed_debt_ns(const table_t *, uint32_t, int64_t)
     void log_trim(table_t *, uint64_t, int64_t)

@@ -17,11 +17,11 @@ cdef class TableDefinitions:
 
     cdef _Memory memory
     cdef table_t *t
-    cdef dict slots
-    """Of the buckets that this process has defined, by the name that the table knows them by."""
+    cdef dict names
+    """The names of the buckets that this process has defined, by their hashes."""
 
     def __cinit__(self, _Memory memory not None):
-        self.memory, self.t, self.slots = memory, &memory.t, {}
+        self.memory, self.t, self.names = memory, &memory.t, {}
 
     def define(self, spec, *, int64_t min_debt=0, int64_t still_until=0, bint begins=False):
         """Makes `spec` the definition of its bucket and returns its slot. An earlier one of the
@@ -39,7 +39,7 @@ cdef class TableDefinitions:
         while True:
             # Without the lock: while Python runs, another thread may fork, or a signal's handler
             # may take.
-            name = self._made(spec, max(min_debt, ceiling - <int64_t>spec.capacity), &made)
+            self._made(spec, max(min_debt, ceiling - <int64_t>spec.capacity), &made)
             self.memory.enter()
             old = slot = definition_current(self.t, made.name_hash)
             if old == <uint32_t>NONE:
@@ -62,7 +62,6 @@ cdef class TableDefinitions:
                 slot = self._replace(old, &made)
         finally:
             self.memory.leave()
-        self.slots[name] = slot
         return slot
 
     def stage(self, spec, uint64_t below, *, int64_t min_debt=0):
@@ -89,39 +88,37 @@ cdef class TableDefinitions:
         """Ends the candidate of a bucket: with `keep` it is the definition of all keys now, else
         the earlier one is again. Returns the slot that is left; what the other one counted stands
         there."""
-        name = spec.table_name.encode()
+        cdef uint64_t named = name_hash(spec.table_name.encode())
         cdef uint32_t base, candidate, left
         self.memory.enter()
-        base = left = definition_current(self.t, name_hash(name))
+        base = left = definition_current(self.t, named)
         candidate = self.t.definitions[base].candidate
         if candidate != <uint32_t>NONE:
             left = candidate if keep else base
             definition_retire(self.t, base if keep else candidate, left, clock_ns(self.t))
         self.memory.leave()
-        self.slots[name] = left
         return left
 
-    cdef bytes _made(self, spec, int64_t min_debt, definition_t *made):
-        """Fills in a definition; returns the name that it is known by."""
+    cdef _made(self, spec, int64_t min_debt, definition_t *made):
+        """Fills in a definition, and notes its name."""
         q, p = spec.emission
         cdef int64_t debt = max(spec.max_debt, min_debt)
         if q * (spec.capacity + debt) >= p << 62:
             debt = max(spec.max_debt, (p << 62) // q - spec.capacity - 1)
-        name = spec.table_name.encode()
         memset(made, 0, sizeof(definition_t))
         made.q, made.p = q, p
         made.capacity, made.max_debt = spec.capacity, debt
         made.full_ns = q * spec.capacity // p
         made.cap_ns = q * (spec.capacity + debt) // p
         made.per_second = spec.rate_per_second
-        made.name_hash = name_hash(name)
+        made.name_hash = name_hash(spec.table_name.encode())
+        self.names[made.name_hash] = spec.table_name
         made.definition_hash = spec.definition_hash
         made.quota = spec.max_keys if spec.max_keys is not None else INT64_MAX
         made.allow_when_full = spec.on_table_full == "allow"
         made.shadow = spec.shadow
         made.unpredicted = spec.slots is not None or spec.period is not None
         made.next = made.candidate = made.ring = <uint32_t>NONE
-        return name
 
     cdef int64_t _replace(self, uint32_t old, definition_t *made) except -1:
         """Places a definition in the place of `old`, or NONE, whose counters it takes over. Returns
@@ -176,10 +173,8 @@ cdef class TableDefinitions:
         cdef definition_t *d = &self.t.definitions[slot]
         if slot >= self.t.h.definitions or not d.name_hash:
             raise CrdtbucketError(f"no definition {slot}")
-        named = next(
-            (name for name, _ in self.slots.items() if name_hash(name) == d.name_hash), b"?"
-        )
-        return named.decode(), d.capacity, d.definition_hash, d.q, d.p
+        named = self.names.get(d.name_hash, "?")
+        return named, d.capacity, d.definition_hash, d.q, d.p
 
     def candidates(self):
         """Of the buckets that have one: {name hash: definition hash of the candidate}."""

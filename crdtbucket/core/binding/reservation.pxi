@@ -26,7 +26,7 @@ cdef int64_t ttl_ns(object ttl) except -1:
 
 
 cdef int64_t checked_actual(object actual) except -1:
-    return whole_number(actual, 0, MAX_SETTLE, "actual", " tokens")
+    return whole_tokens(actual, 0, MAX_SETTLE, "actual")
 
 
 cdef Reservation new_reservation(ReservationBook book, object key, object estimate, int64_t ttl):

@@ -99,7 +99,7 @@ static uint32_t sample_table(table_t *t, sample_t *s, int64_t now)
     return full;
 }
 
-/* The same from the ring of a definition, which begins behind them the next time. */
+/* The same from the ring of a definition. The next sample begins behind this one. */
 static uint32_t sample_ring(table_t *t, definition_t *d, sample_t *s, int64_t now)
 {
     uint32_t full = NONE;

@@ -134,7 +134,7 @@ static inline double cost_of_class(uint8_t class)
     return ldexp((double)(4 + (class & 3)) / 4.0, class >> 2);
 }
 
-/* Most tokens that a reserve holds, see below. */
+/* Most tokens that a reserve holds (reserve.h) for calls of this cost. */
 GLANCES static inline double reserve_most(const table_t *t, const definition_t *d, double cost)
 {
     return larger(cost, (double)d->capacity / (200.0 * (double)t->h->members));

@@ -70,8 +70,8 @@ static inline i128 advance(table_t *t, uint32_t e, definition_t *d, i128 least, 
     return advance_in(t, e, LOAD(t->hot[e].word), d, least, now);
 }
 
-/* Moves a base that was `from`. Of takes that found the bucket full and moved it meanwhile, the
- * larger debt stays. */
+/* Moves a base that was `from`. A take may have found the bucket full and moved it meanwhile: then
+ * the larger one stays. */
 static inline void base_move(const table_t *t, hot_t *hot, int64_t from, int64_t to)
 {
     if (only_here(t))
@@ -92,8 +92,8 @@ static void redefine(table_t *t, uint32_t e, uint32_t bucket, int64_t now)
     advance(t, e, old, entry_least(t, e, old, now), now);
     journal_t *j = rewrite_begin(t, e);
     i128 debt = debt_units(old, j->base, net_of(j->word), now);
-    /* d / q tokens of debt, in the new units: d * q' / q, rounded up; both factors are below 2^115
-     * only together */
+    /* d / q tokens of debt, in the new units: d * q' / q, rounded up. In two steps, whose products
+     * stay below 2^126: q and tokens are below 2^63. */
     i128 whole = debt / old->q, part = debt % old->q;
     i128 units = whole * new->q + (part * new->q + (part > 0 ? old->q - 1 : 0)) / old->q;
     i128 cap = cap_units(new), least = -((i128)new->p << 61);

@@ -13,7 +13,7 @@ typedef struct {
     definition_t d;  /* as it was when the survey began */
     double per_ns;   /* tokens a ns */
     uint32_t newest; /* the definition that its keys are or will be under */
-    /* And, where that is a candidate, whose: its keys count for that one. */
+    /* The definition for which its keys count: those of a candidate count for its bucket's. */
     uint32_t owner;
 } survey_t;
 

@@ -31,9 +31,7 @@ typedef struct {
 
 static inline void many_store(many_t *m, const definition_t *d, int side, const outcome_t *o)
 {
-    int64_t left = LIKELY(d->p == 1 && o->debt_ns <= d->full_ns)
-                       ? (int64_t)((uint64_t)(d->full_ns - o->debt_ns) / (uint64_t)d->q)
-                       : tokens_left(d, (i128)o->debt_ns * d->p + o->rest);
+    int64_t left = tokens_left(d, o->debt_ns, o->rest);
     m->allowed[m->at] = (signed char)o->allowed;
     m->remaining[m->at] = left > 0 ? left : 0;
     m->retry[m->at] = o->allowed ? 0.0 : (double)o->wait_ns / 1e9;

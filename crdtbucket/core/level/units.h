@@ -97,19 +97,16 @@ static inline i128 cap_units(const definition_t *d)
  * minted, since the charge itself is exact. */
 static inline i128 slack_units(const definition_t *d) { return d->p - 1; }
 
-/* Tokens left under a confirmed debt, rounded down; negative in debt beyond the capacity. */
-static inline int64_t tokens_left(const definition_t *d, i128 debt)
+/* Tokens left under a confirmed debt, in ns and 1/p ns, rounded down; negative in debt beyond the
+ * capacity. */
+static inline int64_t tokens_left(const definition_t *d, int64_t ns, int64_t rest)
 {
-    i128 room = full_units(d) - (debt > slack_units(d) ? debt - slack_units(d) : 0);
-    if (LIKELY(d->p == 1 && room >= 0))
-        return (int64_t)((uint64_t)room / (uint64_t)d->q);
-    i128 quotient = room / d->q;
+    if (LIKELY(d->p == 1 && ns <= d->full_ns))
+        return (int64_t)((uint64_t)(d->full_ns - ns) / (uint64_t)d->q);
+    i128 debt = (i128)ns * d->p + rest,
+         room = full_units(d) - (debt > slack_units(d) ? debt - slack_units(d) : 0),
+         quotient = room / d->q;
     return (int64_t)(quotient - (quotient * d->q > room));
-}
-
-static inline int64_t tokens_left_ns(const definition_t *d, int64_t ns, int64_t rest)
-{
-    return tokens_left(d, (i128)ns * d->p + rest);
 }
 
 /* Whole seconds, rounded up, until one token more is left than `left`, which is left now; 0 when

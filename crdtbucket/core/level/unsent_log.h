@@ -9,26 +9,31 @@
 #include "../memory/backing.h"
 #include "rates.h"
 
+/* Whether an item of the log is the newest one of its entry, and not acknowledged yet. */
+static inline int log_live(const table_t *t, uint64_t i)
+{
+    uint32_t e = t->log_entry[i];
+    return (LOAD(t->hot[e].flags) & ENTRY_IN_LOG)
+           && t->cold[e].version == (uint32_t)t->log_version[i];
+}
+
 static void log_compact(table_t *t)
 {
     header_t *h = t->h;
     uint64_t out = 0;
     change_many(t);
-    for (uint64_t i = h->log_head; i < h->log_tail; i++) {
-        uint32_t e = t->log_entry[i];
-        if ((LOAD(t->hot[e].flags) & ENTRY_IN_LOG)
-            && t->cold[e].version == (uint32_t)t->log_version[i]) {
+    for (uint64_t i = h->log_head; i < h->log_tail; i++)
+        if (log_live(t, i)) {
             t->log_version[out] = t->log_version[i];
-            t->log_entry[out++] = e;
+            t->log_entry[out++] = t->log_entry[i];
         }
-    }
     h->log_head = 0;
     h->log_tail = out;
     change_end(t);
 }
 
-/* Room for one more. Where half of the log is alive, it grows; 0 when all of it is, and the file
- * system is full. */
+/* Room for one more item. Where half of the log is live, it grows; 0 when all of it is live and
+ * there is no memory to grow. */
 static int log_make_room(table_t *t)
 {
     header_t *h = t->h;
@@ -67,13 +72,6 @@ static uint64_t log_after(const table_t *t, uint64_t version)
             low = middle + 1;
     }
     return low;
-}
-
-static inline int log_live(const table_t *t, uint64_t i)
-{
-    uint32_t e = t->log_entry[i];
-    return (LOAD(t->hot[e].flags) & ENTRY_IN_LOG)
-           && t->cold[e].version == (uint32_t)t->log_version[i];
 }
 
 /* Every link that counts has acknowledged all versions up to `version`: at most `most` items go. */

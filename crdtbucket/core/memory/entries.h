@@ -156,6 +156,7 @@ static int64_t table_bytes(const table_t *t)
                      + (int64_t)(h->log_tail - h->log_head) * 12);
 }
 
+/* For the binding, which cannot name a word to a macro. */
 static inline void atomic_or(uint16_t *flags, uint16_t bits) { OR(*flags, bits); }
 
 #endif

@@ -74,7 +74,7 @@ typedef struct {
     float slow, weight;
     /* What a small caller may take past the prediction, tokens, at rated_ns. */
     float reserve;
-    /* Tokens that this node is behind its floor, at rated_ns, see `behind_tokens`. */
+    /* Tokens that this node is behind its guaranteed share, at rated_ns, see `behind_tokens`. */
     float behind;
     uint16_t fast, granted; /* own offered and admitted rates over 50 ms */
     uint32_t version;       /* low half of the newest version in the log */

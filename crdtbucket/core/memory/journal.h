@@ -5,7 +5,7 @@
 #include "columns.h"
 #include "rings.h"
 
-/* What is to happen stands there: from here on it will. */
+/* The journal says all that is to change: from here on a repair finishes it. */
 static inline void journal_write(journal_t *j, uint32_t kind)
 {
     STORE(j->kind, kind);
@@ -63,7 +63,7 @@ static inline int rewrite_apply(table_t *t)
     STORE(hot->origin, j->origin);
     STORE(hot->generation, j->generation);
     /* Its old decisions were in other units, or of another epoch. */
-    ADD(hot->full_count, 1);
+    count_full(t, hot);
     STORE(hot->word, j->word);
     STORE(t->journal->kind, JOURNAL_NONE);
     return done;

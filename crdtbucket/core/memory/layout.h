@@ -4,9 +4,10 @@
  * One mapping holds, one after the other: the header, the journal, the definitions, the nodes, the
  * origins, the processes that use it, the flushes that were asked for, the attempt bits, the index,
  * the names of the nodes, the leader's hand-over, the leader's view of the mesh, the counters of
- * each process, and per entry (a bucket's key) a hot cache line, a cold record and two slots in the
- * log of unsent versions, and last the overflow blocks. Regions are sized for `max_keys` at
- * creation and touched only as they are used, so the table grows and no entry ever moves.
+ * each process, and per entry (a bucket's key) a hot cache line, a cold record, its place in a ring
+ * and two slots in the log of unsent versions, and last the overflow blocks. Regions are sized for
+ * `max_keys` at creation and touched only as they are used, so the table grows and no entry ever
+ * moves.
  *
  * A take, in any process and without a lock, moves an entry's `word` and `base` by compare-and-swap
  * and adds to its counters. Everything else is written under the table's lock. A process may be
@@ -82,7 +83,7 @@ typedef struct {
     int64_t over_admitted, over_admitted_before, over_admitted_minute;
     uint32_t next;                    /* the definition that replaced this one, or NONE */
     uint16_t allow_when_full, shadow; /* shadow: what is denied is admitted all the same */
-    int64_t replaced_ns;              /* when it did */
+    int64_t replaced_ns;              /* when `next` replaced it */
     /* Keys whose hash (high half, halved) lies below it are the candidate's; 0: none are. */
     uint64_t candidate_below;
     int64_t staged_ns; /* when that last changed */

@@ -51,7 +51,7 @@ static int table_begin(table_t *t, const plan_t *p, int64_t max_keys, const uint
     h->predict = 1;
     h->free_entry = h->free_last = h->free_block = NONE;
     h->version = 1;
-    __atomic_store_n(&h->magic, TABLE_MAGIC, __ATOMIC_RELEASE);
+    STORE(h->magic, TABLE_MAGIC);
     return 0;
 }
 

@@ -21,7 +21,7 @@ static inline uint32_t view_next(const table_t *t)
 {
     uint32_t place = !(t->h->view_version & 1);
     /* The last one is seen before this place changes. */
-    __atomic_thread_fence(__ATOMIC_SEQ_CST);
+    FENCE();
     return place;
 }
 
@@ -29,18 +29,18 @@ static inline void view_show(table_t *t, int64_t bytes)
 {
     uint64_t next = t->h->view_version + 1;
     t->h->view_bytes[next & 1] = bytes;
-    __atomic_store_n(&t->h->view_version, next, __ATOMIC_RELEASE);
+    STORE(t->h->view_version, next);
 }
 
 /* Bytes copied, -1 when another one was shown meanwhile. */
 static inline int64_t view_copy(const table_t *t, uint8_t *to)
 {
-    uint64_t version = __atomic_load_n(&t->h->view_version, __ATOMIC_ACQUIRE);
+    uint64_t version = LOAD(t->h->view_version);
     int64_t bytes = LOAD(t->h->view_bytes[version & 1]);
     if (bytes < 0 || bytes > VIEW_BYTES)
         return -1;
     memcpy(to, t->view + (version & 1) * (size_t)VIEW_BYTES, (size_t)bytes);
-    __atomic_thread_fence(__ATOMIC_ACQUIRE);
+    FENCE();
     return LOAD(t->h->view_version) == version ? bytes : -1;
 }
 

@@ -82,8 +82,8 @@ typedef struct {
     int64_t slots, max_blocks;
 } plan_t;
 
-/* Most places of the log: more than twice the keys, so that when it is full half of them at least
- * are to be had. */
+/* Most places of the log: more than two for each key. So when it is full, at least half of its
+ * items are old ones of their entries, whose places can be had. */
 static inline int64_t log_slots(int64_t max_keys) { return 2 * max_keys + 64; }
 
 /* Leads `t` to the regions of a table whose memory begins at `m`. */

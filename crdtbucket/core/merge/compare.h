@@ -20,7 +20,7 @@ typedef struct {
     uint64_t taken[MAX_HELD];
     int64_t refunded[MAX_HELD];
     uint32_t generation[MAX_HELD];
-    uint8_t shown[MAX_HELD]; /* by the sender, or nothing to be shown */
+    uint8_t shown[MAX_HELD]; /* the sender has shown it, or the place is empty */
     /* Of an origin; believed when the column there is of that origin: never cleared. */
     uint16_t place[MAX_ORIGINS];
     uint32_t count, own; /* mine is the last one, its origin is `own` */

@@ -81,12 +81,12 @@ static int64_t parse_entries(const uint8_t *in, size_t size, const wire_tables_t
     return n;
 }
 
-/* How many processes of a node have columns here. */
+/* How many processes of a node may have columns here. */
 static int epochs_of(const table_t *t, uint32_t node)
 {
     int epochs = 0;
     for (uint32_t i = 1; i < MAX_ORIGINS; i++)
-        epochs += t->origins[i].node == node;
+        epochs += t->origins[i].used && t->origins[i].node == node;
     return epochs;
 }
 

@@ -92,8 +92,9 @@ COLD static i128 charged_before(const table_t *t, uint32_t e, const definition_t
 
 #define MOST_UNITS ((i128)1 << 120)
 
-/* This node, who speaks, and whoever else was ever linked, also who is silent now: a lie is no
- * better believed while others cannot answer it. Whom relays alone see never answers here. */
+/* How many members there are: this node, the sender, and all others that were ever linked, silent
+ * ones too, since a lie is no better believed while others cannot answer it. Members that relays
+ * alone see never answer here. */
 RARELY static int64_t members_known(const table_t *t, uint32_t source)
 {
     int64_t members = source ? 2 : 1;
@@ -102,7 +103,7 @@ RARELY static int64_t members_known(const table_t *t, uint32_t source)
     return members > t->h->members ? members : t->h->members;
 }
 
-/* The record of a key, or NULL when there is no memory for it. `members`: that are known. */
+/* The record of a key, or NULL when there is no memory for it. `members`: as `members_known`. */
 COLD static struct lowered *lowered_of(table_t *t, uint32_t e, const definition_t *d,
                                        int64_t members, int64_t now)
 {

@@ -53,8 +53,6 @@ static int brings_any(const table_t *t, const wire_entry_t *w, const merge_conte
 /* Who introduces an entry that is not held here: its sender when that states takes of its own. */
 static uint32_t introducer_of(const table_t *t, const wire_entry_t *w, const merge_context_t *m)
 {
-    if (m->common)
-        return 0;
     for (const wire_column_t *x = w->column; m->source && x < w->column + w->columns; x++)
         if (x->taken && x->origin && t->origins[x->origin].node == m->source)
             return m->source;

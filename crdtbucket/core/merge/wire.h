@@ -29,7 +29,7 @@ typedef struct {
     uint64_t lo, hi;
     uint32_t definition, columns;
     int64_t debt_ns;
-    int64_t hidden_ns; /* see `hidden_debt` */
+    int64_t hidden_ns; /* see `advertised_t` */
     uint16_t fast, slow;
     uint16_t relayed_count; /* nodes whose rates come with it */
     uint8_t flags;

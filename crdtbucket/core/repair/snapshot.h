@@ -13,15 +13,15 @@ static int restore_entry(table_t *t, const wire_entry_t *w, const wire_definitio
     room_t room;
     column_t c;
     int64_t most = 0;
-    wire_entry_t aged = *w;
     if (wd->bucket == NONE || table_find(t, w->lo, w->hi) != NONE)
         return 0;
     wire_definition_t its;
     wd = wire_definition_for(wd, w->hi, &its);
     definition_t *d = &t->definitions[wd->bucket];
-    aged.debt_ns += w->hidden_ns; /* whoever restores it keeps no credit for anybody */
-    aged.debt_ns -= age > 0 ? level_time(d, now) - level_time(d, now - age) : 0;
-    if (aged.debt_ns <= 0)
+    /* Whoever restores it keeps no credit for anybody. */
+    int64_t debt_ns = w->debt_ns + w->hidden_ns,
+            refilled = age > 0 ? level_time(d, now) - level_time(d, now - age) : 0;
+    if (debt_ns <= refilled)
         return 0;
     uint32_t e = entry_obtain(t, w->lo, w->hi, wd->bucket, 0, 0, now, &room);
     if (e == NONE)
@@ -41,7 +41,7 @@ static int restore_entry(table_t *t, const wire_entry_t *w, const wire_definitio
             c.block->refunded[c.i] = (uint64_t)x->refunded;
     }
     base_move(t, &t->hot[e], level_time(d, now),
-              base_for(d, stated_units(d, aged.debt_ns, wd), 0, now));
+              base_for(d, stated_units(d, debt_ns - refilled, wd), 0, now));
     if (age < 0)
         OR(t->hot[e].flags, ENTRY_SUSPECT);
     return 1;
