@@ -157,6 +157,21 @@ class TestBooking:
         assert one.debt("k") == 10 * SECOND
         assert one.counters()["forgiven"] == 90
 
+    @pytest.mark.parametrize("cost", [3_000, 4_000, 10_000])
+    def test_a_call_of_a_larger_limit_empties_the_bucket(self, cost: int) -> None:
+        """... also where the time in which its tokens refill is more ns than fit."""
+        one = bucket(BucketSpec("b", 10_000, 10_000))
+        BucketReplica(one).open_call("k", cost)
+        one.define(BucketSpec("b", 10, 1, "30d"))
+        close(one, cost=cost)
+        assert not one.peek("k")
+        assert [taken for _, taken, _ in one.columns("k").values()] == [cost]
+        assert one.counters()["forgiven"] == cost - 20
+        assert one.counters()["over_admission"] == cost - 10
+        denied = close(one, cost=cost, allowed=False, taken=0)
+        assert denied.retry_after_ns == min(2**63 - 1, (cost + 10) * 30 * 86_400 * SECOND)
+        one.table.verify()
+
     def test_a_booked_decision_can_be_refunded_once(self) -> None:
         one = bucket()
         BucketReplica(one).open_call("k", 30)

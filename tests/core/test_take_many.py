@@ -123,3 +123,21 @@ def test_after_a_new_definition_and_epoch() -> None:
     got = bucket.take_many(["a", "b", "a"], 10)
     assert list(got.remaining) == [10, 10, 0]
     assert bucket.columns("a")[0, 77][1] == 20
+
+
+def test_a_limit_that_another_process_lowers_meanwhile_admits_no_more_than_it_has() -> None:
+    """... also where the time in which the cost refills is more ns than fit."""
+    one = bucket_of(BucketSpec("b", 10_000, 10_000))
+    other = BucketCore(one.table, one.spec)
+    one.take("k")
+
+    class Lowers:
+        def __index__(self) -> int:
+            other.define(BucketSpec("b", 10, 1, "30d", on_table_full="allow"))
+            other.take("k")
+            return 1
+
+    answers = one.take_many(["k", "l"], [4_000, Lowers()])
+    assert list(answers.allowed) == [0, 1]
+    assert one.peek("k").remaining == 8
+    assert [taken for _, taken, _ in one.columns("k").values()] == [2]

@@ -438,6 +438,20 @@ MUTATIONS = (
         suite("core/test_take", "left_to_others"),
     ),
     Mutation(
+        "a_cost_above_the_capacity_passes_where_its_refill_is_more_ns_than_fit",
+        "core",
+        "is_plain(t, d, hot, now) || n > d->capacity))",
+        "is_plain(t, d, hot, now)))",
+        suite("core/test_take_many", "another_process"),
+    ),
+    Mutation(
+        "what_a_larger_limit_admitted_is_charged_in_more_ns_than_fit",
+        "core",
+        "    if (UNLIKELY(taken - refunded > d->capacity + d->max_debt))",
+        "    if (0 && taken > refunded)",
+        suite("core/test_replica", "larger_limit"),
+    ),
+    Mutation(
         "a_share_is_guaranteed_to_calls_that_leave_tokens",
         "core",
         "floor || e == NONE ? NO_GUARANTEE",
@@ -468,8 +482,8 @@ MUTATIONS = (
     Mutation(
         "parts_of_forgiven_tokens_are_not_counted",
         "core",
-        "    count_forgiven(d, tokens < INT64_MAX ? (int64_t)tokens : INT64_MAX, (uint64_t)part);",
-        "    count_forgiven(d, tokens < INT64_MAX ? (int64_t)tokens : INT64_MAX, 0 * part);",
+        "    count_forgiven(d, saturated(tokens), (uint64_t)part);",
+        "    count_forgiven(d, saturated(tokens), 0 * part);",
         suite("core/test_measure", "cut_off_at_the_ceiling_add_up"),
     ),
     Mutation(

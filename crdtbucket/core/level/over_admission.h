@@ -22,7 +22,7 @@ static inline void note_over_admission(definition_t *d, i128 debt, int64_t now)
         d->over_admitted_minute = minute;
     }
     if (over > d->over_admitted)
-        d->over_admitted = over > INT64_MAX ? INT64_MAX : (int64_t)over;
+        d->over_admitted = saturated(over);
 }
 
 /* Counts tokens that are forgiven, and `part`, from 0 to 2^32, of one more. */
@@ -39,7 +39,7 @@ static inline void count_forgiven(definition_t *d, int64_t tokens, uint64_t part
 RARELY static void forgive(definition_t *d, i128 units)
 {
     i128 tokens = units / d->q, part = (((units % d->q) << 32) + d->q - 1) / d->q;
-    count_forgiven(d, tokens < INT64_MAX ? (int64_t)tokens : INT64_MAX, (uint64_t)part);
+    count_forgiven(d, saturated(tokens), (uint64_t)part);
 }
 
 static inline int64_t over_admitted_tokens(const definition_t *d, int64_t now)

@@ -119,7 +119,7 @@ static int64_t denied_wait(const table_t *t, uint32_t e, const definition_t *d,
         sooner = smaller(sooner, reserve_wait(t, e, d, p->slow_claims, (double)n, now));
     if (sooner < (double)wait)
         wait = (i128)sooner;
-    return wait > INT64_MAX ? INT64_MAX : (int64_t)wait;
+    return saturated(wait);
 }
 
 /* What a call gets: `wait_ns` is 0 when it passes, else until it would. `over`: the level, or what
@@ -223,7 +223,8 @@ static inline int take_level(table_t *t, definition_t *d, uint32_t e, int64_t n,
                              uint64_t word, outcome_t *o)
 {
     hot_t *hot = &t->hot[e];
-    if (UNLIKELY(!is_plain(t, d, hot, now)))
+    /* Another process may have lowered the capacity since the cost was checked. */
+    if (UNLIKELY(!is_plain(t, d, hot, now) || n > d->capacity))
         return take_slow(t, d, e, n, 0, now, word, o);
     for (uint64_t first = word;;) {
         int64_t base = LOAD(hot->base);

@@ -31,6 +31,12 @@ static inline uint64_t scaled(const definition_t *d, int64_t net, int64_t *rest)
     return (uint64_t)quotient;
 }
 
+/* The number, or the largest that fits. */
+static inline int64_t saturated(i128 number)
+{
+    return number < INT64_MAX ? (int64_t)number : INT64_MAX;
+}
+
 /* ceil(x / p) for a debt in units. */
 static inline i128 units_to_ns(const definition_t *d, i128 units)
 {

@@ -28,7 +28,7 @@ static void own_state(const table_t *t, uint32_t e, int64_t n, int64_t now, own_
     s->taken = net + s->refunded;
     advertised_t owed = advertised_debt(t, e, net, now);
     s->debt_ns = owed.shown + owed.hidden;
-    s->wait_ns = over > slack_units(d) ? (int64_t)(over / d->p) : 0;
+    s->wait_ns = over > slack_units(d) ? saturated(over / d->p) : 0;
 }
 
 /* The debt (ns) of all that was taken under this epoch, as if nothing had been refilled. */
@@ -38,6 +38,21 @@ static int64_t taken_ns(const table_t *t, uint32_t e)
     const definition_t *d = &t->definitions[t->hot[e].bucket];
     i128 units = token_units(d, net > 0 ? net : 0), cap = cap_units(d);
     return (int64_t)units_to_ns(d, units < cap ? units : cap);
+}
+
+/* Charges tokens that are more than the ceiling of debt, of a call that was made under a larger
+ * limit: the time in which they would refill may be more ns than fit. Takes wait meanwhile. */
+COLD static void charge_all(table_t *t, definition_t *d, uint32_t e, int64_t tokens, int64_t now)
+{
+    journal_t *j = rewrite_begin(t, e);
+    int64_t net = net_of(j->word);
+    i128 debt = debt_units(d, j->base, net, now) + token_units(d, tokens), cap = cap_units(d);
+    note_over_admission(d, debt, now);
+    if (debt > cap)
+        forgive(d, debt - cap);
+    j->word += (uint64_t)tokens;
+    j->base = base_for(d, debt < cap ? debt : cap, net + tokens, now);
+    rewrite_end(t);
 }
 
 /* Counts `taken` and `refunded` tokens in the own column without regard to the level, because the
@@ -56,9 +71,13 @@ static int book(table_t *t, definition_t *d, uint32_t e, int64_t taken, int64_t 
         ADD(c.block->refunded[c.i], (uint64_t)refunded);
     }
     advance(t, e, d, least, now);
-    ADD(hot->word, (uint64_t)(taken - refunded));
-    note_over_admission(d, debt_units(d, LOAD(hot->base), entry_net(t, e), now), now);
-    advance(t, e, d, least, now);
+    if (UNLIKELY(taken - refunded > d->capacity + d->max_debt))
+        charge_all(t, d, e, taken - refunded, now);
+    else {
+        ADD(hot->word, (uint64_t)(taken - refunded));
+        note_over_admission(d, debt_units(d, LOAD(hot->base), entry_net(t, e), now), now);
+        advance(t, e, d, least, now);
+    }
     mark_attempted(t, e);
     return 1;
 }
@@ -81,7 +100,7 @@ static void adopt(table_t *t, uint32_t e, int64_t debt_ns, int same, const wire_
 static inline int64_t wait_for(const definition_t *d, int64_t debt_ns, int64_t n)
 {
     i128 over = (i128)debt_ns * d->p + token_units(d, n) - full_units(d);
-    return over > slack_units(d) ? (int64_t)units_to_ns(d, over) : 0;
+    return over > slack_units(d) ? saturated(units_to_ns(d, over)) : 0;
 }
 
 #endif
