@@ -1,5 +1,5 @@
-/* Predicts what the other nodes are taking right now. Predictions are rates, and never become
- * state. See docs/model.md, "Prediction". */
+/* Predicts what the other nodes are taking right now. No prediction is a part of a level until its
+ * node is given up (merge/silence.h). See docs/model.md, "Prediction". */
 #ifndef CRDTBUCKET_LEVEL_PREDICT_H
 #define CRDTBUCKET_LEVEL_PREDICT_H
 

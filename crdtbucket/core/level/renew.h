@@ -34,8 +34,8 @@ static inline int own_column_close(table_t *t, uint32_t e, uint32_t running)
     return rewrite_end(t);
 }
 
-/* Moves `base` so that the debt lies within [least, T * (C + D)]. Does nothing when the entry has
- * another revision than `first`. Returns the debt in units. */
+/* Moves `base` so that the debt lies within [least, T * (C + D)]. Returns the debt in units; 0, and
+ * nothing is moved, when the entry has another revision than `first`. */
 static inline i128 advance_in(table_t *t, uint32_t e, uint64_t first, definition_t *d, i128 least,
                               int64_t now)
 {

@@ -1,7 +1,7 @@
 /* Integer arithmetic of the level, exact: 128 bits inside, modular 64 bits in state.
  *
- * Debt is counted in units of 1/p ns, in which T is the integer q. `net` and `base` may wrap; their
- * combination does not, since a debt is always far below 2^62 ns.
+ * Debt is counted in units of 1/p ns, in which T is the integer q. T * net and `base` may wrap;
+ * their combination does not: a debt is below 2^62 ns, and so is what one take or merge adds to it.
  */
 #ifndef CRDTBUCKET_LEVEL_UNITS_H
 #define CRDTBUCKET_LEVEL_UNITS_H

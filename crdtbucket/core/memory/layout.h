@@ -135,6 +135,7 @@ typedef struct {
  * by the walk over all entries that begins next. */
 enum tombstone_kind { TOMBSTONE_NONE, TOMBSTONE_PRUNED, TOMBSTONE_NEW, TOMBSTONE_IN_WALK };
 
+/* An epoch of a node. Its place is the number by which its columns name it; 0 is none. */
 typedef struct {
     uint64_t epoch;
     uint16_t node;
@@ -207,7 +208,8 @@ typedef struct {
     int64_t max_keys, index_slots, max_blocks;
 
     /* Read by every take, rarely written. */
-    __attribute__((aligned(64))) int64_t grace_ns;
+    __attribute__((aligned(64))) int64_t grace_ns; /* a full entry is idle so long before it goes */
+    /* From which age on a peer is silent, and up to which one it is predicted. */
     int64_t near_ns, trust_ns;
     int64_t near_bound_ns; /* at least `near_ns`: what `near_class` of an entry is bounded by */
     /* Until then no peer is silent, and no entry has far credit. */
@@ -218,6 +220,7 @@ typedef struct {
     uint32_t own_origin;
     uint32_t predict;
     uint32_t shared_bursts; /* sides of a partition share the capacity, too */
+    /* Some entry asked for an early flush (1), and the sender was woken for it (2). */
     __attribute__((aligned(64))) uint32_t flush_wanted;
 
     __attribute__((aligned(64))) pthread_mutex_t lock;
@@ -231,9 +234,10 @@ typedef struct {
     int64_t leader;
     /* Asked of a common store, which may have counted them before they are here. */
     int64_t open_tokens;
-    uint64_t log_head, log_tail, version;
+    uint64_t log_head, log_tail, version; /* of the log: its ends, and its newest version */
     /* The epoch to open when a peer sends larger counts of the own epoch than this node has. */
     uint64_t spare_epoch;
+    /* Entries in use, and places of them, and of blocks, that were ever used. */
     int64_t entries, bump, blocks_bump, blocks_used;
     int64_t backed_entries, backed_blocks, backed_log; /* for which there is memory */
     uint32_t free_entry, free_last, free_block;
