@@ -102,7 +102,8 @@ static inline int keep_full(const table_t *t, hot_t *hot, int64_t base, int64_t 
     return base_swap(t, hot, base, raised) ? ALLOWED : DENIED;
 }
 
-/* Whether the debt alone decides on a key: it is whole ns, and no silent peer counts. */
+/* Whether the debt alone decides on a key: it is whole ns, time runs (definitions of calendar
+ * periods have p = 2, see `BucketSpec.emission`), and no silent peer counts. */
 static inline int is_plain(const table_t *t, const definition_t *d, const hot_t *hot, int64_t now)
 {
     const header_t *h = t->h;
