@@ -172,6 +172,16 @@ class TestBooking:
         assert denied.retry_after_ns == min(2**63 - 1, (cost + 10) * 30 * 86_400 * SECOND)
         one.table.verify()
 
+    @pytest.mark.parametrize("cost", [3_000, 4_000, 10_000])
+    def test_a_call_of_a_larger_limit_can_be_refunded(self, cost: int) -> None:
+        one = bucket(BucketSpec("b", 10_000, 10_000))
+        BucketReplica(one).open_call("k", cost)
+        one.define(BucketSpec("b", 10, 1, "30d"))
+        assert one.refund(close(one, cost=cost)) == cost
+        assert one.peek("k").remaining == 10
+        assert one.counters()["forgiven"] == cost - 20
+        one.table.verify()
+
     def test_a_booked_decision_can_be_refunded_once(self) -> None:
         one = bucket()
         BucketReplica(one).open_call("k", 30)

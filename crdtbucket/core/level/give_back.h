@@ -4,6 +4,34 @@
 
 #include "take.h"
 
+/* Counts tokens in the own column, below 0 those that come back, whatever the level. More than the
+ * ceiling of debt, of a call that was made under a larger limit, may take more ns to refill than
+ * fit: then takes wait meanwhile. */
+static void charge(table_t *t, definition_t *d, uint32_t e, int64_t tokens, i128 least, int64_t now)
+{
+    hot_t *hot = &t->hot[e];
+    int64_t most = d->capacity + d->max_debt;
+    if (LIKELY(tokens <= most && tokens >= -most)) {
+        ADD(hot->word, (uint64_t)tokens);
+        if (tokens > 0)
+            note_over_admission(d, debt_units(d, LOAD(hot->base), entry_net(t, e), now), now);
+        advance(t, e, d, least, now);
+        return;
+    }
+    ADD(hot->averaged_net, -tokens); /* which the rewrite moves with net */
+    journal_t *j = rewrite_begin(t, e);
+    int64_t net = net_of(j->word);
+    i128 debt = debt_units(d, j->base, net, now) + token_units(d, tokens), cap = cap_units(d);
+    note_over_admission(d, debt, now);
+    if (debt > cap) {
+        forgive(d, debt - cap);
+        debt = cap;
+    }
+    j->word += (uint64_t)tokens;
+    j->base = base_for(d, debt < least ? least : debt, net + tokens, now);
+    rewrite_end(t);
+}
+
 /* Gives `n` tokens back, of an entry that was advanced to a debt of `least` or more. 0 when its
  * column can count no more refunds, or memory is at its limit. */
 static int refund(table_t *t, definition_t *d, uint32_t e, int64_t n, i128 least, int64_t now)
@@ -14,8 +42,7 @@ static int refund(table_t *t, definition_t *d, uint32_t e, int64_t n, i128 least
         return 0;
     ADD(c.block->refunded[c.i], (uint64_t)n);
     ADD(hot->averaged_net, -n);
-    ADD(hot->word, -(uint64_t)n);
-    advance(t, e, d, least, now);
+    charge(t, d, e, -n, least, now);
     mark_attempted(t, e);
     return 1;
 }

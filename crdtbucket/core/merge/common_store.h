@@ -40,21 +40,6 @@ static int64_t taken_ns(const table_t *t, uint32_t e)
     return (int64_t)units_to_ns(d, units < cap ? units : cap);
 }
 
-/* Charges tokens that are more than the ceiling of debt, of a call that was made under a larger
- * limit: the time in which they would refill may be more ns than fit. Takes wait meanwhile. */
-COLD static void charge_all(table_t *t, definition_t *d, uint32_t e, int64_t tokens, int64_t now)
-{
-    journal_t *j = rewrite_begin(t, e);
-    int64_t net = net_of(j->word);
-    i128 debt = debt_units(d, j->base, net, now) + token_units(d, tokens), cap = cap_units(d);
-    note_over_admission(d, debt, now);
-    if (debt > cap)
-        forgive(d, debt - cap);
-    j->word += (uint64_t)tokens;
-    j->base = base_for(d, debt < cap ? debt : cap, net + tokens, now);
-    rewrite_end(t);
-}
-
 /* Counts `taken` and `refunded` tokens in the own column without regard to the level, because the
  * store has decided. When both are equal the level stays, and what a call without an answer may
  * have taken comes back at the next settle. What lies beyond the ceiling of debt is forgiven, but
@@ -62,7 +47,6 @@ COLD static void charge_all(table_t *t, definition_t *d, uint32_t e, int64_t tok
 static int book(table_t *t, definition_t *d, uint32_t e, int64_t taken, int64_t refunded,
                 int64_t now)
 {
-    hot_t *hot = &t->hot[e];
     column_t c;
     i128 least = entry_least(t, e, d, now);
     if (refunded) {
@@ -71,13 +55,7 @@ static int book(table_t *t, definition_t *d, uint32_t e, int64_t taken, int64_t 
         ADD(c.block->refunded[c.i], (uint64_t)refunded);
     }
     advance(t, e, d, least, now);
-    if (UNLIKELY(taken - refunded > d->capacity + d->max_debt))
-        charge_all(t, d, e, taken - refunded, now);
-    else {
-        ADD(hot->word, (uint64_t)(taken - refunded));
-        note_over_admission(d, debt_units(d, LOAD(hot->base), entry_net(t, e), now), now);
-        advance(t, e, d, least, now);
-    }
+    charge(t, d, e, taken - refunded, least, now);
     mark_attempted(t, e);
     return 1;
 }
