@@ -134,8 +134,15 @@ MUTATIONS = (
     Mutation(
         "a_repeated_call_reads_a_debt_at_another_rate_as_its_own",
         "strong",
-        "and old_q == argv[3] and old_p == argv[4] then",
-        "then",
+        "if seen and rate == present then",
+        "if seen and rate then",
+        suite("strong/redis/test_repeated", "at_once"),
+    ),
+    Mutation(
+        "a_repeated_call_reads_a_record_that_is_none",
+        "strong",
+        " and #seen < 16 then",
+        " then",
         suite("strong/redis/test_repeated", "at_once"),
     ),
     Mutation(
@@ -211,9 +218,16 @@ MUTATIONS = (
     Mutation(
         "script_lets_keys_die_in_debt",
         "strong",
-        "s * 1000 + floor(ns / 1000000) + 1 + argv[5]",
-        "1 + argv[5]",
+        "(fields))\n  redis.call('PEXPIRE', key, s * 1000 + floor(ns / 1000000) + 1 + argv[5])",
+        "(fields))\n  redis.call('PEXPIRE', key, 1 + argv[5])",
         suite("strong/redis/test_script", "kept_until"),
+    ),
+    Mutation(
+        "a_repeated_call_lets_keys_die_in_debt",
+        "strong",
+        "now[1])\n        redis.call('PEXPIRE', key, s * 1000 + floor(ns / 1000000) + 1 + argv[5])",
+        "now[1])\n        redis.call('PEXPIRE', key, 1 + argv[5])",
+        suite("strong/redis/test_repeated", "at_once"),
     ),
     Mutation(
         "regions_take_a_torn_copy_for_merged",
