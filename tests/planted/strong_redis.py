@@ -6,6 +6,34 @@ from tests.planted.mutation import HISTORIES, PYTEST, Mutation, suite
 
 MUTATIONS = (
     Mutation(
+        "numbers_with_more_behind_them_are_taken_for_an_answer",
+        "core",
+        "return at == end ? count : 0;",
+        "return count;",
+        suite("core/test_store_call", "for_the_caller"),
+    ),
+    Mutation(
+        "a_number_is_read_beyond_what_is_exact",
+        "core",
+        "at < end && at - first < 18 &&",
+        "at < end &&",
+        suite("core/test_store_call", "for_the_caller"),
+    ),
+    Mutation(
+        "a_number_of_a_call_that_is_too_long_is_cut",
+        "core",
+        "return !number;",
+        "return 1;",
+        suite("core/test_store_call", "out_of_range"),
+    ),
+    Mutation(
+        "a_command_that_a_signal_cuts_begins_anew",
+        "core",
+        "        *command += sent;\n",
+        "",
+        suite("core/test_store_call", "signal_cuts"),
+    ),
+    Mutation(
         "a_head_that_is_cut_off_is_taken_for_a_short_one",
         "strong/redis",
         'and 0 < data.find(b"\\r") <',
