@@ -106,8 +106,8 @@ MUTATIONS = (
     Mutation(
         "a_quota_is_charged_at_the_price_of_other_nodes",
         "strong",
-        "        price = self._token_price(nodes)\n        # In integers",
-        "        price = self._parts_a_token\n        # In integers",
+        "        parts, tokens = self._price_ratio_among(nodes)\n",
+        "        parts, tokens = self._price_ratio\n",
         (*PYTEST, "tests/strong/test_quota.py"),
     ),
     Mutation(
