@@ -180,9 +180,9 @@ def parse(reply: object, hold: bool = False) -> ScriptAnswer:
     Raises `RedisReplyError` for anything else.
     """
     first = 7 if hold else 5
-    if type(reply) is not list or len(reply) < first or (len(reply) - first) % 4:
+    if type(reply) is not list or (size := len(reply)) < first or (size - first) % 4:
         raise _no_answer(reply)
-    status, seconds, ns, taken, refunded = reply[:5]
+    status, seconds, ns, taken, refunded = reply if size == 5 else reply[:5]
     if not (
         type(status) is type(seconds) is type(ns) is type(taken) is type(refunded) is int
         and 0 <= status < len(_STATUS)
@@ -194,8 +194,8 @@ def parse(reply: object, hold: bool = False) -> ScriptAnswer:
         raise _no_answer(reply)
     debt, held = seconds * NS_PER_SECOND + ns, _span(reply, *reply[5:7]) if hold else 0
     columns: tuple[Column, ...] = ()
-    if len(reply) > first:
-        columns = tuple([_read_column(reply, i) for i in range(first, len(reply), 4)])
+    if size > first:
+        columns = tuple([_read_column(reply, i) for i in range(first, size, 4)])
     return _new(ScriptAnswer, (_STATUS[status], debt, taken, refunded, columns, held))
 
 
