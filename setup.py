@@ -31,9 +31,9 @@ COLD_METHODS = """
     __cinit__ __reduce__ __repr__ _made _replace adopt as_dict binding check check_node columns
     columns_of configure counters counters_of credit debt decided decided_by define describe
     digest_items encode_table is_ours iterated loaded_decision move_near name_node node_names
-    read_header redirect refuse_key relay release reset_all reset_keys reset_places
+    read_definitions read_header redirect refuse_key relay release reset_all reset_keys reset_places
     reset_some restore set_disconnected set_node set_relayed settle_suspects shift silent_before
-    slot_of spec_of stage started stats survey table_damage table_size unstage
+    slot_of spec_of stage started stats survey table_damage table_size touch unstage
 """
 # Types that are not cold.
 MADE_IN_CALLS = "BucketReplica Decision Reservation _Entries _Items _Scratch __aenter__ __aexit__"

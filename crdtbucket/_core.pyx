@@ -12,15 +12,18 @@ from cpython.array cimport array, clone
 from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_Release, PyObject_GetBuffer
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from cpython.dict cimport PyDict_GetItemWithError
+from cpython.exc cimport PyErr_CheckSignals, PyErr_SetFromErrno
 from cpython.long cimport PyLong_AsLongLong, PyLong_AsLongLongAndOverflow, PyLong_CheckExact
 from cpython.mem cimport PyMem_Calloc, PyMem_Free, PyMem_Malloc
 from cpython.object cimport PyObject
 from cpython.ref cimport Py_INCREF, Py_XDECREF
-from cpython.tuple cimport PyTuple_GET_ITEM
+from cpython.tuple cimport PyTuple_GET_ITEM, PyTuple_GET_SIZE
+from libc.errno cimport EINTR, errno
 from libc.math cimport ceil, llrint
 from libc.stdint cimport (
     INT64_MAX,
     UINT32_MAX,
+    UINT64_MAX,
     int8_t,
     int64_t,
     uint8_t,
@@ -79,6 +82,7 @@ include "core/binding/reservation.pxi"
 include "core/binding/bucket.pxi"
 include "core/binding/reset.pxi"
 include "core/binding/replica.pxi"
+include "core/binding/store_call.pxi"
 include "core/binding/slot_search.pxi"
 include "core/binding/slots.pxi"
 include "core/binding/take_many.pxi"

@@ -296,8 +296,9 @@ EQUIVALENT: dict[str, dict[str, str]] = {
     ),
     "strong/quota": {
         "self._nodes = 0 => self._nodes = None": "No number of nodes is 0 or None.",
-        "self._parts_a_token = Fraction(0) => self._parts_a_token = None": UNREAD,
-        "self._parts_a_token = Fraction(0) => self._parts_a_token = Fraction(1)": UNREAD,
+        "self._price_ratio = (0, 1) => self._price_ratio = None": UNREAD,
+        "self._price_ratio = (0, 1) => self._price_ratio = (1, 1)": UNREAD,
+        "self._price_ratio = (0, 1) => self._price_ratio = (0, 2)": UNREAD,
         "left = self._core.peek(key, 1).remaining // self._token_price(nodes) => "
         "left = self._core.peek(key, ).remaining // self._token_price(nodes)": UNASKED,
         "left = self._core.peek(key, 1).remaining // self._token_price(nodes) => "

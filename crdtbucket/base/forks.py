@@ -3,10 +3,10 @@ there."""
 
 from __future__ import annotations
 
+import _thread
 import contextlib
 import enum
 import os
-import threading
 import weakref
 from collections.abc import Callable
 from typing import Any, TypeVar
@@ -49,44 +49,31 @@ def _in_child() -> None:
                 last_first.callback(deed, owner)
 
 
-class ForkLock:
+class ForkLock(_thread.RLock):  # type: ignore[misc]  # final in the stub alone
     """A lock of this process alone, which the thread that holds it may take again.
 
     A thread that holds a plain lock while another one forks is not there in the child, where nobody
     would ever release it: there this one is free. What such a thread was changing stays in the
     child as it was then. The thread that forks goes on in the child, and holds there what it held.
+    It is one of the interpreter's own, for a `with` calls no function of Python then.
     """
 
-    __slots__ = ("__weakref__", "_forget", "_lock")
+    __slots__ = ("_forget",)
+    _forget: Callable[[], None] | None
 
-    def __init__(self, *, forget: Callable[[], None] | None = None) -> None:
+    def __new__(cls, *, forget: Callable[[], None] | None = None) -> ForkLock:
         """`forget`: is called in the child of a fork, for what is the parent's alone."""
-        self._forget = forget
-        self._lock = threading.RLock()
-        after_fork(self, Turn.LOCKS, ForkLock.forked)
-
-    def acquire(self, blocking: bool = True) -> bool:
-        """Takes the lock and returns True. With `blocking` false it returns False at once when
-        another thread holds the lock."""
-        return self._lock.acquire(blocking)
-
-    def release(self) -> None:
-        """Gives the lock back; it is free once each `acquire` of this thread has had its
-        release."""
-        self._lock.release()
-
-    def __enter__(self) -> None:
-        self._lock.acquire()
-
-    def __exit__(self, *_: object) -> None:
-        self._lock.release()
+        made = super().__new__(cls)
+        made._forget = forget
+        after_fork(made, Turn.LOCKS, ForkLock.forked)
+        return made
 
     def forked(self) -> None:
         """This is the child of a fork."""
-        if self._lock.acquire(blocking=False):  # it is free, or this thread's
-            self._lock.release()
+        if self.acquire(blocking=False):  # it is free, or this thread's
+            self.release()
         else:
-            self._lock = threading.RLock()
+            self._at_fork_reinit()  # type: ignore[attr-defined]  # as threading's own locks
         if self._forget is not None:
             self._forget()
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import Callable, Coroutine
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from crdtbucket.base.address import Address
 from crdtbucket.errors import RedisUnavailable
@@ -18,9 +19,10 @@ from crdtbucket.strong.ledger import Ledger
 from crdtbucket.strong.redis import script
 from crdtbucket.strong.redis.access import Access
 from crdtbucket.strong.redis.beats import BeatArguments
+from crdtbucket.strong.redis.blocking_connection import BlockingConnection
 from crdtbucket.strong.redis.lateness import lateness_of
 from crdtbucket.strong.redis.redis_config import RedisConfig
-from crdtbucket.strong.redis.redis_connection import RedisConnectionLost
+from crdtbucket.strong.redis.redis_connection import RedisConnection, RedisConnectionLost
 from crdtbucket.strong.redis.regions import Regions
 from crdtbucket.strong.redis.replicated import ReplicatedArguments
 from crdtbucket.strong.redis.resp import RedisErrorReply
@@ -60,6 +62,22 @@ class EndpointOwner(Protocol):
     @property
     def regions(self) -> Regions | None:
         """The regions of a replicated Redis; None for one that all nodes share."""
+
+
+class ThreadConnection(NamedTuple):
+    """A thread's connection to one server; Its connection is None when the last attempt failed."""
+
+    connection: BlockingConnection | None
+    loops_connection: RedisConnection | None
+    """The connection of the event loop at that time. When that is a new one, the server may be
+    another one."""
+    made_ns: int
+
+
+class OfThread(threading.local):
+    """The connection of the thread that asks for it."""
+
+    known: ThreadConnection | None = None
 
 
 class Endpoint:
@@ -105,6 +123,8 @@ class Endpoint:
             probe,
             owner.known_run_id(address),
         )
+        self.of_thread = OfThread()
+        """The own connections of threads; belongs to `Threads`."""
         self._ledger = ledger
         self._owner = owner
 

@@ -58,7 +58,7 @@ class Quota:
         self._ratio = ratio
         self._fleet = fleet
         self._nodes = 0
-        self._parts_a_token = Fraction(0)
+        self._price_ratio = (0, 1)
 
     def take(self, key: str | bytes, cost: int, nodes: int) -> Decision | None:
         """The decision on `cost` tokens among `nodes` nodes; None when the share never holds so
@@ -95,21 +95,23 @@ class Quota:
     def give_back(self, key: str | bytes, tokens: int, nodes: int) -> None:
         """Takes out tokens that came back, at their price among so many nodes now; a share is full
         at most."""
-        price = self._token_price(nodes)
-        parts = tokens * price.numerator // price.denominator
-        BucketReplica(self._core).give_back(key, min(parts, MAX_TOKENS))
+        more, each = self._price_ratio_among(nodes)
+        BucketReplica(self._core).give_back(key, min(tokens * more // each, MAX_TOKENS))
 
     def _price(self, cost: int, nodes: int) -> int:
-        price = self._token_price(nodes)
-        # In integers: every answer of the store is charged.
-        return -(-cost * price.numerator // price.denominator)
+        parts, tokens = self._price_ratio_among(nodes)
+        return -(-cost * parts // tokens)  # in integers: every answer of the store is charged
 
     def _token_price(self, nodes: int) -> Fraction:
         """Parts that one token costs among so many nodes."""
+        return Fraction(*self._price_ratio_among(nodes))
+
+    def _price_ratio_among(self, nodes: int) -> tuple[int, int]:
+        """`_token_price` as two whole numbers, which are divided without a call."""
         if nodes != self._nodes:
             share = share_among(nodes, self._ratio, fleet=self._fleet)
-            self._nodes, self._parts_a_token = nodes, self._parts / share
-        return self._parts_a_token
+            self._nodes, self._price_ratio = nodes, (self._parts / share).as_integer_ratio()
+        return self._price_ratio
 
 
 def share_among(nodes: int, ratio: Fraction, *, fleet: bool) -> Fraction:

@@ -10,20 +10,19 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import threading
 import weakref
 from collections.abc import Callable
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any
 
 from crdtbucket._core import BucketCore, Decision
 from crdtbucket.base.clock import NS_PER_SECOND, now_ns
 from crdtbucket.errors import RedisReplyError, RedisUnavailable
 from crdtbucket.strong.dispatcher import ELSEWHERE
-from crdtbucket.strong.endpoint import Endpoint
+from crdtbucket.strong.endpoint import Endpoint, ThreadConnection
 from crdtbucket.strong.ledger import Ledger
 from crdtbucket.strong.redis.blocking_connection import BlockingConnection
-from crdtbucket.strong.redis.redis_connection import RedisConnection, RedisConnectionLost
+from crdtbucket.strong.redis.redis_connection import RedisConnectionLost
 from crdtbucket.strong.redis.resp import RedisErrorReply
 from crdtbucket.strong.redis.script import ScriptStatus
 from crdtbucket.strong.store_request import StoreRequest
@@ -35,25 +34,6 @@ AGAIN_NS = NS_PER_SECOND
 """After a connection that could not be made, the event loop decides for so long."""
 
 
-class ThreadConnection(NamedTuple):
-    """A thread's connection to one server; Its connection is None when the last attempt failed."""
-
-    connection: BlockingConnection | None
-    loops_connection: RedisConnection | None
-    """The connection of the event loop at that time. When that is a new one, the server may be
-    another one."""
-    made_ns: int
-
-
-class PerThread(threading.local):
-    """The connections of one thread, by endpoint."""
-
-    def __init__(self) -> None:
-        self.connections: weakref.WeakKeyDictionary[Endpoint, ThreadConnection] = (
-            weakref.WeakKeyDictionary()
-        )
-
-
 class Threads:
     """Makes decisions for threads without an event loop: all of them that use one limiter."""
 
@@ -61,7 +41,6 @@ class Threads:
         self._ledger = ledger
         self._loop = loop
         self._deadline_ns = deadline_ns
-        self._local = PerThread()
         self._made: weakref.WeakSet[BlockingConnection] = weakref.WeakSet()
         self._idle: asyncio.Event | None = None
 
@@ -197,8 +176,7 @@ class Threads:
     # ---- connections ----
 
     def _connection(self, endpoint: Endpoint) -> BlockingConnection | None:
-        connections = self._local.connections
-        known, now = connections.get(endpoint), now_ns()
+        known, now = endpoint.of_thread.known, now_ns()
         if known is not None and known.loops_connection is endpoint.link.connection:
             found = known.connection
             if found is not None and found.closed:
@@ -214,7 +192,7 @@ class Threads:
             made = BlockingConnection(
                 endpoint.address, endpoint.link.access, self._deadline_ns / NS_PER_SECOND
             )
-        connections[endpoint] = ThreadConnection(made, loops_connection, now)
+        endpoint.of_thread.known = ThreadConnection(made, loops_connection, now)
         if made is not None:
             with self._ledger.lock:
                 self._made.add(made)

@@ -211,15 +211,15 @@ MUTATIONS = (
     Mutation(
         "a_child_waits_for_a_lock_that_a_thread_of_its_parent_held",
         "base",
-        "            self._lock = threading.RLock()\n",
-        "            pass\n",
+        "            self._at_fork_reinit()",
+        "            pass",
         (*PYTEST, "tests/base/test_fork_lock.py", "-k", "free_in_the_child"),
     ),
     Mutation(
         "a_child_frees_what_the_thread_that_forks_holds",
         "base",
-        "        if self._lock.acquire(blocking=False):  # it is free, or this thread's\n",
-        "        if self._lock.acquire(blocking=False) and False:\n",
+        "        if self.acquire(blocking=False):  # it is free, or this thread's\n",
+        "        if self.acquire(blocking=False) and False:\n",
         (*PYTEST, "tests/base/test_fork_lock.py", "-k", "thread_that_forks"),
     ),
     Mutation(

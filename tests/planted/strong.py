@@ -235,8 +235,8 @@ MUTATIONS = (
     Mutation(
         "refunds_to_the_quota_without_its_price",
         "strong",
-        "parts = tokens * price.numerator // price.denominator",
-        "parts = tokens",
+        "min(tokens * more // each, MAX_TOKENS)",
+        "min(tokens, MAX_TOKENS)",
         suite("strong/test_quota", "at_its_price"),
     ),
     Mutation(

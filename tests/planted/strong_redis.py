@@ -6,6 +6,34 @@ from tests.planted.mutation import HISTORIES, PYTEST, Mutation, suite
 
 MUTATIONS = (
     Mutation(
+        "numbers_with_more_behind_them_are_taken_for_an_answer",
+        "core",
+        "return at == end ? count : 0;",
+        "return count;",
+        suite("core/test_store_call", "for_the_caller"),
+    ),
+    Mutation(
+        "a_number_is_read_beyond_what_is_exact",
+        "core",
+        "at < end && at - first < 18 &&",
+        "at < end &&",
+        suite("core/test_store_call", "for_the_caller"),
+    ),
+    Mutation(
+        "a_number_of_a_call_that_is_too_long_is_cut",
+        "core",
+        "return !number;",
+        "return 1;",
+        suite("core/test_store_call", "out_of_range"),
+    ),
+    Mutation(
+        "a_command_that_a_signal_cuts_begins_anew",
+        "core",
+        "        *command += sent;\n",
+        "",
+        suite("core/test_store_call", "signal_cuts"),
+    ),
+    Mutation(
         "a_head_that_is_cut_off_is_taken_for_a_short_one",
         "strong/redis",
         'and 0 < data.find(b"\\r") <',
@@ -78,8 +106,8 @@ MUTATIONS = (
     Mutation(
         "a_quota_is_charged_at_the_price_of_other_nodes",
         "strong",
-        "        price = self._token_price(nodes)\n        # In integers",
-        "        price = self._parts_a_token\n        # In integers",
+        "        parts, tokens = self._price_ratio_among(nodes)\n",
+        "        parts, tokens = self._price_ratio\n",
         (*PYTEST, "tests/strong/test_quota.py"),
     ),
     Mutation(
@@ -134,8 +162,15 @@ MUTATIONS = (
     Mutation(
         "a_repeated_call_reads_a_debt_at_another_rate_as_its_own",
         "strong",
-        "and old_q == argv[3] and old_p == argv[4] then",
-        "then",
+        "if seen and rate == present then",
+        "if seen and rate then",
+        suite("strong/redis/test_repeated", "at_once"),
+    ),
+    Mutation(
+        "a_repeated_call_reads_a_record_that_is_none",
+        "strong",
+        " and #seen < 16 then",
+        " then",
         suite("strong/redis/test_repeated", "at_once"),
     ),
     Mutation(
@@ -211,9 +246,16 @@ MUTATIONS = (
     Mutation(
         "script_lets_keys_die_in_debt",
         "strong",
-        "s * 1000 + floor(ns / 1000000) + 1 + argv[5]",
-        "1 + argv[5]",
+        "(fields))\n  redis.call('PEXPIRE', key, s * 1000 + floor(ns / 1000000) + 1 + argv[5])",
+        "(fields))\n  redis.call('PEXPIRE', key, 1 + argv[5])",
         suite("strong/redis/test_script", "kept_until"),
+    ),
+    Mutation(
+        "a_repeated_call_lets_keys_die_in_debt",
+        "strong",
+        "now[1])\n        redis.call('PEXPIRE', key, s * 1000 + floor(ns / 1000000) + 1 + argv[5])",
+        "now[1])\n        redis.call('PEXPIRE', key, 1 + argv[5])",
+        suite("strong/redis/test_repeated", "at_once"),
     ),
     Mutation(
         "regions_take_a_torn_copy_for_merged",

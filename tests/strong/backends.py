@@ -23,9 +23,16 @@ REPLACED = {
     "redis.call('TIME')": "redis.call('HMGET', 'test:time', 's', 'us')",
     "redis.call('PEXPIRE', key,": "redis.call('HSET', 'test:ttl', key,",
 }
-TIMED = SOURCE
-for _old, _new in REPLACED.items():
-    TIMED = TIMED.replace(_old, _new)
+
+
+def at_test_time(text: str) -> str:
+    """This part of the script as it runs at a test's time."""
+    for old, new in REPLACED.items():
+        text = text.replace(old, new)
+    return text
+
+
+TIMED = at_test_time(SOURCE)
 TIMED_SHA = hashlib.sha1(TIMED.encode(), usedforsecurity=False).hexdigest()
 START_US = 1_700_000_000_000_000
 

@@ -15,10 +15,12 @@ from typing import Any
 import pytest
 
 from crdtbucket import BucketSpec, CrdtbucketError, Decision, Limiter, Mode, RedisConfig
+from crdtbucket._core import ask_store
 from crdtbucket.errors import LimiterNotOpen
 from crdtbucket.strong.controller.controller_settings import ControllerSettings
 from crdtbucket.strong.controller.degradation import Degradation
 from crdtbucket.strong.endpoint import Endpoint
+from crdtbucket.strong.redis import blocking_connection
 from crdtbucket.strong.redis.blocking_connection import BlockingConnection
 from crdtbucket.strong.strong_bucket import StrongBucket
 from tests.certificates import Authority
@@ -372,14 +374,15 @@ def test_a_call_from_within_a_call_of_the_same_thread_reads_no_answer_of_it(
     with limiter(server.url) as one:
         bucket = one.bucket("b")
         warm(bucket)
-        send, within, once = BlockingConnection._send, list[Decision](), iter([True])
+        within, once = list[Decision](), iter([True])
 
-        def interrupted(connection: BlockingConnection, data: bytes) -> None:
-            send(connection, data)
+        def interrupted(fd: int, command: bytes) -> list[int] | bytes:
+            assert os.write(fd, command) == len(command)
             if next(once, False):
                 within.append(bucket.acquire_sync("within", 3))
+            return ask_store(fd, b"")
 
-        monkeypatch.setattr(BlockingConnection, "_send", interrupted)
+        monkeypatch.setattr(blocking_connection, "ask_store", interrupted)
         assert bucket.acquire_sync("k", 5).remaining == 1_995
         assert within[0].remaining == 1_997
         assert quiet(one)

@@ -10,6 +10,7 @@ import socket
 import ssl
 import struct
 
+from crdtbucket._core import ask_store
 from crdtbucket.base.address import Address
 from crdtbucket.base.clock import NS_PER_SECOND, now_ns
 from crdtbucket.strong.redis.access import Access
@@ -84,8 +85,7 @@ class BlockingConnection:
             if patience_ns != self._patience_ns or self._socket is None:
                 self._wait_at_most(patience_ns)
             self.asking, self.asked_ns = True, (sent := now_ns())
-            self._send(command)
-            reply = self._read(sent + patience_ns)
+            reply = self._exchange(command, sent + patience_ns)
             self.asking = False
         except BaseException:
             self.close()
@@ -162,29 +162,28 @@ class BlockingConnection:
         found.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, value)
         found.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, value)
 
+    def _exchange(self, command: bytes, until_ns: int) -> object:
+        found = self._socket
+        if type(found) is not socket.socket:  # TLS
+            self._send(command)
+            return self._read(until_ns)
+        try:
+            came = ask_store(found.fileno(), command)
+        except OSError as error:
+            raise self._failed(error) from error
+        return self._read(until_ns, came) if isinstance(came, bytes) else came
+
     def _send(self, data: bytes) -> None:
         assert self._socket is not None
         try:
             self._socket.sendall(data)
-        except BlockingIOError as error:
-            raise TimeoutError("the server does not read") from error
-        except TimeoutError:
-            raise
         except OSError as error:
-            raise self._lost(error) from error
+            raise self._failed(error) from error
 
-    def _read(self, until_ns: int) -> object:
-        """The next reply, of which a part has still to come from the socket."""
-        assert self._socket is not None
+    def _read(self, until_ns: int, came: bytes | None = None) -> object:
+        """The next reply. A part of it has still to come from the socket, or is what `came`."""
         while True:
-            try:
-                data = self._socket.recv(READ)
-            except BlockingIOError as error:
-                raise TimeoutError("no answer in time") from error
-            except TimeoutError:
-                raise
-            except OSError as error:
-                raise self._lost(error) from error
+            data = self._receive() if came is None else came
             if not data:
                 raise self._lost(None)
             try:
@@ -195,12 +194,26 @@ class BlockingConnection:
                 return reply
             if now_ns() > until_ns:
                 raise TimeoutError("half an answer in time")
+            came = None
+
+    def _receive(self) -> bytes:
+        assert self._socket is not None
+        try:
+            return self._socket.recv(READ)
+        except OSError as error:
+            raise self._failed(error) from error
 
     def _next(self) -> object:
         try:
             return self._reader.next()
         except GarbledReply as error:
             raise self._garbled(error) from error
+
+    def _failed(self, error: OSError) -> Exception:
+        """The error of a caller, where the system ended a wait or the connection."""
+        if isinstance(error, (BlockingIOError, TimeoutError)):
+            return TimeoutError("no answer in time")
+        return self._lost(error)
 
     def _lost(self, error: OSError | None) -> RedisConnectionLost:
         why = f" ({error})" if error else ""

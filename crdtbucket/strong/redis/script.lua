@@ -12,9 +12,8 @@ ARGV      1 capacity   tokens                   8 fence     which of the process
           4 p          tokens, below 2^51      11 refunded   /
           5 retention  ms that a full bucket's 12 stated    the caller's debt: seconds
                        records are kept        13           and ns
-          6 cost       tokens; 0: only settle  14 whole     1: the other columns that it knows
-          7 owner      the caller's field                   follow, each as owner, generation, taken,
-                                                            refunded
+          6 cost       tokens; 0: only settle  14 whole     1: the other columns that it knows follow,
+          7 owner      the caller's field                   each as owner, generation, taken, refunded
 
 Answer   {status, debt s, debt ns (rounded up), taken, refunded} of the record as it stands now and,
          when whole, owner, generation, taken, refunded of every record.
@@ -32,15 +31,6 @@ local LEVEL = '^(%d+) (%d+) (%d+) (%d+) (%d+) (%d+) (%d+)$'
 local RECORD = '^(%d+) (%d+) (%d+) (%d+) (%d+)$'
 
 --@ arguments.lua
-
--- Writes the debt and fields with their values. All is kept until the bucket is full, and then for
--- the retention.
-local function keep(s, ns, rest, ...)
-  local text = now[1] .. ' ' .. now[2] .. format(' %d %d %d ', s, ns, rest) .. argv[3] .. ' '
-    .. argv[4]
-  redis.call('HSET', key, 'level', text, ...)
-  redis.call('PEXPIRE', key, s * 1000 + floor(ns / 1000000) + 1 + argv[5])
-end
 
 local held, all = nil, whole
 if not whole then
@@ -214,7 +204,11 @@ if changed or next(raised) then
     fields[#fields + 1] = name
     fields[#fields + 1] = format('%d %d %d %d %s', one[1], one[2], one[3], one[4], now[1])
   end
-  keep(s, ns, rest, unpack(fields))
+  -- All is kept until the bucket is full, and then for the retention.
+  local text = now[1] .. ' ' .. now[2] .. format(' %d %d %d ', s, ns, rest) .. argv[3] .. ' '
+    .. argv[4]
+  redis.call('HSET', key, 'level', text, unpack(fields))
+  redis.call('PEXPIRE', key, s * 1000 + floor(ns / 1000000) + 1 + argv[5])
 end
 
 if created and redis.call('HLEN', key) - 1 > MANY then -- all have been read

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from enum import IntEnum
 from typing import Any, NamedTuple
 
+from crdtbucket._core import store_call
 from crdtbucket.base.clock import NS_PER_SECOND
 from crdtbucket.errors import InvalidSpec, RedisReplyError
 from crdtbucket.spec.bucket_spec import BucketSpec
@@ -146,19 +147,13 @@ class Arguments:
 
         Raises `ValueError` when a number of the call is out of range.
         """
-        if source or call.others is not None:
-            return self._any(self._by_source if source else self._by_sha, call)
-        key, owner = call.key, call.owner
-        return b"%b$%d\r\n%b\r\n%b$16\r\n%016d\r\n$%d\r\n%b\r\n%b$1\r\n0\r\n" % (
-            self._plain,
-            len(key),
-            key,
-            self._fixed,
-            call.cost,
-            len(owner),
-            owner,
-            call_numbers(call),
-        )
+        if not source and call.others is None:
+            debt = call.debt_ns
+            counts = (call.cost, call.fence, call.generation, call.taken, call.refunded, debt)
+            made = store_call(self._plain, call.key, self._fixed, call.owner, counts)
+            if made is not None:
+                return made
+        return self._any(self._by_source if source else self._by_sha, call)
 
     def parse(self, reply: object) -> ScriptAnswer:
         """The answer in a reply to one of these. Raises `RedisReplyError` for anything else."""
@@ -185,9 +180,9 @@ def parse(reply: object, hold: bool = False) -> ScriptAnswer:
     Raises `RedisReplyError` for anything else.
     """
     first = 7 if hold else 5
-    if type(reply) is not list or len(reply) < first or (len(reply) - first) % 4:
+    if type(reply) is not list or (size := len(reply)) < first or (size - first) % 4:
         raise _no_answer(reply)
-    status, seconds, ns, taken, refunded = reply[:5]
+    status, seconds, ns, taken, refunded = reply if size == 5 else reply[:5]
     if not (
         type(status) is type(seconds) is type(ns) is type(taken) is type(refunded) is int
         and 0 <= status < len(_STATUS)
@@ -199,8 +194,8 @@ def parse(reply: object, hold: bool = False) -> ScriptAnswer:
         raise _no_answer(reply)
     debt, held = seconds * NS_PER_SECOND + ns, _span(reply, *reply[5:7]) if hold else 0
     columns: tuple[Column, ...] = ()
-    if len(reply) > first:
-        columns = tuple([_read_column(reply, i) for i in range(first, len(reply), 4)])
+    if size > first:
+        columns = tuple([_read_column(reply, i) for i in range(first, size, 4)])
     return _new(ScriptAnswer, (_STATUS[status], debt, taken, refunded, columns, held))
 
 

@@ -1,0 +1,117 @@
+/* A plain call on the common store as bytes, its answer as numbers, and the way there and back. */
+#ifndef CRDTBUCKET_BINDING_STORE_CALL_H
+#define CRDTBUCKET_BINDING_STORE_CALL_H
+
+#include <errno.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/types.h>
+
+enum { MOST_REPLIED = 9, MOST_CALL = 2048 }; /* numbers of an answer; bytes of a call */
+
+enum { CALL_NUMBERS = 7 };
+
+typedef struct {
+    const char *data;
+    size_t size;
+} text_t;
+
+/* What a plain call says. `head`: the command, the script and the number of keys; `fixed`: what is
+ * the same in each call on a bucket; both are bytes as they are sent, `key` and `owner` are texts.
+ * `numbers`: cost, fence, generation, taken, refunded, and the debt in s and ns. */
+typedef struct {
+    text_t head, key, fixed, owner;
+    uint64_t numbers[CALL_NUMBERS];
+} plain_call_t;
+
+static inline char *put_bytes(char *at, text_t text)
+{
+    memcpy(at, text.data, text.size);
+    return at + text.size;
+}
+
+/* Writes a number in so many digits. 0 where they are too few. */
+static inline int put_digits(char *at, uint64_t number, size_t digits)
+{
+    for (; digits; number /= 10)
+        at[--digits] = (char)('0' + number % 10);
+    return !number;
+}
+
+/* "$40\r\n" and the text; for texts of less than 10,000 bytes. */
+__attribute__((noinline)) static char *put_word(char *at, text_t text)
+{
+    size_t digits = text.size < 10 ? 1 : text.size < 100 ? 2 : text.size < 1000 ? 3 : 4;
+    *at++ = '$';
+    put_digits(at, text.size, digits);
+    at = put_bytes(at + digits, (text_t){"\r\n", 2});
+    return put_bytes(put_bytes(at, text), (text_t){"\r\n", 2});
+}
+
+/* Writes a call into `out`, which has MOST_CALL bytes. Returns how many it has; 0 when there is no
+ * room, or a number is out of its range. */
+static inline size_t put_call(char *out, const plain_call_t *c)
+{
+    static const uint8_t digits[CALL_NUMBERS] = {16, 10, 10, 16, 16, 10, 9};
+    char text[16], *at;
+    int right = 1;
+    if (c->head.size + c->key.size + c->fixed.size + c->owner.size > MOST_CALL - 256)
+        return 0;
+    at = put_word(put_bytes(out, c->head), c->key);
+    at = put_bytes(at, c->fixed);
+    for (int i = 0; i < CALL_NUMBERS; i++) {
+        right &= put_digits(text, c->numbers[i], digits[i]);
+        at = put_word(at, (text_t){text, digits[i]});
+        if (!i)
+            at = put_word(at, c->owner);
+    }
+    at = put_word(at, (text_t){"0", 1});
+    return right ? (size_t)(at - out) : 0;
+}
+
+/* Reads a list of whole numbers from 0 on, "*2\r\n:7\r\n:0\r\n", that is all of `text`. Returns how
+ * many there are; 0 for anything else. */
+static inline int read_numbers(const char *text, size_t size, int64_t *numbers)
+{
+    const char *at = text, *end = text + size;
+    if (size < 4 || *at++ != '*' || *at < '1' || *at > '0' + MOST_REPLIED)
+        return 0;
+    int count = *at++ - '0';
+    if (*at++ != '\r' || *at++ != '\n')
+        return 0;
+    for (int i = 0; i < count; i++) {
+        if (at == end || *at++ != ':')
+            return 0;
+        const char *first = at;
+        int64_t number = 0;
+        for (; at < end && at - first < 18 && *at >= '0' && *at <= '9'; at++)
+            number = number * 10 + (*at - '0');
+        if (at == first || end - at < 2 || *at++ != '\r' || *at++ != '\n')
+            return 0;
+        numbers[i] = number;
+    }
+    return at == end ? count : 0;
+}
+
+/* Sends what is left of a command, then waits for bytes. Returns how many came, 0 when the
+ * connection has ended, and -1 with errno. After EINTR, when signals have been looked at, it is to
+ * be called again. */
+static inline ssize_t exchange(int fd, const char **command, size_t *left, char *got, size_t room)
+{
+    if (*left) {
+        ssize_t sent = send(fd, *command, *left, 0);
+        if (sent < 0)
+            return -1;
+        *command += sent;
+        *left -= (size_t)sent;
+        if (*left) {
+            errno = EINTR;
+            return -1;
+        }
+    }
+    return recv(fd, got, room, 0);
+}
+
+#endif

@@ -1,0 +1,79 @@
+# Plain calls of the common store's script, and the way there and back. What is not plain is for the
+# caller, who can write and read everything.
+
+cdef extern from "core/binding/store_call.h" nogil:
+    enum:
+        MOST_REPLIED
+        MOST_CALL
+    ctypedef struct text_t:
+        const char *data
+        size_t size
+    ctypedef struct plain_call_t:
+        text_t head, key, fixed, owner
+        uint64_t[7] numbers
+    size_t put_call(char *out, const plain_call_t *)
+    int read_numbers(const char *text, size_t size, int64_t *numbers)
+    Py_ssize_t exchange(int fd, const char **command, size_t *left, char *got, size_t room)
+
+
+cdef inline text_t text_of(bytes text):
+    return text_t(PyBytes_AS_STRING(text), PyBytes_GET_SIZE(text))
+
+
+cdef uint64_t natural(object number):
+    """UINT64_MAX for what is no whole number from 0 on."""
+    cdef int overflow = 0
+    cdef int64_t value = -1
+    if PyLong_CheckExact(number):
+        value = PyLong_AsLongLongAndOverflow(number, &overflow)
+    return <uint64_t>value
+
+
+def store_call(
+    bytes head not None,
+    bytes key not None,
+    bytes fixed not None,
+    bytes owner not None,
+    tuple numbers not None,
+    /,
+):
+    """The bytes of a plain call; see `plain_call_t`. `numbers`: cost, fence, generation, taken,
+    refunded, debt in ns. None when these are others, or one is out of its range, or the call is too
+    long."""
+    cdef plain_call_t call
+    cdef char[MOST_CALL] out
+    cdef size_t size
+    cdef uint64_t debt
+    cdef int i
+    if PyTuple_GET_SIZE(numbers) != 6:
+        return None
+    call.head, call.key = text_of(head), text_of(key)
+    call.fixed, call.owner = text_of(fixed), text_of(owner)
+    for i in range(6):
+        call.numbers[i] = natural(<object>PyTuple_GET_ITEM(numbers, i))
+    debt = call.numbers[5]
+    call.numbers[5], call.numbers[6] = debt // 1000000000, debt % 1000000000
+    size = put_call(out, &call)
+    return PyBytes_FromStringAndSize(out, size) if size else None
+
+
+def ask_store(int fd, bytes command not None, /):
+    """Sends a command over a socket that blocks, and waits for bytes. Returns the numbers that they
+    are, if they are one list of a few numbers; else the bytes, none when the connection has ended.
+    Raises `OSError`."""
+    cdef char[4096] got
+    cdef int64_t[MOST_REPLIED] numbers
+    cdef const char *data = PyBytes_AS_STRING(command)
+    cdef size_t left = PyBytes_GET_SIZE(command)
+    cdef Py_ssize_t size
+    cdef int count, i
+    while True:
+        with nogil:
+            size = exchange(fd, &data, &left, got, sizeof(got))
+        if size >= 0:
+            break
+        if errno != EINTR:
+            PyErr_SetFromErrno(OSError)
+        PyErr_CheckSignals()
+    count = read_numbers(got, size, numbers)
+    return [numbers[i] for i in range(count)] if count else PyBytes_FromStringAndSize(got, size)
