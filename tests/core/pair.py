@@ -85,8 +85,7 @@ class Peer:
             self.understood(places),
             node=self.node_of(sender.number),
             epoch=sender.epoch,
-            at=self.table.now(),
-            **options,
+            **{"at": self.table.now(), **options},
         )
 
 

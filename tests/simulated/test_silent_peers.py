@@ -256,6 +256,17 @@ def test_calls_that_move_to_a_side_that_was_asked_for_less_deny_nothing_at_the_e
     assert denied(drive(mesh, demand(0.8), 8.0)) <= 1
 
 
+@pytest.mark.parametrize("size", [3, 5])
+def test_who_were_all_cut_off_from_each_other_are_denied_nothing_at_the_end(size: int) -> None:
+    """Each hears the others one after the other, when more was asked for than it keeps for them."""
+    mesh, names = mesh_of(size), NAMES[:size]
+    drive(mesh, dict.fromkeys(names, 80 / size), 10.0)
+    mesh.partition(*names)
+    drive(mesh, dict.fromkeys(names, 90 / size), 20.0)
+    mesh.heal()
+    assert denied(drive(mesh, dict.fromkeys(names, 90 / size), 10.0)) == 0
+
+
 @pytest.mark.parametrize("seconds", [20.0, 100.0])
 @pytest.mark.parametrize("size", [2, 4])
 def test_a_burst_at_the_end_of_a_partition_is_charged_where_a_light_load_was_known(

@@ -42,6 +42,56 @@ def test_late_frames_under_a_light_load_deny_nothing(
         assert denied == 0
 
 
+@pytest.mark.parametrize("held", [3.0, 8.0, 20.0])
+@pytest.mark.parametrize(("before", "idle"), [(0.0, 0.076), (0.0, 10.0), (10.0, 10.0)])
+def test_late_frames_deny_nothing_where_a_key_was_asked_for_first_while_they_were_held(
+    before: float, idle: float, held: float
+) -> None:
+    """The first that come tell how much was asked for, and are some seconds old."""
+    mesh, demand = mesh_of(3), dict.fromkeys(NAMES[:3], 0.9 * 100 / 3)
+    drive(mesh, demand, before)
+    mesh.advance(idle)
+    mesh.stall(held)
+    assert sum(denied for _, denied, _ in drive(mesh, demand, held + 10.0).values()) == 0
+
+
+def test_takes_in_frames_that_are_too_old_for_their_rates_are_in_the_credit() -> None:
+    mesh, demand = mesh_of(3), dict.fromkeys(NAMES[:3], 0.9 * 100 / 3)
+    drive(mesh, demand, 10.0)
+    mesh.advance(10.0)
+    mesh.stall(20.0, 8.0)
+    assert sum(denied for _, denied, _ in drive(mesh, demand, 38.0).values()) == 0
+
+
+@pytest.mark.parametrize("known", [0.2, 0.5])
+@pytest.mark.parametrize("drain", [0.0, 0.5, 6.0])
+@pytest.mark.parametrize("load", [0.6, 0.75])
+def test_who_learns_late_how_much_another_one_asks_for_denies_no_light_load(
+    known: float, drain: float, load: float
+) -> None:
+    """Frames are held from the first rounds on, when rates are known from a part of a second."""
+    mesh = mesh_of(2, BucketSpec("b", 300, 1000), latency=0.001)
+    demand = dict.fromkeys(NAMES[:2], load * 1000 / 2)
+    drive(mesh, demand, known)
+    mesh.stall(3.0, drain, ("B", "A"))
+    denied = [denied for _, denied, _ in drive(mesh, demand, 4.0 + drain).values()]
+    assert denied == [0, 0]
+
+
+@pytest.mark.parametrize("drain", [0.5, 6.0])
+@pytest.mark.parametrize("load", [1.1, 1.5, 3.0])
+def test_who_learns_late_how_much_another_one_asks_for_admits_the_limit(
+    drain: float, load: float
+) -> None:
+    """In overload it is expected to have got its part of what is refilled."""
+    mesh = mesh_of(2, BucketSpec("b", 1000, 1000), latency=0.001)
+    demand = dict.fromkeys(NAMES[:2], load * 1000 / 2)
+    given, seconds = total(drive(mesh, demand, 0.2)), 4.0 + drain
+    mesh.stall(3.0, drain, ("B", "A"))
+    given += total(drive(mesh, demand, seconds))
+    assert given <= 1000 + 1000 * (0.2 + seconds) + 20
+
+
 @pytest.mark.parametrize("at", [0.0, 5.0])
 @pytest.mark.parametrize(("held", "drain"), [(8.0, 0.0), (8.0, 8.0), (8.0, 16.0)])
 def test_late_frames_are_no_jump_of_a_clock(

@@ -37,8 +37,11 @@ struct lowered {
     /* Until this local ns what they were thought to have taken is not refilled: what they took is
      * charged as far as it is more. */
     int64_t given_up_until;
+    /* Until this local ns refill would have to go on to pay what is hidden for the node
+     * `hidden_of`, whose takes that are known were `hidden_net` then; see refilled.h. */
+    int64_t hidden_until, hidden_net;
     double spent, agreed; /* parts of the two budgets */
-    uint32_t peer;
+    uint32_t peer, hidden_of;
 };
 
 _Static_assert(sizeof(struct lowered) + 64 - _Alignof(struct lowered) <= 3 * 64,
@@ -114,6 +117,7 @@ COLD static struct lowered *lowered_of(table_t *t, uint32_t e, const definition_
         l->hash_lo = t->hot[e].hash_lo;
         l->peer = 0;
         l->uncounted = 0;
+        l->hidden_until = 0;
         l->predicted_until = l->given_up_until = 0;
     }
     double since = larger(0.0, (double)(now - l->spent_at)), each = LOWERED_PART / (double)members;

@@ -6,7 +6,7 @@
 #include "../level/evict.h"
 #include "../level/over_admission.h"
 #include "lowering.h"
-#include "merged_debt.h"
+#include "refilled.h"
 #include "store.h"
 #include "suspect.h"
 
@@ -170,7 +170,7 @@ static int merge_levels(table_t *t, uint32_t e, const wire_entry_t *w, const wir
     i128 rest = far > 0 && g->brings_silent > 0 ? far_left(t, e, d, m, g, now) : 0;
     i128 stated = stated_units(d, w->debt_ns, wd), hidden = stated_units(d, w->hidden_ns, wd),
          apart = UNLIKELY(g->brings_silent > 0)
-                     ? debt_apart(t, e, d, m, w, g, debt + far, stated + hidden, now)
+                     ? debt_apart(t, e, d, m, w, g, debt + far, stated + hidden, rest, now)
                      : UNBOUNDED,
          advertised = stated + (UNLIKELY(hidden > far) ? hidden - far : 0),
          there = stated + (UNLIKELY(rest < far) ? surely_hidden(d, g, hidden, far - rest) : 0),
@@ -192,6 +192,23 @@ static int merge_levels(table_t *t, uint32_t e, const wire_entry_t *w, const wir
     return debt + far <= slack_units(d) && stated > 0 && after < stated;
 }
 
+/* Takes over the rates that a wire entry states. */
+static void merge_rates(table_t *t, uint32_t e, const wire_entry_t *w, const merge_context_t *m,
+                        int epochs, int64_t now, merge_result_t *r)
+{
+    definition_t *d = &t->definitions[t->hot[e].bucket];
+    int old = now - m->at > t->h->near_ns && !m->late;
+    i128 far = UNLIKELY(old) ? kept_for_silent(t, e, d, now).far : 0;
+    if (m->newer) {
+        note_got(t, e, d, now);
+        store_rates(t, e, m, w, epochs, r);
+    }
+    if (UNLIKELY(w->relayed_count) && !m->late)
+        store_relayed_rates(t, e, m, w, now, r);
+    if (UNLIKELY(old))
+        hide_refilled(t, e, d, m, far, now);
+}
+
 static void merge_entry(table_t *t, const wire_entry_t *w, uint32_t guess,
                         const wire_definition_t *wd, const merge_context_t *m, int epochs,
                         int64_t now, comparison_t *g, merge_out_t *out)
@@ -208,12 +225,7 @@ static void merge_entry(table_t *t, const wire_entry_t *w, uint32_t guess,
     if (e == NONE)
         return;
     int full_here = merge_levels(t, e, w, wd, m, now, g, r);
-    if (m->newer) {
-        note_got(t, e, &t->definitions[t->hot[e].bucket], now);
-        store_rates(t, e, m, w, epochs, r);
-    }
-    if (UNLIKELY(w->relayed_count) && !m->late)
-        store_relayed_rates(t, e, m, w, now, r);
+    merge_rates(t, e, w, m, epochs, now, r);
     r->merged++;
     if (m->joining || (existed && full_here))
         out->answers[r->answer_count++] = e;

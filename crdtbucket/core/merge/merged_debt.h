@@ -65,7 +65,7 @@ COLD static int knows_this_side(const table_t *t, const comparison_t *g, int64_t
  * was refilled earlier in the silence is gone. */
 COLD static i128 debt_apart(const table_t *t, uint32_t e, const definition_t *d,
                             const merge_context_t *m, const wire_entry_t *w, const comparison_t *g,
-                            i128 here, i128 there, int64_t now)
+                            i128 here, i128 there, i128 rest, int64_t now)
 {
     const node_t *source = &t->nodes[m->source];
     int64_t apart = now - source->last_seen, lacks = g->lacks - g->lacks_credited;
@@ -87,7 +87,7 @@ COLD static i128 debt_apart(const table_t *t, uint32_t e, const definition_t *d,
     if (!knows_this_side(t, g, now)) /* it lacks all that was ever taken on this side */
         taken = smaller(taken, larger(asked_here * seconds, (double)(here / d->q)));
     i128 beyond = far_units(d, brings + taken) - (i128)apart * d->p;
-    return here + there + (beyond > 0 ? beyond : 0);
+    return here + there + (beyond > 0 ? beyond : 0) - rest;
 }
 
 /* What the sender owes by itself, of what it hides, as far as that is certain; in units. It takes

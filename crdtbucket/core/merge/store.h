@@ -88,7 +88,7 @@ static void store_columns(table_t *t, uint32_t e, const merge_context_t *m, cons
         int64_t brought = x->taken - x->refunded - before;
         update |= m->relays && m->relays[node];
         r->gained += brought;
-        if (node && node != m->source && t->nodes[node].rated)
+        if (node && (node != m->source || !m->newer) && t->nodes[node].rated)
             note_relayed(t, e, node, &c, net, brought);
     }
     if (update)
