@@ -11,6 +11,7 @@ without the events of --drop.
 from __future__ import annotations
 
 import argparse
+import gc
 import logging
 import sys
 import time
@@ -40,8 +41,14 @@ def attempt(seed: int) -> str | None:
 
 def attempt_many(seeds: range) -> list[tuple[int, str]]:
     logging.getLogger("crdtbucket").addHandler(logging.NullHandler())
-    found = ((seed, attempt(seed)) for seed in seeds)
-    return [(seed, error) for seed, error in found if error is not None]
+    gc.freeze()  # what is imported is gone through no more
+    gc.disable()
+    found = []
+    for seed in seeds:
+        if (error := attempt(seed)) is not None:
+            found.append((seed, error))
+        gc.collect()  # a run is large, and nothing of it is needed any more
+    return found
 
 
 def failures(start: int, count: int, jobs: int) -> Iterator[tuple[int, list[tuple[int, str]]]]:

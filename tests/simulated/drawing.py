@@ -17,6 +17,8 @@ from crdtbucket.spec.bucket_spec import BucketSpec
 from crdtbucket.spec.field_checks import MAX_RATE
 from tests.simulated.given_up import draw_given_up
 from tests.simulated.happenings import (
+    draw_alone,
+    draw_bad,
     draw_crowd,
     draw_cuts,
     draw_hostile,
@@ -28,7 +30,7 @@ from tests.simulated.happenings import (
     draw_stalls,
 )
 from tests.simulated.irregular import IRREGULAR
-from tests.simulated.plan import Event, Phase, Plan, Way, names
+from tests.simulated.plan import ENDINGS, Event, Phase, Plan, Way, names
 from tests.simulated.reloaded import draw_reloaded
 
 FRAMES = (*[100] * 12, *[150] * 4, 400, 400, 1200, 4000)
@@ -75,6 +77,7 @@ def draw(seed: int, plain: Collection[str] = (), dropped: Collection[int] = ()) 
         events=tuple(e for i, e in enumerate(events) if i not in dropped),
         seconds=drawn["length"],
         bad=drawn["bad"],
+        endings=drawn["endings"],
         idle=drawn["idle"],
     )
 
@@ -247,14 +250,9 @@ def draw_scattered(rng: random.Random, drawn: dict[str, Any]) -> float:
     return min(rng.choice([10.0, 25.0, 60.0]), 150 / drawn["length"])
 
 
-def draw_bad(rng: random.Random, drawn: dict[str, Any]) -> int:
-    """Two of at least five members lie together, in a part of the plans in which one does."""
-    return 2 if drawn["size"] >= 3 and rng.random() < 0.4 else 1
-
-
-def draw_alone(rng: random.Random, drawn: dict[str, Any]) -> bool:
-    """Whether nothing happens but what is hostile, so that it is judged strictly."""
-    return bool(drawn["hostile"] or drawn["observer"]) and rng.random() < 0.5
+def draw_endings(rng: random.Random, drawn: dict[str, Any]) -> tuple[str, ...]:
+    """None, some or all of them: they take longer than most runs."""
+    return ENDINGS[: rng.choices([0, 1, 2], [6, 1, 3])[0]]
 
 
 def nothing(drawn: dict[str, Any]) -> tuple[Event, ...]:
@@ -295,6 +293,7 @@ DIMENSIONS: dict[str, Dimension] = {
     **{name: Dimension(draw_them, nothing) for name, draw_them in IRREGULAR.items()},
     "given_up": Dimension(draw_given_up, lambda drawn: {}),
     "reloaded": Dimension(draw_reloaded, lambda drawn: {}),
+    "endings": Dimension(draw_endings, lambda drawn: ENDINGS),
     "idle": Dimension(lambda rng, drawn: rng.random() < 0.08, lambda drawn: False),
 }
 """In the order in which they are drawn."""

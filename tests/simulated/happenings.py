@@ -185,3 +185,13 @@ def draw_observer(rng: random.Random, drawn: dict[str, Any]) -> tuple[Event, ...
     times = sorted(rng.uniform(0, drawn["length"]) for _ in range(rng.choice([1, 5, 20])))
     acts = list(OBSERVED)
     return tuple(Event(at, kind, (rng.choice(acts), rng.getrandbits(32))) for at in times)
+
+
+def draw_bad(rng: random.Random, drawn: dict[str, Any]) -> int:
+    """Two of at least five members lie together, in a part of the plans in which one does."""
+    return 2 if drawn["size"] >= 3 and rng.random() < 0.4 else 1
+
+
+def draw_alone(rng: random.Random, drawn: dict[str, Any]) -> bool:
+    """Whether nothing happens but what is hostile, so that it is judged strictly."""
+    return bool(drawn["hostile"] or drawn["observer"]) and rng.random() < 0.5

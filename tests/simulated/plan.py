@@ -13,6 +13,8 @@ Way = tuple[str, str]
 STEPS = 150
 """Times at which a run demands tokens, at most."""
 LEAST_STEP = 0.01
+ENDINGS = ("afterwards", "overloaded")
+"""What may be asked of the nodes when all is over, in this order."""
 BURST_PART = 0.1
 """Of their period, in which bursts come; in the rest of it nothing is asked for."""
 
@@ -82,6 +84,8 @@ class Plan:
     seconds: float
     bad: int
     """So many members lie, the same at the same time, where any does."""
+    endings: tuple[str, ...]
+    """What is asked of the nodes when all is over: the first of `ENDINGS`."""
     idle: bool
     """Whether the run goes on until every key is full and gone."""
 

@@ -205,10 +205,7 @@ class Service:
         window.ideal_given += ideal
         if self.plan.in_burst(now / SECOND):
             window.ideal_shared += ideal
-        since = window.waiting.setdefault(name, now)
-        window.starved[name] = max(window.starved.get(name, 0), now - since)
-        if allowed:
-            del window.waiting[name]
+        window.answered(name, now, allowed)
 
     # ---- rules ----
 
@@ -322,15 +319,26 @@ class Service:
                     f"{name} got {window.given[name]} tokens of {offered} in {seconds:.1f} s, "
                     f"{due:.1f} of {window.ideal_shared} are its part",
                 )
-            starved = window.starved.get(name, 0) / SECOND
-            each = seconds * cost / due if due else 1e9
-            # Who got nothing at the end of a burst waits for the next one; and what was given out
-            # beyond the limit is refilled first, for as long nobody is due anything.
-            refilled = (window.owed + window.beyond) / self.rate
-            if starved > 2.0 + 10 * self.lag + 15 * each + self.plan.period + refilled:
+            self._check_waits(window, name, due, seconds)
+
+    def _check_waits(self, window: Window, name: str, due: float, seconds: float) -> None:
+        """Nobody waits for as long as fifteen calls of its part take, on the average of the window
+        and in what one bucket gives meanwhile: of what it held at first, calls come much sooner
+        than of what is refilled. Who got nothing at the end of a burst waits for the next one; and
+        what was given out beyond the limit is refilled first, for as long nobody is due anything.
+        """
+        part, cost = due / max(1, window.ideal_shared), self.plan.cost
+        refilled = (window.owed + window.beyond) / self.rate
+        known = 2.0 + 10 * self.lag + self.plan.period + refilled
+        for wait in window.waits[name].values():
+            waited, meanwhile = wait.ns / SECOND, part * wait.ideal_shared
+            if not (due and meanwhile):
+                continue
+            each = max(seconds * cost / due, waited * cost / meanwhile)
+            if waited > known + 15 * each:
                 self.view.broken(
                     "starved",
-                    f"{name} got nothing for {starved:.1f} s, a call each {each:.2f} s is its part",
+                    f"{name} got nothing for {waited:.1f} s, a call each {each:.2f} s is its part",
                 )
 
     def _share_alone(self, at: int) -> float:

@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from crdtbucket.spec.bucket_spec import BucketSpec
+from crdtbucket.testing import SimulatedNode
 from tests.simulated.books import Books
 from tests.simulated.drawing import DIMENSIONS, draw
 from tests.simulated.ending import Ending, kept_for_the_dead
@@ -350,3 +351,26 @@ def test_the_columns_of_a_key_that_was_evicted_for_want_of_room_are_waited_for()
     )
     run = Run(plan).play()
     assert all(run.mesh[name].table.stats()["evicted_indebted"] for name in plan.nodes)
+
+
+def test_who_waits_for_two_tokens_of_what_refills_is_not_starved() -> None:
+    """In 3141 a bucket holds 400 tokens, and gets another one each 9 s once they are gone."""
+    assert Run(draw(3141)).play()
+
+
+@pytest.mark.parametrize(("until", "looked"), [(75.0, DOES), (110.0, pytest.raises(Broken))])
+def test_who_gets_nothing_while_others_do_is_starved(
+    until: float, looked: AbstractContextManager[None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The bucket is empty after 40 s, and gets another token each second; most are its part."""
+    spec = BucketSpec("main", 4000, 4000, "3600s")
+    plan = replace(draw(3141), main=spec, linked=(("n0", "n1"), ("n0", "n2"), ("n1", "n2")))
+    run, take_burst = Run(plan), SimulatedNode.take_burst
+
+    def take(node: SimulatedNode, bucket: str, key: str, calls: int, cost: int = 1) -> int:
+        denied = node.name == "n2" and 60.0 < run.mesh.now_ns / SECOND < until
+        return 0 if denied else take_burst(node, bucket, key, calls, cost)
+
+    monkeypatch.setattr(SimulatedNode, "take_burst", take)
+    with looked:
+        run.play()

@@ -16,6 +16,7 @@ from tests.simulated.network import Network
 from tests.simulated.overloaded import Overloaded
 from tests.simulated.plan import Plan
 from tests.simulated.run import Run
+from tests.simulated.test_faults import SEEDS
 from tests.simulated.view import Broken, View
 
 MANY, LEAST = 12, 0.6
@@ -92,20 +93,27 @@ def test_a_mesh_that_does_not_keep_to_it(
         found.check()
 
 
+def fits(plan: Plan) -> bool:
+    """Whether it is one of several nodes with a reload, in which no member lies, and with a bucket
+    of which it can be said how it is shared: it holds some calls of each, updates travel faster
+    than it fills, and that takes no longer than half a minute."""
+    limits = [event.args[0] for event in plan.events if event.what == "reload"]
+    if not limits or plan.has("lie", "write") or len(plan.nodes) < 2:
+        return False
+    lag, spec = plan.gossip_interval + plan.one_way, limits[-1]
+    seconds = spec.capacity / spec.rate_per_second
+    return spec.capacity >= 16 * len(plan.nodes) and 8 * lag <= seconds <= 30
+
+
 def plans() -> list[Plan]:
-    """The first ones of several nodes with a reload, in which no member lies, and with a bucket of
-    which it can be said how it is shared: it holds some calls of each, updates travel faster than
-    it fills, and that takes no longer than half a minute."""
+    """The first ones that fit."""
+    return [*islice(filter(fits, (draw(i, plain=("endings",)) for i in count())), MANY)]
 
-    def fits(plan: Plan) -> bool:
-        limits = [event.args[0] for event in plan.events if event.what == "reload"]
-        if not limits or plan.has("lie", "write") or len(plan.nodes) < 2:
-            return False
-        lag, spec = plan.gossip_interval + plan.one_way, limits[-1]
-        seconds = spec.capacity / spec.rate_per_second
-        return spec.capacity >= 16 * len(plan.nodes) and 8 * lag <= seconds <= 30
 
-    return [*islice(filter(fits, map(draw, count())), MANY)]
+def test_enough_seeds_of_the_suite_are_overloaded() -> None:
+    """What is wrong from a reload on is noticed in most of these."""
+    drawn = [plan for plan in map(draw, range(SEEDS)) if fits(plan)]
+    assert sum("overloaded" in plan.endings for plan in drawn) >= MANY
 
 
 def is_noticed(plan: Plan, planted: Planted) -> bool:

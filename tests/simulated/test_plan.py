@@ -10,7 +10,7 @@ import pytest
 
 from tests.simulated.drawing import DIMENSIONS, EVENTS, draw
 from tests.simulated.given_up import ASKED, NEEDS_S
-from tests.simulated.plan import Plan
+from tests.simulated.plan import ENDINGS, Plan
 
 
 @pytest.fixture(scope="module")
@@ -251,3 +251,9 @@ def test_events_are_in_order_and_within_the_run(plans: list[Plan]) -> None:
         "stall", "flow", "lie", "look", "write", "jump", "still", "reset", "surge", "flood",
         "stage", "unstage", "add", "spend", "limit",
     }  # fmt: skip
+
+
+def test_some_plans_have_no_endings(plans: list[Plan]) -> None:
+    assert 0.5 < share(lambda plan: not plan.endings, plans) < 0.7
+    assert 0.2 < share(lambda plan: plan.endings == ENDINGS, plans) < 0.4
+    assert share(lambda plan: plan.endings == ENDINGS[:1], plans) > 0.05

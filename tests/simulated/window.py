@@ -2,9 +2,18 @@
 
 from __future__ import annotations
 
-from collections import deque
+from collections import defaultdict, deque
+from typing import NamedTuple
 
 from tests.simulated.truth import IdealBucket
+
+
+class Wait(NamedTuple):
+    """A time in which a node with demand admitted nothing."""
+
+    ns: int
+    ideal_shared: int
+    """Tokens that one bucket gave meanwhile to all that want some."""
 
 
 class Window:
@@ -23,10 +32,11 @@ class Window:
         """Tokens that were given out within `late` before the last ones were."""
         self.offered: dict[str, int] = {}
         self.given: dict[str, int] = {}
-        self.waiting: dict[str, int] = {}
-        """Since when each node has only denied calls, ns; not there when the last was admitted."""
-        self.starved: dict[str, int] = {}
-        """The longest time that a node with demand admitted nothing, ns."""
+        self.waits: dict[str, dict[int, Wait]] = defaultdict(dict)
+        """Of each node, by when they began, ns."""
+        self._waiting: dict[str, tuple[int, int]] = {}
+        """Since when each node has only denied calls, ns, and what one bucket had given by then;
+        not there when the last was admitted."""
         self.ideal_given = self.ideal_shared = 0
         """What one bucket gives; and of that, what it gives while all that want some ask for it."""
         self.beyond = 0.0
@@ -54,6 +64,13 @@ class Window:
         while self._unheard[0][0] < now - self._late:
             self.lately -= self._unheard.popleft()[1]
         self.unseen = max(self.unseen, self.lately)
+
+    def answered(self, name: str, now: int, allowed: int) -> None:
+        """So many calls of those that came were admitted; what one bucket gives is counted."""
+        since, given = self._waiting.setdefault(name, (now, self.ideal_shared))
+        self.waits[name][since] = Wait(now - since, self.ideal_shared - given)
+        if allowed:
+            del self._waiting[name]
 
     def explained(self, most: float, forgiven: float) -> bool:
         """Whether no more was given out beyond the limit than `most` tokens, which nodes did not
