@@ -78,8 +78,9 @@ class HostRollout:
             found = position_in(_read(fd))
             if found is None or found < position:
                 written = content()
-                os.ftruncate(fd, 0)
+                os.posix_fallocate(fd, 0, len(written))  # else what is there would be lost
                 os.pwrite(fd, written, 0)
+                os.ftruncate(fd, len(written))
             return found
 
         return self._locked(merge)

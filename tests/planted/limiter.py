@@ -280,4 +280,11 @@ MUTATIONS = (
         "            return True\n        if self._fault:\n",
         suite("rollout/test_rollout_store", "full_disk"),
     ),
+    Mutation(
+        "a_host_without_room_loses_how_far_its_roll_out_was",
+        "rollout",
+        "                os.posix_fallocate(fd, 0, len(written))",
+        "                os.ftruncate(fd, 0)",
+        suite("rollout/test_rollout_store", "no_room"),
+    ),
 )

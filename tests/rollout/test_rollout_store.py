@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import resource
 import subprocess
 import sys
 from collections.abc import Callable
@@ -294,6 +295,24 @@ def test_a_file_that_cannot_be_used_is_reported_once(
     os.unlink(file.path)
     assert file.exchange(position, its) is None
     assert file.exchange(position, its) == position
+
+
+def test_what_the_file_has_stays_where_there_is_no_room_for_more(tmp_path: Path) -> None:
+    """Else a process that starts then has the new version on all keys, and so have the others."""
+    file = HostRollout(str(tmp_path / "table"))
+    first, its = place(1)
+    file.exchange(first, its)
+    before = Path(file.path).read_bytes()
+    most = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (len(before) + 1, most[1]))
+    try:
+        later, larger = place(2)
+        assert file.exchange(later, lambda: larger() + b" " * 100) is None
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, most)
+    assert Path(file.path).read_bytes() == before
+    assert file.exchange(later, larger) == first
+    assert Path(file.path).read_bytes() == larger()
 
 
 def test_what_a_full_disk_did_not_take_is_kept_once_there_is_room(
