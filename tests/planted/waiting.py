@@ -1,4 +1,4 @@
-"""Bugs in limits that change while callers wait, or hold what they set aside."""
+"""Bugs in limits that change while callers wait, and in slots that requests hold."""
 
 from __future__ import annotations
 
@@ -46,5 +46,19 @@ MUTATIONS = (
         "            self._bucket.refund(decision)",
         "            self._bucket.of(key).refund(decision)",
         suite("upstream/test_upstream", "another_limit"),
+    ),
+    Mutation(
+        "a_cost_of_no_slot_lets_a_request_pass",
+        "http",
+        " or index(cost) < 1:\n",
+        ":\n",
+        suite("http/middleware/test_slots", "cost_that_is_none"),
+    ),
+    Mutation(
+        "a_request_for_more_slots_than_there_are_is_denied_for_ever",
+        "http",
+        "    if index(cost) > (most := spec.slots or 0):\n",
+        "    if (most := spec.slots or 0) < 0:\n",
+        suite("http/middleware/test_slots", "more_slots_than"),
     ),
 )
