@@ -93,6 +93,7 @@ class SlotBucket(Bucket):
     @property
     def expired(self) -> int:
         """Slots that were not released here before their ttl was over."""
+        self.book.held(self.table.now())  # counts those that have ended since
         return self.book.expired
 
     def returned(self, key: str | bytes, tokens: int) -> None:

@@ -61,4 +61,11 @@ MUTATIONS = (
         "    if (most := spec.slots or 0) < 0:\n",
         suite("http/middleware/test_slots", "more_slots_than"),
     ),
+    Mutation(
+        "slots_that_are_over_are_counted_when_others_are_acquired",
+        "limiter",
+        "        self.book.held(self.table.now())  # counts those that have ended since\n",
+        "",
+        suite("limiter/test_slots", "long_hold"),
+    ),
 )
