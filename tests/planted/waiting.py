@@ -68,4 +68,11 @@ MUTATIONS = (
         "",
         suite("limiter/test_slots", "long_hold"),
     ),
+    Mutation(
+        "strong_slots_are_waited_for_under_the_limit_that_the_key_had_at_first",
+        "strong",
+        "        self._strong = _checked(bucket.named)\n",
+        "        self._strong = bucket\n",
+        suite("strong/test_limits_while_waiting", "moment"),
+    ),
 )
