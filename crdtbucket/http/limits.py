@@ -5,10 +5,11 @@ from __future__ import annotations
 import dataclasses
 import itertools
 from collections.abc import Callable, Coroutine, Iterable, Sequence
-from typing import Any
+from operator import index
+from typing import Any, SupportsIndex
 
 from crdtbucket._core import MAX_SLOT_KEY_BYTES, Decision
-from crdtbucket.errors import InvalidSpec, SlotDenied
+from crdtbucket.errors import CostExceedsCapacity, InvalidCost, InvalidSpec, SlotDenied
 from crdtbucket.http.answers import SOON, Answer, Verdict, fields_of, problem_answer
 from crdtbucket.http.client_address import Network, check_trusted, key_of_peer
 from crdtbucket.http.fields import FieldOptions, deferred_fields
@@ -102,8 +103,9 @@ class Limits:
             charge = rule.charge(request)
             name, key, cost = charge[:3] if charge else (rule.bucket, "", 0)
             try:
-                for _ in range(cost):
-                    slot = self.limiter.bucket(name).slot(shortened(key, MAX_SLOT_KEY_BYTES))
+                bucket, key = self.limiter.bucket(name), shortened(key, MAX_SLOT_KEY_BYTES)
+                for _ in range(_slots_of(cost, bucket.spec_of(key)) if charge else 0):
+                    slot = bucket.slot(key)
                     slots.append(await slot.__aenter__())
             except BaseException as error:
                 Verdict(True, slots=tuple(slots)).release()
@@ -187,6 +189,15 @@ def _blocking(
     raise AssertionError("a decision in this process waits for nothing")
 
 
+def _slots_of(cost: Any, spec: BucketSpec) -> int:
+    """The slots that a request holds. Raises `InvalidCost`, `CostExceedsCapacity`."""
+    if isinstance(cost, bool) or not isinstance(cost, SupportsIndex) or index(cost) < 1:
+        raise InvalidCost(f"cost must be a whole number of slots, 1 or more, not {cost!r}")
+    if index(cost) > (most := spec.slots or 0):
+        raise CostExceedsCapacity(index(cost), most)
+    return index(cost)
+
+
 def _together(held: Verdict, verdict: Verdict) -> Verdict:
     """The verdict on tokens, with the slots that are held if it allows the request."""
     if verdict.allowed:
@@ -232,7 +243,7 @@ def _has_slots(limiter: Limiter, rule: Rule) -> bool:
 def _check_rule(limiter: Limiter, rule: Rule) -> None:
     """Raises `InvalidSpec` for a rule that its bucket cannot keep."""
     slots, spec = _has_slots(limiter, rule), limiter.bucket(rule.bucket).spec
-    if not slots and spec.overrides_from is None:
+    if spec.overrides_from is None:
         _check_cost(rule, spec)
     if rule.floor != 0 and (slots or not limiter.bucket(rule.bucket).immediate):
         fix = "leave it out: only eventual buckets of tokens have floors"
@@ -243,10 +254,12 @@ def _check_rule(limiter: Limiter, rule: Rule) -> None:
 
 
 def _check_cost(rule: Rule, spec: BucketSpec) -> None:
-    """Raises `InvalidSpec` where no key's capacity is as large as the rule's fixed cost."""
-    most = max([spec.capacity, *(plan.capacity for _, plan in spec.overrides)])
+    """Raises `InvalidSpec` where no key has as many tokens or slots as the rule's fixed cost."""
+    specs = [spec, *(plan for _, plan in spec.overrides)]
+    most = max(one.capacity if one.slots is None else one.slots for one in specs)
     if isinstance(rule.cost, int) and rule.cost > most:
-        fix = f"write {most} or less, or raise its capacity: no request could ever pass"
+        more = "raise its capacity" if spec.slots is None else "give it more slots"
+        fix = f"write {most} or less, or {more}: no request could ever pass"
         raise InvalidSpec(f"cost {rule.cost} in the rule for {rule.bucket!r}", fix, "cost")
 
 

@@ -46,7 +46,7 @@ class Bucket(BucketCore):
     `credit` are of this bucket alone; `of(key)` returns the one to ask for an overridden key.
     """
 
-    __slots__ = ("waiters",)
+    __slots__ = ("named", "waiters")
 
     def __init__(
         self,
@@ -58,6 +58,8 @@ class Bucket(BucketCore):
     ) -> None:
         """`update_interval_ns`: how often updates of other nodes come; None when there are none."""
         super().__init__(table, spec, min_debt=min_debt)
+        self.named: Bucket = self
+        """The bucket that callers name: this one, or the one that it overrides for some keys."""
         self.waiters = self._make_lines(update_interval_ns)
         self.reservations = Reservations(self)
 
@@ -84,7 +86,14 @@ class Bucket(BucketCore):
 
     def choose_by(self, choose: Choose | None, others: Iterable[Bucket]) -> None:
         """From now on `choose` says which bucket decides on a key: this one, or one of `others`."""
-        self.redirect(choose, others)
+        overrides = tuple(others)
+        self.redirect(choose, overrides)
+        self._name_for(overrides)
+
+    def _name_for(self, overrides: Iterable[Bucket]) -> None:
+        """Callers of these name this bucket, which they override for some keys."""
+        for one in overrides:
+            one.named = self
 
     async def acquire(self, key: str | bytes, cost: int = 1, floor: Floor = 0) -> Decision:
         """The decision of a `take`, in whatever mode the bucket is. Does not wait for tokens.
@@ -139,13 +148,13 @@ class Bucket(BucketCore):
         A later caller never passes an earlier one, however small its cost; `take` and `acquire`
         do not stand in line. Wakes when the refill is there, or a refund. Cancelling frees the
         place. The order holds among the callers of one event loop. At most 10,000 callers wait
-        for a key.
+        for a key. Each try goes by the limit that the key has at that moment.
 
         timeout: seconds, None for ever, 0 or less for a single try. Raises `WaitTimeout`, which
         carries the last denial: at the timeout, and at once when refill alone, for this caller
         and those before it, is known to take longer. Raises as `take` does.
         """
-        return await self.of(key).waiters.wait(key, cost, timeout)
+        return await self.waiters.wait(key, cost, timeout)
 
     def wait_sync(self, key: str | bytes, cost: int = 1, timeout: float | None = None) -> Decision:
         """`wait` for threads without an event loop: blocks until there are tokens.
@@ -153,8 +162,6 @@ class Bucket(BucketCore):
         Threads compete with each other for the tokens of a key; a refund wakes all of them. Raises
         as `wait`, and `CrdtbucketError` in a thread whose event loop it would block.
         """
-        if (bucket := self.of(key)) is not self:
-            return bucket.wait_sync(key, cost, timeout)
         check_no_loop("wait_sync", "`await bucket.wait(...)`")
         patience_ns(timeout)  # refuses what is none
         # Tokens that are there need no event loop, which costs more than all else here.
@@ -175,9 +182,12 @@ class Bucket(BucketCore):
         )
 
     def returned(self, key: str | bytes, tokens: int) -> None:
-        """Tokens of a key came back: whoever waits for it looks again."""
+        """Tokens of a key came back: whoever waits for it looks again, also those who wait for
+        the bucket that this one overrides."""
         if self.waiters.lines:
             self.waiters.kick(key)
+        if self.named is not self and self.named.waiters.lines:
+            self.named.waiters.kick(key)
 
     def reset_all(self) -> list[tuple[int, int]]:
         """`reset` of every key that is held, for tests and operators; those of overrides are left.
@@ -187,6 +197,7 @@ class Bucket(BucketCore):
         """
         found = super().reset_all()
         self.waiters.kick_all()
+        self.named.waiters.kick_all()
         return found
 
     def __repr__(self) -> str:

@@ -35,7 +35,7 @@ class CalendarBucket(Bucket):
         self.parts: tuple[CalendarPart, ...] = ()
         super().__init__(table, spec, min_debt=min_debt, **more)
         parts = [
-            CalendarPart(table, PartSpec(spec, number), ends, self.waiters, min_debt=min_debt)
+            CalendarPart(table, PartSpec(spec, number), ends, self, min_debt=min_debt)
             for number, ends in self._periods(wall(table.now()), table.now())
         ]
         self.parts = tuple(sorted(parts, key=lambda part: part.number % len(parts)))
@@ -69,7 +69,9 @@ class CalendarBucket(Bucket):
         """From now on `choose` says which bucket decides on a key: this one, by its part of the
         present period, or one of `others`."""
         self._by = choose
-        theirs = [part for bucket in others for part in (bucket, *bucket.parts)]
+        overrides = tuple(others)
+        self._name_for(overrides)
+        theirs = [part for bucket in overrides for part in (bucket, *bucket.parts)]
         self.redirect(self._choose, [*self.parts, *theirs])
 
     def look(self, *, anew: bool = False) -> CalendarPart:
@@ -132,15 +134,21 @@ class CalendarBucket(Bucket):
 class CalendarPart(Bucket):
     """One of the three parts of a calendar bucket. It holds the keys of every third period."""
 
-    __slots__ = ("_ends", "number")
+    __slots__ = ("_ends", "_whole", "number")
 
     def __init__(
-        self, table: Table, spec: PartSpec, ends: int, waiters: Lines, *, min_debt: int
+        self, table: Table, spec: PartSpec, ends: int, whole: CalendarBucket, *, min_debt: int
     ) -> None:
-        """`ends`: when its period does, local ns. `waiters`: those of its bucket."""
+        """`ends`: when its period does, local ns. `whole`: the bucket that it is a part of, in
+        whose lines its callers wait."""
         self.number, self._ends = spec.number, ends
+        self._whole = whole
         super().__init__(table, spec, min_debt=min_debt)
-        self.waiters = waiters
+        self.waiters = whole.waiters
+
+    def returned(self, key: str | bytes, tokens: int) -> None:
+        """Tokens of a key came back: whoever waits for it looks again."""
+        self._whole.returned(key, tokens)
 
     def begin(self, spec: PartSpec, ends: int, min_debt: int) -> None:
         """From now on its keys are those of the period of `spec`."""

@@ -8,7 +8,7 @@ from crdtbucket._core import Decision, SlotCore
 from crdtbucket.base.clock import NS_PER_SECOND
 from crdtbucket.errors import WaitTimeout
 from crdtbucket.limiter.waiting import Lines, check_no_loop, patience_ns
-from crdtbucket.spec.bucket_spec import SLOT_TOKENS
+from crdtbucket.spec.bucket_spec import SLOT_TOKENS, BucketSpec
 
 
 class Slot(SlotCore):
@@ -38,12 +38,22 @@ class Slot(SlotCore):
 
     async def _wait(self) -> Decision:
         try:
-            return await self._turn()
+            decision = await self._turn()
         except WaitTimeout as error:
-            return error.decision
+            decision = error.decision
+        if decision.bucket is not self.bucket:  # the key got another limit meanwhile
+            ttl_ns = self.ttl_under(decision.bucket.spec)
+            SlotCore.__init__(self, decision.bucket, self.key, ttl_ns, self.timeout)
+        return decision
+
+    def ttl_under(self, spec: BucketSpec) -> int:
+        """The ttl (ns) under a definition: what was asked for, and at most that of the definition,
+        which it is where nothing was asked for."""
+        most: int = spec.interval_ns
+        return most if self.ttl_ns == self.bucket.spec.interval_ns else min(self.ttl_ns, most)
 
     async def _turn(self) -> Decision:
-        waiters: Lines = self.bucket.waiters
+        waiters: Lines = self.bucket.named.waiters
         return await waiters.wait(self.key, SLOT_TOKENS, self.timeout)
 
     def __repr__(self) -> str:

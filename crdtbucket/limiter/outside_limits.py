@@ -174,6 +174,7 @@ class BucketOverrides:
         for one in list(self._limits.values()):
             self._resolve(one)
         source = spec.overrides_from
+        bucket.waiters.expect_changes(source is not None)
         if source is None:
             self.asked = None
         elif self.asked is None or self.asked.source != source:

@@ -15,7 +15,7 @@ from crdtbucket.errors import WrongKind
 from crdtbucket.limiter.bucket import Bucket, Choose
 from crdtbucket.limiter.held_slot import Slot
 from crdtbucket.limiter.waiting import Lines, LocalLine, Waiters
-from crdtbucket.spec.bucket_spec import BucketSpec
+from crdtbucket.spec.bucket_spec import SLOT_TOKENS, BucketSpec
 from crdtbucket.spec.field_checks import check_duration
 
 
@@ -36,12 +36,13 @@ class SlotBucket(Bucket):
     def _make_lines(self, update_interval_ns: int | None) -> Lines:
         """The lines of callers that wait for a slot."""
         self.search = SlotSearch(self)
-        return Waiters(self.search, update_interval_ns=update_interval_ns, line=SlotLine)
+        return Waiters(SlotsOfKeys(self), update_interval_ns=update_interval_ns, line=SlotLine)
 
     def choose_by(self, choose: Choose | None, others: Iterable[Bucket]) -> None:
         """From now on `choose` says which bucket decides on a key. It is asked with the key itself,
         and not with the keys under which the slots count."""
         self._choose = choose
+        self._name_for(others)
 
     def of(self, key: str | bytes) -> SlotBucket:
         """The bucket that decides on a key: this one, or that of its override."""
@@ -92,12 +93,14 @@ class SlotBucket(Bucket):
     @property
     def expired(self) -> int:
         """Slots that were not released here before their ttl was over."""
+        self.book.held(self.table.now())  # counts those that have ended since
         return self.book.expired
 
     def returned(self, key: str | bytes, tokens: int) -> None:
         """Tokens of a slot came back: whoever waits for its key looks again."""
-        if self.waiters.lines:
-            self.waiters.kick(slot_of(key)[0])
+        for bucket in {self, self.named}:
+            if bucket.waiters.lines:
+                bucket.waiters.kick(slot_of(key)[0])
 
     # ---- no tokens ----
 
@@ -106,6 +109,30 @@ class SlotBucket(Bucket):
 
     take = peek = settle = reserve = take_burst = take_many = take_here = take_apart = _no_tokens
     acquire = acquire_sync = acquire_many = wait = wait_sync = refund = reset = _no_tokens
+
+
+class SlotsOfKeys:
+    """The slots that callers wait for: of the bucket that decides on their key at the moment."""
+
+    def __init__(self, bucket: SlotBucket) -> None:
+        """`bucket`: the one that the callers name."""
+        self._bucket = bucket
+        self.hash = bucket.hash
+        self.spec_of = bucket.spec_of
+
+    def take(self, key: str | bytes, cost: int = SLOT_TOKENS, /) -> Decision:
+        """Takes a free slot, or says which one is free first."""
+        return self._bucket.of(key).search.take(key, cost)
+
+    def peek(self, key: str | bytes, cost: int = SLOT_TOKENS, /) -> Decision:
+        """What a take would get now."""
+        return self._bucket.of(key).search.peek(key, cost)
+
+    def refund(self, decision: Decision, /) -> int:
+        """Frees the slot of a decision."""
+        bucket = decision.bucket
+        assert isinstance(bucket, SlotBucket), "it decides on slots"
+        return bucket.search.refund(decision)
 
 
 class SlotLine(LocalLine):

@@ -24,7 +24,7 @@ MAX_WAITERS = 10_000
 """Callers in one line; a further one gets `WaitTimeout` at once."""
 
 LOOK_AGAIN_NS = NS_PER_SECOND
-"""In a mesh a line looks at least so often whether other nodes have given tokens back."""
+"""A line looks at least so often for what peers gave back, and for what a function says."""
 
 Hash = tuple[int, int]
 
@@ -65,10 +65,15 @@ class Lines(ABC):
         # For changes of `lines`, from the loops of several threads. A forked child has none: the
         # loops of its parent do not run there.
         self._lock = ForkLock(forget=self.lines.clear)
+        self.limits_change = False
 
     def __len__(self) -> int:
         """Callers that wait now."""
         return sum(len(line) for lines in list(self.lines.values()) for line in lines)
+
+    def expect_changes(self, expected: bool) -> None:
+        """A function says the limits of keys, so lines look again by the clock; or none does."""
+        self.limits_change = expected
 
     @abstractmethod
     async def wait(self, key: str | bytes, cost: int, timeout: float | None) -> Decision:
@@ -245,6 +250,8 @@ class LocalLine:
             # What is held back for others is a guess, which an update may correct.
             refill_ns = max(self.refill_ns(denial, denial.cost), update_interval_ns)
             wait_ns = min(wait_ns, refill_ns, LOOK_AGAIN_NS)
+        elif self._lines.limits_change:
+            wait_ns = min(wait_ns, LOOK_AGAIN_NS)
         self._timer = self.loop.call_later(wait_ns / NS_PER_SECOND, self._serve)
 
     def _disarm(self) -> None:

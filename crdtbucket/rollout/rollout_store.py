@@ -78,8 +78,9 @@ class HostRollout:
             found = position_in(_read(fd))
             if found is None or found < position:
                 written = content()
-                os.ftruncate(fd, 0)
+                os.posix_fallocate(fd, 0, len(written))  # else what is there would be lost
                 os.pwrite(fd, written, 0)
+                os.ftruncate(fd, len(written))
             return found
 
         return self._locked(merge)
@@ -120,13 +121,14 @@ class RolloutStore:
         self._host = host
         self._state_dir = state_dir
         self._saved: Position | None = None
+        self._fault = ""
 
     def exchange(self, position: Position, before: Config) -> Position | None:
-        """Keeps a new position on disk; of the processes of a shared table the leader does it.
-        Shows it to the others, and returns theirs."""
-        if position != self._saved and (self._table.sharing.leading or not self._table.shared):
+        """Keeps a new position on disk, and tries again where that failed before; of the processes
+        of a shared table the leader does it. Shows it to the others, and returns theirs."""
+        mine = self._table.sharing.leading or not self._table.shared
+        if mine and position != self._saved and self._write(kept(before, position)):
             self._saved = position
-            self._write(kept(before, position))
         if self._host is None:
             return None
         return self._host.exchange(position, lambda: kept(before, position))
@@ -136,13 +138,21 @@ class RolloutStore:
         self._saved = None
         self._write(None)
 
-    def _write(self, data: bytes | None) -> None:
-        if self._state_dir is not None:
-            file = self._state_dir.rollout
-            try:
-                file.remove() if data is None else file.save(data)
-            except MeshError as error:  # the roll-out goes on, but would be lost in a restart
-                LOG.error("%s", error)
+    def _write(self, data: bytes | None) -> bool:
+        if self._state_dir is None:
+            return True
+        file = self._state_dir.rollout
+        try:
+            file.remove() if data is None else file.save(data)
+        except MeshError as error:
+            if str(error) != self._fault:
+                self._fault = str(error)
+                LOG.error("the roll-out goes on, and would be lost in a restart: %s", error)
+            return False
+        if self._fault:
+            LOG.info("the roll-out is kept again: it goes on after a restart")
+        self._fault = ""
+        return True
 
 
 def begun(

@@ -7,8 +7,9 @@ from typing import Any
 from crdtbucket._core import Decision, SlotSearch
 from crdtbucket.base.clock import NS_PER_SECOND
 from crdtbucket.errors import WaitTimeout
+from crdtbucket.limiter.bucket import Bucket
 from crdtbucket.limiter.held_slot import Slot
-from crdtbucket.limiter.slots import SlotBucket
+from crdtbucket.limiter.slots import SlotBucket, SlotsOfKeys
 from crdtbucket.limiter.waiting import Lines, check_no_loop, patience_ns
 from crdtbucket.spec.bucket_spec import SLOT_TOKENS
 from crdtbucket.spec.mode import Mode
@@ -30,7 +31,7 @@ class StrongSlotBucket(AskingBucket, SlotBucket):
     def _make_lines(self, update_interval_ns: int | None) -> Lines:
         """The lines of callers that wait: they see the free slots in the table of this node."""
         self.search = SlotSearch(self)
-        return StrongWaiters(self, self.search)
+        return StrongWaiters(self, SlotsOfKeys(self))
 
     def new_slot(self, key: str | bytes, ttl_ns: int, timeout: float | None) -> Slot:
         """Makes a slot that is not entered yet."""
@@ -57,7 +58,7 @@ class StrongSlot(Slot):
     ) -> None:
         """Made by `SlotBucket.slot`."""
         super().__init__(bucket, key, ttl_ns, timeout)
-        self._strong = bucket
+        self._strong = _checked(bucket.named)
         self._hold: SlotHold | None = None
 
     def __enter__(self) -> Slot:
@@ -88,14 +89,21 @@ class StrongSlot(Slot):
             raise WaitTimeout(str(error), denial) from error
 
     async def _ask(self) -> Decision:
-        bucket, slots = self._strong, self._strong.store.slots
-        self._hold = slots.ledger.new(bucket, bucket.search, self.key, self.ttl_ns)
+        bucket, slots = _checked(self._strong.of(self.key)), self._strong.store.slots
+        ttl_ns = self.ttl_under(bucket.spec)
+        self._hold = slots.ledger.new(bucket, bucket.search, self.key, ttl_ns)
         return await slots.hold(self._hold)
 
     def released(self) -> None:
         """Releases the slot in Redis, once it was released in the table of this node."""
         assert self._hold is not None, "it was asked for"
         self._strong.store.slots.release(self._hold)
+
+
+def _checked(bucket: Bucket) -> StrongSlotBucket:
+    """The bucket, which is of this kind as that is which it overrides."""
+    assert isinstance(bucket, StrongSlotBucket), "an override is of the kind of its bucket"
+    return bucket
 
 
 def _unwanted(slot: Slot) -> None:

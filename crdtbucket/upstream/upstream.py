@@ -155,7 +155,7 @@ class Upstream:
     def _call(self, key: str | bytes, decision: Decision) -> UpstreamCall | None:
         """The call. None if a pause began while it waited for tokens, which are then given back."""
         if self._pause_ns(key):
-            self._bucket.of(key).refund(decision)
+            self._bucket.refund(decision)  # the key may have another limit now
             return None
         return UpstreamCall(self, key, decision, self._bucket.table.now())
 

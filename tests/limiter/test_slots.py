@@ -45,6 +45,17 @@ def full(bucket: SlotBucket, key: str | bytes = KEY) -> bool:
         return True
 
 
+def test_a_long_hold_hides_no_short_one_that_is_over(time: VirtualTime) -> None:
+    bucket = bucket_of(time, slots=10, ttl="1h")
+    with bucket.slot(KEY):
+        for _ in range(5):
+            enter(bucket, ttl="10s")
+        time.advance(20)
+        assert bucket.expired == 5
+        assert bucket.open_slots == bucket.held(KEY) == 1
+    assert (bucket.open_slots, bucket.expired) == (0, 5)
+
+
 def test_a_block_holds_a_slot(time: VirtualTime) -> None:
     bucket = bucket_of(time, slots=2)
     with bucket.slot(KEY) as slot, bucket.slot(KEY):

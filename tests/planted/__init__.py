@@ -15,6 +15,7 @@ from tests.planted import (
     others,
     strong,
     strong_redis,
+    waiting,
 )
 from tests.planted.mutation import Mutation
 
@@ -33,4 +34,5 @@ MUTATIONS: tuple[Mutation, ...] = (
     *others.MUTATIONS,
     *strong.MUTATIONS,
     *strong_redis.MUTATIONS,
+    *waiting.MUTATIONS,
 )

@@ -320,4 +320,11 @@ MUTATIONS = (
         "            if answer is not None and answer.status == 200:",
         suite("http/server/test_signed_commands", "whichever_worker"),
     ),
+    Mutation(
+        "a_refusal_names_a_field_that_the_request_has_not",
+        "http/server",
+        "raise Refusal(400, str(error), [(field, str(error))]) from error\n\n\ndef known",
+        "raise\n\n\ndef known",
+        suite("http/server/test_calls", "every_fault_is_named"),
+    ),
 )

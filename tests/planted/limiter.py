@@ -273,4 +273,18 @@ MUTATIONS = (
         "if order.changes <= position.changes and known == order:",
         suite("rollout/test_staged", "newer_than_how_it_stands"),
     ),
+    Mutation(
+        "a_roll_out_that_a_full_disk_did_not_take_is_not_kept_later",
+        "rollout",
+        "            return False\n        if self._fault:\n",
+        "            return True\n        if self._fault:\n",
+        suite("rollout/test_rollout_store", "full_disk"),
+    ),
+    Mutation(
+        "a_host_without_room_loses_how_far_its_roll_out_was",
+        "rollout",
+        "                os.posix_fallocate(fd, 0, len(written))",
+        "                os.ftruncate(fd, 0)",
+        suite("rollout/test_rollout_store", "no_room"),
+    ),
 )

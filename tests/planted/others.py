@@ -316,8 +316,8 @@ MUTATIONS = (
     Mutation(
         "who_waits_already_is_sent_into_a_pause",
         "upstream",
-        "        if self._pause_ns(key):\n            self._bucket.of(key)",
-        "        if False:\n            self._bucket.of(key)",
+        "        if self._pause_ns(key):\n            self._bucket.refund",
+        "        if False:\n            self._bucket.refund",
         suite("upstream/test_upstream", "those_that_wait_already"),
     ),
     Mutation(

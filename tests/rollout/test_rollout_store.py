@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import resource
 import subprocess
 import sys
 from collections.abc import Callable
@@ -12,9 +13,12 @@ from unittest.mock import Mock
 
 import pytest
 
-from crdtbucket import Limiter
+from crdtbucket import BucketSpec, Limiter
+from crdtbucket._core import Table
+from crdtbucket.config import Config
+from crdtbucket.mesh.state_file import StateFile
 from crdtbucket.rollout.limiter_file import LimiterFile
-from crdtbucket.rollout.rollout_store import ROLLOUT_SUFFIX, HostRollout
+from crdtbucket.rollout.rollout_store import ROLLOUT_SUFFIX, HostRollout, RolloutStore, position_in
 from crdtbucket.rollout.staged import Position, Status
 from tests.strong.redis_server import free_port
 from tests.waits import until
@@ -217,7 +221,10 @@ def test_over_a_mesh_of_hosts_with_processes(tmp_path: Path) -> None:
 def test_a_worker_killed_in_a_roll_out_leaves_it_to_the_others(host: Host) -> None:
     code = f"""
 import time
-from crdtbucket import Limiter
+from crdtbucket import BucketSpec, Limiter
+from crdtbucket._core import Table
+from crdtbucket.config import Config
+from crdtbucket.mesh.state_file import StateFile
 with Limiter.from_file({str(host.file)!r}, shared={host.table!r}) as limiter:
     print("open", flush=True)
     input()
@@ -288,3 +295,47 @@ def test_a_file_that_cannot_be_used_is_reported_once(
     os.unlink(file.path)
     assert file.exchange(position, its) is None
     assert file.exchange(position, its) == position
+
+
+def test_what_the_file_has_stays_where_there_is_no_room_for_more(tmp_path: Path) -> None:
+    """Else a process that starts then has the new version on all keys, and so have the others."""
+    file = HostRollout(str(tmp_path / "table"))
+    first, its = place(1)
+    file.exchange(first, its)
+    before = Path(file.path).read_bytes()
+    most = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (len(before) + 1, most[1]))
+    try:
+        later, larger = place(2)
+        assert file.exchange(later, lambda: larger() + b" " * 100) is None
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, most)
+    assert Path(file.path).read_bytes() == before
+    assert file.exchange(later, larger) == first
+    assert Path(file.path).read_bytes() == larger()
+
+
+def test_what_a_full_disk_did_not_take_is_kept_once_there_is_room(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Else a version that was rolled back would be in force after the next restart."""
+    file = StateFile(tmp_path / "eu-1.rollout")
+    store = RolloutStore(Table(), state_dir=Mock(rollout=file))
+    before = Config("v1", (BucketSpec.parse("api", "1/s"),), version=1)
+    back = Position(2, 7, 1, Status.ROLLED_BACK)
+    store.exchange(Position(2, 7), before)
+    in_the_way = tmp_path / "eu-1.rollout.new"
+    in_the_way.mkdir()  # nothing can be written
+    with caplog.at_level(logging.INFO):
+        for _ in range(3):
+            store.exchange(back, before)
+    assert position_in(file.load() or b"") == Position(2, 7)
+    in_the_way.rmdir()
+    with caplog.at_level(logging.INFO):
+        for _ in range(3):
+            store.exchange(back, before)
+    assert position_in(file.load() or b"") == back
+    said = [(one.levelname, one.getMessage()) for one in caplog.records]
+    assert [level for level, _ in said] == ["ERROR", "INFO"]
+    assert "cannot be written: Is a directory" in said[0][1]
+    assert "restart" in said[0][1]

@@ -69,6 +69,25 @@ async def test_a_pause_stops_those_that_wait_already(time: VirtualTime) -> None:
 
 
 @virtually
+async def test_tokens_go_back_at_a_pause_where_the_key_has_another_limit_meanwhile(
+    time: VirtualTime,
+) -> None:
+    world = World(time, key="k", timeout=60)
+    first = await world.upstream.wait(None)
+    world.bucket.take("k", 9)
+    waiting = asyncio.ensure_future(world.call())
+    await asyncio.sleep(0)
+
+    def change() -> None:
+        """In the moment in which the caller has its token, and does not run yet."""
+        first.answered(429, RETRY.items())
+        world.limiter.overrides.set("api", "k", "1/s burst 10")
+
+    asyncio.get_running_loop().call_later(1, change)
+    assert await waiting == 22.0
+
+
+@virtually
 async def test_a_pause_that_is_longer_than_the_patience_is_refused_at_once(
     time: VirtualTime,
 ) -> None:

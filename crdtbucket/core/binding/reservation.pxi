@@ -198,7 +198,8 @@ cdef class ReservationBook:
         if one.decision.shadowed:
             pass                                        # the limit would have turned the work away
         elif actual > taken:
-            self.bucket.settle(one.key, actual - taken)
+            # the key may have another limit than when it was entered
+            getattr(self.bucket, "named", self.bucket).settle(one.key, actual - taken)
         elif actual < taken:
             (<BucketCore>one.decision._bucket).put_back(one.decision, taken - actual)
         if late:

@@ -16,8 +16,11 @@ cdef class SlotBook:
         self.slots, self.forks = {}, _forks
 
     def held(self, int64_t now):
-        """How many are held at this local time."""
-        self.forget_expired(now)
+        """How many are held at this local time. O(slots that are held)."""
+        cdef SlotCore one
+        self.leave_to_the_parent()
+        for one in list(self.slots):                    # ends are in no order: each has its ttl
+            self.forget_if_over(one, now)
         return len(self.slots)
 
     cdef int add(self, SlotCore slot, int64_t now) except -1:
@@ -37,17 +40,19 @@ cdef class SlotBook:
         return False
 
     cdef int forget_expired(self, int64_t now) except -1:
-        """Forgets slots whose ttl is over: time has freed them."""
-        cdef SlotCore oldest
+        """Forgets slots whose ttl is over, as time has freed them: the oldest ones, up to the first
+        that is held. `held` forgets the others."""
         self.leave_to_the_parent()
-        # in the order of their begin, which is nearly that of their ends
-        while self.slots:
-            oldest = next(iter(self.slots))
-            if oldest.deadline_ns > now:
-                break
-            del self.slots[oldest]
-            self.expired += 1
+        while self.slots and self.forget_if_over(next(iter(self.slots)), now):
+            pass
         return 0
+
+    cdef bint forget_if_over(self, SlotCore one, int64_t now) except -1:
+        if one.deadline_ns > now:
+            return False
+        del self.slots[one]
+        self.expired += 1
+        return True
 
     cdef int leave_to_the_parent(self) except -1:
         """Forgets what is held, in the child of a fork."""

@@ -18,6 +18,7 @@ from crdtbucket.http.server.heavy_keys import HeavyKeys
 from crdtbucket.http.server.json_answer import JsonAnswer, json_text
 from crdtbucket.http.server.refusal import (
     Refusal,
+    amount_in,
     in_words,
     known,
     problem_response,
@@ -129,7 +130,8 @@ class Calls:
         if take.done and take.tokens != body.tokens:
             raise Refusal(409, "this take was refunded before, with other tokens")
         if not take.done:
-            take.refunded = take.bucket.refund(take.decision, body.tokens)
+            with amount_in("tokens"):
+                take.refunded = take.bucket.refund(take.decision, body.tokens)
             take.done, take.tokens = True, body.tokens
         return respond({"refunded": take.refunded})
 
@@ -145,7 +147,7 @@ class Calls:
                 headers={"Retry-After": "1"},
             )
         reservation = bucket.reserve(body.key, body.estimate, body.ttl)
-        with contextlib.suppress(ReservationDenied):
+        with amount_in("estimate"), contextlib.suppress(ReservationDenied):
             await reservation.__aenter__()  # it ends by its commit or its ttl
         decision = reservation.decision
         assert decision is not None

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from http import HTTPStatus
 from typing import Any, TypeVar
 
@@ -142,6 +143,15 @@ def _without_duplicates(pairs: list[tuple[str, Any]]) -> None:
         if name in seen:
             raise Refusal(400, f"{name}: stands twice in one object", [(name, "stands twice")])
         seen.add(name)
+
+
+@contextlib.contextmanager
+def amount_in(field: str) -> Iterator[None]:
+    """What the limiter says of a cost is about this field of the request. Raises `Refusal`."""
+    try:
+        yield
+    except (InvalidCost, CostExceedsCapacity) as error:
+        raise Refusal(400, str(error), [(field, str(error))]) from error
 
 
 def known(item: T | None, missing: str) -> T:

@@ -12,7 +12,7 @@ import pytest
 from aiohttp import web
 from aiohttp.test_utils import make_mocked_request
 
-from crdtbucket import BucketSpec, InvalidSpec, Limiter
+from crdtbucket import BucketSpec, CostExceedsCapacity, InvalidCost, InvalidSpec, Limiter
 from crdtbucket.http import Limits, Rule
 from crdtbucket.http.middleware.aiohttp import limit_middleware
 from crdtbucket.http.middleware.asgi import ASGILimitMiddleware
@@ -170,3 +170,27 @@ def test_what_does_not_see_the_end_is_refused(limits: Limits) -> None:
         limit_dependency(Limits(limits.limiter, Rule("llm")))
     with pytest.raises(InvalidSpec, match="always released"):
         Limits(limits.limiter, Rule("llm", refund_if=lambda status: True))
+
+
+@pytest.mark.parametrize("cost", [0, -1, True, 1.5, None])
+def test_a_cost_that_is_none_lets_no_request_pass(cost: Any) -> None:
+    limits = Limits(Limiter([LLM]), Rule("llm", cost=lambda request: cost))
+    wrapped = WSGILimitMiddleware(lambda *_: [], limits, open_limiter=False)
+    with pytest.raises(InvalidCost, match="cost must be a whole number of slots, 1 or more, not "):
+        wrapped(environ_of(), lambda *_: lambda _: None)
+
+
+def test_a_request_for_more_slots_than_there_are_is_an_error() -> None:
+    plan = BucketSpec.concurrency("x", 3)
+    spec = BucketSpec.concurrency("llm", 2, overrides=[("gold", plan)])
+    with pytest.raises(InvalidSpec, match="write 3 or less, or give it more slots") as error:
+        Limits(Limiter([spec]), Rule("llm", cost=4))
+    assert error.value.field == "cost"
+    for rule in (
+        Rule("llm", key=lambda request: "k", cost=3),
+        Rule("llm", key=lambda request: "gold", cost=lambda request: 4),
+    ):
+        limits = Limits(Limiter([spec]), rule)
+        wrapped = WSGILimitMiddleware(lambda *_: [], limits, open_limiter=False)
+        with pytest.raises(CostExceedsCapacity):
+            wrapped(environ_of(), lambda *_: lambda _: None)
