@@ -570,4 +570,32 @@ MUTATIONS = (
         "False\n        state.left",
         suite("mesh/links/test_unreached", "own_address"),
     ),
+    Mutation(
+        "a_bug_ends_the_calls_of_an_address",
+        "mesh/links",
+        '            LOG.exception("a bug in the mesh\'s dials")\n',
+        "            raise\n",
+        suite("mesh/links/test_dialer", "bug_in_a_dial"),
+    ),
+    Mutation(
+        "a_certificate_that_all_refuse_is_not_reported",
+        "mesh/links",
+        "        if fault := own_fault(config):\n            LOG.error",
+        "        if own_fault(config) is None:\n            LOG.error",
+        suite("mesh/transport/test_credentials", "not_trust_itself"),
+    ),
+    Mutation(
+        "a_failed_handshake_of_tls_is_a_bad_request",
+        "mesh/sockets",
+        "        if self._inner is not None:\n            self._end_unasked()\n",
+        "        self._end_unasked()\n",
+        suite("mesh/sockets/test_web_socket", "counts_once_and_as_that"),
+    ),
+    Mutation(
+        "an_expired_certificate_needs_its_authority",
+        "base",
+        "_DATED.get(error.verify_code, fix)",
+        "fix",
+        suite("mesh/transport/test_credentials", "certificate_of_a_caller"),
+    ),
 )

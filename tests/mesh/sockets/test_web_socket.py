@@ -195,6 +195,34 @@ def test_a_client_whose_hello_is_there_before_the_listener_looks_gets_tls(
     assert "tls" not in mesh.counters.refused
 
 
+@pytest.mark.parametrize("library", ["asyncio", "uvloop"])
+def test_a_client_whose_certificate_is_refused_counts_once_and_as_that(
+    library: str, tmp_path: Path
+) -> None:
+    """Under uvloop it mostly counted as a client that sent no request."""
+    authority = Authority(tmp_path, "ca")
+    mesh = MeshNetwork(RecordingNode("a"), config(**authority.issue("a"), tls_ca=authority.file))
+    context = ssl.create_default_context(cafile=authority.file)
+    context.load_cert_chain(*authority.issue("b", hours=(-2, -1)).values())
+
+    async def refuses() -> None:
+        async with running(mesh):
+            host, port = mesh.address.split(":")
+            for count in range(1, 4):
+                reader, writer = await asyncio.open_connection(host, int(port), ssl=context)
+                with contextlib.suppress(ConnectionError):
+                    assert await reader.read() == b""
+                writer.close()
+                await eventually(lambda count=count: sum(mesh.counters.refused.values()) == count)
+
+    loop = pytest.importorskip(library).new_event_loop()
+    try:
+        loop.run_until_complete(refuses())
+    finally:
+        loop.close()
+    assert dict(mesh.counters.refused) == {"tls": 3}
+
+
 async def test_a_close_whose_caller_is_cancelled_ends_all_the_same() -> None:
     class Silent(FailingWebSocket):
         ended = False
