@@ -435,4 +435,11 @@ MUTATIONS = (
         "return families",
         suite("metrics/test_scrape", "without_a_number"),
     ),
+    Mutation(
+        "the_size_of_the_table_is_not_passed_on",
+        "cli",
+        "watch=True, shared=shared, max_keys=max_keys",
+        "watch=True, shared=shared",
+        suite("cli/test_serve", "size_of_the_table"),
+    ),
 )
