@@ -442,4 +442,11 @@ MUTATIONS = (
         "watch=True, shared=shared",
         suite("cli/test_serve", "size_of_the_table"),
     ),
+    Mutation(
+        "one_proxy_that_fails_hides_the_status_of_all_nodes",
+        "cli",
+        "kind = Unreachable if status >= 500 else NodeError",
+        "kind = NodeError",
+        suite("cli/test_status", "proxy_that_fails"),
+    ),
 )
