@@ -20,6 +20,9 @@ LEAST_DECISIONS = 100
 LEAST_ERRORS = 3.0
 """A rise of at most so many standard errors is taken for chance."""
 MOST_CHANGES = 2**63 - 1
+LAST_CHANGE = 2**62
+"""The number of a roll-back without a signature. It is the last change of a version, so it comes
+after any number of changes that nodes beyond a partition have made."""
 FIXED = {
     "node": "node",
     "region": "region",
@@ -157,7 +160,7 @@ class Rollout:
             )
         if position.status is back and order.status is not back:
             raise CrdtbucketError(f"{what} {self._is()}")
-        if order.changes <= position.changes and known != order:
+        if order.changes <= position.changes < LAST_CHANGE and known != order:
             raise CrdtbucketError(
                 f"the order is older than how {what} stands: sign one with a counter above "
                 f"{position.changes}"
@@ -229,7 +232,9 @@ class Rollout:
 
     def _change(self, now: int, reason: str, *, status: Status, stage: int | None = None) -> None:
         at = self.position.stage if stage is None else stage
-        changes = min(self.position.changes + 1, MOST_CHANGES)  # a peer may advertise any number
+        least = LAST_CHANGE if status is Status.ROLLED_BACK else 0
+        changes = max(self.position.changes + 1, least)
+        changes = min(changes, MOST_CHANGES)  # a peer may advertise any number
         self._move(Position(*self.position.of, changes, status, at), now, reason)
 
     def _move(self, position: Position, now: int, reason: str) -> None:

@@ -122,7 +122,6 @@ def test_what_has_ended_takes_no_command_that_makes_no_sense(
             getattr(one, command)(0)
     one.rollback(1)
     assert one.position.status is Status.ROLLED_BACK
-    assert one.position.changes == (2 if status is Status.DONE else 1)
 
 
 def test_each_move_says_why_and_begins_a_stage_anew() -> None:
@@ -190,6 +189,23 @@ def test_of_two_commands_at_once_the_one_that_halts_holds() -> None:
         for other in nodes:
             node.receive(other.position, 1)
     assert {node.position.status for node in nodes} == {Status.ROLLED_BACK}
+
+
+@pytest.mark.parametrize("moves", [("time",) * 3, ("halt", "advance", "advance"), ("advance",) * 3])
+def test_a_roll_back_holds_whatever_happened_beyond_a_partition(moves: tuple[str, ...]) -> None:
+    """They went on as often as they had stages, and after the partition it was everywhere."""
+    here, there = rollout(), rollout(region="us")
+    here.rollback(0)
+    for number, move in enumerate(moves, start=1):
+        if move == "time":
+            assert there.tick(number * HOLD, {})
+        else:
+            getattr(there, move)(number)
+    assert there.position.changes == 3
+    assert not here.receive(there.position, 4 * HOLD)
+    assert there.receive(here.position, 4 * HOLD)
+    assert there.position == here.position
+    assert here.percent == there.percent == 0
 
 
 def test_nodes_that_move_by_time_at_once_agree() -> None:
