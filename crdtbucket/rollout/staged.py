@@ -2,7 +2,9 @@
 
 A pure machine: no clock, no I/O. Nodes send each other a `Position`, and the largest one holds:
 that of the later version, then of more changes, then the more cautious one, then the later stage.
-So a command at one node moves all that have the version, and nodes that move by time at once agree.
+Changes are halts, their ends, and a roll-back: to go on is none, and so overrules no halt, however
+far nodes beyond a partition went. So a command at one node moves all that have the version, and
+nodes that move by time at once agree.
 """
 
 from __future__ import annotations
@@ -224,18 +226,20 @@ class Rollout:
             raise CrdtbucketError(f"version {self.position.version} {self._is()}: {why_not}")
 
     def _advance(self, now: int, reason: str) -> None:
-        stage = self.position.stage + 1
-        if stage < len(self.plan.stages):
-            self._change(now, reason, status=Status.RUNNING, stage=stage)
-        else:
-            self._change(now, reason, status=Status.DONE)
+        position, stage = self.position, self.position.stage + 1
+        # It counts as a change only after a halt: else nodes that were cut off and went on would
+        # end a halt of all others.
+        changes = min(position.changes + (position.status is Status.HALTED), MOST_CHANGES)
+        status = Status.RUNNING
+        if stage >= len(self.plan.stages):
+            status, stage = Status.DONE, position.stage
+        self._move(Position(*position.of, changes, status, stage), now, reason)
 
-    def _change(self, now: int, reason: str, *, status: Status, stage: int | None = None) -> None:
-        at = self.position.stage if stage is None else stage
+    def _change(self, now: int, reason: str, *, status: Status) -> None:
         least = LAST_CHANGE if status is Status.ROLLED_BACK else 0
         changes = max(self.position.changes + 1, least)
         changes = min(changes, MOST_CHANGES)  # a peer may advertise any number
-        self._move(Position(*self.position.of, changes, status, at), now, reason)
+        self._move(Position(*self.position.of, changes, status, self.position.stage), now, reason)
 
     def _move(self, position: Position, now: int, reason: str) -> None:
         self.position, self.since, self.reason, self._start = position, now, reason, None

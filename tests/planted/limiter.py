@@ -168,6 +168,13 @@ MUTATIONS = (
         suite("rollout/test_staged", "beyond_a_partition"),
     ),
     Mutation(
+        "a_halt_is_ended_by_nodes_that_were_cut_off",
+        "rollout",
+        "changes + (position.status is Status.HALTED), MOST",
+        "changes + 1, MOST",
+        suite("rollout/test_staged", "halt_holds_however"),
+    ),
+    Mutation(
         "a_roll_back_that_nobody_signed_takes_no_signed_one",
         "rollout",
         "if order.changes <= position.changes < LAST_CHANGE and",
