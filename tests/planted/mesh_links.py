@@ -598,4 +598,11 @@ MUTATIONS = (
         "fix",
         suite("mesh/transport/test_credentials", "certificate_of_a_caller"),
     ),
+    Mutation(
+        "a_dial_that_is_reset_is_reported_by_a_number",
+        "mesh/sockets",
+        "ECONNRESET)\n    if isinstance(error, OSError):\n        return why_unreachable(error)\n",
+        "ECONNRESET)\n",
+        suite("mesh/sockets/test_web_socket", "reset_says_so"),
+    ),
 )

@@ -44,7 +44,7 @@ class SocketTransport:
         self._http = http_session()
         for search in self._discovered.searches(self._rng, self._host.found):
             self._tasks.spawn(search)
-        LOG.info("listening on %s:%d", host, port)
+        LOG.info("listening on %s", Address(host, port))
 
     def sources(self) -> list[PeerSource]:
         """The addresses of the file, and what its DNS names resolve to."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import os
 import socket
 import ssl
 from collections.abc import Iterator
@@ -172,6 +173,10 @@ def _words(error: Exception, context: ssl.SSLContext | None) -> str:
             return tls_fault(cause)
     if isinstance(error, aiohttp.ClientConnectorError):
         return why_unreachable(error.os_error)
+    if isinstance(error, ConnectionResetError):  # the library's own has a text of its own
+        return os.strerror(errno.ECONNRESET)
+    if isinstance(error, OSError):
+        return why_unreachable(error)
     return str(error) or type(error).__name__
 
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import gc
+import socket
 import ssl
+import struct
 import weakref
 from collections.abc import Iterator
 from pathlib import Path
@@ -141,6 +143,20 @@ async def test_a_dial_to_what_is_no_node_says_so(answer: bytes, says: str) -> No
         port = server.sockets[0].getsockname()[1]
         with pytest.raises(ChannelLost, match=f"{says}.*mesh.listen"):
             await connect(http, f"127.0.0.1:{port}", None)
+
+
+async def test_a_dial_that_is_reset_says_so_in_the_words_of_the_system() -> None:
+    async def resets(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        sock = writer.get_extra_info("socket")
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        await reader.readuntil(b"\r\n\r\n")
+        writer.close()
+
+    async with await asyncio.start_server(resets, "127.0.0.1", 0) as server, http_session() as http:
+        port = server.sockets[0].getsockname()[1]
+        with pytest.raises(ChannelLost) as caught:
+            await connect(http, f"127.0.0.1:{port}", None)
+    assert str(caught.value) == "Connection reset by peer"
 
 
 @pytest.mark.parametrize("host", ["a..b", "a" * 64, "[", "\x00"])
