@@ -10,6 +10,8 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
+VALID = (-1, 1)
+
 
 class Authority:
     """A certificate authority for one test."""
@@ -22,11 +24,12 @@ class Authority:
         self.file = str(folder / f"{name}.pem")
         Path(self.file).write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
 
-    def issue(self, name: str, *dns: str) -> dict[str, str]:
-        """Settings with a certificate for this node; `dns`: names that it has, too."""
+    def issue(self, name: str, *dns: str, hours: tuple[int, int] = VALID) -> dict[str, str]:
+        """Settings with a certificate for this node; `dns`: names that it has, too. `hours`: from
+        now, between which it is valid."""
         key = ec.generate_private_key(ec.SECP256R1())
         subject = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, name)])
-        certificate = self._build(subject, key.public_key(), *dns, authority=False)
+        certificate = self._build(subject, key.public_key(), *dns, authority=False, hours=hours)
         cert_file, key_file = self._folder / f"{name}.crt", self._folder / f"{name}.key"
         cert_file.write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
         key_file.write_bytes(
@@ -39,7 +42,12 @@ class Authority:
         return {"tls_cert": str(cert_file), "tls_key": str(key_file)}
 
     def _build(
-        self, subject: x509.Name, key: ec.EllipticCurvePublicKey, *dns: str, authority: bool
+        self,
+        subject: x509.Name,
+        key: ec.EllipticCurvePublicKey,
+        *dns: str,
+        authority: bool,
+        hours: tuple[int, int] = VALID,
     ) -> x509.Certificate:
         loopback = x509.IPAddress(ipaddress.ip_address("127.0.0.1"))
         now = datetime.datetime.now(datetime.timezone.utc)
@@ -50,8 +58,8 @@ class Authority:
             .issuer_name(self._name)
             .public_key(key)
             .serial_number(x509.random_serial_number())
-            .not_valid_before(now - datetime.timedelta(hours=1))
-            .not_valid_after(now + datetime.timedelta(hours=1))
+            .not_valid_before(now + datetime.timedelta(hours=hours[0]))
+            .not_valid_after(now + datetime.timedelta(hours=hours[1]))
             .add_extension(x509.BasicConstraints(ca=authority, path_length=None), critical=True)
             .add_extension(
                 x509.SubjectAlternativeName([loopback, *map(x509.DNSName, dns)]),

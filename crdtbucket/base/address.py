@@ -4,12 +4,18 @@ from __future__ import annotations
 
 import ipaddress
 import os
+import ssl
 from dataclasses import dataclass
 
 REDIS_PORT = 6379
 SENTINEL_PORT = 26379
 MOST_CHARACTERS = 200
 """Most characters in the address of a node: frames take no longer one."""
+_DATED = {
+    9: "correct the clock of this host, or of the one that issued it",
+    10: "renew it there, or correct the clock of this host",
+}
+"""What to do about a certificate that is not valid yet, or no longer, by the numbers of OpenSSL."""
 
 
 @dataclass(frozen=True)
@@ -52,6 +58,14 @@ def why_unreachable(error: OSError) -> str:
     if error.errno is not None and error.errno > 0:  # names that do not resolve have other numbers
         return os.strerror(error.errno)
     return error.strerror or str(error)
+
+
+def why_distrusted(error: ssl.SSLCertVerificationError, fix: str) -> str:
+    """Why a certificate was not accepted, in the words of OpenSSL, and what to do: `fix`, unless
+    its dates are the reason."""
+    return (
+        f"(certificate verify failed: {error.verify_message}): {_DATED.get(error.verify_code, fix)}"
+    )
 
 
 def split_address(address: str) -> tuple[str, int]:

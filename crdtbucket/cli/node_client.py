@@ -30,7 +30,7 @@ class NodeError(CrdtbucketError):
 
 
 class Unreachable(NodeError):
-    """The node gave no answer."""
+    """The node gave no answer, or a fault of its own, or of a proxy before it (5xx)."""
 
 
 class AdminOff(NodeError):
@@ -155,10 +155,11 @@ class NodeClient:
         if status in wanted and isinstance(answer, dict):
             return answer
         problem = _problem(answer)
+        kind = Unreachable if status >= 500 else NodeError
         if problem:
-            kind = AdminOff if status == 403 and path.startswith("admin/") else NodeError
+            kind = AdminOff if status == 403 and path.startswith("admin/") else kind
             raise kind(f"{self.url}: {problem}")
-        raise NodeError(
+        raise kind(
             f"{self.url} answers {method} /{path.partition('?')[0]} with status {status}"
             f"{'' if isinstance(answer, dict) else ' and no JSON object'}: "
             "is this a `crdtbucket serve` of this version?"

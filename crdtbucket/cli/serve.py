@@ -14,6 +14,7 @@ from crdtbucket.cli.options import FiniteRange
 from crdtbucket.errors import CrdtbucketError
 
 DEFAULT_LISTEN = "127.0.0.1:7980"
+DEFAULT_MAX_KEYS = 1_000_000
 MAX_TOKEN_BYTES = 4_096
 FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 TEXT_FILE = click.Path(exists=True, dir_okay=False)
@@ -84,6 +85,10 @@ TEXT_FILE = click.Path(exists=True, dir_okay=False)
     help="Processes that serve, over one shared table.",
 )  # fmt: skip
 @click.option(
+    "--max-keys", type=click.IntRange(16, 2**30), default=DEFAULT_MAX_KEYS, show_default=True,
+    help="Keys that the table holds at once, of all buckets.",
+)  # fmt: skip
+@click.option(
     "--drain", "drain_deadline", type=FiniteRange(0, 600), default=10.0, show_default=True,
     help="Seconds for requests under way at the end.",
 )  # fmt: skip
@@ -98,6 +103,7 @@ def serve(
     token_file: Path | None,
     admin_token_file: Path | None,
     workers: int,
+    max_keys: int,
     log_level: str,
     **serving: Any,
 ) -> None:
@@ -128,7 +134,9 @@ def serve(
     shared: str | None = None
 
     def make() -> Limiter:
-        return Limiter.from_file(path, node=node, region=region, watch=True, shared=shared)
+        return Limiter.from_file(
+            path, node=node, region=region, watch=True, shared=shared, max_keys=max_keys
+        )
 
     if workers > 1:
         config = load_config(path)

@@ -19,7 +19,12 @@ from crdtbucket.doctor.peer_examination import Examined, all_of, examine_peer
 from crdtbucket.errors import MeshError
 from crdtbucket.mesh.engines.engine_caller import ANNOUNCED_S, EngineCaller
 from crdtbucket.mesh.engines.engines import engine_of
-from crdtbucket.mesh.links.mesh_tls import check_certified, dialer_context
+from crdtbucket.mesh.links.mesh_tls import (
+    check_certified,
+    dialer_context,
+    own_fault,
+    tls_fault,
+)
 from crdtbucket.mesh.mesh_config import DNS_PREFIX, MeshConfig
 from crdtbucket.mesh.sockets.discovery import resolve_all
 from crdtbucket.reconcile.asked_fleet import own_address
@@ -43,6 +48,8 @@ async def _sockets(config: Config, mesh: MeshConfig, name: str, timeout: float) 
     except MeshError as error:
         return [wrong("mesh TLS", error)]
     found: list[Diagnosis] = []
+    if fault := own_fault(mesh):
+        found.append(wrong("mesh certificate", fault))
     try:
         if config.node is not None and mesh.identity_policy == "certificate":
             check_certified(mesh, config.node)
@@ -99,14 +106,8 @@ async def _peer(
 
 
 def _explain(error: Exception, timeout: float) -> str:
-    if isinstance(error, ssl.SSLCertVerificationError):
-        return (
-            f"its certificate is not trusted ({error.verify_message}): give the authority that "
-            "signed it as mesh.tls.ca"
-        )
     if isinstance(error, ssl.SSLError):
-        why = error.reason or error
-        return f"TLS fails ({why}): has the peer mesh.tls.cert, and an authority that it knows?"
+        return tls_fault(error)
     if isinstance(error, (socket.gaierror, UnicodeError)):
         return "the name does not resolve: correct mesh.peers, or the DNS"
     if isinstance(error, OSError) and error.errno is not None:

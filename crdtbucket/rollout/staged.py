@@ -2,7 +2,9 @@
 
 A pure machine: no clock, no I/O. Nodes send each other a `Position`, and the largest one holds:
 that of the later version, then of more changes, then the more cautious one, then the later stage.
-So a command at one node moves all that have the version, and nodes that move by time at once agree.
+Changes are halts, their ends, and a roll-back: to go on is none, and so overrules no halt, however
+far nodes beyond a partition went. So a command at one node moves all that have the version, and
+nodes that move by time at once agree.
 """
 
 from __future__ import annotations
@@ -20,6 +22,9 @@ LEAST_DECISIONS = 100
 LEAST_ERRORS = 3.0
 """A rise of at most so many standard errors is taken for chance."""
 MOST_CHANGES = 2**63 - 1
+LAST_CHANGE = 2**62
+"""The number of a roll-back without a signature. It is the last change of a version, so it comes
+after any number of changes that nodes beyond a partition have made."""
 FIXED = {
     "node": "node",
     "region": "region",
@@ -157,7 +162,7 @@ class Rollout:
             )
         if position.status is back and order.status is not back:
             raise CrdtbucketError(f"{what} {self._is()}")
-        if order.changes <= position.changes and known != order:
+        if order.changes <= position.changes < LAST_CHANGE and known != order:
             raise CrdtbucketError(
                 f"the order is older than how {what} stands: sign one with a counter above "
                 f"{position.changes}"
@@ -221,16 +226,20 @@ class Rollout:
             raise CrdtbucketError(f"version {self.position.version} {self._is()}: {why_not}")
 
     def _advance(self, now: int, reason: str) -> None:
-        stage = self.position.stage + 1
-        if stage < len(self.plan.stages):
-            self._change(now, reason, status=Status.RUNNING, stage=stage)
-        else:
-            self._change(now, reason, status=Status.DONE)
+        position, stage = self.position, self.position.stage + 1
+        # It counts as a change only after a halt: else nodes that were cut off and went on would
+        # end a halt of all others.
+        changes = min(position.changes + (position.status is Status.HALTED), MOST_CHANGES)
+        status = Status.RUNNING
+        if stage >= len(self.plan.stages):
+            status, stage = Status.DONE, position.stage
+        self._move(Position(*position.of, changes, status, stage), now, reason)
 
-    def _change(self, now: int, reason: str, *, status: Status, stage: int | None = None) -> None:
-        at = self.position.stage if stage is None else stage
-        changes = min(self.position.changes + 1, MOST_CHANGES)  # a peer may advertise any number
-        self._move(Position(*self.position.of, changes, status, at), now, reason)
+    def _change(self, now: int, reason: str, *, status: Status) -> None:
+        least = LAST_CHANGE if status is Status.ROLLED_BACK else 0
+        changes = max(self.position.changes + 1, least)
+        changes = min(changes, MOST_CHANGES)  # a peer may advertise any number
+        self._move(Position(*self.position.of, changes, status, self.position.stage), now, reason)
 
     def _move(self, position: Position, now: int, reason: str) -> None:
         self.position, self.since, self.reason, self._start = position, now, reason, None

@@ -27,6 +27,7 @@ from crdtbucket.strong.redis.regions import Regions
 from crdtbucket.strong.redis.replicated import ReplicatedArguments
 from crdtbucket.strong.redis.resp import RedisErrorReply
 from crdtbucket.strong.redis.slot_script import SLOT_SCRIPT
+from crdtbucket.strong.redis.topology import Ranges
 from crdtbucket.strong.region_watch import RegionWatch
 from crdtbucket.strong.resync import Resync
 from crdtbucket.strong.server_link import ServerLink
@@ -55,6 +56,9 @@ class EndpointOwner(Protocol):
 
     def mode_changed(self, endpoint: Endpoint, change: Change) -> None:
         """An endpoint has a new mode."""
+
+    def probe(self, ranges: Ranges) -> Probe:
+        """A call on a key in these slots, to see whether their server decides."""
 
     def nodes_here(self) -> int:
         """Processes of this region; 0 before they were ever counted."""
@@ -91,7 +95,7 @@ class Endpoint:
         config: RedisConfig,
         ledger: Ledger,
         controller: Controller,
-        probe: Probe,
+        ranges: Ranges,
         owner: EndpointOwner,
     ) -> None:
         # Called for every decision, so not through a method of this class.
@@ -120,13 +124,14 @@ class Endpoint:
             self.dispatcher,
             self.resync,
             config,
-            probe,
+            owner.probe(ranges),
             owner.known_run_id(address),
         )
         self.of_thread = OfThread()
         """The own connections of threads; belongs to `Threads`."""
         self._ledger = ledger
         self._owner = owner
+        self._ranges = ranges
 
     @property
     def upkeep(self) -> list[Callable[[], Coroutine[Any, Any, None]]]:
@@ -148,6 +153,13 @@ class Endpoint:
     def usable(self) -> bool:
         """Whether a request may be sent now."""
         return self.dispatcher.usable()
+
+    def serve(self, ranges: Ranges) -> None:
+        """The server has these slots now. One that gave away the slot of its probe would answer
+        every probe with another server's address, and never be strong again."""
+        if ranges != self._ranges:
+            self._ranges = ranges
+            self.supervisor.probe_with(self._owner.probe(ranges))
 
     def move(self, address: Address) -> None:
         """The server failed over: the same keys are decided at another address."""

@@ -23,6 +23,8 @@ from crdtbucket.strong.redis.redis_config import RedisConfig
 from crdtbucket.strong.redis.regions import Regions
 from crdtbucket.strong.redis.registry import Registry
 from crdtbucket.strong.redis.resp import RedisErrorReply
+from crdtbucket.strong.redis.topology import Ranges
+from crdtbucket.strong.supervisor import Probe
 
 LOG = logging.getLogger("crdtbucket.strong")
 SEVERITY = {
@@ -30,7 +32,6 @@ SEVERITY = {
     Mode.EVENTUAL: logging.WARNING,
     Mode.FALLBACK: logging.CRITICAL,
 }
-Ranges = tuple[tuple[int, int], ...]
 ControllerFactory = Callable[[int], Controller]
 """Makes the controller of an endpoint that begins now (local ns)."""
 
@@ -148,6 +149,7 @@ class Endpoints:
         slots: list[Endpoint | None] = [None] * topology.SLOTS
         for address, ranges in found.primaries:
             endpoint = self.by_address.get(address) or self._successor(address, ranges, gone)
+            endpoint.serve(ranges)
             for first, last in ranges:
                 slots[first : last + 1] = [endpoint] * (last + 1 - first)
         self._slots = slots
@@ -181,7 +183,7 @@ class Endpoints:
             self._config,
             self._ledger,
             self._controller(now),
-            self._registry.probe(ranges),
+            ranges,
             self,
         )
 
@@ -205,6 +207,9 @@ class Endpoints:
 
     def owns(self, endpoint: Endpoint, name: bytes) -> bool:
         return self._only is not None or self._slots[topology.slot(name)] is endpoint
+
+    def probe(self, ranges: Ranges) -> Probe:
+        return self._registry.probe(ranges)
 
     def nodes_here(self) -> int:
         return self._registry.here if self._registry.seen else 0

@@ -75,6 +75,10 @@ class Supervisor:
         """Has `run` look at once whether there is something to do."""
         self._awake.set()
 
+    def probe_with(self, probe: Probe) -> None:
+        """Probes are this call from now on."""
+        self._probe = probe
+
     def server_forgot(self) -> None:
         """The server has lost something that it held: everything is sent to it."""
         self._resync.send_everything()

@@ -15,6 +15,8 @@ import pytest
 from click.testing import CliRunner
 
 from crdtbucket.cli.commands import cli
+from crdtbucket.cli.serve import DEFAULT_MAX_KEYS
+from crdtbucket.limiter.facade import MAX_KEYS
 from tests.http.serving import TOKEN
 from tests.strong.redis_server import free_port
 
@@ -166,6 +168,16 @@ async def test_who_does_not_finish_is_left_behind(tmp_path: Path) -> None:
         _ = await half_asked(server)  # kept: unused, it would be closed
         server.process.terminate()
         assert await server.ended() == 0
+
+
+async def test_the_size_of_the_table_is_an_option(tmp_path: Path) -> None:
+    async with (
+        started(tmp_path, "--max-keys", "5000") as server,
+        aiohttp.ClientSession() as session,
+        session.get(f"{server.url}/metrics") as response,
+    ):
+        assert "\ncrdtbucket_table_keys_limit 5000.0\n" in await response.text()
+    assert DEFAULT_MAX_KEYS == MAX_KEYS
 
 
 async def test_the_token_comes_from_a_file(tmp_path: Path) -> None:

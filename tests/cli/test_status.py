@@ -7,6 +7,7 @@ import json
 from typing import Any
 
 import pytest
+from aiohttp import web
 
 from crdtbucket import Limiter, MeshConfig
 from tests.cli.fake_node import TOKEN, fake_node, problem, run
@@ -248,6 +249,20 @@ async def test_without_a_token_it_shows_what_is_public() -> None:
         done = await run("status", "--url", client.url, "--json")
         assert done.exit_code == 1
         assert "is not ready" in json.loads(done.stdout)["wrong"][0]
+
+
+async def test_a_node_behind_a_proxy_that_fails_is_wrong_and_the_others_are_shown() -> None:
+    page = web.Response(status=502, text="<html>Bad Gateway</html>", content_type="text/html")
+    async with (
+        fake_node(GET_admin_status=page) as behind,
+        fake_node(GET_admin_status=WELL) as well,
+    ):
+        urls = ("--url", behind.url, "--url", well.url)
+        done = await run("status", *urls, "--json", CRDTBUCKET_TOKEN=TOKEN)
+    assert done.exit_code == 1
+    found = json.loads(done.stdout)
+    assert [one.get("node") for one in found["nodes"]] == [None, "eu-1"]
+    assert "answers GET /admin/status with status 502" in found["wrong"][0]
 
 
 async def test_a_wrong_token_is_an_error_not_a_fault() -> None:

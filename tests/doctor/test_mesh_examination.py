@@ -122,6 +122,15 @@ async def test_tls_that_is_not_trusted(tmp_path: Path) -> None:
     assert "give the authority that signed it as mesh.tls.ca" in found["TLS"].text
 
 
+async def test_a_certificate_that_has_expired(tmp_path: Path) -> None:
+    authority = Authority(tmp_path, "ca")
+    files = authority.issue("me", "me", hours=(-2, -1))
+    pair = f"cert: {files['tls_cert']}, key: {files['tls_key']}, ca: {authority.file}"
+    found = await examined(config(tmp_path, more=f"tls: {{{pair}}}"))
+    assert found["certificate"].level == "wrong"
+    assert "certificate has expired): renew it there" in found["certificate"].text
+
+
 async def test_a_certificate_that_is_not_for_this_node(tmp_path: Path) -> None:
     authority = Authority(tmp_path, "ca")
     files = authority.issue("all", "node.example")

@@ -161,6 +161,27 @@ MUTATIONS = (
         suite("rollout/test_staged", "commands_at_once or then_changes"),
     ),
     Mutation(
+        "a_roll_back_is_undone_by_nodes_that_were_cut_off",
+        "rollout",
+        "        least = LAST_CHANGE if status is Status.ROLLED_BACK else 0\n",
+        "        least = 0\n",
+        suite("rollout/test_staged", "beyond_a_partition"),
+    ),
+    Mutation(
+        "a_halt_is_ended_by_nodes_that_were_cut_off",
+        "rollout",
+        "changes + (position.status is Status.HALTED), MOST",
+        "changes + 1, MOST",
+        suite("rollout/test_staged", "halt_holds_however"),
+    ),
+    Mutation(
+        "a_roll_back_that_nobody_signed_takes_no_signed_one",
+        "rollout",
+        "if order.changes <= position.changes < LAST_CHANGE and",
+        "if order.changes <= position.changes and",
+        suite("rollout/test_staged", "no_order_but_to_roll_back"),
+    ),
+    Mutation(
         "denials_before_the_stage_count",
         "",
         "            new = _since(new_now, new_then or (0, 0))\n",
@@ -269,8 +290,8 @@ MUTATIONS = (
     Mutation(
         "an_older_order_is_refused_only_once_it_was_obeyed",
         "rollout",
-        "if order.changes <= position.changes and known != order:",
-        "if order.changes <= position.changes and known == order:",
+        "if order.changes <= position.changes < LAST_CHANGE and known != order:",
+        "if order.changes <= position.changes < LAST_CHANGE and known == order:",
         suite("rollout/test_staged", "newer_than_how_it_stands"),
     ),
     Mutation(

@@ -435,4 +435,18 @@ MUTATIONS = (
         "return families",
         suite("metrics/test_scrape", "without_a_number"),
     ),
+    Mutation(
+        "the_size_of_the_table_is_not_passed_on",
+        "cli",
+        "watch=True, shared=shared, max_keys=max_keys",
+        "watch=True, shared=shared",
+        suite("cli/test_serve", "size_of_the_table"),
+    ),
+    Mutation(
+        "one_proxy_that_fails_hides_the_status_of_all_nodes",
+        "cli",
+        "kind = Unreachable if status >= 500 else NodeError",
+        "kind = NodeError",
+        suite("cli/test_status", "proxy_that_fails"),
+    ),
 )

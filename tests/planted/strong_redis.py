@@ -552,6 +552,13 @@ MUTATIONS = (
         suite("strong/redis/test_locator", "its_primary_says_nothing"),
     ),
     Mutation(
+        "a_slot_that_was_given_away_is_probed_for_ever",
+        "strong",
+        "            self.supervisor.probe_with(self._owner.probe(ranges))\n",
+        "",
+        suite("strong/test_resharding", "gave_away"),
+    ),
+    Mutation(
         "an_old_address_is_waited_for",
         "strong",
         "        if opening is not None:\n            opening.cancel()\n",

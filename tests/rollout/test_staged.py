@@ -80,7 +80,7 @@ def test_it_goes_on_one_stage_at_a_time_once_a_stage_has_lasted() -> None:
     one = rollout(now=5)
     assert not one.tick(5 + HOLD - 1, {})
     assert one.tick(5 + HOLD, {})
-    assert (one.position.stage, one.position.changes) == (1, 1)
+    assert (one.position.stage, one.position.changes) == (1, 0)
     # However long it was asleep, no stage is left out.
     assert one.tick(50 * HOLD, {})
     assert one.position.stage == 2
@@ -122,7 +122,6 @@ def test_what_has_ended_takes_no_command_that_makes_no_sense(
             getattr(one, command)(0)
     one.rollback(1)
     assert one.position.status is Status.ROLLED_BACK
-    assert one.position.changes == (2 if status is Status.DONE else 1)
 
 
 def test_each_move_says_why_and_begins_a_stage_anew() -> None:
@@ -190,6 +189,40 @@ def test_of_two_commands_at_once_the_one_that_halts_holds() -> None:
         for other in nodes:
             node.receive(other.position, 1)
     assert {node.position.status for node in nodes} == {Status.ROLLED_BACK}
+
+
+@pytest.mark.parametrize("moves", [("time",) * 3, ("halt", "advance", "halt"), ("advance",) * 3])
+def test_a_roll_back_holds_whatever_happened_beyond_a_partition(moves: tuple[str, ...]) -> None:
+    """What had changed more often held, and the version came back everywhere."""
+    here, there = rollout(), rollout(region="us")
+    here.rollback(0)
+    for number, move in enumerate(moves, start=1):
+        if move == "time":
+            assert there.tick(number * HOLD, {})
+        else:
+            getattr(there, move)(number)
+    assert not here.receive(there.position, 4 * HOLD)
+    assert there.receive(here.position, 4 * HOLD)
+    assert there.position == here.position
+    assert here.percent == there.percent == 0
+
+
+@pytest.mark.parametrize("by", ["time", "command"])
+def test_a_halt_holds_however_far_others_went_on_beyond_a_partition(by: str) -> None:
+    here, there = rollout(), rollout(region="us")
+    here.halt(0)
+    for number in range(1, 4):
+        if by == "time":
+            assert there.tick(number * HOLD, {})
+        else:
+            there.advance(number)
+    assert there.position.status is Status.DONE
+    assert not here.receive(there.position, 4 * HOLD)
+    assert there.receive(here.position, 4 * HOLD)
+    assert there.position == here.position
+    here.advance(5 * HOLD)  # the command goes on all the same
+    assert there.receive(here.position, 5 * HOLD)
+    assert (there.position.status, there.position.stage) == (Status.RUNNING, 1)
 
 
 def test_nodes_that_move_by_time_at_once_agree() -> None:
@@ -290,9 +323,12 @@ def test_an_order_puts_it_anywhere_once_and_an_earlier_one_nowhere() -> None:
     assert not one.obey(ordered(9, Status.ROLLED_BACK), 6)
     assert (one.since, one.ordered) == (5, 10)
     one.advance(7)
-    assert not one.obey(ordered(11), 8)  # by itself it has changed as often
-    assert (one.position.status, one.ordered) == (Status.DONE, 11)
-    assert one.obey(ordered(12, Status.ROLLED_BACK, 2), 9)
+    assert one.position.status is Status.DONE
+    assert one.obey(ordered(11), 8)  # going on is no change
+    one.halt(9)
+    assert not one.obey(ordered(12), 10)  # by itself it has changed as often
+    assert (one.position.status, one.ordered) == (Status.HALTED, 12)
+    assert one.obey(ordered(13, Status.ROLLED_BACK, 2), 11)
 
 
 def test_of_two_orders_with_one_counter_the_one_that_halts_holds_whichever_came_first() -> None:

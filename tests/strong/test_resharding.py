@@ -133,3 +133,32 @@ async def test_a_server_that_sends_nowhere_is_out_of_order(reply: bytes) -> None
 def slot_of(bucket: Bucket, key: str) -> int:
     assert isinstance(bucket, StrongBucket)
     return topology.slot(bucket.store.ledger.names.key(bucket, bucket.hash(key)))
+
+
+MILD = ControllerSettings(
+    latency_limit=0.5, outage_after=0.6, stable_after=0.2, stable_after_failover=0.2,
+    least_return_gap=0.0, probe_interval=0.02,
+)  # fmt: skip
+
+
+async def test_a_server_that_gave_away_the_slot_of_its_probe_is_strong_again_after_an_outage() -> (
+    None
+):
+    async with cluster() as nodes:
+        config = RedisConfig(host=nodes[0].host, port=nodes[0].port, cluster=True, deadline=0.1)
+        async with strong(config, Degradation(modes=MILD)) as limiter:
+            bucket = limiter.bucket("api")
+            assert isinstance(bucket, StrongBucket)
+            await bucket.acquire(KEY)
+            _, own, source = place(limiter, nodes)
+            target = next(one for one in nodes if one is not source)
+            share = nodes.index(source)
+            ranges = ((share * topology.SLOTS // 3, (share + 1) * topology.SLOTS // 3 - 1),)
+            slot = topology.slot(bucket.store.registry.probe(ranges)[1].key)
+            assert slot != own
+            end_move(slot, nodes, target)
+            source.call("CLIENT", "PAUSE", 1_500)
+            while bucket.mode is not Mode.FALLBACK:
+                await bucket.acquire(KEY)
+            await eventually(lambda: bucket.mode is Mode.STRONG)
+            assert (await bucket.acquire(KEY)).mode is Mode.STRONG

@@ -169,6 +169,9 @@ class Dialer:
             return self._failed(target, str(error), refused=error.by_peer)
         except WireError as error:
             return self._failed(target, str(error), refused=False)
+        except Exception as error:  # noqa: BLE001 - logged; a bug must not end the calls
+            LOG.exception("a bug in the mesh's dials")
+            return self._failed(target, f"a bug, {error!r}, which the log has", refused=False)
         self._met(target, link.peer.name)
         target.state = DialState(node=link.peer.name)
         target.failing = False

@@ -10,12 +10,15 @@ from contextlib import suppress
 from functools import partial
 from typing import Any
 
+from crdtbucket.base.address import why_distrusted
 from crdtbucket.base.loaded_files import LoadedFiles, TlsFiles, load_authorities, load_key_pair
 from crdtbucket.errors import MeshError
 from crdtbucket.mesh.links.counters import LOG
 from crdtbucket.mesh.mesh_config import MeshConfig
 
 PEERS = "the mesh's certificates"
+AUTHORITY = "give the authority that signed it as mesh.tls.ca"
+NOT_TRUSTED = "does not trust this node's certificate (its log says why)"
 
 
 def followed(config: MeshConfig, make: Callable[[MeshConfig], ssl.SSLContext | None]) -> TlsFiles:
@@ -53,6 +56,52 @@ def dialer_context(config: MeshConfig) -> ssl.SSLContext | None:
     return context
 
 
+def is_mutual(context: ssl.SSLContext | None) -> bool:
+    """Whether a context for calling peers is of mutual TLS, which goes by no host names."""
+    return (
+        context is not None
+        and context.verify_mode is ssl.CERT_REQUIRED
+        and not context.check_hostname
+    )
+
+
+def calling(config: MeshConfig) -> TlsFiles:
+    """The context for calling peers, followed as `followed` does. Each time the files are loaded, a
+    certificate is reported that this node itself would refuse: from a peer that refuses it, TLS of
+    Python's event loops brings no reason. Raises `MeshError`."""
+
+    def load(config: MeshConfig) -> ssl.SSLContext | None:
+        context = dialer_context(config)
+        if fault := own_fault(config):
+            LOG.error("%s", fault)
+        return context
+
+    return followed(config, load)
+
+
+def tls_fault(error: ssl.SSLError) -> str:
+    """Why TLS with a peer failed, as this node sees it, and what to do."""
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return f"its certificate is not trusted {why_distrusted(error, AUTHORITY)}"
+    why = error.reason or error
+    return f"TLS fails ({why}): has the peer mesh.tls.cert, and an authority that it knows?"
+
+
+def own_fault(config: MeshConfig) -> str:
+    """Why nodes with the same authorities refuse the certificate of this node, and what to do; ""
+    where they accept it, or any. Raises `MeshError` for a file that fails."""
+    if config.tls_cert is None or not config.mutual_tls:
+        return ""
+    _, error = _own_certificate(config)
+    if not isinstance(error, ssl.SSLCertVerificationError):
+        return ""
+    fix = "issue one that the authorities of mesh.tls.ca sign, or correct that file"
+    return (
+        f"mesh.tls.cert {config.tls_cert!r} is refused by nodes with the same mesh.tls.ca "
+        + why_distrusted(error, fix)
+    )
+
+
 def dns_names(certificate: Mapping[str, Any] | None) -> tuple[str, ...]:
     """The names (DNS) in a certificate that TLS has checked."""
     shown = (certificate or {}).get("subjectAltName", ())
@@ -72,6 +121,14 @@ def check_certified(config: MeshConfig, name: str) -> None:
     """Raises `MeshError` where this node's certificate is not for its name, as then no other node
     would link with it, and for a file that fails. A certificate that the authorities of this node
     have not signed is left to others to judge."""
+    names, error = _own_certificate(config)
+    if error is None and name not in names:
+        raise MeshError(f"this node's {not_certified(names, name)}")
+
+
+def _own_certificate(config: MeshConfig) -> tuple[tuple[str, ...], ssl.SSLError | None]:
+    """The names (DNS) in the certificate of this node, or why this node would not take it from
+    another one, by a handshake with itself."""
     listener, dialer = listener_context(config), dialer_context(config)
     assert listener is not None, "who checks names has certificates"
     assert dialer is not None
@@ -83,11 +140,9 @@ def check_certified(config: MeshConfig, name: str) -> None:
             with suppress(ssl.SSLWantReadError):
                 side.do_handshake()
         calls.do_handshake()
-    except ssl.SSLError:
-        return
-    names = dns_names(calls.getpeercert())
-    if name not in names:
-        raise MeshError(f"this node's {not_certified(names, name)}")
+    except ssl.SSLError as error:
+        return (), error
+    return dns_names(calls.getpeercert()), None
 
 
 def engine_context(config: MeshConfig) -> ssl.SSLContext:

@@ -19,8 +19,10 @@ from crdtbucket.base.address import source_of
 from crdtbucket.base.loaded_files import TlsFiles
 from crdtbucket.mesh.links.counters import Refusals
 from crdtbucket.mesh.links.handshake import HANDSHAKE_S
+from crdtbucket.mesh.links.mesh_tls import NOT_TRUSTED, tls_fault
 from crdtbucket.mesh.sockets.web_socket import release
 
+ENDED = f"it ended the connection during the TLS handshake, as a node does that {NOT_TRUSTED}"
 MAX_UNPROVEN = 64
 MAX_UNPROVEN_PER_ADDRESS = 32
 MAX_UNPROVEN_BYTES = 16_384
@@ -134,9 +136,9 @@ class AcceptedConnection(asyncio.Protocol):
         return None
 
     def connection_lost(self, exc: Exception | None) -> None:
-        if self._bytes and not (self._requested or self._refused):
-            # The HTTP server has answered already, if it was a request at all.
-            self._refuse_once("http", "it sent no request of this protocol")
+        # Until TLS is up, what goes wrong is reported by `_secure`.
+        if self._inner is not None:
+            self._end_unasked()
         self.leave()
         if self._inner is not None:
             del self._by_handler[self._inner]
@@ -192,6 +194,11 @@ class AcceptedConnection(asyncio.Protocol):
         self._refused = True
         self._admission.refusals.add(reason, f"refused a connection from {self.remote}: {text}")
 
+    def _end_unasked(self) -> None:
+        if self._bytes and not (self._requested or self._refused):
+            # The HTTP server has answered already, if it was a request at all.
+            self._refuse_once("http", "it sent no request of this protocol")
+
     def _serve(self, transport: asyncio.Transport) -> None:
         self._inner = self._server()
         self._by_handler[self._inner] = self
@@ -202,12 +209,16 @@ class AcceptedConnection(asyncio.Protocol):
         try:
             secured = await secured_by_tls(transport, self, context, early, HANDSHAKE_S)
         except (OSError, ssl.SSLError) as error:
-            self.refuse("tls", f"TLS failed: {error}")
+            if isinstance(error, ssl.SSLError):
+                self.refuse("tls", tls_fault(error))
+            else:
+                self.refuse("tls", str(error) or ENDED)
             release(error)
             self.leave()
             return
         if secured is None or secured.is_closing() or self._refused:
             transport.abort()
+            self._end_unasked()
             self.leave()
             return
         self._transport = secured

@@ -14,7 +14,7 @@ from crdtbucket.mesh.links.background_tasks import BackgroundTasks
 from crdtbucket.mesh.links.channel import Channel, ChannelLost
 from crdtbucket.mesh.links.counters import LOG
 from crdtbucket.mesh.links.handshake import MeshEndpoint
-from crdtbucket.mesh.links.mesh_tls import dialer_context, followed, listener_context
+from crdtbucket.mesh.links.mesh_tls import calling, dialer_context, followed, listener_context
 from crdtbucket.mesh.links.unreached import PeerSource
 from crdtbucket.mesh.mesh_config import MeshConfig
 from crdtbucket.mesh.sockets.discovery import Discovered
@@ -32,7 +32,7 @@ class SocketTransport:
         self._config = config
         self._rng = rng
         self._listener = Listener(host, followed(config, listener_context))
-        self._tls = followed(config, dialer_context)
+        self._tls = calling(config)
         self._discovered = Discovered(config.peers)
         self._tasks = BackgroundTasks()
 
@@ -44,7 +44,7 @@ class SocketTransport:
         self._http = http_session()
         for search in self._discovered.searches(self._rng, self._host.found):
             self._tasks.spawn(search)
-        LOG.info("listening on %s:%d", host, port)
+        LOG.info("listening on %s", Address(host, port))
 
     def sources(self) -> list[PeerSource]:
         """The addresses of the file, and what its DNS names resolve to."""

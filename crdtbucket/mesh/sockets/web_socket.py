@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import os
 import socket
 import ssl
 from collections.abc import Iterator
@@ -17,7 +18,7 @@ from crdtbucket.base.address import split_address, why_unreachable
 from crdtbucket.errors import WireError
 from crdtbucket.mesh.links.channel import CLOSE_S, ChannelLost, Oversize
 from crdtbucket.mesh.links.counters import LOG
-from crdtbucket.mesh.links.mesh_tls import dns_names
+from crdtbucket.mesh.links.mesh_tls import NOT_TRUSTED, dns_names, is_mutual, tls_fault
 from crdtbucket.mesh.links.session import MAX_SEALED
 
 PATH = "/crdtbucket/mesh"
@@ -136,7 +137,7 @@ async def connect(
         )
     except (aiohttp.ClientError, OSError, ValueError) as error:  # the last: of no possible host
         release(error)
-        raise ChannelLost(_words(error), by_peer=is_refusal(error)) from error
+        raise ChannelLost(_words(error, context), by_peer=is_refusal(error)) from error
     checked = context is not None and context.verify_mode is ssl.CERT_REQUIRED
     return WebSocketChannel(ws, split_address(address)[0], certified=checked)
 
@@ -157,16 +158,25 @@ def is_silence(error: BaseException | None) -> bool:
     )
 
 
-def _words(error: Exception) -> str:
-    """Why a call failed, in words; for a connection that was not made, those of the system."""
+def _words(error: Exception, context: ssl.SSLContext | None) -> str:
+    """Why a call failed, in words; for a connection that was not made, those of the system.
+    `context`: that of the call."""
     if isinstance(error, aiohttp.WSServerHandshakeError):
         return f"it answers HTTP with status {error.status}, {NO_NODE}"
+    if isinstance(error, ServerDisconnectedError) and is_mutual(context):
+        return f"it closed the connection without an answer: it {NOT_TRUSTED}, or is no node"
     if isinstance(error, ServerDisconnectedError):
         return f"it closed the connection without an answer, {NO_NODE}"
-    if isinstance(error, aiohttp.ClientConnectorError) and not isinstance(
-        error, aiohttp.ClientSSLError
-    ):
+    for cause in _causes(error):
+        # Errors of the HTTP library are of this class, too, without its attributes.
+        if isinstance(cause, ssl.SSLError) and not isinstance(cause, aiohttp.ClientError):
+            return tls_fault(cause)
+    if isinstance(error, aiohttp.ClientConnectorError):
         return why_unreachable(error.os_error)
+    if isinstance(error, ConnectionResetError):  # the library's own has a text of its own
+        return os.strerror(errno.ECONNRESET)
+    if isinstance(error, OSError):
+        return why_unreachable(error)
     return str(error) or type(error).__name__
 
 

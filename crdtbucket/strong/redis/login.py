@@ -10,7 +10,7 @@ import ssl
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from crdtbucket.base.address import Address, is_literal, why_unreachable
+from crdtbucket.base.address import Address, is_literal, why_distrusted, why_unreachable
 from crdtbucket.errors import RedisUnavailable
 from crdtbucket.strong.redis.access import Access
 from crdtbucket.strong.redis.resp import RedisErrorReply
@@ -125,9 +125,9 @@ def silent(address: Address, access: Access, timeout: float) -> RedisUnavailable
 def unreachable(address: Address, error: OSError) -> RedisUnavailable:
     """What the failure to connect means, and what to do about it."""
     if isinstance(error, ssl.SSLCertVerificationError):
-        why = f"is not trusted (certificate verify failed: {error.verify_message})"
         fix = "give its authority as tls_ca, in a file as ca of its tls, and call it by its name"
-        return RedisUnavailable(f"Redis at {address} {why}: {fix}", "auth")
+        why = why_distrusted(error, fix)
+        return RedisUnavailable(f"Redis at {address} is not trusted {why}", "auth")
     if isinstance(error, ssl.SSLError):
         why = f"does not agree on TLS ({error.reason or error})"
         fix = "is TLS on at that port, and does it want tls_cert and tls_key?"

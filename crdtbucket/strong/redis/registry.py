@@ -182,9 +182,7 @@ class Registry:
             "users of this Redis the same redis.hash_secret or mesh.hash_secret, or none of them"
         )
 
-    def probe(
-        self, ranges: tuple[tuple[int, int], ...]
-    ) -> tuple[script.Arguments, script.ScriptCall]:
+    def probe(self, ranges: topology.Ranges) -> tuple[script.Arguments, script.ScriptCall]:
         """A call on a key of this node's own in these slots, to see whether a server decides."""
         node = self.node.encode()
         names = (b"%s{probe:%s:%d}" % (self._prefix, node, number) for number in range(10**7))

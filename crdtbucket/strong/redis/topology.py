@@ -22,13 +22,15 @@ PATIENCE_S = 0.25
 """Seconds after which a server that has not answered is not given up, but another is asked beside
 it."""
 T = TypeVar("T")
+Ranges = tuple[tuple[int, int], ...]
+"""Slots of a cluster: the first and the last one of each row of them."""
 
 
 class Primary(NamedTuple):
-    """A server that takes writes, for the slots of `ranges` (first and last, both included)."""
+    """A server that takes writes, for the slots of `ranges`."""
 
     address: Address
-    ranges: tuple[tuple[int, int], ...]
+    ranges: Ranges
 
 
 class Topology(NamedTuple):
@@ -193,7 +195,7 @@ def slot(key: bytes) -> int:
     return binascii.crc_hqx(tag, 0) % SLOTS
 
 
-def first_within(ranges: tuple[tuple[int, int], ...], names: Iterable[bytes]) -> bytes:
+def first_within(ranges: Ranges, names: Iterable[bytes]) -> bytes:
     """The first of these names whose slot is in one of these ranges."""
     return next(
         name for name in names if any(first <= slot(name) <= last for first, last in ranges)

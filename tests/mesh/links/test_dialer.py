@@ -11,10 +11,11 @@ from typing import Any
 import pytest
 
 from crdtbucket.mesh.links import dialer
-from crdtbucket.mesh.links.channel import Oversize
+from crdtbucket.mesh.links.channel import Channel, Oversize
 from crdtbucket.mesh.links.dialer import Backoff
 from crdtbucket.mesh.mesh_config import MeshConfig
 from crdtbucket.mesh.sockets import web_socket
+from crdtbucket.mesh.sockets.socket_transport import SocketTransport
 from crdtbucket.mesh.transport import mesh_network
 from crdtbucket.mesh.transport.mesh_network import MeshNetwork
 from tests.mesh.network import RecordingNode, config, pair, running
@@ -82,6 +83,25 @@ async def test_a_port_that_nobody_listens_on_refuses() -> None:
         await eventually(lambda: a.failed_dials)
         assert a.ends == [("b", True)]
         assert a.failed_dials[0] == ("b", mesh_b.address, True)
+
+
+async def test_a_bug_in_a_dial_is_logged_and_the_address_is_dialled_again(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    a, b, connect, bugs = RecordingNode("a"), RecordingNode("b"), SocketTransport.connect, [1, 2]
+
+    async def fails_twice(self: SocketTransport, address: str) -> Channel:
+        if bugs:
+            raise RuntimeError(f"bug {bugs.pop()}")
+        return await connect(self, address)
+
+    mesh_b = MeshNetwork(b, config())
+    async with running(mesh_b):
+        monkeypatch.setattr(SocketTransport, "connect", fails_twice)
+        async with running(MeshNetwork(a, config(mesh_b.address))):
+            await eventually(lambda: a.linked)
+    assert "a bug in the mesh's dials" in caplog.text
+    assert "RuntimeError: bug 2" in caplog.text
 
 
 async def test_another_node_at_the_address_says_that_the_first_is_not_there() -> None:

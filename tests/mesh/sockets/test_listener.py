@@ -1,17 +1,22 @@
-"""A listener that stops leaves nothing open, whatever has just come."""
+"""A listener that stops leaves nothing open, whatever has just come; how its address is logged."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
 import gc
+import logging
 import socket
 import types
 from typing import Any
 
 import pytest
 
+from crdtbucket import MeshConfig
+from crdtbucket.errors import MeshError
 from crdtbucket.mesh.sockets.listener import Listener
+from crdtbucket.mesh.transport.mesh_network import MeshNetwork
+from tests.mesh.network import RecordingNode, running
 
 
 @pytest.mark.parametrize("turns", range(8))
@@ -33,3 +38,14 @@ def test_a_connection_that_was_just_accepted_is_closed(turns: int) -> None:
         peer.settimeout(10)
         with contextlib.suppress(ConnectionResetError):
             assert peer.recv(1) == b""
+
+
+@pytest.mark.skipif(not socket.has_ipv6, reason="this Python has no IPv6")
+async def test_an_ipv6_address_is_logged_as_it_is_written(caplog: pytest.LogCaptureFixture) -> None:
+    settings = MeshConfig(listen="[::1]:0", secret="a secret of these tests")
+    with caplog.at_level(logging.INFO, "crdtbucket.mesh"):
+        try:
+            async with running(MeshNetwork(RecordingNode("a"), settings)):
+                assert any("listening on [::1]:" in line for line in caplog.messages)
+        except MeshError as error:
+            pytest.skip(f"this host has no IPv6: {error}")

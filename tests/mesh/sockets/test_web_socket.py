@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import gc
+import socket
 import ssl
+import struct
 import weakref
 from collections.abc import Iterator
 from pathlib import Path
@@ -143,6 +145,20 @@ async def test_a_dial_to_what_is_no_node_says_so(answer: bytes, says: str) -> No
             await connect(http, f"127.0.0.1:{port}", None)
 
 
+async def test_a_dial_that_is_reset_says_so_in_the_words_of_the_system() -> None:
+    async def resets(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        sock = writer.get_extra_info("socket")
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        await reader.readuntil(b"\r\n\r\n")
+        writer.close()
+
+    async with await asyncio.start_server(resets, "127.0.0.1", 0) as server, http_session() as http:
+        port = server.sockets[0].getsockname()[1]
+        with pytest.raises(ChannelLost) as caught:
+            await connect(http, f"127.0.0.1:{port}", None)
+    assert str(caught.value) == "Connection reset by peer"
+
+
 @pytest.mark.parametrize("host", ["a..b", "a" * 64, "[", "\x00"])
 async def test_a_dial_to_what_can_be_no_host_fails_as_others_do(host: str) -> None:
     """A member may advertise any address; the task that dialled this one ended."""
@@ -193,6 +209,34 @@ def test_a_client_whose_hello_is_there_before_the_listener_looks_gets_tls(
     finally:
         loop.close()
     assert "tls" not in mesh.counters.refused
+
+
+@pytest.mark.parametrize("library", ["asyncio", "uvloop"])
+def test_a_client_whose_certificate_is_refused_counts_once_and_as_that(
+    library: str, tmp_path: Path
+) -> None:
+    """Under uvloop it mostly counted as a client that sent no request."""
+    authority = Authority(tmp_path, "ca")
+    mesh = MeshNetwork(RecordingNode("a"), config(**authority.issue("a"), tls_ca=authority.file))
+    context = ssl.create_default_context(cafile=authority.file)
+    context.load_cert_chain(*authority.issue("b", hours=(-2, -1)).values())
+
+    async def refuses() -> None:
+        async with running(mesh):
+            host, port = mesh.address.split(":")
+            for count in range(1, 4):
+                reader, writer = await asyncio.open_connection(host, int(port), ssl=context)
+                with contextlib.suppress(ConnectionError):
+                    assert await reader.read() == b""
+                writer.close()
+                await eventually(lambda count=count: sum(mesh.counters.refused.values()) == count)
+
+    loop = pytest.importorskip(library).new_event_loop()
+    try:
+        loop.run_until_complete(refuses())
+    finally:
+        loop.close()
+    assert dict(mesh.counters.refused) == {"tls": 3}
 
 
 async def test_a_close_whose_caller_is_cancelled_ends_all_the_same() -> None:

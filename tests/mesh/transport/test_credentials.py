@@ -167,6 +167,81 @@ async def test_mutual_tls_refuses_to_call_a_node_of_another_authority(tmp_path: 
             assert not a.events
 
 
+def lines_of(caplog: pytest.LogCaptureFixture, words: str) -> list[str]:
+    found = [record.getMessage() for record in caplog.records]
+    return [line for line in found if words in line]
+
+
+DATES = pytest.mark.parametrize(
+    ("hours", "says"),
+    [
+        (
+            (-2, -1),
+            "certificate has expired): renew it there, or correct the clock",
+        ),
+        (
+            (1, 2),
+            "certificate is not yet valid): correct the clock of this host",
+        ),
+    ],
+    ids=["expired", "not yet"],
+)
+
+
+@failed_tls
+@DATES
+async def test_both_sides_say_why_the_certificate_of_a_caller_is_refused(
+    hours: tuple[int, int], says: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    ours = Authority(tmp_path, "ours")
+    mesh_g = MeshNetwork(RecordingNode("good"), config(**ours.issue("good"), tls_ca=ours.file))
+    async with running(mesh_g):
+        bad = ours.issue("bad", hours=hours)
+        mesh_b = MeshNetwork(RecordingNode("bad"), config(mesh_g.address, **bad, tls_ca=ours.file))
+        async with running(mesh_b):
+            await eventually(lambda: mesh_b.counters.dials_failed > 2)
+            await eventually(lambda: sum(mesh_g.counters.refused.values()) > 2)
+    (own,) = lines_of(caplog, bad["tls_cert"])
+    assert "is refused by nodes with the same mesh.tls.ca (" in own
+    assert says in own
+    assert set(mesh_g.counters.refused) == {"tls"}
+    first = lines_of(caplog, "refused a conn")[0]
+    assert ": its certificate is not trusted (" in first
+    assert says in first
+    (told,) = lines_of(caplog, "cannot reach")
+    assert "it does not trust this node's certificate (its log says why)" in told
+
+
+@failed_tls
+@DATES
+async def test_both_sides_say_why_the_certificate_of_who_is_called_is_refused(
+    hours: tuple[int, int], says: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    ours = Authority(tmp_path, "ours")
+    bad = config(**ours.issue("bad", hours=hours), tls_ca=ours.file)
+    mesh_b = MeshNetwork(RecordingNode("bad"), bad)
+    async with running(mesh_b):
+        good = config(mesh_b.address, **ours.issue("good"), tls_ca=ours.file)
+        async with running(MeshNetwork(RecordingNode("good"), good)):
+            await eventually(lambda: sum(mesh_b.counters.refused.values()) > 2)
+    assert set(mesh_b.counters.refused) == {"tls"}
+    assert "does not trust this node's certificate" in lines_of(caplog, "refused a conn")[0]
+    (told,) = lines_of(caplog, "cannot reach")
+    assert ": its certificate is not trusted (" in told
+    assert says in told
+
+
+@failed_tls
+async def test_a_certificate_of_an_authority_that_the_node_does_not_trust_itself_is_reported(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    ours, theirs = Authority(tmp_path, "ours"), Authority(tmp_path, "theirs")
+    settings = theirs.issue("a")
+    async with running(MeshNetwork(RecordingNode("a"), config(**settings, tls_ca=ours.file))):
+        (own,) = lines_of(caplog, settings["tls_cert"])
+    assert "issue one that the authorities of mesh.tls.ca sign, or correct that file" in own
+
+
 @failed_tls
 @pytest.mark.parametrize("changed", ["the authority that is listened for", "the one called with"])
 async def test_changed_certificates_come_into_use(changed: str, tmp_path: Path) -> None:
