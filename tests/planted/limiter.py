@@ -6,6 +6,13 @@ from tests.planted.mutation import PYTEST, Mutation, suite
 
 MUTATIONS = (
     Mutation(
+        "the_oldest_answer_of_a_function_is_looked_for_among_all_that_left",
+        "limiter",
+        "                self._answers.popitem(last=False)\n",
+        "                del self._answers[[*self._answers][0]]\n",
+        suite("limiter/test_asked_limits", "costs_no_more"),
+    ),
+    Mutation(
         "a_slow_function_stops_all_orders",
         "limiter",
         "        without = overrides.without_order(order.key)\n        with self._ordering:\n",
