@@ -6,6 +6,13 @@ from tests.planted.mutation import PYTEST, Mutation, suite
 
 MUTATIONS = (
     Mutation(
+        "a_commit_after_its_block_is_said_to_need_a_longer_ttl",
+        "limiter",
+        "        if now >= one.deadline_ns:\n            cause",
+        "        if now >= 0:\n            cause",
+        suite("limiter/test_reservations", "after_the_block"),
+    ),
+    Mutation(
         "the_oldest_answer_of_a_function_is_looked_for_among_all_that_left",
         "limiter",
         "                self._answers.popitem(last=False)\n",
