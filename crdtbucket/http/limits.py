@@ -8,8 +8,8 @@ from collections.abc import Callable, Coroutine, Iterable, Sequence
 from typing import Any
 
 from crdtbucket._core import MAX_SLOT_KEY_BYTES, Decision
-from crdtbucket.errors import InvalidSpec, SlotDenied
-from crdtbucket.http.answers import SOON, Answer, Verdict, fields_of, problem_answer
+from crdtbucket.errors import CostExceedsCapacity, InvalidCost, InvalidSpec, SlotDenied
+from crdtbucket.http.answers import SOON, Answer, Verdict, fields_of, problem_answer, too_large
 from crdtbucket.http.client_address import Network, check_trusted, key_of_peer
 from crdtbucket.http.fields import FieldOptions, deferred_fields
 from crdtbucket.http.request import Request
@@ -67,12 +67,15 @@ class Limits:
         if self._of_peer is None or (key := key_of_peer(peer)) is None:
             return None
         rule, cost = self._of_peer
-        decision = self.limiter.bucket(rule.bucket).take(key, cost)
+        try:
+            decision = self.limiter.bucket(rule.bucket).take(key, cost)
+        except CostExceedsCapacity as error:  # a reload made the bucket smaller
+            return Verdict(False, too_large=error)
         return Verdict(decision.allowed, rule, decision, deferred_fields(decision, self._options))
 
     def acquire(self, request: Request) -> Coroutine[Any, Any, Verdict]:
         """Takes the tokens and slots of all rules. Raises what their callables and the buckets
-        raise."""
+        raise, but for a cost that no full bucket has: the verdict is `too_large` then."""
         return self._hold_and_acquire(request) if self.may_hold else self._acquire(request)
 
     async def _hold_and_acquire(self, request: Request) -> Verdict:
@@ -101,12 +104,16 @@ class Limits:
         for rule in self._holding:
             charge = rule.charge(request)
             name, key, cost = charge[:3] if charge else (rule.bucket, "", 0)
+            bucket, key = self.limiter.bucket(name), shortened(key, MAX_SLOT_KEY_BYTES)
             try:
-                for _ in range(cost):
-                    slot = self.limiter.bucket(name).slot(shortened(key, MAX_SLOT_KEY_BYTES))
+                wanted = _checked_slots(cost, bucket.of(key).spec) if charge else 0
+                for _ in range(wanted):
+                    slot = bucket.slot(key)
                     slots.append(await slot.__aenter__())
             except BaseException as error:
                 Verdict(True, slots=tuple(slots)).release()
+                if isinstance(error, CostExceedsCapacity):
+                    return Verdict(False, too_large=error)
                 if not isinstance(error, SlotDenied):
                     raise
                 return Verdict(False, ((rule, error.decision),), error.decision, dict(SOON))
@@ -120,9 +127,12 @@ class Limits:
         if charge is None:
             return Verdict(True)
         bucket = self.limiter.bucket(charge[0]).of(charge[1])
-        if bucket.immediate:
-            return self._verdict(rule, bucket.take(*charge[1:]))
-        return self._verdict(rule, await bucket.acquire(*charge[1:]))
+        try:
+            if bucket.immediate:
+                return self._verdict(rule, bucket.take(*charge[1:]))
+            return self._verdict(rule, await bucket.acquire(*charge[1:]))
+        except CostExceedsCapacity as error:
+            return Verdict(False, too_large=error)
 
     def _acquire_sync(self, request: Request) -> Verdict:
         rule = self._only
@@ -131,17 +141,23 @@ class Limits:
         charge = rule.charge(request)
         if charge is None:
             return Verdict(True)
-        return self._verdict(rule, self.limiter.bucket(charge[0]).acquire_sync(*charge[1:]))
+        try:
+            return self._verdict(rule, self.limiter.bucket(charge[0]).acquire_sync(*charge[1:]))
+        except CostExceedsCapacity as error:
+            return Verdict(False, too_large=error)
 
     def answer(self, request: Request, verdict: Verdict) -> Answer:
-        """The answer to a denied request."""
-        replaced = None if self._on_denied is None else self._on_denied(request, verdict)
-        if replaced is not None:
-            return replaced
-        denied = verdict.binding
-        assert denied is not None, "an allowed request is answered by the application"
-        violated = [d.bucket.spec.key for d in verdict.decisions if not d.allowed]
-        answer = problem_answer(denied, verdict.fields, violated, self._reduced_capacity)
+        """The answer to a denied request, or to one that is too large."""
+        if verdict.too_large is not None:
+            answer = too_large(verdict.too_large)
+        else:
+            replaced = None if self._on_denied is None else self._on_denied(request, verdict)
+            if replaced is not None:
+                return replaced
+            denied = verdict.binding
+            assert denied is not None, "an allowed request is answered by the application"
+            violated = [d.bucket.spec.key for d in verdict.decisions if not d.allowed]
+            answer = problem_answer(denied, verdict.fields, violated, self._reduced_capacity)
         if request.method == "HEAD":
             del answer.headers["Content-Length"]
             answer.body = b""
@@ -158,7 +174,10 @@ class Limits:
     async def _acquire_all(self, charges: Sequence[tuple[Rule, Charge]]) -> Verdict:
         if not charges:
             return Verdict(True)
-        answer = await self.limiter.acquire_all(charge for _, charge in charges)
+        try:
+            answer = await self.limiter.acquire_all(charge for _, charge in charges)
+        except CostExceedsCapacity as error:
+            return Verdict(False, too_large=error)
         rules = (rule for rule, _ in charges)
         taken = tuple(zip(rules, answer.decisions, strict=True))
         silent = answer.allowed and not self._options.on_allowed
@@ -229,10 +248,20 @@ def _has_slots(limiter: Limiter, rule: Rule) -> bool:
     return limiter.bucket(rule.bucket).spec.slots is not None
 
 
+def _checked_slots(cost: int, spec: BucketSpec) -> int:
+    """The slots that a request holds of a key with this definition."""
+    slots = spec.slots or 0
+    if not isinstance(cost, int) or cost < 1:
+        raise InvalidCost(f"cost must be 1 to {slots} slots, not {cost!r}")
+    if cost > slots:
+        raise CostExceedsCapacity(cost, slots)
+    return cost
+
+
 def _check_rule(limiter: Limiter, rule: Rule) -> None:
     """Raises `InvalidSpec` for a rule that its bucket cannot keep."""
     slots, spec = _has_slots(limiter, rule), limiter.bucket(rule.bucket).spec
-    if not slots and spec.overrides_from is None:
+    if spec.overrides_from is None:
         _check_cost(rule, spec)
     if rule.floor != 0 and (slots or not limiter.bucket(rule.bucket).immediate):
         fix = "leave it out: only eventual buckets of tokens have floors"
@@ -243,10 +272,12 @@ def _check_rule(limiter: Limiter, rule: Rule) -> None:
 
 
 def _check_cost(rule: Rule, spec: BucketSpec) -> None:
-    """Raises `InvalidSpec` where no key's capacity is as large as the rule's fixed cost."""
-    most = max([spec.capacity, *(plan.capacity for _, plan in spec.overrides)])
+    """Raises `InvalidSpec` where no key's capacity, or slots, are as many as the rule's fixed
+    cost."""
+    most = max(one.slots or one.capacity for one in (spec, *(plan for _, plan in spec.overrides)))
     if isinstance(rule.cost, int) and rule.cost > most:
-        fix = f"write {most} or less, or raise its capacity: no request could ever pass"
+        more = "give it more slots" if spec.slots else "raise its capacity"
+        fix = f"write {most} or less, or {more}: no request could ever pass"
         raise InvalidSpec(f"cost {rule.cost} in the rule for {rule.bucket!r}", fix, "cost")
 
 
