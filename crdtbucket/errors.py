@@ -40,14 +40,24 @@ class InvalidKey(CrdtbucketError, ValueError):
 
 
 class CostExceedsCapacity(CrdtbucketError, ValueError):
-    """One call asks for more tokens than the bucket can ever hold, so waiting cannot help."""
+    """One call asks for more tokens than the bucket can ever hold, so waiting cannot help.
 
-    def __init__(self, cost: int, capacity: int) -> None:
-        super().__init__(cost, capacity)
+    `capacity` is what can pass at once: what a full bucket holds, without the `floor` that the call
+    leaves to others.
+    """
+
+    def __init__(self, cost: int, capacity: int, floor: int = 0) -> None:
+        super().__init__(cost, capacity, floor)
         self.cost = cost
         self.capacity = capacity
+        self.floor = floor
 
     def __str__(self) -> str:
+        if self.floor:
+            return (
+                f"cost {self.cost} leaves less than the floor of {self.floor} tokens even in a "
+                f"full bucket of {self.capacity + self.floor}: split the call, or lower the floor"
+            )
         return (
             f"cost {self.cost} is above the bucket's capacity of {self.capacity} and could never "
             "pass; split the call or raise the capacity"

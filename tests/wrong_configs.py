@@ -390,6 +390,19 @@ WRONG: dict[str, tuple[str, list[str]]] = {
             "2:20: mesh.gossip_interval: is 60.0 (write seconds from 0.01 to 10)",
         ],
     ),
+    "mesh_interval_in_milliseconds": (
+        "mesh:\n  gossip_interval: 100\n  forget_after: '900000000'\n",
+        [
+            (
+                "2:20: mesh.gossip_interval: is 100.0 (write seconds from 0.01 to 10, or "
+                '"100ms" for milliseconds)'
+            ),
+            (
+                "3:17: mesh.forget_after: is 900000000.0 (write seconds from 1 to 2592000, which "
+                'is 30 days, or "900000000ms" for milliseconds)'
+            ),
+        ],
+    ),
     "mesh_peers_map": (
         "mesh:\n  peers: {a: b}\n",
         [

@@ -431,7 +431,7 @@ WRONG_STRONG: dict[str, tuple[str, list[str]]] = {
     "modes_order": (
         "rating:\n  modes:\n    latency_limit: 1s\n",
         [
-            "2:3: rating.modes: outage_after is 0.5 (it must be longer than latency_limit, 1.0)",
+            "2:3: rating.modes: outage_after is 0.5 (it must be longer than latency_limit, 1 s)",
         ],
     ),
     "modes_orders": (
@@ -439,7 +439,7 @@ WRONG_STRONG: dict[str, tuple[str, list[str]]] = {
         [
             (
                 "4:29: rating.modes.longest_probe_interval: longest_probe_interval is 1.0 (it "
-                "must be at least probe_interval, 2.0)"
+                "must be at least probe_interval, 2 s)"
             ),
         ],
     ),

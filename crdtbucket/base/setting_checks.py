@@ -20,6 +20,10 @@ HOST_PORT, RATIO, WEBHOOK = "host:port", "ratio", "webhook"
 """In the annotation of a field: an address, a share above 0 and up to 1, a URL for notices."""
 
 
+class UnitlessSeconds(float):
+    """Seconds that a file gives as a number without a unit."""
+
+
 @dataclass(frozen=True)
 class NumberRange:
     """The numbers that a field may have, ends included, or a word in their place."""
@@ -39,7 +43,12 @@ class NumberRange:
             return
         word = f", or {self.word}" if self.word else ""
         span = f"from {self._shown(self.low)} to {self._shown(self.high)}"
-        yield Problem(f"is {value!r}", f"write {self.unit} {span}{word}", path)
+        hint = self._hint(value) if number else ""
+        yield Problem(f"is {value!r}", f"write {self.unit} {span}{word}{hint}", path)
+
+    def _hint(self, value: Any) -> str:
+        """What was probably meant by a number that is out of the range; "" where nobody knows."""
+        return ""
 
     def _shown(self, end: float) -> str:
         return f"{end:g}"
@@ -49,6 +58,14 @@ class SecondsRange(NumberRange):
     """The spans that a field may have, in seconds."""
 
     unit = "seconds"
+
+    def _hint(self, value: Any) -> str:
+        thousandth = value / 1_000
+        if not value > self.high or not self.low <= thousandth <= self.high:
+            return ""
+        if isinstance(value, UnitlessSeconds):
+            return f', or "{value:.15g}ms" for milliseconds'
+        return f"; {value:g} milliseconds are {thousandth:g}" if isinstance(value, int) else ""
 
     def _shown(self, end: float) -> str:
         return most_seconds(end)

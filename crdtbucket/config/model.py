@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated
 
 from pydantic import model_validator
 
@@ -19,10 +19,9 @@ from crdtbucket.config.values import (
 from crdtbucket.spec.bucket_spec import BucketSpec
 from crdtbucket.spec.calendar_period import MAX_QUOTA, CalendarPeriod
 from crdtbucket.spec.field_checks import MAX_TOKENS
+from crdtbucket.spec.mode import Consistency
 from crdtbucket.strong.controller.controller_settings import ControllerSettings
 from crdtbucket.strong.controller.degradation import Degradation
-
-Consistency = Literal["strong", "eventual"]
 
 
 @keys_of(ControllerSettings)

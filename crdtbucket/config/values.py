@@ -7,13 +7,14 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 from pydantic import GetCoreSchemaHandler, GetJsonSchemaHandler
 from pydantic_core import CoreSchema, core_schema
 
 from crdtbucket.base.clock import NS_PER_SECOND
 from crdtbucket.base.duration import DURATION_HINT, UNIT_NS, duration_ns
+from crdtbucket.base.setting_checks import UnitlessSeconds
 from crdtbucket.errors import InvalidSpec
 from crdtbucket.mesh.mesh_fields import NEVER
 from crdtbucket.spec.field_checks import MAX_NAME_LENGTH, check_name, check_whole, clipped
@@ -83,7 +84,10 @@ def _duration(value: Any) -> str | int | float | timedelta:
 
 
 def _seconds(value: Any) -> float:
-    return duration_ns(value, "duration") / NS_PER_SECOND
+    seconds = duration_ns(value, "duration") / NS_PER_SECOND
+    # A number of the environment is text.
+    unitless = not isinstance(value, timedelta) and str(value).strip()[-1:].isdigit()
+    return UnitlessSeconds(seconds) if unitless else seconds
 
 
 def _seconds_or_never(value: Any) -> float | str:
@@ -194,9 +198,9 @@ _TEXTS = {"anyOf": [_TEXT, {"type": "array", "items": _TEXT}]}
 
 SECONDS = ValueCheck(_seconds, _SPAN)
 Duration = Annotated[str | int | float | timedelta, ValueCheck(_duration, _SPAN)]
-Seconds = Annotated[float, SECONDS]
+Seconds = Annotated[Any, SECONDS]  # `float` would lose that there was no unit
 SECONDS_OR_NEVER = ValueCheck(_seconds_or_never, _SPAN_OR_NEVER)
-SecondsOrNever = Annotated[float | Literal["never"], SECONDS_OR_NEVER]
+SecondsOrNever = Annotated[Any, SECONDS_OR_NEVER]
 Rate = Annotated[str, ValueCheck(_rate, {**_TEXT, "pattern": _RATE_PATTERN})]
 Share = Annotated[float, ValueCheck(_share, _PART)]
 Ratio = Annotated[float, ValueCheck(_ratio, _PART)]

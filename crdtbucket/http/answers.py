@@ -5,9 +5,16 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from crdtbucket._core import Decision
-from crdtbucket.errors import Denied, LimitExceeded, ReservationDenied, SlotDenied
+from crdtbucket.errors import (
+    CostExceedsCapacity,
+    Denied,
+    LimitExceeded,
+    ReservationDenied,
+    SlotDenied,
+)
 from crdtbucket.http.fields import (
     PROBLEM_TYPE,
     DeferredFields,
@@ -47,6 +54,9 @@ class Verdict:
     """The parts from which `fields` is made when it is asked for; falsy when there are none."""
     slots: tuple[Slot, ...] = ()
     """The slots that are held while the request is in flight."""
+    too_large: CostExceedsCapacity | None = None
+    """Why the request could never pass, where it costs more than its bucket can hold. Nothing was
+    decided then: there is no `binding`."""
 
     @property
     def taken(self) -> tuple[tuple[Rule, Decision], ...]:
@@ -112,7 +122,7 @@ def _pressure(decision: Decision) -> tuple[int, float]:
     return decision.retry_after_ns, -decision.remaining / decision.limit
 
 
-ANSWERED = (LimitExceeded, ReservationDenied, SlotDenied)
+ANSWERED = (LimitExceeded, ReservationDenied, SlotDenied, CostExceedsCapacity)
 """Errors of a route that `install` of a framework answers. A `WaitTimeout` is none of them: most
 often it is about the limit of another service, which the client can do nothing about."""
 
@@ -125,9 +135,12 @@ def denial(decision: Decision) -> Answer:
     return problem_answer(decision, headers, [spec.key], reduced_capacity=False)
 
 
-def answer_of(error: Denied) -> Answer:
-    """The answer to a denial that was raised. Raises it where it came from another process: a
-    decision out of a pickle does not know its bucket."""
+def answer_of(error: Denied | CostExceedsCapacity) -> Answer:
+    """The answer to a denial that was raised, or to a cost that no full bucket has. Raises the
+    denial where it came from another process: a decision out of a pickle does not know its
+    bucket."""
+    if isinstance(error, CostExceedsCapacity):
+        return too_large(error)
     try:
         error.decision.bucket  # noqa: B018
     except TypeError:
@@ -141,6 +154,18 @@ def problem_answer(
     """A problem document about this decision, with the names of all policies that are violated."""
     document = problem(denied, denied.bucket.spec, reduced_capacity=reduced_capacity)
     document["violated-policies"] = [*dict.fromkeys(violated)]
+    return _document_answer(document, fields)
+
+
+def too_large(error: CostExceedsCapacity) -> Answer:
+    """The answer to a request that costs more than its bucket can hold. It has no `Retry-After`:
+    the same request could never pass."""
+    detail = f"the request costs {error.cost} tokens, and at most {error.capacity} can pass at once"
+    document = {"type": "about:blank", "title": "Content Too Large", "status": 413}
+    return _document_answer(document | {"detail": detail}, {})
+
+
+def _document_answer(document: Mapping[str, Any], fields: Mapping[str, str]) -> Answer:
     body = json.dumps(document).encode()
     headers = {**fields, "Content-Type": PROBLEM_TYPE, "Content-Length": str(len(body))}
     return Answer(document["status"], headers, body)

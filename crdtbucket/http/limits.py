@@ -10,7 +10,7 @@ from typing import Any, SupportsIndex
 
 from crdtbucket._core import MAX_SLOT_KEY_BYTES, Decision
 from crdtbucket.errors import CostExceedsCapacity, InvalidCost, InvalidSpec, SlotDenied
-from crdtbucket.http.answers import SOON, Answer, Verdict, fields_of, problem_answer
+from crdtbucket.http.answers import SOON, Answer, Verdict, fields_of, problem_answer, too_large
 from crdtbucket.http.client_address import Network, check_trusted, key_of_peer
 from crdtbucket.http.fields import FieldOptions, deferred_fields
 from crdtbucket.http.request import Request
@@ -68,12 +68,15 @@ class Limits:
         if self._of_peer is None or (key := key_of_peer(peer)) is None:
             return None
         rule, cost = self._of_peer
-        decision = self.limiter.bucket(rule.bucket).take(key, cost)
+        try:
+            decision = self.limiter.bucket(rule.bucket).take(key, cost)
+        except CostExceedsCapacity as error:  # a reload made the bucket smaller
+            return Verdict(False, too_large=error)
         return Verdict(decision.allowed, rule, decision, deferred_fields(decision, self._options))
 
     def acquire(self, request: Request) -> Coroutine[Any, Any, Verdict]:
         """Takes the tokens and slots of all rules. Raises what their callables and the buckets
-        raise."""
+        raise, but for a cost that no full bucket has: the verdict is `too_large` then."""
         return self._hold_and_acquire(request) if self.may_hold else self._acquire(request)
 
     async def _hold_and_acquire(self, request: Request) -> Verdict:
@@ -102,13 +105,15 @@ class Limits:
         for rule in self._holding:
             charge = rule.charge(request)
             name, key, cost = charge[:3] if charge else (rule.bucket, "", 0)
+            bucket, key = self.limiter.bucket(name), shortened(key, MAX_SLOT_KEY_BYTES)
             try:
-                bucket, key = self.limiter.bucket(name), shortened(key, MAX_SLOT_KEY_BYTES)
                 for _ in range(_slots_of(cost, bucket.spec_of(key)) if charge else 0):
                     slot = bucket.slot(key)
                     slots.append(await slot.__aenter__())
             except BaseException as error:
                 Verdict(True, slots=tuple(slots)).release()
+                if isinstance(error, CostExceedsCapacity):
+                    return Verdict(False, too_large=error)
                 if not isinstance(error, SlotDenied):
                     raise
                 return Verdict(False, ((rule, error.decision),), error.decision, dict(SOON))
@@ -122,9 +127,12 @@ class Limits:
         if charge is None:
             return Verdict(True)
         bucket = self.limiter.bucket(charge[0]).of(charge[1])
-        if bucket.immediate:
-            return self._verdict(rule, bucket.take(*charge[1:]))
-        return self._verdict(rule, await bucket.acquire(*charge[1:]))
+        try:
+            if bucket.immediate:
+                return self._verdict(rule, bucket.take(*charge[1:]))
+            return self._verdict(rule, await bucket.acquire(*charge[1:]))
+        except CostExceedsCapacity as error:
+            return Verdict(False, too_large=error)
 
     def _acquire_sync(self, request: Request) -> Verdict:
         rule = self._only
@@ -133,17 +141,23 @@ class Limits:
         charge = rule.charge(request)
         if charge is None:
             return Verdict(True)
-        return self._verdict(rule, self.limiter.bucket(charge[0]).acquire_sync(*charge[1:]))
+        try:
+            return self._verdict(rule, self.limiter.bucket(charge[0]).acquire_sync(*charge[1:]))
+        except CostExceedsCapacity as error:
+            return Verdict(False, too_large=error)
 
     def answer(self, request: Request, verdict: Verdict) -> Answer:
-        """The answer to a denied request."""
-        replaced = None if self._on_denied is None else self._on_denied(request, verdict)
-        if replaced is not None:
-            return replaced
-        denied = verdict.binding
-        assert denied is not None, "an allowed request is answered by the application"
-        violated = [d.bucket.spec.key for d in verdict.decisions if not d.allowed]
-        answer = problem_answer(denied, verdict.fields, violated, self._reduced_capacity)
+        """The answer to a denied request, or to one that is too large."""
+        if verdict.too_large is not None:
+            answer = too_large(verdict.too_large)
+        else:
+            replaced = None if self._on_denied is None else self._on_denied(request, verdict)
+            if replaced is not None:
+                return replaced
+            denied = verdict.binding
+            assert denied is not None, "an allowed request is answered by the application"
+            violated = [d.bucket.spec.key for d in verdict.decisions if not d.allowed]
+            answer = problem_answer(denied, verdict.fields, violated, self._reduced_capacity)
         if request.method == "HEAD":
             del answer.headers["Content-Length"]
             answer.body = b""
@@ -160,7 +174,10 @@ class Limits:
     async def _acquire_all(self, charges: Sequence[tuple[Rule, Charge]]) -> Verdict:
         if not charges:
             return Verdict(True)
-        answer = await self.limiter.acquire_all(charge for _, charge in charges)
+        try:
+            answer = await self.limiter.acquire_all(charge for _, charge in charges)
+        except CostExceedsCapacity as error:
+            return Verdict(False, too_large=error)
         rules = (rule for rule, _ in charges)
         taken = tuple(zip(rules, answer.decisions, strict=True))
         silent = answer.allowed and not self._options.on_allowed

@@ -34,11 +34,11 @@ class BucketMiddleware(Middleware):  # type: ignore[misc]
         bucket: Bucket,
         *,
         key: Callable[[Any], str | bytes] = by_client,
-        cost: Callable[[Any], int] = lambda context: 1,
+        cost: int | Callable[[Any], int] = 1,
         methods: Collection[str] = ("tools/call",),
     ) -> None:
         """key, cost: functions of the `MiddlewareContext`, whose `message` says which tool is
-        called. methods: the requests that are limited."""
+        called; a cost may be a number of tokens. methods: the requests that are limited."""
         check_bucket(bucket, "BucketMiddleware")
         self._bucket = bucket
         self._key = key
@@ -51,7 +51,8 @@ class BucketMiddleware(Middleware):  # type: ignore[misc]
         """Takes tokens for a request, as FastMCP calls it. Raises `MCPError` for one that is
         denied."""
         if context.method in self._methods:
-            decision = await self._bucket.acquire(self._key(context), self._cost(context))
+            cost = self._cost(context) if callable(self._cost) else self._cost
+            decision = await self._bucket.acquire(self._key(context), cost)
             if not decision.allowed:
                 wait_s = max(math.ceil(decision.retry_after), 1)
                 message = f"{decision.spec.key}: the limit is reached; retry in {wait_s} s"

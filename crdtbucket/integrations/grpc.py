@@ -14,6 +14,7 @@ from urllib.parse import unquote
 
 from crdtbucket._core import Decision
 from crdtbucket.base.extras import extra
+from crdtbucket.errors import CostExceedsCapacity
 from crdtbucket.http.client_address import client_address
 from crdtbucket.limiter.bucket import Bucket, check_bucket
 
@@ -51,12 +52,13 @@ class RpcLimit:
         bucket: Bucket,
         *,
         key: Callable[[RpcCall], str | bytes] = by_peer,
-        cost: Callable[[RpcCall], int] = lambda call: 1,
+        cost: int | Callable[[RpcCall], int] = 1,
         exempt: Callable[[RpcCall], bool] = lambda call: False,
     ) -> None:
-        """exempt: true for calls that are not limited. An exception in one of the functions fails
-        the call: none passes unlimited because of it. Raises `InvalidSpec` for what is no
-        bucket, and `WrongKind` for one of slots."""
+        """cost: tokens, or a function of the call; a call that costs more than the capacity ends
+        with `INVALID_ARGUMENT`. exempt: true for calls that are not limited. An exception in one of
+        the functions fails the call: none passes unlimited because of it. Raises `InvalidSpec` for
+        what is no bucket, and `WrongKind` for one of slots."""
         check_bucket(bucket, "an interceptor")
         self._bucket = bucket
         self._key = key
@@ -66,12 +68,18 @@ class RpcLimit:
     def _charge(self, method: str, context: Any) -> tuple[str | bytes, int] | None:
         """Key and cost; None for a call that is exempt."""
         call = RpcCall(method, dict([*(context.invocation_metadata() or ())]), context.peer())
-        return None if self._exempt(call) else (self._key(call), self._cost(call))
+        if self._exempt(call):
+            return None
+        cost = self._cost(call) if callable(self._cost) else self._cost
+        return self._key(call), cost
 
     def check(self, method: str, context: grpc.ServicerContext) -> None:
         """Takes the tokens, or ends the call."""
         charge = self._charge(method, context)
-        decision = None if charge is None else self._bucket.acquire_sync(*charge)
+        try:
+            decision = None if charge is None else self._bucket.acquire_sync(*charge)
+        except CostExceedsCapacity as error:
+            context.abort(grpc.StatusCode.INVALID_ARGUMENT, str(error))
         if decision is not None and not decision.allowed:
             message, metadata = refused(decision)
             context.set_trailing_metadata(metadata)
@@ -80,7 +88,10 @@ class RpcLimit:
     async def check_async(self, method: str, context: Any) -> None:
         """Takes the tokens on an event loop, or ends the call."""
         charge = self._charge(method, context)
-        decision = None if charge is None else await self._bucket.acquire(*charge)
+        try:
+            decision = None if charge is None else await self._bucket.acquire(*charge)
+        except CostExceedsCapacity as error:
+            await context.abort(grpc.StatusCode.INVALID_ARGUMENT, str(error))
         if decision is not None and not decision.allowed:
             code = grpc.StatusCode.RESOURCE_EXHAUSTED
             await context.abort(code, *refused(decision))

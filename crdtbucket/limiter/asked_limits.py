@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections import OrderedDict
 from collections.abc import Callable, Collection
 from typing import NamedTuple
 
@@ -41,7 +42,8 @@ class AskedLimits:
         self._owner = owner
         self._now = owner.table.now
         self._bucket_of = bucket_of
-        self._answers: dict[str, RememberedLimit] = {}
+        # A dict finds its oldest key by going over the places of all that have left it.
+        self._answers: OrderedDict[str, RememberedLimit] = OrderedDict()
         self._lock = ForkLock()  # held while `_answers` changes, never while the function is asked
         self._failing = False
 
@@ -62,11 +64,11 @@ class AskedLimits:
     def forget_all_but(self, buckets: Collection[Bucket]) -> None:
         """Forgets answers that stand for other buckets than these and the owner."""
         with self._lock:
-            self._answers = {
-                key: answer
+            self._answers = OrderedDict(
+                (key, answer)
                 for key, answer in self._answers.items()
                 if answer.bucket is self._owner or answer.bucket in buckets
-            }
+            )
 
     def _ask(self, key: str, known: RememberedLimit | None, now: int) -> Bucket:
         ttl = self.source.ttl_ns
@@ -82,7 +84,7 @@ class AskedLimits:
             before = self._answers.pop(key, None)  # so that the order is that of their age
             self._answers[key] = RememberedLimit(bucket, now + ttl)
             if len(self._answers) > REMEMBERED_KEYS:
-                del self._answers[next(iter(self._answers))]
+                self._answers.popitem(last=False)
         # Not `known`: another thread may have asked meanwhile, and the key moves only once.
         if before is not None and before.bucket is not bucket:
             carry_over(key, before.bucket, bucket)

@@ -238,13 +238,18 @@ class Reservations(ReservationBook):
         self._unsaid += 1
         if (now := self.bucket.table.now()) < self._quiet_until_ns:
             return
+        # Back before its ttl: as an answer that is streamed after its function has returned.
+        cause, advice = "at the end of their block", "Commit before the block ends"
+        if now >= one.deadline_ns:
+            cause, advice = f"after a ttl of {one.ttl_ns / NS_PER_SECOND:g} s", "Give a longer ttl"
         LOG.warning(
-            "bucket %s: %s committed after their estimate had gone back (ttl %g s); "
-            "charged in full, the last one with %d. A longer ttl avoids it",
+            "bucket %s: %s committed when their estimate had gone back %s; charged in full, "
+            "the last one with %d. %s",
             self.bucket.spec.name,
             counted(self._unsaid, "reservation"),
-            one.ttl_ns / NS_PER_SECOND,
+            cause,
             actual,
+            advice,
         )
         self._quiet_until_ns = now + REPEAT_NS
         self._unsaid = 0

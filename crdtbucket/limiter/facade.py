@@ -27,7 +27,7 @@ from crdtbucket.rollout.live_rollout import LiveRollout
 from crdtbucket.rollout.reload import Reload
 from crdtbucket.rollout.rollout_store import RolloutStore
 from crdtbucket.spec.bucket_spec import BucketSpec
-from crdtbucket.spec.mode import Mode
+from crdtbucket.spec.mode import Consistency, Mode
 from crdtbucket.spec.overrides import shadowed
 from crdtbucket.strong.controller.degradation import Degradation
 from crdtbucket.strong.controller.notice import ModeNotice
@@ -64,7 +64,7 @@ class Limiter(Multi):
         region: str = "",
         mesh: MeshConfig | None = None,
         redis: RedisConfig | str | None = None,
-        consistency: Mode | str = Mode.EVENTUAL,
+        consistency: Mode | Consistency = Mode.EVENTUAL,
         degradation: Degradation | None = None,
         max_keys: int = MAX_KEYS,
         shared: str | os.PathLike[str] | None = None,

@@ -15,7 +15,7 @@ from crdtbucket.limiter.tables import Tables
 from crdtbucket.mesh.mesh_config import MeshConfig
 from crdtbucket.spec.bucket_spec import BucketSpec
 from crdtbucket.spec.field_checks import check_consistency
-from crdtbucket.spec.mode import Mode
+from crdtbucket.spec.mode import Consistency, Mode
 from crdtbucket.spec.overrides import FEWER, MAX_BUCKETS, with_overrides
 from crdtbucket.strong.controller.degradation import Degradation
 from crdtbucket.strong.redis.redis_config import RedisConfig
@@ -34,7 +34,7 @@ class Factory:
         self,
         tables: Tables,
         mesh: MeshConfig | None,
-        consistency: Mode | str,
+        consistency: Mode | Consistency,
         wall: WallClock,
     ) -> None:
         """`consistency`: of buckets that do not say it themselves. `wall`: of calendar buckets."""
@@ -98,6 +98,9 @@ class Factory:
 
         Raises `InvalidSpec`.
         """
+        if degradation is not None and not isinstance(degradation, Degradation):
+            fix = 'pass Degradation(on_outage="quota")'
+            raise InvalidSpec(f"degradation is {degradation!r}", fix, "degradation")
         buckets = [bucket for bucket in self.made if not bucket.immediate]
         if not buckets:
             return None

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from crdtbucket.errors import ConfigError, CrdtbucketError
+from crdtbucket.errors import ConfigError, CrdtbucketError, InvalidSpec
 from crdtbucket.rollout.in_force import InForce
 from crdtbucket.rollout.limiter_file import LimiterFile, load_regular, warn_where_eventual
 from crdtbucket.rollout.live_rollout import LiveRollout
@@ -50,7 +50,12 @@ class Reload:
 
     def change(self, config: Config) -> None:
         """Brings `config` into force, or begins to, where it has stages. Raises `ConfigError` with
-        all that forbids it, and has then changed nothing."""
+        all that forbids it, and has then changed nothing; `InvalidSpec` for what is none."""
+        from crdtbucket.config import Config  # whoever has one has imported it
+
+        if not isinstance(config, Config):
+            fix = "pass what load_config returned, or nothing for the limiter's own file"
+            raise InvalidSpec(f"config is of type {type(config).__name__}", fix, "config")
         in_force = self._in_force
         with in_force.lock:
             mesh = self._renewed(config)

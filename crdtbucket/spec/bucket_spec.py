@@ -29,7 +29,7 @@ from crdtbucket.spec.field_checks import (
     clipped,
 )
 from crdtbucket.spec.globs import checked_globs, refused
-from crdtbucket.spec.mode import Mode
+from crdtbucket.spec.mode import Consistency, Mode
 from crdtbucket.spec.rate_text import parse_rate
 
 MAX_SLOTS = 1_000
@@ -99,7 +99,7 @@ class BucketSpec:
         max_debt: int | None = None,
         max_keys: int | None = None,
         on_table_full: OnTableFull = "deny",
-        consistency: Mode | str | None = None,
+        consistency: Mode | Consistency | None = None,
         on_outage: OnOutage | None = None,
         overrides: Overrides = (),
         overrides_from: AskedOverrides | None = None,
@@ -160,7 +160,7 @@ class BucketSpec:
         max_debt: int | None = None,
         max_keys: int | None = None,
         on_table_full: OnTableFull = "deny",
-        consistency: Mode | str | None = None,
+        consistency: Mode | Consistency | None = None,
         on_outage: OnOutage | None = None,
         overrides: Overrides = (),
         shadow: bool = False,

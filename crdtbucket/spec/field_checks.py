@@ -10,7 +10,7 @@ from crdtbucket.base.clock import NS_PER_SECOND
 from crdtbucket.base.duration import duration_ns
 from crdtbucket.base.setting_checks import field_problems, ranges_of
 from crdtbucket.errors import InvalidSpec
-from crdtbucket.spec.mode import Mode
+from crdtbucket.spec.mode import Consistency, Mode
 
 MAX_TOKENS = 2**53
 MAX_RATE = 1_000_000_000
@@ -116,6 +116,6 @@ def clipped(value: object) -> str:
     return text if len(text) <= 60 else f"{text[:57]}..."
 
 
-def check_consistency(value: Mode | str) -> Mode:
+def check_consistency(value: Mode | Consistency) -> Mode:
     """The mode for this word, "strong" or "eventual": fallback cannot be asked for."""
     return Mode(check_choice("consistency", value, (Mode.STRONG.value, Mode.EVENTUAL.value)))

@@ -4,6 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from enum import Enum
+from typing import Literal
+
+Consistency = Literal["strong", "eventual"]
+"""The modes that a definition may ask for."""
 
 
 class Mode(str, Enum):

@@ -11,6 +11,7 @@ import pytest
 from crdtbucket.base.setting_checks import (
     NumberRange,
     SecondsRange,
+    UnitlessSeconds,
     WholeRange,
     field_problems,
     fields_of,
@@ -42,6 +43,15 @@ class Numbers:
         ({"whole": True}, "whole: is True (write a whole number from 1 to 1000000)"),
         ({"whole": None}, "whole: is None (write a whole number from 1 to 1000000)"),
         ({"span": 60.5}, "span: is 60.5 (write seconds from 0.5 to 60, or never)"),
+        (
+            {"span": 5_000},
+            "span: is 5000 (write seconds from 0.5 to 60, or never; 5000 milliseconds are 5)",
+        ),
+        (
+            {"span": UnitlessSeconds(600)},
+            'span: is 600.0 (write seconds from 0.5 to 60, or never, or "600ms" for milliseconds)',
+        ),
+        ({"span": UnitlessSeconds(400)}, "span: is 400.0 (write seconds from 0.5 to 60, or never)"),
         ({"span": "ever"}, "span: is 'ever' (write seconds from 0.5 to 60, or never)"),
         ({"span": ""}, "span: is '' (write seconds from 0.5 to 60, or never)"),
         ({"part": float("nan")}, "part: is nan (write a number from 0.5 to 0.75)"),

@@ -4,18 +4,25 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
+from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import pytest
 from pydantic import ValidationError
 
-from crdtbucket.base.setting_checks import NumberRange, SecondsRange, WholeRange
+from crdtbucket.base.setting_checks import (
+    NumberRange,
+    SecondsRange,
+    UnitlessSeconds,
+    WholeRange,
+)
 from crdtbucket.config.mesh_section import MESH_KEYS
 from crdtbucket.config.redis_section import REDIS_KEYS
 from crdtbucket.config.schema import default_of, meanings
 from crdtbucket.config.section import Section
 from crdtbucket.config.settings_section import file_keys, given, keys_of
+from crdtbucket.config.values import SECONDS
 from crdtbucket.mesh.mesh_config import MeshConfig
 from crdtbucket.strong.redis.redis_config import RedisConfig
 
@@ -118,3 +125,11 @@ def test_default_and_meaning_of_a_key_are_those_of_the_field() -> None:
     assert words["trees"] == "trees, to which `fence.gate` leads. All of them"
     assert words["rest"] == "ABC stays"
     assert not OrchardSection.model_fields["word"].repr
+
+
+def test_seconds_without_a_unit_are_told_from_others() -> None:
+    """By a number that is too large for one, an error shows how milliseconds are written."""
+    check = SECONDS.function
+    assert [type(check(given)) for given in (5, 2.5, "5", " 5 ")] == [UnitlessSeconds] * 4
+    others = ("5s", "5000ms", timedelta(seconds=5))
+    assert [(type(check(given)), check(given)) for given in others] == [(float, 5.0)] * 3

@@ -121,7 +121,7 @@ def test_keys_of_every_length_differ() -> None:
 def test_refunds_of_no_decision(bucket: BucketCore) -> None:
     what: Any
     for what in (None, 5, "k"):
-        with pytest.raises(TypeError):
+        with pytest.raises(InvalidCost, match="pass what take returned"):
             bucket.refund(what)
 
 

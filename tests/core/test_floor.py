@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 import random
 from fractions import Fraction
 from math import ceil
@@ -11,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from crdtbucket import BucketSpec, InvalidCost, Limiter
+from crdtbucket import BucketSpec, CostExceedsCapacity, InvalidCost, Limiter
 from crdtbucket._core import BucketCore
 from crdtbucket.spec import priority
 from crdtbucket.spec.priority import PRIORITIES, floor_tokens
@@ -67,7 +68,7 @@ def test_every_history_is_that_of_a_level_in_fractions(
         if cost > capacity:
             continue
         if cost + left > capacity:
-            with pytest.raises(InvalidCost, match="even in a full bucket"):
+            with pytest.raises(CostExceedsCapacity, match="even in a full bucket"):
                 bucket.take(KEY, cost, float(floor) or 0)
             continue
         allowed = level >= cost + left
@@ -104,7 +105,7 @@ def test_a_floor_of_a_large_bucket_is_checked_to_the_token() -> None:
         limiter.bucket("api").take,
         lambda key, cost, share: limiter.take_all([("api", key, cost, share)]),
     ):
-        with pytest.raises(InvalidCost, match="even in a full bucket"):
+        with pytest.raises(CostExceedsCapacity, match="even in a full bucket"):
             take(KEY, capacity - floor + 1, 0.5)
         assert take(KEY, 1, 0.5)
 
@@ -117,8 +118,24 @@ def test_the_tokens_of_a_floor_are_counted_as_the_core_counts_them(
     if kept < capacity:
         assert bucket.peek(KEY, capacity - kept, share)
     if kept:
-        with pytest.raises(InvalidCost, match="even in a full bucket"):
+        with pytest.raises(CostExceedsCapacity, match="even in a full bucket"):
             bucket.peek(KEY, capacity - kept + 1, share)
+
+
+def test_a_cost_that_no_full_bucket_has_beside_its_floor_says_what_can_pass() -> None:
+    limiter = Limiter([BucketSpec("api", 10, 1, "1h")])
+    for take in (
+        limiter.bucket("api").take,
+        lambda key, cost, floor: limiter.take_all([("api", key, cost, floor)]),
+    ):
+        with pytest.raises(CostExceedsCapacity) as caught:
+            take(KEY, 9, "normal")
+        error = pickle.loads(pickle.dumps(caught.value))
+        assert (error.cost, error.capacity, error.floor) == (9, 8, 2)
+        assert str(error) == (
+            "cost 9 leaves less than the floor of 2 tokens even in a full bucket of 10: "
+            "split the call, or lower the floor"
+        )
 
 
 def test_the_priorities_are_the_documented_ones() -> None:

@@ -12,6 +12,7 @@ from crdtbucket import (
     BucketSpec,
     CostExceedsCapacity,
     CrdtbucketError,
+    InvalidCost,
     InvalidKey,
     InvalidSpec,
     Limiter,
@@ -19,6 +20,7 @@ from crdtbucket import (
     RedisConfig,
     UnknownBucket,
 )
+from crdtbucket.config import Config
 from crdtbucket.http import Answer, FieldOptions, Limits, Request, Rule, Verdict
 from crdtbucket.http.middleware import aiohttp, fastapi, flask
 from crdtbucket.http.middleware.asgi import ASGILimitMiddleware
@@ -220,9 +222,74 @@ def test_a_name_of_several_rates_takes_from_all_of_them() -> None:
 
 def test_an_impossible_cost_of_a_later_rule_takes_nothing(limiter: Limiter) -> None:
     limits = Limits(limiter, [Rule("tenant"), Rule("api", cost=lambda _: 4)])
-    with pytest.raises(CostExceedsCapacity):
-        limits.acquire_sync(request())
+    assert not limits.acquire_sync(request()).allowed
     assert left(limits, "tenant", "203.0.113.9") == 10
+
+
+SIZED = {"key": lambda _: "k", "cost": lambda request: int(request.header("size"))}
+TOO_LARGE = {
+    "one rule": [Rule("api", **SIZED)],
+    "beside its floor": [Rule("tenant", floor=0.7, **SIZED)],
+    "several rules": [Rule("tenant"), Rule("api", **SIZED)],
+    "slots": [Rule("llm", **SIZED), Rule("tenant")],
+    "beside slots": [Rule("llm", key=lambda _: "k"), Rule("api", **SIZED)],
+}
+
+
+@pytest.mark.parametrize("case", TOO_LARGE)
+async def test_a_request_that_costs_more_than_a_full_bucket_has_is_too_large(case: str) -> None:
+    asked: list[Verdict] = []
+    limits = Limits(
+        Limiter([API, TENANT, BucketSpec.concurrency("llm", 3)]),
+        TOO_LARGE[case],
+        on_denied=lambda _, verdict: asked.append(verdict),
+    )
+    large = request(size="4")
+    for verdict in (limits.acquire_sync(large), await limits.acquire(large)):
+        assert not verdict
+        assert isinstance(verdict.too_large, CostExceedsCapacity)
+        assert (verdict.decisions, verdict.binding, verdict.slots) == ((), None, ())
+        answer = limits.answer(large, verdict)
+        assert "Retry-After" not in answer.headers
+        assert answer.headers["Content-Type"] == "application/problem+json"
+        assert json.loads(answer.body) == {
+            "type": "about:blank",
+            "title": "Content Too Large",
+            "status": answer.status,
+            "detail": "the request costs 4 tokens, and at most 3 can pass at once",
+        }
+        assert answer.status == 413
+    assert asked == []  # no limit has denied it
+    assert limits.acquire_sync(request(size="3"))  # nothing is held, nothing was taken
+
+
+def test_a_cost_that_a_reload_has_made_too_large_is_so_too(limiter: Limiter) -> None:
+    limits = Limits(limiter, Rule("api", cost=3))
+    limiter.reload(Config("limits.yaml", (BucketSpec("api", 2, 1, "1h"), TENANT)))
+    verdict = limits.take_of_peer("203.0.113.9")
+    assert verdict is not None
+    assert limits.answer(request(), verdict).status == 413
+
+
+def test_a_request_holds_at_least_one_slot() -> None:
+    limits = Limits(Limiter([BucketSpec.concurrency("llm", 3)]), Rule("llm", **SIZED))
+    for size in ("0", "-1"):
+        with pytest.raises(
+            InvalidCost, match=f"cost must be a whole number of slots, 1 or more, not {size}"
+        ):
+            limits.acquire_sync(request(size=size))
+
+
+def test_a_rule_that_needs_more_slots_than_there_are_is_refused() -> None:
+    more = [("pro-*", BucketSpec.concurrency("pro", 5))]
+    limiter = Limiter(
+        [BucketSpec.concurrency("llm", 2), BucketSpec.concurrency("tiers", 2, overrides=more)]
+    )
+    with pytest.raises(InvalidSpec, match="cost 3 in the rule for 'llm': write 2 or less, or give"):
+        Limits(limiter, Rule("llm", cost=3))
+    tiers = Limits(limiter, Rule("tiers", key=lambda r: r.path[1:], cost=3))
+    assert tiers.acquire_sync(request("/pro-1"))
+    assert tiers.acquire_sync(request("/free-1")).too_large
 
 
 def test_overrides_and_shadows() -> None:

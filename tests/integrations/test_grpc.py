@@ -66,10 +66,17 @@ def check_refusal(error: Any) -> None:
     assert told_ms == int(metadata["grpc-retry-pushback-ms"])
 
 
+def check_too_large(error: Any) -> None:
+    """A call that could never pass is no denial: it is not to be repeated."""
+    assert error.code() is grpc.StatusCode.INVALID_ARGUMENT
+    assert "cost 3 is above the bucket's capacity of 2" in error.details()
+    assert "grpc-retry-pushback-ms" not in dict([*error.trailing_metadata()])
+
+
 def test_a_server_of_threads() -> None:
     limit = LimitInterceptor(
         bucket(),
-        cost=lambda call: 2 if call.method.endswith("/Repeat") else 1,
+        cost=lambda call: 3 if "large" in call.metadata else 1 + call.method.endswith("/Repeat"),
         exempt=lambda call: "free" in call.metadata,
     )
     with ThreadPoolExecutor(2) as pool:
@@ -82,6 +89,9 @@ def test_a_server_of_threads() -> None:
                 speak = channel.unary_unary(f"/{SERVICE}/Say")
                 stream = channel.stream_stream(f"/{SERVICE}/Repeat")
                 assert speak(b"one", timeout=60, metadata=[("free", "yes")]) == b"one"
+                with pytest.raises(grpc.RpcError) as told:
+                    speak(b"one", timeout=60, metadata=[("large", "yes")])
+                check_too_large(told.value)
                 assert list(stream(iter([b"a", b"b"]), timeout=60)) == [b"a", b"b"]
                 with pytest.raises(grpc.RpcError) as told:
                     speak(b"two", timeout=60)
@@ -96,7 +106,9 @@ def test_a_server_of_threads() -> None:
 
 
 async def test_a_server_on_an_event_loop() -> None:
-    limit = AsyncLimitInterceptor(bucket(), key=by_tenant)
+    limit = AsyncLimitInterceptor(
+        bucket(), key=by_tenant, cost=lambda call: 3 if "large" in call.metadata else 1
+    )
     server = grpc.aio.server(interceptors=[limit])
     server.add_generic_rpc_handlers((handler(say_async, repeat_async),))
     port = server.add_insecure_port("127.0.0.1:0")
@@ -106,6 +118,10 @@ async def test_a_server_on_an_event_loop() -> None:
             speak = channel.unary_unary(f"/{SERVICE}/Say")
             stream = channel.stream_stream(f"/{SERVICE}/Repeat")
             tenant = grpc.aio.Metadata(("tenant", "acme"))
+            large = grpc.aio.Metadata(("tenant", "acme"), ("large", "yes"))
+            with pytest.raises(grpc.aio.AioRpcError) as told:
+                await speak(b"one", timeout=60, metadata=large)
+            check_too_large(told.value)
             assert await speak(b"one", timeout=60, metadata=tenant) == b"one"
             answers = stream(iter([b"a", b"b"]), timeout=60, metadata=tenant)
             assert [one async for one in answers] == [b"a", b"b"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from functools import partial
+from time import process_time
 from typing import Any
 
 import pytest
@@ -11,6 +12,7 @@ import pytest
 from crdtbucket import AskedOverrides, Bucket, BucketSpec, InvalidSpec, Limiter
 from crdtbucket.config import Config
 from crdtbucket.limiter import asked_limits
+from crdtbucket.spec.globs import REMEMBERED_KEYS
 from tests.threads import in_threads
 from tests.virtual_loop import VirtualTime
 
@@ -277,3 +279,19 @@ def test_what_cannot_be_asked_is_refused(make: Any, said: str) -> None:
 
 def _spec(overrides: Any = (), overrides_from: Any = None) -> BucketSpec:
     return BucketSpec("api", 10, 1, overrides=overrides, overrides_from=overrides_from)
+
+
+def test_a_key_costs_no_more_when_more_keys_ask_than_are_remembered(bucket: Bucket) -> None:
+    """Time of the processor, not of the clock. Where the oldest answer was looked for among the
+    places of all that have left, a key took six to ten times as long as before."""
+
+    def seconds_a_key(first: int, last: int) -> float:
+        begin = process_time()
+        for n in range(first, last):
+            bucket.of(f"key-{n}")
+        return (process_time() - begin) / (last - first)
+
+    filling = seconds_a_key(0, REMEMBERED_KEYS)
+    full = 2 * REMEMBERED_KEYS
+    seconds_a_key(REMEMBERED_KEYS, full)
+    assert seconds_a_key(full, full + 10_000) < 4 * filling

@@ -209,15 +209,29 @@ def test_a_late_commit_is_charged_in_full_counted_and_logged(
             reservation.commit(0)
     said = [record.getMessage().split(" committed")[0] for record in caplog.records]
     assert said == ["bucket llm: 1 reservation", "bucket llm: 3 reservations"]
+    assert (
+        caplog.records[0]
+        .getMessage()
+        .endswith("after a ttl of 5 s; charged in full, the last one with 10. Give a longer ttl")
+    )
     assert bucket.reservations.late_commits == 4
     assert bucket.reservations.expired == 4
 
 
-def test_a_commit_after_the_block_is_late_too(bucket: Bucket) -> None:
+def test_a_commit_after_the_block_is_late_too(
+    bucket: Bucket, caplog: pytest.LogCaptureFixture
+) -> None:
+    """As that of an answer which is streamed when its function has returned: no ttl helps."""
     with bucket.reserve(KEY, estimate=800) as reservation:
         pass
     assert left(bucket) == 1_000
-    reservation.commit(412)
+    with caplog.at_level(logging.WARNING, "crdtbucket"):
+        reservation.commit(412)
+    (record,) = caplog.records
+    assert record.getMessage().endswith(
+        "committed when their estimate had gone back at the end of their block; charged in full, "
+        "the last one with 412. Commit before the block ends"
+    )
     assert left(bucket) == 588
     assert bucket.reservations.late_commits == 1
     with pytest.raises(ReservationError):

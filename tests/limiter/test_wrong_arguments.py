@@ -75,7 +75,23 @@ WRONG: dict[str, tuple[Call, type[Exception], str]] = {
     "take_burst's calls": (lambda w: w.bucket.take_burst("k", "x"), InvalidCost, "calls.*'x'"),
     "settle's tokens": (lambda w: w.bucket.settle("k", "x"), InvalidCost, "settle.*'x'"),
     "reset's key": (lambda w: w.bucket.reset(None), InvalidKey, "key is None"),
-    "refund's decision": (lambda w: w.bucket.refund("k"), TypeError, "'decision'"),
+    "refund's decision": (lambda w: w.bucket.refund("k"), InvalidCost, "decision is 'k': pass"),
+    "refund of None": (lambda w: w.bucket.refund(None), InvalidCost, "decision is None: pass"),
+    "refund of take_all's answer": (
+        lambda w: w.bucket.refund(w.limiter.take_all([("a", "k")])),
+        InvalidCost,
+        "refund_all is for take_all",
+    ),
+    "reload of a path": (
+        lambda w: w.limiter.reload("limits.yaml"),
+        InvalidSpec,
+        "config is of type str: pass what load_config",
+    ),
+    "degradation": (
+        lambda w: Limiter([BucketSpec("a", 10, 1)], degradation="quota"),  # type: ignore[arg-type]
+        InvalidSpec,
+        r"degradation is 'quota': pass Degradation\(",
+    ),
     "refund's tokens": (lambda w: w.bucket.refund(w.decision, "x"), InvalidCost, "refund.*'x'"),
     "reserve's ttl": (lambda w: w.bucket.reserve("k", 1, "x"), InvalidSpec, "ttl is 'x'"),
     "commit's actual": (lambda w: committed(w, "x"), InvalidCost, "actual.*'x'"),

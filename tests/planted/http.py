@@ -6,6 +6,43 @@ from tests.planted.mutation import PYTEST, Mutation, suite
 
 MUTATIONS = (
     Mutation(
+        "a_route_that_asks_for_too_much_is_an_error_of_the_server",
+        "http",
+        "ReservationDenied, SlotDenied, CostExceedsCapacity)\n",
+        "ReservationDenied, SlotDenied)\n",
+        suite("http/middleware/test_flask", "too_large"),
+    ),
+    Mutation(
+        "a_rule_may_need_more_slots_than_there_are",
+        "http",
+        "    if spec.overrides_from is None:\n",
+        "    if spec.overrides_from is None and not slots:\n",
+        suite("http/test_limits", "more_slots_than_there_are"),
+    ),
+    Mutation(
+        "a_request_that_needs_no_slot_passes_unlimited",
+        "http",
+        " or index(cost) < 1:\n",
+        ":\n",
+        suite("http/test_limits", "at_least_one_slot"),
+    ),
+    Mutation(
+        "a_request_that_needs_too_many_slots_is_asked_to_come_again",
+        "http",
+        "    if index(cost) > (most := spec.slots or 0):\n",
+        "    if index(cost) > (most := spec.slots or 0) + 1:\n",
+        suite("http/test_limits", "than_a_full_bucket_has"),
+    ),
+    Mutation(
+        "a_request_that_is_too_large_is_shown_to_who_answers_denials",
+        "http",
+        "        if verdict.too_large is not None:\n            answer",
+        "        if self._on_denied is not None:\n"
+        "            self._on_denied(request, verdict)\n"
+        "        if verdict.too_large is not None:\n            answer",
+        suite("http/test_limits", "than_a_full_bucket_has"),
+    ),
+    Mutation(
         "a_denial_is_answered_in_the_middle_of_another_answer",
         "http/middleware",
         "        if request.writer.output_size:\n",

@@ -6,6 +6,20 @@ from tests.planted.mutation import PYTEST, Mutation, suite
 
 MUTATIONS = (
     Mutation(
+        "a_commit_after_its_block_is_said_to_need_a_longer_ttl",
+        "limiter",
+        "        if now >= one.deadline_ns:\n            cause",
+        "        if now >= 0:\n            cause",
+        suite("limiter/test_reservations", "after_the_block"),
+    ),
+    Mutation(
+        "the_oldest_answer_of_a_function_is_looked_for_among_all_that_left",
+        "limiter",
+        "                self._answers.popitem(last=False)\n",
+        "                del self._answers[[*self._answers][0]]\n",
+        suite("limiter/test_asked_limits", "costs_no_more"),
+    ),
+    Mutation(
         "a_slow_function_stops_all_orders",
         "limiter",
         "        without = overrides.without_order(order.key)\n        with self._ordering:\n",

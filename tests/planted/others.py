@@ -6,6 +6,20 @@ from tests.planted.mutation import PYTEST, Mutation, suite
 
 MUTATIONS = (
     Mutation(
+        "a_call_of_grpc_that_could_never_pass_may_be_repeated",
+        "integrations",
+        "        except CostExceedsCapacity as error:\n            context.abort(",
+        "        except KeyError as error:\n            context.abort(",
+        suite("integrations/test_grpc", "of_threads"),
+    ),
+    Mutation(
+        "a_number_with_a_unit_is_taken_for_one_without",
+        "config",
+        "    return UnitlessSeconds(seconds) if unitless else seconds\n",
+        "    return UnitlessSeconds(seconds)\n",
+        suite("config/test_settings_section", "without_a_unit"),
+    ),
+    Mutation(
         "what_is_left_of_a_value_is_reported_as_well",
         "config",
         "        if node.unresolved:\n            return\n",

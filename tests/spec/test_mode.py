@@ -9,11 +9,10 @@ from typing import get_args
 import pytest
 
 from crdtbucket._core import BucketCore, Table
-from crdtbucket.config.model import Consistency
 from crdtbucket.http.server.bodies import ModeName
 from crdtbucket.spec.bucket_spec import BucketSpec
 from crdtbucket.spec.field_checks import check_consistency
-from crdtbucket.spec.mode import MODES, Mode, worst
+from crdtbucket.spec.mode import MODES, Consistency, Mode, worst
 
 CONSOLE = Path(__file__).parents[2] / "crdtbucket/http/server/console/static/app.js"
 

@@ -90,6 +90,10 @@ cdef int64_t whole_number(object value, int64_t low, object high, str what, str 
     return whole_number(int.__index__(index(value)), low, high, what, unit)
 
 
+cdef int refuse_cost(int64_t n, int64_t capacity, int64_t floor) except -1:
+    raise CostExceedsCapacity(n, capacity, floor)
+
+
 cdef bint is_smooth(object floor) except -1:
     """Whether a floor is drawn anew for each call: then no cost is too high for it."""
     return isinstance(floor, str) and floor == "smooth"
@@ -119,12 +123,9 @@ cdef int64_t floor_tokens(object floor, int64_t capacity) except -1:
 
 cdef int64_t fitting_floor(int64_t floor, int64_t n, int64_t capacity, bint smooth) except -1:
     """The floor of a take of `n`, which a full bucket has to fit: a smooth one is lowered. Raises
-    InvalidCost for others."""
+    CostExceedsCapacity for others."""
     if n + floor <= capacity:
         return floor
     if smooth:
         return capacity - n
-    raise InvalidCost(
-        f"cost {n} leaves less than the floor of {floor} tokens even in a full bucket "
-        f"of {capacity}: split the call, or lower the floor"
-    )
+    return refuse_cost(n, capacity - floor, floor)

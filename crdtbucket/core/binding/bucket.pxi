@@ -129,23 +129,23 @@ cdef class BucketCore(_Decider):
         self.locate(key, &lo, &hi)
         return lo, hi
 
-    def refund(self, Decision decision not None, object tokens=None):
+    def refund(self, object decision, object tokens=None):
         """Gives back `tokens` (default: all that is left) of an allowed decision of this bucket.
         Returns the tokens that came back: 0 when the bucket has been full or forgiven since (they
         were back already), the key or epoch is gone, it is shadowed, or this process was forked
-        since: the one that took them gives them back. Raises InvalidCost when more would come back
-        than was taken."""
-        cdef int64_t left = decision.cost - decision.given_back
-        if decision._bucket is not self and not (self.others and decision._bucket in self.others):
+        since: its parent gives them back. Raises InvalidCost for more than was taken."""
+        cdef Decision taken = one_decision(decision)
+        cdef int64_t left = taken.cost - taken.given_back
+        if taken._bucket is not self and not (self.others and taken._bucket in self.others):
             raise InvalidCost(
-                f"the decision is of bucket {decision.owner().spec.name!r}, not of this "
+                f"the decision is of bucket {taken.owner().spec.name!r}, not of this "
                 f"{self.spec.name!r}, which may be that of another limiter: refund it there"
             )
-        if not decision.allowed:
+        if not taken.allowed:
             raise InvalidCost("a denied decision took nothing: refund allowed ones only")
         if tokens is not None:
             left = whole_tokens(tokens, 1, MAX_COST, "refund")
-        return (<BucketCore>decision._bucket).put_back(decision, left)
+        return (<BucketCore>taken._bucket).put_back(taken, left)
 
     cdef int64_t put_back(self, Decision decision, int64_t n) except -1:
         """Gives back `n` tokens of an allowed decision of this bucket. Returns the tokens that came

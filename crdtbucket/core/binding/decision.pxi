@@ -233,3 +233,12 @@ def _loaded_decision(*state):
     made.allowed, made.shadowed, made.mode, made.cost = allowed, shadowed, Mode(mode), cost
     made.wait_ns, made.debt_ns, made.rest, made.given_back = wait, debt, rest, 0
     return made
+
+
+cdef Decision one_decision(object decision):
+    """Raises InvalidCost for something else than a decision on one bucket."""
+    if type(decision) is not Decision:
+        raise InvalidCost(
+            f"decision is {decision!r}: pass what take returned; refund_all is for take_all"
+        )
+    return decision

@@ -253,7 +253,7 @@ cdef int read_item(call_t *call, item_t *item, tuple row) except -1:
     item.part = at
     part.cost += n
     if part.cost > bucket.largest:
-        raise CostExceedsCapacity(part.cost, bucket.largest)
+        refuse_cost(part.cost, bucket.largest, 0)
     part.slot = bucket.fitting(hi, part.cost)
     capacity = bucket.t.definitions[part.slot].capacity
     if len(row) > 3:

@@ -33,8 +33,9 @@ def setup(app: web.Application, limits: Limits, *, open_limiter: bool = True) ->
 
 
 def install(app: web.Application) -> None:
-    """Answers every `LimitExceeded`, `ReservationDenied` and `SlotDenied` that a handler lets
-    through by a problem document. After `setup`, so that rules with `refund_if` see its status."""
+    """Answers every `LimitExceeded`, `ReservationDenied`, `SlotDenied` and `CostExceedsCapacity`
+    that a handler lets through by a problem document. After `setup`, so that rules with
+    `refund_if` see its status."""
     app.middlewares.append(_answer_denials)
 
 

@@ -11,7 +11,7 @@ from fastapi import Depends, FastAPI, HTTPException, Response, WebSocketExceptio
 from starlette.requests import HTTPConnection
 from starlette.requests import Request as StarletteRequest
 
-from crdtbucket.errors import Denied, InvalidSpec
+from crdtbucket.errors import InvalidSpec
 from crdtbucket.http.answers import ANSWERED, Answer, Verdict, answer_of
 from crdtbucket.http.fields import raw_fields
 from crdtbucket.http.limits import Limits, check_limits
@@ -25,10 +25,12 @@ ARGUMENT = "crdtbucket_verdict"
 
 
 class DeniedRequest(HTTPException):
-    """A request was denied. `install` answers it; else FastAPI does, with `detail`."""
+    """A request was denied, or is too large. `install` answers it; else FastAPI does, with
+    `detail`."""
 
     def __init__(self, answer: Answer, verdict: Verdict) -> None:
-        super().__init__(answer.status, "rate limited", dict(verdict.fields))
+        reason = "rate limited" if verdict.too_large is None else str(verdict.too_large)
+        super().__init__(answer.status, reason, dict(verdict.fields))
         self.answer = answer
         self.verdict = verdict
 
@@ -110,15 +112,12 @@ def _with_dependency(route: Callable[..., Any], dependency: Any) -> inspect.Sign
 
 def install(app: FastAPI) -> None:
     """Answers denials by their problem document: those of `limit_dependency` and `limit_route`,
-    and every `LimitExceeded`, `ReservationDenied` and `SlotDenied` that a route lets through."""
+    and every `LimitExceeded`, `ReservationDenied`, `SlotDenied` and `CostExceedsCapacity` that a
+    route lets through."""
     for error in (DeniedRequest, *ANSWERED):
         app.add_exception_handler(error, _answer)
 
 
-async def _answer(_: StarletteRequest, error: Exception) -> Response:
-    if isinstance(error, Denied):
-        answer = answer_of(error)
-    else:
-        assert isinstance(error, DeniedRequest)
-        answer = error.answer
+async def _answer(_: StarletteRequest, error: Any) -> Response:
+    answer = error.answer if isinstance(error, DeniedRequest) else answer_of(error)
     return Response(answer.body, answer.status, answer.headers)

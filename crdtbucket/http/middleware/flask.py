@@ -9,7 +9,7 @@ from typing import Any, ParamSpec, TypeVar
 
 from flask import Flask, Response, after_this_request, current_app, request
 
-from crdtbucket.errors import Denied
+from crdtbucket.errors import CostExceedsCapacity, Denied
 from crdtbucket.http.answers import ANSWERED, Answer, Verdict, answer_of
 from crdtbucket.http.fields import field_pairs
 from crdtbucket.http.limits import Limits, check_limits
@@ -64,13 +64,13 @@ def _completing(verdict: Verdict) -> Callable[[Response], Response]:
 
 
 def install(app: Flask) -> None:
-    """Answers every `LimitExceeded`, `ReservationDenied` and `SlotDenied` that a view lets through
-    by a problem document."""
+    """Answers every `LimitExceeded`, `ReservationDenied`, `SlotDenied` and `CostExceedsCapacity`
+    that a view lets through by a problem document."""
     for error in ANSWERED:
         app.register_error_handler(error, _answer)
 
 
-def _answer(error: Denied) -> Response:
+def _answer(error: Denied | CostExceedsCapacity) -> Response:
     return _response(answer_of(error))
 
 

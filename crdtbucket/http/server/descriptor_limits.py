@@ -99,7 +99,7 @@ class Charged:
         try:
             self.decision = bucket.peek(key, cost if self.takes else 1, self.floor)
             self.over = not self.decision.allowed
-        except (CostExceedsCapacity, InvalidCost):  # a full bucket has less, beside the floor
+        except (CostExceedsCapacity, InvalidCost):  # a proxy may ask for any number
             self.decision = bucket.peek(key)
             self.takes, self.over = False, not self.shadow
 

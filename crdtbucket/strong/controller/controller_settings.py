@@ -59,4 +59,4 @@ class ControllerSettings:
         return round(seconds * NS_PER_SECOND)
 
     def _refuse(self, name: str, rule: str, other: float) -> None:
-        raise InvalidSpec(f"{name} is {getattr(self, name)!r}", f"it {rule}, {other!r}", name)
+        raise InvalidSpec(f"{name} is {getattr(self, name)!r}", f"it {rule}, {other:g} s", name)

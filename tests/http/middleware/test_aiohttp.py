@@ -174,10 +174,14 @@ async def installed(limits: Limits) -> AsyncIterator[TestClient[Any, Any]]:
         async with tokens.reserve("k", 2):
             raise AssertionError("there are none left")
 
+    async def large(_: web.Request) -> web.Response:
+        async with tokens.reserve("k", 3):
+            raise AssertionError("it could never pass")
+
     app = web.Application()
     setup(app, limits)
     install(app)
-    for handler in (reserve, begin, fails):
+    for handler in (reserve, begin, fails, large):
         app.router.add_get(f"/{handler.__name__}", handler)
     async with TestClient(TestServer(app)) as client:
         yield client
@@ -188,12 +192,14 @@ async def test_a_denial_that_a_handler_lets_through_is_answered() -> None:
     limiter = Limiter([BucketSpec("api", 9, 1, "1h"), BucketSpec("tokens", 2, 1, "1h")])
     limits = Limits(limiter, Rule("api", refund_if=lambda status: status >= 500))
     async with installed(limits) as client:
-        answers = [await client.get(f"/{path}") for path in ("reserve", "reserve", "fails")]
-        assert [answer.status for answer in answers] == [200, 429, 500]
+        answers = [
+            await client.get(f"/{path}") for path in ("reserve", "reserve", "fails", "large")
+        ]
+        assert [answer.status for answer in answers] == [200, 429, 500, 413]
         assert answers[1].content_type == "application/problem+json"
         assert answers[1].headers["Retry-After"] == "7200"
         assert answers[1].headers.getall("RateLimit") == ['"tokens";r=0;t=7200', '"api";r=7;t=3600']
-        assert left(limits) == 7
+        assert left(limits) == 6
 
 
 async def test_an_answer_that_is_under_way_is_not_followed_by_another_one() -> None:

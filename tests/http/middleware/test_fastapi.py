@@ -170,3 +170,30 @@ def test_a_denied_reservation_and_a_denied_slot_are_answered_so_too() -> None:
         assert denied.json()["violated-policies"] == [bucket]
     assert denied.headers["Retry-After"] == "1"  # nobody knows when a slot is given back
     assert "RateLimit" not in denied.headers
+
+
+def test_a_request_that_is_too_large_is_answered_so() -> None:
+    limiter = Limiter([API])
+    limit = limit_dependency(Limits(limiter, Rule("api", cost=lambda r: int(r.path[1:]))))
+    for installed in (True, False):
+        app = FastAPI()
+        if installed:
+            install(app)
+
+        @app.get("/{size}", dependencies=[Depends(limit)])
+        async def sized(size: int) -> None: ...
+
+        @app.post("/work")
+        async def work() -> None:
+            async with limiter.bucket("api").reserve("k", 9):
+                raise AssertionError("it could never pass")
+
+        client = TestClient(app, raise_server_exceptions=False)
+        dependency, reservation = client.get("/3"), client.post("/work")
+        assert dependency.status_code == 413
+        assert reservation.status_code == (413 if installed else 500)
+        if installed:
+            assert "at most 2 can pass" in dependency.json()["detail"]
+            assert "costs 9 tokens" in reservation.json()["detail"]
+        else:
+            assert dependency.json()["detail"].startswith("cost 3 is above")

@@ -91,3 +91,24 @@ def test_limit_exceeded_is_answered_by_a_problem_document() -> None:
     assert answers[2].content_type == "application/problem+json"
     assert answers[2].headers["RateLimit"] == '"api";r=0;t=3600'
     assert client.get("/reserve").status_code == 429
+
+
+def test_a_request_that_is_too_large_is_answered_so() -> None:
+    app = flask.Flask(__name__)
+    install(app)
+    limiter = Limiter([API])
+
+    @app.get("/limited")
+    @limit_route(Limits(limiter, Rule("api", cost=lambda _: 3)))
+    def view() -> str:
+        raise AssertionError("it could never pass")
+
+    @app.get("/reserve")
+    def reserve() -> str:
+        with limiter.bucket("api").reserve("k", 9):
+            raise AssertionError("it could never pass")
+
+    client = app.test_client()
+    answers = [client.get(path) for path in ("/limited", "/reserve")]
+    assert [answer.status_code for answer in answers] == [413, 413]
+    assert [answer.get_json()["title"] for answer in answers] == ["Content Too Large"] * 2

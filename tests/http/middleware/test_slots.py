@@ -12,7 +12,7 @@ import pytest
 from aiohttp import web
 from aiohttp.test_utils import make_mocked_request
 
-from crdtbucket import BucketSpec, CostExceedsCapacity, InvalidCost, InvalidSpec, Limiter
+from crdtbucket import BucketSpec, InvalidCost, InvalidSpec, Limiter
 from crdtbucket.http import Limits, Rule
 from crdtbucket.http.middleware.aiohttp import limit_middleware
 from crdtbucket.http.middleware.asgi import ASGILimitMiddleware
@@ -180,7 +180,7 @@ def test_a_cost_that_is_none_lets_no_request_pass(cost: Any) -> None:
         wrapped(environ_of(), lambda *_: lambda _: None)
 
 
-def test_a_request_for_more_slots_than_there_are_is_an_error() -> None:
+def test_a_request_for_more_slots_than_there_are_is_too_large() -> None:
     plan = BucketSpec.concurrency("x", 3)
     spec = BucketSpec.concurrency("llm", 2, overrides=[("gold", plan)])
     with pytest.raises(InvalidSpec, match="write 3 or less, or give it more slots") as error:
@@ -192,5 +192,5 @@ def test_a_request_for_more_slots_than_there_are_is_an_error() -> None:
     ):
         limits = Limits(Limiter([spec]), rule)
         wrapped = WSGILimitMiddleware(lambda *_: [], limits, open_limiter=False)
-        with pytest.raises(CostExceedsCapacity):
-            wrapped(environ_of(), lambda *_: lambda _: None)
+        answer = wrapped(environ_of(), lambda *_: lambda _: None)
+        assert json.loads(b"".join(answer))["status"] == 413
