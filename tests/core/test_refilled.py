@@ -59,7 +59,7 @@ def test_takes_that_come_after_they_were_hidden_are_not_owed_again() -> None:
     apart.each_second(2, 0, 1)
     for at, payload in updates:
         b.merge(a, payload, at=at)
-    assert owed(b) < -5  # the credit for a second and a half
+    assert owed(b) <= -5  # the credit for a second and a half
 
 
 @pytest.mark.parametrize("burst", ["there", "here"])
@@ -89,7 +89,7 @@ def test_what_is_hidden_and_was_not_taken_is_owed_again_however_often_rates_rise
             send(a, b, at=apart.now - 4 * SECOND)
             taken += b.bucket.take_burst("k", 40)
             send(a, b)
-        assert taken <= 110
+        assert taken <= 100 + 5 * 4, "a bucket, and once the credit for four seconds"
 
 
 def test_nor_is_what_was_hidden_before_forgotten_when_rates_rise_a_little_more() -> None:
@@ -103,4 +103,4 @@ def test_nor_is_what_was_hidden_before_forgotten_when_rates_rise_a_little_more()
         send(a, b, at=apart.now - 4 * SECOND)
         taken += b.bucket.take_burst("k", 40)
         send(a, b)
-    assert taken <= 110
+    assert taken <= 100 + 5 * 4

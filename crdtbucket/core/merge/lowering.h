@@ -37,11 +37,11 @@ struct lowered {
     /* Until this local ns what they were thought to have taken is not refilled: what they took is
      * charged as far as it is more. */
     int64_t given_up_until;
-    /* Until this local ns refill would have to go on to pay what is hidden for the node
-     * `hidden_of`, whose takes that are known were `hidden_net` then; see refilled.h. */
-    int64_t hidden_until, hidden_net;
+    /* What is hidden until refill has paid it; see refilled.h. */
+    i128 hidden_sum;
+    int64_t hidden_until;
     double spent, agreed; /* parts of the two budgets */
-    uint32_t peer, hidden_of;
+    uint32_t peer;
 };
 
 _Static_assert(sizeof(struct lowered) + 64 - _Alignof(struct lowered) <= 3 * 64,
