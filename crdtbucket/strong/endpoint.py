@@ -69,7 +69,7 @@ class EndpointOwner(Protocol):
 
 
 class ThreadConnection(NamedTuple):
-    """A thread's connection to one server; Its connection is None when the last attempt failed."""
+    """A thread's connection to one server; `connection` is None when the last attempt failed."""
 
     connection: BlockingConnection | None
     loops_connection: RedisConnection | None

@@ -6,6 +6,13 @@ from tests.planted.mutation import HISTORIES, PYTEST, Mutation, suite
 
 MUTATIONS = (
     Mutation(
+        "scripts_are_sent_before_the_login_is_answered",
+        "strong",
+        "    for steps in (handshake(access), loads):\n",
+        "    for steps in ([*handshake(access), *loads],):\n",
+        suite("strong/redis/test_rights", "first_critical_line"),
+    ),
+    Mutation(
         "numbers_with_more_behind_them_are_taken_for_an_answer",
         "core",
         "return at == end ? count : 0;",

@@ -134,7 +134,7 @@ class BlockingConnection:
             raise
 
     def _log_in(self, access: Access, timeout: float) -> None:
-        steps = handshake(access, ())
+        steps = handshake(access)
         patience = round(timeout * NS_PER_SECOND)
         self._wait_at_most(patience)
         self._send(b"".join(encode(*step) for step in steps))

@@ -49,14 +49,16 @@ async def dial(make: Callable[[], asyncio.Protocol], address: Address, access: A
 async def shake_hands(
     address: Address, access: Access, scripts: Sequence[str], ask: SendCommand
 ) -> None:
-    """Log in, choose the database, load scripts, and see that it serves: in one round trip.
+    """Logs in, chooses the database, sees that it serves, and then loads scripts: a server ends a
+    connection that sends a long word before it has logged in, and would not say why.
 
     `ask` sends a command and returns its reply to come. Raises `RedisUnavailable`.
     """
-    steps = handshake(access, scripts)
-    replies = [ask(*step) for step in steps]  # all are sent before the first is awaited
-    for step, coming in zip(steps, replies, strict=True):
-        check(address, access, step, await coming)
+    loads: list[Step] = [("SCRIPT", "LOAD", source) for source in scripts]
+    for steps in (handshake(access), loads):
+        replies = [ask(*step) for step in steps]  # all are sent before the first is awaited
+        for step, coming in zip(steps, replies, strict=True):
+            check(address, access, step, await coming)
 
 
 def check(address: Address, access: Access, step: Step, reply: object) -> None:
@@ -75,15 +77,14 @@ def check(address: Address, access: Access, step: Step, reply: object) -> None:
     raise _refusal(address, access, step, reply)
 
 
-def handshake(access: Access, scripts: Sequence[str]) -> list[Step]:
-    """The commands that log in, choose the database, load scripts and see that it serves."""
+def handshake(access: Access) -> list[Step]:
+    """The commands that log in, choose the database, and see that it serves."""
     steps: list[Step] = []
     if access.password is not None:
         user = () if access.username is None else (access.username,)
         steps.append((_AUTH, *user, access.password))
     if access.db:
         steps.append(("SELECT", access.db))
-    steps.extend(("SCRIPT", "LOAD", source) for source in scripts)
     # Not first: a server without room for us answers whatever came first with its refusal.
     return [*steps, ("PING",), (_NAME, "SETNAME", access.client_name)]
 

@@ -143,12 +143,6 @@ class TestGolden:
         }
 
 
-def test_the_script_is_short_enough_to_be_sent_before_the_login() -> None:
-    """A server ends a connection that sends a longer word first, and then no log names the password
-    that is missing."""
-    assert len(SOURCE.encode()) <= 16_384
-
-
 def test_what_is_timed_differs_in_the_clock_and_the_expiry_alone() -> None:
     assert [SOURCE.count(old) for old in backends.REPLACED] == [1, 2], "at once, and at length"
     assert not any(new in SOURCE for new in backends.REPLACED.values())
