@@ -386,8 +386,8 @@ MUTATIONS = (
     Mutation(
         "refill_has_no_room_in_overload",
         "core",
-        "more > 0 && kept.claims <= d->per_second",
-        "more > 0",
+        "more <= 0 || kept.claims > d->per_second ||",
+        "more <= 0 ||",
         suite("core/test_refilled", "more_than_is_refilled"),
     ),
     Mutation(

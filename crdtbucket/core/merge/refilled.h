@@ -18,28 +18,31 @@ RARELY COLD static kept_t kept_for_silent(const table_t *t, uint32_t e, const de
     return (kept_t){claims, far_units(d, far_sum(t, e, d, claims, now))};
 }
 
-/* An update that is old already has raised the rates of its sender, which is predicted to have
- * taken more since it was sent than the credit `far` of before. Where all together ask for no more
- * than is refilled, that was refilled meanwhile, and the bucket was full: it is hidden, and not
- * owed. Where the credit for what was hidden before has ended without takes, this node may have
- * taken as much: what was forgiven since is owed again. What it owes by itself, less its own takes,
- * and with the time as units, falls by that alone. */
+/* An update that is old already has raised the rates of its sender, which takes tokens, and is
+ * predicted to have taken more since it was sent than the credit `far` of before. Where all
+ * together ask for no more than is refilled, that was refilled meanwhile, and the bucket was full:
+ * it is hidden, and not owed. Where the credit for what was hidden before has ended without takes,
+ * this node may have taken as much: what was forgiven since is owed again. What it owes by itself,
+ * less its own takes, and with the time as units, falls by that alone. */
 COLD static void hide_refilled(table_t *t, uint32_t e, definition_t *d, const merge_context_t *m,
                                i128 far, int64_t now)
 {
+    column_t its;
     kept_t kept = kept_for_silent(t, e, d, now);
     i128 more = kept.far - far;
-    struct lowered *l =
-        more > 0 && kept.claims <= d->per_second ? lowered_of(t, e, d, m->members, now) : NULL;
-    if (!l)
+    if (more <= 0 || kept.claims > d->per_second || !column_find(t, e, m->source_origin, &its)
+        || !column_taken(&its))
+        return;
+    struct lowered *key = lowered_of(t, e, d, m->members, now);
+    if (!key)
         return;
     int64_t base = LOAD(t->hot[e].base), net = entry_net(t, e);
-    i128 debt = debt_units(d, base, net, now), hidden = units_until(l->hidden_until, d, now),
-         sum = debt + far - token_units(d, net) + (i128)now * d->p, again = l->hidden_sum - sum;
+    i128 debt = debt_units(d, base, net, now), hidden = units_until(key->hidden_until, d, now),
+         sum = debt + far - token_units(d, net) + (i128)now * d->p, again = key->hidden_sum - sum;
     again = again < hidden ? again : hidden;
     again = again > 0 ? again : 0;
-    l->hidden_sum = sum + again;
-    l->hidden_until = now + (int64_t)units_to_ns(d, hidden - again + more);
+    key->hidden_sum = sum + again;
+    key->hidden_until = now + (int64_t)units_to_ns(d, hidden - again + more);
     base_move(t, &t->hot[e], base, base_for(d, debt + again - more, net, now));
 }
 
