@@ -62,6 +62,7 @@ class IrregularEvents:
     def do_flood(self, name: str, many: int, cost: int) -> None:
         node = self._run.ready(name)
         if node is not None and "side" in node.buckets:
+            cost = min(cost, node.bucket("side").spec.capacity)  # it may be a later one's
             for i in range(many):
                 node.take("side", f"flood-{self._mesh.now_ns}-{i}", cost)
 

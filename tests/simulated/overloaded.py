@@ -12,7 +12,7 @@ from crdtbucket.spec.bucket_spec import BucketSpec
 from crdtbucket.testing import SimulatedNode
 from tests.simulated.dropped import Dropped
 from tests.simulated.network import Network
-from tests.simulated.plan import LEAST_STEP, Plan
+from tests.simulated.plan import LEAST_STEP, Phase, Plan
 from tests.simulated.truth import IdealBucket
 from tests.simulated.view import View
 from tests.simulated.window import Window
@@ -35,6 +35,8 @@ SHARE = 0.6
 REMEMBERED_S, UNEVEN, SHARE_UNEVEN = 240.0, 4.0, 0.4
 """The same for so long after nodes were asked for more than others by this factor: shares go by
 what each was asked for in the last minutes, up to twice the limit."""
+FEW = 16
+"""Calls of a node, of which chance gives some nodes several times as many as others."""
 GIVEN = 0.85
 """Of what one bucket gives, all are given so much at least."""
 GIVEN_LATE = 0.5
@@ -125,8 +127,14 @@ class Overloaded:
 
     def _share(self, window: Window) -> float:
         lately = window.since / SECOND < self._plan.seconds + REMEMBERED_S
-        uneven = any(max(one.weights) > UNEVEN * min(one.weights) for one in self._plan.phases)
+        uneven = any(self._uneven(phase) for phase in self._plan.phases)
         return SHARE_UNEVEN if lately and uneven else SHARE
+
+    def _uneven(self, phase: Phase) -> bool:
+        plan, most = self._plan, FEW * self._plan.cost * len(self._plan.nodes)
+        few = plan.seconds * phase.amount * plan.main.rate_per_second < most
+        by_chance = few and plan.arrivals[0] == "random"
+        return by_chance or max(phase.weights) > UNEVEN * min(phase.weights)
 
     def _broken(self, text: str) -> None:
         self._view.broken("overloaded", text)
