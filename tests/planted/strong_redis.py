@@ -6,10 +6,10 @@ from tests.planted.mutation import HISTORIES, PYTEST, Mutation, suite
 
 MUTATIONS = (
     Mutation(
-        "scripts_are_sent_before_the_login_is_answered",
+        "scripts_are_sent_before_the_login",
         "strong",
         "    for steps in (handshake(access), loads):\n",
-        "    for steps in ([*handshake(access), *loads],):\n",
+        "    for steps in (loads, handshake(access)):\n",
         suite("strong/redis/test_rights", "first_critical_line"),
     ),
     Mutation(
