@@ -178,7 +178,7 @@ static void judge_repaired(table_t *t, int64_t told[BUCKETS][KEYS], int meanwhil
     view_of(t, &is);
     again = is;
     untake(&is, told, t);
-    const char *why = judge(&before, &after, &is, operation->returned);
+    const char *why = judge_views(&before, &after, &is, operation->returned);
     if (why)
         fail(why, &is);
     table_repair(t);

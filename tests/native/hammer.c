@@ -161,7 +161,7 @@ static void look(hammer_worker_t *w)
     digest_range(t, 0, UINT64_MAX, 100, INT64_MAX, clock_ns(t), 1, NULL, &sum, &debt, &next);
     uint32_t e = table_find(t, lo, hi);
     if (e != NONE)
-        peek(t, &t->definitions[t->hot[e].bucket], e, 1, clock_ns(t), &o);
+        peek(t, &t->definitions[t->hot[e].bucket], e, 1, 0, clock_ns(t), &o);
     const char *wrong = table_verify(t);
     CHECK(!wrong, "%s", wrong);
     table_unlock(t);

@@ -151,7 +151,7 @@ static void script_on_entry(script_t *s)
             reset(t, d, e, INT64_MAX, clock_ns(t));
             break;
         case 1:
-            peek(t, d, e, 1 + n % d->capacity, clock_ns(t), &o);
+            peek(t, d, e, 1 + n % d->capacity, 0, clock_ns(t), &o);
             break;
         case 2:
             settle(t, d, e, n, clock_ns(t));

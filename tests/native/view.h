@@ -119,8 +119,8 @@ static int taken_and_returned(const view_key_t *a, const view_key_t *b, int64_t 
 
 /* What is neither as before an operation nor as after it, or NULL. `returned`: tokens that it gives
  * back. */
-static const char *judge(const view_t *before, const view_t *after, const view_t *is,
-                         int64_t returned)
+static const char *judge_views(const view_t *before, const view_t *after, const view_t *is,
+                               int64_t returned)
 {
     if (is->epoch != before->epoch && is->epoch != after->epoch)
         return "it runs under an epoch that nobody opened";

@@ -2,6 +2,7 @@
 #ifndef CRDTBUCKET_MERGE_REFILLED_H
 #define CRDTBUCKET_MERGE_REFILLED_H
 
+#include "../level/renew.h"
 #include "lowering.h"
 #include "merged_debt.h"
 

@@ -499,17 +499,17 @@ async def test_a_real_server_lets_us_in(server: Server) -> None:
         assert await ask(connection, "PING") == b"PONG"
 
 
-async def test_the_handshake_is_one_write_and_holds_what_was_asked() -> None:
+async def test_scripts_come_after_the_handshake_that_holds_what_was_asked() -> None:
     async with fake() as server:
         access = Access("me", "pw", 2, client_name="me-1")
         async with connected(server, access, scripts=["return 1", "return 2"]):
             assert server.commands == [
                 [b"AUTH", b"me", b"pw"],
                 [b"SELECT", b"2"],
-                [b"SCRIPT", b"LOAD", b"return 1"],
-                [b"SCRIPT", b"LOAD", b"return 2"],
                 [b"PING"],
                 [b"CLIENT", b"SETNAME", b"me-1"],
+                [b"SCRIPT", b"LOAD", b"return 1"],
+                [b"SCRIPT", b"LOAD", b"return 2"],
             ]
 
 
