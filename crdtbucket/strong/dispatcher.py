@@ -74,6 +74,8 @@ class Dispatcher:
         self._waiting = self.queue.requests
         self._window = Window(health.controller.latency_limit_ns // 4)
         self.tally = ReadTally(health, ledger.lock, self.counters, self._window)
+        # Asking for the running loop is a system call on some Pythons, so not for each decision.
+        self._new_future = asyncio.get_running_loop().create_future
         self._asked: Batch | None = None
         self._unyielded = 0
 
@@ -146,7 +148,7 @@ class Dispatcher:
     ) -> asyncio.Future[Decision | None]:
         """Sends a request, and returns the future of its decision, which ends within the
         deadline."""
-        future = future or asyncio.get_running_loop().create_future()
+        future = future or self._new_future()
         pending = PendingRequest(self, request, future)
         self._deadlines.add(pending)
         self._transmit(pending)
