@@ -180,10 +180,11 @@ def test_type_checkers_find_the_package_of_a_checkout(tmp_path: Path) -> None:
     sys.platform != "linux" or platform.machine() != "x86_64", reason="another size there"
 )
 def test_the_core_is_small_without_its_symbols(tmp_path: Path) -> None:
-    """As a wheel has it. Typed memoryviews alone would add 120 KB, `binding=True` 70 KB."""
+    """As a wheel has it. Typed memoryviews alone would add 120 KB, `binding=True` 70 KB. By GCC 12
+    it has 795 KB for Python 3.11 and 824 KB for 3.12 and 3.13; other compilers need other sizes."""
     core = tmp_path / "core.so"
     subprocess.run(["strip", "-o", core, crdtbucket._core.__file__], check=True)
-    assert core.stat().st_size <= 800_000
+    assert core.stat().st_size <= 860_000
 
 
 class Unprintable:
