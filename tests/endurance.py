@@ -216,8 +216,10 @@ def main(arguments: list[str] | None = None) -> int:
                         help="minutes after which memory may grow no more")  # fmt: skip
     parser.add_argument("--seed", type=int, default=None)
     parser.add_argument("--network", choices=NETWORKS, default="auto")
-    parser.add_argument("--out", type=Path, default=Path("build/endurance.json"))
+    parser.add_argument("--out", type=Path, default=Path("build/endurance.json"), help="a file")
     options = parser.parse_args(arguments)
+    if options.out.is_dir():
+        parser.error(f"--out {options.out} is a folder: name the file that is written at the end")
     seed = random.SystemRandom().getrandbits(31) if options.seed is None else options.seed
     # In the processes that are started from now on, small objects come from malloc as well:
     # Python's own allocator gives no arena of a megabyte back of which one object is left.

@@ -11,6 +11,7 @@ import pytest
 
 from tests.compositions.process import Failed
 from tests.endurance import MOST_MORE_FILES, Sample, slope, verdict
+from tests.endurance import main as endure
 from tests.histories.checker import check, smallest
 from tests.histories.cluster import Cluster
 from tests.histories.history import (
@@ -253,6 +254,14 @@ def test_endurance_follows_memory_and_files() -> None:
     assert told.startswith("node 0 opens more and more files: ")
     restarted = [replace(s, pid=round(s.minute)) for s in samples(99)]
     assert verdict(restarted, 15) == []
+
+
+def test_endurance_names_a_file_that_it_cannot_write_before_it_runs_for_hours(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit):
+        endure(["--out", str(tmp_path)])
+    assert f"--out {tmp_path} is a folder: name the file" in capsys.readouterr().err
 
 
 async def test_who_is_killed_between_two_questions_is_asked_no_more(tmp_path: Path) -> None:
