@@ -450,6 +450,7 @@ class BucketCore:
     mode: Mode
     immediate: bool
     reservations: ReservationBook
+    named: BucketCore | None
     def __init__(self, table: Table, spec: BucketSpec, *, min_debt: int = 0) -> None: ...
     @property
     def table(self) -> Table: ...

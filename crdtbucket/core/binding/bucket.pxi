@@ -4,6 +4,8 @@ cdef class BucketCore(_Decider):
     """A bucket of a table: decisions on its keys. Safe to call from any thread."""
 
     cdef public ReservationBook reservations
+    cdef public BucketCore named
+    """The bucket that callers name: that which this one overrides for some keys, or None."""
     cdef frozenset others
     """The buckets that `choose` has ever returned: their decisions may still be refunded here."""
 
@@ -74,15 +76,8 @@ cdef class BucketCore(_Decider):
             raise self.table.refusal
         self.locate(key, &lo, &hi)
         slot = self.fitting(hi, n)
-        self.look(
-            lo,
-            hi,
-            &slot,
-            n,
-            0 if floor is _ZERO else self.floor_of(floor, slot, n),
-            clock_ns(self.t),
-            &o,
-        )
+        cdef int64_t least = 0 if floor is _ZERO else self.floor_of(floor, slot, n)
+        self.look(lo, hi, &slot, n, least, clock_ns(self.t), &o)
         return decision_of(self, key, n, slot, &o)
 
     cdef void look(

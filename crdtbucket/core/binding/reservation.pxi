@@ -199,7 +199,7 @@ cdef class ReservationBook:
             pass                                        # the limit would have turned the work away
         elif actual > taken:
             # the key may have another limit than when it was entered
-            getattr(self.bucket, "named", self.bucket).settle(one.key, actual - taken)
+            (self.bucket.named or self.bucket).settle(one.key, actual - taken)
         elif actual < taken:
             (<BucketCore>one.decision._bucket).put_back(one.decision, taken - actual)
         if late:
