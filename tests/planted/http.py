@@ -34,6 +34,13 @@ MUTATIONS = (
         suite("http/test_limits", "than_a_full_bucket_has"),
     ),
     Mutation(
+        "a_request_for_too_many_slots_is_answered_in_tokens",
+        "http",
+        'most, unit="slots")',
+        "most)",
+        suite("http/test_limits", "costs_more_than_a_full_bucket"),
+    ),
+    Mutation(
         "a_request_that_is_too_large_is_shown_to_who_answers_denials",
         "http",
         "        if verdict.too_large is not None:\n            answer",
