@@ -41,6 +41,20 @@ MUTATIONS = (
         suite("http/test_limits", "costs_more_than_a_full_bucket"),
     ),
     Mutation(
+        "a_cost_that_no_full_bucket_has_is_an_error_of_the_server",
+        "http",
+        "return _fitting(work)",
+        "return work",
+        suite("http/test_limits", "costs_more_than_a_full_bucket"),
+    ),
+    Mutation(
+        "one_rule_about_an_address_is_an_error_of_the_server_after_a_reload",
+        "http",
+        "rule.cost_by_address != 1 or",
+        "not rule.cost_by_address or",
+        suite("http/test_limits", "reload_has_made_too_large"),
+    ),
+    Mutation(
         "a_request_that_is_too_large_is_shown_to_who_answers_denials",
         "http",
         "        if verdict.too_large is not None:\n            answer",
