@@ -6,6 +6,13 @@ from tests.planted.mutation import Mutation, suite
 
 MUTATIONS = (
     Mutation(
+        "a_span_that_was_not_given_is_blamed",
+        "strong",
+        "        if getattr(self, high) == getattr(ControllerSettings, high):\n",
+        "        if False:\n",
+        suite("strong/controller/test_controller_settings", "makes_no_sense"),
+    ),
+    Mutation(
         "a_call_within_a_call_of_a_thread_reads_its_answer",
         "strong",
         "if connection is None or connection.asking:",
