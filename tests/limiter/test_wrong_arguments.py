@@ -132,7 +132,7 @@ COMPILED = {
     "take_burst": "take_burst(key, calls, cost=1)",
     "settle": "settle(key, tokens)",
     "refund": "refund(decision, tokens=None)",
-    "reserve": "reserve(key, estimate, ttl=60.0)",
+    "reserve": "reserve(key, estimate, ttl=60.0, floor=0)",
     "reset": "reset(key)",
 }
 

@@ -55,6 +55,13 @@ MUTATIONS = (
         suite("http/test_limits", "reload_has_made_too_large"),
     ),
     Mutation(
+        "an_estimate_over_http_leaves_no_floor",
+        "http",
+        "body.ttl, body.floor or 0)",
+        "body.ttl)",
+        suite("http/server/test_calls", "a_floor_leaves"),
+    ),
+    Mutation(
         "a_request_that_is_too_large_is_shown_to_who_answers_denials",
         "http",
         "        if verdict.too_large is not None:\n            answer",
