@@ -8,6 +8,7 @@ from typing import Any, NamedTuple, SupportsIndex, final
 from _typeshed import ReadableBuffer
 from typing_extensions import Self
 
+from crdtbucket.limiter.bucket import Bucket
 from crdtbucket.spec.bucket_spec import BucketSpec
 from crdtbucket.spec.mode import Mode
 from crdtbucket.spec.priority import Floor
@@ -314,7 +315,7 @@ class Decision:
     @property
     def key(self) -> str | bytes: ...
     @property
-    def bucket(self) -> BucketCore: ...
+    def bucket(self) -> Bucket: ...
     @property
     def limit(self) -> int: ...
     @property
