@@ -6,6 +6,16 @@ from tests.planted.mutation import PYTEST, Mutation, suite
 
 MUTATIONS = (
     Mutation(
+        "the_doctor_looks_at_a_port_by_a_connection_of_its_own",
+        "doctor",
+        "            work = _connect(address) if",
+        "            if link is not None:\n"
+        "                link.abort()\n"
+        "                link, _ = await _connect(address)\n"
+        "            work = _connect(address) if",
+        suite("doctor/test_mesh_examination", "in_order_logs"),
+    ),
+    Mutation(
         "a_call_of_grpc_that_could_never_pass_may_be_repeated",
         "integrations",
         "        except CostExceedsCapacity as error:\n            context.abort(",
