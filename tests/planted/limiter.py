@@ -126,6 +126,13 @@ MUTATIONS = (
         (*PYTEST, "tests/limiter/test_runtime.py"),
     ),
     Mutation(
+        "a_node_whose_event_loop_has_ended_decides",
+        "limiter",
+        "                self._tables.refuse(LimiterNotOpen(LOOP_ENDED))\n",
+        "                pass\n",
+        suite("limiter/test_runtime", "event_loop_has_ended"),
+    ),
+    Mutation(
         "a_forked_child_decides",
         "",
         "        self._tables.refuse(LimiterNotOpen(FORKED))\n",
