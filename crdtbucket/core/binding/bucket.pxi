@@ -174,6 +174,7 @@ cdef class BucketCore(_Decider):
             raise ReservationError(
                 "this bucket keeps no reservations: set `reservations` to a ReservationBook of it"
             )
+        whole_tokens(estimate, 1, MAX_COST, "estimate")
         return new_reservation(self.reservations, key, estimate, ttl_ns(ttl), floor)
 
     cdef int64_t give_back(self, uint64_t lo, uint64_t hi, uint32_t generation, uint16_t origin,
