@@ -6,6 +6,13 @@ from tests.planted.mutation import PYTEST, Mutation, suite
 
 MUTATIONS = (
     Mutation(
+        "a_key_that_python_calls_otherwise_is_not_known",
+        "config",
+        "    if name in section.in_python:\n",
+        "    if False:\n",
+        suite("config/test_config", "the_name_in_python"),
+    ),
+    Mutation(
         "the_doctor_looks_at_a_port_by_a_connection_of_its_own",
         "doctor",
         "            work = _connect(address) if",
