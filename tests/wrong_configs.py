@@ -48,10 +48,6 @@ WRONG: dict[str, tuple[str, list[str]]] = {
             "2:32: services.a.slots: unknown key 'slots' (write it as concurrency.slots)",
         ],
     ),
-    "the_name_in_python": (
-        "services:\n  a:\n    limit: 1/s\n    overrides: {b: 2/s}\n",
-        ["4:5: services.a.overrides: unknown key 'overrides' (write it as keys)"],
-    ),
     "unknown_rating": (
         "rating:\n  enabeld: true\n",
         [

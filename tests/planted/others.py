@@ -10,7 +10,7 @@ MUTATIONS = (
         "config",
         "    if name in section.in_python:\n",
         "    if False:\n",
-        suite("config/test_config", "the_name_in_python"),
+        suite("config/test_services", "name_in_python"),
     ),
     Mutation(
         "the_doctor_looks_at_a_port_by_a_connection_of_its_own",
