@@ -442,7 +442,7 @@ class AllReservation:
         multi: MultiCore,
         acquire: Callable[[list[Any]], Awaitable[AllDecision]],
         wanted: Iterable[_Named],
-        ttl: float,
+        ttl: str | float | timedelta,
     ) -> None: ...
     @property
     def reservations(self) -> tuple[Reservation, ...]: ...
