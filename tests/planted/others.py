@@ -6,6 +6,13 @@ from tests.planted.mutation import PYTEST, Mutation, suite
 
 MUTATIONS = (
     Mutation(
+        "a_key_of_grpc_that_is_no_function_fails_each_call",
+        "integrations",
+        '        check_callable("key", key, "the call")\n',
+        "",
+        suite("integrations/test_grpc", "no_function"),
+    ),
+    Mutation(
         "a_key_that_python_calls_otherwise_is_not_known",
         "config",
         "    if name in section.in_python:\n",
