@@ -2,11 +2,13 @@
 
 from array import array
 from collections.abc import Awaitable, Callable, Iterable, Sequence
+from datetime import timedelta
 from typing import Any, NamedTuple, SupportsIndex, final
 
 from _typeshed import ReadableBuffer
 from typing_extensions import Self
 
+from crdtbucket.limiter.bucket import Bucket
 from crdtbucket.spec.bucket_spec import BucketSpec
 from crdtbucket.spec.mode import Mode
 from crdtbucket.spec.priority import Floor
@@ -313,7 +315,7 @@ class Decision:
     @property
     def key(self) -> str | bytes: ...
     @property
-    def bucket(self) -> BucketCore: ...
+    def bucket(self) -> Bucket: ...
     @property
     def limit(self) -> int: ...
     @property
@@ -440,7 +442,7 @@ class AllReservation:
         multi: MultiCore,
         acquire: Callable[[list[Any]], Awaitable[AllDecision]],
         wanted: Iterable[_Named],
-        ttl: float,
+        ttl: str | float | timedelta,
     ) -> None: ...
     @property
     def reservations(self) -> tuple[Reservation, ...]: ...
@@ -450,6 +452,7 @@ class BucketCore:
     mode: Mode
     immediate: bool
     reservations: ReservationBook
+    named: BucketCore | None
     def __init__(self, table: Table, spec: BucketSpec, *, min_debt: int = 0) -> None: ...
     @property
     def table(self) -> Table: ...
@@ -469,7 +472,13 @@ class BucketCore:
     ) -> None: ...
     def returned(self, key: str | bytes, tokens: int) -> None: ...
     def charged(self, key: str | bytes, tokens: int) -> None: ...
-    def reserve(self, key: str | bytes, estimate: int, ttl: float = 60.0) -> Reservation: ...
+    def reserve(
+        self,
+        key: str | bytes,
+        estimate: SupportsIndex,
+        ttl: str | float | timedelta = 60.0,
+        floor: Floor = 0,
+    ) -> Reservation: ...
     def of(self, key: str | bytes) -> BucketCore: ...
     def spec_of(self, key: str | bytes) -> BucketSpec: ...
     def on_candidate(self, hi: int) -> bool: ...

@@ -40,19 +40,25 @@ class InvalidKey(CrdtbucketError, ValueError):
 
 
 class CostExceedsCapacity(CrdtbucketError, ValueError):
-    """One call asks for more tokens than the bucket can ever hold, so waiting cannot help.
+    """One call asks for more tokens or slots than a key can ever have, so waiting cannot help.
 
     `capacity` is what can pass at once: what a full bucket holds, without the `floor` that the call
-    leaves to others.
+    leaves to others. `unit`: "tokens" or "slots".
     """
 
-    def __init__(self, cost: int, capacity: int, floor: int = 0) -> None:
-        super().__init__(cost, capacity, floor)
+    def __init__(self, cost: int, capacity: int, floor: int = 0, unit: str = "tokens") -> None:
+        super().__init__(cost, capacity, floor, unit)
         self.cost = cost
         self.capacity = capacity
         self.floor = floor
+        self.unit = unit
 
     def __str__(self) -> str:
+        if self.unit == "slots":
+            return (
+                f"a request for {self.cost} slots of a bucket with {self.capacity} could never "
+                "pass; ask for fewer or give the bucket more"
+            )
         if self.floor:
             return (
                 f"cost {self.cost} leaves less than the floor of {self.floor} tokens even in a "

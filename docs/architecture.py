@@ -6,7 +6,7 @@ import ast
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
-from tests.test_exports import MODULES, ROOT, imports
+from tests.test_exports import ROOT, uses
 
 PAGE = Path(__file__).parent / "architecture.md"
 BEGIN = "<!-- house, written by docs/architecture.py -->\n"
@@ -34,12 +34,13 @@ def folder(module: str) -> str:
 
 
 def arrows() -> dict[str, dict[str, set[str]]]:
-    """Which folders use which others, and which modules of them; those on the ground left out."""
+    """Which folders use which others, and which modules of them; those on the ground and the
+    exceptions left out."""
     found: dict[str, dict[str, set[str]]] = {}
-    for module, path in MODULES.items():
+    for module, others in uses().items():
         used = found.setdefault(folder(module), {})
-        for other in imports(path):
-            if other in MODULES and folder(other) not in (folder(module), *GROUND, "crdtbucket"):
+        for other in others:
+            if folder(other) not in (folder(module), *GROUND, "crdtbucket"):
                 used.setdefault(folder(other), set()).add(other.rpartition(".")[2])
     return {name: used for name, used in found.items() if name not in (*GROUND, "crdtbucket")}
 

@@ -431,15 +431,27 @@ WRONG_STRONG: dict[str, tuple[str, list[str]]] = {
     "modes_order": (
         "rating:\n  modes:\n    latency_limit: 1s\n",
         [
-            "2:3: rating.modes: outage_after is 0.5 (it must be longer than latency_limit, 1 s)",
+            (
+                "3:20: rating.modes.latency_limit: latency_limit is 1.0 (it must be shorter than "
+                "outage_after, 0.5 s)"
+            ),
+        ],
+    ),
+    "modes_milliseconds": (
+        "rating:\n  modes:\n    latency_limit: 20\n",
+        [
+            (
+                "3:20: rating.modes.latency_limit: latency_limit is 20.0 (it must be shorter than "
+                'outage_after, 0.5 s, or "20ms" for milliseconds)'
+            ),
         ],
     ),
     "modes_orders": (
         "rating:\n  modes:\n    probe_interval: 2s\n    longest_probe_interval: 1s\n",
         [
             (
-                "4:29: rating.modes.longest_probe_interval: longest_probe_interval is 1.0 (it "
-                "must be at least probe_interval, 2 s)"
+                "3:21: rating.modes.probe_interval: probe_interval is 2.0 (it must be at most "
+                "longest_probe_interval, 1 s)"
             ),
         ],
     ),

@@ -43,10 +43,10 @@ class NumberRange:
             return
         word = f", or {self.word}" if self.word else ""
         span = f"from {self._shown(self.low)} to {self._shown(self.high)}"
-        hint = self._hint(value) if number else ""
+        hint = self.hint(value) if number else ""
         yield Problem(f"is {value!r}", f"write {self.unit} {span}{word}{hint}", path)
 
-    def _hint(self, value: Any) -> str:
+    def hint(self, value: Any) -> str:
         """What was probably meant by a number that is out of the range; "" where nobody knows."""
         return ""
 
@@ -59,7 +59,7 @@ class SecondsRange(NumberRange):
 
     unit = "seconds"
 
-    def _hint(self, value: Any) -> str:
+    def hint(self, value: Any) -> str:
         thousandth = value / 1_000
         if not value > self.high or not self.low <= thousandth <= self.high:
             return ""

@@ -115,8 +115,11 @@ def _section_at(model: type[Section], location: tuple[int | str, ...]) -> type[S
 
 
 def _key_below(section: type[Section], name: str) -> str | None:
-    """The right place of a key that stands one level too high, under its own name or under that of
-    both levels (`tls_ca`); None where it is not a key of that level either."""
+    """The right place of a key that has its name in Python, or that stands one level too high,
+    under its own name or under that of both levels (`tls_ca`); None where it is not a key of that
+    level either."""
+    if name in section.in_python:
+        return section.in_python[name]
     for key, field in section.model_fields.items():
         below, is_named = section_of(field)
         if below is not None and not is_named:

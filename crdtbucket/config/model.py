@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from collections.abc import Mapping
+from typing import Annotated, ClassVar
 
 from pydantic import model_validator
 
@@ -107,6 +108,8 @@ class DefaultsSection(RuleSection):
 
 class ServiceSection(DefaultsSection):
     """One named bucket, and the overrides of some of its keys."""
+
+    in_python: ClassVar[Mapping[str, str]] = {"overrides": "keys"}
 
     keys: dict[str, OverrideSection] | None = None
     """limits for keys that match a glob, [below](#defaults-and-overrides)"""

@@ -24,6 +24,8 @@ class Section(BaseModel):
     """Keys that are fields of that class, with the names of these; see `keys_of`."""
     alone: ClassVar[str | None] = None
     """The key that a value stands for that is no mapping."""
+    in_python: ClassVar[Mapping[str, str]] = {}
+    """Keys by the other name that Python has for them."""
 
     @model_validator(mode="before")
     @classmethod

@@ -16,6 +16,8 @@ from crdtbucket.base.deadline import within
 Level = Literal["ok", "note", "wrong"]
 Explain = Callable[[Exception], str]
 """Explains an `OSError` or a `TimeoutError` on the way, and says what to do about it."""
+Reached = tuple[asyncio.WriteTransport, str]
+"""A connection, and what is said of it."""
 
 
 @dataclass(frozen=True)
@@ -53,19 +55,27 @@ async def reach(
     subject: str, address: Address, tls: ssl.SSLContext | None, timeout: float, explain: Explain
 ) -> AsyncIterator[Diagnosis]:
     """Tries each step up to the first that fails; a step takes at most `timeout` seconds."""
-    steps = [("port", None), *([("TLS", tls)] if tls is not None else [])]
     if not address.path:
         try:
             yield ok(f"{subject} name", await within(timeout, _resolve(address)))
         except (OSError, UnicodeError, asyncio.TimeoutError) as error:
             yield wrong(f"{subject} name", explain(error))
             return
-    for step, context in steps:
-        try:
-            yield ok(f"{subject} {step}", await within(timeout, _connect(address, context)))
-        except (OSError, UnicodeError, asyncio.TimeoutError) as error:  # noqa: PERF203 - a handful of steps
-            yield wrong(f"{subject} {step}", explain(error))
-            return
+    link: asyncio.WriteTransport | None = None
+    try:
+        for step in ("port", "TLS"):
+            work = _connect(address) if link is None else _secure(link, tls, address.host)
+            try:
+                link, text = await within(timeout, work)
+            except (OSError, UnicodeError, asyncio.TimeoutError) as error:
+                yield wrong(f"{subject} {step}", explain(error))
+                return
+            yield ok(f"{subject} {step}", text)
+            if tls is None or address.path:
+                return
+    finally:
+        if link is not None:
+            link.abort()
 
 
 async def _resolve(address: Address) -> str:
@@ -73,16 +83,27 @@ async def _resolve(address: Address) -> str:
     return "resolves to " + ", ".join(sorted({str(entry[4][0]) for entry in found}))
 
 
-async def _connect(address: Address, context: ssl.SSLContext | None) -> str:
-    began = now_ns()
+async def _connect(address: Address) -> Reached:
+    began, loop = now_ns(), asyncio.get_running_loop()
     if address.path:
-        _, writer = await asyncio.open_unix_connection(address.path)
+        link, _ = await loop.create_unix_connection(asyncio.Protocol, address.path)
     else:
-        _, writer = await asyncio.open_connection(address.host, address.port, ssl=context)
-    took = f"in {(now_ns() - began) / 1e6:.1f} ms"
-    found = writer.get_extra_info("ssl_object")
-    writer.transport.abort()
-    if found is None:
-        return f"accepts {took}"
+        link, _ = await loop.create_connection(asyncio.Protocol, address.host, address.port)
+    return link, f"accepts in {_ms_since(began)}"
+
+
+async def _secure(plain: asyncio.WriteTransport, tls: ssl.SSLContext | None, host: str) -> Reached:
+    """TLS over a connection that is there: where that ended before its handshake, the server would
+    log a fault of its caller."""
+    assert tls is not None, "there is nothing to try without"
+    began, loop = now_ns(), asyncio.get_running_loop()
+    link = await loop.start_tls(plain, plain.get_protocol(), tls, server_hostname=host)
+    assert link is not None, "it raises where there is none"
+    found = link.get_extra_info("ssl_object")
     until = (found.getpeercert() or {}).get("notAfter")
-    return f"{found.version()} {took}" + (f", certificate until {until}" if until else "")
+    more = f", certificate until {until}" if until else ""
+    return link, f"{found.version()} in {_ms_since(began)}{more}"
+
+
+def _ms_since(began: int) -> str:
+    return f"{(now_ns() - began) / 1e6:.1f} ms"

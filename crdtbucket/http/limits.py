@@ -63,21 +63,18 @@ class Limits:
         self._reduced_capacity = reduced_capacity
 
     def take_of_peer(self, peer: str | None) -> Verdict | None:
-        """`acquire` of a request from this peer where its address alone decides, and in this
-        process: one rule about all requests, by the default key. None in all other cases."""
-        if self._of_peer is None or (key := key_of_peer(peer)) is None:
+        """`acquire` where the peer's address alone decides, and in this process: one rule about all
+        requests, by the default key and cost. None in all other cases."""
+        rule = self._of_peer
+        if rule is None or (key := key_of_peer(peer)) is None:
             return None
-        rule, cost = self._of_peer
-        try:
-            decision = self.limiter.bucket(rule.bucket).take(key, cost)
-        except CostExceedsCapacity as error:  # a reload made the bucket smaller
-            return Verdict(False, too_large=error)
-        return Verdict(decision.allowed, rule, decision, deferred_fields(decision, self._options))
+        return self._verdict(rule, self.limiter.bucket(rule.bucket).take(key))
 
     def acquire(self, request: Request) -> Coroutine[Any, Any, Verdict]:
         """Takes the tokens and slots of all rules. Raises what their callables and the buckets
         raise, but for a cost that no full bucket has: the verdict is `too_large` then."""
-        return self._hold_and_acquire(request) if self.may_hold else self._acquire(request)
+        work = self._hold_and_acquire(request) if self.may_hold else self._acquire(request)
+        return _fitting(work)
 
     async def _hold_and_acquire(self, request: Request) -> Verdict:
         held = await self._hold(request)
@@ -89,6 +86,10 @@ class Limits:
 
     def acquire_sync(self, request: Request) -> Verdict:
         """`acquire` for threads without an event loop; blocks where a bucket asks Redis."""
+        return _result(_fitting(self._acquire_blocking(request)))
+
+    async def _acquire_blocking(self, request: Request) -> Verdict:
+        """Awaits nothing: where a bucket asks Redis, the thread blocks."""
         if not self.may_hold:
             return self._acquire_sync(request)
         buckets = (self.limiter.bucket(rule.bucket) for rule in self._holding)
@@ -112,8 +113,6 @@ class Limits:
                     slots.append(await slot.__aenter__())
             except BaseException as error:
                 Verdict(True, slots=tuple(slots)).release()
-                if isinstance(error, CostExceedsCapacity):
-                    return Verdict(False, too_large=error)
                 if not isinstance(error, SlotDenied):
                     raise
                 return Verdict(False, ((rule, error.decision),), error.decision, dict(SOON))
@@ -127,12 +126,9 @@ class Limits:
         if charge is None:
             return Verdict(True)
         bucket = self.limiter.bucket(charge[0]).of(charge[1])
-        try:
-            if bucket.immediate:
-                return self._verdict(rule, bucket.take(*charge[1:]))
-            return self._verdict(rule, await bucket.acquire(*charge[1:]))
-        except CostExceedsCapacity as error:
-            return Verdict(False, too_large=error)
+        if bucket.immediate:
+            return self._verdict(rule, bucket.take(*charge[1:]))
+        return self._verdict(rule, await bucket.acquire(*charge[1:]))
 
     def _acquire_sync(self, request: Request) -> Verdict:
         rule = self._only
@@ -141,10 +137,7 @@ class Limits:
         charge = rule.charge(request)
         if charge is None:
             return Verdict(True)
-        try:
-            return self._verdict(rule, self.limiter.bucket(charge[0]).acquire_sync(*charge[1:]))
-        except CostExceedsCapacity as error:
-            return Verdict(False, too_large=error)
+        return self._verdict(rule, self.limiter.bucket(charge[0]).acquire_sync(*charge[1:]))
 
     def answer(self, request: Request, verdict: Verdict) -> Answer:
         """The answer to a denied request, or to one that is too large."""
@@ -174,10 +167,7 @@ class Limits:
     async def _acquire_all(self, charges: Sequence[tuple[Rule, Charge]]) -> Verdict:
         if not charges:
             return Verdict(True)
-        try:
-            answer = await self.limiter.acquire_all(charge for _, charge in charges)
-        except CostExceedsCapacity as error:
-            return Verdict(False, too_large=error)
+        answer = await self.limiter.acquire_all(charge for _, charge in charges)
         rules = (rule for rule, _ in charges)
         taken = tuple(zip(rules, answer.decisions, strict=True))
         silent = answer.allowed and not self._options.on_allowed
@@ -189,6 +179,24 @@ class Limits:
         return _blocking(buckets, self._acquire_all(charges), Verdict.refund)
 
 
+async def _fitting(work: Coroutine[Any, Any, Verdict]) -> Verdict:
+    """The verdict of `work`, also where a cost is more than a full bucket has."""
+    try:
+        return await work
+    except CostExceedsCapacity as error:
+        return Verdict(False, too_large=error)
+
+
+def _result(work: Coroutine[Any, Any, Verdict]) -> Verdict:
+    """The result of `work`, which waits for nothing."""
+    try:
+        work.send(None)
+    except StopIteration as end:
+        verdict: Verdict = end.value
+        return verdict
+    raise AssertionError("a decision in this process waits for nothing")
+
+
 def _blocking(
     buckets: Iterable[Bucket],
     work: Coroutine[Any, Any, Verdict],
@@ -198,12 +206,7 @@ def _blocking(
     store = next((bucket.store for bucket in buckets if isinstance(bucket, AskingBucket)), None)
     if store is not None:
         return store.block_on(work, unwanted)
-    try:
-        work.send(None)
-    except StopIteration as end:
-        verdict: Verdict = end.value
-        return verdict
-    raise AssertionError("a decision in this process waits for nothing")
+    return _result(work)
 
 
 def _slots_of(cost: Any, spec: BucketSpec) -> int:
@@ -211,7 +214,7 @@ def _slots_of(cost: Any, spec: BucketSpec) -> int:
     if isinstance(cost, bool) or not isinstance(cost, SupportsIndex) or index(cost) < 1:
         raise InvalidCost(f"cost must be a whole number of slots, 1 or more, not {cost!r}")
     if index(cost) > (most := spec.slots or 0):
-        raise CostExceedsCapacity(index(cost), most)
+        raise CostExceedsCapacity(index(cost), most, unit="slots")
     return index(cost)
 
 
@@ -290,9 +293,8 @@ def _parts(limiter: Limiter, rule: Rule) -> list[Rule]:
     return [rule]
 
 
-def _at_once(limiter: Limiter, rule: Rule | None) -> tuple[Rule, int] | None:
-    """The rule and its cost, where the address of a peer is all that a decision needs."""
-    cost = None if rule is None else rule.cost_by_address
-    if rule is None or cost is None or not limiter.bucket(rule.bucket).immediate:
+def _at_once(limiter: Limiter, rule: Rule | None) -> Rule | None:
+    """The rule, where a decision needs the peer's address alone. A cost of 1 fits any bucket."""
+    if rule is None or rule.cost_by_address != 1 or not limiter.bucket(rule.bucket).immediate:
         return None
-    return rule, cost
+    return rule

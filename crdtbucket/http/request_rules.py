@@ -53,18 +53,15 @@ class Rule:
     def __post_init__(self) -> None:
         """Raises `InvalidSpec` for something that cannot be called where a function is expected,
         and for a pattern that cannot be matched."""
-        _check_callable("key", self.key, "the request")
-        if not isinstance(self.cost, int):
-            _check_callable("cost", self.cost, "the request")
-        elif self.cost < 1:
-            raise InvalidSpec(f"cost is {self.cost}", "write 1 or more", "cost")
+        check_callable("key", self.key, "the request")
+        check_cost(self.cost, "the request")
         if callable(self.floor):
-            _check_callable("floor", self.floor, "the request")
+            check_callable("floor", self.floor, "the request")
         else:
             check_floor(self.floor)
         for name, argument in (("exempt", "the request"), ("refund_if", "the status")):
             if getattr(self, name) is not None:
-                _check_callable(name, getattr(self, name), argument)
+                check_callable(name, getattr(self, name), argument)
         if not isinstance(self.match, (str, tuple, list)):
             raise InvalidSpec(f"match is {self.match!r}", "write patterns of paths", "match")
         patterns = (self.match,) if isinstance(self.match, str) else tuple(self.match)
@@ -106,13 +103,23 @@ def shortened(key: str | bytes, most: int = MAX_KEY_BYTES) -> str | bytes:
     return hashlib.blake2b(raw, digest_size=32).hexdigest() if len(raw) > most else key
 
 
-def _check_callable(name: str, given: Any, argument: str) -> None:
+def check_cost(cost: Any, argument: str) -> None:
+    """Raises `InvalidSpec` for a cost that is neither 1 or more tokens nor a function."""
+    if not isinstance(cost, int):
+        check_callable("cost", cost, argument)
+    elif cost < 1:
+        raise InvalidSpec(f"cost is {cost}", "write 1 or more", "cost")
+
+
+def check_callable(name: str, given: Any, argument: str) -> None:
+    """Raises `InvalidSpec` for what is no function that can be called with one argument."""
     if not callable(given):
         example = f"lambda {argument.removeprefix('the ')}: ..."
         fix = f"pass a function of {argument}, such as `{example}`"
         raise InvalidSpec(f"{name} is {given!r}", fix, name)
     if inspect.iscoroutinefunction(given):
-        fix = "do the slow part before, and read its result from request.native"
+        native = ", and read its result from request.native" if argument == "the request" else ""
+        fix = f"do the slow part before{native}"
         raise InvalidSpec(f"{name} is a coroutine function", fix, name)
     try:
         signature = inspect.signature(given)

@@ -7,6 +7,7 @@ from collections.abc import Callable, Collection
 from typing import Any
 
 from crdtbucket.base.extras import extra
+from crdtbucket.http.request_rules import check_callable, check_cost
 from crdtbucket.limiter.bucket import Bucket, check_bucket
 
 with extra("mcp"):
@@ -40,6 +41,8 @@ class BucketMiddleware(Middleware):  # type: ignore[misc]
         """key, cost: functions of the `MiddlewareContext`, whose `message` says which tool is
         called; a cost may be a number of tokens. methods: the requests that are limited."""
         check_bucket(bucket, "BucketMiddleware")
+        check_callable("key", key, "the context")
+        check_cost(cost, "the context")
         self._bucket = bucket
         self._key = key
         self._cost = cost

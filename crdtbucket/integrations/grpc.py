@@ -16,6 +16,7 @@ from crdtbucket._core import Decision
 from crdtbucket.base.extras import extra
 from crdtbucket.errors import CostExceedsCapacity
 from crdtbucket.http.client_address import client_address
+from crdtbucket.http.request_rules import check_callable, check_cost
 from crdtbucket.limiter.bucket import Bucket, check_bucket
 
 with extra("grpc"):
@@ -58,8 +59,11 @@ class RpcLimit:
         """cost: tokens, or a function of the call; a call that costs more than the capacity ends
         with `INVALID_ARGUMENT`. exempt: true for calls that are not limited. An exception in one of
         the functions fails the call: none passes unlimited because of it. Raises `InvalidSpec` for
-        what is no bucket, and `WrongKind` for one of slots."""
+        what is no bucket or no function, and `WrongKind` for a bucket of slots."""
         check_bucket(bucket, "an interceptor")
+        check_callable("key", key, "the call")
+        check_cost(cost, "the call")
+        check_callable("exempt", exempt, "the call")
         self._bucket = bucket
         self._key = key
         self._cost = cost

@@ -96,10 +96,11 @@ class AskedLimits:
             first, self._failing = not self._failing, True
         if first:
             LOG.error(
-                "the function that knows the overrides of bucket %r has failed (%r): keys keep the "
-                "limit that it said last, and those of which it has said nothing have the bucket's "
-                "own, until it answers again",
+                "the function that knows the overrides of bucket %r has failed (%s: %s): keys keep "
+                "the limit that it said last, and those of which it has said nothing have the "
+                "bucket's own, until it answers again",
                 self._owner.spec.name,
+                type(error).__name__,
                 error,
             )
 

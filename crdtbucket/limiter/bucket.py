@@ -46,7 +46,10 @@ class Bucket(BucketCore):
     `credit` are of this bucket alone; `of(key)` returns the one to ask for an overridden key.
     """
 
-    __slots__ = ("named", "waiters")
+    __slots__ = ("waiters",)
+
+    named: Bucket
+    """The bucket that callers name: this one, or the one that it overrides for some keys."""
 
     def __init__(
         self,
@@ -58,8 +61,7 @@ class Bucket(BucketCore):
     ) -> None:
         """`update_interval_ns`: how often updates of other nodes come; None when there are none."""
         super().__init__(table, spec, min_debt=min_debt)
-        self.named: Bucket = self
-        """The bucket that callers name: this one, or the one that it overrides for some keys."""
+        self.named = self
         self.waiters = self._make_lines(update_interval_ns)
         self.reservations = Reservations(self)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 from operator import index
 from typing import TYPE_CHECKING, Any, SupportsIndex
 
@@ -127,7 +128,9 @@ class Multi(MultiCore):
         each = dict.fromkeys(answer.decisions)
         return sum(decision.bucket.refund(decision) for decision in each)
 
-    def reserve_all(self, wanted: Iterable[Wanted], ttl: float = 60.0) -> AllReservation:
+    def reserve_all(
+        self, wanted: Iterable[Wanted], ttl: str | float | timedelta = 60.0
+    ) -> AllReservation:
         """Sets estimates of several buckets aside together while a `with` block learns the costs.
 
         `async with` where one of them is strong. `ttl` as in `Bucket.reserve`.

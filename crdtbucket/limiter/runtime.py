@@ -37,6 +37,11 @@ FORKED = (
     "the parent's, so it would limit alone: make the limiter before the fork and open it after "
     "that, in each process, with shared= so that all have one table"
 )
+LOOP_ENDED = (
+    "this limiter was opened on an event loop and not closed, and its event loop has ended, so it "
+    "would limit alone: decide inside `async with limiter:`, or `with limiter:`, which has a loop "
+    "of its own"
+)
 
 CLOSED = (
     "the limiter is closed, and none is opened twice: decide before its `with` block ends, or make "
@@ -67,6 +72,7 @@ class Runtime:
         self._upkeep = upkeep
         self._loop: asyncio.AbstractEventLoop | None = None
         self._on_loop: AsyncExitStack | None = None
+        self._watch: asyncio.Task[None] | None = None
         self._closing: asyncio.Future[None] | None = None
         self._in_thread: Background | None = None
         if not node.alone:
@@ -88,6 +94,8 @@ class Runtime:
             self._fail()
             raise
         self._loop = asyncio.get_running_loop()
+        if not self._decides_alone:
+            self._watch = self._loop.create_task(self._watch_loop())
         self._upkeep.start_on_loop()
         self._opened(RuntimeState.ON_LOOP)
 
@@ -148,6 +156,14 @@ class Runtime:
         # It goes on when the caller is cancelled: else the node's name would stay locked.
         await asyncio.shield(self._closing)
 
+    async def _watch_loop(self) -> None:
+        """Refuses decisions once the loop ends, which cancels all of its tasks."""
+        try:
+            await asyncio.get_running_loop().create_future()
+        finally:
+            if self.state is RuntimeState.ON_LOOP:
+                self._tables.refuse(LimiterNotOpen(LOOP_ENDED))
+
     async def _close_on_loop(self) -> None:
         try:
             self._end()
@@ -166,10 +182,15 @@ class Runtime:
         open_states = (RuntimeState.ON_LOOP, RuntimeState.IN_THREAD, RuntimeState.OPENING)
         if self.state not in open_states:
             return
-        if self._node.alone and self._strong is None:
-            return  # nothing connects it with others: a copy decides as well as the original
+        if self._decides_alone:
+            return  # a copy decides as well as the original
         self.state = RuntimeState.LEFT_BEHIND
         self._tables.refuse(LimiterNotOpen(FORKED))
+
+    @property
+    def _decides_alone(self) -> bool:
+        """Nothing connects it with others."""
+        return self._node.alone and self._strong is None
 
     def _begin(self) -> None:
         if self.state is RuntimeState.CLOSED:
@@ -206,6 +227,8 @@ class Runtime:
         self._node.end()
         self._in_force.wake_waiters()
         self._upkeep.stop()
+        if self._watch is not None:
+            self._watch.cancel()
 
     def _release(self) -> None:
         try:

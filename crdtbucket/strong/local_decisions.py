@@ -91,10 +91,12 @@ class LocalDecisions:
             return bucket.take_as(key, cost, Mode.FALLBACK)
         nodes = self._nodes()
         share = quota.take(key, cost, nodes)
-        if share is None or not share.allowed:
+        if share is None:  # the share never holds so many, and nobody knows when Redis is back
+            denial = deny(bucket, key, cost, Mode.FALLBACK, NS_PER_SECOND)
+            return denial._show(quota.debt_ns(key, nodes))
+        if not share.allowed:
             debt = max(opened[5], quota.debt_ns(key, nodes))
-            wait = NS_PER_SECOND if share is None else share.retry_after_ns
-            return deny(bucket, key, cost, Mode.FALLBACK, wait, debt)
+            return deny(bucket, key, cost, Mode.FALLBACK, share.retry_after_ns, debt)
         decision = bucket.take_as(key, cost, Mode.FALLBACK)
         if not took(decision):
             quota.refund(share)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from crdtbucket import Limiter
+from crdtbucket import ConfigError, Limiter
 from crdtbucket.config import Config, load_config
 from crdtbucket.spec.bucket_spec import BucketSpec
 from crdtbucket.spec.mode import Mode
@@ -158,6 +158,11 @@ def test_an_override_may_be_called_like_a_key_of_the_file(tmp_path: Path) -> Non
     assert [(glob, plan.capacity) for glob, plan in spec.overrides] == [
         ("bucket", 2), ("limit", 3), ("keys", 4)
     ]  # fmt: skip
+
+
+def test_overrides_under_their_name_in_python_are_shown_to_be_keys(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"a\.overrides: unknown key .*\(write it as keys\)"):
+        load(tmp_path, "services: {a: {limit: 1/s, overrides: {b: 2/s}}}")
 
 
 def test_services_of_the_article_can_have_overrides(tmp_path: Path) -> None:

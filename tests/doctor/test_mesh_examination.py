@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from contextlib import AsyncExitStack
 from pathlib import Path
 
@@ -120,6 +121,18 @@ async def test_tls_that_is_not_trusted(tmp_path: Path) -> None:
             found = await examined(file)
             assert found["TLS"].level == level
     assert "give the authority that signed it as mesh.tls.ca" in found["TLS"].text
+
+
+async def test_a_node_in_order_logs_no_fault_of_its_examination(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    authority = Authority(tmp_path, "ours")
+    mine, other = authority.issue("me", "me"), authority.issue("eu-1", "eu-1")
+    async with node(config(tmp_path), **other, tls_ca=authority.file) as peer:
+        pair = f"cert: {mine['tls_cert']}, key: {mine['tls_key']}, ca: {authority.file}"
+        file = config(tmp_path, peer.address, more=f"secret: {SECRET}, tls: {{{pair}}}")
+        assert {one.level for one in (await examined(file)).values()} == {"ok"}
+    assert [one.getMessage() for one in caplog.records if one.levelno > logging.INFO] == []
 
 
 async def test_a_certificate_that_has_expired(tmp_path: Path) -> None:

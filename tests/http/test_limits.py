@@ -244,10 +244,11 @@ async def test_a_request_that_costs_more_than_a_full_bucket_has_is_too_large(cas
         TOO_LARGE[case],
         on_denied=lambda _, verdict: asked.append(verdict),
     )
-    large = request(size="4")
+    large, unit = request(size="4"), "slots" if case == "slots" else "tokens"
     for verdict in (limits.acquire_sync(large), await limits.acquire(large)):
         assert not verdict
         assert isinstance(verdict.too_large, CostExceedsCapacity)
+        assert ("slots" in str(verdict.too_large)) == (unit == "slots")
         assert (verdict.decisions, verdict.binding, verdict.slots) == ((), None, ())
         answer = limits.answer(large, verdict)
         assert "Retry-After" not in answer.headers
@@ -256,7 +257,7 @@ async def test_a_request_that_costs_more_than_a_full_bucket_has_is_too_large(cas
             "type": "about:blank",
             "title": "Content Too Large",
             "status": answer.status,
-            "detail": "the request costs 4 tokens, and at most 3 can pass at once",
+            "detail": f"the request costs 4 {unit}, and at most 3 can pass at once",
         }
         assert answer.status == 413
     assert asked == []  # no limit has denied it
@@ -266,9 +267,8 @@ async def test_a_request_that_costs_more_than_a_full_bucket_has_is_too_large(cas
 def test_a_cost_that_a_reload_has_made_too_large_is_so_too(limiter: Limiter) -> None:
     limits = Limits(limiter, Rule("api", cost=3))
     limiter.reload(Config("limits.yaml", (BucketSpec("api", 2, 1, "1h"), TENANT)))
-    verdict = limits.take_of_peer("203.0.113.9")
-    assert verdict is not None
-    assert limits.answer(request(), verdict).status == 413
+    assert limits.take_of_peer("203.0.113.9") is None
+    assert limits.answer(request(), limits.acquire_sync(request())).status == 413
 
 
 def test_a_request_holds_at_least_one_slot() -> None:

@@ -156,6 +156,17 @@ async def test_plain_functions_on_an_event_loop_run_in_threads() -> None:
         await server.stop(None)
 
 
+@pytest.mark.parametrize(
+    ("field", "wrong"), [("key", "tenant"), ("cost", "3"), ("cost", 0), ("exempt", True)]
+)
+def test_what_is_no_function_of_a_call_is_refused_before_the_first_one(
+    field: str, wrong: Any
+) -> None:
+    with pytest.raises(InvalidSpec, match=f"^{field} is ") as error:
+        LimitInterceptor(bucket(), **{field: wrong})
+    assert error.value.field == field
+
+
 def test_what_is_no_bucket_is_refused_before_the_first_call() -> None:
     for wrong in ("api", Limiter([BucketSpec("api", 1, 1)])):
         with pytest.raises(InvalidSpec, match="bucket of an interceptor is"):

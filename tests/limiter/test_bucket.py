@@ -23,6 +23,12 @@ def test_a_bucket_has_no_room_for_strays(time: VirtualTime) -> None:
         time.bucket().tacke = 1  # type: ignore[attr-defined]
 
 
+def test_a_decision_has_the_bucket_that_users_know(time: VirtualTime) -> None:
+    bucket = time.bucket(10, 10)
+    known: Bucket = bucket.take("a").bucket  # for type checkers as well
+    assert known is bucket
+
+
 def test_take_peek_and_refund_tell_the_same_story(time: VirtualTime) -> None:
     bucket = time.bucket(10, 10)
     decision = bucket.take("a", cost=3)

@@ -159,6 +159,18 @@ def test_the_override_of_a_key_is_chosen_once_a_call(call: Callable[[BucketCore]
     assert asked == ["gold"]
 
 
+def test_a_commit_of_the_core_charges_the_limit_that_the_key_has_then() -> None:
+    table = Table(virtual=True)
+    bucket = BucketCore(table, BucketSpec("api", 10, 1))
+    other = BucketCore(table, BucketSpec("gold", 20, 1))
+    other.reservations, other.named = ReservationBook(other), bucket
+    bucket.redirect(lambda key: other, [other])
+    with bucket.reserve("k", 2) as reservation:
+        bucket.redirect(None, ())
+        reservation.commit(5)
+    assert (bucket.peek("k").remaining, other.peek("k").remaining) == (7, 18)
+
+
 def test_a_bucket_without_overrides_pays_nothing() -> None:
     bucket = Limiter([BucketSpec("api", 10, 1)]).bucket("api")
     assert type(bucket) is Bucket

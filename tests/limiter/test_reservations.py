@@ -65,6 +65,25 @@ def test_commit_charges_the_true_cost(bucket: Bucket, actual: int, after: int) -
     assert bucket.reservations.held == 0
 
 
+@virtually
+async def test_an_estimate_leaves_its_floor_to_others(bucket: Bucket) -> None:
+    for _ in range(2):
+        with bucket.reserve(KEY, 400, floor=0.2) as reservation:
+            reservation.commit(400)
+    with pytest.raises(ReservationDenied), bucket.reserve(KEY, 100, floor="batch"):
+        pass
+    with pytest.raises(ReservationDenied):
+        async with bucket.reserve(KEY, 1, floor="normal"):
+            pass
+    with bucket.reserve(KEY, 200) as reservation:
+        reservation.commit(200)
+    with (
+        pytest.raises(CostExceedsCapacity, match="floor of 500"),
+        bucket.reserve(KEY, 501, 60, 0.5),
+    ):
+        pass
+
+
 def test_an_enormous_cost_saturates_at_the_most_debt(bucket: Bucket) -> None:
     with bucket.reserve(KEY, estimate=800) as reservation:
         reservation.commit(2**62)

@@ -170,6 +170,16 @@ def test_a_closed_limiter_shows_no_mesh_that_is_made_late() -> None:
     assert limiter._node.mesh is None
 
 
+def test_a_node_whose_event_loop_has_ended_decides_nothing() -> None:
+    """As when a program opens it by `asyncio.run(limiter.__aenter__())`."""
+    left, alone = node(), node(mesh=None)
+    for limiter in (left, alone):
+        asyncio.run(limiter.__aenter__())
+    with pytest.raises(LimiterNotOpen, match="its event loop has ended, so it would limit alone"):
+        left.bucket("api").take("k")
+    assert alone.bucket("api").take("k")
+
+
 @pytest.mark.parametrize("ends", [False, True], ids=["the caller is cancelled", "the loop ends"])
 def test_closing_gives_the_name_back_however_it_is_cut_short(ends: bool, tmp_path: Path) -> None:
     async def main() -> None:

@@ -93,6 +93,7 @@ WRONG: dict[str, tuple[Call, type[Exception], str]] = {
         r"degradation is 'quota': pass Degradation\(",
     ),
     "refund's tokens": (lambda w: w.bucket.refund(w.decision, "x"), InvalidCost, "refund.*'x'"),
+    "reserve's estimate": (lambda w: w.bucket.reserve("k", 1.5), InvalidCost, "estimate.*1.5"),
     "reserve's ttl": (lambda w: w.bucket.reserve("k", 1, "x"), InvalidSpec, "ttl is 'x'"),
     "commit's actual": (lambda w: committed(w, "x"), InvalidCost, "actual.*'x'"),
     "wait's cost": (lambda w: w.bucket.wait("k", "x"), InvalidCost, "cost.*'x'"),
@@ -132,7 +133,7 @@ COMPILED = {
     "take_burst": "take_burst(key, calls, cost=1)",
     "settle": "settle(key, tokens)",
     "refund": "refund(decision, tokens=None)",
-    "reserve": "reserve(key, estimate, ttl=60.0)",
+    "reserve": "reserve(key, estimate, ttl=60.0, floor=0)",
     "reset": "reset(key)",
 }
 

@@ -6,6 +6,13 @@ from tests.planted.mutation import PYTEST, Mutation, suite
 
 MUTATIONS = (
     Mutation(
+        "a_function_that_takes_no_key_is_asked_for_limits",
+        "spec",
+        "        _check_arguments(ask)\n",
+        "",
+        suite("limiter/test_asked_limits", "cannot_be_asked"),
+    ),
+    Mutation(
         "a_commit_after_its_block_is_said_to_need_a_longer_ttl",
         "limiter",
         "        if now >= one.deadline_ns:\n            cause",
@@ -124,6 +131,13 @@ MUTATIONS = (
         "            tables.refuse(LimiterNotOpen(UNOPENED))\n",
         "            pass\n",
         (*PYTEST, "tests/limiter/test_runtime.py"),
+    ),
+    Mutation(
+        "a_node_whose_event_loop_has_ended_decides",
+        "limiter",
+        "                self._tables.refuse(LimiterNotOpen(LOOP_ENDED))\n",
+        "                pass\n",
+        suite("limiter/test_runtime", "event_loop_has_ended"),
     ),
     Mutation(
         "a_forked_child_decides",

@@ -6,6 +6,30 @@ from tests.planted.mutation import PYTEST, Mutation, suite
 
 MUTATIONS = (
     Mutation(
+        "a_key_of_grpc_that_is_no_function_fails_each_call",
+        "integrations",
+        '        check_callable("key", key, "the call")\n',
+        "",
+        suite("integrations/test_grpc", "no_function"),
+    ),
+    Mutation(
+        "a_key_that_python_calls_otherwise_is_not_known",
+        "config",
+        "    if name in section.in_python:\n",
+        "    if False:\n",
+        suite("config/test_services", "name_in_python"),
+    ),
+    Mutation(
+        "the_doctor_looks_at_a_port_by_a_connection_of_its_own",
+        "doctor",
+        "            work = _connect(address) if",
+        "            if link is not None:\n"
+        "                link.abort()\n"
+        "                link, _ = await _connect(address)\n"
+        "            work = _connect(address) if",
+        suite("doctor/test_mesh_examination", "in_order_logs"),
+    ),
+    Mutation(
         "a_call_of_grpc_that_could_never_pass_may_be_repeated",
         "integrations",
         "        except CostExceedsCapacity as error:\n            context.abort(",

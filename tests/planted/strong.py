@@ -6,6 +6,22 @@ from tests.planted.mutation import Mutation, suite
 
 MUTATIONS = (
     Mutation(
+        "what_no_quota_holds_is_told_to_wait_for_a_refill",
+        "strong",
+        "            denial = deny(bucket, key, cost, Mode.FALLBACK, NS_PER_SECOND)\n"
+        "            return denial._show(quota.debt_ns(key, nodes))\n",
+        "            debt = quota.debt_ns(key, nodes)\n"
+        "            return deny(bucket, key, cost, Mode.FALLBACK, NS_PER_SECOND, debt)\n",
+        suite("strong/test_local_decisions", "used_up"),
+    ),
+    Mutation(
+        "a_span_that_was_not_given_is_blamed",
+        "strong",
+        "        if getattr(self, high) == getattr(ControllerSettings, high):\n",
+        "        if False:\n",
+        suite("strong/controller/test_controller_settings", "makes_no_sense"),
+    ),
+    Mutation(
         "a_call_within_a_call_of_a_thread_reads_its_answer",
         "strong",
         "if connection is None or connection.asking:",

@@ -4,6 +4,8 @@ cdef class BucketCore(_Decider):
     """A bucket of a table: decisions on its keys. Safe to call from any thread."""
 
     cdef public ReservationBook reservations
+    cdef public BucketCore named
+    """The bucket that callers name: that which this one overrides for some keys, or None."""
     cdef frozenset others
     """The buckets that `choose` has ever returned: their decisions may still be refunded here."""
 
@@ -74,15 +76,8 @@ cdef class BucketCore(_Decider):
             raise self.table.refusal
         self.locate(key, &lo, &hi)
         slot = self.fitting(hi, n)
-        self.look(
-            lo,
-            hi,
-            &slot,
-            n,
-            0 if floor is _ZERO else self.floor_of(floor, slot, n),
-            clock_ns(self.t),
-            &o,
-        )
+        cdef int64_t least = 0 if floor is _ZERO else self.floor_of(floor, slot, n)
+        self.look(lo, hi, &slot, n, least, clock_ns(self.t), &o)
         return decision_of(self, key, n, slot, &o)
 
     cdef void look(
@@ -166,19 +161,21 @@ cdef class BucketCore(_Decider):
             self.returned(decision._key, n)
         return n
 
-    def reserve(self, object key, object estimate, object ttl=60.0):
+    def reserve(self, object key, object estimate, object ttl=60.0, object floor=0):
         """Sets `estimate` tokens aside while a `with` or `async with` block learns the true cost.
 
         Entering raises `ReservationDenied` when they are not there, and as `take`. `ttl`: seconds
         (above 0) after which the estimate goes back; at most a second late while the limiter is
-        open, else when a reservation of this bucket is next used. See `Reservation`."""
+        open, else when a reservation of this bucket is next used. `floor`: as of `take`, for the
+        estimate. See `Reservation`."""
         if self.choose is not None and (other := self.choose(key)) is not self:
-            return other.reserve(key, estimate, ttl)
+            return other.reserve(key, estimate, ttl, floor)
         if self.reservations is None:
             raise ReservationError(
                 "this bucket keeps no reservations: set `reservations` to a ReservationBook of it"
             )
-        return new_reservation(self.reservations, key, estimate, ttl_ns(ttl))
+        whole_tokens(estimate, 1, MAX_COST, "estimate")
+        return new_reservation(self.reservations, key, estimate, ttl_ns(ttl), floor)
 
     cdef int64_t give_back(self, uint64_t lo, uint64_t hi, uint32_t generation, uint16_t origin,
                            uint32_t full_count, int64_t n):

@@ -29,9 +29,12 @@ cdef int64_t checked_actual(object actual) except -1:
     return whole_tokens(actual, 0, MAX_SETTLE, "actual")
 
 
-cdef Reservation new_reservation(ReservationBook book, object key, object estimate, int64_t ttl):
+cdef Reservation new_reservation(
+    ReservationBook book, object key, object estimate, int64_t ttl, object floor
+):
     cdef Reservation one = Reservation.__new__(Reservation)
     one.book, one.key, one.estimate, one.ttl_ns, one.state = book, key, estimate, ttl, _NEW
+    one.floor = floor
     return one
 
 
@@ -52,6 +55,7 @@ cdef class Reservation:
 
     cdef ReservationBook book
     cdef readonly object key, estimate, state, actual
+    cdef object floor
     cdef readonly Decision decision
     cdef readonly int64_t ttl_ns, deadline_ns
     cdef Py_ssize_t first
@@ -65,7 +69,7 @@ cdef class Reservation:
     def __enter__(self):
         self.begin()
         try:
-            self.book.hold(self, self.book.bucket.take(self.key, self.estimate))
+            self.book.hold(self, self.book.bucket.take(self.key, self.estimate, self.floor))
         except AcquireRequired as error:
             raise AcquireRequired(
                 error.bucket, "with", "async with bucket.reserve(key, estimate)"
@@ -74,7 +78,7 @@ cdef class Reservation:
 
     async def __aenter__(self):
         self.begin()
-        self.book.hold(self, await self.book.bucket.acquire(self.key, self.estimate))
+        self.book.hold(self, await self.book.bucket.acquire(self.key, self.estimate, self.floor))
         return self
 
     def __exit__(self, kind, error, trace):
@@ -199,7 +203,7 @@ cdef class ReservationBook:
             pass                                        # the limit would have turned the work away
         elif actual > taken:
             # the key may have another limit than when it was entered
-            getattr(self.bucket, "named", self.bucket).settle(one.key, actual - taken)
+            (self.bucket.named or self.bucket).settle(one.key, actual - taken)
         elif actual < taken:
             (<BucketCore>one.decision._bucket).put_back(one.decision, taken - actual)
         if late:

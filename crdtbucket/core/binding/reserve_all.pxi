@@ -105,6 +105,7 @@ cdef class AllReservation:
                     decision._key,
                     decision.cost,
                     self.ttl_ns,
+                    _ZERO,
                 )
                 one.first = len(each)
                 one.book.hold(one, decision)

@@ -41,6 +41,11 @@ Key = Annotated[
     AfterValidator(_fits),
 ]
 Cost = Annotated[int, Field(ge=1, le=MAX_COST, description="Tokens, at most the capacity.")]
+Share = Annotated[
+    float | Priority,
+    Field(description="The share of the capacity that has to be left, 0 up to 1; or a priority."),
+    AfterValidator(_share),
+]
 Id = Annotated[str, Field(min_length=1, max_length=64, pattern="^[A-Za-z0-9_-]+$")]
 ModeName = Literal["strong", "eventual", "fallback"]
 
@@ -86,14 +91,7 @@ class Peek(OfKey):
 class Take(Peek):
     """Takes tokens of a key, if they are there."""
 
-    floor: Annotated[
-        float | Priority,
-        Field(
-            description="The share of the capacity that has to be left, 0 up to 1; or a priority."
-        ),
-        AfterValidator(_share),
-    ] = 0.0
-
+    floor: Share = 0.0
     refundable: Annotated[bool, Field(description="Answer with an `id` for /v1/refund.")] = False
 
 
@@ -118,6 +116,7 @@ class Reserve(OfKey):
     """Sets an estimate aside."""
 
     estimate: Cost
+    floor: Share = 0.0
     ttl: Annotated[
         float,
         Field(

@@ -146,7 +146,7 @@ class Calls:
                 f"{self.reservations.limit:,} reservations are known: use a shorter ttl",
                 headers={"Retry-After": "1"},
             )
-        reservation = bucket.reserve(body.key, body.estimate, body.ttl)
+        reservation = bucket.reserve(body.key, body.estimate, body.ttl, body.floor or 0)
         with amount_in("estimate"), contextlib.suppress(ReservationDenied):
             await reservation.__aenter__()  # it ends by its commit or its ttl
         decision = reservation.decision

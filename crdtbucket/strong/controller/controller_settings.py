@@ -4,10 +4,10 @@ again."""
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, NoReturn
 
 from crdtbucket.base.clock import NS_PER_SECOND
-from crdtbucket.base.setting_checks import NumberRange, SecondsRange, WholeRange
+from crdtbucket.base.setting_checks import NumberRange, SecondsRange, WholeRange, ranges_of
 from crdtbucket.errors import InvalidSpec
 from crdtbucket.spec.field_checks import check_fields
 
@@ -45,18 +45,24 @@ class ControllerSettings:
     def __post_init__(self) -> None:
         check_fields(self)
         if self.outage_after <= self.latency_limit:
-            self._refuse("outage_after", "must be longer than latency_limit", self.latency_limit)
+            self._refuse("latency_limit", "shorter than", "outage_after", "longer than")
         if self.stable_after_failover > self.stable_after:
-            self._refuse("stable_after_failover", "can be at most stable_after", self.stable_after)
+            self._refuse("stable_after_failover", "at most", "stable_after", "at least")
         if self.longest_probe_interval < self.probe_interval:
-            self._refuse(
-                "longest_probe_interval", "must be at least probe_interval", self.probe_interval
-            )
+            self._refuse("probe_interval", "at most", "longest_probe_interval", "at least")
 
     def ns(self, name: str) -> int:
         """The span called `name`, in nanoseconds."""
         seconds: float = getattr(self, name)
         return round(seconds * NS_PER_SECOND)
 
-    def _refuse(self, name: str, rule: str, other: float) -> None:
-        raise InvalidSpec(f"{name} is {getattr(self, name)!r}", f"it {rule}, {other:g} s", name)
+    def _refuse(self, low: str, below: str, high: str, above: str) -> NoReturn:
+        """Names the span of the two that is not its default; the longer one if both are."""
+        name, rule, other = high, above, low
+        if getattr(self, high) == getattr(ControllerSettings, high):
+            name, rule, other = low, below, high
+        value, bound = getattr(self, name), getattr(self, other)
+        hint = SecondsRange(ranges_of(ControllerSettings)[name].low, bound).hint(value)
+        raise InvalidSpec(
+            f"{name} is {value!r}", f"it must be {rule} {other}, {bound:g} s{hint}", name
+        )

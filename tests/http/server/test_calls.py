@@ -326,6 +326,12 @@ async def test_a_floor_leaves_the_rest_to_others() -> None:
         await client.post("/v1/take", bucket="small", key="a", cost=5, floor="batch")
         status, _ = await client.refused("/v1/take", bucket="small", key="a", floor=0.5)
         assert status == 429
+        status, _ = await client.refused(
+            "/v1/reserve", bucket="small", key="a", estimate=1, floor="batch"
+        )
+        assert status == 429
+        held = await client.post("/v1/reserve", bucket="small", key="a", estimate=1, floor=0.4)
+        await client.post("/v1/commit", id=held["id"], actual=0)
         await client.post("/v1/take", bucket="small", key="a", cost=5, floor=0)
         for floor in (1, -0.1, "urgent"):
             status, answer = await client.refused("/v1/take", bucket="small", key="b", floor=floor)

@@ -58,8 +58,12 @@ def test_spans_have_a_range(name: str) -> None:
         ({"least_samples": 1.5}, "least_samples"),
         ({"least_samples": True}, "least_samples"),
         ({"outage_after": 0.05, "latency_limit": 0.05}, "outage_after"),
-        ({"stable_after": 0.5}, "stable_after_failover"),
-        ({"probe_interval": 2}, "longest_probe_interval"),
+        ({"latency_limit": 20}, "latency_limit"),
+        ({"outage_after": 0.3, "latency_limit": 0.3}, "outage_after"),
+        ({"stable_after": 0.5}, "stable_after"),
+        ({"stable_after_failover": 6}, "stable_after_failover"),
+        ({"probe_interval": 2}, "probe_interval"),
+        ({"longest_probe_interval": 0.05}, "longest_probe_interval"),
     ],
 )
 def test_what_makes_no_sense_is_reported_by_field(fields: dict[str, Any], fault: str) -> None:
