@@ -41,6 +41,20 @@ MUTATIONS = (
         suite("core/test_store_call", "signal_cuts"),
     ),
     Mutation(
+        "a_wait_that_a_signal_cuts_begins_anew",
+        "core",
+        "    return found > 0;\n",
+        "    return 1;\n",
+        suite("core/test_store_call", "on_and_on"),
+    ),
+    Mutation(
+        "a_login_that_a_signal_cuts_waits_anew",
+        "strong/redis",
+        "            found.settimeout(rest_ns / NS_PER_SECOND)\n",
+        "",
+        suite("strong/redis/test_blocking_connection", "on_and_on"),
+    ),
+    Mutation(
         "a_head_that_is_cut_off_is_taken_for_a_short_one",
         "strong/redis",
         'and 0 < data.find(b"\\r") <',

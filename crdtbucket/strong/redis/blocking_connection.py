@@ -168,7 +168,7 @@ class BlockingConnection:
             self._send(command)
             return self._read(until_ns)
         try:
-            came = ask_store(found.fileno(), command)
+            came = ask_store(found.fileno(), command, until_ns)
         except OSError as error:
             raise self._failed(error) from error
         return self._read(until_ns, came) if isinstance(came, bytes) else came
@@ -183,7 +183,7 @@ class BlockingConnection:
     def _read(self, until_ns: int, came: bytes | None = None) -> object:
         """The next reply. A part of it has still to come from the socket, or is what `came`."""
         while True:
-            data = self._receive() if came is None else came
+            data = self._receive(until_ns) if came is None else came
             if not data:
                 raise self._lost(None)
             try:
@@ -192,16 +192,23 @@ class BlockingConnection:
                 raise self._garbled(error) from error
             if (reply := self._next()) is not NOTHING:
                 return reply
-            if now_ns() > until_ns:
-                raise TimeoutError("half an answer in time")
             came = None
 
-    def _receive(self) -> bytes:
-        assert self._socket is not None
+    def _receive(self, until_ns: int) -> bytes:
+        """More bytes. Python's own time-out goes on as it was after a signal, the system's one
+        begins anew."""
+        found, rest_ns = self._socket, until_ns - now_ns()
+        assert found is not None
+        if rest_ns <= 0:
+            raise TimeoutError("half an answer in time")
+        before = found.gettimeout()
         try:
-            return self._socket.recv(READ)
+            found.settimeout(rest_ns / NS_PER_SECOND)
+            data = found.recv(READ)
+            found.settimeout(before)
         except OSError as error:
             raise self._failed(error) from error
+        return data
 
     def _next(self) -> object:
         try:
