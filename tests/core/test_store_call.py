@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import random
 import signal
 import socket
@@ -146,16 +147,13 @@ def test_a_connection_that_has_ended_gives_no_bytes(line: Line) -> None:
     assert ask_store(here.fileno(), b"", NEVER) == b""
 
 
-def test_what_the_system_refuses_is_raised(line: Line) -> None:
+def test_what_the_system_refuses_is_a_number(line: Line) -> None:
     here, there = line
     here.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, struct.pack("ll", 0, 1_000))
-    with pytest.raises(BlockingIOError):
-        ask_store(here.fileno(), b"ask", NEVER)
+    assert ask_store(here.fileno(), b"ask", NEVER) == errno.EAGAIN
     there.close()
-    with pytest.raises(BrokenPipeError):
-        ask_store(here.fileno(), b"ask", NEVER)
-    with pytest.raises(OSError, match="Bad file descriptor"):
-        ask_store(-1, b"ask", NEVER)
+    assert ask_store(here.fileno(), b"ask", NEVER) == errno.EPIPE
+    assert ask_store(-1, b"ask", NEVER) == errno.EBADF
 
 
 def test_a_command_that_a_signal_cuts_arrives_whole(line: Line) -> None:
@@ -215,8 +213,7 @@ def test_signals_that_come_on_and_on_make_no_wait_longer(line: Line) -> None:
     before = signal.signal(signal.SIGALRM, handler)
     try:
         signal.setitimer(signal.ITIMER_REAL, 0.01, 0.01)
-        with pytest.raises(BlockingIOError):
-            ask_store(here.fileno(), b"ask", now_ns() + 50_000_000)
+        assert ask_store(here.fileno(), b"ask", now_ns() + 50_000_000) == errno.EAGAIN
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, before)

@@ -48,6 +48,28 @@ MUTATIONS = (
         suite("core/test_store_call", "on_and_on"),
     ),
     Mutation(
+        "a_call_that_is_broken_off_before_it_is_asked_stays_in_flight",
+        "strong",
+        "            self._broken_off(endpoint, connection, opened, error)\n",
+        "",
+        suite("strong/test_broken_off", "broken_off_anywhere"),
+    ),
+    Mutation(
+        "a_request_sent_in_place_of_one_stays_in_flight",
+        "strong",
+        "            self._broken_off(endpoint, connection, request, error)\n",
+        "",
+        suite("strong/test_broken_off", "in_place_of_one"),
+    ),
+    Mutation(
+        "an_error_of_a_handler_is_taken_for_one_of_the_connection",
+        "strong/redis",
+        "        came = ask_store(found.fileno(), command, until_ns)\n",
+        "        try:\n            came = ask_store(found.fileno(), command, until_ns)\n"
+        "        except OSError as error:\n            raise self._failed(error) from error\n",
+        suite("strong/test_broken_off", "as_it_is"),
+    ),
+    Mutation(
         "a_login_that_a_signal_cuts_waits_anew",
         "strong/redis",
         "            found.settimeout(rest_ns / NS_PER_SECOND)\n",

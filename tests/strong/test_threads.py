@@ -376,7 +376,7 @@ def test_a_call_from_within_a_call_of_the_same_thread_reads_no_answer_of_it(
         warm(bucket)
         within, once = list[Decision](), iter([True])
 
-        def interrupted(fd: int, command: bytes, until_ns: int) -> list[int] | bytes:
+        def interrupted(fd: int, command: bytes, until_ns: int) -> list[int] | bytes | int:
             assert os.write(fd, command) == len(command)
             if next(once, False):
                 within.append(bucket.acquire_sync("within", 3))

@@ -61,8 +61,8 @@ def store_call(
 def ask_store(int fd, bytes command not None, int64_t until_ns, /):
     """Sends a command over a socket that blocks, and waits for bytes. Returns the numbers that they
     are, if they are one list of a few numbers; else the bytes, none when the connection has ended.
-    The socket has a time-out of its own; a wait that signals cut goes on `until_ns` (`now_ns`).
-    Raises `OSError`."""
+    The socket has a time-out of its own; a wait that signals cut goes on `until_ns` (`now_ns`). An
+    error of the system is the number `errno`: what this raises has a handler of a signal raised."""
     cdef char[4096] got
     cdef int64_t[MOST_REPLIED] numbers
     cdef const char *data = PyBytes_AS_STRING(command)
@@ -74,7 +74,7 @@ def ask_store(int fd, bytes command not None, int64_t until_ns, /):
         size = exchange(fd, &data, &left, got, sizeof(got))
     while size < 0:
         if errno != EINTR:
-            PyErr_SetFromErrno(OSError)
+            return <int>errno
         PyErr_CheckSignals()
         rest = until_ns - system_ns()
         with nogil:
