@@ -7,6 +7,7 @@ threads compete. `take` and `acquire` do not stand in line; they get what is the
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import math
 from abc import ABC, abstractmethod
 from collections import OrderedDict
@@ -68,8 +69,9 @@ class Lines(ABC):
         self.limits_change = False
 
     def __len__(self) -> int:
-        """Callers that wait now."""
-        return sum(len(line) for lines in list(self.lines.values()) for line in lines)
+        """Callers that wait now, on loops that still run."""
+        found = (line for lines in list(self.lines.values()) for line in lines)
+        return sum(len(line) for line in found if not line.loop.is_closed())
 
     def expect_changes(self, expected: bool) -> None:
         """A function says the limits of keys, so lines look again by the clock; or none does."""
@@ -92,9 +94,11 @@ class Lines(ABC):
                 line.kick()
 
     def open(self, line: WaitingLine) -> None:
-        """Adds a line that its first caller joins."""
+        """Adds a line that its first caller joins. Those of loops that were closed, with callers
+        that nobody cancelled, are forgotten: nothing else ends them."""
         with self._lock:
-            self.lines[line.hash] = (*self.lines.get(line.hash, ()), line)
+            known = self.lines.get(line.hash, ())
+            self.lines[line.hash] = (*(one for one in known if not one.loop.is_closed()), line)
 
     def close(self, line: WaitingLine) -> None:
         """Forgets a line in which nobody waits."""
@@ -216,12 +220,13 @@ class LocalLine:
 
     def kick(self) -> None:
         """Look again soon; from any thread."""
-        if not self.loop.is_closed():
+        with contextlib.suppress(RuntimeError):  # the loop is closed, or another thread closes it
             self.loop.call_soon_threadsafe(self._serve)
 
     def _serve(self) -> None:
-        """Let pass, in order, all that can, and set the timer for the next."""
-        while self._costs:
+        """Let pass, in order, all that can, and set the timer for the next. Callers whose loop is
+        closed take nothing, in whatever order they are collected."""
+        while self._costs and not self.loop.is_closed():
             turn, cost = next(iter(self._costs.items()))
             if not turn.done():
                 try:
@@ -241,8 +246,6 @@ class LocalLine:
 
     def _arm(self) -> None:
         self._disarm()
-        if self.loop.is_closed():
-            return  # the last callers end with their loop
         denial = self._denial
         wait_ns = denial.retry_after_ns
         update_interval_ns = self._lines.update_interval_ns

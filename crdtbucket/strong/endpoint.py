@@ -19,7 +19,7 @@ from crdtbucket.strong.ledger import Ledger
 from crdtbucket.strong.redis import script
 from crdtbucket.strong.redis.access import Access
 from crdtbucket.strong.redis.beats import BeatArguments
-from crdtbucket.strong.redis.blocking_connection import BlockingConnection
+from crdtbucket.strong.redis.blocking_connection import AnswerTooLate, BlockingConnection
 from crdtbucket.strong.redis.lateness import lateness_of
 from crdtbucket.strong.redis.redis_config import RedisConfig
 from crdtbucket.strong.redis.redis_connection import RedisConnection, RedisConnectionLost
@@ -173,7 +173,7 @@ class Endpoint:
         counters = self.dispatcher.counters
         counters["indeterminate"] += 1
         self.supervisor.wake()
-        if isinstance(error, TimeoutError):
+        if isinstance(error, AnswerTooLate):
             counters["timed_out"] += 1
             self.health.timed_out()
         elif isinstance(error, RedisConnectionLost):

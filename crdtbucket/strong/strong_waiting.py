@@ -7,6 +7,7 @@ and every second in case another node gave tokens back.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections import deque
 from collections.abc import Callable, Coroutine
 from functools import partial
@@ -114,7 +115,7 @@ class StoreLine:
         self._callers.remove(caller)
         if not self._callers:
             self._lines.close(self)
-        elif not self._callers[0].done():
+        elif not self._callers[0].done() and not self.loop.is_closed():
             self._callers[0].set_result(None)
 
     def expect_kick(self) -> None:
@@ -128,7 +129,7 @@ class StoreLine:
 
     def kick(self) -> None:
         """Look again soon; from any thread."""
-        if not self.loop.is_closed():
+        with contextlib.suppress(RuntimeError):  # the loop is closed, or another thread closes it
             self.loop.call_soon_threadsafe(self._wake)
 
     def _wake(self) -> None:

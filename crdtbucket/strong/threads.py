@@ -21,7 +21,7 @@ from crdtbucket.errors import RedisReplyError, RedisUnavailable
 from crdtbucket.strong.dispatcher import ELSEWHERE
 from crdtbucket.strong.endpoint import Endpoint, ThreadConnection
 from crdtbucket.strong.ledger import Ledger
-from crdtbucket.strong.redis.blocking_connection import BlockingConnection
+from crdtbucket.strong.redis.blocking_connection import AnswerTooLate, BlockingConnection
 from crdtbucket.strong.redis.redis_connection import RedisConnectionLost
 from crdtbucket.strong.redis.resp import RedisErrorReply
 from crdtbucket.strong.redis.script import ScriptStatus
@@ -59,16 +59,19 @@ class Threads:
         connection = self._connection(endpoint)
         if connection is None or connection.asking:
             return None  # asking: a signal handler or a finalizer has interrupted this thread
-        with ledger.lock:
-            if self._idle is not None:
-                return None  # the limiter is being closed, as the event loop will say
-            opened = ledger.open(bucket, key, cost, endpoint.link.fence, threaded=True)
-            if isinstance(opened, Decision):
-                return opened
-            connection.requests += 1
+        opened: Decision | StoreRequest | None = None
+        connection.requests += 1
         try:
-            endpoint.health.asked()
+            with ledger.lock:
+                if self._idle is not None:
+                    return None  # the limiter is being closed, as the event loop will say
+                opened = ledger.open(bucket, key, cost, endpoint.link.fence, threaded=True)
+                if isinstance(opened, Decision):
+                    return opened
             return self._ask(endpoint, connection, opened)
+        except BaseException as error:
+            self._broken_off(endpoint, connection, opened, error)
+            raise
         finally:
             connection.requests -= 1
             if self._idle is not None and not self.in_flight:
@@ -97,31 +100,45 @@ class Threads:
         self, endpoint: Endpoint, connection: BlockingConnection, request: StoreRequest
     ) -> Decision | None:
         left, source = self._deadline_ns, False
-        while left > 0:
-            try:
+        try:
+            endpoint.health.asked()
+            while left > 0:
                 reply = connection.ask(request.command(endpoint.link.beats, source), left)
-            except (TimeoutError, RedisConnectionLost) as error:
-                return self._lost(endpoint, request, error)
-            except BaseException as error:  # such as KeyboardInterrupt: the caller has given up
-                self._lost(endpoint, request, error)
-                raise
-            if isinstance(reply, RedisErrorReply):
-                if reply.code in ELSEWHERE:
-                    self._ledger.ended(request)
-                    return None
-                latency = connection.latency_ns
-                self._on_loop(partial(endpoint.health.refused, reply, latency, late=False))
-                source = reply.code == "NOSCRIPT" and not source
-                if not source:
-                    break
-            else:
-                result = self._answered(endpoint, connection, request, reply)
-                if not isinstance(result, StoreRequest):
-                    return result
-                request = result
-            left -= now_ns() - connection.asked_ns
-        # It did not run, or has to be sent again and there is no time left for that.
-        return self._give_up(endpoint, request)
+                if isinstance(reply, RedisErrorReply):
+                    if reply.code in ELSEWHERE:
+                        self._ledger.ended(request)
+                        return None
+                    latency = connection.latency_ns
+                    self._on_loop(partial(endpoint.health.refused, reply, latency, late=False))
+                    source = reply.code == "NOSCRIPT" and not source
+                    if not source:
+                        break
+                else:
+                    result = self._answered(endpoint, connection, request, reply)
+                    if not isinstance(result, StoreRequest):
+                        return result
+                    request = result
+                left -= now_ns() - connection.asked_ns
+            # It did not run, or has to be sent again and there is no time left for that.
+            return self._give_up(endpoint, request)
+        except (AnswerTooLate, RedisConnectionLost) as error:
+            return self._lost(endpoint, request, error)
+        except BaseException as error:
+            self._broken_off(endpoint, connection, request, error)
+            raise
+
+    def _broken_off(
+        self,
+        endpoint: Endpoint,
+        connection: BlockingConnection,
+        request: StoreRequest | Decision | None,
+        error: BaseException,
+    ) -> None:
+        """An exception has broken into the thread, such as `KeyboardInterrupt`, wherever it was in
+        a call: its caller has given up."""
+        if isinstance(request, StoreRequest) and request.is_in_flight:
+            connection.close()  # no later call shall read the answer, if it still comes
+            self._lost(endpoint, request, error)
 
     def _answered(
         self,
@@ -159,7 +176,7 @@ class Threads:
         self, endpoint: Endpoint, request: StoreRequest, error: BaseException
     ) -> Decision | None:
         """No answer came, and it is not known whether the request ran, or still will."""
-        wanted = isinstance(error, (TimeoutError, RedisConnectionLost))
+        wanted = isinstance(error, (AnswerTooLate, RedisConnectionLost))
         ledger = self._ledger
         with ledger.lock:
             decision = ledger.give_up(request, endpoint.health.mode_without_store, wanted)

@@ -195,8 +195,8 @@ MUTATIONS = (
     Mutation(
         "threads_begin_calls_while_the_limiter_closes",
         "strong",
-        "            if self._idle is not None:\n                return None",
-        "            if False:\n                return None",
+        "                if self._idle is not None:\n                    return None",
+        "                if False:\n                    return None",
         suite("strong/test_threads", "meets_the_closing"),
     ),
     Mutation(

@@ -41,6 +41,42 @@ MUTATIONS = (
         suite("core/test_store_call", "signal_cuts"),
     ),
     Mutation(
+        "a_wait_that_a_signal_cuts_begins_anew",
+        "core",
+        "    return found > 0;\n",
+        "    return 1;\n",
+        suite("core/test_store_call", "on_and_on"),
+    ),
+    Mutation(
+        "a_call_that_is_broken_off_before_it_is_asked_stays_in_flight",
+        "strong",
+        "            self._broken_off(endpoint, connection, opened, error)\n",
+        "",
+        suite("strong/test_broken_off", "broken_off_anywhere"),
+    ),
+    Mutation(
+        "a_request_sent_in_place_of_one_stays_in_flight",
+        "strong",
+        "            self._broken_off(endpoint, connection, request, error)\n",
+        "",
+        suite("strong/test_broken_off", "in_place_of_one"),
+    ),
+    Mutation(
+        "an_error_of_a_handler_is_taken_for_one_of_the_connection",
+        "strong/redis",
+        "        came = ask_store(found.fileno(), command, until_ns)\n",
+        "        try:\n            came = ask_store(found.fileno(), command, until_ns)\n"
+        "        except OSError as error:\n            raise self._failed(error) from error\n",
+        suite("strong/test_broken_off", "as_it_is"),
+    ),
+    Mutation(
+        "a_login_that_a_signal_cuts_waits_anew",
+        "strong/redis",
+        "            found.settimeout(rest_ns / NS_PER_SECOND)\n",
+        "",
+        suite("strong/redis/test_blocking_connection", "on_and_on"),
+    ),
+    Mutation(
         "a_head_that_is_cut_off_is_taken_for_a_short_one",
         "strong/redis",
         'and 0 < data.find(b"\\r") <',

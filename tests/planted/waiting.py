@@ -6,6 +6,27 @@ from tests.planted.mutation import Mutation, suite
 
 MUTATIONS = (
     Mutation(
+        "a_caller_of_a_closed_loop_takes_tokens",
+        "limiter",
+        "        while self._costs and not self.loop.is_closed():\n",
+        "        while self._costs:\n",
+        suite("limiter/test_closed_loops", "takes_nothing"),
+    ),
+    Mutation(
+        "the_line_of_a_closed_loop_is_kept",
+        "limiter",
+        "(*(one for one in known if not one.loop.is_closed()), line)",
+        "(*known, line)",
+        suite("limiter/test_closed_loops", "takes_nothing"),
+    ),
+    Mutation(
+        "a_loop_that_is_closed_by_now_fails_a_refund",
+        "limiter",
+        "contextlib.suppress(RuntimeError):  # the loop is closed",
+        "contextlib.nullcontext():  # the loop is closed",
+        suite("limiter/test_closed_loops", "no_error"),
+    ),
+    Mutation(
         "who_waits_goes_by_the_limit_that_the_key_had_at_first",
         "limiter",
         "        return await self.waiters.wait(key, cost, timeout)\n",

@@ -70,6 +70,7 @@ cdef extern from "core/core.h" nogil:
     ctypedef struct ticker_t:
         int allowed
     int ticks_are_sound()
+    int64_t system_ns() nogil
     ctypedef struct table_t:
         ticker_t *ticker
         header_t *h

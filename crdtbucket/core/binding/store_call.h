@@ -3,6 +3,7 @@
 #define CRDTBUCKET_BINDING_STORE_CALL_H
 
 #include <errno.h>
+#include <poll.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <string.h>
@@ -97,7 +98,7 @@ static inline int read_numbers(const char *text, size_t size, int64_t *numbers)
 
 /* Sends what is left of a command, then waits for bytes. Returns how many came, 0 when the
  * connection has ended, and -1 with errno. After EINTR, when signals have been looked at, it is to
- * be called again. */
+ * be called again, once `ready_within` the rest of the time. */
 static inline ssize_t exchange(int fd, const char **command, size_t *left, char *got, size_t room)
 {
     if (*left) {
@@ -112,6 +113,19 @@ static inline ssize_t exchange(int fd, const char **command, size_t *left, char 
         }
     }
     return recv(fd, got, room, 0);
+}
+
+/* Whether the next step of `exchange` can be made within so many ns, with so much to send. 0 with
+ * errno: EAGAIN when it cannot. The time that a socket has for a wait begins anew at each call, and
+ * signals may come more often than it ends. */
+static inline int ready_within(int fd, size_t left, int64_t rest_ns)
+{
+    struct pollfd one = {.fd = fd, .events = left ? POLLOUT : POLLIN};
+    int64_t ms = rest_ns / 1000000 + 1;
+    int found = rest_ns > 0 ? poll(&one, 1, ms < 1000000 ? (int)ms : 1000000) : 0;
+    if (!found)
+        errno = EAGAIN;
+    return found > 0;
 }
 
 #endif

@@ -6,6 +6,7 @@ connection, so no reply is ever read by a later call.
 
 from __future__ import annotations
 
+import os
 import socket
 import ssl
 import struct
@@ -13,6 +14,7 @@ import struct
 from crdtbucket._core import ask_store
 from crdtbucket.base.address import Address
 from crdtbucket.base.clock import NS_PER_SECOND, now_ns
+from crdtbucket.errors import CrdtbucketError
 from crdtbucket.strong.redis.access import Access
 from crdtbucket.strong.redis.lateness import Newest
 from crdtbucket.strong.redis.login import check, handshake, silent, unreachable
@@ -22,6 +24,10 @@ from crdtbucket.strong.redis.resp import NOTHING, GarbledReply, ReplyReader, enc
 READ = 65_536
 COARSE_NS = 10_000_000
 """The system gives the age of what was received in ticks of its clock; none is longer than this."""
+
+
+class AnswerTooLate(CrdtbucketError):
+    """No answer came in time. No error of the system, for a handler of a signal may raise one."""
 
 
 class BlockingConnection:
@@ -50,7 +56,7 @@ class BlockingConnection:
             self._socket = self._connected(access, timeout)
             self._newest = Newest(self._socket)
             self._log_in(access, timeout)
-        except TimeoutError as error:
+        except (AnswerTooLate, TimeoutError) as error:
             self.close()
             raise silent(address, access, timeout) from error
         except OSError as error:
@@ -78,7 +84,7 @@ class BlockingConnection:
         return self._socket is None
 
     def ask(self, command: bytes, patience_ns: int) -> object:
-        """The reply to one command, an error as a value. `TimeoutError` when none is here after
+        """The reply to one command, an error as a value. `AnswerTooLate` when none is here after
         `patience_ns`, `RedisConnectionLost` when the connection ended: it is closed then, and it is
         not known whether the command ran."""
         try:
@@ -167,10 +173,9 @@ class BlockingConnection:
         if type(found) is not socket.socket:  # TLS
             self._send(command)
             return self._read(until_ns)
-        try:
-            came = ask_store(found.fileno(), command)
-        except OSError as error:
-            raise self._failed(error) from error
+        came = ask_store(found.fileno(), command, until_ns)
+        if type(came) is int:
+            raise self._failed(OSError(came, os.strerror(came)))
         return self._read(until_ns, came) if isinstance(came, bytes) else came
 
     def _send(self, data: bytes) -> None:
@@ -183,7 +188,7 @@ class BlockingConnection:
     def _read(self, until_ns: int, came: bytes | None = None) -> object:
         """The next reply. A part of it has still to come from the socket, or is what `came`."""
         while True:
-            data = self._receive() if came is None else came
+            data = self._receive(until_ns) if came is None else came
             if not data:
                 raise self._lost(None)
             try:
@@ -192,16 +197,23 @@ class BlockingConnection:
                 raise self._garbled(error) from error
             if (reply := self._next()) is not NOTHING:
                 return reply
-            if now_ns() > until_ns:
-                raise TimeoutError("half an answer in time")
             came = None
 
-    def _receive(self) -> bytes:
-        assert self._socket is not None
+    def _receive(self, until_ns: int) -> bytes:
+        """More bytes. Python's own time-out goes on as it was after a signal, the system's one
+        begins anew."""
+        found, rest_ns = self._socket, until_ns - now_ns()
+        assert found is not None
+        if rest_ns <= 0:
+            raise AnswerTooLate("half an answer in time")
+        before = found.gettimeout()
         try:
-            return self._socket.recv(READ)
+            found.settimeout(rest_ns / NS_PER_SECOND)
+            data = found.recv(READ)
+            found.settimeout(before)
         except OSError as error:
             raise self._failed(error) from error
+        return data
 
     def _next(self) -> object:
         try:
@@ -212,7 +224,7 @@ class BlockingConnection:
     def _failed(self, error: OSError) -> Exception:
         """The error of a caller, where the system ended a wait or the connection."""
         if isinstance(error, (BlockingIOError, TimeoutError)):
-            return TimeoutError("no answer in time")
+            return AnswerTooLate("no answer in time")
         return self._lost(error)
 
     def _lost(self, error: OSError | None) -> RedisConnectionLost:
