@@ -131,8 +131,8 @@ class Endpoints:
 
     @property
     def worst_mode(self) -> Mode:
-        """The worst mode of all endpoints; fallback while none is known."""
-        modes = {endpoint.mode for endpoint in self.by_address.values()}
+        """The worst mode of all endpoints; fallback while none is known. Safe from any thread."""
+        modes = {endpoint.mode for endpoint in list(self.by_address.values())}
         return worst(modes) if modes else Mode.FALLBACK
 
     async def locate(self) -> None:

@@ -379,4 +379,11 @@ MUTATIONS = (
         "            if True:\n",
         suite("strong/test_strong_slots", "who_waits"),
     ),
+    Mutation(
+        "whoever_asks_for_the_mode_in_another_thread_fails_during_a_failover",
+        "strong",
+        "in list(self.by_address.values())}\n",
+        "in self.by_address.values()}\n",
+        suite("strong/test_several", "any_thread"),
+    ),
 )

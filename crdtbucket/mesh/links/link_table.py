@@ -48,8 +48,8 @@ class LinkTable:
         return None if entry is None else entry[1]
 
     def all(self) -> list[Link]:
-        """All links, in no particular order."""
-        return [link for _, link in self._links.values()]
+        """All links, in no particular order. Safe from any thread."""
+        return [link for _, link in list(self._links.values())]
 
     def identities(self) -> list[PeerIdentity]:
         """The peers of all links."""
