@@ -146,13 +146,12 @@ class Endpoints:
             return
         self.unknown = ""
         gone = {a: e for a, e in self.by_address.items() if a not in dict(found.primaries)}
-        slots: list[Endpoint | None] = [None] * topology.SLOTS
+        serving: list[Endpoint] = []
         for address, ranges in found.primaries:
             endpoint = self.by_address.get(address) or self._successor(address, ranges, gone)
             endpoint.serve(ranges)
-            for first, last in ranges:
-                slots[first : last + 1] = [endpoint] * (last + 1 - first)
-        self._slots = slots
+            serving.append(endpoint)
+        self._slots = [None if at is None else serving[at] for at in found.owners()]
         for address, endpoint in gone.items():
             del self.by_address[address]
             await self._drop(endpoint)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from crdtbucket._core import BucketCore, BucketReplica, Decision
@@ -76,56 +76,35 @@ class KeyInFlight:
     begun_by_threads: int = 0
 
 
+@dataclass(slots=True, eq=False)
 class StoreRequest:
     """A request for one decision, or for the settling of one key (cost 0)."""
 
-    __slots__ = (
-        "bucket",
-        "call",
-        "cost",
-        "epoch",
-        "is_in_flight",
-        "item",
-        "key",
-        "key_in_flight",
-        "ledger",
-        "mark",
-        "place",
-        "replica",
-        "rules",
-        "threaded",
-    )
+    bucket: BucketCore
+    key: str | bytes | None
+    """None when the key is known by its hash alone, as in a settling."""
+    cost: int
+    place: Place
+    call: ScriptCall
+    rules: Rules
+    """The rules when the request was made: the answer is in their definition."""
+    ledger: RequestLedger
+    replica: BucketReplica = field(init=False)
+    """The bucket's counts, in which answers of the store are booked."""
+    item: Item = field(init=False)
+    """The bucket and the key's hash."""
+    epoch: int = field(init=False)
+    """The epoch of this process when the request was made."""
+    threaded: bool = field(default=False, init=False)
+    """Whether it goes over the connection of a thread, not over that of the event loop."""
+    is_in_flight: bool = field(default=False, init=False)
+    key_in_flight: KeyInFlight | None = field(default=None, init=False)
+    mark: int = field(default=0, init=False)
+    """This and the two fields before it belong to `RequestsInFlight`."""
 
-    def __init__(
-        self,
-        bucket: BucketCore,
-        key: str | bytes | None,
-        cost: int,
-        place: Place,
-        call: ScriptCall,
-        rules: Rules,
-        ledger: RequestLedger,
-    ) -> None:
-        self.bucket = bucket
-        self.replica = BucketReplica(bucket)
-        """The bucket's counts, in which answers of the store are booked."""
-        self.ledger = ledger
-        self.key = key
-        """None when the key is known by its hash alone, as in a settling."""
-        self.cost = cost
-        self.place = place
-        self.epoch = bucket.table.epochs.running
-        self.call = call
-        self.rules = rules
-        """The rules when the request was made: the answer is in their definition."""
-        self.item = (bucket, place)
-        """The bucket and the key's hash."""
-        self.threaded = False
-        """Whether it goes over the connection of a thread, not over that of the event loop."""
-        self.is_in_flight = False
-        self.key_in_flight: KeyInFlight | None = None
-        self.mark = 0
-        """This and the two fields before it belong to `RequestsInFlight`."""
+    def __post_init__(self) -> None:
+        self.replica, self.item = BucketReplica(self.bucket), (self.bucket, self.place)
+        self.epoch = self.bucket.table.epochs.running
 
     def follows(self, rules: Rules) -> bool:
         """Whether these rules define the bucket as those of the request: else the debt of the

@@ -87,8 +87,7 @@ class EngineTransport:
     def first_pause(self, address: str) -> float:
         """The pause (s) before a new node is dialed: of two nodes that see each other the one whose
         name sorts first dials."""
-        own = f"{self._kind}:{encode_name(self._host.name)}"
-        return 0.0 if own <= address else SECOND_PAUSE_S
+        return 0.0 if self.address <= address else SECOND_PAUSE_S
 
     async def ready(self) -> None:
         """Returns when the engine is connected: without it no node can be dialled."""

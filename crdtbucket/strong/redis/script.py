@@ -200,9 +200,11 @@ def parse(reply: object, hold: bool = False) -> ScriptAnswer:
 
 
 def _span(reply: object, seconds: object, ns: object) -> int:
-    if type(seconds) is not int or type(ns) is not int:
-        raise _no_answer(reply)
-    if not (0 <= seconds <= MOST_SECONDS and 0 <= ns < NS_PER_SECOND):
+    if (
+        type(seconds) is not int
+        or type(ns) is not int
+        or not (0 <= seconds <= MOST_SECONDS and 0 <= ns < NS_PER_SECOND)
+    ):
         raise _no_answer(reply)
     return seconds * NS_PER_SECOND + ns
 
