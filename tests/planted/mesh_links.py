@@ -626,4 +626,11 @@ MUTATIONS = (
         "machine.status(name, now) for name, _ in links}",
         suite("limiter/test_limiter_mesh", "any_thread_may"),
     ),
+    Mutation(
+        "a_name_that_is_resolved_again_keeps_the_time_of_its_fault",
+        "mesh/sockets",
+        'self.fault, self.since = "", 0',
+        'self.fault = ""',
+        suite("mesh/sockets/test_discovery", "last_good_answer"),
+    ),
 )

@@ -15,7 +15,7 @@ from crdtbucket.base.address import Address
 from crdtbucket.base.clock import NS_PER_SECOND, now_ns
 from crdtbucket.strong.redis.access import Access
 from crdtbucket.strong.redis.lateness import Newest
-from crdtbucket.strong.redis.login import check, handshake, silent, unreachable
+from crdtbucket.strong.redis.login import check, ended, garbled, handshake, silent, unreachable
 from crdtbucket.strong.redis.redis_connection import RedisConnectionLost
 from crdtbucket.strong.redis.resp import NOTHING, GarbledReply, ReplyReader, encode
 
@@ -185,12 +185,8 @@ class BlockingConnection:
         while True:
             data = self._receive() if came is None else came
             if not data:
-                raise self._lost(None)
-            try:
-                self._reader.feed(data)
-            except GarbledReply as error:
-                raise self._garbled(error) from error
-            if (reply := self._next()) is not NOTHING:
+                raise RedisConnectionLost(ended(self.address, None))
+            if (reply := self._next(data)) is not NOTHING:
                 return reply
             if now_ns() > until_ns:
                 raise TimeoutError("half an answer in time")
@@ -203,22 +199,17 @@ class BlockingConnection:
         except OSError as error:
             raise self._failed(error) from error
 
-    def _next(self) -> object:
+    def _next(self, data: bytes = b"") -> object:
+        """The next reply after these bytes have come; `NOTHING` where it is not complete."""
         try:
+            if data:
+                self._reader.feed(data)
             return self._reader.next()
         except GarbledReply as error:
-            raise self._garbled(error) from error
+            raise RedisConnectionLost(garbled(self.address, error), "script") from error
 
     def _failed(self, error: OSError) -> Exception:
         """The error of a caller, where the system ended a wait or the connection."""
         if isinstance(error, (BlockingIOError, TimeoutError)):
             return TimeoutError("no answer in time")
-        return self._lost(error)
-
-    def _lost(self, error: OSError | None) -> RedisConnectionLost:
-        why = f" ({error})" if error else ""
-        return RedisConnectionLost(f"Redis at {self.address} closed the connection{why}")
-
-    def _garbled(self, error: GarbledReply) -> RedisConnectionLost:
-        what = f"Redis at {self.address} sent {error}: is it really a Redis, and without TLS?"
-        return RedisConnectionLost(what, "script")
+        return RedisConnectionLost(ended(self.address, error))
