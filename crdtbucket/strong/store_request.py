@@ -69,11 +69,17 @@ class KeyInFlight:
     """The requests in flight on one key; its numbers belong to `RequestsInFlight`."""
 
     requests: int = 0
+    """All that are in flight now."""
     by_threads: int = 0
+    """Those of them that threads have sent."""
     tokens: int = 0
+    """Tokens that the requests of the event loop ask for."""
     thread_tokens: int = 0
+    """Tokens that those of threads ask for."""
     begun: int = 0
+    """Requests that have begun since there was none in flight; it does not fall when they end."""
     begun_by_threads: int = 0
+    """Those of them that threads have sent."""
 
 
 @dataclass(slots=True, eq=False)
@@ -100,7 +106,10 @@ class StoreRequest:
     is_in_flight: bool = field(default=False, init=False)
     key_in_flight: KeyInFlight | None = field(default=None, init=False)
     mark: int = field(default=0, init=False)
-    """This and the two fields before it belong to `RequestsInFlight`."""
+    """What shows whether it is alone: when it began, so many requests of threads (for one that a
+    thread sends, so many of all, itself included) had begun on the key, none of others was in
+    flight, and it is alone as long as no more begin. -1: one was in flight. This and the two fields
+    before it belong to `RequestsInFlight`."""
 
     def __post_init__(self) -> None:
         self.replica, self.item = BucketReplica(self.bucket), (self.bucket, self.place)

@@ -63,8 +63,10 @@ class EngineTransport:
         fresh = [n for n, one in self._exchange.sightings.items() if now - one.at < FRESH_S]
         found = [f"{self._kind}:{encode_name(name)}" for name in fresh]
         found += [one for one in known if one.startswith(f"{self._kind}:")]
-        own = self.address if self._host.name not in fresh else ""
-        return [one for one in dict.fromkeys(found) if one != own]
+        # Its own announcements are left out of the sightings: who announces itself under its name
+        # is another process, which is dialled, so that one of the two learns of the conflict.
+        has_namesake = self._host.name in fresh
+        return [one for one in dict.fromkeys(found) if has_namesake or one != self.address]
 
     async def refuse_new(self) -> None:
         """Takes no more calls."""
