@@ -347,7 +347,7 @@ MUTATIONS = (
     Mutation(
         "a_key_of_slots_that_nobody_holds_is_remembered_for_ever",
         "strong",
-        "            self._born.pop(hold.item, None)\n",
+        "            self._born.pop(item, None)\n",
         "",
         suite("strong/test_slot_ledger", "nothing_is_kept"),
     ),

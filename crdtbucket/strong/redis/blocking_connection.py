@@ -105,13 +105,12 @@ class BlockingConnection:
         if isinstance(self._socket, ssl.SSLSocket):
             return True  # the bytes that a peek finds may be messages of TLS itself
         try:
-            found = self._socket.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT)
+            self._socket.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT)
         except BlockingIOError:
             return True
         except OSError:
-            found = b""
-        del found  # the connection has ended, or an answer came without a question
-        self.close()
+            pass  # the connection has ended, as one has that gives no bytes
+        self.close()  # nor is one used on which an answer came without a question
         return False
 
     def _connected(self, access: Access, timeout: float) -> socket.socket:

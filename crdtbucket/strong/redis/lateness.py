@@ -81,6 +81,8 @@ class Lateness:
         return late if late > TOLERATED_NS else 0
 
     def _beyond(self, now: int) -> int:
+        """By how much the turn under way, which began a period before the timer is due, has taken
+        longer than `MOST_NS`."""
         return 0 if self._due is None else max(0, now - self._due + PERIOD_NS - MOST_NS)
 
 
