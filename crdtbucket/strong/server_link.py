@@ -83,7 +83,7 @@ class ServerLink:
             raise
 
     def use(self, connection: RedisConnection) -> None:
-        """Requests go over this connection from now on."""
+        """Requests go over this connection from now on. Call it under the lock of the ledger."""
         self.fence = self._next_fence()
         self.connection = connection
 

@@ -386,4 +386,11 @@ MUTATIONS = (
         "in self.by_address.values()}\n",
         suite("strong/test_several", "any_thread"),
     ),
+    Mutation(
+        "a_thread_raises_the_fence_while_a_new_connection_gets_its_own",
+        "strong",
+        "        with self._ledger.lock:\n            self._link.use(connection)\n",
+        "        self._link.use(connection)\n",
+        suite("strong/test_supervisor", "no_thread_raises"),
+    ),
 )
