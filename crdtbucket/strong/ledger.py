@@ -17,10 +17,10 @@ from crdtbucket.errors import RedisReplyError, WireError
 from crdtbucket.spec.mode import Mode
 from crdtbucket.strong.in_flight import RequestsInFlight
 from crdtbucket.strong.local_decisions import LocalDecisions, deny, took
-from crdtbucket.strong.redis.script import Column, ScriptAnswer, ScriptCall, ScriptStatus
+from crdtbucket.strong.redis.script import ScriptAnswer, ScriptCall, ScriptStatus
 from crdtbucket.strong.slot_ledger import SlotLedger
 from crdtbucket.strong.store_names import StoreNames
-from crdtbucket.strong.store_request import Item, StoreRequest
+from crdtbucket.strong.store_request import StoreRequest
 from crdtbucket.strong.store_rules import Place, RuleBook
 from crdtbucket.strong.unsettled import Unsettled
 
@@ -28,8 +28,6 @@ SYNC_NS = 100_000_000
 """For so long (ns) after all columns of a key were compared with the store, this node's own level
 may deny a call without a request."""
 REMEMBERED_SYNCS = 100_000
-Counts = tuple[int, int, int, int, tuple[Column, ...] | None]
-"""Generation, taken and refunded tokens, debt (ns), and the columns of others if all are sent."""
 
 
 class Ledger:
@@ -80,9 +78,13 @@ class Ledger:
         if opened is None:
             return bucket.take_as(key, cost, Mode.STRONG)  # no room: the table's own policy
         cost = index(cost)  # open_call has checked that it is a whole number
-        place, wait = opened[:2], opened[6]
+        lo, hi, generation, taken, refunded, debt, wait = opened
+        place = (lo, hi)
         if not wait:
-            request = self._request((bucket, place), key, cost, fence, (*opened[2:6], None))
+            name, rules = self.names.key(bucket, place), self._rules.of(bucket, place)
+            owner = self.names.owner()
+            call = ScriptCall(name, cost, owner, fence, generation, taken, refunded, debt)
+            request = StoreRequest(bucket, key, cost, place, call, rules, self)
             return self._begin(request, threaded)
         if self.table.now() - self._synced.get(place, -(2**62)) < SYNC_NS:
             self.counters["denied_here"] += 1
@@ -236,14 +238,11 @@ class Ledger:
         entry = BucketReplica(bucket).advertised(*place)
         if entry is None:
             return None
-        counts = (*entry[:4], self.names.columns(entry[4]))
-        return self._request((bucket, place), key, cost, fence, counts)
-
-    def _request(
-        self, item: Item, key: str | bytes | None, cost: int, fence: int, counts: Counts
-    ) -> StoreRequest:
-        call = ScriptCall(self.names.key(*item), cost, self.names.owner(), fence, *counts)
-        return StoreRequest(item[0], key, cost, item[1], call, self._rules.of(*item), self)
+        generation, taken, refunded, debt, others = entry
+        columns, owner = self.names.columns(others), self.names.owner()
+        name, rules = self.names.key(bucket, place), self._rules.of(bucket, place)
+        call = ScriptCall(name, cost, owner, fence, generation, taken, refunded, debt, columns)
+        return StoreRequest(bucket, key, cost, place, call, rules, self)
 
     def _check_record(self, request: StoreRequest, answer: ScriptAnswer, charged: int) -> int:
         """Compares this node's record in the store with what is counted here. Returns the tokens
