@@ -93,7 +93,7 @@ def one_key(nodes: int, calls: int) -> Values:
     table, roster, peer = fleet.table, fleet.node.roster, fleet.peers[0]
     entry = array("I", [table.find(*fleet.hot.hash("hot"))])
     _, positions = roster.announced()
-    link, resolved = fleet.node.links[peer.name], roster.resolve(fleet.tables)
+    link, resolved = fleet.node.links[peer.name], roster.restore(fleet.tables)
     size = len(table.outbox.encode_entries(entry, 0, positions, 100_000)[0])
 
     def merge() -> None:

@@ -163,15 +163,16 @@ class LocalNode:
         """Raises `MeshError` where this node cannot use the identity key that `mesh` names."""
         from crdtbucket.mesh.links.peer_keys import changed_key
 
-        own = None if self.mesh is None else self.mesh.peer_keys.own
+        running = self.mesh
+        own = None if running is None else running.peer_keys.own
         changed_key(mesh, self.identity.node, own)
 
     def renew(self, mesh: MeshConfig) -> None:
         """The mesh has the secrets and keys of `mesh` from now on."""
         self.identity = replace(self.identity, mesh=mesh)
         self._overrides.change(mesh)
-        if self.mesh is not None:
-            self.mesh.renew(mesh)
+        if (running := self.mesh) is not None:
+            running.renew(mesh)
 
     def view(self) -> dict[str, Any] | None:
         """The leader's view of the mesh, for the other processes of a shared table. None in the

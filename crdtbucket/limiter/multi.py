@@ -158,6 +158,8 @@ class Multi(MultiCore):
         parts = list(dict.fromkeys(items))
         here = [part for part in parts if part.bucket.immediate]
         there = [part for part in parts if not part.bucket.immediate]
+        # What would be denied here is taken first: mostly that is denied indeed, and the store is
+        # not asked at all. What would be admitted is taken last.
         early = not all(part.decision for part in here)
         if early and not _take(here):
             return _answer(items)

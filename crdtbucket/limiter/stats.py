@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -35,7 +34,7 @@ def bucket_stats(bucket: Bucket) -> dict[str, Any]:
 
 def mesh_stats(mesh: MeshNetwork, machine: MeshNode, saved: SavedState, now: int) -> dict[str, Any]:
     """States, lags (s) and keys of the peers, counters of the mesh, and how old the snapshot is.
-    `now`: local ns."""
+    `now`: local ns. Safe from any thread."""
     shown = [(link.peer.name, link.identity.fingerprint) for link in mesh.links.all()]
     unreached = [
         {
@@ -47,15 +46,16 @@ def mesh_stats(mesh: MeshNetwork, machine: MeshNode, saved: SavedState, now: int
         }
         for one in mesh.unreached()
     ]
-    lags = sorted(machine.members.lags(now).items())
+    links, lags = sorted(machine.links.items()), sorted(machine.members.lags(now).items())
     return {
-        "peers": {name: machine.status(name, now) for name in sorted(machine.links)},
+        "peers": {name: machine.members.status(link, now) for name, link in links},
         "lag": {name: ns / NS_PER_SECOND for name, (ns, _) in lags},
         "longest_lag": {name: ns / NS_PER_SECOND for name, (_, ns) in lags},
         "keys": {name: key for name, key in shown if key is not None},
         "identity": mesh.peer_keys.described(),
         "mesh": {
-            **dataclasses.asdict(mesh.counters),
+            **vars(mesh.counters),
+            "refused": dict(mesh.counters.refused),
             **machine.counters,
             "unreached": unreached,
             "entries_sent": machine.entries_sent,

@@ -65,7 +65,7 @@ def load(table: Table, roster: Roster, data: bytes, boot: bytes | None = None) -
         if left_out:
             text = "of %d epochs in the snapshot the newest %d are kept; what is owed stays"
             LOG.warning(text, len(tables.origins), CROWDED)
-        resolved = roster.resolve(tables, left_out=left_out)
+        resolved = roster.restore(tables, left_out)
         for chunk in chunks:  # before any of them is restored
             table.inbox.check(chunk, resolved.definitions, resolved.origins)
         return sum(

@@ -228,23 +228,17 @@ class Dispatcher:
     def _answered(self, pending: PendingRequest, answer: Answered) -> Decision | SentRequest | None:
         """Books an answer. Returns what `Ledger.book` does, or the same request to be sent again.
         Raises `RedisReplyError`."""
-        request, status = pending.request, answer.status
-        ledger = request.ledger
+        request = pending.request
         # A denial, and a request that the script sends back, write nothing.
-        wrote = status is script.ScriptStatus.ALLOWED and request.cost > 0
+        wrote = answer.status is script.ScriptStatus.ALLOWED and request.cost > 0
         assert pending.sent is not None
         self.tally.add(pending.sent, wrote=wrote, late=pending.done, queued=bool(self._waiting))
         if pending.done:
-            ledger.ended(request, answer)
+            request.ledger.ended(request, answer)
             return None
+        wanted = not pending.future.cancelled()
         with self._ledger.lock:
-            if status is script.ScriptStatus.FENCED:
-                assert isinstance(request, StoreRequest), "others have no fence"
-                self._link.renew_fence(request)
-                return request
-            if status is script.ScriptStatus.UNKNOWN and not ledger.lacking(request):
-                self._listener.server_forgot()
-            return ledger.book(request, answer, self._link.fence, not pending.future.cancelled())
+            return self._link.book(request, answer, wanted, self._listener.server_forgot)
 
     def _refused(self, pending: PendingRequest, error: RedisErrorReply) -> None:
         """An error reply came: the request did not run, or changed nothing."""

@@ -131,8 +131,8 @@ class Endpoints:
 
     @property
     def worst_mode(self) -> Mode:
-        """The worst mode of all endpoints; fallback while none is known."""
-        modes = {endpoint.mode for endpoint in self.by_address.values()}
+        """The worst mode of all endpoints; fallback while none is known. Safe from any thread."""
+        modes = {endpoint.mode for endpoint in list(self.by_address.values())}
         return worst(modes) if modes else Mode.FALLBACK
 
     async def locate(self) -> None:
@@ -146,13 +146,12 @@ class Endpoints:
             return
         self.unknown = ""
         gone = {a: e for a, e in self.by_address.items() if a not in dict(found.primaries)}
-        slots: list[Endpoint | None] = [None] * topology.SLOTS
+        serving: list[Endpoint] = []
         for address, ranges in found.primaries:
             endpoint = self.by_address.get(address) or self._successor(address, ranges, gone)
             endpoint.serve(ranges)
-            for first, last in ranges:
-                slots[first : last + 1] = [endpoint] * (last + 1 - first)
-        self._slots = slots
+            serving.append(endpoint)
+        self._slots = [None if at is None else serving[at] for at in found.owners()]
         for address, endpoint in gone.items():
             del self.by_address[address]
             await self._drop(endpoint)

@@ -81,9 +81,9 @@ class Ledger:
         lo, hi, generation, taken, refunded, debt, wait = opened
         place = (lo, hi)
         if not wait:
-            _, owner = self.names.own()
             name, rules = self.names.key(bucket, place), self._rules.of(bucket, place)
-            call = ScriptCall(name, cost, owner, fence, generation, taken, refunded, debt, None)
+            owner = self.names.owner()
+            call = ScriptCall(name, cost, owner, fence, generation, taken, refunded, debt)
             request = StoreRequest(bucket, key, cost, place, call, rules, self)
             return self._begin(request, threaded)
         if self.table.now() - self._synced.get(place, -(2**62)) < SYNC_NS:
@@ -239,11 +239,9 @@ class Ledger:
         if entry is None:
             return None
         generation, taken, refunded, debt, others = entry
-        columns = self.names.columns(others)
-        _, owner = self.names.own()
-        name = self.names.key(bucket, place)
+        columns, owner = self.names.columns(others), self.names.owner()
+        name, rules = self.names.key(bucket, place), self._rules.of(bucket, place)
         call = ScriptCall(name, cost, owner, fence, generation, taken, refunded, debt, columns)
-        rules = self._rules.of(bucket, place)
         return StoreRequest(bucket, key, cost, place, call, rules, self)
 
     def _check_record(self, request: StoreRequest, answer: ScriptAnswer, charged: int) -> int:

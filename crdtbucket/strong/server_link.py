@@ -6,13 +6,15 @@ import asyncio
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
+from crdtbucket._core import Decision
 from crdtbucket.base.address import Address
 from crdtbucket.base.deadline import within
 from crdtbucket.errors import RedisUnavailable
 from crdtbucket.strong.redis.access import Access
 from crdtbucket.strong.redis.redis_connection import RedisConnection
+from crdtbucket.strong.redis.script import ScriptStatus
 from crdtbucket.strong.redis.server_facts import ServerFacts, facts
-from crdtbucket.strong.store_request import StoreRequest
+from crdtbucket.strong.store_request import Answered, SentRequest, StoreRequest
 
 
 class LinkListener(Protocol):
@@ -81,7 +83,7 @@ class ServerLink:
             raise
 
     def use(self, connection: RedisConnection) -> None:
-        """Requests go over this connection from now on."""
+        """Requests go over this connection from now on. Call it under the lock of the ledger."""
         self.fence = self._next_fence()
         self.connection = connection
 
@@ -107,13 +109,22 @@ class ServerLink:
         """Calls to this server say this of the beats of the other regions from now on."""
         self.beats = words
 
-    def renew_fence(self, request: StoreRequest) -> None:
-        """A request was refused, because a later connection has sent one for its key: that of
-        another server, from which the key has come here, or that of a thread. Call it under the
-        lock of the ledger."""
-        if request.call.fence == self.fence:
-            self.raise_fence()
-        request.call.fence = self.fence
+    def book(
+        self, request: SentRequest, answer: Answered, wanted: bool, forgot: Callable[[], object]
+    ) -> Decision | SentRequest | None:
+        """Books an answer of the server. Returns what `Ledger.book` does. `forgot` is called when
+        the server lacks a record that it held. Call it under the lock of the ledger."""
+        if answer.status is ScriptStatus.FENCED:
+            # A later connection has sent one for its key: that of another server, from which the
+            # key has come here, or that of a thread.
+            assert isinstance(request, StoreRequest), "others have no fence"
+            if request.call.fence == self.fence:
+                self.raise_fence()
+            request.call.fence = self.fence
+            return request
+        if answer.status is ScriptStatus.UNKNOWN and not request.ledger.lacking(request):
+            forgot()
+        return request.ledger.book(request, answer, self.fence, wanted)
 
     def _lost(self, connection: RedisConnection, error: RedisUnavailable) -> None:
         if connection is self.connection:

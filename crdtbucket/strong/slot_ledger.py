@@ -156,9 +156,7 @@ class SlotLedger(RequestLedger):
         if live.pop(hold.id, None) is None:
             return None  # the hold has ended already
         born = self._known(hold.item, (*live.values(), hold))
-        if not live:
-            del self._live[hold.item]
-            self._born.pop(hold.item, None)
+        self._alive(hold.item)  # forgets the key, where this was its last hold
         if not self._may_be_there(hold):
             return None
         call = SlotCall(self.name(hold.item), self._rules[hold.bucket].slots, born, gone=[hold.id])

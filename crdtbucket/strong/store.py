@@ -9,9 +9,9 @@ from collections.abc import Callable, Coroutine, Mapping, Sequence
 from typing import Any, Protocol, TypeVar
 
 from crdtbucket._core import BucketCore, Decision
+from crdtbucket.base.across import block_on, run_on, runs_here
 from crdtbucket.errors import CrdtbucketError, LimiterClosed
 from crdtbucket.spec.mode import Mode
-from crdtbucket.strong.across import block_on, run_on, runs_here
 from crdtbucket.strong.controller.mode_controller import Change
 from crdtbucket.strong.endpoint import Endpoint
 from crdtbucket.strong.endpoints import ControllerFactory, Endpoints, logged

@@ -42,12 +42,12 @@ class StoreNames:
             prefix = self._prefixes[bucket] = key_prefix(self._prefix, bucket.spec.key)
         return b"%s%032x}" % (prefix, place[1] << 64 | place[0])
 
-    def own(self) -> tuple[int, bytes]:
-        """The epoch of this process, and its name as the owner of a column."""
+    def owner(self) -> bytes:
+        """The name of this process as the owner of a column."""
         epoch = self._table.epochs.running
         if self._owner[0] != epoch:
             self._owner = (epoch, script.owner_name(epoch, self._node))
-        return self._owner
+        return self._owner[1]
 
     def columns(self, counts: Iterable[Sequence[int]]) -> tuple[Column, ...]:
         """The columns of a key, (node, epoch, generation, taken, refunded) each, as the store has

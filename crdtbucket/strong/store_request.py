@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from crdtbucket._core import BucketCore, BucketReplica, Decision
@@ -69,63 +69,51 @@ class KeyInFlight:
     """The requests in flight on one key; its numbers belong to `RequestsInFlight`."""
 
     requests: int = 0
+    """All that are in flight now."""
     by_threads: int = 0
+    """Those of them that threads have sent."""
     tokens: int = 0
+    """Tokens that the requests of the event loop ask for."""
     thread_tokens: int = 0
+    """Tokens that those of threads ask for."""
     begun: int = 0
+    """Requests that have begun since there was none in flight; it does not fall when they end."""
     begun_by_threads: int = 0
+    """Those of them that threads have sent."""
 
 
+@dataclass(slots=True, eq=False)
 class StoreRequest:
     """A request for one decision, or for the settling of one key (cost 0)."""
 
-    __slots__ = (
-        "bucket",
-        "call",
-        "cost",
-        "epoch",
-        "is_in_flight",
-        "item",
-        "key",
-        "key_in_flight",
-        "ledger",
-        "mark",
-        "place",
-        "replica",
-        "rules",
-        "threaded",
-    )
+    bucket: BucketCore
+    key: str | bytes | None
+    """None when the key is known by its hash alone, as in a settling."""
+    cost: int
+    place: Place
+    call: ScriptCall
+    rules: Rules
+    """The rules when the request was made: the answer is in their definition."""
+    ledger: RequestLedger
+    replica: BucketReplica = field(init=False)
+    """The bucket's counts, in which answers of the store are booked."""
+    item: Item = field(init=False)
+    """The bucket and the key's hash."""
+    epoch: int = field(init=False)
+    """The epoch of this process when the request was made."""
+    threaded: bool = field(default=False, init=False)
+    """Whether it goes over the connection of a thread, not over that of the event loop."""
+    is_in_flight: bool = field(default=False, init=False)
+    key_in_flight: KeyInFlight | None = field(default=None, init=False)
+    mark: int = field(default=0, init=False)
+    """What shows whether it is alone: when it began, so many requests of threads (for one that a
+    thread sends, so many of all, itself included) had begun on the key, none of others was in
+    flight, and it is alone as long as no more begin. -1: one was in flight. This and the two fields
+    before it belong to `RequestsInFlight`."""
 
-    def __init__(
-        self,
-        bucket: BucketCore,
-        key: str | bytes | None,
-        cost: int,
-        place: Place,
-        call: ScriptCall,
-        rules: Rules,
-        ledger: RequestLedger,
-    ) -> None:
-        self.bucket = bucket
-        self.replica = BucketReplica(bucket)
-        """The bucket's counts, in which answers of the store are booked."""
-        self.ledger = ledger
-        self.key = key
-        """None when the key is known by its hash alone, as in a settling."""
-        self.cost = cost
-        self.place = place
-        self.epoch = bucket.table.epochs.running
-        self.call = call
-        self.rules = rules
-        """The rules when the request was made: the answer is in their definition."""
-        self.item = (bucket, place)
-        """The bucket and the key's hash."""
-        self.threaded = False
-        """Whether it goes over the connection of a thread, not over that of the event loop."""
-        self.is_in_flight = False
-        self.key_in_flight: KeyInFlight | None = None
-        self.mark = 0
-        """This and the two fields before it belong to `RequestsInFlight`."""
+    def __post_init__(self) -> None:
+        self.replica, self.item = BucketReplica(self.bucket), (self.bucket, self.place)
+        self.epoch = self.bucket.table.epochs.running
 
     def follows(self, rules: Rules) -> bool:
         """Whether these rules define the bucket as those of the request: else the debt of the

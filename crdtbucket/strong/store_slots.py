@@ -7,8 +7,8 @@ import contextlib
 from functools import partial
 
 from crdtbucket._core import Decision
+from crdtbucket.base.across import run_on, runs_here
 from crdtbucket.spec.mode import Mode
-from crdtbucket.strong.across import run_on, runs_here
 from crdtbucket.strong.endpoint import Endpoint
 from crdtbucket.strong.endpoints import Endpoints
 from crdtbucket.strong.local_decisions import took

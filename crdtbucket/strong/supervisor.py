@@ -172,7 +172,8 @@ class Supervisor:
         self.run_id = found.run_id
         self._learn(found)
         self._look_later(health.now())
-        self._link.use(connection)
+        with self._ledger.lock:
+            self._link.use(connection)
         return True
 
     def _learn(self, found: ServerFacts) -> None:

@@ -27,7 +27,6 @@ from crdtbucket.strong.redis.resp import RedisErrorReply
 from crdtbucket.strong.redis.script import ScriptStatus
 from crdtbucket.strong.store_request import StoreRequest
 
-ALLOWED, UNKNOWN, FENCED = ScriptStatus.ALLOWED, ScriptStatus.UNKNOWN, ScriptStatus.FENCED
 IDLE_NS = NS_PER_SECOND
 """A connection that was not used for so long is looked at before it is used."""
 AGAIN_NS = NS_PER_SECOND
@@ -148,23 +147,22 @@ class Threads:
         reply: object,
     ) -> Decision | StoreRequest | None:
         """Books an answer. Returns the decision, or the request to send next."""
-        ledger, latency = self._ledger, connection.latency_ns
+        latency = connection.latency_ns
         try:
-            answer = request.rules.arguments.parse(reply)
-            status = answer.status
-            with ledger.lock:
-                endpoint.health.answered_by_thread(latency, status is ALLOWED, self._on_loop)
+            answer = request.parse(reply)
+            wrote = answer.status is ScriptStatus.ALLOWED
+            forgot = partial(self._on_loop, endpoint.supervisor.server_forgot)
+            with self._ledger.lock:
+                endpoint.health.answered_by_thread(latency, wrote, self._on_loop)
                 endpoint.dispatcher.counters["answered"] += 1
-                if status is FENCED:
-                    endpoint.link.renew_fence(request)
-                    return request
-                if status is UNKNOWN and not ledger.lacking(request):
-                    self._on_loop(endpoint.supervisor.server_forgot)
-                result = ledger.book(request, answer, endpoint.link.fence)
+                result = endpoint.link.book(request, answer, True, forgot)
         except RedisReplyError as error:
             connection.close()  # it is not known any more which answer belongs to which request
             return self._lost(endpoint, request, RedisConnectionLost(str(error), "script"))
-        return self._give_up(endpoint, request) if result is None else result
+        if result is None:
+            return self._give_up(endpoint, request)
+        assert isinstance(result, (Decision, StoreRequest)), "it is about tokens"
+        return result
 
     def _give_up(self, endpoint: Endpoint, request: StoreRequest) -> Decision | None:
         with self._ledger.lock:

@@ -251,11 +251,11 @@ def test_peers_understand_anew_when_a_candidate_comes_and_goes() -> None:
     bucket.stage(NEW, 0.5)
     keys.add(roster.key)
     tables, _ = roster.announced()
-    assert [same for _, same, _, _ in roster.resolve(tables).definitions] == [1, 2]
+    assert [same for _, same, _, _ in roster.restore(tables).definitions] == [1, 2]
     bucket.unstage(keep=True)
     keys.add(roster.key)
     assert len(keys) == 3
-    assert [same for _, same, _, _ in roster.resolve(tables).definitions] == [0, 1]
+    assert [same for _, same, _, _ in roster.restore(tables).definitions] == [0, 1]
 
 
 specs = st.sampled_from([OLD, NEW, BucketSpec("b", 100, 7), BucketSpec("b", 200, 30)])

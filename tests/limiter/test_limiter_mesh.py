@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import logging
 import threading
 import time
 from collections.abc import AsyncIterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
 
 import msgpack
 import pytest
@@ -25,6 +29,10 @@ from crdtbucket import (
 )
 from crdtbucket.config import load_config
 from crdtbucket.mesh import snapshot
+from crdtbucket.mesh.links.link import Link
+from crdtbucket.mesh.links.peer_identity import PeerIdentity, Proof
+from crdtbucket.mesh.node_info import NodeInfo
+from tests.interrupted import interrupted
 from tests.waits import eventually, until
 
 SECRET = "a secret of this test"
@@ -354,3 +362,39 @@ async def test_nodes_whose_overrides_differ_count_each_override_for_itself() -> 
         bucket.choose_by(None, ())
         await eventually(lambda: left(us, "gold-1") == 290)
         assert left(eu, "gold-1") == 60
+
+
+async def test_any_thread_may_ask_for_numbers_while_links_are_made_and_end() -> None:
+    numbers = itertools.count()
+    async with node("eu-1") as limiter:
+        mesh, machine = limiter._node.mesh, limiter._node.machine
+        assert mesh is not None
+        assert machine is not None
+
+        def change() -> None:
+            number = next(numbers)
+            peer = NodeInfo(f"n{number}", "", 1000 + number, "", 0)
+            link = SimpleNamespace(peer=peer, source="", identity=PeerIdentity(peer, 0, Proof.KEY))
+            mesh.refusals.add(f"reason {number}", "a text")
+            mesh.links.put(cast("Link", link))
+            if number % 3:
+                machine.connected(peer, 0)
+            else:
+                machine.links.pop(next(iter(machine.links), ""), None)
+
+        assert interrupted(limiter._node.stats, change)["peers"]
+        mesh.links._links.clear()
+
+
+async def test_new_secrets_are_no_error_in_a_limiter_that_is_closed_meanwhile() -> None:
+    async with node("eu-1") as limiter:
+        local, mesh = limiter._node, limiter._node.identity.mesh
+        assert mesh is not None
+        for lines in range(100):
+            for work in (local.renew, local.check_key):
+                local._ended = False
+                left = iter(range(lines))
+                interrupted(
+                    partial(work, mesh),
+                    lambda left=left: next(left, None) is None and local.end(),
+                )

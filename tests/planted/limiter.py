@@ -336,4 +336,11 @@ MUTATIONS = (
         "                os.ftruncate(fd, 0)",
         suite("rollout/test_rollout_store", "no_room"),
     ),
+    Mutation(
+        "new_secrets_fail_in_a_limiter_that_is_closed_just_now",
+        "limiter",
+        "        if (running := self.mesh) is not None:\n            running.renew(mesh)\n",
+        "        if self.mesh is not None:\n            self.mesh.renew(mesh)\n",
+        suite("limiter/test_limiter_mesh", "new_secrets"),
+    ),
 )

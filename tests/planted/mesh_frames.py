@@ -108,8 +108,8 @@ MUTATIONS = (
     Mutation(
         "peers_move_the_clock",
         "mesh",
-        "        if not self._clock.explains(by):\n",
-        "        if False:\n",
+        "    if not clock.explains(by):\n",
+        "    if False:\n",
         suite("mesh/test_bad_members", "clocks_jump_together"),
     ),
     Mutation(

@@ -605,4 +605,32 @@ MUTATIONS = (
         "ECONNRESET)\n",
         suite("mesh/sockets/test_web_socket", "reset_says_so"),
     ),
+    Mutation(
+        "whoever_asks_for_links_in_another_thread_fails_while_one_is_made",
+        "mesh",
+        "in list(self._links.values())]\n",
+        "in self._links.values()]\n",
+        suite("limiter/test_limiter_mesh", "any_thread_may"),
+    ),
+    Mutation(
+        "numbers_of_refusals_fail_in_another_thread_when_one_has_a_new_reason",
+        "limiter",
+        '"refused": dict(mesh.counters.refused)',
+        '"refused": {one: n for one, n in mesh.counters.refused.items()}',
+        suite("limiter/test_limiter_mesh", "any_thread_may"),
+    ),
+    Mutation(
+        "the_state_of_a_peer_that_is_forgotten_just_now_fails",
+        "limiter",
+        "machine.members.status(link, now) for name, link in links}",
+        "machine.status(name, now) for name, _ in links}",
+        suite("limiter/test_limiter_mesh", "any_thread_may"),
+    ),
+    Mutation(
+        "a_name_that_is_resolved_again_keeps_the_time_of_its_fault",
+        "mesh/sockets",
+        'self.fault, self.since = "", 0',
+        'self.fault = ""',
+        suite("mesh/sockets/test_discovery", "last_good_answer"),
+    ),
 )

@@ -706,7 +706,7 @@ MUTATIONS = (
     Mutation(
         "only_members_that_a_peer_advertises_are_seen_there",
         "mesh",
-        "missing = {name for name in self._links if not self._may_see(link, name)}",
+        "missing = {name for name in list(self._links) if not self._may_see(link, name)}",
         "missing: set[str] = set()",
         suite("simulated/test_graphs", "does_not_advertise_whom"),
     ),
@@ -744,5 +744,26 @@ MUTATIONS = (
         "        left_out = max(0, len(tables.origins) - CROWDED)\n",
         "        left_out = 0\n",
         suite("simulated/test_snapshots", "any_number_of_times"),
+    ),
+    Mutation(
+        "whoever_counts_the_members_in_another_thread_fails_while_one_comes",
+        "mesh",
+        "for link in list(self.links.values()))\n        return max(1 + there",
+        "for link in self.links.values())\n        return max(1 + there",
+        suite("mesh/protocol/test_membership", "any_thread"),
+    ),
+    Mutation(
+        "whoever_asks_for_the_fleet_in_another_thread_fails_while_a_member_comes",
+        "mesh",
+        "        for name, link in list(self.links.items()):\n            state",
+        "        for name, link in self.links.items():\n            state",
+        suite("mesh/protocol/test_membership", "any_thread"),
+    ),
+    Mutation(
+        "what_another_thread_found_unseen_is_kept_after_a_change",
+        "mesh",
+        "        self._unseen_by = {}  #",
+        "        self._unseen_by.clear()  #",
+        suite("mesh/protocol/test_visibility", "not_kept"),
     ),
 )

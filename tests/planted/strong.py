@@ -363,7 +363,7 @@ MUTATIONS = (
     Mutation(
         "a_key_of_slots_that_nobody_holds_is_remembered_for_ever",
         "strong",
-        "            self._born.pop(hold.item, None)\n",
+        "            self._born.pop(item, None)\n",
         "",
         suite("strong/test_slot_ledger", "nothing_is_kept"),
     ),
@@ -394,5 +394,19 @@ MUTATIONS = (
         "            if not took(error.decision):\n",
         "            if True:\n",
         suite("strong/test_strong_slots", "who_waits"),
+    ),
+    Mutation(
+        "whoever_asks_for_the_mode_in_another_thread_fails_during_a_failover",
+        "strong",
+        "in list(self.by_address.values())}\n",
+        "in self.by_address.values()}\n",
+        suite("strong/test_several", "any_thread"),
+    ),
+    Mutation(
+        "a_thread_raises_the_fence_while_a_new_connection_gets_its_own",
+        "strong",
+        "        with self._ledger.lock:\n            self._link.use(connection)\n",
+        "        self._link.use(connection)\n",
+        suite("strong/test_supervisor", "no_thread_raises"),
     ),
 )

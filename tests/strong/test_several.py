@@ -3,11 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import random
+from types import SimpleNamespace
+from typing import cast
 
 import pytest
 
 from crdtbucket import AcquireRequired, AllDecision, BucketSpec, Limiter, ReservationDenied
+from crdtbucket.base.address import Address
+from crdtbucket.spec.mode import Mode
+from crdtbucket.strong.endpoint import Endpoint
+from crdtbucket.strong.endpoints import Endpoints
+from tests.interrupted import interrupted
 from tests.strong.redis_server import Server
 from tests.strong.test_strong_bucket import opened, records
 from tests.waits import eventually
@@ -120,3 +128,15 @@ async def test_an_estimate_of_two_budgets_is_committed_before_redis(server: Serv
             held.commit(1, 412)
         await eventually(lambda: net(server, "tokens") == 412)
         assert net(server, "requests") == 1
+
+
+def test_any_thread_may_ask_for_the_worst_mode_while_a_primary_comes() -> None:
+    places = Endpoints.__new__(Endpoints)
+    modes = {number: SimpleNamespace(mode=Mode.EVENTUAL) for number in range(3)}
+    places.by_address = cast("dict[Address, Endpoint]", modes)
+    new = itertools.count(3)
+
+    def change() -> None:
+        modes[next(new)] = SimpleNamespace(mode=Mode.STRONG)
+
+    assert interrupted(lambda: places.worst_mode, change) is Mode.EVENTUAL

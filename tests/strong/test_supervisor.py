@@ -7,13 +7,17 @@ import contextlib
 import time
 from collections.abc import AsyncIterator
 
+import pytest
+
 from crdtbucket import BucketSpec, ControllerSettings, Limiter, Mode, RedisConfig
 from crdtbucket.base.address import Address
 from crdtbucket.strong.controller.degradation import Degradation
 from crdtbucket.strong.controller.notice import ModeNotice
+from crdtbucket.strong.redis.redis_connection import RedisConnection
 from crdtbucket.testing.fault_proxy import FaultProxy
 from tests.strong.redis_server import Server
 from tests.strong.test_strong_bucket import endpoint
+from tests.threads import in_threads
 from tests.waits import eventually
 
 STILL = BucketSpec("b", 100_000, 1, "1h", consistency="strong")
@@ -115,3 +119,32 @@ async def test_a_server_that_moved_is_not_waited_for_at_its_old_address(server: 
             assert (await limiter.bucket("b").acquire("k")).mode is Mode.STRONG
     finally:
         await proxy.stop()
+
+
+async def test_no_thread_raises_the_fence_while_a_new_connection_gets_its_own(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else the older number could be written last, and would keep nothing out."""
+    free: list[bool] = []
+    config = RedisConfig(host=server.host, port=server.port, deadline=10.0)
+    async with Limiter([STILL], node="n1", redis=config) as limiter:
+        bucket = limiter.bucket("b")
+        assert await bucket.acquire("k")
+        one, lock = await endpoint(limiter), bucket.store.ledger.lock
+        use = one.link.use
+
+        def look() -> None:
+            free.append(lock.acquire(blocking=False))
+            if free[-1]:
+                lock.release()
+
+        def used(connection: RedisConnection) -> None:
+            in_threads(look)
+            use(connection)
+
+        monkeypatch.setattr(one.link, "use", used)
+        one.supervisor.drop()
+        one.supervisor.wake()
+        await eventually(lambda: bool(free))
+        assert await bucket.acquire("k")
+    assert free == [False]

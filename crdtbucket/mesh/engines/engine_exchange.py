@@ -189,7 +189,7 @@ class EngineExchange:
 
     def nobody(self, name: str) -> None:
         sighting, place = self.sightings.get(name), self._engine.place
-        here = sighting is not None and sighting.place == place != ""
+        here = place != "" and sighting is not None and sighting.place == place
         now = asyncio.get_running_loop().time()
         for channel in [one for one in self._channels.values() if one.peer_name == name]:
             if channel.last_seen is None:

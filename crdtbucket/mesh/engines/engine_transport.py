@@ -63,8 +63,10 @@ class EngineTransport:
         fresh = [n for n, one in self._exchange.sightings.items() if now - one.at < FRESH_S]
         found = [f"{self._kind}:{encode_name(name)}" for name in fresh]
         found += [one for one in known if one.startswith(f"{self._kind}:")]
-        own = self.address if self._host.name not in fresh else ""
-        return [one for one in dict.fromkeys(found) if one != own]
+        # Its own announcements are left out of the sightings: who announces itself under its name
+        # is another process, which is dialled, so that one of the two learns of the conflict.
+        has_namesake = self._host.name in fresh
+        return [one for one in dict.fromkeys(found) if has_namesake or one != self.address]
 
     async def refuse_new(self) -> None:
         """Takes no more calls."""
@@ -87,8 +89,7 @@ class EngineTransport:
     def first_pause(self, address: str) -> float:
         """The pause (s) before a new node is dialed: of two nodes that see each other the one whose
         name sorts first dials."""
-        own = f"{self._kind}:{encode_name(self._host.name)}"
-        return 0.0 if own <= address else SECOND_PAUSE_S
+        return 0.0 if self.address <= address else SECOND_PAUSE_S
 
     async def ready(self) -> None:
         """Returns when the engine is connected: without it no node can be dialled."""

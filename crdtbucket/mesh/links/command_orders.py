@@ -7,8 +7,8 @@ at every node, whatever that has done before, and none can be made to mean somet
 from __future__ import annotations
 
 import base64
-import binascii
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -146,13 +146,10 @@ class CommandBook(OrderBook[CommandOrder]):
 
 def order_from(text: str) -> EjectOrder | CommandOrder:
     """The order in this word, of either kind. Raises `MeshError`."""
-    try:
-        rows = unpacked(base64.urlsafe_b64decode(text))
-    except (WireError, binascii.Error, ValueError):
-        return EjectOrder.from_text(text)  # it raises with the reason
-    first = rows[0] if isinstance(rows, tuple) and rows else None
-    if isinstance(first, tuple) and first and isinstance(first[0], tuple):
-        return CommandOrder.from_text(text)
+    with suppress(ValueError):  # no order at all: the last line raises, with the reason
+        match unpacked(base64.urlsafe_b64decode(text)):
+            case ((tuple(), *_), *_):  # a command, whose subject has several parts
+                return CommandOrder.from_text(text)
     return EjectOrder.from_text(text)
 
 

@@ -48,8 +48,8 @@ class LinkTable:
         return None if entry is None else entry[1]
 
     def all(self) -> list[Link]:
-        """All links, in no particular order."""
-        return [link for _, link in self._links.values()]
+        """All links, in no particular order. Safe from any thread."""
+        return [link for _, link in list(self._links.values())]
 
     def identities(self) -> list[PeerIdentity]:
         """The peers of all links."""
@@ -110,13 +110,10 @@ class LinkTable:
         made, old = entry
         if old.instance != instance:
             return LinkVerdict.OTHER_PROCESS
-        if old.dialed == dialed:
-            return LinkVerdict.REPLACE  # a dialer makes one attempt at a time, so it lost the first
-        if not dialed and made <= serial:
-            return LinkVerdict.REPLACE
-        return (
-            LinkVerdict.REPLACE if dialed == (self._own_name < peer.name) else LinkVerdict.DUPLICATE
-        )
+        # A dialer makes one attempt at a time, so it has lost the first where it makes a second.
+        has_lost = old.dialed == dialed or (not dialed and made <= serial)
+        goes_first = dialed == (self._own_name < peer.name)
+        return LinkVerdict.REPLACE if has_lost or goes_first else LinkVerdict.DUPLICATE
 
     def put(self, link: Link, place: str = "") -> None:
         """Make `link` the one to its peer, and give it the place of this address."""

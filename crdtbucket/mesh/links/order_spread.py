@@ -8,6 +8,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import ClassVar, Generic
 
+from crdtbucket.base.across import runs_here
 from crdtbucket.errors import MeshError
 from crdtbucket.mesh.links.background_tasks import BackgroundTasks
 from crdtbucket.mesh.links.command_orders import CommandBook, CommandOrder
@@ -59,11 +60,7 @@ class OrderSpread(ABC, Generic[Order]):
         from any thread. Raises `MeshError`: see `OrderBook.take`."""
         if self._loop is None or self._loop.is_closed():
             raise MeshError("the mesh of this node does not run")
-        try:
-            here = asyncio.get_running_loop() is self._loop
-        except RuntimeError:
-            here = False
-        if here:
+        if runs_here(self._loop):
             return self._take(order)
 
         async def there() -> bool:

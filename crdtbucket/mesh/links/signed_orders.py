@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import binascii
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Iterator
 from dataclasses import replace
@@ -92,7 +91,7 @@ class SignedOrder(ABC):
         """The order in this word. Raises `MeshError`."""
         try:
             orders = list(cls.read(unpacked(base64.urlsafe_b64decode(text))))
-        except (WireError, binascii.Error, ValueError) as error:
+        except ValueError as error:
             raise MeshError(f"this is no {cls.WHAT}: {error}") from error
         if len(orders) != 1:
             raise MeshError(f"these are {len(orders)} orders: give one")

@@ -118,6 +118,8 @@ class EntryMerger:
         the debts of the mesh, so suspect debts that it does not state are dropped. `after`: what
         the part of the frame before came to. Of the answer `crowded` and `room` are those of the
         parts together."""
+        # The first merge leaves the own epoch as it is. Where it shows that the peer has larger
+        # counts of that, and this is believed, all is merged once more, and a new epoch begins.
         epoch = self._table.epochs.running
         merge = partial(
             self._table.inbox.merge,

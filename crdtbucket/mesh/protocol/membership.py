@@ -177,9 +177,9 @@ class Membership:
 
     def lags(self, now: int) -> dict[str, tuple[int, int]]:
         """How old (ns) the newest complete round of each peer is, and the most that it was in the
-        last one to two minutes. A peer that left or is forgotten has none."""
+        last one to two minutes. A peer that left or is forgotten has none. Safe from any thread."""
         out = {}
-        for name, link in list(self.links.items()):  # any thread may ask
+        for name, link in list(self.links.items()):
             if not (link.left or link.forgotten):
                 lag = max(0, now - link.round_time)
                 out[name] = (lag, max(lag, link.round_gaps.highest(now)))
@@ -191,10 +191,10 @@ class Membership:
         return [link for link in found if link is not None and link.connected and not link.left]
 
     def fleet(self, me: NodeInfo, now: int) -> list[FleetRow]:
-        """This node and all peers, by name."""
+        """This node and all peers, by name. Safe from any thread."""
         own = self.updates.config, self.updates.rollout
         rows = [FleetRow(me.name, me.region, "alive", *own, mode=self.updates.mode)]
-        for name, link in self.links.items():
+        for name, link in list(self.links.items()):
             state = self.status(link, now)
             # What a silent peer said last says nothing of who sees whom now.
             unseen = self.visibility.unseen_by(link) if state == "alive" else ()
@@ -211,9 +211,10 @@ class Membership:
         return {"members": (member_row(me), *rows), "unseen": unseen}
 
     def known(self) -> int:
-        """Members that share the limits, this node and silent ones included."""
-        gone = sum(link.left or link.forgotten for link in self.links.values())
-        return max(1 + len(self.links) - gone, self._expected)
+        """Members that share the limits, this node and silent ones included. Safe from any
+        thread."""
+        there = sum(not (link.left or link.forgotten) for link in list(self.links.values()))
+        return max(1 + there, self._expected)
 
     def count(self, now: int) -> None:
         """Sets in the table how many members share the limits."""

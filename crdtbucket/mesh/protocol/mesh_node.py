@@ -16,7 +16,7 @@ from crdtbucket.errors import NodeConflict
 from crdtbucket.mesh.mesh_config import MeshConfig
 from crdtbucket.mesh.node_info import NodeInfo
 from crdtbucket.mesh.protocol import wire
-from crdtbucket.mesh.protocol.clock_jumps import ClockJumps
+from crdtbucket.mesh.protocol.clock_jumps import undo_jump
 from crdtbucket.mesh.protocol.clock_watch import OwnClock
 from crdtbucket.mesh.protocol.entry_merger import EntryMerger
 from crdtbucket.mesh.protocol.frame_intake import FrameIntake
@@ -82,7 +82,6 @@ class MeshNode:
             shared_bursts=config.partition_burst == "share",
         )
         self._horizon = NearHorizon(table.nodes, interval_ns, now)
-        self._jumps = ClockJumps(table, self.members, name, self._clock)
         table.on_wake = self._wake
         table.epochs.spare(rng.getrandbits(64) | 1)
         self.memory.begin(config.expected_peers, now)
@@ -255,7 +254,7 @@ class MeshNode:
         self.memory.settle_when_due(now)
         self.members.age(now)
         self._own_name.look(now)
-        self._jumps.undo(now)
+        undo_jump(self.table, self.members, self.name, self._clock, now)
         trips = (link.round_trip for link in self.links.values() if link.connected)
         self._horizon.follow(trips, now)
         self.members.count(now)

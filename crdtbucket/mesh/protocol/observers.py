@@ -16,6 +16,7 @@ from crdtbucket._core import Merged, Table
 from crdtbucket.errors import WireError
 from crdtbucket.mesh.node_info import NodeInfo
 from crdtbucket.mesh.protocol import wire
+from crdtbucket.mesh.protocol.anti_entropy import LAST
 from crdtbucket.mesh.protocol.entry_merger import EntryMerger
 from crdtbucket.mesh.protocol.introductions import OBSERVERS
 from crdtbucket.mesh.protocol.membership import Membership
@@ -25,7 +26,6 @@ SLICE = 1024
 """An answer has about so many entries."""
 LOOKS = 65_536
 """About how many keys are looked at for one answer: few of those that are held may owe."""
-LAST = 2**64 - 1
 _ITEM = struct.Struct("<QQ16x")
 _HASH = struct.Struct("<QQ")
 

@@ -283,9 +283,7 @@ class PeerState:
     def complete(self, frame: wire.Frame, at: int) -> int | None:
         """Takes one part of a complete round. Returns None while others are missing, then the time
         up to which the round states all that the peer counted."""
-        if not frame.parts or frame.round <= self.completed:
-            return None
-        if frame.round < self.round:
+        if not frame.parts or frame.round <= self.completed or frame.round < self.round:
             return None
         if frame.round > self.round:
             self.round, self.round_parts, self.round_at = frame.round, set(), at

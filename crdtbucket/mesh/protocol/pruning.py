@@ -221,19 +221,18 @@ class Pruner:
         for epoch in list(self.tombstones)[: max(0, known - CROWDED)]:
             self._release(epoch)
             known -= 1
-        settled = [e for e, dead in self._dead.items() if now - dead.since >= self._settled_ns]
-        self._add_tombstones(settled[: max(0, known - CROWDED)], now)
+        self._add_tombstones(self._settled(now)[: max(0, known - CROWDED)], now)
+
+    def _settled(self, now: int) -> list[int]:
+        """The epochs that have been dead for long enough, the one that died first at the front."""
+        return [e for e, dead in self._dead.items() if now - dead.since >= self._settled_ns]
 
     def release_early(self, epochs: Collection[int], beyond: int, now: int) -> None:
         """Of these epochs, `beyond` are too many: the oldest dead ones get their tombstones early,
         and the oldest tombstones are released once peers have had the time to get them. Else a peer
         that still counts the columns would introduce the epoch again."""
         with_tombstone = [epoch for epoch in self.tombstones if epoch in epochs]
-        settled = [
-            epoch
-            for epoch, dead in self._dead.items()
-            if epoch in epochs and now - dead.since >= self._settled_ns
-        ]
+        settled = [epoch for epoch in self._settled(now) if epoch in epochs]
         self._add_tombstones(settled[: max(0, beyond - len(with_tombstone))], now)
         told_ns = self._settled_ns // TOLD_PART
         told = [e for e in with_tombstone if now - self.tombstones[e] >= told_ns]

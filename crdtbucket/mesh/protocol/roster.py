@@ -123,24 +123,24 @@ class Roster:
         self._announced = tables, positions, key
         return tables, positions
 
-    def resolve(
-        self, tables: wire.AnnouncedTables, admits: Admits | None = None, left_out: int = 0
-    ) -> ResolvedTables:
+    def resolve(self, tables: wire.AnnouncedTables, admits: Admits) -> ResolvedTables:
         """A peer's tables in local numbers. An epoch that `admits` refuses, or that is another
-        node's here, gets the number 0: its columns are not followed. Without it they are this
-        node's own, and so many of the first ones are left out: raises WireError when an epoch is
-        stated of two nodes, or when there is no room for more."""
-        origins = array("H")
-        if admits is None:
-            origins.extend([0] * left_out)
-            for name, epoch in tables.origins[left_out:]:
-                origins.append(self._table.epochs.origin(self.node(name), epoch))
-        else:
-            known = {
-                epoch: (origin, node) for origin, node, epoch, _ in self._table.epochs.origins()
-            }
-            for name, epoch in tables.origins:
-                origins.append(self._followed(name, epoch, known, admits))
+        node's here, gets the number 0: its columns are not followed."""
+        rows = self._table.epochs.origins()
+        known = {epoch: (origin, node) for origin, node, epoch, _ in rows}
+        followed = (self._followed(*owner, known, admits) for owner in tables.origins)
+        return self._resolved(tables, array("H", followed))
+
+    def restore(self, tables: wire.AnnouncedTables, left_out: int = 0) -> ResolvedTables:
+        """The tables that this node has saved, in local numbers. So many of the first epochs are
+        left out, as in `resolve`. Raises WireError when an epoch is stated of two nodes, or when
+        there is no room for more."""
+        origins = array("H", [0] * left_out)
+        for name, epoch in tables.origins[left_out:]:
+            origins.append(self._table.epochs.origin(self.node(name), epoch))
+        return self._resolved(tables, origins)
+
+    def _resolved(self, tables: wire.AnnouncedTables, origins: array[int]) -> ResolvedTables:
         local = {row[1]: row for row in self._table.definitions.current()}
         candidates = self._table.definitions.candidates()
         definitions = []

@@ -28,7 +28,7 @@ class Visibility:
     def changed(self) -> None:
         """A link is up or down, or another process or epoch is behind one."""
         self._mask = None
-        self._unseen_by.clear()
+        self._unseen_by = {}  # a thread that is in `unseen_by` writes into the old one
 
     def update(self, link: PeerState, frame: wire.Frame) -> None:
         """Takes from a frame which members the peer advertises, and which of them it does not
@@ -43,13 +43,14 @@ class Visibility:
     def unseen_by(self, link: PeerState) -> Names:
         """Members with a link here that this peer does not see: it says so, or it has advertised
         its members and not these, or another process of that name. It may have no link to them, and
-        so learn of them late."""
-        advertised, unseen, names = self._unseen_by.get(link.info.name, (None, (), ()))
-        if advertised is not link.advertised or unseen is not link.unseen:
-            missing = {name for name in self._links if not self._may_see(link, name)}
-            names = (*link.unseen, *sorted(missing - {link.info.name, *link.unseen}))
-            self._unseen_by[link.info.name] = link.advertised, link.unseen, names
-        return names
+        so learn of them late. Safe from any thread."""
+        kept, advertised, unseen = self._unseen_by, link.advertised, link.unseen
+        known = kept.get(link.info.name)
+        if known is None or known[0] is not advertised or known[1] is not unseen:
+            missing = {name for name in list(self._links) if not self._may_see(link, name)}
+            names = (*unseen, *sorted(missing - {link.info.name, *unseen}))
+            known = kept[link.info.name] = advertised, unseen, names
+        return known[2]
 
     def relay_mask(self) -> bytes:
         """A byte for each node id, not 0 when some connected peer does not see that node, as in

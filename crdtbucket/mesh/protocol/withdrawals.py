@@ -67,9 +67,11 @@ class Withdrawals:
     def due(self, tombstones: Mapping[int, int], now: int) -> Iterator[tuple[PeerState, str, int]]:
         """The tombstones to withdraw, as (the peer that counts it, the owner's name, the epoch).
         `tombstones`: since when an epoch has one."""
-        oldest = min(tombstones.values(), default=now) + self._told_ns
-        for peer, (origins, at) in self._shown.items() if oldest <= now else ():
-            for name, epoch in origins if oldest <= at else ():
+        first = min(tombstones.values(), default=now) + self._told_ns
+        for peer, (origins, at) in self._shown.items():
+            if at < first:
+                continue  # peers had not even been told of the oldest tombstone then
+            for name, epoch in origins:
                 if at - tombstones.get(epoch, at) >= self._told_ns:
                     yield self._live[peer], name, epoch
 

@@ -103,11 +103,7 @@ class AcceptedConnection(asyncio.Protocol):
         self.source = source_of(host)
         refused = self._admission.reason_against(self.source)
         if refused is not None:
-            self._refused = True
-            self._admission.refusals.add(
-                refused, f"refused a connection from {self.remote}: {refused.replace('_', ' ')}"
-            )
-            self._transport.abort()
+            self.refuse(refused, refused.replace("_", " "))
             return
         self._admission.accepted(self)
         loop = asyncio.get_running_loop()

@@ -47,7 +47,7 @@ class DnsDiscovery:
             self._say_failed("the name has no address")
             return list(self._last)
         if self.fault:
-            self.fault = ""
+            self.fault, self.since = "", 0
             LOG.info("%s can be resolved again: %s", self._host, ", ".join(found))
         self._last = found
         return list(found)

@@ -214,7 +214,7 @@ class Controller:
         """Calls of strong have ended: slow or not, or without an answer in time."""
         over = self._meter.count(now, slow, answers)
         if not self._alone:
-            return self._too_slow(now) if over else None
+            return self._degrade(now, f"{self.slowness}; {self._rule}") if over else None
         if over:
             self.slow, self._quick_since = True, None
         elif self._meter.over:
@@ -232,8 +232,8 @@ class Controller:
         self._meter.clear()
         self._lost.clear()
 
-    def _too_slow(self, now: int) -> Change:
-        change = self._switch(now, self._degraded, f"{self.slowness}; {self._rule}")
+    def _degrade(self, now: int, reason: str) -> Change:
+        change = self._switch(now, self._degraded, reason)
         self.slow = True
         return change
 
@@ -266,9 +266,7 @@ class Controller:
         if alive < self._stable_ns:
             return None
         reason = f"it has answered for {alive / NS_PER_SECOND:.2f} s, but in over {self._limit}"
-        change = self._switch(now, self._degraded, reason)
-        self.slow = True
-        return change
+        return self._degrade(now, reason)
 
     def _needed_ns(self, quick_since: int) -> int:
         recent = max(self._gap_ns, self._stable_ns)  # the gap may be 0

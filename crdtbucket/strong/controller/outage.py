@@ -45,10 +45,9 @@ class OutageWatch:
     local ns."""
 
     def __init__(self, outage_after_ns: int) -> None:
-        self.silent_since: int | None
+        self.silent_since: int | None = None
         """When the first call was sent, or passed its deadline, after which no answer came."""
         self._outage_after_ns = outage_after_ns
-        self.silent_since = None
         self._forget_failures()
 
     def clear(self) -> None:

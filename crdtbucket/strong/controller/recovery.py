@@ -112,9 +112,10 @@ class Probes:
 class SwitchBudget:
     """Allows at most 2 k + 1 switches in any time of k gaps, for every k; so at most 3 in one gap.
 
-    That is: of any 2 k + 2 in a row, the first and the last are at least k gaps apart. So each
-    switch bounds those at odd distances after it, and two times carry that of all switches there
-    ever were: one for the next switch and, before the next is known, one for that after it.
+    So the third switch after any other comes a gap after it at the earliest, the fifth two gaps
+    after it, and so on. Two times say that for all of them: the earliest time of the next switch,
+    and that of the one after it. A switch moves both on: the next may come at once, unless the
+    second time forbids it, and the one after that a gap after this one could have come.
     """
 
     def __init__(self, gap_ns: int, now: int) -> None:

@@ -17,7 +17,7 @@ from crdtbucket.base.clock import NS_PER_SECOND, now_ns
 from crdtbucket.errors import CrdtbucketError
 from crdtbucket.strong.redis.access import Access
 from crdtbucket.strong.redis.lateness import Newest
-from crdtbucket.strong.redis.login import check, handshake, silent, unreachable
+from crdtbucket.strong.redis.login import check, ended, garbled, handshake, silent, unreachable
 from crdtbucket.strong.redis.redis_connection import RedisConnectionLost
 from crdtbucket.strong.redis.resp import NOTHING, GarbledReply, ReplyReader, encode
 
@@ -111,13 +111,12 @@ class BlockingConnection:
         if isinstance(self._socket, ssl.SSLSocket):
             return True  # the bytes that a peek finds may be messages of TLS itself
         try:
-            found = self._socket.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT)
+            self._socket.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT)
         except BlockingIOError:
             return True
         except OSError:
-            found = b""
-        del found  # the connection has ended, or an answer came without a question
-        self.close()
+            pass  # the connection has ended, as one has that gives no bytes
+        self.close()  # nor is one used on which an answer came without a question
         return False
 
     def _connected(self, access: Access, timeout: float) -> socket.socket:
@@ -190,12 +189,8 @@ class BlockingConnection:
         while True:
             data = self._receive(until_ns) if came is None else came
             if not data:
-                raise self._lost(None)
-            try:
-                self._reader.feed(data)
-            except GarbledReply as error:
-                raise self._garbled(error) from error
-            if (reply := self._next()) is not NOTHING:
+                raise RedisConnectionLost(ended(self.address, None))
+            if (reply := self._next(data)) is not NOTHING:
                 return reply
             came = None
 
@@ -215,22 +210,17 @@ class BlockingConnection:
             raise self._failed(error) from error
         return data
 
-    def _next(self) -> object:
+    def _next(self, data: bytes = b"") -> object:
+        """The next reply after these bytes have come; `NOTHING` where it is not complete."""
         try:
+            if data:
+                self._reader.feed(data)
             return self._reader.next()
         except GarbledReply as error:
-            raise self._garbled(error) from error
+            raise RedisConnectionLost(garbled(self.address, error), "script") from error
 
     def _failed(self, error: OSError) -> Exception:
         """The error of a caller, where the system ended a wait or the connection."""
         if isinstance(error, (BlockingIOError, TimeoutError)):
             return AnswerTooLate("no answer in time")
-        return self._lost(error)
-
-    def _lost(self, error: OSError | None) -> RedisConnectionLost:
-        why = f" ({error})" if error else ""
-        return RedisConnectionLost(f"Redis at {self.address} closed the connection{why}")
-
-    def _garbled(self, error: GarbledReply) -> RedisConnectionLost:
-        what = f"Redis at {self.address} sent {error}: is it really a Redis, and without TLS?"
-        return RedisConnectionLost(what, "script")
+        return RedisConnectionLost(ended(self.address, error))

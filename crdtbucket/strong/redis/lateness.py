@@ -81,6 +81,8 @@ class Lateness:
         return late if late > TOLERATED_NS else 0
 
     def _beyond(self, now: int) -> int:
+        """By how much the turn under way, which began a period before the timer is due, has taken
+        longer than `MOST_NS`."""
         return 0 if self._due is None else max(0, now - self._due + PERIOD_NS - MOST_NS)
 
 
@@ -118,8 +120,7 @@ class Newest:
         try:
             info = self._socket.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _TCP_INFO_BYTES)
         except OSError:  # a system that emulates Linux need not have it
-            self.close()
-            return None
+            info = b""
         if len(info) < _LAST_DATA_RECEIVED + 4:
             self.close()
             return None

@@ -55,7 +55,7 @@ class Locator:
         if found is None:
             # sorted keeps the order of those that are alike
             self._order = tuple(sorted(self._order, key=silent.__contains__))
-            raise self._nobody([failures[who] for who in failures])
+            raise self._nobody(list(failures.values()))
         who, layout = found
         known = dict.fromkeys((who, *target.addresses, *layout.nodes[:MOST_KNOWN]))
         self._order = tuple(sorted(known, key=silent.__contains__))

@@ -13,7 +13,7 @@ from typing import Any
 from crdtbucket.base.address import Address, is_literal, why_distrusted, why_unreachable
 from crdtbucket.errors import RedisUnavailable
 from crdtbucket.strong.redis.access import Access
-from crdtbucket.strong.redis.resp import RedisErrorReply
+from crdtbucket.strong.redis.resp import GarbledReply, RedisErrorReply
 
 NEXT_ADDRESS_S = 0.1
 """Seconds after which the next address of a name is tried beside one that says nothing, which else
@@ -142,6 +142,16 @@ def unreachable(address: Address, error: OSError) -> RedisUnavailable:
     where = "path" if address.path else "host and port"
     text = f"Redis at {address} cannot be reached ({why_unreachable(error)}): start it, or "
     return RedisUnavailable(f"{text}correct {where}", "refused")
+
+
+def ended(address: Address, error: Exception | None) -> str:
+    """The server, or the system, has ended a connection, with this error where there is one."""
+    return f"Redis at {address} closed the connection{f' ({error})' if error else ''}"
+
+
+def garbled(address: Address, error: GarbledReply) -> str:
+    """What came over a connection is no Redis protocol."""
+    return f"Redis at {address} sent {error}: is it really a Redis, and without TLS?"
 
 
 def explained(address: Address, error: RedisErrorReply) -> str:

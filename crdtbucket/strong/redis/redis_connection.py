@@ -19,7 +19,7 @@ from crdtbucket.errors import CrdtbucketError, RedisUnavailable
 from crdtbucket.strong.redis.access import Access
 from crdtbucket.strong.redis.command_batch import Batch
 from crdtbucket.strong.redis.lateness import Newest, lateness_of
-from crdtbucket.strong.redis.login import dial, shake_hands, silent, unreachable
+from crdtbucket.strong.redis.login import dial, ended, garbled, shake_hands, silent, unreachable
 from crdtbucket.strong.redis.resp import NOTHING, GarbledReply, ReplyReader, encode
 
 OnReply = Callable[[object], None]
@@ -179,8 +179,7 @@ class RedisConnection(asyncio.Protocol):
                 on_reply(reply)
         except GarbledReply as error:
             # From here on it is not known which reply belongs to which call.
-            what = f"Redis at {self.address} sent {error}: is it really a Redis, and without TLS?"
-            self._end(RedisConnectionLost(what, "script"))
+            self._end(RedisConnectionLost(garbled(self.address, error), "script"))
         finally:
             if read is not None and self._on_read is not None:
                 self._on_read()
@@ -195,8 +194,7 @@ class RedisConnection(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         if self._lost is None:
-            why = f" ({exc})" if exc else ""
-            self._lost = RedisConnectionLost(f"Redis at {self.address} closed the connection{why}")
+            self._lost = RedisConnectionLost(ended(self.address, exc))
         # One callback each, so that one that fails does not keep others from their answers.
         for on_reply, _ in self._calls:
             self._loop.call_soon(on_reply, self._lost)

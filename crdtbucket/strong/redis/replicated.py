@@ -20,7 +20,6 @@ from crdtbucket.strong.redis.script import (
     Column,
     ScriptAnswer,
     ScriptCall,
-    call_numbers,
     column_words,
     words,
 )
@@ -68,7 +67,6 @@ class ReplicatedArguments(Arguments):
             raise InvalidSpec(f"forget_after is {forget_after_ms} ms", "make it 0 or more")
         self.regions = regions
         keys = 1 + len(regions.others)
-        self._sizes = 3 + keys + 17
         self._by_sha = words(b"EVALSHA", self.script.sha.encode(), b"%d" % keys)
         self._by_source = words(b"EVAL", self.script.source.encode(), b"%d" % keys)
         self._region = words(regions.own, b"%d" % (forget_after_ms * 1000))
@@ -77,19 +75,12 @@ class ReplicatedArguments(Arguments):
     def command(self, call: ScriptCall, source: bool = False) -> bytes:
         """The bytes of EVALSHA for this call, or with `source` of EVAL, for a server that lacks the
         script."""
-        others = call.others or ()
-        return b"*%d\r\n%b%b%b%b%b$1\r\n%d\r\n%b%b%b" % (
-            self._sizes + 5 * len(others),
-            self._by_source if source else self._by_sha,
-            words(*self.regions.keys(call.key)),
-            self._fixed,
-            words(b"%d" % call.cost, call.owner),
-            call_numbers(call),
-            call.others is not None,
-            self._region,
-            call.beats or self._no_beats,
-            b"".join(column_words(one) + words(one.home or _UNKNOWN_HOME) for one in others),
-        )
+        rest = [self._region, call.beats or self._no_beats]
+        for one in call.others or ():
+            rest += column_words(one), words(one.home or _UNKNOWN_HOME)
+        count = 3 + 5 * len(call.others or ())
+        keys = self.regions.keys(call.key)
+        return self._encoded(call, source, keys, count, b"".join(rest))
 
     def parse(self, reply: object) -> ScriptAnswer:
         """Checks and reads an answer of the script, with what it holds back for silent regions.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 from typing import Any, NamedTuple
@@ -153,24 +154,26 @@ class Arguments:
             made = store_call(self._plain, call.key, self._fixed, call.owner, counts)
             if made is not None:
                 return made
-        return self._any(self._by_source if source else self._by_sha, call)
+        columns = [column_words(one) for one in call.others or ()]
+        return self._encoded(call, source, (call.key,), 4 * len(columns), b"".join(columns))
 
     def parse(self, reply: object) -> ScriptAnswer:
         """The answer in a reply to one of these. Raises `RedisReplyError` for anything else."""
         return parse(reply)
 
-    def _any(self, script: bytes, call: ScriptCall) -> bytes:
-        others = call.others
-        columns = b"".join(column_words(one) for one in others or ())
+    def _encoded(
+        self, call: ScriptCall, source: bool, keys: Sequence[bytes], count: int, rest: bytes
+    ) -> bytes:
+        """The bytes of a call on these keys, with so many words after those of a plain call."""
         return b"*%d\r\n%b%b%b%b%b$1\r\n%d\r\n%b" % (
-            _WORDS + 4 * len(others or ()),
-            script,
-            words(call.key),
+            _WORDS - 1 + len(keys) + count,
+            self._by_source if source else self._by_sha,
+            words(*keys),
             self._fixed,
             words(b"%d" % call.cost, call.owner),
             call_numbers(call),
-            others is not None,
-            columns,
+            call.others is not None,
+            rest,
         )
 
 
@@ -200,9 +203,11 @@ def parse(reply: object, hold: bool = False) -> ScriptAnswer:
 
 
 def _span(reply: object, seconds: object, ns: object) -> int:
-    if type(seconds) is not int or type(ns) is not int:
-        raise _no_answer(reply)
-    if not (0 <= seconds <= MOST_SECONDS and 0 <= ns < NS_PER_SECOND):
+    if (
+        type(seconds) is not int
+        or type(ns) is not int
+        or not (0 <= seconds <= MOST_SECONDS and 0 <= ns < NS_PER_SECOND)
+    ):
         raise _no_answer(reply)
     return seconds * NS_PER_SECOND + ns
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
@@ -14,10 +16,11 @@ from crdtbucket.mesh.protocol.member_updates import (
     GOSSIP_NS,
     FleetRow,
 )
-from crdtbucket.mesh.protocol.membership import DEAD_NS, HOLD_NS, REACHED_NS
+from crdtbucket.mesh.protocol.membership import DEAD_NS, HOLD_NS, REACHED_NS, Membership
 from crdtbucket.mesh.protocol.peer_state import FORGOTTEN_PLACES
 from crdtbucket.mesh.protocol.pruning import CROWDED
 from crdtbucket.spec.mode import MODES
+from tests.interrupted import interrupted
 from tests.mesh.protocol.lone_node import (
     CONFIG,
     ME,
@@ -377,3 +380,21 @@ def test_there_are_as_many_nodes_as_the_configuration_says_at_least() -> None:
     assert (members.known(), table.called("configure")[-1]) == (9, (9,))
     members.expect(12, 0)
     assert (members.known(), table.called("configure")[-1]) == (12, (12,))
+
+
+@pytest.mark.parametrize("ask", [Membership.known, lambda members: members.fleet(ME, 0)])
+def test_any_thread_may_ask_who_is_there_while_links_are_made_and_forgotten(
+    ask: Callable[[Membership], object],
+) -> None:
+    members, _ = membership()
+    linked(members, *(named(name, ord(name)) for name in "abc"))
+    numbers = itertools.count()
+
+    def change() -> None:
+        number = next(numbers)
+        if number % 3:
+            members.connected(named(f"n{number}", 1000 + number), 0)
+        else:
+            members.links.pop(f"n{number - 1}", None)
+
+    assert interrupted(lambda: ask(members), change)

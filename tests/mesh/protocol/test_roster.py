@@ -102,9 +102,9 @@ def test_only_epochs_that_are_admitted_and_of_their_owner_are_followed() -> None
     assert followed(("b", 40)) == [0]
     assert asked == [("b", 40)]
     own = wire.AnnouncedTables(1, (("b", 20), ("me", 7)), ())
-    assert list(roster.resolve(own).origins) == [new, 1]
+    assert list(roster.restore(own).origins) == [new, 1]
     with pytest.raises(WireError, match="more epochs"):
-        roster.resolve(wire.AnnouncedTables(1, (("b", 40),), ()))
+        roster.restore(wire.AnnouncedTables(1, (("b", 40),), ()))
 
 
 def test_definitions_are_compared_with_the_one_here_and_with_its_candidate() -> None:
@@ -113,14 +113,14 @@ def test_definitions_are_compared_with_the_one_here_and_with_its_candidate() -> 
     bucket = BucketCore(table, old)
     roster = Roster(table, "me")
     tables, _ = roster.announced()
-    first, other = roster.resolve(tables).definitions, tables.definitions
+    first, other = roster.restore(tables).definitions, tables.definitions
     assert [row[:2] for row in first] == [(0, 1), (1, 1)]
     assert [row[2:] for row in first] == [row[2:] for row in other]
     bucket.stage(new, 0.5)
     (named, _, *_), (_, _, q, p) = other[1], other[0]
     candidate = table.definitions.candidates()[named]
     told = ((named, other[1][1], q, p), (named, candidate, q, p), (named, 1, q, p), (1, 1, q, p))
-    found = roster.resolve(wire.AnnouncedTables(2, (), told)).definitions
+    found = roster.restore(wire.AnnouncedTables(2, (), told)).definitions
     assert found == ((1, 1, q, p), (1, 2, q, p), (1, 0, q, p), (-1, 0, q, p))
 
 
@@ -128,7 +128,7 @@ def test_tables_are_read_again_when_a_number_is_given_up_and_when_there_may_be_r
     table = table_of()
     roster = Roster(table, "me")
     table.epochs.origin(roster.node("peer"), 8)
-    resolved = roster.resolve(wire.AnnouncedTables(1, (("peer", 8),), ()))
+    resolved = roster.restore(wire.AnnouncedTables(1, (("peer", 8),), ()))
     assert resolved.key == roster.key
     keys = [roster.key]
     for change in (
@@ -158,7 +158,7 @@ def test_the_owners_that_all_peers_state_are_held_once() -> None:
     roster = Roster(table, "me")
     stated = [("me", 7), *((f"n{i}", 100 + i) for i in range(5))]
     first, second = (
-        roster.resolve(wire.AnnouncedTables(1, tuple((name, epoch) for name, epoch in stated), ()))
+        roster.restore(wire.AnnouncedTables(1, tuple((name, epoch) for name, epoch in stated), ()))
         for _ in range(2)
     )
     table.epochs.origin(roster.node("late"), 200)

@@ -15,6 +15,7 @@ from crdtbucket.mesh.protocol.membership import Membership
 from crdtbucket.mesh.protocol.peer_state import PeerState
 from crdtbucket.mesh.protocol.roster import MAX_NODES, Roster
 from crdtbucket.mesh.protocol.visibility import Visibility
+from tests.interrupted import interrupted
 from tests.mesh.protocol.lone_node import ME, PEER, frame, membership
 
 
@@ -154,3 +155,26 @@ def test_what_a_peer_has_not_seen_is_relayed_to_it() -> None:
     members.receive(link, frame(members=(("third", "", 3, ""),), unseen=()), 1)
     assert not members.visibility.relay_mask()[number]
     assert members.visibility.relay_mask()[members._roster.node("fourth")]
+
+
+def test_what_another_thread_asks_while_a_link_changes_is_not_kept() -> None:
+    members, _ = membership()
+    for number, name in enumerate("ab", 2):
+        members.connected(NodeInfo(name, "", number, "", 0), 0)
+    link = members.links["a"]
+    rows = (("a", "", 2, ""), ("b", "", 9, ""))  # another process of this name
+    members.visibility.update(link, frame(members=rows, unseen=()))
+
+    def change() -> None:
+        if members.links["b"].connected:
+            members.disconnected(members.links["b"], 0)
+
+    for lines in range(1, 40):
+        members.connected(members.links["b"].info, 0)
+        left = iter(range(lines))
+        interrupted(
+            lambda: members.visibility.unseen_by(link),
+            lambda left=left: next(left, None) == lines - 1 and change(),  # noqa: B023
+        )
+        change()
+        assert members.visibility.unseen_by(link) == ()

@@ -52,8 +52,11 @@ async def test_dns_keeps_its_last_good_answer(
 ) -> None:
     source = DnsDiscovery("nodes", 1, Resolver(["a:1"], failure, failure, ["b:1"]))
     with caplog.at_level(logging.INFO, "crdtbucket.mesh"):
-        answers = [await source.addresses() for _ in range(4)]
+        answers = [await source.addresses() for _ in range(3)]
+        assert source.since > 0
+        answers.append(await source.addresses())
     assert answers == [["a:1"], ["a:1"], ["a:1"], ["b:1"]]
+    assert (source.fault, source.since) == ("", 0)
     said = [record.getMessage() for record in caplog.records]
     assert len(said) == 2  # once when it fails, once when it is back
     assert "going on with a:1" in said[0]

@@ -8,8 +8,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from crdtbucket.strong import across
-from crdtbucket.strong.across import block_on, run_on
+from crdtbucket.base import across
+from crdtbucket.base.across import block_on, run_on
 from tests.waits import eventually
 
 
