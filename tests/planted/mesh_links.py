@@ -585,6 +585,13 @@ MUTATIONS = (
         suite("mesh/transport/test_credentials", "not_trust_itself"),
     ),
     Mutation(
+        "addresses_that_a_name_gains_are_not_said",
+        "mesh",
+        "        elif self._last:\n            self._say_changed(found)\n",
+        "",
+        suite("mesh/sockets/test_discovery", "gains_and_loses"),
+    ),
+    Mutation(
         "a_certificate_that_is_renewed_is_not_read_anew",
         "mesh",
         "        self._dates = read_dates(self._file) or self._dates\n",
