@@ -67,7 +67,7 @@ class Reload:
             ]
             if problems:
                 error = ConfigError(problems)
-                self._refused(error)
+                self._refused(error, config.version)
                 raise error
             warn_where_eventual(config, has_redis=in_force.would_ask_redis(config))
             self.counters["reloads"] += 1
@@ -98,10 +98,12 @@ class Reload:
             raise
         self.change(changed)
 
-    def _refused(self, error: ConfigError) -> None:
+    def _refused(self, error: ConfigError, version: int = 0) -> None:
+        """`version`: its number, where the file could be read and has one."""
         self.counters["refused"] += 1
         first, *more = error.problems
-        self._fault = f"{first}{f', and {len(more)} more' if more else ''}"
+        named = f"version {version}: " if version else ""
+        self._fault = f"{named}{first}{f', and {len(more)} more' if more else ''}"
 
     def beat(self) -> None:
         """Lowers ceilings whose time is over, and moves the roll-out on; to be called every second

@@ -281,6 +281,13 @@ MUTATIONS = (
         suite("shared/test_leader_view", "the_time_since"),
     ),
     Mutation(
+        "a_fault_does_not_name_the_version_that_was_refused",
+        "rollout",
+        "self._refused(error, config.version)",
+        "self._refused(error)",
+        suite("rollout/test_reload", "no_stages"),
+    ),
+    Mutation(
         "each_worker_that_is_forked_imports_the_network",
         "limiter",
         "            _import_network(identity.mesh)\n",

@@ -146,8 +146,10 @@ class Admin:
         try:
             await asyncio.to_thread(getattr(self._limiter.rollout, body.action))
         except CrdtbucketError as error:
-            AUDIT.warning("rollout from %s: %s refused: %s", who, body.action, error)
-            raise Refusal(409, str(error)) from error
+            fault = self._limiter.stats()["config"]["fault"]
+            why = f"{error}; the newest file was refused: {fault}" if fault else str(error)
+            AUDIT.warning("rollout from %s: %s refused: %s", who, body.action, why)
+            raise Refusal(409, why) from error
         state = self._limiter.rollout.state
         assert state is not None, "a command goes to a roll-out"
         AUDIT.warning(
