@@ -585,6 +585,23 @@ MUTATIONS = (
         suite("mesh/transport/test_credentials", "not_trust_itself"),
     ),
     Mutation(
+        "an_older_order_of_a_peer_that_was_cut_off_is_refused_in_the_log",
+        "mesh/links",
+        "        if held is not None and order.rank <= held.rank:\n            return False\n",
+        "        if held is not None and order.rank <= held.rank:\n"
+        "            if order.rank < held.rank:\n"
+        "                refused(_later(held))\n"
+        "            return False\n",
+        suite("mesh/links/test_ejections", "does_not_hold"),
+    ),
+    Mutation(
+        "what_peers_bring_is_not_audited",
+        "mesh/links",
+        "        self._audit()\n        self._send_fresh()\n",
+        "        self._send_fresh()\n",
+        suite("mesh/links/test_override_spread", "audit"),
+    ),
+    Mutation(
         "addresses_that_a_name_gains_are_not_said",
         "mesh",
         "        elif self._last:\n            self._say_changed(found)\n",
