@@ -34,9 +34,9 @@ class LoadedFiles(Generic[T]):
             try:
                 self._loaded = self._load()
             except (CrdtbucketError, OSError) as error:
-                self._log.error("of %s something changed; what was in use stays: %s", names, error)
+                self._log.error("one of %s has changed; what was in use stays: %s", names, error)
             else:
-                self._log.info("of %s something changed, and is in use", names)
+                self._log.info("one of %s has changed, and is in use", names)
         return self._loaded
 
     def _stamp(self) -> tuple[object, ...]:

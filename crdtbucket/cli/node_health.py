@@ -8,47 +8,14 @@ from typing import Any
 
 from crdtbucket.cli.answer_values import list_of, mapping_of, number_of, text_of
 from crdtbucket.cli.bucket_limits import differing, read_limits
+from crdtbucket.cli.certificate_report import CertificateReport
+from crdtbucket.cli.config_report import ConfigReport
 from crdtbucket.cli.outages import OutageReport, read_rules
 from crdtbucket.cli.snapshot_report import SnapshotReport
-from crdtbucket.cli.terminal_text import printable, seconds
+from crdtbucket.cli.terminal_text import seconds
 from crdtbucket.cli.unreached_peers import UnreachedPeers, read_unreached
 
 SILENT = ("suspect", "dead")
-
-
-@dataclass(frozen=True)
-class ConfigReport:
-    """The configuration that a node runs. `stage` says how far it is rolled out; "" when it is in
-    force everywhere."""
-
-    version: int = 0
-    hash: str = ""
-    stage: str = ""
-    rollout: str = ""
-    """The status of the newest version of the node, where it is not simply running."""
-
-    @classmethod
-    def of(cls, answer: Any, rollout: Any = None) -> ConfigReport | None:
-        """Reads the report; None where nothing is known. `rollout`: what the node said of its
-        newest version."""
-        if not isinstance(answer, Mapping) or not answer.get("hash"):
-            return None
-        stage = answer.get("stage")
-        newest = mapping_of(rollout)
-        status = text_of(newest.get("status"))
-        number = int(number_of(newest.get("version")) or 0)
-        return cls(
-            int(number_of(answer.get("version")) or 0),
-            text_of(answer.get("hash")),
-            f"stage {printable(str(stage))}" if stage else "",
-            {"halted": "halted", "rolled back": f"({number} rolled back)"}.get(status, ""),
-        )
-
-    @property
-    def name(self) -> str:
-        """The version where there is one, the start of the hash, and the stage of a roll-out."""
-        number = str(self.version) if self.version else ""
-        return " ".join(filter(None, [number, self.hash[:8], self.stage, self.rollout]))
 
 
 @dataclass(frozen=True)
@@ -110,6 +77,7 @@ class NodeReport:
     limits: Mapping[str, str] = field(default_factory=dict)
     """The limits of its buckets in words, by their names."""
     snapshot: SnapshotReport = field(default_factory=SnapshotReport)
+    certificate: CertificateReport = field(default_factory=CertificateReport)
     outages: Mapping[str, OutageReport | None] = field(default_factory=dict)
     """What is known of each Redis that does not decide, by its address."""
     rules: Mapping[str, str] = field(default_factory=dict)
@@ -162,6 +130,7 @@ class NodeReport:
             mapping_of(answer.get("identity")).get("operators") != [],
             read_limits(answer),
             SnapshotReport.of(answer.get("snapshot")),
+            CertificateReport.of(answer.get("certificate")),
             {
                 text_of(name): OutageReport.of(one)
                 for name, one in mapping_of(answer.get("outages")).items()
@@ -241,6 +210,7 @@ def _faults_of(node: NodeReport, max_lag: float) -> Iterable[str]:
             yield f"{node.name}: {bucket} is in fallback, the rule for an outage decides{words}"
     yield from _region_faults(node)
     yield from node.snapshot.faults(node.name)
+    yield from node.certificate.faults(node.name)
     if node.refused:
         yield f"{node.name}: its file is refused, and what was in force stays: {node.refused}"
     if node.halted:

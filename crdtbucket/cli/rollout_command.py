@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -39,32 +39,41 @@ def rollout(action: str, signing: SigningOptions, node: NodeOptions, json_: bool
     rolled back; of the others 0; 2 for an error.
     """
 
+    refused: list[str] = []
+
     async def moved(asked: NodeClient) -> Any:
         if action != "status" and signing.key_file is None:
             return await asked.rollout(action)
-        state = (await asked.status()).get("rollout")
+        status = await asked.status()
+        state, fault = status.get("rollout"), text_of(mapping_of(status.get("config")).get("fault"))
+        if fault:
+            refused.append(f"the newest file was refused: {fault}")
         if action == "status":
             return state
-        order = _signed(action, state, signing)
+        order = _signed(action, state, signing, refused)
         await asked.order(order.as_text())
         if not json_:
             click.echo(f"signed: {order.in_words()}")
         return (await asked.status()).get("rollout")
 
     answer = node.ask(moved)
-    say(answer, json_, in_words(answer) if isinstance(answer, Mapping) else [NONE])
+    lines = in_words(answer) if isinstance(answer, Mapping) else [NONE]
+    say(answer, json_, [*lines, *refused])
     stopped = isinstance(answer, Mapping) and answer.get("status") in ("halted", "rolled back")
     sys.exit(STOPPED if action == "status" and stopped else 0)
 
 
-def _signed(action: str, state: Any, signing: SigningOptions) -> CommandOrder:
-    """The order that brings a version from where the node says it is to where the action does."""
+def _signed(
+    action: str, state: Any, signing: SigningOptions, refused: Sequence[str]
+) -> CommandOrder:
+    """The order that brings a version from where the node says it is to where the action does.
+    `refused`: what the node says of a file that it refused."""
     from crdtbucket.mesh.links.command_orders import CommandOrder
     from crdtbucket.rollout.rollout_plan import RolloutPlan, Stage
     from crdtbucket.rollout.staged import Position, Rollout, Status
 
     if not isinstance(state, Mapping):
-        raise CrdtbucketError(NONE)
+        raise CrdtbucketError("; ".join([NONE, *refused]))
     try:
         status = {str(one): one for one in Status}[state["status"]]
         at = Position(state["version"], int(state["hash"], 16), 0, status, state["stage"] - 1)

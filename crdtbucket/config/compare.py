@@ -14,6 +14,7 @@ from crdtbucket.config.fingerprint import spec_content
 from crdtbucket.mesh.mesh_config import RENEWABLE
 from crdtbucket.rollout.staged import FIXED
 from crdtbucket.spec.bucket_spec import BucketSpec
+from crdtbucket.strong.redis.redis_config import CREDENTIALS
 
 _CHOICES = {
     "max_debt": "late updates may push a key so far below empty",
@@ -232,7 +233,9 @@ def _settings(old: Config, new: Config) -> Iterator[Difference]:
         words = f"{path}: {_text(before)} -> {_text(after)}"
         if before == after:
             words = f"{path}: another secret"
-        if path.startswith(tuple(FIXED.values())) and not path.startswith(RENEWABLE):
+        if path.startswith(tuple(FIXED.values())) and not path.startswith(
+            (*RENEWABLE, *CREDENTIALS)
+        ):
             words += " (this asks for a restart)"
         yield Difference(path, before, after, words)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -57,6 +58,8 @@ class LocalNode:
         self._obeys: OperatorCommands | None = None
         self._running: tuple[int, int, int] | None = None
         self._position: Position | None = None
+        if identity.mesh is not None:
+            _import_network(identity.mesh)
 
     @property
     def mesh(self) -> MeshNetwork | None:
@@ -104,7 +107,6 @@ class LocalNode:
         given, file = self.identity.mesh, self._file
         if given is None:
             return None
-        # The network is imported only where there is one.
         from crdtbucket.mesh.links.command_orders import CommandBook
         from crdtbucket.mesh.links.operator_orders import OperatorBooks
         from crdtbucket.mesh.links.peer_keys import load_for, peer_keys_of
@@ -286,3 +288,14 @@ class LocalNode:
     def _refused(self, _: NodeConflict) -> None:
         # Every decision raises by now; callers that wait for tokens look again, and raise as well.
         self._in_force.wake_waiters()
+
+
+def _import_network(mesh: MeshConfig) -> None:
+    """Imports what a mesh needs: no worker that is forked from a process with a limiter has to."""
+    import crdtbucket.shared.leadership  # noqa: F401 - `service` uses it
+    from crdtbucket.mesh.links.peer_keys import load_for
+    from crdtbucket.mesh.transport.carriers import carrier_of
+
+    with suppress(MeshError):  # `service` raises it
+        carrier_of(mesh)
+        load_for(mesh)

@@ -152,6 +152,11 @@ METRICS: tuple[MetricSpec, ...] = (
         "result",
         read.fields(applied="reloads", refused="refused"),
     ),
+    CONFIG.one(
+        "config_refused",
+        "1 while the newest configuration that was read is refused, else 0.",
+        lambda config: int(bool(config.get("fault"))),
+    ),
     *CONFIG.plain(("config_version", "version", "Version of the configuration that runs.")),
     ROLLOUT.by(
         "rollout_status",

@@ -31,6 +31,16 @@ FLEET: tuple[MetricSpec, ...] = (
         "How old the last complete snapshot in mesh.state_dir is; none where none is kept.",
         lambda mesh: mesh.get("snapshot_age"),
     ),
+    MESH.one(
+        "mesh_certificate_left_seconds",
+        "Time until this node's certificate expires, below 0 once it has; none without one.",
+        lambda mesh: mesh.get("certificate_left"),
+    ),
+    MESH.one(
+        "mesh_certificate_validity_seconds",
+        "For how long that certificate was issued; none without one.",
+        lambda mesh: mesh.get("certificate_validity"),
+    ),
     MESH.by(
         "mesh_frames_total",
         "Sealed frames on the sockets: in or out.",

@@ -6,11 +6,13 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from crdtbucket.errors import ConfigError, CrdtbucketError, InvalidSpec
+from crdtbucket.mesh.mesh_config import RENEWABLE
 from crdtbucket.rollout.in_force import InForce
 from crdtbucket.rollout.limiter_file import LimiterFile, load_regular, warn_where_eventual
 from crdtbucket.rollout.live_rollout import LiveRollout
 from crdtbucket.rollout.unfit import fixed, unfit, unfit_mesh, unfit_version
 from crdtbucket.rollout.watching import FileWatch
+from crdtbucket.strong.redis.redis_config import CREDENTIALS
 
 if TYPE_CHECKING:
     from crdtbucket.config import Config
@@ -41,6 +43,8 @@ class Reload:
         self._node = node
         if file is not None and file.mesh != file.config.mesh:
             self._node = None  # an argument holds in place of the file
+        given = started.get("redis")
+        self._follows_redis = file is None or given == file.config.redis
         self._watch: FileWatch | None = None
         if file is None:
             return
@@ -60,26 +64,35 @@ class Reload:
         with in_force.lock:
             mesh = self._renewed(config)
             problems = [
-                *fixed(config, in_force.config, self._fixed_settings()),
+                *fixed(config, in_force.config, self._fixed_settings(), self._renewable()),
                 *unfit_mesh(mesh, self._node, in_force.tables.main.hash_key, config.path),
                 *unfit(config, in_force),
                 *unfit_version(config, in_force.config, self.rollout.position),
             ]
             if problems:
                 error = ConfigError(problems)
-                self._refused(error)
+                self._refused(error, config.version)
                 raise error
             warn_where_eventual(config, has_redis=in_force.would_ask_redis(config))
             self.counters["reloads"] += 1
             self._fault = ""
             if mesh is not None and self._node is not None:
                 self._node.renew(mesh)
+            if self._follows_redis and config.redis is not None and in_force.strong is not None:
+                in_force.strong.renew(config.redis)
             self.rollout.change(config)
 
     def _fixed_settings(self) -> Mapping[str, Any]:
+        now = dict(self._started) if self._file is None else {}
         if self._node is not None:
-            return {**self._started, "mesh": self._node.identity.mesh}
-        return self._started if self._file is None else {}
+            now["mesh"] = self._node.identity.mesh
+        if self._follows_redis and self._in_force.strong is not None:
+            now["redis"] = self._in_force.strong.config
+        return now
+
+    def _renewable(self) -> tuple[str, ...]:
+        mesh = () if self._node is None else RENEWABLE
+        return (*mesh, *CREDENTIALS) if self._follows_redis else mesh
 
     def _renewed(self, config: Config) -> MeshConfig | None:
         """The mesh with the secrets and keys of `config`; None: it stays as it is."""
@@ -98,10 +111,12 @@ class Reload:
             raise
         self.change(changed)
 
-    def _refused(self, error: ConfigError) -> None:
+    def _refused(self, error: ConfigError, version: int = 0) -> None:
+        """`version`: its number, where the file could be read and has one."""
         self.counters["refused"] += 1
         first, *more = error.problems
-        self._fault = f"{first}{f', and {len(more)} more' if more else ''}"
+        named = f"version {version}: " if version else ""
+        self._fault = f"{named}{first}{f', and {len(more)} more' if more else ''}"
 
     def beat(self) -> None:
         """Lowers ceilings whose time is over, and moves the roll-out on; to be called every second

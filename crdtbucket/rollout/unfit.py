@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Container, Iterator, Mapping
 from functools import partial
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from crdtbucket._core import Table
 from crdtbucket.base.hashing import shared_key
 from crdtbucket.errors import InvalidSpec, MeshError, Problem
-from crdtbucket.mesh.mesh_config import RENEWABLE, MeshConfig
+from crdtbucket.mesh.mesh_config import MeshConfig
 from crdtbucket.rollout.in_force import InForce
 from crdtbucket.rollout.staged import FIXED, Position, Status
 from crdtbucket.spec.bucket_spec import BucketSpec
@@ -34,21 +34,23 @@ def kind_of(spec: BucketSpec) -> str:
     return RATE if spec.slots is None else "slots"
 
 
-def fixed(config: Config, running: Config | None, started: Mapping[str, Any]) -> Iterator[Problem]:
+def fixed(
+    config: Config, running: Config | None, started: Mapping[str, Any], renewable: Container[str]
+) -> Iterator[Problem]:
     """Settings that differ from the running ones and cannot change. `started`: the running settings
-    of a limiter without a file; and of any limiter the present mesh, unless an argument overrides
-    that of the file."""
+    of a limiter without a file; and of any limiter the present mesh and Redis, unless an argument
+    overrides that of the file. `renewable`: what may change, as a file calls it."""
     for field, path in FIXED.items():
         new = attrgetter(field)(config)
         if running is not None:
             old = attrgetter(field)(running)
-            if old != new and field == "mesh":
+            if old != new and field in ("mesh", "redis"):
                 old = started.get(field, old)
         else:
             old = started.get(field, new)
             new = old if new is None else new
         for where in _differences(path, old, new, partial(config.file_key, field)):
-            if where in RENEWABLE and "mesh" in started:
+            if where in renewable:
                 continue
             yield Problem(
                 "cannot change while the limiter works",

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import threading
 from collections.abc import Callable
 from typing import Protocol
 
@@ -111,6 +112,8 @@ class Leadership:
         try:
             await self._stand_by_and_lead()
         except Exception:  # logged; nobody awaits this task
+            if _interpreter_ends():  # it could not start a thread
+                return
             LOG.exception("a bug in leading the processes that share a table")
             raise
 
@@ -124,6 +127,8 @@ class Leadership:
                 self._table.admit(NodeConflict)
             elif self._table.refusal is None:
                 self._table.refuse(conflict)
+            if _interpreter_ends():
+                return
             if self._table.sharing.lead():
                 await self._follow()
         await asyncio.gather(self._look(), self._check(), self._show_others())
@@ -160,3 +165,9 @@ class Leadership:
             "restart all of them",
             self._file.path,
         )
+
+
+def _interpreter_ends() -> bool:
+    """Whether Python ends, and with it this process: it may close its limiter meanwhile, but it has
+    no threads to give to a mesh that starts."""
+    return not threading.main_thread().is_alive()

@@ -162,7 +162,7 @@ class EndpointHealth:
     def _log_slowness(self) -> None:
         address = self._link.address
         if self._slow:
-            why = "without a mesh an exact answer that is slow is worth more than the quota"
+            why = "an exact answer that is slow is worth more than the quota, the only other rule"
             slowness = self.controller.slowness
             LOG.warning("Redis %s: slow: %s; still strong, because %s", address, slowness, why)
         else:

@@ -17,7 +17,7 @@ from crdtbucket.strong.deadlines import PendingRequest
 from crdtbucket.strong.endpoint import Endpoint
 from crdtbucket.strong.ledger import Ledger
 from crdtbucket.strong.redis import topology
-from crdtbucket.strong.redis.access import server_access, tls_context
+from crdtbucket.strong.redis.access import Access, server_access, tls_context
 from crdtbucket.strong.redis.locator import Locator
 from crdtbucket.strong.redis.redis_config import RedisConfig
 from crdtbucket.strong.redis.regions import Regions
@@ -117,6 +117,14 @@ class Endpoints:
             if endpoint.usable():  # else a probe comes first, when it is due
                 endpoint.supervisor.wake()
 
+    def renew(self, config: RedisConfig) -> None:
+        """Connections are opened with the credentials of `config` from now on, and those that exist
+        stay; from any thread."""
+        self._config = config
+        self._locator.renew(config)
+        for endpoint in list(self.by_address.values()):
+            endpoint.link.renew(self._access())
+
     # ---- which endpoint ----
 
     def of(self, bucket: BucketCore, key: str | bytes) -> Endpoint | None:
@@ -178,13 +186,16 @@ class Endpoints:
         now = self._ledger.table.now()
         return Endpoint(
             address,
-            server_access(self._config, self._tls, f"crdtbucket:{self._registry.node}"),
+            self._access(),
             self._config,
             self._ledger,
             self._controller(now),
             ranges,
             self,
         )
+
+    def _access(self) -> Access:
+        return server_access(self._config, self._tls, f"crdtbucket:{self._registry.node}")
 
     def _supervise(self, endpoint: Endpoint) -> None:
         self._tasks[endpoint] = [asyncio.create_task(logged(work)) for work in endpoint.upkeep]

@@ -51,6 +51,10 @@ class ServerLink:
         self._listener = listener
         self._opening: asyncio.Task[tuple[RedisConnection, ServerFacts]] | None = None
 
+    def renew(self, access: Access) -> None:
+        """Connections that are opened from now on use these credentials; from any thread."""
+        self.access = access
+
     async def open(self, timeout: float) -> tuple[RedisConnection, ServerFacts] | None:
         """A new connection, which is not in use yet, and the facts about its server. None when the
         server has moved meanwhile: no answer of the old one is waited for. Raises

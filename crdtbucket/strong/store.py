@@ -77,6 +77,10 @@ class Store:
         self._upkeep_task: asyncio.Task[None] | None = None
         self._owner = owner
 
+    def renew(self, config: RedisConfig) -> None:
+        """The credentials are those of `config` from now on; from any thread."""
+        self._places.renew(config)
+
     # ---- start and stop ----
 
     async def start(self) -> None:

@@ -57,7 +57,8 @@ class StrongSide:
             self.regions = Regions(region, config.regions)
         self.rule_maker = RuleMaker(config, degradation, tables, self.regions, forget_after_ms)
         self.wanted_share = self.rule_maker.wanted_share
-        self._config = config
+        self.config = config
+        """The settings of Redis, of which a reload may change the credentials."""
         self._tables = tables
         self._table = tables.strong
         self._node = node
@@ -97,6 +98,12 @@ class StrongSide:
                     bucket.switch(mode)
                 bucket.attach(self.store)
 
+    def renew(self, config: RedisConfig) -> None:
+        """The credentials are those of `config` from now on; from any thread."""
+        self.config = config
+        if self.store is not None:
+            self.store.renew(config)
+
     def join(self, machine: MeshNode | None) -> None:
         """Before the start: `machine` is this node's part in the mesh, if there is one. The mesh
         carries only the counts of the main table, so strong buckets beside a shared table do
@@ -127,7 +134,7 @@ class StrongSide:
         ledger = Ledger(
             self._table,
             StoreNames(
-                self._table, roster, self._node, self._config.prefix.encode(), self._region_of
+                self._table, roster, self._node, self.config.prefix.encode(), self._region_of
             ),
             self._rules,
             nodes=self._sharing,
@@ -137,7 +144,7 @@ class StrongSide:
         degraded = Mode.FALLBACK if machine is None else Mode.EVENTUAL
         previous = self._previous_epoch
         self.store = Store(
-            self._config,
+            self.config,
             ledger,
             self._node,
             partial(Controller, self.rule_maker.degradation.modes, degraded=degraded),

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import click
 
+from crdtbucket.base import certificate_dates
 from crdtbucket.cli import node_client, node_health, snapshot_report, unreached_peers
 from crdtbucket.cli.commands import cli
 from tests.test_docs import rows
@@ -44,7 +45,7 @@ def test_exit_statuses_are_of_all_commands() -> None:
 
 
 def test_sentences_that_are_explained_are_said() -> None:
-    modules = (node_client, node_health, snapshot_report, unreached_peers)
+    modules = (node_client, node_health, snapshot_report, unreached_peers, certificate_dates)
     said = "".join(Path(str(module.__file__)).read_text() for module in modules)
     start = next(n for n, line in enumerate(lines()) if line.startswith("| sentence |"))
     told = []
@@ -52,7 +53,7 @@ def test_sentences_that_are_explained_are_said() -> None:
         if not line.startswith("|"):
             break
         told += re.findall(r"`([^`]+)`", line.split(" | ")[0])
-    assert len(told) == 18
+    assert len(told) == 20
     states = {"is suspect": "suspect", "is dead": "dead"}
     for sentence in told:
         assert states.get(sentence, sentence) in said, sentence

@@ -61,6 +61,24 @@ async def test_none_is_under_way() -> None:
         assert (done.exit_code, done.output) == (0, "no version is being rolled out\n")
 
 
+@pytest.mark.parametrize("state", [None, HALTED])
+async def test_a_file_that_was_refused_is_said(
+    state: dict[str, Any] | None, tmp_path: Path
+) -> None:
+    fault = "version 3: limits.yaml:4:5: services: \x1b"
+    answer = {"rollout": state, "config": {"fault": fault}}
+    said = "the newest file was refused: version 3: limits.yaml:4:5: services: \\x1b"
+    async with fake_node(GET_admin_status=answer) as node:
+        done = await run("rollout", "--url", node.url, CRDTBUCKET_TOKEN=TOKEN)
+        assert done.output.splitlines()[-1] == said
+        if state is None:
+            path = tmp_path / "ops.pem"
+            path.write_bytes(NodeKey.make().pem())
+            words = ("advance", "--key", str(path), "--url", node.url)
+            done = await run("rollout", *words, CRDTBUCKET_TOKEN=TOKEN)
+            assert str(done.exception).endswith(f"no version is being rolled out; {said}")
+
+
 @pytest.mark.parametrize("action", ["advance", "halt", "rollback"])
 async def test_a_command_goes_to_the_node(action: str) -> None:
     async with fake_node(POST_admin_rollout=HALTED) as node:

@@ -85,6 +85,33 @@ def test_every_alert_is_seen_to_fire_and_to_be_silent() -> None:
     assert set(seen) == {(name, fires) for name in ALERTS for fires in (True, False)}
 
 
+def cleared(case: Path) -> set[str]:
+    """The alerts of which one fires and is silent at a later moment of the same test."""
+    found = set()
+    for one in loaded(case.read_text())["tests"]:
+        fired: dict[str, list[str]] = {}
+        for moment in sorted(
+            one.get("alert_rule_test", []), key=lambda each: at(each["eval_time"])
+        ):
+            name, now = (
+                moment["alertname"],
+                [str(each["exp_labels"]) for each in moment["exp_alerts"]],
+            )
+            found |= {name} if set(fired.get(name, ())) - set(now) else set()
+            fired.setdefault(name, []).extend(now)
+    return found
+
+
+def at(time: str) -> int:
+    """Seconds of a time such as 1h30m."""
+    units = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
+    return sum(int(number) * units[unit] for number, unit in re.findall(r"(\d+)([smhd])", time))
+
+
+def test_every_alert_is_seen_to_clear() -> None:
+    assert set().union(*map(cleared, CASES)) == set(ALERTS)
+
+
 @pytest.mark.parametrize("wrong", ["vector(0) > 1", "vector(1)"], ids=["never", "always"])
 def test_a_rule_that_is_wrong_fails_its_test(promtool: str, tmp_path: Path, wrong: str) -> None:
     """Its alerts replaced at once: every file of tests must complain of each of them."""

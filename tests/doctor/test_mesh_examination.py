@@ -144,6 +144,19 @@ async def test_a_certificate_that_has_expired(tmp_path: Path) -> None:
     assert "certificate has expired): renew it there" in found["certificate"].text
 
 
+async def test_a_certificate_that_should_have_been_renewed(tmp_path: Path) -> None:
+    authority = Authority(tmp_path, "ca")
+    for hours, wrong_ in (((-100, 20), True), ((-100, 30), False)):
+        files = authority.issue("me", "me", hours=hours)
+        pair = f"cert: {files['tls_cert']}, key: {files['tls_key']}, ca: {authority.file}"
+        found = await examined(config(tmp_path, more=f"tls: {{{pair}}}"))
+        assert ("certificate" in found) is wrong_
+        if wrong_:
+            assert found["certificate"].level == "wrong"
+            said = f"mesh.tls.cert '{files['tls_cert']}' expires in 19 hours: put a new certificate"
+            assert said in found["certificate"].text
+
+
 async def test_a_certificate_that_is_not_for_this_node(tmp_path: Path) -> None:
     authority = Authority(tmp_path, "ca")
     files = authority.issue("all", "node.example")

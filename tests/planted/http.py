@@ -6,6 +6,13 @@ from tests.planted.mutation import PYTEST, Mutation, suite
 
 MUTATIONS = (
     Mutation(
+        "a_command_of_a_roll_out_does_not_say_what_was_refused",
+        "http",
+        'why = f"{error}; the newest file was refused: {fault}" if fault else str(error)',
+        "why = str(error)",
+        suite("http/server/test_admin", "which_version_was_refused"),
+    ),
+    Mutation(
         "a_route_that_asks_for_too_much_is_an_error_of_the_server",
         "http",
         "ReservationDenied, SlotDenied, CostExceedsCapacity)\n",

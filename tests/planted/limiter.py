@@ -295,6 +295,27 @@ MUTATIONS = (
         suite("shared/test_leader_view", "the_time_since"),
     ),
     Mutation(
+        "a_fault_does_not_name_the_version_that_was_refused",
+        "rollout",
+        "self._refused(error, config.version)",
+        "self._refused(error)",
+        suite("rollout/test_reload", "no_stages"),
+    ),
+    Mutation(
+        "each_worker_that_is_forked_imports_the_network",
+        "limiter",
+        "            _import_network(identity.mesh)\n",
+        "            pass\n",
+        suite("mesh/transport/test_carriers", "sockets"),
+    ),
+    Mutation(
+        "a_process_whose_interpreter_ends_leads",
+        "shared",
+        "    return not threading.main_thread().is_alive()\n",
+        "    return False\n",
+        suite("shared/test_leadership", "interpreter_ends"),
+    ),
+    Mutation(
         "a_process_that_could_not_lead_keeps_the_name",
         "shared",
         "            self._node.fail()\n",

@@ -585,6 +585,72 @@ MUTATIONS = (
         suite("mesh/transport/test_credentials", "not_trust_itself"),
     ),
     Mutation(
+        "an_older_order_of_a_peer_that_was_cut_off_is_refused_in_the_log",
+        "mesh/links",
+        "        if held is not None and order.rank <= held.rank:\n            return False\n",
+        "        if held is not None and order.rank <= held.rank:\n"
+        "            if order.rank < held.rank:\n"
+        "                refused(_later(held))\n"
+        "            return False\n",
+        suite("mesh/links/test_ejections", "does_not_hold"),
+    ),
+    Mutation(
+        "what_peers_bring_is_not_audited",
+        "mesh/links",
+        "        self._audit()\n        self._send_fresh()\n",
+        "        self._send_fresh()\n",
+        suite("mesh/links/test_override_spread", "audit"),
+    ),
+    Mutation(
+        "addresses_that_a_name_gains_are_not_said",
+        "mesh",
+        "        elif self._last:\n            self._say_changed(found)\n",
+        "",
+        suite("mesh/sockets/test_discovery", "gains_and_loses"),
+    ),
+    Mutation(
+        "a_certificate_that_is_renewed_is_not_read_anew",
+        "mesh",
+        "        self._dates = read_dates(self._file) or self._dates\n",
+        "        self._dates = self._dates or read_dates(self._file)\n",
+        suite("mesh/links/test_own_certificate", "within_ten_seconds"),
+    ),
+    Mutation(
+        "a_certificate_that_lives_for_a_day_always_ends_soon",
+        "base",
+        "    return left < min(SOON_S, validity / SOON_SHARE)\n",
+        "    return left < SOON_S\n",
+        suite("base/test_certificate_dates", "fifth_of_its_life"),
+    ),
+    Mutation(
+        "the_dates_of_a_chain_are_those_of_its_authority",
+        "base",
+        "        found = FIRST.search(opened.read())\n",
+        "        *_, found = FIRST.finditer(opened.read())\n",
+        suite("base/test_certificate_dates", "chain"),
+    ),
+    Mutation(
+        "a_certificate_that_ends_soon_is_logged_at_each_look",
+        "mesh",
+        '            self._said = "soon"\n',
+        "            pass\n",
+        suite("mesh/links/test_own_certificate", "said_once"),
+    ),
+    Mutation(
+        "a_certificate_lasts_as_long_as_when_the_leader_looked",
+        "shared",
+        '        mesh["certificate_left"] -= age\n',
+        '        mesh["certificate_left"] -= 0\n',
+        suite("shared/test_leader_view", "the_time_since"),
+    ),
+    Mutation(
+        "the_status_knows_no_certificate",
+        "cli",
+        "    yield from node.certificate.faults(node.name)\n",
+        "",
+        suite("cli/test_node_health", "sentence"),
+    ),
+    Mutation(
         "a_failed_handshake_of_tls_is_a_bad_request",
         "mesh/sockets",
         "        if self._inner is not None:\n            self._end_unasked()\n",

@@ -30,6 +30,13 @@ MUTATIONS = (
         suite("doctor/test_mesh_examination", "in_order_logs"),
     ),
     Mutation(
+        "a_file_that_is_refused_is_well_by_the_metrics",
+        "metrics",
+        'lambda config: int(bool(config.get("fault")))',
+        "lambda config: 0",
+        suite("metrics/test_scrape", "until_a_good_one"),
+    ),
+    Mutation(
         "a_call_of_grpc_that_could_never_pass_may_be_repeated",
         "integrations",
         "        except CostExceedsCapacity as error:\n            context.abort(",

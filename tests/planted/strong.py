@@ -22,6 +22,20 @@ MUTATIONS = (
         suite("strong/controller/test_controller_settings", "makes_no_sense"),
     ),
     Mutation(
+        "a_new_password_is_for_endpoints_that_come_later",
+        "strong",
+        "            endpoint.link.renew(self._access())\n",
+        "            pass\n",
+        suite("strong/test_credentials_reload", "was_refused or without_a_restart"),
+    ),
+    Mutation(
+        "a_reload_takes_another_password_and_does_not_use_it",
+        "rollout",
+        "                in_force.strong.renew(config.redis)\n",
+        "                pass\n",
+        suite("strong/test_credentials_reload", "without_a_file"),
+    ),
+    Mutation(
         "a_call_within_a_call_of_a_thread_reads_its_answer",
         "strong",
         "if connection is None or connection.asking:",

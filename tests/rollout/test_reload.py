@@ -55,7 +55,8 @@ def refused(limiter: Limiter, config: Config) -> list[str]:
     after = (dict(limiter.buckets), [b.spec for b in limiter.buckets.values()], limiter.stats())
     assert after[2]["config"].pop("refused") == before[2]["config"].pop("refused") + 1
     before[2]["config"].pop("fault")
-    assert after[2]["config"].pop("fault").startswith(str(caught.value.problems[0]))
+    named = f"version {config.version}: " if config.version else ""
+    assert after[2]["config"].pop("fault").startswith(f"{named}{caught.value.problems[0]}")
     assert after == before
     assert all(problem.fix and problem.file == "limits.yaml" for problem in caught.value.problems)
     return [problem.path for problem in caught.value.problems]

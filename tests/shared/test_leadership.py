@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import sys
 from pathlib import Path
 
 import pytest
@@ -40,3 +41,38 @@ async def test_a_node_whose_processes_end_at_once_leaves(
     await closing
     assert not asked[0]
     assert "node a has left" in caplog.text
+
+
+ENDING = """
+import atexit, logging, sys, time
+from crdtbucket import BucketSpec, Limiter, MeshConfig
+logging.basicConfig(level=logging.INFO)
+mesh = MeshConfig(listen="127.0.0.1:0")
+limiter = Limiter([BucketSpec("api", 100, 1)], node="a", mesh=mesh, shared=sys.argv[1])
+limiter.__enter__()
+
+def ends():
+    print("ends", flush=True)
+    sys.stdin.readline()
+    time.sleep(1)  # five times as long as it stands by before it asks for the lead
+    limiter.close()
+
+atexit.register(ends)
+"""
+
+
+async def test_a_process_whose_interpreter_ends_does_not_try_to_lead(tmp_path: Path) -> None:
+    """Workers close their limiters at exit, when Python has no new threads to give."""
+    mesh, path = MeshConfig(listen="127.0.0.1:0"), tmp_path / "table"
+    leader = Limiter([SPEC], node="a", mesh=mesh, shared=path)
+    pipe = asyncio.subprocess.PIPE
+    async with leader:
+        ending = await asyncio.create_subprocess_exec(
+            sys.executable, "-c", ENDING, str(path), stdin=pipe, stdout=pipe, stderr=pipe
+        )
+        assert ending.stdout is not None
+        assert await ending.stdout.readline() == b"ends\n"
+    _, log = await ending.communicate(b"the leader has ended\n")
+    assert ending.returncode == 0
+    assert b"ERROR" not in log, log.decode()
+    assert b"listening on" not in log, log.decode()

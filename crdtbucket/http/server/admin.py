@@ -92,6 +92,9 @@ class Admin:
             "last_failure": mesh.get("last_failure", ""),
             "unreached_peers": mesh.get("unreached", []),
             "snapshot": None if age is None else {"age": age, "fault": mesh["snapshot_fault"]},
+            "certificate": None
+            if (left := mesh.get("certificate_left")) is None
+            else {"left": left, "validity": mesh["certificate_validity"]},
             "config": stats["config"],
             "rollout": stats.get("rollout"),
         }
@@ -143,8 +146,10 @@ class Admin:
         try:
             await asyncio.to_thread(getattr(self._limiter.rollout, body.action))
         except CrdtbucketError as error:
-            AUDIT.warning("rollout from %s: %s refused: %s", who, body.action, error)
-            raise Refusal(409, str(error)) from error
+            fault = self._limiter.stats()["config"]["fault"]
+            why = f"{error}; the newest file was refused: {fault}" if fault else str(error)
+            AUDIT.warning("rollout from %s: %s refused: %s", who, body.action, why)
+            raise Refusal(409, why) from error
         state = self._limiter.rollout.state
         assert state is not None, "a command goes to a roll-out"
         AUDIT.warning(

@@ -228,6 +228,13 @@ class SnapshotInfo(Reply):
     ]
 
 
+class CertificateInfo(Reply):
+    """The certificate of a node in the mesh."""
+
+    left: Annotated[float, Field(description="Seconds until it expires; below 0 once it has.")]
+    validity: Annotated[float, Field(description="For how many seconds it was issued.")]
+
+
 class StatusReply(PeersReply):
     """The state of a node in one answer: what an operator asks for first."""
 
@@ -254,6 +261,9 @@ class StatusReply(PeersReply):
     unreached_peers: list[UnreachedInfo] = []
     snapshot: Annotated[
         SnapshotInfo | None, Field(description="Null where the node keeps none.")
+    ] = None
+    certificate: Annotated[
+        CertificateInfo | None, Field(description="Null where the node has none for the mesh.")
     ] = None
     config: OwnConfigInfo
     rollout: RolloutReply | None = None

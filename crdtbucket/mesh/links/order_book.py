@@ -87,8 +87,9 @@ class OrderBook(Generic[Order]):
         """Takes the orders that a peer passes on; returns those that are new.
 
         Orders of operators that this node does not know are left out: its file may be older, or
-        newer. So are orders that are older than those that hold, which the peer may not know yet.
-        `refused` is called for each. Raises `WireError` for a forged one.
+        newer; `refused` is called for each. So are, in silence, orders that are older than those
+        that hold, which a peer that was cut off does not know yet. Raises `WireError` for a forged
+        one.
         """
         return self.merge_rows(unpacked(data), refused)
 
@@ -126,8 +127,6 @@ class OrderBook(Generic[Order]):
     def _is_wanted(self, order: Order, refused: Refused) -> bool:
         held = self.about(*order.about)
         if held is not None and order.rank <= held.rank:
-            if order.rank < held.rank:
-                refused(f"{order.in_words()}: {_later(held)}")
             return False
         if fingerprint_of(order.public) not in self.operators:
             refused(f"{order.in_words()}: no key of mesh.operator_keys of this node")

@@ -8,7 +8,7 @@ from typing import ClassVar, TypeGuard
 
 from crdtbucket.base.packing import pack
 from crdtbucket.errors import WireError
-from crdtbucket.mesh.links.node_key import NodeKey
+from crdtbucket.mesh.links.node_key import NodeKey, fingerprint_of
 from crdtbucket.mesh.links.signed_orders import SignedOrder
 
 MAX_TEXT = 200
@@ -71,7 +71,8 @@ class OverrideOrder(SignedOrder):
     def in_words(self) -> str:
         """The order in words, for people."""
         said = "has no limit from outside" if self.limit is None else f"has {self.limit!r}"
-        return f"key {self.key!r} of bucket {self.bucket!r} {said} (counter {self.counter})"
+        by = f"operator {fingerprint_of(self.public)}, " if self.public else ""
+        return f"key {self.key!r} of bucket {self.bucket!r} {said} ({by}counter {self.counter})"
 
     def is_known(self) -> bool:
         """True: no version knows other orders about limits."""

@@ -10,11 +10,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import struct
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
+from crdtbucket.base.counted import counted
 from crdtbucket.base.packing import pack, unpack
 from crdtbucket.errors import WireError
 from crdtbucket.mesh.links.background_tasks import BackgroundTasks
@@ -24,6 +26,7 @@ from crdtbucket.mesh.links.override_book import OverrideBook, no_room
 from crdtbucket.mesh.links.override_orders import SHARDS, OverrideOrder
 from crdtbucket.mesh.links.session import Kind
 
+AUDIT = logging.getLogger("crdtbucket.audit")
 PAGE = 8
 """Orders in a frame: each costs some 0.2 ms to check."""
 COMPARE_S = 10.0
@@ -32,6 +35,8 @@ SHARDS_AT_ONCE = 2
 """Most shards that are asked for and have not come, of all peers together."""
 MOST_AT_ONCE = 600
 """Most new orders that are sent one by one; beyond that, peers find them by the digests."""
+MOST_NAMED = 20
+"""Most orders that a peer has brought within a second and that are audited one by one."""
 MAX_WAITING = 512
 """Most frames that came and were not looked at yet. What is dropped beyond that comes again."""
 
@@ -71,6 +76,8 @@ class OverrideSpread:
         self._on_forged = on_forged
         self._waiting: deque[tuple[Link, tuple[object, ...]]] = deque()
         self._working = False
+        self._new: dict[str, list[OverrideOrder]] = {}
+        """By peer, what holds since this was last written to the audit log."""
         self._compared_at = 0.0
         self._theirs: dict[Link, tuple[int, ...]] = {}
         """The digests that came last over each link."""
@@ -95,6 +102,7 @@ class OverrideSpread:
     def stop(self) -> None:
         """Nothing is sent from now on."""
         self._book.subscribe(None)
+        self._audit()
 
     def begin(self, link: Link) -> None:
         """A link has begun."""
@@ -118,6 +126,7 @@ class OverrideSpread:
     def look(self) -> None:
         """Sends what is new, and digests when it is time; called every second or so."""
         now = asyncio.get_running_loop().time()
+        self._audit()
         self._send_fresh()
         for gone in self._theirs.keys() - set(self._links.all()):
             self._theirs.pop(gone)
@@ -132,6 +141,18 @@ class OverrideSpread:
             for link in self._links.all():
                 self.begin(link)
         self._ask()
+
+    def _audit(self) -> None:
+        """Writes which orders of peers hold here now. Of very many the node where they were given
+        has written each."""
+        for peer, orders in self._new.items():
+            if len(orders) > MOST_NAMED:
+                number = counted(len(orders), "override")
+                AUDIT.warning("%s from node %s hold here from now on", number, peer)
+            else:
+                for order in orders:
+                    AUDIT.warning("override from node %s: %s", peer, order.in_words())
+        self._new.clear()
 
     def _send_fresh(self) -> None:
         fresh = self._book.fresh()
@@ -167,7 +188,8 @@ class OverrideSpread:
         elif kind == "orders" and parts:
             if not isinstance(parts[0], tuple) or len(parts[0]) > PAGE:
                 raise WireError(f"overrides that are no list of up to {PAGE}")
-            self._book.merge_rows(parts[0], no_room)
+            new = self._book.merge_rows(parts[0], no_room)
+            self._new.setdefault(link.peer.name, []).extend(new)
             if len(parts) > 3:
                 self._came(link, *parts[1:4])
 

@@ -49,8 +49,18 @@ class DnsDiscovery:
         if self.fault:
             self.fault, self.since = "", 0
             LOG.info("%s can be resolved again: %s", self._host, ", ".join(found))
+        elif self._last:
+            self._say_changed(found)
         self._last = found
         return list(found)
+
+    def _say_changed(self, found: list[str]) -> None:
+        came = ", ".join(one for one in found if one not in self._last)
+        went = ", ".join(one for one in self._last if one not in found)
+        changes = [f"to {came} now"] if came else []
+        changes += [f"no longer to {went}"] if went else []
+        if changes:
+            LOG.info("%s resolves %s", self._host, ", and ".join(changes))
 
     def _say_failed(self, why: str) -> None:
         if not self.fault:

@@ -24,6 +24,7 @@ from crdtbucket.mesh.links.link import Link
 from crdtbucket.mesh.links.link_table import LinkTable, LinkVerdict
 from crdtbucket.mesh.links.node_key import NodeKey
 from crdtbucket.mesh.links.operator_orders import OperatorBooks, OperatorOrders
+from crdtbucket.mesh.links.own_certificate import OwnCertificate
 from crdtbucket.mesh.links.peer_identity import PeerIdentity
 from crdtbucket.mesh.links.peer_keys import PeerKeys, changed_key
 from crdtbucket.mesh.links.session import Handshake, HandshakeError, Reason
@@ -56,9 +57,8 @@ class MeshNetwork:
         peer_keys: PeerKeys | None = None,
         books: OperatorBooks | None = None,
     ) -> None:
-        """`carrier` makes the transport, if not the one that `config` asks for. `hash_key` replaces
-        the key that `config` gives for the hash of bucket keys. `peer_keys`: which key belongs to
-        which name. `books`: what operators have ordered. Raises `MeshError`."""
+        """`carrier`: makes the transport, if not that of `config`. `hash_key`: of bucket keys, if
+        not that. `peer_keys`: by names. `books`: what operators ordered. Raises `MeshError`."""
         self.name = node.info.name
         self.counters = MeshCounters()
         self.links = LinkTable(self.name)
@@ -68,6 +68,7 @@ class MeshNetwork:
         self.address = ""
         """The address that others dial, once started; ":port" when only they can see the host."""
         self._tasks = BackgroundTasks()
+        self.certificate = OwnCertificate(config.tls_cert)
         books = OperatorBooks() if books is None else books
         self.orders = OperatorOrders(
             self.peer_keys, books, self.links, self.refusals, self._tasks, self._bad_frame
@@ -197,8 +198,7 @@ class MeshNetwork:
         if not dialed and shake.peer_role is Role.OBSERVER:
             return self._observers.admit(channel, shake, identity)
         if self._keys.is_observers(identity.used):
-            text = "it has the secret of observers, and wants to be a member"
-            raise HandshakeError(Reason.ROLE, text, peer)
+            raise HandshakeError(Reason.ROLE, "it has the secret of observers alone", peer)
         if not self._keys.accepts(identity.used):
             raise HandshakeError(Reason.RENEWED, "secrets have changed meanwhile", peer)
         self.peer_keys.check_alone(identity, self.links.identities())
@@ -289,6 +289,7 @@ class MeshNetwork:
         while True:
             self._give_up_links()
             self.orders.look()
+            self.certificate.look(self._clock())
             self.found()
             await asyncio.sleep(WATCH_S)
 

@@ -35,6 +35,10 @@ class Locator:
         self._tls = tls
         self._order: tuple[Address, ...] = config.target.addresses
 
+    def renew(self, config: RedisConfig) -> None:
+        """The credentials are those of `config` from now on; from any thread."""
+        self._config = config
+
     async def locate(self) -> Topology:
         """Finds out where the primaries are now.
 

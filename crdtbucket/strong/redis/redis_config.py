@@ -25,6 +25,14 @@ from crdtbucket.strong.redis.url import MAX_SEEDS, RedisTarget, parse_url
 _problem = partial(section_problem, "redis")
 
 
+CREDENTIALS = (
+    "rating.bucket_backend.connection.username",
+    "rating.bucket_backend.connection.password",
+    "rating.bucket_backend.connection.sentinel.password",
+)
+"""Settings that may change while a limiter works."""
+
+
 @dataclass(frozen=True)
 class RedisConfig:
     """Settings of the shared Redis; checked when made. Its repr shows no secret.

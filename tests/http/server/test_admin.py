@@ -221,6 +221,34 @@ async def test_a_roll_out_is_moved_and_each_command_is_audited(
         ]
 
 
+async def test_a_command_says_which_version_was_refused_and_why(tmp_path: Path) -> None:
+    path = tmp_path / "crdtbucket.yaml"
+    path.write_text(ROLLOUT.format(version=1, limit=100))
+    async with serving(Limiter.from_file(path), admin_token=TOKEN) as client:
+
+        async def advance() -> str:
+            _, answer, _ = await client.ask(
+                "POST", "/admin/rollout", headers=HEADERS, json={"action": "advance"}
+            )
+            return str(answer.get("detail"))
+
+        async def reload(version: int, limit: str) -> int:
+            path.write_text(ROLLOUT.format(version=version, limit=limit))
+            return (await client.ask("POST", "/admin/reload", headers=HEADERS))[0]
+
+        assert await reload(2, "-200") == 409
+        none = "no version is being rolled out; the newest file was refused: "
+        assert (await advance()).startswith(f"{none}{path}:")
+        assert await reload(1, "200") == 409  # another file under the same number
+        assert (await advance()).startswith(f"{none}version 1: {path}")
+        assert await reload(2, "200") == 200
+        for _ in range(2):
+            assert await advance() == "None"
+        assert (await advance()).endswith("is everywhere: there is no stage left")
+        assert await reload(3, "-200") == 409
+        assert "; the newest file was refused: " in await advance()
+
+
 async def test_an_operator_ejects_a_node(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     operator, stranger = NodeKey.make(), NodeKey.make()
     mesh = MeshConfig(

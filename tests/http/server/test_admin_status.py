@@ -10,6 +10,7 @@ import pytest
 
 from crdtbucket import BucketSpec, Limiter, MeshConfig, MeshError, Mode
 from crdtbucket.http.server import node_replies
+from tests.certificates import Authority
 from tests.http.serving import API, HEADERS, TOKEN, serving
 from tests.strong.redis_server import Server
 from tests.waits import eventually
@@ -60,3 +61,23 @@ async def test_the_status_says_that_no_snapshot_can_be_written(tmp_path: Path) -
         assert answer["snapshot"]["age"] >= 0
         assert answer["snapshot"]["fault"].endswith("cannot be written: Is a directory")
         (tmp_path / "eu-1.snapshot.new").rmdir()
+
+
+@pytest.mark.parametrize("certified", [True, False])
+async def test_the_status_says_until_when_the_certificate_is_valid(
+    certified: bool, tmp_path: Path
+) -> None:
+    authority = Authority(tmp_path, "ca")
+    tls = {**authority.issue("eu-1", "eu-1", hours=(-1, 9)), "tls_ca": authority.file}
+    mesh = MeshConfig(listen="127.0.0.1:0", secret="x" * 32, **(tls if certified else {}))
+    limiter = Limiter([API], node="eu-1", mesh=mesh)
+    async with serving(limiter, admin_token=TOKEN) as client:
+        if certified:
+            await eventually(lambda: limiter.stats()["mesh"]["certificate_left"] is not None)
+        _, answer, _ = await client.ask("GET", "/admin/status", headers=HEADERS)
+    node_replies.StatusReply.model_validate(answer)
+    if not certified:
+        assert answer["certificate"] is None
+        return
+    assert answer["certificate"]["left"] == pytest.approx(9 * 3600, abs=120)
+    assert answer["certificate"]["validity"] == 10 * 3600

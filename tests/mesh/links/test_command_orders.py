@@ -82,8 +82,7 @@ def test_what_was_obeyed_is_not_obeyed_again_also_after_a_restart() -> None:
         assert one.merge(packed([reset(5), rollout(6)]), said.append) == []
         assert not said  # peers repeat what holds
         assert one.merge(packed([reset(4), rollout(5, Status.ROLLED_BACK)]), said.append) == []
-        assert len(said) == 2
-        assert all("sign one with a counter above that" in text for text in said)
+        assert not said  # of a peer that was cut off, and does not know the later ones yet
         with pytest.raises(MeshError, match=r"a later order holds.*counter 5"):
             one.take(reset(4))
         assert one.ordered(2, 0xABC) == rollout(6)

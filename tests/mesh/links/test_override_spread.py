@@ -229,3 +229,36 @@ async def test_frames_that_no_honest_peer_sends_are_reported(time: VirtualTime) 
     node.spread.receive(link, msgpack.packb(("orders", [ORDERS[0].row()], 3, 1, 1)))
     await pass_time(1, node, peer)  # an answer to what was not asked is an order as any
     assert len(node.book) == 1
+
+
+@virtually
+async def test_each_node_writes_what_it_takes_over_to_its_audit_log(
+    time: VirtualTime, caplog: pytest.LogCaptureFixture
+) -> None:
+    a, b = nodes = Node("a"), Node("b")
+    a.book.recall(ORDERS[:100], send=False)
+    a.link(b)
+    await pass_time(30, *nodes)
+    assert b.book.digests == a.book.digests
+    named = [text for text in caplog.messages if text.startswith("override from node a: key")]
+    counts = [int(text.split()[0]) for text in caplog.messages if text not in named]
+    assert sum(counts) + len(named) == 100
+    assert any(
+        text.endswith(" overrides from node a hold here from now on") for text in caplog.messages
+    )
+    caplog.clear()
+    a.book.take(ORDERS[100])
+    removed = OverrideOrder.sign(OPERATOR, "mesh", "api", "k100", 2, None)
+    b.book.take(removed)
+    await pass_time(30, *nodes)
+    by = f"(operator {OPERATOR.fingerprint}, counter"
+    assert {record.name for record in caplog.records} == {"crdtbucket.audit"}
+    assert caplog.messages == [  # the first one is late at b, where a later one holds
+        f"override from node b: key 'k100' of bucket 'api' has no limit from outside {by} 2)",
+    ]
+    caplog.clear()
+    a.book.take(ORDERS[101])
+    await pass_time(1, *nodes)
+    assert caplog.messages == [
+        f"override from node a: key 'k101' of bucket 'api' has '{101 % 7 + 1}/s' {by} 1)"
+    ]

@@ -63,6 +63,21 @@ async def test_dns_keeps_its_last_good_answer(
     assert "again" in said[1]
 
 
+async def test_addresses_that_a_name_gains_and_loses_are_said(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    answers = ["a:1", "b:1"], ["a:1", "b:1"], ["b:1", "c:1"], ["c:1"], ["c:1", "d:1"]
+    source = DnsDiscovery("nodes", 1, Resolver(*answers))
+    with caplog.at_level(logging.INFO, "crdtbucket.mesh"):
+        for _ in answers:
+            await source.addresses()
+    assert [record.getMessage() for record in caplog.records] == [
+        "nodes resolves to c:1 now, and no longer to a:1",
+        "nodes resolves no longer to b:1",
+        "nodes resolves to d:1 now",
+    ]
+
+
 async def test_dns_that_never_answered_is_no_address() -> None:
     source = DnsDiscovery("nodes", 1, Resolver(socket.gaierror(-3, "try again")))
     assert await source.addresses() == []

@@ -1,4 +1,4 @@
-"""What a transport needs is imported before the moment at which a process has to lead."""
+"""What a transport needs is imported before a fork, and before a process has to lead."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ for kind in ("redis", "nats"):
     mesh[kind] = MeshConfig(transport=kind, servers=[f"{kind}://127.0.0.1:1"], secret="s" * 16)
 spec = [BucketSpec("a", 1, 1)]
 limiter = Limiter(spec, node="n", mesh=mesh[sys.argv[1]], shared=sys.argv[2])
-assert limiter._node.service(limiter.rollout) is not None
 before = set(sys.modules)
+assert limiter._node.service(limiter.rollout) is not None
 from crdtbucket.mesh.transport.mesh_network import MeshNetwork
 from crdtbucket.mesh.engines import engines
 if sys.argv[1] != "sockets":
@@ -30,5 +30,6 @@ assert late <= {"crdtbucket", "random"}, late
 
 
 @pytest.mark.parametrize("kind", ["sockets", "nats", "redis"])
-def test_a_process_that_stands_by_has_imported_its_transport(kind: str, tmp_path: Path) -> None:
+def test_a_limiter_that_is_made_has_imported_its_transport(kind: str, tmp_path: Path) -> None:
+    """So has a process that stands by, and a worker that is forked from one that has made it."""
     subprocess.run([sys.executable, "-c", SCRIPT, kind, str(tmp_path / "table")], check=True)
