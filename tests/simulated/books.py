@@ -34,6 +34,8 @@ class Books:
         self.ideals: dict[Place, IdealBucket] = {}
         self.slowest: dict[Place, IdealBucket] = {}
         """As `ideals`, on the slowest clock: what is left at least."""
+        self.asked: dict[Place, int] = {}
+        """When each key was last asked for, ns."""
         self._alone: dict[tuple[str, int, Place], IdealBucket] = {}
         """As `ideals`, of what one process has taken alone."""
         self._room: dict[Place, float] = {}
@@ -78,6 +80,7 @@ class Books:
     # ---- books ----
 
     def book(self, node: SimulatedNode, place: Place, taken: int, refunded: int) -> None:
+        self.asked[place] = self.mesh.now_ns
         self._alone_of(node.name, node.table.epochs.running, place).charge(taken, self.mesh.now_ns)
         self.ideal(place).charge(taken - refunded, self.mesh.now_ns)
         self.slowest[place].charge(taken - refunded, self.mesh.now_ns)
