@@ -170,6 +170,21 @@ class TestAtTheLimit:
                 assert full == 0
         assert after["evicted_full"] > 0
 
+    @pytest.mark.parametrize("who", ["here", "elsewhere"])
+    def test_of_full_keys_one_that_is_asked_for_stays(self, who: str) -> None:
+        """Beside a flood of others that are asked for once, in a small table."""
+        here, elsewhere = Peer(0, SPEC, max_keys=16), Peer(1, SPEC)
+        for i in range(400):
+            (here if who == "here" else elsewhere).bucket.take("hot", 1)
+            send(elsewhere, here)
+            clean(here.table)
+            clean(elsewhere.table)
+            for one in (here, elsewhere):
+                one.table.set_time((i + 1) * SECOND)
+            here.bucket.take(f"flood {i}", 1)
+            assert here.bucket.debt("hot") is not None
+        assert here.table.stats()["evicted_full"] > 300
+
     def test_an_evicted_key_that_comes_back_is_new(self) -> None:
         bucket = bucket_of(SPEC, 16)
         bucket.take("low", 1)

@@ -177,6 +177,20 @@ MUTATIONS = (
         suite("simulated/test_links", "other_side_asked_for_is"),
     ),
     Mutation(
+        "any_full_key_goes_for_a_new_one",
+        "core",
+        "(looks >= FULL_LOOKS && ",
+        "(looks >= 1 && ",
+        suite("core/test_table", "asked_for_stays"),
+    ),
+    Mutation(
+        "what_peers_ask_for_goes_as_what_nobody_asks_for",
+        "core",
+        "asked = here > there ? here : there;",
+        "asked = here + 0 * there;",
+        suite("core/test_table", "asked_for_stays"),
+    ),
+    Mutation(
         "the_silent_got_what_they_get_now",
         "core",
         "    t->cold[e].got = asked > 0 ?",

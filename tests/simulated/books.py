@@ -34,6 +34,8 @@ class Books:
         self.ideals: dict[Place, IdealBucket] = {}
         self.slowest: dict[Place, IdealBucket] = {}
         """As `ideals`, on the slowest clock: what is left at least."""
+        self.asked: dict[Place, int] = {}
+        """When each key was last asked for, ns."""
         self._alone: dict[tuple[str, int, Place], IdealBucket] = {}
         """As `ideals`, of what one process has taken alone."""
         self._room: dict[Place, float] = {}
@@ -78,6 +80,7 @@ class Books:
     # ---- books ----
 
     def book(self, node: SimulatedNode, place: Place, taken: int, refunded: int) -> None:
+        self.asked[place] = self.mesh.now_ns
         self._alone_of(node.name, node.table.epochs.running, place).charge(taken, self.mesh.now_ns)
         self.ideal(place).charge(taken - refunded, self.mesh.now_ns)
         self.slowest[place].charge(taken - refunded, self.mesh.now_ns)
@@ -124,14 +127,24 @@ class Books:
         for owner, (_, taken, _) in columns.items():
             known[owner] = max(known.get(owner, 0), taken)
 
-    def lost(self, nodes: list[SimulatedNode], place: Place) -> int:
-        """Tokens that were taken and that none of these processes has ever counted."""
+    def lost(self, nodes: list[SimulatedNode], place: Place) -> float:
+        """Tokens that were taken and that none of these processes has ever counted. And those that
+        one of them alone has counted, and evicted with the key: in a silence each of them refills
+        by itself, and a key that is full then goes once the log is not kept any more for who is
+        silent. Of each owner these are no more than what has been refilled since it began."""
         nodes = [node for node in nodes if place[0] in node.buckets]
-        for node in nodes:
-            self._know(node, place, self.columns(node, place))
+        shown = [self.columns(node, place) for node in nodes]
+        for node, columns in zip(nodes, shown, strict=True):
+            self._know(node, place, columns)
         known = [self._known[node.name, node.epochs][place] for node in nodes]
-        taken = self.ledger.taken[place].items()
-        return sum(n - max((one.get(owner, 0) for one in known), default=0) for owner, n in taken)
+        since = self.mesh.now_ns if self._first is None else self._first
+        refilled = (self.mesh.now_ns - since) / SECOND * self.spec(place).rate_per_second
+        lost = 0.0
+        for owner, taken in self.ledger.taken[place].items():
+            *_, by_others, most = sorted((0, 0, *(one.get(owner, 0) for one in known)))
+            held = max((one.get(owner, (0, 0, 0))[1] for one in shown), default=0)
+            lost += taken - most + min(max(0, most - max(by_others, held)), refilled)
+        return lost
 
     # ---- rules ----
 

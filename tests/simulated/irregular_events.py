@@ -119,8 +119,8 @@ class IrregularEvents:
         return True
 
     def _check_added(self, name: str, before: dict[Place, dict[Owner, int]], since: int) -> None:
-        """A bucket that was added knows what others took before of keys that have rested since,
-        where they owe for it."""
+        """A bucket that was added knows what others took before of keys that nobody has asked for
+        since, where they owe for it."""
         view, books, node = self._run.oracle.view, self._run.oracle.books, self._run.ready(name)
         calm = view.disturbed <= since and view.connected() and self._plan.complete
         if node is None or not calm or self._plan.loss[0] or books.flooded:
@@ -128,7 +128,7 @@ class IrregularEvents:
         others = [one for one in self._mesh.nodes.values() if self._run.ready(one.name)]
         others = [one for one in others if one is not node and "side" in one.buckets]
         for place, taken in before.items():
-            rested = taken == books.ledger.taken[place]
+            rested = taken == books.ledger.taken[place] and books.asked[place] <= since
             if rested and others and all(one.peek(*place).debt > SECOND for one in others):
                 self._compare(node, others, place)
 

@@ -17,6 +17,11 @@ class Parted:
     after the first ones, over a second at least: soon after its first call a node's rate is hardly
     known. What it took beyond that comes at once, and nobody is told when it was taken, so it is
     charged as of now.
+
+    So is all that was taken while a node stood still, where tables are asked for more keys than
+    they hold. That node reads at once what came from several sides, of which none knows what the
+    others took. It may evict the key in between. Then it owes what each side lacks of the others,
+    as nothing there says that it has been refilled, and tells them.
     """
 
     def __init__(self, view: View) -> None:
@@ -32,15 +37,24 @@ class Parted:
         self._parts: list[list[str]] = []
         self._before: dict[str, int] = {}
         """Tokens given out by each node before that."""
+        self._unread: list[tuple[int, int]] = []
+        """Until when nodes read nothing, ns, and how many tokens were given out before."""
 
     def happens(self, now: int) -> None:
         """An event may cut or mend."""
         self._moved = now
 
+    def stands_still(self, until: int) -> None:
+        """A node reads nothing until that time (ns), and its table is asked for too many keys."""
+        self._unread.append((until, sum(self._tokens.values())))
+
     def took(self, name: str, tokens: int, now: int) -> int:
         """A node has given out so many. Returns how many tokens of earlier takes are unexpected
         news since the last call, at the node to which most are."""
         unexpected = 0 if self._moved is None else self._look(self._moved, now)
+        all_tokens = sum(self._tokens.values())
+        unexpected += sum(all_tokens - before for until, before in self._unread if until <= now)
+        self._unread = [(until, before) for until, before in self._unread if until > now]
         if tokens:
             self._first.setdefault(name, (now, tokens))
             self._tokens[name] += tokens

@@ -79,6 +79,8 @@ class Service:
         if what in ("save", "add", "spend", "limit"):
             return
         self._parted.happens(self.mesh.now_ns)
+        if what == "pause" and self.plan.keys > self.plan.max_keys:
+            self._parted.stands_still(self.view.settled(what, args))
         self._close()
         now = self.mesh.now_ns
         if anew:

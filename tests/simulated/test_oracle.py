@@ -148,11 +148,13 @@ def die(at: float, name: str, *, ends: bool = True) -> Event:
         ((die(10.0, "n0"), die(11.0, "n1")), 1.0 + ENDED),
         ((die(10.0, "n0", ends=False),), 60.0),
         ((die(10.0, "n0", ends=False), die(20.0, "n1")), 60.0),
-        ((die(10.0, "n0", ends=False), Event(30.0, "return", ("n0", False))), ENDED),
+        ((die(10.0, "n0", ends=False), Event(30.0, "return", ("n0", False))), 20.0),
+        ((die(10.0, "n0", ends=False), Event(11.0, "return", ("n0", False))), ENDED),
+        ((die(10.0, "n0"), Event(30.0, "return", ("n0", False))), ENDED),
         ((die(60.0, "n0", ends=False),), ENDED),  # it is not forgotten yet
     ],
 )
-def test_room_is_kept_for_each_that_died_until_it_is_given_up(
+def test_room_is_kept_for_each_that_died_until_it_is_given_up_or_begins_anew(
     events: tuple[Event, ...], kept: float
 ) -> None:
     plan = replace(draw(0), events=events, forget_after=60.0)

@@ -43,3 +43,14 @@ def test_what_falls_brings_nothing() -> None:
 
 def test_a_rate_of_the_first_calls_is_not_known() -> None:
     assert unexpected(1, [10] * 20) == 200
+
+
+def test_what_was_taken_while_a_node_stood_still_may_come_at_once_where_tables_are_too_small() -> (
+    None
+):
+    plan = draw(0)
+    parted = Parted(View(plan, Network("AB", [plan.main], linked=["AB"], seed=1)))
+    assert parted.took("A", 10, SECOND) == 0
+    parted.stands_still(3 * SECOND)
+    assert [parted.took(name, 10, 2 * SECOND) for name in "ABA"] == [0, 0, 0]
+    assert [parted.took("B", 10, 3 * SECOND) for _ in range(2)] == [30, 0]

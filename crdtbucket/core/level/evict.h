@@ -58,18 +58,40 @@ static int64_t sweep(table_t *t, int64_t most, int64_t now, uint32_t *gone)
     return evicted;
 }
 
-/* Takes an entry into a sample; whether it is full and sent, so that no more need to be seen. A
- * full one that is not sent goes to `full`. */
-static inline int sample_look(table_t *t, sample_t *s, uint32_t e, int64_t now, uint32_t *full)
+/* So many entries are looked at for a full one that may go. */
+#define FULL_LOOKS 5
+
+/* Of the full entries that were looked at, the one that goes: one that is sent, and that nobody has
+ * asked for the longest, neither here nor elsewhere. With a key go the rates of its peers: what
+ * they take now would be unseen, and what a silent one took would be charged when it comes. */
+typedef struct {
+    uint32_t entry; /* or NONE */
+    int unsent;
+    int64_t asked; /* local ns */
+} idle_t;
+
+/* Takes an entry into a sample, or a full one that is sent into `idle` alone. */
+static inline void sample_look(table_t *t, sample_t *s, uint32_t e, int64_t now, idle_t *idle)
 {
     follow_definition(t, e, now);
+    int unsent = 1;
     if (is_full(t, e, LOAD(t->hot[e].word), now)) {
-        *full = e;
-        if (!(LOAD(t->hot[e].flags) & ENTRY_IN_LOG) && !is_attempted(t, e))
-            return 1;
+        int64_t here = t->cold[e].weight > 0 ? t->cold[e].rated_ns : 0,
+                there = asked_elsewhere(t, e, now), asked = here > there ? here : there;
+        unsent = (LOAD(t->hot[e].flags) & ENTRY_IN_LOG) || is_attempted(t, e);
+        if (idle->entry == NONE || unsent < idle->unsent
+            || (unsent == idle->unsent && asked < idle->asked))
+            *idle = (idle_t){e, unsent, asked};
     }
-    sample_add(t, s, e);
-    return 0;
+    if (unsent)
+        sample_add(t, s, e);
+}
+
+/* Whether a sample need not go on after so many looks. */
+static inline int sample_ends(const sample_t *s, const idle_t *idle, int64_t looks)
+{
+    return s->seen >= VICTIM_SAMPLE
+           || (looks >= FULL_LOOKS && idle->entry != NONE && !idle->unsent);
 }
 
 static inline void sample_fetch(const table_t *t, uint32_t e)
@@ -85,39 +107,40 @@ static uint32_t sample_table(table_t *t, sample_t *s, int64_t now)
     header_t *h = t->h;
     uint64_t bump = (uint64_t)h->bump, step = UINT64_C(2654435761) % bump,
              at = h->room_cursor % bump, ahead = (at + 8 * step) % bump;
-    uint32_t full = NONE;
-    int found = 0;
-    for (uint64_t i = 0; i < bump && s->seen < VICTIM_SAMPLE && !found; i++) {
+    idle_t idle = {NONE, 0, 0};
+    int64_t looks = 0;
+    for (uint64_t i = 0; i < bump && !sample_ends(s, &idle, looks); i++) {
         uint32_t e = (uint32_t)at;
         at = at + step < bump ? at + step : at + step - bump;
         ahead = ahead + step < bump ? ahead + step : ahead + step - bump;
         sample_fetch(t, (uint32_t)ahead);
-        if (LOAD(t->hot[e].flags) & ENTRY_USED)
-            found = sample_look(t, s, e, now, &full);
+        if (LOAD(t->hot[e].flags) & ENTRY_USED) {
+            sample_look(t, s, e, now, &idle);
+            looks++;
+        }
     }
     h->room_cursor = (uint32_t)at;
-    return full;
+    return idle.entry;
 }
 
 /* The same from the ring of a definition. The next sample begins behind this one. */
 static uint32_t sample_ring(table_t *t, definition_t *d, sample_t *s, int64_t now)
 {
-    uint32_t full = NONE;
-    int found = 0;
-    for (int64_t left = d->entries; left > 0 && s->seen < VICTIM_SAMPLE && !found; left--) {
+    idle_t idle = {NONE, 0, 0};
+    for (int64_t looks = 0; looks < d->entries && !sample_ends(s, &idle, looks); looks++) {
         uint32_t e = d->ring;
         /* Before it is looked at, as it may follow its bucket to another definition. */
         d->ring = t->rings[e].next;
         sample_fetch(t, d->ring);
-        found = sample_look(t, s, e, now, &full);
+        sample_look(t, s, e, now, &idle);
     }
-    return full;
+    return idle.entry;
 }
 
-/* Frees an entry at the limit: full and sent, then full, then the least confirmed debt, as time to
- * full, of whoever introduced more than its part (crowding.h), among some 128, so that the cost is
- * bounded. `bucket` limits it to one definition, within which none of this node's indebted ones
- * goes; NONE to any. Returns the entry, or NONE when there is none to free. */
+/* Frees an entry at the limit: full, sent and idle, then full, then the least confirmed debt, as
+ * time to full, of whoever introduced more than its part (crowding.h), among some 128, so that the
+ * cost is bounded. `bucket` limits it to one definition, within which none of this node's indebted
+ * ones goes; NONE to any. Returns the entry, or NONE when there is none to free. */
 RARELY static uint32_t make_room(table_t *t, uint32_t bucket, uint32_t introducer, int64_t now,
                                  room_t *room)
 {

@@ -62,13 +62,21 @@ GLANCES static inline int column_next(const table_t *t, uint32_t e, column_t *c)
     }
 }
 
-/* Whether a peer whose callers ask for the key has updated the entry within the last `ns`. */
+/* When a peer whose callers ask for the key has last updated the entry, local ns; 0: none has. */
+static inline int64_t asked_elsewhere(const table_t *t, uint32_t e, int64_t now)
+{
+    int64_t last = 0;
+    for (column_t c = {0}; column_next(t, e, &c);) {
+        int64_t at = c.c->fast[c.i] ? stamp_ns(c.c->last_seen[c.i], now) : 0;
+        last = at > last ? at : last;
+    }
+    return last;
+}
+
+/* Whether that was within the last `ns`. */
 static inline int is_asked_elsewhere(const table_t *t, uint32_t e, int64_t ns, int64_t now)
 {
-    for (column_t c = {0}; column_next(t, e, &c);)
-        if (c.c->fast[c.i] && now - stamp_ns(c.c->last_seen[c.i], now) < ns)
-            return 1;
-    return 0;
+    return now - asked_elsewhere(t, e, now) < ns;
 }
 
 static inline int column_find(const table_t *t, uint32_t e, uint32_t origin, column_t *c)

@@ -1,0 +1,53 @@
+"""What the books of a run count as lost."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from crdtbucket.spec.bucket_spec import BucketSpec
+from tests.simulated.books import Books
+from tests.simulated.drawing import draw
+from tests.simulated.network import Network
+from tests.simulated.plan import Event
+from tests.simulated.view import View
+
+PLACE = ("main", "key")
+EVICTED = 120.0
+"""A key that was full is evicted after so long without a link, in seconds."""
+
+
+def lost(*, linked: bool, apart: float, silent: bool = True) -> float:
+    """Of 10 tokens that A alone has taken, when they have been there for so long."""
+    pause = Event(0.0, "pause", ("B", EVICTED, 0.0))
+    plan = replace(draw(0), nodes=("A", "B"), linked=(("A", "B"),), loss=(0.0, 0.0, 0.0))
+    mesh = Network("AB", [BucketSpec("main", 100, 1)], linked=["AB"] if linked else [], seed=1)
+    events = (pause,) if silent else ()
+    plan = replace(plan, main=mesh.specs[0], clocks=((0.0, 0.0), (0.0, 0.0)), events=events)
+    books = Books(plan, mesh, View(plan, mesh))
+    if silent:
+        books.happens("pause", pause.args)
+    assert mesh["A"].take(*PLACE, 10)
+    books.book(mesh["A"], PLACE, 10, 0)
+    mesh.advance(2.0)
+    nodes = [mesh["A"], mesh["B"]]
+    books.lost(nodes, PLACE)
+    mesh.advance(apart - 2.0)
+    return books.lost(nodes, PLACE)
+
+
+@pytest.mark.parametrize(("apart", "forgotten"), [(3.0, 0.0), (EVICTED, 10.0)])
+def test_what_one_process_alone_has_counted_is_lost_with_its_key(
+    apart: float, forgotten: float
+) -> None:
+    assert lost(linked=False, apart=apart) == forgotten
+
+
+def test_what_others_have_counted_is_not_lost() -> None:
+    assert lost(linked=True, apart=EVICTED) == 0
+
+
+def test_what_nobody_could_miss_is_not_lost() -> None:
+    """Nothing was silent: a key of which the others do not know is not evicted."""
+    assert lost(linked=False, apart=EVICTED, silent=False) == 0
