@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import shutil
 import subprocess
@@ -18,6 +19,8 @@ INTERPRETED = ("__init__.py", "wire.py", "peer_warnings.py")
 """Of these files mypyc makes none that work."""
 MYPYC = (sys.executable, "-m", "mypyc")
 PLAYS = "from tests.simulated.run import play; print(*map(play, range({})))"
+BREAKS = """import json; from tests.soak import failures
+print(json.dumps([one for _, found in failures({}, {}, {}) for one in found]))"""
 
 
 @contextlib.contextmanager
@@ -47,6 +50,14 @@ def traces(place: Path, seeds: int) -> list[str]:
     """The traces of the first seeds, by the modules in this folder; none where that fails."""
     code = PLAYS.format(seeds)
     return run_in(place, sys.executable, "-c", code, stdout=subprocess.PIPE).stdout.split()
+
+
+def broken(place: Path, start: int, count: int, jobs: int) -> list[tuple[int, str]]:
+    """The seeds that fail, by the modules in this folder, and what went wrong with each."""
+    code = BREAKS.format(start, count, jobs)
+    done = run_in(place, sys.executable, "-c", code, stdout=subprocess.PIPE)
+    done.check_returncode()
+    return [(seed, error) for seed, error in json.loads(done.stdout)]
 
 
 def _compile(place: Path, compiler: Sequence[str]) -> str:

@@ -1,30 +1,27 @@
-"""A compiled copy plays what the checkout plays, and where there is none the checkout does."""
+"""Where no compiled copy can be made, or it does something else, the checkout is played. That a
+copy does the same is seen in tests/simulated/test_faults.py."""
 
 from __future__ import annotations
 
 import sys
 from contextlib import nullcontext
-from subprocess import CompletedProcess
+from pathlib import Path
+from subprocess import CalledProcessError, CompletedProcess
 
 import pytest
 
 from tests import soak
-from tests.compiled import FOLDER, ROOT, compiled_copy, traces
+from tests.compiled import ROOT, broken, compiled_copy
 
 FAILS = (sys.executable, "-c", "import sys; sys.exit('no compiler')")
 DOES_NOTHING = (sys.executable, "-c", "")
-
-
-@pytest.mark.slow
-@pytest.mark.timeout(900)
-def test_a_compiled_copy_plays_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("MYPYC_OPT_LEVEL", "0")  # a third less time, and the same
-    with compiled_copy() as place:
-        assert place != ROOT
-        assert [*(place / FOLDER).glob("gossip.*.so")]
-        assert traces(place, 8) == traces(ROOT, 8)
-        assert len(traces(place, 8)) == 8
-    assert not place.exists()
+OTHER_SOAK = """
+def failures(start, count, jobs):
+    yield 1, [(start, f"of {count}")]
+    if not count:
+        raise SystemExit(3)
+    yield 1, [(start + 1, f"by {jobs}")]
+"""
 
 
 def test_without_a_compiler_the_checkout_is_played(capsys: pytest.CaptureFixture[str]) -> None:
@@ -41,6 +38,24 @@ def test_a_copy_that_plays_something_else_is_not_used(
     with compiled_copy(DOES_NOTHING) as place:
         assert place == ROOT
     assert "seed 0" in capsys.readouterr().out
+
+
+@pytest.fixture
+def other_soak(tmp_path: Path) -> Path:
+    """A folder whose soak fails, and ends early when it has no seeds."""
+    (tmp_path / "tests").mkdir()
+    (tmp_path / "tests" / "__init__.py").touch()
+    (tmp_path / "tests" / "soak.py").write_text(OTHER_SOAK)
+    return tmp_path
+
+
+def test_what_fails_in_a_copy_is_told(other_soak: Path) -> None:
+    assert broken(other_soak, 40, 9, 2) == [(40, "of 9"), (41, "by 2")]
+
+
+def test_a_copy_that_ends_early_is_not_one_in_which_all_hold(other_soak: Path) -> None:
+    with pytest.raises(CalledProcessError):
+        broken(other_soak, 40, 0, 2)
 
 
 def test_many_seeds_are_played_by_a_copy(monkeypatch: pytest.MonkeyPatch) -> None:

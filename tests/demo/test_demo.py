@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from crdtbucket.demo import demo_run
 from crdtbucket.demo.demo_network import RegionNetwork
 from crdtbucket.demo.demo_run import Options, run_demo
 from crdtbucket.demo.view import SilentRunView
@@ -49,6 +50,7 @@ def test_the_verdict_as_json_in_a_checkout_that_is_not_built(tmp_path: Path) -> 
 
 def test_a_region_that_stays_cut_off_fails_the_verdict(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(RegionNetwork, "heal", lambda *_: None)
+    monkeypatch.setattr(demo_run, "SETTLE_S", 10.0)  # nothing more comes, for however long
     opened: list[str] = []
     view = SilentRunView()
     monkeypatch.setattr(view, "open_page", opened.append)

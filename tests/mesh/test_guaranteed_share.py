@@ -55,6 +55,14 @@ class Alone:
             self.mesh.advance(0.1)
         return total
 
+    def beside_endless_takes(self) -> Callable[[float], int]:
+        """What is admitted in so many seconds, of half the rate, while the others state ever more
+        takes."""
+        steps = itertools.count()
+        return lambda seconds: self.admitted(
+            R / 2, seconds, lambda _: self.state(R * next(steps), ABSURD, 10**12)
+        )
+
 
 def test_a_peer_that_is_denied_is_predicted_by_what_it_asks_for() -> None:
     """... by its column it would be predicted at nothing, and denied again."""
@@ -68,14 +76,9 @@ def test_a_peer_that_is_denied_is_predicted_by_what_it_asks_for() -> None:
 
 
 def test_what_was_missing_before_is_made_good_once() -> None:
-    alone, steps = Alone(1), itertools.count()
-
-    def admitted(seconds: float) -> int:
-        return alone.admitted(
-            R / 2, seconds, lambda _: alone.state(R * next(steps), ABSURD, 10**12)
-        )
-
+    alone = Alone(1)
     alone.admitted(R / 2, 10.0)
+    admitted = alone.beside_endless_takes()
     admitted(CEILING + 6.0)
     assert admitted(10.0) >= 0.9 * R / 2 * 10
     admitted(10.0)
@@ -281,14 +284,9 @@ def test_a_call_that_costs_too_much_for_the_guarantee_is_told_to_wait_for_the_le
 
 def test_a_look_with_a_floor_is_denied_like_the_take() -> None:
     """Nothing is guaranteed to calls that leave tokens to others."""
-    alone, steps = Alone(1), itertools.count()
-
-    def admitted(seconds: float) -> int:
-        return alone.admitted(
-            R / 2, seconds, lambda _: alone.state(R * next(steps), ABSURD, 10**12)
-        )
-
+    alone = Alone(1)
     alone.admitted(R / 2, 10.0)
+    admitted = alone.beside_endless_takes()
     admitted(CEILING + 10.0)
     bucket = alone.node.bucket("api")
     alone.mesh.advance(1.0)

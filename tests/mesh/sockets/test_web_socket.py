@@ -55,13 +55,15 @@ async def aborted() -> None:
         await runner.cleanup()
 
 
-@pytest.mark.parametrize("library", ["asyncio", "uvloop"])
-def test_an_abort_ends_the_connection(library: str) -> None:
-    loop = pytest.importorskip(library).new_event_loop()
-    try:
-        loop.run_until_complete(aborted())
-    finally:
-        loop.close()
+@pytest.fixture(params=["asyncio", "uvloop"])
+def loop(request: pytest.FixtureRequest) -> Iterator[asyncio.AbstractEventLoop]:
+    made = pytest.importorskip(request.param).new_event_loop()
+    yield made
+    made.close()
+
+
+def test_an_abort_ends_the_connection(loop: asyncio.AbstractEventLoop) -> None:
+    loop.run_until_complete(aborted())
 
 
 class FailingWebSocket:
@@ -180,15 +182,20 @@ async def test_who_does_not_speak_tls_leaves_no_error_behind(tmp_path: Path) -> 
         assert not left
 
 
-@pytest.mark.parametrize("library", ["asyncio", "uvloop"])
-def test_a_client_whose_hello_is_there_before_the_listener_looks_gets_tls(
-    library: str, tmp_path: Path
-) -> None:
-    """uvloop hands out what has come before the next task runs."""
-    authority = Authority(tmp_path, "ca")
+def with_tls(folder: Path, **certificate: Any) -> tuple[MeshNetwork, ssl.SSLContext]:
+    """A node that asks for certificates, and what a client that has this one connects with."""
+    authority = Authority(folder, "ca")
     mesh = MeshNetwork(RecordingNode("a"), config(**authority.issue("a"), tls_ca=authority.file))
     context = ssl.create_default_context(cafile=authority.file)
-    context.load_cert_chain(*authority.issue("b").values())
+    context.load_cert_chain(*authority.issue("b", **certificate).values())
+    return mesh, context
+
+
+def test_a_client_whose_hello_is_there_before_the_listener_looks_gets_tls(
+    loop: asyncio.AbstractEventLoop, tmp_path: Path
+) -> None:
+    """uvloop hands out what has come before the next task runs."""
+    mesh, context = with_tls(tmp_path)
 
     async def answers() -> list[bytes]:
         async with running(mesh):
@@ -203,23 +210,15 @@ def test_a_client_whose_hello_is_there_before_the_listener_looks_gets_tls(
 
             return await asyncio.gather(*(ask() for _ in range(5)))
 
-    loop = pytest.importorskip(library).new_event_loop()
-    try:
-        assert loop.run_until_complete(answers()) == [b"HTTP/1.1 404"] * 5
-    finally:
-        loop.close()
+    assert loop.run_until_complete(answers()) == [b"HTTP/1.1 404"] * 5
     assert "tls" not in mesh.counters.refused
 
 
-@pytest.mark.parametrize("library", ["asyncio", "uvloop"])
 def test_a_client_whose_certificate_is_refused_counts_once_and_as_that(
-    library: str, tmp_path: Path
+    loop: asyncio.AbstractEventLoop, tmp_path: Path
 ) -> None:
     """Under uvloop it mostly counted as a client that sent no request."""
-    authority = Authority(tmp_path, "ca")
-    mesh = MeshNetwork(RecordingNode("a"), config(**authority.issue("a"), tls_ca=authority.file))
-    context = ssl.create_default_context(cafile=authority.file)
-    context.load_cert_chain(*authority.issue("b", hours=(-2, -1)).values())
+    mesh, context = with_tls(tmp_path, hours=(-2, -1))
 
     async def refuses() -> None:
         async with running(mesh):
@@ -231,11 +230,7 @@ def test_a_client_whose_certificate_is_refused_counts_once_and_as_that(
                 writer.close()
                 await eventually(lambda count=count: sum(mesh.counters.refused.values()) == count)
 
-    loop = pytest.importorskip(library).new_event_loop()
-    try:
-        loop.run_until_complete(refuses())
-    finally:
-        loop.close()
+    loop.run_until_complete(refuses())
     assert dict(mesh.counters.refused) == {"tls": 3}
 
 
