@@ -72,8 +72,8 @@ MUTATIONS = (
     Mutation(
         "what_is_repaired_again_and_again_is_in_no_digest",
         "core",
-        "if (c.c->fast[c.i] && now - stamp_ns",
-        "if (c.c->last_seen[c.i] && now - stamp_ns",
+        "at = c.c->fast[c.i] ?",
+        "at = c.c->last_seen[c.i] ?",
         suite("core/test_digest", "idle_peer_repeats"),
     ),
     Mutation(

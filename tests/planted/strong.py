@@ -6,6 +6,13 @@ from tests.planted.mutation import Mutation, suite
 
 MUTATIONS = (
     Mutation(
+        "a_login_is_written_piece_by_piece",
+        "strong",
+        "        self._several = True\n",
+        "        pass\n",
+        suite("strong/redis/test_redis_connection", "login_leaves_in_one_write"),
+    ),
+    Mutation(
         "what_no_quota_holds_is_told_to_wait_for_a_refill",
         "strong",
         "            denial = deny(bucket, key, cost, Mode.FALLBACK, NS_PER_SECOND)\n"

@@ -210,7 +210,11 @@ class RedisConnection(asyncio.Protocol):
 
     async def _start(self, access: Access, scripts: Sequence[str]) -> None:
         await dial(lambda: self, self.address, access)
+        # In one write: a server without room may have closed the connection by then, and a second
+        # write would end it before it is read why.
+        self._several = True
         await shake_hands(self.address, access, scripts, partial(asked, self))
+        self._several = False
 
     def _flush(self) -> None:
         if self._gathered:  # else the batch was full, and has left

@@ -580,6 +580,24 @@ async def test_a_server_without_room_says_so() -> None:
         assert caught.value.kind == "refused"
 
 
+async def test_a_login_leaves_in_one_write(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A server without room may have refused and closed by then: a second write would fail, and
+    end the connection before it is read why."""
+    written: list[int] = []
+    write = RedisConnection._write
+
+    def counted(connection: RedisConnection) -> None:
+        written.append(len(connection._gathered))
+        write(connection)
+
+    monkeypatch.setattr(RedisConnection, "_write", counted)
+    async with fake(friendly) as server:
+        access = Access(password="hunter2", db=2)
+        connection = await RedisConnection.open(server.address, access, 5.0, scripts=["x", "y"])
+        connection.abort()
+    assert written == [4, 2]
+
+
 async def test_a_name_that_is_not_taken_is_only_logged(caplog: pytest.LogCaptureFixture) -> None:
     def refuse(command: Command) -> bytes:
         return b"-ERR unknown command\r\n" if command[0] == b"CLIENT" else friendly(command)
