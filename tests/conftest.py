@@ -8,6 +8,7 @@ from __future__ import annotations
 import gc
 import os
 import signal
+import sys
 from collections.abc import Iterator
 
 import pytest
@@ -69,6 +70,10 @@ def pytest_configure(config: pytest.Config) -> None:
     # A shell in the background ignores Ctrl-C, and all that the tests start would inherit that.
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+    if sys.version_info < (3, 11):  # where only who closes a TLS connection himself has closed it
+        config.addinivalue_line(
+            "filterwarnings", "ignore:unclosed transport <asyncio.sslproto:ResourceWarning"
+        )
     manager = config.pluginmanager
     manager.register(Budget(), "budget")  # `-p no:budget` leaves it out
     manager.register(MissingServers())

@@ -87,7 +87,7 @@ async def started(path: Path, *options: str, config: str = CONFIG) -> AsyncItera
         one.close()
         if process.returncode is None:
             process.kill()
-        await process.wait()
+        await one.ended()  # and with it the workers that it has left behind
 
 
 async def test_one_line_at_the_start_and_none_for_a_request(tmp_path: Path) -> None:

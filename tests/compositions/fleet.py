@@ -218,7 +218,9 @@ class Fleet:
         seen: list[object] = []
 
         async def all_do() -> bool:
-            per_node = {node: [await one.look() for one in self.nodes[node]] for node in among}
+            per_node = {}
+            for node in among:
+                per_node[node] = [await one.look() for one in self.nodes[node]]
             seen[:] = looks = [*itertools.chain.from_iterable(per_node.values())]
             ready = not self.feature.strong or all(look["mode"] == "strong" for look in looks)
             if self.feature.mesh:

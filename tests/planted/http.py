@@ -365,6 +365,13 @@ MUTATIONS = (
         suite("http/server/test_signed_commands", "not_signed"),
     ),
     Mutation(
+        "a_client_that_is_gone_is_read_from",
+        "http",
+        "        if self in self._connections.open:\n            await super().start()",
+        "        await super().start()",
+        suite("http/server/test_connections", "gone_at_once"),
+    ),
+    Mutation(
         "a_connection_that_is_gone_keeps_a_place",
         "http",
         "        if connection not in self.open:\n            return False",

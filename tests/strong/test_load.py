@@ -370,7 +370,7 @@ async def test_alone_a_slow_redis_stays_strong_and_it_is_said_once(
                 await asyncio.gather(*(bucket.acquire("k") for _ in range(4)))
                 said = [r for r in caplog.records if "slow" in r.getMessage()]
                 assert [r.levelno for r in said] == [logging.WARNING]
-                assert "still strong, because without a mesh" in said[0].getMessage()
+                assert "still strong, because an exact answer that is slow" in said[0].getMessage()
     finally:
         await proxy.stop()
 

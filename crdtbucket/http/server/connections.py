@@ -204,6 +204,11 @@ class ClientConnection(web.RequestHandler):
         self._pipe = pipe
         super().connection_made(pipe)
 
+    async def start(self) -> None:
+        """Answers requests, but none of a client that had gone before this began."""
+        if self in self._connections.open:
+            await super().start()
+
     def connection_lost(self, exc: BaseException | None) -> None:
         """The connection is gone, whoever ended it."""
         self._connections.left(self)

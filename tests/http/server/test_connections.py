@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import socket
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
+from aiohttp import web
 
 from crdtbucket.http.server import connections
 from crdtbucket.http.server.serve_settings import ServeSettings
@@ -271,6 +273,23 @@ def test_a_connection_that_is_gone_takes_no_place() -> None:
     assert not server.place_for(second)
     server.joined(third)
     assert third.placed
+
+
+async def test_a_client_that_is_gone_at_once_is_no_bug() -> None:
+    """aiohttp's task begins only after it has ended, and raised an error that the log then had."""
+
+    async def answer(_: web.BaseRequest) -> web.Response:
+        raise AssertionError("nobody asks")
+
+    server = web.Server(answer)
+    client = connections.ClientConnection(connections.Connections(ServeSettings()), server)
+    transport = Mock(spec=asyncio.Transport)
+    transport.get_extra_info.return_value = None
+    client.connection_made(transport)
+    before = asyncio.all_tasks()
+    client.connection_lost(None)
+    results = await asyncio.gather(*(before - {asyncio.current_task()}), return_exceptions=True)
+    assert results == [None]
 
 
 def test_services_of_this_host_may_have_all_places() -> None:
