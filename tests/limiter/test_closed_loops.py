@@ -32,7 +32,7 @@ def test_a_loop_that_is_closed_while_callers_wait_leaves_no_line_and_takes_nothi
         bucket.wait_sync(KEY, timeout=0)
 
     async def wait_a_moment() -> None:
-        with pytest.raises(TimeoutError):
+        with pytest.raises(asyncio.TimeoutError):  # of Python 3.10, no TimeoutError
             await asyncio.wait_for(bucket.wait(KEY), 0.001)
 
     asyncio.run(wait_a_moment())
