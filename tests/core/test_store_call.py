@@ -9,6 +9,7 @@ import signal
 import socket
 import struct
 import threading
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -22,7 +23,7 @@ HIGHEST = (10**16 - 1, 10**10 - 1, 10**10 - 1, 10**16 - 1, 10**16 - 1, 2**63 - 1
 """The highest cost, fence, generation, taken, refunded, and debt in ns that a call can say."""
 WIDTHS = (16, 10, 10, 16, 16)
 NAMES = ("cost", "fence", "generation", "taken", "refunded", "debt_ns")
-NEVER = 2**62
+NEVER = 2**62, 2**61
 """A moment (`now_ns`) that does not come."""
 Numbers = tuple[int, int, int, int, int, int]
 
@@ -78,7 +79,7 @@ def test_what_is_no_call_is_refused() -> None:
             store_call(*wrong)
     assert store_call(*good[:4], (1,) * 5) is None  # type: ignore[arg-type]
     with pytest.raises(TypeError):
-        ask_store(1, None, NEVER)  # type: ignore[arg-type]
+        ask_store(1, None, *NEVER)  # type: ignore[arg-type]
 
 
 # ---- there and back ----
@@ -97,7 +98,7 @@ Line = tuple[socket.socket, socket.socket]
 def answered(line: Line, reply: bytes) -> object:
     here, there = line
     there.sendall(reply)
-    came = ask_store(here.fileno(), b"ask", NEVER)
+    came = ask_store(here.fileno(), b"ask", *NEVER)
     assert there.recv(10) == b"ask"
     return came
 
@@ -144,16 +145,16 @@ def test_what_is_no_list_of_a_few_numbers_is_for_the_caller(line: Line, reply: b
 def test_a_connection_that_has_ended_gives_no_bytes(line: Line) -> None:
     here, there = line
     there.shutdown(socket.SHUT_WR)
-    assert ask_store(here.fileno(), b"", NEVER) == b""
+    assert ask_store(here.fileno(), b"", *NEVER) == b""
 
 
 def test_what_the_system_refuses_is_a_number(line: Line) -> None:
     here, there = line
     here.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, struct.pack("ll", 0, 1_000))
-    assert ask_store(here.fileno(), b"ask", NEVER) == errno.EAGAIN
+    assert ask_store(here.fileno(), b"ask", *NEVER) == errno.EAGAIN
     there.close()
-    assert ask_store(here.fileno(), b"ask", NEVER) == errno.EPIPE
-    assert ask_store(-1, b"ask", NEVER) == errno.EBADF
+    assert ask_store(here.fileno(), b"ask", *NEVER) == errno.EPIPE
+    assert ask_store(-1, b"ask", *NEVER) == errno.EBADF
 
 
 def test_a_command_that_a_signal_cuts_arrives_whole(line: Line) -> None:
@@ -172,7 +173,7 @@ def test_a_command_that_a_signal_cuts_arrives_whole(line: Line) -> None:
     try:
         reader.start()
         signal.setitimer(signal.ITIMER_REAL, 0.02)
-        assert ask_store(here.fileno(), command, NEVER) == [1]
+        assert ask_store(here.fileno(), command, *NEVER) == [1]
     finally:
         signal.signal(signal.SIGALRM, before)
     reader.join()
@@ -190,12 +191,12 @@ def test_a_signal_is_handled_while_an_answer_is_waited_for(line: Line) -> None:
     before = signal.signal(signal.SIGALRM, handler)
     try:
         signal.setitimer(signal.ITIMER_REAL, 0.02)
-        assert ask_store(here.fileno(), b"ask", NEVER) == [1]
+        assert ask_store(here.fileno(), b"ask", *NEVER) == [1]
         assert seen == [b"ask"], "and nothing is sent twice"
         signal.signal(signal.SIGALRM, signal.default_int_handler)
         signal.setitimer(signal.ITIMER_REAL, 0.02)
         with pytest.raises(KeyboardInterrupt):
-            ask_store(here.fileno(), b"ask", NEVER)
+            ask_store(here.fileno(), b"ask", *NEVER)
     finally:
         signal.signal(signal.SIGALRM, before)
 
@@ -213,8 +214,27 @@ def test_signals_that_come_on_and_on_make_no_wait_longer(line: Line) -> None:
     before = signal.signal(signal.SIGALRM, handler)
     try:
         signal.setitimer(signal.ITIMER_REAL, 0.01, 0.01)
-        assert ask_store(here.fileno(), b"ask", now_ns() + 50_000_000) == errno.EAGAIN
+        assert ask_store(here.fileno(), b"ask", now_ns() + 50_000_000, 50_000_000) == errno.EAGAIN
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, before)
     assert seen
+
+
+def test_time_in_which_this_process_stood_still_is_not_the_servers(line: Line) -> None:
+    """A stop ends a wait as a signal does, and the server may have stood still with it."""
+    here, there = line
+    patience = 200_000_000
+
+    def handler(*_: object) -> None:
+        time.sleep(0.3)
+        later.start()
+
+    later = threading.Timer(0.07, there.sendall, [b"*1\r\n:1\r\n"])
+    before = signal.signal(signal.SIGALRM, handler)
+    try:
+        signal.setitimer(signal.ITIMER_REAL, 0.01)
+        assert ask_store(here.fileno(), b"ask", now_ns() + patience, patience) == [1]
+    finally:
+        signal.signal(signal.SIGALRM, before)
+    later.join()

@@ -48,6 +48,13 @@ MUTATIONS = (
         suite("core/test_store_call", "on_and_on"),
     ),
     Mutation(
+        "a_socket_is_not_looked_at_after_a_stop",
+        "core",
+        "errno = rest_ns > step_ns ? EINTR : EAGAIN;",
+        "errno = EAGAIN;",
+        suite("core/test_store_call", "on_and_on or stood_still"),
+    ),
+    Mutation(
         "a_call_that_is_broken_off_before_it_is_asked_stays_in_flight",
         "strong",
         "            self._broken_off(endpoint, connection, opened, error)\n",
@@ -64,8 +71,9 @@ MUTATIONS = (
     Mutation(
         "an_error_of_a_handler_is_taken_for_one_of_the_connection",
         "strong/redis",
-        "        came = ask_store(found.fileno(), command, until_ns)\n",
-        "        try:\n            came = ask_store(found.fileno(), command, until_ns)\n"
+        "        came = ask_store(found.fileno(), command, until_ns, self._patience_ns)\n",
+        "        try:\n"
+        "            came = ask_store(found.fileno(), command, until_ns, self._patience_ns)\n"
         "        except OSError as error:\n            raise self._failed(error) from error\n",
         suite("strong/test_broken_off", "as_it_is"),
     ),

@@ -376,11 +376,11 @@ def test_a_call_from_within_a_call_of_the_same_thread_reads_no_answer_of_it(
         warm(bucket)
         within, once = list[Decision](), iter([True])
 
-        def interrupted(fd: int, command: bytes, until_ns: int) -> list[int] | bytes | int:
+        def interrupted(fd: int, command: bytes, *times: int) -> list[int] | bytes | int:
             assert os.write(fd, command) == len(command)
             if next(once, False):
                 within.append(bucket.acquire_sync("within", 3))
-            return ask_store(fd, b"", until_ns)
+            return ask_store(fd, b"", *times)
 
         monkeypatch.setattr(blocking_connection, "ask_store", interrupted)
         assert bucket.acquire_sync("k", 5).remaining == 1_995

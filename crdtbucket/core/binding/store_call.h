@@ -115,16 +115,17 @@ static inline ssize_t exchange(int fd, const char **command, size_t *left, char 
     return recv(fd, got, room, 0);
 }
 
-/* Whether the next step of `exchange` can be made within so many ns, with so much to send. 0 with
- * errno: EAGAIN when it cannot. The time that a socket has for a wait begins anew at each call, and
- * signals may come more often than it ends. */
-static inline int ready_within(int fd, size_t left, int64_t rest_ns)
+/* Whether the next step of `exchange` can be made, with so much to send, within so many ns, of
+ * which at most `step_ns` are waited for now. 0 with errno: EINTR when it is to be called again,
+ * EAGAIN when the time is over, and then the socket has been looked at. The time that a socket has
+ * for a wait begins anew at each call, and signals may come more often than it ends. */
+static inline int ready_within(int fd, size_t left, int64_t rest_ns, int64_t step_ns)
 {
     struct pollfd one = {.fd = fd, .events = left ? POLLOUT : POLLIN};
-    int64_t ms = rest_ns / 1000000 + 1;
-    int found = rest_ns > 0 ? poll(&one, 1, ms < 1000000 ? (int)ms : 1000000) : 0;
+    int64_t ns = rest_ns < step_ns ? rest_ns : step_ns, ms = ns > 0 ? ns / 1000000 + 1 : 0;
+    int found = poll(&one, 1, ms < 1000000 ? (int)ms : 1000000);
     if (!found)
-        errno = EAGAIN;
+        errno = rest_ns > step_ns ? EINTR : EAGAIN;
     return found > 0;
 }
 

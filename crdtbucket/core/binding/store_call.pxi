@@ -14,7 +14,7 @@ cdef extern from "core/binding/store_call.h" nogil:
     size_t put_call(char *out, const plain_call_t *)
     int read_numbers(const char *text, size_t size, int64_t *numbers)
     Py_ssize_t exchange(int fd, const char **command, size_t *left, char *got, size_t room)
-    bint ready_within(int fd, size_t left, int64_t rest_ns)
+    bint ready_within(int fd, size_t left, int64_t rest_ns, int64_t step_ns)
 
 
 cdef inline text_t text_of(bytes text):
@@ -58,16 +58,18 @@ def store_call(
     return PyBytes_FromStringAndSize(out, size) if size else None
 
 
-def ask_store(int fd, bytes command not None, int64_t until_ns, /):
+def ask_store(int fd, bytes command not None, int64_t until_ns, int64_t patience_ns, /):
     """Sends a command over a socket that blocks, and waits for bytes. Returns the numbers that they
     are, if they are one list of a few numbers; else the bytes, none when the connection has ended.
-    The socket has a time-out of its own; a wait that signals cut goes on `until_ns` (`now_ns`). An
-    error of the system is the number `errno`: what this raises has a handler of a signal raised."""
+    The socket has a time-out of its own; a wait that signals cut goes on `until_ns` (`now_ns`), so
+    long after it began. A stop of the process cuts it as well: what lies between two looks at the
+    socket counts for no more than a quarter of the time. An error of the system is the number
+    `errno`: what this raises has a handler of a signal raised."""
     cdef char[4096] got
     cdef int64_t[MOST_REPLIED] numbers
     cdef const char *data = PyBytes_AS_STRING(command)
     cdef size_t left = PyBytes_GET_SIZE(command)
-    cdef int64_t rest
+    cdef int64_t now, seen = until_ns - patience_ns, rest = patience_ns, step = patience_ns // 4
     cdef Py_ssize_t size
     cdef int count, i
     with nogil:
@@ -76,9 +78,11 @@ def ask_store(int fd, bytes command not None, int64_t until_ns, /):
         if errno != EINTR:
             return <int>errno
         PyErr_CheckSignals()
-        rest = until_ns - system_ns()
+        now = system_ns()
+        rest -= min(now - seen, step)
+        seen = now
         with nogil:
-            if ready_within(fd, left, rest):
+            if ready_within(fd, left, rest, step):
                 size = exchange(fd, &data, &left, got, sizeof(got))
     count = read_numbers(got, size, numbers)
     return [numbers[i] for i in range(count)] if count else PyBytes_FromStringAndSize(got, size)

@@ -172,7 +172,7 @@ class BlockingConnection:
         if type(found) is not socket.socket:  # TLS
             self._send(command)
             return self._read(until_ns)
-        came = ask_store(found.fileno(), command, until_ns)
+        came = ask_store(found.fileno(), command, until_ns, self._patience_ns)
         if type(came) is int:
             raise self._failed(OSError(came, os.strerror(came)))
         return self._read(until_ns, came) if isinstance(came, bytes) else came

@@ -26,7 +26,7 @@ def test_signals_that_come_on_and_on_make_no_login_longer() -> None:
         with socket.create_server(("127.0.0.1", 0)) as listener:
             signal.setitimer(signal.ITIMER_REAL, 0.01, 0.01)
             with pytest.raises(RedisUnavailable, match="did not answer"):
-                BlockingConnection(Address(*listener.getsockname()), Access(), 0.05)
+                BlockingConnection(Address(*listener.getsockname()), Access(), 0.3)
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, before)
