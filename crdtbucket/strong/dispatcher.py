@@ -230,7 +230,7 @@ class Dispatcher:
         Raises `RedisReplyError`."""
         request = pending.request
         # A denial, and a request that the script sends back, write nothing.
-        wrote = answer.status is script.ScriptStatus.ALLOWED and request.cost > 0
+        wrote = answer.status is script.ALLOWED and request.cost > 0
         assert pending.sent is not None
         self.tally.add(pending.sent, wrote=wrote, late=pending.done, queued=bool(self._waiting))
         if pending.done:

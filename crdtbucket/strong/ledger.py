@@ -17,7 +17,13 @@ from crdtbucket.errors import RedisReplyError, WireError
 from crdtbucket.spec.mode import Mode
 from crdtbucket.strong.in_flight import RequestsInFlight
 from crdtbucket.strong.local_decisions import LocalDecisions, deny, took
-from crdtbucket.strong.redis.script import ScriptAnswer, ScriptCall, ScriptStatus
+from crdtbucket.strong.redis.script import (
+    ALLOWED,
+    UNKNOWN,
+    ScriptAnswer,
+    ScriptCall,
+    ScriptStatus,
+)
 from crdtbucket.strong.slot_ledger import SlotLedger
 from crdtbucket.strong.store_names import StoreNames
 from crdtbucket.strong.store_request import StoreRequest
@@ -105,14 +111,14 @@ class Ledger:
         """Books an answer. Returns the decision, or another request to send at once, or None when
         the entry is gone and its columns cannot be sent. `wanted`: a caller still waits; else the
         tokens go back. Raises `RedisReplyError`. Call it under the lock."""
-        if answer.status is ScriptStatus.UNKNOWN:
+        if answer.status is UNKNOWN:
             whole = self._whole(request.bucket, request.place, request.key, request.cost, fence)
             self.in_flight.ended(request)
             if whole is not None:
                 whole.threaded = request.threaded
                 self.in_flight.began(whole)
             return whole
-        allowed = answer.status is ScriptStatus.ALLOWED
+        allowed = answer.status is ALLOWED
         charged = request.cost if allowed else 0
         ahead = self._check_record(request, answer, charged)
         if request.key is None:

@@ -12,7 +12,7 @@ from crdtbucket.base.deadline import within
 from crdtbucket.errors import RedisUnavailable
 from crdtbucket.strong.redis.access import Access
 from crdtbucket.strong.redis.redis_connection import RedisConnection
-from crdtbucket.strong.redis.script import ScriptStatus
+from crdtbucket.strong.redis.script import FENCED, UNKNOWN
 from crdtbucket.strong.redis.server_facts import ServerFacts, facts
 from crdtbucket.strong.store_request import Answered, SentRequest, StoreRequest
 
@@ -118,7 +118,7 @@ class ServerLink:
     ) -> Decision | SentRequest | None:
         """Books an answer of the server. Returns what `Ledger.book` does. `forgot` is called when
         the server lacks a record that it held. Call it under the lock of the ledger."""
-        if answer.status is ScriptStatus.FENCED:
+        if answer.status is FENCED:
             # A later connection has sent one for its key: that of another server, from which the
             # key has come here, or that of a thread.
             assert isinstance(request, StoreRequest), "others have no fence"
@@ -126,7 +126,7 @@ class ServerLink:
                 self.raise_fence()
             request.call.fence = self.fence
             return request
-        if answer.status is ScriptStatus.UNKNOWN and not request.ledger.lacking(request):
+        if answer.status is UNKNOWN and not request.ledger.lacking(request):
             forgot()
         return request.ledger.book(request, answer, self.fence, wanted)
 

@@ -24,7 +24,7 @@ from crdtbucket.strong.ledger import Ledger
 from crdtbucket.strong.redis.blocking_connection import AnswerTooLate, BlockingConnection
 from crdtbucket.strong.redis.redis_connection import RedisConnectionLost
 from crdtbucket.strong.redis.resp import RedisErrorReply
-from crdtbucket.strong.redis.script import ScriptStatus
+from crdtbucket.strong.redis.script import ALLOWED
 from crdtbucket.strong.store_request import StoreRequest
 
 IDLE_NS = NS_PER_SECOND
@@ -150,7 +150,7 @@ class Threads:
         latency = connection.latency_ns
         try:
             answer = request.parse(reply)
-            wrote = answer.status is ScriptStatus.ALLOWED
+            wrote = answer.status is ALLOWED
             forgot = partial(self._on_loop, endpoint.supervisor.server_forgot)
             with self._ledger.lock:
                 endpoint.health.answered_by_thread(latency, wrote, self._on_loop)

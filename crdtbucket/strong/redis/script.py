@@ -39,6 +39,10 @@ class ScriptStatus(IntEnum):
     """A later connection of the caller has asked since; nothing was changed."""
 
 
+ALLOWED, UNKNOWN, FENCED = ScriptStatus.ALLOWED, ScriptStatus.UNKNOWN, ScriptStatus.FENCED
+"""For what is done on every decision: on Python 3.11 an attribute of an enumeration is a call."""
+
+
 @dataclass(frozen=True, slots=True)
 class Column:
     """The counts of one process for a key in one `generation`: `taken` and `refunded` tokens."""
