@@ -1,9 +1,11 @@
-"""What another thread may do in the middle of a call, at the same places each time."""
+"""What may happen in the middle of a call: changes by another thread, and signals."""
 
 from __future__ import annotations
 
+import contextlib
+import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from types import FrameType
 from typing import Any, TypeVar
 
@@ -30,3 +32,22 @@ def interrupted(work: Callable[[], T], change: Callable[[], object]) -> T:
         return work()
     finally:
         sys.settrace(before)
+
+
+@contextlib.contextmanager
+def signals_on_and_on() -> Iterator[None]:
+    """A signal comes every 10 ms, as from a profiler; the 1,000th fails what waits for so long."""
+    seen = []
+
+    def handler(*_: object) -> None:
+        seen.append(1)
+        assert len(seen) < 1_000, "the wait does not end"
+
+    before = signal.signal(signal.SIGALRM, handler)
+    try:
+        signal.setitimer(signal.ITIMER_REAL, 0.01, 0.01)
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+    assert seen

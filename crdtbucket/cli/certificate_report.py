@@ -28,7 +28,7 @@ class CertificateReport:
         """What is wrong, as a sentence."""
         if self.left is None or self.validity is None:
             return
-        if self.left <= 0 or ends_soon(self.left, self.validity):
+        if ends_soon(self.left, self.validity):
             yield (
                 f"{node}: its certificate {until_the_end(self.left)}, and nodes refuse one that "
                 "has expired when they connect: put a new one and its key in the files of "

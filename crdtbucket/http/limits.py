@@ -86,10 +86,12 @@ class Limits:
 
     def acquire_sync(self, request: Request) -> Verdict:
         """`acquire` for threads without an event loop; blocks where a bucket asks Redis."""
-        return _result(_fitting(self._acquire_blocking(request)))
+        try:
+            return self._acquire_blocking(request)
+        except CostExceedsCapacity as error:
+            return Verdict(False, too_large=error)
 
-    async def _acquire_blocking(self, request: Request) -> Verdict:
-        """Awaits nothing: where a bucket asks Redis, the thread blocks."""
+    def _acquire_blocking(self, request: Request) -> Verdict:
         if not self.may_hold:
             return self._acquire_sync(request)
         buckets = (self.limiter.bucket(rule.bucket) for rule in self._holding)
@@ -187,16 +189,6 @@ async def _fitting(work: Coroutine[Any, Any, Verdict]) -> Verdict:
         return Verdict(False, too_large=error)
 
 
-def _result(work: Coroutine[Any, Any, Verdict]) -> Verdict:
-    """The result of `work`, which waits for nothing."""
-    try:
-        work.send(None)
-    except StopIteration as end:
-        verdict: Verdict = end.value
-        return verdict
-    raise AssertionError("a decision in this process waits for nothing")
-
-
 def _blocking(
     buckets: Iterable[Bucket],
     work: Coroutine[Any, Any, Verdict],
@@ -206,7 +198,12 @@ def _blocking(
     store = next((bucket.store for bucket in buckets if isinstance(bucket, AskingBucket)), None)
     if store is not None:
         return store.block_on(work, unwanted)
-    return _result(work)
+    try:
+        work.send(None)
+    except StopIteration as end:
+        verdict: Verdict = end.value
+        return verdict
+    raise AssertionError("a decision in this process waits for nothing")
 
 
 def _slots_of(cost: Any, spec: BucketSpec) -> int:

@@ -18,6 +18,7 @@ import pytest
 
 from crdtbucket._core import ask_store, store_call
 from crdtbucket.base.clock import now_ns
+from tests.interrupted import signals_on_and_on
 
 HIGHEST = (10**16 - 1, 10**10 - 1, 10**10 - 1, 10**16 - 1, 10**16 - 1, 2**63 - 1)
 """The highest cost, fence, generation, taken, refunded, and debt in ns that a call can say."""
@@ -202,23 +203,11 @@ def test_a_signal_is_handled_while_an_answer_is_waited_for(line: Line) -> None:
 
 
 def test_signals_that_come_on_and_on_make_no_wait_longer(line: Line) -> None:
-    """Such as those of a profiler, more often than the time-out of the socket ends."""
+    """They come more often than the time-out of the socket ends."""
     here, _ = line
     here.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, struct.pack("ll", 1, 0))
-    seen = []
-
-    def handler(*_: object) -> None:
-        seen.append(1)
-        assert len(seen) < 1_000, "the wait does not end"
-
-    before = signal.signal(signal.SIGALRM, handler)
-    try:
-        signal.setitimer(signal.ITIMER_REAL, 0.01, 0.01)
+    with signals_on_and_on():
         assert ask_store(here.fileno(), b"ask", now_ns() + 50_000_000, 50_000_000) == errno.EAGAIN
-    finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, before)
-    assert seen
 
 
 def test_time_in_which_this_process_stood_still_is_not_the_servers(line: Line) -> None:
