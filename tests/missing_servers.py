@@ -1,4 +1,5 @@
-"""Tests that need a real Redis or NATS are skipped where none is installed, and counted."""
+"""Tests that need a real Redis, NATS or another program are skipped where it is not installed, and
+counted."""
 
 from __future__ import annotations
 
@@ -9,12 +10,12 @@ import pytest
 from tests.server_process import NotInstalled
 from tests.strong.redis_server import PROGRAMS
 
-REASONS = ("redis-server", "nats-server", "empty parameter set")
+REASONS = ("is not installed", "empty parameter set")
 """What the reason of such a skip contains; the last one is for a test of each kind of server."""
 
 
 class MissingServers:
-    """Turns the error of a server that is not installed into a skip."""
+    """Turns the error of a program that is not installed into a skip."""
 
     def __init__(self) -> None:
         self.skipped = 0
@@ -39,8 +40,8 @@ class MissingServers:
 
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
         if self.skipped:
-            told = f"{self.skipped} tests were skipped because a server is not installed: "
-            terminalreporter.write_line(told + "run `make redis nats`, or install it", yellow=True)
+            told = f"{self.skipped} tests were skipped because a program is not installed: "
+            terminalreporter.write_line(told + "`make redis nats`, or see -rs", yellow=True)
         if PROGRAMS == ["redis-server"]:
             told = "No valkey-server is installed, so no test ran on one: run `make valkey`"
             terminalreporter.write_line(told)

@@ -30,7 +30,16 @@ def end_by_signals() -> None:
 
 
 class NotInstalled(FileNotFoundError):
-    """The program of a server is missing on this machine."""
+    """A program, mostly a server, is missing on this machine."""
+
+
+def installed(program: str, hint: str, path: str | None = None) -> str:
+    """Where a program is. Raises `NotInstalled`, with the `hint`, when no folder of `path` has
+    it."""
+    found = shutil.which(program, path=path)
+    if found is None:
+        raise NotInstalled(f"{program} is not installed: {hint}")
+    return found
 
 
 class ServerProcess(ABC):
@@ -41,11 +50,8 @@ class ServerProcess(ABC):
     """
 
     def __init__(self, program: str, name: str, hint: str, path: str | None = None) -> None:
-        """Raises `NotInstalled`, with the `hint`, when no folder of `path` has the program."""
-        found = shutil.which(program, path=path)
-        if found is None:
-            raise NotInstalled(f"{program} is not installed: {hint}")
-        self.program = found
+        """Raises as `installed`."""
+        self.program = installed(program, hint, path)
         self.folder = Path(tempfile.mkdtemp(prefix=f"crdtbucket-{name}-"))
         self.process: subprocess.Popen[bytes] | None = None
         atexit.register(self.remove)

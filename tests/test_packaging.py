@@ -181,10 +181,10 @@ def test_type_checkers_find_the_package_of_a_checkout(tmp_path: Path) -> None:
 )
 def test_the_core_is_small_without_its_symbols(tmp_path: Path) -> None:
     """As a wheel has it. Typed memoryviews alone would add 120 KB, `binding=True` 70 KB. By GCC 12
-    it has 795 KB for Python 3.11 and 824 KB for 3.12 and 3.13; other compilers need other sizes."""
+    it has 795 KB for Python 3.11 and 824 KB for 3.12 and 3.13, and by GCC 16 885 KB for 3.14."""
     core = tmp_path / "core.so"
     subprocess.run(["strip", "-o", core, crdtbucket._core.__file__], check=True)
-    assert core.stat().st_size <= 860_000
+    assert core.stat().st_size <= 920_000
 
 
 class Unprintable:

@@ -17,6 +17,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.server_process import installed
 from tests.strong.redis_server import free_port
 from tests.test_docs import blocks
 
@@ -128,6 +129,7 @@ def test_only_what_changes_nothing_is_done_again(command: str, looks: bool) -> N
 
 @pytest.mark.timeout(1200)
 def test_the_walk(folder: Path) -> None:
+    installed("curl", "apt-get install curl")
     ports: dict[str, str] = {}
 
     def moved(text: str) -> str:

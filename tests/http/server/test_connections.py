@@ -288,8 +288,9 @@ async def test_a_client_that_is_gone_at_once_is_no_bug() -> None:
     client.connection_made(transport)
     before = asyncio.all_tasks()
     client.connection_lost(None)
-    results = await asyncio.gather(*(before - {asyncio.current_task()}), return_exceptions=True)
-    assert results == [None]
+    (result,) = await asyncio.gather(*(before - {asyncio.current_task()}), return_exceptions=True)
+    # Where Python starts tasks at once, aiohttp's waits by then, and is cancelled.
+    assert result is None or isinstance(result, asyncio.CancelledError)
 
 
 def test_services_of_this_host_may_have_all_places() -> None:

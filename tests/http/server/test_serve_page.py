@@ -19,6 +19,7 @@ from crdtbucket.http.server.serve_settings import ServeSettings
 from crdtbucket.http.server.server_metrics import SERVER
 from crdtbucket.metrics.catalogue import PREFIX
 from tests.http.serving import TOKEN, Asker, serving
+from tests.server_process import installed
 from tests.test_docs import FENCE, ROOT, rows
 
 PAGE = "docs/serve.md"
@@ -34,8 +35,9 @@ async def curl(client: Asker, line: str, last_id: str) -> Any:
         for word in words[1:]
     ]
     told = [word.replace('"ID"', f'"{last_id}"') for word in told]
+    program = installed("curl", "apt-get install curl")
     process = await asyncio.create_subprocess_exec(
-        "curl", "--max-time", "20", *told, stdout=asyncio.subprocess.PIPE
+        program, "--max-time", "20", *told, stdout=asyncio.subprocess.PIPE
     )
     out, _ = await process.communicate()
     assert process.returncode == 0, line

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import sys
 from pathlib import Path
@@ -177,11 +178,12 @@ DATES = pytest.mark.parametrize(
     [
         (
             (-2, -1),
-            "certificate has expired): renew it there, or correct the clock",
+            r"certificate has expired\): renew it there, or correct the clock",
         ),
         (
             (1, 2),
-            "certificate is not yet valid): correct the clock of this host",
+            # OpenSSL 3.6 adds that the clock may be wrong.
+            r"certificate is not yet valid[^)]*\): correct the clock of this host",
         ),
     ],
     ids=["expired", "not yet"],
@@ -203,11 +205,11 @@ async def test_both_sides_say_why_the_certificate_of_a_caller_is_refused(
             await eventually(lambda: sum(mesh_g.counters.refused.values()) > 2)
     (own,) = lines_of(caplog, bad["tls_cert"])
     assert "is refused by nodes with the same mesh.tls.ca (" in own
-    assert says in own
+    assert re.search(says, own)
     assert set(mesh_g.counters.refused) == {"tls"}
     first = lines_of(caplog, "refused a conn")[0]
     assert ": its certificate is not trusted (" in first
-    assert says in first
+    assert re.search(says, first)
     (told,) = lines_of(caplog, "cannot reach")
     assert "it does not trust this node's certificate (its log says why)" in told
 
@@ -228,7 +230,7 @@ async def test_both_sides_say_why_the_certificate_of_who_is_called_is_refused(
     assert "does not trust this node's certificate" in lines_of(caplog, "refused a conn")[0]
     (told,) = lines_of(caplog, "cannot reach")
     assert ": its certificate is not trusted (" in told
-    assert says in told
+    assert re.search(says, told)
 
 
 @failed_tls
