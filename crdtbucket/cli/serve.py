@@ -78,7 +78,7 @@ TEXT_FILE = click.Path(exists=True, dir_okay=False)
 )  # fmt: skip
 @click.option(
     "--max-connections-per-address", type=click.IntRange(0, 100_000), default=0, show_default=True,
-    help="Connections at once from one address of another host; 0: half of all.",
+    help="Connections at once from one address of another host, IPv6 by its /64; 0: half of all.",
 )  # fmt: skip
 @click.option(
     "--workers", type=click.IntRange(1, 64), default=1, show_default=True,

@@ -7,7 +7,7 @@ import ipaddress
 from collections.abc import Iterable
 from typing import NamedTuple, TypeAlias
 
-from crdtbucket.base.address import household
+from crdtbucket.base.address import household, ip_address_of
 from crdtbucket.errors import InvalidKey, InvalidSpec
 
 UNIX = "unix"
@@ -106,12 +106,8 @@ def _parsed(text: str) -> _Known | None:
         text = text[1:].partition("]")[0]
     elif text.count(":") == 1:
         text = text.partition(":")[0]
-    try:
-        address = ipaddress.ip_address(text.partition("%")[0])
-    except ValueError:
-        return None
-    mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
-    return _Known(mapped or address, household(mapped or address))
+    address = ip_address_of(text.partition("%")[0])
+    return None if address is None else _Known(address, household(address))
 
 
 @functools.lru_cache(maxsize=CACHED)
