@@ -9,6 +9,7 @@ from operator import index
 from typing import Any, SupportsIndex
 
 from crdtbucket._core import MAX_SLOT_KEY_BYTES, Decision
+from crdtbucket.base.signatures import misfit
 from crdtbucket.errors import CostExceedsCapacity, InvalidCost, InvalidSpec, SlotDenied
 from crdtbucket.http.answers import SOON, Answer, Verdict, fields_of, problem_answer, too_large
 from crdtbucket.http.client_address import Network, check_trusted, key_of_peer
@@ -227,7 +228,8 @@ def _together(held: Verdict, verdict: Verdict) -> Verdict:
 def check_limits(given: object, *, maker: bool = False) -> None:
     """Raises `InvalidSpec` for something else than `Limits`, or, with `maker`, than a function that
     makes them."""
-    if not isinstance(given, Limits) and not (maker and callable(given)):
+    makes = maker and callable(given) and misfit(given) is None
+    if not (makes or isinstance(given, Limits)):
         fix = "pass Limits(limiter, Rule(...))" + (", or a function that makes them" * maker)
         raise InvalidSpec(f"limits is {given!r}", fix, "limits")
 

@@ -296,6 +296,13 @@ MUTATIONS = (
         (*PYTEST, "tests/base/test_address.py"),
     ),
     Mutation(
+        "an_application_passes_for_limits",
+        "http",
+        "callable(given) and misfit(given) is None\n",
+        "callable(given)\n",
+        (*PYTEST, "tests/http/test_limits.py", "-k", "swapped"),
+    ),
+    Mutation(
         "a_handle_is_good_at_one_worker_only",
         "http",
         "        return index if index in self._others else None\n",

@@ -8,8 +8,8 @@ MUTATIONS = (
     Mutation(
         "a_function_that_takes_no_key_is_asked_for_limits",
         "spec",
-        "        _check_arguments(ask)\n",
-        "",
+        'found := misfit(ask, "key")',
+        'found := misfit(ask, "key") and None',
         suite("limiter/test_asked_limits", "cannot_be_asked"),
     ),
     Mutation(
