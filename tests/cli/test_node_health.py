@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from typing import Any
 
@@ -221,6 +222,8 @@ def test_an_answer_is_read() -> None:
         {},
         {"node": 3, "config": [], "buckets": [1], "peers": "none", "redis": [], "ready": "yes"},
         {"buckets": [{}], "peers": [[], {"name": "\x1b[2J", "lag": "x"}], "redis": {"\x1b": 1}},
+        {"unreached": math.inf, "config": {"hash": "ab", "version": math.nan}},
+        {"rollout": {"status": "halted", "version": -math.inf}},
     ],
 )
 def test_an_answer_of_another_shape_is_no_error_and_nothing_dangerous(answer: Any) -> None:

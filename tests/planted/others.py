@@ -408,6 +408,13 @@ MUTATIONS = (
         suite("demo/test_verdict", "does_not_call_is_not_starved"),
     ),
     Mutation(
+        "a_number_that_is_no_count_ends_the_status",
+        "cli",
+        "    return value if isinstance(value, int) else 0\n",
+        "    return int(number_of(value) or 0)\n",
+        suite("cli/test_node_health", "another_shape"),
+    ),
+    Mutation(
         "one_node_that_is_not_known_is_enough_for_strangers",
         "cli",
         "        if one.name not in known[m] and other.name not in known[n]\n",
