@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from fractions import Fraction
-from typing import Any
 
 from crdtbucket._core import BucketCore, Table
 from crdtbucket.base.duration import span
@@ -56,10 +55,6 @@ class Outlook:
     memory_bytes: int | None
     """The memory of so many keys on one node, with up to four nodes that take of each."""
     fleets: tuple[Fleet, ...]
-
-    def as_dict(self) -> dict[str, Any]:
-        """Plain dicts and lists, for JSON."""
-        return asdict(self)
 
 
 def outlook(config: Config, nodes: Iterable[int]) -> list[Outlook]:

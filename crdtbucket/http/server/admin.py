@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Mapping
+from dataclasses import asdict
 from typing import Any
 
 from aiohttp import web
@@ -112,7 +113,7 @@ class Admin:
             timeout=DOCTOR_STEP_S,
             running=True,
         )
-        checks = [one.as_dict() for one in found]
+        checks = [asdict(one) for one in found]
         return respond({"ok": all(one.level != "wrong" for one in found), "checks": checks})
 
     async def reset(self, request: web.BaseRequest) -> web.StreamResponse:

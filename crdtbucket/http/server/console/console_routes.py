@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 from aiohttp import web
@@ -16,7 +17,7 @@ from crdtbucket.http.server.console.console_sessions import (
     ConsoleSession,
     ConsoleSessions,
 )
-from crdtbucket.http.server.console.console_view import ConsoleView
+from crdtbucket.http.server.console.console_view import look_at
 from crdtbucket.http.server.console.explanation import explain
 from crdtbucket.http.server.console.page_files import PAGE, SAFETY, VENDOR, PageFiles
 from crdtbucket.http.server.refusal import Refusal, read
@@ -54,7 +55,7 @@ class Console:
         self._siblings = siblings
         self._files = PageFiles()
         self.sessions = ConsoleSessions(siblings.prefix)
-        self.feed = ConsoleFeed(ConsoleView(limiter, views, admin).look)
+        self.feed = ConsoleFeed(partial(look_at, limiter, views, admin))
 
     def routes(self) -> list[Route]:
         """What this part answers: for this page alone, so the OpenAPI document has none of it."""
