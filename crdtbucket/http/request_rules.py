@@ -22,7 +22,7 @@ Charge: TypeAlias = "tuple[str, str | bytes, int] | tuple[str, str | bytes, int,
 """Bucket, key, cost, and the floor where there is one."""
 _PATTERN = re.compile(r"(?:([A-Z]+(?:,[A-Z]+)*) )?(/\S*)")
 _FOREIGN = re.compile(r"\{[^/]*?\}|<[^/]*?>|\?.*")
-"""What other routers write for a part that varies, and a query."""
+"""The ways in which other routers write a part of a path that varies; and a query."""
 _BELOW = "(?:/.*)?"
 _METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 

@@ -54,7 +54,7 @@ class Reload:
 
     def change(self, config: Config) -> None:
         """Brings `config` into force, or begins to, where it has stages. Raises `ConfigError` with
-        all that forbids it, and has then changed nothing; `InvalidSpec` for what is none."""
+        all that forbids it, and has then changed nothing; `InvalidSpec` for what is no `Config`."""
         from crdtbucket.config import Config  # whoever has one has imported it
 
         if not isinstance(config, Config):

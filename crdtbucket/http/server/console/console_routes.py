@@ -58,7 +58,8 @@ class Console:
         self.feed = ConsoleFeed(partial(look_at, limiter, views, admin))
 
     def routes(self) -> list[Route]:
-        """What this part answers: for this page alone, so the OpenAPI document has none of it."""
+        """The routes that this part of the server answers. They are for its own page alone, so the
+        OpenAPI document has none of them."""
         question = Route("POST", QUESTION, "For the other workers", self.question, None)
         return [
             Route("GET", CONSOLE, "The page", self.page, None),
@@ -80,7 +81,8 @@ class Console:
         return self._files.answer(request, PAGE)
 
     async def moved(self, _: web.BaseRequest) -> web.StreamResponse:
-        """Without the slash at the end, whatever a proxy has put in front of the path."""
+        """Redirects to the path without the slash at the end. The address is relative, as a proxy
+        may serve the console below a path of its own."""
         return web.Response(status=308, headers={"Location": f"..{CONSOLE}"})
 
     async def file(self, request: web.BaseRequest, name: str) -> web.StreamResponse:
