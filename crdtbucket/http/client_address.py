@@ -9,6 +9,7 @@ from typing import NamedTuple, TypeAlias
 
 from crdtbucket.base.address import household, ip_address_of
 from crdtbucket.errors import InvalidKey, InvalidSpec
+from crdtbucket.spec.field_checks import check_listed
 
 UNIX = "unix"
 """Among trusted proxies: a peer that connects through a Unix socket, and so has no address."""
@@ -57,9 +58,7 @@ def client_address(
 
 def check_trusted(trusted: Iterable[str | Network]) -> tuple[str | Network, ...]:
     """`trusted` for `client_address`, checked. Raises `InvalidSpec`."""
-    if isinstance(trusted, str):
-        raise InvalidSpec(f"trusted is {trusted!r}", f'write a list: ["{trusted}"]', "trusted")
-    kept = tuple(trusted)
+    kept = check_listed("trusted", trusted)
     _parsed_proxies(kept)
     return kept
 

@@ -6,6 +6,13 @@ from tests.planted.mutation import PYTEST, Mutation, suite
 
 MUTATIONS = (
     Mutation(
+        "a_text_is_the_list_of_its_letters",
+        "spec",
+        "    if isinstance(given, str):\n",
+        "    if given is None:\n",
+        suite("spec/test_field_checks", "letters"),
+    ),
+    Mutation(
         "a_function_that_takes_no_key_is_asked_for_limits",
         "spec",
         'found := misfit(ask, "key")',
