@@ -284,7 +284,7 @@ MUTATIONS = (
     Mutation(
         "a_household_counts_as_many_addresses",
         "http",
-        "None if is_loopback(host) else source_of(host)\n",
+        "None if is_loopback(host) else key_of_peer(host)\n",
         "None if is_loopback(host) else host\n",
         (*PYTEST, "tests/http/server/test_connections.py", "-k", "counts_for"),
     ),

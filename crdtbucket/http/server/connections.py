@@ -16,9 +16,10 @@ from typing import cast
 
 from aiohttp import EMPTY_PAYLOAD, StreamReader, web
 
-from crdtbucket.base.address import is_loopback, source_of
+from crdtbucket.base.address import is_loopback
 from crdtbucket.base.clock import NS_PER_SECOND, now_ns
 from crdtbucket.base.deadline import within
+from crdtbucket.http.client_address import key_of_peer
 from crdtbucket.http.server.refusal import Refusal
 from crdtbucket.http.server.serve_settings import ServeSettings
 
@@ -299,4 +300,4 @@ def _ns(seconds: float) -> int:
 
 
 def _remote(host: str) -> str | None:
-    return None if is_loopback(host) else source_of(host)
+    return None if is_loopback(host) else key_of_peer(host)
