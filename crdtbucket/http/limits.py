@@ -20,6 +20,7 @@ from crdtbucket.limiter.bucket import Bucket
 from crdtbucket.limiter.facade import Limiter, check_limiter
 from crdtbucket.limiter.held_slot import Slot
 from crdtbucket.spec.bucket_spec import BucketSpec
+from crdtbucket.spec.overrides import with_overrides
 from crdtbucket.strong.strong_bucket import AskingBucket
 
 
@@ -274,7 +275,7 @@ def _check_rule(limiter: Limiter, rule: Rule) -> None:
 
 def _check_cost(rule: Rule, spec: BucketSpec) -> None:
     """Raises `InvalidSpec` where no key has as many tokens or slots as the rule's fixed cost."""
-    specs = [spec, *(plan for _, plan in spec.overrides)]
+    specs = (one for one, _ in with_overrides([spec]))
     most = max(one.capacity if one.slots is None else one.slots for one in specs)
     if isinstance(rule.cost, int) and rule.cost > most:
         more = "raise its capacity" if spec.slots is None else "give it more slots"

@@ -23,7 +23,7 @@ from crdtbucket.http.server.console.page_files import PAGE, SAFETY, VENDOR, Page
 from crdtbucket.http.server.refusal import Refusal, read
 from crdtbucket.http.server.routes import Route
 from crdtbucket.http.server.siblings import Siblings
-from crdtbucket.http.server.tokens import Tokens
+from crdtbucket.http.server.tokens import Tokens, asker
 from crdtbucket.http.server.views import Views
 from crdtbucket.limiter.facade import Limiter
 
@@ -111,10 +111,10 @@ class Console:
         """Begins a session for a client that has the admin token."""
         body = await read(request, bodies.SignIn)
         if not self._tokens.is_admin(body.token.strip()):
-            AUDIT.warning("console: a wrong token from %s", request.remote or "the socket")
+            AUDIT.warning("console: a wrong token from %s", asker(request))
             raise Refusal(401, "this is not the token that the server was started with")
         name, session = self.sessions.begin(now_ns())
-        AUDIT.warning("console: signed in from %s", request.remote or "the socket")
+        AUDIT.warning("console: signed in from %s", asker(request))
         response = self._session_answer(session)
         response.headers["Set-Cookie"] = _cookie(request, name, LIFE_S)
         return response
