@@ -9,6 +9,8 @@ from crdtbucket.base.setting_checks import types_of
 from crdtbucket.cli.terminal_text import printable
 
 R = TypeVar("R")
+LARGEST = 1e300
+"""From here on, a number may not fit into a float once it is divided or multiplied."""
 
 
 def mapping_of(value: Any) -> Mapping[str, Any]:
@@ -28,13 +30,15 @@ def text_of(value: Any) -> str:
 
 
 def number_of(value: Any) -> float | None:
-    """The number that a node sent; None in place of anything else."""
-    return value if isinstance(value, (int, float)) and not isinstance(value, bool) else None
+    """The number that a node sent; None in place of anything else, and of what is infinite or too
+    large to be counted with."""
+    known = isinstance(value, (int, float)) and not isinstance(value, bool)
+    return value if known and abs(value) < LARGEST else None  # nan is not below
 
 
 def count_of(value: Any) -> int:
     """The whole number that a node sent; 0 in place of anything else."""
-    return value if isinstance(value, int) else 0
+    return int(value) if isinstance(value, int) and abs(value) < LARGEST else 0
 
 
 READERS: dict[Any, Callable[[Any], Any]] = {

@@ -410,8 +410,8 @@ MUTATIONS = (
     Mutation(
         "a_number_that_is_no_count_ends_the_status",
         "cli",
-        "    return value if isinstance(value, int) else 0\n",
-        "    return int(number_of(value) or 0)\n",
+        "    return int(value) if isinstance(value, int) and abs(value) < LARGEST else 0\n",
+        "    return int(value) if isinstance(value, (int, float)) else 0\n",
         suite("cli/test_node_health", "another_shape"),
     ),
     Mutation(
