@@ -162,9 +162,11 @@ def _token(named: str, path: Path | None) -> str | None:
         return None
     try:
         with path.open("rb") as file:
-            text = file.read(MAX_TOKEN_BYTES).decode("ascii").strip()
+            text = file.read(MAX_TOKEN_BYTES + 1).decode("ascii")
     except OSError as error:
         raise CrdtbucketError(f"{path}: the {named} cannot be read: {error.strerror}") from error
     except UnicodeDecodeError as error:
         raise CrdtbucketError(f"{path}: the {named} must be ASCII text") from error
-    return text
+    if len(text) > MAX_TOKEN_BYTES:  # cut, it would refuse every client that has all of it
+        raise CrdtbucketError(f"{path}: the {named} has more than {MAX_TOKEN_BYTES:,} bytes")
+    return text.strip()

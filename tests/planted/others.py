@@ -501,4 +501,11 @@ MUTATIONS = (
         "kind = NodeError",
         suite("cli/test_status", "proxy_that_fails"),
     ),
+    Mutation(
+        "a_token_of_a_file_that_is_too_long_is_cut",
+        "cli",
+        "file.read(MAX_TOKEN_BYTES + 1)",
+        "file.read(MAX_TOKEN_BYTES)",
+        suite("cli/test_serve", "wrong_options and long"),
+    ),
 )
