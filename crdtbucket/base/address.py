@@ -42,7 +42,7 @@ def read_address(text: str, default_port: int = REDIS_PORT) -> Address:
         host, port = text, str(default_port)
     if host.startswith("[") and host.endswith("]"):
         host = host[1:-1]
-        if not isinstance(_literal(host), ipaddress.IPv6Address):
+        if ":" not in host or not is_literal(host):
             raise ValueError("has something in brackets that is no IPv6 address")
     elif ":" in host:
         raise ValueError("has an IPv6 host without brackets")
@@ -93,31 +93,31 @@ def split_address(address: str) -> tuple[str, int]:
 
 def is_loopback(host: str) -> bool:
     """Whether `host` can be reached from this machine only, judged without asking DNS."""
-    found = _literal(host)
+    found = ip_address_of(host)
     # Another name may resolve to anything.
     return host == "localhost" or (found is not None and found.is_loopback)
 
 
 def is_literal(host: str) -> bool:
     """Whether `host` is an address itself, and no name that may lead to several."""
-    return _literal(host) is not None
+    return ip_address_of(host) is not None
 
 
 def source_of(host: str) -> str:
     """The source that limits of connections count: an IPv4 address, or the /64 network of an IPv6
     address."""
-    address = _literal(host)
-    if address is None:
-        return host
-    mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
-    return household(mapped or address)
+    address = ip_address_of(host)
+    return host if address is None else household(address)
 
 
-def _literal(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
+def ip_address_of(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
+    """The address that a text is, None where it is a name. A socket of both families shows
+    10.0.0.1 as ::ffff:10.0.0.1: that is the IPv4 address."""
     try:
-        return ipaddress.ip_address(host)
+        found = ipaddress.ip_address(text)
     except ValueError:
         return None
+    return (found.ipv4_mapped if isinstance(found, ipaddress.IPv6Address) else None) or found
 
 
 def household(address: ipaddress.IPv4Address | ipaddress.IPv6Address) -> str:

@@ -42,14 +42,14 @@ class CertificateDates:
 
 
 def ends_soon(left: float, validity: float) -> bool:
-    """Whether a certificate should have been renewed: so many seconds are left, of those for which
-    it was issued."""
+    """Whether a certificate should have been renewed. `left`: seconds until it expires. `validity`:
+    seconds for which it was issued."""
     return left < min(SOON_S, validity / SOON_SHARE)
 
 
 def until_the_end(left: float) -> str:
-    """So many seconds until a certificate expires in words: `expires in 6 days`, or `expired 2
-    hours ago`."""
+    """When a certificate expires, in words: `expires in 6 days`, or `expired 2 hours ago`. `left`:
+    seconds until then."""
     for unit, size in (("day", 86_400), ("hour", 3_600), ("minute", 60)):
         if abs(left) >= 2 * size or unit == "minute":
             number = counted(int(abs(left) // size), unit)

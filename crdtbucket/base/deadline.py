@@ -29,8 +29,9 @@ async def first_of(*works: Coroutine[Any, Any, Any]) -> None:
         await asyncio.gather(*tasks, return_exceptions=True)
 
 
-async def within(seconds: float, work: Coroutine[Any, Any, T]) -> T:
-    """What `work` returns or raises; `asyncio.TimeoutError` when it is not done in time.
+async def within(seconds: float | None, work: Coroutine[Any, Any, T]) -> T:
+    """What `work` returns or raises; `asyncio.TimeoutError` when it is not done in time. None for
+    `seconds` waits for ever.
 
     The work has ended in every case when this returns or raises. A result that comes together
     with the caller's cancellation is lost.

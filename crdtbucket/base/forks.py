@@ -23,8 +23,8 @@ class Turn(enum.IntEnum):
     TABLES = 1
     """Shared tables are used under a lock and counters of this process, or refuse decisions."""
     LIMITERS = 2
-    """What is open stays the parent's, and that is why decisions are refused, whatever their
-    table refuses them for."""
+    """An open limiter stays the parent's. It is repaired last, so that decisions are refused for
+    this reason, whatever the reason of their table is."""
 
 
 def after_fork(owner: Owner, turn: Turn, deed: Callable[[Owner], object]) -> None:

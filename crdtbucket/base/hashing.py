@@ -28,11 +28,11 @@ class HashSettings(Protocol):
 
 
 class MeshHashSettings(HashSettings, Protocol):
-    """Those of a mesh."""
+    """The settings of a mesh that decide about its hash."""
 
     @property
     def secrets(self) -> tuple[bytes, ...]:
-        """What authenticates its nodes; the last one is the oldest."""
+        """The secrets that authenticate its nodes; the last one is the oldest."""
 
 
 def key_of(secret: bytes) -> bytes:

@@ -14,7 +14,7 @@ def pack(value: object) -> bytes:
 
 
 def pack_list_head(length: int) -> bytes:
-    """What a list of so many values begins with; these follow, each packed by itself."""
+    """The bytes that begin a list of so many values; these follow, each packed by itself."""
     head: bytes = msgpack.Packer().pack_array_header(length)
     return head
 

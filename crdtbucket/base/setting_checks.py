@@ -47,7 +47,8 @@ class NumberRange:
         yield Problem(f"is {value!r}", f"write {self.unit} {span}{word}{hint}", path)
 
     def hint(self, value: Any) -> str:
-        """What was probably meant by a number that is out of the range; "" where nobody knows."""
+        """What was probably meant by a number that is out of the range, as the end of the message;
+        "" where that is not known."""
         return ""
 
     def _shown(self, end: float) -> str:
@@ -112,8 +113,8 @@ def fields_of(settings: Any, wanted: Any) -> list[str]:
 
 
 def field_problems(section: str, settings: Any) -> Iterator[Problem]:
-    """The fields that are out of the range, or none of the words, that their annotation has. What
-    a field is by itself is always right."""
+    """The fields that are out of the range, or none of the words, that their annotation has. A
+    default is always right."""
     kind: Any = type(settings)
     ranges = ranges_of(kind)
     for name, hint in types_of(kind).items():
@@ -129,7 +130,8 @@ def field_problems(section: str, settings: Any) -> Iterator[Problem]:
 
 
 def lists_as_tuples(settings: Any) -> None:
-    """So that a frozen value really is one. A text in place of a list stays, and is a problem."""
+    """Makes tuples of the lists in frozen settings, so that nobody can change them. A text in place
+    of a list stays as it is, for the checks to refuse."""
     for name in fields_of(settings, Sequence[str]):
         if not isinstance(getattr(settings, name), str):
             object.__setattr__(settings, name, tuple(getattr(settings, name)))

@@ -8,7 +8,7 @@ from typing import Any
 from crdtbucket.cli.answer_values import list_of, number_of, text_of
 
 MOST_BUCKETS = 10
-"""Of so many buckets it is said how they differ."""
+"""Most buckets of which it is said how they differ."""
 
 
 def read_limits(answer: Mapping[str, Any]) -> Mapping[str, str]:

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
 
 from crdtbucket.base.certificate_dates import ends_soon, until_the_end
-from crdtbucket.cli.answer_values import mapping_of, number_of
 
 
 @dataclass(frozen=True)
@@ -17,12 +15,6 @@ class CertificateReport:
 
     left: float | None = None
     validity: float | None = None
-
-    @classmethod
-    def of(cls, answer: Any) -> CertificateReport:
-        """Reads the report from `certificate` of the answer of `GET /admin/status`."""
-        found = mapping_of(answer)
-        return cls(number_of(found.get("left")), number_of(found.get("validity")))
 
     def faults(self, node: str) -> Iterator[str]:
         """What is wrong, as a sentence."""

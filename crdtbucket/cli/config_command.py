@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import sys
+from dataclasses import asdict
 from typing import Any
 
 import click
@@ -146,7 +147,7 @@ def plan(file: str, against: str | None, nodes: tuple[int, ...], json_: bool) ->
             "hash": found.hash,
             "changes": None if changes is None else changes.as_dict(),
             "rollout": effective(found).get("rollout"),
-            "buckets": [row.as_dict() for row in rows],
+            "buckets": [asdict(row) for row in rows],
         }
         click.echo(json.dumps(document, ensure_ascii=False))
         return

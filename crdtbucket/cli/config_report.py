@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from crdtbucket.cli.answer_values import mapping_of, number_of, text_of
+from crdtbucket.cli.answer_values import count_of, mapping_of, text_of
 from crdtbucket.cli.terminal_text import printable
 
 
@@ -30,9 +30,9 @@ class ConfigReport:
         stage = answer.get("stage")
         newest = mapping_of(rollout)
         status = text_of(newest.get("status"))
-        number = int(number_of(newest.get("version")) or 0)
+        number = count_of(newest.get("version"))
         return cls(
-            int(number_of(answer.get("version")) or 0),
+            count_of(answer.get("version")),
             text_of(answer.get("hash")),
             f"stage {printable(str(stage))}" if stage else "",
             {"halted": "halted", "rolled back": f"({number} rolled back)"}.get(status, ""),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import sys
 from collections.abc import Iterable
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -69,7 +70,7 @@ def doctor(
             from crdtbucket.doctor.examination import examine  # the network, YAML and Redis
 
             results = await examine(file, node=node, region=region, listen=listen, timeout=timeout)
-            found.append(("", [one.as_dict() for one in results]))
+            found.append(("", [asdict(one) for one in results]))
         return found + await ask_all(urls, secret, NODE_TIMEOUT_S, _own_checks)
 
     found = asyncio.run(examined())

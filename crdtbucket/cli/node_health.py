@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from crdtbucket.cli.answer_values import list_of, mapping_of, number_of, text_of
+from crdtbucket.cli.answer_values import count_of, list_of, mapping_of, report_of, text_of
 from crdtbucket.cli.bucket_limits import differing, read_limits
 from crdtbucket.cli.certificate_report import CertificateReport
 from crdtbucket.cli.config_report import ConfigReport
@@ -88,55 +88,47 @@ class NodeReport:
     @classmethod
     def of(cls, url: str, answer: Mapping[str, Any]) -> NodeReport:
         """Reads the report from the answer of `GET /admin/status`."""
-        return cls(
-            url,
-            text_of(answer.get("node")) or url,
-            text_of(answer.get("region")),
-            answer.get("warming_up") is True,
-            answer.get("ready") if isinstance(answer.get("ready"), bool) else None,
-            text_of(answer.get("not_ready")),
-            ConfigReport.of(answer.get("config"), answer.get("rollout")),
-            {
+        identity = mapping_of(answer.get("identity"))
+        return report_of(
+            cls,
+            answer,
+            url=url,
+            name=text_of(answer.get("node")) or url,
+            ready=answer.get("ready") if isinstance(answer.get("ready"), bool) else None,
+            config=ConfigReport.of(answer.get("config"), answer.get("rollout")),
+            modes={
                 text_of(one.get("name")): text_of(one.get("mode"))
                 for one in list_of(answer, "buckets")
             },
-            {
+            redis={
                 text_of(name): text_of(mode)
                 for name, mode in mapping_of(answer.get("redis")).items()
             },
-            tuple(
-                PeerReport(
-                    text_of(one.get("name")),
-                    text_of(one.get("state")),
-                    number_of(one.get("lag")),
-                    ConfigReport.of(one.get("config"), one.get("rollout")),
-                    text_of(one.get("fingerprint")),
+            peers=tuple(
+                report_of(
+                    PeerReport, one, config=ConfigReport.of(one.get("config"), one.get("rollout"))
                 )
                 for one in list_of(answer, "peers")
             ),
-            answer.get("alone") is True,
-            text_of(answer.get("last_failure")),
-            read_unreached(answer),
-            tuple(
-                RegionReport(text_of(region), text_of(one.get("state")), number_of(one.get("late")))
+            unreached=read_unreached(answer),
+            regions=tuple(
+                report_of(RegionReport, one, name=text_of(region))
                 for region, one in mapping_of(answer.get("regions")).items()
                 if isinstance(one, Mapping)
             ),
-            answer.get("region_conflict") is True,
-            text_of(mapping_of(answer.get("config")).get("fault")),
-            _halted(mapping_of(answer.get("rollout"))),
-            text_of(mapping_of(answer.get("identity")).get("policy")),
-            text_of(mapping_of(answer.get("identity")).get("fingerprint")),
-            mapping_of(answer.get("identity")).get("operators") != [],
-            read_limits(answer),
-            SnapshotReport.of(answer.get("snapshot")),
-            CertificateReport.of(answer.get("certificate")),
-            {
+            refused=text_of(mapping_of(answer.get("config")).get("fault")),
+            halted=_halted(mapping_of(answer.get("rollout"))),
+            identity=text_of(identity.get("policy")),
+            fingerprint=text_of(identity.get("fingerprint")),
+            signs=identity.get("operators") != [],
+            limits=read_limits(answer),
+            snapshot=report_of(SnapshotReport, answer.get("snapshot")),
+            certificate=report_of(CertificateReport, answer.get("certificate")),
+            outages={
                 text_of(name): OutageReport.of(one)
                 for name, one in mapping_of(answer.get("outages")).items()
             },
-            read_rules(answer),
-            text_of(answer.get("redis_fault")),
+            rules=read_rules(answer),
         )
 
 
@@ -144,7 +136,7 @@ def _halted(rollout: Mapping[str, Any]) -> str:
     if rollout.get("status") != "halted":
         return ""
     reason = text_of(rollout.get("reason"))
-    version = int(number_of(rollout.get("version")) or 0)
+    version = count_of(rollout.get("version"))
     return f"the roll-out of version {version} is halted{f' ({reason})' if reason else ''}"
 
 

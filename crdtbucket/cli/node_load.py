@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from crdtbucket.base.clock import NS_PER_SECOND
+from crdtbucket.cli.answer_values import count_of, report_of
 from crdtbucket.cli.terminal_text import printable
 
 
@@ -45,8 +46,8 @@ class Look:
     """The answers of a node at one moment: its buckets, and the heavy keys of some of them."""
 
     at_ns: int
-    buckets: tuple[Mapping[str, Any], ...]
-    keys: Mapping[str, tuple[Mapping[str, Any], ...]]
+    buckets: Sequence[Mapping[str, Any]]
+    keys: Mapping[str, Sequence[Mapping[str, Any]]]
 
 
 @dataclass(frozen=True)
@@ -61,7 +62,7 @@ class Load:
         """A node that started anew in between began at 0."""
         earlier = {str(one.get("name")): one for one in before.buckets}
         elapsed = max(after.at_ns - before.at_ns, 1) / NS_PER_SECOND
-        capacities = {str(one.get("name")): _count(one, "capacity") for one in after.buckets}
+        capacities = {str(one.get("name")): count_of(one.get("capacity")) for one in after.buckets}
         keys = {
             name: [_key(name, one, capacities.get(name, 0)) for one in heavy]
             for name, heavy in after.keys.items()
@@ -80,10 +81,6 @@ class Load:
             tuple(sorted(self.buckets, key=lambda one: (of_bucket(one), one.name))),
             tuple(sorted(self.keys, key=lambda one: (of_key(one), one.bucket, one.key))),
         )
-
-    def as_dict(self) -> dict[str, Any]:
-        """The load as a dict for JSON."""
-        return asdict(self)
 
 
 # How each order ranks buckets and keys; those of equal rank are sorted by name.
@@ -105,10 +102,11 @@ SORTS: Mapping[str, tuple[Callable[[BucketLoad], Any], Callable[[KeyLoad], Any]]
 }
 
 
-def busiest(buckets: tuple[Mapping[str, Any], ...], count: int) -> list[str]:
+def busiest(buckets: Sequence[Mapping[str, Any]], count: int) -> list[str]:
     """The names of the buckets with most calls, as the node gives them."""
     calls = {
-        str(one.get("name")): _count(one, "allowed") + _count(one, "denied") for one in buckets
+        str(one.get("name")): count_of(one.get("allowed")) + count_of(one.get("denied"))
+        for one in buckets
     }
     return sorted(calls, key=lambda name: -calls[name])[:count]
 
@@ -116,39 +114,22 @@ def busiest(buckets: tuple[Mapping[str, Any], ...], count: int) -> list[str]:
 def _bucket(
     now: Mapping[str, Any], then: Mapping[str, Any], elapsed: float, fill: float | None
 ) -> BucketLoad:
-    refill = now.get("refill_per_second")
-    return BucketLoad(
-        printable(str(now.get("name"))),
-        printable(str(now.get("mode", ""))),
-        _count(now, "capacity"),
-        refill if isinstance(refill, (int, float)) else 0.0,
-        _count(now, "keys"),
-        _count(now, "allowed"),
-        _count(now, "denied"),
-        _rate(now, then, "allowed", elapsed),
-        _rate(now, then, "denied", elapsed),
-        fill,
+    return report_of(
+        BucketLoad,
+        now,
+        allowed_per_second=_rate(now, then, "allowed", elapsed),
+        denied_per_second=_rate(now, then, "denied", elapsed),
+        fill=fill,
     )
 
 
 def _key(bucket: str, one: Mapping[str, Any], capacity: int) -> KeyLoad:
-    remaining = _count(one, "remaining")
-    return KeyLoad(
-        printable(bucket),
-        printable(str(one.get("key"))),
-        _count(one, "tokens"),
-        _count(one, "denied"),
-        remaining,
-        min(max(remaining / capacity, 0.0), 1.0) if capacity else 0.0,
-    )
+    share = count_of(one.get("remaining")) / capacity if capacity else 0.0
+    return report_of(KeyLoad, one, bucket=printable(bucket), fill=min(max(share, 0.0), 1.0))
 
 
 def _rate(now: Mapping[str, Any], then: Mapping[str, Any], field: str, elapsed: float) -> float:
     # A bucket that was not there before is new: all its counts are of this interval.
-    new = _count(now, field) - _count(then, field)
-    return (new if new >= 0 else _count(now, field)) / elapsed
-
-
-def _count(one: Mapping[str, Any], field: str) -> int:
-    value = one.get(field)
-    return value if isinstance(value, int) else 0
+    count = count_of(now.get(field))
+    new = count - count_of(then.get(field))
+    return (new if new >= 0 else count) / elapsed

@@ -6,7 +6,7 @@ import asyncio
 import os
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import click
 
@@ -15,7 +15,6 @@ from crdtbucket.cli.options import FiniteRange, gathered, with_options
 if TYPE_CHECKING:
     from crdtbucket.cli.node_client import NodeClient
 
-F = TypeVar("F", bound=Callable[..., Any])
 T = TypeVar("T")
 
 URL = "http://127.0.0.1:7980"
@@ -85,30 +84,26 @@ class NodeOptions(AskingOptions):
         return answer
 
 
-def node_options(command: F) -> F:
-    """Where the node is, and a token, which the command gets as one `node`; and the form of the
-    output."""
-    return with_options(
-        token_options,
-        click.option(
-            "--url", metavar="URL", default=URL, show_default=True, help="Where the node serves."
-        ),
-        *_TIMEOUT_AND_JSON,
-        gathered(NodeOptions, "node"),
-    )(command)
-
-
-def nodes_options(command: F) -> F:
-    """The same for any number of nodes, as one `nodes`."""
-    return with_options(
-        token_options,
-        click.option(
-            "--url", "urls", metavar="URL", multiple=True, default=(URL,), show_default=True,
-            help="Where the node serves; more than one are asked one beside the other.",
-        ),
-        *_TIMEOUT_AND_JSON,
-        gathered(NodesOptions, "nodes"),
-    )(command)  # fmt: skip
+node_options = with_options(
+    token_options,
+    click.option(
+        "--url", metavar="URL", default=URL, show_default=True, help="Where the node serves."
+    ),
+    *_TIMEOUT_AND_JSON,
+    gathered(NodeOptions, "node"),
+)
+"""Where a node is and how it is asked, which the command gets as one `node`; and the form of the
+output, as `json_`."""
+nodes_options = with_options(
+    token_options,
+    click.option(
+        "--url", "urls", metavar="URL", multiple=True, default=(URL,), show_default=True,
+        help="Where the node serves; more than one are asked one beside the other.",
+    ),
+    *_TIMEOUT_AND_JSON,
+    gathered(NodesOptions, "nodes"),
+)  # fmt: skip
+"""The same for any number of nodes, which the command gets as one `nodes`."""
 
 
 async def ask_all(

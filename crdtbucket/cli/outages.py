@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from crdtbucket.cli.answer_values import list_of, number_of, text_of
+from crdtbucket.cli.answer_values import list_of, number_of, report_of, text_of
 from crdtbucket.cli.terminal_text import seconds
 
 SILENT = "it does not answer (`crdtbucket doctor FILE` on that host looks why)"
@@ -35,15 +35,7 @@ class OutageReport:
     @classmethod
     def of(cls, answer: Any) -> OutageReport | None:
         """Reads one of `outages` of the answer of `GET /admin/status`; None where there is none."""
-        if not isinstance(answer, Mapping):
-            return None
-        since, *others = (
-            number_of(answer.get(name)) or 0.0
-            for name in ("seconds", "steady", "stable_after", "gap")
-        )
-        return cls(
-            since, text_of(answer.get("reason")), number_of(answer.get("answering")), *others
-        )
+        return report_of(cls, answer) if isinstance(answer, Mapping) else None
 
     @property
     def words(self) -> str:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from crdtbucket.cli.answer_values import list_of
 from crdtbucket.cli.command_group import CommandGroup
 from crdtbucket.cli.node_options import NodeOptions, node_options
 from crdtbucket.cli.options import say
@@ -34,12 +36,12 @@ def overrides() -> None:
 def listing(bucket: str | None, node: NodeOptions, json_: bool) -> None:
     """List the limits that are given, by bucket and key."""
 
-    async def all_pages(asked: NodeClient) -> list[dict[str, Any]]:
-        found: list[dict[str, Any]] = []
+    async def all_pages(asked: NodeClient) -> list[Mapping[str, Any]]:
+        found: list[Mapping[str, Any]] = []
         after = None
         while True:
             page = await asked.overrides(bucket, after, PAGE)
-            found += page["overrides"]
+            found += list_of(page, "overrides")
             after = page.get("next")
             if after is None:
                 return found

@@ -100,7 +100,7 @@ def in_words(state: Mapping[str, Any]) -> Iterator[str]:
     )
     yield f"  on this node: {_number(state, 'percent'):.0f}% of the keys"
     for name, sides in mapping_of(state.get("buckets")).items():
-        counts = [f"{side} {_side(sides.get(side))}" for side in ("old", "new")]
+        counts = [f"{side} {_side(mapping_of(sides).get(side))}" for side in ("old", "new")]
         yield f"  {printable(str(name))}: {', '.join(counts)}"
 
 

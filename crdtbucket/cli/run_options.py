@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, TypeVar
 
 import click
 
@@ -15,8 +13,6 @@ from crdtbucket.simulator.run_settings import NS, Settings
 from crdtbucket.simulator.simulation_errors import SimulationError
 from crdtbucket.spec.bucket_spec import BucketSpec
 from crdtbucket.spec.field_checks import canonical_name
-
-F = TypeVar("F", bound=Callable[..., Any])
 
 CAPACITY, RATE = 10_000, 2_000
 
@@ -80,52 +76,51 @@ class RunOptions:
         )
 
 
-def mesh_options(command: F) -> F:
-    """Regions, network, bucket, rules, seeds, processes and the form of the output, which the
-    command gets as one `runs`."""
-    return with_options(
-        click.option("--regions", type=click.IntRange(1, 64), default=5, show_default=True),
-        click.option(
-            "--lag", type=FiniteRange(0, 60), default=0.08, show_default=True,
-            help="One-way delay between regions, seconds.",
-        ),
-        click.option(
-            "--jitter", type=FiniteRange(0, 1), default=0.5, show_default=True,
-            help="Fraction by which a message may be earlier or later.",
-        ),
-        click.option(
-            "--gossip", type=FiniteRange(0.01, 10), default=0.1, show_default=True,
-            help="Interval of the rounds, seconds.",
-        ),
-        click.option(
-            "--capacity", type=click.IntRange(1), default=None,
-            help=f"Tokens in a full bucket [default: {CAPACITY}].",
-        ),
-        click.option(
-            "--rate", type=click.IntRange(1), default=None,
-            help=f"Tokens refilled each second [default: {RATE}].",
-        ),
-        click.option(
-            "--config", type=click.Path(exists=True, dir_okay=False), default=None,
-            help="Take the bucket from this configuration file.",
-        ),
-        click.option("--bucket", default=None, help="Which bucket of the file."),
-        click.option(
-            "--rules", default=None, show_default=",".join(COMPARED),
-            help="Rules to compare, separated by commas.",
-        ),
-        click.option("--seed", type=int, default=0, show_default=True, help="First seed."),
-        click.option(
-            "--seeds", type=click.IntRange(1), default=1, show_default=True,
-            help="How many seeds, one after the other.",
-        ),
-        click.option(
-            "--jobs", type=click.IntRange(1), default=os.cpu_count() or 1,
-            help="Processes that share the work [default: one a processor].",
-        ),
-        click.option("--json", "json_", is_flag=True, help="Print JSON instead of a table."),
-        gathered(RunOptions, "runs"),
-    )(command)  # fmt: skip
+mesh_options = with_options(
+    click.option("--regions", type=click.IntRange(1, 64), default=5, show_default=True),
+    click.option(
+        "--lag", type=FiniteRange(0, 60), default=0.08, show_default=True,
+        help="One-way delay between regions, seconds.",
+    ),
+    click.option(
+        "--jitter", type=FiniteRange(0, 1), default=0.5, show_default=True,
+        help="Fraction by which a message may be earlier or later.",
+    ),
+    click.option(
+        "--gossip", type=FiniteRange(0.01, 10), default=0.1, show_default=True,
+        help="Interval of the rounds, seconds.",
+    ),
+    click.option(
+        "--capacity", type=click.IntRange(1), default=None,
+        help=f"Tokens in a full bucket [default: {CAPACITY}].",
+    ),
+    click.option(
+        "--rate", type=click.IntRange(1), default=None,
+        help=f"Tokens refilled each second [default: {RATE}].",
+    ),
+    click.option(
+        "--config", type=click.Path(exists=True, dir_okay=False), default=None,
+        help="Take the bucket from this configuration file.",
+    ),
+    click.option("--bucket", default=None, help="Which bucket of the file."),
+    click.option(
+        "--rules", default=None, show_default=",".join(COMPARED),
+        help="Rules to compare, separated by commas.",
+    ),
+    click.option("--seed", type=int, default=0, show_default=True, help="First seed."),
+    click.option(
+        "--seeds", type=click.IntRange(1), default=1, show_default=True,
+        help="How many seeds, one after the other.",
+    ),
+    click.option(
+        "--jobs", type=click.IntRange(1), default=os.cpu_count() or 1,
+        help="Processes that share the work [default: one a processor].",
+    ),
+    click.option("--json", "json_", is_flag=True, help="Print JSON instead of a table."),
+    gathered(RunOptions, "runs"),
+)  # fmt: skip
+"""Regions, network, bucket, rules, seeds, processes and the form of the output, which the command
+gets as one `runs`."""
 
 
 def _bucket_in_file(path: str, name: str | None) -> BucketSpec:

@@ -33,7 +33,8 @@ class PipedConsole(Console):
 
 
 def table(*heads: str) -> Table:
-    """Without lines. A head that ends with `>` is of numbers: they stand to the right, whole."""
+    """A table without lines. A head that ends in `>` is that of a column of numbers, which stand to
+    the right and are never shortened."""
     made = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, header_style="dim")
     for head in heads:
         is_number = head.endswith(">")

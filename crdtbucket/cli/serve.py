@@ -78,7 +78,7 @@ TEXT_FILE = click.Path(exists=True, dir_okay=False)
 )  # fmt: skip
 @click.option(
     "--max-connections-per-address", type=click.IntRange(0, 100_000), default=0, show_default=True,
-    help="Connections at once from one address of another host; 0: half of all.",
+    help="Connections at once from one address of another host, IPv6 by its /64; 0: half of all.",
 )  # fmt: skip
 @click.option(
     "--workers", type=click.IntRange(1, 64), default=1, show_default=True,
@@ -162,9 +162,11 @@ def _token(named: str, path: Path | None) -> str | None:
         return None
     try:
         with path.open("rb") as file:
-            text = file.read(MAX_TOKEN_BYTES).decode("ascii").strip()
+            text = file.read(MAX_TOKEN_BYTES + 1).decode("ascii")
     except OSError as error:
         raise CrdtbucketError(f"{path}: the {named} cannot be read: {error.strerror}") from error
     except UnicodeDecodeError as error:
         raise CrdtbucketError(f"{path}: the {named} must be ASCII text") from error
-    return text
+    if len(text) > MAX_TOKEN_BYTES:  # cut, it would refuse every client that has all of it
+        raise CrdtbucketError(f"{path}: the {named} has more than {MAX_TOKEN_BYTES:,} bytes")
+    return text.strip()

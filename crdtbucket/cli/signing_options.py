@@ -43,7 +43,8 @@ class SigningOptions:
 
 
 def signing_options(*, required: bool, when: str = "") -> Callable[[F], F]:
-    """With what is signed, which the command gets as one `signing`. `when`: it is needed."""
+    """The key and the numbers by which orders are signed, which the command gets as one `signing`.
+    `when`: the end of the help of --key, about when it is needed."""
 
     return with_options(
         click.option(

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
 
-from crdtbucket.cli.answer_values import mapping_of, number_of, text_of
 from crdtbucket.cli.terminal_text import seconds
 
 LATE_S = 60.0
@@ -21,12 +19,6 @@ class SnapshotReport:
     age: float | None = None
     fault: str = ""
     """Why a newer one could not be written; "" where none failed."""
-
-    @classmethod
-    def of(cls, answer: Any) -> SnapshotReport:
-        """Reads the report from `snapshot` of the answer of `GET /admin/status`."""
-        found = mapping_of(answer)
-        return cls(number_of(found.get("age")), text_of(found.get("fault")))
 
     def faults(self, node: str) -> Iterator[str]:
         """What is wrong, as a sentence."""

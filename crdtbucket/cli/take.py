@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from crdtbucket.base.counted import counted
+from crdtbucket.cli.answer_values import number_of
 from crdtbucket.cli.node_options import NodeOptions, node_options
 from crdtbucket.cli.options import say, with_options
 from crdtbucket.cli.signing_options import SigningOptions, signing_options
@@ -93,8 +94,8 @@ def in_words(decision: dict[str, Any]) -> str:
     if isinstance(decision.get("remaining"), int) and isinstance(decision.get("limit"), int):
         parts.append(f"{decision['remaining']:,} of {decision['limit']:,} left")
     for field, word in (("retry_after", "retry in"), ("reset_after", "full in")):
-        value = decision.get(field)
-        if isinstance(value, (int, float)) and value > 0:
+        value = number_of(decision.get(field))
+        if value is not None and value > 0:
             parts.append(f"{word} {seconds(value)}")
     if isinstance(decision.get("mode"), str):
         parts.append(f"mode {printable(decision['mode'])}")

@@ -9,9 +9,10 @@ import signal
 import sys
 import termios
 import tty
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from dataclasses import asdict
+from typing import TYPE_CHECKING
 
 import click
 from rich.console import Group, RenderableType
@@ -20,6 +21,7 @@ from rich.table import Table
 from rich.text import Text
 
 from crdtbucket.base.clock import now_ns
+from crdtbucket.cli.answer_values import list_of
 from crdtbucket.cli.node_load import SORTS, BucketLoad, KeyLoad, Load, Look, busiest
 from crdtbucket.cli.node_options import NodeOptions, node_options
 from crdtbucket.cli.options import FiniteRange
@@ -88,15 +90,11 @@ async def _watch(view: LoadView, client: NodeClient, interval: float, once: bool
 async def _look(node: NodeClient, count: int) -> Look:
     answer = await node.buckets()
     at = now_ns()
-    found = answer.get("buckets")
-    buckets = tuple(one for one in found if isinstance(one, dict)) if found else ()
+    buckets = list_of(answer, "buckets")
     asked = busiest(buckets, BUSIEST) if count else []
     heavy = await asyncio.gather(*(node.keys(one, count) for one in asked))
-    return Look(at, buckets, {of: _keys(one) for of, one in zip(asked, heavy, strict=True)})
-
-
-def _keys(answer: Mapping[str, Any]) -> tuple[Mapping[str, Any], ...]:
-    return tuple(one for one in answer.get("keys") or () if isinstance(one, dict))
+    keys = {name: list_of(one, "keys") for name, one in zip(asked, heavy, strict=True)}
+    return Look(at, buckets, keys)
 
 
 class LoadView:
@@ -112,7 +110,7 @@ class LoadView:
         """Draws one picture."""
         now = now.sorted(self.sort)
         if self._json:
-            click.echo(json.dumps({"url": url, **now.as_dict()}))
+            click.echo(json.dumps({"url": url, **asdict(now)}))
         else:
             self._console.print(picture(now, self.count, self._console.width))
 

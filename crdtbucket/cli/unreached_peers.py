@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from crdtbucket.cli.answer_values import list_of, number_of, text_of
+from crdtbucket.cli.answer_values import count_of, list_of, report_of, text_of
 from crdtbucket.cli.terminal_text import seconds
 
 
@@ -63,15 +63,9 @@ class UnreachedPeers:
 def read_unreached(answer: Mapping[str, Any]) -> UnreachedPeers:
     """Reads the entries from an answer; nodes of an earlier version send none."""
     return UnreachedPeers(
-        int(number_of(answer.get("unreached")) or 0),
+        count_of(answer.get("unreached")),
         tuple(
-            UnreachedReport(
-                text_of(one.get("address")),
-                text_of(one.get("node")),
-                number_of(one.get("seconds")) or 0.0,
-                text_of(one.get("reason")),
-                one.get("left") is True,
-            )
+            report_of(UnreachedReport, one)
             for one in list_of(answer, "unreached_peers")
             if text_of(one.get("address"))
         ),

@@ -56,7 +56,7 @@ class Config:
     shared: str | None = None
     """The file of a table that processes share, "auto", or None for a table of each process."""
     rollout: RolloutPlan | None = None
-    """By which stages it comes into force; None: at once."""
+    """The stages by which it comes into force; None: at once."""
     descriptors: tuple[DescriptorRule, ...] = ()
     """Which buckets the descriptors of a proxy take from; the first that fits counts."""
 

@@ -60,7 +60,7 @@ def _report(details: ErrorDetails, model: type[Section], node: YamlNode, source:
     if kind == "extra_forbidden":
         name, section = str(details["loc"][-1]), _section_at(model, details["loc"][:-1])
         message, fix = unknown_key(name, section.model_fields, _key_below(section, name))
-        source.report(message, fix, place.path, place.key_line, place.key_column)
+        source.report_key(place, message, fix)
     elif isinstance(cause, (InvalidSpec, WrongValue)):
         source.report_at(place, masked(cause.message, place), cause.fix)
     elif kind == "literal_error":

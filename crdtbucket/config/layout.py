@@ -52,7 +52,7 @@ def _collect(
     for name, child in parent.entries.items():
         if name not in known:
             message, fix = unknown_key(name, known, ELSEWHERE.get(name))
-            source.report(message, fix, child.path, child.key_line, child.key_column)
+            source.report_key(child, message, fix)
         elif name != ROOT:
             _add(found, name, child, source)
 
@@ -70,7 +70,7 @@ def _merge(first: YamlNode, second: YamlNode, source: Source) -> None:
     """Add what `second` has to `first`; the same thing given in both places is a fault."""
     if not (isinstance(first.value, dict) and isinstance(second.value, dict)):
         fix = f"it is also in line {first.line} as {first.path}; keep one"
-        source.report("is given twice", fix, second.path, second.key_line, second.key_column)
+        source.report_key(second, "is given twice", fix)
         return
     for name, child in second.entries.items():
         if name in first.value:

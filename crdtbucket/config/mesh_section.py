@@ -27,7 +27,8 @@ MESH_KEYS = file_keys(MeshSection)
 
 
 def mesh_config(node: YamlNode, source: Source) -> MeshConfig | None:
-    """What `node`, a `mesh`, describes; None for faults, which are then in `source`."""
+    """The settings that `node`, a section `mesh`, describes; None where it has faults, which are
+    then in `source`."""
     mesh = validate(MeshSection, node, source)
     if mesh is None:
         return None

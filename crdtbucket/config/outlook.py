@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from fractions import Fraction
-from typing import Any
 
 from crdtbucket._core import BucketCore, Table
 from crdtbucket.base.duration import span
@@ -13,6 +12,7 @@ from crdtbucket.config import Config
 from crdtbucket.config.compare import limit_words
 from crdtbucket.spec.bucket_spec import BucketSpec
 from crdtbucket.spec.mode import Mode
+from crdtbucket.spec.overrides import with_overrides
 from crdtbucket.strong.quota import share_among
 
 
@@ -57,37 +57,32 @@ class Outlook:
     """The memory of so many keys on one node, with up to four nodes that take of each."""
     fleets: tuple[Fleet, ...]
 
-    def as_dict(self) -> dict[str, Any]:
-        """Plain dicts and lists, for JSON."""
-        return asdict(self)
-
 
 def outlook(config: Config, nodes: Iterable[int]) -> list[Outlook]:
     """What each bucket of `config`, and each of its overrides, means for fleets of these sizes."""
     sizes, key_bytes = tuple(nodes), bytes_of_a_key()
     found = []
-    for bucket in config.buckets:
-        consistency = bucket.consistency or config.consistency
+    for spec, owner in with_overrides(config.buckets):
+        consistency = owner.consistency or config.consistency
         if config.redis is None:  # without a Redis all buckets are eventual, as in the limiter
             consistency = Mode.EVENTUAL
-        for spec in (bucket, *(override for _, override in bucket.overrides)):
-            on_outage = spec.on_outage or config.degradation.on_outage
-            rule = on_outage if consistency is Mode.STRONG else "eventual"
-            found.append(
-                Outlook(
-                    bucket=spec.name,
-                    limit=limit_words(spec),
-                    capacity=_whole(spec).capacity,
-                    per_second=_whole(spec).per_second,
-                    refill_interval=span(spec.interval_ns),
-                    consistency=consistency.value,
-                    on_outage=rule,
-                    seconds_to_full=spec.capacity / spec.rate_per_second,
-                    max_keys=spec.max_keys,
-                    memory_bytes=spec.max_keys and spec.max_keys * key_bytes,
-                    fleets=tuple(_fleet(spec, size, rule, config) for size in sizes),
-                )
+        on_outage = spec.on_outage or config.degradation.on_outage
+        rule = on_outage if consistency is Mode.STRONG else "eventual"
+        found.append(
+            Outlook(
+                bucket=spec.name,
+                limit=limit_words(spec),
+                capacity=_whole(spec).capacity,
+                per_second=_whole(spec).per_second,
+                refill_interval=span(spec.interval_ns),
+                consistency=consistency.value,
+                on_outage=rule,
+                seconds_to_full=spec.capacity / spec.rate_per_second,
+                max_keys=spec.max_keys,
+                memory_bytes=spec.max_keys and spec.max_keys * key_bytes,
+                fleets=tuple(_fleet(spec, size, rule, config) for size in sizes),
             )
+        )
     return found
 
 

@@ -51,7 +51,8 @@ _KEYS = file_keys(ConnectionSection)
 
 
 def redis_config(backend: BackendSection, node: YamlNode, source: Source) -> RedisConfig | None:
-    """What `node`, a `bucket_backend`, describes; None without an address, and for faults."""
+    """The settings that `node`, a `bucket_backend`, describes; None where it names no address, and
+    where it has faults, which are then in `source`."""
     fields = given(backend)
     addressed = any(
         fields.get(key) for key in ("url", "host", "nodes", "sentinels", "sentinel_master")

@@ -37,7 +37,7 @@ def bucket_specs(
         first = seen.setdefault(canonical_name(name), node.path)
         if first != node.path:
             fix = f"{first} has the same name, as every kind of hyphen is one; rename one"
-            source.report("is given twice", fix, node.path, node.key_line, node.key_column)
+            source.report_key(node, "is given twice", fix)
         service = validate(ServiceSection, node, source)
         if service is None or broken:  # its inherited settings are not known
             continue
@@ -47,7 +47,7 @@ def bucket_specs(
             count += (1 + spec.parts) * (1 + len(spec.overrides))
             if count > MAX_BUCKETS:
                 message = f"is one of more than {MAX_BUCKETS} buckets and overrides"
-                source.report(message, FEWER, node.path, node.key_line, node.key_column)
+                source.report_key(node, message, FEWER)
                 break  # each later bucket would get the same message
     return tuple(specs)
 
@@ -118,7 +118,7 @@ def _override(
     said = override.model_dump(exclude_none=True)
     if not said:
         fix = 'add "1000/minute burst 2000", bucket: or limit:'
-        source.report("has no limit", fix, node.path, node.key_line, node.key_column)
+        source.report_key(node, "has no limit", fix)
         return None
     if said.get("shadow") is False and _Rules.of(layers).values.get("shadow"):
         fix = "leave it out here, or give shadow to the overrides that need it"
@@ -126,7 +126,7 @@ def _override(
     try:
         check_glob(glob)
     except InvalidSpec as error:
-        source.report(error.message, error.fix, node.path, node.key_line, node.key_column)
+        source.report_key(node, error.message, error.fix)
         return None
     return _spec(name, [*layers, (override, node)], source, consistency=None)
 
@@ -145,7 +145,7 @@ def _spec(name: str, layers: list[Layer], source: Source, **more: Any) -> Bucket
     missing = [one for one in ("capacity", "refill_rate") if one not in rules.values]
     if len(missing) == 2 and rule.bucket is None:
         fix = 'add bucket: or limit: "100/minute burst 20"'
-        source.report("has no bucket", fix, node.path, node.key_line, node.key_column)
+        source.report_key(node, "has no bucket", fix)
         return None
     for one in missing:
         report_missing(node, ("bucket", one), source)
@@ -170,7 +170,7 @@ def _made(
         for _, layer in layers:
             message = masked(message, layer)
         if error.field == "name":
-            source.report(message, error.fix, node.path, node.key_line, node.key_column)
+            source.report_key(node, message, error.fix)
             return None
         steps = ("keys",) if error.field == "overrides" else ("bucket", error.field)
         place = rules.places.get(error.field) or node.find(steps)[0]

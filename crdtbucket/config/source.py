@@ -97,6 +97,10 @@ class Source:
         if problem not in self.problems:
             self.problems.append(problem)
 
+    def report_key(self, node: YamlNode, message: str, fix: str) -> None:
+        """Note a fault of a key, or of what is missing below it."""
+        self.report(message, fix, node.path, node.key_line, node.key_column)
+
     def report_at(self, node: YamlNode, message: str, fix: str) -> None:
         """Note a fault of a value that is known; one of a whole section, or a blank, stands at its
         key."""

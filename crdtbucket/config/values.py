@@ -53,7 +53,7 @@ class ValueCheck:
 
 
 def whole(field: str, low: int, high: int) -> ValueCheck:
-    """Whole numbers of a range; `field` is what a message calls it."""
+    """Reads a whole number of this range, which messages call `field`."""
 
     def check(value: Any) -> int:
         # A value from the environment is always text.
@@ -68,7 +68,7 @@ def whole(field: str, low: int, high: int) -> ValueCheck:
 
 
 def named(field: str) -> ValueCheck:
-    """The name of a node or region."""
+    """Reads the name of a node or region, which messages call `field`."""
     schema = {"type": "string", "minLength": 1, "maxLength": MAX_NAME_LENGTH}
     return ValueCheck(lambda value: check_name(value, field), schema)
 

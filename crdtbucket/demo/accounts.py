@@ -37,7 +37,7 @@ class DecidedCall:
 
 @dataclass
 class Account:
-    """One region's calls, and the newest it said of itself."""
+    """One region's calls, and its newest report."""
 
     epochs: list[str] = field(default_factory=list)
     calls: list[DecidedCall] = field(default_factory=list)
@@ -47,7 +47,7 @@ class Account:
     """Tokens admitted up to each of these."""
     latest: Report | None = None
     recent: deque[tuple[int, Mapping[str, int]]] = field(default_factory=deque)
-    """What it knew of the others at times of the last second."""
+    """What it knew of the others, with the time, over the last second or so."""
 
     @property
     def total(self) -> int:

@@ -13,9 +13,10 @@ from crdtbucket.spec.mode import Mode
 PER_REGION = "regions"
 """Asks for a Redis in each region."""
 SLOW_S = 0.3
-"""By how much each way to the slow Redis is delayed, seconds."""
+"""The delay of each way to the slow Redis, seconds."""
 DEADLINE_S = 1.0
-"""Of a decision: above the round trip to the slow Redis, which so goes on deciding for a moment."""
+"""The deadline of a decision, seconds. It is above the round trip to the slow Redis, so that Redis
+still decides for a moment after it has become slow."""
 PATIENCE = {
     # A machine that runs all three regions is now and then late itself.
     "latency_limit": 0.4,
@@ -29,7 +30,8 @@ PATIENCE = {
 }
 """Settings of the mode controllers, so that three switches fit into a run of some seconds."""
 REGIONAL_PATIENCE = {**PATIENCE, "latency_limit": DEADLINE_S - 0.1}
-"""The same where nothing is done to Redis: only a stall of this machine makes it slow."""
+"""The same settings for a run in which nothing is done to Redis, so that only a stall of this
+machine makes it slow."""
 
 
 ACTS = {"slow": Mode.EVENTUAL, "gone": Mode.FALLBACK, "back": Mode.STRONG}

@@ -152,7 +152,8 @@ def shipped_config() -> Config:
 
 
 def limiter_of(setup: dict[str, Any], on_mode_change: Callable[[ModeNotice], None]) -> Limiter:
-    """What the shipped configuration asks for, with another Redis; without one the mesh decides."""
+    """The limiter of the shipped configuration, with the Redis of the setup in place of the file's.
+    Without one the mesh decides."""
     config, region = shipped_config(), setup["region"]
     who = {"node": f"{region}-1", "region": region, "mesh": MeshConfig(**setup["mesh"])}
     if "redis" not in setup:

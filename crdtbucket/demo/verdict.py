@@ -16,8 +16,8 @@ from crdtbucket.spec.bucket_spec import BucketSpec
 from crdtbucket.spec.mode import Mode
 
 LEAST_RATIO = 0.9
-"""Of what one bucket that sees every call admits. Real calls are large: one or two that come at
-another moment make some per cent of a short run."""
+"""The least share of what one bucket that sees every call admits. Real calls are large: one or two
+that come at another moment make some per cent of a short run."""
 MOST_STARVED_S = 3.0
 """Seconds for which a region that calls may get nothing."""
 

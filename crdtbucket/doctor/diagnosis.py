@@ -6,7 +6,7 @@ from __future__ import annotations
 import asyncio
 import ssl
 from collections.abc import AsyncIterator, Callable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Literal
 
 from crdtbucket.base.address import Address
@@ -30,10 +30,6 @@ class Diagnosis:
     """"note": in order, or unknown, but worth knowing."""
     text: str
     """The result in words; with "wrong" it ends with what to do."""
-
-    def as_dict(self) -> dict[str, str]:
-        """The diagnosis as a dict for JSON."""
-        return asdict(self)
 
 
 def ok(subject: str, text: str) -> Diagnosis:

@@ -7,8 +7,9 @@ import ipaddress
 from collections.abc import Iterable
 from typing import NamedTuple, TypeAlias
 
-from crdtbucket.base.address import household
+from crdtbucket.base.address import household, ip_address_of
 from crdtbucket.errors import InvalidKey, InvalidSpec
+from crdtbucket.spec.field_checks import check_listed
 
 UNIX = "unix"
 """Among trusted proxies: a peer that connects through a Unix socket, and so has no address."""
@@ -57,9 +58,7 @@ def client_address(
 
 def check_trusted(trusted: Iterable[str | Network]) -> tuple[str | Network, ...]:
     """`trusted` for `client_address`, checked. Raises `InvalidSpec`."""
-    if isinstance(trusted, str):
-        raise InvalidSpec(f"trusted is {trusted!r}", f'write a list: ["{trusted}"]', "trusted")
-    kept = tuple(trusted)
+    kept = check_listed("trusted", trusted)
     _parsed_proxies(kept)
     return kept
 
@@ -106,12 +105,8 @@ def _parsed(text: str) -> _Known | None:
         text = text[1:].partition("]")[0]
     elif text.count(":") == 1:
         text = text.partition(":")[0]
-    try:
-        address = ipaddress.ip_address(text.partition("%")[0])
-    except ValueError:
-        return None
-    mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
-    return _Known(mapped or address, household(mapped or address))
+    address = ip_address_of(text.partition("%")[0])
+    return None if address is None else _Known(address, household(address))
 
 
 @functools.lru_cache(maxsize=CACHED)

@@ -9,6 +9,7 @@ from operator import index
 from typing import Any, SupportsIndex
 
 from crdtbucket._core import MAX_SLOT_KEY_BYTES, Decision
+from crdtbucket.base.signatures import misfit
 from crdtbucket.errors import CostExceedsCapacity, InvalidCost, InvalidSpec, SlotDenied
 from crdtbucket.http.answers import SOON, Answer, Verdict, fields_of, problem_answer, too_large
 from crdtbucket.http.client_address import Network, check_trusted, key_of_peer
@@ -19,6 +20,7 @@ from crdtbucket.limiter.bucket import Bucket
 from crdtbucket.limiter.facade import Limiter, check_limiter
 from crdtbucket.limiter.held_slot import Slot
 from crdtbucket.spec.bucket_spec import BucketSpec
+from crdtbucket.spec.overrides import with_overrides
 from crdtbucket.strong.strong_bucket import AskingBucket
 
 
@@ -227,7 +229,8 @@ def _together(held: Verdict, verdict: Verdict) -> Verdict:
 def check_limits(given: object, *, maker: bool = False) -> None:
     """Raises `InvalidSpec` for something else than `Limits`, or, with `maker`, than a function that
     makes them."""
-    if not isinstance(given, Limits) and not (maker and callable(given)):
+    makes = maker and callable(given) and misfit(given) is None
+    if not (makes or isinstance(given, Limits)):
         fix = "pass Limits(limiter, Rule(...))" + (", or a function that makes them" * maker)
         raise InvalidSpec(f"limits is {given!r}", fix, "limits")
 
@@ -272,7 +275,7 @@ def _check_rule(limiter: Limiter, rule: Rule) -> None:
 
 def _check_cost(rule: Rule, spec: BucketSpec) -> None:
     """Raises `InvalidSpec` where no key has as many tokens or slots as the rule's fixed cost."""
-    specs = [spec, *(plan for _, plan in spec.overrides)]
+    specs = (one for one, _ in with_overrides([spec]))
     most = max(one.capacity if one.slots is None else one.slots for one in specs)
     if isinstance(rule.cost, int) and rule.cost > most:
         more = "raise its capacity" if spec.slots is None else "give it more slots"

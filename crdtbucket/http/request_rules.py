@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 from crdtbucket._core import MAX_KEY_BYTES
+from crdtbucket.base.signatures import misfit
 from crdtbucket.errors import InvalidKey, InvalidSpec
 from crdtbucket.http.request import Request, by_address
 from crdtbucket.spec.priority import Floor, check_floor
@@ -21,7 +22,7 @@ Charge: TypeAlias = "tuple[str, str | bytes, int] | tuple[str, str | bytes, int,
 """Bucket, key, cost, and the floor where there is one."""
 _PATTERN = re.compile(r"(?:([A-Z]+(?:,[A-Z]+)*) )?(/\S*)")
 _FOREIGN = re.compile(r"\{[^/]*?\}|<[^/]*?>|\?.*")
-"""What other routers write for a part that varies, and a query."""
+"""The ways in which other routers write a part of a path that varies; and a query."""
 _BELOW = "(?:/.*)?"
 _METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 
@@ -121,15 +122,9 @@ def check_callable(name: str, given: Any, argument: str) -> None:
         native = ", and read its result from request.native" if argument == "the request" else ""
         fix = f"do the slow part before{native}"
         raise InvalidSpec(f"{name} is a coroutine function", fix, name)
-    try:
-        signature = inspect.signature(given)
-    except ValueError:  # some functions in C have no signature
-        return
-    try:
-        signature.bind(None)
-    except TypeError:
+    if found := misfit(given, None):
         fix = f"it is called with one argument, {argument}"
-        raise InvalidSpec(f"{name} takes {signature}", fix, name) from None
+        raise InvalidSpec(f"{name} takes {found[0]}", fix, name)
 
 
 def _compiled(patterns: tuple[str, ...]) -> re.Pattern[str]:

@@ -9,6 +9,7 @@ from typing import Any
 from crdtbucket.base.extras import extra
 from crdtbucket.http.request_rules import check_callable, check_cost
 from crdtbucket.limiter.bucket import Bucket, check_bucket
+from crdtbucket.spec.field_checks import check_listed
 
 with extra("mcp"):
     from fastmcp.server.dependencies import get_access_token
@@ -46,7 +47,7 @@ class BucketMiddleware(Middleware):  # type: ignore[misc]
         self._bucket = bucket
         self._key = key
         self._cost = cost
-        self._methods = frozenset(methods)
+        self._methods = frozenset(check_listed("methods", methods))
 
     async def on_request(
         self, context: MiddlewareContext[Any], call_next: CallNext[Any, Any]

@@ -17,6 +17,7 @@ from crdtbucket._core import Decision
 from crdtbucket.base.extras import extra
 from crdtbucket.http.fields import problem, rate_limit_fields
 from crdtbucket.limiter.bucket import Bucket, check_bucket
+from crdtbucket.spec.field_checks import check_listed
 
 with extra("litellm"):
     from fastapi import HTTPException
@@ -72,7 +73,7 @@ class BudgetHook(CustomLogger):  # type: ignore[misc]
         self._bucket = bucket
         self._key = key or by_api_key
         self._estimate = estimate or estimate_tokens
-        self._call_types = frozenset(call_types)
+        self._call_types = frozenset(check_listed("call_types", call_types))
         self._open: OrderedDict[str, list[OpenCall]] = OrderedDict()
 
     async def async_pre_call_hook(

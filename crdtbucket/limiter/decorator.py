@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Any, ParamSpec, TypeVar, cast
 
 from crdtbucket._core import Decision
+from crdtbucket.base.signatures import misfit
 from crdtbucket.errors import InvalidSpec, LimitExceeded
 from crdtbucket.limiter.bucket import Bucket, check_bucket
 
@@ -104,15 +105,9 @@ def _explain(
     """Says so when a `TypeError` came of a key or cost function that cannot be called as the
     limited function was."""
     for what, ask in asked.items():
-        if ask is None:
-            continue
-        try:
-            signature = inspect.signature(ask)
-        except ValueError:  # of a builtin that has none: its own error says more
-            continue
-        try:
-            signature.bind(*args, **kwargs)
-        except TypeError as error:
+        # Of a builtin that has no signature its own error says more.
+        if ask is not None and (found := misfit(ask, *args, **kwargs)):
+            signature, error = found
             raise InvalidSpec(
                 f"the {what} function of {_name(function)} takes {signature}, and the call does "
                 f"not fit: {error}",

@@ -107,7 +107,8 @@ class _Meeting:
     async def meet_at(
         self, engine: EngineCaller, peers: Sequence[str], refused: str
     ) -> list[ObservedNode]:
-        """The same over an engine. `refused`: why it does not let this observer in, or ""."""
+        """`meet` over an engine. `refused`: why that does not let this observer in; "" where it
+        does."""
         found = list(peers)
         if not refused and not found:
             found = await engine.nodes()

@@ -13,6 +13,7 @@ from crdtbucket.mesh.mesh_config import MeshConfig
 from crdtbucket.reconcile.merging import Columns
 from crdtbucket.spec.bucket_spec import BucketSpec
 from crdtbucket.spec.mode import Mode
+from crdtbucket.spec.overrides import with_overrides
 from crdtbucket.strong.redis.regions import Regions
 from crdtbucket.strong.redis.replicated import arguments_of
 from crdtbucket.strong.redis.script import Arguments
@@ -57,12 +58,8 @@ class BucketIndex:
         self.by_hash: dict[int, ReconciledBucket] = {}
         self.by_key: dict[str, ReconciledBucket] = {}
         # An override is a bucket of its own, with the consistency of its owner.
-        specs = [
-            (spec, (owner.consistency or config.consistency) is Mode.STRONG)
-            for owner in config.buckets
-            for spec in (owner, *(one for _, one in owner.overrides))
-        ]
-        for position, (spec, strong) in enumerate(specs):
+        for position, (spec, owner) in enumerate(with_overrides(config.buckets)):
+            strong = (owner.consistency or config.consistency) is Mode.STRONG
             core = BucketCore(table, spec, min_debt=least_debt(spec, mesh))
             arguments = None
             # Redis has records of slots that are of no counters: those are in the nodes alone.

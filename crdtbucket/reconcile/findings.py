@@ -52,7 +52,7 @@ class Report:
     keys: int = 0
     """Keys with a debt, seen anywhere."""
     differing_keys: int = 0
-    """Of those, keys that some holder lacks something of."""
+    """Those of them of which some holder lacks something."""
     over_admitted: int = 0
     """Tokens that differing keys owe below an empty bucket, at most."""
     forgiven: int = 0

@@ -5,10 +5,10 @@ from __future__ import annotations
 
 import asyncio
 import struct
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Coroutine, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from fractions import Fraction
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 from crdtbucket.base.clock import now_ns
 from crdtbucket.base.deadline import within
@@ -16,11 +16,12 @@ from crdtbucket.errors import MeshError, WireError
 from crdtbucket.mesh.links.channel import Channel, ChannelLost
 from crdtbucket.mesh.links.link import describe_bye
 from crdtbucket.mesh.links.node_key import fingerprint_of
-from crdtbucket.mesh.links.session import Handshake, Kind
+from crdtbucket.mesh.links.session import Handshake, HandshakeError, Kind
 from crdtbucket.mesh.protocol import entries, wire
 from crdtbucket.reconcile.buckets import BucketIndex, KeyUpdate, Place, ReconciledBucket
 from crdtbucket.reconcile.merging import HeldKey, Owner
 
+T = TypeVar("T")
 OBSERVER = 1
 """The epoch in an observer's frames, which is not read, since an observer has no counts."""
 LAST = 2**64 - 1
@@ -35,6 +36,16 @@ _HASH = struct.Struct("<QQ")
 
 class ObservationFailed(MeshError):
     """A node did not answer, or not as it should; it is not asked again in this run."""
+
+
+async def answered(seconds: float, work: Coroutine[Any, Any, T]) -> T:
+    """What `work` with a node returns. Raises `ObservationFailed`, also where it takes longer."""
+    try:
+        return await within(seconds, work)
+    except asyncio.TimeoutError as error:
+        raise ObservationFailed(f"no answer within {seconds:g} s") from error
+    except (ChannelLost, WireError, HandshakeError) as error:
+        raise ObservationFailed(str(error)) from error
 
 
 @dataclass
@@ -94,12 +105,7 @@ class ObservedNode:
 
     async def ask(self, **values: Any) -> wire.Frame:
         """The answer to a frame. Raises `ObservationFailed`."""
-        try:
-            return await within(self.timeout, self._ask(values))
-        except asyncio.TimeoutError as error:
-            raise ObservationFailed(f"no answer within {self.timeout:g} s") from error
-        except (ChannelLost, WireError) as error:
-            raise ObservationFailed(str(error)) from error
+        return await answered(self.timeout, self._ask(values))
 
     async def _ask(self, values: dict[str, Any]) -> wire.Frame:
         self._seq += 1

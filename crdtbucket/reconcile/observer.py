@@ -5,22 +5,20 @@ from __future__ import annotations
 import asyncio
 import os
 
-from crdtbucket.base.deadline import within
 from crdtbucket.base.hashing import shared_key
 from crdtbucket.config import Config
-from crdtbucket.errors import WireError
 from crdtbucket.mesh.engines.engine_caller import EngineCaller
-from crdtbucket.mesh.links.channel import Channel, ChannelLost
+from crdtbucket.mesh.links.channel import Channel
 from crdtbucket.mesh.links.handshake import handshake_as_observer
 from crdtbucket.mesh.links.hello import NONCE_BYTES, Introduction, Role
 from crdtbucket.mesh.links.keyring import Keyring
 from crdtbucket.mesh.links.peer_keys import observer_keys
-from crdtbucket.mesh.links.session import Handshake, HandshakeError
+from crdtbucket.mesh.links.session import Handshake
 from crdtbucket.mesh.mesh_config import MeshConfig
 from crdtbucket.mesh.node_info import NodeInfo
 from crdtbucket.mesh.sockets.socket_transport import SocketCaller
 from crdtbucket.reconcile.buckets import BucketIndex
-from crdtbucket.reconcile.observed_node import ObservationFailed, ObservedNode
+from crdtbucket.reconcile.observed_node import ObservedNode, answered
 
 
 class Observer:
@@ -60,12 +58,7 @@ class Observer:
 
     async def call(self, address: str) -> ObservedNode:
         """The node at this address. Raises `ObservationFailed`."""
-        try:
-            return await within(self._timeout, self._call(address))
-        except asyncio.TimeoutError as error:
-            raise ObservationFailed(f"no answer within {self._timeout:g} s") from error
-        except (ChannelLost, WireError, HandshakeError) as error:
-            raise ObservationFailed(str(error)) from error
+        return await answered(self._timeout, self._call(address))
 
     async def _call(self, address: str) -> ObservedNode:
         channel = await self._caller.connect(address)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from crdtbucket.errors import ConfigError, CrdtbucketError, InvalidSpec
@@ -54,7 +55,7 @@ class Reload:
 
     def change(self, config: Config) -> None:
         """Brings `config` into force, or begins to, where it has stages. Raises `ConfigError` with
-        all that forbids it, and has then changed nothing; `InvalidSpec` for what is none."""
+        all that forbids it, and has then changed nothing; `InvalidSpec` for what is no `Config`."""
         from crdtbucket.config import Config  # whoever has one has imported it
 
         if not isinstance(config, Config):
@@ -65,12 +66,12 @@ class Reload:
             mesh = self._renewed(config)
             problems = [
                 *fixed(config, in_force.config, self._fixed_settings(), self._renewable()),
-                *unfit_mesh(mesh, self._node, in_force.tables.main.hash_key, config.path),
+                *unfit_mesh(mesh, self._node, in_force.tables.main.hash_key),
                 *unfit(config, in_force),
                 *unfit_version(config, in_force.config, self.rollout.position),
             ]
             if problems:
-                error = ConfigError(problems)
+                error = ConfigError(replace(one, file=config.path) for one in problems)
                 self._refused(error, config.version)
                 raise error
             warn_where_eventual(config, has_redis=in_force.would_ask_redis(config))

@@ -39,8 +39,8 @@ FIXED = {
 Decided = tuple[int, int]
 """Calls that were admitted and denied."""
 Counts = Mapping[str, "tuple[Decided, Decided | None]"]
-"""Of each bucket that is staged, since its process began: decisions of the old definition, and of
-the new one, None where it has none."""
+"""Decisions of each bucket since its process began: by its old definition, and by the new one; None
+where it has no new one."""
 
 
 class Status(enum.IntEnum):

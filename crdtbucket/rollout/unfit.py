@@ -56,7 +56,6 @@ def fixed(
                 "cannot change while the limiter works",
                 "put it back, or restart this process",
                 where,
-                config.path,
             )
 
 
@@ -69,7 +68,6 @@ def unfit(config: Config, now: InForce) -> Iterator[Problem]:
             "has no bucket, and would take every limit away",
             "name a bucket, or restart this process if no limit is meant",
             "services",
-            config.path,
         )
     for spec, owner in with_overrides(specs):
         path = f"services.{owner.name}"
@@ -77,7 +75,7 @@ def unfit(config: Config, now: InForce) -> Iterator[Problem]:
         known = now.known(spec.key)
         if spec.key in seen:
             fix = "rename one; all kinds of hyphens count as the same"
-            yield Problem(f"two buckets are called {spec.name!r}", fix, path, config.path)
+            yield Problem(f"two buckets are called {spec.name!r}", fix, path)
         seen.add(spec.key)
         if known is not None and kind_of(known.spec) != kind_of(spec):
             yield Problem(
@@ -85,39 +83,35 @@ def unfit(config: Config, now: InForce) -> Iterator[Problem]:
                 "works",
                 "give the bucket another name, or restart this process",
                 path,
-                config.path,
             )
         elif known is not None and kind_of(spec) != RATE and known.spec != spec and config.rollout:
             yield Problem(
                 f"has {kind_of(spec)}, which change on all keys at once and not by stages",
                 "leave its limit as it is in a roll-out, and change it by a reload",
                 path,
-                config.path,
             )
         if known is not None and known.immediate is strong:
             yield Problem(
                 f"cannot become {'strong' if strong else 'eventual'} while the limiter works",
                 "leave its consistency, give the bucket another name, or restart this process",
                 f"{path}.consistency",
-                config.path,
             )
         elif strong and now.strong is None:
             yield Problem(
                 "is strong, and this limiter began without any strong bucket",
                 "restart this process, or set consistency: eventual",
                 f"{path}.consistency",
-                config.path,
             )
         elif strong and now.strong is not None:
             try:
                 now.strong.rule_maker.check(spec, now.ceiling(spec) - spec.capacity)
             except InvalidSpec as error:
-                yield Problem(error.message, error.fix, f"{path}.{error.field}", config.path)
+                yield Problem(error.message, error.fix, f"{path}.{error.field}")
         if known is None or known.spec != spec:
             changed[now.tables.of(strong)] += 1 + spec.parts
         count += 1 + spec.parts
     if count > MAX_BUCKETS:
-        yield Problem(f"has {count} buckets and overrides", FEWER, "services", config.path)
+        yield Problem(f"has {count} buckets and overrides", FEWER, "services")
     changed.update(_changing_limits(specs, consistency, now))
     yield from _without_room(config, changed)
 
@@ -129,7 +123,7 @@ def unfit_version(
     if rollout is not None and rollout.of == config.version_id:
         if rollout.status is Status.ROLLED_BACK:
             fix = "give what comes next a higher one"
-            yield Problem("was rolled back", fix, "version", config.path)
+            yield Problem("was rolled back", fix, "version")
     elif config.rollout is None or running is None or config.hash == running.hash:
         return
     elif config.version <= running.version:
@@ -138,28 +132,27 @@ def unfit_version(
             "rolled out",
             "raise it, or remove rollout: to load it at once",
             "version",
-            config.path,
         )
 
 
 def unfit_mesh(
-    mesh: MeshConfig | None, node: LocalNode | None, hash_key: bytes, file: str
+    mesh: MeshConfig | None, node: LocalNode | None, hash_key: bytes
 ) -> Iterator[Problem]:
-    """Why the mesh of `node` cannot have the secrets and keys of `mesh`, which `file` has."""
+    """Why the mesh of `node` cannot have the secrets and keys of `mesh`."""
     if mesh is None or node is None:
         return
     old = node.identity.mesh
     if old is None or bool(old.secrets) != bool(mesh.secrets):
         fix = "put it back, or restart this process"
-        yield Problem("comes or goes while the limiter works", fix, "mesh.secret", file)
+        yield Problem("comes or goes while the limiter works", fix, "mesh.secret")
     elif shared_key(old, None) == hash_key != shared_key(mesh, None):
         message = "would end with another secret, and the last one keys the hash of bucket keys"
-        yield Problem(message, "set hash_secret, or keep it last", "mesh.secret", file)
+        yield Problem(message, "set hash_secret, or keep it last", "mesh.secret")
     try:
         node.check_key(mesh)
     except MeshError as error:
         message, _, fix = str(error).partition(": ")
-        yield Problem(message, fix, "mesh.identity_key", file)
+        yield Problem(message, fix, "mesh.identity_key")
 
 
 def _changing_limits(
@@ -187,7 +180,6 @@ def _without_room(config: Config, changed: Mapping[Table, int]) -> Iterator[Prob
                 f"{table.definitions.free // each} changes now",
                 "try again in a minute; with so many buckets, change fewer at a time",
                 "services",
-                config.path,
             )
 
 

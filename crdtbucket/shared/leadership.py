@@ -21,8 +21,8 @@ ASK_S = 0.2
 LOOK_S = 0.01
 """Between two looks whether another process asks for an early flush, or still uses the table."""
 ALL_END_S = 5 * ASK_S
-"""For so long a leader that ends waits for others that end, too. One that lives on has followed a
-leader well before, and says goodbye itself when it ends."""
+"""How long a leader that ends waits for the other processes to end, too. A process that goes on has
+taken the lead well before that, and says goodbye itself when it ends."""
 CHECK_S = 10.0
 SHOW_S = 1.0
 """Between two writings of what this process knows of the mesh."""

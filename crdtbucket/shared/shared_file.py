@@ -103,7 +103,7 @@ class SharedFile:
         self._try_lock(fcntl.F_RDLCK)
 
     def alone(self) -> bool:
-        """Whether no other process uses the file. Nobody can come while this process lives on."""
+        """Whether no other process uses the file. If so, none can begin to while this one lives."""
         return self._try_lock(fcntl.F_WRLCK)
 
     def replaced(self) -> bool:

@@ -10,6 +10,7 @@ from crdtbucket.simulator.scenario import (
     ScenarioFault,
     even,
     healed,
+    joining,
 )
 
 
@@ -46,16 +47,11 @@ def late_frames(s: Settings, scale: float) -> Scenario:
 def joiner_beside_dead(s: Settings, scale: float) -> Scenario:
     """The first region is killed for good, and a second later the last one joins."""
     last = s.regions - 1
-    events: tuple[Event, ...] = ()
-    if last:
-        events = (
-            Event(0, ScenarioFault.CRASH, last),
-            Event(round(40 * scale * NS), ScenarioFault.CRASH, 0),
-            Event(round(41 * scale * NS), ScenarioFault.RESTART, last),
-        )
+    absent, joins = joining(last, 41 * scale)
+    events = absent, Event(round(40 * scale * NS), ScenarioFault.CRASH, 0), joins
     return Scenario(
         "joiner-beside-dead", "one killed, one joins, light load 0.6 r", round(160 * scale * NS),
-        even(s, 0.6), events, light=True,
+        even(s, 0.6), events if last else (), light=True,
     )  # fmt: skip
 
 
@@ -63,27 +59,19 @@ def joiner_beside_silent(s: Settings, scale: float) -> Scenario:
     """The first region asked for most of the limit and falls silent, with its host. A minute later
     the last one joins, keeps nothing for it, and asks for ten times the limit."""
     last, rate = s.regions - 1, s.rate_per_second
-    silent, joins = 20 * scale, 80 * scale
+    silent, start = 20 * scale, 80 * scale
 
     def demand(t: float, node: int) -> float:
         if node == 0:
             return 0.6 * rate if t < silent else 0.0
         if node == last:
-            return 10 * rate if t >= joins + scale else 0.0
+            return 10 * rate if t >= start + scale else 0.0
         return 0.05 * rate
 
-    events: tuple[Event, ...] = ()
-    if last:
-        events = (
-            Event(0, ScenarioFault.CRASH, last),
-            Event(
-                round(silent * NS),
-                ScenarioFault.PARTITION,
-                groups=((0,), tuple(range(1, last + 1))),
-            ),
-            Event(round(joins * NS), ScenarioFault.RESTART, last),
-        )
+    groups = (0,), tuple(range(1, s.regions))
+    absent, joins = joining(last, start)
+    events = absent, Event(round(silent * NS), ScenarioFault.PARTITION, groups=groups), joins
     return Scenario(
         "joiner-beside-silent", "one falls silent, a greedy one joins", round(120 * scale * NS),
-        demand, events,
+        demand, events if last else (),
     )  # fmt: skip

@@ -43,8 +43,8 @@ class SimulatedRule(ABC):
 
     @abstractmethod
     def sever(self, groups: Sequence[Sequence[int]]) -> None:
-        """The same, and connections between two groups are reset and calls refused: what one side
-        sees of the other is what it would see of processes that ended."""
+        """No message passes between two groups from now on, connections between them are reset, and
+        calls are refused: each side sees of the other what it would see of processes that ended."""
 
     def cut(self, ways: Sequence[tuple[int, int]]) -> None:
         """No message passes from the first to the second node of each of these from now on."""

@@ -60,6 +60,12 @@ def healed(start: float, end: float, fault: ScenarioFault, **where: Any) -> tupl
     )
 
 
+def joining(node: int, seconds: float) -> tuple[Event, Event]:
+    """A node that is not there at the start, and joins after so many seconds."""
+    joins = Event(round(seconds * NS), ScenarioFault.RESTART, node)
+    return Event(0, ScenarioFault.CRASH, node), joins
+
+
 @dataclass(frozen=True)
 class Scenario:
     """One experiment. `light` says that the demand is below the refill rate at every time.

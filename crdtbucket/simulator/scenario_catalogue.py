@@ -26,6 +26,7 @@ from crdtbucket.simulator.scenario import (
     even,
     healed,
     hot_region,
+    joining,
     moving,
     shared,
     skewed_regions,
@@ -80,12 +81,7 @@ def _late(name: str, title: str, wait: float) -> NamedFactory:
                 return 2 * rate
             return rate if node == joiner and t >= joins + wait else 0.0
 
-        events: tuple[Event, ...] = ()
-        if joiner:
-            events = (
-                Event(0, ScenarioFault.CRASH, joiner),
-                Event(_ns(joins), ScenarioFault.RESTART, joiner),
-            )
+        events = joining(joiner, joins) if joiner else ()
         return Scenario(name, title, _ns(60 * scale), demand, events)
 
     return name, make

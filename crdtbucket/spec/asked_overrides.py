@@ -10,6 +10,7 @@ from datetime import timedelta
 from typing import Any, Protocol
 
 from crdtbucket.base.clock import NS_PER_SECOND
+from crdtbucket.base.signatures import misfit
 from crdtbucket.errors import InvalidSpec
 from crdtbucket.spec.field_checks import check_duration
 
@@ -46,23 +47,12 @@ class AskedOverrides:
         if not callable(ask) or any(map(inspect.iscoroutinefunction, either)):
             fix = "pass a plain function of a key that does not wait: def limit_of(key): ..."
             raise InvalidSpec(f"what is asked for overrides is {ask!r}", fix, "overrides")
-        _check_arguments(ask)
+        if found := misfit(ask, "key"):
+            taken = f"the function that is asked for overrides takes {found[0]}"
+            raise InvalidSpec(taken, "it is called with one argument, the key", "overrides")
         ttl_ns = check_duration("ttl", ttl, 1, LONGEST_NS, "above 0 and at most a day")
         object.__setattr__(self, "ask", ask)
         object.__setattr__(self, "ttl_ns", ttl_ns)
-
-
-def _check_arguments(ask: Ask) -> None:
-    """Raises `InvalidSpec` for a function that cannot be called with a key alone."""
-    try:
-        signature = inspect.signature(ask)
-    except ValueError:  # some functions in C have none
-        return
-    try:
-        signature.bind("key")
-    except TypeError:
-        taken = f"the function that is asked for overrides takes {signature}"
-        raise InvalidSpec(taken, "it is called with one argument, the key", "overrides") from None
 
 
 def asked_overrides(

@@ -11,6 +11,7 @@ from typing import Literal, get_args
 from crdtbucket.base.clock import NS_PER_SECOND
 from crdtbucket.base.duration import duration_ns
 from crdtbucket.errors import InvalidSpec
+from crdtbucket.spec.field_checks import check_choice
 from crdtbucket.spec.mode import Mode
 
 MAX_QUOTA = 2**46
@@ -36,9 +37,7 @@ class CalendarPeriod:
     @classmethod
     def checked(cls, per: Per, time_zone: str) -> CalendarPeriod:
         """Raises `InvalidSpec` for another period, and for a time zone that is not known here."""
-        if not isinstance(per, str) or per not in USUAL_LENGTH:
-            words = " or ".join(f'"{word}"' for word in get_args(Per))
-            raise InvalidSpec(f"per is {per!r}", f"write {words}", "per")
+        check_choice("per", per, get_args(Per))
         if not isinstance(time_zone, str):
             raise _no_zone(time_zone)
         zone_of(time_zone)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import unicodedata
+from collections.abc import Iterable
 from datetime import timedelta
-from typing import Any
+from typing import Any, TypeVar
 
 from crdtbucket.base.clock import NS_PER_SECOND
 from crdtbucket.base.duration import duration_ns
@@ -12,6 +13,7 @@ from crdtbucket.base.setting_checks import field_problems, ranges_of
 from crdtbucket.errors import InvalidSpec
 from crdtbucket.spec.mode import Consistency, Mode
 
+T = TypeVar("T")
 MAX_TOKENS = 2**53
 MAX_RATE = 1_000_000_000
 """The highest rate, in tokens a second."""
@@ -92,6 +94,13 @@ def check_choice(field_name: str, value: str, choices: tuple[str, ...]) -> str:
         words = " or ".join(f'"{choice}"' for choice in choices)
         raise InvalidSpec(f"{field_name} is {clipped(value)}", f"write {words}", field_name)
     return value
+
+
+def check_listed(field_name: str, given: Iterable[T]) -> tuple[T, ...]:
+    """What is given, as a tuple. Raises `InvalidSpec` for a text, whose letters are no list."""
+    if isinstance(given, str):
+        raise InvalidSpec(f"{field_name} is {given!r}", f'write a list: ["{given}"]', field_name)
+    return tuple(given)
 
 
 def check_name(name: str, field_name: str = "name") -> str:

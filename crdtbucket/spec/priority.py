@@ -29,7 +29,7 @@ def share_of(name: str) -> float | None:
 
 
 def drawn(floor: Floor) -> float:
-    """The share of the capacity that one call leaves, of a floor that is right."""
+    """The share of the capacity that one call leaves, for a floor that `check_floor` accepts."""
     share = share_of(floor) if isinstance(floor, str) else floor
     assert share is not None, "it is a priority"
     return share

@@ -59,7 +59,7 @@ class CopyQueue:
         self._last = 0
         """When the newest version arrives, without the faults that follow."""
         self._settles: dict[bytes, int] = {}
-        """By key, when all copies have arrived that its last fault has made."""
+        """By key: when the last one arrives of the copies that its last fault has made."""
         self._sent: dict[bytes, deque[KeyVersion]] = {}
 
     def __len__(self) -> int:

@@ -36,7 +36,7 @@ class NodeNetwork(SimulatedNetwork):
     """The buckets of each node."""
     config: MeshConfig
     boots: dict[str, bytes]
-    """What names the boot of a node's machine, where that is not this machine's own."""
+    """Boot ids of nodes whose machine has started anew; all others have that of this machine."""
 
     @abstractmethod
     def send(self, source: SimulatedNode, frames: Frames) -> None:

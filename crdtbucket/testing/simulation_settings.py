@@ -20,7 +20,7 @@ class SimulationSettings:
     latency: float = 0.08
     """How long a frame takes one way, up to 60."""
     jitter: float = 0.5
-    """By up to this fraction of the latency a frame takes less or more."""
+    """A frame takes less or more than the latency by up to this fraction of it."""
     loss: float = 0.0
     """Probability that a frame is lost."""
     duplication: float = 0.0

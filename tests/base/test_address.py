@@ -8,7 +8,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from crdtbucket.base.address import Address, is_literal, read_address, source_of, split_address
+from crdtbucket.base.address import (
+    Address,
+    is_literal,
+    is_loopback,
+    read_address,
+    source_of,
+    split_address,
+)
 
 HOSTS = st.one_of(
     st.from_regex(r"[a-z0-9]([a-z0-9.-]{0,20}[a-z0-9])?", fullmatch=True),
@@ -107,3 +114,20 @@ def test_what_counts_as_one_address(host: str, source: str) -> None:
 )
 def test_an_address_is_told_from_a_name(host: str, literal: bool) -> None:
     assert is_literal(host) is literal
+
+
+@pytest.mark.parametrize(
+    ("host", "here"),
+    [
+        ("localhost", True),
+        ("127.0.0.1", True),
+        ("::1", True),
+        ("::1%lo", True),
+        ("::ffff:127.0.0.1", True),  # as a socket of both families shows a client of this host
+        ("::ffff:10.0.0.1", False),
+        ("10.0.0.1", False),
+        ("redis", False),
+    ],
+)
+def test_which_hosts_are_this_machine(host: str, here: bool) -> None:
+    assert is_loopback(host) is here

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from typing import Any
 
@@ -221,6 +222,11 @@ def test_an_answer_is_read() -> None:
         {},
         {"node": 3, "config": [], "buckets": [1], "peers": "none", "redis": [], "ready": "yes"},
         {"buckets": [{}], "peers": [[], {"name": "\x1b[2J", "lag": "x"}], "redis": {"\x1b": 1}},
+        {"unreached": math.inf, "config": {"hash": "ab", "version": math.nan}},
+        {"rollout": {"status": "halted", "version": -math.inf}},
+        {"buckets": [{"name": "a", "capacity": 10**400, "refill_per_second": 1, "slots": 10**400}]},
+        {"peers": [{"name": "a", "state": "dead", "lag": 10**400}], "snapshot": {"age": 10**400}},
+        {"certificate": {"left": math.nan, "validity": math.inf}},
     ],
 )
 def test_an_answer_of_another_shape_is_no_error_and_nothing_dangerous(answer: Any) -> None:
@@ -228,3 +234,4 @@ def test_an_answer_of_another_shape_is_no_error_and_nothing_dangerous(answer: An
     assert read.name == "http://here"
     assert "\x1b" not in repr(read)
     assert all("\x1b" not in peer.name for peer in read.peers)
+    assert "nan" not in str(faults([read], 2.0))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import Any
 
 import pytest
@@ -77,5 +78,5 @@ def test_an_answer_of_another_shape_shows_nothing_dangerous() -> None:
     odd = ({"name": "\x1b[2J", "mode": 3, "allowed": "x", "capacity": None}, {})
     keys = {"\x1b[2J": ({"key": "k\r\x1b[1A", "remaining": "x"}, {})}
     load = Load.between(Look(0, odd, {}), Look(1, odd, keys))
-    assert "\x1b" not in str(load.as_dict())
+    assert "\x1b" not in str(asdict(load))
     assert "\\x1b[1A" in load.keys[0].key

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from crdtbucket import BucketSpec, Limiter, MeshConfig
 from crdtbucket.mesh.links.node_key import NodeKey
-from tests.cli.fake_node import TOKEN, run
+from tests.cli.fake_node import TOKEN, fake_node, run
 from tests.http.serving import API, serving
 
 
@@ -41,6 +41,13 @@ async def test_limits_are_set_listed_and_removed(tmp_path: Path) -> None:
         assert node.limiter.bucket("api").peek("c").limit == 100
         done = await run("overrides", "set", "api", "a", "gold", *options)
         assert "neither a bucket nor a rate" in str(done.exception)
+
+
+async def test_a_page_of_another_shape_lists_what_can_be_read() -> None:
+    page = {"overrides": [7, {"bucket": "api", "key": "a", "limit": "50/s"}], "next": None}
+    async with fake_node(GET_admin_overrides=page) as node:
+        done = await run("overrides", "list", "--url", node.url, CRDTBUCKET_TOKEN=TOKEN)
+        assert (done.exit_code, done.output) == (0, "api  a  50/s\n")
 
 
 async def test_an_operator_s_key_signs_for_a_mesh(tmp_path: Path) -> None:

@@ -37,6 +37,14 @@ async def test_the_status_of_a_roll_out_is_shown_in_lines() -> None:
         assert json.loads(done.output) == STATE
 
 
+async def test_a_state_of_another_shape_is_shown_without_what_cannot_be_read() -> None:
+    async with fake_node(GET_admin_status={"rollout": {**STATE, "buckets": {"api": 7}}}) as node:
+        done = await run("rollout", "status", "--url", node.url, CRDTBUCKET_TOKEN=TOKEN)
+        assert (done.exit_code, done.exception) == (0, None)
+        counts = "0 admitted and 0 denied (0%)"
+        assert done.output.splitlines()[-1] == f"  api: old {counts}, new {counts}"
+
+
 async def test_what_is_halted_is_in_the_exit_status_and_in_status() -> None:
     config = {"version": 2, "hash": "0123456789abcdef", "stage": "1"}
     answer = {"node": "eu-1", "config": config, "rollout": HALTED}

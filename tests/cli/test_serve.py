@@ -197,6 +197,7 @@ WRONG = [
     (["--listen", "unix:/nowhere/at/all"], "cannot listen on 'unix:/nowhere/at/all'"),
     (["--admin-token-file", "short"], "the admin token is too short to be a secret"),
     (["--admin-token-file", "binary"], "the admin token must be ASCII text"),
+    (["--token-file", "long", "--listen", "7980"], "long: the token has more than 4,096 bytes"),
     (["--max-connections", "0"], "--max-connections"),
     (["--config", "short"], "short: no bucket is defined: add services:"),
     (["--config", "short", "--workers", "2"], "short: no bucket is defined: add services:"),
@@ -210,6 +211,7 @@ def test_wrong_options_are_one_line(
     monkeypatch.chdir(tmp_path)
     (tmp_path / "short").write_text("# secret")
     (tmp_path / "binary").write_bytes(b"\xff" * 32)
+    (tmp_path / "long").write_text("x" * 4_097)
     (tmp_path / "c.yaml").write_text(CONFIG)
     done = CliRunner().invoke(cli, ["serve", "--config", "c.yaml", *options])
     assert done.exit_code != 0

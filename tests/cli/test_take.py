@@ -61,6 +61,7 @@ async def test_an_answer_without_a_decision_is_an_error() -> None:
         ({"allowed": True}, "allowed"),
         ({"allowed": False, "mode": "a\x1b[2Jb"}, "denied: mode a\\x1b[2Jb"),
         ({"allowed": False, "retry_after": None, "remaining": None, "limit": 3}, "denied"),
+        ({"allowed": False, "retry_after": 10**400, "reset_after": float("inf")}, "denied"),
         (
             {
                 "allowed": False,

@@ -59,6 +59,15 @@ async def test_one_picture_shows_rates_levels_and_heavy_keys() -> None:
         assert {call.partition("?")[2] for call, _ in node.calls} == {"", "top=10"}
 
 
+@pytest.mark.parametrize("buckets", [7, "many", [7], {"api": 7}])
+async def test_an_answer_of_another_shape_shows_nothing(buckets: Any) -> None:
+    keys = {"GET_v1_buckets_api_keys": {"keys": 7}}
+    async with fake_node(GET_v1_buckets={"buckets": buckets}, **keys) as node:
+        done = await run("top", "--once", "--json", "--interval", "0.1", "--url", node.url)
+        assert (done.exit_code, done.exception) == (0, None)
+        assert json.loads(done.output) == {"url": node.url, "buckets": [], "keys": []}
+
+
 async def test_once_as_json_and_in_another_order() -> None:
     async with fake_node(**busy()) as node:
         words = ("top", "--once", "--json", "--interval", "0.1", "--sort", "allowed")

@@ -165,6 +165,24 @@ def test_a_limiter_in_place_of_limits_is_refused_before_any_request(limiter: Lim
             place()
 
 
+@pytest.mark.parametrize("middleware", [ASGILimitMiddleware, WSGILimitMiddleware])
+def test_swapped_arguments_of_a_middleware_are_refused_at_once(
+    middleware: Callable[[Any, Any], object], limiter: Limiter
+) -> None:
+    """It took the application for a function that makes the limits, until the server started."""
+
+    async def app(scope: object, receive: object, send: object) -> None:
+        raise AssertionError("nobody calls it")
+
+    limits = Limits(limiter, Rule("api"))
+    for swapped in (limits, lambda: limits):
+        with pytest.raises(
+            InvalidSpec, match=r"limits is <function .*>: pass Limits\(limiter, Rule"
+        ):
+            middleware(swapped, app)
+    middleware(app, lambda: limits)
+
+
 # -- several rules
 
 TWO = [Rule("tenant", key=lambda _: "t-1", cost=2), Rule("api")]

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from crdtbucket import BucketSpec, Limiter
+from crdtbucket import BucketSpec, InvalidSpec, Limiter
 
 pytestmark = pytest.mark.slow
 fastmcp = pytest.importorskip("fastmcp")
@@ -52,3 +52,9 @@ async def test_cost_and_key_are_of_the_message() -> None:
         with pytest.raises(mcp.MCPError):
             await client.call_tool("long")
         assert (await client.call_tool("add", {"a": 1, "b": 1})).data == 2
+
+
+def test_a_text_in_place_of_a_list_of_methods_is_refused() -> None:
+    """Its letters were taken for methods, so that no call was limited."""
+    with pytest.raises(InvalidSpec, match=r"methods is 'tools/call': write a list"):
+        server(methods="tools/call")

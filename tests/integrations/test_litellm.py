@@ -21,7 +21,7 @@ from typing import Any
 import pytest
 
 import crdtbucket
-from crdtbucket import Bucket, BucketSpec, Limiter
+from crdtbucket import Bucket, BucketSpec, InvalidSpec, Limiter
 from tests.strong.redis_server import free_port
 
 if not all(map(importlib.util.find_spec, ("litellm", "backoff"))):  # the second is of its proxy
@@ -44,6 +44,12 @@ def module(monkeypatch: pytest.MonkeyPatch) -> Any:
     from crdtbucket.integrations import litellm
 
     return litellm
+
+
+def test_a_text_in_place_of_a_list_of_calls_is_refused(module: Any) -> None:
+    """Its letters were taken for types of calls, so that no call was charged."""
+    with pytest.raises(InvalidSpec, match=r"call_types is 'completion': write a list"):
+        module.BudgetHook(budget(), call_types="completion")
 
 
 async def begin(hook: Any, call_id: str, longest: int) -> None:

@@ -115,8 +115,9 @@ MUTATIONS = (
     Mutation(
         "a_forwarded_address_that_is_none_ends_the_call",
         "http",
-        'address = ipaddress.ip_address(text.partition("%")[0])\n    except ValueError:',
-        'address = ipaddress.ip_address(text.partition("%")[0])\n    except KeyError:',
+        "    return None if address is None else _Known(address, household(address))\n",
+        '    assert address is not None, "it is one"\n'
+        "    return _Known(address, household(address))\n",
         suite("test_outside", "fields"),
     ),
     Mutation(
@@ -279,6 +280,27 @@ MUTATIONS = (
         "            address is not None and self._of_address[address] >= self._share\n",
         "            False\n",
         (*PYTEST, "tests/http/server/test_connections.py", "-k", "share"),
+    ),
+    Mutation(
+        "a_household_counts_as_many_addresses",
+        "http",
+        "None if is_loopback(host) else key_of_peer(host)\n",
+        "None if is_loopback(host) else host\n",
+        (*PYTEST, "tests/http/server/test_connections.py", "-k", "counts_for"),
+    ),
+    Mutation(
+        "ipv4_in_ipv6_is_another_address",
+        "base",
+        "(found.ipv4_mapped if isinstance(found, ipaddress.IPv6Address) else None) or found\n",
+        "found\n",
+        (*PYTEST, "tests/base/test_address.py"),
+    ),
+    Mutation(
+        "an_application_passes_for_limits",
+        "http",
+        "callable(given) and misfit(given) is None\n",
+        "callable(given)\n",
+        (*PYTEST, "tests/http/test_limits.py", "-k", "swapped"),
     ),
     Mutation(
         "a_handle_is_good_at_one_worker_only",

@@ -6,10 +6,17 @@ from tests.planted.mutation import PYTEST, Mutation, suite
 
 MUTATIONS = (
     Mutation(
+        "a_text_is_the_list_of_its_letters",
+        "spec",
+        "    if isinstance(given, str):\n",
+        "    if given is None:\n",
+        suite("spec/test_field_checks", "letters"),
+    ),
+    Mutation(
         "a_function_that_takes_no_key_is_asked_for_limits",
         "spec",
-        "        _check_arguments(ask)\n",
-        "",
+        'found := misfit(ask, "key")',
+        'found := misfit(ask, "key") and None',
         suite("limiter/test_asked_limits", "cannot_be_asked"),
     ),
     Mutation(

@@ -408,6 +408,13 @@ MUTATIONS = (
         suite("demo/test_verdict", "does_not_call_is_not_starved"),
     ),
     Mutation(
+        "a_number_that_is_no_count_ends_the_status",
+        "cli",
+        "    return int(value) if isinstance(value, int) and abs(value) < LARGEST else 0\n",
+        "    return int(value) if isinstance(value, (int, float)) else 0\n",
+        suite("cli/test_node_health", "another_shape"),
+    ),
+    Mutation(
         "one_node_that_is_not_known_is_enough_for_strangers",
         "cli",
         "        if one.name not in known[m] and other.name not in known[n]\n",
@@ -493,5 +500,12 @@ MUTATIONS = (
         "kind = Unreachable if status >= 500 else NodeError",
         "kind = NodeError",
         suite("cli/test_status", "proxy_that_fails"),
+    ),
+    Mutation(
+        "a_token_of_a_file_that_is_too_long_is_cut",
+        "cli",
+        "file.read(MAX_TOKEN_BYTES + 1)",
+        "file.read(MAX_TOKEN_BYTES)",
+        suite("cli/test_serve", "wrong_options and long"),
     ),
 )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Mapping
+from dataclasses import asdict
 from typing import Any
 
 from aiohttp import web
@@ -17,7 +18,7 @@ from crdtbucket.http.server.refusal import Refusal, read
 from crdtbucket.http.server.routes import Route
 from crdtbucket.http.server.serve_settings import ServeSettings
 from crdtbucket.http.server.siblings import CANNOT, Siblings
-from crdtbucket.http.server.tokens import ADMIN
+from crdtbucket.http.server.tokens import ADMIN, asker
 from crdtbucket.http.server.views import Views
 from crdtbucket.limiter.facade import Limiter
 
@@ -112,14 +113,14 @@ class Admin:
             timeout=DOCTOR_STEP_S,
             running=True,
         )
-        checks = [one.as_dict() for one in found]
+        checks = [asdict(one) for one in found]
         return respond({"ok": all(one.level != "wrong" for one in found), "checks": checks})
 
     async def reset(self, request: web.BaseRequest) -> web.StreamResponse:
         """Gives back what is charged to a key, as far as this node has charged it."""
         body = await read(request, bodies.Reset)
         if self._limiter.signs:
-            AUDIT.warning("reset from %s: refused: not signed", request.remote or "the socket")
+            AUDIT.warning("reset from %s: refused: not signed", asker(request))
             raise Refusal(
                 409,
                 "mesh.operator_keys is set, so an operator has to sign this: "
@@ -132,7 +133,7 @@ class Admin:
             "reset of key %r in bucket %r from %s: %s given back, %d of %d left",
             body.key,
             bucket.spec.name,
-            request.remote or "the socket",
+            asker(request),
             counted(given_back, "token"),
             now.remaining,
             now.limit,
@@ -142,7 +143,7 @@ class Admin:
     async def rollout(self, request: web.BaseRequest) -> web.StreamResponse:
         """Moves the roll-out of the newest version, here and at all nodes that have it."""
         body = await read(request, bodies.Steer)
-        who = request.remote or "the socket"
+        who = asker(request)
         try:
             await asyncio.to_thread(getattr(self._limiter.rollout, body.action))
         except CrdtbucketError as error:
@@ -166,7 +167,7 @@ class Admin:
     async def order(self, request: web.BaseRequest) -> web.StreamResponse:
         """Takes an operator's order. Of several workers the one that speaks to the peers does."""
         body = await read(request, bodies.Order)
-        who = request.remote or "the socket"
+        who = asker(request)
         try:
             new = await asyncio.to_thread(self._limiter.order, body.order)
         except CrdtbucketError as error:
@@ -184,7 +185,7 @@ class Admin:
 
     async def reload(self, request: web.BaseRequest) -> web.StreamResponse:
         """Brings the file as it is now into force, all of it or nothing."""
-        who = request.remote or "the socket"
+        who = asker(request)
         try:
             await asyncio.to_thread(self._limiter.reload)
         except ConfigError as error:

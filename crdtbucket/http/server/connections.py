@@ -19,6 +19,7 @@ from aiohttp import EMPTY_PAYLOAD, StreamReader, web
 from crdtbucket.base.address import is_loopback
 from crdtbucket.base.clock import NS_PER_SECOND, now_ns
 from crdtbucket.base.deadline import within
+from crdtbucket.http.client_address import key_of_peer
 from crdtbucket.http.server.refusal import Refusal
 from crdtbucket.http.server.serve_settings import ServeSettings
 
@@ -178,8 +179,8 @@ class ClientConnection(web.RequestHandler):
         self.placed = False
         """Whether it has a place among those that are served."""
         self.remote_address: str | None = None
-        """The client's address; None for a client of this host, whose services share one
-        address."""
+        """The client's address, of IPv6 its /64 network; None for a client of this host, whose
+        services share one address."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """A client has connected."""
@@ -299,4 +300,4 @@ def _ns(seconds: float) -> int:
 
 
 def _remote(host: str) -> str | None:
-    return None if is_loopback(host.partition("%")[0]) else host
+    return None if is_loopback(host) else key_of_peer(host)

@@ -32,34 +32,27 @@ MAX_RULES = 8
 MAX_KEPT = 256
 """Rules are read once for each query; of more different ones than this, each time."""
 STATUSES = (401, 403, 429, 503)
+
+
+def _texts(description: str) -> dict[str, object]:
+    """The schema of a parameter that may stand several times."""
+    return {"type": "array", "items": {"type": "string"}, "description": description}
+
+
 QUERY: dict[str, dict[str, object]] = {
-    "bucket": {
-        "type": "array",
-        "items": {"type": "string"},
-        "description": "What is taken from: all of them, or nothing.",
-    },
-    "key": {
-        "type": "array",
-        "items": {"type": "string"},
-        "description": "`address`, or `header:NAME`, or several of them with commas, of which the "
-        "first counts that the request has; one for each bucket, or one for all.",
-    },
+    "bucket": _texts("What is taken from: all of them, or nothing."),
+    "key": _texts(
+        "`address`, or `header:NAME`, or several of them with commas, of which the first counts "
+        "that the request has; one for each bucket, or one for all."
+    ),
     "cost": {"type": "integer", "minimum": 1, "description": "Tokens of a request."},
     "floor": {
         "type": "string",
         "description": "The share of the capacity that is left to more important requests, 0 up to "
         "1, or a priority: `critical`, `normal`, `batch` or `smooth`.",
     },
-    "match": {
-        "type": "array",
-        "items": {"type": "string"},
-        "description": 'Requests that are limited, such as "POST /items/**"; all without one.',
-    },
-    "trusted": {
-        "type": "array",
-        "items": {"type": "string"},
-        "description": "Proxies before the one that asks: addresses or networks.",
-    },
+    "match": _texts('Requests that are limited, such as "POST /items/**"; all without one.'),
+    "trusted": _texts("Proxies before the one that asks: addresses or networks."),
     "denied": {"type": "integer", "enum": list(STATUSES), "description": "Status of a denial."},
 }
 

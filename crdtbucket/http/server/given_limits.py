@@ -14,7 +14,7 @@ from crdtbucket.http.server import bodies, replies
 from crdtbucket.http.server.calls import respond
 from crdtbucket.http.server.refusal import Refusal, check_query, read, whole_parameter
 from crdtbucket.http.server.routes import Route
-from crdtbucket.http.server.tokens import ADMIN
+from crdtbucket.http.server.tokens import ADMIN, asker
 from crdtbucket.limiter.facade import Limiter
 
 AUDIT = logging.getLogger("crdtbucket.audit")
@@ -98,7 +98,7 @@ class GivenLimits:
             change = partial(overrides.set, bucket, key, limit)
         else:
             change = partial(overrides.remove, bucket, key)
-        who, named = request.remote or "the socket", f"key {key!r} in bucket {bucket!r}"
+        who, named = asker(request), f"key {key!r} in bucket {bucket!r}"
         try:
             new = await asyncio.to_thread(change)
         except (InvalidSpec, MeshError) as error:

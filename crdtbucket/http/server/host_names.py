@@ -10,11 +10,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
-from ipaddress import ip_address
 
 from aiohttp import web
 
-from crdtbucket.base.address import is_literal, split_address
+from crdtbucket.base.address import ip_address_of, is_literal, split_address
 from crdtbucket.errors import InvalidSpec
 from crdtbucket.http.server.refusal import Refusal
 
@@ -99,7 +98,7 @@ def _host_of(address: str) -> str:
 def _plain(host: str) -> str:
     """A host as it is compared: no brackets, in lower case, an address in its shortest form."""
     host = host.strip("[]").rstrip(".").lower()
-    return str(ip_address(host)) if is_literal(host) else host
+    return str(ip_address_of(host) or host)
 
 
 def _configured(name: str) -> str:

@@ -62,7 +62,7 @@ class Listening:
         if self._path is None:
             host, port = self.socket.getsockname()[:2]
             self.name = f"http://{Address(host, port)}"
-            self.local = is_loopback(host.partition("%")[0])
+            self.local = is_loopback(host)
 
     def again(self) -> Listening:
         """Another socket of the same port, or the same Unix socket."""

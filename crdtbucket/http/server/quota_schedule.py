@@ -4,6 +4,7 @@ one key holds up no other."""
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import heapq
 import logging
 from collections import defaultdict
@@ -11,6 +12,7 @@ from collections.abc import Awaitable, Callable
 from itertools import count
 
 from crdtbucket.base.clock import NS_PER_SECOND
+from crdtbucket.base.deadline import within
 from crdtbucket.errors import CrdtbucketError
 from crdtbucket.http.server.quota_group import LONGEST_NS, SHORTEST_NS, QuotaGroup
 from crdtbucket.http.server.quota_subscription import AT_ONCE, IDLE_NS
@@ -59,16 +61,9 @@ class QuotaSchedule:
                 await asyncio.wait(self.assigning)
 
     async def _until(self, due: int | None) -> None:
-        if due is None:
-            await self.sooner.wait()
-            return
-        # No wait_for, which may take an end to the loop for an event, before Python 3.12.
-        wait = max(0, due - self._clock()) / NS_PER_SECOND
-        timer = asyncio.get_running_loop().call_later(wait, self.sooner.set)
-        try:
-            await self.sooner.wait()
-        finally:
-            timer.cancel()
+        wait = None if due is None else max(0, due - self._clock()) / NS_PER_SECOND
+        with contextlib.suppress(asyncio.TimeoutError):
+            await within(wait, self.sooner.wait())
 
     def put(self, group: QuotaGroup, at: int) -> None:
         """Looks at the group by then, but not sooner than `SHORTEST_NS` after the last look."""

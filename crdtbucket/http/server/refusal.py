@@ -147,7 +147,8 @@ def _without_duplicates(pairs: list[tuple[str, Any]]) -> None:
 
 @contextlib.contextmanager
 def amount_in(field: str) -> Iterator[None]:
-    """What the limiter says of a cost is about this field of the request. Raises `Refusal`."""
+    """Turns an error of the limiter about a cost into a `Refusal` that names this field of the
+    request."""
     try:
         yield
     except (InvalidCost, CostExceedsCapacity) as error:

@@ -45,8 +45,8 @@ class ServeSettings:
     """At most so much is added to `Retry-After`, so that clients do not return all at once."""
     max_connections: int = 1_000
     max_connections_per_address: int = 0
-    """The most connections from the address of another host; 0: half of all. Those of this host
-    share one address, and are not limited by it."""
+    """The most connections from the address of another host, IPv6 by its /64; 0: half of all.
+    Those of this host share one address, and are not limited by it."""
     max_body: int = 256 * 1024
     head_deadline: float = 5.0
     """Seconds for the head of the first request of a connection, from its first moment."""

@@ -59,8 +59,6 @@ class SlotCalls:
         try:
             await slot.__aenter__()  # it ends by its release or its ttl
         except SlotDenied as error:
-            if error.decision is None:
-                raise  # not reached: such an error has a decision here
             document = problem(error.decision, bucket.spec_of(body.key), instance=request.path)
             retry = {"retry_after": error.decision.retry_after}
             return problem_response({**document, **retry}, SOON)

@@ -68,6 +68,11 @@ class Tokens:
             )
 
 
+def asker(request: web.BaseRequest) -> str:
+    """Who asks, for the audit log: the client's address, where the request came by TCP."""
+    return request.remote or "the socket"
+
+
 def _authorization(request: web.BaseRequest) -> str:
     return request.headers.get("Authorization", "")
 

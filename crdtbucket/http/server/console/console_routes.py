@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 from aiohttp import web
@@ -16,13 +17,13 @@ from crdtbucket.http.server.console.console_sessions import (
     ConsoleSession,
     ConsoleSessions,
 )
-from crdtbucket.http.server.console.console_view import ConsoleView
+from crdtbucket.http.server.console.console_view import look_at
 from crdtbucket.http.server.console.explanation import explain
 from crdtbucket.http.server.console.page_files import PAGE, SAFETY, VENDOR, PageFiles
 from crdtbucket.http.server.refusal import Refusal, read
 from crdtbucket.http.server.routes import Route
 from crdtbucket.http.server.siblings import Siblings
-from crdtbucket.http.server.tokens import Tokens
+from crdtbucket.http.server.tokens import Tokens, asker
 from crdtbucket.http.server.views import Views
 from crdtbucket.limiter.facade import Limiter
 
@@ -54,10 +55,11 @@ class Console:
         self._siblings = siblings
         self._files = PageFiles()
         self.sessions = ConsoleSessions(siblings.prefix)
-        self.feed = ConsoleFeed(ConsoleView(limiter, views, admin).look)
+        self.feed = ConsoleFeed(partial(look_at, limiter, views, admin))
 
     def routes(self) -> list[Route]:
-        """What this part answers: for this page alone, so the OpenAPI document has none of it."""
+        """The routes that this part of the server answers. They are for its own page alone, so the
+        OpenAPI document has none of them."""
         question = Route("POST", QUESTION, "For the other workers", self.question, None)
         return [
             Route("GET", CONSOLE, "The page", self.page, None),
@@ -79,7 +81,8 @@ class Console:
         return self._files.answer(request, PAGE)
 
     async def moved(self, _: web.BaseRequest) -> web.StreamResponse:
-        """Without the slash at the end, whatever a proxy has put in front of the path."""
+        """Redirects to the path without the slash at the end. The address is relative, as a proxy
+        may serve the console below a path of its own."""
         return web.Response(status=308, headers={"Location": f"..{CONSOLE}"})
 
     async def file(self, request: web.BaseRequest, name: str) -> web.StreamResponse:
@@ -108,10 +111,10 @@ class Console:
         """Begins a session for a client that has the admin token."""
         body = await read(request, bodies.SignIn)
         if not self._tokens.is_admin(body.token.strip()):
-            AUDIT.warning("console: a wrong token from %s", request.remote or "the socket")
+            AUDIT.warning("console: a wrong token from %s", asker(request))
             raise Refusal(401, "this is not the token that the server was started with")
         name, session = self.sessions.begin(now_ns())
-        AUDIT.warning("console: signed in from %s", request.remote or "the socket")
+        AUDIT.warning("console: signed in from %s", asker(request))
         response = self._session_answer(session)
         response.headers["Set-Cookie"] = _cookie(request, name, LIFE_S)
         return response

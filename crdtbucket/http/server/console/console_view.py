@@ -20,27 +20,21 @@ from crdtbucket.metrics.metric import lag_bound, share
 COUNTS = ("keys", "allowed", "denied", "shadowed", "granted", "refunded", "waiting", "empty")
 
 
-class ConsoleView:
-    """Collects from one node what the console shows of it."""
-
-    def __init__(self, limiter: Limiter, views: Views, admin: Admin) -> None:
-        self._limiter = limiter
-        self._views = views
-        self._admin = admin
-
-    async def look(self) -> tuple[dict[str, Any], dict[str, Any]]:
-        """The public and the private part, as JSON. Goes over all keys in a thread, as a scrape of
-        the metrics does: some 4 ms for a million."""
-        stats = await asyncio.to_thread(surveyed, self._limiter)
-        public = {
-            "at": now_ns() / NS_PER_SECOND,
-            **self._views.peers_now(),
-            "mesh": "mesh" in stats,
-            "not_ready": self._views.not_ready(),
-            "warming_up": stats["warming_up"],
-            "buckets": _buckets(stats),
-        }
-        return public, self._admin.private(stats)
+async def look_at(
+    limiter: Limiter, views: Views, admin: Admin
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The public and the private part, as JSON. Goes over all keys in a thread, as a scrape of the
+    metrics does: some 4 ms for a million."""
+    stats = await asyncio.to_thread(surveyed, limiter)
+    public = {
+        "at": now_ns() / NS_PER_SECOND,
+        **views.peers_now(),
+        "mesh": "mesh" in stats,
+        "not_ready": views.not_ready(),
+        "warming_up": stats["warming_up"],
+        "buckets": _buckets(stats),
+    }
+    return public, admin.private(stats)
 
 
 def _buckets(stats: Mapping[str, Any]) -> list[dict[str, Any]]:

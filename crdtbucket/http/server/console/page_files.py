@@ -15,7 +15,7 @@ from crdtbucket.http.server.refusal import Refusal
 
 PAGE = "index.html"
 VENDOR = "vendor/"
-"""Where the files of others stand, unchanged."""
+"""The folder of files that others have written; they are unchanged."""
 KINDS = {
     "css": "text/css",
     "html": "text/html",

@@ -6,6 +6,7 @@ import contextlib
 import hashlib
 import logging
 import re
+from functools import partial
 from http.cookies import SimpleCookie
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from crdtbucket import Limiter
 from crdtbucket.http.server.console import page_files
 from crdtbucket.http.server.console.console_feed import ConsoleFeed
 from crdtbucket.http.server.console.console_routes import PROOF
-from crdtbucket.http.server.console.console_view import ConsoleView
+from crdtbucket.http.server.console.console_view import look_at
 from crdtbucket.http.server.listening import Listening
 from crdtbucket.http.server.serve_settings import ServeSettings
 from crdtbucket.http.server.serving import SidecarServer
@@ -178,8 +179,8 @@ async def test_no_key_without_a_session_and_the_rest_with_it() -> None:
         await client.refused("/v1/take", bucket="small", key=KEY, cost=8)
         mine = await signed_in(client)
         api = client.server.api
-        view = ConsoleView(client.limiter, api.views, api.admin)
-        api.console.feed = ConsoleFeed(view.look, 0.02)
+        look = partial(look_at, client.limiter, api.views, api.admin)
+        api.console.feed = ConsoleFeed(look, 0.02)
         async with following(client) as public, following(client, mine["Cookie"]) as private:
             _, told = await event(public)
             assert KEY not in str(told)

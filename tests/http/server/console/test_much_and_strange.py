@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from crdtbucket import BucketSpec, Limiter
-from crdtbucket.http.server.console.console_view import ConsoleView
+from crdtbucket.http.server.console import console_routes
+from crdtbucket.http.server.console.console_view import look_at
 from tests.http.chromium import Page, chromium, page
 from tests.http.server.console.three_nodes import sign_in
 from tests.http.serving import TOKEN, Asker, serving
@@ -139,13 +140,13 @@ async def test_many_nodes_are_drawn_without_the_links_between_others() -> None:
 async def test_a_page_that_cannot_show_an_update_does_not_say_that_it_is_live(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    whole, looks = ConsoleView.look, itertools.count()
+    looks = itertools.count()
 
-    async def half(view: ConsoleView) -> tuple[dict[str, Any], dict[str, Any]]:
-        public, private = await whole(view)
+    async def half(*parts: Any) -> tuple[dict[str, Any], dict[str, Any]]:
+        public, private = await look_at(*parts)
         return (public if next(looks) < 2 else {"node": public["node"]}), private
 
-    monkeypatch.setattr(ConsoleView, "look", half)
+    monkeypatch.setattr(console_routes, "look_at", half)
     async with shown(Limiter([BucketSpec("api", 10, 1)])) as (_, one):
         await one.until("document.getElementById('live').textContent.startsWith('no update for ')")
         assert await one.value("document.body.classList.contains('stale')")
@@ -155,16 +156,14 @@ async def test_a_page_that_cannot_show_an_update_does_not_say_that_it_is_live(
 async def test_no_name_makes_the_page_wider_than_its_window(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    whole = ConsoleView.look
-
-    async def long(view: ConsoleView) -> tuple[dict[str, Any], dict[str, Any]]:
-        public, private = await whole(view)
+    async def long(*parts: Any) -> tuple[dict[str, Any], dict[str, Any]]:
+        public, private = await look_at(*parts)
         peer = {"region": "r" * 200, "lag": 9.0, "config": None, "mode": "eventual", "unseen": []}
         states = ("alive", "suspect", "dead", "left")
         peers = [{**peer, "name": state[0] * 200, "state": state} for state in states]
         return {**public, "mesh": True, "peers": peers, "not_ready": "x" * 200}, private
 
-    monkeypatch.setattr(ConsoleView, "look", long)
+    monkeypatch.setattr(console_routes, "look_at", long)
     limiter = Limiter([BucketSpec("b" * 200, 10, 1)], node="n" * 200, region="g" * 200)
     async with shown(limiter) as (client, one):
         bucket = client.limiter.bucket("b" * 200)
