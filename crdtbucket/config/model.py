@@ -97,6 +97,7 @@ class OverrideSection(RuleSection):
     """The limit of some keys of a bucket; a text alone is its `limit`."""
 
     alone = "limit"
+    in_python: ClassVar[Mapping[str, str]] = {"consistency": "services.NAME.consistency"}
 
 
 class DefaultsSection(RuleSection):
