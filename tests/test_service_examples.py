@@ -83,6 +83,25 @@ def test_the_manifest_is_of_one_piece(monkeypatch: pytest.MonkeyPatch) -> None:
     assert mounted == {volume["name"] for volume in pod["spec"]["volumes"]}
 
 
+def test_the_manifest_reads_the_secrets_that_its_head_makes() -> None:
+    made = set(re.findall(r"--from-literal=([\w-]+)=", MANIFEST.read_text()))
+    pod = manifests()["StatefulSet/crdtbucket"]["spec"]["template"]["spec"]
+    sources = [one.get("valueFrom", {}) for one in pod["containers"][0]["env"]]
+    read = {one["secretKeyRef"]["key"] for one in sources if "secretKeyRef" in one}
+    read |= {
+        item["key"] for one in pod["volumes"] for item in one.get("secret", {"items": ()})["items"]
+    }
+    assert read == made
+
+
+def test_the_unit_tells_both_secrets_of_the_mesh() -> None:
+    told = re.findall(r"^#   (\w+): \${file:", UNIT.read_text(), re.MULTILINE)
+    assert told == ["secret", "hash_secret"]
+    loaded = [value.partition(":")[2] for name, value in unit_lines() if name == "LoadCredential"]
+    page = (ROOT / "docs" / "deploying.md").read_text()
+    assert all(f"openssl rand -hex 32 > {path}" in page for path in loaded)
+
+
 def test_the_configuration_in_the_manifest_loads(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -95,5 +114,6 @@ def test_the_configuration_in_the_manifest_loads(
     config = load_config(path)
     assert config.mesh is not None
     assert config.mesh.advertise == "10.0.0.5:7946"
+    assert config.mesh.hash_secret is not None  # docs/security.md: from the first day
     (host,) = (peer.removeprefix("dns+").partition(":")[0] for peer in config.mesh.peers)
     assert f"Service/{host}" in manifests()

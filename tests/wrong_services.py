@@ -190,8 +190,8 @@ WRONG_SERVICES: dict[str, tuple[str, list[str]]] = {
         "services:\n  a:\n    limit: 1/s\n    keys:\n      b: {consistency: strong}\n",
         [
             (
-                "5:11: services.a.keys.b.consistency: unknown key 'consistency' (did you mean "
-                "'concurrency'?)"
+                "5:11: services.a.keys.b.consistency: unknown key 'consistency' (write it as "
+                "services.NAME.consistency)"
             ),
         ],
     ),

@@ -12,6 +12,7 @@ from crdtbucket.base.address import is_loopback, split_address
 from crdtbucket.base.clock import NS_PER_SECOND
 from crdtbucket.base.counted import counted
 from crdtbucket.base.duration import duration_ns, span
+from crdtbucket.shared.shared_file import AUTO
 from crdtbucket.spec.mode import Mode
 
 if TYPE_CHECKING:
@@ -49,7 +50,8 @@ def notes(found: Config) -> Iterator[str]:
 
 def node_notes(found: Config) -> Iterator[str]:
     """What a node that runs with the configuration may lack, a sentence each."""
-    if found.node is None and (found.mesh is not None or found.redis is not None):
+    needed = found.mesh is not None or found.redis is not None or found.shared == AUTO
+    if found.node is None and needed:
         yield "no node is named: add node:, or give --node to each command that runs one"
     mesh = found.mesh
     if mesh is not None and mesh.transport == "sockets" and mesh.advertise is None:

@@ -120,6 +120,8 @@ def serve(
     from crdtbucket.http.server.serving import serve as run
     from crdtbucket.http.server.workers import run_loop, run_workers
     from crdtbucket.limiter.facade import Limiter
+    from crdtbucket.limiter.node_identity import Identity
+    from crdtbucket.shared.shared_file import AUTO
 
     process = "[%(process)d] " if workers > 1 else ""
     logging.basicConfig(
@@ -142,7 +144,8 @@ def serve(
         config = load_config(path)
         _need_bucket(path, config.buckets)
         # Workers need a shared table, also when the file names none.
-        shared = None if config.shared else "auto"
+        shared = None if config.shared else AUTO
+        Identity.checked(node or config.node, "", config.mesh, config.shared or shared)
         sys.exit(run_workers(workers, make, settings))
     limiter = make()
     _need_bucket(path, limiter.buckets)

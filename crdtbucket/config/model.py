@@ -97,6 +97,7 @@ class OverrideSection(RuleSection):
     """The limit of some keys of a bucket; a text alone is its `limit`."""
 
     alone = "limit"
+    in_python: ClassVar[Mapping[str, str]] = {"consistency": "services.NAME.consistency"}
 
 
 class DefaultsSection(RuleSection):
@@ -119,10 +120,12 @@ class IdentitySection(Section):
     """The name and region of this node, and the version of the definitions in this file."""
 
     node: Annotated[str, named("node")] | None = None
-    """this process's name in the mesh and among the users of a Redis; needed with either"""
+    """this process's name in the mesh and among the users of a Redis; needed with either, and
+    with `shared: auto`"""
     region: Annotated[str, named("region")] | None = None
     """a text for people; with `active_active` the name of this node's region"""
     version: Annotated[int, whole("version", 0, MAX_TOKENS)] = 0
     """which version of the definitions this is: a whole number that rises"""
     shared: Annotated[str, named("shared")] | None = None
-    """a file that makes all processes of this host [one node](workers.md), or `auto`"""
+    """a file that makes all processes of this host [one node](workers.md), or `auto`, a file that
+    is named after `node`"""

@@ -25,7 +25,7 @@ class Section(BaseModel):
     alone: ClassVar[str | None] = None
     """The key that a value stands for that is no mapping."""
     in_python: ClassVar[Mapping[str, str]] = {}
-    """Keys by the other name that Python has for them."""
+    """Where keys belong that are written here, as Python or another section has them so."""
 
     @model_validator(mode="before")
     @classmethod

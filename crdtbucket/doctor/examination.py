@@ -13,7 +13,9 @@ from crdtbucket.doctor.host_examination import examine_host
 from crdtbucket.doctor.mesh_examination import examine_mesh
 from crdtbucket.doctor.redis_examination import examine_redis
 from crdtbucket.errors import ConfigError, MeshError
+from crdtbucket.limiter.node_identity import UNNAMED_TABLE
 from crdtbucket.mesh.links.peer_keys import load_for
+from crdtbucket.shared.shared_file import AUTO
 
 
 async def examine(
@@ -55,5 +57,7 @@ def _file(config: Config) -> Diagnosis:
         return wrong("file", "no bucket is defined: add services:")
     if config.mesh is not None and config.node is None:
         return wrong("file", "a node of a mesh needs a name of its own: add node:, or give --node")
+    if config.shared == AUTO and config.node is None:
+        return wrong("file", f"{UNNAMED_TABLE}: add node:, or give --node")
     buckets = counted(len(config.buckets), "bucket")
     return ok("file", f"{buckets}, version {config.version}, hash {config.hash}")

@@ -74,18 +74,18 @@ class Limiter(Multi):
     ) -> None:
         """Define the buckets; nothing is connected yet.
 
-        node: this process's name, unique in the mesh and among the users of a Redis, and needed
-        there ("local" without one). region: a text for people, and needed where each region has
-        its own Redis. redis: what decides for strong buckets, settings or a URL. consistency: of
-        buckets that do not say it themselves. degradation: what strong buckets do when Redis is
-        slow or gone. max_keys: keys that are held at once, 16 to 2^30, of all buckets. shared: a
-        file in memory, such as "/dev/shm/crdtbucket-edge", or "auto": all processes of this host
-        that name it are one node and share one table; one of them speaks to the peers. enabled:
-        False admits every call, and counts as usual what the limits would have denied. Raises
-        `InvalidSpec` for a name given twice and for what strong mode cannot keep, `MeshError`
-        without a node name, `SharedTableError` for a file that cannot be shared.
+        node: this process's name, unique in the mesh and among the users of a Redis; needed with
+        either and with shared="auto". region: a text for people; needed where each region has a
+        Redis. redis: what decides for strong buckets, settings or a URL. consistency: of buckets
+        that do not say it. degradation: what strong buckets do when Redis is slow or gone.
+        max_keys: keys that are held at once, 16 to 2^30, of all buckets. shared: a file in memory,
+        such as "/dev/shm/crdtbucket-edge", or "auto", called after the node: all processes of this
+        host that name it are one node and share one table; one of them speaks to the peers.
+        enabled: False admits every call, and counts as usual what the limits would have denied.
+        Raises `InvalidSpec` for a name given twice or missing and what strong mode cannot keep,
+        `MeshError` for a mesh without a node name, `SharedTableError` for a file.
         """
-        identity = Identity.checked(node, region, mesh)
+        identity = Identity.checked(node, region, mesh, shared)
         name = identity.node
         config = RedisConfig(url=redis) if isinstance(redis, str) else redis
         tables = Tables(shared, node=name, mesh=mesh, redis=config, max_keys=max_keys, main=_table)

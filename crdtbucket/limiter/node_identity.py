@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from typing import Protocol
 
-from crdtbucket.errors import MeshError
+from crdtbucket.errors import InvalidSpec, MeshError
 from crdtbucket.mesh.mesh_config import MeshConfig
 from crdtbucket.rollout.limiter_file import ALONE
 from crdtbucket.rollout.staged import Position
+from crdtbucket.shared.shared_file import AUTO
 from crdtbucket.spec.field_checks import check_name
+
+NAMED = "in a file add node:, to a command give --node"
+"""How a node gets its name outside a program."""
+UNNAMED_TABLE = (
+    "the shared table is called after its node, and no node is named, so other programs of this "
+    "user would use the same table and change each other's limits"
+)
 
 
 @dataclass(frozen=True)
@@ -21,13 +30,21 @@ class Identity:
     mesh: MeshConfig | None
 
     @classmethod
-    def checked(cls, node: str | None, region: str, mesh: MeshConfig | None) -> Identity:
-        """Raises `MeshError` for a mesh without a node name, and `InvalidSpec`."""
+    def checked(
+        cls,
+        node: str | None,
+        region: str,
+        mesh: MeshConfig | None,
+        shared: str | os.PathLike[str] | None,
+    ) -> Identity:
+        """Raises `MeshError` for a mesh without a node name, and `InvalidSpec`, also for a shared
+        table that is named after the node where there is no name."""
         if mesh is not None and node is None:
             raise MeshError(
-                "a node of a mesh needs a name of its own: pass node=, such as 'eu-1'; in a file "
-                "add node:, to a command give --node"
+                f"a node of a mesh needs a name of its own: pass node=, such as 'eu-1'; {NAMED}"
             )
+        if shared == AUTO and node is None:
+            raise InvalidSpec(UNNAMED_TABLE, "pass node=, such as 'web-1'; " + NAMED, "node")
         name = check_name(ALONE if node is None else node, "node")
         return cls(name, check_name(region, "region") if region else "", mesh)
 

@@ -77,6 +77,7 @@ SLOTS = "services: {s: {concurrency: {slots: 5, ttl: 10s}}}\n"
         ("node: a\n", "no bucket is defined"),
         ("mesh: {}\n" + OLD, "note: no node is named: add node:, or give --node"),
         (STRONG + OLD, "note: no node is named"),
+        ("shared: auto\n" + OLD, "note: no node is named"),
         (AWAY + OLD, "mesh.listen is 127.0.0.1:7946, where nodes of other machines cannot call"),
         ("rating: {consistency: strong}\n" + OLD, "no Redis is named"),
         (OLD.replace("}", ", consistency: strong}"), "no Redis is named"),

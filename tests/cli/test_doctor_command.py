@@ -51,6 +51,15 @@ async def test_what_is_wrong_has_status_1(tmp_path: Path) -> None:
     assert {one["level"] for one in told["checks"]} == {"ok", "wrong"}
 
 
+async def test_a_shared_table_without_a_name(tmp_path: Path) -> None:
+    path = tmp_path / "unnamed.yaml"
+    path.write_text("shared: auto\nservices: {api: {limit: 1/s}}\n")
+    done = await run("doctor", str(path))
+    assert done.exit_code == 1
+    assert "no node is named" in done.stdout.splitlines()[0]
+    assert "WRONG" not in (await run("doctor", str(path), "--node", "web-1")).stdout
+
+
 async def test_a_file_that_cannot_be_loaded(tmp_path: Path) -> None:
     path = tmp_path / "wrong.yaml"
     path.write_text("services:\n  api: {limit: often}\nmehs: {}\n")

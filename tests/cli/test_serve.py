@@ -201,6 +201,7 @@ WRONG = [
     (["--max-connections", "0"], "--max-connections"),
     (["--config", "short"], "short: no bucket is defined: add services:"),
     (["--config", "short", "--workers", "2"], "short: no bucket is defined: add services:"),
+    (["--config", "unnamed", "--workers", "2"], "no node is named, so other programs"),
 ]
 
 
@@ -213,6 +214,7 @@ def test_wrong_options_are_one_line(
     (tmp_path / "binary").write_bytes(b"\xff" * 32)
     (tmp_path / "long").write_text("x" * 4_097)
     (tmp_path / "c.yaml").write_text(CONFIG)
+    (tmp_path / "unnamed").write_text(CONFIG.replace("node: eu-1", ""))
     done = CliRunner().invoke(cli, ["serve", "--config", "c.yaml", *options])
     assert done.exit_code != 0
     assert message in f"{done.output}{done.exception}"

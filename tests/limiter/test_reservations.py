@@ -114,7 +114,8 @@ def test_an_exception_gives_the_estimate_back_and_goes_on(bucket: Bucket) -> Non
 def test_a_denied_reservation_says_when_to_come_back(bucket: Bucket) -> None:
     bucket.take(KEY, 300)
     reservation = bucket.reserve(KEY, estimate=701, ttl=60)
-    with pytest.raises(ReservationDenied, match="retry after 3600") as caught, reservation:
+    told = "an estimate of 701 of 'llm' cannot be set aside now; retry after 3600"
+    with pytest.raises(ReservationDenied, match=told) as caught, reservation:
         pytest.fail("the block must not run")
     assert caught.value.decision is not None
     assert caught.value.decision.retry_after == pytest.approx(3_600)

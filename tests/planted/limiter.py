@@ -13,6 +13,13 @@ MUTATIONS = (
         suite("spec/test_field_checks", "letters"),
     ),
     Mutation(
+        "programs_without_a_node_name_share_one_table",
+        "limiter",
+        "if shared == AUTO and node is None:",
+        "if shared == AUTO and node == '':",
+        suite("shared/test_shared_limiter", "every_program"),
+    ),
+    Mutation(
         "a_function_that_takes_no_key_is_asked_for_limits",
         "spec",
         'found := misfit(ask, "key")',

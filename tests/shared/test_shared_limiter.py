@@ -16,7 +16,7 @@ import pytest
 
 from crdtbucket import BucketSpec, Limiter, MeshConfig
 from crdtbucket.config import load_config
-from crdtbucket.errors import MeshError, SharedTableError
+from crdtbucket.errors import InvalidSpec, MeshError, SharedTableError
 from crdtbucket.limiter.saved_state import SavedState
 from crdtbucket.mesh.transport.mesh_network import MeshNetwork
 from crdtbucket.shared.leadership import ASK_S
@@ -169,6 +169,14 @@ def test_a_file_that_was_removed_is_reported(path: str, caplog: pytest.LogCaptur
 
     with caplog.at_level(logging.ERROR):
         asyncio.run(main())
+
+
+def test_auto_without_a_node_would_be_the_table_of_every_program(tmp_path: Path) -> None:
+    file = tmp_path / "limits.yaml"
+    file.write_text("shared: auto\nservices: {api: {limit: 5/hour}}\n")
+    for make in (lambda: Limiter([SPEC], shared="auto"), lambda: Limiter.from_file(file)):
+        with pytest.raises(InvalidSpec, match=r"no node is named.*: pass node=.*add node:"):
+            make()
 
 
 def test_auto_names_a_file_of_user_and_node(tmp_path: Path) -> None:

@@ -151,8 +151,8 @@ cdef class ReservationBook:
         one.decision = decision
         if not decision.allowed:
             raise ReservationDenied(
-                f"an estimate of {one.estimate} cannot be set aside now; "
-                f"retry after {decision.retry_after:.3f} s",
+                f"an estimate of {one.estimate} of {decision.bucket.spec.name!r} cannot be set "
+                f"aside now; retry after {decision.retry_after:.3f} s",
                 decision,
             )
         cdef int64_t now = clock_ns(self.bucket.t)
