@@ -41,7 +41,12 @@ class Slot(SlotCore):
             decision = await self._turn()
         except WaitTimeout as error:
             decision = error.decision
-        if decision.bucket is not self.bucket:  # the key got another limit meanwhile
+        return self.follow(decision)
+
+    def follow(self, decision: Decision) -> Decision:
+        """Returns the decision, by whose bucket the slot counts from now on: the key may have got
+        another limit since the slot was made."""
+        if decision.bucket is not self.bucket:
             ttl_ns = self.ttl_under(decision.bucket.spec)
             SlotCore.__init__(self, decision.bucket, self.key, ttl_ns, self.timeout)
         return decision

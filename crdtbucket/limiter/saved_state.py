@@ -51,7 +51,7 @@ class SavedState:
             epochs = directory.begin_epoch(self._table.epochs.running, handed_over=shared)
             saved = None if goes_on else directory.snapshot.load()
             if saved is not None:
-                self._restore(saved, memory, name, epochs)
+                self._restore(saved, directory, memory, name, epochs)
             if self._strong is not None:
                 owed = None if saved is None else directory.owed.load()
                 self._strong.resume(owed, directory.directory)
@@ -98,7 +98,9 @@ class SavedState:
             directory.owed.save(self._strong.unsettled_state())
         directory.snapshot.save(*memory.snapshot())
 
-    def _restore(self, saved: bytes, memory: NodeMemory, name: str, epochs: int) -> None:
+    def _restore(
+        self, saved: bytes, directory: StateDir, memory: NodeMemory, name: str, epochs: int
+    ) -> None:
         from crdtbucket.mesh.snapshot import OtherFormat
 
         try:
@@ -112,6 +114,11 @@ class SavedState:
                 error,
             )
             return
+        except MeshError as error:
+            raise MeshError(
+                f"{directory.snapshot} cannot be restored ({error}): put back a copy, or remove it "
+                "to start without memory"
+            ) from error
         LOG.info(
             "%s starts its epoch no. %d with %s of the last one%s",
             name,

@@ -72,7 +72,7 @@ class StrongSlot(Slot):
         `SlotDenied`."""
         self.check_new()
         once = patience_ns(self.timeout) == 0
-        decision = await self._ask() if once else await self._wait()
+        decision = self.follow(await self._ask()) if once else await self._wait()
         return self.hold(decision, None if self._hold is None else self._hold.deadline_ns)
 
     async def _turn(self) -> Decision:

@@ -132,6 +132,25 @@ async def test_a_snapshot_is_restored_while_the_event_loop_goes_on(
     assert threads != [threading.get_ident()]
 
 
+async def test_a_damaged_snapshot_stops_the_start_and_names_the_file(tmp_path: Path) -> None:
+    mesh = MeshConfig(listen="127.0.0.1:0", secret="x" * 32, state_dir=tmp_path)
+
+    async def left(take: int) -> int:
+        async with Limiter([SPEC], node="eu-1", mesh=mesh) as limiter:
+            limiter.bucket("api").take("k", take)
+            return limiter.bucket("api").peek("k").remaining
+
+    assert await left(10) == 290
+    kept = tmp_path / "eu-1.snapshot"
+    kept.write_bytes(kept.read_bytes()[:-9])
+    with pytest.raises(
+        MeshError, match=f"^{kept} cannot be restored .*: put back a copy, or remov"
+    ):
+        await left(1)
+    kept.unlink()
+    assert await left(1) == 299
+
+
 @pytest.mark.parametrize("file", ["snapshot", "owed"])
 def test_the_stats_say_how_old_the_last_snapshot_is_and_why_there_is_no_newer_one(
     file: str, tmp_path: Path

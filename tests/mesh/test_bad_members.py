@@ -638,3 +638,17 @@ def test_a_digest_over_many_keys_is_left_to_the_narrower_digests_of_this_node(
     mesh.heal()
     mesh.advance(30.0)
     assert all(mesh["B"].peek("api", f"k{number}").remaining == 95 for number in range(1_000))
+
+
+def test_a_refund_of_what_was_never_charged_frees_no_slot_of_others() -> None:
+    mesh = mesh_of(2, BucketSpec.concurrency("api", 1, ttl="60s"))
+    bad, good = linked(mesh), linked(mesh, "good", 101)
+    key, full = mesh["A"].bucket("api").hash("k#0"), 60 * SECOND
+    before = ("bad", bad.epoch, 1, 5_000, 0)
+    bad.state("A", key, SECOND // 10, [before])
+    mesh.advance(0.2)
+    good.state("A", key, full, [before, ("good", 101, 1, 1_000, 0)])
+    bad.state("A", key, 1, [("bad", bad.epoch, 1, 5_000, 1_000), ("good", 101, 1, 1_000, 0)])
+    assert (mesh["A"].bucket("api").debt("k#0") or 0) > 0.7 * full  # the rest is its budget
+    good.state("A", key, 1, [before, ("good", 101, 1, 1_000, 1_000)])
+    assert (mesh["A"].bucket("api").debt("k#0") or 0) < full / 1_000

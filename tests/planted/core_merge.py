@@ -811,4 +811,32 @@ MUTATIONS = (
         "after = debt ? merged_debt(d, debt, advertised, there, g, m, wd, rest, apart) : 0;",
         suite("simulated/test_irregular", "spent_before"),
     ),
+    Mutation(
+        "what_was_charged_of_a_slot_comes_back_after_what_was_not",
+        "core",
+        "if (d->unpredicted)\n            note_charged(",
+        "if (0)\n            note_charged(",
+        suite("simulated/test_slots", "met_it_last"),
+    ),
+    Mutation(
+        "a_slot_that_was_charged_in_full_is_not_noted",
+        "core",
+        "               && after <= cap_units(d) && !d->unpredicted))",
+        "               && after <= cap_units(d)))",
+        suite("simulated/test_slots", "met_it_last"),
+    ),
+    Mutation(
+        "a_slot_is_free_by_what_who_does_not_hold_it_gives_back",
+        "core",
+        "    if (units <= 0 || l->taker != source)\n",
+        "    if (units <= 0 || !source)\n",
+        suite("mesh/test_bad_members", "frees_no_slot"),
+    ),
+    Mutation(
+        "what_was_never_charged_of_a_slot_is_forgotten_when_it_is_free",
+        "core",
+        "d->unpredicted ? l->uncounted : 0;",
+        "0;",
+        suite("mesh/test_bad_members", "frees_no_slot"),
+    ),
 )

@@ -428,4 +428,12 @@ MUTATIONS = (
         "raise\n\n\ndef known",
         suite("http/server/test_calls", "every_fault_is_named"),
     ),
+    Mutation(
+        "takes_that_were_made_together_ask_for_their_buckets_once_more",
+        "http",
+        "            self.weigh(bucket, one.key, one.cost, answer.allowed)\n",
+        "            bucket = self._limiter.bucket(one.bucket)\n"
+        "            self.weigh(bucket, one.key, one.cost, answer.allowed)\n",
+        suite("http/server/test_calls", "removed_meanwhile"),
+    ),
 )

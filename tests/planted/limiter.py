@@ -378,4 +378,11 @@ MUTATIONS = (
         "        if self.mesh is not None:\n            self.mesh.renew(mesh)\n",
         suite("limiter/test_limiter_mesh", "new_secrets"),
     ),
+    Mutation(
+        "a_damaged_snapshot_is_not_named",
+        "limiter",
+        "{directory.snapshot} cannot be restored",
+        "a snapshot cannot be restored",
+        suite("limiter/test_saved_state", "names_the_file"),
+    ),
 )

@@ -96,4 +96,11 @@ MUTATIONS = (
         "        self._strong = bucket\n",
         suite("strong/test_limits_while_waiting", "moment"),
     ),
+    Mutation(
+        "a_strong_slot_counts_by_the_limit_that_the_key_had_when_it_was_made",
+        "strong",
+        "self.follow(await self._ask()) if once",
+        "await self._ask() if once",
+        suite("strong/test_limits_while_waiting", "another_limit"),
+    ),
 )

@@ -215,3 +215,35 @@ def test_one_that_starts_again_waits_for_what_it_held_before() -> None:
     assert here.everywhere() == [SLOTS] * 3
     here.mesh.advance(TTL)
     assert here.acquire("a")
+
+
+def test_a_slot_that_was_held_often_is_free_when_it_is_released_for_who_met_it_last() -> None:
+    """What time has brought back of earlier holds was never charged there."""
+    here = world(spec=BucketSpec.concurrency("llm", SLOTS, ttl="60s"))
+    for _ in range(5):
+        assert here.acquire("b", 60.0)
+        here.mesh.advance(2.0)
+        here.release(0)
+    assert here.acquire("b", 60.0)
+    here.mesh.crash("c")
+    here.mesh.restart("c")
+    here.mesh.advance(CONNECTED + HEARD)
+    assert here.everywhere() == [1] * 3
+    for _ in range(3):
+        here.release(0)
+        here.mesh.advance(HEARD)
+        assert here.everywhere() == [0] * 3
+        assert here.acquire("b", 60.0)
+        here.mesh.advance(HEARD)
+
+
+def test_slots_that_are_held_and_idle_by_turns_are_free_on_every_node_in_the_end() -> None:
+    """Full keys leave the tables of those who do not use them, with their columns."""
+    here = world(spec=BucketSpec.concurrency("llm", SLOTS, ttl="60s"))
+    for turn in range(60):
+        assert here.acquire("aabc"[turn % 4], 60.0)
+        here.mesh.advance((0.3, 0.7, 1.1)[turn % 3])
+        here.release(0)
+        here.mesh.advance((0.05, 0.4, 1.3, 2.9, 0.2)[turn % 5])
+    here.mesh.advance(HEARD)
+    assert here.everywhere() == [0] * 3

@@ -40,3 +40,17 @@ async def test_who_waits_goes_by_the_limit_of_the_moment() -> None:
             for one in (*held[1:], await slots[3]):
                 one.release()
             await eventually(lambda: llm.of("k").open_slots == 0)
+
+
+async def test_a_slot_entered_after_its_key_got_another_limit_is_free_once_it_ends() -> None:
+    with Server() as server:
+        longer = BucketSpec.concurrency("longer", 3, ttl="1h", consistency="strong")
+        async with Limiter([LLM, longer], node="eu-1", **server.patient()) as limiter:
+            llm = limiter.bucket("llm")
+            slot, short = llm.slot("k"), llm.slot("k", ttl=5)
+            limiter.overrides.set("llm", "k", "longer")
+            async with slot, short:
+                assert {one.bucket for one in (slot, short)} == {llm.of("k")}
+                assert [one.ttl_ns for one in (slot, short)] == [3_600 * 10**9, 5 * 10**9]
+                assert (llm.of("k").open_slots, llm.held("k"), llm.open_slots) == (2, 2, 0)
+            assert (llm.of("k").open_slots, llm.held("k")) == (0, 0)

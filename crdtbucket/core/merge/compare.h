@@ -38,6 +38,7 @@ typedef struct {
     i128 charged_before; /* and of that, units that were charged when they were given up */
     /* And on columns held here of nodes that neither are silent nor sent it: they took that now. */
     int64_t brings_relayed;
+    int64_t brings_own; /* and of both, on columns of the sender */
     /* Gains on columns that only their owners may raise, who bring them as well. */
     int64_t shows;
     int64_t lacks; /* gain of mine over theirs */
@@ -233,6 +234,8 @@ static void compare_column(table_t *t, uint32_t e, const merge_context_t *m, con
     g->raised_count++;
     add_tokens(same_generation ? &g->brings_held : &g->brings_lacking, brought);
     uint32_t node = t->origins[x->origin].node;
+    if (node == m->source)
+        add_tokens(&g->brings_own, brought);
     if (is_silent(t, node, now)) {
         add_tokens(&g->brings_silent, brought);
         if (same_generation && !is_rated(t, e, x->origin))

@@ -42,6 +42,10 @@ struct lowered {
     int64_t hidden_until;
     double spent, agreed; /* parts of the two budgets */
     uint32_t peer;
+    /* Of a bucket that is not predicted, such as slots, each of which is taken and given back again
+     * and again: who took last, and the units of it that were charged and have not come back. */
+    uint32_t taker;
+    i128 charged;
 };
 
 _Static_assert(sizeof(struct lowered) + 64 - _Alignof(struct lowered) <= 3 * 64,
@@ -117,6 +121,7 @@ COLD static struct lowered *lowered_of(table_t *t, uint32_t e, const definition_
         l->hash_lo = t->hot[e].hash_lo;
         l->peer = 0;
         l->uncounted = 0;
+        l->charged = 0;
         l->hidden_until = 0;
         l->predicted_until = l->given_up_until = 0;
     }
@@ -129,21 +134,46 @@ COLD static struct lowered *lowered_of(table_t *t, uint32_t e, const definition_
     return l;
 }
 
+/* The sender has taken `units` more, of which the debt rises by `rises`: it may give these back,
+ * whatever else of it was not charged. */
+static void note_charged(struct lowered *l, uint32_t source, i128 units, i128 rises)
+{
+    i128 charged = units < rises ? units : rises;
+    if (charged <= 0)
+        return;
+    l->charged = charged + (l->taker == source ? l->charged : 0);
+    l->taker = source;
+}
+
+/* How many of the units that the sender gives back were charged for it. */
+static i128 charged_of(struct lowered *l, uint32_t source, i128 units)
+{
+    if (units <= 0 || l->taker != source)
+        return 0;
+    i128 charged = l->charged < units ? l->charged : units;
+    l->charged -= charged;
+    return charged;
+}
+
 /* Below this an entry does not bring the debt without a budget, in units: takes that a relay brings
  * of who is not silent raise it, and refunds lower it, as far as they explain it. What was
  * taken and not charged, because it was beyond every limit or the ceiling, or the sender's own debt
  * was lower, is not given back when it is refunded. */
 static i128 refunded_to(struct lowered *l, const definition_t *d, const comparison_t *g,
-                        int64_t brings, i128 debt, i128 after, int64_t now)
+                        uint32_t source, int64_t brings, i128 debt, i128 after, int64_t now)
 {
     i128 count = debt + token_units(d, brings) - g->charged_before, cap = cap_units(d),
          charged = after < cap ? after : cap;
-    if (debt <= slack_units(d))
-        l->uncounted = 0; /* full: refunds of what came before are worth nothing */
+    if (debt <= slack_units(d)) { /* full: refunds of what came before are worth nothing */
+        l->uncounted = d->unpredicted ? l->uncounted : 0;
+        l->charged = 0;
+    }
     if (brings >= 0) {
         i128 more = token_units(d, g->uncounted);
         if (brings && count > charged)
             more += count - charged;
+        if (d->unpredicted)
+            note_charged(l, source, token_units(d, g->brings_own), charged - (debt > 0 ? debt : 0));
         if (more > 0) {
             l->uncounted = l->uncounted + more < MOST_UNITS ? l->uncounted + more : MOST_UNITS;
             l->uncounted_at = now;
@@ -154,7 +184,8 @@ static i128 refunded_to(struct lowered *l, const definition_t *d, const comparis
         return lately < most ? lately : most;
     }
     i128 refunded = token_units(d, -brings),
-         worthless = l->uncounted < refunded ? l->uncounted : refunded;
+         beyond = refunded - charged_of(l, source, token_units(d, -g->brings_own)),
+         worthless = l->uncounted < beyond ? l->uncounted : beyond;
     l->uncounted -= worthless;
     return count + worthless;
 }
@@ -199,12 +230,13 @@ static i128 lowered_at_most(table_t *t, uint32_t e, const definition_t *d, const
     if (m->common)
         return after;
     if (LIKELY(after >= debt && !g->uncounted && after >= debt + token_units(d, brings)
-               && after <= cap_units(d)))
+               && after <= cap_units(d) && !d->unpredicted))
         return after; /* all is charged */
     struct lowered *l = lowered_of(t, e, d, m->members, now);
     if (!l)
         return after > debt ? after : debt;
-    i128 from = refunded_to(l, d, g, brings, debt, after, now), to = after > 0 ? after : 0;
+    i128 from = refunded_to(l, d, g, m->source, brings, debt, after, now),
+         to = after > 0 ? after : 0;
     /* What others have refunded was given back here for as much as was charged here. The sender,
      * who does not know it yet, may have charged less of it than is refunded. */
     to += token_units(d, g->lacks_refunds);

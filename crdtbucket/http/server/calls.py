@@ -203,12 +203,13 @@ class Calls:
         return respond({"results": results})
 
     async def _take_together(self, takes: list[bodies.Peek], path: str) -> web.StreamResponse:
+        buckets = [self._limiter.bucket(one.bucket) for one in takes]  # a reload may remove some
         answer = await self._limiter.acquire_all((one.bucket, one.key, one.cost) for one in takes)
         results = [
             {name: getattr(decision, name) for name in ONE_OF_MANY} for decision in answer.decisions
         ]
-        for one in takes:
-            self.weigh(self._limiter.bucket(one.bucket), one.key, one.cost, answer.allowed)
+        for bucket, one in zip(buckets, takes, strict=True):
+            self.weigh(bucket, one.key, one.cost, answer.allowed)
         if not answer:
             return self._denied(answer.binding, path, {"results": results})
         return respond({"results": results}, self._fields(answer.binding))

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
 import http_sf
 import pytest
 
-from crdtbucket import BucketSpec, Degradation, Limiter
+from crdtbucket import AllDecision, BucketSpec, Degradation, Limiter
+from crdtbucket.config import load_config
 from crdtbucket.http.server import calls
+from crdtbucket.limiter.multi import Wanted
 from tests.http.serving import API, SMALL, serving
 from tests.strong.redis_server import Server, free_port
 from tests.waits import eventually
@@ -137,6 +141,24 @@ async def test_takes_that_hold_together_are_all_made_or_none() -> None:
         assert client.limiter.bucket("api").peek("a").remaining == 99
         (heavy,) = (await client.get("/v1/buckets/api/keys"))["keys"]
         assert (heavy["tokens"], heavy["denied"]) == (2, 1)
+
+
+async def test_takes_that_were_made_together_are_told_though_a_bucket_is_removed_meanwhile(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    acquire_all, config = Limiter.acquire_all, tmp_path / "config.yaml"
+    config.write_text("services: {api: {limit: 1/h burst 100}}")
+
+    async def removed(limiter: Limiter, wanted: Iterable[Wanted]) -> AllDecision:
+        answer = await acquire_all(limiter, wanted)
+        limiter.reload(load_config(config))
+        return answer
+
+    monkeypatch.setattr(Limiter, "acquire_all", removed)
+    async with serving() as client:
+        takes = [{"bucket": "small", "key": "a"}, {"bucket": "api", "key": "a"}]
+        answer = await client.post("/v1/take-many", takes=takes, together=True)
+        assert [one["remaining"] for one in answer["results"]] == [9, 99]
 
 
 async def test_of_many_takes_none_is_made_when_one_cannot_be() -> None:
