@@ -101,8 +101,10 @@ def test_a_process_that_goes_on_ends_and_gives_nothing_away(tmp_path: Path, left
     with running(_spend_and_go_on, path) as (child, line):
         assert line.recv() == "all keys are used up"
         os.truncate(path, left)
-        line.send("it is shorter")
-        with pytest.raises(EOFError):
+        # Its upkeep may touch the table first: then it ends with the line unread, which resets it.
+        with suppress(BrokenPipeError):
+            line.send("it is shorter")
+        with pytest.raises((EOFError, ConnectionResetError)):
             line.recv()
     assert child.exitcode in (0, -signal.SIGBUS)
     with Limiter([SPEC], shared=str(path), max_keys=4_000) as limiter:
