@@ -58,7 +58,7 @@ def running(
     try:
         yield child, line
     finally:
-        child.join(30)
+        child.join(60)
 
 
 @pytest.mark.parametrize("left", [0, 8_192])
