@@ -73,6 +73,8 @@ demo: $(STAMPS)/base
 	$(BIN)/crdtbucket demo
 
 test: $(STAMPS)/dev redis nats promtool nginx
+	@# In a new checkout each process would compile every test file; .ci/run does this beside the types.
+	@test -e tests/core/__pycache__ || $(BIN)/pytest --collect-only -qq >/dev/null || true
 	HYPOTHESIS_PROFILE=$${HYPOTHESIS_PROFILE:-quick} $(PYTEST) -m "not slow"
 
 # The tests $(1), and planted bugs beside them. What finds one often waits, so it has what the tests leave of the

@@ -24,7 +24,7 @@ import subprocess
 import sys
 import sysconfig
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
@@ -43,14 +43,18 @@ PASSED, FAILED, NONE_CHOSEN = 0, 1, 5
 NUMBERS = {mutation.name: number for number, mutation in enumerate(MUTATIONS, 1)}
 
 
-def place(mutation: Mutation, project: Path) -> Path:
+def sources(folder: Path) -> dict[Path, str]:
+    """What stands in the files of a folder that may be changed."""
+    files = (path for path in folder.rglob("*") if path.suffix in (".h", ".py", ".lua"))
+    return {path: path.read_text() for path in files}
+
+
+def place(
+    mutation: Mutation, project: Path, read: Callable[[Path], dict[Path, str]] = sources
+) -> Path:
     """The file in which the text that a mutation replaces stands, exactly once."""
-    files = [
-        p
-        for p in (project / "crdtbucket" / mutation.folder).rglob("*")
-        if p.suffix in (".h", ".py", ".lua")
-    ]
-    counts = {p: count for p in files if (count := p.read_text().count(mutation.old))}
+    texts = read(project / "crdtbucket" / mutation.folder)
+    counts = {path: n for path, text in texts.items() if (n := text.count(mutation.old))}
     assert list(counts.values()) == [1], f"{mutation.name}: not there once: {mutation.old!r}"
     return next(iter(counts))
 

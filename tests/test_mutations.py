@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 import os
 import shutil
 import subprocess
@@ -11,17 +12,19 @@ from pathlib import Path
 
 import pytest
 
-from tests.mutations import ROOT, place, share_of
+from tests.mutations import ROOT, place, share_of, sources
 from tests.native.build import compiler
 from tests.planted import MUTATIONS
 from tests.planted_core import CHOICE, switch, switched
 
 
 def test_every_planted_bug_of_python_parses() -> None:
+    read = functools.cache(sources)
     for mutation in MUTATIONS:
-        path = place(mutation, ROOT)
+        path = place(mutation, ROOT, read)
         if path.suffix == ".py":
-            ast.parse(path.read_text().replace(mutation.old, mutation.new), mutation.name)
+            text = read(ROOT / "crdtbucket" / mutation.folder)[path]
+            ast.parse(text.replace(mutation.old, mutation.new), mutation.name)
 
 
 def test_all_planted_bugs_of_the_core_compile_together(tmp_path: Path) -> None:

@@ -12,7 +12,8 @@ from typing import cast
 import pytest
 
 from tests.long_first import long_first
-from tests.tiers import ROOT, SLOW, STILL_FAST, tiers
+from tests.slow_tests import SLOW, STILL_FAST
+from tests.tiers import ROOT, tiers
 
 FILE = ROOT / "tests" / "strong" / "test_chaos.py"
 

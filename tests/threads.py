@@ -14,7 +14,7 @@ def running(*work: Callable[[], object]) -> Iterator[None]:
 
     def run(one: Callable[[], object]) -> None:
         try:
-            start.wait(30)
+            start.wait(60)
             one()
         except BaseException as error:
             errors.append(error)

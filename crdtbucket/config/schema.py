@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import ast
 import dataclasses
+import functools
 import inspect
 import re
+import sys
 from collections.abc import Iterator, Mapping
 from itertools import pairwise
 from typing import Any, get_args
@@ -106,13 +108,18 @@ def field_texts(kind: type) -> dict[str, str]:
     # `keys_of` makes a class of the same name, which has no source of its own.
     written = {one.__qualname__: one for one in kind.__mro__ if one not in Section.__mro__}
     for one in reversed(written.values()):
-        [definition] = ast.parse(inspect.getsource(one)).body
-        assert isinstance(definition, ast.ClassDef)
-        for key, below in pairwise(definition.body):
+        for key, below in pairwise(_definitions(one.__module__)[one.__name__].body):
             match key, below:
                 case ast.AnnAssign(ast.Name(name)), ast.Expr(ast.Constant(str(words))):
                     found[name] = " ".join(words.split())
     return found
+
+
+@functools.cache
+def _definitions(module: str) -> dict[str, ast.ClassDef]:
+    """The source of the classes of a module: each would be looked for in all of it."""
+    tree = ast.parse(inspect.getsource(sys.modules[module]))
+    return {one.name: one for one in tree.body if isinstance(one, ast.ClassDef)}
 
 
 def as_meaning(text: str, keys: Mapping[str, str]) -> str:

@@ -81,7 +81,7 @@ async def test_a_result_that_crosses_a_cancellation_is_unwanted(
     call = asyncio.create_task(run_on(other, work.run(), unwanted.append))
     await eventually(work.begun.is_set)
     other.call_soon_threadsafe(work.may_end.set)
-    assert work.ended.wait(5)  # this loop stands still: the result waits to be delivered
+    assert work.ended.wait(60)  # this loop stands still: the result waits to be delivered
     call.cancel()
     with pytest.raises(asyncio.CancelledError):
         await call
@@ -125,7 +125,7 @@ def test_an_interrupted_thread_gives_the_work_up(
     other: asyncio.AbstractEventLoop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def interrupted(*_: object) -> None:
-        assert work.begun.wait(5)
+        assert work.begun.wait(60)
         raise KeyboardInterrupt
 
     monkeypatch.setattr(across.concurrent.futures, "wait", interrupted)
@@ -133,7 +133,7 @@ def test_an_interrupted_thread_gives_the_work_up(
     work = Work(stubborn=True)
     with pytest.raises(KeyboardInterrupt):
         block_on(other, work.run(), lambda _: unwanted.set())
-    assert unwanted.wait(5)
+    assert unwanted.wait(60)
     assert work.cancelled
 
 
@@ -154,13 +154,13 @@ def test_a_blocked_thread_learns_that_its_work_was_cancelled() -> None:
     async def live() -> None:
         loops.append(asyncio.get_running_loop())
         running.set()
-        await asyncio.to_thread(work.begun.wait, 5)
+        await asyncio.to_thread(work.begun.wait, 60)
 
     work, running = Work(), threading.Event()
     loops: list[asyncio.AbstractEventLoop] = []
     thread = threading.Thread(target=lambda: asyncio.run(live()))  # ends by cancelling the work
     thread.start()
-    assert running.wait(5)
+    assert running.wait(60)
     with pytest.raises(RuntimeError, match="ended before"):
         block_on(loops[0], work.run(), print)
     thread.join()

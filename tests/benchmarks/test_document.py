@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from matplotlib.figure import Figure
 
 from benchmarks import claims, document
 from benchmarks.environment import ROOT
@@ -132,6 +131,8 @@ def test_pictures_are_drawn_and_kept(name: str, results: Results, tmp_path: Path
 
 @pytest.mark.parametrize("name", PICTURES)
 def test_no_two_lines_of_a_picture_look_alike(name: str, results: Results) -> None:
+    from matplotlib.figure import Figure
+
     figure = Figure()
     PICTURES[name][0](results, figure)
     for axes in figure.axes:

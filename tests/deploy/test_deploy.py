@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import re
 import shutil
@@ -66,6 +67,7 @@ def test_alerts_fire_and_do_not_fire(promtool: str, case: Path) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
 
 
+@functools.cache
 def expectations(case: Path) -> dict[str, list[bool]]:
     """For each alert whether it is expected to fire, of every moment that is looked at."""
     found: dict[str, list[bool]] = {}
@@ -75,12 +77,12 @@ def expectations(case: Path) -> dict[str, list[bool]]:
     return found
 
 
-EXPECTED = {case: expectations(case) for case in CASES}
-
-
 def test_every_alert_is_seen_to_fire_and_to_be_silent() -> None:
     seen = Counter(
-        (name, fires) for case in CASES for name, all_ in EXPECTED[case].items() for fires in all_
+        (name, fires)
+        for case in CASES
+        for name, all_ in expectations(case).items()
+        for fires in all_
     )
     assert set(seen) == {(name, fires) for name in ALERTS for fires in (True, False)}
 
@@ -118,7 +120,7 @@ def test_a_rule_that_is_wrong_fails_its_test(promtool: str, tmp_path: Path, wron
     for case in CASES:
         spoilt = loaded(ALERTS_TEXT)
         for group in spoilt["groups"]:
-            group["rules"] = [r for r in group["rules"] if r.get("alert") in EXPECTED[case]]
+            group["rules"] = [r for r in group["rules"] if r.get("alert") in expectations(case)]
             for rule in group["rules"]:
                 rule["expr"] = wrong
                 rule.pop("for", None)
@@ -130,7 +132,7 @@ def test_a_rule_that_is_wrong_fails_its_test(promtool: str, tmp_path: Path, wron
         done = ran(promtool, "test", "rules", copy)
         complained = set(re.findall(r"alertname: (\w+)", done.stdout + done.stderr))
         assert done.returncode == 1
-        assert set(EXPECTED[case]) <= complained
+        assert set(expectations(case)) <= complained
 
 
 @pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.get("record") or rule["alert"])

@@ -467,7 +467,7 @@ async def test_a_snapshot_is_written_beside_the_event_loop() -> None:
     def save() -> None:
         saves.append(threading.current_thread())
         loop.call_soon_threadsafe(began.set)
-        assert may_end.wait(10)
+        assert may_end.wait(60)
 
     upkeep = Upkeep(tables_of(table), [], StubNode(alone=False, save=save))
     table.set_time(SAVE_NS)

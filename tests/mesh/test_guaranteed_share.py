@@ -192,7 +192,7 @@ def test_idle_time_earns_a_small_burst_at_most(spec: BucketSpec, gossip: float) 
     """The others may use what refills in that time. While it asks, a node earns its share."""
     mesh = SimulatedMesh("AB", [spec], latency=0.0, gossip_interval=gossip, seed=1)
     passed = [0]
-    for _ in range(12):
+    for _ in range(7):
         for _ in range(round(80 / gossip)):
             mesh["A"].take_burst("b", "k", 20, 1)
             mesh.advance(gossip)

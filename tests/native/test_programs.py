@@ -50,7 +50,7 @@ def test_a_kill_or_a_take_at_any_instruction_leaves_a_whole_table(tmp_path: Path
     one takes there."""
     run = subprocess.run(
         [built("everykill", tmp_path), "--kills", KILLS],
-        capture_output=True, text=True, timeout=110, check=False,
+        capture_output=True, text=True, timeout=600, check=False,
     )  # fmt: skip
     if run.returncode == 77:
         pytest.skip(f"processes cannot be traced here: {run.stderr.strip()}")

@@ -448,9 +448,7 @@ MUTATIONS = (
         "            async def later() -> None:\n"
         "                while self._client is None:\n"
         "                    await asyncio.sleep(WAIT_S)\n"
-        "                for _ in range(200):  # the other node is there again a little later\n"
-        "                    await self._send(subject, data, reply)\n"
-        "                    await asyncio.sleep(WAIT_S)\n\n"
+        "                await self._send(subject, data, reply)\n\n"
         "            self._tasks.spawn(later())\n"
         "            return False\n"
         "        if not await _has_room(client):\n",

@@ -58,7 +58,7 @@ def running(
     try:
         yield child, line
     finally:
-        child.join(30)
+        child.join(60)
 
 
 @pytest.mark.parametrize("left", [0, 8_192])
@@ -101,7 +101,8 @@ def test_a_process_that_goes_on_ends_and_gives_nothing_away(tmp_path: Path, left
     with running(_spend_and_go_on, path) as (child, line):
         assert line.recv() == "all keys are used up"
         os.truncate(path, left)
-        with suppress(BrokenPipeError):  # a beat may have ended it by now
+        # Its upkeep may touch the table first: then it ends with the line unread, which resets it.
+        with suppress(BrokenPipeError):
             line.send("it is shorter")
         with pytest.raises((EOFError, ConnectionResetError)):
             line.recv()

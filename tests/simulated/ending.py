@@ -7,10 +7,11 @@ from itertools import pairwise
 from crdtbucket.spec.bucket_spec import BucketSpec
 from crdtbucket.testing import SimulatedNode
 from tests.simulated.books import Books
+from tests.simulated.deaths import kept_for_the_dead
 from tests.simulated.network import LAST_RETRY_NS, Network
 from tests.simulated.plan import Plan
 from tests.simulated.truth import Place
-from tests.simulated.view import ENDED_NS, View
+from tests.simulated.view import View
 
 SECOND = 10**9
 PASS = 10.0
@@ -286,30 +287,3 @@ class Ending:
         held = {node.name: len(node.table) for node in nodes if len(node.table)}
         if held:
             self.view.broken("evicted", f"full keys are kept: {held}")
-
-
-def kept_for_the_dead(plan: Plan, now: float) -> float:
-    """For how long (s) nodes that had died were thought to be running, as far as they have been
-    given up since, or have begun anew: what they may have taken in that time is charged. All that
-    are silent at a time are thought to take no more than the limit together.
-
-    Nobody knows when a process ended that does not say so. What the others keep for it, its next
-    process owes: it may have been taken until that one began.
-    """
-    total = until = 0.0
-    deaths = [event for event in plan.events if event.what == "die"]
-    for event in sorted(deaths, key=lambda event: event.at):
-        name, ends = event.args
-        given_up = event.at + ENDED_NS / SECOND
-        known = min(event.at + plan.forget_after, _returns(plan, name, event.at))
-        if not ends and known <= now:
-            given_up = max(given_up, known)
-        total += max(0.0, given_up - max(until, event.at))
-        until = max(until, given_up)
-    return total
-
-
-def _returns(plan: Plan, name: str, after: float) -> float:
-    """When a node begins anew, s."""
-    returns = (event for event in plan.events if event.what == "return" and event.args[0] == name)
-    return min((event.at for event in returns if event.at > after), default=float("inf"))

@@ -98,7 +98,7 @@ class IrregularEvents:
     def do_spend(self, name: str) -> None:
         """Some keys are emptied at once."""
         for i in range(SPENT):
-            self._run.take(name, ("side", f"spent-{i}"), self._plan.side.capacity)
+            self._run.scattered.take(name, ("side", f"spent-{i}"), self._plan.side.capacity)
 
     def do_add(self, name: str) -> None:
         if self.add(name):

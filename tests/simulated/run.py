@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterator
 from typing import Any
 from unittest import mock
 
-from crdtbucket._core import Decision
 from crdtbucket.mesh.protocol import membership
 from crdtbucket.spec.bucket_spec import BucketSpec
 from crdtbucket.testing import SimulatedNode
@@ -20,6 +19,7 @@ from tests.simulated.network import Network
 from tests.simulated.observing import observe
 from tests.simulated.oracle import Oracle
 from tests.simulated.plan import BURST_PART, Phase, Plan
+from tests.simulated.scattered import ScatteredOperations
 from tests.simulated.truth import Place
 
 SECOND = 10**9
@@ -65,7 +65,7 @@ class Run:
         self.oracle: Oracle | Bounded = (
             Bounded(plan, self.mesh, self.bad) if believed else Oracle(plan, self.mesh)
         )
-        self.decisions: list[tuple[str, int, Place, Decision]] = []
+        self.scattered = ScatteredOperations(self)
         self.saved: dict[str, bytes] = {}
         self.step = plan.step
         self._reloaded: dict[str, int] = {}
@@ -90,8 +90,7 @@ class Run:
             self.mesh.mend_all()
             self.mesh.change_network(loss=0.0, duplication=0.0, reordering=0.0)
             self.oracle.finish()
-        # The collector of garbage does not see through a decision: nodes would stay for longer.
-        self.decisions.clear()
+        self.scattered.forget()
         return self
 
     # ---- what a run is made of: (time, tie-breaker, act, arguments), each in order of time ----
@@ -107,12 +106,8 @@ class Run:
             yield event.at, 1, self._happens, (event.what, event.args)
 
     def _operations(self) -> Iterator[Act]:
-        times = sorted(
-            self.random.uniform(0, self.plan.seconds)
-            for _ in range(int(self.plan.scattered * self.plan.seconds))
-        )
-        for at in times:
-            yield at, 2, self.operate, ()
+        for at in self.scattered.times():
+            yield at, 2, self.scattered.operate, ()
 
     def _happens(self, what: str, args: tuple[Any, ...]) -> None:
         if what not in ("look", "write"):  # an observer is nothing that happens to a mesh
@@ -169,42 +164,6 @@ class Run:
         owing = self._owing.get(name, 0.0) + mean
         self._owing[name] = owing - int(owing)
         return int(owing)
-
-    # ---- scattered operations ----
-
-    def operate(self) -> None:
-        """A take of any size; or a refund of an earlier one, or a settlement."""
-        name = self.random.choice(list(self.mesh.nodes))
-        place = ("side", f"key-{self.random.randrange(self.plan.keys)}")
-        capacity = self.plan.side.capacity
-        cost = self.random.choice([1, 1, 1, 2, 5, max(1, capacity // 5), capacity])
-        kind, which = self.random.random(), self.random.randrange(8)
-        if not self.plan.returns or kind < 0.82:
-            self.take(name, place, min(cost, capacity))
-        elif kind < 0.93:
-            self._refund(which, None if kind < 0.87 else 1)
-        elif (node := self.ready(name)) is not None and place[0] in node.buckets:
-            charged = node.settle(*place, cost if kind < 0.97 else 3 * cost)
-            self.oracle.charged(node, place, charged)
-
-    def take(self, name: str, place: Place, cost: int) -> None:
-        node = self.ready(name)
-        if node is None or place[0] not in node.buckets:
-            return
-        cost = min(cost, node.bucket(place[0]).spec.capacity)
-        decision = node.take(*place, cost)
-        self.oracle.took(node, place, 1, cost, int(decision.allowed))
-        if decision.allowed:
-            self.decisions.append((name, node.epochs, place, decision))
-
-    def _refund(self, which: int, tokens: int | None) -> None:
-        if not self.decisions:
-            return
-        name, epochs, place, decision = self.decisions.pop(-1 - which % len(self.decisions))
-        node = self.ready(name)
-        if node is not None and node.epochs == epochs:
-            owner = (name, node.table.epochs.running)
-            self.oracle.refunded(node, owner, place, node.refund(decision, tokens))
 
     # ---- events ----
 

@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 from crdtbucket.spec.bucket_spec import BucketSpec
 from crdtbucket.testing import SimulatedNode
 from tests.simulated.books import Books
+from tests.simulated.deaths import kept_for_the_dead
 from tests.simulated.drawing import DIMENSIONS, draw
-from tests.simulated.ending import Ending, kept_for_the_dead
+from tests.simulated.ending import Ending
 from tests.simulated.network import Network
 from tests.simulated.plan import Event, Phase
 from tests.simulated.run import Run

@@ -252,7 +252,7 @@ def test_definition_hash_is_the_same_in_every_process_and_version() -> None:
         "print(BucketSpec('a', 10_000, 2_000).definition_hash)"
     )
     other = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=30
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=120
     )
     assert int(other.stdout) == BucketSpec("a", 10_000, 2_000).definition_hash == 0xAE8ACC417BD23257
 

@@ -9,8 +9,6 @@ from typing import Any
 
 import httpx2
 import pytest
-from litestar import Litestar, get
-from quart import Quart
 from starlette.applications import Starlette
 from starlette.responses import PlainTextResponse, StreamingResponse
 from starlette.routing import Route, WebSocketRoute
@@ -370,6 +368,8 @@ def starlette(limits: Limits) -> App:
 
 
 def litestar(limits: Limits) -> App:
+    from litestar import Litestar, get
+
     @get("/", sync_to_thread=False)
     def home() -> str:
         return "hello"
@@ -379,6 +379,8 @@ def litestar(limits: Limits) -> App:
 
 
 def quart(limits: Limits) -> App:
+    from quart import Quart
+
     app = Quart(__name__)
 
     @app.get("/")

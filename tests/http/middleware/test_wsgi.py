@@ -185,7 +185,7 @@ def test_the_first_request_opens_the_limiter() -> None:
     barrier = threading.Barrier(8)
 
     def ask(_: int) -> str:
-        barrier.wait(5)
+        barrier.wait(60)
         return Answered(app).status
 
     with ThreadPoolExecutor(8) as threads:

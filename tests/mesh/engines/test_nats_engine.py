@@ -16,6 +16,7 @@ import pytest
 
 from crdtbucket.mesh.engines.nats_engine import LOOK_S, MAX_UNSENT, NatsEngine
 from crdtbucket.mesh.engines.subjects import Subjects
+from crdtbucket.testing.fault_proxy import FaultProxy
 from tests.mesh.engines.nats_server import SECRET, NatsServer, frames_go, linked, mesh
 from tests.mesh.network import RecordingNode, running
 from tests.strong.redis_server import free_port
@@ -60,6 +61,57 @@ async def test_what_is_sent_while_the_server_is_gone_never_arrives() -> None:
             assert not [frame for _, frame in b.frames if frame.startswith(b"stale")]
 
 
+class Heard:
+    """What an engine reports."""
+
+    def __init__(self) -> None:
+        self.ups = self.downs = 0
+        self.messages: list[bytes] = []
+
+    def engine_up(self, server: str) -> None:
+        self.ups += 1
+
+    def engine_down(self, why: str) -> None:
+        self.downs += 1
+
+    def arrived(self, sender: str, data: bytes) -> None:
+        self.messages.append(data)
+
+
+def engine(node: str, port: int) -> NatsEngine:
+    subjects, tls = Subjects("cb", "mesh", node), SimpleNamespace(now=lambda: None)
+    server = f"nats://127.0.0.1:{port}"
+    return NatsEngine([server], subjects, random.Random(1), tls=cast("Any", tls))
+
+
+async def test_what_is_published_without_a_connection_never_arrives() -> None:
+    """The receiver listens all the time: where both have to connect again, one that is late misses
+    what it should not get, too."""
+    sender, receiver = Heard(), Heard()
+    with NatsServer() as server:
+        proxy = FaultProxy(server.port)
+        await proxy.start()
+        there = engine("b", server.port)
+        there.start(cast("Any", receiver))
+        here = engine("a", proxy.port)
+        here.start(cast("Any", sender))
+        try:
+            await eventually(lambda: sender.ups and receiver.ups)
+            await proxy.down()
+            await eventually(lambda: sender.downs)
+            assert not any([await here.publish("b", b"stale", asks=False) for _ in range(10)])
+            await proxy.up()
+            await eventually(lambda: sender.ups == 2)
+            for fresh in (b"first", b"second"):  # what waited comes before the second
+                assert await here.publish("b", fresh, asks=False)
+                await eventually(lambda: fresh in receiver.messages)  # noqa: B023
+            assert receiver.messages == [b"first", b"second"]
+        finally:
+            await here.stop()
+            await there.stop()
+            await proxy.stop()
+
+
 async def test_a_loss_is_reported_with_its_own_reason_and_not_with_a_refusal_before(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
@@ -97,15 +149,12 @@ async def test_an_end_while_it_connects_closes_the_connection() -> None:
 
     server = await asyncio.start_server(silent, "127.0.0.1", 0)
     port = server.sockets[0].getsockname()[1]
-    subjects, tls = Subjects("cb", "mesh", "node"), SimpleNamespace(now=lambda: None)
-    engine = NatsEngine(
-        [f"nats://127.0.0.1:{port}"], subjects, random.Random(1), tls=cast("Any", tls)
-    )
+    connecting = engine("node", port)
     gc.disable()  # the collector would close it, some time
     try:
-        engine.start(cast("Any", SimpleNamespace()))
+        connecting.start(cast("Any", SimpleNamespace()))
         await came.wait()
-        await engine.stop()
+        await connecting.stop()
         await asyncio.wait_for(ended.wait(), 120)
     finally:
         gc.enable()
@@ -128,10 +177,10 @@ async def test_a_frozen_server_is_left_for_another_one_of_its_cluster(
     with member(0) as first, member(1) as second:
         moving = mesh(a, first, second)
         async with running(moving):
-            engine = moving._transport._exchange._engine  # type: ignore[attr-defined]
+            used = moving._transport._exchange._engine  # type: ignore[attr-defined]
 
             def port() -> int | None:
-                url = engine._client and engine._client.connected_url
+                url = used._client and used._client.connected_url
                 return url.port if url else None
 
             await eventually(port)
