@@ -143,6 +143,13 @@ MUTATIONS = (
         suite("mesh/test_bad_members", "fifth_at_most"),
     ),
     Mutation(
+        "keys_of_a_large_table_share_what_was_not_charged",
+        "core",
+        "struct lowered *l = lowered_place(t, e);",
+        "struct lowered *l = lowered_place(t, e % 65536);",
+        suite("mesh/test_bad_members", "remembered_of_each_key"),
+    ),
+    Mutation(
         "of_two_members_each_believes_the_other",
         "core",
         "    struct lowered *l = lowered_of(t, e, d, m->members, now);\n",

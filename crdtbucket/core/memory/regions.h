@@ -40,7 +40,10 @@ typedef struct {
     ticker_t *ticker; /* this process' clock */
     int fd;           /* of a shared table, else -1 */
     /* What peers lowered lately: see merge/lowering.h. NULL until some did. */
-    struct lowered *lowered;
+    struct lowered *lowered; /* from 1 on */
+    uint32_t *lowered_at;    /* by entry, 0 while it has none */
+    size_t lowered_size;     /* bytes of both */
+    uint32_t lowered_count;
 } table_t;
 
 #define FLUSH_SLOTS 4096
