@@ -150,6 +150,27 @@ MUTATIONS = (
         suite("mesh/test_bad_members", "remembered_of_each_key"),
     ),
     Mutation(
+        "all_that_a_member_ever_took_is_given_back",
+        "core",
+        "return m->common ? brought : counted;",
+        "return brought;",
+        suite("mesh/test_bad_members", "up_to_one_capacity"),
+    ),
+    Mutation(
+        "a_first_refund_is_of_all_that_was_ever_taken",
+        "core",
+        "return origin != running ? 0 : net < d->capacity ? net : d->capacity;",
+        "return origin != running ? 0 : net;",
+        suite("mesh/test_bad_members", "up_to_one_capacity"),
+    ),
+    Mutation(
+        "a_relay_gives_back_what_a_process_took_that_has_ended",
+        "core",
+        "return origin != running ? 0 : net < d->capacity ? net : d->capacity;",
+        "return net < d->capacity ? net : d->capacity + 0 * (int64_t)running;",
+        suite("mesh/test_bad_relays", "and_was_refilled"),
+    ),
+    Mutation(
         "of_two_members_each_believes_the_other",
         "core",
         "    struct lowered *l = lowered_of(t, e, d, m->members, now);\n",
