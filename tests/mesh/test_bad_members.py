@@ -309,6 +309,45 @@ def test_refunds_of_what_was_never_charged_are_worth_nothing() -> None:
     assert admitted(mesh, "ABCD", 10.0, evil) <= 1.2 * (C + R * 10) + C * 0.4
 
 
+def test_what_a_member_took_while_nobody_asked_is_given_back_up_to_one_capacity() -> None:
+    """It was refilled. Without the bound all of that is given out at once."""
+    mesh = mesh_of(2)
+    bad, key, taken, refunded = linked(mesh), mesh["A"].bucket("api").hash("k"), 0, 0
+
+    def evil(step: int) -> None:
+        nonlocal refunded
+        refunded = min(taken, refunded + 8)
+        for name in "AB":
+            bad.state(name, key, 10**12, [("bad", bad.epoch, 1, taken, refunded)])
+
+    for _ in range(2):
+        for _ in range(60):
+            taken += R // 2
+            for name in "AB":
+                bad.state(name, key, 10**9, [("bad", bad.epoch, 1, taken, refunded)])
+            mesh.advance(0.5)
+        assert admitted(mesh, "AB", 4.0, evil) <= 1.02 * (C + R * 4) + C
+        taken, refunded = taken + 1, taken + 1
+        mesh.advance(5.0)
+
+
+def test_what_was_never_charged_is_remembered_of_each_key() -> None:
+    """Two keys of a large table shared one record, and each forgot what the other one had there:
+    refunds gave back all that was asked for."""
+    mesh = mesh_of(1, max_keys=70_000)
+    node, bucket, admitted_in_all = mesh["A"], mesh["A"].bucket("api"), 0
+    bad, _ = linked(mesh), linked(mesh, "other", 2**41)
+    for number in range(2**16 + 1):
+        bucket.take(f"{number}", 1)
+    first, last = bucket.hash("0"), bucket.hash(f"{2**16}")
+    for taken in range(10**6, 10**7, 10**6):
+        bad.state("A", first, 10**12, [("bad", bad.epoch, 1, taken, taken - 10**6)])
+        bad.state("A", last, 10**12, [("bad", bad.epoch, 1, taken, 0)])
+        bad.state("A", first, 10**12, [("bad", bad.epoch, 1, taken, taken)])
+        admitted_in_all += node.take_burst("api", "0", C, 1)
+    assert admitted_in_all <= 1.2 * C
+
+
 @pytest.mark.parametrize(("waited", "worth"), [(19, False), (21, True)])
 def test_what_was_never_charged_is_held_against_refunds_for_as_long_as_a_bucket_fills(
     waited: int, worth: bool

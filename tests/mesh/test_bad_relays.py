@@ -134,3 +134,33 @@ def test_who_shows_an_older_generation_says_what_is_owed(why_not: str) -> None:
     older.state("A", key, 10**9, [("far", far.epoch, 4, 100, 0)])
     # It owes a second's refill, and lacks 200 tokens of this node and one of the newer generation.
     assert (mesh["A"].bucket("api").debt("k") > 9 * 10**9) is not bool(why_not)
+
+
+# ---- refunds that relays bring ----
+
+
+@pytest.mark.parametrize("began_again", [True, False])
+def test_a_relay_gives_nothing_back_of_what_others_took_and_was_refilled(
+    began_again: bool,
+) -> None:
+    """Of a process that has ended; of one to which the link is cut, no more than a capacity."""
+    mesh = mesh_of(3)
+    bad, key = linked(mesh), mesh["A"].bucket("api").hash("k")
+    for _ in range(60):
+        mesh["A"].take_burst("api", "k", R, 1)
+        mesh.advance(0.5)
+    ((name, epoch, generation, taken, _),) = [one for one in bad.columns(key) if one[0] == "A"]
+    if began_again:
+        mesh.restart("A")
+    else:
+        mesh.partition("A", "BC")
+    mesh.advance(1.0)
+    total = 0
+    for step in range(1, 51):
+        for one in "BC":
+            rows = [(name, epoch, generation, taken, min(taken, 12 * step))]
+            bad.state(one, key, 10**12, rows)
+            total += mesh[one].take_burst("api", "k", 10, 1)
+        mesh.advance(0.1)
+    assert taken > 600
+    assert total <= (1.2 * R * 6 if began_again else 2 * C + R * 5)  # it was empty

@@ -306,6 +306,13 @@ MUTATIONS = (
         suite("mesh/links/test_link", "given_up"),
     ),
     Mutation(
+        "a_link_has_its_turn_for_as_long_as_its_frames_take",
+        "mesh/links",
+        "size >= _TURN_BYTES or spent >= _TURN_S:",
+        "size >= _TURN_BYTES:",
+        suite("mesh/links/test_link", "take_long"),
+    ),
+    Mutation(
         "an_order_that_is_played_again_holds",
         "mesh/links",
         "if held is not None and order.rank <= held.rank:\n"

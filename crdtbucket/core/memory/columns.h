@@ -142,7 +142,7 @@ static inline int column_new(table_t *t, uint32_t e, uint32_t origin, int refund
     c->c->fast[c->i] = c->c->slow[c->i] = 0;
     c->c->known[c->i] = 0;
     if (c->block)
-        c->block->refunded[c->i] = 0;
+        c->block->refunded[c->i] = c->block->standing[c->i] = 0;
     STORE(c->c->taken[c->i], (uint64_t)origin << TOKEN_BITS);
     return 1;
 }
@@ -156,7 +156,7 @@ static inline int column_widen(table_t *t, uint32_t e, column_t *c)
         return 1;
     if (!column_slot(t, e, 1, &wide))
         return 0;
-    wide.block->refunded[wide.i] = 0;
+    wide.block->refunded[wide.i] = wide.block->standing[wide.i] = 0;
     wide.c->generation[wide.i] = c->c->generation[c->i];
     wide.c->last_seen[wide.i] = c->c->last_seen[c->i];
     wide.c->fast[wide.i] = c->c->fast[c->i];

@@ -98,6 +98,8 @@ typedef struct {
     uint32_t next;
     uint32_t reserved;
     uint64_t refunded[INLINE_COLUMNS];
+    /* Net tokens that each column took last, a capacity at most: what refunds may give back. */
+    uint64_t standing[INLINE_COLUMNS];
 } block_t;
 
 #endif

@@ -4,7 +4,6 @@
 
 #include <errno.h>
 #include <pthread.h>
-#include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <unistd.h>
@@ -55,6 +54,13 @@ static int table_begin(table_t *t, const plan_t *p, int64_t max_keys, const uint
     return 0;
 }
 
+/* Zeros of this process' own, which take memory as they are touched; MAP_FAILED with an errno. */
+static void *map_zeros(size_t bytes)
+{
+    return mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE,
+                -1, 0);
+}
+
 /* A table in memory of its own. Returns an errno or 0. */
 static int table_open(table_t *t, int64_t max_keys, const uint64_t hash_key[2], int is_virtual)
 {
@@ -62,8 +68,7 @@ static int table_open(table_t *t, int64_t max_keys, const uint64_t hash_key[2], 
     memset(t, 0, sizeof *t);
     t->fd = -1;
     t->size = p.size + HUGE_PAGE;
-    char *m = mmap(NULL, t->size, PROT_READ | PROT_WRITE,
-                   MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    char *m = map_zeros(t->size);
     if (m == MAP_FAILED)
         return errno;
     t->memory = m;
@@ -125,7 +130,8 @@ static void table_close(table_t *t)
 {
     if (t->memory)
         munmap(t->memory, t->size);
-    free(t->lowered);
+    if (t->lowered)
+        munmap(t->lowered, t->lowered_size);
     memset(t, 0, sizeof *t);
     t->fd = -1;
 }

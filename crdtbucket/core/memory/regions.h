@@ -40,7 +40,10 @@ typedef struct {
     ticker_t *ticker; /* this process' clock */
     int fd;           /* of a shared table, else -1 */
     /* What peers lowered lately: see merge/lowering.h. NULL until some did. */
-    struct lowered *lowered;
+    struct lowered *lowered; /* from 1 on */
+    uint32_t *lowered_at;    /* by entry, 0 while it has none */
+    size_t lowered_size;     /* bytes of both */
+    uint32_t lowered_count;
 } table_t;
 
 #define FLUSH_SLOTS 4096
@@ -49,7 +52,7 @@ typedef struct {
 #define TABLE_MAGIC UINT64_C(0x63726474626b7431)
 /* Stands in its place until the table is whole. */
 #define TABLE_UNFINISHED UINT64_C(0x63726474626b7430)
-#define TABLE_LAYOUT 16
+#define TABLE_LAYOUT 17
 /* Memory of a shared table is set aside for so many more at a time. */
 #define GROW_ENTRIES 8192
 #define GROW_BLOCKS 4096

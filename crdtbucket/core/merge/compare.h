@@ -10,6 +10,7 @@
 #include "../level/peer_rates.h"
 #include "../memory/columns.h"
 #include "sender.h"
+#include "standing.h"
 #include "wire.h"
 
 #define MAX_HELD (MAX_ORIGINS + 2 * INLINE_COLUMNS)
@@ -231,6 +232,8 @@ static void compare_column(table_t *t, uint32_t e, const merge_context_t *m, con
     int64_t brought = gain(rising, held ? &mine : NULL);
     if (held && !m->common && !g->mixed)
         brought = believed(t, e, d, m, rising, brought, now, g);
+    brought =
+        not_refilled(t, e, d, m, x->origin, at, held ? &mine : NULL, same_generation, brought);
     g->raised_count++;
     add_tokens(same_generation ? &g->brings_held : &g->brings_lacking, brought);
     uint32_t node = t->origins[x->origin].node;

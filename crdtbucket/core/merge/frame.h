@@ -126,7 +126,7 @@ static void bulk_fetch_lines(bulk_t *b, int64_t from)
         if (e == NONE)
             continue;
         fetch_entry(t, e);
-        const char *l = (const char *)lowered_place(t, e);
+        const char *l = (const char *)lowered_held(t, e);
         if (l) {
             __builtin_prefetch(l, 1);
             __builtin_prefetch(l + 64, 1);

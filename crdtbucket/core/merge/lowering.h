@@ -9,11 +9,9 @@
 #ifndef CRDTBUCKET_MERGE_LOWERING_H
 #define CRDTBUCKET_MERGE_LOWERING_H
 
-#include <stdlib.h>
-
 #include "../level/peer_rates.h"
 #include "../level/units.h"
-#include "../memory/regions.h"
+#include "../memory/mapping.h"
 #include "compare.h"
 
 /* Of a capacity, all members together; it refills in the time in which the bucket does. What two
@@ -21,9 +19,9 @@
 #define LOWERED_PART 0.2
 /* Two peers that advertise a debt within this time agree. */
 #define AGREE_NS (30 * SECOND)
-#define LOWERED_SLOTS 65536
 
-/* Of a key; keys that share a place share the budget. */
+/* Of an entry, so of one key at a time: what a key was not charged, or has hidden, must not be
+ * forgotten for what peers state of other keys. The next key of an entry shares the budgets. */
 struct lowered {
     i128 uncounted; /* units that peers took and that were not charged */
     uint64_t hash_lo;
@@ -76,10 +74,31 @@ static i128 predicted_debt(const struct lowered *l, const definition_t *d, int64
     return units_until(l->predicted_until, d, now);
 }
 
-/* The place of a key's record, NULL where there is none yet; it may be that of another key. */
-static inline struct lowered *lowered_place(const table_t *t, uint32_t e)
+/* The record of an entry, NULL while it has none; it may be of the key that the entry had before.
+ */
+static inline struct lowered *lowered_held(const table_t *t, uint32_t e)
 {
-    return t->lowered ? &t->lowered[e % LOWERED_SLOTS] : NULL;
+    return t->lowered && t->lowered_at[e] ? &t->lowered[t->lowered_at[e]] : NULL;
+}
+
+/* The same; gives the entry a record where it has none. There is room for one of each entry, which
+ * takes memory as it is touched. NULL when that cannot be had. */
+COLD static struct lowered *lowered_place(table_t *t, uint32_t e)
+{
+    size_t most = (size_t)t->h->max_keys;
+    if (!t->lowered) {
+        size_t size = (most + 1) * sizeof(struct lowered) + most * sizeof(uint32_t);
+        void *m = map_zeros(size);
+        if (m == MAP_FAILED)
+            return NULL;
+        t->lowered = m;
+        t->lowered_at = (uint32_t *)(t->lowered + most + 1);
+        t->lowered_size = size;
+        t->lowered_count = 0;
+    }
+    if (!t->lowered_at[e])
+        t->lowered_at[e] = ++t->lowered_count;
+    return lowered_held(t, e);
 }
 
 /* Of these units, which nodes took that were given up, those that were charged then. They have
@@ -87,7 +106,7 @@ static inline struct lowered *lowered_place(const table_t *t, uint32_t e)
 COLD static i128 charged_before(const table_t *t, uint32_t e, const definition_t *d, i128 units,
                                 int64_t now)
 {
-    struct lowered *l = lowered_place(t, e);
+    struct lowered *l = lowered_held(t, e);
     if (!l || l->hash_lo != t->hot[e].hash_lo)
         return 0;
     i128 kept = units_until(l->given_up_until, d, now), charged = kept < units ? kept : units;
@@ -114,9 +133,9 @@ RARELY static int64_t members_known(const table_t *t, uint32_t source)
 COLD static struct lowered *lowered_of(table_t *t, uint32_t e, const definition_t *d,
                                        int64_t members, int64_t now)
 {
-    if (UNLIKELY(!t->lowered) && !(t->lowered = calloc(LOWERED_SLOTS, sizeof(struct lowered))))
-        return NULL;
     struct lowered *l = lowered_place(t, e);
+    if (!l)
+        return NULL;
     if (l->hash_lo != t->hot[e].hash_lo) {
         l->hash_lo = t->hot[e].hash_lo;
         l->peer = 0;

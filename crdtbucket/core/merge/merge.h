@@ -187,7 +187,7 @@ static int merge_levels(table_t *t, uint32_t e, const wire_entry_t *w, const wir
     journal_write(j, JOURNAL_MERGE);
     if (after != debt)
         base_move(t, hot, base, j->base);
-    store_columns(t, e, m, g, r);
+    store_columns(t, e, d, m, g, r);
     STORE(j->kind, JOURNAL_NONE);
     return debt + far <= slack_units(d) && stated > 0 && after < stated;
 }

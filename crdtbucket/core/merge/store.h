@@ -70,20 +70,23 @@ static void note_relayed(table_t *t, uint32_t e, uint32_t node, const column_t *
 /* Stores the columns that rose. A column that rose is sent on to the peers that are not connected
  * to its owner, and nothing else of a merge is. A column rises once on every node, so whatever the
  * links are, it reaches every node after finitely many steps, and then nothing is sent. */
-static void store_columns(table_t *t, uint32_t e, const merge_context_t *m, const comparison_t *g,
-                          merge_result_t *r)
+static void store_columns(table_t *t, uint32_t e, const definition_t *d, const merge_context_t *m,
+                          const comparison_t *g, merge_result_t *r)
 {
     int update = 0;
     for (const wire_column_t *x = g->raised; x < g->raised + g->raised_count; x++) {
         column_t c;
         /* Again: an earlier one may have moved it. */
         int found = column_find(t, e, x->origin, &c);
+        const block_t *was_in = found ? c.block : NULL;
         int64_t net = found ? column_net(&c) : 0,
                 before = found && c.c->generation[c.i] == x->generation ? net : 0;
         if (!column_raise(t, e, x, &c, found)) {
             r->dropped_full++;
             continue;
         }
+        if (UNLIKELY(c.block != was_in))
+            standing_begin(t, d, m, &c, before);
         uint32_t node = t->origins[x->origin].node;
         int64_t brought = x->taken - x->refunded - before;
         update |= m->relays && m->relays[node];

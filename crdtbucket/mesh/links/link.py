@@ -19,9 +19,11 @@ STALE_S = 1.0
 """Seconds after which a frame that waits is dropped: each round carries all that is not
 acknowledged. A longer queue only makes newer frames late, and a late frame is not acknowledged but
 repeated, so there would be more and more of them."""
-# After so much input the loop serves others: a peer that sends without pause must not own it.
+# After so much input, or so much time, the loop serves others: a peer that sends without pause must
+# not own it.
 _TURN_FRAMES = 16
 _TURN_BYTES = 65_536
+_TURN_S = 0.005
 # Each frame is compared with them, and up to Python 3.11 a function looks up `Kind.FRAME`.
 _FRAME, _BYE = Kind.FRAME, Kind.BYE
 _LEAVES = bytes((Reason.LEAVING,))
@@ -111,7 +113,7 @@ class Link:
 
         Raises `WireError` when the stream itself can no longer be trusted.
         """
-        frames = size = 0
+        frames, size, spent = 0, 0, 0.0
         while True:
             try:
                 data = await self._channel.receive()
@@ -140,8 +142,9 @@ class Link:
             elif on_other is not None:
                 on_other(self, kind, body)
             frames, size = frames + 1, size + len(data)
-            if frames >= _TURN_FRAMES or size >= _TURN_BYTES:
-                frames = size = 0
+            spent += self._loop.time() - self._last_seen
+            if frames >= _TURN_FRAMES or size >= _TURN_BYTES or spent >= _TURN_S:
+                frames, size, spent = 0, 0, 0.0
                 await asyncio.sleep(0)
 
     async def close(self, reason: Reason, because: str) -> None:

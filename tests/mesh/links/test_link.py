@@ -18,7 +18,7 @@ from crdtbucket.mesh.links.session import Kind, Reason, Session
 from crdtbucket.mesh.node_info import NodeInfo
 from crdtbucket.mesh.protocol.wire import MAX_FRAME
 from crdtbucket.mesh.sockets.web_socket import WebSocketChannel
-from tests.virtual_loop import virtually
+from tests.virtual_loop import VirtualTime, virtually
 from tests.waits import eventually
 
 
@@ -148,6 +148,28 @@ async def test_what_was_queued_before_the_end_goes_out_though_the_peer_goes_on_t
     opened = [ws.peer.open(sealed) for sealed in ws.sent]
     assert opened == [(Kind.FRAME, b"last words"), (Kind.BYE, bytes([Reason.LEAVING]))]
     assert len(taken) <= before + 1  # who has said goodbye takes nothing in
+
+
+@virtually
+async def test_a_link_whose_frames_take_long_lets_others_have_their_turn_sooner(
+    time: VirtualTime,
+) -> None:
+    """A digest of a few bytes takes milliseconds, and a bad member sends one after the other."""
+    ws, pauses = TalkingWebSocket(), []
+    talking = link_over(WebSocketChannel(ws, "", certified=False), MeshCounters())
+
+    async def take(_: object, frame: bytes) -> None:
+        time.advance(0.004)
+
+    serving = asyncio.create_task(talking.run(take))
+    for _ in range(20):
+        before = time.elapsed
+        await asyncio.sleep(0)
+        pauses.append(time.elapsed - before)
+    ws.closed = True
+    await serving
+    await talking.finish()
+    assert 0.004 <= max(pauses) <= 0.009
 
 
 class BrokenWebSocket(StuckWebSocket):
