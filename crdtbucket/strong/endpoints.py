@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 import itertools
 import logging
-from collections.abc import Callable, Coroutine, Mapping
-from typing import Any, Protocol
+from collections.abc import Callable, Mapping
+from typing import Protocol
 
 from crdtbucket._core import BucketCore
 from crdtbucket.base.address import Address
+from crdtbucket.base.lasting import lasting
 from crdtbucket.errors import RedisUnavailable
 from crdtbucket.spec.mode import Mode, worst
 from crdtbucket.strong.controller.mode_controller import Change, Controller
@@ -198,7 +199,8 @@ class Endpoints:
         return server_access(self._config, self._tls, f"crdtbucket:{self._registry.node}")
 
     def _supervise(self, endpoint: Endpoint) -> None:
-        self._tasks[endpoint] = [asyncio.create_task(logged(work)) for work in endpoint.upkeep]
+        works = [lasting(work, "keeping a server of Redis", LOG) for work in endpoint.upkeep]
+        self._tasks[endpoint] = [asyncio.create_task(work) for work in works]
 
     async def _drop(self, endpoint: Endpoint) -> None:
         for task in self._tasks.pop(endpoint, ()):
@@ -257,14 +259,3 @@ class Endpoints:
         if change.after is not Mode.STRONG:
             self.look.set()
         self._listener.endpoint_changed(endpoint, change)
-
-
-async def logged(work: Callable[[], Coroutine[Any, Any, None]]) -> None:
-    """Runs a task whose result nothing waits for. An exception, which is a bug, is logged."""
-    try:
-        await work()
-    except asyncio.CancelledError:
-        raise
-    except Exception:
-        LOG.exception("a bug in the limiter's work for Redis")
-        raise

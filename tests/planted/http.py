@@ -406,4 +406,13 @@ MUTATIONS = (
         "raise\n\n\ndef known",
         suite("http/server/test_calls", "every_fault_is_named"),
     ),
+    Mutation(
+        "a_bug_in_a_sweep_keeps_slow_clients_for_ever",
+        "http/server",
+        "        self._timer = loop.call_later(shortest / SWEEPS, self._sweep, loop)\n"
+        "        now = now_ns()\n",
+        "        now = now_ns()\n"
+        "        self._timer = loop.call_later(shortest / SWEEPS, self._sweep, loop)\n",
+        suite("http/server/test_connections", "after_a_bug"),
+    ),
 )

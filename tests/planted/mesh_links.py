@@ -699,4 +699,18 @@ MUTATIONS = (
         'self.fault = ""',
         suite("mesh/sockets/test_discovery", "last_good_answer"),
     ),
+    Mutation(
+        "a_bug_ends_what_the_mesh_looks_after",
+        "mesh/links",
+        "        self.keep(what, looks)\n",
+        "        self.spawn(looks())\n",
+        suite("mesh/transport/test_bad_frames", "ends_none_of_it"),
+    ),
+    Mutation(
+        "a_bug_after_a_dial_ends_the_dials_of_an_address",
+        "mesh/links",
+        'lasting(partial(self._keep_dialling, target), "the mesh\'s dials", LOG)',
+        "self._keep_dialling(target)",
+        suite("mesh/links/test_dialer", "bug_after_a_dial"),
+    ),
 )

@@ -430,4 +430,18 @@ MUTATIONS = (
         "        self._link.use(connection)\n",
         suite("strong/test_supervisor", "no_thread_raises"),
     ),
+    Mutation(
+        "a_bug_ends_the_upkeep_of_a_server",
+        "strong",
+        '[lasting(work, "keeping a server of Redis", LOG) for work',
+        "[work() for work",
+        suite("strong/test_supervisor", "bug_ends_neither"),
+    ),
+    Mutation(
+        "a_bug_ends_the_upkeep_of_redis",
+        "strong",
+        'lasting(self._upkeep.run, "the upkeep of Redis", LOG)',
+        "self._upkeep.run()",
+        suite("strong/test_supervisor", "bug_ends_neither"),
+    ),
 )

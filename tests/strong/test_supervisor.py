@@ -5,15 +5,20 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any
 
 import pytest
 
 from crdtbucket import BucketSpec, ControllerSettings, Limiter, Mode, RedisConfig
+from crdtbucket.base import lasting
 from crdtbucket.base.address import Address
 from crdtbucket.strong.controller.degradation import Degradation
 from crdtbucket.strong.controller.notice import ModeNotice
+from crdtbucket.strong.redis import registry
 from crdtbucket.strong.redis.redis_connection import RedisConnection
+from crdtbucket.strong.store_upkeep import StoreUpkeep
+from crdtbucket.strong.supervisor import Supervisor
 from crdtbucket.testing.fault_proxy import FaultProxy
 from tests.strong.redis_server import Server
 from tests.strong.test_strong_bucket import endpoint
@@ -96,6 +101,41 @@ async def test_a_primary_that_became_a_replica_is_left_for_what_its_address_lead
                 _, taken, returned, *_ = map(int, record.split())
                 assert taken - returned == consumed
     assert told == []  # it came back before that was an outage
+
+
+async def test_a_bug_ends_neither_the_upkeep_of_a_server_nor_that_of_all(
+    server: Server, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(lasting, "AGAIN_S", 0.01)
+    monkeypatch.setattr(registry, "BEAT_NS", 20_000_000)
+    async with Limiter([STILL], node="n1", redis=RedisConfig(url=server.url)) as limiter:
+        store = await endpoint(limiter)
+        registered: list[object] = []
+        for owner, name, calls in (
+            (Supervisor, "connect", []),
+            (StoreUpkeep, "register", registered),
+        ):
+            monkeypatch.setattr(owner, name, _fails_once(getattr(owner, name), calls))
+        store.supervisor.drop()
+        store.supervisor.wake()
+        await eventually(lambda: caplog.text.count("which begins again") == 2)
+        await eventually(store.usable)
+        assert (await limiter.bucket("b").acquire("k")).mode is Mode.STRONG
+        await eventually(lambda: len(registered) > 2)
+    assert "a bug in keeping a server of Redis, which begins again" in caplog.text
+    assert "a bug in the upkeep of Redis, which begins again" in caplog.text
+
+
+def _fails_once(
+    call: Callable[..., Awaitable[Any]], calls: list[object]
+) -> Callable[..., Awaitable[Any]]:
+    async def fails_once(self: object) -> Any:
+        calls.append(self)
+        if len(calls) == 1:
+            raise ZeroDivisionError
+        return await call(self)
+
+    return fails_once
 
 
 async def test_a_server_that_moved_is_not_waited_for_at_its_old_address(server: Server) -> None:

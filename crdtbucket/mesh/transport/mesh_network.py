@@ -103,7 +103,8 @@ class MeshNetwork:
         self._running = True
         self._driver.start()
         self.orders.start()
-        self._tasks.spawn(self._watch())
+        for look in (self._give_up_links, self.orders.look, self._look_at_certificate, self.found):
+            self._tasks.repeat("what the mesh looks after", look, WATCH_S)
         LOG.info("node %s can be found at %s", self.name, self.address)
 
     async def stop(self, *, handed_over: bool = False) -> None:
@@ -285,16 +286,10 @@ class MeshNetwork:
             else:
                 link.offer(frame)
 
-    async def _watch(self) -> None:
-        while True:
-            self._give_up_links()
-            self.orders.look()
-            self.certificate.look(self._clock())
-            self.found()
-            await asyncio.sleep(WATCH_S)
+    def _look_at_certificate(self) -> None:
+        self.certificate.look(self._clock())
 
     def _give_up_links(self) -> None:
-        # Not a part of `_watch`, whose variables would keep the last link alive while it sleeps.
         for link in self.links.all():
             link.give_up(silent_s=SILENT_S, stuck_s=STUCK_S)
         self._observers.give_up()
