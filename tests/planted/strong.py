@@ -444,4 +444,11 @@ MUTATIONS = (
         "self._upkeep.run()",
         suite("strong/test_supervisor", "bug_ends_neither"),
     ),
+    Mutation(
+        "a_strong_peek_takes_a_floor",
+        "strong",
+        "        self._check_floor(floor)\n        return super().peek",
+        "        return super().peek",
+        suite("http/server/test_calls", "floor_that_a_bucket"),
+    ),
 )
