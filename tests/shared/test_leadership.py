@@ -52,7 +52,14 @@ async def test_a_bug_in_one_of_its_works_ends_none_of_them(
     monkeypatch.setattr(lasting, "AGAIN_S", 0.01)
     monkeypatch.setattr(leadership, "SHOW_S", 0.01)
     monkeypatch.setattr(leadership, "CHECK_S", 0.01)
-    shown, checked = [], []
+    shown, checked, looks = [], [], []
+    look = Leadership._look
+
+    async def counted(self: Leadership) -> None:
+        looks.append(self)
+        await look(self)
+
+    monkeypatch.setattr(Leadership, "_look", counted)
 
     def bug(self: LocalNode) -> None:
         shown.append(True)
@@ -69,6 +76,7 @@ async def test_a_bug_in_one_of_its_works_ends_none_of_them(
     mesh = MeshConfig(listen="127.0.0.1:0")
     async with Limiter([SPEC], node="a", mesh=mesh, shared=tmp_path / "table"):
         await eventually(lambda: min(len(shown), len(checked)) > 2)
+        assert len(looks) == 1
     assert "a bug in leading the processes that share a table" in caplog.text
 
 
