@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
@@ -20,6 +19,7 @@ from crdtbucket.strong.redis.redis_connection import RedisConnection
 from crdtbucket.strong.store_upkeep import StoreUpkeep
 from crdtbucket.strong.supervisor import Supervisor
 from crdtbucket.testing.fault_proxy import FaultProxy
+from tests.strong.moved_address import MovedAddress, linked
 from tests.strong.redis_server import Server
 from tests.strong.test_strong_bucket import endpoint
 from tests.threads import in_threads
@@ -27,48 +27,6 @@ from tests.waits import eventually
 
 STILL = BucketSpec("b", 100_000, 1, "1h", consistency="strong")
 BOUND_S = 60.0
-
-
-class MovedAddress:
-    """An address that leads to one server, and later to another; connections that stand, stay."""
-
-    def __init__(self, server: Server) -> None:
-        self.leads_to = server
-        self.port = 0
-        self._writers: list[asyncio.StreamWriter] = []
-
-    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self._writers.append(writer)
-        to = self.leads_to
-        try:
-            other_reader, other_writer = await asyncio.open_connection(to.host, to.port)
-        except OSError:
-            writer.transport.abort()
-            return
-        self._writers.append(other_writer)
-        await asyncio.gather(_pipe(reader, other_writer), _pipe(other_reader, writer))
-
-    @contextlib.asynccontextmanager
-    async def open(self) -> AsyncIterator[MovedAddress]:
-        listener = await asyncio.start_server(self._serve, "127.0.0.1", 0)
-        self.port = listener.sockets[0].getsockname()[1]
-        try:
-            yield self
-        finally:
-            listener.close()
-            for writer in self._writers:
-                writer.transport.abort()
-
-
-async def _pipe(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    with contextlib.suppress(ConnectionError):
-        while data := await reader.read(1 << 16):
-            writer.write(data)
-    writer.transport.abort()
-
-
-def linked(replica: Server) -> bool:
-    return b"master_link_status:up" in replica.call("INFO", "replication")
 
 
 async def test_a_primary_that_became_a_replica_is_left_for_what_its_address_leads_to() -> None:
