@@ -18,7 +18,7 @@ from crdtbucket.strong.deadlines import PendingRequest
 from crdtbucket.strong.endpoint import Endpoint
 from crdtbucket.strong.ledger import Ledger
 from crdtbucket.strong.redis import topology
-from crdtbucket.strong.redis.access import Access, server_access, tls_context
+from crdtbucket.strong.redis.access import Access, followed_tls, server_access
 from crdtbucket.strong.redis.locator import Locator
 from crdtbucket.strong.redis.redis_config import RedisConfig
 from crdtbucket.strong.redis.regions import Regions
@@ -68,7 +68,8 @@ class Endpoints:
         self.look = asyncio.Event()
         """Set when the primaries may be elsewhere by now."""
         self._config = config
-        self._tls = tls_context(config)
+        self._files = followed_tls(config)
+        self._tls = self._files.now()
         self._locator = Locator(config, self._tls)
         self._ledger = ledger
         self._registry = registry
@@ -122,9 +123,16 @@ class Endpoints:
         """Connections are opened with the credentials of `config` from now on, and those that exist
         stay; from any thread."""
         self._config = config
-        self._locator.renew(config)
+        self._locator.renew(config, self._tls)
         for endpoint in list(self.by_address.values()):
             endpoint.link.renew(self._access())
+
+    def follow_files(self) -> None:
+        """Connections are opened with certificates as they are in their files by now; to be called
+        often."""
+        before, self._tls = self._tls, self._files.now()
+        if self._tls is not before:
+            self.renew(self._config)
 
     # ---- which endpoint ----
 
