@@ -451,4 +451,18 @@ MUTATIONS = (
         "        return super().peek",
         suite("http/server/test_calls", "floor_that_a_bucket"),
     ),
+    Mutation(
+        "a_name_that_leads_elsewhere_is_not_noticed",
+        "strong",
+        "        works = [self.supervisor.run, self.address_watch.run]\n",
+        "        works = [self.supervisor.run]\n",
+        suite("strong/test_address_watch", "other_servers_soon"),
+    ),
+    Mutation(
+        "addresses_that_take_turns_are_moves",
+        "strong",
+        "or used in found or found & known:",
+        "or used in found:",
+        suite("strong/test_address_watch", "take_turns"),
+    ),
 )

@@ -29,8 +29,8 @@ class MovedAddress:
         await asyncio.gather(_pipe(reader, other_writer), _pipe(other_reader, writer))
 
     @contextlib.asynccontextmanager
-    async def open(self) -> AsyncIterator[MovedAddress]:
-        listener = await asyncio.start_server(self._serve, "127.0.0.1", 0)
+    async def open(self, host: str = "127.0.0.1", port: int = 0) -> AsyncIterator[MovedAddress]:
+        listener = await asyncio.start_server(self._serve, host, port)
         self.port = listener.sockets[0].getsockname()[1]
         try:
             yield self
